@@ -1,0 +1,112 @@
+# Every target has a line after ## that `make help` prints. What CI runs stands
+# in .ci/run, in stages that are targets here.
+
+VERSION   := $(shell git describe --always --dirty 2>/dev/null || echo devel)
+LDFLAGS   := -X cis490/internal/cli.version=$(VERSION)
+GO_STATIC := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+TOOL      := go tool -modfile=scripts/tools.mod
+
+FUZZTIME  ?= 10s
+BENCHTIME ?= 1s
+BENCH     ?= .
+CUTS      ?= 200
+
+.DEFAULT_GOAL := help
+.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short system system-arm64 fuzz bench cover ci clean
+
+help: ## Print this list
+	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build bin/shipper and bin/receiver, static, for this machine
+	$(GO_STATIC) -o bin/ ./cmd/...
+
+pi: ## Build bin/arm64/shipper and bin/arm64/receiver, static, for a Raspberry Pi
+	@mkdir -p bin/arm64
+	GOOS=linux GOARCH=arm64 $(GO_STATIC) -o bin/arm64/ ./cmd/...
+
+# Without symbols, which a stack trace does not need.
+release:
+	@mkdir -p bin/release/amd64 bin/release/arm64
+	GOOS=linux GOARCH=amd64 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/release/amd64/ ./cmd/...
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/release/arm64/ ./cmd/...
+
+packages: release ## Make the Debian packages of both roles, amd64 and arm64, in dist/
+	@scripts/packages.sh
+
+dist: packages ## Make packages, static tarballs and SHA256SUMS in dist/
+	@scripts/dist.sh
+
+reproducible: ## Make dist/ of this commit twice and compare
+	@scripts/reproducible.sh
+
+lintian: packages ## Check the packages as Debian would
+	@lintian --allow-root --fail-on error,warning dist/*.deb
+
+units: ## Check the unit files: known to systemd, and a box as small as claimed
+	@scripts/units.sh
+
+installers: build ## Try both install scripts in a folder
+	@scripts/installers.sh
+
+fmt: ## Format all Go files as check wants them
+	$(TOOL) gofumpt -w .
+
+check: fmt-check tidy lint shell units ## What must pass before each commit: form, vet, linters, units, short tests
+	go test -short ./...
+
+fmt-check:
+	@unformatted=$$($(TOOL) gofumpt -l .) || exit 1; \
+	if [ -n "$$unformatted" ]; then printf 'not formatted (make fmt does it):\n%s\n' "$$unformatted" >&2; exit 1; fi
+
+lint:
+	go vet ./...
+	$(TOOL) staticcheck ./...
+
+shell:
+	@scripts/shellcheck.sh .ci/run scripts/*.sh scripts/packages/p* scripts/system/*.sh
+
+tidy:
+	@go mod tidy -diff || { echo 'go.mod: not tidy (go mod tidy does it)' >&2; exit 1; }
+
+test: ## Run all tests
+	go test ./...
+
+race: ## Run the short tests under the race detector (needs gcc)
+	CGO_ENABLED=1 go test -race -short ./...
+
+demo: build ## Run both daemons on loopback, ship a real episode, compare what arrived
+	@scripts/demo.sh
+
+system: ## Install both roles on real Debian systems and break them (root; SYSTEM=CELL for one)
+	@scripts/system/run.sh $(SYSTEM)
+
+system-arm64: pi ## Run the Raspberry Pi's programs end to end, emulated
+	@scripts/system/arm64.sh
+
+# SEED=N repeats the moments and sizes of a run that printed it.
+crash: ## Take the power away CUTS=200 times a file system, let each step fail, take each sync out (root)
+	go test -C internal/crashtest -count=1 -timeout 25m -cuts $(CUTS) $(if $(SEED),-seed $(SEED))
+	go test -C internal/crashtest/failpoint -count=1 -timeout 15m -parallel 4 -every 1
+	CRASH_MUTATIONS=1 go test -C internal/crashtest/mutation -count=1 -timeout 20m -parallel 2
+
+crash-short: ## Take the power away 20 times a file system (root)
+	go test -C internal/crashtest -count=1 -timeout 5m -cuts 20 $(if $(SEED),-seed $(SEED))
+
+fuzz: ## Run each fuzz target for FUZZTIME=10s
+	@scripts/fuzz.sh $(FUZZTIME)
+
+# A benchmark in any package is found, those of the whole way in internal/labtest too.
+bench: ## Run the benchmarks that match BENCH=. for BENCHTIME=1s each
+	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
+
+cover: ## Run all tests and write bin/cover.html
+	@mkdir -p bin
+	go test -coverpkg=./cmd/...,./internal/... -coverprofile=bin/cover.out ./...
+	go tool cover -html=bin/cover.out -o bin/cover.html
+	@go tool cover -func=bin/cover.out | tail -n 1
+
+ci: ## Run what CI runs
+	@.ci/run
+
+clean: ## Remove what the other targets made
+	rm -rf bin dist

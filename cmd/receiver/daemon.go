@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"cis490/internal/cli"
+	"cis490/internal/receiver"
+	"cis490/internal/systemd"
+)
+
+// runDaemon takes episodes in until it is told to stop.
+func runDaemon(c *cobra.Command, o *options) error {
+	hup := cli.Hangups()
+	cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	log := cli.Logger(o.verbose)
+	r, err := receiver.New(c.Context(), cfg, cli.Version(), cli.Holder("receiver"), log)
+	if err != nil {
+		return startError(c.Context(), err, cfg, o.config)
+	}
+	defer r.Close()
+	ln, err := listen(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	proxy, err := r.ListenProxy()
+	if err != nil {
+		return fmt.Errorf("proxy.socket: %w", err)
+	}
+	log.Info("receiver started", "version", cli.Version(), "listen", ln.Addr().String(), "data_dir", string(cfg.DataDir))
+	return serve(c, r, ln, proxy, hup, log)
+}
+
+// serve runs the daemon's parts until one fails or it is told to stop.
+func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, hup <-chan os.Signal, log *slog.Logger) error {
+	cli.Tell(log, systemd.Ready("taking episodes on "+ln.Addr().String()))
+	g, ctx := errgroup.WithContext(c.Context())
+	g.Go(func() error { return systemd.Watchdog(ctx, r.Alive) })
+	g.Go(func() error { return r.Scrub(ctx) })
+	g.Go(func() error {
+		cli.OnReload(ctx, hup, log, r.Reload)
+		return nil
+	})
+	g.Go(func() error {
+		cli.Daily(ctx, func() { remind(log, r) })
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		cli.Tell(log, systemd.Stopping())
+		return nil
+	})
+	g.Go(func() error {
+		if err := r.Serve(ctx, ln, proxy); err != nil {
+			return err
+		}
+		log.Info("receiver stopped")
+		return nil
+	})
+	return g.Wait()
+}
+
+// expiresSoon is when the log begins to remind of the certificate's end: all
+// hosts stop shipping with it.
+const expiresSoon = 30 * 24 * time.Hour
+
+func remind(log *slog.Logger, r *receiver.Receiver) {
+	const renew = "make the next one with 'receiver pki renew', and reload"
+	switch left := time.Until(r.CertNotAfter()); {
+	case left < 0:
+		log.Error("the receiver's certificate has expired, and no host trusts it: "+renew, "ended", r.CertNotAfter())
+	case left < expiresSoon:
+		log.Warn("the receiver's certificate ends soon: "+renew, "days", int(left.Hours()/24))
+	}
+}
+
+// listen takes systemd's socket if there is one. The address in the
+// configuration is used otherwise.
+func listen(addr string) (net.Listener, error) {
+	sockets, err := systemd.Listeners()
+	if err != nil {
+		return nil, err
+	}
+	if len(sockets) > 1 {
+		return nil, cli.Wrong(errors.New("the service manager gave more than one socket: keep one ListenStream="))
+	}
+	if len(sockets) == 1 {
+		return sockets[0], nil
+	}
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // plain TCP is what the timeouts are known for
+	ln, err := lc.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return nil, listenError(err)
+	}
+	return ln, nil
+}
+
+// listenError says what to do about an address that cannot be had.
+func listenError(err error) error {
+	err = fmt.Errorf("listen: %w", err)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w; another program listens there; find it with 'ss -ltnp', or change listen", err)
+	case errors.Is(err, syscall.EACCES):
+		return cli.Wrong(fmt.Errorf("%w; ports below 1024 are not for every user; change listen", err))
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w; no interface has that address yet; change listen, or leave the address out: \":8443\"", err)
+	}
+	return cli.Wrong(fmt.Errorf("%w; listen wants \"ADDRESS:PORT\" or \":PORT\"", err))
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"cis490/internal/cli"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+)
+
+// indexCommand returns "receiver index". paths says where the configuration
+// puts the store and the index; it is asked only if a flag does not.
+func indexCommand(paths func() (episodesRoot, index string, err error)) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "index",
+		Short:   "Mend index.jsonl, or check it against the stored files",
+		Example: "  receiver index backfill --dry-run\n  receiver index verify --deep",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(backfillCommand(paths), verifyCommand(paths))
+	return c
+}
+
+// indexFlags are those that both commands have.
+type indexFlags struct {
+	opts index.Options
+	host string
+	json bool
+}
+
+func (f *indexFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.opts.EpisodesRoot, "episodes-root", "", "the store's `folder` (default: data_dir's episodes)")
+	c.Flags().StringVar(&f.opts.Index, "index", "", "the index `file` (default: data_dir's index.jsonl)")
+	c.Flags().StringVar(&f.host, "host", "", "only this host's episodes")
+	c.Flags().BoolVar(&f.json, "json", false, "print JSON, one object a line")
+}
+
+// options completes the flags from the configuration, if they need it.
+func (f *indexFlags) options(paths func() (string, string, error)) (index.Options, error) {
+	o := f.opts
+	if o.EpisodesRoot == "" || o.Index == "" {
+		root, path, err := paths()
+		if err != nil {
+			return o, err
+		}
+		if o.EpisodesRoot == "" {
+			o.EpisodesRoot = root
+		}
+		if o.Index == "" {
+			o.Index = path
+		}
+	}
+	if f.host != "" {
+		host, err := episode.ParseName(f.host)
+		if err != nil {
+			return o, cli.Wrong(fmt.Errorf("--host: %w", err))
+		}
+		o.Host = host
+	}
+	return o, nil
+}
+
+func backfillCommand(paths func() (string, string, error)) *cobra.Command {
+	var f indexFlags
+	c := &cobra.Command{
+		Use:   "backfill",
+		Short: "Append a row for each stored file that has none",
+		Long: `Append a row for each stored file that has none. It may run beside the
+receiver; run it as the receiver's user, who must be able to write the index
+afterwards. A file that does not decode, or is not what was received, is named
+on stderr and gets no row; the others are done, and the exit code is 1.`,
+		Args: cobra.NoArgs,
+		Example: `  receiver index backfill --dry-run
+  receiver index backfill --host lab-01
+  receiver index backfill --episodes-root copy/episodes --index copy/index.jsonl`,
+	}
+	f.add(c)
+	c.Flags().BoolVar(&f.opts.DryRun, "dry-run", false, "print what would be appended and write nothing")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		opts, err := f.options(paths)
+		if err != nil {
+			return err
+		}
+		return runBackfill(c, opts, f.json)
+	}
+	return c
+}
+
+func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
+	program, stderr := c.Root().Name(), c.ErrOrStderr()
+	progress, done := progressOn(stderr)
+	opts.Progress = progress
+	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable(err.Error())) }
+	report, err := index.Backfill(c.Context(), opts)
+	done()
+	if err != nil {
+		return indexError(err)
+	}
+	if report.Underway > 0 {
+		fmt.Fprintf(stderr, "%s: %d files are underway: the receiver writes their rows\n", program, report.Underway)
+	}
+	if err := printBackfill(c.OutOrStdout(), report, opts, asJSON); err != nil {
+		return err
+	}
+	if report.Bad > 0 {
+		return fmt.Errorf("%d files were given no row", report.Bad)
+	}
+	return nil
+}
+
+func printBackfill(w io.Writer, r index.BackfillReport, opts index.Options, asJSON bool) error {
+	if asJSON {
+		return cli.JSON(w, r)
+	}
+	out := bufio.NewWriter(w)
+	fmt.Fprintf(out, "scanned: %d already-indexed: %d to-backfill: %d\n", r.Scanned, r.Indexed, r.Missing)
+	switch {
+	case r.Missing == 0:
+	case !opts.DryRun:
+		fmt.Fprintf(out, "backfilled %d rows into %s\n", r.Written, opts.Index)
+	default:
+		for _, row := range r.Rows {
+			out.Write(row.Append(nil))
+		}
+		if r.More > 0 {
+			fmt.Fprintf(out, "... (%d more)\n", r.More)
+		}
+	}
+	return out.Flush()
+}
+
+func verifyCommand(paths func() (string, string, error)) *cobra.Command {
+	var f indexFlags
+	c := &cobra.Command{
+		Use:   "verify",
+		Short: "Check rows against stored files, both ways",
+		Long: `Check rows against stored files, both ways. It changes nothing and may run
+beside the receiver. A line on stdout for each finding; the exit code is 1 if
+there is one.`,
+		Args: cobra.NoArgs,
+		Example: `  receiver index verify
+  receiver index verify --deep --json`,
+	}
+	f.add(c)
+	c.Flags().BoolVar(&f.opts.Deep, "deep", false, "read and decode every archive, compare its sha256")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		opts, err := f.options(paths)
+		if err != nil {
+			return err
+		}
+		return runVerify(c, opts, f.json)
+	}
+	return c
+}
+
+func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
+	done := func() {}
+	if opts.Deep {
+		opts.Progress, done = progressOn(c.ErrOrStderr())
+	}
+	out := bufio.NewWriter(c.OutOrStdout())
+	report, err := index.Verify(c.Context(), opts, func(found index.Finding) { printFinding(out, found, asJSON) })
+	done()
+	if err != nil {
+		return indexError(errors.Join(err, out.Flush()))
+	}
+	printVerified(out, report, asJSON)
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	if report.Findings > 0 {
+		return fmt.Errorf("the index and the stored files differ: %d findings", report.Findings)
+	}
+	return nil
+}
+
+func printFinding(w io.Writer, f index.Finding, asJSON bool) {
+	if asJSON {
+		cli.JSON(w, f) // the writer remembers its error
+		return
+	}
+	line := string(f.Kind)
+	if f.Episode != "" {
+		line += fmt.Sprintf(" %s/%s", f.Host, f.Episode)
+	}
+	if f.Line > 0 {
+		line += fmt.Sprintf(" line %d", f.Line)
+	}
+	fmt.Fprintf(w, "%s: %s\n", line, printable(f.Detail))
+}
+
+func printVerified(w io.Writer, r index.VerifyReport, asJSON bool) {
+	if asJSON {
+		cli.JSON(w, r) // the writer remembers its error
+		return
+	}
+	fmt.Fprintf(w, "files: %d rows: %d underway: %d read: %d findings: %d\n", r.Files, r.Rows, r.Underway, r.Read, r.Findings)
+}
+
+// indexError gives err the exit code that the original gave it.
+func indexError(err error) error {
+	if errors.Is(err, index.ErrNoEpisodes) {
+		return cli.Wrong(err)
+	}
+	return err
+}
+
+// progressOn shows how much was read, if w is a terminal, until done is called.
+func progressOn(w io.Writer) (progress func(int), done func()) {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return func(int) {}, func() {}
+	}
+	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(f), progressbar.OptionShowBytes(true),
+		progressbar.OptionSetDescription("reading archives"), progressbar.OptionClearOnFinish())
+	return func(n int) { bar.Add(n) }, func() { bar.Finish() }
+}
+
+// printable shows text in printable ASCII, whatever an episode put into it.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		quoted := strconv.QuoteToASCII(s)
+		return quoted[1 : len(quoted)-1]
+	}
+	return s
+}

@@ -1,0 +1,59 @@
+// Receiver takes episodes in from lab hosts and keeps them.
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/receiver"
+)
+
+func main() { os.Exit(cli.Main(command())) }
+
+// options are the flags of the daemon and of the commands that need its
+// configuration.
+type options struct {
+	config  string
+	verbose bool
+}
+
+func (o *options) load() (receiver.Config, error) {
+	c, err := receiver.LoadConfig(o.config)
+	return c, cli.Wrong(err)
+}
+
+func command() *cobra.Command {
+	var o options
+	root := &cobra.Command{
+		Use:   "receiver",
+		Short: "Take episodes in from lab hosts",
+		Long: `Receiver stores one archive an episode in a folder a host, and adds a row to
+index.jsonl. Without a command it does so until it is told to stop.
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 5 another
+receiver runs, 74 the disk cannot be trusted.`,
+		Example: `  receiver pki init --dir pki --name receiver.lab,10.0.0.1
+  receiver pki issue lab-01 --dir pki --out lab-01
+  receiver --config ./receiver.toml
+  receiver index verify --deep`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runDaemon(c, &o) },
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&o.config, "config", receiver.DefaultConfigFile, "configuration `file`")
+	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
+	root.AddCommand(pkiCommand(), indexCommand(o.paths), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
+	return root
+}
+
+// paths returns where the receiver of the configuration keeps its data.
+func (o *options) paths() (episodes, index string, err error) {
+	cfg, err := o.load()
+	if err != nil {
+		return "", "", err
+	}
+	episodes, index = cfg.Paths()
+	return episodes, index, nil
+}

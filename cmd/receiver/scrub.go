@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/episode"
+	"cis490/internal/receiver"
+)
+
+// scrubCommand returns "receiver scrub".
+func scrubCommand(o *options) *cobra.Command {
+	var opts receiver.ScrubOptions
+	var perSecond, host string
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "scrub",
+		Short: "Read all archives back and name those that rotted",
+		Long: `Scrub reads every archive from the disk, past the page cache, and compares it
+with its sha256; then it looks for the archive of each row. It runs beside the
+receiver, as the receiver's user or root, and changes nothing: the receiver
+moves a bad copy to quarantine when its own scrub or its host finds it. While
+no receiver runs, --set-aside does that here. An interrupted scrub goes on
+where it was with --older-than. It exits with 1 if something is bad.`,
+		Example: `  receiver scrub --rate 50MiB
+  receiver scrub --older-than 24h --json | jq -c 'select(.finding)'
+  systemctl stop cis490-receiver && receiver scrub --set-aside`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			if opts.Rate, err = bytesOf(perSecond); err != nil {
+				return cli.Wrong(fmt.Errorf("--rate: %w", err))
+			}
+			if opts.OlderThan < 0 {
+				return cli.Wrong(errors.New("--older-than: must not be negative"))
+			}
+			if host != "" {
+				if opts.Host, err = episode.ParseName(host); err != nil {
+					return cli.Wrong(fmt.Errorf("--host: %w", err))
+				}
+			}
+			opts.Holder = cli.Holder("receiver scrub --set-aside")
+			return runScrub(c, cfg, opts, asJSON)
+		},
+	}
+	c.Flags().StringVar(&perSecond, "rate", "20MiB", "`bytes` a second; 0 for no limit")
+	c.Flags().DurationVar(&opts.OlderThan, "older-than", 0, "read what was not read back for so `long`")
+	c.Flags().StringVar(&host, "host", "", "only this host's archives")
+	c.Flags().BoolVar(&opts.SetAside, "set-aside", false, "move bad copies to quarantine; no receiver may run")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object a line")
+	return c
+}
+
+func bytesOf(s string) (int64, error) {
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n > 1<<40 {
+		return 0, fmt.Errorf("%+q: want a size like 20MiB", s)
+	}
+	return int64(n), nil
+}
+
+func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions, asJSON bool) error {
+	out := c.OutOrStdout()
+	var printed error
+	opts.Found = func(f receiver.ScrubFinding) {
+		var err error
+		if asJSON {
+			err = cli.JSON(out, f)
+		} else {
+			aside := ""
+			if f.SetAside {
+				aside = ", set aside"
+			}
+			err = printf(out, "%s%s\t%s/%s\t%s\n", f.Finding, aside, f.Host, f.Episode, printable(f.Detail))
+		}
+		printed = errors.Join(printed, err)
+	}
+	p, err := receiver.ScrubOnce(c.Context(), cfg, opts)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w (the receiver makes its folders at its first start)", err)
+	}
+	if err == nil || c.Context().Err() != nil {
+		printed = errors.Join(printed, printScrub(c, p, asJSON))
+	}
+	if err := errors.Join(err, printed); err != nil {
+		return err
+	}
+	if p.Bad() > 0 {
+		return fmt.Errorf("%d archives are damaged, unreadable or missing: 'shipper verify --heal' on their hosts sends them again", p.Bad())
+	}
+	return nil
+}
+
+func printScrub(c *cobra.Command, p receiver.Progress, asJSON bool) error {
+	if asJSON {
+		return cli.JSON(c.OutOrStdout(), p)
+	}
+	return printf(c.OutOrStdout(), "read=%d bytes=%d skipped=%d damaged=%d unreadable=%d missing=%d set_aside=%d took=%v\n",
+		p.Objects, p.Bytes, p.Skipped, p.Damaged, p.Unreadable, p.Missing, p.SetAside, time.Since(p.Started).Round(time.Millisecond))
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/receiver"
+)
+
+// statusCommand returns "receiver status".
+func statusCommand(o *options) *cobra.Command {
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show whether a receiver runs, space and last scrub",
+		Long: `Status says who has the data directory, how much space there is, how far the
+background scrub has come and how long ago the oldest reading of an archive may
+lie. It works beside the receiver, walks through nothing and changes nothing.`,
+		Example: "  receiver status\n  receiver status --json | jq .oldest_unread_seconds",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			now := time.Now()
+			st, err := receiver.Inspect(cfg, now)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return cli.JSON(c.OutOrStdout(), st)
+			}
+			return printState(c.OutOrStdout(), st, now)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func printState(to io.Writer, st receiver.Status, now time.Time) error {
+	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "data\t%s\n", printable(st.DataDir))
+	fmt.Fprintf(w, "running\t%s\n", cmp.Or(printable(st.Running), "no"))
+	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
+	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
+	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))
+	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d missing by this scrub\n", st.Scrub.Damaged, st.Scrub.Unreadable, st.Scrub.Missing)
+	oldest := "never read to the end"
+	if !st.Scrub.WholeSince.IsZero() {
+		oldest = "everything was read back since " + st.Scrub.WholeSince.Format(time.DateTime) + " UTC, " +
+			humanize.RelTime(st.Scrub.WholeSince, now, "ago", "from now")
+	}
+	fmt.Fprintf(w, "oldest\t%s\n", oldest)
+	return w.Flush()
+}
+
+func scrubLine(st receiver.Status, now time.Time) string {
+	p := st.Scrub
+	read := fmt.Sprintf("%d archives, %s", p.Objects, humanize.IBytes(uint64(max(p.Bytes, 0))))
+	switch {
+	case st.ScrubRate == 0:
+		return "off (scrub.rate is 0)"
+	case p.Started.IsZero():
+		return "not begun"
+	case !p.Ended.IsZero():
+		return "ended " + humanize.RelTime(p.Ended, now, "ago", "from now") + ": " + read
+	case p.Host == "":
+		return "begun " + humanize.RelTime(p.Started, now, "ago", "from now")
+	}
+	return fmt.Sprintf("at %s/%s: %s", p.Host, p.Episode, read)
+}

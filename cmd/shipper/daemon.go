@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"cis490/internal/cli"
+	"cis490/internal/pki"
+	"cis490/internal/shipper"
+	"cis490/internal/systemd"
+	"cis490/internal/wire"
+)
+
+// expiresSoon is when the log begins to remind of a certificate's end.
+const expiresSoon = 30 * 24 * time.Hour
+
+// connect returns the client of c, and the papers that it shows.
+func connect(c shipper.Config) (*wire.Client, *pki.Client, error) {
+	papers, err := pki.LoadClient(pki.ClientConfig{
+		CAFile:    string(c.Receiver.CAFile),
+		CertFile:  string(c.Receiver.CertFile),
+		KeyFile:   string(c.Receiver.KeyFile),
+		TokenFile: string(c.Receiver.TokenFile),
+	})
+	if err != nil {
+		return nil, nil, cli.Wrong(err)
+	}
+	client, err := wire.NewClient(wire.ClientConfig{
+		URL:     c.Receiver.URL,
+		Host:    c.HostID,
+		DialTLS: papers.DialTLS(wire.Dial),
+		Token:   papers.Token,
+		Version: cli.Version(),
+		Conns:   c.Senders + 1, // one for the ping
+	})
+	if err != nil {
+		return nil, nil, cli.Wrong(fmt.Errorf("receiver.url: %w", err))
+	}
+	return client, papers, nil
+}
+
+// runDaemon ships until it is told to stop.
+func runDaemon(c *cobra.Command, o *options) error {
+	hup := cli.Hangups()
+	cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	client, papers, err := connect(cfg)
+	if err != nil {
+		return err
+	}
+	log := cli.Logger(o.verbose)
+	s, err := shipper.New(cfg, client, cli.Holder("shipper"), log)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	s.Status = func(status string) { cli.Tell(log, systemd.Status(status)) }
+	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
+	cli.Tell(log, systemd.Ready("looking for episodes"))
+
+	g, ctx := errgroup.WithContext(c.Context())
+	g.Go(func() error { return systemd.Watchdog(ctx, s.Alive) })
+	g.Go(func() error {
+		cli.Daily(ctx, func() { remind(log, papers, cfg) })
+		return nil
+	})
+	g.Go(func() error {
+		cli.OnReload(ctx, hup, log, func() error {
+			if err := papers.Reload(); err != nil {
+				return err
+			}
+			client.CloseIdle()
+			remind(log, papers, cfg)
+			return nil
+		})
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		cli.Tell(log, systemd.Stopping())
+		return nil
+	})
+	g.Go(func() error {
+		if err := s.Run(ctx); err != nil {
+			return err
+		}
+		log.Info("shipper stopped", "result", s.Tally().String())
+		return nil
+	})
+	return g.Wait()
+}
+
+// remind logs what a person must see to about our certificate.
+func remind(log *slog.Logger, papers *pki.Client, cfg shipper.Config) {
+	if err := papers.Check(cfg.HostID, time.Now()); err != nil {
+		log.Error("the receiver will refuse this host", "err", err)
+		return
+	}
+	if left := time.Until(papers.NotAfter()); left < expiresSoon {
+		log.Warn("the certificate ends soon: issue a new one with 'receiver pki issue'",
+			"file", string(cfg.Receiver.CertFile), "days", int(left.Hours()/24))
+	}
+}

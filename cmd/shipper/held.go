@@ -1,0 +1,78 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/outbox"
+	"cis490/internal/shipper"
+)
+
+func heldCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "held",
+		Short: "Show the held episodes, each with its cause and what to do",
+		Long: `Held shows each episode that waits for a person, why, and the sha256 of what was
+packed here and of what the receiver has. It works beside a running shipper and
+changes nothing. It exits with 3 if something is held.`,
+		Example: "  shipper held\n  shipper held --json | jq -r 'select(.reason == \"conflict\").episode_id'",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			st, err := shipper.Inspect(cfg)
+			if errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%w (the shipper makes its folders at its first start)", err)
+			}
+			if err != nil {
+				return err
+			}
+			if o.json {
+				for _, h := range st.Held {
+					err = errors.Join(err, cli.JSON(c.OutOrStdout(), h))
+				}
+			} else {
+				err = printHeld(c.OutOrStdout(), st.Held, time.Now())
+			}
+			if err == nil && len(st.Held) > 0 {
+				return &cli.Exit{Code: cli.SomeHeld}
+			}
+			return err
+		},
+	}
+}
+
+func printHeld(to io.Writer, held []shipper.HeldEpisode, now time.Time) error {
+	var err error
+	line := func(format string, args ...any) {
+		if err == nil {
+			_, err = fmt.Fprintf(to, format, args...)
+		}
+	}
+	for _, h := range held {
+		line("\n%s\n", h.Episode)
+		line("  %s, held %s\n", cmp.Or(ascii(string(h.Reason)), "unknown"), humanize.RelTime(h.HeldAt, now, "ago", "from now"))
+		line("  %s\n", ascii(h.Cause))
+		if h.Digest != nil {
+			line("  ours    %s\n", h.Digest)
+		}
+		if h.Stored != nil {
+			line("  theirs  %s\n", h.Stored)
+		}
+		line("  when it is mended: shipper retry %s\n", h.Episode)
+		if h.Reason == outbox.Conflict {
+			line("  to keep both copies: shipper retry --beside %s\n", h.Episode)
+		}
+	}
+	return err
+}

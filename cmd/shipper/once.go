@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"cis490/internal/cli"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// runOnce tries every waiting episode once.
+func runOnce(c *cobra.Command, o *options) error {
+	cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	client, _, err := connect(cfg)
+	if err != nil {
+		return err
+	}
+	s, err := shipper.New(cfg, client, cli.Holder("shipper --once"), cli.Logger(o.verbose))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	done := show(c.Context(), s)
+	tally, unreachable, err := s.Once(c.Context())
+	done()
+	if c.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		unreachable, err = nil, nil
+	}
+	if err != nil {
+		return err
+	}
+	if o.json {
+		err = cli.JSON(c.OutOrStdout(), tally)
+	} else {
+		_, err = fmt.Fprintln(c.OutOrStdout(), tally)
+	}
+	if unreachable != nil {
+		unreachable = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, unreachable)
+	}
+	if c.Context().Err() != nil {
+		return errors.Join(err, &cli.Exit{Code: cli.Failed, Err: errors.New("stopped; what was not reached is as it was")})
+	}
+	return errors.Join(err, verdict(tally, unreachable))
+}
+
+// verdict returns the exit code that a pass has earned.
+func verdict(t shipper.Tally, unreachable error) error {
+	switch {
+	case unreachable != nil:
+		err := unreachable
+		if hint := wire.Hint(err); hint != "" {
+			err = fmt.Errorf("%w (%s)", err, hint)
+		}
+		return &cli.Exit{Code: cli.Unreachable, Err: err}
+	case t.Held+t.Conflicts > 0:
+		return &cli.Exit{Code: cli.SomeHeld, Err: fmt.Errorf("%d episodes are held: see 'shipper status'", t.Held+t.Conflicts)}
+	case t.Transient > 0:
+		return &cli.Exit{Code: cli.Failed, Err: fmt.Errorf("%d episodes could not be shipped now: the log says why", t.Transient)}
+	}
+	return nil
+}
+
+// show draws how far the pass is, if a person watches, and returns what ends
+// the drawing.
+func show(ctx context.Context, s *shipper.Shipper) func() {
+	if !term.IsTerminal(int(os.Stderr.Fd())) {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetWidth(20),
+			progressbar.OptionShowCount(), progressbar.OptionSetDescription("episodes"), progressbar.OptionClearOnFinish())
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				bar.Finish()
+				return
+			case <-tick.C:
+				t := s.Tally()
+				bar.ChangeMax(max(t.Scanned, 1))
+				bar.Set(t.Done())
+			}
+		}
+	}()
+	return func() { cancel(); <-ended }
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/pki"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// pingTimeout bounds the check: a person waits for it.
+const pingTimeout = 20 * time.Second
+
+// clockSkew is how far the two clocks may be apart before we say so.
+const clockSkew = 5 * time.Second
+
+// report is what --ping --json prints.
+type report struct {
+	OK        bool       `json:"ok"`
+	URL       string     `json:"url"`
+	Error     string     `json:"error,omitempty"`
+	Hint      string     `json:"hint,omitempty"`
+	ClockSkew float64    `json:"clock_skew_seconds"` // ours minus the receiver's
+	Receiver  *wire.Pong `json:"receiver,omitempty"`
+}
+
+// runPing checks the whole way to the receiver and says in words what is wrong.
+func runPing(c *cobra.Command, o *options) error {
+	cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	client, papers, err := connect(cfg)
+	if err != nil {
+		return err
+	}
+	pong, skew, err := ping(c.Context(), client, papers, cfg)
+	if err == nil && !pong.Storage.Accepting {
+		err = wire.Refuse(wire.Full, "it answers, and accepts nothing")
+	}
+	hint := wire.Hint(err)
+	if o.json {
+		r := report{OK: err == nil, URL: cfg.Receiver.URL, Hint: hint, ClockSkew: skew.Seconds()}
+		if err != nil {
+			r.Error = err.Error()
+		}
+		if pong.Status != "" {
+			r.Receiver = &pong
+		}
+		if jerr := cli.JSON(c.OutOrStdout(), r); jerr != nil {
+			return jerr
+		}
+	}
+	if err != nil {
+		if hint != "" {
+			err = fmt.Errorf("%w\n  hint: %s", err, hint)
+		}
+		return &cli.Exit{Code: cli.Unreachable, Err: fmt.Errorf("ping %s: %w", cfg.Receiver.URL, err)}
+	}
+	if o.json {
+		return nil
+	}
+	return printPong(c, cfg, papers, pong, skew)
+}
+
+// ping asks the receiver, and measures how far our clock is from its own.
+func ping(ctx context.Context, client *wire.Client, papers *pki.Client, cfg shipper.Config) (wire.Pong, time.Duration, error) {
+	if err := papers.Check(cfg.HostID, time.Now()); err != nil {
+		return wire.Pong{}, 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	// The first one opens the connection, the second one takes the time.
+	if _, err := client.Ping(ctx); err != nil {
+		return wire.Pong{}, 0, err
+	}
+	sent := time.Now()
+	pong, err := client.Ping(ctx)
+	if err != nil {
+		return wire.Pong{}, 0, err
+	}
+	return pong, sent.Add(time.Since(sent) / 2).Sub(pong.Time), nil
+}
+
+func printPong(c *cobra.Command, cfg shipper.Config, papers *pki.Client, pong wire.Pong, skew time.Duration) error {
+	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "receiver\t%s, version %+q\n", cfg.Receiver.URL, pong.Receiver.Version)
+	fmt.Fprintf(w, "this host\t%s by %+q\n", pong.Host, pong.Auth.Method)
+	fmt.Fprintf(w, "certificate\tvalid until %s, %s\n", papers.NotAfter().UTC().Format(time.DateOnly), humanize.Time(papers.NotAfter()))
+	clock := fmt.Sprintf("within %v of the receiver's", max(skew.Abs(), time.Millisecond).Round(time.Millisecond))
+	if skew.Abs() > clockSkew {
+		clock = fmt.Sprintf("%v off the receiver's: check both clocks, certificates depend on them", skew.Round(time.Second))
+	}
+	fmt.Fprintf(w, "clock\t%s\n", clock)
+	fmt.Fprintf(w, "storage\t%s free above the floor\n", humanize.IBytes(uint64(max(pong.Storage.FreeBytes, 0))))
+	fmt.Fprintf(w, "limits\t%s an archive, %d uploads at once\n", humanize.IBytes(uint64(max(pong.Limits.MaxSize, 0))), pong.Limits.UploadsPerHost)
+	fmt.Fprintf(w, "ok\tthe receiver takes episodes of this host\n")
+	return w.Flush()
+}

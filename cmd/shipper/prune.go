@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/config"
+	"cis490/internal/shipper"
+)
+
+func pruneCommand(o *options) *cobra.Command {
+	var opts shipper.PruneOptions
+	var maxAge config.Duration
+	var maxBytes, minFree config.Bytes
+	c := &cobra.Command{
+		Use:   "prune",
+		Short: "Delete retired episodes that the receiver has read back",
+		Long: `Prune deletes from the shipped folder, the oldest first, as [retention] in the
+configuration or the flags say, and only what the receiver has read back from
+its disk since it stored it: run 'shipper verify' first, or wait for its scrub.
+What it may not delete is listed with the reason.`,
+		Example: `  shipper prune --dry-run
+  shipper verify && shipper prune --max-age 720h`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			given := shipper.RetentionConfig{MaxAge: maxAge, MaxBytes: maxBytes, MinFree: minFree}
+			if given.On() {
+				cfg.Retention = given
+			}
+			if !cfg.Retention.On() {
+				return cli.Wrong(errors.New("nothing says what to delete: set [retention] in the configuration, or give --max-age, --max-bytes or --min-free"))
+			}
+			if err := cfg.Validate(); err != nil {
+				return cli.Wrong(err)
+			}
+			return runPrune(c, o, cfg, opts)
+		},
+	}
+	c.Flags().BoolVar(&opts.DryRun, "dry-run", false, "list what would be deleted, and delete nothing")
+	c.Flags().IntVar(&opts.Most, "most", 100_000, "delete no more than so `many`")
+	c.Flags().TextVar(&maxAge, "max-age", config.Duration(0), "delete what was received so `long` ago")
+	c.Flags().TextVar(&maxBytes, "max-bytes", config.Bytes(0), "delete until all take no more `bytes`")
+	c.Flags().TextVar(&minFree, "min-free", config.Bytes(0), "delete until so many `bytes` are free")
+	return c
+}
+
+func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.PruneOptions) error {
+	client, _, err := connect(cfg)
+	if err != nil {
+		return err
+	}
+	out, now := c.OutOrStdout(), time.Now()
+	opts.Found = func(p shipper.Pruned) error {
+		if o.json {
+			return cli.JSON(out, p)
+		}
+		what := "deleted"
+		switch {
+		case p.Kept != "":
+			what = "kept"
+		case opts.DryRun:
+			what = "would go"
+		}
+		_, err := fmt.Fprintf(out, "%-8s  %s  %s, received %s ago, %s%s\n", what, p.Dir,
+			humanize.IBytes(uint64(max(p.Bytes, 0))), age(p.ReceivedAt, now), p.Reason, why(p))
+		return err
+	}
+	report, err := shipper.Prune(c.Context(), cfg, client, opts)
+	if err != nil {
+		return auditError(cfg, err)
+	}
+	if o.json {
+		return cli.JSON(out, report)
+	}
+	did := "deleted"
+	if report.DryRun {
+		did = "would delete"
+	}
+	_, err = fmt.Fprintf(out, "%s=%d bytes=%d kept=%d\n", did, report.Deleted, report.Bytes, report.Kept)
+	return err
+}
+
+func why(p shipper.Pruned) string {
+	if p.Kept == "" {
+		return ""
+	}
+	return ": " + ascii(p.Kept)
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/episode"
+	"cis490/internal/shipper"
+)
+
+func statusCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show what waits and what is held, and why",
+		Long: `Status reads the folders and says what waits, what is packed and what is held.
+It works beside a running shipper and changes nothing. It exits with 3 if
+something is held.`,
+		Example: "  shipper status\n  shipper status --json | jq '.held[].cause'",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			st, err := shipper.Inspect(cfg)
+			if errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%w (the shipper makes its folders at its first start)", err)
+			}
+			if err != nil {
+				return err
+			}
+			if o.json {
+				err = cli.JSON(c.OutOrStdout(), st)
+			} else {
+				err = printStatus(c.OutOrStdout(), st, time.Now())
+			}
+			if err == nil && len(st.Held)+len(st.Unshippable) > 0 {
+				return &cli.Exit{Code: cli.SomeHeld}
+			}
+			return err
+		},
+	}
+}
+
+func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
+	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "host\t%s\n", st.Host)
+	fmt.Fprintf(w, "running\t%s\n", cmp.Or(ascii(st.Running), "no"))
+	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent\n", st.Waiting, st.Sealed)
+	fmt.Fprintf(w, "shipped\t%d in the shipped folder\n", st.Shipped)
+	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
+	fmt.Fprintf(w, "held\t%d\n", len(st.Held))
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := printHeld(to, st.Held, now); err != nil {
+		return err
+	}
+	for _, u := range st.Unshippable {
+		fmt.Fprintf(to, "\ncannot be shipped: %s\n", ascii(u))
+	}
+	return nil
+}
+
+// ascii shows what somebody else may have written. What is printable already
+// may have been escaped before, and is left as it is.
+func ascii(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return s
+	}
+	q := strconv.QuoteToASCII(s)
+	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+}
+
+func retryCommand(o *options) *cobra.Command {
+	var accept, beside bool
+	c := &cobra.Command{
+		Use:   "retry EPISODE...",
+		Short: "Let held episodes be tried again",
+		Long: `Retry takes the hold off episodes, beside a running shipper, which tries them
+with its next scan. With --accept, an episode that was changed after it was
+packed is retired as it is now, once the receiver says again that it has what
+was packed. With --beside, an episode that is held for a conflict is packed and
+sent under a name of its own, EPISODE.conflict-SHA8, beside the copy that the
+receiver has: nothing is replaced.`,
+		Example: "  shipper retry run-7\n  shipper retry --accept run-7\n  shipper retry --beside run-7",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			var errs []error
+			for _, arg := range args {
+				name, err := episode.ParseName(arg)
+				if err != nil {
+					errs = append(errs, cli.Wrong(err))
+					continue
+				}
+				as, err := retry(cfg, name, accept, beside)
+				if err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				fmt.Fprintf(c.OutOrStdout(), "%s will be tried again%s\n", name, as)
+			}
+			return errors.Join(errs...)
+		},
+	}
+	c.Flags().BoolVar(&accept, "accept", false, "retire the episode as it is now, although it was changed")
+	c.Flags().BoolVar(&beside, "beside", false, "send it under another name, beside the receiver's copy")
+	c.MarkFlagsMutuallyExclusive("accept", "beside")
+	return c
+}
+
+// retry returns what is to be said of the name under which the episode goes.
+func retry(cfg shipper.Config, name episode.Name, accept, beside bool) (string, error) {
+	as := ""
+	var err error
+	if beside {
+		var other episode.Name
+		other, err = shipper.Beside(cfg, name)
+		as = ", as " + string(other)
+	} else {
+		err = shipper.Retry(cfg, name, accept)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s is not held: see 'shipper status'", name)
+	}
+	return as, err
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+func verifyCommand(o *options) *cobra.Command {
+	var opts shipper.AuditOptions
+	all := false
+	c := &cobra.Command{
+		Use:   "verify",
+		Short: "Ask the receiver whether it still has what was shipped",
+		Long: `Verify asks the receiver to read its copy of each retired episode back from its
+disk and to compare it with the sha256 of the receipt. What is not verified is
+listed; --heal moves what the receiver has lost back, so that it is packed and
+sent again. It works beside a running shipper.
+
+Exit codes: 0 all is there, 1 something is missing, damaged, divergent or
+unknown, 4 the receiver cannot be reached or refuses this host.`,
+		Example: `  shipper verify
+  shipper verify --max-age 720h --heal   # its scrub of a month counts
+  shipper verify --quick --json | jq -c 'select(.finding)'`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if opts.MaxAge < 0 {
+				return cli.Wrong(errors.New("--max-age: must not be negative"))
+			}
+			return runVerify(c, o, opts, all)
+		},
+	}
+	c.Flags().BoolVar(&opts.Quick, "quick", false, "ask what it knows, and have nothing read from its disk")
+	c.Flags().DurationVar(&opts.MaxAge, "max-age", 0, "an earlier reading counts if it is no `older`")
+	c.Flags().BoolVar(&opts.Heal, "heal", false, "move what is missing or damaged back, to be sent again")
+	c.Flags().BoolVar(&all, "all", false, "list what is verified, too")
+	c.MarkFlagsMutuallyExclusive("quick", "max-age")
+	return c
+}
+
+func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool) error {
+	cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	client, _, err := connect(cfg)
+	if err != nil {
+		return err
+	}
+	out := c.OutOrStdout()
+	opts.Found = func(a shipper.Audited) error {
+		good := a.Finding == shipper.Verified || a.Finding == shipper.Stored
+		switch {
+		case good && !all:
+			return nil
+		case o.json:
+			return cli.JSON(out, a)
+		}
+		_, err := fmt.Fprintf(out, "%-9s  %s%s\n", a.Finding, a.Dir, advice(a))
+		return err
+	}
+	report, err := shipper.Audit(c.Context(), cfg, client, opts)
+	if err != nil {
+		return auditError(cfg, err)
+	}
+	if o.json {
+		err = cli.JSON(out, report)
+	} else {
+		_, err = fmt.Fprintln(out, report)
+	}
+	if err == nil && report.Bad() > 0 {
+		return fmt.Errorf("%d retired episodes are not known to be at the receiver", report.Bad())
+	}
+	return err
+}
+
+// advice says what to do about a finding.
+func advice(a shipper.Audited) string {
+	switch {
+	case a.Healing:
+		return ": moved back, and is sent again"
+	case a.NotHealed != "":
+		return ": " + ascii(a.NotHealed)
+	case a.Finding == shipper.Missing, a.Finding == shipper.Damaged:
+		return ": send it again with 'shipper resend " + a.Dir + "'"
+	case a.Finding == shipper.Divergent:
+		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', keeps both"
+	case a.Finding == shipper.Unknown:
+		return ": it carries no receipt; keep it, or send it again with 'shipper resend " + a.Dir + "'"
+	}
+	return ""
+}
+
+// auditError gives a receiver that could not be asked its exit code.
+func auditError(cfg shipper.Config, err error) error {
+	if _, away := errors.AsType[*shipper.UnreachableError](err); away {
+		err = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, err)
+		if hint := wire.Hint(err); hint != "" {
+			err = fmt.Errorf("%w (%s)", err, hint)
+		}
+		return &cli.Exit{Code: cli.Unreachable, Err: err}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w (the shipper makes its folders at its first start)", err)
+	}
+	return err
+}
+
+func resendCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "resend EPISODE...",
+		Short: "Move retired episodes back, to be packed and sent again",
+		Long: `Resend moves episodes from the shipped folder back to where they came from,
+beside a running shipper, which packs and sends them as if they were new. The
+receiver answers for what it has, and takes what it has lost. A name that is
+taken or on its way is refused.`,
+		Example: "  shipper resend run-7 run-8",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			var errs []error
+			for _, dir := range args {
+				err := shipper.Resend(cfg, dir)
+				if errors.Is(err, fs.ErrNotExist) {
+					err = fmt.Errorf("%s is not in %s", ascii(dir), cfg.ShippedDir)
+				}
+				if err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				fmt.Fprintf(c.OutOrStdout(), "%s will be sent again\n", ascii(dir))
+			}
+			return errors.Join(errs...)
+		},
+	}
+}
+
+// age is how long ago something was, for a table.
+func age(t, now time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return now.Sub(t).Round(time.Hour).String()
+}

@@ -1,0 +1,385 @@
+// Package internal_test holds the rules of the house that a machine can hold:
+// who may import whom, and what the files of a package look like.
+package internal_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "cis490"
+
+// law says which packages of ours a package may import, by what is below
+// internal/.
+type law struct {
+	may string
+	why string
+}
+
+// laws has a row for each package. An arrow that is missing is added here, with
+// a reason that a reader believes, or not at all.
+var laws = map[string]law{
+	// Ground: they import nothing of ours.
+	"internal/digest":  {"", "names bytes and knows nothing else"},
+	"internal/episode": {"", "names episodes and knows nothing else"},
+	"internal/durable": {"", "package os, but on the disk when it returns: whose files they are is not its matter"},
+	"internal/config":  {"", "reads any program's file: the struct is the program's"},
+	"internal/systemd": {"", "talks to the service manager for any program"},
+
+	// What stands on the ground, in the order of travel.
+	"internal/source":  {"archive digest durable episode", "compares an episode with what was sealed before it retires it"},
+	"internal/archive": {"digest episode", "turns a directory into a stream; the stream's place is its caller's matter"},
+	"internal/outbox":  {"digest durable episode", "keeps sealed bytes and does not look into them"},
+	"internal/wire":    {"digest episode", "the protocol has no disk, neither end of it"},
+	"internal/pki":     {"digest durable episode", "says who is at the other end, not what they may send"},
+	"internal/store":   {"digest durable episode", "keeps opaque bytes under a key"},
+	"internal/index":   {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
+
+	// The daemons. Neither knows the rooms of the other: they meet in wire.
+	"internal/shipper":  {"archive config digest durable episode outbox source wire", "moves an episode from stage to stage"},
+	"internal/receiver": {"archive config digest durable episode index pki store wire", "takes archives in"},
+
+	// The programs wire things up.
+	"internal/cli": {"durable systemd", "what both programs have in common, so it knows neither daemon"},
+	"cmd/shipper":  {"cli config episode outbox pki shipper systemd wire", "the lab host's half"},
+	"cmd/receiver": {"cli config durable episode index pki receiver systemd", "the receiver's half"},
+
+	// A whole lab in one test, so it may know all but the programs.
+	"internal/labtest": {"archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
+
+	// What breaks the programs knows none of them; its tests may.
+	"internal/crashtest":           {"", "file systems without power, and other sources for the build"},
+	"internal/crashtest/failpoint": {"", "tests of the programs with steps that fail"},
+	"internal/crashtest/mutation":  {"", "tests of the tests"},
+
+	// What breaks the programs knows none of them; its tests may.
+}
+
+// owners says which packages may import what is not ours. All may import
+// golang.org/x/sys and the standard library, but for the rows below.
+var owners = map[string]string{
+	"github.com/klauspost/compress":     "internal/archive",
+	"github.com/BurntSushi/toml":        "internal/config",
+	"github.com/coreos/go-systemd/v22":  "internal/systemd",
+	"github.com/dunglas/httpsfv":        "internal/wire",
+	"github.com/spf13/cobra":            "internal/cli cmd/shipper cmd/receiver",
+	"github.com/schollz/progressbar/v3": "cmd/shipper cmd/receiver",
+	"github.com/dustin/go-humanize":     "internal/config cmd/shipper cmd/receiver",
+	"golang.org/x/term":                 "internal/systemd cmd/shipper cmd/receiver",
+	"golang.org/x/time":                 "internal/receiver",
+	"golang.org/x/sync":                 "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
+	"golang.org/x/sys":                  "*",
+	"github.com/google/go-cmp":          "internal/labtest",
+	"github.com/rogpeppe/go-internal":   "internal/labtest",
+	"net/http":                          "internal/wire internal/pki internal/receiver internal/labtest", // a header or a status is wire's word
+	"testing":                           "internal/labtest",
+}
+
+func TestImportsFollowTheTable(t *testing.T) {
+	for _, p := range project(t) {
+		l, known := laws[p.dir]
+		if !known {
+			t.Errorf("%s has no row in laws: say what it may import, and why", p.dir)
+			continue
+		}
+		if l.why == "" {
+			t.Errorf("%s: its row gives no reason", p.dir)
+		}
+		for _, f := range p.files {
+			for _, imported := range f.imports() {
+				if why := refusal(p.dir, f.test, imported); why != "" {
+					t.Errorf("%s imports %s: %s", f.path, imported, why)
+				}
+			}
+		}
+	}
+}
+
+// refusal says why a package may not import another, or "". Tests may use what
+// they need.
+func refusal(dir string, test bool, imported string) string {
+	if test {
+		return ""
+	}
+	if room, ours := strings.CutPrefix(imported, module+"/"); ours {
+		if !slices.Contains(strings.Fields(laws[dir].may), strings.TrimPrefix(room, "internal/")) {
+			return "its row in laws does not have it"
+		}
+		if room == "internal/labtest" {
+			return "it is for tests only"
+		}
+		return ""
+	}
+	for owned, by := range owners {
+		if imported == owned || strings.HasPrefix(imported, owned+"/") {
+			if by == "*" || slices.Contains(strings.Fields(by), dir) {
+				return ""
+			}
+			return "only " + by + " may"
+		}
+	}
+	if domain, _, _ := strings.Cut(imported, "/"); strings.Contains(domain, ".") {
+		return "a new dependency needs a row in owners, and a sentence why the program is better with it"
+	}
+	return ""
+}
+
+// The two halves run on two machines. What one is made of must not reach into
+// the other by a detour either.
+func TestHalvesMeetInWireOnly(t *testing.T) {
+	packages := project(t)
+	for _, half := range []struct{ from, never string }{
+		{"internal/shipper", "store index receiver"},
+		{"cmd/shipper", "store index receiver"},
+		{"internal/receiver", "source outbox shipper"},
+		{"cmd/receiver", "source outbox shipper"},
+	} {
+		reached := map[string]bool{}
+		reach(packages, half.from, reached)
+		for room := range strings.FieldsSeq(half.never) {
+			if reached["internal/"+room] {
+				t.Errorf("%s reaches internal/%s", half.from, room)
+			}
+		}
+	}
+}
+
+// reach adds to reached what dir imports of ours, and what that imports.
+func reach(packages map[string]*pkg, dir string, reached map[string]bool) {
+	p := packages[dir]
+	if p == nil || reached[dir] {
+		return
+	}
+	reached[dir] = true
+	for _, f := range p.files {
+		if f.test {
+			continue
+		}
+		for _, imported := range f.imports() {
+			if room, ours := strings.CutPrefix(imported, module+"/"); ours {
+				reach(packages, room, reached)
+			}
+		}
+	}
+}
+
+// A row that outlived its package would make the table a story.
+func TestTableNamesRealPackages(t *testing.T) {
+	for dir := range laws {
+		if info, err := os.Stat(filepath.Join("..", dir)); err != nil || !info.IsDir() {
+			t.Errorf("laws has a row for %s, which is no package", dir)
+		}
+	}
+}
+
+func TestPackageCommentStandsInItsFile(t *testing.T) {
+	for dir, p := range project(t) {
+		begins, home := "Package "+p.name+" ", p.name+".go"
+		if p.name == "main" {
+			name := path.Base(dir)
+			begins = strings.ToUpper(name[:1]) + name[1:] + " "
+		}
+		found := false
+		for _, f := range p.files {
+			if f.test || f.ast.Doc == nil {
+				continue
+			}
+			base := path.Base(f.path)
+			if base != home && base != "doc.go" {
+				t.Errorf("%s has a package comment: it belongs into %s", f.path, home)
+			}
+			if !strings.HasPrefix(f.ast.Doc.Text(), begins) {
+				t.Errorf("%s: its package comment does not begin with %q", f.path, begins)
+			}
+			found = true
+		}
+		if !found && !p.onlyTests() {
+			t.Errorf("%s: %s has no package comment: what it is for, what it promises, and one law", dir, home)
+		}
+	}
+}
+
+func TestPackagesAreNamedForWhatTheyProvide(t *testing.T) {
+	for dir, p := range project(t) {
+		for name := range strings.FieldsSeq("util utils common helper helpers type types model models manager service base impl misc") {
+			if p.name == name || slices.Contains(strings.Split(dir, "/"), name) {
+				t.Errorf("%s: %s is no name for a package", dir, name)
+			}
+		}
+	}
+}
+
+func TestNothingRunsBeforeMain(t *testing.T) {
+	for _, p := range project(t) {
+		for _, f := range p.files {
+			for fn := range f.functions() {
+				if fn.Recv == nil && fn.Name.Name == "init" {
+					t.Errorf("%s has an init function", f.path)
+				}
+			}
+		}
+	}
+}
+
+func TestFilesAndFunctionsFitAReader(t *testing.T) {
+	const file, function = 500, 70
+	for _, p := range project(t) {
+		for _, f := range p.files {
+			if f.test {
+				continue
+			}
+			if n := f.set.File(f.ast.Pos()).LineCount(); n >= file {
+				t.Errorf("%s has %d lines: under %d, please; one verb, one file", f.path, n, file)
+			}
+			for fn := range f.functions() {
+				if n := f.set.Position(fn.End()).Line - f.set.Position(fn.Pos()).Line + 1; n > function {
+					t.Errorf("%s: %s has %d lines: at most %d, please", f.path, fn.Name.Name, n, function)
+				}
+			}
+		}
+	}
+}
+
+// What is left undone is an issue, where somebody looks for it.
+func TestNothingIsLeftAsANote(t *testing.T) {
+	note := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)
+	for _, p := range project(t) {
+		for _, f := range p.files {
+			for i, line := range strings.Split(f.text, "\n") {
+				if found := note.FindString(line); found != "" {
+					t.Errorf("%s:%d: a %s: write it down as an issue", f.path, i+1, found)
+				}
+			}
+		}
+	}
+}
+
+// The module must build with any Go 1.26, and must not fetch another one.
+func TestModuleAsksForGo126(t *testing.T) {
+	text, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`(?m)^go 1\.26$`).Match(text) {
+		t.Error("go.mod: want the line: go 1.26")
+	}
+	if regexp.MustCompile(`(?m)^toolchain `).Match(text) {
+		t.Error("go.mod: want no toolchain line")
+	}
+}
+
+// pkg is one folder of Go files.
+type pkg struct {
+	dir   string // from the module's root
+	name  string // without _test
+	files []*file
+}
+
+func (p *pkg) onlyTests() bool {
+	return !slices.ContainsFunc(p.files, func(f *file) bool { return !f.test })
+}
+
+type file struct {
+	path string // from the module's root
+	test bool
+	text string
+	set  *token.FileSet
+	ast  *ast.File
+}
+
+func (f *file) imports() []string {
+	var paths []string
+	for _, spec := range f.ast.Imports {
+		if p, err := strconv.Unquote(spec.Path.Value); err == nil {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}
+
+func (f *file) functions() func(yield func(*ast.FuncDecl) bool) {
+	return func(yield func(*ast.FuncDecl) bool) {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && !yield(fn) {
+				return
+			}
+		}
+	}
+}
+
+// project reads all Go files of the module, by the folder that they are in. It
+// fails if it finds so few that a law would hold of nothing.
+func project(t *testing.T) map[string]*pkg {
+	t.Helper()
+	packages := map[string]*pkg{}
+	err := filepath.WalkDir("..", func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() {
+			return enter(name, e)
+		}
+		if filepath.Ext(name) != ".go" {
+			return nil
+		}
+		f, err := parse(name)
+		if err != nil {
+			return err
+		}
+		dir := path.Dir(f.path)
+		if dir == "internal" { // these laws themselves
+			return nil
+		}
+		p := packages[dir]
+		if p == nil {
+			p = &pkg{dir: dir, name: strings.TrimSuffix(f.ast.Name.Name, "_test")}
+			packages[dir] = p
+		}
+		p.files = append(p.files, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(packages) < 10 {
+		t.Fatalf("found %d packages only: %v", len(packages), slices.Sorted(maps.Keys(packages)))
+	}
+	return packages
+}
+
+// enter skips the folders that Go skips too.
+func enter(name string, e fs.DirEntry) error {
+	if name == ".." {
+		return nil
+	}
+	if strings.HasPrefix(e.Name(), ".") || strings.HasPrefix(e.Name(), "_") || e.Name() == "testdata" {
+		return fs.SkipDir
+	}
+	return nil
+}
+
+func parse(name string) (*file, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	set := token.NewFileSet()
+	tree, err := parser.ParseFile(set, name, text, parser.ParseComments)
+	if err != nil {
+		return nil, fmt.Errorf("parse %s: %w", name, err)
+	}
+	rel := strings.TrimPrefix(filepath.ToSlash(name), "../")
+	return &file{rel, strings.HasSuffix(name, "_test.go"), string(text), set, tree}, nil
+}

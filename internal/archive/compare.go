@@ -1,0 +1,108 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Difference is the first thing in which a tree is not what was packed.
+type Difference struct {
+	Path string // printable ASCII
+	What string
+}
+
+func (d *Difference) Error() string { return d.Path + " " + d.What }
+
+// Compare returns nil if t holds what the archive in r holds: names, types,
+// link targets, sizes and contents. Times, modes and owners do not matter: an
+// installer's chown must not hold a backlog. It returns a [*Difference] if the
+// two differ, [ErrChanged] if the tree changes meanwhile, and other errors as
+// [Packer.Pack] and [Verify] do. The archive must be one of a [Packer].
+func Compare(ctx context.Context, r io.Reader, t *Tree) error {
+	s, err := openStream(r, maxContent)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	c := comparison{tree: t, archive: s, file: make([]byte, chunk), packed: make([]byte, chunk)}
+	w := walk{tree: t, visit: func(n *node) error { return c.visit(ctx, n) }}
+	sum, err := w.run(ctx)
+	if err != nil {
+		return err
+	}
+	switch m, err := s.next(); {
+	case err == nil:
+		return &Difference{show(m.Name), "was packed and is not there any more"}
+	case err != io.EOF:
+		return err
+	}
+	return t.still(ctx, Survey{Fingerprint: sum})
+}
+
+// A comparison walks tree and archive side by side: both have the same order.
+type comparison struct {
+	tree         *Tree
+	archive      *stream
+	file, packed []byte
+}
+
+func (c *comparison) visit(ctx context.Context, n *node) error {
+	h := n.header(c.tree.member(n))
+	m, err := c.archive.next()
+	differs := func(format string, a ...any) error {
+		return &Difference{show(h.Name), fmt.Sprintf(format, a...)}
+	}
+	switch {
+	case err == io.EOF:
+		return differs("was not there when the episode was packed")
+	case err != nil:
+		return err
+	case m.Name != h.Name:
+		return differs("stands where %s was packed: a name was added or removed", show(m.Name))
+	case m.Mode.Type() != fileType(n):
+		return differs("is of another type than was packed")
+	case m.Link != h.Linkname:
+		return differs("links to another target than was packed")
+	case m.Size != h.Size:
+		return differs("has %d bytes and had %d when it was packed", h.Size, m.Size)
+	case !n.regular():
+		return nil
+	}
+	return n.content(ctx, c.file, func(b []byte) error {
+		if err := c.same(m.Content, b); errors.Is(err, errDiffers) {
+			return differs("has another content than was packed")
+		} else if err != nil {
+			return fmt.Errorf("read archive: %w", err)
+		}
+		return nil
+	})
+}
+
+var errDiffers = errors.New("differs")
+
+func (c *comparison) same(r io.Reader, b []byte) error {
+	p := c.packed[:len(b)]
+	if _, err := io.ReadFull(r, p); err != nil {
+		return torn(err)
+	}
+	if !bytes.Equal(p, b) {
+		return errDiffers
+	}
+	return nil
+}
+
+func fileType(n *node) fs.FileMode {
+	switch n.st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return fs.ModeDir
+	case unix.S_IFLNK:
+		return fs.ModeSymlink
+	}
+	return 0
+}

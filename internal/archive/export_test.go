@@ -1,0 +1,13 @@
+package archive
+
+import "github.com/klauspost/compress/zstd"
+
+// NewPackerAt returns a Packer of another level and window, to compare.
+func NewPackerAt(l int, window int) *Packer { return newPacker(zstd.EncoderLevel(l), window) }
+
+// Compressor returns what makes one frame over b, for archives that no Packer
+// would make.
+func Compressor(window int) func(b []byte) []byte {
+	p := newPacker(zstd.SpeedFastest, window)
+	return func(b []byte) []byte { return p.enc.EncodeAll(b, nil) }
+}

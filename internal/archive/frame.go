@@ -1,0 +1,108 @@
+package archive
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxWindow is the memory that an archive may ask for. Every level of the zstd
+// command up to 19 keeps to it, and it is what the format asks all decoders for.
+const maxWindow = 8 << 20
+
+// headerPeek is more than the longest frame header with a block header.
+const headerPeek = 32
+
+// A frame passes on one zstd frame and then reports [io.EOF], with what
+// follows it left in r. The decoder alone would go on to further frames, skip
+// the skippable ones, and take the rest of a torn header for an end.
+type frame struct {
+	r        *bufio.Reader
+	left     int64 // of the piece at hand
+	begun    bool
+	checksum bool // a checksum is still to come
+	last     bool // the last block has begun
+}
+
+func (f *frame) Read(p []byte) (int, error) {
+	for f.left == 0 {
+		if err := f.advance(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := f.r.Read(p[:min(int64(len(p)), f.left)])
+	f.left -= int64(n)
+	return n, torn(err)
+}
+
+// advance finds the length of the next piece: the header, a block, the checksum.
+func (f *frame) advance() error {
+	switch {
+	case !f.begun:
+		return f.header()
+	case !f.last:
+		return f.block()
+	case f.checksum:
+		f.checksum = false
+		f.left = 4
+		return nil
+	}
+	return io.EOF
+}
+
+func (f *frame) header() error {
+	b, err := f.r.Peek(headerPeek)
+	if len(b) == 0 || err != nil && !errors.Is(err, io.EOF) {
+		return torn(err)
+	}
+	var h zstd.Header
+	if err := h.Decode(b); err != nil {
+		return fmt.Errorf("zstd header: %w", err)
+	}
+	switch {
+	case h.Skippable:
+		return errors.New("zstd header: a skippable frame, not an archive")
+	case h.WindowSize > maxWindow, h.SingleSegment && h.FrameContentSize > maxWindow:
+		return fmt.Errorf("zstd header: asks for more than %d bytes of memory: %w", maxWindow, zstd.ErrWindowSizeExceeded)
+	}
+	f.begun, f.checksum, f.left = true, h.HasCheckSum, int64(h.HeaderSize)
+	return nil
+}
+
+// block reads the three bytes before a block: last, type (1 is a run of one
+// byte), size.
+func (f *frame) block() error {
+	b, err := f.r.Peek(3)
+	if err != nil {
+		return torn(err)
+	}
+	f.last = b[0]&1 != 0
+	f.left = 3 + int64(b[0]>>3) + int64(b[1])<<5 + int64(b[2])<<13
+	if b[0]>>1&3 == 1 {
+		f.left = 3 + 1
+	}
+	return nil
+}
+
+// torn makes an error of an end before the end.
+func torn(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// end returns nil if nothing follows the frame. It must be called after Read
+// has reported [io.EOF].
+func (f *frame) end() error {
+	switch _, err := f.r.Peek(1); {
+	case err == nil:
+		return errors.New("bytes follow the zstd frame")
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package archive_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"testing"
+
+	"cis490/internal/archive"
+)
+
+// seeds are archives to start from: ours, a foreign one, a bomb's beginning.
+func seeds(f *testing.F) {
+	l := usual(f)
+	packed, _ := l.pack()
+	f.Add(packed)
+	f.Add(packed[:len(packed)/2])
+	f.Add(tarOf(f, 1<<20, tar.Header{Name: "ep-1/meta.json", Typeflag: tar.TypeReg, Size: 100}))
+	f.Add(tarOf(f, 1<<20, tar.Header{Name: "ep-1/l", Typeflag: tar.TypeSymlink, Linkname: "x", PAXRecords: map[string]string{"a.b": "c"}}))
+	b, _ := io.ReadAll(io.LimitReader(bomb(1<<20), 2000))
+	f.Add(b)
+}
+
+// FuzzRead: no input makes Read panic, and Verify agrees with it.
+func FuzzRead(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 64<<10 {
+			return
+		}
+		var failed error
+		for m, err := range archive.Read(bytes.NewReader(b)) {
+			failed = err
+			if err == nil {
+				io.CopyN(io.Discard, m.Content, 1<<20)
+			}
+		}
+		if err := archive.Verify(bytes.NewReader(b)); (err == nil) != (failed == nil) {
+			t.Errorf("Verify says %v, Read %v", err, failed)
+		}
+	})
+}
+
+// FuzzReadUncompressed: the same behind the frame, where bytes alone do not get.
+func FuzzReadUncompressed(f *testing.F) {
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	tw.WriteHeader(&tar.Header{Name: "ep-1/meta.json", Typeflag: tar.TypeReg, Size: 2, Format: tar.FormatPAX, PAXRecords: map[string]string{"x.y": "z"}})
+	tw.Write([]byte("{}"))
+	tw.Close()
+	f.Add(b.Bytes())
+	compress := archive.Compressor(128 << 10)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 64<<10 {
+			return
+		}
+		packed := compress(b)
+		err := archive.Verify(bytes.NewReader(packed))
+		if _, merr := archive.ReadMeta(bytes.NewReader(packed), name); err == nil && merr != nil && !bytes.Contains(b, []byte("meta.json")) {
+			t.Errorf("Verify says nothing, ReadMeta %v", merr)
+		}
+	})
+}
+
+// FuzzReadMeta: no input makes it panic, read on or take much memory.
+func FuzzReadMeta(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := archive.ReadMeta(bytes.NewReader(b), name)
+		if err != nil && m.Commit != "" || m.Commit != "" && len(m.Commit) != 40 {
+			t.Errorf("got %+v, %v", m, err)
+		}
+	})
+}

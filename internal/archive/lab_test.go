@@ -1,0 +1,258 @@
+package archive_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/archive"
+	"cis490/internal/episode"
+)
+
+const name = episode.Name("ep-1")
+
+// A lab is an episodes directory with the episode ep-1 in it.
+type lab struct {
+	testing.TB
+	parent  string
+	episode string
+}
+
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	l := &lab{TB: t, parent: t.TempDir()}
+	l.episode = filepath.Join(l.parent, string(name))
+	l.must(os.Mkdir(l.episode, 0o755))
+	return l
+}
+
+// usual is a lab with what an episode has at the least, and a directory.
+func usual(t testing.TB) *lab {
+	l := newLab(t)
+	l.write("meta.json", `{"code_version":{"commit":"0123456789ABCDEF0123456789abcdef01234567"}}`)
+	l.write("done.marker", "")
+	l.write("telemetry/a.jsonl", strings.Repeat(`{"ts":1}`+"\n", 1000))
+	l.write("telemetry.csv", "1,2,3\n")
+	return l
+}
+
+func (l *lab) must(err error) {
+	l.Helper()
+	if err != nil {
+		l.Fatal(err)
+	}
+}
+
+func (l *lab) path(rel string) string { return l.episode + "/" + rel }
+
+func (l *lab) write(rel, content string) {
+	l.Helper()
+	l.must(os.MkdirAll(filepath.Dir(l.path(rel)), 0o755))
+	l.must(os.WriteFile(l.path(rel), []byte(content), 0o644))
+}
+
+// noise writes n bytes that do not compress, so that a Pack of them writes.
+func (l *lab) noise(rel string, n int) {
+	l.Helper()
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{4, 9})
+	r.Read(b)
+	l.write(rel, string(b))
+}
+
+func (l *lab) tree(limits archive.Limits) *archive.Tree {
+	l.Helper()
+	t, err := l.open(limits)
+	l.must(err)
+	l.Cleanup(func() { t.Close() })
+	return t
+}
+
+func (l *lab) open(limits archive.Limits) (*archive.Tree, error) {
+	l.Helper()
+	parent, err := os.Open(l.parent)
+	l.must(err)
+	defer parent.Close()
+	return archive.OpenTree(parent, name, limits)
+}
+
+func (l *lab) survey() (archive.Survey, error) {
+	l.Helper()
+	return l.tree(archive.Limits{}).Survey(l.Context())
+}
+
+// pack packs the episode or fails the test.
+func (l *lab) pack() ([]byte, archive.Survey) {
+	l.Helper()
+	tree := l.tree(archive.Limits{})
+	s, err := tree.Survey(l.Context())
+	l.must(err)
+	var b bytes.Buffer
+	l.must(archive.NewPacker().Pack(l.Context(), &b, tree, s))
+	return b.Bytes(), s
+}
+
+// packDuring packs while, after the first bytes are out, during happens once.
+func (l *lab) packDuring(during func()) error {
+	l.Helper()
+	tree := l.tree(archive.Limits{})
+	s, err := tree.Survey(l.Context())
+	l.must(err)
+	done := false
+	err = archive.NewPacker().Pack(l.Context(), writerFunc(func(p []byte) (int, error) {
+		if !done {
+			done = true
+			during()
+		}
+		return len(p), nil
+	}), tree, s)
+	if !done {
+		l.Fatal("Pack wrote nothing")
+	}
+	return err
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// members returns the names in an archive and the contents of its files.
+func members(t testing.TB, b []byte) (names []string, contents map[string]string) {
+	t.Helper()
+	contents = map[string]string{}
+	for m, err := range archive.Read(bytes.NewReader(b)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, m.Name)
+		content, err := io.ReadAll(m.Content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		contents[m.Name] = string(content)
+	}
+	return names, contents
+}
+
+// unfit fails the test unless err is an Unfit whose cause contains part.
+func unfit(t testing.TB, err error, part string) {
+	t.Helper()
+	var u *archive.Unfit
+	if !errors.As(err, &u) {
+		t.Fatalf("got %v, want an Unfit that names %q", err, part)
+	}
+	if !strings.Contains(u.Cause, part) {
+		t.Errorf("cause %q does not name %q", u.Cause, part)
+	}
+	printable(t, u.Cause)
+}
+
+func printable(t testing.TB, s string) {
+	t.Helper()
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' {
+			t.Fatalf("%q is not printable ASCII", s)
+		}
+	}
+}
+
+func wantChanged(t testing.TB, err error) {
+	t.Helper()
+	if !errors.Is(err, archive.ErrChanged) {
+		t.Fatalf("got %v, want ErrChanged", err)
+	}
+}
+
+// tool returns a program's path. On a developer's machine a missing one skips
+// the test; where CI is set it fails it.
+func tool(t testing.TB, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+	return ""
+}
+
+// run runs a program and returns its output.
+func run(t testing.TB, stdin []byte, program string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(tool(t, program), args...)
+	cmd.Stdin = bytes.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", program, args, err, out)
+	}
+	return string(out)
+}
+
+// describe lists a tree: path, type and mode, mtime, content or target. What
+// an archive leaves out is left out. Python sets times from a float, and none
+// of links, so times are cut to tick and may leave out links.
+func describe(t testing.TB, root string, tick time.Duration, linkTimes bool) []string {
+	t.Helper()
+	var lines []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		var what string
+		when := info.ModTime().Round(tick).UnixNano()
+		if d.Type() == fs.ModeSymlink && !linkTimes {
+			when = 0
+		}
+		switch d.Type() {
+		case 0:
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			what = string(b)
+		case fs.ModeSymlink:
+			if what, err = os.Readlink(path); err != nil {
+				return err
+			}
+		case fs.ModeDir:
+		default:
+			return nil
+		}
+		lines = append(lines, fmt.Sprintf("%q %v %d %q", strings.TrimPrefix(path, root), info.Mode(), when, what))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
+func mkfifo(t testing.TB, path string) {
+	t.Helper()
+	if err := syscall.Mkfifo(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,159 @@
+package archive
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A node is one name in a tree, held by a descriptor that can tell what it is
+// and open it, but that did not open it: an O_PATH descriptor of a FIFO does
+// not wait, one of a device wakes nothing, one of a link does not follow.
+type node struct {
+	path   string // below the episode; empty for the episode's directory
+	fd     int    // -1 for a mount point
+	st     unix.Stat_t
+	target string // of a symbolic link
+	skip   string // why it is left out; empty if it is not
+}
+
+// openNode opens the entry base of the directory dirfd, whose path is path.
+func openNode(dirfd int, base, path string) (*node, error) {
+	fd, err := openat2(dirfd, base, unix.O_PATH|unix.O_NOFOLLOW)
+	if errors.Is(err, unix.EXDEV) {
+		return &node{path: path, fd: -1, skip: "mount point"}, nil
+	}
+	if err != nil {
+		return nil, failure("open", path, err)
+	}
+	n := &node{path: path, fd: fd}
+	if err := n.look(); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *node) look() error {
+	if err := unix.Fstat(n.fd, &n.st); err != nil {
+		return failure("stat", n.path, err)
+	}
+	switch n.st.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR:
+	case unix.S_IFLNK:
+		target, err := readlink(n.fd)
+		if err != nil {
+			return failure("read link", n.path, err)
+		}
+		n.target = target
+	case unix.S_IFSOCK:
+		n.skip = "socket"
+	case unix.S_IFIFO:
+		n.skip = "FIFO"
+	default:
+		n.skip = "device"
+	}
+	return nil
+}
+
+func readlink(fd int) (string, error) {
+	b := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", b)
+	if err != nil {
+		return "", err
+	}
+	return string(b[:n]), nil
+}
+
+func (n *node) close() {
+	if n.fd >= 0 {
+		unix.Close(n.fd) // opened nothing, so it has nothing to report
+	}
+}
+
+func (n *node) regular() bool {
+	return n.skip == "" && n.st.Mode&unix.S_IFMT == unix.S_IFREG
+}
+
+func (n *node) directory() bool {
+	return n.skip == "" && n.st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// open opens the very file that n holds, whatever its name stands for by now.
+func (n *node) open() (*os.File, error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Open("/proc/self/fd/"+strconv.Itoa(n.fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	})
+	if errors.Is(err, unix.ENOENT) {
+		// The file is at hand, even if it was unlinked: what is missing is /proc.
+		return nil, fmt.Errorf("open %s through /proc/self/fd (is /proc mounted?): %w", show(n.path), err)
+	}
+	if err != nil {
+		return nil, failure("open", n.path, err)
+	}
+	return os.NewFile(uintptr(fd), n.path), nil
+}
+
+// opendir opens the directory that n holds.
+func (n *node) opendir() (*os.File, error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(n.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, failure("open", n.path, err)
+	}
+	return os.NewFile(uintptr(fd), n.path), nil
+}
+
+// unchanged returns [ErrChanged] if the file that n holds is not as it was
+// when n was opened.
+func (n *node) unchanged() error {
+	var now unix.Stat_t
+	if err := unix.Fstat(n.fd, &now); err != nil {
+		return failure("stat", n.path, err)
+	}
+	if now.Size != n.st.Size || now.Mtim != n.st.Mtim || now.Ctim != n.st.Ctim {
+		return changed(n.path, "was written to")
+	}
+	return nil
+}
+
+// header returns n as an entry of the archive. It holds nothing of the host
+// but the mode and the time: no owner, no names, no access times.
+func (n *node) header(name string) *tar.Header {
+	h := &tar.Header{
+		Format:   tar.FormatPAX,
+		Name:     name,
+		Mode:     int64(n.st.Mode & 0o777),
+		ModTime:  time.Unix(n.st.Mtim.Unix()),
+		Typeflag: tar.TypeReg,
+	}
+	switch {
+	case n.directory():
+		h.Typeflag = tar.TypeDir
+		h.Name += "/"
+	case n.regular():
+		h.Size = n.st.Size
+	default:
+		h.Typeflag = tar.TypeSymlink
+		h.Linkname = n.target
+	}
+	return h
+}
+
+// failure gives an error of the file system its meaning for the episode.
+func failure(op, path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return changed(path, "vanished")
+	case errors.Is(err, fs.ErrPermission):
+		return unreadable(path, err)
+	}
+	return fmt.Errorf("%s %s: %w", op, show(path), err)
+}

@@ -1,0 +1,197 @@
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxContent bounds the time that an archive of a few bytes can cost.
+const maxContent = 1 << 40
+
+// maxPadding is how many zeros may follow the end of the tar: writers fill up
+// their last record, 10 KiB with the usual ones.
+const maxPadding = 1 << 20
+
+// A Member is one entry of an archive. Name and Link are what the archive
+// says: they must not be made a path or be printed as they are.
+type Member struct {
+	Name    string      // a directory's ends in a slash
+	Mode    fs.FileMode // type and permissions
+	Size    int64       // of Content
+	ModTime time.Time
+	Link    string    // target of a symbolic link; in archives of other makers also of a hard link
+	Content io.Reader // until the next Member is asked for
+}
+
+// Read yields the members of the archive in r, in its order. It ends with an
+// error if the archive does not decode to its very end: the frame's checksum,
+// the end of the tar, and nothing after it. Frames of other makers may lack
+// the checksum.
+func Read(r io.Reader) iter.Seq2[Member, error] {
+	return func(yield func(Member, error) bool) {
+		s, err := openStream(r, maxContent)
+		if err != nil {
+			yield(Member{}, err)
+			return
+		}
+		defer s.close()
+		for {
+			m, err := s.next()
+			if err == io.EOF {
+				return
+			}
+			if !yield(m, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Verify returns nil if the archive in r decodes to its very end.
+func Verify(r io.Reader) error {
+	for _, err := range Read(r) {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A stream decodes an archive. Its memory is bounded by [maxWindow], its time
+// by the limit that it was opened with.
+type stream struct {
+	frame *frame
+	zstd  *zstd.Decoder
+	out   *output
+	tar   *tar.Reader
+}
+
+// openStream reads nothing yet. The stream must be closed.
+func openStream(r io.Reader, limit int64) (*stream, error) {
+	f := &frame{r: bufio.NewReaderSize(r, 64<<10)}
+	d, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecodeBuffersBelow(0))
+	if err != nil {
+		return nil, fmt.Errorf("read archive: %w", err)
+	}
+	out := &output{r: d, limit: limit}
+	return &stream{frame: f, zstd: d, out: out, tar: tar.NewReader(out)}, nil
+}
+
+func (s *stream) close() { s.zstd.Close() }
+
+// next returns the next member, or [io.EOF] itself after a flawless end.
+func (s *stream) next() (Member, error) {
+	for {
+		h, err := s.tar.Next()
+		if err == io.EOF {
+			err = s.end()
+		}
+		if err == io.EOF {
+			return Member{}, io.EOF
+		}
+		if err != nil {
+			return Member{}, fmt.Errorf("read archive: %w", err)
+		}
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			continue // says something of the archive, not of a member
+		}
+		if sparse(h) {
+			// Its content would be as long as the header pleases.
+			return Member{}, fmt.Errorf("read archive: %s is sparse, which no writer of ours makes", show(h.Name))
+		}
+		return s.member(h), nil
+	}
+}
+
+func (s *stream) member(h *tar.Header) Member {
+	return Member{
+		Name:    h.Name,
+		Mode:    h.FileInfo().Mode(),
+		Size:    h.Size,
+		ModTime: h.ModTime,
+		Link:    h.Linkname,
+		Content: s.tar,
+	}
+}
+
+func sparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// end reads what follows the last member and returns [io.EOF] if all is well.
+func (s *stream) end() error {
+	if s.out.ended {
+		return fmt.Errorf("the tar has no end: %w", io.ErrUnexpectedEOF)
+	}
+	if err := s.padding(); err != nil {
+		return err
+	}
+	if err := s.frame.end(); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+func (s *stream) padding() error {
+	b := make([]byte, 4<<10)
+	for left := maxPadding; ; {
+		n, err := s.out.Read(b)
+		if left -= n; left < 0 || strings.Trim(string(b[:n]), "\x00") != "" {
+			return errors.New("bytes follow the end of the tar")
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+var errLimit = errors.New("holds more than it may")
+
+// output is the decoded stream: counted, limited, and with its end remembered,
+// which the tar reader takes for the end of the archive wherever it comes.
+type output struct {
+	r     io.Reader
+	n     int64
+	limit int64
+	err   error // what came with the last bytes
+	ended bool
+}
+
+func (o *output) Read(p []byte) (int, error) {
+	if o.err == nil && o.n >= o.limit {
+		o.err = errLimit
+	}
+	if o.err != nil {
+		o.ended = o.err == io.EOF
+		return 0, o.err
+	}
+	n, err := o.r.Read(p)
+	o.n += int64(n)
+	o.err = err
+	if n > 0 {
+		return n, nil
+	}
+	o.ended = err == io.EOF
+	return 0, err
+}

@@ -1,0 +1,91 @@
+package archive
+
+import (
+	"archive/tar"
+	"context"
+	"fmt"
+
+	"cis490/internal/digest"
+)
+
+// A Survey says what a tree holds. Two surveys of an untouched tree are equal
+// in all parts.
+type Survey struct {
+	Fingerprint digest.Digest // of names, types, inodes, sizes, mtimes, ctimes and link targets
+	Size        int64         // of the tar stream that Pack will write, to the byte
+	Entries     int           // members of the archive: files, directories and links
+	Bytes       int64         // content of the files
+	Skipped     Skips
+}
+
+// Skips are the entries that an archive leaves out: sockets, FIFOs, devices,
+// mount points, and hard links to other people's files.
+type Skips struct {
+	Count int
+	First []Skip // the first 16
+}
+
+// A Skip is one entry left out. Both fields are printable ASCII.
+type Skip struct {
+	Path   string
+	Reason string
+}
+
+const maxSkips = 16
+
+func (s *Skips) add(n *node) {
+	s.Count++
+	if len(s.First) < maxSkips {
+		s.First = append(s.First, Skip{Path: show(n.path), Reason: n.skip})
+	}
+}
+
+// trailer is what ends a tar stream.
+const trailer = 2 * block
+
+// block is the unit of a tar stream.
+const block = 512
+
+// Survey walks the tree; it opens directories and no file. It returns an
+// [Unfit] if the episode is to be held, [ErrChanged] if it is being changed.
+func (t *Tree) Survey(ctx context.Context) (Survey, error) {
+	s := Survey{Size: trailer}
+	w := walk{tree: t, visit: func(n *node) error {
+		h := n.header(t.member(n))
+		size, err := headerSize(h)
+		if err != nil {
+			return fmt.Errorf("name %s in an archive: %w", show(n.path), err)
+		}
+		s.Entries++
+		s.Size += size + (h.Size+block-1)/block*block
+		return nil
+	}}
+	sum, err := w.run(ctx)
+	if err != nil {
+		return Survey{}, err
+	}
+	s.Fingerprint, s.Bytes, s.Skipped = sum, w.bytes, w.skipped
+	return s, nil
+}
+
+// member returns the name of n in the archive, without a directory's slash.
+func (t *Tree) member(n *node) string {
+	if n.path == "" {
+		return string(t.name)
+	}
+	return string(t.name) + "/" + n.path
+}
+
+// headerSize asks the writer itself, so that Pack cannot come to another size.
+func headerSize(h *tar.Header) (int64, error) {
+	var c counter
+	err := tar.NewWriter(&c).WriteHeader(h)
+	return int64(c), err
+}
+
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}

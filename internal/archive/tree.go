@@ -1,0 +1,65 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/episode"
+)
+
+// A Tree is the open directory of one episode. Its methods may be called one
+// after the other, not at the same time.
+type Tree struct {
+	name   episode.Name
+	dir    *os.File // only a place to start from: its offset is never used
+	limits Limits
+}
+
+// OpenTree opens the episode's directory in parent, which must be open. What
+// stands there under that name and is no directory, or is another mount, is
+// [Unfit]; a name that is not there gives [fs.ErrNotExist].
+func OpenTree(parent *os.File, name episode.Name, l Limits) (*Tree, error) {
+	fd, err := openat2(int(parent.Fd()), string(name), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	switch {
+	case err == nil:
+		return &Tree{name: name, dir: os.NewFile(uintptr(fd), string(name)), limits: l.orDefault()}, nil
+	case errors.Is(err, unix.ENOTDIR): // also for a link
+		return nil, &Unfit{fmt.Sprintf("%s is not a directory: remove it, or put the episode itself there", name)}
+	case errors.Is(err, unix.EXDEV):
+		return nil, &Unfit{fmt.Sprintf("%s is a mount point: move the episode onto the file system of its neighbours", name)}
+	case errors.Is(err, fs.ErrPermission):
+		return nil, unreadable(string(name), err)
+	}
+	return nil, fmt.Errorf("open episode %s: %w", name, err)
+}
+
+// Close closes the directory.
+func (t *Tree) Close() error { return t.dir.Close() }
+
+// openat2 opens name in the directory dirfd, not what a link or a mount there
+// would lead to.
+func openat2(dirfd int, name string, flags uint64) (int, error) {
+	how := unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	return retry(func() (int, error) { return unix.Openat2(dirfd, name, &how) })
+}
+
+func retry(open func() (int, error)) (int, error) {
+	for {
+		fd, err := open()
+		if !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
+	}
+}
+
+// unreadable is the hold for a path that the shipper has no right to.
+func unreadable(path string, err error) *Unfit {
+	return &Unfit{fmt.Sprintf("%s cannot be read (%v): give the shipper's user read access to the whole episode", show(path), err)}
+}

@@ -1,0 +1,216 @@
+package archive
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+)
+
+// maxNames bounds the bytes of names held at one time: those of the
+// directories on the way down to the current entry.
+const maxNames = 16 << 20
+
+// readAhead is how many names are read before the caps are looked at.
+const readAhead = 1024
+
+// A walk visits the entries of a tree in the archive's order: a regular
+// meta.json, the episode's directory, then depth first, sorted by the bytes of
+// the names. It holds open one descriptor for each directory on the way down.
+type walk struct {
+	tree  *Tree
+	visit func(*node) error // not called for what is skipped
+
+	owner   uint32 // of the episode's directory
+	entries int
+	bytes   int64
+	names   int // bytes of names held now
+	skipped Skips
+	print   hash.Hash
+	scratch []byte
+}
+
+// run walks the whole tree and returns the fingerprint of all that it met.
+func (w *walk) run(ctx context.Context) (digest.Digest, error) {
+	w.print = sha256.New()
+	w.entries = 1
+	root := &node{fd: int(w.tree.dir.Fd())} // the tree's own: not closed here
+	if err := root.look(); err != nil {
+		return digest.Digest{}, err
+	}
+	w.owner = root.st.Uid
+	if err := w.root(ctx, root); err != nil {
+		return digest.Digest{}, err
+	}
+	return digest.Digest(w.print.Sum(nil)), nil
+}
+
+func (w *walk) root(ctx context.Context, root *node) error {
+	dir, err := root.opendir()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := w.list(ctx, dir, "")
+	if err != nil {
+		return err
+	}
+	if i := slices.Index(names, episode.MetaFile); i >= 0 {
+		done, err := w.meta(ctx, dir)
+		if err != nil {
+			return err
+		}
+		if done {
+			names = slices.Delete(names, i, i+1)
+		}
+	}
+	if err := w.enter(ctx, root); err != nil {
+		return err
+	}
+	return w.children(ctx, dir, "", names, 1)
+}
+
+// meta visits meta.json ahead of all, if it is a file to be read; otherwise it
+// is an entry like others.
+func (w *walk) meta(ctx context.Context, dir *os.File) (bool, error) {
+	n, err := openNode(int(dir.Fd()), episode.MetaFile, episode.MetaFile)
+	if err != nil {
+		return false, err
+	}
+	defer n.close()
+	w.guard(n)
+	if !n.regular() {
+		return false, nil
+	}
+	if n.st.Size == 0 {
+		return false, &Unfit{"meta.json is empty, as a power cut on the host leaves it: write it anew or remove it"}
+	}
+	return true, w.enter(ctx, n)
+}
+
+func (w *walk) children(ctx context.Context, dir *os.File, path string, names []string, depth int) error {
+	for _, base := range names {
+		below := base
+		if path != "" {
+			below = path + "/" + base
+		}
+		if err := w.child(ctx, dir, base, below, depth); err != nil {
+			return err
+		}
+	}
+	for _, base := range names {
+		w.names -= len(base)
+	}
+	return nil
+}
+
+func (w *walk) child(ctx context.Context, parent *os.File, base, path string, depth int) error {
+	l := w.tree.limits
+	if depth > l.Depth || len(path) > l.Path {
+		return &Unfit{fmt.Sprintf("%s lies deeper than %d directories or %d bytes: move it out of the episode, or raise the limit",
+			show(path), l.Depth, l.Path)}
+	}
+	n, err := openNode(int(parent.Fd()), base, path)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	w.guard(n)
+	if err := w.enter(ctx, n); err != nil || !n.directory() {
+		return err
+	}
+	dir, err := n.opendir()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := w.list(ctx, dir, path)
+	if err != nil {
+		return err
+	}
+	return w.children(ctx, dir, path, names, depth+1)
+}
+
+// list returns the sorted names in dir. The caps hold while it reads, so that
+// a directory of ten million names costs no more than one of the permitted size.
+func (w *walk) list(ctx context.Context, dir *os.File, path string) ([]string, error) {
+	var names []string
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		some, err := dir.Readdirnames(readAhead)
+		for _, s := range some {
+			w.names += len(s)
+		}
+		names = append(names, some...)
+		w.entries += len(some)
+		if w.entries > w.tree.limits.Entries || w.names > maxNames {
+			return nil, &Unfit{fmt.Sprintf("more than %d entries, or too many long names, by the time of %s: move some out of the episode, or raise the limit",
+				w.tree.limits.Entries, show(path))}
+		}
+		if errors.Is(err, io.EOF) {
+			slices.Sort(names)
+			return names, nil
+		}
+		if err != nil {
+			return nil, failure("list", path, err)
+		}
+	}
+}
+
+// guard leaves out a file that somebody may have linked into the episode to
+// have it read by us: it has other names, and another owner than the episode.
+func (w *walk) guard(n *node) {
+	if n.regular() && n.st.Nlink > 1 && n.st.Uid != w.owner {
+		n.skip = "hard link to a file of another owner"
+	}
+}
+
+// enter takes n into the account and visits it.
+func (w *walk) enter(ctx context.Context, n *node) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	w.note(n)
+	if n.skip != "" {
+		w.skipped.add(n)
+		return nil
+	}
+	if n.regular() {
+		if n.st.Size > w.tree.limits.Bytes-w.bytes {
+			return &Unfit{fmt.Sprintf("the files hold more than %d bytes by the time of %s (%d bytes): move it out of the episode, or raise the limit",
+				w.tree.limits.Bytes, show(n.path), n.st.Size)}
+		}
+		w.bytes += n.st.Size
+	}
+	return w.visit(n)
+}
+
+// note adds n to the fingerprint. Strings go in with their length, so no two
+// trees spell the same.
+func (w *walk) note(n *node) {
+	b := w.scratch[:0]
+	for _, s := range []string{n.path, n.target, n.skip} {
+		b = binary.BigEndian.AppendUint64(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	for _, v := range []uint64{
+		uint64(n.st.Mode & unix.S_IFMT), n.st.Ino, uint64(n.st.Size),
+		uint64(n.st.Mtim.Sec), uint64(n.st.Mtim.Nsec), uint64(n.st.Ctim.Sec), uint64(n.st.Ctim.Nsec),
+	} {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	w.print.Write(b)
+	w.scratch = b
+}

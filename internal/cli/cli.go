@@ -1,0 +1,242 @@
+// Package cli is what the two programs have in common on the command line: exit
+// codes, how they speak, how they log, and what they are told by signals.
+//
+// The law: stdout is for results, stderr for people. A message begins with the
+// program's name, in lower case, and ends with what to do.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/durable"
+	"cis490/internal/systemd"
+)
+
+// Exit codes. Where several apply, the first of StorageFault, Locked, Misuse,
+// Unreachable, SomeHeld, Failed does.
+const (
+	Failed       = 1
+	Misuse       = 2  // wrong arguments or configuration
+	SomeHeld     = 3  // an episode waits for a person
+	Unreachable  = 4  // the receiver is, or it refuses this host
+	Locked       = 5  // another process has the state directory
+	StorageFault = 74 // the disk cannot be trusted; systemd does not restart
+)
+
+// Exit is an error with the code that the program ends with. A nil Err ends it
+// without a word: everything is said.
+type Exit struct {
+	Code int
+	Err  error
+}
+
+func (e *Exit) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("exit code %d", e.Code)
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns the error.
+func (e *Exit) Unwrap() error { return e.Err }
+
+// ExitCode returns the code.
+func (e *Exit) ExitCode() int { return e.Code }
+
+// Wrong returns err as a [Misuse].
+func Wrong(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Exit{Misuse, err}
+}
+
+// Main runs a program's command until it ends or SIGTERM or SIGINT says so, and
+// returns the exit code.
+func Main(root *cobra.Command) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.Version = Version()
+	begun := false
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		// cobra would check these after it, too late to tell them from failures.
+		if err := errors.Join(c.ValidateRequiredFlags(), c.ValidateFlagGroups()); err != nil {
+			return err
+		}
+		begun = true
+		return nil
+	}
+	err := root.ExecuteContext(ctx)
+	if err != nil && !begun { // cobra has no type for it
+		err = &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", err, root.Name())}
+	}
+	for _, e := range parts(err) {
+		if exit, ok := e.(*Exit); !ok || exit.Err != nil {
+			fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), e)
+		}
+	}
+	return code(err)
+}
+
+// parts returns the errors that were joined to err.
+func parts(err error) []error {
+	if err == nil {
+		return nil
+	}
+	several, ok := err.(interface{ Unwrap() []error })
+	// Others have several as well: fmt.Errorf with two of %w.
+	if !ok || err.Error() != errors.Join(several.Unwrap()...).Error() {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range several.Unwrap() {
+		all = append(all, parts(e)...)
+	}
+	return all
+}
+
+// precedence is the order of the codes: of several errors, the first counts.
+var precedence = [...]int{StorageFault, Locked, Misuse, Unreachable, SomeHeld, Failed}
+
+func code(err error) int {
+	worst := len(precedence)
+	for _, e := range parts(err) {
+		at := slices.Index(precedence[:], codeOf(e))
+		if at < 0 {
+			at = len(precedence) - 1
+		}
+		worst = min(worst, at)
+	}
+	if worst == len(precedence) {
+		return 0
+	}
+	return precedence[worst]
+}
+
+func codeOf(err error) int {
+	if errors.Is(err, durable.ErrFault) {
+		return StorageFault
+	}
+	if _, ok := errors.AsType[*durable.LockedError](err); ok {
+		return Locked
+	}
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return Failed
+}
+
+// version is set by the linker.
+var version string
+
+// Version returns what the program calls itself.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if ok && info.Main.Version != "" {
+		return strings.Trim(info.Main.Version, "()")
+	}
+	return "devel"
+}
+
+// Holder is what a program says of itself to the next one that wants its lock.
+func Holder(what string) string { return fmt.Sprintf("pid %d (%s)", os.Getpid(), what) }
+
+// Logger logs to stderr in the form that it wants: the journal's, a terminal's
+// or a file's.
+func Logger(verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(systemd.NewHandler(os.Stderr, level, systemd.FormOf(os.Stderr)))
+}
+
+// Hangups makes SIGHUP a request that waits to be taken: a daemon calls it before
+// it begins to start, or a reload in that moment would end it.
+func Hangups() <-chan os.Signal {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	return hup
+}
+
+// OnReload calls reload at each of the hangups until ctx ends, and tells the
+// service manager of it.
+func OnReload(ctx context.Context, hup <-chan os.Signal, log *slog.Logger, reload func() error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		Tell(log, systemd.Reloading())
+		if err := reload(); err != nil {
+			log.Error("kept the certificates and lists as they were", "err", err)
+		} else {
+			log.Info("reloaded certificates and lists")
+		}
+		Tell(log, systemd.Ready("reloaded"))
+	}
+}
+
+// Daily calls do now and once a day until ctx ends.
+func Daily(ctx context.Context, do func()) {
+	tick := time.NewTicker(24 * time.Hour)
+	defer tick.Stop()
+	for {
+		do()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Tell logs a message to the service manager that did not arrive. Nothing else
+// can be done about it.
+func Tell(log *slog.Logger, err error) {
+	if err != nil {
+		log.Warn("could not tell the service manager", "err", err)
+	}
+}
+
+// JSON prints v as one line.
+func JSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
+
+// VersionCommand prints the version.
+func VersionCommand() *cobra.Command {
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if asJSON {
+				return JSON(c.OutOrStdout(), map[string]string{"version": Version()})
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), c.Root().Name(), Version())
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+)
+
+// GenerateCommand writes what a package of the program contains beside it. It is
+// hidden: whoever runs the program has no use for it.
+func GenerateCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:    "generate",
+		Short:  "Write man pages and completions, for packages",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(generator("man", "Write a man page for each command", generateMan),
+		generator("completion", "Write completions for bash, zsh and fish", generateCompletion))
+	return c
+}
+
+func generator(name, short string, generate func(root *cobra.Command, dir string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:   name + " DIR",
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := os.MkdirAll(args[0], 0o755); err != nil {
+				return err
+			}
+			if err := generate(c.Root(), args[0]); err != nil {
+				return fmt.Errorf("generate %s in %s: %w", name, args[0], err)
+			}
+			return nil
+		},
+	}
+}
+
+// generateMan dates the pages by SOURCE_DATE_EPOCH, if that is set, so that two
+// builds of one commit are the same.
+func generateMan(root *cobra.Command, dir string) error {
+	root.DisableAutoGenTag = true // the date of a build by a person's machine
+	header := &doc.GenManHeader{Section: "1", Source: root.Name() + " " + Version(), Manual: "CIS490"}
+	return doc.GenManTree(root, header, dir)
+}
+
+func generateCompletion(root *cobra.Command, dir string) error {
+	for file, generate := range map[string]func(path string) error{
+		root.Name() + ".bash": func(path string) error { return root.GenBashCompletionFileV2(path, true) },
+		"_" + root.Name():     root.GenZshCompletionFile,
+		root.Name() + ".fish": func(path string) error { return root.GenFishCompletionFile(path, true) },
+	} {
+		if err := generate(filepath.Join(dir, file)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+// Package config reads a program's TOML file into a struct that already holds
+// the defaults, strictly: every mistake that the file's form can show is found
+// before the program touches anything, and all of them at once, each with its
+// line and with what should stand there. [Duration], [Bytes] and [Path] are
+// the kinds of value that TOML lacks.
+//
+// Its law: a file is either understood to the last key or refused. What a
+// value means (a port that is taken, a folder that is missing) is for the
+// Validate of the struct, which speaks through [Invalid].
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// MaxFile bounds the size of a file that [Load] reads.
+const MaxFile = 1 << 20
+
+// Load reads the TOML file at path into the struct that into points to. Keys
+// that the file lacks keep the value they have. A field's key is its toml tag,
+// or its name in lower case; a key of any other spelling is an error that
+// names the nearest known one. Each [Path] in the struct, a default too, is
+// made absolute from the file's folder.
+//
+// A missing file is an fs.ErrNotExist. After an error the struct may be
+// filled in part and must not be used.
+func Load(path string, into any) error {
+	folder, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("find the folder of %s: %w", path, err)
+	}
+	doc, err := read(path)
+	if err != nil {
+		return err
+	}
+	v := reflect.ValueOf(into).Elem()
+	d := decoding{path: path, doc: doc, refused: map[string]string{}, unknown: map[string]bool{}}
+	if err := d.decode(v); err != nil {
+		return err
+	}
+	resolve(v, folder)
+	return nil
+}
+
+// Invalid returns what a Validate says of a key whose value cannot be used. It
+// reads like an error of [Load] once the caller has put the file's path before
+// it: "PATH: KEY: what is wrong and what to write".
+func Invalid(key, format string, args ...any) error {
+	return fmt.Errorf("%s: %w", key, fmt.Errorf(format, args...))
+}
+
+func read(path string) (string, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%w: copy the example there, or name another file with --config", err)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err != nil {
+		return "", err
+	}
+	if len(b) > MaxFile {
+		return "", fmt.Errorf("%s: larger than %s: this is no configuration file", path, Bytes(MaxFile))
+	}
+	// The decoder drops a byte order mark, which would shift its offsets.
+	return string(bytes.TrimPrefix(b, []byte("\ufeff"))), nil
+}
+
+var text = reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()
+
+// isTable reports whether t is written as a table whose keys we know.
+func isTable(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(text)
+}
+
+// fields yields the keys of the struct type t and the field behind each.
+func fields(t reflect.Type) map[string]reflect.StructField {
+	found := map[string]reflect.StructField{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+		if !f.IsExported() || name == "-" || (f.Anonymous && name == "" && isTable(f.Type)) {
+			continue
+		}
+		if name == "" {
+			name = strings.ToLower(f.Name)
+		}
+		found[name] = f
+	}
+	return found
+}
+
+// knownKeys returns every key of the struct type t in full, below prefix.
+func knownKeys(t reflect.Type, prefix toml.Key) []string {
+	var keys []string
+	for name, f := range fields(t) {
+		key := below(prefix, name)
+		keys = append(keys, key.String())
+		inner := f.Type
+		if inner.Kind() == reflect.Slice { // an array of tables
+			inner = inner.Elem()
+		}
+		if isTable(inner) {
+			keys = append(keys, knownKeys(inner, key)...)
+		}
+	}
+	return keys
+}
+
+// resolve makes each relative [Path] in v absolute from folder.
+func resolve(v reflect.Value, folder string) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			resolve(v.Field(i), folder)
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			resolve(v.Index(i), folder)
+		}
+	case reflect.Pointer:
+		resolve(v.Elem(), folder)
+	case reflect.String:
+		p := v.String()
+		if v.Type() == reflect.TypeFor[Path]() && v.CanSet() && p != "" && !filepath.IsAbs(p) {
+			v.SetString(filepath.Join(folder, p))
+		}
+	}
+}

@@ -1,0 +1,273 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// maxReported bounds how many faults of one file are told; a file that has
+// more is not ours.
+const maxReported = 20
+
+// decoding is one file on its way into a struct. It goes down the tables by
+// itself and leaves the values to the decoder, because the decoder alone stops
+// at the first wrong value and takes keys of any case.
+type decoding struct {
+	path    string
+	doc     string
+	md      toml.MetaData
+	root    map[string]toml.Primitive
+	refused map[string]string // key -> what is wrong with its value
+	unknown map[string]bool   // topmost keys without a field
+}
+
+func (d *decoding) decode(v reflect.Value) error {
+	var err error
+	if d.md, err = toml.Decode(d.doc, &d.root); err != nil {
+		if p, ok := errors.AsType[toml.ParseError](err); ok {
+			return d.fault(p.Position.Line, p.Message)
+		}
+		return fmt.Errorf("%s: %w", d.path, err)
+	}
+	d.table(d.root, v, nil)
+	return d.faults(knownKeys(v.Type(), nil))
+}
+
+func (d *decoding) table(values map[string]toml.Primitive, v reflect.Value, at toml.Key) {
+	known := fields(v.Type())
+	for name, value := range values {
+		key := below(at, name)
+		f, ok := known[name]
+		if !ok {
+			d.unknown[key.String()] = true
+			continue
+		}
+		d.value(value, v.FieldByIndex(f.Index), key)
+	}
+}
+
+func (d *decoding) value(value toml.Primitive, field reflect.Value, key toml.Key) {
+	found, t := d.md.Type(key...), field.Type()
+	mismatch := fmt.Sprintf("wants %s, found %s", wanted(t), tomlType(found))
+	if isTable(t) {
+		var values map[string]toml.Primitive
+		if err := d.md.PrimitiveDecode(value, &values); err != nil || values == nil {
+			d.refused[key.String()] = mismatch
+			return
+		}
+		d.table(values, field, key)
+		return
+	}
+	if !accepts(t, found) {
+		d.refused[key.String()] = mismatch
+		return
+	}
+	if field.CanUint() {
+		// The decoder would make a huge number of a negative one.
+		var n int64
+		if err := d.md.PrimitiveDecode(value, &n); err == nil && n < 0 {
+			d.refused[key.String()] = "must not be negative"
+			return
+		}
+	}
+	err := d.md.PrimitiveDecode(value, field.Addr().Interface())
+	if p, ok := errors.AsType[toml.ParseError](err); ok {
+		mismatch = p.Message
+	}
+	if err != nil {
+		d.refused[key.String()] = mismatch
+	}
+}
+
+// accepts reports whether a TOML value of the type found may stand for a t.
+// The decoder passes any simple value to a type that reads text, as if a host
+// could be named true.
+func accepts(t reflect.Type, found string) bool {
+	switch {
+	case t == reflect.TypeFor[Duration]():
+		return found == "String" || found == "Integer" || found == "Float" // a number gets a hint
+	case t == reflect.TypeFor[Bytes]():
+		return found == "String" || found == "Integer"
+	case reflect.PointerTo(t).Implements(text):
+		return found == "String"
+	}
+	return true
+}
+
+func wanted(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[Duration]():
+		return `a duration such as "30s"`
+	case t == reflect.TypeFor[Bytes]():
+		return `a size such as "1MiB"`
+	case t.Kind() == reflect.String, reflect.PointerTo(t).Implements(text):
+		return "a string"
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Struct, reflect.Map:
+		return "a table"
+	case reflect.Slice, reflect.Array:
+		return "an array, each element " + wanted(t.Elem())
+	case reflect.Pointer:
+		return wanted(t.Elem())
+	}
+	return "an integer"
+}
+
+func tomlType(name string) string {
+	switch name {
+	case "Integer":
+		return "an integer"
+	case "Array":
+		return "an array"
+	case "ArrayHash":
+		return "an array of tables"
+	case "Hash", "": // a table that only dotted keys make has no type
+		return "a table"
+	}
+	return "a " + strings.ToLower(name)
+}
+
+// faults returns all that is wrong with the file, in its order, or nil.
+func (d *decoding) faults(known []string) error {
+	keys := d.md.Keys()
+	var errs []error
+	told := map[string]bool{}
+	undecoded := map[string]bool{}
+	for _, key := range d.md.Undecoded() {
+		undecoded[key.String()] = true
+	}
+	for i, key := range keys {
+		if len(errs) > maxReported {
+			break
+		}
+		full, refused := key.String(), d.prefix(key, d.refused)
+		switch {
+		case refused != "" && !told[refused]:
+			told[refused] = true
+			errs = append(errs, d.fault(d.line(key), clip(refused)+": "+d.refused[refused]))
+		case refused != "" || told[full]:
+		case d.isUnknown(key) || undecoded[full]:
+			told[full] = true
+			if i+1 == len(keys) || !begins(keys[i+1], key) { // else its own keys tell more
+				errs = append(errs, d.fault(d.line(key), "unknown key "+unknownKey(full, known)))
+			}
+		}
+	}
+	if len(errs) > maxReported {
+		errs[maxReported] = fmt.Errorf("%s: and more of the kind", d.path)
+	}
+	return errors.Join(errs...)
+}
+
+// prefix returns the part of key, from its root, that is in set, or "".
+func (d *decoding) prefix(key toml.Key, set map[string]string) string {
+	for n := range len(key) {
+		if s := key[:n+1].String(); set[s] != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+func (d *decoding) isUnknown(key toml.Key) bool {
+	for n := range len(key) {
+		if d.unknown[key[:n+1].String()] {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *decoding) fault(line int, what string) error {
+	if line <= 0 {
+		return fmt.Errorf("%s: %s", d.path, ascii(what))
+	}
+	return fmt.Errorf("%s:%d: %s", d.path, line, ascii(what))
+}
+
+// below returns the key of name in the table at.
+func below(at toml.Key, name string) toml.Key { return append(slices.Clip(at), name) }
+
+func begins(key, with toml.Key) bool {
+	return len(key) > len(with) && slices.Equal(key[:len(with)], with)
+}
+
+// unknownKey returns key quoted, with the known key that was likely meant.
+func unknownKey(key string, known []string) string {
+	shown := `"` + clip(key) + `"`
+	if near := nearest(key, known); near != "" {
+		return fmt.Sprintf("%s; did you mean %q?", shown, near)
+	}
+	return shown
+}
+
+// nearest returns the key of known that differs least from key, or "" if none
+// is near enough to have been meant: below the tables that the two share, two
+// letters or a third of them may be wrong, but not all.
+func nearest(key string, known []string) string {
+	distance := map[string]int{}
+	for _, k := range known {
+		if strings.HasPrefix(key, k+".") {
+			continue // its own table
+		}
+		wrong, right := unshared(strings.ToLower(key), k)
+		if n := edits(wrong, right); n <= max(2, len(right)/3) && n < len(right) {
+			distance[k] = n
+		}
+	}
+	if len(distance) == 0 {
+		return ""
+	}
+	return slices.MinFunc(slices.Collect(maps.Keys(distance)), func(a, b string) int {
+		return cmp.Or(cmp.Compare(distance[a], distance[b]), strings.Compare(a, b))
+	})
+}
+
+// unshared cuts the leading tables that two keys have in common.
+func unshared(a, b string) (string, string) {
+	for {
+		tableA, belowA, okA := strings.Cut(a, ".")
+		tableB, belowB, okB := strings.Cut(b, ".")
+		if !okA || !okB || tableA != tableB {
+			return a, b
+		}
+		a, b = belowA, belowB
+	}
+}
+
+// edits counts the bytes to insert, delete or replace to make b of a, which
+// costs len(a)*len(b): longer keys than a person types count as all different.
+func edits(a, b string) int {
+	if len(a) > maxShown {
+		return len(a)
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,49 @@
+package config
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+var errProbe = errors.New("probe")
+
+// A probe refuses to be decoded, so that the decoder says where it was.
+type probe struct{}
+
+func (*probe) UnmarshalTOML(any) error { return errProbe }
+
+// line returns the line of the file that key is on, or 0. The decoder knows
+// the place of every value but gives it away only with an error, so we cause
+// one; a scan of our own for the key would be a second parser to keep right.
+func (d *decoding) line(key toml.Key) int { return d.find(d.root, key) }
+
+func (d *decoding) find(values map[string]toml.Primitive, key toml.Key) int {
+	value, ok := values[key[0]]
+	if !ok {
+		return 0
+	}
+	if len(key) == 1 {
+		p, ok := errors.AsType[toml.ParseError](d.md.PrimitiveDecode(value, &probe{}))
+		if !ok || p.Position.Line == 0 {
+			return 0
+		}
+		// The decoder's own line is that of the end of a value.
+		return 1 + strings.Count(d.doc[:min(p.Position.Start, len(d.doc))], "\n")
+	}
+	var inner map[string]toml.Primitive
+	if err := d.md.PrimitiveDecode(value, &inner); err == nil && inner != nil {
+		return d.find(inner, key[1:])
+	}
+	var list []map[string]toml.Primitive
+	if err := d.md.PrimitiveDecode(value, &list); err != nil {
+		return 0
+	}
+	for _, inner := range list {
+		if n := d.find(inner, key[1:]); n != 0 {
+			return n
+		}
+	}
+	return 0
+}

@@ -1,0 +1,127 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/dustin/go-humanize"
+)
+
+// A Duration is a length of time, never negative, written "30s" or "1h30m".
+type Duration time.Duration
+
+// Std returns d as package time knows it.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText returns the form that [Duration.UnmarshalText] reads.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads the form of time.ParseDuration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	s := string(text)
+	read, err := time.ParseDuration(s)
+	if err != nil {
+		if _, err := strconv.ParseFloat(s, 64); err == nil {
+			return fmt.Errorf(`%s has no unit: write "30s" for thirty seconds`, shown(s))
+		}
+		return fmt.Errorf(`%s is no duration: write a number with a unit, such as "30s" or "1h30m"`, shown(s))
+	}
+	if read < 0 {
+		return fmt.Errorf("%s is negative: a duration is 0 or more", shown(s))
+	}
+	*d = Duration(read)
+	return nil
+}
+
+// Bytes is a size, never negative, written "1MiB" (1024-based), "500MB"
+// (1000-based) or, in single bytes, "1024".
+type Bytes int64
+
+// String returns b for people, rounded: "1.5 GiB".
+func (b Bytes) String() string {
+	if b < 0 {
+		return strconv.FormatInt(int64(b), 10) + " B"
+	}
+	return humanize.IBytes(uint64(b))
+}
+
+// MarshalText returns b unrounded in the largest 1024-based unit that divides
+// it: [Bytes.UnmarshalText] reads the same size again.
+func (b Bytes) MarshalText() ([]byte, error) {
+	n, unit := int64(b), "B"
+	for _, larger := range []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"} {
+		if n == 0 || n%1024 != 0 {
+			break
+		}
+		n, unit = n/1024, larger
+	}
+	return fmt.Appendf(nil, "%d%s", n, unit), nil
+}
+
+// UnmarshalText reads a number with a unit of bytes, or a whole number.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	if strings.ContainsRune(s, ',') {
+		// To the parser a comma is nothing: "1,5GiB" would be fifteen.
+		return fmt.Errorf("%s has a comma: write a fraction with a dot", shown(s))
+	}
+	if strings.HasPrefix(s, "-") {
+		return fmt.Errorf("%s is negative: a size is 0 or more", shown(s))
+	}
+	n, err := humanize.ParseBytes(s)
+	if err == nil && strings.ContainsRune(s, '.') && isNumber(s) {
+		return fmt.Errorf(`%s has no unit: write "1.5MiB"`, shown(s))
+	}
+	if err != nil && !strings.HasPrefix(err.Error(), "too large") {
+		return fmt.Errorf(`%s is no size: write a number with a unit, such as "1MiB" or "500MB"`, shown(s))
+	}
+	if err != nil || n > math.MaxInt64 {
+		return fmt.Errorf("%s is too large: the largest size is %s", shown(s), Bytes(math.MaxInt64))
+	}
+	*b = Bytes(n)
+	return nil
+}
+
+func isNumber(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r != '.' && !unicode.IsDigit(r) }) < 0
+}
+
+// A Path is a file or folder. [Load] makes a relative one absolute from the
+// folder of the configuration file; "" stays "" and means none.
+type Path string
+
+// maxShown bounds what an error repeats of a file.
+const maxShown = 100
+
+func clip(s string) string {
+	if len(s) > maxShown {
+		return s[:maxShown] + "..."
+	}
+	return s
+}
+
+// shown returns s for an error: quoted, in printable ASCII, not endless.
+func shown(s string) string { return strconv.QuoteToASCII(clip(s)) }
+
+// ascii returns s with all but printable ASCII escaped.
+func ascii(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r >= ' ' && r <= '~':
+			b.WriteRune(r)
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(r)):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,81 @@
+// Package crashtest takes the power away, and lets every step fail, under the
+// real programs.
+//
+// [Isolate] gives a test process mounts of its own, a [Disk] is a file system
+// that can be cut off like a disk without power, and an [Overlay] builds the
+// programs from sources that were changed on purpose. The tests are in
+// power_test.go and in the packages failpoint and mutation below; `make crash`
+// runs them at length.
+//
+// The law: what a test mounts ends with its process, however that ends. Nobody
+// finds a loop device or a mount of ours after a panic.
+package crashtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// insideEnv is set in the process that [Isolate] started.
+const insideEnv = "CRASHTEST_INSIDE"
+
+// scratch is where the tests' files are: a file system in memory that only they
+// see.
+const scratch = "/dev/shm"
+
+// ErrNotRoot says that this process may not mount.
+var ErrNotRoot = errors.New("mounting needs root")
+
+// Isolate runs the program once more, in a mount and a process namespace of its
+// own, and returns its exit code and true. In that process it makes the scratch
+// file system, sets TMPDIR to it and returns false: the caller goes on. As
+// another user than root it returns [ErrNotRoot].
+//
+// The process namespace is what makes an end certain: with its first process
+// all others in it die, the last of them takes the mounts along, and those were
+// what held the loop devices.
+func Isolate() (int, bool, error) {
+	if os.Getenv(insideEnv) != "" {
+		return 0, false, enter()
+	}
+	if os.Geteuid() != 0 {
+		return 0, false, ErrNotRoot
+	}
+	runtime.LockOSThread() // Pdeathsig is of the thread
+	defer runtime.UnlockOSThread()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:   unix.CLONE_NEWPID,
+		Unshareflags: unix.CLONE_NEWNS, // Go makes all mounts private then
+		Pdeathsig:    unix.SIGKILL,
+	}
+	err := cmd.Run()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		return 0, false, fmt.Errorf("make namespaces: %w", err)
+	}
+	return cmd.ProcessState.ExitCode(), true, nil
+}
+
+func enter() error {
+	if os.Getpid() != 1 {
+		return nil // a child of the tests that runs the same program
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	if err := unix.Mount("tmpfs", scratch, "tmpfs", 0, "size=6g"); err != nil {
+		return fmt.Errorf("mount %s: %w", scratch, err)
+	}
+	return os.Setenv("TMPDIR", scratch)
+}
+
+// Isolated reports whether this process may mount without leaving anything.
+func Isolated() bool { return os.Getenv(insideEnv) != "" }

@@ -1,0 +1,125 @@
+package crashtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Disk is a file system in an image file, mounted by a loop device.
+type Disk struct {
+	Image string // path of the file
+	Mount string // where it is mounted, while it is
+	fs    string
+}
+
+// NewDisk makes a file system of a kind, ext4 or xfs, in a sparse image of a
+// size.
+func NewDisk(fs, image string, size int64) (*Disk, error) {
+	f, err := os.Create(image)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+		return nil, err
+	}
+	if err := MakeFS(fs, image); err != nil {
+		return nil, err
+	}
+	return &Disk{Image: image, fs: fs}, nil
+}
+
+// MakeFS makes a file system of a kind in an image or on a device.
+func MakeFS(fs, path string) error {
+	argv := []string{"mkfs.ext4", "-q", "-F", "-m", "0", path}
+	if fs == "xfs" {
+		argv = []string{"mkfs.xfs", "-q", "-f", path}
+	}
+	return run(argv...)
+}
+
+// run runs a system administrator's command.
+func run(argv ...string) error {
+	path := argv[0]
+	if found, err := exec.LookPath("/usr/sbin/" + path); err == nil {
+		path = found
+	}
+	out, err := exec.Command(path, argv[1:]...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out)
+	}
+	return nil
+}
+
+// Attach mounts the disk at dir. The loop device goes with the mount.
+func (d *Disk) Attach(dir string) error {
+	if err := run("mount", "-t", d.fs, "-o", "loop", d.Image, dir); err != nil {
+		return err
+	}
+	d.Mount = dir
+	return nil
+}
+
+// Sync makes all that was written durable, as an operator's sync would.
+func (d *Disk) Sync() error {
+	f, err := os.Open(d.Mount)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
+}
+
+// The ioctl that ext4 and xfs share (FS_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN), and
+// its flag to throw away what the journal has not written yet.
+const (
+	ioctlShutdown = 0x8004587d
+	noLogFlush    = 2
+)
+
+// Cut takes the power away: from now on nothing reaches the disk, and what is
+// in the page cache and in the journal's memory is lost.
+func (d *Disk) Cut() error {
+	f, err := os.Open(d.Mount)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), ioctlShutdown, noLogFlush); err != nil {
+		return fmt.Errorf("cut %s: %w", d.Mount, err)
+	}
+	return nil
+}
+
+// Detach unmounts the disk. Who was killed a moment ago may hold it still.
+func (d *Disk) Detach() error {
+	if d.Mount == "" {
+		return nil
+	}
+	for try := 0; ; try++ {
+		err := unix.Unmount(d.Mount, 0)
+		if err == nil {
+			d.Mount = ""
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) || try == 100 {
+			return fmt.Errorf("unmount %s: %w", d.Mount, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Reattach brings a disk that was cut off back to the same place: the file
+// system mends itself from its journal.
+func (d *Disk) Reattach() error {
+	dir := d.Mount
+	if err := d.Detach(); err != nil {
+		return err
+	}
+	return d.Attach(dir)
+}

@@ -1,0 +1,220 @@
+package failpoint_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"sync"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// scenario is a piece of work of one program, and the state that it begins with.
+type scenario struct {
+	name    string
+	shipper bool // is the program that may fail
+	whole   bool // also the steps of a start like any other
+	lab     func(t *testing.T) (*labtest.Lab, *labtest.Host)
+	// ill says that the state itself breaks the law, which the work mends.
+	ill bool
+	// work does it, with a program that may fail, and returns the program's exit
+	// code, or running. If ends is true the program is waited for.
+	work func(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int
+	dir  func(l *labtest.Lab, h *labtest.Host) string // of the program's configuration
+	// fewer is how many rows may be missing: one that tells of a repair, if that
+	// was interrupted, as the first one is still true.
+	fewer int
+	code  int // of the pass in the end
+	rows  int // in the end
+}
+
+// running stands for the exit code of a program that goes on.
+const running = -2
+
+// idleReceiver and idleShipper start where they were before, and find nothing
+// to do.
+var (
+	idleReceiver = scenario{lab: stored, work: receive, dir: ofReceiver}
+	idleShipper  = scenario{lab: idle, work: ship, dir: ofHost, shipper: true}
+)
+
+var scenarios = []scenario{
+	{name: "receiver stores", whole: true, lab: fresh, work: receive, dir: ofReceiver, rows: 1},
+	{name: "receiver recovers", lab: owing, work: receive, dir: ofReceiver, rows: 2},
+	{name: "receiver gets it again", lab: resent, work: receive, dir: ofReceiver, rows: 1, ill: true},
+	{name: "receiver cuts a torn tail", lab: torn, work: receive, dir: ofReceiver, rows: 2, ill: true},
+	{name: "receiver mends rot", lab: rotten, work: receive, dir: ofReceiver, rows: 2, fewer: 1, ill: true},
+	{name: "shipper ships", whole: true, lab: started(fresh), work: ship, dir: ofHost, rows: 1, shipper: true},
+	{name: "shipper holds", lab: started(unfit), work: ship, dir: ofHost, code: 3, shipper: true},
+	{name: "shipper drops an orphan", lab: started(orphan), work: ship, dir: ofHost, rows: 1, shipper: true},
+}
+
+func ofReceiver(l *labtest.Lab, _ *labtest.Host) string { return l.Dir }
+func ofHost(_ *labtest.Lab, h *labtest.Host) string     { return h.Dir }
+
+// receive starts a receiver and sends it what waits.
+func receive(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
+	p := l.StartUnready()
+	listens := regexp.MustCompile(`INFO receiver started.* listen=(\S+)`)
+	labtest.Eventually(t, "the receiver is ready or has ended", func() bool {
+		return !p.Running() || listens.MatchString(p.Output())
+	})
+	if m := listens.FindStringSubmatch(p.Output()); m != nil && waiting(t, h) {
+		l.Proxy.Forward(m[1])
+		h.Once() // whatever comes of it
+	}
+	_, err := os.Stat(l.Path("failed"))
+	if ends && err == nil || !p.Running() {
+		return p.Wait(t)
+	}
+	return running
+}
+
+func waiting(t *testing.T, h *labtest.Host) bool {
+	left, err := os.ReadDir(h.Episodes())
+	must(t, err)
+	return len(left) > 0
+}
+
+// ship makes one pass.
+func ship(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
+	p := h.Launch("--once", "--json")
+	code := p.Wait(t)
+	if code != 0 {
+		h.Kill(p) // what is delivered may still be in the outbox
+	}
+	return code
+}
+
+func fresh(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l := labtest.New(t, labtest.Unstarted())
+	h := l.Host("lab-01")
+	h.Episode("run-1")
+	return l, h
+}
+
+func started(lab func(t *testing.T) (*labtest.Lab, *labtest.Host)) func(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	return func(t *testing.T) (*labtest.Lab, *labtest.Host) {
+		l, h := lab(t)
+		if l.Process() == nil {
+			l.Start()
+		}
+		return l, h
+	}
+}
+
+// stored is a lab in which run-1 came home and the receiver was killed.
+func stored(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := started(fresh)(t)
+	h.Once().MustExit(t, 0)
+	l.Kill()
+	return l, h
+}
+
+// idle has a host that has nothing to ship any more.
+func idle(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := stored(t)
+	l.Start()
+	return l, h
+}
+
+// owing has a stored file without a row, as a crash leaves it, and an episode
+// that waits.
+func owing(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := stored(t)
+	must(t, os.Remove(l.Path("data", "index.jsonl")))
+	must(t, os.Link(l.Archive("lab-01", "run-1"), l.Path("data/staging/lab-01/run-1~CRASH")))
+	h.Episode("run-2")
+	return l, h
+}
+
+// resent has a stored file without row and attribute, copied in by hand, of
+// which the host has no receipt.
+func resent(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := stored(t)
+	archive := l.Archive("lab-01", "run-1")
+	text := read(t, archive)
+	must(t, os.Remove(archive))
+	write(t, archive, text)
+	must(t, os.Remove(l.Path("data", "index.jsonl")))
+	must(t, os.Rename(h.Shipped("run-1"), h.Episodes("run-1")))
+	return l, h
+}
+
+func torn(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := stored(t)
+	write(t, l.Path("data", "index.jsonl"), l.Index(t)+`{"episode_id": "run-`)
+	h.Episode("run-2")
+	return l, h
+}
+
+// rotten has a stored file with other bytes than were stored, which its host
+// sends again.
+func rotten(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := stored(t)
+	f, err := os.OpenFile(l.Archive("lab-01", "run-1"), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteAt([]byte("rot"), 40)
+	must(t, err)
+	must(t, os.Rename(h.Shipped("run-1"), h.Episodes("run-1")))
+	return l, h
+}
+
+// unfit has an episode that cannot be packed.
+func unfit(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l := labtest.New(t, labtest.Unstarted())
+	h := l.Host("lab-01")
+	h.Episode("run-1", labtest.File{Name: "meta.json"})
+	return l, h
+}
+
+// orphan has a sealed entry whose episode is retired, as a crash leaves it.
+func orphan(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := fresh(t)
+	h.Once() // seals it, and finds no receiver
+	must(t, os.Link(h.Outbox("run-1.tar.zst"), h.Path("kept")))
+	l.Start()
+	h.Once().MustExit(t, 0)
+	must(t, os.Rename(h.Path("kept"), h.Outbox("run-1.tar.zst")))
+	return l, h
+}
+
+// tally counts the cases.
+type tally struct {
+	mu     sync.Mutex
+	counts map[string]map[string]int // guarded by mu; by scenario and kind
+	missed int                       // guarded by mu; cases whose step was not reached
+}
+
+func newTally() *tally { return &tally{counts: make(map[string]map[string]int)} }
+
+func (c *tally) add(scenario, kind string, reached bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !reached {
+		c.missed++
+		return
+	}
+	if c.counts[scenario] == nil {
+		c.counts[scenario] = make(map[string]int)
+	}
+	c.counts[scenario][kind]++
+}
+
+func (c *tally) print() {
+	all := 0
+	for _, scenario := range slices.Sorted(maps.Keys(c.counts)) {
+		fmt.Printf("%-26s", scenario)
+		for _, k := range kinds {
+			n := c.counts[scenario][k.name]
+			fmt.Printf(" %s %d", k.name, n)
+			all += n
+		}
+		fmt.Println()
+	}
+	fmt.Printf("every step failed once: %d failures, %d not reached\n", all, c.missed)
+}

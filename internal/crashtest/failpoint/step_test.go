@@ -1,0 +1,161 @@
+package failpoint_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// kind is what may become of a step.
+type kind struct {
+	name  string
+	steps string // to which it can happen, "" for all
+	// fatal are the steps whose failure must end the program with 74, as the
+	// storage cannot be trusted after it.
+	fatal string
+}
+
+// fatalIfBroken are the steps after whose EIO no program may go on. What could
+// not be opened may have been of no consequence.
+const fatalIfBroken = "^(write|setxattr|fsync|fdatasync|truncate|close|link|rename|mkdir|unlink)$"
+
+// untold is the one step whose failure ends the receiver with 1: the probe of the
+// file system says of any error that this one cannot keep the store.
+const untold = "link probe~b"
+
+var kinds = []kind{
+	{name: "kill"},
+	{name: "kill-after"},
+	{name: "eio", fatal: fatalIfBroken},
+	{name: "eio-after", fatal: fatalIfBroken},
+	{name: "enospc", steps: "write|fsync|fdatasync|close|link|rename|mkdir|open|setxattr", fatal: "fsync|fdatasync|close"},
+	{name: "short", steps: "write"},
+	{name: "emfile", steps: "open|opendir"},
+}
+
+// every is 1 for make crash. Otherwise go test ./... would take minutes.
+var every = flag.Int("every", 8, "test every Nth case")
+
+// TestEveryStepFailsOnce lets each step of each scenario fail in each way that
+// it can. Custody holds at once, and one pass of healthy programs ends the work.
+func TestEveryStepFailsOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow")
+	}
+	counts := newTally()
+	t.Run("each", func(t *testing.T) {
+		idle := map[bool][]string{}
+		for _, s := range []scenario{idleReceiver, idleShipper} {
+			idle[s.shipper] = s.steps(t)
+		}
+		for _, s := range scenarios {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				s.each(t, idle[s.shipper], counts)
+			})
+		}
+	})
+	counts.print()
+}
+
+func (s scenario) each(t *testing.T, idle []string, counts *tally) {
+	steps := s.steps(t)
+	n := 0
+	for at, step := range steps {
+		if !s.whole && at < known(steps, idle) {
+			continue
+		}
+		op, _, _ := strings.Cut(step, " ")
+		for _, k := range kinds {
+			if !regexp.MustCompile(k.steps).MatchString(op) {
+				continue
+			}
+			if n++; n%*every != 0 {
+				continue
+			}
+			t.Run(fmt.Sprintf("%02d %s %s", at+1, step, k.name), func(t *testing.T) {
+				t.Parallel()
+				fatal := k.fatal != "" && regexp.MustCompile(k.fatal).MatchString(op) && step != untold
+				counts.add(s.name, k.name, s.fail(t, at+1, k.name, fatal))
+			})
+		}
+	}
+}
+
+// steps returns the steps of a scenario in which nothing fails.
+func (s scenario) steps(t *testing.T) []string {
+	l, h := s.lab(t)
+	dir := s.dir(l, h)
+	write(t, filepath.Join(dir, "fail"), "0 none")
+	s.work(t, l, h, false)
+	steps := strings.Split(strings.TrimSpace(read(t, filepath.Join(dir, "failed"))), "\n")
+	if len(steps) < 5 {
+		t.Fatalf("steps: %q", steps)
+	}
+	return steps
+}
+
+// known returns how many steps at the beginning are those of a start with
+// nothing to do: one scenario of each program goes through them.
+func known(steps, idle []string) int {
+	n := 0
+	for n < min(len(steps), len(idle)) && steps[n] == idle[n] {
+		n++
+	}
+	return n
+}
+
+// fail lets one step of a scenario fail, and reports whether it was reached.
+func (s scenario) fail(t *testing.T, at int, kind string, fatal bool) bool {
+	l, h := s.lab(t)
+	dir := s.dir(l, h)
+	write(t, filepath.Join(dir, "fail"), fmt.Sprint(at, " ", kind))
+	code := s.work(t, l, h, fatal || strings.HasPrefix(kind, "kill"))
+	must(t, os.Remove(filepath.Join(dir, "fail")))
+	_, err := os.Stat(filepath.Join(dir, "failed"))
+	reached := err == nil
+	if reached && fatal && code != 74 {
+		t.Errorf("exit code %d after a fault of the storage, want 74", code)
+	}
+	// A receiver that refused for want of something mends it by itself, at the
+	// next attempt; one that ended, when it starts.
+	if s.shipper || !l.Process().Running() || fatal || at%2 == 0 || strings.HasPrefix(kind, "eio") {
+		l.Kill()
+		if !s.ill {
+			l.Check(t)
+		}
+		l.Start()
+	}
+	h.Once().MustExit(t, s.code)
+	if s.code == 0 {
+		l.Settled(t)
+	}
+	l.Check(t)
+	if n := len(l.Rows(t)); n > s.rows || n < s.rows-s.fewer {
+		t.Errorf("%d rows, want %d", n, s.rows)
+	}
+	return reached
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	must(t, os.WriteFile(path, []byte(text), 0o644))
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	must(t, err)
+	return string(b)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,104 @@
+package crashtest_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/labtest"
+)
+
+// TestFailedSyncIsNeverAcknowledged has a real one: the file system of the
+// receiver lies on a sparse file in a memory that is full, so that what was
+// written without an error cannot be written back. That is how thin volumes,
+// worn cards and pulled cables look.
+//
+// The receiver ends with 74, and what it had acknowledged by then is there when
+// it starts again on a disk that was given room and mounted anew.
+func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
+	needMounts(t)
+	for _, fs := range []string{"ext4", "xfs"} {
+		t.Run(fs, func(t *testing.T) {
+			s, thin := newThinSite(t, fs)
+			s.Start()
+			s.load(200 * time.Millisecond)
+			h := s.hosts[0]
+			h.Once().MustExit(t, 0)
+			// Nothing may be on its way now: the loop device calls a write good
+			// of which only a part found room.
+			must(t, s.store.Sync())
+			thin.fill(t)
+			s.load(time.Hour) // until the first error
+			if code := s.Process().Wait(t); code != 74 {
+				t.Errorf("the receiver ended with %d, want 74\n%s", code, s.Process().Output())
+			}
+			promised := s.promises(nil)
+			h.Episode("run-away")
+			h.Once().MustExit(t, 4)
+
+			must(t, os.Remove(thin.ballast)) // the operator's fix, and a reboot
+			must(t, s.store.Reattach())
+			s.Start()
+			s.judge(t, promised)
+			h.Once().MustExit(t, 0)
+			s.wire.drain(t)
+			s.Settled(t)
+			fmt.Printf("%-5s a real fsync error: exit code 74, %d acknowledgements before it, %d lost\n", fs, len(promised), s.toll.losses)
+		})
+	}
+}
+
+// load lets the wire work for a time, or until nobody answers it.
+func (s *site) load(most time.Duration) {
+	var all sync.WaitGroup
+	stop := make(chan struct{})
+	timer := time.AfterFunc(most, func() { close(stop) })
+	defer timer.Stop()
+	s.wire.start(stop, &all)
+	all.Wait()
+}
+
+// thin is a memory of its own for one image, which can be filled up beside it.
+type thin struct {
+	dir, ballast string
+}
+
+func newThinSite(t *testing.T, fs string) (*site, *thin) {
+	s := &site{Lab: labtest.New(t, labtest.Unstarted()), random: newRandom(0), acked: make(map[string]string)}
+	s.toll = &toll{fs: fs, cuts: make(map[string]int)}
+	dir := s.Path("thin")
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256m"))
+	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	s.store = s.disk(t, fs, "thin/store.img", s.Path("data"))
+	s.wire = newWire(t, s.Lab, newRandom(1))
+	h := s.Host("lab-01")
+	h.Episode("run-1")
+	s.hosts = []*labtest.Host{h}
+	return s, &thin{dir, filepath.Join(dir, "ballast")}
+}
+
+// fill leaves no page for the image to grow.
+func (th *thin) fill(t *testing.T) {
+	t.Helper()
+	f, err := os.Create(th.ballast)
+	must(t, err)
+	defer f.Close()
+	size := int64(0)
+	for _, step := range []int64{1 << 20, int64(os.Getpagesize())} {
+		for {
+			err := unix.Fallocate(int(f.Fd()), 0, size, step)
+			if errors.Is(err, unix.ENOSPC) {
+				break
+			}
+			must(t, err)
+			size += step
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package mutation_test
+
+import "slices"
+
+// Killers that see more than one mutant. The order of system calls sees each
+// sync of a directory, which no power cut does.
+var (
+	receiverOrder = killer{"labtest", "TestReceiverMakesEachStepDurableBeforeTheNext"}
+	receiverStart = killer{"labtest", "TestReceiverSyncsAtStartWhatAKilledOneMade"}
+	shipperOrder  = killer{"labtest", "TestShipperMakesEachStepDurableBeforeTheNext"}
+	startOrder    = killer{"labtest", "TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade"}
+	holdOrder     = killer{"labtest", "TestHoldIsDurable"}
+	crashPoints   = killer{"receiver", "TestEveryCrashPointIsMended"}
+	powerCuts     = killer{"crashtest", "TestPowerCuts"}
+)
+
+// fileSync is the sync of a file's bytes, and indexSync that of a row: the two
+// that power cuts must miss too, or they test nothing.
+const (
+	fileSync  = "	if err := f.f.Sync(); err != nil {\n		return fault(\"sync\", f.f.Name(), err)\n	}\n	f.synced = true"
+	indexSync = "	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {\n		return fault(\"sync\", l.f.Name(), err)\n	}\n	return nil\n}\n\n// Cut"
+)
+
+// mutants are all of them, in the order of the table.
+func mutants() []mutant { return slices.Concat(ofDurable, ofRooms) }
+
+// ofDurable are the mutants of the ground on which all stands.
+var ofDurable = []mutant{
+	{
+		"durable: no sync of a file, power cuts", powerCuts,
+		[]edit{
+			{
+				"durable/file.go",
+				fileSync,
+				"	f.synced = true",
+			},
+		},
+	},
+	{
+		"durable: no sync of a row, power cuts", powerCuts,
+		[]edit{
+			{
+				"durable/log.go",
+				indexSync,
+				"	return nil\n}\n\n// Cut",
+			},
+		},
+	},
+	{
+		"durable: no sync of a file", receiverOrder,
+		[]edit{
+			{
+				"durable/file.go",
+				fileSync,
+				"	f.synced = true",
+			},
+		},
+	},
+	{
+		"durable: no sync of a row", receiverOrder,
+		[]edit{
+			{
+				"durable/log.go",
+				indexSync,
+				"	return nil\n}\n\n// Cut",
+			},
+		},
+	},
+	{
+		"durable: publish before the sync of the bytes", receiverOrder,
+		[]edit{
+			{
+				"durable/file.go",
+				"func (f *File) Publish(to *Dir, name string) error {\n	if err := f.sync(); err != nil {\n		return err\n	}",
+				"func (f *File) Publish(to *Dir, name string) error {",
+			},
+		},
+	},
+	{
+		"durable: commit before the sync of the bytes", shipperOrder,
+		[]edit{
+			{
+				"durable/file.go",
+				"func (f *File) Commit(name string) error {\n	if err := f.sync(); err != nil {\n		return err\n	}",
+				"func (f *File) Commit(name string) error {",
+			},
+		},
+	},
+	{
+		"durable: no sync of the folder of a link", receiverOrder,
+		[]edit{
+			{
+				"durable/durable.go",
+				"		return failed(\"link\", to.Path(name), err)\n	}\n	return to.Sync()",
+				"		return failed(\"link\", to.Path(name), err)\n	}\n	return nil",
+			},
+		},
+	},
+	{
+		"durable: no sync of the folder that a rename goes to", shipperOrder,
+		[]edit{
+			{
+				"durable/durable.go",
+				"	if err := to.Sync(); err != nil {\n		return err\n	}\n	if to == d {",
+				"	if to == d {",
+			},
+		},
+	},
+	{
+		"durable: no sync of the folder that a rename leaves", shipperOrder,
+		[]edit{
+			{
+				"durable/durable.go",
+				"	if to == d {\n		return nil\n	}\n	return d.Sync()",
+				"	return nil",
+			},
+		},
+	},
+	{
+		"durable: a rename may replace",
+		killer{"durable", "TestNothingIsReplaced"},
+		[]edit{
+			{
+				"durable/durable.go",
+				"unix.Renameat2(d.fd(), old, to.fd(), name, unix.RENAME_NOREPLACE)",
+				"unix.Renameat2(d.fd(), old, to.fd(), name, 0)",
+			},
+		},
+	},
+	{
+		"durable: no sync of the parent of a new folder", receiverOrder,
+		[]edit{
+			{
+				"durable/durable.go",
+				"	if err := d.Sync(); err != nil {\n		return nil, err\n	}\n	return d.OpenDir(name)",
+				"	return d.OpenDir(name)",
+			},
+		},
+	},
+	{
+		"durable: no sync of the parent of a folder that was there", startOrder,
+		[]edit{
+			{
+				"durable/durable.go",
+				"		return d, syncParent(path)",
+				"		return d, nil",
+			},
+		},
+	},
+	{
+		"durable: no sync of the folder of a new log", receiverOrder,
+		[]edit{
+			{
+				"durable/log.go",
+				"	if err := d.Sync(); err != nil {\n		f.Close()\n		return nil, err\n	}",
+				"",
+			},
+		},
+	},
+	{
+		"durable: what did not fit stays in the log",
+		killer{"durable", "TestFullDiskLeavesTheLogAsItWas"},
+		[]edit{
+			{
+				"durable/log.go",
+				"l.Cut(end); cut != nil",
+				"error(nil); cut != nil && end > 0",
+			},
+		},
+	},
+	{
+		"durable: a sync that failed is no fault",
+		killer{"durable", "TestFailedSyncIsAFault"},
+		[]edit{
+			{
+				"durable/durable.go",
+				"%s %s: %w: %w\", op, path, ErrFault, err",
+				"%s %s: %v: %w\", op, path, ErrFault, err",
+			},
+		},
+	},
+	{
+		"durable: a broken disk is no fault",
+		killer{"durable", "TestReadOnlyIsAFault"},
+		[]edit{
+			{
+				"durable/durable.go",
+				"errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS)",
+				"false",
+			},
+		},
+	},
+	{
+		"durable: uncached reads come from the cache",
+		killer{"durable", "TestUncachedSeesTheDisk"},
+		[]edit{
+			{
+				"durable/uncached.go",
+				"unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_DIRECT",
+				"unix.O_NOFOLLOW|unix.O_NONBLOCK",
+			},
+		},
+	},
+	{
+		"durable: no sync of a small file", holdOrder,
+		[]edit{
+			{
+				"durable/file.go",
+				"		f.Discard() // the first error is the one to tell\n		return err\n	}\n	if err := f.sync(); err != nil {\n		return err\n	}",
+				"		f.Discard()\n		return err\n	}",
+			},
+		},
+	},
+	{
+		"durable: no sync of the folder of a small file", holdOrder,
+		[]edit{
+			{
+				"durable/file.go",
+				"		return failed(\"rename\", d.Path(name), err)\n	}\n	return d.Sync()",
+				"		return failed(\"rename\", d.Path(name), err)\n	}\n	return nil",
+			},
+		},
+	},
+}

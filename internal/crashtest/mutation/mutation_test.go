@@ -1,0 +1,139 @@
+package mutation_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"cis490/internal/crashtest"
+)
+
+// mutant is the product with one sync or one check taken out, and the test that
+// must go red for it.
+type mutant struct {
+	what   string
+	killer killer
+	edits  []edit // several where two guards do one thing
+}
+
+// edit puts text in the place of old, in a file below internal/.
+type edit struct{ file, old, text string }
+
+// killer is a test, and the package that it is in.
+type killer struct{ dir, test string }
+
+func (k killer) String() string { return k.dir + "." + k.test }
+
+// TestEverySyncAndCheckHasATestThatMissesIt takes each of them out in turn. A
+// mutant that nobody notices is a promise that nobody guards.
+func TestEverySyncAndCheckHasATestThatMissesIt(t *testing.T) {
+	if os.Getenv("CRASH_MUTATIONS") == "" {
+		t.Skip("slow: make crash runs it")
+	}
+	t.Run("healthy", healthy)
+	if t.Failed() {
+		return
+	}
+	var mu sync.Mutex
+	rows := make([]string, len(mutants()))
+	t.Run("mutant", func(t *testing.T) {
+		for i, m := range mutants() {
+			t.Run(m.what, func(t *testing.T) {
+				t.Parallel()
+				verdict := "no mutant"
+				defer func() {
+					mu.Lock()
+					defer mu.Unlock()
+					rows[i] = fmt.Sprintf("%-9s %-66s %s", verdict, m.what, m.killer)
+				}()
+				verdict = m.run(t)
+			})
+		}
+	})
+	fmt.Println(strings.Join(rows, "\n"))
+	green := 0
+	for _, row := range rows {
+		if !strings.HasPrefix(row, red) {
+			green++
+		}
+	}
+	fmt.Printf("%d mutants, %d red, %d not\n", len(rows), len(rows)-green, green)
+}
+
+// TestEveryMutantCanBeMade keeps the list up with the product, at once.
+func TestEveryMutantCanBeMade(t *testing.T) {
+	for _, m := range mutants() {
+		t.Run(m.what, func(t *testing.T) { m.make(t) })
+	}
+}
+
+// healthy wants every killer to be green without a mutant.
+func healthy(t *testing.T) {
+	tests := make(map[string][]string)
+	for _, m := range mutants() {
+		if !slices.Contains(tests[m.killer.dir], m.killer.test) {
+			tests[m.killer.dir] = append(tests[m.killer.dir], m.killer.test)
+		}
+	}
+	for dir, names := range tests {
+		t.Run(dir, func(t *testing.T) {
+			out, err := test(killer{dir, "(" + strings.Join(names, "|") + ")"}, "")
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			for _, name := range names {
+				if !bytes.Contains(out, []byte("--- PASS: "+name+" ")) {
+					t.Errorf("%s: no test passed under this name:\n%s", name, out)
+				}
+			}
+		})
+	}
+}
+
+// test runs a killer with GOFLAGS.
+func test(k killer, flags string) ([]byte, error) {
+	cmd := exec.Command("go", "test", "-v", "-count=1", "-timeout=100s", "-run", "^"+k.test+"$", "cis490/internal/"+k.dir)
+	cmd.Env = append(os.Environ(), "GOFLAGS="+flags)
+	return cmd.CombinedOutput()
+}
+
+// red is the verdict on a mutant that its killer noticed.
+const red = "red"
+
+// make returns the GOFLAGS that make a mutant of the product.
+func (m mutant) make(t *testing.T) string {
+	t.Helper()
+	o, err := crashtest.NewOverlay(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range m.edits {
+		if err := o.Edit("internal/"+e.file, e.old, e.text); err != nil {
+			t.Fatalf("%s: what it takes out has moved; give it its new place: %v", m.what, err)
+		}
+	}
+	flags, err := o.Flags()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flags
+}
+
+func (m mutant) run(t *testing.T) string {
+	flags := m.make(t)
+	out, err := test(m.killer, flags)
+	switch {
+	case err == nil:
+		t.Errorf("%s is green without it", m.killer)
+		return "GREEN"
+	case bytes.Contains(out, []byte("--- FAIL: "+m.killer.test)), bytes.Contains(out, []byte("panic: test timed out")):
+		return red
+	}
+	t.Errorf("neither green nor red:\n%s", out)
+	return "broken"
+}

@@ -1,0 +1,328 @@
+package mutation_test
+
+// ofRooms are the mutants of the rooms that an episode goes through.
+var ofRooms = []mutant{
+	{
+		"store: no sync at start of what a killed process made", receiverStart,
+		[]edit{
+			{
+				"store/store.go",
+				"errors.Join(episodes.Sync(), staging.Sync())",
+				"nil",
+			},
+		},
+	},
+	{
+		"store: the attribute after the sync", receiverOrder,
+		[]edit{
+			{
+				"store/store.go",
+				"	if err := u.note(d, arrived); err != nil {\n		return err\n	}\n	to, err := ",
+				"	to, err := ",
+			},
+		},
+	},
+	{
+		"store: recovery does not sync the folder, and nor does settling",
+		killer{"labtest", "TestRecoverySyncsTheFolderBeforeItWritesARow"},
+		[]edit{
+			{
+				"store/recover.go",
+				"	if err := to.Sync(); err != nil {\n		return Object{}, false, err\n	}",
+				"",
+			},
+			{
+				"store/recover.go",
+				"	defer dir.Close()\n	return dir.Sync()",
+				"	defer dir.Close()\n	return nil",
+			},
+		},
+	},
+	{
+		"store: recovery takes any file of the name for the upload's",
+		killer{"store", "TestRecoveryOfEachCrashPoint"},
+		[]edit{
+			{
+				"store/recover.go",
+				" || err == nil && stored.Inode() != ours.Inode()",
+				" || err == nil && stored.Inode() != ours.Inode() && false",
+			},
+		},
+	},
+	{
+		"store: rot is not seen",
+		killer{"receiver", "TestDamagedCopyIsNeverAcknowledged"},
+		[]edit{
+			{
+				"store/recover.go",
+				"n != o.Size || !o.Digest.IsZero() && d != o.Digest",
+				"n != o.Size",
+			},
+		},
+	},
+	{
+		"store: an old name is not synced before its row",
+		killer{"labtest", "TestAlreadyPresentSyncsTheFolderBeforeItWritesARow"},
+		[]edit{
+			{
+				"store/recover.go",
+				"	defer dir.Close()\n	return dir.Sync()",
+				"	defer dir.Close()\n	return nil",
+			},
+		},
+	},
+	{
+		"store: a copy by hand passes for a settled file",
+		killer{"receiver", "TestCopyByHandGetsItsRow"},
+		[]edit{
+			{
+				"store/read.go",
+				"!o.Underway && r.inode == st.Inode()",
+				"!o.Underway",
+			},
+		},
+	},
+	{
+		"receiver: no recovery", crashPoints,
+		[]edit{
+			{
+				"receiver/receiver.go",
+				"r.recover(ctx); err != nil",
+				"error(nil); err != nil",
+			},
+		},
+	},
+	{
+		"receiver: other bytes than announced are stored",
+		killer{"receiver", "TestOtherBytesThanAnnouncedLeaveNothing"},
+		[]edit{
+			{
+				"receiver/put.go",
+				"d != u.Digest || n != u.Size",
+				"d != u.Digest && false || n != u.Size",
+			},
+		},
+	},
+	{
+		"receiver: already-present without its row",
+		killer{"receiver", "TestRowThatFindsNoSpaceIsOwed"},
+		[]edit{
+			{
+				"receiver/put.go",
+				"	if !o.Settled {",
+				"	if false {",
+			},
+		},
+	},
+	{
+		"receiver: already-present is not compared",
+		killer{"labtest", "TestFileCopiedInByHandConflictsToo"},
+		[]edit{
+			{
+				"receiver/put.go",
+				"	if o.Digest != u.Digest {",
+				"	if false {",
+			},
+		},
+	},
+	{
+		"receiver: a failed sync of the name forgets the debt",
+		killer{"receiver", "TestFailedSyncOfTheNameLeavesTheDebt"},
+		[]edit{
+			{
+				"receiver/put.go",
+				"errors.Join(err, up.Abandon())\n	}\n	if !errors.Is",
+				"errors.Join(err, up.Discard())\n	}\n	if !errors.Is",
+			},
+		},
+	},
+	{
+		"receiver: the staging name goes before the row", receiverOrder,
+		[]edit{
+			{
+				"receiver/put.go",
+				"	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file stands",
+				"	up.Forget()\n	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file stands",
+			},
+		},
+	},
+	{
+		"receiver: goes on after a fault of the storage",
+		killer{"receiver", "TestFaultEndsTheReceiver"},
+		[]edit{
+			{
+				"receiver/receiver.go",
+				"r.fault <- err",
+				"_ = r.fault",
+			},
+		},
+	},
+	{
+		"index: acknowledges after a fault",
+		killer{"index", "TestFaultIsFinal"},
+		[]edit{
+			{
+				"index/index.go",
+				"	if errors.Is(err, durable.ErrFault) {\n		return err\n	}\n	return nil",
+				"	return nil",
+			},
+		},
+	},
+	{
+		"index: a torn tail stays",
+		killer{"index", "TestTornTailIsCutWhereverItTears"},
+		[]edit{
+			{
+				"index/tail.go",
+				"	if end < size {",
+				"	if false {",
+			},
+		},
+	},
+	{
+		"index: a torn tail is cut and not saved",
+		killer{"index", "TestTornTailIsCutWhereverItTears"},
+		[]edit{
+			{
+				"index/tail.go",
+				"	if err := f.Commit(stem + time.Now().UTC().Format(\"20060102T150405.000000000Z\")); err != nil {\n		return err\n	}",
+				"	_ = time.Now\n	f.Discard()",
+			},
+		},
+	},
+	{
+		"index: a tail that cannot be saved is cut",
+		killer{"index", "TestTailIsNotCutUnlessSaved"},
+		[]edit{
+			{
+				"index/tail.go",
+				"	if err := a.dir.Unlink(temp); err != nil { // left by a crash\n		return err",
+				"	if err := a.dir.Unlink(temp); err != nil {\n		return a.log.Cut(end)",
+			},
+		},
+	},
+	{
+		"outbox: partials are not swept",
+		killer{"outbox", "TestSweepTakesPartialsOnly"},
+		[]edit{
+			{
+				"outbox/outbox.go",
+				"strings.HasSuffix(e.Name(), partialEnd)",
+				"false",
+			},
+		},
+	},
+	{
+		"outbox: no seal", shipperOrder,
+		[]edit{
+			{
+				"outbox/outbox.go",
+				"d.SetAttr(sealAttr, s.encode())",
+				"error(nil)",
+			},
+		},
+	},
+	{
+		"outbox: no sync after an entry went", shipperOrder,
+		[]edit{
+			{
+				"outbox/outbox.go",
+				"	return o.dir.Sync()",
+				"	return nil",
+			},
+		},
+	},
+	{
+		"outbox: rot is not seen",
+		killer{"shipper", "TestARottenEntryIsPackedAnew"},
+		[]edit{
+			{
+				"outbox/outbox.go",
+				"return d == e.Digest, err",
+				"return true || d == e.Digest, err",
+			},
+		},
+	},
+	{
+		"source: what is in shipped/ is no obstacle",
+		killer{"source", "TestRetireNeverReplaces"},
+		[]edit{
+			{
+				"source/source.go",
+				"!errors.Is(err, fs.ErrExist)",
+				"true",
+			},
+		},
+	},
+	{
+		"source: a link to a directory is an episode",
+		killer{"source", "TestFinishedIsARealDirectoryWithARegularMarker"},
+		[]edit{
+			{
+				"source/source.go",
+				"!st.IsDir() || st.Device() != s.device",
+				"(!st.IsDir() || st.Device() != s.device) && false",
+			},
+		},
+	},
+	{
+		"shipper: what was changed after packing is retired",
+		killer{"shipper", "TestAChangeAfterPackingIsSeen"},
+		[]edit{
+			{
+				"shipper/send.go",
+				"s.unchanged(ctx, name, entry); err != nil",
+				"error(nil); err != nil",
+			},
+		},
+	},
+	{
+		"shipper: a good episode is dropped with its bad copy",
+		killer{"shipper", "TestARottenEntryWithoutItsEpisodeIsHeld"},
+		[]edit{
+			{
+				"shipper/send.go",
+				"err != nil || !finished {",
+				"err != nil || !finished && false {",
+			},
+		},
+	},
+	{
+		"shipper: a later unfinished run is retired for the former",
+		killer{"shipper", "TestALaterUnfinishedRunIsNotMoved"},
+		[]edit{
+			{
+				"shipper/send.go",
+				"	if finished {",
+				"	if finished || true {",
+			},
+		},
+	},
+	{
+		"shipper: goes on after a fault of the storage",
+		killer{"shipper", "TestAFailingDiskEndsTheDaemon"},
+		[]edit{
+			{
+				"shipper/verdict.go",
+				"errors.Is(err, durable.ErrFault) || ",
+				"errors.Is(err, durable.ErrFault) && false || ",
+			},
+		},
+	},
+	{
+		"wire, shipper: any success is a receipt",
+		killer{"labtest", "TestRetireNeedsReceipt"},
+		[]edit{
+			{
+				"wire/client.go",
+				"receipt.Covers(u); err != nil",
+				"error(nil); err != nil",
+			},
+			{
+				"shipper/send.go",
+				"receipt.Covers(upload); err != nil",
+				"error(nil); err != nil",
+			},
+		},
+	},
+}

@@ -1,0 +1,69 @@
+package crashtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Overlay is the module with some of its files changed, for go build and go
+// test: nothing is written in the source tree. It is a folder that its maker
+// removes.
+type Overlay struct {
+	root  string // of the module
+	dir   string
+	files map[string]string // what stands for what
+	puts  int
+}
+
+// NewOverlay returns an overlay in dir that changes nothing yet.
+func NewOverlay(dir string) (*Overlay, error) {
+	mod, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return nil, fmt.Errorf("find the module: %w", err)
+	}
+	return &Overlay{root: filepath.Dir(strings.TrimSpace(string(mod))), dir: dir, files: make(map[string]string)}, nil
+}
+
+// Root returns the folder of the module.
+func (o *Overlay) Root() string { return o.root }
+
+// Put makes text stand in the place of a file, named from the module's root,
+// which need not be there.
+func (o *Overlay) Put(file, text string) error {
+	o.puts++
+	instead := filepath.Join(o.dir, strconv.Itoa(o.puts)+"-"+filepath.Base(file))
+	o.files[filepath.Join(o.root, file)] = instead
+	return os.WriteFile(instead, []byte(text), 0o644)
+}
+
+// Edit replaces old, which must stand in the file once: a change that missed
+// its place would show nothing.
+func (o *Overlay) Edit(file, old, text string) error {
+	path := filepath.Join(o.root, file)
+	if instead, again := o.files[path]; again {
+		path = instead
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(string(b), old); n != 1 {
+		return fmt.Errorf("%s has %d times, want once:\n%s", file, n, old)
+	}
+	return o.Put(file, strings.Replace(string(b), old, text, 1))
+}
+
+// Flags returns what GOFLAGS must be for the overlay to hold.
+func (o *Overlay) Flags() (string, error) {
+	b, err := json.Marshal(map[string]any{"Replace": o.files})
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(o.dir, "overlay.json")
+	return "-overlay=" + path, os.WriteFile(path, b, 0o644)
+}

@@ -1,0 +1,272 @@
+package crashtest_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cis490/internal/crashtest"
+	"cis490/internal/labtest"
+)
+
+// campaign is how many cuts one lab and its file systems live through.
+const campaign = 10
+
+// toll is what the cuts of one kind of file system came to.
+type toll struct {
+	fs     string
+	cuts   map[string]int // by whose power it was
+	acks   int            // copied before each cut
+	losses int
+	began  time.Time
+}
+
+// TestPowerCuts takes the power away from the receiver, from the hosts and from
+// all of them while they are at work, some hundred times if asked.
+//
+// After each cut, from journals alone: every acknowledged episode is whole, in
+// the index, and what was sent; index verify --deep finds nothing; every episode
+// of a host is whole in one place, in shipped/ only if the receiver has it.
+func TestPowerCuts(t *testing.T) {
+	needMounts(t)
+	for _, fs := range []string{"ext4", "xfs"} {
+		t.Run(fs, func(t *testing.T) {
+			t.Parallel()
+			to := &toll{fs: fs, cuts: make(map[string]int), began: time.Now()}
+			defer to.print()
+			for first := 0; first < *cuts; first += campaign {
+				t.Run(fmt.Sprint(first), func(t *testing.T) {
+					newSite(t, fs, newRandom(first), to).campaign(t, min(campaign, *cuts-first))
+				})
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
+
+func newRandom(stream int) *rand.Rand { return rand.New(rand.NewPCG(*seed, uint64(stream))) }
+
+func (to *toll) print() {
+	all := 0
+	for _, n := range to.cuts {
+		all += n
+	}
+	fmt.Printf("%-5s %d power cuts (%d receiver, %d hosts, %d all, %d in mid-recovery): %d acknowledgements before them, %d lost; seed %d, %v\n",
+		to.fs, all, to.cuts["receiver"], to.cuts["hosts"], to.cuts["all"], to.cuts["recovery"], to.acks, to.losses, *seed,
+		time.Since(to.began).Round(time.Second))
+}
+
+// site is a lab whose receiver and hosts have disks that can be cut off.
+type site struct {
+	*labtest.Lab
+	store  *crashtest.Disk
+	hosts  []*labtest.Host
+	disks  []*crashtest.Disk // of the hosts
+	wire   *wire
+	random *rand.Rand
+	toll   *toll
+	made   int               // episodes
+	acked  map[string]string // what is promised so far: the sha256 by host/episode
+}
+
+func newSite(t *testing.T, fs string, random *rand.Rand, to *toll) *site {
+	s := &site{Lab: labtest.New(t, labtest.Unstarted()), random: random, toll: to, acked: make(map[string]string)}
+	s.store = s.disk(t, fs, "store.img", s.Path("data"))
+	s.wire = newWire(t, s.Lab, newRandom(int(random.Uint32())))
+	for _, name := range []string{"lab-01", "lab-02"} {
+		h := s.Host(name)
+		s.disks = append(s.disks, s.disk(t, fs, name+".img", h.Path("data")))
+		s.hosts = append(s.hosts, h)
+		must(t, os.Mkdir(h.Episodes(), 0o755))
+	}
+	return s
+}
+
+// disk makes a disk and mounts it until the test ends.
+func (s *site) disk(t *testing.T, fs, name, dir string) *crashtest.Disk {
+	t.Helper()
+	const size = 512 << 20
+	must(t, os.MkdirAll(dir, 0o755))
+	d, err := crashtest.NewDisk(fs, s.Path(name), size)
+	must(t, err)
+	must(t, d.Attach(dir))
+	t.Cleanup(func() {
+		if err := d.Detach(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+func (s *site) campaign(t *testing.T, cuts int) {
+	s.Start()
+	for n := 0; n < cuts && !t.Failed(); {
+		n += s.round(t)
+	}
+	// The faults are over: now everything comes home.
+	s.wire.drain(t)
+	for _, h := range s.hosts {
+		h.Once("--json").MustExit(t, 0)
+	}
+	s.Settled(t)
+	if n := len(s.Rows(t)); !t.Failed() && n != s.made+len(s.wire.acks()) {
+		t.Errorf("%d rows for %d episodes", n, s.made+len(s.wire.acks()))
+	}
+}
+
+// round lets all work, cuts, and looks at what is left. It returns how many
+// cuts that took.
+func (s *site) round(t *testing.T) int {
+	s.produce(t)
+	var all sync.WaitGroup
+	stop := make(chan struct{})
+	s.wire.start(stop, &all)
+	var shippers []*labtest.Process
+	for _, h := range s.hosts {
+		shippers = append(shippers, h.Launch())
+	}
+	whose := []string{"receiver", "hosts", "all"}[s.random.IntN(3)]
+	<-time.After(s.moment())
+	before := s.promises(shippers) // no answer counts that the cut could not know of
+	s.cut(t, whose)
+	close(stop)
+	for i, h := range s.hosts {
+		h.Kill(shippers[i])
+	}
+	s.Kill()
+	all.Wait()
+	s.toll.cuts[whose]++
+	s.restore(t, whose)
+	n := 1 + s.again(t, whose)
+	s.Start()
+	s.judge(t, before)
+	return n
+}
+
+// moment is when the cut comes: often in full work, at times in mid-start.
+func (s *site) moment() time.Duration {
+	if s.random.IntN(5) == 0 {
+		return time.Duration(s.random.IntN(60_000)) * time.Microsecond
+	}
+	return 60*time.Millisecond + time.Duration(s.random.IntN(600_000))*time.Microsecond
+}
+
+// produce has each host's experiments end a number of episodes. They are on the
+// disk before the law counts on them, as the producer owes.
+func (s *site) produce(t *testing.T) {
+	const backlog = 16
+	for i, h := range s.hosts {
+		waiting, err := filepath.Glob(h.Episodes("*"))
+		must(t, err)
+		for range backlog - len(waiting) {
+			s.made++
+			name := fmt.Sprintf("run-%d", s.made)
+			if s.random.IntN(8) > 0 {
+				h.Episode(name)
+				continue
+			}
+			noise := make([]byte, 200<<10+s.random.IntN(3<<20))
+			for i := range noise {
+				noise[i] = byte(s.random.Uint32())
+			}
+			h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "mem.raw", Body: string(noise)})
+		}
+		must(t, s.disks[i].Sync())
+	}
+}
+
+var shippedLine = regexp.MustCompile(`INFO shipped .*?episode=(\S+) sha256=([0-9a-f]{64}) `)
+
+// promises returns what is acknowledged at this moment: what the wire was
+// answered and what the shippers say they have retired.
+func (s *site) promises(shippers []*labtest.Process) map[string]string {
+	now := make(map[string]string)
+	for name, sum := range s.wire.acks() {
+		now[s.wire.host.Name+"/"+name] = sum
+	}
+	for i, p := range shippers {
+		for _, m := range shippedLine.FindAllStringSubmatch(p.Output(), -1) {
+			now[s.hosts[i].Name+"/"+m[1]] = m[2]
+		}
+	}
+	return now
+}
+
+func (s *site) cut(t *testing.T, whose string) {
+	if whose != "hosts" {
+		must(t, s.store.Cut())
+	}
+	if whose != "receiver" {
+		for _, d := range s.disks {
+			must(t, d.Cut())
+		}
+	}
+}
+
+func (s *site) restore(t *testing.T, whose string) {
+	if whose != "hosts" {
+		must(t, s.store.Reattach())
+	}
+	if whose != "receiver" {
+		for _, d := range s.disks {
+			must(t, d.Reattach())
+		}
+	}
+}
+
+// again cuts the receiver off at times while it mends what the last cut left.
+func (s *site) again(t *testing.T, whose string) int {
+	if whose == "hosts" || s.random.IntN(4) > 0 {
+		return 0
+	}
+	s.StartUnready()
+	<-time.After(time.Duration(s.random.IntN(40_000)) * time.Microsecond)
+	must(t, s.store.Cut())
+	s.Kill()
+	must(t, s.store.Reattach())
+	s.toll.cuts["recovery"]++
+	return 1
+}
+
+// judge holds the lab to its promises. The receiver runs, the shippers do not.
+func (s *site) judge(t *testing.T, now map[string]string) {
+	t.Helper()
+	for key, sum := range now {
+		if _, known := s.acked[key]; !known {
+			s.toll.acks++
+		}
+		s.acked[key] = sum
+	}
+	rows := make(map[string]labtest.Row)
+	for _, row := range s.Rows(t) {
+		rows[row.Host+"/"+row.Episode] = row
+	}
+	for key, sum := range s.acked {
+		host, name, _ := strings.Cut(key, "/")
+		if got, err := sha256Of(s.Archive(host, name)); err != nil || got != sum || rows[key].SHA256 != sum {
+			s.toll.losses++
+			t.Errorf("%s was acknowledged with the sha256 %s: the file has %s (%v), the row says %q", key, sum, got, err, rows[key].SHA256)
+		}
+	}
+	for _, h := range s.hosts {
+		for key := range now {
+			if name, ours := strings.CutPrefix(key, h.Name+"/"); ours && !h.IsShipped(name) {
+				s.toll.losses++
+				t.Errorf("%s was retired, and is not in shipped/", key)
+			}
+		}
+	}
+	r := s.Receiver("index", "verify", "--deep", "--config", s.Path("receiver.toml"))
+	if r.Code != 0 {
+		t.Errorf("index verify --deep: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	s.Check(t)
+}

@@ -1,0 +1,162 @@
+package crashtest_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"cis490/internal/labtest"
+)
+
+// wire uploads archives over many connections at once, and notes each answer of
+// success the moment it comes: it is who was promised something. What got no
+// answer it sends again in the next round.
+type wire struct {
+	lab    *labtest.Lab
+	host   *labtest.Host
+	client *http.Client
+	random *rand.Rand
+
+	mu      sync.Mutex // guards the fields below
+	made    int
+	waiting []*parcel
+	acked   map[string]string // sha256 by the name of the episode
+}
+
+// parcel is an archive that is not acknowledged yet.
+type parcel struct {
+	name string
+	body []byte
+}
+
+// uploaders is how many uploads a wire makes at once: as many as one host may.
+const uploaders = 6
+
+func newWire(t testing.TB, l *labtest.Lab, random *rand.Rand) *wire {
+	h := l.Host("wire-01")
+	w := &wire{lab: l, host: h, client: h.Client(t), random: random, acked: make(map[string]string)}
+	w.client.Transport.(*http.Transport).MaxIdleConnsPerHost = uploaders
+	return w
+}
+
+// start uploads until stop is closed or a connection fails, and calls done in
+// the end of each uploader.
+func (w *wire) start(stop <-chan struct{}, all *sync.WaitGroup) {
+	for range uploaders {
+		all.Go(func() {
+			for w.upload(w.next()) {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+}
+
+// next returns a parcel that has waited, or a new one.
+func (w *wire) next() *parcel {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.waiting); n > 0 {
+		p := w.waiting[n-1]
+		w.waiting = w.waiting[:n-1]
+		return p
+	}
+	w.made++
+	name := fmt.Sprintf("run-%d", w.made)
+	return &parcel{name, packed(name, size(w.random), w.random)}
+}
+
+// size is that of a recording: most are small, some are not.
+func size(random *rand.Rand) int {
+	if random.IntN(12) == 0 {
+		return 200<<10 + random.IntN(2<<20)
+	}
+	return random.IntN(6 << 10)
+}
+
+// packed makes an archive that verify --deep can read.
+func packed(name string, size int, random *rand.Rand) []byte {
+	noise := make([]byte, size)
+	for i := range noise {
+		noise[i] = byte(random.Uint32())
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for file, text := range map[string][]byte{"meta.json": []byte("{}\n"), "noise": noise} {
+		w.WriteHeader(&tar.Header{Name: name + "/" + file, Mode: 0o644, Size: int64(len(text))})
+		w.Write(text)
+	}
+	w.Close()
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		panic(err)
+	}
+	return enc.EncodeAll(b.Bytes(), nil)
+}
+
+// upload sends a parcel and reports whether it is worth while to go on.
+func (w *wire) upload(p *parcel) bool {
+	sum := sha256.Sum256(p.body)
+	ok := w.put(p, sum)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !ok {
+		w.waiting = append(w.waiting, p)
+		return false
+	}
+	w.acked[p.name] = hex.EncodeToString(sum[:])
+	return true
+}
+
+func (w *wire) put(p *parcel, sum [32]byte) bool {
+	req, err := http.NewRequest(http.MethodPut, w.lab.URL("/v1/episodes/"+w.host.Name+"/"+p.name), bytes.NewReader(p.body))
+	if err != nil {
+		return false
+	}
+	req.Header.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	var receipt struct{ SHA256 string }
+	return err == nil && resp.StatusCode/100 == 2 && json.Unmarshal(text, &receipt) == nil && receipt.SHA256 == hex.EncodeToString(sum[:])
+}
+
+// acks returns a copy of what was acknowledged so far.
+func (w *wire) acks() map[string]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.acked)
+}
+
+// drain sends what has waited.
+func (w *wire) drain(t testing.TB) {
+	for w.left() > 0 {
+		if p := w.next(); !w.upload(p) {
+			t.Fatalf("%s is refused after the faults", p.name)
+		}
+	}
+}
+
+func (w *wire) left() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiting)
+}

@@ -1,0 +1,296 @@
+// Package durable is package os, but on the disk when it returns.
+//
+// A [Dir] is a directory held open; every name below it is one path segment,
+// opened without following a link, so that nobody who can write in the
+// directory leads us out of it. A file is born hidden or in a staging place
+// with [Dir.Create], written, and shown whole by [File.Publish] or
+// [File.Commit]: write, fsync, link or rename without replacing, fsync of the
+// directory. What a power cut leaves is the old state or the new one.
+//
+// The law: an fsync that failed is never tried again. The kernel reports a
+// failed write-back once, marks the pages clean and says OK the next time
+// (ext4, xfs and btrfs alike), so the only honest answer is to stop
+// acknowledging, exit and start anew from what the disk has. Such an error is
+// [ErrFault].
+//
+// BUG(durable): after a fault and a restart without a reboot the page cache may
+// still show bytes that the disk lost. A reader that acknowledges stored bytes
+// must therefore use [Dir.OpenUncached].
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrFault says that the storage cannot be trusted any more: a failed fsync, a
+// failed close of a written file, an I/O error or a file system that turned
+// read-only. Whoever sees it must stop acknowledging and end the process.
+var ErrFault = errors.New("storage fault")
+
+// fault wraps err as an [ErrFault] if it is one.
+func fault(op, path string, err error) error {
+	return fmt.Errorf("%s %s: %w: %w", op, path, ErrFault, err)
+}
+
+// failed wraps the error of a call that is no fsync: only an error of the
+// device or of the whole file system is a fault there, no space is not.
+func failed(op, path string, err error) error {
+	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS) {
+		return fault(op, path, err)
+	}
+	return &fs.PathError{Op: op, Path: path, Err: err}
+}
+
+// Dir is a directory held open. It must be closed. Its methods take a name,
+// never a path, and are safe for concurrent use.
+type Dir struct {
+	f *os.File
+}
+
+// Open opens the directory at path, which the operator named: links on the way
+// are followed.
+func Open(path string) (*Dir, error) {
+	f, err := os.OpenFile(path, unix.O_DIRECTORY, 0)
+	if errors.Is(err, unix.EIO) {
+		return nil, fault("open", path, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{f}, nil
+}
+
+// Create opens the directory at path and makes it first, and its parents, if
+// they are missing. The directory is durable in its parent, also if it is there
+// because a process made it that did not live to sync.
+func Create(path string) (*Dir, error) {
+	d, err := Open(path)
+	if err == nil {
+		return d, syncParent(path)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	parent, err := Create(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	return parent.MakeDir(filepath.Base(path))
+}
+
+func syncParent(path string) error {
+	parent, err := Open(filepath.Dir(path))
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // then it was not one of us who made the directory
+	}
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return parent.Sync()
+}
+
+// Close closes the directory. There is nothing to lose.
+func (d *Dir) Close() error { return d.f.Close() }
+
+// Path returns the path of name, for messages and for programs that need one.
+func (d *Dir) Path(name string) string { return filepath.Join(d.f.Name(), name) }
+
+// File returns the open directory. It belongs to d.
+func (d *Dir) File() *os.File { return d.f }
+
+// Sync makes the names in the directory durable.
+func (d *Dir) Sync() error {
+	if err := d.f.Sync(); err != nil {
+		return fault("sync", d.f.Name(), err)
+	}
+	return nil
+}
+
+// OpenDir opens a directory in d, or returns an error wrapping
+// [fs.ErrNotExist]. A link is not followed.
+func (d *Dir) OpenDir(name string) (*Dir, error) {
+	f, err := d.open(name, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{f}, nil
+}
+
+// MakeDir opens a directory in d and makes it first, durably, if it is
+// missing. If a power cut came between the two, the next call finds the
+// directory and syncs d again: no caller can know that it was not the first.
+func (d *Dir) MakeDir(name string) (*Dir, error) {
+	if err := segment(name); err != nil {
+		return nil, err
+	}
+	err := unix.Mkdirat(d.fd(), name, 0o750)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, failed("mkdir", d.Path(name), err)
+	}
+	if err := d.Sync(); err != nil {
+		return nil, err
+	}
+	return d.OpenDir(name)
+}
+
+// Open opens a file for reading. A link is refused with [unix.ELOOP], and
+// opening what is no regular file never blocks.
+func (d *Dir) Open(name string) (*os.File, error) {
+	return d.open(name, unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// Lstat describes name itself, not what it links to.
+func (d *Dir) Lstat(name string) (Stat, error) {
+	if err := segment(name); err != nil {
+		return Stat{}, err
+	}
+	var s Stat
+	if err := unix.Fstatat(d.fd(), name, &s.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return Stat{}, failed("stat", d.Path(name), err)
+	}
+	return s, nil
+}
+
+// batch is how many names [Dir.Names] reads at a time: memory stays the same
+// however many there are.
+const batch = 1024
+
+// Names yields the entries of the directory in no order. Names that come or go
+// meanwhile may be among them or not.
+func (d *Dir) Names() iter.Seq2[fs.DirEntry, error] {
+	return func(yield func(fs.DirEntry, error) bool) {
+		f, err := d.open(".", unix.O_DIRECTORY, 0) // its own offset
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer f.Close()
+		for {
+			entries, err := f.ReadDir(batch)
+			for _, e := range entries {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				yield(nil, failed("read", d.f.Name(), err))
+				return
+			}
+		}
+	}
+}
+
+// Link gives the file old a second name in another directory, durably. It
+// never replaces: it returns an error wrapping [fs.ErrExist] if name is taken.
+func (d *Dir) Link(old string, to *Dir, name string) error {
+	if err := errors.Join(segment(old), segment(name)); err != nil {
+		return err
+	}
+	if err := unix.Linkat(d.fd(), old, to.fd(), name, 0); err != nil {
+		return failed("link", to.Path(name), err)
+	}
+	return to.Sync()
+}
+
+// Rename moves old, a file or a directory, to another directory, durably. It
+// never replaces: it returns an error wrapping [fs.ErrExist] if name is taken.
+// The new name is on the disk before the old one is given up.
+func (d *Dir) Rename(old string, to *Dir, name string) error {
+	if err := errors.Join(segment(old), segment(name)); err != nil {
+		return err
+	}
+	if err := unix.Renameat2(d.fd(), old, to.fd(), name, unix.RENAME_NOREPLACE); err != nil {
+		return failed("rename", to.Path(name), err)
+	}
+	if err := to.Sync(); err != nil {
+		return err
+	}
+	if to == d {
+		return nil
+	}
+	return d.Sync()
+}
+
+// Remove unlinks a file, durably. A file that is not there is no error: what
+// is asked for is so already.
+func (d *Dir) Remove(name string) error {
+	if err := d.Unlink(name); err != nil {
+		return err
+	}
+	return d.Sync()
+}
+
+// Unlink is [Dir.Remove] without the sync: for a name whose return after a
+// power cut does no harm.
+func (d *Dir) Unlink(name string) error {
+	if err := segment(name); err != nil {
+		return err
+	}
+	if err := unix.Unlinkat(d.fd(), name, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed("remove", d.Path(name), err)
+	}
+	return nil
+}
+
+// Space returns how many bytes an unprivileged process may still write below d.
+func (d *Dir) Space() (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Fstatfs(d.fd(), &s); err != nil {
+		return 0, failed("statfs", d.f.Name(), err)
+	}
+	return int64(s.Bavail) * s.Bsize, nil
+}
+
+// Device returns the number of the file system that d is on. Between two of
+// one number [Dir.Link] and [Dir.Rename] work.
+func (d *Dir) Device() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd(), &st); err != nil {
+		return 0, failed("stat", d.f.Name(), err)
+	}
+	return st.Dev, nil
+}
+
+func (d *Dir) fd() int { return int(d.f.Fd()) }
+
+// open opens name below d with flags; the read-only open of package os, at a
+// directory.
+func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
+	if name != "." {
+		if err := segment(name); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		fd, err := unix.Openat(d.fd(), name, flags|unix.O_CLOEXEC, perm)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, failed("open", d.Path(name), err)
+		}
+		return os.NewFile(uintptr(fd), d.Path(name)), nil
+	}
+}
+
+// segment refuses a name that leads out of the directory.
+func segment(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return &fs.PathError{Op: "open", Path: fmt.Sprintf("%+q", name), Err: fs.ErrInvalid}
+	}
+	return nil
+}

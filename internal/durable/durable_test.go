@@ -1,0 +1,277 @@
+package durable_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/durable"
+)
+
+func TestNothingIsReplaced(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		do   func(d, to *durable.Dir) error
+	}{
+		{"Create", func(d, _ *durable.Dir) error {
+			_, err := d.Create("taken", 0o600)
+			return err
+		}},
+		{"Commit", func(d, _ *durable.Dir) error {
+			f, err := d.Create("new", 0o600)
+			must(t, err)
+			return f.Commit("taken")
+		}},
+		{"Publish", func(d, to *durable.Dir) error {
+			f, err := to.Create("new", 0o600)
+			must(t, err)
+			defer f.Discard()
+			return f.Publish(d, "taken")
+		}},
+		{"Link", func(d, to *durable.Dir) error { return to.Link("other", d, "taken") }},
+		{"Rename", func(d, to *durable.Dir) error { return to.Rename("other", d, "taken") }},
+		{"Rename in place", func(d, _ *durable.Dir) error { return d.Rename("second", d, "taken") }},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			d, path := open(t)
+			to, other := open(t)
+			write(t, filepath.Join(path, "taken"), "first")
+			write(t, filepath.Join(path, "second"), "second")
+			write(t, filepath.Join(other, "other"), "other")
+			if err := c.do(d, to); !errors.Is(err, fs.ErrExist) || errors.Is(err, durable.ErrFault) {
+				t.Errorf("error %v, want one that is fs.ErrExist and no fault", err)
+			}
+			if got := read(t, filepath.Join(path, "taken")); got != "first" {
+				t.Errorf("the file holds %q now", got)
+			}
+			if got := read(t, filepath.Join(other, "other")); got != "other" {
+				t.Errorf("the source holds %q now", got)
+			}
+		})
+	}
+}
+
+func TestNamesStayInTheDirectory(t *testing.T) {
+	d, path := open(t)
+	write(t, filepath.Join(path, "file"), "x")
+	must(t, os.Mkdir(filepath.Join(path, "sub"), 0o700))
+	f := create(t, d, "open", "x")
+	defer f.Discard()
+	calls := map[string]func(name string) error{
+		"Open":         func(n string) error { _, err := d.Open(n); return err },
+		"OpenUncached": func(n string) error { _, err := d.OpenUncached(n); return err },
+		"OpenDir":      func(n string) error { _, err := d.OpenDir(n); return err },
+		"MakeDir":      func(n string) error { _, err := d.MakeDir(n); return err },
+		"Create":       func(n string) error { _, err := d.Create(n, 0o600); return err },
+		"OpenLog":      func(n string) error { _, err := d.OpenLog(n, 0o600); return err },
+		"Lock":         func(n string) error { _, err := d.Lock(n, ""); return err },
+		"Lstat":        func(n string) error { _, err := d.Lstat(n); return err },
+		"Remove":       d.Remove,
+		"Unlink":       d.Unlink,
+		"Link from":    func(n string) error { return d.Link(n, d, "new") },
+		"Link to":      func(n string) error { return d.Link("file", d, n) },
+		"Rename from":  func(n string) error { return d.Rename(n, d, "new") },
+		"Rename to":    func(n string) error { return d.Rename("file", d, n) },
+		"Publish":      func(n string) error { return f.Publish(d, n) },
+	}
+	for what, call := range calls {
+		for _, name := range []string{"", "..", "sub/x", "/etc/hosts", "../x", "sub/", "a\x00b"} {
+			if err := call(name); !errors.Is(err, fs.ErrInvalid) {
+				t.Errorf("%s(%q): %v, want fs.ErrInvalid", what, name, err)
+			}
+		}
+	}
+	for _, name := range []string{"a/b", "a\x00b"} {
+		if err := d.WriteFile(name, nil, 0o600); err == nil {
+			t.Errorf("WriteFile(%q) wrote", name)
+		}
+	}
+	holds(t, path, "file", "open", "sub")
+}
+
+func TestLinksAreNotFollowed(t *testing.T) {
+	d, path := open(t)
+	outside := t.TempDir()
+	write(t, filepath.Join(outside, "secret"), "secret")
+	must(t, os.Symlink(filepath.Join(outside, "secret"), filepath.Join(path, "file")))
+	must(t, os.Symlink(filepath.Join(outside, "new"), filepath.Join(path, "dangling")))
+	must(t, os.Symlink(outside, filepath.Join(path, "dir")))
+	for what, call := range map[string]func() error{
+		"Open":         func() error { _, err := d.Open("file"); return err },
+		"OpenUncached": func() error { _, err := d.OpenUncached("file"); return err },
+		"OpenDir":      func() error { _, err := d.OpenDir("dir"); return err },
+		"MakeDir":      func() error { _, err := d.MakeDir("dir"); return err },
+		"Create":       func() error { _, err := d.Create("dangling", 0o600); return err },
+		"OpenLog":      func() error { _, err := d.OpenLog("dangling", 0o600); return err },
+		"Lock":         func() error { _, err := d.Lock("dangling", ""); return err },
+		"Publish": func() error {
+			f := create(t, d, "f", "")
+			defer f.Discard()
+			return f.Publish(d, "dangling")
+		},
+	} {
+		if err := call(); err == nil {
+			t.Errorf("%s followed a link", what)
+		}
+	}
+	holds(t, outside, "secret")
+	st, err := d.Lstat("file")
+	must(t, err)
+	if st.Regular() || st.IsDir() {
+		t.Error("Lstat described what the link leads to")
+	}
+	must(t, d.WriteFile("file", []byte("ours"), 0o600)) // it replaces the link itself
+	if got := read(t, filepath.Join(outside, "secret")); got != "secret" {
+		t.Errorf("WriteFile wrote %q through a link", got)
+	}
+}
+
+func TestOpeningAPipeDoesNotBlock(t *testing.T) {
+	d, path := open(t)
+	must(t, syscall.Mkfifo(filepath.Join(path, "pipe"), 0o600))
+	done := make(chan error, 2)
+	go func() { f, err := d.Open("pipe"); done <- err; f.Close() }()
+	go func() { _, err := d.OpenUncached("pipe"); done <- err }()
+	for range 2 {
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatal("opening a pipe blocks")
+		}
+	}
+}
+
+func TestPublishedFileKeepsItsFirstNameUntilForget(t *testing.T) {
+	d, path := open(t)
+	to, other := open(t)
+	f := create(t, d, "a", "bytes")
+	must(t, f.Publish(to, "b"))
+	st, err := to.Lstat("b")
+	must(t, err)
+	if st.Links() != 2 || st.Size() != 5 {
+		t.Errorf("%d links and %d bytes, want 2 and 5", st.Links(), st.Size())
+	}
+	must(t, f.Forget())
+	holds(t, path)
+	if got := read(t, filepath.Join(other, "b")); got != "bytes" {
+		t.Errorf("the published file holds %q", got)
+	}
+}
+
+func TestFileEndsUnderOneName(t *testing.T) {
+	d, path := open(t)
+	must(t, create(t, d, "a", "committed").Commit("b"))
+	must(t, create(t, d, "c", "unwanted").Discard())
+	f := create(t, d, "d", "x")
+	must(t, f.Publish(d, "e"))
+	must(t, f.Close())
+	holds(t, path, "b", "d", "e")
+	if got := read(t, filepath.Join(path, "b")); got != "committed" {
+		t.Errorf("the committed file holds %q", got)
+	}
+}
+
+func TestWriteFileReplacesWhole(t *testing.T) {
+	d, path := open(t)
+	must(t, d.WriteFile("f", []byte("a long first text"), 0o600))
+	write(t, filepath.Join(path, ".f.tmp"), "what a crash left, and longer than the new text")
+	must(t, d.WriteFile("f", []byte("second"), 0o640))
+	if got := read(t, filepath.Join(path, "f")); got != "second" {
+		t.Errorf("the file holds %q", got)
+	}
+	holds(t, path, "f")
+}
+
+func TestMissingNames(t *testing.T) {
+	d, _ := open(t)
+	must(t, d.Remove("none"))
+	must(t, d.Unlink("none"))
+	_, opened := d.Open("none")
+	_, dir := d.OpenDir("none")
+	_, lstat := d.Lstat("none")
+	_, uncached := d.OpenUncached("none")
+	for what, err := range map[string]error{
+		"Open": opened, "OpenDir": dir, "Lstat": lstat, "OpenUncached": uncached,
+		"Rename": d.Rename("none", d, "b"), "Link": d.Link("none", d, "b"),
+	} {
+		if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, durable.ErrFault) {
+			t.Errorf("%s: %v, want fs.ErrNotExist", what, err)
+		}
+	}
+}
+
+func TestCreateMakesParents(t *testing.T) {
+	root := t.TempDir()
+	for range 2 {
+		d, err := durable.Create(filepath.Join(root, "a", "b", "c"))
+		must(t, err)
+		must(t, d.Close())
+	}
+	write(t, filepath.Join(root, "file"), "")
+	if _, err := durable.Create(filepath.Join(root, "file", "below")); err == nil {
+		t.Error("a directory below a file")
+	}
+}
+
+func TestAttributesTravelWithTheFile(t *testing.T) {
+	d, _ := open(t)
+	f := create(t, d, "a", "x")
+	if err := f.SetAttr("t", []byte("first")); errors.Is(err, durable.ErrNoAttr) {
+		t.Skip("no attributes here")
+	}
+	must(t, f.SetAttr("t", []byte("second")))
+	must(t, f.Commit("b"))
+	g, err := d.Open("b")
+	must(t, err)
+	defer g.Close()
+	got, err := durable.Attr(g, "t")
+	if string(got) != "second" || err != nil {
+		t.Errorf("attribute %q, %v", got, err)
+	}
+	if _, err := durable.Attr(g, "other"); !errors.Is(err, durable.ErrNoAttr) {
+		t.Errorf("a missing attribute gives %v", err)
+	}
+}
+
+func TestNamesAreStreamed(t *testing.T) {
+	path, err := os.MkdirTemp("/dev/shm", "durable")
+	if err != nil {
+		t.Skip("needs a file system in memory")
+	}
+	t.Cleanup(func() { os.RemoveAll(path) })
+	const files = 50_000
+	for n := range files {
+		must(t, syscall.Mknod(filepath.Join(path, fmt.Sprintf("episode-with-a-long-name-%d", n)), syscall.S_IFREG|0o600, 0))
+	}
+	d := openAt(t, path)
+	before, during := heap(), uint64(0)
+	n := 0
+	for _, err := range d.Names() {
+		must(t, err)
+		if n++; n == files/2 {
+			during = heap()
+		}
+	}
+	if n != files {
+		t.Errorf("%d names, want %d", n, files)
+	}
+	if grown := int64(during) - int64(before); grown > 2<<20 {
+		t.Errorf("the walk holds %d bytes", grown)
+	}
+	for range d.Names() { // a walk may end early, and begins anew
+		break
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

@@ -1,0 +1,165 @@
+package durable
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is a file that nobody but its writer relies on yet. It ends with one of
+// [File.Commit], [File.Publish] and [File.Discard]; after an error of the
+// first two, Discard is still due unless the error is an [ErrFault].
+type File struct {
+	dir    *Dir
+	name   string
+	f      *os.File
+	synced bool
+}
+
+// Create makes a new file in d, which must not hold the name yet.
+func (d *Dir) Create(name string, perm fs.FileMode) (*File, error) {
+	f, err := d.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, uint32(perm.Perm()))
+	if err != nil {
+		return nil, err
+	}
+	return &File{dir: d, name: name, f: f}, nil
+}
+
+// Name returns the name that the file has until it is committed.
+func (f *File) Name() string { return f.name }
+
+func (f *File) Write(p []byte) (int, error) {
+	n, err := f.f.Write(p)
+	if err != nil {
+		return n, failed("write", f.f.Name(), err)
+	}
+	return n, nil
+}
+
+// Inode returns the number by which the file is the same under another name.
+func (f *File) Inode() (uint64, error) { return Inode(f.f) }
+
+// ReadAt reads what was written.
+func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
+
+// SetAttr sets an extended attribute, which the next sync makes durable with
+// the bytes. It returns [ErrNoAttr] on a file system that has none.
+func (f *File) SetAttr(name string, value []byte) error {
+	return SetAttr(f.f, name, value)
+}
+
+// sync makes the bytes durable, once.
+func (f *File) sync() error {
+	if f.synced {
+		return nil
+	}
+	if err := f.f.Sync(); err != nil {
+		return fault("sync", f.f.Name(), err)
+	}
+	f.synced = true
+	return nil
+}
+
+// Publish makes the bytes durable and then shows them under a second name in
+// another directory, durably. The first name stays, as the record that the
+// file is on its way; [File.Forget] takes it away. Publish never replaces: it
+// returns an error wrapping [fs.ErrExist] if name is taken.
+func (f *File) Publish(to *Dir, name string) error {
+	if err := f.sync(); err != nil {
+		return err
+	}
+	return f.dir.Link(f.name, to, name)
+}
+
+// Forget ends a published file: it closes it and unlinks the first name. The
+// unlink is not synced: if it is undone, whoever lists the staging place sees
+// two links and finds nothing left to do.
+func (f *File) Forget() error {
+	if err := f.f.Close(); err != nil {
+		return fault("close", f.f.Name(), err)
+	}
+	return f.dir.Unlink(f.name)
+}
+
+// Close closes a published file and leaves its first name for recovery.
+func (f *File) Close() error { return f.f.Close() }
+
+// Commit makes the bytes durable, gives them their name in the same directory,
+// durably, and closes the file. It never replaces: it returns an error wrapping
+// [fs.ErrExist] if name is taken.
+func (f *File) Commit(name string) error {
+	if err := f.sync(); err != nil {
+		return err
+	}
+	if err := f.f.Close(); err != nil {
+		return fault("close", f.f.Name(), err)
+	}
+	return f.dir.Rename(f.name, f.dir, name)
+}
+
+// Discard closes and unlinks a file that shall not be.
+func (f *File) Discard() error {
+	f.f.Close() // the bytes are unwanted: there is nothing that an error could lose
+	return f.dir.Unlink(f.name)
+}
+
+// WriteFile makes name hold data, whole or not at all, whatever it held before.
+// It is for small files that one process writes.
+func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
+	temp := "." + name + ".tmp"
+	if err := d.Unlink(temp); err != nil { // left by a crash
+		return err
+	}
+	f, err := d.Create(temp, perm)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		f.Discard() // the first error is the one to tell
+		return err
+	}
+	if err := f.sync(); err != nil {
+		return err
+	}
+	if err := f.f.Close(); err != nil {
+		return fault("close", f.f.Name(), err)
+	}
+	if err := unix.Renameat(d.fd(), temp, d.fd(), name); err != nil {
+		return failed("rename", d.Path(name), err)
+	}
+	return d.Sync()
+}
+
+// attrs is the name space of extended attributes that every user may set.
+const attrs = "user.cis490."
+
+// ErrNoAttr says that a file has no such attribute, or the file system none.
+var ErrNoAttr = fmt.Errorf("no such attribute: %w", fs.ErrNotExist)
+
+// SetAttr sets an extended attribute of an open file. It becomes durable with
+// the file's next sync.
+func SetAttr(f *os.File, name string, value []byte) error {
+	err := unix.Fsetxattr(int(f.Fd()), attrs+name, value, 0)
+	if err == unix.ENOTSUP {
+		return ErrNoAttr
+	}
+	if err != nil {
+		return failed("set attribute "+name, f.Name(), err)
+	}
+	return nil
+}
+
+// Attr returns an extended attribute of an open file, or [ErrNoAttr].
+func Attr(f *os.File, name string) ([]byte, error) {
+	b := make([]byte, 256) // ours are smaller
+	n, err := unix.Fgetxattr(int(f.Fd()), attrs+name, b)
+	if err == unix.ENODATA || err == unix.ENOTSUP || err == unix.ERANGE {
+		return nil, ErrNoAttr
+	}
+	if err != nil {
+		return nil, failed("attribute "+name, f.Name(), err)
+	}
+	return b[:n], nil
+}

@@ -1,0 +1,175 @@
+package durable_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+)
+
+func TestLogGrows(t *testing.T) {
+	d, path := open(t)
+	for _, line := range []string{"one\n", "two\n"} {
+		l, err := d.OpenLog("log", 0o600)
+		must(t, err)
+		must(t, l.Lock())
+		must(t, l.Append([]byte(line)))
+		must(t, l.Unlock())
+		must(t, l.Close())
+	}
+	if got := read(t, filepath.Join(path, "log")); got != "one\ntwo\n" {
+		t.Errorf("the log holds %q", got)
+	}
+}
+
+func TestLogIsCut(t *testing.T) {
+	d, path := open(t)
+	write(t, filepath.Join(path, "log"), "whole\ntorn")
+	l, err := d.OpenLog("log", 0o600)
+	must(t, err)
+	defer l.Close()
+	must(t, l.Cut(6))
+	must(t, l.Append([]byte("next\n")))
+	if got := read(t, filepath.Join(path, "log")); got != "whole\nnext\n" {
+		t.Errorf("the log holds %q", got)
+	}
+}
+
+// TestFullDiskLeavesTheLogAsItWas appends more than there is room for: part of
+// it is written, and must be gone again.
+func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
+	path := tmpfs(t, "size=1m")
+	d := openAt(t, path)
+	l, err := d.OpenLog("log", 0o600)
+	must(t, err)
+	defer l.Close()
+	must(t, l.Append([]byte("first\n")))
+	err = l.Append(bytes.Repeat([]byte("x"), 2<<20))
+	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, durable.ErrFault) {
+		t.Errorf("a full disk gives %v, want ENOSPC and no fault", err)
+	}
+	if size, err := l.Size(); size != 6 || err != nil {
+		t.Errorf("the log has %d bytes, want 6; %v", size, err)
+	}
+	must(t, l.Append([]byte("second\n")))
+	if got := read(t, filepath.Join(path, "log")); got != "first\nsecond\n" {
+		t.Errorf("the log holds %.40q", got)
+	}
+}
+
+func TestFullDiskIsNoFault(t *testing.T) {
+	path := tmpfs(t, "size=1m")
+	d := openAt(t, path)
+	fill(t, filepath.Join(path, "filler"))
+	f, err := d.Create("f", 0o600)
+	must(t, err)
+	_, err = f.Write(make([]byte, 64<<10))
+	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, durable.ErrFault) {
+		t.Errorf("a full disk gives %v, want ENOSPC and no fault", err)
+	}
+	must(t, f.Discard())
+	if err := d.WriteFile("g", make([]byte, 64<<10), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a full disk gives %v", err)
+	}
+	holds(t, path, "filler")
+}
+
+// TestFailedSyncIsAFault writes to a file system whose disk has no room for
+// what it promised, as a thin volume or a broken card: the write is taken, and
+// fsync fails with ENOSPC or EIO.
+func TestFailedSyncIsAFault(t *testing.T) {
+	content := strings.Repeat("x", 4<<20)
+	for what, begin := range map[string]func(t *testing.T, d *durable.Dir) func() error{
+		"Commit": func(t *testing.T, d *durable.Dir) func() error {
+			f := create(t, d, "f", "")
+			return func() error { f.Write([]byte(content)); return f.Commit("g") }
+		},
+		"Publish": func(t *testing.T, d *durable.Dir) func() error {
+			f := create(t, d, "f", "")
+			return func() error { f.Write([]byte(content)); return f.Publish(d, "g") }
+		},
+		"WriteFile": func(_ *testing.T, d *durable.Dir) func() error {
+			return func() error { return d.WriteFile("g", []byte(content), 0o600) }
+		},
+		"Append": func(t *testing.T, d *durable.Dir) func() error {
+			l, err := d.OpenLog("log", 0o600)
+			must(t, err)
+			t.Cleanup(func() { l.Close() })
+			return func() error { return l.Append([]byte(content)) }
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			backing := tmpfs(t, "size=12m")
+			d := openAt(t, ext4(t, backing, 64<<20))
+			do := begin(t, d)
+			fill(t, filepath.Join(backing, "filler"))
+			if err := do(); !errors.Is(err, durable.ErrFault) {
+				t.Errorf("a failed fsync gives %v, want a fault", err)
+			}
+			if _, err := d.Lstat("g"); err == nil {
+				t.Error("bytes that are not on the disk are shown")
+			}
+		})
+	}
+}
+
+func TestReadOnlyIsAFault(t *testing.T) {
+	path := ext4(t, t.TempDir(), 32<<20)
+	d := openAt(t, path)
+	l, err := d.OpenLog("log", 0o600)
+	must(t, err)
+	write(t, filepath.Join(path, "old"), "x")
+	must(t, l.Close())
+	must(t, run("mount", "-o", "remount,ro", path))
+	_, created := d.Create("f", 0o600)
+	_, made := d.MakeDir("dir")
+	_, logged := d.OpenLog("log", 0o600)
+	for what, err := range map[string]error{
+		"Create": created, "MakeDir": made, "OpenLog": logged,
+		"Unlink": d.Unlink("old"), "Rename": d.Rename("old", d, "new"), "Link": d.Link("old", d, "new"),
+		"WriteFile": d.WriteFile("old", nil, 0o600),
+	} {
+		if !errors.Is(err, durable.ErrFault) {
+			t.Errorf("%s on a read-only file system: %v, want a fault", what, err)
+		}
+	}
+}
+
+// TestDeadDiskIsAFault shuts the file system down, after which everything that
+// needs the disk gives EIO.
+func TestDeadDiskIsAFault(t *testing.T) {
+	path := ext4(t, t.TempDir(), 32<<20)
+	d := openAt(t, path)
+	must(t, d.WriteFile("old", bytes.Repeat([]byte("x"), 64<<10), 0o600))
+	f := create(t, d, "f", strings.Repeat("x", 4096))
+	l, err := d.OpenLog("log", 0o600)
+	must(t, err)
+	defer l.Close()
+	shutdown(t, path)
+	_, created := d.Create("new", 0o600)
+	for what, err := range map[string]error{
+		"Create": created, "Commit": f.Commit("g"), "Sync": d.Sync(), "Append": l.Append([]byte("row\n")),
+	} {
+		if !errors.Is(err, durable.ErrFault) {
+			t.Errorf("%s on a dead disk: %v, want a fault", what, err)
+		}
+	}
+}
+
+// shutdown ends a file system as if its disk were pulled out.
+func shutdown(tb testing.TB, path string) {
+	tb.Helper()
+	f, err := os.Open(path)
+	must(tb, err)
+	defer f.Close()
+	const goingDown = 0x8004587d // EXT4_IOC_SHUTDOWN
+	const noFlush = 2
+	needRoot(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
+}

@@ -1,0 +1,43 @@
+package durable
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Inode returns the number by which an open file is the same under another name.
+func Inode(f *os.File) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, failed("stat", f.Name(), err)
+	}
+	return st.Ino, nil
+}
+
+// Stat is what [Dir.Lstat] says of a name.
+type Stat struct {
+	st unix.Stat_t
+}
+
+// Regular reports whether it is a regular file.
+func (s Stat) Regular() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFREG }
+
+// IsDir reports whether it is a directory.
+func (s Stat) IsDir() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// Size returns the size in bytes.
+func (s Stat) Size() int64 { return s.st.Size }
+
+// Links returns how many names the file has.
+func (s Stat) Links() int { return int(s.st.Nlink) }
+
+// Inode returns the number by which a file is the same under another name.
+func (s Stat) Inode() uint64 { return s.st.Ino }
+
+// Device returns the number of the file system that it is on.
+func (s Stat) Device() uint64 { return s.st.Dev }
+
+// ModTime returns when its bytes last changed.
+func (s Stat) ModTime() time.Time { return time.Unix(s.st.Mtim.Unix()) }

@@ -1,0 +1,44 @@
+package episode
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+)
+
+// MaxMeta bounds what [ReadMeta] reads of a file that an attacker may have made.
+const MaxMeta = 1 << 20
+
+// Meta is the part of meta.json that the index shows.
+type Meta struct {
+	// Commit is the version of the experiment's code: 40 lower-case hex
+	// digits, or empty if the file does not say.
+	Commit string
+}
+
+var commit = regexp.MustCompile(`^[0-9a-fA-F]{40}$`)
+
+// ReadMeta reads a meta.json. A commit in another form than 40 hex digits is
+// no commit; other members are ignored.
+func ReadMeta(r io.Reader) (Meta, error) {
+	b, err := io.ReadAll(io.LimitReader(r, MaxMeta+1))
+	if err != nil {
+		return Meta{}, err
+	}
+	if len(b) > MaxMeta {
+		return Meta{}, fmt.Errorf("%s is larger than %d bytes", MetaFile, MaxMeta)
+	}
+	// Maps, because encoding/json takes COMMIT for a field named commit.
+	var doc, version map[string]json.RawMessage
+	if err := json.Unmarshal(b, &doc); err != nil {
+		return Meta{}, fmt.Errorf("%s: %w", MetaFile, err)
+	}
+	// These may be of any type: the experiment owns them.
+	var text string
+	if json.Unmarshal(doc["code_version"], &version) != nil || json.Unmarshal(version["commit"], &text) != nil || !commit.MatchString(text) {
+		return Meta{}, nil
+	}
+	return Meta{Commit: strings.ToLower(text)}, nil
+}

@@ -1,0 +1,419 @@
+package index_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cis490/internal/episode"
+	"cis490/internal/index"
+)
+
+func (l *lab) backfill(change ...func(*index.Options)) (index.BackfillReport, []string) {
+	l.Helper()
+	opts := l.options()
+	var bad []string
+	opts.Bad = func(err error) { bad = append(bad, err.Error()) }
+	for _, c := range change {
+		c(&opts)
+	}
+	r, err := index.Backfill(l.Context(), opts)
+	must(l, err)
+	return r, bad
+}
+
+func dry(o *index.Options) { o.DryRun = true }
+
+func TestBackfillWritesTheRowOfArrival(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	want := l.put(key("lab-01", "ep-1"), l.pack("ep-1", "A"))
+	want.Backfilled, want.Commit = true, strings.Repeat("a", 40)
+	r, bad := l.backfill()
+	if rows := readRows(t, l.data); len(rows) != 1 || rows[0] != want || len(bad) > 0 {
+		t.Errorf("%v, got %+v, want %+v", bad, rows, want)
+	}
+	if diff := cmp.Diff(index.BackfillReport{Scanned: 1, Missing: 1, Written: 1}, r); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBackfillTakesTheFilesTimeWithoutAttribute(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	path := l.copyIn("lab-01/ep-1.tar.zst", l.pack("ep-1", "z"))
+	must(t, os.Chtimes(path, arrival, arrival))
+	l.backfill()
+	if rows := readRows(t, l.data); len(rows) != 1 || !rows[0].ReceivedAt.Equal(arrival) || rows[0].Commit != "" {
+		t.Errorf("got %+v", rows)
+	}
+}
+
+func TestBackfillTwiceIsBackfillOnce(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	l.put(key("lab-02", "ep-1"), l.pack("ep-1", "b")) // the same name, another host
+	l.backfill()
+	r, _ := l.backfill()
+	if diff := cmp.Diff(index.BackfillReport{Scanned: 2, Indexed: 2}, r); diff != "" {
+		t.Error(diff)
+	}
+	oneRowEach(t, l.data, 2)
+}
+
+func TestBackfillWithNothingToDoWritesNothing(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	l.backfill()
+	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	l.backfill(dry)
+	if _, err := os.Lstat(filepath.Join(l.data, indexName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the index: %v", err)
+	}
+}
+
+func TestDryRunShowsTheRowsThatWouldCome(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	for i := range 8 {
+		l.put(key("lab-01", fmt.Sprint("ep-", i)), l.pack(episode.Name(fmt.Sprint("ep-", i)), "a"))
+	}
+	r, _ := l.backfill(dry)
+	if r.Missing != 8 || len(r.Rows) != 5 || r.More != 3 || r.Written != 0 {
+		t.Errorf("got %+v", r)
+	}
+	l.backfill()
+	if diff := cmp.Diff(r.Rows, readRows(t, l.data)[:5]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBackfillOfOneHostLeavesTheOthers(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	l.put(key("lab-02", "ep-1"), l.pack("ep-1", "a"))
+	r, _ := l.backfill(func(o *index.Options) { o.Host = "lab-02" })
+	if rows := readRows(t, l.data); r.Scanned != 1 || len(rows) != 1 || rows[0].Host != "lab-02" {
+		t.Errorf("%+v, %+v", r, rows)
+	}
+	if r, bad := l.backfill(func(o *index.Options) { o.Host = "lab-99" }); r.Scanned != 0 || len(bad) > 0 {
+		t.Errorf("an unknown host: %+v, %q", r, bad)
+	}
+}
+
+func TestBackfillNeedsAStore(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	must(t, os.WriteFile(file, nil, 0o644))
+	for _, root := range []string{filepath.Join(dir, "none"), file} {
+		_, err := index.Backfill(t.Context(), index.Options{EpisodesRoot: root, Index: filepath.Join(dir, indexName)})
+		if !errors.Is(err, index.ErrNoEpisodes) || err.Error() != "no episodes dir at "+root {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestBackfillBlessesNoDamage(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	l.put(key("lab-01", "a-good"), l.pack("a-good", "a"))
+	flipped := l.put(key("lab-01", "b-flipped"), l.pack("b-flipped", "a"))
+	b, err := os.ReadFile(l.path(flipped.Key()))
+	must(t, err)
+	b[len(b)/2] ^= 1
+	must(t, os.WriteFile(l.path(flipped.Key()), b, 0o644))
+	whole := l.pack("c-cut", "a")
+	l.copyIn("lab-01/c-cut.tar.zst", whole[:len(whole)-7])
+	l.copyIn("lab-01/d-empty.tar.zst", nil)
+	l.copyIn("lab-01/e-text.tar.zst", []byte("no archive"))
+	swapped := l.put(key("lab-01", "f-swapped"), l.pack("f-swapped", "a"))
+	must(t, os.WriteFile(l.path(swapped.Key()), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
+	must(t, os.MkdirAll(filepath.Join(l.data, "episodes/lab-01/g-dir.tar.zst"), 0o755))
+	must(t, os.Symlink("a-good.tar.zst", filepath.Join(l.data, "episodes/lab-01/h-link.tar.zst")))
+	must(t, os.WriteFile(filepath.Join(l.data, "episodes/lab-01/notes.txt"), nil, 0o644)) // the original passed it over as well
+	l.put(key("lab-02", "z-good"), l.pack("z-good", "a"))
+
+	r, bad := l.backfill()
+	if r.Written != 2 || r.Bad != 7 || r.Missing != 7 || len(bad) != 7 {
+		t.Errorf("%+v", r)
+	}
+	for _, name := range []string{"b-flipped", "c-cut", "d-empty", "e-text", "f-swapped", "g-dir", "h-link"} {
+		if n := strings.Count(strings.Join(bad, "\n"), name+".tar.zst"); n != 1 {
+			t.Errorf("%s was told of %d times: %q", name, n, bad)
+		}
+	}
+	oneRowEach(t, l.data, 2)
+}
+
+func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	row, u := l.receive(key("lab-01", "ep-1"), l.pack("ep-1", "a"), arrival)
+	r, _ := l.backfill()
+	if diff := cmp.Diff(index.BackfillReport{Underway: 1}, r); diff != "" {
+		t.Error(diff)
+	}
+	must(t, u.Settle(row.SHA256, arrival))
+	if r, _ := l.backfill(); r.Written != 1 {
+		t.Errorf("settled without a row: %+v", r)
+	}
+}
+
+func TestBackfillMendsATornTailFirst(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	must(t, os.WriteFile(filepath.Join(l.data, indexName), append(lines(row(1)), "{\"half\x00"...), 0o644))
+	l.backfill()
+	oneRowEach(t, l.data, 2)
+	if saved := torn(t, l.data); len(saved) != 1 {
+		t.Errorf("saved %q", saved)
+	}
+}
+
+func TestBackfillInBatchesIsTheSame(t *testing.T) {
+	l := newLab(t, memoryDir(t))
+	const hosts, each = 3, 7
+	for h := range hosts {
+		for i := range each {
+			name := episode.Name(fmt.Sprint("ep-", i))
+			k := key(fmt.Sprint("lab-", h), string(name))
+			r := l.put(k, l.pack(name, "a"))
+			if i%3 == 0 {
+				appendRows(t, l.data, r)
+			}
+		}
+	}
+	r, bad := l.backfill(func(o *index.Options) { o.Batch = 4 })
+	if r.Scanned != 21 || r.Indexed != 9 || r.Written != 12 || len(bad) > 0 {
+		t.Errorf("%+v %q", r, bad)
+	}
+	oneRowEach(t, l.data, 21)
+}
+
+func appendRows(tb testing.TB, dir string, rows ...index.Row) {
+	tb.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	must(tb, err)
+	_, err = f.Write(lines(rows...))
+	must(tb, errors.Join(err, f.Close()))
+}
+
+func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
+	l := newLab(t, memoryDir(t))
+	archives := map[string][]byte{}
+	for i := range 30 {
+		name := fmt.Sprintf("ep-%02d", i)
+		archives[name] = l.pack(episode.Name(name), "a")
+		if i < 20 {
+			l.put(key("old", name), archives[name])
+		}
+	}
+	log := openLog(t, l.data)
+	var receiver, backfills sync.WaitGroup
+	receiver.Go(func() { // as the receiver takes in uploads
+		for name, b := range archives {
+			row, u := l.receive(key("new", name), b, arrival)
+			if _, err := log.Append(t.Context(), row); err != nil {
+				t.Error(err)
+			}
+			if err := u.Settle(row.SHA256, row.ReceivedAt); err != nil {
+				t.Error(err)
+			}
+		}
+		for i := range 20 { // and as it makes sure of rows on the 200 path
+			name := fmt.Sprintf("ep-%02d", i)
+			_, found, err := log.Find(t.Context(), key("new", name))
+			if err != nil || !found {
+				t.Errorf("%s: %v %v", name, found, err)
+			}
+		}
+	})
+	for range 4 {
+		backfills.Go(func() {
+			opts := l.options()
+			opts.Batch = 7
+			for range 5 {
+				if _, err := index.Backfill(t.Context(), opts); err != nil {
+					t.Error(err)
+				}
+				if r, err := index.Verify(t.Context(), opts, func(f index.Finding) {
+					if f.Kind != index.FileWithoutRow || f.Host != "old" { // another backfill is not yet so far
+						t.Errorf("a false alarm: %+v", f)
+					}
+				}); err != nil {
+					t.Error(err, r)
+				}
+			}
+		})
+	}
+	backfills.Wait()
+	receiver.Wait()
+	oneRowEach(t, l.data, 50)
+}
+
+func TestBackfillDropsRowsThatCameWhileItRead(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	first := l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	l.put(key("lab-01", "ep-2"), l.pack("ep-2", "a"))
+	came := sync.OnceFunc(func() { appendRows(t, l.data, first) })
+	r, _ := l.backfill(func(o *index.Options) { o.Progress = func(int) { came() } })
+	if r.Missing != 2 || r.Written != 1 {
+		t.Errorf("%+v", r)
+	}
+	oneRowEach(t, l.data, 2)
+}
+
+func TestBackfillSeesRowsInPlaceOfGarbage(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	first := l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	path := filepath.Join(l.data, indexName)
+	good := lines(row(1))
+	must(t, os.WriteFile(path, append(bytes.Clone(good), strings.Repeat("garbage\n", 200)...), 0o644))
+	came := sync.OnceFunc(func() { must(t, os.WriteFile(path, append(good, lines(first)...), 0o644)) })
+	l.backfill(func(o *index.Options) { o.Progress = func(int) { came() } })
+	oneRowEach(t, l.data, 2)
+}
+
+func TestInterruptedBackfillKeepsWhatItWrote(t *testing.T) {
+	l := newLab(t, memoryDir(t))
+	b := l.pack("ep", "a")
+	for i := range 300 {
+		l.copyIn(fmt.Sprintf("lab-01/ep-%03d.tar.zst", i), b)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	opts := l.options()
+	n := 0
+	opts.Progress = func(int) {
+		if n++; n == 280 {
+			cancel()
+		}
+	}
+	r, err := index.Backfill(ctx, opts)
+	if !errors.Is(err, context.Canceled) || r.Written == 0 {
+		t.Errorf("%v, %+v", err, r)
+	}
+	oneRowEach(t, l.data, int(r.Written))
+}
+
+func TestCancelledBackfillLeavesAValidIndex(t *testing.T) {
+	l := newLab(t, t.TempDir())
+	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	ctx, cancel := context.WithCancel(t.Context())
+	opts := l.options()
+	opts.Progress = func(int) { cancel() }
+	opts.Bad = func(err error) { t.Errorf("told of as bad: %v", err) }
+	if _, err := index.Backfill(ctx, opts); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	readRows(t, l.data)
+}
+
+// The original tool and ours must make the same rows of one tree, up to the
+// time and to the faults that ours has not.
+func TestBackfillMakesTheOriginalsRows(t *testing.T) {
+	tool := os.Getenv("CIS490_ORIGINAL_BACKFILL")
+	if tool == "" {
+		tool = "/work/shared/original/index_backfill.py"
+	}
+	for _, need := range []string{"python3", "zstd"} {
+		if _, err := exec.LookPath(need); err != nil {
+			t.Skip(err)
+		}
+	}
+	if _, err := os.Stat(tool); err != nil {
+		t.Skip(err)
+	}
+	l := newLab(t, t.TempDir())
+	for i := range 7 {
+		name := episode.Name(fmt.Sprint("ep-", i))
+		r := l.put(key(fmt.Sprint("lab-", i%2), string(name)), l.pack(name, string("aB0z"[i%4])))
+		if i == 3 {
+			appendRows(t, l.data, r)
+		}
+	}
+	theirs := filepath.Join(t.TempDir(), "theirs.jsonl")
+	b, err := os.ReadFile(filepath.Join(l.data, indexName))
+	must(t, err)
+	must(t, os.WriteFile(theirs, b, 0o644))
+	out, err := exec.Command("python3", tool, "--episodes-root", l.options().EpisodesRoot, "--index", theirs).CombinedOutput()
+	must(t, err)
+	r, _ := l.backfill()
+	if want := fmt.Sprintf("scanned: %d already-indexed: %d to-backfill: %d\n", r.Scanned, r.Indexed, r.Missing); !strings.HasPrefix(string(out), want) {
+		t.Errorf("the original said %s, ours %s", out, want)
+	}
+	b, err = os.ReadFile(theirs)
+	must(t, err)
+	ours, err := os.ReadFile(filepath.Join(l.data, indexName))
+	must(t, err)
+	if diff := cmp.Diff(timeless(t, b), timeless(t, ours)); diff != "" {
+		t.Errorf("theirs and ours: %s", diff)
+	}
+}
+
+// timeless returns lines without the time of those that were backfilled.
+func timeless(tb testing.TB, b []byte) []string {
+	tb.Helper()
+	var all []string
+	for line := range bytes.Lines(b) {
+		var m map[string]any
+		must(tb, json.Unmarshal(line, &m))
+		at := m["received_at_wall"].(string)
+		if m["backfilled"] == true {
+			line = bytes.Replace(line, []byte(at), []byte("TIME"), 1)
+		}
+		all = append(all, string(line))
+	}
+	return all
+}
+
+// heap returns the largest heap that is live while do runs, as sampled at each
+// call of the function that do gets.
+func heap(do func(sample func(int))) uint64 {
+	most := uint64(0)
+	do(func(int) {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		most = max(most, m.HeapAlloc)
+	})
+	return most
+}
+
+func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 50 MB")
+	}
+	l := newLab(t, memoryDir(t))
+	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	var b []byte
+	for i := range 200_000 {
+		b = row(i).Append(b)
+	}
+	must(t, os.WriteFile(filepath.Join(l.data, indexName), b, 0o644))
+	b = nil
+	most := heap(func(sample func(int)) {
+		opts := l.options()
+		opts.Progress = sample
+		if r, err := index.Backfill(t.Context(), opts); err != nil || r.Written != 1 {
+			t.Errorf("%v %+v", err, r)
+		}
+		n := 0
+		opts.Deep = true
+		r, err := index.Verify(t.Context(), opts, func(index.Finding) {
+			if n++; n%50_000 == 0 {
+				sample(0)
+			}
+		})
+		if err != nil || n != 200_000 || r.Rows != 200_001 {
+			t.Errorf("%v, %d findings, %+v", err, n, r)
+		}
+	})
+	if most > 32<<20 {
+		t.Errorf("%d bytes of heap for an index of 50 MB", most)
+	}
+}

@@ -1,0 +1,324 @@
+// Package index keeps index.jsonl: one row for each stored episode, in the
+// order of arrival, for people who read it with pandas, jq or DuckDB.
+//
+// A line is a row as Python's json.dumps(row, sort_keys=True) writes it
+// ([Row.Append]); lines end with 0x0A, and what stands behind the last newline
+// is not a row yet. [Rows] reads the rows. [Log] is the receiver's end of the
+// file: a row that [Log.Append] returned is on the disk. [Backfill] makes the
+// rows that are missing, beside a live receiver, and [Verify] compares rows
+// and files both ways. Memory does not grow with the file, and nothing but
+// those two reads all of it.
+//
+// The law: the index grows by whole rows under the lock of the file, and what
+// is no whole row at its end is saved aside before it is cut.
+package index
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// leap is how far the last row may lie ahead of a clock that is believed. A
+// Raspberry Pi without a battery starts in the past and is set right later; a
+// row from further ahead was written by a clock that was wrong.
+const leap = 24 * time.Hour
+
+// maxBatch bounds the rows of one write.
+const maxBatch = 1024
+
+// Log is the index opened for appending. It must be closed. Its methods are
+// safe for concurrent use.
+//
+// One goroutine appends: it takes all rows that came while the disk was busy
+// with the last ones, so that many uploads share one fdatasync.
+type Log struct {
+	a        *appender // the committer's alone, except for the log's Size and ReadAt
+	requests chan request
+	pings    chan struct{}
+	stop     chan struct{} // closed by Close
+	stopped  chan struct{} // closed by the committer
+	close    func() error
+
+	mu      sync.Mutex // guards the fields below
+	last    time.Time
+	commits int64
+}
+
+// request is a row that waits, unbuffered until the committer takes it: a
+// caller who gives up before that has written nothing.
+type request struct {
+	row   Row
+	since int64 // where to look whether another process has written the row, or always
+	reply chan<- reply
+}
+
+// always is the since of a row that is written whatever the index has.
+const always = -1
+
+type reply struct {
+	row Row
+	err error
+}
+
+// Open opens the index called name in dir and makes it, durably, if it is
+// missing. A torn tail is saved in a file beside it and cut. Open reads the
+// tail only. dir must stay open as long as the log.
+func Open(dir *durable.Dir, name string) (*Log, error) {
+	a, err := openAppender(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{
+		a:        a,
+		requests: make(chan request),
+		pings:    make(chan struct{}),
+		stop:     make(chan struct{}),
+		stopped:  make(chan struct{}),
+		last:     a.last,
+	}
+	l.close = sync.OnceValue(func() error {
+		close(l.stop)
+		<-l.stopped
+		return a.close()
+	})
+	go l.run()
+	return l, nil
+}
+
+// Close ends the log after the batch that is being written. Rows that nobody
+// took by then get an error wrapping [fs.ErrClosed].
+func (l *Log) Close() error { return l.close() }
+
+// Append makes r durable and returns it as it was written: its time does not go
+// backwards against the last row's, unless that lies more than a day ahead (a
+// backfilled row keeps its time).
+//
+// A caller whose ctx ends first does not know whether the row was written. An
+// error for which errors.Is(err, [syscall.ENOSPC]) holds leaves the index as it
+// was; after a [durable.ErrFault] every later Append returns it again.
+func (l *Log) Append(ctx context.Context, r Row) (Row, error) {
+	return l.submit(ctx, request{row: r, since: always})
+}
+
+// Ensure makes sure that the last row of r's key says the same sha256 and size
+// as r, and returns it. If it does not, r is appended as by [Log.Append], marked
+// as repaired if it supersedes one. Another process may append meanwhile.
+func (l *Log) Ensure(ctx context.Context, r Row) (Row, error) {
+	size, err := l.a.log.Size()
+	if err != nil {
+		return Row{}, err
+	}
+	last, found, err := find(ctx, l.a.log, size, r.Key())
+	if err != nil || found && last.same(r) {
+		return last, err
+	}
+	r.Repaired = found
+	return l.submit(ctx, request{row: r, since: size})
+}
+
+func (l *Log) submit(ctx context.Context, req request) (Row, error) {
+	req.row.ReceivedAt = req.row.ReceivedAt.UTC().Truncate(time.Microsecond)
+	if err := req.row.valid(); err != nil {
+		return Row{}, fmt.Errorf("append a row to the index: %w", err)
+	}
+	done := make(chan reply, 1)
+	req.reply = done
+	select {
+	case l.requests <- req:
+	case <-ctx.Done():
+		return Row{}, ctx.Err()
+	case <-l.stopped:
+		return Row{}, fmt.Errorf("append a row to the index: %w", fs.ErrClosed)
+	}
+	select {
+	case said := <-done:
+		return said.row, said.err
+	case <-ctx.Done():
+		return Row{}, ctx.Err()
+	}
+}
+
+// Now returns the time that a row of now would get.
+func (l *Log) Now(now time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return notBefore(now, l.last)
+}
+
+// Commits returns how many batches were made durable, for a metric: rows a
+// batch show how well uploads share the disk's syncs.
+func (l *Log) Commits() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.commits
+}
+
+// Alive reports whether the committer takes requests before ctx ends. While
+// the disk is busy it waits.
+func (l *Log) Alive(ctx context.Context) bool {
+	select {
+	case l.pings <- struct{}{}:
+		return true
+	case <-ctx.Done():
+	case <-l.stopped:
+	}
+	return false
+}
+
+// Find returns the last row of key, or false if there is none. It reads from
+// the end, so that what arrived lately is found at once; an unknown key costs
+// a read of the whole index, in bounded memory.
+func (l *Log) Find(ctx context.Context, key episode.Key) (Row, bool, error) {
+	size, err := l.a.log.Size()
+	if err != nil {
+		return Row{}, false, err
+	}
+	return find(ctx, l.a.log, size, key)
+}
+
+func find(ctx context.Context, r io.ReaderAt, size int64, key episode.Key) (Row, bool, error) {
+	for l, err := range backward(r, size, 0) {
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return Row{}, false, fmt.Errorf("find %s: %w", key, err)
+		}
+		// Parsing is ten times dearer than this look. Another writer may have
+		// escaped what needs no escape.
+		if !bytes.Contains(l.text, []byte(key.Name)) && !bytes.ContainsRune(l.text, '\\') {
+			continue
+		}
+		if row, err := l.row(); err == nil && row.Key() == key {
+			return row, true, nil
+		}
+	}
+	return Row{}, false, nil
+}
+
+// run is the committer.
+func (l *Log) run() {
+	defer close(l.stopped)
+	var fault error // the first one: nothing is acknowledged after it
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-l.pings:
+		case first := <-l.requests:
+			fault = l.serve(l.gather(first), fault)
+		}
+	}
+}
+
+// serve commits a batch, answers those who wait for it and returns the fault
+// that is known by then.
+func (l *Log) serve(batch []request, fault error) error {
+	rows, err := make([]Row, len(batch)), fault
+	if fault == nil {
+		err = l.commit(batch, rows)
+	}
+	for i, r := range batch {
+		if err != nil {
+			r.reply <- reply{err: err}
+			continue
+		}
+		r.reply <- reply{row: rows[i]}
+	}
+	if errors.Is(err, durable.ErrFault) {
+		return err
+	}
+	return nil
+}
+
+// gather takes what waits beside first.
+func (l *Log) gather(first request) []request {
+	batch := []request{first}
+	for len(batch) < maxBatch {
+		select {
+		case r := <-l.requests:
+			batch = append(batch, r)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit writes a batch with one write and one fdatasync, and says in rows what
+// it wrote.
+func (l *Log) commit(batch []request, rows []Row) error {
+	last := time.Time{}
+	err := l.a.locked(func() error {
+		if err := l.a.catchUp(); err != nil {
+			return err
+		}
+		last = l.a.last
+		var lines []byte
+		for i, r := range batch {
+			rows[i] = r.row
+			written, err := l.written(&rows[i], r.since)
+			if err != nil {
+				return err
+			}
+			if written {
+				continue
+			}
+			if !r.row.Backfilled {
+				rows[i].ReceivedAt = notBefore(r.row.ReceivedAt, last)
+				last = rows[i].ReceivedAt
+			}
+			lines = rows[i].Append(lines)
+		}
+		if len(lines) == 0 {
+			return nil
+		}
+		return l.a.append(lines)
+	})
+	if err != nil {
+		return fmt.Errorf("append %d rows to the index: %w", len(batch), err)
+	}
+	l.a.last = last
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last, l.commits = last, l.commits+1
+	return nil
+}
+
+// written looks at what other processes have appended since a place for the row
+// of r's key. It reports whether that says what r says, which then is r;
+// another one is superseded by r. The lock is held.
+func (l *Log) written(r *Row, since int64) (bool, error) {
+	if since == always || since >= l.a.end {
+		return false, nil
+	}
+	written := false
+	for row, err := range Rows(io.NewSectionReader(l.a.log, since, l.a.end-since)) {
+		if _, bad := errors.AsType[*LineError](err); bad || err == nil && row.Key() != r.Key() {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if written = row.same(*r); written {
+			*r = row
+			continue
+		}
+		r.Repaired = true
+	}
+	return written, nil
+}
+
+// notBefore returns now, or last if now lies before it by no more than a leap.
+func notBefore(now, last time.Time) time.Time {
+	if now.Before(last) && last.Sub(now) <= leap {
+		return last
+	}
+	return now
+}

@@ -1,0 +1,376 @@
+package index_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+)
+
+func TestAppendedRowIsInTheFile(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	for i := range 3 {
+		got, err := l.Append(t.Context(), row(i))
+		must(t, err)
+		if rows := readRows(t, dir); len(rows) != i+1 || rows[i] != got || got != row(i) {
+			t.Fatalf("got %+v, the file has %+v", got, rows)
+		}
+	}
+}
+
+func TestAppendRefusesWhatCouldNotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	for name, change := range map[string]func(*index.Row){
+		"host":   func(r *index.Row) { r.Host = "a\nb" },
+		"commit": func(r *index.Row) { r.Commit = `"` },
+		"digest": func(r *index.Row) { r.SHA256 = [32]byte{} },
+		"year":   func(r *index.Row) { r.ReceivedAt = time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC) },
+	} {
+		r := row(1)
+		change(&r)
+		if _, err := l.Append(t.Context(), r); err == nil {
+			t.Errorf("%s: written", name)
+		}
+	}
+	if rows := readRows(t, dir); len(rows) != 0 {
+		t.Errorf("written: %+v", rows)
+	}
+}
+
+// hold takes the lock of the index as another process would.
+func hold(tb testing.TB, dir string) (release func()) {
+	tb.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_RDWR, 0)
+	must(tb, err)
+	must(tb, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK}))
+	return sync.OnceFunc(func() { f.Close() })
+}
+
+// waitForAppends returns when n goroutines wait in Append.
+func waitForAppends(n int) {
+	buf := make([]byte, 1<<20)
+	for waiting := -1; waiting != n; runtime.Gosched() {
+		waiting = 0
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			state, _, _ := strings.Cut(g, "\n")
+			if strings.Contains(g, "index.(*Log).Append(") && strings.Contains(state, "[select") {
+				waiting++
+			}
+		}
+	}
+}
+
+func TestWaitingAppendsShareOneCommit(t *testing.T) {
+	const n = 50
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	release := hold(t, dir)
+	var g sync.WaitGroup
+	for i := range n {
+		g.Go(func() {
+			if _, err := l.Append(t.Context(), row(i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	waitForAppends(n)
+	release()
+	g.Wait()
+	oneRowEach(t, dir, n)
+	// The first one may have gone alone.
+	if l.Commits() > 2 {
+		t.Errorf("%d commits for %d rows that waited together", l.Commits(), n)
+	}
+}
+
+func TestAppendThatGaveUpHarmsNobody(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	release := hold(t, dir)
+	defer release()
+	ctx, cancel := context.WithCancel(t.Context())
+	var g sync.WaitGroup
+	for i := range 10 {
+		g.Go(func() {
+			if _, err := l.Append(ctx, row(i)); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	waitForAppends(10)
+	cancel()
+	g.Wait()
+	release()
+	_, err := l.Append(t.Context(), row(10))
+	must(t, err)
+	if rows := readRows(t, dir); rows[len(rows)-1].Episode != row(10).Episode {
+		t.Errorf("the last row is %+v", rows[len(rows)-1])
+	}
+}
+
+func TestCloseTellsThoseWhoWait(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	_, err := l.Append(t.Context(), row(1))
+	must(t, err)
+	must(t, l.Close())
+	must(t, l.Close())
+	if _, err := l.Append(t.Context(), row(2)); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	if l.Alive(t.Context()) {
+		t.Error("alive after Close")
+	}
+}
+
+func TestAliveOnlyWhileTheCommitterAnswers(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	if !l.Alive(t.Context()) {
+		t.Fatal("not alive")
+	}
+	release := hold(t, dir)
+	defer release()
+	go l.Append(t.Context(), row(1))
+	waitForAppends(1)
+	for { // the committer may not have taken the row yet
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		alive := l.Alive(ctx)
+		cancel()
+		if !alive {
+			break
+		}
+	}
+	release()
+	if !l.Alive(t.Context()) {
+		t.Error("not alive after the lock was free")
+	}
+}
+
+func TestTimeDoesNotGoBackwards(t *testing.T) {
+	for name, c := range map[string]struct{ given, want time.Duration }{
+		"later":              {time.Second, time.Second},
+		"earlier":            {-time.Hour, 0},
+		"a day earlier":      {-24 * time.Hour, 0},
+		"more than a day":    {-24*time.Hour - time.Microsecond, -24*time.Hour - time.Microsecond},
+		"a wrong clock once": {-300 * 24 * time.Hour, -300 * 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := memoryDir(t)
+			l := openLog(t, dir)
+			_, err := l.Append(t.Context(), row(0))
+			must(t, err)
+			for _, l := range []*index.Log{l, openLog(t, dir)} { // as known, and as read from the tail
+				if got := l.Now(arrival.Add(c.given)).Sub(arrival); got != c.want {
+					t.Errorf("Now is %v after the last row, want %v", got, c.want)
+				}
+			}
+			r := row(0)
+			r.ReceivedAt = arrival.Add(c.given)
+			got, err := l.Append(t.Context(), r)
+			must(t, err)
+			if d := got.ReceivedAt.Sub(arrival); d != c.want || readRows(t, dir)[1] != got {
+				t.Errorf("written %v after the last row, want %v", d, c.want)
+			}
+		})
+	}
+}
+
+func TestBackfilledRowsDoNotSetTheClock(t *testing.T) {
+	dir := memoryDir(t)
+	old, copied := row(0), row(1)
+	copied.Backfilled = true
+	copied.ReceivedAt = arrival.Add(time.Hour) // a copy's mtime, not our clock
+	must(t, os.WriteFile(filepath.Join(dir, indexName), lines(old, copied), 0o644))
+	l := openLog(t, dir)
+	for given, want := range map[time.Duration]time.Duration{-time.Minute: 0, time.Minute: time.Minute} {
+		if got := l.Now(arrival.Add(given)).Sub(arrival); got != want {
+			t.Errorf("%v: got %v, want %v", given, got, want)
+		}
+	}
+	older := row(2)
+	older.Backfilled, older.ReceivedAt = true, arrival.Add(-time.Hour)
+	if got, err := l.Append(t.Context(), older); err != nil || got != older {
+		t.Errorf("a backfilled row was written as %+v, %v", got, err)
+	}
+}
+
+func TestTwoLogsShareAFile(t *testing.T) {
+	dir := memoryDir(t)
+	const n = 100
+	var g sync.WaitGroup
+	for i, l := range []*index.Log{openLog(t, dir), openLog(t, dir)} {
+		for j := range 2 {
+			g.Go(func() {
+				for k := range n {
+					r := row(i*1000 + j*500 + k)
+					r.ReceivedAt = arrival.Add(time.Duration(i+k) * time.Minute)
+					if _, err := l.Append(t.Context(), r); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	g.Wait()
+	oneRowEach(t, dir, 4*n)
+	last := time.Time{}
+	for _, r := range readRows(t, dir) {
+		if r.ReceivedAt.Before(last) {
+			t.Fatalf("%v follows %v", r.ReceivedAt, last)
+		}
+		last = r.ReceivedAt
+	}
+}
+
+func TestAppendMendsWhatAnotherProcessTore(t *testing.T) {
+	dir := memoryDir(t)
+	l := openLog(t, dir)
+	_, err := l.Append(t.Context(), row(0))
+	must(t, err)
+	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	other := row(60_000)
+	_, err = f.Write(append(other.Append(nil), row(2).Append(nil)[:50]...))
+	must(t, errors.Join(err, f.Close()))
+	got, err := l.Append(t.Context(), row(3))
+	must(t, err)
+	if rows := readRows(t, dir); len(rows) != 3 || rows[2] != got || !got.ReceivedAt.Equal(other.ReceivedAt) {
+		t.Errorf("got %+v", rows)
+	}
+	if saved := torn(t, dir); len(saved) != 1 || saved[0] != string(row(2).Append(nil)[:50]) {
+		t.Errorf("saved %q", saved)
+	}
+}
+
+func TestFindReturnsTheLastRowOfAKey(t *testing.T) {
+	dir := memoryDir(t)
+	l := openLog(t, dir)
+	for i := range 20 {
+		_, err := l.Append(t.Context(), row(i))
+		must(t, err)
+	}
+	again := row(3)
+	again.Repaired, again.ReceivedAt = true, row(50).ReceivedAt
+	_, err := l.Append(t.Context(), again)
+	must(t, err)
+	escaped := []byte(strings.Replace(string(row(99).Append(nil)), "ep-", `\u0065p-`, 1))
+	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	_, err = f.Write(append(escaped, `{"on its way`...))
+	must(t, errors.Join(err, f.Close()))
+
+	for k, want := range map[episode.Key]index.Row{row(0).Key(): row(0), row(3).Key(): again, row(99).Key(): row(99)} {
+		got, found, err := l.Find(t.Context(), k)
+		if err != nil || !found || got != want {
+			t.Errorf("%s: %v %v %+v", k, err, found, got)
+		}
+	}
+	for _, k := range []episode.Key{key("lab-02", "ep-0000003"), key("lab-01", "ep-000000"), key("lab-01", "ep-0000044")} {
+		if got, found, err := l.Find(t.Context(), k); found || err != nil {
+			t.Errorf("%s: %v %+v", k, err, got)
+		}
+	}
+}
+
+// Find walks blocks from behind: every row must be found wherever the borders
+// of the blocks fall.
+func TestFindSeesEveryRowAcrossBlocks(t *testing.T) {
+	dir := memoryDir(t)
+	const n = 2000 // some seven blocks
+	var b []byte
+	for i := range n {
+		b = row(i).Append(b)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
+	l := openLog(t, dir)
+	for i := range n {
+		if got, found, err := l.Find(t.Context(), row(i).Key()); err != nil || !found || got != row(i) {
+			t.Fatalf("row %d: %v %v %+v", i, err, found, got)
+		}
+	}
+}
+
+func TestFullDiskLeavesTheIndexValid(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
+		t.Skipf("mount a small file system: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	l := openLog(t, dir)
+	ballast := filepath.Join(dir, "ballast")
+	must(t, os.WriteFile(ballast, make([]byte, 128<<10), 0o644))
+	written := 0
+	for {
+		_, err := l.Append(t.Context(), row(written))
+		if errors.Is(err, durable.ErrFault) {
+			t.Fatal(err)
+		}
+		if errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+		must(t, err)
+		written++
+	}
+	oneRowEach(t, dir, written)
+
+	release := hold(t, dir)
+	var g sync.WaitGroup
+	var refused atomic.Int64
+	for i := range 200 { // more than a page, together
+		g.Go(func() {
+			_, err := l.Append(t.Context(), row(1_000_000+i))
+			if errors.Is(err, syscall.ENOSPC) && !errors.Is(err, durable.ErrFault) {
+				refused.Add(1)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	waitForAppends(200)
+	release()
+	g.Wait()
+	rows := len(readRows(t, dir))
+	if n := int(refused.Load()); n < 100 || rows != written+200-n {
+		t.Errorf("%d rows were refused, and there are %d, before %d", n, rows, written)
+	}
+	must(t, os.Remove(ballast))
+	_, err := l.Append(t.Context(), row(2_000_000))
+	must(t, err)
+	oneRowEach(t, dir, rows+1)
+}
+
+func TestFaultIsFinal(t *testing.T) {
+	dir := openDir(t, "/dev") // a write to full finds no space, and a cut of it fails
+	l, err := index.Open(dir, "full")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer l.Close()
+	_, first := l.Append(t.Context(), row(1))
+	if !errors.Is(first, durable.ErrFault) {
+		t.Fatalf("got %v", first)
+	}
+	if _, err := l.Append(t.Context(), row(2)); err != first {
+		t.Errorf("the second Append returned %v, want the first one's %v", err, first)
+	}
+	if !l.Alive(t.Context()) {
+		t.Error("the committer is gone")
+	}
+}

@@ -1,0 +1,73 @@
+package index
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+)
+
+// parseOurs reads a row that [Row.Append] wrote, some ten times as fast as a
+// JSON decoder: the index may have millions. It takes a line only if Append
+// would write the same, so that it cannot differ from the decoder's reading.
+func parseOurs(in []byte) (Row, bool) {
+	in = bytes.TrimSuffix(in, []byte("\n"))
+	t := text{rest: string(in), ok: true}
+	r := Row{}
+	t.need("{")
+	r.Backfilled = t.skip(backfilledMember)
+	if t.skip(commitMember) {
+		r.Commit = t.until(nextMember)
+	}
+	t.need(episodeMember)
+	name := t.until(hostMember)
+	host := t.until(timeMember)
+	at := t.until(nextMember)
+	r.Repaired = t.skip(repairedMember)
+	t.need(digestMember)
+	sha256 := t.until(sizeMember)
+	size, skipped, _ := strings.Cut(t.until("}"), skippedMember)
+	if !t.ok || t.rest != "" {
+		return Row{}, false
+	}
+	var errs [6]error
+	r.Episode, errs[0] = episode.ParseName(name)
+	r.Host, errs[1] = episode.ParseName(host)
+	r.ReceivedAt, errs[2] = episode.ParseWall(at)
+	r.SHA256, errs[3] = digest.Parse(sha256)
+	r.Size, errs[4] = strconv.ParseInt(size, 10, 64)
+	if skipped != "" {
+		r.Skipped, errs[5] = strconv.Atoi(skipped)
+	}
+	if firstError(errs[:]...) != nil || r.check(schema) != nil {
+		return Row{}, false
+	}
+	again := r.Append(make([]byte, 0, len(in)+1))
+	return r, bytes.Equal(again[:len(again)-1], in)
+}
+
+// text is what is left to read; ok turns false at the first surprise.
+type text struct {
+	rest string
+	ok   bool
+}
+
+func (t *text) need(s string) {
+	if !t.skip(s) {
+		t.ok = false
+	}
+}
+
+func (t *text) skip(s string) bool {
+	rest, found := strings.CutPrefix(t.rest, s)
+	t.rest = rest
+	return found
+}
+
+func (t *text) until(s string) string {
+	before, rest, found := strings.Cut(t.rest, s)
+	t.rest, t.ok = rest, t.ok && found
+	return before
+}

@@ -1,0 +1,172 @@
+package index
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+)
+
+// schema is the schema_version that we write and read.
+const schema = 1
+
+// A Row says that the receiver holds an episode. Its JSON members stand behind
+// the fields; optional ones are left out when they are zero.
+type Row struct {
+	ReceivedAt time.Time     // received_at_wall; microseconds, UTC
+	Host       episode.Name  // host_id
+	Episode    episode.Name  // episode_id
+	SHA256     digest.Digest // sha256, of the stored archive
+	Size       int64         // size_bytes, of the stored archive
+	Commit     string        // commit, optional: 40 lower-case hex digits
+	Backfilled bool          // backfilled, optional: made of the stored file, not at arrival
+	Repaired   bool          // repaired, optional: supersedes the key's earlier row
+	Skipped    int           // skipped, optional: entries of the episode that are not in the archive
+}
+
+// Key returns what the row is about.
+func (r Row) Key() episode.Key { return episode.Key{Host: r.Host, Name: r.Episode} }
+
+// same reports whether two rows are of the same bytes.
+func (r Row) same(other Row) bool { return r.SHA256 == other.SHA256 && r.Size == other.Size }
+
+// Append appends the row to b as one line, byte for byte as Python's
+// json.dumps(row, sort_keys=True) followed by a newline. Names, digests and
+// commits are ASCII without quotes by their grammar: nothing needs escaping.
+func (r Row) Append(b []byte) []byte {
+	b = append(b, '{')
+	if r.Backfilled {
+		b = append(b, backfilledMember...)
+	}
+	if r.Commit != "" {
+		b = append(append(append(b, commitMember...), r.Commit...), nextMember...)
+	}
+	b = append(append(b, episodeMember...), r.Episode...)
+	b = append(append(b, hostMember...), r.Host...)
+	b = append(append(b, timeMember...), episode.FormatWall(r.ReceivedAt)...)
+	b = append(b, nextMember...)
+	if r.Repaired {
+		b = append(b, repairedMember...)
+	}
+	b = hex.AppendEncode(append(b, digestMember...), r.SHA256[:])
+	b = strconv.AppendInt(append(b, sizeMember...), r.Size, 10)
+	if r.Skipped != 0 {
+		b = strconv.AppendInt(append(b, skippedMember...), int64(r.Skipped), 10)
+	}
+	return append(b, "}\n"...)
+}
+
+// What stands between the values of a row, in Python's spelling and order.
+const (
+	backfilledMember = `"backfilled": true, `
+	commitMember     = `"commit": "`
+	episodeMember    = `"episode_id": "`
+	hostMember       = `", "host_id": "`
+	timeMember       = `", "received_at_wall": "`
+	nextMember       = `", `
+	repairedMember   = `"repaired": true, `
+	digestMember     = `"schema_version": 1, "sha256": "`
+	sizeMember       = `", "size_bytes": `
+	skippedMember    = `, "skipped": `
+)
+
+// valid returns why the row could not be read again, if it could not: nothing
+// is written that [ParseRow] refuses.
+func (r Row) valid() error {
+	_, err := ParseRow(r.Append(nil))
+	return err
+}
+
+// ParseRow reads one line, with or without its newline. The order of the
+// members, spacing and members that it does not know do not matter; a row
+// without schema_version is taken for the first version. With an error it
+// returns what it could read before; the names are read first.
+func ParseRow(line []byte) (Row, error) {
+	if r, ok := parseOurs(line); ok {
+		return r, nil
+	}
+	var m members
+	if err := json.Unmarshal(line, &m); err != nil {
+		return Row{}, fmt.Errorf("is no JSON object: %+q", err.Error())
+	}
+	r := Row{}
+	version := schema
+	var at string
+	err := firstError(
+		m.need("host_id", &r.Host),
+		m.need("episode_id", &r.Episode),
+		m.take("schema_version", &version),
+		m.need("received_at_wall", &at),
+		m.need("sha256", &r.SHA256),
+		m.need("size_bytes", &r.Size),
+		m.take("commit", &r.Commit),
+		m.take("backfilled", &r.Backfilled),
+		m.take("repaired", &r.Repaired),
+		m.take("skipped", &r.Skipped),
+	)
+	if err != nil {
+		return r, err
+	}
+	if r.ReceivedAt, err = episode.ParseWall(at); err != nil {
+		return r, fmt.Errorf("received_at_wall: %+q", err.Error())
+	}
+	return r, r.check(version)
+}
+
+// commitForm is what [episode.Meta] promises of a commit.
+var commitForm = regexp.MustCompile(`^[0-9a-f]{40}$`)
+
+func (r Row) check(version int) error {
+	switch {
+	case version != schema:
+		return fmt.Errorf("schema_version is %d: only %d is known here", version, schema)
+	case r.SHA256.IsZero():
+		return errors.New("sha256 is all zeros")
+	case r.Size < 0:
+		return fmt.Errorf("size_bytes is %d", r.Size)
+	case r.Skipped < 0:
+		return fmt.Errorf("skipped is %d", r.Skipped)
+	case r.Commit != "" && !commitForm.MatchString(r.Commit):
+		return errors.New("commit is not 40 of 0-9 a-f")
+	}
+	return nil
+}
+
+// members are those of a JSON object under their exact names: a struct would
+// take HOST_ID for host_id, which no reader in Python does.
+type members map[string]json.RawMessage
+
+// need reads a member that a row must have.
+func (m members) need(key string, into any) error {
+	if raw, found := m[key]; !found || string(raw) == "null" {
+		return fmt.Errorf("%s is missing", key)
+	}
+	return m.take(key, into)
+}
+
+// take reads a member if it is there.
+func (m members) take(key string, into any) error {
+	raw, found := m[key]
+	if !found {
+		return nil
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("%s: %+q", key, err.Error())
+	}
+	return nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

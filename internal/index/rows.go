@@ -1,0 +1,168 @@
+package index
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+)
+
+// maxLine bounds a line, and with it the memory that a hostile or broken index
+// can make us use. Our own rows are shorter than 1 KiB.
+const maxLine = 64 << 10
+
+// A LineError says which line of the index is no row. Walks go on after it.
+type LineError struct {
+	Line int64 // counted from 1
+	Err  error
+}
+
+func (e *LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e.Err) }
+
+// Unwrap returns the reason.
+func (e *LineError) Unwrap() error { return e.Err }
+
+var errLong = fmt.Errorf("is longer than %d bytes", maxLine)
+
+// Rows yields the rows of an index. Lines end with a newline and nothing else;
+// bytes after the last one are a row on its way and are left out. For a line
+// that is no row it yields a [*LineError] and goes on; an error of r ends it.
+func Rows(r io.Reader) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		n := int64(0)
+		for l, err := range forward(r) {
+			if err != nil {
+				yield(Row{}, err)
+				return
+			}
+			n++
+			row, err := l.row()
+			if err != nil {
+				err = &LineError{n, err}
+			}
+			if !yield(row, err) {
+				return
+			}
+		}
+	}
+}
+
+// line is a line of the index that ends with a newline.
+type line struct {
+	start, end int64  // end is behind the newline
+	text       []byte // without the newline; valid until the next line; nil if it is too long
+}
+
+func (l line) row() (Row, error) {
+	if l.text == nil {
+		return Row{}, errLong
+	}
+	return ParseRow(l.text)
+}
+
+// forward yields the lines of r, which begins at offset 0.
+func forward(r io.Reader) iter.Seq2[line, error] {
+	return func(yield func(line, error) bool) {
+		b := bufio.NewReaderSize(r, maxLine+1)
+		pos := int64(0)
+		for {
+			l := line{start: pos, end: pos}
+			text, err := b.ReadSlice('\n')
+			l.end += int64(len(text))
+			long := errors.Is(err, bufio.ErrBufferFull)
+			for errors.Is(err, bufio.ErrBufferFull) {
+				text, err = b.ReadSlice('\n')
+				l.end += int64(len(text))
+			}
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				yield(line{}, fmt.Errorf("read the index: %w", err))
+				return
+			}
+			if !long {
+				l.text = text[:len(text)-1]
+			}
+			pos = l.end
+			if !yield(l, nil) {
+				return
+			}
+		}
+	}
+}
+
+// block is how much backward reads at a time.
+const block = 64 << 10
+
+// backward yields the lines of r between the offsets to and from, the last one
+// first. A line that begins before to is left out, and bytes after the last
+// newline are, too. It holds a block and a line in memory.
+func backward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
+	return func(yield func(line, error) bool) {
+		w := rest{end: -1}
+		buf := make([]byte, block)
+		for pos := from; pos > to; {
+			n := min(block, pos-to)
+			b, err := readBlock(r, buf[:n], pos-n, pos == from)
+			if err != nil {
+				yield(line{}, err)
+				return
+			}
+			pos -= n
+			for {
+				i := bytes.LastIndexByte(b, '\n')
+				w.prepend(b[i+1:])
+				if i < 0 {
+					break
+				}
+				if w.end >= 0 && !yield(w.line(pos+int64(i)+1), nil) {
+					return
+				}
+				w = rest{end: pos + int64(i) + 1, text: w.text[:0]}
+				b = b[:i]
+			}
+		}
+		if to == 0 && w.end >= 0 {
+			yield(w.line(0), nil)
+		}
+	}
+}
+
+// rest is the part of a line that was read so far, from behind.
+type rest struct {
+	end  int64 // -1 for the bytes after the last newline
+	text []byte
+	long bool
+}
+
+func (w *rest) prepend(b []byte) {
+	if w.long || len(b)+len(w.text) > maxLine {
+		w.long, w.text = true, w.text[:0]
+		return
+	}
+	w.text = slices.Insert(w.text, 0, b...)
+}
+
+func (w *rest) line(start int64) line {
+	l := line{start: start, end: w.end, text: w.text}
+	if w.long {
+		l.text = nil
+	} else if l.text == nil {
+		l.text = []byte{}
+	}
+	return l
+}
+
+// readBlock reads b at off. Only the last block of the file may have become
+// shorter: an append that found no space cuts off again what it wrote.
+func readBlock(r io.ReaderAt, b []byte, off int64, last bool) ([]byte, error) {
+	n, err := r.ReadAt(b, off)
+	if n == len(b) || last && errors.Is(err, io.EOF) {
+		return b[:n], nil
+	}
+	return nil, fmt.Errorf("read the index at %d: %w", off, err)
+}

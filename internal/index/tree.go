@@ -1,0 +1,226 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/archive"
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/store"
+)
+
+// ErrNoEpisodes says that there is no store where one was named.
+var ErrNoEpisodes = errors.New("no episodes dir")
+
+// Options say what [Backfill] and [Verify] work on.
+type Options struct {
+	EpisodesRoot string       // the folder with a folder for each host
+	Index        string       // the path of index.jsonl
+	Host         episode.Name // only this host's episodes; empty for all
+
+	DryRun bool // Backfill: write nothing, show the first rows
+	Deep   bool // Verify: read and decode every archive
+
+	// Batch is how many stored files are held in memory at a time; the index
+	// is read once for each batch. 0 stands for a number that needs some
+	// 50 MiB.
+	Batch int
+	// Bad, unless nil, is called for each file that Backfill gives no row.
+	Bad func(error)
+	// Progress, unless nil, is told how many bytes of archives were read.
+	Progress func(bytes int)
+}
+
+const defaultBatch = 200_000
+
+// tree is a store, and what it takes to read all of it.
+type tree struct {
+	*store.Reader
+	root *durable.Dir
+	opts Options
+}
+
+func openTree(opts Options) (*tree, error) {
+	root, err := durable.Open(opts.EpisodesRoot)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, fmt.Errorf("%w at %s", ErrNoEpisodes, opts.EpisodesRoot)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := store.OpenReader(opts.EpisodesRoot)
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	return &tree{Reader: r, root: root, opts: opts}, nil
+}
+
+func (t *tree) close() {
+	t.root.Close()
+	t.Reader.Close()
+}
+
+// batches yields all objects, in batches sorted by key; the last one may be
+// empty. What is wrong with a single name goes to odd, and the walk goes on.
+func (t *tree) batches(ctx context.Context, odd func(error)) iter.Seq2[batch, error] {
+	limit := t.opts.Batch
+	if limit <= 0 {
+		limit = defaultBatch
+	}
+	return func(yield func(batch, error) bool) {
+		var b batch
+		for _, host := range t.hosts(odd) {
+			for o, err := range t.Reader.Host(host) {
+				if ctx.Err() != nil {
+					yield(nil, ctx.Err())
+					return
+				}
+				if err != nil {
+					if !errors.Is(err, fs.ErrNotExist) { // the folder went meanwhile
+						odd(err)
+					}
+					continue
+				}
+				b = append(b, entry{Object: o})
+				if len(b) == limit {
+					if !yield(b.sorted(), nil) {
+						return
+					}
+					b = b[:0]
+				}
+			}
+		}
+		yield(b.sorted(), nil)
+	}
+}
+
+func (t *tree) hosts(odd func(error)) []episode.Name {
+	if t.opts.Host != "" {
+		return []episode.Name{t.opts.Host}
+	}
+	var hosts []episode.Name
+	for host, err := range t.Hosts() {
+		if err != nil {
+			odd(err)
+			continue
+		}
+		hosts = append(hosts, host)
+	}
+	slices.Sort(hosts)
+	return hosts
+}
+
+// batch is some of the store's objects, sorted by key, with what the index
+// says of each.
+type batch []entry
+
+type entry struct {
+	store.Object
+	rows   int           // of this key
+	line   int64         // of its last row
+	digest digest.Digest // of its last row; zero if the row is bad
+	size   int64         // of its last row
+}
+
+func (b batch) sorted() batch {
+	slices.SortFunc(b, func(x, y entry) int { return compareKeys(x.Key, y.Key) })
+	return b
+}
+
+// find returns the entry of key, or nil.
+func (b batch) find(key episode.Key) *entry {
+	i, found := slices.BinarySearchFunc(b, key, func(e entry, key episode.Key) int { return compareKeys(e.Key, key) })
+	if !found {
+		return nil
+	}
+	return &b[i]
+}
+
+func compareKeys(x, y episode.Key) int {
+	if c := strings.Compare(string(x.Host), string(y.Host)); c != 0 {
+		return c
+	}
+	return strings.Compare(string(x.Name), string(y.Name))
+}
+
+// errBytes says that a stored file was read and is not what it should be.
+var errBytes = errors.New("is damaged")
+
+// examine reads a stored archive from the disk, past the page cache, decodes
+// all of it and returns what its bytes are. An error wraps errBytes if they
+// are no archive.
+func (t *tree) examine(ctx context.Context, key episode.Key) (digest.Digest, int64, error) {
+	dir, err := t.root.OpenDir(string(key.Host))
+	if err != nil {
+		return digest.Digest{}, 0, err
+	}
+	defer dir.Close()
+	f, err := dir.OpenUncached(string(key.Name) + store.Suffix)
+	if err != nil {
+		return digest.Digest{}, 0, err
+	}
+	defer f.Close()
+	w := digest.NewWriter(io.Discard)
+	source := &watched{ctx: ctx, r: f, progress: t.opts.Progress}
+	bad := archive.Verify(io.TeeReader(source, w))
+	if bad == nil {
+		_, bad = io.Copy(w, source) // nothing, after a flawless end
+	}
+	if source.err != nil { // the disk's fault or ours, not that of the bytes
+		return digest.Digest{}, 0, source.err
+	}
+	if bad != nil {
+		return digest.Digest{}, 0, fmt.Errorf("%w: %w", errBytes, bad)
+	}
+	d, n := w.Sum()
+	return d, n, nil
+}
+
+// watched ends with its context, counts, and remembers an error of the source,
+// which a decoder may report as its own.
+type watched struct {
+	ctx      context.Context
+	r        io.Reader
+	progress func(int)
+	err      error
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	if w.err = w.ctx.Err(); w.err != nil {
+		return 0, w.err
+	}
+	n, err := w.r.Read(p)
+	if err != nil && err != io.EOF {
+		w.err = err
+	}
+	if w.progress != nil && n > 0 {
+		w.progress(n)
+	}
+	return n, err
+}
+
+// commit returns the version of the experiment's code. An archive that does
+// not say it has none: no reason to leave the row out.
+func (t *tree) commit(key episode.Key) string {
+	f, err := t.Open(key)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	meta, err := archive.ReadMeta(f, key.Name)
+	if err != nil {
+		return ""
+	}
+	return meta.Commit
+}

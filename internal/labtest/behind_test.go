@@ -1,0 +1,354 @@
+package labtest_test
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// The laws of a receiver behind a real proxy.
+
+// pong is what the receiver says to a ping.
+type pong struct {
+	Status int    `json:"-"`
+	Kind   string `json:"-"` // of the answer's content
+	Host   string `json:"host_id"`
+	Auth   struct {
+		Method string `json:"method"`
+	} `json:"auth"`
+}
+
+// ping pings with some values of the field Client-Cert.
+func ping(t *testing.T, c *http.Client, url string, values ...string) (pong, error) {
+	t.Helper()
+	var p pong
+	req, err := http.NewRequest(http.MethodPost, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range values {
+		req.Header.Add("Client-Cert", v)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return p, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return p, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		if err := json.Unmarshal(b, &p); err != nil {
+			t.Errorf("the answer to a ping: %v: %q", err, b)
+		}
+	}
+	p.Status, p.Kind = resp.StatusCode, resp.Header.Get("Content-Type")
+	return p, nil
+}
+
+// fields returns a host's certificate as each proxy writes it.
+func fields(t *testing.T, l *labtest.Lab, host string) []string {
+	t.Helper()
+	text := read(t, l.Path(host, "pki", host+".crt"))
+	b, _ := pem.Decode([]byte(text))
+	return []string{":" + base64.StdEncoding.EncodeToString(b.Bytes) + ":", url.PathEscape(text)}
+}
+
+// reload makes the receiver read its lists again.
+func reload(t *testing.T, l *labtest.Lab) {
+	t.Helper()
+	l.Process().Signal(t, syscall.SIGHUP)
+	l.Process().WaitLine(t, "reloaded certificates and lists")
+}
+
+func TestBehindAProxyEpisodesArrive(t *testing.T) {
+	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, _ *front) {
+		r := h.Run("--ping").MustExit(t, 0)
+		mustContain(t, "ping", r.Stdout, `lab-01 by "proxy"`)
+		h.Episode("small")
+		bulky(t, h, "bulky", 20<<20)
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
+		if row := l.RowOf(t, "lab-01", "bulky"); row.Size < 20<<20 {
+			t.Errorf("the row of 20 MB says %d", row.Size)
+		}
+		l.Settled(t)
+		first := l.RowOf(t, "lab-01", "small")
+		if err := os.Rename(h.Shipped("small"), h.Episodes("small")); err != nil {
+			t.Fatal(err)
+		}
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
+		if again := l.RowOf(t, "lab-01", "small"); again != first {
+			t.Errorf("the row changed from %+v to %+v", first, again)
+		}
+		l.Settled(t)
+	})
+}
+
+func TestBehindAProxyAConflictIsHeld(t *testing.T) {
+	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, _ *front) {
+		h.Episode("run-1")
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+		stored := read(t, l.Archive("lab-01", "run-1"))
+		h.Episode("run-1", labtest.File{Name: "other", Body: "bytes"})
+		h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Conflicts: 1})
+		if reason, _ := hold(t, h, "run-1"); reason != "conflict" {
+			t.Errorf("held for the reason %q, want conflict", reason)
+		}
+		if read(t, l.Archive("lab-01", "run-1")) != stored {
+			t.Error("the conflict changed what is stored")
+		}
+		l.Check(t)
+	})
+}
+
+func TestBehindAProxyNobodyNamesTheirOwnCertificate(t *testing.T) {
+	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+		c := h.Client(t)
+		theirs := fields(t, l, "lab-02")
+		for _, values := range append([][]string{{theirs[0]}, {theirs[1]}, {""}}, theirs) {
+			p, err := ping(t, c, f.url("/v1/ping"), values...)
+			if err != nil || p.Host != "lab-01" || p.Auth.Method != "proxy" {
+				t.Errorf("lab-01 that sends %.20q is %+v, %v", values, p, err)
+			}
+		}
+		before := labtest.ReadTree(t, l.Path("data"))
+		for _, spelling := range []string{"Client-Cert", "client-cert", "Client_Cert"} {
+			req, err := http.NewRequest(http.MethodPut, f.url("/v1/episodes/lab-02/run-1"), strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header[spelling] = theirs[:1]
+			req.Header.Set("Repr-Digest", "sha-256=:LXEWQrcmsEQBYnyp++6wy9chTD7GQPMTbAiWHF5IaSM=:")
+			resp, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusForbidden {
+				t.Errorf("PUT for lab-02 with its certificate in %s: %d, want 403", spelling, resp.StatusCode)
+			}
+		}
+		if after := labtest.ReadTree(t, l.Path("data")); after.String() != before.String() {
+			t.Errorf("the data directory changed from\n%sto\n%s", before, after)
+		}
+	})
+}
+
+func TestBehindAProxyNobodyComesInWithoutACertificate(t *testing.T) {
+	behind(t, func(t *testing.T, l *labtest.Lab, _ *labtest.Host, f *front) {
+		for _, values := range [][]string{nil, fields(t, l, "lab-01")[:1], fields(t, l, "lab-01")[1:]} {
+			if p, err := ping(t, l.Stranger(t), f.url("/v1/ping"), values...); err == nil && p.Status != http.StatusBadRequest {
+				t.Errorf("a stranger that sends %.20q is answered %+v", values, p)
+			}
+		}
+	})
+}
+
+// A proxy that lets everybody in, by a mistake or a hole, opens nothing: the
+// refusal is the receiver's own.
+func TestBehindAProxyTheReceiverVerifiesItself(t *testing.T) {
+	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+		for _, values := range [][]string{nil, fields(t, l, "lab-01")[:1], fields(t, l, "lab-01")[1:]} {
+			p, err := ping(t, l.Stranger(t), f.url("/v1/ping"), values...)
+			forbidden(t, fmt.Sprintf("a stranger that sends %.20q", values), p, err)
+		}
+		l.Receiver("pki", "init", "--dir", l.Path("foreign"), "--name", "127.0.0.1").MustExit(t, 0)
+		certificate(t, l.Path("foreign"), h.Path("pki"), func(*x509.Certificate) {})
+		p, err := ping(t, h.Client(t), f.url("/v1/ping"))
+		forbidden(t, "a certificate of a foreign CA", p, err)
+		h.Episode("run-1")
+		refused(t, l, h)
+		certificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+		l.Settled(t)
+	}, "ssl_verify_client on", "ssl_verify_client optional_no_ca", "mode require_and_verify", "mode request",
+		"trusted_ca_cert_file /etc/cis490-proxy/hosts-ca.crt", "")
+}
+
+// forbidden wants an answer that is 403 and of the receiver, not of the proxy.
+func forbidden(t *testing.T, who string, p pong, err error) {
+	t.Helper()
+	if err != nil || p.Status != http.StatusForbidden || p.Kind != "application/problem+json" {
+		t.Errorf("%s: %+v, %v, want 403 by the receiver", who, p, err)
+	}
+}
+
+func TestBehindAProxyARevokedHostIsRefused(t *testing.T) {
+	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+		c := h.Client(t)
+		if p, err := ping(t, c, f.url("/v1/ping")); err != nil || p.Status != http.StatusOK {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
+		reload(t, l)
+		p, err := ping(t, c, f.url("/v1/ping"))
+		forbidden(t, "the revoked host on its connection", p, err)
+		h.Episode("run-1")
+		refused(t, l, h)
+		l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+		l.Settled(t)
+	})
+}
+
+func TestBehindAProxyItsFaultsJudgeNoEpisode(t *testing.T) {
+	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+		h.Episode("run-1")
+		bulky(t, h, "bulky", 1<<20)
+		transient := func(state string) {
+			t.Helper()
+			if r := h.Run("--ping"); r.Code != 4 {
+				t.Errorf("%s: ping: exit code %d, want 4", state, r.Code)
+			}
+			h.Once().Must(t, 4, labtest.Tally{Scanned: 2, Transient: 2})
+			noHolds(t, h)
+			l.Check(t)
+		}
+		l.Stop() // and its socket is gone
+		if p, err := ping(t, h.Client(t), f.url("/v1/ping")); err != nil || p.Status != http.StatusBadGateway {
+			t.Errorf("without a receiver: %+v, %v, want 502", p, err)
+		}
+		transient("the receiver has stopped")
+		l.Start()
+		l.Kill() // and its socket is left
+		transient("the receiver was killed")
+		l.Start()
+		f.stop()
+		transient("the proxy is down")
+		f.start(t)
+		h.Set("receiver.url", fmt.Sprintf("%q", "https://"+f.addr))
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
+		l.Settled(t)
+	})
+}
+
+// The proxy or the receiver goes while an archive is on its way: the lab's own
+// proxy holds it up before the other.
+func TestBehindAProxyACutUploadIsSentAgain(t *testing.T) {
+	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+		h.Set("receiver.url", fmt.Sprintf("%q", "https://"+l.Proxy.Addr()))
+		bulky(t, h, "run-1", 2<<20)
+		for what, fault := range map[string]func(){"the receiver": l.Kill, "the proxy": f.stop} {
+			l.Proxy.Forward(f.addr)
+			l.Proxy.Always(labtest.Fault{StallAfter: 1 << 20})
+			p := h.Launch("--once", "--json")
+			labtest.Eventually(t, "an upload is under way", func() bool { return len(l.Staged()) > 0 })
+			fault()
+			l.Proxy.Always(labtest.Fault{Refuse: true})
+			if what == "the proxy" {
+				l.Proxy.Sever() // what it says to a dead peer nobody reads
+			}
+			if code := p.Wait(t); code != 4 {
+				t.Errorf("%s went: exit code %d, want 4", what, code)
+			}
+			noHolds(t, h)
+			l.Check(t)
+			if !l.Process().Running() {
+				l.Start()
+			}
+			if f.isEnded() {
+				f.start(t)
+			}
+		}
+		l.Proxy.Always(labtest.Fault{})
+		l.Proxy.Forward(f.addr)
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+		l.Settled(t)
+	})
+}
+
+// unixClient returns a client of the socket, as a proxy is one.
+func unixClient(t *testing.T, path string) *http.Client {
+	t.Helper()
+	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+func TestSocketWantsOneCertificateAndThePortNone(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t, labtest.Set("proxy.socket", `"proxy.sock"`))
+	l.Host("lab-02")
+	c := unixClient(t, l.Path("proxy.sock"))
+	ours, theirs := fields(t, l, "lab-01"), fields(t, l, "lab-02")
+	for _, value := range ours {
+		if p, err := ping(t, c, "http://receiver/v1/ping", value); err != nil || p.Host != "lab-01" || p.Auth.Method != "proxy" {
+			t.Errorf("the certificate as %.20q: %+v, %v", value, p, err)
+		}
+	}
+	for what, values := range map[string][]string{
+		"none":          nil,
+		"an empty one":  {""},
+		"an empty DER":  {"::"}, // Caddy's, without a certificate
+		"one twice":     {ours[0], ours[0]},
+		"two":           {theirs[0], ours[0]},
+		"two in a list": {theirs[0] + ", " + ours[0]},
+		"both forms":    {ours[0], ours[1]},
+		"an empty more": {"", ours[0]},
+	} {
+		p, err := ping(t, c, "http://receiver/v1/ping", values...)
+		forbidden(t, "on the socket, "+what, p, err)
+	}
+	for _, values := range [][]string{theirs[:1], theirs[1:], theirs} {
+		if p, err := ping(t, h.Client(t), l.URL("/v1/ping"), values...); err != nil || p.Host != "lab-01" || p.Auth.Method != "mtls" {
+			t.Errorf("on the port with lab-02's certificate in %d fields: %+v, %v", len(values), p, err)
+		}
+		if p, err := ping(t, l.Stranger(t), l.URL("/v1/ping"), values...); err == nil {
+			t.Errorf("on the port, a stranger with lab-02's certificate in %d fields: %+v", len(values), p)
+		}
+	}
+}
+
+func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
+	t.Parallel()
+	l, _ := lab(t, labtest.Set("proxy.socket", `"front/proxy.sock"`), labtest.Unstarted())
+	path := l.Path("front", "proxy.sock")
+	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	value := fields(t, l, "lab-01")[0]
+	for _, before := range []string{"none", "a killed receiver's", "a stopped receiver's"} {
+		l.Start()
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode() != fs.ModeSocket|0o660 {
+			t.Errorf("after %s socket: %v, %v, want one of mode 0660", before, info.Mode(), err)
+		}
+		if p, err := ping(t, unixClient(t, path), "http://receiver/v1/ping", value); err != nil || p.Status != http.StatusOK {
+			t.Errorf("after %s socket: %+v, %v", before, p, err)
+		}
+		if before != "none" {
+			l.Stop()
+			continue
+		}
+		l.Kill()
+		if !exists(path) {
+			t.Error("a kill takes the socket away: there is nothing to replace")
+		}
+	}
+
+	// What is no socket is somebody's.
+	write(t, path, "precious")
+	p := l.StartUnready()
+	if code := p.Wait(t); code != 1 || read(t, path) != "precious" {
+		t.Errorf("exit code %d, want 1, and there is %q", code, read(t, path))
+	}
+	mustContain(t, "the receiver", p.Output(), "proxy.socket", path)
+}

@@ -1,0 +1,55 @@
+package labtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// sourceEnv names another source tree to build the programs from: one in which
+// something was broken on purpose.
+const sourceEnv = "LAB_SOURCE"
+
+// programs builds both programs, once a process, and returns their folder. It
+// is package state because the link costs more than most tests.
+var programs = sync.OnceValues(build)
+
+// Main runs the tests of a package and removes the programs after them. A
+// package that makes labs should call it from its TestMain; without, the
+// programs stay in the temporary folder.
+func Main(m *testing.M) {
+	code := m.Run()
+	if built != "" {
+		os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
+// built is the folder that [programs] made, for [Main].
+var built string
+
+func build() (string, error) {
+	source := os.Getenv(sourceEnv)
+	if source == "" {
+		mod, err := exec.Command("go", "env", "GOMOD").Output()
+		if err != nil {
+			return "", fmt.Errorf("find the module: %w", err)
+		}
+		source = filepath.Dir(strings.TrimSpace(string(mod)))
+	}
+	dir, err := os.MkdirTemp("", "labtest-*")
+	if err != nil {
+		return "", err
+	}
+	built = dir
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/shipper", "./cmd/receiver")
+	cmd.Dir = source
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build in %s: %w\n%s", source, err, out)
+	}
+	return dir, nil
+}

@@ -1,0 +1,208 @@
+package labtest_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/labtest"
+)
+
+// certificate makes a host's certificate and key in dir, signed by the hosts'
+// CA in pki, and lets spoil change what is signed.
+func certificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate)) {
+	t.Helper()
+	ca, err := x509.ParseCertificate(block(t, filepath.Join(pki, "hosts-ca.crt")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	caKey, err := x509.ParsePKCS8PrivateKey(block(t, filepath.Join(pki, "hosts-ca.key")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: "lab-01"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		URIs:         []*url.URL{{Scheme: "spiffe", Host: "cis490.lab", Path: "/host/lab-01"}},
+	}
+	spoil(c)
+	der, err := x509.CreateCertificate(rand.Reader, c, ca, key.Public(), caKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "lab-01.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	path := filepath.Join(dir, "lab-01.key")
+	write(t, path, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func block(t *testing.T, path string) []byte {
+	t.Helper()
+	b, _ := pem.Decode([]byte(read(t, path)))
+	if b == nil {
+		t.Fatalf("%s holds no PEM", path)
+	}
+	return b.Bytes
+}
+
+func TestWrongCertificatesAreRefused(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	cases := map[string]func(*x509.Certificate){
+		"expired":        func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) },
+		"not yet valid":  func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) },
+		"another host":   func(c *x509.Certificate) { c.URIs[0].Path = "/host/lab-02" },
+		"another domain": func(c *x509.Certificate) { c.URIs[0].Host = "evil.lab" },
+		"no host":        func(c *x509.Certificate) { c.URIs = nil },
+		"two hosts": func(c *x509.Certificate) {
+			c.URIs = append(c.URIs, &url.URL{Scheme: "spiffe", Host: "cis490.lab", Path: "/host/lab-02"})
+		},
+		"a server's purpose": func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} },
+	}
+	for name, spoil := range cases {
+		t.Run(name, func(t *testing.T) {
+			certificate(t, l.Path("pki"), h.Path("pki"), spoil)
+			refused(t, l, h)
+		})
+	}
+	t.Run("foreign", func(t *testing.T) {
+		l.Receiver("pki", "init", "--dir", l.Path("foreign"), "--name", "127.0.0.1").MustExit(t, 0)
+		certificate(t, l.Path("foreign"), h.Path("pki"), func(*x509.Certificate) {})
+		refused(t, l, h)
+	})
+	t.Run("missing", func(t *testing.T) {
+		if resp, err := l.Stranger(t).Post(l.URL("/v1/ping"), "", nil); err == nil {
+			t.Errorf("a stranger's ping was answered with %d", resp.StatusCode)
+		}
+	})
+	t.Run("right", func(t *testing.T) {
+		certificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	})
+	l.Settled(t)
+}
+
+// refused wants the host to be refused, and nothing to come of it.
+func refused(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+	t.Helper()
+	if r := h.Run("--ping"); r.Code != 4 || r.Stderr == "" {
+		t.Errorf("ping: exit code %d, want 4: %s", r.Code, r.Stderr)
+	}
+	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
+	noHolds(t, h)
+	l.Check(t)
+}
+
+func TestReceiverOfAnotherCAIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	l.Receiver("pki", "init", "--dir", l.Path("foreign"), "--name", "127.0.0.1").MustExit(t, 0)
+	ours := read(t, h.Path("pki", "ca.crt"))
+	write(t, h.Path("pki", "ca.crt"), read(t, l.Path("foreign", "ca.crt")))
+	p := h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
+	mustContain(t, "shipper", p.Stderr, "receiver.ca_file")
+	write(t, h.Path("pki", "ca.crt"), ours)
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	l.Settled(t)
+}
+
+func TestRevokedHostIsRefusedOnItsKeptAliveConnection(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	c := h.Client(t)
+	ping := func() (status int, reused bool) {
+		req, err := http.NewRequest(http.MethodPost, l.URL("/v1/ping"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }}
+		resp, err := c.Do(req.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		resp.Body.Read(make([]byte, 4096))
+		return resp.StatusCode, reused
+	}
+	if status, _ := ping(); status != http.StatusOK {
+		t.Fatalf("ping: %d", status)
+	}
+	if status, reused := ping(); status != http.StatusOK || !reused {
+		t.Fatalf("ping: %d, on the same connection: %t", status, reused)
+	}
+	l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
+	l.Process().Signal(t, syscall.SIGHUP)
+	l.Process().WaitLine(t, "reloaded certificates and lists")
+	if status, reused := ping(); status != http.StatusForbidden || !reused {
+		t.Errorf("ping after the revocation: %d, on the same connection: %t; want 403 on the same", status, reused)
+	}
+	h.Episode("run-1")
+	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
+	noHolds(t, h)
+	l.Check(t)
+
+	// A certificate issued afterwards is good at once.
+	l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	l.Settled(t)
+}
+
+func TestBadReloadKeepsTheLastGoodState(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	good := read(t, l.Path("pki", "hosts.crl"))
+	write(t, l.Path("pki", "hosts.crl"), "no list at all")
+	l.Process().Signal(t, syscall.SIGHUP)
+	l.Process().WaitLine(t, "kept the certificates and lists as they were")
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	write(t, l.Path("pki", "hosts.crl"), good)
+	l.Settled(t)
+}
+
+func TestShipperReloadsItsCertificate(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	d := h.Daemon()
+	h.Episode("run-1")
+	h.WaitShipped("run-1")
+	l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
+	l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)
+	l.Process().Signal(t, syscall.SIGHUP)
+	l.Process().WaitLine(t, "reloaded certificates and lists")
+	d.Signal(t, syscall.SIGHUP)
+	d.WaitLine(t, "reloaded certificates and lists")
+	h.Episode("run-2")
+	h.WaitShipped("run-2")
+	h.WaitEmpty()
+	d.Stop(t)
+	l.Settled(t)
+}

@@ -1,0 +1,154 @@
+package labtest_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// The laws of what is kept on both ends: a store that is read back, a host that
+// asks, and a copy that is deleted only for what was read.
+
+// rot changes a byte of a stored archive, as a disk does.
+func rot(t *testing.T, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(path, b, 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStoreHealsFromTheHostsCopy(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	h.Episode("run-2")
+	h.Episode("run-3")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
+	h.Run("verify").MustExit(t, 0)
+	rot(t, l.Archive(h.Name, "run-1"))
+	if err := os.Remove(l.Archive(h.Name, "run-2")); err != nil {
+		t.Fatal(err)
+	}
+	scrub := l.Receiver("--config", l.Path("receiver.toml"), "scrub", "--rate", "0")
+	scrub.MustExit(t, 1)
+	mustContain(t, "the scrub", scrub.Stdout, "damaged\tlab-01/run-1")
+	mustContain(t, "the scrub", scrub.Stdout, "missing\tlab-01/run-2")
+	verify := h.Run("verify", "--heal")
+	verify.MustExit(t, 1)
+	mustContain(t, "verify", verify.Stdout, "verified=1 stored=0 missing=1 damaged=1 divergent=0 unknown=0 healing=2")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
+	h.Run("verify").MustExit(t, 0)
+	quarantined, err := filepath.Glob(l.Path("data", "quarantine", "lab-01", "*"))
+	if err != nil || len(quarantined) != 1 || !strings.Contains(quarantined[0], "run-1~") {
+		t.Errorf("in quarantine: %q, %v", quarantined, err)
+	}
+	repaired := 0
+	for _, row := range l.Rows(t) {
+		if row.Repaired {
+			repaired++
+		}
+	}
+	if repaired == 0 {
+		t.Error("no row says that it was repaired")
+	}
+}
+
+// The receipt travels with the episode through a real shipper, and nothing else
+// comes to be in the shipped folder.
+func TestPruneDeletesOnlyWhatWasReadBack(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	h.Episode("run-2")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
+	h.Run("prune", "--max-age", "1ns").MustExit(t, 0)
+	if !h.IsShipped("run-1") || !h.IsShipped("run-2") {
+		t.Fatal("deleted what nobody has read back")
+	}
+	l.Check(t)
+	h.Run("verify").MustExit(t, 0)
+	rot(t, l.Archive(h.Name, "run-1"))
+	h.Run("verify").MustExit(t, 1) // finds it, and the receiver sets it aside
+	prune := h.Run("prune", "--max-age", "1ns")
+	prune.MustExit(t, 0)
+	mustContain(t, "prune", prune.Stdout, "deleted=1")
+	if !h.IsShipped("run-1") || h.IsShipped("run-2") {
+		t.Errorf("run-1 shipped: %v, want it; run-2: %v, want it gone\n%s", h.IsShipped("run-1"), h.IsShipped("run-2"), prune.Stdout)
+	}
+	entries, err := os.ReadDir(h.Shipped())
+	if err != nil || len(entries) != 1 {
+		t.Errorf("the shipped folder has %v, %v", entries, err)
+	}
+}
+
+func TestConflictGoesBesideTheFirst(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	first := l.RowOf(t, h.Name, "run-1")
+	h.Episode("run-1", labtest.File{Name: "meta.json", Body: `{"a":1}`})
+	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Conflicts: 1})
+	held := h.Run("held")
+	held.MustExit(t, 3)
+	mustContain(t, "held", held.Stdout, first.SHA256)
+	h.Run("retry", "--beside", "run-1").MustExit(t, 0)
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if again := l.RowOf(t, h.Name, "run-1"); again != first {
+		t.Errorf("the first row is %+v now, and was %+v", again, first)
+	}
+	beside := 0
+	for _, row := range l.Rows(t) {
+		if strings.HasPrefix(row.Episode, "run-1.conflict-") {
+			beside++
+		}
+	}
+	if beside != 1 {
+		t.Errorf("%d rows of the other copy, want 1", beside)
+	}
+	l.Receiver("--config", l.Path("receiver.toml"), "index", "verify", "--deep").MustExit(t, 0)
+}
+
+// What a shipper retires is what another process may move back.
+func TestResentEpisodeIsKnownAgain(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	h.Run("resend", "run-1").MustExit(t, 0)
+	if h.IsShipped("run-1") {
+		t.Error("it is still in the shipped folder")
+	}
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
+	h.Run("verify", "--quick").MustExit(t, 0)
+	l.Settled(t)
+}
+
+func TestStatusTellsOfTheStore(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	status := l.Receiver("--config", l.Path("receiver.toml"), "status", "--json")
+	status.MustExit(t, 0)
+	mustContain(t, "the status", status.Stdout, `"quarantined":0`, `(receiver)"`, `"oldest_unread_seconds":null`)
+}
+
+// The daemon scrubs: it looks at its position when it starts.
+func TestDaemonScrubs(t *testing.T) {
+	t.Parallel()
+	l, _ := lab(t, labtest.Unstarted())
+	if err := os.Mkdir(l.Path("data"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	write(t, l.Path("data", "scrub.json"), "not JSON")
+	l.Start().WaitLine(t, "began the scrub anew")
+}

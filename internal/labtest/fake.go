@@ -1,0 +1,67 @@
+package labtest
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+)
+
+// Fake puts something else in the receiver's place, with the receiver's own
+// certificate: a proxy that went wrong, say. It returns what puts the receiver
+// back.
+func (l *Lab) Fake(t testing.TB, h http.Handler) (restore func()) {
+	t.Helper()
+	cert, err := tls.LoadX509KeyPair(l.Path("pki", "server.crt"), l.Path("pki", "server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	l.Proxy.mu.Lock()
+	before := l.Proxy.to
+	l.Proxy.mu.Unlock()
+	l.Proxy.Forward(s.Listener.Addr().String())
+	return func() { l.Proxy.Forward(before) }
+}
+
+// Client returns an HTTP client with the certificate of a host, for requests
+// that no shipper makes.
+func (h *Host) Client(t testing.TB) *http.Client {
+	t.Helper()
+	cert, err := tls.LoadX509KeyPair(h.Path("pki", h.Name+".crt"), h.Path("pki", h.Name+".key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.lab.client(t, cert)
+}
+
+// Stranger returns an HTTP client without a certificate.
+func (l *Lab) Stranger(t testing.TB) *http.Client {
+	t.Helper()
+	return l.client(t)
+}
+
+func (l *Lab) client(t testing.TB, certs ...tls.Certificate) *http.Client {
+	t.Helper()
+	ca, err := os.ReadFile(l.Path("pki", "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{
+		Transport:     transport,
+		Timeout:       patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// URL returns an address below the receiver's, as the hosts find it.
+func (l *Lab) URL(path string) string { return "https://" + l.Proxy.Addr() + path }

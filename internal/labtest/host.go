@@ -1,0 +1,253 @@
+package labtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Host is a lab host: its configuration, its certificate and its episodes.
+type Host struct {
+	Name string
+	Dir  string // holds lab-host.toml, pki and data
+
+	lab      *Lab
+	t        testing.TB
+	settings settings
+	made     map[string][]*made // by the name of the episode
+	killed   bool               // since a pass ended well: the outbox may hold what is delivered
+}
+
+// made is an episode that was made on a host.
+type made struct {
+	tree   Tree // as it must be on the host
+	packed Tree // as it must be in the archive
+}
+
+// Tally is the last line of shipper --once --json.
+type Tally struct {
+	Scanned        int `json:"scanned"`
+	Shipped        int `json:"shipped"`
+	AlreadyPresent int `json:"already_present"`
+	Transient      int `json:"transient"`
+	Conflicts      int `json:"conflicts"`
+	Held           int `json:"held"`
+}
+
+// Host brings a host up: its certificate and its configuration.
+func (l *Lab) Host(name string) *Host {
+	l.t.Helper()
+	h := &Host{Name: name, Dir: l.Path(name), lab: l, t: l.t, made: make(map[string][]*made)}
+	h.settings = settings{
+		"host_id":            fmt.Sprintf("%q", name),
+		"episodes_dir":       `"data/episodes"`,
+		"outbox_dir":         `"data/outbox"`,
+		"shipped_dir":        `"data/shipped"`,
+		"scan_interval":      `"1h"`,
+		"min_free":           `"1MiB"`,
+		"receiver.url":       fmt.Sprintf("%q", "https://"+l.Proxy.Addr()),
+		"receiver.ca_file":   `"pki/ca.crt"`,
+		"receiver.cert_file": fmt.Sprintf("%q", "pki/"+name+".crt"),
+		"receiver.key_file":  fmt.Sprintf("%q", "pki/"+name+".key"),
+	}
+	l.Receiver("pki", "issue", name, "--dir", l.Path("pki"), "--out", h.Path("pki")).MustExit(l.t, 0)
+	if err := os.MkdirAll(h.Path("data", "episodes"), 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+	h.write()
+	l.hosts = append(l.hosts, h)
+	return h
+}
+
+// Path returns a path below the host's directory.
+func (h *Host) Path(elem ...string) string { return filepath.Join(append([]string{h.Dir}, elem...)...) }
+
+// Episodes, Outbox and Shipped return paths in the three folders.
+func (h *Host) Episodes(elem ...string) string {
+	return h.Path(append([]string{"data", "episodes"}, elem...)...)
+}
+
+// Outbox returns a path in the outbox.
+func (h *Host) Outbox(elem ...string) string {
+	return h.Path(append([]string{"data", "outbox"}, elem...)...)
+}
+
+// Shipped returns a path in the folder of retired episodes.
+func (h *Host) Shipped(elem ...string) string {
+	return h.Path(append([]string{"data", "shipped"}, elem...)...)
+}
+
+// Set sets a key of lab-host.toml for the next start of the shipper.
+func (h *Host) Set(key, value string) {
+	h.settings[key] = value
+	h.write()
+}
+
+func (h *Host) write() { writeFile(h.t, h.Path("lab-host.toml"), h.settings.toml()) }
+
+// File is a file of an episode.
+type File struct{ Name, Body string }
+
+// Commit is the commit that the meta.json of a [Host.Episode] names.
+const Commit = "0123456789abcdef0123456789abcdef01234567"
+
+// recording is what an episode holds unless a test says otherwise.
+func recording(name string) []File {
+	lines := ""
+	for i := range 64 {
+		lines += fmt.Sprintf(`{"ts":%d,"call":"openat","path":"/tmp/%s.%d"}`+"\n", i, name, i*i*7919)
+	}
+	return []File{
+		{"meta.json", fmt.Sprintf(`{"episode_id":%q,"code_version":{"commit":%q}}`, name, Commit)},
+		{"telemetry.jsonl", lines},
+		{"net/flows.csv", "ts,src,dst\n1,10.0.0.1,10.0.0.2\n"},
+		{"empty.log", ""},
+	}
+}
+
+// Episode makes a finished episode of files, or of a small recording, and
+// returns its path.
+func (h *Host) Episode(name string, files ...File) string {
+	h.t.Helper()
+	dir := h.Draft(name, files...)
+	h.Finish(name)
+	return dir
+}
+
+// Draft makes an episode that is not finished yet.
+func (h *Host) Draft(name string, files ...File) string {
+	h.t.Helper()
+	if len(files) == 0 {
+		files = recording(name)
+	}
+	dir := h.Episodes(name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	for _, f := range files {
+		writeFile(h.t, filepath.Join(dir, f.Name), f.Body)
+	}
+	return dir
+}
+
+// Finish notes what an episode holds, marker included, and then makes the
+// marker: from then on the lab answers for it.
+func (h *Host) Finish(name string) {
+	h.t.Helper()
+	tree := ReadTree(h.t, h.Episodes(name))
+	tree["done.marker"] = fileOf(nil)
+	h.note(name, tree)
+	writeFile(h.t, h.Episodes(name, "done.marker"), "")
+}
+
+// Note makes the lab answer for a finished episode that came about otherwise,
+// and is in dir now.
+func (h *Host) Note(name, dir string) {
+	h.t.Helper()
+	h.note(name, ReadTree(h.t, dir))
+}
+
+func (h *Host) note(name string, tree Tree) {
+	h.made[name] = append(h.made[name], &made{tree: tree, packed: tree.packable()})
+}
+
+// Forget takes an episode off the books: the test has destroyed it, or put
+// something else in its place.
+func (h *Host) Forget(name string) { delete(h.made, name) }
+
+// Change changes an episode after it was packed: the lab answers for the tree
+// as it is then, and for the archive as it was before.
+func (h *Host) Change(name string, change func(dir string)) {
+	h.t.Helper()
+	dir := h.Episodes(name)
+	change(dir)
+	all := h.made[name]
+	all[len(all)-1].tree = ReadTree(h.t, dir)
+}
+
+// Run runs a command of the shipper to its end.
+func (h *Host) Run(args ...string) Result {
+	h.t.Helper()
+	return run(h.t, filepath.Join(h.lab.bin, "shipper"), h.flags(args)...)
+}
+
+func (h *Host) flags(args []string) []string {
+	return append([]string{"--config", h.Path("lab-host.toml")}, args...)
+}
+
+// Pass is what a pass of shipper --once came to.
+type Pass struct {
+	Tally
+	Result
+}
+
+// Once makes one pass.
+func (h *Host) Once(args ...string) Pass {
+	h.t.Helper()
+	p := Pass{Result: h.Run(append([]string{"--once", "--json"}, args...)...)}
+	if p.Stdout != "" {
+		if err := json.Unmarshal([]byte(p.Stdout), &p.Tally); err != nil {
+			h.t.Fatalf("the tally of shipper --once: %v: %q", err, p.Stdout)
+		}
+	}
+	if p.Code == 0 {
+		h.killed = false
+	}
+	return p
+}
+
+// Must fails the test if the pass had another exit code or another tally.
+func (p Pass) Must(t testing.TB, code int, want Tally) Pass {
+	t.Helper()
+	if p.Code != code || p.Tally != want {
+		t.Fatalf("shipper --once: exit code %d %+v, want %d %+v\n%s", p.Code, p.Tally, code, want, p.Stderr)
+	}
+	return p
+}
+
+// Daemon starts the shipper, and waits until it has begun.
+func (h *Host) Daemon(args ...string) *Process {
+	h.t.Helper()
+	p := h.Launch(args...)
+	p.WaitLine(h.t, "shipper started")
+	return p
+}
+
+// Launch starts the shipper and waits for nothing.
+func (h *Host) Launch(args ...string) *Process {
+	h.t.Helper()
+	argv := append([]string{filepath.Join(h.lab.bin, "shipper")}, h.flags(args)...)
+	return start(h.t, "shipper "+h.Name, argv...)
+}
+
+// Kill kills a shipper of this host.
+func (h *Host) Kill(p *Process) {
+	h.t.Helper()
+	h.killed = true
+	p.Kill(h.t)
+}
+
+// IsShipped reports whether an episode of this name has been retired.
+func (h *Host) IsShipped(name string) bool {
+	_, err := os.Lstat(h.Shipped(name))
+	return err == nil
+}
+
+// WaitShipped waits until episodes are retired.
+func (h *Host) WaitShipped(names ...string) {
+	h.t.Helper()
+	for _, name := range names {
+		Eventually(h.t, name+" is shipped", func() bool { return h.IsShipped(name) })
+	}
+}
+
+// WaitEmpty waits until nothing packed is left in the outbox.
+func (h *Host) WaitEmpty() {
+	h.t.Helper()
+	Eventually(h.t, "the outbox is empty", func() bool {
+		left, err := filepath.Glob(h.Outbox("*.tar.zst*"))
+		return err == nil && len(left) == 0
+	})
+}

@@ -1,0 +1,191 @@
+// Package labtest is a whole lab in one test: certificates, a receiver, hosts
+// with their shippers, and the faults between them.
+//
+// [New] builds the real programs once a test process, runs them as processes
+// and lets them talk over TCP and mutual TLS. Hosts reach the receiver through a
+// [Proxy] in the test process, which keeps its address when the receiver is
+// started anew and can cut, hang and lie. [Lab.Check] is the law of custody, to
+// be asked after every step of a test.
+//
+// The law: it imports nothing of ours. What it says of the programs it has from
+// their files, their answers and the system's own zstd and tar, so that no
+// mistake of theirs is shared by what judges them.
+package labtest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Lab is a receiver with its data, its certificates and its hosts, all in one
+// directory that ends with the test.
+type Lab struct {
+	Dir   string // holds receiver.toml, pki, data and a folder a host
+	Proxy *Proxy // where the hosts find the receiver
+
+	t        testing.TB
+	bin      string // folder of the programs
+	settings settings
+	start    bool
+	hosts    []*Host
+	receiver *Process
+	tracing  *Trace            // of the receivers started from now on, if any
+	unpacked map[string]string // sha256 of an archive to the tree that it holds
+}
+
+// Option changes how a lab begins.
+type Option func(*Lab)
+
+// Set sets a key of receiver.toml, dotted below a table, to a TOML value.
+func Set(key, value string) Option { return func(l *Lab) { l.settings[key] = value } }
+
+// Unstarted leaves it to the test to start the receiver.
+func Unstarted() Option { return func(l *Lab) { l.start = false } }
+
+// New makes a lab with a running receiver and no host. It ends with the test;
+// if the test failed, all that the programs said is logged.
+func New(t testing.TB, options ...Option) *Lab {
+	t.Helper()
+	bin, err := programs()
+	if err != nil {
+		t.Fatalf("build the programs: %v", err)
+	}
+	l := &Lab{Dir: t.TempDir(), t: t, bin: bin, start: true, unpacked: make(map[string]string)}
+	l.settings = settings{
+		"listen":             `"127.0.0.1:0"`,
+		"data_dir":           `"data"`,
+		"min_free":           `"1MiB"`,
+		"tls.cert_file":      `"pki/server.crt"`,
+		"tls.key_file":       `"pki/server.key"`,
+		"tls.client_ca_file": `"pki/hosts-ca.crt"`,
+		"tls.crl_file":       `"pki/hosts.crl"`,
+	}
+	for _, o := range options {
+		o(l)
+	}
+	l.Receiver("pki", "init", "--dir", l.Path("pki"), "--name", "127.0.0.1,localhost").MustExit(t, 0)
+	l.Proxy = newProxy(t)
+	l.write()
+	if l.start {
+		l.Start()
+	}
+	return l
+}
+
+// Path returns a path below the lab's directory.
+func (l *Lab) Path(elem ...string) string { return filepath.Join(append([]string{l.Dir}, elem...)...) }
+
+// Set sets a key of receiver.toml for the next start of the receiver.
+func (l *Lab) Set(key, value string) {
+	l.settings[key] = value
+	l.write()
+}
+
+func (l *Lab) write() { writeFile(l.t, l.Path("receiver.toml"), l.settings.toml()) }
+
+// Receiver runs a command of the receiver to its end.
+func (l *Lab) Receiver(args ...string) Result {
+	l.t.Helper()
+	return run(l.t, filepath.Join(l.bin, "receiver"), args...)
+}
+
+// Start starts the receiver and waits until it listens.
+func (l *Lab) Start() *Process {
+	l.t.Helper()
+	p := l.StartUnready()
+	line := p.WaitLine(l.t, "receiver started")
+	addr := field(line, "listen")
+	if addr == "" {
+		l.t.Fatalf("the receiver does not say where it listens: %s", line)
+	}
+	l.Proxy.Forward(addr)
+	return p
+}
+
+// StartUnready starts the receiver and waits for nothing.
+func (l *Lab) StartUnready() *Process {
+	l.t.Helper()
+	argv := []string{filepath.Join(l.bin, "receiver"), "--config", l.Path("receiver.toml")}
+	if l.tracing != nil {
+		argv = l.tracing.wrap(argv)
+	}
+	l.receiver = start(l.t, "receiver", argv...)
+	return l.receiver
+}
+
+// Stop ends the receiver as a service manager would, and wants the exit code 0.
+func (l *Lab) Stop() {
+	l.t.Helper()
+	l.receiver.Stop(l.t)
+}
+
+// Kill ends the receiver as a power cut would, but for the page cache.
+func (l *Lab) Kill() {
+	l.t.Helper()
+	l.receiver.Kill(l.t)
+}
+
+// Restart starts the receiver again, where the hosts find it.
+func (l *Lab) Restart() {
+	l.t.Helper()
+	if l.receiver.Running() {
+		l.Stop()
+	}
+	l.Start()
+}
+
+// Process returns the receiver that was started last.
+func (l *Lab) Process() *Process { return l.receiver }
+
+// settings are keys of a configuration file, dotted below a table, and their
+// TOML values.
+type settings map[string]string
+
+func (s settings) toml() string {
+	var keys []string
+	for key := range s {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b string) int { // those of no table first
+		if c := strings.Count(a, ".") - strings.Count(b, "."); c != 0 {
+			return c
+		}
+		return strings.Compare(a, b)
+	})
+	var b bytes.Buffer
+	table := ""
+	for _, key := range keys {
+		of, name, dotted := strings.Cut(key, ".")
+		if !dotted {
+			of, name = "", key
+		}
+		if of != table {
+			fmt.Fprintf(&b, "[%s]\n", of)
+			table = of
+		}
+		fmt.Fprintf(&b, "%s = %s\n", name, s[key])
+	}
+	return b.String()
+}
+
+func writeFile(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// field returns the value of key in a line of the log.
+func field(line, key string) string {
+	_, rest, _ := strings.Cut(line, " "+key+"=")
+	value, _, _ := strings.Cut(rest, " ")
+	return value
+}

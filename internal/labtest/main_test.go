@@ -1,0 +1,147 @@
+package labtest_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+func TestMain(m *testing.M) { labtest.Main(m) }
+
+// lab returns a lab with one host, lab-01.
+func lab(t *testing.T, options ...labtest.Option) (*labtest.Lab, *labtest.Host) {
+	t.Helper()
+	l := labtest.New(t, options...)
+	return l, l.Host("lab-01")
+}
+
+// put sends bytes as no shipper would, and returns status and body of the
+// answer.
+func put(t *testing.T, l *labtest.Lab, c *http.Client, path string, body []byte) (int, string) {
+	t.Helper()
+	sum := sha256.Sum256(body)
+	req, err := http.NewRequest(http.MethodPut, l.URL(path), bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+// copyTree copies a directory with all its times.
+func copyTree(t *testing.T, from, to string) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// hold reads why an episode is held.
+func hold(t *testing.T, h *labtest.Host, name string) (reason, cause string) {
+	t.Helper()
+	var held struct{ Reason, Cause string }
+	if err := json.Unmarshal([]byte(read(t, h.Outbox(name+".held"))), &held); err != nil {
+		t.Fatal(err)
+	}
+	return held.Reason, held.Cause
+}
+
+// noHolds wants no episode of a host to be held.
+func noHolds(t *testing.T, h *labtest.Host) {
+	t.Helper()
+	held, err := filepath.Glob(h.Outbox("*.held"))
+	if err != nil || len(held) > 0 {
+		t.Errorf("held: %q (%v)", held, err)
+	}
+}
+
+// tokens writes a file that asks a token of lab-01 and names the file's key.
+func tokens(t *testing.T, l *labtest.Lab, token string) {
+	t.Helper()
+	write(t, l.Path("tokens"), fmt.Sprintf("lab-01 %x\n", sha256.Sum256([]byte(token))))
+}
+
+func mustContain(t *testing.T, what, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%s does not say %q: %s", what, part, text)
+		}
+	}
+}
+
+// hexOf spells a base64 digest in hex.
+func hexOf(field string) string {
+	b, _ := base64.StdEncoding.DecodeString(field)
+	return fmt.Sprintf("%x", b)
+}
+
+// pack makes an archive <name>.tar.zst in the lab's folder with the system's
+// tools.
+func pack(t *testing.T, h *labtest.Host, name string) {
+	t.Helper()
+	dir := h.Draft(name)
+	shell(t, `tar -C "$1" -cf - "$2" | zstd -q -o "$3"`, filepath.Dir(dir), name, filepath.Join(filepath.Dir(h.Dir), name+".tar.zst"))
+}
+
+// shell runs a script and returns its output.
+func shell(t *testing.T, script string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("bash", append([]string{"-euo", "pipefail", "-c", script, "test"}, args...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s%s", script, err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// noise returns bytes that do not compress, the same each time.
+func noise(size int) string {
+	b := make([]byte, size)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return string(b)
+}

@@ -1,0 +1,264 @@
+package labtest_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// The order of system calls, by strace: what a power cut may leave is decided
+// by what was asked of the kernel before what. A test that pulls the plug
+// seldom sees a directory that was not synced, as the file system's journal
+// hides it; the order shows it each time.
+
+// step is one step of a sequence: the calls that make it up.
+type step struct {
+	what  string
+	calls []labtest.Call
+	// some is for syncs, which may come at other times as well: one of the
+	// calls must lie at this place. Otherwise all must.
+	some bool
+}
+
+// inOrder wants each step to have returned before the next one begins.
+func inOrder(t *testing.T, steps ...step) {
+	t.Helper()
+	var before *labtest.Call
+	after := "nothing"
+	for _, s := range steps {
+		var last *labtest.Call
+		for i, c := range s.calls {
+			if before != nil && !before.Before(c) {
+				if s.some {
+					continue
+				}
+				t.Errorf("%q was begun before %q had returned: %s(%s)", s.what, after, c.Name, c.Args)
+				return
+			}
+			last = &s.calls[i]
+			if s.some {
+				break
+			}
+		}
+		if last == nil {
+			t.Errorf("%q does not follow %q", s.what, after)
+			return
+		}
+		before, after = last, s.what
+	}
+}
+
+// trace is a trace with the calls that the laws are about.
+type trace []labtest.Call
+
+func (tr trace) each(what, names, args string) step {
+	return step{what: what, calls: labtest.Find(tr, names, args)}
+}
+
+func (tr trace) sync(what, path string) step {
+	return step{what: "sync of " + what, calls: labtest.Find(tr, "fsync", path+">$"), some: true}
+}
+
+const written = "write|pwrite64|writev|splice|sendfile|copy_file_range"
+
+// Places, as strace spells descriptors that are open on them.
+const (
+	staged    = `/data/staging/lab-01/run-1~\w+`
+	hostDir   = `/data/episodes/lab-01`
+	indexFile = `/data/index\.jsonl`
+	partial   = `/data/outbox/run-1\.tar\.zst\.partial`
+	socket    = `<(socket|TCP):?\[`
+)
+
+// answer is the step in which a receiver answers: what it says to the network
+// after it has begun to take the body in, or after from otherwise.
+func (tr trace) answer(from step) step {
+	s := step{what: "the answer"}
+	for _, c := range labtest.Find(tr, written, `^\d+`+socket) {
+		if len(from.calls) > 0 && from.calls[0].Before(c) {
+			s.calls = append(s.calls, c)
+		}
+	}
+	return s
+}
+
+// receiverTrace returns what the receiver did while act went on.
+func receiverTrace(t *testing.T, l *labtest.Lab, act func()) trace {
+	t.Helper()
+	tr := labtest.NewTrace(t)
+	l.Trace(tr)
+	l.Start()
+	act()
+	l.Stop()
+	return tr.Calls(t)
+}
+
+func TestReceiverMakesEachStepDurableBeforeTheNext(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t, labtest.Unstarted())
+	h.Episode("run-1")
+	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1}) })
+	body := tr.each("the body", written, staged+">")
+	row := tr.each("the row", written, indexFile+">")
+	durableRow := tr.each("fdatasync of the index", "fdatasync", indexFile+">")
+	link := tr.each("the link", "linkat", staged[strings.LastIndex(staged, "/")+1:]+`.*"run-1\.tar\.zst"`)
+	answer := tr.answer(body)
+
+	inOrder(t, body, tr.sync("the archive", staged), link, tr.sync("the host's folder", hostDir), row, durableRow, answer)
+	inOrder(t, body, tr.each("the attribute", "fsetxattr", staged+`>, "user\.cis490\.receipt"`).first(), tr.sync("the archive", staged))
+	// One link left means that the row is durable.
+	inOrder(t, durableRow, tr.each("the unlink of the staging name", "unlinkat", `/data/staging/lab-01>, "run-1~`))
+	// A new host's folders are there before anything is in them.
+	inOrder(t, tr.each("mkdir", "mkdirat", `/data/episodes>, "lab-01"`), tr.sync("episodes", "/data/episodes"), link)
+	inOrder(t, tr.each("mkdir", "mkdirat", `/data/staging>, "lab-01"`), tr.sync("staging", "/data/staging"), body)
+	// So is the index, and the data directory itself.
+	inOrder(t, tr.each("creation of the index", "openat", `/data>, "index\.jsonl".*O_CREAT`).first(), tr.sync("data", l.Dir+"/data"), answer)
+	inOrder(t, tr.each("mkdir", "mkdirat", l.Dir+`>, "data"`), tr.sync("the parent of data", l.Dir), answer)
+	for _, name := range []string{"episodes", "staging"} {
+		inOrder(t, tr.each("mkdir", "mkdirat", `/data>, "`+name+`"`), tr.sync("data", l.Dir+"/data"), answer)
+	}
+	if calls := labtest.Find(tr, "rename|renameat|renameat2", "/data/episodes"); len(calls) > 0 {
+		t.Errorf("what is published by a rename may replace: %v", calls)
+	}
+	l.Settled(t)
+}
+
+// first keeps the first call of a step that may come again.
+func (s step) first() step {
+	s.calls = s.calls[:min(1, len(s.calls))]
+	return s
+}
+
+func TestReceiverSyncsAtStartWhatAKilledOneMade(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	l.Stop() // the folders are there: nothing is made anew
+	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1}) })
+	body := tr.each("the body", written, staged+">")
+	for what, path := range map[string]string{"episodes": "/data/episodes", "staging": "/data/staging", "data": l.Dir + "/data"} {
+		sync := tr.sync(what, path)
+		sync.calls = sync.first().calls
+		inOrder(t, sync, body)
+	}
+	l.Settled(t)
+}
+
+// owe makes run-1 a stored file whose row is missing, with a staging name as a
+// crash leaves it, or without.
+func owe(t *testing.T, l *labtest.Lab, h *labtest.Host, staging bool) {
+	t.Helper()
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	l.Kill()
+	archive := l.Archive("lab-01", "run-1")
+	bytes := read(t, archive)
+	if err := os.Remove(l.Path("data", "index.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	if staging {
+		if err := os.Link(archive, l.Path("data/staging/lab-01/run-1~CRASH")); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if err := os.Remove(archive); err != nil { // and its attribute with it
+		t.Fatal(err)
+	}
+	write(t, archive, bytes)
+}
+
+func TestRecoverySyncsTheFolderBeforeItWritesARow(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	owe(t, l, h, true)
+	tr := receiverTrace(t, l, func() {})
+	inOrder(t, tr.sync("the host's folder", hostDir), tr.each("the row", written, indexFile+">"),
+		tr.each("fdatasync of the index", "fdatasync", indexFile+">"),
+		tr.each("the unlink of the staging name", "unlinkat", `/data/staging/lab-01>, "run-1~`))
+	l.Settled(t)
+}
+
+func TestAlreadyPresentSyncsTheFolderBeforeItWritesARow(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	owe(t, l, h, false)
+	if err := os.Rename(h.Shipped("run-1"), h.Episodes("run-1")); err != nil {
+		t.Fatal(err)
+	}
+	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1}) })
+	folder, row := tr.sync("the host's folder", hostDir), tr.each("the row", written, indexFile+">")
+	inOrder(t, folder, row, tr.each("fdatasync of the index", "fdatasync", indexFile+">"), tr.answer(row))
+	l.Settled(t)
+}
+
+// shipperTrace returns what a pass did.
+func shipperTrace(t *testing.T, h *labtest.Host, code int) trace {
+	t.Helper()
+	tr := labtest.NewTrace(t)
+	h.TracedOnce(tr).MustExit(t, code)
+	return tr.Calls(t)
+}
+
+func TestShipperMakesEachStepDurableBeforeTheNext(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	tr := shipperTrace(t, h, 0)
+	call := tr.each("the call of the receiver", "connect", "AF_INET")
+	sent := tr.each("the upload", written, `^\d+`+socket)
+	move := tr.each("the move to the shipped folder", "renameat2", `/data/episodes>, "run-1", .*/data/shipped>, "run-1", RENAME_NOREPLACE`)
+	drop := tr.each("the drop of the entry", "unlinkat", `/data/outbox>, "run-1\.tar\.zst"`)
+
+	packed := tr.each("packing", written, partial+">")
+	seal := tr.each("the seal", "fsetxattr", partial+`>, "user\.cis490\.seal"`)
+	name := tr.each("the entry's name", "renameat2", `"run-1\.tar\.zst\.partial".*"run-1\.tar\.zst", RENAME_NOREPLACE`)
+	inOrder(t, packed, seal, tr.sync("the entry", partial), name, tr.sync("the outbox", "/data/outbox"), call, sent, move)
+	noted := tr.each("the receipt at the episode", "fsetxattr", `/data/episodes/run-1>, "user\.cis490\.receipt"`)
+	inOrder(t, sent, noted, tr.sync("the episode", "/data/episodes/run-1"), move)
+	for what, path := range map[string]string{"the shipped folder": "/data/shipped", "the episodes": "/data/episodes"} {
+		inOrder(t, move, tr.sync(what, path), drop)
+	}
+	inOrder(t, move, drop, tr.sync("the outbox", "/data/outbox"))
+	// The folders themselves are durable before anything depends on them.
+	for _, folder := range []string{"outbox", "shipped"} {
+		inOrder(t, tr.each("mkdir", "mkdirat|mkdir", `"[^"]*`+folder+`"`), tr.sync("the parent of "+folder, h.Path("data")), packed)
+	}
+	if calls := labtest.Find(tr, "unlink|unlinkat", "/data/episodes|/data/shipped"); len(calls) > 0 {
+		t.Errorf("the shipper unlinks in an episode: %v", calls)
+	}
+	l.Settled(t)
+}
+
+func TestHoldIsDurable(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Draft("run-1", labtest.File{Name: "meta.json"})
+	h.Finish("run-1")
+	tr := shipperTrace(t, h, 3)
+	const temp = `/data/outbox/\.run-1\.held\.tmp`
+	inOrder(t, tr.each("the hold", written, temp+">"), tr.sync("the hold", temp),
+		tr.each("the hold's name", "renameat", `"run-1\.held"`), tr.sync("the outbox", "/data/outbox"))
+	l.Check(t)
+}
+
+// TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade: whoever made a
+// folder may have been killed before it synced the parent; nobody after it can
+// know.
+func TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t, labtest.Unstarted())
+	for _, dir := range []string{l.Path("data"), h.Outbox(), h.Shipped()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Episode("run-1")
+	var shipper trace
+	receiver := receiverTrace(t, l, func() { shipper = shipperTrace(t, h, 0) })
+	inOrder(t, receiver.sync("the parent of data", l.Dir), receiver.each("the body", written, staged+">"))
+	inOrder(t, shipper.sync("the parent of the folders", h.Path("data")),
+		shipper.each("the move", "renameat2", `/data/episodes>, "run-1"`))
+}

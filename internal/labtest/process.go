@@ -1,0 +1,204 @@
+package labtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long anything in a lab may take before the test gives up. No
+// test waits so long unless it fails.
+const patience = 20 * time.Second
+
+// grace is how long a daemon may take to end after SIGTERM.
+const grace = 5 * time.Second
+
+// Eventually waits until ok, and fails the test if that takes too long.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("waited %v, and it is still not so: %s", patience, what)
+		}
+	}
+}
+
+// Result is what a program came to that ran to its end.
+type Result struct {
+	Code           int
+	Stdout, Stderr string
+	State          *os.ProcessState // what it has used
+}
+
+// MustExit fails the test if the program ended with another code.
+func (r Result) MustExit(t testing.TB, code int) Result {
+	t.Helper()
+	if r.Code != code {
+		t.Fatalf("exit code %d, want %d\nstdout: %s\nstderr: %s", r.Code, code, r.Stdout, r.Stderr)
+	}
+	return r
+}
+
+func run(t testing.TB, path string, args ...string) Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 15*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		t.Fatalf("run %s: %v", filepath.Base(path), err)
+	}
+	r := Result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), cmd.ProcessState}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s %s: exit code %d\n%s%s", filepath.Base(path), strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
+		}
+	})
+	return r
+}
+
+// Process is a program that runs.
+type Process struct {
+	name  string
+	cmd   *exec.Cmd
+	said  output
+	ended chan struct{}
+}
+
+// start starts a program that does not outlive the test.
+func start(t testing.TB, name string, argv ...string) *Process {
+	t.Helper()
+	p := &Process{name: name, cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = &p.said, &p.said
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	go func() {
+		defer close(p.ended)
+		p.cmd.Wait() // the code is read from the state
+	}()
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.ended
+		if t.Failed() {
+			t.Logf("%s (pid %d): %v\n%s", name, p.cmd.Process.Pid, p.cmd.ProcessState, p.said.text())
+		}
+	})
+	return p
+}
+
+// Output returns what the program has said so far.
+func (p *Process) Output() string { return p.said.text() }
+
+// Running reports whether the program has not ended.
+func (p *Process) Running() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// Signal sends a signal.
+func (p *Process) Signal(t testing.TB, s os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatalf("signal %s: %v", p.name, err)
+	}
+}
+
+// Wait waits for the end and returns the exit code, -1 after a signal.
+func (p *Process) Wait(t testing.TB) int {
+	t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		t.Fatalf("%s has not ended", p.name)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// Stop sends SIGTERM and wants the exit code 0 in the time that a daemon has.
+func (p *Process) Stop(t testing.TB) {
+	t.Helper()
+	begun := time.Now()
+	p.Signal(t, syscall.SIGTERM)
+	if code := p.Wait(t); code != 0 {
+		t.Errorf("%s ended with %d after SIGTERM, want 0\n%s", p.name, code, p.Output())
+	}
+	if took := time.Since(begun); took > grace {
+		t.Errorf("%s took %v to end after SIGTERM, want at most %v", p.name, took, grace)
+	}
+}
+
+// Shoot sends SIGKILL and does not wait. It may be called by any goroutine.
+func (p *Process) Shoot() { p.cmd.Process.Kill() }
+
+// Kill sends SIGKILL and waits for the end.
+func (p *Process) Kill(t testing.TB) {
+	t.Helper()
+	p.Shoot() // it may have ended by itself
+	p.Wait(t)
+}
+
+// WaitLine waits for a line of the output that has text in it, and returns it.
+func (p *Process) WaitLine(t testing.TB, text string) string {
+	t.Helper()
+	found := ""
+	Eventually(t, p.name+" says "+text, func() bool {
+		found = p.said.line(text)
+		if found == "" && !p.Running() && p.said.line(text) == "" {
+			t.Fatalf("%s ended with %d and did not say %q\n%s", p.name, p.cmd.ProcessState.ExitCode(), text, p.Output())
+		}
+		return found != ""
+	})
+	return found
+}
+
+// output keeps what a program writes.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) text() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// line returns the first whole line that has text in it.
+func (o *output) line(text string) string {
+	for line := range strings.Lines(o.text()) {
+		if strings.Contains(line, text) && strings.HasSuffix(line, "\n") {
+			return strings.TrimSuffix(line, "\n")
+		}
+	}
+	return ""
+}
+
+// Pid returns the process's number.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }

@@ -1,0 +1,133 @@
+package labtest
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Trace is a program's system calls in their order, by strace.
+type Trace struct{ path string }
+
+// traced are the calls that matter for what is on the disk when.
+const traced = "openat,write,pwrite64,writev,sendto,sendmsg,splice,sendfile,copy_file_range,ftruncate,fsync,fdatasync," +
+	"rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,setxattr,fsetxattr,connect"
+
+// NewTrace returns a trace, or skips the test if there is no strace. With CI set
+// in the environment that is a failure.
+func NewTrace(t testing.TB) *Trace {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("strace is missing: %v", err)
+		}
+		t.Skip("strace is missing")
+	}
+	return &Trace{path: t.TempDir() + "/trace"}
+}
+
+// wrap makes a command line run under strace, as our own child: the tracer
+// steps aside, so that signals go to the program.
+func (tr *Trace) wrap(argv []string) []string {
+	return append([]string{"strace", "-D", "-f", "--seccomp-bpf", "-y", "-s", "64", "-o", tr.path, "-e", "trace=" + traced, "--"}, argv...)
+}
+
+// Trace makes the receivers that are started from now on leave a trace.
+func (l *Lab) Trace(tr *Trace) { l.tracing = tr }
+
+// TracedOnce makes a pass under a trace.
+func (h *Host) TracedOnce(tr *Trace) Result {
+	h.t.Helper()
+	argv := tr.wrap(append([]string{h.lab.bin + "/shipper"}, h.flags([]string{"--once", "--json"})...))
+	return run(h.t, argv[0], argv[1:]...)
+}
+
+// Slowed starts the shipper with a delay before each system call of a name.
+func (h *Host) Slowed(tr *Trace, call string, delay time.Duration) *Process {
+	h.t.Helper()
+	argv := []string{
+		"strace", "-D", "-f", "-o", tr.path, "-e", "trace=" + call,
+		"-e", fmt.Sprintf("inject=%s:delay_enter=%d", call, delay.Microseconds()), "--", h.lab.bin + "/shipper",
+	}
+	return start(h.t, "shipper "+h.Name, append(argv, h.flags(nil)...)...)
+}
+
+// Text returns what has been traced so far.
+func (tr *Trace) Text() string {
+	b, _ := os.ReadFile(tr.path) // there is none before the first call
+	return string(b)
+}
+
+// Call is one system call that succeeded, or a connect that went on its way. Calls of several threads overlap: it
+// was under way from line Begin to line End of the trace.
+type Call struct {
+	Name, Args string
+	Begin, End int
+}
+
+// Before reports whether the call had returned when the other one began.
+func (c Call) Before(other Call) bool { return c.End < other.Begin }
+
+var (
+	wholeCall = regexp.MustCompile(`^(\d+) +(\w+)\((.*)\) += (-?\d+)`)
+	beganCall = regexp.MustCompile(`^(\d+) +(\w+)\((.*) <unfinished \.\.\.>$`)
+	endedCall = regexp.MustCompile(`^(\d+) +<\.\.\. (\w+) resumed>(.*)\) += (-?\d+)`)
+)
+
+// Calls reads the trace of a program that has ended.
+func (tr *Trace) Calls(t testing.TB) []Call {
+	t.Helper()
+	f, err := os.Open(tr.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var calls []Call
+	open := make(map[string]Call) // by thread
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for n := 1; lines.Scan(); n++ {
+		line := lines.Text()
+		if m := beganCall.FindStringSubmatch(line); m != nil {
+			open[m[1]] = Call{Name: m[2], Args: m[3], Begin: n}
+			continue
+		}
+		c, result := Call{Begin: n, End: n}, ""
+		if m := endedCall.FindStringSubmatch(line); m != nil {
+			c = open[m[1]]
+			c.Args, c.End, result = c.Args+m[3], n, m[4]
+		} else if m := wholeCall.FindStringSubmatch(line); m != nil {
+			c.Name, c.Args, result = m[2], m[3], m[4]
+		} else {
+			continue
+		}
+		if code, err := strconv.Atoi(result); err == nil && (code >= 0 || c.Name == "connect") {
+			calls = append(calls, c)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return calls
+}
+
+// Find returns the calls of a name whose arguments match a pattern, in the order
+// in which they ended. Names may be several, parted by |.
+func Find(calls []Call, names, args string) []Call {
+	pattern := regexp.MustCompile(args)
+	var found []Call
+	for _, c := range calls {
+		for name := range strings.SplitSeq(names, "|") {
+			if c.Name == name && pattern.MatchString(c.Args) {
+				found = append(found, c)
+			}
+		}
+	}
+	return found
+}

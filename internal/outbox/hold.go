@@ -1,0 +1,137 @@
+package outbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+)
+
+// Reason is the kind of a [Hold].
+type Reason string
+
+// Why an episode is held. None of these heals by itself.
+const (
+	Unfit    Reason = "unfit"    // it cannot be packed as it is
+	Refused  Reason = "refused"  // the receiver will not take it as it is
+	Conflict Reason = "conflict" // the receiver has another archive of this name
+	Changed  Reason = "changed"  // it is no longer what was packed and delivered
+	Stuck    Reason = "stuck"    // it is delivered, and may not be moved
+)
+
+// Hold says why an episode is not sent.
+type Hold struct {
+	Reason Reason         `json:"reason"`
+	Cause  string         `json:"cause"` // a sentence for a person
+	HeldAt time.Time      `json:"held_at"`
+	Digest *digest.Digest `json:"sha256,omitempty"`        // of our entry
+	Stored *digest.Digest `json:"stored_sha256,omitempty"` // of what the receiver has
+}
+
+// maxHold bounds what is read of a hold, which a person may have edited.
+const maxHold = 64 << 10
+
+// Hold sets an episode aside, durably: it survives a restart. Its entry, if it
+// has one, stays. The lock must be held.
+func (o *Outbox) Hold(name episode.Name, h Hold) error {
+	b, err := json.MarshalIndent(h, "", "  ")
+	if err != nil {
+		return err
+	}
+	return o.dir.WriteFile(string(name)+heldEnd, append(b, '\n'), 0o640)
+}
+
+// Held returns why an episode is held, or an error wrapping [fs.ErrNotExist].
+// A hold that cannot be read still holds.
+func (o *Outbox) Held(name episode.Name) (Hold, error) {
+	b, err := o.readFile(string(name) + heldEnd)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Hold{}, err
+	}
+	var h Hold
+	if err == nil {
+		err = json.Unmarshal(b, &h)
+	}
+	if err != nil {
+		return Hold{Cause: fmt.Sprintf("the hold itself cannot be read: %v", err)}, nil
+	}
+	return h, nil
+}
+
+// Release lets a held episode be tried again, durably. It returns an error
+// wrapping [fs.ErrNotExist] if the episode is not held.
+func (o *Outbox) Release(name episode.Name) error {
+	file := string(name) + heldEnd
+	if _, err := o.dir.Lstat(file); err != nil {
+		return err
+	}
+	return o.dir.Remove(file)
+}
+
+// Accept is [Outbox.Release] for an episode that is held as [Changed], and an
+// error for any other: once the receiver says again that it has what was
+// packed, the episode is retired as it is now.
+func (o *Outbox) Accept(name episode.Name) error {
+	h, err := o.Held(name)
+	if err != nil {
+		return err
+	}
+	if h.Reason != Changed {
+		return fmt.Errorf("%s is held for another reason (%s) than that it was changed after it was packed: mend that, and retry without accepting", name, h.Reason)
+	}
+	entry, err := o.Entry(name)
+	if err != nil {
+		return fmt.Errorf("%s has no packed copy that could be accepted: %w", name, err)
+	}
+	defer entry.Close()
+	if err := o.dir.WriteFile(string(name)+acceptedEnd, []byte(entry.Digest.String()), 0o640); err != nil {
+		return err
+	}
+	return o.Release(name)
+}
+
+// Accepted reports whether a person has accepted the episode as it is.
+func (o *Outbox) Accepted(name episode.Name) (bool, error) {
+	b, err := o.readFile(string(name) + acceptedEnd)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	// What a crash left is not of this entry: names come again.
+	entry, err := o.Entry(name)
+	if err != nil {
+		return false, err
+	}
+	defer entry.Close()
+	return string(b) == entry.Digest.String(), nil
+}
+
+func (o *Outbox) readFile(name string) ([]byte, error) {
+	f, err := o.dir.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxHold+1))
+	if err == nil && len(b) > maxHold {
+		err = errors.New(f.Name() + " is too large to be ours")
+	}
+	return b, err
+}
+
+// Forget removes a hold whose episode and entry are gone: an operator has
+// renamed or removed them.
+func (o *Outbox) Forget(name episode.Name) error {
+	err := o.Release(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

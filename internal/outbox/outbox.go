@@ -1,0 +1,335 @@
+// Package outbox keeps packed episodes on the lab host until they are delivered.
+//
+//	<episode>.tar.zst.partial   being packed; swept at start
+//	<episode>.tar.zst           sealed: what every attempt sends, never packed again
+//	<episode>.seal              digest and fingerprint, where files have no attributes
+//	<episode>.held              why it is not sent: JSON, for a person
+//	<episode>.accepted          a person said that the held episode may be retired
+//	.trash/                     retired episodes that are being deleted
+//
+// An [Entry] is sealed once. Its law: while an entry exists, its bytes are the
+// bytes of that episode; packing again would make others, and a conflict with
+// what the receiver may have taken already.
+package outbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// Endings of the files of one episode.
+const (
+	sealedEnd   = ".tar.zst"
+	partialEnd  = ".tar.zst.partial"
+	sealEnd     = ".seal"
+	heldEnd     = ".held"
+	acceptedEnd = ".accepted"
+)
+
+// lockName is the lock of the state directory.
+const lockName = ".lock"
+
+// sealAttr names the attribute that holds a [Seal].
+const sealAttr = "seal"
+
+// Outbox is the folder. Its methods are safe for concurrent use on different
+// episodes. What changes it needs the lock, except [Outbox.Release],
+// [Outbox.Accept] and, of what is held, [Outbox.Remove], which an operator may
+// call beside a running shipper, and [Outbox.Trash] and [Outbox.Empty].
+type Outbox struct {
+	dir   *durable.Dir
+	bytes atomic.Int64 // of the entries, since the last Measure
+}
+
+// New returns the outbox in an open folder, which it closes in the end.
+func New(dir *durable.Dir) *Outbox { return &Outbox{dir: dir} }
+
+// Close closes the folder.
+func (o *Outbox) Close() error { return o.dir.Close() }
+
+// Dir returns the folder. It belongs to o.
+func (o *Outbox) Dir() *durable.Dir { return o.dir }
+
+// Lock takes the state directory for this process, or returns a
+// [*durable.LockedError].
+func (o *Outbox) Lock(holder string) (*durable.Lock, error) { return o.dir.Lock(lockName, holder) }
+
+// Holder says who has the lock.
+func (o *Outbox) Holder() (string, bool, error) { return o.dir.Holder(lockName) }
+
+// Sweep removes what a crash left of packing: nobody relies on a partial, and
+// its episode is still whole. The lock must be held.
+func (o *Outbox) Sweep() error {
+	for e, err := range o.dir.Names() {
+		if err != nil {
+			return err
+		}
+		if strings.HasSuffix(e.Name(), partialEnd) {
+			if err := o.dir.Unlink(e.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Measure looks how many bytes the entries have that are not held, which is
+// what [Outbox.Bytes] goes on from: an operator may have released or removed
+// some.
+func (o *Outbox) Measure() error {
+	sum := int64(0)
+	for e, err := range o.dir.Names() {
+		if err != nil {
+			return err
+		}
+		stem, sealed := strings.CutSuffix(e.Name(), sealedEnd)
+		if !sealed {
+			continue
+		}
+		held, err := o.has(stem + heldEnd)
+		if err != nil {
+			return err
+		}
+		st, err := o.dir.Lstat(e.Name())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err == nil && !held {
+			sum += st.Size()
+		}
+	}
+	o.bytes.Store(sum)
+	return nil
+}
+
+// Bytes returns how much waits to be delivered.
+func (o *Outbox) Bytes() int64 { return o.bytes.Load() }
+
+// State is what the folder says of an episode.
+type State struct {
+	Sealed bool
+	Held   bool
+}
+
+// State looks an episode up.
+func (o *Outbox) State(name episode.Name) (State, error) {
+	sealed, err := o.has(string(name) + sealedEnd)
+	if err != nil {
+		return State{}, err
+	}
+	held, err := o.has(string(name) + heldEnd)
+	return State{Sealed: sealed, Held: held}, err
+}
+
+func (o *Outbox) has(file string) (bool, error) {
+	_, err := o.dir.Lstat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Names yields every episode of which there is an entry or a hold, in no order;
+// one that has both comes twice.
+func (o *Outbox) Names() iter.Seq2[episode.Name, error] {
+	return func(yield func(episode.Name, error) bool) {
+		for e, err := range o.dir.Names() {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			stem, sealed := strings.CutSuffix(e.Name(), sealedEnd)
+			if !sealed {
+				var held bool
+				if stem, held = strings.CutSuffix(e.Name(), heldEnd); !held {
+					continue
+				}
+			}
+			name, err := episode.ParseName(stem)
+			if err != nil {
+				continue // not ours
+			}
+			if !yield(name, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Fingerprint is the beginning of a tree's fingerprint: what fits, with the
+// digest, into the inode on ext4.
+type Fingerprint [16]byte
+
+// FingerprintOf shortens a tree's fingerprint.
+func FingerprintOf(d digest.Digest) Fingerprint { return Fingerprint(d[:len(Fingerprint{})]) }
+
+// Seal is what is known of an entry without reading it.
+type Seal struct {
+	Digest      digest.Digest
+	Fingerprint Fingerprint // of the tree that was packed; zero if lost
+	Skipped     int         // files left out
+}
+
+func (s Seal) encode() []byte {
+	b := append(s.Digest[:], s.Fingerprint[:]...)
+	return binary.BigEndian.AppendUint32(b, uint32(s.Skipped))
+}
+
+func decodeSeal(b []byte) (Seal, bool) {
+	var s Seal
+	if len(b) != len(s.Digest)+len(s.Fingerprint)+4 {
+		return s, false
+	}
+	n := copy(s.Digest[:], b)
+	n += copy(s.Fingerprint[:], b[n:])
+	s.Skipped = int(binary.BigEndian.Uint32(b[n:]))
+	return s, true
+}
+
+// Draft is an entry that is being packed. It ends with [Draft.Seal] or Discard.
+type Draft struct {
+	*durable.File
+	o    *Outbox
+	name episode.Name
+}
+
+// Create begins an entry. What an earlier attempt left is overwritten.
+func (o *Outbox) Create(name episode.Name) (*Draft, error) {
+	partial := string(name) + partialEnd
+	if err := o.dir.Unlink(partial); err != nil {
+		return nil, err
+	}
+	f, err := o.dir.Create(partial, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	return &Draft{f, o, name}, nil
+}
+
+// Seal makes the draft an entry, durably. From now on nothing is packed for
+// this episode.
+func (d *Draft) Seal(s Seal) error {
+	err := d.SetAttr(sealAttr, s.encode())
+	if errors.Is(err, durable.ErrNoAttr) {
+		err = d.o.dir.WriteFile(string(d.name)+sealEnd, s.encode(), 0o640)
+	}
+	if err != nil {
+		return err
+	}
+	if err := d.Commit(string(d.name) + sealedEnd); err != nil {
+		return err
+	}
+	st, err := d.o.dir.Lstat(string(d.name) + sealedEnd)
+	d.o.bytes.Add(st.Size())
+	return err
+}
+
+// Entry is a sealed episode, open for reading. It must be closed.
+type Entry struct {
+	Seal
+	Name episode.Name
+	Size int64
+	Beat func() // if it is set, it is called at each read: somebody gets on
+
+	f      *os.File
+	failed atomic.Pointer[error]
+}
+
+// ReadAt reads the sealed bytes.
+func (e *Entry) ReadAt(p []byte, off int64) (int, error) {
+	if e.Beat != nil {
+		e.Beat()
+	}
+	n, err := e.f.ReadAt(p, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		e.failed.Store(&err)
+	}
+	return n, err
+}
+
+// Err returns the error of a read, which whoever the entry was read for may
+// have taken for one of his own.
+func (e *Entry) Err() error {
+	if err := e.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Reader returns a reader of the sealed bytes from their beginning.
+func (e *Entry) Reader() io.Reader { return io.NewSectionReader(e, 0, e.Size) }
+
+// Close closes the entry.
+func (e *Entry) Close() error { return e.f.Close() }
+
+// Entry opens the entry of an episode, or returns an error wrapping
+// [fs.ErrNotExist]. Where the seal was lost the bytes are hashed anew: they are
+// what the episode is.
+func (o *Outbox) Entry(name episode.Name) (*Entry, error) {
+	f, err := o.dir.Open(string(name) + sealedEnd)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", f.Name())
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	e := &Entry{f: f, Name: name, Size: info.Size()}
+	if e.Seal, err = o.seal(f, name); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (o *Outbox) seal(f *os.File, name episode.Name) (Seal, error) {
+	b, err := durable.Attr(f, sealAttr)
+	if errors.Is(err, durable.ErrNoAttr) {
+		b, err = o.readFile(string(name) + sealEnd)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Seal{}, err
+	}
+	if s, ok := decodeSeal(b); ok {
+		return s, nil
+	}
+	var s Seal
+	s.Digest, _, err = digest.Of(f)
+	return s, err
+}
+
+// Intact reports whether the bytes on the disk are still those that were sealed.
+func (e *Entry) Intact() (bool, error) {
+	d, _, err := digest.Of(e.Reader())
+	return d == e.Digest, err
+}
+
+// Remove drops an entry that is delivered, or that must be packed anew because
+// its bytes went bad while the episode is whole. The lock must be held.
+func (o *Outbox) Remove(name episode.Name) error {
+	if st, err := o.dir.Lstat(string(name) + sealedEnd); err == nil {
+		o.bytes.Add(-st.Size())
+	}
+	// The seal may outlive its entry, but not the other way round.
+	for _, end := range []string{sealedEnd, sealEnd, acceptedEnd} {
+		if err := o.dir.Unlink(string(name) + end); err != nil {
+			return err
+		}
+	}
+	return o.dir.Sync()
+}

@@ -1,0 +1,291 @@
+package outbox_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+)
+
+const name = episode.Name("run-7")
+
+// A lab is an outbox and the path of its folder.
+type lab struct {
+	testing.TB
+	*outbox.Outbox
+	path string
+}
+
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	l := &lab{TB: t, path: t.TempDir()}
+	l.reopen()
+	return l
+}
+
+// reopen is what a restart is to the folder.
+func (l *lab) reopen() {
+	l.Helper()
+	dir, err := durable.Open(l.path)
+	l.must(err)
+	l.Outbox = outbox.New(dir)
+	l.TB.Cleanup(func() { dir.Close() })
+}
+
+func (l *lab) must(err error) {
+	l.Helper()
+	if err != nil {
+		l.Fatal(err)
+	}
+}
+
+func (l *lab) at(file string) string { return filepath.Join(l.path, file) }
+
+func (l *lab) write(file, content string) {
+	l.Helper()
+	l.must(os.WriteFile(l.at(file), []byte(content), 0o640))
+}
+
+// files returns the names in the folder, sorted.
+func (l *lab) files() []string {
+	l.Helper()
+	entries, err := os.ReadDir(l.path)
+	l.must(err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func (l *lab) wantFiles(want ...string) {
+	l.Helper()
+	if got := l.files(); !slices.Equal(got, want) {
+		l.Errorf("the folder holds %q, want %q", got, want)
+	}
+}
+
+func sealOf(content string) outbox.Seal {
+	d, _, _ := digest.Of(strings.NewReader(content))
+	return outbox.Seal{Digest: d, Fingerprint: outbox.Fingerprint{1, 2, 3, 15: 9}, Skipped: 4}
+}
+
+// seal makes an entry of content.
+func (l *lab) seal(n episode.Name, content string) error {
+	l.Helper()
+	draft, err := l.Create(n)
+	l.must(err)
+	_, err = io.WriteString(draft, content)
+	l.must(err)
+	if err := draft.Seal(sealOf(content)); err != nil {
+		return errors.Join(err, draft.Discard())
+	}
+	return nil
+}
+
+// entry opens an entry and returns it with its bytes.
+func (l *lab) entry(n episode.Name) (*outbox.Entry, string) {
+	l.Helper()
+	e, err := l.Entry(n)
+	l.must(err)
+	l.TB.Cleanup(func() { e.Close() })
+	b, err := io.ReadAll(e.Reader())
+	l.must(err)
+	return e, string(b)
+}
+
+func TestAnEpisodeIsSealedOnce(t *testing.T) {
+	l := newLab(t)
+	l.must(l.seal(name, "the first"))
+	if err := l.seal(name, "the second"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("sealing again gives %v, want fs.ErrExist", err)
+	}
+	l.reopen()
+	e, content := l.entry(name)
+	if content != "the first" || e.Seal != sealOf("the first") || e.Size != 9 || e.Name != name {
+		t.Errorf("got %q %+v %d %q, want the first", content, e.Seal, e.Size, e.Name)
+	}
+	l.wantFiles("run-7.tar.zst")
+}
+
+func TestADraftIsNoEntry(t *testing.T) {
+	l := newLab(t)
+	draft, err := l.Create(name)
+	l.must(err)
+	_, err = io.WriteString(draft, "half")
+	l.must(err)
+	if s, err := l.State(name); err != nil || s != (outbox.State{}) {
+		t.Errorf("while packing the state is %+v, %v", s, err)
+	}
+	if _, err := l.Entry(name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("opening a draft gives %v, want fs.ErrNotExist", err)
+	}
+	for n, err := range l.Names() {
+		t.Errorf("a draft is listed: %q %v", n, err)
+	}
+	l.must(draft.Discard())
+	l.wantFiles()
+}
+
+func TestWhatACrashLeftIsOverwritten(t *testing.T) {
+	l := newLab(t)
+	l.write("run-7.tar.zst.partial", strings.Repeat("left by a crash", 100))
+	l.must(l.seal(name, "new"))
+	if _, content := l.entry(name); content != "new" {
+		t.Errorf("the entry holds %q", content)
+	}
+}
+
+func TestSweepTakesPartialsOnly(t *testing.T) {
+	l := newLab(t)
+	keep := []string{".lock", "notes.txt", "run-7.accepted", "run-7.held", "run-7.seal", "run-7.tar.zst"}
+	for _, f := range append(keep, "run-7.tar.zst.partial", "run-8.tar.zst.partial") {
+		l.write(f, "x")
+	}
+	l.must(l.Sweep())
+	l.wantFiles(keep...)
+}
+
+// The three places that a seal is had from, in this order. Wherever it comes
+// from, the digest is that of the bytes.
+func TestTheSealSurvivesTheLossOfItsPlace(t *testing.T) {
+	const content = "packed bytes"
+	full := sealOf(content)
+	noAttr := func(l *lab) { l.must(unix.Removexattr(l.at("run-7.tar.zst"), "user.cis490.seal")) }
+	encoded := func(l *lab) string {
+		b := make([]byte, 256)
+		n, err := unix.Getxattr(l.at("run-7.tar.zst"), "user.cis490.seal", b)
+		l.must(err)
+		return string(b[:n])
+	}
+	for _, test := range []struct {
+		name   string
+		damage func(l *lab)
+		want   outbox.Seal
+	}{
+		{"attribute", func(*lab) {}, full},
+		{"attribute before sidecar", func(l *lab) { l.write("run-7.seal", strings.Repeat("x", 52)) }, full},
+		{"sidecar", func(l *lab) { s := encoded(l); noAttr(l); l.write("run-7.seal", s) }, full},
+		{"both lost", noAttr, outbox.Seal{Digest: full.Digest}},
+		{"sidecar torn", func(l *lab) { s := encoded(l); noAttr(l); l.write("run-7.seal", s[:20]) }, outbox.Seal{Digest: full.Digest}},
+		{"attribute torn", func(l *lab) {
+			l.must(unix.Setxattr(l.at("run-7.tar.zst"), "user.cis490.seal", []byte("short"), 0))
+		}, outbox.Seal{Digest: full.Digest}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := newLab(t)
+			l.must(l.seal(name, content))
+			test.damage(l)
+			e, got := l.entry(name) // reads from where Entry left the offset
+			if got != content || e.Seal != test.want {
+				t.Errorf("got %q %+v, want %+v", got, e.Seal, test.want)
+			}
+			if intact, err := e.Intact(); err != nil || !intact {
+				t.Errorf("intact: %v, %v", intact, err)
+			}
+		})
+	}
+}
+
+func TestRotIsSeen(t *testing.T) {
+	l := newLab(t)
+	l.must(l.seal(name, "packed bytes"))
+	f, err := os.OpenFile(l.at("run-7.tar.zst"), os.O_WRONLY, 0)
+	l.must(err)
+	_, err = f.WriteAt([]byte{'P'}, 0)
+	l.must(errors.Join(err, f.Close()))
+	e, _ := l.entry(name)
+	if e.Digest != sealOf("packed bytes").Digest {
+		t.Error("the digest is not the one that was sealed")
+	}
+	if intact, err := e.Intact(); err != nil || intact {
+		t.Errorf("a flipped byte counts as intact: %v, %v", intact, err)
+	}
+}
+
+func TestAnEntryIsARegularFile(t *testing.T) {
+	for kind, make := range map[string]func(path string) error{
+		"directory": func(p string) error { return os.Mkdir(p, 0o750) },
+		"link":      func(p string) error { return os.Symlink("/etc/passwd", p) },
+		"fifo":      func(p string) error { return unix.Mkfifo(p, 0o640) },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			l := newLab(t)
+			l.must(make(l.at("run-7.tar.zst")))
+			if e, err := l.Entry(name); err == nil {
+				e.Close()
+				t.Error("it was opened")
+			}
+		})
+	}
+}
+
+func TestRemoveTakesAllOfAnEntryAndNoHold(t *testing.T) {
+	l := newLab(t)
+	for _, f := range []string{"run-7.accepted", "run-7.held", "run-7.seal", "run-7.tar.zst", "run-70.tar.zst"} {
+		l.write(f, "x")
+	}
+	l.must(l.Remove(name))
+	l.wantFiles("run-7.held", "run-70.tar.zst")
+	l.must(l.Remove(name)) // a second time, after a crash
+}
+
+func TestNamesAndStates(t *testing.T) {
+	l := newLab(t)
+	for _, f := range []string{
+		"a.tar.zst", "b.held", "c.tar.zst", "c.held", "d.seal", "e.accepted", "f.tar.zst.partial",
+		".lock", ".g.held.tmp", "-h.tar.zst", ".tar.zst", ".held", "i j.held", "ü.tar.zst", "notes",
+	} {
+		l.write(f, "")
+	}
+	times := map[episode.Name]int{}
+	for n, err := range l.Names() {
+		l.must(err)
+		times[n]++
+	}
+	if got, want := fmt.Sprint(times), fmt.Sprint(map[episode.Name]int{"a": 1, "b": 1, "c": 2}); got != want {
+		t.Errorf("names: got %s, want %s", got, want)
+	}
+	for n, want := range map[episode.Name]outbox.State{
+		"a": {Sealed: true}, "b": {Held: true}, "c": {Sealed: true, Held: true}, "d": {}, "e": {}, "f": {},
+	} {
+		if got, err := l.State(n); err != nil || got != want {
+			t.Errorf("state of %s: got %+v, %v, want %+v", n, got, err, want)
+		}
+	}
+	for range l.Names() {
+		break // whoever stops early is not called again
+	}
+}
+
+func TestOneProcessHasTheOutbox(t *testing.T) {
+	l := newLab(t)
+	if who, held, err := l.Holder(); who != "" || held || err != nil {
+		t.Errorf("before anybody came: %q %v %v", who, held, err)
+	}
+	lock, err := l.Lock("the first")
+	l.must(err)
+	_, err = l.Lock("the second")
+	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the first" {
+		t.Errorf("the second gets %v", err)
+	}
+	if who, held, err := l.Holder(); who != "the first" || !held || err != nil {
+		t.Errorf("while it is locked: %q %v %v", who, held, err)
+	}
+	l.must(lock.Unlock())
+	if _, held, err := l.Holder(); held || err != nil {
+		t.Errorf("after it was given up: %v %v", held, err)
+	}
+}

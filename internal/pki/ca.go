@@ -1,0 +1,323 @@
+package pki
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"net"
+	"net/netip"
+	"regexp"
+	"time"
+)
+
+// What a CA directory is made of; each name stands for a .crt and a .key.
+const (
+	serverCA   = "ca"
+	hostsCA    = "hosts-ca"
+	server     = "server"
+	crlFile    = "hosts.crl"
+	issuedDir  = "issued" // a copy of each host certificate, named by serial
+	certSuffix = ".crt"
+	keySuffix  = ".key"
+)
+
+// Defaults for how long certificates are good.
+const (
+	DefaultCAValid   = 10 * 365 * 24 * time.Hour
+	DefaultLeafValid = 365 * 24 * time.Hour
+)
+
+// backdate is how far a certificate's begin lies before its making: a machine
+// without a battery clock may be a while behind.
+const backdate = time.Hour
+
+// InitOptions says what [InitCA] makes. Names is required.
+type InitOptions struct {
+	Names       []string      // DNS names and IP addresses of the receiver
+	TrustDomain string        // empty means [DefaultTrustDomain]
+	CAValid     time.Duration // zero means [DefaultCAValid]
+	LeafValid   time.Duration // of the receiver's certificate; zero means [DefaultLeafValid]
+	Now         time.Time     // zero means now
+}
+
+// Validate returns what is wrong with the options.
+func (o InitOptions) Validate() error {
+	if err := checkTrustDomain(orDefault(o.TrustDomain, DefaultTrustDomain)); err != nil {
+		return err
+	}
+	_, err := parseNames(o.Names)
+	return err
+}
+
+// InitCA makes both CAs and the receiver's certificate in dir, which is created
+// if need be. It never replaces a CA: certificates in use would lose their
+// worth without a way back.
+func InitCA(dir string, o InitOptions) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	f, err := makeFolder(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.lock(); err != nil {
+		return err
+	}
+	if err := refuseExisting(f); err != nil {
+		return err
+	}
+	return initCA(f, o)
+}
+
+func refuseExisting(f *folder) error {
+	for _, name := range []string{
+		serverCA + keySuffix, serverCA + certSuffix, hostsCA + keySuffix, hostsCA + certSuffix,
+		server + keySuffix, server + certSuffix, crlFile, issuedDir,
+	} {
+		found, err := f.exists(name)
+		if err != nil {
+			return err
+		}
+		if found {
+			return fmt.Errorf("%s exists: %s already holds a CA, or the rest of an interrupted init, and is left as it is; "+
+				"choose another directory, or move this one away (its certificates then stop working)", f.Path(name), f.path)
+		}
+	}
+	return nil
+}
+
+func initCA(f *folder, o InitOptions) error {
+	domain := orDefault(o.TrustDomain, DefaultTrustDomain)
+	now, valid := orNow(o.Now), orDefault(o.CAValid, DefaultCAValid)
+	forServer, err := newAuthority(f, serverCA, &x509.Certificate{
+		Subject:     pkix.Name{CommonName: domain + " receiver CA"},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, now, valid)
+	if err != nil {
+		return err
+	}
+	forHosts, err := newAuthority(f, hostsCA, &x509.Certificate{
+		Subject:                     pkix.Name{CommonName: domain + " hosts CA"},
+		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		PermittedDNSDomainsCritical: true, // of all name constraints, in spite of its name
+		PermittedURIDomains:         []string{domain},
+	}, now, valid)
+	if err != nil {
+		return err
+	}
+	// An empty list, so that a configuration may name the file from the first day.
+	if err := writeCRL(f, forHosts, nil, big.NewInt(1), now); err != nil {
+		return err
+	}
+	key, err := newKey(f, server)
+	if err != nil {
+		return err
+	}
+	_, err = signServer(f, forServer, key.Public(), o.Names, now, o.LeafValid)
+	return err
+}
+
+// RenewOptions says how [Renew] makes the receiver's next certificate.
+type RenewOptions struct {
+	Names     []string      // empty means those of the certificate before
+	LeafValid time.Duration // zero means [DefaultLeafValid]
+	Now       time.Time     // zero means now
+}
+
+// Renew replaces the receiver's certificate and returns when the new one ends.
+// The key stays, so that the change is that of one file and a power cut cannot
+// leave a key beside another's certificate.
+func Renew(dir string, o RenewOptions) (time.Time, error) {
+	f, err := openFolder(dir)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer f.Close()
+	if err := f.lock(); err != nil {
+		return time.Time{}, err
+	}
+	ca, err := loadAuthority(f, serverCA)
+	if err != nil {
+		return time.Time{}, err
+	}
+	old, err := loadAuthority(f, server)
+	if err != nil {
+		return time.Time{}, err
+	}
+	names := o.Names
+	if len(names) == 0 {
+		names = append(names, old.cert.DNSNames...)
+		for _, ip := range old.cert.IPAddresses {
+			names = append(names, ip.String())
+		}
+	}
+	renewed, err := signServer(f, ca, old.key.Public(), names, orNow(o.Now), o.LeafValid)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return renewed.NotAfter, nil
+}
+
+// signServer writes the receiver's certificate.
+func signServer(f *folder, ca authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
+	template, err := parseNames(names)
+	if err != nil {
+		return nil, err
+	}
+	template.Subject = pkix.Name{CommonName: server}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	cert, err := ca.sign(template, key, now, orDefault(valid, DefaultLeafValid))
+	if err != nil {
+		return nil, err
+	}
+	return cert, f.WriteFile(server+certSuffix, encode(pemCertificate, cert.Raw), 0o644)
+}
+
+var dnsGrammar = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$`)
+
+// parseNames returns a template with the alternative names of a receiver.
+func parseNames(names []string) (*x509.Certificate, error) {
+	template := &x509.Certificate{}
+	for _, name := range names {
+		addr, err := netip.ParseAddr(name)
+		switch {
+		case err == nil && addr.Zone() == "":
+			template.IPAddresses = append(template.IPAddresses, net.IP(addr.Unmap().AsSlice()))
+		case err != nil && len(name) <= 253 && dnsGrammar.MatchString(name):
+			template.DNSNames = append(template.DNSNames, name)
+		default:
+			return nil, fmt.Errorf("%s is no name of a receiver: it needs a DNS name or an IP address, without scheme or port", shown(name))
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("the receiver needs a name: the DNS names and IP addresses that hosts reach it by")
+	}
+	return template, nil
+}
+
+// An authority is a certificate and its key.
+type authority struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+}
+
+// newAuthority makes a CA that signs leaves only, and writes it.
+func newAuthority(f *folder, name string, template *x509.Certificate, now time.Time, valid time.Duration) (authority, error) {
+	key, err := newKey(f, name)
+	if err != nil {
+		return authority{}, err
+	}
+	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	template.IsCA, template.MaxPathLenZero = true, true
+	self := authority{cert: template, key: key}
+	template.NotAfter = now.Add(valid)
+	cert, err := self.sign(template, key.Public(), now, valid)
+	if err != nil {
+		return authority{}, err
+	}
+	return authority{cert: cert, key: key}, f.WriteFile(name+certSuffix, encode(pemCertificate, cert.Raw), 0o644)
+}
+
+// loadAuthority reads a certificate and its key, and sees that they are a pair.
+func loadAuthority(f *folder, name string) (authority, error) {
+	certPEM, err := f.read(name + certSuffix)
+	if err != nil {
+		return authority{}, fmt.Errorf("%w (is %s a directory made by receiver pki init?)", err, f.path)
+	}
+	keyPEM, err := f.read(name + keySuffix)
+	if err != nil {
+		return authority{}, err
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return authority{}, fmt.Errorf("load %s and its key: %w", f.Path(name+certSuffix), err)
+	}
+	key, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok {
+		return authority{}, fmt.Errorf("load %s: a key that cannot sign", f.Path(name+keySuffix))
+	}
+	return authority{cert: pair.Leaf, key: key}, nil
+}
+
+// sign completes a template with serial and times and signs it. A certificate
+// never outlasts its CA.
+func (a authority) sign(template *x509.Certificate, public crypto.PublicKey, now time.Time, valid time.Duration) (*x509.Certificate, error) {
+	if !now.Before(a.cert.NotAfter) {
+		return nil, fmt.Errorf("the CA %s ended on %s; make a new one with receiver pki init in another directory",
+			shown(a.cert.Subject.CommonName), day(a.cert.NotAfter))
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	template.SerialNumber = serial
+	template.BasicConstraintsValid = true
+	if !template.IsCA {
+		template.KeyUsage = x509.KeyUsageDigitalSignature
+	}
+	template.NotBefore = now.Add(-backdate)
+	template.NotAfter = now.Add(valid)
+	if a.cert.NotAfter.Before(template.NotAfter) {
+		template.NotAfter = a.cert.NotAfter
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("sign certificate of %s: %w", shown(template.Subject.CommonName), err)
+	}
+	return x509.ParseCertificate(der)
+}
+
+// newSerial returns 128 random bits: serials tell revoked certificates apart,
+// also after a restored backup.
+func newSerial() (*big.Int, error) {
+	bits := make([]byte, 16)
+	for bytes.Equal(bits, make([]byte, 16)) {
+		if _, err := rand.Read(bits); err != nil {
+			return nil, fmt.Errorf("make serial: %w", err)
+		}
+	}
+	return new(big.Int).SetBytes(bits), nil
+}
+
+// newKey makes a key and writes it.
+func newKey(f *folder, name string) (crypto.Signer, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	return key, writeKey(f, name, key)
+}
+
+// writeKey writes a key where only its owner reads it.
+func writeKey(f *folder, name string, key *ecdsa.PrivateKey) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("encode key: %w", err)
+	}
+	return f.WriteFile(name+keySuffix, encode(pemKey, der), 0o600)
+}
+
+func orDefault[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+func orNow(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Now()
+	}
+	return t
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

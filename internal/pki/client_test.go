@@ -1,0 +1,183 @@
+package pki_test
+
+import (
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/pki"
+)
+
+// papers issues a certificate into a new directory.
+func papers(t testing.TB, dir, host string) pki.ClientConfig {
+	t.Helper()
+	out := t.TempDir()
+	if _, err := pki.Issue(dir, mustName(t, host), out, pki.IssueOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return pki.ClientConfig{
+		CAFile:   filepath.Join(out, "ca.crt"),
+		CertFile: filepath.Join(out, host+".crt"), KeyFile: filepath.Join(out, host+".key"),
+	}
+}
+
+func load(t testing.TB, c pki.ClientConfig) *pki.Client {
+	t.Helper()
+	client, err := pki.LoadClient(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// dials is a caller over a transport that lives as long as a shipper's.
+func (l *lab) dials(client *pki.Client) *caller {
+	var dialer net.Dialer
+	transport := &http.Transport{DialTLSContext: client.DialTLS(dialer.DialContext), MaxConnsPerHost: 1}
+	l.t.Cleanup(transport.CloseIdleConnections)
+	return &caller{l: l, http: &http.Client{Transport: transport}}
+}
+
+func TestClientTrustsItsOwnCAOnly(t *testing.T) {
+	l := newLab(t, nil)
+	config := papers(t, l.dir, "lab-01")
+	write(t, config.CAFile, read(t, filepath.Join(initCA(t), "ca.crt")))
+	client := load(t, config)
+	for name, c := range map[string]*caller{"TLS": l.calls(client.TLS()), "DialTLS": l.dials(client)} {
+		if r := c.call(); r.err == nil {
+			t.Errorf("%s: got %d; want the receiver refused", name, r.status)
+		}
+	}
+	if n := l.served.Load(); n != 0 {
+		t.Errorf("%d requests were made; want 0", n)
+	}
+}
+
+func TestClientChecksTheReceiversName(t *testing.T) {
+	l := newLab(t, nil)
+	if _, err := pki.Renew(l.dir, pki.RenewOptions{Names: []string{"localhost", "10.1.1.1"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.gate.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	client := load(t, papers(t, l.dir, "lab-01"))
+	for name, c := range map[string]*caller{"TLS": l.calls(client.TLS()), "DialTLS": l.dials(client)} {
+		if r := c.call(); r.err == nil || !strings.Contains(r.err.Error(), "127.0.0.1") {
+			t.Errorf("%s: got %d, %v; want the name refused", name, r.status, r.err)
+		}
+	}
+}
+
+func TestClientReloadReachesALivingTransport(t *testing.T) {
+	l := newLab(t, nil)
+	config := papers(t, l.dir, "lab-01")
+	goodCA, otherCA := read(t, config.CAFile), read(t, filepath.Join(initCA(t), "ca.crt"))
+	client := load(t, config)
+	c, plain := l.dials(client), l.calls(client.TLS())
+	c.enters("lab-01 mtls")
+
+	next := papers(t, l.dir, "lab-02")
+	write(t, config.CertFile, read(t, next.CertFile))
+	if err := client.Reload(); err == nil {
+		t.Error("a certificate with another's key was taken")
+	}
+	c.http.CloseIdleConnections()
+	c.enters("lab-01 mtls")
+
+	write(t, config.KeyFile, read(t, next.KeyFile))
+	if err := client.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	c.http.CloseIdleConnections()
+	c.enters("lab-02 mtls")
+	plain.enters("lab-02 mtls") // the certificate, though not the CAs, reaches this one too
+
+	write(t, config.CAFile, otherCA)
+	if err := client.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	c.http.CloseIdleConnections()
+	if r := c.call(); r.err == nil {
+		t.Error("a receiver of the CA before was trusted")
+	}
+	write(t, config.CAFile, goodCA)
+	if err := client.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	c.enters("lab-02 mtls")
+}
+
+func TestClientShowsItsCertificateToAnyReceiver(t *testing.T) {
+	l := newLab(t, func(c *pki.Config) { c.CRLFile = "" })
+	client := load(t, papers(t, l.dir, "lab-01"))
+	write(t, l.at("hosts-ca.crt"), certPEM(newAuthority(t).cert))
+	if err := l.gate.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	r := l.dials(client).call()
+	// "certificate required" would send a person looking for a missing file.
+	if r.err == nil || strings.Contains(r.err.Error(), "required") {
+		t.Errorf("got %d, %v; want the certificate refused, not missed", r.status, r.err)
+	}
+}
+
+func TestTokenFileHoldsOneWord(t *testing.T) {
+	dir := initCA(t)
+	config := papers(t, dir, "lab-01")
+	if got := load(t, config).Token(); got != "" {
+		t.Errorf("without a file: got %q", got)
+	}
+	config.TokenFile = filepath.Join(t.TempDir(), "token")
+	write(t, config.TokenFile, []byte(" secret\r\n"))
+	client := load(t, config)
+	if got := client.Token(); got != "secret" {
+		t.Errorf("got %q; want it trimmed", got)
+	}
+	for _, bad := range []string{"", " \n", "two words", "a\nb", "a\x00", "h\u00e9", strings.Repeat("x", 5000)} {
+		write(t, config.TokenFile, []byte(bad))
+		err := client.Reload()
+		if err == nil || client.Token() != "secret" {
+			t.Errorf("%.20q: got %v, token %q; want an error and the token before", bad, err, client.Token())
+		}
+		if err != nil && len(bad) > 2 && strings.Contains(err.Error(), bad) {
+			t.Errorf("%.20q: the error tells the token", bad)
+		}
+	}
+}
+
+func TestCheckNamesWhatIsWrong(t *testing.T) {
+	dir := initCA(t)
+	config := papers(t, dir, "lab-01")
+	client := load(t, config)
+	now := time.Now()
+	for _, c := range []struct {
+		name string
+		host string
+		now  time.Time
+		want string
+	}{
+		{"right", "lab-01", now, ""},
+		{"other host", "lab-02", now, "is for host lab-01"},
+		{"expired", "lab-01", client.NotAfter().Add(time.Second), "expired"},
+		{"not yet valid", "lab-01", client.NotBefore().Add(-time.Second), "check the clock"},
+	} {
+		err := client.Check(mustName(t, c.host), c.now)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v; want %q", c.name, err, c.want)
+		}
+	}
+	if id, err := client.ID(); err != nil || id != (pki.ID{TrustDomain: domain, Host: "lab-01"}) {
+		t.Errorf("got %+v, %v", id, err)
+	}
+	server := load(t, pki.ClientConfig{
+		CAFile:   config.CAFile,
+		CertFile: filepath.Join(dir, "server.crt"), KeyFile: filepath.Join(dir, "server.key"),
+	})
+	if err := server.Check("lab-01", now); err == nil {
+		t.Error("the receiver's certificate passed for a host's")
+	}
+}

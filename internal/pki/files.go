@@ -1,0 +1,182 @@
+package pki
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"cis490/internal/durable"
+)
+
+// maxFile bounds what is read of any file here; a CRL of 4 MiB holds some
+// hundred thousand certificates.
+const maxFile = 4 << 20
+
+const (
+	pemCertificate = "CERTIFICATE"
+	pemKey         = "PRIVATE KEY"
+	pemCRL         = "X509 CRL"
+)
+
+// A folder is a directory of PEM files.
+type folder struct {
+	*durable.Dir
+	path string
+}
+
+func openFolder(path string) (*folder, error) {
+	dir, err := durable.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &folder{dir, path}, nil
+}
+
+// makeFolder opens path and creates what is missing of it.
+func makeFolder(path string) (*folder, error) {
+	if err := makeDir(filepath.Clean(path)); err != nil {
+		return nil, err
+	}
+	return openFolder(path)
+}
+
+// makeDir creates path and its parents and makes each durable in its parent.
+// Others may read it, unlike those that package durable makes: the receiver runs
+// as another user than the operator, and what is secret has its own mode.
+func makeDir(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.Open(parent)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// lock keeps other processes from changing the folder until it is closed: two
+// revocations at once would lose one.
+func (f *folder) lock() error {
+	err := syscall.Flock(int(f.File().Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("%s is in use by another pki command; try again when that is done", f.path)
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", f.path, err)
+	}
+	return nil
+}
+
+func (f *folder) exists(name string) (bool, error) {
+	_, err := f.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (f *folder) read(name string) ([]byte, error) {
+	r, err := f.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return readAll(r, f.Path(name))
+}
+
+// readFile reads a configured file of bounded size.
+func readFile(path string) ([]byte, error) {
+	r, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return readAll(r, path)
+}
+
+func readAll(r io.Reader, path string) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	return data, nil
+}
+
+func encode(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// blocks returns the PEM blocks of data, which must all be of the given kind,
+// at least one. A block that does not decode is an error too: the decoder steps
+// over it, and half of a CA bundle or of a CRL is worse than none.
+func blocks(data []byte, path, kind string) ([][]byte, error) {
+	begun := bytes.Count(data, []byte("-----BEGIN "))
+	var ders [][]byte
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != kind {
+			return nil, fmt.Errorf("%s holds a PEM block %s; only %q belongs there", path, shown(block.Type), kind)
+		}
+		ders = append(ders, block.Bytes)
+	}
+	if len(ders) == 0 || len(ders) != begun {
+		return nil, fmt.Errorf("%s: %d of %d PEM blocks %q can be read", path, len(ders), begun, kind)
+	}
+	return ders, nil
+}
+
+// parseCAs reads a bundle of CA certificates. Their times are not looked at: a
+// Raspberry Pi starts without knowing the date, and each use checks them.
+func parseCAs(data []byte, path string) ([]*x509.Certificate, error) {
+	ders, err := blocks(data, path, pemCertificate)
+	if err != nil {
+		return nil, err
+	}
+	var cas []*x509.Certificate
+	for _, der := range ders {
+		ca, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("parse %s: %w", path, err)
+		}
+		if !ca.BasicConstraintsValid || !ca.IsCA {
+			return nil, fmt.Errorf("%s holds the certificate of %s, which is no CA", path, shown(ca.Subject.CommonName))
+		}
+		cas = append(cas, ca)
+	}
+	return cas, nil
+}
+
+// readPool returns the CA certificates in a file and the pool that they make.
+func readPool(path string) ([]*x509.Certificate, *x509.CertPool, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	cas, err := parseCAs(data, path)
+	if err != nil {
+		return nil, nil, err
+	}
+	pool := x509.NewCertPool()
+	for _, ca := range cas {
+		pool.AddCert(ca)
+	}
+	return cas, pool, nil
+}

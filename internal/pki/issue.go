@@ -1,0 +1,287 @@
+package pki
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/episode"
+)
+
+// IssueOptions says how [Issue] makes a host's certificate.
+type IssueOptions struct {
+	Valid time.Duration // zero means [DefaultLeafValid]
+	Force bool          // replace a key and certificate that lie in the way
+	Now   time.Time     // zero means now
+}
+
+// Issue makes a key and a certificate for host and writes out/ca.crt,
+// out/HOST.crt and out/HOST.key. A host may have several certificates at once,
+// so that the next one is in place before the last one ends.
+//
+// The steps, and what a failure after each leaves: the copy in issued/ comes
+// first, so that no certificate is in use that [Revoke] does not know; then
+// the key, then the certificate, each whole. A key without its certificate is
+// mended by issuing again with Force.
+func Issue(dir string, host episode.Name, out string, o IssueOptions) (Issued, error) {
+	if err := CheckHost(host); err != nil {
+		return Issued{}, err
+	}
+	f, err := openFolder(dir)
+	if err != nil {
+		return Issued{}, err
+	}
+	defer f.Close()
+	if err := f.lock(); err != nil {
+		return Issued{}, err
+	}
+	ca, err := loadAuthority(f, hostsCA)
+	if err != nil {
+		return Issued{}, err
+	}
+	target, err := makeFolder(out)
+	if err != nil {
+		return Issued{}, err
+	}
+	defer target.Close()
+	root, err := f.read(serverCA + certSuffix)
+	if err != nil {
+		return Issued{}, err
+	}
+	if err := clearTarget(target, host, root, o.Force); err != nil {
+		return Issued{}, err
+	}
+	cert, err := issue(f, ca, host, target, o)
+	if err != nil {
+		return Issued{}, err
+	}
+	return issuedOf(cert, orNow(o.Now), nil), target.WriteFile(serverCA+certSuffix, root, 0o644)
+}
+
+// CheckHost returns an error if host would have its files mixed up with the
+// CA's own.
+func CheckHost(host episode.Name) error {
+	switch host {
+	case serverCA, hostsCA, server:
+		return fmt.Errorf("the host name %s is taken by files of the CA; choose another host_id", host)
+	}
+	return nil
+}
+
+// clearTarget sees that nothing is overwritten that is not ours to overwrite.
+func clearTarget(target *folder, host episode.Name, root []byte, force bool) error {
+	if force {
+		return nil
+	}
+	for _, name := range []string{string(host) + keySuffix, string(host) + certSuffix} {
+		found, err := target.exists(name)
+		if err != nil {
+			return err
+		}
+		if found {
+			return fmt.Errorf("%s exists and is left as it is; use another --out directory, or --force to replace it",
+				target.Path(name))
+		}
+	}
+	found, err := target.exists(serverCA + certSuffix)
+	if err != nil || !found {
+		return err
+	}
+	old, err := target.read(serverCA + certSuffix)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(old, root) {
+		return fmt.Errorf("%s is of another CA and is left as it is; use another --out directory, or --force to replace it",
+			target.Path(serverCA+certSuffix))
+	}
+	return nil
+}
+
+func issue(f *folder, ca authority, host episode.Name, target *folder, o IssueOptions) (*x509.Certificate, error) {
+	domain, err := trustDomainOf(ca.cert)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Path(hostsCA+certSuffix), err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	cert, err := ca.sign(&x509.Certificate{
+		// For people only, and X.520 allows 64 characters; the URI is the identity.
+		Subject:     pkix.Name{CommonName: string(host[:min(len(host), 64)])},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		URIs:        []*url.URL{{Scheme: "spiffe", Host: domain, Path: idHost + string(host)}},
+	}, key.Public(), orNow(o.Now), orDefault(o.Valid, DefaultLeafValid))
+	if err != nil {
+		return nil, err
+	}
+	record, err := makeFolder(f.Path(issuedDir))
+	if err != nil {
+		return nil, err
+	}
+	defer record.Close()
+	certPEM := encode(pemCertificate, cert.Raw)
+	if err := record.WriteFile(serialText(cert.SerialNumber)+certSuffix, certPEM, 0o644); err != nil {
+		return nil, err
+	}
+	if err := writeKey(target, string(host), key); err != nil {
+		return nil, err
+	}
+	return cert, target.WriteFile(string(host)+certSuffix, certPEM, 0o644)
+}
+
+// trustDomainOf returns the trust domain that a hosts' CA is constrained to.
+func trustDomainOf(ca *x509.Certificate) (string, error) {
+	if len(ca.PermittedURIDomains) != 1 {
+		return "", fmt.Errorf("the CA permits %d trust domains, not one; was it made by receiver pki init?",
+			len(ca.PermittedURIDomains))
+	}
+	return ca.PermittedURIDomains[0], nil
+}
+
+// A State says whether a certificate gives access.
+type State string
+
+// The states, as the list prints them.
+const (
+	Valid       State = "valid"
+	NotYetValid State = "not yet valid"
+	Expired     State = "expired"
+	Revoked     State = "revoked"
+)
+
+// Issued is what is on record about a host's certificate.
+type Issued struct {
+	Host      episode.Name `json:"host_id"`
+	Serial    string       `json:"serial"` // 32 hex digits
+	NotBefore time.Time    `json:"not_before"`
+	NotAfter  time.Time    `json:"not_after"`
+	State     State        `json:"state"`
+}
+
+// List returns the certificates issued from dir, those of a host together. A
+// record that cannot be read is an error beside the rest of the list.
+func List(dir string, now time.Time) ([]Issued, error) {
+	f, err := openFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	ca, err := readCA(f)
+	if err != nil {
+		return nil, err
+	}
+	crl, err := readCRL(f, ca)
+	if err != nil {
+		return nil, err
+	}
+	certs, broken := records(f)
+	list := make([]Issued, 0, len(certs))
+	for _, cert := range certs {
+		list = append(list, issuedOf(cert, now, crl))
+	}
+	slices.SortFunc(list, func(a, b Issued) int {
+		if c := strings.Compare(string(a.Host), string(b.Host)); c != 0 {
+			return c
+		}
+		if c := a.NotBefore.Compare(b.NotBefore); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Serial, b.Serial)
+	})
+	return list, broken
+}
+
+// readCA reads the hosts' CA without its key: who only reads needs no secret.
+func readCA(f *folder) (*x509.Certificate, error) {
+	data, err := f.read(hostsCA + certSuffix)
+	if err != nil {
+		return nil, fmt.Errorf("%w (is %s a directory made by receiver pki init?)", err, f.path)
+	}
+	cas, err := parseCAs(data, f.Path(hostsCA+certSuffix))
+	if err != nil {
+		return nil, err
+	}
+	return cas[0], nil
+}
+
+// records returns the issued certificates that can be read, and an error for
+// those that cannot.
+func records(f *folder) ([]*x509.Certificate, error) {
+	found, err := f.exists(issuedDir)
+	if err != nil || !found {
+		return nil, err
+	}
+	record, err := openFolder(f.Path(issuedDir))
+	if err != nil {
+		return nil, err
+	}
+	defer record.Close()
+	var certs []*x509.Certificate
+	var broken []error
+	for entry, err := range record.Names() {
+		if err != nil {
+			return certs, errors.Join(append(broken, err)...)
+		}
+		if filepath.Ext(entry.Name()) != certSuffix { // what a power cut left of a write ends otherwise
+			continue
+		}
+		cert, err := readRecord(record, entry.Name())
+		if err != nil {
+			broken = append(broken, err)
+			continue
+		}
+		certs = append(certs, cert)
+	}
+	return certs, errors.Join(broken...)
+}
+
+func readRecord(record *folder, name string) (*x509.Certificate, error) {
+	data, err := record.read(name)
+	if err != nil {
+		return nil, err
+	}
+	ders, err := blocks(data, record.Path(name), pemCertificate)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(ders[0])
+	if err != nil {
+		return nil, fmt.Errorf("parse %s: %w", record.Path(name), err)
+	}
+	if _, err := idOf(cert); err != nil {
+		return nil, fmt.Errorf("%s is no host's certificate: %w", record.Path(name), err)
+	}
+	return cert, nil
+}
+
+func issuedOf(cert *x509.Certificate, now time.Time, crl *x509.RevocationList) Issued {
+	id, _ := idOf(cert) // made by issue or checked by readRecord
+	i := Issued{
+		Host: id.Host, Serial: serialText(cert.SerialNumber),
+		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, State: Valid,
+	}
+	switch {
+	case isRevoked(crl, cert.SerialNumber):
+		i.State = Revoked
+	case now.After(cert.NotAfter):
+		i.State = Expired
+	case now.Before(cert.NotBefore):
+		i.State = NotYetValid
+	}
+	return i
+}
+
+func serialText(serial *big.Int) string { return fmt.Sprintf("%032x", serial) }

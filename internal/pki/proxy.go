@@ -1,0 +1,57 @@
+package pki
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Forwarded is [Gate.Caller] for a request that came through a proxy on this
+// machine, which ended the TLS connection and put the caller's certificate into
+// the header field called name: as RFC 9440 has it (Client-Cert), or as PEM in
+// URL escapes (nginx). The proxy is believed that the caller has the key, and
+// nothing else: the certificate is verified here, against the same CAs and
+// lists. The field must be there exactly once, because a proxy that adds its own
+// to one that the caller sent would let the caller choose.
+//
+// Only requests of a listener that nobody but the proxy can reach may be asked
+// about.
+func (g *Gate) Forwarded(r *http.Request, name string) (Caller, error) {
+	values := r.Header.Values(name)
+	if len(values) != 1 {
+		return Caller{}, fmt.Errorf("%w: the proxy sent %d fields %s, not one", ErrIdentity, len(values), name)
+	}
+	cert, err := parseForwarded(values[0])
+	if err != nil {
+		return Caller{}, fmt.Errorf("%w: the field %s: %w", ErrIdentity, name, err)
+	}
+	return g.caller(r, []*x509.Certificate{cert}, "proxy")
+}
+
+func parseForwarded(value string) (*x509.Certificate, error) {
+	if inner, ok := strings.CutPrefix(value, ":"); ok {
+		encoded, ok := strings.CutSuffix(inner, ":")
+		if !ok {
+			return nil, errors.New("no byte sequence of RFC 9440")
+		}
+		der, err := base64.StdEncoding.DecodeString(encoded)
+		if err != nil {
+			return nil, err
+		}
+		return x509.ParseCertificate(der)
+	}
+	text, err := url.PathUnescape(value)
+	if err != nil {
+		return nil, err
+	}
+	block, rest := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" || strings.TrimSpace(string(rest)) != "" {
+		return nil, errors.New("not one certificate in PEM")
+	}
+	return x509.ParseCertificate(block.Bytes)
+}

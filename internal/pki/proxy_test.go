@@ -1,0 +1,99 @@
+package pki_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/pki"
+)
+
+// forwarded is a request that a proxy brought, with these fields.
+func forwarded(values ...string) *http.Request {
+	r := &http.Request{Header: http.Header{}}
+	for _, v := range values {
+		r.Header.Add("Client-Cert", v)
+	}
+	return r
+}
+
+// issued returns a host's new certificate.
+func issued(t *testing.T, l *lab) string {
+	t.Helper()
+	out := t.TempDir()
+	if _, err := pki.Issue(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return string(read(t, filepath.Join(out, "lab-01.crt")))
+}
+
+func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
+	l := newLab(t, nil)
+	pem := issued(t, l)
+	der := func(c []byte) string { return ":" + base64.StdEncoding.EncodeToString(c) + ":" }
+	host := loadAuthority(t, l.dir, "hosts-ca")
+	good := host.sign(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
+	foreign := newAuthority(t)
+	for what, c := range map[string]struct {
+		values []string
+		want   string // host, or "" if it is refused
+	}{
+		"RFC 9440":        {[]string{der(good.Certificate[0])}, "lab-01"},
+		"nginx":           {[]string{url.PathEscape(pem)}, "lab-01"},
+		"none":            {nil, ""},
+		"twice":           {[]string{der(good.Certificate[0]), der(good.Certificate[0])}, ""},
+		"empty":           {[]string{""}, ""},
+		"no end":          {[]string{strings.TrimSuffix(der(good.Certificate[0]), ":")}, ""},
+		"no base64":       {[]string{":?:"}, ""},
+		"no certificate":  {[]string{der([]byte("x"))}, ""},
+		"bad escape":      {[]string{"%zz"}, ""},
+		"two in one":      {[]string{url.PathEscape(pem + pem)}, ""},
+		"a key":           {[]string{url.PathEscape(string(read(t, l.at("hosts-ca.key"))))}, ""},
+		"of a foreign CA": {[]string{der(foreign.sign(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Certificate[0])}, ""},
+		"a server's":      {[]string{url.PathEscape(string(read(t, l.at("server.crt"))))}, ""},
+		"another domain":  {[]string{der(host.sign(template(t, "spiffe://else.where/host/lab-01"), nil).Certificate[0])}, ""},
+	} {
+		caller, err := l.gate.Forwarded(forwarded(c.values...), "Client-Cert")
+		if string(caller.Host) != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s: host %q, %v, want %q", what, caller.Host, err, c.want)
+		}
+		if err != nil && !errors.Is(err, pki.ErrIdentity) {
+			t.Errorf("%s: %v, want an ErrIdentity", what, err)
+		}
+	}
+}
+
+func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
+	l := newLab(t, nil)
+	r := forwarded(url.PathEscape(issued(t, l)))
+	if c, err := l.gate.Forwarded(r, "Client-Cert"); err != nil || c.Method != "proxy" {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	l.late.Store(int64(pki.DefaultLeafValid + time.Hour))
+	if _, err := l.gate.Forwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
+		t.Errorf("expired: %v", err)
+	}
+	l.late.Store(0)
+	if _, err := pki.Revoke(l.dir, "lab-01", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.gate.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.gate.Forwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
+		t.Errorf("revoked: %v", err)
+	}
+}
+
+// A field that the caller sends to the receiver's own port says nothing.
+func TestDirectCallerCannotForward(t *testing.T) {
+	l := newLab(t, nil)
+	if c, err := l.gate.Caller(forwarded(url.PathEscape(issued(t, l)))); !errors.Is(err, pki.ErrIdentity) {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

@@ -1,0 +1,145 @@
+package pki
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"cis490/internal/episode"
+)
+
+// Revoke puts all certificates of host on dir/hosts.crl and returns them. What
+// stood there stays. A record that cannot be read does not hold up the others:
+// the error then says that the host may still have access.
+func Revoke(dir string, host episode.Name, now time.Time) ([]Issued, error) {
+	f, err := openFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.lock(); err != nil {
+		return nil, err
+	}
+	ca, err := loadAuthority(f, hostsCA)
+	if err != nil {
+		return nil, err
+	}
+	// A list that cannot be read is not begun anew: that would let the hosts
+	// back in that stand on it.
+	crl, err := readCRL(f, ca.cert)
+	if err != nil {
+		return nil, err
+	}
+	certs, broken := records(f)
+	certs = slices.DeleteFunc(certs, func(cert *x509.Certificate) bool {
+		id, err := idOf(cert)
+		return err != nil || id.Host != host
+	})
+	if len(certs) == 0 {
+		return nil, errors.Join(fmt.Errorf("no certificate of host %s was issued from %s; see receiver pki list", host, f.path), broken)
+	}
+	if crl, err = extendCRL(f, ca, crl, certs, orNow(now)); err != nil {
+		return nil, err
+	}
+	var revoked []Issued
+	for _, cert := range certs {
+		revoked = append(revoked, issuedOf(cert, now, crl))
+	}
+	if broken != nil {
+		broken = fmt.Errorf("host %s may hold a certificate that is not revoked: %w", host, broken)
+	}
+	return revoked, broken
+}
+
+// extendCRL adds certs to a list, which may be nil, and writes it.
+func extendCRL(f *folder, ca authority, crl *x509.RevocationList, certs []*x509.Certificate, now time.Time) (*x509.RevocationList, error) {
+	var entries []x509.RevocationListEntry
+	number := big.NewInt(1)
+	if crl != nil {
+		entries = crl.RevokedCertificateEntries
+		if crl.Number != nil {
+			number.Add(number, crl.Number)
+		}
+	}
+	for _, cert := range certs {
+		if isRevoked(crl, cert.SerialNumber) {
+			continue
+		}
+		entries = append(entries, x509.RevocationListEntry{SerialNumber: cert.SerialNumber, RevocationTime: now})
+	}
+	if err := writeCRL(f, ca, entries, number, now); err != nil {
+		return nil, err
+	}
+	return readCRL(f, ca.cert)
+}
+
+// writeCRL signs a list. It is good until its CA ends: it is made by hand, and
+// one that runs out would only teach people to ignore that.
+func writeCRL(f *folder, ca authority, entries []x509.RevocationListEntry, number *big.Int, now time.Time) error {
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		RevokedCertificateEntries: entries,
+		Number:                    number,
+		ThisUpdate:                now.Add(-backdate),
+		NextUpdate:                ca.cert.NotAfter,
+	}, ca.cert, ca.key)
+	if err != nil {
+		return fmt.Errorf("sign %s: %w", f.Path(crlFile), err)
+	}
+	return f.WriteFile(crlFile, encode(pemCRL, der), 0o644)
+}
+
+// readCRL reads the list of a CA directory; nil if there is none yet.
+func readCRL(f *folder, ca *x509.Certificate) (*x509.RevocationList, error) {
+	found, err := f.exists(crlFile)
+	if err != nil || !found {
+		return nil, err
+	}
+	data, err := f.read(crlFile)
+	if err != nil {
+		return nil, err
+	}
+	lists, err := parseCRLs(data, f.Path(crlFile))
+	if err != nil {
+		return nil, err
+	}
+	if len(lists) != 1 {
+		return nil, fmt.Errorf("%s holds %d lists, not one", f.Path(crlFile), len(lists))
+	}
+	if err := lists[0].CheckSignatureFrom(ca); err != nil {
+		return nil, fmt.Errorf("%s is not signed by %s: %w", f.Path(crlFile), f.Path(hostsCA+certSuffix), err)
+	}
+	return lists[0], nil
+}
+
+// parseCRLs reads one list or several. One with a critical extension is refused:
+// it says that the list is a part of a whole that we do not have.
+func parseCRLs(data []byte, path string) ([]*x509.RevocationList, error) {
+	ders, err := blocks(data, path, pemCRL)
+	if err != nil {
+		return nil, err
+	}
+	var lists []*x509.RevocationList
+	for _, der := range ders {
+		crl, err := x509.ParseRevocationList(der)
+		if err != nil {
+			return nil, fmt.Errorf("parse %s: %w", path, err)
+		}
+		for _, extension := range crl.Extensions {
+			if extension.Critical {
+				return nil, fmt.Errorf("%s has the critical extension %s, which is not supported; use a full CRL", path, extension.Id)
+			}
+		}
+		lists = append(lists, crl)
+	}
+	return lists, nil
+}
+
+func isRevoked(crl *x509.RevocationList, serial *big.Int) bool {
+	return crl != nil && slices.ContainsFunc(crl.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
+		return e.SerialNumber.Cmp(serial) == 0
+	})
+}

@@ -1,0 +1,156 @@
+package pki_test
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/pki"
+)
+
+func crl(t testing.TB, dir string) *x509.RevocationList {
+	t.Helper()
+	block, _ := pem.Decode(read(t, filepath.Join(dir, "hosts.crl")))
+	list, err := x509.ParseRevocationList(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func issue(t testing.TB, dir, host string, o pki.IssueOptions) pki.Issued {
+	t.Helper()
+	got, err := pki.Issue(dir, mustName(t, host), t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
+	dir := initCA(t)
+	issue(t, dir, "lab-01", pki.IssueOptions{})
+	issue(t, dir, "lab-01", pki.IssueOptions{})
+	issue(t, dir, "lab-02", pki.IssueOptions{})
+	number := crl(t, dir).Number
+	for _, step := range []struct {
+		host    string
+		entries int
+	}{{"lab-01", 2}, {"lab-02", 3}, {"lab-01", 3}} {
+		if _, err := pki.Revoke(dir, mustName(t, step.host), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		list := crl(t, dir)
+		if len(list.RevokedCertificateEntries) != step.entries {
+			t.Errorf("after %s: got %d entries; want %d", step.host, len(list.RevokedCertificateEntries), step.entries)
+		}
+		if list.Number.Cmp(number) <= 0 {
+			t.Errorf("after %s: got number %v; want more than %v", step.host, list.Number, number)
+		}
+		number = list.Number
+	}
+}
+
+func TestRevokeOfUnknownHostChangesNothing(t *testing.T) {
+	dir := initCA(t)
+	before := read(t, filepath.Join(dir, "hosts.crl"))
+	if _, err := pki.Revoke(dir, "lab-99", time.Now()); err == nil || !strings.Contains(err.Error(), "lab-99") {
+		t.Errorf("got %v; want an error that names the host", err)
+	}
+	if string(read(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
+		t.Error("the list was written")
+	}
+}
+
+// A new list in place of a broken one would let revoked hosts back in.
+func TestRevokeDoesNotReplaceABrokenList(t *testing.T) {
+	dir := initCA(t)
+	issue(t, dir, "lab-01", pki.IssueOptions{})
+	path := filepath.Join(dir, "hosts.crl")
+	other := initCA(t)
+	for name, data := range map[string][]byte{"garbage": []byte("x"), "foreign": read(t, filepath.Join(other, "hosts.crl"))} {
+		write(t, path, data)
+		if _, err := pki.Revoke(dir, "lab-01", time.Now()); err == nil {
+			t.Errorf("%s: the list was accepted", name)
+		}
+		if string(read(t, path)) != string(data) {
+			t.Errorf("%s: the list was replaced", name)
+		}
+	}
+}
+
+func TestBrokenRecordDoesNotHoldUpRevocation(t *testing.T) {
+	dir := initCA(t)
+	issue(t, dir, "lab-01", pki.IssueOptions{})
+	write(t, filepath.Join(dir, "issued", "broken.crt"), []byte("x"))
+	if _, err := pki.Revoke(dir, "lab-01", time.Now()); err == nil || !strings.Contains(err.Error(), "broken.crt") {
+		t.Errorf("got %v; want an error that names the record", err)
+	}
+	if n := len(crl(t, dir).RevokedCertificateEntries); n != 1 {
+		t.Errorf("got %d entries; want 1", n)
+	}
+}
+
+func TestListTellsStates(t *testing.T) {
+	dir := initCA(t)
+	now := time.Now()
+	issue(t, dir, "lab-03", pki.IssueOptions{})
+	issue(t, dir, "lab-01", pki.IssueOptions{Valid: time.Hour})
+	issue(t, dir, "lab-02", pki.IssueOptions{})
+	issue(t, dir, "lab-04", pki.IssueOptions{Now: now.Add(3 * 24 * time.Hour)})
+	if _, err := pki.Revoke(dir, "lab-02", now); err != nil {
+		t.Fatal(err)
+	}
+	list, err := pki.List(dir, now.Add(2*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, i := range list {
+		got = append(got, string(i.Host)+" "+string(i.State))
+	}
+	want := "lab-01 expired, lab-02 revoked, lab-03 valid, lab-04 not yet valid"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("got %v; want %s", got, want)
+	}
+}
+
+// What a power cut may leave beside the records is no record.
+func TestListIgnoresUnfinishedRecords(t *testing.T) {
+	dir := initCA(t)
+	issue(t, dir, "lab-01", pki.IssueOptions{})
+	write(t, filepath.Join(dir, "issued", ".0123.crt.ABC"), []byte("half"))
+	if list, err := pki.List(dir, time.Now()); err != nil || len(list) != 1 {
+		t.Errorf("got %+v, %v; want one certificate", list, err)
+	}
+	if _, err := pki.List(t.TempDir(), time.Now()); err == nil || !strings.Contains(err.Error(), "pki init") {
+		t.Errorf("of a directory without a CA: got %v; want a hint", err)
+	}
+}
+
+// Of two revocations at once, one would be lost.
+func TestOneChangeAtATime(t *testing.T) {
+	dir := initCA(t)
+	issue(t, dir, "lab-01", pki.IssueOptions{})
+	held, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	_, revoke := pki.Revoke(dir, "lab-01", time.Now())
+	_, issue := pki.Issue(dir, "lab-02", t.TempDir(), pki.IssueOptions{})
+	_, renew := pki.Renew(dir, pki.RenewOptions{})
+	for name, err := range map[string]error{"revoke": revoke, "issue": issue, "renew": renew} {
+		if err == nil || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("%s beside another command: got %v; want it refused", name, err)
+		}
+	}
+}

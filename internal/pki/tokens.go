@@ -1,0 +1,88 @@
+package pki
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+)
+
+// Tokens holds the SHA-256 of each host's token. Tokens are random and long,
+// so that a plain hash keeps them.
+type Tokens map[episode.Name]digest.Digest
+
+// ParseTokens reads a tokens file: a line a host, its name and the SHA-256 of
+// its token in hex; blank lines and lines that begin with # say nothing. Any
+// other line is an error, which names path and line; so is a host or a token
+// that comes twice.
+func ParseTokens(path string, text []byte) (Tokens, error) {
+	tokens := make(Tokens)
+	owner := map[digest.Digest]episode.Name{
+		sha256.Sum256(nil): "no token", // sha256sum of nothing: a pipe that failed
+	}
+	number := 0
+	for line := range strings.Lines(string(text)) {
+		number++
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		host, sum, err := parseToken(fields)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, number, err)
+		}
+		if _, twice := tokens[host]; twice {
+			return nil, fmt.Errorf("%s:%d: host %s has a line already", path, number, host)
+		}
+		if other, twice := owner[sum]; twice {
+			return nil, fmt.Errorf("%s:%d: host %s has the token of %s; each host needs its own", path, number, host, other)
+		}
+		tokens[host], owner[sum] = sum, host
+	}
+	return tokens, nil
+}
+
+func parseToken(fields []string) (episode.Name, digest.Digest, error) {
+	if len(fields) != 2 {
+		return "", digest.Digest{}, fmt.Errorf("%d words, not a host's name and the sha256 of its token", len(fields))
+	}
+	host, err := episode.ParseName(fields[0])
+	if err != nil {
+		return "", digest.Digest{}, err
+	}
+	sum, err := digest.Parse(fields[1])
+	return host, sum, err
+}
+
+// check returns nil if the request carries the token of host. The host comes
+// from the certificate, so that another host's token is a wrong one.
+func (t Tokens) check(r *http.Request, host episode.Name) error {
+	token, err := bearer(r.Header)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	want, known := t[host]
+	got := sha256.Sum256([]byte(token))
+	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 || !known {
+		return fmt.Errorf("%w: it is not the token of host %s", ErrToken, host)
+	}
+	return nil
+}
+
+func bearer(h http.Header) (string, error) {
+	values := h.Values("Authorization")
+	if len(values) != 1 {
+		return "", fmt.Errorf("%d Authorization fields, not one", len(values))
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	token = strings.TrimSpace(token)
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", errors.New("the Authorization field holds no Bearer token")
+	}
+	return token, nil
+}

@@ -1,0 +1,246 @@
+package pki
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"sync"
+	"time"
+
+	"cis490/internal/episode"
+)
+
+// Config names the files that a receiver's trust is made of.
+type Config struct {
+	CertFile     string // the receiver's certificate
+	KeyFile      string
+	ClientCAFile string // who may sign hosts' certificates
+	CRLFile      string // empty means that nothing is revoked
+	TrustDomain  string
+	TokensFile   string           // empty means that a certificate is enough
+	Now          func() time.Time // nil means [time.Now]
+}
+
+// Trust is what a receiver believes at one time. It does not change.
+type Trust struct {
+	certificate tls.Certificate
+	pool        *x509.CertPool
+	domain      string
+	revoked     map[revocation]struct{}
+	tokens      Tokens // nil if none are asked for
+
+	mu       sync.Mutex
+	verified map[[sha256.Size]byte][][]*x509.Certificate // leaf to its chains; guarded by mu
+}
+
+// A revocation names a certificate the way a CRL does. The CA's key stands for
+// its name: names of CAs are not unique, and neither are serials of other
+// people's CAs.
+type revocation struct{ caKey, serial string }
+
+func revocationOf(ca *x509.Certificate, serial *big.Int) revocation {
+	return revocation{string(ca.RawSubjectPublicKeyInfo), serial.String()}
+}
+
+// LoadTrust reads and checks everything that c names. It never returns half of
+// it: a receiver without its CRL or with an empty pool would let people in or
+// lock them out.
+func LoadTrust(c Config) (*Trust, error) {
+	if err := checkTrustDomain(c.TrustDomain); err != nil {
+		return nil, err
+	}
+	certificate, err := loadPair(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	cas, pool, err := readPool(c.ClientCAFile)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPermitted(cas, c.TrustDomain); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.ClientCAFile, err)
+	}
+	t := &Trust{
+		certificate: certificate, pool: pool, domain: c.TrustDomain,
+		verified: make(map[[sha256.Size]byte][][]*x509.Certificate),
+	}
+	if t.revoked, err = readRevoked(c.CRLFile, cas); err != nil {
+		return nil, err
+	}
+	if c.TokensFile != "" {
+		text, err := readFile(c.TokensFile)
+		if err != nil {
+			return nil, err
+		}
+		if t.tokens, err = ParseTokens(c.TokensFile, text); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// NotAfter returns when the receiver's own certificate ends.
+func (t *Trust) NotAfter() time.Time { return t.certificate.Leaf.NotAfter }
+
+// loadPair reads a certificate and its key.
+func loadPair(certFile, keyFile string) (tls.Certificate, error) {
+	certPEM, err := readFile(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	keyPEM, err := readFile(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("load %s with key %s: %w", certFile, keyFile, err)
+	}
+	return pair, nil
+}
+
+// checkPermitted finds the typing error that would lock out every host: CAs
+// that are all constrained to other trust domains.
+func checkPermitted(cas []*x509.Certificate, domain string) error {
+	for _, ca := range cas {
+		if len(ca.PermittedURIDomains) == 0 || slices.Contains(ca.PermittedURIDomains, domain) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the CA permits the trust domain %s, but the configuration says %s",
+		shown(cas[0].PermittedURIDomains[0]), shown(domain))
+}
+
+// readRevoked reads a file of CRLs, each of which must be signed by one of cas.
+// A list past its NextUpdate is still used: those who stand on it do not come
+// back by waiting.
+func readRevoked(path string, cas []*x509.Certificate) (map[revocation]struct{}, error) {
+	revoked := make(map[revocation]struct{})
+	if path == "" {
+		return revoked, nil
+	}
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	lists, err := parseCRLs(data, path)
+	if err != nil {
+		return nil, err
+	}
+	for _, crl := range lists {
+		signer := slices.IndexFunc(cas, func(ca *x509.Certificate) bool { return crl.CheckSignatureFrom(ca) == nil })
+		if signer < 0 {
+			return nil, fmt.Errorf("%s is signed by none of the hosts' CAs", path)
+		}
+		for _, entry := range crl.RevokedCertificateEntries {
+			revoked[revocationOf(cas[signer], entry.SerialNumber)] = struct{}{}
+		}
+	}
+	return revoked, nil
+}
+
+// authorize returns whose certificate heads peer, if it gives access now.
+func (t *Trust) authorize(peer []*x509.Certificate, now time.Time) (episode.Name, error) {
+	if len(peer) == 0 {
+		return "", fmt.Errorf("%w: none was presented", ErrIdentity)
+	}
+	if err := t.verify(peer, now); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrIdentity, err)
+	}
+	id, err := idOf(peer[0])
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrIdentity, err)
+	}
+	if id.TrustDomain != t.domain {
+		return "", fmt.Errorf("%w: it is of the trust domain %s, not %s", ErrIdentity, id.TrustDomain, t.domain)
+	}
+	return id.Host, nil
+}
+
+// maxVerified bounds the cache of chains. A lab has fewer hosts; more than that
+// costs the signatures again, nothing else.
+const maxVerified = 1024
+
+// verify returns nil if a chain leads from the leaf to the pool that is good
+// now. Signatures are checked once for a leaf, times and revocations each time.
+func (t *Trust) verify(peer []*x509.Certificate, now time.Time) error {
+	leaf := sha256.Sum256(peer[0].Raw)
+	t.mu.Lock()
+	chains := t.verified[leaf]
+	t.mu.Unlock()
+	if t.anyGood(chains, now) == nil {
+		return nil
+	}
+	intermediates := x509.NewCertPool()
+	for _, cert := range peer[1:] {
+		intermediates.AddCert(cert)
+	}
+	chains, err := peer[0].Verify(x509.VerifyOptions{
+		Roots:         t.pool,
+		Intermediates: intermediates,
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return explain(peer[0], now, err)
+	}
+	t.mu.Lock()
+	if len(t.verified) >= maxVerified {
+		clear(t.verified)
+	}
+	t.verified[leaf] = chains
+	t.mu.Unlock()
+	return t.anyGood(chains, now)
+}
+
+func (t *Trust) anyGood(chains [][]*x509.Certificate, now time.Time) error {
+	err := errors.New("no chain is known")
+	for _, chain := range chains {
+		if err = t.good(chain, now); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// good checks what changes while a chain's signatures do not.
+func (t *Trust) good(chain []*x509.Certificate, now time.Time) error {
+	for i, cert := range chain {
+		if err := checkTime(cert, now); err != nil {
+			return err
+		}
+		if i+1 == len(chain) {
+			break
+		}
+		if _, revoked := t.revoked[revocationOf(chain[i+1], cert.SerialNumber)]; revoked {
+			return fmt.Errorf("the certificate %s was revoked", serialText(cert.SerialNumber))
+		}
+	}
+	return nil
+}
+
+func checkTime(cert *x509.Certificate, now time.Time) error {
+	if now.After(cert.NotAfter) {
+		return fmt.Errorf("the certificate expired on %s", moment(cert.NotAfter))
+	}
+	if now.Before(cert.NotBefore) {
+		return fmt.Errorf("the certificate is not valid before %s, and this machine's clock says %s",
+			moment(cert.NotBefore), moment(now))
+	}
+	return nil
+}
+
+// explain prefers our words for the common case over x509's, which may also
+// hold text of the certificate.
+func explain(leaf *x509.Certificate, now time.Time, err error) error {
+	if err := checkTime(leaf, now); err != nil {
+		return err
+	}
+	return fmt.Errorf("it does not lead to a CA of the hosts: %s", shown(err.Error()))
+}
+
+func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

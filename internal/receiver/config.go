@@ -1,0 +1,152 @@
+package receiver
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/pki"
+)
+
+// DefaultConfigFile is where the receiver's configuration is looked for.
+const DefaultConfigFile = "/etc/cis490/receiver.toml"
+
+// Config is the receiver's configuration, receiver.toml. [DefaultConfig] says
+// what holds where the file is silent; etc/receiver.toml.example explains each
+// key to an operator.
+type Config struct {
+	Listen  string      `toml:"listen"`
+	DataDir config.Path `toml:"data_dir"`
+	// MinFree is kept free on the disk: an upload that would go below it is
+	// refused before its body.
+	MinFree config.Bytes `toml:"min_free"`
+	TLS     TLSConfig    `toml:"tls"`
+	Auth    AuthConfig   `toml:"auth"`
+	Proxy   ProxyConfig  `toml:"proxy"`
+	Limits  LimitsConfig `toml:"limits"`
+	Scrub   ScrubConfig  `toml:"scrub"`
+}
+
+// TLSConfig names the files of the receiver's end of mutual TLS.
+type TLSConfig struct {
+	CertFile     config.Path `toml:"cert_file"`
+	KeyFile      config.Path `toml:"key_file"`
+	ClientCAFile config.Path `toml:"client_ca_file"`
+	CRLFile      config.Path `toml:"crl_file"` // empty: nothing is revoked
+}
+
+// AuthConfig says who a host is.
+type AuthConfig struct {
+	TrustDomain string      `toml:"trust_domain"`
+	TokensFile  config.Path `toml:"tokens_file"` // empty: a certificate is enough
+}
+
+// ProxyConfig lets a proxy on this machine bring requests in, beside the
+// receiver's own port. It is for a lab whose only open port is a proxy's.
+type ProxyConfig struct {
+	// Socket is a Unix socket that only the proxy can reach. A port would let
+	// every program on the machine say who it is. Empty: there is no proxy.
+	Socket config.Path `toml:"socket"`
+	Header string      `toml:"header"` // the field that holds the caller's certificate
+}
+
+// LimitsConfig bounds what senders may do.
+type LimitsConfig struct {
+	ArchiveBytes   config.Bytes    `toml:"archive_bytes"`    // of one archive
+	Uploads        int             `toml:"uploads"`          // at once, of all hosts
+	UploadsPerHost int             `toml:"uploads_per_host"` // at once, of one
+	IdleTimeout    config.Duration `toml:"idle_timeout"`     // no byte of a body for so long
+	MinRate        config.Bytes    `toml:"min_rate"`         // of a body, a second, over a minute
+}
+
+// ScrubConfig says how the stored archives are read back: disks lose bytes
+// without a word.
+type ScrubConfig struct {
+	Rate     config.Bytes    `toml:"rate"`     // read a second; 0: not at all
+	Interval config.Duration `toml:"interval"` // between the beginnings of two rounds
+}
+
+// DefaultConfig returns what holds where the file is silent.
+func DefaultConfig() Config {
+	return Config{
+		Listen:  ":8443",
+		DataDir: "/var/lib/cis490",
+		MinFree: 256 << 20,
+		TLS: TLSConfig{
+			CertFile:     "/etc/cis490/pki/server.crt",
+			KeyFile:      "/etc/cis490/pki/server.key",
+			ClientCAFile: "/etc/cis490/pki/hosts-ca.crt",
+		},
+		Auth:  AuthConfig{TrustDomain: pki.DefaultTrustDomain},
+		Proxy: ProxyConfig{Header: "Client-Cert"},
+		Limits: LimitsConfig{
+			ArchiveBytes:   32 << 30,
+			Uploads:        64,
+			UploadsPerHost: 8,
+			IdleTimeout:    config.Duration(30 * time.Second),
+			MinRate:        8 << 10,
+		},
+		Scrub: ScrubConfig{Rate: 20 << 20, Interval: config.Duration(720 * time.Hour)},
+	}
+}
+
+// LoadConfig reads a configuration file over the defaults and checks it.
+func LoadConfig(path string) (Config, error) {
+	c := DefaultConfig()
+	if err := config.Load(path, &c); err != nil {
+		return c, err
+	}
+	if err := c.Validate(); err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Validate returns all that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	for _, need := range []struct{ key, value string }{
+		{"listen", c.Listen},
+		{"data_dir", string(c.DataDir)},
+		{"tls.cert_file", string(c.TLS.CertFile)},
+		{"tls.key_file", string(c.TLS.KeyFile)},
+		{"tls.client_ca_file", string(c.TLS.ClientCAFile)},
+		{"auth.trust_domain", c.Auth.TrustDomain},
+	} {
+		if need.value == "" {
+			errs = append(errs, config.Invalid(need.key, "is missing"))
+		}
+	}
+	if c.Proxy.Socket != "" && c.Proxy.Header == "" {
+		errs = append(errs, config.Invalid("proxy.header", "is missing: name the field that holds the certificate"))
+	}
+	if c.Limits.Uploads < 1 || c.Limits.UploadsPerHost < 1 {
+		errs = append(errs, config.Invalid("limits", "uploads and uploads_per_host must be at least 1"))
+	}
+	if c.Limits.ArchiveBytes < 1 {
+		errs = append(errs, config.Invalid("limits.archive_bytes", "must be above 0"))
+	}
+	if c.Limits.IdleTimeout.Std() < time.Second {
+		errs = append(errs, config.Invalid("limits.idle_timeout", "must be at least 1s"))
+	}
+	if c.Scrub.Rate != 0 && c.Scrub.Rate < 4<<10 {
+		errs = append(errs, config.Invalid("scrub.rate", "must be at least 4KiB, or 0B for none"))
+	}
+	if c.Scrub.Interval.Std() < time.Minute {
+		errs = append(errs, config.Invalid("scrub.interval", "must be at least 1m"))
+	}
+	return errors.Join(errs...)
+}
+
+// trust returns what [pki.Open] wants to know.
+func (c Config) trust() pki.Config {
+	return pki.Config{
+		CertFile:     string(c.TLS.CertFile),
+		KeyFile:      string(c.TLS.KeyFile),
+		ClientCAFile: string(c.TLS.ClientCAFile),
+		CRLFile:      string(c.TLS.CRLFile),
+		TrustDomain:  c.Auth.TrustDomain,
+		TokensFile:   string(c.Auth.TokensFile),
+	}
+}

@@ -1,0 +1,15 @@
+package receiver
+
+import (
+	"io"
+
+	"cis490/internal/durable"
+)
+
+// Disk puts a disk of the test's in the place of the store's, for reading back.
+func (r *Receiver) Disk(open func(*durable.Dir, string) (io.ReadCloser, error)) {
+	r.store.Reader.Uncached = open
+}
+
+// Meet is what an upload does with its error.
+func (r *Receiver) Meet(err error) error { return r.failed(err) }

@@ -1,0 +1,79 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"cis490/internal/episode"
+	"cis490/internal/store"
+	"cis490/internal/wire"
+)
+
+// readBacks is how many archives are read back for their hosts at once.
+const readBacks = 2
+
+// Inventory says what is stored of what a host claims. With readBack it reads
+// the one archive from the disk first.
+func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
+	free, err := r.slots.take(host)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
+	if readBack {
+		done, err := r.reads.take(host)
+		if err != nil {
+			p := wire.Refuse(wire.HostBusy, "archives are being read back")
+			p.RetryAfter = busyRetry
+			return nil, p
+		}
+		defer done()
+	}
+	found := make([]wire.Holding, 0, len(claims))
+	for _, c := range claims {
+		h, err := r.holding(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
+		if err != nil {
+			return nil, r.failed(err)
+		}
+		found = append(found, h)
+	}
+	return found, ctx.Err()
+}
+
+func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, readBack bool) (wire.Holding, error) {
+	h := wire.Holding{Episode: c.Episode, State: wire.Absent}
+	o, err := r.store.Stat(key)
+	if err == nil && readBack {
+		var p proof
+		p, err = r.readBack(ctx, key, nil)
+		if o = p.Object; err == nil && p.bad != nil {
+			h.State = wire.Rotten
+			return h, nil
+		}
+	}
+	if err == nil && o.Digest.IsZero() {
+		// No attributes: the row knows. A file that was copied in by hand and
+		// has none is nothing yet; its next PUT reads it.
+		o.Digest, _, err = r.prover.row(ctx, key)
+	}
+	if errors.Is(err, fs.ErrNotExist) || err == nil && o.Digest.IsZero() {
+		return h, nil
+	}
+	if err != nil {
+		return h, err
+	}
+	return holdingOf(h, o, c), nil
+}
+
+func holdingOf(h wire.Holding, o store.Object, c wire.Claim) wire.Holding {
+	h.State = wire.Present
+	if o.Digest != c.Digest {
+		h.State = wire.Divergent
+	}
+	h.Digest, h.Size, h.ReceivedAt = &o.Digest, o.Size, &wire.Wall{Time: o.ReceivedAt}
+	if !o.VerifiedAt.IsZero() {
+		h.VerifiedAt = &wire.Wall{Time: o.VerifiedAt}
+	}
+	return h
+}

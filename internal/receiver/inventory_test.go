@@ -1,0 +1,135 @@
+package receiver_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+func claim(name string, content []byte) wire.Claim {
+	return wire.Claim{Episode: episode.Name(name), Digest: sha256.Sum256(content)}
+}
+
+// ask asks about one episode of lab-01.
+func (l *lab) ask(c wire.Claim, readBack bool) wire.Holding {
+	l.Helper()
+	got, err := l.r.Inventory(l.Context(), "lab-01", []wire.Claim{c}, readBack)
+	must(l, err)
+	if len(got) != 1 || got[0].Episode != c.Episode {
+		l.Fatalf("got %+v", got)
+	}
+	return got[0]
+}
+
+func TestInventoryTellsWhatIsStored(t *testing.T) {
+	l := newLab(t, nil)
+	l.takes(key("lab-01", "run-1"), []byte("one"), wire.Stored)
+	l.takes(key("lab-02", "run-2"), []byte("two"), wire.Stored)
+	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-2", []byte("two")), claim("run-1", []byte("one")), claim("run-1", []byte("other"))}, false)
+	must(t, err)
+	if len(got) != 3 || got[0].State != wire.Absent || got[0].Digest != nil {
+		t.Fatalf("another host's episode: %+v", got)
+	}
+	if h := got[1]; h.State != wire.Present || *h.Digest != sha256.Sum256([]byte("one")) || h.Size != 3 || h.VerifiedAt != nil || h.ReceivedAt == nil {
+		t.Errorf("what is there: %+v", h)
+	}
+	if h := got[2]; h.State != wire.Divergent || *h.Digest != sha256.Sum256([]byte("one")) {
+		t.Errorf("other bytes: %+v", h)
+	}
+}
+
+func TestReadBackIsOfTheDisk(t *testing.T) {
+	l := newLab(t, nil)
+	k, content := key("lab-01", "run-7"), noise(1<<20, 7)
+	begun := time.Now().Truncate(time.Microsecond)
+	l.takes(k, content, wire.Stored)
+	if h := l.ask(claim("run-7", content), true); h.State != wire.Present || h.VerifiedAt == nil || h.VerifiedAt.Before(begun) || !h.VerifiedAt.After(h.ReceivedAt.Time) {
+		t.Errorf("got %+v", h)
+	}
+	if h := l.ask(claim("run-7", content), false); h.VerifiedAt == nil {
+		t.Errorf("it is forgotten: %+v", h)
+	}
+	l.rot(k)
+	if h := l.ask(claim("run-7", content), false); h.State != wire.Present {
+		t.Errorf("without reading: %+v", h)
+	}
+	if h := l.ask(claim("run-7", content), true); h.State != wire.Rotten || h.VerifiedAt != nil || l.quarantined() != 1 {
+		t.Errorf("a damaged copy: %+v, %d in quarantine", h, l.quarantined())
+	}
+	if h := l.ask(claim("run-7", content), true); h.State != wire.Absent {
+		t.Errorf("after it was set aside: %+v", h)
+	}
+	l.takes(k, content, wire.Stored)
+	if h := l.ask(claim("run-7", content), false); h.State != wire.Present || h.VerifiedAt != nil {
+		t.Errorf("the new copy was not read yet: %+v", h)
+	}
+}
+
+func TestReadBackIsBounded(t *testing.T) {
+	l := newLab(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 2 })
+	k, content := key("lab-01", "run-7"), []byte("bytes")
+	l.takes(k, content, wire.Stored)
+	arrived, open := make(chan struct{}), make(chan struct{})
+	l.r.Disk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+		arrived <- struct{}{}
+		<-open
+		return d.OpenUncached(name)
+	})
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-7", content)}, true)
+		done <- err
+	}()
+	<-arrived
+	if _, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-7", content)}, true); !errors.Is(err, wire.HostBusy) {
+		t.Errorf("a second one at once: %v, want HostBusy", err)
+	}
+	if h := l.ask(claim("run-7", content), false); h.State != wire.Present {
+		t.Errorf("asking beside it: %+v", h)
+	}
+	gate, come := make(chan struct{}), make(chan struct{}, 1)
+	put := make(chan error, 1)
+	go func() {
+		_, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "run-8"), []byte("slow")), &gated{[]byte("slow"), come, gate})
+		put <- err
+	}()
+	<-come
+	if _, err := l.r.Inventory(t.Context(), "lab-01", nil, false); !errors.Is(err, wire.HostBusy) {
+		t.Errorf("a third thing under way: %v, want HostBusy", err)
+	}
+	close(open)
+	close(gate)
+	must(t, within(t, time.Minute, done, "the reading"))
+	must(t, within(t, time.Minute, put, "the upload"))
+}
+
+// Where files carry nothing, the row is asked, and without one the bytes, but
+// never those of a thousand files for one question.
+func TestInventoryOfWhatWasCopiedInByHand(t *testing.T) {
+	l := newLab(t, nil)
+	l.takes(key("lab-01", "run-1"), []byte("x"), wire.Stored)
+	must(t, unix.Removexattr(l.stored(key("lab-01", "run-1")), "user.cis490.receipt"))
+	if h := l.ask(claim("run-1", []byte("x")), false); h.State != wire.Present || h.VerifiedAt != nil {
+		t.Errorf("by its row: %+v", h)
+	}
+	must(t, os.WriteFile(l.stored(key("lab-01", "by-hand")), []byte("by hand"), 0o640))
+	if h := l.ask(claim("by-hand", []byte("by hand")), false); h.State != wire.Absent {
+		t.Errorf("without row: %+v", h)
+	}
+	if h := l.ask(claim("by-hand", []byte("by hand")), true); h.State != wire.Present {
+		t.Errorf("its bytes: %+v", h)
+	}
+	if h := l.ask(claim("by-hand", []byte("other")), true); h.State != wire.Divergent {
+		t.Errorf("other bytes: %+v", h)
+	}
+}

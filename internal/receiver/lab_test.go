@@ -1,0 +1,299 @@
+package receiver_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+	"cis490/internal/pki"
+	"cis490/internal/receiver"
+	"cis490/internal/store"
+	"cis490/internal/wire"
+)
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// lab is a receiver with its CA and its data directory.
+type lab struct {
+	testing.TB
+	pki, data string
+	cfg       receiver.Config
+	r         *receiver.Receiver
+}
+
+// newLab opens a receiver on a data directory, which change may replace.
+func newLab(tb testing.TB, change func(*receiver.Config)) *lab {
+	tb.Helper()
+	l := &lab{TB: tb, pki: tb.TempDir(), data: memory(tb)}
+	must(tb, pki.InitCA(l.pki, pki.InitOptions{Names: []string{"127.0.0.1"}}))
+	l.cfg = receiver.DefaultConfig()
+	l.cfg.MinFree = 0
+	l.cfg.DataDir = config.Path(l.data)
+	l.cfg.TLS = receiver.TLSConfig{
+		CertFile:     config.Path(filepath.Join(l.pki, "server.crt")),
+		KeyFile:      config.Path(filepath.Join(l.pki, "server.key")),
+		ClientCAFile: config.Path(filepath.Join(l.pki, "hosts-ca.crt")),
+	}
+	if change != nil {
+		change(&l.cfg)
+		l.data = string(l.cfg.DataDir)
+	}
+	l.start()
+	tb.Cleanup(l.stop)
+	return l
+}
+
+func (l *lab) start() {
+	l.Helper()
+	r, err := receiver.New(l.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
+	must(l, err)
+	l.r = r
+}
+
+func (l *lab) stop() {
+	if l.r != nil {
+		l.r.Close()
+		l.r = nil
+	}
+}
+
+// restart ends the receiver, changes what is on the disk and starts it again.
+func (l *lab) restart(meanwhile func()) {
+	l.Helper()
+	l.stop()
+	meanwhile()
+	l.start()
+}
+
+// memory returns a directory that is quick to sync, for tests of laws and not
+// of disks.
+func memory(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "receiver")
+	if err != nil {
+		return tb.TempDir()
+	}
+	tb.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// tmpfs mounts a small file system.
+func tmpfs(tb testing.TB, options string) string {
+	tb.Helper()
+	path := tb.TempDir()
+	needRoot(tb, syscall.Mount("tmpfs", path, "tmpfs", 0, options))
+	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
+	return path
+}
+
+// needRoot skips a test that mounts, and fails it where CI promised that it runs.
+func needRoot(tb testing.TB, err error) {
+	tb.Helper()
+	if err == nil {
+		return
+	}
+	if os.Getuid() == 0 && os.Getenv("CI") != "" {
+		tb.Fatalf("this test must not be skipped under CI: %v", err)
+	}
+	tb.Skipf("needs root and mounts: %v", err)
+}
+
+func key(host, name string) episode.Key {
+	return episode.Key{Host: episode.Name(host), Name: episode.Name(name)}
+}
+
+func uploadOf(k episode.Key, content []byte) wire.Upload {
+	return wire.Upload{Key: k, Digest: sha256.Sum256(content), Size: int64(len(content))}
+}
+
+func noise(n int, seed byte) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{seed}).Read(b)
+	return b
+}
+
+func (l *lab) put(k episode.Key, content []byte) (wire.Receipt, error) {
+	return l.r.Put(l.Context(), uploadOf(k, content), bytes.NewReader(content))
+}
+
+// takes puts content and wants a receipt that says so.
+func (l *lab) takes(k episode.Key, content []byte, want wire.Status) wire.Receipt {
+	l.Helper()
+	r, err := l.put(k, content)
+	must(l, err)
+	if err := r.Covers(uploadOf(k, content)); err != nil || r.Status != want {
+		l.Fatalf("%s: %+v, %v, want %s", k, r, err, want)
+	}
+	return r
+}
+
+// refuses puts content and wants a refusal.
+func (l *lab) refuses(k episode.Key, content []byte, want wire.Code) *wire.Problem {
+	l.Helper()
+	r, err := l.put(k, content)
+	p, ok := errors.AsType[*wire.Problem](err)
+	if !ok || p.Code != want {
+		l.Fatalf("%s: %+v, %v, want %s", k, r, err, want)
+	}
+	return p
+}
+
+func (l *lab) stored(k episode.Key) string {
+	return filepath.Join(l.data, "episodes", string(k.Host), string(k.Name)+store.Suffix)
+}
+
+func (l *lab) staged(k episode.Key) string {
+	return filepath.Join(l.data, "staging", string(k.Host), string(k.Name)+"~CRASH")
+}
+
+// rows returns the index, which must be valid to the last byte.
+func (l *lab) rows() []index.Row {
+	l.Helper()
+	b, err := os.ReadFile(filepath.Join(l.data, receiver.IndexFile))
+	must(l, err)
+	if len(b) > 0 && b[len(b)-1] != '\n' {
+		l.Errorf("the index ends with %+q", b[max(0, len(b)-40):])
+	}
+	var rows []index.Row
+	for r, err := range index.Rows(bytes.NewReader(b)) {
+		must(l, err)
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// row returns the only row of a key.
+func (l *lab) row(k episode.Key) index.Row {
+	l.Helper()
+	var found []index.Row
+	for _, r := range l.rows() {
+		if r.Key() == k {
+			found = append(found, r)
+		}
+	}
+	if len(found) != 1 {
+		l.Fatalf("%s has %d rows, want 1", k, len(found))
+	}
+	return found[0]
+}
+
+// whole checks what holds when nothing is under way: one row for each archive
+// and one archive for each row, the same digests, and an empty staging.
+func (l *lab) whole(archives int) {
+	l.Helper()
+	rows := map[episode.Key]index.Row{}
+	for _, r := range l.rows() {
+		if _, twice := rows[r.Key()]; twice {
+			l.Errorf("%s has two rows", r.Key())
+		}
+		rows[r.Key()] = r
+	}
+	paths, err := filepath.Glob(filepath.Join(l.data, "episodes", "*", "*"))
+	must(l, err)
+	if len(paths) != archives || len(rows) != archives {
+		l.Errorf("%d archives and %d rows, want %d", len(paths), len(rows), archives)
+	}
+	for _, path := range paths {
+		k := key(filepath.Base(filepath.Dir(path)), strings.TrimSuffix(filepath.Base(path), store.Suffix))
+		b, err := os.ReadFile(path)
+		must(l, err)
+		if r := rows[k]; r.SHA256 != sha256.Sum256(b) || r.Size != int64(len(b)) {
+			l.Errorf("%s has the row %+v", k, r)
+		}
+	}
+	l.stagingHas(0)
+}
+
+func (l *lab) stagingHas(want int) {
+	l.Helper()
+	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "*", "*"))
+	must(l, err)
+	if len(staged) != want {
+		l.Errorf("staging has %q, want %d", staged, want)
+	}
+}
+
+// gated is a body that stops before its last byte until the test goes on, and
+// says when it is there.
+type gated struct {
+	content []byte
+	arrived chan<- struct{}
+	open    <-chan struct{}
+}
+
+func (g *gated) Read(p []byte) (int, error) {
+	switch len(g.content) {
+	case 0:
+		return 0, io.EOF
+	case 1:
+		g.arrived <- struct{}{}
+		<-g.open
+	}
+	n := copy(p, g.content[:max(1, len(g.content)-1)])
+	g.content = g.content[n:]
+	return n, nil
+}
+
+// listen serves the receiver and returns its address and what Serve returns.
+func (l *lab) listen(ctx context.Context) (addr string, served <-chan error) {
+	l.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(l, err)
+	done := make(chan error, 1)
+	go func() { done <- l.r.Serve(ctx, ln, nil) }()
+	return ln.Addr().String(), done
+}
+
+// papers returns a new certificate of a host.
+func (l *lab) papers(host episode.Name) *pki.Client {
+	l.Helper()
+	out := l.TempDir()
+	_, err := pki.Issue(l.pki, host, out, pki.IssueOptions{})
+	must(l, err)
+	papers, err := pki.LoadClient(pki.ClientConfig{
+		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"), KeyFile: filepath.Join(out, string(host)+".key"),
+	})
+	must(l, err)
+	return papers
+}
+
+// client returns a shipper's end with a certificate of its own.
+func (l *lab) client(addr string, host episode.Name) *wire.Client {
+	l.Helper()
+	papers := l.papers(host)
+	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: papers.DialTLS(wire.Dial), Conns: 8})
+	must(l, err)
+	l.Cleanup(c.CloseIdle)
+	return c
+}
+
+// within fails the test if nothing comes in time.
+func within[T any](tb testing.TB, limit time.Duration, c <-chan T, what string) T {
+	tb.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(limit):
+		tb.Fatalf("%s did not come within %v", what, limit)
+		panic("unreachable")
+	}
+}

@@ -1,0 +1,297 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/archive"
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+	"cis490/internal/store"
+	"cis490/internal/wire"
+)
+
+// Stat returns the receipt of what is stored under key.
+func (r *Receiver) Stat(ctx context.Context, key episode.Key) (wire.Receipt, error) {
+	o, err := r.store.Stat(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return wire.Receipt{}, wire.Refuse(wire.NotFound, "no archive under this name")
+	}
+	if err == nil && o.Digest.IsZero() { // copied in by hand: to be read, which is work
+		var free func()
+		if free, err = r.slots.take(key.Host); err != nil {
+			return wire.Receipt{}, err
+		}
+		defer free()
+		o, err = r.store.Known(ctx, key)
+	}
+	if err != nil {
+		return wire.Receipt{}, r.failed(err)
+	}
+	return receipt(wire.AlreadyPresent, o), nil
+}
+
+// Put takes an archive in, and returns when all of it is durable.
+func (r *Receiver) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
+	got, err := r.put(ctx, u, body)
+	if err == nil && r.faulted.Load() {
+		err = errFaulted // another upload met it: what the kernel says of ours is worth nothing
+	}
+	if err != nil {
+		return wire.Receipt{}, r.failed(err)
+	}
+	return got, nil
+}
+
+var errFaulted = errors.New("the storage has failed, and nothing is acknowledged any more")
+
+func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
+	if u.Size > int64(r.cfg.Limits.ArchiveBytes) {
+		return wire.Receipt{}, wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", r.cfg.Limits.ArchiveBytes)
+	}
+	free, err := r.slots.take(u.Key.Host)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	defer free()
+	got, is, err := r.present(ctx, u)
+	if is == here || err != nil {
+		return got, err
+	}
+	reserved, err := r.space.reserve(u.Size)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	defer reserved.release()
+	up, err := r.store.Create(u.Key)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	if err := r.stage(up, u, body, reserved); err != nil {
+		return wire.Receipt{}, errors.Join(err, up.Discard())
+	}
+	// The bytes are here: whether their sender still is, does not matter.
+	return r.commit(context.WithoutCancel(ctx), up, u, is == rotten)
+}
+
+// presence is what the store has of an upload.
+type presence int
+
+const (
+	absent presence = iota
+	here            // these bytes, with their row
+	rotten          // a copy that has not kept its bytes
+)
+
+// present answers an upload of what is stored already: with the first receipt
+// if it is the same, after reading all of it from the disk, because the sender
+// will give up its copy for that answer; with a refusal if it is another. A
+// copy that has rotted is for the new bytes to take the place of.
+func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, presence, error) {
+	unlock := r.keys.lock(u.Key)
+	defer unlock()
+	o, err := r.store.Stat(u.Key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return wire.Receipt{}, absent, nil
+	}
+	if err != nil {
+		return wire.Receipt{}, absent, err
+	}
+	if !o.Digest.IsZero() && o.Digest != u.Digest {
+		return wire.Receipt{}, here, conflict(o.Digest)
+	}
+	o, err = r.store.Known(ctx, u.Key)
+	if damaged(err) {
+		r.log.Error("a stored archive is damaged; its host sends it again", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
+		return wire.Receipt{}, rotten, nil
+	}
+	if err != nil {
+		return wire.Receipt{}, absent, err
+	}
+	if o.Digest != u.Digest {
+		return wire.Receipt{}, here, conflict(o.Digest)
+	}
+	if !o.Settled {
+		if o, err = r.settle(context.WithoutCancel(ctx), o); err != nil {
+			return wire.Receipt{}, here, err
+		}
+	}
+	return receipt(wire.AlreadyPresent, o), here, nil
+}
+
+// damaged reports whether a stored copy is not what it was: its bytes are others,
+// or the disk does not give them.
+func damaged(err error) bool { return errors.Is(err, store.ErrDamaged) || errors.Is(err, unix.EIO) }
+
+func conflict(stored digest.Digest) error {
+	p := wire.Refuse(wire.Conflict, "another archive is stored under this name")
+	p.Stored = stored
+	return p
+}
+
+// settle makes sure that a stored object has its row: one that was copied in by
+// hand, or one whose row could not be written. The caller holds the lock of its
+// key, so no upload of it is under way.
+func (r *Receiver) settle(ctx context.Context, o store.Object) (store.Object, error) {
+	if err := r.store.Secure(o.Key); err != nil {
+		return o, err
+	}
+	row := rowOf(o)
+	row.Commit = r.commitOf(o.Key, r.stored(o.Key))
+	row, err := r.index.Ensure(ctx, row)
+	if err != nil {
+		return o, err
+	}
+	o.ReceivedAt = row.ReceivedAt
+	return o, r.store.Settle(o)
+}
+
+// chunk is what is read of a body before it is written: fewer, larger writes
+// saved a tenth of the receiver's time.
+const chunk = 128 << 10
+
+// stage takes the body in and sees that it is what was announced.
+func (r *Receiver) stage(up *store.Upload, u wire.Upload, body io.Reader, reserved *reservation) error {
+	w := digest.NewWriter(up)
+	buf := make([]byte, min(chunk, max(u.Size, 1)))
+	for {
+		n, err := io.ReadFull(body, buf)
+		if _, werr := w.Write(buf[:n]); werr != nil {
+			return werr
+		}
+		reserved.used(int64(n))
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if d, n := w.Sum(); d != u.Digest || n != u.Size {
+		return wire.Refuse(wire.DigestMismatch, "nothing was stored")
+	}
+	return nil
+}
+
+// commit makes a staged upload a stored archive with a row, in the place of a
+// rotten one if there is one. From here on one upload of a key at a time.
+func (r *Receiver) commit(ctx context.Context, up *store.Upload, u wire.Upload, rotten bool) (wire.Receipt, error) {
+	commit := r.commitOf(u.Key, func() (io.Reader, func() error, error) {
+		return io.NewSectionReader(up, 0, u.Size), func() error { return nil }, nil
+	})
+	unlock := r.keys.lock(u.Key)
+	o := store.Object{Key: u.Key, Size: u.Size, Digest: u.Digest, ReceivedAt: r.index.Now(time.Now())}
+	repaired, err := r.supersedes(ctx, u.Key, rotten)
+	if err == nil {
+		err = up.Commit(o.Digest, o.ReceivedAt)
+	}
+	if err != nil {
+		unlock()
+		return r.lost(ctx, up, u, err)
+	}
+	defer unlock()
+	row := rowOf(o)
+	row.Commit, row.Skipped, row.Repaired = commit, u.Skipped, repaired
+	if row, err = r.index.Append(ctx, row); err != nil {
+		// The file stands, and its staging name says that a row is owed: the
+		// sender's next attempt or the next start pays.
+		return wire.Receipt{}, errors.Join(err, up.Abandon())
+	}
+	o.ReceivedAt = row.ReceivedAt
+	if err := up.Settle(o.Digest, o.ReceivedAt); err != nil {
+		return wire.Receipt{}, err
+	}
+	r.log.Info("stored", "host", o.Key.Host, "episode", o.Key.Name, "sha256", o.Digest, "bytes", o.Size, "repaired", repaired)
+	return receipt(wire.Stored, o), nil
+}
+
+// supersedes sets a rotten copy aside, now that other bytes are here, and
+// reports whether the key has a row already, which the next one will supersede.
+// A copy may have been set aside before a crash, so the quarantine is asked.
+func (r *Receiver) supersedes(ctx context.Context, key episode.Key, rotten bool) (bool, error) {
+	if rotten {
+		// Another upload may have mended it since: look again, under the lock.
+		_, err := r.store.Known(ctx, key)
+		if damaged(err) {
+			err = r.store.SetAside(key)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	aside, err := r.store.WasSetAside(key)
+	if err != nil || !aside {
+		return false, err
+	}
+	_, found, err := r.index.Find(ctx, key)
+	return found, err
+}
+
+// lost ends an upload that could not be committed. If another one of the same
+// key was first, its archive decides what the answer is.
+func (r *Receiver) lost(ctx context.Context, up *store.Upload, u wire.Upload, err error) (wire.Receipt, error) {
+	if errors.Is(err, durable.ErrFault) {
+		// The name may stand already: the staging name must tell of it.
+		return wire.Receipt{}, errors.Join(err, up.Abandon())
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return wire.Receipt{}, errors.Join(err, up.Discard())
+	}
+	if err := up.Discard(); err != nil {
+		return wire.Receipt{}, err
+	}
+	got, is, err := r.present(ctx, u)
+	if err == nil && is != here {
+		err = wire.Refuse(wire.Damaged, "send it again")
+	}
+	return got, err
+}
+
+func rowOf(o store.Object) index.Row {
+	return index.Row{ReceivedAt: o.ReceivedAt, Host: o.Key.Host, Episode: o.Key.Name, SHA256: o.Digest, Size: o.Size}
+}
+
+func receipt(s wire.Status, o store.Object) wire.Receipt {
+	return wire.Receipt{
+		Status: s, Host: o.Key.Host, Episode: o.Key.Name,
+		Digest: o.Digest, Size: o.Size, ReceivedAt: wire.Wall{Time: o.ReceivedAt},
+	}
+}
+
+// maxPeeks bounds the decoders at work: each has a window of its own.
+const maxPeeks = 2
+
+// commitOf looks for the commit in an archive's meta.json. The archive is
+// opaque to everything else here: one that has none, or does not decode, is
+// stored all the same.
+func (r *Receiver) commitOf(key episode.Key, open func() (io.Reader, func() error, error)) string {
+	r.peeks <- struct{}{}
+	defer func() { <-r.peeks }()
+	from, done, err := open()
+	if err == nil {
+		defer done()
+		var meta episode.Meta
+		if meta, err = archive.ReadMeta(from, key.Name); err == nil {
+			return meta.Commit
+		}
+	}
+	r.log.Debug("no meta.json", "host", key.Host, "episode", key.Name, "err", err)
+	return ""
+}
+
+func (r *Receiver) stored(key episode.Key) func() (io.Reader, func() error, error) {
+	return func() (io.Reader, func() error, error) {
+		f, err := r.store.Open(key)
+		if err != nil {
+			return nil, nil, err
+		}
+		return f, f.Close, nil
+	}
+}

@@ -1,0 +1,352 @@
+package receiver_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/index"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+func TestConflictComesBeforeTheBody(t *testing.T) {
+	l := newLab(t, nil)
+	first := noise(1000, 1)
+	l.takes(key("h", "e"), first, wire.Stored)
+	_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), noise(1000, 2)), untouched{t})
+	p, ok := errors.AsType[*wire.Problem](err)
+	if !ok || p.Code != wire.Conflict || p.Stored != uploadOf(key("h", "e"), first).Digest {
+		t.Errorf("%v", err)
+	}
+	// So does the answer to the same bytes again, and the name of another host is free.
+	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), first), untouched{t}); err != nil {
+		t.Error(err)
+	}
+	l.takes(key("i", "e"), noise(1000, 2), wire.Stored)
+	l.whole(2)
+}
+
+// untouched is a body that nobody may read.
+type untouched struct{ tb testing.TB }
+
+func (u untouched) Read([]byte) (int, error) {
+	u.tb.Error("a refused body was read")
+	return 0, io.EOF
+}
+
+func TestOtherBytesThanAnnouncedLeaveNothing(t *testing.T) {
+	l := newLab(t, nil)
+	content := noise(300_000, 1)
+	u := uploadOf(key("h", "e"), content)
+	broken := errors.New("the sender left")
+	for what, body := range map[string]io.Reader{
+		"another byte": bytes.NewReader(append(bytes.Clone(content[:len(content)-1]), content[len(content)-1]^1)),
+		"too short":    bytes.NewReader(content[1:]),
+		"too long":     bytes.NewReader(append(bytes.Clone(content), 0)),
+		"broken":       io.MultiReader(bytes.NewReader(content[:200_000]), iotest.ErrReader(broken)),
+	} {
+		_, err := l.r.Put(t.Context(), u, body)
+		if p, ok := errors.AsType[*wire.Problem](err); what == "broken" && !errors.Is(err, broken) || what != "broken" && (!ok || p.Code != wire.DigestMismatch) {
+			t.Errorf("%s: %v", what, err)
+		}
+		l.whole(0)
+	}
+	l.takes(u.Key, content, wire.Stored)
+}
+
+func TestReceiptIsThatOfTheRow(t *testing.T) {
+	l := newLab(t, nil)
+	k := key("h", "e")
+	u := uploadOf(k, noise(5000, 1))
+	u.Skipped = 3
+	r, err := l.r.Put(t.Context(), u, bytes.NewReader(noise(5000, 1)))
+	must(t, err)
+	row := l.row(k)
+	if !row.ReceivedAt.Equal(r.ReceivedAt.Truncate(time.Microsecond)) || row.SHA256 != u.Digest || row.Size != 5000 || row.Skipped != 3 || row.Backfilled {
+		t.Errorf("row %+v, receipt %+v", row, r)
+	}
+	again := l.takes(k, noise(5000, 1), wire.AlreadyPresent)
+	stat, err := l.r.Stat(t.Context(), k)
+	if err != nil || stat != again || again.ReceivedAt != r.ReceivedAt {
+		t.Errorf("first %+v\nagain %+v\nstat %+v, %v", r, again, stat, err)
+	}
+	if _, err := l.r.Stat(t.Context(), key("h", "none")); !errors.Is(err, wire.NotFound) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
+	l := newLab(t, func(c *receiver.Config) { c.Limits.Uploads, c.Limits.UploadsPerHost = 3, 2 })
+	content := noise(1000, 1)
+	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	begin := func(host, name string) {
+		go func() {
+			_, err := l.r.Put(t.Context(), uploadOf(key(host, name), content), &gated{content, arrived, open})
+			done <- err
+		}()
+		within(t, 10*time.Second, arrived, "an upload")
+	}
+	begin("h", "1")
+	begin("h", "2")
+	if p := l.refuses(key("h", "3"), content, wire.HostBusy); p.RetryAfter <= 0 {
+		t.Error("no Retry-After")
+	}
+	begin("i", "1") // others go on
+	if p := l.refuses(key("k", "1"), content, wire.Busy); p.RetryAfter <= 0 {
+		t.Error("no Retry-After")
+	}
+	close(open)
+	for range 3 {
+		must(t, within(t, 10*time.Second, done, "an answer"))
+	}
+	l.takes(key("h", "3"), content, wire.Stored) // the places are free again
+	l.takes(key("k", "1"), content, wire.Stored)
+	l.whole(5)
+}
+
+func TestTooLargeComesBeforeTheBody(t *testing.T) {
+	l := newLab(t, func(c *receiver.Config) { c.Limits.ArchiveBytes = 1000 })
+	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), noise(1001, 1)), untouched{t}); !errors.Is(err, wire.TooLarge) {
+		t.Errorf("%v", err)
+	}
+	l.takes(key("h", "e"), noise(1000, 1), wire.Stored)
+}
+
+// TestUploadsTogetherStayAboveTheFloor: each alone has room.
+func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
+	l := newLab(t, func(c *receiver.Config) {
+		c.DataDir, c.MinFree = configPath(tmpfs(t, "size=8m")), 2<<20
+	})
+	big := noise(4<<20, 1)
+	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		late := io.MultiReader(&gated{big[:1], arrived, open}, bytes.NewReader(big[1:])) // promised, and not written
+		_, err := l.r.Put(t.Context(), uploadOf(key("h", "1"), big), late)
+		done <- err
+	}()
+	within(t, 10*time.Second, arrived, "the first upload")
+	_, err := l.r.Put(t.Context(), uploadOf(key("h", "2"), big), untouched{t})
+	if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full || p.RetryAfter <= 0 {
+		t.Errorf("%v", err)
+	}
+	if s, err := l.r.Storage(t.Context()); err != nil || s.FreeBytes > 2<<20 || !s.Accepting {
+		t.Errorf("a ping tells %+v, %v", s, err)
+	}
+	l.takes(key("h", "3"), noise(1<<20, 3), wire.Stored) // a small one has room beside it
+	close(open)
+	must(t, within(t, 10*time.Second, done, "the first upload"))
+	l.refuses(key("h", "2"), big, wire.Full)
+	l.whole(2)
+	must(t, os.Remove(l.stored(key("h", "1"))))
+	if s, _ := l.r.Storage(t.Context()); s.FreeBytes < 4<<20 {
+		t.Errorf("promises are not given back: %+v", s)
+	}
+}
+
+// TestPromisesAreGivenBack: uploads that fail must not eat the space.
+func TestPromisesAreGivenBack(t *testing.T) {
+	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(tmpfs(t, "size=8m")) })
+	big := noise(5<<20, 1)
+	for n := range 10 {
+		_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), big), io.MultiReader(bytes.NewReader(big[:n<<18]), iotest.ErrReader(context.Canceled)))
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("attempt %d: %v", n, err)
+		}
+	}
+	l.takes(key("h", "e"), big, wire.Stored)
+}
+
+// TestRowThatFindsNoSpaceIsOwed fills the disk after the body: the archive
+// stands, its sender is told to come again, and then there is one row.
+func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
+	for _, healing := range []string{"by the next attempt", "by the next start"} {
+		t.Run(healing, func(t *testing.T) {
+			l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(tmpfs(t, "size=1m")) })
+			l.takes(key("i", "other"), noise(10, 2), wire.Stored)
+			grow(t, filepath.Join(l.data, receiver.IndexFile))
+			k, content := key("h", "e"), noise(10_000, 1)
+			filler := filepath.Join(l.data, "filler")
+			last := readFunc(func([]byte) (int, error) { fill(t, filler); return 0, io.EOF })
+			_, err := l.r.Put(t.Context(), uploadOf(k, content), io.MultiReader(bytes.NewReader(content), last))
+			if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full {
+				t.Fatalf("%v, want %s", err, wire.Full)
+			}
+			l.stagingHas(1)
+			if _, err := os.Stat(l.stored(k)); err != nil {
+				t.Error(err)
+			}
+			l.refuses(k, content, wire.Full) // still no space: nothing is acknowledged
+			must(t, os.Remove(filler))
+			later := l.takes(key("i", "later"), noise(10, 3), wire.Stored)
+			if healing == "by the next start" {
+				l.restart(func() {})
+				l.row(k)
+			}
+			first := l.takes(k, content, wire.AlreadyPresent)
+			again := l.takes(k, content, wire.AlreadyPresent)
+			row := l.row(k)
+			if !row.ReceivedAt.Equal(first.ReceivedAt.Truncate(time.Microsecond)) || first != again {
+				t.Errorf("row %v\nfirst %v\nagain %v\n(after %v)", row.ReceivedAt, first.ReceivedAt, again.ReceivedAt, later.ReceivedAt)
+			}
+			l.stagingHas(0)
+		})
+	}
+}
+
+type readFunc func(p []byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+// grow brings the index to the end of a page: the next row needs a new one.
+func grow(tb testing.TB, path string) {
+	tb.Helper()
+	info, err := os.Stat(path)
+	must(tb, err)
+	row := index.Row{ReceivedAt: time.Now(), Host: "h", Episode: "filler", SHA256: [32]byte{1}}
+	line := string(row.Append(nil)[1:])
+	const note, end = `{"note": "`, `", `
+	missing := 4096 - (int(info.Size())+len(note+end+line))%4096
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	must(tb, err)
+	defer f.Close()
+	_, err = f.WriteString(note + strings.Repeat("x", missing) + end + line)
+	must(tb, err)
+}
+
+// fill writes to a file until the file system is full.
+func fill(tb testing.TB, path string) {
+	tb.Helper()
+	f, err := os.Create(path)
+	must(tb, err)
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
+			size /= 2
+		} else {
+			must(tb, err)
+		}
+	}
+}
+
+// TestCopyByHandGetsItsRow: a file of which the index knows nothing is not
+// acknowledged before it does, also one that was copied with its attributes.
+func TestCopyByHandGetsItsRow(t *testing.T) {
+	for _, attributes := range []bool{false, true} {
+		l := newLab(t, nil)
+		content := noise(5000, 1)
+		l.takes(key("h", "from"), content, wire.Stored)
+		k := key("h", "copy")
+		must(t, os.WriteFile(l.stored(k), content, 0o640))
+		if attributes {
+			copyAttributes(t, l.stored(key("h", "from")), l.stored(k))
+		}
+		l.refuses(k, noise(5000, 2), wire.Conflict)
+		l.takes(k, content, wire.AlreadyPresent)
+		l.takes(k, content, wire.AlreadyPresent)
+		if rows := l.rows(); len(rows) != 2 {
+			t.Errorf("with attributes %v: %d rows, want 2", attributes, len(rows))
+		}
+	}
+}
+
+func copyAttributes(tb testing.TB, from, to string) {
+	tb.Helper()
+	names := make([]byte, 1024)
+	n, err := unix.Listxattr(from, names)
+	must(tb, err)
+	for name := range strings.SplitSeq(strings.TrimRight(string(names[:n]), "\x00"), "\x00") {
+		value := make([]byte, 1024)
+		n, err := unix.Getxattr(from, name, value)
+		must(tb, err)
+		must(tb, unix.Setxattr(to, name, value[:n], 0))
+	}
+}
+
+func TestArrivalNeverGoesBack(t *testing.T) {
+	for ahead, back := range map[time.Duration]bool{time.Hour: false, 30 * 24 * time.Hour: true} {
+		l := newLab(t, nil)
+		last := time.Now().Add(ahead).UTC()
+		l.restart(func() {
+			row := index.Row{ReceivedAt: last, Host: "h", Episode: "future", SHA256: [32]byte{1}, Size: 1}
+			must(t, os.WriteFile(filepath.Join(l.data, receiver.IndexFile), row.Append(nil), 0o640))
+		})
+		r := l.takes(key("h", "now"), noise(10, 1), wire.Stored)
+		if before := r.ReceivedAt.Before(last.Truncate(time.Microsecond)); before != back {
+			t.Errorf("%v ahead: the next row is of %v", ahead, r.ReceivedAt)
+		}
+	}
+}
+
+func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
+	l := newLab(t, nil)
+	k, content := key("h", "e"), noise(100_000, 1)
+	l.takes(k, content, wire.Stored)
+	bad := bytes.Clone(content)
+	bad[77_777] ^= 1
+	f, err := os.OpenFile(l.stored(k), os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt(bad, 0)
+	must(t, err)
+	must(t, f.Close())
+	l.refuses(k, noise(100_000, 2), wire.Conflict) // rot does not open the name to other bytes
+	l.takes(k, content, wire.Stored)               // not already-present: the copy is the new one
+	got, err := os.ReadFile(l.stored(k))
+	must(t, err)
+	if !bytes.Equal(got, content) {
+		t.Error("the damaged copy is still there")
+	}
+	aside, err := filepath.Glob(filepath.Join(l.data, "quarantine", "h", "e~*"))
+	must(t, err)
+	if len(aside) != 1 {
+		t.Fatalf("set aside: %q, want one", aside)
+	}
+	if got, err := os.ReadFile(aside[0]); err != nil || !bytes.Equal(got, bad) {
+		t.Errorf("what was set aside is not the damaged copy: %v", err)
+	}
+	var repaired []bool
+	for _, row := range l.rows() {
+		repaired = append(repaired, row.Repaired)
+	}
+	if !slices.Equal(repaired, []bool{false, true}) {
+		t.Errorf("repaired in the rows: %v, want the second only", repaired)
+	}
+	l.takes(k, content, wire.AlreadyPresent)
+	l.stagingHas(0)
+}
+
+// A crash between setting aside and the new name leaves a row without a file:
+// the next upload's row still says that it supersedes it.
+func TestRepairIsToldAfterACrash(t *testing.T) {
+	l := newLab(t, nil)
+	k, content := key("h", "e"), noise(1000, 1)
+	l.takes(k, content, wire.Stored)
+	l.restart(func() {
+		must(t, os.MkdirAll(filepath.Join(l.data, "quarantine", "h"), 0o750))
+		must(t, os.Rename(l.stored(k), filepath.Join(l.data, "quarantine", "h", "e~aside")))
+	})
+	l.takes(k, content, wire.Stored)
+	if rows := l.rows(); len(rows) != 2 || !rows[1].Repaired {
+		t.Errorf("rows: %+v", rows)
+	}
+}
+
+func TestOneReceiverForADataDirectory(t *testing.T) {
+	l := newLab(t, nil)
+	r, err := receiver.New(t.Context(), l.cfg, "test", "another", discard())
+	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the lab" {
+		t.Errorf("%v, %v", r, err)
+	}
+}

@@ -1,0 +1,175 @@
+package receiver_test
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func configPath(path string) config.Path { return config.Path(path) }
+
+// TestEveryCrashPointIsMended lays down what a crash leaves after each step of
+// an upload, starts, and sends the episode again.
+func TestEveryCrashPointIsMended(t *testing.T) {
+	k, content := key("h", "e"), noise(200_000, 1)
+	for _, c := range []struct {
+		what string
+		lay  func(l *lab)
+		rows int         // after the start
+		then wire.Status // of the next attempt
+	}{
+		{"in the body", func(l *lab) {
+			l.empty(k)
+			must(l, os.WriteFile(l.staged(k), content[:100], 0o640))
+		}, 0, wire.Stored},
+		{"before the link", func(l *lab) {
+			must(l, os.Rename(l.stored(k), l.staged(k)))
+			l.forgetRows()
+		}, 0, wire.Stored},
+		{"after the link", func(l *lab) {
+			must(l, os.Link(l.stored(k), l.staged(k)))
+			l.forgetRows()
+		}, 1, wire.AlreadyPresent},
+		{"in the row", func(l *lab) {
+			must(l, os.Link(l.stored(k), l.staged(k)))
+			must(l, os.Truncate(filepath.Join(l.data, receiver.IndexFile), 50))
+		}, 1, wire.AlreadyPresent},
+		{"after the row", func(l *lab) {
+			must(l, os.Link(l.stored(k), l.staged(k)))
+		}, 1, wire.AlreadyPresent},
+		{"after the staging name was given up", func(*lab) {}, 1, wire.AlreadyPresent},
+		{"after the link, bytes lost", func(l *lab) {
+			must(l, os.Link(l.stored(k), l.staged(k)))
+			l.forgetRows()
+			must(l, os.Truncate(l.stored(k), 100_000))
+		}, 0, wire.Stored},
+		{"beside what is stored", func(l *lab) {
+			must(l, os.WriteFile(l.staged(k), noise(100, 2), 0o640))
+		}, 1, wire.AlreadyPresent},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			l := newLab(t, nil)
+			l.takes(k, content, wire.Stored)
+			l.restart(func() { c.lay(l) })
+			if rows := l.rows(); len(rows) != c.rows {
+				t.Errorf("%d rows after the start, want %d", len(rows), c.rows)
+			}
+			l.whole(c.rows)
+			first := l.takes(k, content, c.then)
+			l.whole(1)
+			if again := l.takes(k, content, wire.AlreadyPresent); again.ReceivedAt != first.ReceivedAt {
+				t.Errorf("receipts of %v and %v", first.ReceivedAt, again.ReceivedAt)
+			}
+			set, err := filepath.Glob(filepath.Join(l.data, "quarantine", "*", "*"))
+			must(t, err)
+			if lost := strings.Contains(c.what, "lost"); lost != (len(set) == 1) {
+				t.Errorf("quarantine has %q", set)
+			}
+		})
+	}
+}
+
+// empty takes an archive and its row away, as if it had never come.
+func (l *lab) empty(k episode.Key) {
+	l.Helper()
+	must(l, os.Remove(l.stored(k)))
+	l.forgetRows()
+}
+
+func (l *lab) forgetRows() {
+	l.Helper()
+	must(l, os.Truncate(filepath.Join(l.data, receiver.IndexFile), 0))
+}
+
+func TestStraysDoNotStopTheStart(t *testing.T) {
+	l := newLab(t, nil)
+	outside := t.TempDir()
+	l.restart(func() {
+		must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "linked")))
+		must(t, os.WriteFile(filepath.Join(l.data, "staging", "file"), nil, 0o600))
+	})
+	l.takes(key("h", "e"), noise(10, 1), wire.Stored)
+	if r, err := l.put(key("linked", "e"), noise(10, 1)); err == nil {
+		t.Errorf("%+v", r)
+	}
+	if names, _ := os.ReadDir(outside); len(names) != 0 {
+		t.Errorf("outside has %v", names)
+	}
+}
+
+// TestMillionRowsCostNothing starts and serves beside a large index, and
+// counts the bytes that the process read.
+func TestMillionRowsCostNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 200 MB")
+	}
+	l := newLab(t, nil)
+	l.takes(key("h", "before"), noise(10, 1), wire.Stored)
+	l.stop()
+	size := millionRows(t, filepath.Join(l.data, receiver.IndexFile))
+	heap, read := heapInUse(), bytesRead(t)
+	l.start()
+	l.takes(key("h", "new"), noise(10, 2), wire.Stored)
+	l.takes(key("h", "new"), noise(10, 2), wire.AlreadyPresent)
+	l.refuses(key("h", "new"), noise(10, 3), wire.Conflict)
+	l.takes(key("h", "before"), noise(10, 1), wire.AlreadyPresent)
+	if _, err := l.r.Stat(t.Context(), key("h", "before")); err != nil {
+		t.Error(err)
+	}
+	if n := bytesRead(t) - read; n > 16<<20 {
+		t.Errorf("%d of %d bytes were read", n, size)
+	}
+	if n := heapInUse() - heap; n > 16<<20 {
+		t.Errorf("%d bytes more in memory", n)
+	}
+}
+
+func millionRows(tb testing.TB, path string) int {
+	tb.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	must(tb, err)
+	defer f.Close()
+	size := 0
+	var b []byte
+	for n := range 1_000_000 {
+		row := index.Row{ReceivedAt: time.Unix(1_700_000_000, 0), Host: "h", Episode: episode.Name("ep-" + strconv.Itoa(n)), SHA256: [32]byte{1, byte(n)}, Size: 7}
+		if b = row.Append(b); len(b) > 1<<20 || n == 999_999 {
+			_, err := f.Write(b)
+			must(tb, err)
+			size += len(b)
+			b = b[:0]
+		}
+	}
+	return size
+}
+
+func bytesRead(tb testing.TB) int64 {
+	tb.Helper()
+	b, err := os.ReadFile("/proc/self/io")
+	must(tb, err)
+	var n int64
+	_, err = fmt.Sscanf(string(b), "rchar: %d", &n)
+	must(tb, err)
+	return n
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

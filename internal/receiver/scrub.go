@@ -1,0 +1,278 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+	"cis490/internal/store"
+)
+
+// Progress is how far a scrub has come.
+type Progress struct {
+	Started time.Time `json:"started"`
+	// Host and Episode are what was read last: the walk goes in the order of
+	// the names.
+	Host    episode.Name `json:"host_id,omitempty"`
+	Episode episode.Name `json:"episode_id,omitempty"`
+	Ended   time.Time    `json:"ended,omitzero"`
+
+	Objects    int64 `json:"objects"`    // read
+	Bytes      int64 `json:"bytes"`      // read
+	Skipped    int64 `json:"skipped"`    // read lately, or underway
+	Damaged    int64 `json:"damaged"`    // bytes that are not those of the sha256
+	Unreadable int64 `json:"unreadable"` // bytes that the disk does not give
+	Missing    int64 `json:"missing"`    // rows without an archive
+	SetAside   int64 `json:"set_aside"`  // moved to quarantine
+
+	// WholeSince is when the last scrub that came to its end began: whatever
+	// was stored by then has been read back since.
+	WholeSince time.Time `json:"whole_since,omitzero"`
+}
+
+// Bad returns how many things are not as they should be.
+func (p Progress) Bad() int64 { return p.Damaged + p.Unreadable + p.Missing }
+
+// A ScrubFinding is one thing that is not as it should be.
+type ScrubFinding struct {
+	Finding  string       `json:"finding"` // damaged, unreadable or missing
+	Host     episode.Name `json:"host_id"`
+	Episode  episode.Name `json:"episode_id"`
+	SetAside bool         `json:"set_aside"`
+	Detail   string       `json:"detail"`
+}
+
+// scrub is one walk through the store, from where progress says.
+type scrub struct {
+	*Progress
+	store *store.Reader
+	since time.Time // what was read back since then is not read again
+	host  episode.Name
+	pace  *pacer
+	prove func(context.Context, episode.Key, func(io.Reader) io.Reader) (proof, error)
+	rows  func() (io.ReadCloser, error)
+	found func(ScrubFinding)
+	// lock is [prover]'s: a row whose archive is looked for under it is a row
+	// whose archive is missing.
+	lock func(episode.Key) func()
+	save func() error // called after each archive
+}
+
+// run walks to the end.
+func (s *scrub) run(ctx context.Context) error {
+	if err := s.hosts(ctx); err != nil {
+		return err
+	}
+	if err := s.missing(ctx); err != nil {
+		return err
+	}
+	s.Ended = time.Now().UTC()
+	s.Host, s.Episode = "", ""
+	return nil
+}
+
+// hosts reads all files behind the position, host by host.
+func (s *scrub) hosts(ctx context.Context) error {
+	if s.host != "" {
+		return s.episodes(ctx, s.host, "")
+	}
+	if s.Host != "" { // the rest of the host that was interrupted
+		if err := s.episodes(ctx, s.Host, s.Episode); err != nil {
+			return err
+		}
+	}
+	for last := false; !last; {
+		var hosts []episode.Name
+		var err error
+		if hosts, last, err = s.store.HostsAfter(s.Host); err != nil {
+			return err
+		}
+		for _, host := range hosts {
+			if err := s.episodes(ctx, host, ""); err != nil {
+				return err
+			}
+			s.Host, s.Episode = host, ""
+		}
+	}
+	return nil
+}
+
+func (s *scrub) episodes(ctx context.Context, host, after episode.Name) error {
+	for last := false; !last; {
+		var names []episode.Name
+		var err error
+		if names, last, err = s.store.NamesAfter(host, after); err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := s.one(ctx, episode.Key{Host: host, Name: name}); err != nil {
+				return err
+			}
+			after = name
+			s.Host, s.Episode = host, name
+			if err := s.save(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// one reads one archive, if it is due.
+func (s *scrub) one(ctx context.Context, key episode.Key) error {
+	if err := s.pace.wait(ctx, seek); err != nil {
+		return err
+	}
+	o, err := s.store.Stat(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && (o.Underway || o.VerifiedAt.After(s.since)) {
+		s.Skipped++
+		return nil
+	}
+	var found proof
+	if err == nil {
+		found, err = s.prove(ctx, key, func(r io.Reader) io.Reader { return &paced{ctx, r, s.pace} })
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case ctx.Err() != nil || errors.Is(err, durable.ErrFault):
+		return err
+	case err != nil: // no right to read it, say: others are read all the same
+		found.bad = errors.Join(store.ErrUnreadable, err)
+	}
+	s.Objects++
+	s.Bytes += found.Size
+	s.note(key, found)
+	return nil
+}
+
+func (s *scrub) note(key episode.Key, found proof) {
+	if found.bad == nil {
+		return
+	}
+	f := ScrubFinding{"damaged", key.Host, key.Name, found.aside, found.bad.Error()}
+	if errors.Is(found.bad, store.ErrUnreadable) {
+		f.Finding = "unreadable"
+		s.Unreadable++
+	} else {
+		s.Damaged++
+	}
+	if found.aside {
+		s.SetAside++
+	}
+	s.found(f)
+}
+
+// missing looks for the archive of each row. Memory is a row's.
+func (s *scrub) missing(ctx context.Context) error {
+	in, err := s.rows()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	n := 0
+	for row, err := range index.Rows(in) {
+		if _, bad := errors.AsType[*index.LineError](err); bad {
+			continue // 'receiver index verify' tells of it
+		}
+		if err != nil {
+			return err
+		}
+		if n++; n%256 == 0 {
+			if err := s.pace.wait(ctx, seek); err != nil {
+				return err
+			}
+		}
+		if s.host != "" && row.Host != s.host || row.Repaired {
+			continue // a repaired key has an earlier row
+		}
+		if err := s.look(row.Key()); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// look sees whether an archive is there, and looks again with its key locked:
+// one that is being repaired is away for a moment.
+func (s *scrub) look(key episode.Key) error {
+	_, err := s.store.Stat(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		unlock := s.lock(key)
+		_, err = s.store.Stat(key)
+		unlock()
+	}
+	if errors.Is(err, durable.ErrFault) {
+		return err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		s.Missing++
+		s.found(ScrubFinding{Finding: "missing", Host: key.Host, Episode: key.Name, Detail: s.store.Path(key) + " has a row and is not there"})
+	}
+	return nil
+}
+
+// seek is what it costs to begin a file, in bytes that could be read meanwhile.
+const seek = 64 << 10
+
+// whileBusy is how many times slower a scrub is while uploads are under way.
+const whileBusy = 8
+
+// pacer says how fast a scrub may read.
+type pacer struct {
+	limit *rate.Limiter
+	burst int
+	busy  func() bool
+}
+
+// newPacer returns a pacer for so many bytes a second; 0 is as fast as can be.
+func newPacer(perSecond int64, busy func() bool) *pacer {
+	if perSecond <= 0 {
+		return &pacer{limit: rate.NewLimiter(rate.Inf, 0), burst: 1 << 30, busy: busy}
+	}
+	burst := int(min(max(perSecond, 4<<10), 1<<20))
+	return &pacer{limit: rate.NewLimiter(rate.Limit(perSecond), burst), burst: burst, busy: busy}
+}
+
+// wait waits until n bytes may be read.
+func (p *pacer) wait(ctx context.Context, n int) error {
+	if p.busy() {
+		n *= whileBusy
+	}
+	for n > 0 {
+		some := min(n, p.burst)
+		if err := p.limit.WaitN(ctx, some); err != nil {
+			return errors.Join(ctx.Err(), err)
+		}
+		n -= some
+	}
+	return ctx.Err()
+}
+
+// paced is a reader that a [pacer] slows down.
+type paced struct {
+	ctx  context.Context
+	r    io.Reader
+	pace *pacer
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if werr := p.pace.wait(p.ctx, n); werr != nil {
+		return 0, werr
+	}
+	return n, err
+}

@@ -1,0 +1,319 @@
+package receiver_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// rot changes one byte of a stored file and leaves its times as they were.
+func (l *lab) rot(k episode.Key) {
+	l.Helper()
+	path := l.stored(k)
+	info, err := os.Stat(path)
+	must(l, err)
+	b, err := os.ReadFile(path)
+	must(l, err)
+	b[len(b)/2] ^= 1
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	must(l, err)
+	_, err = f.Write(b)
+	must(l, errors.Join(err, f.Sync(), f.Close(), os.Chtimes(path, info.ModTime(), info.ModTime())))
+}
+
+// scrubOnce returns what a scrub from the command line finds, as "damaged run-7".
+func (l *lab) scrubOnce(o receiver.ScrubOptions) (receiver.Progress, string) {
+	l.Helper()
+	var found []string
+	o.Found = func(f receiver.ScrubFinding) {
+		s := f.Finding + " " + string(f.Episode)
+		if f.SetAside {
+			s += " aside"
+		}
+		found = append(found, s)
+	}
+	p, err := receiver.ScrubOnce(l.Context(), l.cfg, o)
+	must(l, err)
+	return p, strings.Join(found, ", ")
+}
+
+func (l *lab) quarantined() int {
+	l.Helper()
+	paths, err := filepath.Glob(filepath.Join(l.data, "quarantine", "*", "*"))
+	must(l, err)
+	return len(paths)
+}
+
+func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
+	l := newLab(t, nil)
+	good, bad, gone := key("lab-01", "good"), key("lab-01", "bad"), key("lab-02", "gone")
+	for i, k := range []episode.Key{good, bad, gone} {
+		l.takes(k, noise(3<<20, byte(i)), wire.Stored)
+	}
+	if p, found := l.scrubOnce(receiver.ScrubOptions{}); found != "" || p.Objects != 3 || p.Bytes != 9<<20 || p.Bad() != 0 {
+		t.Fatalf("of a good store: %q, %+v", found, p)
+	}
+	l.rot(bad)
+	must(t, os.Remove(l.stored(gone)))
+	p, found := l.scrubOnce(receiver.ScrubOptions{})
+	if want := "damaged bad, missing gone"; found != want || p.Damaged != 1 || p.Missing != 1 || p.Objects != 2 {
+		t.Errorf("found %q, %+v, want %q", found, p, want)
+	}
+	if _, err := os.Stat(l.stored(bad)); err != nil || l.quarantined() != 0 {
+		t.Errorf("a scrub beside the receiver moved something: %v", err)
+	}
+	if p, found := l.scrubOnce(receiver.ScrubOptions{Host: "lab-02"}); found != "missing gone" || p.Objects != 0 {
+		t.Errorf("of one host: %q, %+v", found, p)
+	}
+}
+
+// What was read lately is not read again: that is how an interrupted scrub goes on.
+func TestScrubGoesOnWhereItWas(t *testing.T) {
+	l := newLab(t, nil)
+	for i, name := range []string{"a", "b", "c"} {
+		l.takes(key("lab-01", name), noise(1000, byte(i)), wire.Stored)
+	}
+	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("a", noise(1000, 0))}, true)
+	must(t, err)
+	p, _ := l.scrubOnce(receiver.ScrubOptions{OlderThan: time.Hour})
+	if p.Objects != 2 || p.Skipped != 1 {
+		t.Errorf("read %d and skipped %d, want 2 and 1", p.Objects, p.Skipped)
+	}
+	if p, _ := l.scrubOnce(receiver.ScrubOptions{}); p.Objects != 3 {
+		t.Errorf("a whole scrub read %d, want 3", p.Objects)
+	}
+}
+
+func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
+	l := newLab(t, nil)
+	k := key("lab-01", "run-7")
+	l.takes(k, []byte("bytes of run-7"), wire.Stored)
+	l.rot(k)
+	_, err := receiver.ScrubOnce(t.Context(), l.cfg, receiver.ScrubOptions{SetAside: true, Holder: "me"})
+	if _, locked := errors.AsType[*durable.LockedError](err); !locked || l.quarantined() != 0 {
+		t.Errorf("got %v, want a LockedError", err)
+	}
+	l.stop()
+	p, found := l.scrubOnce(receiver.ScrubOptions{SetAside: true, Holder: "me"})
+	if found != "damaged run-7 aside, missing run-7" || p.SetAside != 1 || l.quarantined() != 1 {
+		t.Errorf("found %q, %+v; %d in quarantine", found, p, l.quarantined())
+	}
+	l.start()
+	l.takes(k, []byte("bytes of run-7"), wire.Stored)
+	if rows := l.rows(); len(rows) != 2 || !rows[1].Repaired {
+		t.Errorf("rows: %+v", rows)
+	}
+}
+
+// The background scrub sets a rotten copy aside, so that its host's next
+// attempt is stored as a repair.
+func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		good, bad := key("lab-01", "good"), key("lab-02", "bad")
+		l.takes(good, noise(1<<20, 1), wire.Stored)
+		l.takes(bad, noise(1<<20, 2), wire.Stored)
+		l.rot(bad)
+		stop := l.scrubbing()
+		time.Sleep(10 * time.Minute)
+		stop()
+		st := l.inspect()
+		if l.quarantined() != 1 || st.SetAside != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 1 {
+			t.Errorf("got %+v", st)
+		}
+		if st.Unread == nil || *st.Unread < 60 || *st.Unread > 600 {
+			t.Errorf("the oldest reading lies %v back", st.Unread)
+		}
+		l.takes(bad, noise(1<<20, 2), wire.Stored)
+		if rows := l.rows(); len(rows) != 3 || !rows[2].Repaired {
+			t.Errorf("rows: %+v", rows)
+		}
+	})
+}
+
+// A flipped byte is found within one interval, for ever.
+func TestScrubBeginsAnewEachInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		k := key("lab-01", "run-7")
+		l.takes(k, noise(1<<20, 1), wire.Stored)
+		stop := l.scrubbing()
+		time.Sleep(time.Hour)
+		l.rot(k)
+		time.Sleep(l.cfg.Scrub.Interval.Std() - 2*time.Hour)
+		if l.quarantined() != 0 {
+			t.Error("a round began before its time")
+		}
+		time.Sleep(2 * time.Hour)
+		if l.quarantined() != 1 {
+			t.Error("the flipped byte was not found in the second round")
+		}
+		stop()
+	})
+}
+
+// A round that was interrupted goes on behind the last archive that it read, as
+// slowly as it may: 1 MiB at 64 KiB/s is 16 s.
+func TestScrubIsSlowAndResumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
+		for i, name := range []string{"a", "b", "c", "d"} {
+			l.takes(key("lab-01", name), noise(1<<20, byte(i)), wire.Stored)
+		}
+		stop := l.scrubbing()
+		time.Sleep(5*time.Minute + 40*time.Second)
+		stop()
+		st := l.inspect()
+		if st.Scrub.Objects != 2 || st.Scrub.Episode != "b" || !st.Scrub.WholeSince.IsZero() || st.Unread != nil {
+			t.Fatalf("after 40 s: %+v", st.Scrub)
+		}
+		l.rot(key("lab-01", "a")) // behind the position: of the next round
+		l.restart(func() {})
+		stop = l.scrubbing()
+		time.Sleep(10 * time.Minute)
+		stop()
+		if st := l.inspect(); st.Scrub.Objects != 4 || st.Scrub.Skipped != 0 || st.Scrub.Damaged != 0 || st.Scrub.Ended.IsZero() || !st.Scrub.WholeSince.Equal(st.Scrub.Started) {
+			t.Errorf("after the second start: %+v", st.Scrub)
+		}
+	})
+}
+
+func TestScrubYieldsToUploads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
+		l.takes(key("lab-01", "a"), noise(1<<20, 1), wire.Stored)
+		arrived, open := make(chan struct{}, 1), make(chan struct{})
+		done := make(chan error, 1)
+		go func() {
+			_, err := l.r.Put(t.Context(), uploadOf(key("lab-02", "slow"), []byte("slow")), &gated{[]byte("slow"), arrived, open})
+			done <- err
+		}()
+		<-arrived
+		stop := l.scrubbing()
+		time.Sleep(5*time.Minute + 60*time.Second)
+		if st := l.inspect(); st.Scrub.Objects != 0 {
+			t.Errorf("read %d archives at full speed beside an upload", st.Scrub.Objects)
+		}
+		time.Sleep(4 * time.Minute)
+		stop()
+		if st := l.inspect(); st.Scrub.Objects != 1 {
+			t.Errorf("read %d archives beside an upload that does not end, want 1: it must not starve", st.Scrub.Objects)
+		}
+		close(open)
+		must(t, <-done)
+	})
+}
+
+func TestScrubOfRateZeroReadsNothing(t *testing.T) {
+	l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 0 })
+	must(t, l.r.Scrub(t.Context()))
+}
+
+// Whatever a crash or a person left in scrub.json, the walk goes on.
+func TestScrubSurvivesItsOwnFile(t *testing.T) {
+	for what, text := range map[string]string{
+		"empty": "", "no JSON": "x", "a name that is none": `{"started":"2026-01-01T00:00:00Z","host_id":"../x"}`,
+		"a clock that was wrong": `{"started":"2190-01-01T00:00:00Z","ended":"2190-01-01T00:00:00Z"}`,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t, nil)
+			l.takes(key("lab-01", "a"), noise(1000, 1), wire.Stored)
+			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(text), 0o640))
+			stop := l.scrubbing()
+			time.Sleep(10 * time.Minute)
+			stop()
+			if st := l.inspect(); st.Scrub.Objects != 1 || st.Scrub.Ended.IsZero() {
+				t.Errorf("%s: %+v", what, st.Scrub)
+			}
+		})
+	}
+}
+
+// One wrong reading is no proof, and a disk that gives nothing any more must
+// not empty the store.
+func TestOneWrongReadingIsNoProof(t *testing.T) {
+	l := newLab(t, nil)
+	k := key("lab-01", "run-7")
+	l.takes(k, []byte("bytes of run-7"), wire.Stored)
+	reads := 0
+	l.r.Disk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+		if reads++; reads == 1 {
+			return io.NopCloser(strings.NewReader("bytes of run-8")), nil
+		}
+		return d.OpenUncached(name)
+	})
+	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-7", []byte("bytes of run-7"))}, true)
+	must(t, err)
+	if reads != 2 || l.quarantined() != 0 || got[0].State != wire.Present || got[0].VerifiedAt == nil {
+		t.Errorf("%d reads, %d set aside, %+v", reads, l.quarantined(), got)
+	}
+}
+
+func TestAFailingDiskDoesNotEmptyTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		for i := range 10 {
+			l.takes(key("lab-01", string(rune('a'+i))), noise(1000, byte(i)), wire.Stored)
+		}
+		l.r.Disk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
+		stop := l.scrubbing()
+		time.Sleep(10 * time.Minute)
+		stop()
+		if n := l.quarantined(); n == 0 || n > 3 {
+			t.Errorf("%d archives were set aside for the disk's fault", n)
+		}
+		if st := l.inspect(); !st.Scrub.WholeSince.IsZero() {
+			t.Errorf("the store counts as read: %+v", st.Scrub)
+		}
+	})
+}
+
+// scrubbing runs the background scrub until the function that it returns.
+func (l *lab) scrubbing() (stop func()) {
+	l.Helper()
+	ctx, cancel := context.WithCancel(l.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.r.Scrub(ctx) }()
+	return func() {
+		l.Helper()
+		cancel()
+		must(l, <-done)
+	}
+}
+
+func (l *lab) inspect() receiver.Status {
+	l.Helper()
+	st, err := receiver.Inspect(l.cfg, time.Now())
+	must(l, err)
+	return st
+}
+
+func FuzzScrubProgress(f *testing.F) {
+	f.Add([]byte(`{"started":"2026-01-01T00:00:00Z","host_id":"a","episode_id":"b","objects":-1}`))
+	f.Add([]byte("null"))
+	l := newLab(f, nil)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), text, 0o640))
+		st, err := receiver.Inspect(l.cfg, time.Now())
+		must(t, err)
+		for _, name := range []episode.Name{st.Scrub.Host, st.Scrub.Episode} {
+			if _, err := episode.ParseName(string(name)); name != "" && err != nil {
+				t.Errorf("%q leads to %q", text, name)
+			}
+		}
+		_, err = json.Marshal(st)
+		must(t, err)
+	})
+}

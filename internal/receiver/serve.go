@@ -1,0 +1,179 @@
+package receiver
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+)
+
+// Waits of the server. A body has none: see [wire.Pace].
+const (
+	headerTimeout = 10 * time.Second // also for the TLS handshake
+	idleTimeout   = 3 * time.Minute  // longer than the shippers'
+	paceWindow    = time.Minute
+
+	// grace is what uploads under way get at the end before they are
+	// interrupted, farewell the time to tell their senders so.
+	grace    = 3 * time.Second
+	farewell = time.Second
+)
+
+// ListenProxy opens the socket for a proxy, or returns nil if there is none.
+// What an earlier receiver left of it is removed: the data directory is locked.
+func (r *Receiver) ListenProxy() (net.Listener, error) {
+	path := string(r.cfg.Proxy.Socket)
+	if path == "" {
+		return nil, nil
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	// The proxy's user must be in the receiver's group.
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
+}
+
+// Serve takes requests from ln, and from proxy if it is not nil, until ctx ends,
+// and returns nil then. It returns an error wrapping durable.ErrFault if the
+// storage can no longer be trusted.
+func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
+	uploads, drain := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer drain(nil)
+	all := servers{r.server(uploads, r.gate.Caller)}
+	failed := make(chan error, 2)
+	go func() { failed <- all[0].Serve(tls.NewListener(r.conns.limit(ln), r.gate.TLS())) }()
+	if proxy != nil {
+		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.Forwarded(req, r.cfg.Proxy.Header) }
+		behind := r.server(uploads, forwarded)
+		all = append(all, behind)
+		go func() { failed <- behind.Serve(proxy) }()
+	}
+	select {
+	case err := <-failed:
+		return errors.Join(fmt.Errorf("serve: %w", err), all.Close())
+	case err := <-r.fault:
+		// Nobody is told anything any more, not even that.
+		return errors.Join(err, all.Close())
+	case <-ctx.Done():
+	}
+	return r.stop(all, drain)
+}
+
+// servers are the two doors, which open and close together.
+type servers []*http.Server
+
+func (s servers) Shutdown(ctx context.Context) error {
+	var g errgroup.Group
+	for _, srv := range s {
+		g.Go(func() error { return srv.Shutdown(ctx) })
+	}
+	return g.Wait()
+}
+
+func (s servers) Close() error {
+	var errs []error
+	for _, srv := range s {
+		errs = append(errs, srv.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// stop lets uploads finish for a while, then tells them to come again.
+func (r *Receiver) stop(srv servers, drain context.CancelCauseFunc) error {
+	interrupt := time.AfterFunc(grace, func() { drain(wire.ErrDraining) })
+	defer interrupt.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), grace+farewell)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		r.log.Warn("cut off connections that did not end in time")
+		return srv.Close()
+	}
+	return nil
+}
+
+func (r *Receiver) server(base context.Context, caller func(*http.Request) (pki.Caller, error)) *http.Server {
+	var one http.Protocols
+	one.SetHTTP1(true)
+	return &http.Server{
+		Handler: &wire.Handler{
+			Depot:    r,
+			Identify: func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
+			Pace:     wire.Pace{Idle: r.cfg.Limits.IdleTimeout.Std(), Rate: int64(r.cfg.Limits.MinRate), Window: paceWindow},
+			About:    wire.About{Version: r.version, Protocol: []string{"v1"}},
+			Log:      r.log,
+		},
+		Protocols:         &one,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    16 << 10,
+		// It would answer before anybody was asked who they are.
+		DisableGeneralOptionsHandler: true,
+		BaseContext:                  func(net.Listener) context.Context { return base },
+		ConnContext:                  mark,
+		ConnState:                    r.conns.watch,
+		ErrorLog:                     log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
+	}
+}
+
+// identify makes an answer of what the gate says of a caller. Behind a proxy,
+// which has few connections for all hosts, only hosts of the port are counted.
+func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
+	caller, err := ask(req)
+	if err == nil && req.TLS != nil {
+		if err := r.conns.claim(caller.Host, req); err != nil {
+			return wire.Caller{Host: caller.Host}, err
+		}
+	}
+	switch {
+	case errors.Is(err, pki.ErrToken):
+		return wire.Caller{Host: caller.Host}, wire.Refuse(wire.TokenRefused, "%v", err)
+	case err != nil:
+		return wire.Caller{}, wire.Refuse(wire.Forbidden, "%v", err)
+	}
+	return wire.Caller{
+		Host: caller.Host,
+		Auth: wire.Auth{Method: caller.Method, CertNotAfter: caller.NotAfter},
+	}, nil
+}
+
+// handshakes logs what net/http says of connections that came to nothing: a
+// wrong certificate, a port scan. Anybody can cause these lines, so there are
+// at most a few.
+type handshakes struct {
+	log    *slog.Logger
+	limit  *rate.Limiter
+	missed int // net/http's logger serialises writes
+}
+
+func (h *handshakes) Write(p []byte) (int, error) {
+	if !h.limit.Allow() {
+		h.missed++
+		return len(p), nil
+	}
+	h.log.Info("refused a connection", "err", string(bytes.TrimSpace(p)), "others", h.missed)
+	h.missed = 0
+	return len(p), nil
+}

@@ -1,0 +1,59 @@
+package receiver
+
+import (
+	"errors"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/store"
+)
+
+// Status is what the data directory says at one moment, without a walk through
+// the store.
+type Status struct {
+	DataDir   string   `json:"data_dir"`
+	Running   string   `json:"running"` // who has the data directory; empty if nobody
+	FreeBytes int64    `json:"free_bytes"`
+	MinFree   int64    `json:"min_free"`
+	SetAside  int      `json:"quarantined"` // copies that are not what they were
+	ScrubRate int64    `json:"scrub_rate"`  // bytes a second; 0: the store is not read back
+	Scrub     Progress `json:"scrub"`
+	// Unread is how long ago the oldest reading of an archive may lie, in
+	// seconds; nil if the store was never read to its end.
+	Unread *int64 `json:"oldest_unread_seconds"`
+}
+
+// Inspect reads what there is to know of c's data directory. It writes nothing,
+// and works beside a running receiver.
+func Inspect(c Config, now time.Time) (Status, error) {
+	st := Status{DataDir: string(c.DataDir), MinFree: int64(c.MinFree), ScrubRate: int64(c.Scrub.Rate)}
+	data, err := durable.Open(string(c.DataDir))
+	if err != nil {
+		return st, err
+	}
+	defer data.Close()
+	holder, held, err := data.Holder(lockName)
+	if err != nil {
+		return st, err
+	}
+	if held {
+		st.Running = holder
+	}
+	free, err := data.Space()
+	st.FreeBytes = free
+	if err != nil {
+		return st, err
+	}
+	if st.SetAside, err = store.CountSetAside(data); err != nil {
+		return st, err
+	}
+	var perr error
+	if st.Scrub, perr = loadProgress(data); perr != nil && errors.Is(perr, durable.ErrFault) {
+		return st, perr
+	}
+	if !st.Scrub.WholeSince.IsZero() {
+		age := int64(now.Sub(st.Scrub.WholeSince) / time.Second)
+		st.Unread = &age
+	}
+	return st, nil
+}

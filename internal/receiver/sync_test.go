@@ -1,0 +1,72 @@
+package receiver_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// childConfig makes the test binary a receiver that takes one upload in and
+// says what came of it.
+const childConfig = "RECEIVER_TEST_CONFIG"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childConfig); path != "" {
+		fmt.Println(child(path))
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func child(path string) error {
+	cfg, err := receiver.LoadConfig(path)
+	if err != nil {
+		return err
+	}
+	r, err := receiver.New(context.Background(), cfg, "test", "child", discard())
+	if err != nil {
+		return err
+	}
+	content := noise(1000, 1)
+	_, err = r.Put(context.Background(), uploadOf(key("h", "e"), content), bytes.NewReader(content))
+	return err
+}
+
+// TestFailedSyncOfTheNameLeavesTheDebt makes the sync fail that comes between
+// the name and the row. The archive may stand under its name then; the staging
+// name must tell the next start that a row is owed.
+func TestFailedSyncOfTheNameLeavesTheDebt(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("needs strace")
+	}
+	l := newLab(t, nil)
+	l.takes(key("h", "first"), noise(10, 2), wire.Stored)
+	l.restart(func() {
+		config := filepath.Join(l.pki, "receiver.toml")
+		must(t, os.WriteFile(config, fmt.Appendf(nil,
+			"data_dir = %q\nmin_free = \"0\"\n[tls]\ncert_file = %q\nkey_file = %q\nclient_ca_file = %q\n",
+			l.data, l.cfg.TLS.CertFile, l.cfg.TLS.KeyFile, l.cfg.TLS.ClientCAFile), 0o600))
+		c := exec.Command(strace, "-f", "-qq", "-o", "/dev/null", "-P", filepath.Join(l.data, "episodes", "h"),
+			"-e", "trace=fsync", "-e", "inject=fsync:error=EIO", os.Args[0])
+		c.Env = append(os.Environ(), childConfig+"="+config)
+		out, err := c.CombinedOutput()
+		must(t, err)
+		if !strings.Contains(string(out), "storage fault") {
+			t.Skipf("strace injected nothing: %s", out)
+		}
+		if _, err := os.Stat(l.stored(key("h", "e"))); err != nil {
+			t.Skip("the name does not stand")
+		}
+	})
+	l.takes(key("h", "e"), noise(1000, 1), wire.AlreadyPresent)
+	l.whole(2)
+}

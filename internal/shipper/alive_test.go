@@ -1,0 +1,109 @@
+package shipper_test
+
+import (
+	"context"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// The watchdog's question: a receiver that hangs is no reason to be restarted,
+// a worker that got nowhere for longer than any wait of its own is.
+func TestAliveMeansGettingOn(t *testing.T) {
+	alive := func(l *lab, s *shipper.Shipper) bool {
+		ctx, cancel := context.WithTimeout(l.Context(), 10*time.Second)
+		defer cancel()
+		return s.Alive(ctx)
+	}
+	t.Run("idle", func(t *testing.T) {
+		inBubble(t, func(l *lab) {
+			s, stop := l.daemon()
+			for range 100 {
+				if !alive(l, s) {
+					l.Fatal("it is idle, and does not count as alive")
+				}
+				time.Sleep(17 * time.Minute)
+			}
+			l.must(stop())
+			if alive(l, s) {
+				l.Error("it has ended, and counts as alive")
+			}
+		})
+	})
+	t.Run("a worker is stuck", func(t *testing.T) {
+		inBubble(t, func(l *lab) {
+			l.finish("run-1")
+			l.rx.before = func(ctx context.Context, _ wire.Upload) error { <-ctx.Done(); return ctx.Err() }
+			s, stop := l.daemon()
+			time.Sleep(shipper.StuckAfter - time.Second)
+			if !alive(l, s) {
+				l.Error("not alive before the time is up")
+			}
+			time.Sleep(2 * time.Second)
+			if alive(l, s) {
+				l.Error("a worker is stuck, and the shipper counts as alive")
+			}
+			l.must(stop())
+		})
+	})
+	t.Run("an upload that moves", func(t *testing.T) {
+		inBubble(t, func(l *lab) {
+			l.finish("run-1")
+			s, err := shipper.New(l.cfg, slow{l.rx}, "the test", discard)
+			l.must(err)
+			l.must(os.Rename(l.episodes, l.at("episodes.open")))
+			l.episodes = l.at("episodes.open")
+			stop := l.run(s)
+			for range 12 {
+				time.Sleep(5 * time.Minute)
+				if !alive(l, s) {
+					l.Fatal("an upload moves, and the shipper does not count as alive")
+				}
+			}
+			l.must(stop())
+		})
+	})
+}
+
+// slow reads a byte a minute.
+type slow struct{ *receiver }
+
+func (slow) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
+	for i := range u.Size {
+		if _, err := archive.ReadAt(make([]byte, 1), i); err != nil {
+			return wire.Receipt{}, err
+		}
+		select {
+		case <-time.After(time.Minute):
+		case <-ctx.Done():
+			return wire.Receipt{}, ctx.Err()
+		}
+	}
+	return wire.Receipt{}, io.ErrUnexpectedEOF
+}
+
+func TestStatusSaysHowItGoes(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1")
+		l.rx.down = unix.ECONNREFUSED
+		var said []string
+		s := l.open()
+		s.Status = func(status string) { said = append(said, status) }
+		l.must(os.Rename(l.episodes, l.at("episodes.open")))
+		l.episodes = l.at("episodes.open")
+		stop := l.run(s)
+		time.Sleep(time.Minute)
+		l.rx.set(func() { l.rx.down = nil })
+		time.Sleep(5 * time.Minute)
+		l.must(stop())
+		if len(said) < 2 || said[len(said)-1] != "1 shipped since the start, 0 held; receiver answers" {
+			l.Errorf("it said %q", said)
+		}
+	})
+}

@@ -1,0 +1,285 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/source"
+	"cis490/internal/wire"
+)
+
+// stocktaker is what an audit needs of a [wire.Client].
+type stocktaker interface {
+	Inventory(ctx context.Context, asked []wire.Claim, readBack bool) ([]wire.Holding, error)
+}
+
+// AuditOptions say how closely [Audit] looks.
+type AuditOptions struct {
+	// Quick leaves it at what the receiver knows. Otherwise it reads each
+	// archive back from its disk, unless it did so within MaxAge.
+	Quick  bool
+	MaxAge time.Duration
+	// Heal moves what the receiver has lost back, to be sent again.
+	Heal  bool
+	Found func(Audited) error
+}
+
+// Finding is what an audit says of a retired episode.
+type Finding string
+
+// What an audit may find.
+const (
+	Verified  Finding = "verified"  // read back from the receiver's disk, and right
+	Stored    Finding = "stored"    // there, and not read back
+	Missing   Finding = "missing"   // the receiver has nothing of this name
+	Damaged   Finding = "damaged"   // the receiver's copy is not what it was
+	Divergent Finding = "divergent" // the receiver has another archive of this name
+	Unknown   Finding = "unknown"   // the episode carries no receipt to ask about
+)
+
+// Audited is a retired episode and what the receiver has of it.
+type Audited struct {
+	Dir        string       `json:"directory"` // in the shipped folder
+	Episode    episode.Name `json:"episode_id"`
+	Finding    Finding      `json:"finding"`
+	Digest     string       `json:"sha256,omitempty"`
+	Stored     string       `json:"stored_sha256,omitempty"` // if divergent
+	ReceivedAt time.Time    `json:"received_at,omitzero"`
+	VerifiedAt time.Time    `json:"verified_at,omitzero"`
+	Healing    bool         `json:"healing,omitempty"`    // it was moved back, to be sent again
+	NotHealed  string       `json:"not_healed,omitempty"` // why it was not
+}
+
+// AuditReport counts what an audit found.
+type AuditReport struct {
+	Verified  int `json:"verified"`
+	Stored    int `json:"stored"`
+	Missing   int `json:"missing"`
+	Damaged   int `json:"damaged"`
+	Divergent int `json:"divergent"`
+	Unknown   int `json:"unknown"`
+	Healing   int `json:"healing"`
+}
+
+func (r AuditReport) String() string {
+	return fmt.Sprintf("verified=%d stored=%d missing=%d damaged=%d divergent=%d unknown=%d healing=%d",
+		r.Verified, r.Stored, r.Missing, r.Damaged, r.Divergent, r.Unknown, r.Healing)
+}
+
+// Bad returns how many episodes the receiver is not known to have.
+func (r AuditReport) Bad() int { return r.Missing + r.Damaged + r.Divergent + r.Unknown }
+
+// An UnreachableError says that the receiver did not answer, or refused.
+type UnreachableError struct{ Err error }
+
+func (e *UnreachableError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// Audit asks the receiver about everything in the shipped folder, a page at a
+// time. It works beside a running shipper and deletes nothing. The error is an
+// [*UnreachableError] if the receiver could not be asked.
+func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditReport, error) {
+	src, out, err := folders(c, durable.Open)
+	if err != nil {
+		return AuditReport{}, err
+	}
+	s := &Shipper{cfg: c, src: src, out: out}
+	defer s.Close()
+	a := &audit{AuditOptions: o, s: s, up: up, begun: time.Now()}
+	var batch []source.Retired
+	for r, err := range src.Shipped() {
+		if err != nil {
+			return a.report, err
+		}
+		if batch = append(batch, r); len(batch) == wire.MaxClaims {
+			if err := a.page(ctx, batch); err != nil {
+				return a.report, err
+			}
+			batch = batch[:0]
+		}
+	}
+	return a.report, a.page(ctx, batch)
+}
+
+type audit struct {
+	AuditOptions
+	s      *Shipper
+	up     stocktaker
+	begun  time.Time
+	report AuditReport
+}
+
+// page judges some episodes.
+func (a *audit) page(ctx context.Context, batch []source.Retired) error {
+	slices.SortFunc(batch, func(x, y source.Retired) int { return strings.Compare(x.Dir, y.Dir) })
+	held, err := holdingsOf(ctx, a.up, batch)
+	if err != nil {
+		return err
+	}
+	for _, r := range batch {
+		found, err := a.judge(ctx, r, held[r.Dir])
+		if err != nil {
+			return err
+		}
+		if a.Heal && (found.Finding == Missing || found.Finding == Damaged) {
+			a.heal(r, &found)
+		}
+		a.count(found)
+		if err := a.Found(found); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdingsOf asks about the episodes that carry a receipt, and returns the
+// answers by directory.
+func holdingsOf(ctx context.Context, up stocktaker, batch []source.Retired) (map[string]wire.Holding, error) {
+	var claims []wire.Claim
+	var dirs []string
+	for _, r := range batch {
+		if r.Known {
+			claims = append(claims, wire.Claim{Episode: r.Name, Digest: r.Receipt.Digest})
+			dirs = append(dirs, r.Dir)
+		}
+	}
+	if len(claims) == 0 {
+		return nil, nil
+	}
+	said, err := ask(ctx, up, claims, false)
+	if err != nil {
+		return nil, err
+	}
+	held := make(map[string]wire.Holding, len(said))
+	for i, h := range said {
+		held[dirs[i]] = h
+	}
+	return held, nil
+}
+
+// maxAsks bounds how often a busy receiver is asked the same.
+const maxAsks = 30
+
+// ask is Inventory, with patience for a receiver that is busy.
+func ask(ctx context.Context, up stocktaker, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
+	for n := 1; ; n++ {
+		said, err := up.Inventory(ctx, claims, readBack)
+		if err == nil {
+			return said, nil
+		}
+		busy := errors.Is(err, wire.HostBusy) || errors.Is(err, wire.Busy) || errors.Is(err, wire.Draining)
+		if !busy || n == maxAsks {
+			return nil, &UnreachableError{err}
+		}
+		t := time.NewTimer(max(retryAfter(err), time.Second))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// judge says what the receiver has of one episode, after reading it back if it
+// is to.
+func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Audited, error) {
+	found := Audited{Dir: r.Dir, Episode: r.Name, Finding: Unknown}
+	if !r.Known {
+		return found, nil
+	}
+	found.Digest, found.ReceivedAt = r.Receipt.Digest.String(), r.Receipt.ReceivedAt
+	if h.State == wire.Present && !a.Quick && !a.fresh(h) {
+		said, err := ask(ctx, a.up, []wire.Claim{{Episode: r.Name, Digest: r.Receipt.Digest}}, true)
+		if err != nil {
+			return found, err
+		}
+		h = said[0]
+	}
+	switch {
+	case h.State == wire.Absent:
+		found.Finding = Missing
+	case h.State == wire.Rotten:
+		found.Finding = Damaged
+	case h.State != wire.Present || *h.Digest != r.Receipt.Digest:
+		found.Finding = Divergent
+		found.Stored = h.Digest.String()
+	case h.VerifiedAt != nil && (a.Quick || a.fresh(h)):
+		found.Finding, found.VerifiedAt = Verified, h.VerifiedAt.Time
+	default: // a receiver whose disk has no attributes does not remember
+		found.Finding = Stored
+		if !a.Quick && h.VerifiedAt != nil {
+			found.Finding, found.VerifiedAt = Verified, h.VerifiedAt.Time
+		}
+	}
+	return found, nil
+}
+
+// fresh reports whether the receiver read its copy back lately enough.
+func (a *audit) fresh(h wire.Holding) bool {
+	return h.VerifiedAt != nil && a.MaxAge > 0 && a.begun.Sub(h.VerifiedAt.Time) < a.MaxAge
+}
+
+// heal moves an episode back, so that it is packed and sent again.
+func (a *audit) heal(r source.Retired, found *Audited) {
+	if err := a.s.resend(r); err != nil {
+		found.NotHealed = err.Error()
+		return
+	}
+	found.Healing = true
+}
+
+func (a *audit) count(found Audited) {
+	r := &a.report
+	*map[Finding]*int{
+		Verified: &r.Verified, Stored: &r.Stored, Missing: &r.Missing,
+		Damaged: &r.Damaged, Divergent: &r.Divergent, Unknown: &r.Unknown,
+	}[found.Finding]++
+	if found.Healing {
+		r.Healing++
+	}
+}
+
+// Resend moves a retired episode back to the episodes folder, beside a running
+// shipper, so that it goes the whole way once more. Dir is its directory in the
+// shipped folder. It returns an error wrapping [fs.ErrNotExist] if it is not
+// there.
+func Resend(c Config, dir string) error {
+	src, out, err := folders(c, durable.Open)
+	if err != nil {
+		return err
+	}
+	s := &Shipper{cfg: c, src: src, out: out}
+	defer s.Close()
+	r, err := src.Retired(dir)
+	if err != nil {
+		return err
+	}
+	return s.resend(r)
+}
+
+// resend refuses what is on its way already: the packed copy in the outbox may
+// be of another run of that name.
+func (s *Shipper) resend(r source.Retired) error {
+	state, err := s.out.State(r.Name)
+	if err != nil {
+		return err
+	}
+	if state.Sealed || state.Held {
+		return fmt.Errorf("an episode %s is on its way or held already: see 'shipper status'", r.Name)
+	}
+	err = s.src.Resend(r)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("there is an episode %s in %s already: let it be shipped first", r.Name, s.cfg.EpisodesDir)
+	}
+	return err
+}

@@ -1,0 +1,128 @@
+package shipper
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"cis490/internal/archive"
+	"cis490/internal/config"
+	"cis490/internal/episode"
+)
+
+// DefaultConfigFile is where the shipper's configuration is looked for.
+const DefaultConfigFile = "/etc/cis490/lab-host.toml"
+
+// Config is the shipper's configuration, lab-host.toml. [DefaultConfig] says
+// what holds where the file is silent; etc/lab-host.toml.example explains each
+// key to an operator.
+type Config struct {
+	HostID       episode.Name    `toml:"host_id"`
+	EpisodesDir  config.Path     `toml:"episodes_dir"`
+	OutboxDir    config.Path     `toml:"outbox_dir"`
+	ShippedDir   config.Path     `toml:"shipped_dir"`
+	ScanInterval config.Duration `toml:"scan_interval"`
+	// MinFree is kept free on the disk: the experiments live there. Nothing is
+	// packed below it.
+	MinFree config.Bytes `toml:"min_free"`
+	// OutboxMax is how many bytes may wait in the outbox while the receiver is
+	// away, held ones not counted. 0 is no limit but MinFree.
+	OutboxMax config.Bytes `toml:"outbox_max"`
+	// LowSpaceFile exists while packing waits for space: the experiment queue
+	// can watch it. Empty: there is none.
+	LowSpaceFile config.Path    `toml:"low_space_file"`
+	Packers      int            `toml:"packers"` // episodes packed at once
+	Senders      int            `toml:"senders"` // episodes sent at once
+	Receiver     ReceiverConfig `toml:"receiver"`
+	Limits       LimitsConfig   `toml:"limits"`
+	// Retention is about what is shipped; all off.
+	Retention RetentionConfig `toml:"retention"`
+}
+
+// ReceiverConfig says where the receiver is and who we are to it.
+type ReceiverConfig struct {
+	URL       string      `toml:"url"`
+	CAFile    config.Path `toml:"ca_file"`
+	CertFile  config.Path `toml:"cert_file"`
+	KeyFile   config.Path `toml:"key_file"`
+	TokenFile config.Path `toml:"token_file"` // empty: no second factor
+}
+
+// LimitsConfig bounds one episode. One that is over a limit is held.
+type LimitsConfig struct {
+	EpisodeBytes   config.Bytes `toml:"episode_bytes"`
+	EpisodeEntries int          `toml:"episode_entries"`
+}
+
+// DefaultConfig returns what holds where the file is silent.
+func DefaultConfig() Config {
+	limits := archive.DefaultLimits()
+	return Config{
+		EpisodesDir:  "/var/lib/cis490/data/episodes",
+		OutboxDir:    "/var/lib/cis490/data/outbox",
+		ShippedDir:   "/var/lib/cis490/data/shipped",
+		ScanInterval: config.Duration(30 * time.Second),
+		MinFree:      256 << 20,
+		Packers:      min(2, runtime.NumCPU()),
+		Senders:      4,
+		Receiver:     ReceiverConfig{CAFile: "/etc/cis490/pki/ca.crt"},
+		Limits:       LimitsConfig{EpisodeBytes: config.Bytes(limits.Bytes), EpisodeEntries: limits.Entries},
+	}
+}
+
+// LoadConfig reads a configuration file over the defaults and checks it.
+func LoadConfig(path string) (Config, error) {
+	c := DefaultConfig()
+	if err := config.Load(path, &c); err != nil {
+		return c, err
+	}
+	if err := c.Validate(); err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// within reports whether two folders are one, or one is within the other.
+func within(a, b config.Path) bool {
+	x, y := filepath.Clean(string(a))+"/", filepath.Clean(string(b))+"/"
+	return strings.HasPrefix(x, y) || strings.HasPrefix(y, x)
+}
+
+// Validate returns all that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	needs := func(key, value string) {
+		if value == "" {
+			errs = append(errs, config.Invalid(key, "is missing"))
+		}
+	}
+	needs("host_id", string(c.HostID))
+	needs("episodes_dir", string(c.EpisodesDir))
+	needs("outbox_dir", string(c.OutboxDir))
+	needs("shipped_dir", string(c.ShippedDir))
+	needs("receiver.url", c.Receiver.URL)
+	needs("receiver.ca_file", string(c.Receiver.CAFile))
+	needs("receiver.cert_file", string(c.Receiver.CertFile))
+	needs("receiver.key_file", string(c.Receiver.KeyFile))
+	if within(c.EpisodesDir, c.ShippedDir) || within(c.EpisodesDir, c.OutboxDir) || within(c.OutboxDir, c.ShippedDir) {
+		errs = append(errs, config.Invalid("episodes_dir", "outbox_dir and shipped_dir must be three folders, none within another"))
+	}
+	if c.ScanInterval.Std() < time.Second {
+		errs = append(errs, config.Invalid("scan_interval", "must be at least 1s"))
+	}
+	for key, n := range map[string]int{"packers": c.Packers, "senders": c.Senders} {
+		if n < 1 || n > 64 {
+			errs = append(errs, config.Invalid(key, "must be between 1 and 64"))
+		}
+	}
+	if c.Retention.MaxAge < 0 || c.Retention.MaxBytes < 0 || c.Retention.MinFree < 0 {
+		errs = append(errs, config.Invalid("retention", "must not be negative"))
+	}
+	if c.Limits.EpisodeBytes < 1 || c.Limits.EpisodeEntries < 1 {
+		errs = append(errs, config.Invalid("limits", "must be above 0"))
+	}
+	return errors.Join(errs...)
+}

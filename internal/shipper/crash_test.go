@@ -1,0 +1,151 @@
+package shipper_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+func tallyOf(shipped int) shipper.Tally { return shipper.Tally{Scanned: shipped, Shipped: shipped} }
+
+// A cancelled context is a power cut without the power cut: whenever it comes,
+// the next pass ends the work, and nothing was lost or sent as other bytes.
+func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
+	for what, arm := range map[string]func(l *lab, cancel func()){
+		"before it begins": func(_ *lab, cancel func()) { cancel() },
+		"while packing": func(l *lab, cancel func()) {
+			go func() {
+				for !exists(l.at("outbox", "run-00000.tar.zst.partial")) && l.Context().Err() == nil {
+				}
+				cancel()
+			}()
+			l.noise(l.at("episodes", "run-00000", "capture.pcap"), 32<<20)
+		},
+		"when one is packed": func(l *lab, cancel func()) { l.logs.on = onMessage("packed", 1, cancel) },
+		"when more are":      func(l *lab, cancel func()) { l.logs.on = onMessage("packed", 6, cancel) },
+		"before the bytes": func(l *lab, cancel func()) {
+			l.rx.before = func(ctx context.Context, _ wire.Upload) error { cancel(); <-ctx.Done(); return ctx.Err() }
+		},
+		"when the bytes are there, and the receipt is not": func(l *lab, cancel func()) {
+			l.rx.after = func(ctx context.Context, _ wire.Upload) error { cancel(); <-ctx.Done(); return ctx.Err() }
+		},
+		"with the receipt in hand": func(l *lab, cancel func()) {
+			l.rx.after = func(context.Context, wire.Upload) error { cancel(); return nil }
+		},
+		"when one is shipped": func(l *lab, cancel func()) { l.logs.on = onMessage("shipped", 1, cancel) },
+		"when more were":      func(l *lab, cancel func()) { l.logs.on = onMessage("shipped", 7, cancel) },
+		"while asking a receiver that failed": func(l *lab, cancel func()) {
+			l.rx.before = func(context.Context, wire.Upload) error { return os.ErrDeadlineExceeded }
+			l.rx.ping = func() error { cancel(); return os.ErrDeadlineExceeded }
+		},
+	} {
+		for _, daemon := range []bool{false, true} {
+			t.Run(what+map[bool]string{false: ", a pass", true: ", the daemon"}[daemon], func(t *testing.T) {
+				l := newLab(t)
+				l.finish(names("run", 12)...)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				arm(l, cancel)
+				s := l.open()
+				if daemon {
+					if err := s.Run(ctx); err != nil {
+						t.Errorf("the daemon ended with %v, want none: it was told to", err)
+					}
+				} else if _, _, err := s.Once(ctx); err != nil && !errors.Is(err, context.Canceled) {
+					t.Errorf("the pass ended with %v", err)
+				}
+				l.must(s.Close())
+				l.check()
+				if held := l.held(); len(held) != 0 {
+					t.Errorf("held: %+v", held)
+				}
+				l.set(nil, nil, nil)
+				left := 12 - len(l.files("shipped"))
+				for _, e := range l.files("outbox") { // retired, and not dropped
+					if n, _, _ := cutName(e); exists(l.at("shipped", n)) {
+						left++
+					}
+				}
+				l.wantDelivered(left)
+				l.wantFiles("outbox")
+				l.wantFiles("episodes")
+			})
+		}
+	}
+}
+
+// set takes away what a test did to the receiver and the log.
+func (l *lab) set(before, after func(context.Context, wire.Upload) error, on func(string)) {
+	l.rx.set(func() { l.rx.before, l.rx.after, l.rx.ping = before, after, nil })
+	l.logs.mu.Lock()
+	defer l.logs.mu.Unlock()
+	l.logs.on = on
+}
+
+func cutName(file string) (stem, end string, found bool) {
+	for i := range file {
+		if file[i] == '.' {
+			return file[:i], file[i:], true
+		}
+	}
+	return file, "", false
+}
+
+// onMessage calls f at the nth line of this message.
+func onMessage(msg string, n int, f func()) func(string) {
+	count := make(chan int, 1)
+	count <- 0
+	return func(said string) {
+		if said != msg {
+			return
+		}
+		seen := <-count + 1
+		count <- seen
+		if seen == n {
+			f()
+		}
+	}
+}
+
+// A crash between retiring an episode and dropping its entry.
+func TestAnOrphanIsSentAgainAndDropped(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1", "run-2")
+	l.sealed("run-1")
+	l.sealed("run-2")
+	for _, n := range []string{"run-1", "run-2"} {
+		l.must(os.Rename(l.at("episodes", n), l.at("shipped", n)))
+	}
+	l.wantOnce(tallyOf(2))
+	l.wantFiles("outbox")
+	l.wantFiles("shipped", "run-1", "run-2")
+}
+
+func TestAStartSweepsPartials(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.write(l.at("outbox", "run-1.tar.zst.partial"), "left by a crash")
+	l.write(l.at("outbox", "gone.tar.zst.partial"), "left by a crash")
+	l.must(l.open().Close())
+	l.wantFiles("outbox")
+	l.wantOnce(tallyOf(1))
+}
+
+// I1, I7: a name that is in the shipped folder already is no reason to destroy.
+func TestANameThatWasShippedBeforeGetsASuffix(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.write(l.at("shipped", "run-1", "telemetry.jsonl"), "of a former run")
+	delete(l.made, "run-1")
+	l.wantOnce(tallyOf(1))
+	l.wantFiles("shipped", "run-1", "run-1~2")
+	for dir, want := range map[string]string{"run-1": "of a former run", "run-1~2": "data of run-1"} {
+		if b, err := os.ReadFile(l.at("shipped", dir, "telemetry.jsonl")); err != nil || string(b) != want {
+			t.Errorf("%s says %q, %v", dir, b, err)
+		}
+	}
+}

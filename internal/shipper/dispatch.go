@@ -1,0 +1,350 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// dispatch decides what is done next. All of its fields belong to its one
+// goroutine; the workers get a name and answer with a result.
+type dispatch struct {
+	*Shipper
+	once bool
+
+	toSeal, toSend []episode.Name
+	hand           map[episode.Name]bool  // queued, or with a worker
+	working        int                    // with a worker
+	later          map[episode.Name]delay // those that failed
+	soonest        time.Time              // when the first of them may be tried again; zero if there is none
+	link           link
+	full           bool // the disk is at its floor: no packing until the next sweep
+	told           bool // and that is in the log
+	held           int  // met by this sweep
+
+	after  episode.Name // how far the sweep of the folders has come
+	swept  bool         // it has come to the end
+	due    time.Time    // when the next one begins
+	sealc  chan episode.Name
+	sendc  chan episode.Name
+	done   chan result
+	probec chan struct{}
+	pongs  chan ponged
+	found  chan episode.Name // names that became finished just now
+}
+
+// delay is how often an episode has failed, and when it may be tried again.
+type delay struct {
+	failed int
+	until  time.Time
+}
+
+// run starts the workers and decides until ctx ends or, once, until all that
+// waited was tried.
+func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err error) {
+	d := &dispatch{
+		Shipper: s, once: once, link: link{log: s.log},
+		hand: make(map[episode.Name]bool), later: make(map[episode.Name]delay),
+		sealc: make(chan episode.Name), sendc: make(chan episode.Name), done: make(chan result),
+		probec: make(chan struct{}), pongs: make(chan ponged), found: make(chan episode.Name),
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range s.cfg.Packers {
+		g.Go(func() error { return d.packer(ctx, i) })
+	}
+	for i := range s.cfg.Senders {
+		g.Go(func() error { return d.sender(ctx, s.cfg.Packers+i) })
+	}
+	g.Go(func() error { return d.prober(ctx) })
+	if !once {
+		g.Go(func() error { return d.watch(ctx) })
+		g.Go(func() error { return d.retain(ctx) })
+	}
+	g.Go(func() error {
+		defer close(d.sealc)
+		defer close(d.sendc)
+		defer close(d.probec)
+		return d.decide(ctx)
+	})
+	err = g.Wait()
+	return d.link.err, err
+}
+
+// decide is the loop.
+func (d *dispatch) decide(ctx context.Context) error {
+	for {
+		if err := d.refill(time.Now()); err != nil {
+			return err
+		}
+		if d.once && d.finished() {
+			return nil
+		}
+		if err := d.step(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// step waits for the next thing that happens. A channel that must not be used
+// now is nil.
+func (d *dispatch) step(ctx context.Context) error {
+	var sealc, sendc chan episode.Name
+	var seal, send episode.Name
+	var probec chan struct{}
+	if len(d.toSeal) > 0 {
+		sealc, seal = d.sealc, d.toSeal[0]
+	}
+	if len(d.toSend) > 0 && !d.link.down {
+		sendc, send = d.sendc, d.toSend[0]
+	}
+	now := time.Now()
+	if d.mayProbe() && !now.Before(d.link.next) {
+		probec = d.probec
+	}
+	alarm := time.NewTimer(d.nextAlarm(now))
+	defer alarm.Stop()
+	select {
+	case sealc <- seal:
+		d.toSeal = d.toSeal[1:]
+		d.working++
+	case sendc <- send:
+		d.toSend = d.toSend[1:]
+		d.working++
+	case probec <- struct{}{}:
+		d.link.probing = true
+	case r := <-d.done:
+		d.working--
+		delete(d.hand, r.name)
+		return d.settle(r, time.Now())
+	case p := <-d.pongs:
+		return d.ponged(p)
+	case name := <-d.found:
+		return d.take(name, time.Now())
+	case answer := <-d.beats:
+		answer <- struct{}{}
+	case <-alarm.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// mayProbe reports whether the receiver is to be asked again. A single pass
+// asks once.
+func (d *dispatch) mayProbe() bool {
+	return d.link.down && !d.link.probing && (!d.once || d.link.failed == 0)
+}
+
+// nextAlarm returns how long the loop may sleep. A time that has passed must be
+// one at which something is then done, or the loop spins: a single pass begins
+// no other sweep and tries nothing twice.
+func (d *dispatch) nextAlarm(now time.Time) time.Duration {
+	if d.hungry() {
+		return 0
+	}
+	wait := d.cfg.ScanInterval.Std()
+	if d.mayProbe() {
+		wait = min(wait, d.link.next.Sub(now))
+	}
+	if d.swept && !d.once {
+		wait = min(wait, d.due.Sub(now))
+	}
+	if !d.soonest.IsZero() && !d.once {
+		wait = min(wait, d.soonest.Sub(now))
+	}
+	return max(wait, 0)
+}
+
+// finished reports whether a pass is over: everything was scanned, what could be
+// tried has been, and a receiver that seems to be away was asked whether it is.
+func (d *dispatch) finished() bool {
+	return d.swept && len(d.hand) == 0 && !d.link.probing && !d.mayProbe()
+}
+
+// refill scans the next page of the folders when there is little left of the
+// one before, or begins anew when it is time.
+func (d *dispatch) refill(now time.Time) error {
+	if !d.once {
+		if err := d.retryDue(now); err != nil {
+			return err
+		}
+		if d.swept && !now.Before(d.due) {
+			d.sweep()
+		}
+	}
+	if !d.hungry() {
+		return nil
+	}
+	if d.after == "" && d.cfg.OutboxMax > 0 {
+		if err := d.out.Measure(); err != nil {
+			return err
+		}
+	}
+	sheet, err := d.scan(d.after, d.bad)
+	if err != nil {
+		return err
+	}
+	d.after = sheet.end
+	for _, c := range sheet.found {
+		if err := d.queue(c, now); err != nil {
+			return err
+		}
+	}
+	if sheet.last {
+		d.flag(d.full || d.short())
+		d.swept, d.due = true, now.Add(d.cfg.ScanInterval.Std())
+		d.report()
+	}
+	return nil
+}
+
+// hungry reports whether another page may be scanned.
+func (d *dispatch) hungry() bool { return !d.swept && len(d.toSeal) == 0 && len(d.toSend) < page }
+
+// short reports whether the disk is below its floor, whoever took it there.
+func (d *dispatch) short() bool {
+	free, err := d.out.Dir().Space()
+	return err == nil && free < int64(d.cfg.MinFree)
+}
+
+// sweep begins to scan from the start.
+func (d *dispatch) sweep() { d.swept, d.full, d.after, d.held = false, false, "", 0 }
+
+// retryDue takes up the episodes that failed and have waited long enough.
+func (d *dispatch) retryDue(now time.Time) error {
+	if d.soonest.IsZero() || now.Before(d.soonest) {
+		return nil
+	}
+	d.soonest = time.Time{}
+	for name, delay := range d.later {
+		if now.Sub(delay.until) > maxDelay { // it is gone, or was retired
+			delete(d.later, name)
+			continue
+		}
+		if now.Before(delay.until) {
+			d.wakeAt(delay.until)
+			continue
+		}
+		if err := d.take(name, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wakeAt makes the loop look at the episodes that failed.
+func (d *dispatch) wakeAt(t time.Time) {
+	if d.soonest.IsZero() || t.Before(d.soonest) {
+		d.soonest = t
+	}
+}
+
+// bad reports what cannot be held, for want of a name to hold it under.
+func (d *dispatch) bad(err error) {
+	d.tally.count(func(t *Tally) { t.Scanned++; t.Held++ })
+	d.held++
+	d.log.Error("cannot ship an episode; rename it or mend its permissions", "err", err)
+}
+
+// queue puts an episode where its stage says.
+func (d *dispatch) queue(c candidate, now time.Time) error {
+	if d.hand[c.name] || now.Before(d.later[c.name].until) {
+		return nil
+	}
+	switch c.stage {
+	case Nothing:
+		return nil
+	case Stale:
+		if err := d.out.Forget(c.name); errors.Is(err, durable.ErrFault) {
+			return err
+		}
+		return nil // the next sweep meets it again
+	}
+	d.tally.count(func(t *Tally) { t.Scanned++ })
+	switch c.stage {
+	case Held:
+		d.held++
+		d.tally.count(func(t *Tally) { t.Held++ })
+	case Seal:
+		d.queueSeal(c.name)
+	case Send:
+		d.queueSend(c.name)
+	}
+	return nil
+}
+
+func (d *dispatch) queueSeal(name episode.Name) {
+	if d.full {
+		d.transient(1)
+		return
+	}
+	d.toSeal = append(d.toSeal, name)
+	d.hand[name] = true
+}
+
+// queueSend queues an episode for sending. While the link is down the outbox is
+// the queue: it may hold more names than memory should.
+func (d *dispatch) queueSend(name episode.Name) {
+	if d.link.down && (!d.once || d.link.failed > 0) {
+		d.transient(1)
+		return
+	}
+	d.toSend = append(d.toSend, name)
+	d.hand[name] = true
+}
+
+// drop takes a whole queue out of hand. The names stay in their folders.
+func (d *dispatch) drop(queue *[]episode.Name) {
+	d.transient(len(*queue))
+	for _, name := range *queue {
+		delete(d.hand, name)
+	}
+	*queue = nil
+}
+
+func (d *dispatch) transient(n int) { d.tally.count(func(t *Tally) { t.Transient += n }) }
+
+// take looks at one episode, out of turn, or at all of them if it has no name:
+// some were missed.
+func (d *dispatch) take(name episode.Name, now time.Time) error {
+	if name == "" {
+		d.sweep()
+		return nil
+	}
+	stage, err := d.stage(name)
+	if err != nil || stage != Seal && stage != Send {
+		return nil // the next scan says what is wrong
+	}
+	return d.queue(candidate{name, stage}, now)
+}
+
+// ponged takes in an answer to a ping.
+func (d *dispatch) ponged(p ponged) error {
+	d.link.answered(p.pong, p.err, time.Now())
+	switch {
+	case d.link.down:
+		d.drop(&d.toSend)
+	case !d.once:
+		d.sweep() // nobody looked into the outbox meanwhile
+	}
+	d.report()
+	return nil
+}
+
+// report tells the service manager how it goes.
+func (d *dispatch) report() {
+	if d.Status == nil {
+		return
+	}
+	t, state := d.Tally(), "receiver answers"
+	if d.link.down {
+		state = "receiver does not take anything since " + d.link.since.Format(time.DateTime)
+	}
+	d.Status(fmt.Sprintf("%d shipped since the start, %d held; %s", t.Shipped+t.AlreadyPresent, d.held, state))
+}

@@ -1,0 +1,107 @@
+package shipper
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/archive"
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+	"cis490/internal/source"
+	"cis490/internal/wire"
+)
+
+// Page is how many names a scan returns.
+const Page = page
+
+// StuckAfter is when a worker counts as stuck.
+const StuckAfter = stuckAfter
+
+// StageOf is the state machine.
+func StageOf(finished, sealed, held bool) Stage {
+	return stageOf(facts{finished, outbox.State{Sealed: sealed, Held: held}})
+}
+
+// Judge is judge, with words for its verdicts.
+func Judge(err error) (string, outbox.Reason) {
+	v, reason := judge(err)
+	return [...]string{retry: "retry", hold: "hold", pause: "pause", full: "full", stop: "stop"}[v], reason
+}
+
+// Keeps says why a retired episode must not be deleted.
+func Keeps(r source.Retired, h wire.Holding) string { return keeps(r, h) }
+
+// SendError is an error on the way to the receiver.
+func SendError(err error) error { return &sendError{err} }
+
+// Scan returns the names of a page.
+func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
+	sheet, err := s.scan(after, func(error) {})
+	var names []episode.Name
+	for _, c := range sheet.found {
+		names = append(names, c.name)
+	}
+	return names, sheet.last, err
+}
+
+// SealOnly packs an episode and stops there, as a power cut would.
+func (s *Shipper) SealOnly(name episode.Name) error {
+	return s.seal(context.Background(), archive.NewPacker(), name, func() {})
+}
+
+// Link is the link, in the hands of a test.
+type Link struct{ l link }
+
+// NewLink returns a link that is up.
+func NewLink(log *slog.Logger) *Link { return &Link{link{log: log}} }
+
+// Fail takes it down, and returns when it is asked next.
+func (l *Link) Fail(err error, now time.Time) time.Duration {
+	l.l.fail(err, false, now)
+	return l.l.next.Sub(now)
+}
+
+// Answered takes in a ping, and returns whether it is down and when it is asked next.
+func (l *Link) Answered(pong wire.Pong, err error, now time.Time) (bool, time.Duration) {
+	l.l.answered(pong, err, now)
+	return l.l.down, l.l.next.Sub(now)
+}
+
+// Watching runs a watcher alone, long before the next scan is due: it looks at
+// everything, or, if overflow, handles what the kernel says when events were
+// lost. It returns how many names the loop has in memory then.
+func (s *Shipper) Watching(ctx context.Context, overflow bool) (hand int, err error) {
+	d := &dispatch{
+		Shipper: s, link: link{log: s.log}, hand: make(map[episode.Name]bool),
+		later: make(map[episode.Name]delay), found: make(chan episode.Name),
+		swept: true, due: time.Now().Add(time.Hour),
+	}
+	w, err := d.newWatcher(ctx)
+	if err != nil {
+		return 0, err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		if overflow {
+			ended <- w.event(-1, unix.IN_Q_OVERFLOW, "")
+			return
+		}
+		ended <- w.all()
+	}()
+	for {
+		select {
+		case name := <-d.found:
+			if err := d.take(name, time.Now()); err != nil {
+				return 0, err
+			}
+		case err := <-ended:
+			if err == nil {
+				err = d.refill(time.Now())
+			}
+			return len(d.hand), err
+		}
+	}
+}

@@ -1,0 +1,351 @@
+package shipper_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// A conflict is for a person: both digests are shown, nothing is sent again
+// until the person says so, not even after a restart.
+func TestAConflictIsHeldUntilAPersonRetries(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1", "run-2")
+	theirs, _, _ := digest.Of(strings.NewReader("another archive"))
+	l.rx.stored["run-1"] = wire.Receipt{Host: host, Episode: "run-1", Digest: theirs}
+	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Conflicts: 1})
+	for range 3 { // each pass is a restart
+		l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+	}
+	if n := l.rx.attempts("run-1"); n != 1 {
+		t.Errorf("it was sent %d times", n)
+	}
+	h := l.held()["run-1"]
+	if h.Reason != outbox.Conflict || h.Stored == nil || *h.Stored != theirs || h.Digest == nil || *h.Digest != l.rx.sent["run-1"] || h.HeldAt.IsZero() {
+		t.Errorf("status shows %+v", h)
+	}
+	l.wantFiles("episodes", "run-1")
+	l.wantFiles("outbox", "run-1.held", "run-1.tar.zst")
+
+	l.must(shipper.Retry(l.cfg, "run-1", false))
+	l.wantOnce(shipper.Tally{Scanned: 1, Conflicts: 1})
+	if n := l.rx.attempts("run-1"); n != 2 {
+		t.Errorf("after a retry it was sent %d times in all", n)
+	}
+	l.must(shipper.Retry(l.cfg, "run-1", false))
+	delete(l.rx.stored, "run-1") // the person has cleared it up there
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	l.wantFiles("outbox")
+}
+
+func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
+	for what, test := range map[string]struct {
+		spoil  func(l *lab)
+		reason outbox.Reason
+		cause  string
+		entry  bool
+	}{
+		"empty meta.json": {func(l *lab) { l.write(l.at("episodes", "run-1", "meta.json"), "") }, outbox.Unfit, "meta.json", false},
+		"too many files":  {func(l *lab) { l.cfg.Limits.EpisodeEntries = 2 }, outbox.Unfit, "2", false},
+		"too large":       {func(l *lab) { l.cfg.Limits.EpisodeBytes = 3 }, outbox.Unfit, "3", false},
+		"refused": {func(l *lab) {
+			l.rx.before = func(_ context.Context, u wire.Upload) error {
+				if u.Key.Name == "run-1" {
+					return wire.Refuse(wire.TooLarge, "no more than 1 GiB")
+				}
+				return nil
+			}
+		}, outbox.Refused, "no more than 1 GiB", true},
+		"other bytes, and the entry is intact": {func(l *lab) {
+			l.rx.before = func(_ context.Context, u wire.Upload) error {
+				if u.Key.Name == "run-1" {
+					return wire.Refuse(wire.DigestMismatch, "got something else")
+				}
+				return nil
+			}
+		}, outbox.Refused, "got something else", true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			l.finish("run-1")
+			l.write(l.at("episodes", "run-2", episode.Marker), "") // fits into any limit above
+			test.spoil(l)
+			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
+			h := l.held()["run-1"]
+			if h.Reason != test.reason || !strings.Contains(h.Cause, test.cause) || (h.Digest != nil) != test.entry {
+				t.Errorf("status shows %+v", h)
+			}
+			l.rx.before = nil
+			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+			if got := exists(l.at("outbox", "run-1.tar.zst")); got != test.entry {
+				t.Errorf("there is an entry: %v", got)
+			}
+		})
+	}
+}
+
+// The entry is a copy: if it goes bad, and the episode is whole, it is made
+// anew. A receiver that says so is believed only after a look.
+func TestARottenEntryIsPackedAnew(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1", "run-2")
+	l.sealed("run-1")
+	l.rot("run-1")
+	l.rx.repacked["run-1"] = true
+	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1})
+	l.wantFiles("outbox")
+	if warned := l.logs.with("went bad"); len(warned) != 1 {
+		t.Errorf("the log says %q of it", warned)
+	}
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+}
+
+// Without the episode the rotten entry is all that is left: nothing is dropped.
+func TestARottenEntryWithoutItsEpisodeIsHeld(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.sealed("run-1")
+	l.rot("run-1")
+	l.must(os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1")))
+	delete(l.made, "run-1")
+	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+	l.wantFiles("outbox", "run-1.held", "run-1.tar.zst")
+}
+
+// sealed packs an episode and leaves it there.
+func (l *lab) sealed(n episode.Name) {
+	l.Helper()
+	s := l.open()
+	defer s.Close()
+	l.must(s.SealOnly(n))
+}
+
+// rot flips a bit of an entry.
+func (l *lab) rot(n episode.Name) {
+	l.Helper()
+	path := l.at("outbox", string(n)+".tar.zst")
+	b, err := os.ReadFile(path)
+	l.must(err)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	l.must(err)
+	defer f.Close()
+	_, err = f.WriteAt([]byte{b[len(b)/2] ^ 1}, int64(len(b)/2))
+	l.must(err)
+}
+
+// I8: what is retired is what was packed.
+func TestAChangeAfterPackingIsSeen(t *testing.T) {
+	file := func(l *lab, parts ...string) string { return l.at(append([]string{"episodes", "run-1"}, parts...)...) }
+	for what, change := range map[string]func(l *lab){
+		"appended": func(l *lab) { l.write(file(l, "telemetry.jsonl"), l.made["run-1"]+"more") },
+		"other bytes, same size and times": func(l *lab) {
+			var st unix.Stat_t
+			l.must(unix.Stat(file(l, "telemetry.jsonl"), &st))
+			l.write(file(l, "telemetry.jsonl"), strings.ToUpper(l.made["run-1"]))
+			l.must(unix.UtimesNanoAt(unix.AT_FDCWD, file(l, "telemetry.jsonl"), []unix.Timespec{st.Atim, st.Mtim}, 0))
+		},
+		"added":        func(l *lab) { l.write(file(l, "late.csv"), "1") },
+		"added deep":   func(l *lab) { l.write(file(l, "a", "b", "late.csv"), "1") },
+		"removed":      func(l *lab) { l.must(os.Remove(file(l, "meta.json"))) },
+		"a link now":   func(l *lab) { l.must(os.Remove(file(l, "meta.json"))); l.must(os.Symlink("x", file(l, "meta.json"))) },
+		"empty folder": func(l *lab) { l.must(os.Mkdir(file(l, "new"), 0o755)) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			l.finish("run-1", "run-2")
+			l.sealed("run-1")
+			change(l)
+			delete(l.made, "run-1")
+			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
+			h := l.held()["run-1"]
+			if h.Reason != outbox.Changed || h.Cause == "" {
+				t.Errorf("status shows %+v", h)
+			}
+			l.wantFiles("episodes", "run-1")
+			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+
+			// Without an acceptance it is found again; with one it is retired
+			// as it is, once the receiver says that it has what was packed.
+			l.must(shipper.Retry(l.cfg, "run-1", false))
+			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+			l.must(shipper.Retry(l.cfg, "run-1", true))
+			l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
+			l.wantFiles("shipped", "run-1", "run-2")
+			l.wantFiles("outbox")
+		})
+	}
+}
+
+func TestAcceptedNeedsTheReceiverAgain(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.sealed("run-1")
+	l.write(l.at("episodes", "run-1", "late.csv"), "1")
+	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+	l.must(shipper.Retry(l.cfg, "run-1", true))
+	l.rx.down = unix.ECONNREFUSED
+	if tally, unreachable := l.once(); tally.Transient != 1 || unreachable == nil {
+		t.Errorf("got %v, %v", tally, unreachable)
+	}
+	l.wantFiles("episodes", "run-1")
+	l.rx.down = nil
+	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
+}
+
+// An installer's chown, or a backup's touch, must not hold a backlog.
+func TestMetadataAloneHoldsNothing(t *testing.T) {
+	for what, change := range map[string]func(path string) error{
+		"chmod": func(p string) error { return os.Chmod(p, 0o600) },
+		"touch": func(p string) error { return os.Chtimes(p, time.Unix(1, 0), time.Unix(2, 0)) },
+		"chown": func(p string) error { return os.Chown(p, 1234, 1234) },
+		"copied over itself": func(p string) error {
+			b, err := os.ReadFile(p)
+			if err == nil {
+				if err = os.Remove(p); err == nil {
+					err = os.WriteFile(p, b, 0o644)
+				}
+			}
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			if what == "chown" && os.Getuid() != 0 {
+				t.Skip("needs root")
+			}
+			l := newLab(t)
+			l.finish("run-1")
+			l.sealed("run-1")
+			for _, f := range []string{"meta.json", "telemetry.jsonl", episode.Marker} {
+				l.must(change(l.at("episodes", "run-1", f)))
+			}
+			l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+		})
+	}
+}
+
+// I6: whatever happens to metadata, restarts and attributes in between, every
+// attempt sends the same bytes. The receiver of these tests complains if not.
+func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.rx.after = func(context.Context, wire.Upload) error { return os.ErrDeadlineExceeded }
+	for i := range 5 {
+		if tally, _ := l.once(); tally.Transient != 1 {
+			t.Fatalf("attempt %d: %v", i, tally)
+		}
+		l.must(os.Chtimes(l.at("episodes", "run-1", "meta.json"), time.Unix(int64(i), 0), time.Unix(int64(i), 0)))
+		if i == 3 { // a backup tool without attributes
+			l.must(unix.Removexattr(l.at("outbox", "run-1.tar.zst"), "user.cis490.seal"))
+		}
+	}
+	l.rx.after = nil
+	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
+	if n := l.rx.attempts("run-1"); n != 6 {
+		t.Errorf("%d attempts", n)
+	}
+	if packed := len(l.logs.with(" INFO packed ")); packed != 1 {
+		t.Errorf("packed %d times", packed)
+	}
+}
+
+func TestAHoldThatIsNoJSONStillHolds(t *testing.T) {
+	for what, content := range map[string]string{"empty": "", "huge": strings.Repeat("x", 1<<20)} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			l.finish("run-1")
+			l.write(l.at("outbox", "run-1.held"), content)
+			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+			if h, shown := l.held()["run-1"]; !shown || h.Cause == "" {
+				t.Errorf("status does not show it: %+v", h)
+			}
+		})
+	}
+}
+
+// An operator renamed or removed what was held: the hold goes with it.
+func TestAHoldOfNothingIsForgotten(t *testing.T) {
+	l := newLab(t)
+	l.write(l.at("outbox", "run-1.held"), `{"cause": "old"}`)
+	l.wantOnce(shipper.Tally{})
+	l.wantFiles("outbox")
+	l.finish("run-1") // a later run of this name is not held for the former
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+}
+
+// An acceptance is of one archive: it must not let a later run of the name, or
+// one that was never packed, go unseen.
+func TestAnAcceptanceIsOfWhatWasPacked(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.write(l.at("episodes", "run-1", "meta.json"), "")
+	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1}) // unfit, so there is no entry
+	_ = shipper.Retry(l.cfg, "run-1", true)        // may be refused
+	l.write(l.at("episodes", "run-1", "meta.json"), "{}")
+	_ = shipper.Retry(l.cfg, "run-1", false)
+	l.sealed("run-1")
+	l.write(l.at("episodes", "run-1", "late.csv"), "not packed")
+	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+}
+
+func TestABadNameIsReportedAtEachScan(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	for _, bad := range []string{"a b", "esc\x1b[31m", "\xff"} {
+		l.write(l.at("episodes", bad, episode.Marker), "")
+	}
+	l.wantOnce(shipper.Tally{Scanned: 4, Shipped: 1, Held: 3})
+	l.wantOnce(shipper.Tally{Scanned: 3, Held: 3})
+	reports := l.logs.with("cannot ship an episode")
+	if len(reports) != 6 {
+		t.Errorf("%d reports: %q", len(reports), reports)
+	}
+	st, err := shipper.Inspect(l.cfg)
+	if err != nil || len(st.Unshippable) != 3 {
+		t.Errorf("status shows %q, %v", st.Unshippable, err)
+	}
+	for _, line := range append(reports, st.Unshippable...) {
+		if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
+			t.Errorf("not printable ASCII: %+q", line)
+		}
+	}
+}
+
+// A mount in the place of an episode cannot be moved.
+func TestAMountedEpisodeIsHeld(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	l := newLab(t)
+	l.finish("run-1", "run-2")
+	path := l.at("episodes", "run-1")
+	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
+		t.Skipf("cannot mount: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
+	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
+	if h := l.held()["run-1"]; h.Reason != outbox.Unfit || !strings.Contains(h.Cause, "mount") {
+		t.Errorf("status shows %+v", h)
+	}
+}
+
+func TestWhatIsLeftOutIsToldAndCounted(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.must(unix.Mkfifo(l.at("episodes", "run-1", "monitor\x1b.sock"), 0o644))
+	skipped := -1
+	l.rx.before = func(_ context.Context, u wire.Upload) error { skipped = u.Skipped; return nil }
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	if told := l.logs.with("left a file out"); len(told) != 1 || strings.Contains(told[0], "\x1b") || skipped != 1 {
+		t.Errorf("told %q, the receiver was told of %d", told, skipped)
+	}
+}

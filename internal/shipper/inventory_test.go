@@ -1,0 +1,77 @@
+package shipper_test
+
+import (
+	"context"
+	"time"
+
+	"cis490/internal/episode"
+	"cis490/internal/wire"
+)
+
+// shelf is what a test lets the receiver do to what it has stored.
+type shelf struct {
+	verified map[episode.Name]time.Time
+	rotten   map[episode.Name]bool
+	asked    int           // claims
+	read     int           // archives read back
+	busy     int           // refusals to come
+	ago      time.Duration // how long ago it says that it stores what it stores
+}
+
+// Inventory keeps the receiver's contract.
+func (r *receiver) Inventory(ctx context.Context, asked []wire.Claim, readBack bool) ([]wire.Holding, error) {
+	if r.during != nil {
+		defer r.during()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.down != nil {
+		return nil, r.down
+	}
+	if len(asked) == 0 || len(asked) > wire.MaxClaims || readBack && len(asked) != 1 {
+		r.t.Errorf("asked about %d episodes (read back: %v)", len(asked), readBack)
+	}
+	if r.shelf.busy > 0 {
+		r.shelf.busy--
+		return nil, wire.Refuse(wire.HostBusy, "later")
+	}
+	said := make([]wire.Holding, 0, len(asked))
+	for _, c := range asked {
+		r.shelf.asked++
+		said = append(said, r.holding(c, readBack))
+	}
+	return said, nil
+}
+
+func (r *receiver) holding(c wire.Claim, readBack bool) wire.Holding {
+	h := wire.Holding{Episode: c.Episode, State: wire.Absent}
+	stored, found := r.stored[c.Episode]
+	if !found {
+		return h
+	}
+	if readBack {
+		r.shelf.read++
+		if r.shelf.rotten[c.Episode] {
+			delete(r.stored, c.Episode)
+			h.State = wire.Rotten
+			return h
+		}
+		r.verify(c.Episode, time.Now())
+	}
+	h.State, h.Digest, h.Size, h.ReceivedAt = wire.Present, &stored.Digest, stored.Size, &stored.ReceivedAt
+	if stored.Digest != c.Digest {
+		h.State = wire.Divergent
+	}
+	if at, found := r.shelf.verified[c.Episode]; found {
+		h.VerifiedAt = &wire.Wall{Time: at}
+	}
+	return h
+}
+
+// verify says when an archive was read back. The caller holds the lock.
+func (r *receiver) verify(name episode.Name, at time.Time) {
+	if r.shelf.verified == nil {
+		r.shelf.verified = map[episode.Name]time.Time{}
+	}
+	r.shelf.verified[name] = at
+}

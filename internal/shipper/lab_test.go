@@ -1,0 +1,286 @@
+package shipper_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/shipper"
+)
+
+const host = episode.Name("lab-01")
+
+// A lab is a lab host: its folders, a receiver, and what was logged.
+type lab struct {
+	testing.TB
+	dir      string
+	episodes string // the folder's present path
+	cfg      shipper.Config
+	rx       *receiver
+	logs     *logs
+	made     map[episode.Name]string // what each finished episode's data says
+}
+
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	dir := tempDir(t)
+	l := &lab{TB: t, dir: dir, logs: &logs{}, made: map[episode.Name]string{}}
+	l.cfg = shipper.DefaultConfig()
+	l.cfg.HostID = host
+	l.cfg.EpisodesDir = config.Path(filepath.Join(dir, "episodes"))
+	l.cfg.OutboxDir = config.Path(filepath.Join(dir, "outbox"))
+	l.cfg.ShippedDir = config.Path(filepath.Join(dir, "shipped"))
+	l.cfg.MinFree, l.cfg.Packers, l.cfg.Senders = 0, 2, 4
+	l.episodes = filepath.Join(dir, "episodes")
+	l.must(os.Mkdir(l.episodes, 0o755))
+	l.rx = newReceiver(t)
+	return l
+}
+
+// tempDir is in memory if it can be: these tests make many folders, and what
+// a disk adds is for others to test.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "shipper-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func (l *lab) must(err error) {
+	l.Helper()
+	if err != nil {
+		l.Fatal(err)
+	}
+}
+
+func (l *lab) at(parts ...string) string {
+	if parts[0] == "episodes" {
+		return filepath.Join(append([]string{l.episodes}, parts[1:]...)...)
+	}
+	return filepath.Join(append([]string{l.dir}, parts...)...)
+}
+
+func (l *lab) write(path, content string) {
+	l.Helper()
+	l.must(os.MkdirAll(filepath.Dir(path), 0o755))
+	l.must(os.WriteFile(path, []byte(content), 0o644))
+}
+
+// finish makes a finished episode for each name.
+func (l *lab) finish(names ...episode.Name) {
+	l.Helper()
+	for _, n := range names {
+		says := "data of " + string(n)
+		l.made[n] = says
+		l.write(l.at("episodes", string(n), "meta.json"), "{}")
+		l.write(l.at("episodes", string(n), "telemetry.jsonl"), says)
+		l.write(l.at("episodes", string(n), episode.Marker), "")
+	}
+}
+
+// open opens the shipper, until the test ends.
+func (l *lab) open() *shipper.Shipper {
+	l.Helper()
+	s, err := shipper.New(l.cfg, l.rx, "the test", slog.New(l.logs))
+	l.must(err)
+	return s
+}
+
+// once makes one pass.
+func (l *lab) once() (shipper.Tally, error) {
+	l.Helper()
+	s := l.open()
+	defer s.Close()
+	tally, unreachable, err := s.Once(l.Context())
+	if err != nil {
+		l.Fatalf("pass: %v", err)
+	}
+	if tally.Done() != tally.Scanned {
+		l.Errorf("the counters do not add up: %v", tally)
+	}
+	return tally, unreachable
+}
+
+// wantOnce makes a pass that must come to want.
+func (l *lab) wantOnce(want shipper.Tally) {
+	l.Helper()
+	if got, unreachable := l.once(); got != want || unreachable != nil {
+		l.Errorf("the pass came to %v (unreachable: %v), want %v\n%s", got, unreachable, want, l.logs)
+	}
+	l.check()
+}
+
+// daemon runs the shipper until stop, which returns what it ended with. The
+// file system does not wake it: a read of inotify would keep virtual time from
+// passing. Without its path the folder cannot be watched, only scanned.
+func (l *lab) daemon() (s *shipper.Shipper, stop func() error) {
+	l.Helper()
+	s = l.open()
+	blind := l.at("episodes.open")
+	l.must(os.Rename(l.episodes, blind))
+	l.episodes = blind
+	return s, l.run(s)
+}
+
+func (l *lab) run(s *shipper.Shipper) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	return func() error {
+		cancel()
+		err := errors.Join(<-ended, s.Close())
+		if old := filepath.Join(l.dir, "episodes"); l.episodes != old {
+			l.must(os.Rename(l.episodes, old))
+			l.episodes = old
+		}
+		return err
+	}
+}
+
+// check sees that nothing is lost: each episode that was ever finished is whole
+// in exactly one of the folders, and one that is retired is at the receiver,
+// with the same bytes.
+func (l *lab) check() {
+	l.Helper()
+	for n, says := range l.made {
+		var places []string
+		for _, place := range []string{"episodes", "shipped"} {
+			b, err := os.ReadFile(l.at(place, string(n), "telemetry.jsonl"))
+			if err == nil && string(b) == says {
+				places = append(places, place)
+			}
+		}
+		if len(places) != 1 {
+			l.Errorf("%s is whole in %q, want it in one place", n, places)
+		}
+		if slices.Contains(places, "shipped") && !l.rx.has(n) {
+			l.Errorf("%s is retired, and the receiver does not have it", n)
+		}
+	}
+}
+
+// wantFiles compares what a folder holds.
+func (l *lab) wantFiles(folder string, want ...string) {
+	l.Helper()
+	if got := l.files(folder); !slices.Equal(got, want) {
+		l.Errorf("%s holds %q, want %q\n%s", folder, got, want, l.logs)
+	}
+}
+
+func (l *lab) files(folder string) []string {
+	l.Helper()
+	entries, err := os.ReadDir(l.at(folder))
+	l.must(err)
+	var names []string
+	for _, e := range entries {
+		if e.Name() != ".lock" {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// held returns the holds, by name.
+func (l *lab) held() map[episode.Name]shipper.HeldEpisode {
+	l.Helper()
+	cfg := l.cfg
+	cfg.EpisodesDir = config.Path(l.episodes)
+	st, err := shipper.Inspect(cfg)
+	l.must(err)
+	all := map[episode.Name]shipper.HeldEpisode{}
+	for _, h := range st.Held {
+		all[h.Episode] = h
+	}
+	return all
+}
+
+// names returns n names with a prefix.
+func names(prefix string, n int) []episode.Name {
+	all := make([]episode.Name, n)
+	for i := range all {
+		all[i] = episode.Name(fmt.Sprintf("%s-%05d", prefix, i))
+	}
+	return all
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// logs keeps what was logged.
+type logs struct {
+	mu    sync.Mutex
+	lines []string         // "LEVEL message key=value"
+	on    func(msg string) // called with each message
+}
+
+func (l *logs) Enabled(context.Context, slog.Level) bool { return true }
+func (l *logs) WithAttrs([]slog.Attr) slog.Handler       { panic("not used") }
+func (l *logs) WithGroup(string) slog.Handler            { panic("not used") }
+
+func (l *logs) Handle(_ context.Context, r slog.Record) error {
+	line := r.Level.String() + " " + r.Message
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	l.mu.Lock()
+	l.lines = append(l.lines, time.Now().Format(time.TimeOnly)+" "+line)
+	on := l.on
+	l.mu.Unlock()
+	if on != nil {
+		on(r.Message)
+	}
+	return nil
+}
+
+// loud returns the lines of Warn and Error, without the one that [lab.daemon]
+// brings about.
+func (l *logs) loud() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var found []string
+	for _, line := range l.lines {
+		if (strings.Contains(line, " WARN ") || strings.Contains(line, " ERROR ")) && !strings.Contains(line, "no wake-up") {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// with returns the lines that contain s.
+func (l *logs) with(s string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var found []string
+	for _, line := range l.lines {
+		if strings.Contains(line, s) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := l.lines[max(0, len(l.lines)-30):]
+	return cmp.Or(strings.Join(last, "\n"), "(nothing was logged)")
+}

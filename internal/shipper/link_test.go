@@ -1,0 +1,337 @@
+package shipper_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/config"
+	"cis490/internal/durable"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// inBubble runs a test in virtual time. A loop that spins keeps that from
+// passing; the test is ended then instead of hanging.
+func inBubble(t *testing.T, f func(l *lab)) {
+	t.Helper()
+	defer time.AfterFunc(30*time.Second, func() { panic("virtual time stands still: something spins") }).Stop()
+	synctest.Test(t, func(t *testing.T) { f(newLab(t)) })
+}
+
+// One bad episode must not keep the others waiting, however long it fails.
+func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
+	for what, fail := range map[string]func(ctx context.Context) error{
+		"refused at once":       func(context.Context) error { return wire.Refuse(wire.Internal, "") },
+		"conflict":              func(context.Context) error { return wire.Refuse(wire.Conflict, "") },
+		"the connection breaks": func(context.Context) error { return io.ErrUnexpectedEOF },
+		"it hangs": func(ctx context.Context) error {
+			select {
+			case <-time.After(5 * time.Minute):
+				return os.ErrDeadlineExceeded
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(l *lab) {
+				l.finish("a-poison")
+				l.finish(names("good", 50)...)
+				start := time.Now()
+				l.rx.before = func(ctx context.Context, u wire.Upload) error {
+					if u.Key.Name == "a-poison" {
+						return fail(ctx)
+					}
+					time.Sleep(100 * time.Millisecond)
+					return nil
+				}
+				s, stop := l.daemon()
+				for s.Tally().Shipped < 50 && time.Since(start) < time.Hour {
+					time.Sleep(100 * time.Millisecond)
+				}
+				// 50 of 100 ms by three senders are two seconds; the poison may
+				// cost a ping or a scan, not a timeout an episode.
+				if took := time.Since(start); took > 40*time.Second {
+					l.Errorf("the good ones took %v\n%s", took, l.logs)
+				}
+				time.Sleep(6 * time.Hour)
+				// 30 s doubling to an hour, in the upper half of each step.
+				if n := l.rx.attempts("a-poison"); n > 25 {
+					l.Errorf("the poison was sent %d times in six hours", n)
+				}
+				l.must(stop())
+				l.check()
+			})
+		})
+	}
+}
+
+// What is wrong with the receiver or the way there costs one ping a step,
+// whatever waits, and two lines in the log; packing goes on meanwhile.
+func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.rx.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
+		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of so many takes real time
+		waiting := shipper.Page + 200                          // more than one page
+		for _, n := range names("sealed", waiting) {
+			l.must(os.MkdirAll(l.at("outbox"), 0o750))
+			l.must(os.WriteFile(l.at("outbox", string(n)+".tar.zst"), nil, 0o640))
+		}
+		l.finish(names("late", 100)...)
+		s, stop := l.daemon()
+		time.Sleep(time.Hour)
+		_, puts, pings := l.rx.counts()
+		// Steps of 5, 10, 20, 40, 80, 120, 120... seconds, halved at the most.
+		if pings < 30 || pings > 70 {
+			l.Errorf("%d pings in an hour", pings)
+		}
+		if puts > l.cfg.Senders {
+			l.Errorf("%d uploads to a dead receiver", puts)
+		}
+		l.wantSteps()
+		if packed := len(l.logs.with(" INFO packed ")); packed != 100 {
+			l.Errorf("%d of 100 were packed while the receiver was down", packed)
+		}
+		if loud := l.logs.loud(); len(loud) != 1 {
+			l.Errorf("an hour without a receiver says %q", loud)
+		}
+		l.rx.set(func() { l.rx.down = nil })
+		back := time.Now()
+		for s.Tally().Shipped < waiting+100 && time.Since(back) < time.Hour {
+			time.Sleep(time.Second)
+		}
+		// The next ping is two minutes away at the most.
+		if took := time.Since(back); took > 3*time.Minute {
+			l.Errorf("it took %v to deliver %d\n%s", took, s.Tally().Shipped, l.logs)
+		}
+		l.must(stop())
+		if n := len(l.logs.with("receiver is back")); n != 1 {
+			l.Errorf("%d lines say that the receiver is back", n)
+		}
+		if loud := l.logs.loud(); len(loud) != 1 {
+			l.Errorf("in the end the log has %q", loud)
+		}
+		l.wantFiles("outbox")
+		l.check()
+	})
+}
+
+// wantSteps sees that pings come further and further apart, up to two minutes.
+func (l *lab) wantSteps() {
+	l.Helper()
+	base := 5 * time.Second
+	for i := 1; i < len(l.rx.pings); i++ {
+		gap := l.rx.pings[i].Sub(l.rx.pings[i-1])
+		if gap < base/2 || gap > base+time.Second {
+			l.Errorf("ping %d came %v after the one before, want %v to %v", i, gap, base/2, base)
+		}
+		base = min(2*base, 2*time.Minute)
+	}
+}
+
+// These judge us, the path or the receiver: no episode gets a mark that a
+// person would have to take away.
+func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
+	for what, fault := range map[string]error{
+		"disk full":      wire.Refuse(wire.Full, ""),
+		"token":          wire.Refuse(wire.TokenRefused, ""),
+		"certificate":    wire.Refuse(wire.Forbidden, ""),
+		"another host":   wire.Refuse(wire.HostMismatch, ""),
+		"busy":           wire.Refuse(wire.Busy, ""),
+		"draining":       wire.Refuse(wire.Draining, ""),
+		"a proxy":        &wire.PathError{Status: 200},
+		"a captive page": &wire.PathError{Status: 302},
+		"refused":        unix.ECONNREFUSED,
+		"timeout":        os.ErrDeadlineExceeded,
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(l *lab) {
+				l.finish(names("run", 10)...)
+				l.rx.down = fault
+				s, stop := l.daemon()
+				time.Sleep(30 * time.Minute)
+				if held := l.held(); len(held) != 0 {
+					l.Errorf("held: %+v", held)
+				}
+				if loud := l.logs.loud(); len(loud) != 1 {
+					l.Errorf("half an hour of it says %q", loud)
+				}
+				l.rx.set(func() { l.rx.down = nil })
+				time.Sleep(3 * time.Minute)
+				if n := s.Tally().Shipped; n != 10 {
+					l.Errorf("%d of 10 were delivered after it ended\n%s", n, l.logs)
+				}
+				l.must(stop())
+				l.check()
+			})
+		})
+	}
+}
+
+// A way that lets a ping through and no upload (a proxy's limit, an MTU) must
+// not stay unsaid: no episode ever comes home.
+func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
+	for what, fault := range map[string]error{
+		"a proxy's 413": &wire.PathError{Status: 413},
+		"broken":        io.ErrUnexpectedEOF,
+		"full for this": wire.Refuse(wire.Full, "no room for an archive of this size"),
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(l *lab) {
+				l.finish(names("run", 10)...)
+				l.rx.before = func(context.Context, wire.Upload) error { return fault }
+				_, stop := l.daemon()
+				time.Sleep(2 * time.Hour)
+				loud := l.logs.loud()
+				if len(loud) == 0 {
+					l.Errorf("nothing was delivered for two hours, and the log says nothing")
+				}
+				if len(loud) > 150 {
+					l.Errorf("%d lines in two hours", len(loud))
+				}
+				if _, puts, pings := l.rx.counts(); puts > 200 || pings > 250 {
+					l.Errorf("%d uploads and %d pings in two hours", puts, pings)
+				}
+				l.must(stop())
+			})
+		})
+	}
+}
+
+func TestRetryAfterIsWaitedFor(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish(names("run", 5)...)
+		busy := wire.Refuse(wire.Busy, "")
+		busy.RetryAfter = 10 * time.Minute
+		start := time.Now()
+		var first atomic.Int64 // when it was sent again, after the start
+		l.rx.before = func(context.Context, wire.Upload) error {
+			since := time.Since(start)
+			if since < busy.RetryAfter {
+				return busy
+			}
+			first.CompareAndSwap(0, int64(since))
+			return nil
+		}
+		s, stop := l.daemon()
+		time.Sleep(20 * time.Minute)
+		_, puts, pings := l.rx.counts()
+		again := time.Duration(first.Load())
+		if again < busy.RetryAfter || again > 12*time.Minute || pings != 1 || puts > 5+l.cfg.Senders {
+			l.Errorf("sent again after %v, with %d uploads and %d pings\n%s", again, puts, pings, l.logs)
+		}
+		if s.Tally().Shipped != 5 {
+			l.Errorf("%v", s.Tally())
+		}
+		l.must(stop())
+	})
+}
+
+func TestAReceiverThatAcceptsNothingIsSentNothing(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish(names("run", 5)...)
+		l.rx.full = true
+		l.rx.before = func(context.Context, wire.Upload) error {
+			if l.rx.full {
+				return wire.Refuse(wire.Full, "")
+			}
+			return nil
+		}
+		s, stop := l.daemon()
+		time.Sleep(time.Hour)
+		if _, puts, _ := l.rx.counts(); puts > l.cfg.Senders {
+			l.Errorf("%d uploads to a full receiver", puts)
+		}
+		l.rx.set(func() { l.rx.full = false })
+		time.Sleep(3 * time.Minute)
+		if s.Tally().Shipped != 5 {
+			l.Errorf("%v\n%s", s.Tally(), l.logs)
+		}
+		l.must(stop())
+	})
+}
+
+func TestAFaultEndsTheDaemon(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish(names("run", 20)...)
+		l.rx.before = func(_ context.Context, u wire.Upload) error {
+			if u.Key.Name == "run-00007" {
+				return fmt.Errorf("read: %w: %w", durable.ErrFault, unix.EIO)
+			}
+			time.Sleep(time.Second)
+			return nil
+		}
+		_, stop := l.daemon()
+		time.Sleep(time.Minute)
+		if err := stop(); !errors.Is(err, durable.ErrFault) {
+			l.Errorf("got %v, want a fault", err)
+		}
+		l.check()
+	})
+}
+
+// A disk that fails under the daemon ends it: what it says from now on is not
+// to be believed.
+func TestAFailingDiskEndsTheDaemon(t *testing.T) {
+	l := newLab(t)
+	l.onDisk()
+	l.finish("run-1")
+	s := l.open()
+	dir, err := os.Open(l.dir)
+	l.must(err)
+	noFlush := uint32(2)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), 0x8004587d, uintptr(unsafe.Pointer(&noFlush))) // EXT4_IOC_SHUTDOWN
+	l.must(dir.Close())
+	if errno != 0 {
+		t.Skipf("cannot shut the file system down: %v", errno)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.Run(ctx); !errors.Is(err, durable.ErrFault) {
+		t.Errorf("the daemon ended with %v, want a fault\n%s", err, l.logs)
+	}
+	s.Close()
+}
+
+// onDisk puts the lab on an ext4 of its own.
+func (l *lab) onDisk() {
+	l.Helper()
+	if os.Getuid() != 0 {
+		l.Skip("needs root to mount")
+	}
+	image := filepath.Join(l.TB.TempDir(), "disk")
+	l.must(os.WriteFile(image, nil, 0o600))
+	l.must(os.Truncate(image, 16<<20))
+	if out, err := exec.Command("mkfs.ext4", "-q", image).CombinedOutput(); err != nil {
+		l.Skipf("mkfs.ext4: %v: %s", err, out)
+	}
+	if out, err := exec.Command("timeout", "60", "mount", "-o", "loop", image, l.dir).CombinedOutput(); err != nil {
+		l.Skipf("mount: %v: %s", err, out)
+	}
+	l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, 0)) })
+	l.must(os.Mkdir(l.episodes, 0o755))
+}
+
+func TestNoMoreUploadsAtOnceThanAsked(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish(names("run", 40)...)
+		l.rx.before = func(context.Context, wire.Upload) error { time.Sleep(time.Minute); return nil }
+		start := time.Now()
+		l.wantOnce(shipper.Tally{Scanned: 40, Shipped: 40})
+		if l.rx.most != 4 || time.Since(start) > 15*time.Minute {
+			l.Errorf("%d at once, %v for all", l.rx.most, time.Since(start))
+		}
+	})
+}

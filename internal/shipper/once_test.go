@@ -1,0 +1,217 @@
+package shipper_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/config"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+var discard = slog.New(slog.DiscardHandler)
+
+func TestAPassBringsEverythingHome(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1", "run-2", "run-3")
+	l.write(l.at("episodes", "unfinished", "meta.json"), "{}")
+	l.wantOnce(shipper.Tally{Scanned: 3, Shipped: 3})
+	l.wantFiles("episodes", "unfinished")
+	l.wantFiles("shipped", "run-1", "run-2", "run-3")
+	l.wantFiles("outbox")
+	l.wantOnce(shipper.Tally{})
+	if _, puts, pings := l.rx.counts(); puts != 3 || pings != 0 {
+		t.Errorf("%d uploads and %d pings, want 3 and 0", puts, pings)
+	}
+	if loud := l.logs.loud(); len(loud) != 0 {
+		t.Errorf("a healthy pass says %q", loud)
+	}
+}
+
+func TestAlreadyPresentIsDelivered(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.rx.after = func(context.Context, wire.Upload) error { return io.ErrUnexpectedEOF } // the receipt is lost
+	if tally, _ := l.once(); tally != (shipper.Tally{Scanned: 1, Transient: 1}) {
+		t.Errorf("got %v", tally)
+	}
+	l.check()
+	l.wantFiles("episodes", "run-1")
+	l.rx.after = nil
+	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
+	l.wantFiles("outbox")
+}
+
+// I5: anything but a receipt for exactly what was sent retires nothing.
+func TestRetireNeedsReceipt(t *testing.T) {
+	for what, spoil := range map[string]func(*wire.Receipt){
+		"empty":           func(r *wire.Receipt) { *r = wire.Receipt{} },
+		"no status":       func(r *wire.Receipt) { r.Status = "" },
+		"another host":    func(r *wire.Receipt) { r.Host = "lab-02" },
+		"another episode": func(r *wire.Receipt) { r.Episode = "run-2" },
+		"another digest":  func(r *wire.Receipt) { r.Digest[0]++ },
+		"another size":    func(r *wire.Receipt) { r.Size++ },
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			l.finish("run-1")
+			s, err := shipper.New(l.cfg, liar{l.rx, spoil}, "the test", discard)
+			l.must(err)
+			defer s.Close()
+			tally, _, err := s.Once(t.Context())
+			if err != nil || tally != (shipper.Tally{Scanned: 1, Transient: 1}) {
+				t.Errorf("got %v, %v", tally, err)
+			}
+			l.wantFiles("episodes", "run-1")
+			l.wantFiles("shipped")
+			l.wantFiles("outbox", "run-1.tar.zst")
+		})
+	}
+}
+
+// liar returns receipts that are none.
+type liar struct {
+	*receiver
+	spoil func(*wire.Receipt)
+}
+
+func (l liar) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
+	r, err := l.receiver.Put(ctx, u, archive)
+	l.spoil(&r)
+	return r, err
+}
+
+func TestEachEpisodeIsInOneCounter(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 1))
+	for range 25 {
+		l := newLab(t)
+		l.randomBacklog(random)
+		tally, unreachable := l.once()
+		if tally.Scanned == 0 {
+			t.Error("nothing was scanned")
+		}
+		want := l.countWaiting()
+		if tally.Shipped+tally.AlreadyPresent != len(l.files("shipped")) {
+			t.Errorf("%v, and %d are in the shipped folder", tally, len(l.files("shipped")))
+		}
+		if left := tally.Transient + tally.Held + tally.Conflicts; left != want {
+			t.Errorf("%v: %d are counted as left, and %d are (unreachable: %v)", tally, left, want, unreachable)
+		}
+		l.check()
+		if t.Failed() {
+			t.Fatal(l.logs)
+		}
+	}
+}
+
+// randomBacklog makes episodes of all fates, and a receiver that may go away in
+// the middle.
+func (l *lab) randomBacklog(random *rand.Rand) {
+	fates := map[episode.Name]error{}
+	for i, n := range names("run", 5+random.IntN(30)) {
+		switch random.IntN(9) {
+		case 0: // held from before, packed or not
+			l.finish(n)
+			l.write(l.at("outbox", string(n)+".held"), `{"cause": "old"}`)
+		case 1:
+			l.finish(n)
+			l.write(l.at("episodes", string(n), "meta.json"), "") // unfit
+		case 2:
+			l.finish(episode.Name(fmt.Sprintf("bad name %d", i)))
+			delete(l.made, episode.Name(fmt.Sprintf("bad name %d", i)))
+		case 3:
+			l.finish(n)
+			fates[n] = wire.Refuse(wire.Conflict, "")
+		case 4:
+			l.finish(n)
+			fates[n] = wire.Refuse(wire.TooLarge, "")
+		case 5:
+			l.finish(n)
+			fates[n] = io.ErrUnexpectedEOF
+		case 6: // an entry alone: retired before, not dropped
+			l.write(l.at("outbox", string(n)+".tar.zst"), "packed bytes of "+string(n))
+			fates[n] = wire.Refuse(wire.Unsupported, "")
+		default:
+			l.finish(n)
+		}
+	}
+	until := random.IntN(40)
+	l.rx.before = func(_ context.Context, u wire.Upload) error {
+		if _, puts, _ := l.rx.counts(); puts > until {
+			l.rx.set(func() { l.rx.down = unix.ECONNREFUSED })
+			return unix.ECONNREFUSED
+		}
+		return fates[u.Key.Name]
+	}
+}
+
+// countWaiting returns how many episodes or entries are left.
+func (l *lab) countWaiting() int {
+	left := map[string]bool{}
+	for _, e := range l.files("episodes") {
+		left[e] = true
+	}
+	for _, e := range l.files("outbox") {
+		if stem, entry := strings.CutSuffix(e, ".tar.zst"); entry {
+			left[stem] = true
+		}
+	}
+	return len(left)
+}
+
+func TestAFaultEndsThePass(t *testing.T) {
+	l := newLab(t)
+	l.finish(names("run", 20)...)
+	l.rx.before = func(_ context.Context, u wire.Upload) error {
+		if u.Key.Name == "run-00007" {
+			return fmt.Errorf("read: %w: %w", durable.ErrFault, unix.EIO)
+		}
+		return nil
+	}
+	s := l.open()
+	defer s.Close()
+	if _, _, err := s.Once(t.Context()); !errors.Is(err, durable.ErrFault) {
+		t.Errorf("got %v, want a fault", err)
+	}
+	l.check()
+}
+
+func TestOneShipperAStateDirectory(t *testing.T) {
+	l := newLab(t)
+	s := l.open()
+	defer s.Close()
+	_, err := shipper.New(l.cfg, l.rx, "the second", discard)
+	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the test" {
+		t.Errorf("the second gets %v", err)
+	}
+	st, err := shipper.Inspect(l.cfg)
+	if err != nil || st.Running != "the test" {
+		t.Errorf("status says %q, %v", st.Running, err)
+	}
+}
+
+func TestTheFoldersAreOfOneFileSystem(t *testing.T) {
+	l := newLab(t)
+	other := t.TempDir()
+	var a, b unix.Stat_t
+	l.must(errors.Join(unix.Stat(other, &a), unix.Stat(l.dir, &b)))
+	if a.Dev == b.Dev {
+		t.Skip("there is only one file system here")
+	}
+	l.cfg.ShippedDir = config.Path(other)
+	if _, err := shipper.New(l.cfg, l.rx, "", discard); err == nil || !strings.Contains(err.Error(), "two file systems") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,115 @@
+package shipper_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+
+	"cis490/internal/episode"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// backlog makes n sealed episodes. Empty entries do for what reads names.
+func (l *lab) backlog(n int) []episode.Name {
+	l.Helper()
+	l.must(os.MkdirAll(l.at("outbox"), 0o750))
+	all := names("run", n)
+	shuffled := slices.Clone(all)
+	rand.New(rand.NewPCG(1, 2)).Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	for _, name := range shuffled {
+		l.must(os.WriteFile(l.at("outbox", string(name)+".tar.zst"), nil, 0o640))
+	}
+	return all
+}
+
+// Pages leave nothing out and nothing comes twice, also while the first ones
+// are delivered and gone when the second is read.
+func TestEachNameIsTriedOnceInOrder(t *testing.T) {
+	l := newLab(t)
+	all := l.backlog(shipper.Page + 300)
+	l.cfg.Senders = 1
+	var mu sync.Mutex
+	var tried []episode.Name
+	l.rx.before = func(_ context.Context, u wire.Upload) error {
+		mu.Lock()
+		defer mu.Unlock()
+		tried = append(tried, u.Key.Name)
+		return wire.Refuse(wire.TooLarge, "") // held: it stays where it is
+	}
+	l.wantOnce(shipper.Tally{Scanned: len(all), Held: len(all)})
+	if !slices.Equal(tried, all) {
+		t.Errorf("%d of %d names were tried, or not in order", len(tried), len(all))
+	}
+}
+
+func TestPagesCoverEverything(t *testing.T) {
+	l := newLab(t)
+	all := l.backlog(2*shipper.Page + 500)
+	l.finish("run-00000", "run-10000", "zz-last") // in both folders, and beyond
+	s := l.open()
+	defer s.Close()
+	var got []episode.Name
+	after, last := episode.Name(""), false
+	for pages := 0; !last; pages++ {
+		if pages > 4 {
+			t.Fatal("the pages have no end")
+		}
+		var page []episode.Name
+		var err error
+		page, last, err = s.Scan(after)
+		l.must(err)
+		if len(page) == 0 {
+			t.Fatal("an empty page")
+		}
+		got, after = append(got, page...), page[len(page)-1]
+	}
+	if want := append(all, "zz-last"); !slices.Equal(got, want) {
+		t.Errorf("got %d names, want %d in order", len(got), len(want))
+	}
+}
+
+// I17: memory does not grow with what waits.
+func TestABacklogOfAnySizeTakesLittleMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes 100,000 files")
+	}
+	l := newLab(t)
+	l.backlog(100_000)
+	s := l.open()
+	defer s.Close()
+	before := heap()
+	page, last, err := s.Scan("run-04999")
+	keeps := int64(heap()) - int64(before)
+	if err != nil || last || len(page) != shipper.Page {
+		t.Fatalf("a page of %d names, the last: %v, %v", len(page), last, err)
+	}
+	t.Logf("%d KiB", keeps>>10)
+	if keeps > 2<<20 { // a name is about 32 bytes here
+		t.Errorf("a scan keeps %d KiB", keeps>>10)
+	}
+	runtime.KeepAlive(page)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func BenchmarkScan(b *testing.B) {
+	l := newLab(b)
+	l.backlog(100_000)
+	s := l.open()
+	defer s.Close()
+	for b.Loop() {
+		if _, _, err := s.Scan(""); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

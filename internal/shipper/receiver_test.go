@@ -1,0 +1,179 @@
+package shipper_test
+
+import (
+	"context"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+	"cis490/internal/wire"
+)
+
+// receiver is what the shipper sends to. It keeps the receiver's contract, and
+// complains when the shipper breaks its own.
+type receiver struct {
+	t testing.TB
+
+	mu      sync.Mutex
+	stored  map[episode.Name]wire.Receipt
+	sent    map[episode.Name]digest.Digest // what was announced the first time
+	under   map[episode.Name]bool          // being sent just now
+	puts    []episode.Name                 // in order
+	pings   []time.Time
+	waiting int // Puts under way
+	most    int // at once, ever
+
+	// down is what everything fails with while it is set.
+	down error
+	// ping may answer a ping, if it returns an error.
+	ping func() error
+	// before may refuse an upload before its bytes are read, after a while.
+	before func(ctx context.Context, u wire.Upload) error
+	// after may lose a receipt, once the archive is stored.
+	after func(ctx context.Context, u wire.Upload) error
+	// repacked allows an episode to come with other bytes than before.
+	repacked map[episode.Name]bool
+	full     bool // what a ping says
+	shelf    shelf
+	// during happens while an inventory is on its way back.
+	during func()
+}
+
+func newReceiver(t testing.TB) *receiver {
+	return &receiver{
+		t: t, stored: map[episode.Name]wire.Receipt{}, sent: map[episode.Name]digest.Digest{},
+		under: map[episode.Name]bool{}, repacked: map[episode.Name]bool{},
+	}
+}
+
+func (r *receiver) Ping(ctx context.Context) (wire.Pong, error) {
+	r.mu.Lock()
+	r.pings = append(r.pings, time.Now())
+	down, ping, full := r.down, r.ping, r.full
+	r.mu.Unlock()
+	if _, limited := ctx.Deadline(); !limited {
+		r.t.Error("a ping without a deadline")
+	}
+	if down == nil && ping != nil {
+		down = ping()
+	}
+	if down != nil {
+		return wire.Pong{}, down
+	}
+	return wire.Pong{Status: "ok", Host: host, Storage: wire.Storage{Accepting: !full, FreeBytes: 1 << 30}}, nil
+}
+
+func (r *receiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
+	defer r.begin(u)()
+	r.mu.Lock()
+	down, before, after := r.down, r.before, r.after
+	r.mu.Unlock()
+	if down != nil {
+		return wire.Receipt{}, down
+	}
+	if before != nil {
+		if err := before(ctx, u); err != nil {
+			return wire.Receipt{}, err
+		}
+	}
+	d, size, err := digest.Of(io.NewSectionReader(archive, 0, u.Size+1))
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	if ctx.Err() != nil {
+		return wire.Receipt{}, ctx.Err()
+	}
+	if size != u.Size {
+		r.t.Errorf("%s was announced with %d bytes and has %d", u.Key, u.Size, size)
+	}
+	if d != u.Digest {
+		return wire.Receipt{}, wire.Refuse(wire.DigestMismatch, "the bytes have another sha256")
+	}
+	receipt, err := r.store(u)
+	if err == nil && after != nil {
+		err = after(ctx, u)
+	}
+	return receipt, err
+}
+
+func (r *receiver) store(u wire.Upload) (wire.Receipt, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	receipt, there := r.stored[u.Key.Name]
+	if there && receipt.Digest != u.Digest {
+		p := wire.Refuse(wire.Conflict, "another archive is stored")
+		p.Stored = receipt.Digest
+		return wire.Receipt{}, p
+	}
+	if there {
+		receipt.Status = wire.AlreadyPresent
+		return receipt, nil
+	}
+	receipt = wire.Receipt{Status: wire.Stored, Host: u.Key.Host, Episode: u.Key.Name, Digest: u.Digest, Size: u.Size, ReceivedAt: wire.Wall{Time: time.Now().Add(-r.shelf.ago)}}
+	r.stored[u.Key.Name] = receipt
+	return receipt, nil
+}
+
+// begin sees that an upload is one that a shipper may make, and returns what
+// ends it.
+func (r *receiver) begin(u wire.Upload) func() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := u.Key.Name
+	if u.Key.Host != host || u.Digest.IsZero() {
+		r.t.Errorf("an upload as %s with the digest %s", u.Key, u.Digest)
+	}
+	if r.under[n] {
+		r.t.Errorf("%s is sent twice at once", n)
+	}
+	if first, before := r.sent[n]; before && first != u.Digest && !r.repacked[n] {
+		r.t.Errorf("%s came as %s and comes as %s: it was packed again", n, first, u.Digest)
+	}
+	r.sent[n], r.under[n] = u.Digest, true
+	r.puts = append(r.puts, n)
+	r.waiting++
+	r.most = max(r.most, r.waiting)
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.waiting--
+		delete(r.under, n)
+	}
+}
+
+// set changes the receiver while a shipper uses it.
+func (r *receiver) set(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+}
+
+func (r *receiver) has(n episode.Name) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, there := r.stored[n]
+	return there
+}
+
+// counts returns how many archives, uploads and pings there were.
+func (r *receiver) counts() (stored, puts, pings int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.stored), len(r.puts), len(r.pings)
+}
+
+// attempts returns how often an episode was sent.
+func (r *receiver) attempts(n episode.Name) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	count := 0
+	for _, put := range r.puts {
+		if put == n {
+			count++
+		}
+	}
+	return count
+}

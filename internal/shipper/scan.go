@@ -1,0 +1,109 @@
+package shipper
+
+import (
+	"errors"
+	"slices"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// page is how many episodes one scan returns: with a backlog of any size the
+// shipper remembers no more names than a few pages.
+const page = 10_000
+
+// candidate is an episode that waits for something.
+type candidate struct {
+	name  episode.Name
+	stage Stage
+}
+
+// sheet is one page of a scan.
+type sheet struct {
+	found []candidate
+	end   episode.Name // where the next one begins
+	last  bool
+}
+
+// scan returns the first page of episodes after a name, in the order of their
+// names. What cannot be shipped for its name is reported with the first page,
+// what cannot be looked into with its own. It reads the folders and nothing
+// else, and looks into each episode once.
+func (s *Shipper) scan(after episode.Name, bad func(error)) (sheet, error) {
+	first := firstNames{after: after, limit: page}
+	for name, err := range s.src.Names() {
+		if err != nil {
+			return sheet{}, err
+		}
+		if parsed, err := episode.ParseName(name); err == nil {
+			first.add(parsed)
+			continue
+		}
+		if after != "" {
+			continue
+		}
+		if err := s.src.NameError(name); err != nil {
+			bad(err)
+		}
+	}
+	for name, err := range s.out.Names() {
+		if err != nil {
+			return sheet{}, err
+		}
+		first.add(name)
+	}
+	names, last := first.sorted()
+	if len(names) == 0 {
+		return sheet{last: true}, nil
+	}
+	found, err := s.stages(names, bad)
+	return sheet{found, names[len(names)-1], last}, err
+}
+
+func (s *Shipper) stages(names []episode.Name, bad func(error)) ([]candidate, error) {
+	found := make([]candidate, 0, len(names))
+	for _, name := range names {
+		stage, err := s.stage(name)
+		if errors.Is(err, durable.ErrFault) {
+			return nil, err
+		}
+		if err != nil {
+			bad(err)
+			continue
+		}
+		found = append(found, candidate{name, stage})
+	}
+	return found, nil
+}
+
+// firstNames keeps the smallest names of those it is shown.
+type firstNames struct {
+	after episode.Name
+	limit int
+	names []episode.Name
+	more  bool
+}
+
+func (f *firstNames) add(name episode.Name) {
+	if name <= f.after {
+		return
+	}
+	f.names = append(f.names, name)
+	if len(f.names) >= 4*f.limit {
+		f.cut()
+	}
+}
+
+func (f *firstNames) cut() {
+	slices.Sort(f.names)
+	f.names = slices.Compact(f.names) // one may be in both folders
+	if len(f.names) > f.limit {
+		f.names, f.more = f.names[:f.limit], true
+	}
+}
+
+// sorted returns the names, and whether there are no others.
+func (f *firstNames) sorted() (names []episode.Name, last bool) {
+	f.cut()
+	return f.names, !f.more
+}

@@ -1,0 +1,102 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/archive"
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+)
+
+// Why packing waits. The disk is shared with the experiments.
+var (
+	errNoSpace = fmt.Errorf("the disk is down to min_free: %w", unix.ENOSPC)
+	errBudget  = fmt.Errorf("the outbox has reached outbox_max: %w", unix.ENOSPC)
+)
+
+// seal packs a finished episode into the outbox, once. The archive is sealed
+// only if the tree was the same before and after.
+func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name, beat func()) error {
+	start := time.Now()
+	tree, err := s.src.Tree(name)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	before, err := tree.Survey(ctx)
+	if err != nil {
+		return err
+	}
+	draft, err := s.out.Create(name)
+	if err != nil {
+		return err
+	}
+	sealed, size, err := s.pack(ctx, p, tree, before, draft, beat)
+	if err == nil {
+		err = draft.Seal(sealed)
+	}
+	if err != nil {
+		return errors.Join(err, draft.Discard())
+	}
+	for _, skip := range before.Skipped.First {
+		s.log.Warn("left a file out", "episode", name, "file", skip.Path, "reason", skip.Reason)
+	}
+	s.log.Info("packed", "episode", name, "sha256", sealed.Digest, "bytes", size, "took", time.Since(start).Round(time.Millisecond))
+	return nil
+}
+
+func (s *Shipper) pack(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, draft *outbox.Draft, beat func()) (outbox.Seal, int64, error) {
+	w := digest.NewWriter(&floor{draft: draft, out: s.out, min: int64(s.cfg.MinFree), budget: int64(s.cfg.OutboxMax), beat: beat})
+	// Pack surveys the tree once more at its end: nil says that it is still
+	// the one that was surveyed.
+	if err := p.Pack(ctx, w, tree, before); err != nil {
+		return outbox.Seal{}, 0, err
+	}
+	d, size := w.Sum()
+	return outbox.Seal{
+		Digest:      d,
+		Fingerprint: outbox.FingerprintOf(before.Fingerprint),
+		Skipped:     before.Skipped.Count,
+	}, size, nil
+}
+
+// floor is a writer that stops before the disk is full or the outbox over its
+// budget. An episode that is larger than the budget has the outbox to itself.
+type floor struct {
+	draft  *outbox.Draft
+	out    *outbox.Outbox
+	min    int64
+	budget int64
+	done   int64 // written
+	left   int64 // to write before the space is looked at again
+	beat   func()
+}
+
+// look is how much is written between two looks at the space that is left.
+const look = 16 << 20
+
+func (f *floor) Write(p []byte) (int, error) {
+	f.beat()
+	if waiting := f.out.Bytes(); f.budget > 0 && waiting > 0 && waiting+f.done+int64(len(p)) > f.budget {
+		return 0, errBudget
+	}
+	if f.left <= 0 {
+		free, err := f.out.Dir().Space()
+		if err != nil {
+			return 0, err
+		}
+		if free < f.min {
+			return 0, errNoSpace
+		}
+		f.left = look
+	}
+	f.left -= int64(len(p))
+	f.done += int64(len(p))
+	return f.draft.Write(p)
+}

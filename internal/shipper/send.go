@@ -1,0 +1,120 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cis490/internal/archive"
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+	"cis490/internal/source"
+	"cis490/internal/wire"
+)
+
+// send takes a sealed episode to the receiver and retires it with the receipt.
+func (s *Shipper) send(ctx context.Context, name episode.Name, beat func()) (wire.Status, error) {
+	start := time.Now()
+	entry, err := s.out.Entry(name)
+	if err != nil {
+		return "", err
+	}
+	defer entry.Close()
+	entry.Beat = beat
+	upload := wire.Upload{
+		Key:     episode.Key{Host: s.cfg.HostID, Name: name},
+		Digest:  entry.Digest,
+		Size:    entry.Size,
+		Skipped: entry.Skipped,
+	}
+	receipt, err := s.up.Put(ctx, upload, entry)
+	if err != nil && entry.Err() != nil { // our own disk's, not the way's
+		return "", fmt.Errorf("read the packed copy of %s: %w", name, entry.Err())
+	}
+	if errors.Is(err, wire.DigestMismatch) {
+		return "", s.mismatched(name, entry, err)
+	}
+	if err != nil {
+		return "", &sendError{err}
+	}
+	if err := receipt.Covers(upload); err != nil { // the client has seen to it; this is the law
+		return "", &sendError{err}
+	}
+	if err := s.retire(ctx, name, entry, receipt); err != nil {
+		return "", err
+	}
+	s.log.Info("shipped", "episode", name, "sha256", entry.Digest, "bytes", entry.Size,
+		"status", string(receipt.Status), "took", time.Since(start).Round(time.Millisecond))
+	return receipt.Status, nil
+}
+
+// mismatched sees what a receiver means that got other bytes than were
+// announced. If our copy went bad and the episode is still there, the copy is
+// dropped, to be packed anew: the episode is what custody is about. Otherwise
+// the receiver's word stands and the episode is held.
+func (s *Shipper) mismatched(name episode.Name, entry *outbox.Entry, refusal error) error {
+	intact, err := entry.Intact()
+	if err != nil {
+		return err
+	}
+	if intact {
+		return refusal
+	}
+	finished, err := s.src.IsFinished(name)
+	if err != nil || !finished {
+		return errors.Join(err, refusal)
+	}
+	if err := s.out.Remove(name); err != nil {
+		return err
+	}
+	return fmt.Errorf("the packed copy of %s went bad on this host's disk and was dropped; the episode is packed anew", name)
+}
+
+// retire moves an episode for which the caller has a receipt, and then drops
+// the entry. A crash in between leaves the entry, which is sent once more.
+func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.Entry, receipt wire.Receipt) error {
+	// Without a finished directory the episode was retired before, or taken
+	// away by hand; one without marker is a later run of the same name.
+	finished, err := s.src.IsFinished(name)
+	if err != nil {
+		return err
+	}
+	if finished {
+		if err := s.unchanged(ctx, name, entry); err != nil {
+			return err
+		}
+		kept := &source.Receipt{Digest: receipt.Digest, Size: receipt.Size, ReceivedAt: receipt.ReceivedAt.Time}
+		if accepted, err := s.out.Accepted(name); err != nil {
+			return err
+		} else if accepted {
+			kept = nil // what is retired is not what the receiver has
+		}
+		if err := s.src.Retire(name, kept); err != nil {
+			return err
+		}
+	}
+	return s.out.Remove(name)
+}
+
+// unchanged returns nil if the episode is still what was packed, or a person
+// has accepted it as it is. Another fingerprint may come of a chown; only
+// another name, type, size or content counts.
+func (s *Shipper) unchanged(ctx context.Context, name episode.Name, entry *outbox.Entry) error {
+	if accepted, err := s.out.Accepted(name); err != nil || accepted {
+		return err
+	}
+	tree, err := s.src.Tree(name)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	now, err := tree.Survey(ctx)
+	if err != nil {
+		return err
+	}
+	if outbox.FingerprintOf(now.Fingerprint) == entry.Fingerprint {
+		return nil
+	}
+	return archive.Compare(ctx, entry.Reader(), tree)
+}

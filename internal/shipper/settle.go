@@ -1,0 +1,161 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"cis490/internal/outbox"
+	"cis490/internal/wire"
+)
+
+// Waits of one episode that failed though the link is up.
+const (
+	firstDelay = 5 * time.Second
+	maxDelay   = time.Hour
+)
+
+// quietFailures is how often a send may fail for the path's fault before it is
+// told of the episode: pings are answered in between, or there would have been
+// no other attempt.
+const quietFailures = 3
+
+// settle takes in what became of a piece of work.
+func (d *dispatch) settle(r result, now time.Time) error {
+	if r.err == nil {
+		delete(d.later, r.name)
+		d.passed(r)
+		return nil
+	}
+	if errors.Is(r.err, fs.ErrNotExist) && r.stage == Seal {
+		d.log.Info("episode is gone", "episode", r.name, "err", r.err)
+		d.transient(1)
+		return nil
+	}
+	verdict, reason := judge(r.err)
+	switch verdict {
+	case stop:
+		return r.err
+	case hold:
+		return d.hold(r, reason, now)
+	case full:
+		if d.fillUp(r) {
+			return nil
+		}
+	case pause:
+		d.link.fail(r.err, d.once, now)
+	}
+	d.postpone(r, verdict, now)
+	return nil
+}
+
+// postpone leaves an episode for later: it must not keep the others waiting.
+func (d *dispatch) postpone(r result, v verdict, now time.Time) {
+	failed := d.later[r.name].failed + 1
+	level := slog.LevelWarn
+	if v == pause && failed < quietFailures {
+		level = slog.LevelDebug // if the receiver is away, the link tells it, once for all
+	}
+	until := now.Add(max(backoff(firstDelay, maxDelay, failed), retryAfter(r.err)))
+	d.later[r.name] = delay{failed, until}
+	d.wakeAt(until)
+	d.transient(1)
+	if v == full && failed > 1 {
+		level = slog.LevelDebug // said once for all
+	}
+	d.log.Log(context.Background(), level, "will try again", "episode", r.name, "attempt", failed, "err", r.err)
+}
+
+// passed moves an episode on to its next stage.
+func (d *dispatch) passed(r result) {
+	if r.stage == Send && d.full && !d.once && d.cfg.OutboxMax > 0 && !d.loaded() {
+		d.sweep() // there is room in the outbox again
+	}
+	switch {
+	case r.stage == Seal:
+		d.told = false
+		d.queueSend(r.name)
+	case r.status == wire.AlreadyPresent:
+		d.tally.count(func(t *Tally) { t.AlreadyPresent++ })
+	default:
+		d.tally.count(func(t *Tally) { t.Shipped++ })
+	}
+}
+
+// fillUp stops packing until the next sweep. Sending goes on: it makes room. It
+// returns false if it was this one episode that was too large for the room that
+// there is: others may fit, and it must not keep them waiting.
+func (d *dispatch) fillUp(r result) bool {
+	if !d.short() && !d.loaded() {
+		return false
+	}
+	if !d.told {
+		d.log.Warn("packing waits for space", "err", r.err)
+	}
+	d.full, d.told = true, true
+	d.transient(1)
+	d.drop(&d.toSeal)
+	d.flag(true)
+	return true
+}
+
+// loaded reports whether the outbox is so near its budget that most episodes
+// would be packed in vain.
+func (d *dispatch) loaded() bool {
+	budget := int64(d.cfg.OutboxMax)
+	return budget > 0 && d.out.Bytes() > budget/2
+}
+
+// flag makes or removes the file that says that this host is short of space. It
+// is a hint for the experiment queue, so a power cut may take it.
+func (d *dispatch) flag(low bool) {
+	path := string(d.cfg.LowSpaceFile)
+	if path == "" {
+		return
+	}
+	var err error
+	if low {
+		err = os.WriteFile(path, []byte("the shipper has no space to pack episodes\n"), 0o644)
+	} else if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		d.log.Warn("could not tell the experiment queue about the space", "err", err)
+	}
+}
+
+// hold sets an episode aside for a person.
+func (d *dispatch) hold(r result, reason outbox.Reason, now time.Time) error {
+	h := outbox.Hold{Reason: reason, Cause: r.err.Error(), HeldAt: now.UTC().Truncate(time.Second)}
+	if p, ok := errors.AsType[*wire.Problem](r.err); ok && !p.Stored.IsZero() {
+		h.Stored = &p.Stored
+	}
+	if entry, err := d.out.Entry(r.name); err == nil {
+		if sealed := entry.Digest; !sealed.IsZero() {
+			h.Digest = &sealed
+		}
+		entry.Close()
+	}
+	if err := d.out.Hold(r.name, h); err != nil {
+		if v, _ := judge(err); v == stop {
+			return err
+		}
+		// No room for a note, say. Sending the others makes room.
+		r.err = errors.Join(r.err, err)
+		d.postpone(r, retry, now)
+		return nil
+	}
+	delete(d.later, r.name)
+	d.tally.count(func(t *Tally) {
+		if reason == outbox.Conflict {
+			t.Conflicts++
+		} else {
+			t.Held++
+		}
+	})
+	d.log.Error("held an episode: see 'shipper status'", "episode", r.name, "reason", string(reason), "err", r.err)
+	return nil
+}

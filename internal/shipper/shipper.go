@@ -1,0 +1,183 @@
+// Package shipper is the daemon of a lab host. It moves episodes stage by
+// stage: a finished one is sealed in the outbox, a sealed one is sent, and one
+// for which there is a receipt is retired.
+//
+// The disk is the state machine. How far an episode has come is read off the
+// folders ([stageOf]); there is no list of them anywhere else, and a start
+// after a power cut is an ordinary start. [Shipper.Once] takes every waiting
+// episode one pass further, [Shipper.Run] goes on as long as it may.
+//
+// One goroutine, [dispatch], decides; packers and senders carry out. A channel
+// never carries a fact, only a name to look at.
+//
+// The law: an episode leaves its folder only with a receipt for the bytes that
+// were sealed of it, and only by being moved.
+package shipper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"cis490/internal/archive"
+	"cis490/internal/config"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+	"cis490/internal/source"
+	"cis490/internal/wire"
+)
+
+// uplink is what the shipper needs of a [wire.Client].
+type uplink interface {
+	Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error)
+	Ping(ctx context.Context) (wire.Pong, error)
+	stocktaker
+}
+
+// Shipper owns a lab host's state directory for as long as it is open.
+type Shipper struct {
+	// Status, if it is set before [Shipper.Run], is told from time to time how
+	// it goes.
+	Status func(string)
+
+	cfg  Config
+	log  *slog.Logger
+	src  *source.Source
+	out  *outbox.Outbox
+	up   uplink
+	lock *durable.Lock
+
+	beats chan chan<- struct{} // answered by the dispatch that runs
+	work  work
+	tally tally
+}
+
+// New opens the folders of c and takes the state directory, or returns a
+// [*durable.LockedError]. Holder is what the next one who asks is told.
+func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error) {
+	src, out, err := folders(c, durable.Create)
+	if err != nil {
+		return nil, err
+	}
+	s := &Shipper{cfg: c, log: log, src: src, out: out, up: up, beats: make(chan chan<- struct{})}
+	if s.lock, err = out.Lock(holder); err == nil {
+		err = s.prepare()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// folders opens the three folders of c.
+func folders(c Config, open func(string) (*durable.Dir, error)) (*source.Source, *outbox.Outbox, error) {
+	var dirs []*durable.Dir
+	for _, path := range []config.Path{c.EpisodesDir, c.ShippedDir, c.OutboxDir} {
+		dir, err := open(string(path))
+		if err != nil {
+			for _, d := range dirs {
+				err = errors.Join(err, d.Close())
+			}
+			return nil, nil, err
+		}
+		dirs = append(dirs, dir)
+	}
+	limits := archive.DefaultLimits()
+	limits.Bytes, limits.Entries = int64(c.Limits.EpisodeBytes), c.Limits.EpisodeEntries
+	src, err := source.New(dirs[0], dirs[1], limits)
+	return src, outbox.New(dirs[2]), err
+}
+
+// prepare makes sure that moving is possible and sweeps what a crash left.
+func (s *Shipper) prepare() error {
+	episodes, shipped := s.src.Dirs()
+	from, err := episodes.Device()
+	if err != nil {
+		return err
+	}
+	for _, dir := range []*durable.Dir{shipped, s.out.Dir()} {
+		device, err := dir.Device()
+		if err != nil {
+			return err
+		}
+		if device != from {
+			return fmt.Errorf("%s and %s are on two file systems: an episode can only be moved within one", episodes.Path(""), dir.Path(""))
+		}
+	}
+	return s.out.Sweep()
+}
+
+// Close gives the state directory up.
+func (s *Shipper) Close() error {
+	errs := []error{s.src.Close(), s.out.Close()}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// Stage is what is to be done next with an episode.
+type Stage int
+
+// The stages, in the order of travel.
+const (
+	Nothing Stage = iota // not finished, or not there
+	Seal                 // finished, and not packed yet
+	Send                 // sealed: send, and retire with the receipt
+	Held                 // a person must look
+	Stale                // a hold of nothing
+)
+
+// facts are what the disk says of an episode.
+type facts struct {
+	finished bool // episodes/<name> is there and has its marker
+	outbox.State
+}
+
+// stageOf is the state machine.
+func stageOf(f facts) Stage {
+	switch {
+	case f.Held && !f.finished && !f.Sealed:
+		return Stale
+	case f.Held:
+		return Held
+	case f.Sealed:
+		// Also without the episode: a crash came between retiring it and
+		// dropping the entry, or it was taken away. The receiver knows.
+		return Send
+	case f.finished:
+		return Seal
+	}
+	return Nothing
+}
+
+// stage looks an episode up.
+func (s *Shipper) stage(name episode.Name) (Stage, error) {
+	finished, err := s.src.IsFinished(name)
+	if err != nil {
+		return Nothing, err
+	}
+	state, err := s.out.State(name)
+	return stageOf(facts{finished, state}), err
+}
+
+// Once takes every waiting episode one pass further, whatever waits it had
+// earned, and returns what came of it. A fault of host or path ends the
+// sending, not the packing; it is returned as unreachable.
+func (s *Shipper) Once(ctx context.Context) (t Tally, unreachable, err error) {
+	unreachable, err = s.run(ctx, true)
+	return s.Tally(), unreachable, err
+}
+
+// Run ships until ctx ends, and returns nil then. Any other end is an error,
+// of which a [durable.ErrFault] must not be restarted.
+func (s *Shipper) Run(ctx context.Context) error {
+	_, err := s.run(ctx, false)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,234 @@
+package shipper_test
+
+import (
+	"context"
+	"math"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/wire"
+)
+
+// Below the floor nothing is packed, and what is packed is still sent: that
+// makes room. With the next scan it is tried again.
+func TestPackingPausesAtTheFloor(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		if os.Getuid() != 0 {
+			l.Skip("needs root to mount")
+		}
+		if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=8m"); err != nil {
+			l.Skipf("cannot mount: %v", err)
+		}
+		l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
+		l.must(os.Mkdir(l.episodes, 0o755))
+		l.finish(names("sealed", 3)...)
+		for _, n := range names("sealed", 3) {
+			l.sealed(n)
+		}
+		l.finish(names("waiting", 30)...)
+		l.cfg.MinFree = 4 << 20
+		l.must(os.WriteFile(l.at("ballast"), make([]byte, 5<<20), 0o644))
+		s, stop := l.daemon()
+		time.Sleep(20 * time.Second) // less than a scan interval
+		if shipped := s.Tally().Shipped; shipped != 3 {
+			l.Errorf("%d of the 3 that were packed were sent\n%s", shipped, l.logs)
+		}
+		if said := l.logs.with("packing waits for space"); len(said) != 1 {
+			l.Errorf("one scan says %q", said)
+		}
+		time.Sleep(10 * time.Minute)
+		if packed := len(l.logs.with(" INFO packed ")) - 3; packed != 0 {
+			l.Errorf("%d were packed below the floor", packed)
+		}
+		if said := l.logs.with("packing waits for space"); len(said) > 21 {
+			l.Errorf("%d lines in 20 scans", len(said))
+		}
+		if held := l.held(); len(held) != 0 {
+			l.Errorf("held for want of space: %+v", held)
+		}
+		l.must(os.Remove(l.at("ballast")))
+		time.Sleep(time.Minute)
+		if shipped := s.Tally().Shipped; shipped != 33 {
+			l.Errorf("%d of 33 were delivered once there was room\n%s", shipped, l.logs)
+		}
+		l.must(stop())
+		l.wantFiles("outbox")
+		l.check()
+	})
+}
+
+// I18: one episode may be larger than what is above the floor.
+func TestThePackerStopsInMidEpisode(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	for what, minFree := range map[string]config.Bytes{"floor": 4 << 20, "disk full": 0} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=64m"); err != nil {
+				t.Skipf("cannot mount: %v", err)
+			}
+			t.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
+			l.must(os.Mkdir(l.episodes, 0o755))
+			l.finish("large")
+			l.noise(l.at("episodes", "large", "capture.pcap"), 40<<20)
+			l.cfg.MinFree = minFree
+			tally, unreachable := l.once()
+			if tally.Transient != 1 || unreachable != nil || len(l.logs.with("no space left")) != 1 {
+				t.Errorf("got %v, %v\n%s", tally, unreachable, l.logs)
+			}
+			l.wantFiles("outbox")
+			l.check()
+		})
+	}
+}
+
+// One episode that is larger than the room that there is must not keep the
+// others from being packed, with one packer either.
+func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	l := newLab(t)
+	if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=64m"); err != nil {
+		t.Skipf("cannot mount: %v", err)
+	}
+	t.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
+	l.must(os.Mkdir(l.episodes, 0o755))
+	l.finish("a-large", "small-1", "small-2", "small-3")
+	l.noise(l.at("episodes", "a-large", "capture.pcap"), 40<<20)
+	l.cfg.MinFree, l.cfg.Packers = 4<<20, 1
+	tally, _ := l.once()
+	if tally.Shipped != 3 || tally.Transient != 1 {
+		t.Errorf("got %v\n%s", tally, l.logs)
+	}
+	l.check()
+}
+
+// noise writes a file that does not compress.
+func (l *lab) noise(path string, size int) {
+	l.Helper()
+	f, err := os.Open("/dev/urandom")
+	l.must(err)
+	defer f.Close()
+	b := make([]byte, size)
+	_, err = f.Read(b)
+	l.must(err)
+	l.must(os.WriteFile(path, b, 0o644))
+}
+
+func TestAFloorThatIsNeverReachedLetsSendingGoOn(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1", "run-2", "run-3")
+	l.sealed("run-2")
+	l.cfg.MinFree = math.MaxInt64
+	tally, unreachable := l.once()
+	if tally.Shipped != 1 || tally.Transient != 2 || unreachable != nil {
+		t.Errorf("got %v, %v", tally, unreachable)
+	}
+	l.check()
+}
+
+// An operator takes an episode away while it is packed or sent.
+func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
+	t.Run("while it is packed", func(t *testing.T) {
+		l := newLab(t)
+		l.finish("run-1", "run-2")
+		l.noise(l.at("episodes", "run-1", "capture.pcap"), 64<<20)
+		ended := make(chan error, 1)
+		go func() {
+			for !exists(l.at("outbox", "run-1.tar.zst.partial")) && t.Context().Err() == nil {
+			}
+			ended <- os.Rename(l.at("episodes", "run-1"), l.at("taken"))
+		}()
+		delete(l.made, "run-1")
+		tally, _ := l.once()
+		l.must(<-ended)
+		if tally.Scanned != 2 || tally.Shipped != 1 || tally.Transient+tally.Held != 1 {
+			t.Errorf("got %v\n%s", tally, l.logs)
+		}
+		l.once()
+		l.wantFiles("outbox")
+	})
+	t.Run("while it is sent", func(t *testing.T) {
+		l := newLab(t)
+		l.finish("run-1")
+		l.rx.before = func(context.Context, wire.Upload) error { return os.Rename(l.at("episodes", "run-1"), l.at("taken")) }
+		delete(l.made, "run-1")
+		if tally, _ := l.once(); tally.Shipped != 1 {
+			t.Errorf("got %v\n%s", tally, l.logs)
+		}
+		l.wantFiles("outbox")
+	})
+}
+
+func TestAnEpisodeThatIsBeingWrittenWaits(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.noise(l.at("episodes", "run-1", "capture.pcap"), 32<<20)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for !exists(l.at("outbox", "run-1.tar.zst.partial")) && t.Context().Err() == nil {
+		}
+		l.write(l.at("episodes", "run-1", "capture.pcap"), "shorter")
+	}()
+	tally, _ := l.once()
+	<-ended
+	if tally.Transient != 1 || len(l.files("outbox")) != 0 {
+		t.Errorf("got %v, and the outbox holds %q\n%s", tally, l.files("outbox"), l.logs)
+	}
+	if held := l.held(); len(held) != 0 {
+		t.Errorf("held: %+v", held)
+	}
+	l.wantDelivered(1)
+}
+
+// wantDelivered makes a pass in which n are shipped and nothing else happens.
+func (l *lab) wantDelivered(n int) {
+	l.Helper()
+	if tally, unreachable := l.once(); tally.Shipped+tally.AlreadyPresent != n || tally.Scanned != n || unreachable != nil {
+		l.Errorf("got %v, %v, want %d delivered\n%s", tally, unreachable, n, l.logs)
+	}
+	l.check()
+}
+
+// A later run of the same name that is not finished has nothing to do with the
+// entry of the former.
+func TestALaterUnfinishedRunIsNotMoved(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.sealed("run-1")
+	l.must(os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1"))) // a crash came here
+	l.write(l.at("episodes", "run-1", "telemetry.jsonl"), "of the later run")
+	if tally, _ := l.once(); tally != tallyOf(1) {
+		t.Errorf("got %v", tally)
+	}
+	b, err := os.ReadFile(l.at("episodes", "run-1", "telemetry.jsonl"))
+	if err != nil || string(b) != "of the later run" {
+		t.Errorf("the later run says %q, %v", b, err)
+	}
+	l.wantFiles("outbox")
+	l.wantFiles("shipped", "run-1")
+}
+
+// A later run that is finished is not what was packed under its name.
+func TestALaterFinishedRunIsNotRetiredForTheFormer(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.sealed("run-1")
+	l.must(os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1")))
+	l.write(l.at("episodes", "run-1", "telemetry.jsonl"), "of the later run")
+	l.write(l.at("episodes", "run-1", episode.Marker), "")
+	delete(l.made, "run-1")
+	l.once()
+	b, err := os.ReadFile(l.at("episodes", "run-1", "telemetry.jsonl"))
+	if err != nil || string(b) != "of the later run" {
+		t.Errorf("the later run says %q, %v", b, err)
+	}
+}

@@ -1,0 +1,113 @@
+package shipper
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+	"cis490/internal/source"
+)
+
+// Status is what the folders say at one moment.
+type Status struct {
+	Host        episode.Name  `json:"host_id"`
+	Running     string        `json:"running"` // who has the state directory; empty if nobody
+	Waiting     int           `json:"waiting"` // finished, not packed yet
+	Sealed      int           `json:"sealed"`  // packed, not delivered yet
+	Held        []HeldEpisode `json:"held"`
+	Unshippable []string      `json:"unshippable"` // entries that cannot even be held
+	Shipped     int           `json:"shipped"`     // in the shipped folder
+	FreeBytes   int64         `json:"free_bytes"`
+	MinFree     int64         `json:"min_free"`
+}
+
+// HeldEpisode is an episode that waits for a person.
+type HeldEpisode struct {
+	Episode episode.Name `json:"episode_id"`
+	outbox.Hold
+}
+
+// Inspect reads the folders of c. It writes nothing, and works beside a running
+// shipper.
+func Inspect(c Config) (Status, error) {
+	src, out, err := folders(c, durable.Open)
+	if err != nil {
+		return Status{}, err
+	}
+	s := &Shipper{cfg: c, src: src, out: out}
+	defer s.Close()
+	st := Status{Host: c.HostID, MinFree: int64(c.MinFree), Held: []HeldEpisode{}, Unshippable: []string{}}
+	if holder, held, err := out.Holder(); err != nil {
+		return st, err
+	} else if held {
+		st.Running = holder
+	}
+	if st.FreeBytes, err = out.Dir().Space(); err != nil {
+		return st, err
+	}
+	if st.Shipped, err = count(src); err != nil {
+		return st, err
+	}
+	return st, s.fill(&st)
+}
+
+func (s *Shipper) fill(st *Status) error {
+	bad := func(err error) { st.Unshippable = append(st.Unshippable, err.Error()) }
+	for sheet := (sheet{}); !sheet.last; {
+		var err error
+		if sheet, err = s.scan(sheet.end, bad); err != nil {
+			return err
+		}
+		for _, c := range sheet.found {
+			switch c.stage {
+			case Seal:
+				st.Waiting++
+			case Send:
+				st.Sealed++
+			case Held:
+				hold, err := s.out.Held(c.name)
+				if err != nil {
+					continue // released meanwhile
+				}
+				st.Held = append(st.Held, HeldEpisode{c.name, hold})
+			}
+		}
+	}
+	return nil
+}
+
+func count(src *source.Source) (int, error) {
+	_, shipped := src.Dirs()
+	n := 0
+	for e, err := range shipped.Names() {
+		if err != nil {
+			return n, err
+		}
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Retry lets a held episode be tried again, beside a running shipper. With
+// accept, an episode that was changed after it was packed is retired as it is
+// once the receiver says again that it has what was packed. It returns an error
+// wrapping fs.ErrNotExist if the episode is not held.
+func Retry(c Config, name episode.Name, accept bool) error {
+	src, out, err := folders(c, durable.Open)
+	if err != nil {
+		return err
+	}
+	release := out.Release
+	if accept {
+		release = out.Accept
+	}
+	return errors.Join(release(name), src.Close(), out.Close())
+}
+
+// Age returns how long an episode has been held.
+func (h HeldEpisode) Age(now time.Time) time.Duration { return now.Sub(h.HeldAt) }

@@ -1,0 +1,46 @@
+package shipper
+
+import (
+	"fmt"
+	"sync"
+)
+
+// Tally counts what a pass came to: each episode that was scanned is in
+// exactly one of the other counters at the end.
+type Tally struct {
+	Scanned        int `json:"scanned"`
+	Shipped        int `json:"shipped"`
+	AlreadyPresent int `json:"already_present"`
+	Transient      int `json:"transient"`
+	Conflicts      int `json:"conflicts"`
+	Held           int `json:"held"`
+}
+
+func (t Tally) String() string {
+	return fmt.Sprintf("scanned=%d shipped=%d already_present=%d transient=%d conflicts=%d held=%d",
+		t.Scanned, t.Shipped, t.AlreadyPresent, t.Transient, t.Conflicts, t.Held)
+}
+
+// Done returns how many of the scanned episodes have come to something.
+func (t Tally) Done() int {
+	return t.Shipped + t.AlreadyPresent + t.Transient + t.Conflicts + t.Held
+}
+
+// tally is a [Tally] that may be looked at while it counts.
+type tally struct {
+	mu sync.Mutex
+	t  Tally // guarded by mu
+}
+
+func (t *tally) count(f func(*Tally)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f(&t.t)
+}
+
+// Tally returns the counts so far.
+func (s *Shipper) Tally() Tally {
+	s.tally.mu.Lock()
+	defer s.tally.mu.Unlock()
+	return s.tally.t
+}

@@ -1,0 +1,133 @@
+package shipper_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/shipper"
+)
+
+// awake runs a daemon that nothing but the file system wakes up.
+func (l *lab) awake() (s *shipper.Shipper, stop func() error) {
+	l.Helper()
+	l.cfg.ScanInterval = config.Duration(24 * time.Hour)
+	s = l.open()
+	return s, l.run(s)
+}
+
+// wantShipped waits until n were delivered.
+func (l *lab) wantShipped(s *shipper.Shipper, n int) {
+	l.Helper()
+	for deadline := time.Now().Add(10 * time.Second); s.Tally().Shipped < n; {
+		if time.Now().After(deadline) {
+			l.Fatalf("%d of %d were found; left: %q\n%s", s.Tally().Shipped, n, l.files("episodes"), l.logs)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// The marker may be there before the directory is watched, and after; neither
+// may be missed.
+func TestTheMarkerWakesTheShipper(t *testing.T) {
+	l := newLab(t)
+	l.write(l.at("episodes", "before", "meta.json"), "{}") // unfinished at the start
+	s, stop := l.awake()
+	l.finish("first")
+	l.wantShipped(s, 1)
+	l.finish("before")
+	l.wantShipped(s, 2)
+	const races = 1500
+	for i := range races {
+		dir := l.at("episodes", fmt.Sprintf("race-%04d", i))
+		marker := filepath.Join(dir, episode.Marker)
+		l.must(os.Mkdir(dir, 0o755))
+		// Another pause each time, so that some end while the watch is added.
+		for made := time.Now(); time.Since(made) < time.Duration(i%100)*time.Microsecond; {
+		}
+		l.must(os.WriteFile(marker, nil, 0o644))
+	}
+	l.wantShipped(s, 2+races)
+	l.must(stop())
+	l.wantFiles("episodes")
+}
+
+func TestRenamingWakesTheShipper(t *testing.T) {
+	l := newLab(t)
+	s, stop := l.awake()
+	for i, n := range names("made-elsewhere", 20) { // whole, from beside
+		l.write(l.at("made", string(n), episode.Marker), "")
+		l.must(os.Rename(l.at("made", string(n)), l.at("episodes", string(n))))
+		l.wantShipped(s, i+1)
+	}
+	for i, n := range names("marker-renamed", 20) {
+		l.write(l.at("episodes", string(n), "done.marker.tmp"), "")
+		l.must(os.Rename(l.at("episodes", string(n), "done.marker.tmp"), l.at("episodes", string(n), episode.Marker)))
+		l.wantShipped(s, 20+i+1)
+	}
+	for i, n := range names("renamed-first", 20) { // watched under another name
+		l.must(os.Mkdir(l.at("episodes", "tmp-"+string(n)), 0o755))
+		l.must(os.Rename(l.at("episodes", "tmp-"+string(n)), l.at("episodes", string(n))))
+		l.must(os.WriteFile(l.at("episodes", string(n), episode.Marker), nil, 0o644))
+		l.wantShipped(s, 40+i+1)
+	}
+	l.must(stop())
+}
+
+// A folder that is removed and made again is another one to watch.
+func TestANameThatComesAgainWakesTheShipper(t *testing.T) {
+	l := newLab(t)
+	s, stop := l.awake()
+	l.finish("witness")
+	l.wantShipped(s, 1)
+	for range 50 {
+		l.must(os.Mkdir(l.at("episodes", "run-1"), 0o755))
+		l.must(os.Remove(l.at("episodes", "run-1")))
+	}
+	l.finish("run-1")
+	l.wantShipped(s, 2)
+	l.must(stop())
+}
+
+// When the kernel lost events, everything is looked at again.
+func TestLostEventsAreMadeUpFor(t *testing.T) {
+	l := newLab(t)
+	l.finish(names("run", 50)...)
+	s := l.open()
+	defer s.Close()
+	if hand, err := s.Watching(t.Context(), true); err != nil || hand != 50 {
+		t.Errorf("%d of 50 were found, %v", hand, err)
+	}
+}
+
+// I17: the watcher looks at everything at the start, which may be a backlog of
+// any size; the scan has its pages for that.
+func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
+	l := newLab(t)
+	for _, n := range names("run", 2*shipper.Page) {
+		l.must(os.Mkdir(l.at("episodes", string(n)), 0o755))
+		l.must(os.WriteFile(l.at("episodes", string(n), episode.Marker), nil, 0o644))
+	}
+	s := l.open()
+	defer s.Close()
+	hand, err := s.Watching(t.Context(), false)
+	if err != nil || hand > shipper.Page+100 {
+		t.Errorf("%d names are in memory, %v, want a page (%d) at the most", hand, err, shipper.Page)
+	}
+}
+
+func TestWithoutWatchesTheScanFinds(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		s, stop := l.daemon() // which cannot watch
+		l.finish("run-1")
+		time.Sleep(31 * time.Second)
+		if s.Tally().Shipped != 1 || len(l.logs.with("episodes are found by scanning")) != 1 {
+			l.Errorf("got %v\n%s", s.Tally(), l.logs)
+		}
+		l.must(stop())
+	})
+}

@@ -1,0 +1,98 @@
+package source
+
+import (
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// receiptAttr names the attribute of a retired episode's directory that holds
+// its [Receipt].
+const receiptAttr = "receipt"
+
+// Receipt is what the receiver said that it has of a retired episode. Who wants
+// to know whether it still has it needs no other record.
+type Receipt struct {
+	Digest     digest.Digest // of the archive
+	Size       int64         // of the archive
+	ReceivedAt time.Time     // by the receiver's clock
+}
+
+func (r Receipt) encode() []byte {
+	b := binary.BigEndian.AppendUint64(r.Digest[:], uint64(r.Size))
+	return binary.BigEndian.AppendUint64(b, uint64(r.ReceivedAt.UnixNano()))
+}
+
+func parseReceipt(b []byte) (Receipt, bool) {
+	if len(b) != digest.Size+16 {
+		return Receipt{}, false
+	}
+	rest := b[digest.Size:]
+	r := Receipt{
+		Digest:     digest.Digest(b[:digest.Size]),
+		Size:       int64(binary.BigEndian.Uint64(rest)),
+		ReceivedAt: time.Unix(0, int64(binary.BigEndian.Uint64(rest[8:]))).UTC(),
+	}
+	return r, !r.Digest.IsZero() && r.Size >= 0
+}
+
+// note makes the receipt durable at the episode's directory, which takes it
+// along wherever it is moved. Without a receipt, one of an earlier delivery is
+// taken away: it would speak of other bytes. Where it cannot be kept (no
+// attributes, no right, no room for one) the episode is retired all the same,
+// and what the receiver has of it is unknown on this host.
+func (s *Source) note(name episode.Name, r *Receipt) error {
+	dir, err := s.episodes.OpenDir(string(name))
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // the rename says what is wrong
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	value := []byte{}
+	if r != nil {
+		value = r.encode()
+	} else if _, err := durable.Attr(dir.File(), receiptAttr); errors.Is(err, durable.ErrNoAttr) {
+		return nil
+	}
+	err = durable.SetAttr(dir.File(), receiptAttr, value)
+	if r != nil && noPlace(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return dir.Sync()
+}
+
+// noPlace reports whether err says that an attribute cannot be kept here.
+func noPlace(err error) bool {
+	for _, e := range []error{durable.ErrNoAttr, fs.ErrPermission, unix.ENOSPC, unix.EDQUOT, unix.E2BIG} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// ReceiptOf returns the receipt that an open directory of a retired episode
+// carries, or false.
+func ReceiptOf(dir *durable.Dir) (Receipt, bool, error) {
+	b, err := durable.Attr(dir.File(), receiptAttr)
+	if errors.Is(err, durable.ErrNoAttr) {
+		return Receipt{}, false, nil
+	}
+	if err != nil {
+		return Receipt{}, false, err
+	}
+	r, ok := parseReceipt(b)
+	return r, ok, nil
+}

@@ -1,0 +1,143 @@
+package source_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+	"cis490/internal/source"
+)
+
+func receiptOf(text string) *source.Receipt {
+	d, n, err := digest.Of(strings.NewReader(text))
+	if err != nil {
+		panic(err)
+	}
+	return &source.Receipt{Digest: d, Size: n, ReceivedAt: time.Date(2026, 11, 23, 8, 0, 0, 1000, time.UTC)}
+}
+
+// retired returns what the shipped folder has, by directory.
+func (l *lab) retired() map[string]source.Retired {
+	l.Helper()
+	all := map[string]source.Retired{}
+	for r, err := range l.Shipped() {
+		l.must(err)
+		all[r.Dir] = r
+	}
+	return all
+}
+
+func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
+	l := newLab(t)
+	l.finished(l.episodes, "run-7", "first")
+	l.finished(l.episodes, "run-8", "other")
+	want := receiptOf("archive of run-7")
+	l.must(l.Retire("run-7", want))
+	l.must(l.Retire("run-8", nil))
+	l.finished(l.episodes, "run-7", "second")
+	l.must(l.Retire("run-7", receiptOf("second")))
+	l.must(os.WriteFile(filepath.Join(l.shipped, "notes.txt"), nil, 0o644))
+	l.must(os.Mkdir(filepath.Join(l.shipped, ".hidden"), 0o755))
+	got := l.retired()
+	if len(got) != 3 {
+		t.Fatalf("got %v", got)
+	}
+	if r := got["run-7"]; !r.Known || r.Receipt != *want || r.Name != "run-7" {
+		t.Errorf("run-7 carries %+v, want %+v", r, want)
+	}
+	if r := got["run-7~2"]; !r.Known || r.Receipt != *receiptOf("second") || r.Name != "run-7" {
+		t.Errorf("run-7~2 carries %+v", r)
+	}
+	if r := got["run-8"]; r.Known || r.Name != "run-8" {
+		t.Errorf("run-8 carries %+v, want nothing: it was retired without a receipt", r)
+	}
+}
+
+// A receipt of an earlier delivery must not stay with an episode that a person
+// accepted though it was changed.
+func TestRetiringWithoutReceiptTakesAnOldOneAway(t *testing.T) {
+	l := newLab(t)
+	l.finished(l.episodes, "run-7", "first")
+	l.must(l.Retire("run-7", receiptOf("first")))
+	l.must(l.Resend(l.retired()["run-7"]))
+	l.must(l.Retire("run-7", nil))
+	if r := l.retired()["run-7"]; r.Known {
+		t.Errorf("it carries %+v", r.Receipt)
+	}
+}
+
+// What a stranger wrote into the attribute is no receipt.
+func TestForeignAttributeIsNoReceipt(t *testing.T) {
+	l := newLab(t)
+	for _, value := range []string{"", "x", strings.Repeat("\x00", 48), strings.Repeat("\xff", 48), strings.Repeat("x", 49)} {
+		l.must(os.MkdirAll(filepath.Join(l.shipped, "run-7"), 0o755))
+		l.must(unix.Setxattr(filepath.Join(l.shipped, "run-7"), "user.cis490.receipt", []byte(value), 0))
+		if r := l.retired()["run-7"]; r.Known {
+			t.Errorf("%q is taken for %+v", value, r.Receipt)
+		}
+	}
+}
+
+func TestResendGoesTheSameWayBack(t *testing.T) {
+	l := newLab(t)
+	l.finished(l.episodes, "run-7", "first")
+	l.must(l.Retire("run-7", receiptOf("first")))
+	l.finished(l.episodes, "run-7", "a later run")
+	r := l.retired()["run-7"]
+	if err := l.Resend(r); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a name that is taken: %v, want fs.ErrExist", err)
+	}
+	l.must(os.RemoveAll(filepath.Join(l.episodes, "run-7")))
+	l.must(l.Resend(r))
+	if b, err := os.ReadFile(filepath.Join(l.episodes, "run-7", "meta.json")); err != nil || string(b) != "first" {
+		t.Errorf("it says %q, %v", b, err)
+	}
+	if finished, err := l.IsFinished("run-7"); err != nil || !finished {
+		t.Errorf("it is not finished: %v", err)
+	}
+	if err := l.Resend(r); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is not there: %v, want fs.ErrNotExist", err)
+	}
+	l.must(os.Mkdir(filepath.Join(l.shipped, "run-8"), 0o755))
+	if err := l.Resend(l.retired()["run-8"]); err == nil || !strings.Contains(err.Error(), episode.Marker) {
+		t.Errorf("without marker: %v", err)
+	}
+	if got := slices.Sorted(func(yield func(string) bool) {
+		for dir := range l.retired() {
+			if !yield(dir) {
+				return
+			}
+		}
+	}); !slices.Equal(got, []string{"run-8"}) {
+		t.Errorf("the shipped folder has %q", got)
+	}
+}
+
+func FuzzReceipt(f *testing.F) {
+	f.Add([]byte(strings.Repeat("a", 48)))
+	f.Add([]byte{})
+	l := newLab(f)
+	dir := filepath.Join(l.shipped, "run-7")
+	l.must(os.Mkdir(dir, 0o755))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if len(value) > 512 {
+			return
+		}
+		if err := unix.Setxattr(dir, "user.cis490.receipt", value, 0); err != nil {
+			t.Skip(err)
+		}
+		r, err := l.Retired("run-7")
+		if err != nil || r.Known && (r.Receipt.Size < 0 || r.Receipt.Digest.IsZero()) {
+			t.Errorf("%q: %+v, %v", value, r, err)
+		}
+	})
+}

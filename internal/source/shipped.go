@@ -1,0 +1,82 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"strings"
+
+	"cis490/internal/episode"
+)
+
+// Retired is an episode in the shipped folder.
+type Retired struct {
+	Dir     string       // its directory, which may have a suffix (see [Source.Retire])
+	Name    episode.Name // as the receiver knows it
+	Known   bool         // it carries its receipt
+	Receipt Receipt      // if Known
+}
+
+// Shipped yields the retired episodes, in no order. What is no directory of an
+// episode's name is not ours, and is left out.
+func (s *Source) Shipped() iter.Seq2[Retired, error] {
+	return func(yield func(Retired, error) bool) {
+		for e, err := range s.shipped.Names() {
+			if err != nil {
+				yield(Retired{}, err)
+				return
+			}
+			if !e.IsDir() {
+				continue
+			}
+			r, err := s.Retired(e.Name())
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStray) {
+				continue // moved away meanwhile, or never ours
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// errStray says that a name is none of a retired episode.
+var errStray = errors.New("is no retired episode")
+
+// Retired looks one directory of the shipped folder up. It returns an error
+// wrapping [fs.ErrNotExist] if it is not there.
+func (s *Source) Retired(dir string) (Retired, error) {
+	stem, _, _ := strings.Cut(dir, "~")
+	name, err := episode.ParseName(stem)
+	if err != nil {
+		return Retired{}, fmt.Errorf("%+q %w", dir, errStray)
+	}
+	d, err := s.shipped.OpenDir(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		return Retired{Dir: dir, Name: name}, nil // what the receiver has of it is not known
+	}
+	if err != nil {
+		return Retired{}, err
+	}
+	defer d.Close()
+	r := Retired{Dir: dir, Name: name}
+	r.Receipt, r.Known, err = ReceiptOf(d)
+	return r, err
+}
+
+// Resend moves a retired episode back to where it came from, durably, so that
+// it goes the whole way once more. It returns an error wrapping [fs.ErrExist]
+// if there is an episode of its name already.
+func (s *Source) Resend(r Retired) error {
+	d, err := s.shipped.OpenDir(r.Dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	marker, err := d.Lstat(episode.Marker)
+	if err != nil || !marker.Regular() {
+		return errors.Join(err, fmt.Errorf("%s has no regular %s: it would never be sent", d.Path(""), episode.Marker))
+	}
+	return s.shipped.Rename(r.Dir, s.episodes, string(r.Name))
+}

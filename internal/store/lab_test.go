@@ -1,0 +1,174 @@
+package store_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/store"
+)
+
+// arrival has nanoseconds, as time.Now has.
+var arrival = time.Date(2026, 1, 2, 15, 4, 5, 123456789, time.UTC)
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func key(host, name string) episode.Key {
+	return episode.Key{Host: episode.Name(host), Name: episode.Name(name)}
+}
+
+// lab is a data directory with a store.
+type lab struct {
+	testing.TB
+	data string
+	*store.Store
+}
+
+func newLab(tb testing.TB) *lab { return openLab(tb, tb.TempDir()) }
+
+func openLab(tb testing.TB, data string) *lab {
+	tb.Helper()
+	d, err := durable.Open(data)
+	must(tb, err)
+	tb.Cleanup(func() { d.Close() })
+	s, err := store.Open(d)
+	must(tb, err)
+	tb.Cleanup(func() { s.Close() })
+	return &lab{tb, data, s}
+}
+
+func sum(content string) digest.Digest { return sha256.Sum256([]byte(content)) }
+
+// upload writes content in staging.
+func (l *lab) upload(k episode.Key, content string) *store.Upload {
+	l.Helper()
+	u, err := l.Create(k)
+	must(l, err)
+	_, err = u.Write([]byte(content))
+	must(l, err)
+	return u
+}
+
+// commit stores content and leaves the staging name, as before its row.
+func (l *lab) commit(k episode.Key, content string) {
+	l.Helper()
+	u := l.upload(k, content)
+	must(l, u.Commit(sum(content), arrival))
+	must(l, u.Abandon())
+}
+
+// put stores content whole.
+func (l *lab) put(k episode.Key, content string) {
+	l.Helper()
+	u := l.upload(k, content)
+	must(l, u.Commit(sum(content), arrival))
+	must(l, u.Settle(sum(content), arrival))
+}
+
+func (l *lab) stored(k episode.Key) string {
+	return filepath.Join(l.data, "episodes", string(k.Host), string(k.Name)+store.Suffix)
+}
+
+func (l *lab) staged(host, name string) string { return filepath.Join(l.data, "staging", host, name) }
+
+// files returns all files below the data directory, nonces cut off.
+func (l *lab) files() string {
+	l.Helper()
+	var names []string
+	must(l, filepath.Walk(l.data, func(path string, info os.FileInfo, err error) error {
+		if err != nil || info.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(l.data, path)
+		if i := strings.Index(rel, "~"); i >= 0 {
+			rel = rel[:i+1]
+		}
+		names = append(names, rel)
+		return err
+	}))
+	sort.Strings(names)
+	return strings.Join(names, " ")
+}
+
+func (l *lab) holds(want string) {
+	l.Helper()
+	if got := l.files(); got != want {
+		l.Errorf("the store has  %s\n            want %s", got, want)
+	}
+}
+
+func (l *lab) content(path, want string) {
+	l.Helper()
+	b, err := os.ReadFile(path)
+	must(l, err)
+	if !bytes.Equal(b, []byte(want)) {
+		l.Errorf("%s holds %.40q, want %.40q", path, b, want)
+	}
+}
+
+// write puts a file anywhere, as a person would.
+func (l *lab) write(path, content string) {
+	l.Helper()
+	must(l, os.MkdirAll(filepath.Dir(path), 0o750))
+	must(l, os.WriteFile(path, []byte(content), 0o640))
+}
+
+// leftovers returns what staging has, which must have no strays.
+func (l *lab) leftovers() []store.Staged {
+	l.Helper()
+	var all []store.Staged
+	for st, err := range l.Staged() {
+		must(l, err)
+		all = append(all, st)
+	}
+	return all
+}
+
+// recover ends the one leftover as the receiver does, and returns what it was.
+func (l *lab) recover() (published bool, damaged bool) {
+	l.Helper()
+	count := 0
+	for st, err := range l.Staged() {
+		must(l, err)
+		count++
+		_, published, err = st.Published(l.Context())
+		if damaged = errors.Is(err, store.ErrDamaged); damaged {
+			must(l, st.SetAside())
+			continue
+		}
+		must(l, err)
+		must(l, st.Clear())
+	}
+	if count != 1 {
+		l.Fatalf("%d leftovers, want 1", count)
+	}
+	return published, damaged
+}
+
+// tmpfs mounts a file system in memory at path.
+func tmpfs(tb testing.TB, path string) {
+	tb.Helper()
+	must(tb, os.MkdirAll(path, 0o750))
+	if err := syscall.Mount("tmpfs", path, "tmpfs", 0, "size=1m"); err != nil {
+		if os.Getuid() == 0 && os.Getenv("CI") != "" {
+			tb.Fatalf("this test must not be skipped under CI: %v", err)
+		}
+		tb.Skipf("needs root: %v", err)
+	}
+	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
+}

@@ -1,0 +1,260 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// Object is a stored archive as the file system describes it.
+type Object struct {
+	Key        episode.Key
+	Size       int64
+	Digest     digest.Digest // not known (zero) if the file does not carry it
+	ReceivedAt time.Time     // of arrival, or the file's own time if it does not carry it
+	// Settled reports that the receiver stored the file and that its row is
+	// durable: nobody needs to look into the index.
+	Settled bool
+	// Underway reports that the file has a second link in staging: an upload
+	// whose row is about to be written, or what a crash left of one. Other
+	// links, of a backup say, mean nothing.
+	Underway bool
+	// VerifiedAt is when [Reader.ReadBack] last found the bytes on the disk to
+	// be those of Digest; zero if that is not known.
+	VerifiedAt time.Time
+}
+
+// Reader reads a tree of stored archives, also one that a live receiver fills.
+type Reader struct {
+	// Uncached, if it is set, opens what [Reader.ReadBack] reads, in the place
+	// of [durable.Dir.OpenUncached]: a test's way to have a disk that fails.
+	Uncached func(dir *durable.Dir, name string) (io.ReadCloser, error)
+
+	episodes *durable.Dir
+	staging  *durable.Dir // beside episodes; nil if there is none
+}
+
+// OpenReader opens the tree at path. It writes nothing.
+func OpenReader(path string) (*Reader, error) {
+	d, err := durable.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	staging, err := durable.Open(filepath.Join(path, "..", "staging"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return nil, errors.Join(err, d.Close())
+	}
+	return &Reader{episodes: d, staging: staging}, nil
+}
+
+// Close closes the tree.
+func (r *Reader) Close() error {
+	if r.staging == nil {
+		return r.episodes.Close()
+	}
+	return errors.Join(r.staging.Close(), r.episodes.Close())
+}
+
+// Path returns where an archive is, for messages.
+func (r *Reader) Path(key episode.Key) string {
+	return r.episodes.Path(string(key.Host) + "/" + file(key.Name))
+}
+
+// Stat returns the object stored under key, or an error wrapping
+// [fs.ErrNotExist].
+func (r *Reader) Stat(key episode.Key) (Object, error) {
+	d, err := r.episodes.OpenDir(string(key.Host))
+	if err != nil {
+		return Object{}, err
+	}
+	defer d.Close()
+	return r.stat(d, key)
+}
+
+// staged reports whether an upload of key has the inode.
+func (r *Reader) staged(key episode.Key, inode uint64) (bool, error) {
+	if r.staging == nil {
+		return false, nil
+	}
+	dir, err := r.staging.OpenDir(string(key.Host))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	for e, err := range dir.Names() {
+		if err != nil {
+			return false, err
+		}
+		if !strings.HasPrefix(e.Name(), string(key.Name)+"~") {
+			continue
+		}
+		if st, err := dir.Lstat(e.Name()); err == nil && st.Inode() == inode {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
+	name := file(key.Name)
+	st, err := d.Lstat(name)
+	if err != nil {
+		return Object{}, err
+	}
+	if !st.Regular() {
+		return Object{}, fmt.Errorf("%s is no regular file", d.Path(name))
+	}
+	o := Object{Key: key, Size: st.Size(), ReceivedAt: st.ModTime().UTC()}
+	if st.Links() > 1 {
+		if o.Underway, err = r.staged(key, st.Inode()); err != nil {
+			return Object{}, err
+		}
+	}
+	f, err := d.Open(name)
+	if err != nil {
+		return Object{}, err
+	}
+	defer f.Close()
+	b, err := durable.Attr(f, receiptAttr)
+	if errors.Is(err, durable.ErrNoAttr) {
+		return o, nil
+	}
+	if err != nil {
+		return Object{}, err
+	}
+	if r, ok := parseReceipt(b); ok {
+		o.Digest, o.ReceivedAt = r.digest, r.arrived
+		o.Settled = !o.Underway && r.inode == st.Inode()
+		o.VerifiedAt, err = verifiedAt(f, o.Digest, st.Inode())
+	}
+	return o, err
+}
+
+// Open opens a stored archive for reading.
+func (r *Reader) Open(key episode.Key) (*os.File, error) {
+	d, err := r.episodes.OpenDir(string(key.Host))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Open(file(key.Name))
+}
+
+// Digest reads a stored archive from the disk, past the page cache, and returns
+// what its bytes are now, whatever its attribute says.
+func (r *Reader) Digest(ctx context.Context, key episode.Key) (digest.Digest, int64, error) {
+	d, err := r.episodes.OpenDir(string(key.Host))
+	if err != nil {
+		return digest.Digest{}, 0, err
+	}
+	defer d.Close()
+	return digestOf(ctx, d, file(key.Name))
+}
+
+func digestOf(ctx context.Context, d *durable.Dir, name string) (digest.Digest, int64, error) {
+	f, err := d.OpenUncached(name)
+	if err != nil {
+		return digest.Digest{}, 0, err
+	}
+	defer f.Close()
+	return digest.Of(&cancelled{ctx, f})
+}
+
+// cancelled is a reader that ends with its context.
+type cancelled struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *cancelled) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// A StrayError is about a name in the tree that is no stored archive. Walks go
+// on after it.
+type StrayError struct {
+	Path string
+	Why  string
+}
+
+func (e *StrayError) Error() string { return fmt.Sprintf("%+q %s", e.Path, e.Why) }
+
+// Hosts yields the hosts that have a folder, in no order.
+func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
+	return func(yield func(episode.Name, error) bool) {
+		for e, err := range r.episodes.Names() {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			name, err := episode.ParseName(e.Name())
+			switch {
+			case err != nil:
+				err = &StrayError{r.episodes.Path(e.Name()), "is no host's name"}
+			case !e.IsDir():
+				err = &StrayError{r.episodes.Path(e.Name()), "is no folder"}
+			}
+			if !yield(name, err) {
+				return
+			}
+		}
+	}
+}
+
+// Host yields the objects of one host, in no order. After a [*StrayError] or an
+// error of one file it goes on; the walk ends with the directory.
+func (r *Reader) Host(name episode.Name) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		d, err := r.episodes.OpenDir(string(name))
+		if err != nil {
+			yield(Object{}, err)
+			return
+		}
+		defer d.Close()
+		for e, err := range d.Names() {
+			if err != nil {
+				yield(Object{}, err)
+				return
+			}
+			o, err := r.entry(d, name, e)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // moved away meanwhile
+			}
+			if !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
+func (r *Reader) entry(d *durable.Dir, host episode.Name, e fs.DirEntry) (Object, error) {
+	stem, found := strings.CutSuffix(e.Name(), Suffix)
+	if !found {
+		return Object{}, &StrayError{d.Path(e.Name()), "is no archive: its name does not end in " + Suffix}
+	}
+	name, err := episode.ParseName(stem)
+	if err != nil {
+		return Object{}, &StrayError{d.Path(e.Name()), "is no episode's name"}
+	}
+	if e.Type() != 0 {
+		return Object{}, &StrayError{d.Path(e.Name()), "is no regular file"}
+	}
+	return r.stat(d, episode.Key{Host: host, Name: name})
+}

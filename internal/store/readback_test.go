@@ -1,0 +1,214 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/store"
+)
+
+// flip changes one byte of a file, as a disk does: its times stay.
+func flip(tb testing.TB, path string) {
+	tb.Helper()
+	info, err := os.Stat(path)
+	must(tb, err)
+	b, err := os.ReadFile(path)
+	must(tb, err)
+	b[len(b)/2] ^= 1
+	must(tb, os.Chmod(path, 0o640))
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	must(tb, err)
+	_, err = f.Write(b)
+	must(tb, errors.Join(err, f.Sync(), f.Close(), os.Chtimes(path, info.ModTime(), info.ModTime())))
+}
+
+func (l *lab) readBack(k episode.Key) (store.Object, error) {
+	return l.ReadBack(l.Context(), k, digest.Digest{}, nil)
+}
+
+func TestReadBackIsRememberedAtTheFile(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
+		t.Errorf("verified at %v before anybody read it, %v", o.VerifiedAt, err)
+	}
+	begun := time.Now()
+	o, err := l.readBack(k)
+	must(t, err)
+	if o.Digest != sum("bytes") || o.VerifiedAt.Before(begun) {
+		t.Errorf("got %+v", o)
+	}
+	again, err := l.Stat(k)
+	if err != nil || !again.VerifiedAt.Equal(o.VerifiedAt) {
+		t.Errorf("Stat says %v, %v, want %v", again.VerifiedAt, err, o.VerifiedAt)
+	}
+}
+
+func TestReadBackFindsAFlippedByteAndTakesItsWordBack(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	if _, err := l.readBack(k); err != nil {
+		t.Fatal(err)
+	}
+	flip(t, l.stored(k))
+	if _, err := l.readBack(k); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("got %v, want ErrDamaged", err)
+	}
+	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
+		t.Errorf("a damaged copy counts as verified at %v, %v", o.VerifiedAt, err)
+	}
+}
+
+func TestReadBackOfWhatTheDiskDoesNotGive(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	_, err := l.readBack(k)
+	must(t, err)
+	l.Uncached = func(*durable.Dir, string) (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(bytes.NewReader([]byte("by")), broken{})), nil
+	}
+	if _, err := l.readBack(k); !errors.Is(err, store.ErrUnreadable) || errors.Is(err, durable.ErrFault) {
+		t.Errorf("got %v, want ErrUnreadable and no fault of the whole storage", err)
+	}
+	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
+		t.Errorf("verified at %v, %v", o.VerifiedAt, err)
+	}
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, unix.EIO }
+
+// What the page cache shows is not what the disk has: nothing is read from
+// there, and nothing is left there either.
+func TestReadBackGoesPastThePageCache(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, string(bytes.Repeat([]byte("bytes"), 1<<18)))
+	f, err := os.Open(l.stored(k))
+	must(t, err)
+	defer f.Close()
+	info, err := f.Stat()
+	must(t, err)
+	if direct, err := unix.Open(l.stored(k), unix.O_DIRECT, 0); err != nil {
+		t.Skipf("no direct reads on the file system of the tests: %v", err)
+	} else {
+		unix.Close(direct)
+	}
+	must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+	_, err = l.readBack(k)
+	must(t, err)
+	m, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	must(t, err)
+	defer unix.Munmap(m)
+	in := make([]byte, (len(m)+os.Getpagesize()-1)/os.Getpagesize())
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), uintptr(unsafe.Pointer(&in[0])))
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	if cached := bytes.Count(in, []byte{1}); cached > 0 {
+		t.Errorf("%d of %d pages are in the cache: it was read through there", cached, len(in))
+	}
+}
+
+// A digest that the caller knows from elsewhere counts where the file carries
+// none, and a file of which nobody knows one is never called verified.
+func TestReadBackWithoutAReceipt(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	must(t, os.MkdirAll(filepath.Dir(l.stored(k)), 0o755))
+	must(t, os.WriteFile(l.stored(k), []byte("by hand"), 0o640))
+	if o, err := l.readBack(k); err != nil || o.Digest != sum("by hand") {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	if _, err := l.ReadBack(t.Context(), k, sum("other"), nil); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("got %v, want ErrDamaged", err)
+	}
+	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
+		t.Errorf("verified at %v, %v", o.VerifiedAt, err)
+	}
+}
+
+// A copy that takes the attributes along was never read.
+func TestACopyWasNotVerified(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	_, err := l.readBack(k)
+	must(t, err)
+	other := key("lab-01", "copy")
+	must(t, os.WriteFile(l.stored(other), []byte("bytes"), 0o640))
+	for _, name := range []string{"user.cis490.receipt", "user.cis490.verified"} {
+		b := make([]byte, 256)
+		n, err := unix.Getxattr(l.stored(k), name, b)
+		must(t, err)
+		must(t, unix.Setxattr(l.stored(other), name, b[:n], 0))
+	}
+	if o, err := l.Stat(other); err != nil || o.Digest != sum("bytes") || !o.VerifiedAt.IsZero() {
+		t.Errorf("got %+v, %v", o, err)
+	}
+}
+
+// Who reads while the file is replaced has read neither.
+func TestReadBackOfWhatIsReplacedMeanwhile(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	l.Uncached = func(d *durable.Dir, name string) (io.ReadCloser, error) {
+		f, err := d.OpenUncached(name)
+		must(t, errors.Join(err, l.SetAside(k)))
+		l.put(k, "bytes")
+		return f, nil
+	}
+	if _, err := l.readBack(k); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want fs.ErrNotExist", err)
+	}
+	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
+		t.Errorf("the file that was not read counts as verified: %+v, %v", o, err)
+	}
+}
+
+func TestNamesComeInOrderAPageAtATime(t *testing.T) {
+	l := newLab(t)
+	const n = 9000
+	dir := filepath.Join(l.data, "episodes", "lab-01")
+	must(t, os.MkdirAll(dir, 0o755))
+	for i := range n {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("run-%05d%s", (i*7919)%n, store.Suffix)))
+		must(t, errors.Join(err, f.Close()))
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "stray"), nil, 0o640))
+	must(t, os.Mkdir(filepath.Join(dir, "folder"+store.Suffix), 0o755))
+	after, seen := episode.Name(""), 0
+	for last := false; !last; {
+		var names []episode.Name
+		var err error
+		names, last, err = l.NamesAfter("lab-01", after)
+		must(t, err)
+		for _, name := range names {
+			if want := episode.Name(fmt.Sprintf("run-%05d", seen)); name != want {
+				t.Fatalf("got %s, want %s", name, want)
+			}
+			seen++
+			after = name
+		}
+	}
+	if seen != n {
+		t.Errorf("%d names, want %d", seen, n)
+	}
+	if names, last, err := l.NamesAfter("nobody", ""); err != nil || !last || len(names) != 0 {
+		t.Errorf("a host without a folder: %v, %v, %v", names, last, err)
+	}
+	if hosts, last, err := l.HostsAfter(""); err != nil || !last || len(hosts) != 1 {
+		t.Errorf("hosts: %v, %v, %v", hosts, last, err)
+	}
+}

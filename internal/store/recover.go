@@ -1,0 +1,248 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"strings"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// Staged is a file that a crash left in staging.
+type Staged struct {
+	Key   episode.Key
+	store *Store
+	dir   *durable.Dir // staging/<host>
+	name  string
+}
+
+// Staged yields what a crash left in staging. The receiver must call it before
+// it takes uploads in; each file must be ended with [Staged.Clear],
+// [Staged.SetAside] or [Store.Settle].
+func (s *Store) Staged() iter.Seq2[Staged, error] {
+	return func(yield func(Staged, error) bool) {
+		for e, err := range s.staging.Names() {
+			if err != nil {
+				yield(Staged{}, err)
+				return
+			}
+			if !s.stagedOf(e, yield) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) stagedOf(e fs.DirEntry, yield func(Staged, error) bool) bool {
+	host, err := episode.ParseName(e.Name())
+	if err != nil || !e.IsDir() {
+		return yield(Staged{}, &StrayError{s.staging.Path(e.Name()), "is no host's folder"})
+	}
+	dir, err := s.staging.OpenDir(e.Name())
+	if err != nil {
+		return yield(Staged{}, err)
+	}
+	defer dir.Close()
+	for e, err := range dir.Names() {
+		if err != nil {
+			return yield(Staged{}, err)
+		}
+		stem, _, _ := strings.Cut(e.Name(), "~")
+		name, err := episode.ParseName(stem)
+		if err != nil || e.Type() != 0 {
+			err = &StrayError{dir.Path(e.Name()), "is no upload"}
+		}
+		if !yield(Staged{episode.Key{Host: host, Name: name}, s, dir, e.Name()}, err) {
+			return false
+		}
+	}
+	return true
+}
+
+// Published returns the object that the upload had become when the crash came,
+// with its name durable, or false if it had not become one: nobody was told of
+// it. If the bytes on the disk are not those of its digest, Published returns
+// [ErrDamaged].
+func (st Staged) Published(ctx context.Context) (Object, bool, error) {
+	to, err := st.store.episodes.OpenDir(string(st.Key.Host))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Object{}, false, nil
+	}
+	if err != nil {
+		return Object{}, false, err
+	}
+	defer to.Close()
+	ours, err := st.dir.Lstat(st.name)
+	if err != nil {
+		return Object{}, false, err
+	}
+	stored, err := to.Lstat(file(st.Key.Name))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && stored.Inode() != ours.Inode() {
+		return Object{}, false, nil
+	}
+	if err != nil {
+		return Object{}, false, err
+	}
+	// The crash may have come between the link and its sync.
+	if err := to.Sync(); err != nil {
+		return Object{}, false, err
+	}
+	o, err := st.store.Known(ctx, st.Key)
+	return o, err == nil, err
+}
+
+// ErrDamaged says that the bytes of a stored file are not those of its digest.
+var ErrDamaged = errors.New("the stored bytes do not have their sha256")
+
+// Known returns the object under key after reading all of it from the disk:
+// its digest is that of the bytes. It returns [ErrDamaged] if the file carries
+// another one.
+func (s *Store) Known(ctx context.Context, key episode.Key) (Object, error) {
+	o, err := s.Stat(key)
+	if err != nil {
+		return Object{}, err
+	}
+	d, n, err := s.Digest(ctx, key)
+	if err != nil {
+		return Object{}, err
+	}
+	if n != o.Size || !o.Digest.IsZero() && d != o.Digest {
+		return o, fmt.Errorf("%s: %w", s.Path(key), ErrDamaged)
+	}
+	o.Digest = d
+	return o, nil
+}
+
+// Clear unlinks the staging name, which says that no row is owed any more.
+func (st Staged) Clear() error { return st.dir.Unlink(st.name) }
+
+// SetAside moves the stored file of a damaged upload out of episodes, where a
+// reader would take it for good, and clears the staging name.
+func (st Staged) SetAside() error {
+	if err := st.store.SetAside(st.Key); err != nil {
+		return err
+	}
+	return st.Clear()
+}
+
+// SetAside moves a damaged archive from episodes to quarantine. Nothing is
+// destroyed.
+func (s *Store) SetAside(key episode.Key) error {
+	from, err := s.episodes.OpenDir(string(key.Host))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := s.host(s.quarantine, key.Host)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	return from.Rename(file(key.Name), to, string(key.Name)+"~"+rand.Text())
+}
+
+// WasSetAside reports whether an archive of this key is in quarantine.
+func (s *Store) WasSetAside(key episode.Key) (bool, error) {
+	dir, err := s.quarantine.OpenDir(string(key.Host))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	for e, err := range dir.Names() {
+		if err != nil {
+			return false, err
+		}
+		if strings.HasPrefix(e.Name(), string(key.Name)+"~") {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Secure makes the name of a stored file durable. It is for an object that is
+// not [Object.Settled] though no upload of its key runs, before its row is made
+// durable.
+func (s *Store) Secure(key episode.Key) error {
+	dir, err := s.episodes.OpenDir(string(key.Host))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// Settle notes at the file of o, which has a durable row, what the row says,
+// and unlinks the staging names that failed uploads left for it.
+func (s *Store) Settle(o Object) error {
+	if err := s.note(o); err != nil {
+		return err
+	}
+	return s.forget(o.Key)
+}
+
+func (s *Store) note(o Object) error {
+	f, err := s.Open(o.Key)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	inode, err := durable.Inode(f)
+	if err != nil {
+		return err
+	}
+	err = durable.SetAttr(f, receiptAttr, receipt{o.Digest, o.ReceivedAt, inode}.encode())
+	if errors.Is(err, durable.ErrNoAttr) || errors.Is(err, fs.ErrPermission) {
+		return nil // somebody else's copy: its row is searched for each time
+	}
+	return err
+}
+
+// forget unlinks the staging names of the stored file under key.
+func (s *Store) forget(key episode.Key) error {
+	dir, err := s.staging.OpenDir(string(key.Host))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	stored, err := s.inode(key)
+	if err != nil {
+		return err
+	}
+	for e, err := range dir.Names() {
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(e.Name(), string(key.Name)+"~") {
+			continue
+		}
+		st, err := dir.Lstat(e.Name())
+		if err == nil && st.Inode() == stored {
+			err = dir.Unlink(e.Name())
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) inode(key episode.Key) (uint64, error) {
+	dir, err := s.episodes.OpenDir(string(key.Host))
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	st, err := dir.Lstat(file(key.Name))
+	return st.Inode(), err
+}

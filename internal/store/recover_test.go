@@ -1,0 +1,221 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"cis490/internal/store"
+)
+
+// TestRecoveryOfEachCrashPoint lays down by hand what a crash leaves.
+func TestRecoveryOfEachCrashPoint(t *testing.T) {
+	k := key("h", "e")
+	const kept = "episodes/h/e.tar.zst"
+	for _, c := range []struct {
+		what               string
+		lay                func(l *lab)
+		published, damaged bool
+		after              string
+	}{
+		{"in the middle of the body", func(l *lab) {
+			l.write(l.staged("h", "e~1"), "half")
+		}, false, false, ""},
+		{"before the link, host known", func(l *lab) {
+			must(l, l.upload(k, "whole").Close())
+			must(l, os.MkdirAll(filepath.Dir(l.stored(k)), 0o750))
+		}, false, false, ""},
+		{"after the link", func(l *lab) { l.commit(k, "whole") }, true, false, kept},
+		{"after the link, without attributes", func(l *lab) {
+			l.write(l.stored(k), "whole")
+			must(l, os.MkdirAll(filepath.Dir(l.staged("h", "e")), 0o750))
+			must(l, os.Link(l.stored(k), l.staged("h", "e~1")))
+		}, true, false, kept},
+		{"beside an archive that was first", func(l *lab) {
+			l.put(k, "first")
+			l.write(l.staged("h", "e~1"), "second")
+		}, false, false, kept},
+		{"beside the same bytes in another file", func(l *lab) {
+			l.put(k, "same")
+			l.write(l.staged("h", "e~1"), "same")
+		}, false, false, kept},
+		{"with bytes that the disk lost", func(l *lab) {
+			l.commit(k, "whole")
+			damage(l, l.stored(k), 2)
+		}, false, true, "quarantine/h/e~"},
+		{"with a length that the disk lost", func(l *lab) {
+			l.commit(k, "whole")
+			must(l, os.Truncate(l.stored(k), 0))
+		}, false, true, "quarantine/h/e~"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			l := newLab(t)
+			c.lay(l)
+			l = openLab(t, l.data)
+			published, damaged := l.recover()
+			if published != c.published || damaged != c.damaged {
+				t.Errorf("published %v, damaged %v; want %v, %v", published, damaged, c.published, c.damaged)
+			}
+			l.holds(c.after)
+			if again := l.leftovers(); len(again) != 0 {
+				t.Errorf("%d leftovers after recovery", len(again))
+			}
+			if _, err := os.Stat(l.stored(k)); err != nil {
+				return
+			}
+			if o, err := l.Stat(k); err != nil || o.Underway {
+				t.Errorf("after recovery %+v, %v", o, err)
+			}
+		})
+	}
+}
+
+func TestPublishedTellsDigestAndTime(t *testing.T) {
+	l := newLab(t)
+	k := key("h", "e")
+	l.commit(k, "whole")
+	for _, st := range l.leftovers() {
+		if st.Key != k {
+			t.Errorf("key %s", st.Key)
+		}
+	}
+	for st, err := range l.Staged() {
+		must(t, err)
+		o, ok, err := st.Published(t.Context())
+		if !ok || err != nil || o.Digest != sum("whole") || !o.ReceivedAt.Equal(arrival) || o.Size != 5 || o.Settled {
+			t.Errorf("%+v, %v, %v", o, ok, err)
+		}
+	}
+}
+
+func TestReadingStopsWithItsContext(t *testing.T) {
+	l := newLab(t)
+	k := key("h", "e")
+	l.put(k, "x")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.Known(ctx, k); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestStraysInStagingAreReportedAndLeft(t *testing.T) {
+	l := newLab(t)
+	outside := t.TempDir()
+	l.write(filepath.Join(outside, "secret~1"), "x")
+	must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "linked")))
+	l.write(filepath.Join(l.data, "staging", "file"), "x")
+	l.write(l.staged("h", ".hidden~1"), "x")
+	must(t, os.MkdirAll(l.staged("h", "dir~1"), 0o750))
+	must(t, os.Symlink(filepath.Join(outside, "secret~1"), l.staged("h", "link~1")))
+	l.write(l.staged("h", "e~1"), "x")
+	strays, uploads := 0, 0
+	for st, err := range l.Staged() {
+		if _, ok := errors.AsType[*store.StrayError](err); ok {
+			strays++
+			continue
+		}
+		must(t, err)
+		uploads++
+		if st.Key != key("h", "e") {
+			t.Errorf("took %s for an upload", st.Key)
+		}
+	}
+	if strays != 5 || uploads != 1 {
+		t.Errorf("%d strays and %d uploads, want 5 and 1", strays, uploads)
+	}
+	l.content(filepath.Join(outside, "secret~1"), "x")
+}
+
+func TestStraysInTheTreeAreReportedAndTheWalkGoesOn(t *testing.T) {
+	l := newLab(t)
+	outside := t.TempDir()
+	l.write(filepath.Join(outside, "e.tar.zst"), "secret")
+	episodes := filepath.Join(l.data, "episodes")
+	must(t, os.Symlink(outside, filepath.Join(episodes, "linked")))
+	l.write(filepath.Join(episodes, "notes.txt"), "x")
+	l.write(filepath.Join(episodes, ".hidden", "e.tar.zst"), "x")
+	l.put(key("h", "e"), "good")
+	l.put(key("h", "f"), "good")
+	l.write(filepath.Join(episodes, "h", "e.tar.gz"), "x")
+	l.write(filepath.Join(episodes, "h", ".tar.zst"), "x")
+	must(t, os.Mkdir(filepath.Join(episodes, "h", "dir.tar.zst"), 0o750))
+	must(t, os.Symlink(filepath.Join(outside, "e.tar.zst"), filepath.Join(episodes, "h", "link.tar.zst")))
+
+	hosts, strays := 0, 0
+	for host, err := range l.Hosts() {
+		if stray(t, err) {
+			strays++
+			continue
+		}
+		if hosts++; host != "h" {
+			t.Errorf("took %s for a host", host)
+		}
+	}
+	if hosts != 1 || strays != 3 {
+		t.Errorf("%d hosts and %d strays, want 1 and 3", hosts, strays)
+	}
+	objects, strays := 0, 0
+	for o, err := range l.Host("h") {
+		if stray(t, err) {
+			strays++
+			continue
+		}
+		if objects++; o.Digest != sum("good") {
+			t.Errorf("took %+v for an archive", o)
+		}
+	}
+	if objects != 2 || strays != 4 {
+		t.Errorf("%d objects and %d strays, want 2 and 4", objects, strays)
+	}
+}
+
+func stray(tb testing.TB, err error) bool {
+	tb.Helper()
+	if _, ok := errors.AsType[*store.StrayError](err); ok {
+		return true
+	}
+	must(tb, err)
+	return false
+}
+
+// TestLinkedFolderIsNeverEntered puts links where the store has folders.
+func TestLinkedFolderIsNeverEntered(t *testing.T) {
+	l := newLab(t)
+	outside := t.TempDir()
+	l.write(filepath.Join(outside, "e.tar.zst"), "secret")
+	must(t, os.Symlink(outside, filepath.Join(l.data, "episodes", "h")))
+	k := key("h", "e")
+	if o, err := l.Stat(k); err == nil {
+		t.Errorf("Stat: %+v", o)
+	}
+	if f, err := l.Store.Open(k); err == nil {
+		t.Errorf("Open: %v", f.Name())
+	}
+	if _, _, err := l.Digest(t.Context(), k); err == nil {
+		t.Error("Digest read it")
+	}
+	if err := l.SetAside(k); err == nil {
+		t.Error("SetAside moved it")
+	}
+	u := l.upload(key("h", "new"), "x")
+	if err := u.Commit(sum("x"), arrival); err == nil {
+		t.Error("Commit wrote there")
+	}
+	must(t, u.Discard())
+	// A link as an archive.
+	must(t, os.Mkdir(filepath.Join(l.data, "episodes", "i"), 0o750))
+	must(t, os.Symlink(filepath.Join(outside, "e.tar.zst"), l.stored(key("i", "e"))))
+	if o, err := l.Stat(key("i", "e")); err == nil {
+		t.Errorf("Stat: %+v", o)
+	}
+	must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "i")))
+	if _, err := l.Create(key("i", "f")); err == nil {
+		t.Error("Create wrote there")
+	}
+	if names, _ := os.ReadDir(outside); len(names) != 1 {
+		t.Errorf("outside has %v", names)
+	}
+}

@@ -1,0 +1,242 @@
+// Package store keeps archives on the receiver's disk, one folder a host.
+//
+//	episodes/<host>/<episode>.tar.zst     what is stored, never replaced
+//	staging/<host>/<episode>~<nonce>      what is on its way
+//	quarantine/<host>/<episode>~<nonce>   what was set aside, for a person
+//
+// An upload is written in staging, made durable and then linked to its name in
+// episodes. The staging name stays until the row in the index is durable: it is
+// the record of the intent. Hence the law of this package: a stored file with
+// one link has a durable row; a file with two is to be looked after by [Store.Staged]
+// after a crash, or by the next upload of the same key. What recovery costs is
+// what was on its way, whatever is stored.
+//
+// The file carries its digest and its time of arrival in an extended attribute.
+// That is a cache: without it both are found again, the digest by reading.
+package store
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// Suffix ends the name of every stored archive.
+const Suffix = ".tar.zst"
+
+// receiptAttr names the attribute that [receipt] packs.
+const receiptAttr = "receipt"
+
+// Store takes archives in. Its methods are safe for concurrent use, but two
+// uploads of one key must not be committed at once: the receiver keeps a lock a
+// key from [Upload.Commit] to [Upload.Settle].
+type Store struct {
+	*Reader
+	quarantine *durable.Dir
+
+	mu    sync.Mutex
+	hosts map[*durable.Dir]map[episode.Name]bool // guarded by mu; folders that are durable in their parent
+}
+
+// Open opens the store below data and makes its folders, durably, if they are
+// missing. It refuses a file system on which the protocol of this package
+// cannot work.
+func Open(data *durable.Dir) (*Store, error) {
+	episodes, err := data.MakeDir("episodes")
+	if err != nil {
+		return nil, err
+	}
+	staging, err := data.MakeDir("staging")
+	if err != nil {
+		return nil, err
+	}
+	quarantine, err := data.MakeDir("quarantine")
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		Reader:     &Reader{episodes: episodes, staging: staging},
+		quarantine: quarantine,
+		hosts:      make(map[*durable.Dir]map[episode.Name]bool),
+	}
+	if err := s.probe(); err != nil {
+		return nil, err
+	}
+	// A host's folder that a killed process made, and did not live to sync.
+	return s, errors.Join(episodes.Sync(), staging.Sync())
+}
+
+// Close closes the store.
+func (s *Store) Close() error {
+	return errors.Join(s.quarantine.Close(), s.Reader.Close())
+}
+
+// probe tries what the protocol needs: both folders on one file system, a link
+// that does not replace, attributes. A file system without attributes works,
+// at the price of a search in the index for each upload of what is there
+// already.
+func (s *Store) probe() error {
+	const a, b = "probe~a", "probe~b"
+	clean := func() error { return errors.Join(s.staging.Unlink(a), s.staging.Unlink(b)) }
+	if err := clean(); err != nil {
+		return err
+	}
+	from, err := s.staging.Device()
+	if err != nil {
+		return err
+	}
+	to, err := s.episodes.Device()
+	if err != nil {
+		return err
+	}
+	if from != to {
+		return fmt.Errorf("%s and %s are on two file systems: mount the whole data directory from one", s.staging.Path(""), s.episodes.Path(""))
+	}
+	f, err := s.staging.Create(a, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Publish(s.staging, b); err != nil {
+		return fmt.Errorf("this file system cannot keep the store (hard links or directory syncs fail): %w", err)
+	}
+	err = f.Publish(s.staging, b)
+	if errors.Is(err, durable.ErrFault) {
+		return err
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("this file system cannot keep the store: a link over an existing name gave %v, not an error", err)
+	}
+	return errors.Join(f.Close(), clean())
+}
+
+// An Upload is an archive on its way into the store. It must end with
+// [Upload.Settle], [Upload.Abandon] or [Upload.Discard].
+type Upload struct {
+	*durable.File
+	key   episode.Key
+	store *Store
+	dir   *durable.Dir // staging/<host>
+}
+
+// Create begins an upload.
+func (s *Store) Create(key episode.Key) (*Upload, error) {
+	dir, err := s.host(s.staging, key.Host)
+	if err != nil {
+		return nil, err
+	}
+	f, err := dir.Create(string(key.Name)+"~"+rand.Text(), 0o640)
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return &Upload{File: f, key: key, store: s, dir: dir}, nil
+}
+
+// Commit stores what was written under the upload's key, with its digest and
+// its time of arrival. When it returns the archive is durable and stands under
+// its name; its row in the index is the caller's next step. It returns an error
+// wrapping [fs.ErrExist] if the key is taken.
+func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
+	if err := u.note(d, arrived); err != nil {
+		return err
+	}
+	to, err := u.store.host(u.store.episodes, u.key.Host)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	return u.Publish(to, file(u.key.Name))
+}
+
+// Settle ends a committed upload whose row is durable. The row may say a later
+// time of arrival than [Upload.Commit] was told; the file then says the same.
+func (u *Upload) Settle(d digest.Digest, arrived time.Time) error {
+	defer u.dir.Close()
+	// Not synced: if it is lost, a receipt shows the time of the commit.
+	if err := u.note(d, arrived); err != nil {
+		return err
+	}
+	return u.Forget()
+}
+
+func (u *Upload) note(d digest.Digest, arrived time.Time) error {
+	inode, err := u.Inode()
+	if err != nil {
+		return err
+	}
+	err = u.SetAttr(receiptAttr, receipt{d, arrived, inode}.encode())
+	if errors.Is(err, durable.ErrNoAttr) {
+		return nil
+	}
+	return err
+}
+
+// Abandon ends a committed upload whose row could not be written: the staging
+// name stays and says so.
+func (u *Upload) Abandon() error {
+	defer u.dir.Close()
+	return u.Close()
+}
+
+// Discard ends an upload that is not to be stored.
+func (u *Upload) Discard() error {
+	defer u.dir.Close()
+	return u.File.Discard()
+}
+
+// host opens a host's folder in parent and makes it first if it is missing. It
+// returns only when the folder is durable there, also if another upload has made
+// it and is about to sync.
+func (s *Store) host(parent *durable.Dir, name episode.Name) (*durable.Dir, error) {
+	s.mu.Lock()
+	known := s.hosts[parent][name]
+	s.mu.Unlock()
+	if known {
+		d, err := parent.OpenDir(string(name))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return d, err
+		}
+	}
+	d, err := parent.MakeDir(string(name)) // syncs the parent, whoever made it
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hosts[parent] == nil {
+		s.hosts[parent] = make(map[episode.Name]bool)
+	}
+	s.hosts[parent][name] = true
+	return d, nil
+}
+
+func file(name episode.Name) string { return string(name) + Suffix }
+
+// receipt is what a stored file carries. Its 48 bytes stay in the inode on ext4.
+type receipt struct {
+	digest  digest.Digest
+	arrived time.Time
+	inode   uint64 // of the file itself: a copy that took the attribute along has no row yet
+}
+
+func (r receipt) encode() []byte {
+	b := binary.BigEndian.AppendUint64(r.digest[:], uint64(r.arrived.UnixNano()))
+	return binary.BigEndian.AppendUint64(b, r.inode)
+}
+
+func parseReceipt(b []byte) (receipt, bool) {
+	if len(b) != digest.Size+16 {
+		return receipt{}, false
+	}
+	d, rest := b[:digest.Size], b[digest.Size:]
+	at := time.Unix(0, int64(binary.BigEndian.Uint64(rest)))
+	return receipt{digest.Digest(d), at.UTC(), binary.BigEndian.Uint64(rest[8:])}, true
+}

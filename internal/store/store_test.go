@@ -1,0 +1,215 @@
+package store_test
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/store"
+)
+
+func TestCommitShowsTheArchiveWhole(t *testing.T) {
+	l := newLab(t)
+	k := key("lab-01", "run-7")
+	u := l.upload(k, "bytes")
+	if _, err := l.Stat(k); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an upload is shown before its commit: %v", err)
+	}
+	must(t, u.Commit(sum("bytes"), arrival))
+	l.holds("episodes/lab-01/run-7.tar.zst staging/lab-01/run-7~")
+	o, err := l.Stat(k)
+	must(t, err)
+	if o.Settled || !o.Underway {
+		t.Errorf("before its row: settled %v, underway %v", o.Settled, o.Underway)
+	}
+	later := arrival.Add(time.Second)
+	must(t, u.Settle(sum("bytes"), later))
+	l.holds("episodes/lab-01/run-7.tar.zst")
+	l.content(l.stored(k), "bytes")
+	o, err = l.Stat(k)
+	must(t, err)
+	want := store.Object{Key: k, Size: 5, Digest: sum("bytes"), ReceivedAt: later, Settled: true}
+	if o != want {
+		t.Errorf("got  %+v\nwant %+v", o, want)
+	}
+	f, err := l.Open(k)
+	must(t, err)
+	defer f.Close()
+	if b, _ := io.ReadAll(f); string(b) != "bytes" {
+		t.Errorf("Open reads %q", b)
+	}
+	if !strings.HasSuffix(l.Path(k), "episodes/lab-01/run-7.tar.zst") {
+		t.Errorf("path %s", l.Path(k))
+	}
+}
+
+func TestFirstArchiveOfAKeyStays(t *testing.T) {
+	l := newLab(t)
+	k := key("h", "e")
+	l.put(k, "first")
+	u := l.upload(k, "second")
+	if err := u.Commit(sum("second"), arrival); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second commit: %v, want fs.ErrExist", err)
+	}
+	must(t, u.Discard())
+	l.content(l.stored(k), "first")
+	l.holds("episodes/h/e.tar.zst")
+	// Another host may use the same name.
+	l.put(key("i", "e"), "second")
+	l.content(l.stored(k), "first")
+}
+
+func TestDiscardLeavesNothing(t *testing.T) {
+	l := newLab(t)
+	must(t, l.upload(key("h", "e"), "x").Discard())
+	l.holds("")
+}
+
+// TestFileWithoutAttributeIsNotSettled is a file that a person copied in.
+func TestFileWithoutAttributeIsNotSettled(t *testing.T) {
+	l := newLab(t)
+	k := key("h", "e")
+	l.write(l.stored(k), "by hand")
+	must(t, os.Chtimes(l.stored(k), arrival, arrival))
+	o, err := l.Stat(k)
+	must(t, err)
+	want := store.Object{Key: k, Size: 7, ReceivedAt: arrival}
+	if o != want {
+		t.Errorf("got  %+v\nwant %+v", o, want)
+	}
+	o, err = l.Known(t.Context(), k)
+	must(t, err)
+	if o.Digest != sum("by hand") || o.Settled {
+		t.Errorf("got %+v", o)
+	}
+}
+
+// TestForeignAttributeIsNoReceipt is one of another length than ours.
+func TestForeignAttributeIsNoReceipt(t *testing.T) {
+	l := newLab(t)
+	k := key("h", "e")
+	l.write(l.stored(k), "x")
+	f, err := os.OpenFile(l.stored(k), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	must(t, durable.SetAttr(f, "receipt", make([]byte, 39)))
+	if o, err := l.Stat(k); err != nil || o.Settled || !o.Digest.IsZero() {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+func TestKnownReadsTheBytes(t *testing.T) {
+	l := newLab(t)
+	k := key("h", "e")
+	big := strings.Repeat("0123456789", 200_000)
+	l.put(k, big)
+	if o, err := l.Known(t.Context(), k); err != nil || o.Digest != sum(big) || !o.Settled {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	damage(t, l.stored(k), 1<<20)
+	if _, err := l.Known(t.Context(), k); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("a changed byte: %v", err)
+	}
+	d, n, err := l.Digest(t.Context(), k)
+	if d == sum(big) || n != int64(len(big)) || err != nil {
+		t.Errorf("Digest tells the attribute: %s, %d, %v", d, n, err)
+	}
+	must(t, os.Truncate(l.stored(k), 100))
+	if _, err := l.Known(t.Context(), k); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("a cut file: %v", err)
+	}
+}
+
+// damage changes one byte of a file.
+func damage(tb testing.TB, path string, off int64) {
+	tb.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(tb, err)
+	defer f.Close()
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, off)
+	must(tb, err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, off)
+	must(tb, err)
+	must(tb, f.Sync())
+}
+
+func TestSettleForgetsOnlyTheFilesOwnNames(t *testing.T) {
+	l := newLab(t)
+	l.commit(key("h", "a"), "a")
+	for _, other := range []string{"a.b", "a-", "ab", "A"} {
+		l.commit(key("h", other), other)
+	}
+	l.commit(key("i", "a"), "other host")
+	l.write(l.staged("h", "a~running"), "an upload of the same key that is under way")
+	must(t, os.Link(l.stored(key("h", "a")), l.staged("h", "a.b~same"))) // same file, other key
+	o, err := l.Stat(key("h", "a"))
+	must(t, err)
+	must(t, l.Settle(o))
+	left := "staging/h/A~ staging/h/a-~ staging/h/a.b~ staging/h/a.b~ staging/h/ab~ staging/h/a~ staging/i/a~"
+	if got := l.files(); !strings.HasSuffix(got, left) || strings.Count(got, "staging/") != 7 {
+		t.Errorf("the store has %s\nwant at its end %s", got, left)
+	}
+	l.content(l.staged("h", "a~running"), "an upload of the same key that is under way")
+	if o, err = l.Stat(key("h", "a.b")); err != nil || !o.Underway {
+		t.Errorf("another key: %+v, %v", o, err)
+	}
+}
+
+func TestSetAsideDestroysNothing(t *testing.T) {
+	l := newLab(t)
+	k := key("h", "e")
+	for _, content := range []string{"first", "second"} {
+		l.put(k, content)
+		must(t, l.SetAside(k))
+	}
+	l.holds("quarantine/h/e~ quarantine/h/e~")
+	if err := l.SetAside(k); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing to set aside: %v", err)
+	}
+}
+
+func TestTwoFileSystemsAreRefused(t *testing.T) {
+	for _, mounted := range []string{"episodes", "staging"} {
+		data := t.TempDir()
+		tmpfs(t, filepath.Join(data, mounted))
+		d, err := durable.Open(data)
+		must(t, err)
+		defer d.Close()
+		if s, err := store.Open(d); err == nil || !strings.Contains(err.Error(), "file system") {
+			t.Errorf("%s on its own: %v, %v", mounted, s, err)
+		}
+	}
+}
+
+func TestOpenLeavesWhatIsThere(t *testing.T) {
+	l := newLab(t)
+	l.put(key("h", "e"), "x")
+	l.commit(key("h", "f"), "y")
+	l.write(filepath.Join(l.data, "staging", "probe~a"), "of a start that was killed")
+	again := openLab(t, l.data)
+	again.holds("episodes/h/e.tar.zst episodes/h/f.tar.zst staging/h/f~")
+}
+
+func TestReaderWritesNothing(t *testing.T) {
+	data := t.TempDir()
+	if r, err := store.OpenReader(filepath.Join(data, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v, %v", r, err)
+	}
+	r, err := store.OpenReader(data)
+	must(t, err)
+	defer r.Close()
+	for range r.Hosts() {
+		t.Error("a host in an empty tree")
+	}
+	if entries, _ := os.ReadDir(data); len(entries) != 0 {
+		t.Errorf("reading made %v", entries)
+	}
+}

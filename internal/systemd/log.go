@@ -1,0 +1,178 @@
+package systemd
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// MaxLine bounds a log line. journald splits far longer ones, and what follows
+// a split would be read as an event of its own, with a level of its own.
+const MaxLine = 16 << 10
+
+// A Form is how a log line begins; what follows is the same in all.
+type Form int
+
+// The forms, by who reads them.
+const (
+	ForFile     Form = iota // 2006-01-02T15:04:05.000Z WARN message key=value
+	ForTerminal             // 15:04:05 WARN message key=value
+	ForJournal              // <4>message key=value; journald knows the time
+)
+
+// FormOf returns the form that suits f, which is mostly standard error.
+func FormOf(f *os.File) Form {
+	switch {
+	case isJournal(f):
+		return ForJournal
+	case term.IsTerminal(int(f.Fd())):
+		return ForTerminal
+	}
+	return ForFile
+}
+
+// isJournal reports whether f leads to journald, which names its end of the
+// stream by device and inode. A child's redirected output has others.
+func isJournal(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
+}
+
+// NewHandler returns a handler that writes each event of at least the level to
+// w, in one Write. Keys and values look as slog.TextHandler makes them, the
+// message stands bare; what is no printable ASCII is escaped as in a Go
+// string. A line that would be longer than [MaxLine] ends in "...".
+func NewHandler(w io.Writer, level slog.Leveler, form Form) slog.Handler {
+	return &handler{out: &output{w: w}, level: level, form: form}
+}
+
+type handler struct {
+	out   *output
+	level slog.Leveler
+	form  Form
+	with  []func(slog.Handler) slog.Handler // WithAttrs and WithGroup, in order
+}
+
+// output lets one line through at a time.
+type output struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
+
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return h.and(func(text slog.Handler) slog.Handler { return text.WithAttrs(attrs) })
+}
+
+func (h *handler) WithGroup(name string) slog.Handler {
+	if name == "" {
+		return h
+	}
+	return h.and(func(text slog.Handler) slog.Handler { return text.WithGroup(name) })
+}
+
+func (h *handler) and(f func(slog.Handler) slog.Handler) slog.Handler {
+	with := append(h.with[:len(h.with):len(h.with)], f)
+	return &handler{out: h.out, level: h.level, form: h.form, with: with}
+}
+
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	attrs, err := h.attrs(ctx, r)
+	if err != nil {
+		return err
+	}
+	line := ascii(h.head(r) + attrs)
+	if len(line) >= MaxLine {
+		line = line[:MaxLine-len("...\n")] + "..."
+	}
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	_, err = io.WriteString(h.out.w, line+"\n")
+	return err
+}
+
+// attrs returns " key=value" of all the attributes. They are rendered by a
+// text handler of their own, under an empty message, and before the lock: a
+// value may log when it is asked for its text.
+func (h *handler) attrs(ctx context.Context, r slog.Record) (string, error) {
+	var b bytes.Buffer
+	text := slog.Handler(slog.NewTextHandler(&b, nil))
+	for _, f := range h.with {
+		text = f(text)
+	}
+	bare := r.Clone()
+	bare.Time, bare.Level, bare.Message = time.Time{}, slog.LevelInfo, ""
+	if err := text.Handle(ctx, bare); err != nil {
+		return "", err
+	}
+	attrs := strings.TrimPrefix(b.String(), `level=INFO msg=""`)
+	return strings.TrimSuffix(attrs, "\n"), nil
+}
+
+func (h *handler) head(r slog.Record) string {
+	switch {
+	case h.form == ForJournal:
+		return priority(r.Level) + message(r.Message)
+	case r.Time.IsZero():
+		return r.Level.String() + " " + message(r.Message)
+	case h.form == ForTerminal:
+		return r.Time.Format(time.TimeOnly) + " " + r.Level.String() + " " + message(r.Message)
+	}
+	return r.Time.Format("2006-01-02T15:04:05.000Z07:00") + " " + r.Level.String() + " " + message(r.Message)
+}
+
+// priority is the level as journald reads it at the start of a line.
+func priority(level slog.Level) string {
+	switch {
+	case level >= slog.LevelError:
+		return "<3>"
+	case level >= slog.LevelWarn:
+		return "<4>"
+	case level >= slog.LevelInfo:
+		return "<6>"
+	}
+	return "<7>"
+}
+
+// message returns s bare if it reads as plain words, else quoted: a message
+// must not pass for attributes.
+func message(s string) string {
+	if s == "" || strings.ContainsAny(s, `="\`) || ascii(s) != s {
+		return strconv.QuoteToASCII(s)
+	}
+	return s
+}
+
+// ascii returns s with all but printable ASCII escaped.
+func ascii(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r >= ' ' && r <= '~':
+			b.WriteRune(r)
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(r)):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,104 @@
+// Package systemd is what a daemon says to its service manager and hears from
+// it: readiness, signs of life, sockets that are already open, and log lines
+// with a level. Where no service manager asked for them, its verbs do nothing,
+// so that a program is the same under systemd, cron and a shell.
+//
+// Its law: what leaves through here is printable ASCII, and one event is one
+// line, whatever an episode put into a name. A forged line is a forged log,
+// and a forged status line is a command to the service manager.
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// Ready says that the start, or the reload after [Reloading], is done. Status
+// is shown by systemctl.
+func Ready(status string) error { return notify(daemon.SdNotifyReady + "\nSTATUS=" + ascii(status)) }
+
+// Status replaces what systemctl shows as the daemon's state.
+func Status(status string) error { return notify("STATUS=" + ascii(status)) }
+
+// Reloading says that the configuration is being read again. [Ready] must
+// follow, also if the old configuration was kept.
+func Reloading() error {
+	return notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+}
+
+// Stopping says that the end was asked for and is near.
+func Stopping() error { return notify(daemon.SdNotifyStopping) }
+
+func notify(state string) error {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		return fmt.Errorf("notify the service manager: %w", err)
+	}
+	return nil
+}
+
+// Watchdog asks alive three times in the interval that the unit's WatchdogSec
+// names and passes a yes on. It is fed by progress, not by a timer: alive must
+// look at the work itself (take the lock, touch the disk) and honour its
+// context, which ends with the third. A no, or a yes that comes too late, is
+// kept quiet about; systemd restarts a daemon that it has not heard of for
+// the whole interval.
+//
+// Watchdog returns nil when ctx ends, and at once if the unit has no watchdog.
+func Watchdog(ctx context.Context, alive func(context.Context) bool) error {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		return fmt.Errorf("read the watchdog's interval: %w", err)
+	}
+	if interval == 0 {
+		return nil
+	}
+	third := max(interval/3, time.Microsecond)
+	tick := time.NewTicker(third)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if answers(ctx, third, alive) {
+			// A failure is like a no: systemd acts if it lasts.
+			_ = notify(daemon.SdNotifyWatchdog)
+		}
+	}
+}
+
+func answers(ctx context.Context, limit time.Duration, alive func(context.Context) bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return alive(ctx) && ctx.Err() == nil
+}
+
+// Listeners returns the sockets that systemd opened for this process, in the
+// unit's order; none without socket activation. It must be called once.
+func Listeners() ([]net.Listener, error) {
+	listeners, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("take the sockets of the service manager: %w", err)
+	}
+	for i, l := range listeners {
+		if l == nil {
+			closeAll(listeners)
+			return nil, fmt.Errorf("socket %d of the service manager takes no connections: use ListenStream= in its unit", i+1)
+		}
+	}
+	return listeners, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		if l != nil {
+			l.Close()
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package wire_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"cis490/internal/episode"
+	"cis490/internal/wire"
+)
+
+// ask sends one PUT through the handler of a depot that refuses all with Full.
+func ask(t *testing.T, u *url.URL, fields http.Header) (*depot, *http.Response) {
+	t.Helper()
+	d := &depot{tb: t, refuse: wire.Refuse(wire.Full, "no")}
+	r := httptest.NewRequest(http.MethodPut, "/", strings.NewReader("x"))
+	fields.Set("Content-Length", "1") // net/http leaves it there
+	r.URL, r.Header = u, fields
+	w := httptest.NewRecorder()
+	handler(d).ServeHTTP(w, r)
+	return d, w.Result()
+}
+
+func FuzzDigestField(f *testing.F) {
+	good := digestField([]byte("x"))
+	for _, s := range []string{good, good + ", " + good, "sha-512=:YQ==:, " + good, "sha-256=:YQ==:", "sha-256", "sha-256=1;a=" + good, good + ";p=1", ""} {
+		f.Add(s)
+	}
+	where, err := url.Parse("/v1/episodes/lab-01/run-7")
+	must(f, err)
+	f.Fuzz(func(t *testing.T, s string) {
+		d, resp := ask(t, where, http.Header{"Repr-Digest": {s}})
+		n, u := d.called()
+		if n == 0 {
+			if p := readProblem(t, resp); resp.StatusCode != 400 {
+				t.Errorf("%q: %+v", s, p)
+			}
+			return
+		}
+		// The last digit of base64 may carry bits that count for nothing.
+		if want := base64.StdEncoding.EncodeToString(u.Digest[:])[:42]; !strings.Contains(s, "sha-256=:"+want) || strings.Count(s, "sha-256") != 1 {
+			t.Errorf("%q is taken for %s", s, u.Digest)
+		}
+	})
+}
+
+func FuzzPath(f *testing.F) {
+	for _, s := range []string{
+		"/v1/episodes/lab-01/run-7", "/v1/episodes/lab-01/run%2d7", "/v1/episodes/lab-01/..%2fb", "/v1/episodes/lab-01/a%252fb",
+		"//v1/episodes/lab-01/a", "/v1/episodes/lab%2D01/a/", "/v1/episodes/lab-02/a", "/v1/ping", "*", "http://h/v1/episodes/lab-01/a?x#y",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		where, err := url.ParseRequestURI(s)
+		if err != nil {
+			return
+		}
+		d, resp := ask(t, where, http.Header{"Repr-Digest": {digestField([]byte("x"))}})
+		readProblem(t, resp) // every answer is one here
+		n, u := d.called()
+		if n == 0 {
+			return
+		}
+		name, err := episode.ParseName(string(u.Key.Name))
+		if err != nil || where.Path != "/v1/episodes/lab-01/"+string(name) {
+			t.Errorf("%q is taken for %s", s, u.Key)
+		}
+	})
+}
+
+func FuzzReceipt(f *testing.F) {
+	u := uploadOf([]byte("x"))
+	good, err := json.Marshal(receiptOf(u))
+	must(f, err)
+	f.Add(200, "application/json", string(good))
+	f.Add(201, "", string(good)+" ")
+	f.Add(200, "application/json", strings.Replace(string(good), "host_id", "HOST_ID", 1))
+	f.Add(409, "application/problem+json", `{"type":"urn:cis490:problem:episode-conflict","status":409}`)
+	f.Add(502, "text/html", "<html>")
+	f.Add(204, "", "")
+	f.Fuzz(func(t *testing.T, status int, kind, body string) {
+		if status < 200 || status > 999 || strings.ContainsAny(kind, "\r\n") {
+			return
+		}
+		head := fmt.Sprintf("HTTP/1.1 %03d X\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", status, kind, len(body))
+		c := clientOf(t, "https://receiver.lab", func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go func() {
+				defer theirs.Close()
+				if r, err := http.ReadRequest(bufio.NewReader(theirs)); err == nil {
+					io.Copy(io.Discard, r.Body)
+					io.WriteString(theirs, head+body)
+				}
+			}()
+			return ours, nil
+		})
+		r, err := c.Put(t.Context(), u, bytes.NewReader([]byte("x")))
+		if err == nil && (r.Covers(u) != nil || status != 200 && status != 201) {
+			t.Errorf("%d %q is taken for a receipt", status, body)
+		}
+		if p, ok := errors.AsType[*wire.Problem](err); ok && (p.Code == "" || !strings.Contains(kind, "problem+json")) {
+			t.Errorf("%d %q %q is taken for %v", status, kind, body, err)
+		}
+		if r != (wire.Receipt{}) && err != nil {
+			t.Errorf("%+v beside %v", r, err)
+		}
+	})
+}

@@ -1,0 +1,326 @@
+package wire
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+
+	"github.com/dunglas/httpsfv"
+)
+
+// Depot is where a [Handler] puts archives. Its errors should be [*Problem]
+// values; any other error is told to the sender as [Internal] and no more.
+type Depot interface {
+	// Stat returns the receipt of the archive stored under key. The error must
+	// be [NotFound] if there is none.
+	Stat(ctx context.Context, key episode.Key) (Receipt, error)
+	// Put stores an archive. It must make every refusal that it can make
+	// before it reads the body: the first read asks the sender for it. The
+	// body yields exactly u.Size bytes or an error; whether they have u.Digest
+	// is for Put to see.
+	Put(ctx context.Context, u Upload, body io.Reader) (Receipt, error)
+	// Inventory says what the host's claims come to, in their order. With
+	// readBack there is one claim, whose archive is read from the disk first.
+	Inventory(ctx context.Context, host episode.Name, claims []Claim, readBack bool) ([]Holding, error)
+	// Limits and Storage are what a ping tells.
+	Limits() Limits
+	Storage(ctx context.Context) (Storage, error)
+}
+
+// Caller is who is at the other end of a request.
+type Caller struct {
+	Host episode.Name
+	Auth Auth
+}
+
+// Handler is the receiver's end of the protocol.
+type Handler struct {
+	Depot Depot
+	// Identify says who sends a request, or refuses it with a [*Problem].
+	Identify func(*http.Request) (Caller, error)
+	Pace     Pace
+	About    About
+	Log      *slog.Logger
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	conn := http.NewResponseController(w)
+	conn.SetWriteDeadline(time.Time{}) // of the answer before
+	w = &answer{ResponseWriter: w, conn: conn, limit: h.Pace.Idle}
+	caller, err := h.serve(w, r)
+	if err == nil {
+		return
+	}
+	problem, level := refusal(r.Context(), err)
+	h.Log.Log(r.Context(), level, "refused a request", "method", shorten(r.Method), "path", shorten(r.URL.EscapedPath()),
+		"host", string(caller.Host), "remote", r.RemoteAddr, "err", err)
+	if r.ContentLength >= ExpectFrom || problem.Code == Stalled || problem.Code == Draining || problem.Code == HostBusy {
+		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
+	}
+	problem.write(w)
+}
+
+// answer is a response whose end comes: net/http reads what is left of a small
+// body and waits for the sender to take the answer, and neither may be for ever.
+type answer struct {
+	http.ResponseWriter
+	conn  *http.ResponseController
+	limit time.Duration
+}
+
+func (a *answer) WriteHeader(status int) {
+	now := time.Now()
+	a.conn.SetReadDeadline(now.Add(a.limit)) // net/http sets its own for the next request
+	a.conn.SetWriteDeadline(now.Add(2 * a.limit))
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for [http.ResponseController].
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// shorten keeps what a sender chose from filling the journal.
+func shorten(s string) string {
+	const most = 300
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}
+
+// refusal returns what the sender is told of err, and how loudly we say it.
+// A refusal is the other end's business; anything else is ours.
+func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		if kinds[p.Code].status >= http.StatusInternalServerError {
+			return p, slog.LevelWarn
+		}
+		return p, slog.LevelInfo
+	}
+	if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), ErrDraining) {
+		return draining(), slog.LevelInfo
+	}
+	if errors.Is(err, context.Canceled) {
+		return &Problem{Code: Internal}, slog.LevelInfo // the sender left
+	}
+	return &Problem{Code: Internal}, slog.LevelError
+}
+
+// serve answers a request, or returns the refusal of it. Who the caller is
+// comes first: a stranger learns nothing but that.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (Caller, error) {
+	caller, err := h.Identify(r)
+	if err != nil {
+		return caller, err
+	}
+	path := r.URL.EscapedPath()
+	if path == pingPath {
+		return caller, h.ping(w, r, caller)
+	}
+	if path == inventoryPath {
+		return caller, h.inventory(w, r, caller)
+	}
+	rest, found := strings.CutPrefix(path, episodesPath)
+	host, name, two := strings.Cut(rest, "/")
+	if !found || !two || strings.Contains(name, "/") {
+		return caller, Refuse(NotFound, "no such path")
+	}
+	key, err := parseKey(host, name)
+	if err != nil {
+		return caller, err
+	}
+	if key.Host != caller.Host {
+		return caller, Refuse(HostMismatch, "the certificate is for %s", caller.Host)
+	}
+	switch r.Method {
+	case http.MethodPut:
+		return caller, h.put(w, r, key)
+	case http.MethodHead:
+		return caller, h.head(w, r, key)
+	}
+	w.Header().Set("Allow", "HEAD, PUT")
+	return caller, Refuse(BadMethod, "use PUT or HEAD")
+}
+
+// parseKey decodes two path segments once, and takes nothing but names.
+func parseKey(host, name string) (episode.Key, error) {
+	var key episode.Key
+	for _, part := range []struct {
+		escaped string
+		to      *episode.Name
+	}{{host, &key.Host}, {name, &key.Name}} {
+		s, err := url.PathUnescape(part.escaped)
+		if err != nil {
+			return key, Refuse(BadName, "%s", printable(err.Error()))
+		}
+		if *part.to, err = episode.ParseName(s); err != nil {
+			return key, Refuse(BadName, "%v", err)
+		}
+	}
+	return key, nil
+}
+
+func (h *Handler) ping(w http.ResponseWriter, r *http.Request, caller Caller) error {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		return Refuse(BadMethod, "use POST")
+	}
+	if err := noBody(w, r); err != nil {
+		return err
+	}
+	storage, err := h.Depot.Storage(r.Context())
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	writeJSON(w, http.StatusOK, Pong{
+		Status: "ok", Host: caller.Host, Auth: caller.Auth, Time: time.Now().UTC(),
+		Receiver: h.About, Limits: h.Depot.Limits(), Storage: storage,
+	})
+	return nil
+}
+
+// noBody refuses a body where none is wanted: nobody would read it.
+func noBody(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength == 0 && len(r.TransferEncoding) == 0 {
+		return nil
+	}
+	w.Header().Set("Connection", "close")
+	return Refuse(BadRequest, "only a PUT has a body")
+}
+
+func (h *Handler) head(w http.ResponseWriter, r *http.Request, key episode.Key) error {
+	if err := noBody(w, r); err != nil {
+		return err
+	}
+	receipt, err := h.Depot.Stat(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	fields := w.Header()
+	fields.Set("Content-Type", "application/zstd")
+	fields.Set("Content-Length", strconv.FormatInt(receipt.Size, 10))
+	fields.Set("ETag", `"sha256:`+receipt.Digest.String()+`"`)
+	fields.Set(reprDigest, digestField(receipt.Digest))
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (h *Handler) put(w http.ResponseWriter, r *http.Request, key episode.Key) error {
+	u, err := parseUpload(r, key)
+	if err != nil {
+		return err
+	}
+	body := h.Pace.body(http.NewResponseController(w), r)
+	defer body.end()
+	receipt, err := h.Depot.Put(r.Context(), u, body)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if receipt.Status == Stored {
+		status = http.StatusCreated
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set(reprDigest, digestField(receipt.Digest))
+	writeJSON(w, status, receipt)
+	return nil
+}
+
+// parseUpload reads what a PUT says of its body. What is said twice is refused:
+// two readers of it might take one each.
+func parseUpload(r *http.Request, key episode.Key) (Upload, error) {
+	u := Upload{Key: key, Size: r.ContentLength}
+	for _, field := range []string{"Content-Range", "Upload-Offset", "Upload-Complete"} {
+		if len(r.Header.Values(field)) > 0 {
+			return u, Refuse(BadRequest, "%s: send the whole archive in one PUT", field)
+		}
+	}
+	if v := r.Header.Values("Content-Encoding"); len(v) > 1 || len(v) == 1 && v[0] != "identity" {
+		return u, Refuse(Unsupported, "send the bytes as they are")
+	}
+	if len(r.TransferEncoding) > 0 || r.Header.Get("Content-Length") == "" {
+		return u, Refuse(LengthRequired, "send a Content-Length, not a chunked body")
+	}
+	var err error
+	if u.Digest, err = parseDigest(r.Header); err != nil {
+		return u, err
+	}
+	if v := r.Header.Values(skippedField); len(v) > 0 {
+		n, err := strconv.ParseUint(v[0], 10, 31)
+		if err != nil || len(v) > 1 {
+			return u, Refuse(BadRequest, "%s is no number", skippedField)
+		}
+		u.Skipped = int(n)
+	}
+	return u, nil
+}
+
+// parseDigest returns the one sha-256 that the fields state.
+func parseDigest(fields http.Header) (digest.Digest, error) {
+	var stated digest.Digest
+	for _, name := range []string{reprDigest, contentDigest} {
+		values := fields.Values(name)
+		if len(values) == 0 {
+			continue
+		}
+		d, err := parseDigestField(values)
+		if err != nil {
+			return d, err
+		}
+		if !stated.IsZero() && d != stated {
+			return d, Refuse(DigestInvalid, "%s and %s differ", reprDigest, contentDigest)
+		}
+		stated = d
+	}
+	if stated.IsZero() {
+		return stated, Refuse(DigestMissing, "send %s: sha-256=:<base64>:", reprDigest)
+	}
+	return stated, nil
+}
+
+func parseDigestField(values []string) (digest.Digest, error) {
+	if len(values) != 1 || strings.Count(values[0], "sha-256") != 1 {
+		return digest.Digest{}, Refuse(DigestInvalid, "send exactly one sha-256")
+	}
+	dict, err := httpsfv.UnmarshalDictionary(values)
+	if err != nil {
+		return digest.Digest{}, Refuse(DigestInvalid, "the digest field does not parse")
+	}
+	member, _ := dict.Get("sha-256")
+	item, _ := member.(httpsfv.Item)
+	b, _ := item.Value.([]byte)
+	if len(b) != digest.Size || digest.Digest(b).IsZero() {
+		return digest.Digest{}, Refuse(DigestInvalid, "a sha-256 has %d bytes", digest.Size)
+	}
+	return digest.Digest(b), nil
+}
+
+// digestField writes RFC 9530's form.
+func digestField(d digest.Digest) string {
+	return "sha-256=:" + base64.StdEncoding.EncodeToString(d[:]) + ":"
+}
+
+// writeJSON ends an answer. An error is the connection's, which net/http sees
+// as well: the sender asks again.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // only our own types come here
+	}
+	b = append(b, '\n')
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(b)
+}

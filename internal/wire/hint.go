@@ -1,0 +1,110 @@
+package wire
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Hint says in words what an error of a [Client] means and what to do about it.
+// It returns "" if the error says so itself.
+func Hint(err error) string {
+	if code, ok := errors.AsType[Code](err); ok {
+		return codeHints[code]
+	}
+	if _, ok := errors.AsType[*PathError](err); ok {
+		return "something between this host and the receiver answered, or receiver.url names another service"
+	}
+	if hint := tlsHint(err); hint != "" {
+		return hint
+	}
+	return networkHint(err)
+}
+
+var codeHints = map[Code]string{
+	TokenRefused: "receiver.token_file must hold the token whose sha256 stands in the receiver's tokens_file beside this host",
+	Forbidden:    "the certificate names no host of the receiver's trust domain: issue one with 'receiver pki issue'",
+	HostMismatch: "host_id and the certificate in receiver.cert_file are of two hosts",
+	Full:         "the receiver's disk is full: make room there; nothing is lost here meanwhile",
+	Busy:         "the receiver has enough to do; this mends itself",
+	HostBusy:     "this host has enough uploads under way; is a second shipper running with the same certificate?",
+	Draining:     "the receiver is restarting; this mends itself",
+	Damaged:      "the receiver's copy is damaged: run 'receiver index verify --deep' there",
+	Internal:     "the receiver's journal says why: journalctl -u cis490-receiver",
+}
+
+func tlsHint(err error) string {
+	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
+		return validityHint("the receiver's certificate", e.Cert, time.Now())
+	}
+	if e, ok := errors.AsType[x509.HostnameError](err); ok {
+		return fmt.Sprintf("the receiver's certificate is for %s: use one of these in receiver.url, or issue it again for this one with 'receiver pki renew --name'",
+			names(e.Certificate))
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "receiver.ca_file is not the ca.crt of this receiver's 'pki init'"
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
+		return "what listens there does not speak TLS: is the port right?"
+	}
+	// A remote alert has no type of its own.
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" {
+		return alertHint(e.Err.Error())
+	}
+	return ""
+}
+
+// alertHint explains what the receiver's end of TLS thinks of our certificate.
+func alertHint(alert string) string {
+	switch {
+	case strings.Contains(alert, "expired"):
+		return "the receiver says that this host's certificate is not valid now: issue a new one, or set the clock of whichever machine is wrong"
+	case strings.Contains(alert, "unknown certificate authority"), strings.Contains(alert, "certificate required"):
+		return "the receiver does not trust the CA of receiver.cert_file: issue it with the receiver's own 'pki issue'"
+	case strings.Contains(alert, "bad certificate"), strings.Contains(alert, "access denied"):
+		return "the receiver refuses this host's certificate: it is revoked, or of another trust domain"
+	}
+	return "the receiver refused the TLS connection: its journal says why"
+}
+
+func validityHint(what string, cert *x509.Certificate, now time.Time) string {
+	day := func(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
+	if now.Before(cert.NotBefore) {
+		return fmt.Sprintf("%s is not valid before %s, and this machine's clock says %s: is the clock right?", what, day(cert.NotBefore), day(now))
+	}
+	return fmt.Sprintf("%s expired on %s, and this machine's clock says %s: renew it, if the clock is right", what, day(cert.NotAfter), day(now))
+}
+
+func names(cert *x509.Certificate) string {
+	all := append([]string{}, cert.DNSNames...)
+	for _, ip := range cert.IPAddresses {
+		all = append(all, ip.String())
+	}
+	return printable(strings.Join(all, ", "))
+}
+
+func networkHint(err error) string {
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &dns):
+		return "the name in receiver.url does not resolve: check it, and the DNS or /etc/hosts of this machine"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens there: is the receiver running, and the port in receiver.url right?"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "there is no route: is the WireGuard tunnel up?"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "the connection broke: the receiver restarted, or something on the way cuts it"
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time: is the WireGuard tunnel up ('wg show'), and does a firewall drop the port?"
+	}
+	return ""
+}

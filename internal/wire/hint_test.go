@@ -1,0 +1,205 @@
+package wire_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/wire"
+)
+
+// papers makes a certificate that signs itself.
+func papers(tb testing.TB, name string, from, to time.Duration) tls.Certificate {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(tb, err)
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: now.Add(from), NotAfter: now.Add(to), IsCA: true, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(tb, err)
+	leaf, err := x509.ParseCertificate(der)
+	must(tb, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// meeting is a server and a client that believe what the test says.
+type meeting struct {
+	server  tls.Certificate
+	trusted tls.Certificate // by the client
+	name    string          // that the client looks for
+	clients *x509.CertPool  // nil: none is asked for
+	show    *tls.Certificate
+}
+
+// ping returns the error of a ping from one to the other.
+func (m meeting) ping(t *testing.T) error {
+	t.Helper()
+	s := httptest.NewUnstartedServer(handler(&depot{tb: t}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{m.server}}
+	if m.clients != nil {
+		s.TLS.ClientAuth, s.TLS.ClientCAs = tls.RequireAndVerifyClientCert, m.clients
+	}
+	s.StartTLS()
+	defer s.Close()
+	config := &tls.Config{RootCAs: pool(m.trusted), ServerName: m.name}
+	if m.show != nil {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return m.show, nil }
+	}
+	c := clientOf(t, s.URL, func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := wire.Dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		c := tls.Client(conn, config)
+		return c, c.HandshakeContext(ctx)
+	})
+	_, err := c.Ping(t.Context())
+	return err
+}
+
+func pool(certs ...tls.Certificate) *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, c := range certs {
+		p.AddCert(c.Leaf)
+	}
+	return p
+}
+
+func TestTLSFailuresAreExplained(t *testing.T) {
+	good := papers(t, "receiver.lab", -time.Hour, time.Hour)
+	other := papers(t, "receiver.lab", -time.Hour, time.Hour)
+	expired := papers(t, "receiver.lab", -2*time.Hour, -time.Hour)
+	early := papers(t, "receiver.lab", time.Hour, 2*time.Hour)
+	for _, c := range []struct {
+		what string
+		meeting
+		want []string
+	}{
+		{"unknown CA", meeting{server: good, trusted: other, name: "receiver.lab"}, []string{"ca_file", "pki init"}},
+		{"expired", meeting{server: expired, trusted: expired, name: "receiver.lab"}, []string{"expired on", "clock"}},
+		{"not yet valid", meeting{server: early, trusted: early, name: "receiver.lab"}, []string{"not valid before", "clock"}},
+		{"another name", meeting{server: good, trusted: good, name: "elsewhere.lab"}, []string{"is for receiver.lab", "receiver.url"}},
+		{"we show nothing", meeting{server: good, trusted: good, name: "receiver.lab", clients: pool(good)}, []string{"does not trust", "cert_file"}},
+		{"our CA is unknown there", meeting{server: good, trusted: good, name: "receiver.lab", clients: pool(good), show: &other}, []string{"receiver"}},
+		{"ours is expired", meeting{server: good, trusted: good, name: "receiver.lab", clients: pool(expired), show: &expired}, []string{"not valid now", "clock"}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			err := c.ping(t)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			explains(t, err, c.want...)
+			if isPath(err) {
+				t.Errorf("%v is a fault of the path", err)
+			}
+		})
+	}
+}
+
+// explains checks what is said to an operator about an error.
+func explains(tb testing.TB, err error, words ...string) {
+	tb.Helper()
+	hint := wire.Hint(err)
+	for _, word := range words {
+		if !strings.Contains(hint, word) {
+			tb.Errorf("of %v\nwe say %q\nwithout %q", err, hint, word)
+		}
+	}
+	if hint == "" || strings.ContainsFunc(hint, func(r rune) bool { return r < ' ' || r > '~' }) {
+		tb.Errorf("of %v we say %q", err, hint)
+	}
+}
+
+func TestAlertsAreExplained(t *testing.T) {
+	for alert, want := range map[string]string{
+		"tls: expired certificate":           "clock",
+		"tls: unknown certificate authority": "pki issue",
+		"tls: certificate required":          "pki issue",
+		"tls: bad certificate":               "revoked",
+		"tls: access denied":                 "revoked",
+		"tls: internal error":                "journal",
+	} {
+		explains(t, fmt.Errorf("put: %w", &net.OpError{Op: "remote error", Err: errors.New(alert)}), want)
+	}
+}
+
+func TestNetworkFailuresAreExplained(t *testing.T) {
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer silent.Close()
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	gone.Close()
+	handshake := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := wire.Dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		c := tls.Client(conn, &tls.Config{ServerName: "x"})
+		return c, c.HandshakeContext(ctx)
+	}
+	failing := func(err error) func(context.Context, string, string) (net.Conn, error) {
+		return func(context.Context, string, string) (net.Conn, error) { return nil, err }
+	}
+	for _, c := range []struct {
+		what, addr string
+		dial       func(context.Context, string, string) (net.Conn, error)
+		want       string
+	}{
+		{"refused", gone.Addr().String(), handshake, "nothing listens"},
+		{"plain HTTP", plain.Listener.Addr().String(), handshake, "TLS"},
+		{"timeout", silent.Addr().String(), handshake, "no answer in time"},
+		{"unknown name", "receiver.lab", failing(&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "receiver.lab", IsNotFound: true}}), "resolve"},
+		{"no route", "receiver.lab", failing(&net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}), "WireGuard"},
+		{"reset", "receiver.lab", failing(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), "broke"},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		if c.what == "timeout" {
+			ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+		}
+		_, err := clientOf(t, "https://"+c.addr, c.dial).Ping(ctx)
+		cancel()
+		if err == nil {
+			t.Errorf("%s: no error", c.what)
+			continue
+		}
+		explains(t, err, c.want)
+	}
+	if hint := wire.Hint(errors.New("something else")); hint != "" {
+		t.Errorf("we pretend to know: %q", hint)
+	}
+}
+
+// TestRefusalsOfTheHostAreExplained: these stop all sending, so a person must
+// be told what to do.
+func TestRefusalsOfTheHostAreExplained(t *testing.T) {
+	for code, want := range map[wire.Code]string{
+		wire.TokenRefused: "tokens_file", wire.Forbidden: "pki issue", wire.HostMismatch: "host_id", wire.Full: "disk",
+		wire.Busy: "mends itself", wire.HostBusy: "second shipper", wire.Draining: "restarting", wire.Damaged: "verify", wire.Internal: "journal",
+	} {
+		explains(t, fmt.Errorf("put: %w", wire.Refuse(code, "x")), want)
+	}
+}

@@ -1,0 +1,197 @@
+package wire_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"cis490/internal/wire"
+)
+
+// put is a request line and the fields that an honest one has.
+const honest = "Content-Length: 1"
+
+var field = "Repr-Digest: " + digestField([]byte("x"))
+
+// TestHostileRequestsComeToNothing sends bytes that no client of ours sends.
+// None may reach the depot. A row without a code is refused by net/http itself.
+func TestHostileRequestsComeToNothing(t *testing.T) {
+	other := "Repr-Digest: " + digestField([]byte("y"))
+	base64 := strings.TrimPrefix(field, "Repr-Digest: sha-256=")
+	for _, c := range []struct {
+		what   string
+		text   string
+		status int
+		code   wire.Code
+	}{
+		{"two lengths", request("x", honest, "Content-Length: 2", field), 400, ""},
+		{"two lengths in one", request("x", "Content-Length: 1, 2", field), 400, ""},
+		{"negative length", request("x", "Content-Length: -1", field), 400, ""},
+		{"length beyond all bounds", request("x", "Content-Length: 99999999999999999999", field), 400, ""},
+		{"no length", request("", field), 411, wire.LengthRequired},
+		{"chunked", request("1\r\nx\r\n0\r\n\r\n", "Transfer-Encoding: chunked", field), 411, wire.LengthRequired},
+		{"chunked and a length", request("1\r\nx\r\n0\r\n\r\n", honest, "Transfer-Encoding: chunked", field), 411, wire.LengthRequired},
+		{"unknown transfer coding", request("x", honest, "Transfer-Encoding: gzip", field), 501, ""},
+		{"no digest", request("x", honest), 400, wire.DigestMissing},
+		{"two digests", request("x", honest, field, field), 400, wire.DigestInvalid},
+		{"two digests in one", request("x", honest, field+", sha-256="+base64), 400, wire.DigestInvalid},
+		{"fields that differ", request("x", honest, field, "Content"+strings.TrimPrefix(other, "Repr")), 400, wire.DigestInvalid},
+		{"another algorithm", request("x", honest, "Repr-Digest: sha-512="+base64), 400, wire.DigestInvalid},
+		{"short digest", request("x", honest, "Repr-Digest: sha-256=:YQ==:"), 400, wire.DigestInvalid},
+		{"digest of zeros", request("x", honest, "Repr-Digest: sha-256=:"+strings.Repeat("A", 43)+"=:"), 400, wire.DigestInvalid},
+		{"digest as a string", request("x", honest, `Repr-Digest: sha-256="`+strings.Trim(base64, ":")+`"`), 400, wire.DigestInvalid},
+		{"digest in a list", request("x", honest, "Repr-Digest: sha-256=("+base64+")"), 400, wire.DigestInvalid},
+		{"digest that does not parse", request("x", honest, "Repr-Digest: sha-256=:"), 400, wire.DigestInvalid},
+		{"empty digest", request("x", honest, "Repr-Digest: "), 400, wire.DigestInvalid},
+		{"coded", request("x", honest, field, "Content-Encoding: gzip"), 415, wire.Unsupported},
+		{"coded behind identity", request("x", honest, field, "Content-Encoding: identity", "Content-Encoding: gzip"), 415, wire.Unsupported},
+		{"coded behind nothing", request("x", honest, field, "Content-Encoding:", "Content-Encoding: gzip"), 415, wire.Unsupported},
+		{"a range", request("x", honest, field, "Content-Range: bytes 0-0/2"), 400, wire.BadRequest},
+		{"a range behind nothing", request("x", honest, field, "Content-Range:", "Content-Range: bytes 0-0/2"), 400, wire.BadRequest},
+		{"a part of an upload", request("x", honest, field, "Upload-Complete: ?0"), 400, wire.BadRequest},
+		{"skipped is no number", request("x", honest, field, "Episode-Skipped: many"), 400, wire.BadRequest},
+		{"skipped is negative", request("x", honest, field, "Episode-Skipped: -1"), 400, wire.BadRequest},
+		{"skipped twice", request("x", honest, field, "Episode-Skipped: 1", "Episode-Skipped: 1"), 400, wire.BadRequest},
+		{"field without end", request("x", honest, field, "X-Bomb: "+strings.Repeat("x", 1<<20)), 431, ""},
+		{"fields without end", request("x", honest, field, strings.Repeat("X-Bomb: x\r\n", 10_000)+"X: x"), 431, ""},
+		{"no host", "PUT /v1/episodes/lab-01/run-7 HTTP/1.1\r\n" + honest + "\r\n" + field + "\r\n\r\nx", 400, ""},
+	} {
+		t.Run(c.what, func(t *testing.T) { refused(t, c.text, c.status, c.code) })
+	}
+}
+
+// refused sends text and sees that it comes to nothing.
+func refused(t *testing.T, text string, status int, code wire.Code) {
+	t.Helper()
+	d := &depot{tb: t}
+	resp := serve(t, handler(d)).raw(t, text)
+	if resp.StatusCode != status {
+		t.Errorf("%s, want %d", resp.Status, status)
+	}
+	if resp.Header.Get("Location") != "" {
+		t.Errorf("a redirect to %s", resp.Header.Get("Location"))
+	}
+	if code != "" {
+		if doc := readProblem(t, resp); !strings.HasSuffix(doc.Type, string(code)) {
+			t.Errorf("type %s, want %s", doc.Type, code)
+		}
+	}
+	if n, u := d.called(); n > 0 {
+		t.Errorf("the depot was given %+v", u)
+	}
+}
+
+func TestHostilePathsComeToNothing(t *testing.T) {
+	for _, c := range []struct {
+		path   string
+		status int
+		code   wire.Code
+	}{
+		{"/v1/episodes/lab-01/..", 400, wire.BadName},
+		{"/v1/episodes/lab-01/.", 400, wire.BadName},
+		{"/v1/episodes/lab-01/%2e%2e", 400, wire.BadName},
+		{"/v1/episodes/lab-01/a%2fb", 400, wire.BadName},
+		{"/v1/episodes/lab-01/..%2fb", 400, wire.BadName},
+		{"/v1/episodes/lab-01/a%252fb", 400, wire.BadName},
+		{"/v1/episodes/lab-01/a%00", 400, wire.BadName},
+		{"/v1/episodes/lab-01/a%0a", 400, wire.BadName},
+		{"/v1/episodes/lab-01/%c3%a4", 400, wire.BadName},
+		{"/v1/episodes/lab-01/.hidden", 400, wire.BadName},
+		{"/v1/episodes/lab-01/a~b", 400, wire.BadName},
+		{"/v1/episodes/lab-01/" + strings.Repeat("a", 129), 400, wire.BadName},
+		{"/v1/episodes/" + strings.Repeat("a", 129) + "/a", 400, wire.BadName},
+		{"/v1/episodes/%2e%2e/a", 400, wire.BadName},
+		{"/v1/episodes//a", 400, wire.BadName},
+		{"/v1/episodes/lab-01/", 400, wire.BadName},
+		{"/v1/episodes/lab-02/a", 403, wire.HostMismatch},
+		{"/v1/episodes/LAB-01/a", 403, wire.HostMismatch},
+		{"/v1/episodes/lab-01/a/", 404, wire.NotFound},
+		{"/v1/episodes/lab-01/a/b", 404, wire.NotFound},
+		{"/v1/episodes/lab-01", 404, wire.NotFound},
+		{"/v1/episodes/", 404, wire.NotFound},
+		{"//v1/episodes/lab-01/a", 404, wire.NotFound},
+		{"/v1//episodes/lab-01/a", 404, wire.NotFound},
+		{"/v1/episodes/lab-01//a", 404, wire.NotFound},
+		{"/v1/x/../episodes/lab-01/a", 404, wire.NotFound},
+		{"/v1/ping/", 404, wire.NotFound},
+		{"/V1/episodes/lab-01/a", 404, wire.NotFound},
+		{"/", 404, wire.NotFound},
+		{"/v1/episodes/lab-01/a%zz", 400, ""},
+		{"v1/episodes/lab-01/a", 400, ""},
+	} {
+		t.Run(fmt.Sprintf("%.40q", c.path), func(t *testing.T) {
+			refused(t, "PUT "+c.path+" HTTP/1.1\r\nHost: r\r\n"+honest+"\r\n"+field+"\r\n\r\nx", c.status, c.code)
+		})
+	}
+}
+
+func TestOtherMethodsAreRefused(t *testing.T) {
+	for _, c := range []struct{ method, path, allow string }{
+		{"GET", "/v1/episodes/lab-01/a", "HEAD, PUT"},
+		{"POST", "/v1/episodes/lab-01/a", "HEAD, PUT"},
+		{"DELETE", "/v1/episodes/lab-01/a", "HEAD, PUT"},
+		{"PATCH", "/v1/episodes/lab-01/a", "HEAD, PUT"},
+		{"put", "/v1/episodes/lab-01/a", "HEAD, PUT"},
+		{"GET", "/v1/ping", "POST"},
+		{"PUT", "/v1/ping", "POST"},
+	} {
+		d := &depot{tb: t}
+		resp := serve(t, handler(d)).raw(t, c.method+" "+c.path+" HTTP/1.1\r\nHost: r\r\n"+honest+"\r\n"+field+"\r\n\r\nx")
+		if doc := readProblem(t, resp); doc.Type != ourType+"method-not-allowed" || resp.StatusCode != 405 || resp.Header.Get("Allow") != c.allow {
+			t.Errorf("%s %s: %s, Allow: %q, %+v", c.method, c.path, resp.Status, resp.Header.Get("Allow"), doc)
+		}
+		if n, _ := d.called(); n > 0 {
+			t.Errorf("%s %s came to the depot", c.method, c.path)
+		}
+	}
+}
+
+func TestHonestFormsAreTaken(t *testing.T) {
+	escaped := "PUT /v1/episodes/%6cab-01/run%2D7 HTTP/1.1\r\nHost: r\r\n" + honest + "\r\n" + field + "\r\n\r\nx"
+	for what, text := range map[string]string{
+		"plain":                 request("x", honest, field),
+		"the other field":       request("x", honest, "Content"+strings.TrimPrefix(field, "Repr")),
+		"both fields":           request("x", honest, field, "Content"+strings.TrimPrefix(field, "Repr")),
+		"beside another digest": request("x", honest, "Repr-Digest: sha-512=:YQ==:, "+strings.TrimPrefix(field, "Repr-Digest: ")),
+		"identity":              request("x", honest, field, "Content-Encoding: identity"),
+		"skipped":               request("x", honest, field, "Episode-Skipped: 3"),
+		"empty":                 request("", "Content-Length: 0", "Repr-Digest: "+digestField(nil)),
+		"escaped once":          escaped,
+	} {
+		d := &depot{tb: t}
+		resp := serve(t, handler(d)).raw(t, text)
+		n, u := d.called()
+		if resp.StatusCode != 201 || n != 1 || u.Key != key {
+			t.Errorf("%s: %s, %d calls, %+v", what, resp.Status, n, u)
+		}
+		if what == "skipped" && u.Skipped != 3 {
+			t.Errorf("skipped %d", u.Skipped)
+		}
+	}
+}
+
+// TestLargeRefusedBodyIsNotRead: the answer comes though no byte of a large
+// body does, and nobody waits for the rest.
+func TestLargeRefusedBodyIsNotRead(t *testing.T) {
+	for _, length := range []string{"9223372036854775807", "300000"} {
+		d := &depot{tb: t, refuse: wire.Refuse(wire.TooLarge, "no")}
+		resp := serve(t, handler(d)).raw(t, request("", "Content-Length: "+length, field))
+		if resp.StatusCode != 413 || !resp.Close {
+			t.Errorf("%s bytes: %s, closes: %v", length, resp.Status, resp.Close)
+		}
+	}
+}
+
+// TestRefusalComesInsteadOf100 is what curl relies on.
+func TestRefusalComesInsteadOf100(t *testing.T) {
+	refusing := &depot{tb: t, refuse: wire.Refuse(wire.Full, "no")}
+	resp := serve(t, handler(refusing)).raw(t, request("", "Content-Length: 1000000", field, "Expect: 100-continue"))
+	if resp.StatusCode != 507 {
+		t.Errorf("%s, want 507", resp.Status)
+	}
+	taking := &depot{tb: t}
+	resp = serve(t, handler(taking)).raw(t, request("", "Content-Length: 1000000", field, "Expect: 100-continue"))
+	if resp.StatusCode != 100 {
+		t.Errorf("%s, want 100", resp.Status)
+	}
+}

@@ -1,0 +1,254 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+)
+
+const inventoryPath = "/v1/inventory"
+
+// Bounds of an inventory. Both ends keep them.
+const (
+	MaxClaims    = 1000
+	maxInventory = 1 << 20 // bytes
+)
+
+// Claim is what a host believes that the receiver has.
+type Claim struct {
+	Episode episode.Name  `json:"episode_id"`
+	Digest  digest.Digest `json:"sha256"`
+}
+
+// State is what the receiver says of a [Claim].
+type State string
+
+// What became of a claim.
+const (
+	Present   State = "present"
+	Divergent State = "divergent" // another archive is stored under this name
+	Absent    State = "absent"    // none is; perhaps it was damaged and set aside
+	Rotten    State = "damaged"   // found just now, by reading it back
+)
+
+// Holding is what the receiver has under the name of a [Claim].
+type Holding struct {
+	Episode episode.Name `json:"episode_id"`
+	State   State        `json:"state"`
+	// Of what is stored; nil if nothing is.
+	Digest     *digest.Digest `json:"sha256,omitempty"`
+	Size       int64          `json:"size_bytes,omitempty"`
+	ReceivedAt *Wall          `json:"received_at_wall,omitempty"`
+	// VerifiedAt is when the receiver last read all of it from its disk, past
+	// the page cache, and it was right; nil if it never did.
+	VerifiedAt *Wall `json:"verified_at_wall,omitempty"`
+}
+
+// inventory is the request.
+type inventory struct {
+	Episodes []Claim `json:"episodes"`
+	ReadBack bool    `json:"read_back,omitempty"`
+}
+
+// holdings is the answer.
+type holdings struct {
+	Host     episode.Name `json:"host_id"`
+	Episodes []Holding    `json:"episodes"`
+}
+
+func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Caller) error {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		return Refuse(BadMethod, "use POST")
+	}
+	if len(r.TransferEncoding) > 0 || r.Header.Get("Content-Length") == "" {
+		return Refuse(LengthRequired, "send a Content-Length, not a chunked body")
+	}
+	if r.ContentLength > maxInventory {
+		return Refuse(TooLarge, "an inventory has at most %d bytes", maxInventory)
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return Refuse(Unsupported, "send the bytes as they are")
+	}
+	body := h.Pace.body(http.NewResponseController(w), r)
+	defer body.end()
+	asked, err := parseInventory(body)
+	if err != nil {
+		return err
+	}
+	found, err := h.Depot.Inventory(r.Context(), caller.Host, asked.Episodes, asked.ReadBack)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	writeJSON(w, http.StatusOK, holdings{Host: caller.Host, Episodes: found})
+	return nil
+}
+
+// parseInventory reads a request claim by claim, so that it never holds more of
+// them than are allowed. What is said twice is refused.
+func parseInventory(body io.Reader) (inventory, error) {
+	in := inventory{Episodes: []Claim{}}
+	watched := &lastError{r: body}
+	dec := json.NewDecoder(watched)
+	err := object(dec, map[string]func() error{
+		"episodes":  func() (err error) { in.Episodes, err = claims(dec); return err },
+		"read_back": func() error { return dec.Decode(&in.ReadBack) },
+	})
+	if err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the object")
+		}
+	}
+	switch _, problem := errors.AsType[*Problem](err); {
+	case watched.err != nil: // the connection's or the pace's: not the sender's grammar
+		return in, watched.err
+	case problem:
+		return in, err
+	case err != nil:
+		return in, Refuse(BadRequest, "no inventory: %s", printable(err.Error()))
+	case in.ReadBack && len(in.Episodes) != 1:
+		return in, Refuse(BadRequest, "one episode is read back at a time, not %d", len(in.Episodes))
+	}
+	return in, nil
+}
+
+// object reads a JSON object whose members are those of read, each at most
+// once. Others are for receivers to come, and are skipped.
+func object(dec *json.Decoder, read map[string]func() error) error {
+	if err := delim(dec, '{'); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := t.(string)
+		member, known := read[name]
+		if !known {
+			var skipped json.RawMessage
+			if err := dec.Decode(&skipped); err != nil {
+				return err
+			}
+			continue
+		}
+		if seen[name] {
+			return fmt.Errorf("%s is said twice", name)
+		}
+		seen[name] = true
+		if err := member(); err != nil {
+			return err
+		}
+	}
+	return delim(dec, '}')
+}
+
+func claims(dec *json.Decoder) ([]Claim, error) {
+	if err := delim(dec, '['); err != nil {
+		return nil, err
+	}
+	all := []Claim{}
+	for dec.More() {
+		if len(all) == MaxClaims {
+			return nil, Refuse(BadRequest, "an inventory has at most %d episodes", MaxClaims)
+		}
+		var c Claim
+		if err := dec.Decode(&c); err != nil {
+			return nil, err
+		}
+		if _, err := episode.ParseName(string(c.Episode)); err != nil {
+			return nil, Refuse(BadName, "%v", err)
+		}
+		if c.Digest.IsZero() {
+			return nil, Refuse(DigestMissing, "%s is claimed without its sha256", c.Episode)
+		}
+		all = append(all, c)
+	}
+	return all, delim(dec, ']')
+}
+
+func delim(dec *json.Decoder, want json.Delim) error {
+	t, err := dec.Token()
+	if err == nil && t != want {
+		err = fmt.Errorf("want %v at the byte %d", want, dec.InputOffset())
+	}
+	return err
+}
+
+// lastError remembers why a body ended, which a decoder may hide.
+type lastError struct {
+	r   io.Reader
+	err error
+}
+
+func (l *lastError) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		l.err = err
+	}
+	return n, err
+}
+
+// Inventory asks the receiver what it has of at most [MaxClaims] episodes of
+// ours, in the order of the claims. With readBack, which takes one claim, it
+// reads that archive from its disk first.
+//
+// BUG(wire): an archive that takes the receiver longer to read than answers may
+// take (some 30 GB on a Raspberry Pi's disk) cannot be read back on request; the
+// receiver's own scrub reads it.
+func (c *Client) Inventory(ctx context.Context, asked []Claim, readBack bool) ([]Holding, error) {
+	b, err := json.Marshal(inventory{Episodes: append([]Claim{}, asked...), ReadBack: readBack})
+	if err != nil {
+		return nil, err
+	}
+	req, err := c.request(ctx, http.MethodPost, c.base.JoinPath(inventoryPath), bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	var said holdings
+	status, err := c.do(req, &said, http.StatusOK)
+	if err != nil {
+		return nil, err
+	}
+	if err := said.answers(c.host, asked); err != nil {
+		return nil, &PathError{Status: status, Err: err}
+	}
+	return said.Episodes, nil
+}
+
+// answers returns nil if these are the answers to what was asked: something
+// will be deleted for them.
+func (h holdings) answers(host episode.Name, asked []Claim) error {
+	if h.Host != host || len(h.Episodes) != len(asked) {
+		return fmt.Errorf("an inventory of %d episodes of the host %+q", len(h.Episodes), string(h.Host))
+	}
+	for i, got := range h.Episodes {
+		if got.Episode != asked[i].Episode {
+			return fmt.Errorf("an inventory of %+q where %s was asked for", string(got.Episode), asked[i].Episode)
+		}
+		switch got.State {
+		case Present:
+			if got.Digest == nil || *got.Digest != asked[i].Digest || got.ReceivedAt == nil {
+				return fmt.Errorf("%s is said to be present, with another sha256", got.Episode)
+			}
+		case Divergent:
+			if got.Digest == nil || *got.Digest == asked[i].Digest {
+				return fmt.Errorf("%s is said to be divergent, with no other sha256", got.Episode)
+			}
+		case Absent, Rotten:
+		default:
+			return fmt.Errorf("%s is said to be %+q", got.Episode, string(got.State))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,240 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"cis490/internal/digest"
+)
+
+// Code is a kind of refusal that both ends know. As an error it is what
+// callers branch on: errors.Is(err, wire.Conflict).
+type Code string
+
+// The refusals. Each stands for one status and one problem type.
+const (
+	BadName        Code = "bad-name"                 // host or episode is no name
+	BadRequest     Code = "bad-request"              // a field that contradicts itself or the protocol
+	DigestMissing  Code = "digest-required"          // no Repr-Digest
+	DigestInvalid  Code = "digest-invalid-values"    // not exactly one sha-256 of 32 bytes
+	DigestMismatch Code = "digest-mismatched-values" // the bytes have another sha256
+	TokenRefused   Code = "token-refused"            // no token, or a wrong one
+	Forbidden      Code = "forbidden"                // the certificate names no host that may come in
+	HostMismatch   Code = "host-mismatch"            // the certificate names another host than the path
+	NotFound       Code = "not-found"
+	BadMethod      Code = "method-not-allowed"
+	Stalled        Code = "stalled"               // no bytes for a while, or too few
+	Conflict       Code = "episode-conflict"      // stored with another sha256
+	LengthRequired Code = "length-required"       // no Content-Length
+	TooLarge       Code = "too-large"             // more than an archive may have
+	Unsupported    Code = "unsupported-encoding"  // Content-Encoding
+	HostBusy       Code = "host-busy"             // this host has enough uploads under way
+	Busy           Code = "busy"                  // all hosts together have
+	Draining       Code = "draining"              // the receiver is about to stop
+	Full           Code = "insufficient-storage"  // the receiver's disk is
+	Damaged        Code = "stored-copy-damaged"   // the receiver's copy is not what it was
+	Internal       Code = "internal-server-error" // the receiver failed
+)
+
+func (c Code) Error() string { return string(c) }
+
+// Where problem types live (RFC 9457): those that IANA has registered, and ours.
+const (
+	registered = "https://iana.org/assignments/http-problem-types#"
+	ours       = "urn:cis490:problem:"
+)
+
+// kind is what HTTP makes of a [Code].
+type kind struct {
+	status int
+	base   string
+	title  string
+}
+
+var kinds = map[Code]kind{
+	BadName:        {http.StatusBadRequest, ours, "A name is not of the form that names have"},
+	BadRequest:     {http.StatusBadRequest, ours, "The request contradicts the protocol"},
+	DigestMissing:  {http.StatusBadRequest, ours, "The request does not state the digest of its body"},
+	DigestInvalid:  {http.StatusBadRequest, registered, "The digest is not one sha-256"},
+	DigestMismatch: {http.StatusBadRequest, registered, "The bytes do not have the digest that was announced"},
+	TokenRefused:   {http.StatusUnauthorized, ours, "The token is missing or wrong"},
+	Forbidden:      {http.StatusForbidden, ours, "The certificate gives no access"},
+	HostMismatch:   {http.StatusForbidden, ours, "The certificate is for another host"},
+	NotFound:       {http.StatusNotFound, ours, "There is nothing under this path"},
+	BadMethod:      {http.StatusMethodNotAllowed, ours, "The path does not take this method"},
+	Stalled:        {http.StatusRequestTimeout, ours, "The body came too slowly"},
+	Conflict:       {http.StatusConflict, ours, "Another archive is stored under this name"},
+	LengthRequired: {http.StatusLengthRequired, ours, "The request has no Content-Length"},
+	TooLarge:       {http.StatusRequestEntityTooLarge, ours, "The body is too large"},
+	Unsupported:    {http.StatusUnsupportedMediaType, ours, "The body must have no content coding"},
+	HostBusy:       {http.StatusTooManyRequests, ours, "This host has too many uploads under way"},
+	Internal:       {http.StatusInternalServerError, ours, "The receiver failed"},
+	Damaged:        {http.StatusInternalServerError, ours, "The stored copy is damaged"},
+	Busy:           {http.StatusServiceUnavailable, ours, "Too many uploads are under way"},
+	Draining:       {http.StatusServiceUnavailable, ours, "The receiver is stopping"},
+	Full:           {http.StatusInsufficientStorage, ours, "The receiver has no space"},
+}
+
+// Problem is a refusal as it travels.
+type Problem struct {
+	Code       Code
+	Detail     string        // for a person; never what an attacker could learn from
+	Stored     digest.Digest // with [Conflict]: what is stored
+	RetryAfter time.Duration // the least wait that the receiver asks for, or 0
+}
+
+// Refuse returns a [*Problem].
+func Refuse(c Code, format string, args ...any) *Problem {
+	return &Problem{Code: c, Detail: fmt.Sprintf(format, args...)}
+}
+
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return "the receiver refused: " + string(p.Code)
+	}
+	return fmt.Sprintf("the receiver refused: %s: %s", p.Code, p.Detail)
+}
+
+// Unwrap returns the code, for errors.Is.
+func (p *Problem) Unwrap() error { return p.Code }
+
+// document is a problem document (RFC 9457).
+type document struct {
+	Type   string         `json:"type"`
+	Title  string         `json:"title"`
+	Status int            `json:"status"`
+	Detail string         `json:"detail,omitempty"`
+	Stored *digest.Digest `json:"stored_sha256,omitempty"`
+}
+
+const problemType = "application/problem+json"
+
+// write answers with p.
+func (p *Problem) write(w http.ResponseWriter) {
+	k, known := kinds[p.Code]
+	if !known {
+		p, k = &Problem{Code: Internal}, kinds[Internal]
+	}
+	doc := document{Type: k.base + string(p.Code), Title: k.title, Status: k.status, Detail: p.Detail}
+	if !p.Stored.IsZero() {
+		doc.Stored = &p.Stored
+	}
+	h := w.Header()
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
+	}
+	switch p.Code {
+	case DigestMissing, DigestInvalid:
+		h.Set(wantDigest, "sha-256=10")
+	case TokenRefused:
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	h.Set("Content-Type", problemType)
+	writeJSON(w, k.status, doc)
+}
+
+// maxDocument bounds what either end reads of an answer.
+const maxDocument = maxInventory
+
+// readProblem returns the problem that an answer carries, or a [*PathError] if
+// it carries none.
+func readProblem(resp *http.Response) error {
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	var doc document
+	err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(&doc)
+	if media != problemType || err != nil || doc.Status != resp.StatusCode {
+		return &PathError{Status: resp.StatusCode}
+	}
+	// Others write problem documents as well. One that is of no type of ours
+	// judges nothing.
+	if !strings.HasPrefix(doc.Type, ours) && !strings.HasPrefix(doc.Type, registered) {
+		return &PathError{Status: resp.StatusCode, Err: fmt.Errorf("a problem of the type %+q", doc.Type)}
+	}
+	p := &Problem{Code: codeOf(doc), Detail: printable(doc.Detail), RetryAfter: retryAfter(resp)}
+	if doc.Stored != nil {
+		p.Stored = *doc.Stored
+	}
+	return p
+}
+
+// codeOf returns the code of a document. A type that a newer receiver may have
+// is taken as the plainest one of its status.
+func codeOf(doc document) Code {
+	for c, k := range kinds {
+		if doc.Type == k.base+string(c) && doc.Status == k.status {
+			return c
+		}
+	}
+	return plainest(doc.Status)
+}
+
+// plainest returns the code that says no more than a status.
+func plainest(status int) Code {
+	switch status {
+	case http.StatusBadRequest:
+		return BadRequest
+	case http.StatusUnauthorized:
+		return TokenRefused
+	case http.StatusNotFound:
+		return NotFound
+	case http.StatusConflict:
+		return Conflict
+	case http.StatusRequestEntityTooLarge:
+		return TooLarge
+	case http.StatusUnsupportedMediaType:
+		return Unsupported
+	case http.StatusTooManyRequests:
+		return HostBusy
+	case http.StatusServiceUnavailable:
+		return Busy
+	case http.StatusInsufficientStorage:
+		return Full
+	}
+	if status >= http.StatusInternalServerError {
+		return Internal
+	}
+	return Forbidden
+}
+
+// maxRetryAfter bounds what an answer can make a sender wait.
+const maxRetryAfter = 15 * time.Minute
+
+func retryAfter(resp *http.Response) time.Duration {
+	v := resp.Header.Get("Retry-After")
+	d := time.Duration(0)
+	if s, err := strconv.Atoi(v); err == nil {
+		d = time.Duration(min(s, int(maxRetryAfter/time.Second))) * time.Second
+	} else if t, err := http.ParseTime(v); err == nil {
+		d = time.Until(t)
+	}
+	return max(0, min(d, maxRetryAfter))
+}
+
+// PathError says that something answered which is no receiver, or does not
+// speak as one: a proxy, a captive portal, another service.
+type PathError struct {
+	Status int
+	Err    error // what was wrong with the answer, if it looked like success
+}
+
+func (e *PathError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("an answer %d that is not a receiver's: %v", e.Status, e.Err)
+	}
+	return fmt.Sprintf("an answer %d without a problem document, so not from a receiver", e.Status)
+}
+
+// Unwrap returns what was wrong.
+func (e *PathError) Unwrap() error { return e.Err }
+
+// printable makes one line of ASCII of what somebody else wrote.
+func printable(s string) string {
+	q := strconv.QuoteToASCII(s)
+	return q[1 : len(q)-1]
+}

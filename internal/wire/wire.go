@@ -1,0 +1,190 @@
+// Package wire is the protocol between shipper and receiver, both ends of it.
+// No other package knows a status code or a header.
+//
+// # Protocol, version 1
+//
+// HTTP/1.1 over TLS 1.3 with client certificates. A name (of a host or of an
+// episode) is what [episode.ParseName] takes, after one decoding of the path.
+//
+//	PUT  /v1/episodes/{host}/{episode}   store an archive
+//	HEAD /v1/episodes/{host}/{episode}   is it there?
+//	POST /v1/ping                        who am I, and how are you? Writes nothing.
+//	POST /v1/inventory                   do you still have these, on your disk?
+//
+// The host in the path must be the host that the certificate names. Where the
+// receiver asks for tokens, Authorization carries one (RFC 6750) as well.
+//
+// A PUT has exactly one Content-Length and the sha256 of its body in one
+// Repr-Digest (RFC 9530), or Content-Digest, which is the same here:
+//
+//	PUT /v1/episodes/lab-01/run-7 HTTP/1.1
+//	Content-Length: 20000000
+//	Repr-Digest: sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:
+//
+// Bytes are opaque: Content-Encoding, Content-Range and chunked bodies are
+// refused. Episode-Skipped may say how many files the sender left out of the
+// archive (sockets and the like). A sender of [ExpectFrom] bytes or more
+// should send Expect: 100-continue and wait, because an early final answer to a
+// body on its way costs the connection. Every refusal that can be made before
+// the body is made before the body.
+//
+// 201 says that the archive and its row in the index are on the disk; 200 that
+// they were already, after reading the stored bytes again. Both carry the
+// receipt of the first time:
+//
+//	{"status":"stored","host_id":"lab-01","episode_id":"run-7","sha256":"b94d27b9…",
+//	 "size_bytes":20000000,"received_at_wall":"2026-11-23T07:17:41.000001+00:00"}
+//
+// A receipt that names the same host, episode, sha256 and size is the one
+// permission to retire an episode. Anything else under a 2xx is no receipt.
+//
+// An inventory asks about at most [MaxClaims] episodes of the caller, in at most
+// 1 MiB of JSON:
+//
+//	{"episodes":[{"episode_id":"run-7","sha256":"b94d27b9…"}],"read_back":false}
+//	{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"present","sha256":"b94d27b9…","size_bytes":20000000,
+//	 "received_at_wall":"2026-11-23T07:17:41.000001+00:00","verified_at_wall":"2026-11-24T02:00:00.000000+00:00"}]}
+//
+// The answers come in the order of the questions. The state is present,
+// divergent (another sha256 is stored), absent, or damaged. verified_at_wall is
+// when the receiver last read all of the archive from its disk, past the page
+// cache, and found it right; it is missing if it never did. With read_back it
+// does so now, for exactly one episode, one at a time for a host. An inventory
+// counts as an upload.
+//
+// Every refusal is a problem document (RFC 9457, application/problem+json)
+// whose type says which of the [Code] values it is. An answer without one comes
+// from something else than a receiver, and is a fault of the path.
+//
+// # With curl
+//
+//	d=$(openssl dgst -sha256 -binary run-7.tar.zst | base64)
+//	curl --cacert ca.crt --cert lab-01.crt --key lab-01.key -T run-7.tar.zst \
+//	     -H "Repr-Digest: sha-256=:$d:" https://receiver.lab:8443/v1/episodes/lab-01/run-7
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+)
+
+// ExpectFrom is the size from which a sender waits for 100 Continue. Of an
+// unwanted body of this size net/http does not read the rest, but gives up the
+// connection.
+const ExpectFrom = 256 << 10
+
+// Header fields beside those of package net/http.
+const (
+	reprDigest    = "Repr-Digest"
+	contentDigest = "Content-Digest"
+	wantDigest    = "Want-Repr-Digest"
+	skippedField  = "Episode-Skipped"
+)
+
+// Paths.
+const (
+	episodesPath = "/v1/episodes/"
+	pingPath     = "/v1/ping"
+)
+
+// Upload is what a sender says of an archive before its bytes.
+type Upload struct {
+	Key     episode.Key
+	Digest  digest.Digest
+	Size    int64
+	Skipped int // files that the sender left out of the archive
+}
+
+// Status says what a PUT came to.
+type Status string
+
+// The two ways in which a PUT succeeds.
+const (
+	Stored         Status = "stored"
+	AlreadyPresent Status = "already-present"
+)
+
+// Receipt says that the receiver has an archive and its row on the disk.
+type Receipt struct {
+	Status     Status        `json:"status"`
+	Host       episode.Name  `json:"host_id"`
+	Episode    episode.Name  `json:"episode_id"`
+	Digest     digest.Digest `json:"sha256"`
+	Size       int64         `json:"size_bytes"`
+	ReceivedAt Wall          `json:"received_at_wall"`
+}
+
+// Covers returns nil if the receipt is one for u, and what differs otherwise.
+func (r Receipt) Covers(u Upload) error {
+	switch {
+	case r.Status != Stored && r.Status != AlreadyPresent:
+		return fmt.Errorf("the receipt has the status %+q", string(r.Status))
+	case r.Host != u.Key.Host || r.Episode != u.Key.Name:
+		return fmt.Errorf("the receipt is for %s/%s", r.Host, r.Episode)
+	case r.Digest != u.Digest:
+		return fmt.Errorf("the receipt is for the sha256 %s", r.Digest)
+	case r.Size != u.Size:
+		return fmt.Errorf("the receipt is for %d bytes", r.Size)
+	}
+	return nil
+}
+
+// Wall is a time in the form of the index ([episode.FormatWall]).
+type Wall struct{ time.Time }
+
+// MarshalText writes the form of the index.
+func (w Wall) MarshalText() ([]byte, error) { return []byte(episode.FormatWall(w.Time)), nil }
+
+// MarshalJSON writes the form of the index, where time.Time would write its own.
+func (w Wall) MarshalJSON() ([]byte, error) { return json.Marshal(episode.FormatWall(w.Time)) }
+
+// UnmarshalJSON reads the form of the index.
+func (w *Wall) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	t, err := episode.ParseWall(s)
+	w.Time = t
+	return err
+}
+
+// Pong is the answer to a ping.
+type Pong struct {
+	Status   string       `json:"status"` // "ok"
+	Host     episode.Name `json:"host_id"`
+	Auth     Auth         `json:"auth"`
+	Time     time.Time    `json:"server_time"`
+	Receiver About        `json:"receiver"`
+	Limits   Limits       `json:"limits"`
+	Storage  Storage      `json:"storage"`
+}
+
+// Auth says how the receiver knows the caller.
+type Auth struct {
+	Method       string    `json:"method"` // "mtls" or "proxy", perhaps with "+token"
+	CertNotAfter time.Time `json:"cert_not_after"`
+}
+
+// About says what the receiver is.
+type About struct {
+	Version  string   `json:"version"`
+	Protocol []string `json:"protocol"`
+}
+
+// Limits is what the receiver takes.
+type Limits struct {
+	MaxSize        int64 `json:"max_size"`         // bytes of one archive
+	Uploads        int   `json:"uploads"`          // at once, of all hosts
+	UploadsPerHost int   `json:"uploads_per_host"` // at once, of one
+}
+
+// Storage says how the receiver's disk is.
+type Storage struct {
+	FreeBytes int64 `json:"free_bytes"` // above the floor that is kept free
+	Accepting bool  `json:"accepting"`
+}

@@ -1,0 +1,223 @@
+#!/usr/bin/env bash
+# The whole way of one episode, on this machine and over real mutual TLS: a
+# throw-away CA, both daemons on loopback, some hundred megabytes of real files
+# and telemetry, and a comparison of what the receiver keeps with what the lab
+# host had. Run it with `make demo`. KEEP=1 leaves the folder to look around in.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly host=lab-01
+readonly episode=demo-episode
+readonly patience=60 # seconds that we wait for anything
+
+bin=$PWD/bin
+lab=$(mktemp -d "${TMPDIR:-/tmp}/cis490-demo.XXXXXX")
+data=$lab/host/data
+index=$lab/receiver/index.jsonl
+receiver_pid='' shipper_pid=''
+
+say() { printf '\n== %s\n' "$*"; }
+
+die() {
+  echo "demo: $*" >&2
+  exit 1
+}
+
+# until_true waits until a command succeeds, and gives up if a daemon ends.
+until_true() {
+  local what=$1 deadline=$((SECONDS + patience)) pid
+  shift
+  until "$@" >/dev/null 2>&1; do
+    for pid in $receiver_pid $shipper_pid; do
+      kill -0 "$pid" 2>/dev/null || die "a daemon ended while we waited for $what"
+    done
+    [ "$SECONDS" -lt "$deadline" ] || die "waited $patience s for $what"
+    sleep 0.1
+  done
+}
+
+# ended waits until a process of ours is gone, and gives up after ten seconds.
+ended() {
+  local deadline=$((SECONDS + 10))
+  while kill -0 "$1" 2>/dev/null; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.1
+  done
+}
+
+# stop ends both daemons as a service manager would, and wants exit code 0.
+stop() {
+  local code=0
+  kill -TERM "$shipper_pid" "$receiver_pid"
+  ended "$shipper_pid" || die "the shipper did not end on SIGTERM"
+  ended "$receiver_pid" || die "the receiver did not end on SIGTERM"
+  wait "$shipper_pid" || code=$?
+  wait "$receiver_pid" || code=$?
+  shipper_pid='' receiver_pid=''
+  [ "$code" -eq 0 ] || die "a daemon ended with exit code $code after SIGTERM"
+}
+
+finish() {
+  local code=$? pid log
+  trap - EXIT
+  for pid in $shipper_pid $receiver_pid; do
+    kill -KILL "$pid" 2>/dev/null || true
+  done
+  if [ "$code" -ne 0 ]; then
+    for log in "$lab"/*.log; do
+      [ -f "$log" ] || continue
+      printf '\n-- the end of %s\n' "${log##*/}" >&2
+      tail -n 20 "$log" >&2
+    done
+    echo "demo: failed" >&2
+  fi
+  if [ -n "${KEEP:-}" ]; then
+    echo "demo: kept $lab"
+  else
+    rm -rf "$lab"
+  fi
+  exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+require_space() {
+  local free
+  free=$(df -Pk "$lab" | awk 'NR == 2 { print $4 }')
+  [ "$free" -gt $((1500 * 1024)) ] ||
+    die "$lab has $((free / 1024)) MiB free and 1500 are needed: name a larger place with TMPDIR=DIR make demo"
+}
+
+make_papers() {
+  "$bin/receiver" pki init --dir "$lab/pki" --name localhost,127.0.0.1 >/dev/null
+  "$bin/receiver" pki issue "$host" --dir "$lab/pki" --out "$lab/host" >/dev/null
+  echo "a CA for the receiver, one for the hosts, a certificate for $host"
+}
+
+start_receiver() {
+  cat >"$lab/receiver.toml" <<EOF
+listen   = "127.0.0.1:0"
+data_dir = "receiver"
+min_free = "64MiB"
+[tls]
+cert_file      = "pki/server.crt"
+key_file       = "pki/server.key"
+client_ca_file = "pki/hosts-ca.crt"
+crl_file       = "pki/hosts.crl"
+EOF
+  "$bin/receiver" --config "$lab/receiver.toml" 2>"$lab/receiver.log" &
+  receiver_pid=$!
+  until_true "the receiver to listen" grep -q 'listen=127.0.0.1:' "$lab/receiver.log"
+  port=$(sed -n 's/.*listen=127\.0\.0\.1:\([0-9]*\).*/\1/p' "$lab/receiver.log")
+  echo "receiver, pid $receiver_pid, listens on 127.0.0.1:$port"
+}
+
+start_shipper() {
+  mkdir -p "$data/episodes" "$data/outbox" "$data/shipped"
+  cat >"$lab/lab-host.toml" <<EOF
+host_id      = "$host"
+episodes_dir = "host/data/episodes"
+outbox_dir   = "host/data/outbox"
+shipped_dir  = "host/data/shipped"
+min_free     = "64MiB"
+[receiver]
+url       = "https://localhost:$port"
+ca_file   = "host/ca.crt"
+cert_file = "host/$host.crt"
+key_file  = "host/$host.key"
+EOF
+  "$bin/shipper" --config "$lab/lab-host.toml" 2>"$lab/shipper.log" &
+  shipper_pid=$!
+  until_true "the shipper to start" grep -q 'shipper started' "$lab/shipper.log"
+  echo "shipper, pid $shipper_pid, watches $data/episodes"
+}
+
+# record leaves what a lab leaves: its files first, done.marker at last.
+record() {
+  local dir=$data/episodes/$episode goroot
+  goroot=$(go env GOROOT)
+  mkdir -p "$dir/telemetry" "$dir/files"
+  printf '{"schema_version": 1, "episode_id": "%s", "code_version": {"commit": "%s"}}\n' "$episode" "$commit" >"$dir/meta.json"
+  LC_ALL=C awk -v lines=200000 'BEGIN {
+    srand(490)
+    for (i = 0; i < lines; i++)
+      printf "{\"ts\": %.6f, \"vm\": \"win10-%02d\", \"pid\": %d, \"call\": \"NtReadFile\", \"ret\": \"0x%08x\", \"dur_us\": %d}\n",
+        1777000000 + i * 0.0004, i % 4, 400 + 4 * int(rand() * 300), int(rand() * 65536), int(rand() * 900)
+  }' >"$dir/telemetry/calls.jsonl"
+  ln -s telemetry/calls.jsonl "$dir/latest"
+  # Go's own tree, as files and not as links: a distribution may link its parts.
+  cp -RL "$goroot/src" "$dir/files/src"
+  if [ -d "$goroot/pkg/tool" ]; then cp -RL "$goroot/pkg/tool" "$dir/files/tool"; fi
+  cp -L "$bin/shipper" "$bin/receiver" "$dir/files/"
+  chmod -R u+w "$dir"
+  echo "$(find "$dir" -type f | wc -l) files, $(du -sk "$dir" | awk '{ print int($1 / 1024) }') MiB of disk: Go's source tree, programs, telemetry"
+  : >"$dir/done.marker"
+}
+
+show_row() {
+  if command -v jq >/dev/null; then
+    jq . "$index"
+  else
+    cat "$index"
+  fi
+  [ "$(wc -l <"$index")" -eq 1 ] || die "the index has not exactly one row"
+  grep -q "\"commit\": \"$commit\"" "$index" || die "the row does not name the commit of meta.json"
+}
+
+compare_trees() {
+  local archive=$lab/receiver/episodes/$host/$episode.tar.zst
+  [ -f "$archive" ] || die "$archive is missing"
+  grep -q "\"sha256\": \"$(sha256sum "$archive" | cut -d ' ' -f 1)\"" "$index" || die "the row's sha256 is not the file's"
+  if ! command -v zstd >/dev/null || ! command -v tar >/dev/null; then
+    echo "zstd or tar is missing: the trees were not compared (apt-get install zstd tar)"
+    return
+  fi
+  mkdir "$lab/unpacked"
+  zstd -q -d -c "$archive" | tar -x -C "$lab/unpacked" -f -
+  diff -r --no-dereference "$data/shipped/$episode" "$lab/unpacked/$episode" || die "what arrived differs from what was recorded"
+  echo "zstd | tar | diff -r: $(du -k "$archive" | awk '{ print int($1 / 1024) }') MiB stored, nothing differs"
+}
+
+for program in shipper receiver; do
+  [ -x "$bin/$program" ] || die "bin/$program is missing: run make build"
+done
+command -v go >/dev/null || die "go is missing"
+require_space
+commit=$(git rev-parse --verify -q HEAD 2>/dev/null || printf '%040d' 490)
+
+say "certificates"
+make_papers
+
+say "two daemons"
+start_receiver
+start_shipper
+
+say "shipper --ping"
+"$bin/shipper" --config "$lab/lab-host.toml" --ping
+
+say "an episode is recorded in episodes/$episode"
+record
+marked=$(date +%s%N)
+
+say "the shipper finds done.marker, packs, sends, and retires the episode on the receiver's word"
+until_true "the index row" grep -q "\"episode_id\": \"$episode\"" "$index"
+until_true "the episode to move to shipped/" test -f "$data/shipped/$episode/done.marker"
+echo "stored, indexed and moved to shipped/ $((($(date +%s%N) - marked) / 1000000)) ms after done.marker"
+[ ! -e "$data/episodes/$episode" ] || die "the episode is still in episodes/"
+until_true "the outbox to be empty" sh -c "! ls '$data/outbox' | grep -q 'tar.zst'"
+
+say "the row that data scientists read"
+show_row
+
+say "what the receiver keeps, against what the lab host had"
+compare_trees
+
+say "receiver index verify --deep"
+"$bin/receiver" --config "$lab/receiver.toml" index verify --deep
+
+say "SIGTERM to both"
+stop
+echo "both ended with 0"
+
+say "done: one episode, one archive, one row, and nothing was lost on the way"

@@ -1,0 +1,399 @@
+# shellcheck shell=bash disable=SC2154 # what the installers set
+# What both installers have in common. They source it after they have set the
+# role_* variables below and defined role_option, role_check, role_uninstalled,
+# role_papers and role_finish.
+#
+# The law: everything is looked at before anything is changed, each change is
+# told, and what is as it should be is not touched. So a run may stop anywhere
+# and be run again, and a second run says "no change".
+
+readonly bin=/usr/local/bin units=/etc/systemd/system config_dir=/etc/cis490
+readonly unit=cis490-$role_program config=$config_dir/$role_config
+readonly oldest_systemd=252
+readonly released=1767225600 # 2026-01-01: no clock that is right is before it
+
+prefix='' from='' dry_run='' uninstall='' changes=0 restart='' step='looking at what there is'
+
+say() { printf '%s\n' "$*"; }
+warn() { printf '%s: note: %s\n' "${0##*/}" "$*" >&2; }
+
+die() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+misused() {
+  printf "%s: %s; see '%s --help'\n" "${0##*/}" "$*" "$0" >&2
+  exit 2
+}
+
+finished() {
+  local code=$?
+  rm -rf "$work"
+  case $code in 0 | 2 | 4) return ;; esac # done, not begun, all is said
+  if [ "$changes" -eq 0 ]; then
+    printf '%s: stopped while %s; nothing was changed\n' "${0##*/}" "$step" >&2
+  else
+    printf '%s: stopped while %s, after %d changes; when that is mended, run it again\n' "${0##*/}" "$step" "$changes" >&2
+  fi
+}
+
+# change tells of a change and makes it: change "what" COMMAND...
+change() {
+  local what=$1
+  shift
+  if [ -n "$dry_run" ]; then
+    changes=$((changes + 1))
+    say "would: $what"
+    return
+  fi
+  say "$what"
+  "$@" || die "could not $what"
+  changes=$((changes + 1))
+}
+
+options() {
+  while [ $# -gt 0 ]; do
+    case $1 in
+      -h | --help) usage && exit 0 ;;
+      --dry-run) dry_run=yes ;;
+      --uninstall) uninstall=yes ;;
+      --prefix | --from | --name | --host-id | --receiver | --papers)
+        if [ -z "${2-}" ]; then misused "$1 wants a value"; fi
+        case $1 in
+          --prefix) prefix=${2%/} ;;
+          --from) from=$2 ;;
+          *) role_option "$1" "$2" || misused "unknown option $1" ;;
+        esac
+        shift
+        ;;
+      *) misused "unknown option $1" ;;
+    esac
+    shift
+  done
+  if [ -n "$prefix" ] && [ "${prefix#/}" = "$prefix" ]; then prefix=$PWD/$prefix; fi
+}
+
+# live reports whether this machine itself is meant, not a folder that becomes one.
+live() { [ -z "$prefix" ]; }
+
+# --- what must be so before anything is changed ---
+
+check_machine() {
+  local missing=() tool version
+  if ! live; then return; fi
+  if [ "$(id -u)" -ne 0 ] && [ -z "$dry_run" ]; then die "run it as root: sudo $0"; fi
+  for tool in systemctl systemd-sysusers systemd-tmpfiles runuser; do
+    command -v "$tool" >/dev/null || missing+=("$tool")
+  done
+  if [ "${#missing[@]}" -gt 0 ]; then
+    die "missing: ${missing[*]}: this needs a Linux with systemd (on Debian: apt-get install systemd util-linux)"
+  fi
+  version=$(systemctl --version | awk 'NR == 1 { print int($2) }')
+  if [ "$version" -lt "$oldest_systemd" ]; then
+    die "systemd is $version, and the units need $oldest_systemd or later (Debian 12)"
+  fi
+  if [ ! -d /run/systemd/system ]; then
+    die "systemd does not run here: boot with it, or stage the files with --prefix DIR"
+  fi
+  if [ -z "$uninstall" ] && [ "$(date +%s)" -lt "$released" ]; then
+    die "the clock says $(date +%F): set it first (timedatectl set-ntp true), or no certificate is valid yet"
+  fi
+}
+
+check_package() {
+  if ! live || [ -n "$uninstall" ] || ! command -v dpkg-query >/dev/null; then return; fi
+  # shellcheck disable=SC2016 # dpkg-query's own variable
+  if [ "$(dpkg-query -W -f '${db:Status-Status}' "$unit" 2>/dev/null)" = installed ]; then
+    die "the Debian package $unit is installed: upgrade that, or remove it first (apt-get remove $unit)"
+  fi
+}
+
+# binary_for says which machine an ELF file is for, in uname's words.
+binary_for() {
+  case $(od -An -tx1 -j18 -N2 "$1" | tr -d ' \n') in
+    3e00) echo x86_64 ;;
+    b700) echo aarch64 ;;
+    *) echo 'another kind of machine' ;;
+  esac
+}
+
+check_binary() {
+  local machine
+  machine=$(uname -m)
+  if [ -z "$from" ]; then
+    from=$source_dir/bin
+    if [ "$machine" = aarch64 ] && [ -f "$from/arm64/$role_program" ]; then from=$from/arm64; fi
+  fi
+  if [ ! -f "$from/$role_program" ]; then
+    die "$from/$role_program is missing: build it with 'make build' ('make pi' for a Raspberry Pi), or name its folder with --from DIR"
+  fi
+  if live && [ "$(binary_for "$from/$role_program")" != "$machine" ]; then
+    die "$from/$role_program is for $(binary_for "$from/$role_program"), and this machine is $machine: 'make build' makes it for the machine that it runs on, 'make pi' for aarch64"
+  fi
+}
+
+# setting prints the value of a key of a TOML file, if it is a plain string.
+setting() {
+  local value
+  value=$(sed -n "s/^[[:space:]]*$2[[:space:]]*=[[:space:]]*\"\([^\"]*\)\".*/\1/p" "$1" | head -n 1)
+  printf '%s' "$value"
+}
+
+# path_setting prints a path as the program takes it: from the file's folder.
+path_setting() {
+  local value
+  value=$(setting "$1" "$2")
+  case $value in '' | /*) printf '%s' "$value" ;; *) printf '%s' "$(dirname "$1")/$value" ;; esac
+}
+
+# the_config prints the configuration that will hold: the one that is there, or
+# the example.
+the_config() {
+  if [ -f "$prefix$config" ]; then printf '%s' "$prefix$config"; else printf '%s' "$work/$role_config"; fi
+}
+
+check_config() {
+  local said code=0
+  # Files for another kind of machine can be staged, their program not be asked.
+  if [ "$(binary_for "$from/$role_program")" != "$(uname -m)" ]; then return; fi
+  said=$("$from/$role_program" "${role_parse[@]}" --config "$(the_config)" 2>&1 >/dev/null) || code=$?
+  if [ "$code" -eq 2 ]; then
+    die "$said
+mend $(the_config) first"
+  fi
+}
+
+existing() {
+  local path=$1
+  until [ -d "$path" ]; do path=$(dirname "$path"); done
+  printf '%s' "$path"
+}
+
+# check_disk wants a file system that a folder of recordings can be on.
+check_disk() {
+  local dir kind probe
+  if ! live; then return; fi
+  dir=$(existing "$1") && kind=$(stat -f -c %T "$dir")
+  case $kind in
+    ext2/ext3 | xfs | btrfs | zfs | f2fs) ;;
+    msdos | vfat | exfat | ntfs* | fuseblk | nfs* | smb* | cifs)
+      die "$1 is on $kind, which does not keep what it acknowledged: use a disk with ext4 or xfs, and name its folder in $config"
+      ;;
+    *) warn "$1 is on $kind; ext4 and xfs are the proven ones" ;;
+  esac
+  if [ -n "$dry_run" ] || [ ! -w "$dir" ]; then return; fi
+  probe=$(mktemp -d "$dir/.cis490-probe.XXXXXX") || die "cannot write to $dir"
+  if ! { : >"$probe/a" && ln "$probe/a" "$probe/b" 2>/dev/null; }; then
+    rm -rf "$probe"
+    die "$1 is on $kind, which has no hard links: use a disk with ext4 or xfs, and name its folder in $config"
+  fi
+  rm -rf "$probe"
+}
+
+# --- the changes ---
+
+# put brings a file to its place, whole or not at all: put SOURCE PLACE MODE.
+put() {
+  local place=$prefix$2
+  if cmp -s "$1" "$place" && [ "$(stat -c %a "$place")" = "${3#0}" ]; then return 1; fi
+  change "install $place" put_now "$1" "$place" "$3"
+}
+
+put_now() {
+  mkdir -p "$(dirname "$2")" && install -m "$3" "$1" "$2.new" && mv -f "$2.new" "$2"
+}
+
+put_link() {
+  local place=$prefix$2
+  if [ "$(readlink "$place" 2>/dev/null)" = "$1" ]; then return; fi
+  if [ -e "$place" ] && [ ! -L "$place" ]; then
+    case $(file_says "$place") in
+      "$role_program "*) ;; # the one of `Install by hand`
+      *) die "$place is another program: move it out of the way" ;;
+    esac
+  fi
+  change "link $place to $1" ln -sfn "$1" "$place"
+}
+
+file_says() { "$1" version 2>/dev/null || true; }
+
+place_files() {
+  local file
+  step='installing the programs'
+  if put "$from/$role_program" "$bin/$unit" 0755; then restart=yes; fi
+  put_link "$unit" "$bin/$role_program"
+  step='installing the units'
+  for file in "${role_units[@]}"; do
+    sed "s,/usr/bin/cis490-,$bin/cis490-,g" "$source_dir/etc/$file" >"$work/unit"
+    if put "$work/unit" "$units/$file" 0644; then restart=yes; fi
+  done
+  put "$source_dir/etc/$unit.sysusers" "/etc/sysusers.d/$unit.conf" 0644 || true
+  put "$source_dir/etc/$unit.tmpfiles" "/etc/tmpfiles.d/$unit.conf" 0644 || true
+}
+
+# place_config never touches a file that is there.
+place_config() {
+  step='installing the configuration'
+  if [ ! -e "$prefix$config" ]; then put "$work/$role_config" "$config" 0644; fi
+}
+
+make_users() {
+  step='making the users'
+  if ! live; then return; fi
+  if users_are_there; then return; fi
+  change 'make the users and groups of the daemons and the lab' systemd-sysusers "$source_dir/etc/$unit.sysusers"
+}
+
+users_are_there() {
+  local kind name _
+  while read -r kind name _; do
+    case $kind in
+      u) getent passwd "$name" >/dev/null || return 1 ;;
+      g) getent group "$name" >/dev/null || return 1 ;;
+    esac
+  done <"$source_dir/etc/$unit.sysusers"
+  getent group cis490-lab | grep -Eq '[:,]cis490(,|$)'
+}
+
+# make_folders lets systemd make them, and looks at what came of it.
+make_folders() {
+  local before
+  step='making the folders'
+  if ! live; then return; fi
+  if [ -n "$dry_run" ]; then
+    if [ -z "$(folders)" ]; then change "make the folders of $unit.tmpfiles" true; fi
+    return
+  fi
+  before=$(folders)
+  systemd-tmpfiles --create "$source_dir/etc/$unit.tmpfiles" || die 'systemd-tmpfiles could not make the folders'
+  if [ "$(folders)" != "$before" ]; then change 'make the folders, with their owners and modes' true; fi
+}
+
+folders() {
+  awk '!/^#/ { print $2 }' "$source_dir/etc/$unit.tmpfiles" | sort -u |
+    xargs -r stat -c '%n %a %U:%G' 2>/dev/null || true
+}
+
+# own_key lets the daemon, and nobody else, read the key of a configuration.
+own_key() {
+  local key=$1
+  if ! live || [ ! -f "$key" ] || [ "$(stat -c '%a %U:%G' "$key")" = '640 root:cis490' ]; then return; fi
+  case $key in
+    "$config_dir"/*) change "let the group cis490 read $key" let_read "$key" ;;
+    *) warn "$key is outside $config_dir: see to it that the user cis490 can read it" ;;
+  esac
+}
+
+let_read() { chown root:cis490 "$1" && chmod 0640 "$1"; }
+
+enable_units() {
+  local name
+  step='enabling the units'
+  if live && [ "$restart" = yes ] && [ -z "$dry_run" ]; then
+    systemctl daemon-reload || die 'systemctl daemon-reload failed'
+  fi
+  for name in "${role_enable[@]}"; do
+    if live && systemctl is-enabled --quiet "$name" 2>/dev/null; then continue; fi
+    if ! live && [ -n "$(find "$prefix$units" -name "$name" -type l 2>/dev/null)" ]; then continue; fi
+    if live; then
+      change "enable $name" systemctl --quiet enable "$name"
+    elif command -v systemctl >/dev/null; then
+      change "enable $name" systemctl --quiet --root="$prefix" enable "$name"
+    else
+      warn "no systemctl here: enable $name on the machine itself"
+    fi
+  done
+}
+
+# start_units starts what does not run, and restarts what runs an old file.
+start_units() {
+  step="starting $unit"
+  if ! live; then return; fi
+  if systemctl is-active --quiet "$unit"; then
+    if [ "$restart" = yes ]; then change "restart $unit" systemctl restart "$unit"; fi
+  else
+    change "start $unit" start_now
+  fi
+}
+
+start_now() {
+  systemctl start "${role_enable[@]}" && systemctl is-active --quiet "$unit" && return
+  systemctl --no-pager --lines=5 status "$unit" >&2 || true
+  return 1
+}
+
+# as_daemon runs a command as the daemon does, unless it reads a credential, which
+# root alone can read from outside.
+as_daemon() {
+  if grep -q '^[^#]*/run/credentials' "$config"; then "$@"; else runuser -u cis490 -- "$@"; fi
+}
+
+# --- the way back ---
+
+remove() {
+  local file
+  step='stopping the units'
+  if live && command -v systemctl >/dev/null; then
+    for file in "${role_units[@]}"; do
+      if [ ! -e "$units/$file" ]; then continue; fi
+      if systemctl is-active --quiet "$file" || [ "$(systemctl is-enabled "$file" 2>/dev/null)" = enabled ]; then
+        change "stop and disable $file" systemctl --quiet disable --now "$file"
+      fi
+    done
+  fi
+  step='removing the files'
+  for file in "${role_units[@]}"; do
+    gone "$units/$file"
+    if ! live; then gone "$units/multi-user.target.wants/$file" && gone "$units/sockets.target.wants/$file"; fi
+  done
+  gone "/etc/sysusers.d/$unit.conf"
+  gone "/etc/tmpfiles.d/$unit.conf"
+  if [ "$(readlink "$prefix$bin/$role_program" 2>/dev/null)" = "$unit" ]; then gone "$bin/$role_program"; fi
+  gone "$bin/$unit"
+  if live && [ -z "$dry_run" ] && [ "$changes" -gt 0 ]; then
+    systemctl daemon-reload
+    systemctl reset-failed "${role_units[@]}" 2>/dev/null || true
+  fi
+  told
+  say "kept: $config_dir (configuration and keys), /var/lib/cis490 (recordings), the users"
+}
+
+gone() {
+  if [ -e "$prefix$1" ] || [ -L "$prefix$1" ]; then change "remove $prefix$1" rm -f "$prefix$1"; fi
+}
+
+told() {
+  if [ "$changes" -eq 0 ]; then
+    say 'no change'
+  elif [ -n "$dry_run" ]; then
+    say "would make $changes changes; nothing was changed"
+  else
+    say "$changes changes"
+  fi
+}
+
+install_role() {
+  work=$(mktemp -d)
+  trap finished EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  options "$@"
+  check_machine
+  if [ -n "$uninstall" ]; then
+    remove
+    return
+  fi
+  check_package
+  check_binary
+  role_prepare
+  check_config
+  role_check
+  place_files
+  place_config
+  make_users
+  make_folders
+  role_papers
+  enable_units
+  role_finish
+}

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Makes the Debian packages of both roles for amd64 and arm64 in dist/. Two runs on
+# one commit give the same bytes: every time in a package is the commit's.
+# Run it with `make packages`, which builds the programs in bin/release first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+umask 022
+export LC_ALL=C TZ=UTC
+
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
+maintainer=${MAINTAINER:-CIS490 <operators@cis490.lab>}
+version=$(scripts/version.sh)
+mtime=$(date -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+readonly version mtime maintainer
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+
+# What differs between the roles.
+role() {
+  program=$1 unit=cis490-$1
+  case $1 in
+    shipper)
+      summary='brings finished lab episodes to the receiver'
+      config=/etc/cis490/lab-host.toml key=/etc/cis490/pki/lab-01.key script=install-lab-host.sh
+      enabled='cis490-shipper.service'
+      units=(cis490-shipper.service cis490-shipper-once.service cis490-shipper-once.timer
+        cis490-episodes.path cis490-episodes.service cis490-orchestrator.service)
+      conf=(lab-host.toml orchestrator.env)
+      ;;
+    receiver)
+      summary='takes lab episodes in and keeps them'
+      config=/etc/cis490/receiver.toml key=/etc/cis490/pki/server.key script=install-receiver.sh
+      enabled='cis490-receiver.socket cis490-receiver.service'
+      units=(cis490-receiver.socket cis490-receiver.service cis490-receiver-fault.target)
+      conf=(receiver.toml)
+      ;;
+  esac
+}
+
+# fill replaces the @...@ of a file: fill SOURCE DESTINATION.
+fill() {
+  sed -e "s|@UNIT@|$unit|g" -e "s|@UNITS@|$enabled|g" -e "s|@UNITS_ALL@|${units[*]}|g" -e "s|@PROGRAM@|$program|g" \
+    -e "s|@CONFIG@|$config|g" -e "s|@KEY@|$key|g" -e "s|@SCRIPT@|$script|g" -e "s|@SUMMARY@|$summary|g" \
+    -e "s|@VERSION@|$version|g" -e "s|@MTIME@|$mtime|g" -e "s|@STAGE@|$at|g" -e "s|@BIN@|$bin|g" -e "s|@ARCH@|$arch|g" -e "s|@MAINTAINER@|$maintainer|g" "$1" >"$2"
+}
+
+man_pages() {
+  local page
+  mkdir "$at/man"
+  "$here/$program" generate man "$at/pages"
+  rm -f "$at"/pages/*-completion*.1
+  for page in "$at"/pages/*; do gzip -9n <"$page" >"$at/man/${page##*/}.gz"; done
+  ln -s "$program.1.gz" "$at/man/$unit.1.gz"
+}
+
+docs() {
+  mkdir "$at/doc"
+  scripts/licenses.sh "./cmd/$program" >"$at/doc/copyright"
+  install -m 0644 docs/operations.md "$at/doc/"
+  # The history is in git; Debian wants this file, and this form.
+  cat <<EOF | gzip -9n >"$at/doc/changelog.gz"
+$unit ($version) unstable; urgency=medium
+
+  * Built of commit $(git rev-parse HEAD).
+
+ -- $maintainer  $(date -R -d "@$SOURCE_DATE_EPOCH")
+EOF
+  cat >"$at/overrides" <<EOF
+# Go links so, and a program that needs nothing of the machine runs on all of them.
+$unit: statically-linked-binary [usr/bin/$unit]
+# They are made for one lab. MAINTAINER= names an address that mail can reach.
+$unit: bogus-mail-host *
+$unit: bogus-mail-host-in-debian-changelog *
+EOF
+}
+
+package() {
+  local file
+  role "$1"
+  arch=$2 bin=bin/release/$2 at=$stage/$1-$2
+  mkdir -p "$at/units" "$at/conf"
+  for file in "${units[@]}"; do install -m 0644 "etc/$file" "$at/units/"; done
+  for file in "${conf[@]}"; do install -m 0644 "etc/$file.example" "$at/conf/$file"; done
+  for file in preinst postinst prerm postrm; do fill "scripts/packages/$file" "$at/$file"; done
+  man_pages
+  "$here/$program" generate completion "$at/completion"
+  docs
+  fill scripts/packages/nfpm.yaml "$at/nfpm.yaml"
+  find "$at" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+  "$stage/nfpm" package --config "$at/nfpm.yaml" --packager deb --target "dist/${unit}_${version}_$arch.deb"
+}
+
+mkdir -p dist
+rm -f dist/*.deb
+go build -modfile=scripts/nfpm.mod -o "$stage/nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
+here=bin/release/$(go env GOHOSTARCH) # man pages come from a program that runs here
+for program in shipper receiver; do
+  package "$program" amd64
+  package "$program" arm64
+done

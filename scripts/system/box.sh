@@ -1,0 +1,110 @@
+# shellcheck shell=bash disable=SC2154,SC2317 # run in cell.sh, by name
+# What a daemon finds that an attacker has taken over. A probe takes the place of
+# the program, in the unit as it is installed: the same box, another content.
+
+box_scenarios() {
+  check "receiver: the box holds" box_holds receiver cis490-receiver "$store"
+  check "lab host: the box holds" box_holds lab cis490-shipper "$data/outbox"
+  check "both daemons work on in their boxes" ship ep-boxed
+  check "IPAddressDeny as the unit file advises" addresses_denied
+}
+
+# The error's name tells what stopped the probe: EROFS is ProtectSystem=,
+# EAFNOSUPPORT RestrictAddressFamilies=, and so on. A file mode would say EACCES
+# where the test has made the folder writable for all.
+readonly expected='read-root EACCES
+read-home EACCES
+read-ca-key EACCES
+read-process-1 ENOENT
+read-meminfo ENOENT
+read-kmsg ENOENT
+write-opt EROFS
+write-etc EROFS
+write-var EROFS
+write-data done
+write-tmp done
+socket-inet done
+socket-inet6 done
+socket-unix done
+socket-packet EAFNOSUPPORT
+socket-netlink EAFNOSUPPORT
+socket-vsock EAFNOSUPPORT
+socket-alg EAFNOSUPPORT
+execute-shell EACCES
+execute-from-data EACCES
+execute-from-tmp EACCES
+execute-from-shm EACCES
+map-write-and-execute EPERM
+make-setuid EPERM
+make-namespace EPERM
+set-personality EPERM
+set-priority EPERM
+set-clock EPERM
+raise-core-limit EPERM'
+
+box_holds() {
+  local machine=$1 unit=$2 dir said program since wanted
+  on lab systemctl stop cis490-shipper # or it asks the probe for a receipt
+  dir=$(root "$machine")
+  tempt "$machine"
+  cp "$project/probe" "$dir/opt/probe"
+  program=$(property "$machine" "$unit" ExecStart | sed -n 's/.*path=\([^ ;]*\).*/\1/p')
+  drop_in "$machine" "$unit" probe <<CONF
+[Service]
+Type=exec
+Restart=no
+Environment=PROBE_DATA=$3
+BindReadOnlyPaths=/opt/probe:$program
+CONF
+  on "$machine" systemctl stop "$unit" 2>/dev/null
+  on "$machine" journalctl --sync
+  since=$(on "$machine" journalctl -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p')
+  on "$machine" systemctl start "$unit"
+  eventually fails on "$machine" systemctl is-active "$unit"
+  on "$machine" journalctl --sync
+  said=$(on "$machine" journalctl -q --no-pager -o cat -u "$unit" --after-cursor "$since")
+  drop_out "$machine" "$unit" probe
+  rm -f "$dir$3/probe.txt"
+  on "$machine" systemctl reset-failed "$unit" || true
+  on receiver systemctl start cis490-receiver
+  on lab systemctl start cis490-shipper
+  wanted=$expected
+  # openat2, by which the shipper opens hostile trees, does not go with
+  # RestrictSUIDSGID=: the shipper's unit says so.
+  if [ "$machine" = lab ]; then wanted=${expected/make-setuid EPERM/make-setuid done}; fi
+  # systemd 254 and later has the kernel refuse it, in other words.
+  if [ "$suite" != bookworm ]; then wanted=${wanted/map-write-and-execute EPERM/map-write-and-execute EACCES}; fi
+  diff <(echo "$wanted") <(grep -E '^[a-z0-9-]+ [A-Za-z]+$' <<<"$said" | head -n "$(wc -l <<<"$wanted")")
+  grep -P '^CapBnd:\t0000000000000000$' <<<"$said"
+  grep -P '^CapEff:\t0000000000000000$' <<<"$said"
+  grep -P '^NoNewPrivs:\t1$' <<<"$said"
+  grep -P '^Seccomp:\t2$' <<<"$said"
+  grep -P '^Umask:\t0027$' <<<"$said"
+  same "what the probe left in /tmp" "$(find "$dir/tmp" -maxdepth 1 -name 'probe*')" ''
+}
+
+# tempt opens what file modes keep shut, so that the box is all that is left.
+tempt() {
+  local dir
+  dir=$(root "$1")
+  chmod 755 "$dir/root"
+  install -d -m 755 "$dir/home/someone"
+  echo secret | tee "$dir/root/secret" >"$dir/home/someone/secret"
+  install -d -m 777 "$dir/opt/anyone" "$dir/etc/anyone" "$dir/var/lib/anyone"
+  # The keys of the CAs are root's: that is a matter of modes, and stays one.
+  if [ ! -e "$dir/etc/cis490/pki/ca.key" ]; then install -m 600 /dev/null "$dir/etc/cis490/pki/ca.key"; fi
+}
+
+# addresses_denied: the advice in the unit file does what it says.
+addresses_denied() {
+  drop_in lab cis490-shipper addresses <<<$'[Service]\nIPAddressDeny=any\nIPAddressAllow=192.0.2.99'
+  on lab systemctl restart cis490-shipper
+  record ep-denied 64
+  sleep 2
+  fails arrived ep-denied
+  drop_in lab cis490-shipper addresses <<<$'[Service]\nIPAddressDeny=any\nIPAddressAllow=192.0.2.1'
+  on lab systemctl restart cis490-shipper
+  eventually arrived ep-denied
+  drop_out lab cis490-shipper addresses
+  on lab systemctl restart cis490-shipper
+}

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# One cell of the table Debian version x way of installing: run.sh starts it in
+# namespaces of its own. It builds two machines, wires them, and runs all
+# scenarios in order; each finds the lab as the one before left it.
+#
+# usage: cell.sh SUITE-WAY CACHE WORK LOGS GROUP
+set -euo pipefail
+
+readonly cell=$1 cache=$2 work=$3/$1 logs=$4 group=$5
+readonly suite=${cell%-*} way=${cell##*-}
+# shellcheck disable=SC2034 # the files below use it
+readonly project=$3/release
+
+here=scripts/system
+# shellcheck source=scripts/system/check.sh
+source "$here/check.sh"
+# shellcheck source=scripts/system/machine.sh
+source "$here/machine.sh"
+# shellcheck source=scripts/system/lab.sh
+source "$here/lab.sh"
+# shellcheck source=scripts/system/install.sh
+source "$here/install.sh"
+# shellcheck source=scripts/system/daily.sh
+source "$here/daily.sh"
+# shellcheck source=scripts/system/faults.sh
+source "$here/faults.sh"
+# shellcheck source=scripts/system/box.sh
+source "$here/box.sh"
+# shellcheck source=scripts/system/farewell.sh
+source "$here/farewell.sh"
+
+finish() {
+  local code=$?
+  trap - EXIT
+  trap "" INT TERM # they may come twice, from make and from the terminal
+  keep_logs
+  take_down
+  exit "$code"
+}
+
+printf '\n== %s\n' "$cell"
+build_machines "$cache/$suite.tar"
+trap finish EXIT
+trap 'exit 143' TERM INT
+
+install_scenarios
+daily_scenarios
+box_scenarios
+fault_scenarios
+farewell_scenarios

@@ -1,0 +1,179 @@
+# shellcheck shell=bash disable=SC2154,SC2317 # run in cell.sh, by name
+# What goes wrong: a daemon dies or hangs, a machine goes down in mid-upload, a
+# disk fails.
+
+fault_scenarios() {
+  impatient receiver cis490-receiver
+  impatient lab cis490-shipper
+  check "receiver: killed, comes back, eight times in a row" killed_comes_back receiver cis490-receiver
+  check "lab host: killed, comes back, eight times in a row" killed_comes_back lab cis490-shipper
+  check "receiver: hangs, is restarted by the watchdog" hanging_comes_back receiver cis490-receiver
+  check "lab host: hangs, is restarted by the watchdog" hanging_comes_back lab cis490-shipper
+  check "a wrong configuration is mended without a restart by hand" wrong_configuration
+  check "connections wait while the receiver restarts" connections_wait
+  check "receiver: killed in mid-upload" in_mid_upload ep-killed on receiver systemctl kill --signal=KILL cis490-receiver
+  check "lab host: killed in mid-upload" in_mid_upload ep-killed-lab on lab systemctl kill --signal=KILL cis490-shipper
+  check "receiver: reboot in mid-upload" in_mid_upload ep-reboot reboot_machine receiver
+  check "lab host: reboot in mid-upload" in_mid_upload ep-reboot-lab reboot_machine lab
+  check "receiver: power cut in mid-upload" in_mid_upload ep-cut lose_power receiver
+  check "lab host: power cut in mid-upload" in_mid_upload ep-cut-lab lose_power lab
+  check "nothing is lost by the faults" intact
+  check "receiver: its store moves to a new disk" store_moves
+  check "receiver: a failing disk ends it for good" receiver_stays_down
+  check "lab host: a failing disk ends it for good" shipper_stays_down
+  check "nothing is lost by the disks" intact
+}
+
+# impatient makes the units' patience short enough for a test, by drop-ins that
+# stay until the end.
+impatient() {
+  drop_in "$1" "$2" impatient <<<$'[Service]\nRestartSec=100ms'
+}
+
+killed_comes_back() {
+  local machine=$1 unit=$2 before again
+  for again in {1..8}; do
+    before=$(property "$machine" "$unit" MainPID)
+    on "$machine" systemctl kill --signal=KILL --kill-whom=main "$unit"
+    # The new process first: the old one's unit is active until its end is noticed.
+    back() { another_pid && active "$machine" "$unit"; }
+    another_pid() { ! [[ $(property "$machine" "$unit" MainPID) =~ ^(0|$before)$ ]]; }
+    eventually back
+  done
+  echo "came back $again times"
+  ping_receiver
+  ship "ep-after-kill-of-$machine"
+}
+
+# hanging_comes_back stops all its threads. WatchdogSec=2s is from
+# gives_signs_of_life.
+hanging_comes_back() {
+  local machine=$1 unit=$2 restarts
+  unit_is "$machine" "$unit" WatchdogUSec 2s
+  restarts=$(property "$machine" "$unit" NRestarts)
+  on "$machine" systemctl kill --signal=STOP --kill-whom=main "$unit"
+  restarted() { [ "$(property "$machine" "$unit" NRestarts)" -gt "$restarts" ] && active "$machine" "$unit"; }
+  eventually restarted
+  on "$machine" journalctl --sync
+  on "$machine" journalctl -q --no-pager -o cat -u "$unit" | grep -i 'watchdog timeout'
+  ship "ep-after-hang-of-$machine"
+}
+
+# wrong_configuration: a person mends the file, and that is all.
+wrong_configuration() {
+  local file
+  file=$(root lab)/etc/cis490/lab-host.toml
+  echo 'unknwon_key = 1' | cat - "$file" >"$file.wrong"
+  cp -p "$file" "$file.right"
+  cat "$file.wrong" >"$file"
+  on lab systemctl restart cis490-shipper || true
+  sleep 1
+  fails active lab cis490-shipper
+  on lab journalctl -q --no-pager -o cat -u cis490-shipper | grep 'unknwon_key'
+  cat "$file.right" >"$file"
+  rm "$file.right" "$file.wrong"
+  eventually active lab cis490-shipper
+}
+
+# connections_wait: a restart that takes two seconds, and no ping that fails.
+connections_wait() {
+  local pinger
+  drop_in receiver cis490-receiver slow <<<$'[Service]\nExecStartPre=+/bin/sleep 2'
+  on receiver systemctl --no-block restart cis490-receiver
+  starting() { unit_is receiver cis490-receiver ActiveState activating; }
+  eventually starting
+  ping_receiver &
+  pinger=$!
+  starting
+  ping_receiver
+  wait "$pinger"
+  drop_out receiver cis490-receiver slow
+}
+
+# in_mid_upload records an episode on a slow line, lets something happen when a
+# part of it is over, and wants it to arrive.
+in_mid_upload() {
+  local name=$1
+  shift
+  slow 16mbit
+  record "$name" 6144
+  eventually uploading 256
+  "$@"
+  fast
+  eventually arrived "$name"
+}
+
+# lose_power ends a machine between two instructions.
+lose_power() {
+  cut_power "$1"
+  boot "$1"
+}
+
+# store_moves is what docs/operations.md says of a new disk.
+store_moves() {
+  on receiver systemctl stop cis490-receiver.socket cis490-receiver.service
+  on receiver cp -a "$store" /mnt/disk/cis490
+  configure "$(root receiver)/etc/cis490/receiver.toml" data_dir=/mnt/disk/cis490
+  drop_in receiver cis490-receiver disk <<<$'[Service]\nReadWritePaths=/mnt/disk/cis490'
+  on receiver systemctl start cis490-receiver.socket cis490-receiver.service
+  record ep-new-disk 64
+  on_new_disk() { [ -e "$(disk receiver)/cis490/episodes/lab-01/ep-new-disk.tar.zst" ]; }
+  eventually on_new_disk
+  on receiver runuser -u cis490 -- receiver index verify --deep
+}
+
+# break_disk makes the kernel find an error on the disk that is /mnt/disk.
+break_disk() {
+  local device
+  device=$(findmnt -n -o SOURCE "$(disk "$1")")
+  echo 1 >"/sys/fs/ext4/${device##*/}/trigger_fs_error"
+}
+
+# stays_down wants the unit to have ended with 74, and to be left alone after it.
+stays_down() {
+  local machine=$1 unit=$2 restarts
+  eventually unit_is "$machine" "$unit" ActiveState failed
+  unit_is "$machine" "$unit" ExecMainStatus 74
+  restarts=$(property "$machine" "$unit" NRestarts)
+  sleep 1 # ten times RestartSec
+  unit_is "$machine" "$unit" ActiveState failed
+  unit_is "$machine" "$unit" NRestarts "$restarts"
+}
+
+receiver_stays_down() {
+  break_disk receiver
+  record ep-broken-disk 64
+  stays_down receiver cis490-receiver
+  # Nor does the next connection start it: the port is closed.
+  unit_is receiver cis490-receiver.socket ActiveState inactive
+  fails ping_receiver
+  unit_is receiver cis490-receiver ActiveState failed
+  active lab cis490-shipper
+  # What can still be read is brought back to the first disk.
+  on receiver sh -c "cp -a --remove-destination /mnt/disk/cis490/. $store/ && rm -rf $store/staging/*"
+  configure "$(root receiver)/etc/cis490/receiver.toml" "data_dir=$store"
+  drop_out receiver cis490-receiver disk
+  on receiver systemctl start cis490-receiver
+  active receiver cis490-receiver.socket
+  eventually arrived ep-broken-disk
+}
+
+shipper_stays_down() {
+  local toml
+  toml=$(root lab)/etc/cis490/lab-host.toml
+  on lab systemctl stop cis490-shipper
+  on lab cp -a "$data" /mnt/disk/data
+  drop_in lab cis490-shipper disk <<<$'[Service]\nReadWritePaths=/mnt/disk/data'
+  configure "$toml" episodes_dir=/mnt/disk/data/episodes outbox_dir=/mnt/disk/data/outbox shipped_dir=/mnt/disk/data/shipped
+  on lab systemctl start cis490-shipper
+  # Large enough to be caught in the act: it is written, and cannot be synced.
+  as cis490-lab lab sh -euc 'cd /mnt/disk/data/episodes; mkdir ep-lost; head -c 200M /dev/urandom >ep-lost/x; : >ep-lost/done.marker'
+  packing() { [ -n "$(find "$(disk lab)/data/outbox" -name '*.partial' -size +8M)" ]; }
+  eventually packing
+  break_disk lab
+  stays_down lab cis490-shipper
+  configure "$toml" "episodes_dir=$data/episodes" "outbox_dir=$data/outbox" "shipped_dir=$data/shipped"
+  drop_out lab cis490-shipper disk
+  on lab systemctl start cis490-shipper
+  ship ep-after-disk
+}
