@@ -5,6 +5,7 @@ package digest
 
 import (
 	"crypto/sha256"
+	"encoding"
 	"encoding/hex"
 	"fmt"
 	"hash"
@@ -88,4 +89,28 @@ func (w *Writer) Write(p []byte) (int, error) {
 // Sum returns the digest and the number of the bytes written so far.
 func (w *Writer) Sum() (Digest, int64) {
 	return Digest(w.hash.Sum(nil)), w.n
+}
+
+// Size returns the number of the bytes written so far.
+func (w *Writer) Size() int64 { return w.n }
+
+// State returns what [ResumeWriter] needs to go on behind the bytes that were
+// written so far.
+func (w *Writer) State() []byte {
+	b, err := w.hash.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		panic(err) // that of crypto/sha256 knows no error
+	}
+	return b
+}
+
+// ResumeWriter returns a [Writer] that goes on where one had come to: at n bytes,
+// with a state. It returns an error if that is no state.
+func ResumeWriter(next io.Writer, n int64, state []byte) (*Writer, error) {
+	w := NewWriter(next)
+	w.n = n
+	if err := w.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(state); err != nil {
+		return nil, fmt.Errorf("go on with a sha256: %w", err)
+	}
+	return w, nil
 }
