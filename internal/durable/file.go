@@ -2,6 +2,7 @@ package durable
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -27,6 +28,53 @@ func (d *Dir) Create(name string, perm fs.FileMode) (*File, error) {
 	return &File{dir: d, name: name, f: f}, nil
 }
 
+// Continue opens a file of d that was left with [File.Close], to go on behind its
+// first size bytes. What follows them is cut off.
+func (d *Dir) Continue(name string, size int64) (*File, error) {
+	f, err := d.open(name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := cutTo(f, size); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &File{dir: d, name: name, f: f}, nil
+}
+
+func cutTo(f *os.File, size int64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return failed("stat", f.Name(), err)
+	}
+	if !info.Mode().IsRegular() || info.Size() < size {
+		return fmt.Errorf("%s is no file of %d bytes or more", f.Name(), size)
+	}
+	if err := f.Truncate(size); err != nil {
+		return failed("truncate", f.Name(), err)
+	}
+	if _, err := f.Seek(size, io.SeekStart); err != nil {
+		return failed("seek", f.Name(), err)
+	}
+	return nil
+}
+
+// Checkpoint makes the bytes that were written so far durable, and then an
+// attribute that speaks of them: whoever finds the attribute after a power cut
+// finds the bytes.
+func (f *File) Checkpoint(attr string, value []byte) error {
+	if err := unix.Fdatasync(int(f.f.Fd())); err != nil {
+		return fault("sync", f.f.Name(), err)
+	}
+	if err := f.SetAttr(attr, value); err != nil {
+		return err
+	}
+	if err := f.f.Sync(); err != nil {
+		return fault("sync", f.f.Name(), err)
+	}
+	return nil
+}
+
 // Name returns the name that the file has until it is committed.
 func (f *File) Name() string { return f.name }
 
@@ -49,6 +97,9 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, o
 func (f *File) SetAttr(name string, value []byte) error {
 	return SetAttr(f.f, name, value)
 }
+
+// RemoveAttr removes an extended attribute. A power cut may bring it back.
+func (f *File) RemoveAttr(name string) error { return RemoveAttr(f.f, name) }
 
 // sync makes the bytes durable, once.
 func (f *File) sync() error {
@@ -151,9 +202,19 @@ func SetAttr(f *os.File, name string, value []byte) error {
 	return nil
 }
 
+// RemoveAttr removes an extended attribute of an open file. One that is not there
+// is no error.
+func RemoveAttr(f *os.File, name string) error {
+	err := unix.Fremovexattr(int(f.Fd()), attrs+name)
+	if err == nil || err == unix.ENODATA || err == unix.ENOTSUP {
+		return nil
+	}
+	return failed("remove attribute "+name, f.Name(), err)
+}
+
 // Attr returns an extended attribute of an open file, or [ErrNoAttr].
 func Attr(f *os.File, name string) ([]byte, error) {
-	b := make([]byte, 256) // ours are smaller
+	b := make([]byte, 512) // ours are smaller
 	n, err := unix.Fgetxattr(int(f.Fd()), attrs+name, b)
 	if err == unix.ENODATA || err == unix.ENOTSUP || err == unix.ERANGE {
 		return nil, ErrNoAttr
