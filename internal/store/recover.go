@@ -199,6 +199,9 @@ func (s *Store) note(o Object) error {
 		return err
 	}
 	err = durable.SetAttr(f, receiptAttr, receipt{o.Digest, o.ReceivedAt, inode}.encode())
+	if err == nil {
+		err = durable.RemoveAttr(f, progressAttr)
+	}
 	if errors.Is(err, durable.ErrNoAttr) || errors.Is(err, fs.ErrPermission) {
 		return nil // somebody else's copy: its row is searched for each time
 	}

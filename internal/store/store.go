@@ -1,7 +1,7 @@
 // Package store keeps archives on the receiver's disk, one folder a host.
 //
 //	episodes/<host>/<episode>.tar.zst     what is stored, never replaced
-//	staging/<host>/<episode>~<nonce>      what is on its way
+//	staging/<host>/<episode>~<nonce>      what is on its way, or will go on
 //	quarantine/<host>/<episode>~<nonce>   what was set aside, for a person
 //
 // An upload is written in staging, made durable and then linked to its name in
@@ -10,6 +10,9 @@
 // one link has a durable row; a file with two is to be looked after by [Store.Staged]
 // after a crash, or by the next upload of the same key. What recovery costs is
 // what was on its way, whatever is stored.
+//
+// An upload that is left unfinished stays in staging with one link, and carries
+// how far it has come ([Progress]). Nobody was told more than that.
 //
 // The file carries its digest and its time of arrival in an extended attribute.
 // That is a cache: without it both are found again, the digest by reading.
@@ -127,12 +130,14 @@ type Upload struct {
 }
 
 // Create begins an upload.
-func (s *Store) Create(key episode.Key) (*Upload, error) {
+func (s *Store) Create(key episode.Key) (*Upload, error) { return s.create(key, rand.Text()) }
+
+func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
 	dir, err := s.host(s.staging, key.Host)
 	if err != nil {
 		return nil, err
 	}
-	f, err := dir.Create(string(key.Name)+"~"+rand.Text(), 0o640)
+	f, err := dir.Create(stagedName(key.Name, nonce), 0o640)
 	if err != nil {
 		dir.Close()
 		return nil, err
@@ -161,7 +166,7 @@ func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
 func (u *Upload) Settle(d digest.Digest, arrived time.Time) error {
 	defer u.dir.Close()
 	// Not synced: if it is lost, a receipt shows the time of the commit.
-	if err := u.note(d, arrived); err != nil {
+	if err := errors.Join(u.note(d, arrived), u.RemoveAttr(progressAttr)); err != nil {
 		return err
 	}
 	return u.Forget()
@@ -179,8 +184,8 @@ func (u *Upload) note(d digest.Digest, arrived time.Time) error {
 	return err
 }
 
-// Abandon ends a committed upload whose row could not be written: the staging
-// name stays and says so.
+// Abandon ends an upload and leaves its staging name: of a committed one whose row
+// could not be written, to say so; of an unfinished one, to go on with.
 func (u *Upload) Abandon() error {
 	defer u.dir.Close()
 	return u.Close()

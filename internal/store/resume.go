@@ -1,0 +1,118 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+	"time"
+
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// progressAttr names the attribute that [Progress] packs.
+const progressAttr = "upload"
+
+// Progress is what an unfinished upload carries, so that it can go on after a
+// restart of the receiver without being read again.
+type Progress struct {
+	Digest  digest.Digest // as announced
+	Length  int64         // as announced
+	Skipped int           // as announced
+	Offset  int64         // bytes that are durable
+	State   []byte        // of the sha256 of these ([digest.Writer.State])
+}
+
+const progressVersion = 1
+
+func (p Progress) encode() []byte {
+	b := append([]byte{progressVersion}, p.Digest[:]...)
+	for _, n := range []int64{p.Length, int64(p.Skipped), p.Offset} {
+		b = binary.BigEndian.AppendUint64(b, uint64(n))
+	}
+	return append(b, p.State...)
+}
+
+func parseProgress(b []byte) (Progress, bool) {
+	const fixed = 1 + digest.Size + 3*8
+	if len(b) <= fixed || b[0] != progressVersion {
+		return Progress{}, false
+	}
+	p := Progress{Digest: digest.Digest(b[1:]), State: b[fixed:]}
+	rest := b[1+digest.Size:]
+	p.Length = int64(binary.BigEndian.Uint64(rest))
+	p.Skipped = int(binary.BigEndian.Uint64(rest[8:]))
+	p.Offset = int64(binary.BigEndian.Uint64(rest[16:]))
+	_, err := digest.ResumeWriter(nil, p.Offset, p.State)
+	return p, err == nil && 0 <= p.Offset && p.Offset <= p.Length && p.Skipped >= 0
+}
+
+// Begin is [Store.Create] for an upload that may be left and gone on with: it is
+// known by id from then on.
+func (s *Store) Begin(key episode.Key, id string) (*Upload, error) {
+	return s.create(key, id)
+}
+
+// Continue goes on with an upload that was left with [Upload.Abandon], or by a
+// crash, behind the bytes that were durable then.
+func (s *Store) Continue(key episode.Key, id string, offset int64) (*Upload, error) {
+	dir, err := s.host(s.staging, key.Host)
+	if err != nil {
+		return nil, err
+	}
+	f, err := dir.Continue(stagedName(key.Name, id), offset)
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return &Upload{File: f, key: key, store: s, dir: dir}, nil
+}
+
+// Checkpoint makes durable what has come of an upload, and then how much that is.
+// On a file system without attributes an unfinished upload does not outlive the
+// receiver.
+func (u *Upload) Checkpoint(p Progress) error {
+	err := u.File.Checkpoint(progressAttr, p.encode())
+	if errors.Is(err, durable.ErrNoAttr) {
+		return nil
+	}
+	return err
+}
+
+// Drop removes what has come of an upload that nobody goes on with.
+func (s *Store) Drop(key episode.Key, id string) error {
+	dir, err := s.host(s.staging, key.Host)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Unlink(stagedName(key.Name, id))
+}
+
+// Progress returns what a crash, or the end of the last receiver, left of an
+// upload that can go on, its id, and when its last byte came; or false if it
+// cannot.
+func (st Staged) Progress() (p Progress, id string, at time.Time, ok bool, err error) {
+	f, err := st.dir.Open(st.name)
+	if err != nil {
+		return p, "", at, false, err
+	}
+	defer f.Close()
+	b, err := durable.Attr(f, progressAttr)
+	if errors.Is(err, durable.ErrNoAttr) {
+		return p, "", at, false, nil
+	}
+	if err != nil {
+		return p, "", at, false, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return p, "", at, false, err
+	}
+	p, ok = parseProgress(b)
+	_, id, _ = strings.Cut(st.name, "~")
+	return p, id, info.ModTime(), ok && p.Offset <= info.Size(), nil
+}
+
+// stagedName returns the name in staging of an upload.
+func stagedName(name episode.Name, id string) string { return string(name) + "~" + id }
