@@ -49,6 +49,7 @@ func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, hup <
 	g, ctx := errgroup.WithContext(c.Context())
 	g.Go(func() error { return systemd.Watchdog(ctx, r.Alive) })
 	g.Go(func() error { return r.Scrub(ctx) })
+	g.Go(func() error { return r.Expire(ctx) })
 	g.Go(func() error {
 		cli.OnReload(ctx, hup, log, r.Reload)
 		return nil

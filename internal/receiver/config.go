@@ -58,6 +58,7 @@ type LimitsConfig struct {
 	UploadsPerHost int             `toml:"uploads_per_host"` // at once, of one
 	IdleTimeout    config.Duration `toml:"idle_timeout"`     // no byte of a body for so long
 	MinRate        config.Bytes    `toml:"min_rate"`         // of a body, a second, over a minute
+	UnfinishedAge  config.Duration `toml:"unfinished_age"`   // how long an interrupted upload is kept
 }
 
 // ScrubConfig says how the stored archives are read back: disks lose bytes
@@ -86,6 +87,7 @@ func DefaultConfig() Config {
 			UploadsPerHost: 8,
 			IdleTimeout:    config.Duration(30 * time.Second),
 			MinRate:        8 << 10,
+			UnfinishedAge:  config.Duration(7 * 24 * time.Hour),
 		},
 		Scrub: ScrubConfig{Rate: 20 << 20, Interval: config.Duration(720 * time.Hour)},
 	}
@@ -129,6 +131,9 @@ func (c Config) Validate() error {
 	}
 	if c.Limits.IdleTimeout.Std() < time.Second {
 		errs = append(errs, config.Invalid("limits.idle_timeout", "must be at least 1s"))
+	}
+	if c.Limits.UnfinishedAge.Std() < time.Minute {
+		errs = append(errs, config.Invalid("limits.unfinished_age", "must be at least 1m"))
 	}
 	if c.Scrub.Rate != 0 && c.Scrub.Rate < 4<<10 {
 		errs = append(errs, config.Invalid("scrub.rate", "must be at least 4KiB, or 0B for none"))

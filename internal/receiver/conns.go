@@ -105,9 +105,7 @@ func (c *conns) claim(host episode.Name, req *http.Request) error {
 		return nil
 	}
 	if c.count[host] >= c.each {
-		p := wire.Refuse(wire.HostBusy, "%d connections are open", c.count[host])
-		p.RetryAfter = busyRetry
-		return p
+		return busy(wire.HostBusy, "%d connections are open", c.count[host])
 	}
 	c.hosts[conn] = host
 	c.count[host]++

@@ -24,9 +24,7 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 	if readBack {
 		done, err := r.reads.take(host)
 		if err != nil {
-			p := wire.Refuse(wire.HostBusy, "archives are being read back")
-			p.RetryAfter = busyRetry
-			return nil, p
+			return nil, busy(wire.HostBusy, "archives are being read back")
 		}
 		defer done()
 	}

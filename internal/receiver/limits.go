@@ -40,9 +40,7 @@ func (s *slots) take(host episode.Name) (func(), error) {
 		code = wire.Busy
 	}
 	if code != "" {
-		p := wire.Refuse(code, "%d uploads are under way", s.taken)
-		p.RetryAfter = busyRetry
-		return nil, p
+		return nil, busy(code, "%d uploads are under way", s.taken)
 	}
 	if s.hosts == nil {
 		s.hosts = make(map[episode.Name]int)
@@ -57,6 +55,13 @@ func (s *slots) take(host episode.Name) (func(), error) {
 			delete(s.hosts, host)
 		}
 	}, nil
+}
+
+// busy refuses for what others do, and asks to come again soon.
+func busy(code wire.Code, format string, args ...any) *wire.Problem {
+	p := wire.Refuse(code, format, args...)
+	p.RetryAfter = busyRetry
+	return p
 }
 
 // space promises the disk's free bytes above the floor to uploads before they
@@ -157,6 +162,7 @@ func (r *Receiver) Limits() wire.Limits {
 		MaxSize:        int64(r.cfg.Limits.ArchiveBytes),
 		Uploads:        r.cfg.Limits.Uploads,
 		UploadsPerHost: r.cfg.Limits.UploadsPerHost,
+		UnfinishedAge:  r.cfg.Limits.UnfinishedAge.Std(),
 	}
 }
 

@@ -41,20 +41,37 @@ func (r *Receiver) Stat(ctx context.Context, key episode.Key) (wire.Receipt, err
 // Put takes an archive in, and returns when all of it is durable.
 func (r *Receiver) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
 	got, err := r.put(ctx, u, body)
+	if err = r.final(err); err != nil {
+		return wire.Receipt{}, err
+	}
+	return got, nil
+}
+
+// final returns what a sender is told at the end of a request that may have ended
+// with err.
+func (r *Receiver) final(err error) error {
 	if err == nil && r.faulted.Load() {
 		err = errFaulted // another upload met it: what the kernel says of ours is worth nothing
 	}
 	if err != nil {
-		return wire.Receipt{}, r.failed(err)
+		err = r.failed(err)
 	}
-	return got, nil
+	return err
+}
+
+// fits refuses an archive that is too large.
+func (r *Receiver) fits(u wire.Upload) error {
+	if u.Size > int64(r.cfg.Limits.ArchiveBytes) {
+		return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", r.cfg.Limits.ArchiveBytes)
+	}
+	return nil
 }
 
 var errFaulted = errors.New("the storage has failed, and nothing is acknowledged any more")
 
 func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
-	if u.Size > int64(r.cfg.Limits.ArchiveBytes) {
-		return wire.Receipt{}, wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", r.cfg.Limits.ArchiveBytes)
+	if err := r.fits(u); err != nil {
+		return wire.Receipt{}, err
 	}
 	free, err := r.slots.take(u.Key.Host)
 	if err != nil {
@@ -160,7 +177,18 @@ const chunk = 128 << 10
 // stage takes the body in and sees that it is what was announced.
 func (r *Receiver) stage(up *store.Upload, u wire.Upload, body io.Reader, reserved *reservation) error {
 	w := digest.NewWriter(up)
-	buf := make([]byte, min(chunk, max(u.Size, 1)))
+	if err := fill(w, u.Size, body, reserved, func() error { return nil }); err != nil {
+		return err
+	}
+	if d, n := w.Sum(); d != u.Digest || n != u.Size {
+		return wire.Refuse(wire.DigestMismatch, "nothing was stored")
+	}
+	return nil
+}
+
+// fill writes a body of a size, and calls between after each step.
+func fill(w io.Writer, size int64, body io.Reader, reserved *reservation, between func() error) error {
+	buf := make([]byte, min(chunk, max(size, 1)))
 	for {
 		n, err := io.ReadFull(body, buf)
 		if _, werr := w.Write(buf[:n]); werr != nil {
@@ -168,16 +196,15 @@ func (r *Receiver) stage(up *store.Upload, u wire.Upload, body io.Reader, reserv
 		}
 		reserved.used(int64(n))
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			break
+			return nil
+		}
+		if err == nil {
+			err = between()
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if d, n := w.Sum(); d != u.Digest || n != u.Size {
-		return wire.Refuse(wire.DigestMismatch, "nothing was stored")
-	}
-	return nil
 }
 
 // commit makes a staged upload a stored archive with a row, in the place of a

@@ -43,6 +43,7 @@ type Receiver struct {
 	index   *index.Log
 	keys    keys
 	slots   slots
+	uploads *uploads // the unfinished ones
 	space   space
 	conns   *conns
 	peeks   chan struct{} // a place for each look for meta.json at once
@@ -62,10 +63,11 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 	}
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
-		slots: slots{all: c.Limits.Uploads, each: c.Limits.UploadsPerHost},
-		conns: newConns(c.Limits),
-		peeks: make(chan struct{}, maxPeeks),
-		fault: make(chan error, 1),
+		slots:   slots{all: c.Limits.Uploads, each: c.Limits.UploadsPerHost},
+		uploads: newUploads(c.Limits.UploadsPerHost),
+		conns:   newConns(c.Limits),
+		peeks:   make(chan struct{}, maxPeeks),
+		fault:   make(chan error, 1),
 	}
 	if err := r.open(holder); err != nil {
 		return nil, errors.Join(err, r.Close())

@@ -46,6 +46,9 @@ func (r *Receiver) resume(ctx context.Context, staged store.Staged) error {
 		return err
 	}
 	if !published {
+		if kept, err := r.restore(staged); kept || err != nil {
+			return err
+		}
 		log.Info("dropped an upload that a crash interrupted; its host sends it again")
 		return staged.Clear()
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/labtest"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -109,6 +110,10 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 		within(t, 10*time.Second, h.arrived, "the upload "+name)
 	}
 	defer close(long.open)
+	labtest.Eventually(t, "the receiver takes both in", func() bool {
+		staged, err := filepath.Glob(filepath.Join(l.data, "staging", "*", "*"))
+		return err == nil && len(staged) == 2
+	})
 	cancel()
 	began := time.Now()
 	close(short.open)
@@ -124,7 +129,16 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 	if _, err := c.Ping(t.Context()); err == nil {
 		t.Error("a stopped receiver answers")
 	}
-	l.whole(1)
+	// What came of it is kept, and its host goes on with it.
+	l.restart(func() {})
+	u := uploadOf(key("lab-01", "long"), content)
+	_, left, err := l.r.Announce(t.Context(), u)
+	must(t, err)
+	if left.Offset == 0 {
+		t.Error("nothing is left of the upload that was interrupted")
+	}
+	l.appends(u, left, content, wire.Stored)
+	l.whole(2)
 }
 
 // TestFaultEndsTheReceiver pulls the disk out below an upload.

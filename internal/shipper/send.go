@@ -28,7 +28,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat func()) (wir
 		Size:    entry.Size,
 		Skipped: entry.Skipped,
 	}
-	receipt, err := s.up.Put(ctx, upload, entry)
+	receipt, err := s.put(ctx, upload, entry)
 	if err != nil && entry.Err() != nil { // our own disk's, not the way's
 		return "", fmt.Errorf("read the packed copy of %s: %w", name, entry.Err())
 	}
@@ -47,6 +47,20 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat func()) (wir
 	s.log.Info("shipped", "episode", name, "sha256", entry.Digest, "bytes", entry.Size,
 		"status", string(receipt.Status), "took", time.Since(start).Round(time.Millisecond))
 	return receipt.Status, nil
+}
+
+// put sends an entry. One that went wrong on the way, or in the receiver's part of
+// an interrupted upload, is sent once more, from its beginning: the receiver has
+// thrown away what it had.
+func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (wire.Receipt, error) {
+	receipt, err := s.up.Put(ctx, u, entry)
+	if !errors.Is(err, wire.DigestMismatch) {
+		return receipt, err
+	}
+	if intact, rerr := entry.Intact(); rerr != nil || !intact {
+		return receipt, err // see mismatched
+	}
+	return s.up.Put(ctx, u, entry)
 }
 
 // mismatched sees what a receiver means that got other bytes than were

@@ -55,6 +55,9 @@ func (d *dispatch) settle(r result, now time.Time) error {
 // postpone leaves an episode for later: it must not keep the others waiting.
 func (d *dispatch) postpone(r result, v verdict, now time.Time) {
 	failed := d.later[r.name].failed + 1
+	if _, further := errors.AsType[*wire.Interrupted](r.err); further {
+		failed = 1 // it is coming home, if in pieces
+	}
 	level := slog.LevelWarn
 	if v == pause && failed < quietFailures {
 		level = slog.LevelDebug // if the receiver is away, the link tells it, once for all

@@ -57,7 +57,7 @@ func judgeCode(code wire.Code) (verdict, outbox.Reason) {
 	case wire.Conflict:
 		return hold, outbox.Conflict
 	case wire.BadName, wire.BadRequest, wire.DigestMissing, wire.DigestInvalid, wire.DigestMismatch,
-		wire.TooLarge, wire.Unsupported:
+		wire.TooLarge, wire.Unsupported, wire.LengthMismatch, wire.WrongType:
 		return hold, outbox.Refused
 	}
 	return pause, ""

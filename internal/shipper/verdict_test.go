@@ -42,6 +42,8 @@ func TestTheStageIsReadOffTheDisk(t *testing.T) {
 var codes = map[wire.Code]string{
 	wire.BadName: "hold", wire.BadRequest: "hold", wire.DigestMissing: "hold", wire.DigestInvalid: "hold",
 	wire.DigestMismatch: "hold", wire.TooLarge: "hold", wire.Unsupported: "hold", wire.Conflict: "hold",
+	wire.LengthMismatch: "hold", wire.WrongType: "hold",
+	wire.NoUpload: "pause", wire.OffsetMismatch: "pause", wire.Superseded: "pause",
 	wire.TokenRefused: "pause", wire.Forbidden: "pause", wire.HostMismatch: "pause", wire.NotFound: "pause",
 	wire.BadMethod: "pause", wire.Stalled: "pause", wire.LengthRequired: "pause", wire.HostBusy: "pause",
 	wire.Busy: "pause", wire.Draining: "pause", wire.Full: "pause", wire.Damaged: "pause", wire.Internal: "pause",

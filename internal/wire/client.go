@@ -10,7 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
+	"os"
 	"syscall"
 	"time"
 
@@ -44,8 +44,8 @@ type ClientConfig struct {
 // Waits of the client. None bounds a whole upload: a slow link is no fault.
 const (
 	dialTimeout = 10 * time.Second
-	// answerTimeout is how long an answer may take after the body, and the 100
-	// Continue before it: the receiver may have to read a stored copy first.
+	// answerTimeout is how long an answer may take after the body: the receiver
+	// may have to read a stored copy first.
 	answerTimeout = 5 * time.Minute
 	restTimeout   = 30 * time.Second // from the head of an answer to its end
 	unackedLimit  = 90 * time.Second // bytes that the other kernel has not acknowledged
@@ -86,7 +86,6 @@ func transport(c ClientConfig) *http.Transport {
 	return &http.Transport{
 		DialTLSContext:        c.DialTLS,
 		Protocols:             &one,
-		ExpectContinueTimeout: answerTimeout,
 		ResponseHeaderTimeout: answerTimeout,
 		IdleConnTimeout:       idleTimeout,
 		MaxConnsPerHost:       c.Conns,
@@ -111,44 +110,6 @@ func unackedTimeout(_, _ string, c syscall.RawConn) error {
 // CloseIdle closes the connections that are not in use, so that new
 // certificates are presented.
 func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
-
-// Put sends an archive and returns the receipt, which covers u. The error is a
-// [*Problem] if the receiver refused, a [*PathError] if something else
-// answered, and the network's otherwise. The bytes may be read more than once.
-func (c *Client) Put(ctx context.Context, u Upload, archive io.ReaderAt) (Receipt, error) {
-	body := func() (io.ReadCloser, error) {
-		return io.NopCloser(io.NewSectionReader(archive, 0, u.Size)), nil
-	}
-	first, _ := body()
-	if u.Size == 0 {
-		first = http.NoBody // anything else would be sent as a body of unknown length
-	}
-	req, err := c.request(ctx, http.MethodPut, c.episode(u.Key), first)
-	if err != nil {
-		return Receipt{}, err
-	}
-	// A connection that the receiver closed while it was idle is replaced
-	// without our seeing it only if the body can be had again.
-	req.GetBody = body
-	req.ContentLength = u.Size
-	req.Header.Set("Content-Type", "application/zstd")
-	req.Header.Set(reprDigest, digestField(u.Digest))
-	if u.Skipped > 0 {
-		req.Header.Set(skippedField, strconv.Itoa(u.Skipped))
-	}
-	if u.Size >= ExpectFrom {
-		req.Header.Set("Expect", "100-continue")
-	}
-	var receipt Receipt
-	status, err := c.do(req, &receipt, http.StatusOK, http.StatusCreated)
-	if err != nil {
-		return Receipt{}, err
-	}
-	if err := receipt.Covers(u); err != nil {
-		return Receipt{}, &PathError{Status: status, Err: err}
-	}
-	return receipt, nil
-}
 
 // Stat returns the digest and the size of what the receiver has under an
 // episode's name, or an error that is [NotFound].
@@ -203,6 +164,11 @@ func (c *Client) request(ctx context.Context, method string, u *url.URL, body io
 		return nil, err
 	}
 	req.Header.Set("User-Agent", c.agent)
+	if method != http.MethodPatch {
+		// May be asked twice. This is how net/http is told; with no value it is
+		// not sent. A piece goes on where another may have come to meanwhile.
+		req.Header["Idempotency-Key"] = nil
+	}
 	if c.token != nil {
 		if token := c.token(); token != "" {
 			req.Header.Set("Authorization", "Bearer "+token)
@@ -218,26 +184,38 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
 	}
-	return resp, err
+	return resp, because(req.Context(), err)
 }
+
+// because returns err, or why we ended ctx ourselves, if err comes of that: a
+// cancelled context means to our callers that they ended it.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// errUnended says that an answer began and did not end.
+var errUnended = fmt.Errorf("the answer did not end within %v: %w", restTimeout, os.ErrDeadlineExceeded)
 
 // do sends a request and reads a JSON answer with one of the statuses.
 func (c *Client) do(req *http.Request, into any, statuses ...int) (int, error) {
-	ctx, cancel := context.WithCancel(req.Context())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(req.Context())
+	defer cancel(nil)
 	resp, err := c.send(req.WithContext(ctx))
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
 	// What answered so far must also come to an end.
-	defer time.AfterFunc(restTimeout, cancel).Stop()
+	defer time.AfterFunc(restTimeout, func() { cancel(errUnended) }).Stop()
 	for _, status := range statuses {
 		if resp.StatusCode != status {
 			continue
 		}
 		if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(into); err != nil {
-			return status, &PathError{Status: status, Err: fmt.Errorf("not our JSON: %w", err)}
+			return status, &PathError{Status: status, Err: fmt.Errorf("not our JSON: %w", because(ctx, err))}
 		}
 		io.CopyN(io.Discard, resp.Body, 1<<10) // to its end, so that the connection can be used again
 		return status, nil

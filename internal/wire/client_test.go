@@ -24,7 +24,7 @@ func random(n int) []byte {
 }
 
 func TestPutStoresOnce(t *testing.T) {
-	for _, size := range []int{0, 1, wire.ExpectFrom, wire.ExpectFrom + 1, 3 << 20} {
+	for _, size := range []int{0, 1, wire.AnnounceFrom, wire.AnnounceFrom + 1, 3 << 20} {
 		s := serve(t, handler(&depot{tb: t}))
 		c := s.client(t)
 		content := random(size)
@@ -68,7 +68,7 @@ func TestPingTellsWhoAndHow(t *testing.T) {
 // keeps its bytes, and its connection is the price.
 func TestRefusalAboveTheLimitCostsNoByte(t *testing.T) {
 	s := serve(t, handler(&depot{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}))
-	content := random(wire.ExpectFrom + 1)
+	content := random(wire.AnnounceFrom + 1)
 	in := &counted{ReaderAt: bytes.NewReader(content)}
 	if _, err := s.client(t).Put(t.Context(), uploadOf(content), in); !errors.Is(err, wire.Conflict) {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestConnectionSurvivesASmallRefusedBody(t *testing.T) {
 	d := &depot{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}
 	s := serve(t, handler(d))
 	c := s.client(t)
-	content := random(wire.ExpectFrom - 1)
+	content := random(wire.AnnounceFrom - 1)
 	for range 3 {
 		if _, err := c.Put(t.Context(), uploadOf(content), bytes.NewReader(content)); !errors.Is(err, wire.Conflict) {
 			t.Fatal(err)

@@ -3,7 +3,6 @@ package wire
 import (
 	"encoding/base64"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"cis490/internal/digest"
@@ -12,33 +11,106 @@ import (
 	"github.com/dunglas/httpsfv"
 )
 
-// parseUpload reads what a PUT says of its body. What is said twice is refused:
-// two readers of it might take one each.
+// parseUpload reads what a PUT says of the archive. What is said twice is
+// refused: two readers of it might take one each.
 func parseUpload(r *http.Request, key episode.Key) (Upload, error) {
 	u := Upload{Key: key, Size: r.ContentLength}
-	for _, field := range []string{"Content-Range", "Upload-Offset", "Upload-Complete"} {
-		if len(r.Header.Values(field)) > 0 {
-			return u, Refuse(BadRequest, "%s: send the whole archive in one PUT", field)
-		}
+	if len(r.Header.Values(uploadOffset)) > 0 {
+		return u, Refuse(BadRequest, "%s: go on with PATCH", uploadOffset)
 	}
-	if v := r.Header.Values("Content-Encoding"); len(v) > 1 || len(v) == 1 && v[0] != "identity" {
-		return u, Refuse(Unsupported, "send the bytes as they are")
-	}
-	if len(r.TransferEncoding) > 0 || r.Header.Get("Content-Length") == "" {
-		return u, Refuse(LengthRequired, "send a Content-Length, not a chunked body")
+	if err := plainBody(r); err != nil {
+		return u, err
 	}
 	var err error
+	if u.Size, err = parseLength(r); err != nil {
+		return u, err
+	}
 	if u.Digest, err = parseDigest(r.Header); err != nil {
 		return u, err
 	}
-	if v := r.Header.Values(skippedField); len(v) > 0 {
-		n, err := strconv.ParseUint(v[0], 10, 31)
-		if err != nil || len(v) > 1 {
-			return u, Refuse(BadRequest, "%s is no number", skippedField)
-		}
-		u.Skipped = int(n)
+	skipped, _, err := integerField(r.Header, skippedField)
+	if err != nil || skipped > maxSkipped {
+		return u, Refuse(BadRequest, "%s is no number of files", skippedField)
 	}
+	u.Skipped = int(skipped)
 	return u, nil
+}
+
+// maxSkipped is more files than an episode may have.
+const maxSkipped = 1<<31 - 1
+
+// plainBody refuses a body that is not just its bytes, in a number that is known.
+func plainBody(r *http.Request) error {
+	if len(r.Header.Values("Content-Range")) > 0 {
+		return Refuse(BadRequest, "Content-Range: announce the archive and go on with PATCH")
+	}
+	if v := r.Header.Values("Content-Encoding"); len(v) > 1 || len(v) == 1 && v[0] != "identity" {
+		return Refuse(Unsupported, "send the bytes as they are")
+	}
+	if len(r.TransferEncoding) > 0 || r.Header.Get("Content-Length") == "" {
+		return Refuse(LengthRequired, "send a Content-Length, not a chunked body")
+	}
+	return nil
+}
+
+// parseLength returns the length of the archive of a PUT: that of the body, or,
+// where the archive is only announced, the one that is announced.
+func parseLength(r *http.Request) (int64, error) {
+	announced, err := isAnnounce(r)
+	if err != nil {
+		return 0, err
+	}
+	length, given, err := integerField(r.Header, uploadLength)
+	switch {
+	case err != nil:
+		return 0, err
+	case announced && r.ContentLength > 0:
+		return 0, Refuse(BadRequest, "announce with an empty body, and send the bytes with PATCH")
+	case announced && !given:
+		return 0, Refuse(BadRequest, "an announcement needs %s", uploadLength)
+	case announced:
+		return length, nil
+	case given && length != r.ContentLength:
+		return 0, Refuse(LengthMismatch, "%s is not the length of the body", uploadLength)
+	}
+	return r.ContentLength, nil
+}
+
+// integerField returns the structured field (RFC 9651) called name, which must
+// not be negative, and whether it is there.
+func integerField(fields http.Header, name string) (n int64, given bool, err error) {
+	v, given, err := itemField(fields, name)
+	if n, ok := v.(int64); err == nil && given && ok && n >= 0 {
+		return n, true, nil
+	}
+	if given {
+		return 0, true, Refuse(BadRequest, "%s is not one number", name)
+	}
+	return 0, false, err
+}
+
+// booleanField is [integerField] for ?0 and ?1.
+func booleanField(fields http.Header, name string) (b, given bool, err error) {
+	v, given, err := itemField(fields, name)
+	if b, ok := v.(bool); err == nil && given && ok {
+		return b, true, nil
+	}
+	if given {
+		return false, true, Refuse(BadRequest, "%s is not one of ?0 and ?1", name)
+	}
+	return false, false, err
+}
+
+func itemField(fields http.Header, name string) (v any, given bool, err error) {
+	values := fields.Values(name)
+	if len(values) == 0 {
+		return nil, false, nil
+	}
+	if len(values) > 1 {
+		return nil, true, Refuse(BadRequest, "%s is said twice", name)
+	}
+	item, err := httpsfv.UnmarshalItem(values)
+	return item.Value, true, err
 }
 
 // parseDigest returns the one sha-256 that the fields state.

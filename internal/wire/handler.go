@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,21 @@ type Depot interface {
 	// body yields exactly u.Size bytes or an error; whether they have u.Digest
 	// is for Put to see.
 	Put(ctx context.Context, u Upload, body io.Reader) (Receipt, error)
+	// Announce says whether an archive is wanted that has not come yet. It returns
+	// the receipt of the first time if it is here, as Put does, and otherwise
+	// where to go on: at the beginning, or behind what came of it before. A piece
+	// of it that is just coming is interrupted. Every refusal that can be made of
+	// the archive is made now.
+	Announce(ctx context.Context, u Upload) (Receipt, Unfinished, error)
+	// Append goes on with an upload of the host: [NoUpload] if it has none of
+	// this id, [OffsetMismatch] if it goes on elsewhere. It returns the receipt
+	// after the last piece, and how far the upload has come after others; so far
+	// it is on the disk.
+	Append(ctx context.Context, host episode.Name, id string, p Piece, body io.Reader) (Receipt, Unfinished, error)
+	// Unfinished returns how far an upload has come, and Forget gives it up. Both
+	// interrupt a piece that is just coming.
+	Unfinished(ctx context.Context, host episode.Name, id string) (Unfinished, error)
+	Forget(ctx context.Context, host episode.Name, id string) error
 	// Inventory says what the host's claims come to, in their order. With
 	// readBack there is one claim, whose archive is read from the disk first.
 	Inventory(ctx context.Context, host episode.Name, claims []Claim, readBack bool) ([]Holding, error)
@@ -61,11 +77,28 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	problem, level := refusal(r.Context(), err)
 	h.Log.Log(r.Context(), level, "refused a request", "method", shorten(r.Method), "path", shorten(r.URL.EscapedPath()),
 		"host", string(caller.Host), "remote", r.RemoteAddr, "err", err)
-	if r.ContentLength >= ExpectFrom || problem.Code == Stalled || problem.Code == Draining || problem.Code == HostBusy {
+	if r.ContentLength >= AnnounceFrom || slices.Contains(closing, problem.Code) {
 		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
+	} else {
+		h.swallow(conn, r)
 	}
 	problem.write(w)
 }
+
+// swallow reads what is left of a small body before it is answered. Over an
+// unread one net/http closes a connection that ends with its request, as a
+// proxy's do, and the answer is lost.
+func (h *Handler) swallow(conn *http.ResponseController, r *http.Request) {
+	if r.ContentLength <= 0 || r.ContentLength >= AnnounceFrom || r.Header.Get("Expect") != "" {
+		return
+	}
+	conn.SetReadDeadline(time.Now().Add(h.Pace.Idle))
+	io.CopyN(io.Discard, r.Body, r.ContentLength) // the answer is the same without
+}
+
+// closing are the refusals after which a connection is worth nothing: the body
+// that is on its way would have to be read.
+var closing = []Code{Stalled, Draining, HostBusy, Superseded}
 
 // answer is a response whose end comes: net/http reads what is left of a small
 // body and waits for the sender to take the answer, and neither may be for ever.
@@ -126,6 +159,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (Caller, error) 
 	if path == inventoryPath {
 		return caller, h.inventory(w, r, caller)
 	}
+	if id, found := strings.CutPrefix(path, uploadsPath); found {
+		return caller, h.upload(w, r, caller.Host, id)
+	}
 	rest, found := strings.CutPrefix(path, episodesPath)
 	host, name, two := strings.Cut(rest, "/")
 	if !found || !two || strings.Contains(name, "/") {
@@ -143,8 +179,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (Caller, error) 
 		return caller, h.put(w, r, key)
 	case http.MethodHead:
 		return caller, h.head(w, r, key)
+	case http.MethodOptions:
+		return caller, h.limits(w)
 	}
-	w.Header().Set("Allow", "HEAD, PUT")
+	w.Header().Set("Allow", "HEAD, OPTIONS, PUT")
 	return caller, Refuse(BadMethod, "use PUT or HEAD")
 }
 
@@ -192,7 +230,7 @@ func noBody(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	w.Header().Set("Connection", "close")
-	return Refuse(BadRequest, "only a PUT has a body")
+	return Refuse(BadRequest, "only PUT and PATCH have a body")
 }
 
 func (h *Handler) head(w http.ResponseWriter, r *http.Request, key episode.Key) error {
@@ -213,16 +251,30 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, key episode.Key) 
 }
 
 func (h *Handler) put(w http.ResponseWriter, r *http.Request, key episode.Key) error {
+	announced, err := isAnnounce(r)
+	if err != nil {
+		return err
+	}
+	if announced {
+		return h.announce(w, r, key)
+	}
 	u, err := parseUpload(r, key)
 	if err != nil {
 		return err
 	}
-	body := h.Pace.body(http.NewResponseController(w), r)
+	body := h.Pace.body(r.Context(), http.NewResponseController(w), r)
 	defer body.end()
 	receipt, err := h.Depot.Put(r.Context(), u, body)
 	if err != nil {
 		return err
 	}
+	h.swallow(http.NewResponseController(w), r)
+	writeReceipt(w, receipt)
+	return nil
+}
+
+// writeReceipt answers with a receipt, which is the end of an upload.
+func writeReceipt(w http.ResponseWriter, receipt Receipt) {
 	status := http.StatusOK
 	if receipt.Status == Stored {
 		status = http.StatusCreated
@@ -230,7 +282,6 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, key episode.Key) e
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set(reprDigest, digestField(receipt.Digest))
 	writeJSON(w, status, receipt)
-	return nil
 }
 
 // writeJSON ends an answer. An error is the connection's, which net/http sees

@@ -77,7 +77,7 @@ func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Calle
 	if r.Header.Get("Content-Encoding") != "" {
 		return Refuse(Unsupported, "send the bytes as they are")
 	}
-	body := h.Pace.body(http.NewResponseController(w), r)
+	body := h.Pace.body(r.Context(), http.NewResponseController(w), r)
 	defer body.end()
 	asked, err := parseInventory(body)
 	if err != nil {

@@ -47,6 +47,9 @@ type depot struct {
 	puts   int
 	upload wire.Upload
 	stored map[episode.Key]wire.Receipt
+
+	announced int
+	parts     map[string]*part
 }
 
 func (d *depot) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
@@ -109,7 +112,7 @@ func (d *depot) Stat(_ context.Context, k episode.Key) (wire.Receipt, error) {
 }
 
 func (d *depot) Limits() wire.Limits {
-	return wire.Limits{MaxSize: 1 << 40, Uploads: 64, UploadsPerHost: 8}
+	return wire.Limits{MaxSize: 1 << 40, Uploads: 64, UploadsPerHost: 8, UnfinishedAge: 7 * 24 * time.Hour}
 }
 
 func (d *depot) Storage(context.Context) (wire.Storage, error) {

@@ -23,10 +23,10 @@ type Pace struct {
 // to end uploads: their senders are told [Draining].
 var ErrDraining = errors.New("the receiver is stopping")
 
-// body returns the body of r. It ends early if the server drains or the sender
-// leaves.
-func (p Pace) body(conn *http.ResponseController, r *http.Request) *pacedBody {
-	return &pacedBody{Pace: p, ctx: r.Context(), conn: conn, r: r.Body, left: r.ContentLength}
+// body returns the body of r. It ends early with ctx: if the server drains, the
+// sender leaves, or the cause is a [*Problem], which the sender is told.
+func (p Pace) body(ctx context.Context, conn *http.ResponseController, r *http.Request) *pacedBody {
+	return &pacedBody{Pace: p, ctx: ctx, conn: conn, r: r.Body, left: r.ContentLength}
 }
 
 // end lets go of the connection, which may live on: the request's context ends
@@ -39,7 +39,7 @@ func (b *pacedBody) end() {
 
 type pacedBody struct {
 	Pace
-	ctx    context.Context // of the request; ends with it
+	ctx    context.Context // of the request, or a part of that
 	conn   *http.ResponseController
 	r      io.Reader
 	left   int64
@@ -95,8 +95,12 @@ func (b *pacedBody) keepsPace(n int, waited time.Duration) error {
 
 // ended says why a body ended before its length.
 func (b *pacedBody) ended(err error) error {
-	if errors.Is(context.Cause(b.ctx), ErrDraining) {
+	cause := context.Cause(b.ctx)
+	if errors.Is(cause, ErrDraining) {
 		return draining()
+	}
+	if told, ok := errors.AsType[*Problem](cause); ok {
+		return told
 	}
 	// net/http cancels the context for this as well, so it comes before that.
 	if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(b.set) >= b.Idle {

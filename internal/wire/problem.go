@@ -29,17 +29,22 @@ const (
 	HostMismatch   Code = "host-mismatch"            // the certificate names another host than the path
 	NotFound       Code = "not-found"
 	BadMethod      Code = "method-not-allowed"
-	Stalled        Code = "stalled"               // no bytes for a while, or too few
-	Conflict       Code = "episode-conflict"      // stored with another sha256
-	LengthRequired Code = "length-required"       // no Content-Length
-	TooLarge       Code = "too-large"             // more than an archive may have
-	Unsupported    Code = "unsupported-encoding"  // Content-Encoding
-	HostBusy       Code = "host-busy"             // this host has enough uploads under way
-	Busy           Code = "busy"                  // all hosts together have
-	Draining       Code = "draining"              // the receiver is about to stop
-	Full           Code = "insufficient-storage"  // the receiver's disk is
-	Damaged        Code = "stored-copy-damaged"   // the receiver's copy is not what it was
-	Internal       Code = "internal-server-error" // the receiver failed
+	NoUpload       Code = "no-such-upload"             // never announced, ended, or given up: announce it again
+	OffsetMismatch Code = "mismatching-upload-offset"  // the upload goes on elsewhere
+	LengthMismatch Code = "inconsistent-upload-length" // more or fewer bytes than announced
+	Superseded     Code = "upload-superseded"          // somebody else goes on with the upload
+	WrongType      Code = "unsupported-media-type"     // a piece that does not say that it is one
+	Stalled        Code = "stalled"                    // no bytes for a while, or too few
+	Conflict       Code = "episode-conflict"           // stored with another sha256
+	LengthRequired Code = "length-required"            // no Content-Length
+	TooLarge       Code = "too-large"                  // more than an archive may have
+	Unsupported    Code = "unsupported-encoding"       // Content-Encoding
+	HostBusy       Code = "host-busy"                  // this host has enough uploads under way
+	Busy           Code = "busy"                       // all hosts together have
+	Draining       Code = "draining"                   // the receiver is about to stop
+	Full           Code = "insufficient-storage"       // the receiver's disk is
+	Damaged        Code = "stored-copy-damaged"        // the receiver's copy is not what it was
+	Internal       Code = "internal-server-error"      // the receiver failed
 )
 
 func (c Code) Error() string { return string(c) }
@@ -67,6 +72,11 @@ var kinds = map[Code]kind{
 	Forbidden:      {http.StatusForbidden, ours, "The certificate gives no access"},
 	HostMismatch:   {http.StatusForbidden, ours, "The certificate is for another host"},
 	NotFound:       {http.StatusNotFound, ours, "There is nothing under this path"},
+	NoUpload:       {http.StatusNotFound, ours, "There is no such upload"},
+	OffsetMismatch: {http.StatusConflict, registered, "The upload goes on at another offset"},
+	LengthMismatch: {http.StatusBadRequest, registered, "The bytes are not as many as were announced"},
+	Superseded:     {http.StatusConflict, ours, "Another request goes on with this upload"},
+	WrongType:      {http.StatusUnsupportedMediaType, ours, "The body is not of the media type of a piece"},
 	BadMethod:      {http.StatusMethodNotAllowed, ours, "The path does not take this method"},
 	Stalled:        {http.StatusRequestTimeout, ours, "The body came too slowly"},
 	Conflict:       {http.StatusConflict, ours, "Another archive is stored under this name"},
@@ -86,6 +96,7 @@ type Problem struct {
 	Code       Code
 	Detail     string        // for a person; never what an attacker could learn from
 	Stored     digest.Digest // with [Conflict]: what is stored
+	Offset     *int64        // with [OffsetMismatch]: where the upload goes on
 	RetryAfter time.Duration // the least wait that the receiver asks for, or 0
 }
 
@@ -111,6 +122,7 @@ type document struct {
 	Status int            `json:"status"`
 	Detail string         `json:"detail,omitempty"`
 	Stored *digest.Digest `json:"stored_sha256,omitempty"`
+	Offset *int64         `json:"expected-offset,omitempty"` // the draft's spelling
 }
 
 const problemType = "application/problem+json"
@@ -121,13 +133,16 @@ func (p *Problem) write(w http.ResponseWriter) {
 	if !known {
 		p, k = &Problem{Code: Internal}, kinds[Internal]
 	}
-	doc := document{Type: k.base + string(p.Code), Title: k.title, Status: k.status, Detail: p.Detail}
+	doc := document{Type: k.base + string(p.Code), Title: k.title, Status: k.status, Detail: p.Detail, Offset: p.Offset}
 	if !p.Stored.IsZero() {
 		doc.Stored = &p.Stored
 	}
 	h := w.Header()
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
+	}
+	if p.Offset != nil {
+		h.Set(uploadOffset, strconv.FormatInt(*p.Offset, 10))
 	}
 	switch p.Code {
 	case DigestMissing, DigestInvalid:
@@ -156,7 +171,7 @@ func readProblem(resp *http.Response) error {
 	if !strings.HasPrefix(doc.Type, ours) && !strings.HasPrefix(doc.Type, registered) {
 		return &PathError{Status: resp.StatusCode, Err: fmt.Errorf("a problem of the type %+q", doc.Type)}
 	}
-	p := &Problem{Code: codeOf(doc), Detail: printable(doc.Detail), RetryAfter: retryAfter(resp)}
+	p := &Problem{Code: codeOf(doc), Detail: printable(doc.Detail), Offset: doc.Offset, RetryAfter: retryAfter(resp)}
 	if doc.Stored != nil {
 		p.Stored = *doc.Stored
 	}

@@ -6,10 +6,14 @@
 // HTTP/1.1 over TLS 1.3 with client certificates. A name (of a host or of an
 // episode) is what [episode.ParseName] takes, after one decoding of the path.
 //
-//	PUT  /v1/episodes/{host}/{episode}   store an archive
-//	HEAD /v1/episodes/{host}/{episode}   is it there?
-//	POST /v1/ping                        who am I, and how are you? Writes nothing.
-//	POST /v1/inventory                   do you still have these, on your disk?
+//	PUT     /v1/episodes/{host}/{episode}   store an archive, or announce one
+//	HEAD    /v1/episodes/{host}/{episode}   is it there?
+//	OPTIONS /v1/episodes/{host}/{episode}   what is taken?
+//	PATCH   /v1/uploads/{id}                go on with an upload
+//	HEAD    /v1/uploads/{id}                how far has it come?
+//	DELETE  /v1/uploads/{id}                give it up
+//	POST    /v1/ping                        who am I, and how are you? Writes nothing.
+//	POST    /v1/inventory                   do you still have these, on your disk?
 //
 // The host in the path must be the host that the certificate names. Where the
 // receiver asks for tokens, Authorization carries one (RFC 6750) as well.
@@ -23,10 +27,10 @@
 //
 // Bytes are opaque: Content-Encoding, Content-Range and chunked bodies are
 // refused. Episode-Skipped may say how many files the sender left out of the
-// archive (sockets and the like). A sender of [ExpectFrom] bytes or more
-// should send Expect: 100-continue and wait, because an early final answer to a
-// body on its way costs the connection. Every refusal that can be made before
-// the body is made before the body.
+// archive (sockets and the like). Every refusal that can be made before the body
+// is made before the body, but an early final answer to a body on its way costs
+// the connection: a sender of [AnnounceFrom] bytes or more should announce them,
+// or at least send Expect: 100-continue.
 //
 // 201 says that the archive and its row in the index are on the disk; 200 that
 // they were already, after reading the stored bytes again. Both carry the
@@ -37,6 +41,47 @@
 //
 // A receipt that names the same host, episode, sha256 and size is the one
 // permission to retire an episode. Anything else under a 2xx is no receipt.
+//
+// # Resuming
+//
+// The fields are those of draft-ietf-httpbis-resumable-upload. An archive is
+// announced by a PUT without a body:
+//
+//	PUT /v1/episodes/lab-01/run-7 HTTP/1.1
+//	Content-Length: 0
+//	Upload-Complete: ?0
+//	Upload-Length: 20000000
+//	Repr-Digest: sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:
+//
+// 200 and a receipt say that it is here already. 201 says where to go on:
+//
+//	HTTP/1.1 201 Created
+//	Location: /v1/uploads/QXKJ5TZ2B3MVY6NW7RDLA4CFEU
+//	Upload-Complete: ?0
+//	Upload-Offset: 5242880
+//	Upload-Limit: max-size=34359738368, max-age=604800
+//
+//	{"status":"unfinished","host_id":"lab-01","episode_id":"run-7","sha256":"b94d27b9…","size_bytes":20000000,…,
+//	 "upload_id":"QXKJ5TZ2B3MVY6NW7RDLA4CFEU","upload_offset":5242880}
+//
+// Announcing is idempotent: the same host, episode, sha256 and length name the
+// same upload, so that a sender need not remember its id, and asks again after any
+// accident. What the receiver says is on its disk, so an offset never decreases.
+// The bytes from there on follow with PATCH, all of them (Upload-Complete: ?1) or
+// some (?0, answered with 204 and the new offset):
+//
+//	PATCH /v1/uploads/QXKJ5TZ2B3MVY6NW7RDLA4CFEU HTTP/1.1
+//	Content-Length: 14757120
+//	Content-Type: application/partial-upload
+//	Upload-Offset: 5242880
+//	Upload-Complete: ?1
+//
+// The last piece is answered as the PUT of the whole archive would be. When a
+// connection breaks, what has arrived is kept, for max-age seconds after the last
+// byte. A request for an upload ends the piece of it that is just coming, whose
+// connection may be dead: its sender is told upload-superseded.
+//
+// # Inventories
 //
 // An inventory asks about at most [MaxClaims] episodes of the caller, in at most
 // 1 MiB of JSON:
@@ -61,6 +106,8 @@
 //	d=$(openssl dgst -sha256 -binary run-7.tar.zst | base64)
 //	curl --cacert ca.crt --cert lab-01.crt --key lab-01.key -T run-7.tar.zst \
 //	     -H "Repr-Digest: sha-256=:$d:" https://receiver.lab:8443/v1/episodes/lab-01/run-7
+//
+// docs/transport.md goes on with an upload by hand.
 package wire
 
 import (
@@ -71,11 +118,6 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/episode"
 )
-
-// ExpectFrom is the size from which a sender waits for 100 Continue. Of an
-// unwanted body of this size net/http does not read the rest, but gives up the
-// connection.
-const ExpectFrom = 256 << 10
 
 // Header fields beside those of package net/http.
 const (
@@ -181,6 +223,8 @@ type Limits struct {
 	MaxSize        int64 `json:"max_size"`         // bytes of one archive
 	Uploads        int   `json:"uploads"`          // at once, of all hosts
 	UploadsPerHost int   `json:"uploads_per_host"` // at once, of one
+	// UnfinishedAge is how long an upload is kept with which nobody goes on.
+	UnfinishedAge time.Duration `json:"-"`
 }
 
 // Storage says how the receiver's disk is.

@@ -9,6 +9,7 @@ var (
 	receiverStart = killer{"labtest", "TestReceiverSyncsAtStartWhatAKilledOneMade"}
 	shipperOrder  = killer{"labtest", "TestShipperMakesEachStepDurableBeforeTheNext"}
 	startOrder    = killer{"labtest", "TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade"}
+	partOrder     = killer{"labtest", "TestPartOfAnUploadIsDurableBeforeItIsTold"}
 	holdOrder     = killer{"labtest", "TestHoldIsDurable"}
 	crashPoints   = killer{"receiver", "TestEveryCrashPointIsMended"}
 	powerCuts     = killer{"crashtest", "TestPowerCuts"}
@@ -63,6 +64,26 @@ var ofDurable = []mutant{
 				"durable/log.go",
 				indexSync,
 				"	return nil\n}\n\n// Cut",
+			},
+		},
+	},
+	{
+		"durable: a checkpoint speaks of bytes that are not synced", partOrder,
+		[]edit{
+			{
+				"durable/file.go",
+				"	if err := unix.Fdatasync(int(f.f.Fd())); err != nil {\n		return fault(\"sync\", f.f.Name(), err)\n	}\n",
+				"",
+			},
+		},
+	},
+	{
+		"durable: a checkpoint that is not synced", partOrder,
+		[]edit{
+			{
+				"durable/file.go",
+				"	if err := f.f.Sync(); err != nil {\n		return fault(\"sync\", f.f.Name(), err)\n	}\n	return nil",
+				"	return nil",
 			},
 		},
 	},

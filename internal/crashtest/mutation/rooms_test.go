@@ -104,6 +104,50 @@ var ofRooms = []mutant{
 		},
 	},
 	{
+		"receiver: other bytes than announced are stored, in pieces",
+		killer{"receiver", "TestLyingDigestLeavesNothing"},
+		[]edit{
+			{
+				"receiver/resume.go",
+				"d == u.Digest && n == u.Size",
+				"(d == u.Digest || true) && n == u.Size",
+			},
+		},
+	},
+	{
+		"receiver: a piece is taken wherever the upload is",
+		killer{"receiver", "TestPiecesMustFit"},
+		[]edit{
+			{
+				"receiver/resume.go",
+				"	if p.Offset != u.offset {",
+				"	if false {",
+			},
+		},
+	},
+	{
+		"receiver: one host goes on with another's upload",
+		killer{"receiver", "TestNobodyElsesUploadIsThere"},
+		[]edit{
+			{
+				"receiver/unfinished.go",
+				"u == nil || u.Key.Host != host",
+				"u == nil",
+			},
+		},
+	},
+	{
+		"receiver: a dead connection keeps its upload",
+		killer{"receiver", "TestTheLatestRequestGoesOn"},
+		[]edit{
+			{
+				"receiver/unfinished.go",
+				"		u.interrupt(superseded)\n",
+				"",
+			},
+		},
+	},
+	{
 		"receiver: already-present without its row",
 		killer{"receiver", "TestRowThatFindsNoSpaceIsOwed"},
 		[]edit{
@@ -314,7 +358,7 @@ var ofRooms = []mutant{
 		killer{"labtest", "TestRetireNeedsReceipt"},
 		[]edit{
 			{
-				"wire/client.go",
+				"wire/put.go",
 				"receipt.Covers(u); err != nil",
 				"error(nil); err != nil",
 			},

@@ -1,0 +1,325 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/store"
+	"cis490/internal/wire"
+)
+
+// Announce says what an archive's sender is to do.
+func (r *Receiver) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
+	got, unfinished, err := r.announce(ctx, u)
+	return got, unfinished, r.final(err)
+}
+
+func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
+	none := wire.Unfinished{}
+	if err := r.fits(u); err != nil {
+		return wire.Receipt{}, none, err
+	}
+	// First of all a piece is ended that may come by a dead connection: it has
+	// one of the host's places.
+	if known := r.uploads.find(u); known != nil {
+		if give, err := known.take(ctx, nil); err == nil {
+			give()
+		} else if !errors.Is(err, wire.NoUpload) {
+			return wire.Receipt{}, none, err
+		}
+	}
+	free, err := r.slots.take(u.Key.Host)
+	if err != nil {
+		return wire.Receipt{}, none, err
+	}
+	defer free()
+	got, is, err := r.present(ctx, u)
+	if is == here {
+		return got, none, errors.Join(err, r.obsolete(ctx, u))
+	}
+	if err != nil {
+		return wire.Receipt{}, none, err
+	}
+	unfinished, err := r.enlist(ctx, u)
+	return wire.Receipt{}, unfinished, err
+}
+
+// enlist returns the unfinished upload of an archive, a new one if there is none.
+func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
+	none := wire.Unfinished{}
+	known := r.uploads.add(u)
+	for known == nil {
+		last := r.uploads.oldest(u.Key.Host)
+		if last == nil {
+			return none, busy(wire.HostBusy, "%d uploads are unfinished", r.uploads.each)
+		}
+		if err := r.drop(last, "the host has begun others"); err != nil {
+			return none, err
+		}
+		known = r.uploads.add(u)
+	}
+	give, err := known.take(ctx, nil)
+	if err != nil {
+		return none, err
+	}
+	defer give()
+	left, err := r.space.left()
+	if err != nil {
+		return none, err
+	}
+	if u.Size-known.offset > left {
+		return none, full()
+	}
+	return known.progress(), nil
+}
+
+// obsolete gives up what there is of an archive that came another way, or in the
+// place of which another one did.
+func (r *Receiver) obsolete(ctx context.Context, u wire.Upload) error {
+	known := r.uploads.find(u)
+	if known == nil {
+		return nil
+	}
+	if _, err := known.take(ctx, nil); err != nil {
+		return nil // it has ended
+	}
+	return r.drop(known, "its name is taken")
+}
+
+// drop gives an upload up, whose turn the caller has.
+func (r *Receiver) drop(u *unfinished, why string) error {
+	defer u.give()
+	r.uploads.end(u)
+	if !u.begun {
+		return nil
+	}
+	r.log.Info("dropped an unfinished upload", "host", u.Key.Host, "episode", u.Key.Name, "bytes", u.offset, "reason", why)
+	return r.store.Drop(u.Key, u.id)
+}
+
+// Append takes in a piece of an archive.
+func (r *Receiver) Append(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+	got, unfinished, err := r.append(ctx, host, id, p, body)
+	return got, unfinished, r.final(err)
+}
+
+func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+	none := wire.Unfinished{}
+	u := r.uploads.of(host, id)
+	if u == nil {
+		return wire.Receipt{}, none, noUpload
+	}
+	give, err := u.take(ctx, p.Interrupt)
+	if err != nil {
+		return wire.Receipt{}, none, err
+	}
+	defer give()
+	if err := u.continues(p); err != nil {
+		return wire.Receipt{}, none, err
+	}
+	free, err := r.slots.take(host)
+	if err != nil {
+		return wire.Receipt{}, none, err
+	}
+	defer free()
+	got, is, err := r.present(ctx, u.Upload)
+	if is == here {
+		// It came another way meanwhile, or another archive did.
+		r.uploads.end(u)
+		return got, none, errors.Join(err, r.store.Drop(u.Key, u.id))
+	}
+	if err != nil {
+		return wire.Receipt{}, none, err
+	}
+	up, err := r.takeIn(u, p, body)
+	if err != nil {
+		return wire.Receipt{}, none, err
+	}
+	if up == nil {
+		return wire.Receipt{}, u.progress(), nil
+	}
+	r.uploads.end(u)
+	got, err = r.commit(context.WithoutCancel(ctx), up, u.Upload, is == rotten)
+	return got, none, err
+}
+
+// continues refuses a piece that does not go on where the upload has come to, or
+// that does not end with it.
+func (u *unfinished) continues(p wire.Piece) error {
+	if p.Offset != u.offset {
+		refusal := wire.Refuse(wire.OffsetMismatch, "go on at the byte %d", u.offset)
+		at := u.offset
+		refusal.Offset = &at
+		return refusal
+	}
+	if left := u.Size - u.offset; p.Size > left || p.Last && p.Size < left {
+		return wire.Refuse(wire.LengthMismatch, "%d bytes are left of the archive", left)
+	}
+	return nil
+}
+
+// takeIn writes a piece behind what is there. It returns the upload when that is
+// whole and is what was announced, and nil when others are to come. Whatever ends
+// the piece, what came of it is kept, but for the bytes of a lie.
+func (r *Receiver) takeIn(u *unfinished, p wire.Piece, body io.Reader) (*store.Upload, error) {
+	reserved, err := r.space.reserve(p.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer reserved.release()
+	up, err := r.reopen(u)
+	if err != nil {
+		return nil, err
+	}
+	w, err := u.writer(up)
+	if err != nil {
+		return nil, errors.Join(err, up.Abandon())
+	}
+	c := checkpoints{u: u, up: up, w: w, last: time.Now()}
+	err = fill(w, p.Size, body, reserved, c.due)
+	if err == nil && p.Last {
+		if d, n := w.Sum(); d == u.Digest && n == u.Size {
+			return up, nil
+		}
+		r.uploads.end(u)
+		return nil, errors.Join(wire.Refuse(wire.DigestMismatch, "nothing was stored"), up.Discard())
+	}
+	return nil, errors.Join(err, c.leave(err))
+}
+
+// reopen opens the file of an upload, which is made for its first piece.
+func (r *Receiver) reopen(u *unfinished) (*store.Upload, error) {
+	if u.begun {
+		return r.store.Continue(u.Key, u.id, u.offset)
+	}
+	up, err := r.store.Begin(u.Key, u.id)
+	u.begun = u.begun || err == nil
+	return up, err
+}
+
+func (u *unfinished) writer(up *store.Upload) (*digest.Writer, error) {
+	if u.offset == 0 {
+		return digest.NewWriter(up), nil
+	}
+	return digest.ResumeWriter(up, u.offset, u.state)
+}
+
+// How often an upload that goes on is made durable, so that little of it is sent
+// twice after a crash: when so much came, but not more often than that, and in any
+// case after a while.
+const (
+	checkpointBytes = 4 << 20
+	checkpointLeast = time.Second
+	checkpointMost  = 10 * time.Second
+)
+
+// checkpoints make an upload durable while it comes.
+type checkpoints struct {
+	u    *unfinished
+	up   *store.Upload
+	w    *digest.Writer
+	last time.Time
+}
+
+// due makes a checkpoint if it is time for one.
+func (c *checkpoints) due() error {
+	since := time.Since(c.last)
+	if since < checkpointLeast || c.w.Size()-c.u.offset < checkpointBytes && since < checkpointMost {
+		return nil
+	}
+	c.last = time.Now()
+	return c.note()
+}
+
+// leave ends a piece that does not end the upload, with what met it.
+func (c *checkpoints) leave(met error) error {
+	if errors.Is(met, durable.ErrFault) {
+		return c.up.Abandon()
+	}
+	if c.w.Size() == 0 {
+		c.u.begun = false // nothing came: there is nothing to go on with
+		return c.up.Discard()
+	}
+	return errors.Join(c.note(), c.up.Abandon())
+}
+
+// note makes a checkpoint of all that has come.
+func (c *checkpoints) note() error {
+	n := c.w.Size()
+	if n == c.u.offset {
+		return nil
+	}
+	state := c.w.State()
+	err := c.up.Checkpoint(store.Progress{Digest: c.u.Digest, Length: c.u.Size, Skipped: c.u.Skipped, Offset: n, State: state})
+	if err == nil {
+		c.u.offset, c.u.state = n, state
+	}
+	return err
+}
+
+// Unfinished returns how far an upload has come.
+func (r *Receiver) Unfinished(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
+	u := r.uploads.of(host, id)
+	if u == nil {
+		return wire.Unfinished{}, noUpload
+	}
+	give, err := u.take(ctx, nil)
+	if err != nil {
+		return wire.Unfinished{}, err
+	}
+	defer give()
+	return u.progress(), nil
+}
+
+// Forget gives an upload up, because its sender says so.
+func (r *Receiver) Forget(ctx context.Context, host episode.Name, id string) error {
+	u := r.uploads.of(host, id)
+	if u == nil {
+		return noUpload
+	}
+	if _, err := u.take(ctx, nil); err != nil {
+		return err
+	}
+	return r.final(r.drop(u, "the host gave it up"))
+}
+
+// expireEvery is how often uploads are looked for that nobody goes on with.
+const expireEvery = time.Hour
+
+// Expire drops the uploads that nobody goes on with, until ctx ends. It returns an
+// error only if the storage can no longer be trusted.
+func (r *Receiver) Expire(ctx context.Context) error {
+	for sleep(ctx, expireEvery) {
+		for _, u := range r.uploads.idle(time.Now().Add(-r.cfg.Limits.UnfinishedAge.Std())) {
+			if err := r.drop(u, "its host did not go on with it"); err != nil {
+				return r.final(err)
+			}
+		}
+	}
+	return nil
+}
+
+// restore takes up what the last receiver left unfinished, and reports whether
+// that can go on.
+func (r *Receiver) restore(staged store.Staged) (bool, error) {
+	p, id, at, ok, err := staged.Progress()
+	if err != nil || !ok || time.Since(at) > r.cfg.Limits.UnfinishedAge.Std() {
+		return false, err
+	}
+	u := &unfinished{
+		Upload: wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped},
+		id:     id, turn: make(chan struct{}, 1), begun: true, offset: p.Offset, state: p.State, touched: at,
+	}
+	r.uploads.mu.Lock()
+	defer r.uploads.mu.Unlock()
+	if r.uploads.same[u.Upload] != nil || r.uploads.count[u.Key.Host] >= r.uploads.each {
+		return false, nil
+	}
+	r.uploads.keep(u)
+	return true, nil
+}

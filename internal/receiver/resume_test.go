@@ -1,0 +1,372 @@
+package receiver_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// announces wants an upload to be unfinished behind an offset.
+func (l *lab) announces(u wire.Upload, offset int64) wire.Unfinished {
+	l.Helper()
+	r, left, err := l.r.Announce(l.Context(), u)
+	must(l, err)
+	if r != (wire.Receipt{}) || left.ID == "" || left.Offset != offset || left.Length != u.Size {
+		l.Fatalf("announced %s: %+v, %+v, want it unfinished at %d", u.Key, r, left, offset)
+	}
+	return left
+}
+
+// piece appends content[from:to], of which the last byte may be said to end it.
+func (l *lab) piece(left wire.Unfinished, content []byte, from, to int, last bool) (wire.Receipt, wire.Unfinished, error) {
+	p := wire.Piece{Offset: int64(from), Size: int64(to - from), Last: last, Interrupt: func(error) {}}
+	return l.r.Append(l.Context(), "lab-01", left.ID, p, bytes.NewReader(content[from:to]))
+}
+
+// appends sends all that is left of an upload.
+func (l *lab) appends(u wire.Upload, left wire.Unfinished, content []byte, want wire.Status) {
+	l.Helper()
+	r, _, err := l.piece(left, content, int(left.Offset), len(content), true)
+	must(l, err)
+	if err := r.Covers(u); err != nil || r.Status != want {
+		l.Fatalf("%s: %+v, %v, want %s", u.Key, r, err, want)
+	}
+}
+
+// cuts sends content[from:to] as a part of all that is left, and then breaks off.
+func (l *lab) cuts(left wire.Unfinished, content []byte, to int) {
+	l.Helper()
+	broken := errors.New("the connection broke")
+	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: func(error) {}}
+	body := io.MultiReader(bytes.NewReader(content[left.Offset:to]), readerFunc(func([]byte) (int, error) { return 0, broken }))
+	if _, _, err := l.r.Append(l.Context(), "lab-01", left.ID, p, body); !errors.Is(err, broken) {
+		l.Fatalf("got %v", err)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// wantsCode wants err to be a refusal.
+func (l *lab) wantsCode(what string, err error, code wire.Code) *wire.Problem {
+	l.Helper()
+	p, ok := errors.AsType[*wire.Problem](err)
+	if !ok || p.Code != code {
+		l.Fatalf("%s: %v, want %s", what, err, code)
+	}
+	return p
+}
+
+var (
+	resumed = noise(1<<20, 7)
+	partKey = key("lab-01", "part")
+)
+
+func TestCutUploadIsKept(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	l.cuts(l.announces(u, 0), resumed, 300_000)
+	left := l.announces(u, 300_000)
+	l.stagingHas(1)
+	if len(l.rows()) != 0 {
+		t.Error("an unfinished upload has a row")
+	}
+	l.appends(u, left, resumed, wire.Stored)
+	l.whole(1)
+}
+
+// TestCutUploadOutlivesTheReceiver, with the state of its sha256: what is there
+// is not read again.
+func TestCutUploadOutlivesTheReceiver(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	u.Skipped = 3
+	l.cuts(l.announces(u, 0), resumed, 300_000)
+	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "part~*"))
+	if must(t, err); len(staged) != 1 {
+		t.Fatalf("staging has %q", staged)
+	}
+	l.restart(func() { // what was written behind the last checkpoint was not durable
+		f, err := os.OpenFile(staged[0], os.O_APPEND|os.O_WRONLY, 0)
+		must(t, err)
+		_, err = f.WriteString("not durable")
+		must(t, errors.Join(err, f.Close()))
+	})
+	l.appends(u, l.announces(u, 300_000), resumed, wire.Stored)
+	if l.row(partKey).Skipped != 3 {
+		t.Error("the row does not say what the announcement said")
+	}
+	l.whole(1)
+}
+
+// TestUploadThatMissesItsCommitOnlyIsCommitted: all bytes came, and then the
+// receiver ended.
+func TestUploadThatMissesItsCommitOnlyIsCommitted(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	if _, left, err := l.piece(l.announces(u, 0), resumed, 0, len(resumed), false); err != nil || left.Offset != u.Size {
+		t.Fatalf("%+v, %v", left, err)
+	}
+	l.restart(func() {})
+	l.appends(u, l.announces(u, u.Size), resumed, wire.Stored)
+	l.whole(1)
+}
+
+// TestPiecesMustFit, and a refused one changes nothing.
+func TestPiecesMustFit(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	left := l.announces(u, 0)
+	_, left, err := l.piece(left, resumed, 0, 1000, false)
+	must(t, err)
+	for what, c := range map[string]struct {
+		offset, size int64
+		last         bool
+		code         wire.Code
+	}{
+		"before":            {999, 10, false, wire.OffsetMismatch},
+		"behind":            {1001, 10, false, wire.OffsetMismatch},
+		"far behind":        {1 << 62, 1 << 62, false, wire.OffsetMismatch},
+		"too long":          {1000, u.Size - 999, true, wire.LengthMismatch},
+		"far too long":      {1000, 1<<63 - 1, false, wire.LengthMismatch},
+		"ends before all":   {1000, 10, true, wire.LengthMismatch},
+		"is said to be all": {1000, 0, true, wire.LengthMismatch},
+	} {
+		p := wire.Piece{Offset: c.offset, Size: c.size, Last: c.last, Interrupt: func(error) {}}
+		_, _, err := l.r.Append(t.Context(), "lab-01", left.ID, p, unread{t})
+		refusal := l.wantsCode(what, err, c.code)
+		if c.code == wire.OffsetMismatch && (refusal.Offset == nil || *refusal.Offset != 1000) {
+			t.Errorf("%s: %+v does not say where to go on", what, refusal)
+		}
+	}
+	l.appends(u, l.announces(u, 1000), resumed, wire.Stored)
+	_, _, err = l.piece(left, resumed, 1000, 2000, false)
+	l.wantsCode("after the end", err, wire.NoUpload)
+	l.whole(1)
+}
+
+// unread is a body that nobody may read.
+type unread struct{ testing.TB }
+
+func (u unread) Read([]byte) (int, error) {
+	u.Error("a refused body was read")
+	return 0, io.EOF
+}
+
+// TestNobodyElsesUploadIsThere.
+func TestNobodyElsesUploadIsThere(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	left := l.announces(u, 0)
+	l.cuts(left, resumed, 1000)
+	_, _, err := l.r.Append(t.Context(), "lab-02", left.ID, wire.Piece{Offset: 1000, Size: 1}, unread{t})
+	mine := l.wantsCode("another's piece", err, wire.NoUpload)
+	_, err = l.r.Unfinished(t.Context(), "lab-02", left.ID)
+	l.wantsCode("another's offset", err, wire.NoUpload)
+	l.wantsCode("another's end", l.r.Forget(t.Context(), "lab-02", left.ID), wire.NoUpload)
+	_, _, err = l.r.Append(t.Context(), "lab-02", "NEVERSEEN", wire.Piece{}, unread{t})
+	if never := l.wantsCode("never announced", err, wire.NoUpload); *never != *mine {
+		t.Errorf("another's upload is told from none: %+v, %+v", mine, never)
+	}
+	l.announces(u, 1000)
+}
+
+// TestLyingDigestLeavesNothing of an upload in pieces.
+func TestLyingDigestLeavesNothing(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	u.Digest[0]++
+	l.cuts(l.announces(u, 0), resumed, 1000)
+	_, _, err := l.piece(l.announces(u, 1000), resumed, 1000, len(resumed), true)
+	l.wantsCode("the lie", err, wire.DigestMismatch)
+	l.announces(u, 0)
+	l.whole(0)
+}
+
+// TestTheLatestRequestGoesOn: a piece whose sender may be long gone gives way to
+// whoever asks, with all that has come of it.
+func TestTheLatestRequestGoesOn(t *testing.T) {
+	t.Parallel()
+	for what, ask := range map[string]func(l *lab, u wire.Upload, id string) (offset int64){
+		"announcement": func(l *lab, u wire.Upload, _ string) int64 {
+			_, left, err := l.r.Announce(l.Context(), u)
+			must(l, err)
+			return left.Offset
+		},
+		"offset": func(l *lab, _ wire.Upload, id string) int64 {
+			left, err := l.r.Unfinished(l.Context(), "lab-01", id)
+			must(l, err)
+			return left.Offset
+		},
+		"piece": func(l *lab, _ wire.Upload, id string) int64 {
+			_, _, err := l.piece(wire.Unfinished{ID: id}, resumed, 0, 10, false)
+			return *l.wantsCode("a piece from the beginning", err, wire.OffsetMismatch).Offset
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 1 })
+			u := uploadOf(partKey, resumed)
+			left := l.announces(u, 0)
+			dead, ended := l.deadPiece(left, 400_000)
+			<-dead
+			if offset := ask(l, u, left.ID); offset != 400_000 {
+				t.Errorf("goes on at %d, want 400000", offset)
+			}
+			l.wantsCode("the dead piece", within(t, 10*time.Second, ended, "its end"), wire.Superseded)
+			l.appends(u, l.announces(u, 400_000), resumed, wire.Stored)
+			l.whole(1)
+		})
+	}
+}
+
+// deadPiece begins a piece that stops behind some bytes, as one does whose sender
+// is gone. It says when it is there, and what it is told in the end.
+func (l *lab) deadPiece(left wire.Unfinished, bytesOf int) (there <-chan struct{}, ended <-chan error) {
+	arrived, done, cut := make(chan struct{}), make(chan error, 1), make(chan error, 1)
+	silent := sync.OnceFunc(func() { close(arrived) })
+	body := io.MultiReader(bytes.NewReader(resumed[left.Offset:bytesOf]), readerFunc(func([]byte) (int, error) {
+		silent()
+		return 0, <-cut
+	}))
+	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: func(err error) {
+		select {
+		case cut <- err:
+		default:
+		}
+	}}
+	go func() {
+		_, _, err := l.r.Append(l.Context(), "lab-01", left.ID, p, body)
+		done <- err
+	}()
+	return arrived, done
+}
+
+// TestAbandonedUploadsGiveWay: a host has so many, and the ones with which it went
+// on last.
+func TestAbandonedUploadsGiveWay(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 2 })
+	var all []wire.Upload
+	for i := range 6 {
+		u := uploadOf(key("lab-01", fmt.Sprint("part-", i)), resumed)
+		l.cuts(l.announces(u, 0), resumed, 1000)
+		all = append(all, u)
+	}
+	l.stagingHas(4)
+	l.announces(all[5], 1000)
+	l.announces(all[2], 1000)
+	l.announces(all[0], 0)
+	l.stagingHas(3) // it took the place of 3, of which nothing is there yet
+	l.announces(all[3], 0)
+}
+
+// TestForgottenUploadLeavesNothing.
+func TestForgottenUploadLeavesNothing(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	left := l.announces(u, 0)
+	l.cuts(left, resumed, 1000)
+	must(t, l.r.Forget(t.Context(), "lab-01", left.ID))
+	l.stagingHas(0)
+	_, err := l.r.Unfinished(t.Context(), "lab-01", left.ID)
+	l.wantsCode("afterwards", err, wire.NoUpload)
+}
+
+// TestOldUploadsExpire at a start, and those that can go on stay.
+func TestOldUploadsExpire(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(c *receiver.Config) { c.Limits.UnfinishedAge = config.Duration(time.Hour) })
+	old, young := uploadOf(key("lab-01", "old"), resumed), uploadOf(key("lab-01", "young"), resumed)
+	for _, u := range []wire.Upload{old, young} {
+		l.cuts(l.announces(u, 0), resumed, 1000)
+	}
+	l.restart(func() {
+		paths, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "old~*"))
+		must(t, err)
+		ago := time.Now().Add(-2 * time.Hour)
+		must(t, os.Chtimes(paths[0], ago, ago))
+	})
+	l.announces(young, 1000)
+	l.announces(old, 0)
+	l.stagingHas(1)
+}
+
+// TestArchiveThatCameAnotherWayEndsTheUpload, with a receipt or a conflict.
+func TestArchiveThatCameAnotherWayEndsTheUpload(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	other := uploadOf(key("lab-01", "other"), resumed)
+	left, conflicting := l.announces(u, 0), l.announces(other, 0)
+	l.cuts(left, resumed, 1000)
+	l.cuts(conflicting, resumed, 1000)
+	l.takes(partKey, resumed, wire.Stored)
+	l.takes(other.Key, noise(10, 1), wire.Stored)
+	r, _, err := l.piece(left, resumed, 1000, len(resumed), true)
+	if err != nil || r.Status != wire.AlreadyPresent {
+		t.Errorf("%+v, %v", r, err)
+	}
+	_, _, err = l.piece(conflicting, resumed, 1000, len(resumed), true)
+	l.wantsCode("another archive", err, wire.Conflict)
+	l.whole(2)
+}
+
+// TestAnnouncementIsRefusedAsItsArchiveWouldBe.
+func TestAnnouncementIsRefusedAsItsArchiveWouldBe(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(c *receiver.Config) { c.Limits.ArchiveBytes = 2 << 20 })
+	refused := func(what string, u wire.Upload, code wire.Code) {
+		t.Helper()
+		_, _, err := l.r.Announce(t.Context(), u)
+		l.wantsCode(what, err, code)
+	}
+	u := uploadOf(partKey, resumed)
+	l.takes(partKey, resumed, wire.Stored)
+	if r, left, err := l.r.Announce(t.Context(), u); err != nil || r.Status != wire.AlreadyPresent || left.ID != "" {
+		t.Errorf("what is there: %+v, %+v, %v", r, left, err)
+	}
+	u.Digest[0]++
+	refused("another archive", u, wire.Conflict)
+	u.Size = 3 << 20
+	refused("too large", u, wire.TooLarge)
+	l.restart(func() { l.cfg.MinFree = 1 << 60 })
+	refused("no space", uploadOf(key("lab-01", "new"), resumed), wire.Full)
+}
+
+// TestUnfinishedUploadsOfManyHostsAreKeptApart by their hosts' limits.
+func TestUnfinishedUploadsOfManyHostsAreKeptApart(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 1 })
+	var ids []string
+	for i := range 20 {
+		host := episode.Name(fmt.Sprintf("lab-%02d", i))
+		_, left, err := l.r.Announce(t.Context(), uploadOf(episode.Key{Host: host, Name: "part"}, resumed))
+		must(t, err)
+		ids = append(ids, left.ID)
+	}
+	slices.Sort(ids)
+	if ids = slices.Compact(ids); len(ids) != 20 {
+		t.Errorf("%d uploads of 20 hosts", len(ids))
+	}
+}

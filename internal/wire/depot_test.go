@@ -1,0 +1,107 @@
+package wire_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+
+	"cis490/internal/episode"
+	"cis490/internal/wire"
+)
+
+// part is an upload of which the depot has the beginning.
+type part struct {
+	wire.Upload
+	content []byte
+}
+
+// Announce keeps the contract: the same archive is the same upload.
+func (d *depot) Announce(_ context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.announced++
+	if d.refuse != nil {
+		return wire.Receipt{}, wire.Unfinished{}, d.refuse
+	}
+	if old, found := d.stored[u.Key]; found {
+		if old.Digest != u.Digest {
+			return wire.Receipt{}, wire.Unfinished{}, wire.Refuse(wire.Conflict, "another one")
+		}
+		old.Status = wire.AlreadyPresent
+		return old, wire.Unfinished{}, nil
+	}
+	for id, p := range d.parts {
+		if p.Upload == u {
+			return wire.Receipt{}, p.unfinished(id), nil
+		}
+	}
+	if d.parts == nil {
+		d.parts = make(map[string]*part)
+	}
+	id := fmt.Sprintf("UPLOAD%d", d.announced)
+	d.parts[id] = &part{Upload: u}
+	return wire.Receipt{}, d.parts[id].unfinished(id), nil
+}
+
+func (p *part) unfinished(id string) wire.Unfinished {
+	return wire.Unfinished{ID: id, Offset: int64(len(p.content)), Length: p.Size}
+}
+
+func (d *depot) Append(ctx context.Context, host episode.Name, id string, piece wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+	d.mu.Lock()
+	p, found := d.parts[id]
+	d.mu.Unlock()
+	switch {
+	case host != self || !found:
+		return wire.Receipt{}, wire.Unfinished{}, wire.Refuse(wire.NoUpload, "none")
+	case piece.Offset != int64(len(p.content)):
+		refusal := wire.Refuse(wire.OffsetMismatch, "go on elsewhere")
+		at := int64(len(p.content))
+		refusal.Offset = &at
+		return wire.Receipt{}, wire.Unfinished{}, refusal
+	}
+	if d.take != nil {
+		r, err := d.take(ctx, p.Upload, body)
+		return r, wire.Unfinished{}, err
+	}
+	b, err := io.ReadAll(body)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p.content = append(p.content, b...) // what came is kept, whatever ended it
+	if err != nil {
+		return wire.Receipt{}, wire.Unfinished{}, err
+	}
+	if !piece.Last {
+		return wire.Receipt{}, p.unfinished(id), nil
+	}
+	delete(d.parts, id)
+	if sha256.Sum256(p.content) != p.Digest {
+		return wire.Receipt{}, wire.Unfinished{}, wire.Refuse(wire.DigestMismatch, "nothing was stored")
+	}
+	if d.stored == nil {
+		d.stored = make(map[episode.Key]wire.Receipt)
+	}
+	d.stored[p.Key] = receiptOf(p.Upload)
+	return d.stored[p.Key], wire.Unfinished{}, nil
+}
+
+func (d *depot) Unfinished(_ context.Context, host episode.Name, id string) (wire.Unfinished, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, found := d.parts[id]
+	if host != self || !found {
+		return wire.Unfinished{}, wire.Refuse(wire.NoUpload, "none")
+	}
+	return p.unfinished(id), nil
+}
+
+func (d *depot) Forget(_ context.Context, host episode.Name, id string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, found := d.parts[id]; host != self || !found {
+		return wire.Refuse(wire.NoUpload, "none")
+	}
+	delete(d.parts, id)
+	return nil
+}

@@ -1,0 +1,193 @@
+package wire
+
+import (
+	"context"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"cis490/internal/episode"
+)
+
+// AnnounceFrom is the size from which a [Client] announces an archive before it
+// sends it. The receiver can then refuse it, or say that it is there already, and
+// keeps what has arrived when the connection breaks. A smaller one costs one round
+// trip, and is sent again whole.
+const AnnounceFrom = 256 << 10
+
+// Header fields of draft-ietf-httpbis-resumable-upload, and the media type.
+const (
+	uploadComplete = "Upload-Complete"
+	uploadOffset   = "Upload-Offset"
+	uploadLength   = "Upload-Length"
+	uploadLimit    = "Upload-Limit"
+	partialUpload  = "application/partial-upload"
+)
+
+const uploadsPath = "/v1/uploads/"
+
+// Unfinished is an upload of which the receiver has a part, or nothing yet.
+type Unfinished struct {
+	ID     string // names it, to its host alone
+	Offset int64  // bytes that are on the receiver's disk
+	Length int64  // of the archive
+}
+
+// Piece is what a sender says of the bytes with which it goes on.
+type Piece struct {
+	Offset int64
+	Size   int64
+	Last   bool // the archive ends with them
+	// Interrupt makes the body end with err: somebody else goes on with the
+	// upload.
+	Interrupt func(err error)
+}
+
+// isAnnounce reports whether a PUT announces an archive and does not bring it.
+func isAnnounce(r *http.Request) (bool, error) {
+	complete, given, err := booleanField(r.Header, uploadComplete)
+	return given && !complete, err
+}
+
+// announce answers with the receipt of what is there already, or with where to
+// go on. Announcing again is how a sender that knows nothing any more finds out.
+func (h *Handler) announce(w http.ResponseWriter, r *http.Request, key episode.Key) error {
+	u, err := parseUpload(r, key)
+	if err != nil {
+		return err
+	}
+	receipt, unfinished, err := h.Depot.Announce(r.Context(), u)
+	if err != nil {
+		return err
+	}
+	if unfinished.ID == "" {
+		writeReceipt(w, receipt)
+		return nil
+	}
+	receipt = Receipt{Status: unfinishedStatus, Host: key.Host, Episode: key.Name, Digest: u.Digest, Size: u.Size}
+	h.progress(w, unfinished)
+	w.Header().Set("Location", uploadsPath+unfinished.ID)
+	w.Header().Set("Content-Type", "application/json")
+	writeJSON(w, http.StatusCreated, offer{Receipt: receipt, Upload: unfinished.ID, Offset: unfinished.Offset})
+	return nil
+}
+
+// unfinishedStatus is what stands in an [offer] in the place of a receipt's.
+const unfinishedStatus Status = "unfinished"
+
+// offer is the answer to an announcement: where to go on, or a receipt.
+type offer struct {
+	Receipt
+	Upload string `json:"upload_id,omitempty"`
+	Offset int64  `json:"upload_offset,omitempty"`
+}
+
+// progress sets the fields that say how far an upload has come.
+func (h *Handler) progress(w http.ResponseWriter, u Unfinished) {
+	fields := w.Header()
+	fields.Set(uploadComplete, "?0")
+	fields.Set(uploadOffset, strconv.FormatInt(u.Offset, 10))
+	fields.Set(uploadLength, strconv.FormatInt(u.Length, 10))
+	fields.Set(uploadLimit, limitField(h.Depot.Limits()))
+	fields.Set("Cache-Control", "no-store")
+}
+
+func limitField(l Limits) string {
+	return "max-size=" + strconv.FormatInt(l.MaxSize, 10) + ", max-age=" + strconv.FormatInt(int64(l.UnfinishedAge/time.Second), 10)
+}
+
+// limits answers OPTIONS: what the receiver takes.
+func (h *Handler) limits(w http.ResponseWriter) error {
+	w.Header().Set(uploadLimit, limitField(h.Depot.Limits()))
+	w.Header().Set("Allow", "HEAD, OPTIONS, PUT")
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// upload serves what stands below /v1/uploads/.
+func (h *Handler) upload(w http.ResponseWriter, r *http.Request, host episode.Name, escaped string) error {
+	id, err := url.PathUnescape(escaped)
+	if err != nil || id == "" || strings.Contains(id, "/") {
+		return Refuse(NoUpload, "no such upload")
+	}
+	switch r.Method {
+	case http.MethodPatch:
+		return h.patch(w, r, host, id)
+	case http.MethodHead, http.MethodDelete:
+	default:
+		w.Header().Set("Allow", "DELETE, HEAD, PATCH")
+		return Refuse(BadMethod, "use HEAD, PATCH or DELETE")
+	}
+	if err := noBody(w, r); err != nil {
+		return err
+	}
+	if r.Method == http.MethodDelete {
+		if err := h.Depot.Forget(r.Context(), host, id); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	unfinished, err := h.Depot.Unfinished(r.Context(), host, id)
+	if err != nil {
+		return err
+	}
+	h.progress(w, unfinished)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (h *Handler) patch(w http.ResponseWriter, r *http.Request, host episode.Name, id string) error {
+	piece, err := parsePiece(w, r)
+	if err != nil {
+		return err
+	}
+	ctx, interrupt := context.WithCancelCause(r.Context())
+	defer interrupt(nil)
+	piece.Interrupt = interrupt
+	body := h.Pace.body(ctx, http.NewResponseController(w), r)
+	defer body.end()
+	receipt, unfinished, err := h.Depot.Append(ctx, host, id, piece, body)
+	if err != nil {
+		return err
+	}
+	if unfinished.ID != "" {
+		h.progress(w, unfinished)
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	w.Header().Set(uploadComplete, "?1")
+	writeReceipt(w, receipt)
+	return nil
+}
+
+// parsePiece reads what a PATCH says of its body.
+func parsePiece(w http.ResponseWriter, r *http.Request) (Piece, error) {
+	p := Piece{Size: r.ContentLength}
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != partialUpload {
+		w.Header().Set("Accept-Patch", partialUpload)
+		return p, Refuse(WrongType, "send Content-Type: %s", partialUpload)
+	}
+	if err := plainBody(r); err != nil {
+		return p, err
+	}
+	var given bool
+	var err error
+	if p.Offset, given, err = integerField(r.Header, uploadOffset); err != nil || !given {
+		return p, missing(err, uploadOffset)
+	}
+	if p.Last, given, err = booleanField(r.Header, uploadComplete); err != nil || !given {
+		return p, missing(err, uploadComplete)
+	}
+	return p, nil
+}
+
+func missing(err error, field string) error {
+	if err != nil {
+		return err
+	}
+	return Refuse(BadRequest, "send %s", field)
+}

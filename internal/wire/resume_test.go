@@ -1,0 +1,195 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"cis490/internal/wire"
+)
+
+// large is an archive that is announced.
+var large = random(3 << 20)
+
+// TestCutUploadGoesOnWhereItWas: whatever cuts it, wherever, no byte that the
+// receiver has is sent again.
+func TestCutUploadGoesOnWhereItWas(t *testing.T) {
+	d := &depot{tb: t}
+	var cuts atomic.Int64
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch && cuts.Add(1) <= 5 {
+			r.Body = io.NopCloser(&torn{r: r.Body, left: 600_000})
+			defer panic(http.ErrAbortHandler)
+		}
+		handler(d).ServeHTTP(w, r)
+	})
+	in := &counted{ReaderAt: bytes.NewReader(large)}
+	r, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), in)
+	must(t, err)
+	if r.Status != wire.Stored || cuts.Load() != 6 {
+		t.Errorf("%+v after %d pieces", r, cuts.Load())
+	}
+	// What was in the buffers of a connection when it broke is read twice.
+	if most := int64(len(large)) + 5*8<<20; in.n.Load() > most {
+		t.Errorf("%d bytes were read for an archive of %d", in.n.Load(), len(large))
+	}
+}
+
+// torn ends a body as a cut does.
+type torn struct {
+	r    io.Reader
+	left int
+}
+
+func (c *torn) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := c.r.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
+}
+
+// TestUploadThatComesNoFurtherEnds: a link that takes only announcements must not
+// keep a sender for ever.
+func TestUploadThatComesNoFurtherEnds(t *testing.T) {
+	d := &depot{tb: t}
+	pieces := 0
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch {
+			pieces++
+			panic(http.ErrAbortHandler)
+		}
+		handler(d).ServeHTTP(w, r)
+	})
+	_, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
+	if _, further := errors.AsType[*wire.Interrupted](err); err == nil || further || pieces != 2 {
+		t.Errorf("%v after %d pieces, want an error after 2", err, pieces)
+	}
+}
+
+// TestInterruptedSaysThatItCameFurther, and why it ended.
+func TestInterruptedSaysThatItCameFurther(t *testing.T) {
+	d := &depot{tb: t}
+	pieces := 0
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch {
+			if pieces++; pieces == 1 {
+				r.Body = io.NopCloser(&torn{r: r.Body, left: 100_000})
+			} else {
+				d.refuse = wire.Refuse(wire.Draining, "later")
+				r.Body = io.NopCloser(&torn{r: r.Body})
+			}
+			defer panic(http.ErrAbortHandler)
+		}
+		handler(d).ServeHTTP(w, r)
+	})
+	_, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
+	if i, ok := errors.AsType[*wire.Interrupted](err); !ok || i.Offset != 100_000 {
+		t.Errorf("%v, want it interrupted behind 100000 bytes", err)
+	}
+}
+
+// TestLostUploadIsAnnouncedAgain: a receiver that was started anew knows nothing
+// of it.
+func TestLostUploadIsAnnouncedAgain(t *testing.T) {
+	d := &depot{tb: t}
+	lost := false
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch && !lost {
+			lost = true
+			d.parts = nil
+		}
+		handler(d).ServeHTTP(w, r)
+	})
+	r, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
+	if must(t, err); r.Status != wire.Stored || !lost {
+		t.Errorf("%+v, lost: %v", r, lost)
+	}
+}
+
+// TestAnnouncementCostsNoByte of what is there already, or refused.
+func TestAnnouncementCostsNoByte(t *testing.T) {
+	for _, code := range []wire.Code{wire.Conflict, wire.TooLarge, wire.Full, wire.HostBusy, wire.Busy, wire.Draining} {
+		s := serve(t, handler(&depot{tb: t, refuse: wire.Refuse(code, "no")}))
+		in := &counted{ReaderAt: bytes.NewReader(large)}
+		for range 3 {
+			if _, err := s.client(t).Put(t.Context(), uploadOf(large), in); !errors.Is(err, code) {
+				t.Errorf("%v, want %s", err, code)
+			}
+		}
+		if in.n.Load() != 0 {
+			t.Errorf("%s: %d bytes were read", code, in.n.Load())
+		}
+	}
+}
+
+// TestAnnouncementMustBeAnswered: what is no answer to it is the path's fault.
+func TestAnnouncementMustBeAnswered(t *testing.T) {
+	u := uploadOf(large)
+	said := func(status, more string) string {
+		return fmt.Sprintf(`{"status":%q,"host_id":%q,"episode_id":%q,"sha256":"%x","size_bytes":%d,"received_at_wall":"2026-11-23T07:17:41.000001+00:00"%s}`,
+			status, u.Key.Host, u.Key.Name, u.Digest, u.Size, more)
+	}
+	for what, body := range map[string]string{
+		"nothing":               "",
+		"no upload":             said("unfinished", ""),
+		"another upload's":      strings.Replace(said("unfinished", `,"upload_id":"X"`), "run-7", "run-8", 1),
+		"an offset behind all":  said("unfinished", fmt.Sprintf(`,"upload_id":"X","upload_offset":%d`, u.Size+1)),
+		"an offset before all":  said("unfinished", `,"upload_id":"X","upload_offset":-1`),
+		"stored and unfinished": said("stored", `,"upload_id":"X"`),
+	} {
+		s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(201)
+			io.WriteString(w, body)
+		}))
+		r, err := s.client(t).Put(t.Context(), u, bytes.NewReader(large))
+		if !isPath(err) || r != (wire.Receipt{}) {
+			t.Errorf("%s: %+v, %v", what, r, err)
+		}
+	}
+}
+
+// TestUploadByHand goes through every request of an upload as the text has them.
+func TestUploadByHand(t *testing.T) {
+	d := &depot{tb: t}
+	s := serve(t, handler(d))
+	do := func(what, text string, status int, fields ...string) *http.Response {
+		t.Helper()
+		resp := s.raw(t, text)
+		if resp.StatusCode != status {
+			t.Errorf("%s: %s, want %d", what, resp.Status, status)
+		}
+		for i := 0; i < len(fields); i += 2 {
+			if got := resp.Header.Get(fields[i]); got != fields[i+1] {
+				t.Errorf("%s: %s is %q, want %q", what, fields[i], got, fields[i+1])
+			}
+		}
+		return resp
+	}
+	announce := request("", "Content-Length: 0", "Upload-Complete: ?0", "Upload-Length: 10", "Repr-Digest: "+digestField([]byte("0123456789")))
+	first := do("announce", announce, 201, "Upload-Offset", "0", "Upload-Complete", "?0", "Upload-Limit", "max-size=1099511627776, max-age=604800")
+	where := first.Header.Get("Location")
+	at := func(method string, body string, fields ...string) string {
+		fields = append(fields, fmt.Sprintf("Content-Length: %d", len(body)))
+		return method + " " + where + " HTTP/1.1\r\nHost: r\r\n" + strings.Join(fields, "\r\n") + "\r\n\r\n" + body
+	}
+	partial := "Content-Type: application/partial-upload"
+	do("a piece", at("PATCH", "0123", partial, "Upload-Offset: 0", "Upload-Complete: ?0"), 204, "Upload-Offset", "4", "Upload-Complete", "?0")
+	do("how far", at("HEAD", ""), 204, "Upload-Offset", "4", "Upload-Length", "10", "Cache-Control", "no-store")
+	do("announce again", announce, 201, "Upload-Offset", "4", "Location", where)
+	do("the same piece again", at("PATCH", "0123", partial, "Upload-Offset: 0", "Upload-Complete: ?0"), 409, "Upload-Offset", "4")
+	do("no piece", at("PATCH", "4", "Upload-Offset: 4", "Upload-Complete: ?0"), 415, "Accept-Patch", "application/partial-upload")
+	do("no offset", at("PATCH", "4", partial, "Upload-Complete: ?0"), 400)
+	do("no end", at("PATCH", "4", partial, "Upload-Offset: 4"), 400)
+	do("the end", at("PATCH", "456789", partial, "Upload-Offset: 4", "Upload-Complete: ?1"), 201, "Upload-Complete", "?1")
+	do("after the end", at("PATCH", "456789", partial, "Upload-Offset: 4", "Upload-Complete: ?1"), 404)
+	do("announce once more", announce, 200)
+	do("what is taken", "OPTIONS /v1/episodes/lab-01/run-7 HTTP/1.1\r\nHost: r\r\n\r\n", 204, "Upload-Limit", "max-size=1099511627776, max-age=604800")
+}
