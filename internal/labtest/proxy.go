@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Fault is what becomes of a connection through a [Proxy]. The zero value
@@ -14,6 +15,7 @@ type Fault struct {
 	Hang       bool   // take it, and pass nothing on
 	CutAfter   int64  // cut it when the sender has sent so many bytes, TLS and all
 	StallAfter int64  // pass no more of the sender's bytes on than these
+	Rate       int64  // pass so many of the sender's bytes on in a second
 	LoseAnswer bool   // cut it when the first answer comes, and keep that
 	Say        string // say this, not encrypted, and close it
 }
@@ -28,6 +30,7 @@ type Proxy struct {
 	next     []Fault
 	conns    map[net.Conn]bool
 	accepted int
+	sent     int64 // by the hosts
 	closed   bool
 	fuse     int64 // bytes until burnt is called, if that is not nil
 	burnt    func()
@@ -93,6 +96,13 @@ func (p *Proxy) Accepted() int {
 	return p.accepted
 }
 
+// Sent returns how many bytes the hosts have sent, TLS and all.
+func (p *Proxy) Sent() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent
+}
+
 // After calls do, once, when n more bytes have come, from either side and before
 // they are passed on. It is how a test picks a moment of a transfer.
 func (p *Proxy) After(n int64, do func()) {
@@ -112,6 +122,12 @@ func (p *Proxy) burn(n int) {
 		p.burnt()
 		p.burnt = nil
 	}
+}
+
+func (p *Proxy) count(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent += int64(n)
 }
 
 func (p *Proxy) serve(all *sync.WaitGroup) {
@@ -191,7 +207,7 @@ func (p *Proxy) pass(from net.Conn, addr string, f Fault) {
 	p.keep(to)
 	p.mu.Unlock()
 	defer p.drop(to)
-	l := line{Fault: f, burn: p.burn, from: from, to: to}
+	l := line{Fault: f, burn: p.burn, count: p.count, from: from, to: to}
 	var back sync.WaitGroup
 	back.Go(l.down)
 	l.up()
@@ -202,6 +218,7 @@ func (p *Proxy) pass(from net.Conn, addr string, f Fault) {
 type line struct {
 	Fault
 	burn     func(n int)
+	count    func(n int) // of the sender's bytes
 	from, to net.Conn
 	greeted  atomic.Bool // the receiver has said something
 	asked    atomic.Bool // the sender has answered that: a request is on its way
@@ -214,6 +231,7 @@ func (l *line) up() {
 	sent := int64(0)
 	for {
 		n, err := l.from.Read(buf)
+		l.count(n)
 		l.burn(n)
 		if l.greeted.Load() {
 			l.asked.Store(true)
@@ -228,6 +246,9 @@ func (l *line) up() {
 			n = int(max(0, min(int64(n), l.StallAfter-sent)))
 		}
 		sent += int64(n)
+		if l.Rate > 0 {
+			time.Sleep(time.Duration(n) * time.Second / time.Duration(l.Rate))
+		}
 		if n > 0 {
 			if _, err := l.to.Write(buf[:n]); err != nil {
 				return

@@ -1,0 +1,216 @@
+package labtest_test
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// large is the size of the archives of these tests, about: noise does not compress.
+const large = 24 << 20
+
+// twice is what may be sent twice for each accident: what was in the buffers of
+// the kernels, of the proxy and of TLS.
+const twice = 6 << 20
+
+// TestUploadSurvivesAnyNumberOfCuts, in one pass, and little is sent twice.
+func TestUploadSurvivesAnyNumberOfCuts(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	bulky(t, h, "large", large)
+	const cuts = 8
+	faults := make([]labtest.Fault, cuts)
+	for i := range faults {
+		faults[i].CutAfter = 2_500_000 + int64(i)*137_003
+	}
+	l.Proxy.Next(faults...)
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if n := l.Proxy.Accepted(); n <= cuts {
+		t.Errorf("%d connections for %d cuts", n, cuts)
+	}
+	sent := l.Proxy.Sent()
+	t.Logf("%d cuts: %d bytes sent for an archive of %d", cuts, sent, large)
+	if most := int64(large + cuts*twice); sent > most {
+		t.Errorf("%d bytes were sent for an archive of %d, want at most %d after %d cuts", sent, large, most, cuts)
+	}
+	l.Settled(t)
+}
+
+// TestUploadOutlivesEitherProgram: a pass goes on where an earlier one was ended,
+// whoever ended it.
+func TestUploadOutlivesEitherProgram(t *testing.T) {
+	t.Parallel()
+	for who, c := range map[string]struct {
+		end  func(l *labtest.Lab, p *labtest.Process)
+		kept int // bytes that need not be sent again, at the least
+	}{
+		"shipper killed":   {func(_ *labtest.Lab, p *labtest.Process) { p.Shoot() }, large/2 - twice},
+		"receiver stopped": {func(l *labtest.Lab, _ *labtest.Process) { l.Process().Signal(t, syscall.SIGTERM) }, large/2 - twice},
+		// A checkpoint a second, at this rate, is one in 6 MB.
+		"receiver killed": {func(l *labtest.Lab, _ *labtest.Process) { l.Process().Shoot() }, large/2 - twice - 6<<20},
+		"both killed":     {func(l *labtest.Lab, p *labtest.Process) { l.Process().Shoot(); p.Shoot() }, large/2 - twice - 6<<20},
+	} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			l, h := lab(t)
+			bulky(t, h, "large", large)
+			l.Proxy.Always(labtest.Fault{Rate: 6 << 20})
+			p := h.Launch("--once")
+			l.Proxy.After(large/2, func() { c.end(l, p) })
+			labtest.Eventually(t, "one of them ends", func() bool { return !p.Running() || !l.Process().Running() })
+			h.Kill(p)
+			l.Proxy.Sever() // also half a connection through the proxy
+			if who != "shipper killed" {
+				l.Process().Wait(t)
+				l.Start()
+			}
+			l.Check(t)
+			l.Proxy.Always(labtest.Fault{})
+			before := l.Proxy.Sent()
+			h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+			if again := l.Proxy.Sent() - before; again > int64(large-c.kept) {
+				t.Errorf("%d bytes were sent again of %d, want at most %d", again, large, large-c.kept)
+			}
+			l.Settled(t)
+		})
+	}
+}
+
+// TestDeadConnectionGivesItsUploadUp: the one that stands still is not waited for.
+func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t, labtest.Set("limits.uploads_per_host", "1"))
+	bulky(t, h, "large", large)
+	l.Proxy.Next(labtest.Fault{StallAfter: large / 2})
+	p := h.Launch("--once")
+	labtest.Eventually(t, "half of it is there", func() bool { return l.Proxy.Sent() > large/2 })
+	p.Signal(t, syscall.SIGSTOP) // its connections live on
+	unlock(t, h)                 // as another machine would have taken its place
+	before := l.Proxy.Sent()
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if again := l.Proxy.Sent() - before; again > large/2+twice {
+		t.Errorf("%d bytes were sent again of %d", again, large)
+	}
+	h.Kill(p)
+	l.Settled(t)
+}
+
+// unlock makes a state directory seem to be nobody's.
+func unlock(t *testing.T, h *labtest.Host) {
+	t.Helper()
+	if err := os.Remove(h.Outbox(".lock")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPartOfAnUploadIsDurableBeforeItIsTold: the bytes, then the attribute that
+// speaks of them, then the answer that does.
+func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t, labtest.Unstarted())
+	pack(t, h, "run-1")
+	archive := read(t, filepath.Join(filepath.Dir(h.Dir), "run-1.tar.zst"))
+	tr := receiverTrace(t, l, func() {
+		up := byHand(t, l, h, "run-1", archive)
+		up.patch(t, 0, 100, false, http.StatusNoContent)
+		up.patch(t, 100, len(archive), true, http.StatusCreated)
+	})
+	body := tr.each("the body", written, staged+">")
+	first := body.first()
+	bytes := tr.each("fdatasync of the part", "fdatasync", staged+">").first()
+	attr := tr.each("the attribute", "fsetxattr", staged+`>, "user\.cis490\.upload"`).first()
+	inOrder(t, first, bytes, attr, tr.sync("the part", staged), tr.each("the link", "linkat", `run-1~\w+.*"run-1\.tar\.zst"`))
+	// The answer to the piece comes behind them: it is the next that is said.
+	synced := tr.sync("the part", staged)
+	inOrder(t, attr, synced)
+	for _, c := range tr.answer(first).calls {
+		if c.Begin < attr.calls[0].End {
+			t.Errorf("the receiver answered before the part was durable: %s(%s)", c.Name, c.Args)
+			break
+		}
+	}
+	l.Settled(t)
+}
+
+// upload is an upload as somebody makes it who reads the protocol's text.
+type upload struct {
+	lab     *labtest.Lab
+	client  *http.Client
+	where   string // as announced
+	content string
+}
+
+// byHand announces an archive.
+func byHand(t *testing.T, l *labtest.Lab, h *labtest.Host, name, content string) upload {
+	t.Helper()
+	up := upload{lab: l, client: h.Client(t), content: content}
+	sum := sha256.Sum256([]byte(content))
+	resp := up.send(t, http.MethodPut, "/v1/episodes/"+h.Name+"/"+name, "", http.StatusCreated, map[string]string{
+		"Upload-Complete": "?0", "Upload-Length": strconv.Itoa(len(content)),
+		"Repr-Digest": "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":",
+	})
+	up.where = resp.Header.Get("Location")
+	return up
+}
+
+// patch sends content[from:to].
+func (u upload) patch(t *testing.T, from, to int, last bool, status int) {
+	t.Helper()
+	complete := "?0"
+	if last {
+		complete = "?1"
+	}
+	u.send(t, http.MethodPatch, u.where, u.content[from:to], status, map[string]string{
+		"Content-Type": "application/partial-upload", "Upload-Offset": strconv.Itoa(from), "Upload-Complete": complete,
+	})
+}
+
+func (u upload) send(t *testing.T, method, path, body string, status int, fields map[string]string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequest(method, u.lab.URL(path), strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range fields {
+		req.Header.Set(name, value)
+	}
+	resp, err := u.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != status {
+		t.Fatalf("%s %s: %s, want %d: %s (%v)", method, path, resp.Status, status, text, err)
+	}
+	return resp
+}
+
+// TestCurlCanResume does what docs/transport.md says, with its very lines.
+func TestCurlCanResume(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	pack(t, h, "run-9")
+	dir := filepath.Dir(h.Dir)
+	doc := read(t, "../../docs/transport.md")
+	_, script, found := strings.Cut(doc, "<!-- labtest runs this -->\n```sh\n")
+	script, _, ended := strings.Cut(script, "```")
+	if !found || !ended {
+		t.Fatal("docs/transport.md has lost its example")
+	}
+	out := shell(t, "cd \"$1\"\n"+strings.NewReplacer(
+		"https://receiver.lab:8443", l.URL(""), "lab-01.crt", h.Path("pki", "lab-01.crt"), "lab-01.key", h.Path("pki", "lab-01.key"),
+		"ca.crt", h.Path("pki", "ca.crt"),
+	).Replace(script), dir)
+	mustContain(t, "curl", out, `"status":"stored"`, `"episode_id":"run-9"`)
+	l.RowOf(t, "lab-01", "run-9")
+}
