@@ -78,7 +78,7 @@ var owners = map[string]string{
 	"github.com/schollz/progressbar/v3": "cmd/shipper cmd/receiver",
 	"github.com/dustin/go-humanize":     "internal/config cmd/shipper cmd/receiver",
 	"golang.org/x/term":                 "internal/systemd cmd/shipper cmd/receiver",
-	"golang.org/x/time":                 "internal/receiver",
+	"golang.org/x/time":                 "internal/receiver internal/shipper",
 	"golang.org/x/sync":                 "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
 	"golang.org/x/sys":                  "*",
 	"github.com/google/go-cmp":          "internal/labtest",

@@ -119,17 +119,19 @@ func (o *Outbox) Bytes() int64 { return o.bytes.Load() }
 // State is what the folder says of an episode.
 type State struct {
 	Sealed bool
+	Size   int64 // of what is sealed
 	Held   bool
 }
 
 // State looks an episode up.
 func (o *Outbox) State(name episode.Name) (State, error) {
-	sealed, err := o.has(string(name) + sealedEnd)
-	if err != nil {
+	sealed, err := o.dir.Lstat(string(name) + sealedEnd)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return State{}, err
 	}
-	held, err := o.has(string(name) + heldEnd)
-	return State{Sealed: sealed, Held: held}, err
+	s := State{Sealed: err == nil, Size: sealed.Size()}
+	s.Held, err = o.has(string(name) + heldEnd)
+	return s, err
 }
 
 func (o *Outbox) has(file string) (bool, error) {

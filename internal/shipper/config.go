@@ -33,11 +33,16 @@ type Config struct {
 	OutboxMax config.Bytes `toml:"outbox_max"`
 	// LowSpaceFile exists while packing waits for space: the experiment queue
 	// can watch it. Empty: there is none.
-	LowSpaceFile config.Path    `toml:"low_space_file"`
-	Packers      int            `toml:"packers"` // episodes packed at once
-	Senders      int            `toml:"senders"` // episodes sent at once
-	Receiver     ReceiverConfig `toml:"receiver"`
-	Limits       LimitsConfig   `toml:"limits"`
+	LowSpaceFile config.Path `toml:"low_space_file"`
+	Packers      int         `toml:"packers"` // episodes packed at once
+	// Senders is how many episodes are sent at once; at most half of them are
+	// large ones.
+	Senders int   `toml:"senders"`
+	Order   Order `toml:"order"` // which of those that wait comes next
+	// BandwidthLimit is what may be sent a second, by the time of the day.
+	BandwidthLimit Timetable      `toml:"bandwidth_limit"`
+	Receiver       ReceiverConfig `toml:"receiver"`
+	Limits         LimitsConfig   `toml:"limits"`
 	// Retention is about what is shipped; all off.
 	Retention RetentionConfig `toml:"retention"`
 }
@@ -50,6 +55,10 @@ type ReceiverConfig struct {
 	KeyFile   config.Path `toml:"key_file"`
 	TokenFile config.Path `toml:"token_file"` // empty: no second factor
 }
+
+// minBandwidth is the least share of one sender: a receiver gives up on what comes
+// more slowly than its min_rate.
+const minBandwidth = 32 << 10
 
 // LimitsConfig bounds one episode. One that is over a limit is held.
 type LimitsConfig struct {
@@ -67,7 +76,8 @@ func DefaultConfig() Config {
 		ScanInterval: config.Duration(30 * time.Second),
 		MinFree:      256 << 20,
 		Packers:      min(2, runtime.NumCPU()),
-		Senders:      4,
+		Senders:      8,
+		Order:        Oldest,
 		Receiver:     ReceiverConfig{CAFile: "/etc/cis490/pki/ca.crt"},
 		Limits:       LimitsConfig{EpisodeBytes: config.Bytes(limits.Bytes), EpisodeEntries: limits.Entries},
 	}
@@ -117,6 +127,10 @@ func (c Config) Validate() error {
 		if n < 1 || n > 64 {
 			errs = append(errs, config.Invalid(key, "must be between 1 and 64"))
 		}
+	}
+	if least := c.BandwidthLimit.entries().least(); least > 0 && least < minBandwidth*config.Bytes(c.Senders) {
+		errs = append(errs, config.Invalid("bandwidth_limit",
+			"must be at least 32KiB for each of the senders, or the receiver takes them for stalled; lower senders, or raise it"))
 	}
 	if c.Retention.MaxAge < 0 || c.Retention.MaxBytes < 0 || c.Retention.MinFree < 0 {
 		errs = append(errs, config.Invalid("retention", "must not be negative"))

@@ -20,7 +20,7 @@ func TestTheDefaultsNeedOnlyWhoAndWhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.ScanInterval.Std() != 30*time.Second || c.Senders < 2 || c.Senders > 4 || c.Packers < 1 || c.MinFree < 1 {
+	if c.ScanInterval.Std() != 30*time.Second || c.Senders < 2 || c.Senders > 8 || c.Packers < 1 || c.MinFree < 1 {
 		t.Errorf("got %+v", c)
 	}
 	if want := filepath.Join(filepath.Dir(file), "c.crt"); string(c.Receiver.CertFile) != want {
@@ -35,6 +35,7 @@ func TestAWrongValueIsNamed(t *testing.T) {
 		"outbox_dir":         func(c *shipper.Config) { c.OutboxDir = "" },
 		"shipped_dir":        func(c *shipper.Config) { c.ShippedDir = "" },
 		"scan_interval":      func(c *shipper.Config) { c.ScanInterval = 0 },
+		"bandwidth_limit":    func(c *shipper.Config) { c.BandwidthLimit = "08:00 off, 09:00 100KiB" },
 		"packers":            func(c *shipper.Config) { c.Packers = 0 },
 		"senders":            func(c *shipper.Config) { c.Senders = 65 },
 		"limits":             func(c *shipper.Config) { c.Limits.EpisodeBytes = 0 },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,15 +19,16 @@ type dispatch struct {
 	*Shipper
 	once bool
 
-	toSeal, toSend []episode.Name
-	hand           map[episode.Name]bool  // queued, or with a worker
-	working        int                    // with a worker
-	later          map[episode.Name]delay // those that failed
-	soonest        time.Time              // when the first of them may be tried again; zero if there is none
-	link           link
-	full           bool // the disk is at its floor: no packing until the next sweep
-	told           bool // and that is in the log
-	held           int  // met by this sweep
+	toSeal  queue
+	toSend  toSend
+	hand    map[episode.Name]candidate // queued, or with a worker
+	working int                        // with a worker
+	later   map[episode.Name]delay     // those that failed
+	soonest time.Time                  // when the first of them may be tried again; zero if there is none
+	link    link
+	full    bool // the disk is at its floor: no packing until the next sweep
+	told    bool // and that is in the log
+	held    int  // met by this sweep
 
 	after  episode.Name // how far the sweep of the folders has come
 	swept  bool         // it has come to the end
@@ -50,7 +52,8 @@ type delay struct {
 func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err error) {
 	d := &dispatch{
 		Shipper: s, once: once, link: link{log: s.log},
-		hand: make(map[episode.Name]bool), later: make(map[episode.Name]delay),
+		toSeal: queue{order: s.cfg.Order}, toSend: newToSend(s.cfg),
+		hand: make(map[episode.Name]candidate), later: make(map[episode.Name]delay),
 		sealc: make(chan episode.Name), sendc: make(chan episode.Name), done: make(chan result),
 		probec: make(chan struct{}), pongs: make(chan ponged), found: make(chan episode.Name),
 	}
@@ -95,13 +98,14 @@ func (d *dispatch) decide(ctx context.Context) error {
 // now is nil.
 func (d *dispatch) step(ctx context.Context) error {
 	var sealc, sendc chan episode.Name
-	var seal, send episode.Name
+	var seal, send candidate
 	var probec chan struct{}
-	if len(d.toSeal) > 0 {
-		sealc, seal = d.sealc, d.toSeal[0]
+	if d.toSeal.len() > 0 {
+		sealc, seal = d.sealc, d.toSeal.next()
 	}
-	if len(d.toSend) > 0 && !d.link.down {
-		sendc, send = d.sendc, d.toSend[0]
+	sendq := d.toSend.next()
+	if sendq != nil && !d.link.down {
+		sendc, send = d.sendc, sendq.next()
 	}
 	now := time.Now()
 	if d.mayProbe() && !now.Before(d.link.next) {
@@ -110,18 +114,23 @@ func (d *dispatch) step(ctx context.Context) error {
 	alarm := time.NewTimer(d.nextAlarm(now))
 	defer alarm.Stop()
 	select {
-	case sealc <- seal:
-		d.toSeal = d.toSeal[1:]
+	case sealc <- seal.name:
+		d.toSeal.pop()
 		d.working++
-	case sendc <- send:
-		d.toSend = d.toSend[1:]
+	case sendc <- send.name:
+		sendq.pop()
+		d.toSend.began(send)
 		d.working++
 	case probec <- struct{}{}:
 		d.link.probing = true
 	case r := <-d.done:
 		d.working--
+		c := d.hand[r.name]
 		delete(d.hand, r.name)
-		return d.settle(r, time.Now())
+		if r.stage == Send {
+			d.toSend.ended(c)
+		}
+		return d.settle(r, c.at, time.Now())
 	case p := <-d.pongs:
 		return d.ponged(p)
 	case name := <-d.found:
@@ -191,6 +200,7 @@ func (d *dispatch) refill(now time.Time) error {
 		return err
 	}
 	d.after = sheet.end
+	slices.SortFunc(sheet.found, compare)
 	for _, c := range sheet.found {
 		if err := d.queue(c, now); err != nil {
 			return err
@@ -205,7 +215,7 @@ func (d *dispatch) refill(now time.Time) error {
 }
 
 // hungry reports whether another page may be scanned.
-func (d *dispatch) hungry() bool { return !d.swept && len(d.toSeal) == 0 && len(d.toSend) < page }
+func (d *dispatch) hungry() bool { return !d.swept && d.toSeal.len() == 0 && d.toSend.len() < page }
 
 // short reports whether the disk is below its floor, whoever took it there.
 func (d *dispatch) short() bool {
@@ -254,7 +264,7 @@ func (d *dispatch) bad(err error) {
 
 // queue puts an episode where its stage says.
 func (d *dispatch) queue(c candidate, now time.Time) error {
-	if d.hand[c.name] || now.Before(d.later[c.name].until) {
+	if _, at := d.hand[c.name]; at || now.Before(d.later[c.name].until) {
 		return nil
 	}
 	switch c.stage {
@@ -272,40 +282,42 @@ func (d *dispatch) queue(c candidate, now time.Time) error {
 		d.held++
 		d.tally.count(func(t *Tally) { t.Held++ })
 	case Seal:
-		d.queueSeal(c.name)
+		d.queueSeal(c)
 	case Send:
-		d.queueSend(c.name)
+		d.queueSend(c)
 	}
 	return nil
 }
 
-func (d *dispatch) queueSeal(name episode.Name) {
+func (d *dispatch) queueSeal(c candidate) {
 	if d.full {
 		d.transient(1)
 		return
 	}
-	d.toSeal = append(d.toSeal, name)
-	d.hand[name] = true
+	d.toSeal.add(c)
+	d.hand[c.name] = c
 }
 
 // queueSend queues an episode for sending. While the link is down the outbox is
 // the queue: it may hold more names than memory should.
-func (d *dispatch) queueSend(name episode.Name) {
+func (d *dispatch) queueSend(c candidate) {
 	if d.link.down && (!d.once || d.link.failed > 0) {
 		d.transient(1)
 		return
 	}
-	d.toSend = append(d.toSend, name)
-	d.hand[name] = true
+	d.toSend.add(c)
+	d.hand[c.name] = c
 }
 
-// drop takes a whole queue out of hand. The names stay in their folders.
-func (d *dispatch) drop(queue *[]episode.Name) {
-	d.transient(len(*queue))
-	for _, name := range *queue {
-		delete(d.hand, name)
+// drop takes whole queues out of hand. The names stay in their folders.
+func (d *dispatch) drop(queues ...*queue) {
+	for _, q := range queues {
+		d.transient(q.len())
+		for _, c := range q.all {
+			delete(d.hand, c.name)
+		}
+		q.all = nil
 	}
-	*queue = nil
 }
 
 func (d *dispatch) transient(n int) { d.tally.count(func(t *Tally) { t.Transient += n }) }
@@ -317,11 +329,11 @@ func (d *dispatch) take(name episode.Name, now time.Time) error {
 		d.sweep()
 		return nil
 	}
-	stage, err := d.stage(name)
-	if err != nil || stage != Seal && stage != Send {
+	c, err := d.look(name)
+	if err != nil || c.stage != Seal && c.stage != Send {
 		return nil // the next scan says what is wrong
 	}
-	return d.queue(candidate{name, stage}, now)
+	return d.queue(c, now)
 }
 
 // ponged takes in an answer to a ping.
@@ -329,7 +341,7 @@ func (d *dispatch) ponged(p ponged) error {
 	d.link.answered(p.pong, p.err, time.Now())
 	switch {
 	case d.link.down:
-		d.drop(&d.toSend)
+		d.drop(&d.toSend.small, &d.toSend.large)
 	case !d.once:
 		d.sweep() // nobody looked into the outbox meanwhile
 	}

@@ -2,6 +2,7 @@ package shipper
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"time"
 
@@ -49,7 +50,8 @@ func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
 
 // SealOnly packs an episode and stops there, as a power cut would.
 func (s *Shipper) SealOnly(name episode.Name) error {
-	return s.seal(context.Background(), archive.NewPacker(), name, func() {})
+	_, err := s.seal(context.Background(), archive.NewPacker(), name, func() {})
+	return err
 }
 
 // Link is the link, in the hands of a test.
@@ -75,7 +77,7 @@ func (l *Link) Answered(pong wire.Pong, err error, now time.Time) (bool, time.Du
 // lost. It returns how many names the loop has in memory then.
 func (s *Shipper) Watching(ctx context.Context, overflow bool) (hand int, err error) {
 	d := &dispatch{
-		Shipper: s, link: link{log: s.log}, hand: make(map[episode.Name]bool),
+		Shipper: s, link: link{log: s.log}, hand: make(map[episode.Name]candidate),
 		later: make(map[episode.Name]delay), found: make(chan episode.Name),
 		swept: true, due: time.Now().Add(time.Hour),
 	}
@@ -104,4 +106,10 @@ func (s *Shipper) Watching(ctx context.Context, overflow bool) (hand int, err er
 			return len(d.hand), err
 		}
 	}
+}
+
+// NewThrottle returns what slows readers down to a timetable, all together.
+func NewThrottle(table Timetable) func(context.Context, io.ReaderAt) io.ReaderAt {
+	t := newThrottle(table)
+	return func(ctx context.Context, r io.ReaderAt) io.ReaderAt { return throttled{r, ctx, t} }
 }

@@ -14,6 +14,7 @@ import (
 const (
 	firstProbe = 5 * time.Second
 	maxProbe   = 2 * time.Minute
+	remindOf   = 6 * time.Hour // how often the log says that it is still away
 )
 
 // link is what the shipper believes of the way to the receiver. While it is
@@ -26,6 +27,7 @@ type link struct {
 	next    time.Time // when to ask again
 	failed  int       // pings in a row
 	since   time.Time
+	told    time.Time // when the log last said so
 	err     error
 }
 
@@ -58,12 +60,18 @@ func (l *link) answered(pong wire.Pong, err error, now time.Time) {
 		return
 	}
 	l.err = err
-	if l.failed == 0 {
+	l.failed++
+	l.next = now.Add(max(firstProbe, backoff(firstProbe, maxProbe, l.failed), retryAfter(err)))
+	switch {
+	case l.failed == 1:
+		l.told = now
 		l.log.Log(context.Background(), severity(err), "receiver does not take anything; nothing is lost, sending goes on when it does",
 			"err", err, "hint", wire.Hint(err))
+	case now.Sub(l.told) >= remindOf:
+		l.told = now
+		l.log.Log(context.Background(), severity(err), "receiver still does not take anything",
+			"since", l.since.UTC().Format(time.DateTime), "attempt", l.failed, "err", err, "hint", wire.Hint(err))
 	}
-	l.failed++
-	l.next = now.Add(max(backoff(firstProbe, maxProbe, l.failed), retryAfter(err)))
 }
 
 // retryAfter returns the least wait that the receiver asked for.
@@ -87,10 +95,9 @@ func severity(err error) slog.Level {
 	return slog.LevelWarn
 }
 
-// backoff returns a wait that doubles from base with each attempt up to a
-// ceiling, somewhere in its upper half: hosts that failed together shall not
-// come back together.
+// backoff returns a wait of up to a bound that doubles from base with each attempt
+// up to a ceiling, anywhere below it: hosts that failed together shall not come
+// back together.
 func backoff(base, ceiling time.Duration, attempt int) time.Duration {
-	d := min(ceiling, base<<min(attempt-1, 20))
-	return d/2 + rand.N(d/2+1)
+	return rand.N(min(ceiling, base<<min(attempt, 20))) + 1
 }

@@ -3,9 +3,11 @@ package shipper
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/wire"
 )
 
 // page is how many episodes one scan returns: with a backlog of any size the
@@ -16,7 +18,12 @@ const page = 10_000
 type candidate struct {
 	name  episode.Name
 	stage Stage
+	at    time.Time // when it was finished
+	size  int64     // of its archive, if it is packed
 }
+
+// large reports whether its archive is sent in more than one request.
+func (c candidate) large() bool { return c.size >= wire.AnnounceFrom }
 
 // sheet is one page of a scan.
 type sheet struct {
@@ -63,7 +70,7 @@ func (s *Shipper) scan(after episode.Name, bad func(error)) (sheet, error) {
 func (s *Shipper) stages(names []episode.Name, bad func(error)) ([]candidate, error) {
 	found := make([]candidate, 0, len(names))
 	for _, name := range names {
-		stage, err := s.stage(name)
+		c, err := s.look(name)
 		if errors.Is(err, durable.ErrFault) {
 			return nil, err
 		}
@@ -71,7 +78,7 @@ func (s *Shipper) stages(names []episode.Name, bad func(error)) ([]candidate, er
 			bad(err)
 			continue
 		}
-		found = append(found, candidate{name, stage})
+		found = append(found, c)
 	}
 	return found, nil
 }

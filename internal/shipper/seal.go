@@ -20,35 +20,35 @@ var (
 	errBudget  = fmt.Errorf("the outbox has reached outbox_max: %w", unix.ENOSPC)
 )
 
-// seal packs a finished episode into the outbox, once. The archive is sealed
-// only if the tree was the same before and after.
-func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name, beat func()) error {
+// seal packs a finished episode into the outbox, once, and returns the size of the
+// archive. It is sealed only if the tree was the same before and after.
+func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name, beat func()) (int64, error) {
 	start := time.Now()
 	tree, err := s.src.Tree(name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer tree.Close()
 	before, err := tree.Survey(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	draft, err := s.out.Create(name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	sealed, size, err := s.pack(ctx, p, tree, before, draft, beat)
 	if err == nil {
 		err = draft.Seal(sealed)
 	}
 	if err != nil {
-		return errors.Join(err, draft.Discard())
+		return 0, errors.Join(err, draft.Discard())
 	}
 	for _, skip := range before.Skipped.First {
 		s.log.Warn("left a file out", "episode", name, "file", skip.Path, "reason", skip.Reason)
 	}
 	s.log.Info("packed", "episode", name, "sha256", sealed.Digest, "bytes", size, "took", time.Since(start).Round(time.Millisecond))
-	return nil
+	return size, nil
 }
 
 func (s *Shipper) pack(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, draft *outbox.Draft, beat func()) (outbox.Seal, int64, error) {

@@ -53,14 +53,15 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat func()) (wir
 // an interrupted upload, is sent once more, from its beginning: the receiver has
 // thrown away what it had.
 func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (wire.Receipt, error) {
-	receipt, err := s.up.Put(ctx, u, entry)
+	from := throttled{entry, ctx, s.rate}
+	receipt, err := s.up.Put(ctx, u, from)
 	if !errors.Is(err, wire.DigestMismatch) {
 		return receipt, err
 	}
 	if intact, rerr := entry.Intact(); rerr != nil || !intact {
 		return receipt, err // see mismatched
 	}
-	return s.up.Put(ctx, u, entry)
+	return s.up.Put(ctx, u, from)
 }
 
 // mismatched sees what a receiver means that got other bytes than were

@@ -23,11 +23,12 @@ const (
 // no other attempt.
 const quietFailures = 3
 
-// settle takes in what became of a piece of work.
-func (d *dispatch) settle(r result, now time.Time) error {
+// settle takes in what became of a piece of work on an episode that was finished
+// at a time.
+func (d *dispatch) settle(r result, at, now time.Time) error {
 	if r.err == nil {
 		delete(d.later, r.name)
-		d.passed(r)
+		d.passed(r, at)
 		return nil
 	}
 	if errors.Is(r.err, fs.ErrNotExist) && r.stage == Seal {
@@ -73,14 +74,14 @@ func (d *dispatch) postpone(r result, v verdict, now time.Time) {
 }
 
 // passed moves an episode on to its next stage.
-func (d *dispatch) passed(r result) {
+func (d *dispatch) passed(r result, at time.Time) {
 	if r.stage == Send && d.full && !d.once && d.cfg.OutboxMax > 0 && !d.loaded() {
 		d.sweep() // there is room in the outbox again
 	}
 	switch {
 	case r.stage == Seal:
 		d.told = false
-		d.queueSend(r.name)
+		d.queueSend(candidate{name: r.name, stage: Send, at: at, size: r.size})
 	case r.status == wire.AlreadyPresent:
 		d.tally.count(func(t *Tally) { t.AlreadyPresent++ })
 	default:

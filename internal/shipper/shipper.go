@@ -49,6 +49,7 @@ type Shipper struct {
 	out  *outbox.Outbox
 	up   uplink
 	lock *durable.Lock
+	rate *throttle // of all senders together
 
 	beats chan chan<- struct{} // answered by the dispatch that runs
 	work  work
@@ -62,7 +63,7 @@ func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Shipper{cfg: c, log: log, src: src, out: out, up: up, beats: make(chan chan<- struct{})}
+	s := &Shipper{cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit), beats: make(chan chan<- struct{})}
 	if s.lock, err = out.Lock(holder); err == nil {
 		err = s.prepare()
 	}
@@ -154,14 +155,14 @@ func stageOf(f facts) Stage {
 	return Nothing
 }
 
-// stage looks an episode up.
-func (s *Shipper) stage(name episode.Name) (Stage, error) {
-	finished, err := s.src.IsFinished(name)
+// look reads off the folders how far an episode has come.
+func (s *Shipper) look(name episode.Name) (candidate, error) {
+	at, finished, err := s.src.FinishedAt(name)
 	if err != nil {
-		return Nothing, err
+		return candidate{}, err
 	}
 	state, err := s.out.State(name)
-	return stageOf(facts{finished, state}), err
+	return candidate{name, stageOf(facts{finished, state}), at, state.Size}, err
 }
 
 // Once takes every waiting episode one pass further, whatever waits it had

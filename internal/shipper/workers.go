@@ -13,6 +13,7 @@ import (
 type result struct {
 	name   episode.Name
 	stage  Stage
+	size   int64       // of Seal: of the archive
 	status wire.Status // of Send
 	err    error
 }
@@ -27,9 +28,9 @@ func (d *dispatch) packer(ctx context.Context, id int) error {
 	p := archive.NewPacker()
 	for name := range d.sealc {
 		beat, end := d.work.begin(id)
-		err := d.seal(ctx, p, name, beat)
+		size, err := d.seal(ctx, p, name, beat)
 		end()
-		if !report(ctx, d.done, result{name: name, stage: Seal, err: err}) {
+		if !report(ctx, d.done, result{name: name, stage: Seal, size: size, err: err}) {
 			return nil
 		}
 	}

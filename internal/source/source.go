@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"time"
 
 	"cis490/internal/archive"
 	"cis490/internal/durable"
@@ -64,40 +65,48 @@ func (s *Source) NameError(name string) error {
 	if err == nil {
 		return nil
 	}
-	if finished, ferr := s.finished(name); ferr != nil || !finished {
+	if _, finished, ferr := s.finished(name); ferr != nil || !finished {
 		return ferr
 	}
 	return err
 }
 
 // IsFinished reports whether there is a finished episode of this name.
-func (s *Source) IsFinished(name episode.Name) (bool, error) { return s.finished(string(name)) }
+func (s *Source) IsFinished(name episode.Name) (bool, error) {
+	_, finished, err := s.finished(string(name))
+	return finished, err
+}
 
-func (s *Source) finished(name string) (bool, error) {
+// FinishedAt is [Source.IsFinished], and when that came about.
+func (s *Source) FinishedAt(name episode.Name) (at time.Time, finished bool, err error) {
+	return s.finished(string(name))
+}
+
+func (s *Source) finished(name string) (at time.Time, finished bool, err error) {
 	st, err := s.episodes.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return at, false, nil
 	}
 	if err != nil {
-		return false, err
+		return at, false, err
 	}
 	// A link to a directory is none: what it leads to is not ours to move.
 	if !st.IsDir() || st.Device() != s.device {
-		return false, nil
+		return at, false, nil
 	}
 	dir, err := s.episodes.OpenDir(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return at, false, nil
 	}
 	if err != nil {
-		return false, err
+		return at, false, err
 	}
 	defer dir.Close()
 	marker, err := dir.Lstat(episode.Marker)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return at, false, nil
 	}
-	return marker.Regular(), err
+	return marker.ModTime(), marker.Regular(), err
 }
 
 // Tree opens an episode for packing or comparing, or returns an error wrapping

@@ -1,0 +1,84 @@
+package shipper_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/episode"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// TestEpisodesAreSentInTheOrderThatIsAsked, whatever their names.
+func TestEpisodesAreSentInTheOrderThatIsAsked(t *testing.T) {
+	// d was finished first and b last.
+	age := []episode.Name{"d", "a", "e", "c", "b"}
+	for order, want := range map[shipper.Order]string{
+		shipper.Oldest: "daecb",
+		shipper.Newest: "bcead",
+		shipper.Mixed:  "bdcae",
+	} {
+		t.Run(string(order), func(t *testing.T) {
+			l := newLab(t)
+			l.cfg.Order, l.cfg.Packers, l.cfg.Senders = order, 1, 1
+			for i, name := range age {
+				l.finish(name)
+				at := time.Now().Add(time.Duration(i-10) * time.Hour)
+				l.must(os.Chtimes(l.at("episodes", string(name), episode.Marker), at, at))
+			}
+			l.wantOnce(shipper.Tally{Scanned: 5, Shipped: 5})
+			var packed strings.Builder
+			for _, line := range l.logs.with(" packed ") {
+				_, name, _ := strings.Cut(line, "episode=")
+				packed.WriteString(name[:1])
+			}
+			if packed.String() != want {
+				t.Errorf("packed %s, want %s", &packed, want)
+			}
+		})
+	}
+}
+
+// TestLargeArchivesLeaveSendersToSmallOnes: two large ones stand still, and a
+// hundred small ones go by.
+func TestLargeArchivesLeaveSendersToSmallOnes(t *testing.T) {
+	l := newLab(t)
+	l.cfg.Senders = 2
+	large := []episode.Name{"large-1", "large-2"}
+	for _, name := range large {
+		l.write(l.at("episodes", string(name), "blob"), noise(1<<20))
+		l.finish(name)
+	}
+	l.finish(names("small", 100)...)
+	gone := 0 // one sender is left for them
+	open := make(chan struct{})
+	l.rx.before = func(ctx context.Context, u wire.Upload) error {
+		if slices.Contains(large, u.Key.Name) {
+			select {
+			case <-open:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if gone++; gone == 100 {
+			close(open)
+		}
+		return nil
+	}
+	l.wantOnce(shipper.Tally{Scanned: 102, Shipped: 102})
+}
+
+func noise(n int) string {
+	var b strings.Builder
+	for x := uint64(1); b.Len() < n; {
+		x = x*6364136223846793005 + 1442695040888963407
+		fmt.Fprintf(&b, "%x", x)
+	}
+	return b.String()
+}

@@ -1,0 +1,121 @@
+package shipper
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Order says which of the episodes that wait comes next.
+type Order string
+
+// The orders. Where more than a page of episodes wait, they hold within a page of
+// names.
+const (
+	Oldest Order = "oldest" // finished first
+	Newest Order = "newest" // finished last
+	Mixed  Order = "mixed"  // the newest and the oldest in turn: news at once, and nothing waits for ever
+)
+
+// UnmarshalText reads an order.
+func (o *Order) UnmarshalText(text []byte) error {
+	switch read := Order(text); read {
+	case Oldest, Newest, Mixed:
+		*o = read
+		return nil
+	}
+	return fmt.Errorf(`%+q is no order: write "oldest", "newest" or "mixed"`, text)
+}
+
+// queue holds episodes that wait for the same, sorted by when they were finished.
+type queue struct {
+	order Order
+	all   []candidate
+	odd   bool // with Mixed: the oldest is next
+}
+
+func (q *queue) len() int { return len(q.all) }
+
+// add puts c in its place. What has just been finished goes to the end, and so
+// does each of a page that comes sorted.
+func (q *queue) add(c candidate) {
+	if n := len(q.all); n == 0 || compare(q.all[n-1], c) <= 0 {
+		q.all = append(q.all, c)
+		return
+	}
+	i, _ := slices.BinarySearchFunc(q.all, c, compare)
+	q.all = slices.Insert(q.all, i, c)
+}
+
+// compare orders candidates by their age, and then by their names, so that a pass
+// is the same each time.
+func compare(a, b candidate) int {
+	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.name, b.name))
+}
+
+// next returns what [queue.pop] would; there must be something.
+func (q *queue) next() candidate {
+	if q.fromEnd() {
+		return q.all[len(q.all)-1]
+	}
+	return q.all[0]
+}
+
+// pop takes the next one out.
+func (q *queue) pop() {
+	if q.fromEnd() {
+		q.all = q.all[:len(q.all)-1]
+	} else {
+		q.all = q.all[1:]
+	}
+	q.odd = !q.odd
+}
+
+func (q *queue) fromEnd() bool { return q.order == Newest || q.order == Mixed && !q.odd }
+
+// toSend is what waits to be sent. Large archives keep to a part of the senders, so
+// that small ones do not wait for them.
+type toSend struct {
+	small, large queue
+	most         int // large ones at once
+	underWay     int // large ones
+}
+
+func (s *toSend) len() int { return s.small.len() + s.large.len() }
+
+func (s *toSend) add(c candidate) { s.of(c).add(c) }
+
+func (s *toSend) of(c candidate) *queue {
+	if c.large() {
+		return &s.large
+	}
+	return &s.small
+}
+
+// next returns the queue whose turn it is, or nil if none may be sent now.
+func (s *toSend) next() *queue {
+	switch {
+	case s.large.len() > 0 && s.underWay < s.most:
+		return &s.large
+	case s.small.len() > 0:
+		return &s.small
+	}
+	return nil
+}
+
+// began and ended count what is with the senders.
+func (s *toSend) began(c candidate) {
+	if c.large() {
+		s.underWay++
+	}
+}
+
+func (s *toSend) ended(c candidate) {
+	if c.large() {
+		s.underWay--
+	}
+}
+
+func newToSend(c Config) toSend {
+	return toSend{small: queue{order: c.Order}, large: queue{order: c.Order}, most: max(1, c.Senders/2)}
+}
