@@ -149,8 +149,9 @@ func BenchmarkReadMeta(b *testing.B) {
 			recording(l, 24, size)
 			packed, _ := l.pack()
 			b.ReportAllocs()
+			var meta archive.MetaReader
 			for b.Loop() {
-				if _, err := archive.ReadMeta(bytes.NewReader(packed), name); err != nil {
+				if _, err := meta.Read(bytes.NewReader(packed), name); err != nil {
 					b.Fatal(err)
 				}
 			}

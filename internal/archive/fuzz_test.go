@@ -65,10 +65,21 @@ func FuzzReadUncompressed(f *testing.F) {
 // FuzzReadMeta: no input makes it panic, read on or take much memory.
 func FuzzReadMeta(f *testing.F) {
 	seeds(f)
+	good, _ := usual(f).pack()
+	want, err := archive.ReadMeta(bytes.NewReader(good), name)
+	if err != nil || want.Commit == "" {
+		f.Fatalf("%+v, %v", want, err)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := archive.ReadMeta(bytes.NewReader(b), name)
+		var r archive.MetaReader
+		defer r.Close()
+		m, err := r.Read(bytes.NewReader(b), name)
 		if err != nil && m.Commit != "" || m.Commit != "" && len(m.Commit) != 40 {
 			t.Errorf("got %+v, %v", m, err)
+		}
+		// Whatever it has met, it reads the next one.
+		if m, err := r.Read(bytes.NewReader(good), name); err != nil || m != want {
+			t.Errorf("afterwards it reads %+v, %v, want %+v", m, err, want)
 		}
 	})
 }

@@ -16,17 +16,36 @@ const (
 	metaInput   = 2 * metaOutput // blocks may be empty: no output bounds their number
 )
 
-// ReadMeta returns what the archive's <name>/meta.json says. An archive that
-// has none among its first entries gives the zero Meta and no error; one that
-// does not decode so far, or a meta.json that is not one, gives an error. It
-// reads and decodes at most a few MiB, whatever the archive holds.
+// A MetaReader looks into archives for their meta.json. It keeps its decoder and
+// its buffers, so that a small archive costs little; it must not be used from two
+// goroutines at once.
+type MetaReader struct {
+	s *stream
+}
+
+// ReadMeta is [MetaReader.Read] for one archive.
 func ReadMeta(r io.Reader, name episode.Name) (episode.Meta, error) {
-	s, err := openStream(io.LimitReader(r, metaInput), metaOutput)
-	if err != nil {
+	var m MetaReader
+	defer m.Close()
+	return m.Read(r, name)
+}
+
+// Close gives the decoder up.
+func (m *MetaReader) Close() {
+	if m.s != nil {
+		m.s.close()
+	}
+}
+
+// Read returns what the archive's <name>/meta.json says. An archive that has none
+// among its first entries gives the zero Meta and no error; one that does not
+// decode so far, or a meta.json that is not one, gives an error. It reads and
+// decodes at most a few MiB, whatever the archive holds.
+func (m *MetaReader) Read(r io.Reader, name episode.Name) (episode.Meta, error) {
+	if err := m.open(io.LimitReader(r, metaInput)); err != nil {
 		return episode.Meta{}, err
 	}
-	defer s.close()
-	want := string(name) + "/" + episode.MetaFile
+	s, want := m.s, string(name)+"/"+episode.MetaFile
 	for range metaEntries {
 		m, err := s.next()
 		if err == io.EOF || errors.Is(err, errLimit) || err == nil && s.out.n > metaWithin {
@@ -40,4 +59,13 @@ func ReadMeta(r io.Reader, name episode.Name) (episode.Meta, error) {
 		}
 	}
 	return episode.Meta{}, nil
+}
+
+func (m *MetaReader) open(r io.Reader) error {
+	if m.s != nil {
+		return m.s.reset(r, metaOutput)
+	}
+	var err error
+	m.s, err = openStream(r, metaOutput)
+	return err
 }

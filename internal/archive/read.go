@@ -87,6 +87,19 @@ func openStream(r io.Reader, limit int64) (*stream, error) {
 	return &stream{frame: f, zstd: d, out: out, tar: tar.NewReader(out)}, nil
 }
 
+// reset makes the stream one of another archive.
+func (s *stream) reset(r io.Reader, limit int64) error {
+	in := s.frame.r
+	in.Reset(r)
+	*s.frame = frame{r: in}
+	if err := s.zstd.Reset(s.frame); err != nil {
+		return fmt.Errorf("read archive: %w", err)
+	}
+	s.out = &output{r: s.zstd, limit: limit}
+	s.tar = tar.NewReader(s.out)
+	return nil
+}
+
 func (s *stream) close() { s.zstd.Close() }
 
 // next returns the next member, or [io.EOF] itself after a flawless end.

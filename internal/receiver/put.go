@@ -292,20 +292,28 @@ func receipt(s wire.Status, o store.Object) wire.Receipt {
 	}
 }
 
-// maxPeeks bounds the decoders at work: each has a window of its own.
+// maxPeeks is how many decoders there are: each has a window of its own.
 const maxPeeks = 2
+
+func newPeeks() chan *archive.MetaReader {
+	c := make(chan *archive.MetaReader, maxPeeks)
+	for range maxPeeks {
+		c <- new(archive.MetaReader)
+	}
+	return c
+}
 
 // commitOf looks for the commit in an archive's meta.json. The archive is
 // opaque to everything else here: one that has none, or does not decode, is
 // stored all the same.
 func (r *Receiver) commitOf(key episode.Key, open func() (io.Reader, func() error, error)) string {
-	r.peeks <- struct{}{}
-	defer func() { <-r.peeks }()
+	look := <-r.peeks
+	defer func() { r.peeks <- look }()
 	from, done, err := open()
 	if err == nil {
 		defer done()
 		var meta episode.Meta
-		if meta, err = archive.ReadMeta(from, key.Name); err == nil {
+		if meta, err = look.Read(from, key.Name); err == nil {
 			return meta.Commit
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/index"
 	"cis490/internal/pki"
@@ -46,7 +47,7 @@ type Receiver struct {
 	uploads *uploads // the unfinished ones
 	space   space
 	conns   *conns
-	peeks   chan struct{} // a place for each look for meta.json at once
+	peeks   chan *archive.MetaReader // what looks for meta.json
 	prover  *prover
 	reads   slots // archives being read back for their hosts
 
@@ -66,7 +67,7 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 		slots:   slots{all: c.Limits.Uploads, each: c.Limits.UploadsPerHost},
 		uploads: newUploads(c.Limits.UploadsPerHost),
 		conns:   newConns(c.Limits),
-		peeks:   make(chan struct{}, maxPeeks),
+		peeks:   newPeeks(),
 		fault:   make(chan error, 1),
 	}
 	if err := r.open(holder); err != nil {
