@@ -18,15 +18,20 @@ const (
 	fullRetry = 5 * time.Minute
 )
 
-// slots counts the uploads under way. A host has at most each of them: others
-// must find room.
+// slots counts the uploads under way. A host has at most each of them, and while
+// more than half are taken at most an equal share: others must find room.
 type slots struct {
 	all, each int
 
-	mu    sync.Mutex // guards the fields below
-	taken int
-	hosts map[episode.Name]int
+	mu     sync.Mutex // guards the fields below
+	taken  int
+	hosts  map[episode.Name]int
+	wanted map[episode.Name]time.Time // by hosts that found none, and when
 }
+
+// stillWanted is how long a host that was refused has a share: it comes again
+// within that.
+const stillWanted = 20 * time.Second
 
 // take returns the function that gives the place up, or a refusal.
 func (s *slots) take(host episode.Name) (func(), error) {
@@ -36,15 +41,17 @@ func (s *slots) take(host episode.Name) (func(), error) {
 	switch {
 	case s.hosts[host] >= s.each:
 		code = wire.HostBusy
-	case s.taken >= s.all:
+	case s.taken >= s.all, 2*s.taken > s.all && s.hosts[host] >= s.share(host):
 		code = wire.Busy
 	}
+	if s.hosts == nil {
+		s.hosts, s.wanted = make(map[episode.Name]int), make(map[episode.Name]time.Time)
+	}
 	if code != "" {
+		s.wanted[host] = time.Now()
 		return nil, busy(code, "%d uploads are under way", s.taken)
 	}
-	if s.hosts == nil {
-		s.hosts = make(map[episode.Name]int)
-	}
+	delete(s.wanted, host)
 	s.taken++
 	s.hosts[host]++
 	return func() {
@@ -55,6 +62,26 @@ func (s *slots) take(host episode.Name) (func(), error) {
 			delete(s.hosts, host)
 		}
 	}, nil
+}
+
+// share returns the part of all that a host may have beside those that have some,
+// or want some. The lock is held.
+func (s *slots) share(host episode.Name) int {
+	hosts := 1
+	for other := range s.hosts {
+		if other != host {
+			hosts++
+		}
+	}
+	for other, at := range s.wanted {
+		switch {
+		case time.Since(at) > stillWanted:
+			delete(s.wanted, other)
+		case other != host && s.hosts[other] == 0:
+			hosts++
+		}
+	}
+	return max(1, s.all/hosts)
 }
 
 // busy refuses for what others do, and asks to come again soon.

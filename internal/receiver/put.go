@@ -177,7 +177,7 @@ const chunk = 128 << 10
 // stage takes the body in and sees that it is what was announced.
 func (r *Receiver) stage(up *store.Upload, u wire.Upload, body io.Reader, reserved *reservation) error {
 	w := digest.NewWriter(up)
-	if err := fill(w, u.Size, body, reserved, func() error { return nil }); err != nil {
+	if err := r.fill(w, u.Size, body, reserved, func() error { return nil }); err != nil {
 		return err
 	}
 	if d, n := w.Sum(); d != u.Digest || n != u.Size {
@@ -187,8 +187,9 @@ func (r *Receiver) stage(up *store.Upload, u wire.Upload, body io.Reader, reserv
 }
 
 // fill writes a body of a size, and calls between after each step.
-func fill(w io.Writer, size int64, body io.Reader, reserved *reservation, between func() error) error {
-	buf := make([]byte, min(chunk, max(size, 1)))
+func (r *Receiver) fill(w io.Writer, size int64, body io.Reader, reserved *reservation, between func() error) error {
+	buf, free := r.buffer(size)
+	defer free()
 	for {
 		n, err := io.ReadFull(body, buf)
 		if _, werr := w.Write(buf[:n]); werr != nil {
@@ -205,6 +206,19 @@ func fill(w io.Writer, size int64, body io.Reader, reserved *reservation, betwee
 			return err
 		}
 	}
+}
+
+// buffer returns a chunk, or less if a body is smaller. Chunks are used again: as
+// garbage they would be the most of it.
+func (r *Receiver) buffer(size int64) (buf []byte, free func()) {
+	if size < chunk {
+		return make([]byte, max(size, 1)), func() {}
+	}
+	whole, ok := r.chunks.Get().(*[chunk]byte)
+	if !ok {
+		whole = new([chunk]byte)
+	}
+	return whole[:], func() { r.chunks.Put(whole) }
 }
 
 // commit makes a staged upload a stored archive with a row, in the place of a

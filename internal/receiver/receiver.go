@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,7 @@ type Receiver struct {
 	space   space
 	conns   *conns
 	peeks   chan *archive.MetaReader // what looks for meta.json
+	chunks  sync.Pool                // of *[chunk]byte
 	prover  *prover
 	reads   slots // archives being read back for their hosts
 

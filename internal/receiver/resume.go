@@ -181,7 +181,7 @@ func (r *Receiver) takeIn(u *unfinished, p wire.Piece, body io.Reader) (*store.U
 		return nil, errors.Join(err, up.Abandon())
 	}
 	c := checkpoints{u: u, up: up, w: w, last: time.Now()}
-	err = fill(w, p.Size, body, reserved, c.due)
+	err = r.fill(w, p.Size, body, reserved, c.due)
 	if err == nil && p.Last {
 		if d, n := w.Sum(); d == u.Digest && n == u.Size {
 			return up, nil
