@@ -5,6 +5,14 @@ import "github.com/klauspost/compress/zstd"
 // NewPackerAt returns a Packer of another level and window, to compare.
 func NewPackerAt(l int, window int) *Packer { return newPacker(zstd.EncoderLevel(l), window) }
 
+// NewPackerOf returns a Packer that works with so many goroutines, whatever the
+// size of an episode.
+func NewPackerOf(goroutines int) *Packer {
+	p := NewPacker()
+	p.enc = newEncoder(level, window, goroutines)
+	return p
+}
+
 // Compressor returns what makes one frame over b, for archives that no Packer
 // would make.
 func Compressor(window int) func(b []byte) []byte {

@@ -2,6 +2,8 @@ package archive
 
 import (
 	"archive/tar"
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,25 +25,49 @@ const (
 	window = 1 << 20
 )
 
-// A Packer writes archives. It keeps its encoder and its buffers, so that a
+// aloneFrom is the size from which an episode is packed by two goroutines: one
+// that looks for repetitions, one that codes and writes. Small episodes are packed
+// side by side by several packers instead.
+const aloneFrom = 64 << 20
+
+// A Packer writes archives. It keeps its encoders and its buffers, so that a
 // small episode costs little; it must not be used from two goroutines at once.
 type Packer struct {
-	enc *zstd.Encoder
-	buf []byte
+	level  zstd.EncoderLevel
+	window int
+	enc    *zstd.Encoder
+	large  *zstd.Encoder // made for the first large episode
+	buf    []byte
+	out    *bufio.Writer
 }
 
 // NewPacker returns a Packer.
 func NewPacker() *Packer { return newPacker(level, window) }
 
 func newPacker(l zstd.EncoderLevel, window int) *Packer {
-	// One goroutine an encoder: pack workers run side by side, and a frame
-	// cut into jobs would depend on the number of cores.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true),
+	return &Packer{level: l, window: window, enc: newEncoder(l, window, 1), buf: make([]byte, chunk), out: bufio.NewWriterSize(nil, chunk)}
+}
+
+// newEncoder returns an encoder of so many goroutines. The frame does not depend
+// on their number: they take turns at its blocks, and cut it into nothing.
+func newEncoder(l zstd.EncoderLevel, window, goroutines int) *zstd.Encoder {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(goroutines), zstd.WithEncoderCRC(true),
 		zstd.WithEncoderLevel(l), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic(err) // options that the library does not know: a bug here
 	}
-	return &Packer{enc: enc, buf: make([]byte, chunk)}
+	return enc
+}
+
+// encoder returns the one for an episode.
+func (p *Packer) encoder(s Survey) *zstd.Encoder {
+	if s.Bytes < aloneFrom {
+		return p.enc
+	}
+	if p.large == nil {
+		p.large = newEncoder(p.level, p.window, 2)
+	}
+	return p.large
 }
 
 // Pack writes t to w as one zstd frame over s.Size bytes of tar. It returns
@@ -49,9 +75,12 @@ func newPacker(l zstd.EncoderLevel, window int) *Packer {
 // the episode is to be held; the context's error; or one of w or the disk.
 // Whatever the error, what w got is no archive and must be thrown away.
 func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error {
-	p.enc.ResetContentSize(w, s.Size)
-	defer p.enc.Reset(nil) // lets go of w; what is buffered was void
-	out := &exactly{w: p.enc, left: s.Size}
+	enc := p.encoder(s)
+	p.out.Reset(w)
+	defer p.out.Reset(nil) // lets go of w; what is buffered was void
+	enc.ResetContentSize(p.out, s.Size)
+	defer enc.Reset(nil)
+	out := &exactly{w: enc, left: s.Size}
 	tw := tar.NewWriter(out)
 	walk := walk{tree: t, visit: func(n *node) error { return p.add(ctx, tw, t, n) }}
 	sum, err := walk.run(ctx)
@@ -65,7 +94,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 	if err := tw.Close(); err != nil {
 		return err
 	}
-	if err := p.enc.Close(); err != nil {
+	if err := cmp.Or(enc.Close(), p.out.Flush()); err != nil {
 		return fmt.Errorf("end archive: %w", err)
 	}
 	return t.still(ctx, s)

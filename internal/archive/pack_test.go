@@ -132,7 +132,23 @@ func TestSameTreeSameBytes(t *testing.T) {
 	other := usual(t)
 	other.noise("other.bin", 200<<10)
 	other.write("big.jsonl", strings.Repeat(`{"call":"NtCreateFile","ts":12345}`+"\n", 50_000))
-	p := archive.NewPacker()
+	for goroutines, p := range map[int]*archive.Packer{1: archive.NewPacker(), 2: archive.NewPackerOf(2), 3: archive.NewPackerOf(3)} {
+		packsTheSame(t, p, l, other, want, goroutines)
+	}
+	if os.Getuid() == 0 { // an owner is no part of an archive
+		l.must(os.Chown(l.path("telemetry.csv"), 4900, 4900))
+		l.must(os.Chown(l.path("telemetry"), 4900, 4900))
+		l.must(os.Chown(l.episode, 4900, 4900))
+	}
+	if got, _ := l.pack(); !bytes.Equal(got, want) {
+		t.Error("a chown changed the bytes")
+	}
+}
+
+// packsTheSame wants a packer to make the same bytes of l each time, whatever it
+// packed before and however many goroutines it has.
+func packsTheSame(t *testing.T, p *archive.Packer, l, other *lab, want []byte, goroutines int) {
+	t.Helper()
 	tree, otherTree := l.tree(archive.Limits{}), other.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
 	l.must(err)
@@ -144,16 +160,8 @@ func TestSameTreeSameBytes(t *testing.T) {
 		var b bytes.Buffer
 		l.must(p.Pack(t.Context(), &b, tree, s))
 		if !bytes.Equal(b.Bytes(), want) {
-			t.Fatal("the same tree gave other bytes")
+			t.Fatalf("the same tree gave other bytes to a packer of %d goroutines", goroutines)
 		}
-	}
-	if os.Getuid() == 0 { // an owner is no part of an archive
-		l.must(os.Chown(l.path("telemetry.csv"), 4900, 4900))
-		l.must(os.Chown(l.path("telemetry"), 4900, 4900))
-		l.must(os.Chown(l.episode, 4900, 4900))
-	}
-	if got, _ := l.pack(); !bytes.Equal(got, want) {
-		t.Error("a chown changed the bytes")
 	}
 }
 
