@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"time"
 
 	"cis490/internal/digest"
@@ -45,8 +46,48 @@ func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, w
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
+	r.adopt(ctx, u)
 	unfinished, err := r.enlist(ctx, u)
 	return wire.Receipt{}, unfinished, err
+}
+
+// Open begins an upload whose end is not known yet.
+func (r *Receiver) Open(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
+	unfinished, err := r.begin(ctx, key)
+	return unfinished, r.final(err)
+}
+
+func (r *Receiver) begin(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
+	o, err := r.store.Stat(key)
+	if err == nil {
+		return wire.Unfinished{}, conflict(o.Digest) // its sender will see which it is
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return wire.Unfinished{}, err
+	}
+	if err := r.obsolete(ctx, wire.Upload{Key: key}); err != nil {
+		return wire.Unfinished{}, err
+	}
+	return r.enlist(ctx, wire.Upload{Key: key})
+}
+
+// adopt makes what was opened under the name of an archive the beginning of it. If
+// it is another's, the digest will tell.
+func (r *Receiver) adopt(ctx context.Context, u wire.Upload) {
+	open := r.uploads.find(wire.Upload{Key: u.Key})
+	if open == nil || u.Digest.IsZero() || r.uploads.find(u) != nil {
+		return
+	}
+	give, err := open.take(ctx, nil)
+	if err != nil {
+		return // it has ended, or the sender has gone
+	}
+	if open.offset > u.Size {
+		r.drop(open, "its archive is shorter") // an error of it is met again
+		return
+	}
+	r.uploads.become(open, u)
+	give()
 }
 
 // enlist returns the unfinished upload of an archive, a new one if there is none.
@@ -119,7 +160,7 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 		return wire.Receipt{}, none, err
 	}
 	defer give()
-	if err := u.continues(p); err != nil {
+	if err := u.continues(p, int64(r.cfg.Limits.ArchiveBytes)); err != nil {
 		return wire.Receipt{}, none, err
 	}
 	free, err := r.slots.take(host)
@@ -127,6 +168,10 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 		return wire.Receipt{}, none, err
 	}
 	defer free()
+	if u.open() {
+		_, err := r.takeIn(u, p, body)
+		return wire.Receipt{}, u.progress(), err
+	}
 	got, is, err := r.present(ctx, u.Upload)
 	if is == here {
 		// It came another way meanwhile, or another archive did.
@@ -149,13 +194,23 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 }
 
 // continues refuses a piece that does not go on where the upload has come to, or
-// that does not end with it.
-func (u *unfinished) continues(p wire.Piece) error {
+// that does not end with it. Most is how large an archive may be of which that is
+// not known yet.
+func (u *unfinished) continues(p wire.Piece, most int64) error {
 	if p.Offset != u.offset {
 		refusal := wire.Refuse(wire.OffsetMismatch, "go on at the byte %d", u.offset)
 		at := u.offset
 		refusal.Offset = &at
 		return refusal
+	}
+	if u.open() {
+		switch {
+		case p.Last:
+			return wire.Refuse(wire.DigestMissing, "announce the archive before its last piece")
+		case p.Size > most-u.offset:
+			return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", most)
+		}
+		return nil
 	}
 	if left := u.Size - u.offset; p.Size > left || p.Last && p.Size < left {
 		return wire.Refuse(wire.LengthMismatch, "%d bytes are left of the archive", left)

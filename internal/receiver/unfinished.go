@@ -10,7 +10,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// unfinished is an upload that was announced and has not ended.
+// unfinished is an upload that was announced and has not ended. While it is open
+// its Upload has no digest and no size.
 type unfinished struct {
 	wire.Upload
 	id string
@@ -73,9 +74,16 @@ var (
 	noUpload   = wire.Refuse(wire.NoUpload, "announce it again")
 )
 
+// open reports whether it is not known yet what the upload will be.
+func (u *unfinished) open() bool { return u.Digest.IsZero() }
+
 // progress is what a sender is told.
 func (u *unfinished) progress() wire.Unfinished {
-	return wire.Unfinished{ID: u.id, Offset: u.offset, Length: u.Size}
+	told := wire.Unfinished{ID: u.id, Offset: u.offset, Length: u.Size}
+	if u.open() {
+		told.Length = -1
+	}
+	return told
 }
 
 // idle takes the turn of an upload with which nobody has gone on since a time.
@@ -154,6 +162,19 @@ func (s *uploads) add(of wire.Upload) *unfinished {
 func (s *uploads) keep(u *unfinished) {
 	s.ids[u.id], s.same[u.Upload] = u, u
 	s.count[u.Key.Host]++
+}
+
+// become makes an open upload, whose turn the caller has, that of an archive. The
+// open one has ended then.
+func (s *uploads) become(open *unfinished, u wire.Upload) {
+	known := &unfinished{
+		Upload: u, id: open.id, turn: make(chan struct{}, 1),
+		begun: open.begun, offset: open.offset, state: open.state, touched: time.Now(),
+	}
+	s.end(open)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep(known)
 }
 
 // end takes an upload off the books. The caller has its turn.

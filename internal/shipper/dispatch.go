@@ -97,6 +97,7 @@ func (d *dispatch) decide(ctx context.Context) error {
 // step waits for the next thing that happens. A channel that must not be used
 // now is nil.
 func (d *dispatch) step(ctx context.Context) error {
+	d.reachable.Store(!d.link.down)
 	var sealc, sendc chan episode.Name
 	var seal, send candidate
 	var probec chan struct{}

@@ -25,6 +25,8 @@ type receiver struct {
 	pings   []time.Time
 	waiting int // Puts under way
 	most    int // at once, ever
+	opened  int
+	ahead   int64 // bytes that were appended
 
 	// down is what everything fails with while it is set.
 	down error
@@ -97,6 +99,26 @@ func (r *receiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) 
 		err = after(ctx, u)
 	}
 	return receipt, err
+}
+
+func (r *receiver) Open(context.Context, episode.Name) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opened++
+	return "AHEAD", r.down
+}
+
+func (r *receiver) Append(_ context.Context, id string, archive io.ReaderAt, offset, size int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if id != "AHEAD" || offset != r.ahead {
+		r.t.Errorf("%d bytes were appended to %s at %d, where there are %d", size, id, offset, r.ahead)
+	}
+	n, err := io.Copy(io.Discard, io.NewSectionReader(archive, offset, size))
+	if r.ahead += n; err == nil && n != size {
+		r.t.Errorf("%d of %d bytes were there to be appended", n, size)
+	}
+	return err
 }
 
 func (r *receiver) store(u wire.Upload) (wire.Receipt, error) {

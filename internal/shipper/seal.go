@@ -37,7 +37,9 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name
 	if err != nil {
 		return 0, err
 	}
-	sealed, size, err := s.pack(ctx, p, tree, before, draft, beat)
+	head := s.start(ctx, name, draft, before)
+	sealed, size, err := s.pack(ctx, p, tree, before, &floor{draft: draft, beat: beat, ahead: head})
+	head.end()
 	if err == nil {
 		err = draft.Seal(sealed)
 	}
@@ -51,8 +53,9 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name
 	return size, nil
 }
 
-func (s *Shipper) pack(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, draft *outbox.Draft, beat func()) (outbox.Seal, int64, error) {
-	w := digest.NewWriter(&floor{draft: draft, out: s.out, min: int64(s.cfg.MinFree), budget: int64(s.cfg.OutboxMax), beat: beat})
+func (s *Shipper) pack(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, to *floor) (outbox.Seal, int64, error) {
+	to.out, to.min, to.budget = s.out, int64(s.cfg.MinFree), int64(s.cfg.OutboxMax)
+	w := digest.NewWriter(to)
 	// Pack surveys the tree once more at its end: nil says that it is still
 	// the one that was surveyed.
 	if err := p.Pack(ctx, w, tree, before); err != nil {
@@ -76,6 +79,7 @@ type floor struct {
 	done   int64 // written
 	left   int64 // to write before the space is looked at again
 	beat   func()
+	ahead  *ahead // nil if there is none
 }
 
 // look is how much is written between two looks at the space that is left.
@@ -98,5 +102,7 @@ func (f *floor) Write(p []byte) (int, error) {
 	}
 	f.left -= int64(len(p))
 	f.done += int64(len(p))
-	return f.draft.Write(p)
+	n, err := f.draft.Write(p)
+	f.ahead.grew(n)
+	return n, err
 }

@@ -53,6 +53,11 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat func()) (wir
 // an interrupted upload, is sent once more, from its beginning: the receiver has
 // thrown away what it had.
 func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (wire.Receipt, error) {
+	release, err := s.place(ctx)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	defer release()
 	from := throttled{entry, ctx, s.rate}
 	receipt, err := s.up.Put(ctx, u, from)
 	if !errors.Is(err, wire.DigestMismatch) {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 
 	"cis490/internal/archive"
 	"cis490/internal/config"
@@ -33,6 +34,8 @@ import (
 // uplink is what the shipper needs of a [wire.Client].
 type uplink interface {
 	Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error)
+	Open(ctx context.Context, name episode.Name) (id string, err error)
+	Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error
 	Ping(ctx context.Context) (wire.Pong, error)
 	stocktaker
 }
@@ -51,6 +54,9 @@ type Shipper struct {
 	lock *durable.Lock
 	rate *throttle // of all senders together
 
+	places    chan struct{} // held by what is being sent
+	reachable atomic.Bool   // the receiver seems to be there
+
 	beats chan chan<- struct{} // answered by the dispatch that runs
 	work  work
 	tally tally
@@ -63,7 +69,10 @@ func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Shipper{cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit), beats: make(chan chan<- struct{})}
+	s := &Shipper{
+		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit),
+		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
+	}
 	if s.lock, err = out.Lock(holder); err == nil {
 		err = s.prepare()
 	}

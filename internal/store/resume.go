@@ -17,7 +17,7 @@ const progressAttr = "upload"
 // Progress is what an unfinished upload carries, so that it can go on after a
 // restart of the receiver without being read again.
 type Progress struct {
-	Digest  digest.Digest // as announced
+	Digest  digest.Digest // as announced; zero while the end of the archive is not known
 	Length  int64         // as announced
 	Skipped int           // as announced
 	Offset  int64         // bytes that are durable
@@ -45,7 +45,7 @@ func parseProgress(b []byte) (Progress, bool) {
 	p.Skipped = int(binary.BigEndian.Uint64(rest[8:]))
 	p.Offset = int64(binary.BigEndian.Uint64(rest[16:]))
 	_, err := digest.ResumeWriter(nil, p.Offset, p.State)
-	return p, err == nil && 0 <= p.Offset && p.Offset <= p.Length && p.Skipped >= 0
+	return p, err == nil && p.Offset >= 0 && (p.Offset <= p.Length || p.Digest.IsZero()) && p.Length >= 0 && p.Skipped >= 0
 }
 
 // Begin is [Store.Create] for an upload that may be left and gone on with: it is

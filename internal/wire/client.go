@@ -199,7 +199,8 @@ func because(ctx context.Context, err error) error {
 // errUnended says that an answer began and did not end.
 var errUnended = fmt.Errorf("the answer did not end within %v: %w", restTimeout, os.ErrDeadlineExceeded)
 
-// do sends a request and reads a JSON answer with one of the statuses.
+// do sends a request and reads a JSON answer with one of the statuses, or, if into
+// is nil, an answer without a body.
 func (c *Client) do(req *http.Request, into any, statuses ...int) (int, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
@@ -213,6 +214,9 @@ func (c *Client) do(req *http.Request, into any, statuses ...int) (int, error) {
 	for _, status := range statuses {
 		if resp.StatusCode != status {
 			continue
+		}
+		if into == nil {
+			return status, nil
 		}
 		if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(into); err != nil {
 			return status, &PathError{Status: status, Err: fmt.Errorf("not our JSON: %w", because(ctx, err))}

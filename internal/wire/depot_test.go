@@ -32,6 +32,9 @@ func (d *depot) Announce(_ context.Context, u wire.Upload) (wire.Receipt, wire.U
 		return old, wire.Unfinished{}, nil
 	}
 	for id, p := range d.parts {
+		if p.Upload == (wire.Upload{Key: u.Key}) {
+			p.Upload = u // opened before
+		}
 		if p.Upload == u {
 			return wire.Receipt{}, p.unfinished(id), nil
 		}
@@ -42,6 +45,21 @@ func (d *depot) Announce(_ context.Context, u wire.Upload) (wire.Receipt, wire.U
 	id := fmt.Sprintf("UPLOAD%d", d.announced)
 	d.parts[id] = &part{Upload: u}
 	return wire.Receipt{}, d.parts[id].unfinished(id), nil
+}
+
+func (d *depot) Open(_ context.Context, k episode.Key) (wire.Unfinished, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refuse != nil {
+		return wire.Unfinished{}, d.refuse
+	}
+	d.announced++
+	if d.parts == nil {
+		d.parts = make(map[string]*part)
+	}
+	id := fmt.Sprintf("OPEN%d", d.announced)
+	d.parts[id] = &part{Upload: wire.Upload{Key: k}}
+	return wire.Unfinished{ID: id, Length: -1}, nil
 }
 
 func (p *part) unfinished(id string) wire.Unfinished {

@@ -33,6 +33,10 @@ type Depot interface {
 	// of it that is just coming is interrupted. Every refusal that can be made of
 	// the archive is made now.
 	Announce(ctx context.Context, u Upload) (Receipt, Unfinished, error)
+	// Open begins an upload whose end is not known yet: it has no digest, and its
+	// length is -1. Announce takes it up once both are known. One that was opened
+	// before under this key is given up.
+	Open(ctx context.Context, key episode.Key) (Unfinished, error)
 	// Append goes on with an upload of the host: [NoUpload] if it has none of
 	// this id, [OffsetMismatch] if it goes on elsewhere. It returns the receipt
 	// after the last piece, and how far the upload has come after others; so far

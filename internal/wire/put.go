@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"cis490/internal/episode"
 )
 
 // stallTimeout is how long the other end may take nothing of a body: longer than
@@ -171,15 +173,49 @@ func (c *Client) piece(ctx context.Context, u Upload, at offer, archive io.Reade
 	if err != nil {
 		return Receipt{}, err
 	}
-	req.Header.Set("Content-Type", partialUpload)
-	req.Header.Set(uploadOffset, strconv.FormatInt(at.Offset, 10))
-	req.Header.Set(uploadComplete, "?1")
+	pieceFields(req, at.Offset, "?1")
 	var receipt Receipt
 	status, err := c.doBody(req, archive, at.Offset, u.Size-at.Offset, &receipt, http.StatusOK, http.StatusCreated)
 	if err != nil {
 		return Receipt{}, err
 	}
 	return covering(receipt, status, u)
+}
+
+// Open begins to send an archive whose end is not known yet, under the name of an
+// episode of ours, and returns the upload's id. Put takes up what [Client.Append] has
+// brought of it.
+func (c *Client) Open(ctx context.Context, name episode.Name) (string, error) {
+	key := episode.Key{Host: c.host, Name: name}
+	req, err := c.request(ctx, http.MethodPut, c.episode(key), nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set(uploadComplete, "?0")
+	var said offer
+	status, err := c.do(req, &said, http.StatusCreated)
+	if err == nil && (said.Status != unfinishedStatus || said.Host != c.host || said.Episode != name || said.Upload == "" || said.Offset != 0) {
+		err = &PathError{Status: status, Err: errors.New("not an upload that was opened")}
+	}
+	return said.Upload, err
+}
+
+// Append sends size bytes of an archive from offset on, to an upload that [Client.Open]
+// has begun.
+func (c *Client) Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error {
+	req, err := c.request(ctx, http.MethodPatch, c.base.JoinPath(uploadsPath, url.PathEscape(id)), nil)
+	if err != nil {
+		return err
+	}
+	pieceFields(req, offset, "?0")
+	_, err = c.doBody(req, archive, offset, size, nil, http.StatusNoContent)
+	return err
+}
+
+func pieceFields(req *http.Request, offset int64, complete string) {
+	req.Header.Set("Content-Type", partialUpload)
+	req.Header.Set(uploadOffset, strconv.FormatInt(offset, 10))
+	req.Header.Set(uploadComplete, complete)
 }
 
 // errStalled ends a request whose body nobody takes.

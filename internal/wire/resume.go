@@ -33,7 +33,7 @@ const uploadsPath = "/v1/uploads/"
 type Unfinished struct {
 	ID     string // names it, to its host alone
 	Offset int64  // bytes that are on the receiver's disk
-	Length int64  // of the archive
+	Length int64  // of the archive, or -1 if it is not known
 }
 
 // Piece is what a sender says of the bytes with which it goes on.
@@ -52,14 +52,38 @@ func isAnnounce(r *http.Request) (bool, error) {
 	return given && !complete, err
 }
 
+// isOpen reports whether an announcement says neither what the archive is nor how
+// long.
+func isOpen(r *http.Request) (bool, error) {
+	for _, name := range []string{uploadLength, reprDigest, contentDigest} {
+		if len(r.Header.Values(name)) > 0 {
+			return false, nil
+		}
+	}
+	if err := plainBody(r); err != nil {
+		return false, err
+	}
+	if r.ContentLength > 0 {
+		return false, Refuse(BadRequest, "announce with an empty body, and send the bytes with PATCH")
+	}
+	return true, nil
+}
+
 // announce answers with the receipt of what is there already, or with where to
 // go on. Announcing again is how a sender that knows nothing any more finds out.
 func (h *Handler) announce(w http.ResponseWriter, r *http.Request, key episode.Key) error {
-	u, err := parseUpload(r, key)
+	var receipt Receipt
+	var unfinished Unfinished
+	u := Upload{Key: key}
+	open, err := isOpen(r)
 	if err != nil {
 		return err
 	}
-	receipt, unfinished, err := h.Depot.Announce(r.Context(), u)
+	if open {
+		unfinished, err = h.Depot.Open(r.Context(), key)
+	} else if u, err = parseUpload(r, key); err == nil {
+		receipt, unfinished, err = h.Depot.Announce(r.Context(), u)
+	}
 	if err != nil {
 		return err
 	}
@@ -90,7 +114,9 @@ func (h *Handler) progress(w http.ResponseWriter, u Unfinished) {
 	fields := w.Header()
 	fields.Set(uploadComplete, "?0")
 	fields.Set(uploadOffset, strconv.FormatInt(u.Offset, 10))
-	fields.Set(uploadLength, strconv.FormatInt(u.Length, 10))
+	if u.Length >= 0 {
+		fields.Set(uploadLength, strconv.FormatInt(u.Length, 10))
+	}
 	fields.Set(uploadLimit, limitField(h.Depot.Limits()))
 	fields.Set("Cache-Control", "no-store")
 }

@@ -193,3 +193,28 @@ func TestUploadByHand(t *testing.T) {
 	do("announce once more", announce, 200)
 	do("what is taken", "OPTIONS /v1/episodes/lab-01/run-7 HTTP/1.1\r\nHost: r\r\n\r\n", 204, "Upload-Limit", "max-size=1099511627776, max-age=604800")
 }
+
+// TestArchiveIsSentWhileItIsMade: what was sent before its end was known is its
+// beginning, and one that is not is sent again.
+func TestArchiveIsSentWhileItIsMade(t *testing.T) {
+	d := &depot{tb: t}
+	s := serve(t, handler(d))
+	c := s.client(t)
+	id, err := c.Open(t.Context(), key.Name)
+	must(t, err)
+	const sent = 1 << 20
+	must(t, c.Append(t.Context(), id, bytes.NewReader(large), 0, sent/2))
+	must(t, c.Append(t.Context(), id, bytes.NewReader(large), sent/2, sent/2))
+	in := &counted{ReaderAt: bytes.NewReader(large)}
+	r, err := c.Put(t.Context(), uploadOf(large), in)
+	must(t, err)
+	if n := in.n.Load(); r.Status != wire.Stored || n > int64(len(large)-sent)+64<<10 {
+		t.Errorf("%+v after %d bytes more", r, n)
+	}
+	if err := c.Append(t.Context(), id, bytes.NewReader(large), 0, 1); !errors.Is(err, wire.NoUpload) {
+		t.Errorf("after the end: %v", err)
+	}
+	if n := s.conns.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}

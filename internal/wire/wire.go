@@ -81,6 +81,12 @@
 // byte. A request for an upload ends the piece of it that is just coming, whose
 // connection may be dead: its sender is told upload-superseded.
 //
+// An archive may be sent while it is still being made. An announcement with
+// neither Upload-Length nor Repr-Digest opens an upload, which takes pieces with
+// Upload-Complete: ?0. When the archive is whole it is announced as above: what was
+// sent of it then counts as its beginning, and if it is not, the last piece is
+// answered with digest-mismatched-values, and all is to be sent again.
+//
 // # Inventories
 //
 // An inventory asks about at most [MaxClaims] episodes of the caller, in at most

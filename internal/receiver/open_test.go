@@ -1,0 +1,95 @@
+package receiver_test
+
+import (
+	"bytes"
+	"testing"
+
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// opens begins an upload whose end is not known, and sends the beginning of content.
+func (l *lab) opens(content []byte, to int) wire.Unfinished {
+	l.Helper()
+	left, err := l.r.Open(l.Context(), partKey)
+	must(l, err)
+	if left.Offset != 0 || left.Length != -1 {
+		l.Fatalf("opened %+v", left)
+	}
+	_, at, err := l.piece(left, content, 0, to, false)
+	must(l, err)
+	if at.Offset != int64(to) || at.Length != -1 {
+		l.Fatalf("after a piece %+v", at)
+	}
+	return at
+}
+
+// TestOpenUploadBecomesAnArchives, also after a restart.
+func TestOpenUploadBecomesAnArchives(t *testing.T) {
+	t.Parallel()
+	for what, meanwhile := range map[string]func(l *lab){
+		"at once":         func(*lab) {},
+		"after a restart": func(l *lab) { l.restart(func() {}) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, nil)
+			l.opens(resumed, 300_000)
+			meanwhile(l)
+			u := uploadOf(partKey, resumed)
+			l.appends(u, l.announces(u, 300_000), resumed, wire.Stored)
+			l.whole(1)
+		})
+	}
+}
+
+// TestOpenUploadOfAnotherArchiveIsFoundOut: nothing of it is stored, and the right
+// one is sent from its beginning.
+func TestOpenUploadOfAnotherArchiveIsFoundOut(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	l.opens(noise(1<<20, 8), 300_000)
+	u := uploadOf(partKey, resumed)
+	_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
+	l.wantsCode("the last piece", err, wire.DigestMismatch)
+	l.whole(0)
+	l.appends(u, l.announces(u, 0), resumed, wire.Stored)
+	l.whole(1)
+}
+
+// TestOpenUploadCannotEnd, nor be larger than an archive, nor begin where one is.
+func TestOpenUploadCannotEnd(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(c *receiver.Config) { c.Limits.ArchiveBytes = 2 << 20 })
+	left := l.opens(resumed, 1000)
+	_, _, err := l.piece(left, resumed, 1000, 2000, true)
+	l.wantsCode("the end", err, wire.DigestMissing)
+	p := wire.Piece{Offset: 1000, Size: 2 << 20, Interrupt: func(error) {}}
+	_, _, err = l.r.Append(t.Context(), "lab-01", left.ID, p, unread{t})
+	l.wantsCode("too much", err, wire.TooLarge)
+	l.takes(partKey, resumed, wire.Stored)
+	_, err = l.r.Open(t.Context(), partKey)
+	l.wantsCode("a name that is taken", err, wire.Conflict)
+}
+
+// TestOpeningAgainBeginsAnew: the archive is made anew, of what may have changed.
+func TestOpeningAgainBeginsAnew(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	first := l.opens(resumed, 1000)
+	l.opens(resumed, 2000)
+	_, _, err := l.r.Append(t.Context(), "lab-01", first.ID, wire.Piece{Offset: 1000, Size: 1, Interrupt: func(error) {}}, bytes.NewReader(resumed[:1]))
+	l.wantsCode("the first one", err, wire.NoUpload)
+	l.stagingHas(1)
+}
+
+// TestShorterArchiveThanWasSentIsSentWhole.
+func TestShorterArchiveThanWasSentIsSentWhole(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	l.opens(resumed, 300_000)
+	short := resumed[:200_000]
+	u := uploadOf(partKey, short)
+	l.appends(u, l.announces(u, 0), short, wire.Stored)
+	l.whole(1)
+}

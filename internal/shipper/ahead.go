@@ -1,0 +1,107 @@
+package shipper
+
+import (
+	"context"
+	"io"
+
+	"cis490/internal/archive"
+	"cis490/internal/episode"
+)
+
+// An archive of an episode of aheadFrom bytes or more is sent while it is being
+// packed, in pieces of aheadPiece: on a slow link the senders do not wait long for
+// one to end.
+const (
+	aheadFrom  = 64 << 20
+	aheadPiece = 8 << 20
+)
+
+// ahead sends the beginning of an archive while the rest of it is packed. It is a
+// head start and nothing more: whatever becomes of it, the sealed archive is
+// announced and sent as any other, and the receiver says how much of it is there.
+type ahead struct {
+	size  int64      // of what is packed
+	grown chan int64 // the latest size, if it has not been taken
+	stop  func()     // ends it, and waits for that
+}
+
+// start begins a head start, or returns nil where it is not worth it.
+func (s *Shipper) start(ctx context.Context, name episode.Name, draft io.ReaderAt, of archive.Survey) *ahead {
+	if of.Bytes < aheadFrom || !s.reachable.Load() {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	a := &ahead{grown: make(chan int64, 1), stop: func() { cancel(); <-ended }}
+	go func() {
+		defer close(ended)
+		if err := s.runAhead(ctx, name, draft, a.grown); err != nil && ctx.Err() == nil {
+			s.log.Debug("gave up a head start", "episode", name, "err", err)
+		}
+	}()
+	return a
+}
+
+// grew notes that n more bytes can be read of the draft. It never waits.
+func (a *ahead) grew(n int) {
+	if a == nil {
+		return
+	}
+	a.size += int64(n)
+	select {
+	case <-a.grown:
+	default:
+	}
+	a.grown <- a.size
+}
+
+// end ends a head start, before its draft gets its name or goes.
+func (a *ahead) end() {
+	if a != nil {
+		a.stop()
+	}
+}
+
+func (s *Shipper) runAhead(ctx context.Context, name episode.Name, draft io.ReaderAt, grown <-chan int64) error {
+	id, err := s.open(ctx, name)
+	for sent := int64(0); err == nil; {
+		select {
+		case there := <-grown:
+			for ; err == nil && there-sent >= aheadPiece; sent += aheadPiece {
+				err = s.append(ctx, id, draft, sent)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+func (s *Shipper) open(ctx context.Context, name episode.Name) (string, error) {
+	release, err := s.place(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	return s.up.Open(ctx, name)
+}
+
+func (s *Shipper) append(ctx context.Context, id string, draft io.ReaderAt, sent int64) error {
+	release, err := s.place(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return s.up.Append(ctx, id, throttled{draft, ctx, s.rate}, sent, aheadPiece)
+}
+
+// place waits until something may be sent: senders and head starts together are no
+// more than the configuration says.
+func (s *Shipper) place(ctx context.Context) (release func(), err error) {
+	select {
+	case s.places <- struct{}{}:
+		return func() { <-s.places }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,36 @@
+package shipper_test
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/shipper"
+)
+
+// TestALargeEpisodeIsSentWhileItIsPacked, and in the end as any other.
+func TestALargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
+	l := newLab(t)
+	l.write(l.at("episodes", "large", "blob"), noise(140<<20))
+	l.finish("large", "small")
+	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 2})
+	if l.rx.opened != 1 || l.rx.ahead == 0 {
+		t.Errorf("%d uploads were opened, and %d bytes sent ahead", l.rx.opened, l.rx.ahead)
+	}
+}
+
+// TestNothingIsSentAheadToADeadReceiver, and packing does not wait for it.
+func TestNothingIsSentAheadToADeadReceiver(t *testing.T) {
+	l := newLab(t)
+	l.rx.down = unix.ECONNREFUSED
+	l.cfg.Packers = 1
+	l.write(l.at("episodes", "b-large", "blob"), noise(65<<20))
+	l.finish("a-small", "b-large")
+	tally, unreachable := l.once()
+	if want := (shipper.Tally{Scanned: 2, Transient: 2}); tally != want || unreachable == nil {
+		t.Errorf("%v, %v, want %v", tally, unreachable, want)
+	}
+	if l.rx.opened > 1 || l.rx.ahead > 0 {
+		t.Errorf("%d uploads were opened, %d bytes sent", l.rx.opened, l.rx.ahead)
+	}
+}
