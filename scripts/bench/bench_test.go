@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"encoding/xml"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,6 +56,20 @@ func TestPageKeepsWhatAPersonWrote(t *testing.T) {
 	}
 	if err := splice(page, "z", nil); err == nil {
 		t.Error("a page without the marks was written to")
+	}
+}
+
+func TestChartIsXML(t *testing.T) {
+	c := chart{"a < b", "x", "y", []series{{name: "one & two", points: [][2]float64{{1, 0.003}, {1e7, 80}}}, {name: "guide", dashed: true}}}
+	d := xml.NewDecoder(bytes.NewReader(c.svg()))
+	for {
+		_, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

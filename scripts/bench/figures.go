@@ -15,5 +15,7 @@ func throughput(r row) float64  { return float64(r.Input) / 1e6 / r.Wall }
 func serverPerGB(r row) float64 { return r.ServerCPU / float64(r.Input) * 1e9 }
 func endsPerGB(r row) float64   { return (r.ServerCPU + r.KernelCPU) / float64(r.Input) * 1e9 }
 func allPerGB(r row) float64    { return r.AllCPU / float64(r.Input) * 1e9 }
+func startTime(r row) float64   { return r.Start }
 func middle(r row) float64      { return r.P50 }
 func slow(r row) float64        { return r.P99 }
+func perSecond(r row) float64   { return float64(r.Episodes) / r.Wall }

@@ -1,7 +1,8 @@
-// Bench runs the shipped programs beside what their users would type instead.
-// It is never shipped.
+// Bench runs the shipped programs beside what their users would type instead,
+// and measures how time and memory grow. It is never shipped.
 //
 //	go run ./scripts/bench peers     our programs and their peers on the same work
+//	go run ./scripts/bench growth    time and memory against size
 //	go run ./scripts/bench tables    the tables of the rows that are there
 //
 // The law: every system gets the same bytes, in turn, on a settled disk; what
@@ -65,13 +66,14 @@ func run(ctx context.Context, args []string) error {
 	}{
 		"peers": {peers, "M,S,L,receiver,idle", 5},
 
+		"growth": {growth, "backlog,away,rows,hosts", 1},
 		"tables": {tables, "", 1},
 	}
 	if len(args) > 0 && args[0] == "load" {
 		return load(args[1:]) // the client of the receiver's loads: a process of its own, so that its CPU can be told apart
 	}
 	if len(args) == 0 || commands[args[0]].do == nil {
-		return errors.New("want one of peers, tables; see go doc ./scripts/bench")
+		return errors.New("want one of peers, growth, tables; see go doc ./scripts/bench")
 	}
 	c := commands[args[0]]
 	var o options
