@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -20,6 +19,7 @@ func growth(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(l.run())
+	quiet()
 	b := book{}
 	if err := b.read(o, "growth"); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (l *lab) backlog(ctx context.Context, n int, there bool) (r row, err error)
 	if err != nil {
 		return row{}, err
 	}
-	j := job{server: p.receiver.process}
+	j := job{server: p.receiver.process, disk: l.base}
 	if there {
 		defer func() { err = errors.Join(err, p.stop()) }()
 	} else {
@@ -99,7 +99,9 @@ func (l *lab) backlog(ctx context.Context, n int, there bool) (r row, err error)
 			return row{}, err
 		}
 	}
-	syscall.Sync()
+	if err := settle(l.base); err != nil {
+		return row{}, err
+	}
 	j.client = exec.CommandContext(ctx, filepath.Join(l.bin, "shipper"), "--config", l.run("lab-host.toml"), "--once")
 	r, err = measure(j)
 	r.Episodes = n
@@ -123,7 +125,9 @@ func (l *lab) rows(ctx context.Context, n, puts int) (r row, err error) {
 	if _, err := l.host(ctx, hostOf(0)); err != nil {
 		return row{}, err
 	}
-	syscall.Sync()
+	if err := settle(l.base); err != nil {
+		return row{}, err
+	}
 	begun := time.Now()
 	srv, err := l.serve(ctx, "receiver")
 	if err != nil {
@@ -185,9 +189,11 @@ func (l *lab) hosts(ctx context.Context, n, episodes int) (r row, err error) {
 			return row{}, err
 		}
 	}
-	syscall.Sync()
+	if err := settle(l.base); err != nil {
+		return row{}, err
+	}
 	client := script(ctx, append(os.Environ(), "BIN="+l.bin, "CONFS="+strings.Join(confs, " ")), allAtOnce)
-	r, err = measure(job{client: client, server: srv.process})
+	r, err = measure(job{client: client, server: srv.process, disk: l.base})
 	r.Episodes = episodes
 	return r, err
 }

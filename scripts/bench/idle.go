@@ -93,7 +93,7 @@ func (l *lab) idle(ctx context.Context, o options) (r row, err error) {
 		return row{}, err
 	}
 	span := time.Duration(float64(30*time.Second) * max(o.scale, 0.1))
-	if err := p.settle(ctx, span); err != nil {
+	if err := p.calm(ctx, span); err != nil {
 		return row{}, err
 	}
 	before := look()
@@ -115,10 +115,10 @@ func (l *lab) idle(ctx context.Context, o options) (r row, err error) {
 	}, nil
 }
 
-// settle waits until both have ended what they do after a start: the receiver
+// calm waits until both have ended what they do after a start: the receiver
 // reads once through what it has never read back. It gives up after a while, so
 // that the figure tells of it.
-func (p *pair) settle(ctx context.Context, span time.Duration) error {
+func (p *pair) calm(ctx context.Context, span time.Duration) error {
 	for deadline := time.Now().Add(20 * span); time.Now().Before(deadline); {
 		s0, r0 := p.cpu()
 		select {

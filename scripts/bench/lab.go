@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lab is the folder in which everything happens, and the papers in it.
@@ -96,8 +98,18 @@ func (l *lab) fresh() error {
 			return err
 		}
 	}
-	syscall.Sync()
-	return nil
+	return settle(l.base)
+}
+
+// settle brings the file system of a folder onto the disk. Not sync(2): that
+// waits for all others too, among them one that hangs.
+func settle(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
 }
 
 // copyTree makes a copy of the episodes whose files are links to the work's:

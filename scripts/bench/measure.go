@@ -48,6 +48,16 @@ func (m machine) kernelSince(before machine) time.Duration {
 	return sum
 }
 
+// quiet warns of a machine that is not: such figures are not worth their time.
+func quiet() {
+	before := look()
+	time.Sleep(time.Second)
+	after := look()
+	if cores := (after.busy - before.busy - (after.self - before.self)).Seconds(); cores > 0.1 {
+		say("the machine is busy already, with %.1f cores: the figures will tell of that", cores)
+	}
+}
+
 // own returns the processor time of this program, its children not counted.
 func own() time.Duration {
 	var u unix.Rusage

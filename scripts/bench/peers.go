@@ -22,6 +22,7 @@ func peers(ctx context.Context, o options) error {
 			}
 		}
 	}
+	quiet()
 	b := book{}
 	if err := b.read(o, "peers"); err != nil {
 		return err

@@ -64,7 +64,7 @@ func (l *lab) client(ctx context.Context, s loadShape, srv *server, body string)
 	cmd := exec.CommandContext(ctx, self, "load", "-url", srv.url, "-papers", l.path("hosts"), "-body", body,
 		"-conns", fmt.Sprint(s.conns), "-requests", fmt.Sprint(s.requests))
 	cmd.Stdout = &out
-	r, err := measure(job{client: cmd, server: srv.process})
+	r, err := measure(job{client: cmd, server: srv.process, disk: l.base})
 	if err != nil {
 		return row{}, err
 	}

@@ -52,6 +52,7 @@ type job struct {
 	client *exec.Cmd
 	server *process // nil: there is none
 	exit   int      // the client's exit code that is right
+	disk   string   // a folder of the file system that both write to
 }
 
 func (j job) serverCPU() time.Duration {
@@ -90,7 +91,9 @@ func measure(j job) (row, error) {
 		return row{}, fmt.Errorf("%s: %w: %s", strings.Join(j.client.Args, " "), err, failure.Bytes()[max(0, failure.Len()-1000):])
 	}
 	client := j.client.ProcessState.UserTime() + j.client.ProcessState.SystemTime()
-	syscall.Sync()
+	if err := settle(j.disk); err != nil {
+		return row{}, err
+	}
 	synced := look()
 
 	wall := after.at.Sub(before.at)
@@ -130,8 +133,10 @@ func (l *lab) send(ctx context.Context, s system, w work) (r row, err error) {
 			return row{}, fmt.Errorf("prepare %s: %w", s.name, err)
 		}
 	}
-	syscall.Sync()
-	if r, err = measure(job{client: script(ctx, env, s.client), server: srv.process}); err != nil {
+	if err := settle(l.base); err != nil {
+		return row{}, err
+	}
+	if r, err = measure(job{client: script(ctx, env, s.client), server: srv.process, disk: l.base}); err != nil {
 		return row{}, fmt.Errorf("%s of %s: %w", s.name, w.name, err)
 	}
 	r.System, r.Episodes, r.Input = s.name, w.episodes, w.input()

@@ -90,12 +90,12 @@ func (b book) idleTargets() []target {
 	}
 }
 
-// best returns the peer with the smallest figure of those that count.
+// best returns that peer, of those that count, beside which ours looks worst.
 func (s section) best(figure func(row) float64, counts func(system) bool) string {
-	best, name := math.Inf(1), ""
+	worst, name := 0.0, ""
 	for _, sys := range systems() {
-		if v := s.median(sys.name, figure); sys.name != ours && counts(sys) && v < best {
-			best, name = v, sys.name
+		if q := s.ratio(ours, sys.name, figure); sys.name != ours && counts(sys) && q > worst {
+			worst, name = q, sys.name
 		}
 	}
 	return name
