@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -29,10 +30,10 @@ func newSection(o options, rows []row) section {
 	return section{time.Now().UTC().Truncate(time.Second), commit(), o.runs, o.scale, rows}
 }
 
-// path keeps scaled runs apart: they must not get into the page.
+// book keeps other runs than full ones apart: they must not get into the page.
 func (o options) book(name string) string {
 	if !o.full() {
-		name += fmt.Sprintf("-scale-%g", o.scale)
+		name = strings.TrimRight(fmt.Sprintf("%s-scale-%g-%s", name, o.scale, strings.ReplaceAll(o.only, ",", "-")), "-")
 	}
 	return filepath.Join(o.dir, name+".json")
 }

@@ -17,7 +17,7 @@ func graphs(o options, b book) error {
 		to, page = filepath.Dir(o.doc), o.doc
 	}
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "%s\n\n", facts())
+	fmt.Fprintf(&out, "%s\n\n", facts(o.dir))
 	for _, g := range []struct {
 		file  string
 		chart chart

@@ -18,7 +18,7 @@ func growth(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(l.run())
+	defer l.close()
 	quiet()
 	b := book{}
 	if err := b.read(o, "growth"); err != nil {

@@ -19,17 +19,20 @@ import (
 
 // lab is the folder in which everything happens, and the papers in it.
 //
+//	disk         a file system of the lab's own, if the folder's is not fit; then the rest is in there
 //	pki          both CAs, the servers' certificate
 //	hosts/HOST   a host's certificate
 //	work/NAME    the episodes, made once
 //	run          one run: wiped after it
 type lab struct {
-	base string
-	bin  string
+	base    string
+	bin     string
+	unmount func()
 }
 
+// newLab makes the lab ready. It must be closed.
 func newLab(ctx context.Context, o options) (*lab, error) {
-	l := &lab{}
+	l := &lab{unmount: func() {}}
 	var err error
 	if l.base, err = filepath.Abs(o.dir); err != nil {
 		return nil, err
@@ -42,15 +45,40 @@ func newLab(ctx context.Context, o options) (*lab, error) {
 			return nil, fmt.Errorf("%w: run make build", err)
 		}
 	}
-	for _, old := range []string{l.run(), l.path("pki"), l.path("hosts")} {
-		if err := os.RemoveAll(old); err != nil {
+	if err := os.MkdirAll(l.base, 0o755); err != nil {
+		return nil, err
+	}
+	if !journaled(l.base) {
+		if l.unmount, err = l.mount(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if err := os.MkdirAll(l.path("hosts"), 0o755); err != nil {
+	if err := l.papers(ctx); err != nil {
+		l.close()
 		return nil, err
 	}
-	return l, l.receiver(ctx, "pki", "init", "--dir", l.path("pki"), "--name", "localhost,127.0.0.1")
+	return l, nil
+}
+
+// papers empties the lab of what another run has left, and makes new CAs.
+func (l *lab) papers(ctx context.Context) error {
+	for _, old := range []string{l.run(), l.path("pki"), l.path("hosts")} {
+		if err := os.RemoveAll(old); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(l.path("hosts"), 0o755); err != nil {
+		return err
+	}
+	return l.receiver(ctx, "pki", "init", "--dir", l.path("pki"), "--name", "localhost,127.0.0.1")
+}
+
+// close removes the last run. The work stays, for the next time.
+func (l *lab) close() {
+	if err := os.RemoveAll(l.run()); err != nil {
+		say("%v", err)
+	}
+	l.unmount()
 }
 
 func (l *lab) path(elem ...string) string { return filepath.Join(append([]string{l.base}, elem...)...) }

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -27,24 +28,24 @@ type options struct {
 	bin    string  // the shipped programs
 	doc    string  // the page whose generated part is replaced; empty: none
 	works  string  // comma-separated names
+	only   string  // comma-separated systems; empty: all
 	runs   int     // rounds
 	scale  float64 // of the sizes and counts
 	verify bool    // compare what each system stored with what it was given
 }
 
 // full reports whether the figures may go into the documentation: those of a
-// scaled run prove only that the bench still works.
-func (o options) full() bool { return o.scale == 1 }
+// scaled run prove only that the bench still works, and those of some systems
+// are for who works on one.
+func (o options) full() bool { return o.scale == 1 && o.only == "" }
 
 // has reports whether a work was asked for.
-func (o options) has(name string) bool {
-	for w := range strings.SplitSeq(o.works, ",") {
-		if w == name {
-			return true
-		}
-	}
-	return false
-}
+func (o options) has(name string) bool { return listed(o.works, name) }
+
+// takes reports whether a system was asked for.
+func (o options) takes(system string) bool { return o.only == "" || listed(o.only, system) }
+
+func listed(list, name string) bool { return slices.Contains(strings.Split(list, ","), name) }
 
 // times returns n at this scale, but at least least.
 func (o options) times(n, least int) int { return max(least, int(float64(n)*o.scale)) }
@@ -82,6 +83,7 @@ func run(ctx context.Context, args []string) error {
 	f.StringVar(&o.bin, "bin", "bin", "`folder` of the shipped programs")
 	f.StringVar(&o.doc, "doc", "docs/performance.md", "`page` to put the tables into, at full scale; empty: print them only")
 	f.StringVar(&o.works, "work", c.works, "which `works`, with commas")
+	f.StringVar(&o.only, "system", "", "only these `systems`, with commas; no page")
 	f.IntVar(&o.runs, "runs", c.runs, "rounds")
 	f.Float64Var(&o.scale, "scale", 1, "`factor` on sizes and counts; any but 1 writes no page")
 	f.BoolVar(&o.verify, "verify", true, "first compare what each system stores with what it was given")
@@ -89,7 +91,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	for w := range strings.SplitSeq(o.works, ",") {
-		if !strings.Contains(","+c.works+",", ","+w+",") {
+		if !listed(c.works, w) {
 			return fmt.Errorf("-work %s: want some of %s", w, c.works)
 		}
 	}

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"os"
+	"slices"
 )
 
 // peers runs what was asked for, and puts the tables into the page.
@@ -14,9 +14,12 @@ func peers(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(l.run())
+	defer l.close()
 	if o.verify && (o.has("M") || o.has("S") || o.has("L")) {
 		for _, s := range systems() {
+			if !o.takes(s.name) {
+				continue
+			}
 			if err := l.prove(ctx, s); err != nil {
 				return err
 			}
@@ -28,7 +31,8 @@ func peers(ctx context.Context, o options) error {
 		return err
 	}
 	for _, part := range parts(l, o) {
-		if !o.has(part.work) {
+		part.systems = slices.DeleteFunc(part.systems, func(s string) bool { return !o.takes(s) })
+		if !o.has(part.work) || len(part.systems) == 0 {
 			continue
 		}
 		rows, err := inTurn(ctx, o.runs, part)

@@ -18,7 +18,7 @@ func tables(_ context.Context, o options) error {
 		return err
 	}
 	var out bytes.Buffer
-	b.render(&out)
+	b.render(&out, o.dir)
 	if _, err := os.Stdout.Write(out.Bytes()); err != nil {
 		return err
 	}
@@ -44,8 +44,8 @@ func splice(page, command string, generated []byte) error {
 	return os.WriteFile(page, slices.Concat(head, []byte(begin), bytes.TrimSpace(generated), []byte("\n"), []byte(end), foot), 0o644)
 }
 
-func (b book) render(out *bytes.Buffer) {
-	fmt.Fprintf(out, "%s\n%s\n\n", facts(), versions())
+func (b book) render(out *bytes.Buffer, dir string) {
+	fmt.Fprintf(out, "%s\n%s\n\n", facts(dir), versions())
 	fmt.Fprintf(out, `CPU is user and system time of the process trees. *kernel* is the CPU of the kernel's own threads (writeback among it) to the end of a
 last sync, whose length is *sync*. *foreign* is what the machine was busy with beside all this, in cores: rows above %g are left out where two
 others remain; where they do not, a * marks them. Ratios are medians of those within a round. MiB is resident, of client and server.

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// diskSize is that of the image of a file system of the lab's own, which has
+// holes where nothing was written.
+const diskSize = 24 << 30
+
+// journaled reports whether the file system of a folder is one that a lab may
+// have. An ext4 without a journal is not: after a deletion it looks for minutes
+// for an inode that is not one of those just deleted, at each file that is made
+// (a millisecond instead of ten microseconds), and what an fsync costs there is
+// nobody's figure.
+func journaled(dir string) bool {
+	out, err := exec.Command("df", "--output=source", dir).Output()
+	if err != nil {
+		return true
+	}
+	device := filepath.Base(strings.TrimSpace(strings.TrimPrefix(string(out), "Filesystem")))
+	return !strings.Contains(slurp(filepath.Join("/sys/fs/ext4", device, "journal_task")), "none")
+}
+
+// mount gives the lab an ext4 of its own, on a loop device over an image that
+// stays for the next time. The caller must call what it returns.
+func (l *lab) mount(ctx context.Context) (unmount func(), err error) {
+	image, at := l.path("disk.img"), l.path("disk")
+	if _, err := os.Stat("/dev/loop-control"); err != nil || syscall.Getuid() != 0 {
+		say("%s is an ext4 without a journal: figures are of no use; run this as root with loop devices, or name another folder with -dir", l.base)
+		return func() {}, nil
+	}
+	if err := os.MkdirAll(at, 0o755); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(image); err != nil {
+		if err := blank(ctx, image); err != nil {
+			return nil, err
+		}
+	}
+	device, err := exec.CommandContext(ctx, "losetup", "--find", "--show", "--direct-io=on", image).Output()
+	if err != nil {
+		return nil, fmt.Errorf("losetup: %w", err)
+	}
+	loop := strings.TrimSpace(string(device))
+	detach := func() {
+		// Not with ctx: this is done after an interrupt too.
+		if out, err := exec.Command("losetup", "--detach", loop).CombinedOutput(); err != nil {
+			say("losetup --detach %s: %v: %s", loop, err, out)
+		}
+	}
+	if out, err := exec.CommandContext(ctx, "mount", loop, at).CombinedOutput(); err != nil {
+		detach()
+		return nil, fmt.Errorf("mount %s: %w: %s", loop, err, out)
+	}
+	l.base = at
+	return func() {
+		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
+			say("umount %s: %v: %s", at, err, out)
+		}
+		detach()
+	}, nil
+}
+
+// blank makes the image: all tables written now, so that the kernel does not
+// write them while we measure.
+func blank(ctx context.Context, image string) error {
+	f, err := os.Create(image)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("mkfs.ext4: %w: %s", err, out)
+	}
+	return nil
+}
