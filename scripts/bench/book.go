@@ -23,11 +23,12 @@ type section struct {
 	Commit string    `json:"commit"`
 	Runs   int       `json:"runs"`
 	Scale  float64   `json:"scale"`
+	Disk   string    `json:"disk"`
 	Rows   []row     `json:"rows"`
 }
 
 func newSection(o options, rows []row) section {
-	return section{time.Now().UTC().Truncate(time.Second), commit(), o.runs, o.scale, rows}
+	return section{time.Now().UTC().Truncate(time.Second), commit(), o.runs, o.scale, o.disk(), rows}
 }
 
 // book keeps other runs than full ones apart: they must not get into the page.

@@ -29,6 +29,17 @@ func journaled(dir string) bool {
 	return !strings.Contains(slurp(filepath.Join("/sys/fs/ext4", device, "journal_task")), "none")
 }
 
+// disk says what the runs are on.
+func (o options) disk() string {
+	switch {
+	case journaled(o.dir):
+		return fileSystem(o.dir)
+	case o.here:
+		return fileSystem(o.dir) + " without a journal"
+	}
+	return "ext4 with a journal on a loop device"
+}
+
 // mount gives the lab an ext4 of its own, on a loop device over an image that
 // stays for the next time. The caller must call what it returns.
 func (l *lab) mount(ctx context.Context) (unmount func(), err error) {

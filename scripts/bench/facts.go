@@ -19,18 +19,14 @@ func commit() string {
 }
 
 // facts are what a reader must know of the machine.
-func facts(dir string) string {
-	disk := fileSystem(dir)
-	if !journaled(dir) {
-		disk = "ext4 with a journal, on a loop device"
-	}
+func facts() string {
 	model := "unknown"
 	if _, rest, found := strings.Cut(slurp("/proc/cpuinfo"), "model name"); found {
 		line, _, _ := strings.Cut(rest, "\n")
 		model = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), ":"))
 	}
-	return fmt.Sprintf("%s, %d cores, %.0f GiB, %s, Linux %s; loopback, one machine for both ends, sources in the page cache.",
-		model, runtime.NumCPU(), float64(field("/proc/meminfo", "MemTotal:"))/(1<<20), disk, strings.TrimSpace(slurp("/proc/sys/kernel/osrelease")))
+	return fmt.Sprintf("%s, %d cores, %.0f GiB, Linux %s; loopback, one machine for both ends, sources in the page cache.",
+		model, runtime.NumCPU(), float64(field("/proc/meminfo", "MemTotal:"))/(1<<20), strings.TrimSpace(slurp("/proc/sys/kernel/osrelease")))
 }
 
 func fileSystem(dir string) string {

@@ -17,7 +17,7 @@ func graphs(o options, b book) error {
 		to, page = filepath.Dir(o.doc), o.doc
 	}
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "%s\n\n", facts(o.dir))
+	fmt.Fprintf(&out, "%s\n\n", facts())
 	for _, g := range []struct {
 		file  string
 		chart chart
@@ -133,7 +133,7 @@ func (b book) table(name, what, of string) string {
 	if of != "" {
 		of = " " + of
 	}
-	fmt.Fprintf(&out, "%s, commit %s, %d runs%s.\n\n", s.When.Format("2006-01-02 15:04 MST"), s.Commit, s.Runs, of)
+	fmt.Fprintf(&out, "%s, commit %s, %d runs%s, on %s.\n\n", s.When.Format("2006-01-02 15:04 MST"), s.Commit, s.Runs, of, s.Disk)
 	columns := slices.DeleteFunc(figures(), func(c column) bool { return s.median(ours, c.figure) == 0 && c.name != "foreign cores" })
 	fmt.Fprintf(&out, "| %s |", what)
 	for _, c := range columns {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -88,7 +86,7 @@ func (l *lab) backlog(ctx context.Context, n int, there bool) (r row, err error)
 	if there {
 		defer func() { err = errors.Join(err, p.stop()) }()
 	} else {
-		j.server, j.exit = nil, 4 // the receiver is unreachable: all is packed, and waits
+		j.server, j.exit = nil, unreachable
 		if err := p.stop(); err != nil {
 			return row{}, err
 		}
@@ -102,7 +100,7 @@ func (l *lab) backlog(ctx context.Context, n int, there bool) (r row, err error)
 	if err := settle(l.base); err != nil {
 		return row{}, err
 	}
-	j.client = exec.CommandContext(ctx, filepath.Join(l.bin, "shipper"), "--config", l.run("lab-host.toml"), "--once")
+	j.client = l.shipper(ctx)
 	r, err = measure(j)
 	r.Episodes = n
 	return r, err
@@ -111,15 +109,15 @@ func (l *lab) backlog(ctx context.Context, n int, there bool) (r row, err error)
 // rows is a receiver's start, and its PUTs one after another, with an index of
 // so many rows. Their archives are not there: neither looks for them.
 func (l *lab) rows(ctx context.Context, n, puts int) (r row, err error) {
+	s := loadShape{"17 kB", 1, puts, 17_000, 46_000}
+	body := l.path("work", "growth.body")
+	if err := l.body(ctx, s, body); err != nil {
+		return row{}, err
+	}
 	if err := l.fresh(); err != nil {
 		return row{}, err
 	}
 	if err := index(l.run("data", "index.jsonl"), n); err != nil {
-		return row{}, err
-	}
-	s := loadShape{"17 kB", 1, puts, 17_000, 48_000}
-	body := l.path("work", "growth.tar.zst")
-	if err := l.body(ctx, s, body); err != nil {
 		return row{}, err
 	}
 	if _, err := l.host(ctx, hostOf(0)); err != nil {

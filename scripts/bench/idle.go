@@ -59,9 +59,18 @@ func (p *pair) cpu() (shipper, receiver time.Duration) {
 	return treeCPU(p.shipper.pid()), treeCPU(p.receiver.pid())
 }
 
+// unreachable is how a pass ends if the receiver is away: all is packed, and
+// waits.
+const unreachable = 4
+
+// shipper is one pass.
+func (l *lab) shipper(ctx context.Context) *exec.Cmd {
+	return exec.CommandContext(ctx, filepath.Join(l.bin, "shipper"), "--config", l.run("lab-host.toml"), "--once")
+}
+
 // once ships what is there in one pass of the shipper.
 func (l *lab) once(ctx context.Context) error {
-	out, err := exec.CommandContext(ctx, filepath.Join(l.bin, "shipper"), "--config", l.run("lab-host.toml"), "--once").CombinedOutput()
+	out, err := l.shipper(ctx).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("shipper --once: %w: %s", err, out[max(0, len(out)-1000):])
 	}

@@ -48,7 +48,7 @@ func newLab(ctx context.Context, o options) (*lab, error) {
 	if err := os.MkdirAll(l.base, 0o755); err != nil {
 		return nil, err
 	}
-	if !journaled(l.base) {
+	if !o.here && !journaled(l.base) {
 		if l.unmount, err = l.mount(ctx); err != nil {
 			return nil, err
 		}
@@ -67,8 +67,10 @@ func (l *lab) papers(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(l.path("hosts"), 0o755); err != nil {
-		return err
+	for _, dir := range []string{"hosts", "work"} {
+		if err := os.MkdirAll(l.path(dir), 0o755); err != nil {
+			return err
+		}
 	}
 	return l.receiver(ctx, "pki", "init", "--dir", l.path("pki"), "--name", "localhost,127.0.0.1")
 }

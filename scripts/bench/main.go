@@ -31,6 +31,7 @@ type options struct {
 	only   string  // comma-separated systems; empty: all
 	runs   int     // rounds
 	scale  float64 // of the sizes and counts
+	here   bool    // stay on the file system of dir, whatever it is
 	verify bool    // compare what each system stored with what it was given
 }
 
@@ -86,6 +87,7 @@ func run(ctx context.Context, args []string) error {
 	f.StringVar(&o.only, "system", "", "only these `systems`, with commas; no page")
 	f.IntVar(&o.runs, "runs", c.runs, "rounds")
 	f.Float64Var(&o.scale, "scale", 1, "`factor` on sizes and counts; any but 1 writes no page")
+	f.BoolVar(&o.here, "here", false, "stay on the file system of -dir, even if it is an ext4 without a journal")
 	f.BoolVar(&o.verify, "verify", true, "first compare what each system stores with what it was given")
 	if err := f.Parse(args[1:]); err != nil {
 		return err

@@ -18,7 +18,7 @@ func tables(_ context.Context, o options) error {
 		return err
 	}
 	var out bytes.Buffer
-	b.render(&out, o.dir)
+	b.render(&out)
 	if _, err := os.Stdout.Write(out.Bytes()); err != nil {
 		return err
 	}
@@ -44,8 +44,8 @@ func splice(page, command string, generated []byte) error {
 	return os.WriteFile(page, slices.Concat(head, []byte(begin), bytes.TrimSpace(generated), []byte("\n"), []byte(end), foot), 0o644)
 }
 
-func (b book) render(out *bytes.Buffer, dir string) {
-	fmt.Fprintf(out, "%s\n%s\n\n", facts(dir), versions())
+func (b book) render(out *bytes.Buffer) {
+	fmt.Fprintf(out, "%s\n%s\n\n", facts(), versions())
 	fmt.Fprintf(out, `CPU is user and system time of the process trees. *kernel* is the CPU of the kernel's own threads (writeback among it) to the end of a
 last sync, whose length is *sync*. *foreign* is what the machine was busy with beside all this, in cores: rows above %g are left out where two
 others remain; where they do not, a * marks them. Ratios are medians of those within a round. MiB is resident, of client and server.
@@ -87,7 +87,7 @@ func (s section) wakes() samples {
 }
 
 func (s section) head(out *bytes.Buffer, title string) {
-	fmt.Fprintf(out, "### %s\n\n%s, commit %s, %d runs in turn", title, s.When.Format("2006-01-02 15:04 MST"), s.Commit, s.Runs)
+	fmt.Fprintf(out, "### %s\n\n%s, commit %s, %d runs in turn, on %s", title, s.When.Format("2006-01-02 15:04 MST"), s.Commit, s.Runs, s.Disk)
 	if s.Scale != 1 {
 		fmt.Fprintf(out, ", at scale %g: no figures, only a proof that it runs", s.Scale)
 	}

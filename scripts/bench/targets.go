@@ -67,7 +67,8 @@ func (b book) loadTargets() []target {
 	shapes := loads(options{scale: 1})
 	bulk := b[shapes[0].name]
 	all := []target{
-		{shapes[0].name, "CPU s/GB of all but the client at most 1.6 of nginx's", bulk.ratio(ours, "nginx", allPerGB), "", 1.6, false, false},
+		{shapes[0].name, "CPU s/GB of all but the client at most 1.6 of nginx's (foreign load draws it to 1)", bulk.ratio(ours, "nginx", allPerGB), "", 1.6, false, false},
+		{shapes[0].name, "CPU s/GB of the server and the kernel's threads too", bulk.ratio(ours, "nginx", endsPerGB), "", 1.6, false, false},
 		{shapes[0].name, "at most 32 MiB resident", bulk.worst(serverMiB), " MiB", 32, false, false},
 	}
 	for _, shape := range shapes[1:] {
