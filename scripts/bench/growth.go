@@ -196,11 +196,19 @@ func (l *lab) hosts(ctx context.Context, n, episodes int) (r row, err error) {
 	return r, err
 }
 
-// allAtOnce runs one shipper a configuration. A pass tries each episode once;
-// where the receiver had enough uploads, another one follows, as cron would do.
+// allAtOnce runs one shipper a configuration. A pass tries each episode once, and
+// ends soon where the receiver has enough uploads under way: then another one
+// follows, as cron would do it, but sooner.
 const allAtOnce = `pids=()
 for conf in $CONFS; do
-  (for pass in 1 2 3 4 5 6 7 8; do "$BIN/shipper" --config "$conf" --once 2>/dev/null && exit 0; done; exit 1) &
+  (
+    for pass in $(seq 100); do
+      "$BIN/shipper" --config "$conf" --once 2>"$conf.log" && exit 0
+      sleep 0.1
+    done
+    tail -n 3 "$conf.log" >&2
+    exit 1
+  ) &
   pids+=($!)
 done
 for pid in "${pids[@]}"; do wait "$pid"; done`
