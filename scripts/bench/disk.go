@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// diskSize is that of the image of a file system of the lab's own, which has
-// holes where nothing was written.
+// diskSize is that of a file system of the lab's own. Its image has holes where
+// nothing was written.
 const diskSize = 24 << 30
 
 // journaled reports whether the file system of a folder is one that a lab may
@@ -40,10 +40,12 @@ func (o options) disk() string {
 	return "ext4 with a journal on a loop device"
 }
 
-// mount gives the lab an ext4 of its own, on a loop device over an image that
-// stays for the next time. The caller must call what it returns.
+// mount gives the lab an ext4 of its own, on a loop device. The caller must call
+// what it returns. The image is a new one each time, and has no name any more
+// when this returns: a process with mounts of its own, such as a test in a box,
+// may hold the last one for long, and two devices on one image destroy it.
 func (l *lab) mount(ctx context.Context) (unmount func(), err error) {
-	image, at := l.path("disk.img"), l.path("disk")
+	at := l.path("disk")
 	if _, err := os.Stat("/dev/loop-control"); err != nil || syscall.Getuid() != 0 {
 		say("%s is an ext4 without a journal: figures are of no use; run this as root with loop devices, or name another folder with -dir", l.base)
 		return func() {}, nil
@@ -51,48 +53,46 @@ func (l *lab) mount(ctx context.Context) (unmount func(), err error) {
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(image); err != nil {
-		if err := blank(ctx, image); err != nil {
-			return nil, err
-		}
+	for exec.Command("umount", at).Run() == nil { // what a run left that was killed
 	}
+	image, err := blank(ctx, l.base)
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(image)
 	device, err := exec.CommandContext(ctx, "losetup", "--find", "--show", "--direct-io=on", image).Output()
 	if err != nil {
 		return nil, fmt.Errorf("losetup: %w", err)
 	}
 	loop := strings.TrimSpace(string(device))
-	detach := func() {
-		// Not with ctx: this is done after an interrupt too.
-		if out, err := exec.Command("losetup", "--detach", loop).CombinedOutput(); err != nil {
-			say("losetup --detach %s: %v: %s", loop, err, out)
-		}
-	}
-	if out, err := exec.CommandContext(ctx, "mount", loop, at).CombinedOutput(); err != nil {
-		detach()
+	out, err := exec.CommandContext(ctx, "mount", loop, at).CombinedOutput()
+	// The device goes when its file system does, or now if that was not mounted.
+	derr := exec.Command("losetup", "--detach", loop).Run()
+	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w: %s", loop, err, out)
 	}
 	l.base = at
 	return func() {
+		// Not with ctx: this is done after an interrupt too.
 		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
 			say("umount %s: %v: %s", at, err, out)
 		}
-		detach()
-	}, nil
+	}, derr
 }
 
-// blank makes the image: all tables written now, so that the kernel does not
+// blank makes an image: all tables written now, so that the kernel does not
 // write them while we measure.
-func blank(ctx context.Context, image string) error {
-	f, err := os.Create(image)
+func blank(ctx context.Context, dir string) (string, error) {
+	f, err := os.CreateTemp(dir, "disk-*.img")
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
-		return err
+		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", f.Name()).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("mkfs.ext4: %w: %s", err, out)
+		return "", errors.Join(fmt.Errorf("mkfs.ext4: %w: %s", err, out), os.Remove(f.Name()))
 	}
-	return nil
+	return f.Name(), nil
 }

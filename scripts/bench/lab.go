@@ -22,7 +22,7 @@ import (
 //	disk         a file system of the lab's own, if the folder's is not fit; then the rest is in there
 //	pki          both CAs, the servers' certificate
 //	hosts/HOST   a host's certificate
-//	work/NAME    the episodes, made once
+//	work/NAME    the episodes, made once for each file system
 //	run          one run: wiped after it
 type lab struct {
 	base    string
