@@ -11,8 +11,10 @@ BENCHTIME ?= 1s
 BENCH     ?= .
 CUTS      ?= 200
 
+BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
+
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short system system-arm64 fuzz bench cover ci clean
+.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +100,14 @@ fuzz: ## Run each fuzz target for FUZZTIME=10s
 # A benchmark in any package is found, those of the whole way in internal/labtest too.
 bench: ## Run the benchmarks that match BENCH=. for BENCHTIME=1s each
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
+
+# RUNS=n rounds, WORK=M,S,L,receiver,idle, SCALE=0.02 to see whether it still runs.
+bench-peers: build ## Run ours and what users would type instead in turn; docs/performance.md (root on Debian, half an hour)
+	go run ./scripts/bench peers $(BENCHFLAGS)
+
+# RUNS and SCALE as above, WORK=backlog,away,rows,hosts.
+bench-growth: build ## Draw time and memory against backlog, rows and hosts; docs/growth-*.svg
+	go run ./scripts/bench growth $(BENCHFLAGS)
 
 cover: ## Run all tests and write bin/cover.html
 	@mkdir -p bin

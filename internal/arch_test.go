@@ -64,7 +64,8 @@ var laws = map[string]law{
 	"internal/crashtest/failpoint": {"", "tests of the programs with steps that fail"},
 	"internal/crashtest/mutation":  {"", "tests of the tests"},
 
-	// What breaks the programs knows none of them; its tests may.
+	// What measures the programs runs them as their users do.
+	"scripts/bench": {"", "never shipped; it knows the programs by their command lines and files alone, as it knows their peers"},
 }
 
 // owners says which packages may import what is not ours. All may import
@@ -83,7 +84,7 @@ var owners = map[string]string{
 	"golang.org/x/sys":                  "*",
 	"github.com/google/go-cmp":          "internal/labtest",
 	"github.com/rogpeppe/go-internal":   "internal/labtest",
-	"net/http":                          "internal/wire internal/pki internal/receiver internal/labtest", // a header or a status is wire's word
+	"net/http":                          "internal/wire internal/pki internal/receiver internal/labtest scripts/bench", // a header or a status is wire's word; the bench loads nginx with the same requests
 	"testing":                           "internal/labtest",
 }
 

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// busy is a section of rows as (system, round, wall, foreign).
+func busy(rows ...row) section { return section{Rows: rows} }
+
+func TestRatioIsThatWithinARound(t *testing.T) {
+	// The machine was three times slower in the second round: for both.
+	s := busy(row{System: "a", Round: 1, Wall: 1}, row{System: "b", Round: 1, Wall: 2}, row{System: "a", Round: 2, Wall: 3}, row{System: "b", Round: 2, Wall: 6})
+	if got := s.ratio("b", "a", wall); got != 2 {
+		t.Errorf("ratio = %g, want 2", got)
+	}
+}
+
+func TestSpoiledRowsAreLeftOutOrMarked(t *testing.T) {
+	clean, spoiled := row{System: "a", Wall: 1}, row{System: "a", Wall: 9, Foreign: 1}
+	for _, c := range []struct {
+		name   string
+		rows   section
+		median float64
+		marked bool
+	}{
+		{"two clean ones remain", busy(clean, spoiled, clean), 1, false},
+		{"one remains", busy(clean, spoiled, spoiled), 9, true},
+		{"none is spoiled", busy(clean), 1, false},
+	} {
+		if _, marked := c.rows.of("a"); marked != c.marked || c.rows.median("a", wall) != c.median {
+			t.Errorf("%s: median %g, marked %v; want %g, %v", c.name, c.rows.median("a", wall), marked, c.median, c.marked)
+		}
+	}
+}
+
+func TestPageKeepsWhatAPersonWrote(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "page.md")
+	text := "# Mine\n<!-- begin: x -->\nold\n<!-- end -->\nmine\n<!-- begin: y -->\nother\n<!-- end -->\n"
+	if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := splice(page, "x", []byte("new\n\n")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(page)
+	want := "# Mine\n<!-- begin: x -->\nnew\n<!-- end -->\nmine\n<!-- begin: y -->\nother\n<!-- end -->\n"
+	if err != nil || string(got) != want {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+	if err := splice(page, "z", nil); err == nil {
+		t.Error("a page without the marks was written to")
+	}
+}
+
+func TestChartIsXML(t *testing.T) {
+	c := chart{"a < b", "x", "y", []series{{name: "one & two", points: [][2]float64{{1, 0.003}, {1e7, 80}}}, {name: "guide", dashed: true}}}
+	d := xml.NewDecoder(bytes.NewReader(c.svg()))
+	for {
+		_, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestWorkIsTheSameBytesEachTime(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	for _, dir := range []string{a, b} {
+		if err := (work{"S", 3, 8, 40 << 10}).generate(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("diff", "-r", a, b).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	size, err := stored(filepath.Join(a, "ep-S-00000"))
+	if err != nil || size < 40_000 || size > 42_000 {
+		t.Errorf("an episode of 40 KiB has %d bytes, %v", size, err)
+	}
+}
+
+// A server's children are its own, those that have ended too: rsync's daemon
+// does its work in them.
+func TestTimeOfEndedChildrenCounts(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; echo; read line")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	got := treeCPU(cmd.Process.Pid)
+	if err := errors.Join(in.Close(), ignoreExit(cmd.Wait())); err != nil {
+		t.Fatal(err)
+	}
+	want := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	if diff := (want - got).Abs(); diff > 3*tick || got < 2*tick {
+		t.Errorf("got %v, the kernel says %v in the end", got, want)
+	}
+}
+
+// ignoreExit drops the exit code of a process: ours ends with read's.
+func ignoreExit(err error) error {
+	if _, ended := errors.AsType[*exec.ExitError](err); ended {
+		return nil
+	}
+	return err
+}
