@@ -10,9 +10,10 @@ FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
 BENCH     ?= .
 CUTS      ?= 200
+MINUTES   ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short system system-arm64 fuzz bench cover ci clean
+.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short soak system system-arm64 fuzz bench cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +92,10 @@ crash: ## Take the power away CUTS=200 times a file system, let each step fail, 
 
 crash-short: ## Take the power away 20 times a file system (root)
 	go test -C internal/crashtest -count=1 -timeout 5m -cuts 20 $(if $(SEED),-seed $(SEED))
+
+# SEED=N draws the same faults again. Disks are filled up only as root.
+soak: ## Run two labs for MINUTES=10 with random faults, and check the law all the time (root)
+	go test -C internal/crashtest/soak -count=1 -timeout $$(($(MINUTES) + 5))m -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
 
 fuzz: ## Run each fuzz target for FUZZTIME=10s
 	@scripts/fuzz.sh $(FUZZTIME)

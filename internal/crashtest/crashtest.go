@@ -4,8 +4,8 @@
 // [Isolate] gives a test process mounts of its own, a [Disk] is a file system
 // that can be cut off like a disk without power, and an [Overlay] builds the
 // programs from sources that were changed on purpose. The tests are in
-// power_test.go and in the packages failpoint and mutation below; `make crash`
-// runs them at length.
+// power_test.go and in the packages failpoint, mutation and soak below;
+// `make crash` and `make soak` run them at length.
 //
 // The law: what a test mounts ends with its process, however that ends. Nobody
 // finds a loop device or a mount of ours after a panic.
