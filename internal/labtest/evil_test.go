@@ -57,7 +57,7 @@ func noSecret(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 }
 
 // TestEvilEpisodesMeetTheirFateAndHinderNobody has them all stand before a good
-// one in the order of names, with one of a quarter million entries.
+// one in the order of names, with one of more entries than it may have.
 func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
 	t.Parallel()
 	l, h := lab(t)
@@ -68,7 +68,8 @@ func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
 		}
 	}
 	if !testing.Short() {
-		fates[crowd(t, h, "b-crowd", 250_000)] = labtest.IsHeld
+		h.Set("limits.episode_entries", "50_000")
+		fates[crowd(t, h, "b-crowd", 60_000)] = labtest.IsHeld
 	}
 	h.Episode("c-good")
 	begun := time.Now()
