@@ -169,7 +169,7 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 	}
 	write(t, filepath.Join(outside, "victim"), labtest.Secret)
 	passes, shipped, transient := 0, 0, 0
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); passes++ {
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); passes++ {
 		name := fmt.Sprintf("run-%d", passes)
 		h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "blob", Body: noise(256 << 10)}, labtest.File{Name: "swap/victim", Body: "harmless"})
 		h.Forget(name)
