@@ -10,11 +10,12 @@ FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
 BENCH     ?= .
 CUTS      ?= 200
+MINUTES   ?= 10
 
 BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
+.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short soak system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,13 +87,17 @@ system-arm64: pi ## Run the Raspberry Pi's programs end to end, emulated
 	@scripts/system/arm64.sh
 
 # SEED=N repeats the moments and sizes of a run that printed it.
-crash: ## Take the power away CUTS=200 times a file system, let each step fail, take each sync out (root)
-	go test -C internal/crashtest -count=1 -timeout 25m -cuts $(CUTS) $(if $(SEED),-seed $(SEED))
+crash: ## Take the power away CUTS=200 times a file system and kind of disk, let each step fail, take each sync out (root)
+	go test -C internal/crashtest -count=1 -timeout 25m -cuts $(CUTS) -tears $(CUTS) $(if $(SEED),-seed $(SEED))
 	go test -C internal/crashtest/failpoint -count=1 -timeout 15m -parallel 4 -every 1
 	CRASH_MUTATIONS=1 go test -C internal/crashtest/mutation -count=1 -timeout 20m -parallel 2
 
 crash-short: ## Take the power away 20 times a file system (root)
-	go test -C internal/crashtest -count=1 -timeout 5m -cuts 20 $(if $(SEED),-seed $(SEED))
+	go test -C internal/crashtest -count=1 -timeout 5m -cuts 20 -tears 6 $(if $(SEED),-seed $(SEED))
+
+# SEED=N draws the same faults again. Disks are filled up only as root.
+soak: ## Run two labs for MINUTES=10 with random faults, and check the law all the time (root)
+	go test -C internal/crashtest/soak -count=1 -timeout $$(($(MINUTES) + 5))m -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
 
 fuzz: ## Run each fuzz target for FUZZTIME=10s
 	@scripts/fuzz.sh $(FUZZTIME)

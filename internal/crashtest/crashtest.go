@@ -4,8 +4,8 @@
 // [Isolate] gives a test process mounts of its own, a [Disk] is a file system
 // that can be cut off like a disk without power, and an [Overlay] builds the
 // programs from sources that were changed on purpose. The tests are in
-// power_test.go and in the packages failpoint and mutation below; `make crash`
-// runs them at length.
+// power_test.go and in the packages failpoint, mutation and soak below;
+// `make crash` and `make soak` run them at length.
 //
 // The law: what a test mounts ends with its process, however that ends. Nobody
 // finds a loop device or a mount of ours after a panic.
@@ -14,6 +14,7 @@ package crashtest
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -47,27 +48,51 @@ func Isolate() (int, bool, error) {
 	if os.Geteuid() != 0 {
 		return 0, false, ErrNotRoot
 	}
+	ours, theirs, err := socketpair()
+	if err != nil {
+		return 0, false, err
+	}
+	defer ours.Close()
+	defer theirs.Close()
+	go workshop(ours)
 	runtime.LockOSThread() // Pdeathsig is of the thread
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.ExtraFiles = []*os.File{theirs} // workshopFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   unix.CLONE_NEWPID,
 		Unshareflags: unix.CLONE_NEWNS, // Go makes all mounts private then
 		Pdeathsig:    unix.SIGKILL,
 	}
-	err := cmd.Run()
+	err = cmd.Run()
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		return 0, false, fmt.Errorf("make namespaces: %w", err)
 	}
 	return cmd.ProcessState.ExitCode(), true, nil
 }
 
+// socketpair returns two ends that keep messages apart.
+func socketpair() (*net.UnixConn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := os.NewFile(uintptr(fds[0]), "workshop")
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, nil, errors.Join(err, unix.Close(fds[1]))
+	}
+	return conn.(*net.UnixConn), os.NewFile(uintptr(fds[1]), "workshop"), nil
+}
+
 func enter() error {
 	if os.Getpid() != 1 {
 		return nil // a child of the tests that runs the same program
 	}
+	unix.CloseOnExec(workshopFD)
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +14,13 @@ import (
 type Disk struct {
 	Image string // path of the file
 	Mount string // where it is mounted, while it is
+	// Tear gives it a volatile cache from the next Attach on, and draws a seed
+	// for each cut: the writes since the last flush are kept, dropped or torn.
+	Tear func() uint64
+	Torn Fates // of all cuts so far
+
 	fs    string
+	cache *volatile
 }
 
 // NewDisk makes a file system of a kind, ext4 or xfs, in a sparse image of a
@@ -58,11 +63,29 @@ func run(argv ...string) error {
 
 // Attach mounts the disk at dir. The loop device goes with the mount.
 func (d *Disk) Attach(dir string) error {
-	if err := run("mount", "-t", d.fs, "-o", "loop", d.Image, dir); err != nil {
+	image := d.Image
+	if d.Tear != nil {
+		image += ".cached"
+		var err error
+		if d.cache, err = newVolatile(d.grain(), d.Image, image); err != nil {
+			return err
+		}
+	}
+	if err := run("mount", "-t", d.fs, "-o", "loop", image, dir); err != nil {
 		return err
 	}
 	d.Mount = dir
 	return nil
+}
+
+// grain is what a cut does not tear. A file system may expect some of its disk:
+// xfs finds its own blocks of 4 KiB whole, or does not mount. It takes one for
+// written whose first sector is, and its checksum fails then.
+func (d *Disk) grain() int64 {
+	if d.fs == "xfs" {
+		return 4096
+	}
+	return sector
 }
 
 // Sync makes all that was written durable, as an operator's sync would.
@@ -83,8 +106,14 @@ const (
 )
 
 // Cut takes the power away: from now on nothing reaches the disk, and what is
-// in the page cache and in the journal's memory is lost.
+// in the page cache and in the journal's memory is lost; of what is in a cache of
+// the disk's own, any part is.
 func (d *Disk) Cut() error {
+	if d.cache != nil {
+		f, err := d.cache.takePower(d.Tear())
+		d.Torn.Add(f)
+		return err
+	}
 	f, err := os.Open(d.Mount)
 	if err != nil {
 		return err
@@ -96,22 +125,20 @@ func (d *Disk) Cut() error {
 	return nil
 }
 
-// Detach unmounts the disk. Who was killed a moment ago may hold it still.
+// Detach unmounts the disk.
 func (d *Disk) Detach() error {
-	if d.Mount == "" {
+	if d.Mount != "" {
+		if err := unmount(d.Mount); err != nil {
+			return err
+		}
+		d.Mount = ""
+	}
+	if d.cache == nil {
 		return nil
 	}
-	for try := 0; ; try++ {
-		err := unix.Unmount(d.Mount, 0)
-		if err == nil {
-			d.Mount = ""
-			return nil
-		}
-		if !errors.Is(err, unix.EBUSY) || try == 100 {
-			return fmt.Errorf("unmount %s: %w", d.Mount, err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	err := d.cache.end()
+	d.cache = nil
+	return err
 }
 
 // Reattach brings a disk that was cut off back to the same place: the file

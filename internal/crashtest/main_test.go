@@ -17,8 +17,9 @@ import (
 
 // What make crash and make crash-short set. The defaults are for go test ./...
 var (
-	cuts = flag.Int("cuts", 4, "power cuts for each kind of file system")
-	seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments and the sizes")
+	cuts  = flag.Int("cuts", 4, "power cuts for each kind of file system")
+	tears = flag.Int("tears", 4, "power cuts of a tearing disk, for each kind of file system")
+	seed  = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments and the sizes")
 )
 
 func TestMain(m *testing.M) {

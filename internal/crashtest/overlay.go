@@ -2,6 +2,7 @@ package crashtest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -66,4 +67,41 @@ func (o *Overlay) Flags() (string, error) {
 	}
 	path := filepath.Join(o.dir, "overlay.json")
 	return "-overlay=" + path, os.WriteFile(path, b, 0o644)
+}
+
+// builtEnv is set in the process that [Overlaid] started.
+const builtEnv = "CRASHTEST_OVERLAID"
+
+// Overlaid runs the program once more, with the overlay that change makes in
+// the environment of its go commands, and returns its exit code and true. In
+// that process it returns false: the caller goes on. It takes a second process
+// so that somebody is left to remove what the programs were built from.
+func Overlaid(change func(*Overlay) error) (int, bool, error) {
+	if os.Getenv(builtEnv) != "" {
+		return 0, false, nil
+	}
+	dir, err := os.MkdirTemp("", "overlay-*")
+	if err != nil {
+		return 0, false, err
+	}
+	defer os.RemoveAll(dir)
+	o, err := NewOverlay(dir)
+	if err == nil {
+		err = change(o)
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	flags, err := o.Flags()
+	if err != nil {
+		return 0, false, err
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), "GOFLAGS="+flags, builtEnv+"=1")
+	err = cmd.Run()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		return 0, false, err
+	}
+	return cmd.ProcessState.ExitCode(), true, nil
 }

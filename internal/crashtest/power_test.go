@@ -20,11 +20,13 @@ const campaign = 10
 
 // toll is what the cuts of one kind of file system came to.
 type toll struct {
-	fs     string
-	cuts   map[string]int // by whose power it was
-	acks   int            // copied before each cut
-	losses int
-	began  time.Time
+	fs      string
+	tearing bool           // the disks have caches
+	cuts    map[string]int // by whose power it was
+	torn    crashtest.Fates
+	acks    int // copied before each cut
+	losses  int
+	began   time.Time
 }
 
 // TestPowerCuts takes the power away from the receiver, from the hosts and from
@@ -33,16 +35,28 @@ type toll struct {
 // After each cut, from journals alone: every acknowledged episode is whole, in
 // the index, and what was sent; index verify --deep finds nothing; every episode
 // of a host is whole in one place, in shipped/ only if the receiver has it.
-func TestPowerCuts(t *testing.T) {
+func TestPowerCuts(t *testing.T) { powerCuts(t, false, *cuts) }
+
+// TestPowerCutsOfATearingDisk is the same on disks that have a volatile cache
+// of their own: of the writes since the last flush, in all their places, any may
+// have arrived at the cut, in any order, and sectors of some of them alone.
+func TestPowerCutsOfATearingDisk(t *testing.T) {
+	if _, err := os.Stat("/dev/fuse"); err != nil && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	powerCuts(t, true, *tears)
+}
+
+func powerCuts(t *testing.T, tearing bool, most int) {
 	needMounts(t)
 	for _, fs := range []string{"ext4", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
 			t.Parallel()
-			to := &toll{fs: fs, cuts: make(map[string]int), began: time.Now()}
+			to := &toll{fs: fs, tearing: tearing, cuts: make(map[string]int), began: time.Now()}
 			defer to.print()
-			for first := 0; first < *cuts; first += campaign {
+			for first := 0; first < most; first += campaign {
 				t.Run(fmt.Sprint(first), func(t *testing.T) {
-					newSite(t, fs, newRandom(first), to).campaign(t, min(campaign, *cuts-first))
+					newSite(t, fs, newRandom(first), to).campaign(t, min(campaign, most-first))
 				})
 				if t.Failed() {
 					return
@@ -59,8 +73,12 @@ func (to *toll) print() {
 	for _, n := range to.cuts {
 		all += n
 	}
-	fmt.Printf("%-5s %d power cuts (%d receiver, %d hosts, %d all, %d in mid-recovery): %d acknowledgements before them, %d lost; seed %d, %v\n",
-		to.fs, all, to.cuts["receiver"], to.cuts["hosts"], to.cuts["all"], to.cuts["recovery"], to.acks, to.losses, *seed,
+	disk := ""
+	if to.tearing {
+		disk = fmt.Sprintf(", %+v writes in caches", to.torn)
+	}
+	fmt.Printf("%-5s %d power cuts (%d receiver, %d hosts, %d all, %d in mid-recovery): %d acknowledgements before them, %d lost%s; seed %d, %v\n",
+		to.fs, all, to.cuts["receiver"], to.cuts["hosts"], to.cuts["all"], to.cuts["recovery"], to.acks, to.losses, disk, *seed,
 		time.Since(to.began).Round(time.Second))
 }
 
@@ -97,11 +115,15 @@ func (s *site) disk(t *testing.T, fs, name, dir string) *crashtest.Disk {
 	must(t, os.MkdirAll(dir, 0o755))
 	d, err := crashtest.NewDisk(fs, s.Path(name), size)
 	must(t, err)
+	if s.toll.tearing {
+		d.Tear = s.random.Uint64
+	}
 	must(t, d.Attach(dir))
 	t.Cleanup(func() {
 		if err := d.Detach(); err != nil {
 			t.Error(err)
 		}
+		s.toll.torn.Add(d.Torn)
 	})
 	return d
 }

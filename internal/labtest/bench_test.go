@@ -173,7 +173,7 @@ func (w work) write(b *testing.B, dir string, seed uint64) {
 var calls = []string{"NtOpenFile", "NtReadFile", "NtWriteVirtualMemory", "connect", "recvfrom", "mmap", "RegSetValueExW", "CreateRemoteThread"}
 
 // peakOf returns the most memory that a process had resident, in MiB.
-func peakOf(b *testing.B, pid int) float64 {
+func peakOf(b testing.TB, pid int) float64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

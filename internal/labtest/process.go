@@ -24,7 +24,13 @@ const grace = 5 * time.Second
 // Eventually waits until ok, and fails the test if that takes too long.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	Within(t, patience, what, ok)
+}
+
+// Within is [Eventually] for what may take longer than usual.
+func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -32,7 +38,7 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("waited %v, and it is still not so: %s", patience, what)
+			t.Fatalf("waited %v, and it is still not so: %s", limit, what)
 		}
 	}
 }

@@ -141,8 +141,8 @@ func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 	l.Settled(t)
 }
 
-// upload is an upload as somebody makes it who reads the protocol's text.
-type upload struct {
+// pieces are an upload as somebody makes it who reads the protocol's text.
+type pieces struct {
 	lab     *labtest.Lab
 	client  *http.Client
 	where   string // as announced
@@ -150,9 +150,9 @@ type upload struct {
 }
 
 // byHand announces an archive.
-func byHand(t *testing.T, l *labtest.Lab, h *labtest.Host, name, content string) upload {
+func byHand(t *testing.T, l *labtest.Lab, h *labtest.Host, name, content string) pieces {
 	t.Helper()
-	up := upload{lab: l, client: h.Client(t), content: content}
+	up := pieces{lab: l, client: h.Client(t), content: content}
 	sum := sha256.Sum256([]byte(content))
 	resp := up.send(t, http.MethodPut, "/v1/episodes/"+h.Name+"/"+name, "", http.StatusCreated, map[string]string{
 		"Upload-Complete": "?0", "Upload-Length": strconv.Itoa(len(content)),
@@ -163,7 +163,7 @@ func byHand(t *testing.T, l *labtest.Lab, h *labtest.Host, name, content string)
 }
 
 // patch sends content[from:to].
-func (u upload) patch(t *testing.T, from, to int, last bool, status int) {
+func (u pieces) patch(t *testing.T, from, to int, last bool, status int) {
 	t.Helper()
 	complete := "?0"
 	if last {
@@ -174,7 +174,7 @@ func (u upload) patch(t *testing.T, from, to int, last bool, status int) {
 	})
 }
 
-func (u upload) send(t *testing.T, method, path, body string, status int, fields map[string]string) *http.Response {
+func (u pieces) send(t *testing.T, method, path, body string, status int, fields map[string]string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequest(method, u.lab.URL(path), strings.NewReader(body))
 	if err != nil {

@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -17,23 +18,32 @@ const (
 	spareConnsPerHost = 48
 )
 
-// conns bounds the open connections, in all and of each host that has said who
-// it is. One host must not take the descriptors of all.
+// spareStrangers is how many connections of one address may be open that have
+// not said whose they are: in mid-handshake or mid-head. Who never ends one must
+// leave room for others.
+const spareStrangers = 48
+
+// conns bounds the open connections, in all, of each host that has said who it
+// is, and of each address where nobody has yet. One host must not take the
+// descriptors of all.
 type conns struct {
 	most, each int
 
-	mu    sync.Mutex // guards the fields below
-	open  int
-	hosts map[net.Conn]episode.Name
-	count map[episode.Name]int
+	mu        sync.Mutex // guards the fields below
+	open      int
+	strangers map[string]int // by their address
+	hosts     map[net.Conn]episode.Name
+	count     map[episode.Name]int
 }
 
 func newConns(c LimitsConfig) *conns {
 	return &conns{
-		most:  2*c.Uploads + spareConns,
-		each:  2*c.UploadsPerHost + spareConnsPerHost,
-		hosts: make(map[net.Conn]episode.Name),
-		count: make(map[episode.Name]int),
+		most: 2*c.Uploads + spareConns,
+		each: 2*c.UploadsPerHost + spareConnsPerHost,
+
+		strangers: make(map[string]int),
+		hosts:     make(map[net.Conn]episode.Name),
+		count:     make(map[episode.Name]int),
 	}
 }
 
@@ -51,38 +61,69 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.conns.enter() {
-			return &counted{Conn: conn, leave: sync.OnceFunc(l.conns.leave)}, nil
+		counted := &counted{Conn: conn, conns: l.conns, stranger: addressOf(conn)}
+		if l.conns.enter(counted) {
+			return counted, nil
 		}
 		conn.Close() // it was told nothing and has sent nothing
 	}
 }
 
+// addressOf returns the address that a connection comes from, without the port.
+func addressOf(conn net.Conn) string {
+	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
 // counted is a connection that counts until it is closed.
 type counted struct {
 	net.Conn
-	leave func()
+	conns    *conns
+	stranger string // the address that it counts for; guarded by conns.mu
+	gone     bool   // guarded by conns.mu
 }
 
 func (c *counted) Close() error {
-	c.leave()
+	c.conns.leave(c)
 	return c.Conn.Close()
 }
 
-func (c *conns) enter() bool {
+func (c *conns) enter(conn *counted) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open >= c.most {
+	if c.open >= c.most || c.strangers[conn.stranger] >= spareStrangers {
 		return false
 	}
 	c.open++
+	if conn.stranger != "" {
+		c.strangers[conn.stranger]++
+	}
 	return true
 }
 
-func (c *conns) leave() {
+func (c *conns) leave(conn *counted) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if conn.gone {
+		return
+	}
+	conn.gone = true
 	c.open--
+	c.meet(conn)
+}
+
+// meet ends that a connection counts as a stranger's. The lock is held.
+func (c *conns) meet(conn *counted) {
+	if conn.stranger == "" {
+		return
+	}
+	if c.strangers[conn.stranger]--; c.strangers[conn.stranger] == 0 {
+		delete(c.strangers, conn.stranger)
+	}
+	conn.stranger = ""
 }
 
 // connKey is where a request's context has its connection.
@@ -109,6 +150,11 @@ func (c *conns) claim(host episode.Name, req *http.Request) error {
 	}
 	c.hosts[conn] = host
 	c.count[host]++
+	if secure, ok := conn.(*tls.Conn); ok {
+		if counted, ok := secure.NetConn().(*counted); ok {
+			c.meet(counted)
+		}
+	}
 	return nil
 }
 

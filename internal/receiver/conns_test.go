@@ -2,6 +2,7 @@ package receiver_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -33,19 +34,49 @@ func TestAHostHasABoundedNumberOfConnections(t *testing.T) {
 	}
 }
 
-// Connections that say nothing are bounded in all.
+// from dials from one of this machine's own addresses.
+func from(t *testing.T, ip, addr string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	conn, err := d.Dial("tcp", addr)
+	must(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// One that has a certificate, and never says the end of a request, is no host
+// yet: its address is what is bounded, and others get in.
+func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
+	l := newLab(t, nil)
+	addr, _ := l.listen(t.Context())
+	config := l.papers("h").TLS().Clone()
+	config.ServerName = "127.0.0.1"
+	open := 0
+	for range 250 {
+		conn := tls.Client(from(t, "127.0.0.2", addr), config)
+		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		if conn.Handshake() == nil {
+			open++
+		}
+		conn.Write([]byte("POST /v1/ping HTTP/1.1\r\nX: "))
+	}
+	if open != 48 {
+		t.Errorf("%d connections of one address are open, want 48", open)
+	}
+	if _, err := l.client(addr, "other").Ping(t.Context()); err != nil {
+		t.Errorf("another host: %v", err)
+	}
+}
+
+// Connections that say nothing are bounded in all, and of each address.
 func TestSilentConnectionsAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())
-	const most = 2*64 + 64
-	for range most {
-		conn, err := net.Dial("tcp", addr)
-		must(t, err)
-		t.Cleanup(func() { conn.Close() })
+	const most, each = 2*64 + 64, 48
+	for i := range most {
+		from(t, fmt.Sprintf("127.0.1.%d", 1+i/each), addr)
 	}
-	conn, err := net.Dial("tcp", addr)
-	must(t, err)
-	defer conn.Close()
+	conn := from(t, "127.0.2.1", addr)
 	must(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("one connection too many is served")

@@ -13,8 +13,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"cis490/internal/episode"
 	"cis490/internal/wire"
@@ -76,6 +78,51 @@ func FuzzPath(f *testing.F) {
 		name, err := episode.ParseName(string(u.Key.Name))
 		if err != nil || where.Path != "/v1/episodes/lab-01/"+string(name) {
 			t.Errorf("%q is taken for %s", s, u.Key)
+		}
+	})
+}
+
+// FuzzRequest sends what no HTTP library would, over a connection of its own.
+// The depot complains of what the handler must not let through; what is stored
+// was asked for in so many bytes, and is what was announced.
+func FuzzRequest(f *testing.F) {
+	good := request("x", honest, field)
+	for _, s := range []string{
+		good, good + good, request("1\r\nx\r\n0\r\n\r\n", honest, "Transfer-Encoding: chunked", field),
+		request("x", honest, "Content-Length: 2", field), request("xPUT /v1/episodes/lab-02/a HTTP/1.1\r\nHost: r\r\n\r\n", honest, field),
+		strings.Replace(good, "\r\n", "\n", -1), strings.Replace(good, "run-7", "..%2frun-7", 1),
+		"POST /v1/ping HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\n\r\n" + good,
+		request("", "Content-Length: 9223372036854775807", field, "Expect: 100-continue"),
+	} {
+		f.Add(s)
+	}
+	socket := filepath.Join(f.TempDir(), "s") // a port each would soon be all that there are
+	f.Fuzz(func(t *testing.T, s string) {
+		d := &depot{tb: t}
+		ln, err := net.Listen("unix", socket)
+		must(t, err)
+		server := &http.Server{Handler: handler(d)}
+		go server.Serve(ln)
+		defer server.Close()
+		conn, err := net.Dial("unix", socket)
+		must(t, err)
+		defer conn.Close()
+		must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		io.WriteString(conn, s)
+		conn.(*net.UnixConn).CloseWrite()
+		answers, err := io.ReadAll(conn)
+		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+			t.Errorf("%q: no end after %q", s, answers)
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if strings.Count(string(answers), "HTTP/1.1 201 ") > len(d.stored) {
+			t.Errorf("%q: 201, and %d stored: %q", s, len(d.stored), answers)
+		}
+		for k, r := range d.stored {
+			if k.Host != self || int64(len(s)) < r.Size || !strings.Contains(s, "PUT ") {
+				t.Errorf("%q is taken for %+v", s, r)
+			}
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -15,48 +14,20 @@ import (
 )
 
 // TestMain has labtest build programs in which package durable asks, before
-// each step, whether it shall fail. The tests run in a second process, so that
-// the first can remove what they were built from.
+// each step, whether it shall fail.
 func TestMain(m *testing.M) {
-	if os.Getenv("GOFLAGS") != "" && os.Getenv(builtEnv) != "" {
-		labtest.Main(m)
-	}
 	code, ran, err := crashtest.Isolate() // for the memory it has for files; any user can do without
-	if ran {
+	if !ran && (err == nil || errors.Is(err, crashtest.ErrNotRoot)) {
+		code, ran, err = crashtest.Overlaid(overlay)
+	}
+	switch {
+	case ran:
 		os.Exit(code)
-	}
-	if err == nil || errors.Is(err, crashtest.ErrNotRoot) {
-		code, err = again()
-	}
-	if err != nil {
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "failpoint:", err)
-		code = 1
+		os.Exit(1)
 	}
-	os.Exit(code)
-}
-
-// builtEnv is set in the process that has the overlay.
-const builtEnv = "FAILPOINT_BUILT"
-
-// again runs this program once more, with the overlay in its environment.
-func again() (int, error) {
-	dir, err := os.MkdirTemp("", "failpoint-*")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	flags, err := overlay(dir)
-	if err != nil {
-		return 0, err
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), "GOFLAGS="+flags, builtEnv+"=1")
-	err = cmd.Run()
-	if _, exited := errors.AsType[*exec.ExitError](err); exited {
-		err = nil
-	}
-	return cmd.ProcessState.ExitCode(), err
+	labtest.Main(m)
 }
 
 // hooks say which calls of package durable are steps.
@@ -70,15 +41,11 @@ var hooks = []struct{ call, step string }{
 	{`\bos\.OpenFile\(`, `fpOpenFile(`},
 }
 
-// overlay returns what GOFLAGS must be.
-func overlay(dir string) (string, error) {
-	o, err := crashtest.NewOverlay(dir)
-	if err != nil {
-		return "", err
-	}
+// overlay changes package durable.
+func overlay(o *crashtest.Overlay) error {
 	files, err := filepath.Glob(filepath.Join(o.Root(), "internal/durable/*.go"))
 	if err != nil {
-		return "", err
+		return err
 	}
 	hooked := make([]bool, len(hooks))
 	for _, file := range files {
@@ -86,22 +53,19 @@ func overlay(dir string) (string, error) {
 			continue
 		}
 		if err := hook(o, file, hooked); err != nil {
-			return "", err
+			return err
 		}
 	}
 	for i, done := range hooked {
 		if !done {
-			return "", fmt.Errorf("package durable has no call %s any more", hooks[i].call)
+			return fmt.Errorf("package durable has no call %s any more", hooks[i].call)
 		}
 	}
 	steps, err := os.ReadFile("testdata/failpoint.go")
 	if err != nil {
-		return "", err
+		return err
 	}
-	if err := o.Put("internal/durable/failpoint.go", string(steps)); err != nil {
-		return "", err
-	}
-	return o.Flags()
+	return o.Put("internal/durable/failpoint.go", string(steps))
 }
 
 func hook(o *crashtest.Overlay, file string, hooked []bool) error {

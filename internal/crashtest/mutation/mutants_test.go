@@ -13,6 +13,7 @@ var (
 	holdOrder     = killer{"labtest", "TestHoldIsDurable"}
 	crashPoints   = killer{"receiver", "TestEveryCrashPointIsMended"}
 	powerCuts     = killer{"crashtest", "TestPowerCuts"}
+	tearingCuts   = killer{"crashtest", "TestPowerCutsOfATearingDisk"}
 )
 
 // fileSync is the sync of a file's bytes, and indexSync that of a row: the two
@@ -39,6 +40,26 @@ var ofDurable = []mutant{
 	},
 	{
 		"durable: no sync of a row, power cuts", powerCuts,
+		[]edit{
+			{
+				"durable/log.go",
+				indexSync,
+				"	return nil\n}\n\n// Cut",
+			},
+		},
+	},
+	{
+		"durable: no sync of a file, tearing disk", tearingCuts,
+		[]edit{
+			{
+				"durable/file.go",
+				fileSync,
+				"	f.synced = true",
+			},
+		},
+	},
+	{
+		"durable: no sync of a row, tearing disk", tearingCuts,
 		[]edit{
 			{
 				"durable/log.go",

@@ -1,0 +1,169 @@
+package soak_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/labtest"
+)
+
+// fault is something that goes wrong for a while.
+type fault struct {
+	kind  string
+	disks bool // it needs disks of our own
+	do    func(t *testing.T, s *site)
+}
+
+// harmless faults leave all daemons standing.
+var harmless = []fault{
+	{"connections refused", false, func(_ *testing.T, s *site) { s.meanwhile(labtest.Fault{Refuse: true}) }},
+	{"connections hang", false, func(_ *testing.T, s *site) { s.meanwhile(labtest.Fault{Hang: true}) }},
+	{"connections cut", false, func(_ *testing.T, s *site) { s.Proxy.Sever() }},
+	{"cut in mid-upload", false, func(_ *testing.T, s *site) {
+		s.next(func() labtest.Fault {
+			return labtest.Fault{CutAfter: 1500 + s.random.Int64N(1<<uint(12+s.random.IntN(9)))}
+		})
+	}},
+	{"upload stalls", false, func(_ *testing.T, s *site) {
+		s.next(func() labtest.Fault {
+			return labtest.Fault{StallAfter: 1500 + s.random.Int64N(1<<uint(12+s.random.IntN(9)))}
+		})
+	}},
+	{"answer lost", false, func(_ *testing.T, s *site) { s.next(func() labtest.Fault { return labtest.Fault{LoseAnswer: true} }) }},
+	{"answer of something else", false, func(_ *testing.T, s *site) {
+		s.next(func() labtest.Fault { return labtest.Fault{Say: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"} })
+	}},
+	{"SIGHUP to the receiver", false, func(t *testing.T, s *site) { s.Process().Signal(t, syscall.SIGHUP) }},
+	{"SIGHUP to a shipper", false, func(t *testing.T, s *site) { s.shippers[s.any()].Signal(t, syscall.SIGHUP) }},
+	{"receiver's disk full", true, func(t *testing.T, s *site) { s.fill(t, "receiver", 0) }},
+	{"receiver's disk at its floor", true, func(t *testing.T, s *site) { s.fill(t, "receiver", 512<<10) }},
+	{"host's disk full", true, func(t *testing.T, s *site) { s.fill(t, s.hosts[s.any()].Name, 0) }},
+	{"host's disk at its floor", true, func(t *testing.T, s *site) { s.fill(t, s.hosts[s.any()].Name, 512<<10) }},
+	{"intruder", false, intrude},
+}
+
+// deadly faults end a daemon, and start it again after a while.
+var deadly = []fault{
+	{"receiver killed", false, func(_ *testing.T, s *site) { s.Kill(); s.pause(); s.Start() }},
+	{"receiver killed at its start", false, func(_ *testing.T, s *site) { s.Kill(); s.StartUnready(); s.pause(); s.Kill(); s.Start() }},
+	{"receiver terminated", false, func(_ *testing.T, s *site) { s.Stop(); s.pause(); s.Start() }},
+	{"shipper killed", false, func(_ *testing.T, s *site) { s.replace(s.any(), (*site).killShipper) }},
+	{"shipper terminated", false, func(t *testing.T, s *site) {
+		s.replace(s.any(), func(s *site, i int) { s.shippers[i].Stop(t) })
+	}},
+	{"all killed", false, func(_ *testing.T, s *site) {
+		for i := range s.hosts {
+			s.killShipper(i)
+		}
+		s.Kill()
+		s.Start()
+		for i, h := range s.hosts {
+			s.shippers[i] = h.Daemon()
+		}
+	}},
+}
+
+// any returns one of the hosts.
+func (s *site) any() int { return s.random.IntN(len(s.hosts)) }
+
+func (s *site) killShipper(i int) { s.hosts[i].Kill(s.shippers[i]) }
+
+func (s *site) replace(i int, end func(s *site, i int)) {
+	end(s, i)
+	s.pause()
+	s.shippers[i] = s.hosts[i].Daemon()
+}
+
+// meanwhile makes a fault of every new connection for a while.
+func (s *site) meanwhile(f labtest.Fault) {
+	s.Proxy.Always(f)
+	s.Proxy.Sever()
+	s.pause()
+	s.Proxy.Always(labtest.Fault{})
+	s.Proxy.Sever()
+}
+
+// next makes faults of the next connections.
+func (s *site) next(f func() labtest.Fault) {
+	for range 1 + s.random.IntN(4) {
+		s.Proxy.Next(f())
+	}
+	s.Proxy.Sever()
+	s.pause()
+}
+
+// fill leaves so much room on a disk for a while.
+func (s *site) fill(t *testing.T, whose string, left int64) {
+	path := filepath.Join(s.disks[whose], "ballast")
+	f, err := os.Create(path)
+	must(t, err)
+	var st unix.Statfs_t
+	must(t, unix.Fstatfs(int(f.Fd()), &st))
+	free := int64(st.Bavail)*st.Bsize - left
+	// The file system needs some of it to say which blocks these are.
+	for size, step := int64(0), free; step >= 4096; {
+		switch err := unix.Fallocate(int(f.Fd()), 0, size, step); {
+		case err == nil:
+			size += step
+			step = min(step, free-size)
+		case errors.Is(err, unix.ENOSPC):
+			step /= 2
+		default:
+			t.Fatal(err)
+		}
+	}
+	must(t, f.Close())
+	s.pause()
+	must(t, os.Remove(path))
+}
+
+// intrude is what a host may try that was taken over: others' episodes, lies
+// about its own, and connections that say nothing. Nothing may come of it.
+func intrude(t *testing.T, s *site) {
+	c := s.intruder.Client(t)
+	defer c.CloseIdleConnections()
+	good := "sha-256=:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=:" // of "x"
+	for _, req := range []struct{ path, digest string }{
+		{"/v1/episodes/" + s.hosts[0].Name + "/run-1", good},
+		{"/v1/episodes/intruder/..%2f" + s.hosts[0].Name + "%2frun-1", good},
+		{"/v1/episodes/intruder/liar", strings.Replace(good, "L", "M", 1)},
+		{"/v1/episodes/intruder/silent", ""},
+	} {
+		r, err := http.NewRequest(http.MethodPut, s.URL(req.path), bytes.NewReader([]byte("x")))
+		must(t, err)
+		if req.digest != "" {
+			r.Header.Set("Repr-Digest", req.digest)
+		}
+		resp, err := c.Do(r)
+		if err != nil {
+			continue // another fault, or the limit of connections
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode/100 == 2 {
+			t.Errorf("PUT %s of the intruder: %s", req.path, resp.Status)
+		}
+	}
+	var silent []net.Conn
+	for range 60 {
+		if conn, err := net.Dial("tcp", s.Proxy.Addr()); err == nil {
+			fmt.Fprint(conn, "\x16\x03\x01")
+			silent = append(silent, conn)
+		}
+	}
+	s.pause()
+	for _, conn := range silent {
+		conn.Close()
+	}
+}

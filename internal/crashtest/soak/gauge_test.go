@@ -1,0 +1,156 @@
+package soak_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// gauge is what a daemon takes up in a moment of peace.
+type gauge struct {
+	rss, peak, heap          int64 // bytes; heap is what is in use after a collection
+	fds, threads, goroutines int64
+}
+
+// measure asks each daemon.
+func (s *site) measure(t *testing.T) {
+	if t.Failed() {
+		return
+	}
+	s.gauges["receiver"] = append(s.gauges["receiver"], ask(t, s.Process()))
+	for i, h := range s.hosts {
+		s.gauges[h.Name] = append(s.gauges[h.Name], ask(t, s.shippers[i]))
+	}
+}
+
+var answer = regexp.MustCompile(`(?m)^gauge goroutines=(\d+) heap=(\d+)$`)
+
+func ask(t *testing.T, p *labtest.Process) gauge {
+	t.Helper()
+	before := len(answer.FindAllString(p.Output(), -1))
+	p.Signal(t, syscall.SIGUSR1)
+	var said [][]string
+	labtest.Eventually(t, "the gauge is read", func() bool {
+		said = answer.FindAllStringSubmatch(p.Output(), -1)
+		return len(said) > before
+	})
+	last := said[len(said)-1]
+	dir := filepath.Join("/proc", strconv.Itoa(p.Pid()))
+	fds, err := os.ReadDir(filepath.Join(dir, "fd"))
+	must(t, err)
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
+	must(t, err)
+	return gauge{
+		rss: statusOf(t, status, "VmRSS") << 10, peak: statusOf(t, status, "VmHWM") << 10,
+		threads: statusOf(t, status, "Threads"), fds: int64(len(fds)),
+		goroutines: number(t, last[1]), heap: number(t, last[2]),
+	}
+}
+
+func statusOf(t *testing.T, status []byte, key string) int64 {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^` + key + `:\s*(\d+)`).FindSubmatch(status)
+	if m == nil {
+		t.Fatalf("no %s in %s", key, status)
+	}
+	return number(t, string(m[1]))
+}
+
+func number(t *testing.T, text string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(text, 10, 64)
+	must(t, err)
+	return n
+}
+
+// measure is one number of a gauge, and by how much the median of the second half
+// of a soak may be above the most of the first: rounds differ, and what grows
+// with each upload soon leaves any such bound behind.
+type measure struct {
+	name  string
+	of    func(g gauge) int64
+	slack int64
+	unit  int64
+}
+
+var measures = []measure{
+	{"rss-MiB", func(g gauge) int64 { return g.rss }, 4 << 20, 1 << 20},
+	{"heap-KiB", func(g gauge) int64 { return g.heap }, 2 << 20, 1 << 10},
+	{"fds", func(g gauge) int64 { return g.fds }, 4, 1},
+	{"threads", func(g gauge) int64 { return g.threads }, 4, 1},
+	{"goroutines", func(g gauge) int64 { return g.goroutines }, 4, 1},
+}
+
+// leastRounds is how many it takes to tell two halves.
+const leastRounds = 4
+
+// flat wants no daemon to take up more in the second half than in the first.
+// The first round is not counted: what is made once is made there.
+func (s *site) flat(t *testing.T) {
+	t.Helper()
+	for who, all := range s.gauges {
+		if all = all[1:]; len(all) < leastRounds {
+			return
+		}
+		first, second := all[:len(all)/2], all[len(all)/2:]
+		for _, m := range measures {
+			if a, b := m.most(first), m.median(second); b > a+m.slack {
+				t.Errorf("%s of %s: at most %d in the first half, %d in the second, want at most %d more", m.name, who, a/m.unit, b/m.unit, m.slack/m.unit)
+			}
+		}
+	}
+}
+
+// mostRSS is what neither daemon may ever have had, whatever came.
+const mostRSS = 128 << 20
+
+func (s *site) small(t *testing.T) {
+	t.Helper()
+	for who, all := range s.gauges {
+		for _, g := range all {
+			if g.peak > mostRSS {
+				t.Errorf("%s had %d MiB, want at most %d", who, g.peak>>20, mostRSS>>20)
+				break
+			}
+		}
+	}
+}
+
+func (m measure) sorted(all []gauge) []int64 {
+	var values []int64
+	for _, g := range all {
+		values = append(values, m.of(g))
+	}
+	slices.Sort(values)
+	return values
+}
+
+func (m measure) least(all []gauge) int64  { return m.sorted(all)[0] }
+func (m measure) most(all []gauge) int64   { return m.sorted(all)[len(all)-1] }
+func (m measure) median(all []gauge) int64 { return m.sorted(all)[len(all)/2] }
+
+// table tells the least and the most that each daemon took up.
+func (s *site) table() string {
+	var b strings.Builder
+	for _, who := range slices.Sorted(maps.Keys(s.gauges)) {
+		fmt.Fprintf(&b, "  %-8s", who)
+		peak := int64(0)
+		for _, g := range s.gauges[who] {
+			peak = max(peak, g.peak)
+		}
+		for _, m := range measures {
+			fmt.Fprintf(&b, "  %s %d-%d", m.name, m.least(s.gauges[who])/m.unit, m.most(s.gauges[who])/m.unit)
+		}
+		fmt.Fprintf(&b, "  peak %d MiB\n", peak>>20)
+	}
+	return b.String()
+}

@@ -1,0 +1,72 @@
+// Package soak_test runs labs for as long as it is told to, with faults of all
+// kinds drawn at random, and holds them to the law of custody after each round.
+// `make soak MINUTES=n` runs it at length.
+package soak_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"cis490/internal/crashtest"
+	"cis490/internal/labtest"
+)
+
+// What make soak sets. The defaults are for go test ./...
+var (
+	minutes = flag.Float64("minutes", 0.05, "how long to go on, the time to settle not counted")
+	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the faults, their moments and the episodes")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code, ran, err := crashtest.Isolate() // any user can do without, at the price of the faults of disks
+	if !ran && (err == nil || errors.Is(err, crashtest.ErrNotRoot)) {
+		code, ran, err = crashtest.Overlaid(overlay)
+	}
+	switch {
+	case ran:
+		os.Exit(code)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	}
+	labtest.Main(m)
+}
+
+// overlay has labtest build programs that say how many goroutines they have,
+// and wait for seconds where the real ones wait for minutes: a soak would else
+// pass its time waiting.
+func overlay(o *crashtest.Overlay) error {
+	gauge, err := os.ReadFile("testdata/gauge.go")
+	if err != nil {
+		return err
+	}
+	waits := []struct{ file, old, text string }{
+		{"shipper/link.go", "firstProbe = 5 * time.Second", "firstProbe = 200 * time.Millisecond"},
+		{"shipper/link.go", "maxProbe   = 2 * time.Minute", "maxProbe   = 2 * time.Second"},
+		{"shipper/settle.go", "firstDelay = 5 * time.Second", "firstDelay = 200 * time.Millisecond"},
+		{"shipper/settle.go", "maxDelay   = time.Hour", "maxDelay   = 2 * time.Second"},
+		{"receiver/limits.go", "fullRetry = 5 * time.Minute", "fullRetry = time.Second"},
+		{"wire/pace.go", "p.RetryAfter = 5 * time.Second", "p.RetryAfter = time.Second"},
+	}
+	for _, w := range waits {
+		if err := o.Edit("internal/"+w.file, w.old, w.text); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		o.Put("cmd/receiver/gauge.go", string(gauge)),
+		o.Put("cmd/shipper/gauge.go", string(gauge)),
+	)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,313 @@
+package soak_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/crashtest"
+	"cis490/internal/labtest"
+)
+
+// TestSoakLosesNothingAndStaysFlat runs two labs side by side. In one daemons
+// are killed and started anew all the time. In the other they stand from the
+// first round to the last, for all else that goes wrong there: so what they
+// leak adds up, and is seen.
+//
+// After each round the faults end, all that can be shipped must come home, and
+// the law of custody is asked of every episode that was ever made.
+func TestSoakLosesNothingAndStaysFlat(t *testing.T) {
+	switch {
+	case testing.Short():
+		t.Skip("slow")
+	case !crashtest.Isolated() && os.Getenv("CI") != "":
+		t.Fatal("the faults of disks need root and loop devices")
+	}
+	end := time.Now().Add(time.Duration(*minutes * float64(time.Minute)))
+	for stream, c := range []struct {
+		name, fs string
+		faults   []fault
+	}{
+		{"standing", "ext4", harmless},
+		{"killed", "xfs", slices.Concat(harmless, deadly)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, c.fs, rand.New(rand.NewPCG(*seed, uint64(stream))))
+			defer func() { s.print(c.name) }()
+			for time.Now().Before(end) && !t.Failed() || s.rounds == 0 {
+				s.round(t, c.faults)
+			}
+			s.finish(t, c.name == "standing")
+		})
+	}
+}
+
+// site is a lab with daemons, its disks and all that was promised to its hosts.
+type site struct {
+	*labtest.Lab
+	hosts    []*labtest.Host
+	shippers []*labtest.Process // of the hosts
+	disks    map[string]string  // the folders that are disks of their own, by whose they are
+	intruder *labtest.Host      // holds a good certificate, and no good intent
+	random   *rand.Rand
+	began    time.Time
+
+	rounds, episodes, evil int
+	faults                 map[string]int // how often, by kind
+	waiting                []episode      // made in this round
+	acked                  map[string]promise
+	losses                 int
+	gauges                 map[string][]gauge // by the name of the daemon, one a round
+}
+
+// episode is one that was made, and what must become of it.
+type episode struct {
+	host int // of site.hosts
+	name string
+	fate labtest.Fate
+}
+
+// promise is what the receiver acknowledged.
+type promise struct {
+	sha256 string
+	pruned bool // the host's copy was deleted, by leave of the receiver
+}
+
+func newSite(t *testing.T, fs string, random *rand.Rand) *site {
+	s := &site{
+		Lab:    labtest.New(t, labtest.Unstarted(), labtest.Set("limits.idle_timeout", `"2s"`)),
+		random: random, began: time.Now(),
+		disks: make(map[string]string), faults: make(map[string]int),
+		acked: make(map[string]promise), gauges: make(map[string][]gauge),
+	}
+	s.disk(t, fs, "receiver", s.Path("data"))
+	s.intruder = s.Host("intruder")
+	for i := range 3 {
+		h := s.Host(fmt.Sprintf("lab-%02d", i+1))
+		h.Set("scan_interval", `"1s"`)
+		s.disk(t, fs, h.Name, h.Path("data"))
+		must(t, os.MkdirAll(h.Episodes(), 0o755))
+		s.hosts = append(s.hosts, h)
+	}
+	s.Start()
+	for _, h := range s.hosts {
+		s.shippers = append(s.shippers, h.Daemon())
+	}
+	return s
+}
+
+// disk gives a folder a file system of its own, if this process may mount.
+func (s *site) disk(t *testing.T, fs, whose, dir string) {
+	t.Helper()
+	if !crashtest.Isolated() {
+		return
+	}
+	const size = 2 << 30 // most of it never written
+	must(t, os.MkdirAll(dir, 0o755))
+	d, err := crashtest.NewDisk(fs, s.Path(whose+".img"), size)
+	must(t, err)
+	must(t, d.Attach(dir))
+	s.disks[whose] = dir
+	t.Cleanup(func() {
+		if err := d.Detach(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// round is some faults under load, and then peace.
+func (s *site) round(t *testing.T, faults []fault) {
+	s.rounds++
+	s.waiting = nil
+	if s.rounds == 1 {
+		s.warm()
+	}
+	for range 6 + s.random.IntN(6) {
+		s.produce(t, s.random.IntN(len(s.hosts)))
+		f := faults[s.random.IntN(len(faults))]
+		if f.disks && len(s.disks) == 0 {
+			continue
+		}
+		s.faults[f.kind]++
+		f.do(t, s)
+		s.produce(t, s.random.IntN(len(s.hosts)))
+		if t.Failed() {
+			return
+		}
+	}
+	s.settle(t)
+	s.judge(t)
+	s.tend(t)
+	s.measure(t)
+}
+
+// produce has the experiments of a host end some episodes.
+func (s *site) produce(t *testing.T, host int) {
+	t.Helper()
+	h := s.hosts[host]
+	for range 1 + s.random.IntN(4) {
+		s.episodes++
+		e := episode{host, fmt.Sprintf("run-%d", s.episodes), labtest.Ships}
+		switch s.random.IntN(16) {
+		case 0:
+			s.bulky(h, e.name, 64<<10+s.random.IntN(2<<20))
+		case 1, 2:
+			s.evil++
+			evil := labtest.Evils[s.random.IntN(len(labtest.Evils))]
+			e.name, e.fate = evil.Make(h, e.name), evil.Fate
+		default:
+			h.Episode(e.name)
+		}
+		s.waiting = append(s.waiting, e)
+	}
+}
+
+// warm gives each packer of each host a large episode, so that it has what it
+// keeps for the next one.
+func (s *site) warm() {
+	for i, h := range s.hosts {
+		for range 6 {
+			s.episodes++
+			e := episode{i, fmt.Sprintf("run-%d", s.episodes), labtest.Ships}
+			s.bulky(h, e.name, 3<<20)
+			s.waiting = append(s.waiting, e)
+		}
+	}
+}
+
+// bulky makes an episode that does not compress.
+func (s *site) bulky(h *labtest.Host, name string, size int) {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(s.random.Uint32())
+	}
+	h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "mem.raw", Body: string(b)})
+}
+
+// pause is how long a fault lasts.
+func (s *site) pause() {
+	<-time.After(time.Duration(20+s.random.IntN(600)) * time.Millisecond)
+}
+
+// comeHome is how long it may take from the end of the faults until all is
+// shipped that can be.
+const comeHome = time.Minute
+
+// settle ends the faults and waits until each episode has met its fate.
+func (s *site) settle(t *testing.T) {
+	t.Helper()
+	s.Proxy.Always(labtest.Fault{})
+	s.Proxy.Sever()
+	for _, e := range s.waiting {
+		h := s.hosts[e.host]
+		switch e.fate {
+		case labtest.Ships:
+			labtest.Within(t, comeHome, h.Name+" has shipped "+e.name, func() bool { return h.IsShipped(e.name) })
+		case labtest.IsHeld:
+			labtest.Within(t, comeHome, h.Name+" holds "+e.name, func() bool { return exists(h.Outbox(e.name + ".held")) })
+		}
+	}
+	for _, h := range s.hosts {
+		h.WaitEmpty()
+	}
+}
+
+// judge holds the lab to all that was ever promised, and to the law.
+func (s *site) judge(t *testing.T) {
+	t.Helper()
+	rows := make(map[string]labtest.Row)
+	for _, row := range s.Rows(t) {
+		rows[row.Host+"/"+row.Episode] = row
+	}
+	for _, e := range s.waiting {
+		if key := s.hosts[e.host].Name + "/" + e.name; e.fate == labtest.Ships {
+			s.acked[key] = promise{sha256: rows[key].SHA256}
+		}
+	}
+	// That a row is true of its file is for the law to see.
+	for _, key := range slices.Sorted(maps.Keys(s.acked)) {
+		host, name, _ := strings.Cut(key, "/")
+		p, sum := s.acked[key], rows[key].SHA256
+		stored, kept := exists(s.Archive(host, name)), p.pruned || exists(s.Path(host, "data", "shipped", name))
+		if sum == "" || sum != p.sha256 || !stored || !kept {
+			s.losses++
+			t.Errorf("%s was acknowledged with the sha256 %q: its row says %q, its archive is there: %v, the host's copy: %v", key, p.sha256, sum, stored, kept)
+		}
+	}
+	s.Settled(t)
+	for _, e := range s.waiting {
+		if e.fate != labtest.Ships {
+			s.hosts[e.host].Discard(e.name)
+		}
+	}
+	held, err := filepath.Glob(s.Path("*", "data", "outbox", "*.held"))
+	if must(t, err); len(held) > s.fated(labtest.IsHeld) {
+		t.Errorf("held: %q, want %d", held, s.fated(labtest.IsHeld))
+	}
+	s.secrets(t)
+}
+
+// fated returns how many episodes of the round have a fate.
+func (s *site) fated(f labtest.Fate) int {
+	n := 0
+	for _, e := range s.waiting {
+		if e.fate == f {
+			n++
+		}
+	}
+	return n
+}
+
+// secrets looks into what evil episodes came to at the receiver. What was
+// packed of them the law compares; here is what they were made to steal.
+func (s *site) secrets(t *testing.T) {
+	t.Helper()
+	for _, e := range s.waiting {
+		if !strings.HasSuffix(e.name, "-links") {
+			continue
+		}
+		for path, what := range labtest.ReadTree(t, labtest.Unpack(t, s.Archive(s.hosts[e.host].Name, e.name))) {
+			if strings.HasSuffix(path, "meta.json") && !strings.HasPrefix(what, "link ") {
+				t.Errorf("%s/%s: a link was followed: %s", e.name, path, what)
+			}
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// finish ends the daemons as a service manager would.
+func (s *site) finish(t *testing.T, standing bool) {
+	if t.Failed() {
+		return
+	}
+	if standing {
+		s.flat(t)
+	}
+	s.small(t)
+	for _, p := range s.shippers {
+		p.Stop(t)
+	}
+	s.Stop()
+	s.Settled(t)
+}
+
+func (s *site) print(name string) {
+	var faults []string
+	for _, kind := range slices.Sorted(maps.Keys(s.faults)) {
+		faults = append(faults, fmt.Sprintf("%s %d", kind, s.faults[kind]))
+	}
+	fmt.Printf("%s: %.1f min, %d rounds, %d episodes, %d of them evil; %d acknowledgements, %d lost; seed %d\n  faults: %s\n%s",
+		name, time.Since(s.began).Minutes(), s.rounds, s.episodes, s.evil, len(s.acked), s.losses, *seed,
+		strings.Join(faults, ", "), s.table())
+}

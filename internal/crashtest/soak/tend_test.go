@@ -1,0 +1,103 @@
+package soak_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/labtest"
+)
+
+// tend does what the people of a lab do now and then: they have a copy
+// healed that has rotted, or delete on a host what the receiver has read back.
+func (s *site) tend(t *testing.T) {
+	if t.Failed() {
+		return
+	}
+	if i := s.any(); s.random.IntN(2) == 0 {
+		s.heal(t, i)
+	} else {
+		s.prune(t, i)
+	}
+}
+
+// heal changes a byte of the receiver's copy of an episode and has the host send
+// its own again.
+func (s *site) heal(t *testing.T, i int) {
+	h := s.hosts[i]
+	name := s.shippedBy(i)
+	if name == "" {
+		return
+	}
+	s.faults["rot healed"]++
+	flip(t, s.Archive(h.Name, name))
+	r := h.Run("verify", "--heal")
+	if r.Code != 1 {
+		t.Errorf("verify --heal: exit code %d, want 1: %s has rotted\n%s%s", r.Code, name, r.Stdout, r.Stderr)
+		return
+	}
+	if strings.Contains(r.Stdout, " "+name+": it carries no receipt") {
+		h.Run("resend", name).MustExit(t, 0) // as it advises
+	}
+	labtest.Within(t, comeHome, name+" is healed", func() bool { return h.IsShipped(name) })
+	h.WaitEmpty()
+	found(t, h.Run("verify"))
+	s.Settled(t)
+}
+
+// found wants the receiver to have all that a host has a receipt of. Where the
+// disk was full when an episode was retired, there is none.
+func found(t *testing.T, verify labtest.Result) {
+	t.Helper()
+	if !strings.Contains(verify.Stdout, " stored=0 missing=0 damaged=0 divergent=0 ") {
+		t.Errorf("verify: exit code %d\n%s%s", verify.Code, verify.Stdout, verify.Stderr)
+	}
+}
+
+// shippedBy returns an episode of this round that a host has shipped, or "".
+func (s *site) shippedBy(i int) string {
+	for _, e := range s.waiting {
+		if e.host == i && e.fate == labtest.Ships {
+			return e.name
+		}
+	}
+	return ""
+}
+
+// flip changes a byte where it lies.
+func flip(t *testing.T, path string) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	b := make([]byte, 1)
+	st, err := f.Stat()
+	must(t, err)
+	at := st.Size() / 2
+	_, err = f.ReadAt(b, at)
+	must(t, err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, at)
+	must(t, err)
+	must(t, unix.Fsync(int(f.Fd())))
+}
+
+// prune has the receiver read back what a host has shipped, and the host delete
+// its copies. The law answers for the receiver's alone from then on.
+func (s *site) prune(t *testing.T, i int) {
+	h := s.hosts[i]
+	s.faults["pruned"]++
+	found(t, h.Run("verify"))
+	h.Run("prune", "--max-age", "1ns").MustExit(t, 0)
+	for key, p := range s.acked {
+		name, ours := strings.CutPrefix(key, h.Name+"/")
+		if !ours || p.pruned || h.IsShipped(name) {
+			continue
+		}
+		h.Forget(name)
+		p.pruned = true
+		s.acked[key] = p
+	}
+	s.Settled(t)
+}

@@ -1,0 +1,146 @@
+package crashtest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// workshopFD is where the process that [Isolate] started finds its parent, which
+// serves the disks that have a volatile cache. It must be somebody outside: the
+// last process of a mount namespace unmounts what is in it when it ends, and the
+// kernel's other syncs wait for that; one that had a disk to serve as well would
+// never answer. The parent's end is no danger: all its disks fail at once then.
+const workshopFD = 3
+
+// workshop serves the disks that the process at the other end of conn sends.
+func workshop(conn *net.UnixConn) {
+	for {
+		c, dev, control, err := receive(conn)
+		if err != nil {
+			return // it has ended
+		}
+		s := &server{dev: dev, cache: c}
+		go s.listen(control)
+		go func() {
+			defer control.Close()
+			defer unix.Close(dev)
+			defer c.medium.Close()
+			if err := s.serve(); err != nil {
+				fmt.Fprintln(os.Stderr, "crashtest: disk:", err)
+			}
+		}()
+	}
+}
+
+// receive takes a disk in: the device, the medium and a socket for commands.
+func receive(conn *net.UnixConn) (*cache, int, *os.File, error) {
+	text, rights := make([]byte, 32), make([]byte, unix.CmsgSpace(3*4))
+	n, more, _, _, err := conn.ReadMsgUnix(text, rights)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:more])
+	if err != nil || len(messages) != 1 {
+		return nil, 0, nil, fmt.Errorf("%d messages: %w", len(messages), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 3 {
+		return nil, 0, nil, fmt.Errorf("%d descriptors: %w", len(fds), err)
+	}
+	grain, err := strconv.ParseInt(string(text[:n]), 10, 64)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	c, err := newCache(os.NewFile(uintptr(fds[1]), "medium"), grain)
+	return c, fds[0], os.NewFile(uintptr(fds[2]), "control"), err
+}
+
+// listen takes the power away when it is told to.
+func (s *server) listen(control *os.File) {
+	for {
+		var seed uint64
+		if _, err := fmt.Fscanln(control, &seed); err != nil {
+			return
+		}
+		s.mu.Lock()
+		f, err := s.cache.takePower(seed)
+		s.mu.Unlock()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "crashtest: disk:", err)
+			return
+		}
+		fmt.Fprintln(control, f.Kept, f.Dropped, f.Torn)
+	}
+}
+
+// volatile is a disk with a volatile cache, which the workshop serves.
+type volatile struct {
+	file    string // what stands for it
+	control *os.File
+	out     *bufio.Reader
+}
+
+// newVolatile shows the medium, cached, in the place of file.
+func newVolatile(grain int64, medium, file string) (*volatile, error) {
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		return nil, err
+	}
+	m, err := os.OpenFile(medium, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(ends[1])
+	v := &volatile{file: file, control: os.NewFile(uintptr(ends[0]), "control")}
+	v.out = bufio.NewReader(v.control)
+	dev, err := mountFile(file)
+	if err != nil {
+		return nil, errors.Join(err, v.control.Close())
+	}
+	defer unix.Close(dev)
+	rights := unix.UnixRights(dev, int(m.Fd()), ends[1])
+	if err := unix.Sendmsg(workshopFD, strconv.AppendInt(nil, grain, 10), rights, nil, 0); err != nil {
+		return nil, errors.Join(fmt.Errorf("send a disk to the parent: %w", err), v.end())
+	}
+	return v, nil
+}
+
+// takePower cuts the disk off, and returns what became of its cache.
+func (v *volatile) takePower(seed uint64) (Fates, error) {
+	var f Fates
+	if _, err := fmt.Fprintln(v.control, seed); err != nil {
+		return f, err
+	}
+	_, err := fmt.Fscanln(v.out, &f.Kept, &f.Dropped, &f.Torn)
+	return f, err
+}
+
+// end takes the file away, when nobody has it mounted.
+func (v *volatile) end() error {
+	return errors.Join(unmount(v.file), v.control.Close())
+}
+
+// unmount waits for those who were killed a moment ago and hold it still.
+func unmount(path string) error {
+	for try := 0; ; try++ {
+		err := unix.Unmount(path, 0)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) || try == 300 {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

@@ -1,0 +1,122 @@
+package labtest
+
+import (
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Fate is what must become of an episode.
+type Fate string
+
+// Fates. What is held or named stays where it was made.
+const (
+	Ships  Fate = "ships"
+	IsHeld Fate = "is held"  // for a person to look at
+	Named  Fate = "is named" // in the log of each scan: it has no name that could be an id
+)
+
+// Evil is a kind of episode that only malware, or a monitor that went wrong,
+// leaves behind.
+type Evil struct {
+	Kind string
+	Fate Fate
+	make func(h *Host, name string)
+}
+
+// Evils are all kinds. What stands in them that is not to be read outside of
+// the episode is [Secret].
+var Evils = []Evil{
+	{"names", Ships, evilNames},
+	{"links", Ships, evilLinks},
+	{"specials", Ships, evilSpecials},
+	{"empty-meta", IsHeld, func(h *Host, name string) {
+		h.Episode(name, File{"meta.json", ""})
+	}},
+	{"deep", IsHeld, func(h *Host, name string) {
+		h.Episode(name, File{strings.Repeat("d/", 70) + "f", "x"})
+	}},
+	{"long-path", IsHeld, func(h *Host, name string) {
+		h.Episode(name, File{strings.Repeat(strings.Repeat("p", 250)+"/", 5) + "f", "x"})
+	}},
+	{"sparse", IsHeld, func(h *Host, name string) {
+		h.Draft(name)
+		h.must(os.Truncate(h.Episodes(name, "empty.log"), 100<<30))
+		writeFile(h.t, h.Episodes(name, "done.marker"), "") // a lab does not answer for 100 GiB
+	}},
+	{"new\nline \x1b[31m\xff", Named, func(h *Host, name string) { h.Episode(name) }},
+	{strings.Repeat("long", 40), Named, func(h *Host, name string) { h.Episode(name) }},
+}
+
+// Secret is what stands in a file outside of all episodes, to which evil ones
+// lead. No archive may hold it.
+const Secret = "SECRET that no archive may hold\n"
+
+// Make makes an evil episode and returns its name, which begins with prefix.
+func (e Evil) Make(h *Host, prefix string) string {
+	h.t.Helper()
+	name := prefix + "-" + e.Kind
+	e.make(h, name)
+	return name
+}
+
+// secret returns the path of the file outside.
+func (h *Host) secret() string {
+	h.t.Helper()
+	path := h.Path("data", "secret")
+	if _, err := os.Lstat(path); err != nil {
+		writeFile(h.t, path, Secret)
+	}
+	return path
+}
+
+func (h *Host) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func evilNames(h *Host, name string) {
+	h.Draft(name)
+	for _, s := range []string{
+		"new\nline", "latin-\xe9.csv", "\xff\xfe", "\x1b[2J\x1b]0;title\a", "\u202egnp.exe", "tab\t ", "back\\slash", "-rf", "=",
+		"12 path=x", "CON", strings.Repeat("n", 255), "meta.json ", ".. ", "...",
+	} {
+		writeFile(h.t, h.Episodes(name, "odd", s), "content of "+s)
+	}
+	h.Finish(name)
+}
+
+func evilLinks(h *Host, name string) {
+	h.Draft(name)
+	for from, to := range map[string]string{
+		"absolute": h.secret(), "up": "../../secret", "folder": "..", "itself": "itself", "dangling": "nowhere\n", "root": "/", "proc": "/proc/self/environ",
+	} {
+		h.must(os.Symlink(to, h.Episodes(name, from)))
+	}
+	h.must(os.Remove(h.Episodes(name, "meta.json")))
+	h.must(os.Symlink(h.secret(), h.Episodes(name, "meta.json")))
+	h.Finish(name)
+}
+
+func evilSpecials(h *Host, name string) {
+	h.Draft(name)
+	modes := map[string]uint32{"qemu.sock": unix.S_IFSOCK, "pipe\x1b[2J\n": unix.S_IFIFO}
+	if os.Geteuid() == 0 {
+		modes["zero"] = unix.S_IFCHR
+	}
+	for file, mode := range modes {
+		h.must(unix.Mknod(h.Episodes(name, file), mode|0o644, int(unix.Mkdev(1, 5))))
+	}
+	h.Finish(name)
+}
+
+// Discard removes an episode that is held or named, as a person may after a
+// look at it.
+func (h *Host) Discard(name string) {
+	h.t.Helper()
+	h.Forget(name)
+	h.must(os.RemoveAll(h.Episodes(name)))
+}

@@ -1,0 +1,218 @@
+package labtest_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/labtest"
+)
+
+// What malware leaves, and what it must not come to.
+
+// mostMiB is what neither program may take up, whatever comes.
+const mostMiB = 96
+
+func small(t *testing.T, what string, p *labtest.Process) {
+	t.Helper()
+	if got := peakOf(t, p.Pid()); got > mostMiB {
+		t.Errorf("%s took %.0f MiB, want at most %d", what, got, mostMiB)
+	}
+}
+
+// printable wants text to be lines of printable ASCII.
+func printable(t *testing.T, what, text string) {
+	t.Helper()
+	for _, b := range []byte(text) {
+		if b != '\n' && (b < ' ' || b > '~') {
+			t.Fatalf("%s says %q", what, text)
+		}
+	}
+}
+
+// noSecret wants no archive of a host to hold what lies outside of its episodes.
+func noSecret(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+	t.Helper()
+	stored, err := filepath.Glob(l.Path("data", "episodes", h.Name, "*"))
+	if err != nil || len(stored) == 0 {
+		t.Fatalf("stored: %q, %v", stored, err)
+	}
+	for _, path := range stored {
+		out, err := exec.Command("zstd", "-dcq", path).Output()
+		if err != nil {
+			t.Fatalf("zstd -d %s: %v", path, err)
+		}
+		if bytes.Contains(out, []byte("SECRET")) {
+			t.Errorf("%s holds what lies outside of the episode", path)
+		}
+	}
+}
+
+// TestEvilEpisodesMeetTheirFateAndHinderNobody has them all stand before a good
+// one in the order of names, with one of more entries than it may have.
+func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	fates := make(map[string]labtest.Fate)
+	for i := range 5 {
+		for _, e := range labtest.Evils {
+			fates[e.Make(h, fmt.Sprintf("a%d", i))] = e.Fate
+		}
+	}
+	if !testing.Short() {
+		h.Set("limits.episode_entries", "10_000")
+		fates[crowd(t, h, "b-crowd", 12_000)] = labtest.IsHeld
+	}
+	h.Episode("c-good")
+	begun := time.Now()
+	d := h.Daemon()
+	h.WaitShipped("c-good")
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("the good one took %v", took)
+	}
+	for name, fate := range fates {
+		switch fate {
+		case labtest.Ships:
+			h.WaitShipped(name)
+		case labtest.IsHeld:
+			labtest.Eventually(t, name+" is held", func() bool { return exists(h.Outbox(name + ".held")) })
+		case labtest.Named:
+			if h.IsShipped(name) || exists(h.Outbox(name+".tar.zst")) {
+				t.Errorf("%q was taken up", name)
+			}
+		}
+	}
+	h.WaitEmpty()
+	small(t, "the shipper", d)
+	small(t, "the receiver", l.Process())
+	d.Stop(t)
+	printable(t, "the shipper", d.Output())
+	printable(t, "the receiver", l.Process().Output())
+	status := h.Run("status")
+	printable(t, "status", status.Stdout+status.Stderr)
+	noSecret(t, l, h)
+	os.RemoveAll(h.Episodes("b-crowd")) // the law need not read it
+	l.Settled(t)
+}
+
+// crowd makes an episode of so many entries, for which no lab answers.
+func crowd(t *testing.T, h *labtest.Host, name string, entries int) string {
+	t.Helper()
+	dir := h.Draft(name)
+	for i := range entries {
+		if i%1000 == 0 {
+			if err := os.Mkdir(filepath.Join(dir, fmt.Sprint(i/1000)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := unix.Mknod(filepath.Join(dir, fmt.Sprint(i/1000), fmt.Sprint(i)), unix.S_IFREG|0o644, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(dir, "done.marker"), "")
+	return name
+}
+
+// TestGiantEpisodeDelaysNobody: while one of 60 GiB, all of them a hole, is
+// packed, which takes minutes, others are shipped as ever, and little memory is
+// used. It ends with the daemon at once.
+func TestGiantEpisodeDelaysNobody(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Draft("a-giant")
+	if err := os.Truncate(h.Episodes("a-giant", "empty.log"), 60<<30); err != nil {
+		t.Fatal(err)
+	}
+	write(t, h.Episodes("a-giant", "done.marker"), "") // a lab does not answer for 60 GiB
+	d := h.Daemon()
+	labtest.Eventually(t, "the giant is being packed", func() bool { return exists(h.Outbox("a-giant.tar.zst.partial")) })
+	for i := range 20 {
+		name := fmt.Sprintf("b-%02d", i)
+		begun := time.Now()
+		h.Episode(name)
+		h.WaitShipped(name)
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Errorf("%s took %v beside the giant", name, took)
+		}
+	}
+	if !exists(h.Outbox("a-giant.tar.zst.partial")) || h.IsShipped("a-giant") {
+		t.Error("the giant was packed already: this shows nothing")
+	}
+	small(t, "the shipper", d)
+	d.Stop(t)
+	os.RemoveAll(h.Episodes("a-giant"))
+	os.Remove(h.Outbox("a-giant.tar.zst.partial"))
+	l.Settled(t)
+}
+
+// TestSwapsUnderTheShipperNeverLeadOutside: for some seconds files and folders
+// of episodes are replaced by links out of them, FIFOs and each other, before,
+// while and after they are packed.
+func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("swaps for seconds")
+	}
+	l, h := lab(t)
+	outside := h.Path("data", "outside")
+	write(t, h.Path("data", "victim"), labtest.Secret)
+	if err := os.Mkdir(outside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(outside, "victim"), labtest.Secret)
+	passes, shipped, transient := 0, 0, 0
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); passes++ {
+		name := fmt.Sprintf("run-%d", passes)
+		h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "blob", Body: noise(256 << 10)}, labtest.File{Name: "swap/victim", Body: "harmless"})
+		h.Forget(name)
+		stop := make(chan struct{})
+		var swapper sync.WaitGroup
+		swapper.Go(func() { replace(h.Episodes(name, "swap"), outside, stop) })
+		p := h.Once()
+		close(stop)
+		swapper.Wait()
+		shipped += p.Shipped
+		transient += p.Transient
+		if p.Scanned != 1 || p.Shipped+p.Transient+p.Held != 1 {
+			t.Fatalf("%+v\n%s", p.Tally, p.Stderr)
+		}
+		printable(t, "the shipper", p.Stderr)
+		os.RemoveAll(h.Episodes(name))
+		for _, left := range []string{".held", ".tar.zst", ".tar.zst.partial"} {
+			os.Remove(h.Outbox(name + left))
+		}
+	}
+	t.Logf("%d passes: %d shipped, %d to be tried again", passes, shipped, transient)
+	if shipped == 0 || transient == 0 {
+		t.Error("the swaps never came between, or always")
+	}
+	noSecret(t, l, h)
+}
+
+// replace makes of a folder, and of a file in it, all that is not to be opened.
+func replace(dir, outside string, stop <-chan struct{}) {
+	file := filepath.Join(dir, "victim")
+	steps := []func(){
+		func() { os.Remove(file); os.Symlink(filepath.Join(outside, "victim"), file) },
+		func() { os.Remove(file); syscall.Mkfifo(file, 0o644) },
+		func() { os.Remove(file); os.WriteFile(file, []byte("harmless"), 0o644) },
+		func() { os.RemoveAll(dir); os.Symlink(outside, dir) },
+		func() { os.Remove(dir); os.Mkdir(dir, 0o755); os.WriteFile(file, []byte("harmless"), 0o644) },
+	}
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Duration(i%7) * time.Millisecond):
+			steps[i%len(steps)]()
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package labtest_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/labtest"
+)
+
+// mallory is a host that was taken over: its certificate is good.
+type mallory struct {
+	*labtest.Host
+	addr   string // of the receiver, without the proxy of the test between
+	config *tls.Config
+}
+
+func newMallory(t *testing.T, l *labtest.Lab) *mallory {
+	t.Helper()
+	h := l.Host("mallory")
+	cert, err := tls.LoadX509KeyPair(h.Path("pki", "mallory.crt"), h.Path("pki", "mallory.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(read(t, l.Path("pki", "ca.crt"))))
+	addr := regexp.MustCompile(`listen=(\S+)`).FindStringSubmatch(l.Process().Output())
+	return &mallory{h, addr[1], &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots, ServerName: "127.0.0.1"}}
+}
+
+// dial opens a connection from an address, and leaves it open until the test
+// ends.
+func (m *mallory) dial(t *testing.T, from string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	conn, err := d.Dial("tcp", m.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// say says text on a connection of its own. That the receiver has too many is no
+// failure.
+func (m *mallory) say(t *testing.T, text string) net.Conn {
+	t.Helper()
+	c := tls.Client(m.dial(t, "127.0.0.2"), m.config)
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(c, text)
+	return c
+}
+
+// upload is the head of one that promises a megabyte.
+func upload(name string) string {
+	return "PUT /v1/episodes/mallory/" + name + " HTTP/1.1\r\nHost: r\r\nContent-Length: 1048576\r\n" +
+		"Repr-Digest: sha-256=:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=:\r\n\r\n"
+}
+
+// TestHostileSendersHinderNobody: a host that was taken over holds hundreds of
+// connections, sends a byte a second, stalls, says half of a head, and uploads
+// bombs, and a stranger says nothing a hundred times. Meanwhile an honest host
+// ships as ever, and the receiver stays small.
+func TestHostileSendersHinderNobody(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	m := newMallory(t, l)
+	stop := make(chan struct{})
+	defer close(stop)
+	for i := range 8 {
+		slow := m.say(t, upload(fmt.Sprintf("slow-%d", i)))
+		go crawl(slow, stop)
+	}
+	for i := range 100 {
+		m.say(t, upload(fmt.Sprintf("stalled-%d", i)))
+		m.say(t, "PUT /v1/episodes/mallory/half HTTP/1.1\r\nX: ")
+		m.say(t, "POST /v1/ping HTTP/1.1\r\nHost: r\r\n\r\n")
+	}
+	for range 100 {
+		m.dial(t, "127.0.0.3")
+	}
+	labtest.Eventually(t, "uploads are staged", func() bool { return len(l.Staged()) > 0 })
+	if n := len(l.Staged()); n > 8 {
+		t.Errorf("%d uploads of one host are staged, want at most 8", n)
+	}
+	for i := range 10 {
+		name := fmt.Sprintf("run-%d", i)
+		h.Episode(name)
+		begun := time.Now()
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Errorf("%s took %v beside the hostile senders", name, took)
+		}
+	}
+	if n := descriptors(t, l.Process().Pid()); n > 300 {
+		t.Errorf("the receiver has %d descriptors", n)
+	}
+	small(t, "the receiver", l.Process())
+	printable(t, "the receiver", l.Process().Output())
+}
+
+// crawl sends a byte a second.
+func crawl(to io.Writer, stop <-chan struct{}) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		if _, err := to.Write([]byte("x")); err != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-stop:
+			return
+		}
+	}
+}
+
+func descriptors(t *testing.T, pid int) int {
+	t.Helper()
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(fds)
+}
+
+// TestBombsAreStoredUnopened: bytes are bytes. Where meta.json is looked for, a
+// bomb, a window of 2 GiB and noise cost the receiver no memory, and the row of
+// each has no commit.
+func TestBombsAreStoredUnopened(t *testing.T) {
+	t.Parallel()
+	l := labtest.New(t)
+	m := newMallory(t, l)
+	dir := t.TempDir()
+	zeros := filepath.Join(dir, "zeros.zst")
+	if out, err := exec.Command("bash", "-c", "head -c 256M /dev/zero | zstd -q --long=31 -1 -o "+zeros).CombinedOutput(); err != nil {
+		t.Fatalf("zstd: %v\n%s", err, out)
+	}
+	c := m.Client(t)
+	for name, body := range map[string]string{
+		"zeros":  read(t, zeros),
+		"window": "\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00",
+		"noise":  noise(1 << 20),
+		"empty":  "",
+	} {
+		status, text := put(t, l, c, "/v1/episodes/mallory/"+name, []byte(body))
+		if status != http.StatusCreated {
+			t.Errorf("%s: %d %s", name, status, text)
+		}
+		if row := l.RowOf(t, "mallory", name); row.Commit != "" {
+			t.Errorf("%s: the row says %+v", name, row)
+		}
+	}
+	small(t, "the receiver", l.Process())
+	printable(t, "the receiver", l.Process().Output())
+}
+
+// TestNothingTellsOfAnothersEpisodes: whatever is asked, the answer is the same
+// for what another host has and for what it has not, but for the time.
+func TestNothingTellsOfAnothersEpisodes(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("there")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	before := labtest.ReadTree(t, l.Path("data"))
+	c := newMallory(t, l).Client(t)
+	sum := "sha-256=:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=:" // of "x"
+	for _, method := range []string{"PUT", "HEAD", "GET", "POST", "DELETE", "PATCH", "OPTIONS"} {
+		answers := make(map[string]string)
+		for _, name := range []string{"there", "elsewhere"} {
+			req, err := http.NewRequest(method, l.URL("/v1/episodes/lab-01/"+name), strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Repr-Digest", sum)
+			resp, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			resp.Header.Del("Date")
+			answers[name] = fmt.Sprint(resp.Status, resp.Header, string(body), err)
+			if resp.StatusCode/100 != 4 {
+				t.Errorf("%s %s: %s", method, name, resp.Status)
+			}
+		}
+		if answers["there"] != answers["elsewhere"] {
+			t.Errorf("%s tells them apart:\n%s\n%s", method, answers["there"], answers["elsewhere"])
+		}
+	}
+	after := labtest.ReadTree(t, l.Path("data"))
+	if after.String() != before.String() {
+		t.Errorf("the data directory changed from\n%sto\n%s", before, after)
+	}
+}
