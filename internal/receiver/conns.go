@@ -18,16 +18,18 @@ const (
 	spareConnsPerHost = 48
 )
 
-// spareStrangers is how many connections of one address may be open that have
-// not said whose they are: in mid-handshake or mid-head. Who never ends one must
-// leave room for others.
-const spareStrangers = 48
+// fewStrangers is how many connections of one address may be open that have not
+// said whose they are, at the least: in mid-handshake or mid-head. Many hosts may
+// be behind one address and come back together, but who never ends one must leave
+// room for others.
+const fewStrangers = 48
 
 // conns bounds the open connections, in all, of each host that has said who it
 // is, and of each address where nobody has yet. One host must not take the
 // descriptors of all.
 type conns struct {
-	most, each int
+	most, each  int
+	mostUnknown int // of one address
 
 	mu        sync.Mutex // guards the fields below
 	open      int
@@ -40,6 +42,8 @@ func newConns(c LimitsConfig) *conns {
 	return &conns{
 		most: 2*c.Uploads + spareConns,
 		each: 2*c.UploadsPerHost + spareConnsPerHost,
+
+		mostUnknown: max(2*c.Uploads, fewStrangers),
 
 		strangers: make(map[string]int),
 		hosts:     make(map[net.Conn]episode.Name),
@@ -94,7 +98,7 @@ func (c *counted) Close() error {
 func (c *conns) enter(conn *counted) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open >= c.most || c.strangers[conn.stranger] >= spareStrangers {
+	if c.open >= c.most || c.strangers[conn.stranger] >= c.mostUnknown {
 		return false
 	}
 	c.open++

@@ -60,8 +60,8 @@ func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 		}
 		conn.Write([]byte("POST /v1/ping HTTP/1.1\r\nX: "))
 	}
-	if open != 48 {
-		t.Errorf("%d connections of one address are open, want 48", open)
+	if open != 128 {
+		t.Errorf("%d connections of one address are open, want 128", open)
 	}
 	if _, err := l.client(addr, "other").Ping(t.Context()); err != nil {
 		t.Errorf("another host: %v", err)
@@ -72,7 +72,7 @@ func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 func TestSilentConnectionsAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())
-	const most, each = 2*64 + 64, 48
+	const most, each = 2*64 + 64, 128
 	for i := range most {
 		from(t, fmt.Sprintf("127.0.1.%d", 1+i/each), addr)
 	}
