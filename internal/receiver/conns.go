@@ -14,7 +14,7 @@ import (
 // Connections beyond what uploads need: for pings, and for those that a host
 // gave up without our having noticed.
 const (
-	spareConns        = 64
+	spareConns        = 192
 	spareConnsPerHost = 48
 )
 
