@@ -53,8 +53,11 @@ func failed(op, path string, err error) error {
 // Dir is a directory held open. It must be closed. Its methods take a name,
 // never a path, and are safe for concurrent use.
 type Dir struct {
-	f *os.File
+	f     *os.File
+	syncs *syncs
 }
+
+func newDir(f *os.File) *Dir { return &Dir{f, newSyncs()} }
 
 // Open opens the directory at path, which the operator named: links on the way
 // are followed.
@@ -66,7 +69,7 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{f}, nil
+	return newDir(f), nil
 }
 
 // Create opens the directory at path and makes it first, and its parents, if
@@ -109,12 +112,14 @@ func (d *Dir) Path(name string) string { return filepath.Join(d.f.Name(), name) 
 // File returns the open directory. It belongs to d.
 func (d *Dir) File() *os.File { return d.f }
 
-// Sync makes the names in the directory durable.
+// Sync makes the names in the directory durable. Calls at one time share a sync.
 func (d *Dir) Sync() error {
-	if err := d.f.Sync(); err != nil {
-		return fault("sync", d.f.Name(), err)
-	}
-	return nil
+	return d.syncs.do(func() error {
+		if err := d.f.Sync(); err != nil {
+			return fault("sync", d.f.Name(), err)
+		}
+		return nil
+	})
 }
 
 // OpenDir opens a directory in d, or returns an error wrapping
@@ -124,7 +129,7 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{f}, nil
+	return newDir(f), nil
 }
 
 // MakeDir opens a directory in d and makes it first, durably, if it is

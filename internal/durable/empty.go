@@ -105,7 +105,7 @@ func (d *Dir) openBeneath(name string) (*Dir, error) {
 		if err != nil {
 			return nil, failed("open", d.Path(name), err)
 		}
-		return &Dir{os.NewFile(uintptr(fd), d.Path(name))}, nil
+		return newDir(os.NewFile(uintptr(fd), d.Path(name))), nil
 	}
 }
 

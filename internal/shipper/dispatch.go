@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
@@ -30,9 +31,12 @@ type dispatch struct {
 	told    bool // and that is in the log
 	held    int  // met by this sweep
 
-	after  episode.Name // how far the sweep of the folders has come
-	swept  bool         // it has come to the end
-	due    time.Time    // when the next one begins
+	after   episode.Name         // how far the sweep of the folders has come
+	swept   bool                 // it has come to the end
+	due     time.Time            // when the next one begins
+	packers chan *archive.Packer // those that are not at work
+	turns   chan struct{}        // held by who may send
+
 	sealc  chan episode.Name
 	sendc  chan episode.Name
 	done   chan result
@@ -54,15 +58,19 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		Shipper: s, once: once, link: link{log: s.log},
 		toSeal: queue{order: s.cfg.Order}, toSend: newToSend(s.cfg),
 		hand: make(map[episode.Name]candidate), later: make(map[episode.Name]delay),
+		packers: make(chan *archive.Packer, s.cfg.Packers), turns: make(chan struct{}, s.cfg.Senders),
 		sealc: make(chan episode.Name), sendc: make(chan episode.Name), done: make(chan result),
 		probec: make(chan struct{}), pongs: make(chan ponged), found: make(chan episode.Name),
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for i := range s.cfg.Packers {
-		g.Go(func() error { return d.packer(ctx, i) })
+	for range s.cfg.Packers {
+		d.packers <- archive.NewPacker()
 	}
-	for i := range s.cfg.Senders {
-		g.Go(func() error { return d.sender(ctx, s.cfg.Packers+i) })
+	for i := range max(hands, s.cfg.Packers) {
+		g.Go(func() error { return d.sealer(ctx, 2*i) })
+	}
+	for i := range max(hands, s.cfg.Senders) {
+		g.Go(func() error { return d.sender(ctx, 2*i+1) })
 	}
 	g.Go(func() error { return d.prober(ctx) })
 	if !once {

@@ -21,8 +21,9 @@ var (
 )
 
 // seal packs a finished episode into the outbox, once, and returns the size of the
-// archive. It is sealed only if the tree was the same before and after.
-func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name, beat func()) (int64, error) {
+// archive. It is sealed only if the tree was the same before and after. Packed is
+// called when that is done but for the disk.
+func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name, beat, packed func()) (int64, error) {
 	start := time.Now()
 	tree, err := s.src.Tree(name)
 	if err != nil {
@@ -41,6 +42,7 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name
 	sealed, size, err := s.pack(ctx, p, tree, before, &floor{draft: draft, beat: beat, ahead: head})
 	head.end()
 	if err == nil {
+		packed()
 		err = draft.Seal(sealed)
 	}
 	if err != nil {

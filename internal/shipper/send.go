@@ -13,8 +13,9 @@ import (
 	"cis490/internal/wire"
 )
 
-// send takes a sealed episode to the receiver and retires it with the receipt.
-func (s *Shipper) send(ctx context.Context, name episode.Name, beat func()) (wire.Status, error) {
+// send takes a sealed episode to the receiver and retires it with the receipt. Sent
+// is called in between.
+func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()) (wire.Status, error) {
 	start := time.Now()
 	entry, err := s.out.Entry(name)
 	if err != nil {
@@ -41,6 +42,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat func()) (wir
 	if err := receipt.Covers(upload); err != nil { // the client has seen to it; this is the law
 		return "", &sendError{err}
 	}
+	sent()
 	if err := s.retire(ctx, name, entry, receipt); err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package shipper
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"cis490/internal/archive"
@@ -23,31 +24,61 @@ type ponged struct {
 	err  error
 }
 
-// packer seals the episodes that it is given.
-func (d *dispatch) packer(ctx context.Context, id int) error {
-	p := archive.NewPacker()
-	for name := range d.sealc {
+// hands is how many episodes may be in the hands of sealers, and as many in those of
+// senders. The configuration bounds how many of them are packed and sent at one time;
+// the others wait for the disk to have synced what was packed or delivered, which it
+// does for many at the price of one.
+const hands = 16
+
+// sealer packs the episodes that it is given, and seals them. It takes one only
+// when it has a packer for it.
+func (d *dispatch) sealer(ctx context.Context, id int) error {
+	for {
+		var p *archive.Packer
+		select {
+		case p = <-d.packers:
+		case <-ctx.Done():
+			return nil
+		}
+		giveBack := sync.OnceFunc(func() { d.packers <- p })
+		name, more := <-d.sealc
+		if !more {
+			giveBack()
+			return nil
+		}
 		beat, end := d.work.begin(id)
-		size, err := d.seal(ctx, p, name, beat)
+		size, err := d.seal(ctx, p, name, beat, giveBack)
+		giveBack()
 		end()
 		if !report(ctx, d.done, result{name: name, stage: Seal, size: size, err: err}) {
 			return nil
 		}
 	}
-	return nil
 }
 
-// sender sends and retires the episodes that it is given.
+// sender sends the episodes that it is given, and retires them. It takes one only
+// when it may send it.
 func (d *dispatch) sender(ctx context.Context, id int) error {
-	for name := range d.sendc {
+	for {
+		select {
+		case d.turns <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		giveUp := sync.OnceFunc(func() { <-d.turns })
+		name, more := <-d.sendc
+		if !more {
+			giveUp()
+			return nil
+		}
 		beat, end := d.work.begin(id)
-		status, err := d.send(ctx, name, beat)
+		status, err := d.send(ctx, name, beat, giveUp)
+		giveUp()
 		end()
 		if !report(ctx, d.done, result{name: name, stage: Send, status: status, err: err}) {
 			return nil
 		}
 	}
-	return nil
 }
 
 // pingTimeout bounds one look at a receiver that failed.

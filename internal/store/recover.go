@@ -142,7 +142,6 @@ func (s *Store) SetAside(key episode.Key) error {
 	if err != nil {
 		return err
 	}
-	defer to.Close()
 	return from.Rename(file(key.Name), to, string(key.Name)+"~"+rand.Text())
 }
 

@@ -63,9 +63,9 @@ func (s *Store) Continue(key episode.Key, id string, offset int64) (*Upload, err
 	}
 	f, err := dir.Continue(stagedName(key.Name, id), offset)
 	if err != nil {
-		return nil, errors.Join(err, dir.Close())
+		return nil, err
 	}
-	return &Upload{File: f, key: key, store: s, dir: dir}, nil
+	return &Upload{File: f, key: key, store: s}, nil
 }
 
 // Checkpoint makes durable what has come of an upload, and then how much that is.
@@ -85,7 +85,6 @@ func (s *Store) Drop(key episode.Key, id string) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
 	return dir.Unlink(stagedName(key.Name, id))
 }
 

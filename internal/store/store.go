@@ -46,7 +46,8 @@ type Store struct {
 	quarantine *durable.Dir
 
 	mu    sync.Mutex
-	hosts map[*durable.Dir]map[episode.Name]bool // guarded by mu; folders that are durable in their parent
+	hosts map[*durable.Dir]map[episode.Name]*durable.Dir // guarded by mu; folders that are durable in their parent
+	stale []*durable.Dir                                 // guarded by mu; somebody put others in their places
 }
 
 // Open opens the store below data and makes its folders, durably, if they are
@@ -68,7 +69,7 @@ func Open(data *durable.Dir) (*Store, error) {
 	s := &Store{
 		Reader:     &Reader{episodes: episodes, staging: staging},
 		quarantine: quarantine,
-		hosts:      make(map[*durable.Dir]map[episode.Name]bool),
+		hosts:      make(map[*durable.Dir]map[episode.Name]*durable.Dir),
 	}
 	if err := s.probe(); err != nil {
 		return nil, err
@@ -79,7 +80,18 @@ func Open(data *durable.Dir) (*Store, error) {
 
 // Close closes the store.
 func (s *Store) Close() error {
-	return errors.Join(s.quarantine.Close(), s.Reader.Close())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	errs := []error{s.quarantine.Close(), s.Reader.Close()}
+	for _, dirs := range s.hosts {
+		for _, d := range dirs {
+			errs = append(errs, d.Close())
+		}
+	}
+	for _, d := range s.stale {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // probe tries what the protocol needs: both folders on one file system, a link
@@ -126,7 +138,6 @@ type Upload struct {
 	*durable.File
 	key   episode.Key
 	store *Store
-	dir   *durable.Dir // staging/<host>
 }
 
 // Create begins an upload.
@@ -139,10 +150,9 @@ func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
 	}
 	f, err := dir.Create(stagedName(key.Name, nonce), 0o640)
 	if err != nil {
-		dir.Close()
 		return nil, err
 	}
-	return &Upload{File: f, key: key, store: s, dir: dir}, nil
+	return &Upload{File: f, key: key, store: s}, nil
 }
 
 // Commit stores what was written under the upload's key, with its digest and
@@ -157,14 +167,12 @@ func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
 	if err != nil {
 		return err
 	}
-	defer to.Close()
 	return u.Publish(to, file(u.key.Name))
 }
 
 // Settle ends a committed upload whose row is durable. The row may say a later
 // time of arrival than [Upload.Commit] was told; the file then says the same.
 func (u *Upload) Settle(d digest.Digest, arrived time.Time) error {
-	defer u.dir.Close()
 	// Not synced: if it is lost, a receipt shows the time of the commit.
 	if err := errors.Join(u.note(d, arrived), u.RemoveAttr(progressAttr)); err != nil {
 		return err
@@ -186,41 +194,63 @@ func (u *Upload) note(d digest.Digest, arrived time.Time) error {
 
 // Abandon ends an upload and leaves its staging name: of a committed one whose row
 // could not be written, to say so; of an unfinished one, to go on with.
-func (u *Upload) Abandon() error {
-	defer u.dir.Close()
-	return u.Close()
-}
+func (u *Upload) Abandon() error { return u.Close() }
 
 // Discard ends an upload that is not to be stored.
-func (u *Upload) Discard() error {
-	defer u.dir.Close()
-	return u.File.Discard()
-}
+func (u *Upload) Discard() error { return u.File.Discard() }
 
-// host opens a host's folder in parent and makes it first if it is missing. It
+// host returns a host's folder in parent and makes it first if it is missing. It
 // returns only when the folder is durable there, also if another upload has made
-// it and is about to sync.
+// it and is about to sync. The folder stays open, and belongs to s: uploads that
+// end at one time share its syncs.
 func (s *Store) host(parent *durable.Dir, name episode.Name) (*durable.Dir, error) {
 	s.mu.Lock()
 	known := s.hosts[parent][name]
 	s.mu.Unlock()
-	if known {
-		d, err := parent.OpenDir(string(name))
-		if !errors.Is(err, fs.ErrNotExist) {
-			return d, err
+	if known != nil {
+		stands, err := s.stands(parent, name, known)
+		if stands || err != nil {
+			return known, err
 		}
 	}
 	d, err := parent.MakeDir(string(name)) // syncs the parent, whoever made it
 	if err != nil {
 		return nil, err
 	}
+	return s.keep(parent, name, known, d), nil
+}
+
+// stands reports whether an open folder is still the one of its name: somebody may
+// have moved it away.
+func (s *Store) stands(parent *durable.Dir, name episode.Name, known *durable.Dir) (bool, error) {
+	st, err := parent.Lstat(string(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	ours, err := durable.Inode(known.File())
+	return st.Inode() == ours, err
+}
+
+// keep notes d as a host's folder, in the place of old, unless another upload was
+// first.
+func (s *Store) keep(parent *durable.Dir, name episode.Name, old, d *durable.Dir) *durable.Dir {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.hosts[parent] == nil {
-		s.hosts[parent] = make(map[episode.Name]bool)
+		s.hosts[parent] = make(map[episode.Name]*durable.Dir)
 	}
-	s.hosts[parent][name] = true
-	return d, nil
+	if first := s.hosts[parent][name]; first != old {
+		s.stale = append(s.stale, d)
+		return first
+	}
+	if old != nil {
+		s.stale = append(s.stale, old) // in use, perhaps
+	}
+	s.hosts[parent][name] = d
+	return d
 }
 
 func file(name episode.Name) string { return string(name) + Suffix }
