@@ -24,7 +24,14 @@ const grace = 5 * time.Second
 // Eventually waits until ok, and fails the test if that takes too long.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	Within(t, patience, what, ok)
+}
+
+// Within is [Eventually] for what may take longer, because it waits for something
+// slow that is outside.
+func Within(t testing.TB, most time.Duration, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -32,7 +39,7 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("waited %v, and it is still not so: %s", patience, what)
+			t.Fatalf("waited %v, and it is still not so: %s", most, what)
 		}
 	}
 }
