@@ -12,7 +12,7 @@ BENCH     ?= .
 CUTS      ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short system system-arm64 fuzz bench cover ci clean
+.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short links system system-arm64 fuzz bench cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ crash: ## Take the power away CUTS=200 times a file system, let each step fail, 
 
 crash-short: ## Take the power away 20 times a file system (root)
 	go test -C internal/crashtest -count=1 -timeout 5m -cuts 20 $(if $(SEED),-seed $(SEED))
+
+links: ## Ship over links that are slow, lossy, dead, too narrow or cut, between two namespaces (root; 2 min)
+	go test -C internal/linktest -count=1 -timeout 5m -parallel 8 -hole
 
 fuzz: ## Run each fuzz target for FUZZTIME=10s
 	@scripts/fuzz.sh $(FUZZTIME)

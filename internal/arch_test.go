@@ -63,8 +63,7 @@ var laws = map[string]law{
 	"internal/crashtest":           {"", "file systems without power, and other sources for the build"},
 	"internal/crashtest/failpoint": {"", "tests of the programs with steps that fail"},
 	"internal/crashtest/mutation":  {"", "tests of the tests"},
-
-	// What breaks the programs knows none of them; its tests may.
+	"internal/linktest":            {"", "two machines and a bad way between them"},
 }
 
 // owners says which packages may import what is not ours. All may import
