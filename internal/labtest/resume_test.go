@@ -1,13 +1,9 @@
 package labtest_test
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,7 +116,7 @@ func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 	pack(t, h, "run-1")
 	archive := read(t, filepath.Join(filepath.Dir(h.Dir), "run-1.tar.zst"))
 	tr := receiverTrace(t, l, func() {
-		up := byHand(t, l, h, "run-1", archive)
+		up := byHand(t, h, "run-1", archive)
 		up.patch(t, 0, 100, false, http.StatusNoContent)
 		up.patch(t, 100, len(archive), true, http.StatusCreated)
 	})
@@ -141,58 +137,37 @@ func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 	l.Settled(t)
 }
 
-// upload is an upload as somebody makes it who reads the protocol's text.
+// upload is one that a test makes by hand.
 type upload struct {
-	lab     *labtest.Lab
-	client  *http.Client
+	*labtest.Sender
 	where   string // as announced
-	content string
+	archive []byte
 }
 
 // byHand announces an archive.
-func byHand(t *testing.T, l *labtest.Lab, h *labtest.Host, name, content string) upload {
+func byHand(t *testing.T, h *labtest.Host, name, archive string) upload {
 	t.Helper()
-	up := upload{lab: l, client: h.Client(t), content: content}
-	sum := sha256.Sum256([]byte(content))
-	resp := up.send(t, http.MethodPut, "/v1/episodes/"+h.Name+"/"+name, "", http.StatusCreated, map[string]string{
-		"Upload-Complete": "?0", "Upload-Length": strconv.Itoa(len(content)),
-		"Repr-Digest": "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":",
-	})
-	up.where = resp.Header.Get("Location")
+	up := upload{Sender: h.Sender(t), archive: []byte(archive)}
+	a, err := up.Announce(name, up.archive)
+	answers(t, "the announcement", a, err, http.StatusCreated)
+	up.where = a.Where
 	return up
 }
 
-// patch sends content[from:to].
-func (u upload) patch(t *testing.T, from, to int, last bool, status int) {
+// patch sends archive[from:to].
+func (u upload) patch(t *testing.T, from, to int, last bool, status int) labtest.Answer {
 	t.Helper()
-	complete := "?0"
-	if last {
-		complete = "?1"
-	}
-	u.send(t, http.MethodPatch, u.where, u.content[from:to], status, map[string]string{
-		"Content-Type": "application/partial-upload", "Upload-Offset": strconv.Itoa(from), "Upload-Complete": complete,
-	})
+	a, err := u.Patch(u.where, int64(from), u.archive[from:to], last)
+	answers(t, "the piece", a, err, status)
+	return a
 }
 
-func (u upload) send(t *testing.T, method, path, body string, status int, fields map[string]string) *http.Response {
+// answers wants an answer with a status.
+func answers(t *testing.T, what string, a labtest.Answer, err error, status int) {
 	t.Helper()
-	req, err := http.NewRequest(method, u.lab.URL(path), strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || a.Status != status {
+		t.Fatalf("%s: %v, %s, want %d", what, err, a.Told, status)
 	}
-	for name, value := range fields {
-		req.Header.Set(name, value)
-	}
-	resp, err := u.client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != status {
-		t.Fatalf("%s %s: %s, want %d: %s (%v)", method, path, resp.Status, status, text, err)
-	}
-	return resp
 }
 
 // TestCurlCanResume does what docs/transport.md says, with its very lines.
