@@ -13,3 +13,15 @@ func (r *Receiver) Disk(open func(*durable.Dir, string) (io.ReadCloser, error)) 
 
 // Meet is what an upload does with its error.
 func (r *Receiver) Meet(err error) error { return r.failed(err) }
+
+// Unpeeked keeps commits from looking into archives, until done.
+func (r *Receiver) Unpeeked() (done func()) {
+	for range maxPeeks {
+		r.peeks <- struct{}{}
+	}
+	return func() {
+		for range maxPeeks {
+			<-r.peeks
+		}
+	}
+}

@@ -261,6 +261,60 @@ func (l *lab) deadPiece(left wire.Unfinished, bytesOf int) (there <-chan struct{
 	return arrived, done
 }
 
+// TestAnnouncementWaitsForACommit: a sender whose connection broke behind its last
+// byte is told of the archive, and not to begin anew.
+func TestAnnouncementWaitsForACommit(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	left := l.announces(u, 0)
+	done := l.r.Unpeeked()
+	committed, told := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, _, err := l.piece(left, resumed, 0, len(resumed), true)
+		committed <- err
+	}()
+	l.stagedAll(u)
+	go func() {
+		r, again, err := l.r.Announce(t.Context(), u)
+		if err == nil && r.Covers(u) != nil {
+			err = fmt.Errorf("it is told to go on at %d", again.Offset)
+		}
+		told <- err
+	}()
+	select {
+	case err := <-told:
+		t.Errorf("an answer before the commit: %v", err)
+		told <- nil
+	case <-time.After(200 * time.Millisecond): // enough for it to come as far as it can
+	}
+	done()
+	must(t, within(t, 10*time.Second, committed, "the commit"))
+	must(t, within(t, 10*time.Second, told, "the answer"))
+	l.whole(1)
+}
+
+// stagedAll waits until all bytes of an upload are in staging.
+func (l *lab) stagedAll(u wire.Upload) {
+	l.Helper()
+	tick, late := time.NewTicker(time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for {
+		paths, err := filepath.Glob(filepath.Join(l.data, "staging", string(u.Key.Host), string(u.Key.Name)+"~*"))
+		must(l, err)
+		if len(paths) == 1 {
+			if info, err := os.Stat(paths[0]); err == nil && info.Size() == u.Size {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			l.Fatal("the bytes do not come")
+		}
+	}
+}
+
 // TestAbandonedUploadsGiveWay: a host has so many, and the ones with which it went
 // on last.
 func TestAbandonedUploadsGiveWay(t *testing.T) {
