@@ -17,11 +17,12 @@ type unfinished struct {
 
 	// turn is held by the one request that goes on with the upload. It guards the
 	// fields below.
-	turn   chan struct{}
-	ended  bool   // stored, or given up
-	begun  bool   // there is a file in staging
-	offset int64  // of it is durable
-	state  []byte // of the sha256 of that
+	turn     chan struct{}
+	ended    bool   // stored, or given up
+	begun    bool   // there is a file in staging
+	offset   int64  // of it is durable
+	state    []byte // of the sha256 of that
+	restored bool   // a former receiver began it
 
 	mu        sync.Mutex // guards the fields below
 	touched   time.Time

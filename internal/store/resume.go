@@ -1,8 +1,10 @@
 package store
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -75,6 +77,16 @@ func (u *Upload) Checkpoint(p Progress) error {
 	err := u.File.Checkpoint(progressAttr, p.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil
+	}
+	return err
+}
+
+// ReadBack returns [ErrDamaged] if the bytes of an upload, read from the disk past
+// the page cache, are not those of d. They must have been made durable.
+func (u *Upload) ReadBack(ctx context.Context, d digest.Digest) error {
+	got, _, err := u.store.read(ctx, u.dir, u.Name(), nil)
+	if err == nil && got != d {
+		err = fmt.Errorf("%s: %w", u.dir.Path(u.Name()), ErrDamaged)
 	}
 	return err
 }
