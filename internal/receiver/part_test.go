@@ -140,3 +140,24 @@ func flip(t *testing.T, path string, at int64) {
 	_, err = f.WriteAt(b, at)
 	must(t, err)
 }
+
+// TestPartThatIsTakenAwayIsBegunAnew: somebody tidied staging under a receiver that
+// runs. Its host must not be refused until the next start.
+func TestPartThatIsTakenAwayIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	for what, tidy := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"emptied":  func(path string) error { return os.Truncate(path, 0) },
+		"replaced": func(path string) error { return os.Rename(path, path+".old") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, nil)
+			u, path := l.part()
+			must(t, tidy(path))
+			_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
+			l.wantsCode("the end", err, wire.NoUpload)
+			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
+		})
+	}
+}

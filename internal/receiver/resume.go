@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"time"
 
 	"cis490/internal/digest"
@@ -176,6 +177,12 @@ func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body
 	}
 	defer reserved.release()
 	up, err := r.reopen(u)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Somebody has tidied up under us.
+		r.log.Warn("an unfinished upload has lost its bytes", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
+		r.uploads.end(u)
+		return nil, errors.Join(noUpload, r.store.Drop(u.Key, u.id))
+	}
 	if err != nil {
 		return nil, err
 	}
