@@ -41,6 +41,24 @@ func TestUploadSurvivesAnyNumberOfCuts(t *testing.T) {
 	l.Settled(t)
 }
 
+// TestLostAnswerToTheLastPieceCostsNoByte: all of it has come, and the sender is not
+// told. It asks, and is.
+func TestLostAnswerToTheLastPieceCostsNoByte(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	bulky(t, h, "large", large)
+	l.Proxy.Next(labtest.Fault{LoseBehind: large})
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
+	if sent := l.Proxy.Sent(); sent > large+large/16 {
+		t.Errorf("%d bytes were sent for an archive of %d", sent, large)
+	}
+	if n := l.Proxy.Accepted(); n != 2 {
+		t.Errorf("%d connections, want one more than there are answers lost", n)
+	}
+	l.RowOf(t, "lab-01", "large")
+	l.Settled(t)
+}
+
 // TestUploadOutlivesEitherProgram: a pass goes on where an earlier one was ended,
 // whoever ended it.
 func TestUploadOutlivesEitherProgram(t *testing.T) {
