@@ -248,12 +248,15 @@ func (l *lab) deadPiece(left wire.Unfinished, bytesOf int) (there <-chan struct{
 		silent()
 		return 0, <-cut
 	}))
-	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: func(err error) {
+	interrupt := func(err error) {
 		select {
 		case cut <- err:
 		default:
 		}
-	}}
+	}
+	late := time.AfterFunc(10*time.Second, func() { interrupt(errors.New("nobody has ended it")) })
+	l.Cleanup(func() { late.Stop() })
+	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: interrupt}
 	go func() {
 		_, _, err := l.r.Append(l.Context(), "lab-01", left.ID, p, body)
 		done <- err
