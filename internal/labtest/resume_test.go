@@ -152,6 +152,9 @@ func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 		}
 	}
 	inOrder(t, attr, tr.sync("the part", staged), tr.answer(attr))
+	// So is its name.
+	name := tr.each("the name of the part", "openat", `/data/staging/lab-01>, "run-1~.*O_CREAT`)
+	inOrder(t, name, tr.sync("the folder of the part", "/data/staging/lab-01"), attr)
 	l.Settled(t)
 }
 

@@ -127,6 +127,7 @@ type Upload struct {
 	key   episode.Key
 	store *Store
 	dir   *durable.Dir // staging/<host>
+	fresh bool         // the name there may not be durable
 }
 
 // Create begins an upload.

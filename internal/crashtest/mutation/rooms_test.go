@@ -170,6 +170,16 @@ var ofRooms = []mutant{
 		},
 	},
 	{
+		"store: the name of a part is not synced before it is told", partOrder,
+		[]edit{
+			{
+				"store/resume.go",
+				"	if u.fresh {",
+				"	if false {",
+			},
+		},
+	},
+	{
 		"store: a part may have less than its attribute says",
 		killer{"receiver", "TestPartThatLiesIsDropped"},
 		[]edit{
