@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"cis490/internal/durable"
+	"cis490/internal/episode"
 )
 
 // Disk puts a disk of the test's in the place of the store's, for reading back.
@@ -24,4 +25,14 @@ func (r *Receiver) Unpeeked() (done func()) {
 			<-r.peeks
 		}
 	}
+}
+
+// Lock keeps others from the key of an archive, until unlock.
+func (r *Receiver) Lock(key episode.Key) (unlock func()) { return r.keys.lock(key) }
+
+// Underway returns how many requests have a place.
+func (r *Receiver) Underway() int {
+	r.slots.mu.Lock()
+	defer r.slots.mu.Unlock()
+	return r.slots.taken
 }

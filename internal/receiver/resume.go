@@ -39,15 +39,20 @@ func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, w
 		return wire.Receipt{}, none, err
 	}
 	defer free()
-	got, is, err := r.present(ctx, u)
-	if is == here {
-		return got, none, errors.Join(err, r.obsolete(ctx, u))
+	for {
+		got, is, err := r.present(ctx, u)
+		if is == here {
+			return got, none, errors.Join(err, r.obsolete(ctx, u))
+		}
+		if err != nil {
+			return wire.Receipt{}, none, err
+		}
+		unfinished, err := r.enlist(ctx, u)
+		if !errors.Is(err, wire.NoUpload) {
+			return wire.Receipt{}, unfinished, err
+		}
+		// Another sender of the same archive has ended it between the two.
 	}
-	if err != nil {
-		return wire.Receipt{}, none, err
-	}
-	unfinished, err := r.enlist(ctx, u)
-	return wire.Receipt{}, unfinished, err
 }
 
 // enlist returns the unfinished upload of an archive, a new one if there is none.

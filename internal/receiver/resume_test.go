@@ -297,23 +297,60 @@ func TestAnnouncementWaitsForACommit(t *testing.T) {
 	l.whole(1)
 }
 
+// TestAnnouncementOfAnUploadThatEndsIsAnswered: another sender of the same archive
+// ends it between one look and the next.
+func TestAnnouncementOfAnUploadThatEndsIsAnswered(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	left := l.announces(u, 0)
+	unlock := l.r.Lock(partKey)
+	committed, told := make(chan error, 1), make(chan error, 1)
+	go func() {
+		r, _, err := l.r.Announce(t.Context(), u)
+		told <- errors.Join(err, r.Covers(u))
+	}()
+	l.underway(1)
+	go func() {
+		_, _, err := l.piece(left, resumed, 0, len(resumed), true)
+		committed <- err
+	}()
+	l.underway(2)
+	unlock()
+	must(t, within(t, 10*time.Second, committed, "the commit"))
+	must(t, within(t, 10*time.Second, told, "the answer"))
+	l.whole(1)
+}
+
+// underway waits until so many requests have a place.
+func (l *lab) underway(n int) {
+	l.Helper()
+	l.eventually("requests have places", func() bool { return l.r.Underway() == n })
+}
+
 // stagedAll waits until all bytes of an upload are in staging.
 func (l *lab) stagedAll(u wire.Upload) {
 	l.Helper()
-	tick, late := time.NewTicker(time.Millisecond), time.After(10*time.Second)
-	defer tick.Stop()
-	for {
+	l.eventually("the bytes are there", func() bool {
 		paths, err := filepath.Glob(filepath.Join(l.data, "staging", string(u.Key.Host), string(u.Key.Name)+"~*"))
 		must(l, err)
-		if len(paths) == 1 {
-			if info, err := os.Stat(paths[0]); err == nil && info.Size() == u.Size {
-				return
-			}
+		if len(paths) != 1 {
+			return false
 		}
+		info, err := os.Stat(paths[0])
+		return err == nil && info.Size() == u.Size
+	})
+}
+
+func (l *lab) eventually(what string, ok func() bool) {
+	l.Helper()
+	tick, late := time.NewTicker(time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for !ok() {
 		select {
 		case <-tick.C:
 		case <-late:
-			l.Fatal("the bytes do not come")
+			l.Fatalf("it is still not so: %s", what)
 		}
 	}
 }
