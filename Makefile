@@ -15,7 +15,7 @@ MINUTES   ?= 10
 BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short soak system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
+.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ crash-short: ## Take the power away 20 times a file system (root)
 # SEED=N draws the same faults again. Disks are filled up only as root.
 soak: ## Run two labs for MINUTES=10 with random faults, and check the law all the time (root)
 	go test -C internal/crashtest/soak -count=1 -timeout $$(($(MINUTES) + 5))m -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
+
+links: ## Ship over links that are slow, lossy, dead, too narrow or cut, between two namespaces (root; 2 min)
+	go test -C internal/linktest -count=1 -timeout 5m -parallel 8 -hole
 
 fuzz: ## Run each fuzz target for FUZZTIME=10s
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -64,6 +64,7 @@ var laws = map[string]law{
 	"internal/crashtest/failpoint": {"", "tests of the programs with steps that fail"},
 	"internal/crashtest/mutation":  {"", "tests of the tests"},
 	"internal/crashtest/soak":      {"", "tests of the programs for as long as one likes"},
+	"internal/linktest":            {"", "two machines and a bad way between them"},
 
 	// What measures the programs runs them as their users do.
 	"scripts/bench": {"", "never shipped; it knows the programs by their command lines and files alone, as it knows their peers"},

@@ -25,6 +25,7 @@ type toll struct {
 	cuts    map[string]int // by whose power it was
 	torn    crashtest.Fates
 	acks    int // copied before each cut
+	parts   int // uploads that had come to an offset before each
 	losses  int
 	began   time.Time
 }
@@ -33,7 +34,8 @@ type toll struct {
 // all of them while they are at work, some hundred times if asked.
 //
 // After each cut, from journals alone: every acknowledged episode is whole, in
-// the index, and what was sent; index verify --deep finds nothing; every episode
+// the index, and what was sent; no upload in pieces is back behind an offset that
+// its sender was told; index verify --deep finds nothing; every episode
 // of a host is whole in one place, in shipped/ only if the receiver has it.
 func TestPowerCuts(t *testing.T) { powerCuts(t, false, *cuts) }
 
@@ -77,8 +79,8 @@ func (to *toll) print() {
 	if to.tearing {
 		disk = fmt.Sprintf(", %+v writes in caches", to.torn)
 	}
-	fmt.Printf("%-5s %d power cuts (%d receiver, %d hosts, %d all, %d in mid-recovery): %d acknowledgements before them, %d lost%s; seed %d, %v\n",
-		to.fs, all, to.cuts["receiver"], to.cuts["hosts"], to.cuts["all"], to.cuts["recovery"], to.acks, to.losses, disk, *seed,
+	fmt.Printf("%-5s %d power cuts (%d receiver, %d hosts, %d all, %d in mid-recovery): %d acknowledgements and %d offsets before them, %d lost%s; seed %d, %v\n",
+		to.fs, all, to.cuts["receiver"], to.cuts["hosts"], to.cuts["all"], to.cuts["recovery"], to.acks, to.parts, to.losses, disk, *seed,
 		time.Since(to.began).Round(time.Second))
 }
 
@@ -157,6 +159,7 @@ func (s *site) round(t *testing.T) int {
 	}
 	whose := []string{"receiver", "hosts", "all"}[s.random.IntN(3)]
 	<-time.After(s.moment())
+	offsets := s.wire.offsets()
 	before := s.promises(shippers) // no answer counts that the cut could not know of
 	s.cut(t, whose)
 	close(stop)
@@ -169,6 +172,7 @@ func (s *site) round(t *testing.T) int {
 	s.restore(t, whose)
 	n := 1 + s.again(t, whose)
 	s.Start()
+	s.toll.parts += s.wire.keeps(t, offsets)
 	s.judge(t, before)
 	return n
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -27,12 +28,16 @@ type wire struct {
 	lab    *labtest.Lab
 	host   *labtest.Host
 	client *http.Client
-	random *rand.Rand
+	sender *labtest.Sender
 
 	mu      sync.Mutex // guards the fields below
+	random  *rand.Rand
 	made    int
 	waiting []*parcel
 	acked   map[string]string // sha256 by the name of the episode
+	told    map[string]int64  // how far an upload in pieces has come
+	fell    []string          // those that were back all the same
+	over    bool              // something is cut off, or about to be
 }
 
 // parcel is an archive that is not acknowledged yet.
@@ -41,12 +46,15 @@ type parcel struct {
 	body []byte
 }
 
+// pieces is the size from which a parcel goes in pieces.
+const pieces = 64 << 10
+
 // uploaders is how many uploads a wire makes at once: as many as one host may.
 const uploaders = 6
 
 func newWire(t testing.TB, l *labtest.Lab, random *rand.Rand) *wire {
 	h := l.Host("wire-01")
-	w := &wire{lab: l, host: h, client: h.Client(t), random: random, acked: make(map[string]string)}
+	w := &wire{lab: l, host: h, client: h.Client(t), sender: h.Sender(t), random: random, acked: make(map[string]string), told: make(map[string]int64)}
 	w.client.Transport.(*http.Transport).MaxIdleConnsPerHost = uploaders
 	return w
 }
@@ -81,9 +89,9 @@ func (w *wire) next() *parcel {
 	return &parcel{name, packed(name, size(w.random), w.random)}
 }
 
-// size is that of a recording: most are small, some are not.
+// size is that of a recording: most are small.
 func size(random *rand.Rand) int {
-	if random.IntN(12) == 0 {
+	if random.IntN(8) == 0 {
 		return 200<<10 + random.IntN(2<<20)
 	}
 	return random.IntN(6 << 10)
@@ -92,9 +100,9 @@ func size(random *rand.Rand) int {
 // packed makes an archive that verify --deep can read.
 func packed(name string, size int, random *rand.Rand) []byte {
 	noise := make([]byte, size)
-	for i := range noise {
-		noise[i] = byte(random.Uint32())
-	}
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], random.Uint64())
+	rand.NewChaCha8(seed).Read(noise)
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for file, text := range map[string][]byte{"meta.json": []byte("{}\n"), "noise": noise} {
@@ -112,13 +120,19 @@ func packed(name string, size int, random *rand.Rand) []byte {
 // upload sends a parcel and reports whether it is worth while to go on.
 func (w *wire) upload(p *parcel) bool {
 	sum := sha256.Sum256(p.body)
-	ok := w.put(p, sum)
+	ok := false
+	if len(p.body) < pieces {
+		ok = w.put(p, sum)
+	} else {
+		ok = w.send(p)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !ok {
 		w.waiting = append(w.waiting, p)
 		return false
 	}
+	delete(w.told, p.name)
 	w.acked[p.name] = hex.EncodeToString(sum[:])
 	return true
 }

@@ -29,7 +29,8 @@ func (d *Dir) Create(name string, perm fs.FileMode) (*File, error) {
 }
 
 // Continue opens a file of d that was left with [File.Close], to go on behind its
-// first size bytes. What follows them is cut off.
+// first size bytes. What follows them is cut off. It returns an error wrapping
+// [fs.ErrNotExist] if there is no file of so many bytes.
 func (d *Dir) Continue(name string, size int64) (*File, error) {
 	f, err := d.open(name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -48,7 +49,7 @@ func cutTo(f *os.File, size int64) error {
 		return failed("stat", f.Name(), err)
 	}
 	if !info.Mode().IsRegular() || info.Size() < size {
-		return fmt.Errorf("%s is no file of %d bytes or more", f.Name(), size)
+		return fmt.Errorf("%s is no file of %d bytes or more: %w", f.Name(), size, fs.ErrNotExist)
 	}
 	if err := f.Truncate(size); err != nil {
 		return failed("truncate", f.Name(), err)

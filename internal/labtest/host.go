@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -16,6 +17,7 @@ type Host struct {
 	lab      *Lab
 	t        testing.TB
 	settings settings
+	via      []string
 	made     map[string][]*made // by the name of the episode
 	killed   bool               // since a pass ended well: the outbox may hold what is delivered
 }
@@ -167,10 +169,22 @@ func (h *Host) Change(name string, change func(dir string)) {
 	all[len(all)-1].tree = ReadTree(h.t, dir)
 }
 
+// Move makes the shipper run by way of a command that enters another place, from
+// which the receiver is found at url.
+func (h *Host) Move(url string, via ...string) {
+	h.via = via
+	h.Set("receiver.url", fmt.Sprintf("%q", url))
+}
+
 // Run runs a command of the shipper to its end.
 func (h *Host) Run(args ...string) Result {
 	h.t.Helper()
-	return run(h.t, filepath.Join(h.lab.bin, "shipper"), h.flags(args)...)
+	argv := h.argv(args)
+	return run(h.t, argv[0], argv[1:]...)
+}
+
+func (h *Host) argv(args []string) []string {
+	return slices.Concat(h.via, []string{filepath.Join(h.lab.bin, "shipper")}, h.flags(args))
 }
 
 func (h *Host) flags(args []string) []string {
@@ -218,8 +232,7 @@ func (h *Host) Daemon(args ...string) *Process {
 // Launch starts the shipper and waits for nothing.
 func (h *Host) Launch(args ...string) *Process {
 	h.t.Helper()
-	argv := append([]string{filepath.Join(h.lab.bin, "shipper")}, h.flags(args)...)
-	return start(h.t, "shipper "+h.Name, argv...)
+	return start(h.t, "shipper "+h.Name, h.argv(args)...)
 }
 
 // Kill kills a shipper of this host.

@@ -31,6 +31,8 @@ type Lab struct {
 	t        testing.TB
 	bin      string // folder of the programs
 	settings settings
+	names    string // of the receiver, in its certificate
+	via      []string
 	start    bool
 	hosts    []*Host
 	receiver *Process
@@ -47,6 +49,15 @@ func Set(key, value string) Option { return func(l *Lab) { l.settings[key] = val
 // Unstarted leaves it to the test to start the receiver.
 func Unstarted() Option { return func(l *Lab) { l.start = false } }
 
+// Elsewhere makes the receiver run at an address of its own, by way of a command
+// that enters the place where that is: nsenter, say. The hosts must be told the way.
+func Elsewhere(addr string, via ...string) Option {
+	return func(l *Lab) {
+		l.names, l.via = addr, via
+		l.settings["listen"] = fmt.Sprintf("%q", addr+":8443") // nobody else is there
+	}
+}
+
 // New makes a lab with a running receiver and no host. It ends with the test;
 // if the test failed, all that the programs said is logged.
 func New(t testing.TB, options ...Option) *Lab {
@@ -55,7 +66,7 @@ func New(t testing.TB, options ...Option) *Lab {
 	if err != nil {
 		t.Fatalf("build the programs: %v", err)
 	}
-	l := &Lab{Dir: t.TempDir(), t: t, bin: bin, start: true, unpacked: make(map[string]string)}
+	l := &Lab{Dir: t.TempDir(), t: t, bin: bin, names: "127.0.0.1,localhost", start: true, unpacked: make(map[string]string)}
 	l.settings = settings{
 		"listen":             `"127.0.0.1:0"`,
 		"data_dir":           `"data"`,
@@ -68,7 +79,7 @@ func New(t testing.TB, options ...Option) *Lab {
 	for _, o := range options {
 		o(l)
 	}
-	l.Receiver("pki", "init", "--dir", l.Path("pki"), "--name", "127.0.0.1,localhost").MustExit(t, 0)
+	l.Receiver("pki", "init", "--dir", l.Path("pki"), "--name", l.names).MustExit(t, 0)
 	l.Proxy = newProxy(t)
 	l.write()
 	if l.start {
@@ -114,7 +125,7 @@ func (l *Lab) StartUnready() *Process {
 	if l.tracing != nil {
 		argv = l.tracing.wrap(argv)
 	}
-	l.receiver = start(l.t, "receiver", argv...)
+	l.receiver = start(l.t, "receiver", slices.Concat(l.via, argv)...)
 	return l.receiver
 }
 

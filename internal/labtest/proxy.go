@@ -17,6 +17,7 @@ type Fault struct {
 	StallAfter int64  // pass no more of the sender's bytes on than these
 	Rate       int64  // pass so many of the sender's bytes on in a second
 	LoseAnswer bool   // cut it when the first answer comes, and keep that
+	LoseBehind int64  // the same with the first answer behind so many of the sender's bytes
 	Say        string // say this, not encrypted, and close it
 }
 
@@ -220,6 +221,7 @@ type line struct {
 	burn     func(n int)
 	count    func(n int) // of the sender's bytes
 	from, to net.Conn
+	passed   atomic.Int64
 	greeted  atomic.Bool // the receiver has said something
 	asked    atomic.Bool // the sender has answered that: a request is on its way
 }
@@ -246,6 +248,7 @@ func (l *line) up() {
 			n = int(max(0, min(int64(n), l.StallAfter-sent)))
 		}
 		sent += int64(n)
+		l.passed.Store(sent)
 		if l.Rate > 0 {
 			time.Sleep(time.Duration(n) * time.Second / time.Duration(l.Rate))
 		}
@@ -269,7 +272,7 @@ func (l *line) down() {
 	for {
 		n, err := l.to.Read(buf)
 		l.burn(n)
-		if n > 0 && l.LoseAnswer && l.asked.Load() {
+		if n > 0 && l.loses() {
 			cut(l.to)
 			return
 		}
@@ -284,4 +287,9 @@ func (l *line) down() {
 			return
 		}
 	}
+}
+
+// loses reports whether what the receiver says now is an answer to keep.
+func (l *line) loses() bool {
+	return l.LoseAnswer && l.asked.Load() || l.LoseBehind > 0 && l.passed.Load() >= l.LoseBehind
 }

@@ -1,13 +1,9 @@
 package labtest_test
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,6 +38,24 @@ func TestUploadSurvivesAnyNumberOfCuts(t *testing.T) {
 	if most := int64(large + cuts*twice); sent > most {
 		t.Errorf("%d bytes were sent for an archive of %d, want at most %d after %d cuts", sent, large, most, cuts)
 	}
+	l.Settled(t)
+}
+
+// TestLostAnswerToTheLastPieceCostsNoByte: all of it has come, and the sender is not
+// told. It asks, and is.
+func TestLostAnswerToTheLastPieceCostsNoByte(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	bulky(t, h, "large", large)
+	l.Proxy.Next(labtest.Fault{LoseBehind: large})
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
+	if sent := l.Proxy.Sent(); sent > large+large/16 {
+		t.Errorf("%d bytes were sent for an archive of %d", sent, large)
+	}
+	if n := l.Proxy.Accepted(); n != 2 {
+		t.Errorf("%d connections, want one more than there are answers lost", n)
+	}
+	l.RowOf(t, "lab-01", "large")
 	l.Settled(t)
 }
 
@@ -92,7 +106,14 @@ func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
 	bulky(t, h, "large", large)
 	l.Proxy.Next(labtest.Fault{StallAfter: large / 2})
 	p := h.Launch("--once")
-	labtest.Eventually(t, "half of it is there", func() bool { return l.Proxy.Sent() > large/2 })
+	labtest.Eventually(t, "half of it is there", func() bool {
+		for _, path := range l.Staged() {
+			if info, err := os.Stat(path); err == nil && info.Size() > large/2-twice {
+				return true
+			}
+		}
+		return false
+	})
 	p.Signal(t, syscall.SIGSTOP) // its connections live on
 	unlock(t, h)                 // as another machine would have taken its place
 	before := l.Proxy.Sent()
@@ -120,7 +141,7 @@ func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 	pack(t, h, "run-1")
 	archive := read(t, filepath.Join(filepath.Dir(h.Dir), "run-1.tar.zst"))
 	tr := receiverTrace(t, l, func() {
-		up := byHand(t, l, h, "run-1", archive)
+		up := byHand(t, h, "run-1", archive)
 		up.patch(t, 0, 100, false, http.StatusNoContent)
 		up.patch(t, 100, len(archive), true, http.StatusCreated)
 	})
@@ -129,70 +150,52 @@ func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 	bytes := tr.each("fdatasync of the part", "fdatasync", staged+">").first()
 	attr := tr.each("the attribute", "fsetxattr", staged+`>, "user\.cis490\.upload"`).first()
 	inOrder(t, first, bytes, attr, tr.sync("the part", staged), tr.each("the link", "linkat", `run-1~\w+.*"run-1\.tar\.zst"`))
-	// The answer to the piece comes behind them: it is the next that is said.
-	synced := tr.sync("the part", staged)
-	inOrder(t, attr, synced)
+	// No answer comes between the first byte and the attribute, nor between that and
+	// its sync.
 	for _, c := range tr.answer(first).calls {
 		if c.Begin < attr.calls[0].End {
 			t.Errorf("the receiver answered before the part was durable: %s(%s)", c.Name, c.Args)
 			break
 		}
 	}
+	inOrder(t, attr, tr.sync("the part", staged), tr.answer(attr))
+	// So is its name.
+	name := tr.each("the name of the part", "openat", `/data/staging/lab-01>, "run-1~.*O_CREAT`)
+	inOrder(t, name, tr.sync("the folder of the part", "/data/staging/lab-01"), attr)
 	l.Settled(t)
 }
 
-// pieces are an upload as somebody makes it who reads the protocol's text.
+// pieces are an upload that a test makes by hand.
 type pieces struct {
-	lab     *labtest.Lab
-	client  *http.Client
+	*labtest.Sender
 	where   string // as announced
-	content string
+	archive []byte
 }
 
 // byHand announces an archive.
-func byHand(t *testing.T, l *labtest.Lab, h *labtest.Host, name, content string) pieces {
+func byHand(t *testing.T, h *labtest.Host, name, archive string) pieces {
 	t.Helper()
-	up := pieces{lab: l, client: h.Client(t), content: content}
-	sum := sha256.Sum256([]byte(content))
-	resp := up.send(t, http.MethodPut, "/v1/episodes/"+h.Name+"/"+name, "", http.StatusCreated, map[string]string{
-		"Upload-Complete": "?0", "Upload-Length": strconv.Itoa(len(content)),
-		"Repr-Digest": "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":",
-	})
-	up.where = resp.Header.Get("Location")
+	up := pieces{Sender: h.Sender(t), archive: []byte(archive)}
+	a, err := up.Announce(name, up.archive)
+	answers(t, "the announcement", a, err, http.StatusCreated)
+	up.where = a.Where
 	return up
 }
 
-// patch sends content[from:to].
-func (u pieces) patch(t *testing.T, from, to int, last bool, status int) {
+// patch sends archive[from:to].
+func (u pieces) patch(t *testing.T, from, to int, last bool, status int) labtest.Answer {
 	t.Helper()
-	complete := "?0"
-	if last {
-		complete = "?1"
-	}
-	u.send(t, http.MethodPatch, u.where, u.content[from:to], status, map[string]string{
-		"Content-Type": "application/partial-upload", "Upload-Offset": strconv.Itoa(from), "Upload-Complete": complete,
-	})
+	a, err := u.Patch(u.where, int64(from), u.archive[from:to], last)
+	answers(t, "the piece", a, err, status)
+	return a
 }
 
-func (u pieces) send(t *testing.T, method, path, body string, status int, fields map[string]string) *http.Response {
+// answers wants an answer with a status.
+func answers(t *testing.T, what string, a labtest.Answer, err error, status int) {
 	t.Helper()
-	req, err := http.NewRequest(method, u.lab.URL(path), strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || a.Status != status {
+		t.Fatalf("%s: %v, %s, want %d", what, err, a.Told, status)
 	}
-	for name, value := range fields {
-		req.Header.Set(name, value)
-	}
-	resp, err := u.client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != status {
-		t.Fatalf("%s %s: %s, want %d: %s (%v)", method, path, resp.Status, status, text, err)
-	}
-	return resp
 }
 
 // TestCurlCanResume does what docs/transport.md says, with its very lines.

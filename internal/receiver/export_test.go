@@ -3,6 +3,7 @@ package receiver
 import (
 	"io"
 
+	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
@@ -23,3 +24,26 @@ func NewPlaces(all, each int) *Places { return &Places{slots{all: all, each: eac
 
 // Take takes a place for a host.
 func (p *Places) Take(host episode.Name) (func(), error) { return p.s.take(host) }
+
+// Unpeeked keeps commits from looking into archives, until done.
+func (r *Receiver) Unpeeked() (done func()) {
+	var all []*archive.MetaReader
+	for range maxPeeks {
+		all = append(all, <-r.peeks)
+	}
+	return func() {
+		for _, m := range all {
+			r.peeks <- m
+		}
+	}
+}
+
+// Lock keeps others from the key of an archive, until unlock.
+func (r *Receiver) Lock(key episode.Key) (unlock func()) { return r.keys.lock(key) }
+
+// Underway returns how many requests have a place.
+func (r *Receiver) Underway() int {
+	r.slots.mu.Lock()
+	defer r.slots.mu.Unlock()
+	return r.slots.taken
+}

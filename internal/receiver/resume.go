@@ -39,16 +39,21 @@ func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, w
 		return wire.Receipt{}, none, err
 	}
 	defer free()
-	got, is, err := r.present(ctx, u)
-	if is == here {
-		return got, none, errors.Join(err, r.obsolete(ctx, u))
+	for {
+		got, is, err := r.present(ctx, u)
+		if is == here {
+			return got, none, errors.Join(err, r.obsolete(ctx, u))
+		}
+		if err != nil {
+			return wire.Receipt{}, none, err
+		}
+		r.adopt(ctx, u)
+		unfinished, err := r.enlist(ctx, u)
+		if !errors.Is(err, wire.NoUpload) {
+			return wire.Receipt{}, unfinished, err
+		}
+		// Another sender of the same archive has ended it between the two.
 	}
-	if err != nil {
-		return wire.Receipt{}, none, err
-	}
-	r.adopt(ctx, u)
-	unfinished, err := r.enlist(ctx, u)
-	return wire.Receipt{}, unfinished, err
 }
 
 // Open begins an upload whose end is not known yet.
@@ -169,7 +174,7 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 	}
 	defer free()
 	if u.open() {
-		_, err := r.takeIn(u, p, body)
+		_, err := r.takeIn(ctx, u, p, body)
 		return wire.Receipt{}, u.progress(), err
 	}
 	got, is, err := r.present(ctx, u.Upload)
@@ -181,15 +186,17 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
-	up, err := r.takeIn(u, p, body)
+	up, err := r.takeIn(context.WithoutCancel(ctx), u, p, body)
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
 	if up == nil {
 		return wire.Receipt{}, u.progress(), nil
 	}
-	r.uploads.end(u)
 	got, err = r.commit(context.WithoutCancel(ctx), up, u.Upload, is == rotten)
+	// Not before, or an announcement meanwhile would find neither the upload nor the
+	// archive, and begin anew.
+	r.uploads.end(u)
 	return got, none, err
 }
 
@@ -220,14 +227,21 @@ func (u *unfinished) continues(p wire.Piece, most int64) error {
 
 // takeIn writes a piece behind what is there. It returns the upload when that is
 // whole and is what was announced, and nil when others are to come. Whatever ends
-// the piece, what came of it is kept, but for the bytes of a lie.
-func (r *Receiver) takeIn(u *unfinished, p wire.Piece, body io.Reader) (*store.Upload, error) {
+// the piece, what came of it is kept, but for the bytes of a lie. The context is
+// for what happens behind the last byte.
+func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body io.Reader) (*store.Upload, error) {
 	reserved, err := r.space.reserve(p.Size)
 	if err != nil {
 		return nil, err
 	}
 	defer reserved.release()
 	up, err := r.reopen(u)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Somebody has tidied up under us.
+		r.log.Warn("an unfinished upload has lost its bytes", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
+		r.uploads.end(u)
+		return nil, errors.Join(noUpload, r.store.Drop(u.Key, u.id))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -238,13 +252,39 @@ func (r *Receiver) takeIn(u *unfinished, p wire.Piece, body io.Reader) (*store.U
 	c := checkpoints{u: u, up: up, w: w, last: time.Now()}
 	err = r.fill(w, p.Size, body, reserved, c.due)
 	if err == nil && p.Last {
-		if d, n := w.Sum(); d == u.Digest && n == u.Size {
+		err = r.isWhole(ctx, &c)
+		if err == nil {
 			return up, nil
 		}
+	}
+	if errors.Is(err, wire.DigestMismatch) {
 		r.uploads.end(u)
-		return nil, errors.Join(wire.Refuse(wire.DigestMismatch, "nothing was stored"), up.Discard())
+		return nil, errors.Join(err, up.Discard())
 	}
 	return nil, errors.Join(err, c.leave(err))
+}
+
+// isWhole returns [wire.DigestMismatch] if an upload of which all bytes came is not
+// what was announced. The state that the sha256 of a former receiver's part had does
+// not see what has become of that since: it is read back from the disk.
+func (r *Receiver) isWhole(ctx context.Context, c *checkpoints) error {
+	mismatch := wire.Refuse(wire.DigestMismatch, "nothing was stored")
+	if d, n := c.w.Sum(); d != c.u.Digest || n != c.u.Size {
+		return mismatch
+	}
+	if !c.u.restored {
+		return nil
+	}
+	if err := c.note(); err != nil {
+		return err
+	}
+	err := c.up.ReadBack(ctx, c.u.Digest)
+	if damaged(err) {
+		r.log.Error("what a former receiver left of an upload is damaged; its host sends it again",
+			"host", c.u.Key.Host, "episode", c.u.Key.Name, "err", err)
+		return mismatch
+	}
+	return err
 }
 
 // reopen opens the file of an upload, which is made for its first piece.
@@ -368,7 +408,7 @@ func (r *Receiver) restore(staged store.Staged) (bool, error) {
 	}
 	u := &unfinished{
 		Upload: wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped},
-		id:     id, turn: make(chan struct{}, 1), begun: true, offset: p.Offset, state: p.State, touched: at,
+		id:     id, turn: make(chan struct{}, 1), begun: true, offset: p.Offset, state: p.State, restored: true, touched: at,
 	}
 	r.uploads.mu.Lock()
 	defer r.uploads.mu.Unlock()

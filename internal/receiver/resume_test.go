@@ -248,17 +248,111 @@ func (l *lab) deadPiece(left wire.Unfinished, bytesOf int) (there <-chan struct{
 		silent()
 		return 0, <-cut
 	}))
-	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: func(err error) {
+	interrupt := func(err error) {
 		select {
 		case cut <- err:
 		default:
 		}
-	}}
+	}
+	late := time.AfterFunc(10*time.Second, func() { interrupt(errors.New("nobody has ended it")) })
+	l.Cleanup(func() { late.Stop() })
+	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: interrupt}
 	go func() {
 		_, _, err := l.r.Append(l.Context(), "lab-01", left.ID, p, body)
 		done <- err
 	}()
 	return arrived, done
+}
+
+// TestAnnouncementWaitsForACommit: a sender whose connection broke behind its last
+// byte is told of the archive, and not to begin anew.
+func TestAnnouncementWaitsForACommit(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	left := l.announces(u, 0)
+	done := l.r.Unpeeked()
+	committed, told := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, _, err := l.piece(left, resumed, 0, len(resumed), true)
+		committed <- err
+	}()
+	l.stagedAll(u)
+	go func() {
+		r, again, err := l.r.Announce(t.Context(), u)
+		if err == nil && r.Covers(u) != nil {
+			err = fmt.Errorf("it is told to go on at %d", again.Offset)
+		}
+		told <- err
+	}()
+	select {
+	case err := <-told:
+		t.Errorf("an answer before the commit: %v", err)
+		told <- nil
+	case <-time.After(200 * time.Millisecond): // enough for it to come as far as it can
+	}
+	done()
+	must(t, within(t, 10*time.Second, committed, "the commit"))
+	must(t, within(t, 10*time.Second, told, "the answer"))
+	l.whole(1)
+}
+
+// TestAnnouncementOfAnUploadThatEndsIsAnswered: another sender of the same archive
+// ends it between one look and the next.
+func TestAnnouncementOfAnUploadThatEndsIsAnswered(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	left := l.announces(u, 0)
+	unlock := l.r.Lock(partKey)
+	committed, told := make(chan error, 1), make(chan error, 1)
+	go func() {
+		r, _, err := l.r.Announce(t.Context(), u)
+		told <- errors.Join(err, r.Covers(u))
+	}()
+	l.underway(1)
+	go func() {
+		_, _, err := l.piece(left, resumed, 0, len(resumed), true)
+		committed <- err
+	}()
+	l.underway(2)
+	unlock()
+	must(t, within(t, 10*time.Second, committed, "the commit"))
+	must(t, within(t, 10*time.Second, told, "the answer"))
+	l.whole(1)
+}
+
+// underway waits until so many requests have a place.
+func (l *lab) underway(n int) {
+	l.Helper()
+	l.eventually("requests have places", func() bool { return l.r.Underway() == n })
+}
+
+// stagedAll waits until all bytes of an upload are in staging.
+func (l *lab) stagedAll(u wire.Upload) {
+	l.Helper()
+	l.eventually("the bytes are there", func() bool {
+		paths, err := filepath.Glob(filepath.Join(l.data, "staging", string(u.Key.Host), string(u.Key.Name)+"~*"))
+		must(l, err)
+		if len(paths) != 1 {
+			return false
+		}
+		info, err := os.Stat(paths[0])
+		return err == nil && info.Size() == u.Size
+	})
+}
+
+func (l *lab) eventually(what string, ok func() bool) {
+	l.Helper()
+	tick, late := time.NewTicker(time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			l.Fatalf("it is still not so: %s", what)
+		}
+	}
 }
 
 // TestAbandonedUploadsGiveWay: a host has so many, and the ones with which it went

@@ -18,11 +18,12 @@ type unfinished struct {
 
 	// turn is held by the one request that goes on with the upload. It guards the
 	// fields below.
-	turn   chan struct{}
-	ended  bool   // stored, or given up
-	begun  bool   // there is a file in staging
-	offset int64  // of it is durable
-	state  []byte // of the sha256 of that
+	turn     chan struct{}
+	ended    bool   // stored, or given up
+	begun    bool   // there is a file in staging
+	offset   int64  // of it is durable
+	state    []byte // of the sha256 of that
+	restored bool   // a former receiver began it
 
 	mu        sync.Mutex // guards the fields below
 	touched   time.Time
@@ -169,7 +170,7 @@ func (s *uploads) keep(u *unfinished) {
 func (s *uploads) become(open *unfinished, u wire.Upload) {
 	known := &unfinished{
 		Upload: u, id: open.id, turn: make(chan struct{}, 1),
-		begun: open.begun, offset: open.offset, state: open.state, touched: time.Now(),
+		begun: open.begun, restored: open.restored, offset: open.offset, state: open.state, touched: time.Now(),
 	}
 	s.end(open)
 	s.mu.Lock()

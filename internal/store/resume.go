@@ -1,8 +1,10 @@
 package store
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -51,7 +53,11 @@ func parseProgress(b []byte) (Progress, bool) {
 // Begin is [Store.Create] for an upload that may be left and gone on with: it is
 // known by id from then on.
 func (s *Store) Begin(key episode.Key, id string) (*Upload, error) {
-	return s.create(key, id)
+	u, err := s.create(key, id)
+	if err == nil {
+		u.fresh = true
+	}
+	return u, err
 }
 
 // Continue goes on with an upload that was left with [Upload.Abandon], or by a
@@ -65,16 +71,32 @@ func (s *Store) Continue(key episode.Key, id string, offset int64) (*Upload, err
 	if err != nil {
 		return nil, err
 	}
-	return &Upload{File: f, key: key, store: s}, nil
+	return &Upload{File: f, key: key, store: s, dir: dir, fresh: offset == 0}, nil
 }
 
-// Checkpoint makes durable what has come of an upload, and then how much that is.
-// On a file system without attributes an unfinished upload does not outlive the
-// receiver.
+// Checkpoint makes durable what has come of an upload, with its name, and then how
+// much that is. On a file system without attributes an unfinished upload does not
+// outlive the receiver.
 func (u *Upload) Checkpoint(p Progress) error {
+	if u.fresh {
+		if err := u.dir.Sync(); err != nil {
+			return err
+		}
+		u.fresh = false
+	}
 	err := u.File.Checkpoint(progressAttr, p.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil
+	}
+	return err
+}
+
+// ReadBack returns [ErrDamaged] if the bytes of an upload, read from the disk past
+// the page cache, are not those of d. They must have been made durable.
+func (u *Upload) ReadBack(ctx context.Context, d digest.Digest) error {
+	got, _, err := u.store.read(ctx, u.dir, u.Name(), nil)
+	if err == nil && got != d {
+		err = fmt.Errorf("%s: %w", u.dir.Path(u.Name()), ErrDamaged)
 	}
 	return err
 }

@@ -138,6 +138,8 @@ type Upload struct {
 	*durable.File
 	key   episode.Key
 	store *Store
+	dir   *durable.Dir // staging/<host>, which belongs to store
+	fresh bool         // the name there may not be durable
 }
 
 // Create begins an upload.
@@ -152,7 +154,7 @@ func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Upload{File: f, key: key, store: s}, nil
+	return &Upload{File: f, key: key, store: s, dir: dir, fresh: true}, nil
 }
 
 // Commit stores what was written under the upload's key, with its digest and

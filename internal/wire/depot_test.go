@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"strings"
 
 	"cis490/internal/episode"
 	"cis490/internal/wire"
@@ -20,6 +21,9 @@ type part struct {
 func (d *depot) Announce(_ context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if u.Key.Host != self || u.Size < 0 || u.Digest.IsZero() || u.Skipped < 0 {
+		d.tb.Errorf("the handler let the announcement of %+v through", u)
+	}
 	d.announced++
 	if d.refuse != nil {
 		return wire.Receipt{}, wire.Unfinished{}, d.refuse
@@ -67,6 +71,10 @@ func (p *part) unfinished(id string) wire.Unfinished {
 }
 
 func (d *depot) Append(ctx context.Context, host episode.Name, id string, piece wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+	if piece.Offset < 0 || piece.Size < 0 || piece.Interrupt == nil {
+		d.tb.Errorf("the handler let the piece %+v through", piece)
+	}
+	d.asks(id)
 	d.mu.Lock()
 	p, found := d.parts[id]
 	d.mu.Unlock()
@@ -104,7 +112,18 @@ func (d *depot) Append(ctx context.Context, host episode.Name, id string, piece 
 	return d.stored[p.Key], wire.Unfinished{}, nil
 }
 
+// asks notes a request about an upload.
+func (d *depot) asks(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = append(d.asked, id)
+	if id == "" || strings.Contains(id, "/") {
+		d.tb.Errorf("the handler let the upload %q through", id)
+	}
+}
+
 func (d *depot) Unfinished(_ context.Context, host episode.Name, id string) (wire.Unfinished, error) {
+	d.asks(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, found := d.parts[id]
@@ -115,6 +134,7 @@ func (d *depot) Unfinished(_ context.Context, host episode.Name, id string) (wir
 }
 
 func (d *depot) Forget(_ context.Context, host episode.Name, id string) error {
+	d.asks(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, found := d.parts[id]; host != self || !found {

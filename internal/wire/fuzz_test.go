@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,59 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPiece sends any method with any fields to any place below /v1/uploads/, and
+// announcements. What comes to the depot is what the fields say, once.
+func FuzzPiece(f *testing.F) {
+	for _, offset := range []string{"0", "1", "-1", "999999999999999", "9223372036854775807", "0.5", "0, 1", "0;a", " 0", ""} {
+		f.Add("PATCH", "/v1/uploads/X", "application/partial-upload", offset, "?1", "5")
+	}
+	f.Add("PATCH", "/v1/uploads/X", "application/partial-upload; a=b", "0", "?0", "")
+	f.Add("HEAD", "/v1/uploads/..%2fX", "", "", "", "")
+	f.Add("DELETE", "/v1/uploads/%00", "", "", "", "")
+	f.Add("PUT", "/v1/episodes/lab-01/run-7", "", "", "?0", "5")
+	f.Add("OPTIONS", "/v1/episodes/lab-01/run-7", "", "", "", "")
+	f.Fuzz(func(t *testing.T, method, where, media, offset, complete, length string) {
+		u, err := url.ParseRequestURI(where)
+		if err != nil {
+			return
+		}
+		body := "x"
+		if method != http.MethodPatch {
+			body = ""
+		}
+		x := &part{Upload: wire.Upload{Key: key, Size: 1 << 40}}
+		d := &depot{tb: t, parts: map[string]*part{"X": x}}
+		r := httptest.NewRequest(http.MethodPut, "/", strings.NewReader(body))
+		r.Method, r.URL = method, u
+		r.Header = http.Header{"Content-Length": {fmt.Sprint(len(body))}, "Repr-Digest": {digestField([]byte("x"))}}
+		for name, value := range map[string]string{"Content-Type": media, "Upload-Offset": offset, "Upload-Complete": complete, "Upload-Length": length} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		w := httptest.NewRecorder()
+		handler(d).ServeHTTP(unhurried{w}, r)
+		resp := w.Result()
+		if resp.StatusCode/100 != 2 {
+			readProblem(t, resp)
+		}
+		announced, asked := d.about()
+		if puts, _ := d.called(); puts+announced+len(asked) > 1 {
+			t.Errorf("%s %q came to the depot %d times", method, where, puts+announced+len(asked))
+		}
+		said, err := strconv.ParseInt(strings.Trim(strings.SplitN(offset, ";", 2)[0], " "), 10, 64)
+		if len(x.content) > 0 && (err != nil || said != 0) {
+			t.Errorf("a piece at %q was taken for one at 0", offset)
+		}
+	})
+}
+
+// unhurried takes deadlines, as a connection does.
+type unhurried struct{ *httptest.ResponseRecorder }
+
+func (unhurried) SetReadDeadline(time.Time) error  { return nil }
+func (unhurried) SetWriteDeadline(time.Time) error { return nil }
 
 func FuzzReceipt(f *testing.F) {
 	u := uploadOf([]byte("x"))

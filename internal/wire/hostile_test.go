@@ -88,6 +88,64 @@ func refused(t *testing.T, text string, status int, code wire.Code) {
 	if n, u := d.called(); n > 0 {
 		t.Errorf("the depot was given %+v", u)
 	}
+	if n, ids := d.about(); n > 0 || len(ids) > 0 {
+		t.Errorf("the depot was told of %d announcements and asked about %q", n, ids)
+	}
+}
+
+// piece is the text of a request about an upload.
+func piece(method, id, content string, fields ...string) string {
+	return method + " /v1/uploads/" + id + " HTTP/1.1\r\nHost: r\r\n" + strings.Join(append(fields, ""), "\r\n") + "\r\n" + content
+}
+
+// TestHostilePiecesComeToNothing is the same for what goes on with an upload.
+func TestHostilePiecesComeToNothing(t *testing.T) {
+	const (
+		partial = "Content-Type: application/partial-upload"
+		from    = "Upload-Offset: 0"
+		last    = "Upload-Complete: ?1"
+	)
+	for _, c := range []struct {
+		what   string
+		text   string
+		status int
+		code   wire.Code
+	}{
+		{"no length", piece("PATCH", "X", "", partial, from, last), 411, wire.LengthRequired},
+		{"chunked", piece("PATCH", "X", "1\r\nx\r\n0\r\n\r\n", "Transfer-Encoding: chunked", partial, from, last), 411, wire.LengthRequired},
+		{"negative length", piece("PATCH", "X", "x", "Content-Length: -1", partial, from, last), 400, ""},
+		{"two lengths", piece("PATCH", "X", "x", honest, "Content-Length: 2", partial, from, last), 400, ""},
+		{"no type", piece("PATCH", "X", "x", honest, from, last), 415, wire.WrongType},
+		{"another type", piece("PATCH", "X", "x", honest, "Content-Type: application/zstd", from, last), 415, wire.WrongType},
+		{"coded", piece("PATCH", "X", "x", honest, partial, from, last, "Content-Encoding: gzip"), 415, wire.Unsupported},
+		{"a range", piece("PATCH", "X", "x", honest, partial, from, last, "Content-Range: bytes 0-0/2"), 400, wire.BadRequest},
+		{"no offset", piece("PATCH", "X", "x", honest, partial, last), 400, wire.BadRequest},
+		{"an empty offset", piece("PATCH", "X", "x", honest, partial, "Upload-Offset: ", last), 400, wire.BadRequest},
+		{"a negative offset", piece("PATCH", "X", "x", honest, partial, "Upload-Offset: -1", last), 400, wire.BadRequest},
+		{"a giant offset", piece("PATCH", "X", "x", honest, partial, "Upload-Offset: 9223372036854775807", last), 400, wire.BadRequest},
+		{"an offset beyond all bounds", piece("PATCH", "X", "x", honest, partial, "Upload-Offset: 18446744073709551616", last), 400, wire.BadRequest},
+		{"half an offset", piece("PATCH", "X", "x", honest, partial, "Upload-Offset: 0.5", last), 400, wire.BadRequest},
+		{"an offset as a string", piece("PATCH", "X", "x", honest, partial, `Upload-Offset: "0"`, last), 400, wire.BadRequest},
+		{"an offset in hex", piece("PATCH", "X", "x", honest, partial, "Upload-Offset: 0x10", last), 400, wire.BadRequest},
+		{"two offsets", piece("PATCH", "X", "x", honest, partial, from, from, last), 400, wire.BadRequest},
+		{"two offsets in one", piece("PATCH", "X", "x", honest, partial, "Upload-Offset: 0, 1", last), 400, wire.BadRequest},
+		{"no end", piece("PATCH", "X", "x", honest, partial, from), 400, wire.BadRequest},
+		{"an end that is a number", piece("PATCH", "X", "x", honest, partial, from, "Upload-Complete: 1"), 400, wire.BadRequest},
+		{"two ends", piece("PATCH", "X", "x", honest, partial, from, last, "Upload-Complete: ?0"), 400, wire.BadRequest},
+		{"no upload", piece("PATCH", "", "x", honest, partial, from, last), 404, wire.NoUpload},
+		{"an upload below another", piece("PATCH", "X/Y", "x", honest, partial, from, last), 404, wire.NoUpload},
+		{"an upload with a slash", piece("PATCH", "X%2fY", "x", honest, partial, from, last), 404, wire.NoUpload},
+		{"another folder's", piece("PATCH", "..%2f..%2fetc", "x", honest, partial, from, last), 404, wire.NoUpload},
+		{"how far, with a body", piece("HEAD", "X", "x", honest), 400, ""},
+		{"give it up, with a body", piece("DELETE", "X", "x", honest), 400, wire.BadRequest},
+		{"read it", piece("GET", "X", ""), 405, wire.BadMethod},
+		{"make it", piece("POST", "X", "x", honest), 405, wire.BadMethod},
+		{"a giant announcement", request("", "Content-Length: 0", field, "Upload-Complete: ?0", "Upload-Length: 9223372036854775808"), 400, wire.BadRequest},
+		{"an announcement for another host", "PUT /v1/episodes/lab-02/a HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\n" + field +
+			"\r\nUpload-Complete: ?0\r\nUpload-Length: 5\r\n\r\n", 403, wire.HostMismatch},
+	} {
+		t.Run(c.what, func(t *testing.T) { refused(t, c.text, c.status, c.code) })
+	}
 }
 
 func TestHostilePathsComeToNothing(t *testing.T) {

@@ -49,6 +49,7 @@ type depot struct {
 	stored map[episode.Key]wire.Receipt
 
 	announced int
+	asked     []string // ids of uploads
 	parts     map[string]*part
 }
 
@@ -124,6 +125,14 @@ func (d *depot) called() (int, wire.Upload) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.puts, d.upload
+}
+
+// about returns how many announcements there were, and the uploads that were asked
+// about.
+func (d *depot) about() (announced int, ids []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.announced, d.asked
 }
 
 var received = time.Date(2026, 11, 23, 7, 17, 41, 1000, time.UTC)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -35,6 +36,19 @@ func (b *pacedBody) end() {
 	if b.stop != nil {
 		b.stop()
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
+}
+
+// interrupt ends a read that is under way. It comes from the context, and perhaps
+// late.
+func (b *pacedBody) interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.over {
+		b.conn.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 type pacedBody struct {
@@ -47,6 +61,9 @@ type pacedBody struct {
 	waited time.Duration // in this window
 	got    int64         // in this window
 	stop   func() bool
+
+	mu   sync.Mutex // guards over
+	over bool       // the connection is not ours any more
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
@@ -61,7 +78,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 		b.set = before
 	}
 	if b.stop == nil { // after the first deadline, which must not undo this one
-		b.stop = context.AfterFunc(b.ctx, func() { b.conn.SetReadDeadline(time.Unix(1, 0)) })
+		b.stop = context.AfterFunc(b.ctx, b.interrupt)
 	}
 	if err := b.ctx.Err(); err != nil {
 		return 0, b.ended(err)

@@ -3,11 +3,13 @@ package failpoint_test
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"regexp"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"cis490/internal/labtest"
 )
@@ -47,6 +49,9 @@ var scenarios = []scenario{
 	{name: "receiver gets it again", lab: resent, work: receive, dir: ofReceiver, rows: 1, ill: true},
 	{name: "receiver cuts a torn tail", lab: torn, work: receive, dir: ofReceiver, rows: 2, ill: true},
 	{name: "receiver mends rot", lab: rotten, work: receive, dir: ofReceiver, rows: 2, fewer: 1, ill: true},
+	{name: "receiver takes pieces", lab: sealed, work: receiveInPieces, dir: ofReceiver, rows: 1},
+	{name: "receiver goes on with a part", lab: parted, work: receive, dir: ofReceiver, rows: 1},
+	{name: "receiver drops an old part", lab: outdated, work: receive, dir: ofReceiver, rows: 1},
 	{name: "shipper ships", whole: true, lab: started(fresh), work: ship, dir: ofHost, rows: 1, shipper: true},
 	{name: "shipper holds", lab: started(unfit), work: ship, dir: ofHost, code: 3, shipper: true},
 	{name: "shipper drops an orphan", lab: started(orphan), work: ship, dir: ofHost, rows: 1, shipper: true},
@@ -57,6 +62,16 @@ func ofHost(_ *labtest.Lab, h *labtest.Host) string     { return h.Dir }
 
 // receive starts a receiver and sends it what waits.
 func receive(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
+	return receiveBehind(t, l, h, ends, func() {})
+}
+
+// receiveInPieces is receive for an upload of which a first piece came before.
+func receiveInPieces(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
+	return receiveBehind(t, l, h, ends, func() { piece(t, h) })
+}
+
+// receiveBehind is receive, and before.
+func receiveBehind(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool, before func()) int {
 	p := l.StartUnready()
 	listens := regexp.MustCompile(`INFO receiver started.* listen=(\S+)`)
 	labtest.Eventually(t, "the receiver is ready or has ended", func() bool {
@@ -64,6 +79,7 @@ func receive(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
 	})
 	if m := listens.FindStringSubmatch(p.Output()); m != nil && waiting(t, h) {
 		l.Proxy.Forward(m[1])
+		before()
 		h.Once() // whatever comes of it
 	}
 	_, err := os.Stat(l.Path("failed"))
@@ -180,6 +196,53 @@ func orphan(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l.Start()
 	h.Once().MustExit(t, 0)
 	must(t, os.Rename(h.Path("kept"), h.Outbox("run-1.tar.zst")))
+	return l, h
+}
+
+// sealed has an archive that is announced before it is sent, and did not find its
+// receiver.
+func sealed(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l := labtest.New(t, labtest.Unstarted())
+	h := l.Host("lab-01")
+	noise := make([]byte, 2*pieceSize)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	h.Episode("run-1", labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "mem.raw", Body: string(noise)})
+	h.Once().MustExit(t, 4)
+	return l, h
+}
+
+// pieceSize is that of the first piece of an upload: a few writes.
+const pieceSize = 300_000
+
+// piece sends the first piece of what is sealed, whatever comes of it, and returns
+// what it was answered.
+func piece(t *testing.T, h *labtest.Host) labtest.Answer {
+	archive := []byte(read(t, h.Outbox("run-1.tar.zst")))
+	s := h.Sender(t)
+	a, err := s.Announce("run-1", archive)
+	if err == nil && a.Where != "" {
+		a, _ = s.Patch(a.Where, a.Offset, archive[a.Offset:min(a.Offset+pieceSize, int64(len(archive)))], false)
+	}
+	return a
+}
+
+// parted has a part of what is sealed in staging.
+func parted(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := started(sealed)(t)
+	if a := piece(t, h); a.Offset != pieceSize {
+		t.Fatalf("the first piece: %s", a.Told)
+	}
+	l.Kill()
+	return l, h
+}
+
+// outdated has a part with which nobody has gone on for too long.
+func outdated(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := parted(t)
+	ago := time.Now().Add(-30 * 24 * time.Hour)
+	for _, path := range l.Staged() {
+		must(t, os.Chtimes(path, ago, ago))
+	}
 	return l, h
 }
 

@@ -109,6 +109,17 @@ var ofDurable = []mutant{
 		},
 	},
 	{
+		"durable: what was not durable of a part stays",
+		killer{"durable", "TestContinueGoesOnBehindWhatWasDurable"},
+		[]edit{
+			{
+				"durable/file.go",
+				"	if err := f.Truncate(size); err != nil {\n		return failed(\"truncate\", f.Name(), err)\n	}\n",
+				"",
+			},
+		},
+	},
+	{
 		"durable: publish before the sync of the bytes", receiverOrder,
 		[]edit{
 			{

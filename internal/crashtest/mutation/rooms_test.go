@@ -109,8 +109,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"d == u.Digest && n == u.Size",
-				"(d == u.Digest || true) && n == u.Size",
+				"d != c.u.Digest || n != c.u.Size",
+				"d != c.u.Digest && false || n != c.u.Size",
 			},
 		},
 	},
@@ -144,6 +144,49 @@ var ofRooms = []mutant{
 				"receiver/unfinished.go",
 				"		u.interrupt(superseded)\n",
 				"",
+			},
+		},
+	},
+	{
+		"receiver: what a former receiver left of an upload is not read back",
+		killer{"receiver", "TestDamagedPartIsNeverAcknowledged"},
+		[]edit{
+			{
+				"receiver/resume.go",
+				"	if !c.u.restored {",
+				"	if true {",
+			},
+		},
+	},
+	{
+		"receiver: an upload is off the books before its commit",
+		killer{"receiver", "TestAnnouncementWaitsForACommit"},
+		[]edit{
+			{
+				"receiver/resume.go",
+				"	got, err = r.commit(context.WithoutCancel(ctx), up",
+				"	r.uploads.end(u)\n	got, err = r.commit(context.WithoutCancel(ctx), up",
+			},
+		},
+	},
+	{
+		"store: the name of a part is not synced before it is told", partOrder,
+		[]edit{
+			{
+				"store/resume.go",
+				"	if u.fresh {",
+				"	if false {",
+			},
+		},
+	},
+	{
+		"store: a part may have less than its attribute says",
+		killer{"receiver", "TestPartThatLiesIsDropped"},
+		[]edit{
+			{
+				"store/resume.go",
+				"ok && p.Offset <= info.Size()",
+				"ok",
 			},
 		},
 	},

@@ -1,0 +1,103 @@
+package crashtest_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"testing"
+)
+
+// send sends a parcel in pieces and breaks some of them off, until it is
+// acknowledged, or nobody answers.
+func (w *wire) send(p *parcel) bool {
+	for {
+		a, err := w.sender.Announce(p.name, p.body)
+		if err != nil || a.Receipt(p.body) {
+			return err == nil
+		}
+		if a.Status != http.StatusCreated || a.Offset < 0 {
+			return false
+		}
+		w.tell(p.name, a.Offset)
+		left := p.body[a.Offset:]
+		switch some := left[:w.chance(len(left)/2+1)]; w.chance(6) {
+		case 0, 1, 2: // and the answer says how far that came
+			a, err = w.sender.Patch(a.Where, a.Offset, some, false)
+			if err == nil && a.Status == http.StatusNoContent {
+				w.tell(p.name, a.Offset)
+			}
+		case 3, 4: // and nobody says so
+			w.sender.PatchFrom(a.Where, a.Offset, io.MultiReader(bytes.NewReader(some), broken{}), int64(len(left)), true)
+		default:
+			a, err = w.sender.Patch(a.Where, a.Offset, left, true)
+		}
+		// Another refusal may come of a piece that was broken off and has its turn
+		// behind the announcement.
+		if err != nil || a.Status >= http.StatusInternalServerError || a.Receipt(p.body) {
+			return a.Receipt(p.body)
+		}
+	}
+}
+
+// broken is the end of a body whose connection is cut.
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, errors.New("cut on purpose") }
+
+func (w *wire) chance(n int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.random.IntN(n)
+}
+
+// tell notes an offset that the receiver has told. On a disk that is cut off, an
+// archive that it has stored may seem to have rotted.
+func (w *wire) tell(name string, offset int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if offset < w.told[name] && !w.over {
+		w.fell = append(w.fell, fmt.Sprintf("%s from %d to %d", name, w.told[name], offset))
+	}
+	w.told[name] = max(offset, w.told[name])
+}
+
+// offsets returns how far the receiver has said that uploads have come, before
+// something is cut off.
+func (w *wire) offsets() map[string]int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	return maps.Clone(w.told)
+}
+
+// keeps wants no upload to be back behind an offset that was told before a cut, and
+// returns how many uploads there were.
+func (w *wire) keeps(t *testing.T, before map[string]int64) int {
+	t.Helper()
+	w.mu.Lock()
+	waiting := w.waiting
+	w.over = false
+	w.told = make(map[string]int64) // what was said after that may have come too late
+	w.mu.Unlock()
+	kept := 0
+	for _, p := range waiting {
+		told := before[p.name]
+		if told == 0 {
+			continue
+		}
+		kept++
+		a, err := w.sender.Announce(p.name, p.body)
+		if must(t, err); !a.Receipt(p.body) && a.Offset < told {
+			t.Errorf("%s goes on at %d, and was told %d: %s", p.name, a.Offset, told, a.Told)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.fell) > 0 {
+		t.Errorf("offsets fell while nobody cut anything: %q", w.fell)
+	}
+	return kept
+}

@@ -1,0 +1,51 @@
+package durable_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+)
+
+// TestContinueGoesOnBehindWhatWasDurable: what a crash left behind that is cut off,
+// also where less comes than was there.
+func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
+	d, path := open(t)
+	f := create(t, d, "part", "durable")
+	must(t, f.Checkpoint("progress", []byte{7}))
+	_, err := f.Write([]byte(", and this was not"))
+	must(t, errors.Join(err, f.Close()))
+	f, err = d.Continue("part", 7)
+	must(t, err)
+	_, err = f.Write([]byte("!"))
+	must(t, errors.Join(err, f.Commit("whole")))
+	if got := read(t, filepath.Join(path, "whole")); got != "durable!" {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+// TestContinueNeedsTheBytes that it is to go on behind, in a file.
+func TestContinueNeedsTheBytes(t *testing.T) {
+	d, path := open(t)
+	write(t, filepath.Join(path, "short"), "123456")
+	must(t, os.Mkdir(filepath.Join(path, "dir"), 0o700))
+	must(t, os.Symlink("short", filepath.Join(path, "link")))
+	must(t, unix.Mkfifo(filepath.Join(path, "fifo"), 0o600))
+	for name, missing := range map[string]bool{"short": true, "none": true, "fifo": true, "dir": false, "link": false} {
+		f, err := d.Continue(name, 7)
+		if err == nil {
+			f.Close()
+		}
+		if err == nil || errors.Is(err, durable.ErrFault) || errors.Is(err, fs.ErrNotExist) != missing {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := read(t, filepath.Join(path, "short")); got != "123456" {
+		t.Errorf("a refused file holds %q", got)
+	}
+}

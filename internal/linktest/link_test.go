@@ -1,0 +1,175 @@
+package linktest_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/labtest"
+	"cis490/internal/linktest"
+)
+
+// What of the bytes on the way is no archive: headers of IP, TCP and TLS, and the
+// handshakes.
+const plain = 1.08
+
+// What a connection that broke may have had on its way, of an archive of [size].
+const inFlight = 0.25
+
+// TestBlackHoleOutlastsAConnection: packets vanish in mid-upload, nobody is told,
+// and the way comes back when both ends have given the connection up. The daemon
+// says so in one line, sends nothing but pings, and goes on where it was.
+//
+// It comes first, because it waits for the kernel.
+func TestBlackHoleOutlastsAConnection(t *testing.T) {
+	if !*hole {
+		t.Skip("takes two minutes: make links runs it")
+	}
+	var w *linktest.Wire
+	s := newSite(t, onWire(&w, linktest.Faults{Delay: 5 * time.Millisecond}))
+	d := s.host.Daemon()
+	s.half(t)
+	w.Set(linktest.Faults{Dead: true})
+	began := time.Now()
+	labtest.Within(t, 4*time.Minute, "the shipper gives it up", func() bool {
+		return strings.Contains(d.Output(), "receiver does not take anything")
+	})
+	// A minute and a half for the connection, and a ping that nobody answers.
+	if took := time.Since(began); took > 115*time.Second {
+		t.Errorf("the shipper noticed after %v", took)
+	}
+	before := s.arrived()
+	if before < size/2 {
+		t.Errorf("%d bytes are left of the upload", before)
+	}
+	w.Set(linktest.Faults{})
+	labtest.Within(t, time.Minute, "the episode is home", func() bool { return s.host.IsShipped("run-1") })
+	s.host.WaitEmpty()
+	if n := strings.Count(d.Output(), "receiver is back"); n != 1 {
+		t.Errorf("%d lines say that the receiver is back", n)
+	}
+	d.Stop(t)
+	s.home(t, plain+inFlight)
+}
+
+// onWire joins two sides by a wire with faults.
+func onWire(w **linktest.Wire, f linktest.Faults) func(*linktest.Net) error {
+	return func(n *linktest.Net) error {
+		made, err := n.Wire(1)
+		if err == nil {
+			made.Set(f)
+			*w = made
+		}
+		return err
+	}
+}
+
+// TestShortBlackHoleCostsLittle: the connection outlives it, or the receiver ends
+// what is silent and the upload goes on by another.
+func TestShortBlackHoleCostsLittle(t *testing.T) {
+	var w *linktest.Wire
+	s := newSite(t, onWire(&w, linktest.Faults{Delay: 5 * time.Millisecond}))
+	p := s.host.Launch("--once")
+	s.half(t)
+	w.Set(linktest.Faults{Dead: true})
+	s.still(t)
+	w.Set(linktest.Faults{})
+	s.ended(t, p)
+	s.home(t, plain+inFlight)
+}
+
+// ended waits for the end of a pass that brought the episode home.
+func (s *site) ended(t *testing.T, p *labtest.Process) {
+	t.Helper()
+	labtest.Within(t, 2*time.Minute, "the pass ends", func() bool { return !p.Running() })
+	if code := p.Wait(t); code != 0 {
+		t.Errorf("the pass ended with %d", code)
+	}
+}
+
+// TestSlowLinkIsNoFault: one attempt, however long it takes.
+func TestSlowLinkIsNoFault(t *testing.T) {
+	s := newSite(t, (*linktest.Net).Veth)
+	s.do(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 16mbit burst 32kb latency 50ms")
+	s.host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if took := time.Since(s.begun); took < 10*time.Second {
+		t.Errorf("24 MB took %v at 2 MB a second", took)
+	}
+	s.home(t, plain)
+}
+
+// TestLossCostsWhatIsLost.
+func TestLossCostsWhatIsLost(t *testing.T) {
+	var w *linktest.Wire
+	s := newSite(t, onWire(&w, linktest.Faults{Loss: 0.05}))
+	s.host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if n := w.Lost(); n < 500 {
+		t.Errorf("%d packets were lost", n)
+	}
+	s.home(t, plain+0.07)
+}
+
+// TestLongWayWithLoss has 100 ms from a byte to its acknowledgement.
+func TestLongWayWithLoss(t *testing.T) {
+	var w *linktest.Wire
+	s := newSite(t, onWire(&w, linktest.Faults{Delay: 45 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.001}))
+	s.host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if w.Lost() == 0 {
+		t.Error("nothing was lost")
+	}
+	s.home(t, plain+0.02)
+}
+
+// TestLinkThatGoesDownComesBack: a cable is pulled out of the receiver in
+// mid-upload, and put back.
+func TestLinkThatGoesDownComesBack(t *testing.T) {
+	s := newSite(t, (*linktest.Net).Veth)
+	s.do(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 40mbit burst 32kb latency 50ms")
+	p := s.host.Launch("--once")
+	s.half(t)
+	s.do(t, linktest.Receiver, "ip link set DEV down")
+	s.still(t)
+	s.do(t, linktest.Receiver, "ip link set DEV up")
+	s.ended(t, p)
+	s.home(t, plain+inFlight)
+}
+
+// TestSmallMTUHealsABlackHole: packets of full size vanish in mid-upload, as in a
+// tunnel within a tunnel. A ping of ours, whose handshake has one, says that the
+// way is bad; what docs/operations.md says to do lets the very upload go on.
+func TestSmallMTUHealsABlackHole(t *testing.T) {
+	s := newSite(t, (*linktest.Net).Veth)
+	s.do(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 40mbit burst 32kb latency 50ms")
+	p := s.host.Launch("--once")
+	s.half(t)
+	for _, side := range []linktest.Side{linktest.Host, linktest.Receiver} {
+		s.do(t, side, "iptables -A INPUT -m length --length 1281: -j DROP")
+	}
+	s.still(t)
+	if r := s.host.Run("--ping"); r.Code != 4 {
+		t.Errorf("a ping through the hole: exit code %d, want 4\n%s", r.Code, r.Stderr)
+	}
+	for _, side := range []linktest.Side{linktest.Host, linktest.Receiver} {
+		s.do(t, side, "ip link set DEV mtu 1280")
+	}
+	s.host.Run("--ping").MustExit(t, 0)
+	s.ended(t, p)
+	if n, err := s.Counted(linktest.Receiver); err != nil || n == 0 {
+		t.Errorf("%d packets were too large (%v)", n, err)
+	}
+	s.home(t, plain+inFlight)
+}
+
+// TestResetInMidTransferGoesOn: something between resets each connection that has
+// brought 5 MB, and only the host is told. The receiver's end lives on, half open,
+// until the next request for the upload ends it.
+func TestResetInMidTransferGoesOn(t *testing.T) {
+	s := newSite(t, (*linktest.Net).Veth)
+	s.do(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 100mbit burst 32kb latency 50ms")
+	s.do(t, linktest.Receiver, "iptables -A INPUT -p tcp -m connbytes --connbytes 5000000: --connbytes-dir original --connbytes-mode bytes -j REJECT --reject-with tcp-reset")
+	s.host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if n, err := s.Counted(linktest.Receiver); err != nil || n < 4 {
+		t.Errorf("%d packets were answered with a reset (%v), want 4 connections or more to end so", n, err)
+	}
+	s.home(t, plain+inFlight)
+}

@@ -1,0 +1,192 @@
+// Package linktest is a bad way between two machines: a network namespace for a
+// lab host, one for the receiver, and what joins them.
+//
+// [New] makes the namespaces, [Net.Veth] joins them by a pair of the kernel's
+// interfaces, which tc and iptables can make worse, and [Net.Wire] by a wire in
+// user space, for what this house's kernel has not got: delay, jitter, loss and a
+// wire that is dead without anybody being told. The tests, one a story, are in
+// link_test.go; `make links` runs them all.
+//
+// The law: it imports nothing of ours and touches nothing that was there before.
+// What it makes is found below a /run of its own ([Enter]) and ends with the
+// process, however that ends.
+package linktest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Side is one end of a [Net].
+type Side int
+
+// The two sides.
+const (
+	Host Side = iota
+	Receiver
+)
+
+// Addr returns the side's address, the same in each [Net].
+func (s Side) Addr() string { return [...]string{"10.77.0.1", "10.77.0.2"}[s] }
+
+func (s Side) String() string { return [...]string{"host", "receiver"}[s] }
+
+// device is the one interface of a side.
+const device = "lab0"
+
+// Enter gives this process a /run of its own, where ip keeps the names of
+// namespaces and iptables its lock. The process must have mounts of its own.
+func Enter() error {
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "size=1m"); err != nil {
+		return fmt.Errorf("mount /run: %w", err)
+	}
+	return nil
+}
+
+// Missing returns the commands of those that it needs that are not here.
+func Missing() []string {
+	var missing []string
+	for _, name := range []string{"ip", "tc", "iptables", "nsenter"} {
+		if _, err := exec.LookPath(command(name)); err != nil {
+			missing = append(missing, name)
+		}
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		missing = append(missing, "/dev/net/tun")
+	}
+	return missing
+}
+
+// command finds a system administrator's command, also where PATH has none.
+func command(name string) string {
+	if path, err := exec.LookPath("/usr/sbin/" + name); err == nil {
+		return path
+	}
+	return name
+}
+
+func run(argv ...string) ([]byte, error) {
+	cmd := exec.Command(command(argv[0]), argv[1:]...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, stderr.String())
+	}
+	return out, nil
+}
+
+// Net is two namespaces, which nothing joins yet.
+type Net struct {
+	name string
+	wire *Wire
+}
+
+// New makes a net. The name tells it from others of this process.
+func New(name string) (*Net, error) {
+	n := &Net{name: name}
+	for _, side := range []Side{Host, Receiver} {
+		if _, err := run("ip", "netns", "add", n.space(side)); err != nil {
+			return nil, err
+		}
+		if err := n.Do(side, "ip link set lo up"); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// Close ends the wire, if there is one, and lets go of the namespaces: they are
+// gone when the last process in them is.
+func (n *Net) Close() error {
+	var errs []error
+	if n.wire != nil {
+		errs = append(errs, n.wire.close())
+	}
+	for _, side := range []Side{Host, Receiver} {
+		_, err := run("ip", "netns", "delete", n.space(side))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Net) space(s Side) string { return n.name + "-" + s.String() }
+
+// Via returns the command that runs another on a side.
+func (n *Net) Via(s Side) []string {
+	return []string{command("nsenter"), "--net=/run/netns/" + n.space(s), "--"}
+}
+
+// Do runs a command on a side. Where it has DEV, the side's interface is meant.
+func (n *Net) Do(s Side, line string) error {
+	argv := strings.Fields(strings.ReplaceAll(line, "DEV", device))
+	argv[0] = command(argv[0])
+	_, err := run(append(n.Via(s), argv...)...)
+	return err
+}
+
+// Veth joins the sides by a pair of interfaces. They take packets as a card has
+// them on its cable, so that rules see each of them.
+func (n *Net) Veth() error {
+	_, err := run("ip", "link", "add", device, "netns", n.space(Host), "type", "veth", "peer", "name", device, "netns", n.space(Receiver))
+	if err != nil {
+		return err
+	}
+	return n.up("gso_max_segs 1")
+}
+
+// up gives both sides their addresses.
+func (n *Net) up(more string) error {
+	for _, side := range []Side{Host, Receiver} {
+		for _, line := range []string{
+			"ip addr add " + side.Addr() + "/24 dev DEV",
+			"ip link set DEV up mtu 1500 " + more,
+			// As Debian has it: others, where they are the default, hardly mind loss.
+			"ip route replace 10.77.0.0/24 dev DEV src " + side.Addr() + " congctl cubic",
+		} {
+			if err := n.Do(side, line); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Sent returns how many bytes a side has put on the way, headers and all.
+func (n *Net) Sent(s Side) (int64, error) {
+	out, err := run("ip", "-n", n.space(s), "-s", "-j", "link", "show", "dev", device)
+	if err != nil {
+		return 0, err
+	}
+	var links []struct {
+		Stats struct {
+			TX struct{ Bytes int64 }
+		} `json:"stats64"`
+	}
+	if err := json.Unmarshal(out, &links); err != nil || len(links) != 1 {
+		return 0, fmt.Errorf("ip says %q: %w", out, err)
+	}
+	return links[0].Stats.TX.Bytes, nil
+}
+
+// Counted returns how many packets the rules of iptables on a side have met.
+func (n *Net) Counted(s Side) (int64, error) {
+	out, err := run(append(n.Via(s), command("iptables"), "-nvxL", "INPUT")...)
+	if err != nil {
+		return 0, err
+	}
+	all := int64(0)
+	for line := range strings.Lines(string(out)) {
+		var packets, bytes int64
+		if n, _ := fmt.Sscan(line, &packets, &bytes); n == 2 {
+			all += packets
+		}
+	}
+	return all, nil
+}

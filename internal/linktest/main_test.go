@@ -1,0 +1,155 @@
+package linktest_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"cis490/internal/crashtest"
+	"cis490/internal/labtest"
+	"cis490/internal/linktest"
+)
+
+// hole is set by make links: the test waits until the kernel gives a connection up.
+var hole = flag.Bool("hole", false, "also the black hole that outlasts a connection, which takes two minutes")
+
+// TestMain runs the tests where nothing of theirs is left behind.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code, ran, err := crashtest.Isolate()
+	switch {
+	case ran:
+		os.Exit(code)
+	case err == nil:
+		err = linktest.Enter()
+	case errors.Is(err, crashtest.ErrNotRoot):
+		err = nil // they skip
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "linktest:", err)
+		os.Exit(1)
+	}
+	labtest.Main(m)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// need skips a test that cannot make namespaces, or one too many for -short. With
+// CI set in the environment the first is a failure.
+func need(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("slow")
+	}
+	missing := linktest.Missing()
+	if !crashtest.Isolated() {
+		missing = append(missing, "root")
+	}
+	if len(missing) == 0 {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatalf("two machines and a bad link need %q", missing)
+	}
+	t.Skipf("two machines and a bad link need %q", missing)
+}
+
+// size is that of the archives, about.
+const size = 24 << 20
+
+// site is a lab whose receiver and host are two machines.
+type site struct {
+	*linktest.Net
+	*labtest.Lab
+	host  *labtest.Host
+	begun time.Time
+}
+
+// newSite makes the two machines, with an episode that waits, and joins them.
+func newSite(t *testing.T, join func(n *linktest.Net) error) *site {
+	t.Helper()
+	need(t)
+	t.Parallel()
+	n, err := linktest.New(t.Name())
+	must(t, err)
+	t.Cleanup(func() { // after the programs have ended
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, join(n))
+	at := linktest.Receiver.Addr()
+	l := labtest.New(t, labtest.Elsewhere(at, n.Via(linktest.Receiver)...))
+	s := &site{Net: n, Lab: l, host: l.Host("lab-01")}
+	s.host.Move("https://"+at+":8443", n.Via(linktest.Host)...)
+	s.host.Run("--ping").MustExit(t, 0)
+	noise := make([]byte, size)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	s.host.Episode("run-1", labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "mem.raw", Body: string(noise)})
+	s.begun = time.Now()
+	return s
+}
+
+// do runs a command on a side.
+func (s *site) do(t *testing.T, side linktest.Side, line string) {
+	t.Helper()
+	must(t, s.Do(side, line))
+}
+
+// arrived returns how much of the upload the receiver has.
+func (s *site) arrived() int64 {
+	all := int64(0)
+	for _, path := range s.Staged() {
+		if info, err := os.Stat(path); err == nil {
+			all += info.Size()
+		}
+	}
+	return all
+}
+
+// half waits until half of the upload is there.
+func (s *site) half(t *testing.T) {
+	t.Helper()
+	labtest.Eventually(t, "half of the upload is there", func() bool { return s.arrived() > size/2 })
+}
+
+// still waits until nothing has come for a while.
+func (s *site) still(t *testing.T) {
+	t.Helper()
+	last, since := int64(-1), time.Now()
+	labtest.Eventually(t, "nothing comes any more", func() bool {
+		if now := s.arrived(); now != last {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > time.Second
+	})
+}
+
+// home wants the episode to be home and the lab to be settled, and no more bytes
+// on the way than most, for one of the archive.
+func (s *site) home(t *testing.T, most float64) {
+	t.Helper()
+	took := time.Since(s.begun)
+	if !s.host.IsShipped("run-1") {
+		t.Error("the episode is not home")
+	}
+	s.Settled(t)
+	sent, err := s.Sent(linktest.Host)
+	must(t, err)
+	archive := s.RowOf(t, "lab-01", "run-1").Size
+	factor := float64(sent) / float64(archive)
+	fmt.Printf("%-52s %5.1f s, %4.1f MB on the way for an archive of %4.1f MB: %.2f, at most %.2f\n",
+		t.Name(), took.Seconds(), float64(sent)/1e6, float64(archive)/1e6, factor, most)
+	if factor > most {
+		t.Errorf("%d bytes were on the way for an archive of %d", sent, archive)
+	}
+}

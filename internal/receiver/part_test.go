@@ -1,0 +1,163 @@
+package receiver_test
+
+import (
+	"encoding/binary"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/wire"
+)
+
+// partAttr is the attribute that says how far a part has come.
+const partAttr = "user.cis490.upload"
+
+// part leaves 300000 bytes of an upload, and returns it and its file.
+func (l *lab) part() (wire.Upload, string) {
+	l.Helper()
+	u := uploadOf(partKey, resumed)
+	l.cuts(l.announces(u, 0), resumed, 300_000)
+	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "part~*"))
+	if must(l, err); len(staged) != 1 {
+		l.Fatalf("staging has %q", staged)
+	}
+	return u, staged[0]
+}
+
+// TestPartThatLiesIsDropped at a start: whatever its attribute says, no upload goes
+// on where there is nothing to go on with.
+func TestPartThatLiesIsDropped(t *testing.T) {
+	t.Parallel()
+	number := func(at int, n uint64) func([]byte) []byte {
+		return func(b []byte) []byte { binary.BigEndian.PutUint64(b[at:], n); return b }
+	}
+	const length, skipped, offset, state = 33, 41, 49, 57
+	for what, lie := range map[string]func(b []byte) []byte{
+		"nothing":            func([]byte) []byte { return nil },
+		"a beginning":        func(b []byte) []byte { return b[:offset] },
+		"no state":           func(b []byte) []byte { return b[:state] },
+		"half a state":       func(b []byte) []byte { return b[:state+20] },
+		"another state":      func(b []byte) []byte { b[state] ^= 1; return b },
+		"another version":    func(b []byte) []byte { b[0]++; return b },
+		"noise":              func(b []byte) []byte { return noise(len(b), 3) },
+		"more than the file": number(offset, 300_001),
+		"more than all":      number(offset, 1<<20+1),
+		"less than nothing":  number(offset, 1<<64-1),
+		"a small archive":    number(length, 299_999),
+		"a negative archive": number(length, 1<<63),
+		"negative skipped":   number(skipped, 1<<63),
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, nil)
+			u, path := l.part()
+			l.restart(func() {
+				b := make([]byte, 512)
+				n, err := unix.Getxattr(path, partAttr, b)
+				must(t, err)
+				must(t, unix.Setxattr(path, partAttr, lie(b[:n]), 0))
+			})
+			l.stagingHas(0)
+			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
+			l.whole(1)
+		})
+	}
+}
+
+// TestPartThatLostItsEndIsDropped: a file that is shorter than what was durable.
+func TestPartThatLostItsEndIsDropped(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u, path := l.part()
+	l.restart(func() { must(t, os.Truncate(path, 299_999)) })
+	l.stagingHas(0)
+	l.appends(u, l.announces(u, 0), resumed, wire.Stored)
+	l.whole(1)
+}
+
+// TestStateOfOtherBytesIsSeen: an attribute that parses, and is that of another
+// part. The end does not have the digest, nothing is stored, and the host begins
+// anew.
+func TestStateOfOtherBytesIsSeen(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	u, path := l.part()
+	l.restart(func() {
+		b := make([]byte, 512)
+		n, err := unix.Getxattr(path, partAttr, b)
+		must(t, err)
+		binary.BigEndian.PutUint64(b[49:], 200_000)
+		must(t, unix.Setxattr(path, partAttr, b[:n], 0))
+	})
+	_, _, err := l.piece(l.announces(u, 200_000), resumed, 200_000, len(resumed), true)
+	l.wantsCode("the end", err, wire.DigestMismatch)
+	l.whole(0)
+	l.appends(u, l.announces(u, 0), resumed, wire.Stored)
+	l.whole(1)
+}
+
+// TestDamagedPartIsNeverAcknowledged: a byte below the offset was flipped, or is
+// not given any more, while no receiver ran. The state of the sha256 does not know.
+func TestDamagedPartIsNeverAcknowledged(t *testing.T) {
+	t.Parallel()
+	for what, unreadable := range map[string]bool{"flipped": false, "lost": true} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, nil)
+			u, path := l.part()
+			l.restart(func() {
+				if !unreadable {
+					flip(t, path, 1000)
+				}
+			})
+			if unreadable {
+				l.r.Disk(func(*durable.Dir, string) (io.ReadCloser, error) {
+					return io.NopCloser(readerFunc(func([]byte) (int, error) { return 0, unix.EIO })), nil
+				})
+			}
+			_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
+			l.wantsCode("the end", err, wire.DigestMismatch)
+			l.whole(0)
+			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
+			l.whole(1)
+		})
+	}
+}
+
+func flip(t *testing.T, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at)
+	must(t, err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, at)
+	must(t, err)
+}
+
+// TestPartThatIsTakenAwayIsBegunAnew: somebody tidied staging under a receiver that
+// runs. Its host must not be refused until the next start.
+func TestPartThatIsTakenAwayIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	for what, tidy := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"emptied":  func(path string) error { return os.Truncate(path, 0) },
+		"replaced": func(path string) error { return os.Rename(path, path+".old") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, nil)
+			u, path := l.part()
+			must(t, tidy(path))
+			_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
+			l.wantsCode("the end", err, wire.NoUpload)
+			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
+		})
+	}
+}
