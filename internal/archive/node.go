@@ -40,14 +40,55 @@ func openNode(dirfd int, base, path string) (*node, error) {
 	return n, nil
 }
 
+// statNode describes the entry base of the directory dirfd without a descriptor,
+// which is enough where nothing is opened. It returns nil for a directory, which is,
+// and on a kernel that does not tell where mounts are.
+func statNode(dirfd int, base, path string) (*node, error) {
+	var x unix.Statx_t
+	err := unix.Statx(dirfd, base, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_BASIC_STATS, &x)
+	if err != nil {
+		return nil, failure("stat", path, err)
+	}
+	n := &node{path: path, fd: -1, st: unix.Stat_t{
+		Mode: uint32(x.Mode), Ino: x.Ino, Size: int64(x.Size), Uid: x.Uid,
+		Mtim: timespec(x.Mtime), Ctim: timespec(x.Ctime),
+	}}
+	widen(&n.st.Nlink, x.Nlink)
+	switch {
+	case x.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0, n.st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return nil, nil
+	case x.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
+		return &node{path: path, fd: -1, skip: "mount point"}, nil
+	}
+	return n, n.classify(func() (string, error) {
+		target, err := readlink(dirfd, base)
+		if errors.Is(err, unix.EINVAL) {
+			err = changed(path, "is no link any more")
+		}
+		return target, err
+	})
+}
+
+// widen is for a field that is not as wide on every machine.
+func widen[T uint32 | uint64](to *T, n uint32) { *to = T(n) }
+
+func timespec(t unix.StatxTimestamp) unix.Timespec {
+	return unix.NsecToTimespec(t.Sec*1e9 + int64(t.Nsec))
+}
+
 func (n *node) look() error {
 	if err := unix.Fstat(n.fd, &n.st); err != nil {
 		return failure("stat", n.path, err)
 	}
+	return n.classify(func() (string, error) { return readlink(n.fd, "") })
+}
+
+// classify says what is left out, and where a link leads to.
+func (n *node) classify(readlink func() (string, error)) error {
 	switch n.st.Mode & unix.S_IFMT {
 	case unix.S_IFREG, unix.S_IFDIR:
 	case unix.S_IFLNK:
-		target, err := readlink(n.fd)
+		target, err := readlink()
 		if err != nil {
 			return failure("read link", n.path, err)
 		}
@@ -62,9 +103,11 @@ func (n *node) look() error {
 	return nil
 }
 
-func readlink(fd int) (string, error) {
+// readlink reads the link base of a directory, or, without a name, the link that
+// the descriptor is of.
+func readlink(fd int, base string) (string, error) {
 	b := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(fd, "", b)
+	n, err := unix.Readlinkat(fd, base, b)
 	if err != nil {
 		return "", err
 	}

@@ -102,11 +102,11 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 
 // still returns [ErrChanged] unless t is as s says.
 func (t *Tree) still(ctx context.Context, s Survey) error {
-	now, err := t.Survey(ctx)
+	now, err := t.Fingerprint(ctx)
 	if err != nil {
 		return err
 	}
-	if now.Fingerprint != s.Fingerprint {
+	if now != s.Fingerprint {
 		return changed("", "differs from the survey")
 	}
 	return nil

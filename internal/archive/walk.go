@@ -30,6 +30,7 @@ const readAhead = 1024
 type walk struct {
 	tree  *Tree
 	visit func(*node) error // not called for what is skipped
+	light bool              // visit opens nothing: files need no descriptor
 
 	owner   uint32 // of the episode's directory
 	entries int
@@ -83,7 +84,7 @@ func (w *walk) root(ctx context.Context, root *node) error {
 // meta visits meta.json ahead of all, if it is a file to be read; otherwise it
 // is an entry like others.
 func (w *walk) meta(ctx context.Context, dir *os.File) (bool, error) {
-	n, err := openNode(int(dir.Fd()), episode.MetaFile, episode.MetaFile)
+	n, err := w.node(dir, episode.MetaFile, episode.MetaFile)
 	if err != nil {
 		return false, err
 	}
@@ -96,6 +97,15 @@ func (w *walk) meta(ctx context.Context, dir *os.File) (bool, error) {
 		return false, &Unfit{"meta.json is empty, as a power cut on the host leaves it: write it anew or remove it"}
 	}
 	return true, w.enter(ctx, n)
+}
+
+func (w *walk) node(parent *os.File, base, path string) (*node, error) {
+	if w.light {
+		if n, err := statNode(int(parent.Fd()), base, path); n != nil || err != nil {
+			return n, err
+		}
+	}
+	return openNode(int(parent.Fd()), base, path)
 }
 
 func (w *walk) children(ctx context.Context, dir *os.File, path string, names []string, depth int) error {
@@ -120,7 +130,7 @@ func (w *walk) child(ctx context.Context, parent *os.File, base, path string, de
 		return &Unfit{fmt.Sprintf("%s lies deeper than %d directories or %d bytes: move it out of the episode, or raise the limit",
 			show(path), l.Depth, l.Path)}
 	}
-	n, err := openNode(int(parent.Fd()), base, path)
+	n, err := w.node(parent, base, path)
 	if err != nil {
 		return err
 	}

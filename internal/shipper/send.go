@@ -131,11 +131,11 @@ func (s *Shipper) unchanged(ctx context.Context, name episode.Name, entry *outbo
 		return err
 	}
 	defer tree.Close()
-	now, err := tree.Survey(ctx)
+	now, err := tree.Fingerprint(ctx)
 	if err != nil {
 		return err
 	}
-	if outbox.FingerprintOf(now.Fingerprint) == entry.Fingerprint {
+	if outbox.FingerprintOf(now) == entry.Fingerprint {
 		return nil
 	}
 	return archive.Compare(ctx, entry.Reader(), tree)
