@@ -202,8 +202,9 @@ func decodeSeal(b []byte) (Seal, bool) {
 // Draft is an entry that is being packed. It ends with [Draft.Seal] or Discard.
 type Draft struct {
 	*durable.File
-	o    *Outbox
-	name episode.Name
+	o       *Outbox
+	name    episode.Name
+	counted int64 // towards what waits to be delivered
 }
 
 // Create begins an entry. What an earlier attempt left is overwritten.
@@ -216,7 +217,20 @@ func (o *Outbox) Create(name episode.Name) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Draft{f, o, name}, nil
+	return &Draft{File: f, o: o, name: name}, nil
+}
+
+// Count counts the draft, which is packed, towards [Outbox.Bytes]: many may be on
+// their way to the disk at one time.
+func (d *Draft) Count(size int64) {
+	d.counted += size
+	d.o.bytes.Add(size)
+}
+
+// Discard gives the draft up.
+func (d *Draft) Discard() error {
+	d.o.bytes.Add(-d.counted)
+	return d.File.Discard()
 }
 
 // Seal makes the draft an entry, durably. From now on nothing is packed for
@@ -233,7 +247,7 @@ func (d *Draft) Seal(s Seal) error {
 		return err
 	}
 	st, err := d.o.dir.Lstat(string(d.name) + sealedEnd)
-	d.o.bytes.Add(st.Size())
+	d.o.bytes.Add(st.Size() - d.counted)
 	return err
 }
 

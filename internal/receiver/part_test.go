@@ -35,7 +35,7 @@ func TestPartThatLiesIsDropped(t *testing.T) {
 	number := func(at int, n uint64) func([]byte) []byte {
 		return func(b []byte) []byte { binary.BigEndian.PutUint64(b[at:], n); return b }
 	}
-	const length, skipped, offset, state = 33, 41, 49, 57
+	const length, skipped, offset, state = 34, 42, 50, 58
 	for what, lie := range map[string]func(b []byte) []byte{
 		"nothing":            func([]byte) []byte { return nil },
 		"a beginning":        func(b []byte) []byte { return b[:offset] },
@@ -90,7 +90,7 @@ func TestStateOfOtherBytesIsSeen(t *testing.T) {
 		b := make([]byte, 512)
 		n, err := unix.Getxattr(path, partAttr, b)
 		must(t, err)
-		binary.BigEndian.PutUint64(b[49:], 200_000)
+		binary.BigEndian.PutUint64(b[50:], 200_000)
 		must(t, unix.Setxattr(path, partAttr, b[:n], 0))
 	})
 	_, _, err := l.piece(l.announces(u, 200_000), resumed, 200_000, len(resumed), true)

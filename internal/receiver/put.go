@@ -229,7 +229,7 @@ func (r *Receiver) commit(ctx context.Context, up *store.Upload, u wire.Upload, 
 	})
 	unlock := r.keys.lock(u.Key)
 	o := store.Object{Key: u.Key, Size: u.Size, Digest: u.Digest, ReceivedAt: r.index.Now(time.Now())}
-	repaired, err := r.supersedes(ctx, u.Key, rotten)
+	repaired, err := r.supersedes(ctx, u, rotten)
 	if err == nil {
 		err = up.Commit(o.Digest, o.ReceivedAt)
 	}
@@ -255,8 +255,10 @@ func (r *Receiver) commit(ctx context.Context, up *store.Upload, u wire.Upload, 
 
 // supersedes sets a rotten copy aside, now that other bytes are here, and
 // reports whether the key has a row already, which the next one will supersede.
-// A copy may have been set aside before a crash, so the quarantine is asked.
-func (r *Receiver) supersedes(ctx context.Context, key episode.Key, rotten bool) (bool, error) {
+// A copy may have been set aside before a crash, so the quarantine is asked; and
+// one that was deleted by hand is known to its host alone.
+func (r *Receiver) supersedes(ctx context.Context, u wire.Upload, rotten bool) (bool, error) {
+	key := u.Key
 	if rotten {
 		// Another upload may have mended it since: look again, under the lock.
 		_, err := r.store.Known(ctx, key)
@@ -268,7 +270,7 @@ func (r *Receiver) supersedes(ctx context.Context, key episode.Key, rotten bool)
 		}
 	}
 	aside, err := r.store.WasSetAside(key)
-	if err != nil || !aside {
+	if err != nil || !aside && !u.Resent {
 		return false, err
 	}
 	_, found, err := r.index.Find(ctx, key)

@@ -350,7 +350,7 @@ func (c *checkpoints) note() error {
 		return nil
 	}
 	state := c.w.State()
-	err := c.up.Checkpoint(store.Progress{Digest: c.u.Digest, Length: c.u.Size, Skipped: c.u.Skipped, Offset: n, State: state})
+	err := c.up.Checkpoint(store.Progress{Digest: c.u.Digest, Length: c.u.Size, Skipped: c.u.Skipped, Resent: c.u.Resent, Offset: n, State: state})
 	if err == nil {
 		c.u.offset, c.u.state = n, state
 	}
@@ -407,7 +407,7 @@ func (r *Receiver) restore(staged store.Staged) (bool, error) {
 		return false, err
 	}
 	u := &unfinished{
-		Upload: wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped},
+		Upload: wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped, Resent: p.Resent},
 		id:     id, turn: make(chan struct{}, 1), begun: true, offset: p.Offset, state: p.State, restored: true, touched: at,
 	}
 	r.uploads.mu.Lock()

@@ -216,7 +216,8 @@ func (d *dispatch) refill(now time.Time) error {
 		}
 	}
 	if sheet.last {
-		d.flag(d.full || d.short())
+		// What waited for room at the last sweep waits still, if there is none.
+		d.flag(d.full || d.short() || d.told && d.loaded())
 		d.swept, d.due = true, now.Add(d.cfg.ScanInterval.Std())
 		d.report()
 	}

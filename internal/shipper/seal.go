@@ -42,6 +42,7 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name
 	sealed, size, err := s.pack(ctx, p, tree, before, &floor{draft: draft, beat: beat, ahead: head})
 	head.end()
 	if err == nil {
+		draft.Count(size)
 		packed()
 		err = draft.Seal(sealed)
 	}

@@ -29,6 +29,9 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 		Size:    entry.Size,
 		Skipped: entry.Skipped,
 	}
+	if upload.Resent, err = s.src.WasRetired(name); err != nil {
+		return "", err
+	}
 	receipt, err := s.put(ctx, upload, entry)
 	if err != nil && entry.Err() != nil { // our own disk's, not the way's
 		return "", fmt.Errorf("read the packed copy of %s: %w", name, entry.Err())

@@ -96,3 +96,18 @@ func ReceiptOf(dir *durable.Dir) (Receipt, bool, error) {
 	r, ok := parseReceipt(b)
 	return r, ok, nil
 }
+
+// WasRetired reports whether an episode carries the receipt of an earlier delivery:
+// it was moved back to be sent again.
+func (s *Source) WasRetired(name episode.Name) (bool, error) {
+	dir, err := s.episodes.OpenDir(string(name))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	_, retired, err := ReceiptOf(dir)
+	return retired, err
+}

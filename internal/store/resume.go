@@ -22,6 +22,7 @@ type Progress struct {
 	Digest  digest.Digest // as announced; zero while the end of the archive is not known
 	Length  int64         // as announced
 	Skipped int           // as announced
+	Resent  bool          // as announced
 	Offset  int64         // bytes that are durable
 	State   []byte        // of the sha256 of these ([digest.Writer.State])
 }
@@ -29,7 +30,11 @@ type Progress struct {
 const progressVersion = 1
 
 func (p Progress) encode() []byte {
-	b := append([]byte{progressVersion}, p.Digest[:]...)
+	b := []byte{progressVersion, 0}
+	if p.Resent {
+		b[1] = 1
+	}
+	b = append(b, p.Digest[:]...)
 	for _, n := range []int64{p.Length, int64(p.Skipped), p.Offset} {
 		b = binary.BigEndian.AppendUint64(b, uint64(n))
 	}
@@ -37,12 +42,12 @@ func (p Progress) encode() []byte {
 }
 
 func parseProgress(b []byte) (Progress, bool) {
-	const fixed = 1 + digest.Size + 3*8
+	const fixed = 2 + digest.Size + 3*8
 	if len(b) <= fixed || b[0] != progressVersion {
 		return Progress{}, false
 	}
-	p := Progress{Digest: digest.Digest(b[1:]), State: b[fixed:]}
-	rest := b[1+digest.Size:]
+	p := Progress{Resent: b[1] == 1, Digest: digest.Digest(b[2:]), State: b[fixed:]}
+	rest := b[2+digest.Size:]
 	p.Length = int64(binary.BigEndian.Uint64(rest))
 	p.Skipped = int(binary.BigEndian.Uint64(rest[8:]))
 	p.Offset = int64(binary.BigEndian.Uint64(rest[16:]))

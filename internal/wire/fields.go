@@ -33,7 +33,8 @@ func parseUpload(r *http.Request, key episode.Key) (Upload, error) {
 		return u, Refuse(BadRequest, "%s is no number of files", skippedField)
 	}
 	u.Skipped = int(skipped)
-	return u, nil
+	u.Resent, _, err = booleanField(r.Header, resentField)
+	return u, err
 }
 
 // maxSkipped is more files than an episode may have.

@@ -137,6 +137,9 @@ func (c *Client) upload(ctx context.Context, method string, to *url.URL, u Uploa
 	if u.Skipped > 0 {
 		req.Header.Set(skippedField, strconv.Itoa(u.Skipped))
 	}
+	if u.Resent {
+		req.Header.Set(resentField, "?1")
+	}
 	return req, nil
 }
 

@@ -27,7 +27,9 @@
 //
 // Bytes are opaque: Content-Encoding, Content-Range and chunked bodies are
 // refused. Episode-Skipped may say how many files the sender left out of the
-// archive (sockets and the like). Every refusal that can be made before the body
+// archive (sockets and the like). Episode-Resent: ?1 says that the sender had a
+// receipt for the episode once: the receiver has lost it, and looks for the row
+// which the new one supersedes. Every refusal that can be made before the body
 // is made before the body, but an early final answer to a body on its way costs
 // the connection: a sender of [AnnounceFrom] bytes or more should announce them,
 // or at least send Expect: 100-continue.
@@ -131,6 +133,7 @@ const (
 	contentDigest = "Content-Digest"
 	wantDigest    = "Want-Repr-Digest"
 	skippedField  = "Episode-Skipped"
+	resentField   = "Episode-Resent"
 )
 
 // Paths.
@@ -144,7 +147,8 @@ type Upload struct {
 	Key     episode.Key
 	Digest  digest.Digest
 	Size    int64
-	Skipped int // files that the sender left out of the archive
+	Skipped int  // files that the sender left out of the archive
+	Resent  bool // the host had a receipt for the episode once: there may be a row of it
 }
 
 // Status says what a PUT came to.
