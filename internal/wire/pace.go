@@ -47,8 +47,18 @@ func (b *pacedBody) interrupt() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.over {
+		b.cut = true
 		b.conn.SetReadDeadline(time.Unix(1, 0))
 	}
+}
+
+// wasCut reports whether the body was interrupted. Even if all of it had come by
+// then, net/http may have taken that for the end of the connection, and would end
+// the next request on it.
+func (b *pacedBody) wasCut() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cut
 }
 
 type pacedBody struct {
@@ -62,8 +72,9 @@ type pacedBody struct {
 	got    int64         // in this window
 	stop   func() bool
 
-	mu   sync.Mutex // guards over
+	mu   sync.Mutex // guards the fields below
 	over bool       // the connection is not ours any more
+	cut  bool       // it was interrupted
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {

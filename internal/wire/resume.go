@@ -177,6 +177,10 @@ func (h *Handler) patch(w http.ResponseWriter, r *http.Request, host episode.Nam
 	body := h.Pace.body(ctx, http.NewResponseController(w), r)
 	defer body.end()
 	receipt, unfinished, err := h.Depot.Append(ctx, host, id, piece, body)
+	body.end()
+	if body.wasCut() {
+		w.Header().Set("Connection", "close")
+	}
 	if err != nil {
 		return err
 	}
