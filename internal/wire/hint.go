@@ -36,6 +36,7 @@ var codeHints = map[Code]string{
 	Full:         "the receiver's disk is full: make room there; nothing is lost here meanwhile",
 	Busy:         "the receiver has enough to do; this mends itself",
 	HostBusy:     "this host has enough uploads under way; is a second shipper running with the same certificate?",
+	Superseded:   "another sender goes on with this upload; is a second shipper running with the same certificate?",
 	Draining:     "the receiver is restarting; this mends itself",
 	Damaged:      "the receiver's copy is damaged: run 'receiver index verify --deep' there",
 	Internal:     "the receiver's journal says why: journalctl -u cis490-receiver",

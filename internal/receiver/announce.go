@@ -1,0 +1,144 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"cis490/internal/episode"
+	"cis490/internal/wire"
+)
+
+// Announce says what an archive's sender is to do.
+func (r *Receiver) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
+	got, unfinished, err := r.announce(ctx, u)
+	return got, unfinished, r.final(err)
+}
+
+func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
+	none := wire.Unfinished{}
+	if err := r.fits(u); err != nil {
+		return wire.Receipt{}, none, err
+	}
+	// First of all a piece is ended that may come by a dead connection: it has
+	// one of the host's places.
+	if known := r.uploads.find(u); known != nil {
+		if give, err := known.take(ctx, nil); err == nil {
+			give()
+		} else if !errors.Is(err, wire.NoUpload) {
+			return wire.Receipt{}, none, err
+		}
+	}
+	free, err := r.slots.take(u.Key.Host)
+	if err != nil {
+		return wire.Receipt{}, none, err
+	}
+	defer free()
+	for {
+		got, is, err := r.present(ctx, u)
+		if is == here {
+			return got, none, errors.Join(err, r.obsolete(ctx, u))
+		}
+		if err != nil {
+			return wire.Receipt{}, none, err
+		}
+		r.adopt(ctx, u)
+		unfinished, err := r.enlist(ctx, u)
+		if !errors.Is(err, wire.NoUpload) {
+			return wire.Receipt{}, unfinished, err
+		}
+		// Another sender of the same archive has ended it between the two.
+	}
+}
+
+// Open begins an upload whose end is not known yet.
+func (r *Receiver) Open(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
+	unfinished, err := r.begin(ctx, key)
+	return unfinished, r.final(err)
+}
+
+func (r *Receiver) begin(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
+	o, err := r.store.Stat(key)
+	if err == nil {
+		return wire.Unfinished{}, conflict(o.Digest) // its sender will see which it is
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return wire.Unfinished{}, err
+	}
+	if err := r.obsolete(ctx, wire.Upload{Key: key}); err != nil {
+		return wire.Unfinished{}, err
+	}
+	return r.enlist(ctx, wire.Upload{Key: key})
+}
+
+// adopt makes what was opened under the name of an archive the beginning of it. If
+// it is another's, the digest will tell.
+func (r *Receiver) adopt(ctx context.Context, u wire.Upload) {
+	open := r.uploads.find(wire.Upload{Key: u.Key})
+	if open == nil || u.Digest.IsZero() || r.uploads.find(u) != nil {
+		return
+	}
+	give, err := open.take(ctx, nil)
+	if err != nil {
+		return // it has ended, or the sender has gone
+	}
+	if open.offset > u.Size {
+		r.drop(open, "its archive is shorter") // an error of it is met again
+		return
+	}
+	r.uploads.become(open, u)
+	give()
+}
+
+// enlist returns the unfinished upload of an archive, a new one if there is none.
+func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
+	none := wire.Unfinished{}
+	known := r.uploads.add(u)
+	for known == nil {
+		last := r.uploads.oldest(u.Key.Host)
+		if last == nil {
+			return none, busy(wire.HostBusy, "%d uploads are unfinished", r.uploads.each)
+		}
+		if err := r.drop(last, "the host has begun others"); err != nil {
+			return none, err
+		}
+		known = r.uploads.add(u)
+	}
+	give, err := known.take(ctx, nil)
+	if err != nil {
+		return none, err
+	}
+	defer give()
+	left, err := r.space.left()
+	if err != nil {
+		return none, err
+	}
+	if u.Size-known.offset > left {
+		return none, full()
+	}
+	return known.progress(), nil
+}
+
+// obsolete gives up what there is of an archive that came another way, or in the
+// place of which another one did.
+func (r *Receiver) obsolete(ctx context.Context, u wire.Upload) error {
+	known := r.uploads.find(u)
+	if known == nil {
+		return nil
+	}
+	if _, err := known.take(ctx, nil); err != nil {
+		return nil // it has ended
+	}
+	return r.drop(known, "its name is taken")
+}
+
+// drop gives an upload up, whose turn the caller has.
+func (r *Receiver) drop(u *unfinished, why string) error {
+	defer u.give()
+	r.uploads.end(u)
+	if !u.begun {
+		return nil
+	}
+	r.log.Info("dropped an unfinished upload", "host", u.Key.Host, "episode", u.Key.Name, "bytes", u.offset, "reason", why)
+	return r.store.Drop(u.Key, u.id)
+}
