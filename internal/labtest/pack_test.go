@@ -171,7 +171,7 @@ func TestNamesThatLookLikeOurOwnFilesShip(t *testing.T) {
 func TestEpisodeThatIsStillWrittenIsNotSealed(t *testing.T) {
 	t.Parallel()
 	l, h := lab(t)
-	bulky(t, h, "run-1", 1<<20)
+	bulky(t, h, "run-1", 24<<20) // so that packing takes longer than a writer may sleep
 	f, err := os.OpenFile(h.Episodes("run-1", "blob"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
