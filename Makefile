@@ -100,7 +100,7 @@ soak: ## Run two labs for MINUTES=10 with random faults, and check the law all t
 	go test -C internal/crashtest/soak -count=1 -timeout $$(($(MINUTES) + 5))m -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
 
 links: ## Ship over links that are slow, lossy, dead, too narrow or cut, between two namespaces (root; 2 min)
-	go test -C internal/linktest -count=1 -timeout 5m -parallel 8 -hole
+	go test -C internal/linktest -count=1 -timeout 5m -parallel 8 -all
 
 fuzz: ## Run each fuzz target for FUZZTIME=10s
 	@scripts/fuzz.sh $(FUZZTIME)

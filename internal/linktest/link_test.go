@@ -22,9 +22,6 @@ const inFlight = 0.25
 //
 // It comes first, because it waits for the kernel.
 func TestBlackHoleOutlastsAConnection(t *testing.T) {
-	if !*hole {
-		t.Skip("takes two minutes: make links runs it")
-	}
 	var w *linktest.Wire
 	s := newSite(t, onWire(&w, linktest.Faults{Delay: 5 * time.Millisecond}))
 	d := s.host.Daemon()
