@@ -108,7 +108,7 @@ func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
 	p := h.Launch("--once")
 	labtest.Eventually(t, "half of it is there", func() bool {
 		for _, path := range l.Staged() {
-			if info, err := os.Stat(path); err == nil && info.Size() > large/2-twice {
+			if info, err := os.Stat(path); err == nil && info.Size() > large/2-1<<20 {
 				return true
 			}
 		}

@@ -80,7 +80,7 @@ func (d *dispatch) passed(r result, at time.Time) {
 	}
 	switch {
 	case r.stage == Seal:
-		d.told = false
+		d.told = d.told && d.full // one that was on its way to the disk says nothing
 		d.queueSend(candidate{name: r.name, stage: Send, at: at, size: r.size})
 	case r.status == wire.AlreadyPresent:
 		d.tally.count(func(t *Tally) { t.AlreadyPresent++ })
