@@ -48,8 +48,9 @@ const sealAttr = "seal"
 // [Outbox.Accept] and, of what is held, [Outbox.Remove], which an operator may
 // call beside a running shipper, and [Outbox.Trash] and [Outbox.Empty].
 type Outbox struct {
-	dir   *durable.Dir
-	bytes atomic.Int64 // of the entries, since the last Measure
+	dir    *durable.Dir
+	bytes  atomic.Int64 // of the entries, since the last Measure, and of those to come
+	coming atomic.Int64 // of drafts that are counted and are no entries yet
 }
 
 // New returns the outbox in an open folder, which it closes in the end.
@@ -109,7 +110,7 @@ func (o *Outbox) Measure() error {
 			sum += st.Size()
 		}
 	}
-	o.bytes.Store(sum)
+	o.bytes.Store(sum + o.coming.Load())
 	return nil
 }
 
@@ -224,11 +225,13 @@ func (o *Outbox) Create(name episode.Name) (*Draft, error) {
 // their way to the disk at one time.
 func (d *Draft) Count(size int64) {
 	d.counted += size
+	d.o.coming.Add(size)
 	d.o.bytes.Add(size)
 }
 
 // Discard gives the draft up.
 func (d *Draft) Discard() error {
+	d.o.coming.Add(-d.counted)
 	d.o.bytes.Add(-d.counted)
 	return d.File.Discard()
 }
@@ -247,6 +250,7 @@ func (d *Draft) Seal(s Seal) error {
 		return err
 	}
 	st, err := d.o.dir.Lstat(string(d.name) + sealedEnd)
+	d.o.coming.Add(-d.counted)
 	d.o.bytes.Add(st.Size() - d.counted)
 	return err
 }

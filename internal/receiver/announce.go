@@ -22,10 +22,8 @@ func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, w
 	}
 	// First of all a piece is ended that may come by a dead connection: it has
 	// one of the host's places.
-	if known := r.uploads.find(u); known != nil {
-		if give, err := known.take(ctx, nil); err == nil {
-			give()
-		} else if !errors.Is(err, wire.NoUpload) {
+	for _, of := range []wire.Upload{u, {Key: u.Key}} {
+		if err := r.interrupt(ctx, of); err != nil {
 			return wire.Receipt{}, none, err
 		}
 	}
@@ -49,6 +47,22 @@ func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, w
 		}
 		// Another sender of the same archive has ended it between the two.
 	}
+}
+
+// interrupt ends a piece of an upload that is just coming, if there is one.
+func (r *Receiver) interrupt(ctx context.Context, of wire.Upload) error {
+	known := r.uploads.find(of)
+	if known == nil {
+		return nil
+	}
+	give, err := known.take(ctx, nil)
+	if err == nil {
+		give()
+	}
+	if errors.Is(err, wire.NoUpload) {
+		return nil
+	}
+	return err
 }
 
 // Open begins an upload whose end is not known yet.
@@ -93,6 +107,13 @@ func (r *Receiver) adopt(ctx context.Context, u wire.Upload) {
 // enlist returns the unfinished upload of an archive, a new one if there is none.
 func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
 	none := wire.Unfinished{}
+	left, err := r.space.left()
+	if err != nil {
+		return none, err
+	}
+	if r.uploads.find(u) == nil && u.Size > left {
+		return none, full() // before another gives way to it
+	}
 	known := r.uploads.add(u)
 	for known == nil {
 		last := r.uploads.oldest(u.Key.Host)
@@ -109,10 +130,6 @@ func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, 
 		return none, err
 	}
 	defer give()
-	left, err := r.space.left()
-	if err != nil {
-		return none, err
-	}
 	if u.Size-known.offset > left {
 		return none, full()
 	}

@@ -49,6 +49,9 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 		r.uploads.end(u)
 		return got, none, errors.Join(err, r.store.Drop(u.Key, u.id))
 	}
+	if errors.Is(err, context.Canceled) {
+		err = context.Cause(ctx) // another request goes on with it
+	}
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
@@ -117,6 +120,9 @@ func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body
 	}
 	c := checkpoints{u: u, up: up, w: w, last: time.Now()}
 	err = r.fill(w, p.Size, body, reserved, c.due)
+	if err == nil && w.Size() < p.Offset+p.Size {
+		err = io.ErrUnexpectedEOF // or a cut would be taken for a lie
+	}
 	if err == nil && p.Last {
 		err = r.isWhole(ctx, &c)
 		if err == nil {
@@ -257,8 +263,12 @@ const expireEvery = time.Hour
 func (r *Receiver) Expire(ctx context.Context) error {
 	for sleep(ctx, expireEvery) {
 		for _, u := range r.uploads.idle(time.Now().Add(-r.cfg.Limits.UnfinishedAge.Std())) {
-			if err := r.drop(u, "its host did not go on with it"); err != nil {
+			err := r.drop(u, "its host did not go on with it")
+			if errors.Is(err, durable.ErrFault) {
 				return r.final(err)
+			}
+			if err != nil {
+				r.log.Warn("could not drop an unfinished upload", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
 			}
 		}
 	}

@@ -172,17 +172,22 @@ func (s *uploads) become(open *unfinished, u wire.Upload) {
 		Upload: u, id: open.id, turn: make(chan struct{}, 1),
 		begun: open.begun, restored: open.restored, offset: open.offset, state: open.state, touched: time.Now(),
 	}
-	s.end(open)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.take(open)
 	s.keep(known)
 }
 
 // end takes an upload off the books. The caller has its turn.
 func (s *uploads) end(u *unfinished) {
-	u.ended = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.take(u)
+}
+
+// take takes an upload off the books. The lock is held.
+func (s *uploads) take(u *unfinished) {
+	u.ended = true
 	delete(s.ids, u.id)
 	delete(s.same, u.Upload)
 	if s.count[u.Key.Host]--; s.count[u.Key.Host] == 0 {

@@ -94,13 +94,25 @@ func (s *toSend) of(c candidate) *queue {
 
 // next returns the queue whose turn it is, or nil if none may be sent now.
 func (s *toSend) next() *queue {
+	large := s.large.len() > 0 && s.underWay < s.most
 	switch {
-	case s.large.len() > 0 && s.underWay < s.most:
+	case large && s.small.len() > 0 && !s.largeFirst():
+		return &s.small
+	case large:
 		return &s.large
 	case s.small.len() > 0:
 		return &s.small
 	}
 	return nil
+}
+
+// largeFirst reports which of two that may both be sent comes first.
+func (s *toSend) largeFirst() bool {
+	large, small := s.large.next(), s.small.next()
+	if s.large.fromEnd() {
+		large, small = small, large
+	}
+	return compare(large, small) <= 0
 }
 
 // began and ended count what is with the senders.

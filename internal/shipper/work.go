@@ -7,9 +7,9 @@ import (
 )
 
 // stuckAfter is how long a piece of work may show no progress: longer than
-// every wait that is bounded by itself, of which the receiver's answer to a
-// whole upload is the longest.
-const stuckAfter = 7 * time.Minute
+// every wait that is bounded by itself, of which the longest is that for a
+// receiver which does not answer to an upload, nor to the question what became of it.
+const stuckAfter = 15 * time.Minute
 
 // work knows what the packers and senders have in hand, and when each last got
 // on with it.

@@ -99,7 +99,7 @@ func goesOn(err error) bool {
 		return false
 	}
 	if code, ok := errors.AsType[Code](err); ok {
-		return code == NoUpload || code == OffsetMismatch || code == Stalled
+		return code == NoUpload || code == OffsetMismatch || code == Stalled || code == Superseded
 	}
 	return true
 }

@@ -66,8 +66,8 @@
 //	{"status":"unfinished","host_id":"lab-01","episode_id":"run-7","sha256":"b94d27b9…","size_bytes":20000000,…,
 //	 "upload_id":"QXKJ5TZ2B3MVY6NW7RDLA4CFEU","upload_offset":5242880}
 //
-// Announcing is idempotent: the same host, episode, sha256 and length name the
-// same upload, so that a sender need not remember its id, and asks again after any
+// Announcing is idempotent: the same host, episode, sha256, length and Episode
+// fields name the same upload, so that a sender need not remember its id, and asks again after any
 // accident. What the receiver says is on its disk, so an offset never decreases.
 // The bytes from there on follow with PATCH, all of them (Upload-Complete: ?1) or
 // some (?0, answered with 204 and the new offset):
