@@ -120,6 +120,17 @@ var ofDurable = []mutant{
 		},
 	},
 	{
+		"durable: a sync that has begun does for who asks then",
+		killer{"durable", "TestSyncsAreShared"},
+		[]edit{
+			{
+				"durable/sync.go",
+				"want := s.begun + 1",
+				"want := max(1, s.begun)",
+			},
+		},
+	},
+	{
 		"durable: publish before the sync of the bytes", receiverOrder,
 		[]edit{
 			{
