@@ -166,28 +166,13 @@ func holdingsOf(ctx context.Context, up stocktaker, batch []source.Retired) (map
 	return held, nil
 }
 
-// maxAsks bounds how often a busy receiver is asked the same.
-const maxAsks = 30
-
 // ask is Inventory, with patience for a receiver that is busy.
 func ask(ctx context.Context, up stocktaker, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
-	for n := 1; ; n++ {
-		said, err := up.Inventory(ctx, claims, readBack)
-		if err == nil {
-			return said, nil
-		}
-		busy := errors.Is(err, wire.HostBusy) || errors.Is(err, wire.Busy) || errors.Is(err, wire.Draining)
-		if !busy || n == maxAsks {
-			return nil, &UnreachableError{err}
-		}
-		t := time.NewTimer(max(retryAfter(err), time.Second))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return nil, ctx.Err()
-		}
+	said, err := patiently(ctx, func() ([]wire.Holding, error) { return up.Inventory(ctx, claims, readBack) })
+	if err != nil && ctx.Err() == nil {
+		err = &UnreachableError{err}
 	}
+	return said, err
 }
 
 // judge says what the receiver has of one episode, after reading it back if it

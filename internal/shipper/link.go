@@ -17,6 +17,13 @@ const (
 	remindOf   = 6 * time.Hour // how often the log says that it is still away
 )
 
+// A receiver that has enough to do is no fault of the way: who asked waits, and asks
+// the same again.
+const (
+	patience = 2 * time.Minute
+	maxAgain = 8 * time.Second // what is added to the least wait, at the most
+)
+
 // link is what the shipper believes of the way to the receiver. While it is
 // down nothing is sent but one ping a step, however many episodes wait. Owned
 // by [dispatch].
@@ -33,7 +40,8 @@ type link struct {
 
 // fail takes the link down, after a send that the host or the path is to blame
 // for. The first ping follows at once, or when the receiver said, unless this
-// is a single pass, which waits for nothing.
+// is a single pass, which waits for nothing, and asks nothing more of a receiver
+// that was busy all the time.
 func (l *link) fail(err error, once bool, now time.Time) {
 	if l.down {
 		return // another send that was under way
@@ -42,6 +50,9 @@ func (l *link) fail(err error, once bool, now time.Time) {
 	// No space may be meant of one large archive only: the ping says.
 	if !once && !errors.Is(err, wire.Full) {
 		l.next = now.Add(retryAfter(err))
+	}
+	if once && busy(err) {
+		l.failed = 1
 	}
 	l.log.Debug("stopped sending", "err", err)
 }
@@ -80,6 +91,29 @@ func retryAfter(err error) time.Duration {
 		return p.RetryAfter
 	}
 	return 0
+}
+
+// busy reports whether the receiver asks to come again soon.
+func busy(err error) bool {
+	return errors.Is(err, wire.HostBusy) || errors.Is(err, wire.Busy) || errors.Is(err, wire.Draining)
+}
+
+// patiently asks until the receiver is not busy, within reason. What is asked keeps
+// its place among the senders meanwhile, so that fewer ask.
+func patiently[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	until := time.Now().Add(patience)
+	for n := 1; ; n++ {
+		got, err := ask()
+		wait := max(retryAfter(err), time.Second) + backoff(time.Second, maxAgain, n)
+		if !busy(err) || time.Now().Add(wait).After(until) {
+			return got, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return got, ctx.Err()
+		}
+	}
 }
 
 // severity tells what mends itself from what a person must see to.

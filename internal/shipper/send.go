@@ -64,14 +64,15 @@ func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (
 	}
 	defer release()
 	from := throttled{entry, ctx, s.rate}
-	receipt, err := s.up.Put(ctx, u, from)
+	send := func() (wire.Receipt, error) { return s.up.Put(ctx, u, from) }
+	receipt, err := patiently(ctx, send)
 	if !errors.Is(err, wire.DigestMismatch) {
 		return receipt, err
 	}
 	if intact, rerr := entry.Intact(); rerr != nil || !intact {
 		return receipt, err // see mismatched
 	}
-	return s.up.Put(ctx, u, from)
+	return patiently(ctx, send)
 }
 
 // mismatched sees what a receiver means that got other bytes than were

@@ -47,7 +47,9 @@ func (d *dispatch) settle(r result, at, now time.Time) error {
 			return nil
 		}
 	case pause:
-		d.link.fail(r.err, d.once, now)
+		if d.link.fail(r.err, d.once, now); d.link.failed > 0 {
+			d.drop(&d.toSend.small, &d.toSend.large)
+		}
 	}
 	d.postpone(r, verdict, now)
 	return nil

@@ -135,6 +135,9 @@ func shorten(s string) string {
 // A refusal is the other end's business; anything else is ours.
 func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
 	if p, ok := errors.AsType[*Problem](err); ok {
+		if p.Code == Busy || p.Code == HostBusy {
+			return p, slog.LevelDebug // senders come again by themselves, and often
+		}
 		if kinds[p.Code].status >= http.StatusInternalServerError {
 			return p, slog.LevelWarn
 		}

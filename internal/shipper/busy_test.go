@@ -1,0 +1,75 @@
+package shipper_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// few makes a receiver take so many uploads at once, each of them for a while, and
+// refuse the others as a real one does.
+func (r *receiver) few(places int64) (refused *atomic.Int64) {
+	var taken atomic.Int64
+	refused = new(atomic.Int64)
+	r.before = func(context.Context, wire.Upload) error {
+		defer taken.Add(-1)
+		if taken.Add(1) > places {
+			refused.Add(1)
+			busy := wire.Refuse(wire.Busy, "")
+			busy.RetryAfter = time.Second
+			return busy
+		}
+		time.Sleep(100 * time.Millisecond)
+		return nil
+	}
+	return refused
+}
+
+// TestABusyReceiverIsNoFault: where many hosts share the places of a receiver, each
+// of them brings everything home in one pass, and does not press.
+func TestABusyReceiverIsNoFault(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		const n = 100
+		l.finish(names("run", n)...)
+		refused := l.rx.few(1)
+		start := time.Now()
+		l.wantOnce(shipper.Tally{Scanned: n, Shipped: n})
+		if _, _, pings := l.rx.counts(); pings != 0 {
+			t.Errorf("%d pings", pings)
+		}
+		// Not one of the senders but all together must leave the place to the one
+		// that has it.
+		if took := time.Since(start); refused.Load() == 0 || refused.Load() > n || took > time.Minute {
+			t.Errorf("%d refusals of %d episodes in %v", refused.Load(), n, took)
+		}
+		if loud := l.logs.loud(); len(loud) != 0 {
+			t.Errorf("it says %q", loud)
+		}
+		l.check()
+	})
+}
+
+// TestAPassEndsThoughTheReceiverIsBusy: it does not try all of a backlog with
+// patience.
+func TestAPassEndsThoughTheReceiverIsBusy(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		const n = 100
+		l.finish(names("run", n)...)
+		l.rx.few(0)
+		start := time.Now()
+		tally, unreachable := l.once()
+		if tally != (shipper.Tally{Scanned: n, Transient: n}) || !errors.Is(unreachable, wire.Busy) {
+			t.Errorf("%v, %v", tally, unreachable)
+		}
+		_, puts, pings := l.rx.counts()
+		if took := time.Since(start); took > 3*time.Minute || puts > 60*l.cfg.Senders || pings != 0 {
+			t.Errorf("%d uploads and %d pings in %v", puts, pings, took)
+		}
+		l.check()
+	})
+}
