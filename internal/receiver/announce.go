@@ -27,7 +27,7 @@ func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, w
 			return wire.Receipt{}, none, err
 		}
 	}
-	free, err := r.slots.take(u.Key.Host)
+	free, err := r.slots.take(ctx, u.Key.Host)
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}

@@ -11,10 +11,12 @@ import (
 	"cis490/internal/wire"
 )
 
-// Connections beyond what uploads need: for pings, and for those that a host
-// gave up without our having noticed.
+// Connections beyond what uploads need: for pings, for those that stand in the queue
+// or are idle for a moment, and for those that a host gave up without our having
+// noticed. As many hosts as there are places may all be there with as many senders as
+// the shipper has by default.
 const (
-	spareConns        = 192
+	spareConns        = 640
 	spareConnsPerHost = 48
 )
 

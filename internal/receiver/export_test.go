@@ -1,7 +1,9 @@
 package receiver
 
 import (
+	"context"
 	"io"
+	"time"
 
 	"cis490/internal/archive"
 	"cis490/internal/durable"
@@ -19,11 +21,15 @@ func (r *Receiver) Meet(err error) error { return r.failed(err) }
 // Places are those for uploads.
 type Places struct{ s slots }
 
-// NewPlaces returns so many in all, and of each host.
-func NewPlaces(all, each int) *Places { return &Places{slots{all: all, each: each}} }
+// NewPlaces returns so many in all, and of each host. Who finds none waits so long.
+func NewPlaces(all, each int, patience time.Duration) *Places {
+	return &Places{slots{all: all, each: each, patience: patience}}
+}
 
 // Take takes a place for a host.
-func (p *Places) Take(host episode.Name) (func(), error) { return p.s.take(host) }
+func (p *Places) Take(ctx context.Context, host episode.Name) (func(), error) {
+	return p.s.take(ctx, host)
+}
 
 // Unpeeked keeps commits from looking into archives, until done.
 func (r *Receiver) Unpeeked() (done func()) {
@@ -47,3 +53,6 @@ func (r *Receiver) Underway() int {
 	defer r.slots.mu.Unlock()
 	return r.slots.taken
 }
+
+// Unqueued makes those wait no more who find no place.
+func (r *Receiver) Unqueued() { r.slots.patience = 0 }

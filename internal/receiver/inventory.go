@@ -16,13 +16,13 @@ const readBacks = 2
 // Inventory says what is stored of what a host claims. With readBack it reads
 // the one archive from the disk first.
 func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
-	free, err := r.slots.take(host)
+	free, err := r.slots.take(ctx, host)
 	if err != nil {
 		return nil, err
 	}
 	defer free()
 	if readBack {
-		done, err := r.reads.take(host)
+		done, err := r.reads.take(ctx, host)
 		if err != nil {
 			return nil, busy(wire.HostBusy, "archives are being read back")
 		}

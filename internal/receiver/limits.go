@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,21 +13,33 @@ import (
 	"cis490/internal/wire"
 )
 
-// Waits that refused senders are asked for.
+// Waits that refused senders are asked for, and how long they stand in the queue
+// before that.
 const (
 	busyRetry = time.Second
 	fullRetry = 5 * time.Minute
+	queueWait = 10 * time.Second
 )
 
 // slots counts the uploads under way. A host has at most each of them, and while
-// more than half are taken at most an equal share: others must find room.
+// more than half are taken at most an equal share: others must find room. Who finds
+// none stands in a queue for a while: an upload that waits costs less than one that
+// comes again.
 type slots struct {
 	all, each int
+	patience  time.Duration // how long one waits, at the most
 
 	mu     sync.Mutex // guards the fields below
 	taken  int
 	hosts  map[episode.Name]int
-	wanted map[episode.Name]time.Time // by hosts that found none, and when
+	queue  []*inLine                  // in the order in which they came
+	wanted map[episode.Name]time.Time // by hosts that had to wait, and since when
+}
+
+// inLine is one that waits for a place.
+type inLine struct {
+	host episode.Name
+	turn chan struct{} // closed once it has one
 }
 
 // stillWanted is how long a host that was refused has a share: it comes again
@@ -34,54 +47,111 @@ type slots struct {
 const stillWanted = 20 * time.Second
 
 // take returns the function that gives the place up, or a refusal.
-func (s *slots) take(host episode.Name) (func(), error) {
+func (s *slots) take(ctx context.Context, host episode.Name) (func(), error) {
+	w, err := s.enter(host)
+	if err != nil {
+		return nil, err
+	}
+	var late <-chan time.Time
+	select {
+	case <-w.turn:
+	default:
+		late = time.After(s.patience)
+	}
+	select {
+	case <-w.turn:
+	case <-late:
+		err = busy(wire.Busy, "all places for uploads are taken")
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil && s.quit(w) {
+		return nil, err
+	}
+	return func() { s.free(host) }, nil
+}
+
+// enter puts a request of a host into the queue, where it may get its place at once.
+func (s *slots) enter(host episode.Name) (*inLine, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	code := wire.Code("")
-	switch {
-	case s.hosts[host] >= s.each:
-		code = wire.HostBusy
-	case s.taken >= s.all, 2*s.taken > s.all && s.hosts[host] >= s.share(host):
-		code = wire.Busy
-	}
 	if s.hosts == nil {
 		s.hosts, s.wanted = make(map[episode.Name]int), make(map[episode.Name]time.Time)
 	}
-	if code != "" {
-		s.wanted[host] = time.Now()
-		return nil, busy(code, "%d uploads are under way", s.taken)
-	}
-	delete(s.wanted, host)
-	s.taken++
-	s.hosts[host]++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.taken--
-		if s.hosts[host]--; s.hosts[host] == 0 {
-			delete(s.hosts, host)
+	has := s.hosts[host]
+	for _, other := range s.queue {
+		if other.host == host {
+			has++
 		}
-	}, nil
+	}
+	if has >= s.each {
+		return nil, busy(wire.HostBusy, "%d uploads are under way", has)
+	}
+	w := &inLine{host, make(chan struct{})}
+	s.queue, s.wanted[host] = append(s.queue, w), time.Now()
+	s.serve()
+	return w, nil
 }
 
-// share returns the part of all that a host may have beside those that have some,
-// or want some. The lock is held.
-func (s *slots) share(host episode.Name) int {
-	hosts := 1
-	for other := range s.hosts {
-		if other != host {
-			hosts++
-		}
+// quit takes one out of the queue, and reports whether it was still there.
+func (s *slots) quit(w *inLine) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.queue, w)
+	if i >= 0 {
+		s.queue = slices.Delete(s.queue, i, i+1)
 	}
-	for other, at := range s.wanted {
+	return i >= 0
+}
+
+func (s *slots) free(host episode.Name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken--
+	if s.hosts[host]--; s.hosts[host] == 0 {
+		delete(s.hosts, host)
+	}
+	s.serve()
+}
+
+// serve gives places to those in the queue that may have one, first to the host
+// that has the fewest. The lock is held.
+func (s *slots) serve() {
+	for s.taken < s.all {
+		share := s.share()
+		next := -1
+		for i, w := range s.queue {
+			has := s.hosts[w.host]
+			if 2*s.taken > s.all && has >= share || next >= 0 && has >= s.hosts[s.queue[next].host] {
+				continue
+			}
+			next = i
+		}
+		if next < 0 {
+			return
+		}
+		w := s.queue[next]
+		s.queue = slices.Delete(s.queue, next, next+1)
+		delete(s.wanted, w.host)
+		s.taken++
+		s.hosts[w.host]++
+		close(w.turn)
+	}
+}
+
+// share returns the part of all that each host may have that has some or wants
+// some. The lock is held.
+func (s *slots) share() int {
+	hosts := len(s.hosts)
+	for host, at := range s.wanted {
 		switch {
 		case time.Since(at) > stillWanted:
-			delete(s.wanted, other)
-		case other != host && s.hosts[other] == 0:
+			delete(s.wanted, host)
+		case s.hosts[host] == 0:
 			hosts++
 		}
 	}
-	return max(1, s.all/hosts)
+	return max(1, s.all/max(1, hosts))
 }
 
 // busy refuses for what others do, and asks to come again soon.

@@ -1,8 +1,12 @@
 package receiver_test
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"cis490/internal/episode"
 	"cis490/internal/receiver"
@@ -12,11 +16,11 @@ import (
 // TestHostsShareThePlaces: hosts that have more than their share must give way
 // when others come, and nobody else.
 func TestHostsShareThePlaces(t *testing.T) {
-	p := receiver.NewPlaces(16, 8)
+	p := receiver.NewPlaces(16, 8, 0)
 	held := map[episode.Name][]func(){}
 	take := func(host episode.Name, want error) {
 		t.Helper()
-		free, err := p.Take(host)
+		free, err := p.Take(t.Context(), host)
 		if !errors.Is(err, want) {
 			t.Fatalf("%s, who has %d: %v, want %v", host, len(held[host]), err, want)
 		}
@@ -52,10 +56,68 @@ func TestHostsShareThePlaces(t *testing.T) {
 		t.Errorf("a has %d, b has %d, c has %d, want 6, 5 and 5", a, b, c)
 	}
 	// A host that is alone has all that one may have.
-	alone := receiver.NewPlaces(16, 8)
+	alone := receiver.NewPlaces(16, 8, 0)
 	for i := range 8 {
-		if _, err := alone.Take("a"); err != nil {
+		if _, err := alone.Take(t.Context(), "a"); err != nil {
 			t.Errorf("place %d of a host that is alone: %v", i, err)
 		}
 	}
+}
+
+// TestWhoFindsNoPlaceStandsInTheQueue: a place that becomes free goes to the host
+// that has the fewest, and among those to who came first; one that leaves the queue
+// takes none along.
+func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := receiver.NewPlaces(2, 3, time.Minute)
+		var got []string
+		wait := func(ctx context.Context, who string, host episode.Name) {
+			go func() {
+				free, err := p.Take(ctx, host)
+				if err != nil {
+					got = append(got, who+": "+err.Error())
+					return
+				}
+				got = append(got, who)
+				time.Sleep(10 * time.Second)
+				free()
+			}()
+			synctest.Wait()
+		}
+		ctx := t.Context()
+		leaves, leave := context.WithCancel(ctx)
+		wait(ctx, "a1", "a")
+		time.Sleep(time.Second)
+		wait(ctx, "b1", "b")
+		wait(leaves, "c0", "c")
+		wait(ctx, "b2", "b")
+		wait(ctx, "c1", "c")
+		wait(ctx, "c2", "c")
+		wait(ctx, "a2", "a")
+		leave()
+		time.Sleep(time.Minute)
+		// b1 has one place still when a1 frees the other.
+		if want := []string{"a1", "b1", "c0: context canceled", "c1", "b2", "c2", "a2"}; !slices.Equal(got, want) {
+			t.Errorf("they came in as %q, want %q", got, want)
+		}
+	})
+}
+
+// TestNobodyWaitsForAPlaceForEver: uploads may take hours.
+func TestNobodyWaitsForAPlaceForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := receiver.NewPlaces(1, 1, 10*time.Second)
+		free, err := p.Take(t.Context(), "a")
+		must(t, err)
+		start := time.Now()
+		_, err = p.Take(t.Context(), "b")
+		problem, _ := errors.AsType[*wire.Problem](err)
+		if took := time.Since(start); problem == nil || problem.Code != wire.Busy || problem.RetryAfter <= 0 || took != 10*time.Second {
+			t.Errorf("%v after %v", err, took)
+		}
+		free()
+		if _, err := p.Take(t.Context(), "b"); err != nil {
+			t.Errorf("a free place: %v", err)
+		}
+	})
 }

@@ -26,7 +26,7 @@ func (r *Receiver) Stat(ctx context.Context, key episode.Key) (wire.Receipt, err
 	}
 	if err == nil && o.Digest.IsZero() { // copied in by hand: to be read, which is work
 		var free func()
-		if free, err = r.slots.take(key.Host); err != nil {
+		if free, err = r.slots.take(ctx, key.Host); err != nil {
 			return wire.Receipt{}, err
 		}
 		defer free()
@@ -73,7 +73,7 @@ func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire
 	if err := r.fits(u); err != nil {
 		return wire.Receipt{}, err
 	}
-	free, err := r.slots.take(u.Key.Host)
+	free, err := r.slots.take(ctx, u.Key.Host)
 	if err != nil {
 		return wire.Receipt{}, err
 	}

@@ -90,6 +90,7 @@ func TestReceiptIsThatOfTheRow(t *testing.T) {
 
 func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.Uploads, c.Limits.UploadsPerHost = 3, 2 })
+	l.r.Unqueued()
 	content := noise(1000, 1)
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	begin := func(host, name string) {

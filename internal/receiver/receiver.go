@@ -66,7 +66,7 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 	}
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
-		slots:   slots{all: c.Limits.Uploads, each: c.Limits.UploadsPerHost},
+		slots:   slots{all: c.Limits.Uploads, each: c.Limits.UploadsPerHost, patience: queueWait},
 		uploads: newUploads(c.Limits.UploadsPerHost),
 		conns:   newConns(c.Limits),
 		peeks:   newPeeks(),

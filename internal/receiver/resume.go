@@ -34,9 +34,9 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 	if err := u.continues(p, int64(r.cfg.Limits.ArchiveBytes)); err != nil {
 		return wire.Receipt{}, none, err
 	}
-	free, err := r.slots.take(host)
+	free, err := r.slots.take(ctx, host)
 	if err != nil {
-		return wire.Receipt{}, none, err
+		return wire.Receipt{}, none, because(ctx, err)
 	}
 	defer free()
 	if u.open() {
@@ -49,11 +49,8 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 		r.uploads.end(u)
 		return got, none, errors.Join(err, r.store.Drop(u.Key, u.id))
 	}
-	if errors.Is(err, context.Canceled) {
-		err = context.Cause(ctx) // another request goes on with it
-	}
 	if err != nil {
-		return wire.Receipt{}, none, err
+		return wire.Receipt{}, none, because(ctx, err)
 	}
 	up, err := r.takeIn(context.WithoutCancel(ctx), u, p, body)
 	if err != nil {
@@ -67,6 +64,15 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 	// archive, and begin anew.
 	r.uploads.end(u)
 	return got, none, err
+}
+
+// because returns err, or why the piece that met it was to end: another request
+// goes on with the upload.
+func because(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // continues refuses a piece that does not go on where the upload has come to, or

@@ -168,7 +168,7 @@ func holdingsOf(ctx context.Context, up stocktaker, batch []source.Retired) (map
 
 // ask is Inventory, with patience for a receiver that is busy.
 func ask(ctx context.Context, up stocktaker, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
-	said, err := patiently(ctx, func() ([]wire.Holding, error) { return up.Inventory(ctx, claims, readBack) })
+	said, err := patiently(ctx, patience, func() ([]wire.Holding, error) { return up.Inventory(ctx, claims, readBack) })
 	if err != nil && ctx.Err() == nil {
 		err = &UnreachableError{err}
 	}

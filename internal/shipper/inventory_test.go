@@ -33,7 +33,9 @@ func (r *receiver) Inventory(ctx context.Context, asked []wire.Claim, readBack b
 	}
 	if r.shelf.busy > 0 {
 		r.shelf.busy--
-		return nil, wire.Refuse(wire.HostBusy, "later")
+		busy := wire.Refuse(wire.HostBusy, "later")
+		busy.RetryAfter = time.Second
+		return nil, busy
 	}
 	said := make([]wire.Holding, 0, len(asked))
 	for _, c := range asked {

@@ -17,11 +17,12 @@ const (
 	remindOf   = 6 * time.Hour // how often the log says that it is still away
 )
 
-// A receiver that has enough to do is no fault of the way: who asked waits, and asks
-// the same again.
+// A receiver that has enough to do, and says when to come again, is no fault of the
+// way: who asked waits, and asks the same again.
 const (
-	patience = 2 * time.Minute
-	maxAgain = 8 * time.Second // what is added to the least wait, at the most
+	patience     = 2 * time.Minute
+	oncePatience = 15 * time.Second // of a single pass, which others wait for
+	maxAgain     = 8 * time.Second  // what is added to the least wait, at the most
 )
 
 // link is what the shipper believes of the way to the receiver. While it is
@@ -98,14 +99,15 @@ func busy(err error) bool {
 	return errors.Is(err, wire.HostBusy) || errors.Is(err, wire.Busy) || errors.Is(err, wire.Draining)
 }
 
-// patiently asks until the receiver is not busy, within reason. What is asked keeps
-// its place among the senders meanwhile, so that fewer ask.
-func patiently[T any](ctx context.Context, ask func() (T, error)) (T, error) {
-	until := time.Now().Add(patience)
+// patiently asks until the receiver is not busy, for so long. What is asked keeps its
+// place among the senders meanwhile, so that fewer ask.
+func patiently[T any](ctx context.Context, long time.Duration, ask func() (T, error)) (T, error) {
+	until := time.Now().Add(long)
 	for n := 1; ; n++ {
 		got, err := ask()
-		wait := max(retryAfter(err), time.Second) + backoff(time.Second, maxAgain, n)
-		if !busy(err) || time.Now().Add(wait).After(until) {
+		least := retryAfter(err)
+		wait := least + backoff(time.Second, maxAgain, n)
+		if !busy(err) || least == 0 || time.Now().Add(wait).After(until) {
 			return got, err
 		}
 		select {

@@ -21,6 +21,7 @@ import (
 	"io"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"cis490/internal/archive"
 	"cis490/internal/config"
@@ -55,6 +56,7 @@ type Shipper struct {
 	rate *throttle // of all senders together
 
 	places    chan struct{} // held by what is being sent
+	patience  time.Duration // with a receiver that is busy
 	reachable atomic.Bool   // the receiver seems to be there
 
 	beats chan chan<- struct{} // answered by the dispatch that runs

@@ -143,7 +143,7 @@ func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
 		}
 		return p, slog.LevelInfo
 	}
-	if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), ErrDraining) {
+	if errors.Is(err, ErrDraining) || errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), ErrDraining) {
 		return draining(), slog.LevelInfo
 	}
 	if errors.Is(err, context.Canceled) {
