@@ -36,7 +36,7 @@ func TestABusyReceiverIsNoFault(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 100
 		l.finish(names("run", n)...)
-		refused := l.rx.few(1)
+		refused := l.rx.few(2)
 		start := time.Now()
 		l.wantOnce(shipper.Tally{Scanned: n, Shipped: n})
 		if _, _, pings := l.rx.counts(); pings != 0 {

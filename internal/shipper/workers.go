@@ -73,9 +73,10 @@ func (d *dispatch) sender(ctx context.Context, id int) error {
 		}
 		beat, end := d.work.begin(id)
 		status, err := d.send(ctx, name, beat, giveUp)
-		giveUp()
 		end()
-		if !report(ctx, d.done, result{name: name, stage: Send, status: status, err: err}) {
+		told := report(ctx, d.done, result{name: name, stage: Send, status: status, err: err})
+		giveUp() // not before: what failed may be a reason to send nothing more
+		if !told {
 			return nil
 		}
 	}
