@@ -225,31 +225,48 @@ type keys struct {
 }
 
 type keyLock struct {
-	sync.Mutex
+	turn  chan struct{}
 	users int // guarded by keys.mu
 }
 
 // lock waits for key and returns the function that gives it up.
 func (k *keys) lock(key episode.Key) func() {
+	unlock, _ := k.lockFor(context.Background(), key)
+	return unlock
+}
+
+// lockFor is lock for one that may leave meanwhile.
+func (k *keys) lockFor(ctx context.Context, key episode.Key) (func(), error) {
+	l := k.use(key)
+	select {
+	case l.turn <- struct{}{}:
+		return func() { <-l.turn; k.leave(key, l) }, nil
+	case <-ctx.Done():
+		k.leave(key, l)
+		return nil, ctx.Err()
+	}
+}
+
+func (k *keys) use(key episode.Key) *keyLock {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.held == nil {
 		k.held = make(map[episode.Key]*keyLock)
 	}
 	l := k.held[key]
 	if l == nil {
-		l = new(keyLock)
+		l = &keyLock{turn: make(chan struct{}, 1)}
 		k.held[key] = l
 	}
 	l.users++
-	k.mu.Unlock()
-	l.Lock()
-	return func() {
-		l.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(k.held, key)
-		}
+	return l
+}
+
+func (k *keys) leave(key episode.Key, l *keyLock) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l.users--; l.users == 0 {
+		delete(k.held, key)
 	}
 }
 

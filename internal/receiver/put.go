@@ -94,8 +94,7 @@ func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire
 	if err := r.stage(up, u, body, reserved); err != nil {
 		return wire.Receipt{}, errors.Join(err, up.Discard())
 	}
-	// The bytes are here: whether their sender still is, does not matter.
-	return r.commit(context.WithoutCancel(ctx), up, u, is == rotten)
+	return r.commit(ctx, up, u, is == rotten)
 }
 
 // presence is what the store has of an upload.
@@ -109,10 +108,13 @@ const (
 
 // present answers an upload of what is stored already: with the first receipt
 // if it is the same, after reading all of it from the disk, because the sender
-// will give up its copy for that answer; with a refusal if it is another. A
-// copy that has rotted is for the new bytes to take the place of.
+// will give up its copy for that answer; with a refusal if it is another. A copy
+// that has rotted is for the new bytes to take the place of.
 func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, presence, error) {
-	unlock := r.keys.lock(u.Key)
+	unlock, err := r.keys.lockFor(ctx, u.Key)
+	if err != nil {
+		return wire.Receipt{}, absent, err
+	}
 	defer unlock()
 	o, err := r.store.Stat(u.Key)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,7 +126,11 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 	if !o.Digest.IsZero() && o.Digest != u.Digest {
 		return wire.Receipt{}, here, conflict(o.Digest)
 	}
-	o, err = r.store.Known(ctx, u.Key)
+	of := named{u.Key, u.Digest}
+	if o.Digest.IsZero() || !r.unheard.take(of) {
+		// Also if its sender does not wait so long: it will ask again.
+		o, err = r.store.Known(context.WithoutCancel(ctx), u.Key)
+	}
 	if damaged(err) {
 		r.log.Error("a stored archive is damaged; its host sends it again", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
 		return wire.Receipt{}, rotten, nil
@@ -135,6 +141,7 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 	if o.Digest != u.Digest {
 		return wire.Receipt{}, here, conflict(o.Digest)
 	}
+	r.unheard.note(ctx, of)
 	if !o.Settled {
 		if o, err = r.settle(context.WithoutCancel(ctx), o); err != nil {
 			return wire.Receipt{}, here, err
@@ -222,8 +229,10 @@ func (r *Receiver) buffer(size int64) (buf []byte, free func()) {
 }
 
 // commit makes a staged upload a stored archive with a row, in the place of a
-// rotten one if there is one. From here on one upload of a key at a time.
-func (r *Receiver) commit(ctx context.Context, up *store.Upload, u wire.Upload, rotten bool) (wire.Receipt, error) {
+// rotten one if there is one. From here on one upload of a key at a time. The bytes
+// are here: whether their sender still is, does not matter.
+func (r *Receiver) commit(sender context.Context, up *store.Upload, u wire.Upload, rotten bool) (wire.Receipt, error) {
+	ctx := context.WithoutCancel(sender)
 	commit := r.commitOf(u.Key, func() (io.Reader, func() error, error) {
 		return io.NewSectionReader(up, 0, u.Size), func() error { return nil }, nil
 	})
@@ -249,6 +258,7 @@ func (r *Receiver) commit(ctx context.Context, up *store.Upload, u wire.Upload, 
 	if err := up.Settle(o.Digest, o.ReceivedAt); err != nil {
 		return wire.Receipt{}, err
 	}
+	r.unheard.note(sender, named{u.Key, u.Digest})
 	r.log.Info("stored", "host", o.Key.Host, "episode", o.Key.Name, "sha256", o.Digest, "bytes", o.Size, "repaired", repaired)
 	return receipt(wire.Stored, o), nil
 }

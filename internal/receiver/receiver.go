@@ -45,6 +45,7 @@ type Receiver struct {
 	index   *index.Log
 	keys    keys
 	slots   slots
+	unheard unheard
 	uploads *uploads // the unfinished ones
 	space   space
 	conns   *conns

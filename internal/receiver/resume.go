@@ -59,7 +59,7 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 	if up == nil {
 		return wire.Receipt{}, u.progress(), nil
 	}
-	got, err = r.commit(context.WithoutCancel(ctx), up, u.Upload, is == rotten)
+	got, err = r.commit(ctx, up, u.Upload, is == rotten)
 	// Not before, or an announcement meanwhile would find neither the upload nor the
 	// archive, and begin anew.
 	r.uploads.end(u)

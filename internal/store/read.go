@@ -37,7 +37,7 @@ type Object struct {
 
 // Reader reads a tree of stored archives, also one that a live receiver fills.
 type Reader struct {
-	// Uncached, if it is set, opens what [Reader.ReadBack] reads, in the place
+	// Uncached, if it is set, opens what is read past the page cache, in the place
 	// of [durable.Dir.OpenUncached]: a test's way to have a disk that fails.
 	Uncached func(dir *durable.Dir, name string) (io.ReadCloser, error)
 
@@ -162,16 +162,7 @@ func (r *Reader) Digest(ctx context.Context, key episode.Key) (digest.Digest, in
 		return digest.Digest{}, 0, err
 	}
 	defer d.Close()
-	return digestOf(ctx, d, file(key.Name))
-}
-
-func digestOf(ctx context.Context, d *durable.Dir, name string) (digest.Digest, int64, error) {
-	f, err := d.OpenUncached(name)
-	if err != nil {
-		return digest.Digest{}, 0, err
-	}
-	defer f.Close()
-	return digest.Of(&cancelled{ctx, f})
+	return r.read(ctx, d, file(key.Name), nil)
 }
 
 // cancelled is a reader that ends with its context.

@@ -1,0 +1,101 @@
+package receiver_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/wire"
+)
+
+// readsOfDisk counts how often an archive is read past the page cache, and keeps each
+// reading until the test lets it begin.
+func (l *lab) readsOfDisk() (begun chan struct{}, let chan struct{}) {
+	begun, let = make(chan struct{}, 100), make(chan struct{})
+	l.r.Disk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+		begun <- struct{}{}
+		<-let
+		return d.OpenUncached(name)
+	})
+	return begun, let
+}
+
+// TestAnAnswerThatNobodyHearsIsKept: a large archive takes longer to read back than
+// its sender waits. It is read once, and the next time that the sender asks, it is
+// told; the time after that it is read again.
+func TestAnAnswerThatNobodyHearsIsKept(t *testing.T) {
+	l := newLab(t, nil)
+	k, content := key("h", "e"), noise(5000, 1)
+	first := l.takes(k, content, wire.Stored)
+	begun, let := l.readsOfDisk()
+	impatient := func(after <-chan struct{}) chan error {
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() {
+			_, err := l.r.Put(ctx, uploadOf(k, content), untouched{t})
+			left <- err
+		}()
+		within(t, 10*time.Second, after, "the reading")
+		leave()
+		return left
+	}
+	read := impatient(begun)
+	other := impatient(closed())
+	if err := within(t, 10*time.Second, other, "who waits for another's reading and leaves"); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	close(let)
+	within(t, 10*time.Second, read, "the end of the reading")
+	if again := l.takes(k, content, wire.AlreadyPresent); again.ReceivedAt != first.ReceivedAt || len(begun) != 0 {
+		t.Errorf("%+v after %d more readings, want %+v after none", again, len(begun), first)
+	}
+	l.takes(k, content, wire.AlreadyPresent)
+	if len(begun) != 1 {
+		t.Errorf("%d readings for the next time, want 1", len(begun))
+	}
+	l.whole(1)
+}
+
+// TestAReceiptThatNobodyHearsIsKept: nor is an archive read that was stored a moment
+// ago, for a sender that had gone by then.
+func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
+	l := newLab(t, nil)
+	k, content := key("h", "e"), noise(5000, 1)
+	begun, let := l.readsOfDisk()
+	close(let)
+	ctx, leave := context.WithCancel(t.Context())
+	_, err := l.r.Put(ctx, uploadOf(k, content), &farewell{bytes.NewReader(content), leave})
+	must(t, err)
+	l.takes(k, content, wire.AlreadyPresent)
+	if len(begun) != 0 {
+		t.Errorf("%d readings", len(begun))
+	}
+	// What is kept is for these bytes alone.
+	if _, err := l.put(k, noise(5000, 2)); !errors.Is(err, wire.Conflict) {
+		t.Errorf("other bytes: %v", err)
+	}
+}
+
+// farewell is a body whose sender leaves at its end.
+type farewell struct {
+	io.Reader
+	leave func()
+}
+
+func (f *farewell) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err == io.EOF {
+		f.leave()
+	}
+	return n, err
+}
+
+func closed() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
