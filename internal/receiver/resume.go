@@ -230,7 +230,7 @@ func (c *checkpoints) note() error {
 	state := c.w.State()
 	err := c.up.Checkpoint(store.Progress{Digest: c.u.Digest, Length: c.u.Size, Skipped: c.u.Skipped, Resent: c.u.Resent, Offset: n, State: state})
 	if err == nil {
-		c.u.offset, c.u.state = n, state
+		c.u.further(n, state)
 	}
 	return err
 }
@@ -290,7 +290,7 @@ func (r *Receiver) restore(staged store.Staged) (bool, error) {
 	}
 	u := &unfinished{
 		Upload: wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped, Resent: p.Resent},
-		id:     id, turn: make(chan struct{}, 1), begun: true, offset: p.Offset, state: p.State, restored: true, touched: at,
+		id:     id, turn: make(chan struct{}, 1), begun: true, offset: p.Offset, state: p.State, restored: true, touched: at, grew: at,
 	}
 	r.uploads.mu.Lock()
 	defer r.uploads.mu.Unlock()

@@ -2,6 +2,7 @@ package receiver_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cis490/internal/config"
@@ -404,6 +406,34 @@ func TestOldUploadsExpire(t *testing.T) {
 	l.announces(young, 1000)
 	l.announces(old, 0)
 	l.stagingHas(1)
+}
+
+// TestUploadExpiresByItsLastByte, however often somebody asks for it.
+func TestUploadExpiresByItsLastByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, func(c *receiver.Config) { c.Limits.UnfinishedAge = config.Duration(24 * time.Hour) })
+		asked, grows := uploadOf(key("lab-01", "asked"), resumed), uploadOf(key("lab-01", "grows"), resumed)
+		l.cuts(l.announces(asked, 0), resumed, 1000)
+		l.announces(grows, 0)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- l.r.Expire(ctx) }()
+		for hour := range 20 {
+			time.Sleep(2 * time.Hour)
+			_, left, err := l.r.Announce(t.Context(), grows)
+			must(t, err)
+			_, _, err = l.piece(left, resumed, hour, hour+1, false)
+			must(t, err)
+			if time.Duration(hour)*2*time.Hour < 20*time.Hour {
+				l.announces(asked, 1000)
+			}
+		}
+		l.announces(asked, 0)
+		l.announces(grows, 20)
+		l.stagingHas(1)
+		stop()
+		must(t, <-ended)
+	})
 }
 
 // TestArchiveThatCameAnotherWayEndsTheUpload, with a receipt or a conflict.

@@ -26,7 +26,8 @@ type unfinished struct {
 	restored bool   // a former receiver began it
 
 	mu        sync.Mutex // guards the fields below
-	touched   time.Time
+	touched   time.Time // when a request last had the turn
+	grew      time.Time // when its last byte came, or it was announced
 	waiting   int         // requests that want the turn
 	interrupt func(error) // ends what has it; nil if that ends by itself
 }
@@ -70,6 +71,14 @@ func (u *unfinished) give() {
 	<-u.turn
 }
 
+// further notes that so much of the upload is durable. The caller has the turn.
+func (u *unfinished) further(offset int64, state []byte) {
+	u.offset, u.state = offset, state
+	u.mu.Lock()
+	u.grew = time.Now()
+	u.mu.Unlock()
+}
+
 var (
 	superseded = wire.Refuse(wire.Superseded, "another request goes on with it")
 	noUpload   = wire.Refuse(wire.NoUpload, "announce it again")
@@ -87,11 +96,11 @@ func (u *unfinished) progress() wire.Unfinished {
 	return told
 }
 
-// idle takes the turn of an upload with which nobody has gone on since a time.
+// idle takes the turn of an upload of which nothing has come since a time.
 func (u *unfinished) idle(since time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.waiting > 0 || u.touched.After(since) {
+	if u.waiting > 0 || u.grew.After(since) {
 		return false
 	}
 	select {
@@ -154,7 +163,9 @@ func (s *uploads) add(of wire.Upload) *unfinished {
 	if s.count[of.Key.Host] >= s.each {
 		return nil
 	}
-	u := &unfinished{Upload: of, id: rand.Text(), turn: make(chan struct{}, 1), touched: time.Now()}
+	u := &unfinished{Upload: of, id: rand.Text(), turn: make(chan struct{}, 1)}
+	u.touched = time.Now()
+	u.grew = u.touched
 	s.keep(u)
 	return u
 }
@@ -170,7 +181,8 @@ func (s *uploads) keep(u *unfinished) {
 func (s *uploads) become(open *unfinished, u wire.Upload) {
 	known := &unfinished{
 		Upload: u, id: open.id, turn: make(chan struct{}, 1),
-		begun: open.begun, restored: open.restored, offset: open.offset, state: open.state, touched: time.Now(),
+		begun: open.begun, restored: open.restored, offset: open.offset, state: open.state,
+		touched: time.Now(), grew: time.Now(),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,7 +229,7 @@ func (s *uploads) oldest(host episode.Name) *unfinished {
 	return found
 }
 
-// idle returns those with which nobody has gone on since a time, with their turns.
+// idle returns those of which nothing has come since a time, with their turns.
 func (s *uploads) idle(since time.Time) []*unfinished {
 	s.mu.Lock()
 	defer s.mu.Unlock()
