@@ -25,9 +25,9 @@ type unfinished struct {
 	state    []byte // of the sha256 of that
 	restored bool   // a former receiver began it
 
-	mu        sync.Mutex // guards the fields below
-	touched   time.Time // when a request last had the turn
-	grew      time.Time // when its last byte came, or it was announced
+	mu        sync.Mutex  // guards the fields below
+	touched   time.Time   // when a request last had the turn
+	grew      time.Time   // when its last byte came, or it was announced
 	waiting   int         // requests that want the turn
 	interrupt func(error) // ends what has it; nil if that ends by itself
 }

@@ -3,6 +3,7 @@ package shipper
 import (
 	"context"
 	"io"
+	"time"
 
 	"cis490/internal/archive"
 	"cis490/internal/episode"
@@ -20,9 +21,11 @@ const (
 // head start and nothing more: whatever becomes of it, the sealed archive is
 // announced and sent as any other, and the receiver says how much of it is there.
 type ahead struct {
+	*Shipper
 	size  int64      // of what is packed
 	grown chan int64 // the latest size, if it has not been taken
 	stop  func()     // ends it, and waits for that
+	id    string     // of the upload, or ""; to be read after the end
 }
 
 // start begins a head start, or returns nil where it is not worth it.
@@ -32,10 +35,10 @@ func (s *Shipper) start(ctx context.Context, name episode.Name, draft io.ReaderA
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
-	a := &ahead{grown: make(chan int64, 1), stop: func() { cancel(); <-ended }}
+	a := &ahead{Shipper: s, grown: make(chan int64, 1), stop: func() { cancel(); <-ended }}
 	go func() {
 		defer close(ended)
-		if err := s.runAhead(ctx, name, draft, a.grown); err != nil && ctx.Err() == nil {
+		if err := a.run(ctx, name, draft); err != nil && ctx.Err() == nil {
 			s.log.Debug("gave up a head start", "episode", name, "err", err)
 		}
 	}()
@@ -62,13 +65,29 @@ func (a *ahead) end() {
 	}
 }
 
-func (s *Shipper) runAhead(ctx context.Context, name episode.Name, draft io.ReaderAt, grown <-chan int64) error {
-	id, err := s.open(ctx, name)
+// forgetTimeout bounds how long a packer waits to give a head start up.
+const forgetTimeout = 10 * time.Second
+
+// forget has the receiver throw a head start away of which no archive came. If that
+// fails it does so by itself, but later.
+func (a *ahead) forget(ctx context.Context) {
+	if a == nil || a.id == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
+	defer cancel()
+	if err := a.up.Forget(ctx, a.id); err != nil {
+		a.log.Debug("could not give a head start up", "err", err)
+	}
+}
+
+func (a *ahead) run(ctx context.Context, name episode.Name, draft io.ReaderAt) (err error) {
+	a.id, err = a.open(ctx, name)
 	for sent := int64(0); err == nil; {
 		select {
-		case there := <-grown:
+		case there := <-a.grown:
 			for ; err == nil && there-sent >= aheadPiece; sent += aheadPiece {
-				err = s.append(ctx, id, draft, sent)
+				err = a.append(ctx, a.id, draft, sent)
 			}
 		case <-ctx.Done():
 			return ctx.Err()

@@ -19,6 +19,20 @@ func TestALargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 	}
 }
 
+// TestAHeadStartOfNothingIsGivenUp: the episode changed while it was packed.
+func TestAHeadStartOfNothingIsGivenUp(t *testing.T) {
+	l := newLab(t)
+	l.write(l.at("episodes", "large", "blob"), noise(140<<20))
+	l.finish("large")
+	l.rx.appended = func() { l.write(l.at("episodes", "large", "late"), "more") }
+	if tally, _ := l.once(); tally.Shipped != 0 {
+		t.Errorf("%v", tally)
+	}
+	if l.rx.ahead == 0 || l.rx.opened != 0 || l.rx.forgot != 1 {
+		t.Errorf("%d bytes were sent ahead; %d are open, %d were given up", l.rx.ahead, l.rx.opened, l.rx.forgot)
+	}
+}
+
 // TestNothingIsSentAheadToADeadReceiver, and packing does not wait for it.
 func TestNothingIsSentAheadToADeadReceiver(t *testing.T) {
 	l := newLab(t)

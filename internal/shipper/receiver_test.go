@@ -26,6 +26,7 @@ type receiver struct {
 	waiting int // Puts under way
 	most    int // at once, ever
 	opened  int
+	forgot  int
 	ahead   int64 // bytes that were appended
 
 	// down is what everything fails with while it is set.
@@ -40,6 +41,8 @@ type receiver struct {
 	repacked map[episode.Name]bool
 	full     bool // what a ping says
 	shelf    shelf
+	// appended happens behind each piece of a head start.
+	appended func()
 	// during happens while an inventory is on its way back.
 	during func()
 }
@@ -118,7 +121,21 @@ func (r *receiver) Append(_ context.Context, id string, archive io.ReaderAt, off
 	if r.ahead += n; err == nil && n != size {
 		r.t.Errorf("%d of %d bytes were there to be appended", n, size)
 	}
+	if r.appended != nil {
+		r.appended()
+	}
 	return err
+}
+
+func (r *receiver) Forget(_ context.Context, id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if id != "AHEAD" || r.opened == 0 {
+		r.t.Errorf("%s was given up, and %d are open", id, r.opened)
+	}
+	r.opened--
+	r.forgot++
+	return nil
 }
 
 func (r *receiver) store(u wire.Upload) (wire.Receipt, error) {

@@ -40,7 +40,9 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name
 	}
 	head := s.start(ctx, name, draft, before)
 	sealed, size, err := s.pack(ctx, p, tree, before, &floor{draft: draft, beat: beat, ahead: head})
-	head.end()
+	if head.end(); err != nil {
+		head.forget(ctx)
+	}
 	if err == nil {
 		draft.Count(size)
 		packed()

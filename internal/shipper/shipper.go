@@ -37,6 +37,7 @@ type uplink interface {
 	Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error)
 	Open(ctx context.Context, name episode.Name) (id string, err error)
 	Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error
+	Forget(ctx context.Context, id string) error
 	Ping(ctx context.Context) (wire.Pong, error)
 	stocktaker
 }

@@ -215,6 +215,16 @@ func (c *Client) Append(ctx context.Context, id string, archive io.ReaderAt, off
 	return err
 }
 
+// Forget gives up an upload that [Client.Open] has begun.
+func (c *Client) Forget(ctx context.Context, id string) error {
+	req, err := c.request(ctx, http.MethodDelete, c.base.JoinPath(uploadsPath, url.PathEscape(id)), nil)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(req, nil, http.StatusNoContent)
+	return err
+}
+
 func pieceFields(req *http.Request, offset int64, complete string) {
 	req.Header.Set("Content-Type", partialUpload)
 	req.Header.Set(uploadOffset, strconv.FormatInt(offset, 10))
