@@ -216,12 +216,12 @@ func TestArchiveIsSentWhileItIsMade(t *testing.T) {
 	}
 	if n := s.conns.Load(); n != 1 {
 		t.Errorf("%d connections", n)
-		id, err = c.Open(t.Context(), "run-8")
+	}
+	id, err = c.Open(t.Context(), "run-8")
 	must(t, err)
 	must(t, c.Append(t.Context(), id, bytes.NewReader(large), 0, 1))
 	must(t, c.Forget(t.Context(), id))
 	if err := c.Forget(t.Context(), id); !errors.Is(err, wire.NoUpload) {
 		t.Errorf("given up twice: %v, want %s", err, wire.NoUpload)
 	}
-}
 }

@@ -164,8 +164,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	got, err = r.commit(context.WithoutCancel(ctx), up",
-				"	r.uploads.end(u)\n	got, err = r.commit(context.WithoutCancel(ctx), up",
+				"	got, err = r.commit(ctx, up",
+				"	r.uploads.end(u)\n	got, err = r.commit(ctx, up",
 			},
 		},
 	},
@@ -198,6 +198,17 @@ var ofRooms = []mutant{
 				"receiver/put.go",
 				"	if !o.Settled {",
 				"	if false {",
+			},
+		},
+	},
+	{
+		"receiver: an answer that was heard counts for the next time",
+		killer{"receiver", "TestAnAnswerThatNobodyHearsIsKept"},
+		[]edit{
+			{
+				"receiver/unheard.go",
+				"	if ctx.Err() == nil {\n		return\n	}\n",
+				"",
 			},
 		},
 	},
