@@ -25,10 +25,12 @@ const (
 	window = 512 << 10
 )
 
-// aloneFrom is the size from which an episode is packed by two goroutines: one
-// that looks for repetitions, one that codes and writes. Small episodes are packed
-// side by side by several packers instead.
+// aloneFrom is the size from which an episode is packed by three goroutines: one
+// that looks for repetitions, one that codes, and one that writes. Small episodes are
+// packed side by side by several packers instead.
 const aloneFrom = 64 << 20
+
+func (s Survey) alone() bool { return s.Bytes >= aloneFrom }
 
 // A Packer writes archives. It keeps its encoders and its buffers, so that a
 // small episode costs little; it must not be used from two goroutines at once.
@@ -61,7 +63,7 @@ func newEncoder(l zstd.EncoderLevel, window, goroutines int) *zstd.Encoder {
 
 // encoder returns the one for an episode.
 func (p *Packer) encoder(s Survey) *zstd.Encoder {
-	if s.Bytes < aloneFrom {
+	if !s.alone() {
 		return p.enc
 	}
 	if p.large == nil {
@@ -75,10 +77,16 @@ func (p *Packer) encoder(s Survey) *zstd.Encoder {
 // the episode is to be held; the context's error; or one of w or the disk.
 // Whatever the error, what w got is no archive and must be thrown away.
 func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error {
-	enc := p.encoder(s)
+	enc, flush := p.encoder(s), p.out.Flush
 	p.out.Reset(w)
 	defer p.out.Reset(nil) // lets go of w; what is buffered was void
-	enc.ResetContentSize(p.out, s.Size)
+	var to io.Writer = p.out
+	if s.alone() {
+		o := overlap(w)
+		defer o.Close() // who goes on must be alone with w
+		to, flush = o, o.Close
+	}
+	enc.ResetContentSize(to, s.Size)
 	defer enc.Reset(nil)
 	out := &exactly{w: enc, left: s.Size}
 	tw := tar.NewWriter(out)
@@ -94,7 +102,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 	if err := tw.Close(); err != nil {
 		return err
 	}
-	if err := cmp.Or(enc.Close(), p.out.Flush()); err != nil {
+	if err := cmp.Or(enc.Close(), flush()); err != nil {
 		return fmt.Errorf("end archive: %w", err)
 	}
 	return t.still(ctx, s)
