@@ -17,6 +17,7 @@ type File struct {
 	name   string
 	f      *os.File
 	synced bool
+	behind behind
 }
 
 // Create makes a new file in d, which must not hold the name yet.
@@ -40,7 +41,7 @@ func (d *Dir) Continue(name string, size int64) (*File, error) {
 		f.Close()
 		return nil, err
 	}
-	return &File{dir: d, name: name, f: f}, nil
+	return &File{dir: d, name: name, f: f, behind: behind{size: size, begun: size}}, nil
 }
 
 func cutTo(f *os.File, size int64) error {
@@ -64,6 +65,9 @@ func cutTo(f *os.File, size int64) error {
 // attribute that speaks of them: whoever finds the attribute after a power cut
 // finds the bytes.
 func (f *File) Checkpoint(attr string, value []byte) error {
+	if f.behind.err != nil {
+		return f.behind.err
+	}
 	if err := unix.Fdatasync(int(f.f.Fd())); err != nil {
 		return fault("sync", f.f.Name(), err)
 	}
@@ -84,7 +88,7 @@ func (f *File) Write(p []byte) (int, error) {
 	if err != nil {
 		return n, failed("write", f.f.Name(), err)
 	}
-	return n, nil
+	return n, f.grew(n)
 }
 
 // Inode returns the number by which the file is the same under another name.
@@ -104,8 +108,8 @@ func (f *File) RemoveAttr(name string) error { return RemoveAttr(f.f, name) }
 
 // sync makes the bytes durable, once.
 func (f *File) sync() error {
-	if f.synced {
-		return nil
+	if f.synced || f.behind.err != nil {
+		return f.behind.err
 	}
 	if err := f.f.Sync(); err != nil {
 		return fault("sync", f.f.Name(), err)

@@ -244,6 +244,17 @@ var ofDurable = []mutant{
 		},
 	},
 	{
+		"durable: a fault of which a wait was told is forgotten",
+		killer{"durable", "TestFaultOfTheDiskIsNotForgotten"},
+		[]edit{
+			{
+				"durable/file.go",
+				"if f.synced || f.behind.err != nil {",
+				"if f.synced {",
+			},
+		},
+	},
+	{
 		"durable: a broken disk is no fault",
 		killer{"durable", "TestReadOnlyIsAFault"},
 		[]edit{

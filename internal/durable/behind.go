@@ -1,0 +1,54 @@
+package durable
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// A large file goes to the disk while it grows, and leaves the page cache behind it:
+// there is little left to sync at its end, and what other programs have in the cache
+// stays there. So long a wake is kept, for who reads what was just written.
+const (
+	wake = 32 << 20
+	step = 8 << 20 // is begun, and given up, at a time
+)
+
+// behind is how far a file that is being written has come.
+type behind struct {
+	size  int64 // is written
+	begun int64 // is on its way to the disk
+	// err is a fault of the disk that a wait was told of: the syncs that follow
+	// are not told again.
+	err error
+}
+
+// grew notes that n more bytes are written.
+func (f *File) grew(n int) error {
+	b := &f.behind
+	b.size += int64(n)
+	for b.err == nil && b.size-b.begun >= step {
+		b.err = f.flow(b.begun)
+		b.begun += step
+	}
+	return b.err
+}
+
+// flow begins to write the step at off, and gives up the one at the end of the wake.
+// It makes nothing durable: that is for a sync, which knows of the metadata too. Where
+// it cannot be done, all is left to that.
+func (f *File) flow(off int64) error {
+	fd := int(f.f.Fd())
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	err := unix.SyncFileRange(fd, off, step, unix.SYNC_FILE_RANGE_WRITE)
+	if off -= wake; err == nil && off >= 0 {
+		err = unix.SyncFileRange(fd, off, step, all)
+	}
+	if errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fault("write", f.f.Name(), err)
+	}
+	if err == nil && off >= 0 {
+		unix.Fadvise(fd, off, step, unix.FADV_DONTNEED)
+	}
+	return nil
+}
