@@ -43,34 +43,41 @@ func parseReceipt(b []byte) (Receipt, bool) {
 	return r, !r.Digest.IsZero() && r.Size >= 0
 }
 
-// note makes the receipt durable at the episode's directory, which takes it
-// along wherever it is moved. Without a receipt, one of an earlier delivery is
-// taken away: it would speak of other bytes. Where it cannot be kept (no
-// attributes, no right, no room for one) the episode is retired all the same,
-// and what the receiver has of it is unknown on this host.
-func (s *Source) note(name episode.Name, r *Receipt) error {
+// note notes the receipt at the episode's directory, which takes it along wherever
+// it is moved, and returns what makes that durable. Without a receipt, one of an
+// earlier delivery is taken away: it would speak of other bytes, so that this is
+// durable at once. Where it cannot be kept (no attributes, no right, no room for one)
+// the episode is retired all the same, and what the receiver has of it is unknown on
+// this host.
+func (s *Source) note(name episode.Name, r *Receipt) (sync func() error, err error) {
+	nothing := func() error { return nil }
 	dir, err := s.episodes.OpenDir(string(name))
 	if errors.Is(err, fs.ErrPermission) {
-		return nil // the rename says what is wrong
+		return nothing, nil // the rename says what is wrong
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer dir.Close()
+	_, err = durable.Attr(dir.File(), receiptAttr)
+	fresh := errors.Is(err, durable.ErrNoAttr)
+	if fresh && r == nil {
+		return dir.Close, nil
+	}
 	value := []byte{}
 	if r != nil {
 		value = r.encode()
-	} else if _, err := durable.Attr(dir.File(), receiptAttr); errors.Is(err, durable.ErrNoAttr) {
-		return nil
 	}
 	err = durable.SetAttr(dir.File(), receiptAttr, value)
-	if r != nil && noPlace(err) {
-		return nil
+	switch {
+	case r != nil && noPlace(err):
+		return dir.Close, nil
+	case err == nil && !fresh:
+		err = dir.Sync()
 	}
 	if err != nil {
-		return err
+		return nil, errors.Join(err, dir.Close())
 	}
-	return dir.Sync()
+	return func() error { return errors.Join(dir.Sync(), dir.Close()) }, nil
 }
 
 // noPlace reports whether err says that an attribute cannot be kept here.

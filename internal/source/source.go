@@ -133,9 +133,16 @@ const maxSuffix = 10_000
 // a receipt for it, which goes along; it is nil if the episode is not what was
 // delivered, because a person has accepted that.
 func (s *Source) Retire(name episode.Name, r *Receipt) error {
-	if err := s.note(name, r); err != nil {
+	sync, err := s.note(name, r)
+	if err != nil {
 		return fmt.Errorf("retire %s: note its receipt: %w", name, err)
 	}
+	// The file system makes both durable in one go, where it may.
+	return errors.Join(s.move(name), sync())
+}
+
+// move moves an episode to the shipped folder.
+func (s *Source) move(name episode.Name) error {
 	to := string(name)
 	for n := 2; n <= maxSuffix; n++ {
 		err := s.episodes.Rename(string(name), s.shipped, to)
