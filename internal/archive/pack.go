@@ -30,7 +30,8 @@ const (
 // packed side by side by several packers instead.
 const aloneFrom = 64 << 20
 
-func (s Survey) alone() bool { return s.Bytes >= aloneFrom }
+// Alone reports whether an episode is so large that several goroutines pack it.
+func (s Survey) Alone() bool { return s.Bytes >= aloneFrom }
 
 // A Packer writes archives. It keeps its encoders and its buffers, so that a
 // small episode costs little; it must not be used from two goroutines at once.
@@ -63,7 +64,7 @@ func newEncoder(l zstd.EncoderLevel, window, goroutines int) *zstd.Encoder {
 
 // encoder returns the one for an episode.
 func (p *Packer) encoder(s Survey) *zstd.Encoder {
-	if !s.alone() {
+	if !s.Alone() {
 		return p.enc
 	}
 	if p.large == nil {
@@ -81,7 +82,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 	p.out.Reset(w)
 	defer p.out.Reset(nil) // lets go of w; what is buffered was void
 	var to io.Writer = p.out
-	if s.alone() {
+	if s.Alone() {
 		o := overlap(w)
 		defer o.Close() // who goes on must be alone with w
 		to, flush = o, o.Close
