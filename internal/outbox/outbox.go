@@ -339,18 +339,11 @@ func (e *Entry) Intact() (bool, error) {
 	return d == e.Digest, err
 }
 
-// Remove drops an entry, durably. The lock must be held.
+// Remove drops an entry that is delivered, or that must be packed anew because its
+// bytes went bad while the episode is whole. The lock must be held. It is not synced:
+// an entry that a power cut brings back is sent once more, and the receiver says again
+// what it said.
 func (o *Outbox) Remove(name episode.Name) error {
-	if err := o.Drop(name); err != nil {
-		return err
-	}
-	return o.dir.Sync()
-}
-
-// Drop is [Outbox.Remove] without the sync, for an entry that is delivered and whose
-// episode is retired: if a power cut brings it back it is sent once more, and the
-// receiver knows it.
-func (o *Outbox) Drop(name episode.Name) error {
 	if st, err := o.dir.Lstat(string(name) + sealedEnd); err == nil {
 		o.bytes.Add(-st.Size())
 	}

@@ -120,7 +120,7 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 			return err
 		}
 	}
-	return s.out.Drop(name)
+	return s.out.Remove(name)
 }
 
 // unchanged returns nil if the episode is still what was packed, or a person

@@ -321,16 +321,6 @@ var ofRooms = []mutant{
 		},
 	},
 	{
-		"outbox: no sync after an entry went", shipperOrder,
-		[]edit{
-			{
-				"outbox/outbox.go",
-				"	return o.dir.Sync()",
-				"	return nil",
-			},
-		},
-	},
-	{
 		"outbox: rot is not seen",
 		killer{"shipper", "TestARottenEntryIsPackedAnew"},
 		[]edit{
