@@ -18,6 +18,7 @@ const (
 type behind struct {
 	size  int64 // is written
 	begun int64 // is on its way to the disk
+	never bool  // it cannot be done here: all is left to the syncs
 	// err is a fault of the disk that a wait was told of: the syncs that follow
 	// are not told again.
 	err error
@@ -27,7 +28,7 @@ type behind struct {
 func (f *File) grew(n int) error {
 	b := &f.behind
 	b.size += int64(n)
-	for b.err == nil && b.size-b.begun >= step {
+	for b.err == nil && !b.never && b.size-b.begun >= step {
 		b.err = f.flow(b.begun)
 		b.begun += step
 	}
@@ -35,20 +36,34 @@ func (f *File) grew(n int) error {
 }
 
 // flow begins to write the step at off, and gives up the one at the end of the wake.
-// It makes nothing durable: that is for a sync, which knows of the metadata too. Where
-// it cannot be done, all is left to that.
+// It makes nothing durable: that is for a sync, which knows of the metadata too.
 func (f *File) flow(off int64) error {
 	fd := int(f.f.Fd())
-	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-	err := unix.SyncFileRange(fd, off, step, unix.SYNC_FILE_RANGE_WRITE)
-	if off -= wake; err == nil && off >= 0 {
-		err = unix.SyncFileRange(fd, off, step, all)
-	}
-	if errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if err := unix.SyncFileRange(fd, off, step, unix.SYNC_FILE_RANGE_WRITE); err != nil {
+		if f.behind.never = notHere(err); f.behind.never {
+			return nil
+		}
 		return fault("write", f.f.Name(), err)
 	}
-	if err == nil && off >= 0 {
-		unix.Fadvise(fd, off, step, unix.FADV_DONTNEED)
+	if off -= wake; off < 0 {
+		return nil
 	}
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	if err := unix.SyncFileRange(fd, off, step, all); err != nil {
+		return fault("write", f.f.Name(), err) // whatever the disk calls it
+	}
+	unix.Fadvise(fd, off, step, unix.FADV_DONTNEED)
 	return nil
+}
+
+// notHere reports whether err says that this kernel, file system or sandbox does not
+// begin to write. Anything else may be the disk's: it has a dozen names for a write
+// that failed.
+func notHere(err error) bool {
+	for _, e := range []error{unix.ENOSYS, unix.EINVAL, unix.ESPIPE, unix.EPERM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }

@@ -255,6 +255,17 @@ var ofDurable = []mutant{
 		},
 	},
 	{
+		"durable: a write that the disk failed under another name is no fault",
+		killer{"durable", "TestOnlyWhatIsNoDiskErrorIsPassedOver"},
+		[]edit{
+			{
+				"durable/behind.go",
+				"unix.ENOSYS, unix.EINVAL",
+				"unix.ENOSYS, unix.ENODATA, unix.EINVAL",
+			},
+		},
+	},
+	{
 		"durable: a broken disk is no fault",
 		killer{"durable", "TestReadOnlyIsAFault"},
 		[]edit{

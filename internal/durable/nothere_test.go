@@ -1,0 +1,23 @@
+package durable
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestOnlyWhatIsNoDiskErrorIsPassedOver: a block device has many names for a write
+// that failed, and the sync that follows is not told of it.
+func TestOnlyWhatIsNoDiskErrorIsPassedOver(t *testing.T) {
+	for _, err := range []error{
+		unix.EIO, unix.ENOSPC, unix.EDQUOT, unix.ENODATA, unix.ENOLINK, unix.EREMOTEIO, unix.ETIMEDOUT, unix.EILSEQ,
+		unix.EROFS, unix.EUCLEAN, unix.EBADE, unix.ENOMEM, unix.EAGAIN,
+	} {
+		if notHere(err) {
+			t.Errorf("%v is passed over", err)
+		}
+	}
+	if !notHere(unix.ENOSYS) {
+		t.Error("a kernel that cannot begin to write is a fault")
+	}
+}
