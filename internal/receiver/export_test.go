@@ -8,6 +8,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/wire"
 )
 
 // Disk puts a disk of the test's in the place of the store's, for reading back.
@@ -56,3 +57,9 @@ func (r *Receiver) Underway() int {
 
 // Unqueued makes those wait no more who find no place.
 func (r *Receiver) Unqueued() { r.slots.patience = 0 }
+
+// Drain tells those whose requests go on that the receiver stops.
+func (r *Receiver) Drain() { r.end(wire.ErrDraining) }
+
+// MostUnheard is how many answers are kept for a host.
+const MostUnheard = mostUnheard

@@ -46,7 +46,8 @@ type inLine struct {
 // within that.
 const stillWanted = 20 * time.Second
 
-// take returns the function that gives the place up, or a refusal.
+// take returns the function that gives the place up, or a refusal. That a sender has
+// gone is not noticed while its body waits to be read: it waits to the end.
 func (s *slots) take(ctx context.Context, host episode.Name) (func(), error) {
 	w, err := s.enter(host)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,15 +71,21 @@ func TestHostsShareThePlaces(t *testing.T) {
 func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := receiver.NewPlaces(2, 3, time.Minute)
+		var mu sync.Mutex
 		var got []string
+		came := func(who string) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, who)
+		}
 		wait := func(ctx context.Context, who string, host episode.Name) {
 			go func() {
 				free, err := p.Take(ctx, host)
 				if err != nil {
-					got = append(got, who+": "+err.Error())
+					came(who + ": " + err.Error())
 					return
 				}
-				got = append(got, who)
+				came(who)
 				time.Sleep(10 * time.Second)
 				free()
 			}()
@@ -96,6 +103,7 @@ func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
 		wait(ctx, "a2", "a")
 		leave()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		// b1 has one place still when a1 frees the other.
 		if want := []string{"a1", "b1", "c0: context canceled", "c1", "b2", "c2", "a2"}; !slices.Equal(got, want) {
 			t.Errorf("they came in as %q, want %q", got, want)

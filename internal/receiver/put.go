@@ -127,16 +127,16 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 		return wire.Receipt{}, here, conflict(o.Digest)
 	}
 	of := named{u.Key, u.Digest}
-	if o.Digest.IsZero() || !r.unheard.take(of) {
+	if kept := r.unheard.take(of); o.Digest.IsZero() || u.Resent || !kept {
 		// Also if its sender does not wait so long: it will ask again.
-		o, err = r.store.Known(context.WithoutCancel(ctx), u.Key)
+		o, err = r.store.Known(r.life, u.Key)
 	}
 	if damaged(err) {
 		r.log.Error("a stored archive is damaged; its host sends it again", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
 		return wire.Receipt{}, rotten, nil
 	}
 	if err != nil {
-		return wire.Receipt{}, absent, err
+		return wire.Receipt{}, absent, because(r.life, err)
 	}
 	if o.Digest != u.Digest {
 		return wire.Receipt{}, here, conflict(o.Digest)

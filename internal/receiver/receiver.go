@@ -54,6 +54,11 @@ type Receiver struct {
 	prover  *prover
 	reads   slots // archives being read back for their hosts
 
+	// life is what reading goes on for whose sender has gone; end ends it. Requests
+	// are parts of it.
+	life context.Context
+	end  context.CancelCauseFunc
+
 	faulted atomic.Bool
 	fault   chan error // the first storage fault
 }
@@ -73,6 +78,7 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 		peeks:   newPeeks(),
 		fault:   make(chan error, 1),
 	}
+	r.life, r.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := r.open(holder); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -101,6 +107,7 @@ func (r *Receiver) open(holder string) error {
 
 // Close gives the data directory up.
 func (r *Receiver) Close() error {
+	r.end(nil)
 	var errs []error
 	if r.index != nil {
 		errs = append(errs, r.index.Close())

@@ -52,9 +52,9 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 	if err != nil {
 		return wire.Receipt{}, none, because(ctx, err)
 	}
-	up, err := r.takeIn(context.WithoutCancel(ctx), u, p, body)
+	up, err := r.takeIn(r.life, u, p, body)
 	if err != nil {
-		return wire.Receipt{}, none, err
+		return wire.Receipt{}, none, because(r.life, err)
 	}
 	if up == nil {
 		return wire.Receipt{}, u.progress(), nil
@@ -66,11 +66,11 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 	return got, none, err
 }
 
-// because returns err, or why the piece that met it was to end: another request
-// goes on with the upload.
+// because returns err, or why ctx ended if err comes of that: another request goes on
+// with the upload, or the receiver stops.
 func because(ctx context.Context, err error) error {
-	if errors.Is(err, context.Canceled) {
-		return context.Cause(ctx)
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		return cause
 	}
 	return err
 }

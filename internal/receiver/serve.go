@@ -60,14 +60,12 @@ func (r *Receiver) ListenProxy() (net.Listener, error) {
 // and returns nil then. It returns an error wrapping durable.ErrFault if the
 // storage can no longer be trusted.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
-	uploads, drain := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer drain(nil)
-	all := servers{r.server(uploads, r.gate.Caller)}
+	all := servers{r.server(r.gate.Caller)}
 	failed := make(chan error, 2)
 	go func() { failed <- all[0].Serve(tls.NewListener(r.conns.limit(ln), r.gate.TLS())) }()
 	if proxy != nil {
 		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.Forwarded(req, r.cfg.Proxy.Header) }
-		behind := r.server(uploads, forwarded)
+		behind := r.server(forwarded)
 		all = append(all, behind)
 		go func() { failed <- behind.Serve(proxy) }()
 	}
@@ -79,7 +77,7 @@ func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 		return errors.Join(err, all.Close())
 	case <-ctx.Done():
 	}
-	return r.stop(all, drain)
+	return r.stop(all)
 }
 
 // servers are the two doors, which open and close together.
@@ -102,8 +100,8 @@ func (s servers) Close() error {
 }
 
 // stop lets uploads finish for a while, then tells them to come again.
-func (r *Receiver) stop(srv servers, drain context.CancelCauseFunc) error {
-	interrupt := time.AfterFunc(grace, func() { drain(wire.ErrDraining) })
+func (r *Receiver) stop(srv servers) error {
+	interrupt := time.AfterFunc(grace, func() { r.end(wire.ErrDraining) })
 	defer interrupt.Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), grace+farewell)
 	defer cancel()
@@ -114,7 +112,7 @@ func (r *Receiver) stop(srv servers, drain context.CancelCauseFunc) error {
 	return nil
 }
 
-func (r *Receiver) server(base context.Context, caller func(*http.Request) (pki.Caller, error)) *http.Server {
+func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.Server {
 	var one http.Protocols
 	one.SetHTTP1(true)
 	return &http.Server{
@@ -131,7 +129,7 @@ func (r *Receiver) server(base context.Context, caller func(*http.Request) (pki.
 		MaxHeaderBytes:    16 << 10,
 		// It would answer before anybody was asked who they are.
 		DisableGeneralOptionsHandler: true,
-		BaseContext:                  func(net.Listener) context.Context { return base },
+		BaseContext:                  func(net.Listener) context.Context { return r.life },
 		ConnContext:                  mark,
 		ConnState:                    r.conns.watch,
 		ErrorLog:                     log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),

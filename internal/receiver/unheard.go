@@ -37,18 +37,25 @@ func (u *unheard) note(ctx context.Context, of named) {
 	if u.seen == nil {
 		u.seen = make(map[named]time.Time)
 	}
+	oldest, count := of, 0
 	for other, at := range u.seen {
-		if time.Since(at) > heardWithin {
+		switch {
+		case time.Since(at) > heardWithin:
 			delete(u.seen, other)
+		case other.key.Host == of.key.Host:
+			if count++; oldest == of || at.Before(u.seen[oldest]) {
+				oldest = other
+			}
 		}
 	}
-	if len(u.seen) < mostUnheard {
-		u.seen[of] = time.Now()
+	if count >= mostUnheard {
+		delete(u.seen, oldest)
 	}
+	u.seen[of] = time.Now()
 }
 
-// mostUnheard bounds the answers that are kept.
-const mostUnheard = 1024
+// mostUnheard bounds the answers that are kept for a host.
+const mostUnheard = 64
 
 // take reports whether there is an answer for the sender, who is told it now.
 func (u *unheard) take(of named) bool {

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
@@ -77,6 +80,71 @@ func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
 	// What is kept is for these bytes alone.
 	if _, err := l.put(k, noise(5000, 2)); !errors.Is(err, wire.Conflict) {
 		t.Errorf("other bytes: %v", err)
+	}
+}
+
+// TestWhoResendsIsNotToldWhatWasKept: the host has learnt that the copy is damaged.
+func TestWhoResendsIsNotToldWhatWasKept(t *testing.T) {
+	l := newLab(t, nil)
+	k, content := key("h", "e"), noise(5000, 1)
+	begun, let := l.readsOfDisk()
+	close(let)
+	ctx, leave := context.WithCancel(t.Context())
+	_, err := l.r.Put(ctx, uploadOf(k, content), &farewell{bytes.NewReader(content), leave})
+	must(t, err)
+	u := uploadOf(k, content)
+	u.Resent = true
+	_, err = l.r.Put(t.Context(), u, bytes.NewReader(content))
+	must(t, err)
+	if len(begun) != 1 {
+		t.Errorf("%d readings, want 1", len(begun))
+	}
+}
+
+// TestAnswersAreKeptForEachHost, and the latest of one.
+func TestAnswersAreKeptForEachHost(t *testing.T) {
+	l := newLab(t, nil)
+	begun, let := l.readsOfDisk()
+	close(let)
+	content := noise(100, 1)
+	leaves := func(k episode.Key) {
+		ctx, leave := context.WithCancel(t.Context())
+		_, err := l.r.Put(ctx, uploadOf(k, content), &farewell{bytes.NewReader(content), leave})
+		must(t, err)
+	}
+	leaves(key("other", "e"))
+	const n = receiver.MostUnheard + 1
+	for i := range n {
+		leaves(key("h", fmt.Sprintf("e-%d", i)))
+	}
+	for _, c := range []struct {
+		key   episode.Key
+		reads int
+	}{{key("other", "e"), 0}, {key("h", fmt.Sprintf("e-%d", n-1)), 0}, {key("h", "e-0"), 1}} {
+		before := len(begun)
+		l.takes(c.key, content, wire.AlreadyPresent)
+		if got := len(begun) - before; got != c.reads {
+			t.Errorf("%s: %d readings, want %d", c.key, got, c.reads)
+		}
+	}
+}
+
+// TestReadingEndsWithTheReceiver, and its sender is told to come again.
+func TestReadingEndsWithTheReceiver(t *testing.T) {
+	l := newLab(t, nil)
+	k, content := key("h", "e"), noise(5000, 1)
+	l.takes(k, content, wire.Stored)
+	begun, let := l.readsOfDisk()
+	told := make(chan error, 1)
+	go func() {
+		_, err := l.r.Put(t.Context(), uploadOf(k, content), untouched{t})
+		told <- err
+	}()
+	within(t, 10*time.Second, begun, "the reading")
+	l.r.Drain()
+	close(let)
+	if err := within(t, 10*time.Second, told, "the answer"); !errors.Is(err, wire.ErrDraining) {
+		t.Errorf("%v, want that it is draining", err)
 	}
 }
 
