@@ -2,6 +2,7 @@ package labtest_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -228,6 +229,28 @@ func TestShipperMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	if calls := labtest.Find(tr, "unlink|unlinkat", "/data/episodes|/data/shipped"); len(calls) > 0 {
 		t.Errorf("the shipper unlinks in an episode: %v", calls)
 	}
+	l.Settled(t)
+}
+
+// TestAcceptedEntryIsGoneForGood: one that came back after a power cut would let a
+// later run of its name be retired unsent.
+func TestAcceptedEntryIsGoneForGood(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	l.Proxy.Always(labtest.Fault{Refuse: true})
+	h.Once().MustExit(t, 4)
+	h.Change("run-1", func(dir string) {
+		if err := os.WriteFile(filepath.Join(dir, "late.txt"), []byte("more"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	})
+	l.Proxy.Always(labtest.Fault{})
+	h.Once().MustExit(t, 3)
+	h.Run("retry", "--accept", "run-1").MustExit(t, 0)
+	tr := shipperTrace(t, h, 0)
+	inOrder(t, tr.each("the drop of the entry", "unlinkat", `/data/outbox>, "run-1\.tar\.zst"`),
+		tr.each("the drop of the acceptance", "unlinkat", `/data/outbox>, "run-1\.accepted"`), tr.sync("the outbox", "/data/outbox"))
 	l.Settled(t)
 }
 

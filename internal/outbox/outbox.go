@@ -342,8 +342,11 @@ func (e *Entry) Intact() (bool, error) {
 // Remove drops an entry that is delivered, or that must be packed anew because its
 // bytes went bad while the episode is whole. The lock must be held. It is not synced:
 // an entry that a power cut brings back is sent once more, and the receiver says again
-// what it said.
+// what it said. But one that a person has accepted must not come back: it would speak
+// for a later run of the same name.
 func (o *Outbox) Remove(name episode.Name) error {
+	_, err := o.dir.Lstat(string(name) + acceptedEnd)
+	accepted := err == nil
 	if st, err := o.dir.Lstat(string(name) + sealedEnd); err == nil {
 		o.bytes.Add(-st.Size())
 	}
@@ -352,6 +355,9 @@ func (o *Outbox) Remove(name episode.Name) error {
 		if err := o.dir.Unlink(string(name) + end); err != nil {
 			return err
 		}
+	}
+	if accepted {
+		return o.dir.Sync()
 	}
 	return nil
 }

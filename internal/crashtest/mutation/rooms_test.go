@@ -321,6 +321,17 @@ var ofRooms = []mutant{
 		},
 	},
 	{
+		"outbox: no sync after an accepted entry went",
+		killer{"labtest", "TestAcceptedEntryIsGoneForGood"},
+		[]edit{
+			{
+				"outbox/outbox.go",
+				"	if accepted {\n		return o.dir.Sync()\n	}\n	return nil",
+				"	_ = accepted\n	return nil",
+			},
+		},
+	},
+	{
 		"outbox: rot is not seen",
 		killer{"shipper", "TestARottenEntryIsPackedAnew"},
 		[]edit{
