@@ -40,7 +40,7 @@ func (o *overlapped) run() {
 	}
 }
 
-// Write returns an error of an earlier one, if there was any.
+// Write returns, soon, the error of an earlier one.
 func (o *overlapped) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {

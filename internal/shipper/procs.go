@@ -13,47 +13,38 @@ import (
 // times a second, which costs more than it brings where a place is free on another
 // core: then there are as many as cores.
 type procs struct {
-	cores int // 0: somebody has said how many there shall be
+	fixed bool // somebody has said how many there shall be
 
 	mu    sync.Mutex
-	large int // being packed; guarded by mu
+	on    bool // guarded by mu; episodes are on their way
+	large int  // guarded by mu; being packed
 }
 
-func newProcs() *procs {
-	if os.Getenv("GOMAXPROCS") != "" {
-		return &procs{}
-	}
-	return &procs{cores: runtime.GOMAXPROCS(0)}
-}
+func newProcs() *procs { return &procs{fixed: os.Getenv("GOMAXPROCS") != ""} }
 
-// begin takes the places for small episodes, and returns what gives them up.
+// begin is called before any episode is on its way, and returns what ends it.
 func (p *procs) begin() (end func()) {
-	p.set(2 * p.cores)
-	return func() { p.set(p.cores) }
+	p.change(func() { p.on = true })
+	return func() { p.change(func() { p.on = false }) }
 }
 
-// alone takes those for a large one, and returns what gives them up.
+// alone is called before a large episode is packed, and returns what ends it.
 func (p *procs) alone() (end func()) {
-	p.count(1)
-	return func() { p.count(-1) }
+	p.change(func() { p.large++ })
+	return func() { p.change(func() { p.large-- }) }
 }
 
-func (p *procs) count(n int) {
+func (p *procs) change(how func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := p.large
-	if p.large += n; before > 0 == (p.large > 0) {
+	before := p.twice()
+	if how(); p.fixed || before == p.twice() {
 		return
 	}
-	if p.large > 0 {
-		p.set(p.cores)
-	} else {
-		p.set(2 * p.cores)
+	runtime.SetDefaultGOMAXPROCS() // as many as cores, or as the control group allows
+	if p.twice() {
+		runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
 	}
 }
 
-func (p *procs) set(n int) {
-	if n > 0 {
-		runtime.GOMAXPROCS(n)
-	}
-}
+func (p *procs) twice() bool { return p.on && p.large == 0 }
