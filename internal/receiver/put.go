@@ -177,9 +177,9 @@ func (r *Receiver) settle(ctx context.Context, o store.Object) (store.Object, er
 	return o, r.store.Settle(o)
 }
 
-// chunk is what is read of a body before it is written: fewer, larger writes cost
-// less, but each upload under way has a chunk, and larger ones saved nothing more.
-const chunk = 64 << 10
+// chunk is what is read of a body before it is written. Twice as much saves 5 % of
+// the CPU, and takes 4 MiB more where as many uploads are under way as may be.
+const chunk = 32 << 10
 
 // stage takes the body in and sees that it is what was announced.
 func (r *Receiver) stage(up *store.Upload, u wire.Upload, body io.Reader, reserved *reservation) error {
