@@ -10,8 +10,8 @@ import (
 // there is little left to sync at its end, and what other programs have in the cache
 // stays there. So long a wake is kept, for who reads what was just written.
 const (
-	wake = 32 << 20
-	step = 8 << 20 // is begun, and given up, at a time
+	wake   = 32 << 20
+	stride = 8 << 20 // is begun, and given up, at a time
 )
 
 // behind is how far a file that is being written has come.
@@ -28,18 +28,18 @@ type behind struct {
 func (f *File) grew(n int) error {
 	b := &f.behind
 	b.size += int64(n)
-	for b.err == nil && !b.never && b.size-b.begun >= step {
+	for b.err == nil && !b.never && b.size-b.begun >= stride {
 		b.err = f.flow(b.begun)
-		b.begun += step
+		b.begun += stride
 	}
 	return b.err
 }
 
-// flow begins to write the step at off, and gives up the one at the end of the wake.
+// flow begins to write the stride at off, and gives up the one at the end of the wake.
 // It makes nothing durable: that is for a sync, which knows of the metadata too.
 func (f *File) flow(off int64) error {
 	fd := int(f.f.Fd())
-	if err := unix.SyncFileRange(fd, off, step, unix.SYNC_FILE_RANGE_WRITE); err != nil {
+	if err := unix.SyncFileRange(fd, off, stride, unix.SYNC_FILE_RANGE_WRITE); err != nil {
 		if f.behind.never = notHere(err); f.behind.never {
 			return nil
 		}
@@ -49,10 +49,10 @@ func (f *File) flow(off int64) error {
 		return nil
 	}
 	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-	if err := unix.SyncFileRange(fd, off, step, all); err != nil {
+	if err := unix.SyncFileRange(fd, off, stride, all); err != nil {
 		return fault("write", f.f.Name(), err) // whatever the disk calls it
 	}
-	unix.Fadvise(fd, off, step, unix.FADV_DONTNEED)
+	unix.Fadvise(fd, off, stride, unix.FADV_DONTNEED)
 	return nil
 }
 
