@@ -70,9 +70,7 @@ func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
 	k, content := key("h", "e"), noise(5000, 1)
 	begun, let := l.readsOfDisk()
 	close(let)
-	ctx, leave := context.WithCancel(t.Context())
-	_, err := l.r.Put(ctx, uploadOf(k, content), &farewell{bytes.NewReader(content), leave})
-	must(t, err)
+	l.leaves(k, content)
 	l.takes(k, content, wire.AlreadyPresent)
 	if len(begun) != 0 {
 		t.Errorf("%d readings", len(begun))
@@ -89,12 +87,10 @@ func TestWhoResendsIsNotToldWhatWasKept(t *testing.T) {
 	k, content := key("h", "e"), noise(5000, 1)
 	begun, let := l.readsOfDisk()
 	close(let)
-	ctx, leave := context.WithCancel(t.Context())
-	_, err := l.r.Put(ctx, uploadOf(k, content), &farewell{bytes.NewReader(content), leave})
-	must(t, err)
+	l.leaves(k, content)
 	u := uploadOf(k, content)
 	u.Resent = true
-	_, err = l.r.Put(t.Context(), u, bytes.NewReader(content))
+	_, err := l.r.Put(t.Context(), u, bytes.NewReader(content))
 	must(t, err)
 	if len(begun) != 1 {
 		t.Errorf("%d readings, want 1", len(begun))
@@ -107,15 +103,10 @@ func TestAnswersAreKeptForEachHost(t *testing.T) {
 	begun, let := l.readsOfDisk()
 	close(let)
 	content := noise(100, 1)
-	leaves := func(k episode.Key) {
-		ctx, leave := context.WithCancel(t.Context())
-		_, err := l.r.Put(ctx, uploadOf(k, content), &farewell{bytes.NewReader(content), leave})
-		must(t, err)
-	}
-	leaves(key("other", "e"))
+	l.leaves(key("other", "e"), content)
 	const n = receiver.MostUnheard + 1
 	for i := range n {
-		leaves(key("h", fmt.Sprintf("e-%d", i)))
+		l.leaves(key("h", fmt.Sprintf("e-%d", i)), content)
 	}
 	for _, c := range []struct {
 		key   episode.Key
@@ -146,6 +137,14 @@ func TestReadingEndsWithTheReceiver(t *testing.T) {
 	if err := within(t, 10*time.Second, told, "the answer"); !errors.Is(err, wire.ErrDraining) {
 		t.Errorf("%v, want that it is draining", err)
 	}
+}
+
+// leaves stores an archive whose sender leaves before the receipt is there.
+func (l *lab) leaves(k episode.Key, content []byte) {
+	l.Helper()
+	ctx, leave := context.WithCancel(l.Context())
+	_, err := l.r.Put(ctx, uploadOf(k, content), &farewell{bytes.NewReader(content), leave})
+	must(l, err)
 }
 
 // farewell is a body whose sender leaves at its end.
