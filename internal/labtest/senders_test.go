@@ -102,7 +102,9 @@ func TestHostileSendersHinderNobody(t *testing.T) {
 			t.Errorf("%s took %v beside the hostile senders", name, took)
 		}
 	}
-	if n := descriptors(t, l.Process().Pid()); n > 300 {
+	// Of mallory, of the address that says half of what it has to, and of the silent one.
+	const most = 64 + 128 + 100
+	if n := descriptors(t, l.Process().Pid()); n > most+32 {
 		t.Errorf("the receiver has %d descriptors", n)
 	}
 	small(t, "the receiver", l.Process())
