@@ -25,37 +25,38 @@ const (
 	window = 512 << 10
 )
 
-// aloneFrom is the size from which an episode is packed by three goroutines: one
-// that looks for repetitions, one that codes, and one that writes. Small episodes are
-// packed side by side by several packers instead.
-const aloneFrom = 64 << 20
-
-// Alone reports whether an episode is so large that several goroutines pack it.
-func (s Survey) Alone() bool { return s.Bytes >= aloneFrom }
+// splitFrom is the size from which an episode is packed by two goroutines, which
+// compress sections of it side by side: it would keep one core busy for long. Smaller
+// episodes are packed side by side by several packers instead. A section is four
+// windows, and five or so are in memory at a time: hence the smaller window.
+const (
+	splitFrom   = 64 << 20
+	splitBy     = 2
+	splitWindow = window / 2
+)
 
 // A Packer writes archives. It keeps its encoders and its buffers, so that a
 // small episode costs little; it must not be used from two goroutines at once.
 type Packer struct {
-	level  zstd.EncoderLevel
-	window int
-	enc    *zstd.Encoder
-	large  *zstd.Encoder // made for the first large episode
-	buf    []byte
-	out    *bufio.Writer
+	enc   *zstd.Encoder
+	split *zstd.Encoder // made for the first large episode
+	buf   []byte
+	out   *bufio.Writer
 }
 
 // NewPacker returns a Packer.
 func NewPacker() *Packer { return newPacker(level, window) }
 
 func newPacker(l zstd.EncoderLevel, window int) *Packer {
-	return &Packer{level: l, window: window, enc: newEncoder(l, window, 1), buf: make([]byte, chunk), out: bufio.NewWriterSize(nil, chunk)}
+	return &Packer{enc: newEncoder(l, window, 1), buf: make([]byte, chunk), out: bufio.NewWriterSize(nil, chunk)}
 }
 
-// newEncoder returns an encoder of so many goroutines. The frame does not depend
-// on their number: they take turns at its blocks, and cut it into nothing.
+// newEncoder returns an encoder of so many goroutines. All make one frame. That of
+// several is another than that of one, but always the same: the sections depend on
+// the window alone.
 func newEncoder(l zstd.EncoderLevel, window, goroutines int) *zstd.Encoder {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(goroutines), zstd.WithEncoderCRC(true),
-		zstd.WithEncoderLevel(l), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(goroutines), zstd.WithConcurrentBlocks(goroutines > 1),
+		zstd.WithEncoderCRC(true), zstd.WithEncoderLevel(l), zstd.WithWindowSize(window))
 	if err != nil {
 		panic(err) // options that the library does not know: a bug here
 	}
@@ -64,13 +65,13 @@ func newEncoder(l zstd.EncoderLevel, window, goroutines int) *zstd.Encoder {
 
 // encoder returns the one for an episode.
 func (p *Packer) encoder(s Survey) *zstd.Encoder {
-	if !s.Alone() {
+	if s.Bytes < splitFrom {
 		return p.enc
 	}
-	if p.large == nil {
-		p.large = newEncoder(p.level, p.window, 2)
+	if p.split == nil {
+		p.split = newEncoder(level, splitWindow, splitBy)
 	}
-	return p.large
+	return p.split
 }
 
 // Pack writes t to w as one zstd frame over s.Size bytes of tar. It returns
@@ -78,17 +79,11 @@ func (p *Packer) encoder(s Survey) *zstd.Encoder {
 // the episode is to be held; the context's error; or one of w or the disk.
 // Whatever the error, what w got is no archive and must be thrown away.
 func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error {
-	enc, flush := p.encoder(s), p.out.Flush
+	enc := p.encoder(s)
 	p.out.Reset(w)
 	defer p.out.Reset(nil) // lets go of w; what is buffered was void
-	var to io.Writer = p.out
-	if s.Alone() {
-		o := overlap(w)
-		defer o.Close() // who goes on must be alone with w
-		to, flush = o, o.Close
-	}
-	enc.ResetContentSize(to, s.Size)
-	defer enc.Reset(nil)
+	enc.ResetContentSize(p.out, s.Size)
+	defer enc.Reset(nil) // waits until nobody writes to p.out
 	out := &exactly{w: enc, left: s.Size}
 	tw := tar.NewWriter(out)
 	walk := walk{tree: t, visit: func(n *node) error { return p.add(ctx, tw, t, n) }}
@@ -103,7 +98,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 	if err := tw.Close(); err != nil {
 		return err
 	}
-	if err := cmp.Or(enc.Close(), flush()); err != nil {
+	if err := cmp.Or(enc.Close(), p.out.Flush()); err != nil {
 		return fmt.Errorf("end archive: %w", err)
 	}
 	return t.still(ctx, s)

@@ -38,9 +38,6 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name
 	if err != nil {
 		return 0, err
 	}
-	if before.Alone() {
-		defer s.cpus.alone()()
-	}
 	head := s.start(ctx, name, draft, before)
 	sealed, size, err := s.pack(ctx, p, tree, before, &floor{draft: draft, beat: beat, ahead: head})
 	if head.end(); err != nil {

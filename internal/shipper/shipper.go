@@ -55,7 +55,6 @@ type Shipper struct {
 	up   uplink
 	lock *durable.Lock
 	rate *throttle // of all senders together
-	cpus *procs
 
 	places    chan struct{} // held by what is being sent
 	patience  time.Duration // with a receiver that is busy
@@ -74,7 +73,7 @@ func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error)
 		return nil, err
 	}
 	s := &Shipper{
-		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit), cpus: newProcs(),
+		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit),
 		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
 	}
 	if s.lock, err = out.Lock(holder); err == nil {
