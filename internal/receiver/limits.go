@@ -23,8 +23,8 @@ const (
 
 // slots counts the uploads under way. A host has at most each of them, and while
 // more than half are taken at most an equal share: others must find room. Who finds
-// none stands in a queue for a while: an upload that waits costs less than one that
-// comes again.
+// none stands in a queue for a while, with as many as it may have: an upload that
+// waits costs less than one that comes again.
 type slots struct {
 	all, each int
 	patience  time.Duration // how long one waits, at the most
@@ -62,7 +62,7 @@ func (s *slots) take(ctx context.Context, host episode.Name) (func(), error) {
 	select {
 	case <-w.turn:
 	case <-late:
-		err = busy(wire.Busy, "all places for uploads are taken")
+		err = s.refusal(host)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -79,19 +79,29 @@ func (s *slots) enter(host episode.Name) (*inLine, error) {
 	if s.hosts == nil {
 		s.hosts, s.wanted = make(map[episode.Name]int), make(map[episode.Name]time.Time)
 	}
-	has := s.hosts[host]
+	all := s.hosts[host]
 	for _, other := range s.queue {
 		if other.host == host {
-			has++
+			all++
 		}
 	}
-	if has >= s.each {
-		return nil, busy(wire.HostBusy, "%d uploads are under way", has)
+	if all >= 2*s.each {
+		return nil, busy(wire.HostBusy, "%d uploads are under way or wait", all)
 	}
 	w := &inLine{host, make(chan struct{})}
 	s.queue, s.wanted[host] = append(s.queue, w), time.Now()
 	s.serve()
 	return w, nil
+}
+
+// refusal says why a host finds no place.
+func (s *slots) refusal(host episode.Name) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if has := s.hosts[host]; has >= s.each {
+		return busy(wire.HostBusy, "%d uploads are under way", has)
+	}
+	return busy(wire.Busy, "all places for uploads are taken")
 }
 
 // quit takes one out of the queue, and reports whether it was still there.
@@ -123,7 +133,7 @@ func (s *slots) serve() {
 		next := -1
 		for i, w := range s.queue {
 			has := s.hosts[w.host]
-			if 2*s.taken > s.all && has >= share || next >= 0 && has >= s.hosts[s.queue[next].host] {
+			if has >= s.each || 2*s.taken > s.all && has >= share || next >= 0 && has >= s.hosts[s.queue[next].host] {
 				continue
 			}
 			next = i

@@ -111,6 +111,45 @@ func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
 	})
 }
 
+// TestAHostWaitsForItsOwn: one that sends more at once than it may have stands in the
+// queue with as many again, behind all others, and takes no place but its own.
+func TestAHostWaitsForItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := receiver.NewPlaces(8, 2, 10*time.Second)
+		var waiting []chan error
+		var free []func()
+		for range 2 {
+			done, err := p.Take(t.Context(), "a")
+			must(t, err)
+			free = append(free, done)
+		}
+		for range 2 {
+			answer := make(chan error, 1)
+			waiting = append(waiting, answer)
+			go func() {
+				_, err := p.Take(t.Context(), "a")
+				answer <- err
+			}()
+			synctest.Wait() // in this order
+		}
+		if _, err := p.Take(t.Context(), "a"); !errors.Is(err, wire.HostBusy) {
+			t.Errorf("the fifth: %v, want host-busy at once", err)
+		}
+		if _, err := p.Take(t.Context(), "b"); err != nil {
+			t.Errorf("another host: %v", err)
+		}
+		time.Sleep(5 * time.Second)
+		free[0]()
+		if err := <-waiting[0]; err != nil {
+			t.Errorf("the first that waited: %v", err)
+		}
+		start := time.Now()
+		if err := <-waiting[1]; !errors.Is(err, wire.HostBusy) || time.Since(start) != 5*time.Second {
+			t.Errorf("the second: %v after %v, want host-busy at the end of its wait", err, time.Since(start))
+		}
+	})
+}
+
 // TestNobodyWaitsForAPlaceForEver: uploads may take hours.
 func TestNobodyWaitsForAPlaceForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
