@@ -111,6 +111,7 @@ func (f *File) sync() error {
 	if f.synced || f.behind.err != nil {
 		return f.behind.err
 	}
+	giveWay()
 	if err := f.f.Sync(); err != nil {
 		return fault("sync", f.f.Name(), err)
 	}

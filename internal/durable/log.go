@@ -149,6 +149,7 @@ func (l *Log) Append(p []byte) error {
 		}
 		return failed("append", l.f.Name(), err)
 	}
+	giveWay()
 	// The length is metadata that fdatasync writes as well: without it the
 	// bytes could not be read back.
 	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {

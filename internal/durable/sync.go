@@ -1,6 +1,15 @@
 package durable
 
-import "sync"
+import (
+	"runtime"
+	"sync"
+)
+
+// giveWay is called before a sync that others may have company for. It lets run who
+// can: some of them are about to sync as well, and a file system commits at once what
+// it is asked for at one time. Whoever syncs would also keep one of the runtime's
+// threads from them while it waits for the disk.
+func giveWay() { runtime.Gosched() }
 
 // syncs lets all who want one directory synced share the sync: many small files
 // are made durable at once, and each of them needs its directory to be. Who asks
@@ -31,6 +40,7 @@ func (s *syncs) do(sync func() error) error {
 		}
 		s.begun++
 		s.mu.Unlock()
+		giveWay()
 		err := sync()
 		s.mu.Lock()
 		s.whole, s.failed = s.begun, err
