@@ -16,7 +16,7 @@ import (
 // noticed. As many hosts as there are places may all be there with as many senders as
 // the shipper has by default.
 const (
-	spareConns        = 640
+	spareConns        = 1024
 	spareConnsPerHost = 48
 )
 

@@ -72,7 +72,7 @@ func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 func TestSilentConnectionsAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())
-	const most, each = 2*64 + 640, 128
+	const most, each = 2*64 + 1024, 128
 	for i := range most {
 		from(t, fmt.Sprintf("127.0.1.%d", 1+i/each), addr)
 	}

@@ -35,8 +35,8 @@ type Config struct {
 	// can watch it. Empty: there is none.
 	LowSpaceFile config.Path `toml:"low_space_file"`
 	Packers      int         `toml:"packers"` // episodes packed at once
-	// Senders is how many episodes are sent at once; at most half of them are
-	// large ones.
+	// Senders is how many episodes are sent at once; at most half of them, and
+	// four, are large ones.
 	Senders int   `toml:"senders"`
 	Order   Order `toml:"order"` // which of those that wait comes next
 	// BandwidthLimit is what may be sent a second, by the time of the day.
@@ -58,7 +58,7 @@ type ReceiverConfig struct {
 
 // minBandwidth is the least share of one sender: a receiver gives up on what comes
 // more slowly than its min_rate.
-const minBandwidth = 32 << 10
+const minBandwidth = 16 << 10
 
 // LimitsConfig bounds one episode. One that is over a limit is held.
 type LimitsConfig struct {
@@ -76,7 +76,7 @@ func DefaultConfig() Config {
 		ScanInterval: config.Duration(30 * time.Second),
 		MinFree:      256 << 20,
 		Packers:      min(2, runtime.NumCPU()),
-		Senders:      8,
+		Senders:      16,
 		Order:        Oldest,
 		Receiver:     ReceiverConfig{CAFile: "/etc/cis490/pki/ca.crt"},
 		Limits:       LimitsConfig{EpisodeBytes: config.Bytes(limits.Bytes), EpisodeEntries: limits.Entries},
@@ -130,7 +130,7 @@ func (c Config) Validate() error {
 	}
 	if least := c.BandwidthLimit.entries().least(); least > 0 && least < minBandwidth*config.Bytes(c.Senders) {
 		errs = append(errs, config.Invalid("bandwidth_limit",
-			"must be at least 32KiB for each of the senders, or the receiver takes them for stalled; lower senders, or raise it"))
+			"must be at least 16KiB for each of the senders, or the receiver takes them for stalled; lower senders, or raise it"))
 	}
 	if c.Retention.MaxAge < 0 || c.Retention.MaxBytes < 0 || c.Retention.MinFree < 0 {
 		errs = append(errs, config.Invalid("retention", "must not be negative"))

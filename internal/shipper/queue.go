@@ -129,5 +129,5 @@ func (s *toSend) ended(c candidate) {
 }
 
 func newToSend(c Config) toSend {
-	return toSend{small: queue{order: c.Order}, large: queue{order: c.Order}, most: max(1, c.Senders/2)}
+	return toSend{small: queue{order: c.Order}, large: queue{order: c.Order}, most: min(4, max(1, c.Senders/2))}
 }

@@ -28,7 +28,7 @@ type ponged struct {
 // senders. The configuration bounds how many of them are packed and sent at one time;
 // the others wait for the disk to have synced what was packed or delivered, which it
 // does for many at the price of one.
-const hands = 16
+const hands = 32
 
 // sealer packs the episodes that it is given, and seals them. It takes one only
 // when it has a packer for it.
