@@ -38,10 +38,9 @@ const (
 // A Packer writes archives. It keeps its encoders and its buffers, so that a
 // small episode costs little; it must not be used from two goroutines at once.
 type Packer struct {
-	enc   *zstd.Encoder
-	split *zstd.Encoder // made for the first large episode
-	buf   []byte
-	out   *bufio.Writer
+	enc *zstd.Encoder
+	buf []byte
+	out *bufio.Writer
 }
 
 // NewPacker returns a Packer.
@@ -68,10 +67,9 @@ func (p *Packer) encoder(s Survey) *zstd.Encoder {
 	if s.Bytes < splitFrom {
 		return p.enc
 	}
-	if p.split == nil {
-		p.split = newEncoder(level, splitWindow, splitBy)
-	}
-	return p.split
+	// A new one each time: one that has coded 2 GiB may find repetitions of an episode
+	// in the one before, where a stream ended with a section (zstd 1.20.4).
+	return newEncoder(level, splitWindow, splitBy)
 }
 
 // Pack writes t to w as one zstd frame over s.Size bytes of tar. It returns
