@@ -35,8 +35,8 @@ const (
 	splitWindow = window / 2
 )
 
-// A Packer writes archives. It keeps its encoders and its buffers, so that a
-// small episode costs little; it must not be used from two goroutines at once.
+// A Packer writes archives. It keeps its encoder and its buffers, so that a small
+// episode costs little; it must not be used from two goroutines at once.
 type Packer struct {
 	enc *zstd.Encoder
 	buf []byte
@@ -67,8 +67,9 @@ func (p *Packer) encoder(s Survey) *zstd.Encoder {
 	if s.Bytes < splitFrom {
 		return p.enc
 	}
-	// A new one each time: one that has coded 2 GiB may find repetitions of an episode
-	// in the one before, where a stream ended with a section (zstd 1.20.4).
+	// A new one each time: in zstd 1.20.4 one that has coded 2 GiB can take for an
+	// episode's own what stood in the one before, if that ended with a section, and
+	// nobody can read what it then writes.
 	return newEncoder(level, splitWindow, splitBy)
 }
 

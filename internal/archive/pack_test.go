@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -247,6 +248,45 @@ func TestWriteErrorIsPassedOn(t *testing.T) {
 		err = archive.NewPacker().Pack(t.Context(), writerFunc(func([]byte) (int, error) { return 0, full }), tree, s)
 		if !errors.Is(err, full) {
 			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// TestWhoEndsEarlyIsAlone: when Pack returns, for whatever reason, nobody writes any
+// more and no goroutine is left.
+func TestWhoEndsEarlyIsAlone(t *testing.T) {
+	l := usual(t)
+	l.noise("blob.bin", 9<<20)
+	tree := l.tree(archive.Limits{})
+	s, err := tree.Survey(t.Context())
+	l.must(err)
+	full := errors.New("full")
+	for goroutines := range 4 {
+		for _, at := range []int{0, 1, 1 << 20, 5 << 20, 9 << 20} {
+			for _, want := range []error{full, context.Canceled} {
+				synctest.Test(t, func(t *testing.T) {
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					written, calls := 0, 0
+					w := writerFunc(func(p []byte) (int, error) {
+						calls++
+						if written += len(p); written <= at {
+							return len(p), nil
+						}
+						if want == full {
+							return 0, full
+						}
+						cancel()
+						return len(p), nil
+					})
+					err := archive.NewPackerOf(1+goroutines).Pack(ctx, w, tree, s)
+					before := calls
+					synctest.Wait()
+					if !errors.Is(err, want) || calls != before {
+						t.Errorf("%d goroutines, from byte %d on: %v, and %d writes behind it, want %v and none", 1+goroutines, at, err, calls-before, want)
+					}
+				})
+			}
 		}
 	}
 }

@@ -81,7 +81,7 @@ func TestHostileSendersHinderNobody(t *testing.T) {
 		slow := m.say(t, upload(fmt.Sprintf("slow-%d", i)))
 		go crawl(slow, stop)
 	}
-	for i := range 100 {
+	for i := range 200 {
 		m.say(t, upload(fmt.Sprintf("stalled-%d", i)))
 		m.say(t, "PUT /v1/episodes/mallory/half HTTP/1.1\r\nX: ")
 		m.say(t, "POST /v1/ping HTTP/1.1\r\nHost: r\r\n\r\n")
@@ -103,7 +103,7 @@ func TestHostileSendersHinderNobody(t *testing.T) {
 		}
 	}
 	// Of mallory, of the address that says half of what it has to, and of the silent one.
-	const most = 64 + 128 + 100
+	const most = 64 + 256 + 100
 	if n := descriptors(t, l.Process().Pid()); n > most+32 {
 		t.Errorf("the receiver has %d descriptors", n)
 	}

@@ -45,7 +45,7 @@ func newConns(c LimitsConfig) *conns {
 		most: 2*c.Uploads + spareConns,
 		each: 2*c.UploadsPerHost + spareConnsPerHost,
 
-		mostUnknown: max(2*c.Uploads, fewStrangers),
+		mostUnknown: max(4*c.Uploads, fewStrangers),
 
 		strangers: make(map[string]int),
 		hosts:     make(map[net.Conn]episode.Name),

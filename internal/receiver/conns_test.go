@@ -52,7 +52,7 @@ func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 	config := l.papers("h").TLS().Clone()
 	config.ServerName = "127.0.0.1"
 	open := 0
-	for range 250 {
+	for range 300 {
 		conn := tls.Client(from(t, "127.0.0.2", addr), config)
 		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 		if conn.Handshake() == nil {
@@ -60,8 +60,8 @@ func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 		}
 		conn.Write([]byte("POST /v1/ping HTTP/1.1\r\nX: "))
 	}
-	if open != 128 {
-		t.Errorf("%d connections of one address are open, want 128", open)
+	if open != 256 {
+		t.Errorf("%d connections of one address are open, want 256", open)
 	}
 	if _, err := l.client(addr, "other").Ping(t.Context()); err != nil {
 		t.Errorf("another host: %v", err)
@@ -72,7 +72,7 @@ func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 func TestSilentConnectionsAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())
-	const most, each = 2*64 + 1024, 128
+	const most, each = 2*64 + 1024, 256
 	for i := range most {
 		from(t, fmt.Sprintf("127.0.1.%d", 1+i/each), addr)
 	}

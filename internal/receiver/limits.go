@@ -23,8 +23,8 @@ const (
 
 // slots counts the uploads under way. A host has at most each of them, and while
 // more than half are taken at most an equal share: others must find room. Who finds
-// none stands in a queue for a while, with as many as it may have: an upload that
-// waits costs less than one that comes again.
+// none stands in a queue for a while, until its host has twice as many under way and
+// in line as it may have: an upload that waits costs less than one that comes again.
 type slots struct {
 	all, each int
 	patience  time.Duration // how long one waits, at the most

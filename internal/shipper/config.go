@@ -36,7 +36,7 @@ type Config struct {
 	LowSpaceFile config.Path `toml:"low_space_file"`
 	Packers      int         `toml:"packers"` // episodes packed at once
 	// Senders is how many episodes are sent at once; at most half of them, and
-	// four, are large ones.
+	// at most [mostLarge], are large ones.
 	Senders int   `toml:"senders"`
 	Order   Order `toml:"order"` // which of those that wait comes next
 	// BandwidthLimit is what may be sent a second, by the time of the day.

@@ -36,7 +36,7 @@ func TestAWrongValueIsNamed(t *testing.T) {
 		"outbox_dir":         func(c *shipper.Config) { c.OutboxDir = "" },
 		"shipped_dir":        func(c *shipper.Config) { c.ShippedDir = "" },
 		"scan_interval":      func(c *shipper.Config) { c.ScanInterval = 0 },
-		"bandwidth_limit":    func(c *shipper.Config) { c.BandwidthLimit = "08:00 off, 09:00 100KiB" },
+		"bandwidth_limit":    func(c *shipper.Config) { c.BandwidthLimit = "08:00 off, 09:00 255KiB" },
 		"packers":            func(c *shipper.Config) { c.Packers = 0 },
 		"senders":            func(c *shipper.Config) { c.Senders = 65 },
 		"limits":             func(c *shipper.Config) { c.Limits.EpisodeBytes = 0 },
@@ -47,6 +47,7 @@ func TestAWrongValueIsNamed(t *testing.T) {
 	} {
 		c := shipper.DefaultConfig()
 		c.HostID, c.Receiver.URL, c.Receiver.CertFile, c.Receiver.KeyFile = host, "https://r:1", "c", "k"
+		c.BandwidthLimit = "256KiB" // the least for the senders that there are
 		if err := c.Validate(); err != nil {
 			t.Fatalf("before: %v", err)
 		}

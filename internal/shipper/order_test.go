@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,34 +49,46 @@ func TestEpisodesAreSentInTheOrderThatIsAsked(t *testing.T) {
 	}
 }
 
-// TestLargeArchivesLeaveSendersToSmallOnes: two large ones stand still, and a
-// hundred small ones go by.
+// TestLargeArchivesLeaveSendersToSmallOnes: as many large ones as may be sent at once
+// stand still, and a hundred small ones go by.
 func TestLargeArchivesLeaveSendersToSmallOnes(t *testing.T) {
-	l := newLab(t)
-	l.cfg.Senders = 2
-	large := []episode.Name{"large-1", "large-2"}
-	for _, name := range large {
-		l.write(l.at("episodes", string(name), "blob"), noise(1<<20))
-		l.finish(name)
-	}
-	l.finish(names("small", 100)...)
-	gone := 0 // one sender is left for them
-	open := make(chan struct{})
-	l.rx.before = func(ctx context.Context, u wire.Upload) error {
-		if slices.Contains(large, u.Key.Name) {
-			select {
-			case <-open:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
+	for senders, most := range map[int]int{2: 1, 6: 3, 16: 4} {
+		t.Run(fmt.Sprintf("%d senders", senders), func(t *testing.T) {
+			l := newLab(t)
+			l.cfg.Senders = senders
+			large := names("large", most+2)
+			for _, name := range large {
+				l.write(l.at("episodes", string(name), "blob"), noise(1<<20))
+				l.finish(name)
 			}
-		}
-		if gone++; gone == 100 {
-			close(open)
-		}
-		return nil
+			l.finish(names("small", 100)...)
+			var mu sync.Mutex
+			gone, standing := 0, 0
+			open := make(chan struct{})
+			l.rx.before = func(ctx context.Context, u wire.Upload) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if !slices.Contains(large, u.Key.Name) {
+					if gone++; gone == 100 {
+						close(open)
+					}
+					return nil
+				}
+				if standing++; standing > most {
+					t.Errorf("%d large ones are sent at once, want at most %d", standing, most)
+				}
+				mu.Unlock()
+				defer func() { mu.Lock(); standing-- }()
+				select {
+				case <-open:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			l.wantOnce(shipper.Tally{Scanned: 102 + most, Shipped: 102 + most})
+		})
 	}
-	l.wantOnce(shipper.Tally{Scanned: 102, Shipped: 102})
 }
 
 func noise(n int) string {

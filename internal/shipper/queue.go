@@ -128,6 +128,10 @@ func (s *toSend) ended(c candidate) {
 	}
 }
 
+// mostLarge is how many large archives are sent at once: one fills a link, and more
+// than a few make each of them late.
+const mostLarge = 4
+
 func newToSend(c Config) toSend {
-	return toSend{small: queue{order: c.Order}, large: queue{order: c.Order}, most: min(4, max(1, c.Senders/2))}
+	return toSend{small: queue{order: c.Order}, large: queue{order: c.Order}, most: min(mostLarge, max(1, c.Senders/2))}
 }
