@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"cis490/internal/durable"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
@@ -60,6 +61,7 @@ func (r *Receiver) ListenProxy() (net.Listener, error) {
 // and returns nil then. It returns an error wrapping durable.ErrFault if the
 // storage can no longer be trusted.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
+	defer durable.MoreThreads()()
 	all := servers{r.server(r.gate.Caller)}
 	failed := make(chan error, 2)
 	go func() { failed <- all[0].Serve(tls.NewListener(r.conns.limit(ln), r.gate.TLS())) }()

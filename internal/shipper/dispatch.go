@@ -62,7 +62,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		sealc: make(chan episode.Name), sendc: make(chan episode.Name), done: make(chan result),
 		probec: make(chan struct{}), pongs: make(chan ponged), found: make(chan episode.Name),
 	}
-	defer moreThreads()()
+	defer durable.MoreThreads()()
 	if s.patience = patience; once {
 		s.patience = oncePatience
 	}

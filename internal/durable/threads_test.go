@@ -1,4 +1,4 @@
-package shipper
+package durable
 
 import (
 	"runtime"
@@ -14,12 +14,12 @@ func TestMoreThreadsForGoCode(t *testing.T) {
 			t.Errorf("%s: %d threads, want %d", what, got, want)
 		}
 	}
-	end := moreThreads()
+	end := MoreThreads()
 	now("work", 2*cores)
 	end()
 	now("the end", cores)
 
 	t.Setenv("GOMAXPROCS", "1")
-	defer moreThreads()()
+	defer MoreThreads()()
 	now("where somebody has said how many", cores)
 }
