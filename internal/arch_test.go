@@ -67,7 +67,7 @@ var laws = map[string]law{
 	"internal/linktest":            {"", "two machines and a bad way between them"},
 
 	// What measures the programs runs them as their users do.
-	"scripts/bench": {"", "never shipped; it knows the programs by their command lines and files alone, as it knows their peers"},
+	"scripts/bench": {"archive digest durable episode index outbox source store", "never shipped; it knows the programs by their command lines and files, as it knows their peers: the packages are for what it measures them against"},
 }
 
 // owners says which packages may import what is not ours. All may import

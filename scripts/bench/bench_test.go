@@ -9,6 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"cis490/internal/archive"
+	"cis490/internal/digest"
+	"cis490/internal/episode"
 )
 
 // busy is a section of rows as (system, round, wall, foreign).
@@ -86,6 +90,67 @@ func TestWorkIsTheSameBytesEachTime(t *testing.T) {
 	size, err := stored(filepath.Join(a, "ep-S-00000"))
 	if err != nil || size < 40_000 || size > 42_000 {
 		t.Errorf("an episode of 40 KiB has %d bytes, %v", size, err)
+	}
+}
+
+// A body under another name than its archive's costs a receiver a search for
+// meta.json that a real one does not.
+func TestLoadArchivesHoldTheirNames(t *testing.T) {
+	src := t.TempDir()
+	w := work{"load", 1, 8, 46_000}
+	if err := w.episode(filepath.Join(src, w.id(0)), 0); err != nil {
+		t.Fatal(err)
+	}
+	var l loader
+	if err := l.pack(src, 3, 17_000); err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range l.bodies {
+		all, err := io.ReadAll(b.reader())
+		if err != nil || len(all) != 17_000 {
+			t.Fatalf("body %d has %d bytes, %v", i, len(all), err)
+		}
+		if d, _, err := digest.Of(bytes.NewReader(all)); err != nil || d != b.digest {
+			t.Errorf("body %d says %s and has %s, %v", i, b.digest, d, err)
+		}
+		meta, err := archive.ReadMeta(bytes.NewReader(all), episode.Name(b.name))
+		if err != nil || meta.Commit == "" {
+			t.Errorf("body %d: commit %q, %v", i, meta.Commit, err)
+		}
+	}
+}
+
+// What stands for the disk must take every step that ours takes there.
+func TestCustodyIsTheWholeWay(t *testing.T) {
+	dir := t.TempDir()
+	at := func(elem ...string) string { return filepath.Join(append([]string{dir}, elem...)...) }
+	if err := (work{"S", 5, 2, 0}).generate(at("src")); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"data", "outbox", "shipped"} {
+		if err := os.Mkdir(at(d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &chain{body: []byte("archive"), took: make([]samples, 2)}
+	if err := errors.Join(c.receiver(at("data")), c.host(at("src"), at("shipped"), at("outbox"))); err != nil {
+		t.Fatal(err)
+	}
+	names, err := c.names(0)
+	if err == nil {
+		err = c.all(names)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := os.ReadFile(at("data", "index.jsonl"))
+	if n := bytes.Count(rows, []byte("\n")); err != nil || n != 5 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+	for d, want := range map[string]int{"src/ep*": 0, "outbox/*.zst": 0, "shipped/*": 5, "data/episodes/*/*": 5, "data/staging/*/*": 0} {
+		if got, err := filepath.Glob(at(d)); err != nil || len(got) != want {
+			t.Errorf("%s has %q, %v; want %d", d, got, err, want)
+		}
 	}
 }
 

@@ -109,15 +109,11 @@ func (l *lab) backlog(ctx context.Context, n int, there bool) (r row, err error)
 // rows is a receiver's start, and its PUTs one after another, with an index of
 // so many rows. Their archives are not there: neither looks for them.
 func (l *lab) rows(ctx context.Context, n, puts int) (r row, err error) {
-	s := loadShape{"17 kB", 1, puts, 17_000, 46_000}
-	body := l.path("work", "growth.body")
-	if err := l.body(ctx, s, body); err != nil {
-		return row{}, err
-	}
+	s := loadShape{"17 kB", 1, puts, 17_000}
 	if err := l.fresh(); err != nil {
 		return row{}, err
 	}
-	if err := index(l.run("data", "index.jsonl"), n); err != nil {
+	if err := writeRows(l.run("data", "index.jsonl"), n); err != nil {
 		return row{}, err
 	}
 	if _, err := l.host(ctx, hostOf(0)); err != nil {
@@ -133,13 +129,13 @@ func (l *lab) rows(ctx context.Context, n, puts int) (r row, err error) {
 	}
 	start := time.Since(begun)
 	defer func() { err = errors.Join(err, srv.stop()) }()
-	r, err = l.client(ctx, s, srv, body)
+	r, err = l.client(ctx, s, srv)
 	r.Start = float64(start.Microseconds()) / 1000
 	return r, err
 }
 
-// index writes rows as the receiver does.
-func index(path string, n int) error {
+// writeRows writes rows as the receiver does.
+func writeRows(path string, n int) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err

@@ -237,6 +237,9 @@ func (p *process) listens(ctx context.Context, port int) error {
 // stop ends the process as a service manager would. What it answers is of no
 // interest: rsync's daemon calls a SIGTERM an error.
 func (p *process) stop() error {
+	if p == nil {
+		return nil
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}

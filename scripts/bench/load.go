@@ -2,11 +2,10 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha256"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,6 +17,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"cis490/internal/archive"
+	"cis490/internal/digest"
+	"cis490/internal/episode"
 )
 
 // loadHosts is how many hosts a load's connections belong to: the receiver
@@ -32,15 +35,28 @@ type loadResult struct {
 	P99      float64 `json:"p99_ms"`
 }
 
-// loader sends one body again and again, under names that differ, as many at
-// once as it has connections.
+// loader sends archives of one episode under names that differ, as many at once as
+// it has connections. Each holds its own name: a receiver that looks for meta.json
+// must find it where it is in a real one.
 type loader struct {
 	url    string
 	papers string
-	body   []byte
-	digest string
+	bodies []body
 	next   atomic.Int64
-	total  int64
+}
+
+// body is an archive, filled up with a frame that every zstd skips.
+type body struct {
+	name    string
+	archive []byte
+	zeros   []byte // shared by all
+	digest  digest.Digest
+}
+
+func (b body) size() int { return len(b.archive) + len(b.zeros) }
+
+func (b body) reader() io.Reader {
+	return io.MultiReader(bytes.NewReader(b.archive), bytes.NewReader(b.zeros))
 }
 
 // load is the client that is the same for both receivers. It speaks as our
@@ -50,18 +66,17 @@ func load(args []string) error {
 	l := &loader{}
 	f.StringVar(&l.url, "url", "", "address of the receiver")
 	f.StringVar(&l.papers, "papers", "", "folder of the hosts' folders")
-	f.Int64Var(&l.total, "requests", 1, "uploads in all")
+	total := f.Int("requests", 1, "uploads in all")
 	conns := f.Int("conns", 1, "uploads at once")
-	body := f.String("body", "", "file to send")
+	src := f.String("src", "", "`folder` of the one episode to send; it gets other names")
+	size := f.Int("size", 17_000, "`bytes` of an upload")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	var err error
-	if l.body, err = os.ReadFile(*body); err != nil {
+	err := l.pack(*src, *total, *size)
+	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(l.body)
-	l.digest = "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
 	clients := make([]*http.Client, *conns)
 	for i := range clients {
 		if clients[i], err = l.client(hostOf(i)); err != nil {
@@ -69,6 +84,60 @@ func load(args []string) error {
 		}
 	}
 	return l.drive(clients)
+}
+
+// pack makes the bodies before the clock runs.
+func (l *loader) pack(src string, total, size int) error {
+	dir, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	if len(names) != 1 {
+		return fmt.Errorf("%s has %d episodes: want one", src, len(names))
+	}
+	p, zeros := archive.NewPacker(), make([]byte, size)
+	for i, old := 0, names[0]; i < total; i++ {
+		name := "load-" + strconv.Itoa(i)
+		if err := os.Rename(filepath.Join(src, old), filepath.Join(src, name)); err != nil {
+			return err
+		}
+		old = name
+		b, err := packOne(p, dir, name)
+		if err != nil {
+			return err
+		}
+		gap := size - len(b) - 8
+		if gap < 0 {
+			return fmt.Errorf("an archive has %d bytes: take a smaller episode", len(b))
+		}
+		b = append(b, 0x50, 0x2a, 0x4d, 0x18, byte(gap), byte(gap>>8), byte(gap>>16), byte(gap>>24))
+		full := body{name: name, archive: b, zeros: zeros[:gap]}
+		if full.digest, _, err = digest.Of(full.reader()); err != nil {
+			return err
+		}
+		l.bodies = append(l.bodies, full)
+	}
+	return nil
+}
+
+func packOne(p *archive.Packer, dir *os.File, name string) ([]byte, error) {
+	tree, err := archive.OpenTree(dir, episode.Name(name), archive.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	s, err := tree.Survey(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = p.Pack(context.Background(), &out, tree, s)
+	return out.Bytes(), err
 }
 
 func hostOf(conn int) string { return fmt.Sprintf("load-%d", conn%loadHosts) }
@@ -106,25 +175,19 @@ func (l *loader) drive(clients []*http.Client) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	var every samples
-	for _, s := range took {
-		every = append(every, s...)
-	}
-	return json.NewEncoder(os.Stdout).Encode(loadResult{
-		Wall: wall.Seconds(), Requests: len(every), P50: every.quantile(0.5), P99: every.quantile(0.99),
-	})
+	return told(wall, took)
 }
 
 // connection sends until all is sent, and returns how long each request took.
 func (l *loader) connection(c *http.Client, host string) (samples, error) {
 	var took samples
 	for {
-		n := l.next.Add(1)
-		if n > l.total {
+		n := int(l.next.Add(1)) - 1
+		if n >= len(l.bodies) {
 			return took, nil
 		}
 		begun := time.Now()
-		if err := l.put(c, host, n); err != nil {
+		if err := l.put(c, host, l.bodies[n]); err != nil {
 			return nil, err
 		}
 		took = append(took, float64(time.Since(begun).Microseconds())/1000)
@@ -134,14 +197,15 @@ func (l *loader) connection(c *http.Client, host string) (samples, error) {
 // expectFrom is the size from which our shipper asks first; the load does too.
 const expectFrom = 256 << 10
 
-func (l *loader) put(c *http.Client, host string, n int64) error {
+func (l *loader) put(c *http.Client, host string, b body) error {
 	for try := 0; ; try++ {
-		req, err := http.NewRequest(http.MethodPut, l.url+"/v1/episodes/"+host+"/load-"+strconv.FormatInt(n, 10), bytes.NewReader(l.body))
+		req, err := http.NewRequest(http.MethodPut, l.url+"/v1/episodes/"+host+"/"+b.name, b.reader())
 		if err != nil {
 			return err
 		}
-		req.Header.Set("Repr-Digest", l.digest)
-		if len(l.body) >= expectFrom {
+		req.ContentLength = int64(b.size())
+		req.Header.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(b.digest[:])+":")
+		if b.size() >= expectFrom {
 			req.Header.Set("Expect", "100-continue")
 		}
 		resp, err := c.Do(req)

@@ -71,8 +71,10 @@ func run(ctx context.Context, args []string) error {
 		"growth": {growth, "backlog,away,rows,hosts", 1},
 		"tables": {tables, "", 1},
 	}
-	if len(args) > 0 && args[0] == "load" {
-		return load(args[1:]) // the client of the receiver's loads: a process of its own, so that its CPU can be told apart
+	// Clients of ours are processes of their own, so that their CPU can be told apart.
+	clients := map[string]func([]string) error{"load": load, custody: keep}
+	if len(args) > 0 && clients[args[0]] != nil {
+		return clients[args[0]](args[1:])
 	}
 	if len(args) == 0 || commands[args[0]].do == nil {
 		return errors.New("want one of peers, growth, tables; see go doc ./scripts/bench")

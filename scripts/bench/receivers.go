@@ -13,9 +13,9 @@ import (
 // loads are those of a receiver alone.
 func loads(o options) []loadShape {
 	return []loadShape{
-		{"64 × 4 MiB", 64, o.times(256, 64), 4 << 20, 14_200_000},
-		{"8 × 17 kB", 8, o.times(6000, 64), 17_000, 46_000},
-		{"64 × 17 kB", 64, o.times(6000, 64), 17_000, 46_000},
+		{"64 × 4 MiB", 64, o.times(256, 64), 4 << 20},
+		{"8 × 17 kB", 8, o.times(6000, 64), 17_000},
+		{"64 × 17 kB", 64, o.times(6000, 64), 17_000},
 	}
 }
 
@@ -24,15 +24,10 @@ type loadShape struct {
 	conns    int
 	requests int
 	size     int
-	episode  int64 // bytes of an episode whose archive is a little smaller than size
 }
 
 // load runs one load against one receiver.
 func (l *lab) load(ctx context.Context, s loadShape, system string) (r row, err error) {
-	body := l.path("work", strings.ReplaceAll(s.name, " ", "")+".body")
-	if err := l.body(ctx, s, body); err != nil {
-		return row{}, err
-	}
 	for i := range loadHosts {
 		if _, err := l.host(ctx, hostOf(i)); err != nil {
 			return row{}, err
@@ -40,6 +35,9 @@ func (l *lab) load(ctx context.Context, s loadShape, system string) (r row, err 
 	}
 	if err := l.fresh(); err != nil {
 		return row{}, err
+	}
+	if system == custody {
+		return l.bare(ctx, s)
 	}
 	kind := system
 	if system == ours {
@@ -50,20 +48,38 @@ func (l *lab) load(ctx context.Context, s loadShape, system string) (r row, err 
 		return row{}, err
 	}
 	defer func() { err = errors.Join(err, srv.stop()) }()
-	return l.client(ctx, s, srv, body)
+	return l.client(ctx, s, srv)
 }
 
 // client runs the load's client, which is this program.
-func (l *lab) client(ctx context.Context, s loadShape, srv *server, body string) (row, error) {
+func (l *lab) client(ctx context.Context, s loadShape, srv *server) (row, error) {
+	if err := l.episode(); err != nil {
+		return row{}, err
+	}
+	return l.drive(ctx, s, srv.process, "load", "-url", srv.url, "-papers", l.path("hosts"), "-src", l.run("src"),
+		"-size", fmt.Sprint(s.size), "-conns", fmt.Sprint(s.conns), "-requests", fmt.Sprint(s.requests))
+}
+
+// bare takes what a receiver does with a load on the disk alone. There the client
+// is the server.
+func (l *lab) bare(ctx context.Context, s loadShape) (row, error) {
+	r, err := l.drive(ctx, s, nil, custody, "-data", l.run("data"),
+		"-at-once", fmt.Sprint(s.conns), "-n", fmt.Sprint(s.requests), "-size", fmt.Sprint(s.size))
+	r.ServerCPU, r.ServerMiB, r.AllCPU = r.ClientCPU, r.ClientMiB, r.AllCPU+r.ClientCPU
+	r.ClientCPU, r.ClientMiB = 0, 0
+	return r, err
+}
+
+// drive runs one of the clients that this program is, too.
+func (l *lab) drive(ctx context.Context, s loadShape, server *process, args ...string) (row, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return row{}, err
 	}
 	var out strings.Builder
-	cmd := exec.CommandContext(ctx, self, "load", "-url", srv.url, "-papers", l.path("hosts"), "-body", body,
-		"-conns", fmt.Sprint(s.conns), "-requests", fmt.Sprint(s.requests))
+	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Stdout = &out
-	r, err := measure(job{client: cmd, server: srv.process, disk: l.base})
+	r, err := measure(job{client: cmd, server: server, disk: l.base})
 	if err != nil {
 		return row{}, err
 	}
@@ -77,36 +93,9 @@ func (l *lab) client(ctx context.Context, s loadShape, srv *server, body string)
 	return r, err
 }
 
-// body makes what a load sends: an archive of our shipper, for another packer's
-// window costs the receiver more when it looks for meta.json, filled up to the
-// size with a frame that every zstd skips.
-func (l *lab) body(ctx context.Context, s loadShape, path string) error {
-	if info, err := os.Stat(path); err == nil && info.Size() == int64(s.size) {
-		return nil
-	}
-	p, err := l.pair(ctx)
-	if err != nil {
-		return err
-	}
-	if err := p.stop(); err != nil { // so that the archive stays in the outbox
-		return err
-	}
-	w := work{"load", 1, 8, s.episode}
-	if err := w.episode(l.run("src", w.id(0)), 0); err != nil {
-		return err
-	}
-	packs := l.shipper(ctx)
-	if out, err := packs.CombinedOutput(); packs.ProcessState.ExitCode() != unreachable {
-		return fmt.Errorf("pack the body of a load: %w: %s", err, out)
-	}
-	packed, err := os.ReadFile(l.run("outbox", w.id(0)+".tar.zst"))
-	if err != nil {
-		return err
-	}
-	gap := s.size - len(packed) - 8
-	if gap < 0 {
-		return fmt.Errorf("the body of load %s has %d bytes: take a smaller episode", s.name, len(packed))
-	}
-	frame := append([]byte{0x50, 0x2a, 0x4d, 0x18, byte(gap), byte(gap >> 8), byte(gap >> 16), byte(gap >> 24)}, make([]byte, gap)...)
-	return os.WriteFile(path, append(packed, frame...), 0o644)
+// episode makes the episode whose archive a load sends, under other names: it
+// packs to a little less than the smallest load.
+func (l *lab) episode() error {
+	w := work{"load", 1, 8, 46_000}
+	return w.episode(l.run("src", w.id(0)), 0)
 }

@@ -154,8 +154,12 @@ func (l *lab) env(ctx context.Context, srv *server) ([]string, error) {
 	if err := l.write(conf, shipperConf, host, l.run("src"), l.run("outbox"), l.run("shipped"), srv.url, papers); err != nil {
 		return nil, err
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	return append(
-		os.Environ(), "BIN="+l.bin, "CONF="+conf, "HOST="+host,
+		os.Environ(), "BENCH="+self, "BIN="+l.bin, "CONF="+conf, "HOST="+host,
 		"SRC="+l.run("src"), "OUT="+l.run("outbox"), "SHIPPED="+l.run("shipped"), "DATA="+l.run("data"), "TO="+l.run("unpacked"),
 		"URL="+srv.url, fmt.Sprintf("PORT=%d", srv.port),
 		"CA="+filepath.Join(papers, "ca.crt"), "CRT="+filepath.Join(papers, host+".crt"),

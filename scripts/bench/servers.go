@@ -19,6 +19,9 @@ type server struct {
 // serve starts one of the servers. All that speak TLS have the same certificate
 // and ask for one of the hosts.
 func (l *lab) serve(ctx context.Context, kind string) (*server, error) {
+	if kind == "" {
+		return &server{}, nil
+	}
 	port, err := freePort()
 	if err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ var original string
 // system is one way to bring episodes home.
 type system struct {
 	name   string
-	server string // see lab.serve
+	server string // see lab.serve; empty: none
 	// prepare is done once, before the clock runs. It and the next two are bash
 	// scripts, for that is what users type.
 	prepare string
@@ -110,6 +110,16 @@ func copiers() []system {
 			unpack:  restic + `restic restore latest --target "$TO"`,
 			keeps:   "nothing: this server does not fsync; one snapshot of all episodes, deduplicated and encrypted",
 		},
+	}
+}
+
+// floor is what no system of ours can be faster than, on that disk.
+func floor() system {
+	return system{
+		name:   custody,
+		title:  "the steps of ours on the disk, by its own packages in one process: nothing is found, read, packed, hashed or sent",
+		client: `exec "$BENCH" custody -data "$DATA" -src "$SRC" -shipped "$SHIPPED" -outbox "$OUT"`,
+		keeps:  "as ours",
 	}
 }
 
