@@ -102,7 +102,7 @@ func (s *Shipper) open(ctx context.Context, name episode.Name) (string, error) {
 		return "", err
 	}
 	defer release()
-	return patiently(ctx, s.patience, func() (string, error) { return s.up.Open(ctx, name) })
+	return patiently(ctx, s.patience, &s.asking, func() (string, error) { return s.up.Open(ctx, name) })
 }
 
 func (s *Shipper) append(ctx context.Context, id string, draft io.ReaderAt, sent int64) error {
@@ -111,7 +111,7 @@ func (s *Shipper) append(ctx context.Context, id string, draft io.ReaderAt, sent
 		return err
 	}
 	defer release()
-	_, err = patiently(ctx, s.patience, func() (struct{}, error) {
+	_, err = patiently(ctx, s.patience, &s.asking, func() (struct{}, error) {
 		return struct{}{}, s.up.Append(ctx, id, throttled{draft, ctx, s.rate}, sent, aheadPiece)
 	})
 	return err

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cis490/internal/durable"
@@ -168,7 +169,7 @@ func holdingsOf(ctx context.Context, up stocktaker, batch []source.Retired) (map
 
 // ask is Inventory, with patience for a receiver that is busy.
 func ask(ctx context.Context, up stocktaker, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
-	said, err := patiently(ctx, patience, func() ([]wire.Holding, error) { return up.Inventory(ctx, claims, readBack) })
+	said, err := patiently(ctx, patience, new(atomic.Int64), func() ([]wire.Holding, error) { return up.Inventory(ctx, claims, readBack) })
 	if err != nil && ctx.Err() == nil {
 		err = &UnreachableError{err}
 	}

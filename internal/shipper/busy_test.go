@@ -54,6 +54,45 @@ func TestABusyReceiverIsNoFault(t *testing.T) {
 	})
 }
 
+// queued makes a receiver take so many uploads of a host at once, each of them for
+// long, and keep the others waiting before it refuses them, as a real one does.
+func (r *receiver) queued(places int, takes time.Duration) (refused *atomic.Int64) {
+	refused = new(atomic.Int64)
+	free := make(chan struct{}, places)
+	r.before = func(context.Context, wire.Upload) error {
+		select {
+		case free <- struct{}{}:
+		case <-time.After(10 * time.Second):
+			refused.Add(1)
+			busy := wire.Refuse(wire.HostBusy, "")
+			busy.RetryAfter = time.Second
+			return busy
+		}
+		defer func() { <-free }()
+		time.Sleep(takes)
+		return nil
+	}
+	return refused
+}
+
+// TestAHostWaitsForItsOwnUploads on a slow link, however long they take: it is no
+// fault of the receiver that they have all the places.
+func TestAHostWaitsForItsOwnUploads(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		const n = 40
+		l.finish(names("run", n)...)
+		refused := l.rx.queued(l.cfg.Senders/2, 5*time.Minute)
+		l.wantOnce(shipper.Tally{Scanned: n, Shipped: n})
+		if _, _, pings := l.rx.counts(); pings != 0 || refused.Load() == 0 {
+			t.Errorf("%d pings, %d refusals", pings, refused.Load())
+		}
+		if loud := l.logs.loud(); len(loud) != 0 {
+			t.Errorf("it says %q", loud)
+		}
+		l.check()
+	})
+}
+
 // TestAPassEndsThoughTheReceiverIsBusy: it does not try all of a backlog with
 // patience.
 func TestAPassEndsThoughTheReceiverIsBusy(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"cis490/internal/wire"
@@ -99,15 +100,26 @@ func busy(err error) bool {
 	return errors.Is(err, wire.HostBusy) || errors.Is(err, wire.Busy) || errors.Is(err, wire.Draining)
 }
 
-// patiently asks until the receiver is not busy, for so long. What is asked keeps its
-// place among the senders meanwhile, so that fewer ask.
-func patiently[T any](ctx context.Context, long time.Duration, ask func() (T, error)) (T, error) {
-	until := time.Now().Add(long)
+// patiently asks until the receiver is not busy, for so long after it first said so.
+// What is asked keeps its place among the senders meanwhile, so that fewer ask. With
+// counts what is with the receiver at this moment: where it has enough of this host,
+// and that are others of ours, the wait is for them, and they end.
+func patiently[T any](ctx context.Context, long time.Duration, with *atomic.Int64, ask func() (T, error)) (T, error) {
+	var until time.Time
 	for n := 1; ; n++ {
+		with.Add(1)
 		got, err := ask()
+		others := with.Add(-1) > 0
 		least := retryAfter(err)
+		if !busy(err) || least == 0 {
+			return got, err
+		}
+		now := time.Now()
+		if until.IsZero() || errors.Is(err, wire.HostBusy) && others {
+			until = now.Add(long)
+		}
 		wait := least + backoff(time.Second, maxAgain, n)
-		if !busy(err) || least == 0 || time.Now().Add(wait).After(until) {
+		if now.Add(wait).After(until) {
 			return got, err
 		}
 		select {

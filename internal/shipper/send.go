@@ -64,15 +64,18 @@ func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (
 	}
 	defer release()
 	from := throttled{entry, ctx, s.rate}
-	send := func() (wire.Receipt, error) { return s.up.Put(ctx, u, from) }
-	receipt, err := patiently(ctx, s.patience, send)
+	send := func() (wire.Receipt, error) {
+		defer entry.Beat() // an answer, or the lack of one, is progress too
+		return s.up.Put(ctx, u, from)
+	}
+	receipt, err := patiently(ctx, s.patience, &s.asking, send)
 	if !errors.Is(err, wire.DigestMismatch) {
 		return receipt, err
 	}
 	if intact, rerr := entry.Intact(); rerr != nil || !intact {
 		return receipt, err // see mismatched
 	}
-	return patiently(ctx, s.patience, send)
+	return patiently(ctx, s.patience, &s.asking, send)
 }
 
 // mismatched sees what a receiver means that got other bytes than were

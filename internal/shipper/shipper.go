@@ -58,6 +58,7 @@ type Shipper struct {
 
 	places    chan struct{} // held by what is being sent
 	patience  time.Duration // with a receiver that is busy
+	asking    atomic.Int64  // requests of uploads that wait for their answer
 	reachable atomic.Bool   // the receiver seems to be there
 
 	beats chan chan<- struct{} // answered by the dispatch that runs

@@ -7,9 +7,10 @@ import (
 )
 
 // stuckAfter is how long a piece of work may show no progress: longer than
-// every wait that is bounded by itself, of which the longest is that for a
-// receiver which does not answer to an upload, nor to the question what became of it.
-const stuckAfter = 15 * time.Minute
+// every wait that is bounded by itself, of which the longest is that for a receiver
+// which is slow to answer to an announcement, does not answer to the upload, nor to
+// the question what became of it.
+const stuckAfter = 20 * time.Minute
 
 // work knows what the packers and senders have in hand, and when each last got
 // on with it.
