@@ -254,6 +254,7 @@ func (c *Client) doBody(req *http.Request, archive io.ReaderAt, offset, size int
 	req = req.WithContext(ctx)
 	if req.ContentLength = size; size == 0 {
 		req.Body = http.NoBody // anything else would be sent as a body of unknown length
+		watch.Stop()           // nothing to be taken: the answer has a limit of its own
 	} else {
 		// A connection that the receiver closed while it was idle is replaced
 		// without our seeing it only if the body can be had again.
