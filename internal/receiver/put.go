@@ -128,8 +128,14 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 	}
 	of := named{u.Key, u.Digest}
 	if kept := r.unheard.take(of); o.Digest.IsZero() || u.Resent || !kept {
+		// One a host, or few bytes of request would keep the disk from the others.
+		read, rerr := r.reading.lockFor(ctx, episode.Key{Host: u.Key.Host})
+		if rerr != nil {
+			return wire.Receipt{}, absent, rerr
+		}
 		// Also if its sender does not wait so long: it will ask again.
 		o, err = r.store.Known(r.life, u.Key)
+		read()
 	}
 	if damaged(err) {
 		r.log.Error("a stored archive is damaged; its host sends it again", "host", u.Key.Host, "episode", u.Key.Name, "err", err)

@@ -53,6 +53,7 @@ type Receiver struct {
 	chunks  sync.Pool                // of *[chunk]byte
 	prover  *prover
 	reads   slots // archives being read back for their hosts
+	reading keys  // hosts for whom one is read that they send again
 
 	// life is what reading goes on for whose sender has gone; end ends it. Requests
 	// are parts of it.

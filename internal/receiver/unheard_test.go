@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cis490/internal/durable"
@@ -25,6 +26,38 @@ func (l *lab) readsOfDisk() (begun chan struct{}, let chan struct{}) {
 		return d.OpenUncached(name)
 	})
 	return begun, let
+}
+
+// TestAHostHasOneArchiveReadAtATime: a hundred bytes of request must not keep the disk
+// from the others, nor those of one host from another's.
+func TestAHostHasOneArchiveReadAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		keys := []episode.Key{key("a", "e1"), key("a", "e2"), key("a", "e3"), key("b", "e1")}
+		for i, k := range keys {
+			l.takes(k, noise(5000, byte(i)), wire.Stored)
+		}
+		begun, let := l.readsOfDisk()
+		answers := make(chan error, len(keys))
+		for i, k := range keys {
+			go func() {
+				u := uploadOf(k, noise(5000, byte(i)))
+				u.Resent = true
+				_, err := l.r.Put(t.Context(), u, untouched{t})
+				answers <- err
+			}()
+		}
+		synctest.Wait()
+		if len(begun) != 2 {
+			t.Errorf("%d archives are read at once, want one of each host", len(begun))
+		}
+		close(let)
+		for range keys {
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
 
 // TestAnAnswerThatNobodyHearsIsKept: a large archive takes longer to read back than
