@@ -40,7 +40,9 @@ func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, w
 		if err != nil {
 			return wire.Receipt{}, none, err
 		}
-		r.adopt(ctx, u)
+		if err := r.adopt(ctx, u); err != nil {
+			return wire.Receipt{}, none, err
+		}
 		unfinished, err := r.enlist(ctx, u)
 		if !errors.Is(err, wire.NoUpload) {
 			return wire.Receipt{}, unfinished, err
@@ -87,21 +89,21 @@ func (r *Receiver) begin(ctx context.Context, key episode.Key) (wire.Unfinished,
 
 // adopt makes what was opened under the name of an archive the beginning of it. If
 // it is another's, the digest will tell.
-func (r *Receiver) adopt(ctx context.Context, u wire.Upload) {
+func (r *Receiver) adopt(ctx context.Context, u wire.Upload) error {
 	open := r.uploads.find(wire.Upload{Key: u.Key})
 	if open == nil || u.Digest.IsZero() || r.uploads.find(u) != nil {
-		return
+		return nil
 	}
 	give, err := open.take(ctx, nil)
 	if err != nil {
-		return // it has ended, or the sender has gone
+		return nil // it has ended, or the sender has gone
 	}
 	if open.offset > u.Size {
-		r.drop(open, "its archive is shorter") // an error of it is met again
-		return
+		return r.drop(open, "its archive is shorter")
 	}
 	r.uploads.become(open, u)
 	give()
+	return nil
 }
 
 // enlist returns the unfinished upload of an archive, a new one if there is none.

@@ -45,7 +45,7 @@ func newConns(c LimitsConfig) *conns {
 		most: 2*c.Uploads + spareConns,
 		each: 2*c.UploadsPerHost + spareConnsPerHost,
 
-		mostUnknown: max(4*c.Uploads, fewStrangers),
+		mostUnknown: max(min(4*c.Uploads, spareConns/4), fewStrangers),
 
 		strangers: make(map[string]int),
 		hosts:     make(map[net.Conn]episode.Name),

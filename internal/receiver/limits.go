@@ -62,7 +62,7 @@ func (s *slots) take(ctx context.Context, host episode.Name) (func(), error) {
 	select {
 	case <-w.turn:
 	case <-late:
-		err = s.refusal(host)
+		err = s.refusal(w)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -94,11 +94,13 @@ func (s *slots) enter(host episode.Name) (*inLine, error) {
 	return w, nil
 }
 
-// refusal says why a host finds no place.
-func (s *slots) refusal(host episode.Name) error {
+// refusal says why one in line finds no place, even now: the time of another host
+// that wanted one may have run out meanwhile.
+func (s *slots) refusal(w *inLine) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if has := s.hosts[host]; has >= s.each {
+	s.serve()
+	if has := s.hosts[w.host]; has >= s.each {
 		return busy(wire.HostBusy, "%d uploads are under way", has)
 	}
 	return busy(wire.Busy, "all places for uploads are taken")

@@ -112,7 +112,7 @@ func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
 }
 
 // TestAHostWaitsForItsOwn: one that sends more at once than it may have stands in the
-// queue with as many again, behind all others, and takes no place but its own.
+// queue with as many again, and takes no place but its own.
 func TestAHostWaitsForItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := receiver.NewPlaces(8, 2, 10*time.Second)
@@ -146,6 +146,31 @@ func TestAHostWaitsForItsOwn(t *testing.T) {
 		start := time.Now()
 		if err := <-waiting[1]; !errors.Is(err, wire.HostBusy) || time.Since(start) != 5*time.Second {
 			t.Errorf("the second: %v after %v, want host-busy at the end of its wait", err, time.Since(start))
+		}
+	})
+}
+
+// TestAShareThatNobodyClaimsIsGiven to who stands in line, if not before, then when
+// his time ends.
+func TestAShareThatNobodyClaimsIsGiven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := receiver.NewPlaces(4, 4, 10*time.Second)
+		take := func(host episode.Name) func() {
+			free, err := p.Take(t.Context(), host)
+			must(t, err)
+			return free
+		}
+		free := take("c")
+		take("c")
+		take("c")
+		take("a")
+		if _, err := p.Take(t.Context(), "b"); !errors.Is(err, wire.Busy) { // and does not come again
+			t.Errorf("b: %v, want busy", err)
+		}
+		free()
+		time.Sleep(2 * time.Second)
+		if _, err := p.Take(t.Context(), "a"); err != nil {
+			t.Errorf("a is refused beside a free place: %v", err)
 		}
 	})
 }

@@ -176,8 +176,9 @@ func (s *uploads) keep(u *unfinished) {
 	s.count[u.Key.Host]++
 }
 
-// become makes an open upload, whose turn the caller has, that of an archive. The
-// open one has ended then.
+// become makes an open upload, whose turn the caller has, that of an archive, and it
+// has ended then. If the archive has one already, as it may have since the caller
+// looked, both stay.
 func (s *uploads) become(open *unfinished, u wire.Upload) {
 	known := &unfinished{
 		Upload: u, id: open.id, turn: make(chan struct{}, 1),
@@ -186,6 +187,9 @@ func (s *uploads) become(open *unfinished, u wire.Upload) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.same[u] != nil {
+		return
+	}
 	s.take(open)
 	s.keep(known)
 }
