@@ -23,8 +23,7 @@ import (
 
 // custody is what stands for the disk among the systems: the durable steps of
 // both daemons by their own packages, in one process. Nothing is found, read,
-// packed, hashed or sent. No pair that keeps the law can be faster on that disk
-// than by leaving some of the rest out.
+// packed, hashed or sent. It is what is left of ours where all else costs nothing.
 const custody = "custody"
 
 // chain is the way of episodes through both ends.
@@ -50,7 +49,7 @@ func keep(args []string) error {
 	out := f.String("outbox", "", "`folder` of the packed ones")
 	total := f.Int("n", 0, "episodes, where there is no -src")
 	size := f.Int("size", 14_000, "`bytes` of an archive")
-	width := f.Int("at-once", 16, "episodes on their way at one time")
+	width := f.Int("at-once", 32, "episodes on their way at one time; the shipper has 32 hands, and 16 senders")
 	if err := f.Parse(args); err != nil {
 		return err
 	}

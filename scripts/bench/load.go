@@ -42,7 +42,9 @@ type loader struct {
 	url    string
 	papers string
 	bodies []body
-	next   atomic.Int64
+	// announces says that the server is ours: it is spoken to as our shipper does.
+	announces bool
+	next      atomic.Int64
 }
 
 // body is an archive, filled up with a frame that every zstd skips.
@@ -59,8 +61,8 @@ func (b body) reader() io.Reader {
 	return io.MultiReader(bytes.NewReader(b.archive), bytes.NewReader(b.zeros))
 }
 
-// load is the client that is the same for both receivers. It speaks as our
-// shipper does; nginx ignores the digest.
+// load is the client that is the same for both receivers, but that ours is told of
+// large archives first. nginx ignores the digest.
 func load(args []string) error {
 	f := flag.NewFlagSet("load", flag.ExitOnError)
 	l := &loader{}
@@ -70,6 +72,7 @@ func load(args []string) error {
 	conns := f.Int("conns", 1, "uploads at once")
 	src := f.String("src", "", "`folder` of the one episode to send; it gets other names")
 	size := f.Int("size", 17_000, "`bytes` of an upload")
+	f.BoolVar(&l.announces, "announce", false, "announce large archives, as our shipper does")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -194,35 +197,64 @@ func (l *loader) connection(c *http.Client, host string) (samples, error) {
 	}
 }
 
-// expectFrom is the size from which our shipper asks first; the load does too.
-const expectFrom = 256 << 10
+// announceFrom is the size from which our shipper announces an archive, and sends
+// its bytes with PATCH.
+const announceFrom = 256 << 10
 
 func (l *loader) put(c *http.Client, host string, b body) error {
+	to := l.url + "/v1/episodes/" + host + "/" + b.name
+	digest := "sha-256=:" + base64.StdEncoding.EncodeToString(b.digest[:]) + ":"
+	whole := map[string]string{"Repr-Digest": digest}
+	if b.size() < announceFrom {
+		_, err := l.ask(c, http.MethodPut, to, whole, b)
+		return err
+	}
+	if !l.announces {
+		whole["Expect"] = "100-continue"
+		_, err := l.ask(c, http.MethodPut, to, whole, b)
+		return err
+	}
+	offer, err := l.ask(c, http.MethodPut, to, map[string]string{
+		"Repr-Digest": digest, "Upload-Complete": "?0", "Upload-Length": strconv.Itoa(b.size()),
+	}, body{})
+	if err != nil {
+		return err
+	}
+	_, err = l.ask(c, http.MethodPatch, l.url+offer.Get("Location"), map[string]string{
+		"Repr-Digest": digest, "Content-Type": "application/partial-upload", "Upload-Offset": "0", "Upload-Complete": "?1",
+	}, b)
+	return err
+}
+
+// ask sends a request until it is not refused for others, and returns the header of
+// the answer.
+func (l *loader) ask(c *http.Client, method, to string, header map[string]string, b body) (http.Header, error) {
 	for try := 0; ; try++ {
-		req, err := http.NewRequest(http.MethodPut, l.url+"/v1/episodes/"+host+"/"+b.name, b.reader())
+		req, err := http.NewRequest(method, to, b.reader())
 		if err != nil {
-			return err
+			return nil, err
 		}
-		req.ContentLength = int64(b.size())
-		req.Header.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(b.digest[:])+":")
-		if b.size() >= expectFrom {
-			req.Header.Set("Expect", "100-continue")
+		if req.ContentLength = int64(b.size()); req.ContentLength == 0 {
+			req.Body = http.NoBody
+		}
+		for field, value := range header {
+			req.Header.Set(field, value)
 		}
 		resp, err := c.Do(req)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		answer, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if resp.StatusCode == http.StatusCreated {
-			return nil
+			return resp.Header, nil
 		}
 		// The place of the last upload may be given up a moment after its answer.
 		if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable || try == 100 {
-			return fmt.Errorf("PUT %s: %s: %s", req.URL, resp.Status, answer)
+			return nil, fmt.Errorf("%s %s: %s: %s", method, req.URL, resp.Status, answer)
 		}
 		time.Sleep(time.Millisecond)
 	}

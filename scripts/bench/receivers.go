@@ -48,16 +48,18 @@ func (l *lab) load(ctx context.Context, s loadShape, system string) (r row, err 
 		return row{}, err
 	}
 	defer func() { err = errors.Join(err, srv.stop()) }()
-	return l.client(ctx, s, srv)
+	return l.client(ctx, s, srv, "-announce="+fmt.Sprint(system == ours))
 }
 
 // client runs the load's client, which is this program.
-func (l *lab) client(ctx context.Context, s loadShape, srv *server) (row, error) {
+func (l *lab) client(ctx context.Context, s loadShape, srv *server, more ...string) (row, error) {
 	if err := l.episode(); err != nil {
 		return row{}, err
 	}
-	return l.drive(ctx, s, srv.process, "load", "-url", srv.url, "-papers", l.path("hosts"), "-src", l.run("src"),
-		"-size", fmt.Sprint(s.size), "-conns", fmt.Sprint(s.conns), "-requests", fmt.Sprint(s.requests))
+	return l.drive(ctx, s, srv.process, append([]string{
+		"load", "-url", srv.url, "-papers", l.path("hosts"), "-src", l.run("src"),
+		"-size", fmt.Sprint(s.size), "-conns", fmt.Sprint(s.conns), "-requests", fmt.Sprint(s.requests),
+	}, more...)...)
 }
 
 // bare takes what a receiver does with a load on the disk alone. There the client

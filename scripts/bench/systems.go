@@ -113,7 +113,7 @@ func copiers() []system {
 	}
 }
 
-// floor is what no system of ours can be faster than, on that disk.
+// floor is what is left of ours where all but the disk costs nothing.
 func floor() system {
 	return system{
 		name:   custody,
