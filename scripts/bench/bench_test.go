@@ -120,7 +120,7 @@ func TestLoadArchivesHoldTheirNames(t *testing.T) {
 	}
 }
 
-// What stands for the disk must take every step that ours takes there.
+// What stands for the disk must bring all home.
 func TestCustodyIsTheWholeWay(t *testing.T) {
 	dir := t.TempDir()
 	at := func(elem ...string) string { return filepath.Join(append([]string{dir}, elem...)...) }

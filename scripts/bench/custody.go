@@ -141,7 +141,13 @@ func (c *chain) one(name episode.Name, from string) error {
 	if c.src == nil {
 		return c.stores(name, from)
 	}
-	return errors.Join(c.seals(name), c.stores(name, host), c.retires(name))
+	if err := c.seals(name); err != nil {
+		return err
+	}
+	if err := c.stores(name, host); err != nil {
+		return err
+	}
+	return c.retires(name)
 }
 
 func (c *chain) seals(name episode.Name) error {
