@@ -93,6 +93,29 @@ func TestAHostWaitsForItsOwnUploads(t *testing.T) {
 	})
 }
 
+// TestALongUploadHasPatienceLeft: the receiver is restarted, and says so, when it has
+// taken longer than the pass is patient.
+func TestALongUploadHasPatienceLeft(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run")
+		tries := 0
+		l.rx.before = func(context.Context, wire.Upload) error {
+			if tries++; tries > 1 {
+				return nil
+			}
+			time.Sleep(time.Minute)
+			draining := wire.Refuse(wire.Draining, "")
+			draining.RetryAfter = 5 * time.Second
+			return draining
+		}
+		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+		if _, _, pings := l.rx.counts(); pings != 0 {
+			t.Errorf("%d pings", pings)
+		}
+		l.check()
+	})
+}
+
 // TestAPassEndsThoughTheReceiverIsBusy: it does not try all of a backlog with
 // patience.
 func TestAPassEndsThoughTheReceiverIsBusy(t *testing.T) {

@@ -101,15 +101,15 @@ func busy(err error) bool {
 }
 
 // patiently asks until the receiver is not busy, for so long after it first said so.
-// What is asked keeps its place among the senders meanwhile, so that fewer ask. With
-// counts what is with the receiver at this moment: where it has enough of this host,
-// and that are others of ours, the wait is for them, and they end.
-func patiently[T any](ctx context.Context, long time.Duration, with *atomic.Int64, ask func() (T, error)) (T, error) {
+// What is asked keeps its place among the senders meanwhile, so that fewer ask. Asking
+// counts what waits for an answer at this moment: where the receiver has enough of this
+// host, and that are others of ours, the wait is for them, and they end.
+func patiently[T any](ctx context.Context, long time.Duration, asking *atomic.Int64, ask func() (T, error)) (T, error) {
 	var until time.Time
 	for n := 1; ; n++ {
-		with.Add(1)
+		asking.Add(1)
 		got, err := ask()
-		others := with.Add(-1) > 0
+		others := asking.Add(-1) > 0
 		least := retryAfter(err)
 		if !busy(err) || least == 0 {
 			return got, err

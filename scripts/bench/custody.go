@@ -40,8 +40,8 @@ type chain struct {
 	src *source.Source
 }
 
-// keep is the client of custody: a process of its own, as those of the others are.
-func keep(args []string) error {
+// custodyClient takes the steps: a process of its own, as those of the others are.
+func custodyClient(args []string) error {
 	f := flag.NewFlagSet(custody, flag.ExitOnError)
 	data := f.String("data", "", "the receiver's `folder`")
 	src := f.String("src", "", "`folder` of the episodes; empty: the receiver's steps alone")

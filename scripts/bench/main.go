@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string) error {
 		"tables": {tables, "", 1},
 	}
 	// Clients of ours are processes of their own, so that their CPU can be told apart.
-	clients := map[string]func([]string) error{"load": load, custody: keep}
+	clients := map[string]func([]string) error{"load": load, custody: custodyClient}
 	if len(args) > 0 && clients[args[0]] != nil {
 		return clients[args[0]](args[1:])
 	}

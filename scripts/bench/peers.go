@@ -68,7 +68,7 @@ func parts(l *lab, o options) []part {
 			p.systems = append(p.systems, s.name)
 		}
 		if w.name == "S" { // of larger ones the disk is not what takes the time
-			byName[custody] = floor()
+			byName[custody] = diskAlone()
 			p.systems = append(p.systems, custody)
 		}
 		p.run = func(ctx context.Context, name string) (row, error) {

@@ -37,7 +37,7 @@ func (l *lab) load(ctx context.Context, s loadShape, system string) (r row, err 
 		return row{}, err
 	}
 	if system == custody {
-		return l.bare(ctx, s)
+		return l.diskAlone(ctx, s)
 	}
 	kind := system
 	if system == ours {
@@ -62,9 +62,9 @@ func (l *lab) client(ctx context.Context, s loadShape, srv *server, more ...stri
 	}, more...)...)
 }
 
-// bare takes what a receiver does with a load on the disk alone. There the client
+// diskAlone takes what a receiver does with a load on the disk alone. There the client
 // is the server.
-func (l *lab) bare(ctx context.Context, s loadShape) (row, error) {
+func (l *lab) diskAlone(ctx context.Context, s loadShape) (row, error) {
 	r, err := l.drive(ctx, s, nil, custody, "-data", l.run("data"),
 		"-at-once", fmt.Sprint(s.conns), "-n", fmt.Sprint(s.requests), "-size", fmt.Sprint(s.size))
 	r.ServerCPU, r.ServerMiB, r.AllCPU = r.ClientCPU, r.ClientMiB, r.AllCPU+r.ClientCPU

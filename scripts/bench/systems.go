@@ -113,8 +113,8 @@ func copiers() []system {
 	}
 }
 
-// floor is what is left of ours where all but the disk costs nothing.
-func floor() system {
+// diskAlone is what is left of ours where all but the disk costs nothing.
+func diskAlone() system {
 	return system{
 		name:   custody,
 		title:  "the steps of ours on the disk, by its own packages in one process: nothing is found, read, packed, hashed or sent",

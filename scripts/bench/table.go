@@ -97,7 +97,7 @@ func (s section) head(out *bytes.Buffer, title string) {
 // way is the table of the whole way, host to server.
 func (s section) way(out *bytes.Buffer, name string) {
 	titles := map[string]system{}
-	for _, sys := range append(systems(), floor()) {
+	for _, sys := range append(systems(), diskAlone()) {
 		titles[sys.name] = sys
 	}
 	r := s.Rows[0]
@@ -136,7 +136,7 @@ func (s section) loadTable(out *bytes.Buffer, name string) {
 			number(s.median(sys, syncTime)), s.median(sys, foreign))
 	}
 	out.WriteString("\nOurs checks the sha256, fsyncs the archive and its row and then answers; nginx does none of it. *All but the client* is the whole machine\n" +
-		"less the load's client, a last sync included; foreign load is in it. *custody* is " + floor().title + ".\n\n")
+		"less the load's client, a last sync included; foreign load is in it. *custody* is " + diskAlone().title + ".\n\n")
 }
 
 func star(spoiled bool) string {
