@@ -78,14 +78,15 @@ func (d *Disk) Attach(dir string) error {
 	return nil
 }
 
-// grain is what a cut does not tear. A file system may expect some of its disk:
-// xfs finds its own blocks of 4 KiB whole, or does not mount. It takes one for
-// written whose first sector is, and its checksum fails then.
+// grain is what a cut does not tear. File systems expect some of their disk. ext4
+// writes its superblock, two sectors with one checksum, in its place and not by the
+// journal. xfs takes a block of 4 KiB for written whose first sector is. Neither is
+// mounted where that is torn.
 func (d *Disk) grain() int64 {
 	if d.fs == "xfs" {
 		return 4096
 	}
-	return sector
+	return 2 * sector
 }
 
 // Sync makes all that was written durable, as an operator's sync would.
