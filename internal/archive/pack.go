@@ -25,12 +25,12 @@ const (
 	window = 512 << 10
 )
 
-// splitFrom is the size from which an episode is packed by two goroutines, which
+// largeFrom is the size from which an episode is packed by two goroutines, which
 // compress sections of it side by side: it would keep one core busy for long. Smaller
 // episodes are packed side by side by several packers instead. A section is four
 // windows, and five or so are in memory at a time: hence the smaller window.
 const (
-	splitFrom   = 64 << 20
+	largeFrom   = 64 << 20
 	splitBy     = 2
 	splitWindow = window / 2
 )
@@ -64,7 +64,7 @@ func newEncoder(l zstd.EncoderLevel, window, goroutines int) *zstd.Encoder {
 
 // encoder returns the one for an episode.
 func (p *Packer) encoder(s Survey) *zstd.Encoder {
-	if s.Bytes < splitFrom {
+	if !s.Large() {
 		return p.enc
 	}
 	// A new one each time: in zstd 1.20.4 one that has coded 2 GiB can take for an

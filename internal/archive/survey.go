@@ -18,6 +18,9 @@ type Survey struct {
 	Skipped     Skips
 }
 
+// Large reports whether the episode takes long to pack, and more than one core.
+func (s Survey) Large() bool { return s.Bytes >= largeFrom }
+
 // Skips are the entries that an archive leaves out: sockets, FIFOs, devices,
 // mount points, and hard links to other people's files.
 type Skips struct {

@@ -121,35 +121,45 @@ func crowd(t *testing.T, h *labtest.Host, name string, entries int) string {
 	return name
 }
 
-// TestGiantEpisodeDelaysNobody: while one of 60 GiB, all of them a hole, is
-// packed, which takes minutes, others are shipped as ever, and little memory is
-// used. It ends with the daemon at once.
-func TestGiantEpisodeDelaysNobody(t *testing.T) {
+// TestGiantEpisodesDelayNobody: while one of 60 GiB, all of them a hole, is
+// packed, which takes minutes, and more of them wait, others are shipped as ever,
+// and little memory is used. It ends with the daemon at once.
+func TestGiantEpisodesDelayNobody(t *testing.T) {
 	t.Parallel()
 	l, h := lab(t)
-	h.Draft("a-giant")
-	if err := os.Truncate(h.Episodes("a-giant", "empty.log"), 60<<30); err != nil {
-		t.Fatal(err)
+	giants := []string{"a-giant", "a-giant-2", "a-giant-3"}
+	for _, name := range giants {
+		h.Draft(name)
+		if err := os.Truncate(h.Episodes(name, "empty.log"), 60<<30); err != nil {
+			t.Fatal(err)
+		}
+		write(t, h.Episodes(name, "done.marker"), "") // a lab does not answer for 60 GiB
 	}
-	write(t, h.Episodes("a-giant", "done.marker"), "") // a lab does not answer for 60 GiB
 	d := h.Daemon()
-	labtest.Eventually(t, "the giant is being packed", func() bool { return exists(h.Outbox("a-giant.tar.zst.partial")) })
+	labtest.Eventually(t, "a giant is being packed", func() bool { return exists(h.Outbox("a-giant.tar.zst.partial")) })
 	for i := range 20 {
 		name := fmt.Sprintf("b-%02d", i)
 		begun := time.Now()
 		h.Episode(name)
 		h.WaitShipped(name)
 		if took := time.Since(begun); took > 5*time.Second {
-			t.Errorf("%s took %v beside the giant", name, took)
+			t.Errorf("%s took %v beside the giants", name, took)
 		}
 	}
 	if !exists(h.Outbox("a-giant.tar.zst.partial")) || h.IsShipped("a-giant") {
 		t.Error("the giant was packed already: this shows nothing")
 	}
+	for _, name := range giants[1:] {
+		if exists(h.Outbox(name + ".tar.zst.partial")) {
+			t.Errorf("%s is packed beside another giant", name)
+		}
+	}
 	small(t, "the shipper", d)
 	d.Stop(t)
-	os.RemoveAll(h.Episodes("a-giant"))
-	os.Remove(h.Outbox("a-giant.tar.zst.partial"))
+	for _, name := range giants {
+		os.RemoveAll(h.Episodes(name))
+		os.Remove(h.Outbox(name + ".tar.zst.partial"))
+	}
 	l.Settled(t)
 }
 

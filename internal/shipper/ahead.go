@@ -9,13 +9,9 @@ import (
 	"cis490/internal/episode"
 )
 
-// An archive of an episode of aheadFrom bytes or more is sent while it is being
-// packed, in pieces of aheadPiece: on a slow link the senders do not wait long for
-// one to end.
-const (
-	aheadFrom  = 64 << 20
-	aheadPiece = 8 << 20
-)
+// aheadPiece is what is sent at a time of a large episode's archive while it is being
+// packed: on a slow link the senders do not wait long for one to end.
+const aheadPiece = 8 << 20
 
 // ahead sends the beginning of an archive while the rest of it is packed. It is a
 // head start and nothing more: whatever becomes of it, the sealed archive is
@@ -30,7 +26,7 @@ type ahead struct {
 
 // start begins a head start, or returns nil where it is not worth it.
 func (s *Shipper) start(ctx context.Context, name episode.Name, draft io.ReaderAt, of archive.Survey) *ahead {
-	if of.Bytes < aheadFrom || !s.reachable.Load() {
+	if !of.Large() || !s.reachable.Load() {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)

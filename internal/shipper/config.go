@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -34,7 +33,8 @@ type Config struct {
 	// LowSpaceFile exists while packing waits for space: the experiment queue
 	// can watch it. Empty: there is none.
 	LowSpaceFile config.Path `toml:"low_space_file"`
-	Packers      int         `toml:"packers"` // episodes packed at once
+	// Packers is how many episodes are packed at once, of which one may be large.
+	Packers int `toml:"packers"`
 	// Senders is how many episodes are sent at once; at most half of them, and
 	// at most [mostLarge], are large ones.
 	Senders int   `toml:"senders"`
@@ -75,7 +75,7 @@ func DefaultConfig() Config {
 		ShippedDir:   "/var/lib/cis490/data/shipped",
 		ScanInterval: config.Duration(30 * time.Second),
 		MinFree:      256 << 20,
-		Packers:      min(2, runtime.NumCPU()),
+		Packers:      2,
 		Senders:      16,
 		Order:        Oldest,
 		Receiver:     ReceiverConfig{CAFile: "/etc/cis490/pki/ca.crt"},

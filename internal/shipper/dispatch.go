@@ -20,8 +20,8 @@ type dispatch struct {
 	*Shipper
 	once bool
 
-	toSeal  queue
-	toSend  toSend
+	toSeal  lanes
+	toSend  lanes
 	hand    map[episode.Name]candidate // queued, or with a worker
 	working int                        // with a worker
 	later   map[episode.Name]delay     // those that failed
@@ -37,7 +37,7 @@ type dispatch struct {
 	packers chan *archive.Packer // those that are not at work
 	turns   chan struct{}        // held by who may send
 
-	sealc  chan episode.Name
+	sealc  chan candidate
 	sendc  chan episode.Name
 	done   chan result
 	probec chan struct{}
@@ -56,10 +56,10 @@ type delay struct {
 func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err error) {
 	d := &dispatch{
 		Shipper: s, once: once, link: link{log: s.log},
-		toSeal: queue{order: s.cfg.Order}, toSend: newToSend(s.cfg),
+		toSeal: newLanes(s.cfg.Order, mostLargePacked), toSend: newLanes(s.cfg.Order, min(mostLargeSent, max(1, s.cfg.Senders/2))),
 		hand: make(map[episode.Name]candidate), later: make(map[episode.Name]delay),
 		packers: make(chan *archive.Packer, s.cfg.Packers), turns: make(chan struct{}, s.cfg.Senders),
-		sealc: make(chan episode.Name), sendc: make(chan episode.Name), done: make(chan result),
+		sealc: make(chan candidate), sendc: make(chan episode.Name), done: make(chan result),
 		probec: make(chan struct{}), pongs: make(chan ponged), found: make(chan episode.Name),
 	}
 	defer durable.MoreThreads()()
@@ -110,11 +110,13 @@ func (d *dispatch) decide(ctx context.Context) error {
 // now is nil.
 func (d *dispatch) step(ctx context.Context) error {
 	d.reachable.Store(!d.link.down)
-	var sealc, sendc chan episode.Name
+	var sealc chan candidate
+	var sendc chan episode.Name
 	var seal, send candidate
 	var probec chan struct{}
-	if d.toSeal.len() > 0 {
-		sealc, seal = d.sealc, d.toSeal.next()
+	sealq := d.toSeal.next()
+	if sealq != nil {
+		sealc, seal = d.sealc, sealq.next()
 	}
 	sendq := d.toSend.next()
 	if sendq != nil && !d.link.down {
@@ -127,8 +129,9 @@ func (d *dispatch) step(ctx context.Context) error {
 	alarm := time.NewTimer(d.nextAlarm(now))
 	defer alarm.Stop()
 	select {
-	case sealc <- seal.name:
-		d.toSeal.pop()
+	case sealc <- seal:
+		sealq.pop()
+		d.toSeal.began(seal)
 		d.working++
 	case sendc <- send.name:
 		sendq.pop()
@@ -142,6 +145,8 @@ func (d *dispatch) step(ctx context.Context) error {
 		delete(d.hand, r.name)
 		if r.stage == Send {
 			d.toSend.ended(c)
+		} else {
+			d.toSeal.ended(c)
 		}
 		return d.settle(r, c.at, time.Now())
 	case p := <-d.pongs:
@@ -229,7 +234,9 @@ func (d *dispatch) refill(now time.Time) error {
 }
 
 // hungry reports whether another page may be scanned.
-func (d *dispatch) hungry() bool { return !d.swept && d.toSeal.len() == 0 && d.toSend.len() < page }
+func (d *dispatch) hungry() bool {
+	return !d.swept && d.toSeal.small.len() == 0 && d.toSeal.large.len() < page && d.toSend.len() < page
+}
 
 // short reports whether the disk is below its floor, whoever took it there.
 func (d *dispatch) short() bool {

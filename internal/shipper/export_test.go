@@ -50,7 +50,7 @@ func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
 
 // SealOnly packs an episode and stops there, as a power cut would.
 func (s *Shipper) SealOnly(name episode.Name) error {
-	_, err := s.seal(context.Background(), archive.NewPacker(), name, func() {}, func() {})
+	_, err := s.seal(context.Background(), archive.NewPacker(), candidate{name: name}, func() {}, func() {})
 	return err
 }
 

@@ -73,65 +73,68 @@ func (q *queue) pop() {
 
 func (q *queue) fromEnd() bool { return q.order == Newest || q.order == Mixed && !q.odd }
 
-// toSend is what waits to be sent. Large archives keep to a part of the senders, so
-// that small ones do not wait for them.
-type toSend struct {
+// lanes are two queues to the same workers. Large episodes keep to a part of the
+// workers, so that small ones do not wait for them.
+type lanes struct {
 	small, large queue
 	most         int // large ones at once
 	underWay     int // large ones
 }
 
-func (s *toSend) len() int { return s.small.len() + s.large.len() }
-
-func (s *toSend) add(c candidate) { s.of(c).add(c) }
-
-func (s *toSend) of(c candidate) *queue {
-	if c.large() {
-		return &s.large
-	}
-	return &s.small
+func newLanes(order Order, most int) lanes {
+	return lanes{small: queue{order: order}, large: queue{order: order}, most: most}
 }
 
-// next returns the queue whose turn it is, or nil if none may be sent now.
-func (s *toSend) next() *queue {
-	large := s.large.len() > 0 && s.underWay < s.most
+func (l *lanes) len() int { return l.small.len() + l.large.len() }
+
+func (l *lanes) add(c candidate) {
+	if c.large() {
+		l.large.add(c)
+	} else {
+		l.small.add(c)
+	}
+}
+
+// next returns the queue whose turn it is, or nil if none may go on now.
+func (l *lanes) next() *queue {
+	large := l.large.len() > 0 && l.underWay < l.most
 	switch {
-	case large && s.small.len() > 0 && !s.largeFirst():
-		return &s.small
+	case large && l.small.len() > 0 && !l.largeFirst():
+		return &l.small
 	case large:
-		return &s.large
-	case s.small.len() > 0:
-		return &s.small
+		return &l.large
+	case l.small.len() > 0:
+		return &l.small
 	}
 	return nil
 }
 
-// largeFirst reports which of two that may both be sent comes first.
-func (s *toSend) largeFirst() bool {
-	large, small := s.large.next(), s.small.next()
-	if s.large.fromEnd() {
+// largeFirst reports which of two that may both go on comes first.
+func (l *lanes) largeFirst() bool {
+	large, small := l.large.next(), l.small.next()
+	if l.large.fromEnd() {
 		large, small = small, large
 	}
 	return compare(large, small) <= 0
 }
 
-// began and ended count what is with the senders.
-func (s *toSend) began(c candidate) {
+// began and ended count what is with the workers.
+func (l *lanes) began(c candidate) {
 	if c.large() {
-		s.underWay++
+		l.underWay++
 	}
 }
 
-func (s *toSend) ended(c candidate) {
+func (l *lanes) ended(c candidate) {
 	if c.large() {
-		s.underWay--
+		l.underWay--
 	}
 }
 
-// mostLarge is how many large archives are sent at once: one fills a link, and more
+// mostLargePacked is how many large episodes are packed at once: one has a core more
+// than its packer.
+const mostLargePacked = 1
+
+// mostLargeSent is how many large archives are sent at once: one fills a link, and more
 // than a few make each of them late.
-const mostLarge = 4
-
-func newToSend(c Config) toSend {
-	return toSend{small: queue{order: c.Order}, large: queue{order: c.Order}, most: min(mostLarge, max(1, c.Senders/2))}
-}
+const mostLargeSent = 4

@@ -19,10 +19,11 @@ type candidate struct {
 	name  episode.Name
 	stage Stage
 	at    time.Time // when it was finished
-	size  int64     // of its archive, if it is packed
+	size  int64     // of its archive, if it is packed; of what is in it, if that is much
 }
 
-// large reports whether its archive is sent in more than one request.
+// large reports whether it is large for what it waits for: an archive that is sent in
+// more than one request, or an episode of which a packer has said so.
 func (c candidate) large() bool { return c.size >= wire.AnnounceFrom }
 
 // sheet is one page of a scan.

@@ -10,7 +10,6 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/digest"
-	"cis490/internal/episode"
 	"cis490/internal/outbox"
 )
 
@@ -20,11 +19,15 @@ var (
 	errBudget  = fmt.Errorf("the outbox has reached outbox_max: %w", unix.ENOSPC)
 )
 
+// errLarge says that an episode is to wait for the turn of the large ones.
+var errLarge = errors.New("is large")
+
 // seal packs a finished episode into the outbox, once, and returns the size of the
 // archive. It is sealed only if the tree was the same before and after. Packed is
-// called when that is done but for the disk.
-func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name, beat, packed func()) (int64, error) {
-	start := time.Now()
+// called when that is done but for the disk. One that turns out to be large is not
+// packed but sized, and the error is errLarge.
+func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat, packed func()) (int64, error) {
+	start, name := time.Now(), c.name
 	tree, err := s.src.Tree(name)
 	if err != nil {
 		return 0, err
@@ -33,6 +36,9 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, name episode.Name
 	before, err := tree.Survey(ctx)
 	if err != nil {
 		return 0, err
+	}
+	if before.Large() && !c.large() {
+		return before.Bytes, errLarge
 	}
 	draft, err := s.out.Create(name)
 	if err != nil {

@@ -36,6 +36,10 @@ func (d *dispatch) settle(r result, at, now time.Time) error {
 		d.transient(1)
 		return nil
 	}
+	if errors.Is(r.err, errLarge) {
+		d.queueSeal(candidate{name: r.name, stage: Seal, at: at, size: r.size})
+		return nil
+	}
 	verdict, reason := judge(r.err)
 	switch verdict {
 	case stop:
@@ -103,7 +107,7 @@ func (d *dispatch) fillUp(r result) bool {
 	}
 	d.full, d.told = true, true
 	d.transient(1)
-	d.drop(&d.toSeal)
+	d.drop(&d.toSeal.small, &d.toSeal.large)
 	d.flag(true)
 	return true
 }

@@ -14,7 +14,7 @@ import (
 type result struct {
 	name   episode.Name
 	stage  Stage
-	size   int64       // of Seal: of the archive
+	size   int64       // of Seal: of the archive, or of the episode if it is errLarge
 	status wire.Status // of Send
 	err    error
 }
@@ -41,16 +41,16 @@ func (d *dispatch) sealer(ctx context.Context, id int) error {
 			return nil
 		}
 		giveBack := sync.OnceFunc(func() { d.packers <- p })
-		name, more := <-d.sealc
+		c, more := <-d.sealc
 		if !more {
 			giveBack()
 			return nil
 		}
 		beat, end := d.work.begin(id)
-		size, err := d.seal(ctx, p, name, beat, giveBack)
+		size, err := d.seal(ctx, p, c, beat, giveBack)
 		giveBack()
 		end()
-		if !report(ctx, d.done, result{name: name, stage: Seal, size: size, err: err}) {
+		if !report(ctx, d.done, result{name: c.name, stage: Seal, size: size, err: err}) {
 			return nil
 		}
 	}
