@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"cis490/internal/cli"
@@ -48,7 +49,7 @@ func TestScripts(t *testing.T) {
 		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "lines": lines, "columns": columns, "ascii": onlyASCII, "objects": objects,
-			"mode": mode, "hostile": hostile,
+			"mode": mode, "hostile": hostile, "packed": packed,
 			"locked": locked, "freeport": freePort, "takenport": takenPort, "logged": logged,
 		},
 	})
@@ -147,6 +148,13 @@ func hostile(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range []string{"esc\x1b[31m", "new\nline", "\xff\xfe", "\u202eltr", "ümlaut"} {
 		ts.Check(os.Mkdir(filepath.Join(ts.MkAbs(args[0]), name), 0o755))
 	}
+}
+
+// packed makes an archive of no members: packed run-1.tar.zst
+func packed(ts *testscript.TestScript, _ bool, args []string) {
+	enc, err := zstd.NewWriter(nil)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), enc.EncodeAll(make([]byte, 1024), nil), 0o640))
 }
 
 // locked takes a lock until the script ends: locked data .lock 'pid 4711 (receiver)'

@@ -22,12 +22,13 @@ func scrubCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "scrub",
 		Short: "Read all archives back and name those that rotted",
-		Long: `Scrub reads every archive from the disk, past the page cache, and compares it
-with its sha256; then it looks for the archive of each row. It runs beside the
-receiver, as the receiver's user or root, and changes nothing: the receiver
-moves a bad copy to quarantine when its own scrub or its host finds it. While
-no receiver runs, --set-aside does that here. An interrupted scrub goes on
-where it was with --older-than. It exits with 1 if something is bad.`,
+		Long: `Scrub reads every archive from the disk, past the page cache, compares it with
+its sha256 and decodes it; then it looks for the archive of each row. It runs
+beside the receiver, as the receiver's user or root, and changes nothing: the
+receiver moves a bad copy to quarantine when its own scrub or its host finds it.
+While no receiver runs, --set-aside does that here. What is undecodable, and is
+what its host has sent, stays. An interrupted scrub goes on where it was with
+--older-than. It exits with 1 if something is bad.`,
 		Example: `  receiver scrub --rate 50MiB
   receiver scrub --older-than 24h --json | jq -c 'select(.finding)'
   systemctl stop cis490-receiver && receiver scrub --set-aside`,
@@ -94,16 +95,20 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 	if err := errors.Join(err, printed); err != nil {
 		return err
 	}
-	if p.Bad() > 0 {
-		return fmt.Errorf("%d archives are damaged, unreadable or missing: 'shipper verify --heal' on their hosts sends them again", p.Bad())
+	var bad []error
+	if p.Lost() > 0 {
+		bad = append(bad, fmt.Errorf("%d archives are damaged, unreadable or missing: 'shipper verify --heal' on their hosts sends them again", p.Lost()))
 	}
-	return nil
+	if p.Undecodable > 0 {
+		bad = append(bad, fmt.Errorf("%d archives are what was sent and cannot be decoded: keep their episodes, and see docs/operations.md", p.Undecodable))
+	}
+	return errors.Join(bad...)
 }
 
 func printScrub(c *cobra.Command, p receiver.Progress, asJSON bool) error {
 	if asJSON {
 		return cli.JSON(c.OutOrStdout(), p)
 	}
-	return printf(c.OutOrStdout(), "read=%d bytes=%d skipped=%d damaged=%d unreadable=%d missing=%d set_aside=%d took=%v\n",
-		p.Objects, p.Bytes, p.Skipped, p.Damaged, p.Unreadable, p.Missing, p.SetAside, time.Since(p.Started).Round(time.Millisecond))
+	return printf(c.OutOrStdout(), "read=%d bytes=%d skipped=%d damaged=%d unreadable=%d undecodable=%d missing=%d set_aside=%d took=%v\n",
+		p.Objects, p.Bytes, p.Skipped, p.Damaged, p.Unreadable, p.Undecodable, p.Missing, p.SetAside, time.Since(p.Started).Round(time.Millisecond))
 }

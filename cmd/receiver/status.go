@@ -52,7 +52,8 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
 	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))
-	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d missing by this scrub\n", st.Scrub.Damaged, st.Scrub.Unreadable, st.Scrub.Missing)
+	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",
+		st.Scrub.Damaged, st.Scrub.Unreadable, st.Scrub.Undecodable, st.Scrub.Missing)
 	oldest := "never read to the end"
 	if !st.Scrub.WholeSince.IsZero() {
 		oldest = "everything was read back since " + st.Scrub.WholeSince.Format(time.DateTime) + " UTC, " +

@@ -20,12 +20,12 @@ func verifyCommand(o *options) *cobra.Command {
 		Use:   "verify",
 		Short: "Ask the receiver whether it still has what was shipped",
 		Long: `Verify asks the receiver to read its copy of each retired episode back from its
-disk and to compare it with the sha256 of the receipt. What is not verified is
-listed; --heal moves what the receiver has lost back, so that it is packed and
-sent again. It works beside a running shipper.
+disk, to compare it with the sha256 of the receipt and to decode it. What is not
+verified is listed; --heal moves what the receiver has lost back, so that it is
+packed and sent again. It works beside a running shipper.
 
-Exit codes: 0 all is there, 1 something is missing, damaged, divergent or
-unknown, 4 the receiver cannot be reached or refuses this host.`,
+Exit codes: 0 all is there, 1 something is missing, damaged, undecodable,
+divergent or unknown, 4 the receiver cannot be reached or refuses this host.`,
 		Example: `  shipper verify
   shipper verify --max-age 720h --heal   # its scrub of a month counts
   shipper verify --quick --json | jq -c 'select(.finding)'`,
@@ -63,7 +63,7 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 		case o.json:
 			return cli.JSON(out, a)
 		}
-		_, err := fmt.Fprintf(out, "%-9s  %s%s\n", a.Finding, a.Dir, advice(a))
+		_, err := fmt.Fprintf(out, "%-11s  %s%s\n", a.Finding, a.Dir, advice(a))
 		return err
 	}
 	report, err := shipper.Audit(c.Context(), cfg, client, opts)
@@ -90,6 +90,8 @@ func advice(a shipper.Audited) string {
 		return ": " + ascii(a.NotHealed)
 	case a.Finding == shipper.Missing, a.Finding == shipper.Damaged:
 		return ": send it again with 'shipper resend " + a.Dir + "'"
+	case a.Finding == shipper.Undecodable:
+		return ": the receiver has what was sent, and it is no archive; keep this, and see docs/operations.md"
 	case a.Finding == shipper.Divergent:
 		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', keeps both"
 	case a.Finding == shipper.Unknown:

@@ -1,10 +1,13 @@
 package labtest_test
 
 import (
+	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"cis490/internal/labtest"
 )
@@ -43,7 +46,7 @@ func TestStoreHealsFromTheHostsCopy(t *testing.T) {
 	mustContain(t, "the scrub", scrub.Stdout, "missing\tlab-01/run-2")
 	verify := h.Run("verify", "--heal")
 	verify.MustExit(t, 1)
-	mustContain(t, "verify", verify.Stdout, "verified=1 stored=0 missing=1 damaged=1 divergent=0 unknown=0 healing=2")
+	mustContain(t, "verify", verify.Stdout, "verified=1 stored=0 missing=1 damaged=1 undecodable=0 divergent=0 unknown=0 healing=2")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
 	h.Run("verify").MustExit(t, 0)
 	quarantined, err := filepath.Glob(l.Path("data", "quarantine", "lab-01", "*"))
@@ -88,6 +91,51 @@ func TestPruneDeletesOnlyWhatWasReadBack(t *testing.T) {
 	if err != nil || len(entries) != 1 {
 		t.Errorf("the shipped folder has %v, %v", entries, err)
 	}
+}
+
+// What a host has packed wrongly has its sha256 all the same, and is retired for it.
+// Whoever reads it back says so, and the episode stays on its host: from there it comes
+// home whole.
+func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	l.Stop()
+	h.Once().MustExit(t, 4) // packed, and not sent
+	entry := h.Outbox("run-1.tar.zst")
+	rot(t, entry)
+	seal := make([]byte, 256)
+	n, err := unix.Getxattr(entry, "user.cis490.seal", seal)
+	if err != nil {
+		t.Skipf("the file system of the tests has no attributes: %v", err)
+	}
+	sum := sha256.Sum256([]byte(read(t, entry)))
+	copy(seal, sum[:])
+	if err := unix.Setxattr(entry, "user.cis490.seal", seal[:n], 0); err != nil {
+		t.Fatal(err)
+	}
+	l.Start()
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+
+	scrub := l.Receiver("--config", l.Path("receiver.toml"), "scrub", "--rate", "0")
+	scrub.MustExit(t, 1)
+	mustContain(t, "the scrub", scrub.Stdout, "undecodable\tlab-01/run-1")
+	verify := h.Run("verify", "--heal")
+	verify.MustExit(t, 1)
+	mustContain(t, "verify", verify.Stdout, "undecodable  run-1: the receiver has what was sent")
+	h.Run("prune", "--max-age", "1ns").MustExit(t, 0)
+	if !h.IsShipped("run-1") || !exists(l.Archive("lab-01", "run-1")) {
+		t.Fatal("it is not on both ends any more")
+	}
+
+	// As docs/operations.md says.
+	if err := os.Rename(l.Archive("lab-01", "run-1"), l.Path("run-1.undecodable")); err != nil {
+		t.Fatal(err)
+	}
+	h.Run("verify", "--heal").MustExit(t, 1)
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	h.Run("verify").MustExit(t, 0)
+	l.Settled(t)
 }
 
 func TestConflictGoesBesideTheFirst(t *testing.T) {

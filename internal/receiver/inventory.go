@@ -45,7 +45,8 @@ func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, r
 	if err == nil && readBack {
 		var p proof
 		p, err = r.readBack(ctx, key, nil)
-		if o = p.Object; err == nil && p.bad != nil {
+		o, h.Undecodable = p.Object, errors.Is(p.bad, store.ErrUnfit)
+		if err == nil && p.bad != nil && !h.Undecodable {
 			h.State = wire.Rotten
 			return h, nil
 		}

@@ -50,7 +50,7 @@ func TestInventoryTellsWhatIsStored(t *testing.T) {
 
 func TestReadBackIsOfTheDisk(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("lab-01", "run-7"), noise(1<<20, 7)
+	k, content := key("lab-01", "run-7"), packed(1<<20, 7)
 	begun := time.Now().Truncate(time.Microsecond)
 	l.takes(k, content, wire.Stored)
 	if h := l.ask(claim("run-7", content), true); h.State != wire.Present || h.VerifiedAt == nil || h.VerifiedAt.Before(begun) || !h.VerifiedAt.After(h.ReceivedAt.Time) {
@@ -77,7 +77,7 @@ func TestReadBackIsOfTheDisk(t *testing.T) {
 
 func TestReadBackIsBounded(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 2 })
-	k, content := key("lab-01", "run-7"), []byte("bytes")
+	k, content := key("lab-01", "run-7"), packed(1000, 7)
 	l.takes(k, content, wire.Stored)
 	arrived, open := make(chan struct{}), make(chan struct{})
 	l.r.Disk(func(d *durable.Dir, name string) (io.ReadCloser, error) {

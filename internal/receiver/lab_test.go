@@ -1,6 +1,7 @@
 package receiver_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
@@ -129,6 +132,21 @@ func noise(n int, seed byte) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{seed}).Read(b)
 	return b
+}
+
+// packed returns an archive of n bytes of noise.
+func packed(n int, seed byte) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	err := w.WriteHeader(&tar.Header{Name: "noise", Mode: 0o644, Size: int64(n)})
+	if err == nil {
+		_, err = w.Write(noise(n, seed))
+	}
+	enc, zerr := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err := errors.Join(err, w.Close(), zerr); err != nil {
+		panic(err)
+	}
+	return enc.EncodeAll(b.Bytes(), nil)
 }
 
 func (l *lab) put(k episode.Key, content []byte) (wire.Receipt, error) {

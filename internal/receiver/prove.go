@@ -3,7 +3,6 @@ package receiver
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"sync"
 
@@ -35,14 +34,15 @@ type prover struct {
 // proof is what came of reading one archive back.
 type proof struct {
 	store.Object
-	bad   error // it is not what it was: store.ErrDamaged or store.ErrUnreadable
+	bad   error // store.ErrDamaged, store.ErrUnreadable or store.ErrUnfit
 	once  error // the first look went wrong, the second did not
 	aside bool  // it was moved to quarantine
 }
 
-// prove reads the archive under key. The error wraps [fs.ErrNotExist] if there
-// is none, or if it was put in another's place meanwhile.
-func (p *prover) prove(ctx context.Context, key episode.Key, pace func(io.Reader) io.Reader) (proof, error) {
+// prove reads the archive under key, no faster than pace says, if it says something,
+// and decodes it. The error wraps [fs.ErrNotExist] if there is none, or if it was put
+// in another's place meanwhile.
+func (p *prover) prove(ctx context.Context, key episode.Key, pace *pacer) (proof, error) {
 	o, err := p.store.Stat(key)
 	if err != nil {
 		return proof{}, err
@@ -53,20 +53,20 @@ func (p *prover) prove(ctx context.Context, key episode.Key, pace func(io.Reader
 			return proof{}, err
 		}
 	}
-	o, first := p.store.ReadBack(ctx, key, want, pace)
+	o, first := p.store.ReadBack(ctx, key, want, newDecoding(ctx, pace).reading())
 	if !isBad(first) {
 		p.saw(first)
 		return proof{Object: o}, first
 	}
 	defer p.lock(key)()
-	o, err = p.store.ReadBack(ctx, key, want, nil)
+	o, err = p.store.ReadBack(ctx, key, want, newDecoding(ctx, nil).reading())
 	gone := p.saw(err)
 	if !isBad(err) {
 		return proof{Object: o, once: first}, err
 	}
 	found := proof{Object: o, bad: err}
-	if p.setAside == nil || gone {
-		return found, nil
+	if p.setAside == nil || gone || errors.Is(err, store.ErrUnfit) {
+		return found, nil // what is no archive is all the same what the host has sent
 	}
 	if err := p.setAside(key); err != nil {
 		return found, err
@@ -76,7 +76,7 @@ func (p *prover) prove(ctx context.Context, key episode.Key, pace func(io.Reader
 }
 
 func isBad(err error) bool {
-	return errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrUnreadable)
+	return errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrUnreadable) || errors.Is(err, store.ErrUnfit)
 }
 
 // saw counts what the disk did not give, and reports whether nothing of this
@@ -116,12 +116,14 @@ func (r *Receiver) newProver() *prover {
 }
 
 // readBack is [prover.prove] for a live receiver: what was found is logged.
-func (r *Receiver) readBack(ctx context.Context, key episode.Key, pace func(io.Reader) io.Reader) (proof, error) {
+func (r *Receiver) readBack(ctx context.Context, key episode.Key, pace *pacer) (proof, error) {
 	found, err := r.prover.prove(ctx, key, pace)
 	log := r.log.With("host", key.Host, "episode", key.Name)
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return found, err
+	case errors.Is(found.bad, store.ErrUnfit):
+		log.Error("a stored archive is what its host has sent, and cannot be decoded: keep the episode on its host", "err", found.bad)
 	case found.aside:
 		log.Error("set aside a stored archive that is not what it was; 'shipper verify --heal' on its host sends it again", "err", found.bad)
 	case found.bad != nil:

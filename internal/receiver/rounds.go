@@ -102,7 +102,7 @@ func (r *Receiver) round(ctx context.Context, p *Progress) error {
 	if err == nil {
 		p.WholeSince = p.Started
 		r.log.Info("scrubbed the store", "objects", p.Objects, "bytes", p.Bytes, "damaged", p.Damaged,
-			"unreadable", p.Unreadable, "missing", p.Missing, "took", p.Ended.Sub(p.Started).Round(time.Second))
+			"unreadable", p.Unreadable, "undecodable", p.Undecodable, "missing", p.Missing, "took", p.Ended.Sub(p.Started).Round(time.Second))
 	} else {
 		p.Ended = time.Time{}
 	}

@@ -24,25 +24,26 @@ type Progress struct {
 	Episode episode.Name `json:"episode_id,omitempty"`
 	Ended   time.Time    `json:"ended,omitzero"`
 
-	Objects    int64 `json:"objects"`    // read
-	Bytes      int64 `json:"bytes"`      // read
-	Skipped    int64 `json:"skipped"`    // read lately, or underway
-	Damaged    int64 `json:"damaged"`    // bytes that are not those of the sha256
-	Unreadable int64 `json:"unreadable"` // bytes that the disk does not give
-	Missing    int64 `json:"missing"`    // rows without an archive
-	SetAside   int64 `json:"set_aside"`  // moved to quarantine
+	Objects     int64 `json:"objects"`     // read
+	Bytes       int64 `json:"bytes"`       // read
+	Skipped     int64 `json:"skipped"`     // read lately, or underway
+	Damaged     int64 `json:"damaged"`     // bytes that are not those of the sha256
+	Unreadable  int64 `json:"unreadable"`  // bytes that the disk does not give
+	Undecodable int64 `json:"undecodable"` // the bytes that came, and no archive
+	Missing     int64 `json:"missing"`     // rows without an archive
+	SetAside    int64 `json:"set_aside"`   // moved to quarantine
 
 	// WholeSince is when the last scrub that came to its end began: whatever
 	// was stored by then has been read back since.
 	WholeSince time.Time `json:"whole_since,omitzero"`
 }
 
-// Bad returns how many things are not as they should be.
-func (p Progress) Bad() int64 { return p.Damaged + p.Unreadable + p.Missing }
+// Lost returns how many archives are not what they were.
+func (p Progress) Lost() int64 { return p.Damaged + p.Unreadable + p.Missing }
 
 // A ScrubFinding is one thing that is not as it should be.
 type ScrubFinding struct {
-	Finding  string       `json:"finding"` // damaged, unreadable or missing
+	Finding  string       `json:"finding"` // damaged, unreadable, undecodable or missing
 	Host     episode.Name `json:"host_id"`
 	Episode  episode.Name `json:"episode_id"`
 	SetAside bool         `json:"set_aside"`
@@ -56,7 +57,7 @@ type scrub struct {
 	since time.Time // what was read back since then is not read again
 	host  episode.Name
 	pace  *pacer
-	prove func(context.Context, episode.Key, func(io.Reader) io.Reader) (proof, error)
+	prove func(context.Context, episode.Key, *pacer) (proof, error)
 	rows  func() (io.ReadCloser, error)
 	found func(ScrubFinding)
 	// lock is [prover]'s: a row whose archive is looked for under it is a row
@@ -140,7 +141,7 @@ func (s *scrub) one(ctx context.Context, key episode.Key) error {
 	}
 	var found proof
 	if err == nil {
-		found, err = s.prove(ctx, key, func(r io.Reader) io.Reader { return &paced{ctx, r, s.pace} })
+		found, err = s.prove(ctx, key, s.pace)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -160,11 +161,16 @@ func (s *scrub) note(key episode.Key, found proof) {
 	if found.bad == nil {
 		return
 	}
-	f := ScrubFinding{"damaged", key.Host, key.Name, found.aside, found.bad.Error()}
-	if errors.Is(found.bad, store.ErrUnreadable) {
+	f := ScrubFinding{Host: key.Host, Episode: key.Name, SetAside: found.aside, Detail: found.bad.Error()}
+	switch {
+	case errors.Is(found.bad, store.ErrUnreadable):
 		f.Finding = "unreadable"
 		s.Unreadable++
-	} else {
+	case errors.Is(found.bad, store.ErrUnfit):
+		f.Finding = "undecodable"
+		s.Undecodable++
+	default:
+		f.Finding = "damaged"
 		s.Damaged++
 	}
 	if found.aside {
@@ -260,19 +266,4 @@ func (p *pacer) wait(ctx context.Context, n int) error {
 		n -= some
 	}
 	return ctx.Err()
-}
-
-// paced is a reader that a [pacer] slows down.
-type paced struct {
-	ctx  context.Context
-	r    io.Reader
-	pace *pacer
-}
-
-func (p *paced) Read(b []byte) (int, error) {
-	n, err := p.r.Read(b)
-	if werr := p.pace.wait(p.ctx, n); werr != nil {
-		return 0, werr
-	}
-	return n, err
 }

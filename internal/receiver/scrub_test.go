@@ -1,6 +1,8 @@
 package receiver_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -59,10 +63,13 @@ func (l *lab) quarantined() int {
 func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 	l := newLab(t, nil)
 	good, bad, gone := key("lab-01", "good"), key("lab-01", "bad"), key("lab-02", "gone")
+	total := int64(0)
 	for i, k := range []episode.Key{good, bad, gone} {
-		l.takes(k, noise(3<<20, byte(i)), wire.Stored)
+		content := packed(3<<20, byte(i))
+		l.takes(k, content, wire.Stored)
+		total += int64(len(content))
 	}
-	if p, found := l.scrubOnce(receiver.ScrubOptions{}); found != "" || p.Objects != 3 || p.Bytes != 9<<20 || p.Bad() != 0 {
+	if p, found := l.scrubOnce(receiver.ScrubOptions{}); found != "" || p.Objects != 3 || p.Bytes != total || p.Lost() != 0 {
 		t.Fatalf("of a good store: %q, %+v", found, p)
 	}
 	l.rot(bad)
@@ -79,13 +86,82 @@ func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 	}
 }
 
+// TestScrubDecodes: what its host has packed wrongly has the right sha256. It stays
+// where it is, nobody is told that it was verified, and each scrub says so again.
+func TestScrubDecodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		content := packed(1000, 7)
+		content[len(content)-1] ^= 1 // of the frame's checksum
+		l.takes(key("lab-01", "run-7"), content, wire.Stored)
+		l.takes(key("lab-01", "run-8"), packed(1000, 8), wire.Stored)
+		p, found := l.scrubOnce(receiver.ScrubOptions{})
+		if found != "undecodable run-7" || p.Undecodable != 1 || p.Lost() != 0 || p.Objects != 2 {
+			t.Errorf("found %q, %+v", found, p)
+		}
+		stop := l.scrubbing()
+		time.Sleep(10 * time.Minute)
+		stop()
+		if st := l.inspect(); st.Scrub.Undecodable != 1 || st.Scrub.Lost() != 0 || l.quarantined() != 0 {
+			t.Errorf("in the background: %+v, %d set aside", st.Scrub, l.quarantined())
+		}
+		if h := l.ask(claim("run-7", content), true); h.State != wire.Present || !h.Undecodable || h.VerifiedAt != nil {
+			t.Errorf("its host is told %+v", h)
+		}
+		if h := l.ask(claim("run-7", content), false); h.State != wire.Present || h.Undecodable || h.VerifiedAt != nil {
+			t.Errorf("without reading: %+v", h)
+		}
+		if h := l.ask(claim("run-8", packed(1000, 8)), false); h.VerifiedAt == nil {
+			t.Errorf("its neighbour: %+v", h)
+		}
+		l.stop()
+		if _, found := l.scrubOnce(receiver.ScrubOptions{SetAside: true}); found != "undecodable run-7" || l.quarantined() != 0 {
+			t.Errorf("alone: %q, %d set aside", found, l.quarantined())
+		}
+	})
+}
+
+// TestABombCostsTheScrubTime, as if it had been read: 64 MiB of zeros in some
+// kilobytes, at 64 KiB/s and sixteen bytes for one.
+func TestABombCostsTheScrubTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
+		bomb := zeros(t, 64<<20)
+		l.takes(key("lab-01", "bomb"), bomb, wire.Stored)
+		l.takes(key("lab-01", "run-7"), packed(1000, 7), wire.Stored)
+		stop := l.scrubbing()
+		time.Sleep(5*time.Minute + 55*time.Second)
+		if st := l.inspect(); st.Scrub.Objects != 0 {
+			t.Errorf("%d bytes that hold 64 MiB were decoded within 55 s", len(bomb))
+		}
+		time.Sleep(20 * time.Second)
+		stop()
+		if st := l.inspect(); st.Scrub.Objects != 2 || st.Scrub.Undecodable != 0 {
+			t.Errorf("after 75 s: %+v", st.Scrub)
+		}
+	})
+}
+
+// zeros returns an archive of n zeros.
+func zeros(tb testing.TB, n int64) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	enc, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	must(tb, err)
+	w := tar.NewWriter(enc)
+	must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: n}))
+	_, err = io.Copy(w, bytes.NewReader(make([]byte, n)))
+	must(tb, errors.Join(err, w.Close(), enc.Close()))
+	return b.Bytes()
+}
+
 // What was read lately is not read again: that is how an interrupted scrub goes on.
 func TestScrubGoesOnWhereItWas(t *testing.T) {
 	l := newLab(t, nil)
 	for i, name := range []string{"a", "b", "c"} {
-		l.takes(key("lab-01", name), noise(1000, byte(i)), wire.Stored)
+		l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
 	}
-	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("a", noise(1000, 0))}, true)
+	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("a", packed(1000, 0))}, true)
 	must(t, err)
 	p, _ := l.scrubOnce(receiver.ScrubOptions{OlderThan: time.Hour})
 	if p.Objects != 2 || p.Skipped != 1 {
@@ -99,7 +175,7 @@ func TestScrubGoesOnWhereItWas(t *testing.T) {
 func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("lab-01", "run-7")
-	l.takes(k, []byte("bytes of run-7"), wire.Stored)
+	l.takes(k, packed(1000, 7), wire.Stored)
 	l.rot(k)
 	_, err := receiver.ScrubOnce(t.Context(), l.cfg, receiver.ScrubOptions{SetAside: true, Holder: "me"})
 	if _, locked := errors.AsType[*durable.LockedError](err); !locked || l.quarantined() != 0 {
@@ -111,7 +187,7 @@ func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 		t.Errorf("found %q, %+v; %d in quarantine", found, p, l.quarantined())
 	}
 	l.start()
-	l.takes(k, []byte("bytes of run-7"), wire.Stored)
+	l.takes(k, packed(1000, 7), wire.Stored)
 	if rows := l.rows(); len(rows) != 2 || !rows[1].Repaired {
 		t.Errorf("rows: %+v", rows)
 	}
@@ -123,8 +199,8 @@ func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		good, bad := key("lab-01", "good"), key("lab-02", "bad")
-		l.takes(good, noise(1<<20, 1), wire.Stored)
-		l.takes(bad, noise(1<<20, 2), wire.Stored)
+		l.takes(good, packed(1<<20, 1), wire.Stored)
+		l.takes(bad, packed(1<<20, 2), wire.Stored)
 		l.rot(bad)
 		stop := l.scrubbing()
 		time.Sleep(10 * time.Minute)
@@ -136,7 +212,7 @@ func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
 		if st.Unread == nil || *st.Unread < 60 || *st.Unread > 600 {
 			t.Errorf("the oldest reading lies %v back", st.Unread)
 		}
-		l.takes(bad, noise(1<<20, 2), wire.Stored)
+		l.takes(bad, packed(1<<20, 2), wire.Stored)
 		if rows := l.rows(); len(rows) != 3 || !rows[2].Repaired {
 			t.Errorf("rows: %+v", rows)
 		}
@@ -148,7 +224,7 @@ func TestScrubBeginsAnewEachInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		k := key("lab-01", "run-7")
-		l.takes(k, noise(1<<20, 1), wire.Stored)
+		l.takes(k, packed(1<<20, 1), wire.Stored)
 		stop := l.scrubbing()
 		time.Sleep(time.Hour)
 		l.rot(k)
@@ -170,7 +246,7 @@ func TestScrubIsSlowAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
 		for i, name := range []string{"a", "b", "c", "d"} {
-			l.takes(key("lab-01", name), noise(1<<20, byte(i)), wire.Stored)
+			l.takes(key("lab-01", name), packed(1<<20, byte(i)), wire.Stored)
 		}
 		stop := l.scrubbing()
 		time.Sleep(5*time.Minute + 40*time.Second)
@@ -193,7 +269,7 @@ func TestScrubIsSlowAndResumes(t *testing.T) {
 func TestScrubYieldsToUploads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
-		l.takes(key("lab-01", "a"), noise(1<<20, 1), wire.Stored)
+		l.takes(key("lab-01", "a"), packed(1<<20, 1), wire.Stored)
 		arrived, open := make(chan struct{}, 1), make(chan struct{})
 		done := make(chan error, 1)
 		go func() {
@@ -229,7 +305,7 @@ func TestScrubSurvivesItsOwnFile(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLab(t, nil)
-			l.takes(key("lab-01", "a"), noise(1000, 1), wire.Stored)
+			l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
 			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(text), 0o640))
 			stop := l.scrubbing()
 			time.Sleep(10 * time.Minute)
@@ -246,15 +322,15 @@ func TestScrubSurvivesItsOwnFile(t *testing.T) {
 func TestOneWrongReadingIsNoProof(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("lab-01", "run-7")
-	l.takes(k, []byte("bytes of run-7"), wire.Stored)
+	l.takes(k, packed(1000, 7), wire.Stored)
 	reads := 0
 	l.r.Disk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		if reads++; reads == 1 {
-			return io.NopCloser(strings.NewReader("bytes of run-8")), nil
+			return io.NopCloser(bytes.NewReader(packed(1000, 8))), nil
 		}
 		return d.OpenUncached(name)
 	})
-	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-7", []byte("bytes of run-7"))}, true)
+	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-7", packed(1000, 7))}, true)
 	must(t, err)
 	if reads != 2 || l.quarantined() != 0 || got[0].State != wire.Present || got[0].VerifiedAt == nil {
 		t.Errorf("%d reads, %d set aside, %+v", reads, l.quarantined(), got)
@@ -265,7 +341,7 @@ func TestAFailingDiskDoesNotEmptyTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		for i := range 10 {
-			l.takes(key("lab-01", string(rune('a'+i))), noise(1000, byte(i)), wire.Stored)
+			l.takes(key("lab-01", string(rune('a'+i))), packed(1000, byte(i)), wire.Stored)
 		}
 		l.r.Disk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
 		stop := l.scrubbing()

@@ -43,6 +43,8 @@ const (
 	Damaged   Finding = "damaged"   // the receiver's copy is not what it was
 	Divergent Finding = "divergent" // the receiver has another archive of this name
 	Unknown   Finding = "unknown"   // the episode carries no receipt to ask about
+	// Undecodable: the receiver has what was sent, and that is no archive.
+	Undecodable Finding = "undecodable"
 )
 
 // Audited is a retired episode and what the receiver has of it.
@@ -60,22 +62,25 @@ type Audited struct {
 
 // AuditReport counts what an audit found.
 type AuditReport struct {
-	Verified  int `json:"verified"`
-	Stored    int `json:"stored"`
-	Missing   int `json:"missing"`
-	Damaged   int `json:"damaged"`
-	Divergent int `json:"divergent"`
-	Unknown   int `json:"unknown"`
-	Healing   int `json:"healing"`
+	Verified    int `json:"verified"`
+	Stored      int `json:"stored"`
+	Missing     int `json:"missing"`
+	Damaged     int `json:"damaged"`
+	Undecodable int `json:"undecodable"`
+	Divergent   int `json:"divergent"`
+	Unknown     int `json:"unknown"`
+	Healing     int `json:"healing"`
 }
 
 func (r AuditReport) String() string {
-	return fmt.Sprintf("verified=%d stored=%d missing=%d damaged=%d divergent=%d unknown=%d healing=%d",
-		r.Verified, r.Stored, r.Missing, r.Damaged, r.Divergent, r.Unknown, r.Healing)
+	return fmt.Sprintf("verified=%d stored=%d missing=%d damaged=%d undecodable=%d divergent=%d unknown=%d healing=%d",
+		r.Verified, r.Stored, r.Missing, r.Damaged, r.Undecodable, r.Divergent, r.Unknown, r.Healing)
 }
 
 // Bad returns how many episodes the receiver is not known to have.
-func (r AuditReport) Bad() int { return r.Missing + r.Damaged + r.Divergent + r.Unknown }
+func (r AuditReport) Bad() int {
+	return r.Missing + r.Damaged + r.Undecodable + r.Divergent + r.Unknown
+}
 
 // An UnreachableError says that the receiver did not answer, or refused.
 type UnreachableError struct{ Err error }
@@ -199,6 +204,8 @@ func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Au
 	case h.State != wire.Present || *h.Digest != r.Receipt.Digest:
 		found.Finding = Divergent
 		found.Stored = h.Digest.String()
+	case h.Undecodable:
+		found.Finding = Undecodable
 	case h.VerifiedAt != nil && (a.Quick || a.fresh(h)):
 		found.Finding, found.VerifiedAt = Verified, h.VerifiedAt.Time
 	default: // a receiver whose disk has no attributes does not remember
@@ -228,7 +235,7 @@ func (a *audit) count(found Audited) {
 	r := &a.report
 	*map[Finding]*int{
 		Verified: &r.Verified, Stored: &r.Stored, Missing: &r.Missing,
-		Damaged: &r.Damaged, Divergent: &r.Divergent, Unknown: &r.Unknown,
+		Damaged: &r.Damaged, Undecodable: &r.Undecodable, Divergent: &r.Divergent, Unknown: &r.Unknown,
 	}[found.Finding]++
 	if found.Healing {
 		r.Healing++

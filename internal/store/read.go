@@ -162,7 +162,8 @@ func (r *Reader) Digest(ctx context.Context, key episode.Key) (digest.Digest, in
 		return digest.Digest{}, 0, err
 	}
 	defer d.Close()
-	return r.read(ctx, d, file(key.Name), nil)
+	got, n, _, err := r.read(ctx, d, file(key.Name), Reading{})
+	return got, n, err
 }
 
 // cancelled is a reader that ends with its context.

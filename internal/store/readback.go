@@ -17,16 +17,22 @@ import (
 // verifiedAttr names the attribute that [verified] packs.
 const verifiedAttr = "verified"
 
-// verified says when a file was last read from the disk and had its digest. Of
-// a copy that took the attribute along it says nothing.
-type verified struct {
-	digest digest.Digest
-	at     time.Time
-	inode  uint64
-}
+// verified says when a file was last read from the disk, had its digest, and
+// passed the reader's check. Of a copy that took the attribute along it says nothing.
+type verified receipt
 
-func (v verified) encode() []byte {
-	return receipt{v.digest, v.at, v.inode}.encode()
+// checked ends the attribute: receivers before 2026-11-28 looked at the digest
+// alone, and what they noted counts for nothing.
+const checked = 1
+
+func (v verified) encode() []byte { return append(receipt(v).encode(), checked) }
+
+func parseVerified(b []byte) (verified, bool) {
+	if len(b) == 0 || b[len(b)-1] != checked {
+		return verified{}, false
+	}
+	r, ok := parseReceipt(b[:len(b)-1])
+	return verified(r), ok
 }
 
 // verifiedAt returns when the open file, which carries d, was last verified, or
@@ -39,7 +45,7 @@ func verifiedAt(f *os.File, d digest.Digest, inode uint64) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	v, ok := parseReceipt(b)
+	v, ok := parseVerified(b)
 	if !ok || d.IsZero() || v.digest != d || v.inode != inode {
 		return time.Time{}, nil
 	}
@@ -49,19 +55,33 @@ func verifiedAt(f *os.File, d digest.Digest, inode uint64) (time.Time, error) {
 // ErrUnreadable says that the disk does not give the bytes of a stored file.
 var ErrUnreadable = errors.New("the disk does not give the stored bytes")
 
+// ErrUnfit says that a stored file has the bytes that came, and that they are not
+// what they should be all the same.
+var ErrUnfit = errors.New("its bytes are those that came, and are no good")
+
+// A Reading says how [Reader.ReadBack] reads.
+type Reading struct {
+	// Pace may slow it down; nil does not.
+	Pace func(io.Reader) io.Reader
+	// Check looks at the bytes while they are read, and need not read them all.
+	// What it has against them makes them unfit. Nil lets all pass.
+	Check func(io.Reader) error
+}
+
 // errMoved says that another file took the name while one was read.
 var errMoved = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrNotExist)
 
 // ReadBack reads the archive under key from the disk, past the page cache, and
 // sees whether its bytes are the ones of d, or of the digest that it carries if
-// d is zero. Pace, if it is not nil, may slow the reading down. If the bytes are
-// right, their time is noted at the file and returned with the object.
+// d is zero, and whether they pass the check. If they do, their time is noted at
+// the file and returned with the object.
 //
 // ReadBack returns [ErrDamaged] if they are others, [ErrUnreadable] if there are
-// none, and an error wrapping [fs.ErrNotExist] if there is no such archive any
-// more. What was noted of an earlier time is then taken back. One wrong reading
-// is no proof: cables and memory make mistakes too.
-func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest, pace func(io.Reader) io.Reader) (Object, error) {
+// none, [ErrUnfit] if the check has something against them, and an error wrapping
+// [fs.ErrNotExist] if there is no such archive any more. What was noted of an
+// earlier time is then taken back. One wrong reading is no proof: cables and memory
+// make mistakes too.
+func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest, how Reading) (Object, error) {
 	dir, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
 		return Object{}, err
@@ -83,7 +103,7 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	if d.IsZero() {
 		d = o.Digest
 	}
-	got, n, err := r.read(ctx, dir, file(key.Name), pace)
+	got, n, unfit, err := r.read(ctx, dir, file(key.Name), how)
 	if ctx.Err() != nil {
 		return o, ctx.Err()
 	}
@@ -98,6 +118,10 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	if n != o.Size || !d.IsZero() && got != d {
 		return o, errors.Join(fmt.Errorf("%s: %w", r.Path(key), ErrDamaged), unverify(f))
 	}
+	if unfit != nil {
+		o.Digest, o.VerifiedAt = got, time.Time{}
+		return o, errors.Join(fmt.Errorf("%s: %w: %w", r.Path(key), ErrUnfit, unfit), unverify(f))
+	}
 	o.Digest, o.VerifiedAt = got, time.Now().UTC()
 	if d.IsZero() {
 		return o, nil // nobody has said what it should be
@@ -105,23 +129,47 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	return o, mark(f, verifiedAttr, verified{got, o.VerifiedAt, inode}.encode())
 }
 
-// read hashes a file. Errors of the disk are not faults here: a sector that is
-// lost is what is looked for.
-func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, pace func(io.Reader) io.Reader) (digest.Digest, int64, error) {
+// read hashes a file and has it checked. Errors of the disk are not faults here: a
+// sector that is lost is what is looked for.
+func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Reading) (d digest.Digest, n int64, unfit, err error) {
 	open := dir.OpenUncached
 	if r.Uncached != nil {
 		open = func(name string) (io.ReadCloser, error) { return r.Uncached(dir, name) }
 	}
 	f, err := open(name)
 	if err != nil {
-		return digest.Digest{}, 0, err
+		return d, 0, nil, err
 	}
 	defer f.Close()
 	var from io.Reader = &cancelled{ctx, f}
-	if pace != nil {
-		from = pace(from)
+	if how.Pace != nil {
+		from = how.Pace(from)
 	}
-	return digest.Of(from)
+	w := digest.NewWriter(io.Discard)
+	seen := &watched{r: io.TeeReader(from, w)}
+	if how.Check != nil {
+		unfit = how.Check(seen)
+	}
+	if seen.err == nil {
+		io.Copy(io.Discard, seen) // what the check has not asked for
+	}
+	d, n = w.Sum()
+	return d, n, unfit, seen.err
+}
+
+// watched remembers an error of its source, which who reads from it may report as
+// his own.
+type watched struct {
+	r   io.Reader
+	err error
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil && err != io.EOF {
+		w.err = err
+	}
+	return n, err
 }
 
 // unverify takes back that a file was verified.

@@ -36,7 +36,7 @@ func flip(tb testing.TB, path string) {
 }
 
 func (l *lab) readBack(k episode.Key) (store.Object, error) {
-	return l.ReadBack(l.Context(), k, digest.Digest{}, nil)
+	return l.ReadBack(l.Context(), k, digest.Digest{}, store.Reading{})
 }
 
 func TestReadBackIsRememberedAtTheFile(t *testing.T) {
@@ -132,11 +132,58 @@ func TestReadBackWithoutAReceipt(t *testing.T) {
 	if o, err := l.readBack(k); err != nil || o.Digest != sum("by hand") {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	if _, err := l.ReadBack(t.Context(), k, sum("other"), nil); !errors.Is(err, store.ErrDamaged) {
+	if _, err := l.ReadBack(t.Context(), k, sum("other"), store.Reading{}); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("got %v, want ErrDamaged", err)
 	}
 	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
 		t.Errorf("verified at %v, %v", o.VerifiedAt, err)
+	}
+}
+
+// What the check has against the right bytes is told, whatever it read of them, and
+// the file counts as unread.
+func TestReadBackHasTheBytesChecked(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes of run-7")
+	_, err := l.readBack(k)
+	must(t, err)
+	first := func(want error) store.Reading {
+		return store.Reading{Check: func(r io.Reader) error {
+			if _, err := r.Read(make([]byte, 1)); err != nil {
+				t.Error(err)
+			}
+			return want
+		}}
+	}
+	no := errors.New("no")
+	o, err := l.ReadBack(t.Context(), k, digest.Digest{}, first(no))
+	if !errors.Is(err, store.ErrUnfit) || !errors.Is(err, no) || o.Digest != sum("bytes of run-7") || !o.VerifiedAt.IsZero() {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
+		t.Errorf("what is unfit counts as verified at %v, %v", o.VerifiedAt, err)
+	}
+	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, first(nil)); err != nil || o.VerifiedAt.IsZero() {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	flip(t, l.stored(k))
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, first(no)); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("of other bytes: %v, want ErrDamaged", err)
+	}
+}
+
+// A receiver that did not decode what it read back has verified nothing.
+func TestWhatWasNotCheckedCountsAsUnread(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	_, err := l.readBack(k)
+	must(t, err)
+	b := make([]byte, 256)
+	n, err := unix.Getxattr(l.stored(k), "user.cis490.verified", b)
+	must(t, err)
+	must(t, unix.Setxattr(l.stored(k), "user.cis490.verified", b[:n-1], 0)) // as it was written before
+	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
+		t.Errorf("got %+v, %v", o, err)
 	}
 }
 

@@ -47,8 +47,11 @@ type Holding struct {
 	Size       int64          `json:"size_bytes,omitempty"`
 	ReceivedAt *Wall          `json:"received_at_wall,omitempty"`
 	// VerifiedAt is when the receiver last read all of it from its disk, past
-	// the page cache, and it was right; nil if it never did.
+	// the page cache, and it was right and could be decoded; nil if it never did.
 	VerifiedAt *Wall `json:"verified_at_wall,omitempty"`
+	// Undecodable says that it was read back just now, is what was sent, and is
+	// no archive that can be read.
+	Undecodable bool `json:"undecodable,omitempty"`
 }
 
 // inventory is the request.
@@ -203,7 +206,7 @@ func (l *lastError) Read(p []byte) (int, error) {
 // reads that archive from its disk first.
 //
 // BUG(wire): an archive that takes the receiver longer to read than answers may
-// take (some 30 GB on a Raspberry Pi's disk) cannot be read back on request; the
+// take (some 10 GB on a Raspberry Pi, at 50 MB/s read and decoded) cannot be read back on request; the
 // receiver's own scrub reads it.
 func (c *Client) Inventory(ctx context.Context, asked []Claim, readBack bool) ([]Holding, error) {
 	b, err := json.Marshal(inventory{Episodes: append([]Claim{}, asked...), ReadBack: readBack})
