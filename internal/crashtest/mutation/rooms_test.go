@@ -256,6 +256,28 @@ var ofRooms = []mutant{
 		},
 	},
 	{
+		"receiver: verifies what does not decode",
+		killer{"receiver", "TestScrubDecodes"},
+		[]edit{
+			{
+				"receiver/decoding.go",
+				"		Check: d.check,\n",
+				"",
+			},
+		},
+	},
+	{
+		"store: what was found to be unfit stays verified",
+		killer{"store", "TestReadBackHasTheBytesChecked"},
+		[]edit{
+			{
+				"store/readback.go",
+				"ErrUnfit, unfit), unverify(f))",
+				"ErrUnfit, unfit))",
+			},
+		},
+	},
+	{
 		"index: acknowledges after a fault",
 		killer{"index", "TestFaultIsFinal"},
 		[]edit{
