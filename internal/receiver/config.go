@@ -84,7 +84,7 @@ func DefaultConfig() Config {
 		Limits: LimitsConfig{
 			ArchiveBytes:   32 << 30,
 			Uploads:        64,
-			UploadsPerHost: 8,
+			UploadsPerHost: 16,
 			IdleTimeout:    config.Duration(30 * time.Second),
 			MinRate:        8 << 10,
 			UnfinishedAge:  config.Duration(7 * 24 * time.Hour),

@@ -20,8 +20,8 @@ func TestTheDefaultsNeedOnlyWhoAndWhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A receiver takes eight of one host, and lets as many wait.
-	if c.ScanInterval.Std() != 30*time.Second || c.Senders < 2 || c.Senders > 2*8 || c.Packers < 1 || c.MinFree < 1 {
+	// A receiver takes 16 of one host, and lets as many wait.
+	if c.ScanInterval.Std() != 30*time.Second || c.Senders < 2 || c.Senders > 2*16 || c.Packers < 1 || c.MinFree < 1 {
 		t.Errorf("got %+v", c)
 	}
 	if want := filepath.Join(filepath.Dir(file), "c.crt"); string(c.Receiver.CertFile) != want {
