@@ -53,20 +53,29 @@ func (p *prover) prove(ctx context.Context, key episode.Key, pace *pacer) (proof
 			return proof{}, err
 		}
 	}
-	o, first := p.store.ReadBack(ctx, key, want, newDecoding(ctx, pace).reading())
+	read := func(pace *pacer) (store.Object, error) {
+		return p.store.ReadBack(ctx, key, want, newDecoding(ctx, pace).reading())
+	}
+	o, first := read(pace)
 	if !isBad(first) {
 		p.saw(first)
 		return proof{Object: o}, first
 	}
-	defer p.lock(key)()
-	o, err = p.store.ReadBack(ctx, key, want, newDecoding(ctx, nil).reading())
+	// What is unfit is what its host has sent, and stays: no need to keep uploads of
+	// its key away, nor to hurry.
+	stays := errors.Is(first, store.ErrUnfit)
+	if !stays {
+		defer p.lock(key)()
+		pace = nil
+	}
+	o, err = read(pace)
 	gone := p.saw(err)
 	if !isBad(err) {
 		return proof{Object: o, once: first}, err
 	}
 	found := proof{Object: o, bad: err}
-	if p.setAside == nil || gone || errors.Is(err, store.ErrUnfit) {
-		return found, nil // what is no archive is all the same what the host has sent
+	if p.setAside == nil || gone || stays || errors.Is(err, store.ErrUnfit) {
+		return found, nil
 	}
 	if err := p.setAside(key); err != nil {
 		return found, err
