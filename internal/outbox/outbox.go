@@ -211,10 +211,13 @@ type Draft struct {
 // Create begins an entry. What an earlier attempt left is overwritten.
 func (o *Outbox) Create(name episode.Name) (*Draft, error) {
 	partial := string(name) + partialEnd
-	if err := o.dir.Unlink(partial); err != nil {
-		return nil, err
-	}
 	f, err := o.dir.Create(partial, 0o640)
+	if errors.Is(err, fs.ErrExist) { // left by a crash
+		if err := o.dir.Unlink(partial); err != nil {
+			return nil, err
+		}
+		f, err = o.dir.Create(partial, 0o640)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -345,19 +348,21 @@ func (e *Entry) Intact() (bool, error) {
 // what it said. But one that a person has accepted must not come back: it would speak
 // for a later run of the same name.
 func (o *Outbox) Remove(name episode.Name) error {
-	_, err := o.dir.Lstat(string(name) + acceptedEnd)
-	accepted := err == nil
 	if st, err := o.dir.Lstat(string(name) + sealedEnd); err == nil {
 		o.bytes.Add(-st.Size())
 	}
 	// The seal may outlive its entry, but not the other way round.
 	for _, end := range []string{sealedEnd, sealEnd, acceptedEnd} {
-		if err := o.dir.Unlink(string(name) + end); err != nil {
+		there, err := o.has(string(name) + end) // unlike an unlink in vain, this waits for nobody
+		if there {
+			err = o.dir.Unlink(string(name) + end)
+		}
+		if err != nil {
 			return err
 		}
-	}
-	if accepted {
-		return o.dir.Sync()
+		if there && end == acceptedEnd {
+			return o.dir.Sync()
+		}
 	}
 	return nil
 }

@@ -58,11 +58,7 @@ func parseProgress(b []byte) (Progress, bool) {
 // Begin is [Store.Create] for an upload that may be left and gone on with: it is
 // known by id from then on.
 func (s *Store) Begin(key episode.Key, id string) (*Upload, error) {
-	u, err := s.create(key, id)
-	if err == nil {
-		u.fresh = true
-	}
-	return u, err
+	return s.create(key, id)
 }
 
 // Continue goes on with an upload that was left with [Upload.Abandon], or by a
@@ -76,7 +72,7 @@ func (s *Store) Continue(key episode.Key, id string, offset int64) (*Upload, err
 	if err != nil {
 		return nil, err
 	}
-	return &Upload{File: f, key: key, store: s, dir: dir, fresh: offset == 0}, nil
+	return &Upload{File: f, key: key, store: s, dir: dir, fresh: offset == 0, marked: true}, nil
 }
 
 // Checkpoint makes durable what has come of an upload, with its name, and then how
@@ -89,6 +85,7 @@ func (u *Upload) Checkpoint(p Progress) error {
 		}
 		u.fresh = false
 	}
+	u.marked = true
 	err := u.File.Checkpoint(progressAttr, p.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil

@@ -140,6 +140,9 @@ type Upload struct {
 	store *Store
 	dir   *durable.Dir // staging/<host>, which belongs to store
 	fresh bool         // the name there may not be durable
+
+	marked  bool      // it may carry its progress
+	arrived time.Time // as it is noted
 }
 
 // Create begins an upload.
@@ -176,8 +179,15 @@ func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
 // time of arrival than [Upload.Commit] was told; the file then says the same.
 func (u *Upload) Settle(d digest.Digest, arrived time.Time) error {
 	// Not synced: if it is lost, a receipt shows the time of the commit.
-	if err := errors.Join(u.note(d, arrived), u.RemoveAttr(progressAttr)); err != nil {
-		return err
+	if !arrived.Equal(u.arrived) {
+		if err := u.note(d, arrived); err != nil {
+			return err
+		}
+	}
+	if u.marked {
+		if err := u.RemoveAttr(progressAttr); err != nil {
+			return err
+		}
 	}
 	return u.Forget()
 }
@@ -187,6 +197,7 @@ func (u *Upload) note(d digest.Digest, arrived time.Time) error {
 	if err != nil {
 		return err
 	}
+	u.arrived = arrived
 	err = u.SetAttr(receiptAttr, receipt{d, arrived, inode}.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/store"
 )
@@ -46,6 +50,29 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 	}
 	if !strings.HasSuffix(l.Path(k), "episodes/lab-01/run-7.tar.zst") {
 		t.Errorf("path %s", l.Path(k))
+	}
+}
+
+// What an upload carried to be gone on with is not the archive's.
+func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
+	l := newLab(t)
+	for _, continued := range []bool{false, true} {
+		k := key("h", fmt.Sprint("continued-", continued))
+		u, err := l.Begin(k, "id")
+		must(t, err)
+		w := digest.NewWriter(u)
+		_, err = io.WriteString(w, "bytes")
+		must(t, err)
+		must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Length: 5, Offset: 5, State: w.State()}))
+		if continued {
+			must(t, u.Abandon())
+			u, err = l.Continue(k, "id", 5)
+			must(t, err)
+		}
+		must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.Settle(sum("bytes"), arrival)))
+		if n, err := unix.Getxattr(l.stored(k), "user.cis490.upload", nil); !errors.Is(err, unix.ENODATA) {
+			t.Errorf("%s: %d bytes, %v", k, n, err)
+		}
 	}
 }
 

@@ -163,6 +163,9 @@ func message(s string) string {
 
 // ascii returns s with all but printable ASCII escaped.
 func ascii(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return s
+	}
 	var b strings.Builder
 	for i, r := range s {
 		switch {

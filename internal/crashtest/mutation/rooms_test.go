@@ -348,8 +348,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"outbox/outbox.go",
-				"	if accepted {\n		return o.dir.Sync()\n	}\n	return nil",
-				"	_ = accepted\n	return nil",
+				"		if there && end == acceptedEnd {\n			return o.dir.Sync()\n		}\n",
+				"",
 			},
 		},
 	},
