@@ -55,7 +55,7 @@ fmt: ## Format all Go files as check wants them
 	$(TOOL) gofumpt -w .
 
 check: fmt-check tidy lint shell units ## What must pass before each commit: form, vet, linters, units, short tests
-	go test -short ./...
+	go test -short -count=1 ./...
 
 fmt-check:
 	@unformatted=$$($(TOOL) gofumpt -l .) || exit 1; \
@@ -72,7 +72,7 @@ tidy:
 	@go mod tidy -diff || { echo 'go.mod: not tidy (go mod tidy does it)' >&2; exit 1; }
 
 test: ## Run all tests
-	go test ./...
+	go test -count=1 ./...
 
 race: ## Run the short tests under the race detector (needs gcc)
 	CGO_ENABLED=1 go test -race -short ./...

@@ -19,6 +19,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/durable"
+	"cis490/internal/labtest"
 )
 
 var update = flag.Bool("update", false, "write the golden parts of the scripts anew")
@@ -33,9 +34,11 @@ func TestMain(m *testing.M) {
 // that was built as it is shipped.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(bin, "shipper"), "cis490/cmd/shipper")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the shipper: %v\n%s", err, out)
+	if err := labtest.Build(bin); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(bin, "receiver")); err != nil { // the scripts' own is this process
+		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",

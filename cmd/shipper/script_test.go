@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/durable"
+	"cis490/internal/labtest"
 	"cis490/internal/outbox"
 )
 
@@ -29,9 +30,11 @@ func TestMain(m *testing.M) {
 // that was built as it is shipped.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(bin, "receiver"), "cis490/cmd/receiver")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the receiver: %v\n%s", err, out)
+	if err := labtest.Build(bin); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(bin, "shipper")); err != nil { // the scripts' own is this process
+		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",

@@ -150,7 +150,7 @@ func TestSlowPieceDoesNotSit(t *testing.T) {
 // no more, and the receiver's memory does not grow with what it announces.
 func TestManyAnnouncementsCostLittle(t *testing.T) {
 	t.Parallel()
-	const most = 16 // twice the uploads of a host
+	const most = 32 // twice the uploads of a host
 	l, h := lab(t)
 	s := h.Sender(t)
 	begin := func(n int) {
