@@ -99,7 +99,7 @@ func printPong(c *cobra.Command, cfg shipper.Config, papers *pki.Client, pong wi
 		clock = fmt.Sprintf("%v off the receiver's: check both clocks, certificates depend on them", skew.Round(time.Second))
 	}
 	fmt.Fprintf(w, "clock\t%s\n", clock)
-	fmt.Fprintf(w, "storage\t%s free above the floor\n", humanize.IBytes(uint64(max(pong.Storage.FreeBytes, 0))))
+	fmt.Fprintf(w, "storage\t%s left for this host\n", humanize.IBytes(uint64(max(pong.Storage.FreeBytes, 0))))
 	fmt.Fprintf(w, "limits\t%s an archive, %d uploads at once\n", humanize.IBytes(uint64(max(pong.Limits.MaxSize, 0))), pong.Limits.UploadsPerHost)
 	fmt.Fprintf(w, "ok\tthe receiver takes episodes of this host\n")
 	return w.Flush()

@@ -28,3 +28,28 @@ func TestManyHostsShareFewPlaces(t *testing.T) {
 	}
 	l.Settled(t)
 }
+
+// TestAHostThatHasItsPartOfTheDiskWaits, and nobody else does; with a larger part all
+// of it comes home.
+func TestAHostThatHasItsPartOfTheDiskWaits(t *testing.T) {
+	t.Parallel()
+	l := labtest.New(t, labtest.Set("limits.host_bytes", `"2500KiB"`))
+	h, other := l.Host("lab-01"), l.Host("lab-02")
+	for n := range 3 {
+		bulky(t, h, fmt.Sprintf("run-%d", n), 2<<20)
+	}
+	h.Set("senders", "1")
+	pass := h.Once().Must(t, 1, labtest.Tally{Scanned: 3, Shipped: 1, Transient: 2})
+	mustContain(t, "the pass", pass.Stderr, "will try again episode=run-2 attempt=1 err=\"the receiver refused: insufficient-storage: this host's archives")
+	ping := h.Run("--ping")
+	ping.MustExit(t, 0)
+	mustContain(t, "the ping", ping.Stdout, "451 KiB left for this host")
+	mustContain(t, "the receiver's log", l.Process().Output(), "a host comes near limits.host_bytes host=lab-01")
+	bulky(t, other, "run-0", 2<<20)
+	other.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	noHolds(t, h)
+	l.Set("limits.host_bytes", `"1GiB"`)
+	l.Restart()
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
+	l.Settled(t)
+}

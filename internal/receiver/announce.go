@@ -109,12 +109,12 @@ func (r *Receiver) adopt(ctx context.Context, u wire.Upload) error {
 // enlist returns the unfinished upload of an archive, a new one if there is none.
 func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	left, err := r.space.left()
+	left, short, err := r.space.left(u.Key.Host)
 	if err != nil {
 		return none, err
 	}
 	if r.uploads.find(u) == nil && u.Size > left {
-		return none, full() // before another gives way to it
+		return none, short // before another gives way to it
 	}
 	known := r.uploads.add(u)
 	for known == nil {
@@ -133,7 +133,7 @@ func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, 
 	}
 	defer give()
 	if u.Size-known.offset > left {
-		return none, full()
+		return none, short
 	}
 	return known.progress(), nil
 }

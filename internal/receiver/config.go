@@ -54,6 +54,7 @@ type ProxyConfig struct {
 // LimitsConfig bounds what senders may do.
 type LimitsConfig struct {
 	ArchiveBytes   config.Bytes    `toml:"archive_bytes"`    // of one archive
+	HostBytes      config.Bytes    `toml:"host_bytes"`       // of all archives of one host; 0: no bound
 	Uploads        int             `toml:"uploads"`          // at once, of all hosts
 	UploadsPerHost int             `toml:"uploads_per_host"` // at once, of one
 	IdleTimeout    config.Duration `toml:"idle_timeout"`     // no byte of a body for so long

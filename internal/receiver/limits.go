@@ -177,18 +177,27 @@ func busy(code wire.Code, format string, args ...any) *wire.Problem {
 // space promises the disk's free bytes above the floor to uploads before they
 // come, so that several cannot fill it together.
 type space struct {
-	free func() (int64, error)
-	min  int64
+	free  func() (int64, error)
+	min   int64
+	quota quota
 
 	mu       sync.Mutex
 	promised int64 // guarded by mu; not written yet
 }
 
-// left returns what may still be promised.
-func (s *space) left() (int64, error) {
+// left returns what may still be promised to a host, and the refusal for who wants
+// more.
+func (s *space) left(host episode.Name) (left int64, short *wire.Problem, err error) {
+	its, err := s.quota.left(host)
+	if err != nil {
+		return 0, nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.leftLocked()
+	if left, err = s.leftLocked(); its < left {
+		return its, overQuota(), err
+	}
+	return left, full(), err
 }
 
 func (s *space) leftLocked() (int64, error) {
@@ -196,25 +205,37 @@ func (s *space) leftLocked() (int64, error) {
 	return free - s.promised - s.min, err
 }
 
-// reserve promises n bytes, or refuses.
-func (s *space) reserve(n int64) (*reservation, error) {
+// reserve promises n bytes to a host, or refuses.
+func (s *space) reserve(host episode.Name, n int64) (*reservation, error) {
+	if err := s.quota.promise(host, n); err != nil {
+		return nil, err
+	}
+	if err := s.promise(n); err != nil {
+		s.quota.settle(host, n, 0)
+		return nil, err
+	}
+	return &reservation{space: s, host: host, all: n, left: n}, nil
+}
+
+func (s *space) promise(n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	left, err := s.leftLocked()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if n > left {
-		return nil, full()
+		return full()
 	}
 	s.promised += n
-	return &reservation{s, n}, nil
+	return nil
 }
 
 // reservation is what was promised to one upload.
 type reservation struct {
-	space *space
-	left  int64
+	space     *space
+	host      episode.Name
+	all, left int64
 }
 
 // used notes that n of the bytes are written: the file system counts them now.
@@ -225,7 +246,11 @@ func (r *reservation) used(n int64) {
 	r.left -= n
 }
 
-func (r *reservation) release() { r.used(r.left) }
+// release takes back what was not used.
+func (r *reservation) release() {
+	r.space.quota.settle(r.host, r.all, r.all-r.left)
+	r.used(r.left)
+}
 
 func isFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
@@ -293,8 +318,8 @@ func (r *Receiver) Limits() wire.Limits {
 	}
 }
 
-// Storage says how much the receiver may still take, for a ping.
-func (r *Receiver) Storage(context.Context) (wire.Storage, error) {
-	left, err := r.space.left()
+// Storage says how much the receiver may still take of a host, for a ping.
+func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, error) {
+	left, _, err := r.space.left(host)
 	return wire.Storage{FreeBytes: max(left, 0), Accepting: left > 0}, err
 }

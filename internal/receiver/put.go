@@ -82,7 +82,7 @@ func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire
 	if is == here || err != nil {
 		return got, err
 	}
-	reserved, err := r.space.reserve(u.Size)
+	reserved, err := r.space.reserve(u.Key.Host, u.Size)
 	if err != nil {
 		return wire.Receipt{}, err
 	}

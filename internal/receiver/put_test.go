@@ -143,7 +143,7 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full || p.RetryAfter <= 0 {
 		t.Errorf("%v", err)
 	}
-	if s, err := l.r.Storage(t.Context()); err != nil || s.FreeBytes > 2<<20 || !s.Accepting {
+	if s, err := l.r.Storage(t.Context(), "h"); err != nil || s.FreeBytes > 2<<20 || !s.Accepting {
 		t.Errorf("a ping tells %+v, %v", s, err)
 	}
 	l.takes(key("h", "3"), noise(1<<20, 3), wire.Stored) // a small one has room beside it
@@ -152,7 +152,7 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	l.refuses(key("h", "2"), big, wire.Full)
 	l.whole(2)
 	must(t, os.Remove(l.stored(key("h", "1"))))
-	if s, _ := l.r.Storage(t.Context()); s.FreeBytes < 4<<20 {
+	if s, _ := l.r.Storage(t.Context(), "h"); s.FreeBytes < 4<<20 {
 		t.Errorf("promises are not given back: %+v", s)
 	}
 }

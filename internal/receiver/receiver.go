@@ -83,7 +83,7 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 	if err := r.open(holder); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	r.space = space{free: r.data.Space, min: int64(c.MinFree)}
+	r.space = space{free: r.data.Space, min: int64(c.MinFree), quota: quota{most: int64(c.Limits.HostBytes), count: r.store.HostBytes, log: log}}
 	r.prover, r.reads = r.newProver(), slots{all: readBacks, each: 1}
 	if err := r.recover(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())

@@ -66,7 +66,7 @@ func (d *dispatch) postpone(r result, v verdict, now time.Time) {
 		failed = 1 // it is coming home, if in pieces
 	}
 	level := slog.LevelWarn
-	if v == pause && failed < quietFailures {
+	if v == pause && failed < quietFailures && !(d.once && errors.Is(r.err, wire.Full)) {
 		level = slog.LevelDebug // if the receiver is away, the link tells it, once for all
 	}
 	until := now.Add(max(backoff(firstDelay, maxDelay, failed), retryAfter(r.err)))

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
 
@@ -39,6 +40,48 @@ func (r *Reader) NamesAfter(host, after episode.Name) (names []episode.Name, las
 	}
 	names, last = first.sorted()
 	return names, last, nil
+}
+
+// HostBytes returns what the archives of a host take, and its uploads on their way.
+func (s *Store) HostBytes(host episode.Name) (int64, error) {
+	sum := int64(0)
+	for _, parent := range []*durable.Dir{s.episodes, s.staging} {
+		dir, err := parent.OpenDir(string(host))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		n, err := dirBytes(dir, parent == s.staging)
+		if err := errors.Join(err, dir.Close()); err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// dirBytes adds up the files of a folder. Of those on their way it leaves out what
+// has its second name already.
+func dirBytes(dir *durable.Dir, underway bool) (int64, error) {
+	sum := int64(0)
+	for e, err := range dir.Names() {
+		if err != nil {
+			return 0, err
+		}
+		st, err := dir.Lstat(e.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // stored, or dropped meanwhile
+		}
+		if err != nil {
+			return 0, err
+		}
+		if st.Regular() && !(underway && st.Links() > 1) {
+			sum += st.Size()
+		}
+	}
+	return sum, nil
 }
 
 // HostsAfter is [Reader.NamesAfter] for the hosts that have a folder.

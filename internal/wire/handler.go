@@ -51,7 +51,7 @@ type Depot interface {
 	Inventory(ctx context.Context, host episode.Name, claims []Claim, readBack bool) ([]Holding, error)
 	// Limits and Storage are what a ping tells.
 	Limits() Limits
-	Storage(ctx context.Context) (Storage, error)
+	Storage(ctx context.Context, host episode.Name) (Storage, error)
 }
 
 // Caller is who is at the other end of a request.
@@ -219,7 +219,7 @@ func (h *Handler) ping(w http.ResponseWriter, r *http.Request, caller Caller) er
 	if err := noBody(w, r); err != nil {
 		return err
 	}
-	storage, err := h.Depot.Storage(r.Context())
+	storage, err := h.Depot.Storage(r.Context(), caller.Host)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ var codeHints = map[Code]string{
 	TokenRefused: "receiver.token_file must hold the token whose sha256 stands in the receiver's tokens_file beside this host",
 	Forbidden:    "the certificate names no host of the receiver's trust domain: issue one with 'receiver pki issue'",
 	HostMismatch: "host_id and the certificate in receiver.cert_file are of two hosts",
-	Full:         "the receiver's disk is full: make room there; nothing is lost here meanwhile",
+	Full:         "the receiver's disk is full, or this host's part of it: make room there; nothing is lost here meanwhile",
 	Busy:         "the receiver has enough to do; this mends itself",
 	HostBusy:     "this host has enough uploads under way; is a second shipper running with the same certificate?",
 	Superseded:   "another sender goes on with this upload; is a second shipper running with the same certificate?",

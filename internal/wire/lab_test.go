@@ -116,7 +116,7 @@ func (d *depot) Limits() wire.Limits {
 	return wire.Limits{MaxSize: 1 << 40, Uploads: 64, UploadsPerHost: 8, UnfinishedAge: 7 * 24 * time.Hour}
 }
 
-func (d *depot) Storage(context.Context) (wire.Storage, error) {
+func (d *depot) Storage(context.Context, episode.Name) (wire.Storage, error) {
 	return wire.Storage{FreeBytes: 7, Accepting: true}, d.refuse
 }
 

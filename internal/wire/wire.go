@@ -237,8 +237,8 @@ type Limits struct {
 	UnfinishedAge time.Duration `json:"-"`
 }
 
-// Storage says how the receiver's disk is.
+// Storage says what room the receiver has for a host.
 type Storage struct {
-	FreeBytes int64 `json:"free_bytes"` // above the floor that is kept free
+	FreeBytes int64 `json:"free_bytes"` // above the floor, and in the host's part of the disk
 	Accepting bool  `json:"accepting"`
 }
