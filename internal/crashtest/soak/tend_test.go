@@ -51,7 +51,7 @@ func (s *site) heal(t *testing.T, i int) {
 // disk was full when an episode was retired, there is none.
 func found(t *testing.T, verify labtest.Result) {
 	t.Helper()
-	if !strings.Contains(verify.Stdout, " stored=0 missing=0 damaged=0 divergent=0 ") {
+	if !strings.Contains(verify.Stdout, " stored=0 missing=0 damaged=0 undecodable=0 divergent=0 ") {
 		t.Errorf("verify: exit code %d\n%s%s", verify.Code, verify.Stdout, verify.Stderr)
 	}
 }
