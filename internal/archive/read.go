@@ -56,6 +56,24 @@ func Read(r io.Reader) iter.Seq2[Member, error] {
 	}
 }
 
+// Drain reads the archive in r as [Read] does, and writes all that is decoded to w:
+// headers are work as much as content is.
+func Drain(r io.Reader, w io.Writer) error {
+	s, err := openStream(r, maxContent)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	s.out.to = w
+	for err == nil {
+		_, err = s.next()
+	}
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
 // Verify returns nil if the archive in r decodes to its very end.
 func Verify(r io.Reader) error {
 	for _, err := range Read(r) {
@@ -187,7 +205,8 @@ type output struct {
 	r     io.Reader
 	n     int64
 	limit int64
-	err   error // what came with the last bytes
+	to    io.Writer // if it is set, it gets all of it too
+	err   error     // what came with the last bytes
 	ended bool
 }
 
@@ -203,6 +222,11 @@ func (o *output) Read(p []byte) (int, error) {
 	o.n += int64(n)
 	o.err = err
 	if n > 0 {
+		if o.to != nil {
+			if _, werr := o.to.Write(p[:n]); werr != nil {
+				o.err = werr
+			}
+		}
 		return n, nil
 	}
 	o.ended = err == io.EOF

@@ -129,12 +129,18 @@ func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	}
 
 	// As docs/operations.md says.
-	if err := os.Rename(l.Archive("lab-01", "run-1"), l.Path("run-1.undecodable")); err != nil {
+	if err := os.MkdirAll(l.Path("data", "quarantine", "lab-01"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(l.Archive("lab-01", "run-1"), l.Path("data", "quarantine", "lab-01", "run-1~undecodable")); err != nil {
 		t.Fatal(err)
 	}
 	h.Run("verify", "--heal").MustExit(t, 1)
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	h.Run("verify").MustExit(t, 0)
+	if rows := l.Rows(t); len(rows) != 2 || !rows[1].Repaired {
+		t.Errorf("the index has %+v", rows)
+	}
 	l.Settled(t)
 }
 

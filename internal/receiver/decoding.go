@@ -13,8 +13,8 @@ import (
 // busy for minutes.
 const perByte = 16
 
-// decoding is one reading of an archive, from the disk to the last byte of its
-// content. A pacer, if there is one, slows it down.
+// decoding is one reading of an archive, from the disk to the last byte that comes
+// out. A pacer, if there is one, slows it down.
 type decoding struct {
 	ctx  context.Context
 	pace *pacer
@@ -27,21 +27,8 @@ func newDecoding(ctx context.Context, pace *pacer) *decoding { return &decoding{
 func (d *decoding) reading() store.Reading {
 	return store.Reading{
 		Pace:  func(r io.Reader) io.Reader { return &paced{d, r} },
-		Check: d.check,
+		Check: func(r io.Reader) error { return archive.Drain(r, d) },
 	}
-}
-
-// check returns nil if the archive in r decodes to its very end.
-func (d *decoding) check(r io.Reader) error {
-	for m, err := range archive.Read(r) {
-		if err != nil {
-			return err
-		}
-		if _, err := io.Copy(d, m.Content); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Write takes what was decoded.

@@ -57,24 +57,29 @@ func (p *prover) prove(ctx context.Context, key episode.Key, pace *pacer) (proof
 		return p.store.ReadBack(ctx, key, want, newDecoding(ctx, pace).reading())
 	}
 	o, first := read(pace)
-	if !isBad(first) {
+	if errors.Is(first, store.ErrUnfit) {
+		// It is what its host has sent, and stays: no need to keep uploads of its key
+		// away, nor to hurry. Unless the next look says something else.
+		o, err = read(pace)
+		if errors.Is(err, store.ErrUnfit) {
+			return proof{Object: o, bad: err}, nil
+		}
+		if !isBad(err) {
+			p.saw(err)
+			return proof{Object: o, once: first}, err
+		}
+	} else if !isBad(first) {
 		p.saw(first)
 		return proof{Object: o}, first
 	}
-	// What is unfit is what its host has sent, and stays: no need to keep uploads of
-	// its key away, nor to hurry.
-	stays := errors.Is(first, store.ErrUnfit)
-	if !stays {
-		defer p.lock(key)()
-		pace = nil
-	}
-	o, err = read(pace)
+	defer p.lock(key)()
+	o, err = read(nil)
 	gone := p.saw(err)
 	if !isBad(err) {
 		return proof{Object: o, once: first}, err
 	}
 	found := proof{Object: o, bad: err}
-	if p.setAside == nil || gone || stays || errors.Is(err, store.ErrUnfit) {
+	if p.setAside == nil || gone || errors.Is(err, store.ErrUnfit) {
 		return found, nil
 	}
 	if err := p.setAside(key); err != nil {

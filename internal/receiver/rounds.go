@@ -49,7 +49,7 @@ func (r *Receiver) Scrub(ctx context.Context) error {
 			return nil
 		}
 		if p.Started.IsZero() || !p.Ended.IsZero() {
-			p = Progress{Started: time.Now().UTC(), WholeSince: p.WholeSince}
+			p = Progress{Started: time.Now().UTC(), WholeSince: p.WholeSince, Decoded: true}
 		}
 		err := r.round(ctx, &p)
 		if errors.Is(err, durable.ErrFault) {
@@ -151,7 +151,7 @@ func loadProgress(data *durable.Dir) (Progress, error) {
 	if err := json.NewDecoder(io.LimitReader(f, maxProgress)).Decode(&p); err != nil {
 		return Progress{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
-	if now := time.Now(); p.Started.After(now) { // a clock that was wrong; it would wait for that day
+	if now := time.Now(); p.Started.After(now) || !p.Decoded { // a clock that was wrong; it would wait for that day
 		return Progress{}, nil
 	}
 	for _, name := range []episode.Name{p.Host, p.Episode} {

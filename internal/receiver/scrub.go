@@ -36,6 +36,10 @@ type Progress struct {
 	// WholeSince is when the last scrub that came to its end began: whatever
 	// was stored by then has been read back since.
 	WholeSince time.Time `json:"whole_since,omitzero"`
+
+	// Decoded says that archives are decoded by this scrub. Those of receivers before
+	// 2026-11-28 did not, and have read nothing in this sense.
+	Decoded bool `json:"decoded"`
 }
 
 // Lost returns how many archives are not what they were.

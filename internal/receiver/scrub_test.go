@@ -121,41 +121,85 @@ func TestScrubDecodes(t *testing.T) {
 	})
 }
 
-// TestABombCostsTheScrubTime, as if it had been read: 64 MiB of zeros in some
-// kilobytes, at 64 KiB/s and sixteen bytes for one, are 64 s. One that does not decode
-// in the end is decoded twice.
+// TestABombCostsTheScrubTime, as if it had been read: 64 MiB, of zeros or of headers, in
+// some kilobytes, at 64 KiB/s and sixteen bytes for one, are 64 s. One that does not
+// decode in the end is decoded twice.
 func TestABombCostsTheScrubTime(t *testing.T) {
-	for _, looks := range []int64{1, 2} {
+	for _, of := range []struct {
+		looks   int64
+		members int
+		size    int64
+	}{{1, 1, 64 << 20}, {2, 1, 64 << 20}, {1, 128 << 10, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
-			bomb := zeros(t, 64<<20)
-			bomb[len(bomb)-1] ^= byte(looks - 1)
+			bomb := bombOf(t, of.members, of.size)
+			bomb[len(bomb)-1] ^= byte(of.looks - 1)
 			l.takes(key("lab-01", "bomb"), bomb, wire.Stored)
 			l.takes(key("lab-01", "run-7"), packed(1000, 7), wire.Stored)
 			stop := l.scrubbing()
-			time.Sleep(5*time.Minute + time.Duration(looks)*55*time.Second)
+			time.Sleep(5*time.Minute + time.Duration(of.looks)*55*time.Second)
 			if st := l.inspect(); st.Scrub.Objects != 0 {
-				t.Errorf("%d bytes that hold 64 MiB were decoded %d times within %d s", len(bomb), looks, looks*55)
+				t.Errorf("%d bytes that hold 64 MiB were decoded %d times within %d s", len(bomb), of.looks, of.looks*55)
 			}
-			time.Sleep(time.Duration(looks) * 20 * time.Second)
+			time.Sleep(time.Duration(of.looks) * 20 * time.Second)
 			stop()
-			if st := l.inspect(); st.Scrub.Objects != 2 || st.Scrub.Undecodable != looks-1 {
-				t.Errorf("after %d s: %+v", looks*75, st.Scrub)
+			if st := l.inspect(); st.Scrub.Objects != 2 || st.Scrub.Undecodable != of.looks-1 {
+				t.Errorf("after %d s: %+v", of.looks*75, st.Scrub)
 			}
 		})
 	}
 }
 
-// zeros returns an archive of n zeros.
-func zeros(tb testing.TB, n int64) []byte {
+// TestAnOlderScrubHasReadNothing: it has decoded nothing.
+func TestAnOlderScrubHasReadNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
+		const older = `{"started":"1999-12-31T00:00:00Z","ended":"1999-12-31T01:00:00Z","whole_since":"1999-12-31T00:00:00Z"}`
+		must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(older), 0o640))
+		if st := l.inspect(); st.Unread != nil {
+			t.Errorf("it counts as read: %+v", st)
+		}
+		stop := l.scrubbing()
+		time.Sleep(10 * time.Minute)
+		stop()
+		if st := l.inspect(); st.Scrub.Objects != 1 || st.Scrub.WholeSince.Year() != 2000 {
+			t.Errorf("it is not begun anew: %+v", st.Scrub)
+		}
+	})
+}
+
+// TestTwoLooksThatDisagreeAreFollowedByAThird.
+func TestTwoLooksThatDisagreeAreFollowedByAThird(t *testing.T) {
+	l := newLab(t, nil)
+	content := packed(1000, 7)
+	content[len(content)-1] ^= 1
+	l.takes(key("lab-01", "run-7"), content, wire.Stored)
+	reads := 0
+	l.r.Disk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+		if reads++; reads == 2 {
+			return io.NopCloser(bytes.NewReader(packed(1000, 8))), nil
+		}
+		return d.OpenUncached(name)
+	})
+	if h := l.ask(claim("run-7", content), true); reads != 3 || h.State != wire.Present || !h.Undecodable || l.quarantined() != 0 {
+		t.Errorf("%d looks, %+v, %d set aside", reads, h, l.quarantined())
+	}
+}
+
+// bombOf returns an archive of so many files of so many zeros.
+func bombOf(tb testing.TB, members int, size int64) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	enc, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	must(tb, err)
 	w := tar.NewWriter(enc)
-	must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: n}))
-	_, err = io.Copy(w, bytes.NewReader(make([]byte, n)))
-	must(tb, errors.Join(err, w.Close(), enc.Close()))
+	for range members {
+		must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: size}))
+		_, err = io.Copy(w, bytes.NewReader(make([]byte, size)))
+		must(tb, err)
+	}
+	must(tb, errors.Join(w.Close(), enc.Close()))
 	return b.Bytes()
 }
 

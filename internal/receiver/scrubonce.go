@@ -57,7 +57,7 @@ func ScrubOnce(ctx context.Context, c Config, o ScrubOptions) (Progress, error) 
 	}
 	now := time.Now().UTC()
 	s := &scrub{
-		Progress: &Progress{Started: now}, store: p.store, since: now.Add(-o.OlderThan), host: o.Host,
+		Progress: &Progress{Started: now, Decoded: true}, store: p.store, since: now.Add(-o.OlderThan), host: o.Host,
 		pace: newPacer(o.Rate, func() bool { return false }), prove: p.prove, lock: p.lock,
 		rows:  func() (io.ReadCloser, error) { return data.Open(IndexFile) },
 		found: o.Found,

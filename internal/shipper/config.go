@@ -33,7 +33,7 @@ type Config struct {
 	// LowSpaceFile exists while packing waits for space: the experiment queue
 	// can watch it. Empty: there is none.
 	LowSpaceFile config.Path `toml:"low_space_file"`
-	// Packers is how many episodes are packed at once, of which one may be large.
+	// Packers is how many episodes are packed at once, of which half, and at least one, may be large.
 	Packers int `toml:"packers"`
 	// Senders is how many episodes are sent at once; at most half of them, and
 	// at most [mostLarge], are large ones.

@@ -56,7 +56,7 @@ type delay struct {
 func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err error) {
 	d := &dispatch{
 		Shipper: s, once: once, link: link{log: s.log},
-		toSeal: newLanes(s.cfg.Order, mostLargePacked), toSend: newLanes(s.cfg.Order, min(mostLargeSent, max(1, s.cfg.Senders/2))),
+		toSeal: newLanes(s.cfg.Order, max(1, s.cfg.Packers/2)), toSend: newLanes(s.cfg.Order, min(mostLargeSent, max(1, s.cfg.Senders/2))),
 		hand: make(map[episode.Name]candidate), later: make(map[episode.Name]delay),
 		packers: make(chan *archive.Packer, s.cfg.Packers), turns: make(chan struct{}, s.cfg.Senders),
 		sealc: make(chan candidate), sendc: make(chan episode.Name), done: make(chan result),

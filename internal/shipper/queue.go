@@ -131,10 +131,6 @@ func (l *lanes) ended(c candidate) {
 	}
 }
 
-// mostLargePacked is how many large episodes are packed at once: one has a core more
-// than its packer.
-const mostLargePacked = 1
-
 // mostLargeSent is how many large archives are sent at once: one fills a link, and more
 // than a few make each of them late.
 const mostLargeSent = 4

@@ -261,8 +261,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/decoding.go",
-				"		Check: d.check,\n",
-				"",
+				"return archive.Drain(r, d)",
+				"return nil",
 			},
 		},
 	},
