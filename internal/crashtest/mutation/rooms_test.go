@@ -261,8 +261,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/decoding.go",
-				"return archive.Drain(r, d)",
-				"return nil",
+				"return archive.Drain(r, d) }",
+				"_ = archive.Drain(r, d); return nil }",
 			},
 		},
 	},
