@@ -151,7 +151,10 @@ func loadProgress(data *durable.Dir) (Progress, error) {
 	if err := json.NewDecoder(io.LimitReader(f, maxProgress)).Decode(&p); err != nil {
 		return Progress{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
-	if now := time.Now(); p.Started.After(now) || !p.Decoded { // a clock that was wrong; it would wait for that day
+	if now := time.Now(); p.Started.After(now) { // a clock that was wrong; it would wait for that day
+		return Progress{}, nil
+	}
+	if !p.Decoded {
 		return Progress{}, nil
 	}
 	for _, name := range []episode.Name{p.Host, p.Episode} {

@@ -45,7 +45,7 @@ func (r *Reader) NamesAfter(host, after episode.Name) (names []episode.Name, las
 // HostBytes returns what the archives of a host take, and its uploads on their way.
 func (s *Store) HostBytes(host episode.Name) (int64, error) {
 	sum := int64(0)
-	for _, parent := range []*durable.Dir{s.episodes, s.staging} {
+	for _, parent := range []*durable.Dir{s.staging, s.episodes} { // so, what goes from one to the other is not missed
 		dir, err := parent.OpenDir(string(host))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
