@@ -40,7 +40,7 @@ var laws = map[string]law{
 
 	// What stands on the ground, in the order of travel.
 	"internal/source":  {"archive digest durable episode", "compares an episode with what was sealed before it retires it"},
-	"internal/archive": {"digest episode", "turns a directory into a stream; the stream's place is its caller's matter"},
+	"internal/archive": {"digest durable episode", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
 	"internal/outbox":  {"digest durable episode", "keeps sealed bytes and does not look into them"},
 	"internal/wire":    {"digest episode", "the protocol has no disk, neither end of it"},
 	"internal/pki":     {"digest durable episode", "says who is at the other end, not what they may send"},

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
 )
 
 // A node is one name in a tree, held by a descriptor that can tell what it is
@@ -25,7 +27,7 @@ type node struct {
 
 // openNode opens the entry base of the directory dirfd, whose path is path.
 func openNode(dirfd int, base, path string) (*node, error) {
-	fd, err := openat2(dirfd, base, unix.O_PATH|unix.O_NOFOLLOW)
+	fd, err := durable.OpenBeneath(dirfd, base, unix.O_PATH)
 	if errors.Is(err, unix.EXDEV) {
 		return &node{path: path, fd: -1, skip: "mount point"}, nil
 	}
@@ -130,9 +132,10 @@ func (n *node) directory() bool {
 
 // open opens the very file that n holds, whatever its name stands for by now.
 func (n *node) open() (*os.File, error) {
-	fd, err := retry(func() (int, error) {
-		return unix.Open("/proc/self/fd/"+strconv.Itoa(n.fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-	})
+	fd, err := -1, error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) {
+		fd, err = unix.Open("/proc/self/fd/"+strconv.Itoa(n.fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	}
 	if errors.Is(err, unix.ENOENT) {
 		// The file is at hand, even if it was unlinked: what is missing is /proc.
 		return nil, fmt.Errorf("open %s through /proc/self/fd (is /proc mounted?): %w", show(n.path), err)
@@ -145,9 +148,7 @@ func (n *node) open() (*os.File, error) {
 
 // opendir opens the directory that n holds.
 func (n *node) opendir() (*os.File, error) {
-	fd, err := retry(func() (int, error) {
-		return unix.Openat(n.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	})
+	fd, err := durable.OpenBeneath(n.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, failure("open", n.path, err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
 
@@ -23,7 +24,7 @@ type Tree struct {
 // stands there under that name and is no directory, or is another mount, is
 // [Unfit]; a name that is not there gives [fs.ErrNotExist].
 func OpenTree(parent *os.File, name episode.Name, l Limits) (*Tree, error) {
-	fd, err := openat2(int(parent.Fd()), string(name), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	fd, err := durable.OpenBeneath(int(parent.Fd()), string(name), unix.O_RDONLY|unix.O_DIRECTORY)
 	switch {
 	case err == nil:
 		return &Tree{name: name, dir: os.NewFile(uintptr(fd), string(name)), limits: l.orDefault()}, nil
@@ -39,25 +40,6 @@ func OpenTree(parent *os.File, name episode.Name, l Limits) (*Tree, error) {
 
 // Close closes the directory.
 func (t *Tree) Close() error { return t.dir.Close() }
-
-// openat2 opens name in the directory dirfd, not what a link or a mount there
-// would lead to.
-func openat2(dirfd int, name string, flags uint64) (int, error) {
-	how := unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-	}
-	return retry(func() (int, error) { return unix.Openat2(dirfd, name, &how) })
-}
-
-func retry(open func() (int, error)) (int, error) {
-	for {
-		fd, err := open()
-		if !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
-	}
-}
 
 // unreadable is the hold for a path that the shipper has no right to.
 func unreadable(path string, err error) *Unfit {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,24 +88,6 @@ func (d *Dir) spill(to *Dir) (n int, first error) {
 		}
 	}
 	return n, first
-}
-
-// openBeneath opens a directory in d that is on the same mount.
-func (d *Dir) openBeneath(name string) (*Dir, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-	}
-	for {
-		fd, err := unix.Openat2(d.fd(), name, &how)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return nil, failed("open", d.Path(name), err)
-		}
-		return newDir(os.NewFile(uintptr(fd), d.Path(name))), nil
-	}
 }
 
 // maxDepth bounds what [Dir.TreeBytes] descends into.
