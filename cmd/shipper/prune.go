@@ -58,6 +58,9 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	if err != nil {
 		return err
 	}
+	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
+		return err
+	}
 	out, now := c.OutOrStdout(), time.Now()
 	opts.Found = func(p shipper.Pruned) error {
 		if o.json {

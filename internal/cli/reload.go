@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"cis490/internal/serviceuser"
+	"cis490/internal/systemd"
+)
+
+// Hangups makes SIGHUP a request that waits to be taken: a daemon calls it before
+// it begins to start, or a reload in that moment would end it.
+func Hangups() <-chan os.Signal {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	return hup
+}
+
+// Reloader reads certificates, keys and lists again when a daemon is asked to, and
+// keeps the service manager informed.
+type Reloader struct {
+	Log    *slog.Logger
+	Files  []string     // what Load reads
+	Config string       // what is read at the start only
+	Check  string       // the command line of root that checks all of it
+	Load   func() error // after an error everything stays as it was
+
+	failure atomic.Pointer[string] // of the last reload
+}
+
+// Run calls Load at each of the hangups until ctx ends.
+func (r *Reloader) Run(ctx context.Context, hup <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		Tell(r.Log, systemd.Reloading())
+		r.reload()
+	}
+}
+
+func (r *Reloader) reload() {
+	if err := r.Load(); err != nil {
+		err = serviceuser.Explain(err, r.Check)
+		text := err.Error()
+		r.failure.Store(&text)
+		r.Log.Error("kept the certificates and lists as they were", "err", err, "hint", "fix that and reload again; '"+r.Check+"' tells what a reload would find")
+		Tell(r.Log, systemd.Ready(r.withFailure("")))
+		return
+	}
+	r.failure.Store(nil)
+	r.Log.Info("reloaded certificates and lists", "files", strings.Join(r.Files, " "), "not_read", r.Config+" (read at start only)")
+	Tell(r.Log, systemd.Ready("reloaded"))
+}
+
+// Status tells the service manager how the daemon is. As long as the last reload has
+// failed, that is part of it.
+func (r *Reloader) Status(status string) {
+	Tell(r.Log, systemd.Status(r.withFailure(status)))
+}
+
+func (r *Reloader) withFailure(status string) string {
+	failure := r.failure.Load()
+	if failure == nil {
+		return status
+	}
+	text := "last reload failed: " + *failure
+	if status == "" {
+		return text
+	}
+	return status + "; " + text
+}
+
+// PrintReload prints what a check before a reload has loaded.
+func PrintReload(w io.Writer, files []string, config string) error {
+	_, err := fmt.Fprintf(w, "a reload can load: %s\nnot read by a reload: %s\n", strings.Join(files, " "), config)
+	return err
+}
