@@ -38,8 +38,8 @@ func checkCommand(o *options) *cobra.Command {
 		Long: `Check reads what the receiver would read at its start and says what is wrong
 with it, before a start or a reload. If root runs it, it makes sure that the
 receiver's user can read the files, and hands over to that user what an earlier
-run as root left in data_dir; nothing else changes. Like the daemon it exits with
-2 if the configuration is wrong, and with 1 if something that it names is.
+run as root left in data_dir; nothing else changes. Like the daemon it exits
+with 2 if the configuration is wrong, and with 1 if something that it names is.
 
 With --reload it loads only what a reload loads. The unit runs it before each
 reload, so that 'systemctl reload' fails if the reload would.`,

@@ -28,10 +28,10 @@ func checkCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Check what a start would read, without the network",
-		Long: `Check reads what the shipper would read at its start and says what is wrong with
-it. If root runs it, it makes sure that the shipper's user can read the files, and
-hands over to that user what an earlier run as root left in the shipper's folders;
-nothing else changes. It exits with 2 if something is wrong.
+		Long: `Check reads what the shipper would read at its start and says what is wrong
+with it. If root runs it, it makes sure that the shipper's user can read the
+files, and hands over to that user what an earlier run as root left in the
+shipper's folders; nothing else changes. It exits with 2 if something is wrong.
 
 With --reload it loads only what a reload loads. The unit runs it before each
 reload, so that 'systemctl reload' fails if the reload would.`,
