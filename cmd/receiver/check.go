@@ -46,6 +46,9 @@ reload, so that 'systemctl reload' fails if the reload would.`,
 		Example: "  receiver check\n  receiver check --reload",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if reload {
+				cli.UseConfigOfDaemon(c, &o.config)
+			}
 			cfg, err := o.load()
 			if err != nil {
 				return err
@@ -54,13 +57,11 @@ reload, so that 'systemctl reload' fails if the reload would.`,
 			if reload {
 				f, err = checkReload(o.config, cfg)
 			}
-			if err != nil {
+			// What root left is handed over whatever is wrong with the files.
+			if err := errors.Join(err, cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
 				return err
 			}
 			// Root can read everything: the daemon's user must be able to.
-			if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
-				return err
-			}
 			if err := serviceuser.CheckReadable(f.Files, cli.CheckLine(c)); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -44,6 +45,9 @@ reload, so that 'systemctl reload' fails if the reload would.`,
 }
 
 func runCheck(c *cobra.Command, o *options, reload bool) error {
+	if reload {
+		cli.UseConfigOfDaemon(c, &o.config)
+	}
 	cfg, err := o.load()
 	if err != nil {
 		return err
@@ -52,10 +56,8 @@ func runCheck(c *cobra.Command, o *options, reload bool) error {
 	if err == nil && !reload {
 		err = papers.Check(cfg.HostID, time.Now())
 	}
-	if err != nil {
-		return cli.Wrong(err)
-	}
-	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
+	// What root left is handed over whatever is wrong with the files.
+	if err := errors.Join(cli.Wrong(err), cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
 		return err
 	}
 	// Root can read everything: the daemon's user must be able to.

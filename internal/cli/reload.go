@@ -7,9 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"cis490/internal/serviceuser"
 	"cis490/internal/systemd"
@@ -84,4 +87,34 @@ func (r *Reloader) withFailure(status string) string {
 func PrintReload(w io.Writer, files []string, config string) error {
 	_, err := fmt.Fprintf(w, "a reload can load: %s\nnot read by a reload: %s\n", strings.Join(files, " "), config)
 	return err
+}
+
+// UseConfigOfDaemon makes file the configuration file of the daemon that the service
+// manager is about to reload, if the command line names none: the unit may have been
+// changed to start the daemon with another one.
+func UseConfigOfDaemon(c *cobra.Command, file *string) {
+	pid, err := strconv.Atoi(os.Getenv("MAINPID")) // set by systemd for ExecReload=
+	if err != nil || c.Flags().Changed("config") {
+		return
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return // the default is right for the unit as it is installed
+	}
+	if path := configOf(strings.Split(string(b), "\x00")); path != "" {
+		*file = path
+	}
+}
+
+// configOf returns the last --config of a command line, or "".
+func configOf(args []string) string {
+	found := ""
+	for i, arg := range args {
+		if value, ok := strings.CutPrefix(arg, "--config="); ok {
+			found = value
+		} else if arg == "--config" && i+1 < len(args) {
+			found = args[i+1]
+		}
+	}
+	return found
 }
