@@ -128,13 +128,27 @@ func (d *dispatch) flag(low bool) {
 	}
 	var err error
 	if low {
-		err = os.WriteFile(path, []byte("the shipper has no space to pack episodes\n"), 0o644)
+		err = writeLowSpaceFile(path)
 	} else if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	if err != nil {
 		d.log.Warn("could not tell the experiment queue about the space", "err", err)
 	}
+}
+
+// writeLowSpaceFile makes the file anew, with a mode that lets every user read it. What
+// is there may be root's, or a link: it is removed and not written to.
+func writeLowSpaceFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("the shipper has no space to pack episodes\n")
+	return errors.Join(err, f.Chmod(0o644), f.Close())
 }
 
 // hold sets an episode aside for a person.
