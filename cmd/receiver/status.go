@@ -48,7 +48,7 @@ lie. It works beside the receiver, walks through nothing and changes nothing.`,
 func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "data\t%s\n", printable(st.DataDir))
-	fmt.Fprintf(w, "running\t%s\n", cmp.Or(printable(st.Running), "no"))
+	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
 	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))
@@ -61,6 +61,14 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	}
 	fmt.Fprintf(w, "oldest\t%s\n", oldest)
 	return w.Flush()
+}
+
+// running says who has the data directory.
+func running(holder string, unknown bool) string {
+	if unknown {
+		return "cannot tell: only the receiver's user and root may look at the lock"
+	}
+	return cmp.Or(printable(holder), "no")
 }
 
 func scrubLine(st receiver.Status, now time.Time) string {

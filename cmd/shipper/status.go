@@ -56,7 +56,7 @@ something is held.`,
 func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
-	fmt.Fprintf(w, "running\t%s\n", cmp.Or(ascii(st.Running), "no"))
+	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent\n", st.Waiting, st.Sealed)
 	fmt.Fprintf(w, "shipped\t%d in the shipped folder\n", st.Shipped)
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
@@ -71,6 +71,14 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 		fmt.Fprintf(to, "\ncannot be shipped: %s\n", ascii(u))
 	}
 	return nil
+}
+
+// running says who has the state directory.
+func running(holder string, unknown bool) string {
+	if unknown {
+		return "cannot tell: only the shipper's user and root may look at the lock"
+	}
+	return cmp.Or(ascii(holder), "no")
 }
 
 // ascii shows what somebody else may have written. What is printable already

@@ -130,15 +130,20 @@ func (n *node) directory() bool {
 	return n.skip == "" && n.st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// open opens the very file that n holds, whatever its name stands for by now.
+// open opens the very file that n holds, whatever its name stands for by now. It
+// does not wait for whoever holds a lease on the file, which would keep the packer
+// from other episodes.
 func (n *node) open() (*os.File, error) {
 	fd, err := -1, error(unix.EINTR)
 	for errors.Is(err, unix.EINTR) {
-		fd, err = unix.Open("/proc/self/fd/"+strconv.Itoa(n.fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+		fd, err = unix.Open("/proc/self/fd/"+strconv.Itoa(n.fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	}
 	if errors.Is(err, unix.ENOENT) {
 		// The file is at hand, even if it was unlinked: what is missing is /proc.
 		return nil, fmt.Errorf("open %s through /proc/self/fd (is /proc mounted?): %w", show(n.path), err)
+	}
+	if errors.Is(err, unix.EAGAIN) {
+		return nil, fmt.Errorf("open %s: %w: it is tried again later", show(n.path), durable.ErrLeased)
 	}
 	if err != nil {
 		return nil, failure("open", n.path, err)

@@ -33,7 +33,7 @@ func (d *Dir) Create(name string, perm fs.FileMode) (*File, error) {
 // first size bytes. What follows them is cut off. It returns an error wrapping
 // [fs.ErrNotExist] if there is no file of so many bytes.
 func (d *Dir) Continue(name string, size int64) (*File, error) {
-	f, err := d.open(name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := d.open(name, unix.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}

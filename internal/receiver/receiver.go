@@ -26,8 +26,17 @@ import (
 	"cis490/internal/wire"
 )
 
-// lockName is the lock of the data directory.
-const lockName = ".lock"
+// The locks of the data directory: that of older programs is taken as well.
+const (
+	lockName       = ".receiver.lock"
+	formerLockName = ".lock"
+)
+
+// LockNames returns the names of the lock files in the data directory, of this
+// version and of older ones.
+func LockNames() []string {
+	return []string{lockName, formerLockName, durable.LogLockName(IndexFile)}
+}
 
 // IndexFile is the name of the index in the data directory.
 const IndexFile = "index.jsonl"
@@ -96,7 +105,7 @@ func (r *Receiver) open(holder string) error {
 	if r.data, err = durable.Create(string(r.cfg.DataDir)); err != nil {
 		return err
 	}
-	if r.lock, err = r.data.Lock(lockName, holder); err != nil {
+	if r.lock, err = r.data.Lock(lockName, holder, formerLockName); err != nil {
 		return err
 	}
 	if r.store, err = store.Open(r.data); err != nil {

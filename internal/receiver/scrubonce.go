@@ -38,7 +38,7 @@ func ScrubOnce(ctx context.Context, c Config, o ScrubOptions) (Progress, error) 
 	p := &prover{lock: func(episode.Key) func() { return func() {} }}
 	p.row = func(ctx context.Context, key episode.Key) (digest.Digest, bool, error) { return lookup(ctx, data, key) }
 	if o.SetAside {
-		lock, err := data.Lock(lockName, o.Holder)
+		lock, err := data.Lock(lockName, o.Holder, formerLockName)
 		if err != nil {
 			return Progress{}, err
 		}

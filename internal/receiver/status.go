@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -11,8 +12,11 @@ import (
 // Status is what the data directory says at one moment, without a walk through
 // the store.
 type Status struct {
-	DataDir   string   `json:"data_dir"`
-	Running   string   `json:"running"` // who has the data directory; empty if nobody
+	DataDir string `json:"data_dir"`
+	Running string `json:"running"` // who has the data directory; empty if nobody, or if that is unknown
+	// RunningUnknown says that the user who asks may not look at the lock.
+	RunningUnknown bool `json:"running_unknown,omitempty"`
+
 	FreeBytes int64    `json:"free_bytes"`
 	MinFree   int64    `json:"min_free"`
 	SetAside  int      `json:"quarantined"` // copies that are not what they were
@@ -32,12 +36,13 @@ func Inspect(c Config, now time.Time) (Status, error) {
 		return st, err
 	}
 	defer data.Close()
-	holder, held, err := data.Holder(lockName)
+	holder, state, err := data.Holder(lockName, formerLockName)
 	if err != nil {
 		return st, err
 	}
-	if held {
-		st.Running = holder
+	st.RunningUnknown = state == durable.LockUnknown
+	if state == durable.LockHeld {
+		st.Running = cmp.Or(holder, "another process")
 	}
 	free, err := data.Space()
 	st.FreeBytes = free

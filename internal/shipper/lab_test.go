@@ -17,6 +17,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 )
 
@@ -192,7 +193,7 @@ func (l *lab) files(folder string) []string {
 	l.must(err)
 	var names []string
 	for _, e := range entries {
-		if e.Name() != ".lock" {
+		if !slices.Contains(outbox.LockNames(), e.Name()) {
 			names = append(names, e.Name())
 		}
 	}

@@ -1,6 +1,7 @@
 package shipper
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
@@ -13,8 +14,11 @@ import (
 
 // Status is what the folders say at one moment.
 type Status struct {
-	Host        episode.Name  `json:"host_id"`
-	Running     string        `json:"running"` // who has the state directory; empty if nobody
+	Host    episode.Name `json:"host_id"`
+	Running string       `json:"running"` // who has the state directory; empty if nobody, or if that is unknown
+	// RunningUnknown says that the user who asks may not look at the lock.
+	RunningUnknown bool `json:"running_unknown,omitempty"`
+
 	Waiting     int           `json:"waiting"` // finished, not packed yet
 	Sealed      int           `json:"sealed"`  // packed, not delivered yet
 	Held        []HeldEpisode `json:"held"`
@@ -40,10 +44,13 @@ func Inspect(c Config) (Status, error) {
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
 	st := Status{Host: c.HostID, MinFree: int64(c.MinFree), Held: []HeldEpisode{}, Unshippable: []string{}}
-	if holder, held, err := out.Holder(); err != nil {
+	holder, state, err := out.Holder()
+	if err != nil {
 		return st, err
-	} else if held {
-		st.Running = holder
+	}
+	st.RunningUnknown = state == durable.LockUnknown
+	if state == durable.LockHeld {
+		st.Running = cmp.Or(holder, "another process")
 	}
 	if st.FreeBytes, err = out.Dir().Space(); err != nil {
 		return st, err
