@@ -3,10 +3,13 @@ package shipper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cis490/internal/outbox"
 	"cis490/internal/wire"
@@ -128,13 +131,31 @@ func (d *dispatch) flag(low bool) {
 	}
 	var err error
 	if low {
-		err = os.WriteFile(path, []byte("the shipper has no space to pack episodes\n"), 0o644)
+		err = writeLowSpaceFile(path)
 	} else if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	if err != nil {
 		d.log.Warn("could not tell the experiment queue about the space", "err", err)
 	}
+}
+
+// writeLowSpaceFile writes the file if it can be done at once. Its directory may be the
+// experiments' user's, who can put there what would keep the shipper waiting (a FIFO, a
+// lease) or lead it elsewhere (a link).
+func writeLowSpaceFile(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file: remove it", path)
+	}
+	if err == nil && info.Size() == 0 {
+		_, err = f.WriteString("the shipper has no space to pack episodes\n")
+	}
+	return errors.Join(err, f.Close())
 }
 
 // hold sets an episode aside for a person.
