@@ -138,12 +138,13 @@ func (s *Shipper) unchanged(ctx context.Context, name episode.Name, entry *outbo
 		return err
 	}
 	defer tree.Close()
-	now, err := tree.Fingerprint(ctx)
+	now, err := tree.Marks(ctx)
 	if err != nil {
 		return err
 	}
-	if outbox.FingerprintOf(now) == entry.Fingerprint {
+	if outbox.FingerprintOf(now.Fingerprint) == entry.Fingerprint {
 		return nil
 	}
-	return archive.Compare(ctx, entry.Reader(), tree)
+	_, err = archive.Compare(ctx, entry.Reader(), tree)
+	return err
 }

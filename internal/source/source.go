@@ -112,7 +112,7 @@ func (s *Source) finished(name string) (at time.Time, finished bool, err error) 
 // Tree opens an episode for packing or comparing, or returns an error wrapping
 // [fs.ErrNotExist].
 func (s *Source) Tree(name episode.Name) (*archive.Tree, error) {
-	return archive.OpenTree(s.episodes.File(), name, s.limits)
+	return archive.OpenTree(s.episodes.File(), string(name), name, s.limits)
 }
 
 // StuckError says that an episode may not be moved by this process. A person
