@@ -58,7 +58,7 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent\n", st.Waiting, st.Sealed)
-	fmt.Fprintf(w, "shipped\t%d in the shipped folder\n", st.Shipped)
+	fmt.Fprintf(w, "shipped\t%d in the shipped folder%s\n", st.Shipped, changes(st.Changed, now))
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
 	fmt.Fprintf(w, "held\t%d\n", len(st.Held))
 	if err := w.Flush(); err != nil {
@@ -79,6 +79,19 @@ func running(holder string, unknown bool) string {
 		return "cannot tell: only the shipper's user and root may look at the lock"
 	}
 	return cmp.Or(ascii(holder), "no")
+}
+
+// changes says how many retired episodes were found to have changed, and how old that
+// news is.
+func changes(c shipper.Changes, now time.Time) string {
+	if c.Count == 0 {
+		return ""
+	}
+	noted := humanize.RelTime(c.Newest, now, "ago", "from now")
+	if oldest := humanize.RelTime(c.Oldest, now, "ago", "from now"); oldest != noted {
+		noted = oldest + " to " + noted
+	}
+	return fmt.Sprintf(", %d changed since (noted %s): see 'shipper verify'", c.Count, noted)
 }
 
 // ascii shows what somebody else may have written. What is printable already

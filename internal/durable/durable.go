@@ -234,6 +234,20 @@ func (d *Dir) Rename(old string, to *Dir, name string) error {
 	return d.Sync()
 }
 
+// RenameFree is [Dir.Rename] to the first name that is free of name, name~2, name~3 and
+// so on to name~last, which it returns. It returns an error wrapping [fs.ErrExist] if
+// all are taken.
+func (d *Dir) RenameFree(old string, to *Dir, name string, last int) (string, error) {
+	free := name
+	for n := 2; ; n++ {
+		err := d.Rename(old, to, free)
+		if !errors.Is(err, fs.ErrExist) || n > last {
+			return free, err
+		}
+		free = fmt.Sprintf("%s~%d", name, n)
+	}
+}
+
 // Remove unlinks a file, durably. A file that is not there is no error: what
 // is asked for is so already.
 func (d *Dir) Remove(name string) error {

@@ -41,3 +41,15 @@ func (s Stat) Device() uint64 { return s.st.Dev }
 
 // ModTime returns when its bytes last changed.
 func (s Stat) ModTime() time.Time { return time.Unix(s.st.Mtim.Unix()) }
+
+// Times returns when the bytes of the file last changed, and when the file did.
+func (s Stat) Times() (mtime, ctime unix.Timespec) { return s.st.Mtim, s.st.Ctim }
+
+// Stat describes the open directory.
+func (d *Dir) Stat() (Stat, error) {
+	var s Stat
+	if err := unix.Fstat(d.fd(), &s.st); err != nil {
+		return Stat{}, failed("stat", d.f.Name(), err)
+	}
+	return s, nil
+}
