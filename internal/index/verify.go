@@ -55,7 +55,7 @@ func Verify(ctx context.Context, opts Options, found func(Finding)) (VerifyRepor
 	if err != nil {
 		return VerifyReport{}, err
 	}
-	defer t.close()
+	defer t.Close()
 	in, err := openSource(opts.Index)
 	if err != nil {
 		return VerifyReport{}, err
@@ -255,13 +255,13 @@ func (v *verifier) deep(ctx context.Context, e *entry) error {
 }
 
 func (v *verifier) bytes(ctx context.Context, e *entry) error {
-	got, _, err := v.examine(ctx, e.Key)
+	got, err := v.examine(ctx, e.Key)
 	want := e.digest
 	if want.IsZero() {
 		want = e.Digest
 	}
-	if err == nil && !want.IsZero() && got != want {
-		return fmt.Errorf("%w: its sha256 is %s, not %s", errBytes, got, want)
+	if err == nil && !want.IsZero() && got.Digest != want {
+		return fmt.Errorf("%w: its sha256 is %s, not %s", errBytes, got.Digest, want)
 	}
 	return err
 }

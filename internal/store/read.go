@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -152,31 +151,6 @@ func (r *Reader) Open(key episode.Key) (*os.File, error) {
 	}
 	defer d.Close()
 	return d.Open(file(key.Name))
-}
-
-// Digest reads a stored archive from the disk, past the page cache, and returns
-// what its bytes are now, whatever its attribute says.
-func (r *Reader) Digest(ctx context.Context, key episode.Key) (digest.Digest, int64, error) {
-	d, err := r.episodes.OpenDir(string(key.Host))
-	if err != nil {
-		return digest.Digest{}, 0, err
-	}
-	defer d.Close()
-	got, n, _, err := r.read(ctx, d, file(key.Name), Reading{})
-	return got, n, err
-}
-
-// cancelled is a reader that ends with its context.
-type cancelled struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *cancelled) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // A StrayError is about a name in the tree that is no stored archive. Walks go

@@ -9,6 +9,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -55,32 +57,46 @@ func verifiedAt(f *os.File, d digest.Digest, inode uint64) (time.Time, error) {
 // ErrUnreadable says that the disk does not give the bytes of a stored file.
 var ErrUnreadable = errors.New("the disk does not give the stored bytes")
 
+// ErrDamaged says that the bytes of a stored file are not those of its digest.
+var ErrDamaged = errors.New("the stored bytes do not have their sha256")
+
 // ErrUnfit says that a stored file has the bytes that came, and that they are not
 // what they should be all the same.
 var ErrUnfit = errors.New("its bytes are those that came, and are no good")
 
-// A Reading says how [Reader.ReadBack] reads.
+// A Reading says how a stored archive is read.
 type Reading struct {
 	// Pace may slow it down; nil does not.
 	Pace func(io.Reader) io.Reader
-	// Check looks at the bytes while they are read, and need not read them all.
-	// What it has against them makes them unfit. Nil lets all pass.
-	Check func(io.Reader) error
+	// Check looks at the bytes while they are read, and need not read them all. It
+	// returns the digest of what they contain, or zero if it does not compute one.
+	// Its error makes the bytes unfit. Nil lets all pass.
+	Check func(io.Reader) (digest.Digest, error)
+	// Progress, unless nil, is called with the number of bytes of each read.
+	Progress func(bytes int)
+}
+
+// Content is what [Reader.Read] found in a file.
+type Content struct {
+	Digest   digest.Digest // of its bytes
+	Size     int64
+	Contents digest.Digest // as [Reading.Check] returned it
+	Unfit    error         // as [Reading.Check] returned it
 }
 
 // errMoved says that another file took the name while one was read.
 var errMoved = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrNotExist)
 
-// ReadBack reads the archive under key from the disk, past the page cache, and
-// sees whether its bytes are the ones of d, or of the digest that it carries if
-// d is zero, and whether they pass the check. If they do, their time is noted at
-// the file and returned with the object.
+// ReadBack reads the archive under key from the disk and compares its digest with
+// d, or with the digest that it carries if d is zero. If it is the same, and the
+// bytes pass the check, the time is noted at the file and returned with the object.
+// Without a check nothing is noted: the bytes may be what was sent, and no archive.
 //
-// ReadBack returns [ErrDamaged] if they are others, [ErrUnreadable] if there are
-// none, [ErrUnfit] if the check has something against them, and an error wrapping
-// [fs.ErrNotExist] if there is no such archive any more. What was noted of an
-// earlier time is then taken back. One wrong reading is no proof: cables and memory
-// make mistakes too.
+// ReadBack returns [ErrDamaged] if the bytes are others, [ErrUnreadable] if the disk
+// does not give them, [ErrUnfit] if the check has something against them, and an
+// error wrapping [fs.ErrNotExist] if there is no such archive any more. What was
+// noted of an earlier time is then taken back. One wrong reading is no proof: cables
+// and memory make mistakes too.
 func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest, how Reading) (Object, error) {
 	dir, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
@@ -103,7 +119,7 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	if d.IsZero() {
 		d = o.Digest
 	}
-	got, n, unfit, err := r.read(ctx, dir, file(key.Name), how)
+	got, err := r.read(ctx, dir, file(key.Name), how)
 	if ctx.Err() != nil {
 		return o, ctx.Err()
 	}
@@ -112,64 +128,118 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	if now, serr := dir.Lstat(file(key.Name)); serr != nil || now.Inode() != inode {
 		return o, errors.Join(errMoved, serr)
 	}
-	if err != nil {
-		return o, errors.Join(fmt.Errorf("%s: %w: %w", r.Path(key), ErrUnreadable, err), unverify(f))
-	}
-	if n != o.Size || !d.IsZero() && got != d {
+	switch {
+	case errors.Is(err, ErrUnreadable):
+		return o, errors.Join(fmt.Errorf("%s: %w", r.Path(key), err), unverify(f))
+	case err != nil:
+		return o, err
+	case got.Size != o.Size || !d.IsZero() && got.Digest != d:
 		return o, errors.Join(fmt.Errorf("%s: %w", r.Path(key), ErrDamaged), unverify(f))
+	case got.Unfit != nil:
+		o.Digest, o.VerifiedAt = got.Digest, time.Time{}
+		return o, errors.Join(fmt.Errorf("%s: %w: %w", r.Path(key), ErrUnfit, got.Unfit), unverify(f))
 	}
-	if unfit != nil {
-		o.Digest, o.VerifiedAt = got, time.Time{}
-		return o, errors.Join(fmt.Errorf("%s: %w: %w", r.Path(key), ErrUnfit, unfit), unverify(f))
+	o.Digest = got.Digest
+	if how.Check == nil {
+		return o, nil
 	}
-	o.Digest, o.VerifiedAt = got, time.Now().UTC()
+	o.VerifiedAt = time.Now().UTC()
 	if d.IsZero() {
 		return o, nil // nobody has said what it should be
 	}
-	return o, mark(f, verifiedAttr, verified{got, o.VerifiedAt, inode}.encode())
+	return o, mark(f, verifiedAttr, verified{got.Digest, o.VerifiedAt, inode}.encode())
 }
 
-// read hashes a file and has it checked. Errors of the disk are not faults here: a
-// sector that is lost is what is looked for.
-func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Reading) (d digest.Digest, n int64, unfit, err error) {
+// Read reads the archive under key from the disk and returns what its bytes are
+// now, whatever its attributes say. It notes nothing. The error wraps
+// [ErrUnreadable] if the disk does not give them.
+func (r *Reader) Read(ctx context.Context, key episode.Key, how Reading) (Content, error) {
+	d, err := r.episodes.OpenDir(string(key.Host))
+	if err != nil {
+		return Content{}, err
+	}
+	defer d.Close()
+	return r.read(ctx, d, file(key.Name), how)
+}
+
+// read is the one way in which the bytes of an archive are read back: past the page
+// cache, hashed, and checked on the way.
+func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Reading) (Content, error) {
 	open := dir.OpenUncached
 	if r.Uncached != nil {
 		open = func(name string) (io.ReadCloser, error) { return r.Uncached(dir, name) }
 	}
 	f, err := open(name)
 	if err != nil {
-		return d, 0, nil, err
+		return Content{}, unreadable(err)
 	}
 	defer f.Close()
-	var from io.Reader = &cancelled{ctx, f}
+	src := &source{ctx: ctx, r: f, progress: how.Progress}
 	if how.Pace != nil {
-		from = how.Pace(from)
+		src.r = how.Pace(f)
 	}
 	w := digest.NewWriter(io.Discard)
-	seen := &watched{r: io.TeeReader(from, w)}
+	hashed := io.TeeReader(src, w)
+	got := Content{}
 	if how.Check != nil {
-		unfit = how.Check(seen)
+		got.Contents, got.Unfit = how.Check(hashed)
 	}
-	if seen.err == nil {
-		io.Copy(io.Discard, seen) // what the check has not asked for
+	if src.err == nil {
+		io.Copy(io.Discard, hashed) // what the check has not asked for
 	}
-	d, n = w.Sum()
-	return d, n, unfit, seen.err
+	got.Digest, got.Size = w.Sum()
+	switch {
+	case ctx.Err() != nil:
+		return got, ctx.Err()
+	case src.err != nil:
+		return got, unreadable(src.err)
+	}
+	return got, nil
 }
 
-// watched remembers an error of its source, which who reads from it may report as
-// his own.
-type watched struct {
-	r   io.Reader
-	err error
+// source is a file that is read until a context ends. It remembers the error that
+// ended it, which a decoder may report as its own.
+type source struct {
+	ctx      context.Context
+	r        io.Reader
+	progress func(int)
+	err      error
 }
 
-func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.r.Read(p)
+func (s *source) Read(p []byte) (int, error) {
+	if s.err = s.ctx.Err(); s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.r.Read(p)
 	if err != nil && err != io.EOF {
-		w.err = err
+		s.err = err
+	}
+	if s.progress != nil && n > 0 {
+		s.progress(n)
 	}
 	return n, err
+}
+
+// unreadableError is a disk's error about one file. It is no [durable.ErrFault],
+// though the file system may have reported one: a lost sector of one archive is what
+// a reading looks for.
+type unreadableError struct{ err error }
+
+func (e *unreadableError) Error() string { return fmt.Sprintf("%v: %v", ErrUnreadable, e.err) }
+
+// Is reports whether e is [ErrUnreadable] or what the disk reported.
+func (e *unreadableError) Is(target error) bool {
+	return target == ErrUnreadable || target != durable.ErrFault && errors.Is(e.err, target)
+}
+
+// unreadable returns err as an [ErrUnreadable], unless it says nothing of the disk.
+func unreadable(err error) error {
+	for _, other := range []error{fs.ErrNotExist, fs.ErrPermission, unix.ELOOP, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, other) {
+			return err
+		}
+	}
+	return &unreadableError{err}
 }
 
 // unverify takes back that a file was verified.

@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"iter"
 	"strings"
 
+	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
@@ -92,30 +92,8 @@ func (st Staged) Published(ctx context.Context) (Object, bool, error) {
 	if err := to.Sync(); err != nil {
 		return Object{}, false, err
 	}
-	o, err := st.store.Known(ctx, st.Key)
+	o, err := st.store.ReadBack(ctx, st.Key, digest.Digest{}, Reading{})
 	return o, err == nil, err
-}
-
-// ErrDamaged says that the bytes of a stored file are not those of its digest.
-var ErrDamaged = errors.New("the stored bytes do not have their sha256")
-
-// Known returns the object under key after reading all of it from the disk:
-// its digest is that of the bytes. It returns [ErrDamaged] if the file carries
-// another one.
-func (s *Store) Known(ctx context.Context, key episode.Key) (Object, error) {
-	o, err := s.Stat(key)
-	if err != nil {
-		return Object{}, err
-	}
-	d, n, err := s.Digest(ctx, key)
-	if err != nil {
-		return Object{}, err
-	}
-	if n != o.Size || !o.Digest.IsZero() && d != o.Digest {
-		return o, fmt.Errorf("%s: %w", s.Path(key), ErrDamaged)
-	}
-	o.Digest = d
-	return o, nil
 }
 
 // Clear unlinks the staging name, which says that no row is owed any more.
