@@ -91,8 +91,8 @@ func (f *File) Write(p []byte) (int, error) {
 	return n, f.grew(n)
 }
 
-// Inode returns the number by which the file is the same under another name.
-func (f *File) Inode() (uint64, error) { return Inode(f.f) }
+// File returns the open file. It belongs to f.
+func (f *File) File() *os.File { return f.f }
 
 // ReadAt reads what was written.
 func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }

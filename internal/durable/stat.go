@@ -16,6 +16,15 @@ func Inode(f *os.File) (uint64, error) {
 	return st.Ino, nil
 }
 
+// StatFile describes an open file.
+func StatFile(f *os.File) (Stat, error) {
+	var s Stat
+	if err := unix.Fstat(int(f.Fd()), &s.st); err != nil {
+		return Stat{}, failed("stat", f.Name(), err)
+	}
+	return s, nil
+}
+
 // Stat is what [Dir.Lstat] says of a name.
 type Stat struct {
 	st unix.Stat_t
@@ -35,6 +44,12 @@ func (s Stat) Links() int { return int(s.st.Nlink) }
 
 // Inode returns the number by which a file is the same under another name.
 func (s Stat) Inode() uint64 { return s.st.Ino }
+
+// Same reports whether both are one file under two names. Of two times it says
+// nothing: numbers of files that are gone are used again.
+func (s Stat) Same(other Stat) bool {
+	return s.st.Ino == other.st.Ino && s.st.Dev == other.st.Dev
+}
 
 // Device returns the number of the file system that it is on.
 func (s Stat) Device() uint64 { return s.st.Dev }

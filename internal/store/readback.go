@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/device"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -20,38 +22,55 @@ import (
 const verifiedAttr = "verified"
 
 // verified says when a file was last read from the disk, had its digest, and
-// passed the reader's check. Of a copy that took the attribute along it says nothing.
-type verified receipt
-
-// checked ends the attribute: receivers before 2026-11-28 looked at the digest
-// alone, and what they noted counts for nothing.
-const checked = 1
-
-func (v verified) encode() []byte { return append(receipt(v).encode(), checked) }
-
-func parseVerified(b []byte) (verified, bool) {
-	if len(b) == 0 || b[len(b)-1] != checked {
-		return verified{}, false
-	}
-	r, ok := parseReceipt(b[:len(b)-1])
-	return verified(r), ok
+// passed the reader's check. Of a copy that took the attribute along, and of the same
+// file on a copy of the disk, it says nothing.
+type verified struct {
+	digest   digest.Digest
+	at       time.Time
+	file     device.ID // [device.Identity.OnDisk]
+	contents digest.Digest
 }
 
-// verifiedAt returns when the open file, which carries d, was last verified, or
-// zero if that is not known.
-func verifiedAt(f *os.File, d digest.Digest, inode uint64) (time.Time, error) {
+// verifiedVersion ends the attribute. Receivers before 2026-11-28 did not decode and
+// wrote none; those before 2026-11-29 knew a file by its inode number and wrote 1. What
+// they noted counts for nothing, and they ignore what is noted now.
+const verifiedVersion = 2
+
+func (v verified) encode() []byte {
+	b := binary.BigEndian.AppendUint64(v.digest[:], uint64(v.at.UnixNano()))
+	b = append(append(b, v.file[:]...), v.contents[:]...)
+	return append(b, verifiedVersion)
+}
+
+func parseVerified(b []byte) (verified, bool) {
+	const size = digest.Size + 8 + len(device.ID{}) + digest.Size + 1
+	if len(b) != size || b[size-1] != verifiedVersion {
+		return verified{}, false
+	}
+	rest := b[digest.Size:]
+	return verified{
+		digest:   digest.Digest(b[:digest.Size]),
+		at:       time.Unix(0, int64(binary.BigEndian.Uint64(rest))).UTC(),
+		file:     device.ID(rest[8:]),
+		contents: digest.Digest(rest[8+len(device.ID{}):]),
+	}, true
+}
+
+// verifiedAt returns when the open file, which carries d, was last verified, and the
+// digest of its contents, or zero if that is not known.
+func verifiedAt(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
 	b, err := durable.Attr(f, verifiedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
-		return time.Time{}, nil
+		return time.Time{}, digest.Digest{}, nil
 	}
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, digest.Digest{}, err
 	}
 	v, ok := parseVerified(b)
-	if !ok || d.IsZero() || v.digest != d || v.inode != inode {
-		return time.Time{}, nil
+	if !ok || d.IsZero() || v.digest != d || v.file != id.OnDisk {
+		return time.Time{}, digest.Digest{}, nil
 	}
-	return v.arrived, nil
+	return v.at, v.contents, nil
 }
 
 // ErrUnreadable says that the disk does not give the bytes of a stored file.
@@ -112,7 +131,7 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	if err != nil {
 		return o, err
 	}
-	inode, err := durable.Inode(f)
+	before, err := durable.StatFile(f)
 	if err != nil {
 		return o, err
 	}
@@ -125,7 +144,7 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	}
 	// The open file keeps its inode's number: a name that still has it had it
 	// all along.
-	if now, serr := dir.Lstat(file(key.Name)); serr != nil || now.Inode() != inode {
+	if now, serr := dir.Lstat(file(key.Name)); serr != nil || !now.Same(before) {
 		return o, errors.Join(errMoved, serr)
 	}
 	switch {
@@ -136,18 +155,27 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	case got.Size != o.Size || !d.IsZero() && got.Digest != d:
 		return o, errors.Join(fmt.Errorf("%s: %w", r.Path(key), ErrDamaged), unverify(f))
 	case got.Unfit != nil:
-		o.Digest, o.VerifiedAt = got.Digest, time.Time{}
+		o.Digest, o.VerifiedAt, o.Contents = got.Digest, time.Time{}, digest.Digest{}
 		return o, errors.Join(fmt.Errorf("%s: %w: %w", r.Path(key), ErrUnfit, got.Unfit), unverify(f))
 	}
 	o.Digest = got.Digest
 	if how.Check == nil {
 		return o, nil
 	}
-	o.VerifiedAt = time.Now().UTC()
+	o.VerifiedAt, o.Contents = time.Now().UTC(), got.Contents
 	if d.IsZero() {
 		return o, nil // nobody has said what it should be
 	}
-	return o, mark(f, verifiedAttr, verified{got.Digest, o.VerifiedAt, inode}.encode())
+	return o, r.markVerified(f, o)
+}
+
+// markVerified notes at the open file of o that it was read back.
+func (r *Reader) markVerified(f *os.File, o Object) error {
+	id, err := r.Volumes.Identify(f)
+	if err != nil {
+		return err
+	}
+	return mark(f, verifiedAttr, verified{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
 }
 
 // Read reads the archive under key from the disk and returns what its bytes are

@@ -82,7 +82,7 @@ func (st Staged) Published(ctx context.Context) (Object, bool, error) {
 		return Object{}, false, err
 	}
 	stored, err := to.Lstat(file(st.Key.Name))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && stored.Inode() != ours.Inode() {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !stored.Same(ours) {
 		return Object{}, false, nil
 	}
 	if err != nil {
@@ -171,11 +171,11 @@ func (s *Store) note(o Object) error {
 		return err
 	}
 	defer f.Close()
-	inode, err := durable.Inode(f)
+	id, err := s.Volumes.Identify(f)
 	if err != nil {
 		return err
 	}
-	err = durable.SetAttr(f, receiptAttr, receipt{o.Digest, o.ReceivedAt, inode}.encode())
+	err = durable.SetAttr(f, receiptAttr, receipt{o.Digest, o.ReceivedAt, fileID(id.File[:8])}.encode())
 	if err == nil {
 		err = durable.RemoveAttr(f, progressAttr)
 	}
@@ -195,7 +195,7 @@ func (s *Store) forget(key episode.Key) error {
 		return err
 	}
 	defer dir.Close()
-	stored, err := s.inode(key)
+	stored, err := s.lstat(key)
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (s *Store) forget(key episode.Key) error {
 			continue
 		}
 		st, err := dir.Lstat(e.Name())
-		if err == nil && st.Inode() == stored {
+		if err == nil && st.Same(stored) {
 			err = dir.Unlink(e.Name())
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -217,12 +217,11 @@ func (s *Store) forget(key episode.Key) error {
 	return nil
 }
 
-func (s *Store) inode(key episode.Key) (uint64, error) {
+func (s *Store) lstat(key episode.Key) (durable.Stat, error) {
 	dir, err := s.episodes.OpenDir(string(key.Host))
 	if err != nil {
-		return 0, err
+		return durable.Stat{}, err
 	}
 	defer dir.Close()
-	st, err := dir.Lstat(file(key.Name))
-	return st.Inode(), err
+	return dir.Lstat(file(key.Name))
 }
