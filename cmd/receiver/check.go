@@ -22,6 +22,9 @@ type facts struct {
 	Listen       string    `json:"listen"`
 	DataDir      string    `json:"data_dir"`
 	CertNotAfter time.Time `json:"cert_not_after"`
+	// Disk says how long what was read back counts; empty before the first start.
+	Disk     string `json:"disk,omitempty"`
+	Lifetime string `json:"readings_bound_to,omitempty"` // disk, boot or process
 }
 
 // checkCommand looks at what the daemon would start from. It runs beside a
@@ -50,7 +53,11 @@ configuration is wrong, and with 1 if something that it names is.`,
 			}
 			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 			fmt.Fprintf(w, "config\t%s\nlisten\t%s\ndata\t%s\n", f.Config, f.Listen, f.DataDir)
-			fmt.Fprintf(w, "certificate\tvalid until %s\nok\n", date(f.CertNotAfter))
+			fmt.Fprintf(w, "certificate\tvalid until %s\n", date(f.CertNotAfter))
+			if f.Disk != "" {
+				fmt.Fprintf(w, "disk\t%s\n", printable(f.Disk))
+			}
+			fmt.Fprintln(w, "ok")
 			return w.Flush()
 		},
 	}
@@ -87,5 +94,13 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 	if err == nil && !info.IsDir() {
 		err = fmt.Errorf("data_dir %s is no folder", c.DataDir)
 	}
+	if err != nil {
+		return f, err
+	}
+	v, err := receiver.VolumeOf(c)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return f, nil // not there yet, or not for this user to see
+	}
+	f.Disk, f.Lifetime = v.String(), string(v.Lifetime)
 	return f, err
 }

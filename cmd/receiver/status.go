@@ -50,6 +50,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	fmt.Fprintf(w, "data\t%s\n", printable(st.DataDir))
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
+	fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable(st.Disk), "not known yet"))
 	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",
@@ -60,6 +61,12 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 			humanize.RelTime(st.Scrub.WholeSince, now, "ago", "from now")
 	}
 	fmt.Fprintf(w, "oldest\t%s\n", oldest)
+	if n := st.Scrub.HostsUnreadable; n > 0 {
+		fmt.Fprintf(w, "problem\t%d hosts have a folder that cannot be listed, and none of their archives was read\n", n)
+	}
+	for _, p := range st.Problems {
+		fmt.Fprintf(w, "problem\t%s\n", printable(p))
+	}
 	return w.Flush()
 }
 

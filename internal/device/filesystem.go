@@ -29,6 +29,11 @@ func uuid(f *os.File) string {
 	if ioctl(f, getUUID, unsafe.Pointer(&generic)) == nil && generic.size <= 16 {
 		return digits(generic.uuid[:generic.size])
 	}
+	return fileSystemUUID(f)
+}
+
+// fileSystemUUID is uuid in the words of each file system that we know.
+func fileSystemUUID(f *os.File) string {
 	switch magic(f) {
 	case unix.EXT4_SUPER_MAGIC:
 		a := struct {

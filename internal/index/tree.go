@@ -45,7 +45,8 @@ const defaultBatch = 200_000
 // tree is a store, and what it takes to read all of it.
 type tree struct {
 	*store.Reader
-	opts Options
+	opts    Options
+	refused map[episode.Name]bool // hosts whose folder cannot be listed: one is reported once
 }
 
 func openTree(opts Options) (*tree, error) {
@@ -56,7 +57,7 @@ func openTree(opts Options) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tree{Reader: r, opts: opts}, nil
+	return &tree{Reader: r, opts: opts, refused: make(map[episode.Name]bool)}, nil
 }
 
 // batches yields all objects, in batches sorted by key; the last one may be
@@ -74,8 +75,11 @@ func (t *tree) batches(ctx context.Context, odd func(error)) iter.Seq2[batch, er
 					yield(nil, ctx.Err())
 					return
 				}
+				if errors.Is(err, fs.ErrNotExist) {
+					continue // the folder went meanwhile
+				}
 				if err != nil {
-					if !errors.Is(err, fs.ErrNotExist) { // the folder went meanwhile
+					if o.Key.Host == "" || t.refuse(host) {
 						odd(err)
 					}
 					continue
@@ -91,6 +95,13 @@ func (t *tree) batches(ctx context.Context, odd func(error)) iter.Seq2[batch, er
 		}
 		yield(b.sorted(), nil)
 	}
+}
+
+// refuse notes that a host's folder cannot be listed, and reports whether that is new.
+func (t *tree) refuse(host episode.Name) bool {
+	known := t.refused[host]
+	t.refused[host] = true
+	return !known
 }
 
 func (t *tree) hosts(odd func(error)) []episode.Name {

@@ -165,6 +165,20 @@ func (v *verifier) expect(key episode.Key, n int64) {
 			v.recheck()
 		}
 	case err != nil:
+		v.expectUnreadable(key, err)
+	}
+}
+
+// expectUnreadable reports a row whose file cannot be looked at. Of a host whose folder
+// cannot be listed there may be many: it is reported once.
+func (v *verifier) expectUnreadable(key episode.Key, err error) {
+	for o, err := range v.Reader.Host(key.Host) {
+		if err != nil && o.Key.Host != "" && v.refuse(key.Host) {
+			v.say(Finding{Kind: Unreadable, Host: key.Host, Detail: err.Error()})
+		}
+		break
+	}
+	if !v.refused[key.Host] {
 		v.unreadable(key, err)
 	}
 }

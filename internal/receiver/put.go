@@ -149,6 +149,12 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 	}
 	r.unheard.note(ctx, of)
 	if !o.Settled {
+		end, err := r.search.begin(ctx, u.Key.Host)
+		if err != nil {
+			r.unheard.note(ctx, of)
+			return wire.Receipt{}, absent, err
+		}
+		defer end()
 		if o, err = r.settle(context.WithoutCancel(ctx), o); err != nil {
 			return wire.Receipt{}, here, err
 		}

@@ -63,6 +63,9 @@ type Receiver struct {
 	prover  *prover
 	reads   slots // archives being read back for their hosts
 	reading keys  // hosts for whom one is read that they send again
+	search  searches
+
+	scrubWarned bool // of [Receiver.saveScrub], which the scrub alone calls
 
 	// life is what reading goes on for whose sender has gone; end ends it. Requests
 	// are parts of it.

@@ -208,15 +208,16 @@ func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
 // error of one file it goes on; the walk ends with the directory.
 func (r *Reader) Host(name episode.Name) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
+		unlisted := Object{Key: episode.Key{Host: name}}
 		d, err := r.episodes.OpenDir(string(name))
 		if err != nil {
-			yield(Object{}, err)
+			yield(unlisted, err)
 			return
 		}
 		defer d.Close()
 		for e, err := range d.Names() {
 			if err != nil {
-				yield(Object{}, err)
+				yield(unlisted, err)
 				return
 			}
 			o, err := r.entry(d, name, e)

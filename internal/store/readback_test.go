@@ -297,3 +297,8 @@ func TestNamesComeInOrderAPageAtATime(t *testing.T) {
 		t.Errorf("hosts: %v, %v, %v", hosts, last, err)
 	}
 }
+
+// contentsOf is a check that says so of any bytes.
+func contentsOf(contents string, err error) func(io.Reader) (digest.Digest, error) {
+	return func(io.Reader) (digest.Digest, error) { return sum(contents), err }
+}
