@@ -91,5 +91,8 @@ func holdingOf(h wire.Holding, o store.Object, c wire.Claim) wire.Holding {
 	if !o.VerifiedAt.IsZero() {
 		h.VerifiedAt = &wire.Wall{Time: o.VerifiedAt}
 	}
+	if !o.VerifiedAt.IsZero() && !o.Contents.IsZero() {
+		h.Contents = &o.Contents
+	}
 	return h
 }

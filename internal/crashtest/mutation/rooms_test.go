@@ -261,8 +261,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/decoding.go",
-				"return digest.Digest{}, archive.Drain(r, d) }",
-				"archive.Drain(r, d); return digest.Digest{}, nil }",
+				"return archive.ContentDigest(r, d) }",
+				"archive.ContentDigest(r, d); return digest.Digest{}, nil }",
 			},
 		},
 	},
