@@ -36,6 +36,7 @@ var laws = map[string]law{
 	"internal/episode": {"", "names episodes and knows nothing else"},
 	"internal/durable": {"", "package os, but on the disk when it returns: whose files they are is not its matter"},
 	"internal/config":  {"", "reads any program's file: the struct is the program's"},
+	"internal/device":  {"", "answers for an open file, whoever opened it"},
 	"internal/systemd": {"", "talks to the service manager for any program"},
 	// Just above: it hands over what durable made.
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
@@ -46,12 +47,12 @@ var laws = map[string]law{
 	"internal/outbox":  {"digest durable episode", "keeps sealed bytes and does not look into them"},
 	"internal/wire":    {"digest episode", "the protocol has no disk, neither end of it"},
 	"internal/pki":     {"digest durable episode", "says who is at the other end, not what they may send"},
-	"internal/store":   {"digest durable episode", "keeps opaque bytes under a key"},
+	"internal/store":   {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
 	"internal/index":   {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
 	"internal/shipper":  {"archive config digest durable episode outbox source wire", "moves an episode from stage to stage"},
-	"internal/receiver": {"archive config digest durable episode index pki store wire", "takes archives in"},
+	"internal/receiver": {"archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"durable serviceuser systemd", "what both programs have in common, so it knows neither daemon"},

@@ -26,6 +26,9 @@ type facts struct {
 	CertNotAfter time.Time `json:"cert_not_after"`
 	User         string    `json:"user"`  // who the files were readable for
 	Files        []string  `json:"files"` // what a start and a reload read
+	// Disk says how long what was read back counts; empty before the first start.
+	Disk     string `json:"disk,omitempty"`
+	Lifetime string `json:"readings_bound_to,omitempty"` // disk, boot or process
 }
 
 // checkCommand looks at what the daemon would start from. It runs beside a
@@ -84,7 +87,11 @@ func printFacts(to io.Writer, f facts) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "config\t%s\nlisten\t%s\ndata\t%s\n", f.Config, f.Listen, f.DataDir)
 	fmt.Fprintf(w, "files\treadable for %s: %s\n", f.User, strings.Join(f.Files, " "))
-	fmt.Fprintf(w, "certificate\tvalid until %s\nok\n", date(f.CertNotAfter))
+	fmt.Fprintf(w, "certificate\tvalid until %s\n", date(f.CertNotAfter))
+	if f.Disk != "" {
+		fmt.Fprintf(w, "disk\t%s\n", printable(f.Disk))
+	}
+	fmt.Fprintln(w, "ok")
 	return w.Flush()
 }
 
@@ -107,6 +114,14 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 	if err == nil && !info.IsDir() {
 		err = fmt.Errorf("data_dir %s is no folder", c.DataDir)
 	}
+	if err != nil {
+		return f, err
+	}
+	v, err := receiver.VolumeOf(c)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return f, nil // not there yet, or not for this user to see
+	}
+	f.Disk, f.Lifetime = v.String(), string(v.Lifetime)
 	return f, err
 }
 

@@ -99,6 +99,9 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 	if p.Lost() > 0 {
 		bad = append(bad, fmt.Errorf("%d archives are damaged, unreadable or missing: 'shipper verify --heal' on their hosts sends them again", p.Lost()))
 	}
+	if p.HostsUnreadable > 0 {
+		bad = append(bad, fmt.Errorf("%d hosts have a folder that cannot be listed: none of their archives was read", p.HostsUnreadable))
+	}
 	if p.Undecodable > 0 {
 		bad = append(bad, fmt.Errorf("%d archives are what was sent and cannot be decoded: keep their episodes, and see docs/operations.md", p.Undecodable))
 	}

@@ -53,8 +53,9 @@ lie. It works beside the receiver, walks through nothing and changes nothing.`,
 func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "data\t%s\n", printable(st.DataDir))
-	fmt.Fprintf(w, "running\t%s\n", cmp.Or(printable(st.Running), "no"))
+	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
+	fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable(st.Disk), "not known yet"))
 	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",
@@ -65,7 +66,21 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 			humanize.RelTime(st.Scrub.WholeSince, now, "ago", "from now")
 	}
 	fmt.Fprintf(w, "oldest\t%s\n", oldest)
+	if n := st.Scrub.HostsUnreadable; n > 0 {
+		fmt.Fprintf(w, "problem\t%d hosts have a folder that cannot be listed, and none of their archives was read\n", n)
+	}
+	for _, p := range st.Problems {
+		fmt.Fprintf(w, "problem\t%s\n", printable(p))
+	}
 	return w.Flush()
+}
+
+// running says who has the data directory.
+func running(holder string, unknown bool) string {
+	if unknown {
+		return "cannot tell: only the receiver's user and root may look at the lock"
+	}
+	return cmp.Or(printable(holder), "no")
 }
 
 func scrubLine(st receiver.Status, now time.Time) string {

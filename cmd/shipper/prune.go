@@ -21,9 +21,11 @@ func pruneCommand(o *options) *cobra.Command {
 		Use:   "prune",
 		Short: "Delete retired episodes that the receiver has read back",
 		Long: `Prune deletes from the shipped folder, the oldest first, as [retention] in the
-configuration or the flags say, and only what the receiver has read back from
-its disk since it stored it: run 'shipper verify' first, or wait for its scrub.
-What it may not delete is listed with the reason.`,
+configuration or the flags say. It deletes only what the receiver has read back
+from its disk since it stored it (run 'shipper verify' first, or wait for its
+scrub), and only what still is what was shipped: each episode is compared first.
+What it may not delete is listed with the reason, and does not change the exit
+code. It exits with 5 while another process deletes.`,
 		Example: `  shipper prune --dry-run
   shipper verify && shipper prune --max-age 720h`,
 		Args: cobra.NoArgs,
@@ -61,6 +63,7 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
 		return err
 	}
+	opts.Holder = cli.Holder("shipper prune")
 	out, now := c.OutOrStdout(), time.Now()
 	opts.Found = func(p shipper.Pruned) error {
 		if o.json {

@@ -56,9 +56,9 @@ something is held.`,
 func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
-	fmt.Fprintf(w, "running\t%s\n", cmp.Or(ascii(st.Running), "no"))
+	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent\n", st.Waiting, st.Sealed)
-	fmt.Fprintf(w, "shipped\t%d in the shipped folder\n", st.Shipped)
+	fmt.Fprintf(w, "shipped\t%d in the shipped folder%s\n", st.Shipped, changes(st.Changed, now))
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
 	fmt.Fprintf(w, "held\t%d\n", len(st.Held))
 	if err := w.Flush(); err != nil {
@@ -71,6 +71,27 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 		fmt.Fprintf(to, "\ncannot be shipped: %s\n", ascii(u))
 	}
 	return nil
+}
+
+// running says who has the state directory.
+func running(holder string, unknown bool) string {
+	if unknown {
+		return "cannot tell: only the shipper's user and root may look at the lock"
+	}
+	return cmp.Or(ascii(holder), "no")
+}
+
+// changes says how many retired episodes were found to have changed, and how old that
+// news is.
+func changes(c shipper.Changes, now time.Time) string {
+	if c.Count == 0 {
+		return ""
+	}
+	noted := humanize.RelTime(c.Newest, now, "ago", "from now")
+	if oldest := humanize.RelTime(c.Oldest, now, "ago", "from now"); oldest != noted {
+		noted = oldest + " to " + noted
+	}
+	return fmt.Sprintf(", %d changed since (noted %s): see 'shipper verify'", c.Count, noted)
 }
 
 // ascii shows what somebody else may have written. What is printable already

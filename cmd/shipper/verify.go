@@ -18,15 +18,18 @@ func verifyCommand(o *options) *cobra.Command {
 	all := false
 	c := &cobra.Command{
 		Use:   "verify",
-		Short: "Ask the receiver whether it still has what was shipped",
+		Short: "Compare what was shipped with what the receiver has",
 		Long: `Verify asks the receiver to read its copy of each retired episode back from its
-disk, to compare it with the sha256 of the receipt and to decode it. What is not
-verified is listed; --heal moves what the receiver has lost back, so that it is
-packed and sent again. It works beside a running shipper.
+disk, to compare it with the sha256 of the receipt and to decode it. An episode
+here that may have changed since is compared with that copy; --deep compares
+all. What is not verified is listed; --heal moves what the receiver has lost
+back, so that it is packed and sent again. It works beside a running shipper.
 
 Exit codes: 0 all is there, 1 something is missing, damaged, undecodable,
-divergent or unknown, 4 the receiver cannot be reached or refuses this host.`,
+divergent, unknown or changed, 4 the receiver cannot be reached or refuses this
+host.`,
 		Example: `  shipper verify
+  shipper verify --deep
   shipper verify --max-age 720h --heal   # its scrub of a month counts
   shipper verify --quick --json | jq -c 'select(.finding)'`,
 		Args: cobra.NoArgs,
@@ -40,8 +43,10 @@ divergent or unknown, 4 the receiver cannot be reached or refuses this host.`,
 	c.Flags().BoolVar(&opts.Quick, "quick", false, "ask what it knows, and have nothing read from its disk")
 	c.Flags().DurationVar(&opts.MaxAge, "max-age", 0, "an earlier reading counts if it is no `older`")
 	c.Flags().BoolVar(&opts.Heal, "heal", false, "move what is missing or damaged back, to be sent again")
+	c.Flags().BoolVar(&opts.Deep, "deep", false, "read all episodes here, also where nothing seems to have changed")
 	c.Flags().BoolVar(&all, "all", false, "list what is verified, too")
 	c.MarkFlagsMutuallyExclusive("quick", "max-age")
+	c.MarkFlagsMutuallyExclusive("quick", "deep")
 	return c
 }
 
@@ -71,10 +76,17 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 	} else {
 		_, err = fmt.Fprintln(out, report)
 	}
-	if err == nil && report.Bad() > 0 {
-		return fmt.Errorf("%d retired episodes are not known to be at the receiver", report.Bad())
+	if err != nil {
+		return err
 	}
-	return err
+	var bad []error
+	if n := report.Bad() - report.Changed; n > 0 {
+		bad = append(bad, fmt.Errorf("%d retired episodes are not known to be at the receiver", n))
+	}
+	if report.Changed > 0 {
+		bad = append(bad, fmt.Errorf("%d retired episodes changed since they were shipped: the receiver has them as they were", report.Changed))
+	}
+	return errors.Join(bad...)
 }
 
 // advice says what to do about a finding.
@@ -90,6 +102,10 @@ func advice(a shipper.Audited) string {
 		return ": the receiver has what was sent, and it is no archive; keep this, and see docs/operations.md"
 	case a.Finding == shipper.Divergent:
 		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', keeps both"
+	case a.Finding == shipper.Changed:
+		return ": " + ascii(a.Detail) + "; it is kept; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', ships it as it is now"
+	case a.Finding == shipper.Unknown && a.Detail != "":
+		return ": " + ascii(a.Detail)
 	case a.Finding == shipper.Unknown:
 		return ": it carries no receipt; keep it, or send it again with 'shipper resend " + a.Dir + "'"
 	}

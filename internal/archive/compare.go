@@ -23,26 +23,27 @@ func (d *Difference) Error() string { return d.Path + " " + d.What }
 // link targets, sizes and contents. Times, modes and owners do not matter: an
 // installer's chown must not hold a backlog. It returns a [*Difference] if the
 // two differ, [ErrChanged] if the tree changes meanwhile, and other errors as
-// [Packer.Pack] and [Verify] do. The archive must be one of a [Packer].
-func Compare(ctx context.Context, r io.Reader, t *Tree) error {
+// [Packer.Pack] and [Verify] do. The archive must be one of a [Packer]. The marks are
+// those of the tree that was compared.
+func Compare(ctx context.Context, r io.Reader, t *Tree) (Marks, error) {
 	s, err := openStream(r, maxContent)
 	if err != nil {
-		return err
+		return Marks{}, err
 	}
 	defer s.close()
 	c := comparison{tree: t, archive: s, file: make([]byte, chunk), packed: make([]byte, chunk)}
 	w := walk{tree: t, visit: func(n *node) error { return c.visit(ctx, n) }}
-	sum, err := w.run(ctx)
+	marks, err := w.run(ctx)
 	if err != nil {
-		return err
+		return Marks{}, err
 	}
 	switch m, err := s.next(); {
 	case err == nil:
-		return &Difference{show(m.Name), "was packed and is not there any more"}
+		return Marks{}, &Difference{show(m.Name), "was packed and is not there any more"}
 	case err != io.EOF:
-		return err
+		return Marks{}, err
 	}
-	return t.still(ctx, Survey{Fingerprint: sum})
+	return marks, t.still(ctx, marks.Fingerprint)
 }
 
 // A comparison walks tree and archive side by side: both have the same order.

@@ -23,7 +23,7 @@ func TestWhatIsNotContentIsNoDifference(t *testing.T) {
 	tree := l.tree(archive.Limits{})
 	compare := func(after string) {
 		t.Helper()
-		if err := archive.Compare(t.Context(), bytes.NewReader(packed), tree); err != nil {
+		if _, err := archive.Compare(t.Context(), bytes.NewReader(packed), tree); err != nil {
 			t.Errorf("after %s: %v", after, err)
 		}
 	}
@@ -83,7 +83,7 @@ func TestEveryDifferenceIsFound(t *testing.T) {
 			l.must(os.Mkdir(l.path("zz"), 0o755))
 			packed, _ := l.pack()
 			c.do(l)
-			err := archive.Compare(t.Context(), bytes.NewReader(packed), l.tree(archive.Limits{}))
+			_, err := archive.Compare(t.Context(), bytes.NewReader(packed), l.tree(archive.Limits{}))
 			var d *archive.Difference
 			if !errors.As(err, &d) {
 				t.Fatalf("got %v, want a Difference", err)
@@ -105,7 +105,7 @@ func TestComparedArchiveMustBeWhole(t *testing.T) {
 	packed, _ := l.pack()
 	tree := l.tree(archive.Limits{})
 	for _, b := range [][]byte{packed[:len(packed)-1], packed[:len(packed)/2], nil, append(slices.Clone(packed), 0)} {
-		err := archive.Compare(t.Context(), bytes.NewReader(b), tree)
+		_, err := archive.Compare(t.Context(), bytes.NewReader(b), tree)
 		var d *archive.Difference
 		if err == nil || errors.As(err, &d) {
 			t.Errorf("%d of %d bytes: got %v", len(b), len(packed), err)
@@ -124,7 +124,7 @@ func TestChangeUnderCompareIsSeen(t *testing.T) {
 		// before the walk has ended.
 		change := &onRead{func() { l.must(os.Chmod(l.path(rel), 0o640)) }}
 		r := io.MultiReader(bytes.NewReader(packed[:200<<10]), change, bytes.NewReader(packed[200<<10:]))
-		err := archive.Compare(t.Context(), r, l.tree(archive.Limits{}))
+		_, err := archive.Compare(t.Context(), r, l.tree(archive.Limits{}))
 		if rel == "telemetry.csv" { // not read yet, and a mode is no difference
 			if err != nil {
 				t.Errorf("%s: %v", rel, err)

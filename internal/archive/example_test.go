@@ -28,7 +28,7 @@ func Example() {
 	defer parent.Close()
 
 	ctx := context.Background()
-	tree, err := archive.OpenTree(parent, "ep-1", archive.DefaultLimits())
+	tree, err := archive.OpenTree(parent, "ep-1", "ep-1", archive.DefaultLimits())
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func (l *lab) open(limits archive.Limits) (*archive.Tree, error) {
 	parent, err := os.Open(l.parent)
 	l.must(err)
 	defer parent.Close()
-	return archive.OpenTree(parent, name, limits)
+	return archive.OpenTree(parent, string(name), name, limits)
 }
 
 func (l *lab) survey() (archive.Survey, error) {

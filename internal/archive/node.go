@@ -23,13 +23,18 @@ type node struct {
 	st     unix.Stat_t
 	target string // of a symbolic link
 	skip   string // why it is left out; empty if it is not
+
+	attributes uint64 // as statx(2) reports them, of a node without a descriptor
 }
+
+// mountPoint is the skip of what another file system is mounted on.
+const mountPoint = "mount point"
 
 // openNode opens the entry base of the directory dirfd, whose path is path.
 func openNode(dirfd int, base, path string) (*node, error) {
 	fd, err := durable.OpenBeneath(dirfd, base, unix.O_PATH)
 	if errors.Is(err, unix.EXDEV) {
-		return &node{path: path, fd: -1, skip: "mount point"}, nil
+		return &node{path: path, fd: -1, skip: mountPoint}, nil
 	}
 	if err != nil {
 		return nil, failure("open", path, err)
@@ -51,7 +56,7 @@ func statNode(dirfd int, base, path string) (*node, error) {
 	if err != nil {
 		return nil, failure("stat", path, err)
 	}
-	n := &node{path: path, fd: -1, st: unix.Stat_t{
+	n := &node{path: path, fd: -1, attributes: x.Attributes, st: unix.Stat_t{
 		Mode: uint32(x.Mode), Ino: x.Ino, Size: int64(x.Size), Uid: x.Uid,
 		Mtim: timespec(x.Mtime), Ctim: timespec(x.Ctime),
 	}}
@@ -60,7 +65,7 @@ func statNode(dirfd int, base, path string) (*node, error) {
 	case x.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0, n.st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return nil, nil
 	case x.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
-		return &node{path: path, fd: -1, skip: "mount point"}, nil
+		return &node{path: path, fd: -1, skip: mountPoint}, nil
 	}
 	return n, n.classify(func() (string, error) {
 		target, err := readlink(dirfd, base)
@@ -130,15 +135,20 @@ func (n *node) directory() bool {
 	return n.skip == "" && n.st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// open opens the very file that n holds, whatever its name stands for by now.
+// open opens the very file that n holds, whatever its name stands for by now. It
+// does not wait for whoever holds a lease on the file, which would keep the packer
+// from other episodes.
 func (n *node) open() (*os.File, error) {
 	fd, err := -1, error(unix.EINTR)
 	for errors.Is(err, unix.EINTR) {
-		fd, err = unix.Open("/proc/self/fd/"+strconv.Itoa(n.fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+		fd, err = unix.Open("/proc/self/fd/"+strconv.Itoa(n.fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	}
 	if errors.Is(err, unix.ENOENT) {
 		// The file is at hand, even if it was unlinked: what is missing is /proc.
 		return nil, fmt.Errorf("open %s through /proc/self/fd (is /proc mounted?): %w", show(n.path), err)
+	}
+	if errors.Is(err, unix.EAGAIN) {
+		return nil, fmt.Errorf("open %s: %w: it is tried again later", show(n.path), durable.ErrLeased)
 	}
 	if err != nil {
 		return nil, failure("open", n.path, err)

@@ -10,6 +10,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
+
+	"cis490/internal/digest"
 )
 
 // chunk is how much of a file is read at a time, and how much is read after a
@@ -86,11 +88,11 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 	out := &exactly{w: enc, left: s.Size}
 	tw := tar.NewWriter(out)
 	walk := walk{tree: t, visit: func(n *node) error { return p.add(ctx, tw, t, n) }}
-	sum, err := walk.run(ctx)
+	marks, err := walk.run(ctx)
 	if err != nil {
 		return err
 	}
-	if sum != s.Fingerprint {
+	if marks.Fingerprint != s.Fingerprint {
 		// still would miss what was put back within a tick of the clock.
 		return changed("", "differs from the survey")
 	}
@@ -100,16 +102,16 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 	if err := cmp.Or(enc.Close(), p.out.Flush()); err != nil {
 		return fmt.Errorf("end archive: %w", err)
 	}
-	return t.still(ctx, s)
+	return t.still(ctx, s.Fingerprint)
 }
 
-// still returns [ErrChanged] unless t is as s says.
-func (t *Tree) still(ctx context.Context, s Survey) error {
-	now, err := t.Fingerprint(ctx)
+// still returns [ErrChanged] unless t has the fingerprint.
+func (t *Tree) still(ctx context.Context, fingerprint digest.Digest) error {
+	now, err := t.Marks(ctx)
 	if err != nil {
 		return err
 	}
-	if now != s.Fingerprint {
+	if now.Fingerprint != fingerprint {
 		return changed("", "differs from the survey")
 	}
 	return nil

@@ -56,24 +56,6 @@ func Read(r io.Reader) iter.Seq2[Member, error] {
 	}
 }
 
-// Drain reads the archive in r as [Read] does, and writes all that is decoded to w:
-// headers are work as much as content is.
-func Drain(r io.Reader, w io.Writer) error {
-	s, err := openStream(r, maxContent)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	s.out.to = w
-	for err == nil {
-		_, err = s.next()
-	}
-	if err == io.EOF {
-		return nil
-	}
-	return err
-}
-
 // Verify returns nil if the archive in r decodes to its very end.
 func Verify(r io.Reader) error {
 	for _, err := range Read(r) {

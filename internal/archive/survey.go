@@ -63,18 +63,12 @@ func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 		s.Size += size + (h.Size+block-1)/block*block
 		return nil
 	}}
-	sum, err := w.run(ctx)
+	marks, err := w.run(ctx)
 	if err != nil {
 		return Survey{}, err
 	}
-	s.Fingerprint, s.Bytes, s.Skipped = sum, w.bytes, w.skipped
+	s.Fingerprint, s.Bytes, s.Skipped = marks.Fingerprint, w.bytes, w.skipped
 	return s, nil
-}
-
-// Fingerprint is the one of a [Survey], for a price of much less.
-func (t *Tree) Fingerprint(ctx context.Context) (digest.Digest, error) {
-	w := walk{tree: t, light: true, visit: func(*node) error { return nil }}
-	return w.run(ctx)
 }
 
 // member returns the name of n in the archive, without a directory's slash.

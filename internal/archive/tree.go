@@ -20,11 +20,12 @@ type Tree struct {
 	limits Limits
 }
 
-// OpenTree opens the episode's directory in parent, which must be open. What
-// stands there under that name and is no directory, or is another mount, is
-// [Unfit]; a name that is not there gives [fs.ErrNotExist].
-func OpenTree(parent *os.File, name episode.Name, l Limits) (*Tree, error) {
-	fd, err := durable.OpenBeneath(int(parent.Fd()), string(name), unix.O_RDONLY|unix.O_DIRECTORY)
+// OpenTree opens the directory dir in parent, which must be open, as the tree of the
+// episode called name: a retired episode's directory may be called otherwise. OpenTree
+// returns an [Unfit] if dir is not a directory or is another mount, and an error wrapping
+// [fs.ErrNotExist] if it does not exist.
+func OpenTree(parent *os.File, dir string, name episode.Name, l Limits) (*Tree, error) {
+	fd, err := durable.OpenBeneath(int(parent.Fd()), dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	switch {
 	case err == nil:
 		return &Tree{name: name, dir: os.NewFile(uintptr(fd), string(name)), limits: l.orDefault()}, nil

@@ -2,18 +2,12 @@ package archive
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
-	"cis490/internal/digest"
 	"cis490/internal/episode"
 )
 
@@ -31,29 +25,29 @@ type walk struct {
 	tree  *Tree
 	visit func(*node) error // not called for what is skipped
 	light bool              // visit opens nothing: files need no descriptor
+	seen  func(*node)       // called for each node, also for what is skipped; may be nil
 
 	owner   uint32 // of the episode's directory
 	entries int
 	bytes   int64
 	names   int // bytes of names held now
 	skipped Skips
-	print   hash.Hash
-	scratch []byte
+	sums    sums
 }
 
-// run walks the whole tree and returns the fingerprint of all that it met.
-func (w *walk) run(ctx context.Context) (digest.Digest, error) {
-	w.print = sha256.New()
+// run walks the whole tree and returns what identifies the state that it met.
+func (w *walk) run(ctx context.Context) (Marks, error) {
+	w.sums = newSums()
 	w.entries = 1
 	root := &node{fd: int(w.tree.dir.Fd())} // the tree's own: not closed here
 	if err := root.look(); err != nil {
-		return digest.Digest{}, err
+		return Marks{}, err
 	}
 	w.owner = root.st.Uid
 	if err := w.root(ctx, root); err != nil {
-		return digest.Digest{}, err
+		return Marks{}, err
 	}
-	return digest.Digest(w.print.Sum(nil)), nil
+	return w.sums.marks(), nil
 }
 
 func (w *walk) root(ctx context.Context, root *node) error {
@@ -192,7 +186,10 @@ func (w *walk) enter(ctx context.Context, n *node) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w.note(n)
+	w.sums.add(n)
+	if w.seen != nil {
+		w.seen(n)
+	}
 	if n.skip != "" {
 		w.skipped.add(n)
 		return nil
@@ -205,22 +202,4 @@ func (w *walk) enter(ctx context.Context, n *node) error {
 		w.bytes += n.st.Size
 	}
 	return w.visit(n)
-}
-
-// note adds n to the fingerprint. Strings go in with their length, so no two
-// trees spell the same.
-func (w *walk) note(n *node) {
-	b := w.scratch[:0]
-	for _, s := range []string{n.path, n.target, n.skip} {
-		b = binary.BigEndian.AppendUint64(b, uint64(len(s)))
-		b = append(b, s...)
-	}
-	for _, v := range []uint64{
-		uint64(n.st.Mode & unix.S_IFMT), n.st.Ino, uint64(n.st.Size),
-		uint64(n.st.Mtim.Sec), uint64(n.st.Mtim.Nsec), uint64(n.st.Ctim.Sec), uint64(n.st.Ctim.Nsec),
-	} {
-		b = binary.BigEndian.AppendUint64(b, v)
-	}
-	w.print.Write(b)
-	w.scratch = b
 }

@@ -50,6 +50,10 @@ func failed(op, path string, err error) error {
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
+// ErrLeased says that a file cannot be opened now: another process holds a lease on
+// it (F_SETLEASE). The kernel has told it to give the lease up. Try again later.
+var ErrLeased = errors.New("another process holds a lease on it")
+
 // Dir is a directory held open. It must be closed. Its methods take a name,
 // never a path, and are safe for concurrent use.
 type Dir struct {
@@ -167,7 +171,7 @@ func (d *Dir) MakeDirMode(name string, perm fs.FileMode) (*Dir, error) {
 // Open opens a file for reading. A link is refused with [unix.ELOOP], and
 // opening what is no regular file never blocks.
 func (d *Dir) Open(name string) (*os.File, error) {
-	return d.open(name, unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	return d.open(name, unix.O_NOFOLLOW, 0)
 }
 
 // Lstat describes name itself, not what it links to.
@@ -245,6 +249,20 @@ func (d *Dir) Rename(old string, to *Dir, name string) error {
 	return d.Sync()
 }
 
+// RenameFree is [Dir.Rename] to the first name that is free of name, name~2, name~3 and
+// so on to name~last, which it returns. It returns an error wrapping [fs.ErrExist] if
+// all are taken.
+func (d *Dir) RenameFree(old string, to *Dir, name string, last int) (string, error) {
+	free := name
+	for n := 2; ; n++ {
+		err := d.Rename(old, to, free)
+		if !errors.Is(err, fs.ErrExist) || n > last {
+			return free, err
+		}
+		free = fmt.Sprintf("%s~%d", name, n)
+	}
+}
+
 // Remove unlinks a file, durably. A file that is not there is no error: what
 // is asked for is so already.
 func (d *Dir) Remove(name string) error {
@@ -288,7 +306,8 @@ func (d *Dir) Device() (uint64, error) {
 func (d *Dir) fd() int { return int(d.f.Fd()) }
 
 // open opens name below d with flags; the read-only open of package os, at a
-// directory.
+// directory. It never waits: not for the other end of a FIFO, and not for whoever
+// holds a lease, which gives [ErrLeased].
 func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
 	if name != "." {
 		if err := segment(name); err != nil {
@@ -296,9 +315,12 @@ func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
 		}
 	}
 	for {
-		fd, err := unix.Openat(d.fd(), name, flags|unix.O_CLOEXEC, perm)
+		fd, err := unix.Openat(d.fd(), name, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, perm)
 		if errors.Is(err, unix.EINTR) {
 			continue
+		}
+		if errors.Is(err, unix.EAGAIN) {
+			return nil, fmt.Errorf("open %s: %w: %w", d.Path(name), ErrLeased, err)
 		}
 		if err != nil {
 			return nil, failed("open", d.Path(name), err)

@@ -38,7 +38,7 @@ func (d *Dir) Create(name string, perm fs.FileMode) (*File, error) {
 // first size bytes. What follows them is cut off. It returns an error wrapping
 // [fs.ErrNotExist] if there is no file of so many bytes.
 func (d *Dir) Continue(name string, size int64) (*File, error) {
-	f, err := d.open(name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := d.open(name, unix.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +96,8 @@ func (f *File) Write(p []byte) (int, error) {
 	return n, f.grew(n)
 }
 
-// Inode returns the number by which the file is the same under another name.
-func (f *File) Inode() (uint64, error) { return Inode(f.f) }
+// File returns the open file. It belongs to f.
+func (f *File) File() *os.File { return f.f }
 
 // ReadAt reads what was written.
 func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }

@@ -4,18 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"os/user"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
+// lockMode keeps all but the owner from opening a lock file. Whoever may open a
+// file, if only for reading, can lock it and keep others waiting.
+const lockMode = 0o600
+
 // A Lock is held by one process at a time, and by the kernel's doing not
-// beyond its death. It is an open file description lock (fcntl): unlike one of
-// flock it can be looked at without being taken for a moment, which would keep
-// a daemon from starting.
+// beyond its death. It is an open file description lock (fcntl) on a file of its
+// own. Unlike a lock of flock it can be examined without taking it for a moment,
+// which would keep a daemon from starting.
 type Lock struct {
-	f *os.File
+	files []*os.File // the lock file, and those that older programs lock
 }
 
 // LockedError says that another process has the lock.
@@ -32,54 +39,295 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is locked by %s", e.Path, holder)
 }
 
-// Lock takes the lock called name in d and writes holder into it for the next
-// one who asks. It returns a [*LockedError] if another process has it.
-func (d *Dir) Lock(name, holder string) (*Lock, error) {
-	f, err := d.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW, 0o640)
+// Lock takes the lock called name in d and writes holder into its file, which only
+// its owner may open. It returns a [*LockedError] if another process has the lock,
+// and never waits.
+//
+// Former are the names under which older programs lock the same. They are locked
+// too if possible. An older program that holds one gives a [*LockedError]; whatever
+// else is at such a name is ignored, because others may open those files.
+func (d *Dir) Lock(name, holder string, former ...string) (*Lock, error) {
+	f, err := d.openLock(name)
 	if err != nil {
 		return nil, err
 	}
-	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		defer f.Close()
-		return nil, &LockedError{Path: d.Path(name), Holder: says(f)}
+	l := &Lock{[]*os.File{f}}
+	if err := setLock(f, unix.F_WRLCK); err != nil {
+		defer l.Unlock()
+		if isBusy(err) {
+			return nil, &LockedError{Path: f.Name(), Holder: readHolder(f)}
+		}
+		return nil, failed("lock", f.Name(), err)
 	}
-	if err != nil {
-		f.Close()
-		return nil, failed("lock", d.Path(name), err)
+	for _, name := range former {
+		f, err := d.lockFormer(name)
+		if err != nil {
+			l.Unlock()
+			return nil, err
+		}
+		if f != nil {
+			l.files = append(l.files, f)
+		}
 	}
-	// The text is a courtesy: a lock that could not be labelled is still held.
-	if f.Truncate(0) == nil {
-		f.WriteAt([]byte(holder+"\n"), 0)
-	}
-	return &Lock{f}, nil
+	l.describe(holder)
+	return l, nil
 }
+
+// describe writes who holds the lock. The text is a courtesy: a lock without it is
+// still held.
+func (l *Lock) describe(holder string) {
+	for _, f := range l.files {
+		if f.Truncate(0) == nil {
+			f.WriteAt([]byte(holder+"\n"), 0)
+		}
+	}
+}
+
+// Unlock releases the lock.
+func (l *Lock) Unlock() error {
+	var errs []error
+	for _, f := range l.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// LockState is what [Dir.Holder] found out about a lock.
+type LockState int
+
+// The states of a lock.
+const (
+	LockFree    LockState = iota
+	LockHeld              // by the process that the holder's text describes
+	LockUnknown           // the lock file may be opened by its owner only
+)
 
 // Holder returns what the present holder of a lock says of itself, and whether
-// there is one.
-func (d *Dir) Holder(name string) (string, bool, error) {
-	f, err := d.Open(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", false, nil
+// there is one. Former is as in [Dir.Lock].
+func (d *Dir) Holder(name string, former ...string) (string, LockState, error) {
+	state := LockFree
+	for i, name := range append([]string{name}, former...) {
+		holder, s, err := d.examineLock(name, i > 0)
+		if err != nil || s == LockHeld {
+			return holder, s, err
+		}
+		state = max(state, s)
 	}
-	if err != nil {
-		return "", false, err
-	}
-	defer f.Close()
-	would := unix.Flock_t{Type: unix.F_WRLCK}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &would); err != nil {
-		return "", false, failed("look at lock", d.Path(name), err)
-	}
-	if would.Type == unix.F_UNLCK {
-		return "", false, nil
-	}
-	return says(f), true, nil
+	return "", state, nil
 }
 
-// Unlock gives the lock up.
-func (l *Lock) Unlock() error { return l.f.Close() }
+func (d *Dir) examineLock(name string, former bool) (string, LockState, error) {
+	f, err := d.Open(name)
+	if err == nil {
+		defer f.Close()
+		err = checkRegular(f)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), former && isForeign(err):
+		return "", LockFree, nil
+	case errors.Is(err, fs.ErrPermission):
+		return "", LockUnknown, nil
+	case err != nil:
+		return "", LockUnknown, err
+	}
+	kind, err := conflictingLock(f)
+	if err != nil {
+		return "", LockUnknown, failed("examine lock", f.Name(), err)
+	}
+	if kind == unix.F_UNLCK || former && kind == unix.F_RDLCK {
+		return "", LockFree, nil
+	}
+	return readHolder(f), LockHeld, nil
+}
 
-func says(f *os.File) string {
+// TryFlock takes the lock of flock on the directory itself, by which older programs
+// keep each other from changing it, until d is closed. It is a courtesy to them.
+// Whether it was free says nothing, because everybody who may open a directory can
+// lock it.
+func (d *Dir) TryFlock() { unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB) }
+
+// openLock opens a lock file and creates it if it is missing.
+func (d *Dir) openLock(name string) (*os.File, error) {
+	f, err := d.openOrCreateLock(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.secureLock(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// openOrCreateLock opens name for writing. It does not wait, whatever is there.
+func (d *Dir) openOrCreateLock(name string) (*os.File, error) {
+	f, err := d.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, lockMode)
+	if errors.Is(err, fs.ErrExist) {
+		return d.open(name, unix.O_RDWR|unix.O_NOFOLLOW, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(setExactMode(f, lockMode), d.giveToOwner(f)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// secureLock makes sure that a lock file is one, and that nobody but its owner can
+// open it. It may have been there before.
+func (d *Dir) secureLock(f *os.File) error {
+	if err := checkRegular(f); err != nil {
+		return err
+	}
+	var st, dir unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(f.Fd()), &st), unix.Fstat(d.fd(), &dir)); err != nil {
+		return failed("stat", f.Name(), err)
+	}
+	if us := uint32(os.Geteuid()); st.Uid != us && st.Uid != dir.Uid && st.Uid != 0 {
+		return fmt.Errorf("lock file %s belongs to %s, who can keep others waiting with it: remove it", f.Name(), userName(st.Uid))
+	}
+	if st.Mode&0o7777 == lockMode {
+		return nil
+	}
+	if err := f.Chmod(lockMode); err != nil {
+		return fmt.Errorf("lock file %s has mode %04o: run chmod 0600 %s as %s: %w",
+			f.Name(), st.Mode&0o7777, f.Name(), userName(st.Uid), err)
+	}
+	return nil
+}
+
+// errNotRegular says that something else is where a file should be.
+var errNotRegular = errors.New("not a regular file")
+
+func checkRegular(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return failed("stat", f.Name(), err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is %w: remove it", f.Name(), errNotRegular)
+	}
+	return nil
+}
+
+// userName returns the name of a user, or its number.
+func userName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+// lockFormer takes the lock of an older program, or returns nil if somebody else has
+// a lock there or the file cannot be opened. It returns a [*LockedError] if an older
+// program holds it.
+func (d *Dir) lockFormer(name string) (*os.File, error) {
+	f, err := d.openFormer(name)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	kind, err := tryFormer(f)
+	switch {
+	case err != nil:
+		err = failed("lock", f.Name(), err)
+	case kind == unix.F_UNLCK:
+		return f, nil
+	case kind == unix.F_WRLCK:
+		err = &LockedError{Path: f.Name(), Holder: readHolder(f)}
+	}
+	f.Close()
+	return nil, err
+}
+
+// openFormer opens the lock file of older programs, at least for reading, or returns
+// nil if that is not possible.
+func (d *Dir) openFormer(name string) (*os.File, error) {
+	f, err := d.openOrCreateLock(name)
+	if errors.Is(err, fs.ErrPermission) {
+		f, err = d.Open(name)
+	}
+	if err == nil {
+		if err = checkRegular(f); err == nil {
+			return f, nil
+		}
+		f.Close()
+	}
+	if isForeign(err) || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return nil, err
+}
+
+// isForeign reports whether err says that a name is not of a lock file that an older
+// program could have: it is a link, a directory, a socket, a FIFO.
+func isForeign(err error) bool {
+	for _, e := range []error{errNotRegular, ErrLeased, unix.ELOOP, unix.EISDIR, unix.ENXIO} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// lockAttempts bounds how often a lock is tried that is free when it is examined and
+// taken when it is tried.
+const lockAttempts = 8
+
+// tryFormer takes a write lock on a file that others may open, and returns
+// [unix.F_UNLCK]. Otherwise it returns the kind of the lock that is in the way. A
+// write lock needs a descriptor that may write, so it is one of the file's owner, and
+// excludes all others. A read lock may be anybody's.
+func tryFormer(f *os.File) (int16, error) {
+	kind := int16(unix.F_RDLCK)
+	for range lockAttempts {
+		err := setLock(f, unix.F_WRLCK)
+		if err == nil {
+			return unix.F_UNLCK, nil
+		}
+		readOnly := errors.Is(err, unix.EBADF)
+		if !isBusy(err) && !readOnly {
+			return kind, err
+		}
+		if kind, err = conflictingLock(f); err != nil || kind != unix.F_UNLCK {
+			return kind, err
+		}
+		kind = unix.F_RDLCK // it was released meanwhile
+		if readOnly {
+			break
+		}
+	}
+	return kind, nil
+}
+
+// setLock sets or removes a lock of the open file f. It does not wait.
+func setLock(f *os.File, kind int16) error {
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
+}
+
+// waitLock takes a lock of the open file f and waits for those who have it.
+func waitLock(f *os.File) error {
+	for {
+		err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// conflictingLock returns the kind of a lock on f that is in the way of a write lock,
+// or [unix.F_UNLCK].
+func conflictingLock(f *os.File) (int16, error) {
+	would := unix.Flock_t{Type: unix.F_WRLCK}
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &would)
+	return would.Type, err
+}
+
+func isBusy(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) }
+
+// readHolder reads what [Lock.describe] wrote.
+func readHolder(f *os.File) string {
 	b, err := io.ReadAll(io.LimitReader(f, 200))
 	if err != nil {
 		return ""

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -10,12 +11,20 @@ import (
 )
 
 // Log is a file that only grows. Several processes may append to one: each
-// holds the lock meanwhile.
+// holds the lock meanwhile. The lock is a file of its own ([LogLockName]), so that
+// who may read the log cannot keep its writers waiting.
 type Log struct {
 	dir  *Dir
 	name string
 	f    *os.File
+	lock *os.File
+	// older is set while the lock is held if an older program appends meanwhile,
+	// which locks the log itself.
+	older bool
 }
+
+// LogLockName returns the name of the lock file of a log, beside it.
+func LogLockName(name string) string { return "." + name + ".lock" }
 
 // OpenLog opens name for appending and makes it first, durably, if it is
 // missing. d must stay open as long as the log.
@@ -24,14 +33,9 @@ func (d *Dir) OpenLog(name string, perm fs.FileMode) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Whoever made it may not have lived to sync the directory.
-	if err := d.Sync(); err != nil {
-		f.Close()
-		return nil, err
-	}
 	l := &Log{dir: d, name: name, f: f}
-	if err := l.refresh(); err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err := l.prepare(); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
@@ -51,6 +55,22 @@ func (d *Dir) openOrCreateLog(name string, perm fs.FileMode) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+func (l *Log) prepare() error {
+	if err := checkRegular(l.f); err != nil {
+		return err
+	}
+	lock, err := l.dir.openLock(LogLockName(l.name))
+	if err != nil {
+		return err
+	}
+	l.lock = lock
+	// Whoever made the log may not have lived to sync the directory.
+	if err := l.dir.Sync(); err != nil {
+		return err
+	}
+	return l.refresh()
 }
 
 // fresh is how much of the end of a log is written again when it is opened:
@@ -105,28 +125,36 @@ func (l *Log) moved() error {
 }
 
 // Close closes the log. Everything that was appended is durable already.
-func (l *Log) Close() error { return l.f.Close() }
-
-// Lock waits until no other process appends. [Log.Unlock] must follow. The lock
-// is one of the open file, as that of [Dir.Lock]: a reader who takes flock on
-// the log does not stop its writers.
-func (l *Log) Lock() error {
-	for {
-		err := unix.FcntlFlock(l.f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return failed("lock", l.f.Name(), err)
-		}
-		return nil
+func (l *Log) Close() error {
+	err := l.f.Close()
+	if l.lock != nil {
+		err = errors.Join(err, l.lock.Close())
 	}
+	return err
+}
+
+// Lock waits until no other process appends. [Log.Unlock] must follow. Older
+// programs lock the log itself. That lock is taken too, so that they wait, but never
+// waited for, because everybody who may read the log can take it.
+func (l *Log) Lock() error {
+	if err := waitLock(l.lock); err != nil {
+		return failed("lock", l.lock.Name(), err)
+	}
+	l.older = l.olderAppends()
+	return nil
+}
+
+// olderAppends locks the log itself, and reports whether an older program has done
+// that.
+func (l *Log) olderAppends() bool {
+	kind, err := tryFormer(l.f)
+	return err == nil && kind == unix.F_WRLCK
 }
 
 // Unlock lets other processes append.
 func (l *Log) Unlock() error {
-	if err := unix.FcntlFlock(l.f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}); err != nil {
-		return failed("unlock", l.f.Name(), err)
+	if err := errors.Join(setLock(l.f, unix.F_UNLCK), setLock(l.lock, unix.F_UNLCK)); err != nil {
+		return failed("unlock", l.lock.Name(), err)
 	}
 	return nil
 }
@@ -176,8 +204,12 @@ func (l *Log) Append(p []byte) error {
 }
 
 // Cut durably shortens the log to size. It is for a tail that nobody was told
-// of. The lock must be held.
+// of. It returns an error and cuts nothing while an older program appends, since the
+// tail may be a row that it is writing. The lock must be held.
 func (l *Log) Cut(size int64) error {
+	if l.older || l.olderAppends() {
+		return fmt.Errorf("%s is not shortened while a program of an older version appends to it; this is tried again", l.f.Name())
+	}
 	if err := l.f.Truncate(size); err != nil {
 		return fault("truncate", l.f.Name(), err)
 	}

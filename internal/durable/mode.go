@@ -52,11 +52,18 @@ func (d *Dir) keepOwner(f *os.File, name string, perm fs.FileMode) error {
 	return chown(f, old.st)
 }
 
-// shareOwner gives what root has just made in d, and everybody may read, to the owner
-// of d, who could not work with it otherwise. A secret stays root's, and so does
-// everything in root's own directories.
+// shareOwner is giveToOwner for what everybody may read: a secret stays root's.
 func (d *Dir) shareOwner(f *os.File, perm fs.FileMode) error {
-	if os.Geteuid() != 0 || perm&0o004 == 0 {
+	if perm&0o004 == 0 {
+		return nil
+	}
+	return d.giveToOwner(f)
+}
+
+// giveToOwner gives what root has just made in d to the owner of d, who could not work
+// with it otherwise. It does nothing unless the process is root.
+func (d *Dir) giveToOwner(f *os.File) error {
+	if os.Geteuid() != 0 {
 		return nil
 	}
 	var dir unix.Stat_t

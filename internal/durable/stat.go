@@ -17,6 +17,15 @@ func Inode(f *os.File) (uint64, error) {
 	return st.Ino, nil
 }
 
+// StatFile describes an open file.
+func StatFile(f *os.File) (Stat, error) {
+	var s Stat
+	if err := unix.Fstat(int(f.Fd()), &s.st); err != nil {
+		return Stat{}, failed("stat", f.Name(), err)
+	}
+	return s, nil
+}
+
 // Stat is what [Dir.Lstat] says of a name.
 type Stat struct {
 	st unix.Stat_t
@@ -40,8 +49,26 @@ func (s Stat) Links() int { return int(s.st.Nlink) }
 // Inode returns the number by which a file is the same under another name.
 func (s Stat) Inode() uint64 { return s.st.Ino }
 
+// Same reports whether both are one file under two names. Of two times it says
+// nothing: numbers of files that are gone are used again.
+func (s Stat) Same(other Stat) bool {
+	return s.st.Ino == other.st.Ino && s.st.Dev == other.st.Dev
+}
+
 // Device returns the number of the file system that it is on.
 func (s Stat) Device() uint64 { return s.st.Dev }
 
 // ModTime returns when its bytes last changed.
 func (s Stat) ModTime() time.Time { return time.Unix(s.st.Mtim.Unix()) }
+
+// Times returns when the bytes of the file last changed, and when the file did.
+func (s Stat) Times() (mtime, ctime unix.Timespec) { return s.st.Mtim, s.st.Ctim }
+
+// Stat describes the open directory.
+func (d *Dir) Stat() (Stat, error) {
+	var s Stat
+	if err := unix.Fstat(d.fd(), &s.st); err != nil {
+		return Stat{}, failed("stat", d.f.Name(), err)
+	}
+	return s, nil
+}

@@ -21,7 +21,7 @@ const window = 256 << 10
 // the page cache, which may show what the disk never got or has lost. Where
 // direct reads do not work, the cached pages are given up first instead.
 func (d *Dir) OpenUncached(name string) (io.ReadCloser, error) {
-	f, err := d.open(name, unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_DIRECT, 0)
+	f, err := d.open(name, unix.O_NOFOLLOW|unix.O_DIRECT, 0)
 	if errors.Is(err, unix.EINVAL) {
 		return d.openDropped(name)
 	}

@@ -41,7 +41,7 @@ func Backfill(ctx context.Context, opts Options) (BackfillReport, error) {
 	if err != nil {
 		return BackfillReport{}, err
 	}
-	defer t.close()
+	defer t.Close()
 	b := &backfill{tree: t}
 	defer b.close()
 	for files, err := range t.batches(ctx, b.odd) {
@@ -143,22 +143,22 @@ func (b *backfill) add(ctx context.Context, e *entry) error {
 
 // row reads a file and makes its row.
 func (b *backfill) row(ctx context.Context, o store.Object) (Row, error) {
-	d, n, err := b.examine(ctx, o.Key)
+	got, err := b.examine(ctx, o.Key)
 	if err != nil {
 		return Row{}, err
 	}
-	if n != o.Size {
-		return Row{}, fmt.Errorf("had %d bytes when it was listed and %d when it was read", o.Size, n)
+	if got.Size != o.Size {
+		return Row{}, fmt.Errorf("had %d bytes when it was listed and %d when it was read", o.Size, got.Size)
 	}
-	if !o.Digest.IsZero() && d != o.Digest {
-		return Row{}, fmt.Errorf("%w: its sha256 is %s, and %s was received", errBytes, d, o.Digest)
+	if !o.Digest.IsZero() && got.Digest != o.Digest {
+		return Row{}, fmt.Errorf("%w: its sha256 is %s, and %s was received", errBytes, got.Digest, o.Digest)
 	}
 	row := Row{
 		ReceivedAt: o.ReceivedAt,
 		Host:       o.Key.Host,
 		Episode:    o.Key.Name,
-		SHA256:     d,
-		Size:       n,
+		SHA256:     got.Digest,
+		Size:       got.Size,
 		Commit:     b.commit(o.Key),
 		Backfilled: true,
 	}

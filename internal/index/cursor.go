@@ -23,8 +23,8 @@ type cursor struct {
 // bytes without a newline follow them.
 func (c *cursor) advance(ctx context.Context, r io.ReaderAt, visit func(n int64, row Row, err error)) (bool, error) {
 	from := c.pos
-	in := &counted{r: io.NewSectionReader(r, from, 1<<62-from)}
-	for l, err := range forward(&watched{ctx: ctx, r: in}) {
+	in := &counted{ctx: ctx, r: io.NewSectionReader(r, from, 1<<62-from)}
+	for l, err := range forward(in) {
 		if err != nil {
 			return false, err
 		}
@@ -39,12 +39,17 @@ func (c *cursor) advance(ctx context.Context, r io.ReaderAt, visit func(n int64,
 	return from+in.n > c.pos, nil
 }
 
+// counted ends with its context.
 type counted struct {
-	r io.Reader
-	n int64
+	ctx context.Context
+	r   io.Reader
+	n   int64
 }
 
 func (c *counted) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err

@@ -162,7 +162,7 @@ func (l *lab) pack(name episode.Name, c string) []byte {
 	parent, err := os.Open(root)
 	must(l, err)
 	defer parent.Close()
-	tree, err := archive.OpenTree(parent, name, archive.Limits{})
+	tree, err := archive.OpenTree(parent, string(name), name, archive.Limits{})
 	must(l, err)
 	defer tree.Close()
 	survey, err := tree.Survey(l.Context())

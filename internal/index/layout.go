@@ -10,7 +10,7 @@ import (
 // own, its lock's, and those of the torn tails that were saved.
 func Layout(name string) durable.Layout {
 	return durable.Layout{
-		{Match: durable.Named("."+name+".lock", "."+stem(name)+".lock"), Perm: 0o600},
+		{Match: durable.Named(durable.LogLockName(name)), Perm: 0o600},
 		{Match: durable.Named(name, "."+stem(name)+tornMark+"tmp"), Perm: 0o640},
 		{Match: func(s string) bool { return strings.HasPrefix(s, stem(name)+tornMark) }, Perm: 0o640},
 	}

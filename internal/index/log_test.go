@@ -56,7 +56,7 @@ func TestAppendRefusesWhatCouldNotBeRead(t *testing.T) {
 // hold takes the lock of the index as another process would.
 func hold(tb testing.TB, dir string) (release func()) {
 	tb.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(dir, durable.LogLockName(indexName)), os.O_RDWR, 0)
 	must(tb, err)
 	must(tb, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK}))
 	return sync.OnceFunc(func() { f.Close() })

@@ -14,7 +14,6 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/digest"
-	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/store"
 )
@@ -46,29 +45,19 @@ const defaultBatch = 200_000
 // tree is a store, and what it takes to read all of it.
 type tree struct {
 	*store.Reader
-	root *durable.Dir
-	opts Options
+	opts    Options
+	refused map[episode.Name]bool // hosts whose folder cannot be listed: one is reported once
 }
 
 func openTree(opts Options) (*tree, error) {
-	root, err := durable.Open(opts.EpisodesRoot)
+	r, err := store.OpenReader(opts.EpisodesRoot)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, fmt.Errorf("%w at %s", ErrNoEpisodes, opts.EpisodesRoot)
 	}
 	if err != nil {
 		return nil, err
 	}
-	r, err := store.OpenReader(opts.EpisodesRoot)
-	if err != nil {
-		root.Close()
-		return nil, err
-	}
-	return &tree{Reader: r, root: root, opts: opts}, nil
-}
-
-func (t *tree) close() {
-	t.root.Close()
-	t.Reader.Close()
+	return &tree{Reader: r, opts: opts, refused: make(map[episode.Name]bool)}, nil
 }
 
 // batches yields all objects, in batches sorted by key; the last one may be
@@ -86,8 +75,11 @@ func (t *tree) batches(ctx context.Context, odd func(error)) iter.Seq2[batch, er
 					yield(nil, ctx.Err())
 					return
 				}
+				if errors.Is(err, fs.ErrNotExist) {
+					continue // the folder went meanwhile
+				}
 				if err != nil {
-					if !errors.Is(err, fs.ErrNotExist) { // the folder went meanwhile
+					if o.Key.Host == "" || t.refuse(host) {
 						odd(err)
 					}
 					continue
@@ -103,6 +95,13 @@ func (t *tree) batches(ctx context.Context, odd func(error)) iter.Seq2[batch, er
 		}
 		yield(b.sorted(), nil)
 	}
+}
+
+// refuse notes that a host's folder cannot be listed, and reports whether that is new.
+func (t *tree) refuse(host episode.Name) bool {
+	known := t.refused[host]
+	t.refused[host] = true
+	return !known
 }
 
 func (t *tree) hosts(odd func(error)) []episode.Name {
@@ -157,57 +156,17 @@ func compareKeys(x, y episode.Key) int {
 // errBytes says that a stored file was read and is not what it should be.
 var errBytes = errors.New("is damaged")
 
-// examine reads a stored archive from the disk, past the page cache, decodes
-// all of it and returns what its bytes are. An error wraps errBytes if they
-// are no archive.
-func (t *tree) examine(ctx context.Context, key episode.Key) (digest.Digest, int64, error) {
-	dir, err := t.root.OpenDir(string(key.Host))
-	if err != nil {
-		return digest.Digest{}, 0, err
+// examine reads a stored archive from the disk, decodes all of it and returns what
+// its bytes are. An error wraps errBytes if they are no archive.
+func (t *tree) examine(ctx context.Context, key episode.Key) (store.Content, error) {
+	got, err := t.Read(ctx, key, store.Reading{
+		Check:    func(r io.Reader) (digest.Digest, error) { return digest.Digest{}, archive.Verify(r) },
+		Progress: t.opts.Progress,
+	})
+	if err == nil && got.Unfit != nil {
+		err = fmt.Errorf("%w: %w", errBytes, got.Unfit)
 	}
-	defer dir.Close()
-	f, err := dir.OpenUncached(string(key.Name) + store.Suffix)
-	if err != nil {
-		return digest.Digest{}, 0, err
-	}
-	defer f.Close()
-	w := digest.NewWriter(io.Discard)
-	source := &watched{ctx: ctx, r: f, progress: t.opts.Progress}
-	bad := archive.Verify(io.TeeReader(source, w))
-	if bad == nil {
-		_, bad = io.Copy(w, source) // nothing, after a flawless end
-	}
-	if source.err != nil { // the disk's fault or ours, not that of the bytes
-		return digest.Digest{}, 0, source.err
-	}
-	if bad != nil {
-		return digest.Digest{}, 0, fmt.Errorf("%w: %w", errBytes, bad)
-	}
-	d, n := w.Sum()
-	return d, n, nil
-}
-
-// watched ends with its context, counts, and remembers an error of the source,
-// which a decoder may report as its own.
-type watched struct {
-	ctx      context.Context
-	r        io.Reader
-	progress func(int)
-	err      error
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	if w.err = w.ctx.Err(); w.err != nil {
-		return 0, w.err
-	}
-	n, err := w.r.Read(p)
-	if err != nil && err != io.EOF {
-		w.err = err
-	}
-	if w.progress != nil && n > 0 {
-		w.progress(n)
-	}
-	return n, err
+	return got, err
 }
 
 // commit returns the version of the experiment's code. An archive that does

@@ -55,7 +55,7 @@ func Verify(ctx context.Context, opts Options, found func(Finding)) (VerifyRepor
 	if err != nil {
 		return VerifyReport{}, err
 	}
-	defer t.close()
+	defer t.Close()
 	in, err := openSource(opts.Index)
 	if err != nil {
 		return VerifyReport{}, err
@@ -165,6 +165,20 @@ func (v *verifier) expect(key episode.Key, n int64) {
 			v.recheck()
 		}
 	case err != nil:
+		v.expectUnreadable(key, err)
+	}
+}
+
+// expectUnreadable reports a row whose file cannot be looked at. Of a host whose folder
+// cannot be listed there may be many: it is reported once.
+func (v *verifier) expectUnreadable(key episode.Key, err error) {
+	for o, err := range v.Reader.Host(key.Host) {
+		if err != nil && o.Key.Host != "" && v.refuse(key.Host) {
+			v.say(Finding{Kind: Unreadable, Host: key.Host, Detail: err.Error()})
+		}
+		break
+	}
+	if !v.refused[key.Host] {
 		v.unreadable(key, err)
 	}
 }
@@ -255,13 +269,13 @@ func (v *verifier) deep(ctx context.Context, e *entry) error {
 }
 
 func (v *verifier) bytes(ctx context.Context, e *entry) error {
-	got, _, err := v.examine(ctx, e.Key)
+	got, err := v.examine(ctx, e.Key)
 	want := e.digest
 	if want.IsZero() {
 		want = e.Digest
 	}
-	if err == nil && !want.IsZero() && got != want {
-		return fmt.Errorf("%w: its sha256 is %s, not %s", errBytes, got, want)
+	if err == nil && !want.IsZero() && got.Digest != want {
+		return fmt.Errorf("%w: its sha256 is %s, not %s", errBytes, got.Digest, want)
 	}
 	return err
 }

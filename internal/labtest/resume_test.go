@@ -128,8 +128,10 @@ func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
 // unlock makes a state directory seem to be nobody's.
 func unlock(t *testing.T, h *labtest.Host) {
 	t.Helper()
-	if err := os.Remove(h.Outbox(".lock")); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{".shipper.lock", ".lock"} {
+		if err := os.Remove(h.Outbox(name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -128,7 +128,10 @@ func besideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	h.WaitEmpty()
 	h.Forget("run-1")
 	c.root(t, l, h, 0, "shipper", "verify")
-	c.root(t, l, h, 0, "shipper", "prune", "--max-age", "1ns", "--most", "1")
+	labtest.Eventually(t, "run-1 is pruned", func() bool { // not while it is young
+		c.root(t, l, h, 0, "shipper", "prune", "--max-age", "1ns", "--most", "1")
+		return !h.IsShipped("run-1")
+	})
 
 	// The receiver has another run-4, so that the host's is held.
 	recordAs(l, h, "run-4")

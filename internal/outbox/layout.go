@@ -13,8 +13,7 @@ import (
 // trash are the experiments' own folders.
 func Layout() durable.Layout {
 	return durable.Layout{
-		{Match: durable.Named(lockName), Perm: 0o640},
-		{Match: durable.Named(".shipper.lock", ".trash.lock"), Perm: 0o600},
+		{Match: durable.Named(lockName, formerLockName, trashLock), Perm: 0o600},
 		{Match: durable.Named(trashName), Perm: 0o750, Dir: true},
 		{Match: isEpisodeFile, Perm: 0o640},
 	}

@@ -6,6 +6,7 @@
 //	<episode>.held              why it is not sent: JSON, for a person
 //	<episode>.accepted          a person said that the held episode may be retired
 //	.trash/                     retired episodes that are being deleted
+//	.shipper.lock               which process has the folder; .lock for older programs
 //
 // An [Entry] is sealed once. Its law: while an entry exists, its bytes are the
 // bytes of that episode; packing again would make others, and a conflict with
@@ -37,8 +38,15 @@ const (
 	acceptedEnd = ".accepted"
 )
 
-// lockName is the lock of the state directory.
-const lockName = ".lock"
+// The locks of the state directory: that of older programs is taken as well.
+const (
+	lockName       = ".shipper.lock"
+	formerLockName = ".lock"
+)
+
+// LockNames returns the names of the lock files in the folder, of this version and
+// of older ones.
+func LockNames() []string { return []string{lockName, formerLockName} }
 
 // sealAttr names the attribute that holds a [Seal].
 const sealAttr = "seal"
@@ -64,10 +72,14 @@ func (o *Outbox) Dir() *durable.Dir { return o.dir }
 
 // Lock takes the state directory for this process, or returns a
 // [*durable.LockedError].
-func (o *Outbox) Lock(holder string) (*durable.Lock, error) { return o.dir.Lock(lockName, holder) }
+func (o *Outbox) Lock(holder string) (*durable.Lock, error) {
+	return o.dir.Lock(lockName, holder, formerLockName)
+}
 
-// Holder says who has the lock.
-func (o *Outbox) Holder() (string, bool, error) { return o.dir.Holder(lockName) }
+// Holder says who has the lock, if anybody.
+func (o *Outbox) Holder() (string, durable.LockState, error) {
+	return o.dir.Holder(lockName, formerLockName)
+}
 
 // Sweep removes what a crash left of packing: nobody relies on a partial, and
 // its episode is still whole. The lock must be held.

@@ -272,7 +272,7 @@ func TestNamesAndStates(t *testing.T) {
 
 func TestOneProcessHasTheOutbox(t *testing.T) {
 	l := newLab(t)
-	if who, held, err := l.Holder(); who != "" || held || err != nil {
+	if who, held, err := l.Holder(); who != "" || held != durable.LockFree || err != nil {
 		t.Errorf("before anybody came: %q %v %v", who, held, err)
 	}
 	lock, err := l.Lock("the first")
@@ -281,11 +281,11 @@ func TestOneProcessHasTheOutbox(t *testing.T) {
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the first" {
 		t.Errorf("the second gets %v", err)
 	}
-	if who, held, err := l.Holder(); who != "the first" || !held || err != nil {
+	if who, held, err := l.Holder(); who != "the first" || held != durable.LockHeld || err != nil {
 		t.Errorf("while it is locked: %q %v %v", who, held, err)
 	}
 	l.must(lock.Unlock())
-	if _, held, err := l.Holder(); held || err != nil {
+	if _, held, err := l.Holder(); held != durable.LockFree || err != nil {
 		t.Errorf("after it was given up: %v %v", held, err)
 	}
 }

@@ -3,54 +3,183 @@ package outbox
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"strings"
+	"time"
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
 
-// trashName is the folder, in the outbox, of what is being deleted.
-const trashName = ".trash"
+const (
+	trashName = ".trash"      // the folder, in the outbox, of what is being deleted
+	trashLock = ".trash.lock" // held by the process that deletes
+)
 
-// Trash moves a directory out of its folder, durably, to where [Outbox.Empty]
-// deletes it. Still, if it is not nil, is asked about the directory once nobody
-// finds it under its name any more; if it returns an error the directory goes
-// back, and the error is returned. Trash takes the marker away: whatever is left
-// after a crash is no finished episode, wherever somebody moves it.
-func (o *Outbox) Trash(from *durable.Dir, name string, still func(*durable.Dir) error) error {
-	trash, err := o.dir.MakeDir(trashName)
-	if err != nil {
-		return err
-	}
-	defer trash.Close()
-	to := name + "~" + rand.Text()
-	if err := from.Rename(name, trash, to); err != nil {
-		return err
-	}
-	dir, err := trash.OpenDir(to)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if still != nil {
-		if err := still(dir); err != nil {
-			return errors.Join(err, trash.Rename(to, from, name))
-		}
-	}
-	return dir.Remove(episode.Marker)
+// judgedAttr names the attribute of a [Discarded] directory that holds a [Judgement].
+const judgedAttr = "judged"
+
+// A Trash is the folder of retired episodes that are being deleted, locked for this
+// process. It must be closed.
+//
+// An episode is moved there first, so that nobody finds it under its name while it is
+// compared with what was shipped. Then it is either restored, or judged: from the moment
+// that the judgement is durable, what has not changed since may be deleted, also by a
+// later process. An episode without a judgement is whole.
+type Trash struct {
+	dir  *durable.Dir
+	lock *durable.Lock
 }
 
-// Empty deletes what is in the trash. It may be called by several processes at
-// once.
-func (o *Outbox) Empty(ctx context.Context) error {
-	exists, err := o.has(trashName)
-	if err != nil || !exists {
-		return err
-	}
-	trash, err := o.dir.OpenDir(trashName)
+// OpenTrash locks the trash, or returns a [*durable.LockedError] if another process
+// deletes. Holder is what that process is told.
+func (o *Outbox) OpenTrash(holder string) (*Trash, error) {
+	lock, err := o.dir.Lock(trashLock, holder)
 	if err != nil {
+		return nil, err
+	}
+	dir, err := o.dir.MakeDir(trashName)
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return &Trash{dir: dir, lock: lock}, nil
+}
+
+// Close gives the trash up.
+func (t *Trash) Close() error { return errors.Join(t.dir.Close(), t.lock.Unlock()) }
+
+// Dir returns the folder. It belongs to t.
+func (t *Trash) Dir() *durable.Dir { return t.dir }
+
+// Names yields the names of what is in the trash, in no order.
+func (t *Trash) Names() iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for e, err := range t.dir.Names() {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			if !yield(e.Name(), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Discard moves the directory name of a folder into the trash, durably.
+func (t *Trash) Discard(from *durable.Dir, name string) (*Discarded, error) {
+	to := name + "~" + rand.Text()
+	if err := from.Rename(name, t.dir, to); err != nil {
+		return nil, err
+	}
+	return t.Open(to)
+}
+
+// Open opens what is in the trash under a name.
+func (t *Trash) Open(name string) (*Discarded, error) {
+	dir, err := t.dir.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &Discarded{Dir: dir, trash: t, name: name}, nil
+}
+
+// Restore moves a name back to a folder, durably, and returns the name that it has
+// there: its former one, or that with ~N if it is taken.
+func (t *Trash) Restore(name string, to *durable.Dir) (string, error) {
+	return t.dir.RenameFree(name, to, formerName(name), maxRestored)
+}
+
+// maxRestored bounds the search for a free name.
+const maxRestored = 10_000
+
+// formerName returns the name that a directory had before it was discarded.
+func formerName(name string) string {
+	if i := strings.LastIndexByte(name, '~'); i > 0 {
+		return name[:i]
+	}
+	return name
+}
+
+// A Discarded directory is an episode in the trash. It must be closed.
+type Discarded struct {
+	*durable.Dir
+	trash *Trash
+	name  string
+}
+
+// Name returns the name in the trash.
+func (d *Discarded) Name() string { return d.name }
+
+// Restore is [Trash.Restore] of d. A judgement does not come along.
+func (d *Discarded) Restore(to *durable.Dir) (string, error) {
+	if err := durable.RemoveAttr(d.File(), judgedAttr); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return "", err
+	}
+	return d.trash.Restore(d.name, to)
+}
+
+// A Judgement says that an episode was compared with what was shipped, and that files
+// which have not changed since ChangedAt, the latest ctime of all, may be deleted.
+type Judgement struct {
+	ChangedAt time.Time
+}
+
+func (j Judgement) encode() []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(j.ChangedAt.Unix()))
+	return binary.BigEndian.AppendUint32(b, uint32(j.ChangedAt.Nanosecond()))
+}
+
+// Judgement returns the judgement of an episode, or false if there is none.
+func (d *Discarded) Judgement() (Judgement, bool, error) {
+	b, err := durable.Attr(d.File(), judgedAttr)
+	if errors.Is(err, durable.ErrNoAttr) || err == nil && len(b) != 12 {
+		return Judgement{}, false, nil
+	}
+	if err != nil {
+		return Judgement{}, false, err
+	}
+	at := time.Unix(int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint32(b[8:])))
+	return Judgement{at}, true, nil
+}
+
+// Judge notes the judgement durably.
+func (d *Discarded) Judge(j Judgement) error {
+	if err := durable.SetAttr(d.File(), judgedAttr, j.encode()); err != nil {
 		return err
 	}
-	defer trash.Close()
-	return trash.Empty(ctx)
+	return d.Sync()
+}
+
+// errUnjudged is a bug of the caller.
+var errUnjudged = errors.New("it was not judged")
+
+// Delete deletes a judged episode. The marker goes first, durably: what a crash leaves
+// is no finished episode, wherever it is moved. A file is kept if its ctime is later than
+// the judgement's, or if unchanged returns false for it; the error wraps
+// [durable.ErrKept] then.
+func (d *Discarded) Delete(ctx context.Context, unchanged func(durable.Stat) bool) error {
+	j, judged, err := d.Judgement()
+	if err != nil || !judged {
+		return errors.Join(err, fmt.Errorf("delete %s: %w", d.name, errUnjudged))
+	}
+	may := func(_ string, s durable.Stat) bool {
+		_, ctime := s.Times()
+		return !time.Unix(ctime.Unix()).After(j.ChangedAt) && unchanged(s)
+	}
+	marker, err := d.Lstat(episode.Marker)
+	if err == nil && !may(episode.Marker, marker) {
+		return fmt.Errorf("%s: %w", episode.Marker, durable.ErrKept)
+	}
+	if err == nil {
+		err = d.Remove(episode.Marker)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return d.trash.dir.RemoveTree(ctx, d.name, may)
 }

@@ -5,10 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/outbox"
 )
 
 // retired makes a folder with a retired episode beside the outbox.
@@ -26,46 +29,147 @@ func (l *lab) retired() (*durable.Dir, string) {
 	return d, at
 }
 
-// What a crash leaves of a deletion must not be taken for a finished episode,
-// wherever somebody moves it.
-func TestTrashTakesTheMarkerFirst(t *testing.T) {
-	l := newLab(t)
-	from, at := l.retired()
-	l.must(l.Trash(from, "run-7", nil))
-	left, err := filepath.Glob(l.at(".trash/run-7~*"))
+func (l *lab) trash() *outbox.Trash {
+	l.Helper()
+	trash, err := l.OpenTrash("the test")
 	l.must(err)
-	if len(left) != 1 {
-		t.Fatalf("in the trash: %q", left)
+	l.Cleanup(func() { trash.Close() })
+	return trash
+}
+
+// discarded moves the episode into the trash.
+func (l *lab) discarded(trash *outbox.Trash, from *durable.Dir) *outbox.Discarded {
+	l.Helper()
+	d, err := trash.Discard(from, "run-7")
+	l.must(err)
+	l.Cleanup(func() { d.Close() })
+	return d
+}
+
+// now is a judgement that covers all files that exist.
+func now() outbox.Judgement { return outbox.Judgement{ChangedAt: time.Now().Add(time.Minute)} }
+
+func all(durable.Stat) bool { return true }
+
+func (l *lab) inTrash() []string {
+	l.Helper()
+	entries, err := os.ReadDir(l.at(".trash"))
+	l.must(err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
 	}
-	if _, err := os.Stat(filepath.Join(left[0], episode.Marker)); !errors.Is(err, fs.ErrNotExist) {
+	return names
+}
+
+func TestOneProcessAtATimeHasTheTrash(t *testing.T) {
+	l := newLab(t)
+	first := l.trash()
+	_, err := l.OpenTrash("another one")
+	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the test" {
+		t.Errorf("got %v, want that the test has it", err)
+	}
+	l.must(first.Close())
+	l.trash()
+}
+
+func TestNothingIsDeletedWithoutAJudgement(t *testing.T) {
+	l := newLab(t)
+	trash := l.trash()
+	from, _ := l.retired()
+	d := l.discarded(trash, from)
+	if err := d.Delete(t.Context(), all); err == nil {
+		t.Error("deleted what nobody has judged")
+	}
+	if _, err := d.Lstat(episode.Marker); err != nil {
 		t.Errorf("the marker: %v", err)
 	}
-	if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("it is still in its folder: %v", err)
-	}
-	l.must(l.Empty(t.Context()))
-	l.must(l.Empty(t.Context()))
-	if left, err := os.ReadDir(l.at(".trash")); err != nil || len(left) != 0 {
-		t.Errorf("left: %v, %v", left, err)
+	l.must(d.Judge(now()))
+	l.must(d.Delete(t.Context(), all))
+	if left := l.inTrash(); len(left) != 0 {
+		t.Errorf("left: %q", left)
 	}
 	for name, err := range l.Names() {
 		t.Errorf("the outbox takes the trash for %s, %v", name, err)
 	}
 }
 
-func TestTrashGivesBackWhatIsNotMeant(t *testing.T) {
+// A judgement outlives the process, and covers what it has seen.
+func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 	l := newLab(t)
+	trash := l.trash()
 	from, at := l.retired()
-	other := errors.New("another one")
-	if err := l.Trash(from, "run-7", func(*durable.Dir) error { return other }); !errors.Is(err, other) {
-		t.Errorf("got %v", err)
+	d := l.discarded(trash, from)
+	st, err := d.Lstat("meta.json")
+	l.must(err)
+	_, ctime := st.Times()
+	l.must(d.Judge(outbox.Judgement{ChangedAt: time.Unix(ctime.Unix()).Add(time.Hour)}))
+	late := filepath.Join(l.at(".trash"), d.Name(), "sub", "late")
+	l.must(os.WriteFile(late, nil, 0o644))
+	l.must(d.Close())
+
+	d, err = trash.Open(l.inTrash()[0])
+	l.must(err)
+	defer d.Close()
+	j, judged, err := d.Judgement()
+	if err != nil || !judged || !j.ChangedAt.Equal(time.Unix(ctime.Unix()).Add(time.Hour)) {
+		t.Errorf("judged %v: %v, %v", judged, j, err)
 	}
-	for _, name := range []string{episode.Marker, "meta.json", "sub/file"} {
-		if _, err := os.Stat(filepath.Join(at, name)); err != nil {
+	err = d.Delete(t.Context(), func(s durable.Stat) bool { return s.Size() > 0 })
+	if !errors.Is(err, durable.ErrKept) {
+		t.Errorf("got %v, want that it was kept", err)
+	}
+	name, err := d.Restore(from)
+	if err != nil || name != "run-7" {
+		t.Errorf("restored as %s, %v", name, err)
+	}
+	if _, err := os.Stat(filepath.Join(at, "sub", "late")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(at, "sub", "file")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was judged is still there: %v", err)
+	}
+}
+
+func TestAFileYoungerThanTheJudgementIsKept(t *testing.T) {
+	l := newLab(t)
+	trash := l.trash()
+	from, _ := l.retired()
+	d := l.discarded(trash, from)
+	l.must(d.Judge(outbox.Judgement{ChangedAt: time.Unix(1, 0)}))
+	if err := d.Delete(t.Context(), all); !errors.Is(err, durable.ErrKept) {
+		t.Errorf("got %v, want that all was kept", err)
+	}
+	for _, name := range []string{episode.Marker, "meta.json"} {
+		if _, err := d.Lstat(name); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := l.Trash(from, "run-8", nil); !errors.Is(err, fs.ErrNotExist) {
+}
+
+// Its former name may have been taken by a later run.
+func TestRestoringReplacesNothing(t *testing.T) {
+	l := newLab(t)
+	trash := l.trash()
+	from, at := l.retired()
+	d := l.discarded(trash, from)
+	l.must(d.Judge(now()))
+	l.must(os.Mkdir(at, 0o755))
+	name, err := d.Restore(from)
+	if err != nil || name != "run-7~2" {
+		t.Errorf("restored as %s, %v", name, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(filepath.Dir(at), "run-7~2", "meta.json")); err != nil || string(b) != "meta.json" {
+		t.Errorf("%q, %v", b, err)
+	}
+	d = l.discarded(trash, from) // the other one
+	if _, judged, err := d.Judgement(); judged || err != nil {
+		t.Errorf("judged %v, %v", judged, err)
+	}
+	if left := l.inTrash(); !slices.Equal(left, []string{d.Name()}) {
+		t.Errorf("left: %q", left)
+	}
+	if _, err := trash.Discard(from, "run-8"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is not there: %v", err)
 	}
 }

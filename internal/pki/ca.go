@@ -68,6 +68,9 @@ func InitCA(dir string, o InitOptions) error {
 		return err
 	}
 	defer f.Close()
+	if err := refuseExisting(f); err != nil { // before the lock, so that a refusal changes nothing
+		return err
+	}
 	if err := f.lock(); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"cis490/internal/durable"
 )
@@ -29,6 +28,7 @@ const (
 type folder struct {
 	*durable.Dir
 	path string
+	held *durable.Lock
 }
 
 func openFolder(path string) (*folder, error) {
@@ -36,7 +36,7 @@ func openFolder(path string) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &folder{dir, path}, nil
+	return &folder{Dir: dir, path: path}, nil
 }
 
 // makeFolder opens path and creates what is missing of it.
@@ -89,17 +89,30 @@ func (f *folder) writeKey(name string, data []byte) error {
 	return f.WriteFile(name, data, perm)
 }
 
+// lockName is the lock of a CA directory. Older programs lock the directory itself.
+const lockName = ".pki.lock"
+
 // lock keeps other processes from changing the folder until it is closed: two
 // revocations at once would lose one.
 func (f *folder) lock() error {
-	err := syscall.Flock(int(f.File().Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return fmt.Errorf("%s is in use by another pki command; try again when that is done", f.path)
+	held, err := f.Lock(lockName, fmt.Sprintf("pid %d (receiver pki)", os.Getpid()))
+	if locked, ok := errors.AsType[*durable.LockedError](err); ok {
+		return fmt.Errorf("%s is in use by another pki command: %s; try again when that is done", f.path, locked)
 	}
 	if err != nil {
-		return fmt.Errorf("lock %s: %w", f.path, err)
+		return err
 	}
+	f.held = held
+	f.TryFlock()
 	return nil
+}
+
+// Close releases the lock, if the folder has it, and closes the folder.
+func (f *folder) Close() error {
+	if f.held == nil {
+		return f.Dir.Close()
+	}
+	return errors.Join(f.held.Unlock(), f.Dir.Close())
 }
 
 func (f *folder) exists(name string) (bool, error) {

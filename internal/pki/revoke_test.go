@@ -6,9 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cis490/internal/pki"
 )
@@ -137,20 +138,45 @@ func TestListIgnoresUnfinishedRecords(t *testing.T) {
 func TestOneChangeAtATime(t *testing.T) {
 	dir := initCA(t)
 	issue(t, dir, "lab-01", pki.IssueOptions{})
+	held, err := os.OpenFile(filepath.Join(dir, ".pki.lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := unix.FcntlFlock(held.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range changes(dir) {
+		if err == nil || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("%s beside another command: got %v; want it refused", name, err)
+		}
+	}
+}
+
+// TestFlockOfTheDirectoryKeepsNobodyOut: everybody who may open a directory can lock it.
+func TestFlockOfTheDirectoryKeepsNobodyOut(t *testing.T) {
+	dir := initCA(t)
+	issue(t, dir, "lab-01", pki.IssueOptions{})
 	held, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
+	if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	_, revoke := pki.Revoke(dir, "lab-01", time.Now())
-	_, issue := pki.Issue(dir, "lab-02", t.TempDir(), pki.IssueOptions{})
-	_, renew := pki.Renew(dir, pki.RenewOptions{})
-	for name, err := range map[string]error{"revoke": revoke, "issue": issue, "renew": renew} {
-		if err == nil || !strings.Contains(err.Error(), "in use") {
-			t.Errorf("%s beside another command: got %v; want it refused", name, err)
+	for name, err := range changes(dir) {
+		if err != nil {
+			t.Errorf("%s beside a lock on the directory: %v", name, err)
 		}
 	}
+}
+
+// changes makes one change of each kind.
+func changes(dir string) map[string]error {
+	_, revoke := pki.Revoke(dir, "lab-01", time.Now())
+	out := filepath.Join(dir, "lab-02")
+	_, issue := pki.Issue(dir, "lab-02", out, pki.IssueOptions{})
+	_, renew := pki.Renew(dir, pki.RenewOptions{})
+	return map[string]error{"revoke": revoke, "issue": issue, "renew": renew}
 }

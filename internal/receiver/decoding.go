@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"cis490/internal/archive"
+	"cis490/internal/digest"
 	"cis490/internal/store"
 )
 
@@ -27,7 +28,7 @@ func newDecoding(ctx context.Context, pace *pacer) *decoding { return &decoding{
 func (d *decoding) reading() store.Reading {
 	return store.Reading{
 		Pace:  func(r io.Reader) io.Reader { return &paced{d, r} },
-		Check: func(r io.Reader) error { return archive.Drain(r, d) },
+		Check: func(r io.Reader) (digest.Digest, error) { return archive.ContentDigest(r, d) },
 	}
 }
 

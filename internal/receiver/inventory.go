@@ -3,8 +3,10 @@ package receiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 
+	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/store"
 	"cis490/internal/wire"
@@ -29,15 +31,30 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 		defer done()
 	}
 	found := make([]wire.Holding, 0, len(claims))
+	var first error
+	failed := 0
 	for _, c := range claims {
 		h, err := r.holding(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
-		if err != nil {
+		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault)) {
 			return nil, r.failed(err)
+		}
+		if err != nil {
+			// Its host keeps its copy, and the other claims get their answers.
+			h = wire.Holding{Episode: c.Episode, State: wire.Rotten}
+			if failed++; failed == 1 {
+				first = fmt.Errorf("%s: %w", c.Episode, err)
+			}
 		}
 		found = append(found, h)
 	}
+	if failed > 0 {
+		r.log.Error("could not examine stored archives", "host", host, "archives", failed, "err", first, "hint", unreadableHint)
+	}
 	return found, ctx.Err()
 }
+
+// unreadableHint is what to do about an entry of the store that cannot be read.
+const unreadableHint = "make it readable for the receiver's user, or move it out of the data directory"
 
 func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, readBack bool) (wire.Holding, error) {
 	h := wire.Holding{Episode: c.Episode, State: wire.Absent}
@@ -73,6 +90,9 @@ func holdingOf(h wire.Holding, o store.Object, c wire.Claim) wire.Holding {
 	h.Digest, h.Size, h.ReceivedAt = &o.Digest, o.Size, &wire.Wall{Time: o.ReceivedAt}
 	if !o.VerifiedAt.IsZero() {
 		h.VerifiedAt = &wire.Wall{Time: o.VerifiedAt}
+	}
+	if !o.VerifiedAt.IsZero() && !o.Contents.IsZero() {
+		h.Contents = &o.Contents
 	}
 	return h
 }

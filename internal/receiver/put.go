@@ -30,7 +30,7 @@ func (r *Receiver) Stat(ctx context.Context, key episode.Key) (wire.Receipt, err
 			return wire.Receipt{}, err
 		}
 		defer free()
-		o, err = r.store.Known(ctx, key)
+		o, err = r.store.ReadBack(ctx, key, digest.Digest{}, store.Reading{})
 	}
 	if err != nil {
 		return wire.Receipt{}, r.failed(err)
@@ -134,7 +134,7 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 			return wire.Receipt{}, absent, rerr
 		}
 		// Also if its sender does not wait so long: it will ask again.
-		o, err = r.store.Known(r.life, u.Key)
+		o, err = r.store.ReadBack(r.life, u.Key, digest.Digest{}, store.Reading{})
 		read()
 	}
 	if damaged(err) {
@@ -149,6 +149,12 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 	}
 	r.unheard.note(ctx, of)
 	if !o.Settled {
+		end, err := r.search.begin(ctx, u.Key.Host)
+		if err != nil {
+			r.unheard.note(ctx, of)
+			return wire.Receipt{}, absent, err
+		}
+		defer end()
 		if o, err = r.settle(context.WithoutCancel(ctx), o); err != nil {
 			return wire.Receipt{}, here, err
 		}
@@ -277,7 +283,7 @@ func (r *Receiver) supersedes(ctx context.Context, u wire.Upload, rotten bool) (
 	key := u.Key
 	if rotten {
 		// Another upload may have mended it since: look again, under the lock.
-		_, err := r.store.Known(ctx, key)
+		_, err := r.store.ReadBack(ctx, key, digest.Digest{}, store.Reading{})
 		if damaged(err) {
 			err = r.store.SetAside(key)
 		}

@@ -26,8 +26,17 @@ import (
 	"cis490/internal/wire"
 )
 
-// lockName is the lock of the data directory.
-const lockName = ".lock"
+// The locks of the data directory: that of older programs is taken as well.
+const (
+	lockName       = ".receiver.lock"
+	formerLockName = ".lock"
+)
+
+// LockNames returns the names of the lock files in the data directory, of this
+// version and of older ones.
+func LockNames() []string {
+	return []string{lockName, formerLockName, durable.LogLockName(IndexFile)}
+}
 
 // IndexFile is the name of the index in the data directory.
 const IndexFile = "index.jsonl"
@@ -54,6 +63,9 @@ type Receiver struct {
 	prover  *prover
 	reads   slots // archives being read back for their hosts
 	reading keys  // hosts for whom one is read that they send again
+	search  searches
+
+	scrubWarned bool // of [Receiver.saveScrub], which the scrub alone calls
 
 	// life is what reading goes on for whose sender has gone; end ends it. Requests
 	// are parts of it.
@@ -102,7 +114,7 @@ func (r *Receiver) open(holder string) error {
 	if r.data, err = durable.Create(string(r.cfg.DataDir)); err != nil {
 		return err
 	}
-	if r.lock, err = r.data.Lock(lockName, holder); err != nil {
+	if r.lock, err = r.data.Lock(lockName, holder, formerLockName); err != nil {
 		return err
 	}
 	if r.store, err = store.Open(r.data); err != nil {

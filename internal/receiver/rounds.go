@@ -23,7 +23,8 @@ const (
 	afterError = time.Hour
 )
 
-// namedMissing is how many missing archives of a round are logged by name.
+// namedMissing is how many missing archives of a round, and how many that cannot be
+// opened, are logged by name.
 const namedMissing = 10
 
 // Scrub reads the whole store back from the disk, a round an interval, as
@@ -33,9 +34,9 @@ func (r *Receiver) Scrub(ctx context.Context) error {
 	if r.cfg.Scrub.Rate == 0 {
 		return nil
 	}
-	p, err := loadProgress(r.data)
+	p, err := r.resumeScrub()
 	if err != nil {
-		r.log.Warn("began the scrub anew", "err", err)
+		return r.failed(err)
 	}
 	if !sleep(ctx, afterStart) {
 		return nil
@@ -49,7 +50,7 @@ func (r *Receiver) Scrub(ctx context.Context) error {
 			return nil
 		}
 		if p.Started.IsZero() || !p.Ended.IsZero() {
-			p = Progress{Started: time.Now().UTC(), WholeSince: p.WholeSince, Decoded: true}
+			p = Progress{Started: time.Now().UTC(), WholeSince: p.WholeSince, Decoded: true, Disk: p.Disk}
 		}
 		err := r.round(ctx, &p)
 		if errors.Is(err, durable.ErrFault) {
@@ -67,20 +68,68 @@ func (r *Receiver) Scrub(ctx context.Context) error {
 	}
 }
 
+// resumeScrub returns how far the scrub has come on the present disk. It returns only
+// errors of the storage.
+func (r *Receiver) resumeScrub() (Progress, error) {
+	p, err := loadProgress(r.data)
+	if errors.Is(err, durable.ErrFault) {
+		return p, err
+	}
+	if err != nil {
+		r.log.Warn("scrub begins again", "err", err)
+	}
+	v, err := r.store.Volume()
+	if err != nil || p.Disk == v.ID() {
+		return p, err
+	}
+	if !p.Started.IsZero() {
+		r.log.Warn("stored archives must be read again", "disk", v.String(),
+			"reason", "they were read on another disk, before a reboot, or by an older version",
+			"hint", "hosts prune nothing until the scrub has read them; 'receiver scrub' reads faster")
+	}
+	p = Progress{Decoded: true, Disk: v.ID()}
+	return p, r.saveScrub(p)
+}
+
+// saveScrub keeps how far the scrub has come. What is not kept is read again after the
+// next start, so only a fault of the storage is an error.
+func (r *Receiver) saveScrub(p Progress) error {
+	err := saveProgress(r.data, p)
+	if err == nil || errors.Is(err, durable.ErrFault) {
+		return err
+	}
+	if !r.scrubWarned {
+		r.log.Warn("could not keep the scrub's position", "err", err, "hint", unreadableHint)
+	}
+	r.scrubWarned = true
+	return nil
+}
+
 // errDisk ends a round on a disk that gives nothing any more.
 var errDisk = errors.New("the disk does not give one archive after the other: look at the disk ('dmesg', 'smartctl -a')")
 
 // round reads what is left of one walk through the store.
 func (r *Receiver) round(ctx context.Context, p *Progress) error {
-	saved := time.Now()
+	saved, refused := time.Now(), 0
 	s := &scrub{
 		Progress: p, store: r.store.Reader, since: p.Started,
 		pace:  newPacer(int64(r.cfg.Scrub.Rate), r.slots.busy),
 		prove: r.readBack, lock: r.keys.lock,
-		rows: func() (io.ReadCloser, error) { return r.data.Open(IndexFile) },
+		rows:   func() (io.ReadCloser, error) { return r.data.Open(IndexFile) },
+		settle: r.store.Settle,
 		found: func(f ScrubFinding) {
-			if f.Finding == "missing" && p.Missing <= namedMissing {
-				r.log.Error("an archive that has a row is not in the store", "host", f.Host, "episode", f.Episode)
+			switch {
+			case f.logged:
+			case f.Finding == "missing":
+				if p.Missing <= namedMissing {
+					r.log.Error("an archive that has a row is not in the store", "host", f.Host, "episode", f.Episode)
+				}
+			case f.Episode == "":
+				r.log.Error("could not list a host's archives", "host", f.Host, "err", f.Detail, "hint", unreadableHint)
+			default:
+				if refused++; refused <= namedMissing {
+					r.log.Error("could not read a stored archive", "host", f.Host, "episode", f.Episode, "err", f.Detail, "hint", unreadableHint)
+				}
 			}
 		},
 		save: func() error {
@@ -91,7 +140,7 @@ func (r *Receiver) round(ctx context.Context, p *Progress) error {
 				return nil
 			}
 			saved = time.Now()
-			return saveProgress(r.data, *p)
+			return r.saveScrub(*p)
 		},
 	}
 	p.Missing = 0 // rows are looked through from the first each time
@@ -100,13 +149,15 @@ func (r *Receiver) round(ctx context.Context, p *Progress) error {
 		err = errDisk
 	}
 	if err == nil {
-		p.WholeSince = p.Started
+		if p.HostsUnreadable == 0 {
+			p.WholeSince = p.Started
+		}
 		r.log.Info("scrubbed the store", "objects", p.Objects, "bytes", p.Bytes, "damaged", p.Damaged,
 			"unreadable", p.Unreadable, "undecodable", p.Undecodable, "missing", p.Missing, "took", p.Ended.Sub(p.Started).Round(time.Second))
 	} else {
 		p.Ended = time.Time{}
 	}
-	if serr := saveProgress(r.data, *p); serr != nil {
+	if serr := r.saveScrub(*p); serr != nil {
 		return errors.Join(err, serr)
 	}
 	return err

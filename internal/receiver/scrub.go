@@ -33,6 +33,10 @@ type Progress struct {
 	Missing     int64 `json:"missing"`     // rows without an archive
 	SetAside    int64 `json:"set_aside"`   // moved to quarantine
 
+	// HostsUnreadable is how many hosts have a folder that cannot be listed: none of
+	// their archives was read.
+	HostsUnreadable int64 `json:"hosts_unreadable"`
+
 	// WholeSince is when the last scrub that came to its end began: whatever
 	// was stored by then has been read back since.
 	WholeSince time.Time `json:"whole_since,omitzero"`
@@ -40,6 +44,9 @@ type Progress struct {
 	// Decoded says that archives are decoded by this scrub. Those of receivers before
 	// 2026-11-28 did not, and have read nothing in this sense.
 	Decoded bool `json:"decoded"`
+
+	// Disk is the [device.Volume.ID] of what was read. On another one nothing was read.
+	Disk string `json:"disk,omitempty"`
 }
 
 // Lost returns how many archives are not what they were.
@@ -49,9 +56,11 @@ func (p Progress) Lost() int64 { return p.Damaged + p.Unreadable + p.Missing }
 type ScrubFinding struct {
 	Finding  string       `json:"finding"` // damaged, unreadable, undecodable or missing
 	Host     episode.Name `json:"host_id"`
-	Episode  episode.Name `json:"episode_id"`
+	Episode  episode.Name `json:"episode_id"` // empty: all of the host's
 	SetAside bool         `json:"set_aside"`
 	Detail   string       `json:"detail"`
+
+	logged bool // by [Receiver.readBack]
 }
 
 // scrub is one walk through the store, from where progress says.
@@ -67,7 +76,10 @@ type scrub struct {
 	// lock is [prover]'s: a row whose archive is looked for under it is a row
 	// whose archive is missing.
 	lock func(episode.Key) func()
-	save func() error // called after each archive
+	// settle notes at an archive that it has a row. It is nil where the walk must
+	// not write, and is called under lock.
+	settle func(store.Object) error
+	save   func() error // called after each archive
 }
 
 // run walks to the end.
@@ -114,7 +126,7 @@ func (s *scrub) episodes(ctx context.Context, host, after episode.Name) error {
 		var names []episode.Name
 		var err error
 		if names, last, err = s.store.NamesAfter(host, after); err != nil {
-			return err
+			return s.skipHost(host, err)
 		}
 		for _, name := range names {
 			if err := s.one(ctx, episode.Key{Host: host, Name: name}); err != nil {
@@ -127,6 +139,16 @@ func (s *scrub) episodes(ctx context.Context, host, after episode.Name) error {
 			}
 		}
 	}
+	return nil
+}
+
+// skipHost reports a host whose archives cannot be listed. The others are read.
+func (s *scrub) skipHost(host episode.Name, err error) error {
+	if errors.Is(err, durable.ErrFault) {
+		return err
+	}
+	s.HostsUnreadable++
+	s.found(ScrubFinding{Finding: "unreadable", Host: host, Detail: err.Error()})
 	return nil
 }
 
@@ -152,20 +174,22 @@ func (s *scrub) one(ctx context.Context, key episode.Key) error {
 		return nil
 	case ctx.Err() != nil || errors.Is(err, durable.ErrFault):
 		return err
-	case err != nil: // no right to read it, say: others are read all the same
+	}
+	logged := err == nil
+	if err != nil { // no right to read it, say: others are read all the same
 		found.bad = errors.Join(store.ErrUnreadable, err)
 	}
 	s.Objects++
 	s.Bytes += found.Size
-	s.note(key, found)
+	s.note(key, found, logged)
 	return nil
 }
 
-func (s *scrub) note(key episode.Key, found proof) {
+func (s *scrub) note(key episode.Key, found proof, logged bool) {
 	if found.bad == nil {
 		return
 	}
-	f := ScrubFinding{Host: key.Host, Episode: key.Name, SetAside: found.aside, Detail: found.bad.Error()}
+	f := ScrubFinding{Host: key.Host, Episode: key.Name, SetAside: found.aside, Detail: found.bad.Error(), logged: logged}
 	switch {
 	case errors.Is(found.bad, store.ErrUnreadable):
 		f.Finding = "unreadable"
@@ -209,21 +233,35 @@ func (s *scrub) missing(ctx context.Context) error {
 		if s.host != "" && row.Host != s.host || row.Repaired {
 			continue // a repaired key has an earlier row
 		}
-		if err := s.look(row.Key()); err != nil {
+		if err := s.look(ctx, row); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
 }
 
-// look sees whether an archive is there, and looks again with its key locked:
-// one that is being repaired is away for a moment.
-func (s *scrub) look(key episode.Key) error {
-	_, err := s.store.Stat(key)
-	if errors.Is(err, fs.ErrNotExist) {
+// look sees whether the archive of a row is there, and looks again with its key
+// locked: one that is being repaired is away for a moment. An archive that does not
+// say that it has a row, because it was noted by an older version or the store was
+// moved, says so from now on: nobody needs to search the index for it.
+func (s *scrub) look(ctx context.Context, row index.Row) error {
+	key := row.Key()
+	o, err := s.store.Stat(key)
+	settle := func() bool {
+		return err == nil && s.settle != nil && !o.Settled && !o.Underway && o.Digest == row.SHA256 && o.Size == row.Size
+	}
+	if settle() {
+		if err := s.pace.wait(ctx, seek); err != nil {
+			return err
+		}
+	}
+	if settle() || errors.Is(err, fs.ErrNotExist) {
 		unlock := s.lock(key)
-		_, err = s.store.Stat(key)
-		unlock()
+		defer unlock()
+		if o, err = s.store.Stat(key); settle() {
+			o.ReceivedAt = row.ReceivedAt
+			err = s.settle(o)
+		}
 	}
 	if errors.Is(err, durable.ErrFault) {
 		return err

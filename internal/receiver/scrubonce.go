@@ -38,7 +38,7 @@ func ScrubOnce(ctx context.Context, c Config, o ScrubOptions) (Progress, error) 
 	p := &prover{lock: func(episode.Key) func() { return func() {} }}
 	p.row = func(ctx context.Context, key episode.Key) (digest.Digest, bool, error) { return lookup(ctx, data, key) }
 	if o.SetAside {
-		lock, err := data.Lock(lockName, o.Holder)
+		lock, err := data.Lock(lockName, o.Holder, formerLockName)
 		if err != nil {
 			return Progress{}, err
 		}
@@ -55,9 +55,13 @@ func ScrubOnce(ctx context.Context, c Config, o ScrubOptions) (Progress, error) 
 		}
 		defer p.store.Close()
 	}
+	v, err := p.store.Volume()
+	if err != nil {
+		return Progress{}, err
+	}
 	now := time.Now().UTC()
 	s := &scrub{
-		Progress: &Progress{Started: now, Decoded: true}, store: p.store, since: now.Add(-o.OlderThan), host: o.Host,
+		Progress: &Progress{Started: now, Decoded: true, Disk: v.ID()}, store: p.store, since: now.Add(-o.OlderThan), host: o.Host,
 		pace: newPacer(o.Rate, func() bool { return false }), prove: p.prove, lock: p.lock,
 		rows:  func() (io.ReadCloser, error) { return data.Open(IndexFile) },
 		found: o.Found,

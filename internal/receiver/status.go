@@ -1,9 +1,12 @@
 package receiver
 
 import (
+	"cmp"
 	"errors"
+	"io/fs"
 	"time"
 
+	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/store"
 )
@@ -11,12 +14,20 @@ import (
 // Status is what the data directory says at one moment, without a walk through
 // the store.
 type Status struct {
-	DataDir   string   `json:"data_dir"`
-	Running   string   `json:"running"` // who has the data directory; empty if nobody
-	FreeBytes int64    `json:"free_bytes"`
-	MinFree   int64    `json:"min_free"`
-	SetAside  int      `json:"quarantined"` // copies that are not what they were
-	ScrubRate int64    `json:"scrub_rate"`  // bytes a second; 0: the store is not read back
+	DataDir string `json:"data_dir"`
+	Running string `json:"running"` // who has the data directory; empty if nobody, or if that is unknown
+	// RunningUnknown says that the user who asks may not look at the lock.
+	RunningUnknown bool `json:"running_unknown,omitempty"`
+
+	FreeBytes int64 `json:"free_bytes"`
+	MinFree   int64 `json:"min_free"`
+	SetAside  int   `json:"quarantined"` // copies that are not what they were
+	// Disk says how long what was read back counts, see [device.Volume].
+	Disk     string          `json:"disk"`
+	Lifetime device.Lifetime `json:"readings_bound_to"`
+	// Problems are the entries of the data directory that cannot be looked at.
+	Problems  []string `json:"problems,omitempty"`
+	ScrubRate int64    `json:"scrub_rate"` // bytes a second; 0: the store is not read back
 	Scrub     Progress `json:"scrub"`
 	// Unread is how long ago the oldest reading of an archive may lie, in
 	// seconds; nil if the store was never read to its end.
@@ -32,28 +43,64 @@ func Inspect(c Config, now time.Time) (Status, error) {
 		return st, err
 	}
 	defer data.Close()
-	holder, held, err := data.Holder(lockName)
+	holder, state, err := data.Holder(lockName, formerLockName)
 	if err != nil {
 		return st, err
 	}
-	if held {
-		st.Running = holder
+	st.RunningUnknown = state == durable.LockUnknown
+	if state == durable.LockHeld {
+		st.Running = cmp.Or(holder, "another process")
 	}
 	free, err := data.Space()
 	st.FreeBytes = free
 	if err != nil {
 		return st, err
 	}
-	if st.SetAside, err = store.CountSetAside(data); err != nil {
+	if st.SetAside, err = store.CountSetAside(data, func(err error) { st.Problems = append(st.Problems, err.Error()) }); err != nil {
 		return st, err
 	}
 	var perr error
 	if st.Scrub, perr = loadProgress(data); perr != nil && errors.Is(perr, durable.ErrFault) {
 		return st, perr
 	}
+	if err := st.inspectDisk(c); err != nil {
+		return st, err
+	}
 	if !st.Scrub.WholeSince.IsZero() {
 		age := int64(now.Sub(st.Scrub.WholeSince) / time.Second)
 		st.Unread = &age
 	}
 	return st, nil
+}
+
+// inspectDisk drops what was read on another disk than the present one.
+func (st *Status) inspectDisk(c Config) error {
+	v, err := VolumeOf(c)
+	if errors.Is(err, durable.ErrFault) {
+		return err
+	}
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			st.Problems = append(st.Problems, err.Error())
+		}
+		return nil
+	}
+	st.Disk, st.Lifetime = v.String(), v.Lifetime
+	// A number of this process is not that of the daemon's: its readings count there.
+	if st.Scrub.Disk != v.ID() && v.Lifetime != device.UntilRestart {
+		st.Scrub = Progress{}
+	}
+	return nil
+}
+
+// VolumeOf returns the file system and the disk of c's stored archives. The error
+// wraps [fs.ErrNotExist] before the first start.
+func VolumeOf(c Config) (device.Volume, error) {
+	episodes, _ := c.Paths()
+	r, err := store.OpenReader(episodes)
+	if err != nil {
+		return device.Volume{}, err
+	}
+	defer r.Close()
+	return r.Volume()
 }

@@ -106,7 +106,8 @@ func (b obstacle) fix(us User, program string) string {
 	case b.uid != 0:
 		return "run the command as root: it becomes that user"
 	case b.parent == us.UID:
-		return fmt.Sprintf("an earlier run as root left it; run '%s' once as root, which hands it over", program)
+		return fmt.Sprintf("an earlier run as root left it; run '%s' once as root, which hands over what is in the program's own directories (elsewhere: chown %s %s)",
+			program, owner(us), b.path)
 	case !b.isDir:
 		return fmt.Sprintf("run chgrp %[1]s %[2]s && chmod 0640 %[2]s", us.GroupName(), b.path)
 	case b.enter:

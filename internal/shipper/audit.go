@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/source"
@@ -28,7 +29,11 @@ type AuditOptions struct {
 	Quick  bool
 	MaxAge time.Duration
 	// Heal moves what the receiver has lost back, to be sent again.
-	Heal  bool
+	Heal bool
+	// Deep compares the files of each episode with what the receiver has. Otherwise that
+	// is done only where the file system shows that they may have changed, and with Quick
+	// not at all.
+	Deep  bool
 	Found func(Audited) error
 }
 
@@ -45,6 +50,9 @@ const (
 	Unknown   Finding = "unknown"   // the episode carries no receipt to ask about
 	// Undecodable: the receiver has what was sent, and that is no archive.
 	Undecodable Finding = "undecodable"
+	// Changed: the receiver has what was sent, and the episode on this host is no longer
+	// that.
+	Changed Finding = "changed"
 )
 
 // Audited is a retired episode and what the receiver has of it.
@@ -58,6 +66,7 @@ type Audited struct {
 	VerifiedAt time.Time    `json:"verified_at,omitzero"`
 	Healing    bool         `json:"healing,omitempty"`    // it was moved back, to be sent again
 	NotHealed  string       `json:"not_healed,omitempty"` // why it was not
+	Detail     string       `json:"detail,omitempty"`     // if changed, or unknown with Deep
 }
 
 // AuditReport counts what an audit found.
@@ -70,16 +79,17 @@ type AuditReport struct {
 	Divergent   int `json:"divergent"`
 	Unknown     int `json:"unknown"`
 	Healing     int `json:"healing"`
+	Changed     int `json:"changed"`
 }
 
 func (r AuditReport) String() string {
-	return fmt.Sprintf("verified=%d stored=%d missing=%d damaged=%d undecodable=%d divergent=%d unknown=%d healing=%d",
-		r.Verified, r.Stored, r.Missing, r.Damaged, r.Undecodable, r.Divergent, r.Unknown, r.Healing)
+	return fmt.Sprintf("verified=%d stored=%d missing=%d damaged=%d undecodable=%d divergent=%d unknown=%d healing=%d changed=%d",
+		r.Verified, r.Stored, r.Missing, r.Damaged, r.Undecodable, r.Divergent, r.Unknown, r.Healing, r.Changed)
 }
 
-// Bad returns how many episodes the receiver is not known to have.
+// Bad returns how many episodes the receiver is not known to have as they are.
 func (r AuditReport) Bad() int {
-	return r.Missing + r.Damaged + r.Undecodable + r.Divergent + r.Unknown
+	return r.Missing + r.Damaged + r.Undecodable + r.Divergent + r.Unknown + r.Changed
 }
 
 // An UnreachableError says that the receiver did not answer, or refused.
@@ -101,6 +111,7 @@ func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditR
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
 	a := &audit{AuditOptions: o, s: s, up: up, begun: time.Now()}
+	a.comparer = comparer{src: src, pace: func(int) error { return nil }, deep: o.Deep, light: o.Quick}
 	var batch []source.Retired
 	for r, err := range src.Shipped() {
 		if err != nil {
@@ -122,6 +133,8 @@ type audit struct {
 	up     stocktaker
 	begun  time.Time
 	report AuditReport
+
+	comparer comparer
 }
 
 // page judges some episodes.
@@ -214,7 +227,27 @@ func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Au
 			found.Finding, found.VerifiedAt = Verified, h.VerifiedAt.Time
 		}
 	}
+	if found.Finding == Verified || found.Finding == Stored {
+		return found, a.compare(ctx, r, contentsOf(h), &found)
+	}
 	return found, nil
+}
+
+// compare sees whether an episode that the receiver has still is what it has, and notes
+// that at the episode.
+func (a *audit) compare(ctx context.Context, r source.Retired, contents digest.Digest, found *Audited) error {
+	_, shipped := a.s.src.Dirs()
+	c, err := a.comparer.compare(ctx, shipped, r.Dir, r, contents)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.differs:
+		found.Finding, found.Detail = Changed, c.cause
+	case !c.equal && a.Deep:
+		found.Finding, found.Detail = Unknown, c.cause
+	}
+	return noteAt(shipped, r.Dir, c, a.begun)
 }
 
 // fresh reports whether the receiver read its copy back lately enough.
@@ -236,6 +269,7 @@ func (a *audit) count(found Audited) {
 	*map[Finding]*int{
 		Verified: &r.Verified, Stored: &r.Stored, Missing: &r.Missing,
 		Damaged: &r.Damaged, Undecodable: &r.Undecodable, Divergent: &r.Divergent, Unknown: &r.Unknown,
+		Changed: &r.Changed,
 	}[found.Finding]++
 	if found.Healing {
 		r.Healing++

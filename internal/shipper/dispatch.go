@@ -43,6 +43,8 @@ type dispatch struct {
 	probec chan struct{}
 	pongs  chan ponged
 	found  chan episode.Name // names that became finished just now
+
+	keptLogged map[string]string // why retired episodes are kept, by directory; the retention's alone
 }
 
 // delay is how often an episode has failed, and when it may be tried again.
@@ -61,6 +63,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		packers: make(chan *archive.Packer, s.cfg.Packers), turns: make(chan struct{}, s.cfg.Senders),
 		sealc: make(chan candidate), sendc: make(chan episode.Name), done: make(chan result),
 		probec: make(chan struct{}), pongs: make(chan ponged), found: make(chan episode.Name),
+		keptLogged: make(map[string]string),
 	}
 	defer durable.MoreThreads()()
 	if s.patience = patience; once {

@@ -35,6 +35,10 @@ func Judge(err error) (string, outbox.Reason) {
 // Keeps says why a retired episode must not be deleted.
 func Keeps(r source.Retired, h wire.Holding) string { return keeps(r, h) }
 
+// DeleteUnchangedFor sets how long no file must have changed before the daemon deletes an
+// episode.
+func (s *Shipper) DeleteUnchangedFor(d time.Duration) { s.minUnchanged = d }
+
 // SendError is an error on the way to the receiver.
 func SendError(err error) error { return &sendError{err} }
 

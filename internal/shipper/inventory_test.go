@@ -2,8 +2,11 @@ package shipper_test
 
 import (
 	"context"
+	"io"
 	"time"
 
+	"cis490/internal/archive"
+	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/wire"
 )
@@ -11,6 +14,7 @@ import (
 // shelf is what a test lets the receiver do to what it has stored.
 type shelf struct {
 	verified map[episode.Name]time.Time
+	contents map[episode.Name]digest.Digest // of what is an archive
 	rotten   map[episode.Name]bool
 	asked    int           // claims
 	read     int           // archives read back
@@ -66,6 +70,9 @@ func (r *receiver) holding(c wire.Claim, readBack bool) wire.Holding {
 	}
 	if at, found := r.shelf.verified[c.Episode]; found {
 		h.VerifiedAt = &wire.Wall{Time: at}
+		if contents, ok := r.shelf.contents[c.Episode]; ok {
+			h.Contents = &contents
+		}
 	}
 	return h
 }
@@ -76,4 +83,8 @@ func (r *receiver) verify(name episode.Name, at time.Time) {
 		r.shelf.verified = map[episode.Name]time.Time{}
 	}
 	r.shelf.verified[name] = at
+}
+
+func contentsOf(r io.ReaderAt, size int64) (digest.Digest, error) {
+	return archive.ContentDigest(io.NewSectionReader(r, 0, size), io.Discard)
 }

@@ -17,6 +17,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 )
 
@@ -135,6 +136,7 @@ func (l *lab) wantOnce(want shipper.Tally) {
 func (l *lab) daemon() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
 	s = l.open()
+	s.DeleteUnchangedFor(1) // they are as young as the test
 	blind := l.at("episodes.open")
 	l.must(os.Rename(l.episodes, blind))
 	l.episodes = blind
@@ -192,7 +194,7 @@ func (l *lab) files(folder string) []string {
 	l.must(err)
 	var names []string
 	for _, e := range entries {
-		if e.Name() != ".lock" {
+		if !slices.Contains(outbox.LockNames(), e.Name()) {
 			names = append(names, e.Name())
 		}
 	}

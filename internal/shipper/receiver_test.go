@@ -51,6 +51,7 @@ func newReceiver(t testing.TB) *receiver {
 	return &receiver{
 		t: t, stored: map[episode.Name]wire.Receipt{}, sent: map[episode.Name]digest.Digest{},
 		under: map[episode.Name]bool{}, repacked: map[episode.Name]bool{},
+		shelf: shelf{contents: map[episode.Name]digest.Digest{}},
 	}
 }
 
@@ -96,6 +97,10 @@ func (r *receiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) 
 	}
 	if d != u.Digest {
 		return wire.Receipt{}, wire.Refuse(wire.DigestMismatch, "the bytes have another sha256")
+	}
+	contents, err := contentsOf(archive, u.Size)
+	if err == nil {
+		r.set(func() { r.shelf.contents[u.Key.Name] = contents })
 	}
 	receipt, err := r.store(u)
 	if err == nil && after != nil {

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"cis490/internal/config"
+	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/outbox"
 	"cis490/internal/source"
 	"cis490/internal/wire"
 )
@@ -38,9 +41,14 @@ const oldest = 10_000
 
 // PruneOptions say what [Prune] does.
 type PruneOptions struct {
-	DryRun bool // delete nothing, and say what would be
-	Most   int  // delete no more than these
-	Found  func(Pruned) error
+	DryRun bool   // delete nothing, and say what would be
+	Most   int    // delete no more than these
+	Rate   int64  // bytes of files read a second, to compare them; 0 is as fast as can be
+	Holder string // what the next process that wants to delete is told
+	// MinUnchanged is how long no file of an episode must have changed before it is
+	// deleted; zero is 3 s.
+	MinUnchanged time.Duration
+	Found        func(Pruned) error
 }
 
 // Pruned is a retired episode that the policy is about.
@@ -48,24 +56,30 @@ type Pruned struct {
 	Dir        string       `json:"directory"` // in the shipped folder
 	Episode    episode.Name `json:"episode_id"`
 	Bytes      int64        `json:"bytes"`  // on the disk
-	Reason     string       `json:"reason"` // max_age, max_bytes or min_free
+	Reason     string       `json:"reason"` // max_age, max_bytes, min_free or interrupted
 	Deleted    bool         `json:"deleted"`
 	Kept       string       `json:"kept,omitempty"` // why it was not
 	ReceivedAt time.Time    `json:"received_at"`
 	VerifiedAt time.Time    `json:"verified_at,omitzero"` // when the receiver read it back
+
+	// NeedsPerson reports that it is kept until somebody acts.
+	NeedsPerson bool `json:"needs_person,omitempty"`
+
+	left bool // it stays in the trash, to be deleted by the next pruning
 }
 
 // PruneReport counts what a pruning came to.
 type PruneReport struct {
 	Deleted int   `json:"deleted"` // or would be
 	Bytes   int64 `json:"bytes"`   // of those
-	Kept    int   `json:"kept"`    // that the policy would delete, and the receiver has not read back
+	Kept    int   `json:"kept"`    // that the policy would delete, and that may not be
 	DryRun  bool  `json:"dry_run"`
 }
 
-// Prune deletes retired episodes as the policy in c says, the oldest first, and
-// none that the receiver has not read back from its disk since it was stored. It
-// works beside a running shipper.
+// Prune deletes retired episodes as the policy in c says, the oldest first. It deletes
+// none that the receiver has not read back from its disk since it was stored, and none
+// that is no longer what was shipped. It works beside a running shipper, and returns a
+// [*durable.LockedError] beside another Prune.
 func Prune(ctx context.Context, c Config, up stocktaker, o PruneOptions) (PruneReport, error) {
 	src, out, err := folders(c, durable.Open)
 	if err != nil {
@@ -79,8 +93,15 @@ func Prune(ctx context.Context, c Config, up stocktaker, o PruneOptions) (PruneR
 // prune is one application of the policy.
 func (s *Shipper) prune(ctx context.Context, up stocktaker, o PruneOptions) (PruneReport, error) {
 	p := &pruning{PruneOptions: o, Shipper: s, up: up, now: time.Now(), report: PruneReport{DryRun: o.DryRun}}
-	if !o.DryRun { // what an interrupted one left
-		if err := s.out.Empty(ctx); err != nil {
+	p.comparer = comparer{src: s.src, pace: o.pace(ctx)}
+	if !o.DryRun {
+		trash, err := s.out.OpenTrash(o.Holder)
+		if err != nil {
+			return p.report, err
+		}
+		defer trash.Close()
+		p.trash = trash
+		if err := p.resume(ctx); err != nil { // what an interrupted one left
 			return p.report, err
 		}
 	}
@@ -103,14 +124,28 @@ func (s *Shipper) prune(ctx context.Context, up stocktaker, o PruneOptions) (Pru
 	return p.report, nil
 }
 
+// pace returns what slows the reading of files down.
+func (o PruneOptions) pace(ctx context.Context) func(int) error {
+	if o.Rate == 0 {
+		return func(int) error { return nil }
+	}
+	limit := rate.NewLimiter(rate.Limit(o.Rate), maxPaced)
+	return func(n int) error { return limit.WaitN(ctx, min(n, maxPaced)) }
+}
+
+// maxPaced is more than is read of a file at a time.
+const maxPaced = 1 << 20
+
 type pruning struct {
 	*Shipper
 	PruneOptions
-	up     stocktaker
-	now    time.Time
-	total  int64 // of all that is shipped, if the policy asks
-	free   int64
-	report PruneReport
+	comparer comparer
+	trash    *outbox.Trash // nil in a dry run
+	up       stocktaker
+	now      time.Time
+	total    int64 // of all that is shipped, if the policy asks
+	free     int64
+	report   PruneReport
 }
 
 // survey returns the oldest episodes that carry a receipt, the oldest first.
@@ -174,23 +209,37 @@ func (p *pruning) page(ctx context.Context, batch []source.Retired) (bool, error
 		}
 		if found.Kept = keeps(r, held[r.Dir]); found.Kept == "" {
 			found.VerifiedAt = held[r.Dir].VerifiedAt.Time
-			if err := p.delete(ctx, r, &found); err != nil {
+			if err := p.delete(ctx, r, contentsOf(held[r.Dir]), &found); err != nil {
 				return false, err
 			}
 		}
-		if found.Kept == "" {
-			p.report.Deleted++
-			p.report.Bytes += found.Bytes
-			p.total -= found.Bytes
-			p.free += found.Bytes
-		} else {
-			p.report.Kept++
-		}
-		if err := p.Found(found); err != nil {
+		if err := p.count(found); err != nil {
 			return false, err
 		}
 	}
 	return true, nil
+}
+
+// count adds an episode to the report, and reports it.
+func (p *pruning) count(found Pruned) error {
+	if found.Kept == "" {
+		p.report.Deleted++
+		p.report.Bytes += found.Bytes
+		p.total -= found.Bytes
+		p.free += found.Bytes
+	} else {
+		p.report.Kept++
+	}
+	return p.Found(found)
+}
+
+// contentsOf returns the digest of what the receiver's archive contains; zero if the
+// receiver has not said.
+func contentsOf(h wire.Holding) digest.Digest {
+	if h.Contents == nil {
+		return digest.Digest{}
+	}
+	return *h.Contents
 }
 
 // keeps says why an episode must not be deleted, or "". This is the law: the
@@ -206,33 +255,6 @@ func keeps(r source.Retired, h wire.Holding) string {
 		return "the receiver has not read it back from its disk yet: its scrub will, or 'shipper verify'"
 	}
 	return ""
-}
-
-// errOther says that another directory has taken the name.
-var errOther = errors.New("it was retired anew meanwhile")
-
-// delete moves an episode to the trash and empties that.
-func (p *pruning) delete(ctx context.Context, r source.Retired, found *Pruned) error {
-	if p.DryRun {
-		return nil
-	}
-	_, shipped := p.src.Dirs()
-	err := p.out.Trash(shipped, r.Dir, func(dir *durable.Dir) error {
-		now, known, err := source.ReceiptOf(dir)
-		if err == nil && (!known || now != r.Receipt) {
-			err = errOther
-		}
-		return err
-	})
-	if errors.Is(err, errOther) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		found.Kept = err.Error()
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	found.Deleted = true
-	return p.out.Empty(ctx)
 }
 
 // retain applies the policy from time to time.
@@ -254,15 +276,16 @@ func (d *dispatch) retain(ctx context.Context) error {
 	}
 }
 
+// pruneRate is how fast the daemon reads files to compare them, in bytes a second: the
+// experiments need the disk.
+const pruneRate = 32 << 20
+
 func (d *dispatch) retainOnce(ctx context.Context) error {
-	report, err := d.prune(ctx, d.up, PruneOptions{Most: pruneMost, Found: func(p Pruned) error {
-		if p.Deleted {
-			d.log.Info("deleted a retired episode", "episode", p.Episode, "dir", p.Dir, "bytes", p.Bytes,
-				"reason", p.Reason, "verified_at", p.VerifiedAt.Format(time.RFC3339))
-		}
-		return nil
-	}})
+	report, err := d.prune(ctx, d.up, PruneOptions{
+		Most: pruneMost, Rate: pruneRate, Holder: d.holder, Found: d.logPruned, MinUnchanged: d.minUnchanged,
+	})
 	_, unreachable := errors.AsType[*UnreachableError](err)
+	_, locked := errors.AsType[*durable.LockedError](err)
 	switch {
 	case errors.Is(err, durable.ErrFault):
 		return err
@@ -270,10 +293,32 @@ func (d *dispatch) retainOnce(ctx context.Context) error {
 		return nil
 	case unreachable:
 		d.log.Debug("deleted nothing, the receiver was not asked", "err", err)
+	case locked:
+		d.log.Debug("another process deletes retired episodes", "err", err)
 	case err != nil:
 		d.log.Error("could not delete retired episodes", "err", err)
 	case report.Kept > 0:
-		d.log.Debug("kept what the receiver has not read back", "episodes", report.Kept)
+		d.log.Debug("kept retired episodes", "episodes", report.Kept)
+	}
+	return nil
+}
+
+// maxKeptLogged bounds the episodes whose cause is remembered as logged.
+const maxKeptLogged = 1000
+
+// logPruned logs what was deleted and, once, why an episode is kept until a person acts.
+func (d *dispatch) logPruned(p Pruned) error {
+	switch {
+	case p.Deleted:
+		d.log.Info("deleted a retired episode", "episode", p.Episode, "dir", p.Dir, "bytes", p.Bytes,
+			"reason", p.Reason, "verified_at", p.VerifiedAt.Format(time.RFC3339))
+	case p.NeedsPerson && d.keptLogged[p.Dir] != p.Kept:
+		if len(d.keptLogged) >= maxKeptLogged {
+			clear(d.keptLogged)
+		}
+		d.keptLogged[p.Dir] = p.Kept
+		d.log.Warn("retired episode not deleted", "episode", p.Episode, "dir", p.Dir, "cause", p.Kept,
+			"hint", "see docs/operations.md, Retired episodes that are kept")
 	}
 	return nil
 }

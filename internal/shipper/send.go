@@ -110,7 +110,8 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 		return err
 	}
 	if finished {
-		if err := s.unchanged(ctx, name, entry); err != nil {
+		state, err := s.unchanged(ctx, name, entry)
+		if err != nil {
 			return err
 		}
 		kept := &source.Receipt{Digest: receipt.Digest, Size: receipt.Size, ReceivedAt: receipt.ReceivedAt.Time}
@@ -119,31 +120,34 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 		} else if accepted {
 			kept = nil // what is retired is not what the receiver has
 		}
-		if err := s.src.Retire(name, kept); err != nil {
+		if err := s.src.Retire(name, kept, state); err != nil {
 			return err
 		}
 	}
 	return s.out.Remove(name)
 }
 
-// unchanged returns nil if the episode is still what was packed, or a person
-// has accepted it as it is. Another fingerprint may come of a chown; only
-// another name, type, size or content counts.
-func (s *Shipper) unchanged(ctx context.Context, name episode.Name, entry *outbox.Entry) error {
+// unchanged returns the state of the episode if it is still what was packed, or an error
+// if it is not and nobody has accepted it as it is. Another fingerprint may come of a
+// chown; only another name, type, size or content counts.
+func (s *Shipper) unchanged(ctx context.Context, name episode.Name, entry *outbox.Entry) (source.State, error) {
 	if accepted, err := s.out.Accepted(name); err != nil || accepted {
-		return err
+		return source.State{}, err
 	}
 	tree, err := s.src.Tree(name)
 	if err != nil {
-		return err
+		return source.State{}, err
 	}
 	defer tree.Close()
-	now, err := tree.Fingerprint(ctx)
+	at := time.Now()
+	marks, err := tree.Marks(ctx)
 	if err != nil {
-		return err
+		return source.State{}, err
 	}
-	if outbox.FingerprintOf(now) == entry.Fingerprint {
-		return nil
+	if outbox.FingerprintOf(marks.Fingerprint) != entry.Fingerprint {
+		if marks, err = archive.Compare(ctx, entry.Reader(), tree); err != nil {
+			return source.State{}, err
+		}
 	}
-	return archive.Compare(ctx, entry.Reader(), tree)
+	return source.StateOf(marks, at), nil
 }

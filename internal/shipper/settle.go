@@ -3,10 +3,13 @@ package shipper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cis490/internal/outbox"
 	"cis490/internal/wire"
@@ -137,18 +140,23 @@ func (d *dispatch) flag(low bool) {
 	}
 }
 
-// writeLowSpaceFile makes the file anew, with a mode that lets every user read it. What
-// is there may be root's, or a link: it is removed and not written to.
+// writeLowSpaceFile writes the file if it can be done at once. Its directory may be the
+// experiments' user's, who can put there what would keep the shipper waiting (a FIFO, a
+// lease) or lead it elsewhere (a link).
 func writeLowSpaceFile(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString("the shipper has no space to pack episodes\n")
-	return errors.Join(err, f.Chmod(0o644), f.Close())
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file: remove it", path)
+	}
+	if err == nil && info.Size() == 0 {
+		_, err = f.WriteString("the shipper has no space to pack episodes\n")
+		err = errors.Join(err, f.Chmod(0o644)) // for every user, whatever the umask
+	}
+	return errors.Join(err, f.Close())
 }
 
 // hold sets an episode aside for a person.

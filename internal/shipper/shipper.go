@@ -56,6 +56,9 @@ type Shipper struct {
 	lock *durable.Lock
 	rate *throttle // of all senders together
 
+	holder       string        // what another process that wants a lock is told
+	minUnchanged time.Duration // see [PruneOptions]
+
 	places    chan struct{} // held by what is being sent
 	patience  time.Duration // with a receiver that is busy
 	asking    atomic.Int64  // requests of uploads that wait for their answer
@@ -74,7 +77,7 @@ func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error)
 		return nil, err
 	}
 	s := &Shipper{
-		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit),
+		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit), holder: holder,
 		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
 	}
 	if s.lock, err = out.Lock(holder); err == nil {

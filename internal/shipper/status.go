@@ -1,8 +1,8 @@
 package shipper
 
 import (
+	"cmp"
 	"errors"
-	"strings"
 	"time"
 
 	"cis490/internal/durable"
@@ -13,15 +13,36 @@ import (
 
 // Status is what the folders say at one moment.
 type Status struct {
-	Host        episode.Name  `json:"host_id"`
-	Running     string        `json:"running"` // who has the state directory; empty if nobody
+	Host    episode.Name `json:"host_id"`
+	Running string       `json:"running"` // who has the state directory; empty if nobody, or if that is unknown
+	// RunningUnknown says that the user who asks may not look at the lock.
+	RunningUnknown bool `json:"running_unknown,omitempty"`
+
 	Waiting     int           `json:"waiting"` // finished, not packed yet
 	Sealed      int           `json:"sealed"`  // packed, not delivered yet
 	Held        []HeldEpisode `json:"held"`
 	Unshippable []string      `json:"unshippable"` // entries that cannot even be held
 	Shipped     int           `json:"shipped"`     // in the shipped folder
+	Changed     Changes       `json:"changed"`     // of those
 	FreeBytes   int64         `json:"free_bytes"`
 	MinFree     int64         `json:"min_free"`
+}
+
+// Changes are the notes at retired episodes that they are no longer what was shipped. An
+// episode is compared, and noted, by a verify and before it is deleted.
+type Changes struct {
+	Count  int       `json:"count"`
+	Oldest time.Time `json:"oldest_noted_at,omitzero"`
+	Newest time.Time `json:"newest_noted_at,omitzero"`
+}
+
+func (c *Changes) add(at time.Time) {
+	if c.Count++; c.Count == 1 || at.Before(c.Oldest) {
+		c.Oldest = at
+	}
+	if at.After(c.Newest) {
+		c.Newest = at
+	}
 }
 
 // HeldEpisode is an episode that waits for a person.
@@ -40,15 +61,18 @@ func Inspect(c Config) (Status, error) {
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
 	st := Status{Host: c.HostID, MinFree: int64(c.MinFree), Held: []HeldEpisode{}, Unshippable: []string{}}
-	if holder, held, err := out.Holder(); err != nil {
+	holder, state, err := out.Holder()
+	if err != nil {
 		return st, err
-	} else if held {
-		st.Running = holder
+	}
+	st.RunningUnknown = state == durable.LockUnknown
+	if state == durable.LockHeld {
+		st.Running = cmp.Or(holder, "another process")
 	}
 	if st.FreeBytes, err = out.Dir().Space(); err != nil {
 		return st, err
 	}
-	if st.Shipped, err = count(src); err != nil {
+	if err := countShipped(src, &st); err != nil {
 		return st, err
 	}
 	return st, s.fill(&st)
@@ -79,18 +103,17 @@ func (s *Shipper) fill(st *Status) error {
 	return nil
 }
 
-func count(src *source.Source) (int, error) {
-	_, shipped := src.Dirs()
-	n := 0
-	for e, err := range shipped.Names() {
+func countShipped(src *source.Source, st *Status) error {
+	for r, err := range src.Shipped() {
 		if err != nil {
-			return n, err
+			return err
 		}
-		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
-			n++
+		st.Shipped++
+		if r.Change != nil {
+			st.Changed.add(r.Change.At)
 		}
 	}
-	return n, nil
+	return nil
 }
 
 // Retry lets a held episode be tried again, beside a running shipper. With

@@ -101,6 +101,7 @@ func TestEveryErrorHasItsVerdict(t *testing.T) {
 		{"unfit", fmt.Errorf("seal: %w", &archive.Unfit{Cause: "no"}), "hold", outbox.Unfit},
 		{"difference", &archive.Difference{Path: "x", What: "differs"}, "hold", outbox.Changed},
 		{"being written", archive.ErrChanged, "retry", ""},
+		{"leased", fmt.Errorf("seal: %w", fmt.Errorf("open x: %w: %w", durable.ErrLeased, unix.EAGAIN)), "retry", ""},
 		{"no space", pathError(unix.ENOSPC), "full", ""},
 		{"no quota", pathError(unix.EDQUOT), "full", ""},
 		{"no permission", pathError(unix.EACCES), "retry", ""},

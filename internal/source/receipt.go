@@ -43,13 +43,13 @@ func parseReceipt(b []byte) (Receipt, bool) {
 	return r, !r.Digest.IsZero() && r.Size >= 0
 }
 
-// note notes the receipt at the episode's directory, which takes it along wherever
-// it is moved, and returns what makes that durable. Without a receipt, one of an
-// earlier delivery is taken away: it would speak of other bytes, so that this is
-// durable at once. Where it cannot be kept (no attributes, no right, no room for one)
-// the episode is retired all the same, and what the receiver has of it is unknown on
-// this host.
-func (s *Source) note(name episode.Name, r *Receipt) (sync func() error, err error) {
+// noteReceipt notes the receipt and the state at the episode's directory, which takes
+// them along wherever it is moved, and returns what makes that durable. Without a
+// receipt, those of an earlier delivery are removed: they would speak of other bytes, so
+// that this is durable at once. Where they cannot be kept (no attributes, no right, no
+// room for one) the episode is retired all the same, and what the receiver has of it is
+// unknown on this host.
+func (s *Source) noteReceipt(name episode.Name, r *Receipt, state State) (sync func() error, err error) {
 	nothing := func() error { return nil }
 	dir, err := s.episodes.OpenDir(string(name))
 	if errors.Is(err, fs.ErrPermission) {
@@ -63,11 +63,7 @@ func (s *Source) note(name episode.Name, r *Receipt) (sync func() error, err err
 	if fresh && r == nil {
 		return dir.Close, nil
 	}
-	value := []byte{}
-	if r != nil {
-		value = r.encode()
-	}
-	err = durable.SetAttr(dir.File(), receiptAttr, value)
+	err = setReceipt(dir, r, state)
 	switch {
 	case r != nil && noPlace(err):
 		return dir.Close, nil
@@ -78,6 +74,28 @@ func (s *Source) note(name episode.Name, r *Receipt) (sync func() error, err err
 		return nil, errors.Join(err, dir.Close())
 	}
 	return func() error { return errors.Join(dir.Sync(), dir.Close()) }, nil
+}
+
+// setReceipt sets the attributes of a delivery, or empties those of an earlier one.
+func setReceipt(dir *durable.Dir, r *Receipt, state State) error {
+	if r == nil {
+		return errors.Join(
+			durable.SetAttr(dir.File(), receiptAttr, nil),
+			durable.RemoveAttr(dir.File(), stateAttr),
+			durable.RemoveAttr(dir.File(), changedAttr))
+	}
+	if err := durable.SetAttr(dir.File(), receiptAttr, r.encode()); err != nil {
+		return err
+	}
+	if err := durable.RemoveAttr(dir.File(), changedAttr); err != nil {
+		return err
+	}
+	err := durable.SetAttr(dir.File(), stateAttr, state.encode())
+	if noPlace(err) {
+		// The receipt counts without it; that of an earlier delivery must go.
+		return durable.RemoveAttr(dir.File(), stateAttr)
+	}
+	return err
 }
 
 // noPlace reports whether err says that an attribute cannot be kept here.

@@ -41,10 +41,10 @@ func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 	l.finished(l.episodes, "run-7", "first")
 	l.finished(l.episodes, "run-8", "other")
 	want := receiptOf("archive of run-7")
-	l.must(l.Retire("run-7", want))
-	l.must(l.Retire("run-8", nil))
+	l.must(l.Retire("run-7", want, source.State{}))
+	l.must(l.Retire("run-8", nil, source.State{}))
 	l.finished(l.episodes, "run-7", "second")
-	l.must(l.Retire("run-7", receiptOf("second")))
+	l.must(l.Retire("run-7", receiptOf("second"), source.State{}))
 	l.must(os.WriteFile(filepath.Join(l.shipped, "notes.txt"), nil, 0o644))
 	l.must(os.Mkdir(filepath.Join(l.shipped, ".hidden"), 0o755))
 	got := l.retired()
@@ -67,9 +67,9 @@ func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 func TestRetiringWithoutReceiptTakesAnOldOneAway(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "first")
-	l.must(l.Retire("run-7", receiptOf("first")))
+	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
 	l.must(l.Resend(l.retired()["run-7"]))
-	l.must(l.Retire("run-7", nil))
+	l.must(l.Retire("run-7", nil, source.State{}))
 	if r := l.retired()["run-7"]; r.Known {
 		t.Errorf("it carries %+v", r.Receipt)
 	}
@@ -90,7 +90,7 @@ func TestForeignAttributeIsNoReceipt(t *testing.T) {
 func TestResendGoesTheSameWayBack(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "first")
-	l.must(l.Retire("run-7", receiptOf("first")))
+	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
 	l.finished(l.episodes, "run-7", "a later run")
 	r := l.retired()["run-7"]
 	if err := l.Resend(r); !errors.Is(err, fs.ErrExist) {

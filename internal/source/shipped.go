@@ -7,6 +7,7 @@ import (
 	"iter"
 	"strings"
 
+	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
 
@@ -16,6 +17,8 @@ type Retired struct {
 	Name    episode.Name // as the receiver knows it
 	Known   bool         // it carries its receipt
 	Receipt Receipt      // if Known
+	State   State
+	Change  *Change // that was noted; nil if none was
 }
 
 // Shipped yields the retired episodes, in no order. What is no directory of an
@@ -33,6 +36,11 @@ func (s *Source) Shipped() iter.Seq2[Retired, error] {
 			r, err := s.Retired(e.Name())
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStray) {
 				continue // moved away meanwhile, or never ours
+			}
+			if err != nil && !errors.Is(err, durable.ErrFault) {
+				// What the receiver has of this one is unknown; the others go on.
+				err = nil
+				r.Known = false
 			}
 			if !yield(r, err) {
 				return
@@ -57,11 +65,14 @@ func (s *Source) Retired(dir string) (Retired, error) {
 		return Retired{Dir: dir, Name: name}, nil // what the receiver has of it is not known
 	}
 	if err != nil {
-		return Retired{}, err
+		return Retired{Dir: dir, Name: name}, err
 	}
 	defer d.Close()
 	r := Retired{Dir: dir, Name: name}
-	r.Receipt, r.Known, err = ReceiptOf(d)
+	if r.Receipt, r.Known, err = ReceiptOf(d); err != nil {
+		return r, err
+	}
+	r.State, r.Change, err = readState(d)
 	return r, err
 }
 

@@ -112,7 +112,13 @@ func (s *Source) finished(name string) (at time.Time, finished bool, err error) 
 // Tree opens an episode for packing or comparing, or returns an error wrapping
 // [fs.ErrNotExist].
 func (s *Source) Tree(name episode.Name) (*archive.Tree, error) {
-	return archive.OpenTree(s.episodes.File(), name, s.limits)
+	return archive.OpenTree(s.episodes.File(), string(name), name, s.limits)
+}
+
+// TreeIn is [Source.Tree] for a retired episode whose directory in a folder may have
+// another name.
+func (s *Source) TreeIn(folder *durable.Dir, dir string, name episode.Name) (*archive.Tree, error) {
+	return archive.OpenTree(folder.File(), dir, name, s.limits)
 }
 
 // StuckError says that an episode may not be moved by this process. A person
@@ -130,10 +136,10 @@ func (e *StuckError) Unwrap() error { return e.Err }
 const maxSuffix = 10_000
 
 // Retire moves an episode to the shipped folder, durably. The caller must hold
-// a receipt for it, which goes along; it is nil if the episode is not what was
-// delivered, because a person has accepted that.
-func (s *Source) Retire(name episode.Name, r *Receipt) error {
-	sync, err := s.note(name, r)
+// a receipt for it, which goes along with the episode's state; it is nil if the episode
+// is not what was delivered, because a person has accepted that.
+func (s *Source) Retire(name episode.Name, r *Receipt, state State) error {
+	sync, err := s.noteReceipt(name, r, state)
 	if err != nil {
 		return fmt.Errorf("retire %s: note its receipt: %w", name, err)
 	}
@@ -143,18 +149,14 @@ func (s *Source) Retire(name episode.Name, r *Receipt) error {
 
 // move moves an episode to the shipped folder.
 func (s *Source) move(name episode.Name) error {
-	to := string(name)
-	for n := 2; n <= maxSuffix; n++ {
-		err := s.episodes.Rename(string(name), s.shipped, to)
-		if errors.Is(err, fs.ErrPermission) {
-			return &StuckError{fmt.Errorf("retire %s: %w: the receiver has it, and it cannot be moved; "+
-				"the shipper must own the episode, or share its group with write permission, and be able to write in %s and %s (not sticky)",
-				name, err, s.episodes.Path(""), s.shipped.Path(""))}
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		to = fmt.Sprintf("%s~%d", name, n) // no episode has a ~ in its name
+	_, err := s.episodes.RenameFree(string(name), s.shipped, string(name), maxSuffix)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return &StuckError{fmt.Errorf("retire %s: %w: the receiver has it, and it cannot be moved; "+
+			"the shipper must own the episode, or share its group with write permission, and be able to write in %s and %s (not sticky)",
+			name, err, s.episodes.Path(""), s.shipped.Path(""))}
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("retire %s: %d episodes of this name are in %s already", name, maxSuffix, s.shipped.Path(""))
 	}
-	return fmt.Errorf("retire %s: %d episodes of this name are in %s already", name, maxSuffix, s.shipped.Path(""))
+	return err
 }

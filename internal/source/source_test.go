@@ -208,12 +208,12 @@ func TestRetireNeverReplaces(t *testing.T) {
 	l := newLab(t)
 	for _, says := range []string{"first", "second", "third"} {
 		l.finished(l.episodes, "run-7", says)
-		l.must(l.Retire("run-7", nil))
+		l.must(l.Retire("run-7", nil, source.State{}))
 		l.wantFinished()
 	}
 	l.must(os.WriteFile(filepath.Join(l.shipped, "run-8"), []byte("a file"), 0o644))
 	l.finished(l.episodes, "run-8", "fourth")
-	l.must(l.Retire("run-8", nil))
+	l.must(l.Retire("run-8", nil, source.State{}))
 	for name, want := range map[string]string{"run-7": "first", "run-7~2": "second", "run-7~3": "third", "run-8~2": "fourth"} {
 		b, err := os.ReadFile(filepath.Join(l.shipped, name, "meta.json"))
 		if err != nil || string(b) != want {
@@ -230,7 +230,7 @@ func TestRetireNeverReplaces(t *testing.T) {
 
 func TestRetiringNothingIsNotExist(t *testing.T) {
 	l := newLab(t)
-	if err := l.Retire("run-7", nil); !errors.Is(err, fs.ErrNotExist) {
+	if err := l.Retire("run-7", nil, source.State{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := l.Tree("run-7"); !errors.Is(err, fs.ErrNotExist) {
@@ -325,7 +325,7 @@ func nobodysLab(t *testing.T) *source.Source {
 // itself, which surprises people: the error has to say it.
 func TestAsNobodyRetireExplainsWhatIsNotAllowed(t *testing.T) {
 	s := nobodysLab(t)
-	err := s.Retire("foreign", nil)
+	err := s.Retire("foreign", nil, source.State{})
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(fmt.Sprint(err), "must own the episode, or share its group") {
 		t.Errorf("got %v", err)
 	}

@@ -71,11 +71,11 @@ func dirBytes(dir *durable.Dir, underway bool) (int64, error) {
 			return 0, err
 		}
 		st, err := dir.Lstat(e.Name())
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // stored, or dropped meanwhile
+		if errors.Is(err, durable.ErrFault) {
+			return 0, err
 		}
 		if err != nil {
-			return 0, err
+			continue // stored or dropped meanwhile, or a broken inode, which takes no part of the others
 		}
 		if st.Regular() && !(underway && st.Links() > 1) {
 			sum += st.Size()

@@ -8,8 +8,9 @@ import (
 )
 
 // CountSetAside returns how many copies are in the quarantine of a data
-// directory. It may be asked beside a live receiver.
-func CountSetAside(data *durable.Dir) (int, error) {
+// directory. It may be asked beside a live receiver. A host whose folder cannot be
+// listed goes to skipped, and the others are counted.
+func CountSetAside(data *durable.Dir, skipped func(error)) (int, error) {
 	quarantine, err := data.OpenDir("quarantine")
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -27,8 +28,11 @@ func CountSetAside(data *durable.Dir) (int, error) {
 			continue
 		}
 		some, err := countIn(quarantine, host.Name())
-		if err != nil {
+		if errors.Is(err, durable.ErrFault) {
 			return n, err
+		}
+		if err != nil {
+			skipped(err)
 		}
 		n += some
 	}

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"cis490/internal/device"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -30,9 +30,12 @@ type Object struct {
 	// whose row is about to be written, or what a crash left of one. Other
 	// links, of a backup say, mean nothing.
 	Underway bool
-	// VerifiedAt is when [Reader.ReadBack] last found the bytes on the disk to
-	// be those of Digest; zero if that is not known.
+	// VerifiedAt is when [Reader.ReadBack] last found the bytes of this file on
+	// this disk to be those of Digest, and decoded them; zero if that is not known.
 	VerifiedAt time.Time
+	// Contents is the digest of what the archive contains, as that reading computed
+	// it; zero if it is not known.
+	Contents digest.Digest
 }
 
 // Reader reads a tree of stored archives, also one that a live receiver fills.
@@ -40,6 +43,9 @@ type Reader struct {
 	// Uncached, if it is set, opens what is read past the page cache, in the place
 	// of [durable.Dir.OpenUncached]: a test's way to have a disk that fails.
 	Uncached func(dir *durable.Dir, name string) (io.ReadCloser, error)
+	// Volumes tells the files of the tree from copies of them. A test puts the tree
+	// on another disk with it.
+	Volumes *device.Volumes
 
 	episodes *durable.Dir
 	staging  *durable.Dir // beside episodes; nil if there is none
@@ -55,8 +61,15 @@ func OpenReader(path string) (*Reader, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return nil, errors.Join(err, d.Close())
 	}
-	return &Reader{episodes: d, staging: staging}, nil
+	r := &Reader{episodes: d, staging: staging}
+	if r.Volumes, err = device.Open(d.File()); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
+
+// Volume returns the file system and the disk that the archives are on.
+func (r *Reader) Volume() (device.Volume, error) { return r.Volumes.Of(r.episodes.File()) }
 
 // Close closes the tree.
 func (r *Reader) Close() error {
@@ -82,8 +95,8 @@ func (r *Reader) Stat(key episode.Key) (Object, error) {
 	return r.stat(d, key)
 }
 
-// staged reports whether an upload of key has the inode.
-func (r *Reader) staged(key episode.Key, inode uint64) (bool, error) {
+// staged reports whether an upload of key is the stored file.
+func (r *Reader) staged(key episode.Key, stored durable.Stat) (bool, error) {
 	if r.staging == nil {
 		return false, nil
 	}
@@ -102,7 +115,7 @@ func (r *Reader) staged(key episode.Key, inode uint64) (bool, error) {
 		if !strings.HasPrefix(e.Name(), string(key.Name)+"~") {
 			continue
 		}
-		if st, err := dir.Lstat(e.Name()); err == nil && st.Inode() == inode {
+		if st, err := dir.Lstat(e.Name()); err == nil && st.Same(stored) {
 			return true, nil
 		}
 	}
@@ -120,7 +133,7 @@ func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 	}
 	o := Object{Key: key, Size: st.Size(), ReceivedAt: st.ModTime().UTC()}
 	if st.Links() > 1 {
-		if o.Underway, err = r.staged(key, st.Inode()); err != nil {
+		if o.Underway, err = r.staged(key, st); err != nil {
 			return Object{}, err
 		}
 	}
@@ -136,11 +149,17 @@ func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	if r, ok := parseReceipt(b); ok {
-		o.Digest, o.ReceivedAt = r.digest, r.arrived
-		o.Settled = !o.Underway && r.inode == st.Inode()
-		o.VerifiedAt, err = verifiedAt(f, o.Digest, st.Inode())
+	receipt, ok := parseReceipt(b)
+	if !ok {
+		return o, nil
 	}
+	id, err := r.Volumes.Identify(f)
+	if err != nil {
+		return Object{}, err
+	}
+	o.Digest, o.ReceivedAt = receipt.digest, receipt.arrived
+	o.Settled = !o.Underway && receipt.file == fileID(id.File[:8])
+	o.VerifiedAt, o.Contents, err = verifiedAt(f, o.Digest, id)
 	return o, err
 }
 
@@ -152,31 +171,6 @@ func (r *Reader) Open(key episode.Key) (*os.File, error) {
 	}
 	defer d.Close()
 	return d.Open(file(key.Name))
-}
-
-// Digest reads a stored archive from the disk, past the page cache, and returns
-// what its bytes are now, whatever its attribute says.
-func (r *Reader) Digest(ctx context.Context, key episode.Key) (digest.Digest, int64, error) {
-	d, err := r.episodes.OpenDir(string(key.Host))
-	if err != nil {
-		return digest.Digest{}, 0, err
-	}
-	defer d.Close()
-	got, n, _, err := r.read(ctx, d, file(key.Name), Reading{})
-	return got, n, err
-}
-
-// cancelled is a reader that ends with its context.
-type cancelled struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *cancelled) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // A StrayError is about a name in the tree that is no stored archive. Walks go
@@ -214,15 +208,16 @@ func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
 // error of one file it goes on; the walk ends with the directory.
 func (r *Reader) Host(name episode.Name) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
+		unlisted := Object{Key: episode.Key{Host: name}}
 		d, err := r.episodes.OpenDir(string(name))
 		if err != nil {
-			yield(Object{}, err)
+			yield(unlisted, err)
 			return
 		}
 		defer d.Close()
 		for e, err := range d.Names() {
 			if err != nil {
-				yield(Object{}, err)
+				yield(unlisted, err)
 				return
 			}
 			o, err := r.entry(d, name, e)

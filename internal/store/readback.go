@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,9 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/device"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -18,69 +22,100 @@ import (
 const verifiedAttr = "verified"
 
 // verified says when a file was last read from the disk, had its digest, and
-// passed the reader's check. Of a copy that took the attribute along it says nothing.
-type verified receipt
-
-// checked ends the attribute: receivers before 2026-11-28 looked at the digest
-// alone, and what they noted counts for nothing.
-const checked = 1
-
-func (v verified) encode() []byte { return append(receipt(v).encode(), checked) }
-
-func parseVerified(b []byte) (verified, bool) {
-	if len(b) == 0 || b[len(b)-1] != checked {
-		return verified{}, false
-	}
-	r, ok := parseReceipt(b[:len(b)-1])
-	return verified(r), ok
+// passed the reader's check. Of a copy that took the attribute along, and of the same
+// file on a copy of the disk, it says nothing.
+type verified struct {
+	digest   digest.Digest
+	at       time.Time
+	file     device.ID // [device.Identity.OnDisk]
+	contents digest.Digest
 }
 
-// verifiedAt returns when the open file, which carries d, was last verified, or
-// zero if that is not known.
-func verifiedAt(f *os.File, d digest.Digest, inode uint64) (time.Time, error) {
+// verifiedVersion ends the attribute. Receivers before 2026-11-28 did not decode and
+// wrote none; those before 2026-11-29 knew a file by its inode number and wrote 1. What
+// they noted counts for nothing, and they ignore what is noted now.
+const verifiedVersion = 2
+
+func (v verified) encode() []byte {
+	b := binary.BigEndian.AppendUint64(v.digest[:], uint64(v.at.UnixNano()))
+	b = append(append(b, v.file[:]...), v.contents[:]...)
+	return append(b, verifiedVersion)
+}
+
+func parseVerified(b []byte) (verified, bool) {
+	const size = digest.Size + 8 + len(device.ID{}) + digest.Size + 1
+	if len(b) != size || b[size-1] != verifiedVersion {
+		return verified{}, false
+	}
+	rest := b[digest.Size:]
+	return verified{
+		digest:   digest.Digest(b[:digest.Size]),
+		at:       time.Unix(0, int64(binary.BigEndian.Uint64(rest))).UTC(),
+		file:     device.ID(rest[8:]),
+		contents: digest.Digest(rest[8+len(device.ID{}):]),
+	}, true
+}
+
+// verifiedAt returns when the open file, which carries d, was last verified, and the
+// digest of its contents, or zero if that is not known.
+func verifiedAt(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
 	b, err := durable.Attr(f, verifiedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
-		return time.Time{}, nil
+		return time.Time{}, digest.Digest{}, nil
 	}
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, digest.Digest{}, err
 	}
 	v, ok := parseVerified(b)
-	if !ok || d.IsZero() || v.digest != d || v.inode != inode {
-		return time.Time{}, nil
+	if !ok || d.IsZero() || v.digest != d || v.file != id.OnDisk {
+		return time.Time{}, digest.Digest{}, nil
 	}
-	return v.arrived, nil
+	return v.at, v.contents, nil
 }
 
 // ErrUnreadable says that the disk does not give the bytes of a stored file.
 var ErrUnreadable = errors.New("the disk does not give the stored bytes")
 
+// ErrDamaged says that the bytes of a stored file are not those of its digest.
+var ErrDamaged = errors.New("the stored bytes do not have their sha256")
+
 // ErrUnfit says that a stored file has the bytes that came, and that they are not
 // what they should be all the same.
 var ErrUnfit = errors.New("its bytes are those that came, and are no good")
 
-// A Reading says how [Reader.ReadBack] reads.
+// A Reading says how a stored archive is read.
 type Reading struct {
 	// Pace may slow it down; nil does not.
 	Pace func(io.Reader) io.Reader
-	// Check looks at the bytes while they are read, and need not read them all.
-	// What it has against them makes them unfit. Nil lets all pass.
-	Check func(io.Reader) error
+	// Check looks at the bytes while they are read, and need not read them all. It
+	// returns the digest of what they contain, or zero if it does not compute one.
+	// Its error makes the bytes unfit. Nil lets all pass.
+	Check func(io.Reader) (digest.Digest, error)
+	// Progress, unless nil, is called with the number of bytes of each read.
+	Progress func(bytes int)
+}
+
+// Content is what [Reader.Read] found in a file.
+type Content struct {
+	Digest   digest.Digest // of its bytes
+	Size     int64
+	Contents digest.Digest // as [Reading.Check] returned it
+	Unfit    error         // as [Reading.Check] returned it
 }
 
 // errMoved says that another file took the name while one was read.
 var errMoved = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrNotExist)
 
-// ReadBack reads the archive under key from the disk, past the page cache, and
-// sees whether its bytes are the ones of d, or of the digest that it carries if
-// d is zero, and whether they pass the check. If they do, their time is noted at
-// the file and returned with the object.
+// ReadBack reads the archive under key from the disk and compares its digest with
+// d, or with the digest that it carries if d is zero. If it is the same, and the
+// bytes pass the check, the time is noted at the file and returned with the object.
+// Without a check nothing is noted: the bytes may be what was sent, and no archive.
 //
-// ReadBack returns [ErrDamaged] if they are others, [ErrUnreadable] if there are
-// none, [ErrUnfit] if the check has something against them, and an error wrapping
-// [fs.ErrNotExist] if there is no such archive any more. What was noted of an
-// earlier time is then taken back. One wrong reading is no proof: cables and memory
-// make mistakes too.
+// ReadBack returns [ErrDamaged] if the bytes are others, [ErrUnreadable] if the disk
+// does not give them, [ErrUnfit] if the check has something against them, and an
+// error wrapping [fs.ErrNotExist] if there is no such archive any more. What was
+// noted of an earlier time is then taken back. One wrong reading is no proof: cables
+// and memory make mistakes too.
 func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest, how Reading) (Object, error) {
 	dir, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
@@ -96,80 +131,143 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	if err != nil {
 		return o, err
 	}
-	inode, err := durable.Inode(f)
+	before, err := durable.StatFile(f)
 	if err != nil {
 		return o, err
 	}
 	if d.IsZero() {
 		d = o.Digest
 	}
-	got, n, unfit, err := r.read(ctx, dir, file(key.Name), how)
+	got, err := r.read(ctx, dir, file(key.Name), how)
 	if ctx.Err() != nil {
 		return o, ctx.Err()
 	}
 	// The open file keeps its inode's number: a name that still has it had it
 	// all along.
-	if now, serr := dir.Lstat(file(key.Name)); serr != nil || now.Inode() != inode {
+	if now, serr := dir.Lstat(file(key.Name)); serr != nil || !now.Same(before) {
 		return o, errors.Join(errMoved, serr)
 	}
-	if err != nil {
-		return o, errors.Join(fmt.Errorf("%s: %w: %w", r.Path(key), ErrUnreadable, err), unverify(f))
-	}
-	if n != o.Size || !d.IsZero() && got != d {
+	switch {
+	case errors.Is(err, ErrUnreadable):
+		return o, errors.Join(fmt.Errorf("%s: %w", r.Path(key), err), unverify(f))
+	case err != nil:
+		return o, err
+	case got.Size != o.Size || !d.IsZero() && got.Digest != d:
 		return o, errors.Join(fmt.Errorf("%s: %w", r.Path(key), ErrDamaged), unverify(f))
+	case got.Unfit != nil:
+		o.Digest, o.VerifiedAt, o.Contents = got.Digest, time.Time{}, digest.Digest{}
+		return o, errors.Join(fmt.Errorf("%s: %w: %w", r.Path(key), ErrUnfit, got.Unfit), unverify(f))
 	}
-	if unfit != nil {
-		o.Digest, o.VerifiedAt = got, time.Time{}
-		return o, errors.Join(fmt.Errorf("%s: %w: %w", r.Path(key), ErrUnfit, unfit), unverify(f))
+	o.Digest = got.Digest
+	if how.Check == nil {
+		return o, nil
 	}
-	o.Digest, o.VerifiedAt = got, time.Now().UTC()
+	o.VerifiedAt, o.Contents = time.Now().UTC(), got.Contents
 	if d.IsZero() {
 		return o, nil // nobody has said what it should be
 	}
-	return o, mark(f, verifiedAttr, verified{got, o.VerifiedAt, inode}.encode())
+	return o, r.markVerified(f, o)
 }
 
-// read hashes a file and has it checked. Errors of the disk are not faults here: a
-// sector that is lost is what is looked for.
-func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Reading) (d digest.Digest, n int64, unfit, err error) {
+// markVerified notes at the open file of o that it was read back.
+func (r *Reader) markVerified(f *os.File, o Object) error {
+	id, err := r.Volumes.Identify(f)
+	if err != nil {
+		return err
+	}
+	return mark(f, verifiedAttr, verified{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
+}
+
+// Read reads the archive under key from the disk and returns what its bytes are
+// now, whatever its attributes say. It notes nothing. The error wraps
+// [ErrUnreadable] if the disk does not give them.
+func (r *Reader) Read(ctx context.Context, key episode.Key, how Reading) (Content, error) {
+	d, err := r.episodes.OpenDir(string(key.Host))
+	if err != nil {
+		return Content{}, err
+	}
+	defer d.Close()
+	return r.read(ctx, d, file(key.Name), how)
+}
+
+// read is the one way in which the bytes of an archive are read back: past the page
+// cache, hashed, and checked on the way.
+func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Reading) (Content, error) {
 	open := dir.OpenUncached
 	if r.Uncached != nil {
 		open = func(name string) (io.ReadCloser, error) { return r.Uncached(dir, name) }
 	}
 	f, err := open(name)
 	if err != nil {
-		return d, 0, nil, err
+		return Content{}, unreadable(err)
 	}
 	defer f.Close()
-	var from io.Reader = &cancelled{ctx, f}
+	src := &source{ctx: ctx, r: f, progress: how.Progress}
 	if how.Pace != nil {
-		from = how.Pace(from)
+		src.r = how.Pace(f)
 	}
 	w := digest.NewWriter(io.Discard)
-	seen := &watched{r: io.TeeReader(from, w)}
+	hashed := io.TeeReader(src, w)
+	got := Content{}
 	if how.Check != nil {
-		unfit = how.Check(seen)
+		got.Contents, got.Unfit = how.Check(hashed)
 	}
-	if seen.err == nil {
-		io.Copy(io.Discard, seen) // what the check has not asked for
+	if src.err == nil {
+		io.Copy(io.Discard, hashed) // what the check has not asked for
 	}
-	d, n = w.Sum()
-	return d, n, unfit, seen.err
+	got.Digest, got.Size = w.Sum()
+	switch {
+	case ctx.Err() != nil:
+		return got, ctx.Err()
+	case src.err != nil:
+		return got, unreadable(src.err)
+	}
+	return got, nil
 }
 
-// watched remembers an error of its source, which who reads from it may report as
-// his own.
-type watched struct {
-	r   io.Reader
-	err error
+// source is a file that is read until a context ends. It remembers the error that
+// ended it, which a decoder may report as its own.
+type source struct {
+	ctx      context.Context
+	r        io.Reader
+	progress func(int)
+	err      error
 }
 
-func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.r.Read(p)
+func (s *source) Read(p []byte) (int, error) {
+	if s.err = s.ctx.Err(); s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.r.Read(p)
 	if err != nil && err != io.EOF {
-		w.err = err
+		s.err = err
+	}
+	if s.progress != nil && n > 0 {
+		s.progress(n)
 	}
 	return n, err
+}
+
+// unreadableError is a disk's error about one file. It is no [durable.ErrFault],
+// though the file system may have reported one: a lost sector of one archive is what
+// a reading looks for.
+type unreadableError struct{ err error }
+
+func (e *unreadableError) Error() string { return fmt.Sprintf("%v: %v", ErrUnreadable, e.err) }
+
+// Is reports whether e is [ErrUnreadable] or what the disk reported.
+func (e *unreadableError) Is(target error) bool {
+	return target == ErrUnreadable || target != durable.ErrFault && errors.Is(e.err, target)
+}
+
+// unreadable returns err as an [ErrUnreadable], unless it says nothing of the disk.
+func unreadable(err error) error {
+	for _, other := range []error{fs.ErrNotExist, fs.ErrPermission, unix.ELOOP, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, other) {
+			return err
+		}
+	}
+	return &unreadableError{err}
 }
 
 // unverify takes back that a file was verified.

@@ -36,7 +36,45 @@ func flip(tb testing.TB, path string) {
 }
 
 func (l *lab) readBack(k episode.Key) (store.Object, error) {
-	return l.ReadBack(l.Context(), k, digest.Digest{}, store.Reading{})
+	return l.ReadBack(l.Context(), k, digest.Digest{}, passing)
+}
+
+// passing is a reading whose check has nothing against any bytes.
+var passing = store.Reading{Check: func(io.Reader) (digest.Digest, error) { return digest.Digest{}, nil }}
+
+// What was hashed and not decoded is not what hosts delete their copies for.
+func TestAReadingWithoutACheckVerifiesNothing(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	o, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{})
+	if err != nil || !o.VerifiedAt.IsZero() {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
+		t.Errorf("Stat says %+v, %v", o, err)
+	}
+}
+
+// A disk's error about one file is not one of the whole storage, and what the process
+// lacks is not the disk's error.
+func TestReadingTellsTheDisksErrorsFromOthers(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	for _, c := range []struct {
+		err        error
+		unreadable bool
+	}{
+		{fmt.Errorf("open: %w: %w", durable.ErrFault, unix.EIO), true},
+		{unix.EMFILE, false},
+		{unix.ENOMEM, false},
+		{fs.ErrPermission, false},
+	} {
+		l.Uncached = func(*durable.Dir, string) (io.ReadCloser, error) { return nil, c.err }
+		_, err := l.readBack(k)
+		if errors.Is(err, store.ErrUnreadable) != c.unreadable || errors.Is(err, durable.ErrFault) || c.unreadable != errors.Is(err, unix.EIO) {
+			t.Errorf("of %v: got %v", c.err, err)
+		}
+	}
 }
 
 func TestReadBackIsRememberedAtTheFile(t *testing.T) {
@@ -132,7 +170,7 @@ func TestReadBackWithoutAReceipt(t *testing.T) {
 	if o, err := l.readBack(k); err != nil || o.Digest != sum("by hand") {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	if _, err := l.ReadBack(t.Context(), k, sum("other"), store.Reading{}); !errors.Is(err, store.ErrDamaged) {
+	if _, err := l.ReadBack(t.Context(), k, sum("other"), passing); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("got %v, want ErrDamaged", err)
 	}
 	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
@@ -148,11 +186,11 @@ func TestReadBackHasTheBytesChecked(t *testing.T) {
 	_, err := l.readBack(k)
 	must(t, err)
 	first := func(want error) store.Reading {
-		return store.Reading{Check: func(r io.Reader) error {
+		return store.Reading{Check: func(r io.Reader) (digest.Digest, error) {
 			if _, err := r.Read(make([]byte, 1)); err != nil {
 				t.Error(err)
 			}
-			return want
+			return digest.Digest{}, want
 		}}
 	}
 	no := errors.New("no")
@@ -258,4 +296,9 @@ func TestNamesComeInOrderAPageAtATime(t *testing.T) {
 	if hosts, last, err := l.HostsAfter(""); err != nil || !last || len(hosts) != 1 {
 		t.Errorf("hosts: %v, %v, %v", hosts, last, err)
 	}
+}
+
+// contentsOf is a check that says so of any bytes.
+func contentsOf(contents string, err error) func(io.Reader) (digest.Digest, error) {
+	return func(io.Reader) (digest.Digest, error) { return sum(contents), err }
 }

@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"iter"
 	"strings"
 
+	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
@@ -82,7 +82,7 @@ func (st Staged) Published(ctx context.Context) (Object, bool, error) {
 		return Object{}, false, err
 	}
 	stored, err := to.Lstat(file(st.Key.Name))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && stored.Inode() != ours.Inode() {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !stored.Same(ours) {
 		return Object{}, false, nil
 	}
 	if err != nil {
@@ -92,30 +92,8 @@ func (st Staged) Published(ctx context.Context) (Object, bool, error) {
 	if err := to.Sync(); err != nil {
 		return Object{}, false, err
 	}
-	o, err := st.store.Known(ctx, st.Key)
+	o, err := st.store.ReadBack(ctx, st.Key, digest.Digest{}, Reading{})
 	return o, err == nil, err
-}
-
-// ErrDamaged says that the bytes of a stored file are not those of its digest.
-var ErrDamaged = errors.New("the stored bytes do not have their sha256")
-
-// Known returns the object under key after reading all of it from the disk:
-// its digest is that of the bytes. It returns [ErrDamaged] if the file carries
-// another one.
-func (s *Store) Known(ctx context.Context, key episode.Key) (Object, error) {
-	o, err := s.Stat(key)
-	if err != nil {
-		return Object{}, err
-	}
-	d, n, err := s.Digest(ctx, key)
-	if err != nil {
-		return Object{}, err
-	}
-	if n != o.Size || !o.Digest.IsZero() && d != o.Digest {
-		return o, fmt.Errorf("%s: %w", s.Path(key), ErrDamaged)
-	}
-	o.Digest = d
-	return o, nil
 }
 
 // Clear unlinks the staging name, which says that no row is owed any more.
@@ -193,11 +171,11 @@ func (s *Store) note(o Object) error {
 		return err
 	}
 	defer f.Close()
-	inode, err := durable.Inode(f)
+	id, err := s.Volumes.Identify(f)
 	if err != nil {
 		return err
 	}
-	err = durable.SetAttr(f, receiptAttr, receipt{o.Digest, o.ReceivedAt, inode}.encode())
+	err = durable.SetAttr(f, receiptAttr, receipt{o.Digest, o.ReceivedAt, fileID(id.File[:8])}.encode())
 	if err == nil {
 		err = durable.RemoveAttr(f, progressAttr)
 	}
@@ -217,7 +195,7 @@ func (s *Store) forget(key episode.Key) error {
 		return err
 	}
 	defer dir.Close()
-	stored, err := s.inode(key)
+	stored, err := s.lstat(key)
 	if err != nil {
 		return err
 	}
@@ -229,7 +207,7 @@ func (s *Store) forget(key episode.Key) error {
 			continue
 		}
 		st, err := dir.Lstat(e.Name())
-		if err == nil && st.Inode() == stored {
+		if err == nil && st.Same(stored) {
 			err = dir.Unlink(e.Name())
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -239,12 +217,11 @@ func (s *Store) forget(key episode.Key) error {
 	return nil
 }
 
-func (s *Store) inode(key episode.Key) (uint64, error) {
+func (s *Store) lstat(key episode.Key) (durable.Stat, error) {
 	dir, err := s.episodes.OpenDir(string(key.Host))
 	if err != nil {
-		return 0, err
+		return durable.Stat{}, err
 	}
 	defer dir.Close()
-	st, err := dir.Lstat(file(key.Name))
-	return st.Inode(), err
+	return dir.Lstat(file(key.Name))
 }

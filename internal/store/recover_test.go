@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"cis490/internal/digest"
 	"cis490/internal/store"
 )
 
@@ -96,7 +97,7 @@ func TestReadingStopsWithItsContext(t *testing.T) {
 	l.put(k, "x")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.Known(ctx, k); !errors.Is(err, context.Canceled) {
+	if _, err := l.ReadBack(ctx, k, digest.Digest{}, store.Reading{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -194,8 +195,8 @@ func TestLinkedFolderIsNeverEntered(t *testing.T) {
 	if f, err := l.Store.Open(k); err == nil {
 		t.Errorf("Open: %v", f.Name())
 	}
-	if _, _, err := l.Digest(t.Context(), k); err == nil {
-		t.Error("Digest read it")
+	if _, err := l.Read(t.Context(), k, store.Reading{}); err == nil {
+		t.Error("Read read it")
 	}
 	if err := l.SetAside(k); err == nil {
 		t.Error("SetAside moved it")

@@ -96,8 +96,8 @@ func (u *Upload) Checkpoint(p Progress) error {
 // ReadBack returns [ErrDamaged] if the bytes of an upload, read from the disk past
 // the page cache, are not those of d. They must have been made durable.
 func (u *Upload) ReadBack(ctx context.Context, d digest.Digest) error {
-	got, _, _, err := u.store.read(ctx, u.dir, u.Name(), Reading{})
-	if err == nil && got != d {
+	got, err := u.store.read(ctx, u.dir, u.Name(), Reading{})
+	if err == nil && got.Digest != d {
 		err = fmt.Errorf("%s: %w", u.dir.Path(u.Name()), ErrDamaged)
 	}
 	return err

@@ -14,8 +14,14 @@
 // An upload that is left unfinished stays in staging with one link, and carries
 // how far it has come ([Progress]). Nobody was told more than that.
 //
-// The file carries its digest and its time of arrival in an extended attribute.
-// That is a cache: without it both are found again, the digest by reading.
+// A stored file carries two extended attributes. Both name the file that they were
+// written for ([device.Identity]), so that they count for no copy of it:
+//
+//	receipt     digest, time of arrival; written for a file whose row is durable
+//	verified    when all of it was last read from this disk and decoded
+//
+// They are a cache: without them the digest is found again by reading, the row by
+// searching the index, and an archive counts as not read back.
 package store
 
 import (
@@ -27,6 +33,7 @@ import (
 	"sync"
 	"time"
 
+	"cis490/internal/device"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -66,8 +73,12 @@ func Open(data *durable.Dir) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	volumes, err := device.Open(episodes.File())
+	if err != nil {
+		return nil, err
+	}
 	s := &Store{
-		Reader:     &Reader{episodes: episodes, staging: staging},
+		Reader:     &Reader{Volumes: volumes, episodes: episodes, staging: staging},
 		quarantine: quarantine,
 		hosts:      make(map[*durable.Dir]map[episode.Name]*durable.Dir),
 	}
@@ -193,12 +204,12 @@ func (u *Upload) Settle(d digest.Digest, arrived time.Time) error {
 }
 
 func (u *Upload) note(d digest.Digest, arrived time.Time) error {
-	inode, err := u.Inode()
+	id, err := u.store.Volumes.Identify(u.File.File())
 	if err != nil {
 		return err
 	}
 	u.arrived = arrived
-	err = u.SetAttr(receiptAttr, receipt{d, arrived, inode}.encode())
+	err = u.SetAttr(receiptAttr, receipt{d, arrived, fileID(id.File[:8])}.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil
 	}
@@ -243,8 +254,8 @@ func (s *Store) stands(parent *durable.Dir, name episode.Name, known *durable.Di
 	if err != nil {
 		return false, err
 	}
-	ours, err := durable.Inode(known.File())
-	return st.Inode() == ours, err
+	ours, err := durable.StatFile(known.File())
+	return st.Same(ours), err
 }
 
 // keep notes d as a host's folder, in the place of old, unless another upload was
@@ -272,12 +283,16 @@ func file(name episode.Name) string { return string(name) + Suffix }
 type receipt struct {
 	digest  digest.Digest
 	arrived time.Time
-	inode   uint64 // of the file itself: a copy that took the attribute along has no row yet
+	file    fileID // of the file itself: a copy that took the attribute along has no row yet
 }
+
+// fileID is the beginning of [device.Identity.File]. Receivers before 2026-11-29 wrote
+// the inode number here, which copies may share: it is no fileID of any file.
+type fileID [8]byte
 
 func (r receipt) encode() []byte {
 	b := binary.BigEndian.AppendUint64(r.digest[:], uint64(r.arrived.UnixNano()))
-	return binary.BigEndian.AppendUint64(b, r.inode)
+	return append(b, r.file[:]...)
 }
 
 func parseReceipt(b []byte) (receipt, bool) {
@@ -286,5 +301,5 @@ func parseReceipt(b []byte) (receipt, bool) {
 	}
 	d, rest := b[:digest.Size], b[digest.Size:]
 	at := time.Unix(0, int64(binary.BigEndian.Uint64(rest)))
-	return receipt{digest.Digest(d), at.UTC(), binary.BigEndian.Uint64(rest[8:])}, true
+	return receipt{digest.Digest(d), at.UTC(), fileID(rest[8:])}, true
 }

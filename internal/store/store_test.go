@@ -110,7 +110,7 @@ func TestFileWithoutAttributeIsNotSettled(t *testing.T) {
 	if o != want {
 		t.Errorf("got  %+v\nwant %+v", o, want)
 	}
-	o, err = l.Known(t.Context(), k)
+	o, err = l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{})
 	must(t, err)
 	if o.Digest != sum("by hand") || o.Settled {
 		t.Errorf("got %+v", o)
@@ -131,24 +131,24 @@ func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	}
 }
 
-func TestKnownReadsTheBytes(t *testing.T) {
+func TestReadBackReadsTheBytes(t *testing.T) {
 	l := newLab(t)
 	k := key("h", "e")
 	big := strings.Repeat("0123456789", 200_000)
 	l.put(k, big)
-	if o, err := l.Known(t.Context(), k); err != nil || o.Digest != sum(big) || !o.Settled {
+	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); err != nil || o.Digest != sum(big) || !o.Settled {
 		t.Fatalf("%+v, %v", o, err)
 	}
 	damage(t, l.stored(k), 1<<20)
-	if _, err := l.Known(t.Context(), k); !errors.Is(err, store.ErrDamaged) {
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("a changed byte: %v", err)
 	}
-	d, n, err := l.Digest(t.Context(), k)
-	if d == sum(big) || n != int64(len(big)) || err != nil {
-		t.Errorf("Digest tells the attribute: %s, %d, %v", d, n, err)
+	got, err := l.Read(t.Context(), k, store.Reading{})
+	if got.Digest == sum(big) || got.Size != int64(len(big)) || err != nil {
+		t.Errorf("Read tells the attribute: %+v, %v", got, err)
 	}
 	must(t, os.Truncate(l.stored(k), 100))
-	if _, err := l.Known(t.Context(), k); !errors.Is(err, store.ErrDamaged) {
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("a cut file: %v", err)
 	}
 }

@@ -49,6 +49,9 @@ type Holding struct {
 	// VerifiedAt is when the receiver last read all of it from its disk, past
 	// the page cache, and it was right and could be decoded; nil if it never did.
 	VerifiedAt *Wall `json:"verified_at_wall,omitempty"`
+	// Contents is the digest of what it decodes to, as package archive defines it;
+	// nil unless it was verified by a receiver that computes it.
+	Contents *digest.Digest `json:"contents_sha256,omitempty"`
 	// Undecodable says that it was read back just now, is what was sent, and is
 	// no archive that can be read.
 	Undecodable bool `json:"undecodable,omitempty"`

@@ -183,7 +183,7 @@ func (c *chain) stores(name episode.Name, from string) error {
 }
 
 func (c *chain) retires(name episode.Name) error {
-	if err := c.src.Retire(name, &source.Receipt{Size: int64(len(c.body)), ReceivedAt: time.Now()}); err != nil {
+	if err := c.src.Retire(name, &source.Receipt{Size: int64(len(c.body)), ReceivedAt: time.Now()}, source.State{}); err != nil {
 		return err
 	}
 	return c.out.Remove(name)

@@ -129,7 +129,7 @@ func (l *loader) pack(src string, total, size int) error {
 }
 
 func packOne(p *archive.Packer, dir *os.File, name string) ([]byte, error) {
-	tree, err := archive.OpenTree(dir, episode.Name(name), archive.Limits{})
+	tree, err := archive.OpenTree(dir, name, episode.Name(name), archive.Limits{})
 	if err != nil {
 		return nil, err
 	}

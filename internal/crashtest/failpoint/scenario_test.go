@@ -26,6 +26,8 @@ type scenario struct {
 	// code, or running. If ends is true the program is waited for.
 	work func(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int
 	dir  func(l *labtest.Lab, h *labtest.Host) string // of the program's configuration
+	// after ends the work with a healthy program, if another pass does not.
+	after func(t *testing.T, l *labtest.Lab, h *labtest.Host)
 	// fewer is how many rows may be missing: one that tells of a repair, if that
 	// was interrupted, as the first one is still true.
 	fewer int
@@ -54,6 +56,7 @@ var scenarios = []scenario{
 	{name: "receiver drops an old part", lab: outdated, work: receive, dir: ofReceiver, rows: 1},
 	{name: "shipper ships", whole: true, lab: started(fresh), work: ship, dir: ofHost, rows: 1, shipper: true},
 	{name: "shipper holds", lab: started(unfit), work: ship, dir: ofHost, code: 3, shipper: true},
+	{name: "shipper prunes", lab: verified, work: prune, after: pruneToEnd, dir: ofHost, rows: 1, shipper: true, ill: true},
 	{name: "shipper drops an orphan", lab: started(orphan), work: ship, dir: ofHost, rows: 1, shipper: true},
 }
 
@@ -103,6 +106,34 @@ func ship(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
 		h.Kill(p) // what is delivered may still be in the outbox
 	}
 	return code
+}
+
+// prune deletes what is retired.
+func prune(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
+	return h.Launch("prune", "--max-age", "1ns").Wait(t)
+}
+
+// pruneToEnd sees that the episode is deleted in the end, and until then is whole or
+// judged: nothing of it is lost that the receiver has not.
+func pruneToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+	if h.IsShipped("run-1") {
+		l.Check(t)
+	}
+	h.Run("prune", "--max-age", "1ns").MustExit(t, 0)
+	if left, err := os.ReadDir(h.Outbox(".trash")); err != nil || len(left) > 0 {
+		t.Errorf("left in the trash: %v, %v", left, err)
+	}
+	if h.IsShipped("run-1") {
+		t.Error("it was not deleted")
+	}
+	h.Forget("run-1")
+}
+
+// verified has a retired episode that the receiver has read back.
+func verified(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := idle(t)
+	h.Run("verify").MustExit(t, 0)
+	return l, h
 }
 
 func fresh(t *testing.T) (*labtest.Lab, *labtest.Host) {

@@ -130,6 +130,9 @@ func (s scenario) fail(t *testing.T, at int, kind string, fatal bool) bool {
 		}
 		l.Start()
 	}
+	if s.after != nil {
+		s.after(t, l, h)
+	}
 	h.Once().MustExit(t, s.code)
 	if s.code == 0 {
 		l.Settled(t)

@@ -282,8 +282,8 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/uncached.go",
-				"unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_DIRECT",
-				"unix.O_NOFOLLOW|unix.O_NONBLOCK",
+				"unix.O_NOFOLLOW|unix.O_DIRECT",
+				"unix.O_NOFOLLOW",
 			},
 		},
 	},

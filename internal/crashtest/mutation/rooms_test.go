@@ -54,9 +54,9 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestDamagedCopyIsNeverAcknowledged"},
 		[]edit{
 			{
-				"store/recover.go",
-				"n != o.Size || !o.Digest.IsZero() && d != o.Digest",
-				"n != o.Size",
+				"store/readback.go",
+				"got.Size != o.Size || !d.IsZero() && got.Digest != d",
+				"got.Size != o.Size",
 			},
 		},
 	},
@@ -261,8 +261,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/decoding.go",
-				"return archive.Drain(r, d) }",
-				"_ = archive.Drain(r, d); return nil }",
+				"return archive.ContentDigest(r, d) }",
+				"archive.ContentDigest(r, d); return digest.Digest{}, nil }",
 			},
 		},
 	},
@@ -272,8 +272,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/readback.go",
-				"ErrUnfit, unfit), unverify(f))",
-				"ErrUnfit, unfit))",
+				"ErrUnfit, got.Unfit), unverify(f))",
+				"ErrUnfit, got.Unfit))",
 			},
 		},
 	},

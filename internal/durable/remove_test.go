@@ -35,7 +35,7 @@ func hostileTree(t *testing.T, dir, outside string) {
 	}
 }
 
-func TestEmptyFollowsNothing(t *testing.T) {
+func TestRemovingFollowsNothing(t *testing.T) {
 	outside, trash := t.TempDir(), t.TempDir()
 	kept := filepath.Join(outside, "kept")
 	if err := os.WriteFile(kept, []byte("precious"), 0o644); err != nil {
@@ -43,16 +43,15 @@ func TestEmptyFollowsNothing(t *testing.T) {
 	}
 	hostileTree(t, filepath.Join(trash, "one"), outside)
 	hostileTree(t, filepath.Join(trash, "two"), outside)
-	if err := os.Symlink(outside, filepath.Join(trash, "link")); err != nil {
-		t.Fatal(err)
-	}
 	d, err := durable.Open(trash)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := d.Empty(t.Context()); err != nil {
-		t.Error(err)
+	for _, name := range []string{"one", "two"} {
+		if err := d.RemoveTree(t.Context(), name, all); err != nil {
+			t.Error(err)
+		}
 	}
 	if left, err := os.ReadDir(trash); err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
@@ -62,44 +61,8 @@ func TestEmptyFollowsNothing(t *testing.T) {
 	}
 }
 
-// Deeper than there are descriptors, and than a path can be.
-func TestEmptyOfADeepTree(t *testing.T) {
-	trash := t.TempDir()
-	d, err := durable.Open(trash)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	deep(t, trash, 3000)
-	if err := d.Empty(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if left, err := os.ReadDir(trash); err != nil || len(left) != 0 {
-		t.Errorf("left: %d, %v", len(left), err)
-	}
-}
-
-// deep makes a directory in a directory, n times, by descriptors: the path is
-// longer than a path may be.
-func deep(t *testing.T, dir string, n int) {
-	t.Helper()
-	fd, err := unix.Open(dir, unix.O_DIRECTORY, 0)
-	for i := 0; i < n && err == nil; i++ {
-		if err = unix.Mkdirat(fd, "deep", 0o755); err != nil {
-			break
-		}
-		next, oerr := unix.Openat(fd, "deep", unix.O_DIRECTORY, 0)
-		unix.Close(fd)
-		fd, err = next, oerr
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	unix.Close(fd)
-}
-
 // A mount in a tree is somebody else's: what is in it stays, and the rest goes.
-func TestEmptyDoesNotCrossAMount(t *testing.T) {
+func TestRemovingDoesNotCrossAMount(t *testing.T) {
 	trash, outside := t.TempDir(), t.TempDir()
 	at := filepath.Join(trash, "one", "sub", "mount")
 	if err := errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(outside, "kept"), nil, 0o644), os.WriteFile(filepath.Join(trash, "one", "x"), nil, 0o644)); err != nil {
@@ -113,20 +76,19 @@ func TestEmptyDoesNotCrossAMount(t *testing.T) {
 	if err := errors.Join(os.Mkdir(top, 0o755), unix.Mount(outside, top, "", unix.MS_BIND, "")); err != nil {
 		t.Fatal(err)
 	}
-	unmounted := false
 	t.Cleanup(func() {
 		unix.Unmount(top, unix.MNT_DETACH)
-		if !unmounted {
-			unix.Unmount(at, unix.MNT_DETACH)
-		}
+		unix.Unmount(at, unix.MNT_DETACH)
 	})
 	d, err := durable.Open(trash)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := d.Empty(t.Context()); err == nil {
-		t.Error("nothing is said of what is left")
+	for _, name := range []string{"one", "two"} {
+		if err := d.RemoveTree(t.Context(), name, all); err == nil || errors.Is(err, durable.ErrKept) {
+			t.Errorf("%s: got %v, want the mount named", name, err)
+		}
 	}
 	if _, err := os.Stat(filepath.Join(outside, "kept")); err != nil {
 		t.Errorf("removed what is mounted there: %v", err)
@@ -137,16 +99,96 @@ func TestEmptyDoesNotCrossAMount(t *testing.T) {
 	if n, err := d.TreeBytes(t.Context(), "two"); err != nil || n != 0 {
 		t.Errorf("what is mounted counts for %d bytes, %v", n, err)
 	}
-	if err := unix.Unmount(top, unix.MNT_DETACH); err != nil {
+	for _, mount := range []string{top, at} {
+		if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"one", "two"} {
+		if err := d.RemoveTree(t.Context(), name, all); err != nil {
+			t.Errorf("%s, once it is unmounted: %v", name, err)
+		}
+	}
+}
+
+// all lets all files be removed.
+func all(string, durable.Stat) bool { return true }
+
+func TestRemovingKeepsWhatItIsToldTo(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a/keep", "a/b/go", "go", "c/d/keep"} {
+		at := filepath.Join(dir, "one", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte(name), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := durable.Open(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	mounts, _ := filepath.Glob(filepath.Join(trash, "*", "mount"))
-	more, _ := filepath.Glob(filepath.Join(trash, "*", "*", "mount"))
-	for _, m := range append(mounts, more...) {
-		unmounted = unix.Unmount(m, unix.MNT_DETACH) == nil || unmounted
+	defer d.Close()
+	err = d.RemoveTree(t.Context(), "one", func(path string, s durable.Stat) bool {
+		if s.Size() != int64(len(path)) {
+			t.Errorf("%s is shown with %d bytes", path, s.Size())
+		}
+		return filepath.Base(path) != "keep"
+	})
+	if !errors.Is(err, durable.ErrKept) {
+		t.Errorf("got %v, want that files were kept", err)
 	}
-	if err := d.Empty(t.Context()); err != nil {
-		t.Errorf("once it is unmounted: %v", err)
+	left, _ := filepath.Glob(filepath.Join(dir, "one", "*"))
+	for _, kept := range []string{"a/keep", "c/d/keep"} {
+		if _, err := os.Stat(filepath.Join(dir, "one", kept)); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(left) != 2 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// Unlinking one name of a file changes the ctime that its other names show.
+func TestRemovingTellsItsOwnUnlinkFromAWrite(t *testing.T) {
+	for _, write := range []bool{false, true} {
+		dir := t.TempDir()
+		at := func(name string) string { return filepath.Join(dir, "one", name) }
+		if err := errors.Join(os.Mkdir(at(""), 0o755), os.WriteFile(at("a"), []byte("x"), 0o644),
+			os.Link(at("a"), at("b")), os.Link(at("a"), at("c"))); err != nil {
+			t.Fatal(err)
+		}
+		d, err := durable.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := d.Lstat("one")
+		if err != nil || !st.IsDir() {
+			t.Fatal(err)
+		}
+		var first *unix.Timespec
+		asked := 0
+		err = d.RemoveTree(t.Context(), "one", func(path string, s durable.Stat) bool {
+			_, ctime := s.Times()
+			if first == nil {
+				first = &ctime
+			}
+			if asked++; asked == 2 && write {
+				for now := ctime; now == ctime; { // until the kernel's clock has ticked
+					if err := os.Chmod(at(path), 0o600); err != nil {
+						t.Fatal(err)
+					}
+					var st unix.Stat_t
+					if err := unix.Stat(at(path), &st); err != nil {
+						t.Fatal(err)
+					}
+					now = st.Ctim
+				}
+			}
+			return ctime == *first
+		})
+		if write == (err == nil) {
+			t.Errorf("write %v: got %v", write, err)
+		}
+		d.Close()
 	}
 }
 

@@ -1,0 +1,119 @@
+package archive_test
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"cis490/internal/archive"
+	"cis490/internal/digest"
+)
+
+func (l *lab) contents() digest.Digest {
+	l.Helper()
+	d, _, err := l.tree(archive.Limits{}).Contents(l.Context(), func(int) error { return nil })
+	l.must(err)
+	return d
+}
+
+// The receiver's digest of an archive is compared with the host's of the tree.
+func TestContentsOfTreeAndArchiveAreEqual(t *testing.T) {
+	l := odd(t)
+	l.noise("blob.bin", 300<<10)
+	mkfifo(t, l.path("fifo"))
+	packed, _ := l.pack()
+	want := l.contents()
+	got, err := archive.ContentDigest(bytes.NewReader(packed), io.Discard)
+	if err != nil || got != want {
+		t.Errorf("got %s, %v, want %s", got, err, want)
+	}
+	if _, err := archive.ContentDigest(bytes.NewReader(packed[:len(packed)-1]), io.Discard); err == nil {
+		t.Error("a cut archive has a digest")
+	}
+}
+
+func TestContentsLeaveOutTimesModesAndOwners(t *testing.T) {
+	l := odd(t)
+	want := l.contents()
+	for _, rel := range []string{"", "telemetry.csv", "meta.json"} {
+		l.must(os.Chmod(l.path(rel), 0o711))
+		l.must(os.Chtimes(l.path(rel), time.Now(), time.Unix(1, 0)))
+	}
+	if got := l.contents(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestContentsDifferForEachDifference(t *testing.T) {
+	seen := map[digest.Digest]string{}
+	for name, do := range map[string]func(*lab){
+		"nothing": func(*lab) {},
+		"content": func(l *lab) { l.write("telemetry.csv", "9,9,9\n") },
+		"longer":  func(l *lab) { l.append("telemetry.csv", "x") },
+		"target": func(l *lab) {
+			l.must(os.Remove(l.path("link-abs")))
+			l.must(os.Symlink("/etc/passwe", l.path("link-abs")))
+		},
+		"type": func(l *lab) {
+			l.must(os.Remove(l.path("telemetry.csv")))
+			l.must(os.Symlink("telemetry.csv", l.path("telemetry.csv")))
+		},
+		"renamed":   func(l *lab) { l.must(os.Rename(l.path("telemetry.csv"), l.path("telemetry.csw"))) },
+		"new":       func(l *lab) { l.write("zzz", "") },
+		"directory": func(l *lab) { l.must(os.Mkdir(l.path("zzz"), 0o755)) },
+		"gone":      func(l *lab) { l.must(os.Remove(l.path("done.marker"))) },
+	} {
+		l := odd(t)
+		do(l)
+		sum := l.contents()
+		if other, taken := seen[sum]; taken {
+			t.Errorf("%s and %s have the same digest", name, other)
+		}
+		seen[sum] = name
+	}
+}
+
+// Retiring renames the directory of the episode and sets attributes of it.
+func TestMarksBelowOutliveARename(t *testing.T) {
+	l := odd(t)
+	tree := l.tree(archive.Limits{})
+	before, err := tree.Marks(t.Context())
+	l.must(err)
+	l.must(os.Chtimes(l.path(""), time.Now(), time.Unix(1, 0)))
+	after, err := tree.Marks(t.Context())
+	l.must(err)
+	if after.Below != before.Below || after.Fingerprint == before.Fingerprint {
+		t.Errorf("below %s and %s, all %s and %s", before.Below, after.Below, before.Fingerprint, after.Fingerprint)
+	}
+	l.append("meta.json", " ")
+	after, err = tree.Marks(t.Context())
+	l.must(err)
+	if after.Below == before.Below {
+		t.Error("a write leaves it as it was")
+	}
+	if after.ChangedLast != `"meta.json"` || time.Since(after.ChangedAt).Abs() > time.Minute {
+		t.Errorf("changed last %s at %v", after.ChangedLast, after.ChangedAt)
+	}
+}
+
+func TestMarksTellSkippedEntries(t *testing.T) {
+	l := odd(t)
+	skips := func() digest.Digest {
+		m, err := l.tree(archive.Limits{}).Marks(t.Context())
+		l.must(err)
+		return m.Skips
+	}
+	without := skips()
+	mkfifo(t, l.path("fifo"))
+	with := skips()
+	if with == without {
+		t.Error("a FIFO changes nothing")
+	}
+	l.must(os.Remove(l.path("fifo")))
+	mkfifo(t, l.path("fifo"))
+	if again := skips(); again != with {
+		t.Error("another FIFO of the same name counts as another skip")
+	}
+}

@@ -1,0 +1,74 @@
+package archive
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// An Inspection says what deleting a tree depends on.
+type Inspection struct {
+	Marks
+	// Files has what each name is that is no directory, by inode. Hard links share one.
+	Files map[uint64]Stamp
+	// Obstacle says why this process could not delete the whole tree, and what to do
+	// about it, in printable ASCII. It is empty if nothing is known to prevent that.
+	Obstacle string
+}
+
+// A Stamp is how a file was last changed. A write changes it, unless the clock
+// goes back to the very nanosecond.
+type Stamp struct {
+	Size         int64
+	Mtime, Ctime unix.Timespec
+}
+
+// Inspect walks the tree as [Tree.Marks] does, and keeps a stamp of each file: as many
+// as [Limits] allow entries.
+func (t *Tree) Inspect(ctx context.Context) (Inspection, error) {
+	in := Inspection{Files: make(map[uint64]Stamp)}
+	w := walk{tree: t, light: true, visit: func(*node) error { return nil }}
+	w.seen = in.add
+	marks, err := w.run(ctx)
+	in.Marks = marks
+	return in, err
+}
+
+func (in *Inspection) add(n *node) {
+	if n.st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		in.Files[n.st.Ino] = Stamp{n.st.Size, n.st.Mtim, n.st.Ctim}
+	}
+	if in.Obstacle == "" {
+		in.Obstacle = obstacle(n)
+	}
+}
+
+// attributes returns what statx(2) says of a file or a directory.
+func attributes(n *node) uint64 {
+	var x unix.Statx_t
+	if n.fd >= 0 && unix.Statx(n.fd, "", unix.AT_EMPTY_PATH, 0, &x) == nil {
+		return x.Attributes
+	}
+	return n.attributes
+}
+
+// obstacle returns why a node could not be deleted. Only what can be seen without
+// trying is found.
+func obstacle(n *node) string {
+	switch {
+	case n.skip == mountPoint:
+		return fmt.Sprintf("%s is a mount point: unmount it", show(n.path))
+	case attributes(n)&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0:
+		return fmt.Sprintf("%s cannot be deleted: clear its attribute with 'chattr -i -a'", show(n.path))
+	case n.st.Mode&unix.S_IFMT != unix.S_IFDIR, int(n.st.Uid) == os.Geteuid():
+		return ""
+	case unix.Faccessat(n.fd, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil:
+		return fmt.Sprintf("%s belongs to uid %d, and uid %d cannot write to it: as its owner, run 'chmod g+rwx' on it",
+			show(n.path), n.st.Uid, os.Geteuid())
+	case n.st.Mode&unix.S_ISVTX != 0 && os.Geteuid() != 0:
+		return fmt.Sprintf("%s is sticky and belongs to uid %d: as its owner, run 'chmod -t' on it", show(n.path), n.st.Uid)
+	}
+	return ""
+}

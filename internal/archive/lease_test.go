@@ -1,0 +1,79 @@
+package archive_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/archive"
+	"cis490/internal/durable"
+)
+
+// lease takes a lease on a file, as its owner can. The kernel makes whoever opens the
+// file wait for lease-break-time, 45 s.
+func (l *lab) lease(rel string) {
+	l.Helper()
+	f, err := os.Open(l.path(rel))
+	l.must(err)
+	l.Cleanup(func() { f.Close() })
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+	l.must(err)
+}
+
+// TestLeasedFileIsNotWaitedFor: it is named, and nobody is to hold the episode for it.
+func TestLeasedFileIsNotWaitedFor(t *testing.T) {
+	l := usual(t)
+	packed, _ := l.pack()
+	tree := l.tree(archive.Limits{})
+	s, err := tree.Survey(t.Context())
+	l.must(err)
+	l.lease("telemetry/a.jsonl")
+	for what, do := range map[string]func(*archive.Tree) error{
+		"Survey": func(t *archive.Tree) error { _, err := t.Survey(context.Background()); return err },
+		"Marks":  func(t *archive.Tree) error { _, err := t.Marks(context.Background()); return err },
+		"Pack": func(t *archive.Tree) error {
+			return archive.NewPacker().Pack(context.Background(), &bytes.Buffer{}, t, s)
+		},
+		"Compare": func(t *archive.Tree) error {
+			_, err := archive.Compare(context.Background(), bytes.NewReader(packed), t)
+			return err
+		},
+	} {
+		tree := l.tree(archive.Limits{})
+		done := make(chan error, 1)
+		go func() { done <- do(tree) }()
+		select {
+		case err := <-done:
+			opens := what == "Pack" || what == "Compare"
+			if opens != errors.Is(err, durable.ErrLeased) || opens && !strings.Contains(err.Error(), `"telemetry/a.jsonl"`) {
+				t.Errorf("%s: got %v", what, err)
+			}
+			if _, unfit := errors.AsType[*archive.Unfit](err); unfit {
+				t.Errorf("%s holds the episode: %v", what, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s waits for whoever has the lease", what)
+		}
+	}
+}
+
+// TestDirectoryCannotBeLeased: nothing needs to be done for directories, which are
+// opened before it is known whose they are. A kernel that lets them be leased turns
+// this test red.
+func TestDirectoryCannotBeLeased(t *testing.T) {
+	l := usual(t)
+	f, err := os.Open(l.path("telemetry"))
+	l.must(err)
+	defer f.Close()
+	for _, kind := range []int{unix.F_RDLCK, unix.F_WRLCK} {
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, kind); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("a lease of kind %d on a directory: %v, want EINVAL", kind, err)
+		}
+	}
+}

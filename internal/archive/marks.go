@@ -1,0 +1,107 @@
+package archive
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/digest"
+)
+
+// Marks identify the state of a tree by what the file system says of it, without
+// reading a file. They are equal for two walks of an untouched tree.
+type Marks struct {
+	// Fingerprint is of names, types, inodes, sizes, mtimes, ctimes and link targets.
+	Fingerprint digest.Digest
+	// Below is the fingerprint without the mtime and ctime of the episode's own
+	// directory, which retiring the episode changes.
+	Below digest.Digest
+	// Skips is of the names and kinds of what an archive leaves out. It is zero if
+	// nothing is.
+	Skips digest.Digest
+	// ChangedAt is the latest ctime below the episode's own directory, and
+	// ChangedLast the path that has it, in printable ASCII.
+	ChangedAt   time.Time
+	ChangedLast string
+}
+
+// Marks walks the tree and opens directories only. It returns errors as
+// [Tree.Survey] does.
+func (t *Tree) Marks(ctx context.Context) (Marks, error) {
+	w := walk{tree: t, light: true, visit: func(*node) error { return nil }}
+	return w.run(ctx)
+}
+
+// sums collects [Marks] during a walk.
+type sums struct {
+	all, below, skips hash.Hash
+	skipped           bool
+	last              unix.Timespec // latest ctime below the root
+	lastPath          string
+	record            []byte // scratch
+}
+
+func newSums() sums {
+	return sums{all: sha256.New(), below: sha256.New(), skips: sha256.New()}
+}
+
+// add adds a node. Strings are preceded by their lengths, so that no two trees give
+// the same bytes.
+func (s *sums) add(n *node) {
+	b := appendStrings(s.record[:0], n.path, n.target, n.skip)
+	b = appendInts(b, uint64(n.st.Mode&unix.S_IFMT), n.st.Ino, uint64(n.st.Size))
+	untimed := len(b)
+	b = appendInts(b, uint64(n.st.Mtim.Sec), uint64(n.st.Mtim.Nsec), uint64(n.st.Ctim.Sec), uint64(n.st.Ctim.Nsec))
+	s.all.Write(b)
+	if n.path == "" {
+		// The size of a directory changes with its names as its times do.
+		s.below.Write(b[:untimed-8])
+	} else {
+		s.below.Write(b)
+		s.see(n)
+	}
+	if n.skip != "" {
+		s.skipped = true
+		s.skips.Write(appendStrings(nil, n.path, n.skip))
+	}
+	s.record = b
+}
+
+// see remembers the latest ctime.
+func (s *sums) see(n *node) {
+	if c := n.st.Ctim; c.Sec > s.last.Sec || c.Sec == s.last.Sec && c.Nsec > s.last.Nsec {
+		s.last, s.lastPath = c, n.path
+	}
+}
+
+func (s *sums) marks() Marks {
+	m := Marks{
+		Fingerprint: digest.Digest(s.all.Sum(nil)),
+		Below:       digest.Digest(s.below.Sum(nil)),
+		ChangedAt:   time.Unix(s.last.Unix()),
+		ChangedLast: show(s.lastPath),
+	}
+	if s.skipped {
+		m.Skips = digest.Digest(s.skips.Sum(nil))
+	}
+	return m
+}
+
+func appendStrings(b []byte, all ...string) []byte {
+	for _, s := range all {
+		b = binary.BigEndian.AppendUint64(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	return b
+}
+
+func appendInts(b []byte, all ...uint64) []byte {
+	for _, v := range all {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	return b
+}

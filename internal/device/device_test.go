@@ -1,0 +1,250 @@
+package device
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// needRoot skips a test that mounts, and fails it where CI promised that it runs.
+func needRoot(tb testing.TB, err error) {
+	tb.Helper()
+	if err == nil {
+		return
+	}
+	if os.Getuid() == 0 && os.Getenv("CI") != "" {
+		tb.Fatalf("this test must not be skipped under CI: %v", err)
+	}
+	tb.Skipf("needs root and mounts: %v", err)
+}
+
+func run(program string, args ...string) error {
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", program, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// makers are the file systems whose UUIDs are known to this package.
+var makers = map[string][]string{
+	"ext4":  {"mkfs.ext4", "-q", "-F"},
+	"xfs":   {"mkfs.xfs", "-q", "-f"},
+	"btrfs": {"mkfs.btrfs", "-q", "-f"},
+}
+
+// image makes a file system in a file.
+func image(tb testing.TB, kind string) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "image")
+	must(tb, os.WriteFile(path, nil, 0o600))
+	must(tb, os.Truncate(path, 320<<20))
+	argv := append(makers[kind], path)
+	needRoot(tb, run(argv[0], argv[1:]...))
+	return path
+}
+
+// mount mounts an image, until the returned function or the end of the test.
+func mount(tb testing.TB, image string) (path string, unmount func()) {
+	tb.Helper()
+	if os.Getuid() != 0 {
+		needRoot(tb, os.ErrPermission)
+	}
+	path = tb.TempDir()
+	needRoot(tb, run("timeout", "60", "mount", "-o", "loop", image, path))
+	done := false
+	unmount = func() {
+		if !done {
+			done = true
+			run("umount", "-l", path)
+		}
+	}
+	tb.Cleanup(unmount)
+	return path, unmount
+}
+
+func openFile(tb testing.TB, path string) *os.File {
+	tb.Helper()
+	f, err := os.Open(path)
+	must(tb, err)
+	tb.Cleanup(func() { f.Close() })
+	return f
+}
+
+// identify returns the identity of a file on a disk that says what it is.
+func identify(tb testing.TB, root, name, serial string) Identity {
+	tb.Helper()
+	dir, err := os.Open(root)
+	must(tb, err)
+	defer dir.Close()
+	v, err := OpenDisk(dir, serial)
+	must(tb, err)
+	f, err := os.Open(filepath.Join(root, name))
+	must(tb, err)
+	defer f.Close()
+	id, err := v.Identify(f)
+	must(tb, err)
+	return id
+}
+
+func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
+	for kind := range makers {
+		t.Run(kind, func(t *testing.T) {
+			img := image(t, kind)
+			out, err := exec.Command("blkid", "-o", "value", "-s", "UUID", img).Output()
+			needRoot(t, err)
+			path, _ := mount(t, img)
+			f := openFile(t, path)
+			want := strings.ReplaceAll(strings.TrimSpace(string(out)), "-", "")
+			if got := uuid(f); got != want || want == "" {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if got := fileSystemUUID(f); got != want {
+				t.Errorf("before Linux 6.9: got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// A file is the same after a mount, another one is not, nor is one that took its place.
+// On a copy of the image only the disk tells.
+func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
+	for kind := range makers {
+		t.Run(kind, func(t *testing.T) {
+			img := image(t, kind)
+			path, unmount := mount(t, img)
+			for _, name := range []string{"a", "b"} {
+				must(t, os.WriteFile(filepath.Join(path, name), []byte(name), 0o640))
+			}
+			a, b := identify(t, path, "a", "S1"), identify(t, path, "b", "S1")
+			if a.File == b.File || a.OnDisk == b.OnDisk {
+				t.Error("two files are one")
+			}
+			unmount()
+			copied := filepath.Join(t.TempDir(), "copy")
+			must(t, run("cp", "--sparse=always", img, copied))
+			path, unmount = mount(t, img)
+			if again := identify(t, path, "a", "S1"); again != a {
+				t.Errorf("after a mount: %x, want %x", again, a)
+			}
+			must(t, os.Remove(filepath.Join(path, "a")))
+			must(t, os.WriteFile(filepath.Join(path, "a"), []byte("a"), 0o640))
+			if again := identify(t, path, "a", "S1"); again.File == a.File {
+				t.Error("a later file of the name is the same")
+			}
+			unmount() // btrfs does not mount two of one UUID
+			path, _ = mount(t, copied)
+			if c := identify(t, path, "a", "S1"); c != a {
+				t.Errorf("the copy of an image differs by more than its disk: %x, want %x", c, a)
+			}
+			if c := identify(t, path, "a", "S2"); c.File != a.File || c.OnDisk == a.OnDisk {
+				t.Errorf("on the disk S2: %x, of %x", c, a)
+			}
+		})
+	}
+}
+
+// A loop device shows no serial number: the boot ID stands in, and then the process.
+func TestBootIDStandsInForASerialNumber(t *testing.T) {
+	for kind := range makers {
+		t.Run(kind, func(t *testing.T) {
+			path, _ := mount(t, image(t, kind))
+			f := openFile(t, path)
+			m := machine{sys: "/sys", boot: "b1", process: "p1"}
+			v := m.volume(f)
+			if v.Serial != "" || v.Lifetime != UntilReboot || !strings.HasPrefix(v.String(), "no serial: a reboot") {
+				t.Errorf("got %+v: %s", v, v)
+			}
+			m.boot = "b2"
+			if m.volume(f).ID() == v.ID() {
+				t.Error("a reboot changes nothing")
+			}
+			m.boot = ""
+			if v := m.volume(f); v.Lifetime != UntilRestart || !strings.Contains(v.String(), "restart") {
+				t.Errorf("got %+v: %s", v, v)
+			}
+		})
+	}
+}
+
+// Without a UUID an inode number says little: it counts until the next boot.
+func TestFileSystemWithoutUUIDCountsUntilReboot(t *testing.T) {
+	m := machine{boot: "b1", process: "p1"}
+	f := openFile(t, t.TempDir())
+	v := m.name(f, "", "S1", "S1 100")
+	if v.Lifetime != UntilReboot || !strings.Contains(v.String(), "UUID") || !strings.Contains(v.fileSystem, "b1") {
+		t.Errorf("got %+v: %s", v, v)
+	}
+	if known := m.name(f, "u", "S1", "S1 100"); known.Lifetime != UntilMoved || known.String() != "serial S1" {
+		t.Errorf("got %+v: %s", known, known)
+	}
+}
+
+// TestSerialNumbersOfDisks lays down what sysfs shows of them.
+func TestSerialNumbersOfDisks(t *testing.T) {
+	for what, c := range map[string]struct {
+		files map[string]string // below the disk
+		part  bool
+		want  string
+	}{
+		"SATA":                 {map[string]string{"device/wwid": "naa.5000c500a1b2c3d4\n", "device/model": "ST8000VN004"}, false, "naa.5000c500a1b2c3d4"},
+		"a partition":          {map[string]string{"device/wwid": "naa.5000c500a1b2c3d4"}, true, "naa.5000c500a1b2c3d4"},
+		"NVMe":                 {map[string]string{"wwid": "eui.0025385b71b0a1c2", "device/serial": "S4EWNX0M"}, true, "eui.0025385b71b0a1c2"},
+		"SD card":              {map[string]string{"device/cid": "275048534433324760d9a1b2c3014b00", "device/serial": "0xd9a1b2c3"}, true, "275048534433324760d9a1b2c3014b00"},
+		"virtio":               {map[string]string{"serial": "vol-0a1b2c"}, false, "vol-0a1b2c"},
+		"virtio without":       {map[string]string{"serial": "", "device/vendor": "0x1af4"}, false, ""},
+		"a slot of QEMU":       {map[string]string{"device/wwid": "t10.ATA     QEMU HARDDISK                           QM00001"}, false, ""},
+		"a slot of VMware":     {map[string]string{"device/vendor": "VMware  ", "device/wwid": "naa.6000c29a"}, false, ""},
+		"device mapper":        {map[string]string{"dm/uuid": "LVM-abc"}, false, ""},
+		"a number of zeros":    {map[string]string{"device/serial": "0000 0000"}, false, ""},
+		"what cannot be shown": {map[string]string{"serial": "a\x00\x1b[2Jb\xff"}, false, "a[2Jb"},
+	} {
+		dir := t.TempDir()
+		for name, text := range c.files {
+			must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+			must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+		}
+		must(t, os.WriteFile(filepath.Join(dir, "size"), []byte("1024\n"), 0o644))
+		at := dir
+		if c.part {
+			at = filepath.Join(dir, "part1")
+			must(t, errors.Join(os.Mkdir(at, 0o755), os.WriteFile(filepath.Join(at, "partition"), []byte("1\n"), 0o644),
+				os.WriteFile(filepath.Join(at, "size"), []byte("7\n"), 0o644)))
+		}
+		got, size := serialOf(at)
+		if got != c.want || got != "" && size != "1024" {
+			t.Errorf("%s: got %q of %q, want %q", what, got, size, c.want)
+		}
+	}
+}
+
+// The unit hides the file and says the number without dashes: a person's command and
+// the daemon must know one boot.
+func TestBootIDIsSpelledInOneWay(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "boot_id")
+	must(t, os.WriteFile(file, []byte("85D4a754-f62d-4362-9b54-c721f00b2b3b\n"), 0o644))
+	const want, other = "85d4a754f62d43629b54c721f00b2b3b", "00000000f62d43629b54c721f00b2b3b"
+	for _, c := range []struct{ file, environment, want string }{
+		{file, "", want},
+		{"/nonexistent", want, want},
+		{file, other, want},
+		{"/nonexistent", "%b", ""},
+		{"/nonexistent", "", ""},
+	} {
+		if got := bootID(c.file, c.environment); got != c.want {
+			t.Errorf("of %+v: got %q", c, got)
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package device
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// disks returns the serial number or WWID of the disk below f, and what tells it from
+// other disks; both are empty if a disk below f shows none. Several disks of one file
+// system have them all.
+func (m machine) disks(f *os.File) (serial, id string) {
+	var serials, ids []string
+	for _, link := range m.links(f) {
+		dir, err := filepath.EvalSymlinks(link)
+		if err != nil {
+			return "", ""
+		}
+		s, size := serialOf(dir)
+		if s == "" {
+			return "", ""
+		}
+		serials, ids = append(serials, s), append(ids, s+" "+size)
+	}
+	slices.Sort(serials)
+	slices.Sort(ids)
+	return strings.Join(serials, ", "), strings.Join(ids, "\x00")
+}
+
+// links returns the names in sysfs of the devices that the file system of f is on.
+func (m machine) links(f *os.File) []string {
+	st, err := stat(f)
+	if err != nil {
+		return nil
+	}
+	if magic(f) != unix.BTRFS_SUPER_MAGIC {
+		return []string{filepath.Join(m.sys, "dev/block", fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor))}
+	}
+	var links []string
+	for _, path := range btrfsDevices(f) {
+		links = append(links, filepath.Join(m.sys, "class/block", filepath.Base(path)))
+	}
+	return links
+}
+
+// constant are words in the names of disks whose serial numbers name a slot of a
+// virtual machine: a copy of the image in that slot has the same.
+var constant = [...]string{"qemu", "vbox", "vmware", "virtual", "persistentdisk"}
+
+// serialOf returns the serial number or WWID of the whole disk that a directory of
+// sysfs is, or is a partition of, and the disk's size. The serial number of a USB
+// bridge is not asked for: it stays when the disk in it is exchanged.
+func serialOf(dir string) (serial, size string) {
+	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
+		dir = filepath.Dir(dir)
+	}
+	model := attribute(dir, "device/vendor") + attribute(dir, "device/model")
+	for _, name := range []string{"wwid", "device/wwid", "device/cid", "device/serial", "serial"} {
+		s := attribute(dir, name)
+		if strings.Trim(s, "0 ") == "" {
+			continue
+		}
+		for _, word := range constant {
+			if strings.Contains(strings.ToLower(model+s), word) {
+				return "", ""
+			}
+		}
+		return s, attribute(dir, "size")
+	}
+	return "", ""
+}
+
+// attribute returns what a file of sysfs says, as printable ASCII, or "".
+func attribute(dir, name string) string {
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 512))
+	if err != nil {
+		return ""
+	}
+	s := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, string(b))
+	return strings.TrimSpace(s)
+}

@@ -1,0 +1,124 @@
+package device
+
+import (
+	"bytes"
+	"encoding/hex"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Requests of ioctl(2), as amd64, arm64 and arm have them.
+const (
+	getUUID         = 0x80111500 // FS_IOC_GETFSUUID, of any file system since Linux 6.9
+	ext4GetUUID     = 0x8008662c // EXT4_IOC_GETFSUUID, since Linux 6.0
+	xfsGeometry     = 0x80705864 // XFS_IOC_FSGEOMETRY_V1
+	btrfsInfo       = 0x8400941f // BTRFS_IOC_FS_INFO
+	btrfsDeviceInfo = 0xd000941e // BTRFS_IOC_DEV_INFO
+)
+
+// uuid returns the UUID of the file system of f in hex digits, or "" if it shows
+// none. It is asked of the file, because the unit hides /dev; the number of statfs(2)
+// is no UUID.
+func uuid(f *os.File) string {
+	var generic struct {
+		size uint8
+		uuid [16]byte
+	}
+	if ioctl(f, getUUID, unsafe.Pointer(&generic)) == nil && generic.size <= 16 {
+		return digits(generic.uuid[:generic.size])
+	}
+	return fileSystemUUID(f)
+}
+
+// fileSystemUUID is uuid in the words of each file system that we know.
+func fileSystemUUID(f *os.File) string {
+	switch magic(f) {
+	case unix.EXT4_SUPER_MAGIC:
+		a := struct {
+			size, flags uint32
+			uuid        [16]byte
+		}{size: 16}
+		if ioctl(f, ext4GetUUID, unsafe.Pointer(&a)) == nil {
+			return digits(a.uuid[:])
+		}
+	case unix.XFS_SUPER_MAGIC:
+		var a struct {
+			_    [64]byte
+			uuid [16]byte
+			_    [32]byte
+		}
+		if ioctl(f, xfsGeometry, unsafe.Pointer(&a)) == nil {
+			return digits(a.uuid[:])
+		}
+	case unix.BTRFS_SUPER_MAGIC:
+		if a, ok := infoOf(f); ok {
+			return digits(a.uuid[:])
+		}
+	}
+	return ""
+}
+
+// digits returns b in hex, or "" if it is zero.
+func digits(b []byte) string {
+	if len(bytes.Trim(b, "\x00")) == 0 {
+		return ""
+	}
+	return hex.EncodeToString(b)
+}
+
+// btrfs is what a btrfs says of itself.
+type btrfs struct {
+	maxID, devices uint64
+	uuid           [16]byte
+	_              [1024 - 32]byte
+}
+
+func infoOf(f *os.File) (btrfs, bool) {
+	var a btrfs
+	return a, ioctl(f, btrfsInfo, unsafe.Pointer(&a)) == nil
+}
+
+// maxDevices bounds the disks of a btrfs that are looked for.
+const maxDevices = 64
+
+// btrfsDevices returns the paths of the devices of a btrfs, or nil if not all are
+// known. Its files have a device number that no disk has.
+func btrfsDevices(f *os.File) []string {
+	info, ok := infoOf(f)
+	if !ok || info.devices > maxDevices {
+		return nil
+	}
+	var paths []string
+	for id := uint64(1); id <= info.maxID && id <= 16*maxDevices; id++ {
+		a := struct {
+			id   uint64
+			_    [3072 - 8]byte
+			path [1024]byte
+		}{id: id}
+		if ioctl(f, btrfsDeviceInfo, unsafe.Pointer(&a)) == nil {
+			path, _, _ := bytes.Cut(a.path[:], []byte{0})
+			paths = append(paths, string(path))
+		}
+	}
+	if uint64(len(paths)) != info.devices {
+		return nil
+	}
+	return paths
+}
+
+func magic(f *os.File) int64 {
+	var s unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &s) != nil {
+		return 0
+	}
+	return int64(s.Type)
+}
+
+func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(arg)); errno != 0 {
+		return errno
+	}
+	return nil
+}

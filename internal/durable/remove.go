@@ -1,0 +1,162 @@
+package durable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrKept says that [Dir.RemoveTree] left files that its caller wanted to keep.
+var ErrKept = errors.New("kept what must not be deleted")
+
+// RemoveTree removes the directory name and all in it, and follows neither links nor
+// mounts. Before each file is unlinked, may is asked with its path below name and with
+// what the file is at that moment; a file for which it returns false stays, with the
+// directories above it. What cannot be removed stays too, and the rest goes.
+//
+// RemoveTree returns the first error, and an error wrapping [ErrKept] if there is no
+// other and files were kept. Nothing is synced: a power cut may bring back what was
+// removed. It holds a descriptor for each level, of which it descends 256.
+func (d *Dir) RemoveTree(ctx context.Context, name string, may func(path string, s Stat) bool) error {
+	r := removal{ctx: ctx, may: may, links: make(map[uint64]linkTimes)}
+	r.removeDir(d, name, "", maxDepth)
+	return errors.Join(r.fatal, r.first)
+}
+
+type removal struct {
+	ctx   context.Context
+	may   func(path string, s Stat) bool
+	links map[uint64]linkTimes // of files with other names, by inode
+	gone  int                  // names removed so far
+	first error
+	fatal error // ends the removal
+}
+
+// maxListings bounds how often a directory is listed: a file system may leave out
+// names while others are removed, and other processes may add some.
+const maxListings = 100
+
+// linkTimes are the ctimes of a file before and after this process unlinked one of its
+// names. The second is no sign of a write.
+type linkTimes struct {
+	before, after unix.Timespec
+}
+
+func (r *removal) fail(err error) {
+	switch {
+	case errors.Is(err, ErrFault), r.ctx.Err() != nil:
+		r.fatal = err
+	case r.first == nil, errors.Is(r.first, ErrKept) && !errors.Is(err, ErrKept):
+		r.first = err
+	}
+}
+
+func (r *removal) removeDir(parent *Dir, name, path string, depth int) {
+	if depth == 0 {
+		r.fail(fmt.Errorf("%s is nested too deeply to be removed", parent.Path(name)))
+		return
+	}
+	dir, err := parent.openBeneath(name)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	defer dir.Close()
+	unix.Fchmod(dir.fd(), 0o700) // works for directories of our own, which may be read-only
+	for range maxListings {
+		before := r.gone
+		r.removeEntries(dir, path, depth)
+		if r.fatal != nil {
+			return
+		}
+		err = unix.Unlinkat(parent.fd(), name, unix.AT_REMOVEDIR)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			r.gone++
+			return
+		}
+		if !errors.Is(err, unix.ENOTEMPTY) || r.gone == before {
+			break
+		}
+	}
+	if r.first == nil || !errors.Is(err, unix.ENOTEMPTY) {
+		r.fail(failed("remove", parent.Path(fmt.Sprintf("%+q", name)), err))
+	}
+}
+
+func (r *removal) removeEntries(dir *Dir, path string, depth int) {
+	for e, err := range dir.Names() {
+		if err == nil {
+			err = r.ctx.Err()
+		}
+		if err != nil {
+			r.fail(err)
+			return
+		}
+		r.removeEntry(dir, e.Name(), path, depth)
+		if r.fatal != nil {
+			return
+		}
+	}
+}
+
+func (r *removal) removeEntry(dir *Dir, name, path string, depth int) {
+	st, err := dir.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if path != "" {
+		path += "/"
+	}
+	path += name
+	switch {
+	case err != nil:
+		r.fail(err)
+	case st.IsDir():
+		r.removeDir(dir, name, path, depth-1)
+	default:
+		r.removeFile(dir, name, path, st)
+	}
+}
+
+func (r *removal) removeFile(dir *Dir, name, path string, st Stat) {
+	kept := fmt.Errorf("%+q: %w", path, ErrKept)
+	shown := st
+	if times, ok := r.links[st.Inode()]; ok && st.st.Ctim == times.after {
+		shown.st.Ctim = times.before
+	}
+	if !r.may(path, shown) {
+		r.fail(kept)
+		return
+	}
+	if st.Links() < 2 {
+		r.unlink(dir, name)
+		return
+	}
+	f, err := dir.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	defer f.Close()
+	var now unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &now) != nil || now.Ino != st.Inode() || now.Ctim != st.st.Ctim {
+		r.fail(kept)
+		return
+	}
+	r.unlink(dir, name)
+	if unix.Fstat(int(f.Fd()), &now) == nil {
+		r.links[st.Inode()] = linkTimes{before: shown.st.Ctim, after: now.Ctim}
+	}
+}
+
+func (r *removal) unlink(dir *Dir, name string) {
+	err := unix.Unlinkat(dir.fd(), name, 0)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		r.fail(failed("remove", dir.Path(fmt.Sprintf("%+q", name)), err))
+		return
+	}
+	r.gone++
+}

@@ -1,0 +1,228 @@
+package labtest_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/labtest"
+)
+
+// What a reader, or the user of the experiments, can lock, and whom that delays.
+
+// lockerDirs makes the test binary a process that locks all that it can in some
+// directories, and holds the locks until its stdin ends.
+const lockerDirs = "LABTEST_LOCKER_DIRS"
+
+// lockAll takes a shared lock of each kind on every file and directory that it may
+// open, an exclusive one where it can, and prints what it has.
+func lockAll(dirs []string) {
+	for _, dir := range dirs {
+		filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || !e.IsDir() && !e.Type().IsRegular() {
+				return nil
+			}
+			fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW, 0)
+			if err != nil {
+				return nil
+			}
+			posix := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
+			flock := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+			_, lease := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
+			fmt.Println(path, posix == nil, flock == nil, lease == nil)
+			return nil
+		})
+	}
+	fmt.Println("locked")
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// groupReader is nobody, in the group that the lab's files have.
+var groupReader = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 0}}
+
+// needRoot skips a test of several users, and fails it where CI promised that it runs.
+func needRoot(t *testing.T) {
+	t.Helper()
+	switch {
+	case os.Getuid() == 0:
+	case os.Getenv("CI") != "":
+		t.Fatal("this test must not be skipped under CI: it needs root")
+	default:
+		t.Skip("needs root: several users")
+	}
+}
+
+// reachable lets other users into the lab, as far as the modes of its files go.
+func reachable(t *testing.T, l *labtest.Lab) {
+	t.Helper()
+	for at := l.Dir; at != filepath.Clean(os.TempDir()) && at != "/"; at = filepath.Dir(at) {
+		if err := os.Chmod(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// startLocker has a group reader lock all that it can in dirs, and returns what it has.
+func startLocker(t *testing.T, l *labtest.Lab, dirs ...string) string {
+	t.Helper()
+	program := filepath.Join(l.Path("locker"))
+	if out, err := exec.Command("cp", os.Args[0], program).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
+	}
+	c := exec.Command(program)
+	c.Env = append(os.Environ(), lockerDirs+"="+strings.Join(dirs, string(filepath.ListSeparator)))
+	c.SysProcAttr = groupReader
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); c.Process.Kill(); c.Wait() })
+	has := ""
+	for lines := bufio.NewScanner(out); lines.Scan(); has += lines.Text() + "\n" {
+		if lines.Text() == "locked" {
+			return has
+		}
+	}
+	t.Fatalf("the reader ended: %s", has)
+	return ""
+}
+
+// TestLocksOfAGroupReaderDelayNothing has a store and an outbox that an older version
+// has left, whose lock files the group may read.
+func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	l, h := lab(t)
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	l.Stop()
+	older := []string{l.Path("data", ".lock"), h.Outbox(".lock")}
+	for _, path := range older {
+		write(t, path, "")
+		if err := os.Chmod(path, 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reachable(t, l)
+	begun := time.Now()
+	has := startLocker(t, l, l.Path("data"), h.Outbox(), h.Shipped(), l.Path("pki"))
+	for _, path := range append(older, l.Path("data", "index.jsonl")) {
+		mustContain(t, "the reader", has, path+" true true false\n")
+	}
+	for line := range strings.Lines(has) {
+		if strings.Contains(line, ".lock ") && !strings.Contains(line, "/.lock ") {
+			t.Errorf("a reader opened a lock file: %s", line)
+		}
+	}
+	l.Start()
+	h.Episode("run-2")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if second := l.Receiver("--config", l.Path("receiver.toml")); second.Code != 5 {
+		t.Errorf("exit code %d of a second receiver, want 5\n%s", second.Code, second.Stderr)
+	}
+	l.Receiver("index", "backfill", "--config", l.Path("receiver.toml")).MustExit(t, 0)
+	l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
+	if took := time.Since(begun); took > 15*time.Second {
+		t.Errorf("all that took %v", took)
+	}
+	l.Settled(t)
+}
+
+// TestStatusOfAGroupReaderCannotTell who has a folder, and says so.
+func TestStatusOfAGroupReaderCannotTell(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	l, h := lab(t)
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	reachable(t, l)
+	if err := labtest.Build(l.Dir); err != nil {
+		t.Fatal(err)
+	}
+	for program, config := range map[string]string{"receiver": l.Path("receiver.toml"), "shipper": h.Path("lab-host.toml")} {
+		for args, want := range map[string]string{"status": "cannot tell", "status --json": `"running_unknown":true`} {
+			c := exec.Command(l.Path(program), append([]string{"--config", config}, strings.Fields(args)...)...)
+			c.SysProcAttr = groupReader
+			out, err := c.CombinedOutput()
+			if err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("%s %s says %v, want %q:\n%s", program, args, err, want, out)
+			}
+		}
+	}
+	l.Settled(t)
+}
+
+// takeLease takes a lease on a file until the test ends, as its owner can. The kernel
+// makes whoever opens the file wait for lease-break-time, 45 s.
+func takeLease(t *testing.T, path string) (release func()) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Fatalf("lease %s: %v", path, err)
+	}
+	return func() { f.Close() }
+}
+
+// TestLeasesDelayNoOtherEpisode has as many leased episodes as there are packers
+// stand before an honest one.
+func TestLeasesDelayNoOtherEpisode(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	var releases []func()
+	for _, name := range []string{"a-1", "a-2", "a-3"} {
+		releases = append(releases, takeLease(t, filepath.Join(h.Episode(name), "telemetry.jsonl")))
+	}
+	h.Episode("b-good")
+	begun := time.Now()
+	d := h.Daemon()
+	h.WaitShipped("b-good")
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("the honest episode took %v", took)
+	}
+	noHolds(t, h)
+	d.Stop(t)
+	for _, release := range releases {
+		release()
+	}
+	l.Check(t)
+}
+
+// TestLeasedEpisodeIsTriedAgain: a pass counts it and says why, and the next one after
+// the lease brings it home.
+func TestLeasedEpisodeIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	release := takeLease(t, filepath.Join(h.Episode("run-1"), "telemetry.jsonl"))
+	h.Episode("run-2")
+	begun := time.Now()
+	p := h.Once().Must(t, 1, labtest.Tally{Scanned: 2, Shipped: 1, Transient: 1})
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("the pass took %v", took)
+	}
+	mustContain(t, "the pass", p.Stderr, "run-1", "telemetry.jsonl", "lease", "1 episodes could not be shipped now")
+	noHolds(t, h)
+	release()
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	l.Settled(t)
+}

@@ -1,0 +1,361 @@
+package shipper_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+	"cis490/internal/shipper"
+)
+
+// old is a lab with retired episodes that the policy is about, and that the receiver has
+// verified.
+func old(t testing.TB, names ...episode.Name) *lab {
+	l := newLab(t)
+	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
+	for _, name := range names {
+		l.shipAt(name, 3*time.Hour)
+	}
+	return l
+}
+
+// changeOf returns the cause noted at a retired episode, or "".
+func (l *lab) changeOf(dir string) string {
+	l.Helper()
+	b := make([]byte, 4096)
+	n, err := unix.Getxattr(l.at("shipped", dir), "user.cis490.changed", b)
+	if errors.Is(err, unix.ENODATA) {
+		return ""
+	}
+	l.must(err)
+	return string(b[24:n])
+}
+
+// Each is in what archive.Compare compares.
+var changes = map[string]func(l *lab, at string){
+	"appended": func(l *lab, at string) {
+		f, err := os.OpenFile(filepath.Join(at, "telemetry.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+		l.must(err)
+		_, err = f.WriteString("late")
+		l.must(errors.Join(err, f.Close()))
+	},
+	"same size, old mtime": func(l *lab, at string) {
+		path := filepath.Join(at, "telemetry.jsonl")
+		info, err := os.Stat(path)
+		l.must(err)
+		l.must(os.WriteFile(path, []byte(strings.Repeat("y", int(info.Size()))), 0o644))
+		l.must(os.Chtimes(path, info.ModTime(), info.ModTime()))
+	},
+	"added":      func(l *lab, at string) { l.write(filepath.Join(at, "analysis.txt"), "a week of work") },
+	"added, dir": func(l *lab, at string) { l.must(os.Mkdir(filepath.Join(at, "plots"), 0o755)) },
+	"removed":    func(l *lab, at string) { l.must(os.Remove(filepath.Join(at, "telemetry.jsonl"))) },
+	"renamed": func(l *lab, at string) {
+		l.must(os.Rename(filepath.Join(at, "telemetry.jsonl"), filepath.Join(at, "t.jsonl")))
+	},
+	"linked": func(l *lab, at string) { l.must(os.Symlink("meta.json", filepath.Join(at, "meta-2.json"))) },
+	"a FIFO": func(l *lab, at string) { l.must(unix.Mkfifo(filepath.Join(at, "pipe"), 0o644)) },
+	"marker": func(l *lab, at string) { l.write(filepath.Join(at, episode.Marker), "notes") },
+}
+
+func TestPruneKeepsWhatChangedSinceItWasShipped(t *testing.T) {
+	for what, change := range changes {
+		l := old(t, "run-1", "run-2")
+		change(l, l.at("shipped", "run-1"))
+		for range 2 { // the second time it is known
+			report, found := l.prune(shipper.PruneOptions{})
+			if !strings.Contains(found, "run-1 max_age kept") || report.Kept != 1 {
+				t.Errorf("%s: %s, %+v", what, found, report)
+			}
+		}
+		l.wantFiles("shipped", "run-1")
+		if note := l.changeOf("run-1"); note == "" {
+			t.Errorf("%s: nothing is noted", what)
+		}
+		st, err := shipper.Inspect(l.cfg)
+		l.must(err)
+		if st.Changed.Count != 1 || time.Since(st.Changed.Oldest) > time.Hour {
+			t.Errorf("%s: status says %+v", what, st.Changed)
+		}
+	}
+}
+
+func TestVerifyFindsWhatChangedSinceItWasShipped(t *testing.T) {
+	for what, change := range changes {
+		l := old(t, "run-1", "run-2")
+		change(l, l.at("shipped", "run-1"))
+		report, found := l.audit(shipper.AuditOptions{})
+		if found != "run-1 changed, run-2 verified" || report.Changed != 1 || report.Bad() != 1 {
+			t.Errorf("%s: %s, %+v", what, found, report)
+		}
+		if note := l.changeOf("run-1"); note == "" {
+			t.Errorf("%s: nothing is noted", what)
+		}
+	}
+}
+
+// An installer's chown and chmod must not keep a backlog.
+func TestOtherOwnersAndModesAreNoChange(t *testing.T) {
+	l := old(t, "run-1")
+	at := l.at("shipped", "run-1")
+	l.must(os.Chmod(filepath.Join(at, "telemetry.jsonl"), 0o640))
+	l.must(os.Chtimes(filepath.Join(at, "meta.json"), time.Now(), time.Unix(1, 0)))
+	if _, found := l.audit(shipper.AuditOptions{Deep: true}); found != "run-1 verified" {
+		t.Errorf("verify: %s", found)
+	}
+	if _, found := l.prune(shipper.PruneOptions{}); found != "run-1 max_age deleted" {
+		t.Errorf("prune: %s", found)
+	}
+}
+
+// What was left out of the archive may go if the same was left out then.
+func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
+	l := newLab(t)
+	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
+	for _, name := range []episode.Name{"same", "other"} {
+		l.finish(name)
+		l.must(unix.Mkfifo(l.at("episodes", string(name), "pipe"), 0o644))
+		l.rx.shelf.ago = 3 * time.Hour
+		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+		l.rx.verify(name, time.Now())
+	}
+	l.must(unix.Mkfifo(l.at("shipped", "other", "pipe-2"), 0o644))
+	if _, found := l.prune(shipper.PruneOptions{}); found != "same max_age deleted, other max_age kept" && found != "other max_age kept, same max_age deleted" {
+		t.Errorf("got %s", found)
+	}
+}
+
+// A change that was taken back is none.
+func TestANoteGoesWithTheChange(t *testing.T) {
+	l := old(t, "run-1")
+	l.write(l.at("shipped", "run-1", "analysis.txt"), "x")
+	l.prune(shipper.PruneOptions{})
+	if l.changeOf("run-1") == "" {
+		t.Fatal("nothing is noted")
+	}
+	l.must(os.Remove(l.at("shipped", "run-1", "analysis.txt")))
+	if _, found := l.audit(shipper.AuditOptions{}); found != "run-1 verified" || l.changeOf("run-1") != "" {
+		t.Errorf("%s, noted: %q", found, l.changeOf("run-1"))
+	}
+}
+
+// Without the receiver's word on what its archive contains, nothing is deleted: an older
+// one gives none.
+func TestNothingIsDeletedThatCannotBeCompared(t *testing.T) {
+	l := old(t, "run-1")
+	clear(l.rx.shelf.contents)
+	if _, found := l.prune(shipper.PruneOptions{}); found != "run-1 max_age kept" || l.changeOf("run-1") != "" {
+		t.Errorf("%s, noted %q", found, l.changeOf("run-1"))
+	}
+	if _, found := l.audit(shipper.AuditOptions{}); found != "run-1 verified" {
+		t.Errorf("verify: %s", found)
+	}
+	if _, found := l.audit(shipper.AuditOptions{Deep: true}); found != "run-1 unknown" {
+		t.Errorf("verify --deep: %s", found)
+	}
+	l.wantFiles("shipped", "run-1")
+}
+
+// The receipts of older shippers come without a state.
+func TestAnOlderReceiptIsComparedByContents(t *testing.T) {
+	l := old(t, "run-1", "run-2")
+	for _, dir := range []string{"run-1", "run-2"} {
+		l.must(unix.Removexattr(l.at("shipped", dir), "user.cis490.state"))
+	}
+	l.write(l.at("shipped", "run-1", "late"), "x")
+	if _, found := l.prune(shipper.PruneOptions{}); !strings.Contains(found, "run-1 max_age kept") || !strings.Contains(found, "run-2 max_age deleted") {
+		t.Errorf("got %s", found)
+	}
+}
+
+func TestPruneKeepsWhatIsYoung(t *testing.T) {
+	l := old(t, "run-1")
+	if _, found := l.prune(shipper.PruneOptions{MinUnchanged: time.Hour}); found != "run-1 max_age kept" {
+		t.Errorf("got %s", found)
+	}
+	l.wantFiles("shipped", "run-1")
+	if l.changeOf("run-1") != "" {
+		t.Error("it is noted as changed")
+	}
+	l.wantFiles("outbox", ".trash", ".trash.lock")
+	if left, err := os.ReadDir(l.at("outbox", ".trash")); err != nil || len(left) != 0 {
+		t.Errorf("left in the trash: %v, %v", left, err)
+	}
+}
+
+func TestADryRunChangesNothing(t *testing.T) {
+	l := old(t, "run-1", "run-2")
+	l.write(l.at("shipped", "run-1", "late"), "x")
+	report, found := l.prune(shipper.PruneOptions{DryRun: true})
+	if !strings.Contains(found, "run-1 max_age kept") || report.Deleted != 1 || l.changeOf("run-1") != "" {
+		t.Errorf("%s, %+v, noted %q", found, report, l.changeOf("run-1"))
+	}
+	l.wantFiles("shipped", "run-1", "run-2")
+	l.wantFiles("outbox")
+}
+
+func TestTwoPruningsDoNotMeet(t *testing.T) {
+	l := old(t, "run-1")
+	dir, err := durable.Open(l.at("outbox"))
+	l.must(err)
+	defer dir.Close()
+	trash, err := outbox.New(dir).OpenTrash("pid 1")
+	l.must(err)
+	_, err = shipper.Prune(t.Context(), l.cfg, l.rx, shipper.PruneOptions{Most: 1, Found: func(shipper.Pruned) error { return nil }})
+	if _, locked := errors.AsType[*durable.LockedError](err); !locked {
+		t.Errorf("got %v", err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, rx: newReceiver(t), logs: &logs{}, made: l.made}
+		_, stop := d.daemon()
+		time.Sleep(time.Hour)
+		d.must(stop())
+		if loud := d.logs.loud(); len(loud) > 1 { // it has no inotify
+			t.Errorf("the daemon does not skip its turn in silence: %q", loud)
+		}
+	})
+	l.must(trash.Close())
+	l.wantFiles("shipped", "run-1")
+}
+
+// A kill between the rename and the judgement leaves an episode that nobody has compared.
+func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
+	l := old(t, "run-1", "run-2")
+	l.cfg.Retention.MaxAge.UnmarshalText([]byte("100h"))
+	l.must(os.MkdirAll(l.at("outbox", ".trash"), 0o750))
+	l.must(os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
+	l.must(os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~Y")))
+	l.must(os.Mkdir(l.at("shipped", "run-2"), 0o755))
+	if _, found := l.prune(shipper.PruneOptions{}); !strings.Contains(found, "run-1 interrupted kept") || !strings.Contains(found, "run-2~2 interrupted kept") {
+		t.Errorf("got %s", found)
+	}
+	l.wantFiles("shipped", "run-1", "run-2", "run-2~2")
+	if l.changeOf("run-1") != "" {
+		t.Error("it is noted as changed")
+	}
+}
+
+// Shippers before 2026-11-29 removed the marker and went on deleting whatever was there.
+func TestWhatAnOlderPruningLeftGoesBackAndIsNamed(t *testing.T) {
+	l := newLab(t)
+	l.write(l.at("outbox", ".trash", "run-1~X", "sub", "file"), "x")
+	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	_, found := l.prune(shipper.PruneOptions{})
+	if found != "run-1 interrupted kept" || l.changeOf("run-1") == "" {
+		t.Errorf("%s, noted %q", found, l.changeOf("run-1"))
+	}
+	l.wantFiles("shipped", "run-1")
+}
+
+// judged puts an episode into the trash as a kill after its judgement leaves it.
+func (l *lab) judged(name string) (path string, at time.Time) {
+	l.Helper()
+	dir, err := durable.Open(l.at("outbox"))
+	l.must(err)
+	defer dir.Close()
+	trash, err := outbox.New(dir).OpenTrash("the test")
+	l.must(err)
+	defer trash.Close()
+	shipped, err := durable.Open(l.at("shipped"))
+	l.must(err)
+	defer shipped.Close()
+	d, err := trash.Discard(shipped, name)
+	l.must(err)
+	defer d.Close()
+	at = time.Now()
+	l.must(d.Judge(outbox.Judgement{ChangedAt: at}))
+	return l.at("outbox", ".trash", d.Name()), at
+}
+
+func TestAJudgedEpisodeIsDeletedFurther(t *testing.T) {
+	l := old(t, "run-1", "run-2")
+	l.judged("run-1")
+	at, judged := l.judged("run-2")
+	l.must(os.Remove(filepath.Join(at, episode.Marker)))
+	path := filepath.Join(at, "late.txt")
+	for st := (unix.Stat_t{}); !time.Unix(st.Ctim.Unix()).After(judged); { // until the kernel's clock has ticked
+		l.must(os.WriteFile(path, []byte("late"), 0o644))
+		l.must(unix.Stat(path, &st))
+	}
+	if _, found := l.prune(shipper.PruneOptions{}); !strings.Contains(found, "interrupted deleted") || !strings.Contains(found, "run-2 interrupted kept") {
+		t.Errorf("got %s", found)
+	}
+	l.wantFiles("shipped", "run-2")
+	if b, err := os.ReadFile(l.at("shipped", "run-2", "late.txt")); err != nil || string(b) != "late" {
+		t.Errorf("what came late: %q, %v", b, err)
+	}
+	if note := l.changeOf("run-2"); !strings.Contains(note, "late.txt") {
+		t.Errorf("noted: %q", note)
+	}
+}
+
+// One entry of one episode must not keep all others from being deleted.
+func TestOneObstacleKeepsOneEpisode(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to make what the shipper may not remove")
+	}
+	for what, obstruct := range map[string]func(l *lab, at string){
+		"a mount": func(l *lab, at string) {
+			l.must(unix.Mount(l.TempDir(), at, "", unix.MS_BIND, ""))
+			l.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+		},
+		"immutable":   func(l *lab, at string) { l.chattr(filepath.Join(at, "file"), true) },
+		"append only": func(l *lab, at string) { l.chattr(at, false) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
+			l.finish("run-1")
+			l.write(l.at("episodes", "run-1", "sub", "file"), "x")
+			l.rx.shelf.ago = 4 * time.Hour
+			l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+			l.rx.verify("run-1", time.Now())
+			l.shipAt("run-2", 3*time.Hour)
+			obstruct(l, l.at("shipped", "run-1", "sub"))
+			var cause string
+			o := shipper.PruneOptions{Most: 10, MinUnchanged: 1, Found: func(p shipper.Pruned) error {
+				if p.Kept != "" {
+					cause = p.Kept
+				}
+				return nil
+			}}
+			report, err := shipper.Prune(context.Background(), l.cfg, l.rx, o)
+			if err != nil || report.Deleted != 1 || report.Kept != 1 {
+				t.Errorf("%+v, %v", report, err)
+			}
+			if !strings.Contains(cause, "sub") {
+				t.Errorf("the cause does not name it: %q", cause)
+			}
+			l.wantFiles("shipped", "run-1")
+			if b, err := os.ReadFile(l.at("shipped", "run-1", "telemetry.jsonl")); err != nil || len(b) == 0 {
+				t.Errorf("what it was kept with: %q, %v", b, err)
+			}
+		})
+	}
+}
+
+// chattr makes a file immutable, or append only.
+func (l *lab) chattr(path string, immutable bool) {
+	l.Helper()
+	const immutableFlag, appendFlag = 0x10, 0x20
+	f, err := os.Open(path)
+	l.must(err)
+	l.Cleanup(func() { f.Close() })
+	flag := appendFlag
+	if immutable {
+		flag = immutableFlag
+	}
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flag); err != nil {
+		l.Skipf("%s: the file system of the tests has no such attribute: %v", path, err)
+	}
+	l.Cleanup(func() { l.must(unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)) })
+}

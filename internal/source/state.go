@@ -1,0 +1,161 @@
+package source
+
+import (
+	"encoding/binary"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"cis490/internal/archive"
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+)
+
+// Attributes of a retired episode's directory.
+const (
+	stateAttr   = "state"   // a [State]
+	changedAttr = "changed" // a [Change]
+)
+
+// stateVersion begins the attribute. Of another version nothing is known.
+const stateVersion = 1
+
+// A Short is the beginning of a digest, enough to tell states of one tree apart.
+type Short [16]byte
+
+// Shorten returns the beginning of d.
+func Shorten(d digest.Digest) Short { return Short(d[:len(Short{})]) }
+
+// State is what was known of an episode when it was retired, or when it was last
+// compared with what the receiver has. Its zero value is that nothing was.
+type State struct {
+	// Fingerprint is of [archive.Marks.Below]. It is zero if a file had changed so
+	// shortly before that a later change might not show.
+	Fingerprint Short
+	// Skips is of [archive.Marks.Skips]: what the archive left out.
+	Skips Short
+	// Contents is the digest of [archive.ContentDigest] that the receiver has
+	// reported for its archive; zero until it has.
+	Contents digest.Digest
+}
+
+// minQuiet is how long before a walk each file must have changed last for a fingerprint
+// to count: a write within the same tick of the clock leaves the ctime as it is.
+const minQuiet = 2 * time.Second
+
+// StateOf returns the state of a tree with these marks, which were taken at a time,
+// and whose contents are equal to the archive's.
+func StateOf(m archive.Marks, at time.Time) State {
+	s := State{Skips: Shorten(m.Skips)}
+	if at.Sub(m.ChangedAt) >= minQuiet {
+		s.Fingerprint = Shorten(m.Below)
+	}
+	return s
+}
+
+func (s State) encode() []byte {
+	b := append([]byte{stateVersion}, s.Fingerprint[:]...)
+	b = append(b, s.Skips[:]...)
+	return append(b, s.Contents[:]...)
+}
+
+func parseState(b []byte) (State, bool) {
+	var s State
+	if len(b) != 1+len(s.Fingerprint)+len(s.Skips)+len(s.Contents) || b[0] != stateVersion {
+		return s, false
+	}
+	rest := b[1:]
+	rest = rest[copy(s.Fingerprint[:], rest):]
+	rest = rest[copy(s.Skips[:], rest):]
+	copy(s.Contents[:], rest)
+	return s, true
+}
+
+// A Change says that a retired episode is no longer what was shipped.
+type Change struct {
+	At    time.Time `json:"noted_at"`
+	Cause string    `json:"cause"` // printable ASCII
+	// Fingerprint is that of a [State] of the changed tree: as long as it has it, it need
+	// not be compared again.
+	Fingerprint Short `json:"-"`
+}
+
+// maxCause bounds the attribute: all of them share a block of the file system.
+const maxCause = 400
+
+func (c Change) encode() []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(c.At.Unix()))
+	b = append(b, c.Fingerprint[:]...)
+	return append(b, c.Cause[:min(len(c.Cause), maxCause)]...)
+}
+
+// parseChange reads a note. One that cannot be read still says that there is one.
+func parseChange(b []byte) Change {
+	const head = 8 + len(Short{})
+	if len(b) < head {
+		return Change{Cause: "the note cannot be read"}
+	}
+	quoted := strconv.QuoteToASCII(string(b[head:]))
+	return Change{
+		At:          time.Unix(int64(binary.BigEndian.Uint64(b)), 0).UTC(),
+		Cause:       strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`),
+		Fingerprint: Short(b[8:head]),
+	}
+}
+
+// readState returns what the open directory of a retired episode carries beside its
+// receipt.
+func readState(dir *durable.Dir) (s State, change *Change, err error) {
+	b, err := durable.Attr(dir.File(), stateAttr)
+	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
+		return s, nil, err
+	}
+	s, _ = parseState(b)
+	b, err = durable.Attr(dir.File(), changedAttr)
+	if errors.Is(err, durable.ErrNoAttr) {
+		return s, nil, nil
+	}
+	if err != nil {
+		return s, nil, err
+	}
+	c := parseChange(b)
+	return s, &c, nil
+}
+
+// NoteState notes the state of the retired episode in dir, durably, and removes the
+// note of a change. A file system without room for it keeps none.
+func NoteState(dir *durable.Dir, s State) error {
+	return note(dir, func() error {
+		return errors.Join(
+			durable.SetAttr(dir.File(), stateAttr, s.encode()),
+			durable.RemoveAttr(dir.File(), changedAttr))
+	})
+}
+
+// NoteChange notes at dir, durably, that the episode in it is no longer what was
+// shipped. The time of an earlier note stays.
+func NoteChange(dir *durable.Dir, c Change) error {
+	_, earlier, err := readState(dir)
+	if err != nil {
+		return err
+	}
+	if earlier != nil && !earlier.At.IsZero() {
+		c.At = earlier.At
+		if *earlier == c {
+			return nil
+		}
+	}
+	return note(dir, func() error { return durable.SetAttr(dir.File(), changedAttr, c.encode()) })
+}
+
+func note(dir *durable.Dir, set func() error) error {
+	err := set()
+	if err == nil {
+		return dir.Sync()
+	}
+	if noPlace(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,102 @@
+package source_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/archive"
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/source"
+)
+
+func (l *lab) open(dir string) *durable.Dir {
+	l.Helper()
+	d, err := durable.Open(filepath.Join(l.shipped, dir))
+	l.must(err)
+	l.Cleanup(func() { d.Close() })
+	return d
+}
+
+func (l *lab) lookup(dir string) source.Retired {
+	l.Helper()
+	r, err := l.Retired(dir)
+	l.must(err)
+	return r
+}
+
+func TestStateTravelsWithTheEpisode(t *testing.T) {
+	l := newLab(t)
+	l.finished(l.episodes, "run-7", "x")
+	state := source.State{Fingerprint: source.Short{1}, Skips: source.Short{2}, Contents: digest.Digest{3}}
+	l.must(l.Retire("run-7", receiptOf("first"), state))
+	if r := l.lookup("run-7"); r.State != state || !r.Known || r.Change != nil {
+		t.Errorf("got %+v", r)
+	}
+	l.must(l.Resend(l.lookup("run-7")))
+	l.must(l.Retire("run-7", nil, source.State{}))
+	if r := l.lookup("run-7"); r.State != (source.State{}) || r.Known {
+		t.Errorf("accepted as it is, it has the state of what was shipped: %+v", r)
+	}
+}
+
+func TestChangeKeepsTheTimeOfItsFirstNote(t *testing.T) {
+	l := newLab(t)
+	l.finished(l.episodes, "run-7", "x")
+	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
+	dir := l.open("run-7")
+	first := source.Change{At: time.Unix(1e9, 0).UTC(), Cause: `"x" changed`, Fingerprint: source.Short{7}}
+	l.must(source.NoteChange(dir, first))
+	if r := l.lookup("run-7"); r.Change == nil || *r.Change != first {
+		t.Errorf("got %+v, want %+v", r.Change, first)
+	}
+	l.must(source.NoteChange(dir, source.Change{At: time.Unix(2e9, 0), Cause: strings.Repeat("y", 5000)}))
+	r := l.lookup("run-7")
+	if r.Change == nil || !r.Change.At.Equal(first.At) || r.Change.Cause[0] != 'y' || len(r.Change.Cause) > 500 {
+		t.Errorf("got %+v", r.Change)
+	}
+	l.must(source.NoteState(dir, source.State{Contents: digest.Digest{1}}))
+	if r := l.lookup("run-7"); r.Change != nil || r.State.Contents != (digest.Digest{1}) {
+		t.Errorf("equal again, it is %+v", r)
+	}
+	// A corrected episode that is shipped again has no change.
+	l.must(source.NoteChange(dir, first))
+	l.must(l.Resend(l.lookup("run-7")))
+	l.must(l.Retire("run-7", receiptOf("second"), source.State{}))
+	if r := l.lookup("run-7"); r.Change != nil {
+		t.Errorf("shipped again, it is %+v", r.Change)
+	}
+}
+
+// A write within a tick of the kernel's clock leaves the ctime as it is.
+func TestFingerprintCountsOnlyOfWhatWasQuiet(t *testing.T) {
+	at := time.Unix(1e9, 0)
+	m := archive.Marks{Below: digest.Digest{1}, Skips: digest.Digest{2}}
+	for quiet, counts := range map[time.Duration]bool{
+		time.Hour: true, 2 * time.Second: true, 2*time.Second - 1: false, 0: false, -time.Hour: false,
+	} {
+		m.ChangedAt = at.Add(-quiet)
+		s := source.StateOf(m, at)
+		if (s.Fingerprint != source.Short{}) != counts || s.Skips != (source.Short{2}) {
+			t.Errorf("quiet for %v: %+v", quiet, s)
+		}
+	}
+}
+
+func TestAnotherVersionsStateIsNone(t *testing.T) {
+	l := newLab(t)
+	l.finished(l.episodes, "run-7", "x")
+	l.must(l.Retire("run-7", receiptOf("first"), source.State{Skips: source.Short{1}}))
+	for _, value := range [][]byte{nil, {2, 1, 1}, make([]byte, 200)} {
+		f, err := os.Open(filepath.Join(l.shipped, "run-7"))
+		l.must(err)
+		l.must(durable.SetAttr(f, "state", value))
+		f.Close()
+		if r := l.lookup("run-7"); r.State != (source.State{}) || !r.Known {
+			t.Errorf("of %x: %+v", value, r)
+		}
+	}
+}

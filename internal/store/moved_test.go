@@ -1,0 +1,263 @@
+package store_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/device"
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/store"
+)
+
+// needRoot skips a test that mounts, and fails it where CI promised that it runs.
+func needRoot(tb testing.TB, err error) {
+	tb.Helper()
+	if err == nil {
+		return
+	}
+	if os.Getuid() == 0 && os.Getenv("CI") != "" {
+		tb.Fatalf("this test must not be skipped under CI: %v", err)
+	}
+	tb.Skipf("needs root and mounts: %v", err)
+}
+
+// makers make the file systems that operators use.
+var makers = map[string][]string{
+	"ext4":  {"mkfs.ext4", "-q", "-F"},
+	"xfs":   {"mkfs.xfs", "-q", "-f"},
+	"btrfs": {"mkfs.btrfs", "-q", "-f"},
+}
+
+func makeImage(tb testing.TB, kind string) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "image")
+	must(tb, os.WriteFile(path, nil, 0o600))
+	must(tb, os.Truncate(path, 320<<20))
+	argv := append(makers[kind], path)
+	needRoot(tb, exec.Command(argv[0], argv[1:]...).Run())
+	return path
+}
+
+func mountImage(tb testing.TB, image string) (path string, unmount func()) {
+	tb.Helper()
+	if os.Getuid() != 0 {
+		needRoot(tb, os.ErrPermission)
+	}
+	path = tb.TempDir()
+	needRoot(tb, exec.Command("timeout", "60", "mount", "-o", "loop", image, path).Run())
+	done := false
+	unmount = func() {
+		if !done {
+			done = true
+			must(tb, exec.Command("umount", path).Run())
+		}
+	}
+	tb.Cleanup(unmount)
+	return path, unmount
+}
+
+// onDisk opens the store at path, on a disk with the serial number, for use.
+func onDisk(tb testing.TB, path, serial string, use func(l *lab)) {
+	tb.Helper()
+	d, err := durable.Open(path)
+	must(tb, err)
+	defer d.Close()
+	s, err := store.Open(d)
+	must(tb, err)
+	defer s.Close()
+	episodes, err := os.Open(filepath.Join(path, "episodes"))
+	must(tb, err)
+	defer episodes.Close()
+	s.Volumes, err = device.OpenDisk(episodes, serial)
+	must(tb, err)
+	use(&lab{tb, path, s})
+}
+
+// archives is how many the issue had.
+const archives = 40
+
+func nth(i int) episode.Key { return key("lab-01", fmt.Sprintf("run-%02d", i)) }
+
+// fillStore stores all, and reads them back.
+func fillStore(l *lab) {
+	l.Helper()
+	for i := range archives {
+		l.put(nth(i), fmt.Sprint("bytes of ", i))
+		_, err := l.readBack(nth(i))
+		must(l, err)
+	}
+	if settled, verified := l.counts(); settled != archives || verified != archives {
+		l.Fatalf("%d settled and %d verified", settled, verified)
+	}
+}
+
+// counts returns for how many archives what is noted counts.
+func (l *lab) counts() (settled, verified int) {
+	l.Helper()
+	for i := range archives {
+		o, err := l.Stat(nth(i))
+		must(l, err)
+		if o.Digest.IsZero() {
+			l.Errorf("%s has lost its digest", o.Key)
+		}
+		if o.Settled {
+			settled++
+		}
+		if !o.VerifiedAt.IsZero() {
+			verified++
+		}
+	}
+	return settled, verified
+}
+
+// inodes returns the numbers of all archives.
+func inodes(tb testing.TB, data string) map[episode.Key]uint64 {
+	tb.Helper()
+	numbers := map[episode.Key]uint64{}
+	for i := range archives {
+		k := nth(i)
+		var st unix.Stat_t
+		must(tb, unix.Stat(filepath.Join(data, "episodes", string(k.Host), string(k.Name)+store.Suffix), &st))
+		numbers[k] = st.Ino
+	}
+	return numbers
+}
+
+// TestACopiedStoreWasNeverRead: file by file with all attributes, as with rsync -aX,
+// also where inode numbers coincide.
+func TestACopiedStoreWasNeverRead(t *testing.T) {
+	for kind := range makers {
+		t.Run(kind, func(t *testing.T) {
+			from, _ := mountImage(t, makeImage(t, kind))
+			to, _ := mountImage(t, makeImage(t, kind))
+			onDisk(t, from, "S1", fillStore)
+			onDisk(t, to, "S1", fillStore) // of the same numbers, which the copy keeps
+			must(t, exec.Command("cp", "-a", filepath.Join(from, "episodes"), to).Run())
+			coincide, old := 0, inodes(t, from)
+			for k, n := range inodes(t, to) {
+				if old[k] == n {
+					coincide++
+				}
+			}
+			if coincide == 0 {
+				t.Error("no inode number coincides: this test shows nothing")
+			}
+			for _, serial := range []string{"S1", "S2"} { // the disk's number alone must not count either
+				onDisk(t, to, serial, func(l *lab) {
+					if settled, verified := l.counts(); settled != 0 || verified != 0 {
+						t.Errorf("on the disk %s %d are settled and %d verified, of files that were never read", serial, settled, verified)
+					}
+				})
+			}
+			onDisk(t, from, "S1", func(l *lab) {
+				if settled, verified := l.counts(); settled != archives || verified != archives {
+					t.Errorf("where they were read, %d are settled and %d verified", settled, verified)
+				}
+			})
+		})
+	}
+}
+
+// TestACopiedImageWasNeverRead: UUID, inode numbers and birth times are the same, the
+// disk is not. The files have their rows all the same: the index came along.
+func TestACopiedImageWasNeverRead(t *testing.T) {
+	for kind := range makers {
+		t.Run(kind, func(t *testing.T) {
+			image := makeImage(t, kind)
+			from, unmount := mountImage(t, image)
+			onDisk(t, from, "S1", fillStore)
+			unmount()
+			copied := filepath.Join(t.TempDir(), "copy")
+			must(t, exec.Command("cp", "--sparse=always", image, copied).Run())
+			to, _ := mountImage(t, copied)
+			onDisk(t, to, "S1", func(l *lab) {
+				if settled, verified := l.counts(); settled != archives || verified != archives {
+					t.Errorf("a mount alone voids readings: %d settled, %d verified", settled, verified)
+				}
+			})
+			onDisk(t, to, "S2", func(l *lab) {
+				if settled, verified := l.counts(); settled != archives || verified != 0 {
+					t.Errorf("%d are settled and %d verified, on a disk that was never read", settled, verified)
+				}
+				flip(t, l.stored(nth(7)))
+				if _, err := l.readBack(nth(7)); !errors.Is(err, store.ErrDamaged) {
+					t.Errorf("the flipped byte is not found: %v", err)
+				}
+				if o, err := l.Stat(nth(7)); err != nil || !o.VerifiedAt.IsZero() {
+					t.Errorf("it counts as verified: %+v, %v", o, err)
+				}
+				if o, err := l.readBack(nth(8)); err != nil || o.VerifiedAt.IsZero() {
+					t.Errorf("what is right there: %+v, %v", o, err)
+				}
+				if _, verified := l.counts(); verified != 1 {
+					t.Errorf("%d verified, want the one that was read", verified)
+				}
+			})
+		})
+	}
+}
+
+// TestWhatAnOlderVersionNotedDoesNotCount: it knew a file by its inode number. Its
+// digest and time stay, and what is noted now is of the length that it can read.
+func TestWhatAnOlderVersionNotedDoesNotCount(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	_, err := l.readBack(k)
+	must(t, err)
+	d := sum("bytes")
+	var st unix.Stat_t
+	must(t, unix.Stat(l.stored(k), &st))
+	old := binary.BigEndian.AppendUint64(d[:], uint64(arrival.UnixNano()))
+	old = binary.BigEndian.AppendUint64(old, st.Ino)
+	must(t, unix.Setxattr(l.stored(k), "user.cis490.receipt", old, 0))
+	must(t, unix.Setxattr(l.stored(k), "user.cis490.verified", append(old[:len(old):len(old)], 1), 0))
+	o, err := l.Stat(k)
+	if err != nil || o.Settled || !o.VerifiedAt.IsZero() || o.Digest != d || !o.ReceivedAt.Equal(arrival) {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	must(t, l.Settle(o))
+	if o, err = l.Stat(k); err != nil || !o.Settled || !o.ReceivedAt.Equal(arrival) {
+		t.Errorf("after its row was found: %+v, %v", o, err)
+	}
+	b := make([]byte, 256)
+	n, err := unix.Getxattr(l.stored(k), "user.cis490.receipt", b)
+	if err != nil || n != 48 || digest.Digest(b[:digest.Size]) != d {
+		t.Errorf("an older version reads %d bytes: %x, %v", n, b[:n], err)
+	}
+	_, err = l.readBack(k)
+	must(t, err)
+	if n, err = unix.Getxattr(l.stored(k), "user.cis490.verified", b); err != nil || b[n-1] == 1 {
+		t.Errorf("an older version takes %x for its own, %v", b[:n], err)
+	}
+}
+
+// The digest of the contents that a check computed is kept with the reading, and goes
+// with it.
+func TestContentsAreKeptWithTheReading(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	how := passing
+	how.Check = contentsOf("contents", nil)
+	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, how); err != nil || o.Contents != sum("contents") {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	if o, err := l.Stat(k); err != nil || o.Contents != sum("contents") {
+		t.Errorf("Stat says %+v, %v", o, err)
+	}
+	how.Check = contentsOf("contents", errors.New("no"))
+	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, how); !errors.Is(err, store.ErrUnfit) || !o.Contents.IsZero() {
+		t.Errorf("of what is unfit: %+v, %v", o, err)
+	}
+	if o, err := l.Stat(k); err != nil || !o.Contents.IsZero() {
+		t.Errorf("then Stat says %+v, %v", o, err)
+	}
+}
