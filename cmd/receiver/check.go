@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -56,9 +57,12 @@ reload, so that 'systemctl reload' fails if the reload would.`,
 			if err != nil {
 				return err
 			}
-			f, err := check(o.config, cfg, time.Now())
+			var f facts
+			var hidden string
 			if reload {
-				f, err = checkReload(o.config, cfg)
+				f, hidden, err = checkReload(o.config, cfg)
+			} else {
+				f, err = check(o.config, cfg, time.Now())
 			}
 			// What root left is handed over whatever is wrong with the files.
 			if err := errors.Join(err, cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
@@ -73,7 +77,7 @@ reload, so that 'systemctl reload' fails if the reload would.`,
 				return cli.JSON(c.OutOrStdout(), f)
 			}
 			if reload {
-				return cli.PrintReload(c.OutOrStdout(), f.Files, f.Config)
+				return cli.PrintReload(c.OutOrStdout(), f.Files, f.Config, hidden)
 			}
 			return printFacts(c.OutOrStdout(), f)
 		},
@@ -125,11 +129,19 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 	return f, err
 }
 
-// checkReload loads what a reload loads.
-func checkReload(file string, c receiver.Config) (facts, error) {
+// checkReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
+func checkReload(file string, c receiver.Config) (f facts, hidden string, err error) {
+	f = facts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir)}
+	if f.Files, hidden = cli.LeaveHiddenOut(c.Trust().Files()); !slices.Contains(f.Files, string(c.Auth.TokensFile)) {
+		c.Auth.TokensFile = ""
+	}
+	if len(f.Files) < len(c.Trust().Files()) {
+		return f, hidden, nil // without certificate or key there is nothing to try
+	}
 	trust, err := pki.LoadTrust(c.Trust())
 	if err != nil {
-		return facts{}, err
+		return f, hidden, err
 	}
-	return facts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir), Files: c.Trust().Files(), CertNotAfter: trust.NotAfter()}, nil
+	f.CertNotAfter = trust.NotAfter()
+	return f, hidden, nil
 }

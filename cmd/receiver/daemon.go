@@ -42,6 +42,9 @@ func runDaemon(c *cobra.Command, o *options) error {
 		return err
 	}
 	warnUnreadable(log, cfg, cli.CheckLine(c))
+	if err := cli.NoteConfig(o.config); err != nil {
+		log.Warn("a check before a reload will not know the configuration file", "err", err)
+	}
 	r, err := receiver.NewWithGate(c.Context(), gate, cfg, cli.Version(), cli.Holder("receiver"), log)
 	if err != nil {
 		return startError(c.Context(), err, cfg, o.config)

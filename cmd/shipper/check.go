@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
+	"cis490/internal/shipper"
 )
 
 // facts are what check found.
@@ -44,6 +46,28 @@ reload, so that 'systemctl reload' fails if the reload would.`,
 	return c
 }
 
+// runCheckReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
+func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
+	visible, hidden := cli.LeaveHiddenOut(files(cfg))
+	if !slices.Contains(visible, string(cfg.Receiver.TokenFile)) {
+		cfg.Receiver.TokenFile = ""
+	}
+	var err error
+	if len(visible) == len(files(cfg)) { // without certificate or key there is nothing to try
+		_, err = pki.LoadClient(credentials(cfg))
+	}
+	if err := errors.Join(cli.Wrong(err), cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
+		return err
+	}
+	if err := serviceuser.CheckReadable(visible, cli.CheckLine(c)); err != nil {
+		return cli.Wrong(err)
+	}
+	if o.json {
+		return cli.JSON(c.OutOrStdout(), facts{Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(), Files: visible})
+	}
+	return cli.PrintReload(c.OutOrStdout(), visible, o.config, hidden)
+}
+
 func runCheck(c *cobra.Command, o *options, reload bool) error {
 	if reload {
 		cli.UseConfigOfDaemon(c, &o.config)
@@ -52,8 +76,11 @@ func runCheck(c *cobra.Command, o *options, reload bool) error {
 	if err != nil {
 		return err
 	}
+	if reload {
+		return runCheckReload(c, o, cfg)
+	}
 	papers, err := pki.LoadClient(credentials(cfg))
-	if err == nil && !reload {
+	if err == nil {
 		err = papers.Check(cfg.HostID, time.Now())
 	}
 	// What root left is handed over whatever is wrong with the files.
@@ -65,11 +92,8 @@ func runCheck(c *cobra.Command, o *options, reload bool) error {
 		return cli.Wrong(err)
 	}
 	f := facts{o.config, string(cfg.OutboxDir), papers.NotAfter(), serviceuser.Current().Name(), files(cfg)}
-	switch {
-	case o.json:
+	if o.json {
 		return cli.JSON(c.OutOrStdout(), f)
-	case reload:
-		return cli.PrintReload(c.OutOrStdout(), f.Files, f.Config)
 	}
 	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "config\t%s\noutbox\t%s\n", f.Config, f.OutboxDir)

@@ -62,6 +62,9 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
 		log.Warn("a reload will fail", "err", err)
 	}
+	if err := cli.NoteConfig(o.config); err != nil {
+		log.Warn("a check before a reload will not know the configuration file", "err", err)
+	}
 	s, err := shipper.New(cfg, client, cli.Holder("shipper"), log)
 	if err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strconv"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -83,38 +83,60 @@ func (r *Reloader) withFailure(status string) string {
 	return status + "; " + text
 }
 
-// PrintReload prints what a check before a reload has loaded.
-func PrintReload(w io.Writer, files []string, config string) error {
-	_, err := fmt.Fprintf(w, "a reload can load: %s\nnot read by a reload: %s\n", strings.Join(files, " "), config)
-	return err
+// configNote is the file, in the runtime directory of a unit, in which the daemon notes
+// the path of its configuration file.
+const configNote = "config"
+
+// NoteConfig notes the daemon's configuration file for [UseConfigOfDaemon], if the
+// service manager gave the daemon a runtime directory.
+func NoteConfig(file string) error {
+	dir := os.Getenv("RUNTIME_DIRECTORY")
+	if dir == "" {
+		return nil
+	}
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, configNote), []byte(path), 0o600)
 }
 
 // UseConfigOfDaemon makes file the configuration file of the daemon that the service
 // manager is about to reload, if the command line names none: the unit may have been
 // changed to start the daemon with another one.
 func UseConfigOfDaemon(c *cobra.Command, file *string) {
-	pid, err := strconv.Atoi(os.Getenv("MAINPID")) // set by systemd for ExecReload=
-	if err != nil || c.Flags().Changed("config") {
+	dir := os.Getenv("RUNTIME_DIRECTORY")
+	if dir == "" || c.Flags().Changed("config") {
 		return
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil {
-		return // the default is right for the unit as it is installed
-	}
-	if path := configOf(strings.Split(string(b), "\x00")); path != "" {
-		*file = path
+	// Without the note the default is right for the unit as it is installed.
+	if b, err := os.ReadFile(filepath.Join(dir, configNote)); err == nil {
+		*file = string(b)
 	}
 }
 
-// configOf returns the last --config of a command line, or "".
-func configOf(args []string) string {
-	found := ""
-	for i, arg := range args {
-		if value, ok := strings.CutPrefix(arg, "--config="); ok {
-			found = value
-		} else if arg == "--config" && i+1 < len(args) {
-			found = args[i+1]
+// LeaveHiddenOut returns the files that a check before a reload can load. Systemd 252
+// hides the credentials of a unit from the command that it runs before a reload. They
+// stay as they were at the start, so that a reload finds them good. Hidden is what to
+// say of them.
+func LeaveHiddenOut(files []string) (visible []string, hidden string) {
+	var left []string
+	for _, path := range files {
+		if serviceuser.IsHiddenCredential(path) {
+			left = append(left, path)
+		} else {
+			visible = append(visible, path)
 		}
 	}
-	return found
+	if len(left) > 0 {
+		hidden = "not loaded, as they change at a restart only: " + strings.Join(left, " ") + "\n"
+	}
+	return visible, hidden
+}
+
+// PrintReload prints what a check before a reload has loaded, and what it was to leave
+// out.
+func PrintReload(w io.Writer, files []string, config, hidden string) error {
+	_, err := fmt.Fprintf(w, "a reload can load: %s\n%snot read by a reload: %s\n", strings.Join(files, " "), hidden, config)
+	return err
 }

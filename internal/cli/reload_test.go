@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -92,35 +90,25 @@ func TestFailedReloadStaysInTheStatus(t *testing.T) {
 
 // TestCheckBeforeAReloadReadsTheDaemonsConfiguration, whatever a unit was changed to.
 func TestCheckBeforeAReloadReadsTheDaemonsConfiguration(t *testing.T) {
-	for _, c := range []struct {
-		args []string
-		want string
-	}{
-		{[]string{"--config", "/a/b.toml"}, "/a/b.toml"},
-		{[]string{"-v", "--config=/c.toml", "--once"}, "/c.toml"},
-		{[]string{"-v"}, "default"},
-		{[]string{"--config"}, "default"},
-	} {
-		daemon := exec.Command("sh", append([]string{"-c", "read line", "daemon"}, c.args...)...)
-		stdin, err := daemon.StdinPipe()
-		if err != nil {
+	used := func(flags ...string) string {
+		c := &cobra.Command{Use: "prog"}
+		file := ""
+		c.Flags().StringVar(&file, "config", "default", "")
+		if err := c.ParseFlags(flags); err != nil {
 			t.Fatal(err)
 		}
-		if err := daemon.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Setenv("MAINPID", fmt.Sprint(daemon.Process.Pid))
-		file := "default"
-		cli.UseConfigOfDaemon(&cobra.Command{}, &file)
-		if file != c.want {
-			t.Errorf("%v: got %s, want %s", c.args, file, c.want)
-		}
-		stdin.Close()
-		daemon.Wait()
+		cli.UseConfigOfDaemon(c, &file)
+		return file
 	}
-	t.Setenv("MAINPID", "none")
-	file := "default"
-	if cli.UseConfigOfDaemon(&cobra.Command{}, &file); file != "default" {
-		t.Errorf("got %s", file)
+	t.Setenv("RUNTIME_DIRECTORY", "")
+	if err := cli.NoteConfig("/a/b.toml"); err != nil || used() != "default" {
+		t.Errorf("without a runtime directory: %s, %v", used(), err)
+	}
+	t.Setenv("RUNTIME_DIRECTORY", t.TempDir())
+	if used() != "default" {
+		t.Errorf("without a note: %s", used())
+	}
+	if err := cli.NoteConfig("/a/b.toml"); err != nil || used() != "/a/b.toml" || used("--config", "mine") != "mine" {
+		t.Errorf("with a note: %s, %s, %v", used(), used("--config", "mine"), err)
 	}
 }

@@ -188,6 +188,20 @@ func drop(u User) error {
 	return nil
 }
 
+// IsHiddenCredential reports whether path is a credential of a unit that systemd does
+// not show to this process.
+func IsHiddenCredential(path string) bool {
+	if !isCredential(path) {
+		return false
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return true
+	}
+	f.Close() // nothing was read
+	return false
+}
+
 // CheckReadable returns an error for each file that this process cannot read. After
 // [Become] it speaks for the daemon, which has to read them without root. Credentials
 // of systemd are left out: they are readable inside of their unit only.

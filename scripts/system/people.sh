@@ -171,6 +171,8 @@ ExecStart=$(property receiver cis490-receiver ExecStart | sed -n 's/.*path=\([^ 
 CONF
   on receiver systemctl restart cis490-receiver
   on receiver systemctl reload cis490-receiver
+  on receiver journalctl --sync
+  on receiver journalctl -q --no-pager -o cat -u cis490-receiver -n 5 | grep 'not read by a reload: /etc/cis490/elsewhere.toml'
   on receiver receiver check --config /etc/cis490/elsewhere.toml
   drop_out receiver cis490-receiver elsewhere
   mv "$(root receiver)/etc/cis490/elsewhere.toml" "$toml"
