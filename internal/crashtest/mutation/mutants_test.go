@@ -10,6 +10,7 @@ var (
 	shipperOrder  = killer{"labtest", "TestShipperMakesEachStepDurableBeforeTheNext"}
 	startOrder    = killer{"labtest", "TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade"}
 	partOrder     = killer{"labtest", "TestPartOfAnUploadIsDurableBeforeItIsTold"}
+	pruneOrder    = killer{"labtest", "TestPruneJudgesDurablyBeforeItDeletes"}
 	holdOrder     = killer{"labtest", "TestHoldIsDurable"}
 	crashPoints   = killer{"receiver", "TestEveryCrashPointIsMended"}
 	powerCuts     = killer{"crashtest", "TestPowerCuts"}
