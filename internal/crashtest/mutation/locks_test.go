@@ -86,7 +86,7 @@ var ofLocks = []mutant{
 			{
 				"durable/log.go",
 				"	if l.older || l.olderAppends() {",
-				"	if false {",
+				"	if l.older && false {",
 			},
 		},
 	},
