@@ -258,6 +258,18 @@ func TestFilesAndFunctionsFitAReader(t *testing.T) {
 	}
 }
 
+// Two ways to lock, or to open what others can change, are one that has a hole.
+func TestLocksAndOpenat2AreOfPackageDurable(t *testing.T) {
+	call := regexp.MustCompile(`\bunix\.(Openat2|Flock|FcntlFlock)\(|\bsyscall\.(Flock|FcntlFlock)\(|\bF_(OFD_)?SETLK`)
+	for dir, p := range project(t) {
+		for _, f := range p.files {
+			if found := call.FindString(f.text); found != "" && !f.test && dir != "internal/durable" {
+				t.Errorf("%s has %s: use what package durable has", f.path, found)
+			}
+		}
+	}
+}
+
 // What is left undone is an issue, where somebody looks for it.
 func TestNothingIsLeftAsANote(t *testing.T) {
 	note := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)

@@ -2,7 +2,6 @@ package durable
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -151,6 +150,16 @@ func (l *Log) olderAppends() bool {
 	return err == nil && kind == unix.F_WRLCK
 }
 
+// CheckExclusive returns a [*LockedError] if an older program appends at the same
+// time. What looks like a torn tail may then be a row that it is writing. The lock
+// must be held.
+func (l *Log) CheckExclusive() error {
+	if l.older || l.olderAppends() {
+		return &LockedError{Path: l.f.Name(), Holder: "a program of an older version"}
+	}
+	return nil
+}
+
 // Unlock lets other processes append.
 func (l *Log) Unlock() error {
 	if err := errors.Join(setLock(l.f, unix.F_UNLCK), setLock(l.lock, unix.F_UNLCK)); err != nil {
@@ -204,11 +213,10 @@ func (l *Log) Append(p []byte) error {
 }
 
 // Cut durably shortens the log to size. It is for a tail that nobody was told
-// of. It returns an error and cuts nothing while an older program appends, since the
-// tail may be a row that it is writing. The lock must be held.
+// of, and fails as [Log.CheckExclusive] does. The lock must be held.
 func (l *Log) Cut(size int64) error {
-	if l.older || l.olderAppends() {
-		return fmt.Errorf("%s is not shortened while a program of an older version appends to it; this is tried again", l.f.Name())
+	if err := l.CheckExclusive(); err != nil {
+		return err
 	}
 	if err := l.f.Truncate(size); err != nil {
 		return fault("truncate", l.f.Name(), err)

@@ -90,6 +90,9 @@ func (a *appender) catchUp() error {
 // cut saves the bytes from end to size in a file of their own and then cuts
 // them off. A crash in between leaves the tail as it was, and a copy.
 func (a *appender) cut(end, size int64) error {
+	if err := a.log.CheckExclusive(); err != nil { // before a copy is saved, which each attempt would do
+		return err
+	}
 	torn := stem(a.name) + tornMark
 	temp := "." + torn + "tmp"
 	if err := a.dir.Unlink(temp); err != nil { // left by a crash

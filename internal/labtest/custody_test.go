@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -81,15 +82,97 @@ func TestPruneDeletesOnlyWhatWasReadBack(t *testing.T) {
 	h.Run("verify").MustExit(t, 0)
 	rot(t, l.Archive(h.Name, "run-1"))
 	h.Run("verify").MustExit(t, 1) // finds it, and the receiver sets it aside
-	prune := h.Run("prune", "--max-age", "1ns")
-	prune.MustExit(t, 0)
-	mustContain(t, "prune", prune.Stdout, "deleted=1")
+	pruneUntil(t, h, "deleted=1")
 	if !h.IsShipped("run-1") || h.IsShipped("run-2") {
-		t.Errorf("run-1 shipped: %v, want it; run-2: %v, want it gone\n%s", h.IsShipped("run-1"), h.IsShipped("run-2"), prune.Stdout)
+		t.Errorf("run-1 shipped: %v, want it; run-2: %v, want it gone", h.IsShipped("run-1"), h.IsShipped("run-2"))
 	}
 	entries, err := os.ReadDir(h.Shipped())
 	if err != nil || len(entries) != 1 {
 		t.Errorf("the shipped folder has %v, %v", entries, err)
+	}
+}
+
+// pruneUntil prunes until that says something: what changed less than 3 s ago is kept.
+func pruneUntil(t *testing.T, h *labtest.Host, says string) string {
+	t.Helper()
+	out := ""
+	labtest.Eventually(t, "a pruning says "+says, func() bool {
+		out = h.Run("prune", "--max-age", "1ns").MustExit(t, 0).Stdout
+		return strings.Contains(out, says)
+	})
+	return out
+}
+
+// A recorder had a file open when the episode was shipped, and an analyst wrote to
+// another one. What they wrote exists nowhere else.
+func TestPruneKeepsWhatWasWrittenAfterShipping(t *testing.T) {
+	t.Parallel()
+	_, h := lab(t)
+	names := []string{"w1", "w2", "w3"}
+	var recorder *os.File
+	for _, name := range names {
+		h.Episode(name)
+	}
+	recorder, err := os.OpenFile(h.Episodes("w1", "meta.json"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer recorder.Close()
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
+	if _, err := recorder.WriteString(" "); err != nil {
+		t.Fatal(err)
+	}
+	write(t, h.Shipped("w2", "analysis.txt"), "a week of work")
+	h.Forget("w1") // it is no longer what was made
+	h.Forget("w2")
+
+	verify := h.Run("verify")
+	verify.MustExit(t, 1)
+	mustContain(t, "verify", verify.Stdout, "changed      w1: it is not what the receiver has; meta.json changed last")
+	mustContain(t, "verify", verify.Stdout, "changed      w2: it is not what the receiver has")
+	mustContain(t, "verify", verify.Stdout, "verified=1 stored=0")
+	mustContain(t, "verify", verify.Stdout, "changed=2")
+	mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "3 in the shipped folder, 2 changed since (noted now")
+
+	out := pruneUntil(t, h, "deleted=1 ")
+	mustContain(t, "prune", out, "kept      w1")
+	mustContain(t, "prune", out, "kept=2")
+	h.Forget("w3")
+	if b := read(t, h.Shipped("w2", "analysis.txt")); b != "a week of work" {
+		t.Errorf("the analysis says %q", b)
+	}
+	if !strings.HasSuffix(read(t, h.Shipped("w1", "meta.json")), " ") {
+		t.Error("what the recorder wrote is gone")
+	}
+	// As verify says: both copies, the one of before and the one of now.
+	h.Run("resend", "w2").MustExit(t, 0)
+	h.Once().MustExit(t, 3)
+	h.Run("retry", "--beside", "w2").MustExit(t, 0)
+	h.Once().MustExit(t, 0)
+}
+
+// What verify has compared once is compared by what the file system says of it from
+// then on, and --deep reads it again.
+func TestVerifyRemembersWhatItCompared(t *testing.T) {
+	t.Parallel()
+	_, h := lab(t)
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	quiet := time.Now().Add(2 * time.Second)
+	labtest.Eventually(t, "no file has changed for 2 s", func() bool { return time.Now().After(quiet) })
+	reads := func(args ...string) bool { // files are opened through their descriptors
+		tr := labtest.NewTrace(t)
+		h.TracedRun(tr, args...).MustExit(t, 0)
+		return len(labtest.Find(tr.Calls(t), "openat", `"/proc/self/fd/`)) > 0
+	}
+	if !reads("verify") {
+		t.Error("the first verify reads no file, and the fingerprint was too young")
+	}
+	if reads("verify") {
+		t.Error("the second verify reads a file, and the fingerprint is as it was")
+	}
+	if !reads("verify", "--deep") {
+		t.Error("verify --deep reads no file")
 	}
 }
 

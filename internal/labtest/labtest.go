@@ -92,6 +92,10 @@ func New(t testing.TB, options ...Option) *Lab {
 	return l
 }
 
+// Program returns the path of a program, receiver or shipper, for a test that starts
+// it in a way of its own.
+func (l *Lab) Program(name string) string { return filepath.Join(l.bin, name) }
+
 // Path returns a path below the lab's directory.
 func (l *Lab) Path(elem ...string) string { return filepath.Join(append([]string{l.Dir}, elem...)...) }
 

@@ -72,13 +72,19 @@ func reachable(t *testing.T, l *labtest.Lab) {
 	}
 }
 
+// copyProgram copies a program to where other users find it.
+func copyProgram(t *testing.T, from, to string) {
+	t.Helper()
+	if out, err := exec.Command("cp", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
+	}
+}
+
 // startLocker has a group reader lock all that it can in dirs, and returns what it has.
 func startLocker(t *testing.T, l *labtest.Lab, dirs ...string) string {
 	t.Helper()
-	program := filepath.Join(l.Path("locker"))
-	if out, err := exec.Command("cp", os.Args[0], program).CombinedOutput(); err != nil {
-		t.Fatalf("cp: %v\n%s", err, out)
-	}
+	program := l.Path("locker")
+	copyProgram(t, os.Args[0], program)
 	c := exec.Command(program)
 	c.Env = append(os.Environ(), lockerDirs+"="+strings.Join(dirs, string(filepath.ListSeparator)))
 	c.SysProcAttr = groupReader
@@ -153,10 +159,8 @@ func TestStatusOfAGroupReaderCannotTell(t *testing.T) {
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	reachable(t, l)
-	if err := labtest.Build(l.Dir); err != nil {
-		t.Fatal(err)
-	}
 	for program, config := range map[string]string{"receiver": l.Path("receiver.toml"), "shipper": h.Path("lab-host.toml")} {
+		copyProgram(t, l.Program(program), l.Path(program))
 		for args, want := range map[string]string{"status": "cannot tell", "status --json": `"running_unknown":true`} {
 			c := exec.Command(l.Path(program), append([]string{"--config", config}, strings.Fields(args)...)...)
 			c.SysProcAttr = groupReader
@@ -224,5 +228,43 @@ func TestLeasedEpisodeIsTriedAgain(t *testing.T) {
 	noHolds(t, h)
 	release()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	l.Settled(t)
+}
+
+// TestEveryLockFileIsItsOwnersUnderAnyUmask runs what takes a lock, one after the other.
+func TestEveryLockFileIsItsOwnersUnderAnyUmask(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	l.Stop()
+	receiver := []string{l.Program("receiver"), "--config", l.Path("receiver.toml")}
+	for _, umask := range []string{"000", "027", "077"} {
+		locks := []string{
+			l.Path("data", ".receiver.lock"), l.Path("data", ".lock"), l.Path("data", ".index.jsonl.lock"),
+			h.Outbox(".shipper.lock"), h.Outbox(".lock"), l.Path("pki", ".pki.lock"),
+		}
+		for _, path := range append(locks, l.Path("data", "index.jsonl")) {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, argv := range [][]string{
+			append(receiver, "index", "backfill"),
+			append(receiver, "scrub", "--set-aside"),
+			{l.Program("receiver"), "pki", "renew", "--dir", l.Path("pki")},
+			{l.Program("shipper"), "--config", h.Path("lab-host.toml"), "--once"},
+		} {
+			c := exec.Command("sh", append([]string{"-c", "umask " + umask + `; exec "$@"`, "sh"}, argv...)...)
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Fatalf("%q: %v\n%s", argv, err, out)
+			}
+		}
+		for _, path := range locks {
+			if info, err := os.Lstat(path); err != nil || info.Mode() != 0o600 {
+				t.Errorf("umask %s: %s: %v, %v", umask, path, info, err)
+			}
+		}
+	}
 	l.Settled(t)
 }

@@ -266,6 +266,30 @@ func TestHoldIsDurable(t *testing.T) {
 	l.Check(t)
 }
 
+// TestPruneJudgesDurablyBeforeItDeletes: a power cut leaves either an episode that is
+// whole, or one whose judgement says that the rest may go.
+func TestPruneJudgesDurablyBeforeItDeletes(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	h.Run("verify").MustExit(t, 0)
+	var tr *labtest.Trace
+	labtest.Eventually(t, "an episode is deleted", func() bool {
+		tr = labtest.NewTrace(t)
+		return strings.Contains(h.TracedRun(tr, "prune", "--max-age", "1ns").MustExit(t, 0).Stdout, "deleted=1")
+	})
+	calls := trace(tr.Calls(t))
+	const entry = `/data/outbox/\.trash/run-1~\w+`
+	inOrder(t, calls.each("the move", "renameat2", `/data/shipped>, "run-1", .*/data/outbox/\.trash>`),
+		calls.sync("the trash", `/data/outbox/\.trash`), calls.sync("the shipped folder", "/data/shipped"),
+		calls.each("the judgement", "fsetxattr", entry+`>, "user\.cis490\.judged"`), calls.sync("the judgement", entry),
+		calls.each("the marker", "unlinkat", entry+`>, "done\.marker"`), calls.sync("the marker", entry),
+		calls.each("the rest", "unlinkat", entry+`>, "meta\.json"`))
+	h.Forget("run-1")
+	l.Check(t)
+}
+
 // TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade: whoever made a
 // folder may have been killed before it synced the parent; nobody after it can
 // know.

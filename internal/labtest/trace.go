@@ -44,7 +44,13 @@ func (l *Lab) Trace(tr *Trace) { l.tracing = tr }
 // TracedOnce makes a pass under a trace.
 func (h *Host) TracedOnce(tr *Trace) Result {
 	h.t.Helper()
-	argv := tr.wrap(append([]string{h.lab.bin + "/shipper"}, h.flags([]string{"--once", "--json"})...))
+	return h.TracedRun(tr, "--once", "--json")
+}
+
+// TracedRun runs a command of the shipper under a trace.
+func (h *Host) TracedRun(tr *Trace, args ...string) Result {
+	h.t.Helper()
+	argv := tr.wrap(append([]string{h.lab.bin + "/shipper"}, h.flags(args)...))
 	return run(h.t, argv[0], argv[1:]...)
 }
 

@@ -10,6 +10,7 @@ var (
 	shipperOrder  = killer{"labtest", "TestShipperMakesEachStepDurableBeforeTheNext"}
 	startOrder    = killer{"labtest", "TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade"}
 	partOrder     = killer{"labtest", "TestPartOfAnUploadIsDurableBeforeItIsTold"}
+	pruneOrder    = killer{"labtest", "TestPruneJudgesDurablyBeforeItDeletes"}
 	holdOrder     = killer{"labtest", "TestHoldIsDurable"}
 	crashPoints   = killer{"receiver", "TestEveryCrashPointIsMended"}
 	powerCuts     = killer{"crashtest", "TestPowerCuts"}
@@ -24,7 +25,7 @@ const (
 )
 
 // mutants are all of them, in the order of the table.
-func mutants() []mutant { return slices.Concat(ofDurable, ofRooms) }
+func mutants() []mutant { return slices.Concat(ofDurable, ofLocks, ofRooms) }
 
 // ofDurable are the mutants of the ground on which all stands.
 var ofDurable = []mutant{
@@ -216,7 +217,7 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/log.go",
-				"	if err := d.Sync(); err != nil {\n		f.Close()\n		return nil, err\n	}",
+				"	if err := l.dir.Sync(); err != nil {\n		return err\n	}",
 				"",
 			},
 		},

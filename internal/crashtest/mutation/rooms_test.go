@@ -446,4 +446,136 @@ var ofRooms = []mutant{
 			},
 		},
 	},
+	{
+		"outbox: a judgement that is not synced",
+		pruneOrder,
+		[]edit{
+			{
+				"outbox/trash.go",
+				"	return d.Sync()\n}\n\n// errUnjudged",
+				"	return nil\n}\n\n// errUnjudged",
+			},
+		},
+	},
+	{
+		"outbox: no sync of the marker that goes first",
+		pruneOrder,
+		[]edit{
+			{
+				"outbox/trash.go",
+				"err = d.Remove(episode.Marker)",
+				"err = d.Unlink(episode.Marker)",
+			},
+		},
+	},
+	{
+		"outbox: a file that is younger than the judgement is deleted",
+		killer{"outbox", "TestAFileYoungerThanTheJudgementIsKept"},
+		[]edit{
+			{
+				"outbox/trash.go",
+				"!time.Unix(ctime.Unix()).After(j.ChangedAt) && unchanged(s)",
+				"unchanged(s) || ctime.Sec == 0",
+			},
+		},
+	},
+	{
+		"outbox: a file that changed while the episode is deleted goes too",
+		killer{"outbox", "TestAFileThatChangedSinceTheJudgementIsKept"},
+		[]edit{
+			{
+				"outbox/trash.go",
+				"!time.Unix(ctime.Unix()).After(j.ChangedAt) && unchanged(s)",
+				"!time.Unix(ctime.Unix()).After(j.ChangedAt)",
+			},
+		},
+	},
+	{
+		"outbox: what nobody judged is deleted",
+		killer{"shipper", "TestAnUnjudgedEpisodeGoesBack"},
+		[]edit{
+			{
+				"shipper/discard.go",
+				"	if err == nil && judged {\n",
+				"	if err == nil && d.Judge(outbox.Judgement{ChangedAt: p.now}) == nil {\n",
+			},
+		},
+	},
+	{
+		"shipper: what changed is deleted",
+		killer{"shipper", "TestPruneKeepsWhatChangedSinceItWasShipped"},
+		[]edit{
+			{
+				"shipper/discard.go",
+				"	if c.equal {\n		return false\n	}",
+				"	if c.equal || c.differs {\n		return false\n	}",
+			},
+		},
+	},
+	{
+		"shipper: a fingerprint does for any tree",
+		killer{"shipper", "TestVerifyFindsWhatChangedSinceItWasShipped"},
+		[]edit{
+			{
+				"shipper/compare.go",
+				"r.State.Fingerprint == below && !c.deep",
+				"below == below && !c.deep",
+			},
+		},
+	},
+	{
+		"shipper: other skipped entries are no change",
+		killer{"shipper", "TestSkippedEntriesMustBeThoseOfThen"},
+		[]edit{
+			{
+				"shipper/compare.go",
+				"source.Shorten(found.Skips) != r.State.Skips",
+				"false",
+			},
+		},
+	},
+	{
+		"shipper: what changed just now is deleted",
+		killer{"shipper", "TestPruneKeepsWhatIsYoung"},
+		[]edit{
+			{
+				"shipper/discard.go",
+				"return now.Sub(changedAt) < quiet, nil",
+				"return now.Sub(changedAt) < 0, nil",
+			},
+		},
+	},
+	{
+		"shipper: one obstacle ends a pruning",
+		killer{"shipper", "TestOneObstacleKeepsOneEpisode"},
+		[]edit{
+			{
+				"shipper/discard.go",
+				"	if p.isObstructed(c, found) {\n		return true\n	}\n",
+				"	if p.isObstructed(c, found) {\n		return false\n	}\n",
+			},
+		},
+	},
+	{
+		"source: a fingerprint counts of what changed just now",
+		killer{"source", "TestFingerprintCountsOnlyOfWhatWasQuiet"},
+		[]edit{
+			{
+				"source/state.go",
+				"at.Sub(m.ChangedAt) >= minQuiet",
+				"at.Sub(m.ChangedAt) >= 0",
+			},
+		},
+	},
+	{
+		"durable: a write is taken for our own unlink",
+		killer{"durable", "TestRemovingTellsItsOwnUnlinkFromAWrite"},
+		[]edit{
+			{
+				"durable/remove.go",
+				" || now.Ctim != st.st.Ctim {",
+				" {",
+			},
+		},
+	},
 }

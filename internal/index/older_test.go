@@ -1,0 +1,71 @@
+package index_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/index"
+)
+
+// lockIndex takes the lock that a program of an older version takes to append, or that
+// any reader can take.
+func lockIndex(tb testing.TB, dir string, kind int16) (release func()) {
+	tb.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_RDWR, 0)
+	must(tb, err)
+	must(tb, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
+	return func() { f.Close() }
+}
+
+// TestTailIsNotCutBesideAnOlderProgram: it may be the row that this one writes.
+func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
+	for kind, locked := range map[int16]bool{unix.F_WRLCK: true, unix.F_RDLCK: false} {
+		dir := t.TempDir()
+		whole := lines(row(0))
+		b := append(bytes.Clone(whole), "torn"...)
+		must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
+		release := lockIndex(t, dir, kind)
+		l, err := index.Open(openDir(t, dir), indexName)
+		if err == nil {
+			must(t, l.Close())
+		}
+		want, copies := whole, 1
+		if locked {
+			want, copies = b, 0
+		}
+		if _, is := errors.AsType[*durable.LockedError](err); is != locked || err != nil && !is {
+			t.Errorf("lock of kind %d: got %v", kind, err)
+		}
+		after, err := os.ReadFile(filepath.Join(dir, indexName))
+		if must(t, err); !bytes.Equal(after, want) || len(torn(t, dir)) != copies {
+			t.Errorf("lock of kind %d: the index holds %q, and %d tails are saved", kind, after, len(torn(t, dir)))
+		}
+		release()
+		l, err = index.Open(openDir(t, dir), indexName)
+		must(t, err)
+		must(t, l.Close())
+		if after, err := os.ReadFile(filepath.Join(dir, indexName)); err != nil || !bytes.Equal(after, whole) {
+			t.Errorf("without a lock the index holds %q, %v", after, err)
+		}
+	}
+}
+
+// TestAppendWaitsForNoReader of the index, whatever it locks.
+func TestAppendWaitsForNoReader(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	_, err := l.Append(t.Context(), row(0))
+	must(t, err)
+	defer lockIndex(t, dir, unix.F_RDLCK)()
+	_, err = l.Append(t.Context(), row(1))
+	must(t, err)
+	if rows := readRows(t, dir); len(rows) != 2 {
+		t.Errorf("the index has %d rows, want 2", len(rows))
+	}
+}
