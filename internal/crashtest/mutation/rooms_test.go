@@ -44,8 +44,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/recover.go",
-				" || err == nil && stored.Inode() != ours.Inode()",
-				" || err == nil && stored.Inode() != ours.Inode() && false",
+				" || err == nil && !stored.Same(ours)",
+				" || err == nil && !stored.Same(ours) && false",
 			},
 		},
 	},
@@ -77,7 +77,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/read.go",
-				"!o.Underway && r.inode == st.Inode()",
+				"!o.Underway && receipt.file == fileID(id.File[:8])",
 				"!o.Underway",
 			},
 		},
