@@ -272,8 +272,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/readback.go",
-				"ErrUnfit, got.Unfit), unverify(f))",
-				"ErrUnfit, got.Unfit))",
+				"time.Time{}, digest.Digest{}\n		return o, errors.Join(err, unverify(f))",
+				"time.Time{}, digest.Digest{}\n		return o, err",
 			},
 		},
 	},
