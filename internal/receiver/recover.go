@@ -21,7 +21,7 @@ func (r *Receiver) recover(ctx context.Context) error {
 			err = r.resume(ctx, staged)
 		}
 		switch {
-		case ctx.Err() != nil || errors.Is(err, durable.ErrFault):
+		case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err):
 			return err
 		case err != nil:
 			// It stays in staging, so that its row stays owed: the next upload of

@@ -277,10 +277,8 @@ func (e *unreadableError) Is(target error) bool {
 
 // unreadable returns err as an [ErrUnreadable], unless it says nothing of the disk.
 func unreadable(err error) error {
-	for _, other := range []error{fs.ErrNotExist, fs.ErrPermission, unix.ELOOP, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
-		if errors.Is(err, other) {
-			return err
-		}
+	if IsShortage(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ELOOP) {
+		return err
 	}
 	return &unreadableError{err}
 }

@@ -150,8 +150,8 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/inventory.go",
-				"if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault)) {",
-				"if err != nil || errors.Is(err, durable.ErrFault) {",
+				"if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err)) {",
+				"if err != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err) {",
 			},
 		},
 	},
@@ -161,7 +161,7 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/recover.go",
-				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault):",
+				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err):",
 				"case err != nil:",
 			},
 		},
