@@ -392,8 +392,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/send.go",
-				"s.unchanged(ctx, name, entry); err != nil",
-				"error(nil); err != nil",
+				"state, err := s.unchanged(ctx, name, entry)",
+				"state, err := source.State{}, error(nil)",
 			},
 		},
 	},
