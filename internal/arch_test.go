@@ -38,6 +38,8 @@ var laws = map[string]law{
 	"internal/config":  {"", "reads any program's file: the struct is the program's"},
 	"internal/device":  {"", "answers for an open file, whoever opened it"},
 	"internal/systemd": {"", "talks to the service manager for any program"},
+	// Just above: it hands over what durable made.
+	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 
 	// What stands on the ground, in the order of travel.
 	"internal/source":  {"archive digest durable episode", "compares an episode with what was sealed before it retires it"},
@@ -53,9 +55,9 @@ var laws = map[string]law{
 	"internal/receiver": {"archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
-	"internal/cli": {"durable systemd", "what both programs have in common, so it knows neither daemon"},
-	"cmd/shipper":  {"cli config episode outbox pki shipper systemd wire", "the lab host's half"},
-	"cmd/receiver": {"cli config durable episode index pki receiver systemd", "the receiver's half"},
+	"internal/cli": {"durable serviceuser systemd", "what both programs have in common, so it knows neither daemon"},
+	"cmd/shipper":  {"cli config episode outbox pki serviceuser shipper systemd wire", "the lab host's half"},
+	"cmd/receiver": {"cli config durable episode index pki receiver serviceuser systemd", "the receiver's half"},
 
 	// A whole lab in one test, so it may know all but the programs.
 	"internal/labtest": {"archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},

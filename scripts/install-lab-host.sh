@@ -129,7 +129,7 @@ EOF
   fi
   told
   step='asking the receiver (shipper --ping)'
-  as_daemon "$bin/$unit" --ping || code=$?
+  "$bin/$unit" --ping || code=$?
   if [ "$code" -ne 0 ]; then
     say "installed and running; but the receiver does not take this host yet: see above, then: shipper --ping"
     if [ "$code" -eq 2 ]; then code=1; fi

@@ -93,7 +93,7 @@ EOF
     return
   fi
   step='checking configuration and certificates (receiver check)'
-  as_daemon "$bin/$unit" check || exit 1
+  "$bin/$unit" check || exit 1
   start_units
   told
   step='checking that it runs'

@@ -19,7 +19,7 @@ fi
 copies=$(mktemp -d)
 trap 'rm -rf "$copies"' EXIT
 for unit in etc/*.service etc/*.socket etc/*.timer etc/*.path etc/*.target; do
-  sed 's,^ExecStart=/usr/bin/cis490-[a-z]*,ExecStart=/bin/true,; /^Documentation=man:/d' "$unit" >"$copies/${unit##*/}"
+  sed 's,^\(Exec[A-Za-z]*=\)/usr/bin/cis490-[a-z]*,\1/bin/true,; /^Documentation=man:/d' "$unit" >"$copies/${unit##*/}"
 done
 
 failed=0

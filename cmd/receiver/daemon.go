@@ -14,7 +14,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/cli"
+	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/serviceuser"
 	"cis490/internal/systemd"
 )
 
@@ -26,32 +28,58 @@ func runDaemon(c *cobra.Command, o *options) error {
 		return err
 	}
 	log := cli.Logger(o.verbose)
-	r, err := receiver.New(c.Context(), cfg, cli.Version(), cli.Holder("receiver"), log)
+	gate, err := pki.Open(cfg.Trust())
+	if err != nil {
+		return startError(c.Context(), err, cfg, o.config)
+	}
+	ln, lerr := listen(cfg.Listen) // now, because only root may listen on a port below 1024
+	if ln != nil {
+		defer ln.Close()
+	}
+	state := stateOf(cfg)
+	state.Create = true
+	if err := cli.BecomeServiceUser(c, state); err != nil {
+		return err
+	}
+	warnUnreadable(log, cfg, cli.CheckLine(c))
+	if err := cli.NoteConfig(o.config); err != nil {
+		log.Warn("a check before a reload will not know the configuration file", "err", err)
+	}
+	r, err := receiver.NewWithGate(c.Context(), gate, cfg, cli.Version(), cli.Holder("receiver"), log)
 	if err != nil {
 		return startError(c.Context(), err, cfg, o.config)
 	}
 	defer r.Close()
-	ln, err := listen(cfg.Listen)
-	if err != nil {
-		return err
+	if lerr != nil { // another receiver that has the data directory is the better reason
+		return lerr
 	}
 	proxy, err := r.ListenProxy()
 	if err != nil {
 		return fmt.Errorf("proxy.socket: %w", err)
 	}
 	log.Info("receiver started", "version", cli.Version(), "listen", ln.Addr().String(), "data_dir", string(cfg.DataDir))
-	return serve(c, r, ln, proxy, hup, log)
+	reloads := &cli.Reloader{Log: log, Files: cfg.Trust().Files(), Config: o.config, Check: cli.CheckLine(c), Load: r.Reload}
+	return serve(c, r, ln, proxy, reloads, hup)
+}
+
+// warnUnreadable warns of files that root could read at the start and that the
+// receiver's user cannot read at a reload.
+func warnUnreadable(log *slog.Logger, cfg receiver.Config, check string) {
+	if err := serviceuser.CheckReadable(cfg.Trust().Files(), check); err != nil {
+		log.Warn("a reload will fail", "err", err)
+	}
 }
 
 // serve runs the daemon's parts until one fails or it is told to stop.
-func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, hup <-chan os.Signal, log *slog.Logger) error {
+func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloads *cli.Reloader, hup <-chan os.Signal) error {
+	log := reloads.Log
 	cli.Tell(log, systemd.Ready("taking episodes on "+ln.Addr().String()))
 	g, ctx := errgroup.WithContext(c.Context())
 	g.Go(func() error { return systemd.Watchdog(ctx, r.Alive) })
 	g.Go(func() error { return r.Scrub(ctx) })
 	g.Go(func() error { return r.Expire(ctx) })
 	g.Go(func() error {
-		cli.OnReload(ctx, hup, log, r.Reload)
+		reloads.Run(ctx, hup)
 		return nil
 	})
 	g.Go(func() error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,8 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/episode"
 	"cis490/internal/index"
+	"cis490/internal/receiver"
+	"cis490/internal/serviceuser"
 )
 
 // indexCommand returns "receiver index". paths says where the configuration
@@ -46,8 +49,9 @@ func (f *indexFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.json, "json", false, "print JSON, one object a line")
 }
 
-// options completes the flags from the configuration, if they need it.
-func (f *indexFlags) options(paths func() (string, string, error)) (index.Options, error) {
+// options completes the flags from the configuration, if they need it. If root runs the
+// command, it becomes the user that owns the folder of the index.
+func (f *indexFlags) options(c *cobra.Command, paths func() (string, string, error)) (index.Options, error) {
 	o := f.opts
 	if o.EpisodesRoot == "" || o.Index == "" {
 		root, path, err := paths()
@@ -68,7 +72,16 @@ func (f *indexFlags) options(paths func() (string, string, error)) (index.Option
 		}
 		o.Host = host
 	}
-	return o, nil
+	return o, cli.BecomeServiceUser(c, indexState(o.EpisodesRoot, o.Index))
+}
+
+// indexState says where an index is kept, which need not be a data directory.
+func indexState(episodes, file string) serviceuser.State {
+	s := serviceuser.State{Dir: filepath.Dir(file), Layout: index.Layout(filepath.Base(file))}
+	if filepath.Base(file) == receiver.IndexFile && filepath.Join(s.Dir, "episodes") == filepath.Clean(episodes) {
+		s.Layout = receiver.Layout(true)
+	}
+	return s
 }
 
 func backfillCommand(paths func() (string, string, error)) *cobra.Command {
@@ -77,9 +90,10 @@ func backfillCommand(paths func() (string, string, error)) *cobra.Command {
 		Use:   "backfill",
 		Short: "Append a row for each stored file that has none",
 		Long: `Append a row for each stored file that has none. It may run beside the
-receiver; run it as the receiver's user, who must be able to write the index
-afterwards. A file that does not decode, or is not what was received, is named
-on stderr and gets no row; the others are done, and the exit code is 1.`,
+receiver. If root runs it, it becomes the user that owns the folder of the
+index, so that the receiver can write the index afterwards. A file that does not
+decode, or is not what was received, is named on stderr and gets no row; the
+others are done, and the exit code is 1.`,
 		Args: cobra.NoArgs,
 		Example: `  receiver index backfill --dry-run
   receiver index backfill --host lab-01
@@ -88,7 +102,7 @@ on stderr and gets no row; the others are done, and the exit code is 1.`,
 	f.add(c)
 	c.Flags().BoolVar(&f.opts.DryRun, "dry-run", false, "print what would be appended and write nothing")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		opts, err := f.options(paths)
+		opts, err := f.options(c, paths)
 		if err != nil {
 			return err
 		}
@@ -155,7 +169,7 @@ there is one.`,
 	f.add(c)
 	c.Flags().BoolVar(&f.opts.Deep, "deep", false, "read and decode every archive, compare its sha256")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		opts, err := f.options(paths)
+		opts, err := f.options(c, paths)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/receiver"
+	"cis490/internal/serviceuser"
 )
 
 func main() { os.Exit(cli.Main(command())) }
@@ -22,6 +23,21 @@ type options struct {
 func (o *options) load() (receiver.Config, error) {
 	c, err := receiver.LoadConfig(o.config)
 	return c, cli.Wrong(err)
+}
+
+// open is load for a command that works with the data directory and reads no secret:
+// if root runs it, it becomes the receiver's user.
+func (o *options) open(cmd *cobra.Command) (receiver.Config, error) {
+	c, err := o.load()
+	if err != nil {
+		return c, err
+	}
+	return c, cli.BecomeServiceUser(cmd, stateOf(c))
+}
+
+// stateOf says where the receiver of a configuration keeps its state.
+func stateOf(c receiver.Config) serviceuser.State {
+	return serviceuser.State{Dir: string(c.DataDir), Layout: receiver.Layout(true)}
 }
 
 func command() *cobra.Command {

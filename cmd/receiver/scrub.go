@@ -34,7 +34,7 @@ what its host has sent, stays. An interrupted scrub goes on where it was with
   systemctl stop cis490-receiver && receiver scrub --set-aside`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.load()
+			cfg, err := o.open(c)
 			if err != nil {
 				return err
 			}

@@ -30,6 +30,11 @@ lie. It works beside the receiver, walks through nothing and changes nothing.`,
 			if err != nil {
 				return err
 			}
+			state := stateOf(cfg)
+			state.Layout = receiver.Layout(false) // status must not take longer the more is stored
+			if err := cli.BecomeServiceUser(c, state); err != nil {
+				return err
+			}
 			now := time.Now()
 			st, err := receiver.Inspect(cfg, now)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/pki"
+	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
 	"cis490/internal/systemd"
 	"cis490/internal/wire"
@@ -18,14 +19,21 @@ import (
 // expiresSoon is when the log begins to remind of a certificate's end.
 const expiresSoon = 30 * 24 * time.Hour
 
-// connect returns the client of c, and the papers that it shows.
-func connect(c shipper.Config) (*wire.Client, *pki.Client, error) {
-	papers, err := pki.LoadClient(pki.ClientConfig{
+// credentials names what a start and a reload read.
+func credentials(c shipper.Config) pki.ClientConfig {
+	return pki.ClientConfig{
 		CAFile:    string(c.Receiver.CAFile),
 		CertFile:  string(c.Receiver.CertFile),
 		KeyFile:   string(c.Receiver.KeyFile),
 		TokenFile: string(c.Receiver.TokenFile),
-	})
+	}
+}
+
+func files(c shipper.Config) []string { return credentials(c).Files() }
+
+// connect returns the client of c, and the papers that it shows.
+func connect(c shipper.Config) (*wire.Client, *pki.Client, error) {
+	papers, err := pki.LoadClient(credentials(c))
 	if err != nil {
 		return nil, nil, cli.Wrong(err)
 	}
@@ -46,21 +54,24 @@ func connect(c shipper.Config) (*wire.Client, *pki.Client, error) {
 // runDaemon ships until it is told to stop.
 func runDaemon(c *cobra.Command, o *options) error {
 	hup := cli.Hangups()
-	cfg, err := o.load()
-	if err != nil {
-		return err
-	}
-	client, papers, err := connect(cfg)
+	cfg, client, papers, err := o.connectToShip(c)
 	if err != nil {
 		return err
 	}
 	log := cli.Logger(o.verbose)
+	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
+		log.Warn("a reload will fail", "err", err)
+	}
+	if err := cli.NoteConfig(o.config); err != nil {
+		log.Warn("a check before a reload will not know the configuration file", "err", err)
+	}
 	s, err := shipper.New(cfg, client, cli.Holder("shipper"), log)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	s.Status = func(status string) { cli.Tell(log, systemd.Status(status)) }
+	reloads := &cli.Reloader{Log: log, Files: files(cfg), Config: o.config, Check: cli.CheckLine(c)}
+	s.Status = reloads.Status
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
 	cli.Tell(log, systemd.Ready("looking for episodes"))
 
@@ -71,14 +82,15 @@ func runDaemon(c *cobra.Command, o *options) error {
 		return nil
 	})
 	g.Go(func() error {
-		cli.OnReload(ctx, hup, log, func() error {
+		reloads.Load = func() error {
 			if err := papers.Reload(); err != nil {
 				return err
 			}
 			client.CloseIdle()
 			remind(log, papers, cfg)
 			return nil
-		})
+		}
+		reloads.Run(ctx, hup)
 		return nil
 	})
 	g.Go(func() error {

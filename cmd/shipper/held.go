@@ -26,7 +26,7 @@ changes nothing. It exits with 3 if something is held.`,
 		Example: "  shipper held\n  shipper held --json | jq -r 'select(.reason == \"conflict\").episode_id'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.load()
+			cfg, err := o.open(c)
 			if err != nil {
 				return err
 			}

@@ -7,7 +7,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/outbox"
+	"cis490/internal/pki"
+	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
+	"cis490/internal/wire"
 )
 
 func main() { os.Exit(cli.Main(command())) }
@@ -22,6 +26,50 @@ type options struct {
 func (o *options) load() (shipper.Config, error) {
 	c, err := shipper.LoadConfig(o.config)
 	return c, cli.Wrong(err)
+}
+
+// open is load for a command that works with the folders and reads no secret: if root
+// runs it, it becomes the shipper's user.
+func (o *options) open(cmd *cobra.Command) (shipper.Config, error) {
+	c, err := o.load()
+	if err != nil {
+		return c, err
+	}
+	return c, cli.BecomeServiceUser(cmd, stateOf(c))
+}
+
+// connect is open for a command that talks to the receiver: it reads certificate, key
+// and token first, which root may be able to read and the shipper's user not.
+func (o *options) connect(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
+	return o.connectAs(cmd, false)
+}
+
+// connectToShip is connect for a command that makes the folders if they are missing.
+func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
+	return o.connectAs(cmd, true)
+}
+
+func (o *options) connectAs(cmd *cobra.Command, create bool) (shipper.Config, *wire.Client, *pki.Client, error) {
+	c, err := o.load()
+	if err != nil {
+		return c, nil, nil, err
+	}
+	client, credentials, err := connect(c)
+	if err != nil {
+		return c, nil, nil, err
+	}
+	state := stateOf(c)
+	state.Create = create
+	return c, client, credentials, cli.BecomeServiceUser(cmd, state)
+}
+
+// stateOf says where the shipper of a configuration keeps its state.
+func stateOf(c shipper.Config) serviceuser.State {
+	return serviceuser.State{
+		Dir:    string(c.OutboxDir),
+		Layout: outbox.Layout(),
+		Dirs:   []string{string(c.EpisodesDir), string(c.ShippedDir)},
+	}
 }
 
 func command() *cobra.Command {
@@ -58,7 +106,7 @@ shipper runs, 74 the disk cannot be trusted.`,
 	flags.StringVar(&o.config, "config", shipper.DefaultConfigFile, "configuration `file`")
 	flags.BoolVar(&o.json, "json", false, "print results as JSON")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log each attempt")
-	root.AddCommand(statusCommand(&o), heldCommand(&o), retryCommand(&o),
+	root.AddCommand(statusCommand(&o), checkCommand(&o), heldCommand(&o), retryCommand(&o),
 		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
 	return root
 }

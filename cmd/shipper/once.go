@@ -18,11 +18,7 @@ import (
 
 // runOnce tries every waiting episode once.
 func runOnce(c *cobra.Command, o *options) error {
-	cfg, err := o.load()
-	if err != nil {
-		return err
-	}
-	client, _, err := connect(cfg)
+	cfg, client, _, err := o.connectToShip(c)
 	if err != nil {
 		return err
 	}

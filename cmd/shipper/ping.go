@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/pki"
+	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -33,13 +34,12 @@ type report struct {
 
 // runPing checks the whole way to the receiver and says in words what is wrong.
 func runPing(c *cobra.Command, o *options) error {
-	cfg, err := o.load()
+	cfg, client, papers, err := o.connect(c)
 	if err != nil {
 		return err
 	}
-	client, papers, err := connect(cfg)
-	if err != nil {
-		return err
+	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
+		return cli.Wrong(err)
 	}
 	pong, skew, err := ping(c.Context(), client, papers, cfg)
 	if err == nil && !pong.Storage.Accepting {

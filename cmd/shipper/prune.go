@@ -60,6 +60,9 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	if err != nil {
 		return err
 	}
+	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
+		return err
+	}
 	opts.Holder = cli.Holder("shipper prune")
 	out, now := c.OutOrStdout(), time.Now()
 	opts.Found = func(p shipper.Pruned) error {

@@ -29,7 +29,7 @@ something is held.`,
 		Example: "  shipper status\n  shipper status --json | jq '.held[].cause'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.load()
+			cfg, err := o.open(c)
 			if err != nil {
 				return err
 			}
@@ -118,7 +118,7 @@ receiver has: nothing is replaced.`,
 		Example: "  shipper retry run-7\n  shipper retry --accept run-7\n  shipper retry --beside run-7",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := o.load()
+			cfg, err := o.open(c)
 			if err != nil {
 				return err
 			}

@@ -51,11 +51,7 @@ host.`,
 }
 
 func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool) error {
-	cfg, err := o.load()
-	if err != nil {
-		return err
-	}
-	client, _, err := connect(cfg)
+	cfg, client, _, err := o.connect(c)
 	if err != nil {
 		return err
 	}
@@ -142,7 +138,7 @@ taken or on its way is refused.`,
 		Example: "  shipper resend run-7 run-8",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := o.load()
+			cfg, err := o.open(c)
 			if err != nil {
 				return err
 			}

@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/durable"
+	"cis490/internal/serviceuser"
 	"cis490/internal/systemd"
 )
 
@@ -66,8 +67,10 @@ func Wrong(err error) error {
 }
 
 // Main runs a program's command until it ends or SIGTERM or SIGINT says so, and
-// returns the exit code.
+// returns the exit code. What a command writes has the modes that the daemon would
+// have given it, whatever the umask of whoever runs the command.
 func Main(root *cobra.Command) int {
+	syscall.Umask(serviceuser.Umask)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -87,7 +90,7 @@ func Main(root *cobra.Command) int {
 	}
 	for _, e := range parts(err) {
 		if exit, ok := e.(*Exit); !ok || exit.Err != nil {
-			fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), e)
+			fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), serviceuser.Explain(e, CheckLine(root)))
 		}
 	}
 	return code(err)
@@ -168,33 +171,6 @@ func Logger(verbose bool) *slog.Logger {
 		level = slog.LevelDebug
 	}
 	return slog.New(systemd.NewHandler(os.Stderr, level, systemd.FormOf(os.Stderr)))
-}
-
-// Hangups makes SIGHUP a request that waits to be taken: a daemon calls it before
-// it begins to start, or a reload in that moment would end it.
-func Hangups() <-chan os.Signal {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	return hup
-}
-
-// OnReload calls reload at each of the hangups until ctx ends, and tells the
-// service manager of it.
-func OnReload(ctx context.Context, hup <-chan os.Signal, log *slog.Logger, reload func() error) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hup:
-		}
-		Tell(log, systemd.Reloading())
-		if err := reload(); err != nil {
-			log.Error("kept the certificates and lists as they were", "err", err)
-		} else {
-			log.Info("reloaded certificates and lists")
-		}
-		Tell(log, systemd.Ready("reloaded"))
-	}
 }
 
 // Daily calls do now and once a day until ctx ends.

@@ -139,17 +139,18 @@ func TestReloadHappensAtEachHangup(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	reloads, stopped := make(chan int), make(chan struct{})
 	n := 0
-	// Before OnReload listens, a hangup would end the test.
+	// Before Run listens, a hangup would end the test.
 	early := make(chan os.Signal, 1)
 	signal.Notify(early, syscall.SIGHUP)
 	defer signal.Stop(early)
 	go func() {
 		defer close(stopped)
-		cli.OnReload(ctx, cli.Hangups(), slog.New(slog.DiscardHandler), func() error {
+		r := cli.Reloader{Log: slog.New(slog.DiscardHandler), Load: func() error {
 			n++
 			reloads <- n
 			return errors.New("bad file")
-		})
+		}}
+		r.Run(ctx, cli.Hangups())
 	}()
 	for want := 1; want <= 3; want++ {
 		if got := hangUp(t, reloads); got != want {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -30,6 +31,8 @@ func generator(name, short string, generate func(root *cobra.Command, dir string
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			// A package is for all users of a machine, unlike what a daemon writes.
+			syscall.Umask(0o022)
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return err
 			}

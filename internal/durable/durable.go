@@ -63,6 +63,9 @@ type Dir struct {
 
 func newDir(f *os.File) *Dir { return &Dir{f, newSyncs()} }
 
+// NewDir returns the directory that is open as f, which then belongs to it.
+func NewDir(f *os.File) *Dir { return newDir(f) }
+
 // Open opens the directory at path, which the operator named: links on the way
 // are followed.
 func Open(path string) (*Dir, error) {
@@ -139,18 +142,30 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 // MakeDir opens a directory in d and makes it first, durably, if it is
 // missing. If a power cut came between the two, the next call finds the
 // directory and syncs d again: no caller can know that it was not the first.
-func (d *Dir) MakeDir(name string) (*Dir, error) {
+func (d *Dir) MakeDir(name string) (*Dir, error) { return d.MakeDirMode(name, 0o750) }
+
+// MakeDirMode is [Dir.MakeDir] for a directory that gets another mode than 0750 if
+// it is made. The mode of one that exists stays.
+func (d *Dir) MakeDirMode(name string, perm fs.FileMode) (*Dir, error) {
 	if err := segment(name); err != nil {
 		return nil, err
 	}
-	err := unix.Mkdirat(d.fd(), name, 0o750)
+	err := unix.Mkdirat(d.fd(), name, uint32(perm.Perm()))
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, failed("mkdir", d.Path(name), err)
 	}
+	made := err == nil
 	if err := d.Sync(); err != nil {
 		return nil, err
 	}
-	return d.OpenDir(name)
+	sub, err := d.OpenDir(name)
+	if err != nil || !made {
+		return sub, err
+	}
+	if err := errors.Join(setExactMode(sub.f, perm), d.shareOwner(sub.f, perm)); err != nil {
+		return nil, errors.Join(err, sub.Close())
+	}
+	return sub, nil
 }
 
 // Open opens a file for reading. A link is refused with [unix.ELOOP], and

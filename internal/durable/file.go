@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -20,11 +21,15 @@ type File struct {
 	behind behind
 }
 
-// Create makes a new file in d, which must not hold the name yet.
+// Create makes a new file in d, which must not hold the name yet. Its mode is perm,
+// whatever the umask is.
 func (d *Dir) Create(name string, perm fs.FileMode) (*File, error) {
 	f, err := d.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, uint32(perm.Perm()))
 	if err != nil {
 		return nil, err
+	}
+	if err := setExactMode(f, perm); err != nil {
+		return nil, errors.Join(err, f.Close(), d.Unlink(name))
 	}
 	return &File{dir: d, name: name, f: f}, nil
 }
@@ -164,14 +169,20 @@ func (f *File) Discard() error {
 
 // WriteFile makes name hold data, whole or not at all, whatever it held before.
 // It is for small files that one process writes.
+//
+// The file keeps the owner of the one that it replaces. A new one that everybody may
+// read gets the owner of d, also if root writes it.
 func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
-	temp := "." + name + ".tmp"
+	temp := TempName(name)
 	if err := d.Unlink(temp); err != nil { // left by a crash
 		return err
 	}
 	f, err := d.Create(temp, perm)
 	if err != nil {
 		return err
+	}
+	if err := d.keepOwner(f.f, name, perm); err != nil {
+		return errors.Join(err, f.Discard())
 	}
 	if _, err := f.Write(data); err != nil {
 		f.Discard() // the first error is the one to tell

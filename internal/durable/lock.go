@@ -149,9 +149,6 @@ func (d *Dir) TryFlock() { unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB) }
 // openLock opens a lock file and creates it if it is missing.
 func (d *Dir) openLock(name string) (*os.File, error) {
 	f, err := d.openOrCreateLock(name)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, d.explainDenied(name, err)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -171,9 +168,8 @@ func (d *Dir) openOrCreateLock(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Chmod(lockMode); err != nil { // the umask may have taken bits away
-		f.Close()
-		return nil, failed("chmod", f.Name(), err)
+	if err := errors.Join(setExactMode(f, lockMode), d.giveToOwner(f)); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
@@ -213,22 +209,6 @@ func checkRegular(f *os.File) error {
 		return fmt.Errorf("%s is %w: remove it", f.Name(), errNotRegular)
 	}
 	return nil
-}
-
-// explainDenied says who may open a lock file, and what to do.
-func (d *Dir) explainDenied(name string, err error) error {
-	us := userName(uint32(os.Geteuid()))
-	if st, lerr := d.Lstat(name); lerr == nil {
-		return fmt.Errorf("%w: the lock file belongs to %s and this process runs as %s; if %s should have it, run chown %s %s",
-			err, userName(st.st.Uid), us, us, us, d.Path(name))
-	}
-	var dir unix.Stat_t
-	if serr := unix.Fstat(d.fd(), &dir); serr != nil {
-		return err
-	}
-	owner := userName(dir.Uid)
-	return fmt.Errorf("%w: the lock file cannot be created, because the directory belongs to %s and this process runs as %s; "+
-		"run the command as %s (runuser -u %s -- ...)", err, owner, us, owner, owner)
 }
 
 // userName returns the name of a user, or its number.

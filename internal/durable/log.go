@@ -28,7 +28,7 @@ func LogLockName(name string) string { return "." + name + ".lock" }
 // OpenLog opens name for appending and makes it first, durably, if it is
 // missing. d must stay open as long as the log.
 func (d *Dir) OpenLog(name string, perm fs.FileMode) (*Log, error) {
-	f, err := d.open(name, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW, uint32(perm.Perm()))
+	f, err := d.openOrCreateLog(name, perm)
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +37,23 @@ func (d *Dir) OpenLog(name string, perm fs.FileMode) (*Log, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// openOrCreateLog opens a log for appending. Only a log that it creates gets the
+// mode: of one that exists it is for the operator to say.
+func (d *Dir) openOrCreateLog(name string, perm fs.FileMode) (*os.File, error) {
+	const flags = unix.O_RDWR | unix.O_APPEND | unix.O_NOFOLLOW
+	f, err := d.open(name, flags|unix.O_CREAT|unix.O_EXCL, uint32(perm.Perm()))
+	if errors.Is(err, fs.ErrExist) {
+		return d.open(name, flags, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := setExactMode(f, perm); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func (l *Log) prepare() error {

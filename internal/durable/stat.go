@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"io/fs"
 	"os"
 	"time"
 
@@ -35,6 +36,9 @@ func (s Stat) Regular() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFREG }
 
 // IsDir reports whether it is a directory.
 func (s Stat) IsDir() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// Perm returns the bits of the mode that say who may do what.
+func (s Stat) Perm() fs.FileMode { return fs.FileMode(s.st.Mode & 0o777) }
 
 // Size returns the size in bytes.
 func (s Stat) Size() int64 { return s.st.Size }

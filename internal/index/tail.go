@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"cis490/internal/durable"
@@ -94,8 +93,8 @@ func (a *appender) cut(end, size int64) error {
 	if err := a.log.CheckExclusive(); err != nil { // before a copy is saved, which each attempt would do
 		return err
 	}
-	stem := strings.TrimSuffix(a.name, ".jsonl") + ".torn-"
-	temp := "." + stem + "tmp"
+	torn := stem(a.name) + tornMark
+	temp := "." + torn + "tmp"
 	if err := a.dir.Unlink(temp); err != nil { // left by a crash
 		return err
 	}
@@ -106,7 +105,7 @@ func (a *appender) cut(end, size int64) error {
 	if _, err := io.Copy(f, io.NewSectionReader(a.log, end, size-end)); err != nil {
 		return errors.Join(err, f.Discard())
 	}
-	if err := f.Commit(stem + time.Now().UTC().Format("20060102T150405.000000000Z")); err != nil {
+	if err := f.Commit(torn + time.Now().UTC().Format("20060102T150405.000000000Z")); err != nil {
 		return err
 	}
 	return a.log.Cut(end)

@@ -179,7 +179,7 @@ func (h *Host) Move(url string, via ...string) {
 // Run runs a command of the shipper to its end.
 func (h *Host) Run(args ...string) Result {
 	h.t.Helper()
-	argv := h.argv(args)
+	argv := slices.Concat(h.lab.asPerson, h.argv(args))
 	return run(h.t, argv[0], argv[1:]...)
 }
 
@@ -232,7 +232,7 @@ func (h *Host) Daemon(args ...string) *Process {
 // Launch starts the shipper and waits for nothing.
 func (h *Host) Launch(args ...string) *Process {
 	h.t.Helper()
-	return start(h.t, "shipper "+h.Name, h.argv(args)...)
+	return start(h.t, "shipper "+h.Name, h.lab.daemon(h.argv(args))...)
 }
 
 // Kill kills a shipper of this host.

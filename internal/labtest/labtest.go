@@ -33,6 +33,10 @@ type Lab struct {
 	settings settings
 	names    string // of the receiver, in its certificate
 	via      []string
+	asDaemon []string // enters the user of the daemons
+	asPerson []string // enters what a person runs commands in
+	uid      int      // of the daemons, if they have another user
+	byHand   bool     // a person starts the daemons
 	start    bool
 	hosts    []*Host
 	receiver *Process
@@ -106,7 +110,8 @@ func (l *Lab) write() { writeFile(l.t, l.Path("receiver.toml"), l.settings.toml(
 // Receiver runs a command of the receiver to its end.
 func (l *Lab) Receiver(args ...string) Result {
 	l.t.Helper()
-	return run(l.t, filepath.Join(l.bin, "receiver"), args...)
+	argv := slices.Concat(l.asPerson, []string{filepath.Join(l.bin, "receiver")}, args)
+	return run(l.t, argv[0], argv[1:]...)
 }
 
 // Start starts the receiver and waits until it listens.
@@ -129,7 +134,7 @@ func (l *Lab) StartUnready() *Process {
 	if l.tracing != nil {
 		argv = l.tracing.wrap(argv)
 	}
-	l.receiver = start(l.t, "receiver", slices.Concat(l.via, argv)...)
+	l.receiver = start(l.t, "receiver", slices.Concat(l.via, l.daemon(argv))...)
 	return l.receiver
 }
 

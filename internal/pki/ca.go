@@ -181,7 +181,7 @@ func signServer(f *folder, ca authority, key crypto.PublicKey, names []string, n
 	if err != nil {
 		return nil, err
 	}
-	return cert, f.WriteFile(server+certSuffix, encode(pemCertificate, cert.Raw), 0o644)
+	return cert, f.writeCert(server+certSuffix, encode(pemCertificate, cert.Raw))
 }
 
 var dnsGrammar = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$`)
@@ -226,7 +226,7 @@ func newAuthority(f *folder, name string, template *x509.Certificate, now time.T
 	if err != nil {
 		return authority{}, err
 	}
-	return authority{cert: cert, key: key}, f.WriteFile(name+certSuffix, encode(pemCertificate, cert.Raw), 0o644)
+	return authority{cert: cert, key: key}, f.writeCert(name+certSuffix, encode(pemCertificate, cert.Raw))
 }
 
 // loadAuthority reads a certificate and its key, and sees that they are a pair.
@@ -305,7 +305,7 @@ func writeKey(f *folder, name string, key *ecdsa.PrivateKey) error {
 	if err != nil {
 		return fmt.Errorf("encode key: %w", err)
 	}
-	return f.WriteFile(name+keySuffix, encode(pemKey, der), 0o600)
+	return f.writeKey(name+keySuffix, encode(pemKey, der))
 }
 
 func orDefault[T comparable](v, fallback T) T {

@@ -23,6 +23,11 @@ type ClientConfig struct {
 	TokenFile string // empty means no token
 }
 
+// Files returns the files that [LoadClient] reads.
+func (c ClientConfig) Files() []string {
+	return named(c.CertFile, c.KeyFile, c.CAFile, c.TokenFile)
+}
+
 // A Client is a host's end of mutual TLS.
 type Client struct {
 	config ClientConfig

@@ -60,14 +60,33 @@ func makeDir(path string) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(path, 0o755); err != nil {
-		return err
-	}
-	dir, err := os.Open(parent)
+	dir, err := durable.Open(parent)
 	if err != nil {
 		return err
 	}
-	return errors.Join(dir.Sync(), dir.Close())
+	defer dir.Close()
+	made, err := dir.MakeDirMode(filepath.Base(path), 0o755)
+	if err != nil {
+		return err
+	}
+	return made.Close()
+}
+
+// writeCert writes what everybody may read: a certificate or a list.
+func (f *folder) writeCert(name string, data []byte) error { return f.WriteFile(name, data, 0o644) }
+
+// writeKey writes a key that its owner alone reads. One that it replaces may be
+// readable for the group of the daemon, and the new one then is so as well.
+func (f *folder) writeKey(name string, data []byte) error {
+	perm := fs.FileMode(0o600)
+	old, err := f.Lstat(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil && old.Regular() {
+		perm |= old.Perm() & 0o040
+	}
+	return f.WriteFile(name, data, perm)
 }
 
 // lockName is the lock of a CA directory. Older programs lock the directory itself.

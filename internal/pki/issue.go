@@ -66,7 +66,7 @@ func Issue(dir string, host episode.Name, out string, o IssueOptions) (Issued, e
 	if err != nil {
 		return Issued{}, err
 	}
-	return issuedOf(cert, orNow(o.Now), nil), target.WriteFile(serverCA+certSuffix, root, 0o644)
+	return issuedOf(cert, orNow(o.Now), nil), target.writeCert(serverCA+certSuffix, root)
 }
 
 // CheckHost returns an error if host would have its files mixed up with the
@@ -133,13 +133,13 @@ func issue(f *folder, ca authority, host episode.Name, target *folder, o IssueOp
 	}
 	defer record.Close()
 	certPEM := encode(pemCertificate, cert.Raw)
-	if err := record.WriteFile(serialText(cert.SerialNumber)+certSuffix, certPEM, 0o644); err != nil {
+	if err := record.writeCert(serialText(cert.SerialNumber)+certSuffix, certPEM); err != nil {
 		return nil, err
 	}
 	if err := writeKey(target, string(host), key); err != nil {
 		return nil, err
 	}
-	return cert, target.WriteFile(string(host)+certSuffix, certPEM, 0o644)
+	return cert, target.writeCert(string(host)+certSuffix, certPEM)
 }
 
 // trustDomainOf returns the trust domain that a hosts' CA is constrained to.

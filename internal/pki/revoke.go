@@ -89,7 +89,7 @@ func writeCRL(f *folder, ca authority, entries []x509.RevocationListEntry, numbe
 	if err != nil {
 		return fmt.Errorf("sign %s: %w", f.Path(crlFile), err)
 	}
-	return f.WriteFile(crlFile, encode(pemCRL, der), 0o644)
+	return f.writeCert(crlFile, encode(pemCRL, der))
 }
 
 // readCRL reads the list of a CA directory; nil if there is none yet.

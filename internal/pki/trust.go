@@ -25,6 +25,16 @@ type Config struct {
 	Now          func() time.Time // nil means [time.Now]
 }
 
+// Files returns the files that [LoadTrust] reads.
+func (c Config) Files() []string {
+	return named(c.CertFile, c.KeyFile, c.ClientCAFile, c.CRLFile, c.TokensFile)
+}
+
+// named returns the paths that are not empty.
+func named(paths ...string) []string {
+	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
+}
+
 // Trust is what a receiver believes at one time. It does not change.
 type Trust struct {
 	certificate tls.Certificate
@@ -85,6 +95,9 @@ func LoadTrust(c Config) (*Trust, error) {
 
 // NotAfter returns when the receiver's own certificate ends.
 func (t *Trust) NotAfter() time.Time { return t.certificate.Leaf.NotAfter }
+
+// NotBefore returns when the receiver's own certificate begins.
+func (t *Trust) NotBefore() time.Time { return t.certificate.Leaf.NotBefore }
 
 // loadPair reads a certificate and its key.
 func loadPair(certFile, keyFile string) (tls.Certificate, error) {

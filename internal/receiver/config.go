@@ -145,8 +145,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// trust returns what [pki.Open] wants to know.
-func (c Config) trust() pki.Config {
+// Trust returns what [pki.Open] needs to know.
+func (c Config) Trust() pki.Config {
 	return pki.Config{
 		CertFile:     string(c.TLS.CertFile),
 		KeyFile:      string(c.TLS.KeyFile),

@@ -76,13 +76,19 @@ type Receiver struct {
 	fault   chan error // the first storage fault
 }
 
-// New opens the data directory of c, or returns a [*durable.LockedError], and
-// ends what a crash interrupted. Holder is what the next one who asks is told.
+// New opens what c names and returns a receiver: see [NewWithGate].
 func New(ctx context.Context, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
-	gate, err := pki.Open(c.trust())
+	gate, err := pki.Open(c.Trust())
 	if err != nil {
 		return nil, err
 	}
+	return NewWithGate(ctx, gate, c, version, holder, log)
+}
+
+// NewWithGate opens the data directory of c, or returns a [*durable.LockedError], and
+// ends what a crash interrupted. Holder is what the next one who asks is told. The
+// gate is separate because root opens it, before it becomes the service user.
+func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
 		slots:   slots{all: c.Limits.Uploads, each: c.Limits.UploadsPerHost, patience: queueWait},

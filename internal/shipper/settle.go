@@ -154,6 +154,7 @@ func writeLowSpaceFile(path string) error {
 	}
 	if err == nil && info.Size() == 0 {
 		_, err = f.WriteString("the shipper has no space to pack episodes\n")
+		err = errors.Join(err, f.Chmod(0o644)) // for every user, whatever the umask
 	}
 	return errors.Join(err, f.Close())
 }

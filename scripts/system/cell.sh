@@ -22,6 +22,8 @@ source "$here/lab.sh"
 source "$here/install.sh"
 # shellcheck source=scripts/system/daily.sh
 source "$here/daily.sh"
+# shellcheck source=scripts/system/people.sh
+source "$here/people.sh"
 # shellcheck source=scripts/system/faults.sh
 source "$here/faults.sh"
 # shellcheck source=scripts/system/box.sh
@@ -45,6 +47,7 @@ trap 'exit 143' TERM INT
 
 install_scenarios
 daily_scenarios
+people_scenarios
 box_scenarios
 fault_scenarios
 farewell_scenarios

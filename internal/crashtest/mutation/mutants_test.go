@@ -197,8 +197,8 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/durable.go",
-				"	if err := d.Sync(); err != nil {\n		return nil, err\n	}\n	return d.OpenDir(name)",
-				"	return d.OpenDir(name)",
+				"	if err := d.Sync(); err != nil {\n		return nil, err\n	}\n	sub, err := d.OpenDir(name)",
+				"	sub, err := d.OpenDir(name)",
 			},
 		},
 	},
@@ -305,6 +305,55 @@ var ofDurable = []mutant{
 				"durable/file.go",
 				"		return failed(\"rename\", d.Path(name), err)\n	}\n	return d.Sync()",
 				"		return failed(\"rename\", d.Path(name), err)\n	}\n	return nil",
+			},
+		},
+	},
+	{
+		"durable: the umask decides about modes",
+		killer{"durable", "TestModesDoNotDependOnTheUmask"},
+		[]edit{
+			{
+				"durable/mode.go",
+				"if st.Mode&0o7777 == mode {",
+				"if mode != 0 {",
+			},
+		},
+	},
+	{
+		"durable: a file with a second name is handed over",
+		killer{"durable", "TestHandOverGivesOnlyOurOwn"},
+		[]edit{
+			{
+				"durable/handover.go",
+				"links != 1 || ",
+				"links < 1 || ",
+			},
+			{
+				"durable/handover.go",
+				"|| !entry.Dir && now.Nlink != 1 {",
+				"{",
+			},
+		},
+	},
+	{
+		"serviceuser: a link of anybody leads root on",
+		killer{"serviceuser", "TestLinkOfAnotherLeadsRootNowhere"},
+		[]edit{
+			{
+				"serviceuser/path.go",
+				"if l.uid != 0 && l.uid != owner.Uid {",
+				"if l.uid == owner.Uid+1 {",
+			},
+		},
+	},
+	{
+		"cli: a command of root stays root",
+		killer{"labtest", "TestEveryCommandOfRootLeavesWhatTheDaemonWould"},
+		[]edit{
+			{
+				"serviceuser/serviceuser.go",
+				"if os.Geteuid() != 0 {\n		return Current(), nil, nil\n	}\n	dir,",
+				"if os.Geteuid() >= 0 {\n		return Current(), nil, nil\n	}\n	dir,",
 			},
 		},
 	},

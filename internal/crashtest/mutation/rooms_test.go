@@ -305,7 +305,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"index/tail.go",
-				"	if err := f.Commit(stem + time.Now().UTC().Format(\"20060102T150405.000000000Z\")); err != nil {\n		return err\n	}",
+				"	if err := f.Commit(torn + time.Now().UTC().Format(\"20060102T150405.000000000Z\")); err != nil {\n		return err\n	}",
 				"	_ = time.Now\n	f.Discard()",
 			},
 		},

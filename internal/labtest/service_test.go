@@ -1,0 +1,370 @@
+package labtest_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// serviceUID is a user without a name.
+const serviceUID = 4242
+
+// service returns a lab whose daemons run as another user than its commands.
+func service(t *testing.T, options ...labtest.Option) (*labtest.Lab, *labtest.Host) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("this test must not be skipped under CI: it needs root")
+		}
+		t.Skip("needs root")
+	}
+	l := labtest.New(t, append(options, labtest.Service(serviceUID), labtest.Unstarted())...)
+	l.ShareKey(l.Path("pki", "server.key"))
+	h := l.Host("lab-01")
+	l.ShareKey(h.Path("pki", "lab-01.key"))
+	h.Set("scan_interval", `"1s"`)
+	return l, h
+}
+
+// owned gives the service's user its folders, as an installation does.
+func owned(l *labtest.Lab, h *labtest.Host) {
+	l.Own(l.Path("data"), h.Path("data"), h.Episodes(), h.Outbox(), h.Shipped())
+	for _, dir := range []string{h.Path("data"), h.Episodes()} {
+		os.Chmod(dir, 0o750)
+	}
+}
+
+// recordAs makes an episode as the service's user would.
+func recordAs(l *labtest.Lab, h *labtest.Host, name string, files ...labtest.File) {
+	l.OwnTree(h.Draft(name, files...))
+	h.Finish(name)
+	l.OwnTree(h.Episodes(name))
+}
+
+// checkOwners looks at all folders.
+func checkOwners(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+	t.Helper()
+	l.CheckOwners(t, l.Path("data"), nil)
+	l.CheckOwners(t, h.Path("data"), func(rel string) bool { // what is in an episode is the experiments'
+		return strings.Count(rel, "/") == 1 && !strings.HasPrefix(rel, "outbox/")
+	})
+}
+
+// covered notes which commands a test has run.
+type covered map[string]bool
+
+// root runs a command of the shipper or the receiver as root under umask 077.
+func (c covered) root(t *testing.T, l *labtest.Lab, h *labtest.Host, code int, program, command string, args ...string) labtest.Result {
+	t.Helper()
+	c[program+" "+command] = true
+	args = slices.Concat(strings.Fields(command), args)
+	if program == "shipper" {
+		return h.Run(args...).MustExit(t, code)
+	}
+	return l.Receiver(append([]string{"--config", l.Path("receiver.toml")}, args...)...).MustExit(t, code)
+}
+
+// TestEveryCommandOfRootLeavesWhatTheDaemonWould runs all commands as root under umask
+// 077 beside the daemons of another user, and then both daemons once more.
+func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
+	t.Parallel()
+	l, h := service(t)
+	owned(l, h)
+	l.Start()
+	d := h.Daemon()
+	c := covered{}
+	for _, name := range []string{"run-1", "run-2", "run-3"} {
+		recordAs(l, h, name)
+		h.WaitShipped(name)
+	}
+	h.WaitEmpty()
+
+	besideShipper(t, l, h, c)
+	besideReceiver(t, l, h, c)
+	withoutState(t, l, h, c)
+	for _, program := range []string{"shipper", "receiver"} {
+		for _, command := range l.Commands(t, program) {
+			if !c[program+" "+command] {
+				t.Errorf("%s %s was not run as root: add it to this test", program, command)
+			}
+		}
+	}
+	checkOwners(t, l, h)
+
+	d.Stop(t)
+	l.Stop()
+	withoutDaemons(t, l, h, c)
+	checkOwners(t, l, h)
+
+	l.Start()
+	d = h.Daemon()
+	recordAs(l, h, "run-last")
+	h.WaitShipped("run-last")
+	h.WaitEmpty()
+	d.Stop(t)
+	checkOwners(t, l, h)
+	l.Check(t)
+}
+
+// besideShipper runs the shipper's commands beside its daemon.
+func besideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+	t.Helper()
+	c.root(t, l, h, 0, "shipper", "", "--ping")
+	c.root(t, l, h, 5, "shipper", "", "--once")
+	c.root(t, l, h, 0, "shipper", "check")
+	c.root(t, l, h, 0, "shipper", "check", "--reload")
+	c.root(t, l, h, 0, "shipper", "status")
+	c.root(t, l, h, 0, "shipper", "held")
+	c.root(t, l, h, 0, "shipper", "verify")
+	c.root(t, l, h, 0, "shipper", "verify", "--heal")
+	c.root(t, l, h, 0, "shipper", "resend", "run-2")
+	h.WaitShipped("run-2")
+	h.WaitEmpty()
+	h.Forget("run-1")
+	c.root(t, l, h, 0, "shipper", "verify")
+	labtest.Eventually(t, "run-1 is pruned", func() bool { // not while it is young
+		c.root(t, l, h, 0, "shipper", "prune", "--max-age", "1ns", "--most", "1")
+		return !h.IsShipped("run-1")
+	})
+
+	// The receiver has another run-4, so that the host's is held.
+	recordAs(l, h, "run-4")
+	h.WaitShipped("run-4")
+	h.WaitEmpty()
+	if err := os.RemoveAll(h.Shipped("run-4")); err != nil {
+		t.Fatal(err)
+	}
+	h.Forget("run-4")
+	recordAs(l, h, "run-4", labtest.File{Name: "meta.json", Body: "{}"})
+	labtest.Eventually(t, "run-4 is held", func() bool { return exists(h.Outbox("run-4.held")) })
+	c.root(t, l, h, 3, "shipper", "held")
+	c.root(t, l, h, 0, "shipper", "retry", "run-4")
+	labtest.Eventually(t, "run-4 is held again", func() bool { return exists(h.Outbox("run-4.held")) })
+	c.root(t, l, h, 0, "shipper", "retry", "--beside", "run-4")
+	labtest.Eventually(t, "run-4 is shipped beside", func() bool {
+		found, _ := filepath.Glob(h.Shipped("run-4.conflict-*"))
+		return len(found) == 1
+	})
+	h.WaitEmpty()
+	h.Forget("run-4")
+	found, _ := filepath.Glob(h.Shipped("run-4.conflict-*"))
+	h.Note(filepath.Base(found[0]), found[0])
+}
+
+// besideReceiver runs the receiver's commands beside its daemon.
+func besideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+	t.Helper()
+	c.root(t, l, h, 0, "receiver", "check")
+	c.root(t, l, h, 0, "receiver", "check", "--reload")
+	c.root(t, l, h, 0, "receiver", "status")
+	c.root(t, l, h, 0, "receiver", "scrub", "--rate", "0")
+	c.root(t, l, h, 0, "receiver", "index backfill")
+	c.root(t, l, h, 0, "receiver", "index verify", "--deep")
+	pki := l.Path("pki")
+	c.root(t, l, h, 0, "receiver", "pki issue", "lab-09", "--dir", pki, "--out", l.Path("lab-09"))
+	c.root(t, l, h, 0, "receiver", "pki revoke", "lab-09", "--dir", pki)
+	c.root(t, l, h, 0, "receiver", "pki renew", "--dir", pki)
+	c.root(t, l, h, 0, "receiver", "pki list", "--dir", pki)
+	c.root(t, l, h, 0, "receiver", "pki init", "--dir", l.Path("other-pki"), "--name", "localhost")
+	l.Process().Signal(t, syscall.SIGHUP)
+	line := l.Process().WaitLine(t, "reloaded certificates and lists")
+	mustContain(t, "the reload", line, pki+"/hosts.crl", pki+"/server.crt", "receiver.toml (read at start only)")
+}
+
+// withoutState runs the commands that have nothing to do with a configuration.
+func withoutState(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+	t.Helper()
+	for _, program := range []string{"shipper", "receiver"} {
+		c.root(t, l, h, 0, program, "version")
+		c.root(t, l, h, 0, program, "help")
+		for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+			c.root(t, l, h, 0, program, "completion "+shell)
+		}
+		for _, what := range []string{"man", "completion"} { // hidden
+			dir := l.Path("generated", program, what)
+			c.root(t, l, h, 0, program, "generate "+what, dir)
+			files, err := os.ReadDir(dir)
+			if err != nil || len(files) == 0 {
+				t.Fatalf("%s generate %s: %d files, %v", program, what, len(files), err)
+			}
+			for _, f := range files {
+				if info, err := f.Info(); err != nil || info.Mode() != 0o644 {
+					t.Errorf("%s generate %s: %s has mode %v, %v", program, what, f.Name(), info.Mode(), err)
+				}
+			}
+		}
+	}
+}
+
+// withoutDaemons runs what needs the locks, or makes what a daemon would have made.
+func withoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+	t.Helper()
+	for _, pattern := range []string{h.Outbox(".*"), l.Path("data", ".*")} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range found {
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	damage(t, l.Archive("lab-01", "run-2"))
+	c.root(t, l, h, 1, "receiver", "scrub", "--rate", "0", "--set-aside")
+	if err := os.Remove(l.Path("data", "index.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	c.root(t, l, h, 0, "receiver", "index backfill")
+
+	l.ByHand(true)
+	l.Start()
+	c.root(t, l, h, 0, "shipper", "", "--once")
+	c.root(t, l, h, 1, "shipper", "verify", "--heal") // run-2 is sent again
+	d := h.Daemon()
+	h.WaitShipped("run-2")
+	recordAs(l, h, "run-5")
+	h.WaitShipped("run-5")
+	h.WaitEmpty()
+	d.Stop(t)
+	l.Stop()
+	l.ByHand(false)
+}
+
+// damage changes a byte of a file, whose times stay as they were.
+func damage(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{0xff, 0xff}, 30); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAcceptedAsRoot: the daemon reads what "retry --accept" leaves.
+func TestAcceptedAsRoot(t *testing.T) {
+	t.Parallel()
+	l, h := service(t)
+	owned(l, h)
+	l.Start()
+	recordAs(l, h, "run-1")
+	l.Proxy.Always(labtest.Fault{Refuse: true})
+	h.Run("--once").MustExit(t, 4)
+	l.Proxy.Always(labtest.Fault{})
+	h.Change("run-1", func(dir string) { write(t, filepath.Join(dir, "new"), "late") })
+	h.Run("--once").MustExit(t, 3)
+	h.Run("retry", "--accept", "run-1").MustExit(t, 0)
+	checkOwners(t, l, h)
+	d := h.Daemon()
+	h.WaitShipped("run-1")
+	h.WaitEmpty()
+	d.Stop(t)
+	l.Settled(t)
+}
+
+// TestByHandAndThenTheService: README's "install by hand" as root, and the service of
+// another user afterwards, in whose folders root left its own.
+func TestByHandAndThenTheService(t *testing.T) {
+	t.Parallel()
+	l, h := service(t)
+	l.ByHand(true)
+	l.Start()
+	d := h.Daemon()
+	recordAs(l, h, "run-1")
+	h.WaitShipped("run-1")
+	h.WaitEmpty()
+	d.Stop(t)
+	l.Stop()
+	l.ByHand(false)
+	if owner(t, h.Outbox()) != "0:0" || owner(t, l.Path("data", "index.jsonl")) != "0:0" {
+		t.Fatal("root did not stay root, where nobody else was named")
+	}
+
+	owned(l, h) // as an installation does: the folders, and not what is in them
+	r := l.StartUnready()
+	if code := r.Wait(t); code != 2 && code != 1 {
+		t.Errorf("the receiver ended with %d", code)
+	}
+	mustContain(t, "the receiver", r.Output(), "belongs to root", fmt.Sprintf("runs as uid %d", serviceUID), "check --config "+l.Path("receiver.toml")+"' once as root")
+	d = h.Launch()
+	d.Wait(t)
+	mustContain(t, "the shipper", d.Output(), "belongs to root", "check --config "+h.Path("lab-host.toml")+"' once as root")
+
+	l.Receiver("check", "--config", l.Path("receiver.toml")).MustExit(t, 0)
+	h.Run("check").MustExit(t, 0)
+	checkOwners(t, l, h)
+	l.Start()
+	d = h.Daemon()
+	recordAs(l, h, "run-2")
+	h.WaitShipped("run-2")
+	h.WaitEmpty()
+	h.Run("verify").MustExit(t, 0)
+	d.Stop(t)
+	checkOwners(t, l, h)
+	l.Settled(t)
+}
+
+func owner(t *testing.T, path string) string {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	return fmt.Sprintf("%d:%d", st.Uid, st.Gid)
+}
+
+// TestRootDoesNotVouchForTheDaemon: what root can read, the daemon may not.
+func TestRootDoesNotVouchForTheDaemon(t *testing.T) {
+	t.Parallel()
+	l, h := service(t)
+	owned(l, h)
+	l.Start()
+	closeKey := func(path string) {
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeKey(l.Path("pki", "server.key"))
+	closeKey(h.Path("pki", "lab-01.key"))
+	for what, r := range map[string]labtest.Result{
+		"receiver check":          l.Receiver("check", "--config", l.Path("receiver.toml")),
+		"receiver check --reload": l.Receiver("check", "--reload", "--config", l.Path("receiver.toml")),
+		"shipper check":           h.Run("check"),
+		"shipper --ping":          h.Run("--ping"),
+	} {
+		if r.Code == 0 {
+			t.Errorf("%s says ok for a daemon that cannot read its key", what)
+		}
+		mustContain(t, what, r.Stderr, "the daemon cannot read it", ".key", "belongs to root (mode 0600)", "chgrp", "chmod 0640")
+	}
+	// Other commands read it as root, and work.
+	h.Run("verify").MustExit(t, 0)
+	// A reload says why it failed.
+	l.Process().Signal(t, syscall.SIGHUP)
+	line := l.Process().WaitLine(t, "kept the certificates and lists as they were")
+	mustContain(t, "the reload", line, "ERROR", "server.key", "belongs to root", "chmod 0640")
+}
+
+// TestRevokedUnderAnyUmask: the list that root writes is one that the receiver reads.
+func TestRevokedUnderAnyUmask(t *testing.T) {
+	t.Parallel()
+	l, h := service(t)
+	owned(l, h)
+	l.Start()
+	l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
+	l.Receiver("pki", "renew", "--dir", l.Path("pki")).MustExit(t, 0)
+	l.Process().Signal(t, syscall.SIGHUP)
+	l.Process().WaitLine(t, "reloaded certificates and lists")
+	h.Run("--ping").MustExit(t, 4)
+	l.Restart()
+}

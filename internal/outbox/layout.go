@@ -1,0 +1,35 @@
+package outbox
+
+import (
+	"slices"
+	"strings"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// Layout describes the names that the shipper and its commands make in the outbox.
+// A new name belongs here, or what root leaves under it stays root's. What is in the
+// trash are the experiments' own folders.
+func Layout() durable.Layout {
+	return durable.Layout{
+		{Match: durable.Named(lockName, formerLockName, trashLock), Perm: 0o600},
+		{Match: durable.Named(trashName), Perm: 0o750, Dir: true},
+		{Match: isEpisodeFile, Perm: 0o640},
+	}
+}
+
+// isEpisodeFile reports whether name is that of a file of one episode, or of its next
+// content.
+func isEpisodeFile(name string) bool {
+	if temp, isTemp := strings.CutPrefix(name, "."); isTemp {
+		if name, isTemp = strings.CutSuffix(temp, ".tmp"); !isTemp {
+			return false
+		}
+	}
+	return slices.ContainsFunc([]string{sealedEnd, partialEnd, sealEnd, heldEnd, acceptedEnd}, func(end string) bool {
+		stem, ours := strings.CutSuffix(name, end)
+		_, err := episode.ParseName(stem)
+		return ours && err == nil
+	})
+}

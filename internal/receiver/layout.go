@@ -1,0 +1,20 @@
+package receiver
+
+import (
+	"slices"
+
+	"cis490/internal/durable"
+	"cis490/internal/index"
+	"cis490/internal/store"
+)
+
+// Layout describes the names that the receiver and its commands make in the data
+// directory. A new name belongs here, or what root leaves under it stays root's.
+// Archives are part of it only if asked for: looking at them takes time that grows
+// with the store.
+func Layout(archives bool) durable.Layout {
+	return slices.Concat(index.Layout(IndexFile), store.Layout(archives), durable.Layout{
+		{Match: durable.Named(lockName, formerLockName), Perm: 0o600},
+		{Match: durable.Named(scrubFile, durable.TempName(scrubFile)), Perm: 0o640},
+	})
+}

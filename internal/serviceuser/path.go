@@ -1,0 +1,221 @@
+package serviceuser
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+)
+
+// maxLinks is the maximum number of links that a path may lead through, as the
+// kernel's own.
+const maxLinks = 40
+
+// place is how far a path leads: to its end, or to the last directory that exists.
+type place struct {
+	path    string
+	fd      int      // a path descriptor
+	missing []string // what follows and does not exist
+	links   []link
+}
+
+// link is a symbolic link on the way.
+type link struct {
+	path string
+	uid  uint32
+}
+
+// resolve follows a path step by step. Each step is taken from a descriptor of the
+// one before, so that a directory that is swapped meanwhile changes nothing. A link
+// counts only if root or the owner of the place that the path leads to has made it:
+// everybody else could lead root to a directory of a third user.
+func resolve(path string) (*place, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	p := &place{path: path, fd: -1}
+	if err := p.follow(); err != nil {
+		p.close()
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	owner, err := p.owner()
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	for _, l := range p.links {
+		if l.uid != 0 && l.uid != owner.Uid {
+			p.close()
+			return nil, fmt.Errorf("%s is a link of %s to a directory of %s: remove the link, or name the directory itself",
+				l.path, userName(int(l.uid)), userName(int(owner.Uid)))
+		}
+	}
+	return p, nil
+}
+
+func (p *place) close() {
+	if p.fd >= 0 {
+		unix.Close(p.fd)
+	}
+}
+
+// move makes fd the descriptor of the place.
+func (p *place) move(fd int) {
+	p.close()
+	p.fd = fd
+}
+
+func (p *place) follow() error {
+	root, err := openPath(unix.AT_FDCWD, "/")
+	if err != nil {
+		return err
+	}
+	p.fd = root
+	rest := split(p.path)
+	for len(rest) > 0 {
+		name := rest[0]
+		rest = rest[1:]
+		next, err := openPath(p.fd, name)
+		if errors.Is(err, unix.ENOENT) {
+			p.missing = append([]string{name}, rest...)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(next, &st); err != nil {
+			unix.Close(next)
+			return err
+		}
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFDIR:
+			p.move(next)
+			continue
+		case unix.S_IFLNK:
+		default:
+			unix.Close(next)
+			return unix.ENOTDIR
+		}
+		target, err := p.readLink(next, name, st.Uid)
+		unix.Close(next)
+		if err != nil {
+			return err
+		}
+		rest = append(split(target), rest...)
+	}
+	return nil
+}
+
+// readLink returns where a link leads, and goes back to the root directory if that is
+// an absolute path.
+func (p *place) readLink(fd int, name string, uid uint32) (string, error) {
+	p.links = append(p.links, link{name, uid})
+	if len(p.links) > maxLinks {
+		return "", unix.ELOOP
+	}
+	b := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", b)
+	if err != nil {
+		return "", err
+	}
+	target := string(b[:n])
+	if !filepath.IsAbs(target) {
+		return target, nil
+	}
+	root, err := openPath(unix.AT_FDCWD, "/")
+	if err != nil {
+		return "", err
+	}
+	p.move(root)
+	return target, nil
+}
+
+func split(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+}
+
+// openPath opens a name without following a link. It asks for a directory first,
+// which mounts one that systemd mounts on demand.
+func openPath(dirfd int, name string) (int, error) {
+	const flags = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(dirfd, name, flags|unix.O_DIRECTORY, 0)
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		fd, err = unix.Openat(dirfd, name, flags, 0)
+	}
+	return fd, err
+}
+
+// owner describes the directory of the place.
+func (p *place) owner() (unix.Stat_t, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(p.fd, &st); err != nil {
+		return st, &fs.PathError{Op: "stat", Path: p.path, Err: err}
+	}
+	return st, nil
+}
+
+// open opens the directory of the place for reading.
+func (p *place) open() (*durable.Dir, error) {
+	fd, err := unix.Openat(p.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: p.path, Err: err}
+	}
+	return durable.NewDir(os.NewFile(uintptr(fd), p.path)), nil
+}
+
+// prepare makes sure that u can use the directory at path. One that root made in a
+// directory of u is handed over. With create, the first directory that is missing is
+// made for u if its parent is root's alone; u itself makes the others.
+func prepare(path string, u User, create bool) error {
+	p, err := resolve(path)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	owner, err := p.owner()
+	if err != nil || owner.Uid != 0 {
+		return err
+	}
+	if len(p.missing) == 0 {
+		return p.handOver(u)
+	}
+	if !create || owner.Mode&0o022 != 0 {
+		return nil // u can make it, or nobody asked for it
+	}
+	parent, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	made, err := parent.MakeDir(p.missing[0])
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	return made.GiveAway(u.UID, u.GID)
+}
+
+// handOver gives u a directory of root's that is in a directory of u.
+func (p *place) handOver(u User) error {
+	var parent unix.Stat_t
+	if err := unix.Fstatat(p.fd, "..", &parent, 0); err != nil {
+		return err
+	}
+	if int(parent.Uid) != u.UID {
+		return nil
+	}
+	dir, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.GiveAway(u.UID, u.GID)
+}

@@ -1,0 +1,226 @@
+// Package serviceuser makes a command that root runs the user that the daemon runs
+// as, so that the command leaves what the daemon would have left: the same owner,
+// group and mode.
+//
+// The service user is the owner of the directory in which a program keeps its state.
+// A program that is root reads its secrets first, then calls [Become], which hands
+// over what an earlier run as root left there, and gives root up for good. [Explain]
+// says who may do what when a permission is denied.
+//
+// The invariant: while it is root, this package changes nothing that it has reached
+// by a path that another user can change, and after [Become] no thread of the process
+// can become root again.
+package serviceuser
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+)
+
+// DefaultName is the service user where the state directory does not exist yet.
+const DefaultName = "cis490"
+
+// Umask is that of both daemons: the group reads what they write, others see nothing.
+// Programs set it themselves, because the umask of whoever starts a command must not
+// decide whether the daemon can read what the command leaves.
+const Umask = 0o027
+
+// User is a user with the groups that a process of it has.
+type User struct {
+	UID, GID int
+	Groups   []int // supplementary ones
+}
+
+// State is where a program keeps its state.
+type State struct {
+	Dir    string         // its owner is the service user
+	Layout durable.Layout // what the program makes in it
+	// Dirs are further directories that the program makes.
+	Dirs []string
+	// Create says that the command makes directories that are missing.
+	Create bool
+}
+
+// Current returns the user that this process is now.
+func Current() User { return User{UID: os.Geteuid(), GID: os.Getegid()} }
+
+// Name returns the user's name, or its number if it has none.
+func (u User) Name() string { return userName(u.UID) }
+
+// GroupName returns the name of the user's own group, or the number of its gid.
+func (u User) GroupName() string {
+	gid := strconv.Itoa(u.GID)
+	if known, err := user.LookupId(strconv.Itoa(u.UID)); err == nil {
+		gid = known.Gid
+	}
+	if g, err := user.LookupGroupId(gid); err == nil {
+		return g.Name
+	}
+	return gid
+}
+
+func userName(uid int) string {
+	id := strconv.Itoa(uid)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "uid " + id
+}
+
+// Become makes a process of root the service user of s, and does nothing in any other
+// process. It returns the user that the process is then: root, if root owns the state
+// directory, or if nobody owns it yet and there is no user called [DefaultName].
+//
+// What an earlier run as root left is handed over first. Notes are what could not be:
+// the command may not need it.
+func Become(s State) (u User, notes, err error) {
+	if os.Geteuid() != 0 {
+		return Current(), nil, nil
+	}
+	dir, u, err := find(s.Dir)
+	if errors.Is(err, unix.ENOTDIR) {
+		return Current(), nil, nil // the command itself says what is wrong with it
+	}
+	if err != nil || u.UID == 0 {
+		return Current(), nil, err
+	}
+	if dir != nil {
+		defer dir.Close()
+		notes = dir.HandOver(s.Layout, u.UID, u.GID)
+	}
+	for _, path := range append([]string{s.Dir}, s.Dirs...) {
+		if err := prepare(path, u, s.Create); err != nil {
+			notes = errors.Join(notes, fmt.Errorf("hand over %s: %w", path, err))
+		}
+	}
+	return u, notes, drop(u)
+}
+
+// find opens a state directory and returns its service user. The directory is nil if
+// it does not exist.
+func find(path string) (*durable.Dir, User, error) {
+	at, err := resolve(path)
+	if err != nil {
+		return nil, User{}, err
+	}
+	defer at.close()
+	owner, err := at.owner()
+	if err != nil {
+		return nil, User{}, err
+	}
+	if len(at.missing) > 0 {
+		if owner.Uid == 0 {
+			return nil, lookupName(DefaultName), nil
+		}
+		return nil, lookup(int(owner.Uid), int(owner.Gid)), nil // nobody else can make it
+	}
+	dir, err := at.open()
+	return dir, lookup(int(owner.Uid), int(owner.Gid)), err
+}
+
+// lookup returns the user with these ids, which needs no name. The group of root is
+// left to a directory that somebody gave to a user by name alone.
+func lookup(uid, gid int) User {
+	u := User{UID: uid, GID: gid, Groups: []int{gid}}
+	known, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return u
+	}
+	if own, err := strconv.Atoi(known.Gid); err == nil && gid == 0 {
+		u.GID, u.Groups = own, []int{own}
+	}
+	groups, err := known.GroupIds()
+	if err != nil {
+		return u
+	}
+	for _, g := range groups {
+		if id, err := strconv.Atoi(g); err == nil && !slices.Contains(u.Groups, id) {
+			u.Groups = append(u.Groups, id)
+		}
+	}
+	return u
+}
+
+// lookupName returns a user by name, or root if there is no such user.
+func lookupName(name string) User {
+	known, err := user.Lookup(name)
+	if err != nil {
+		return User{}
+	}
+	uid, uerr := strconv.Atoi(known.Uid)
+	gid, gerr := strconv.Atoi(known.Gid)
+	if uerr != nil || gerr != nil {
+		return User{}
+	}
+	return lookup(uid, gid)
+}
+
+// drop makes all threads of the process u, for good. It must be a process of root.
+func drop(u User) error {
+	// These of package syscall act on all threads, those of x/sys on one.
+	if err := syscall.Setgroups(u.Groups); err != nil {
+		return fmt.Errorf("take the groups of %s: %w", u.Name(), err)
+	}
+	if err := syscall.Setresgid(u.GID, u.GID, u.GID); err != nil {
+		return fmt.Errorf("take the group of %s: %w", u.Name(), err)
+	}
+	if err := syscall.Setresuid(u.UID, u.UID, u.UID); err != nil {
+		return fmt.Errorf("become %s: %w", u.Name(), err)
+	}
+	ruid, euid, suid := unix.Getresuid()
+	rgid, egid, sgid := unix.Getresgid()
+	if ruid != u.UID || euid != u.UID || suid != u.UID || rgid != u.GID || egid != u.GID || sgid != u.GID {
+		return fmt.Errorf("become %s: the kernel says that this is %d:%d", u.Name(), euid, egid)
+	}
+	if syscall.Setresuid(0, 0, 0) == nil {
+		return fmt.Errorf("become %s: this process can still become root", u.Name())
+	}
+	return nil
+}
+
+// IsHiddenCredential reports whether path is a credential of a unit that systemd does
+// not show to this process.
+func IsHiddenCredential(path string) bool {
+	if !isCredential(path) {
+		return false
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return true
+	}
+	f.Close() // nothing was read
+	return false
+}
+
+// CheckReadable returns an error for each file that this process cannot read. After
+// [Become] it speaks for the daemon, which has to read them without root. Credentials
+// of systemd are left out: they are readable inside of their unit only.
+func CheckReadable(files []string, program string) error {
+	var errs []error
+	for _, path := range files {
+		if path == "" || isCredential(path) {
+			continue
+		}
+		f, err := os.Open(path)
+		if err == nil {
+			err = f.Close()
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("the daemon cannot read it: %w", Explain(err, program))
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
