@@ -32,6 +32,7 @@ upgrade_stopped_receiver() {
   take_stock "upgraded"
   check "upgraded: what waited arrives" outbox_arrives
   check "upgraded: an episode arrives" ship ep-upgraded
+  check "upgraded: the old programs find the folders locked" folders_are_locked_for old
   if [ "$rereads" = yes ]; then check "upgraded: old readings count for nothing" old_readings_are_void; fi
   check "upgraded: commands" commands_answer
   check "upgraded: prune deletes two" prune_retired 2
@@ -47,6 +48,7 @@ downgrade() {
   check "downgraded host: an episode arrives" ship ep-downgraded-host
   check "receiver: downgrade" put_release old receiver
   check "downgraded: an episode arrives" ship ep-downgraded
+  check "downgraded: the new programs find the folders locked" folders_are_locked_for 1
   check "downgraded: commands" commands_answer
   check "downgraded: prune deletes two" prune_retired 2
   take_stock "downgraded"
@@ -90,7 +92,6 @@ fill_shipped() {
   for name in ep-{retired-{1..6},repaired,backfilled,conflict,analysed,trash-{1..3}}; do record "$name" 64; done
   while read -r name; do eventually arrived "$name"; done <"$work/recorded"
   as cis490 lab shipper verify
-  ship ep-unread 64 # not read back before the upgrade
   prune_retired 1
   if [ "$compares" = yes ]; then
     as cis490-lab lab sh -c "echo 'seen: x' >$data/shipped/ep-analysed/analysis.txt"
@@ -118,6 +119,7 @@ fill_repaired() {
   damage ep-repaired
   fails as cis490 lab shipper verify --heal
   eventually repaired ep-repaired
+  ship ep-unread # not read back before the upgrade
 }
 
 # damage changes bytes of a stored archive. The episodes are random, so that no
@@ -197,6 +199,17 @@ put_release() {
   if [ "$pid" -eq 0 ]; then return; fi
   eventually active "$machine" "cis490-$role"
   fails unit_is "$machine" "cis490-$role" MainPID "$pid"
+}
+
+# folders_are_locked_for runs programs of the release that is not installed, beside
+# the daemons of the one that is.
+folders_are_locked_for() {
+  local code=0
+  as cis490 lab "$releases/$1/bin/shipper" --once || code=$?
+  same "exit code of the shipper" "$code" 5
+  code=0
+  as cis490 receiver "$releases/$1/bin/receiver" scrub --set-aside || code=$?
+  same "exit code of the receiver" "$code" 5
 }
 
 # shipper_status prints it; what is held makes it exit with 3.
