@@ -258,7 +258,7 @@ old_readings_are_void() {
 changed_are_named() {
   jq -es 'any(.[]; .directory == "ep-analysed" and .finding == "changed")' "$work/verify.json"
   as cis490 lab shipper prune --json --dry-run --max-age 1s
-  shipper_status | jq -e '.changed > 0'
+  shipper_status | jq -e '.changed.count > 0'
 }
 
 # move_notes_away is for a person to do before a downgrade: the old release's prune
