@@ -57,15 +57,18 @@ trap 'exit 143' TERM
 
 if [ "$#" -gt 0 ]; then wanted=("$@"); else wanted=("${cells[@]}"); fi
 
-make_releases "$work/release"
+upgrades=no
 if [[ " ${wanted[*]} " == *-upgrade\ * ]]; then
   if has_old_release; then
-    make_release "$work/release/old" 0.9.0 "$old_release"
+    upgrades=yes
   else
     mapfile -t wanted < <(printf '%s\n' "${wanted[@]}" | grep -v -- '-upgrade$')
     if [ "${#wanted[@]}" -eq 0 ]; then exit 0; fi
   fi
 fi
+
+make_releases "$work/release"
+if [ "$upgrades" = yes ]; then make_release "$work/release/old" 0.9.0 "$old_release"; fi
 echo "releases made, $SECONDS s"
 
 # Two cells at a time: much of each is waiting.
