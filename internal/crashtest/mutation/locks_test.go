@@ -8,8 +8,8 @@ var ofLocks = []mutant{
 		[]edit{
 			{
 				"durable/lock.go",
-				"	if err := f.Chmod(lockMode); err != nil { // the umask may have taken bits away",
-				"	if err := error(nil); err != nil {",
+				"errors.Join(setExactMode(f, lockMode), d.giveToOwner(f))",
+				"errors.Join(error(nil), d.giveToOwner(f))",
 			},
 		},
 	},

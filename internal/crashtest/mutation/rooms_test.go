@@ -369,9 +369,9 @@ var ofRooms = []mutant{
 		killer{"source", "TestRetireNeverReplaces"},
 		[]edit{
 			{
-				"source/source.go",
-				"!errors.Is(err, fs.ErrExist)",
-				"true",
+				"durable/durable.go",
+				"!errors.Is(err, fs.ErrExist) || n > last",
+				"true || n > last",
 			},
 		},
 	},
