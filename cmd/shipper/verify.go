@@ -43,7 +43,7 @@ host.`,
 	c.Flags().BoolVar(&opts.Quick, "quick", false, "ask what it knows, and have nothing read from its disk")
 	c.Flags().DurationVar(&opts.MaxAge, "max-age", 0, "an earlier reading counts if it is no `older`")
 	c.Flags().BoolVar(&opts.Heal, "heal", false, "move what is missing or damaged back, to be sent again")
-	c.Flags().BoolVar(&opts.Deep, "deep", false, "read all episodes here, also where nothing seems to have changed")
+	c.Flags().BoolVar(&opts.Deep, "deep", false, "read all episodes here, also those that seem unchanged")
 	c.Flags().BoolVar(&all, "all", false, "list what is verified, too")
 	c.MarkFlagsMutuallyExclusive("quick", "max-age")
 	c.MarkFlagsMutuallyExclusive("quick", "deep")
