@@ -67,7 +67,10 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 		_, err := fmt.Fprintf(out, "%-11s  %s%s\n", a.Finding, a.Dir, advice(a))
 		return err
 	}
+	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
+	opts.Read = read
 	report, err := shipper.Audit(c.Context(), cfg, client, opts)
+	done()
 	if err != nil {
 		return auditError(cfg, err)
 	}

@@ -33,7 +33,9 @@ type AuditOptions struct {
 	// Deep compares the files of each episode with what the receiver has. Otherwise that
 	// is done only where the file system shows that they may have changed, and with Quick
 	// not at all.
-	Deep  bool
+	Deep bool
+	// Read, unless nil, is told how many bytes of episodes were read.
+	Read  func(n int)
 	Found func(Audited) error
 }
 
@@ -111,7 +113,7 @@ func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditR
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
 	a := &audit{AuditOptions: o, s: s, up: up, begun: time.Now()}
-	a.comparer = comparer{src: src, pace: func(int) error { return nil }, deep: o.Deep, light: o.Quick}
+	a.comparer = comparer{src: src, pace: unpaced(o.Read), deep: o.Deep, light: o.Quick}
 	var batch []source.Retired
 	for r, err := range src.Shipped() {
 		if err != nil {
