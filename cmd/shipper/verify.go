@@ -59,7 +59,7 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 	opts.Found = func(a shipper.Audited) error {
 		good := a.Finding == shipper.Verified || a.Finding == shipper.Stored
 		switch {
-		case good && !all:
+		case good && a.Detail == "" && !all:
 			return nil
 		case o.json:
 			return cli.JSON(out, a)
@@ -107,7 +107,7 @@ func advice(a shipper.Audited) string {
 		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', keeps both"
 	case a.Finding == shipper.Changed:
 		return ": " + ascii(a.Detail) + "; it is kept; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', ships it as it is now"
-	case a.Finding == shipper.Unknown && a.Detail != "":
+	case a.Detail != "":
 		return ": " + ascii(a.Detail)
 	case a.Finding == shipper.Unknown:
 		return ": it carries no receipt; keep it, or send it again with 'shipper resend " + a.Dir + "'"
