@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"cis490/internal/cli"
 	"cis490/internal/episode"
@@ -113,7 +110,7 @@ others are done, and the exit code is 1.`,
 
 func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 	program, stderr := c.Root().Name(), c.ErrOrStderr()
-	progress, done := progressOn(stderr)
+	progress, done := cli.Progress(stderr, "reading archives")
 	opts.Progress = progress
 	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable(err.Error())) }
 	report, err := index.Backfill(c.Context(), opts)
@@ -181,7 +178,7 @@ there is one.`,
 func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
 	done := func() {}
 	if opts.Deep {
-		opts.Progress, done = progressOn(c.ErrOrStderr())
+		opts.Progress, done = cli.Progress(c.ErrOrStderr(), "reading archives")
 	}
 	out := bufio.NewWriter(c.OutOrStdout())
 	report, err := index.Verify(c.Context(), opts, func(found index.Finding) { printFinding(out, found, asJSON) })
@@ -228,17 +225,6 @@ func indexError(err error) error {
 		return cli.Wrong(err)
 	}
 	return err
-}
-
-// progressOn shows how much was read, if w is a terminal, until done is called.
-func progressOn(w io.Writer) (progress func(int), done func()) {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return func(int) {}, func() {}
-	}
-	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(f), progressbar.OptionShowBytes(true),
-		progressbar.OptionSetDescription("reading archives"), progressbar.OptionClearOnFinish())
-	return func(n int) { bar.Add(n) }, func() { bar.Finish() }
 }
 
 // printable shows text in printable ASCII, whatever an episode put into it.

@@ -80,7 +80,10 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 			humanize.IBytes(uint64(max(p.Bytes, 0))), age(p.ReceivedAt, now), p.Reason, why(p))
 		return err
 	}
+	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
+	opts.Read = read
 	report, err := shipper.Prune(c.Context(), cfg, client, opts)
+	done()
 	if err != nil {
 		return auditError(cfg, err)
 	}

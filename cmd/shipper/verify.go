@@ -43,7 +43,7 @@ host.`,
 	c.Flags().BoolVar(&opts.Quick, "quick", false, "ask what it knows, and have nothing read from its disk")
 	c.Flags().DurationVar(&opts.MaxAge, "max-age", 0, "an earlier reading counts if it is no `older`")
 	c.Flags().BoolVar(&opts.Heal, "heal", false, "move what is missing or damaged back, to be sent again")
-	c.Flags().BoolVar(&opts.Deep, "deep", false, "read all episodes here, also where nothing seems to have changed")
+	c.Flags().BoolVar(&opts.Deep, "deep", false, "read all episodes here, also those that seem unchanged")
 	c.Flags().BoolVar(&all, "all", false, "list what is verified, too")
 	c.MarkFlagsMutuallyExclusive("quick", "max-age")
 	c.MarkFlagsMutuallyExclusive("quick", "deep")
@@ -59,7 +59,7 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 	opts.Found = func(a shipper.Audited) error {
 		good := a.Finding == shipper.Verified || a.Finding == shipper.Stored
 		switch {
-		case good && !all:
+		case good && a.Detail == "" && !all:
 			return nil
 		case o.json:
 			return cli.JSON(out, a)
@@ -67,7 +67,10 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 		_, err := fmt.Fprintf(out, "%-11s  %s%s\n", a.Finding, a.Dir, advice(a))
 		return err
 	}
+	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
+	opts.Read = read
 	report, err := shipper.Audit(c.Context(), cfg, client, opts)
+	done()
 	if err != nil {
 		return auditError(cfg, err)
 	}
@@ -104,7 +107,7 @@ func advice(a shipper.Audited) string {
 		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', keeps both"
 	case a.Finding == shipper.Changed:
 		return ": " + ascii(a.Detail) + "; it is kept; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', ships it as it is now"
-	case a.Finding == shipper.Unknown && a.Detail != "":
+	case a.Detail != "":
 		return ": " + ascii(a.Detail)
 	case a.Finding == shipper.Unknown:
 		return ": it carries no receipt; keep it, or send it again with 'shipper resend " + a.Dir + "'"

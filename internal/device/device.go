@@ -98,7 +98,7 @@ func Open(dir *os.File) (*Volumes, error) {
 
 // OpenDisk is [Open] for a test: the store is on the disk with the serial number.
 func OpenDisk(dir *os.File, serial string) (*Volumes, error) {
-	m := machine{sys: "/nonexistent", process: rand.Text()}
+	m := machine{boot: "test"}
 	return open(dir, func(f *os.File) Volume { return m.name(f, uuid(f), serial, serial) })
 }
 

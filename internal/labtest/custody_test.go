@@ -288,5 +288,5 @@ func TestDaemonScrubs(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, l.Path("data", "scrub.json"), "not JSON")
-	l.Start().WaitLine(t, "began the scrub anew")
+	l.Start().WaitLine(t, "scrub begins again")
 }

@@ -88,7 +88,7 @@ func (o *Outbox) Sweep() error {
 		if err != nil {
 			return err
 		}
-		if strings.HasSuffix(e.Name(), partialEnd) {
+		if strings.HasSuffix(e.Name(), partialEnd) && !e.IsDir() { // a directory is not ours
 			if err := o.dir.Unlink(e.Name()); err != nil {
 				return err
 			}

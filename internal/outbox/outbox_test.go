@@ -160,6 +160,20 @@ func TestSweepTakesPartialsOnly(t *testing.T) {
 
 // The three places that a seal is had from, in this order. Wherever it comes
 // from, the digest is that of the bytes.
+// Only what packing leaves is removed; a directory of that name stops no start.
+func TestSweepLeavesADirectory(t *testing.T) {
+	l := newLab(t)
+	l.must(os.Mkdir(l.at("run-1.tar.zst.partial"), 0o755))
+	l.must(os.WriteFile(l.at("run-2.tar.zst.partial"), nil, 0o644))
+	l.must(l.Sweep())
+	if _, err := os.Stat(l.at("run-1.tar.zst.partial")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(l.at("run-2.tar.zst.partial")); err == nil {
+		t.Error("a partial is left")
+	}
+}
+
 func TestTheSealSurvivesTheLossOfItsPlace(t *testing.T) {
 	const content = "packed bytes"
 	full := sealOf(content)

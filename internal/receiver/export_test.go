@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cis490/internal/archive"
+	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/wire"
@@ -14,6 +15,28 @@ import (
 // Disk puts a disk of the test's in the place of the store's, for reading back.
 func (r *Receiver) Disk(open func(*durable.Dir, string) (io.ReadCloser, error)) {
 	r.store.Reader.Uncached = open
+}
+
+// OnDisk puts the store on a disk that says that it has the serial number.
+func (r *Receiver) OnDisk(serial string) error {
+	episodes, err := r.data.OpenDir("episodes")
+	if err != nil {
+		return err
+	}
+	defer episodes.Close()
+	r.store.Reader.Volumes, err = device.OpenDisk(episodes.File(), serial)
+	return err
+}
+
+// Recover is what a start does with what a crash left.
+func (r *Receiver) Recover(ctx context.Context) error { return r.recover(ctx) }
+
+// Searches bounds the searches for rows.
+type Searches struct{ s searches }
+
+// Begin waits until a host's search may begin.
+func (s *Searches) Begin(ctx context.Context, host episode.Name) (func(), error) {
+	return s.s.begin(ctx, host)
 }
 
 // Meet is what an upload does with its error.

@@ -35,7 +35,7 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 	failed := 0
 	for _, c := range claims {
 		h, err := r.holding(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
-		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault)) {
+		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err)) {
 			return nil, r.failed(err)
 		}
 		if err != nil {

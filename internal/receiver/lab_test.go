@@ -40,6 +40,7 @@ type lab struct {
 	testing.TB
 	pki, data string
 	cfg       receiver.Config
+	log       slog.Handler // of the next start; nil discards
 	r         *receiver.Receiver
 }
 
@@ -67,7 +68,11 @@ func newLab(tb testing.TB, change func(*receiver.Config)) *lab {
 
 func (l *lab) start() {
 	l.Helper()
-	r, err := receiver.New(l.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
+	log := slog.DiscardHandler
+	if l.log != nil {
+		log = l.log
+	}
+	r, err := receiver.New(l.Context(), l.cfg, "test", "the lab", slog.New(log))
 	must(l, err)
 	l.r = r
 }

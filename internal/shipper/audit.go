@@ -33,7 +33,9 @@ type AuditOptions struct {
 	// Deep compares the files of each episode with what the receiver has. Otherwise that
 	// is done only where the file system shows that they may have changed, and with Quick
 	// not at all.
-	Deep  bool
+	Deep bool
+	// Read, unless nil, is told how many bytes of episodes were read.
+	Read  func(n int)
 	Found func(Audited) error
 }
 
@@ -66,7 +68,7 @@ type Audited struct {
 	VerifiedAt time.Time    `json:"verified_at,omitzero"`
 	Healing    bool         `json:"healing,omitempty"`    // it was moved back, to be sent again
 	NotHealed  string       `json:"not_healed,omitempty"` // why it was not
-	Detail     string       `json:"detail,omitempty"`     // if changed, or unknown with Deep
+	Detail     string       `json:"detail,omitempty"`     // why it is changed, not read back, or unknown with Deep
 }
 
 // AuditReport counts what an audit found.
@@ -111,7 +113,7 @@ func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditR
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
 	a := &audit{AuditOptions: o, s: s, up: up, begun: time.Now()}
-	a.comparer = comparer{src: src, pace: func(int) error { return nil }, deep: o.Deep, light: o.Quick}
+	a.comparer = comparer{src: src, pace: unpaced(o.Read), deep: o.Deep, light: o.Quick}
 	var batch []source.Retired
 	for r, err := range src.Shipped() {
 		if err != nil {
@@ -202,12 +204,13 @@ func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Au
 		return found, nil
 	}
 	found.Digest, found.ReceivedAt = r.Receipt.Digest.String(), r.Receipt.ReceivedAt
-	if h.State == wire.Present && !a.Quick && !a.fresh(h) {
-		said, err := ask(ctx, a.up, []wire.Claim{{Episode: r.Name, Digest: r.Receipt.Digest}}, true)
-		if err != nil {
+	read := a.Quick || a.fresh(h)
+	if h.State == wire.Present && !read {
+		var err error
+		if h, err = a.readBack(ctx, r, &found); err != nil {
 			return found, err
 		}
-		h = said[0]
+		read = found.Detail == ""
 	}
 	switch {
 	case h.State == wire.Absent:
@@ -223,7 +226,7 @@ func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Au
 		found.Finding, found.VerifiedAt = Verified, h.VerifiedAt.Time
 	default: // a receiver whose disk has no attributes does not remember
 		found.Finding = Stored
-		if !a.Quick && h.VerifiedAt != nil {
+		if read && !a.Quick && h.VerifiedAt != nil {
 			found.Finding, found.VerifiedAt = Verified, h.VerifiedAt.Time
 		}
 	}
@@ -231,6 +234,22 @@ func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Au
 		return found, a.compare(ctx, r, contentsOf(h), &found)
 	}
 	return found, nil
+}
+
+// readBack has the receiver read its copy of an episode. If it cannot read this one, but
+// still answers, found says so, and others are read.
+func (a *audit) readBack(ctx context.Context, r source.Retired, found *Audited) (wire.Holding, error) {
+	claim := []wire.Claim{{Episode: r.Name, Digest: r.Receipt.Digest}}
+	said, err := ask(ctx, a.up, claim, true)
+	if err == nil {
+		return said[0], nil
+	}
+	known, kerr := ask(ctx, a.up, claim, false)
+	if kerr != nil {
+		return wire.Holding{}, err
+	}
+	found.Detail = "not read back: " + err.Error()
+	return known[0], nil
 }
 
 // compare sees whether an episode that the receiver has still is what it has, and notes

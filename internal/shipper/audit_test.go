@@ -73,6 +73,22 @@ func TestAuditAsksTheReceiversDisk(t *testing.T) {
 	}
 }
 
+// One archive that takes the receiver longer than an answer may keeps none of the others
+// from being read.
+func TestAuditGoesOnBehindAnArchiveThatCannotBeReadBack(t *testing.T) {
+	l := newLab(t)
+	l.ship("a", "giant", "z")
+	l.rx.shelf.slow = map[episode.Name]bool{"giant": true}
+	if report, found := l.audit(shipper.AuditOptions{}); found != "a verified, giant stored, z verified" || report.Bad() != 0 {
+		t.Errorf("%s, %+v", found, report)
+	}
+	l.rx.down = errors.New("no network")
+	_, err := shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Found: func(shipper.Audited) error { return nil }})
+	if _, away := errors.AsType[*shipper.UnreachableError](err); !away {
+		t.Errorf("without a receiver: %v", err)
+	}
+}
+
 func TestAuditHealsWhatIsLost(t *testing.T) {
 	l := newLab(t)
 	l.ship("good", "gone", "rotten", "taken")

@@ -16,10 +16,11 @@ type shelf struct {
 	verified map[episode.Name]time.Time
 	contents map[episode.Name]digest.Digest // of what is an archive
 	rotten   map[episode.Name]bool
-	asked    int           // claims
-	read     int           // archives read back
-	busy     int           // refusals to come
-	ago      time.Duration // how long ago it says that it stores what it stores
+	slow     map[episode.Name]bool // takes longer to read than an answer may
+	asked    int                   // claims
+	read     int                   // archives read back
+	busy     int                   // refusals to come
+	ago      time.Duration         // how long ago it says that it stores what it stores
 }
 
 // Inventory keeps the receiver's contract.
@@ -40,6 +41,9 @@ func (r *receiver) Inventory(ctx context.Context, asked []wire.Claim, readBack b
 		busy := wire.Refuse(wire.HostBusy, "later")
 		busy.RetryAfter = time.Second
 		return nil, busy
+	}
+	if readBack && r.shelf.slow[asked[0].Episode] {
+		return nil, context.DeadlineExceeded
 	}
 	said := make([]wire.Holding, 0, len(asked))
 	for _, c := range asked {

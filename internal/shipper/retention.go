@@ -41,10 +41,11 @@ const oldest = 10_000
 
 // PruneOptions say what [Prune] does.
 type PruneOptions struct {
-	DryRun bool   // delete nothing, and say what would be
-	Most   int    // delete no more than these
-	Rate   int64  // bytes of files read a second, to compare them; 0 is as fast as can be
-	Holder string // what the next process that wants to delete is told
+	DryRun bool        // delete nothing, and say what would be
+	Most   int         // delete no more than these
+	Rate   int64       // bytes of files read a second, to compare them; 0 is as fast as can be
+	Holder string      // what the next process that wants to delete is told
+	Read   func(n int) // unless nil, is told how many bytes were read, if Rate is 0
 	// MinUnchanged is how long no file of an episode must have changed before it is
 	// deleted; zero is 3 s.
 	MinUnchanged time.Duration
@@ -127,10 +128,20 @@ func (s *Shipper) prune(ctx context.Context, up stocktaker, o PruneOptions) (Pru
 // pace returns what slows the reading of files down.
 func (o PruneOptions) pace(ctx context.Context) func(int) error {
 	if o.Rate == 0 {
-		return func(int) error { return nil }
+		return unpaced(o.Read)
 	}
 	limit := rate.NewLimiter(rate.Limit(o.Rate), maxPaced)
 	return func(n int) error { return limit.WaitN(ctx, min(n, maxPaced)) }
+}
+
+// unpaced tells read, unless nil, how much was read.
+func unpaced(read func(n int)) func(int) error {
+	return func(n int) error {
+		if read != nil {
+			read(n)
+		}
+		return nil
+	}
 }
 
 // maxPaced is more than is read of a file at a time.

@@ -128,6 +128,12 @@ func (f *firstNames) sorted() ([]episode.Name, bool) {
 	return f.names, !f.more
 }
 
+// IsShortage reports whether err says that the process or the disk lacks something,
+// and nothing of the file at which it was met. Another file would have met it too.
+func IsShortage(err error) bool {
+	return isFull(err) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
 func isFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }

@@ -147,16 +147,17 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	if now, serr := dir.Lstat(file(key.Name)); serr != nil || !now.Same(before) {
 		return o, errors.Join(errMoved, serr)
 	}
+	if err == nil || errors.Is(err, ErrUnreadable) {
+		err = r.judge(o, d, got, err)
+	}
 	switch {
-	case errors.Is(err, ErrUnreadable):
-		return o, errors.Join(fmt.Errorf("%s: %w", r.Path(key), err), unverify(f))
+	case errors.Is(err, ErrUnfit):
+		o.Digest, o.VerifiedAt, o.Contents = got.Digest, time.Time{}, digest.Digest{}
+		return o, errors.Join(err, unverify(f))
+	case errors.Is(err, ErrUnreadable) || errors.Is(err, ErrDamaged):
+		return o, errors.Join(err, unverify(f))
 	case err != nil:
 		return o, err
-	case got.Size != o.Size || !d.IsZero() && got.Digest != d:
-		return o, errors.Join(fmt.Errorf("%s: %w", r.Path(key), ErrDamaged), unverify(f))
-	case got.Unfit != nil:
-		o.Digest, o.VerifiedAt, o.Contents = got.Digest, time.Time{}, digest.Digest{}
-		return o, errors.Join(fmt.Errorf("%s: %w: %w", r.Path(key), ErrUnfit, got.Unfit), unverify(f))
 	}
 	o.Digest = got.Digest
 	if how.Check == nil {
@@ -167,6 +168,20 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 		return o, nil // nobody has said what it should be
 	}
 	return o, r.markVerified(f, o)
+}
+
+// judge returns what is wrong with an archive that was read, and should have the
+// digest d if that is not zero. The disk's error, if there was one, comes first.
+func (r *Reader) judge(o Object, d digest.Digest, got Content, unreadable error) error {
+	switch {
+	case unreadable != nil:
+		return fmt.Errorf("%s: %w", r.Path(o.Key), unreadable)
+	case got.Size != o.Size || !d.IsZero() && got.Digest != d:
+		return fmt.Errorf("%s: %w", r.Path(o.Key), ErrDamaged)
+	case got.Unfit != nil:
+		return fmt.Errorf("%s: %w: %w", r.Path(o.Key), ErrUnfit, got.Unfit)
+	}
+	return nil
 }
 
 // markVerified notes at the open file of o that it was read back.
@@ -262,10 +277,8 @@ func (e *unreadableError) Is(target error) bool {
 
 // unreadable returns err as an [ErrUnreadable], unless it says nothing of the disk.
 func unreadable(err error) error {
-	for _, other := range []error{fs.ErrNotExist, fs.ErrPermission, unix.ELOOP, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
-		if errors.Is(err, other) {
-			return err
-		}
+	if IsShortage(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ELOOP) {
+		return err
 	}
 	return &unreadableError{err}
 }

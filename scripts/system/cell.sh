@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# One cell of the table Debian version x way of installing: run.sh starts it in
-# namespaces of its own. It builds two machines, wires them, and runs all
-# scenarios in order; each finds the lab as the one before left it.
+# One cell of the table Debian version x way of installing (script, package, upgrade
+# of an old package): run.sh starts it in namespaces of its own. It builds two
+# machines, wires them, and runs its scenarios in order; each finds the lab as the one
+# before left it.
 #
 # usage: cell.sh SUITE-WAY CACHE WORK LOGS GROUP
 set -euo pipefail
@@ -30,6 +31,8 @@ source "$here/faults.sh"
 source "$here/box.sh"
 # shellcheck source=scripts/system/farewell.sh
 source "$here/farewell.sh"
+# shellcheck source=scripts/system/upgrade.sh
+source "$here/upgrade.sh"
 
 finish() {
   local code=$?
@@ -45,6 +48,10 @@ build_machines "$cache/$suite.tar"
 trap finish EXIT
 trap 'exit 143' TERM INT
 
+if [ "$way" = upgrade ]; then
+  upgrade_scenarios
+  exit
+fi
 install_scenarios
 daily_scenarios
 people_scenarios

@@ -24,7 +24,7 @@ arrived() {
   local dir
   dir=$(the_store)
   [ -f "$dir/episodes/lab-01/$1.tar.zst" ] || { echo "$1 is not in the store"; return 1; }
-  same "rows of $1" "$(rows "$1")" 1
+  same "rows of $1" "$(rows "$1")" 1 || return 1 # eventually goes on after an error
   [ -e "$(root lab)$data/shipped/$1/done.marker" ] || { echo "$1 is not in shipped/"; return 1; }
   [ ! -e "$(root lab)$data/episodes/$1" ] || { echo "$1 is still in episodes/"; return 1; }
 }

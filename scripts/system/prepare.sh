@@ -11,6 +11,11 @@ readonly tools=(
 # What a tree has beside Debian's smallest system. A change makes new trees.
 readonly packages=systemd,systemd-sysv,dbus,iproute2
 
+# The release that the -upgrade cell starts from: the last one before the notes at
+# retired episodes, at archives and in the trash changed, and the names of the locks.
+# It stays when later releases come: whoever skips them upgrades from it all the same.
+readonly old_release=2d615bfe1eef13151b5997fe2e88a4c458fe5b65
+
 skip() {
   echo "system: $*" >&2
   if [ -n "${CI:-}" ]; then exit 1; fi
@@ -49,6 +54,15 @@ make_tree() {
   ln -sf "${tree##*/}" "$cache/$suite.tar"
 }
 
+# has_old_release reports whether git can give the old release.
+has_old_release() {
+  if git cat-file -e "$old_release^{commit}" 2>/dev/null; then return; fi
+  echo "system: commit $old_release is not in this clone: git fetch --unshallow" >&2
+  if [ -n "${CI:-}" ]; then exit 1; fi
+  echo "SKIPPED: the upgrade from an old release was not tested" >&2
+  return 1
+}
+
 # make_releases makes two releases of the project as it is, with nothing but the
 # version between them: programs, scripts and packages, as they are handed out.
 make_releases() {
@@ -59,15 +73,20 @@ make_releases() {
   CGO_ENABLED=0 go build -trimpath -o "$1/probe" ./scripts/system/testdata/probe
 }
 
-# make_release leaves the other architecture out: packing it takes longer than a
-# cell. `make packages` makes both.
+# make_release builds the project as it is, or a commit of it, by its own scripts:
+# make_release DIR VERSION [COMMIT]. It leaves the other architecture out: packing it
+# takes longer than a cell. `make packages` makes both.
 make_release() {
-  local dir=$1 version=$2 arch other
+  local dir=$1 version=$2 commit=${3:-} arch other
   arch=$(go env GOARCH)
   case $arch in arm64) other=amd64 ;; *) other=arm64 ;; esac
   mkdir -p "$dir/bin/release/$arch"
-  cp -a cmd internal etc scripts docs go.mod go.sum "$dir/"
-  CGO_ENABLED=0 go build -trimpath -ldflags "-X cis490/internal/cli.version=$version" -o "$dir/bin/release/$arch/" ./cmd/...
+  if [ -n "$commit" ]; then
+    git archive "$commit" cmd internal etc scripts docs go.mod go.sum | tar -x -C "$dir"
+  else
+    cp -a cmd internal etc scripts docs go.mod go.sum "$dir/"
+  fi
+  (cd "$dir" && CGO_ENABLED=0 go build -trimpath -ldflags "-X cis490/internal/cli.version=$version" -o "bin/release/$arch/" ./cmd/...)
   cp "$dir/bin/release/$arch"/* "$dir/bin/"
   printf '#!/bin/sh\necho %s\n' "$version" >"$dir/scripts/version.sh"
   sed -i "/^  package .* $other\$/d" "$dir/scripts/packages.sh"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The project as it is installed: Debian 12 and 13, each as two machines with a
 # real systemd (receiver and lab host, in systemd-nspawn) and a network between
-# them, installed by script and by package. Run it as root with `make system`.
-# Arguments name the cells to run (bookworm-script, trixie-package, ...); none
-# means all.
+# them, installed by script and by package; and an old release that is upgraded,
+# downgraded and upgraded again. Run it as root with `make system`. Arguments name the
+# cells to run (bookworm-script, trixie-package, bookworm-upgrade, ...); none means all.
 #
 # Everything that it starts lives in namespaces of its own, whose end is the end
 # of it: processes, mounts, interfaces. Only control groups outlive them, and
@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-readonly cells=(bookworm-script bookworm-package trixie-script trixie-package)
+readonly cells=(bookworm-script bookworm-package trixie-script trixie-package bookworm-upgrade)
 readonly cache=${XDG_CACHE_HOME:-/var/cache}/cis490-system
 readonly logs=$PWD/bin/system-logs
 
@@ -57,7 +57,18 @@ trap 'exit 143' TERM
 
 if [ "$#" -gt 0 ]; then wanted=("$@"); else wanted=("${cells[@]}"); fi
 
+upgrades=no
+if [[ " ${wanted[*]} " == *-upgrade\ * ]]; then
+  if has_old_release; then
+    upgrades=yes
+  else
+    mapfile -t wanted < <(printf '%s\n' "${wanted[@]}" | grep -v -- '-upgrade$')
+    if [ "${#wanted[@]}" -eq 0 ]; then exit 0; fi
+  fi
+fi
+
 make_releases "$work/release"
+if [ "$upgrades" = yes ]; then make_release "$work/release/old" 0.9.0 "$old_release"; fi
 echo "releases made, $SECONDS s"
 
 # Two cells at a time: much of each is waiting.

@@ -9,7 +9,7 @@ var ofLocks = []mutant{
 			{
 				"durable/lock.go",
 				"errors.Join(setExactMode(f, lockMode), d.giveToOwner(f))",
-				"errors.Join(d.giveToOwner(f))",
+				"errors.Join(error(nil), d.giveToOwner(f))",
 			},
 		},
 	},

@@ -25,7 +25,7 @@ const (
 )
 
 // mutants are all of them, in the order of the table.
-func mutants() []mutant { return slices.Concat(ofDurable, ofLocks, ofRooms) }
+func mutants() []mutant { return slices.Concat(ofDurable, ofLocks, ofRooms, ofReadings) }
 
 // ofDurable are the mutants of the ground on which all stands.
 var ofDurable = []mutant{

@@ -44,8 +44,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/recover.go",
-				" || err == nil && stored.Inode() != ours.Inode()",
-				" || err == nil && stored.Inode() != ours.Inode() && false",
+				" || err == nil && !stored.Same(ours)",
+				" || err == nil && !stored.Same(ours) && false",
 			},
 		},
 	},
@@ -77,7 +77,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/read.go",
-				"!o.Underway && r.inode == st.Inode()",
+				"!o.Underway && receipt.file == fileID(id.File[:8])",
 				"!o.Underway",
 			},
 		},
@@ -272,8 +272,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/readback.go",
-				"ErrUnfit, got.Unfit), unverify(f))",
-				"ErrUnfit, got.Unfit))",
+				"time.Time{}, digest.Digest{}\n		return o, errors.Join(err, unverify(f))",
+				"time.Time{}, digest.Digest{}\n		return o, err",
 			},
 		},
 	},
@@ -369,9 +369,9 @@ var ofRooms = []mutant{
 		killer{"source", "TestRetireNeverReplaces"},
 		[]edit{
 			{
-				"source/source.go",
-				"!errors.Is(err, fs.ErrExist)",
-				"true",
+				"durable/durable.go",
+				"!errors.Is(err, fs.ErrExist) || n > last",
+				"true || n > last",
 			},
 		},
 	},
@@ -392,8 +392,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/send.go",
-				"s.unchanged(ctx, name, entry); err != nil",
-				"error(nil); err != nil",
+				"state, err := s.unchanged(ctx, name, entry)",
+				"state, err := source.State{}, error(nil)",
 			},
 		},
 	},

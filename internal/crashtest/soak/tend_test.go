@@ -2,6 +2,7 @@ package soak_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -89,7 +90,20 @@ func (s *site) prune(t *testing.T, i int) {
 	h := s.hosts[i]
 	s.faults["pruned"]++
 	found(t, h.Run("verify"))
+	name := s.shippedBy(i)
+	late := filepath.Join(h.Shipped(name), "late.txt")
+	if name != "" {
+		s.faults["late write"]++
+		if err := os.WriteFile(late, []byte("written after it was shipped"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	h.Run("prune", "--max-age", "1ns").MustExit(t, 0)
+	if name != "" {
+		if err := os.Remove(late); err != nil {
+			t.Errorf("what was written to %s after it was shipped: %v", name, err)
+		}
+	}
 	for key, p := range s.acked {
 		name, ours := strings.CutPrefix(key, h.Name+"/")
 		if !ours || p.pruned || h.IsShipped(name) {

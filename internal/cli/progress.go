@@ -1,0 +1,21 @@
+package cli
+
+import (
+	"io"
+	"os"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// Progress shows how many bytes were read, if w is a terminal, until done is called.
+// What says what is going on, in a few words.
+func Progress(w io.Writer, what string) (read func(n int), done func()) {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return func(int) {}, func() {}
+	}
+	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(f), progressbar.OptionShowBytes(true),
+		progressbar.OptionSetDescription(what), progressbar.OptionClearOnFinish())
+	return func(n int) { bar.Add(n) }, func() { bar.Finish() }
+}

@@ -1,0 +1,191 @@
+package mutation_test
+
+// ofReadings are the mutants of what counts as read back, and of the loops that read.
+var ofReadings = []mutant{
+	{
+		"device: a copy of a disk's image passes for the disk",
+		killer{"device", "TestIdentityIsOfOneFileOnOneDisk"},
+		[]edit{
+			{
+				"device/device.go",
+				"OnDisk: hash(append(append(b, \"\\x00disk\\x00\"...), vol.disk...))",
+				"OnDisk: hash(b)",
+			},
+		},
+	},
+	{
+		"device: a later file of an inode number passes for the former",
+		killer{"device", "TestIdentityIsOfOneFileOnOneDisk"},
+		[]edit{
+			{
+				"device/device.go",
+				"\tif st.Mask&unix.STATX_BTIME != 0 {\n\t\tb = binary.BigEndian.AppendUint64(append(b, 'b'), uint64(st.Btime.Sec))\n\t\tb = binary.BigEndian.AppendUint32(b, st.Btime.Nsec)\n\t} else {",
+				"\tif st.Mask&unix.STATX_BTIME == 0 {",
+			},
+		},
+	},
+	{
+		"device: files of two file systems pass for one",
+		killer{"store", "TestACopiedStoreWasNeverRead"},
+		[]edit{
+			{
+				"device/device.go",
+				"b := append([]byte(\"cis490 file\\x00\"), vol.fileSystem...)",
+				"b := []byte(\"cis490 file\\x00\")",
+			},
+			{
+				"device/device.go",
+				"\tif st.Mask&unix.STATX_BTIME != 0 {\n\t\tb = binary.BigEndian.AppendUint64(append(b, 'b'), uint64(st.Btime.Sec))\n\t\tb = binary.BigEndian.AppendUint32(b, st.Btime.Nsec)\n\t} else {",
+				"\tif st.Mask&unix.STATX_BTIME == 0 {",
+			},
+		},
+	},
+	{
+		"device: a reboot voids nothing",
+		killer{"device", "TestBootIDStandsInForASerialNumber"},
+		[]edit{
+			{
+				"device/device.go",
+				"standIn := \"boot \" + m.boot",
+				"standIn := \"boot \"",
+			},
+		},
+	},
+	{
+		"device: a slot of a virtual machine passes for a disk",
+		killer{"device", "TestSerialNumbersOfDisks"},
+		[]edit{
+			{
+				"device/disk.go",
+				"strings.Contains(strings.ToLower(model+s), word)",
+				"strings.Contains(model+s, word) && false",
+			},
+		},
+	},
+	{
+		"store: a reading counts for a copy",
+		killer{"store", "TestACopiedStoreWasNeverRead"},
+		[]edit{
+			{
+				"store/readback.go",
+				"|| v.file != id.OnDisk {",
+				"{",
+			},
+		},
+	},
+	{
+		"store: a reading counts on another disk",
+		killer{"store", "TestACopiedImageWasNeverRead"},
+		[]edit{
+			{
+				"store/readback.go",
+				"v.file != id.OnDisk",
+				"v.file != id.File",
+			},
+			{
+				"store/readback.go",
+				"o.VerifiedAt, id.OnDisk, o.Contents",
+				"o.VerifiedAt, id.File, o.Contents",
+			},
+		},
+	},
+	{
+		"store: what was not decoded counts as read back",
+		killer{"store", "TestAReadingWithoutACheckVerifiesNothing"},
+		[]edit{
+			{
+				"store/readback.go",
+				"\tif how.Check == nil {\n\t\treturn o, nil\n\t}\n",
+				"",
+			},
+		},
+	},
+	{
+		"store: a lost sector is a fault of the storage",
+		killer{"store", "TestReadingTellsTheDisksErrorsFromOthers"},
+		[]edit{
+			{
+				"store/readback.go",
+				"target != durable.ErrFault && ",
+				"",
+			},
+		},
+	},
+	{
+		"receiver: the position of the scrub counts on another disk",
+		killer{"receiver", "TestAnotherDiskWasNeverRead"},
+		[]edit{
+			{
+				"receiver/rounds.go",
+				"p.Disk == v.ID() {",
+				"true {",
+			},
+		},
+	},
+	{
+		"receiver: a host that cannot be listed ends the scrub",
+		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
+		[]edit{
+			{
+				"receiver/scrub.go",
+				"return s.skipHost(host, err)",
+				"return err",
+			},
+		},
+	},
+	{
+		"receiver: what was not listed counts as read",
+		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
+		[]edit{
+			{
+				"receiver/rounds.go",
+				"if p.HostsUnreadable == 0 {",
+				"if true {",
+			},
+		},
+	},
+	{
+		"receiver: a claim that cannot be examined refuses the others",
+		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
+		[]edit{
+			{
+				"receiver/inventory.go",
+				"if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err)) {",
+				"if err != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err) {",
+			},
+		},
+	},
+	{
+		"receiver: an upload that cannot be looked at stops the start",
+		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
+		[]edit{
+			{
+				"receiver/recover.go",
+				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err):",
+				"case err != nil:",
+			},
+		},
+	},
+	{
+		"receiver: recovery empties the store of a failing disk",
+		killer{"receiver", "TestUnreadableUploadDoesNotKeepTheReceiverFromStarting"},
+		[]edit{
+			{
+				"receiver/recover.go",
+				"if r.prover.saw(err) {",
+				"if r.prover.saw(err) && false {",
+			},
+		},
+	},
+	{
+		"receiver: a host's searches for rows are not paced",
+		killer{"receiver", "TestSearchesForRowsArePaced"},
+		[]edit{
+			{
+				"receiver/searches.go",
+				"now.Add(min(searchPause*took, maxSearchPause))",
+				"now",
+			},
+		},
+	},
+}

@@ -1,0 +1,227 @@
+package receiver_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// TestOneBadEntryStopsNoLoop runs the test below as a user for whom permissions count.
+func TestOneBadEntryStopsNoLoop(t *testing.T) {
+	const name, nobody = "TestAsNobodyOneBadEntryStopsNoLoop", 65534
+	if os.Getuid() != 0 {
+		t.Skip("needs root to become somebody else; " + name + " runs as it is")
+	}
+	dir, err := os.MkdirTemp("", "receiver-test")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	self, err := os.Executable()
+	must(t, err)
+	binary, err := os.ReadFile(self)
+	must(t, err)
+	child := filepath.Join(dir, "receiver.test") // go test keeps it where others may not go
+	must(t, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(child, binary, 0o755)))
+	cmd := exec.Command(child, "-test.run=^"+name+"$", "-test.v")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+name) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// closed takes all rights to a folder or file away, until the end of the test.
+func (l *lab) closed(path string) {
+	l.Helper()
+	info, err := os.Stat(path)
+	must(l, err)
+	must(l, os.Chmod(path, 0))
+	l.Cleanup(func() { os.Chmod(path, info.Mode().Perm()) })
+}
+
+// dir makes a folder of a host.
+func (l *lab) dir(parts ...string) string {
+	l.Helper()
+	path := filepath.Join(append([]string{l.data}, parts...)...)
+	must(l, os.MkdirAll(path, 0o750))
+	return path
+}
+
+// opened is a lab with an archive of each of two hosts, and a third host whose
+// folders cannot be opened.
+func opened(t *testing.T, log *strings.Builder) *lab {
+	t.Helper()
+	l := newLab(t, func(c *receiver.Config) { c.Limits.HostBytes = 1 << 30 })
+	l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
+	l.takes(key("lab-02", "b"), packed(1000, 2), wire.Stored)
+	l.takes(key("lab-00", "c"), packed(1000, 3), wire.Stored)
+	l.stop()
+	l.closed(l.dir("episodes", "lab-00"))
+	l.closed(l.dir("staging", "lab-00"))
+	l.closed(l.dir("quarantine", "lab-00"))
+	if log != nil {
+		l.log = slog.NewTextHandler(log, nil)
+	}
+	return l
+}
+
+// Each loop has an entry that cannot be opened, and gets to the others all the same.
+func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root may open all; TestOneBadEntryStopsNoLoop runs it")
+	}
+	t.Run("recovery", func(t *testing.T) {
+		var log strings.Builder
+		l := opened(t, &log)
+		whole, bad := key("lab-01", "a"), key("lab-02", "b")
+		must(t, os.Link(l.stored(whole), l.staged(whole)))
+		must(t, os.Link(l.stored(bad), l.staged(bad)))
+		l.closed(l.stored(bad))
+		l.start()
+		if _, err := os.Stat(l.staged(whole)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the upload that could be recovered was not: %v", err)
+		}
+		if _, err := os.Stat(l.staged(bad)); err != nil {
+			t.Errorf("the other one is no longer noted: %v", err)
+		}
+		for _, want := range []string{"staging/lab-00", "host=lab-02 episode=b"} {
+			if n := strings.Count(log.String(), want); n != 1 {
+				t.Errorf("the log names %s %d times:\n%s", want, n, log.String())
+			}
+		}
+	})
+	t.Run("scrub", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var log strings.Builder
+			l := opened(t, &log)
+			l.closed(l.stored(key("lab-01", "a")))
+			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), nil, 0o640))
+			l.start()
+			stop := l.scrubbing()
+			time.Sleep(10 * time.Minute)
+			stop()
+			p := l.inspect().Scrub
+			if p.Objects != 2 || p.Unreadable != 1 || p.HostsUnreadable != 1 || p.Missing != 0 || p.Ended.IsZero() || !p.WholeSince.IsZero() {
+				t.Errorf("got %+v", p)
+			}
+			got, err := l.r.Inventory(t.Context(), "lab-02", []wire.Claim{claim("b", packed(1000, 2))}, false)
+			must(t, err)
+			if got[0].VerifiedAt == nil {
+				t.Errorf("the last host was not reached: %+v", got)
+			}
+			for _, want := range []string{"could not list a host's archives", "could not read a stored archive"} {
+				if n := strings.Count(log.String(), want); n != 1 {
+					t.Errorf("the log says %q %d times:\n%s", want, n, log.String())
+				}
+			}
+		})
+	})
+	t.Run("scrub from the command line", func(t *testing.T) {
+		l := opened(t, nil)
+		p, found := l.scrubOnce(receiver.ScrubOptions{})
+		if p.Objects != 2 || p.HostsUnreadable != 1 || found != "unreadable " {
+			t.Errorf("got %+v, %q", p, found)
+		}
+	})
+	t.Run("inventory", func(t *testing.T) {
+		l := opened(t, nil)
+		l.start()
+		l.takes(key("lab-01", "d"), packed(1000, 4), wire.Stored)
+		l.closed(l.stored(key("lab-01", "a")))
+		for _, readBack := range []bool{false, true} {
+			claims := []wire.Claim{claim("a", packed(1000, 1)), claim("d", packed(1000, 4)), claim("none", nil)}
+			if readBack {
+				claims = claims[:1]
+			}
+			got, err := l.r.Inventory(t.Context(), "lab-01", claims, readBack)
+			must(t, err)
+			if len(got) != len(claims) || got[0].State != wire.Rotten || got[0].VerifiedAt != nil {
+				t.Errorf("of the one that cannot be looked at: %+v", got)
+			}
+			if !readBack && (got[1].State != wire.Present || got[2].State != wire.Absent) {
+				t.Errorf("of the others: %+v", got)
+			}
+		}
+	})
+	t.Run("backfill and verify", func(t *testing.T) {
+		l := opened(t, nil)
+		l.forgetRows()
+		episodes, path := l.cfg.Paths()
+		bad := 0
+		opts := index.Options{EpisodesRoot: episodes, Index: path, Bad: func(error) { bad++ }}
+		report, err := index.Backfill(t.Context(), opts)
+		if err != nil || report.Written != 2 || bad != 1 {
+			t.Errorf("backfill: %+v, %d bad, %v", report, bad, err)
+		}
+		must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0o750))
+		_, err = index.Backfill(t.Context(), opts)
+		must(t, err)
+		must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0))
+		for _, batch := range []int{0, 1} { // rows are looked at before the folder, and after
+			var found []index.Finding
+			opts.Deep, opts.Batch = true, batch
+			checked, err := index.Verify(t.Context(), opts, func(f index.Finding) { found = append(found, f) })
+			if err != nil || checked.Files != 2 || checked.Read != 2 || len(found) != 1 || found[0].Kind != index.Unreadable {
+				t.Errorf("verify by %d: %+v, %+v, %v", batch, checked, found, err)
+			}
+		}
+	})
+	t.Run("status", func(t *testing.T) {
+		l := opened(t, nil)
+		must(t, os.WriteFile(filepath.Join(l.dir("quarantine", "lab-01"), "a~1"), nil, 0o640))
+		if st := l.inspect(); st.SetAside != 1 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "lab-00") {
+			t.Errorf("got %+v", st)
+		}
+	})
+	t.Run("quota", func(t *testing.T) {
+		l := opened(t, nil)
+		l.start()
+		l.takes(key("lab-01", "e"), packed(1000, 5), wire.Stored)
+		if _, err := l.r.Storage(t.Context(), "lab-02"); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("expiry", expiry)
+}
+
+// expiry drops the uploads of a host whose staging folder can be opened.
+func expiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, func(c *receiver.Config) { c.Limits.UnfinishedAge = config.Duration(time.Hour) })
+		for _, host := range []episode.Name{"lab-00", "lab-01"} {
+			k := key(string(host), "part")
+			u := uploadOf(k, packed(1000, 1))
+			_, told, err := l.r.Announce(t.Context(), u)
+			must(t, err)
+			_, _, err = l.r.Append(t.Context(), host, told.ID, wire.Piece{Size: 10}, strings.NewReader("0123456789"))
+			must(t, err)
+		}
+		l.stagingHas(2)
+		l.closed(l.dir("staging", "lab-00"))
+		done := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { done <- l.r.Expire(ctx) }()
+		time.Sleep(4 * time.Hour)
+		cancel()
+		must(t, <-done)
+		left, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "*"))
+		if must(t, err); len(left) != 0 {
+			t.Errorf("left %q", left)
+		}
+	})
+}

@@ -1,0 +1,201 @@
+package receiver_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// unverified returns how many of lab-01's archives a to d its host must keep.
+func (l *lab) unverified() int {
+	l.Helper()
+	n := 0
+	for i, name := range []string{"a", "b", "c", "d"} {
+		h := l.ask(claim(name, packed(1000, byte(i))), false)
+		if h.State != wire.Present {
+			l.Errorf("%s: %+v", name, h)
+		}
+		if h.VerifiedAt == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// TestAnotherDiskWasNeverRead: the image of the disk was copied, and the position of
+// the scrub with it. Hosts prune nothing until all was read there, and the log says so.
+func TestAnotherDiskWasNeverRead(t *testing.T) {
+	const warning = "stored archives must be read again"
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		l := newLab(t, nil)
+		must(t, l.r.OnDisk("S1"))
+		for i, name := range []string{"a", "b", "c", "d"} {
+			l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
+		}
+		run := func(disk string, d time.Duration) receiver.Progress {
+			must(t, l.r.OnDisk(disk))
+			stop := l.scrubbing()
+			time.Sleep(d)
+			stop()
+			var p receiver.Progress
+			b, err := os.ReadFile(l.data + "/scrub.json")
+			must(t, errors.Join(err, json.Unmarshal(b, &p)))
+			return p
+		}
+		if p := run("S1", 10*time.Minute); p.Objects != 4 || p.WholeSince.IsZero() || l.unverified() != 0 {
+			t.Fatalf("on the first disk: %+v, %d to keep", p, l.unverified())
+		}
+		l.log = slog.NewTextHandler(&log, nil)
+		l.restart(func() {})
+		if p := run("S1", time.Minute); p.WholeSince.IsZero() || l.unverified() != 0 || strings.Contains(log.String(), warning) {
+			t.Errorf("a start alone voids what was read: %+v, %d to keep\n%s", p, l.unverified(), log.String())
+		}
+		l.restart(func() {})
+		if p := run("S2", time.Minute); !p.WholeSince.IsZero() || p.Objects != 0 || l.unverified() != 4 {
+			t.Errorf("on another disk: %+v, %d to keep", p, l.unverified())
+		}
+		l.restart(func() {})
+		l.rot(key("lab-01", "c")) // the copy has a flipped byte
+		p := run("S2", 10*time.Minute)
+		if p.Objects != 4 || p.Damaged != 1 || p.WholeSince.IsZero() {
+			t.Errorf("on another disk, read: %+v", p)
+		}
+		if h := l.ask(claim("c", packed(1000, 2)), false); h.VerifiedAt != nil {
+			t.Errorf("of the flipped byte: %+v", h)
+		}
+		if n := strings.Count(log.String(), warning); n != 1 {
+			t.Errorf("the log says %d times that all must be read again:\n%s", n, log.String())
+		}
+	})
+}
+
+// TestScrubNotesRowsThatAnOlderVersionDidNot, so that nobody needs to search for them.
+func TestScrubNotesRowsThatAnOlderVersionDidNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		k := key("lab-01", "a")
+		before := l.takes(k, packed(1000, 1), wire.Stored)
+		var st unix.Stat_t
+		must(t, unix.Stat(l.stored(k), &st))
+		b := make([]byte, 64)
+		n, err := unix.Getxattr(l.stored(k), "user.cis490.receipt", b)
+		must(t, err)
+		noted := bytes.Clone(b[:n])
+		binary.BigEndian.PutUint64(b[n-8:n], st.Ino)
+		must(t, unix.Setxattr(l.stored(k), "user.cis490.receipt", b[:n], 0))
+		stop := l.scrubbing()
+		time.Sleep(10 * time.Minute)
+		stop()
+		n, err = unix.Getxattr(l.stored(k), "user.cis490.receipt", b)
+		must(t, err)
+		// The row has microseconds, and the attribute says what the row says.
+		if !bytes.Equal(b[n-8:n], noted[n-8:]) || !bytes.Equal(b[:32], noted[:32]) {
+			t.Errorf("noted %x, want %x", b[:n], noted)
+		}
+		if r := l.takes(k, packed(1000, 1), wire.AlreadyPresent); !r.ReceivedAt.Equal(before.ReceivedAt.Time) {
+			t.Errorf("received at %v, want %v", r.ReceivedAt, before.ReceivedAt)
+		}
+		l.whole(1)
+	})
+}
+
+// TestSearchesForRowsArePaced: a host that announces all its archives again has the
+// index read for a quarter of the time, and others do not wait for it.
+func TestSearchesForRowsArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s receiver.Searches
+		search := func(took time.Duration) {
+			end, err := s.Begin(t.Context(), "lab-01")
+			must(t, err)
+			time.Sleep(took)
+			end()
+		}
+		begun := time.Now()
+		for range 3 {
+			search(time.Second)
+		}
+		if took := time.Since(begun); took != 9*time.Second {
+			t.Errorf("three searches of 1 s took %v, want 9 s", took)
+		}
+		begun = time.Now()
+		end, err := s.Begin(t.Context(), "lab-02")
+		must(t, err)
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("another host waited %v", took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := s.Begin(ctx, "lab-02"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a host has two searches at once: %v", err)
+		}
+		end()
+		search(time.Hour)
+		begun = time.Now()
+		search(0)
+		if took := time.Since(begun); took != 30*time.Second {
+			t.Errorf("the pause after a long search is %v", took)
+		}
+	})
+}
+
+// TestUnreadableUploadDoesNotKeepTheReceiverFromStarting: what the disk does not give
+// of an interrupted upload stays if it has a row, and is set aside if it has none. A
+// disk that gives nothing is a fault of the storage.
+func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
+	for _, c := range []struct {
+		archives, rows, kept, aside int
+		fault                       bool
+	}{
+		{archives: 1, rows: 1, kept: 1},
+		{archives: 1, rows: 0, aside: 1},
+		{archives: 3, rows: 0, aside: 3},
+		{archives: 5, rows: 0, kept: 2, aside: 3, fault: true},
+	} {
+		t.Run(fmt.Sprintf("%d with %d rows", c.archives, c.rows), func(t *testing.T) {
+			l := newLab(t, nil)
+			for i := range c.archives {
+				k := key("lab-01", fmt.Sprint("run-", i))
+				l.takes(k, packed(1000, byte(i)), wire.Stored)
+			}
+			if c.rows == 0 {
+				l.restart(l.forgetRows)
+			}
+			for i := range c.archives {
+				k := key("lab-01", fmt.Sprint("run-", i))
+				must(t, os.Link(l.stored(k), l.staged(k)))
+			}
+			l.r.Disk(func(*durable.Dir, string) (io.ReadCloser, error) {
+				return nil, fmt.Errorf("open: %w: %w", durable.ErrFault, unix.EIO)
+			})
+			err := l.r.Recover(t.Context())
+			if errors.Is(err, durable.ErrFault) != c.fault || err != nil && !c.fault {
+				t.Errorf("got %v", err)
+			}
+			if n := l.quarantined(); n != c.aside {
+				t.Errorf("%d set aside, want %d", n, c.aside)
+			}
+			kept, err := filepath.Glob(filepath.Join(l.data, "episodes", "*", "*"))
+			if must(t, err); len(kept) != c.kept {
+				t.Errorf("kept %q, want %d", kept, c.kept)
+			}
+		})
+	}
+}
