@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -25,7 +26,8 @@ configuration or the flags say. It deletes only what the receiver has read back
 from its disk since it stored it (run 'shipper verify' first, or wait for its
 scrub), and only what still is what was shipped: each episode is compared first.
 What it may not delete is listed with the reason, and does not change the exit
-code. It exits with 5 while another process deletes.`,
+code. It also ends a deletion that was interrupted, and needs no policy for
+that. It exits with 5 while another process deletes.`,
 		Example: `  shipper prune --dry-run
   shipper verify && shipper prune --max-age 720h`,
 		Args: cobra.NoArgs,
@@ -38,7 +40,11 @@ code. It exits with 5 while another process deletes.`,
 			if given.On() {
 				cfg.Retention = given
 			}
-			if !cfg.Retention.On() {
+			interrupted, err := shipper.Interrupted(cfg)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+				return err
+			}
+			if !cfg.Retention.On() && interrupted == 0 {
 				return cli.Wrong(errors.New("nothing says what to delete: set [retention] in the configuration, or give --max-age, --max-bytes or --min-free"))
 			}
 			if err := cfg.Validate(); err != nil {

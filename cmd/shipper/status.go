@@ -59,6 +59,9 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent\n", st.Waiting, st.Sealed)
 	fmt.Fprintf(w, "shipped\t%d in the shipped folder%s\n", st.Shipped, changes(st.Changed, now))
+	if st.Discarded > 0 {
+		fmt.Fprintf(w, "deleting\t%d in the trash: 'shipper prune' ends what was interrupted\n", st.Discarded)
+	}
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
 	fmt.Fprintf(w, "held\t%d\n", len(st.Held))
 	if err := w.Flush(); err != nil {

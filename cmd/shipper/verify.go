@@ -105,6 +105,8 @@ func advice(a shipper.Audited) string {
 		return ": the receiver has what was sent, and it is no archive; keep this, and see docs/operations.md"
 	case a.Finding == shipper.Divergent:
 		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', keeps both"
+	case a.Finding == shipper.Changed && a.Partial:
+		return ": " + ascii(a.Detail) + "; keep what you need of it elsewhere, then delete the directory"
 	case a.Finding == shipper.Changed:
 		return ": " + ascii(a.Detail) + "; it is kept; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', ships it as it is now"
 	case a.Detail != "":

@@ -13,9 +13,20 @@ type Inspection struct {
 	Marks
 	// Files has what each name is that is no directory, by inode. Hard links share one.
 	Files map[uint64]Stamp
-	// Obstacle says why this process could not delete the whole tree, and what to do
-	// about it, in printable ASCII. It is empty if nothing is known to prevent that.
+	// FirstSkip is the path of the first entry that an archive leaves out, in printable
+	// ASCII; empty if there is none.
+	FirstSkip string
+	// Obstacle says why this process could not delete the whole tree without loss, and what
+	// to do about it, in printable ASCII. It is empty if nothing is known to prevent that.
 	Obstacle string
+
+	skipped map[uint64]*skippedFile // regular files that an archive leaves out, by inode
+}
+
+// A skippedFile is in no archive. It may be deleted only if it has a name outside.
+type skippedFile struct {
+	path         string
+	names, links int // in the tree, and in all
 }
 
 // A Stamp is how a file was last changed. A write changes it, unless the clock
@@ -28,11 +39,16 @@ type Stamp struct {
 // Inspect walks the tree as [Tree.Marks] does, and keeps a stamp of each file: as many
 // as [Limits] allow entries.
 func (t *Tree) Inspect(ctx context.Context) (Inspection, error) {
-	in := Inspection{Files: make(map[uint64]Stamp)}
+	in := Inspection{Files: make(map[uint64]Stamp), skipped: make(map[uint64]*skippedFile)}
 	w := walk{tree: t, light: true, visit: func(*node) error { return nil }}
 	w.seen = in.add
 	marks, err := w.run(ctx)
 	in.Marks = marks
+	for _, f := range in.skipped {
+		if in.Obstacle == "" && f.names >= f.links {
+			in.Obstacle = fmt.Sprintf("%s was left out of the archive and has no name elsewhere: move it out of the episode, or delete it", f.path)
+		}
+	}
 	return in, err
 }
 
@@ -42,6 +58,21 @@ func (in *Inspection) add(n *node) {
 	}
 	if in.Obstacle == "" {
 		in.Obstacle = obstacle(n)
+	}
+	if n.skip == "" {
+		return
+	}
+	if in.FirstSkip == "" {
+		in.FirstSkip = show(n.path)
+	}
+	if n.st.Mode&unix.S_IFMT == unix.S_IFREG {
+		f := in.skipped[n.st.Ino]
+		if f == nil {
+			f = &skippedFile{path: show(n.path)}
+			in.skipped[n.st.Ino] = f
+		}
+		f.names++
+		f.links = int(n.st.Nlink)
 	}
 }
 

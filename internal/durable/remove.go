@@ -65,7 +65,7 @@ func (r *removal) removeDir(parent *Dir, name, path string, depth int) {
 		return
 	}
 	defer dir.Close()
-	unix.Fchmod(dir.fd(), 0o700) // works for directories of our own, which may be read-only
+	defer dir.makeWritable()()
 	for range maxListings {
 		before := r.gone
 		r.removeEntries(dir, path, depth)
@@ -84,6 +84,20 @@ func (r *removal) removeDir(parent *Dir, name, path string, depth int) {
 	if r.first == nil || !errors.Is(err, unix.ENOTEMPTY) {
 		r.fail(failed("remove", parent.Path(fmt.Sprintf("%+q", name)), err))
 	}
+}
+
+// makeWritable lets this process remove names from a directory of its own that is
+// read-only, and returns what restores the mode.
+func (d *Dir) makeWritable() (restore func()) {
+	nothing := func() {}
+	if unix.Faccessat(d.fd(), ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil {
+		return nothing
+	}
+	st, err := d.Stat()
+	if err != nil || unix.Fchmod(d.fd(), 0o700) != nil {
+		return nothing
+	}
+	return func() { unix.Fchmod(d.fd(), st.st.Mode&0o7777) }
 }
 
 func (r *removal) removeEntries(dir *Dir, path string, depth int) {

@@ -46,7 +46,7 @@ const (
 
 // LockNames returns the names of the lock files in the folder, of this version and
 // of older ones.
-func LockNames() []string { return []string{lockName, formerLockName} }
+func LockNames() []string { return []string{lockName, formerLockName, trashLock} }
 
 // sealAttr names the attribute that holds a [Seal].
 const sealAttr = "seal"

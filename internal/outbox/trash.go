@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,9 +19,6 @@ const (
 	trashLock = ".trash.lock" // held by the process that deletes
 )
 
-// judgedAttr names the attribute of a [Discarded] directory that holds a [Judgement].
-const judgedAttr = "judged"
-
 // A Trash is the folder of retired episodes that are being deleted, locked for this
 // process. It must be closed.
 //
@@ -30,6 +26,11 @@ const judgedAttr = "judged"
 // compared with what was shipped. Then it is either restored, or judged: from the moment
 // that the judgement is durable, what has not changed since may be deleted, also by a
 // later process. An episode without a judgement is whole.
+//
+//	<episode>~<nonce>                    not judged
+//	<episode>~<nonce>~judged-<s>.<ns>    judged, with the latest ctime of its files
+//
+// The judgement is in the name, because a full disk has no room for an attribute.
 type Trash struct {
 	dir  *durable.Dir
 	lock *durable.Lock
@@ -76,7 +77,11 @@ func (t *Trash) Discard(from *durable.Dir, name string) (*Discarded, error) {
 	if err := from.Rename(name, t.dir, to); err != nil {
 		return nil, err
 	}
-	return t.Open(to)
+	d, err := t.Open(to)
+	if err != nil { // its owner has closed it in this moment
+		return nil, errors.Join(err, t.dir.Rename(to, from, name))
+	}
+	return d, nil
 }
 
 // Open opens what is in the trash under a name.
@@ -99,6 +104,7 @@ const maxRestored = 10_000
 
 // formerName returns the name that a directory had before it was discarded.
 func formerName(name string) string {
+	name, _, _ = strings.Cut(name, judgedMark)
 	if i := strings.LastIndexByte(name, '~'); i > 0 {
 		return name[:i]
 	}
@@ -115,13 +121,11 @@ type Discarded struct {
 // Name returns the name in the trash.
 func (d *Discarded) Name() string { return d.name }
 
-// Restore is [Trash.Restore] of d. A judgement does not come along.
-func (d *Discarded) Restore(to *durable.Dir) (string, error) {
-	if err := durable.RemoveAttr(d.File(), judgedAttr); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return "", err
-	}
-	return d.trash.Restore(d.name, to)
-}
+// Location returns where d is now.
+func (d *Discarded) Location() string { return d.trash.dir.Path(d.name) }
+
+// Restore is [Trash.Restore] of d.
+func (d *Discarded) Restore(to *durable.Dir) (string, error) { return d.trash.Restore(d.name, to) }
 
 // A Judgement says that an episode was compared with what was shipped, and that files
 // which have not changed since ChangedAt, the latest ctime of all, may be deleted.
@@ -129,30 +133,30 @@ type Judgement struct {
 	ChangedAt time.Time
 }
 
-func (j Judgement) encode() []byte {
-	b := binary.BigEndian.AppendUint64(nil, uint64(j.ChangedAt.Unix()))
-	return binary.BigEndian.AppendUint32(b, uint32(j.ChangedAt.Nanosecond()))
-}
+// judgedMark stands before the judgement in a name. No episode has a ~ in its name.
+const judgedMark = "~judged-"
 
 // Judgement returns the judgement of an episode, or false if there is none.
-func (d *Discarded) Judgement() (Judgement, bool, error) {
-	b, err := durable.Attr(d.File(), judgedAttr)
-	if errors.Is(err, durable.ErrNoAttr) || err == nil && len(b) != 12 {
-		return Judgement{}, false, nil
+func (d *Discarded) Judgement() (Judgement, bool) {
+	_, text, judged := strings.Cut(d.name, judgedMark)
+	if !judged {
+		return Judgement{}, false
 	}
-	if err != nil {
-		return Judgement{}, false, err
+	var sec, nsec int64
+	if _, err := fmt.Sscanf(text, "%d.%09d", &sec, &nsec); err != nil {
+		return Judgement{}, false
 	}
-	at := time.Unix(int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint32(b[8:])))
-	return Judgement{at}, true, nil
+	return Judgement{time.Unix(sec, nsec)}, true
 }
 
 // Judge notes the judgement durably.
 func (d *Discarded) Judge(j Judgement) error {
-	if err := durable.SetAttr(d.File(), judgedAttr, j.encode()); err != nil {
+	name := fmt.Sprintf("%s%s%d.%09d", d.name, judgedMark, j.ChangedAt.Unix(), j.ChangedAt.Nanosecond())
+	if err := d.trash.dir.Rename(d.name, d.trash.dir, name); err != nil {
 		return err
 	}
-	return d.Sync()
+	d.name = name
+	return nil
 }
 
 // errUnjudged is a bug of the caller.
@@ -163,9 +167,9 @@ var errUnjudged = errors.New("it was not judged")
 // the judgement's, or if unchanged returns false for it; the error wraps
 // [durable.ErrKept] then.
 func (d *Discarded) Delete(ctx context.Context, unchanged func(durable.Stat) bool) error {
-	j, judged, err := d.Judgement()
-	if err != nil || !judged {
-		return errors.Join(err, fmt.Errorf("delete %s: %w", d.name, errUnjudged))
+	j, judged := d.Judgement()
+	if !judged {
+		return fmt.Errorf("delete %s: %w", d.name, errUnjudged)
 	}
 	may := func(_ string, s durable.Stat) bool {
 		_, ctime := s.Times()
@@ -182,4 +186,25 @@ func (d *Discarded) Delete(ctx context.Context, unchanged func(durable.Stat) boo
 		return err
 	}
 	return d.trash.dir.RemoveTree(ctx, d.name, may)
+}
+
+// CountDiscarded returns how many deletions have begun and not ended: by a process that
+// deletes now, or that was interrupted.
+func (o *Outbox) CountDiscarded() (int, error) {
+	dir, err := o.dir.OpenDir(trashName)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	n := 0
+	for _, err := range dir.Names() {
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }

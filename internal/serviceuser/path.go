@@ -78,6 +78,7 @@ func (p *place) follow() error {
 		return err
 	}
 	p.fd = root
+	at := "/" // the path of fd, for messages
 	rest := split(p.path)
 	for len(rest) > 0 {
 		name := rest[0]
@@ -98,16 +99,20 @@ func (p *place) follow() error {
 		switch st.Mode & unix.S_IFMT {
 		case unix.S_IFDIR:
 			p.move(next)
+			at = filepath.Join(at, name)
 			continue
 		case unix.S_IFLNK:
 		default:
 			unix.Close(next)
 			return unix.ENOTDIR
 		}
-		target, err := p.readLink(next, name, st.Uid)
+		target, err := p.readLink(next, filepath.Join(at, name), st.Uid)
 		unix.Close(next)
 		if err != nil {
 			return err
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
 		}
 		rest = append(split(target), rest...)
 	}
@@ -116,8 +121,8 @@ func (p *place) follow() error {
 
 // readLink returns where a link leads, and goes back to the root directory if that is
 // an absolute path.
-func (p *place) readLink(fd int, name string, uid uint32) (string, error) {
-	p.links = append(p.links, link{name, uid})
+func (p *place) readLink(fd int, path string, uid uint32) (string, error) {
+	p.links = append(p.links, link{path, uid})
 	if len(p.links) > maxLinks {
 		return "", unix.ELOOP
 	}

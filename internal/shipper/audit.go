@@ -68,6 +68,7 @@ type Audited struct {
 	VerifiedAt time.Time    `json:"verified_at,omitzero"`
 	Healing    bool         `json:"healing,omitempty"`    // it was moved back, to be sent again
 	NotHealed  string       `json:"not_healed,omitempty"` // why it was not
+	Partial    bool         `json:"partial,omitempty"`    // if changed: a deletion was interrupted, and part of it is gone
 	Detail     string       `json:"detail,omitempty"`     // why it is changed, not read back, or unknown with Deep
 }
 
@@ -200,6 +201,9 @@ func ask(ctx context.Context, up stocktaker, claims []wire.Claim, readBack bool)
 // is to.
 func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Audited, error) {
 	found := Audited{Dir: r.Dir, Episode: r.Name, Finding: Unknown}
+	if r.Err != nil {
+		found.Detail = r.Err.Error()
+	}
 	if !r.Known {
 		return found, nil
 	}
@@ -263,6 +267,7 @@ func (a *audit) compare(ctx context.Context, r source.Retired, contents digest.D
 	switch {
 	case c.differs:
 		found.Finding, found.Detail = Changed, c.cause
+		found.Partial = r.Change != nil && r.Change.Partial
 	case !c.equal && a.Deep:
 		found.Finding, found.Detail = Unknown, c.cause
 	}

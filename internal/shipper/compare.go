@@ -58,10 +58,10 @@ func (c *comparer) compare(ctx context.Context, folder *durable.Dir, dir string,
 	}
 	below := source.Shorten(found.Below)
 	switch {
-	case r.Change != nil && r.Change.Fingerprint == below && !c.deep:
+	case r.Change != nil && (r.Change.Partial || r.Change.Fingerprint == below && !c.deep):
 		return found.different(r.Change.Cause), nil
 	case source.Shorten(found.Skips) != r.State.Skips:
-		return found.different("it has other entries than were left out of its archive: sockets, FIFOs, devices, mount points or hard links"), nil
+		return found.different(skipCause(r, found.FirstSkip)), nil
 	case r.State.Fingerprint == below && !c.deep:
 		found.equal = true
 		if r.Change != nil { // what was changed is as it was
@@ -95,6 +95,17 @@ func (c *comparer) compare(ctx context.Context, folder *durable.Dir, dir string,
 	return found, nil
 }
 
+// skipCause says why what an archive leaves out is a difference.
+func skipCause(r source.Retired, first string) string {
+	switch {
+	case !r.Noted:
+		return fmt.Sprintf("an older shipper did not note that %s was left out of its archive: 'shipper resend %s' notes it", first, r.Dir)
+	case first == "":
+		return "a socket, FIFO, device or hard link that was left out of its archive is gone"
+	}
+	return fmt.Sprintf("%s is not in its archive, and was not left out of it then", first)
+}
+
 func (c comparison) different(cause string) comparison {
 	c.differs, c.needsPerson, c.cause = true, true, cause
 	return c
@@ -105,7 +116,7 @@ func incomparable(ctx context.Context, err error) (comparison, error) {
 	if ctx.Err() != nil || errors.Is(err, durable.ErrFault) {
 		return comparison{}, err
 	}
-	if errors.Is(err, archive.ErrChanged) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, archive.ErrChanged) || errors.Is(err, durable.ErrLeased) || errors.Is(err, fs.ErrNotExist) {
 		return comparison{cause: "it is being changed"}, nil
 	}
 	cause := "cannot be compared: " + unquote(strconv.QuoteToASCII(err.Error()))

@@ -52,7 +52,7 @@ func (p *pruning) delete(ctx context.Context, r source.Retired, contents digest.
 	if found.Deleted || found.left || errors.Is(err, durable.ErrFault) {
 		return err
 	}
-	if _, judged, _ := d.Judgement(); judged && err != nil {
+	if _, judged := d.Judgement(); judged && err != nil {
 		return err // the next pruning goes on
 	}
 	dir, rerr := d.Restore(shipped)
@@ -79,6 +79,9 @@ func (p *pruning) deleteDiscarded(ctx context.Context, d *outbox.Discarded, r so
 	if p.keep(c, found) {
 		return c.note(d.Dir, p.now)
 	}
+	if found.Kept, err = p.keepsNow(ctx, r); err != nil || found.Kept != "" {
+		return err
+	}
 	quiet := cmp.Or(p.MinUnchanged, minUnchanged)
 	if young, err := isYoung(d, c.ChangedAt, quiet); young || err != nil {
 		found.Kept = fmt.Sprintf("%s changed less than %v ago", unquote(c.ChangedLast), quiet)
@@ -91,6 +94,22 @@ func (p *pruning) deleteDiscarded(ctx context.Context, d *outbox.Discarded, r so
 		mtime, ctime := s.Times()
 		return c.Files[s.Inode()] == archive.Stamp{Size: s.Size(), Mtime: mtime, Ctime: ctime}
 	})
+}
+
+// maxAnswerAge is how old an answer of the receiver may be when an episode is deleted for
+// it: comparing the episodes before it may have taken hours.
+const maxAnswerAge = time.Minute
+
+// keepsNow is [keeps] for an answer of now, if the last one is too old.
+func (p *pruning) keepsNow(ctx context.Context, r source.Retired) (string, error) {
+	if time.Since(p.asked) < maxAnswerAge {
+		return "", nil
+	}
+	held, err := holdingsOf(ctx, p.up, []source.Retired{r})
+	if err != nil {
+		return "", err
+	}
+	return keeps(r, held[r.Dir]), nil
 }
 
 // isYoung reports whether a file has changed since less than quiet before the episode was
@@ -119,9 +138,9 @@ func (p *pruning) finish(ctx context.Context, d *outbox.Discarded, found *Pruned
 	case errors.Is(err, durable.ErrKept):
 		found.Kept = fmt.Sprintf("a file changed while it was deleted: %v; the receiver has what is gone", err)
 		found.NeedsPerson = true
-		return source.NoteChange(d.Dir, source.Change{At: p.now.UTC().Truncate(time.Second), Cause: found.Kept})
+		return source.NoteChange(d.Dir, source.Change{At: p.now.UTC().Truncate(time.Second), Cause: found.Kept, Partial: true})
 	default:
-		found.Kept = fmt.Sprintf("part of it could not be deleted and is in %s: %v", d.Path(""), err)
+		found.Kept = fmt.Sprintf("part of it could not be deleted and is in %s: %v", d.Location(), err)
 		found.NeedsPerson, found.left = true, true
 	}
 	return nil
@@ -192,8 +211,8 @@ func (p *pruning) resumeOne(ctx context.Context, name string) error {
 		return p.count(found)
 	}
 	defer d.Close()
-	_, judged, err := d.Judgement()
-	if err == nil && judged {
+	_, judged := d.Judgement()
+	if judged {
 		if receipt, _, rerr := source.ReceiptOf(d.Dir); rerr == nil {
 			found.ReceivedAt = receipt.ReceivedAt
 		}
@@ -222,7 +241,7 @@ func (p *pruning) giveBack(d *outbox.Discarded, judged bool, found *Pruned) erro
 		found.Kept = "an interrupted deletion left it whole"
 		if _, err := d.Lstat(episode.Marker); errors.Is(err, fs.ErrNotExist) {
 			found.Kept, found.NeedsPerson = "an interrupted deletion left it incomplete", true
-			change := source.Change{At: p.now.UTC().Truncate(time.Second), Cause: found.Kept}
+			change := source.Change{At: p.now.UTC().Truncate(time.Second), Cause: found.Kept, Partial: true}
 			if err := source.NoteChange(d.Dir, change); err != nil {
 				return err
 			}
@@ -231,6 +250,7 @@ func (p *pruning) giveBack(d *outbox.Discarded, judged bool, found *Pruned) erro
 	dir, err := d.Restore(shipped)
 	if err == nil {
 		found.Dir = dir
+		p.givenBack[dir] = true
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,7 +39,7 @@ func (l *lab) changeOf(dir string) string {
 		return ""
 	}
 	l.must(err)
-	return string(b[24:n])
+	return string(b[25:n])
 }
 
 // Each is in what archive.Compare compares.
@@ -186,7 +187,7 @@ func TestPruneKeepsWhatIsYoung(t *testing.T) {
 	if l.changeOf("run-1") != "" {
 		t.Error("it is noted as changed")
 	}
-	l.wantFiles("outbox", ".trash", ".trash.lock")
+	l.wantFiles("outbox")
 	if left, err := os.ReadDir(l.at("outbox", ".trash")); err != nil || len(left) != 0 {
 		t.Errorf("left in the trash: %v, %v", left, err)
 	}
@@ -200,7 +201,6 @@ func TestADryRunChangesNothing(t *testing.T) {
 		t.Errorf("%s, %+v, noted %q", found, report, l.changeOf("run-1"))
 	}
 	l.wantFiles("shipped", "run-1", "run-2")
-	l.wantFiles("outbox")
 }
 
 func TestTwoPruningsDoNotMeet(t *testing.T) {
@@ -358,4 +358,146 @@ func (l *lab) chattr(path string, immutable bool) {
 		l.Skipf("%s: the file system of the tests has no such attribute: %v", path, err)
 	}
 	l.Cleanup(func() { l.must(unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)) })
+}
+
+// A file of another owner that has all its names in the episode is in no archive.
+func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, for files of two owners")
+	}
+	for outside, want := range map[bool]string{false: "run-1 max_age kept", true: "run-1 max_age deleted"} {
+		l := newLab(t)
+		l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
+		l.finish("run-1")
+		at := l.at("episodes", "run-1")
+		l.must(os.Chown(at, 4242, 4242))
+		l.write(filepath.Join(at, "capture.pcap"), "only here")
+		l.must(os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(at, "latest.pcap")))
+		if outside {
+			l.must(os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(l.dir, "capture.pcap")))
+		}
+		l.rx.shelf.ago = 3 * time.Hour
+		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+		l.rx.verify("run-1", time.Now())
+		if _, found := l.prune(shipper.PruneOptions{}); found != want {
+			t.Errorf("with a name outside: %v: %s", outside, found)
+		}
+	}
+}
+
+// On a full disk what frees it must still work. It is small and has no room for another
+// attribute.
+func TestPruneWorksOnAFullDisk(t *testing.T) {
+	disk := smallDisk(t)
+	l := newLabAt(t, disk)
+	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
+	l.shipAt("run-1", 3*time.Hour)
+	l.shipAt("run-2", 3*time.Hour)
+	fill(t, disk)
+	if _, found := l.prune(shipper.PruneOptions{}); !strings.Contains(found, "run-1 max_age deleted") || !strings.Contains(found, "run-2 max_age deleted") {
+		t.Errorf("got %s", found)
+	}
+}
+
+// smallDisk returns a mounted ext4.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to mount a disk")
+	}
+	mkfs, err := exec.LookPath("mkfs.ext4")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	image, at := filepath.Join(t.TempDir(), "disk"), filepath.Join(t.TempDir(), "at")
+	for _, argv := range [][]string{
+		{"truncate", "-s", "16M", image}, {mkfs, "-q", "-m", "0", "-b", "4096", image},
+		{"mkdir", at}, {"mount", "-o", "loop", image, at},
+	} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", argv, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	return at
+}
+
+// fill writes until there is no block left.
+func fill(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for b := make([]byte, 4096); err == nil; {
+		_, err = f.Write(b)
+	}
+	if err := errors.Join(f.Sync()); err != nil && !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// What a killed pruning left goes back when the daemon starts, whatever the policy says.
+func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
+	l := old(t, "run-1", "run-2")
+	l.judged("run-1")
+	l.must(os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~X")))
+	st, err := shipper.Inspect(l.cfg)
+	l.must(err)
+	if st.Discarded != 2 {
+		t.Errorf("status counts %d, want 2", st.Discarded)
+	}
+	l.cfg.Retention = shipper.RetentionConfig{}
+	synctest.Test(t, func(t *testing.T) {
+		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, rx: newReceiver(t), logs: &logs{}, made: l.made}
+		_, stop := d.daemon()
+		time.Sleep(time.Minute)
+		d.must(stop())
+	})
+	l.wantFiles("shipped", "run-2")
+}
+
+// The note that part of an episode is gone outlives the comparisons that follow.
+func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
+	l := old(t, "run-1")
+	l.must(os.MkdirAll(l.at("outbox", ".trash"), 0o750))
+	l.must(os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
+	l.must(os.Remove(l.at("outbox", ".trash", "run-1~X", episode.Marker)))
+	for range 2 {
+		report, found := l.prune(shipper.PruneOptions{})
+		if report.Kept != 1 {
+			t.Errorf("%s, %+v", found, report)
+		}
+		l.audit(shipper.AuditOptions{})
+	}
+	if note := l.changeOf("run-1"); note != "an interrupted deletion left it incomplete" {
+		t.Errorf("noted: %q", note)
+	}
+}
+
+// The receiver may have lost its copy while the episodes before were compared.
+func TestAnOldAnswerIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := old(t, "run-1", "run-2")
+		o := shipper.PruneOptions{Most: 10, MinUnchanged: 1}
+		o.Found = func(p shipper.Pruned) error {
+			if p.Deleted { // the next one is compared long after
+				time.Sleep(time.Hour)
+				l.rx.set(func() { clear(l.rx.stored) })
+			}
+			return nil
+		}
+		report, err := shipper.Prune(t.Context(), l.cfg, l.rx, o)
+		if err != nil || report.Deleted != 1 || report.Kept != 1 {
+			t.Errorf("%+v, %v", report, err)
+		}
+	})
 }

@@ -57,7 +57,7 @@ type Pruned struct {
 	Dir        string       `json:"directory"` // in the shipped folder
 	Episode    episode.Name `json:"episode_id"`
 	Bytes      int64        `json:"bytes"`  // on the disk
-	Reason     string       `json:"reason"` // max_age, max_bytes, min_free or interrupted
+	Reason     string       `json:"reason"` // max_age, max_bytes, min_free, interrupted or unreadable
 	Deleted    bool         `json:"deleted"`
 	Kept       string       `json:"kept,omitempty"` // why it was not
 	ReceivedAt time.Time    `json:"received_at"`
@@ -94,7 +94,7 @@ func Prune(ctx context.Context, c Config, up stocktaker, o PruneOptions) (PruneR
 // prune is one application of the policy.
 func (s *Shipper) prune(ctx context.Context, up stocktaker, o PruneOptions) (PruneReport, error) {
 	p := &pruning{PruneOptions: o, Shipper: s, up: up, now: time.Now(), report: PruneReport{DryRun: o.DryRun}}
-	p.comparer = comparer{src: s.src, pace: o.pace(ctx)}
+	p.comparer, p.givenBack = comparer{src: s.src, pace: o.pace(ctx)}, make(map[string]bool)
 	if !o.DryRun {
 		trash, err := s.out.OpenTrash(o.Holder)
 		if err != nil {
@@ -105,6 +105,9 @@ func (s *Shipper) prune(ctx context.Context, up stocktaker, o PruneOptions) (Pru
 		if err := p.resume(ctx); err != nil { // what an interrupted one left
 			return p.report, err
 		}
+	}
+	if o.Most == 0 {
+		return p.report, nil
 	}
 	candidates, err := p.survey(ctx)
 	if err != nil {
@@ -152,11 +155,14 @@ type pruning struct {
 	PruneOptions
 	comparer comparer
 	trash    *outbox.Trash // nil in a dry run
-	up       stocktaker
-	now      time.Time
-	total    int64 // of all that is shipped, if the policy asks
-	free     int64
-	report   PruneReport
+	// givenBack are the directories that came out of the trash, which are reported.
+	givenBack map[string]bool
+	asked     time.Time // when the receiver last answered
+	up        stocktaker
+	now       time.Time
+	total     int64 // of all that is shipped, if the policy asks
+	free      int64
+	report    PruneReport
 }
 
 // survey returns the oldest episodes that carry a receipt, the oldest first.
@@ -178,7 +184,12 @@ func (p *pruning) survey(ctx context.Context) ([]source.Retired, error) {
 			}
 			p.total += n
 		}
-		if !r.Known {
+		if r.Err != nil {
+			if err := p.count(Pruned{Dir: r.Dir, Episode: r.Name, Reason: "unreadable", Kept: r.Err.Error(), NeedsPerson: true}); err != nil {
+				return nil, err
+			}
+		}
+		if !r.Known || p.givenBack[r.Dir] {
 			continue
 		}
 		if all = append(all, r); len(all) == 4*oldest {
@@ -209,6 +220,7 @@ func (p *pruning) page(ctx context.Context, batch []source.Retired) (bool, error
 	if err != nil {
 		return false, err
 	}
+	p.asked = time.Now()
 	_, shipped := p.src.Dirs()
 	for _, r := range batch {
 		found := Pruned{Dir: r.Dir, Episode: r.Name, Reason: p.reason(r), ReceivedAt: r.Receipt.ReceivedAt}
@@ -268,8 +280,24 @@ func keeps(r source.Retired, h wire.Holding) string {
 	return ""
 }
 
-// retain applies the policy from time to time.
+// Interrupted returns how many deletions of c's outbox have begun and not ended.
+func Interrupted(c Config) (int, error) {
+	dir, err := durable.Open(string(c.OutboxDir))
+	if err != nil {
+		return 0, err
+	}
+	out := outbox.New(dir)
+	n, err := out.CountDiscarded()
+	return n, errors.Join(err, out.Close())
+}
+
+// retain ends what an interrupted pruning left, and applies the policy from time to time.
 func (d *dispatch) retain(ctx context.Context) error {
+	if n, err := d.out.CountDiscarded(); err != nil || n > 0 {
+		if err := errors.Join(err, d.retainOnce(ctx, 0)); errors.Is(err, durable.ErrFault) {
+			return err
+		}
+	}
 	if !d.cfg.Retention.On() {
 		return nil
 	}
@@ -281,7 +309,7 @@ func (d *dispatch) retain(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := d.retainOnce(ctx); err != nil {
+		if err := d.retainOnce(ctx, pruneMost); err != nil {
 			return err
 		}
 	}
@@ -291,9 +319,10 @@ func (d *dispatch) retain(ctx context.Context) error {
 // experiments need the disk.
 const pruneRate = 32 << 20
 
-func (d *dispatch) retainOnce(ctx context.Context) error {
+// retainOnce deletes at most so many episodes.
+func (d *dispatch) retainOnce(ctx context.Context, most int) error {
 	report, err := d.prune(ctx, d.up, PruneOptions{
-		Most: pruneMost, Rate: pruneRate, Holder: d.holder, Found: d.logPruned, MinUnchanged: d.minUnchanged,
+		Most: most, Rate: pruneRate, Holder: d.holder, Found: d.logPruned, MinUnchanged: d.minUnchanged,
 	})
 	_, unreachable := errors.AsType[*UnreachableError](err)
 	_, locked := errors.AsType[*durable.LockedError](err)
@@ -328,7 +357,7 @@ func (d *dispatch) logPruned(p Pruned) error {
 			clear(d.keptLogged)
 		}
 		d.keptLogged[p.Dir] = p.Kept
-		d.log.Warn("retired episode not deleted", "episode", p.Episode, "dir", p.Dir, "cause", p.Kept,
+		d.log.Error("retired episode not deleted", "episode", p.Episode, "dir", p.Dir, "cause", p.Kept,
 			"hint", "see docs/operations.md, Retired episodes that are kept")
 	}
 	return nil

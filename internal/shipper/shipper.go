@@ -23,6 +23,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cis490/internal/archive"
 	"cis490/internal/config"
 	"cis490/internal/durable"
@@ -124,7 +126,19 @@ func (s *Shipper) prepare() error {
 			return fmt.Errorf("%s and %s are on two file systems: an episode can only be moved within one", episodes.Path(""), dir.Path(""))
 		}
 	}
-	return s.out.Sweep()
+	return errors.Join(s.out.Sweep(), s.makeTrash())
+}
+
+// makeTrash makes the folder of what is deleted, while the disk has room for it.
+func (s *Shipper) makeTrash() error {
+	trash, err := s.out.OpenTrash(s.holder)
+	if _, locked := errors.AsType[*durable.LockedError](err); locked || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return trash.Close()
 }
 
 // Close gives the state directory up.

@@ -24,6 +24,7 @@ type Status struct {
 	Unshippable []string      `json:"unshippable"` // entries that cannot even be held
 	Shipped     int           `json:"shipped"`     // in the shipped folder
 	Changed     Changes       `json:"changed"`     // of those
+	Discarded   int           `json:"discarded"`   // deletions that have begun and not ended
 	FreeBytes   int64         `json:"free_bytes"`
 	MinFree     int64         `json:"min_free"`
 }
@@ -73,6 +74,9 @@ func Inspect(c Config) (Status, error) {
 		return st, err
 	}
 	if err := countShipped(src, &st); err != nil {
+		return st, err
+	}
+	if st.Discarded, err = out.CountDiscarded(); err != nil {
 		return st, err
 	}
 	return st, s.fill(&st)

@@ -17,8 +17,10 @@ type Retired struct {
 	Name    episode.Name // as the receiver knows it
 	Known   bool         // it carries its receipt
 	Receipt Receipt      // if Known
-	State   State
-	Change  *Change // that was noted; nil if none was
+	Noted   bool         // it carries its state, as shippers note it since 2026-11-29
+	State   State        // if Noted
+	Change  *Change      // that was noted; nil if none was
+	Err     error        // why nothing is known of it; nil if something is
 }
 
 // Shipped yields the retired episodes, in no order. What is no directory of an
@@ -39,8 +41,7 @@ func (s *Source) Shipped() iter.Seq2[Retired, error] {
 			}
 			if err != nil && !errors.Is(err, durable.ErrFault) {
 				// What the receiver has of this one is unknown; the others go on.
-				err = nil
-				r.Known = false
+				r.Known, r.Err, err = false, err, nil
 			}
 			if !yield(r, err) {
 				return
@@ -62,7 +63,7 @@ func (s *Source) Retired(dir string) (Retired, error) {
 	}
 	d, err := s.shipped.OpenDir(dir)
 	if errors.Is(err, fs.ErrPermission) {
-		return Retired{Dir: dir, Name: name}, nil // what the receiver has of it is not known
+		return Retired{Dir: dir, Name: name, Err: err}, nil
 	}
 	if err != nil {
 		return Retired{Dir: dir, Name: name}, err
@@ -72,7 +73,7 @@ func (s *Source) Retired(dir string) (Retired, error) {
 	if r.Receipt, r.Known, err = ReceiptOf(d); err != nil {
 		return r, err
 	}
-	r.State, r.Change, err = readState(d)
+	r.State, r.Noted, r.Change, err = readState(d)
 	return r, err
 }
 

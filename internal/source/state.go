@@ -79,6 +79,8 @@ type Change struct {
 	// Fingerprint is that of a [State] of the changed tree: as long as it has it, it need
 	// not be compared again.
 	Fingerprint Short `json:"-"`
+	// Partial says that a deletion has begun, and that part of the episode is gone.
+	Partial bool `json:"partial,omitempty"`
 }
 
 // maxCause bounds the attribute: all of them share a block of the file system.
@@ -87,12 +89,17 @@ const maxCause = 400
 func (c Change) encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, uint64(c.At.Unix()))
 	b = append(b, c.Fingerprint[:]...)
+	partial := byte(0)
+	if c.Partial {
+		partial = 1
+	}
+	b = append(b, partial)
 	return append(b, c.Cause[:min(len(c.Cause), maxCause)]...)
 }
 
 // parseChange reads a note. One that cannot be read still says that there is one.
 func parseChange(b []byte) Change {
-	const head = 8 + len(Short{})
+	const head = 8 + len(Short{}) + 1
 	if len(b) < head {
 		return Change{Cause: "the note cannot be read"}
 	}
@@ -100,27 +107,28 @@ func parseChange(b []byte) Change {
 	return Change{
 		At:          time.Unix(int64(binary.BigEndian.Uint64(b)), 0).UTC(),
 		Cause:       strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`),
-		Fingerprint: Short(b[8:head]),
+		Fingerprint: Short(b[8:]),
+		Partial:     b[head-1] == 1,
 	}
 }
 
 // readState returns what the open directory of a retired episode carries beside its
 // receipt.
-func readState(dir *durable.Dir) (s State, change *Change, err error) {
+func readState(dir *durable.Dir) (s State, noted bool, change *Change, err error) {
 	b, err := durable.Attr(dir.File(), stateAttr)
 	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
-		return s, nil, err
+		return s, false, nil, err
 	}
-	s, _ = parseState(b)
+	s, noted = parseState(b)
 	b, err = durable.Attr(dir.File(), changedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
-		return s, nil, nil
+		return s, noted, nil, nil
 	}
 	if err != nil {
-		return s, nil, err
+		return s, noted, nil, err
 	}
 	c := parseChange(b)
-	return s, &c, nil
+	return s, noted, &c, nil
 }
 
 // NoteState notes the state of the retired episode in dir, durably, and removes the
@@ -134,11 +142,15 @@ func NoteState(dir *durable.Dir, s State) error {
 }
 
 // NoteChange notes at dir, durably, that the episode in it is no longer what was
-// shipped. The time of an earlier note stays.
+// shipped. The time of an earlier note stays, and so does all of one that says that part
+// of the episode is gone.
 func NoteChange(dir *durable.Dir, c Change) error {
-	_, earlier, err := readState(dir)
+	_, _, earlier, err := readState(dir)
 	if err != nil {
 		return err
+	}
+	if earlier != nil && earlier.Partial {
+		return nil
 	}
 	if earlier != nil && !earlier.At.IsZero() {
 		c.At = earlier.At

@@ -452,8 +452,13 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"outbox/trash.go",
-				"	return d.Sync()\n}\n\n// errUnjudged",
-				"	return nil\n}\n\n// errUnjudged",
+				"	if err := d.trash.dir.Rename(d.name, d.trash.dir, name); err != nil {",
+				"	if err := os.Rename(d.trash.dir.Path(d.name), d.trash.dir.Path(name)); err != nil {",
+			},
+			{
+				"outbox/trash.go",
+				"	\"iter\"\n",
+				"	\"iter\"\n	\"os\"\n",
 			},
 		},
 	},
@@ -496,8 +501,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/discard.go",
-				"	if err == nil && judged {\n",
-				"	if err == nil && d.Judge(outbox.Judgement{ChangedAt: p.now}) == nil {\n",
+				"	if judged {\n",
+				"	if d.Judge(outbox.Judgement{ChangedAt: p.now}) == nil {\n",
 			},
 		},
 	},
