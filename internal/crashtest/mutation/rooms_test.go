@@ -480,7 +480,7 @@ var ofRooms = []mutant{
 			{
 				"outbox/trash.go",
 				"!time.Unix(ctime.Unix()).After(j.ChangedAt) && unchanged(s)",
-				"unchanged(s) || ctime.Sec == 0",
+				"(unchanged(s) && ctime.Sec != j.ChangedAt.Unix()-1)",
 			},
 		},
 	},
