@@ -95,9 +95,18 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 	if err := errors.Join(err, printed); err != nil {
 		return err
 	}
+	return problemsOf(p)
+}
+
+// problemsOf says what a person must do about what a scrub has found, or nil.
+func problemsOf(p receiver.Progress) error {
 	var bad []error
-	if p.Lost() > 0 {
-		bad = append(bad, fmt.Errorf("%d archives are damaged, unreadable or missing: 'shipper verify --heal' on their hosts sends them again", p.Lost()))
+	if n := p.Damaged + p.Missing; n > 0 {
+		bad = append(bad, fmt.Errorf("%d archives are damaged or missing: 'shipper verify --heal' on their hosts sends them again", n))
+	}
+	if p.Unreadable > 0 {
+		bad = append(bad, fmt.Errorf("%d archives are unreadable: look at their permissions and at the disk first ('dmesg', 'smartctl -a'); "+
+			"once a receiver has set those aside that the disk has lost, 'shipper verify --heal' on their hosts sends them again", p.Unreadable))
 	}
 	if p.HostsUnreadable > 0 {
 		bad = append(bad, fmt.Errorf("%d hosts have a folder that cannot be listed: none of their archives was read", p.HostsUnreadable))

@@ -69,6 +69,9 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	if n := st.Scrub.HostsUnreadable; n > 0 {
 		fmt.Fprintf(w, "problem\t%d hosts have a folder that cannot be listed, and none of their archives was read\n", n)
 	}
+	if n := st.Scrub.NotOpened; n > 0 {
+		fmt.Fprintf(w, "problem\t%d archives could not be opened by this scrub, and were not read\n", n)
+	}
 	for _, p := range st.Problems {
 		fmt.Fprintf(w, "problem\t%s\n", printable(p))
 	}

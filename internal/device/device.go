@@ -4,7 +4,8 @@
 // A file is known by the UUID of its file system, its inode number, and its birth
 // time (its generation if there is none): inode numbers alone coincide after a copy
 // with rsync. A disk is known by its serial number or WWID: a copy of a disk's image
-// has the UUIDs, inode numbers and birth times of the original.
+// has the UUIDs, inode numbers and birth times of the original. The first sector of a
+// partition tells it from a copy in another partition of that disk.
 //
 // Where a disk shows no serial number (device mapper, loop, most virtual disks), the
 // boot ID of the machine stands in for it: nobody exchanges a disk below a mounted
@@ -211,14 +212,17 @@ func (m machine) name(f *os.File, uuid, serial, id string) Volume {
 	if m.boot == "" {
 		standIn, short = "process "+m.process, UntilRestart
 	}
+	dev := uint64(0)
+	if st, err := stat(f); err == nil {
+		dev = number(&st)
+	}
 	if serial == "" {
 		v.disk, v.Lifetime = standIn, short
+		if unix.Major(dev) != 0 { // a block device, not the number of one mount, as of btrfs
+			v.disk += fmt.Sprintf(" device %d:%d", unix.Major(dev), unix.Minor(dev))
+		}
 	}
 	if uuid == "" {
-		dev := uint64(0)
-		if st, err := stat(f); err == nil {
-			dev = number(&st)
-		}
 		v.fileSystem, v.Lifetime = fmt.Sprintf("device %d:%d %s", unix.Major(dev), unix.Minor(dev), standIn), short
 	}
 	return v

@@ -221,12 +221,54 @@ func TestSerialNumbersOfDisks(t *testing.T) {
 		if c.part {
 			at = filepath.Join(dir, "part1")
 			must(t, errors.Join(os.Mkdir(at, 0o755), os.WriteFile(filepath.Join(at, "partition"), []byte("1\n"), 0o644),
-				os.WriteFile(filepath.Join(at, "size"), []byte("7\n"), 0o644)))
+				os.WriteFile(filepath.Join(at, "size"), []byte("7\n"), 0o644), os.WriteFile(filepath.Join(at, "start"), []byte("2048\n"), 0o644)))
 		}
-		got, size := serialOf(at)
-		if got != c.want || got != "" && size != "1024" {
-			t.Errorf("%s: got %q of %q, want %q", what, got, size, c.want)
+		part := map[bool]string{false: "1024", true: "1024 from 2048"}[c.part]
+		got, of := serialOf(at)
+		if got != c.want || got != "" && of != part {
+			t.Errorf("%s: got %q of %q, want %q of %q", what, got, of, c.want, part)
 		}
+	}
+}
+
+// A copy of one partition in another (dd if=sda1 of=sda2) is not the same disk. Where the
+// first sector cannot be read, nothing tells them apart, and the boot ID stands in.
+func TestPartitionsOfOneDiskDiffer(t *testing.T) {
+	disk := t.TempDir()
+	write := func(name, text string) {
+		must(t, errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(disk, name)), 0o755), os.WriteFile(filepath.Join(disk, name), []byte(text), 0o644)))
+	}
+	write("size", "1000215216\n")
+	write("wwid", "eui.0025385b71b0a1c2\n")
+	seen := map[string]string{}
+	for name, start := range map[string]string{"p1": "2048\n", "p2": "206848\n", "p3": ""} {
+		write(name+"/partition", name[1:])
+		write(name+"/size", "204800\n")
+		write(name+"/start", start)
+		serial, part := serialOf(filepath.Join(disk, name))
+		if (serial == "") != (start == "") {
+			t.Errorf("%s: got the serial number %q", name, serial)
+		}
+		if other, found := seen[part]; found {
+			t.Errorf("%s and %s are the same part of the disk: %q", name, other, part)
+		}
+		seen[part] = name
+	}
+	if _, part := serialOf(disk); seen[part] != "" {
+		t.Errorf("the whole disk is %s", seen[part])
+	}
+}
+
+// Device mapper shows no serial number: a copy of one volume in another, within one boot,
+// is told by the number of the device.
+func TestDevicesOfOneBootDiffer(t *testing.T) {
+	path, _ := mount(t, image(t, "ext4"))
+	f := openFile(t, path)
+	st, err := stat(f)
+	must(t, err)
+	v := machine{boot: "b1"}.name(f, "u", "", "")
+	if want := fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor); v.Lifetime != UntilReboot || !strings.Contains(v.disk, want) {
+		t.Errorf("got %q, want the device %s in it", v.disk, want)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // disks returns the serial number or WWID of the disk below f, and what tells it from
-// other disks; both are empty if a disk below f shows none. Several disks of one file
+// other disks and other partitions of the same disk; both are empty if a disk below f shows none. Several disks of one file
 // system have them all.
 func (m machine) disks(f *os.File) (serial, id string) {
 	var serials, ids []string
@@ -21,11 +21,11 @@ func (m machine) disks(f *os.File) (serial, id string) {
 		if err != nil {
 			return "", ""
 		}
-		s, size := serialOf(dir)
+		s, part := serialOf(dir)
 		if s == "" {
 			return "", ""
 		}
-		serials, ids = append(serials, s), append(ids, s+" "+size)
+		serials, ids = append(serials, s), append(ids, s+" "+part)
 	}
 	slices.Sort(serials)
 	slices.Sort(ids)
@@ -53,11 +53,17 @@ func (m machine) links(f *os.File) []string {
 var constant = [...]string{"qemu", "vbox", "vmware", "virtual", "persistentdisk"}
 
 // serialOf returns the serial number or WWID of the whole disk that a directory of
-// sysfs is, or is a partition of, and the disk's size. The serial number of a USB
-// bridge is not asked for: it stays when the disk in it is exchanged.
-func serialOf(dir string) (serial, size string) {
+// sysfs is, or is a partition of, and which part of the disk it is: the disk's size, and
+// the first sector of a partition. A copy of one partition in another has the UUID of the
+// file system, so only the sector tells them apart. The serial number of a USB bridge is
+// not asked for: it stays when the disk in it is exchanged.
+func serialOf(dir string) (serial, part string) {
+	start := ""
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
-		dir = filepath.Dir(dir)
+		if start = attribute(dir, "start"); start == "" {
+			return "", ""
+		}
+		start, dir = " from "+start, filepath.Dir(dir)
 	}
 	model := attribute(dir, "device/vendor") + attribute(dir, "device/model")
 	for _, name := range []string{"wwid", "device/wwid", "device/cid", "device/serial", "serial"} {
@@ -70,7 +76,7 @@ func serialOf(dir string) (serial, size string) {
 				return "", ""
 			}
 		}
-		return s, attribute(dir, "size")
+		return s, attribute(dir, "size") + start
 	}
 	return "", ""
 }

@@ -131,6 +131,18 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 			}
 		})
 	})
+	t.Run("scrub of what is not listed", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := opened(t, nil)
+			l.start()
+			stop := l.scrubbing()
+			time.Sleep(10 * time.Minute)
+			stop()
+			if p := l.inspect().Scrub; p.HostsUnreadable != 1 || p.NotOpened != 0 || p.Ended.IsZero() || !p.WholeSince.IsZero() {
+				t.Errorf("got %+v", p)
+			}
+		})
+	})
 	t.Run("scrub from the command line", func(t *testing.T) {
 		l := opened(t, nil)
 		p, found := l.scrubOnce(receiver.ScrubOptions{})
@@ -150,7 +162,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 			}
 			got, err := l.r.Inventory(t.Context(), "lab-01", claims, readBack)
 			must(t, err)
-			if len(got) != len(claims) || got[0].State != wire.Rotten || got[0].VerifiedAt != nil {
+			if len(got) != len(claims) || got[0].State != wire.Present || !got[0].Unreadable || got[0].VerifiedAt != nil {
 				t.Errorf("of the one that cannot be looked at: %+v", got)
 			}
 			if !readBack && (got[1].State != wire.Present || got[2].State != wire.Absent) {
@@ -185,6 +197,13 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		l := opened(t, nil)
 		must(t, os.WriteFile(filepath.Join(l.dir("quarantine", "lab-01"), "a~1"), nil, 0o640))
 		if st := l.inspect(); st.SetAside != 1 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "lab-00") {
+			t.Errorf("got %+v", st)
+		}
+	})
+	t.Run("status without quarantine", func(t *testing.T) {
+		l := opened(t, nil)
+		l.closed(l.dir("quarantine"))
+		if st := l.inspect(); st.SetAside != 0 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "quarantine") {
 			t.Errorf("got %+v", st)
 		}
 	})

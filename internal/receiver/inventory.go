@@ -38,16 +38,20 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err)) {
 			return nil, r.failed(err)
 		}
-		if err != nil {
-			// Its host keeps its copy, and the other claims get their answers.
-			h = wire.Holding{Episode: c.Episode, State: wire.Rotten}
+		if err != nil { // the other claims get their answers
 			if failed++; failed == 1 {
 				first = fmt.Errorf("%s: %w", c.Episode, err)
 			}
 		}
 		found = append(found, h)
 	}
-	if failed > 0 {
+	if err := r.addRows(ctx, host, claims, found); err != nil {
+		if ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err) {
+			return nil, r.failed(err)
+		}
+		first = errors.Join(first, err)
+	}
+	if first != nil {
 		r.log.Error("could not examine stored archives", "host", host, "archives", failed, "err", first, "hint", unreadableHint)
 	}
 	return found, ctx.Err()
@@ -56,16 +60,24 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 // unreadableHint is what to do about an entry of the store that cannot be read.
 const unreadableHint = "make it readable for the receiver's user, or move it out of the data directory"
 
+// holding answers a claim. With an error, the answer says what is known all the same.
 func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, readBack bool) (wire.Holding, error) {
 	h := wire.Holding{Episode: c.Episode, State: wire.Absent}
 	o, err := r.store.Stat(key)
 	if err == nil && readBack {
 		var p proof
 		p, err = r.readBack(ctx, key, nil)
-		o, h.Undecodable = p.Object, errors.Is(p.bad, store.ErrUnfit)
-		if err == nil && p.bad != nil && !h.Undecodable {
+		if err == nil || !p.Digest.IsZero() {
+			o = p.Object
+		}
+		h.Undecodable = errors.Is(p.bad, store.ErrUnfit)
+		switch {
+		case p.bad == nil || h.Undecodable || errors.Is(err, fs.ErrNotExist):
+		case err == nil && !p.aside: // of a disk that fails as a whole, nothing is believed
+			return unexamined(h, o, c), nil
+		default:
 			h.State = wire.Rotten
-			return h, nil
+			return h, err
 		}
 	}
 	if err == nil && o.Digest.IsZero() {
@@ -77,7 +89,7 @@ func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, r
 		return h, nil
 	}
 	if err != nil {
-		return h, err
+		return unexamined(h, o, c), err
 	}
 	return holdingOf(h, o, c), nil
 }

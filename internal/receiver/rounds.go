@@ -149,7 +149,7 @@ func (r *Receiver) round(ctx context.Context, p *Progress) error {
 		err = errDisk
 	}
 	if err == nil {
-		if p.HostsUnreadable == 0 {
+		if p.HostsUnreadable == 0 && p.NotOpened == 0 {
 			p.WholeSince = p.Started
 		}
 		r.log.Info("scrubbed the store", "objects", p.Objects, "bytes", p.Bytes, "damaged", p.Damaged,

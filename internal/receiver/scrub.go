@@ -37,7 +37,11 @@ type Progress struct {
 	// their archives was read.
 	HostsUnreadable int64 `json:"hosts_unreadable"`
 
-	// WholeSince is when the last scrub that came to its end began: whatever
+	// NotOpened is how many of the unreadable archives were not read at all, because they
+	// or what is known of them could not be opened.
+	NotOpened int64 `json:"not_opened"`
+
+	// WholeSince is when the last scrub that read all to its end began: whatever
 	// was stored by then has been read back since.
 	WholeSince time.Time `json:"whole_since,omitzero"`
 
@@ -144,7 +148,7 @@ func (s *scrub) episodes(ctx context.Context, host, after episode.Name) error {
 
 // skipHost reports a host whose archives cannot be listed. The others are read.
 func (s *scrub) skipHost(host episode.Name, err error) error {
-	if errors.Is(err, durable.ErrFault) {
+	if errors.Is(err, durable.ErrFault) || store.IsShortage(err) {
 		return err
 	}
 	s.HostsUnreadable++
@@ -172,12 +176,16 @@ func (s *scrub) one(ctx context.Context, key episode.Key) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	case ctx.Err() != nil || errors.Is(err, durable.ErrFault):
+	case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err):
 		return err
 	}
 	logged := err == nil
-	if err != nil { // no right to read it, say: others are read all the same
+	switch {
+	case err != nil && found.bad == nil: // no right to read it, say: others are read all the same
+		s.NotOpened++
 		found.bad = errors.Join(store.ErrUnreadable, err)
+	case err != nil: // it was read, and could not be set aside
+		found.bad = errors.Join(found.bad, err)
 	}
 	s.Objects++
 	s.Bytes += found.Size
@@ -263,14 +271,24 @@ func (s *scrub) look(ctx context.Context, row index.Row) error {
 			err = s.settle(o)
 		}
 	}
-	if errors.Is(err, durable.ErrFault) {
+	if errors.Is(err, durable.ErrFault) || store.IsShortage(err) {
 		return err
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		s.Missing++
-		s.found(ScrubFinding{Finding: "missing", Host: key.Host, Episode: key.Name, Detail: s.store.Path(key) + " has a row and is not there"})
+	_, stray := errors.AsType[*store.StrayError](err) // a link or a folder in its place, which the walk has passed by
+	if stray || errors.Is(err, fs.ErrNotExist) {
+		s.missed(key, err, stray)
 	}
 	return nil
+}
+
+// missed reports a row whose archive is not in the store.
+func (s *scrub) missed(key episode.Key, err error, stray bool) {
+	why := s.store.Path(key) + " has a row and is not there"
+	if stray {
+		why = err.Error() + ", and has a row"
+	}
+	s.Missing++
+	s.found(ScrubFinding{Finding: "missing", Host: key.Host, Episode: key.Name, Detail: why})
 }
 
 // seek is what it costs to begin a file, in bytes that could be read meanwhile.

@@ -216,6 +216,9 @@ func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Au
 		}
 		read = found.Detail == ""
 	}
+	if h.Unreadable && noteUnreadable(h, &found) {
+		return found, nil
+	}
 	switch {
 	case h.State == wire.Absent:
 		found.Finding = Missing

@@ -17,6 +17,7 @@ type shelf struct {
 	contents map[episode.Name]digest.Digest // of what is an archive
 	rotten   map[episode.Name]bool
 	slow     map[episode.Name]bool // takes longer to read than an answer may
+	closed   map[episode.Name]bool // it cannot be examined
 	asked    int                   // claims
 	read     int                   // archives read back
 	busy     int                   // refusals to come
@@ -71,6 +72,9 @@ func (r *receiver) holding(c wire.Claim, readBack bool) wire.Holding {
 	h.State, h.Digest, h.Size, h.ReceivedAt = wire.Present, &stored.Digest, stored.Size, &stored.ReceivedAt
 	if stored.Digest != c.Digest {
 		h.State = wire.Divergent
+	}
+	if h.Unreadable = r.shelf.closed[c.Episode]; h.Unreadable {
+		return h
 	}
 	if at, found := r.shelf.verified[c.Episode]; found {
 		h.VerifiedAt = &wire.Wall{Time: at}

@@ -129,7 +129,7 @@ func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 		return Object{}, err
 	}
 	if !st.Regular() {
-		return Object{}, fmt.Errorf("%s is no regular file", d.Path(name))
+		return Object{}, &StrayError{d.Path(name), "is no regular file"}
 	}
 	o := Object{Key: key, Size: st.Size(), ReceivedAt: st.ModTime().UTC()}
 	if st.Links() > 1 {

@@ -33,9 +33,9 @@ type State string
 // What became of a claim.
 const (
 	Present   State = "present"
-	Divergent State = "divergent" // another archive is stored under this name
+	Divergent State = "divergent" // another archive is stored under this name, or an unknown one
 	Absent    State = "absent"    // none is; perhaps it was damaged and set aside
-	Rotten    State = "damaged"   // found just now, by reading it back
+	Rotten    State = "damaged"   // it was read back just now, and is not what was sent
 )
 
 // Holding is what the receiver has under the name of a [Claim].
@@ -55,6 +55,11 @@ type Holding struct {
 	// Undecodable says that it was read back just now, is what was sent, and is
 	// no archive that can be read.
 	Undecodable bool `json:"undecodable,omitempty"`
+	// Unreadable says that the receiver could not examine the archive just now, for want
+	// of permission, say. Digest is that of its row then, and zero if that is not known
+	// either: the state is Divergent then, so that nobody takes it for present. Shippers
+	// before 2026-11-29 ignore this. They keep the episode, and do not send it again.
+	Unreadable bool `json:"unreadable,omitempty"`
 }
 
 // inventory is the request.
@@ -246,6 +251,9 @@ func (h holdings) answers(host episode.Name, asked []Claim) error {
 		case Present:
 			if got.Digest == nil || *got.Digest != asked[i].Digest || got.ReceivedAt == nil {
 				return fmt.Errorf("%s is said to be present, with another sha256", got.Episode)
+			}
+			if got.Unreadable && got.VerifiedAt != nil {
+				return fmt.Errorf("%s is said to be verified, and to be unreadable", got.Episode)
 			}
 		case Divergent:
 			if got.Digest == nil || *got.Digest == asked[i].Digest {

@@ -201,6 +201,7 @@ func TestAnswerToAnInventoryMustFitIt(t *testing.T) {
 		"no sha256":        `{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"present",` + at + `}]}`,
 		"no time":          `{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"present","sha256":"` + sum + `"}]}`,
 		"the same differs": `{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"divergent","sha256":"` + sum + `",` + at + `}]}`,
+		"a contradiction":  `{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"present","sha256":"` + sum + `",` + at + `,"verified_at_wall":"2026-11-23T07:17:42.000001+00:00","unreadable":true}]}`,
 		"an unknown state": `{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"fine\u001b"}]}`,
 	} {
 		s := serve(t, answer(200, "application/json", body))

@@ -139,8 +139,52 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/rounds.go",
+				"if p.HostsUnreadable == 0 && p.NotOpened == 0 {",
+				"if p.NotOpened == 0 {",
+			},
+		},
+	},
+	{
+		"receiver: what was not opened counts as read",
+		killer{"receiver", "TestWhatCannotBeOpenedWasNotRead"},
+		[]edit{
+			{
+				"receiver/rounds.go",
+				"if p.HostsUnreadable == 0 && p.NotOpened == 0 {",
 				"if p.HostsUnreadable == 0 {",
-				"if true {",
+			},
+		},
+	},
+	{
+		"receiver: a shortage of the process counts as an unreadable archive",
+		killer{"receiver", "TestAShortageStopsTheScrub"},
+		[]edit{
+			{
+				"receiver/scrub.go",
+				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err):",
+				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault):",
+			},
+		},
+	},
+	{
+		"receiver: what cannot be examined is sent again",
+		killer{"receiver", "TestWhatCannotBeExaminedIsNotSentAgain"},
+		[]edit{
+			{
+				"receiver/inventory.go",
+				"return unexamined(h, o, c), err",
+				"h.State = wire.Rotten\n\t\treturn h, err",
+			},
+		},
+	},
+	{
+		"device: a copy of a partition on the same disk counts as read",
+		killer{"device", "TestPartitionsOfOneDiskDiffer"},
+		[]edit{
+			{
+				"device/disk.go",
+				"attribute(dir, \"size\") + start",
+				"attribute(dir, \"size\")",
 			},
 		},
 	},

@@ -1,0 +1,150 @@
+package receiver_test
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// refusing opens what the store reads, but for the archive of one episode.
+func refusing(name string, err error) func(*durable.Dir, string) (io.ReadCloser, error) {
+	return func(d *durable.Dir, file string) (io.ReadCloser, error) {
+		if strings.HasPrefix(file, name+".") {
+			return nil, &os.PathError{Op: "open", Path: file, Err: err}
+		}
+		return d.OpenUncached(file)
+	}
+}
+
+// three is a lab with archives a, b and c.
+func three(t *testing.T) *lab {
+	t.Helper()
+	l := newLab(t, nil)
+	for i, name := range []string{"a", "b", "c"} {
+		l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
+	}
+	return l
+}
+
+// A scrub that could not open an archive has not read the store. The next one that can
+// has.
+func TestWhatCannotBeOpenedWasNotRead(t *testing.T) {
+	for _, cause := range []error{unix.EACCES, unix.ELOOP} {
+		synctest.Test(t, func(t *testing.T) {
+			l := three(t)
+			l.r.Disk(refusing("b", cause))
+			stop := l.scrubbing()
+			time.Sleep(10 * time.Minute)
+			p := l.inspect().Scrub
+			if p.Objects != 3 || p.Unreadable != 1 || p.NotOpened != 1 || p.Ended.IsZero() || !p.WholeSince.IsZero() {
+				t.Errorf("%v: got %+v", cause, p)
+			}
+			stop()
+			l.r.Disk(nil)
+			stop = l.scrubbing()
+			time.Sleep(l.cfg.Scrub.Interval.Std() + 10*time.Minute)
+			stop()
+			p = l.inspect().Scrub
+			if p.NotOpened != 0 || p.Unreadable != 0 || p.WholeSince.IsZero() || !p.WholeSince.Equal(p.Started) {
+				t.Errorf("%v: once it can be opened: %+v", cause, p)
+			}
+		})
+	}
+}
+
+// A shortage of the process says nothing of an archive: the scrub waits, and goes on at
+// the archive at which it was met.
+func TestAShortageStopsTheScrub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := three(t)
+		l.r.Disk(refusing("b", unix.EMFILE))
+		stop := l.scrubbing()
+		defer func() { stop() }()
+		time.Sleep(10 * time.Minute)
+		if p := l.inspect().Scrub; p.Objects != 1 || p.Episode != "a" || p.Unreadable != 0 || !p.Ended.IsZero() || !p.WholeSince.IsZero() {
+			t.Errorf("got %+v", p)
+		}
+		synctest.Wait()
+		l.r.Disk(nil)
+		time.Sleep(2 * time.Hour)
+		if p := l.inspect().Scrub; p.Objects != 3 || p.Unreadable != 0 || p.WholeSince.IsZero() {
+			t.Errorf("after the shortage: %+v", p)
+		}
+	})
+}
+
+// A host must neither delete its copy of an archive that cannot be examined, nor send it
+// into a PUT that meets the same obstacle.
+func TestWhatCannotBeExaminedIsNotSentAgain(t *testing.T) {
+	l := three(t)
+	content := packed(1000, 1)
+	if h := l.ask(claim("b", content), true); h.VerifiedAt == nil {
+		t.Fatalf("got %+v", h)
+	}
+	l.r.Disk(refusing("b", unix.EACCES))
+	if h := l.ask(claim("b", content), true); h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil || h.Contents != nil || h.ReceivedAt == nil {
+		t.Errorf("it cannot be read back: %+v", h)
+	}
+	for _, name := range []string{"b", "none"} { // nobody can read a folder as an archive
+		path := filepath.Join(l.data, "episodes", "lab-01", name+".tar.zst")
+		must(t, os.RemoveAll(path))
+		must(t, os.Mkdir(path, 0o750))
+	}
+	for _, readBack := range []bool{false, true} {
+		if h := l.ask(claim("b", content), readBack); h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil || h.ReceivedAt == nil || h.Size != int64(len(content)) {
+			t.Errorf("by its row: %+v", h)
+		}
+		if h := l.ask(claim("b", nil), readBack); h.State != wire.Divergent || !h.Unreadable || *h.Digest != claim("b", content).Digest {
+			t.Errorf("of other bytes: %+v", h)
+		}
+		if h := l.ask(claim("none", content), readBack); h.State != wire.Divergent || !h.Unreadable || !h.Digest.IsZero() || h.ReceivedAt != nil {
+			t.Errorf("without a row: %+v", h)
+		}
+		if h := l.ask(claim("a", packed(1000, 0)), readBack); h.State != wire.Present || h.Unreadable {
+			t.Errorf("of the others: %+v", h)
+		}
+	}
+}
+
+// A disk that fails as a whole must not have all hosts send all that they have.
+func TestAFailingDiskIsNotHealed(t *testing.T) {
+	l := three(t)
+	l.takes(key("lab-01", "d"), packed(1000, 3), wire.Stored)
+	l.takes(key("lab-01", "e"), packed(1000, 4), wire.Stored)
+	l.r.Disk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
+	lost := 0
+	for i, name := range []string{"a", "b", "c", "d", "e"} {
+		switch h := l.ask(claim(name, packed(1000, byte(i))), true); {
+		case h.State == wire.Rotten:
+			lost++
+		case h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil:
+			t.Errorf("%s: %+v", name, h)
+		}
+	}
+	if lost != l.quarantined() || lost > 3 {
+		t.Errorf("%d are said to be damaged, and %d were set aside", lost, l.quarantined())
+	}
+}
+
+// The walk reads regular files alone: the row tells that another kind of file took the
+// place of an archive.
+func TestALinkInPlaceOfAnArchiveIsFound(t *testing.T) {
+	l := three(t)
+	path := l.stored(key("lab-01", "b"))
+	must(t, os.Rename(path, path+".away"))
+	must(t, os.Symlink(path+".away", path))
+	if p, found := l.scrubOnce(receiver.ScrubOptions{}); found != "missing b" || p.Objects != 2 || p.Missing != 1 {
+		t.Errorf("got %+v, %q", p, found)
+	}
+}

@@ -1,0 +1,34 @@
+package shipper_test
+
+import (
+	"strings"
+	"testing"
+
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+	"cis490/internal/shipper"
+)
+
+// What the receiver cannot examine is neither healed nor called lost. Where it does not
+// know a digest, it is not called stored either.
+func TestAuditHealsNothingThatCannotBeExamined(t *testing.T) {
+	for _, quick := range []bool{false, true} {
+		l := newLab(t)
+		l.ship("closed", "nameless")
+		l.rx.shelf.closed = map[episode.Name]bool{"closed": true, "nameless": true}
+		nameless := l.rx.stored["nameless"]
+		nameless.Digest = digest.Digest{}
+		l.rx.stored["nameless"] = nameless
+		report, found := l.audit(shipper.AuditOptions{Heal: true, Quick: quick})
+		if found != "closed stored, nameless unknown" || report.Healing != 0 || report.Bad() != 1 {
+			t.Errorf("quick %v: got %s, %v", quick, found, report)
+		}
+		_, err := shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Quick: quick, Found: func(a shipper.Audited) error {
+			if !strings.HasPrefix(a.Detail, "not read back: ") {
+				t.Errorf("quick %v: %s does not say why: %q", quick, a.Dir, a.Detail)
+			}
+			return nil
+		}})
+		l.must(err)
+	}
+}
