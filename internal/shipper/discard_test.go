@@ -414,8 +414,10 @@ func smallDisk(t *testing.T) string {
 	}
 	image, at := filepath.Join(t.TempDir(), "disk"), filepath.Join(t.TempDir(), "at")
 	for _, argv := range [][]string{
-		{"truncate", "-s", "16M", image}, {mkfs, "-q", "-m", "0", "-b", "4096", image},
-		{"mkdir", at}, {"mount", "-o", "loop", image, at},
+		{"truncate", "-s", "16M", image},
+		{mkfs, "-q", "-m", "0", "-b", "4096", image},
+		{"mkdir", at},
+		{"mount", "-o", "loop", image, at},
 	} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%q: %v: %s", argv, err, out)
