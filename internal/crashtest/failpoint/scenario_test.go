@@ -119,7 +119,9 @@ func pruneToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	if h.IsShipped("run-1") {
 		l.Check(t)
 	}
-	h.Run("prune", "--max-age", "1ns").MustExit(t, 0)
+	for range 2 { // the first one gives back what was not judged, and leaves it at that
+		h.Run("prune", "--max-age", "1ns").MustExit(t, 0)
+	}
 	if left, err := os.ReadDir(h.Outbox(".trash")); err != nil || len(left) > 0 {
 		t.Errorf("left in the trash: %v, %v", left, err)
 	}
