@@ -38,7 +38,7 @@ var kinds = []kind{
 }
 
 // every is 1 for make crash. Otherwise go test ./... would take minutes.
-var every = flag.Int("every", 8, "test every Nth case")
+var every = flag.Int("every", 10, "test every Nth case")
 
 // TestEveryStepFailsOnce lets each step of each scenario fail in each way that
 // it can. Custody holds at once, and one pass of healthy programs ends the work.
