@@ -25,6 +25,7 @@ upgrade_scenarios() {
 upgrade_stopped_receiver() {
   check "receiver: upgrade while it is stopped" put_release 1 receiver
   check "lab host: upgrade with a full outbox" put_release 1 lab
+  check "upgraded: the daemon has emptied the trash" eventually trash_is_empty
   take_stock "upgraded"
   check "upgraded: what waited arrives" outbox_arrives
   check "upgraded: an episode arrives" ship ep-upgraded
@@ -32,7 +33,6 @@ upgrade_stopped_receiver() {
   check "upgraded: old readings count for nothing" old_readings_are_void
   check "upgraded: commands" commands_answer
   check "upgraded: prune deletes the two oldest, of the old release" prune_oldest
-  check "upgraded: the trash is empty" trash_is_empty
   check "upgraded: what was changed is kept and named" changed_are_named
   take_stock "upgraded and pruned"
 }
@@ -172,8 +172,8 @@ start_receiver() {
 
 outbox_arrives() {
   local name
+  uploading 256 # nobody has touched what was sent in part
   start_receiver
-  uploading 256
   for name in ep-large ep-sealed-1 ep-sealed-2; do eventually arrived "$name"; done
 }
 
@@ -285,7 +285,7 @@ prune_oldest() {
 
 # trash_is_empty: what an interrupted prune left is deleted or in shipped/ again.
 trash_is_empty() {
-  same "entries in the trash" "$(find "$(root lab)$data/outbox/.trash" -mindepth 1 -maxdepth 1)" ''
+  same "entries in the trash" "$(find "$(root lab)$data/outbox/.trash" -mindepth 1 -maxdepth 1)" '' || return 1
   grep -o 'ep-trash-[0-9]' "$work/trash" >>"$work/pruned" || true
   : >"$work/trash"
 }
@@ -372,7 +372,7 @@ no_other_errors() {
 
 errors() {
   journal "$1" "$2" MESSAGE,PRIORITY | jq -r 'select((.PRIORITY | tonumber) <= 3) | .MESSAGE' |
-    grep -vE '^(held an episode: |set aside a stored archive )' || true
+    grep -vE '^(held an episode: |set aside a stored archive |retired episode not deleted .*dir=ep-(trash-[23]|analysed))' || true
 }
 
 # retry_held does what each hold of the old release asks for.
