@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,15 +69,22 @@ func TestWhatCannotBeOpenedWasNotRead(t *testing.T) {
 func TestAShortageStopsTheScrub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := three(t)
-		l.r.Disk(refusing("b", unix.EMFILE))
+		var short atomic.Bool
+		short.Store(true)
+		refuse := refusing("b", unix.EMFILE)
+		l.r.Disk(func(dir *durable.Dir, name string) (io.ReadCloser, error) {
+			if short.Load() {
+				return refuse(dir, name)
+			}
+			return dir.OpenUncached(name)
+		})
 		stop := l.scrubbing()
 		defer func() { stop() }()
 		time.Sleep(10 * time.Minute)
 		if p := l.inspect().Scrub; p.Objects != 1 || p.Episode != "a" || p.Unreadable != 0 || !p.Ended.IsZero() || !p.WholeSince.IsZero() {
 			t.Errorf("got %+v", p)
 		}
-		synctest.Wait()
-		l.r.Disk(nil)
+		short.Store(false)
 		time.Sleep(2 * time.Hour)
 		if p := l.inspect().Scrub; p.Objects != 3 || p.Unreadable != 0 || p.WholeSince.IsZero() {
 			t.Errorf("after the shortage: %+v", p)
