@@ -78,7 +78,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	return w.Flush()
 }
 
-// running says who has the data directory.
+// running says which process holds the data directory.
 func running(holder string, unknown bool) string {
 	if unknown {
 		return "cannot tell: only the receiver's user and root may look at the lock"

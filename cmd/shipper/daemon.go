@@ -31,7 +31,7 @@ func credentials(c shipper.Config) pki.ClientConfig {
 
 func files(c shipper.Config) []string { return credentials(c).Files() }
 
-// connect returns the client of c, and the papers that it shows.
+// connect returns the client of c, and the credentials that it presents.
 func connect(c shipper.Config) (*wire.Client, *pki.Client, error) {
 	papers, err := pki.LoadClient(credentials(c))
 	if err != nil {

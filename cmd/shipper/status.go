@@ -76,7 +76,7 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	return nil
 }
 
-// running says who has the state directory.
+// running says which process holds the state directory.
 func running(holder string, unknown bool) string {
 	if unknown {
 		return "cannot tell: only the shipper's user and root may look at the lock"

@@ -11,7 +11,7 @@ import (
 // An Inspection says what deleting a tree depends on.
 type Inspection struct {
 	Marks
-	// Files has what each name is that is no directory, by inode. Hard links share one.
+	// Files has the stamp of each entry that is not a directory, by inode. Hard links share one.
 	Files map[uint64]Stamp
 	// FirstSkip is the path of the first entry that an archive leaves out, in printable
 	// ASCII; empty if there is none.
