@@ -3,7 +3,6 @@ package receiver
 import (
 	"context"
 	"io"
-	"time"
 
 	"cis490/internal/archive"
 	"cis490/internal/device"
@@ -42,19 +41,6 @@ func (s *Searches) Begin(ctx context.Context, host episode.Name) (func(), error)
 // Meet is what an upload does with its error.
 func (r *Receiver) Meet(err error) error { return r.failed(err) }
 
-// Places are those for uploads.
-type Places struct{ s slots }
-
-// NewPlaces returns so many in all, and of each host. Who finds none waits so long.
-func NewPlaces(all, each int, patience time.Duration) *Places {
-	return &Places{slots{all: all, each: each, patience: patience}}
-}
-
-// Take takes a place for a host.
-func (p *Places) Take(ctx context.Context, host episode.Name) (func(), error) {
-	return p.s.take(ctx, host)
-}
-
 // Unpeeked keeps commits from looking into archives, until done.
 func (r *Receiver) Unpeeked() (done func()) {
 	var all []*archive.MetaReader
@@ -69,17 +55,13 @@ func (r *Receiver) Unpeeked() (done func()) {
 }
 
 // Lock keeps others from the key of an archive, until unlock.
-func (r *Receiver) Lock(key episode.Key) (unlock func()) { return r.keys.lock(key) }
+func (r *Receiver) Lock(key episode.Key) (unlock func()) { return r.keys.Lock(key) }
 
 // Underway returns how many requests have a place.
-func (r *Receiver) Underway() int {
-	r.slots.mu.Lock()
-	defer r.slots.mu.Unlock()
-	return r.slots.taken
-}
+func (r *Receiver) Underway() int { return r.slots.Active() }
 
 // Unqueued makes those wait no more who find no place.
-func (r *Receiver) Unqueued() { r.slots.patience = 0 }
+func (r *Receiver) Unqueued() { r.slots.MaxWait = 0 }
 
 // Drain tells those whose requests go on that the receiver stops.
 func (r *Receiver) Drain() { r.end(wire.ErrDraining) }

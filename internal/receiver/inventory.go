@@ -18,15 +18,15 @@ const readBacks = 2
 // Inventory says what is stored of what a host claims. With readBack it reads
 // the one archive from the disk first.
 func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
-	free, err := r.slots.take(ctx, host)
+	release, err := r.slots.Acquire(ctx, host)
 	if err != nil {
-		return nil, err
+		return nil, problemOf(err)
 	}
-	defer free()
+	defer release()
 	if readBack {
-		done, err := r.reads.take(ctx, host)
+		done, err := r.reads.Acquire(ctx, host)
 		if err != nil {
-			return nil, busy(wire.HostBusy, "archives are being read back")
+			return nil, hostBusy("archives are being read back")
 		}
 		defer done()
 	}

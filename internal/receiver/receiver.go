@@ -18,12 +18,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cis490/internal/admission"
 	"cis490/internal/archive"
 	"cis490/internal/durable"
+	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/pki"
 	"cis490/internal/store"
-	"cis490/internal/wire"
 )
 
 // The locks of the data directory: that of older programs is taken as well.
@@ -52,17 +53,17 @@ type Receiver struct {
 	lock    *durable.Lock
 	store   *store.Store
 	index   *index.Log
-	keys    keys
-	slots   slots
+	keys    admission.KeyLocks[episode.Key] // from the commit of an upload to its row
+	slots   admission.Limiter               // of uploads
 	unheard unheard
 	uploads *uploads // the unfinished ones
-	space   space
-	conns   *conns
+	disk    *admission.Disk
+	conns   *admission.Conns
 	peeks   chan *archive.MetaReader // what looks for meta.json
 	chunks  sync.Pool                // of *[chunk]byte
 	prover  *prover
-	reads   slots // archives being read back for their hosts
-	reading keys  // hosts for whom one is read that they send again
+	reads   admission.Limiter                // archives being read back for their hosts
+	reading admission.KeyLocks[episode.Name] // hosts for whom one is read that they send again
 	search  searches
 
 	scrubWarned bool // of [Receiver.saveScrub], which the scrub alone calls
@@ -91,9 +92,9 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
-		slots:   slots{all: c.Limits.Uploads, each: c.Limits.UploadsPerHost, patience: queueWait},
+		slots:   admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
 		uploads: newUploads(c.Limits.UploadsPerHost),
-		conns:   newConns(c.Limits),
+		conns:   admission.NewConns(c.Limits.Uploads, c.Limits.UploadsPerHost),
 		peeks:   newPeeks(),
 		fault:   make(chan error, 1),
 	}
@@ -101,8 +102,9 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	if err := r.open(holder); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	r.space = space{free: r.data.Space, min: int64(c.MinFree), quota: quota{most: int64(c.Limits.HostBytes), count: r.store.HostBytes, log: log}}
-	r.prover, r.reads = r.newProver(), slots{all: readBacks, each: 1}
+	quota := &admission.Quota{Max: int64(c.Limits.HostBytes), Count: r.store.HostBytes, Log: log}
+	r.disk = admission.NewDisk(r.data.Space, int64(c.MinFree), quota)
+	r.prover, r.reads = r.newProver(), admission.Limiter{Total: readBacks, PerHost: 1}
 	if err := r.recover(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
 	}
@@ -170,14 +172,7 @@ func (r *Receiver) failed(err error) error {
 		}
 	case isFull(err):
 		r.log.Warn("no space", "err", err)
-		return full()
+		return problemOf(admission.NoSpace())
 	}
-	return err
-}
-
-// full refuses an upload for want of space. The sender is not told of paths.
-func full() *wire.Problem {
-	p := wire.Refuse(wire.Full, "no space above the floor")
-	p.RetryAfter = fullRetry
-	return p
+	return problemOf(err)
 }

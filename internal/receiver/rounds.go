@@ -113,8 +113,8 @@ func (r *Receiver) round(ctx context.Context, p *Progress) error {
 	saved, refused := time.Now(), 0
 	s := &scrub{
 		Progress: p, store: r.store.Reader, since: p.Started,
-		pace:  newPacer(int64(r.cfg.Scrub.Rate), r.slots.busy),
-		prove: r.readBack, lock: r.keys.lock,
+		pace:  newPacer(int64(r.cfg.Scrub.Rate), func() bool { return r.slots.Active() > 0 }),
+		prove: r.readBack, lock: r.keys.Lock,
 		rows:   func() (io.ReadCloser, error) { return r.data.Open(IndexFile) },
 		settle: r.store.Settle,
 		found: func(f ScrubFinding) {
@@ -161,13 +161,6 @@ func (r *Receiver) round(ctx context.Context, p *Progress) error {
 		return errors.Join(err, serr)
 	}
 	return err
-}
-
-// busy reports whether uploads are under way.
-func (s *slots) busy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.taken > 0
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"cis490/internal/admission"
 	"cis490/internal/episode"
 )
 
@@ -20,7 +21,7 @@ const (
 // host that announces them all again must not have the whole index read for each, one
 // after the other, at full speed.
 type searches struct {
-	hosts keys // one search per host at a time
+	hosts admission.KeyLocks[episode.Name] // one search per host at a time
 
 	mu   sync.Mutex
 	next map[episode.Name]time.Time // guarded by mu; when a host's next search may begin
@@ -29,7 +30,7 @@ type searches struct {
 // begin waits until a host's archive may be searched for. The returned function ends
 // the search.
 func (s *searches) begin(ctx context.Context, host episode.Name) (end func(), err error) {
-	unlock, err := s.hosts.lockFor(ctx, episode.Key{Host: host})
+	unlock, err := s.hosts.LockContext(ctx, host)
 	if err != nil {
 		return nil, err
 	}
