@@ -15,14 +15,15 @@ import (
 // readBacks is how many archives are read back for their hosts at once.
 const readBacks = 2
 
+// AdmitInventory waits for a slot: an inventory counts as an upload.
+func (r *Receiver) AdmitInventory(ctx context.Context, host episode.Name) (release func(), err error) {
+	release, err = r.slots.Acquire(ctx, host)
+	return release, problemOf(err)
+}
+
 // Inventory says what is stored of what a host claims. With readBack it reads
 // the one archive from the disk first.
 func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
-	release, err := r.slots.Acquire(ctx, host)
-	if err != nil {
-		return nil, problemOf(err)
-	}
-	defer release()
 	if readBack {
 		done, err := r.reads.Acquire(ctx, host)
 		if err != nil {

@@ -46,6 +46,10 @@ type Depot interface {
 	// interrupt a piece that is just coming.
 	Unfinished(ctx context.Context, host episode.Name, id string) (Unfinished, error)
 	Forget(ctx context.Context, host episode.Name, id string) error
+	// AdmitInventory waits until the host may ask for an inventory, or refuses. The
+	// caller must call release once the answer is written: request and answer take
+	// memory until then.
+	AdmitInventory(ctx context.Context, host episode.Name) (release func(), err error)
 	// Inventory says what the host's claims come to, in their order. With
 	// readBack there is one claim, whose archive is read from the disk first.
 	Inventory(ctx context.Context, host episode.Name, claims []Claim, readBack bool) ([]Holding, error)
