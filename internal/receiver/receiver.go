@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cis490/internal/admission"
 	"cis490/internal/archive"
 	"cis490/internal/durable"
@@ -45,26 +47,27 @@ const IndexFile = "index.jsonl"
 // Receiver owns a data directory for as long as it is open. It is the
 // [wire.Depot] of its own server.
 type Receiver struct {
-	cfg     Config
-	version string
-	log     *slog.Logger
-	gate    *pki.Gate
-	data    *durable.Dir
-	lock    *durable.Lock
-	store   *store.Store
-	index   *index.Log
-	keys    admission.KeyLocks[episode.Key] // from the commit of an upload to its row
-	slots   admission.Limiter               // of uploads
-	unheard unheard
-	uploads *uploads // the unfinished ones
-	disk    *admission.Disk
-	conns   *admission.Conns
-	peeks   chan *archive.MetaReader // what looks for meta.json
-	chunks  sync.Pool                // of *[chunk]byte
-	prover  *prover
-	reads   admission.Limiter                // archives being read back for their hosts
-	reading admission.KeyLocks[episode.Name] // hosts for whom one is read that they send again
-	search  searches
+	cfg      Config
+	version  string
+	log      *slog.Logger
+	gate     *pki.Gate
+	data     *durable.Dir
+	lock     *durable.Lock
+	store    *store.Store
+	index    *index.Log
+	keys     admission.KeyLocks[episode.Key] // from the commit of an upload to its row
+	slots    admission.Limiter               // of uploads
+	unheard  unheard
+	uploads  *uploads // the unfinished ones
+	disk     *admission.Disk
+	conns    *admission.Conns
+	requests admission.Requests
+	peeks    chan *archive.MetaReader // what looks for meta.json
+	chunks   sync.Pool                // of *[chunk]byte
+	prover   *prover
+	reads    admission.Limiter                // archives being read back for their hosts
+	reading  admission.KeyLocks[episode.Name] // hosts for whom one is read that they send again
+	search   searches
 
 	scrubWarned bool // of [Receiver.saveScrub], which the scrub alone calls
 
@@ -94,12 +97,15 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 		cfg: c, version: version, log: log, gate: gate,
 		slots:   admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
 		uploads: newUploads(c.Limits.UploadsPerHost),
-		conns:   admission.NewConns(c.Limits.Uploads, c.Limits.UploadsPerHost),
 		peeks:   newPeeks(),
 		fault:   make(chan error, 1),
 	}
 	r.life, r.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	if err := r.open(holder); err != nil {
+	err := r.openConns()
+	if err == nil {
+		err = r.open(holder)
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	quota := &admission.Quota{Max: int64(c.Limits.HostBytes), Count: r.store.HostBytes, Log: log}
@@ -109,6 +115,17 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
 	}
 	return r, nil
+}
+
+// openConns divides the descriptors that this process may have.
+func (r *Receiver) openConns() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("limit of open files: %w", err)
+	}
+	var err error
+	r.conns, err = admission.NewConns(r.cfg.Limits.Uploads, r.cfg.Limits.UploadsPerHost, limit.Cur)
+	return err
 }
 
 func (r *Receiver) open(holder string) error {

@@ -70,7 +70,7 @@ func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.Forwarded(req, r.cfg.Proxy.Header) }
 		behind := r.server(forwarded)
 		all = append(all, behind)
-		go func() { failed <- behind.Serve(proxy) }()
+		go func() { failed <- behind.Serve(r.conns.LimitProxy(proxy)) }()
 	}
 	select {
 	case err := <-failed:
@@ -138,13 +138,18 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 	}
 }
 
-// identify makes an answer of what the gate says of a caller. Behind a proxy,
-// which has few connections for all hosts, only hosts of the port are counted.
+// identify returns what the gate says of a caller, and admits its request. Requests of
+// callers without a host share one budget.
 func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
 	caller, err := ask(req)
-	if err == nil && req.TLS != nil {
-		if err := r.conns.BindHost(req.Context(), caller.Host); err != nil {
-			return wire.Caller{Host: caller.Host}, problemOf(err)
+	if err := r.requests.Wait(req.Context(), caller.Host); err != nil {
+		return wire.Caller{Host: caller.Host}, err
+	}
+	release := func() {}
+	if err == nil {
+		var refused error
+		if release, refused = r.conns.BindHost(req.Context(), caller.Host); refused != nil {
+			return wire.Caller{Host: caller.Host}, problemOf(refused)
 		}
 	}
 	switch {
@@ -156,6 +161,8 @@ func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Call
 	return wire.Caller{
 		Host: caller.Host,
 		Auth: wire.Auth{Method: caller.Method, CertNotAfter: caller.NotAfter},
+
+		Release: release,
 	}, nil
 }
 

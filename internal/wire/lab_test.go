@@ -53,7 +53,7 @@ type depot struct {
 	asked     []string // ids of uploads
 
 	inventories int // admitted and not released
-	parts     map[string]*part
+	parts       map[string]*part
 }
 
 func (d *depot) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
