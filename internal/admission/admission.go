@@ -27,7 +27,7 @@ type Reason string
 const (
 	HostBusy   Reason = "the host has enough in flight"
 	Busy       Reason = "all hosts together have enough in flight"
-	DiskFull   Reason = "the disk has no space above the floor"
+	DiskFull   Reason = "the disk has no space above its floor"
 	QuotaSpent Reason = "the host's archives have reached their quota"
 )
 

@@ -9,9 +9,13 @@ import (
 	"cis490/internal/episode"
 )
 
-// recountAfter is how old a count may be before a host is refused for it: uploads may
-// have been discarded, or somebody has deleted archives.
-const recountAfter = time.Minute
+// A host is refused only for a count that is not older than recountAfter: uploads may
+// have been discarded, or somebody has deleted archives. Counting a host's archives
+// takes at most a twentieth of the time.
+const (
+	recountAfter = time.Minute
+	countPause   = 20
+)
 
 // Quota bounds the disk space of the archives of one host, unfinished uploads
 // included. What is stored is counted when a host first connects; from then on what
@@ -31,6 +35,7 @@ type usage struct {
 	written  int64      // never too low, but includes what was discarded since counted
 	reserved int64      // not written yet
 	counted  time.Time
+	took     time.Duration // of the last count
 	warned   bool // that it is near the quota
 }
 
@@ -63,14 +68,15 @@ func (q *Quota) left(host episode.Name) (int64, error) {
 // available. The caller must hold u.mu.
 func (q *Quota) leftLocked(u *usage, host episode.Name, n int64) (int64, error) {
 	left := q.Max - u.written - u.reserved
-	if !u.counted.IsZero() && (left >= n || time.Since(u.counted) < recountAfter) {
+	if !u.counted.IsZero() && (left >= n || time.Since(u.counted) < max(recountAfter, countPause*u.took)) {
 		return left, nil
 	}
+	began := time.Now()
 	stored, err := q.Count(host)
 	if err != nil {
 		return 0, err
 	}
-	u.written, u.counted = stored, time.Now()
+	u.written, u.counted, u.took = stored, time.Now(), time.Since(began)
 	return q.Max - u.written - u.reserved, nil
 }
 

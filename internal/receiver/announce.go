@@ -109,12 +109,10 @@ func (r *Receiver) adopt(ctx context.Context, u wire.Upload) error {
 // enlist returns the unfinished upload of an archive, a new one if there is none.
 func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	left, refusal, err := r.disk.Left(u.Key.Host)
-	if err != nil {
-		return none, err
-	}
-	if r.uploads.find(u) == nil && u.Size > left {
-		return none, refusal // before another gives way to it
+	if r.uploads.find(u) == nil {
+		if err := r.disk.Check(u.Key.Host, 0, u.Size); err != nil {
+			return none, err // before another gives way to it
+		}
 	}
 	known := r.uploads.add(u)
 	for known == nil {
@@ -132,8 +130,8 @@ func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, 
 		return none, err
 	}
 	defer give()
-	if u.Size-known.offset > left {
-		return none, refusal
+	if err := r.disk.Check(u.Key.Host, known.offset, max(known.offset, u.Size)); err != nil {
+		return none, err
 	}
 	return known.progress(), nil
 }

@@ -3,11 +3,14 @@ package receiver
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/admission"
+	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/wire"
 )
@@ -56,6 +59,46 @@ func (r *Receiver) Limits() wire.Limits {
 
 // Storage says how much the receiver may still take of a host, for a ping.
 func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, error) {
-	left, _, err := r.disk.Left(host)
-	return wire.Storage{FreeBytes: max(left, 0), Accepting: left > 0}, err
+	left, err := r.disk.Left(host)
+	if err != nil {
+		return wire.Storage{}, err
+	}
+	s := wire.Storage{FreeBytes: max(left.Bytes, 0), Accepting: true}
+	if left.Inodes != math.MaxInt64 {
+		free := max(left.Inodes, 0)
+		s.FreeInodes = &free
+	}
+	err = r.disk.Check(host, 0, 1)
+	if refused, ok := errors.AsType[*admission.RefusedError](err); ok {
+		s.Accepting, s.Detail, err = false, refused.Detail, nil
+	}
+	return s, err
+}
+
+// CheckSpace returns why uploads would be refused, if the disk of c's data directory is
+// the reason. The directory must exist.
+func (c Config) CheckSpace() error {
+	data, err := durable.Open(string(c.DataDir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.checkSpace(data), data.Close())
+}
+
+func (c Config) checkSpace(data *durable.Dir) error {
+	d := admission.NewDisk(func() (admission.Space, error) { return c.available(data) }, new(admission.Quota))
+	if err := d.Check("", 0, 1); err != nil {
+		return fmt.Errorf("uploads are refused: %w", err)
+	}
+	return nil
+}
+
+// available returns what is free on the file system of data above the floors of c.
+func (c Config) available(data *durable.Dir) (admission.Space, error) {
+	free, err := data.Free()
+	s := admission.Space{Bytes: free.Bytes - int64(c.MinFree), Inodes: math.MaxInt64}
+	if free.TotalInodes > 0 {
+		s.Inodes = free.Inodes - admission.FloorOf(c.MinFreeInodes, free.TotalInodes)
+	}
+	return s, err
 }

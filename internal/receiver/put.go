@@ -83,7 +83,7 @@ func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire
 	if is == here || err != nil {
 		return got, err
 	}
-	reserved, err := r.disk.Reserve(u.Key.Host, u.Size)
+	reserved, err := r.disk.Reserve(u.Key.Host, 0, u.Size)
 	if err != nil {
 		return wire.Receipt{}, err
 	}

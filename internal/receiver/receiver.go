@@ -108,8 +108,11 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	quota := &admission.Quota{Max: int64(c.Limits.HostBytes), Count: r.store.HostBytes, Log: log}
-	r.disk = admission.NewDisk(r.data.Space, int64(c.MinFree), quota)
+	quota := &admission.Quota{Max: int64(c.Limits.HostBytes), Count: func(host episode.Name) (int64, error) { return r.store.HostBytes(host, admission.FileCost) }, Log: log}
+	r.disk = admission.NewDisk(func() (admission.Space, error) { return c.available(r.data) }, quota)
+	if err := c.checkSpace(r.data); err != nil {
+		log.Warn("disk is full", "err", err)
+	}
 	r.prover, r.reads = r.newProver(), admission.Limiter{Total: readBacks, PerHost: 1}
 	if err := r.recover(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
