@@ -8,6 +8,7 @@ import (
 	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/index"
 	"cis490/internal/wire"
 )
 
@@ -30,13 +31,22 @@ func (r *Receiver) OnDisk(serial string) error {
 // Recover is what a start does with what a crash left.
 func (r *Receiver) Recover(ctx context.Context) error { return r.recover(ctx) }
 
-// Searches bounds the searches for rows.
-type Searches struct{ s searches }
+// Searches are the searches for rows.
+type Searches struct{ s *rowSearches }
 
-// Begin waits until a host's search may begin.
-func (s *Searches) Begin(ctx context.Context, host episode.Name) (func(), error) {
-	return s.s.begin(ctx, host)
+// NewSearches returns searches by find that end with ctx.
+func NewSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.Found, error)) Searches {
+	return Searches{newRowSearches(ctx, find)}
 }
+
+// LookUp looks up rows of a host.
+func (s Searches) LookUp(ctx context.Context, host episode.Name, keys ...episode.Key) error {
+	_, err := s.s.lookUp(ctx, host, keys...)
+	return err
+}
+
+// Close waits for the end of searches.
+func (s Searches) Close() { s.s.close() }
 
 // Meet is what an upload does with its error.
 func (r *Receiver) Meet(err error) error { return r.failed(err) }

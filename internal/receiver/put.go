@@ -150,13 +150,12 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 	}
 	r.unheard.note(ctx, of)
 	if !o.Settled {
-		end, err := r.search.begin(ctx, u.Key.Host)
+		found, err := r.rows.lookUp(ctx, u.Key.Host, u.Key)
 		if err != nil {
 			r.unheard.note(ctx, of)
 			return wire.Receipt{}, absent, err
 		}
-		defer end()
-		if o, err = r.settle(context.WithoutCancel(ctx), o); err != nil {
+		if o, err = r.settle(context.WithoutCancel(ctx), o, found); err != nil {
 			return wire.Receipt{}, here, err
 		}
 	}
@@ -175,14 +174,14 @@ func conflict(stored digest.Digest) error {
 
 // settle makes sure that a stored object has its row: one that was copied in by
 // hand, or one whose row could not be written. The caller holds the lock of its
-// key, so no upload of it is under way.
-func (r *Receiver) settle(ctx context.Context, o store.Object) (store.Object, error) {
+// key, so no upload of it is under way. Found is of a search for the key under that lock.
+func (r *Receiver) settle(ctx context.Context, o store.Object, found index.Found) (store.Object, error) {
 	if err := r.store.Secure(o.Key); err != nil {
 		return o, err
 	}
 	row := rowOf(o)
 	row.Commit = r.commitOf(o.Key, r.stored(o.Key))
-	row, err := r.index.Ensure(ctx, row)
+	row, err := r.index.EnsureAfter(ctx, row, found)
 	if err != nil {
 		return o, err
 	}
@@ -296,7 +295,8 @@ func (r *Receiver) supersedes(ctx context.Context, u wire.Upload, rotten bool) (
 	if err != nil || !aside && !u.Resent {
 		return false, err
 	}
-	_, found, err := r.index.Find(ctx, key)
+	rows, err := r.rows.lookUp(ctx, key.Host, key)
+	_, found := rows.Last(key)
 	return found, err
 }
 

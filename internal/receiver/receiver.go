@@ -67,7 +67,7 @@ type Receiver struct {
 	prover   *prover
 	reads    admission.Limiter                // archives being read back for their hosts
 	reading  admission.KeyLocks[episode.Name] // hosts for whom one is read that they send again
-	search   searches
+	rows     *rowSearches
 
 	scrubWarned bool // of [Receiver.saveScrub], which the scrub alone calls
 
@@ -142,14 +142,20 @@ func (r *Receiver) open(holder string) error {
 	if r.store, err = store.Open(r.data); err != nil {
 		return err
 	}
-	r.index, err = index.Open(r.data, IndexFile)
-	return err
+	if r.index, err = index.Open(r.data, IndexFile); err != nil {
+		return err
+	}
+	r.rows = newRowSearches(r.life, r.index.FindAll)
+	return nil
 }
 
 // Close gives the data directory up.
 func (r *Receiver) Close() error {
 	r.end(nil)
 	var errs []error
+	if r.rows != nil {
+		r.rows.close()
+	}
 	if r.index != nil {
 		errs = append(errs, r.index.Close())
 	}

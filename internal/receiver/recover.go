@@ -56,7 +56,11 @@ func (r *Receiver) resume(ctx context.Context, staged store.Staged) error {
 		log.Info("dropped an upload that a crash interrupted; its host sends it again")
 		return staged.Clear()
 	}
-	if _, err := r.settle(ctx, o); err != nil {
+	found, err := r.index.FindAll(ctx, o.Key)
+	if err != nil {
+		return err
+	}
+	if _, err := r.settle(ctx, o, found); err != nil {
 		return err
 	}
 	log.Info("recovered", "sha256", o.Digest, "bytes", o.Size)

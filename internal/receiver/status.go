@@ -25,7 +25,7 @@ type Status struct {
 	// FreeInodes is how many files the disk has room for; nil if it has no limit.
 	FreeInodes    *int64 `json:"free_inodes,omitempty"`
 	MinFreeInodes int64  `json:"min_free_inodes"`
-	SetAside  int   `json:"quarantined"` // copies that are not what they were
+	SetAside      int    `json:"quarantined"` // copies that are not what they were
 	// Disk says how long what was read back counts, see [device.Volume].
 	Disk     string          `json:"disk"`
 	Lifetime device.Lifetime `json:"readings_bound_to"`
