@@ -36,7 +36,7 @@ type usage struct {
 	reserved int64      // not written yet
 	counted  time.Time
 	took     time.Duration // of the last count
-	warned   bool // that it is near the quota
+	warned   bool          // that it is near the quota
 }
 
 func (q *Quota) usageOf(host episode.Name) *usage {

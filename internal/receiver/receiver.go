@@ -93,6 +93,7 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 // ends what a crash interrupted. Holder is what the next one who asks is told. The
 // gate is separate because root opens it, before it becomes the service user.
 func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
+	log = slog.New(admission.LimitLines(log.Handler()))
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
 		slots:   admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
