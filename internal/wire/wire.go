@@ -103,7 +103,8 @@
 // when the receiver last read all of the archive from its disk, past the page
 // cache, and found it right; it is missing if it never did. With read_back it
 // does so now, for exactly one episode, one at a time for a host. An inventory
-// counts as an upload.
+// counts as an upload, from before its body is read until its answer is written. No
+// value in it may be longer than 16 KiB; unknown members are skipped.
 //
 // Every refusal is a problem document (RFC 9457, application/problem+json)
 // whose type says which of the [Code] values it is. An answer without one comes
