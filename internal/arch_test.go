@@ -51,7 +51,7 @@ var laws = map[string]law{
 	"internal/index":   {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
-	"internal/shipper":  {"archive config digest durable episode outbox source wire", "moves an episode from stage to stage"},
+	"internal/shipper":  {"archive config digest durable episode outbox serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
