@@ -170,9 +170,10 @@ existing() {
   printf '%s' "$path"
 }
 
-# check_disk wants a file system that a folder of recordings can be on.
+# check_disk wants a file system that a folder of recordings can be on. It reads only:
+# others than root can change what is in such a folder, and what leads to it.
 check_disk() {
-  local dir kind probe
+  local dir kind
   if ! live; then return; fi
   dir=$(existing "$1") && kind=$(stat -f -c %T "$dir")
   case $kind in
@@ -182,13 +183,14 @@ check_disk() {
       ;;
     *) warn "$1 is on $kind; ext4 and xfs are the proven ones" ;;
   esac
-  if [ -n "$dry_run" ] || [ ! -w "$dir" ]; then return; fi
-  probe=$(mktemp -d "$dir/.cis490-probe.XXXXXX") || die "cannot write to $dir"
-  if ! { : >"$probe/a" && ln "$probe/a" "$probe/b" 2>/dev/null; }; then
-    rm -rf "$probe"
-    die "$1 is on $kind, which has no hard links: use a disk with ext4 or xfs, and name its folder in $config"
-  fi
-  rm -rf "$probe"
+}
+
+# probe_disk has the program try the file systems of its folders, which it does as the
+# user of the daemon: root must create nothing by name where others can write.
+probe_disk() {
+  local said
+  if ! live || [ -n "$dry_run" ]; then return; fi
+  said=$("$from/$role_program" check --disk --config "$(the_config)" 2>&1) || die "$said"
 }
 
 # --- the changes ---
@@ -269,6 +271,7 @@ make_folders() {
   systemd-tmpfiles --create "$source_dir/etc/$unit.tmpfiles" || die 'systemd-tmpfiles could not make the folders'
   # What the program left there as root ("install by hand") it hands over itself.
   "$bin/$unit" check >/dev/null 2>&1 || true
+  probe_disk # now also where there was no folder, or no user
   if [ "$(folders)" != "$before" ]; then change 'make the folders, with their owners and modes' true; fi
 }
 
@@ -385,6 +388,7 @@ install_role() {
   role_prepare
   check_config
   role_check
+  probe_disk
   place_files
   place_config
   make_users
