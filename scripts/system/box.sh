@@ -6,6 +6,8 @@ box_scenarios() {
   check "receiver: the box holds" box_holds receiver cis490-receiver "$store"
   check "lab host: the box holds" box_holds lab cis490-shipper "$data/outbox"
   check "both daemons work on in their boxes" ship ep-boxed
+  check "lab host: exchanged names open no folder of root" exchanged_names
+  check "lab host: a link in the place of episodes/ leads nowhere" linked_episodes
   check "IPAddressDeny as the unit file advises" addresses_denied
 }
 
@@ -93,6 +95,53 @@ tempt() {
   install -d -m 777 "$dir/opt/anyone" "$dir/etc/anyone" "$dir/var/lib/anyone"
   # The keys of the CAs are root's: that is a matter of modes, and stays one.
   if [ ! -e "$dir/etc/cis490/pki/ca.key" ]; then install -m 600 /dev/null "$dir/etc/cis490/pki/ca.key"; fi
+}
+
+# exchanged_names: a user of the lab exchanges a folder for a link to one of root's while
+# cis490-episodes.service runs. That one is in episodes/, or ReadWritePaths= alone would
+# keep it shut.
+exchanged_names() {
+  local dir attack
+  dir=$(root lab)$data/episodes
+  on lab mkdir -p "$data/episodes/ep-other/private"
+  on lab chmod 0700 "$data/episodes/ep-other/private"
+  as cis490-lab lab /src/exchange "$data/episodes" "$data/episodes/ep-other/private" &
+  attack=$!
+  eventually test -L "$dir/ep-mine" -o -L "$dir/ep-link"
+  for _ in {1..20}; do
+    on lab systemctl start cis490-episodes
+    same "the folder of root" "$(stat -c '%a %U:%G' "$dir/ep-other/private")" '700 root:root'
+  done
+  as cis490-lab lab mkdir -m 0700 "$data/episodes/ep-closed-too"
+  is_shared() { same "the folder of a user" "$(on lab stat -c '%a %U:%G' "$data/episodes/ep-closed-too")" '2770 cis490-lab:cis490-lab'; }
+  eventually is_shared
+  as cis490-lab lab touch "$data/episodes/enough"
+  wait "$attack"
+  same "the folder of root" "$(stat -c '%a %U:%G' "$dir/ep-other/private")" '700 root:root'
+  on lab rm -r "$data/episodes/ep-other" "$data/episodes/ep-closed-too"
+  no_failed_units
+}
+
+# linked_episodes: a shipper that was taken over owns the folder that episodes/ is in. It
+# leads the unit, and systemd-tmpfiles, to a folder of root's.
+linked_episodes() {
+  local victim
+  victim=/var/lib/cis490-victim
+  on lab systemctl stop cis490-episodes.path cis490-shipper
+  on lab mkdir -m 0755 "$victim" "$victim/closed"
+  on lab chmod 0700 "$victim/closed"
+  # shellcheck disable=SC2016 # the machine's shell expands it
+  as cis490 lab sh -euc 'cd "$1"; mv episodes episodes.away; ln -s "$2" episodes' linked "$data" "$victim"
+  fails on lab systemctl start cis490-episodes
+  fails on lab systemd-tmpfiles --create
+  same "the folder" "$(on lab stat -c '%a %U:%G' "$victim")" '755 root:root'
+  same "the folder in it" "$(on lab stat -c '%a %U:%G' "$victim/closed")" '700 root:root'
+  # shellcheck disable=SC2016
+  as cis490 lab sh -euc 'cd "$1"; rm episodes; mv episodes.away episodes' linked "$data"
+  on lab rm -r "$victim"
+  on lab systemctl reset-failed cis490-episodes
+  on lab systemctl start cis490-shipper
+  ship ep-linked
 }
 
 # addresses_denied: the advice in the unit file does what it says.
