@@ -280,17 +280,22 @@ folders() {
     xargs -r stat -c '%n %a %U:%G' 2>/dev/null || true
 }
 
-# own_key lets the daemon, and nobody else, read the key of a configuration.
+# own_key lets the daemon, and nobody else, read the key of a configuration. The key's
+# folder must be root's alone: else another user could exchange the key.
 own_key() {
   local key=$1
   if ! live || [ ! -f "$key" ] || [ "$(stat -c '%a %U:%G' "$key")" = '640 root:cis490' ]; then return; fi
-  case $key in
-    "$config_dir"/*) change "let the group cis490 read $key" let_read "$key" ;;
-    *) warn "$key is outside $config_dir: see to it that the user cis490 can read it" ;;
-  esac
+  if [[ $key == "$config_dir"/* && $key != *..* && ! -L $key ]] && roots_alone "$(dirname "$key")"; then
+    change "let the group cis490 read $key" let_read "$key"
+  else
+    warn "$key is not a file in a folder of root's below $config_dir: see to it that the user cis490 can read it"
+  fi
 }
 
-let_read() { chown root:cis490 "$1" && chmod 0640 "$1"; }
+# roots_alone reports whether nobody but root can change what is in a folder.
+roots_alone() { [[ $(stat -c '%U %A' "$1") == 'root d'????-??-?* ]]; }
+
+let_read() { chown -h root:cis490 "$1" && chmod 0640 "$1"; }
 
 enable_units() {
   local name
