@@ -46,7 +46,7 @@ var laws = map[string]law{
 	"internal/archive": {"digest durable episode", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
 	"internal/outbox":  {"digest durable episode", "keeps sealed bytes and does not look into them"},
 	"internal/wire":    {"digest episode", "the protocol has no disk, neither end of it"},
-	"internal/pki":     {"digest durable episode", "says who is at the other end, not what they may send"},
+	"internal/pki":     {"digest durable episode serviceuser", "says who is at the other end, not what they may send; its commands stay root, and open a directory as those that do not"},
 	"internal/store":   {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
 	"internal/index":   {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
 

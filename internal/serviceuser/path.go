@@ -179,8 +179,9 @@ func OpenDir(path string) (*durable.Dir, error) {
 	}
 	defer p.close()
 	if len(p.missing) > 0 {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: unix.ENOENT}
 	}
+	p.path = path // in messages, it is called as the operator calls it
 	return p.openToUse()
 }
 
