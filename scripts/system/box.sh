@@ -125,15 +125,16 @@ exchanged_names() {
 # linked_episodes: a shipper that was taken over owns the folder that episodes/ is in. It
 # leads the unit, and systemd-tmpfiles, to a folder of root's.
 linked_episodes() {
-  local victim
-  victim=/var/lib/cis490-victim
+  local victim=/var/lib/cis490-victim at
+  at=$(cursor lab)
   on lab systemctl stop cis490-episodes.path cis490-shipper
   on lab mkdir -m 0755 "$victim" "$victim/closed"
   on lab chmod 0700 "$victim/closed"
   # shellcheck disable=SC2016 # the machine's shell expands it
   as cis490 lab sh -euc 'cd "$1"; mv episodes episodes.away; ln -s "$2" episodes' linked "$data" "$victim"
   fails on lab systemctl start cis490-episodes
-  fails on lab systemd-tmpfiles --create
+  said_by lab cis490-episodes "$at" | grep 'data/episodes is a link\|belongs to uid 0'
+  on lab systemd-tmpfiles --create || true # it may name the link, and go on
   same "the folder" "$(on lab stat -c '%a %U:%G' "$victim")" '755 root:root'
   same "the folder in it" "$(on lab stat -c '%a %U:%G' "$victim/closed")" '700 root:root'
   # shellcheck disable=SC2016
