@@ -40,9 +40,13 @@ func sharedGroup(dir *durable.Dir, path string) (int, error) {
 	}
 	uid, gid := st.Owner()
 	us := os.Geteuid()
+	whole, err := filepath.Abs(path) // a unit may name it with a dot
+	if err != nil {
+		return 0, err
+	}
 	switch {
 	case us == 0 && gid == 0:
-		return 0, fmt.Errorf("%s belongs to the group root: give it to the group of the experiments (chgrp cis490-lab %[1]s)", path)
+		return 0, fmt.Errorf("%s belongs to the group root: give it to the group of the experiments (chgrp cis490-lab %[1]s)", whole)
 	case us == 0:
 		return gid, nil
 	case os.Getegid() == 0:
@@ -50,5 +54,5 @@ func sharedGroup(dir *durable.Dir, path string) (int, error) {
 	case uid == us, uid == 0 && filepath.IsAbs(path):
 		return os.Getegid(), nil
 	}
-	return 0, fmt.Errorf("%s belongs to uid %d, and this process runs as uid %d: it shares a folder of that user, or one of root by its whole path", path, uid, us)
+	return 0, fmt.Errorf("%s belongs to uid %d, and this process runs as uid %d: it shares a folder of that user, or one of root by its whole path", whole, uid, us)
 }
