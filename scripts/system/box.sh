@@ -111,7 +111,7 @@ exchanged_names() {
   as cis490-lab lab /src/exchange "$data/episodes" "$data/episodes/ep-other/private" &
   attack=$!
   eventually test -L "$dir/ep-mine" -o -L "$dir/ep-link"
-  for _ in {1..20}; do
+  for _ in {1..10}; do
     on lab systemctl start cis490-episodes
     untouched
   done
