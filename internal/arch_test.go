@@ -46,13 +46,13 @@ var laws = map[string]law{
 	"internal/archive":   {"digest durable episode", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
 	"internal/outbox":    {"digest durable episode", "keeps sealed bytes and does not look into them"},
 	"internal/wire":      {"digest episode", "the protocol has no disk, neither end of it"},
-	"internal/pki":       {"digest durable episode", "says who is at the other end, not what they may send"},
+	"internal/pki":       {"digest durable episode serviceuser", "says who is at the other end, not what they may send; its commands stay root, and open a directory as those that do not"},
 	"internal/admission": {"episode", "decides what may begin, and does not do it: no protocol, no store"},
 	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
 	"internal/index":     {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
-	"internal/shipper":  {"archive config digest durable episode outbox source wire", "moves an episode from stage to stage"},
+	"internal/shipper":  {"archive config digest durable episode outbox serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"admission archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.

@@ -170,9 +170,10 @@ existing() {
   printf '%s' "$path"
 }
 
-# check_disk wants a file system that a folder of recordings can be on.
+# check_disk wants a file system that a folder of recordings can be on. It reads only:
+# others than root can change what is in such a folder, and what leads to it.
 check_disk() {
-  local dir kind probe
+  local dir kind
   if ! live; then return; fi
   dir=$(existing "$1") && kind=$(stat -f -c %T "$dir")
   case $kind in
@@ -182,13 +183,14 @@ check_disk() {
       ;;
     *) warn "$1 is on $kind; ext4 and xfs are the proven ones" ;;
   esac
-  if [ -n "$dry_run" ] || [ ! -w "$dir" ]; then return; fi
-  probe=$(mktemp -d "$dir/.cis490-probe.XXXXXX") || die "cannot write to $dir"
-  if ! { : >"$probe/a" && ln "$probe/a" "$probe/b" 2>/dev/null; }; then
-    rm -rf "$probe"
-    die "$1 is on $kind, which has no hard links: use a disk with ext4 or xfs, and name its folder in $config"
-  fi
-  rm -rf "$probe"
+}
+
+# probe_disk has the program try the file systems of its folders, which it does as the
+# user of the daemon: root must create nothing by name where others can write.
+probe_disk() {
+  local said
+  if ! live || [ -n "$dry_run" ]; then return; fi
+  said=$("$from/$role_program" check --disk --config "$(the_config)" 2>&1) || die "$said"
 }
 
 # --- the changes ---
@@ -269,6 +271,7 @@ make_folders() {
   systemd-tmpfiles --create "$source_dir/etc/$unit.tmpfiles" || die 'systemd-tmpfiles could not make the folders'
   # What the program left there as root ("install by hand") it hands over itself.
   "$bin/$unit" check >/dev/null 2>&1 || true
+  probe_disk # now also where there was no folder, or no user
   if [ "$(folders)" != "$before" ]; then change 'make the folders, with their owners and modes' true; fi
 }
 
@@ -277,17 +280,22 @@ folders() {
     xargs -r stat -c '%n %a %U:%G' 2>/dev/null || true
 }
 
-# own_key lets the daemon, and nobody else, read the key of a configuration.
+# own_key lets the daemon, and nobody else, read the key of a configuration. The key's
+# folder must be root's alone: else another user could exchange the key.
 own_key() {
   local key=$1
   if ! live || [ ! -f "$key" ] || [ "$(stat -c '%a %U:%G' "$key")" = '640 root:cis490' ]; then return; fi
-  case $key in
-    "$config_dir"/*) change "let the group cis490 read $key" let_read "$key" ;;
-    *) warn "$key is outside $config_dir: see to it that the user cis490 can read it" ;;
-  esac
+  if [[ $key == "$config_dir"/* && $key != *..* && ! -L $key ]] && roots_alone "$(dirname "$key")"; then
+    change "let the group cis490 read $key" let_read "$key"
+  else
+    warn "$key is not a file in a folder of root's below $config_dir: see to it that the user cis490 can read it"
+  fi
 }
 
-let_read() { chown root:cis490 "$1" && chmod 0640 "$1"; }
+# roots_alone reports whether nobody but root can change what is in a folder.
+roots_alone() { [[ $(stat -c '%U %A' "$1") == 'root d'????-??-?* ]]; }
+
+let_read() { chown -h root:cis490 "$1" && chmod 0640 "$1"; }
 
 enable_units() {
   local name
@@ -385,6 +393,7 @@ install_role() {
   role_prepare
   check_config
   role_check
+  probe_disk
   place_files
   place_config
   make_users

@@ -35,7 +35,7 @@ type facts struct {
 // checkCommand looks at what the daemon would start from. It runs beside a
 // daemon, as root or as any user that may read the key.
 func checkCommand(o *options) *cobra.Command {
-	var asJSON, reload bool
+	var asJSON, reload, disk bool
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Check what a start would read, and change nothing",
@@ -46,10 +46,15 @@ run as root left in data_dir; nothing else changes. Like the daemon it exits
 with 2 if the configuration is wrong, and with 1 if something that it names is.
 
 With --reload it loads only what a reload loads. The unit runs it before each
-reload, so that 'systemctl reload' fails if the reload would.`,
+reload, so that 'systemctl reload' fails if the reload would. With --disk it
+tries, as the receiver's user, what the receiver needs of the file system of
+data_dir, and reads no certificate. The installer runs it.`,
 		Example: "  receiver check\n  receiver check --reload",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if disk {
+				return runCheckDisk(c, o)
+			}
 			if reload {
 				cli.UseConfigOfDaemon(c, &o.config)
 			}
@@ -84,7 +89,18 @@ reload, so that 'systemctl reload' fails if the reload would.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().BoolVar(&reload, "reload", false, "load what a reload loads, and nothing else")
+	c.Flags().BoolVar(&disk, "disk", false, "try the file system of data_dir, and nothing else")
+	c.MarkFlagsMutuallyExclusive("disk", "reload")
 	return c
+}
+
+// runCheckDisk tries the file system of data_dir.
+func runCheckDisk(c *cobra.Command, o *options) error {
+	cfg, err := o.open(c)
+	if err != nil {
+		return err
+	}
+	return cli.CheckDisks(c, string(cfg.DataDir))
 }
 
 func printFacts(to io.Writer, f facts) error {

@@ -27,7 +27,7 @@ type facts struct {
 
 // checkCommand looks at what the daemon would start from, without the network.
 func checkCommand(o *options) *cobra.Command {
-	reload := false
+	var reload, disk bool
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Check what a start would read, without the network",
@@ -37,13 +37,32 @@ files, and hands over to that user what an earlier run as root left in the
 shipper's folders; nothing else changes. It exits with 2 if something is wrong.
 
 With --reload it loads only what a reload loads. The unit runs it before each
-reload, so that 'systemctl reload' fails if the reload would.`,
+reload, so that 'systemctl reload' fails if the reload would. With --disk it
+tries, as the shipper's user, what the shipper needs of the file systems of its
+folders, and reads no certificate. The installer runs it.`,
 		Example: "  shipper check\n  shipper check --reload",
 		Args:    cobra.NoArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return runCheck(c, o, reload) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if disk {
+				return runCheckDisk(c, o)
+			}
+			return runCheck(c, o, reload)
+		},
 	}
+	c.Flags().BoolVar(&disk, "disk", false, "try the file systems of the folders, and nothing else")
 	c.Flags().BoolVar(&reload, "reload", false, "load what a reload loads, and nothing else")
+	c.MarkFlagsMutuallyExclusive("disk", "reload")
 	return c
+}
+
+// runCheckDisk tries the file systems. The outbox comes first: nobody else can write
+// in it, and the other folders are on its file system.
+func runCheckDisk(c *cobra.Command, o *options) error {
+	cfg, err := o.open(c)
+	if err != nil {
+		return err
+	}
+	return cli.CheckDisks(c, string(cfg.OutboxDir), string(cfg.ShippedDir), string(cfg.EpisodesDir))
 }
 
 // runCheckReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.

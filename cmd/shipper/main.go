@@ -107,6 +107,6 @@ shipper runs, 74 the disk cannot be trusted.`,
 	flags.BoolVar(&o.json, "json", false, "print results as JSON")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log each attempt")
 	root.AddCommand(statusCommand(&o), checkCommand(&o), heldCommand(&o), retryCommand(&o),
-		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
+		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), shareCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
 	return root
 }

@@ -165,3 +165,7 @@ func (d *Dir) GiveAway(uid, gid int) error {
 func isElsewhere(err error) bool {
 	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOTDIR)
 }
+
+// IsNotDirBeneath reports whether err says that a name was no directory in the open
+// one: it was missing, a file, a link or a mount.
+func IsNotDirBeneath(err error) bool { return errors.Is(err, fs.ErrNotExist) || isElsewhere(err) }

@@ -37,8 +37,14 @@ func (s Stat) Regular() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFREG }
 // IsDir reports whether it is a directory.
 func (s Stat) IsDir() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
+// IsSocket reports whether it is a Unix socket.
+func (s Stat) IsSocket() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFSOCK }
+
 // Perm returns the bits of the mode that say who may do what.
 func (s Stat) Perm() fs.FileMode { return fs.FileMode(s.st.Mode & 0o777) }
+
+// Owner returns the ids of the user and the group that it belongs to.
+func (s Stat) Owner() (uid, gid int) { return int(s.st.Uid), int(s.st.Gid) }
 
 // Size returns the size in bytes.
 func (s Stat) Size() int64 { return s.st.Size }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"cis490/internal/durable"
+	"cis490/internal/serviceuser"
 )
 
 // maxFile bounds what is read of any file here; a CRL of 4 MiB holds some
@@ -32,11 +33,20 @@ type folder struct {
 }
 
 func openFolder(path string) (*folder, error) {
-	dir, err := durable.Open(path)
+	dir, err := openDir(path)
 	if err != nil {
 		return nil, err
 	}
 	return &folder{Dir: dir, path: path}, nil
+}
+
+// openDir opens a directory that a command names. Root follows no link on the way that
+// another user made to a directory of a third one: it leaves keys there.
+func openDir(path string) (*durable.Dir, error) {
+	if os.Geteuid() == 0 {
+		return serviceuser.OpenDir(path)
+	}
+	return durable.Open(path)
 }
 
 // makeFolder opens path and creates what is missing of it.
@@ -60,7 +70,7 @@ func makeDir(path string) error {
 			return err
 		}
 	}
-	dir, err := durable.Open(parent)
+	dir, err := openDir(parent)
 	if err != nil {
 		return err
 	}

@@ -6,12 +6,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,29 +32,6 @@ const (
 	grace    = 3 * time.Second
 	farewell = time.Second
 )
-
-// ListenProxy opens the socket for a proxy, or returns nil if there is none.
-// What an earlier receiver left of it is removed: the data directory is locked.
-func (r *Receiver) ListenProxy() (net.Listener, error) {
-	path := string(r.cfg.Proxy.Socket)
-	if path == "" {
-		return nil, nil
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-	}
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	// The proxy's user must be in the receiver's group.
-	if err := os.Chmod(path, 0o660); err != nil {
-		return nil, errors.Join(err, ln.Close())
-	}
-	return ln, nil
-}
 
 // Serve takes requests from ln, and from proxy if it is not nil, until ctx ends,
 // and returns nil then. It returns an error wrapping durable.ErrFault if the

@@ -106,7 +106,7 @@ func (b obstacle) fix(us User, program string) string {
 	case b.uid != 0:
 		return "run the command as root: it becomes that user"
 	case b.parent == us.UID:
-		return fmt.Sprintf("an earlier run as root left it; run '%s' once as root, which hands over what is in the program's own directories (elsewhere: chown %s %s)",
+		return fmt.Sprintf("an earlier run as root left it; run '%s' once as root, which hands over what is in the program's own directories (elsewhere: chown -h %s %s)",
 			program, owner(us), b.path)
 	case !b.isDir:
 		return fmt.Sprintf("run chgrp %[1]s %[2]s && chmod 0640 %[2]s", us.GroupName(), b.path)
@@ -116,7 +116,7 @@ func (b obstacle) fix(us User, program string) string {
 	case filepath.Dir(b.want) == b.path && !b.isOurs():
 		return fmt.Sprintf("run install -d -o %s -g %s -m 0750 %s", owner(us), us.GroupName(), b.want)
 	}
-	return fmt.Sprintf("if %s should work there, run chown %s %s, then '%s' once as root", us.Name(), owner(us), b.path, program)
+	return fmt.Sprintf("if %s should work there, run chown -h %s %s, then '%s' once as root", us.Name(), owner(us), b.path, program)
 }
 
 // isOurs reports whether a directory of root's looks like one that our programs made:

@@ -167,6 +167,50 @@ func (p *place) owner() (unix.Stat_t, error) {
 	return st, nil
 }
 
+// OpenDir opens the directory at path for a process that must not be led elsewhere by
+// other users. A link on the way counts only if root or the owner of the directory
+// made it; another one is an error. It returns an error wrapping [fs.ErrNotExist] if
+// there is no such directory. A directory that this process may enter but not list is
+// opened too: names in it can be used, and no more.
+func OpenDir(path string) (*durable.Dir, error) {
+	p, err := resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	if len(p.missing) > 0 {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: unix.ENOENT}
+	}
+	p.path = path // in messages, it is called as the operator calls it
+	return p.openToUse()
+}
+
+// OpenNearest is [OpenDir] for the last directory on the way to path that exists.
+func OpenNearest(path string) (*durable.Dir, error) {
+	p, err := resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	if len(p.missing) > 0 {
+		p.path = strings.TrimSuffix(p.path, "/"+filepath.Join(p.missing...))
+	}
+	return p.openToUse()
+}
+
+// openToUse is open, but also for a directory that cannot be listed.
+func (p *place) openToUse() (*durable.Dir, error) {
+	dir, err := p.open()
+	if !errors.Is(err, fs.ErrPermission) {
+		return dir, err
+	}
+	fd, err := openPath(p.fd, ".")
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: p.path, Err: err}
+	}
+	return durable.NewDir(os.NewFile(uintptr(fd), p.path)), nil
+}
+
 // open opens the directory of the place for reading.
 func (p *place) open() (*durable.Dir, error) {
 	fd, err := unix.Openat(p.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -3,13 +3,9 @@ package shipper
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"cis490/internal/outbox"
 	"cis490/internal/wire"
@@ -129,34 +125,13 @@ func (d *dispatch) flag(low bool) {
 	if path == "" {
 		return
 	}
-	var err error
+	update := removeLowSpaceFile
 	if low {
-		err = writeLowSpaceFile(path)
-	} else if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
-		return
+		update = writeLowSpaceFile
 	}
-	if err != nil {
+	if err := update(path); err != nil {
 		d.log.Warn("could not tell the experiment queue about the space", "err", err)
 	}
-}
-
-// writeLowSpaceFile writes the file if it can be done at once. Its directory may be the
-// experiments' user's, who can put there what would keep the shipper waiting (a FIFO, a
-// lease) or lead it elsewhere (a link).
-func writeLowSpaceFile(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
-	if err != nil {
-		return err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file: remove it", path)
-	}
-	if err == nil && info.Size() == 0 {
-		_, err = f.WriteString("the shipper has no space to pack episodes\n")
-		err = errors.Join(err, f.Chmod(0o644)) // for every user, whatever the umask
-	}
-	return errors.Join(err, f.Close())
 }
 
 // hold sets an episode aside for a person.

@@ -11,7 +11,6 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
-	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
 
@@ -61,42 +60,6 @@ func TestPackingPausesAtTheFloor(t *testing.T) {
 		l.wantFiles("outbox")
 		l.check()
 	})
-}
-
-// The directory of the low-space file may be the experiments' user's.
-func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
-	for what, put := range map[string]func(l *lab, path string){
-		"FIFO": func(l *lab, path string) { l.must(unix.Mkfifo(path, 0o666)) },
-		"link": func(l *lab, path string) { l.must(os.Symlink(l.at("precious"), path)) },
-		"lease": func(l *lab, path string) {
-			f, err := os.Create(path)
-			l.must(err)
-			l.Cleanup(func() { f.Close() })
-			_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-			l.must(err)
-		},
-	} {
-		t.Run(what, func(t *testing.T) {
-			l := newLab(t)
-			l.write(l.at("precious"), "precious")
-			l.cfg.LowSpaceFile, l.cfg.MinFree = config.Path(l.at("low-space")), 1<<60
-			put(l, l.at("low-space"))
-			l.finish("run-1")
-			done := make(chan shipper.Tally, 1)
-			go func() { tally, _ := l.once(); done <- tally }()
-			select {
-			case tally := <-done:
-				if tally.Transient != 1 || len(l.logs.with("could not tell the experiment queue")) == 0 {
-					t.Errorf("got %v\n%s", tally, l.logs)
-				}
-			case <-time.After(10 * time.Second):
-				t.Fatal("the shipper waits")
-			}
-			if b, err := os.ReadFile(l.at("precious")); err != nil || string(b) != "precious" {
-				t.Errorf("what a link leads to holds %q, %v", b, err)
-			}
-		})
-	}
 }
 
 // I18: one episode may be larger than what is above the floor.

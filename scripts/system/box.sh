@@ -6,6 +6,8 @@ box_scenarios() {
   check "receiver: the box holds" box_holds receiver cis490-receiver "$store"
   check "lab host: the box holds" box_holds lab cis490-shipper "$data/outbox"
   check "both daemons work on in their boxes" ship ep-boxed
+  check "lab host: exchanged names open no folder of root" exchanged_names
+  check "lab host: a link in the place of episodes/ leads nowhere" linked_episodes
   check "IPAddressDeny as the unit file advises" addresses_denied
 }
 
@@ -93,6 +95,60 @@ tempt() {
   install -d -m 777 "$dir/opt/anyone" "$dir/etc/anyone" "$dir/var/lib/anyone"
   # The keys of the CAs are root's: that is a matter of modes, and stays one.
   if [ ! -e "$dir/etc/cis490/pki/ca.key" ]; then install -m 600 /dev/null "$dir/etc/cis490/pki/ca.key"; fi
+}
+
+# exchanged_names: a user of the lab exchanges a folder for a link to one of root's while
+# cis490-episodes.service runs. That one is in episodes/, or ReadWritePaths= alone would
+# keep it shut.
+exchanged_names() {
+  local dir attack
+  dir=$(root lab)$data/episodes
+  on lab mkdir -p "$data/episodes/ep-other/private"
+  on lab chown root:root "$data/episodes/ep-other/private"
+  on lab chmod u=rwx,g=-s,o= "$data/episodes/ep-other/private"
+  untouched() { same "the folder of root" "$(on lab stat -c '%a %U:%G' "$data/episodes/ep-other/private")" '700 root:root'; }
+  untouched
+  as cis490-lab lab /src/exchange "$data/episodes" "$data/episodes/ep-other/private" &
+  attack=$!
+  eventually test -L "$dir/ep-mine" -o -L "$dir/ep-link"
+  for _ in {1..10}; do
+    on lab systemctl start cis490-episodes
+    untouched
+  done
+  as cis490-lab lab mkdir -m 0700 "$data/episodes/ep-closed-too"
+  is_shared() { same "the folder of a user" "$(on lab stat -c '%a %U:%G' "$data/episodes/ep-closed-too")" '2770 cis490-lab:cis490-lab'; }
+  eventually is_shared
+  as cis490-lab lab touch "$data/episodes/enough"
+  wait "$attack"
+  untouched
+  on lab rm -r "$data/episodes/ep-other" "$data/episodes/ep-closed-too"
+  no_failed_units
+}
+
+# linked_episodes: a shipper that was taken over owns the folder that episodes/ is in. It
+# leads the unit, and systemd-tmpfiles, to a folder of root's.
+linked_episodes() {
+  local victim=/var/lib/cis490-victim at code=0 said after
+  at=$(cursor lab)
+  on lab systemctl stop cis490-episodes.path cis490-shipper
+  on lab mkdir -m 0755 "$victim" "$victim/closed"
+  on lab chmod 0700 "$victim/closed"
+  # shellcheck disable=SC2016 # the machine's shell expands it
+  as cis490 lab sh -euc 'cd "$1"; mv episodes episodes.away; ln -s "$2" episodes' linked "$data" "$victim"
+  on lab systemctl start cis490-episodes || code=$?
+  on lab systemd-tmpfiles --create || true # it may name the link, and go on
+  said=$(said_by lab cis490-episodes "$at")
+  after=$(on lab stat -c '%a %U:%G' "$victim" "$victim/closed")
+  # shellcheck disable=SC2016
+  as cis490 lab sh -euc 'cd "$1"; rm episodes; mv episodes.away episodes' linked "$data"
+  on lab rm -r "$victim"
+  on lab systemctl reset-failed cis490-episodes || true
+  on lab systemctl start cis490-shipper
+  same "the folders" "$after" $'755 root:root\n700 root:root'
+  fails same "exit code of systemctl" "$code" 0
+  echo "$said"
+  grep 'belongs to uid 0, and this process runs as uid' <<<"$said"
+  ship ep-linked
 }
 
 # addresses_denied: the advice in the unit file does what it says.

@@ -70,7 +70,7 @@ make_releases() {
   for n in 1 2; do
     make_release "$1/$n" "$n.0.0"
   done
-  CGO_ENABLED=0 go build -trimpath -o "$1/probe" ./scripts/system/testdata/probe
+  CGO_ENABLED=0 go build -trimpath -o "$1/" ./scripts/system/testdata/probe ./scripts/system/testdata/exchange
 }
 
 # make_release builds the project as it is, or a commit of it, by its own scripts:

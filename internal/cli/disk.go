@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/durable"
+	"cis490/internal/serviceuser"
+)
+
+// CheckDisks returns an error if a program could not work on the file systems that its
+// directories are on, or will be. Of each file system, the first of the directories is
+// probed. It must be called after [BecomeServiceUser]: a file is created there, which
+// root must not do where others can write. What this user cannot probe is noted.
+func CheckDisks(c *cobra.Command, dirs ...string) error {
+	var seen []uint64
+	for _, path := range dirs {
+		device, err := checkDisk(path, seen)
+		switch {
+		case errors.Is(err, durable.ErrNoLinks):
+			return Wrong(fmt.Errorf("%w: use a disk with ext4 or xfs, and name its directory in the configuration", err))
+		case errors.Is(err, fs.ErrPermission):
+			fmt.Fprintf(c.ErrOrStderr(), "%s: note: the file system of %s was not tried: %v\n", c.Root().Name(), path, err)
+		case err != nil:
+			return err
+		default:
+			seen = append(seen, device)
+		}
+	}
+	return nil
+}
+
+// checkDisk probes the file system of a directory unless it is one of seen.
+func checkDisk(path string, seen []uint64) (uint64, error) {
+	dir, err := serviceuser.OpenNearest(path)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	st, err := dir.Stat()
+	if err != nil || slices.Contains(seen, st.Device()) {
+		return st.Device(), err
+	}
+	if uid, _ := st.Owner(); os.Geteuid() == 0 && (uid != 0 || st.Perm()&0o022 != 0) {
+		return 0, fmt.Errorf("%s can be changed by others than root: %w", dir.Path(""), fs.ErrPermission)
+	}
+	return st.Device(), dir.CheckLinks()
+}

@@ -1,0 +1,68 @@
+package durable
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// groupAccess are the bits of a mode that let a group list, enter and change a
+// directory.
+const groupAccess = unix.S_IRWXG
+
+// ShareDir gives the directory name in d to a group and lets that group list, enter
+// and change it. It reports whether something was to be changed. Owner, other bits
+// and everything in the directory stay as they are.
+//
+// It may run with more rights than those who can write in d, because it changes only
+// what it holds open, and what it opens is a directory in d on the mount of d. A name
+// that is anything else, or that is exchanged meanwhile, gives an error of
+// [OpenBeneath]; [IsNotDirBeneath] reports whether it is one of those.
+func (d *Dir) ShareDir(name string, gid int) (bool, error) {
+	if err := segment(name); err != nil {
+		return false, err
+	}
+	// A hint that spares opening most directories. It decides nothing else.
+	var st unix.Stat_t
+	if err := unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && isShared(st, gid) {
+		return false, nil
+	}
+	fd, err := OpenBeneath(d.fd(), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK)
+	if err != nil {
+		return false, &os.PathError{Op: "open", Path: d.Path(name), Err: err}
+	}
+	f := os.NewFile(uintptr(fd), d.Path(name))
+	defer f.Close()
+	return shareOpen(f, gid)
+}
+
+// shareOpen is [Dir.ShareDir] for an open directory. The group changes first: without
+// a special right, changing the mode of a directory of another group would take the
+// setgid bit away.
+func shareOpen(f *os.File, gid int) (changed bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return false, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return false, &os.PathError{Op: "share", Path: f.Name(), Err: unix.ENOTDIR}
+	}
+	if int(st.Gid) != gid {
+		if err := unix.Fchown(int(f.Fd()), -1, gid); err != nil {
+			return false, &os.PathError{Op: "chgrp", Path: f.Name(), Err: err}
+		}
+		changed = true
+	}
+	if st.Mode&groupAccess != groupAccess {
+		if err := unix.Fchmod(int(f.Fd()), st.Mode&0o7777|groupAccess); err != nil {
+			return changed, &os.PathError{Op: "chmod", Path: f.Name(), Err: err}
+		}
+		changed = true
+	}
+	return changed, nil
+}
+
+// isShared reports whether [Dir.ShareDir] has nothing to do.
+func isShared(st unix.Stat_t, gid int) bool {
+	return st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Gid) == gid && st.Mode&groupAccess == groupAccess
+}

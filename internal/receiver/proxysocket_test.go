@@ -1,0 +1,78 @@
+package receiver_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/config"
+	"cis490/internal/receiver"
+)
+
+// socketLab returns a receiver with a proxy's socket, in a directory of its own.
+func socketLab(t *testing.T) (l *lab, path string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "proxy") // the path of a socket must be short
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path = filepath.Join(dir, "sock")
+	return newLab(t, func(c *receiver.Config) { c.Proxy.Socket = config.Path(path) }), path
+}
+
+func TestProxySocketIsForItsGroupAndReplacesOnlyASocket(t *testing.T) {
+	l, path := socketLab(t)
+	for range 2 { // the second one finds what a kill leaves
+		ln, err := l.r.ListenProxy()
+		must(t, err)
+		info, err := os.Lstat(path)
+		if must(t, err); info.Mode() != fs.ModeSocket|0o660 {
+			t.Errorf("it has mode %v", info.Mode())
+		}
+		must(t, os.Link(path, path+".kept"))
+		must(t, ln.Close())
+		must(t, os.Rename(path+".kept", path))
+	}
+	must(t, os.Remove(path))
+	must(t, os.WriteFile(path, []byte("mine"), 0o600))
+	if _, err := l.r.ListenProxy(); err == nil {
+		t.Error("a file was replaced by the socket")
+	}
+}
+
+// TestProxySocketChangesNothingInItsPlace: the proxy's user, who can write in the
+// directory, exchanges the socket for a link all the time.
+func TestProxySocketChangesNothingInItsPlace(t *testing.T) {
+	l, path := socketLab(t)
+	precious, other := filepath.Join(t.TempDir(), "precious"), path+".other"
+	must(t, os.WriteFile(precious, nil, 0o600))
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			// Either may be missing at the moment.
+			os.Symlink(precious, other)
+			unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, other, unix.RENAME_EXCHANGE)
+		}
+	}()
+	for opened, n := 0, 0; n < 2000 || opened == 0 && n < 200_000; n++ {
+		ln, err := l.r.ListenProxy()
+		if err == nil {
+			opened++
+			must(t, ln.Close())
+		}
+	}
+	close(stop)
+	<-ended
+	info, err := os.Stat(precious)
+	if must(t, err); info.Mode() != 0o600 {
+		t.Errorf("what the link led to has mode %v", info.Mode())
+	}
+}
