@@ -36,6 +36,9 @@ type Object struct {
 	// Contents is the digest of what the archive contains, as that reading computed
 	// it; zero if it is not known.
 	Contents digest.Digest
+	// Decoded is set by [Reader.ReadBack] if it knew what decoding the bytes came to, and
+	// did not decode them again.
+	Decoded Decoded
 }
 
 // Reader reads a tree of stored archives, also one that a live receiver fills.

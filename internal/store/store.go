@@ -20,6 +20,10 @@
 //	receipt     digest, time of arrival; written for a file whose row is durable
 //	verified    when all of it was last read from this disk and decoded
 //
+// A third one follows from the bytes, and counts for each copy that has them:
+//
+//	decoded     what decoding it came to; written for an archive that is expensive to decode
+//
 // They are a cache: without them the digest is found again by reading, the row by
 // searching the index, and an archive counts as not read back.
 package store
