@@ -82,13 +82,14 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	return NewWithGate(ctx, gate, c, version, holder, log)
+	return NewWithGate(ctx, gate, c, version, holder, log, nil)
 }
 
 // NewWithGate opens the data directory of c, or returns a [*durable.LockedError], and
 // ends what a crash interrupted. Holder is what the next one who asks is told. The
-// gate is separate because root opens it, before it becomes the service user.
-func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
+// gate is separate because root opens it, before it becomes the service user. Recovered,
+// unless nil, is told how many bytes each read of the recovery gave, which may take long.
+func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger, recovered func(bytes int)) (*Receiver, error) {
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
 		slots:   slots{all: c.Limits.Uploads, each: c.Limits.UploadsPerHost, patience: queueWait},
@@ -103,21 +104,21 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	}
 	r.space = space{free: r.data.Space, min: int64(c.MinFree), quota: quota{most: int64(c.Limits.HostBytes), count: r.store.HostBytes, log: log}}
 	r.prover, r.reads = r.newProver(), slots{all: readBacks, each: 1}
-	if err := r.recover(ctx); err != nil {
+	if err := r.recover(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
 	}
 	return r, nil
 }
 
 func (r *Receiver) open(holder string) error {
-	var err error
-	if r.data, err = durable.Create(string(r.cfg.DataDir)); err != nil {
+	err := r.openData()
+	if err != nil {
 		return err
 	}
 	if r.lock, err = r.data.Lock(lockName, holder, formerLockName); err != nil {
 		return err
 	}
-	if r.store, err = store.Open(r.data); err != nil {
+	if err := r.openStore(); err != nil {
 		return err
 	}
 	r.index, err = index.Open(r.data, IndexFile)

@@ -87,8 +87,9 @@ func decodedOf(f *os.File, want digest.Digest) (Decoded, error) {
 func (r *Reader) DecodedBefore(key episode.Key, want digest.Digest) (Decoded, error) {
 	f, err := r.Open(key)
 	if err != nil {
-		return Decoded{}, err
+		return Decoded{}, readError(err)
 	}
 	defer f.Close()
-	return decodedOf(f, want)
+	d, err := decodedOf(f, want)
+	return d, readError(err)
 }

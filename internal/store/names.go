@@ -29,14 +29,14 @@ func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage
 		return NamePage{Last: true}, nil
 	}
 	if err != nil {
-		return NamePage{}, err
+		return NamePage{}, readError(err)
 	}
 	defer dir.Close()
 	var p NamePage
 	first := firstNames{after: after, page: limit}
 	for e, err := range dir.Names() {
 		if err != nil {
-			return p, err
+			return p, readError(err)
 		}
 		p.Seen++
 		stem, found := strings.CutSuffix(e.Name(), Suffix)
@@ -59,11 +59,11 @@ func (s *Store) HostBytes(host episode.Name) (int64, error) {
 			continue
 		}
 		if err != nil {
-			return 0, err
+			return 0, readError(err)
 		}
 		n, err := dirBytes(dir, parent == s.staging)
 		if err := errors.Join(err, dir.Close()); err != nil {
-			return 0, err
+			return 0, readError(err)
 		}
 		sum += n
 	}
@@ -79,9 +79,6 @@ func dirBytes(dir *durable.Dir, underway bool) (int64, error) {
 			return 0, err
 		}
 		st, err := dir.Lstat(e.Name())
-		if errors.Is(err, durable.ErrFault) {
-			return 0, err
-		}
 		if err != nil {
 			continue // stored or dropped meanwhile, or a broken inode, which takes no part of the others
 		}

@@ -100,6 +100,9 @@ type Reading struct {
 	Remember func(unfit error) (decoded int64, ok bool)
 	// Progress, unless nil, is called with the number of bytes of each read.
 	Progress func(bytes int)
+
+	recover bool        // go on where an earlier recovery was interrupted
+	recheck *rechecking // nil unless recover is set
 }
 
 // Content is what [Reader.Read] found in a file.
@@ -129,31 +132,36 @@ var errMoved = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrN
 func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest, how Reading) (Object, error) {
 	dir, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
-		return Object{}, err
+		return Object{}, readError(err)
 	}
 	defer dir.Close()
 	f, err := dir.Open(file(key.Name))
 	if err != nil {
-		return Object{}, err
+		return Object{}, readError(err)
 	}
 	defer f.Close()
 	o, err := r.stat(dir, key)
 	if err != nil {
-		return o, err
+		return o, readError(err)
 	}
 	before, err := durable.StatFile(f)
 	if err != nil {
-		return o, err
+		return o, readError(err)
 	}
 	if d.IsZero() {
 		d = o.Digest
 	}
 	if how.Check != nil {
 		if o.Decoded, err = decodedOf(f, d); err != nil {
-			return o, err
+			return o, readError(err)
 		}
 		if !o.Decoded.Digest.IsZero() {
 			how.Check, how.Remember = o.Decoded.check, nil
+		}
+	}
+	if how.recover {
+		if how.recheck, err = r.newRechecking(f, o); err != nil {
+			return o, readError(err)
 		}
 	}
 	got, err := r.read(ctx, dir, file(key.Name), how)
@@ -163,7 +171,7 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	// The open file keeps its inode's number: a name that still has it had it
 	// all along.
 	if now, serr := dir.Lstat(file(key.Name)); serr != nil || !now.Same(before) {
-		return o, errors.Join(errMoved, serr)
+		return o, errors.Join(errMoved, readError(serr))
 	}
 	return r.conclude(f, o, d, how, got, err)
 }
@@ -175,6 +183,9 @@ func (r *Reader) conclude(f *os.File, o Object, d digest.Digest, how Reading, go
 	err := unreadable
 	if err == nil || errors.Is(err, ErrUnreadable) {
 		err = r.judge(o, d, got, err)
+	}
+	if err != nil && how.recheck != nil {
+		err = errors.Join(err, how.recheck.drop())
 	}
 	if (err == nil || errors.Is(err, ErrUnfit)) && how.Remember != nil && !d.IsZero() {
 		if rerr := remember(f, got, how); rerr != nil {
@@ -267,7 +278,13 @@ func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Re
 		src.r = how.Pace(f)
 	}
 	w := digest.NewWriter(io.Discard)
+	if how.recheck != nil {
+		w = how.recheck.begin(f)
+	}
 	hashed := io.TeeReader(src, w)
+	if how.recheck != nil {
+		hashed = how.recheck.noting(hashed, w)
+	}
 	got := Content{}
 	if how.Check != nil {
 		got.Contents, got.Unfit = how.Check(hashed)
@@ -279,6 +296,8 @@ func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Re
 	switch {
 	case ctx.Err() != nil:
 		return got, ctx.Err()
+	case how.recheck != nil && how.recheck.err != nil:
+		return got, how.recheck.err
 	case src.err != nil:
 		return got, unreadable(src.err)
 	}
@@ -326,6 +345,15 @@ func unreadable(err error) error {
 		return err
 	}
 	return &unreadableError{err}
+}
+
+// readError returns an error that was met while nothing was written. A bad sector below one
+// file or directory is no [durable.ErrFault]: it must not end the process for the others.
+func readError(err error) error {
+	if errors.Is(err, durable.ErrFault) {
+		return &unreadableError{err}
+	}
+	return err
 }
 
 // unverify takes back that a file was verified.
