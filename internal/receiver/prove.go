@@ -52,6 +52,7 @@ type proof struct {
 func (p *prover) prove(ctx context.Context, key episode.Key, pace *pacer) (proof, error) {
 	o, err := p.store.Stat(key)
 	if err != nil {
+		p.saw(err)
 		return proof{}, err
 	}
 	want := o.Digest

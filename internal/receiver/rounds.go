@@ -109,16 +109,19 @@ func (r *Receiver) round(ctx context.Context, p *Progress) error {
 		settle: r.store.Settle,
 		found:  findings.add,
 	}
-	s.save = func() error {
-		if r.prover.failing() {
-			return errDisk
-		}
+	s.keep = func() error {
 		if time.Since(saved) < saveEvery {
 			return nil
 		}
 		saved = time.Now()
 		p.cursors = s.position()
 		return r.saveScrub(*p)
+	}
+	s.save = func() error {
+		if r.prover.failing() {
+			return errDisk
+		}
+		return s.keep()
 	}
 	p.Missing = 0 // rows are looked through from the first each time
 	err := s.run(ctx)

@@ -96,23 +96,25 @@ type scrub struct {
 	// settle notes at an archive that it has a row. It is nil where the walk must
 	// not write, and is called under lock.
 	settle func(store.Object) error
-	// save is called after each archive, and while one is read. saveErr is what it
-	// returned meanwhile.
-	save    func() error
-	saveErr error
+	// save is called after each archive. It notes the position if it is time for that, or
+	// returns why the scrub cannot go on.
+	save func() error
+	// keep, unless nil, is save while an archive is read. keepErr is what it returned.
+	keep    func() error
+	keepErr error
 }
 
 // run walks to the end.
 func (s *scrub) run(ctx context.Context) error {
 	s.pace.tick = func() {
-		if s.saveErr == nil {
-			s.saveErr = s.save()
+		if s.keep != nil && s.keepErr == nil {
+			s.keepErr = s.keep()
 		}
 	}
 	if err := s.hosts(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.missing(ctx), s.saveErr); err != nil {
+	if err := errors.Join(s.missing(ctx), s.keepErr); err != nil {
 		return err
 	}
 	s.Ended = time.Now().UTC()
@@ -140,10 +142,7 @@ func (s *scrub) one(ctx context.Context, w *hostWalk, key episode.Key) error {
 		s.Skipped++
 		return nil
 	}
-	var found proof
-	if err == nil {
-		found, err = s.prove(ctx, key, s.pace)
-	}
+	found, err := s.prove(ctx, key, s.pace) // also of what cannot be looked at: it is counted
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil

@@ -132,11 +132,8 @@ func (s *scrub) turn(ctx context.Context, w *hostWalk, page int) error {
 			return err
 		}
 		w.credit -= s.pace.spent - before
-		if s.saveErr == nil {
-			s.saveErr = s.save()
-		}
-		if s.saveErr != nil {
-			return s.saveErr
+		if err := errors.Join(s.keepErr, s.save()); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()
