@@ -42,17 +42,18 @@ var laws = map[string]law{
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 
 	// What stands on the ground, in the order of travel.
-	"internal/source":  {"archive digest durable episode", "compares an episode with what was sealed before it retires it"},
-	"internal/archive": {"digest durable episode", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
-	"internal/outbox":  {"digest durable episode", "keeps sealed bytes and does not look into them"},
-	"internal/wire":    {"digest episode", "the protocol has no disk, neither end of it"},
-	"internal/pki":     {"digest durable episode", "says who is at the other end, not what they may send"},
-	"internal/store":   {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
-	"internal/index":   {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
+	"internal/source":    {"archive digest durable episode", "compares an episode with what was sealed before it retires it"},
+	"internal/archive":   {"digest durable episode", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
+	"internal/outbox":    {"digest durable episode", "keeps sealed bytes and does not look into them"},
+	"internal/wire":      {"digest episode", "the protocol has no disk, neither end of it"},
+	"internal/pki":       {"digest durable episode", "says who is at the other end, not what they may send"},
+	"internal/admission": {"episode", "decides what may begin, and does not do it: no protocol, no store"},
+	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
+	"internal/index":     {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
 	"internal/shipper":  {"archive config digest durable episode outbox source wire", "moves an episode from stage to stage"},
-	"internal/receiver": {"archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/receiver": {"admission archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"durable serviceuser systemd", "what both programs have in common, so it knows neither daemon"},
@@ -84,7 +85,7 @@ var owners = map[string]string{
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 	"github.com/dustin/go-humanize":     "internal/config cmd/shipper cmd/receiver",
 	"golang.org/x/term":                 "internal/cli internal/systemd cmd/shipper",
-	"golang.org/x/time":                 "internal/receiver internal/shipper",
+	"golang.org/x/time":                 "internal/admission internal/receiver internal/shipper",
 	"golang.org/x/sync":                 "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
 	"golang.org/x/sys":                  "*",
 	"github.com/google/go-cmp":          "internal/labtest",

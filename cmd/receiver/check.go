@@ -126,7 +126,7 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 		return f, nil // not there yet, or not for this user to see
 	}
 	f.Disk, f.Lifetime = v.String(), string(v.Lifetime)
-	return f, err
+	return f, errors.Join(err, c.CheckSpace())
 }
 
 // checkReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.

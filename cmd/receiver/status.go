@@ -55,6 +55,9 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	fmt.Fprintf(w, "data\t%s\n", printable(st.DataDir))
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
+	if st.FreeInodes != nil {
+		fmt.Fprintf(w, "inodes\t%d free, %d kept free\n", *st.FreeInodes, st.MinFreeInodes)
+	}
 	fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable(st.Disk), "not known yet"))
 	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))

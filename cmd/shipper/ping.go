@@ -42,8 +42,8 @@ func runPing(c *cobra.Command, o *options) error {
 		return cli.Wrong(err)
 	}
 	pong, skew, err := ping(c.Context(), client, papers, cfg)
-	if err == nil && !pong.Storage.Accepting {
-		err = wire.Refuse(wire.Full, "it answers, and accepts nothing")
+	if err == nil {
+		err = pong.Storage.Err()
 	}
 	hint := wire.Hint(err)
 	if o.json {

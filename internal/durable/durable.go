@@ -286,11 +286,24 @@ func (d *Dir) Unlink(name string) error {
 
 // Space returns how many bytes an unprivileged process may still write below d.
 func (d *Dir) Space() (int64, error) {
+	free, err := d.Free()
+	return free.Bytes, err
+}
+
+// Free is what an unprivileged process may still use of a file system.
+type Free struct {
+	Bytes       int64
+	Inodes      int64
+	TotalInodes int64 // used and free; 0 where the file system makes them as needed
+}
+
+// Free returns what is free on the file system of d.
+func (d *Dir) Free() (Free, error) {
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(d.fd(), &s); err != nil {
-		return 0, failed("statfs", d.f.Name(), err)
+		return Free{}, failed("statfs", d.f.Name(), err)
 	}
-	return int64(s.Bavail) * s.Bsize, nil
+	return Free{Bytes: int64(s.Bavail) * s.Bsize, Inodes: int64(s.Ffree), TotalInodes: int64(s.Files)}, nil
 }
 
 // Device returns the number of the file system that d is on. Between two of

@@ -14,7 +14,6 @@
 package index
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -113,16 +112,21 @@ func (l *Log) Append(ctx context.Context, r Row) (Row, error) {
 // as r, and returns it. If it does not, r is appended as by [Log.Append], marked
 // as repaired if it supersedes one. Another process may append meanwhile.
 func (l *Log) Ensure(ctx context.Context, r Row) (Row, error) {
-	size, err := l.a.log.Size()
+	found, err := l.FindAll(ctx, r.Key())
 	if err != nil {
 		return Row{}, err
 	}
-	last, found, err := find(ctx, l.a.log, size, r.Key())
-	if err != nil || found && last.same(r) {
-		return last, err
+	return l.EnsureAfter(ctx, r, found)
+}
+
+// EnsureAfter is [Log.Ensure] after a search that included r's key.
+func (l *Log) EnsureAfter(ctx context.Context, r Row, found Found) (Row, error) {
+	last, exists := found.Last(r.Key())
+	if exists && last.same(r) {
+		return last, nil
 	}
-	r.Repaired = found
-	return l.submit(ctx, request{row: r, since: size})
+	r.Repaired = exists
+	return l.submit(ctx, request{row: r, since: found.size})
 }
 
 func (l *Log) submit(ctx context.Context, req request) (Row, error) {
@@ -174,32 +178,23 @@ func (l *Log) Alive(ctx context.Context) bool {
 	return false
 }
 
-// Find returns the last row of key, or false if there is none. It reads from
-// the end, so that what arrived lately is found at once; an unknown key costs
-// a read of the whole index, in bounded memory.
+// Find returns the last row of key, or false if there is none. See [Log.FindAll] for
+// what it costs.
 func (l *Log) Find(ctx context.Context, key episode.Key) (Row, bool, error) {
-	size, err := l.a.log.Size()
-	if err != nil {
-		return Row{}, false, err
-	}
-	return find(ctx, l.a.log, size, key)
+	found, err := l.FindAll(ctx, key)
+	row, ok := found.Last(key)
+	return row, ok, err
 }
 
-func find(ctx context.Context, r io.ReaderAt, size int64, key episode.Key) (Row, bool, error) {
-	for l, err := range backward(r, size, 0) {
-		if err := errors.Join(err, ctx.Err()); err != nil {
-			return Row{}, false, fmt.Errorf("find %s: %w", key, err)
-		}
-		// Parsing is ten times dearer than this look. Another writer may have
-		// escaped what needs no escape.
-		if !bytes.Contains(l.text, []byte(key.Name)) && !bytes.ContainsRune(l.text, '\\') {
-			continue
-		}
-		if row, err := l.row(); err == nil && row.Key() == key {
-			return row, true, nil
-		}
+// FindAll returns the last rows of keys. It reads from the end, so that what arrived
+// lately is found at once; an unknown key costs a read of the whole index, in bounded
+// memory, however many other keys are looked for with it.
+func (l *Log) FindAll(ctx context.Context, keys ...episode.Key) (Found, error) {
+	size, err := l.a.log.Size()
+	if err != nil {
+		return Found{}, err
 	}
-	return Row{}, false, nil
+	return findAll(ctx, l.a.log, size, keys)
 }
 
 // run is the committer.

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"cis490/internal/labtest"
 )
@@ -351,4 +352,47 @@ func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
 		t.Errorf("exit code %d, want 1, and there is %q", code, read(t, path))
 	}
 	mustContain(t, "the receiver", p.Output(), "proxy.socket", path)
+}
+
+// TestBehindAProxyOneHostLeavesTheReceiverToOthers: a host that was taken over sends 150
+// inventories of a megabyte at the same time, which the proxy passes on.
+func TestBehindAProxyOneHostLeavesTheReceiverToOthers(t *testing.T) {
+	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+		m := newMallory(t, l)
+		m.addr = f.addr
+		ended := make(chan struct{}, 150)
+		padding := strings.Repeat(" ", 1<<10)
+		for range 150 {
+			conn := m.say(t, "POST /v1/inventory HTTP/1.1\r\nHost: r\r\nContent-Length: 1000000\r\n\r\n"+`{"x":[`)
+			go func() {
+				for range 900 { // never all of it
+					if _, err := io.WriteString(conn, padding+"1,"); err != nil {
+						break
+					}
+				}
+			}()
+			go func() {
+				conn.Read(make([]byte, 1)) // 429, or 502 of a proxy that could not pass the body on
+				ended <- struct{}{}
+			}()
+		}
+		for range 100 { // 16 are read and 16 wait
+			select {
+			case <-ended:
+			case <-time.After(20 * time.Second):
+				t.Fatal("the receiver does not refuse most of them")
+			}
+		}
+		port := l.Host("lab-03")
+		for i := range 3 {
+			for _, host := range []*labtest.Host{h, port} {
+				host.Episode(fmt.Sprint("run-", i))
+				host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+			}
+		}
+		if n := descriptors(t, l.Process().Pid()); n > 80+64 {
+			t.Errorf("the receiver has %d descriptors", n)
+		}
+		small(t, "the receiver", l.Process())
+	})
 }

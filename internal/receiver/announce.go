@@ -27,11 +27,11 @@ func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, w
 			return wire.Receipt{}, none, err
 		}
 	}
-	free, err := r.slots.take(ctx, u.Key.Host)
+	release, err := r.slots.Acquire(ctx, u.Key.Host)
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
-	defer free()
+	defer release()
 	for {
 		got, is, err := r.present(ctx, u)
 		if is == here {
@@ -109,18 +109,16 @@ func (r *Receiver) adopt(ctx context.Context, u wire.Upload) error {
 // enlist returns the unfinished upload of an archive, a new one if there is none.
 func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	left, short, err := r.space.left(u.Key.Host)
-	if err != nil {
-		return none, err
-	}
-	if r.uploads.find(u) == nil && u.Size > left {
-		return none, short // before another gives way to it
+	if r.uploads.find(u) == nil {
+		if err := r.disk.Check(u.Key.Host, 0, u.Size); err != nil {
+			return none, err // before another gives way to it
+		}
 	}
 	known := r.uploads.add(u)
 	for known == nil {
 		last := r.uploads.oldest(u.Key.Host)
 		if last == nil {
-			return none, busy(wire.HostBusy, "%d uploads are unfinished", r.uploads.each)
+			return none, hostBusy("%d uploads are unfinished", r.uploads.each)
 		}
 		if err := r.drop(last, "the host has begun others"); err != nil {
 			return none, err
@@ -132,8 +130,8 @@ func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, 
 		return none, err
 	}
 	defer give()
-	if u.Size-known.offset > left {
-		return none, short
+	if err := r.disk.Check(u.Key.Host, known.offset, max(known.offset, u.Size)); err != nil {
+		return none, err
 	}
 	return known.progress(), nil
 }

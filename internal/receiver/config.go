@@ -21,11 +21,14 @@ type Config struct {
 	// MinFree is kept free on the disk: an upload that would go below it is
 	// refused before its body.
 	MinFree config.Bytes `toml:"min_free"`
-	TLS     TLSConfig    `toml:"tls"`
-	Auth    AuthConfig   `toml:"auth"`
-	Proxy   ProxyConfig  `toml:"proxy"`
-	Limits  LimitsConfig `toml:"limits"`
-	Scrub   ScrubConfig  `toml:"scrub"`
+	// MinFreeInodes is the same for inodes, but at most an eighth of those of the file
+	// system. It does not apply to file systems that make inodes as needed.
+	MinFreeInodes int64        `toml:"min_free_inodes"`
+	TLS           TLSConfig    `toml:"tls"`
+	Auth          AuthConfig   `toml:"auth"`
+	Proxy         ProxyConfig  `toml:"proxy"`
+	Limits        LimitsConfig `toml:"limits"`
+	Scrub         ScrubConfig  `toml:"scrub"`
 }
 
 // TLSConfig names the files of the receiver's end of mutual TLS.
@@ -72,9 +75,10 @@ type ScrubConfig struct {
 // DefaultConfig returns what holds where the file is silent.
 func DefaultConfig() Config {
 	return Config{
-		Listen:  ":8443",
-		DataDir: "/var/lib/cis490",
-		MinFree: 256 << 20,
+		Listen:        ":8443",
+		DataDir:       "/var/lib/cis490",
+		MinFree:       256 << 20,
+		MinFreeInodes: 1024,
 		TLS: TLSConfig{
 			CertFile:     "/etc/cis490/pki/server.crt",
 			KeyFile:      "/etc/cis490/pki/server.key",
@@ -126,6 +130,9 @@ func (c Config) Validate() error {
 	}
 	if c.Limits.Uploads < 1 || c.Limits.UploadsPerHost < 1 {
 		errs = append(errs, config.Invalid("limits", "uploads and uploads_per_host must be at least 1"))
+	}
+	if c.MinFreeInodes < 0 {
+		errs = append(errs, config.Invalid("min_free_inodes", "must not be negative"))
 	}
 	if c.Limits.ArchiveBytes < 1 {
 		errs = append(errs, config.Invalid("limits.archive_bytes", "must be above 0"))

@@ -3,12 +3,12 @@ package receiver
 import (
 	"context"
 	"io"
-	"time"
 
 	"cis490/internal/archive"
 	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/index"
 	"cis490/internal/wire"
 )
 
@@ -31,29 +31,25 @@ func (r *Receiver) OnDisk(serial string) error {
 // Recover is what a start does with what a crash left.
 func (r *Receiver) Recover(ctx context.Context) error { return r.recover(ctx, nil) }
 
-// Searches bounds the searches for rows.
-type Searches struct{ s searches }
+// Searches are the searches for rows.
+type Searches struct{ s *rowSearches }
 
-// Begin waits until a host's search may begin.
-func (s *Searches) Begin(ctx context.Context, host episode.Name) (func(), error) {
-	return s.s.begin(ctx, host)
+// NewSearches returns searches by find that end with ctx.
+func NewSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.Found, error)) Searches {
+	return Searches{newRowSearches(ctx, find)}
 }
+
+// LookUp looks up rows of a host.
+func (s Searches) LookUp(ctx context.Context, host episode.Name, keys ...episode.Key) error {
+	_, err := s.s.lookUp(ctx, host, keys...)
+	return err
+}
+
+// Close waits for the end of searches.
+func (s Searches) Close() { s.s.close() }
 
 // Meet is what an upload does with its error.
 func (r *Receiver) Meet(err error) error { return r.failed(err) }
-
-// Places are those for uploads.
-type Places struct{ s slots }
-
-// NewPlaces returns so many in all, and of each host. Who finds none waits so long.
-func NewPlaces(all, each int, patience time.Duration) *Places {
-	return &Places{slots{all: all, each: each, patience: patience}}
-}
-
-// Take takes a place for a host.
-func (p *Places) Take(ctx context.Context, host episode.Name) (func(), error) {
-	return p.s.take(ctx, host)
-}
 
 // Unpeeked keeps commits from looking into archives, until done.
 func (r *Receiver) Unpeeked() (done func()) {
@@ -69,17 +65,13 @@ func (r *Receiver) Unpeeked() (done func()) {
 }
 
 // Lock keeps others from the key of an archive, until unlock.
-func (r *Receiver) Lock(key episode.Key) (unlock func()) { return r.keys.lock(key) }
+func (r *Receiver) Lock(key episode.Key) (unlock func()) { return r.keys.Lock(key) }
 
 // Underway returns how many requests have a place.
-func (r *Receiver) Underway() int {
-	r.slots.mu.Lock()
-	defer r.slots.mu.Unlock()
-	return r.slots.taken
-}
+func (r *Receiver) Underway() int { return r.slots.Active() }
 
 // Unqueued makes those wait no more who find no place.
-func (r *Receiver) Unqueued() { r.slots.patience = 0 }
+func (r *Receiver) Unqueued() { r.slots.MaxWait = 0 }
 
 // Drain tells those whose requests go on that the receiver stops.
 func (r *Receiver) Drain() { r.end(wire.ErrDraining) }

@@ -15,26 +15,28 @@ import (
 // readBacks is how many archives are read back for their hosts at once.
 const readBacks = 2
 
+// AdmitInventory waits for a slot: an inventory counts as an upload.
+func (r *Receiver) AdmitInventory(ctx context.Context, host episode.Name) (release func(), err error) {
+	release, err = r.slots.Acquire(ctx, host)
+	return release, problemOf(err)
+}
+
 // Inventory says what is stored of what a host claims. With readBack it reads
 // the one archive from the disk first.
 func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
-	free, err := r.slots.take(ctx, host)
-	if err != nil {
-		return nil, err
-	}
-	defer free()
 	if readBack {
-		done, err := r.reads.take(ctx, host)
+		done, err := r.reads.Acquire(ctx, host)
 		if err != nil {
-			return nil, busy(wire.HostBusy, "archives are being read back")
+			return nil, hostBusy("archives are being read back")
 		}
 		defer done()
 	}
 	found := make([]wire.Holding, 0, len(claims))
+	unindexed := map[int]store.Object{} // by their index in found
 	var first error
 	failed := 0
-	for _, c := range claims {
-		h, err := r.holding(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
+	for i, c := range claims {
+		h, o, err := r.holding(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
 		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err)) {
 			return nil, r.failed(err)
 		}
@@ -43,9 +45,12 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 				first = fmt.Errorf("%s: %w", c.Episode, err)
 			}
 		}
+		if err == nil && h.State == wire.Absent && o != (store.Object{}) {
+			unindexed[i] = o
+		}
 		found = append(found, h)
 	}
-	if err := r.addRows(ctx, host, claims, found); err != nil {
+	if err := r.addRows(ctx, host, claims, found, unindexed); err != nil {
 		if ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err) {
 			return nil, r.failed(err)
 		}
@@ -60,8 +65,10 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 // unreadableHint is what to do about an entry of the store that cannot be read.
 const unreadableHint = "make it readable for the receiver's user, or move it out of the data directory"
 
-// holding answers a claim. With an error, the answer says what is known all the same.
-func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, readBack bool) (wire.Holding, error) {
+// holding answers a claim. With an error, the answer says what is known all the same. An
+// object that is returned with [wire.Absent] is stored without attributes: its row says
+// what it is.
+func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, readBack bool) (wire.Holding, store.Object, error) {
 	h := wire.Holding{Episode: c.Episode, State: wire.Absent}
 	o, err := r.store.Stat(key)
 	if err == nil && readBack {
@@ -74,24 +81,21 @@ func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, r
 		switch {
 		case p.bad == nil || h.Undecodable || errors.Is(err, fs.ErrNotExist):
 		case err == nil && !p.aside: // of a disk that fails as a whole, nothing is believed
-			return unexamined(h, o, c), nil
+			return unexamined(h, o, c), o, nil
 		default:
 			h.State = wire.Rotten
-			return h, err
+			return h, o, err
 		}
 	}
-	if err == nil && o.Digest.IsZero() {
-		// No attributes: the row knows. A file that was copied in by hand and
-		// has none is nothing yet; its next PUT reads it.
-		o.Digest, _, err = r.prover.row(ctx, key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return h, store.Object{}, nil
+	case err != nil:
+		return unexamined(h, o, c), o, err
+	case o.Digest.IsZero():
+		return h, o, nil
 	}
-	if errors.Is(err, fs.ErrNotExist) || err == nil && o.Digest.IsZero() {
-		return h, nil
-	}
-	if err != nil {
-		return unexamined(h, o, c), err
-	}
-	return holdingOf(h, o, c), nil
+	return holdingOf(h, o, c), o, nil
 }
 
 func holdingOf(h wire.Holding, o store.Object, c wire.Claim) wire.Holding {

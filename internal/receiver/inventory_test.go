@@ -85,8 +85,12 @@ func TestReadBackIsBounded(t *testing.T) {
 		<-open
 		return d.OpenUncached(name)
 	})
+	l.r.Unqueued()
+	release, err := l.r.AdmitInventory(t.Context(), "lab-01")
+	must(t, err)
 	done := make(chan error, 1)
 	go func() {
+		defer release()
 		_, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-7", content)}, true)
 		done <- err
 	}()
@@ -104,7 +108,7 @@ func TestReadBackIsBounded(t *testing.T) {
 		put <- err
 	}()
 	<-come
-	if _, err := l.r.Inventory(t.Context(), "lab-01", nil, false); !errors.Is(err, wire.HostBusy) {
+	if _, err := l.r.AdmitInventory(t.Context(), "lab-01"); !errors.Is(err, wire.HostBusy) {
 		t.Errorf("a third thing under way: %v, want HostBusy", err)
 	}
 	close(open)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/index"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -117,42 +120,76 @@ func TestScrubNotesRowsThatAnOlderVersionDidNot(t *testing.T) {
 	})
 }
 
-// TestSearchesForRowsArePaced: a host that announces all its archives again has the
-// index read for a quarter of the time, and others do not wait for it.
+// TestSearchesForRowsArePaced: one at a time, for all that wait. One host causes them for
+// a quarter of the time, and another one does not wait for that.
 func TestSearchesForRowsArePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s receiver.Searches
-		search := func(took time.Duration) {
-			end, err := s.Begin(t.Context(), "lab-01")
-			must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		took, searches, keys := time.Second, 0, 0
+		s := receiver.NewSearches(ctx, func(_ context.Context, of ...episode.Key) (index.Found, error) {
+			searches++
+			keys += len(of)
 			time.Sleep(took)
-			end()
+			return index.Found{}, nil
+		})
+		defer s.Close()
+		defer cancel()
+		search := func(host episode.Name) (elapsed time.Duration) {
+			begun := time.Now()
+			must(t, s.LookUp(ctx, host, episode.Key{Host: host, Name: "e"}))
+			return time.Since(begun)
 		}
 		begun := time.Now()
 		for range 3 {
-			search(time.Second)
+			search("lab-01")
 		}
 		if took := time.Since(begun); took != 9*time.Second {
 			t.Errorf("three searches of 1 s took %v, want 9 s", took)
 		}
-		begun = time.Now()
-		end, err := s.Begin(t.Context(), "lab-02")
-		must(t, err)
-		if took := time.Since(begun); took != 0 {
-			t.Errorf("another host waited %v", took)
+		if took := search("lab-02"); took != 2*time.Second {
+			t.Errorf("another host waited %v, want 2 s: a shared pause and its search", took)
 		}
+
+		time.Sleep(time.Minute)
+		searches, keys, begun = 0, 0, time.Now()
+		var all sync.WaitGroup
+		for i := range 40 { // the first one searches alone
+			all.Go(func() { search(episode.Name(fmt.Sprint("lab-", i%4))) })
+			synctest.Wait()
+		}
+		all.Wait()
+		if took := time.Since(begun); searches != 2 || keys != 40 || took != 3*time.Second {
+			t.Errorf("40 requests at once: %d searches of %d keys in %v, want 2 of 40 in 3 s", searches, keys, took)
+		}
+
+		took = time.Hour
+		search("lab-01")
+		took = 0
+		if took := search("lab-01"); took != 30*time.Second {
+			t.Errorf("the pause after a long search is %v, want 30 s", took)
+		}
+	})
+}
+
+// TestSearchForRowsEndsWithItsRequest, and with the receiver.
+func TestSearchForRowsEndsWithItsRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stopped := errors.New("stopped")
+		life, stop := context.WithCancelCause(t.Context())
+		s := receiver.NewSearches(life, func(ctx context.Context, _ ...episode.Key) (index.Found, error) {
+			<-ctx.Done()
+			return index.Found{}, ctx.Err()
+		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := s.Begin(ctx, "lab-02"); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a host has two searches at once: %v", err)
+		if err := s.LookUp(ctx, "h", key("h", "1")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a request that ended: %v", err)
 		}
-		end()
-		search(time.Hour)
-		begun = time.Now()
-		search(0)
-		if took := time.Since(begun); took != 30*time.Second {
-			t.Errorf("the pause after a long search is %v", took)
+		time.AfterFunc(time.Minute, func() { stop(stopped) })
+		if err := s.LookUp(t.Context(), "h", key("h", "1")); !errors.Is(err, stopped) {
+			t.Errorf("a receiver that stops: %v", err)
 		}
+		s.Close()
 	})
 }
 

@@ -149,7 +149,7 @@ func (p *prover) failing() bool {
 func (r *Receiver) newProver() *prover {
 	return &prover{
 		store:    r.store.Reader,
-		lock:     r.keys.lock,
+		lock:     r.keys.Lock,
 		setAside: r.store.SetAside,
 		row: func(ctx context.Context, key episode.Key) (digest.Digest, bool, error) {
 			row, found, err := r.index.Find(ctx, key)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/admission"
 	"cis490/internal/archive"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
@@ -25,11 +26,11 @@ func (r *Receiver) Stat(ctx context.Context, key episode.Key) (wire.Receipt, err
 		return wire.Receipt{}, wire.Refuse(wire.NotFound, "no archive under this name")
 	}
 	if err == nil && o.Digest.IsZero() { // copied in by hand: to be read, which is work
-		var free func()
-		if free, err = r.slots.take(ctx, key.Host); err != nil {
-			return wire.Receipt{}, err
+		var release func()
+		if release, err = r.slots.Acquire(ctx, key.Host); err != nil {
+			return wire.Receipt{}, problemOf(err)
 		}
-		defer free()
+		defer release()
 		o, err = r.store.ReadBack(ctx, key, digest.Digest{}, store.Reading{})
 	}
 	if err != nil {
@@ -73,20 +74,20 @@ func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire
 	if err := r.fits(u); err != nil {
 		return wire.Receipt{}, err
 	}
-	free, err := r.slots.take(ctx, u.Key.Host)
+	release, err := r.slots.Acquire(ctx, u.Key.Host)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
-	defer free()
+	defer release()
 	got, is, err := r.present(ctx, u)
 	if is == here || err != nil {
 		return got, err
 	}
-	reserved, err := r.space.reserve(u.Key.Host, u.Size)
+	reserved, err := r.disk.Reserve(u.Key.Host, 0, u.Size)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
-	defer reserved.release()
+	defer reserved.Release()
 	up, err := r.store.Create(u.Key)
 	if err != nil {
 		return wire.Receipt{}, err
@@ -111,7 +112,7 @@ const (
 // will give up its copy for that answer; with a refusal if it is another. A copy
 // that has rotted is for the new bytes to take the place of.
 func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, presence, error) {
-	unlock, err := r.keys.lockFor(ctx, u.Key)
+	unlock, err := r.keys.LockContext(ctx, u.Key)
 	if err != nil {
 		return wire.Receipt{}, absent, err
 	}
@@ -129,7 +130,7 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 	of := named{u.Key, u.Digest}
 	if kept := r.unheard.take(of); o.Digest.IsZero() || u.Resent || !kept {
 		// One a host, or few bytes of request would keep the disk from the others.
-		read, rerr := r.reading.lockFor(ctx, episode.Key{Host: u.Key.Host})
+		read, rerr := r.reading.LockContext(ctx, u.Key.Host)
 		if rerr != nil {
 			return wire.Receipt{}, absent, rerr
 		}
@@ -149,13 +150,12 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 	}
 	r.unheard.note(ctx, of)
 	if !o.Settled {
-		end, err := r.search.begin(ctx, u.Key.Host)
+		found, err := r.rows.lookUp(ctx, u.Key.Host, u.Key)
 		if err != nil {
 			r.unheard.note(ctx, of)
 			return wire.Receipt{}, absent, err
 		}
-		defer end()
-		if o, err = r.settle(context.WithoutCancel(ctx), o); err != nil {
+		if o, err = r.settle(context.WithoutCancel(ctx), o, found); err != nil {
 			return wire.Receipt{}, here, err
 		}
 	}
@@ -174,14 +174,14 @@ func conflict(stored digest.Digest) error {
 
 // settle makes sure that a stored object has its row: one that was copied in by
 // hand, or one whose row could not be written. The caller holds the lock of its
-// key, so no upload of it is under way.
-func (r *Receiver) settle(ctx context.Context, o store.Object) (store.Object, error) {
+// key, so no upload of it is under way. Found is of a search for the key under that lock.
+func (r *Receiver) settle(ctx context.Context, o store.Object, found index.Found) (store.Object, error) {
 	if err := r.store.Secure(o.Key); err != nil {
 		return o, err
 	}
 	row := rowOf(o)
 	row.Commit = r.commitOf(o.Key, r.stored(o.Key))
-	row, err := r.index.Ensure(ctx, row)
+	row, err := r.index.EnsureAfter(ctx, row, found)
 	if err != nil {
 		return o, err
 	}
@@ -194,7 +194,7 @@ func (r *Receiver) settle(ctx context.Context, o store.Object) (store.Object, er
 const chunk = 32 << 10
 
 // stage takes the body in and sees that it is what was announced.
-func (r *Receiver) stage(up *store.Upload, u wire.Upload, body io.Reader, reserved *reservation) error {
+func (r *Receiver) stage(up *store.Upload, u wire.Upload, body io.Reader, reserved *admission.Reservation) error {
 	w := digest.NewWriter(up)
 	if err := r.fill(w, u.Size, body, reserved, func() error { return nil }); err != nil {
 		return err
@@ -206,7 +206,7 @@ func (r *Receiver) stage(up *store.Upload, u wire.Upload, body io.Reader, reserv
 }
 
 // fill writes a body of a size, and calls between after each step.
-func (r *Receiver) fill(w io.Writer, size int64, body io.Reader, reserved *reservation, between func() error) error {
+func (r *Receiver) fill(w io.Writer, size int64, body io.Reader, reserved *admission.Reservation, between func() error) error {
 	buf, free := r.buffer(size)
 	defer free()
 	for {
@@ -214,7 +214,7 @@ func (r *Receiver) fill(w io.Writer, size int64, body io.Reader, reserved *reser
 		if _, werr := w.Write(buf[:n]); werr != nil {
 			return werr
 		}
-		reserved.used(int64(n))
+		reserved.Wrote(int64(n))
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return nil
 		}
@@ -248,7 +248,7 @@ func (r *Receiver) commit(sender context.Context, up *store.Upload, u wire.Uploa
 	commit := r.commitOf(u.Key, func() (io.Reader, func() error, error) {
 		return io.NewSectionReader(up, 0, u.Size), func() error { return nil }, nil
 	})
-	unlock := r.keys.lock(u.Key)
+	unlock := r.keys.Lock(u.Key)
 	o := store.Object{Key: u.Key, Size: u.Size, Digest: u.Digest, ReceivedAt: r.index.Now(time.Now())}
 	repaired, err := r.supersedes(ctx, u, rotten)
 	if err == nil {
@@ -295,7 +295,8 @@ func (r *Receiver) supersedes(ctx context.Context, u wire.Upload, rotten bool) (
 	if err != nil || !aside && !u.Resent {
 		return false, err
 	}
-	_, found, err := r.index.Find(ctx, key)
+	rows, err := r.rows.lookUp(ctx, key.Host, key)
+	_, found := rows.Last(key)
 	return found, err
 }
 

@@ -10,22 +10,27 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/admission"
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
-// holdsTo holds each host to so many MiB.
-func holdsTo(mib int) func(*receiver.Config) {
-	return func(c *receiver.Config) { c.Limits.HostBytes = config.Bytes(mib << 20) }
+// holdsFiles holds each host to files of these sizes.
+func holdsFiles(sizes ...int64) func(*receiver.Config) {
+	sum := int64(0)
+	for _, size := range sizes {
+		sum += admission.FileCost(size)
+	}
+	return func(c *receiver.Config) { c.Limits.HostBytes = config.Bytes(sum) }
 }
 
 func (l *lab) leftFor(host episode.Name) int64 {
 	l.Helper()
 	s, err := l.r.Storage(l.Context(), host)
 	must(l, err)
-	if s.Accepting != (s.FreeBytes > 0) {
+	if s.Accepting != (s.FreeBytes >= admission.FileCost(1)) {
 		l.Errorf("%s is told %+v", host, s)
 	}
 	return s.FreeBytes
@@ -35,7 +40,7 @@ func (l *lab) leftFor(host episode.Name) int64 {
 // room by hand has it within minutes.
 func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, holdsTo(5))
+		l := newLab(t, holdsFiles(2<<20, 2<<20, 1<<20))
 		big := func(i byte) []byte { return noise(2<<20, i) }
 		l.takes(key("h", "1"), big(1), wire.Stored)
 		l.takes(key("h", "1"), big(1), wire.AlreadyPresent) // counts once
@@ -53,7 +58,7 @@ func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 		l.takes(key("h", "1"), big(1), wire.AlreadyPresent) // and is told so with nothing left
 		must(t, os.Remove(l.stored(key("h", "2"))))
 		time.Sleep(time.Minute)
-		if left := l.leftFor("h"); left != 2<<20 {
+		if left := l.leftFor("h"); left != admission.FileCost(2<<20) {
 			t.Errorf("%d bytes are left where 2 MiB were removed", left)
 		}
 		l.takes(key("h", "3"), big(3), wire.Stored)
@@ -63,7 +68,7 @@ func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 // TestUploadsOnTheirWayAreInTheHostsPart: those that come together, and what was left
 // of others.
 func TestUploadsOnTheirWayAreInTheHostsPart(t *testing.T) {
-	l := newLab(t, holdsTo(5))
+	l := newLab(t, holdsFiles(3<<20, 2<<20))
 	first := noise(3<<20, 1)
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {

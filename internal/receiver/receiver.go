@@ -18,12 +18,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/admission"
 	"cis490/internal/archive"
 	"cis490/internal/durable"
+	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/pki"
 	"cis490/internal/store"
-	"cis490/internal/wire"
 )
 
 // The locks of the data directory: that of older programs is taken as well.
@@ -44,26 +47,27 @@ const IndexFile = "index.jsonl"
 // Receiver owns a data directory for as long as it is open. It is the
 // [wire.Depot] of its own server.
 type Receiver struct {
-	cfg     Config
-	version string
-	log     *slog.Logger
-	gate    *pki.Gate
-	data    *durable.Dir
-	lock    *durable.Lock
-	store   *store.Store
-	index   *index.Log
-	keys    keys
-	slots   slots
-	unheard unheard
-	uploads *uploads // the unfinished ones
-	space   space
-	conns   *conns
-	peeks   chan *archive.MetaReader // what looks for meta.json
-	chunks  sync.Pool                // of *[chunk]byte
-	prover  *prover
-	reads   slots // archives being read back for their hosts
-	reading keys  // hosts for whom one is read that they send again
-	search  searches
+	cfg      Config
+	version  string
+	log      *slog.Logger
+	gate     *pki.Gate
+	data     *durable.Dir
+	lock     *durable.Lock
+	store    *store.Store
+	index    *index.Log
+	keys     admission.KeyLocks[episode.Key] // from the commit of an upload to its row
+	slots    admission.Limiter               // of uploads
+	unheard  unheard
+	uploads  *uploads // the unfinished ones
+	disk     *admission.Disk
+	conns    *admission.Conns
+	requests admission.Requests
+	peeks    chan *archive.MetaReader // what looks for meta.json
+	chunks   sync.Pool                // of *[chunk]byte
+	prover   *prover
+	reads    admission.Limiter                // archives being read back for their hosts
+	reading  admission.KeyLocks[episode.Name] // hosts for whom one is read that they send again
+	rows     *rowSearches
 
 	scrubWarned bool // of [Receiver.saveScrub], which the scrub alone calls
 
@@ -90,24 +94,43 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 // gate is separate because root opens it, before it becomes the service user. Recovered,
 // unless nil, is told how many bytes each read of the recovery gave, which may take long.
 func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger, recovered func(bytes int)) (*Receiver, error) {
+	log = slog.New(admission.LimitLines(log.Handler()))
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
-		slots:   slots{all: c.Limits.Uploads, each: c.Limits.UploadsPerHost, patience: queueWait},
+		slots:   admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
 		uploads: newUploads(c.Limits.UploadsPerHost),
-		conns:   newConns(c.Limits),
 		peeks:   newPeeks(),
 		fault:   make(chan error, 1),
 	}
 	r.life, r.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	if err := r.open(holder); err != nil {
+	err := r.openConns()
+	if err == nil {
+		err = r.open(holder)
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	r.space = space{free: r.data.Space, min: int64(c.MinFree), quota: quota{most: int64(c.Limits.HostBytes), count: r.store.HostBytes, log: log}}
-	r.prover, r.reads = r.newProver(), slots{all: readBacks, each: 1}
+	quota := &admission.Quota{Max: int64(c.Limits.HostBytes), Count: func(host episode.Name) (int64, error) { return r.store.HostBytes(host, admission.FileCost) }, Log: log}
+	r.disk = admission.NewDisk(func() (admission.Space, error) { return c.available(r.data) }, quota)
+	if err := c.checkSpace(r.data); err != nil {
+		log.Warn("disk is full", "err", err)
+	}
+	r.prover, r.reads = r.newProver(), admission.Limiter{Total: readBacks, PerHost: 1}
 	if err := r.recover(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
 	}
 	return r, nil
+}
+
+// openConns divides the descriptors that this process may have.
+func (r *Receiver) openConns() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("limit of open files: %w", err)
+	}
+	var err error
+	r.conns, err = admission.NewConns(r.cfg.Limits.Uploads, r.cfg.Limits.UploadsPerHost, limit.Cur)
+	return err
 }
 
 func (r *Receiver) open(holder string) error {
@@ -121,14 +144,20 @@ func (r *Receiver) open(holder string) error {
 	if err := r.openStore(); err != nil {
 		return err
 	}
-	r.index, err = index.Open(r.data, IndexFile)
-	return err
+	if r.index, err = index.Open(r.data, IndexFile); err != nil {
+		return err
+	}
+	r.rows = newRowSearches(r.life, r.index.FindAll)
+	return nil
 }
 
 // Close gives the data directory up.
 func (r *Receiver) Close() error {
 	r.end(nil)
 	var errs []error
+	if r.rows != nil {
+		r.rows.close()
+	}
 	if r.index != nil {
 		errs = append(errs, r.index.Close())
 	}
@@ -171,14 +200,7 @@ func (r *Receiver) failed(err error) error {
 		}
 	case isFull(err):
 		r.log.Warn("no space", "err", err)
-		return full()
+		return problemOf(admission.NoSpace())
 	}
-	return err
-}
-
-// full refuses an upload for want of space. The sender is not told of paths.
-func full() *wire.Problem {
-	p := wire.Refuse(wire.Full, "no space above the floor")
-	p.RetryAfter = fullRetry
-	return p
+	return problemOf(err)
 }

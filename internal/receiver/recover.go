@@ -67,7 +67,11 @@ func (r *Receiver) resume(ctx context.Context, staged store.Staged, read func(by
 	if !published {
 		return r.resumeUnpublished(staged)
 	}
-	if _, err := r.settle(ctx, o); err != nil {
+	found, err := r.index.FindAll(ctx, o.Key)
+	if err != nil {
+		return err
+	}
+	if _, err := r.settle(ctx, o, found); err != nil {
 		return err
 	}
 	log.Info("recovered", "sha256", o.Digest, "bytes", o.Size)

@@ -34,11 +34,11 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 	if err := u.continues(p, int64(r.cfg.Limits.ArchiveBytes)); err != nil {
 		return wire.Receipt{}, none, err
 	}
-	free, err := r.slots.take(ctx, host)
+	release, err := r.slots.Acquire(ctx, host)
 	if err != nil {
 		return wire.Receipt{}, none, because(ctx, err)
 	}
-	defer free()
+	defer release()
 	if u.open() {
 		_, err := r.takeIn(ctx, u, p, body)
 		return wire.Receipt{}, u.progress(), err
@@ -105,11 +105,11 @@ func (u *unfinished) continues(p wire.Piece, most int64) error {
 // the piece, what came of it is kept, but for the bytes of a lie. The context is
 // for what happens behind the last byte.
 func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body io.Reader) (*store.Upload, error) {
-	reserved, err := r.space.reserve(u.Key.Host, p.Size)
+	reserved, err := r.disk.Reserve(u.Key.Host, u.offset, u.offset+p.Size)
 	if err != nil {
 		return nil, err
 	}
-	defer reserved.release()
+	defer reserved.Release()
 	up, err := r.reopen(u)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Somebody has tidied up under us.

@@ -494,3 +494,24 @@ func TestUnfinishedUploadsOfManyHostsAreKeptApart(t *testing.T) {
 		t.Errorf("%d uploads of 20 hosts", len(ids))
 	}
 }
+
+// TestUnfinishedUploadsOfAHostAreBounded: the one that was used least lately gives way.
+func TestUnfinishedUploadsOfAHostAreBounded(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 1 })
+	var ids []string
+	for i := range 5 {
+		u := uploadOf(key("lab-01", fmt.Sprint("part-", i)), resumed)
+		_, left, err := l.r.Announce(t.Context(), u)
+		must(t, err)
+		l.cuts(left, resumed, 1)
+		ids = append(ids, left.ID)
+	}
+	for i, id := range ids {
+		_, err := l.r.Unfinished(t.Context(), "lab-01", id)
+		if gone := errors.Is(err, wire.NoUpload); gone != (i < 3) {
+			t.Errorf("upload %d of 5: %v, want the last two to be left", i, err)
+		}
+	}
+	l.stagingHas(2)
+}

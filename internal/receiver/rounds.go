@@ -103,8 +103,8 @@ func (r *Receiver) round(ctx context.Context, p *Progress) error {
 	saved := time.Now()
 	s := &scrub{
 		Progress: p, store: r.store.Reader, since: p.Started,
-		pace:  newPacer(int64(r.cfg.Scrub.Rate), r.slots.busy),
-		prove: findings.transient(r.prover.prove), lock: r.keys.lock,
+		pace:  newPacer(int64(r.cfg.Scrub.Rate), func() bool { return r.slots.Active() > 0 }),
+		prove: findings.transient(r.prover.prove), lock: r.keys.Lock,
 		rows:   func() (*os.File, error) { return r.data.Open(IndexFile) },
 		settle: r.store.Settle,
 		found:  findings.add,
@@ -144,13 +144,6 @@ func (r *Receiver) round(ctx context.Context, p *Progress) error {
 		return errors.Join(err, serr)
 	}
 	return err
-}
-
-// busy reports whether uploads are under way.
-func (s *slots) busy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.taken > 0
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

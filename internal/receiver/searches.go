@@ -2,62 +2,170 @@ package receiver
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/index"
 )
 
-// A host's searches of the index take at most a part of the time, and a pause is not
-// longer than a sender waits.
+// A search is followed by a pause for the hosts that caused it, and by a shorter one for
+// all hosts. No pause is longer than a sender waits for its answer.
 const (
-	searchPause    = 3 // pauses as long as the search
+	searchPause    = 3 // times the duration of the search
+	sharedPause    = 1
 	maxSearchPause = 30 * time.Second
 )
 
-// searches bounds how often the index is searched for the rows of archives that do not
-// say that they have one: those of an older version, or of a store that was moved. A
-// host that announces them all again must not have the whole index read for each, one
-// after the other, at full speed.
-type searches struct {
-	hosts keys // one search per host at a time
+// rowSearches looks up rows of the index for requests. Most requests need none; those
+// that do have the index read back to the row, perhaps all of it: uploads that say that
+// the host had a receipt once, and archives that do not say that they have a row. A few
+// bytes of request must not keep the disk from the others.
+//
+// One search runs at a time, for all requests that wait. A host causes searches for at
+// most a quarter of the time, and all hosts together for half of it.
+type rowSearches struct {
+	ctx  context.Context // of the receiver: others wait for what one request has caused
+	find func(ctx context.Context, keys ...episode.Key) (index.Found, error)
+	wake chan struct{} // one more request waits
 
-	mu   sync.Mutex
-	next map[episode.Name]time.Time // guarded by mu; when a host's next search may begin
+	running sync.WaitGroup // of run
+
+	mu      sync.Mutex // guards the fields below
+	active  bool       // run runs
+	waiting []*rowSearch
+	next    time.Time                  // of the next search of any host
+	hosts   map[episode.Name]time.Time // of the next search that a host may cause
 }
 
-// begin waits until a host's archive may be searched for. The returned function ends
-// the search.
-func (s *searches) begin(ctx context.Context, host episode.Name) (end func(), err error) {
-	unlock, err := s.hosts.lockFor(ctx, episode.Key{Host: host})
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	next := s.next[host]
-	s.mu.Unlock()
-	if !sleep(ctx, time.Until(next)) {
-		unlock()
-		return nil, ctx.Err()
-	}
-	begun := time.Now()
-	return func() {
-		s.ended(host, time.Since(begun))
-		unlock()
-	}, nil
+// rowSearch is a request that waits for rows of its host.
+type rowSearch struct {
+	host episode.Name
+	keys []episode.Key
+	done chan struct{} // closed when the fields below are set
+
+	found index.Found
+	err   error
 }
 
-func (s *searches) ended(host episode.Name, took time.Duration) {
-	now := time.Now()
+// newRowSearches returns searches by find that end with ctx.
+func newRowSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.Found, error)) *rowSearches {
+	return &rowSearches{ctx: ctx, find: find, wake: make(chan struct{}, 1), hosts: make(map[episode.Name]time.Time)}
+}
+
+// close waits for the search that is running. The context must have ended.
+func (s *rowSearches) close() { s.running.Wait() }
+
+// lookUp returns the last rows of some keys of host, as of a moment after the call.
+func (s *rowSearches) lookUp(ctx context.Context, host episode.Name, keys ...episode.Key) (index.Found, error) {
+	w := &rowSearch{host: host, keys: keys, done: make(chan struct{})}
+	s.add(w)
+	select {
+	case <-w.done:
+		return w.found, w.err
+	case <-ctx.Done():
+		s.remove(w)
+		return index.Found{}, ctx.Err()
+	}
+}
+
+func (s *rowSearches) add(w *rowSearch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.next == nil {
-		s.next = make(map[episode.Name]time.Time)
+	s.waiting = append(s.waiting, w)
+	if !s.active {
+		s.active = true
+		s.running.Go(s.run)
+		return
 	}
-	for other, at := range s.next {
-		if at.Before(now) {
-			delete(s.next, other)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *rowSearches) remove(w *rowSearch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = slices.DeleteFunc(s.waiting, func(other *rowSearch) bool { return other == w })
+}
+
+// run searches until no request waits.
+func (s *rowSearches) run() {
+	for {
+		batch, pause := s.nextBatch()
+		switch {
+		case pause > 0:
+			t := time.NewTimer(pause)
+			select {
+			case <-t.C:
+			case <-s.wake:
+			case <-s.ctx.Done():
+			}
+			t.Stop()
+		case len(batch) > 0:
+			s.search(batch)
+		default:
+			return
 		}
 	}
-	s.next[host] = now.Add(min(searchPause*took, maxSearchPause))
+}
+
+// nextBatch returns the requests to search for now, or how long to wait until then, or
+// nothing if none waits.
+func (s *rowSearches) nextBatch() (batch []*rowSearch, pause time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.waiting) == 0 {
+		s.active = false
+		return nil, 0
+	}
+	first := s.hosts[s.waiting[0].host]
+	for _, w := range s.waiting[1:] {
+		if at := s.hosts[w.host]; at.Before(first) {
+			first = at
+		}
+	}
+	if first.Before(s.next) {
+		first = s.next
+	}
+	if pause = time.Until(first); pause > 0 && s.ctx.Err() == nil {
+		return nil, pause
+	}
+	batch, s.waiting = s.waiting, nil
+	return batch, 0
+}
+
+func (s *rowSearches) search(batch []*rowSearch) {
+	var keys []episode.Key
+	for _, w := range batch {
+		keys = append(keys, w.keys...)
+	}
+	began := time.Now()
+	found, err := s.find(s.ctx, keys...)
+	if err != nil && s.ctx.Err() != nil {
+		err = context.Cause(s.ctx)
+	}
+	s.schedulePauses(batch, time.Since(began))
+	for _, w := range batch {
+		w.found, w.err = found, err
+		close(w.done)
+	}
+}
+
+// schedulePauses notes when the hosts of a batch may cause the next search.
+func (s *rowSearches) schedulePauses(batch []*rowSearch, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for host, at := range s.hosts {
+		if at.Before(now) {
+			delete(s.hosts, host)
+		}
+	}
+	s.next = now.Add(min(sharedPause*took, maxSearchPause))
+	for _, w := range batch {
+		s.hosts[w.host] = now.Add(min(searchPause*took, maxSearchPause))
+	}
 }

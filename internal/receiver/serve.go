@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"cis490/internal/admission"
 	"cis490/internal/durable"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -64,12 +65,12 @@ func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	defer durable.MoreThreads()()
 	all := servers{r.server(r.gate.Caller)}
 	failed := make(chan error, 2)
-	go func() { failed <- all[0].Serve(tls.NewListener(r.conns.limit(ln), r.gate.TLS())) }()
+	go func() { failed <- all[0].Serve(tls.NewListener(r.conns.Limit(ln), r.gate.TLS())) }()
 	if proxy != nil {
 		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.Forwarded(req, r.cfg.Proxy.Header) }
 		behind := r.server(forwarded)
 		all = append(all, behind)
-		go func() { failed <- behind.Serve(proxy) }()
+		go func() { failed <- behind.Serve(r.conns.LimitProxy(proxy)) }()
 	}
 	select {
 	case err := <-failed:
@@ -132,19 +133,23 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 		// It would answer before anybody was asked who they are.
 		DisableGeneralOptionsHandler: true,
 		BaseContext:                  func(net.Listener) context.Context { return r.life },
-		ConnContext:                  mark,
-		ConnState:                    r.conns.watch,
+		ConnContext:                  admission.WithConn,
 		ErrorLog:                     log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
 	}
 }
 
-// identify makes an answer of what the gate says of a caller. Behind a proxy,
-// which has few connections for all hosts, only hosts of the port are counted.
+// identify returns what the gate says of a caller, and admits its request. Requests of
+// callers without a host share one budget.
 func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
 	caller, err := ask(req)
-	if err == nil && req.TLS != nil {
-		if err := r.conns.claim(caller.Host, req); err != nil {
-			return wire.Caller{Host: caller.Host}, err
+	if err := r.requests.Wait(req.Context(), caller.Host); err != nil {
+		return wire.Caller{Host: caller.Host}, err
+	}
+	release := func() {}
+	if err == nil {
+		var refused error
+		if release, refused = r.conns.BindHost(req.Context(), caller.Host); refused != nil {
+			return wire.Caller{Host: caller.Host}, problemOf(refused)
 		}
 	}
 	switch {
@@ -156,6 +161,8 @@ func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Call
 	return wire.Caller{
 		Host: caller.Host,
 		Auth: wire.Auth{Method: caller.Method, CertNotAfter: caller.NotAfter},
+
+		Release: release,
 	}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"time"
 
+	"cis490/internal/admission"
 	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/store"
@@ -21,7 +22,10 @@ type Status struct {
 
 	FreeBytes int64 `json:"free_bytes"`
 	MinFree   int64 `json:"min_free"`
-	SetAside  int   `json:"quarantined"` // copies that are not what they were
+	// FreeInodes is how many files the disk has room for; nil if it has no limit.
+	FreeInodes    *int64 `json:"free_inodes,omitempty"`
+	MinFreeInodes int64  `json:"min_free_inodes"`
+	SetAside      int    `json:"quarantined"` // copies that are not what they were
 	// Disk says how long what was read back counts, see [device.Volume].
 	Disk     string          `json:"disk"`
 	Lifetime device.Lifetime `json:"readings_bound_to"`
@@ -51,9 +55,7 @@ func Inspect(c Config, now time.Time) (Status, error) {
 	if state == durable.LockHeld {
 		st.Running = cmp.Or(holder, "another process")
 	}
-	free, err := data.Space()
-	st.FreeBytes = free
-	if err != nil {
+	if err := st.inspectSpace(c, data); err != nil {
 		return st, err
 	}
 	if st.SetAside, err = store.CountSetAside(data, func(err error) { st.Problems = append(st.Problems, err.Error()) }); err != nil {
@@ -71,6 +73,22 @@ func Inspect(c Config, now time.Time) (Status, error) {
 		st.Unread = &age
 	}
 	return st, nil
+}
+
+// inspectSpace says what is free, and whether uploads are refused for it.
+func (st *Status) inspectSpace(c Config, data *durable.Dir) error {
+	free, err := data.Free()
+	if err != nil {
+		return err
+	}
+	st.FreeBytes = free.Bytes
+	if free.TotalInodes > 0 {
+		st.FreeInodes, st.MinFreeInodes = &free.Inodes, admission.FloorOf(c.MinFreeInodes, free.TotalInodes)
+	}
+	if err := c.checkSpace(data); err != nil {
+		st.Problems = append(st.Problems, err.Error())
+	}
+	return nil
 }
 
 // inspectDisk drops what was read on another disk than the present one.

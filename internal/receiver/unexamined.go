@@ -2,11 +2,9 @@ package receiver
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"cis490/internal/episode"
-	"cis490/internal/index"
 	"cis490/internal/store"
 	"cis490/internal/wire"
 )
@@ -30,41 +28,35 @@ func unexamined(h wire.Holding, o store.Object, c wire.Claim) wire.Holding {
 	return h
 }
 
-// addRows completes answers of [unexamined] for which no digest is known with what their
-// rows say. It reads the index once for all of them, and is paced as other searches are.
-func (r *Receiver) addRows(ctx context.Context, host episode.Name, claims []wire.Claim, found []wire.Holding) error {
-	unknown := map[episode.Name][]int{}
+// addRows completes the answers for which no digest is known with what their rows say:
+// those of [unexamined], and those of archives without attributes, which are unindexed. A
+// file without attributes and without a row was copied in by hand: it is nothing yet, and
+// its next upload reads it. One search of the index serves all of them.
+func (r *Receiver) addRows(ctx context.Context, host episode.Name, claims []wire.Claim, found []wire.Holding, unindexed map[int]store.Object) error {
+	var keys []episode.Key
 	for i, h := range found {
-		if h.Unreadable && h.Digest.IsZero() {
-			unknown[h.Episode] = append(unknown[h.Episode], i)
+		if _, needed := unindexed[i]; needed || h.Unreadable && h.Digest.IsZero() {
+			keys = append(keys, episode.Key{Host: host, Name: h.Episode})
 		}
 	}
-	if len(unknown) == 0 {
+	if len(keys) == 0 {
 		return nil
 	}
-	end, err := r.search.begin(ctx, host)
+	rows, err := r.rows.lookUp(ctx, host, keys...)
 	if err != nil {
 		return err
 	}
-	defer end()
-	in, err := r.data.Open(IndexFile)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	for row, err := range index.Rows(in) {
-		if _, bad := errors.AsType[*index.LineError](err); bad {
-			continue // 'receiver index verify' tells of it
-		}
-		if err := errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
-		if row.Host != host {
+	for i, h := range found {
+		row, known := rows.Last(episode.Key{Host: host, Name: h.Episode})
+		if !known {
 			continue
 		}
-		for _, i := range unknown[row.Episode] {
+		if o, needed := unindexed[i]; needed {
+			o.Digest = row.SHA256
+			found[i] = holdingOf(h, o, claims[i])
+		} else if h.Unreadable && h.Digest.IsZero() {
 			o := store.Object{Size: row.Size, Digest: row.SHA256, ReceivedAt: row.ReceivedAt}
-			found[i] = unexamined(found[i], o, claims[i])
+			found[i] = unexamined(h, o, claims[i])
 		}
 	}
 	return nil

@@ -20,13 +20,3 @@ func TestNoUploadIsPutOverAnother(t *testing.T) {
 		t.Errorf("%d uploads are left, and the archive's is %+v", s.count["h"], s.find(archive))
 	}
 }
-
-// TestOneAddressLeavesConnectionsToOthers, whatever is configured.
-func TestOneAddressLeavesConnectionsToOthers(t *testing.T) {
-	for _, uploads := range []int{1, 64, 512, 4096} {
-		c := newConns(LimitsConfig{Uploads: uploads, UploadsPerHost: 8})
-		if c.mostUnknown < fewStrangers || 4*c.mostUnknown > c.most {
-			t.Errorf("%d uploads: one address may have %d of %d connections", uploads, c.mostUnknown, c.most)
-		}
-	}
-}

@@ -62,8 +62,8 @@ func (l *link) fail(err error, once bool, now time.Time) {
 // answered takes in what came of a ping.
 func (l *link) answered(pong wire.Pong, err error, now time.Time) {
 	l.probing = false
-	if err == nil && !pong.Storage.Accepting {
-		err = wire.Refuse(wire.Full, "it answers, and accepts nothing")
+	if err == nil {
+		err = pong.Storage.Err()
 	}
 	if err == nil {
 		if l.failed > 0 {

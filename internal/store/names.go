@@ -50,8 +50,9 @@ func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage
 	return p, nil
 }
 
-// HostBytes returns what the archives of a host take, and its uploads on their way.
-func (s *Store) HostBytes(host episode.Name) (int64, error) {
+// HostBytes returns what the archives of a host take, its unfinished uploads included,
+// where a file of a size takes cost(size).
+func (s *Store) HostBytes(host episode.Name, cost func(size int64) int64) (int64, error) {
 	sum := int64(0)
 	for _, parent := range []*durable.Dir{s.staging, s.episodes} { // so, what goes from one to the other is not missed
 		dir, err := parent.OpenDir(string(host))
@@ -61,7 +62,7 @@ func (s *Store) HostBytes(host episode.Name) (int64, error) {
 		if err != nil {
 			return 0, readError(err)
 		}
-		n, err := dirBytes(dir, parent == s.staging)
+		n, err := dirBytes(dir, parent == s.staging, cost)
 		if err := errors.Join(err, dir.Close()); err != nil {
 			return 0, readError(err)
 		}
@@ -72,7 +73,7 @@ func (s *Store) HostBytes(host episode.Name) (int64, error) {
 
 // dirBytes adds up the files of a folder. Of those on their way it leaves out what
 // has its second name already.
-func dirBytes(dir *durable.Dir, underway bool) (int64, error) {
+func dirBytes(dir *durable.Dir, underway bool, cost func(size int64) int64) (int64, error) {
 	sum := int64(0)
 	for e, err := range dir.Names() {
 		if err != nil {
@@ -83,7 +84,7 @@ func dirBytes(dir *durable.Dir, underway bool) (int64, error) {
 			continue // stored or dropped meanwhile, or a broken inode, which takes no part of the others
 		}
 		if st.Regular() && !(underway && st.Links() > 1) {
-			sum += st.Size()
+			sum += cost(st.Size())
 		}
 	}
 	return sum, nil

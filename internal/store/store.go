@@ -71,6 +71,9 @@ type Store struct {
 	mu    sync.Mutex
 	hosts map[*durable.Dir]map[episode.Name]*durable.Dir // guarded by mu; folders that are durable in their parent
 	stale []*durable.Dir                                 // guarded by mu; somebody put others in their places
+
+	probing sync.Mutex
+	probed  bool // guarded by probing
 }
 
 // Open opens the store below data and makes its folders, durably, if they are
@@ -98,7 +101,8 @@ func Open(data *durable.Dir) (*Store, error) {
 		quarantine: quarantine,
 		hosts:      make(map[*durable.Dir]map[episode.Name]*durable.Dir),
 	}
-	if err := s.probe(); err != nil {
+	// A full disk must not keep what is stored from being read, counted and acknowledged.
+	if err := s.probeOnce(); err != nil && !isFull(err) {
 		return nil, err
 	}
 	// A host's folder that a killed process made, and did not live to sync.
@@ -119,6 +123,19 @@ func (s *Store) Close() error {
 		errs = append(errs, d.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// probeOnce probes until that has succeeded once: a full disk may put it off until the
+// first upload.
+func (s *Store) probeOnce() error {
+	s.probing.Lock()
+	defer s.probing.Unlock()
+	if s.probed {
+		return nil
+	}
+	err := s.probe()
+	s.probed = err == nil
+	return err
 }
 
 // probe tries what the protocol needs: both folders on one file system, a link
@@ -146,7 +163,11 @@ func (s *Store) probe() error {
 	if err != nil {
 		return err
 	}
-	if err := f.Publish(s.staging, b); err != nil {
+	err = f.Publish(s.staging, b)
+	if isFull(err) {
+		return errors.Join(err, f.Close(), clean())
+	}
+	if err != nil {
 		return unsuitable(fmt.Errorf("this file system cannot keep the store (hard links or directory syncs fail): %w", err))
 	}
 	err = f.Publish(s.staging, b)
@@ -176,6 +197,9 @@ type Upload struct {
 func (s *Store) Create(key episode.Key) (*Upload, error) { return s.create(key, rand.Text()) }
 
 func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
+	if err := s.probeOnce(); err != nil {
+		return nil, err
+	}
 	dir, err := s.host(s.staging, key.Host)
 	if err != nil {
 		return nil, err

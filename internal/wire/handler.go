@@ -46,6 +46,10 @@ type Depot interface {
 	// interrupt a piece that is just coming.
 	Unfinished(ctx context.Context, host episode.Name, id string) (Unfinished, error)
 	Forget(ctx context.Context, host episode.Name, id string) error
+	// AdmitInventory waits until the host may ask for an inventory, or refuses. The
+	// caller must call release once the answer is written: request and answer take
+	// memory until then.
+	AdmitInventory(ctx context.Context, host episode.Name) (release func(), err error)
 	// Inventory says what the host's claims come to, in their order. With
 	// readBack there is one claim, whose archive is read from the disk first.
 	Inventory(ctx context.Context, host episode.Name, claims []Claim, readBack bool) ([]Holding, error)
@@ -58,6 +62,8 @@ type Depot interface {
 type Caller struct {
 	Host episode.Name
 	Auth Auth
+	// Release, if not nil, is called when the request has been answered.
+	Release func()
 }
 
 // Handler is the receiver's end of the protocol.
@@ -74,7 +80,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
 	conn.SetWriteDeadline(time.Time{}) // of the answer before
 	w = &answer{ResponseWriter: w, conn: conn, limit: h.Pace.Idle}
-	caller, err := h.serve(w, r)
+	caller, err := h.Identify(r)
+	if caller.Release != nil {
+		defer caller.Release()
+	}
+	if err == nil { // who the caller is comes first: a stranger learns nothing but that
+		err = h.serve(w, r, caller)
+	}
 	if err == nil {
 		return
 	}
@@ -167,45 +179,40 @@ func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
 	return &Problem{Code: Internal}, slog.LevelError
 }
 
-// serve answers a request, or returns the refusal of it. Who the caller is
-// comes first: a stranger learns nothing but that.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (Caller, error) {
-	caller, err := h.Identify(r)
-	if err != nil {
-		return caller, err
-	}
+// serve answers a request, or returns the refusal of it.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, caller Caller) error {
 	path := r.URL.EscapedPath()
 	if path == pingPath {
-		return caller, h.ping(w, r, caller)
+		return h.ping(w, r, caller)
 	}
 	if path == inventoryPath {
-		return caller, h.inventory(w, r, caller)
+		return h.inventory(w, r, caller)
 	}
 	if id, found := strings.CutPrefix(path, uploadsPath); found {
-		return caller, h.upload(w, r, caller.Host, id)
+		return h.upload(w, r, caller.Host, id)
 	}
 	rest, found := strings.CutPrefix(path, episodesPath)
 	host, name, two := strings.Cut(rest, "/")
 	if !found || !two || strings.Contains(name, "/") {
-		return caller, Refuse(NotFound, "no such path")
+		return Refuse(NotFound, "no such path")
 	}
 	key, err := parseKey(host, name)
 	if err != nil {
-		return caller, err
+		return err
 	}
 	if key.Host != caller.Host {
-		return caller, Refuse(HostMismatch, "the certificate is for %s", caller.Host)
+		return Refuse(HostMismatch, "the certificate is for %s", caller.Host)
 	}
 	switch r.Method {
 	case http.MethodPut:
-		return caller, h.put(w, r, key)
+		return h.put(w, r, key)
 	case http.MethodHead:
-		return caller, h.head(w, r, key)
+		return h.head(w, r, key)
 	case http.MethodOptions:
-		return caller, h.limits(w, r)
+		return h.limits(w, r)
 	}
 	w.Header().Set("Allow", "HEAD, OPTIONS, PUT")
-	return caller, Refuse(BadMethod, "use PUT or HEAD")
+	return Refuse(BadMethod, "use PUT or HEAD")
 }
 
 // parseKey decodes two path segments once, and takes nothing but names.

@@ -88,6 +88,11 @@ func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Calle
 	if r.Header.Get("Content-Encoding") != "" {
 		return Refuse(Unsupported, "send the bytes as they are")
 	}
+	release, err := h.Depot.AdmitInventory(r.Context(), caller.Host)
+	if err != nil {
+		return err
+	}
+	defer release()
 	body := h.Pace.body(r.Context(), http.NewResponseController(w), r)
 	defer body.end()
 	asked, err := parseInventory(body)
@@ -104,11 +109,14 @@ func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Calle
 }
 
 // parseInventory reads a request claim by claim, so that it never holds more of
-// them than are allowed. What is said twice is refused.
+// them than are allowed, nor more than [maxLookahead] bytes of anything else. A
+// repeated member is refused.
 func parseInventory(body io.Reader) (inventory, error) {
 	in := inventory{Episodes: []Claim{}}
 	watched := &lastError{r: body}
-	dec := json.NewDecoder(watched)
+	ahead := &lookahead{r: watched}
+	dec := json.NewDecoder(ahead)
+	ahead.parsed = dec.InputOffset
 	err := object(dec, map[string]func() error{
 		"episodes":  func() (err error) { in.Episodes, err = claims(dec); return err },
 		"read_back": func() error { return dec.Decode(&in.ReadBack) },
@@ -123,6 +131,8 @@ func parseInventory(body io.Reader) (inventory, error) {
 		return in, watched.err
 	case problem:
 		return in, err
+	case ahead.exceeded:
+		return in, Refuse(BadRequest, "not an inventory: more than %d bytes in one value or between two", maxLookahead)
 	case err != nil:
 		return in, Refuse(BadRequest, "no inventory: %s", printable(err.Error()))
 	case in.ReadBack && len(in.Episodes) != 1:
@@ -146,8 +156,7 @@ func object(dec *json.Decoder, read map[string]func() error) error {
 		name, _ := t.(string)
 		member, known := read[name]
 		if !known {
-			var skipped json.RawMessage
-			if err := dec.Decode(&skipped); err != nil {
+			if err := skipValue(dec); err != nil {
 				return err
 			}
 			continue
@@ -161,6 +170,31 @@ func object(dec *json.Decoder, read map[string]func() error) error {
 		}
 	}
 	return delim(dec, '}')
+}
+
+// maxSkippedDepth bounds how deep the members may be nested that are skipped: the
+// decoder remembers each level.
+const maxSkippedDepth = 32
+
+// skipValue reads a value token by token, so that nothing of it stays in memory.
+func skipValue(dec *json.Decoder) error {
+	for depth := 0; ; {
+		t, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		switch t {
+		case json.Delim('{'), json.Delim('['):
+			if depth++; depth > maxSkippedDepth {
+				return fmt.Errorf("more than %d levels in an unknown member", maxSkippedDepth)
+			}
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+		if depth == 0 {
+			return nil
+		}
+	}
 }
 
 func claims(dec *json.Decoder) ([]Claim, error) {
@@ -193,6 +227,30 @@ func delim(dec *json.Decoder, want json.Delim) error {
 		err = fmt.Errorf("want %v at the byte %d", want, dec.InputOffset())
 	}
 	return err
+}
+
+// maxLookahead is how many bytes a JSON decoder may read beyond the last value that it
+// returned. A claim has at most a few hundred.
+const maxLookahead = 16 << 10
+
+// lookahead ends a decoder that buffers too much: it would otherwise hold a string of
+// any length, or as much white space.
+type lookahead struct {
+	r        io.Reader
+	parsed   func() int64 // offset after the last value
+	read     int64
+	exceeded bool
+}
+
+func (l *lookahead) Read(p []byte) (int, error) {
+	left := l.parsed() + maxLookahead - l.read
+	if left <= 0 {
+		l.exceeded = true
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := l.r.Read(p[:min(int64(len(p)), left)])
+	l.read += int64(n)
+	return n, err
 }
 
 // lastError remembers why a body ended, which a decoder may hide.

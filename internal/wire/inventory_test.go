@@ -12,12 +12,28 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/wire"
 )
+
+// AdmitInventory counts the inventories that are open.
+func (d *depot) AdmitInventory(_ context.Context, host episode.Name) (func(), error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.full != nil {
+		return nil, d.full
+	}
+	d.inventories++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.inventories--
+	}, nil
+}
 
 // Inventory keeps the contract of [wire.Depot.Inventory].
 func (d *depot) Inventory(_ context.Context, host episode.Name, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
@@ -128,6 +144,12 @@ func TestHostileInventoryIsRefused(t *testing.T) {
 		"read back none":      {`{"read_back":true,"episodes":[]}`, 400},
 		"read back two":       {`{"read_back":true,"episodes":[` + good + "," + good + `]}`, 400},
 		"deep":                {`{"x":` + strings.Repeat("[", 200000) + strings.Repeat("]", 200000) + `}`, 400},
+		"a long string":       {`{"x":"` + strings.Repeat("x", 20000) + `"}`, 400},
+		"a long member name":  {`{"` + strings.Repeat("x", 20000) + `":1}`, 400},
+		"a long number":       {`{"x":` + strings.Repeat("1", 20000) + `}`, 400},
+		"much white space":    {`{"x":` + strings.Repeat(" ", 20000) + `1}`, 400},
+		"a large claim":       {`{"episodes":[{"x":"` + strings.Repeat("x", 20000) + `"}]}`, 400},
+		"a long unknown list": {`{"x":[` + strings.Repeat("1,", 300000) + `1]}`, 200},
 		"too large":           {strings.Repeat(" ", 1<<20+1), 413},
 		"of a later receiver": {`{"more":{"a":[1]},"episodes":[` + good + `]}`, 200},
 		"no member":           {`{}`, 200},
@@ -142,6 +164,45 @@ func TestHostileInventoryIsRefused(t *testing.T) {
 		if c.status != 200 {
 			readProblem(t, resp)
 		}
+	}
+}
+
+// A request that waits for its slot must not have its body in memory.
+func TestInventoryIsAdmittedBeforeItsBodyIsRead(t *testing.T) {
+	d := &depot{tb: t, full: wire.Refuse(wire.HostBusy, "busy")}
+	r := httptest.NewRequest(http.MethodPost, "/v1/inventory", iotest.ErrReader(errors.New("read before it was admitted")))
+	r.ContentLength = 1 << 20
+	r.Header.Set("Content-Length", fmt.Sprint(r.ContentLength))
+	w := httptest.NewRecorder()
+	handler(d).ServeHTTP(patient{w}, r)
+	if w.Code != http.StatusTooManyRequests {
+		t.Errorf("got %d %s, want 429", w.Code, w.Body)
+	}
+}
+
+// openWriter notes how many inventories are admitted while the answer is written.
+type openWriter struct {
+	patient
+	d    *depot
+	open int
+}
+
+func (w *openWriter) Write(p []byte) (int, error) {
+	w.d.mu.Lock()
+	w.open = w.d.inventories
+	w.d.mu.Unlock()
+	return w.patient.Write(p)
+}
+
+// The answer takes memory as well, for as long as the sender likes.
+func TestInventoryIsReleasedAfterItsAnswer(t *testing.T) {
+	d := &depot{tb: t}
+	r := httptest.NewRequest(http.MethodPost, "/v1/inventory", strings.NewReader("{}"))
+	r.Header.Set("Content-Length", "2")
+	w := &openWriter{patient{httptest.NewRecorder()}, d, 0}
+	handler(d).ServeHTTP(w, r)
+	if w.Code != 200 || w.open != 1 || d.inventories != 0 {
+		t.Errorf("status %d, %d admitted during the answer and %d after it, want 200, 1 and 0", w.Code, w.open, d.inventories)
 	}
 }
 

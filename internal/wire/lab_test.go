@@ -40,6 +40,7 @@ func must(tb testing.TB, err error) {
 type depot struct {
 	tb     testing.TB
 	refuse error // before the body
+	full   error // refuses inventories before their bodies
 	// take replaces what is done with the body.
 	take func(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error)
 
@@ -50,7 +51,9 @@ type depot struct {
 
 	announced int
 	asked     []string // ids of uploads
-	parts     map[string]*part
+
+	inventories int // admitted and not released
+	parts       map[string]*part
 }
 
 func (d *depot) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {

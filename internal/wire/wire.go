@@ -103,7 +103,8 @@
 // when the receiver last read all of the archive from its disk, past the page
 // cache, and found it right; it is missing if it never did. With read_back it
 // does so now, for exactly one episode, one at a time for a host. An inventory
-// counts as an upload.
+// counts as an upload, from before its body is read until its answer is written. No
+// value in it may be longer than 16 KiB; unknown members are skipped.
 //
 // Every refusal is a problem document (RFC 9457, application/problem+json)
 // whose type says which of the [Code] values it is. An answer without one comes
@@ -239,6 +240,21 @@ type Limits struct {
 
 // Storage says what room the receiver has for a host.
 type Storage struct {
-	FreeBytes int64 `json:"free_bytes"` // above the floor, and in the host's part of the disk
-	Accepting bool  `json:"accepting"`
+	FreeBytes int64 `json:"free_bytes"` // above min_free, and within the host's quota
+	// FreeInodes is how many files the disk has room for, above its floor; nil if the
+	// file system has no limit, or if the receiver is older than 2026-11-29.
+	FreeInodes *int64 `json:"free_inodes,omitempty"`
+	Accepting  bool   `json:"accepting"`
+	Detail     string `json:"detail,omitempty"` // why it does not accept, for a person
+}
+
+// Err returns nil if the receiver accepts uploads, and a [*Problem] of [Full] if not.
+func (s Storage) Err() error {
+	switch {
+	case s.Accepting:
+		return nil
+	case s.Detail == "":
+		return Refuse(Full, "reachable but not accepting uploads")
+	}
+	return Refuse(Full, "reachable but not accepting uploads: %s", printable(s.Detail))
 }

@@ -194,8 +194,8 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/inventory.go",
-				"return unexamined(h, o, c), err",
-				"h.State = wire.Rotten\n\t\treturn h, err",
+				"return unexamined(h, o, c), o, err",
+				"h.State = wire.Rotten\n\t\treturn h, o, err",
 			},
 		},
 	},

@@ -50,7 +50,7 @@ func overlay(o *crashtest.Overlay) error {
 		{"shipper/link.go", "maxProbe   = 2 * time.Minute", "maxProbe   = 2 * time.Second"},
 		{"shipper/settle.go", "firstDelay = 5 * time.Second", "firstDelay = 200 * time.Millisecond"},
 		{"shipper/settle.go", "maxDelay   = time.Hour", "maxDelay   = 2 * time.Second"},
-		{"receiver/limits.go", "fullRetry = 5 * time.Minute", "fullRetry = time.Second"},
+		{"admission/admission.go", "fullRetry = 5 * time.Minute", "fullRetry = time.Second"},
 		{"wire/pace.go", "p.RetryAfter = 5 * time.Second", "p.RetryAfter = time.Second"},
 	}
 	for _, w := range waits {

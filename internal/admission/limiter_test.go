@@ -1,4 +1,4 @@
-package receiver_test
+package admission_test
 
 import (
 	"context"
@@ -9,19 +9,25 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/admission"
 	"cis490/internal/episode"
-	"cis490/internal/receiver"
-	"cis490/internal/wire"
 )
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
 
 // TestHostsShareThePlaces: hosts that have more than their share must give way
 // when others come, and nobody else.
 func TestHostsShareThePlaces(t *testing.T) {
-	p := receiver.NewPlaces(16, 8, 0)
+	p := &admission.Limiter{Total: 16, PerHost: 8, MaxWait: 0}
 	held := map[episode.Name][]func(){}
 	take := func(host episode.Name, want error) {
 		t.Helper()
-		free, err := p.Take(t.Context(), host)
+		free, err := p.Acquire(t.Context(), host)
 		if !errors.Is(err, want) {
 			t.Fatalf("%s, who has %d: %v, want %v", host, len(held[host]), err, want)
 		}
@@ -36,30 +42,30 @@ func TestHostsShareThePlaces(t *testing.T) {
 	for range 8 {
 		take("a", nil)
 	}
-	take("a", wire.HostBusy)
+	take("a", admission.HostBusy)
 	for range 8 {
 		take("b", nil)
 	}
-	take("c", wire.Busy) // nothing is left
+	take("c", admission.Busy) // nothing is left
 	release("a")
-	take("a", wire.Busy) // of which it has its share
+	take("a", admission.Busy) // of which it has its share
 	take("c", nil)
 	for range 3 {
 		release("b")
-		take("b", wire.Busy) // it has more than a third of all
+		take("b", admission.Busy) // it has more than a third of all
 		take("c", nil)
 	}
 	release("a")
-	take("a", wire.Busy)
-	take("b", wire.Busy)
+	take("a", admission.Busy)
+	take("b", admission.Busy)
 	take("c", nil) // who has the least
 	if a, b, c := len(held["a"]), len(held["b"]), len(held["c"]); a != 6 || b != 5 || c != 5 {
 		t.Errorf("a has %d, b has %d, c has %d, want 6, 5 and 5", a, b, c)
 	}
 	// A host that is alone has all that one may have.
-	alone := receiver.NewPlaces(16, 8, 0)
+	alone := &admission.Limiter{Total: 16, PerHost: 8, MaxWait: 0}
 	for i := range 8 {
-		if _, err := alone.Take(t.Context(), "a"); err != nil {
+		if _, err := alone.Acquire(t.Context(), "a"); err != nil {
 			t.Errorf("place %d of a host that is alone: %v", i, err)
 		}
 	}
@@ -70,7 +76,7 @@ func TestHostsShareThePlaces(t *testing.T) {
 // takes none along.
 func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := receiver.NewPlaces(2, 3, time.Minute)
+		p := &admission.Limiter{Total: 2, PerHost: 3, MaxWait: time.Minute}
 		var mu sync.Mutex
 		var got []string
 		came := func(who string) {
@@ -80,7 +86,7 @@ func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
 		}
 		wait := func(ctx context.Context, who string, host episode.Name) {
 			go func() {
-				free, err := p.Take(ctx, host)
+				free, err := p.Acquire(ctx, host)
 				if err != nil {
 					came(who + ": " + err.Error())
 					return
@@ -115,11 +121,11 @@ func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
 // queue with as many again, and takes no place but its own.
 func TestAHostWaitsForItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := receiver.NewPlaces(8, 2, 10*time.Second)
+		p := &admission.Limiter{Total: 8, PerHost: 2, MaxWait: 10 * time.Second}
 		var waiting []chan error
 		var free []func()
 		for range 2 {
-			done, err := p.Take(t.Context(), "a")
+			done, err := p.Acquire(t.Context(), "a")
 			must(t, err)
 			free = append(free, done)
 		}
@@ -127,15 +133,15 @@ func TestAHostWaitsForItsOwn(t *testing.T) {
 			answer := make(chan error, 1)
 			waiting = append(waiting, answer)
 			go func() {
-				_, err := p.Take(t.Context(), "a")
+				_, err := p.Acquire(t.Context(), "a")
 				answer <- err
 			}()
 			synctest.Wait() // in this order
 		}
-		if _, err := p.Take(t.Context(), "a"); !errors.Is(err, wire.HostBusy) {
+		if _, err := p.Acquire(t.Context(), "a"); !errors.Is(err, admission.HostBusy) {
 			t.Errorf("the fifth: %v, want host-busy at once", err)
 		}
-		if _, err := p.Take(t.Context(), "b"); err != nil {
+		if _, err := p.Acquire(t.Context(), "b"); err != nil {
 			t.Errorf("another host: %v", err)
 		}
 		time.Sleep(5 * time.Second)
@@ -144,7 +150,7 @@ func TestAHostWaitsForItsOwn(t *testing.T) {
 			t.Errorf("the first that waited: %v", err)
 		}
 		start := time.Now()
-		if err := <-waiting[1]; !errors.Is(err, wire.HostBusy) || time.Since(start) != 5*time.Second {
+		if err := <-waiting[1]; !errors.Is(err, admission.HostBusy) || time.Since(start) != 5*time.Second {
 			t.Errorf("the second: %v after %v, want host-busy at the end of its wait", err, time.Since(start))
 		}
 	})
@@ -154,9 +160,9 @@ func TestAHostWaitsForItsOwn(t *testing.T) {
 // his time ends.
 func TestAShareThatNobodyClaimsIsGiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := receiver.NewPlaces(4, 4, 10*time.Second)
+		p := &admission.Limiter{Total: 4, PerHost: 4, MaxWait: 10 * time.Second}
 		take := func(host episode.Name) func() {
-			free, err := p.Take(t.Context(), host)
+			free, err := p.Acquire(t.Context(), host)
 			must(t, err)
 			return free
 		}
@@ -164,12 +170,12 @@ func TestAShareThatNobodyClaimsIsGiven(t *testing.T) {
 		take("c")
 		take("c")
 		take("a")
-		if _, err := p.Take(t.Context(), "b"); !errors.Is(err, wire.Busy) { // and does not come again
+		if _, err := p.Acquire(t.Context(), "b"); !errors.Is(err, admission.Busy) { // and does not come again
 			t.Errorf("b: %v, want busy", err)
 		}
 		free()
 		time.Sleep(2 * time.Second)
-		if _, err := p.Take(t.Context(), "a"); err != nil {
+		if _, err := p.Acquire(t.Context(), "a"); err != nil {
 			t.Errorf("a is refused beside a free place: %v", err)
 		}
 	})
@@ -178,17 +184,17 @@ func TestAShareThatNobodyClaimsIsGiven(t *testing.T) {
 // TestNobodyWaitsForAPlaceForEver: uploads may take hours.
 func TestNobodyWaitsForAPlaceForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := receiver.NewPlaces(1, 1, 10*time.Second)
-		free, err := p.Take(t.Context(), "a")
+		p := &admission.Limiter{Total: 1, PerHost: 1, MaxWait: 10 * time.Second}
+		free, err := p.Acquire(t.Context(), "a")
 		must(t, err)
 		start := time.Now()
-		_, err = p.Take(t.Context(), "b")
-		problem, _ := errors.AsType[*wire.Problem](err)
-		if took := time.Since(start); problem == nil || problem.Code != wire.Busy || problem.RetryAfter <= 0 || took != 10*time.Second {
+		_, err = p.Acquire(t.Context(), "b")
+		problem, _ := errors.AsType[*admission.RefusedError](err)
+		if took := time.Since(start); problem == nil || problem.Reason != admission.Busy || problem.RetryAfter <= 0 || took != 10*time.Second {
 			t.Errorf("%v after %v", err, took)
 		}
 		free()
-		if _, err := p.Take(t.Context(), "b"); err != nil {
+		if _, err := p.Acquire(t.Context(), "b"); err != nil {
 			t.Errorf("a free place: %v", err)
 		}
 	})

@@ -1,0 +1,56 @@
+// Package admission decides what the receiver starts to do. Each resource that a
+// request needs is taken from a budget here before it is used: per host and in total,
+// at the TLS port as at the proxy's socket.
+//
+//   - [Conns]: connections, with their descriptors, goroutines and buffers
+//   - [Limiter]: requests that work at the same time, such as uploads
+//   - [Disk] and [Quota]: bytes and inodes
+//   - [KeyLocks]: one operation per archive at a time
+//
+// The package knows neither the protocol nor the store. Its refusals are
+// [*RefusedError] values, which package receiver translates for the sender.
+//
+// Invariant: what is admitted fits, with all that was admitted before it. What is
+// acquired is released by the value or function that the caller got for it.
+package admission
+
+import (
+	"fmt"
+	"time"
+)
+
+// Reason says which budget is used up. As an error it is what callers branch on:
+// errors.Is(err, admission.HostBusy).
+type Reason string
+
+// The reasons of refusals.
+const (
+	HostBusy   Reason = "the host has enough in flight"
+	Busy       Reason = "all hosts together have enough in flight"
+	DiskFull   Reason = "the disk has no space above its floor"
+	QuotaSpent Reason = "the host's archives have reached their quota"
+)
+
+func (r Reason) Error() string { return string(r) }
+
+// RefusedError says that a budget is used up.
+type RefusedError struct {
+	Reason     Reason
+	Detail     string        // for a person at the sender's end
+	RetryAfter time.Duration // when the sender should try again
+}
+
+func (e *RefusedError) Error() string { return e.Detail }
+
+// Unwrap returns the reason, for [errors.Is].
+func (e *RefusedError) Unwrap() error { return e.Reason }
+
+// How long refused senders should wait before they try again.
+const (
+	busyRetry = time.Second
+	fullRetry = 5 * time.Minute
+)
+
+func busy(r Reason, format string, args ...any) *RefusedError {
+	return &RefusedError{Reason: r, Detail: fmt.Sprintf(format, args...), RetryAfter: busyRetry}
+}

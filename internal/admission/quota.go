@@ -1,0 +1,125 @@
+package admission
+
+import (
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"cis490/internal/episode"
+)
+
+// A host is refused only for a count that is not older than recountAfter: uploads may
+// have been discarded, or somebody has deleted archives. Counting a host's archives
+// takes at most a twentieth of the time.
+const (
+	recountAfter = time.Minute
+	countPause   = 20
+)
+
+// Quota bounds the disk space of the archives of one host, unfinished uploads
+// included. What is stored is counted when a host first connects; from then on what
+// it sends is added.
+type Quota struct {
+	Max   int64 // bytes per host; 0: unlimited
+	Count func(episode.Name) (int64, error)
+	Log   *slog.Logger
+
+	mu    sync.Mutex
+	hosts map[episode.Name]*usage // guarded by mu
+}
+
+// usage is the disk space of one host.
+type usage struct {
+	mu       sync.Mutex // guards the fields below
+	written  int64      // never too low, but includes what was discarded since counted
+	reserved int64      // not written yet
+	counted  time.Time
+	took     time.Duration // of the last count
+	warned   bool          // that it is near the quota
+}
+
+func (q *Quota) usageOf(host episode.Name) *usage {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.hosts == nil {
+		q.hosts = make(map[episode.Name]*usage)
+	}
+	u := q.hosts[host]
+	if u == nil {
+		u = new(usage)
+		q.hosts[host] = u
+	}
+	return u
+}
+
+// left returns how much may still be reserved for a host.
+func (q *Quota) left(host episode.Name) (int64, error) {
+	if q.Max == 0 {
+		return math.MaxInt64, nil
+	}
+	u := q.usageOf(host)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return q.leftLocked(u, host, 1)
+}
+
+// leftLocked is left for a host that wants n bytes. It counts again if they are not
+// available. The caller must hold u.mu.
+func (q *Quota) leftLocked(u *usage, host episode.Name, n int64) (int64, error) {
+	left := q.Max - u.written - u.reserved
+	if !u.counted.IsZero() && (left >= n || time.Since(u.counted) < max(recountAfter, countPause*u.took)) {
+		return left, nil
+	}
+	began := time.Now()
+	stored, err := q.Count(host)
+	if err != nil {
+		return 0, err
+	}
+	u.written, u.counted, u.took = stored, time.Now(), time.Since(began)
+	return q.Max - u.written - u.reserved, nil
+}
+
+// reserve reserves n bytes for a host, or refuses.
+func (q *Quota) reserve(host episode.Name, n int64) error {
+	if q.Max == 0 {
+		return nil
+	}
+	u := q.usageOf(host)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	left, err := q.leftLocked(u, host, n)
+	if err != nil {
+		return err
+	}
+	if n > left {
+		return overQuota()
+	}
+	u.reserved += n
+	near := left-n < q.Max/5
+	if near && !u.warned {
+		q.Log.Warn("a host comes near limits.host_bytes", "host", host, "bytes", q.Max-left+n, "host_bytes", q.Max)
+	}
+	u.warned = near
+	return nil
+}
+
+// release returns a reservation of n bytes, of which some were written.
+func (q *Quota) release(host episode.Name, n, written int64) {
+	if q.Max == 0 {
+		return
+	}
+	u := q.usageOf(host)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.reserved -= n
+	u.written += written
+}
+
+func overQuota() *RefusedError {
+	return &RefusedError{
+		Reason:     QuotaSpent,
+		Detail:     "this host's archives have reached the receiver's limits.host_bytes",
+		RetryAfter: fullRetry,
+	}
+}

@@ -1,0 +1,42 @@
+package internal_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+)
+
+// TestDocsNameTestsThatExist: security.md and others name the test that shows each claim.
+func TestDocsNameTestsThatExist(t *testing.T) {
+	defined := map[string]bool{}
+	declaration := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z]\w*)\(`)
+	for _, p := range project(t) {
+		for _, f := range p.files {
+			text, err := os.ReadFile(filepath.Join("..", f.path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range declaration.FindAllSubmatch(text, -1) {
+				defined[string(m[1])] = true
+			}
+		}
+	}
+	pages, err := filepath.Glob("../docs/*.md")
+	decisions, derr := filepath.Glob("../docs/decisions/*.md")
+	if err != nil || derr != nil || len(pages) == 0 {
+		t.Fatal(err, derr, len(pages))
+	}
+	name := regexp.MustCompile("`(?:\\w+\\.)?((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
+	for _, page := range append(pages, decisions...) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range name.FindAllSubmatch(text, -1) {
+			if !defined[string(m[1])] {
+				t.Errorf("%s names %s, which does not exist", filepath.Base(page), m[1])
+			}
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package receiver_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// fewInodes is a disk with 400 inodes, of which an eighth stay free.
+func fewInodes(t *testing.T) func(*receiver.Config) {
+	disk := tmpfs(t, "size=64m,nr_inodes=400")
+	return func(c *receiver.Config) { c.DataDir = config.Path(disk) }
+}
+
+// freeInodes returns how many files the lab's disk has room for.
+func (l *lab) freeInodes() int {
+	l.Helper()
+	var s syscall.Statfs_t
+	must(l, syscall.Statfs(l.data, &s))
+	return int(s.Ffree)
+}
+
+// takeInodes creates files of somebody else's until none can be created. It returns
+// what removes them.
+func (l *lab) takeInodes() (remove func()) {
+	l.Helper()
+	dir := filepath.Join(l.data, "others")
+	must(l, os.Mkdir(dir, 0o700))
+	for i := 0; ; i++ {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprint(i)))
+		if err != nil {
+			return func() { must(l, os.RemoveAll(dir)) }
+		}
+		must(l, f.Close())
+	}
+}
+
+// TestUploadsLeaveInodes: archives of a few bytes use up inodes long before bytes.
+func TestUploadsLeaveInodes(t *testing.T) {
+	l := newLab(t, fewInodes(t))
+	var refused *wire.Problem
+	stored := 0
+	for i := range 400 {
+		k, content := key(fmt.Sprint("h", i%3), fmt.Sprint("e", i)), noise(10, byte(i))
+		r, err := l.put(k, content)
+		if err == nil && r.Status == wire.Stored {
+			stored++
+			continue
+		}
+		refused = l.refuses(k, content, wire.Full)
+		break
+	}
+	if refused == nil || refused.Detail != "the receiver's disk has no free inodes above min_free_inodes: it holds too many files" {
+		t.Errorf("refused with %v after %d archives", refused, stored)
+	}
+	if free := l.freeInodes(); stored < 300 || free < 400/8 {
+		t.Errorf("%d archives are stored, and %d inodes are free, want at least 300, and 50", stored, free)
+	}
+	s, err := l.r.Storage(t.Context(), "other")
+	if err != nil || s.Accepting || s.FreeInodes == nil || *s.FreeInodes > 3 || s.FreeBytes == 0 || s.Detail != refused.Detail {
+		t.Errorf("a ping is told %+v, %v", s, err)
+	}
+	l.whole(stored)
+}
+
+// TestReceiverStartsWithoutAFreeInode and says what is missing. What it has it serves.
+func TestReceiverStartsWithoutAFreeInode(t *testing.T) {
+	l := newLab(t, fewInodes(t))
+	l.takes(key("h", "1"), noise(10, 1), wire.Stored)
+	var remove func()
+	l.restart(func() { remove = l.takeInodes() })
+	if free := l.freeInodes(); free != 0 {
+		t.Fatalf("%d inodes are free", free)
+	}
+	l.takes(key("h", "1"), noise(10, 1), wire.AlreadyPresent)
+	l.refuses(key("h", "2"), noise(10, 2), wire.Full)
+	st, err := receiver.Inspect(l.cfg, time.Now())
+	if err != nil || st.FreeInodes == nil || *st.FreeInodes != 0 || st.MinFreeInodes != 50 || len(st.Problems) != 1 {
+		t.Errorf("status says %+v, %v", st, err)
+	}
+	remove()
+	l.takes(key("h", "2"), noise(10, 2), wire.Stored)
+	l.whole(2)
+}
