@@ -105,8 +105,13 @@ func TestListenErrorsKeepTheirCodes(t *testing.T) {
 		err  error
 		code int
 	}{
-		{syscall.EADDRINUSE, 0}, {syscall.EADDRNOTAVAIL, 0}, {syscall.EMFILE, 0}, {syscall.ENOBUFS, 0}, {&net.DNSError{Err: "timeout"}, 0},
-		{syscall.EACCES, cli.Misuse}, {&net.AddrError{Err: "missing port in address"}, cli.Misuse},
+		{syscall.EADDRINUSE, 0},
+		{syscall.EADDRNOTAVAIL, 0},
+		{syscall.EMFILE, 0},
+		{syscall.ENOBUFS, 0},
+		{&net.DNSError{Err: "timeout"}, 0},
+		{syscall.EACCES, cli.Misuse},
+		{&net.AddrError{Err: "missing port in address"}, cli.Misuse},
 	} {
 		code := 0
 		if exit, ok := errors.AsType[*cli.Exit](listenError(&net.OpError{Op: "listen", Err: c.err})); ok {

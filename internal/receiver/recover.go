@@ -82,7 +82,7 @@ func (r *Receiver) resume(ctx context.Context, staged store.Staged, read func(by
 // go on, and drops it otherwise.
 func (r *Receiver) resumeUnpublished(staged store.Staged) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
-	kept, err := r.restore(staged)
+	kept, err := r.restoreUnlessStored(staged)
 	if errors.Is(err, store.ErrUnreadable) {
 		if gone := r.lostInRecovery(err); gone != nil {
 			return gone
@@ -95,6 +95,19 @@ func (r *Receiver) resumeUnpublished(staged store.Staged) error {
 	}
 	log.Info("dropped an upload that a crash interrupted; its host sends it again")
 	return staged.Clear()
+}
+
+// restoreUnlessStored is [Receiver.restore], but for an upload whose archive came another
+// way: after a start that could not look into its folder, say.
+func (r *Receiver) restoreUnlessStored(staged store.Staged) (bool, error) {
+	p, _, _, ok, err := staged.Progress()
+	if err != nil || !ok {
+		return false, err
+	}
+	if o, err := r.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
+		return false, nil
+	}
+	return r.restore(staged)
 }
 
 // resumeBad ends a published upload whose bytes are others, or are not given by the

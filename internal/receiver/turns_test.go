@@ -185,8 +185,10 @@ func TestScrubGoesOnFromAnOlderPosition(t *testing.T) {
 		l.restart(func() {
 			disk, err := receiver.VolumeOf(l.cfg)
 			must(t, err)
-			older, err := json.Marshal(map[string]any{"started": time.Now(), "host_id": "b", "episode_id": "1",
-				"objects": 3, "decoded": true, "disk": disk.ID()})
+			older, err := json.Marshal(map[string]any{
+				"started": time.Now(), "host_id": "b", "episode_id": "1",
+				"objects": 3, "decoded": true, "disk": disk.ID(),
+			})
 			must(t, err)
 			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), older, 0o640))
 		})
