@@ -30,7 +30,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	log := cli.Logger(o.verbose)
 	gate, err := pki.Open(cfg.Trust())
 	if err != nil {
-		return startError(c.Context(), err, cfg, o.config)
+		return trustError(err, cfg, o.config)
 	}
 	ln, lerr := listen(cfg.Listen) // now, because only root may listen on a port below 1024
 	if ln != nil {
@@ -45,9 +45,10 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err := cli.NoteConfig(o.config); err != nil {
 		log.Warn("a check before a reload will not know the configuration file", "err", err)
 	}
-	r, err := receiver.NewWithGate(c.Context(), gate, cfg, cli.Version(), cli.Holder("receiver"), log)
+	recovery := &recoveryProgress{log: log}
+	r, err := receiver.NewWithGate(c.Context(), gate, cfg, cli.Version(), cli.Holder("receiver"), log, recovery.read)
 	if err != nil {
-		return startError(c.Context(), err, cfg, o.config)
+		return startError(c.Context(), err, o.config)
 	}
 	defer r.Close()
 	if lerr != nil { // another receiver that has the data directory is the better reason
@@ -148,5 +149,11 @@ func listenError(err error) error {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%w; no interface has that address yet; change listen, or leave the address out: \":8443\"", err)
 	}
-	return cli.Wrong(fmt.Errorf("%w; listen wants \"ADDRESS:PORT\" or \":PORT\"", err))
+	if _, dns := errors.AsType[*net.DNSError](err); dns {
+		return fmt.Errorf("%w; the name in listen is not resolved; name an address, or leave it out: \":8443\"", err)
+	}
+	if _, address := errors.AsType[*net.AddrError](err); address || errors.Is(err, syscall.EAFNOSUPPORT) {
+		return cli.Wrong(fmt.Errorf("%w; listen wants \"ADDRESS:PORT\" or \":PORT\"", err))
+	}
+	return err
 }

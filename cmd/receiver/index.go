@@ -113,6 +113,8 @@ func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 	progress, done := cli.Progress(stderr, "reading archives")
 	opts.Progress = progress
 	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable(err.Error())) }
+	var expanding expandingNotes
+	opts.Expanding = expanding.add
 	report, err := index.Backfill(c.Context(), opts)
 	done()
 	if err != nil {
@@ -121,6 +123,7 @@ func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 	if report.Underway > 0 {
 		fmt.Fprintf(stderr, "%s: %d files are underway: the receiver writes their rows\n", program, report.Underway)
 	}
+	expanding.print(stderr, program)
 	if err := printBackfill(c.OutOrStdout(), report, opts, asJSON); err != nil {
 		return err
 	}
@@ -165,6 +168,11 @@ there is one.`,
 	}
 	f.add(c)
 	c.Flags().BoolVar(&f.opts.Deep, "deep", false, "read and decode every archive, compare its sha256")
+	c.Long += `
+
+With --deep, an archive that decodes to more than 128 times its size is decoded
+that far only, unless a scrub has decoded it before; a note on stderr counts
+these. On a terminal --deep shows how much it has read, and how fast.`
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		opts, err := f.options(c, paths)
 		if err != nil {
@@ -180,12 +188,15 @@ func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
 	if opts.Deep {
 		opts.Progress, done = cli.Progress(c.ErrOrStderr(), "reading archives")
 	}
+	var expanding expandingNotes
+	opts.Expanding = expanding.add
 	out := bufio.NewWriter(c.OutOrStdout())
 	report, err := index.Verify(c.Context(), opts, func(found index.Finding) { printFinding(out, found, asJSON) })
 	done()
 	if err != nil {
 		return indexError(errors.Join(err, out.Flush()))
 	}
+	expanding.print(c.ErrOrStderr(), c.Root().Name())
 	printVerified(out, report, asJSON)
 	if err := out.Flush(); err != nil {
 		return err
@@ -217,6 +228,40 @@ func printVerified(w io.Writer, r index.VerifyReport, asJSON bool) {
 		return
 	}
 	fmt.Fprintf(w, "files: %d rows: %d underway: %d read: %d findings: %d\n", r.Files, r.Rows, r.Underway, r.Read, r.Findings)
+}
+
+// maxExpandingNamed is how many archives of a host that were decoded in part are named.
+const maxExpandingNamed = 3
+
+// expandingNotes are the archives that were decoded in part. They are printed at the end:
+// the line of the progress is in their way before.
+type expandingNotes struct {
+	hosts []episode.Name
+	names map[episode.Name][]episode.Name
+	count map[episode.Name]int
+}
+
+func (n *expandingNotes) add(key episode.Key) {
+	if n.count == nil {
+		n.names, n.count = make(map[episode.Name][]episode.Name), make(map[episode.Name]int)
+	}
+	if n.count[key.Host]++; n.count[key.Host] == 1 {
+		n.hosts = append(n.hosts, key.Host)
+	}
+	if len(n.names[key.Host]) < maxExpandingNamed {
+		n.names[key.Host] = append(n.names[key.Host], key.Name)
+	}
+}
+
+func (n *expandingNotes) print(w io.Writer, program string) {
+	for _, host := range n.hosts {
+		more := ""
+		if n.count[host] > maxExpandingNamed {
+			more = ", ..."
+		}
+		fmt.Fprintf(w, "%s: %s: %d archives decode to more than %d times their size and were decoded that far only: %s%s; 'receiver scrub --host %s' decodes them once\n",
+			program, host, n.count[host], receiver.MaxRatio, strings.Trim(fmt.Sprint(n.names[host]), "[]"), more, host)
+	}
 }
 
 // indexError gives err the exit code that the original gave it.

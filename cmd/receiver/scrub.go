@@ -28,7 +28,11 @@ beside the receiver, as the receiver's user or root, and changes nothing: the
 receiver moves a bad copy to quarantine when its own scrub or its host finds it.
 While no receiver runs, --set-aside does that here. What is undecodable, and is
 what its host has sent, stays. An interrupted scrub goes on where it was with
---older-than. It exits with 1 if something is bad.`,
+--older-than. It exits with 1 if something is bad.
+
+The hosts take turns, so that none delays the others. An archive that decodes
+to more than 128 times its size is decoded once and named as "expanding".
+Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 		Example: `  receiver scrub --rate 50MiB
   receiver scrub --older-than 24h --json | jq -c 'select(.finding)'
   systemctl stop cis490-receiver && receiver scrub --set-aside`,
@@ -85,7 +89,10 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 		}
 		printed = errors.Join(printed, err)
 	}
+	var done func()
+	opts.Progress, done = cli.Progress(c.ErrOrStderr(), "reading archives")
 	p, err := receiver.ScrubOnce(c.Context(), cfg, opts)
+	done()
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the receiver makes its folders at its first start)", err)
 	}
@@ -110,6 +117,9 @@ func problemsOf(p receiver.Progress) error {
 	}
 	if p.HostsUnreadable > 0 {
 		bad = append(bad, fmt.Errorf("%d hosts have a folder that cannot be listed: none of their archives was read", p.HostsUnreadable))
+	}
+	if p.HostsUnfinished > 0 {
+		bad = append(bad, fmt.Errorf("%d hosts sent archives faster than they were passed over: run scrub again with --older-than", p.HostsUnfinished))
 	}
 	if p.Undecodable > 0 {
 		bad = append(bad, fmt.Errorf("%d archives are what was sent and cannot be decoded: keep their episodes, and see docs/operations.md", p.Undecodable))

@@ -14,29 +14,41 @@ import (
 	"cis490/internal/receiver"
 )
 
-// startError gives an error of the receiver's start its exit code and says what
-// to do. What remains after the errors that have an answer of their own is
-// about a file or a folder that the configuration names, and it or the
-// configuration must change.
-func startError(ctx context.Context, err error, cfg receiver.Config, file string) error {
-	_, locked := errors.AsType[*durable.LockedError](err)
-	switch {
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return nil // told to stop; the next start recovers
-	case locked, errors.Is(err, durable.ErrFault), passing(err):
-		return err
-	case errors.Is(err, fs.ErrNotExist) && aboutPKI(err, cfg):
+// trustError gives an error of the certificates, the key or the lists its exit code and
+// says what to do. The configuration names all of them.
+func trustError(err error, cfg receiver.Config, file string) error {
+	if machineError(err) {
+		return cli.Wrong(err)
+	}
+	if errors.Is(err, fs.ErrNotExist) && aboutPKI(err, cfg) {
 		return cli.Wrong(fmt.Errorf("%w; make it with 'receiver pki init', or name another in %s", err, file))
 	}
-	return cli.Wrong(fmt.Errorf("%w; mend that, or change %s", err, file))
+	return cli.Wrong(fmt.Errorf("%w; correct that, or change %s", err, file))
 }
 
-// passing reports whether err may be gone at the next start, without anybody
-// touching the configuration.
-func passing(err error) bool {
-	return slices.ContainsFunc([]error{
-		syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
-	}, func(e error) bool { return errors.Is(err, e) })
+// startError gives an error of the receiver's start its exit code and says what to do.
+// The configuration is to blame only for what it names, and for what the receiver's user
+// may not open: another data_dir may be meant.
+func startError(ctx context.Context, err error, file string) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // told to stop; the next start recovers
+	}
+	if _, locked := errors.AsType[*durable.LockedError](err); locked {
+		return err
+	}
+	if machineError(err) {
+		return cli.Wrong(err)
+	}
+	if _, named := errors.AsType[*receiver.ConfigError](err); named || errors.Is(err, fs.ErrPermission) {
+		return cli.Wrong(fmt.Errorf("%w; correct that, or change %s", err, file))
+	}
+	return err
+}
+
+// machineError reports whether err says something of the machine and nothing of the
+// configuration.
+func machineError(err error) bool {
+	return errors.Is(err, durable.ErrFault) || errors.Is(err, syscall.EIO) || cli.IsShortage(err)
 }
 
 // aboutPKI reports whether err is about a file that "receiver pki" makes.

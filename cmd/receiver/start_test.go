@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -52,19 +55,70 @@ func TestStartErrorsKeepTheirCodes(t *testing.T) {
 		err  error
 		code int // 0: it is not for startError to say
 	}{
-		"locked":    {fmt.Errorf("open: %w", &durable.LockedError{Path: "x"}), 0},
-		"a fault":   {fmt.Errorf("sync: %w: %w", durable.ErrFault, syscall.EIO), 0},
-		"full":      {fmt.Errorf("mkdir: %w", syscall.ENOSPC), 0},
-		"no files":  {fmt.Errorf("open: %w", syscall.EMFILE), 0},
-		"forbidden": {fmt.Errorf("open: %w", syscall.EACCES), cli.Misuse},
+		"locked":           {fmt.Errorf("open: %w", &durable.LockedError{Path: "x"}), 0},
+		"a fault":          {fmt.Errorf("sync: %w: %w", durable.ErrFault, syscall.EIO), 0},
+		"a fault of data":  {&receiver.ConfigError{Key: "data_dir", Err: fmt.Errorf("sync: %w", durable.ErrFault)}, 0},
+		"a bad sector":     {fmt.Errorf("read: %w", syscall.EIO), cli.StorageFault},
+		"full":             {fmt.Errorf("mkdir: %w", syscall.ENOSPC), 0},
+		"no files":         {fmt.Errorf("open: %w", syscall.EMFILE), 0},
+		"forbidden":        {fmt.Errorf("open: %w", syscall.EACCES), cli.Misuse},
+		"no data_dir":      {&receiver.ConfigError{Key: "data_dir", Err: syscall.ENOTDIR}, cli.Misuse},
+		"a broken index":   {errors.New("index.jsonl is no file"), 0},
+		"recovery, others": {fmt.Errorf("recover: %w", syscall.EBADF), 0},
 	} {
-		got := startError(t.Context(), c.err, receiver.Config{}, "receiver.toml")
+		got := startError(t.Context(), c.err, "receiver.toml")
 		code := 0
 		if exit, ok := errors.AsType[*cli.Exit](got); ok {
 			code = exit.Code
 		}
 		if code != c.code || !errors.Is(got, c.err) {
 			t.Errorf("%s: got code %d of %v, want %d", name, code, got, c.code)
+		}
+		if advises := strings.Contains(got.Error(), "receiver.toml"); advises != (c.code == cli.Misuse) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// A certificate that cannot be read for the disk's fault is none that is wrong.
+func TestTrustErrorsKeepTheirCodes(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code int
+	}{
+		{syscall.EIO, cli.StorageFault}, {syscall.EMFILE, 0}, {errors.New("no PEM"), cli.Misuse}, {syscall.EACCES, cli.Misuse},
+	} {
+		code := 0
+		got := trustError(&fs.PathError{Op: "open", Path: "server.crt", Err: c.err}, receiver.Config{}, "receiver.toml")
+		if exit, ok := errors.AsType[*cli.Exit](got); ok {
+			code = exit.Code
+		}
+		if code != c.code {
+			t.Errorf("%v: got code %d of %v, want %d", c.err, code, got, c.code)
+		}
+	}
+}
+
+// An address that the machine cannot give now is not one that is written wrongly.
+func TestListenErrorsKeepTheirCodes(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code int
+	}{
+		{syscall.EADDRINUSE, 0},
+		{syscall.EADDRNOTAVAIL, 0},
+		{syscall.EMFILE, 0},
+		{syscall.ENOBUFS, 0},
+		{&net.DNSError{Err: "timeout"}, 0},
+		{syscall.EACCES, cli.Misuse},
+		{&net.AddrError{Err: "missing port in address"}, cli.Misuse},
+	} {
+		code := 0
+		if exit, ok := errors.AsType[*cli.Exit](listenError(&net.OpError{Op: "listen", Err: c.err})); ok {
+			code = exit.Code
+		}
+		if code != c.code {
+			t.Errorf("%v: got code %d, want %d", c.err, code, c.code)
 		}
 	}
 }

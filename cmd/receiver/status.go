@@ -75,6 +75,12 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	if n := st.Scrub.NotOpened; n > 0 {
 		fmt.Fprintf(w, "problem\t%d archives could not be opened by this scrub, and were not read\n", n)
 	}
+	if n := st.Scrub.HostsUnfinished; n > 0 {
+		fmt.Fprintf(w, "problem\t%d hosts sent archives faster than this scrub passed over them\n", n)
+	}
+	if n := st.Scrub.Expanding; n > 0 {
+		fmt.Fprintf(w, "expanding\t%d archives decode to more than %d times their size, and are decoded once only\n", n, receiver.MaxRatio)
+	}
 	for _, p := range st.Problems {
 		fmt.Fprintf(w, "problem\t%s\n", printable(p))
 	}

@@ -36,9 +36,12 @@ type Member struct {
 // error if the archive does not decode to its very end: the frame's checksum,
 // the end of the tar, and nothing after it. Frames of other makers may lack
 // the checksum.
-func Read(r io.Reader) iter.Seq2[Member, error] {
+func Read(r io.Reader) iter.Seq2[Member, error] { return read(r, maxContent) }
+
+// read is [Read] that decodes at most limit bytes.
+func read(r io.Reader, limit int64) iter.Seq2[Member, error] {
 	return func(yield func(Member, error) bool) {
-		s, err := openStream(r, maxContent)
+		s, err := openStream(r, limit)
 		if err != nil {
 			yield(Member{}, err)
 			return

@@ -58,12 +58,24 @@ func (e *Exit) Unwrap() error { return e.Err }
 // ExitCode returns the code.
 func (e *Exit) ExitCode() int { return e.Code }
 
-// Wrong returns err as a [Misuse].
+// Wrong returns err as a [Misuse], unless it says something else of the machine: what a
+// broken disk or a want of descriptors causes is not for a person to change in a file.
 func Wrong(err error) error {
-	if err == nil {
-		return nil
+	switch {
+	case err == nil, errors.Is(err, durable.ErrFault), IsShortage(err):
+		return err
+	case errors.Is(err, syscall.EIO):
+		return &Exit{StorageFault, fmt.Errorf("%w; look at the disk ('dmesg', 'smartctl -a')", err)}
 	}
 	return &Exit{Misuse, err}
+}
+
+// IsShortage reports whether err says that the machine lacks space, descriptors or memory,
+// so that the next start may go well.
+func IsShortage(err error) bool {
+	return slices.ContainsFunc([]error{
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS,
+	}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // Main runs a program's command until it ends or SIGTERM or SIGINT says so, and

@@ -19,6 +19,7 @@
 package device
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -83,6 +84,10 @@ func (v Volume) String() string {
 
 // Volumes identifies the files of one store. Its methods are safe for concurrent use.
 type Volumes struct {
+	// Session names the time from one boot of the machine to the next, or the time of this
+	// process where the boot ID is not known.
+	Session ID
+
 	find   func(*os.File) Volume
 	pinned uint64 // the file system that stays mounted while the store is open
 
@@ -94,21 +99,21 @@ type Volumes struct {
 // long as they are used.
 func Open(dir *os.File) (*Volumes, error) {
 	m := machine{sys: "/sys", boot: bootID("/proc/sys/kernel/random/boot_id", os.Getenv("CIS490_BOOT_ID")), process: rand.Text()}
-	return open(dir, m.volume)
+	return open(dir, m, m.volume)
 }
 
 // OpenDisk is [Open] for a test: the store is on the disk with the serial number.
 func OpenDisk(dir *os.File, serial string) (*Volumes, error) {
 	m := machine{boot: "test"}
-	return open(dir, func(f *os.File) Volume { return m.name(f, uuid(f), serial, serial) })
+	return open(dir, m, func(f *os.File) Volume { return m.name(f, uuid(f), serial, serial) })
 }
 
-func open(dir *os.File, find func(*os.File) Volume) (*Volumes, error) {
+func open(dir *os.File, m machine, find func(*os.File) Volume) (*Volumes, error) {
 	st, err := stat(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &Volumes{find: find, pinned: number(&st)}, nil
+	return &Volumes{Session: m.session(), find: find, pinned: number(&st)}, nil
 }
 
 // Of returns the volume of an open file.
@@ -198,6 +203,8 @@ type machine struct {
 	sys           string // where sysfs is mounted
 	boot, process string
 }
+
+func (m machine) session() ID { return hash([]byte("cis490 session\x00" + cmp.Or(m.boot, m.process))) }
 
 func (m machine) volume(f *os.File) Volume {
 	serial, id := m.disks(f)

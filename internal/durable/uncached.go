@@ -14,6 +14,10 @@ import (
 // the largest logical block of the disks that we know.
 const align = 4096
 
+// SeekAlign is what offsets are multiples of at which a reader of [Dir.OpenUncached] can
+// begin.
+const SeekAlign = align
+
 // window is how much one direct read takes: many may be read at once.
 const window = 256 << 10
 
@@ -76,6 +80,17 @@ func (u *uncached) Read(p []byte) (int, error) {
 	n := copy(p, u.rest)
 	u.rest = u.rest[n:]
 	return n, nil
+}
+
+// Seek begins at an offset from the start, which must be a multiple of [SeekAlign]. No
+// byte may have been read.
+func (u *uncached) Seek(offset int64, whence int) (int64, error) {
+	if whence != io.SeekStart || offset%align != 0 || len(u.rest) > 0 {
+		return 0, errors.ErrUnsupported
+	}
+	n, err := u.f.Seek(offset, whence)
+	u.left -= n
+	return n, err
 }
 
 func (u *uncached) Close() error { return u.f.Close() }

@@ -27,8 +27,10 @@ type BackfillReport struct {
 	Written  int64 `json:"backfilled"`      // rows appended
 	Bad      int64 `json:"bad"`             // files and names that were given no row
 	Underway int64 `json:"underway"`        // files left to the receiver, which owes them their row
-	Rows     []Row `json:"-"`               // of a dry run: the first that would be written
-	More     int64 `json:"-"`               // of a dry run: files without a row beyond those
+	// Expanding is how many archives were decoded in part only, see [Options.Expanding].
+	Expanding int64 `json:"expanding,omitzero"`
+	Rows      []Row `json:"-"` // of a dry run: the first that would be written
+	More      int64 `json:"-"` // of a dry run: files without a row beyond those
 }
 
 // Backfill appends a row for each stored file that has none, also beside a live
@@ -52,6 +54,7 @@ func Backfill(ctx context.Context, opts Options) (BackfillReport, error) {
 			return b.report, err
 		}
 	}
+	b.report.Expanding = b.partly
 	return b.report, nil
 }
 
@@ -143,7 +146,7 @@ func (b *backfill) add(ctx context.Context, e *entry) error {
 
 // row reads a file and makes its row.
 func (b *backfill) row(ctx context.Context, o store.Object) (Row, error) {
-	got, err := b.examine(ctx, o.Key)
+	got, err := b.examine(ctx, o)
 	if err != nil {
 		return Row{}, err
 	}

@@ -36,6 +36,9 @@ type Options struct {
 	Batch int
 	// Bad, unless nil, is called for each file that Backfill gives no row.
 	Bad func(error)
+	// Expanding, unless nil, is called for each archive that was not decoded to its end,
+	// because it decodes to more than [archive.MaxRatio] times its size.
+	Expanding func(episode.Key)
 	// Progress, unless nil, is told how many bytes of archives were read.
 	Progress func(bytes int)
 }
@@ -47,6 +50,7 @@ type tree struct {
 	*store.Reader
 	opts    Options
 	refused map[episode.Name]bool // hosts whose folder cannot be listed: one is reported once
+	partly  int64                 // archives that were not decoded to their end
 }
 
 func openTree(opts Options) (*tree, error) {
@@ -156,17 +160,38 @@ func compareKeys(x, y episode.Key) int {
 // errBytes says that a stored file was read and is not what it should be.
 var errBytes = errors.New("is damaged")
 
-// examine reads a stored archive from the disk, decodes all of it and returns what
-// its bytes are. An error wraps errBytes if they are no archive.
-func (t *tree) examine(ctx context.Context, key episode.Key) (store.Content, error) {
-	got, err := t.Read(ctx, key, store.Reading{
-		Check:    func(r io.Reader) (digest.Digest, error) { return digest.Digest{}, archive.Verify(r) },
-		Progress: t.opts.Progress,
-	})
-	if err == nil && got.Unfit != nil {
-		err = fmt.Errorf("%w: %w", errBytes, got.Unfit)
+// examine reads a stored archive from the disk, decodes it and returns what its bytes
+// are. An error wraps errBytes if they are no archive.
+//
+// One that decodes to more than [archive.MaxRatio] times its size is decoded that far
+// and no further: a host could make the decoding take hours per GiB. What a scrub has
+// found out about it counts.
+func (t *tree) examine(ctx context.Context, o store.Object) (store.Content, error) {
+	before, err := t.DecodedBefore(o.Key, o.Digest)
+	if err != nil {
+		return store.Content{}, err
 	}
-	return got, err
+	how := store.Reading{Progress: t.opts.Progress}
+	if before.Digest.IsZero() {
+		how.Check = func(r io.Reader) (digest.Digest, error) {
+			return digest.Digest{}, archive.VerifyUpTo(r, archive.ExpansionLimit(o.Size))
+		}
+	}
+	got, err := t.Read(ctx, o.Key, how)
+	switch {
+	case err != nil:
+		return got, err
+	case errors.Is(got.Unfit, archive.ErrExpands):
+		t.partly++
+		if t.opts.Expanding != nil {
+			t.opts.Expanding(o.Key)
+		}
+	case got.Unfit != nil:
+		return got, fmt.Errorf("%w: %w", errBytes, got.Unfit)
+	case before.Undecodable:
+		return got, fmt.Errorf("%w: a scrub could not decode it", errBytes)
+	}
+	return got, nil
 }
 
 // commit returns the version of the experiment's code. An archive that does

@@ -44,6 +44,8 @@ type VerifyReport struct {
 	Underway int64 `json:"underway"` // files that the receiver is about to write the row of
 	Read     int64 `json:"read"`     // archives read and decoded
 	Findings int64 `json:"findings"`
+	// Expanding is how many of those read were decoded in part only, see [Options.Expanding].
+	Expanding int64 `json:"expanding,omitzero"`
 }
 
 // Verify compares the rows of the index with the files of the store, both
@@ -71,6 +73,7 @@ func Verify(ctx context.Context, opts Options, found func(Finding)) (VerifyRepor
 		}
 		v.first = false
 	}
+	v.report.Expanding = v.partly
 	return v.report, nil
 }
 
@@ -269,7 +272,7 @@ func (v *verifier) deep(ctx context.Context, e *entry) error {
 }
 
 func (v *verifier) bytes(ctx context.Context, e *entry) error {
-	got, err := v.examine(ctx, e.Key)
+	got, err := v.examine(ctx, e.Object)
 	want := e.digest
 	if want.IsZero() {
 		want = e.Digest

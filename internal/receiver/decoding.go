@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"cis490/internal/archive"
@@ -14,27 +15,52 @@ import (
 // busy for minutes.
 const perByte = 16
 
+// MaxRatio is how many times its size an archive may decode to and still be decoded by
+// each scrub.
+const MaxRatio = archive.MaxRatio
+
 // decoding is one reading of an archive, from the disk to the last byte that comes
-// out. A pacer, if there is one, slows it down.
+// out.
 type decoding struct {
 	ctx  context.Context
-	pace *pacer
-	in   int64 // read, or paid for
-	out  int64 // decoded
-}
+	pace *pacer // pays for it; nil: a host waits for it
+	size int64  // of the archive
+	// hurry pays without waiting: uploads of the key wait for the end of the reading.
+	hurry bool
+	// sure says that an earlier reading did not decode these bytes either.
+	sure     bool
+	progress func(int)
 
-func newDecoding(ctx context.Context, pace *pacer) *decoding { return &decoding{ctx: ctx, pace: pace} }
+	in         int64 // read, or paid for
+	out        int64 // decoded
+	remembered bool  // what it came to was noted at the file
+}
 
 func (d *decoding) reading() store.Reading {
 	return store.Reading{
-		Pace:  func(r io.Reader) io.Reader { return &paced{d, r} },
-		Check: func(r io.Reader) (digest.Digest, error) { return archive.ContentDigest(r, d) },
+		Pace:     func(r io.Reader) io.Reader { return &paced{d, r} },
+		Check:    func(r io.Reader) (digest.Digest, error) { return archive.ContentDigest(r, d) },
+		Remember: d.remember,
+		Progress: d.progress,
 	}
 }
 
-// Write takes what was decoded.
+// remember has an expensive archive decoded no more. An error is believed the second
+// time: cables and memory make mistakes too.
+func (d *decoding) remember(unfit error) (decoded int64, ok bool) {
+	d.remembered = d.expands() && (unfit == nil || d.sure)
+	return d.out, d.remembered
+}
+
+func (d *decoding) expands() bool { return d.out > archive.ExpansionLimit(d.size) }
+
+// Write takes what was decoded. An expensive archive is not decoded while a host waits:
+// the scrub does that once.
 func (d *decoding) Write(b []byte) (int, error) {
 	d.out += int64(len(b))
+	if d.pace == nil && d.expands() {
+		return 0, fmt.Errorf("%w: %w", store.ErrUndecided, archive.ErrExpands)
+	}
 	more := d.out/perByte - d.in
 	if more <= 0 {
 		return len(b), d.ctx.Err()
@@ -45,7 +71,11 @@ func (d *decoding) Write(b []byte) (int, error) {
 // pay waits for the time that n bytes take.
 func (d *decoding) pay(n int) error {
 	d.in += int64(n)
-	if d.pace == nil {
+	switch {
+	case d.pace == nil:
+		return d.ctx.Err()
+	case d.hurry:
+		d.pace.charge(n)
 		return d.ctx.Err()
 	}
 	return d.pace.wait(d.ctx, n)

@@ -26,6 +26,7 @@ type prover struct {
 	// setAside moves a copy that is not what it was out of the store. It is nil
 	// where nothing may be moved.
 	setAside func(episode.Key) error
+	progress func(int) // unless nil, is told how many bytes each read gave
 
 	mu   sync.Mutex
 	lost int // guarded by mu; archives in a row that the disk did not give
@@ -37,14 +38,21 @@ type proof struct {
 	bad   error // store.ErrDamaged, store.ErrUnreadable or store.ErrUnfit
 	once  error // the first look went wrong, the second did not
 	aside bool  // it was moved to quarantine
+
+	// expands is to how many bytes it decodes, if that is more than [archive.MaxRatio]
+	// times its size; expandsNew says that no earlier reading has noted it.
+	expands    int64
+	expandsNew bool
 }
 
 // prove reads the archive under key, no faster than pace says, if it says something,
-// and decodes it. The error wraps [fs.ErrNotExist] if there is none, or if it was put
+// and decodes it. Without a pace a host waits for it, and what is expensive to decode is
+// left to the scrub. The error wraps [fs.ErrNotExist] if there is none, or if it was put
 // in another's place meanwhile.
 func (p *prover) prove(ctx context.Context, key episode.Key, pace *pacer) (proof, error) {
 	o, err := p.store.Stat(key)
 	if err != nil {
+		p.saw(err)
 		return proof{}, err
 	}
 	want := o.Digest
@@ -53,14 +61,35 @@ func (p *prover) prove(ctx context.Context, key episode.Key, pace *pacer) (proof
 			return proof{}, err
 		}
 	}
-	read := func(pace *pacer) (store.Object, error) {
-		return p.store.ReadBack(ctx, key, want, newDecoding(ctx, pace).reading())
+	size := o.Size
+	var expands int64
+	expandsNew := false
+	read := func(d decoding) (store.Object, error) {
+		d.ctx, d.pace, d.size, d.progress = ctx, pace, size, p.progress
+		o, err := p.store.ReadBack(ctx, key, want, d.reading())
+		expandsNew = expandsNew || d.remembered
+		if expands = o.Decoded.Size; d.remembered {
+			expands = d.out
+		}
+		return o, err
 	}
-	o, first := read(pace)
+	found, err := p.look(key, read)
+	found.expands, found.expandsNew = expands, expandsNew
+	return found, err
+}
+
+// look reads an archive until two readings agree on what is wrong with it, or one finds
+// nothing.
+func (p *prover) look(key episode.Key, read func(decoding) (store.Object, error)) (proof, error) {
+	o, first := read(decoding{})
 	if errors.Is(first, store.ErrUnfit) {
+		if !o.Decoded.Digest.IsZero() {
+			return proof{Object: o, bad: first}, nil // two readings agreed on it before
+		}
 		// It is what its host has sent, and stays: no need to keep uploads of its key
 		// away, nor to hurry. Unless the next look says something else.
-		o, err = read(pace)
+		var err error
+		o, err = read(decoding{sure: true})
 		if errors.Is(err, store.ErrUnfit) {
 			return proof{Object: o, bad: err}, nil
 		}
@@ -73,7 +102,7 @@ func (p *prover) prove(ctx context.Context, key episode.Key, pace *pacer) (proof
 		return proof{Object: o}, first
 	}
 	defer p.lock(key)()
-	o, err = read(nil)
+	o, err := read(decoding{hurry: true})
 	gone := p.saw(err)
 	if !isBad(err) {
 		return proof{Object: o, once: first}, err
@@ -135,15 +164,14 @@ func (r *Receiver) readBack(ctx context.Context, key episode.Key, pace *pacer) (
 	log := r.log.With("host", key.Host, "episode", key.Name)
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return found, err
-	case errors.Is(found.bad, store.ErrUnfit):
-		log.Error("a stored archive is what its host has sent, and cannot be decoded: keep the episode on its host", "err", found.bad)
-	case found.aside:
-		log.Error("set aside a stored archive that is not what it was; 'shipper verify --heal' on its host sends it again", "err", found.bad)
 	case found.bad != nil:
-		log.Error("the disk does not give one archive after the other: nothing more is set aside; look at the disk", "err", found.bad)
+		finding := ""
+		if errors.Is(found.bad, store.ErrUnfit) {
+			finding = "undecodable"
+		}
+		logBad(log, finding, found.aside, found.bad)
 	case found.once != nil:
-		log.Warn("a stored archive was read wrongly once, and right the second time", "err", found.once)
+		logTransient(log, found.once)
 	}
 	return found, err
 }

@@ -86,13 +86,14 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	return NewWithGate(ctx, gate, c, version, holder, log)
+	return NewWithGate(ctx, gate, c, version, holder, log, nil)
 }
 
 // NewWithGate opens the data directory of c, or returns a [*durable.LockedError], and
 // ends what a crash interrupted. Holder is what the next one who asks is told. The
-// gate is separate because root opens it, before it becomes the service user.
-func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
+// gate is separate because root opens it, before it becomes the service user. Recovered,
+// unless nil, is told how many bytes each read of the recovery gave, which may take long.
+func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger, recovered func(bytes int)) (*Receiver, error) {
 	log = slog.New(admission.LimitLines(log.Handler()))
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
@@ -115,7 +116,7 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 		log.Warn("disk is full", "err", err)
 	}
 	r.prover, r.reads = r.newProver(), admission.Limiter{Total: readBacks, PerHost: 1}
-	if err := r.recover(ctx); err != nil {
+	if err := r.recover(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
 	}
 	return r, nil
@@ -133,14 +134,14 @@ func (r *Receiver) openConns() error {
 }
 
 func (r *Receiver) open(holder string) error {
-	var err error
-	if r.data, err = durable.Create(string(r.cfg.DataDir)); err != nil {
+	err := r.openData()
+	if err != nil {
 		return err
 	}
 	if r.lock, err = r.data.Lock(lockName, holder, formerLockName); err != nil {
 		return err
 	}
-	if r.store, err = store.Open(r.data); err != nil {
+	if err := r.openStore(); err != nil {
 		return err
 	}
 	if r.index, err = index.Open(r.data, IndexFile); err != nil {

@@ -10,15 +10,21 @@ import (
 )
 
 // recover ends what a crash interrupted. It lists staging and nothing else, so
-// that it costs what was under way, however much is stored.
-func (r *Receiver) recover(ctx context.Context) error {
+// that it costs what was under way, however much is stored. Read, unless nil, is told
+// how many bytes each read of a committed upload gave.
+//
+// An upload that the disk does not give ends nothing but itself. More than lostDisk of
+// them in a row are a fault of the storage.
+func (r *Receiver) recover(ctx context.Context, read func(bytes int)) error {
 	for staged, err := range r.store.Staged() {
 		if stray, ok := errors.AsType[*store.StrayError](err); ok {
 			r.log.Warn("left alone what is not ours", "err", stray)
 			continue
 		}
 		if err == nil {
-			err = r.resume(ctx, staged)
+			err = r.resume(ctx, staged, read)
+		} else if gone := r.lostInRecovery(err); gone != nil {
+			err = gone
 		}
 		switch {
 		case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err):
@@ -32,15 +38,24 @@ func (r *Receiver) recover(ctx context.Context) error {
 	return nil
 }
 
-func (r *Receiver) resume(ctx context.Context, staged store.Staged) error {
+// lostInRecovery counts err if it says that the disk does not give something, and returns
+// a [durable.ErrFault] if that has happened too often in a row.
+func (r *Receiver) lostInRecovery(err error) error {
+	if r.prover.saw(err) {
+		return fmt.Errorf("%w: %w: %w", durable.ErrFault, errDisk, err)
+	}
+	return nil
+}
+
+func (r *Receiver) resume(ctx context.Context, staged store.Staged, read func(bytes int)) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
-	o, published, err := staged.Published(ctx)
+	o, published, err := staged.Published(ctx, read)
 	if isBad(err) { // one wrong reading is no proof
-		o, published, err = staged.Published(ctx)
+		o, published, err = staged.Published(ctx, read)
 	}
 	if published || err != nil {
-		if r.prover.saw(err) {
-			return fmt.Errorf("%w: %w: %w", durable.ErrFault, errDisk, err)
+		if gone := r.lostInRecovery(err); gone != nil {
+			return gone
 		}
 	}
 	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrUnreadable) {
@@ -50,11 +65,7 @@ func (r *Receiver) resume(ctx context.Context, staged store.Staged) error {
 		return err
 	}
 	if !published {
-		if kept, err := r.restore(staged); kept || err != nil {
-			return err
-		}
-		log.Info("dropped an upload that a crash interrupted; its host sends it again")
-		return staged.Clear()
+		return r.resumeUnpublished(staged)
 	}
 	found, err := r.index.FindAll(ctx, o.Key)
 	if err != nil {
@@ -67,8 +78,40 @@ func (r *Receiver) resume(ctx context.Context, staged store.Staged) error {
 	return nil
 }
 
+// resumeUnpublished keeps an upload of which nobody was told that it is stored, if it can
+// go on, and drops it otherwise.
+func (r *Receiver) resumeUnpublished(staged store.Staged) error {
+	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
+	kept, err := r.restoreUnlessStored(staged)
+	if errors.Is(err, store.ErrUnreadable) {
+		if gone := r.lostInRecovery(err); gone != nil {
+			return gone
+		}
+		log.Error("quarantined an unfinished upload that the disk does not give; its host sends it again", "err", err)
+		return staged.Quarantine()
+	}
+	if kept || err != nil {
+		return err
+	}
+	log.Info("dropped an upload that a crash interrupted; its host sends it again")
+	return staged.Clear()
+}
+
+// restoreUnlessStored is [Receiver.restore], but for an upload whose archive came another
+// way: after a start that could not look into its folder, say.
+func (r *Receiver) restoreUnlessStored(staged store.Staged) (bool, error) {
+	p, _, _, ok, err := staged.Progress()
+	if err != nil || !ok {
+		return false, err
+	}
+	if o, err := r.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
+		return false, nil
+	}
+	return r.restore(staged)
+}
+
 // resumeBad ends a published upload whose bytes are others, or are not given by the
-// disk. With a row it may have been acknowledged: then it is for the scrub, or for its
+// disk. With a row it may have been acknowledged: then it stays, for the scrub or for its
 // host, which may still have the bytes.
 func (r *Receiver) resumeBad(ctx context.Context, staged store.Staged, bad error) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
@@ -76,6 +119,9 @@ func (r *Receiver) resumeBad(ctx context.Context, staged store.Staged, bad error
 	switch {
 	case err != nil:
 		return err
+	case !staged.Listed():
+		// The disk does not even say which files these are: nothing is moved.
+		return bad
 	case acknowledged:
 		log.Error("a stored archive is damaged: send it again from its host's shipped folder", "err", bad)
 		return staged.Clear()

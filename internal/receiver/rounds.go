@@ -2,19 +2,12 @@ package receiver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
+	"os"
 	"time"
 
 	"cis490/internal/durable"
-	"cis490/internal/episode"
 )
-
-// scrubFile is where the daemon keeps how far its scrub has come.
-const scrubFile = "scrub.json"
 
 // Waits of the background scrub.
 const (
@@ -22,10 +15,6 @@ const (
 	saveEvery  = time.Minute     // between two notes of the position
 	afterError = time.Hour
 )
-
-// namedMissing is how many missing archives of a round, and how many that cannot be
-// opened, are logged by name.
-const namedMissing = 10
 
 // Scrub reads the whole store back from the disk, a round an interval, as
 // slowly as the configuration says, until ctx ends. It returns an error only if
@@ -110,52 +99,46 @@ var errDisk = errors.New("the disk does not give one archive after the other: lo
 
 // round reads what is left of one walk through the store.
 func (r *Receiver) round(ctx context.Context, p *Progress) error {
-	saved, refused := time.Now(), 0
+	findings := &findingLog{log: r.log}
+	saved := time.Now()
 	s := &scrub{
 		Progress: p, store: r.store.Reader, since: p.Started,
 		pace:  newPacer(int64(r.cfg.Scrub.Rate), func() bool { return r.slots.Active() > 0 }),
-		prove: r.readBack, lock: r.keys.Lock,
-		rows:   func() (io.ReadCloser, error) { return r.data.Open(IndexFile) },
+		prove: findings.transient(r.prover.prove), lock: r.keys.Lock,
+		rows:   func() (*os.File, error) { return r.data.Open(IndexFile) },
 		settle: r.store.Settle,
-		found: func(f ScrubFinding) {
-			switch {
-			case f.logged:
-			case f.Finding == "missing":
-				if p.Missing <= namedMissing {
-					r.log.Error("an archive that has a row is not in the store", "host", f.Host, "episode", f.Episode)
-				}
-			case f.Episode == "":
-				r.log.Error("could not list a host's archives", "host", f.Host, "err", f.Detail, "hint", unreadableHint)
-			default:
-				if refused++; refused <= namedMissing {
-					r.log.Error("could not read a stored archive", "host", f.Host, "episode", f.Episode, "err", f.Detail, "hint", unreadableHint)
-				}
-			}
-		},
-		save: func() error {
-			if r.prover.failing() {
-				return errDisk
-			}
-			if time.Since(saved) < saveEvery {
-				return nil
-			}
-			saved = time.Now()
-			return r.saveScrub(*p)
-		},
+		found:  findings.add,
+	}
+	s.keep = func() error {
+		if time.Since(saved) < saveEvery {
+			return nil
+		}
+		saved = time.Now()
+		p.cursors = s.position()
+		return r.saveScrub(*p)
+	}
+	s.save = func() error {
+		if r.prover.failing() {
+			return errDisk
+		}
+		return s.keep()
 	}
 	p.Missing = 0 // rows are looked through from the first each time
 	err := s.run(ctx)
+	findings.end()
 	if err == nil && r.prover.failing() {
 		err = errDisk
 	}
 	if err == nil {
-		if p.HostsUnreadable == 0 && p.NotOpened == 0 {
+		if p.HostsUnreadable == 0 && p.HostsUnfinished == 0 && p.NotOpened == 0 {
 			p.WholeSince = p.Started
 		}
-		r.log.Info("scrubbed the store", "objects", p.Objects, "bytes", p.Bytes, "damaged", p.Damaged,
-			"unreadable", p.Unreadable, "undecodable", p.Undecodable, "missing", p.Missing, "took", p.Ended.Sub(p.Started).Round(time.Second))
+		p.cursors = nil
+		r.log.Info("scrubbed the store", "objects", p.Objects, "bytes", p.Bytes, "damaged", p.Damaged, "unreadable", p.Unreadable,
+			"undecodable", p.Undecodable, "missing", p.Missing, "expanding", p.Expanding, "took", p.Ended.Sub(p.Started).Round(time.Second))
 	} else {
 		p.Ended = time.Time{}
+		p.cursors = s.position()
 	}
 	if serr := r.saveScrub(*p); serr != nil {
 		return errors.Join(err, serr)
@@ -175,48 +158,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// maxProgress bounds what is read of scrub.json.
-const maxProgress = 64 << 10
-
-// loadProgress returns how far the background scrub of a data directory has
-// come. Of a file that cannot be read nothing is known, and the walk begins anew.
-func loadProgress(data *durable.Dir) (Progress, error) {
-	f, err := data.Open(scrubFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Progress{}, nil
-	}
-	if err != nil {
-		return Progress{}, err
-	}
-	defer f.Close()
-	var p Progress
-	if err := json.NewDecoder(io.LimitReader(f, maxProgress)).Decode(&p); err != nil {
-		return Progress{}, fmt.Errorf("read %s: %w", f.Name(), err)
-	}
-	if now := time.Now(); p.Started.After(now) { // a clock that was wrong; it would wait for that day
-		return Progress{}, nil
-	}
-	if !p.Decoded {
-		return Progress{}, nil
-	}
-	for _, name := range []episode.Name{p.Host, p.Episode} {
-		if _, err := episode.ParseName(string(name)); name != "" && err != nil {
-			return Progress{}, fmt.Errorf("read %s: %w", f.Name(), err)
-		}
-	}
-	return p, nil
-}
-
-func saveProgress(data *durable.Dir, p Progress) error {
-	b, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	err = data.WriteFile(scrubFile, append(b, '\n'), 0o640)
-	if isFull(err) {
-		return nil // the walk begins anew after the next start; that is all
-	}
-	return err
 }

@@ -3,11 +3,11 @@ package receiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -18,15 +18,14 @@ import (
 // Progress is how far a scrub has come.
 type Progress struct {
 	Started time.Time `json:"started"`
-	// Host and Episode are what was read last: the walk goes in the order of
-	// the names.
+	// Host and Episode are what was read last. The hosts take turns.
 	Host    episode.Name `json:"host_id,omitempty"`
 	Episode episode.Name `json:"episode_id,omitempty"`
 	Ended   time.Time    `json:"ended,omitzero"`
 
 	Objects     int64 `json:"objects"`     // read
 	Bytes       int64 `json:"bytes"`       // read
-	Skipped     int64 `json:"skipped"`     // read lately, or underway
+	Skipped     int64 `json:"skipped"`     // read lately, underway, or received since Started
 	Damaged     int64 `json:"damaged"`     // bytes that are not those of the sha256
 	Unreadable  int64 `json:"unreadable"`  // bytes that the disk does not give
 	Undecodable int64 `json:"undecodable"` // the bytes that came, and no archive
@@ -36,6 +35,14 @@ type Progress struct {
 	// HostsUnreadable is how many hosts have a folder that cannot be listed: none of
 	// their archives was read.
 	HostsUnreadable int64 `json:"hosts_unreadable"`
+
+	// HostsUnfinished is how many hosts sent archives faster than this scrub passed over
+	// them, so that some of their earlier ones may not have been read.
+	HostsUnfinished int64 `json:"hosts_unfinished,omitzero"`
+
+	// Expanding is how many archives decode to more than [archive.MaxRatio] times their
+	// size. They are decoded once; afterwards only their bytes are read.
+	Expanding int64 `json:"expanding,omitzero"`
 
 	// NotOpened is how many of the unreadable archives were not read at all, because they
 	// or what is known of them could not be opened.
@@ -51,6 +58,10 @@ type Progress struct {
 
 	// Disk is the [device.Volume.ID] of what was read. On another one nothing was read.
 	Disk string `json:"disk,omitempty"`
+
+	// cursors say how far each host has been read, once hosts take turns; see [scrub.save].
+	cursors []hostCursor
+	byName  bool // Host and Episode are those of a scrub that went by names
 }
 
 // Lost returns how many archives are not what they were.
@@ -58,7 +69,7 @@ func (p Progress) Lost() int64 { return p.Damaged + p.Unreadable + p.Missing }
 
 // A ScrubFinding is one thing that is not as it should be.
 type ScrubFinding struct {
-	Finding  string       `json:"finding"` // damaged, unreadable, undecodable or missing
+	Finding  string       `json:"finding"` // damaged, unreadable, undecodable, missing or expanding
 	Host     episode.Name `json:"host_id"`
 	Episode  episode.Name `json:"episode_id"` // empty: all of the host's
 	SetAside bool         `json:"set_aside"`
@@ -70,12 +81,14 @@ type ScrubFinding struct {
 // scrub is one walk through the store, from where progress says.
 type scrub struct {
 	*Progress
+	walks []*hostWalk // in the order in which the hosts take turns
+	aside asideKeys   // what this scrub has moved to quarantine
 	store *store.Reader
 	since time.Time // what was read back since then is not read again
 	host  episode.Name
 	pace  *pacer
 	prove func(context.Context, episode.Key, *pacer) (proof, error)
-	rows  func() (io.ReadCloser, error)
+	rows  func() (*os.File, error)
 	found func(ScrubFinding)
 	// lock is [prover]'s: a row whose archive is looked for under it is a row
 	// whose archive is missing.
@@ -83,15 +96,25 @@ type scrub struct {
 	// settle notes at an archive that it has a row. It is nil where the walk must
 	// not write, and is called under lock.
 	settle func(store.Object) error
-	save   func() error // called after each archive
+	// save is called after each archive. It notes the position if it is time for that, or
+	// returns why the scrub cannot go on.
+	save func() error
+	// keep, unless nil, is save while an archive is read. keepErr is what it returned.
+	keep    func() error
+	keepErr error
 }
 
 // run walks to the end.
 func (s *scrub) run(ctx context.Context) error {
+	s.pace.tick = func() {
+		if s.keep != nil && s.keepErr == nil {
+			s.keepErr = s.keep()
+		}
+	}
 	if err := s.hosts(ctx); err != nil {
 		return err
 	}
-	if err := s.missing(ctx); err != nil {
+	if err := errors.Join(s.missing(ctx), s.keepErr); err != nil {
 		return err
 	}
 	s.Ended = time.Now().UTC()
@@ -99,80 +122,27 @@ func (s *scrub) run(ctx context.Context) error {
 	return nil
 }
 
-// hosts reads all files behind the position, host by host.
-func (s *scrub) hosts(ctx context.Context) error {
-	if s.host != "" {
-		return s.episodes(ctx, s.host, "")
-	}
-	if s.Host != "" { // the rest of the host that was interrupted
-		if err := s.episodes(ctx, s.Host, s.Episode); err != nil {
-			return err
-		}
-	}
-	for last := false; !last; {
-		var hosts []episode.Name
-		var err error
-		if hosts, last, err = s.store.HostsAfter(s.Host); err != nil {
-			return err
-		}
-		for _, host := range hosts {
-			if err := s.episodes(ctx, host, ""); err != nil {
-				return err
-			}
-			s.Host, s.Episode = host, ""
-		}
-	}
-	return nil
-}
-
-func (s *scrub) episodes(ctx context.Context, host, after episode.Name) error {
-	for last := false; !last; {
-		var names []episode.Name
-		var err error
-		if names, last, err = s.store.NamesAfter(host, after); err != nil {
-			return s.skipHost(host, err)
-		}
-		for _, name := range names {
-			if err := s.one(ctx, episode.Key{Host: host, Name: name}); err != nil {
-				return err
-			}
-			after = name
-			s.Host, s.Episode = host, name
-			if err := s.save(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// skipHost reports a host whose archives cannot be listed. The others are read.
-func (s *scrub) skipHost(host episode.Name, err error) error {
-	if errors.Is(err, durable.ErrFault) || store.IsShortage(err) {
-		return err
-	}
-	s.HostsUnreadable++
-	s.found(ScrubFinding{Finding: "unreadable", Host: host, Detail: err.Error()})
-	return nil
-}
-
-// one reads one archive, if it is due.
-func (s *scrub) one(ctx context.Context, key episode.Key) error {
-	if err := s.pace.wait(ctx, seek); err != nil {
-		return err
-	}
+// one reads one archive of a host, if it is due.
+func (s *scrub) one(ctx context.Context, w *hostWalk, key episode.Key) error {
 	o, err := s.store.Stat(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err == nil && w.skipsNew(o, s.Started) {
+		// It is in memory still, and more come: to wait would let them come faster
+		// than the scrub passes over them.
+		s.Skipped++
+		s.pace.charge(skipCost)
+		return nil
+	}
+	if err := s.pace.wait(ctx, seekCost); err != nil {
+		return err
 	}
 	if err == nil && (o.Underway || o.VerifiedAt.After(s.since)) {
 		s.Skipped++
 		return nil
 	}
-	var found proof
-	if err == nil {
-		found, err = s.prove(ctx, key, s.pace)
-	}
+	found, err := s.prove(ctx, key, s.pace) // also of what cannot be looked at: it is counted
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -193,7 +163,15 @@ func (s *scrub) one(ctx context.Context, key episode.Key) error {
 	return nil
 }
 
+// note counts and reports what is to be said of an archive that was read.
 func (s *scrub) note(key episode.Key, found proof, logged bool) {
+	if found.expands > 0 {
+		s.Expanding++
+	}
+	if found.expandsNew {
+		s.found(ScrubFinding{Finding: "expanding", Host: key.Host, Episode: key.Name, Detail: fmt.Sprintf(
+			"decodes to %d bytes, %d times its size; it is decoded once, and afterwards only its bytes are read", found.expands, found.expands/max(found.Size, 1))})
+	}
 	if found.bad == nil {
 		return
 	}
@@ -211,6 +189,7 @@ func (s *scrub) note(key episode.Key, found proof, logged bool) {
 	}
 	if found.aside {
 		s.SetAside++
+		s.aside.add(key)
 	}
 	s.found(f)
 }
@@ -225,8 +204,14 @@ func (s *scrub) missing(ctx context.Context) error {
 		return err
 	}
 	defer in.Close()
+	end, err := in.Stat()
+	if err != nil {
+		return err
+	}
 	n := 0
-	for row, err := range index.Rows(in) {
+	// Rows that are appended from now on are for the next scrub, or this one would not
+	// end as long as enough of them come.
+	for row, err := range index.Rows(io.LimitReader(in, end.Size())) {
 		if _, bad := errors.AsType[*index.LineError](err); bad {
 			continue // 'receiver index verify' tells of it
 		}
@@ -234,7 +219,7 @@ func (s *scrub) missing(ctx context.Context) error {
 			return err
 		}
 		if n++; n%256 == 0 {
-			if err := s.pace.wait(ctx, seek); err != nil {
+			if err := s.pace.wait(ctx, seekCost); err != nil {
 				return err
 			}
 		}
@@ -259,7 +244,7 @@ func (s *scrub) look(ctx context.Context, row index.Row) error {
 		return err == nil && s.settle != nil && !o.Settled && !o.Underway && o.Digest == row.SHA256 && o.Size == row.Size
 	}
 	if settle() {
-		if err := s.pace.wait(ctx, seek); err != nil {
+		if err := s.pace.wait(ctx, seekCost); err != nil {
 			return err
 		}
 	}
@@ -281,49 +266,16 @@ func (s *scrub) look(ctx context.Context, row index.Row) error {
 	return nil
 }
 
-// missed reports a row whose archive is not in the store.
+// missed reports a row whose archive is not in the store, unless this scrub has moved it
+// and counted it.
 func (s *scrub) missed(key episode.Key, err error, stray bool) {
+	if s.aside.has(key) {
+		return
+	}
 	why := s.store.Path(key) + " has a row and is not there"
 	if stray {
 		why = err.Error() + ", and has a row"
 	}
 	s.Missing++
 	s.found(ScrubFinding{Finding: "missing", Host: key.Host, Episode: key.Name, Detail: why})
-}
-
-// seek is what it costs to begin a file, in bytes that could be read meanwhile.
-const seek = 64 << 10
-
-// whileBusy is how many times slower a scrub is while uploads are under way.
-const whileBusy = 8
-
-// pacer says how fast a scrub may read.
-type pacer struct {
-	limit *rate.Limiter
-	burst int
-	busy  func() bool
-}
-
-// newPacer returns a pacer for so many bytes a second; 0 is as fast as can be.
-func newPacer(perSecond int64, busy func() bool) *pacer {
-	if perSecond <= 0 {
-		return &pacer{limit: rate.NewLimiter(rate.Inf, 0), burst: 1 << 30, busy: busy}
-	}
-	burst := int(min(max(perSecond, 4<<10), 1<<20))
-	return &pacer{limit: rate.NewLimiter(rate.Limit(perSecond), burst), burst: burst, busy: busy}
-}
-
-// wait waits until n bytes may be read.
-func (p *pacer) wait(ctx context.Context, n int) error {
-	if p.busy() {
-		n *= whileBusy
-	}
-	for n > 0 {
-		some := min(n, p.burst)
-		if err := p.limit.WaitN(ctx, some); err != nil {
-			return errors.Join(ctx.Err(), err)
-		}
-		n -= some
-	}
-	return ctx.Err()
 }

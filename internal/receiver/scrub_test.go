@@ -231,7 +231,7 @@ func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 	}
 	l.stop()
 	p, found := l.scrubOnce(receiver.ScrubOptions{SetAside: true, Holder: "me"})
-	if found != "damaged run-7 aside, missing run-7" || p.SetAside != 1 || l.quarantined() != 1 {
+	if found != "damaged run-7 aside" || p.SetAside != 1 || p.Lost() != 1 || l.quarantined() != 1 {
 		t.Errorf("found %q, %+v; %d in quarantine", found, p, l.quarantined())
 	}
 	l.start()
@@ -254,7 +254,7 @@ func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		stop()
 		st := l.inspect()
-		if l.quarantined() != 1 || st.SetAside != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 1 {
+		if l.quarantined() != 1 || st.SetAside != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 0 {
 			t.Errorf("got %+v", st)
 		}
 		if st.Unread == nil || *st.Unread < 60 || *st.Unread > 600 {

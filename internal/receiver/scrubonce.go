@@ -2,7 +2,7 @@ package receiver
 
 import (
 	"context"
-	"io"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -24,6 +24,7 @@ type ScrubOptions struct {
 	SetAside bool
 	Holder   string // what the next one who wants the lock is told
 	Found    func(ScrubFinding)
+	Progress func(bytes int) // unless nil, is told how many bytes each read gave
 }
 
 // ScrubOnce reads a store back, also beside a live receiver, and changes
@@ -35,7 +36,7 @@ func ScrubOnce(ctx context.Context, c Config, o ScrubOptions) (Progress, error) 
 		return Progress{}, err
 	}
 	defer data.Close()
-	p := &prover{lock: func(episode.Key) func() { return func() {} }}
+	p := &prover{lock: func(episode.Key) func() { return func() {} }, progress: o.Progress}
 	p.row = func(ctx context.Context, key episode.Key) (digest.Digest, bool, error) { return lookup(ctx, data, key) }
 	if o.SetAside {
 		lock, err := data.Lock(lockName, o.Holder, formerLockName)
@@ -63,7 +64,7 @@ func ScrubOnce(ctx context.Context, c Config, o ScrubOptions) (Progress, error) 
 	s := &scrub{
 		Progress: &Progress{Started: now, Decoded: true, Disk: v.ID()}, store: p.store, since: now.Add(-o.OlderThan), host: o.Host,
 		pace: newPacer(o.Rate, func() bool { return false }), prove: p.prove, lock: p.lock,
-		rows:  func() (io.ReadCloser, error) { return data.Open(IndexFile) },
+		rows:  func() (*os.File, error) { return data.Open(IndexFile) },
 		found: o.Found,
 		save: func() error {
 			if p.failing() {

@@ -58,9 +58,7 @@ func Inspect(c Config, now time.Time) (Status, error) {
 	if err := st.inspectSpace(c, data); err != nil {
 		return st, err
 	}
-	if st.SetAside, err = store.CountSetAside(data, func(err error) { st.Problems = append(st.Problems, err.Error()) }); err != nil {
-		return st, err
-	}
+	st.SetAside = store.CountSetAside(data, func(err error) { st.Problems = append(st.Problems, err.Error()) })
 	var perr error
 	if st.Scrub, perr = loadProgress(data); perr != nil && errors.Is(perr, durable.ErrFault) {
 		return st, perr

@@ -146,7 +146,7 @@ func (l *lab) recover() (published bool, damaged bool) {
 	for st, err := range l.Staged() {
 		must(l, err)
 		count++
-		_, published, err = st.Published(l.Context())
+		_, published, err = st.Published(l.Context(), nil)
 		if damaged = errors.Is(err, store.ErrDamaged); damaged {
 			must(l, st.SetAside())
 			continue

@@ -12,34 +12,42 @@ import (
 	"cis490/internal/episode"
 )
 
-// page is how many names [Reader.NamesAfter] returns at the most.
-const page = 4096
+// NamePage is some of the names of a host's archives, in their order.
+type NamePage struct {
+	Names []episode.Name
+	Last  bool         // no further names follow
+	Seen  int          // entries of the directory that were looked at
+	Max   episode.Name // the last name of the directory, within the bounds that were asked for
+}
 
-// NamesAfter returns the next names of a host's archives behind after, in their
-// order, and whether these are all that are left. It holds a page of them in
-// memory, however many there are.
-func (r *Reader) NamesAfter(host, after episode.Name) (names []episode.Name, last bool, err error) {
+// ListNames returns at most limit names of a host's archives behind after and, unless
+// until is empty, not behind until. It reads the whole directory for them, and holds
+// four pages in memory, however many there are.
+func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage, error) {
 	dir, err := r.episodes.OpenDir(string(host))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, true, nil
+		return NamePage{Last: true}, nil
 	}
 	if err != nil {
-		return nil, false, err
+		return NamePage{}, readError(err)
 	}
 	defer dir.Close()
-	first := firstNames{after: after}
+	var p NamePage
+	first := firstNames{after: after, page: limit}
 	for e, err := range dir.Names() {
 		if err != nil {
-			return nil, false, err
+			return p, readError(err)
 		}
+		p.Seen++
 		stem, found := strings.CutSuffix(e.Name(), Suffix)
 		name, err := episode.ParseName(stem)
-		if found && err == nil && e.Type() == 0 {
+		if found && err == nil && e.Type() == 0 && (until == "" || name <= until) {
+			p.Max = max(p.Max, name)
 			first.add(name)
 		}
 	}
-	names, last = first.sorted()
-	return names, last, nil
+	p.Names, p.Last = first.sorted()
+	return p, nil
 }
 
 // HostBytes returns what the archives of a host take, its unfinished uploads included,
@@ -52,11 +60,11 @@ func (s *Store) HostBytes(host episode.Name, cost func(size int64) int64) (int64
 			continue
 		}
 		if err != nil {
-			return 0, err
+			return 0, readError(err)
 		}
 		n, err := dirBytes(dir, parent == s.staging, cost)
 		if err := errors.Join(err, dir.Close()); err != nil {
-			return 0, err
+			return 0, readError(err)
 		}
 		sum += n
 	}
@@ -72,9 +80,6 @@ func dirBytes(dir *durable.Dir, underway bool, cost func(size int64) int64) (int
 			return 0, err
 		}
 		st, err := dir.Lstat(e.Name())
-		if errors.Is(err, durable.ErrFault) {
-			return 0, err
-		}
 		if err != nil {
 			continue // stored or dropped meanwhile, or a broken inode, which takes no part of the others
 		}
@@ -85,25 +90,10 @@ func dirBytes(dir *durable.Dir, underway bool, cost func(size int64) int64) (int
 	return sum, nil
 }
 
-// HostsAfter is [Reader.NamesAfter] for the hosts that have a folder.
-func (r *Reader) HostsAfter(after episode.Name) (names []episode.Name, last bool, err error) {
-	first := firstNames{after: after}
-	for name, err := range r.Hosts() {
-		if _, stray := errors.AsType[*StrayError](err); stray {
-			continue
-		}
-		if err != nil {
-			return nil, false, err
-		}
-		first.add(name)
-	}
-	names, last = first.sorted()
-	return names, last, nil
-}
-
 // firstNames keeps the smallest names behind one, of those that it is shown.
 type firstNames struct {
 	after episode.Name
+	page  int
 	names []episode.Name
 	more  bool
 }
@@ -112,15 +102,15 @@ func (f *firstNames) add(name episode.Name) {
 	if name <= f.after {
 		return
 	}
-	if f.names = append(f.names, name); len(f.names) >= 4*page {
+	if f.names = append(f.names, name); len(f.names) >= 4*f.page {
 		f.cut()
 	}
 }
 
 func (f *firstNames) cut() {
 	slices.Sort(f.names)
-	if len(f.names) > page {
-		f.names, f.more = f.names[:page], true
+	if len(f.names) > f.page {
+		f.names, f.more = f.names[:f.page], true
 	}
 }
 

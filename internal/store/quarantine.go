@@ -9,44 +9,32 @@ import (
 
 // CountSetAside returns how many copies are in the quarantine of a data
 // directory. It may be asked beside a live receiver. What cannot be listed, all of it or
-// the folder of a host, goes to skipped, and the others are counted. The error is a
-// [durable.ErrFault].
-func CountSetAside(data *durable.Dir, skipped func(error)) (int, error) {
+// the folder of a host, goes to skipped, and the others are counted.
+func CountSetAside(data *durable.Dir, skipped func(error)) int {
 	quarantine, err := data.OpenDir("quarantine")
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return 0
 	}
 	if err != nil {
-		return 0, skip(err, skipped)
+		skipped(readError(err))
+		return 0
 	}
 	defer quarantine.Close()
 	n := 0
 	for host, err := range quarantine.Names() {
 		if err != nil {
-			return n, skip(err, skipped)
+			skipped(readError(err))
+			break
 		}
 		if !host.IsDir() {
 			continue
 		}
 		some, err := countIn(quarantine, host.Name())
-		n += some
-		if err == nil {
-			continue
-		}
-		if err := skip(err, skipped); err != nil {
-			return n, err
+		if n += some; err != nil {
+			skipped(readError(err))
 		}
 	}
-	return n, nil
-}
-
-// skip passes err on to skipped unless it is a [durable.ErrFault], which it returns.
-func skip(err error, skipped func(error)) error {
-	if errors.Is(err, durable.ErrFault) {
-		return err
-	}
-	skipped(err)
-	return nil
+	return n
 }
 
 func countIn(parent *durable.Dir, name string) (int, error) {

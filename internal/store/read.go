@@ -36,6 +36,9 @@ type Object struct {
 	// Contents is the digest of what the archive contains, as that reading computed
 	// it; zero if it is not known.
 	Contents digest.Digest
+	// Decoded is set by [Reader.ReadBack] if it knew what decoding the bytes came to, and
+	// did not decode them again.
+	Decoded Decoded
 }
 
 // Reader reads a tree of stored archives, also one that a live receiver fills.
@@ -84,15 +87,16 @@ func (r *Reader) Path(key episode.Key) string {
 	return r.episodes.Path(string(key.Host) + "/" + file(key.Name))
 }
 
-// Stat returns the object stored under key, or an error wrapping
-// [fs.ErrNotExist].
+// Stat returns the object stored under key, or an error wrapping [fs.ErrNotExist], or
+// [ErrUnreadable] if the disk does not say what there is.
 func (r *Reader) Stat(key episode.Key) (Object, error) {
 	d, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
-		return Object{}, err
+		return Object{}, readError(err)
 	}
 	defer d.Close()
-	return r.stat(d, key)
+	o, err := r.stat(d, key)
+	return o, readError(err)
 }
 
 // staged reports whether an upload of key is the stored file.
@@ -211,16 +215,17 @@ func (r *Reader) Host(name episode.Name) iter.Seq2[Object, error] {
 		unlisted := Object{Key: episode.Key{Host: name}}
 		d, err := r.episodes.OpenDir(string(name))
 		if err != nil {
-			yield(unlisted, err)
+			yield(unlisted, readError(err))
 			return
 		}
 		defer d.Close()
 		for e, err := range d.Names() {
 			if err != nil {
-				yield(unlisted, err)
+				yield(unlisted, readError(err))
 				return
 			}
 			o, err := r.entry(d, name, e)
+			err = readError(err)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // moved away meanwhile
 			}

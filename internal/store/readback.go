@@ -83,16 +83,26 @@ var ErrDamaged = errors.New("the stored bytes do not have their sha256")
 // what they should be all the same.
 var ErrUnfit = errors.New("its bytes are those that came, and are no good")
 
+// ErrUndecided says that a check stopped before it knew whether the bytes are good.
+var ErrUndecided = errors.New("not decoded to the end")
+
 // A Reading says how a stored archive is read.
 type Reading struct {
 	// Pace may slow it down; nil does not.
 	Pace func(io.Reader) io.Reader
 	// Check looks at the bytes while they are read, and need not read them all. It
 	// returns the digest of what they contain, or zero if it does not compute one.
-	// Its error makes the bytes unfit. Nil lets all pass.
+	// Its error makes the bytes unfit, unless it wraps [ErrUndecided]. Nil lets all pass.
 	Check func(io.Reader) (digest.Digest, error)
+	// Remember, unless nil, is called after Check with its error. It returns how many
+	// bytes were decoded, and whether the outcome shall be noted at the file, so that
+	// Check is not called for these bytes again. See [Decoded].
+	Remember func(unfit error) (decoded int64, ok bool)
 	// Progress, unless nil, is called with the number of bytes of each read.
 	Progress func(bytes int)
+
+	recover bool        // go on where an earlier recovery was interrupted
+	recheck *rechecking // nil unless recover is set
 }
 
 // Content is what [Reader.Read] found in a file.
@@ -111,6 +121,9 @@ var errMoved = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrN
 // bytes pass the check, the time is noted at the file and returned with the object.
 // Without a check nothing is noted: the bytes may be what was sent, and no archive.
 //
+// Bytes whose check is expensive are checked once ([Reading.Remember]). If the check
+// leaves open whether they are good ([ErrUndecided]), what was noted before stays.
+//
 // ReadBack returns [ErrDamaged] if the bytes are others, [ErrUnreadable] if the disk
 // does not give them, [ErrUnfit] if the check has something against them, and an
 // error wrapping [fs.ErrNotExist] if there is no such archive any more. What was
@@ -119,24 +132,37 @@ var errMoved = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrN
 func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest, how Reading) (Object, error) {
 	dir, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
-		return Object{}, err
+		return Object{}, readError(err)
 	}
 	defer dir.Close()
 	f, err := dir.Open(file(key.Name))
 	if err != nil {
-		return Object{}, err
+		return Object{}, readError(err)
 	}
 	defer f.Close()
 	o, err := r.stat(dir, key)
 	if err != nil {
-		return o, err
+		return o, readError(err)
 	}
 	before, err := durable.StatFile(f)
 	if err != nil {
-		return o, err
+		return o, readError(err)
 	}
 	if d.IsZero() {
 		d = o.Digest
+	}
+	if how.Check != nil {
+		if o.Decoded, err = decodedOf(f, d); err != nil {
+			return o, readError(err)
+		}
+		if !o.Decoded.Digest.IsZero() {
+			how.Check, how.Remember = o.Decoded.check, nil
+		}
+	}
+	if how.recover {
+		if how.recheck, err = r.newRechecking(f, o); err != nil {
+			return o, readError(err)
+		}
 	}
 	got, err := r.read(ctx, dir, file(key.Name), how)
 	if ctx.Err() != nil {
@@ -145,12 +171,31 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	// The open file keeps its inode's number: a name that still has it had it
 	// all along.
 	if now, serr := dir.Lstat(file(key.Name)); serr != nil || !now.Same(before) {
-		return o, errors.Join(errMoved, serr)
+		return o, errors.Join(errMoved, readError(serr))
 	}
+	return r.conclude(f, o, d, how, got, err)
+}
+
+// conclude judges what was read of the open file of o, which should have the digest d if
+// that is not zero, and notes the outcome at the file. Unreadable is the disk's error, or
+// nil.
+func (r *Reader) conclude(f *os.File, o Object, d digest.Digest, how Reading, got Content, unreadable error) (Object, error) {
+	err := unreadable
 	if err == nil || errors.Is(err, ErrUnreadable) {
 		err = r.judge(o, d, got, err)
 	}
+	if err != nil && how.recheck != nil {
+		err = errors.Join(err, how.recheck.drop())
+	}
+	if (err == nil || errors.Is(err, ErrUnfit)) && how.Remember != nil && !d.IsZero() {
+		if rerr := remember(f, got, how); rerr != nil {
+			return o, rerr
+		}
+	}
 	switch {
+	case errors.Is(err, ErrUndecided):
+		o.Digest = got.Digest
+		return o, nil
 	case errors.Is(err, ErrUnfit):
 		o.Digest, o.VerifiedAt, o.Contents = got.Digest, time.Time{}, digest.Digest{}
 		return o, errors.Join(err, unverify(f))
@@ -178,6 +223,8 @@ func (r *Reader) judge(o Object, d digest.Digest, got Content, unreadable error)
 		return fmt.Errorf("%s: %w", r.Path(o.Key), unreadable)
 	case got.Size != o.Size || !d.IsZero() && got.Digest != d:
 		return fmt.Errorf("%s: %w", r.Path(o.Key), ErrDamaged)
+	case errors.Is(got.Unfit, ErrUndecided):
+		return fmt.Errorf("%s: %w", r.Path(o.Key), got.Unfit)
 	case got.Unfit != nil:
 		return fmt.Errorf("%s: %w: %w", r.Path(o.Key), ErrUnfit, got.Unfit)
 	}
@@ -191,6 +238,15 @@ func (r *Reader) markVerified(f *os.File, o Object) error {
 		return err
 	}
 	return mark(f, verifiedAttr, verified{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
+}
+
+// remember notes at an open file what its check came to, if how wants that.
+func remember(f *os.File, got Content, how Reading) error {
+	n, ok := how.Remember(got.Unfit)
+	if !ok {
+		return nil
+	}
+	return mark(f, decodedAttr, Decoded{got.Digest, got.Contents, n, got.Unfit != nil}.encode())
 }
 
 // Read reads the archive under key from the disk and returns what its bytes are
@@ -222,7 +278,13 @@ func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Re
 		src.r = how.Pace(f)
 	}
 	w := digest.NewWriter(io.Discard)
+	if how.recheck != nil {
+		w = how.recheck.begin(f)
+	}
 	hashed := io.TeeReader(src, w)
+	if how.recheck != nil {
+		hashed = how.recheck.noting(hashed, w)
+	}
 	got := Content{}
 	if how.Check != nil {
 		got.Contents, got.Unfit = how.Check(hashed)
@@ -234,6 +296,8 @@ func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Re
 	switch {
 	case ctx.Err() != nil:
 		return got, ctx.Err()
+	case how.recheck != nil && how.recheck.err != nil:
+		return got, how.recheck.err
 	case src.err != nil:
 		return got, unreadable(src.err)
 	}
@@ -281,6 +345,15 @@ func unreadable(err error) error {
 		return err
 	}
 	return &unreadableError{err}
+}
+
+// readError returns an error that was met while nothing was written. A bad sector below one
+// file or directory is no [durable.ErrFault]: it must not end the process for the others.
+func readError(err error) error {
+	if errors.Is(err, durable.ErrFault) {
+		return &unreadableError{err}
+	}
+	return err
 }
 
 // unverify takes back that a file was verified.

@@ -275,11 +275,12 @@ func TestNamesComeInOrderAPageAtATime(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(dir, "folder"+store.Suffix), 0o755))
 	after, seen := episode.Name(""), 0
 	for last := false; !last; {
-		var names []episode.Name
-		var err error
-		names, last, err = l.NamesAfter("lab-01", after)
+		p, err := l.ListNames("lab-01", after, "", 4096)
 		must(t, err)
-		for _, name := range names {
+		if last = p.Last; len(p.Names) > 4096 || p.Seen != n+2 || p.Max != "run-08999" {
+			t.Fatalf("%d names of %d entries, up to %s", len(p.Names), p.Seen, p.Max)
+		}
+		for _, name := range p.Names {
 			if want := episode.Name(fmt.Sprintf("run-%05d", seen)); name != want {
 				t.Fatalf("got %s, want %s", name, want)
 			}
@@ -290,11 +291,11 @@ func TestNamesComeInOrderAPageAtATime(t *testing.T) {
 	if seen != n {
 		t.Errorf("%d names, want %d", seen, n)
 	}
-	if names, last, err := l.NamesAfter("nobody", ""); err != nil || !last || len(names) != 0 {
-		t.Errorf("a host without a folder: %v, %v, %v", names, last, err)
+	if p, err := l.ListNames("lab-01", "", "run-00001", 4096); err != nil || !p.Last || len(p.Names) != 2 {
+		t.Errorf("up to a name: %+v, %v", p, err)
 	}
-	if hosts, last, err := l.HostsAfter(""); err != nil || !last || len(hosts) != 1 {
-		t.Errorf("hosts: %v, %v, %v", hosts, last, err)
+	if p, err := l.ListNames("nobody", "", "", 4096); err != nil || !p.Last || len(p.Names) != 0 {
+		t.Errorf("a host without a folder: %+v, %v", p, err)
 	}
 }
 

@@ -45,12 +45,12 @@ func (s *Store) stagedOf(e fs.DirEntry, yield func(Staged, error) bool) bool {
 	}
 	dir, err := s.staging.OpenDir(e.Name())
 	if err != nil {
-		return yield(Staged{}, err)
+		return yield(Staged{Key: episode.Key{Host: host}}, readError(err))
 	}
 	defer dir.Close()
 	for e, err := range dir.Names() {
 		if err != nil {
-			return yield(Staged{}, err)
+			return yield(Staged{Key: episode.Key{Host: host}}, readError(err))
 		}
 		stem, _, _ := strings.Cut(e.Name(), "~")
 		name, err := episode.ParseName(stem)
@@ -67,37 +67,56 @@ func (s *Store) stagedOf(e fs.DirEntry, yield func(Staged, error) bool) bool {
 // Published returns the object that the upload had become when the crash came,
 // with its name durable, or false if it had not become one: nobody was told of
 // it. If the bytes on the disk are not those of its digest, Published returns
-// [ErrDamaged].
-func (st Staged) Published(ctx context.Context) (Object, bool, error) {
+// [ErrDamaged], and [ErrUnreadable] if the disk does not give them.
+//
+// It goes on where a call before the last restart was interrupted, if the machine was not
+// booted since. Read, unless nil, is told how many bytes each read gave.
+func (st Staged) Published(ctx context.Context, read func(bytes int)) (Object, bool, error) {
 	to, err := st.store.episodes.OpenDir(string(st.Key.Host))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Object{}, false, nil
 	}
 	if err != nil {
-		return Object{}, false, err
+		return Object{}, false, readError(err)
 	}
 	defer to.Close()
 	ours, err := st.dir.Lstat(st.name)
 	if err != nil {
-		return Object{}, false, err
+		return Object{}, false, readError(err)
 	}
 	stored, err := to.Lstat(file(st.Key.Name))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !stored.Same(ours) {
 		return Object{}, false, nil
 	}
 	if err != nil {
-		return Object{}, false, err
+		return Object{}, false, readError(err)
 	}
 	// The crash may have come between the link and its sync.
 	if err := to.Sync(); err != nil {
 		return Object{}, false, err
 	}
-	o, err := st.store.ReadBack(ctx, st.Key, digest.Digest{}, Reading{})
+	o, err := st.store.ReadBack(ctx, st.Key, digest.Digest{}, Reading{Progress: read, recover: true})
 	return o, err == nil, err
 }
 
 // Clear unlinks the staging name, which says that no row is owed any more.
 func (st Staged) Clear() error { return st.dir.Unlink(st.name) }
+
+// Listed reports whether the disk says which file the staging name is of.
+func (st Staged) Listed() bool {
+	_, err := st.dir.Lstat(st.name)
+	return err == nil
+}
+
+// Quarantine moves a file that was not committed, and that the disk does not give, out of
+// staging. Its inode is not touched: to unlink it might fail.
+func (st Staged) Quarantine() error {
+	to, err := st.store.host(st.store.quarantine, st.Key.Host)
+	if err != nil {
+		return err
+	}
+	return st.dir.Rename(st.name, to, st.name)
+}
 
 // SetAside moves the stored file of a damaged upload out of episodes, where a
 // reader would take it for good, and clears the staging name.
@@ -176,8 +195,10 @@ func (s *Store) note(o Object) error {
 		return err
 	}
 	err = durable.SetAttr(f, receiptAttr, receipt{o.Digest, o.ReceivedAt, fileID(id.File[:8])}.encode())
-	if err == nil {
-		err = durable.RemoveAttr(f, progressAttr)
+	for _, name := range []string{progressAttr, recheckAttr} {
+		if err == nil {
+			err = durable.RemoveAttr(f, name)
+		}
 	}
 	if errors.Is(err, durable.ErrNoAttr) || errors.Is(err, fs.ErrPermission) {
 		return nil // somebody else's copy: its row is searched for each time

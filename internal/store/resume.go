@@ -118,7 +118,7 @@ func (s *Store) Drop(key episode.Key, id string) error {
 func (st Staged) Progress() (p Progress, id string, at time.Time, ok bool, err error) {
 	f, err := st.dir.Open(st.name)
 	if err != nil {
-		return p, "", at, false, err
+		return p, "", at, false, readError(err)
 	}
 	defer f.Close()
 	b, err := durable.Attr(f, progressAttr)
@@ -126,7 +126,7 @@ func (st Staged) Progress() (p Progress, id string, at time.Time, ok bool, err e
 		return p, "", at, false, nil
 	}
 	if err != nil {
-		return p, "", at, false, err
+		return p, "", at, false, readError(err)
 	}
 	info, err := f.Stat()
 	if err != nil {

@@ -20,6 +20,10 @@
 //	receipt     digest, time of arrival; written for a file whose row is durable
 //	verified    when all of it was last read from this disk and decoded
 //
+// A third one follows from the bytes, and counts for each copy that has them:
+//
+//	decoded     what decoding it came to; written for an archive that is expensive to decode
+//
 // They are a cache: without them the digest is found again by reading, the row by
 // searching the index, and an archive counts as not read back.
 package store
@@ -44,6 +48,18 @@ const Suffix = ".tar.zst"
 
 // receiptAttr names the attribute that [receipt] packs.
 const receiptAttr = "receipt"
+
+// ErrUnsuitable says that a data directory is on a file system, or on several, that cannot
+// keep a store.
+var ErrUnsuitable = errors.New("cannot keep a store")
+
+// unsuitable returns err as an [ErrUnsuitable], with the same text.
+func unsuitable(err error) error { return &unsuitableError{err} }
+
+type unsuitableError struct{ error }
+
+func (e *unsuitableError) Unwrap() error        { return e.error }
+func (e *unsuitableError) Is(target error) bool { return target == ErrUnsuitable }
 
 // Store takes archives in. Its methods are safe for concurrent use, but two
 // uploads of one key must not be committed at once: the receiver keeps a lock a
@@ -141,7 +157,7 @@ func (s *Store) probe() error {
 		return err
 	}
 	if from != to {
-		return fmt.Errorf("%s and %s are on two file systems: mount the whole data directory from one", s.staging.Path(""), s.episodes.Path(""))
+		return unsuitable(fmt.Errorf("%s and %s are on two file systems: mount the whole data directory from one", s.staging.Path(""), s.episodes.Path("")))
 	}
 	f, err := s.staging.Create(a, 0o600)
 	if err != nil {
@@ -152,14 +168,14 @@ func (s *Store) probe() error {
 		return errors.Join(err, f.Close(), clean())
 	}
 	if err != nil {
-		return fmt.Errorf("this file system cannot keep the store (hard links or directory syncs fail): %w", err)
+		return unsuitable(fmt.Errorf("this file system cannot keep the store (hard links or directory syncs fail): %w", err))
 	}
 	err = f.Publish(s.staging, b)
 	if errors.Is(err, durable.ErrFault) {
 		return err
 	}
 	if !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("this file system cannot keep the store: a link over an existing name gave %v, not an error", err)
+		return unsuitable(fmt.Errorf("this file system cannot keep the store: a link over an existing name gave %v, not an error", err))
 	}
 	return errors.Join(f.Close(), clean())
 }

@@ -31,6 +31,12 @@ func Reloading() error {
 	return notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
 
+// ExtendTimeout says that the start takes longer, and asks for d more from now on, beyond
+// the unit's TimeoutStartSec.
+func ExtendTimeout(d time.Duration) error {
+	return notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
+}
+
 // Stopping says that the end was asked for and is near.
 func Stopping() error { return notify(daemon.SdNotifyStopping) }
 

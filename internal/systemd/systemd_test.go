@@ -71,6 +71,7 @@ func TestManagerHearsEachState(t *testing.T) {
 		{func() error { return systemd.Status("x\nWATCHDOG=1\u202e\xff") }, `STATUS=x\\nWATCHDOG=1\\u202e\\xff`},
 		{systemd.Reloading, `RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*\n`},
 		{systemd.Stopping, `STOPPING=1`},
+		{func() error { return systemd.ExtendTimeout(10 * time.Minute) }, `EXTEND_TIMEOUT_USEC=600000000`},
 	} {
 		if err := c.say(); err != nil {
 			t.Fatal(err)

@@ -93,23 +93,38 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	problem, level := refusal(r.Context(), err)
 	h.Log.Log(r.Context(), level, "refused a request", "method", shorten(r.Method), "path", shorten(r.URL.EscapedPath()),
 		"host", string(caller.Host), "remote", r.RemoteAddr, "err", err)
-	if r.ContentLength >= AnnounceFrom || slices.Contains(closing, problem.Code) {
-		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
-	} else {
-		h.swallow(conn, r)
+	if slices.Contains(closing, problem.Code) || !h.drainBody(conn, r) {
+		w.Header().Set("Connection", "close")
 	}
 	problem.write(w)
 }
 
-// swallow reads what is left of a small body before it is answered. Over an
-// unread one net/http closes a connection that ends with its request, as a
-// proxy's do, and the answer is lost.
-func (h *Handler) swallow(conn *http.ResponseController, r *http.Request) {
+// drainBody reads what is left of a small body before its refusal, and reports whether
+// the connection can carry another request. After a body that was not read to its end it
+// cannot: its rest would pass for a request. A chunked body may have come with a length
+// as well, which net/http hides, so that two readers may not agree on where it ends.
+func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool {
+	switch {
+	case len(r.TransferEncoding) > 0 || r.ContentLength >= AnnounceFrom:
+		return false
+	case r.ContentLength <= 0:
+		return true
+	case r.Header.Get("Expect") != "":
+		return true // net/http closes the connection, unless all of it was read
+	}
+	return h.swallow(conn, r)
+}
+
+// swallow reads what is left of a small body before it is answered, and reports whether
+// it has come to the end. Over an unread one net/http closes a connection that ends with
+// its request, as a proxy's do, and the answer is lost.
+func (h *Handler) swallow(conn *http.ResponseController, r *http.Request) bool {
 	if r.ContentLength <= 0 || r.ContentLength >= AnnounceFrom || r.Header.Get("Expect") != "" {
-		return
+		return false
 	}
 	conn.SetReadDeadline(time.Now().Add(h.Pace.Idle))
-	io.CopyN(io.Discard, r.Body, r.ContentLength) // the answer is the same without
+	_, err := io.Copy(io.Discard, r.Body) // at most ContentLength
+	return err == nil
 }
 
 // closing are the refusals after which a connection is worth nothing: the body
@@ -194,7 +209,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, caller Caller) e
 	case http.MethodHead:
 		return h.head(w, r, key)
 	case http.MethodOptions:
-		return h.limits(w)
+		return h.limits(w, r)
 	}
 	w.Header().Set("Allow", "HEAD, OPTIONS, PUT")
 	return Refuse(BadMethod, "use PUT or HEAD")

@@ -126,7 +126,10 @@ func limitField(l Limits) string {
 }
 
 // limits answers OPTIONS: what the receiver takes.
-func (h *Handler) limits(w http.ResponseWriter) error {
+func (h *Handler) limits(w http.ResponseWriter, r *http.Request) error {
+	if err := noBody(w, r); err != nil {
+		return err
+	}
 	w.Header().Set(uploadLimit, limitField(h.Depot.Limits()))
 	w.Header().Set("Allow", "HEAD, OPTIONS, PUT")
 	w.WriteHeader(http.StatusNoContent)

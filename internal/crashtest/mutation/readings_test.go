@@ -127,8 +127,8 @@ var ofReadings = []mutant{
 		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
 		[]edit{
 			{
-				"receiver/scrub.go",
-				"return s.skipHost(host, err)",
+				"receiver/turns.go",
+				"return s.skipHost(w.host, err)",
 				"return err",
 			},
 		},
@@ -139,8 +139,8 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/rounds.go",
-				"if p.HostsUnreadable == 0 && p.NotOpened == 0 {",
-				"if p.NotOpened == 0 {",
+				"if p.HostsUnreadable == 0 && p.HostsUnfinished == 0 && p.NotOpened == 0 {",
+				"if p.HostsUnfinished == 0 && p.NotOpened == 0 {",
 			},
 		},
 	},
@@ -150,8 +150,30 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/rounds.go",
-				"if p.HostsUnreadable == 0 && p.NotOpened == 0 {",
-				"if p.HostsUnreadable == 0 {",
+				"if p.HostsUnreadable == 0 && p.HostsUnfinished == 0 && p.NotOpened == 0 {",
+				"if p.HostsUnreadable == 0 && p.HostsUnfinished == 0 {",
+			},
+		},
+	},
+	{
+		"receiver: a host reads its archives to the end before the next one",
+		killer{"receiver", "TestNoHostKeepsTheScrubFromOthers"},
+		[]edit{
+			{
+				"receiver/turns.go",
+				"for w.credit > 0 && !w.done {",
+				"for !w.done {",
+			},
+		},
+	},
+	{
+		"receiver: an expensive archive is decoded by each scrub",
+		killer{"receiver", "TestABombIsDecodedOnce"},
+		[]edit{
+			{
+				"store/readback.go",
+				"how.Check, how.Remember = o.Decoded.check, nil",
+				"o.Decoded = Decoded{}",
 			},
 		},
 	},

@@ -87,7 +87,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/receiver.go",
-				"r.recover(ctx); err != nil",
+				"r.recover(ctx, recovered); err != nil",
 				"error(nil); err != nil",
 			},
 		},

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"cis490/internal/cli"
+	"cis490/internal/systemd"
+)
+
+// Waits of a recovery. The service manager ends the start after recoveryTimeout without
+// progress: TimeoutStartSec of the unit is the same.
+const (
+	recoveryTimeout = 10 * time.Minute
+	recoveryEvery   = 15 * time.Second
+)
+
+// recoveryProgress tells the service manager that a recovery makes progress. Only bytes
+// that the disk has given count: a start that hangs is ended.
+type recoveryProgress struct {
+	log   *slog.Logger
+	total int64
+	told  time.Time // of the last message
+}
+
+// read is told how many bytes each read gave.
+func (p *recoveryProgress) read(bytes int) {
+	p.total += int64(bytes)
+	now := time.Now()
+	if p.told.IsZero() {
+		p.told = now // most recoveries end before they need more time
+	}
+	if now.Sub(p.told) < recoveryEvery {
+		return
+	}
+	p.told = now
+	cli.Tell(p.log, systemd.ExtendTimeout(recoveryTimeout))
+	cli.Tell(p.log, systemd.Status("recovering interrupted uploads, read "+humanize.IBytes(uint64(p.total))))
+}

@@ -1,0 +1,101 @@
+package index_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"cis490/internal/archive"
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+	"cis490/internal/store"
+)
+
+// bomb returns an archive that decodes to 64 MiB, and then to an error if it is bad.
+func bomb(tb testing.TB, bad bool) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	enc, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
+	must(tb, err)
+	w := tar.NewWriter(enc)
+	must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: 64 << 20}))
+	_, err = w.Write(make([]byte, 64<<20))
+	must(tb, errors.Join(err, w.Close(), enc.Close()))
+	if bad {
+		b.Bytes()[b.Len()-1] ^= 1
+	}
+	return b.Bytes()
+}
+
+// TestVerifyDecodesABombInPart, and says so. Bytes that are not those of the row are
+// found all the same.
+func TestVerifyDecodesABombInPart(t *testing.T) {
+	l, _ := good(t, 1)
+	small, large := key("lab-01", "bomb"), key("lab-01", "undecodable")
+	appendRows(t, l.data, l.put(small, bomb(t, false)), l.put(large, bomb(t, true)))
+	var expanding []string
+	noted := func(o *index.Options) {
+		o.Deep = true
+		o.Expanding = func(k episode.Key) { expanding = append(expanding, string(k.Name)) }
+	}
+	if found := l.verify(noted); len(found) > 0 || len(expanding) != 2 {
+		t.Errorf("found %q, expanding %q", found, expanding)
+	}
+	other := bomb(t, false)
+	other[len(other)/2] ^= 1
+	l.copyIn("lab-01/bomb.tar.zst", other)
+	if found := l.verify(noted); len(found) != 1 || found[0] != "damaged lab-01/bomb 2" {
+		t.Errorf("found %q", found)
+	}
+}
+
+// TestVerifyBelievesTheScrubOfABomb: what was decoded once is not decoded again.
+func TestVerifyBelievesTheScrubOfABomb(t *testing.T) {
+	l, _ := good(t, 1)
+	fine, bad := key("lab-01", "bomb"), key("lab-01", "undecodable")
+	appendRows(t, l.data, l.put(fine, bomb(t, false)), l.put(bad, bomb(t, true)))
+	r, err := store.OpenReader(l.options().EpisodesRoot)
+	must(t, err)
+	defer r.Close()
+	for _, k := range []episode.Key{fine, bad} {
+		_, err := r.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{
+			Check:    func(in io.Reader) (digest.Digest, error) { return archive.ContentDigest(in, io.Discard) },
+			Remember: func(error) (int64, bool) { return 64 << 20, true },
+		})
+		if (err != nil) != (k == bad) {
+			t.Fatalf("%s: %v", k, err)
+		}
+	}
+	found := l.verify(func(o *index.Options) {
+		o.Deep = true
+		o.Expanding = func(k episode.Key) { t.Errorf("%s was decoded again", k) }
+	})
+	if len(found) != 1 || found[0] != "damaged lab-01/undecodable 3" {
+		t.Errorf("found %q", found)
+	}
+}
+
+// TestBackfillDecodesABombInPart: its row says what its bytes are, and no more.
+func TestBackfillDecodesABombInPart(t *testing.T) {
+	l, _ := good(t, 1)
+	_, up := l.receive(key("lab-01", "bomb"), bomb(t, false), time.Now())
+	must(t, up.Settle(sumOf(bomb(t, false)), time.Now()))
+	r, err := index.Backfill(t.Context(), l.options())
+	if err != nil || r.Written != 1 || r.Expanding != 1 || r.Bad != 0 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
+func sumOf(b []byte) digest.Digest {
+	d, _, err := digest.Of(bytes.NewReader(b))
+	if err != nil {
+		panic(err)
+	}
+	return d
+}

@@ -1,0 +1,25 @@
+package receiver_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"cis490/internal/wire"
+)
+
+// TestPartOfAStoredArchiveIsDroppedAtTheStart: a start could not look at the part, and the
+// archive came another way since.
+func TestPartOfAStoredArchiveIsDroppedAtTheStart(t *testing.T) {
+	l := newLab(t, nil)
+	u := uploadOf(partKey, resumed)
+	l.cuts(l.announces(u, 0), resumed, 300_000)
+	staging, away := filepath.Join(l.data, "staging", string(partKey.Host)), filepath.Join(l.data, "quarantine", "away")
+	l.restart(func() { must(t, os.Rename(staging, away)) })
+	l.takes(partKey, resumed, wire.Stored)
+	l.restart(func() {
+		must(t, os.RemoveAll(staging))
+		must(t, os.Rename(away, staging))
+	})
+	l.whole(1)
+}

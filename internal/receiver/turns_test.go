@@ -1,0 +1,261 @@
+package receiver_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cis490/internal/episode"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// verified returns how many of a host's archives count as read back.
+func (l *lab) verified(host string, names ...string) int {
+	l.Helper()
+	claims := make([]wire.Claim, len(names))
+	for i, name := range names {
+		claims[i] = wire.Claim{Episode: episode.Name(name)}
+	}
+	found, err := l.r.Inventory(l.Context(), episode.Name(host), claims, false)
+	must(l, err)
+	n := 0
+	for _, h := range found {
+		if h.VerifiedAt != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// flood lays down perSecond new archives of a host until stop, behind its archive "m" and
+// before its archive "z". They cost the test less than uploads would.
+func (l *lab) flood(host string, perSecond int) (stop func()) {
+	l.Helper()
+	dir := filepath.Dir(l.stored(key(host, "x")))
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				return
+			case <-time.After(time.Second / time.Duration(perSecond)):
+			}
+			path := filepath.Join(dir, fmt.Sprintf("n%08d.tar.zst", i))
+			if os.WriteFile(path, []byte("x"), 0o640) == nil {
+				os.Chtimes(path, time.Now(), time.Now())
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-ended
+	}
+}
+
+// TestNoHostKeepsTheScrubFromOthers: one host has archives that are expensive to decode,
+// a second one sends archives faster than they can be read, and the third one's are read
+// within its share of the budget. The scrub ends while the flood goes on.
+func TestNoHostKeepsTheScrubFromOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate = 1 << 20 // so a second is a MiB of the budget
+		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = rate })
+		bomb := bombOf(t, 1, 64<<20) // costs 4 MiB
+		for i := range 24 {
+			l.takes(key("a-bombs", fmt.Sprintf("bomb-%02d", i)), bomb, wire.Stored)
+		}
+		for _, name := range []string{"a", "m", "z"} {
+			l.takes(key("b-floods", name), packed(1000, 1), wire.Stored)
+		}
+		var honest []string
+		for i := range 20 {
+			name := fmt.Sprintf("run-%02d", i)
+			l.takes(key("c-honest", name), packed(1000, byte(i)), wire.Stored)
+			honest = append(honest, name)
+		}
+		stop := l.scrubbing()
+		time.Sleep(5*time.Minute - time.Second)
+		unflood := l.flood("b-floods", 50) // at most 16 can be read
+		// A turn of each other host, with the archive that it ends with, and the honest
+		// host's own archives: 20 files to begin.
+		time.Sleep(time.Second + (32+4+4+2)*time.Second)
+		if n := l.verified("c-honest", honest...); n != len(honest) {
+			t.Errorf("%d of %d archives were read within the budget", n, len(honest))
+		}
+		if p := l.inspect().Scrub; !p.Ended.IsZero() {
+			t.Errorf("the bombs cost nothing: %+v", p)
+		}
+		time.Sleep((24*4 + 10) * time.Second)
+		p := l.inspect().Scrub
+		if p.Ended.IsZero() || p.WholeSince.IsZero() || p.Expanding != 24 {
+			t.Errorf("the flood keeps the scrub from its end: %+v", p)
+		}
+		unflood()
+		stop()
+	})
+}
+
+// TestABombIsDecodedOnce: it costs the first of three rounds its decoding, and is read
+// and verified by all of them. The log names it once.
+func TestABombIsDecodedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 1 << 20 })
+		var log bytes.Buffer
+		l.log = slog.NewTextHandler(&log, nil)
+		l.restart(func() {})
+		bomb := bombOf(t, 1, 64<<20)
+		l.takes(key("lab-01", "bomb"), bomb, wire.Stored)
+		bad := bytes.Clone(bomb)
+		bad[len(bad)-1] ^= 1
+		l.takes(key("lab-01", "undecodable"), bad, wire.Stored)
+		if h := l.ask(claim("bomb", bomb), true); h.State != wire.Present || h.VerifiedAt != nil || h.Undecodable {
+			t.Errorf("a host had it decoded at once: %+v", h)
+		}
+		stop := l.scrubbing()
+		time.Sleep(10 * time.Minute)
+		var last *wire.Wall
+		for round := range 3 {
+			p := l.inspect().Scrub
+			cost := p.Ended.Sub(p.Started)
+			if decoded := cost > 10*time.Second; p.Ended.IsZero() || decoded != (round == 0) || p.Expanding != 2 || p.Undecodable != 1 {
+				t.Errorf("round %d took %v: %+v", round, cost, p)
+			}
+			h := l.ask(claim("bomb", bomb), false)
+			if h.VerifiedAt == nil || h.Contents == nil || last != nil && !h.VerifiedAt.After(last.Time) {
+				t.Fatalf("round %d: %+v", round, h)
+			}
+			last = h.VerifiedAt
+			time.Sleep(l.cfg.Scrub.Interval.Std())
+		}
+		stop()
+		if h := l.ask(claim("bomb", bomb), true); h.VerifiedAt == nil || h.Contents == nil || !h.VerifiedAt.After(last.Time) {
+			t.Errorf("its host asks afterwards: %+v", h)
+		}
+		if h := l.ask(claim("undecodable", bad), true); !h.Undecodable || h.VerifiedAt != nil {
+			t.Errorf("the undecodable one: %+v", h)
+		}
+		if n := strings.Count(log.String(), "archive expands unusually"); n != 2 {
+			t.Errorf("the log names two archives %d times:\n%s", n, log.String())
+		}
+		l.rot(key("lab-01", "bomb"))
+		if h := l.ask(claim("bomb", bomb), true); h.State != wire.Rotten {
+			t.Errorf("damage is not seen: %+v", h)
+		}
+	})
+}
+
+// TestRestartsDoNotLetOneArchiveBlockTheScrub: each restart comes before the end of a
+// bomb's decoding, and the others are read all the same.
+func TestRestartsDoNotLetOneArchiveBlockTheScrub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
+		l.takes(key("a-bombs", "bomb"), bombOf(t, 1, 64<<20), wire.Stored) // takes 64 s
+		l.takes(key("b-honest", "run-1"), packed(1000, 1), wire.Stored)
+		for range 2 {
+			stop := l.scrubbing()
+			time.Sleep(5*time.Minute + 20*time.Second)
+			stop()
+			l.restart(func() {})
+		}
+		if n := l.verified("b-honest", "run-1"); n != 1 {
+			t.Error("the honest host's archive was not read")
+		}
+	})
+}
+
+// TestScrubGoesOnFromAnOlderPosition: hosts whose names come before the position are
+// read already.
+func TestScrubGoesOnFromAnOlderPosition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		for _, host := range []string{"a", "b", "c"} {
+			for i, name := range []string{"1", "2"} {
+				l.takes(key(host, name), packed(1000, byte(i)), wire.Stored)
+			}
+		}
+		time.Sleep(time.Minute)
+		l.restart(func() {
+			disk, err := receiver.VolumeOf(l.cfg)
+			must(t, err)
+			older, err := json.Marshal(map[string]any{
+				"started": time.Now(), "host_id": "b", "episode_id": "1",
+				"objects": 3, "decoded": true, "disk": disk.ID(),
+			})
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), older, 0o640))
+		})
+		stop := l.scrubbing()
+		time.Sleep(10 * time.Minute)
+		stop()
+		if p := l.inspect().Scrub; p.Objects != 6 || p.WholeSince.IsZero() {
+			t.Errorf("got %+v", p)
+		}
+		if n := l.verified("a", "1", "2") + l.verified("b", "1"); n != 0 {
+			t.Errorf("%d archives before the position were read again", n)
+		}
+	})
+}
+
+// TestOlderProgramsReadThePositionAsABeginning: they go by names, and would take all
+// hosts before the position for read.
+func TestOlderProgramsReadThePositionAsABeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
+		for host := range 300 {
+			l.takes(key(strings.Repeat("h", 124)+fmt.Sprint(host), strings.Repeat("e", 128)), packed(10, 1), wire.Stored)
+		}
+		stop := l.scrubbing()
+		time.Sleep(5*time.Minute + 280*time.Second)
+		stop()
+		b, err := os.ReadFile(filepath.Join(l.data, "scrub.json"))
+		must(t, err)
+		var p struct {
+			Host  string `json:"host_id"`
+			Hosts []any  `json:"hosts"`
+		}
+		must(t, json.Unmarshal(b, &p))
+		if p.Host != "" || len(p.Hosts) != 200 || len(b) > 64<<10 {
+			t.Errorf("%d bytes, position %q, %d hosts", len(b), p.Host, len(p.Hosts))
+		}
+		l.restart(func() {})
+		stop = l.scrubbing()
+		time.Sleep(10 * time.Minute)
+		stop()
+		if p := l.inspect().Scrub; p.Ended.IsZero() || p.WholeSince.IsZero() {
+			t.Errorf("the next start does not go on: %+v", p)
+		}
+	})
+}
+
+// TestOneHostsFindingsDoNotHideAnothers in the log.
+func TestOneHostsFindingsDoNotHideAnothers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		var log bytes.Buffer
+		l.log = slog.NewTextHandler(&log, nil)
+		l.restart(func() {})
+		for i := range 30 {
+			l.takes(key("a-noisy", fmt.Sprintf("run-%02d", i)), noise(10, byte(i)), wire.Stored)
+		}
+		l.takes(key("b-quiet", "run-1"), noise(10, 1), wire.Stored)
+		log.Reset()
+		stop := l.scrubbing()
+		time.Sleep(10 * time.Minute)
+		stop()
+		text := log.String()
+		if n := strings.Count(text, "cannot be decoded"); n != 11 || !strings.Contains(text, "host=b-quiet") || !strings.Contains(text, "others=20") {
+			t.Errorf("%d archives are named:\n%s", n, text)
+		}
+		if p := l.inspect().Scrub; p.Undecodable != 31 {
+			t.Errorf("got %+v", p)
+		}
+	})
+}

@@ -1,0 +1,97 @@
+package store_test
+
+import (
+	"errors"
+	"io"
+	"os"
+	"testing"
+
+	"cis490/internal/digest"
+	"cis490/internal/store"
+)
+
+// expensive is a reading whose check is expensive, comes to err, and counts its calls.
+func expensive(calls *int, err error) store.Reading {
+	return store.Reading{
+		Check: func(io.Reader) (digest.Digest, error) {
+			*calls++
+			return sum("contents"), err
+		},
+		Remember: func(error) (int64, bool) { return 1 << 40, true },
+	}
+}
+
+// What follows from the bytes is computed once; the bytes are read each time.
+func TestExpensiveArchiveIsCheckedOnce(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	calls := 0
+	for i := range 3 {
+		o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, nil))
+		must(t, err)
+		if o.Contents != sum("contents") || o.VerifiedAt.IsZero() || o.Decoded.Digest.IsZero() != (i == 0) {
+			t.Errorf("reading %d: %+v", i, o)
+		}
+	}
+	if calls != 1 {
+		t.Errorf("checked %d times, want once", calls)
+	}
+	if d, err := l.DecodedBefore(k, sum("bytes")); err != nil || d.Size != 1<<40 || d.Contents != sum("contents") {
+		t.Errorf("got %+v, %v", d, err)
+	}
+	flip(t, l.stored(k))
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, nil)); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("of damaged bytes: %v, want ErrDamaged", err)
+	}
+}
+
+func TestExpensiveUndecodableArchiveStaysUndecodable(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	calls := 0
+	for range 3 {
+		o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, errors.New("no")))
+		if !errors.Is(err, store.ErrUnfit) || !o.VerifiedAt.IsZero() {
+			t.Errorf("got %+v, %v, want ErrUnfit", o, err)
+		}
+	}
+	if calls != 1 {
+		t.Errorf("checked %d times, want once", calls)
+	}
+}
+
+// An outcome belongs to bytes: other bytes under the name are checked.
+func TestOutcomeOfOtherBytesCountsForNothing(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	calls := 0
+	_, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, nil))
+	must(t, err)
+	must(t, os.WriteFile(l.stored(k), []byte("other"), 0o640)) // the attributes stay
+	_, err = l.ReadBack(t.Context(), k, sum("other"), expensive(&calls, nil))
+	must(t, err)
+	if calls != 2 {
+		t.Errorf("checked %d times, want 2", calls)
+	}
+}
+
+// A check that stopped says nothing: what is known stays, and nothing is remembered.
+func TestUndecidedCheckChangesNothing(t *testing.T) {
+	l, k := newLab(t), key("lab-01", "run-7")
+	l.put(k, "bytes")
+	calls := 0
+	o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, store.ErrUndecided))
+	if err != nil || !o.VerifiedAt.IsZero() || o.Digest != sum("bytes") {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	before, err := l.readBack(k)
+	must(t, err)
+	o, err = l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, store.ErrUndecided))
+	if err != nil || !o.VerifiedAt.Equal(before.VerifiedAt) || calls != 2 {
+		t.Errorf("got %+v, %v, %d calls", o, err, calls)
+	}
+	flip(t, l.stored(k))
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, store.ErrUndecided)); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("of damaged bytes: %v, want ErrDamaged", err)
+	}
+}
