@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 	"io"
+	"net/http"
 	"time"
 
 	"cis490/internal/archive"
@@ -86,3 +87,27 @@ func (r *Receiver) Drain() { r.end(wire.ErrDraining) }
 
 // MostUnheard is how many answers are kept for a host.
 const MostUnheard = mostUnheard
+
+// Patience makes requests wait so long for a place.
+func (r *Receiver) Patience(d time.Duration) { r.slots.patience = d }
+
+// Queued returns how many requests wait for a place.
+func (r *Receiver) Queued() int {
+	r.slots.mu.Lock()
+	defer r.slots.mu.Unlock()
+	return len(r.slots.queue)
+}
+
+// Served returns how many requests are under way whose hosts were let in, and how many
+// connections of the port are theirs.
+func (r *Receiver) Served() (requests, conns int) {
+	r.access.mu.Lock()
+	defer r.access.mu.Unlock()
+	return len(r.access.requests), len(r.access.conns)
+}
+
+// Tick is what the timer of the access control does each second.
+func (r *Receiver) Tick() { r.access.tick() }
+
+// Port is what serves the requests of the TLS port.
+func (r *Receiver) Port() http.Handler { return r.server(r.gate.Caller).Handler }

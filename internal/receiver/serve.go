@@ -118,13 +118,13 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 	var one http.Protocols
 	one.SetHTTP1(true)
 	return &http.Server{
-		Handler: &wire.Handler{
-			Depot:    r,
+		Handler: r.access.serve(r.life, &wire.Handler{
+			Depot:    guarded{r},
 			Identify: func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
 			Pace:     wire.Pace{Idle: r.cfg.Limits.IdleTimeout.Std(), Rate: int64(r.cfg.Limits.MinRate), Window: paceWindow},
 			About:    wire.About{Version: r.version, Protocol: []string{"v1"}},
 			Log:      r.log,
-		},
+		}),
 		Protocols:         &one,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
@@ -132,9 +132,14 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 		// It would answer before anybody was asked who they are.
 		DisableGeneralOptionsHandler: true,
 		BaseContext:                  func(net.Listener) context.Context { return r.life },
-		ConnContext:                  mark,
-		ConnState:                    r.conns.watch,
-		ErrorLog:                     log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return withPeer(mark(ctx, conn), conn)
+		},
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			r.conns.watch(conn, state)
+			r.access.watch(conn, state)
+		},
+		ErrorLog: log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
 	}
 }
 
@@ -142,16 +147,16 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 // which has few connections for all hosts, only hosts of the port are counted.
 func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
 	caller, err := ask(req)
+	if err == nil {
+		err = r.access.admit(req, caller)
+	}
 	if err == nil && req.TLS != nil {
 		if err := r.conns.claim(caller.Host, req); err != nil {
 			return wire.Caller{Host: caller.Host}, err
 		}
 	}
-	switch {
-	case errors.Is(err, pki.ErrToken):
-		return wire.Caller{Host: caller.Host}, wire.Refuse(wire.TokenRefused, "%v", err)
-	case err != nil:
-		return wire.Caller{}, wire.Refuse(wire.Forbidden, "%v", err)
+	if err != nil {
+		return wire.Caller{Host: caller.Host}, refuseCaller(err)
 	}
 	return wire.Caller{
 		Host: caller.Host,

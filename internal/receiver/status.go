@@ -22,6 +22,9 @@ type Status struct {
 	FreeBytes int64 `json:"free_bytes"`
 	MinFree   int64 `json:"min_free"`
 	SetAside  int   `json:"quarantined"` // copies that are not what they were
+	// DisabledHosts is how many hosts are refused; nil if the list cannot be used, and
+	// then all are.
+	DisabledHosts *int `json:"disabled_hosts"`
 	// Disk says how long what was read back counts, see [device.Volume].
 	Disk     string          `json:"disk"`
 	Lifetime device.Lifetime `json:"readings_bound_to"`
@@ -58,6 +61,12 @@ func Inspect(c Config, now time.Time) (Status, error) {
 	}
 	if st.SetAside, err = store.CountSetAside(data, func(err error) { st.Problems = append(st.Problems, err.Error()) }); err != nil {
 		return st, err
+	}
+	if disabled, _, err := loadDisabled(data); err != nil {
+		st.Problems = append(st.Problems, err.Error())
+	} else {
+		n := len(disabled)
+		st.DisabledHosts = &n
 	}
 	var perr error
 	if st.Scrub, perr = loadProgress(data); perr != nil && errors.Is(perr, durable.ErrFault) {

@@ -63,7 +63,9 @@ type Caller struct {
 // Handler is the receiver's end of the protocol.
 type Handler struct {
 	Depot Depot
-	// Identify says who sends a request, or refuses it with a [*Problem].
+	// Identify says who sends a request, or refuses it with a [*Problem]. A request
+	// whose context is cancelled later with a [*Problem] as the cause ends with that
+	// problem, and its connection with it.
 	Identify func(*http.Request) (Caller, error)
 	Pace     Pace
 	About    About
@@ -81,7 +83,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	problem, level := refusal(r.Context(), err)
 	h.Log.Log(r.Context(), level, "refused a request", "method", shorten(r.Method), "path", shorten(r.URL.EscapedPath()),
 		"host", string(caller.Host), "remote", r.RemoteAddr, "err", err)
-	if r.ContentLength >= AnnounceFrom || slices.Contains(closing, problem.Code) {
+	if r.ContentLength >= AnnounceFrom || slices.Contains(closing, problem.Code) || ended(r.Context()) != nil {
 		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
 	} else {
 		h.swallow(conn, r)
@@ -134,6 +136,9 @@ func shorten(s string) string {
 // refusal returns what the sender is told of err, and how loudly we say it.
 // A refusal is the other end's business; anything else is ours.
 func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
+	if p := ended(ctx); p != nil {
+		err = p // whatever the request met because of that
+	}
 	if p, ok := errors.AsType[*Problem](err); ok {
 		if p.Code == Busy || p.Code == HostBusy {
 			return p, slog.LevelDebug // senders come again by themselves, and often
@@ -152,11 +157,19 @@ func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
 	return &Problem{Code: Internal}, slog.LevelError
 }
 
+// ended returns the problem with which somebody ended a request by cancelling its
+// context, or nil.
+func ended(ctx context.Context) *Problem {
+	p, _ := errors.AsType[*Problem](context.Cause(ctx))
+	return p
+}
+
 // serve answers a request, or returns the refusal of it. Who the caller is
 // comes first: a stranger learns nothing but that.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (Caller, error) {
 	caller, err := h.Identify(r)
 	if err != nil {
+		w.Header().Set("Connection", "close") // nobody is served on it
 		return caller, err
 	}
 	path := r.URL.EscapedPath()
