@@ -25,6 +25,8 @@ func startError(ctx context.Context, err error, cfg receiver.Config, file string
 		return nil // told to stop; the next start recovers
 	case locked, errors.Is(err, durable.ErrFault), passing(err):
 		return err
+	case errors.Is(err, receiver.ErrDisabledList):
+		return cli.Wrong(err) // it says what to do
 	case errors.Is(err, fs.ErrNotExist) && aboutPKI(err, cfg):
 		return cli.Wrong(fmt.Errorf("%w; make it with 'receiver pki init', or name another in %s", err, file))
 	}
