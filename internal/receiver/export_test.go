@@ -111,3 +111,6 @@ func (r *Receiver) Tick() { r.access.tick() }
 
 // Port is what serves the requests of the TLS port.
 func (r *Receiver) Port() http.Handler { return r.server(r.gate.Caller).Handler }
+
+// ParseDisabled parses a list of disabled hosts, and returns it as it is written.
+func ParseDisabled(b []byte) (map[episode.Name]time.Time, error) { return parseDisabled(b) }

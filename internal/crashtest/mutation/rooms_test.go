@@ -284,7 +284,7 @@ var ofRooms = []mutant{
 			{
 				"receiver/authorize.go",
 				"return changed || now.After(ends)",
-				"return changed",
+				"return changed || now.IsZero()",
 			},
 		},
 	},
