@@ -216,7 +216,7 @@ func (s *disabledSnapshot) refuse(host episode.Name) *wire.Problem {
 		return wire.Refuse(wire.Internal, "the receiver cannot read its list of disabled hosts; its log says why")
 	}
 	if _, disabled := s.hosts[host]; disabled {
-		return wire.Refuse(wire.Forbidden, "host %s is disabled; 'receiver hosts enable %s' on the receiver ends that", host, host)
+		return wire.Refuse(wire.Forbidden, "host %s is disabled; enable it on the receiver with 'receiver hosts enable %s'", host, host)
 	}
 	return nil
 }

@@ -16,7 +16,11 @@ type guarded struct{ *Receiver }
 
 // allow returns err, with what the sender is told instead if its host lost access.
 func (g guarded) allow(ctx context.Context, err error) error {
-	return errors.Join(g.access.recheck(ctx), err)
+	lost := g.access.recheck(ctx)
+	if lost == nil || errors.Is(err, lost) {
+		return err
+	}
+	return errors.Join(lost, err)
 }
 
 func (g guarded) allowReceipt(ctx context.Context, got wire.Receipt, err error) error {
