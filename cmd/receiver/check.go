@@ -137,6 +137,9 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 	if err != nil {
 		return f, err
 	}
+	if _, err := receiver.CountDisabled(c); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return f, err
+	}
 	v, err := receiver.VolumeOf(c)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return f, nil // not there yet, or not for this user to see

@@ -144,17 +144,29 @@ func pkiListCommand() *cobra.Command {
 }
 
 func pkiRevokeCommand() *cobra.Command {
-	var dir string
+	var dir, serial, cert string
 	cmd := &cobra.Command{
-		Use:   "revoke HOST --dir D",
-		Short: "Revoke all certificates of a host",
-		Long: `Puts all certificates of a host on hosts.crl. It takes effect when the receiver
-has the file (crl_file) and reads it anew.
+		Use:   "revoke {HOST | --serial HEX | --cert FILE} --dir D",
+		Short: "Revoke certificates of hosts",
+		Long: `Puts all certificates of a host on hosts.crl, or a single one. It takes effect
+when the receiver has the file (crl_file) and is reloaded. To shut a host out at
+once, use 'receiver hosts disable' on the receiver.
 
-A certificate issued to the host afterwards is good again.`,
-		Example: `  receiver pki revoke lab-01 --dir /etc/cis490/pki`,
-		Args:    checked(hostArg, nil),
+By host it finds what was issued from this directory. One that was restored from
+a backup lacks what was issued since: --serial and --cert need no record.
+'openssl x509 -serial' prints a serial. Bring the receiver's hosts.crl back into
+such a directory first, or what was revoked since the backup is valid again.
+
+A certificate issued to the host afterwards is valid again.`,
+		Example: `  receiver pki revoke lab-01 --dir /etc/cis490/pki
+  receiver pki revoke --cert lab-01.crt --dir /etc/cis490/pki`,
+		Args: checked(func(cmd *cobra.Command, args []string) error {
+			return checkRevoke(cmd, args, serial)
+		}, nil),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return revokeOne(cmd, dir, serial, cert)
+			}
 			revoked, err := pki.Revoke(dir, episode.Name(args[0]), time.Now())
 			if len(revoked) == 0 {
 				return err
@@ -166,7 +178,53 @@ Next: bring it to the receiver as its crl_file, and reload the receiver:
 		},
 	}
 	dirFlag(cmd, &dir)
+	cmd.Flags().StringVar(&serial, "serial", "", "revoke the certificate with this serial number, in `hex`")
+	cmd.Flags().StringVar(&cert, "cert", "", "revoke the certificate in this PEM `file`")
 	return cmd
+}
+
+// checkRevoke wants one of a host, a serial and a certificate.
+func checkRevoke(cmd *cobra.Command, args []string, serial string) error {
+	bySerial, byCert := cmd.Flags().Changed("serial"), cmd.Flags().Changed("cert")
+	switch {
+	case bySerial && byCert, (bySerial || byCert) && len(args) > 0:
+		return errors.New("want one of HOST, --serial and --cert")
+	case bySerial:
+		_, err := pki.ParseSerial(serial)
+		return err
+	case byCert:
+		return nil
+	}
+	return hostArg(cmd, args)
+}
+
+// revokeOne revokes a certificate that is named by its serial, or by a file.
+func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
+	var revoked pki.Revocation
+	var err error
+	if cert != "" {
+		revoked, err = pki.RevokeCertificate(dir, cert, time.Now())
+	} else {
+		number, perr := pki.ParseSerial(serial)
+		if perr != nil {
+			return cli.Wrong(perr)
+		}
+		revoked, err = pki.RevokeSerial(dir, number, time.Now())
+	}
+	if err != nil {
+		return err
+	}
+	whose, what := "no record of its host", "revoked"
+	if revoked.Host != "" {
+		whose = "host " + string(revoked.Host)
+	}
+	if revoked.Already {
+		what = "was revoked before"
+	}
+	return printf(cmd.OutOrStdout(), `%s: certificate %s (%s) %s
+Next: bring it to the receiver as its crl_file, and reload the receiver:
+  systemctl reload cis490-receiver
+`, filepath.Join(dir, "hosts.crl"), revoked.Serial, whose, what)
 }
 
 func pkiRenewCommand() *cobra.Command {
@@ -227,6 +285,9 @@ func checked(args cobra.PositionalArgs, more func([]string) error) cobra.Positio
 			if flag := cmd.Flags().Lookup(name); flag != nil && flag.Value.String() == "" {
 				return fmt.Errorf("--%s is empty: want a directory", name)
 			}
+		}
+		if flag := cmd.Flags().Lookup("cert"); flag != nil && flag.Changed && flag.Value.String() == "" {
+			return errors.New("--cert is empty: want a file")
 		}
 		if more == nil {
 			return nil

@@ -36,8 +36,8 @@ func startError(ctx context.Context, err error, file string) error {
 	if _, locked := errors.AsType[*durable.LockedError](err); locked {
 		return err
 	}
-	if machineError(err) {
-		return cli.Wrong(err)
+	if machineError(err) || errors.Is(err, receiver.ErrDisabledList) {
+		return cli.Wrong(err) // it says what to do
 	}
 	if _, named := errors.AsType[*receiver.ConfigError](err); named || errors.Is(err, fs.ErrPermission) {
 		return cli.Wrong(fmt.Errorf("%w; correct that, or change %s", err, file))

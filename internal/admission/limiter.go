@@ -69,6 +69,13 @@ func (l *Limiter) Active() int {
 	return l.active
 }
 
+// Queued returns how many requests wait for a slot.
+func (l *Limiter) Queued() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue)
+}
+
 // enqueue adds a request to the queue, where it may be granted a slot at once.
 func (l *Limiter) enqueue(host episode.Name) (*waiter, error) {
 	l.mu.Lock()

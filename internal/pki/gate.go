@@ -84,7 +84,7 @@ func (g *Gate) handshake(t *Trust) *tls.Config {
 		ClientCAs:              t.pool,
 		Time:                   g.now,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			_, err := t.authorize(state.PeerCertificates, g.now())
+			_, _, err := t.authorize(state.PeerCertificates, g.now())
 			return err
 		},
 	}
@@ -94,7 +94,14 @@ func (g *Gate) handshake(t *Trust) *tls.Config {
 type Caller struct {
 	Host     episode.Name
 	NotAfter time.Time // when its certificate ends
-	Method   string    // "mtls" or "proxy", with "+token" if there was one as well
+	// Ends is when the caller loses access without a reload: the end of its certificate
+	// or of one of the CAs that vouch for it, whichever comes first. It is known
+	// only to the [Gate].
+	Ends   time.Time
+	Method string // "mtls" or "proxy", with "+token" if there was one as well
+
+	peer  []*x509.Certificate // what it presented, for [Gate.Recheck]
+	token presentedToken      // zero if tokens were not required
 }
 
 // Caller returns who makes a request. It must be asked for each request, not
@@ -107,19 +114,39 @@ func (g *Gate) Caller(r *http.Request) (Caller, error) {
 	return g.caller(r, r.TLS.PeerCertificates, "mtls")
 }
 
+// Recheck asks again whether a caller that came in has access, with the certificate
+// and the token that it presented: against the files as of the last [Gate.Reload],
+// and at this time. It returns the caller as the gate sees it now. The error is as
+// that of [Gate.Caller].
+func (g *Gate) Recheck(c Caller) (Caller, error) {
+	return g.check(g.current.Load(), c)
+}
+
+// Now returns the time by which the gate decides.
+func (g *Gate) Now() time.Time { return g.now() }
+
 func (g *Gate) caller(r *http.Request, peer []*x509.Certificate, method string) (Caller, error) {
 	t := g.current.Load()
-	host, err := t.authorize(peer, g.now())
-	if err != nil {
+	c := Caller{Method: method, peer: peer}
+	if t.tokens != nil {
+		c.Method += "+token"
+		c.token = readToken(r.Header)
+	}
+	return g.check(t, c)
+}
+
+// check completes c with what t and the clock say of what it presented.
+func (g *Gate) check(t *Trust, c Caller) (Caller, error) {
+	var err error
+	if c.Host, c.Ends, err = t.authorize(c.peer, g.now()); err != nil {
 		return Caller{}, err
 	}
-	c := Caller{Host: host, NotAfter: peer[0].NotAfter, Method: method}
+	c.NotAfter = c.peer[0].NotAfter
 	if t.tokens == nil {
 		return c, nil
 	}
-	if err := t.tokens.check(r, host); err != nil {
+	if err := t.tokens.check(c.token, c.Host); err != nil {
 		return Caller{}, err
 	}
-	c.Method += "+token"
 	return c, nil
 }

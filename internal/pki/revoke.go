@@ -16,18 +16,11 @@ import (
 // stood there stays. A record that cannot be read does not hold up the others:
 // the error then says that the host may still have access.
 func Revoke(dir string, host episode.Name, now time.Time) ([]Issued, error) {
-	f, err := openFolder(dir)
+	f, ca, err := openToRevoke(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if err := f.lock(); err != nil {
-		return nil, err
-	}
-	ca, err := loadAuthority(f, hostsCA)
-	if err != nil {
-		return nil, err
-	}
 	// A list that cannot be read is not begun anew: that would let the hosts
 	// back in that stand on it.
 	crl, err := readCRL(f, ca.cert)
@@ -42,7 +35,11 @@ func Revoke(dir string, host episode.Name, now time.Time) ([]Issued, error) {
 	if len(certs) == 0 {
 		return nil, errors.Join(fmt.Errorf("no certificate of host %s was issued from %s; see receiver pki list", host, f.path), broken)
 	}
-	if crl, err = extendCRL(f, ca, crl, certs, orNow(now)); err != nil {
+	var serials []*big.Int
+	for _, cert := range certs {
+		serials = append(serials, cert.SerialNumber)
+	}
+	if crl, err = extendCRL(f, ca, crl, serials, orNow(now)); err != nil {
 		return nil, err
 	}
 	var revoked []Issued
@@ -55,8 +52,8 @@ func Revoke(dir string, host episode.Name, now time.Time) ([]Issued, error) {
 	return revoked, broken
 }
 
-// extendCRL adds certs to a list, which may be nil, and writes it.
-func extendCRL(f *folder, ca authority, crl *x509.RevocationList, certs []*x509.Certificate, now time.Time) (*x509.RevocationList, error) {
+// extendCRL adds certificates to a list, which may be nil, and writes it.
+func extendCRL(f *folder, ca authority, crl *x509.RevocationList, serials []*big.Int, now time.Time) (*x509.RevocationList, error) {
 	var entries []x509.RevocationListEntry
 	number := big.NewInt(1)
 	if crl != nil {
@@ -65,11 +62,11 @@ func extendCRL(f *folder, ca authority, crl *x509.RevocationList, certs []*x509.
 			number.Add(number, crl.Number)
 		}
 	}
-	for _, cert := range certs {
-		if isRevoked(crl, cert.SerialNumber) {
+	for _, serial := range serials {
+		if isRevoked(crl, serial) {
 			continue
 		}
-		entries = append(entries, x509.RevocationListEntry{SerialNumber: cert.SerialNumber, RevocationTime: now})
+		entries = append(entries, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: now})
 	}
 	if err := writeCRL(f, ca, entries, number, now); err != nil {
 		return nil, err

@@ -59,16 +59,26 @@ func parseToken(fields []string) (episode.Name, digest.Digest, error) {
 	return host, sum, err
 }
 
-// check returns nil if the request carries the token of host. The host comes
-// from the certificate, so that another host's token is a wrong one.
-func (t Tokens) check(r *http.Request, host episode.Name) error {
-	token, err := bearer(r.Header)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrToken, err)
+// presentedToken is what a request said in its Authorization field. The token itself
+// is not kept.
+type presentedToken struct {
+	sum digest.Digest
+	err error // there was no token
+}
+
+func readToken(h http.Header) presentedToken {
+	token, err := bearer(h)
+	return presentedToken{sha256.Sum256([]byte(token)), err}
+}
+
+// check returns nil if the token is that of host. The host comes from the
+// certificate, so that another host's token is a wrong one.
+func (t Tokens) check(token presentedToken, host episode.Name) error {
+	if token.err != nil {
+		return fmt.Errorf("%w: %w", ErrToken, token.err)
 	}
 	want, known := t[host]
-	got := sha256.Sum256([]byte(token))
-	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 || !known {
+	if subtle.ConstantTimeCompare(token.sum[:], want[:]) != 1 || !known {
 		return fmt.Errorf("%w: it is not the token of host %s", ErrToken, host)
 	}
 	return nil

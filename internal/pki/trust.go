@@ -156,22 +156,24 @@ func readRevoked(path string, cas []*x509.Certificate) (map[revocation]struct{},
 	return revoked, nil
 }
 
-// authorize returns whose certificate heads peer, if it gives access now.
-func (t *Trust) authorize(peer []*x509.Certificate, now time.Time) (episode.Name, error) {
+// authorize returns whose certificate heads peer, if it gives access now, and when
+// that ends by itself.
+func (t *Trust) authorize(peer []*x509.Certificate, now time.Time) (episode.Name, time.Time, error) {
 	if len(peer) == 0 {
-		return "", fmt.Errorf("%w: none was presented", ErrIdentity)
+		return "", time.Time{}, fmt.Errorf("%w: none was presented", ErrIdentity)
 	}
-	if err := t.verify(peer, now); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrIdentity, err)
+	ends, err := t.verify(peer, now)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
 	id, err := idOf(peer[0])
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrIdentity, err)
+		return "", time.Time{}, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
 	if id.TrustDomain != t.domain {
-		return "", fmt.Errorf("%w: it is of the trust domain %s, not %s", ErrIdentity, id.TrustDomain, t.domain)
+		return "", time.Time{}, fmt.Errorf("%w: it is of the trust domain %s, not %s", ErrIdentity, id.TrustDomain, t.domain)
 	}
-	return id.Host, nil
+	return id.Host, ends, nil
 }
 
 // maxVerified bounds the cache of chains. A lab has fewer hosts; more than that
@@ -179,14 +181,15 @@ func (t *Trust) authorize(peer []*x509.Certificate, now time.Time) (episode.Name
 const maxVerified = 1024
 
 // verify returns nil if a chain leads from the leaf to the pool that is good
-// now. Signatures are checked once for a leaf, times and revocations each time.
-func (t *Trust) verify(peer []*x509.Certificate, now time.Time) error {
+// now, and when the last such chain expires. Signatures are checked once for a leaf,
+// times and revocations each time.
+func (t *Trust) verify(peer []*x509.Certificate, now time.Time) (time.Time, error) {
 	leaf := sha256.Sum256(peer[0].Raw)
 	t.mu.Lock()
 	chains := t.verified[leaf]
 	t.mu.Unlock()
-	if t.anyGood(chains, now) == nil {
-		return nil
+	if ends, err := t.anyGood(chains, now); err == nil {
+		return ends, nil
 	}
 	intermediates := x509.NewCertPool()
 	for _, cert := range peer[1:] {
@@ -199,7 +202,7 @@ func (t *Trust) verify(peer []*x509.Certificate, now time.Time) error {
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
-		return explain(peer[0], now, err)
+		return time.Time{}, explain(peer[0], now, err)
 	}
 	t.mu.Lock()
 	if len(t.verified) >= maxVerified {
@@ -210,14 +213,35 @@ func (t *Trust) verify(peer []*x509.Certificate, now time.Time) error {
 	return t.anyGood(chains, now)
 }
 
-func (t *Trust) anyGood(chains [][]*x509.Certificate, now time.Time) error {
+// anyGood returns when the last of the chains that are good now expires.
+func (t *Trust) anyGood(chains [][]*x509.Certificate, now time.Time) (time.Time, error) {
+	var last time.Time
 	err := errors.New("no chain is known")
 	for _, chain := range chains {
-		if err = t.good(chain, now); err == nil {
-			return nil
+		cerr := t.good(chain, now)
+		if cerr != nil {
+			err = cerr
+			continue
+		}
+		if ends := chainEnd(chain); ends.After(last) {
+			last = ends
 		}
 	}
-	return err
+	if !last.IsZero() {
+		return last, nil
+	}
+	return last, err
+}
+
+// chainEnd returns when the first certificate of a chain expires.
+func chainEnd(chain []*x509.Certificate) time.Time {
+	ends := chain[0].NotAfter
+	for _, cert := range chain[1:] {
+		if cert.NotAfter.Before(ends) {
+			ends = cert.NotAfter
+		}
+	}
+	return ends
 }
 
 // good checks what changes while a chain's signatures do not.

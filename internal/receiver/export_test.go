@@ -3,6 +3,8 @@ package receiver
 import (
 	"context"
 	"io"
+	"net/http"
+	"time"
 
 	"cis490/internal/archive"
 	"cis490/internal/device"
@@ -78,3 +80,26 @@ func (r *Receiver) Drain() { r.end(wire.ErrDraining) }
 
 // MostUnheard is how many answers are kept for a host.
 const MostUnheard = mostUnheard
+
+// Patience makes requests wait so long for a place.
+func (r *Receiver) Patience(d time.Duration) { r.slots.MaxWait = d }
+
+// Queued returns how many requests wait for a place.
+func (r *Receiver) Queued() int { return r.slots.Queued() }
+
+// Served returns how many requests are under way whose hosts were let in, and how many
+// connections of the port are theirs.
+func (r *Receiver) Served() (requests, conns int) {
+	r.access.mu.Lock()
+	defer r.access.mu.Unlock()
+	return len(r.access.requests), len(r.access.conns)
+}
+
+// Tick is what the timer of the access control does each second.
+func (r *Receiver) Tick() { r.access.tick() }
+
+// Port is what serves the requests of the TLS port.
+func (r *Receiver) Port() http.Handler { return r.server(r.gate.Caller).Handler }
+
+// ParseDisabled parses a list of disabled hosts, and returns it as it is written.
+func ParseDisabled(b []byte) (map[episode.Name]time.Time, error) { return parseDisabled(b) }

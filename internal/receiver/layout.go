@@ -15,6 +15,8 @@ import (
 func Layout(archives bool) durable.Layout {
 	return slices.Concat(index.Layout(IndexFile), store.Layout(archives), durable.Layout{
 		{Match: durable.Named(lockName, formerLockName), Perm: 0o600},
+		{Match: durable.Named(disabledLock), Perm: 0o600},
+		{Match: durable.Named(disabledFile, durable.TempName(disabledFile)), Perm: 0o640},
 		{Match: durable.Named(scrubFile, durable.TempName(scrubFile)), Perm: 0o640},
 		{Match: durable.IsProbe, Perm: 0o600},
 	})

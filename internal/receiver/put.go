@@ -127,7 +127,7 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 	if !o.Digest.IsZero() && o.Digest != u.Digest {
 		return wire.Receipt{}, here, conflict(o.Digest)
 	}
-	of := named{u.Key, u.Digest}
+	of, life := named{u.Key, u.Digest}, workContext(ctx, r.life)
 	if kept := r.unheard.take(of); o.Digest.IsZero() || u.Resent || !kept {
 		// One a host, or few bytes of request would keep the disk from the others.
 		read, rerr := r.reading.LockContext(ctx, u.Key.Host)
@@ -135,7 +135,7 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 			return wire.Receipt{}, absent, rerr
 		}
 		// Also if its sender does not wait so long: it will ask again.
-		o, err = r.store.ReadBack(r.life, u.Key, digest.Digest{}, store.Reading{})
+		o, err = r.store.ReadBack(life, u.Key, digest.Digest{}, store.Reading{})
 		read()
 	}
 	if damaged(err) {
@@ -143,7 +143,7 @@ func (r *Receiver) present(ctx context.Context, u wire.Upload) (wire.Receipt, pr
 		return wire.Receipt{}, rotten, nil
 	}
 	if err != nil {
-		return wire.Receipt{}, absent, because(r.life, err)
+		return wire.Receipt{}, absent, because(life, err)
 	}
 	if o.Digest != u.Digest {
 		return wire.Receipt{}, here, conflict(o.Digest)
@@ -250,7 +250,12 @@ func (r *Receiver) commit(sender context.Context, up *store.Upload, u wire.Uploa
 	})
 	unlock := r.keys.Lock(u.Key)
 	o := store.Object{Key: u.Key, Size: u.Size, Digest: u.Digest, ReceivedAt: r.index.Now(time.Now())}
-	repaired, err := r.supersedes(ctx, u, rotten)
+	work := workContext(sender, ctx)
+	repaired, err := r.supersedes(work, u, rotten)
+	if err = because(work, err); err == nil {
+		// The host may have lost access since it began. From here on its receipt stands.
+		err = r.access.recheck(sender)
+	}
 	if err == nil {
 		err = up.Commit(o.Digest, o.ReceivedAt)
 	}

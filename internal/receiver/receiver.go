@@ -38,7 +38,7 @@ const (
 // LockNames returns the names of the lock files in the data directory, of this
 // version and of older ones.
 func LockNames() []string {
-	return []string{lockName, formerLockName, durable.LogLockName(IndexFile)}
+	return []string{lockName, formerLockName, disabledLock, durable.LogLockName(IndexFile)}
 }
 
 // IndexFile is the name of the index in the data directory.
@@ -57,6 +57,7 @@ type Receiver struct {
 	index    *index.Log
 	keys     admission.KeyLocks[episode.Key] // from the commit of an upload to its row
 	slots    admission.Limiter               // of uploads
+	access   *access                         // who is served, and still is
 	unheard  unheard
 	uploads  *uploads // the unfinished ones
 	disk     *admission.Disk
@@ -115,6 +116,11 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	if err := c.checkSpace(r.data); err != nil {
 		log.Warn("disk is full", "err", err)
 	}
+	disabled, err := watchDisabled(r.data, log)
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	r.access = newAccess(gate, disabled, log)
 	r.prover, r.reads = r.newProver(), admission.Limiter{Total: readBacks, PerHost: 1}
 	if err := r.recover(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
@@ -154,6 +160,9 @@ func (r *Receiver) open(holder string) error {
 // Close gives the data directory up.
 func (r *Receiver) Close() error {
 	r.end(nil)
+	if r.access != nil {
+		r.access.close()
+	}
 	var errs []error
 	if r.rows != nil {
 		r.rows.close()
@@ -179,9 +188,15 @@ func (c Config) Paths() (episodes, index string) {
 	return filepath.Join(string(c.DataDir), "episodes"), filepath.Join(string(c.DataDir), IndexFile)
 }
 
-// Reload takes in new certificates and lists. If any is bad, all stay as they
-// were.
-func (r *Receiver) Reload() error { return r.gate.Reload() }
+// Reload takes in new certificates and lists, and ends the requests and connections of
+// hosts that do not pass with them. If any file is bad, all stay as they were.
+func (r *Receiver) Reload() error {
+	if err := r.gate.Reload(); err != nil {
+		return err
+	}
+	r.access.review()
+	return nil
+}
 
 // CertNotAfter returns when the receiver's own certificate ends.
 func (r *Receiver) CertNotAfter() time.Time { return r.gate.Trust().NotAfter() }

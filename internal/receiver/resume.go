@@ -52,9 +52,10 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 	if err != nil {
 		return wire.Receipt{}, none, because(ctx, err)
 	}
-	up, err := r.takeIn(r.life, u, p, body)
+	work := workContext(ctx, r.life)
+	up, err := r.takeIn(work, u, p, body)
 	if err != nil {
-		return wire.Receipt{}, none, because(r.life, err)
+		return wire.Receipt{}, none, because(work, err)
 	}
 	if up == nil {
 		return wire.Receipt{}, u.progress(), nil
@@ -130,7 +131,9 @@ func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body
 		err = io.ErrUnexpectedEOF // or a cut would be taken for a lie
 	}
 	if err == nil && p.Last {
-		err = r.isWhole(ctx, &c)
+		if err = r.isWhole(ctx, &c); err == nil {
+			err = r.access.recheck(ctx) // now, because a commit that is refused discards the bytes
+		}
 		if err == nil {
 			return up, nil
 		}

@@ -94,13 +94,13 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 	var one http.Protocols
 	one.SetHTTP1(true)
 	return &http.Server{
-		Handler: &wire.Handler{
-			Depot:    r,
+		Handler: r.access.serve(r.life, &wire.Handler{
+			Depot:    guarded{r},
 			Identify: func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
 			Pace:     wire.Pace{Idle: r.cfg.Limits.IdleTimeout.Std(), Rate: int64(r.cfg.Limits.MinRate), Window: paceWindow},
 			About:    wire.About{Version: r.version, Protocol: []string{"v1"}},
 			Log:      r.log,
-		},
+		}),
 		Protocols:         &one,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
@@ -108,8 +108,11 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 		// It would answer before anybody was asked who they are.
 		DisableGeneralOptionsHandler: true,
 		BaseContext:                  func(net.Listener) context.Context { return r.life },
-		ConnContext:                  admission.WithConn,
-		ErrorLog:                     log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return withPeer(admission.WithConn(ctx, conn), conn)
+		},
+		ConnState: r.access.watch,
+		ErrorLog:  log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
 	}
 }
 
@@ -120,6 +123,9 @@ func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Call
 	if err := r.requests.Wait(req.Context(), caller.Host); err != nil {
 		return wire.Caller{Host: caller.Host}, err
 	}
+	if err == nil {
+		err = r.access.admit(req, caller)
+	}
 	release := func() {}
 	if err == nil {
 		var refused error
@@ -127,11 +133,8 @@ func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Call
 			return wire.Caller{Host: caller.Host}, problemOf(refused)
 		}
 	}
-	switch {
-	case errors.Is(err, pki.ErrToken):
-		return wire.Caller{Host: caller.Host}, wire.Refuse(wire.TokenRefused, "%v", err)
-	case err != nil:
-		return wire.Caller{}, wire.Refuse(wire.Forbidden, "%v", err)
+	if err != nil {
+		return wire.Caller{Host: caller.Host}, refuseCaller(err)
 	}
 	return wire.Caller{
 		Host: caller.Host,

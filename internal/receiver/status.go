@@ -26,6 +26,9 @@ type Status struct {
 	FreeInodes    *int64 `json:"free_inodes,omitempty"`
 	MinFreeInodes int64  `json:"min_free_inodes"`
 	SetAside      int    `json:"quarantined"` // copies that are not what they were
+	// DisabledHosts is how many hosts are refused; nil if the list cannot be used, and
+	// then all are.
+	DisabledHosts *int `json:"disabled_hosts"`
 	// Disk says how long what was read back counts, see [device.Volume].
 	Disk     string          `json:"disk"`
 	Lifetime device.Lifetime `json:"readings_bound_to"`
@@ -59,6 +62,12 @@ func Inspect(c Config, now time.Time) (Status, error) {
 		return st, err
 	}
 	st.SetAside = store.CountSetAside(data, func(err error) { st.Problems = append(st.Problems, err.Error()) })
+	if disabled, _, err := loadDisabled(data); err != nil {
+		st.Problems = append(st.Problems, err.Error())
+	} else {
+		n := len(disabled)
+		st.DisabledHosts = &n
+	}
 	var perr error
 	if st.Scrub, perr = loadProgress(data); perr != nil && errors.Is(perr, durable.ErrFault) {
 		return st, perr

@@ -69,7 +69,9 @@ type Caller struct {
 // Handler is the receiver's end of the protocol.
 type Handler struct {
 	Depot Depot
-	// Identify says who sends a request, or refuses it with a [*Problem].
+	// Identify says who sends a request, or refuses it with a [*Problem]. A request
+	// whose context is cancelled later with a [*Problem] as the cause ends with that
+	// problem, and its connection with it.
 	Identify func(*http.Request) (Caller, error)
 	Pace     Pace
 	About    About
@@ -86,6 +88,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil { // who the caller is comes first: a stranger learns nothing but that
 		err = h.serve(w, r, caller)
+	} else {
+		w.Header().Set("Connection", "close") // nobody is served on it
 	}
 	if err == nil {
 		return
@@ -93,7 +97,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	problem, level := refusal(r.Context(), err)
 	h.Log.Log(r.Context(), level, "refused a request", "method", shorten(r.Method), "path", shorten(r.URL.EscapedPath()),
 		"host", string(caller.Host), "remote", r.RemoteAddr, "err", err)
-	if slices.Contains(closing, problem.Code) || !h.drainBody(conn, r) {
+	if ended(r.Context()) != nil || slices.Contains(closing, problem.Code) || !h.drainBody(conn, r) {
 		w.Header().Set("Connection", "close")
 	}
 	problem.write(w)
@@ -161,6 +165,9 @@ func shorten(s string) string {
 // refusal returns what the sender is told of err, and how loudly we say it.
 // A refusal is the other end's business; anything else is ours.
 func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
+	if p := ended(ctx); p != nil {
+		err = p // whatever the request met because of that
+	}
 	if p, ok := errors.AsType[*Problem](err); ok {
 		if p.Code == Busy || p.Code == HostBusy {
 			return p, slog.LevelDebug // senders come again by themselves, and often
@@ -177,6 +184,13 @@ func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
 		return &Problem{Code: Internal}, slog.LevelInfo // the sender left
 	}
 	return &Problem{Code: Internal}, slog.LevelError
+}
+
+// ended returns the problem with which somebody ended a request by cancelling its
+// context, or nil.
+func ended(ctx context.Context) *Problem {
+	p, _ := errors.AsType[*Problem](context.Cause(ctx))
+	return p
 }
 
 // serve answers a request, or returns the refusal of it.

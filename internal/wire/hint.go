@@ -31,7 +31,7 @@ func Hint(err error) string {
 
 var codeHints = map[Code]string{
 	TokenRefused: "receiver.token_file must hold the token whose sha256 stands in the receiver's tokens_file beside this host",
-	Forbidden:    "the certificate names no host of the receiver's trust domain: issue one with 'receiver pki issue'",
+	Forbidden:    "on the receiver, enable the host with 'receiver hosts enable', or issue a valid certificate with 'receiver pki issue'",
 	HostMismatch: "host_id and the certificate in receiver.cert_file are of two hosts",
 	Full:         "the receiver's disk is full, or this host's part of it: make room there; nothing is lost here meanwhile",
 	Busy:         "the receiver has enough to do; this mends itself",

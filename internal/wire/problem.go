@@ -25,7 +25,7 @@ const (
 	DigestInvalid  Code = "digest-invalid-values"    // not exactly one sha-256 of 32 bytes
 	DigestMismatch Code = "digest-mismatched-values" // the bytes have another sha256
 	TokenRefused   Code = "token-refused"            // no token, or a wrong one
-	Forbidden      Code = "forbidden"                // the certificate names no host that may come in
+	Forbidden      Code = "forbidden"                // the certificate names no host that may come in, or one that is disabled
 	HostMismatch   Code = "host-mismatch"            // the certificate names another host than the path
 	NotFound       Code = "not-found"
 	BadMethod      Code = "method-not-allowed"
@@ -69,7 +69,7 @@ var kinds = map[Code]kind{
 	DigestInvalid:  {http.StatusBadRequest, registered, "The digest is not one sha-256"},
 	DigestMismatch: {http.StatusBadRequest, registered, "The bytes do not have the digest that was announced"},
 	TokenRefused:   {http.StatusUnauthorized, ours, "The token is missing or wrong"},
-	Forbidden:      {http.StatusForbidden, ours, "The certificate gives no access"},
+	Forbidden:      {http.StatusForbidden, ours, "The host has no access"},
 	HostMismatch:   {http.StatusForbidden, ours, "The certificate is for another host"},
 	NotFound:       {http.StatusNotFound, ours, "There is nothing under this path"},
 	NoUpload:       {http.StatusNotFound, ours, "There is no such upload"},

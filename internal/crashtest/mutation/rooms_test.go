@@ -245,6 +245,61 @@ var ofRooms = []mutant{
 		},
 	},
 	{
+		"receiver: commits without asking again who sends",
+		killer{"receiver", "TestCommitAsksAgainWhoSends"},
+		[]edit{
+			{
+				"receiver/put.go",
+				"		err = r.access.recheck(sender)\n",
+				"",
+			},
+		},
+	},
+	{
+		"receiver: answers without asking again who sends",
+		killer{"receiver", "TestAnswerAsksAgainWhoSends"},
+		[]edit{
+			{
+				"receiver/guarded.go",
+				"	if lost == nil || errors.Is(err, lost) {",
+				"	if true {",
+			},
+		},
+	},
+	{
+		"receiver: a reload ends nothing",
+		killer{"receiver", "TestReloadEndsWhatItNoLongerAllows"},
+		[]edit{
+			{
+				"receiver/receiver.go",
+				"	r.access.review()\n",
+				"",
+			},
+		},
+	},
+	{
+		"receiver: a request outlives its certificate",
+		killer{"receiver", "TestRequestEndsWithItsCertificate"},
+		[]edit{
+			{
+				"receiver/authorize.go",
+				"return changed || now.After(ends)",
+				"return changed || now.IsZero()",
+			},
+		},
+	},
+	{
+		"receiver: a damaged list of disabled hosts lets all in",
+		killer{"receiver", "TestListOfDisabledHostsFailsClosed"},
+		[]edit{
+			{
+				"receiver/authorize.go",
+				"	if s.err != nil {",
+				"	if false {",
+			},
+		},
+	},
+	{
 		"receiver: goes on after a fault of the storage",
 		killer{"receiver", "TestFaultEndsTheReceiver"},
 		[]edit{

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/episode"
+	"cis490/internal/receiver"
+)
+
+// hostsCommand returns "receiver hosts".
+func hostsCommand(o *options) *cobra.Command {
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "hosts",
+		Short: "List, disable and enable hosts",
+		Long: `Lists the hosts that have stored archives or are disabled.
+
+A disabled host is refused, whatever its certificate. The list is a file in
+data_dir, disabled-hosts.json: it needs no CA key and no reload.`,
+		Example: `  receiver hosts
+  receiver hosts disable lab-07
+  receiver hosts --json | jq -r 'select(.state=="disabled").host_id'`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := o.openDataDir(c)
+			if err != nil {
+				return err
+			}
+			hosts, err := receiver.Hosts(cfg)
+			if err != nil {
+				return explainNoDataDir(err)
+			}
+			if asJSON {
+				return printHostsJSON(c.OutOrStdout(), hosts)
+			}
+			return printHosts(c.OutOrStdout(), hosts)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
+	c.AddCommand(disableCommand(o), enableCommand(o))
+	return c
+}
+
+func disableCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "disable NAME...",
+		Short: "Refuse hosts at once",
+		Long: `Refuses hosts from their next request on. A running receiver also ends their
+requests that are under way, within a second, and closes their connections. What
+they have stored stays. It holds until 'receiver hosts enable', also across
+restarts, and may be repeated. A host need not be known yet.`,
+		Example: `  receiver hosts disable lab-07
+  receiver hosts disable lab-07 lab-08`,
+		Args: hostNames,
+		RunE: func(c *cobra.Command, args []string) error {
+			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]receiver.HostChange, error) {
+				return receiver.DisableHosts(c.Context(), cfg, names, cli.Holder("receiver hosts disable"), time.Now())
+			})
+		},
+	}
+}
+
+func enableCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "enable NAME...",
+		Short: "Serve disabled hosts again",
+		Long: `Serves hosts again that were disabled, from their next request on. A certificate
+that was revoked or has expired stays refused.`,
+		Example: `  receiver hosts enable lab-07`,
+		Args:    hostNames,
+		RunE: func(c *cobra.Command, args []string) error {
+			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]receiver.HostChange, error) {
+				return receiver.EnableHosts(c.Context(), cfg, names, cli.Holder("receiver hosts enable"))
+			})
+		},
+	}
+}
+
+// hostNames wants the names of hosts, at least one.
+func hostNames(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("name at least one host")
+	}
+	for _, arg := range args {
+		if _, err := episode.ParseName(arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openDataDir is open for a command whose duration must not grow with what is stored.
+func (o *options) openDataDir(c *cobra.Command) (receiver.Config, error) {
+	cfg, err := o.load()
+	if err != nil {
+		return cfg, err
+	}
+	state := stateOf(cfg)
+	state.Layout = receiver.Layout(false)
+	return cfg, cli.BecomeServiceUser(c, state)
+}
+
+func explainNoDataDir(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w (the receiver makes it at its first start)", err)
+	}
+	return err
+}
+
+func changeHosts(c *cobra.Command, o *options, args []string, change func(receiver.Config, []episode.Name) ([]receiver.HostChange, error)) error {
+	cfg, err := o.openDataDir(c)
+	if err != nil {
+		return err
+	}
+	names := make([]episode.Name, len(args))
+	for i, arg := range args {
+		names[i] = episode.Name(arg) // hostNames has checked it
+	}
+	changes, err := change(cfg, names)
+	if err != nil {
+		return explainNoDataDir(err)
+	}
+	for _, h := range changes {
+		err = errors.Join(err, printChange(c, h))
+	}
+	return err
+}
+
+// printChange says what was done about a host, and on stderr what may be a mistake.
+func printChange(c *cobra.Command, h receiver.HostChange) error {
+	out := c.OutOrStdout()
+	switch {
+	case h.State == receiver.HostDisabled && h.Changed:
+		if !h.Known {
+			fmt.Fprintf(c.ErrOrStderr(), "receiver: note: host %s has stored nothing here so far; is the name right?\n", h.Host)
+		}
+		return printf(out, "%s: disabled\n", h.Host)
+	case h.State == receiver.HostDisabled:
+		return printf(out, "%s: already disabled, since %s\n", h.Host, timeOf(h.Since))
+	case h.Changed:
+		return printf(out, "%s: enabled, was disabled since %s\n", h.Host, timeOf(h.Since))
+	}
+	return printf(out, "%s: was not disabled\n", h.Host)
+}
+
+func timeOf(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func printHostsJSON(w io.Writer, hosts []receiver.Host) error {
+	for _, h := range hosts {
+		if err := cli.JSON(w, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printHosts puts the name last, as the one thing that may be long.
+func printHosts(w io.Writer, hosts []receiver.Host) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "STATE\tDISABLED SINCE\tARCHIVES\tHOST")
+	for _, h := range hosts {
+		archives := "no"
+		if h.Stored {
+			archives = "yes"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", h.State, timeOf(h.DisabledSince), archives, h.Host)
+	}
+	return table.Flush()
+}

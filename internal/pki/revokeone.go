@@ -1,0 +1,148 @@
+package pki
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"cis490/internal/episode"
+)
+
+// maxSerial is the maximum number of bytes of a serial number (RFC 5280, 4.1.2.2).
+const maxSerial = 20
+
+// ParseSerial parses the serial number of a certificate in hex, as this program,
+// openssl or a browser prints it: upper or lower case, perhaps with colons between the
+// bytes or with 0x in front.
+func ParseSerial(text string) (*big.Int, error) {
+	digits := strings.TrimPrefix(strings.ToLower(text), "0x")
+	if strings.Contains(digits, ":") {
+		for part := range strings.SplitSeq(digits, ":") {
+			if len(part) != 2 {
+				return nil, badSerial(text)
+			}
+		}
+		digits = strings.ReplaceAll(digits, ":", "")
+	}
+	if len(digits)%2 == 1 {
+		digits = "0" + digits
+	}
+	b, err := hex.DecodeString(digits)
+	if err != nil || len(b) == 0 {
+		return nil, badSerial(text)
+	}
+	if b = bytes.TrimLeft(b, "\x00"); len(b) == 0 || len(b) > maxSerial {
+		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", shown(text), maxSerial)
+	}
+	return new(big.Int).SetBytes(b), nil
+}
+
+func badSerial(text string) error {
+	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", shown(text))
+}
+
+// Revocation is what [RevokeSerial] or [RevokeCertificate] did.
+type Revocation struct {
+	Serial  string       // 32 hex digits
+	Host    episode.Name // empty if the directory has no record of the certificate
+	Already bool         // it was on the list before
+}
+
+// RevokeSerial puts the certificate with a serial number on dir/hosts.crl. It needs no
+// record of the certificate: a directory that was restored from a backup has none of
+// those that were issued since.
+func RevokeSerial(dir string, serial *big.Int, now time.Time) (Revocation, error) {
+	f, ca, err := openToRevoke(dir)
+	if err != nil {
+		return Revocation{}, err
+	}
+	defer f.Close()
+	r := Revocation{Serial: serialText(serial)}
+	certs, _ := records(f) // for the host's name only: a damaged record must not keep anybody in
+	for _, cert := range certs {
+		if id, err := idOf(cert); err == nil && cert.SerialNumber.Cmp(serial) == 0 {
+			r.Host = id.Host
+		}
+	}
+	return revokeOne(f, ca, serial, r, now)
+}
+
+// RevokeCertificate puts a certificate that is given as PEM on dir/hosts.crl, if the
+// hosts' CA of dir signed it. It needs no record of it. Of a chain it revokes the
+// first, which is the host's. Path is for messages.
+func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
+	cert, err := readLeaf(path)
+	if err != nil {
+		return Revocation{}, err
+	}
+	f, ca, err := openToRevoke(dir)
+	if err != nil {
+		return Revocation{}, err
+	}
+	defer f.Close()
+	if bytes.Equal(cert.Raw, ca.cert.Raw) {
+		return Revocation{}, fmt.Errorf("%s is the certificate of the hosts' CA itself, which no list of its own can revoke", path)
+	}
+	if err := cert.CheckSignatureFrom(ca.cert); err != nil {
+		return Revocation{}, fmt.Errorf("%s was not signed by %s, so its list cannot revoke it: %s",
+			path, f.Path(hostsCA+certSuffix), shown(err.Error()))
+	}
+	r := Revocation{Serial: serialText(cert.SerialNumber)}
+	if id, err := idOf(cert); err == nil {
+		r.Host = id.Host
+	}
+	return revokeOne(f, ca, cert.SerialNumber, r, now)
+}
+
+// readLeaf returns the first certificate of a PEM file that holds nothing else.
+func readLeaf(path string) (*x509.Certificate, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	ders, err := blocks(data, path, pemCertificate)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(ders[0])
+	if err != nil {
+		return nil, fmt.Errorf("parse %s: %w", path, err)
+	}
+	return cert, nil
+}
+
+// openToRevoke opens and locks a CA directory, and loads the CA that signs the list.
+func openToRevoke(dir string) (*folder, authority, error) {
+	f, err := openFolder(dir)
+	if err != nil {
+		return nil, authority{}, err
+	}
+	if err := f.lock(); err != nil {
+		return nil, authority{}, errors.Join(err, f.Close())
+	}
+	ca, err := loadAuthority(f, hostsCA)
+	if err != nil {
+		return nil, authority{}, errors.Join(err, f.Close())
+	}
+	return f, ca, nil
+}
+
+func revokeOne(f *folder, ca authority, serial *big.Int, r Revocation, now time.Time) (Revocation, error) {
+	// A list that cannot be read is not begun again: that would let the hosts back in
+	// that are on it.
+	crl, err := readCRL(f, ca.cert)
+	if err != nil {
+		return Revocation{}, err
+	}
+	if isRevoked(crl, serial) {
+		r.Already = true
+		return r, nil
+	}
+	_, err = extendCRL(f, ca, crl, []*big.Int{serial}, orNow(now))
+	return r, err
+}

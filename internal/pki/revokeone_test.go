@@ -1,0 +1,150 @@
+package pki_test
+
+import (
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/pki"
+)
+
+// restored returns a CA directory, and a certificate that was issued from it after the
+// backup from which it was restored.
+func restored(t *testing.T) (dir, file string, issued pki.Issued) {
+	t.Helper()
+	dir, out := initCA(t), t.TempDir()
+	issued, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{})
+	if err == nil {
+		err = os.RemoveAll(filepath.Join(dir, "issued"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, filepath.Join(out, "lab-01.crt"), issued
+}
+
+func TestCertificateWithoutRecordCanBeRevoked(t *testing.T) {
+	for name, revoke := range map[string]func(dir, file string, issued pki.Issued) (pki.Revocation, error){
+		"by serial": func(dir, _ string, issued pki.Issued) (pki.Revocation, error) {
+			serial, err := pki.ParseSerial(issued.Serial)
+			if err != nil {
+				return pki.Revocation{}, err
+			}
+			return pki.RevokeSerial(dir, serial, time.Now())
+		},
+		"by file": func(dir, file string, _ pki.Issued) (pki.Revocation, error) {
+			return pki.RevokeCertificate(dir, file, time.Now())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, file, issued := restored(t)
+			if _, err := pki.Revoke(dir, "lab-01", time.Now()); err == nil {
+				t.Fatal("the directory has a record")
+			}
+			r, err := revoke(dir, file, issued)
+			if err != nil || r.Already || r.Serial != issued.Serial {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			list := crl(t, dir)
+			if n := len(list.RevokedCertificateEntries); n != 1 || list.RevokedCertificateEntries[0].SerialNumber.Text(16) != strings.TrimLeft(issued.Serial, "0") {
+				t.Fatalf("the list has %+v", list.RevokedCertificateEntries)
+			}
+			if r, err = revoke(dir, file, issued); err != nil || !r.Already {
+				t.Errorf("again: %+v, %v", r, err)
+			}
+			if again := crl(t, dir); again.Number.Cmp(list.Number) != 0 {
+				t.Errorf("the second time wrote the list %v after %v", again.Number, list.Number)
+			}
+		})
+	}
+}
+
+func TestRevokedWithoutRecordIsRefused(t *testing.T) {
+	l := newLab(t, nil)
+	c := l.issue("lab-01", pki.IssueOptions{})
+	c.enters("lab-01 mtls")
+	list, err := pki.List(l.dir, time.Now())
+	if err == nil {
+		err = os.RemoveAll(l.at("issued"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := pki.ParseSerial(list[0].Serial)
+	if err == nil {
+		_, err = pki.RevokeSerial(l.dir, serial, time.Now())
+	}
+	if err == nil {
+		err = l.gate.Reload()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.refusedOnKeptConnection(403)
+}
+
+func TestOnlyOwnCertificatesAreRevokedByFile(t *testing.T) {
+	dir, file, _ := restored(t)
+	other, foreign, _ := restored(t)
+	garbage := filepath.Join(t.TempDir(), "garbage.crt")
+	write(t, garbage, []byte("garbage"))
+	key := strings.TrimSuffix(file, ".crt") + ".key"
+	before := read(t, filepath.Join(dir, "hosts.crl"))
+	for path, want := range map[string]string{
+		foreign:                              "was not signed by",
+		filepath.Join(dir, "server.crt"):     "was not signed by",
+		filepath.Join(other, "ca.crt"):       "was not signed by",
+		filepath.Join(dir, "hosts-ca.crt"):   "the hosts' CA itself",
+		key:                                  "PRIVATE KEY",
+		garbage:                              "PEM blocks",
+		filepath.Join(t.TempDir(), "absent"): "no such file",
+	} {
+		if r, err := pki.RevokeCertificate(dir, path, time.Now()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %+v, %v; want an error that says %q", path, r, err, want)
+		}
+	}
+	if string(read(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
+		t.Error("the list was written")
+	}
+}
+
+func TestSerialsAreReadAsProgramsPrintThem(t *testing.T) {
+	want := big.NewInt(0x0abc12)
+	for _, text := range []string{"abc12", "0abc12", "0ABC12", "0x0abc12", "0X0ABC12", "0a:bc:12", "0A:BC:12", "00000000000000000000000000000000000000000abc12"} {
+		if got, err := pki.ParseSerial(text); err != nil || got.Cmp(want) != 0 {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	if got, err := pki.ParseSerial(strings.Repeat("ff", 20)); err != nil || got.BitLen() != 160 {
+		t.Errorf("20 bytes: %v, %v", got, err)
+	}
+	for _, text := range []string{
+		"", "0", "00", "0x", "x", "lab-01", "-1", "+1", " 1", "a:bc:12", "0a::12", ":", "0a:bc:", "0x0x1", "1_0", strings.Repeat("ff", 21), "\x1b[31m",
+	} {
+		got, err := pki.ParseSerial(text)
+		if err == nil || strings.ContainsRune(err.Error(), '\x1b') {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+}
+
+func FuzzParseSerial(f *testing.F) {
+	for _, seed := range []string{"0a:bc:12", "0xff", "", "00"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := pki.ParseSerial(text)
+		if err != nil {
+			return
+		}
+		if n.Sign() <= 0 || n.BitLen() > 160 {
+			t.Fatalf("%q: %v", text, n)
+		}
+		if again, err := pki.ParseSerial(n.Text(16)); err != nil || again.Cmp(n) != 0 {
+			t.Fatalf("%q: %v, then %v, %v", text, n, again, err)
+		}
+	})
+}

@@ -1,0 +1,532 @@
+package receiver_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"crypto/sha256"
+
+	"cis490/internal/config"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/labtest"
+	"cis490/internal/pki"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// doors is a receiver with both of its doors, tokens, a CRL and a clock of the test's.
+type doors struct {
+	*lab
+	late   atomic.Int64 // nanoseconds that the receiver's clock is ahead
+	addr   string
+	socket string
+}
+
+const (
+	victim  = episode.Name("lab-01") // loses access
+	witness = episode.Name("lab-02") // keeps it
+)
+
+func newDoors(t *testing.T) *doors {
+	t.Helper()
+	run, err := os.MkdirTemp("", "doors")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(run) })
+	d := &doors{socket: filepath.Join(run, "proxy.sock")}
+	tokens := filepath.Join(run, "tokens")
+	must(t, os.WriteFile(tokens, tokensOf(victim, witness), 0o600))
+	d.lab = newLab(t, func(c *receiver.Config) {
+		c.Auth.TokensFile = config.Path(tokens)
+		c.Proxy.Socket = config.Path(d.socket)
+		c.Limits.UploadsPerHost = 2
+	})
+	d.stop()
+	d.cfg.TLS.CRLFile = config.Path(filepath.Join(d.pki, "hosts.crl"))
+	trust := d.cfg.Trust()
+	trust.Now = func() time.Time { return time.Now().Add(time.Duration(d.late.Load())) }
+	gate, err := pki.Open(trust)
+	must(t, err)
+	d.r, err = receiver.NewWithGate(t.Context(), gate, d.cfg, "test", "the lab", slog.New(slog.DiscardHandler), nil)
+	must(t, err)
+	d.r.Patience(time.Hour)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	proxy, err := d.r.ListenProxy()
+	must(t, err)
+	d.addr = ln.Addr().String()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	served := make(chan error, 1)
+	go func() { served <- d.r.Serve(ctx, ln, proxy) }()
+	t.Cleanup(func() {
+		cancel()
+		must(t, within(t, time.Minute, served, "the end"))
+	})
+	return d
+}
+
+func tokensOf(hosts ...episode.Name) []byte {
+	var b bytes.Buffer
+	for _, host := range hosts {
+		fmt.Fprintf(&b, "%s %x\n", host, sha256.Sum256([]byte("token of "+host)))
+	}
+	return b.Bytes()
+}
+
+// visitor sends requests of a host through one of the doors.
+type visitor struct {
+	d    *doors
+	host episode.Name
+	cert []byte // in DER; nil at the port
+	http *http.Client
+}
+
+func (d *doors) visitor(host episode.Name, door string, valid time.Duration) *visitor {
+	d.Helper()
+	out := d.TempDir()
+	_, err := pki.Issue(d.lab.pki, host, out, pki.IssueOptions{Valid: valid})
+	must(d, err)
+	file := func(suffix string) string { return filepath.Join(out, string(host)+suffix) }
+	v := &visitor{d: d, host: host}
+	transport := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Hour}
+	switch door {
+	case "port":
+		papers, err := pki.LoadClient(pki.ClientConfig{CAFile: filepath.Join(out, "ca.crt"), CertFile: file(".crt"), KeyFile: file(".key")})
+		must(d, err)
+		transport.TLSClientConfig = papers.TLS()
+	case "proxy":
+		text, err := os.ReadFile(file(".crt"))
+		must(d, err)
+		block, _ := pem.Decode(text)
+		v.cert = block.Bytes
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", d.socket)
+		}
+	}
+	v.http = &http.Client{Transport: transport}
+	d.Cleanup(transport.CloseIdleConnections)
+	return v
+}
+
+// reply is what came of a request.
+type reply struct {
+	status int
+	close  bool
+	fields http.Header
+	doc    struct{ Type, Detail string }
+	err    error
+}
+
+// request is what a visitor sends. Its body has size bytes, of which a test may hold
+// some back.
+type request struct {
+	method, path string
+	fields       map[string]string
+	body         io.Reader
+	size         int64
+}
+
+// send sends a request and returns where its answer comes.
+func (v *visitor) send(q request) <-chan reply {
+	v.d.Helper()
+	base := "https://" + v.d.addr
+	if v.cert != nil {
+		base = "http://receiver"
+	}
+	req, err := http.NewRequestWithContext(v.d.Context(), q.method, base+q.path, q.body)
+	must(v.d, err)
+	req.ContentLength = q.size
+	req.Header.Set("Authorization", "Bearer token of "+string(v.host))
+	if v.cert != nil {
+		req.Header.Set("Client-Cert", ":"+base64.StdEncoding.EncodeToString(v.cert)+":")
+	}
+	for name, value := range q.fields {
+		req.Header.Set(name, value)
+	}
+	answer := make(chan reply, 1)
+	go func() {
+		var r reply
+		var resp *http.Response
+		if resp, r.err = v.http.Do(req); r.err == nil {
+			r.status, r.close, r.fields = resp.StatusCode, resp.Close, resp.Header
+			json.NewDecoder(resp.Body).Decode(&r.doc)
+			resp.Body.Close()
+		}
+		answer <- r
+	}()
+	return answer
+}
+
+func (v *visitor) do(q request) reply {
+	v.d.Helper()
+	return within(v.d, time.Minute, v.send(q), q.method+" "+q.path)
+}
+
+func (v *visitor) ping() reply {
+	return v.do(request{method: "POST", path: "/v1/ping", body: http.NoBody})
+}
+
+// refused reports whether a ping is refused with a status, or its handshake is.
+func (v *visitor) refused(status int) bool {
+	r := v.ping()
+	alert, isAlert := errors.AsType[*net.OpError](r.err)
+	return r.status == status || isAlert && alert.Op == "remote error"
+}
+
+func (v *visitor) path(name string) string { return "/v1/episodes/" + string(v.host) + "/" + name }
+
+func digestOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
+}
+
+func (v *visitor) put(name string, content []byte, body io.Reader) request {
+	return request{"PUT", v.path(name), map[string]string{"Repr-Digest": digestOf(content)}, body, int64(len(content))}
+}
+
+func (v *visitor) announcement(name string, content []byte) request {
+	return request{"PUT", v.path(name), map[string]string{
+		"Repr-Digest": digestOf(content), "Upload-Complete": "?0", "Upload-Length": fmt.Sprint(len(content)),
+	}, http.NoBody, 0}
+}
+
+// announce returns the path of an upload.
+func (v *visitor) announce(name string, content []byte) string {
+	v.d.Helper()
+	r := v.do(v.announcement(name, content))
+	if r.err != nil || r.status != http.StatusCreated {
+		v.d.Fatalf("%+v", r)
+	}
+	return r.fields.Get("Location")
+}
+
+func lastPiece(path string, content []byte, body io.Reader) request {
+	return request{"PATCH", path, map[string]string{
+		"Content-Type": "application/partial-upload", "Upload-Offset": "0", "Upload-Complete": "?1",
+	}, body, int64(len(content))}
+}
+
+func inventory(name string, content []byte, readBack bool) []byte {
+	sum := sha256.Sum256(content)
+	return fmt.Appendf(nil, `{"episodes":[{"episode_id":%q,"sha256":"%x"}],"read_back":%v}`, name, sum, readBack)
+}
+
+// halfOf returns a body that stops in its middle until the test ends.
+func halfOf(t *testing.T, content []byte) io.Reader {
+	r, w := io.Pipe()
+	go w.Write(content[:len(content)/2])
+	t.Cleanup(func() { w.CloseWithError(errors.New("the test has ended")) })
+	return r
+}
+
+// endless is a disk that gives zeros until it is released.
+type endless struct {
+	reached chan struct{}
+	release chan struct{}
+	once    atomic.Bool
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if !e.once.Swap(true) {
+		close(e.reached)
+	}
+	select {
+	case <-e.release:
+		return 0, io.EOF
+	case <-time.After(time.Millisecond): // or it would take the whole processor
+	}
+	clear(p)
+	return len(p), nil
+}
+
+func (e *endless) Close() error { return nil }
+
+// withEndlessDisk makes reading back last until release.
+func (d *doors) withEndlessDisk() (reached <-chan struct{}, release func()) {
+	e := &endless{reached: make(chan struct{}), release: make(chan struct{})}
+	d.r.Disk(func(*durable.Dir, string) (io.ReadCloser, error) { return e, nil })
+	return e.reached, func() { close(e.release) }
+}
+
+// occupy takes all places of the victim by requests that did not come through a door,
+// until release.
+func (d *doors) occupy(t *testing.T) (release func()) {
+	arrived, open := make(chan struct{}, 2), make(chan struct{})
+	done := make(chan error, 2)
+	for i := range 2 {
+		content := noise(1000, byte(i))
+		u := uploadOf(key(string(victim), fmt.Sprint("occupied-", i)), content)
+		go func() {
+			_, err := d.r.Put(context.WithoutCancel(t.Context()), u, &gated{content, arrived, open})
+			done <- err
+		}()
+		within(t, time.Minute, arrived, "the upload that takes the place")
+	}
+	return func() {
+		close(open)
+		for range 2 {
+			must(t, within(t, time.Minute, done, "the upload that takes the place"))
+		}
+	}
+}
+
+// underway is a request that waits for something.
+type underway struct {
+	answer  <-chan reply
+	release func() // ends what it waits for
+	// only says that the answer comes only after release.
+	only bool
+}
+
+// kinds are the requests that may take long, each under way in its own way.
+var kinds = map[string]func(t *testing.T, d *doors, v *visitor) underway{
+	"put body": func(t *testing.T, d *doors, v *visitor) underway {
+		content := packed(300_000, 1)
+		answer := v.send(v.put("e", content, halfOf(t, content)))
+		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.Underway() == 1 })
+		return underway{answer: answer}
+	},
+	"small put body": func(t *testing.T, d *doors, v *visitor) underway {
+		content := packed(3000, 1)
+		answer := v.send(v.put("e", content, halfOf(t, content)))
+		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.Underway() == 1 })
+		return underway{answer: answer}
+	},
+	"put in the queue": func(t *testing.T, d *doors, v *visitor) underway {
+		release := d.occupy(t)
+		content := packed(300_000, 1)
+		q := v.put("e", content, bytes.NewReader(content))
+		q.fields["Expect"] = "100-continue"
+		answer := v.send(q)
+		labtest.Eventually(t, "the upload waits", func() bool { return d.r.Queued() == 1 })
+		return underway{answer: answer, release: release}
+	},
+	"put waits for its name": func(t *testing.T, d *doors, v *visitor) underway {
+		unlock := d.r.Lock(key(string(victim), "e"))
+		content := packed(3000, 1)
+		answer := v.send(v.put("e", content, bytes.NewReader(content)))
+		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.Underway() == 1 })
+		return underway{answer: answer, release: unlock}
+	},
+	"put of what is read back": func(t *testing.T, d *doors, v *visitor) underway {
+		content := packed(3000, 1)
+		d.takes(key(string(victim), "e"), content, wire.Stored)
+		reached, release := d.withEndlessDisk()
+		answer := v.send(v.put("e", content, bytes.NewReader(content)))
+		within(t, time.Minute, reached, "the reading")
+		return underway{answer: answer, release: release}
+	},
+	"put before its commit": func(t *testing.T, d *doors, v *visitor) underway {
+		release := d.r.Unpeeked()
+		content := packed(3000, 1)
+		answer := v.send(v.put("e", content, bytes.NewReader(content)))
+		d.arrived(t, len(content))
+		return underway{answer: answer, release: release, only: true}
+	},
+	"announcement": func(t *testing.T, d *doors, v *visitor) underway {
+		unlock := d.r.Lock(key(string(victim), "e"))
+		answer := v.send(v.announcement("e", packed(300_000, 1)))
+		labtest.Eventually(t, "the announcement is under way", func() bool { return d.r.Underway() == 1 })
+		return underway{answer: answer, release: unlock}
+	},
+	"announcement of what is read back": func(t *testing.T, d *doors, v *visitor) underway {
+		content := packed(300_000, 1)
+		d.takes(key(string(victim), "e"), content, wire.Stored)
+		reached, release := d.withEndlessDisk()
+		answer := v.send(v.announcement("e", content))
+		within(t, time.Minute, reached, "the reading")
+		return underway{answer: answer, release: release}
+	},
+	"piece": func(t *testing.T, d *doors, v *visitor) underway {
+		content := packed(300_000, 1)
+		to := v.announce("e", content)
+		answer := v.send(lastPiece(to, content, halfOf(t, content)))
+		labtest.Eventually(t, "the piece is under way", func() bool { return d.r.Underway() == 1 })
+		return underway{answer: answer}
+	},
+	"piece in the queue": func(t *testing.T, d *doors, v *visitor) underway {
+		content := packed(3000, 1)
+		to := v.announce("e", content)
+		release := d.occupy(t)
+		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
+		labtest.Eventually(t, "the piece waits", func() bool { return d.r.Queued() == 1 })
+		return underway{answer: answer, release: release}
+	},
+	"piece before its commit": func(t *testing.T, d *doors, v *visitor) underway {
+		content := packed(3000, 1)
+		to := v.announce("e", content)
+		release := d.r.Unpeeked()
+		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
+		d.arrived(t, len(content))
+		return underway{answer: answer, release: release, only: true}
+	},
+	"state of an upload": func(t *testing.T, d *doors, v *visitor) underway {
+		return d.waitsForUpload(t, v, "HEAD")
+	},
+	"end of an upload": func(t *testing.T, d *doors, v *visitor) underway {
+		return d.waitsForUpload(t, v, "DELETE")
+	},
+	"head of what is read": func(t *testing.T, d *doors, v *visitor) underway {
+		must(t, os.MkdirAll(filepath.Dir(d.stored(key(string(victim), "e"))), 0o755))
+		must(t, os.WriteFile(d.stored(key(string(victim), "e")), packed(3000, 1), 0o644))
+		reached, release := d.withEndlessDisk()
+		answer := v.send(request{method: "HEAD", path: v.path("e")})
+		within(t, time.Minute, reached, "the reading")
+		return underway{answer: answer, release: release}
+	},
+	"inventory body": func(t *testing.T, d *doors, v *visitor) underway {
+		body := inventory("e", nil, false)
+		answer := v.send(request{"POST", "/v1/inventory", nil, halfOf(t, body), int64(len(body))})
+		labtest.Eventually(t, "the inventory is under way", func() bool { n, _ := d.r.Served(); return n == 1 })
+		return underway{answer: answer}
+	},
+	"inventory in the queue": func(t *testing.T, d *doors, v *visitor) underway {
+		release := d.occupy(t)
+		body := inventory("e", nil, false)
+		answer := v.send(request{"POST", "/v1/inventory", nil, bytes.NewReader(body), int64(len(body))})
+		labtest.Eventually(t, "the inventory waits", func() bool { return d.r.Queued() == 1 })
+		return underway{answer: answer, release: release}
+	},
+	"inventory that reads back": func(t *testing.T, d *doors, v *visitor) underway {
+		content := packed(3000, 1)
+		d.takes(key(string(victim), "e"), content, wire.Stored)
+		reached, release := d.withEndlessDisk()
+		body := inventory("e", content, true)
+		answer := v.send(request{"POST", "/v1/inventory", nil, bytes.NewReader(body), int64(len(body))})
+		within(t, time.Minute, reached, "the reading")
+		return underway{answer: answer, release: release}
+	},
+}
+
+// arrived waits until all of the victim's upload is in staging: what follows is the
+// commit.
+func (d *doors) arrived(t *testing.T, size int) {
+	t.Helper()
+	labtest.Eventually(t, "the upload has come", func() bool {
+		staged, err := filepath.Glob(filepath.Join(d.data, "staging", string(victim), "*"))
+		if err != nil || len(staged) != 1 {
+			return false
+		}
+		info, err := os.Stat(staged[0])
+		return err == nil && info.Size() == int64(size)
+	})
+}
+
+// waitsForUpload sends a request about an upload of which a piece is just coming that
+// cannot be interrupted.
+func (d *doors) waitsForUpload(t *testing.T, v *visitor, method string) underway {
+	content := packed(300_000, 1)
+	to := v.announce("e", content)
+	arrived, open, done := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
+	go func() {
+		p := wire.Piece{Size: 1000}
+		_, _, err := d.r.Append(context.WithoutCancel(t.Context()), victim, strings.TrimPrefix(to, "/v1/uploads/"), p, &gated{content[:1000], arrived, open})
+		done <- err
+	}()
+	within(t, time.Minute, arrived, "the piece")
+	answer := v.send(request{method: method, path: to})
+	labtest.Eventually(t, "the request is under way", func() bool { n, _ := d.r.Served(); return n == 1 })
+	return underway{answer: answer, release: func() {
+		close(open)
+		must(t, within(t, time.Minute, done, "the piece"))
+	}}
+}
+
+// withdrawals are the ways in which the victim loses access, and what it is told.
+var withdrawals = map[string]struct {
+	status int
+	kind   string
+	detail string
+	do     func(t *testing.T, d *doors)
+}{
+	"revoked": {http.StatusForbidden, "forbidden", "was revoked", func(t *testing.T, d *doors) {
+		_, err := pki.Revoke(d.lab.pki, victim, time.Time{})
+		must(t, errors.Join(err, d.r.Reload()))
+	}},
+	"token removed": {http.StatusUnauthorized, "token-refused", "not the token of host", func(t *testing.T, d *doors) {
+		must(t, os.WriteFile(string(d.cfg.Auth.TokensFile), tokensOf(witness), 0o600))
+		must(t, d.r.Reload())
+	}},
+	"expired": {http.StatusForbidden, "forbidden", "expired", func(_ *testing.T, d *doors) {
+		d.late.Store(int64(2 * time.Hour))
+		d.r.Tick()
+	}},
+	"disabled": {http.StatusForbidden, "forbidden", "receiver hosts enable lab-01", func(t *testing.T, d *doors) {
+		_, err := receiver.DisableHosts(t.Context(), d.cfg, []episode.Name{victim}, "the test", time.Now())
+		must(t, err)
+		d.r.Tick()
+	}},
+}
+
+func TestHostThatLosesAccessIsServedNoFurther(t *testing.T) {
+	t.Parallel()
+	for _, door := range []string{"port", "proxy"} {
+		for how := range withdrawals {
+			for kind := range kinds {
+				t.Run(door+"/"+how+"/"+kind, func(t *testing.T) {
+					t.Parallel()
+					testWithdrawal(t, door, how, kind)
+				})
+			}
+		}
+	}
+}
+
+func testWithdrawal(t *testing.T, door, how, kind string) {
+	d := newDoors(t)
+	v := d.visitor(victim, door, time.Hour)
+	u := kinds[kind](t, d, v)
+	rows := d.rows()
+	other := d.visitor(witness, door, 24*time.Hour)
+	content := noise(1000, 9)
+	body, last := io.Pipe()
+	untouched := other.send(other.put("other", content, body))
+	last.Write(content[:999])
+
+	w := withdrawals[how]
+	w.do(t, d)
+	if u.only {
+		labtest.Eventually(t, "a new request is refused", func() bool { return v.refused(w.status) })
+		u.release()
+	}
+	got := within(t, time.Minute, u.answer, "the answer")
+	isHead := strings.HasPrefix(kind, "head") || strings.HasPrefix(kind, "state")
+	if got.err != nil || got.status != w.status || !got.close {
+		t.Fatalf("the request ends with %+v (%v), want the status %d and the connection's end", got, got.err, w.status)
+	}
+	if !isHead && (got.doc.Type != "urn:cis490:problem:"+w.kind || !strings.Contains(got.doc.Detail, w.detail)) {
+		t.Errorf("the request ends with %+v, want %s: %s", got.doc, w.kind, w.detail)
+	}
+	if new := v.ping(); new.err == nil && !isHead && new.doc != got.doc || !v.refused(w.status) {
+		t.Errorf("a new request gets %+v, one under way got %+v", new, got)
+	}
+	if u.release != nil && !u.only {
+		u.release()
+	}
+	last.Write(content[999:])
+	last.Close()
+	if r := within(t, time.Minute, untouched, "the other host's answer"); r.status != http.StatusCreated {
+		t.Errorf("another host's upload ended with %+v", r)
+	}
+	labtest.Eventually(t, "no request is under way", func() bool { n, _ := d.r.Served(); return n == 0 })
+	for _, row := range d.rows()[len(rows):] {
+		if row.Host == victim && row.Episode == "e" {
+			t.Errorf("a row was written: %+v", row)
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/store"
+)
+
+// HostState says whether the receiver serves a host.
+type HostState string
+
+// The states of a host.
+const (
+	HostActive   HostState = "active"
+	HostDisabled HostState = "disabled"
+)
+
+// Host is what the data directory says of a host.
+type Host struct {
+	Host          episode.Name `json:"host_id"`
+	State         HostState    `json:"state"`
+	DisabledSince *time.Time   `json:"disabled_since,omitempty"`
+	Stored        bool         `json:"stored"` // it has a folder of archives
+}
+
+// Hosts returns the hosts that have stored something or are disabled, by name. It
+// changes nothing, and works beside a running receiver.
+func Hosts(c Config) ([]Host, error) {
+	data, err := durable.Open(string(c.DataDir))
+	if err != nil {
+		return nil, err
+	}
+	defer data.Close()
+	disabled, _, err := loadDisabled(data)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[episode.Name]Host)
+	for name, since := range disabled {
+		all[name] = Host{Host: name, State: HostDisabled, DisabledSince: &since}
+	}
+	if err := addStored(c, all); err != nil {
+		return nil, err
+	}
+	hosts := make([]Host, 0, len(all))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		hosts = append(hosts, all[name])
+	}
+	return hosts, nil
+}
+
+// CountDisabled returns how many hosts are disabled. An error that wraps
+// [ErrDisabledList] says that a receiver would refuse them all.
+func CountDisabled(c Config) (int, error) {
+	data, err := durable.Open(string(c.DataDir))
+	if err != nil {
+		return 0, err
+	}
+	defer data.Close()
+	list, _, err := loadDisabled(data)
+	return len(list), err
+}
+
+// addStored adds the hosts that have a folder of archives.
+func addStored(c Config, all map[episode.Name]Host) error {
+	episodes, _ := c.Paths()
+	r, err := store.OpenReader(episodes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the receiver has never run
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for name, err := range r.Hosts() {
+		if _, stray := errors.AsType[*store.StrayError](err); stray {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		h, known := all[name]
+		if !known {
+			h = Host{Host: name, State: HostActive}
+		}
+		h.Stored = true
+		all[name] = h
+	}
+	return nil
+}
+
+// HostChange is what [DisableHosts] or [EnableHosts] did about a host.
+type HostChange struct {
+	Host    episode.Name `json:"host_id"`
+	State   HostState    `json:"state"`
+	Changed bool         `json:"changed"`         // it was in the other state before
+	Since   *time.Time   `json:"since,omitempty"` // when it was disabled
+	Known   bool         `json:"known"`           // the receiver has, or had, something of it
+}
+
+// DisableHosts makes the receiver refuse hosts, from their next request on and until
+// [EnableHosts]. A running receiver sees it by itself, and ends what it is doing for
+// them. When it returns without an error the change is on the disk. Holder is what
+// another command is told that has to wait for this one.
+func DisableHosts(ctx context.Context, c Config, names []episode.Name, holder string, now time.Time) ([]HostChange, error) {
+	since := now.UTC().Truncate(time.Second)
+	return changeHosts(ctx, c, names, holder, func(list disabledHosts, change *HostChange) {
+		change.State = HostDisabled
+		if at, already := list[change.Host]; already {
+			change.Since = &at
+			return
+		}
+		list[change.Host] = since
+		change.Changed, change.Since = true, &since
+	})
+}
+
+// EnableHosts takes back what [DisableHosts] did. What is revoked or expired stays so.
+func EnableHosts(ctx context.Context, c Config, names []episode.Name, holder string) ([]HostChange, error) {
+	return changeHosts(ctx, c, names, holder, func(list disabledHosts, change *HostChange) {
+		change.State = HostActive
+		if at, disabled := list[change.Host]; disabled {
+			delete(list, change.Host)
+			change.Changed, change.Since = true, &at
+		}
+	})
+}
+
+func changeHosts(ctx context.Context, c Config, names []episode.Name, holder string, apply func(disabledHosts, *HostChange)) ([]HostChange, error) {
+	data, err := durable.Open(string(c.DataDir))
+	if err != nil {
+		return nil, err
+	}
+	defer data.Close()
+	var changes []HostChange
+	err = changeDisabled(ctx, data, holder, func(list disabledHosts) bool {
+		changed := false
+		for _, name := range names {
+			change := HostChange{Host: name, Known: isKnown(data, name)}
+			apply(list, &change)
+			changed = changed || change.Changed
+			changes = append(changes, change)
+		}
+		return changed
+	})
+	if err != nil {
+		return nil, fmt.Errorf("change the list of disabled hosts: %w", err)
+	}
+	return changes, nil
+}
+
+// isKnown reports whether the data directory has anything of a host. One that cannot be
+// looked at is taken as known: it is there for a hint only.
+func isKnown(data *durable.Dir, host episode.Name) bool {
+	for _, name := range []string{"episodes", "staging"} {
+		dir, err := data.OpenDir(name)
+		if err == nil {
+			_, err = dir.Lstat(string(host))
+			dir.Close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,405 @@
+package receiver_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/labtest"
+	"cis490/internal/pki"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+func TestCommitAsksAgainWhoSends(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(*testing.T, *doors, *visitor) underway{
+		"put":   kinds["put before its commit"],
+		"piece": kinds["piece before its commit"],
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDoors(t)
+			v := d.visitor(victim, "port", time.Hour)
+			u := begin(t, d, v)
+			// Neither a reload nor the timer has ended the request.
+			d.late.Store(int64(2 * time.Hour))
+			u.release()
+			if r := within(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
+				t.Errorf("the answer is %+v, %v", r, r.err)
+			}
+			if rows := d.rows(); len(rows) != 0 {
+				t.Errorf("rows were written: %+v", rows)
+			}
+			if _, err := os.Lstat(d.stored(key(string(victim), "e"))); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the archive was stored: %v", err)
+			}
+		})
+	}
+}
+
+func TestAnswerAsksAgainWhoSends(t *testing.T) {
+	t.Parallel()
+	for kind, begin := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			d := newDoors(t)
+			v := d.visitor(victim, "port", time.Hour)
+			u := begin(t, d, v)
+			d.late.Store(int64(2 * time.Hour))
+			if u.release != nil {
+				u.release()
+			}
+			if r := within(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
+				t.Errorf("the answer is %+v, %v", r, r.err)
+			}
+		})
+	}
+}
+
+func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
+	t.Parallel()
+	d := newDoors(t)
+	v := d.visitor(victim, "port", time.Hour)
+	content := packed(300_000, 1)
+	to := v.announce("e", content)
+	answer := v.send(lastPiece(to, content, halfOf(t, content)))
+	d.arrivedAtLeast(t, len(content)/4)
+	disable, enable := []episode.Name{victim}, receiver.EnableHosts
+	_, err := receiver.DisableHosts(t.Context(), d.cfg, disable, "the test", time.Now())
+	must(t, err)
+	if r := within(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
+		t.Errorf("the answer is %+v, %v", r, r.err)
+	}
+	_, err = enable(t.Context(), d.cfg, disable, "the test")
+	must(t, err)
+	if r := v.do(request{method: "HEAD", path: to}); r.status != http.StatusNoContent || r.fields.Get("Upload-Offset") == "0" {
+		t.Errorf("what came is not kept: %+v, %v", r, r.err)
+	}
+}
+
+// arrivedAtLeast waits until so much of the victim's upload is in staging.
+func (d *doors) arrivedAtLeast(t *testing.T, size int) {
+	t.Helper()
+	labtest.Eventually(t, "a part of the upload has come", func() bool {
+		staged, err := filepath.Glob(filepath.Join(d.data, "staging", string(victim), "*"))
+		if err != nil || len(staged) != 1 {
+			return false
+		}
+		info, err := os.Stat(staged[0])
+		return err == nil && info.Size() >= int64(size)
+	})
+}
+
+func TestIdleConnectionsOfAHostThatLostAccessAreClosed(t *testing.T) {
+	t.Parallel()
+	for how, w := range withdrawals {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			d := newDoors(t)
+			idle := map[episode.Name]net.Conn{}
+			for _, host := range []episode.Name{victim, witness} {
+				v := d.visitor(host, "port", map[episode.Name]time.Duration{victim: time.Hour, witness: 24 * time.Hour}[host])
+				dial := v.http.Transport.(*http.Transport)
+				conn, err := tls.Dial("tcp", d.addr, dial.TLSClientConfig)
+				must(t, err)
+				defer conn.Close()
+				idle[host] = conn
+				ping(t, conn, host)
+			}
+			w.do(t, d)
+			idle[victim].SetReadDeadline(time.Now().Add(time.Minute))
+			if n, err := idle[victim].Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the connection is open: %d, %v", n, err)
+			}
+			ping(t, idle[witness], witness)
+			labtest.Eventually(t, "one connection is left", func() bool { _, n := d.r.Served(); return n == 1 })
+		})
+	}
+}
+
+// ping sends a ping by a connection that stays open.
+func ping(t *testing.T, conn net.Conn, host episode.Name) {
+	t.Helper()
+	_, err := conn.Write([]byte("POST /v1/ping HTTP/1.1\r\nHost: receiver\r\nAuthorization: Bearer token of " + string(host) + "\r\nContent-Length: 0\r\n\r\n"))
+	must(t, err)
+	conn.SetReadDeadline(time.Now().Add(time.Minute))
+	answer := make([]byte, 4096)
+	n, err := conn.Read(answer)
+	must(t, err)
+	for !bytes.HasSuffix(answer[:n], []byte("}\n")) {
+		more, err := conn.Read(answer[n:])
+		must(t, err)
+		n += more
+	}
+	if !bytes.HasPrefix(answer[:n], []byte("HTTP/1.1 200")) {
+		t.Fatalf("%s", answer[:n])
+	}
+}
+
+func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
+	t.Parallel()
+	for _, door := range []string{"port", "proxy"} {
+		t.Run(door, func(t *testing.T) {
+			t.Parallel()
+			d := newDoors(t)
+			v := d.visitor(victim, door, time.Hour)
+			for range 3 {
+				if r := v.ping(); r.status != http.StatusOK {
+					t.Fatalf("%+v, %v", r, r.err)
+				}
+				_, err := receiver.DisableHosts(t.Context(), d.cfg, []episode.Name{victim}, "the test", time.Now())
+				must(t, err)
+				r := v.do(request{method: "HEAD", path: v.path("e")})
+				if r.err != nil { // its connection was just closed
+					r = v.do(request{method: "HEAD", path: v.path("e")})
+				}
+				if r.status != http.StatusForbidden || !r.close {
+					t.Fatalf("%+v, %v", r, r.err)
+				}
+				if r := v.ping(); r.status != http.StatusForbidden || !strings.Contains(r.doc.Detail, "disabled") {
+					t.Fatalf("%+v, %v", r, r.err)
+				}
+				_, err = receiver.EnableHosts(t.Context(), d.cfg, []episode.Name{victim}, "the test")
+				must(t, err)
+			}
+		})
+	}
+}
+
+// The clock of this test is that of synctest.
+func TestRequestEndsWithItsCertificate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		req := l.request(t, "lab-01", time.Hour)
+		unlock := sync.OnceFunc(l.r.Lock(key("lab-01", "e")))
+		defer unlock()
+		answer := httptest.NewRecorder()
+		began, done := time.Now(), make(chan time.Time, 1)
+		go func() {
+			l.r.Port().ServeHTTP(answer, req)
+			done <- time.Now()
+		}()
+		var took time.Duration
+		select {
+		case at := <-done:
+			took = at.Sub(began)
+		case <-time.After(2 * time.Hour):
+			t.Error("the request outlives its certificate by an hour")
+			unlock()
+			took = (<-done).Sub(began)
+		}
+		if answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), "expired") {
+			t.Errorf("%d %s", answer.Code, answer.Body)
+		}
+		if took < time.Hour || took > time.Hour+2*time.Second {
+			t.Errorf("the request ended after %v, and its certificate after an hour", took)
+		}
+	})
+}
+
+// request returns the announcement of an archive, by a host with a new certificate.
+func (l *lab) request(t *testing.T, host episode.Name, valid time.Duration) *http.Request {
+	t.Helper()
+	out := t.TempDir()
+	_, err := pki.Issue(l.pki, host, out, pki.IssueOptions{Valid: valid})
+	must(t, err)
+	text, err := os.ReadFile(filepath.Join(out, string(host)+".crt"))
+	must(t, err)
+	block, _ := pem.Decode(text)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	must(t, err)
+	req := httptest.NewRequestWithContext(t.Context(), "PUT", "/v1/episodes/"+string(host)+"/e", http.NoBody)
+	req.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}
+	req.Header.Set("Content-Length", "0")
+	req.Header.Set("Repr-Digest", digestOf(nil))
+	req.Header.Set("Upload-Complete", "?0")
+	req.Header.Set("Upload-Length", "300000")
+	return req
+}
+
+func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		crl := filepath.Join(l.pki, "hosts.crl")
+		l.stop()
+		l.cfg.TLS.CRLFile = config.Path(crl)
+		l.start()
+		unlock := l.r.Lock(key("lab-01", "e"))
+		defer unlock()
+		answer := httptest.NewRecorder()
+		done := make(chan struct{})
+		go func() {
+			l.r.Port().ServeHTTP(answer, l.request(t, "lab-01", 24*time.Hour))
+			close(done)
+		}()
+		synctest.Wait()
+		good, err := os.ReadFile(crl)
+		must(t, err)
+		must(t, os.WriteFile(crl, []byte("damaged"), 0o644))
+		if err := l.r.Reload(); err == nil {
+			t.Error("a damaged CRL was accepted")
+		}
+		synctest.Wait()
+		select {
+		case <-done:
+			t.Fatalf("a reload that failed ended a request: %d %s", answer.Code, answer.Body)
+		default:
+		}
+		must(t, os.WriteFile(crl, good, 0o644))
+		_, err = pki.Revoke(l.pki, "lab-01", time.Now())
+		must(t, errors.Join(err, l.r.Reload()))
+		began := time.Now()
+		<-done
+		if answer.Code != http.StatusForbidden || time.Since(began) > 0 {
+			t.Errorf("%d after %v: %s", answer.Code, time.Since(began), answer.Body)
+		}
+	})
+}
+
+func TestListOfDisabledHostsFailsClosed(t *testing.T) {
+	t.Parallel()
+	valid := `{"schema_version":1,"disabled":[]}`
+	for name, damage := range map[string]func(path string) error{
+		"empty":    func(path string) error { return os.WriteFile(path, nil, 0o640) },
+		"torn":     func(path string) error { return os.WriteFile(path, []byte(valid[:20]), 0o640) },
+		"followed": func(path string) error { return os.WriteFile(path, []byte(valid+valid), 0o640) },
+		"of a newer one": func(path string) error {
+			return os.WriteFile(path, []byte(`{"schema_version":2,"disabled":[]}`), 0o640)
+		},
+		"without members": func(path string) error { return os.WriteFile(path, []byte(`{"schema_version":1}`), 0o640) },
+		"with a bad name": func(path string) error {
+			return os.WriteFile(path, []byte(`{"schema_version":1,"disabled":[{"host_id":"../x","since":"2026-11-29T10:00:00Z"}]}`), 0o640)
+		},
+		"twice a host": func(path string) error {
+			entry := `{"host_id":"x","since":"2026-11-29T10:00:00Z"}`
+			return os.WriteFile(path, []byte(`{"schema_version":1,"disabled":[`+entry+","+entry+`]}`), 0o640)
+		},
+		"too large": func(path string) error {
+			return os.WriteFile(path, append([]byte(valid), make([]byte, 1<<20)...), 0o640)
+		},
+		"writable for others": func(path string) error {
+			return errors.Join(os.WriteFile(path, []byte(valid), 0o640), os.Chmod(path, 0o660))
+		},
+		"a directory": func(path string) error { return os.Mkdir(path, 0o750) },
+		"a link":      func(path string) error { return os.Symlink("index.jsonl", path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDoors(t)
+			v := d.visitor(victim, "port", time.Hour)
+			content := packed(300_000, 1)
+			answer := v.send(v.put("e", content, halfOf(t, content)))
+			labtest.Eventually(t, "the upload is under way", func() bool { return d.r.Underway() == 1 })
+			path := filepath.Join(d.data, "disabled-hosts.json")
+			must(t, damage(path))
+			if r := within(t, time.Minute, answer, "the answer"); r.status != http.StatusInternalServerError {
+				t.Errorf("a request under way ended with %+v, %v", r, r.err)
+			}
+			if r := v.ping(); r.status != http.StatusInternalServerError || !strings.Contains(r.doc.Detail, "disabled hosts") {
+				t.Errorf("a ping gets %+v, %v", r, r.err)
+			}
+			// Neither a start nor a command takes it for an empty list.
+			if _, err := receiver.EnableHosts(t.Context(), d.cfg, []episode.Name{victim}, "the test"); !errors.Is(err, receiver.ErrDisabledList) || !strings.Contains(err.Error(), path) {
+				t.Errorf("enabling: %v", err)
+			}
+			if _, err := receiver.Hosts(d.cfg); !errors.Is(err, receiver.ErrDisabledList) {
+				t.Errorf("listing: %v", err)
+			}
+			must(t, os.RemoveAll(path))
+			labtest.Eventually(t, "hosts are served again", func() bool { return v.ping().status == http.StatusOK })
+		})
+	}
+}
+
+func TestReceiverDoesNotStartWithADamagedListOfDisabledHosts(t *testing.T) {
+	l := newLab(t, nil)
+	l.stop()
+	must(t, os.WriteFile(filepath.Join(l.data, "disabled-hosts.json"), []byte("{"), 0o640))
+	r, err := receiver.New(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
+	if !errors.Is(err, receiver.ErrDisabledList) {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
+func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
+	l := newLab(t, nil)
+	l.takes(key("lab-01", "e"), packed(1000, 1), wire.Stored)
+	first := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
+	for i, at := range []time.Time{first, first.Add(time.Hour)} {
+		changes, err := receiver.DisableHosts(t.Context(), l.cfg, []episode.Name{"lab-01", "lab-09"}, "the test", at)
+		must(t, err)
+		for j, c := range changes {
+			if c.Changed != (i == 0) || !c.Since.Equal(first) || c.Known != (j == 0) || c.State != receiver.HostDisabled {
+				t.Errorf("%d: %+v", i, c)
+			}
+		}
+	}
+	l.restart(func() {})
+	hosts, err := receiver.Hosts(l.cfg)
+	must(t, err)
+	if len(hosts) != 2 || hosts[0].State != receiver.HostDisabled || !hosts[0].Stored || hosts[1].State != receiver.HostDisabled || hosts[1].Stored {
+		t.Errorf("%+v", hosts)
+	}
+	for i := range 2 {
+		changes, err := receiver.EnableHosts(t.Context(), l.cfg, []episode.Name{"lab-09"}, "the test")
+		must(t, err)
+		if changes[0].Changed != (i == 0) {
+			t.Errorf("%d: %+v", i, changes)
+		}
+	}
+	if hosts, err = receiver.Hosts(l.cfg); err != nil || len(hosts) != 1 {
+		t.Errorf("%+v, %v", hosts, err)
+	}
+}
+
+func TestSimultaneousDisablingLosesNone(t *testing.T) {
+	l := newLab(t, nil)
+	done := make(chan error)
+	const commands = 8
+	for i := range commands {
+		go func() {
+			name := episode.Name("lab-" + string(rune('a'+i)))
+			_, err := receiver.DisableHosts(t.Context(), l.cfg, []episode.Name{name}, "the test", time.Now())
+			done <- err
+		}()
+	}
+	for range commands {
+		must(t, within(t, time.Minute, done, "a command"))
+	}
+	if hosts, err := receiver.Hosts(l.cfg); err != nil || len(hosts) != commands {
+		t.Errorf("%+v, %v", hosts, err)
+	}
+}
+
+func FuzzDisabledList(f *testing.F) {
+	f.Add([]byte(`{"schema_version":1,"disabled":[{"host_id":"lab-01","since":"2026-11-29T10:00:00Z"}]}`))
+	f.Add([]byte(`{"schema_version":1,"disabled":[]}`))
+	f.Add([]byte(`{"disabled":null}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		hosts, err := receiver.ParseDisabled(b)
+		if err != nil {
+			return
+		}
+		for host := range hosts {
+			if _, err := episode.ParseName(string(host)); err != nil {
+				t.Fatalf("%q: %v", b, err)
+			}
+		}
+	})
+}
