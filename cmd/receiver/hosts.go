@@ -54,9 +54,9 @@ func disableCommand(o *options) *cobra.Command {
 		Use:   "disable NAME...",
 		Short: "Refuse hosts at once",
 		Long: `Refuses hosts from their next request on. A running receiver also ends their
-requests that are under way, within a second, and closes their connections. What
-they have stored stays. It holds until 'receiver hosts enable', also across
-restarts, and may be repeated. A host need not be known yet.`,
+requests that are under way, within a second. What they have stored stays. It
+holds until 'receiver hosts enable', also across restarts, and may be repeated.
+A host need not be known yet.`,
 		Example: `  receiver hosts disable lab-07
   receiver hosts disable lab-07 lab-08`,
 		Args: hostNames,

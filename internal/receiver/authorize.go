@@ -2,10 +2,8 @@ package receiver
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -16,13 +14,13 @@ import (
 )
 
 // reviewInterval is how often the clock and the list of disabled hosts are looked at
-// for the sake of requests that are under way and of connections. Each new request, and
-// each commit, looks for itself.
+// for the sake of requests that are under way. Each new request, and each commit, looks
+// for itself.
 const reviewInterval = time.Second
 
-// access decides who is served, and keeps deciding: it knows the requests under way and
-// the connections of the hosts that came in, and ends those of hosts that may no longer.
-// Their number is bounded by that of the connections.
+// access decides who is served, and keeps deciding: it knows the requests under way, and
+// ends those of hosts that lost access. Their number is bounded by that of the connections.
+// The next request on an open connection is refused as any other.
 type access struct {
 	gate     *pki.Gate
 	disabled *disabledWatch
@@ -30,8 +28,7 @@ type access struct {
 
 	mu       sync.Mutex // guards the fields below
 	requests map[*activeRequest]struct{}
-	conns    map[net.Conn]*hostConn
-	timer    *time.Timer       // runs while there is a request or a connection
+	timer    *time.Timer       // runs while there is a request
 	reviewed *disabledSnapshot // the list at the last review
 	closed   bool
 }
@@ -60,18 +57,10 @@ func (q *activeRequest) refusal() *wire.Problem {
 	return p
 }
 
-// hostConn is a connection of the port. Those of a proxy are no host's.
-type hostConn struct {
-	caller pki.Caller // of the last request that was let in
-	ends   time.Time
-	idle   bool
-	refuse bool // the host lost access; close it when it is idle
-}
-
 func newAccess(gate *pki.Gate, disabled *disabledWatch, log *slog.Logger) *access {
 	return &access{
 		gate: gate, disabled: disabled, log: log, reviewed: disabled.current(),
-		requests: make(map[*activeRequest]struct{}), conns: make(map[net.Conn]*hostConn),
+		requests: make(map[*activeRequest]struct{}),
 	}
 }
 
@@ -85,17 +74,8 @@ func (a *access) close() {
 	}
 }
 
-// requestKey and peerKey are where a request's context has its activeRequest and its
-// connection.
-type (
-	requestKey struct{}
-	peerKey    struct{}
-)
-
-// withPeer is for http.Server.ConnContext.
-func withPeer(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, conn)
-}
+// requestKey is where a request's context has its activeRequest.
+type requestKey struct{}
 
 // serve gives each request contexts that end when its host loses access. Life is how
 // long the receiver works.
@@ -122,42 +102,26 @@ func workContext(ctx, life context.Context) context.Context {
 }
 
 // admit lets in a caller whom the gate has let in, unless its host is disabled, and
-// watches the request and its connection from then on. It asks the gate again, because
+// watches the request from then on. It asks the gate again, because
 // the answer may be older than the last review.
 func (a *access) admit(req *http.Request, caller pki.Caller) error {
 	q, _ := req.Context().Value(requestKey{}).(*activeRequest)
-	conn, _ := req.Context().Value(peerKey{}).(net.Conn)
-	if req.TLS == nil {
-		conn = nil
-	}
-	a.add(q, conn, caller)
+	a.add(q, caller)
 	if _, p := a.check(a.disabled.current(), caller); p != nil {
 		a.remove(q)
-		a.refuseConn(conn)
 		return p
 	}
 	return nil
 }
 
-// refuseConn makes a connection end after its present request.
-func (a *access) refuseConn(conn net.Conn) {
+func (a *access) add(q *activeRequest, caller pki.Caller) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c := a.conns[conn]; c != nil {
-		c.refuse = true
+	if q == nil {
+		return
 	}
-}
-
-func (a *access) add(q *activeRequest, conn net.Conn, caller pki.Caller) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if q != nil {
-		q.caller, q.ends = caller, caller.Ends
-		a.requests[q] = struct{}{}
-	}
-	if conn != nil {
-		a.conns[conn] = &hostConn{caller: caller, ends: caller.Ends}
-	}
+	q.caller, q.ends = caller, caller.Ends
+	a.requests[q] = struct{}{}
 	if a.timer == nil && !a.closed {
 		a.timer = time.AfterFunc(reviewInterval, a.tick)
 	}
@@ -221,35 +185,6 @@ func (s *disabledSnapshot) refuse(host episode.Name) *wire.Problem {
 	return nil
 }
 
-// watch is for http.Server.ConnState.
-func (a *access) watch(conn net.Conn, state http.ConnState) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	c := a.conns[conn]
-	if c == nil {
-		return
-	}
-	switch state {
-	case http.StateClosed, http.StateHijacked:
-		delete(a.conns, conn)
-	case http.StateIdle:
-		if c.idle = true; c.refuse {
-			hangUp(conn)
-		}
-	default:
-		c.idle = false
-	}
-}
-
-// hangUp closes a connection without the farewell of TLS, for which the other end could
-// make us wait.
-func hangUp(conn net.Conn) {
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
-	}
-	conn.Close()
-}
-
 // tick is what the timer does: it ends what the clock or the list of disabled hosts
 // has ended since the last time.
 func (a *access) tick() {
@@ -261,7 +196,7 @@ func (a *access) tick() {
 	}
 	changed := list != a.reviewed
 	a.reviewLocked(list, func(ends time.Time) bool { return changed || now.After(ends) })
-	if len(a.requests) == 0 && len(a.conns) == 0 {
+	if len(a.requests) == 0 {
 		a.timer = nil
 		return
 	}
@@ -278,8 +213,8 @@ func (a *access) review() {
 
 // ended counts what a review ended of a host.
 type ended struct {
-	requests, conns int
-	why             *wire.Problem
+	requests int
+	why      *wire.Problem
 }
 
 // reviewLocked asks again about the callers for whom due, which gets the time at which
@@ -298,24 +233,9 @@ func (a *access) reviewLocked(list *disabledSnapshot, due func(ends time.Time) b
 		}
 		q.end(p)
 		e := hosts[q.caller.Host]
-		hosts[q.caller.Host] = ended{e.requests + 1, e.conns, p}
-	}
-	for conn, c := range a.conns {
-		if !due(c.ends) || c.refuse {
-			continue
-		}
-		caller, p := a.check(list, c.caller)
-		if p == nil {
-			c.ends = caller.Ends
-			continue
-		}
-		if c.refuse = true; c.idle {
-			hangUp(conn)
-		}
-		e := hosts[c.caller.Host]
-		hosts[c.caller.Host] = ended{e.requests, e.conns + 1, p}
+		hosts[q.caller.Host] = ended{e.requests + 1, p}
 	}
 	for host, e := range hosts {
-		a.log.Info("host lost access", "host", host, "requests", e.requests, "connections", e.conns, "err", e.why)
+		a.log.Info("host lost access", "host", host, "requests", e.requests, "err", e.why)
 	}
 }

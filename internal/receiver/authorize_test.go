@@ -391,7 +391,7 @@ var kinds = map[string]func(t *testing.T, d *doors, v *visitor) underway{
 	"inventory body": func(t *testing.T, d *doors, v *visitor) underway {
 		body := inventory("e", nil, false)
 		answer := v.send(request{"POST", "/v1/inventory", nil, halfOf(t, body), int64(len(body))})
-		labtest.Eventually(t, "the inventory is under way", func() bool { n, _ := d.r.Served(); return n == 1 })
+		labtest.Eventually(t, "the inventory is under way", func() bool { return d.r.Served() == 1 })
 		return underway{answer: answer}
 	},
 	"inventory in the queue": func(t *testing.T, d *doors, v *visitor) underway {
@@ -439,7 +439,7 @@ func (d *doors) waitsForUpload(t *testing.T, v *visitor, method string) underway
 	}()
 	within(t, time.Minute, arrived, "the piece")
 	answer := v.send(request{method: method, path: to})
-	labtest.Eventually(t, "the request is under way", func() bool { n, _ := d.r.Served(); return n == 1 })
+	labtest.Eventually(t, "the request is under way", func() bool { return d.r.Served() == 1 })
 	return underway{answer: answer, release: func() {
 		close(open)
 		must(t, within(t, time.Minute, done, "the piece"))
@@ -522,7 +522,7 @@ func testWithdrawal(t *testing.T, door, how, kind string) {
 	if r := within(t, time.Minute, untouched, "the other host's answer"); r.status != http.StatusCreated {
 		t.Errorf("another host's upload ended with %+v", r)
 	}
-	labtest.Eventually(t, "no request is under way", func() bool { n, _ := d.r.Served(); return n == 0 })
+	labtest.Eventually(t, "no request is under way", func() bool { return d.r.Served() == 0 })
 	for _, row := range d.rows()[len(rows):] {
 		if row.Host == victim && row.Episode == "e" {
 			t.Errorf("a row was written: %+v", row)

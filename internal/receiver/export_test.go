@@ -87,12 +87,11 @@ func (r *Receiver) Patience(d time.Duration) { r.slots.MaxWait = d }
 // Queued returns how many requests wait for a place.
 func (r *Receiver) Queued() int { return r.slots.Queued() }
 
-// Served returns how many requests are under way whose hosts were let in, and how many
-// connections of the port are theirs.
-func (r *Receiver) Served() (requests, conns int) {
+// Served returns how many requests are under way whose hosts were let in.
+func (r *Receiver) Served() int {
 	r.access.mu.Lock()
 	defer r.access.mu.Unlock()
-	return len(r.access.requests), len(r.access.conns)
+	return len(r.access.requests)
 }
 
 // Tick is what the timer of the access control does each second.

@@ -108,11 +108,8 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 		// It would answer before anybody was asked who they are.
 		DisableGeneralOptionsHandler: true,
 		BaseContext:                  func(net.Listener) context.Context { return r.life },
-		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return withPeer(admission.WithConn(ctx, conn), conn)
-		},
-		ConnState: r.access.watch,
-		ErrorLog:  log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
+		ConnContext:                  admission.WithConn,
+		ErrorLog:                     log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
 	}
 }
 
