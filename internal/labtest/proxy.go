@@ -233,12 +233,12 @@ func (l *line) up() {
 	sent := int64(0)
 	for {
 		n, err := l.from.Read(buf)
-		l.count(n)
 		l.burn(n)
 		if l.greeted.Load() {
 			l.asked.Store(true)
 		}
 		if l.CutAfter > 0 && sent+int64(n) >= l.CutAfter {
+			l.count(n)
 			l.to.Write(buf[:l.CutAfter-sent])
 			cut(l.to)
 			cut(l.from)
@@ -247,6 +247,8 @@ func (l *line) up() {
 		if l.StallAfter > 0 {
 			n = int(max(0, min(int64(n), l.StallAfter-sent)))
 		}
+		// Not what a stall swallows: a stopped sender's kernel sends that for a while.
+		l.count(n)
 		sent += int64(n)
 		l.passed.Store(sent)
 		if l.Rate > 0 {

@@ -43,8 +43,9 @@ func hostBusy(format string, args ...any) error {
 	return p
 }
 
+// isFull reports whether the disk has no space. An fsync that failed for that is a fault.
 func isFull(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	return !errors.Is(err, durable.ErrFault) && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT))
 }
 
 // Limits says what the receiver takes, for a ping.

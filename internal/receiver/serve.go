@@ -38,9 +38,10 @@ const (
 // storage can no longer be trusted.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	defer durable.MoreThreads()()
-	all := servers{r.server(r.gate.Caller)}
+	port := r.server(r.gate.Caller)
+	all := servers{port}
 	failed := make(chan error, 2)
-	go func() { failed <- all[0].Serve(tls.NewListener(r.conns.Limit(ln), r.gate.TLS())) }()
+	go func() { failed <- port.Serve(tls.NewListener(r.conns.Limit(ln), r.gate.TLS())) }()
 	if proxy != nil {
 		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.Forwarded(req, r.cfg.Proxy.Header) }
 		behind := r.server(forwarded)

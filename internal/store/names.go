@@ -125,6 +125,7 @@ func IsShortage(err error) bool {
 	return isFull(err) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
+// isFull reports whether the disk has no space. An fsync that failed for that is a fault.
 func isFull(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	return !errors.Is(err, durable.ErrFault) && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT))
 }
