@@ -44,11 +44,18 @@ func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, w
 			return wire.Receipt{}, none, err
 		}
 		unfinished, err := r.enlist(ctx, u)
-		if !errors.Is(err, wire.NoUpload) {
-			return wire.Receipt{}, unfinished, err
+		// Another sender of the same archive may have ended it between the two.
+		if errors.Is(err, wire.NoUpload) || err == nil && is == absent && r.isStored(u.Key) {
+			continue
 		}
-		// Another sender of the same archive has ended it between the two.
+		return wire.Receipt{}, unfinished, err
 	}
+}
+
+// isStored reports whether there may be an archive under key.
+func (r *Receiver) isStored(key episode.Key) bool {
+	_, err := r.store.Stat(key)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // interrupt ends a piece of an upload that is just coming, if there is one.

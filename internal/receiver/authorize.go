@@ -26,6 +26,8 @@ type access struct {
 	disabled *disabledWatch
 	log      *slog.Logger
 
+	ticking sync.Mutex // held by tick, so that close waits for it
+
 	mu       sync.Mutex // guards the fields below
 	requests map[*activeRequest]struct{}
 	timer    *time.Timer       // runs while there is a request
@@ -64,14 +66,23 @@ func newAccess(gate *pki.Gate, disabled *disabledWatch, log *slog.Logger) *acces
 	}
 }
 
-// close ends the reviews. Requests end by other means.
+// close ends the reviews, so that the data directory may be closed. Requests end by other
+// means.
 func (a *access) close() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.closed = true
 	if a.timer != nil {
 		a.timer.Stop()
 	}
+	a.mu.Unlock()
+	a.ticking.Lock() // a tick that had begun has ended
+	defer a.ticking.Unlock()
+}
+
+func (a *access) isClosed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.closed
 }
 
 // requestKey is where a request's context has its activeRequest.
@@ -188,6 +199,11 @@ func (s *disabledSnapshot) refuse(host episode.Name) *wire.Problem {
 // tick is what the timer does: it ends what the clock or the list of disabled hosts
 // has ended since the last time.
 func (a *access) tick() {
+	a.ticking.Lock()
+	defer a.ticking.Unlock()
+	if a.isClosed() {
+		return
+	}
 	list, now := a.disabled.current(), a.gate.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
