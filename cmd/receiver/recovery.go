@@ -20,22 +20,22 @@ const (
 // recoveryProgress tells the service manager that a recovery makes progress. Only bytes
 // that the disk has given count: a start that hangs is ended.
 type recoveryProgress struct {
-	log   *slog.Logger
-	total int64
-	told  time.Time // of the last message
+	log    *slog.Logger
+	total  int64
+	sentAt time.Time // of the last message
 }
 
-// read is told how many bytes each read gave.
-func (p *recoveryProgress) read(bytes int) {
+// addBytes notes that the disk has given that many more bytes.
+func (p *recoveryProgress) addBytes(bytes int) {
 	p.total += int64(bytes)
 	now := time.Now()
-	if p.told.IsZero() {
-		p.told = now // most recoveries end before they need more time
+	if p.sentAt.IsZero() {
+		p.sentAt = now // most recoveries end before they need more time
 	}
-	if now.Sub(p.told) < recoveryEvery {
+	if now.Sub(p.sentAt) < recoveryEvery {
 		return
 	}
-	p.told = now
+	p.sentAt = now
 	cli.Tell(p.log, systemd.ExtendTimeout(recoveryTimeout))
 	cli.Tell(p.log, systemd.Status("recovering interrupted uploads, read "+humanize.IBytes(uint64(p.total))))
 }

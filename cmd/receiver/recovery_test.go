@@ -23,7 +23,7 @@ func TestRecoveryExtendsItsTimeoutByProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &recoveryProgress{log: slog.New(slog.DiscardHandler)}
 		for range 40 {
-			p.read(1 << 20)
+			p.addBytes(1 << 20)
 			time.Sleep(time.Second)
 		}
 		time.Sleep(time.Hour)

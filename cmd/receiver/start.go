@@ -48,7 +48,7 @@ func startError(ctx context.Context, err error, file string) error {
 // machineError reports whether err says something of the machine and nothing of the
 // configuration.
 func machineError(err error) bool {
-	return errors.Is(err, durable.ErrFault) || errors.Is(err, syscall.EIO) || cli.IsShortage(err)
+	return errors.Is(err, durable.ErrFault) || errors.Is(err, syscall.EIO) || durable.IsShortage(err)
 }
 
 // aboutPKI reports whether err is about a file that "receiver pki" makes.

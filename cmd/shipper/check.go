@@ -55,7 +55,7 @@ folders, and reads no certificate. The installer runs it.`,
 	return c
 }
 
-// runCheckDisk tries the file systems. The outbox comes first: nobody else can write
+// runCheckDisk probes the file systems. The outbox comes first: nobody else can write
 // in it, and the other folders are on its file system.
 func runCheckDisk(c *cobra.Command, o *options) error {
 	cfg, err := o.open(c)

@@ -5,7 +5,9 @@
 //   - [Conns]: connections, with their descriptors, goroutines and buffers
 //   - [Limiter]: requests that work at the same time, such as uploads
 //   - [Disk] and [Quota]: bytes and inodes
+//   - [Requests]: requests per second
 //   - [KeyLocks]: one operation per archive at a time
+//   - [LimitLines]: lines of the log
 //
 // The package knows neither the protocol nor the store. Its refusals are
 // [*RefusedError] values, which package receiver translates for the sender.

@@ -62,20 +62,12 @@ func (e *Exit) ExitCode() int { return e.Code }
 // broken disk or a want of descriptors causes is not for a person to change in a file.
 func Wrong(err error) error {
 	switch {
-	case err == nil, errors.Is(err, durable.ErrFault), IsShortage(err):
+	case err == nil, errors.Is(err, durable.ErrFault), durable.IsShortage(err):
 		return err
 	case errors.Is(err, syscall.EIO):
 		return &Exit{StorageFault, fmt.Errorf("%w; look at the disk ('dmesg', 'smartctl -a')", err)}
 	}
 	return &Exit{Misuse, err}
-}
-
-// IsShortage reports whether err says that the machine lacks space, descriptors or memory,
-// so that the next start may go well.
-func IsShortage(err error) bool {
-	return slices.ContainsFunc([]error{
-		syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS,
-	}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // Main runs a program's command until it ends or SIGTERM or SIGINT says so, and

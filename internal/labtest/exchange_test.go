@@ -215,7 +215,7 @@ func TestExchangedNamesLeadEpisodesUnitNowhere(t *testing.T) {
 		}
 	}
 	attack.end()
-	// The attack hindered nobody.
+	// The attack did not keep the others from being shared.
 	for n := range 20 {
 		if got := modeAndGroup(t, h.Episodes(fmt.Sprint("other-", n))); got != "0770 4343:4242" {
 			t.Errorf("other-%d is %s", n, got)

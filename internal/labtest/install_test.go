@@ -105,7 +105,7 @@ func TestCheckDiskTriesAsTheServiceUser(t *testing.T) {
 			t.Errorf("it said %s%s", r.Stdout, r.Stderr)
 		}
 	}
-	// A directory that the user cannot write in is not tried, by nobody.
+	// A directory that the user cannot write in is not probed, not even by root.
 	must(t, os.Chmod(h.Outbox(), 0o550))
 	must(t, os.Chmod(h.Shipped(), 0o550))
 	must(t, os.Chmod(h.Episodes(), 0o550))

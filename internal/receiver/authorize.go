@@ -219,7 +219,7 @@ func (a *access) tick() {
 	a.timer.Reset(reviewInterval)
 }
 
-// review asks again about all who are served, and ends what is no longer allowed.
+// review asks again about all requests under way, and ends those of hosts that lost access.
 func (a *access) review() {
 	list := a.disabled.current()
 	a.mu.Lock()

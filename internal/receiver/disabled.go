@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
@@ -34,8 +32,8 @@ const (
 	maxDisabledBytes = 1 << 20
 )
 
-// ErrDisabledList says that the list of disabled hosts cannot be used. Nobody is served
-// then: a disabled host must not get in because a file is damaged.
+// ErrDisabledList says that the list of disabled hosts cannot be used. All hosts are
+// refused then: a disabled one must not get in because a file is damaged.
 var ErrDisabledList = errors.New("the list of disabled hosts cannot be used")
 
 // disabledHosts holds since when each host is disabled.
@@ -65,7 +63,7 @@ func loadDisabled(data *durable.Dir) (disabledHosts, durable.Stat, error) {
 	defer f.Close()
 	st, err := durable.StatFile(f)
 	if err == nil {
-		err = checkTrusted(data, f, st)
+		err = checkTrusted(data, st)
 	}
 	if err != nil {
 		return nil, st, unusable(data, err)
@@ -90,18 +88,20 @@ func unusable(data *durable.Dir, err error) error {
 	return fmt.Errorf("%w: %s: %w; restore it from a backup, or remove it, which enables all hosts", ErrDisabledList, data.Path(disabledFile), err)
 }
 
-// checkTrusted returns an error if somebody else than the receiver's user and root can
-// have written the file: who can change it decides who has access.
-func checkTrusted(data *durable.Dir, f *os.File, st durable.Stat) error {
-	var dir, file unix.Stat_t
-	if err := errors.Join(unix.Fstat(int(data.File().Fd()), &dir), unix.Fstat(int(f.Fd()), &file)); err != nil {
+// checkTrusted returns an error if a user other than the receiver's and root may have
+// written the file: the file decides which hosts have access.
+func checkTrusted(data *durable.Dir, st durable.Stat) error {
+	dir, err := data.Stat()
+	if err != nil {
 		return err
 	}
+	uid, _ := st.Owner()
+	owner, _ := dir.Owner()
 	switch {
 	case !st.Regular():
 		return errors.New("not a regular file")
-	case file.Uid != 0 && file.Uid != dir.Uid && file.Uid != uint32(os.Geteuid()):
-		return fmt.Errorf("it belongs to the user %d, not to the owner of the data directory", file.Uid)
+	case uid != 0 && uid != owner && uid != os.Geteuid():
+		return fmt.Errorf("it belongs to the user %d, not to the owner of the data directory", uid)
 	case st.Perm()&0o022 != 0:
 		return fmt.Errorf("others may write to it (mode %04o): check it, then run chmod go-w", st.Perm())
 	}
@@ -212,7 +212,7 @@ func (w *disabledWatch) current() *disabledSnapshot {
 	return w.now
 }
 
-// sameFile reports whether nobody has replaced or changed a file between two looks. A
+// sameFile reports whether a file was neither replaced nor changed between two looks. A
 // replacement has another inode: both exist when it gets its name.
 func sameFile(a, b durable.Stat) bool {
 	am, ac := a.Times()

@@ -37,7 +37,7 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 	failed := 0
 	for i, c := range claims {
 		h, o, err := r.holding(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
-		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err)) {
+		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err)) {
 			return nil, r.failed(err)
 		}
 		if err != nil { // the other claims get their answers
@@ -51,7 +51,7 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 		found = append(found, h)
 	}
 	if err := r.addRows(ctx, host, claims, found, unindexed); err != nil {
-		if ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err) {
+		if ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err) {
 			return nil, r.failed(err)
 		}
 		first = errors.Join(first, err)

@@ -7,8 +7,6 @@ import (
 	"math"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"cis490/internal/admission"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -41,11 +39,6 @@ func hostBusy(format string, args ...any) error {
 	p := wire.Refuse(wire.HostBusy, format, args...)
 	p.RetryAfter = time.Second
 	return p
-}
-
-// isFull reports whether the disk has no space. An fsync that failed for that is a fault.
-func isFull(err error) bool {
-	return !errors.Is(err, durable.ErrFault) && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT))
 }
 
 // Limits says what the receiver takes, for a ping.

@@ -75,7 +75,7 @@ func saveProgress(data *durable.Dir, p Progress) error {
 		return err
 	}
 	err = data.WriteFile(scrubFile, append(b, '\n'), 0o640)
-	if isFull(err) {
+	if durable.IsFull(err) {
 		return nil // the walk begins again after the next start; that is all
 	}
 	return err

@@ -213,7 +213,7 @@ func (r *Receiver) failed(err error) error {
 		if !r.faulted.Swap(true) {
 			r.fault <- err
 		}
-	case isFull(err):
+	case durable.IsFull(err):
 		r.log.Warn("no space", "err", err)
 		return problemOf(admission.NoSpace())
 	}

@@ -27,7 +27,7 @@ func (r *Receiver) recover(ctx context.Context, read func(bytes int)) error {
 			err = gone
 		}
 		switch {
-		case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err):
+		case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err):
 			return err
 		case err != nil:
 			// It stays in staging, so that its row stays owed: the next upload of

@@ -146,7 +146,7 @@ func (s *scrub) one(ctx context.Context, w *hostWalk, key episode.Key) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err):
+	case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err):
 		return err
 	}
 	logged := err == nil
@@ -256,7 +256,7 @@ func (s *scrub) look(ctx context.Context, row index.Row) error {
 			err = s.settle(o)
 		}
 	}
-	if errors.Is(err, durable.ErrFault) || store.IsShortage(err) {
+	if errors.Is(err, durable.ErrFault) || durable.IsShortage(err) {
 		return err
 	}
 	_, stray := errors.AsType[*store.StrayError](err) // a link or a folder in its place, which the walk has passed by

@@ -179,7 +179,7 @@ func (s *scrub) list(w *hostWalk, page int) error {
 
 // skipHost reports a host whose archives cannot be listed. The others are read.
 func (s *scrub) skipHost(host episode.Name, err error) error {
-	if errors.Is(err, durable.ErrFault) || store.IsShortage(err) {
+	if errors.Is(err, durable.ErrFault) || durable.IsShortage(err) {
 		return err
 	}
 	s.HostsUnreadable++

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
@@ -117,15 +115,4 @@ func (f *firstNames) cut() {
 func (f *firstNames) sorted() ([]episode.Name, bool) {
 	f.cut()
 	return f.names, !f.more
-}
-
-// IsShortage reports whether err says that the process or the disk lacks something,
-// and nothing of the file at which it was met. Another file would have met it too.
-func IsShortage(err error) bool {
-	return isFull(err) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
-}
-
-// isFull reports whether the disk has no space. An fsync that failed for that is a fault.
-func isFull(err error) bool {
-	return !errors.Is(err, durable.ErrFault) && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT))
 }

@@ -341,7 +341,7 @@ func (e *unreadableError) Is(target error) bool {
 
 // unreadable returns err as an [ErrUnreadable], unless it says nothing of the disk.
 func unreadable(err error) error {
-	if IsShortage(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ELOOP) {
+	if durable.IsShortage(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ELOOP) {
 		return err
 	}
 	return &unreadableError{err}
@@ -368,7 +368,7 @@ func unverify(f *os.File) error {
 // lost of it is read once more.
 func mark(f *os.File, name string, value []byte) error {
 	err := durable.SetAttr(f, name, value)
-	if errors.Is(err, durable.ErrNoAttr) || errors.Is(err, fs.ErrPermission) || isFull(err) {
+	if errors.Is(err, durable.ErrNoAttr) || errors.Is(err, fs.ErrPermission) || durable.IsFull(err) {
 		return nil
 	}
 	return err

@@ -102,7 +102,7 @@ func Open(data *durable.Dir) (*Store, error) {
 		hosts:      make(map[*durable.Dir]map[episode.Name]*durable.Dir),
 	}
 	// A full disk must not keep what is stored from being read, counted and acknowledged.
-	if err := s.probeOnce(); err != nil && !isFull(err) {
+	if err := s.probeOnce(); err != nil && !durable.IsFull(err) {
 		return nil, err
 	}
 	// A host's folder that a killed process made, and did not live to sync.
@@ -164,7 +164,7 @@ func (s *Store) probe() error {
 		return err
 	}
 	err = f.Publish(s.staging, b)
-	if isFull(err) {
+	if durable.IsFull(err) {
 		return errors.Join(err, f.Close(), clean())
 	}
 	if err != nil {

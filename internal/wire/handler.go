@@ -89,7 +89,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil { // who the caller is comes first: a stranger learns nothing but that
 		err = h.serve(w, r, caller)
 	} else {
-		w.Header().Set("Connection", "close") // nobody is served on it
+		w.Header().Set("Connection", "close") // the caller is refused
 	}
 	if err == nil {
 		return
@@ -186,8 +186,7 @@ func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
 	return &Problem{Code: Internal}, slog.LevelError
 }
 
-// ended returns the problem with which somebody ended a request by cancelling its
-// context, or nil.
+// ended returns the problem with which a request's context was cancelled, or nil.
 func ended(ctx context.Context) *Problem {
 	p, _ := errors.AsType[*Problem](context.Cause(ctx))
 	return p

@@ -183,7 +183,7 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/scrub.go",
-				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err):",
+				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err):",
 				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault):",
 			},
 		},
@@ -216,8 +216,8 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/inventory.go",
-				"if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err)) {",
-				"if err != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err) {",
+				"if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err)) {",
+				"if err != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err) {",
 			},
 		},
 	},
@@ -227,7 +227,7 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/recover.go",
-				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || store.IsShortage(err):",
+				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err):",
 				"case err != nil:",
 			},
 		},
