@@ -151,7 +151,7 @@ func (d *dispatch) step(ctx context.Context) error {
 		} else {
 			d.toSeal.ended(c)
 		}
-		return d.settle(r, c.at, time.Now())
+		return d.handleResult(r, c.at, time.Now())
 	case p := <-d.pongs:
 		return d.ponged(p)
 	case name := <-d.found:

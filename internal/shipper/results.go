@@ -22,9 +22,9 @@ const (
 // no other attempt.
 const quietFailures = 3
 
-// settle takes in what became of a piece of work on an episode that was finished
+// handleResult decides what follows from the result of work on an episode that was finished
 // at a time.
-func (d *dispatch) settle(r result, at, now time.Time) error {
+func (d *dispatch) handleResult(r result, at, now time.Time) error {
 	if r.err == nil {
 		delete(d.later, r.name)
 		d.passed(r, at)
