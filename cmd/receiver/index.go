@@ -113,6 +113,8 @@ func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 	progress, done := cli.Progress(stderr, "reading archives")
 	opts.Progress = progress
 	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable(err.Error())) }
+	opts.Notify = func(n index.Notice) { fmt.Fprintf(stderr, "%s: %s\n", program, printable(n.String())) }
+	opts.BadMeta = func(err error) { fmt.Fprintf(stderr, "%s: no commit: %s\n", program, printable(err.Error())) }
 	var expanding expandingNotes
 	opts.Expanding = expanding.add
 	report, err := index.Backfill(c.Context(), opts)
@@ -164,10 +166,12 @@ beside the receiver. A line on stdout for each finding; the exit code is 1 if
 there is one.`,
 		Args: cobra.NoArgs,
 		Example: `  receiver index verify
-  receiver index verify --deep --json`,
+  receiver index verify --deep --json
+  receiver index verify --present --episodes-root part/episodes`,
 	}
 	f.add(c)
 	c.Flags().BoolVar(&f.opts.Deep, "deep", false, "read and decode every archive, compare its sha256")
+	c.Flags().BoolVar(&f.opts.Present, "present", false, "check the files that are there: of a partial copy")
 	c.Long += `
 
 With --deep, an archive that decodes to more than 128 times its size is decoded

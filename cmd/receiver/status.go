@@ -56,6 +56,9 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	}
 	fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable(st.Disk), "not known yet"))
 	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
+	if t := st.TornTails; t.Count > 0 {
+		fmt.Fprintf(w, "index\t%d torn ends were cut and saved, the last as %s\n", t.Count, printable(t.Last))
+	}
 	fmt.Fprintf(w, "hosts\t%s\n", disabledLine(st))
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",

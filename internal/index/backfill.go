@@ -215,7 +215,7 @@ func (b *backfill) open() error {
 	if err != nil {
 		return err
 	}
-	out, err := openAppender(dir, filepath.Base(b.opts.Index))
+	out, err := openAppender(dir, filepath.Base(b.opts.Index), b.opts.Notify)
 	if err != nil {
 		dir.Close()
 		return err

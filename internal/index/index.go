@@ -70,9 +70,10 @@ type reply struct {
 
 // Open opens the index called name in dir and makes it, durably, if it is
 // missing. A torn tail is saved in a file beside it and cut. Open reads the
-// tail only. dir must stay open as long as the log.
-func Open(dir *durable.Dir, name string) (*Log, error) {
-	a, err := openAppender(dir, name)
+// tail only. notify, unless nil, is called for what a person should know, now and
+// later, from one goroutine at a time. dir must stay open as long as the log.
+func Open(dir *durable.Dir, name string, notify func(Notice)) (*Log, error) {
+	a, err := openAppender(dir, name, notify)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func writer(dir string) {
 	if err != nil {
 		panic(err)
 	}
-	l, err := index.Open(d, indexName)
+	l, err := index.Open(d, indexName, nil)
 	if err != nil {
 		panic(err)
 	}

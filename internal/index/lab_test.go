@@ -46,7 +46,7 @@ func openDir(tb testing.TB, path string) *durable.Dir {
 
 func openLog(tb testing.TB, path string) *index.Log {
 	tb.Helper()
-	l, err := index.Open(openDir(tb, path), indexName)
+	l, err := index.Open(openDir(tb, path), indexName, nil)
 	must(tb, err)
 	tb.Cleanup(func() { l.Close() })
 	return l

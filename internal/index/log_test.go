@@ -360,7 +360,7 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 // again, and what was lost meanwhile is lost.
 func TestFaultIsFinal(t *testing.T) {
 	path := t.TempDir()
-	l, err := index.Open(openDir(t, path), "index.jsonl")
+	l, err := index.Open(openDir(t, path), "index.jsonl", nil)
 	must(t, err)
 	defer l.Close()
 	must(t, os.Rename(path+"/index.jsonl", path+"/moved"))

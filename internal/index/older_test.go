@@ -31,7 +31,7 @@ func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
 		b := append(bytes.Clone(whole), "torn"...)
 		must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
 		release := lockIndex(t, dir, kind)
-		l, err := index.Open(openDir(t, dir), indexName)
+		l, err := index.Open(openDir(t, dir), indexName, nil)
 		if err == nil {
 			must(t, l.Close())
 		}
@@ -47,7 +47,7 @@ func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
 			t.Errorf("lock of kind %d: the index holds %q, and %d tails are saved", kind, after, len(torn(t, dir)))
 		}
 		release()
-		l, err = index.Open(openDir(t, dir), indexName)
+		l, err = index.Open(openDir(t, dir), indexName, nil)
 		must(t, err)
 		must(t, l.Close())
 		if after, err := os.ReadFile(filepath.Join(dir, indexName)); err != nil || !bytes.Equal(after, whole) {

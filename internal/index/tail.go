@@ -19,21 +19,25 @@ const maxCut = 4 << 20
 // needs the lock, which other processes may hold in between: a live receiver
 // and a backfill share the file.
 type appender struct {
-	dir  *durable.Dir
-	name string
-	log  *durable.Log
-	end  int64     // where the last append of ours ended; -1 if not known
-	last time.Time // of the last row that was written at its arrival
+	dir    *durable.Dir
+	name   string
+	log    *durable.Log
+	notify func(Notice)
+	end    int64     // where the last append of ours ended; -1 if not known
+	last   time.Time // of the last row that was written at its arrival
 }
 
 // openAppender opens the index in dir, makes it durably if it is missing, and
-// mends its tail.
-func openAppender(dir *durable.Dir, name string) (*appender, error) {
+// mends its tail. notify, unless nil, is called for what a person should know.
+func openAppender(dir *durable.Dir, name string, notify func(Notice)) (*appender, error) {
 	log, err := dir.OpenLog(name, 0o640)
 	if err != nil {
 		return nil, err
 	}
-	a := &appender{dir: dir, name: name, log: log, end: -1}
+	if notify == nil {
+		notify = func(Notice) {}
+	}
+	a := &appender{dir: dir, name: name, log: log, notify: notify, end: -1}
 	if err := a.locked(a.catchUp); err != nil {
 		log.Close()
 		return nil, err
@@ -64,12 +68,19 @@ func (a *appender) append(lines []byte) error {
 	return nil
 }
 
-// catchUp brings end and last up to date with what other processes appended,
-// and cuts the torn tail that a killed one or a power cut left.
+// catchUp brings end and last up to date with what other processes appended. A last row
+// that lacks only its newline gets it; a torn tail, which a killed process or a power cut
+// left, is cut.
 func (a *appender) catchUp() error {
 	size, err := a.log.Size()
 	if err != nil || size == a.end {
 		return err
+	}
+	if size < a.end {
+		a.notify(Notice{Kind: Shortened, Path: a.dir.Path(a.name), Bytes: a.end - size})
+	}
+	if size, err = a.completeRow(size); err != nil {
+		return fmt.Errorf("complete the last row of %s: %w", a.dir.Path(a.name), err)
 	}
 	end, last, err := readTail(a.log, size)
 	if err != nil {
@@ -85,6 +96,27 @@ func (a *appender) catchUp() error {
 		a.last = last
 	}
 	return nil
+}
+
+// completeRow appends the newline that the last row lacks, if that is all it lacks, and
+// returns the size of the index then. A closing brace ends a row: nothing tore it.
+func (a *appender) completeRow(size int64) (int64, error) {
+	b := make([]byte, min(size, maxLine+1))
+	if _, err := a.log.ReadAt(b, size-int64(len(b))); err != nil {
+		return size, err
+	}
+	last := b[bytes.LastIndexByte(b, '\n')+1:]
+	if len(last) > maxLine || !whole(last) {
+		return size, nil
+	}
+	if err := a.log.CheckExclusive(); err != nil { // an older program may be writing it
+		return size, err
+	}
+	if err := a.log.Append([]byte{'\n'}); err != nil {
+		return size, err
+	}
+	a.notify(Notice{Kind: Completed, Path: a.dir.Path(a.name), Bytes: 1})
+	return size + 1, nil
 }
 
 // cut saves the bytes from end to size in a file of their own and then cuts
@@ -105,10 +137,15 @@ func (a *appender) cut(end, size int64) error {
 	if _, err := io.Copy(f, io.NewSectionReader(a.log, end, size-end)); err != nil {
 		return errors.Join(err, f.Discard())
 	}
-	if err := f.Commit(torn + time.Now().UTC().Format("20060102T150405.000000000Z")); err != nil {
+	saved := torn + time.Now().UTC().Format("20060102T150405.000000000Z")
+	if err := f.Commit(saved); err != nil {
 		return err
 	}
-	return a.log.Cut(end)
+	if err := a.log.Cut(end); err != nil {
+		return err
+	}
+	a.notify(Notice{Kind: TailCut, Path: a.dir.Path(a.name), Bytes: size - end, Saved: a.dir.Path(saved)})
+	return nil
 }
 
 var errTail = fmt.Errorf("nothing in its last %d MiB is a row: this is more than a power cut tears; "+

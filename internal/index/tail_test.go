@@ -18,7 +18,7 @@ func opened(tb testing.TB, b []byte) (after []byte, saved []string, err error) {
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, indexName)
 	must(tb, os.WriteFile(path, b, 0o644))
-	l, err := index.Open(openDir(tb, dir), indexName)
+	l, err := index.Open(openDir(tb, dir), indexName, nil)
 	if err == nil {
 		must(tb, l.Close())
 	}
@@ -30,7 +30,7 @@ func opened(tb testing.TB, b []byte) (after []byte, saved []string, err error) {
 func TestTornTailIsCutWhereverItTears(t *testing.T) {
 	good := lines(row(0), row(1))
 	whole := lines(row(0), row(1), row(2), row(3))
-	for cut := len(good); cut <= len(whole); cut++ {
+	for cut := len(good); cut < len(whole); cut++ {
 		for name, torn := range map[string][]byte{
 			"nothing":       nil,
 			"NULs":          make([]byte, 5000),
@@ -39,6 +39,9 @@ func TestTornTailIsCutWhereverItTears(t *testing.T) {
 		} {
 			b := append(bytes.Clone(whole[:cut]), torn...)
 			want := bytes.LastIndexByte(whole[:cut], '\n') + 1
+			if name == "nothing" && whole[cut] == '\n' {
+				continue // only the newline is missing: see TestLastRowGetsItsNewline
+			}
 			after, saved, err := opened(t, b)
 			must(t, err)
 			if !bytes.Equal(after, whole[:want]) {
@@ -111,7 +114,7 @@ func TestTailIsNotCutUnlessSaved(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(dir, ".index.torn-tmp"), 0o755)) // in the way
 	path := filepath.Join(dir, indexName)
 	must(t, os.WriteFile(path, []byte("torn"), 0o644))
-	if l, err := index.Open(openDir(t, dir), indexName); err == nil {
+	if l, err := index.Open(openDir(t, dir), indexName, nil); err == nil {
 		l.Close()
 		t.Error("opened")
 	}
@@ -170,7 +173,7 @@ func TestRefusalReadsTheTailOnly(t *testing.T) {
 	must(t, os.WriteFile(path, lines(row(0)), 0o644))
 	must(t, os.Truncate(path, 1<<30))
 	before := readChars(t)
-	if _, err := index.Open(openDir(t, dir), indexName); err == nil {
+	if _, err := index.Open(openDir(t, dir), indexName, nil); err == nil {
 		t.Fatal("opened")
 	}
 	if got := readChars(t) - before; got > 8<<20 {
@@ -196,7 +199,8 @@ func FuzzTail(f *testing.F) {
 		if len(after) < keep {
 			t.Errorf("%q: %d bytes left, at least %d are good", whole, len(after), keep)
 		}
-		if string(after)+strings.Join(saved, "") != string(whole) {
+		kept := string(after) + strings.Join(saved, "")
+		if kept != string(whole) && kept != string(whole)+"\n" {
 			t.Errorf("%q became %q and %q", whole, after, saved)
 		}
 		again, saved, err := opened(t, after)

@@ -29,6 +29,9 @@ type Options struct {
 
 	DryRun bool // Backfill: write nothing, show the first rows
 	Deep   bool // Verify: read and decode every archive
+	// Present has Verify look at the stored files only, of which a copy of a store may
+	// have some: a row without a file is no finding.
+	Present bool
 
 	// Batch is how many stored files are held in memory at a time; the index
 	// is read once for each batch. 0 stands for a number that needs some
@@ -39,6 +42,11 @@ type Options struct {
 	// Expanding, unless nil, is called for each archive that was not decoded to its end,
 	// because it decodes to more than [archive.MaxRatio] times its size.
 	Expanding func(episode.Key)
+	// BadMeta, unless nil, is called for each archive that Backfill gives a row without a
+	// commit because its meta.json cannot be read.
+	BadMeta func(error)
+	// Notify, unless nil, is called for what Backfill finds at the end of the index.
+	Notify func(Notice)
 	// Progress, unless nil, is told how many bytes of archives were read.
 	Progress func(bytes int)
 }
@@ -194,8 +202,8 @@ func (t *tree) examine(ctx context.Context, o store.Object) (store.Content, erro
 	return got, nil
 }
 
-// commit returns the version of the experiment's code. An archive that does
-// not say it has none: no reason to leave the row out.
+// commit returns the version of the experiment's code, or "". An archive that does not
+// say it has none: no reason to leave the row out.
 func (t *tree) commit(key episode.Key) string {
 	f, err := t.Open(key)
 	if err != nil {
@@ -203,8 +211,8 @@ func (t *tree) commit(key episode.Key) string {
 	}
 	defer f.Close()
 	meta, err := archive.ReadMeta(f, key.Name)
-	if err != nil {
-		return ""
+	if _, bad := errors.AsType[*episode.MetaError](err); bad && t.opts.BadMeta != nil {
+		t.opts.BadMeta(fmt.Errorf("%s: %w", t.Path(key), err))
 	}
 	return meta.Commit
 }

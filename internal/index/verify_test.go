@@ -119,6 +119,10 @@ func TestVerifyNamesEachFault(t *testing.T) {
 			b := lines(rows...)
 			must(l, os.WriteFile(filepath.Join(l.data, indexName), slices.Concat(b[:len(b)-2], []byte(`, "skipped": -1}`+"\n")), 0o644))
 		}, none, []string{"bad-line lab-01/ep-2 3"}},
+		"a partial copy": {func(l *lab, rows []index.Row) {
+			must(l, os.Remove(l.path(rows[0].Key())))
+			must(l, os.Truncate(l.path(rows[1].Key()), 10))
+		}, func(o *index.Options) { o.Present = true }, []string{"size-differs lab-01/ep-1 2"}},
 		"an empty store": {
 			func(l *lab, _ []index.Row) { must(l, os.RemoveAll(filepath.Join(l.data, "episodes/lab-01"))) }, none,
 			[]string{"row-without-file lab-01/ep-0 1", "row-without-file lab-01/ep-1 2", "row-without-file lab-01/ep-2 3"},

@@ -150,11 +150,24 @@ func (r *Receiver) open(holder string) error {
 	if err := r.openStore(); err != nil {
 		return err
 	}
-	if r.index, err = index.Open(r.data, IndexFile); err != nil {
+	if r.index, err = index.Open(r.data, IndexFile, r.noteIndex); err != nil {
 		return err
 	}
 	r.rows = newRowSearches(r.life, r.index.FindAll)
 	return nil
+}
+
+// noteIndex logs what a person should know about the index.
+func (r *Receiver) noteIndex(n index.Notice) {
+	log := r.log.With("index", n.Path, "bytes", n.Bytes)
+	switch n.Kind {
+	case index.Completed:
+		log.Warn("index row got its newline")
+	case index.TailCut:
+		log.Warn("torn tail of index cut", "saved", n.Saved)
+	case index.Shortened:
+		log.Error("index was truncated by somebody", "hint", n.Hint())
+	}
 }
 
 // Close gives the data directory up.

@@ -9,6 +9,7 @@ import (
 	"cis490/internal/admission"
 	"cis490/internal/device"
 	"cis490/internal/durable"
+	"cis490/internal/index"
 	"cis490/internal/store"
 )
 
@@ -26,6 +27,8 @@ type Status struct {
 	FreeInodes    *int64 `json:"free_inodes,omitempty"`
 	MinFreeInodes int64  `json:"min_free_inodes"`
 	SetAside      int    `json:"quarantined"` // copies that are not what they were
+	// TornTails is what was cut from the end of the index, and saved.
+	TornTails index.TornTails `json:"torn_tails"`
 	// DisabledHosts is how many hosts are refused; nil if the list cannot be used, and
 	// then all are.
 	DisabledHosts *int `json:"disabled_hosts"`
@@ -62,6 +65,9 @@ func Inspect(c Config, now time.Time) (Status, error) {
 		return st, err
 	}
 	st.SetAside = store.CountSetAside(data, func(err error) { st.Problems = append(st.Problems, err.Error()) })
+	if st.TornTails, err = index.ReadTornTails(data, IndexFile); err != nil {
+		st.Problems = append(st.Problems, err.Error())
+	}
 	if disabled, _, err := loadDisabled(data); err != nil {
 		st.Problems = append(st.Problems, err.Error())
 	} else {

@@ -80,7 +80,7 @@ func (c *chain) receiver(data string) (err error) {
 	if c.store, err = store.Open(c.data); err != nil {
 		return err
 	}
-	c.index, err = index.Open(c.data, "index.jsonl")
+	c.index, err = index.Open(c.data, "index.jsonl", nil)
 	return err
 }
 

@@ -1,0 +1,72 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"cis490/internal/durable"
+)
+
+// NoticeKind says what a [Notice] is about.
+type NoticeKind string
+
+// Kinds of notices.
+const (
+	Completed NoticeKind = "completed" // the last row got the newline that it lacked
+	TailCut   NoticeKind = "tail-cut"  // bytes at the end that are no row were saved and cut
+	Shortened NoticeKind = "shortened" // somebody has truncated the index: rows are missing
+)
+
+// A Notice is something about the index that a person should know. The index goes on.
+type Notice struct {
+	Kind  NoticeKind
+	Path  string // of the index
+	Bytes int64  // added, cut or missing
+	Saved string // the file that has what was cut; empty if nothing was
+}
+
+// String says what was found, for a person.
+func (n Notice) String() string {
+	switch n.Kind {
+	case Completed:
+		return fmt.Sprintf("%s: the last row got the newline that it lacked", n.Path)
+	case TailCut:
+		return fmt.Sprintf("%s: %d bytes at the end that are no row were cut, and saved as %s", n.Path, n.Bytes, n.Saved)
+	}
+	return fmt.Sprintf("%s: %d bytes shorter than it was: %s", n.Path, n.Bytes, n.Hint())
+}
+
+// Hint says what to do about a notice, or "".
+func (n Notice) Hint() string {
+	if n.Kind == Shortened {
+		return "'receiver index backfill' makes the missing rows; never rotate the index"
+	}
+	return ""
+}
+
+// TornTails says what was cut from the end of an index and saved beside it.
+type TornTails struct {
+	Count int    `json:"count"`
+	Last  string `json:"last,omitempty"` // the name of the latest
+}
+
+// ReadTornTails looks for the torn tails of the index called name in dir. It reads the
+// names in dir.
+func ReadTornTails(dir *durable.Dir, name string) (TornTails, error) {
+	var t TornTails
+	for e, err := range dir.Names() {
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return t, err
+		}
+		if strings.HasPrefix(e.Name(), stem(name)+tornMark) {
+			t.Count++
+			t.Last = max(t.Last, e.Name())
+		}
+	}
+	return t, nil
+}

@@ -1,0 +1,85 @@
+package index_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cis490/internal/index"
+)
+
+// noticed opens an index and returns it with what it says.
+func noticed(tb testing.TB, dir string) (*index.Log, *[]index.Notice) {
+	tb.Helper()
+	var all []index.Notice
+	l, err := index.Open(openDir(tb, dir), indexName, func(n index.Notice) { all = append(all, n) })
+	must(tb, err)
+	tb.Cleanup(func() { l.Close() })
+	return l, &all
+}
+
+func TestLastRowGetsItsNewline(t *testing.T) {
+	newer := []byte(`{"schema_version": 2, "sha512": "x"}`)
+	for name, b := range map[string][]byte{
+		"one row":          bytes.TrimSuffix(lines(row(0)), []byte("\n")),
+		"the last of two":  bytes.TrimSuffix(lines(row(0), row(1)), []byte("\n")),
+		"behind a bad one": append([]byte("garbage\n"), bytes.TrimSuffix(lines(row(0)), []byte("\n"))...),
+		"a newer schema's": append(lines(row(0)), newer...),
+	} {
+		dir := memoryDir(t)
+		path := filepath.Join(dir, indexName)
+		must(t, os.WriteFile(path, b, 0o644))
+		_, said := noticed(t, dir)
+		after, err := os.ReadFile(path)
+		must(t, err)
+		if want := string(b) + "\n"; string(after) != want || len(torn(t, dir)) > 0 {
+			t.Errorf("%s: it became %q, saved %q", name, after, torn(t, dir))
+		}
+		if len(*said) != 1 || (*said)[0].Kind != index.Completed {
+			t.Errorf("%s: it said %v", name, *said)
+		}
+	}
+}
+
+func TestEveryCutNamesTheSavedFile(t *testing.T) {
+	dir := memoryDir(t)
+	must(t, os.WriteFile(filepath.Join(dir, indexName), append(lines(row(0)), "half a row"...), 0o644))
+	_, said := noticed(t, dir)
+	if len(*said) != 1 || (*said)[0].Kind != index.TailCut || (*said)[0].Bytes != 10 {
+		t.Fatalf("it said %v", *said)
+	}
+	if b, err := os.ReadFile((*said)[0].Saved); err != nil || string(b) != "half a row" {
+		t.Errorf("%s has %q, %v", (*said)[0].Saved, b, err)
+	}
+	tails, err := index.ReadTornTails(openDir(t, dir), indexName)
+	if err != nil || tails.Count != 1 || filepath.Join(dir, tails.Last) != (*said)[0].Saved {
+		t.Errorf("there are %+v, %v", tails, err)
+	}
+}
+
+// An index that somebody truncates under the receiver, as copytruncate of logrotate does.
+func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
+	dir := memoryDir(t)
+	path := filepath.Join(dir, indexName)
+	l, said := noticed(t, dir)
+	for n := range 3 {
+		_, err := l.Append(t.Context(), row(n))
+		must(t, err)
+	}
+	if len(*said) > 0 {
+		t.Fatalf("it said %v", *said)
+	}
+	info, err := os.Stat(path)
+	must(t, err)
+	must(t, os.Truncate(path, 0))
+	_, err = l.Append(t.Context(), row(3))
+	must(t, err)
+	if len(*said) != 1 || (*said)[0].Kind != index.Shortened || (*said)[0].Bytes != info.Size() || !strings.Contains((*said)[0].Hint(), "receiver index backfill") {
+		t.Errorf("it said %v", *said)
+	}
+	if rows := readRows(t, dir); len(rows) != 1 || rows[0].Episode != row(3).Episode {
+		t.Errorf("the rows are %v", rows)
+	}
+}
