@@ -147,12 +147,17 @@ func FuzzReadMeta(f *testing.F) {
 	for _, c := range metas {
 		f.Add(c.text)
 	}
+	for _, c := range pythonMetas {
+		f.Add(c.file)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		m, err := episode.ReadMeta(strings.NewReader(text))
 		if err == nil && m.Commit != "" && (len(m.Commit) != 40 || strings.Trim(m.Commit, "0123456789abcdef") != "") {
 			t.Errorf("commit %q", m.Commit)
 		}
-		if err == nil && !json.Valid([]byte(text)) {
+		python := strings.Contains(text, "NaN") || strings.Contains(text, "Infinity") ||
+			strings.HasPrefix(text, "\xef\xbb\xbf") || strings.Contains(text, "\x00") || strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff")
+		if err == nil && !json.Valid([]byte(text)) && !python {
 			t.Errorf("took what is no JSON")
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -361,7 +362,11 @@ func (r *Receiver) commitOf(key episode.Key, open func() (io.Reader, func() erro
 			return meta.Commit
 		}
 	}
-	r.log.Debug("no meta.json", "host", key.Host, "episode", key.Name, "err", err)
+	level, msg := slog.LevelDebug, "no meta.json"
+	if _, bad := errors.AsType[*episode.MetaError](err); bad {
+		level, msg = slog.LevelWarn, "meta.json cannot be read"
+	}
+	r.log.Log(context.Background(), level, msg, "host", key.Host, "episode", key.Name, "err", err)
 	return ""
 }
 

@@ -1,0 +1,80 @@
+package episode_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"unicode/utf16"
+
+	"cis490/internal/episode"
+)
+
+// inUTF16 and inUTF32 encode ASCII.
+func inUTF16(s string, order binary.AppendByteOrder) string {
+	var b []byte
+	for _, u := range utf16.Encode([]rune(s)) {
+		b = order.AppendUint16(b, u)
+	}
+	return string(b)
+}
+
+func inUTF32(s string, order binary.AppendByteOrder) string {
+	var b []byte
+	for _, r := range s {
+		b = order.AppendUint32(b, uint32(r))
+	}
+	return string(b)
+}
+
+// pythonMetas are files of which Python's json.loads makes a commit, or none.
+var pythonMetas = map[string]struct {
+	file string
+	bad  bool
+}{
+	"NaN":               {file: `{"score": NaN, "code_version": {"commit": "` + someCommit + `"}}`},
+	"Infinity":          {file: `{"code_version": {"commit": "` + someCommit + `"}, "a": [Infinity, -Infinity,NaN]}`},
+	"in the same":       {file: `{"code_version": {"loss": NaN, "commit": "` + someCommit + `"}}`},
+	"in a string":       {file: `{"note": "NaN \" Infinity", "x": NaN, "code_version": {"commit": "` + someCommit + `"}}`},
+	"byte order mark":   {file: "\ufeff" + `{"code_version": {"commit": "` + someCommit + `"}}`},
+	"UTF-16, marked":    {file: "\xff\xfe" + inUTF16(`{"code_version": {"commit": "`+someCommit+`"}}`, binary.LittleEndian)},
+	"UTF-16, big":       {file: "\xfe\xff" + inUTF16(`{"code_version": {"commit": "`+someCommit+`"}}`, binary.BigEndian)},
+	"UTF-16, no mark":   {file: inUTF16(`{"code_version": {"commit": "`+someCommit+`"}}`, binary.LittleEndian)},
+	"UTF-16, big, none": {file: inUTF16(`{"code_version": {"commit": "`+someCommit+`"}}`, binary.BigEndian)},
+	"UTF-32, marked":    {file: "\xff\xfe\x00\x00" + inUTF32(`{"code_version": {"commit": "`+someCommit+`"}}`, binary.LittleEndian)},
+	"UTF-32, big":       {file: inUTF32(`{"code_version": {"commit": "`+someCommit+`"}}`, binary.BigEndian)},
+	"minus NaN":         {file: `{"x": -NaN, "code_version": {"commit": "` + someCommit + `"}}`, bad: true},
+	"a number and NaN":  {file: `{"x": 1NaN, "code_version": {"commit": "` + someCommit + `"}}`, bad: true},
+	"nan":               {file: `{"x": nan, "code_version": {"commit": "` + someCommit + `"}}`, bad: true},
+	"two marks":         {file: "\ufeff\ufeff" + `{"code_version": {"commit": "` + someCommit + `"}}`, bad: true},
+	"a key that is NaN": {file: `{NaN: 1, "code_version": {"commit": "` + someCommit + `"}}`, bad: true},
+	"an open string":    {file: `{"x": NaN, "y": "\`, bad: true},
+}
+
+func TestMetaIsReadAsPythonReadsIt(t *testing.T) {
+	for name, c := range pythonMetas {
+		m, err := episode.ReadMeta(strings.NewReader(c.file))
+		_, isMeta := errors.AsType[*episode.MetaError](err)
+		if c.bad != isMeta || !c.bad && (err != nil || m.Commit != strings.ToLower(someCommit)) {
+			t.Errorf("%s: %+v, %v", name, m, err)
+		}
+	}
+}
+
+// TestPythonAgreesAboutMeta asks Python itself.
+func TestPythonAgreesAboutMeta(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("python3 is missing")
+	}
+	const program = "import json, sys; print(json.loads(sys.stdin.buffer.read())['code_version']['commit'])"
+	for name, c := range pythonMetas {
+		cmd := exec.Command(python, "-c", program)
+		cmd.Stdin = strings.NewReader(c.file)
+		out, err := cmd.Output()
+		if c.bad != (err != nil) || !c.bad && strings.TrimSpace(string(out)) != someCommit {
+			t.Errorf("%s: python says %q, %v", name, out, err)
+		}
+	}
+}
