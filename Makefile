@@ -15,7 +15,7 @@ MINUTES   ?= 10
 BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
+.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race readers demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ test: ## Run all tests
 
 race: ## Run the short tests under the race detector (needs gcc)
 	CGO_ENABLED=1 go test -race -short ./...
+
+readers: ## Run the snippets of docs/index.md with jq, Python, pandas, Polars, DuckDB, tar
+	@scripts/readers.sh
 
 demo: build ## Run both daemons on loopback, ship a real episode, compare what arrived
 	@scripts/demo.sh

@@ -1,0 +1,462 @@
+package labtest_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/episode"
+	"cis490/internal/index"
+	"cis490/internal/labtest"
+)
+
+// codeBlock is a piece of code of docs/index.md.
+type codeBlock struct {
+	language, title, code string
+}
+
+// snippets returns those of docs/index.md, by title: the comment in their first line.
+func snippets(t *testing.T) map[string]codeBlock {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/index.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]codeBlock{}
+	for _, m := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllSubmatch(page, -1) {
+		s := codeBlock{language: string(m[1]), code: string(m[2])}
+		if s.language == "json" {
+			continue // an example row: see TestIndexSchemaTakesRowsAndNothingElse
+		}
+		first, _, _ := strings.Cut(s.code, "\n")
+		_, s.title, _ = strings.Cut(first, " ")
+		found[s.title] = s
+	}
+	return found
+}
+
+// readersIndex is what the rows of readersFixture come to.
+type readersIndex struct {
+	dir  string
+	last map[episode.Key]index.Row // the last row of each key
+}
+
+// readersFixture writes an index as readers meet it: names like dates and numbers,
+// backfilled and repaired rows, equal times and times that go back, a second recording
+// beside the first, and a torn tail. The first repaired row comes after more rows than
+// readers guess types from.
+func readersFixture(t *testing.T) readersIndex {
+	t.Helper()
+	at := time.Date(2026, 11, 23, 7, 59, 13, 0, time.UTC)
+	var rows []index.Row
+	add := func(r index.Row) { rows = append(rows, r) }
+	for n := range 25_000 {
+		add(index.Row{ReceivedAt: at.Add(time.Duration(n/10) * time.Second), Host: "lab-01", Episode: episode.Name(fmt.Sprintf("2026-11-%05d", n)), Size: int64(n), Commit: strings.Repeat("0", 40)})
+	}
+	for n, name := range []episode.Name{"2026-11-01", "007", "1e5", "true", "run-7", "run-7.conflict-1234abcd"} {
+		add(index.Row{ReceivedAt: at.Add(-time.Hour), Host: "lab-02", Episode: name, Size: int64(n), Backfilled: true, Skipped: n})
+	}
+	for n, back := range []time.Duration{0, time.Second, 48 * time.Hour} { // the same time, and before
+		add(index.Row{ReceivedAt: at.Add(-back), Host: "lab-01", Episode: episode.Name(fmt.Sprintf("2026-11-%05d", n)), Size: 1 << 40, Repaired: true})
+	}
+	return writeIndex(t, rows...)
+}
+
+// writeIndex writes rows and a torn tail.
+func writeIndex(t *testing.T, rows ...index.Row) readersIndex {
+	t.Helper()
+	x := readersIndex{dir: t.TempDir(), last: map[episode.Key]index.Row{}}
+	var file []byte
+	for _, r := range rows {
+		r.SHA256 = sha256.Sum256(fmt.Append(nil, len(file)))
+		file = r.Append(file)
+		x.last[r.Key()] = r
+	}
+	file = append(file, `{"commit": "6baa9455e3e70682c2094cac629f6fbed82c07cd", "episode_id": "torn", "host_id": "lab-0`...)
+	if err := os.WriteFile(filepath.Join(x.dir, "index.jsonl"), file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// compare compares rows as a reader prints them, one JSON object per line, with the last
+// rows of the index.
+func (x readersIndex) compare(t *testing.T, out []byte) {
+	t.Helper()
+	got := map[episode.Key]bool{}
+	for line := range bytes.Lines(out) {
+		var r struct {
+			Host     episode.Name `json:"host_id"`
+			Episode  episode.Name `json:"episode_id"`
+			SHA256   string       `json:"sha256"`
+			Size     int64        `json:"size_bytes,string"`
+			Repaired bool         `json:"repaired"`
+		}
+		if err := json.Unmarshal(line, &r); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		key := episode.Key{Host: r.Host, Name: r.Episode}
+		want, known := x.last[key]
+		if !known || got[key] || r.SHA256 != want.SHA256.String() || r.Size != want.Size || r.Repaired != want.Repaired {
+			t.Fatalf("it read %s, want %+v (again: %v)", line, want, got[key])
+		}
+		got[key] = true
+	}
+	if len(got) != len(x.last) {
+		t.Errorf("it read %d keys, want %d", len(got), len(x.last))
+	}
+}
+
+// reader returns a program, or skips the test. CI must have it.
+func reader(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	if cmd.Err != nil {
+		missing(t, cmd.Err.Error())
+	}
+	return cmd
+}
+
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// python returns Debian's Python with the modules, or skips the test.
+func python(t *testing.T, code string, modules ...string) *exec.Cmd {
+	t.Helper()
+	for _, m := range modules {
+		if out, err := reader(t, "/usr/bin/python3", "-c", "import "+m).CombinedOutput(); err != nil {
+			missing(t, "python3-"+m+": "+string(out))
+		}
+	}
+	return exec.Command("/usr/bin/python3", "-c", code)
+}
+
+// node returns Node.js with the modules that `make readers` installs, or skips the test.
+func node(t *testing.T, code string) *exec.Cmd {
+	t.Helper()
+	modules := os.Getenv("CIS490_READERS")
+	if modules == "" {
+		t.Skip("DuckDB and Polars are tried by `make readers`")
+	}
+	cmd := reader(t, "node", "-e", code)
+	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
+	return cmd
+}
+
+// output runs cmd in dir.
+func output(t *testing.T, cmd *exec.Cmd, dir string) []byte {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd.Dir, cmd.Stderr = dir, &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, stderr.Bytes())
+	}
+	return out
+}
+
+// TestReadersSnippetsAreAllRun: a new snippet of the page needs a test here.
+func TestReadersSnippetsAreAllRun(t *testing.T) {
+	for title := range snippets(t) {
+		if !readersTests[title] {
+			t.Errorf("docs/index.md: no test runs the snippet %q", title)
+		}
+	}
+	if got := len(snippets(t)); got != len(readersTests) {
+		t.Errorf("docs/index.md has %d snippets with a title of their own, want %d", got, len(readersTests))
+	}
+}
+
+const (
+	jqEpisodes    = "jq: the episodes of each host"
+	jqFollow      = "jq: follow it; a row may come twice"
+	pythonRows    = "Python: the last row of each key"
+	pandasRows    = "pandas: the last row of each key"
+	polarsRows    = "Polars (in Python the option is infer_schema_length=None)"
+	duckdbRows    = "DuckDB: a torn tail is a row of NULLs, which is left out"
+	tarOneMember  = "one member; reads no further than it must"
+	tarAll        = "all of it: the exit code is not 0 if the archive is cut or altered"
+	sumsOfCopy    = "a copy of the store: the sha256 of each file that is there"
+	pythonMembers = "Python: the regular files of an archive"
+)
+
+var readersTests = map[string]bool{
+	jqEpisodes: true, jqFollow: true, pythonRows: true, pandasRows: true, polarsRows: true,
+	duckdbRows: true, tarOneMember: true, tarAll: true, sumsOfCopy: true, pythonMembers: true,
+}
+
+func TestReadersTakeTheLastRowOfEachKey(t *testing.T) {
+	t.Parallel()
+	indexes := []readersIndex{readersFixture(t)}
+	for _, names := range [][]episode.Name{{"2026-11-01", "2026-11-02"}, {"007", "1e5"}, {"true", "false"}} {
+		indexes = append(indexes, writeIndex(t, index.Row{Host: "1", Episode: names[0]}, index.Row{Host: "1", Episode: names[1], Repaired: true}))
+	}
+	for title, run := range map[string]func(*testing.T, string) *exec.Cmd{
+		pythonRows: func(t *testing.T, code string) *exec.Cmd {
+			return python(t, code+`
+for row in rows.values():
+    print(json.dumps(row | {"size_bytes": str(row["size_bytes"])}))
+`)
+		},
+		pandasRows: func(t *testing.T, code string) *exec.Cmd {
+			return python(t, code+`
+rows["size_bytes"] = rows["size_bytes"].astype(str)
+rows["repaired"] = rows["repaired"] == True
+print(rows[["host_id", "episode_id", "sha256", "size_bytes", "repaired"]].to_json(orient="records", lines=True), end="")
+`, "pandas")
+		},
+		polarsRows: func(t *testing.T, code string) *exec.Cmd {
+			return node(t, code+`
+const out = rows.toRecords().map((r) => JSON.stringify({ ...r, size_bytes: String(r.size_bytes), repaired: r.repaired === true }));
+fs.writeSync(1, out.join("\n") + "\n");
+`)
+		},
+		duckdbRows: func(t *testing.T, code string) *exec.Cmd {
+			return node(t, `
+const { DuckDBInstance } = require("@duckdb/node-api");
+(async () => {
+  const db = await (await DuckDBInstance.create(":memory:")).connect();
+  await db.run(`+"`"+code+"`"+`);
+  const read = await db.runAndReadAll("SELECT host_id, episode_id, sha256, size_bytes::VARCHAR AS size_bytes, coalesce(repaired, false) AS repaired FROM episodes");
+  require("fs").writeSync(1, read.getRowObjects().map((r) => JSON.stringify(r)).join("\n") + "\n");
+})();
+`)
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			for _, x := range indexes {
+				x.compare(t, output(t, run(t, snippets(t)[title].code), x.dir))
+			}
+		})
+	}
+	t.Run(jqEpisodes, func(t *testing.T) {
+		got := string(output(t, reader(t, "sh", "-c", snippets(t)[jqEpisodes].code), indexes[0].dir))
+		if want := "{\"host\":\"lab-01\",\"episodes\":25000}\n{\"host\":\"lab-02\",\"episodes\":6}\n"; got != want {
+			t.Errorf("it printed %s, want %s", got, want)
+		}
+	})
+}
+
+// TestReadersFollowOverATornTail: jq must not end at what a power cut leaves.
+func TestReadersFollowOverATornTail(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "index.jsonl")
+	row := func(n int) []byte {
+		return index.Row{ReceivedAt: time.Unix(int64(n), 0), Host: "lab-01", Episode: episode.Name(fmt.Sprint("run-", n)), SHA256: sha256.Sum256(nil)}.Append(nil)
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	put := func(b []byte) {
+		t.Helper()
+		if _, err := file.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(row(1))
+	cmd := reader(t, "sh", "-c", snippets(t)[jqFollow].code)
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // tail would wait for ever
+	in := json.NewDecoder(out)
+	await := func(name string) {
+		t.Helper()
+		for {
+			var r struct {
+				Episode string `json:"episode_id"`
+			}
+			if err := in.Decode(&r); err != nil {
+				t.Fatalf("it ended before %s: %v", name, err)
+			}
+			if r.Episode == name {
+				return
+			}
+		}
+	}
+	await("run-1")
+	put(row(2)[:50])
+	put([]byte("\n")) // as a reader that began in the middle of a line sees it
+	put(row(3))
+	await("run-3")
+}
+
+// readersArchive ships an episode with real programs and returns the store's directory.
+func readersArchive(t *testing.T) (dir, archive string) {
+	t.Helper()
+	l, h := lab(t)
+	episode := h.Draft("run-7")
+	noise := make([]byte, 50_000)
+	rand.NewChaCha8([32]byte{7}).Read(noise)
+	write(t, filepath.Join(episode, "capture.bin"), string(noise))
+	write(t, filepath.Join(episode, "zeros"), strings.Repeat("\x00", 30_000))
+	h.Finish("run-7")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	return l.Path("data"), l.Archive("lab-01", "run-7")
+}
+
+func TestReadersOfArchivesNoticeEachCutAndFlip(t *testing.T) {
+	t.Parallel()
+	_, archive := readersArchive(t)
+	whole, err := os.ReadFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	random := rand.New(rand.NewPCG(7, 7))
+	damaged := map[string][]byte{"more": append(bytes.Clone(whole), 'x'), "twice": append(bytes.Clone(whole), whole...)}
+	for n := range 184 {
+		cut := len(whole) - 1 - n
+		if n >= 40 {
+			cut = random.IntN(len(whole))
+		}
+		damaged[fmt.Sprint("cut-", cut)] = whole[:cut]
+		at := len(whole) - 1 - n
+		if n >= 40 {
+			at = random.IntN(len(whole))
+		}
+		flipped := bytes.Clone(whole)
+		flipped[at] ^= 1 << random.IntN(8)
+		damaged[fmt.Sprint("flip-", at)] = flipped
+	}
+	for name, b := range damaged {
+		write(t, filepath.Join(dir, name), string(b))
+	}
+	write(t, filepath.Join(dir, "whole"), string(whole))
+
+	// A flip that changes nothing of the content (an unused bit) is none.
+	code := snippets(t)[pythonMembers].code + `
+import os
+want = list(members("whole"))
+assert ["run-7/meta.json", "run-7/capture.bin"] == [n for n, _ in want if "meta" in n or "capture" in n], want
+for name in sorted(os.listdir(".")):
+    try:
+        if list(members(name)) != want or name.split("-")[0] in ("cut", "more", "twice"):
+            print("taken for whole:", name)
+    except (EOFError, zstandard.ZstdError, tarfile.TarError):
+        pass
+print("done")
+`
+	if out := string(output(t, python(t, code, "zstandard"), dir)); out != "done\n" {
+		t.Errorf("members(): %s", out)
+	}
+
+	t.Run("tar", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("starts tar hundreds of times")
+		}
+		for _, line := range []string{snippets(t)[tarAll].code, "bsdtar -xf episodes/lab-01/run-7.tar.zst"} {
+			program := strings.Fields(line[strings.LastIndex(strings.TrimSpace(line), "\n")+1:])[0]
+			reader(t, program)
+			for name := range damaged {
+				into := t.TempDir()
+				must(t, os.MkdirAll(filepath.Join(into, "episodes/lab-01"), 0o755))
+				must(t, os.Link(filepath.Join(dir, name), filepath.Join(into, "episodes/lab-01/run-7.tar.zst")))
+				cmd := exec.Command("sh", "-c", line)
+				cmd.Dir = into
+				if err := cmd.Run(); err == nil && (strings.HasPrefix(name, "cut-") || !sameTree(t, archive, into)) {
+					t.Errorf("%s: taken for whole: %s", program, name)
+				}
+			}
+		}
+	})
+}
+
+// sameTree reports whether what was unpacked below dir is what the archive has.
+func sameTree(t *testing.T, archive, dir string) bool {
+	t.Helper()
+	want := labtest.ReadTree(t, filepath.Join(labtest.Unpack(t, archive), "run-7"))
+	return labtest.ReadTree(t, filepath.Join(dir, "run-7")).String() == want.String()
+}
+
+func TestReadersFindOneMemberAndCheckACopy(t *testing.T) {
+	t.Parallel()
+	dir, archive := readersArchive(t)
+	var meta map[string]any
+	out := output(t, reader(t, "sh", "-c", snippets(t)[tarOneMember].code), dir)
+	if err := json.Unmarshal(out, &meta); err != nil {
+		t.Errorf("it printed %q: %v", out, err)
+	}
+	check := func() ([]byte, error) {
+		cmd := reader(t, "sh", "-c", snippets(t)[sumsOfCopy].code)
+		cmd.Dir = dir
+		return cmd.CombinedOutput()
+	}
+	if out, err := check(); err != nil || len(out) > 0 {
+		t.Errorf("a good copy: %s, %v", out, err)
+	}
+	file, err := os.OpenFile(archive, os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	_, err = io.WriteString(file, "x")
+	must(t, err)
+	must(t, file.Close())
+	if out, err := check(); err == nil || !strings.Contains(string(out), "run-7") {
+		t.Errorf("a bad copy: %s, %v", out, err)
+	}
+}
+
+// TestIndexSchemaTakesRowsAndNothingElse: with a validator that many readers have.
+func TestIndexSchemaTakesRowsAndNothingElse(t *testing.T) {
+	page, err := os.ReadFile("../../docs/index.md")
+	must(t, err)
+	example := regexp.MustCompile("(?s)```json\n(.*?)\n```").FindSubmatch(page)[1]
+	good := `{"episode_id": "run-7", "host_id": "lab-01", "received_at_wall": "2026-11-23T07:59:13.000001+00:00", "schema_version": 1, "sha256": "` + strings.Repeat("a", 64) + `", "size_bytes": 1}`
+	with := func(old, new string) string { return strings.Replace(good, old, new, 1) }
+	rows := map[string]map[string]string{
+		"good": {
+			"the page's": string(example), "ours": good, "the original's": with(".000001", ""),
+			"backfilled":  with(`{`, `{"backfilled": true, "skipped": 3, `),
+			"repaired":    with(`{`, `{"repaired": true, "commit": "`+strings.Repeat("0", 40)+`", `),
+			"a newer key": with(`{`, `{"colour": "red", `),
+		},
+		"bad": {
+			"a newline after the name": with("run-7", `run-7\n`), "a newline after the host": with("lab-01", `lab-01\n`),
+			"a newline after the sum": with(`a", "size`, `a\n", "size`), "a newline after the time": with("+00:00", `+00:00\n`),
+			"Arabic digits in the time": with("2026", "٢٠٢٦"), "month 99": with("2026-11", "2026-99"), "hour 24": with("T07", "T24"),
+			"another zone": with("+00:00", "+01:00"), "milliseconds": with(".000001", ".001"), "no zone": with("+00:00", ""),
+			"a path": with("run-7", "../run-7"), "no sum": with(`"sha256"`, `"sha255"`), "size as text": with(`: 1}`, `: "1"}`),
+			"repaired is false": with(`{`, `{"repaired": false, `), "a short commit": with(`{`, `{"commit": "0", `),
+		},
+	}
+	in, err := json.Marshal(rows)
+	must(t, err)
+	cmd := python(t, `
+import json, jsonschema, sys
+schema = json.load(open("../../docs/index.schema.json"))
+jsonschema.Draft202012Validator.check_schema(schema)
+for kind, rows in json.load(sys.stdin).items():
+    for name, row in rows.items():
+        if jsonschema.Draft202012Validator(schema).is_valid(json.loads(row)) != (kind == "good"):
+            print(kind, name)
+`, "jsonschema")
+	cmd.Stdin = bytes.NewReader(in)
+	if out := output(t, cmd, "."); len(out) > 0 {
+		t.Errorf("wrongly judged:\n%s", out)
+	}
+}
