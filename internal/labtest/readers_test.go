@@ -460,3 +460,22 @@ for kind, rows in json.load(sys.stdin).items():
 		t.Errorf("wrongly judged:\n%s", out)
 	}
 }
+
+// TestTruncatedIndexIsSaidAndBackfilled: logrotate with copytruncate, under the receiver.
+func TestTruncatedIndexIsSaidAndBackfilled(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	send := func(name string) {
+		t.Helper()
+		if status, told := put(t, l, h.Client(t), "/v1/episodes/lab-01/"+name, []byte("archive of "+name)); status != 201 {
+			t.Fatalf("%s: %d %s", name, status, told)
+		}
+	}
+	send("run-1")
+	must(t, os.Truncate(l.Path("data/index.jsonl"), 0))
+	send("run-2")
+	mustContain(t, "the log", l.Process().WaitLine(t, "index was truncated by somebody"), "ERROR", "receiver index backfill")
+	if got := len(l.Rows(t)); got != 1 {
+		t.Errorf("there are %d rows, want that of run-2", got)
+	}
+}
