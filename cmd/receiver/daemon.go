@@ -27,7 +27,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	log := cli.Logger(o.verbose)
+	log, flush := cli.DaemonLogger(o.verbose)
+	defer flush()
 	gate, err := pki.Open(cfg.Trust())
 	if err != nil {
 		return trustError(err, cfg, o.config)

@@ -58,7 +58,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	log := cli.Logger(o.verbose)
+	log, flush := cli.DaemonLogger(o.verbose)
+	defer flush()
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
 		log.Warn("a reload will fail", "err", err)
 	}

@@ -92,12 +92,25 @@ func Main(root *cobra.Command) int {
 	if err != nil && !begun { // cobra has no type for it
 		err = &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", err, root.Name())}
 	}
-	for _, e := range parts(err) {
-		if exit, ok := e.(*Exit); !ok || exit.Err != nil {
-			fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), serviceuser.Explain(e, CheckLine(root)))
-		}
-	}
+	complain(root, err)
 	return code(err)
+}
+
+// complain says what went wrong. If nobody reads it the program ends all the same.
+func complain(root *cobra.Command, err error) {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		for _, e := range parts(err) {
+			if exit, ok := e.(*Exit); !ok || exit.Err != nil {
+				fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), serviceuser.Explain(e, CheckLine(root)))
+			}
+		}
+	}()
+	select {
+	case <-said:
+	case <-time.After(flushTimeout):
+	}
 }
 
 // parts returns the errors that were joined to err.
@@ -170,11 +183,26 @@ func Holder(what string) string { return fmt.Sprintf("pid %d (%s)", os.Getpid(),
 // Logger logs to stderr in the form that it wants: the journal's, a terminal's
 // or a file's.
 func Logger(verbose bool) *slog.Logger {
-	level := slog.LevelInfo
+	return slog.New(systemd.NewHandler(os.Stderr, level(verbose), systemd.FormOf(os.Stderr)))
+}
+
+// flushTimeout is how long the end of a program waits for whoever reads its last words.
+const flushTimeout = time.Second
+
+// DaemonLogger is [Logger] for a daemon, which must not end or wait because nobody reads
+// its log. Flush must be called at its end.
+func DaemonLogger(verbose bool) (log *slog.Logger, flush func()) {
+	signal.Ignore(syscall.SIGPIPE) // of stderr: other pipes give an error anyway
+	form := systemd.FormOf(os.Stderr)
+	q := systemd.NewQueue(os.Stderr, form)
+	return slog.New(systemd.NewHandler(q, level(verbose), form)), func() { q.Close(flushTimeout) }
+}
+
+func level(verbose bool) slog.Level {
 	if verbose {
-		level = slog.LevelDebug
+		return slog.LevelDebug
 	}
-	return slog.New(systemd.NewHandler(os.Stderr, level, systemd.FormOf(os.Stderr)))
+	return slog.LevelInfo
 }
 
 // Daily calls do now and once a day until ctx ends.
