@@ -36,6 +36,9 @@ func startError(ctx context.Context, err error, file string) error {
 	if _, locked := errors.AsType[*durable.LockedError](err); locked {
 		return err
 	}
+	if errors.Is(err, syscall.EROFS) {
+		return cli.StartError(err)
+	}
 	if machineError(err) || errors.Is(err, receiver.ErrDisabledList) {
 		return cli.Wrong(err) // it says what to do
 	}

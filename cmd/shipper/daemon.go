@@ -68,7 +68,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	s, err := shipper.New(cfg, client, cli.Holder("shipper"), log)
 	if err != nil {
-		return err
+		return cli.StartError(err)
 	}
 	defer s.Close()
 	reloads := &cli.Reloader{Log: log, Files: files(cfg), Config: o.config, Check: cli.CheckLine(c)}

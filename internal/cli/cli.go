@@ -70,6 +70,18 @@ func Wrong(err error) error {
 	return &Exit{Misuse, err}
 }
 
+// StartError returns an error of a daemon's start, with EROFS as a [Misuse]: mostly the
+// unit has not been told of a directory that the configuration names. Later it is a
+// storage fault: the kernel makes a disk that it does not trust read-only.
+func StartError(err error) error {
+	if !errors.Is(err, syscall.EROFS) {
+		return err
+	}
+	// Not wrapped: it would be a fault still.
+	return &Exit{Misuse, fmt.Errorf("%v; add the directory to ReadWritePaths= of the unit (systemctl edit), "+
+		"or mount its file system for writing; if the kernel has made it read-only, 'dmesg' says why", err)}
+}
+
 // Main runs a program's command until it ends or SIGTERM or SIGINT says so, and
 // returns the exit code. What a command writes has the modes that the daemon would
 // have given it, whatever the umask of whoever runs the command.
