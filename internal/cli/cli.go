@@ -100,7 +100,12 @@ func Main(root *cobra.Command) int {
 		begun = true
 		return nil
 	}
-	err := root.ExecuteContext(ctx)
+	err := checkCommand(root, os.Args[1:])
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	} else {
+		begun = true // it says what to do
+	}
 	if err != nil && !begun { // cobra has no type for it
 		err = &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", err, root.Name())}
 	}

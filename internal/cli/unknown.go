@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// checkCommand returns an error if args name a command that root does not have. Without
+// it, cobra would answer --help and some others with the help of the parent, and success.
+func checkCommand(root *cobra.Command, args []string) error {
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		return nil // the shell completes what is not finished
+	}
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	c, rest, err := root.Find(args)
+	if err != nil {
+		return nil // Execute says it
+	}
+	if c.Name() == "help" {
+		if topic, left, err := root.Find(rest); err != nil || len(left) > 0 {
+			return unknownCommand(topic, left)
+		}
+		return nil
+	}
+	c.InitDefaultHelpFlag()
+	c.InitDefaultVersionFlag()
+	if !c.HasAvailableSubCommands() || c.ParseFlags(rest) != nil || c.Flags().NArg() == 0 {
+		return nil
+	}
+	return unknownCommand(c, c.Flags().Args())
+}
+
+// unknownCommand returns the error for the first of words, which is no command of parent.
+func unknownCommand(parent *cobra.Command, words []string) error {
+	err := fmt.Errorf("unknown command %+q for %q", words[0], parent.CommandPath())
+	parent.SuggestionsMinimumDistance = 2
+	if near := parent.SuggestionsFor(words[0]); len(near) > 0 {
+		err = fmt.Errorf("%w: did you mean %s?", err, strings.Join(near, ", "))
+	}
+	return &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", err, parent.Root().Name())}
+}
