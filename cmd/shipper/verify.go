@@ -169,5 +169,8 @@ func age(t, now time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
+	if old := now.Sub(t); old < time.Hour {
+		return old.Round(time.Minute).String()
+	}
 	return now.Sub(t).Round(time.Hour).String()
 }

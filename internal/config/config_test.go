@@ -226,6 +226,18 @@ func TestTextFormsRoundTrip(t *testing.T) {
 	}
 }
 
+func TestDurationsMayHaveDays(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"7d": 7 * 24 * time.Hour, "1d12h": 36 * time.Hour, "0d": 0, "1d1ns": 24*time.Hour + 1, "36h": 36 * time.Hour,
+		"d": -1, "-1d": -1, "1.5d": -1, "1d-1h": -1, "1h1d": -1, "1d1d": -1, "99999999d": -1, "65535d2000000h": -1, "1days": -1,
+	} {
+		var got config.Duration
+		if err := got.UnmarshalText([]byte(text)); (err == nil) != (want >= 0) || err == nil && got.Std() != want {
+			t.Errorf("%q: %v, %v, want %v", text, got, err, want)
+		}
+	}
+}
+
 // FuzzLoad holds Load against the decoder: what we accept, it accepts without
 // a key left over.
 func FuzzLoad(f *testing.F) {

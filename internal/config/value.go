@@ -12,7 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// A Duration is a length of time, never negative, written "30s" or "1h30m".
+// A Duration is a length of time, never negative, written "30s", "1h30m" or "7d".
 type Duration time.Duration
 
 // Std returns d as package time knows it.
@@ -23,10 +23,10 @@ func (d Duration) String() string { return time.Duration(d).String() }
 // MarshalText returns the form that [Duration.UnmarshalText] reads.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads the form of time.ParseDuration.
+// UnmarshalText reads the form of time.ParseDuration, with days before it: "7d", "1d12h".
 func (d *Duration) UnmarshalText(text []byte) error {
 	s := string(text)
-	read, err := time.ParseDuration(s)
+	read, err := parseDuration(s)
 	if err != nil {
 		if _, err := strconv.ParseFloat(s, 64); err == nil {
 			return fmt.Errorf(`%s has no unit: write "30s" for thirty seconds`, shown(s))
@@ -38,6 +38,27 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	}
 	*d = Duration(read)
 	return nil
+}
+
+// parseDuration reads days of 24 hours, and then what time.ParseDuration reads.
+func parseDuration(s string) (time.Duration, error) {
+	days, rest, found := strings.Cut(s, "d")
+	if !found {
+		return time.ParseDuration(s)
+	}
+	n, err := strconv.ParseUint(days, 10, 16)
+	if err != nil {
+		return 0, err
+	}
+	read := time.Duration(n) * 24 * time.Hour
+	if rest == "" {
+		return read, nil
+	}
+	more, err := time.ParseDuration(rest)
+	if err == nil && (more < 0 || read > math.MaxInt64-more) {
+		err = strconv.ErrRange
+	}
+	return read + more, err
 }
 
 // Bytes is a size, never negative, written "1MiB" (1024-based), "500MB"

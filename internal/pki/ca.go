@@ -9,7 +9,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"net/netip"
@@ -236,6 +238,9 @@ func loadAuthority(f *folder, name string) (authority, error) {
 		return authority{}, fmt.Errorf("%w (is %s a directory made by receiver pki init?)", err, f.path)
 	}
 	keyPEM, err := f.read(name + keySuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return authority{}, fmt.Errorf("%w (it is kept elsewhere? run this where the CA's keys are, and copy what it makes)", err)
+	}
 	if err != nil {
 		return authority{}, err
 	}

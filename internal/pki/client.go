@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -127,6 +128,22 @@ type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 // handshakes of its own.
 const handshakeTimeout = 10 * time.Second
 
+// A HandshakeError says that a connection was made and TLS was not.
+type HandshakeError struct {
+	Addr string
+	Err  error
+}
+
+func (e *HandshakeError) Error() string {
+	return fmt.Sprintf("tls handshake with %s: %v", e.Addr, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *HandshakeError) Unwrap() error { return e.Err }
+
+// Handshake marks the error for those who do not import this package.
+func (e *HandshakeError) Handshake() {}
+
 // DialTLS returns what http.Transport.DialTLSContext wants: it dials, and
 // speaks TLS with a configuration made afresh of the current files.
 //
@@ -150,7 +167,7 @@ func (c *Client) DialTLS(dial Dial) Dial {
 		defer cancel()
 		if err := conn.HandshakeContext(ctx); err != nil {
 			_ = raw.Close() // the handshake's error is the one that matters
-			return nil, fmt.Errorf("tls handshake with %s: %w", addr, err)
+			return nil, &HandshakeError{Addr: addr, Err: err}
 		}
 		return conn, nil
 	}
@@ -166,11 +183,21 @@ func (c *Client) leaf() *x509.Certificate { return c.current.Load().certificate.
 
 // ID returns who the host's certificate says that it is.
 func (c *Client) ID() (ID, error) {
-	id, err := idOf(c.leaf())
+	leaf := c.leaf()
+	if serverOnly(leaf) {
+		return ID{}, fmt.Errorf("certificate %s is a receiver's, for TLS servers, and no host's", c.config.CertFile)
+	}
+	id, err := idOf(leaf)
 	if err != nil {
 		return ID{}, fmt.Errorf("certificate %s: %w", c.config.CertFile, err)
 	}
 	return id, nil
+}
+
+// serverOnly reports whether a certificate is for servers and not for clients.
+func serverOnly(cert *x509.Certificate) bool {
+	return slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) &&
+		!slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
 // Check returns what is wrong with the host's own certificate, as far as the

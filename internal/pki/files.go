@@ -208,7 +208,7 @@ func parseCAs(data []byte, path string) ([]*x509.Certificate, error) {
 
 // readPool returns the CA certificates in a file and the pool that they make.
 func readPool(path string) ([]*x509.Certificate, *x509.CertPool, error) {
-	data, err := readFile(path)
+	data, err := readPEM(path)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -101,11 +101,11 @@ func (t *Trust) NotBefore() time.Time { return t.certificate.Leaf.NotBefore }
 
 // loadPair reads a certificate and its key.
 func loadPair(certFile, keyFile string) (tls.Certificate, error) {
-	certPEM, err := readFile(certFile)
+	certPEM, err := readPEM(certFile)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	keyPEM, err := readFile(keyFile)
+	keyPEM, err := readPEM(keyFile)
 	if err != nil {
 		return tls.Certificate{}, err
 	}

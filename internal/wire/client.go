@@ -54,12 +54,9 @@ const (
 
 // NewClient returns a client, or an error about the URL.
 func NewClient(c ClientConfig) (*Client, error) {
-	base, err := url.Parse(c.URL)
+	base, err := parseURL(c.URL)
 	if err != nil {
 		return nil, err
-	}
-	if base.Scheme != "https" || base.Host == "" || base.Path != "" && base.Path != "/" || base.RawQuery != "" || base.User != nil {
-		return nil, fmt.Errorf("%+q is no address of a receiver: write https://NAME:PORT", c.URL)
 	}
 	return &Client{base: base, host: c.Host, token: c.Token, agent: "shipper/" + c.Version, http: &http.Client{
 		Transport: transport(c),

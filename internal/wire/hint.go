@@ -95,6 +95,7 @@ func names(cert *x509.Certificate) string {
 func networkHint(err error) string {
 	var dns *net.DNSError
 	var timeout net.Error
+	var handshake interface{ Handshake() }
 	switch {
 	case errors.As(err, &dns):
 		return "the name in receiver.url does not resolve: check it, and the DNS or /etc/hosts of this machine"
@@ -104,6 +105,8 @@ func networkHint(err error) string {
 		return "there is no route: is the WireGuard tunnel up?"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "the connection broke: the receiver restarted, or something on the way cuts it"
+	case errors.As(err, &handshake) && errors.Is(err, context.DeadlineExceeded):
+		return "what listens there took the connection and did not answer in TLS: is the port right, or does the receiver hang?"
 	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time: is the WireGuard tunnel up ('wg show'), and does a firewall drop the port?"
 	}

@@ -144,6 +144,12 @@ func TestAlertsAreExplained(t *testing.T) {
 	}
 }
 
+// handshakeError is as that of package pki.
+type handshakeError struct{ error }
+
+func (e handshakeError) Unwrap() error { return e.error }
+func (handshakeError) Handshake()      {}
+
 func TestNetworkFailuresAreExplained(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
@@ -172,6 +178,7 @@ func TestNetworkFailuresAreExplained(t *testing.T) {
 		{"refused", gone.Addr().String(), handshake, "nothing listens"},
 		{"plain HTTP", plain.Listener.Addr().String(), handshake, "TLS"},
 		{"timeout", silent.Addr().String(), handshake, "no answer in time"},
+		{"silent after it accepted", "receiver.lab", failing(handshakeError{context.DeadlineExceeded}), "did not answer in TLS"},
 		{"unknown name", "receiver.lab", failing(&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "receiver.lab", IsNotFound: true}}), "resolve"},
 		{"no route", "receiver.lab", failing(&net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}), "WireGuard"},
 		{"reset", "receiver.lab", failing(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), "broke"},
