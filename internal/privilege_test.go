@@ -99,7 +99,7 @@ func TestScriptsOfRootChangeNothingThatOthersCanExchange(t *testing.T) {
 
 func TestInstallersPutFilesInRootsFoldersOnly(t *testing.T) {
 	place := regexp.MustCompile(`\b(put|gone) +("[^"]*" +)?"([^"]+)"`)
-	known := []string{"$bin/", "$units/", "$config_dir/", "$config", "/etc/sysusers.d/", "/etc/tmpfiles.d/"}
+	known := []string{"$bin/", "$units/", "$config_dir/", "$config", "/etc/sysusers.d/", "/etc/tmpfiles.d/", "$share/"}
 	calls := 0
 	for _, path := range scriptsOfRoot(t) {
 		for _, line := range lines(t, path) {
@@ -115,7 +115,7 @@ func TestInstallersPutFilesInRootsFoldersOnly(t *testing.T) {
 		t.Errorf("found %d calls only", calls)
 	}
 	text, err := os.ReadFile("../scripts/install-common.sh")
-	if err != nil || !strings.Contains(string(text), "readonly bin=/usr/local/bin units=/etc/systemd/system config_dir=/etc/cis490\n") {
+	if err != nil || !strings.Contains(string(text), "readonly bin=/usr/local/bin share=/usr/local/share units=/etc/systemd/system config_dir=/etc/cis490\n") {
 		t.Errorf("the folders have other values: %v", err)
 	}
 }

@@ -7,7 +7,7 @@
 # told, and what is as it should be is not touched. So a run may stop anywhere
 # and be run again, and a second run says "no change".
 
-readonly bin=/usr/local/bin units=/etc/systemd/system config_dir=/etc/cis490
+readonly bin=/usr/local/bin share=/usr/local/share units=/etc/systemd/system config_dir=/etc/cis490
 readonly unit=cis490-$role_program config=$config_dir/$role_config
 readonly oldest_systemd=252
 readonly released=1767225600 # 2026-01-01: no clock that is right is before it
@@ -234,6 +234,40 @@ place_files() {
   put "$source_dir/etc/$unit.tmpfiles" "/etc/tmpfiles.d/$unit.conf" 0644 || true
 }
 
+# make_docs has a program write its manual pages and completions. They are dated by the
+# program: those of the same program are the same.
+make_docs() {
+  if [ "$(binary_for "$1")" != "$(uname -m)" ]; then return 1; fi # it cannot be asked
+  SOURCE_DATE_EPOCH=$(stat -c %Y "$1") "$1" generate man "$work/man" && "$1" generate completion "$work/completion"
+}
+
+# docs prints each page and completion that make_docs made, and its place below $share.
+docs() {
+  local page
+  for page in "$work"/man/*.1; do
+    case $page in *-completion*) ;; *) echo "$page man/man1/${page##*/}" ;; esac
+  done
+  echo "$work/completion/$role_program.bash bash-completion/completions/$role_program"
+  echo "$work/completion/_$role_program zsh/site-functions/_$role_program"
+  echo "$work/completion/$role_program.fish fish/vendor_completions.d/$role_program.fish"
+}
+
+place_docs() {
+  local page name
+  step='installing manual pages and completions'
+  if ! make_docs "$from/$role_program"; then return; fi
+  while read -r page name; do
+    if cmp -s "$page" "$prefix$share/$name"; then continue; fi
+    change "install manual pages and completions below $share" place_docs_now
+    return
+  done < <(docs)
+}
+
+place_docs_now() {
+  local page name
+  while read -r page name; do put_now "$page" "$prefix$share/$name" 0644 || return; done < <(docs)
+}
+
 # place_config never touches a file that is there.
 place_config() {
   step='installing the configuration'
@@ -351,6 +385,9 @@ remove() {
     gone "$units/$file"
     if ! live; then gone "$units/multi-user.target.wants/$file" && gone "$units/sockets.target.wants/$file"; fi
   done
+  if [ -x "$prefix$bin/$unit" ] && make_docs "$prefix$bin/$unit"; then
+    while read -r _ file; do gone "$share/$file"; done < <(docs)
+  fi
   gone "/etc/sysusers.d/$unit.conf"
   gone "/etc/tmpfiles.d/$unit.conf"
   if [ "$(readlink "$prefix$bin/$role_program" 2>/dev/null)" = "$unit" ]; then gone "$bin/$role_program"; fi
@@ -395,6 +432,7 @@ install_role() {
   role_check
   probe_disk
   place_files
+  place_docs
   place_config
   make_users
   make_folders
