@@ -15,7 +15,7 @@ MINUTES   ?= 10
 BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint shell tidy test race readers demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
+.PHONY: help build pi release packages dist reproducible lintian units installers fmt check fmt-check lint vuln shell tidy test race readers demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ installers: build ## Try both install scripts in a folder
 fmt: ## Format all Go files as check wants them
 	$(TOOL) gofumpt -w .
 
-check: fmt-check tidy lint shell units ## What must pass before each commit: form, vet, linters, units, short tests
+check: fmt-check tidy lint shell units vuln ## What must pass before each commit: form, vet, linters, units, short tests
 	go test -short -count=1 ./...
 
 fmt-check:
@@ -64,6 +64,9 @@ fmt-check:
 lint:
 	go vet ./...
 	$(TOOL) staticcheck ./...
+
+vuln:
+	@scripts/vuln.sh
 
 shell:
 	@scripts/shellcheck.sh .ci/run scripts/*.sh scripts/packages/p* scripts/system/*.sh
