@@ -40,7 +40,7 @@ const maxBatch = 1024
 // One goroutine appends: it takes all rows that came while the disk was busy
 // with the last ones, so that many uploads share one fdatasync.
 type Log struct {
-	a        *appender // the committer's alone, except for the log's Size and ReadAt
+	a        *appender // the committer's alone, except for the log's Size, Synced and ReadAt
 	requests chan request
 	pings    chan struct{}
 	stop     chan struct{} // closed by Close
@@ -165,6 +165,10 @@ func (l *Log) Commits() int64 {
 	defer l.mu.Unlock()
 	return l.commits
 }
+
+// DurableBytes returns the length of the rows that are on the disk. It has those of each
+// Append and Ensure that has returned.
+func (l *Log) DurableBytes() int64 { return l.a.log.Synced() }
 
 // Alive reports whether the committer takes requests before ctx ends. While
 // the disk is busy it waits.
