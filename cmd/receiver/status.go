@@ -20,10 +20,10 @@ func statusCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show whether a receiver runs, space and last scrub",
-		Long: `Status says who has the data directory, how much space there is, how far the
-background scrub has come, how long ago the oldest reading of an archive may lie
-and how many hosts are disabled. It works beside the receiver, walks through
-nothing and changes nothing.`,
+		Long: `Status says who has the data directory, which store this is, how much space
+there is, how far the background scrub has come, how long ago the oldest reading
+of an archive may lie and how many hosts are disabled. It works beside the
+receiver, walks through nothing and changes nothing.`,
 		Example: "  receiver status\n  receiver status --json | jq .oldest_unread_seconds",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -56,6 +56,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	}
 	fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable(st.Disk), "not known yet"))
 	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
+	fmt.Fprintf(w, "store\t%s\n", storeLine(st.Store))
 	fmt.Fprintf(w, "hosts\t%s\n", disabledLine(st))
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",

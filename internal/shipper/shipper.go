@@ -50,13 +50,14 @@ type Shipper struct {
 	// it goes.
 	Status func(string)
 
-	cfg  Config
-	log  *slog.Logger
-	src  *source.Source
-	out  *outbox.Outbox
-	up   uplink
-	lock *durable.Lock
-	rate *throttle // of all senders together
+	cfg   Config
+	log   *slog.Logger
+	src   *source.Source
+	out   *outbox.Outbox
+	up    uplink
+	lock  *durable.Lock
+	store *adoption // of the receiver
+	rate  *throttle // of all senders together
 
 	holder       string        // what another process that wants a lock is told
 	minUnchanged time.Duration // see [PruneOptions]
@@ -84,6 +85,9 @@ func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error)
 	}
 	if s.lock, err = out.Lock(holder); err == nil {
 		err = s.prepare()
+	}
+	if err == nil {
+		s.store, err = newAdoption(src, out, up, log)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
