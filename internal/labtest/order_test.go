@@ -160,6 +160,7 @@ func owe(t *testing.T, l *labtest.Lab, h *labtest.Host, staging bool) {
 	if err := os.Remove(l.Path("data", "index.jsonl")); err != nil {
 		t.Fatal(err)
 	}
+	h.ForgetStore()
 	if staging {
 		if err := os.Link(archive, l.Path("data/staging/lab-01/run-1~CRASH")); err != nil {
 			t.Fatal(err)
