@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
@@ -459,5 +461,42 @@ func TestLengthOfTheIndexIsWrittenDownNowAndThen(t *testing.T) {
 		if got, want := l.adopted(), (outbox.Store{ID: "STORE1", IndexBytes: int64(rows) * 100, IndexTail: strconv.Itoa(rows)}); got != want {
 			l.Errorf("at the end it is %+v, want %+v", got, want)
 		}
+	})
+}
+
+// TestAdoptionOutlivesAFullDisk: what is delivered is retired, which makes room, and the
+// store is written down when there is some.
+func TestAdoptionOutlivesAFullDisk(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		if os.Getuid() != 0 {
+			l.Skip("needs root to mount")
+		}
+		if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=2m"); err != nil {
+			l.Skipf("cannot mount: %v", err)
+		}
+		l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
+		l.must(os.Mkdir(l.episodes, 0o755))
+		l.finish("run-1")
+		l.sealed("run-1")
+		if err := os.WriteFile(l.at("ballast"), make([]byte, 4<<20), 0o644); !errors.Is(err, unix.ENOSPC) {
+			l.Fatalf("the disk is not full: %v", err)
+		}
+		s, stop := l.daemon()
+		time.Sleep(time.Minute)
+		if got := s.Tally().Shipped; got != 1 {
+			l.Errorf("%d delivered\n%s", got, l.logs)
+		}
+		if n := len(l.logs.with("WARN could not note the store")); n != 1 {
+			l.Errorf("%d lines say that the store is not noted\n%s", n, l.logs)
+		}
+		l.must(os.Remove(l.at("ballast")))
+		l.finish("run-2")
+		time.Sleep(time.Minute)
+		b, err := os.ReadFile(l.at("outbox", ".store.json"))
+		if err != nil || !strings.Contains(string(b), `"STORE1"`) {
+			l.Errorf("%s, %v", b, err)
+		}
+		l.must(stop())
+		l.check()
 	})
 }

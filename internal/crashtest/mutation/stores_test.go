@@ -42,7 +42,7 @@ var ofStores = []mutant{
 		[]edit{{"shipper/store.go", "		if h.State == wire.Present || h.State == wire.Rotten {", "		if h.State != wire.Absent {"}},
 	},
 	{
-		"shipper: a store is adopted and not written down", killer{"shipper", "TestFirstReceiptAdoptsItsStore"},
+		"shipper: a store is adopted and not written down", shipperOrder,
 		[]edit{{"shipper/store.go", "	err := a.out.Adopt(next)\n", "	var err error\n"}, {"shipper/store.go", "	if err == nil {\n		a.noted = next.IndexBytes", "	if true {\n		a.noted = next.IndexBytes"}},
 	},
 	{
