@@ -28,13 +28,21 @@ func (o *Outbox) Store() (Store, error) {
 	}
 	var s Store
 	if err == nil {
-		err = json.Unmarshal(b, &s)
-	}
-	if err == nil && (s.ID == "" || s.IndexBytes < 0) {
-		err = errors.New("it names no store")
+		s, err = parseStore(b)
 	}
 	if err != nil {
 		return Store{}, fmt.Errorf("the store that this host has adopted cannot be read: %s: %w", o.dir.Path(storeFile), err)
+	}
+	return s, nil
+}
+
+func parseStore(b []byte) (Store, error) {
+	var s Store
+	if err := json.Unmarshal(b, &s); err != nil {
+		return Store{}, err
+	}
+	if s.ID == "" || s.IndexBytes < 0 {
+		return Store{}, errors.New("it names no store")
 	}
 	return s, nil
 }

@@ -11,7 +11,8 @@
 // never carries a fact, only a name to look at.
 //
 // The law: an episode leaves its folder only with a receipt for the bytes that
-// were sealed of it, and only by being moved.
+// were sealed of it, of the store that this host has adopted ([adoption]), and only by
+// being moved.
 package shipper
 
 import (

@@ -41,8 +41,8 @@
 //	{"status":"stored","host_id":"lab-01","episode_id":"run-7","sha256":"b94d27b9…",
 //	 "size_bytes":20000000,"received_at_wall":"2026-11-23T07:17:41.000001+00:00"}
 //
-// A receipt that names the same host, episode, sha256 and size is the one
-// permission to retire an episode. Anything else under a 2xx is no receipt.
+// A receipt that names the same host, episode, sha256 and size, of the store that the
+// host knows, is the one permission to retire an episode. Anything else under a 2xx is no receipt.
 //
 // # Stores
 //
