@@ -39,7 +39,7 @@ var ofStores = []mutant{
 	},
 	{
 		"shipper: a name alone says that a store knows", knowsNothing,
-		[]edit{{"shipper/store.go", "		if h.State == wire.Present || h.State == wire.Rotten {", "		if h.State != wire.Absent {"}},
+		[]edit{{"shipper/storeknown.go", "		if h.State == wire.Present || h.State == wire.Rotten {", "		if h.State != wire.Absent {"}},
 	},
 	{
 		"shipper: a store is adopted and not written down", shipperOrder,
@@ -51,7 +51,7 @@ var ofStores = []mutant{
 	},
 	{
 		"shipper: inventories of another store count", deletes,
-		[]edit{{"shipper/store.go", "	if err := s.store.answered(said, before, err); err != nil {\n		return nil, err\n	}\n", "	if _ = before; err != nil && said == nil {\n		_, said, err = s.up.Inventory(context.Background(), nil, false)\n	}\n	if err != nil {\n		return nil, err\n	}\n"}, {"shipper/store.go", "	before, ctx := s.store.ask(ctx)\n	held, said", "	before := s.store.known()\n	held, said"}},
+		[]edit{{"shipper/storeknown.go", "	if err := s.store.answered(said, before, err); err != nil {\n		return nil, err\n	}\n", "	if _ = before; err != nil && said == nil {\n		_, said, err = s.up.Inventory(context.Background(), nil, false)\n	}\n	if err != nil {\n		return nil, err\n	}\n"}, {"shipper/storeknown.go", "	before, ctx := s.store.ask(ctx)\n	held, said", "	before := s.store.known()\n	held, said"}},
 	},
 	{
 		"shipper: healing trusts a store that knows nothing", killer{"shipper", "TestHealNeedsAStoreThatKnowsSomething"},
