@@ -276,7 +276,7 @@ func ReplaceStore(ctx context.Context, c Config, old, holder string) (StoreChang
 // was said last.
 func RewindStore(ctx context.Context, c Config, holder string, now time.Time) (StoreChange, error) {
 	return changeStore(ctx, c, holder, func(name *storeName, is Identity) (string, error) {
-		if name.RewoundAt != nil && *name.RewoundAt == is.IndexBytes {
+		if name.RewoundAt != nil && *name.RewoundAt == is.IndexBytes && len(name.Replaces) > 0 {
 			return name.Replaces[0], nil
 		}
 		former, next := name.ID, newStoreName(now)

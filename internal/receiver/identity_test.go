@@ -195,6 +195,16 @@ func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 	}
 }
 
+// A person may have edited the file.
+func TestRewoundWithoutAFormerStoreIsRewound(t *testing.T) {
+	l := newLab(t, nil)
+	must(t, os.WriteFile(filepath.Join(l.data, "store.json"), []byte(`{"schema_version":1,"id":"A","rewound_at_bytes":0}`), 0o640))
+	did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
+	if err != nil || did.Former != "A" || !did.Changed {
+		t.Errorf("%+v, %v", did, err)
+	}
+}
+
 func TestReplacedStoresAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	for i := range wire.MaxReplaced {
