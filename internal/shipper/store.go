@@ -291,7 +291,8 @@ func Adopted(c Config) (outbox.Store, error) {
 // the adopted one. It adopts nothing.
 func Ping(ctx context.Context, up interface {
 	Ping(context.Context) (wire.Pong, error)
-}, adopted outbox.Store) (wire.Pong, error) {
+}, adopted outbox.Store,
+) (wire.Pong, error) {
 	pong, err := up.Ping(asking(ctx, adopted))
 	return pong, otherStore(err, adopted, func() error {
 		if pong.Store == nil {

@@ -310,8 +310,11 @@ func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 		store *wire.Store
 		other bool
 	}{
-		{nil, false}, {&wire.Store{ID: "STORE1", IndexBytes: 100}, false}, {&wire.Store{ID: "STORE1", IndexBytes: 99}, true},
-		{&wire.Store{ID: "STORE2"}, true}, {&wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}}, false},
+		{nil, false},
+		{&wire.Store{ID: "STORE1", IndexBytes: 100}, false},
+		{&wire.Store{ID: "STORE1", IndexBytes: 99}, true},
+		{&wire.Store{ID: "STORE2"}, true},
+		{&wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}}, false},
 	} {
 		_, err := shipper.Ping(t.Context(), pinger{c.store}, adopted)
 		if _, other := errors.AsType[*shipper.OtherStoreError](err); other != c.other {
