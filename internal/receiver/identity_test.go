@@ -129,8 +129,10 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 	good, err := os.ReadFile(path)
 	must(t, err)
 	first := l.identity()
-	for _, content := range []string{"", "{}", "null", string(good[:len(good)/2]), string(good) + "x", strings.Repeat(" ", 1<<20),
-		strings.Replace(string(good), `"schema_version": 1`, `"schema_version": 2`, 1), strings.Replace(string(good), first.ID, "a/../b", 1)} {
+	for _, content := range []string{
+		"", "{}", "null", string(good[:len(good)/2]), string(good) + "x", strings.Repeat(" ", 1<<20),
+		strings.Replace(string(good), `"schema_version": 1`, `"schema_version": 2`, 1), strings.Replace(string(good), first.ID, "a/../b", 1),
+	} {
 		must(t, os.WriteFile(path, []byte(content), 0o640))
 		if got := l.identity(); got.ID != first.ID { // the open store is the same
 			t.Errorf("a running receiver calls itself %q", got.ID)

@@ -287,12 +287,14 @@ func Adopted(c Config) (outbox.Store, error) {
 	return adopted, err
 }
 
+// pinger is what [Ping] needs of a [wire.Client].
+type pinger interface {
+	Ping(ctx context.Context) (wire.Pong, error)
+}
+
 // Ping asks the receiver, and returns an [*OtherStoreError] if it has another store than
 // the adopted one. It adopts nothing.
-func Ping(ctx context.Context, up interface {
-	Ping(context.Context) (wire.Pong, error)
-}, adopted outbox.Store,
-) (wire.Pong, error) {
+func Ping(ctx context.Context, up pinger, adopted outbox.Store) (wire.Pong, error) {
 	pong, err := up.Ping(asking(ctx, adopted))
 	return pong, otherStore(err, adopted, func() error {
 		if pong.Store == nil {

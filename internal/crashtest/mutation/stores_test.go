@@ -12,7 +12,8 @@ var (
 // ofStores are the mutants that mistake one store for another.
 var ofStores = []mutant{
 	{
-		"shipper: a receipt of another store retires", killer{"shipper", "TestDaemonWaitsForItsStore/another,_ignorant"},
+		"shipper: a receipt of another store retires",
+		killer{"shipper", "TestDaemonWaitsForItsStore/another,_ignorant"},
 		[]edit{{"shipper/store.go", "	return &OtherStoreError{Adopted: now, Said: *said}\n", "	return nil\n"}},
 	},
 	{
@@ -30,7 +31,8 @@ var ofStores = []mutant{
 		},
 	},
 	{
-		"shipper: a shorter index is the same store", killer{"shipper", "TestPingOfAnotherStoreSaysSo"},
+		"shipper: a shorter index is the same store",
+		killer{"shipper", "TestPingOfAnotherStoreSaysSo"},
 		[]edit{{"shipper/store.go", "		if said.IndexBytes < before.IndexBytes {\n			return &OtherStoreError{Adopted: before, Said: *said}\n		}\n", ""}},
 	},
 	{
@@ -46,7 +48,8 @@ var ofStores = []mutant{
 		[]edit{{"shipper/store.go", "	err := a.out.Adopt(next)\n", "	var err error\n"}, {"shipper/store.go", "	if err == nil {\n		a.noted = next.IndexBytes", "	if true {\n		a.noted = next.IndexBytes"}},
 	},
 	{
-		"shipper: the pings of a link that is down ask for no store", killer{"shipper", "TestDaemonOfAnOlderHostWaits"},
+		"shipper: the pings of a link that is down ask for no store",
+		killer{"shipper", "TestDaemonOfAnOlderHostWaits"},
 		[]edit{{"shipper/store.go", "	return pong, a.isKnownTo(ctx, pong.Store)\n", "	return pong, nil\n"}},
 	},
 	{
@@ -54,11 +57,13 @@ var ofStores = []mutant{
 		[]edit{{"shipper/storeknown.go", "	if err := s.store.answered(said, before, err); err != nil {\n		return nil, err\n	}\n", "	if _ = before; err != nil && said == nil {\n		_, said, err = s.up.Inventory(context.Background(), nil, false)\n	}\n	if err != nil {\n		return nil, err\n	}\n"}, {"shipper/storeknown.go", "	before, ctx := s.store.ask(ctx)\n	held, said", "	before := s.store.known()\n	held, said"}},
 	},
 	{
-		"shipper: healing trusts a store that knows nothing", killer{"shipper", "TestHealNeedsAStoreThatKnowsSomething"},
+		"shipper: healing trusts a store that knows nothing",
+		killer{"shipper", "TestHealNeedsAStoreThatKnowsSomething"},
 		[]edit{{"shipper/audit.go", "		if err := a.up.mayHeal(ctx); err != nil {\n			return err\n		}\n", ""}},
 	},
 	{
-		"shipper: the length of the index is judged by later answers", killer{"shipper", "TestAnswersMayOvertakeOneAnother"},
+		"shipper: the length of the index is judged by later answers",
+		killer{"shipper", "TestAnswersMayOvertakeOneAnother"},
 		[]edit{{"shipper/store.go", "	case said.ID == before.ID:\n", "	case said.ID == now.ID && said.IndexBytes < now.IndexBytes:\n		return &OtherStoreError{Adopted: now, Said: *said}\n	case said.ID == before.ID:\n"}},
 	},
 	{
@@ -66,19 +71,23 @@ var ofStores = []mutant{
 		[]edit{{"receiver/identity.go", "(known.IndexTail == \"\" || known.IndexTail == tail)", "true"}},
 	},
 	{
-		"receiver: a damaged name is replaced", killer{"receiver", "TestDamagedStoreNameIsNeverReplaced"},
+		"receiver: a damaged name is replaced",
+		killer{"receiver", "TestDamagedStoreNameIsNeverReplaced"},
 		[]edit{{"receiver/identity.go", "	isNew := errors.Is(err, fs.ErrNotExist)\n", "	isNew := err != nil\n"}},
 	},
 	{
-		"receiver: an empty store is begun in silence", killer{"receiver", "TestNewEmptyStoreIsBegunLoudly"},
+		"receiver: an empty store is begun in silence",
+		killer{"receiver", "TestNewEmptyStoreIsBegunLoudly"},
 		[]edit{{"receiver/identity.go", "	case empty:\n", "	case empty && false:\n"}},
 	},
 	{
-		"wire: no request is refused for its store", killer{"wire", "TestRequestsOfAHostThatKnowsAnotherStoreAreRefused"},
+		"wire: no request is refused for its store",
+		killer{"wire", "TestRequestsOfAHostThatKnowsAnotherStoreAreRefused"},
 		[]edit{{"wire/handler.go", "	if err := h.checkKnown(r); err != nil {\n		return err\n	}\n", ""}},
 	},
 	{
-		"index: bytes count that are not synced", killer{"durable", "TestSyncedIsWhatIsOnTheDisk"},
+		"index: bytes count that are not synced",
+		killer{"durable", "TestSyncedIsWhatIsOnTheDisk"},
 		[]edit{{"durable/log.go", "func (l *Log) Synced() int64 { return l.synced.Load() }", "func (l *Log) Synced() int64 { n, _ := l.Size(); return n }"}},
 	},
 }
