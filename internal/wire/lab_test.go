@@ -133,7 +133,7 @@ func (d *depot) Store() (wire.Store, error) { return store, d.unnamed }
 
 // Has knows that store alone.
 func (d *depot) Has(known wire.Store) (bool, error) {
-	return store.Follows(known.ID) && known.IndexBytes <= store.IndexBytes, d.unnamed
+	return store.Follows(known.ID) && (known.ID != store.ID || known.IndexBytes <= store.IndexBytes), d.unnamed
 }
 
 // called returns how often the handler asked for a body's place, and for what.
