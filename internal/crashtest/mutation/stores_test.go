@@ -13,7 +13,7 @@ var (
 var ofStores = []mutant{
 	{
 		"shipper: a receipt of another store retires",
-		killer{"shipper", "TestDaemonWaitsForItsStore/another,_ignorant"},
+		killer{"shipper", "TestDaemonWaitsForItsStore"},
 		[]edit{{"shipper/store.go", "	return &OtherStoreError{Adopted: now, Said: *said}\n", "	return nil\n"}},
 	},
 	{
