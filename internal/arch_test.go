@@ -58,7 +58,7 @@ var laws = map[string]law{
 	// The programs wire things up.
 	"internal/cli": {"durable serviceuser systemd", "what both programs have in common, so it knows neither daemon"},
 	"cmd/shipper":  {"cli config episode outbox pki serviceuser shipper systemd wire", "the lab host's half"},
-	"cmd/receiver": {"cli config durable episode index pki receiver serviceuser systemd", "the receiver's half"},
+	"cmd/receiver": {"cli config durable episode index pki receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.
 	"internal/labtest": {"archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},

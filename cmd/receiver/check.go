@@ -140,6 +140,9 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 	if _, err := receiver.CountDisabled(c); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return f, err
 	}
+	if _, err := receiver.InspectStore(c); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return f, cli.Wrong(err)
+	}
 	v, err := receiver.VolumeOf(c)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return f, nil // not there yet, or not for this user to see

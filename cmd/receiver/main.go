@@ -60,7 +60,7 @@ receiver runs, 74 the disk cannot be trusted.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.config, "config", receiver.DefaultConfigFile, "configuration `file`")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
-	root.AddCommand(pkiCommand(), hostsCommand(&o), indexCommand(o.paths), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
+	root.AddCommand(pkiCommand(), hostsCommand(&o), storeCommand(&o), indexCommand(o.paths), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
 	return root
 }
 

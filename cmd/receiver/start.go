@@ -39,7 +39,7 @@ func startError(ctx context.Context, err error, file string) error {
 	if errors.Is(err, syscall.EROFS) {
 		return cli.StartError(err)
 	}
-	if machineError(err) || errors.Is(err, receiver.ErrDisabledList) {
+	if machineError(err) || errors.Is(err, receiver.ErrDisabledList) || errors.Is(err, receiver.ErrStoreFile) {
 		return cli.Wrong(err) // it says what to do
 	}
 	if _, named := errors.AsType[*receiver.ConfigError](err); named || errors.Is(err, fs.ErrPermission) {

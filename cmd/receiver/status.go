@@ -20,10 +20,10 @@ func statusCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show whether a receiver runs, space and last scrub",
-		Long: `Status says who has the data directory, how much space there is, how far the
-background scrub has come, how long ago the oldest reading of an archive may lie
-and how many hosts are disabled. It works beside the receiver, walks through
-nothing and changes nothing.`,
+		Long: `Status says who has the data directory, which store this is, how much space
+there is, how far the background scrub has come, how long ago the oldest reading
+of an archive may lie and how many hosts are disabled. It works beside the
+receiver, walks through nothing and changes nothing.`,
 		Example: "  receiver status\n  receiver status --json | jq .oldest_unread_seconds",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -59,6 +59,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	if t := st.TornTails; t.Count > 0 {
 		fmt.Fprintf(w, "index\t%d torn ends were cut and saved, the last as %s\n", t.Count, printable(t.Last))
 	}
+	fmt.Fprintf(w, "store\t%s\n", storeLine(st.Store))
 	fmt.Fprintf(w, "hosts\t%s\n", disabledLine(st))
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",

@@ -110,6 +110,9 @@ func runCheck(c *cobra.Command, o *options, reload bool) error {
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
 		return cli.Wrong(err)
 	}
+	if _, err := shipper.Adopted(cfg); err != nil {
+		return err
+	}
 	f := facts{o.config, string(cfg.OutboxDir), papers.NotAfter(), serviceuser.Current().Name(), files(cfg)}
 	if o.json {
 		return cli.JSON(c.OutOrStdout(), f)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/outbox"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -41,7 +42,11 @@ func runPing(c *cobra.Command, o *options) error {
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
 		return cli.Wrong(err)
 	}
-	pong, skew, err := ping(c.Context(), client, papers, cfg)
+	adopted, err := shipper.Adopted(cfg)
+	if err != nil {
+		return err
+	}
+	pong, skew, err := ping(c.Context(), client, papers, cfg, adopted)
 	if err == nil {
 		err = pong.Storage.Err()
 	}
@@ -67,29 +72,29 @@ func runPing(c *cobra.Command, o *options) error {
 	if o.json {
 		return nil
 	}
-	return printPong(c, cfg, papers, pong, skew)
+	return printPong(c, cfg, papers, pong, skew, adopted.ID != "")
 }
 
 // ping asks the receiver, and measures how far our clock is from its own.
-func ping(ctx context.Context, client *wire.Client, papers *pki.Client, cfg shipper.Config) (wire.Pong, time.Duration, error) {
+func ping(ctx context.Context, client *wire.Client, papers *pki.Client, cfg shipper.Config, adopted outbox.Store) (wire.Pong, time.Duration, error) {
 	if err := papers.Check(cfg.HostID, time.Now()); err != nil {
 		return wire.Pong{}, 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	// The first one opens the connection, the second one takes the time.
-	if _, err := client.Ping(ctx); err != nil {
+	if _, err := shipper.Ping(ctx, client, adopted); err != nil {
 		return wire.Pong{}, 0, err
 	}
 	sent := time.Now()
-	pong, err := client.Ping(ctx)
+	pong, err := shipper.Ping(ctx, client, adopted)
 	if err != nil {
 		return wire.Pong{}, 0, err
 	}
 	return pong, sent.Add(time.Since(sent) / 2).Sub(pong.Time), nil
 }
 
-func printPong(c *cobra.Command, cfg shipper.Config, papers *pki.Client, pong wire.Pong, skew time.Duration) error {
+func printPong(c *cobra.Command, cfg shipper.Config, papers *pki.Client, pong wire.Pong, skew time.Duration, adopted bool) error {
 	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "receiver\t%s, version %+q\n", cfg.Receiver.URL, pong.Receiver.Version)
 	fmt.Fprintf(w, "this host\t%s by %+q\n", pong.Host, pong.Auth.Method)
@@ -100,7 +105,19 @@ func printPong(c *cobra.Command, cfg shipper.Config, papers *pki.Client, pong wi
 	}
 	fmt.Fprintf(w, "clock\t%s\n", clock)
 	fmt.Fprintf(w, "storage\t%s left for this host\n", humanize.IBytes(uint64(max(pong.Storage.FreeBytes, 0))))
+	fmt.Fprintf(w, "store\t%s\n", storeOf(pong.Store, adopted))
 	fmt.Fprintf(w, "limits\t%s an archive, %d uploads at once\n", humanize.IBytes(uint64(max(pong.Limits.MaxSize, 0))), pong.Limits.UploadsPerHost)
 	fmt.Fprintf(w, "ok\tthe receiver takes episodes of this host\n")
 	return w.Flush()
+}
+
+// storeOf says which store the receiver has, and whether it is this host's.
+func storeOf(s *wire.Store, adopted bool) string {
+	switch {
+	case s == nil:
+		return "not named: upgrade the receiver"
+	case adopted:
+		return s.ID + ", the one of this host's episodes"
+	}
+	return s.ID + ", not adopted before the first receipt"
 }

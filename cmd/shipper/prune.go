@@ -88,6 +88,7 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	}
 	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
 	opts.Read = read
+	opts.Log = cli.Logger(o.verbose)
 	report, err := shipper.Prune(c.Context(), cfg, client, opts)
 	done()
 	if err != nil {

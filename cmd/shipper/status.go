@@ -16,6 +16,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/episode"
+	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 )
 
@@ -57,6 +58,7 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
+	fmt.Fprintf(w, "store\t%s\n", adopted(st.Store))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent\n", st.Waiting, st.Sealed)
 	fmt.Fprintf(w, "shipped\t%d in the shipped folder%s\n", st.Shipped, changes(st.Changed, now))
 	if st.Discarded > 0 {
@@ -74,6 +76,14 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 		fmt.Fprintf(to, "\ncannot be shipped: %s\n", ascii(u))
 	}
 	return nil
+}
+
+// adopted says which store of the receiver's has this host's episodes.
+func adopted(s *outbox.Store) string {
+	if s == nil {
+		return "none adopted: the first receipt names it"
+	}
+	return fmt.Sprintf("%s, index %d bytes at least", ascii(s.ID), s.IndexBytes)
 }
 
 // running says which process holds the state directory.

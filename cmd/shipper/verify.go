@@ -69,6 +69,7 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 	}
 	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
 	opts.Read = read
+	opts.Log = cli.Logger(o.verbose)
 	report, err := shipper.Audit(c.Context(), cfg, client, opts)
 	done()
 	if err != nil {

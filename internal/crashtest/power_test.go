@@ -1,6 +1,7 @@
 package crashtest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -94,6 +95,7 @@ type site struct {
 	random *rand.Rand
 	toll   *toll
 	made   int               // episodes
+	id     string            // of the store
 	acked  map[string]string // what is promised so far: the sha256 by host/episode
 }
 
@@ -290,9 +292,42 @@ func (s *site) judge(t *testing.T, now map[string]string) {
 			}
 		}
 	}
+	s.judgeStores(t)
 	r := s.Receiver("index", "verify", "--deep", "--config", s.Path("receiver.toml"))
 	if r.Code != 0 {
 		t.Errorf("index verify --deep: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	s.Check(t)
+}
+
+// judgeStores wants each host that has retired something to know where that is, and to
+// know no more of the index than the disk has.
+func (s *site) judgeStores(t *testing.T) {
+	t.Helper()
+	var is struct {
+		ID         string
+		IndexBytes int64 `json:"index_bytes"`
+	}
+	r := s.Receiver("store", "--json", "--config", s.Path("receiver.toml")).MustExit(t, 0)
+	must(t, json.Unmarshal([]byte(r.Stdout), &is))
+	if s.id == "" {
+		s.id = is.ID
+	}
+	if is.ID != s.id {
+		t.Errorf("the store was %s and is %s", s.id, is.ID)
+	}
+	for _, h := range s.hosts {
+		shipped, err := os.ReadDir(h.Shipped())
+		if err != nil || len(shipped) == 0 {
+			continue
+		}
+		known := is
+		b, err := os.ReadFile(h.Outbox(".store.json"))
+		if err == nil {
+			err = json.Unmarshal(b, &known)
+		}
+		if err != nil || known.ID != s.id || known.IndexBytes > is.IndexBytes {
+			t.Errorf("%s has retired %d episodes and knows %+v (%v) of %+v", h.Name, len(shipped), known, err, is)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,8 @@ type Log struct {
 	// older is set while the lock is held if an older program appends meanwhile,
 	// which locks the log itself.
 	older bool
+	// synced is how many bytes of the log are on the disk, as far as this process knows.
+	synced atomic.Int64
 }
 
 // LogLockName returns the name of the lock file of a log, beside it.
@@ -103,8 +106,13 @@ func (l *Log) refresh() error {
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return fault("sync", f.Name(), err)
 	}
+	l.synced.Store(size)
 	return nil
 }
+
+// Synced returns how many bytes of the log this process knows to be on the disk. What
+// another process has appended counts from the next Append of this one.
+func (l *Log) Synced() int64 { return l.synced.Load() }
 
 // moved returns an error if the log no longer stands under its name: somebody
 // has moved or replaced it, and what is appended would be lost to its readers.
@@ -209,6 +217,7 @@ func (l *Log) Append(p []byte) error {
 	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {
 		return fault("sync", l.f.Name(), err)
 	}
+	l.synced.Store(end + int64(len(p)))
 	return nil
 }
 
@@ -224,5 +233,6 @@ func (l *Log) Cut(size int64) error {
 	if err := l.f.Sync(); err != nil {
 		return fault("sync", l.f.Name(), err)
 	}
+	l.synced.Store(size)
 	return nil
 }

@@ -173,3 +173,43 @@ func shutdown(tb testing.TB, path string) {
 	const noFlush = 2
 	needRoot(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
 }
+
+// TestSyncedIsWhatIsOnTheDisk: the length that others are told of must survive a power cut.
+func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
+	d := openAt(t, t.TempDir())
+	other, err := d.OpenLog("log", 0o640)
+	must(t, err)
+	defer other.Close()
+	l, err := d.OpenLog("log", 0o640)
+	must(t, err)
+	defer l.Close()
+	want := func(what string, n int64) {
+		t.Helper()
+		if got := l.Synced(); got != n {
+			t.Errorf("%s: %d bytes are on the disk, want %d", what, got, n)
+		}
+	}
+	appendTo := func(l *durable.Log, s string) {
+		t.Helper()
+		must(t, l.Lock())
+		must(t, l.Append([]byte(s)))
+		must(t, l.Unlock())
+	}
+	want("new", 0)
+	appendTo(l, "one\n")
+	want("one append", 4)
+	appendTo(other, "two\n")
+	want("another process has appended", 4)
+	appendTo(l, "three\n")
+	want("all of them", 14)
+	must(t, l.Lock())
+	must(t, l.Cut(8))
+	must(t, l.Unlock())
+	want("cut", 8)
+	again, err := d.OpenLog("log", 0o640)
+	must(t, err)
+	defer again.Close()
+	if got := again.Synced(); got != 8 {
+		t.Errorf("opened again: %d bytes, want 8", got)
+	}
+}

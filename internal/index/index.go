@@ -15,6 +15,8 @@ package index
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +42,7 @@ const maxBatch = 1024
 // One goroutine appends: it takes all rows that came while the disk was busy
 // with the last ones, so that many uploads share one fdatasync.
 type Log struct {
-	a        *appender // the committer's alone, except for the log's Size and ReadAt
+	a        *appender // the committer's alone, except for the log's Size, Synced and ReadAt
 	requests chan request
 	pings    chan struct{}
 	stop     chan struct{} // closed by Close
@@ -165,6 +167,28 @@ func (l *Log) Commits() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.commits
+}
+
+// DurableBytes returns the length of the rows that are on the disk. It has those of each
+// Append and Ensure that has returned.
+func (l *Log) DurableBytes() int64 { return l.a.log.Synced() }
+
+// tailBytes is how much of the index [Log.Tail] looks at: about two rows, which have the
+// time of their arrival and the sha256 of an archive in them.
+const tailBytes = 512
+
+// Tail returns what stands for the bytes of the index before an offset, or "" if so many
+// are not on the disk. Rows that were appended in the place of others give another one.
+func (l *Log) Tail(end int64) (string, error) {
+	if end < 0 || end > l.DurableBytes() {
+		return "", nil
+	}
+	b := make([]byte, min(end, tailBytes))
+	if n, err := l.a.log.ReadAt(b, end-int64(len(b))); n < len(b) {
+		return "", fmt.Errorf("read the index at %d: %w", end, err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16]), nil
 }
 
 // Alive reports whether the committer takes requests before ctx ends. While

@@ -41,7 +41,7 @@ func (n Notice) String() string {
 // Hint says what to do about a notice, or "".
 func (n Notice) Hint() string {
 	if n.Kind == Shortened {
-		return "'receiver index backfill' makes the missing rows; never rotate the index"
+		return "'receiver index backfill' makes the missing rows, and 'receiver store replaces --rewound' tells the hosts; never rotate the index"
 	}
 	return ""
 }

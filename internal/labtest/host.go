@@ -169,6 +169,15 @@ func (h *Host) Change(name string, change func(dir string)) {
 	all[len(all)-1].tree = ReadTree(h.t, dir)
 }
 
+// ForgetStore makes this a host that has adopted no store, as one is after its upgrade. It
+// is for tests that change the index by hand, which makes the store another one.
+func (h *Host) ForgetStore() {
+	h.t.Helper()
+	if err := os.Remove(h.Outbox(".store.json")); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
 // Move makes the shipper run by way of a command that enters another place, from
 // which the receiver is found at url.
 func (h *Host) Move(url string, via ...string) {

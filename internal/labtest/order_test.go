@@ -160,6 +160,7 @@ func owe(t *testing.T, l *labtest.Lab, h *labtest.Host, staging bool) {
 	if err := os.Remove(l.Path("data", "index.jsonl")); err != nil {
 		t.Fatal(err)
 	}
+	h.ForgetStore()
 	if staging {
 		if err := os.Link(archive, l.Path("data/staging/lab-01/run-1~CRASH")); err != nil {
 			t.Fatal(err)
@@ -220,6 +221,9 @@ func TestShipperMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	inOrder(t, packed, seal, tr.sync("the entry", partial), name, tr.sync("the outbox", "/data/outbox"), call, sent, move)
 	noted := tr.each("the receipt at the episode", "fsetxattr", `/data/episodes/run-1>, "user\.cis490\.receipt"`)
 	inOrder(t, sent, noted, move)
+	// Which store has it is durable before the first episode is retired there.
+	adopt := tr.each("the store's file", "renameat|renameat2|rename", `"\.store\.json\.tmp"|"\.\.store\.json\.tmp"`)
+	inOrder(t, sent, tr.sync("the store", `/data/outbox/\.\.store\.json\.tmp`), adopt.first(), tr.sync("the outbox", "/data/outbox"), move)
 	for what, path := range map[string]string{"the episode": "/data/(episodes|shipped)/run-1", "the shipped folder": "/data/shipped", "the episodes": "/data/episodes"} {
 		inOrder(t, move, tr.sync(what, path), drop)
 	}

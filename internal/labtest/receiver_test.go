@@ -219,6 +219,7 @@ func TestAlreadyPresentMakesSureOfTheRow(t *testing.T) {
 		}
 	}
 	write(t, l.Archive("lab-01", "run-1"), stored)
+	h.ForgetStore()
 	l.Start()
 	if err := os.Rename(h.Shipped("run-1"), h.Episodes("run-1")); err != nil {
 		t.Fatal(err)

@@ -53,22 +53,10 @@ type disabledEntry struct {
 // loadDisabled reads the list, and returns the state of its file, which is zero if there
 // is no file: the list is empty then. Any other error wraps [ErrDisabledList].
 func loadDisabled(data *durable.Dir) (disabledHosts, durable.Stat, error) {
-	f, err := data.Open(disabledFile)
+	b, st, err := readTrusted(data, disabledFile, maxDisabledBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, durable.Stat{}, nil
 	}
-	if err != nil {
-		return nil, durable.Stat{}, unusable(data, err)
-	}
-	defer f.Close()
-	st, err := durable.StatFile(f)
-	if err == nil {
-		err = checkTrusted(data, st)
-	}
-	if err != nil {
-		return nil, st, unusable(data, err)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxDisabledBytes+1))
 	if err != nil {
 		return nil, st, unusable(data, err)
 	}
@@ -77,6 +65,25 @@ func loadDisabled(data *durable.Dir) (disabledHosts, durable.Stat, error) {
 		return nil, st, unusable(data, err)
 	}
 	return hosts, st, nil
+}
+
+// readTrusted reads a small file of the data directory that nobody else can have written,
+// and one byte more if it is larger than most.
+func readTrusted(data *durable.Dir, name string, most int64) ([]byte, durable.Stat, error) {
+	f, err := data.Open(name)
+	if err != nil {
+		return nil, durable.Stat{}, err
+	}
+	defer f.Close()
+	st, err := durable.StatFile(f)
+	if err == nil {
+		err = checkTrusted(data, st)
+	}
+	if err != nil {
+		return nil, st, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	return b, st, err
 }
 
 // unusable says what to do about the file. About permissions the command line knows
@@ -89,7 +96,7 @@ func unusable(data *durable.Dir, err error) error {
 }
 
 // checkTrusted returns an error if a user other than the receiver's and root may have
-// written the file: the file decides which hosts have access.
+// written the file: such a file decides which hosts have access, and what they believe.
 func checkTrusted(data *durable.Dir, st durable.Stat) error {
 	dir, err := data.Stat()
 	if err != nil {
@@ -167,7 +174,7 @@ type disabledWatch struct {
 	readAt time.Time
 }
 
-// disabledRetry is how often a list that cannot be used is read again.
+// disabledRetry is how often a file that cannot be used is read again.
 const disabledRetry = time.Second
 
 // disabledSnapshot is the list at one time, or why there is none. It does not change,
@@ -220,14 +227,14 @@ func sameFile(a, b durable.Stat) bool {
 	return a.Same(b) && a.Size() == b.Size() && am == bm && ac == bc
 }
 
-// disabledLockWait is how long a command waits for others that change the list.
+// disabledLockWait is how long a command waits for others that change the same.
 const disabledLockWait = 10 * time.Second
 
 // changeDisabled changes the list, if change reports that there is something to do.
 // It works beside a running receiver. Holder is what the next command is told that has
 // to wait for this one too long.
 func changeDisabled(ctx context.Context, data *durable.Dir, holder string, change func(disabledHosts) bool) error {
-	lock, err := waitForLock(ctx, data, holder)
+	lock, err := waitForLock(ctx, data, disabledLock, holder)
 	if err != nil {
 		return err
 	}
@@ -248,11 +255,11 @@ func changeDisabled(ctx context.Context, data *durable.Dir, holder string, chang
 	return hosts.save(data)
 }
 
-func waitForLock(ctx context.Context, data *durable.Dir, holder string) (*durable.Lock, error) {
+func waitForLock(ctx context.Context, data *durable.Dir, name, holder string) (*durable.Lock, error) {
 	ctx, cancel := context.WithTimeout(ctx, disabledLockWait)
 	defer cancel()
 	for {
-		lock, err := data.Lock(disabledLock, holder)
+		lock, err := data.Lock(name, holder)
 		if _, locked := errors.AsType[*durable.LockedError](err); !locked || !sleep(ctx, 20*time.Millisecond) {
 			return lock, err
 		}

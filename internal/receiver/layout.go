@@ -17,6 +17,8 @@ func Layout(archives bool) durable.Layout {
 		{Match: durable.Named(lockName, formerLockName), Perm: 0o600},
 		{Match: durable.Named(disabledLock), Perm: 0o600},
 		{Match: durable.Named(disabledFile, durable.TempName(disabledFile)), Perm: 0o640},
+		{Match: durable.Named(storeLock), Perm: 0o600},
+		{Match: durable.Named(storeFile, durable.TempName(storeFile)), Perm: 0o640},
 		{Match: durable.Named(scrubFile, durable.TempName(scrubFile)), Perm: 0o640},
 		{Match: durable.IsProbe, Perm: 0o600},
 	})

@@ -38,7 +38,7 @@ const (
 // LockNames returns the names of the lock files in the data directory, of this
 // version and of older ones.
 func LockNames() []string {
-	return []string{lockName, formerLockName, disabledLock, durable.LogLockName(IndexFile)}
+	return []string{lockName, formerLockName, disabledLock, storeLock, durable.LogLockName(IndexFile)}
 }
 
 // IndexFile is the name of the index in the data directory.
@@ -55,6 +55,7 @@ type Receiver struct {
 	lock     *durable.Lock
 	store    *store.Store
 	index    *index.Log
+	identity *storeWatch
 	keys     admission.KeyLocks[episode.Key] // from the commit of an upload to its row
 	slots    admission.Limiter               // of uploads
 	access   *access                         // who is served, and still is
@@ -154,7 +155,7 @@ func (r *Receiver) open(holder string) error {
 		return err
 	}
 	r.rows = newRowSearches(r.life, r.index.FindAll)
-	return nil
+	return r.openIdentity(time.Now())
 }
 
 // noteIndex logs what a person should know about the index.

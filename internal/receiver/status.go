@@ -32,6 +32,8 @@ type Status struct {
 	// DisabledHosts is how many hosts are refused; nil if the list cannot be used, and
 	// then all are.
 	DisabledHosts *int `json:"disabled_hosts"`
+	// Store is nil before the first start, and if its name cannot be used.
+	Store *Identity `json:"store,omitempty"`
 	// Disk says how long what was read back counts, see [device.Volume].
 	Disk     string          `json:"disk"`
 	Lifetime device.Lifetime `json:"readings_bound_to"`
@@ -73,6 +75,11 @@ func Inspect(c Config, now time.Time) (Status, error) {
 	} else {
 		n := len(disabled)
 		st.DisabledHosts = &n
+	}
+	if is, err := inspectStore(data); err == nil {
+		st.Store = &is
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		st.Problems = append(st.Problems, err.Error())
 	}
 	var perr error
 	if st.Scrub, perr = loadProgress(data); perr != nil && errors.Is(perr, durable.ErrFault) {

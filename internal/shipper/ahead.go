@@ -78,6 +78,7 @@ func (a *ahead) forget(ctx context.Context) {
 }
 
 func (a *ahead) run(ctx context.Context, name episode.Name, draft io.ReaderAt) (err error) {
+	_, ctx = a.store.ask(ctx)
 	a.id, err = a.open(ctx, name)
 	for sent := int64(0); err == nil; {
 		select {

@@ -1,10 +1,12 @@
 package shipper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,7 +21,7 @@ import (
 
 // stocktaker is what an audit needs of a [wire.Client].
 type stocktaker interface {
-	Inventory(ctx context.Context, asked []wire.Claim, readBack bool) ([]wire.Holding, error)
+	Inventory(ctx context.Context, asked []wire.Claim, readBack bool) ([]wire.Holding, *wire.Store, error)
 }
 
 // AuditOptions say how closely [Audit] looks.
@@ -28,7 +30,8 @@ type AuditOptions struct {
 	// archive back from its disk, unless it did so within MaxAge.
 	Quick  bool
 	MaxAge time.Duration
-	// Heal moves what the receiver has lost back, to be sent again.
+	// Heal moves what the receiver has lost back, to be sent again, unless it is another
+	// store that has not got it.
 	Heal bool
 	// Deep compares the files of each episode with what the receiver has. Otherwise that
 	// is done only where the file system shows that they may have changed, and with Quick
@@ -37,7 +40,11 @@ type AuditOptions struct {
 	// Read, unless nil, is told how many bytes of episodes were read.
 	Read  func(n int)
 	Found func(Audited) error
+	// Log, unless nil, is told if the receiver does not name its store.
+	Log *slog.Logger
 }
+
+func (o AuditOptions) log() *slog.Logger { return cmp.Or(o.Log, slog.New(slog.DiscardHandler)) }
 
 // Finding is what an audit says of a retired episode.
 type Finding string
@@ -113,7 +120,10 @@ func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditR
 	}
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
-	a := &audit{AuditOptions: o, s: s, up: up, begun: time.Now()}
+	if s.store, err = newAdoption(src, out, up, o.log()); err != nil {
+		return AuditReport{}, err
+	}
+	a := &audit{AuditOptions: o, s: s, up: &stock{up: up, store: s.store}, begun: time.Now()}
 	a.comparer = comparer{src: src, pace: unpaced(o.Read), deep: o.Deep, light: o.Quick}
 	var batch []source.Retired
 	for r, err := range src.Shipped() {
@@ -133,7 +143,7 @@ func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditR
 type audit struct {
 	AuditOptions
 	s      *Shipper
-	up     stocktaker
+	up     *stock
 	begun  time.Time
 	report AuditReport
 
@@ -146,6 +156,11 @@ func (a *audit) page(ctx context.Context, batch []source.Retired) error {
 	held, err := holdingsOf(ctx, a.up, batch)
 	if err != nil {
 		return err
+	}
+	if a.Heal {
+		if err := a.up.mayHeal(ctx); err != nil {
+			return err
+		}
 	}
 	for _, r := range batch {
 		found, err := a.judge(ctx, r, held[r.Dir])
@@ -165,7 +180,7 @@ func (a *audit) page(ctx context.Context, batch []source.Retired) error {
 
 // holdingsOf asks about the episodes that carry a receipt, and returns the
 // answers by directory.
-func holdingsOf(ctx context.Context, up stocktaker, batch []source.Retired) (map[string]wire.Holding, error) {
+func holdingsOf(ctx context.Context, up *stock, batch []source.Retired) (map[string]wire.Holding, error) {
 	var claims []wire.Claim
 	var dirs []string
 	for _, r := range batch {
@@ -189,8 +204,8 @@ func holdingsOf(ctx context.Context, up stocktaker, batch []source.Retired) (map
 }
 
 // ask is Inventory, with patience for a receiver that is busy.
-func ask(ctx context.Context, up stocktaker, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
-	said, err := patiently(ctx, patience, new(atomic.Int64), func() ([]wire.Holding, error) { return up.Inventory(ctx, claims, readBack) })
+func ask(ctx context.Context, up *stock, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
+	said, err := patiently(ctx, patience, new(atomic.Int64), func() ([]wire.Holding, error) { return up.inventory(ctx, claims, readBack) })
 	if err != nil && ctx.Err() == nil {
 		err = &UnreachableError{err}
 	}

@@ -91,6 +91,9 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		return d.decide(ctx)
 	})
 	err = g.Wait()
+	if !errors.Is(err, durable.ErrFault) {
+		err = errors.Join(err, d.store.close())
+	}
 	return d.link.err, err
 }
 
@@ -360,8 +363,12 @@ func (d *dispatch) take(name episode.Name, now time.Time) error {
 	return d.queue(c, now)
 }
 
-// ponged takes in an answer to a ping.
+// ponged takes in an answer to a ping, or what else shows that the receiver has another
+// store.
 func (d *dispatch) ponged(p ponged) error {
+	if isOtherStore(p.err) {
+		d.link.fail(p.err, d.once, time.Now())
+	}
 	d.link.answered(p.pong, p.err, time.Now())
 	switch {
 	case d.link.down:

@@ -25,14 +25,17 @@ type shelf struct {
 }
 
 // Inventory keeps the receiver's contract.
-func (r *receiver) Inventory(ctx context.Context, asked []wire.Claim, readBack bool) ([]wire.Holding, error) {
+func (r *receiver) Inventory(ctx context.Context, asked []wire.Claim, readBack bool) ([]wire.Holding, *wire.Store, error) {
 	if r.during != nil {
 		defer r.during()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.down != nil {
-		return nil, r.down
+		return nil, nil, r.down
+	}
+	if err := r.otherStoreLocked(ctx); err != nil {
+		return nil, nil, err
 	}
 	if len(asked) == 0 || len(asked) > wire.MaxClaims || readBack && len(asked) != 1 {
 		r.t.Errorf("asked about %d episodes (read back: %v)", len(asked), readBack)
@@ -41,17 +44,17 @@ func (r *receiver) Inventory(ctx context.Context, asked []wire.Claim, readBack b
 		r.shelf.busy--
 		busy := wire.Refuse(wire.HostBusy, "later")
 		busy.RetryAfter = time.Second
-		return nil, busy
+		return nil, nil, busy
 	}
 	if readBack && r.shelf.slow[asked[0].Episode] {
-		return nil, context.DeadlineExceeded
+		return nil, nil, context.DeadlineExceeded
 	}
 	said := make([]wire.Holding, 0, len(asked))
 	for _, c := range asked {
 		r.shelf.asked++
 		said = append(said, r.holding(c, readBack))
 	}
-	return said, nil
+	return said, r.named(), nil
 }
 
 func (r *receiver) holding(c wire.Claim, readBack bool) wire.Holding {

@@ -198,7 +198,7 @@ func (l *lab) files(folder string) []string {
 	l.must(err)
 	var names []string
 	for _, e := range entries {
-		ours := append(outbox.LockNames(), ".trash") // are there from the start
+		ours := append(outbox.LockNames(), ".trash", ".store.json") // are there from the start
 		if !slices.Contains(ours, e.Name()) {
 			names = append(names, e.Name())
 		}

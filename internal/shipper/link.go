@@ -72,11 +72,12 @@ func (l *link) answered(pong wire.Pong, err error, now time.Time) {
 		*l = link{log: l.log}
 		return
 	}
+	isNews := isOtherStore(err) && !isOtherStore(l.err)
 	l.err = err
 	l.failed++
 	l.next = now.Add(max(firstProbe, backoff(firstProbe, maxProbe, l.failed), retryAfter(err)))
 	switch {
-	case l.failed == 1:
+	case l.failed == 1 || isNews:
 		l.told = now
 		l.log.Log(context.Background(), severity(err), "receiver does not take anything; nothing is lost, sending goes on when it does",
 			"err", err, "hint", wire.Hint(err))
@@ -137,7 +138,7 @@ func severity(err error) slog.Level {
 			return slog.LevelError
 		}
 	}
-	if _, ok := errors.AsType[*wire.PathError](err); ok {
+	if _, ok := errors.AsType[*wire.PathError](err); ok || isOtherStore(err) {
 		return slog.LevelError
 	}
 	return slog.LevelWarn

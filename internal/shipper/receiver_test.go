@@ -3,6 +3,7 @@ package shipper_test
 import (
 	"context"
 	"io"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -41,6 +42,10 @@ type receiver struct {
 	repacked map[episode.Name]bool
 	full     bool // what a ping says
 	shelf    shelf
+	ignorant bool       // of what requests say to know
+	rows     []int      // of the index
+	written  int        // rows, ever
+	disk     wire.Store // without an id the receiver does not name it
 	// appended happens behind each piece of a head start.
 	appended func()
 	// during happens while an inventory is on its way back.
@@ -51,14 +56,14 @@ func newReceiver(t testing.TB) *receiver {
 	return &receiver{
 		t: t, stored: map[episode.Name]wire.Receipt{}, sent: map[episode.Name]digest.Digest{},
 		under: map[episode.Name]bool{}, repacked: map[episode.Name]bool{},
-		shelf: shelf{contents: map[episode.Name]digest.Digest{}},
+		shelf: shelf{contents: map[episode.Name]digest.Digest{}}, disk: wire.Store{ID: "STORE1"},
 	}
 }
 
 func (r *receiver) Ping(ctx context.Context) (wire.Pong, error) {
 	r.mu.Lock()
 	r.pings = append(r.pings, time.Now())
-	down, ping, full := r.down, r.ping, r.full
+	down, ping, full, store := r.down, r.ping, r.full, r.named()
 	r.mu.Unlock()
 	if _, limited := ctx.Deadline(); !limited {
 		r.t.Error("a ping without a deadline")
@@ -66,10 +71,13 @@ func (r *receiver) Ping(ctx context.Context) (wire.Pong, error) {
 	if down == nil && ping != nil {
 		down = ping()
 	}
+	if down == nil {
+		down = r.otherStore(ctx)
+	}
 	if down != nil {
 		return wire.Pong{}, down
 	}
-	return wire.Pong{Status: "ok", Host: host, Storage: wire.Storage{Accepting: !full, FreeBytes: 1 << 30}}, nil
+	return wire.Pong{Status: "ok", Host: host, Storage: wire.Storage{Accepting: !full, FreeBytes: 1 << 30}, Store: store}, nil
 }
 
 func (r *receiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
@@ -77,6 +85,9 @@ func (r *receiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) 
 	r.mu.Lock()
 	down, before, after := r.down, r.before, r.after
 	r.mu.Unlock()
+	if down == nil {
+		down = r.otherStore(ctx)
+	}
 	if down != nil {
 		return wire.Receipt{}, down
 	}
@@ -153,12 +164,60 @@ func (r *receiver) store(u wire.Upload) (wire.Receipt, error) {
 		return wire.Receipt{}, p
 	}
 	if there {
-		receipt.Status = wire.AlreadyPresent
+		receipt.Status, receipt.Store = wire.AlreadyPresent, r.named()
 		return receipt, nil
 	}
 	receipt = wire.Receipt{Status: wire.Stored, Host: u.Key.Host, Episode: u.Key.Name, Digest: u.Digest, Size: u.Size, ReceivedAt: wire.Wall{Time: time.Now().Add(-r.shelf.ago)}}
 	r.stored[u.Key.Name] = receipt
+	r.written++
+	r.rows = append(r.rows, r.written)
+	receipt.Store = r.named()
 	return receipt, nil
+}
+
+// otherStore keeps the receiver's contract about the store that a request says to know,
+// unless it is ignorant of that.
+func (r *receiver) otherStore(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.otherStoreLocked(ctx)
+}
+
+func (r *receiver) otherStoreLocked(ctx context.Context) error {
+	known := wire.KnownFrom(ctx)
+	if r.ignorant || known.ID == "" || r.disk.ID == "" {
+		return nil
+	}
+	if known.ID != r.disk.ID && r.disk.Follows(known.ID) {
+		return nil
+	}
+	if known.ID == r.disk.ID && known.IndexBytes <= r.indexBytes() && known.IndexTail == r.tail(known.IndexBytes) {
+		return nil
+	}
+	p := wire.Refuse(wire.OtherStore, "another store")
+	p.Store = r.named()
+	return p
+}
+
+// named returns what the receiver says of its store; nil if it is an older one.
+func (r *receiver) named() *wire.Store {
+	if r.disk.ID == "" {
+		return nil
+	}
+	s := r.disk
+	s.IndexBytes = r.indexBytes()
+	s.IndexTail = r.tail(s.IndexBytes)
+	return &s
+}
+
+// A row of the index has 100 bytes, and differs from all others.
+func (r *receiver) indexBytes() int64 { return int64(len(r.rows)) * 100 }
+
+func (r *receiver) tail(end int64) string {
+	if end == 0 {
+		return "0"
+	}
+	return strconv.Itoa(r.rows[end/100-1])
 }
 
 // begin sees that an upload is one that a shipper may make, and returns what

@@ -1,9 +1,11 @@
 package shipper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -50,6 +52,7 @@ type PruneOptions struct {
 	// deleted; zero is 3 s.
 	MinUnchanged time.Duration
 	Found        func(Pruned) error
+	Log          *slog.Logger // unless nil, is told if the receiver does not name its store
 }
 
 // Pruned is a retired episode that the policy is about.
@@ -88,12 +91,15 @@ func Prune(ctx context.Context, c Config, up stocktaker, o PruneOptions) (PruneR
 	}
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
+	if s.store, err = newAdoption(src, out, up, cmp.Or(o.Log, slog.New(slog.DiscardHandler))); err != nil {
+		return PruneReport{}, err
+	}
 	return s.prune(ctx, up, o)
 }
 
 // prune is one application of the policy.
 func (s *Shipper) prune(ctx context.Context, up stocktaker, o PruneOptions) (PruneReport, error) {
-	p := &pruning{PruneOptions: o, Shipper: s, up: up, now: time.Now(), report: PruneReport{DryRun: o.DryRun}}
+	p := &pruning{PruneOptions: o, Shipper: s, up: &stock{up: up, store: s.store}, now: time.Now(), report: PruneReport{DryRun: o.DryRun}}
 	p.comparer, p.givenBack = comparer{src: s.src, pace: o.pace(ctx)}, make(map[string]bool)
 	if !o.DryRun {
 		trash, err := s.out.OpenTrash(o.Holder)
@@ -158,7 +164,7 @@ type pruning struct {
 	// givenBack are the directories that came out of the trash, which are reported.
 	givenBack map[string]bool
 	asked     time.Time // when the receiver last answered
-	up        stocktaker
+	up        *stock
 	now       time.Time
 	total     int64 // of all that is shipped, if the policy asks
 	free      int64
@@ -331,6 +337,8 @@ func (d *dispatch) retainOnce(ctx context.Context, most int) error {
 		return err
 	case ctx.Err() != nil:
 		return nil
+	case isOtherStore(err):
+		d.stopSending(ctx, err)
 	case unreachable:
 		d.log.Debug("deleted nothing, the receiver was not asked", "err", err)
 	case locked:
@@ -341,6 +349,11 @@ func (d *dispatch) retainOnce(ctx context.Context, most int) error {
 		d.log.Debug("kept retired episodes", "episodes", report.Kept)
 	}
 	return nil
+}
+
+// stopSending tells the dispatch what shows that the receiver has another store.
+func (d *dispatch) stopSending(ctx context.Context, err error) {
+	report(ctx, d.pongs, ponged{err: err})
 }
 
 // maxKeptLogged bounds the episodes whose cause is remembered as logged.

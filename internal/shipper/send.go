@@ -32,7 +32,8 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	if upload.Resent, err = s.src.WasRetired(name); err != nil {
 		return "", err
 	}
-	receipt, err := s.put(ctx, upload, entry)
+	before, asking := s.store.ask(ctx)
+	receipt, err := s.put(asking, upload, entry)
 	if err != nil && entry.Err() != nil { // our own disk's, not the way's
 		return "", fmt.Errorf("read the packed copy of %s: %w", name, entry.Err())
 	}
@@ -40,10 +41,13 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 		return "", s.mismatched(name, entry, err)
 	}
 	if err != nil {
-		return "", &sendError{err}
+		return "", &sendError{s.store.answered(nil, before, err)}
 	}
 	if err := receipt.Covers(upload); err != nil { // the client has seen to it; this is the law
 		return "", &sendError{err}
+	}
+	if err := s.store.receipt(ctx, receipt.Store, before); err != nil {
+		return "", err
 	}
 	sent()
 	if err := s.retire(ctx, name, entry, receipt); err != nil {

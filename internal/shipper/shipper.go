@@ -11,7 +11,8 @@
 // never carries a fact, only a name to look at.
 //
 // The law: an episode leaves its folder only with a receipt for the bytes that
-// were sealed of it, and only by being moved.
+// were sealed of it, of the store that this host has adopted ([adoption]), and only by
+// being moved.
 package shipper
 
 import (
@@ -50,13 +51,14 @@ type Shipper struct {
 	// it goes.
 	Status func(string)
 
-	cfg  Config
-	log  *slog.Logger
-	src  *source.Source
-	out  *outbox.Outbox
-	up   uplink
-	lock *durable.Lock
-	rate *throttle // of all senders together
+	cfg   Config
+	log   *slog.Logger
+	src   *source.Source
+	out   *outbox.Outbox
+	up    uplink
+	lock  *durable.Lock
+	store *adoption // of the receiver
+	rate  *throttle // of all senders together
 
 	holder       string        // what another process that wants a lock is told
 	minUnchanged time.Duration // see [PruneOptions]
@@ -84,6 +86,9 @@ func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error)
 	}
 	if s.lock, err = out.Lock(holder); err == nil {
 		err = s.prepare()
+	}
+	if err == nil {
+		s.store, err = newAdoption(src, out, up, log)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -21,10 +21,11 @@ type Status struct {
 	Waiting     int           `json:"waiting"` // finished, not packed yet
 	Sealed      int           `json:"sealed"`  // packed, not delivered yet
 	Held        []HeldEpisode `json:"held"`
-	Unshippable []string      `json:"unshippable"` // entries that cannot even be held
-	Shipped     int           `json:"shipped"`     // in the shipped folder
-	Changed     Changes       `json:"changed"`     // of those
-	Discarded   int           `json:"discarded"`   // deletions that have begun and not ended
+	Unshippable []string      `json:"unshippable"`     // entries that cannot even be held
+	Shipped     int           `json:"shipped"`         // in the shipped folder
+	Changed     Changes       `json:"changed"`         // of those
+	Discarded   int           `json:"discarded"`       // deletions that have begun and not ended
+	Store       *outbox.Store `json:"store,omitempty"` // the receiver's, that is adopted; nil if none is
 	FreeBytes   int64         `json:"free_bytes"`
 	MinFree     int64         `json:"min_free"`
 }
@@ -72,6 +73,13 @@ func Inspect(c Config) (Status, error) {
 	}
 	if st.FreeBytes, err = out.Dir().Space(); err != nil {
 		return st, err
+	}
+	store, err := out.Store()
+	if err != nil {
+		return st, err
+	}
+	if store.ID != "" {
+		st.Store = &store
 	}
 	if err := countShipped(src, &st); err != nil {
 		return st, err

@@ -42,8 +42,8 @@ func judge(err error) (verdict, outbox.Reason) {
 	if code, ok := errors.AsType[wire.Code](err); ok {
 		return judgeCode(code)
 	}
-	if _, ok := errors.AsType[*sendError](err); ok {
-		return pause, "" // no receiver answered
+	if _, ok := errors.AsType[*sendError](err); ok || isOtherStore(err) {
+		return pause, "" // no receiver answered, or one that keeps other episodes
 	}
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return full, ""

@@ -45,7 +45,7 @@ var codes = map[wire.Code]string{
 	wire.LengthMismatch: "hold", wire.WrongType: "hold",
 	wire.NoUpload: "pause", wire.OffsetMismatch: "pause", wire.Superseded: "pause",
 	wire.TokenRefused: "pause", wire.Forbidden: "pause", wire.HostMismatch: "pause", wire.NotFound: "pause",
-	wire.BadMethod: "pause", wire.Stalled: "pause", wire.LengthRequired: "pause", wire.HostBusy: "pause",
+	wire.OtherStore: "pause", wire.BadMethod: "pause", wire.Stalled: "pause", wire.LengthRequired: "pause", wire.HostBusy: "pause",
 	wire.Busy: "pause", wire.Draining: "pause", wire.Full: "pause", wire.Damaged: "pause", wire.Internal: "pause",
 }
 

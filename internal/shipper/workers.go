@@ -88,7 +88,7 @@ const pingTimeout = 30 * time.Second
 func (d *dispatch) prober(ctx context.Context) error {
 	for range d.probec {
 		pctx, cancel := context.WithTimeout(ctx, pingTimeout)
-		pong, err := d.up.Ping(pctx)
+		pong, err := d.store.ping(pctx, d.up)
 		cancel()
 		if !report(ctx, d.pongs, ponged{pong, err}) {
 			return nil

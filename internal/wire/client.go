@@ -148,6 +148,9 @@ func (c *Client) Ping(ctx context.Context) (Pong, error) {
 	if pong.Status != "ok" || pong.Host != c.host {
 		return Pong{}, &PathError{Status: status, Err: fmt.Errorf("the answer to a ping is for the host %+q", string(pong.Host))}
 	}
+	if err := pong.Store.Check(); err != nil {
+		return Pong{}, &PathError{Status: status, Err: err}
+	}
 	return pong, nil
 }
 
@@ -166,6 +169,7 @@ func (c *Client) request(ctx context.Context, method string, u *url.URL, body io
 		// not sent. A piece goes on where another may have come to meanwhile.
 		req.Header["Idempotency-Key"] = nil
 	}
+	setKnown(req)
 	if c.token != nil {
 		if token := c.token(); token != "" {
 			req.Header.Set("Authorization", "Bearer "+token)

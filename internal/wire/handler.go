@@ -53,6 +53,12 @@ type Depot interface {
 	// Inventory says what the host's claims come to, in their order. With
 	// readBack there is one claim, whose archive is read from the disk first.
 	Inventory(ctx context.Context, host episode.Name, claims []Claim, readBack bool) ([]Holding, error)
+	// Store names the store, and how long its index is now. It is asked once all else of
+	// an answer is known, so that the index has the row of a receipt.
+	Store() (Store, error)
+	// Has reports whether this is a store that a host knew once, or replaces it: the
+	// index was as long then, and ended with the same bytes.
+	Has(known Store) (bool, error)
 	// Limits and Storage are what a ping tells.
 	Limits() Limits
 	Storage(ctx context.Context, host episode.Name) (Storage, error)
@@ -194,6 +200,9 @@ func ended(ctx context.Context) *Problem {
 
 // serve answers a request, or returns the refusal of it.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, caller Caller) error {
+	if err := h.checkKnown(r); err != nil {
+		return err
+	}
 	path := r.URL.EscapedPath()
 	if path == pingPath {
 		return h.ping(w, r, caller)
@@ -258,10 +267,14 @@ func (h *Handler) ping(w http.ResponseWriter, r *http.Request, caller Caller) er
 	if err != nil {
 		return err
 	}
+	store, err := h.Depot.Store()
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/json")
 	writeJSON(w, http.StatusOK, Pong{
 		Status: "ok", Host: caller.Host, Auth: caller.Auth, Time: time.Now().UTC(),
-		Receiver: h.About, Limits: h.Depot.Limits(), Storage: storage,
+		Receiver: h.About, Limits: h.Depot.Limits(), Storage: storage, Store: &store,
 	})
 	return nil
 }
@@ -311,12 +324,16 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, key episode.Key) e
 		return err
 	}
 	h.swallow(http.NewResponseController(w), r)
-	writeReceipt(w, receipt)
-	return nil
+	return h.writeReceipt(w, receipt)
 }
 
 // writeReceipt answers with a receipt, which is the end of an upload.
-func writeReceipt(w http.ResponseWriter, receipt Receipt) {
+func (h *Handler) writeReceipt(w http.ResponseWriter, receipt Receipt) error {
+	store, err := h.Depot.Store()
+	if err != nil {
+		return err
+	}
+	receipt.Store = &store
 	status := http.StatusOK
 	if receipt.Status == Stored {
 		status = http.StatusCreated
@@ -324,6 +341,7 @@ func writeReceipt(w http.ResponseWriter, receipt Receipt) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set(reprDigest, digestField(receipt.Digest))
 	writeJSON(w, status, receipt)
+	return nil
 }
 
 // writeJSON ends an answer. An error is the connection's, which net/http sees

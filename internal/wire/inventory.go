@@ -72,6 +72,7 @@ type inventory struct {
 type holdings struct {
 	Host     episode.Name `json:"host_id"`
 	Episodes []Holding    `json:"episodes"`
+	Store    *Store       `json:"store,omitempty"`
 }
 
 func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Caller) error {
@@ -103,8 +104,12 @@ func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Calle
 	if err != nil {
 		return err
 	}
+	store, err := h.Depot.Store()
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/json")
-	writeJSON(w, http.StatusOK, holdings{Host: caller.Host, Episodes: found})
+	writeJSON(w, http.StatusOK, holdings{Host: caller.Host, Episodes: found, Store: &store})
 	return nil
 }
 
@@ -268,36 +273,40 @@ func (l *lastError) Read(p []byte) (int, error) {
 }
 
 // Inventory asks the receiver what it has of at most [MaxClaims] episodes of
-// ours, in the order of the claims. With readBack, which takes one claim, it
-// reads that archive from its disk first.
+// ours, in the order of the claims, and returns the store that it has them in; nil if it
+// does not name it. With readBack, which takes one claim, it reads that archive from its
+// disk first.
 //
 // BUG(wire): an archive that takes the receiver longer to read than answers may
 // take (some 10 GB on a Raspberry Pi, at 50 MB/s read and decoded) cannot be read back on request; the
 // receiver's own scrub reads it.
-func (c *Client) Inventory(ctx context.Context, asked []Claim, readBack bool) ([]Holding, error) {
+func (c *Client) Inventory(ctx context.Context, asked []Claim, readBack bool) ([]Holding, *Store, error) {
 	b, err := json.Marshal(inventory{Episodes: append([]Claim{}, asked...), ReadBack: readBack})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req, err := c.request(ctx, http.MethodPost, c.base.JoinPath(inventoryPath), bytes.NewReader(b))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	var said holdings
 	status, err := c.do(req, &said, http.StatusOK)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := said.answers(c.host, asked); err != nil {
-		return nil, &PathError{Status: status, Err: err}
+		return nil, nil, &PathError{Status: status, Err: err}
 	}
-	return said.Episodes, nil
+	return said.Episodes, said.Store, nil
 }
 
 // answers returns nil if these are the answers to what was asked: something
 // will be deleted for them.
 func (h holdings) answers(host episode.Name, asked []Claim) error {
+	if err := h.Store.Check(); err != nil {
+		return err
+	}
 	if h.Host != host || len(h.Episodes) != len(asked) {
 		return fmt.Errorf("an inventory of %d episodes of the host %+q", len(h.Episodes), string(h.Host))
 	}

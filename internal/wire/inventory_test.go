@@ -74,7 +74,7 @@ func TestInventoryGoesThereAndBack(t *testing.T) {
 	c := serve(t, handler(d)).client(t)
 	_, err := c.Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
 	must(t, err)
-	said, err := c.Inventory(t.Context(), []wire.Claim{claim("run-7", "x"), claim("run-8", "x"), claim("run-7", "y")}, false)
+	said, _, err := c.Inventory(t.Context(), []wire.Claim{claim("run-7", "x"), claim("run-8", "x"), claim("run-7", "y")}, false)
 	must(t, err)
 	var states []wire.State
 	for _, h := range said {
@@ -83,21 +83,21 @@ func TestInventoryGoesThereAndBack(t *testing.T) {
 	if got := fmt.Sprint(states); got != "[present absent divergent]" || said[0].VerifiedAt != nil || !said[0].ReceivedAt.Equal(received) {
 		t.Errorf("got %s, %+v", got, said)
 	}
-	said, err = c.Inventory(t.Context(), []wire.Claim{claim("run-7", "x")}, true)
+	said, _, err = c.Inventory(t.Context(), []wire.Claim{claim("run-7", "x")}, true)
 	if err != nil || said[0].VerifiedAt == nil || !said[0].VerifiedAt.Equal(received.Add(time.Hour)) {
 		t.Errorf("got %+v, %v", said, err)
 	}
-	if said, err := c.Inventory(t.Context(), nil, false); err != nil || len(said) != 0 {
+	if said, _, err := c.Inventory(t.Context(), nil, false); err != nil || len(said) != 0 {
 		t.Errorf("of nothing: %+v, %v", said, err)
 	}
 	many := make([]wire.Claim, wire.MaxClaims)
 	for i := range many {
 		many[i] = claim(fmt.Sprintf("%s-%04d", strings.Repeat("x", 123), i), "x")
 	}
-	if said, err := c.Inventory(t.Context(), many, false); err != nil || len(said) != wire.MaxClaims {
+	if said, _, err := c.Inventory(t.Context(), many, false); err != nil || len(said) != wire.MaxClaims {
 		t.Errorf("of as many as are allowed, with the longest names: %d, %v", len(said), err)
 	}
-	if _, err := c.Inventory(t.Context(), append(many, many[0]), false); !errors.Is(err, wire.BadRequest) {
+	if _, _, err := c.Inventory(t.Context(), append(many, many[0]), false); !errors.Is(err, wire.BadRequest) {
 		t.Errorf("of one more: %v, want BadRequest", err)
 	}
 }
@@ -235,14 +235,14 @@ func TestInventoryComesAfterIdentity(t *testing.T) {
 	h := handler(d)
 	h.Identify = func(*http.Request) (wire.Caller, error) { return wire.Caller{}, wire.Refuse(wire.Forbidden, "no") }
 	c := serve(t, h).client(t)
-	if _, err := c.Inventory(t.Context(), []wire.Claim{claim("run-7", "x")}, false); !errors.Is(err, wire.Forbidden) {
+	if _, _, err := c.Inventory(t.Context(), []wire.Claim{claim("run-7", "x")}, false); !errors.Is(err, wire.Forbidden) {
 		t.Errorf("got %v, want Forbidden", err)
 	}
 }
 
 func TestInventoryRefusalsTravel(t *testing.T) {
 	c := serve(t, handler(&depot{tb: t, refuse: wire.Refuse(wire.HostBusy, "busy")})).client(t)
-	if _, err := c.Inventory(t.Context(), nil, false); !errors.Is(err, wire.HostBusy) {
+	if _, _, err := c.Inventory(t.Context(), nil, false); !errors.Is(err, wire.HostBusy) {
 		t.Errorf("got %v, want HostBusy", err)
 	}
 }
@@ -266,7 +266,7 @@ func TestAnswerToAnInventoryMustFitIt(t *testing.T) {
 		"an unknown state": `{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"fine\u001b"}]}`,
 	} {
 		s := serve(t, answer(200, "application/json", body))
-		said, err := s.client(t).Inventory(t.Context(), []wire.Claim{claim("run-7", "x")}, false)
+		said, _, err := s.client(t).Inventory(t.Context(), []wire.Claim{claim("run-7", "x")}, false)
 		if _, ok := errors.AsType[*wire.PathError](err); !ok || said != nil {
 			t.Errorf("%s: %+v, %v, want a PathError", what, said, err)
 		}

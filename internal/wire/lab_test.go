@@ -41,6 +41,8 @@ type depot struct {
 	tb     testing.TB
 	refuse error // before the body
 	full   error // refuses inventories before their bodies
+	// unnamed keeps the depot from naming its store.
+	unnamed error
 	// take replaces what is done with the body.
 	take func(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error)
 
@@ -121,6 +123,17 @@ func (d *depot) Limits() wire.Limits {
 
 func (d *depot) Storage(context.Context, episode.Name) (wire.Storage, error) {
 	return wire.Storage{FreeBytes: 7, Accepting: true}, d.refuse
+}
+
+// store is what [depot] says of itself.
+var store = wire.Store{ID: "STORE1", IndexBytes: 300, IndexTail: "abcd", Replaces: []string{"STORE0"}}
+
+// Store keeps the contract: the index has the rows of what is stored.
+func (d *depot) Store() (wire.Store, error) { return store, d.unnamed }
+
+// Has knows that store alone.
+func (d *depot) Has(known wire.Store) (bool, error) {
+	return store.Follows(known.ID) && (known.ID != store.ID || known.IndexBytes <= store.IndexBytes), d.unnamed
 }
 
 // called returns how often the handler asked for a body's place, and for what.

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -36,6 +37,7 @@ const (
 	WrongType      Code = "unsupported-media-type"     // a piece that does not say that it is one
 	Stalled        Code = "stalled"                    // no bytes for a while, or too few
 	Conflict       Code = "episode-conflict"           // stored with another sha256
+	OtherStore     Code = "other-store"                // not the store that the request says to know
 	LengthRequired Code = "length-required"            // no Content-Length
 	TooLarge       Code = "too-large"                  // more than an archive may have
 	Unsupported    Code = "unsupported-encoding"       // Content-Encoding
@@ -80,6 +82,7 @@ var kinds = map[Code]kind{
 	BadMethod:      {http.StatusMethodNotAllowed, ours, "The path does not take this method"},
 	Stalled:        {http.StatusRequestTimeout, ours, "The body came too slowly"},
 	Conflict:       {http.StatusConflict, ours, "Another archive is stored under this name"},
+	OtherStore:     {http.StatusPreconditionFailed, ours, "The receiver has another store"},
 	LengthRequired: {http.StatusLengthRequired, ours, "The request has no Content-Length"},
 	TooLarge:       {http.StatusRequestEntityTooLarge, ours, "The body is too large"},
 	Unsupported:    {http.StatusUnsupportedMediaType, ours, "The body must have no content coding"},
@@ -97,6 +100,7 @@ type Problem struct {
 	Detail     string        // for a person; never what an attacker could learn from
 	Stored     digest.Digest // with [Conflict]: what is stored
 	Offset     *int64        // with [OffsetMismatch]: where the upload goes on
+	Store      *Store        // with [OtherStore]: the receiver's
 	RetryAfter time.Duration // the least wait that the receiver asks for, or 0
 }
 
@@ -123,6 +127,7 @@ type document struct {
 	Detail string         `json:"detail,omitempty"`
 	Stored *digest.Digest `json:"stored_sha256,omitempty"`
 	Offset *int64         `json:"expected-offset,omitempty"` // the draft's spelling
+	Store  *Store         `json:"store,omitempty"`
 }
 
 const problemType = "application/problem+json"
@@ -133,7 +138,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 	if !known {
 		p, k = &Problem{Code: Internal}, kinds[Internal]
 	}
-	doc := document{Type: k.base + string(p.Code), Title: k.title, Status: k.status, Detail: p.Detail, Offset: p.Offset}
+	doc := document{Type: k.base + string(p.Code), Title: k.title, Status: k.status, Detail: p.Detail, Offset: p.Offset, Store: p.Store}
 	if !p.Stored.IsZero() {
 		doc.Stored = &p.Stored
 	}
@@ -172,6 +177,12 @@ func readProblem(resp *http.Response) error {
 		return &PathError{Status: resp.StatusCode, Err: fmt.Errorf("a problem of the type %+q", doc.Type)}
 	}
 	p := &Problem{Code: codeOf(doc), Detail: printable(doc.Detail), Offset: doc.Offset, RetryAfter: retryAfter(resp)}
+	if p.Code == OtherStore {
+		if doc.Store == nil || doc.Store.Check() != nil {
+			return &PathError{Status: resp.StatusCode, Err: errors.New("another store, and it does not say which")}
+		}
+		p.Store = doc.Store
+	}
 	if doc.Stored != nil {
 		p.Stored = *doc.Stored
 	}

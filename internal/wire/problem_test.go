@@ -46,6 +46,7 @@ var codes = []struct {
 	{wire.BadMethod, 405, ourType + "method-not-allowed", nil},
 	{wire.Stalled, 408, ourType + "stalled", http.Header{"Connection": {"close"}}},
 	{wire.Conflict, 409, ourType + "episode-conflict", nil},
+	{wire.OtherStore, 412, ourType + "other-store", nil},
 	{wire.LengthRequired, 411, ourType + "length-required", nil},
 	{wire.TooLarge, 413, ourType + "too-large", nil},
 	{wire.Unsupported, 415, ourType + "unsupported-encoding", nil},
@@ -63,6 +64,9 @@ func TestEveryCodeTravels(t *testing.T) {
 	for _, c := range codes {
 		t.Run(string(c.code), func(t *testing.T) {
 			refusal := &wire.Problem{Code: c.code, Detail: "why it was refused", Stored: stored, RetryAfter: 2500 * time.Millisecond}
+			if c.code == wire.OtherStore { // without one it is an error
+				refusal.Store = &store
+			}
 			s := serve(t, handler(&depot{tb: t, refuse: refusal}))
 			resp := s.raw(t, request("x", "Content-Length: 1", "Repr-Digest: "+digestField(content)))
 			doc := readProblem(t, resp)

@@ -121,7 +121,7 @@ func (c *Client) whole(ctx context.Context, u Upload, archive io.ReaderAt) (Rece
 
 // covering returns a receipt that covers u, or an error and none.
 func covering(receipt Receipt, status int, u Upload) (Receipt, error) {
-	if err := receipt.Covers(u); err != nil {
+	if err := errors.Join(receipt.Covers(u), receipt.Store.Check()); err != nil {
 		return Receipt{}, &PathError{Status: status, Err: err}
 	}
 	return receipt, nil

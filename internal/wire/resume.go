@@ -88,8 +88,7 @@ func (h *Handler) announce(w http.ResponseWriter, r *http.Request, key episode.K
 		return err
 	}
 	if unfinished.ID == "" {
-		writeReceipt(w, receipt)
-		return nil
+		return h.writeReceipt(w, receipt)
 	}
 	receipt = Receipt{Status: unfinishedStatus, Host: key.Host, Episode: key.Name, Digest: u.Digest, Size: u.Size}
 	h.progress(w, unfinished)
@@ -193,8 +192,7 @@ func (h *Handler) patch(w http.ResponseWriter, r *http.Request, host episode.Nam
 		return nil
 	}
 	w.Header().Set(uploadComplete, "?1")
-	writeReceipt(w, receipt)
-	return nil
+	return h.writeReceipt(w, receipt)
 }
 
 // parsePiece reads what a PATCH says of its body.

@@ -41,8 +41,26 @@
 //	{"status":"stored","host_id":"lab-01","episode_id":"run-7","sha256":"b94d27b9…",
 //	 "size_bytes":20000000,"received_at_wall":"2026-11-23T07:17:41.000001+00:00"}
 //
-// A receipt that names the same host, episode, sha256 and size is the one
-// permission to retire an episode. Anything else under a 2xx is no receipt.
+// A receipt that names the same host, episode, sha256 and size, of the store that the
+// host knows, is the one permission to retire an episode. Anything else under a 2xx is no receipt.
+//
+// # Stores
+//
+// Each receipt, each answer to a ping and each answer to an inventory names the store of
+// the receiver ([Store]), and how long its index is on the disk:
+//
+//	"store":{"id":"4TQ7…","index_bytes":18004,"index_tail":"9f3c…","replaces":["K2LM…"]}
+//
+// index_tail stands for the bytes of the index before that length. A host says in each
+// request what it was told last, and other-store (412) refuses it before its body if the
+// index is shorter now, or has other bytes there:
+//
+//	Store-Known: "4TQ7…";index-bytes=18004;index-tail="9f3c…"
+//
+// The id moves with the data. A host adopts the store of its first receipt. After that, a
+// receipt of a store that neither is that one nor replaces it retires nothing, and neither
+// does one of a store whose index was longer once. HEAD names no store: nobody retires or
+// deletes for its answer. An answer without the member comes from an older receiver.
 //
 // # Resuming
 //
@@ -169,6 +187,10 @@ type Receipt struct {
 	Digest     digest.Digest `json:"sha256"`
 	Size       int64         `json:"size_bytes"`
 	ReceivedAt Wall          `json:"received_at_wall"`
+	// Store is the one that has it. Its index has the row of this receipt. Nil if the
+	// receiver does not name its store. A receipt of another store than before retires
+	// nothing, which is for the shipper to see.
+	Store *Store `json:"store,omitempty"`
 }
 
 // Covers returns nil if the receipt is one for u, and what differs otherwise.
@@ -215,6 +237,7 @@ type Pong struct {
 	Receiver About        `json:"receiver"`
 	Limits   Limits       `json:"limits"`
 	Storage  Storage      `json:"storage"`
+	Store    *Store       `json:"store,omitempty"` // nil if the receiver does not name it
 }
 
 // Auth says how the receiver knows the caller.

@@ -29,6 +29,7 @@ upgrade_stopped_receiver() {
   take_stock "upgraded"
   check "upgraded: what waited arrives" outbox_arrives
   check "upgraded: an episode arrives" ship ep-upgraded
+  check "upgraded: the host has adopted the store" store_is_adopted
   check "upgraded: the old programs find the folders locked" folders_are_locked_for old
   check "upgraded: old readings count for nothing" old_readings_are_void
   check "upgraded: commands" commands_answer
@@ -53,6 +54,7 @@ downgrade() {
 upgrade_in_mid_upload() {
   check "receiver: second upgrade, in mid-upload" in_mid_upload ep-upgrade-receiver put_release 1 receiver
   check "lab host: second upgrade, in mid-upload" in_mid_upload ep-upgrade-lab put_release 1 lab
+  check "second upgrade: the store is the same" store_is_adopted
   check "second upgrade: commands" commands_answer
   check "second upgrade: prune deletes two" prune_retired 2
   check "second upgrade: the trash is empty" trash_is_empty
@@ -373,6 +375,16 @@ no_other_errors() {
 errors() {
   journal "$1" "$2" MESSAGE,PRIORITY | jq -r 'select((.PRIORITY | tonumber) <= 3) | .MESSAGE' |
     grep -vE '^(held an episode: |set aside a stored archive |retired episode not deleted .*dir=ep-(trash-[23]|analysed))' || true
+}
+
+# store_is_adopted: the host knows the receiver's store, and both have kept it when the
+# old release, which knows of none, was back.
+store_is_adopted() {
+  local id
+  id=$(as cis490 receiver receiver store --json | jq -r .id)
+  [ -e "$work/store" ] || echo "$id" >"$work/store"
+  same "the store" "$id" "$(cat "$work/store")"
+  same "the host's store" "$(shipper_status | jq -r .store.id)" "$id"
 }
 
 # retry_held does what each hold of the old release asks for.

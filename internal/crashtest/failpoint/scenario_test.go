@@ -175,6 +175,7 @@ func idle(t *testing.T) (*labtest.Lab, *labtest.Host) {
 func owing(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := stored(t)
 	must(t, os.Remove(l.Path("data", "index.jsonl")))
+	h.ForgetStore()
 	must(t, os.Link(l.Archive("lab-01", "run-1"), l.Path("data/staging/lab-01/run-1~CRASH")))
 	h.Episode("run-2")
 	return l, h
@@ -189,6 +190,7 @@ func resent(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	must(t, os.Remove(archive))
 	write(t, archive, text)
 	must(t, os.Remove(l.Path("data", "index.jsonl")))
+	h.ForgetStore()
 	must(t, os.Rename(h.Shipped("run-1"), h.Episodes("run-1")))
 	return l, h
 }

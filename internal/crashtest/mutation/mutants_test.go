@@ -21,11 +21,11 @@ var (
 // that power cuts must miss too, or they test nothing.
 const (
 	fileSync  = "	if err := f.f.Sync(); err != nil {\n		return fault(\"sync\", f.f.Name(), err)\n	}\n	f.synced = true"
-	indexSync = "	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {\n		return fault(\"sync\", l.f.Name(), err)\n	}\n	return nil\n}\n\n// Cut"
+	indexSync = "	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {\n		return fault(\"sync\", l.f.Name(), err)\n	}\n	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Cut"
 )
 
 // mutants are all of them, in the order of the table.
-func mutants() []mutant { return slices.Concat(ofDurable, ofLocks, ofRooms, ofReadings) }
+func mutants() []mutant { return slices.Concat(ofDurable, ofLocks, ofRooms, ofReadings, ofStores) }
 
 // ofDurable are the mutants of the ground on which all stands.
 var ofDurable = []mutant{
@@ -45,7 +45,7 @@ var ofDurable = []mutant{
 			{
 				"durable/log.go",
 				indexSync,
-				"	return nil\n}\n\n// Cut",
+				"	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Cut",
 			},
 		},
 	},
@@ -65,7 +65,7 @@ var ofDurable = []mutant{
 			{
 				"durable/log.go",
 				indexSync,
-				"	return nil\n}\n\n// Cut",
+				"	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Cut",
 			},
 		},
 	},
@@ -85,7 +85,7 @@ var ofDurable = []mutant{
 			{
 				"durable/log.go",
 				indexSync,
-				"	return nil\n}\n\n// Cut",
+				"	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Cut",
 			},
 		},
 	},

@@ -491,7 +491,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"wire/put.go",
-				"receipt.Covers(u); err != nil",
+				"errors.Join(receipt.Covers(u), receipt.Store.Check()); err != nil",
 				"error(nil); err != nil",
 			},
 			{

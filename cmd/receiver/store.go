@@ -1,0 +1,160 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// storeCommand returns "receiver store".
+func storeCommand(o *options) *cobra.Command {
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "store",
+		Short: "Show which store this is, and what it replaces",
+		Long: `Shows the id of the store, which the receiver makes at its first start in
+store.json in data_dir, and which moves with the data. Hosts remember it. They
+retire nothing for a receipt of another store, nor for one of this store once
+its index is shorter than they were told before.`,
+		Example: `  receiver store
+  receiver store replaces 4TQ7ZC5WJ2M3N6PXVB1KD8RHSE
+  receiver store --json | jq -r .id`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := o.openDataDir(c)
+			if err != nil {
+				return err
+			}
+			is, err := receiver.InspectStore(cfg)
+			switch {
+			case err != nil:
+				return explainNoStore(err)
+			case asJSON:
+				return cli.JSON(c.OutOrStdout(), is)
+			}
+			return printStore(c.OutOrStdout(), is)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.AddCommand(replacesCommand(o))
+	return c
+}
+
+func replacesCommand(o *options) *cobra.Command {
+	rewound := false
+	c := &cobra.Command{
+		Use:   "replaces OLD-ID | --rewound",
+		Short: "Say once that this store takes the place of another",
+		Long: `Says that this store replaces the one called OLD-ID, or, with --rewound, what
+this store was before an older image of it was restored. All hosts of that one
+follow with their next request. It works beside the receiver, holds across
+restarts and may be repeated.
+
+OLD-ID is in the log of a host and in 'shipper status'. It is 'unnamed' for
+hosts that retired their episodes before stores had ids.
+
+What a host has retired and this store has lost is still in the host's
+shipped_dir: run 'shipper verify --heal' on each host afterwards.`,
+		Example: `  receiver store replaces 4TQ7ZC5WJ2M3N6PXVB1KD8RHSE
+  receiver store replaces --rewound`,
+		Args: func(_ *cobra.Command, args []string) error { return replacedStore(args, rewound) },
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, err := o.openDataDir(c)
+			if err != nil {
+				return err
+			}
+			holder := cli.Holder("receiver store replaces")
+			var did receiver.StoreChange
+			if rewound {
+				did, err = receiver.RewindStore(c.Context(), cfg, holder, time.Now())
+			} else {
+				did, err = receiver.ReplaceStore(c.Context(), cfg, args[0], holder)
+			}
+			if err != nil {
+				return explainNoStore(err)
+			}
+			return printReplaced(c.OutOrStdout(), did)
+		},
+	}
+	c.Flags().BoolVar(&rewound, "rewound", false, "an older image of this store was restored")
+	return c
+}
+
+// replacedStore wants one id, or none with --rewound.
+func replacedStore(args []string, rewound bool) error {
+	switch {
+	case rewound && len(args) > 0:
+		return errors.New("--rewound needs no OLD-ID: it is this store that was rewound")
+	case rewound:
+		return nil
+	case len(args) != 1:
+		return errors.New("name the store that this one replaces, or say --rewound")
+	}
+	_, err := wire.ParseStoreID(args[0])
+	return err
+}
+
+func explainNoStore(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w (the receiver makes it at its next start)", err)
+	}
+	return err
+}
+
+func printStore(to io.Writer, is receiver.Identity) error {
+	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "store\t%s\n", is.ID)
+	fmt.Fprintf(w, "since\t%s\n", is.CreatedAt.UTC().Format(time.RFC3339))
+	fmt.Fprintf(w, "index\t%s\n", indexLine(is))
+	fmt.Fprintf(w, "replaces\t%s\n", replacesLine(is))
+	return w.Flush()
+}
+
+func indexLine(is receiver.Identity) string {
+	if is.Empty {
+		return "new and empty: it has no row yet"
+	}
+	return fmt.Sprintf("%s (%d bytes)", humanize.IBytes(uint64(is.IndexBytes)), is.IndexBytes)
+}
+
+func replacesLine(is receiver.Identity) string {
+	if len(is.Replaces) == 0 {
+		return "no other"
+	}
+	return strings.Join(is.Replaces, " ")
+}
+
+// storeLine is the store's line of 'receiver status'.
+func storeLine(is *receiver.Identity) string {
+	if is == nil {
+		return "not known"
+	}
+	line := is.ID + ", index " + indexLine(*is)
+	if n := len(is.Replaces); n > 0 {
+		line += fmt.Sprintf(", replaces %d others (see 'receiver store')", n)
+	}
+	return line
+}
+
+// printReplaced says what was done, and what follows from it.
+func printReplaced(to io.Writer, did receiver.StoreChange) error {
+	verb := "replaces"
+	if !did.Changed {
+		verb = "already replaces"
+	}
+	return printf(to, `store %s %s %s
+hosts of %s follow with their next request; no restart is needed
+run 'shipper verify --heal' on each host: it sends again what this store lacks
+`, did.ID, verb, did.Former, did.Former)
+}

@@ -1,0 +1,39 @@
+package index_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestDurableBytesHaveTheRowsThatWereAcknowledged, and none that is torn.
+func TestDurableBytesHaveTheRowsThatWereAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	path := filepath.Join(dir, "index.jsonl")
+	if got := l.DurableBytes(); got != 0 {
+		t.Errorf("an empty index has %d bytes", got)
+	}
+	for i := range 3 {
+		if _, err := l.Append(t.Context(), row(i)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Ensure(t.Context(), row(i)); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil || l.DurableBytes() != info.Size() {
+			t.Errorf("after row %d: %d bytes, and the file has %d (%v)", i, l.DurableBytes(), info.Size(), err)
+		}
+	}
+	before := l.DurableBytes()
+	must(t, l.Close())
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteString(`{"torn": `)
+	must(t, err)
+	must(t, f.Close())
+	if got := openLog(t, dir).DurableBytes(); got != before {
+		t.Errorf("with a torn row: %d bytes, want %d", got, before)
+	}
+}

@@ -1,0 +1,306 @@
+package labtest_test
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path"
+	"strings"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// store runs "receiver store" with args and returns what it says.
+func store(t *testing.T, l *labtest.Lab, args ...string) string {
+	t.Helper()
+	return l.Receiver(append([]string{"--config", l.Path("receiver.toml"), "store"}, args...)...).MustExit(t, 0).Stdout
+}
+
+// storeID returns the id of the receiver's store.
+func storeID(t *testing.T, l *labtest.Lab) string {
+	t.Helper()
+	var is struct{ ID string }
+	if err := json.Unmarshal([]byte(store(t, l, "--json")), &is); err != nil || len(is.ID) < 26 {
+		t.Fatalf("%q, %v", is.ID, err)
+	}
+	return is.ID
+}
+
+// adopted returns the store that a host has adopted, or "".
+func adopted(t *testing.T, h *labtest.Host) string {
+	t.Helper()
+	var st struct{ Store struct{ ID string } }
+	if err := json.Unmarshal([]byte(h.Run("status", "--json").MustExit(t, 0).Stdout), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Store.ID
+}
+
+// swapData puts another data directory in the place of the receiver's, or none, beside
+// the same certificates, and returns what puts the former back. The receiver runs.
+func swapData(t *testing.T, l *labtest.Lab, with string) (back func()) {
+	t.Helper()
+	l.Stop()
+	aside := l.Path("data.aside")
+	rename(t, l.Path("data"), aside)
+	if with != "" {
+		copyTree(t, with, l.Path("data"))
+	}
+	l.Start()
+	return func() {
+		t.Helper()
+		l.Stop()
+		if err := os.RemoveAll(l.Path("data")); err != nil {
+			t.Fatal(err)
+		}
+		rename(t, aside, l.Path("data"))
+		l.Start()
+	}
+}
+
+func rename(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refusedStore makes a pass that retires nothing, ends with 4 and says each of want.
+func refusedStore(t *testing.T, h *labtest.Host, waiting int, want ...string) {
+	t.Helper()
+	p := h.Once()
+	if p.Code != 4 || p.Shipped+p.AlreadyPresent+p.Held+p.Conflicts > 0 || p.Transient != waiting {
+		t.Errorf("a pass to another store: exit code %d, %+v", p.Code, p.Tally)
+	}
+	mustContain(t, "the pass", p.Stderr, want...)
+	noHolds(t, h)
+}
+
+// TestEmptyStoreTakesNothingOfItsHosts is a Raspberry Pi that came up without its disk.
+func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	idle := l.Host("lab-02")
+	for _, x := range []*labtest.Host{h, idle} {
+		x.Episode("run-1")
+		x.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	}
+	h.Set("retention.max_age", `"1s"`)
+	ours := storeID(t, l)
+	back := swapData(t, l, "")
+	mustContain(t, "the empty store's log", l.Process().Output(), "a new, empty store", l.Path("data"))
+	theirs := storeID(t, l)
+	h.Episode("run-2")
+	h.Episode("large", labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "noise", Body: noise(1 << 20)})
+	refusedStore(t, h, 2, ours, theirs, "receiver.url", "receiver store replaces "+ours)
+	if rows := l.Rows(t); len(rows) > 0 || len(l.Staged()) > 0 {
+		t.Errorf("the empty store has %+v, staged %q", rows, l.Staged())
+	}
+	for _, args := range [][]string{{"--ping"}, {"verify"}, {"verify", "--heal"}, {"verify", "--quick"}, {"prune", "--max-age", "1ns"}} {
+		r := h.Run(args...).MustExit(t, 4)
+		mustContain(t, strings.Join(args, " "), r.Stderr, "another store", ours, theirs)
+	}
+	mustContain(t, "an idle host's ping", idle.Run("--ping").MustExit(t, 4).Stderr, "another store")
+	if !h.IsShipped("run-1") || exists(h.Episodes("run-1")) || !exists(h.Episodes("run-2")) {
+		t.Error("something was moved or deleted")
+	}
+	d := h.Daemon()
+	line := d.WaitLine(t, "another store")
+	mustContain(t, "the daemon's line", line, "ERROR", ours, theirs)
+	back()
+	h.WaitShipped("run-2", "large")
+	h.WaitEmpty()
+	d.Stop(t)
+	if n := strings.Count(d.Output(), "ERROR"); n != 1 {
+		t.Errorf("%d lines of Error:\n%s", n, d.Output())
+	}
+	h.Run("--ping").MustExit(t, 0)
+	l.Settled(t)
+}
+
+// TestRestoredImageIsRefusedUntilAPersonSaysSo: what its hosts have retired since is lost
+// there, and comes back by healing. The index of the image grows again by another host.
+func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("before")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	l.Stop()
+	copyTree(t, l.Path("data"), l.Path("image"))
+	l.Start()
+	h.Episode("lost")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	ours := storeID(t, l)
+	l.Stop()
+	rename(t, l.Path("data"), l.Path("data.lost"))
+	copyTree(t, l.Path("image"), l.Path("data"))
+	l.Start()
+	h.Episode("later")
+	refusedStore(t, h, 1, ours, "an older image of it was restored", "receiver store replaces --rewound")
+	other := l.Host("lab-02") // adopts this one, and makes its index as long as it was
+	for _, name := range []string{"run-1", "run-2", "run-3"} {
+		other.Episode(name)
+	}
+	other.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
+	refusedStore(t, h, 1, ours, "an older image of it was restored", "receiver store replaces --rewound")
+	mustContain(t, "healing", h.Run("verify", "--heal").MustExit(t, 4).Stderr, "another store")
+
+	said := store(t, l, "replaces", "--rewound")
+	rewound := storeID(t, l)
+	mustContain(t, "the command", said, "store "+rewound+" replaces "+ours, "hosts of "+ours+" follow", "shipper verify --heal")
+	if rewound == ours {
+		t.Error("it has the same id")
+	}
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	other.Episode("run-4")
+	other.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	for _, x := range []*labtest.Host{h, other} {
+		if got := adopted(t, x); got != rewound {
+			t.Errorf("%s has adopted %s, want %s", x.Name, got, rewound)
+		}
+	}
+	mustContain(t, "healing", h.Run("verify", "--heal").MustExit(t, 1).Stdout, "lost: moved back", "missing=1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	h.Run("verify").MustExit(t, 0)
+	l.Settled(t)
+}
+
+func TestHostAdoptsWithItsFirstReceipt(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Run("--ping").MustExit(t, 0)
+	h.Once().Must(t, 0, labtest.Tally{})
+	h.Run("--ping").MustExit(t, 0)
+	if got := adopted(t, h); got != "" {
+		t.Errorf("adopted %s for a ping", got)
+	}
+	h.Episode("run-1")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if got := adopted(t, h); got != storeID(t, l) {
+		t.Errorf("adopted %s, want %s", got, storeID(t, l))
+	}
+}
+
+// TestOlderHostAdoptsOnlyAStoreThatKnowsIt is a host after its upgrade: it has retired
+// episodes, and no store.
+func TestOlderHostAdoptsOnlyAStoreThatKnowsIt(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	for _, name := range []string{"run-1", "run-2"} {
+		h.Episode(name)
+	}
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
+	h.ForgetStore()
+	back := swapData(t, l, "")
+	h.Episode("run-3")
+	for range 2 { // the upload that was refused makes it none that knows
+		refusedStore(t, h, 1, storeID(t, l), "knows none of the episodes", "receiver store replaces unnamed")
+	}
+	mustContain(t, "healing", h.Run("verify", "--heal").MustExit(t, 4).Stderr, "knows none of the episodes")
+	if exists(h.Episodes("run-1")) || adopted(t, h) != "" {
+		t.Error("it was healed or adopted")
+	}
+	back()
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if got := adopted(t, h); got != storeID(t, l) {
+		t.Errorf("adopted %s", got)
+	}
+	l.Settled(t)
+}
+
+// TestStoreThatReplacesAnotherIsFollowed: the disk is lost, and a person begins a new one.
+func TestStoreThatReplacesAnotherIsFollowed(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	older := l.Host("lab-02") // upgraded since, with nothing adopted
+	for _, x := range []*labtest.Host{h, older} {
+		x.Episode("run-1")
+		x.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	}
+	older.ForgetStore()
+	ours := storeID(t, l)
+	swapData(t, l, "")
+	for _, x := range []*labtest.Host{h, older} {
+		x.Episode("run-2")
+		refusedStore(t, x, 1, "another store")
+	}
+	store(t, l, "replaces", ours)
+	store(t, l, "replaces", "unnamed")
+	for _, x := range []*labtest.Host{h, older} {
+		if p := x.Once(); p.Code != 0 || p.Shipped+p.AlreadyPresent != 1 {
+			t.Errorf("%s: %d %+v\n%s", x.Name, p.Code, p.Tally, p.Stderr)
+		}
+		x.Run("verify", "--heal").MustExit(t, 1)
+		x.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	}
+	l.Settled(t)
+}
+
+// olderReceiver answers as receivers did before stores had ids.
+func olderReceiver(t *testing.T) http.Handler {
+	stored := map[string]string{}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Path == "/v1/ping" {
+			fmt.Fprint(w, `{"status":"ok","host_id":"lab-01","storage":{"accepting":true}}`)
+			return
+		}
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		sum := sha256.Sum256(b)
+		if r.Header.Get("Repr-Digest") != "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":" {
+			t.Errorf("another digest of %s", r.URL.Path)
+		}
+		name := path.Base(r.URL.Path)
+		stored[name] = fmt.Sprintf(`{"status":"stored","host_id":"lab-01","episode_id":%q,"sha256":"%x","size_bytes":%d,"received_at_wall":"2026-11-28T07:17:41.000001+00:00"}`, name, sum, len(b))
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprint(w, stored[name])
+	})
+}
+
+func TestOlderReceiverIsTakenWithOneWarning(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Set("senders", "1")
+	h.Episode("adopts")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	restore := l.Fake(t, olderReceiver(t))
+	for _, name := range []string{"run-1", "run-2", "run-3"} {
+		h.Episode(name)
+	}
+	p := h.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
+	if n := strings.Count(p.Stderr, "WARN receiver does not name its store"); n != 1 {
+		t.Errorf("%d warnings:\n%s", n, p.Stderr)
+	}
+	mustContain(t, "its ping", h.Run("--ping").MustExit(t, 0).Stdout, "not named: upgrade the receiver")
+	restore()
+	h.Episode("run-4")
+	p = h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if strings.Contains(p.Stderr, "WARN") {
+		t.Errorf("the new one:\n%s", p.Stderr)
+	}
+}
+
+func TestStoreIsNamedBehindAProxy(t *testing.T) {
+	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+		h.Episode("run-1")
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+		ours := storeID(t, l)
+		if got := adopted(t, h); got != ours {
+			t.Errorf("adopted %s, want %s", got, ours)
+		}
+		back := swapData(t, l, "")
+		h.Episode("run-2")
+		refusedStore(t, h, 1, "another store", ours)
+		back()
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+		l.Settled(t)
+	})
+}

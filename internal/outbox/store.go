@@ -1,0 +1,57 @@
+package outbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// storeFile has the [Store].
+const storeFile = ".store.json"
+
+// Store is the receiver's store that this host has adopted: the episodes that it retires
+// are there.
+type Store struct {
+	ID string `json:"id"` // empty if none is adopted
+	// IndexBytes is how long the receiver has said that its index is, at least.
+	IndexBytes int64 `json:"index_bytes"`
+	// IndexTail stands for the bytes of the index before that.
+	IndexTail string `json:"index_tail,omitempty"`
+}
+
+// Store returns the store that is adopted.
+func (o *Outbox) Store() (Store, error) {
+	b, err := o.readFile(storeFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Store{}, nil
+	}
+	var s Store
+	if err == nil {
+		s, err = parseStore(b)
+	}
+	if err != nil {
+		return Store{}, fmt.Errorf("the store that this host has adopted cannot be read: %s: %w", o.dir.Path(storeFile), err)
+	}
+	return s, nil
+}
+
+func parseStore(b []byte) (Store, error) {
+	var s Store
+	if err := json.Unmarshal(b, &s); err != nil {
+		return Store{}, err
+	}
+	if s.ID == "" || s.IndexBytes < 0 {
+		return Store{}, errors.New("it names no store")
+	}
+	return s, nil
+}
+
+// Adopt notes the store, durably, in the place of another. The lock must be held.
+func (o *Outbox) Adopt(s Store) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return o.dir.WriteFile(storeFile, append(b, '\n'), 0o640)
+}

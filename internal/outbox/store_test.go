@@ -1,0 +1,46 @@
+package outbox_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"cis490/internal/durable"
+	"cis490/internal/outbox"
+)
+
+// FuzzStore: whatever is in the file, a store is one that can be adopted again as it is,
+// and anything else is an error: it never counts as none.
+func FuzzStore(f *testing.F) {
+	for _, s := range []string{`{"id":"STORE1","index_bytes":300,"index_tail":"ab"}`, `{"id":""}`, `{"id":"X","index_bytes":-1}`, "null", "", `{"id":"X"} x`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		path := t.TempDir()
+		dir, err := durable.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := outbox.New(dir)
+		defer o.Close()
+		if s, err := o.Store(); err != nil || s != (outbox.Store{}) {
+			t.Fatalf("of no file: %+v, %v", s, err)
+		}
+		if err := os.WriteFile(filepath.Join(path, ".store.json"), b, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		s, err := o.Store()
+		if err != nil {
+			return
+		}
+		if s.ID == "" || s.IndexBytes < 0 {
+			t.Fatalf("%q is %+v", b, s)
+		}
+		if err := o.Adopt(s); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := o.Store(); err != nil || again != s {
+			t.Fatalf("%+v comes back as %+v, %v", s, again, err)
+		}
+	})
+}

@@ -1,0 +1,325 @@
+package receiver_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cis490/internal/episode"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// said keeps the text of a log.
+type said struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+// take returns what was logged since the last time.
+func (s *said) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := s.b.String()
+	s.b.Reset()
+	return text
+}
+
+func (l *lab) identity() wire.Store {
+	l.Helper()
+	s, err := l.r.Store()
+	must(l, err)
+	return s
+}
+
+// TestNewEmptyStoreIsBegunLoudly, and one that has data gets its id quietly.
+func TestNewEmptyStoreIsBegunLoudly(t *testing.T) {
+	log := &said{}
+	l := newLab(t, func(c *receiver.Config) {})
+	first := l.identity()
+	l.log = slog.NewTextHandler(log, nil)
+	l.restart(func() {})
+	if text := log.take(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, "a new, empty store") || !strings.Contains(text, first.ID) || !strings.Contains(text, l.data) {
+		t.Errorf("an empty store is begun with %q", text)
+	}
+	st, err := receiver.Inspect(l.cfg, time.Now())
+	if err != nil || st.Store == nil || st.Store.ID != first.ID || !st.Store.Empty || st.Store.IndexBytes != 0 {
+		t.Errorf("status of an empty store: %+v, %v", st.Store, err)
+	}
+	l.takes(key("lab-01", "run-1"), packed(1000, 1), wire.Stored)
+	l.restart(func() {})
+	if text := log.take(); strings.Contains(text, "empty") {
+		t.Errorf("a store with a row is begun with %q", text)
+	}
+	st, err = receiver.Inspect(l.cfg, time.Now())
+	if err != nil || st.Store == nil || st.Store.Empty || st.Store.IndexBytes == 0 {
+		t.Errorf("status of a store with a row: %+v, %v", st.Store, err)
+	}
+	if got := l.identity(); got.ID != first.ID {
+		t.Errorf("a restart made %s of the store %s", got.ID, first.ID)
+	}
+	l.restart(func() { must(t, os.Remove(filepath.Join(l.data, "store.json"))) })
+	text := log.take()
+	if strings.Contains(text, "WARN") || !strings.Contains(text, "store has an id now") {
+		t.Errorf("an older store gets its id with %q", text)
+	}
+	if got := l.identity(); got.ID == first.ID || len(got.ID) < 26 {
+		t.Errorf("the id of an older store is %q", got.ID)
+	}
+	// Archives without an index are data as well.
+	l.restart(func() {
+		must(t, os.Remove(filepath.Join(l.data, "index.jsonl")))
+		must(t, os.Remove(filepath.Join(l.data, "store.json")))
+	})
+	if text := log.take(); strings.Contains(text, "empty") {
+		t.Errorf("a store with archives is begun with %q", text)
+	}
+}
+
+// TestIndexBytesHaveTheRowOfTheReceipt after each upload, and after a restart, and they
+// never decrease.
+func TestIndexBytesHaveTheRowOfTheReceipt(t *testing.T) {
+	l := newLab(t, nil)
+	told := int64(0)
+	check := func(what string, grows bool) {
+		t.Helper()
+		info, err := os.Stat(filepath.Join(l.data, "index.jsonl"))
+		must(t, err)
+		got := l.identity().IndexBytes
+		if got != info.Size() || got < told || grows && got == told {
+			t.Errorf("%s: told %d after %d, and the index has %d", what, got, told, info.Size())
+		}
+		told = got
+	}
+	for i := range 5 {
+		k := key("lab-01", "run-"+string(rune('a'+i)))
+		l.takes(k, packed(100, byte(i)), wire.Stored)
+		check("stored", true)
+		l.takes(k, packed(100, byte(i)), wire.AlreadyPresent)
+		check("already present", false)
+	}
+	l.restart(func() {})
+	check("restarted", false)
+	l.restart(func() { // a power cut in the middle of a row
+		f, err := os.OpenFile(filepath.Join(l.data, "index.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+		must(t, err)
+		_, err = f.WriteString(`{"episode_id": "to`)
+		must(t, errors.Join(err, f.Close()))
+	})
+	check("torn", false)
+}
+
+func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
+	l := newLab(t, nil)
+	path := filepath.Join(l.data, "store.json")
+	good, err := os.ReadFile(path)
+	must(t, err)
+	first := l.identity()
+	for _, content := range []string{
+		"", "{}", "null", string(good[:len(good)/2]), string(good) + "x", strings.Repeat(" ", 1<<20),
+		strings.Replace(string(good), `"schema_version": 1`, `"schema_version": 2`, 1), strings.Replace(string(good), first.ID, "a/../b", 1),
+	} {
+		must(t, os.WriteFile(path, []byte(content), 0o640))
+		if got := l.identity(); got.ID != first.ID { // the open store is the same
+			t.Errorf("a running receiver calls itself %q", got.ID)
+		}
+		l.stop()
+		_, err := receiver.New(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
+		if !errors.Is(err, receiver.ErrStoreFile) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "restore") {
+			t.Errorf("a start on %.40q: %v", content, err)
+		}
+		if now, err := os.ReadFile(path); err != nil || string(now) != content {
+			t.Errorf("a start has made %q (%v) of %.40q", now, err, content)
+		}
+		if _, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now()); !errors.Is(err, receiver.ErrStoreFile) {
+			t.Errorf("a command on %.40q: %v", content, err)
+		}
+		must(t, os.WriteFile(path, good, 0o640))
+		l.start()
+	}
+	must(t, os.Chmod(path, 0o666))
+	l.stop()
+	if _, err := receiver.New(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler)); !errors.Is(err, receiver.ErrStoreFile) {
+		t.Errorf("a start with a name that everybody may write: %v", err)
+	}
+}
+
+// TestReplacesTakesEffectBesideARunningReceiver and is idempotent.
+func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
+	l := newLab(t, nil)
+	l.takes(key("lab-01", "run-1"), packed(1000, 1), wire.Stored)
+	first := l.identity()
+	for i, changed := range []bool{true, false} {
+		did, err := receiver.ReplaceStore(t.Context(), l.cfg, "OLD1", "the test")
+		if err != nil || did.Changed != changed || did.Former != "OLD1" || did.ID != first.ID {
+			t.Errorf("replacing OLD1, time %d: %+v, %v", i, did, err)
+		}
+		if got := l.identity(); got.ID != first.ID || !slices.Equal(got.Replaces, []string{"OLD1"}) {
+			t.Errorf("the running receiver is %+v", got)
+		}
+	}
+	if _, err := receiver.ReplaceStore(t.Context(), l.cfg, first.ID, "the test"); err == nil {
+		t.Error("a store replaces itself")
+	}
+	var rewound string
+	for i, changed := range []bool{true, false} {
+		did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
+		if err != nil || did.Changed != changed || did.Former != first.ID || did.ID == first.ID {
+			t.Errorf("rewinding, time %d: %+v, %v", i, did, err)
+		}
+		if got := l.identity(); got.ID != did.ID || !slices.Equal(got.Replaces, []string{first.ID, "OLD1"}) {
+			t.Errorf("the running receiver is %+v, want %s", got, did.ID)
+		}
+		rewound = did.ID
+	}
+	l.takes(key("lab-01", "run-2"), packed(1000, 2), wire.Stored)
+	did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
+	if err != nil || !did.Changed || did.Former != rewound {
+		t.Errorf("rewound again: %+v, %v", did, err)
+	}
+	l.restart(func() {})
+	if got := l.identity(); got.ID != did.ID || len(got.Replaces) != 3 {
+		t.Errorf("after a restart it is %+v", got)
+	}
+}
+
+// A person may have edited the file.
+func TestRewoundWithoutAFormerStoreIsRewound(t *testing.T) {
+	l := newLab(t, nil)
+	must(t, os.WriteFile(filepath.Join(l.data, "store.json"), []byte(`{"schema_version":1,"id":"A","rewound_at_bytes":0}`), 0o640))
+	did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
+	if err != nil || did.Former != "A" || !did.Changed {
+		t.Errorf("%+v, %v", did, err)
+	}
+}
+
+func TestReplacedStoresAreBounded(t *testing.T) {
+	l := newLab(t, nil)
+	for i := range wire.MaxReplaced {
+		_, err := receiver.ReplaceStore(t.Context(), l.cfg, "OLD"+string(rune('A'+i/26))+string(rune('A'+i%26)), "the test")
+		must(t, err)
+	}
+	before := l.identity()
+	if _, err := receiver.ReplaceStore(t.Context(), l.cfg, "ONEMORE", "the test"); err == nil {
+		t.Error("one more than may be")
+	}
+	if _, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now()); err == nil {
+		t.Error("rewound beyond the bound: its former id would be lost")
+	}
+	if got := l.identity(); got.ID != before.ID || len(got.Replaces) != wire.MaxReplaced {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestNoCommandNamesAStore: only a start does.
+func TestNoCommandNamesAStore(t *testing.T) {
+	l := newLab(t, nil)
+	l.stop()
+	path := filepath.Join(l.data, "store.json")
+	must(t, os.Remove(path))
+	if st, err := receiver.Inspect(l.cfg, time.Now()); err != nil || st.Store != nil || len(st.Problems) > 0 {
+		t.Errorf("status without a name: %+v %q, %v", st.Store, st.Problems, err)
+	}
+	if _, err := receiver.InspectStore(l.cfg); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("store without a name: %v", err)
+	}
+	if _, err := receiver.ReplaceStore(t.Context(), l.cfg, "OLD1", "the test"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("replaces without a name: %v", err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a command made a name: %v", err)
+	}
+}
+
+// TestAnswersNameTheStore over TLS, with the row of the receipt in the index.
+func TestAnswersNameTheStore(t *testing.T) {
+	l := newLab(t, nil)
+	addr, _ := l.listen(t.Context())
+	c := l.client(addr, "lab-01")
+	last := int64(0)
+	for i, size := range []int{100, wire.AnnounceFrom} {
+		content := packed(size, byte(i))
+		name := episode.Name("run-" + string(rune('a'+i)))
+		r, err := c.Put(t.Context(), uploadOf(key("lab-01", string(name)), content), bytes.NewReader(content))
+		if err != nil || r.Store == nil || r.Store.ID != l.identity().ID || r.Store.IndexBytes <= last {
+			t.Errorf("the receipt of %s: %+v, %v", name, r.Store, err)
+		}
+		last = r.Store.IndexBytes
+	}
+	if pong, err := c.Ping(t.Context()); err != nil || pong.Store == nil || pong.Store.IndexBytes != last {
+		t.Errorf("the pong: %+v, %v", pong.Store, err)
+	}
+}
+
+func FuzzStoreName(f *testing.F) {
+	f.Add([]byte(`{"schema_version":1,"id":"4TQ7ZC5WJ2M3N6PXVB1KD8RHSE","created_at":"2026-11-29T08:00:00Z","replaces":["OLD1"]}`))
+	f.Add([]byte(`{"schema_version":1,"id":"unnamed","replaces":null}`))
+	f.Add([]byte(`{"schema_version":1,"id":"a"} {}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := receiver.ParseStoreName(b)
+		if err == nil && s.Check() != nil {
+			t.Fatalf("%q is taken: %v", b, s.Check())
+		}
+	})
+}
+
+// TestRestoredImageIsNotWhatItsHostsKnew, however long its index grows again.
+func TestRestoredImageIsNotWhatItsHostsKnew(t *testing.T) {
+	l := newLab(t, nil)
+	stores := func(names ...string) {
+		t.Helper()
+		for _, n := range names {
+			l.takes(key("lab-01", n), packed(100, n[0]), wire.Stored)
+		}
+	}
+	has := func(what string, known wire.Store, want bool) {
+		t.Helper()
+		if got, err := l.r.Has(known); err != nil || got != want {
+			t.Errorf("%s: %v, %v, want %v", what, got, err, want)
+		}
+	}
+	empty := l.identity()
+	stores("a", "b")
+	atImage := l.identity()
+	image, err := os.ReadFile(filepath.Join(l.data, "index.jsonl"))
+	must(t, err)
+	stores("c", "d")
+	before := l.identity()
+	for what, known := range map[string]wire.Store{"empty": empty, "two rows": atImage, "four rows": before, "without a tail": {ID: before.ID, IndexBytes: 5}} {
+		has(what, known, true)
+	}
+	has("a tail that never was", wire.Store{ID: before.ID, IndexBytes: atImage.IndexBytes, IndexTail: before.IndexTail}, false)
+	has("another", wire.Store{ID: "OTHER"}, false)
+	l.restart(func() {
+		must(t, os.WriteFile(filepath.Join(l.data, "index.jsonl"), image, 0o640))
+		for _, n := range []string{"c", "d"} {
+			must(t, os.Remove(l.stored(key("lab-01", n))))
+		}
+	})
+	has("restored, what was before the image", atImage, true)
+	has("restored, what was after it", before, false)
+	stores("e", "f", "g", "h")
+	if l.identity().IndexBytes <= before.IndexBytes {
+		t.Fatal("it has not grown")
+	}
+	has("restored and grown, what was before the image", atImage, true)
+	has("restored and grown, what was after it", before, false)
+	if _, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	has("after it was said", before, true)
+}

@@ -1,0 +1,347 @@
+package shipper_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// swap puts another store in the receiver's place, and returns what puts the former back.
+func (r *receiver) swap(to wire.Store) (back func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	stored, disk, rows := r.stored, r.disk, r.rows
+	r.stored, r.disk, r.rows = map[episode.Name]wire.Receipt{}, to, nil
+	return func() { r.set(func() { r.stored, r.disk, r.rows = stored, disk, rows }) }
+}
+
+// image returns what restores the receiver as it is now.
+func (r *receiver) image() (restore func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	stored, disk, rows := maps.Clone(r.stored), r.disk, slices.Clone(r.rows)
+	return func() { r.set(func() { r.stored, r.disk, r.rows = maps.Clone(stored), disk, slices.Clone(rows) }) }
+}
+
+// adopted returns what the outbox says of the store.
+func (l *lab) adopted() outbox.Store {
+	l.Helper()
+	st, err := shipper.Inspect(l.cfg)
+	l.must(err)
+	if st.Store == nil {
+		return outbox.Store{}
+	}
+	return *st.Store
+}
+
+// refusesStore makes a pass that must retire nothing, and say each of want.
+func (l *lab) refusesStore(want ...string) {
+	l.Helper()
+	before := l.files("shipped")
+	tally, unreachable := l.once()
+	if _, other := errors.AsType[*shipper.OtherStoreError](unreachable); !other || tally.Shipped+tally.AlreadyPresent != 0 || tally.Transient == 0 {
+		l.Errorf("a pass to another store came to %v, %v", tally, unreachable)
+	}
+	for _, s := range want {
+		if unreachable == nil || !strings.Contains(unreachable.Error(), s) {
+			l.Errorf("the sentence has no %q: %v", s, unreachable)
+		}
+	}
+	l.wantFiles("shipped", before...)
+}
+
+func TestFirstReceiptAdoptsItsStore(t *testing.T) {
+	l := newLab(t)
+	l.wantOnce(shipper.Tally{})
+	if got := l.adopted(); got.ID != "" {
+		t.Errorf("adopted before anything was shipped: %+v", got)
+	}
+	l.ship("run-1", "run-2")
+	if got := l.adopted(); got.ID != "STORE1" || got.IndexBytes != 200 || got.IndexTail == "" {
+		t.Errorf("adopted %+v, want STORE1 with 200 bytes", got)
+	}
+	if n := len(l.logs.with("adopted the receiver's store")); n != 1 {
+		t.Errorf("%d lines say so", n)
+	}
+}
+
+// TestReceiptOfAnotherStoreRetiresNothing, and all goes on by itself when the true one is
+// back.
+func TestReceiptOfAnotherStoreRetiresNothing(t *testing.T) {
+	l := newLab(t)
+	l.ship("run-1")
+	back := l.rx.swap(wire.Store{ID: "STORE2"})
+	l.finish("run-2", "run-3")
+	l.refusesStore("STORE1", "STORE2", "receiver.url", "mounted", "receiver store replaces STORE1")
+	l.wantFiles("episodes", "run-2", "run-3")
+	if got := l.adopted(); got.ID != "STORE1" {
+		t.Errorf("adopted %+v", got)
+	}
+	if held := l.held(); len(held) > 0 {
+		t.Errorf("held: %+v", held)
+	}
+	if n := len(l.logs.with(" ERROR ")); n != 1 {
+		t.Errorf("%d lines of Error:\n%s", n, l.logs)
+	}
+	back()
+	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 2})
+}
+
+func TestRestoredImageIsAnotherStore(t *testing.T) {
+	l := newLab(t)
+	l.ship("run-1")
+	restore := l.rx.image()
+	l.ship("run-2", "run-3", "run-4")
+	ours := l.rx.image()
+	restore()
+	l.finish("run-5")
+	l.refusesStore("STORE1 has 100 bytes and had 400", "receiver store replaces --rewound")
+	ours()
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	restore()
+	l.rx.set(func() { l.rx.disk.ID, l.rx.disk.Replaces = "STORE2", []string{"STORE1"} })
+	l.finish("run-6")
+	if tally, unreachable := l.once(); unreachable != nil || tally.Shipped != 1 {
+		t.Errorf("%v, %v", tally, unreachable)
+	}
+	if got := l.adopted(); got.ID != "STORE2" || got.IndexBytes != 200 {
+		t.Errorf("adopted %+v", got)
+	}
+	report, found := l.audit(shipper.AuditOptions{Quick: true, Heal: true})
+	if report.Healing != 4 { // run-2 to run-5
+		t.Errorf("%s", found)
+	}
+	l.wantOnce(shipper.Tally{Scanned: 4, Shipped: 4})
+}
+
+// TestAnswersMayOvertakeOneAnother: a receipt that was written before others, and comes
+// after them, tells of a shorter index, and is no restored image.
+func TestAnswersMayOvertakeOneAnother(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.rx.after = func(_ context.Context, u wire.Upload) error {
+			if u.Key.Name == "slow" {
+				time.Sleep(time.Minute)
+			}
+			return nil
+		}
+		l.finish("first", "slow")
+		s, stop := l.daemon()
+		time.Sleep(5 * time.Second)
+		l.finish(names("run", 20)...)
+		time.Sleep(5 * time.Minute)
+		if got := s.Tally(); got.Shipped != 22 || got.Transient != 0 {
+			l.Errorf("%v\n%s", got, l.logs)
+		}
+		if loud := l.logs.loud(); len(loud) > 0 {
+			l.Errorf("the log says %q", loud)
+		}
+		l.must(stop())
+	})
+}
+
+func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
+	l := newLab(t)
+	l.rx.disk = wire.Store{} // an older receiver
+	l.ship("run-1", "run-2")
+	l.rx.set(func() { l.rx.disk = wire.Store{ID: "STORE1"} })
+	back := l.rx.swap(wire.Store{ID: "STORE2"})
+	l.finish("run-3")
+	l.refusesStore("STORE2 knows none of the episodes", "receiver store replaces unnamed")
+	l.refusesStore("STORE2 knows none") // the upload that was refused makes it none that knows
+	// A name alone is no proof: run-1 is another episode there.
+	l.rx.set(func() { l.rx.stored["run-1"] = l.rx.stored["run-3"] })
+	l.refusesStore("STORE2 knows none")
+	if got := l.adopted(); got.ID != "" {
+		t.Errorf("adopted %+v", got)
+	}
+	back()
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	if got := l.adopted(); got.ID != "STORE1" {
+		t.Errorf("adopted %+v", got)
+	}
+}
+
+func TestStoreForHostsWithoutOneIsAdopted(t *testing.T) {
+	l := newLab(t)
+	l.rx.disk = wire.Store{}
+	l.ship("run-1")
+	l.rx.swap(wire.Store{ID: "STORE2", Replaces: []string{wire.Unnamed}})
+	l.finish("run-2")
+	if tally, unreachable := l.once(); unreachable != nil || tally.Shipped != 1 {
+		t.Errorf("%v, %v", tally, unreachable)
+	}
+}
+
+func TestStoreIsAskedAboutAllPages(t *testing.T) {
+	l := newLab(t)
+	l.rx.disk = wire.Store{}
+	l.ship(names("run", wire.MaxClaims+50)...)
+	l.rx.set(func() {
+		l.rx.disk = wire.Store{ID: "STORE1"}
+		for n := range l.rx.stored { // but one
+			if len(l.rx.stored) > 1 {
+				delete(l.rx.stored, n)
+			}
+		}
+	})
+	l.finish("more")
+	if tally, unreachable := l.once(); unreachable != nil || tally.Shipped != 1 {
+		t.Errorf("%v, %v", tally, unreachable)
+	}
+	if l.rx.shelf.asked > wire.MaxClaims+50 {
+		t.Errorf("asked about %d", l.rx.shelf.asked)
+	}
+}
+
+func TestStoreThatReplacesOursIsAdopted(t *testing.T) {
+	l := newLab(t)
+	l.ship("run-1")
+	l.rx.swap(wire.Store{ID: "STORE2", Replaces: []string{"STORE0", "STORE1"}})
+	l.finish("run-2")
+	if tally, unreachable := l.once(); unreachable != nil || tally.Shipped != 1 {
+		t.Errorf("%v, %v", tally, unreachable)
+	}
+	if got := l.adopted(); got.ID != "STORE2" || got.IndexBytes != 100 {
+		t.Errorf("adopted %+v", got)
+	}
+	// The former one is another store from now on.
+	l.rx.swap(wire.Store{ID: "STORE1", IndexBytes: 1000})
+	l.finish("run-3")
+	l.refusesStore("STORE1", "STORE2")
+}
+
+func TestReceiverWithoutAStoreIsTakenWithOneWarning(t *testing.T) {
+	for _, adopted := range []bool{false, true} {
+		l := newLab(t)
+		if adopted {
+			l.ship("run-0")
+		}
+		l.rx.disk = wire.Store{}
+		l.ship("run-1", "run-2", "run-3")
+		if n := len(l.logs.with("WARN receiver does not name its store")); n != 1 {
+			t.Errorf("adopted %v: %d warnings", adopted, n)
+		}
+		if (l.adopted().ID != "") != adopted {
+			t.Errorf("adopted %+v", l.adopted())
+		}
+		if report, found := l.audit(shipper.AuditOptions{}); report.Verified < 3 {
+			t.Errorf("verify: %s", found)
+		}
+	}
+}
+
+// TestNothingIsDeletedOrHealedAgainstAnotherStore by the commands.
+func TestNothingIsDeletedOrHealedAgainstAnotherStore(t *testing.T) {
+	for what, change := range map[string]func(l *lab){
+		"another":  func(l *lab) { l.rx.disk.ID = "STORE2" },
+		"restored": func(l *lab) { l.rx.rows = l.rx.rows[:1] },
+	} {
+		l := old(t, "run-1", "run-2")
+		l.rx.set(func() { change(l) })
+		_, err := shipper.Prune(t.Context(), l.cfg, l.rx, shipper.PruneOptions{Most: 10, MinUnchanged: 1, Found: func(p shipper.Pruned) error {
+			t.Errorf("%s: prune came to %+v", what, p)
+			return nil
+		}})
+		wantOther(t, what+": prune", err)
+		l.rx.set(func() { delete(l.rx.stored, "run-1") })
+		for _, o := range []shipper.AuditOptions{{Heal: true}, {Quick: true}, {}} {
+			o.Found = func(a shipper.Audited) error {
+				t.Errorf("%s: verify came to %+v", what, a)
+				return nil
+			}
+			_, err = shipper.Audit(t.Context(), l.cfg, l.rx, o)
+			wantOther(t, what+": verify", err)
+		}
+		l.wantFiles("shipped", "run-1", "run-2")
+		l.wantFiles("episodes")
+	}
+}
+
+func wantOther(t *testing.T, what string, err error) {
+	t.Helper()
+	_, away := errors.AsType[*shipper.UnreachableError](err)
+	if _, other := errors.AsType[*shipper.OtherStoreError](err); !other || !away {
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
+// TestHealNeedsAStoreThatKnowsSomething where none is adopted.
+func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
+	l := newLab(t)
+	l.rx.disk = wire.Store{}
+	l.ship("run-1", "run-2")
+	ours := l.rx.image()
+	l.rx.swap(wire.Store{ID: "STORE2"})
+	_, err := shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Heal: true, Found: func(shipper.Audited) error { return nil }})
+	wantOther(t, "heal", err)
+	l.wantFiles("episodes")
+	if report, _ := l.audit(shipper.AuditOptions{Quick: true}); report.Missing != 2 {
+		t.Errorf("without healing it is a report: %+v", report)
+	}
+	ours()
+	l.rx.set(func() { l.rx.disk.ID = "STORE1"; delete(l.rx.stored, "run-1") })
+	if report, found := l.audit(shipper.AuditOptions{Quick: true, Heal: true}); report.Healing != 1 {
+		t.Errorf("a store that knows one: %s", found)
+	}
+}
+
+// pinger answers to a ping as a receiver that is ignorant of what requests say to know.
+type pinger struct{ store *wire.Store }
+
+func (p pinger) Ping(context.Context) (wire.Pong, error) { return wire.Pong{Store: p.store}, nil }
+
+func TestPingOfAnotherStoreSaysSo(t *testing.T) {
+	l := newLab(t)
+	l.ship("run-1")
+	adopted, err := shipper.Adopted(l.cfg)
+	l.must(err)
+	for _, c := range []struct {
+		store *wire.Store
+		other bool
+	}{
+		{nil, false},
+		{&wire.Store{ID: "STORE1", IndexBytes: 100}, false},
+		{&wire.Store{ID: "STORE1", IndexBytes: 99}, true},
+		{&wire.Store{ID: "STORE2"}, true},
+		{&wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}}, false},
+	} {
+		_, err := shipper.Ping(t.Context(), pinger{c.store}, adopted)
+		if _, other := errors.AsType[*shipper.OtherStoreError](err); other != c.other {
+			t.Errorf("%+v: %v", c.store, err)
+		}
+	}
+	if got := l.adopted(); got != adopted || got.ID != "STORE1" {
+		t.Errorf("a ping adopted %+v", got)
+	}
+}
+
+func TestAdoptedStoreThatCannotBeReadEndsTheStart(t *testing.T) {
+	l := newLab(t)
+	l.ship("run-1")
+	for _, content := range []string{"", "{}", "null", `{"id":"X","index_bytes":-1}`, `{"id":`, strings.Repeat(" ", 1<<20)} {
+		l.write(l.at("outbox", ".store.json"), content)
+		s, err := shipper.New(l.cfg, l.rx, "the test", nil)
+		if err == nil {
+			s.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), filepath.Join("outbox", ".store.json")) || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%.20q: %v", content, err)
+		}
+	}
+	l.must(os.Remove(l.at("outbox", ".store.json")))
+	l.ship("run-2")
+	if got := l.adopted(); got.ID != "STORE1" {
+		t.Errorf("adopted %+v", got)
+	}
+}
