@@ -57,7 +57,7 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
-	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent\n", st.Waiting, st.Sealed)
+	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling(st.Settling))
 	fmt.Fprintf(w, "shipped\t%d in the shipped folder%s\n", st.Shipped, changes(st.Changed, now))
 	if st.Discarded > 0 {
 		fmt.Fprintf(w, "deleting\t%d in the trash: 'shipper prune' ends what was interrupted\n", st.Discarded)
@@ -74,6 +74,14 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 		fmt.Fprintf(to, "\ncannot be shipped: %s\n", ascii(u))
 	}
 	return nil
+}
+
+// settling says how many of those that wait have changed too recently to be packed.
+func settling(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d settling)", n)
 }
 
 // running says which process holds the state directory.

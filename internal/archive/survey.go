@@ -16,6 +16,7 @@ type Survey struct {
 	Entries     int           // members of the archive: files, directories and links
 	Bytes       int64         // content of the files
 	Skipped     Skips
+	Marks       Marks // of the same walk
 }
 
 // Large reports whether the episode takes long to pack, and more than one core.
@@ -67,7 +68,7 @@ func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	if err != nil {
 		return Survey{}, err
 	}
-	s.Fingerprint, s.Bytes, s.Skipped = marks.Fingerprint, w.bytes, w.skipped
+	s.Fingerprint, s.Bytes, s.Skipped, s.Marks = marks.Fingerprint, w.bytes, w.skipped, marks
 	return s, nil
 }
 
