@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -123,13 +124,15 @@ func retryCommand(o *options) *cobra.Command {
 		Long: `Retry takes the hold off episodes, beside a running shipper, which tries them
 with its next scan. With --accept, an episode that was changed after it was
 packed is retired as it is now, once the receiver says again that it has what
-was packed. With --beside, an episode that is held for a conflict is packed and
-sent under a name of its own, EPISODE.conflict-SHA8, beside the copy that the
-receiver has: nothing is replaced.`,
+was packed. With --beside, an episode that is held for a conflict, or because
+it was changed, is packed and sent under a name of its own,
+EPISODE.conflict-SHA8, beside the copy that the receiver has: nothing is
+replaced. It exits with 4 if the receiver must be asked what it has and cannot
+be reached.`,
 		Example: "  shipper retry run-7\n  shipper retry --accept run-7\n  shipper retry --beside run-7",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := o.open(c)
+			cfg, up, err := o.openToAsk(c, beside)
 			if err != nil {
 				return err
 			}
@@ -140,7 +143,7 @@ receiver has: nothing is replaced.`,
 					errs = append(errs, cli.Wrong(err))
 					continue
 				}
-				as, err := retry(cfg, name, accept, beside)
+				as, err := retry(c.Context(), cfg, up, name, accept, beside)
 				if err != nil {
 					errs = append(errs, err)
 					continue
@@ -157,18 +160,18 @@ receiver has: nothing is replaced.`,
 }
 
 // retry returns what is to be said of the name under which the episode goes.
-func retry(cfg shipper.Config, name episode.Name, accept, beside bool) (string, error) {
+func retry(ctx context.Context, cfg shipper.Config, up inventory, name episode.Name, accept, beside bool) (string, error) {
 	as := ""
 	var err error
 	if beside {
 		var other episode.Name
-		other, err = shipper.Beside(cfg, name)
+		other, err = shipper.Beside(ctx, cfg, name, up)
 		as = ", as " + string(other)
 	} else {
 		err = shipper.Retry(cfg, name, accept)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, unreachable := errors.AsType[*shipper.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s is not held: see 'shipper status'", name)
 	}
-	return as, err
+	return as, auditError(cfg, err)
 }

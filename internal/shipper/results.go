@@ -145,6 +145,9 @@ func (d *dispatch) hold(r result, reason outbox.Reason, now time.Time) error {
 	if p, ok := errors.AsType[*wire.Problem](r.err); ok && !p.Stored.IsZero() {
 		h.Stored = &p.Stored
 	}
+	if delivered, ok := errors.AsType[*deliveredError](r.err); ok {
+		h.Delivered = &delivered.digest
+	}
 	if entry, err := d.out.Entry(r.name); err == nil {
 		if sealed := entry.Digest; !sealed.IsZero() {
 			h.Digest = &sealed
