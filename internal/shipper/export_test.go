@@ -2,6 +2,7 @@ package shipper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -159,4 +160,14 @@ func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) 
 		c = d.toSeal.small.next()
 		d.toSeal.small.pop()
 	}
+}
+
+// RestlessBy says how long an episode is left alone whose survey ended with an error.
+func RestlessBy(err error, settle time.Duration) (time.Duration, error) {
+	now := time.Now()
+	got := restlessBy(err, settle, now, now)
+	if settling, ok := errors.AsType[*settlingError](got); ok {
+		return settling.until.Sub(now), nil
+	}
+	return 0, got
 }

@@ -70,11 +70,8 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat
 func (s *Shipper) survey(ctx context.Context, tree *archive.Tree, c candidate) (archive.Survey, error) {
 	settle := s.cfg.Settle.Std()
 	survey, err := tree.Survey(ctx)
-	if settle > 0 && errors.Is(err, archive.ErrChanged) { // while it was surveyed, long after its marker
-		return survey, &settlingError{until: time.Now().Add(markerFirst * settle), changed: err.Error(), since: c.marked}
-	}
 	if err != nil {
-		return survey, err
+		return survey, restlessBy(err, settle, c.marked, time.Now())
 	}
 	return survey, settled(settle, survey.Marks, c.seen, time.Now())
 }

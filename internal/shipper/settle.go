@@ -1,6 +1,7 @@
 package shipper
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -71,6 +72,15 @@ func settled(settle time.Duration, m archive.Marks, seen *sighting, now time.Tim
 		return nil
 	}
 	return &settlingError{until: now.Add(wait), changed: what, since: m.MarkerChangedAt, seen: seen}
+}
+
+// restlessBy returns the error of a survey, as a [*settlingError] if the tree was changed
+// meanwhile: that was later than its marker.
+func restlessBy(err error, settle time.Duration, marked, now time.Time) error {
+	if settle == 0 || !errors.Is(err, archive.ErrChanged) {
+		return err
+	}
+	return &settlingError{until: now.Add(markerFirst * settle), changed: err.Error(), since: marked}
 }
 
 // tick is at least how often a kernel looks at the clock for what it writes into a ctime.
