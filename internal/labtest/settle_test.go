@@ -147,6 +147,45 @@ func longestGap(t *testing.T, dir string) time.Duration {
 	return longest
 }
 
+// TestAnEpisodeThatNeverSettlesHindersNobody: malware may go on writing.
+func TestAnEpisodeThatNeverSettlesHindersNobody(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Set("settle", `"500ms"`)
+	d := h.Daemon()
+	dir := h.Draft("a-restless")
+	write(t, filepath.Join(dir, "done.marker"), "")
+	restless, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-restless:
+				return
+			default:
+				write(t, filepath.Join(dir, "telemetry.jsonl"), time.Now().String())
+			}
+		}
+	}()
+	names := []string{"b-good", "c-good", "d-good"}
+	for _, name := range names {
+		h.Episode(name)
+	}
+	h.WaitShipped(names...)
+	if status := h.Run("status", "--json").MustExit(t, 0).Stdout; !strings.Contains(status, `"waiting":1,"sealed":0,"settling":1`) {
+		t.Errorf("status says %s", status)
+	}
+	if h.IsShipped("a-restless") || strings.Contains(d.Output(), "a-restless") {
+		t.Errorf("it was packed, or it is in the log:\n%s", d.Output())
+	}
+	close(restless)
+	<-ended
+	h.Note("a-restless", dir)
+	h.WaitShipped("a-restless")
+	d.Stop(t)
+	l.Settled(t)
+}
+
 // TestAPassShipsWhatWasFinishedJustNow: with the settling time that holds by default, and
 // without one.
 func TestAPassShipsWhatWasFinishedJustNow(t *testing.T) {

@@ -162,10 +162,9 @@ func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) 
 	}
 }
 
-// RestlessBy says how long an episode is left alone whose survey ended with an error.
-func RestlessBy(err error, settle time.Duration) (time.Duration, error) {
-	now := time.Now()
-	got := restlessBy(err, settle, now, now)
+// UnsettledBy says how long an episode is left alone whose survey ended with an error.
+func UnsettledBy(err error, settle time.Duration, m archive.Marks, now time.Time) (time.Duration, error) {
+	got := unsettledBy(err, settle, m, now, now)
 	if settling, ok := errors.AsType[*settlingError](got); ok {
 		return settling.until.Sub(now), nil
 	}

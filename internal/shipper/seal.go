@@ -71,7 +71,7 @@ func (s *Shipper) survey(ctx context.Context, tree *archive.Tree, c candidate) (
 	settle := s.cfg.Settle.Std()
 	survey, err := tree.Survey(ctx)
 	if err != nil {
-		return survey, restlessBy(err, settle, c.marked, time.Now())
+		return survey, unsettledBy(err, settle, survey.Marks, c.marked, time.Now())
 	}
 	return survey, settled(settle, survey.Marks, c.seen, time.Now())
 }

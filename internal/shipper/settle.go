@@ -74,13 +74,29 @@ func settled(settle time.Duration, m archive.Marks, seen *sighting, now time.Tim
 	return &settlingError{until: now.Add(wait), changed: what, since: m.MarkerChangedAt, seen: seen}
 }
 
-// restlessBy returns the error of a survey, as a [*settlingError] if the tree was changed
-// meanwhile: that was later than its marker.
-func restlessBy(err error, settle time.Duration, marked, now time.Time) error {
-	if settle == 0 || !errors.Is(err, archive.ErrChanged) {
+// unsettledBy returns the error of a survey, as a [*settlingError] if it may be for the
+// tree's being changed: it was changed meanwhile, which was later than its marker, or it
+// is unfit, and part of it, whose marks m are, has changed recently. Who copies makes
+// files empty and folders closed at first.
+func unsettledBy(err error, settle time.Duration, m archive.Marks, marked, now time.Time) error {
+	_, unfit := errors.AsType[*archive.Unfit](err)
+	last := now
+	switch {
+	case settle == 0:
+		return err
+	case errors.Is(err, archive.ErrChanged):
+	case !unfit:
+		return err
+	case m.RootChangedAt.After(m.ChangedAt):
+		last = m.RootChangedAt
+	default:
+		last = m.ChangedAt
+	}
+	wait := last.Add(markerFirst*settle + granularity(last)).Sub(now)
+	if wait <= 0 || last.After(now) {
 		return err
 	}
-	return &settlingError{until: now.Add(markerFirst * settle), changed: err.Error(), since: marked}
+	return &settlingError{until: now.Add(wait), changed: err.Error(), since: marked}
 }
 
 // tick is at least how often a kernel looks at the clock for what it writes into a ctime.

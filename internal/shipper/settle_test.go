@@ -66,19 +66,55 @@ func TestSettledIsJudgedByCtimes(t *testing.T) {
 	}
 }
 
-// A change during a survey is one that came after the marker. Without settling, and of
-// any other error, it is a failure.
-func TestAChangeDuringTheSurveyIsNoFailure(t *testing.T) {
-	changed := fmt.Errorf("x vanished: %w", archive.ErrChanged)
-	if d, err := shipper.RestlessBy(changed, time.Second); d != 10*time.Second || err != nil {
-		t.Errorf("left alone for %v, %v", d, err)
+// TestAnErrorOfACopyUnderWayIsNoVerdict: what the survey says of a tree that is being
+// changed may be otherwise in a moment. Any other error is a failure, as without settling.
+func TestAnErrorOfACopyUnderWayIsNoVerdict(t *testing.T) {
+	const settle, tick = time.Second, 10 * time.Millisecond
+	now := time.Date(2026, 11, 29, 8, 0, 0, 500_000_000, time.UTC)
+	changed, unfit := fmt.Errorf("x vanished: %w", archive.ErrChanged), &archive.Unfit{Cause: "meta.json is empty"}
+	marks := func(root, below time.Duration) archive.Marks {
+		return archive.Marks{RootChangedAt: now.Add(-root), ChangedAt: now.Add(-below)}
 	}
-	if _, err := shipper.RestlessBy(changed, 0); err != changed {
-		t.Errorf("without settling: %v", err)
+	for _, c := range []struct {
+		what   string
+		err    error
+		settle time.Duration
+		marks  archive.Marks
+		want   time.Duration // 0: the error
+	}{
+		{"changed meanwhile", changed, settle, archive.Marks{}, 10*settle + tick},
+		{"changed meanwhile, without settling", changed, 0, archive.Marks{}, 0},
+		{"no right to look", fs.ErrPermission, settle, marks(0, 0), 0},
+		{"unfit, below it something is new", unfit, settle, marks(time.Hour, 2*settle), 8*settle + tick},
+		{"unfit, and the folder is new", unfit, settle, marks(2*settle, time.Hour), 8*settle + tick},
+		{"unfit for long", unfit, settle, marks(10*settle+tick, 10*settle+tick), 0},
+		{"unfit, without settling", unfit, 0, marks(0, 0), 0},
+		{"unfit, and the clock went back", unfit, settle, marks(time.Hour, -time.Hour), 0},
+	} {
+		got, err := shipper.UnsettledBy(c.err, c.settle, c.marks, now)
+		if got != c.want || (c.want == 0) != (err == c.err) {
+			t.Errorf("%s: left alone for %v, %v, want %v", c.what, got, err, c.want)
+		}
 	}
-	if _, err := shipper.RestlessBy(fs.ErrPermission, time.Second); err != fs.ErrPermission {
-		t.Errorf("another error: %v", err)
-	}
+}
+
+// TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: who copies makes meta.json empty at first.
+func TestAnUnfitCopyIsHeldOnlyWhenItHasSettled(t *testing.T) {
+	settling(t, func(l *lab) {
+		l.write(l.at("episodes", "run-1", episode.Marker), "")
+		l.write(l.at("episodes", "run-1", "meta.json"), "")
+		l.align()
+		_, stop := l.daemon()
+		time.Sleep(9900 * time.Millisecond)
+		if held := l.held(); len(held) != 0 {
+			l.Errorf("held while it may be copied: %v", held)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if held := l.held(); len(held) != 1 {
+			l.Errorf("%d are held in the end", len(held))
+		}
+		l.must(stop())
+	})
 }
 
 // settling is a lab with a settling time, in virtual time.
