@@ -2,6 +2,7 @@ package archive_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"testing"
@@ -128,6 +129,19 @@ func TestMarksTellWhenTheMarkerCame(t *testing.T) {
 	mkfifo(t, l.path("fifo"))
 	if m = marks(); m.MarkerAlone {
 		t.Error("a FIFO beside the marker is nothing")
+	}
+}
+
+// An unfit tree that is being copied is told from one that stays as it is.
+func TestSurveyOfAnUnfitTreeTellsWhenItChanged(t *testing.T) {
+	l := odd(t)
+	l.must(os.WriteFile(l.path("meta.json"), nil, 0o644))
+	s, err := l.survey()
+	if _, unfit := errors.AsType[*archive.Unfit](err); !unfit {
+		t.Fatalf("got %v, want an Unfit", err)
+	}
+	if m := s.Marks; m.ChangedLast != `"meta.json"` || time.Since(m.ChangedAt).Abs() > time.Minute || m.RootChangedAt.IsZero() {
+		t.Errorf("the marks are %+v", m)
 	}
 }
 

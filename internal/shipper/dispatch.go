@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,6 +31,7 @@ type dispatch struct {
 
 	settling queue     // finished, and changed too recently to be packed; by when to look again
 	giveUp   time.Time // when a single pass waits for them no longer; zero if it has not swept
+	logCrowd sync.Once // that there are more
 
 	full bool // the disk is at its floor: no packing until the next sweep
 	told bool // and that is in the log

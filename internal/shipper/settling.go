@@ -1,7 +1,9 @@
 package shipper
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"cis490/internal/durable"
@@ -11,6 +13,13 @@ import (
 // the others are left to the next sweep.
 func (d *dispatch) await(c candidate, until time.Time) {
 	if d.settling.len() >= page {
+		level := slog.LevelDebug
+		if d.once {
+			level = slog.LevelWarn
+		}
+		d.logCrowd.Do(func() {
+			d.log.Log(context.Background(), level, "more episodes settle than are kept in mind", "at_once", page)
+		})
 		d.transient(1)
 		return
 	}
