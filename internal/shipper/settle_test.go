@@ -336,6 +336,23 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 	})
 }
 
+// TestAPassDoesNotWaitForWhatCannotSettleInTime: it is seen after a second that a file came
+// after the marker, and ten more are longer than a pass waits.
+func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
+	settling(t, func(l *lab) {
+		l.finish("run-1")
+		start := time.Now()
+		time.AfterFunc(500*time.Millisecond, func() {
+			l.tick()
+			l.write(l.at("episodes", "run-1", "late.csv"), "")
+		})
+		l.wantOnce(shipper.Tally{Scanned: 1, Transient: 1})
+		if d := time.Since(start); d != time.Second {
+			l.Errorf("the pass took %v", d)
+		}
+	})
+}
+
 // TestWhatSettlesDoesNotKeepAShipperFromEnding: neither the daemon nor a pass.
 func TestWhatSettlesDoesNotKeepAShipperFromEnding(t *testing.T) {
 	settling(t, func(l *lab) {
