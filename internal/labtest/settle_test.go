@@ -73,7 +73,8 @@ func finishedElsewhere(t *testing.T, name string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
 	for _, f := range []labtest.File{
-		{Name: "done.marker"}, {Name: "meta.json", Body: `{"code_version":{"commit":"` + labtest.Commit + `"}}`},
+		{Name: "done.marker"},
+		{Name: "meta.json", Body: `{"code_version":{"commit":"` + labtest.Commit + `"}}`},
 		{Name: "net/flows.csv", Body: strings.Repeat("1,10.0.0.1,10.0.0.2\n", 5000)},
 		{Name: "telemetry.jsonl", Body: strings.Repeat(`{"call":"openat","name":"`+name+"\"}\n", 20_000)},
 	} {
