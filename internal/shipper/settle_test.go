@@ -141,7 +141,7 @@ func (l *lab) align() {
 		}
 		return err
 	}))
-	time.Sleep(last.Sub(time.Now()))
+	time.Sleep(time.Until(last))
 }
 
 // packedAfter sees that nothing is packed d from now, and that it is a moment later.
