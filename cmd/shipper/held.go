@@ -69,9 +69,15 @@ func printHeld(to io.Writer, held []shipper.HeldEpisode, now time.Time) error {
 		if h.Stored != nil {
 			line("  theirs  %s\n", h.Stored)
 		}
-		line("  when it is mended: shipper retry %s\n", h.Episode)
-		if h.Reason == outbox.Conflict {
+		switch h.Reason {
+		case outbox.Changed: // tried again as it is, it is held again
+			line("  to send it as it is now, too: shipper retry --beside %s\n", h.Episode)
+			line("  to retire it as it is now, unsent: shipper retry --accept %s\n", h.Episode)
+		case outbox.Conflict:
+			line("  when it is mended: shipper retry %s\n", h.Episode)
 			line("  to keep both copies: shipper retry --beside %s\n", h.Episode)
+		default:
+			line("  when it is mended: shipper retry %s\n", h.Episode)
 		}
 	}
 	return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +60,7 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "store\t%s\n", adopted(st.Store))
-	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent\n", st.Waiting, st.Sealed)
+	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling(st.Settling))
 	fmt.Fprintf(w, "shipped\t%d in the shipped folder%s\n", st.Shipped, changes(st.Changed, now))
 	if st.Discarded > 0 {
 		fmt.Fprintf(w, "deleting\t%d in the trash: 'shipper prune' ends what was interrupted\n", st.Discarded)
@@ -84,6 +85,14 @@ func adopted(s *outbox.Store) string {
 		return "none adopted: the first receipt names it"
 	}
 	return fmt.Sprintf("%s, index %d bytes at least", ascii(s.ID), s.IndexBytes)
+}
+
+// settling says how many of those that wait have changed too recently to be packed.
+func settling(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d settling)", n)
 }
 
 // running says which process holds the state directory.
@@ -125,13 +134,15 @@ func retryCommand(o *options) *cobra.Command {
 		Long: `Retry takes the hold off episodes, beside a running shipper, which tries them
 with its next scan. With --accept, an episode that was changed after it was
 packed is retired as it is now, once the receiver says again that it has what
-was packed. With --beside, an episode that is held for a conflict is packed and
-sent under a name of its own, EPISODE.conflict-SHA8, beside the copy that the
-receiver has: nothing is replaced.`,
+was packed. With --beside, an episode that is held for a conflict, or because
+it was changed, is packed and sent under a name of its own,
+EPISODE.conflict-SHA8, beside the copy that the receiver has: nothing is
+replaced. It exits with 4 if the receiver must be asked what it has and cannot
+be reached.`,
 		Example: "  shipper retry run-7\n  shipper retry --accept run-7\n  shipper retry --beside run-7",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := o.open(c)
+			cfg, up, err := o.openToAsk(c, beside)
 			if err != nil {
 				return err
 			}
@@ -142,7 +153,7 @@ receiver has: nothing is replaced.`,
 					errs = append(errs, cli.Wrong(err))
 					continue
 				}
-				as, err := retry(cfg, name, accept, beside)
+				as, err := retry(c.Context(), cfg, up, name, accept, beside)
 				if err != nil {
 					errs = append(errs, err)
 					continue
@@ -159,18 +170,18 @@ receiver has: nothing is replaced.`,
 }
 
 // retry returns what is to be said of the name under which the episode goes.
-func retry(cfg shipper.Config, name episode.Name, accept, beside bool) (string, error) {
+func retry(ctx context.Context, cfg shipper.Config, up inventory, name episode.Name, accept, beside bool) (string, error) {
 	as := ""
 	var err error
 	if beside {
 		var other episode.Name
-		other, err = shipper.Beside(cfg, name)
+		other, err = shipper.Beside(ctx, cfg, name, up)
 		as = ", as " + string(other)
 	} else {
 		err = shipper.Retry(cfg, name, accept)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, unreachable := errors.AsType[*shipper.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s is not held: see 'shipper status'", name)
 	}
-	return as, err
+	return as, auditError(cfg, err)
 }

@@ -2,6 +2,7 @@ package archive_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"testing"
@@ -95,6 +96,52 @@ func TestMarksBelowOutliveARename(t *testing.T) {
 	}
 	if after.ChangedLast != `"meta.json"` || time.Since(after.ChangedAt).Abs() > time.Minute {
 		t.Errorf("changed last %s at %v", after.ChangedLast, after.ChangedAt)
+	}
+}
+
+// When a tree changed, as who packs it must know.
+func TestMarksTellWhenTheMarkerCame(t *testing.T) {
+	l := odd(t)
+	marks := func() archive.Marks {
+		m, err := l.tree(archive.Limits{}).Marks(t.Context())
+		l.must(err)
+		return m
+	}
+	l.must(os.RemoveAll(l.path("done.marker")))
+	if m := marks(); !m.MarkerChangedAt.IsZero() || m.MarkerAlone || m.RootChangedAt.Before(m.ChangedAt) {
+		t.Errorf("without a marker %+v", m)
+	}
+	l.must(os.WriteFile(l.path("done.marker"), nil, 0o644))
+	m := marks()
+	if m.MarkerChangedAt.IsZero() || m.ChangedAt.After(m.MarkerChangedAt) || m.MarkerAlone {
+		t.Errorf("with the marker last %+v", m)
+	}
+	entries, err := os.ReadDir(l.path(""))
+	l.must(err)
+	for _, e := range entries {
+		if e.Name() != "done.marker" {
+			l.must(os.RemoveAll(l.path(e.Name())))
+		}
+	}
+	if m = marks(); !m.MarkerAlone || !m.ChangedAt.Equal(m.MarkerChangedAt) {
+		t.Errorf("with the marker alone %+v", m)
+	}
+	mkfifo(t, l.path("fifo"))
+	if m = marks(); m.MarkerAlone {
+		t.Error("a FIFO beside the marker is nothing")
+	}
+}
+
+// An unfit tree that is being copied is told from one that stays as it is.
+func TestSurveyOfAnUnfitTreeTellsWhenItChanged(t *testing.T) {
+	l := odd(t)
+	l.must(os.WriteFile(l.path("meta.json"), nil, 0o644))
+	s, err := l.survey()
+	if _, unfit := errors.AsType[*archive.Unfit](err); !unfit {
+		t.Fatalf("got %v, want an Unfit", err)
+	}
+	if m := s.Marks; m.ChangedLast != `"meta.json"` || time.Since(m.ChangedAt).Abs() > time.Minute || m.RootChangedAt.IsZero() {
+		t.Errorf("the marks are %+v", m)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/digest"
+	"cis490/internal/episode"
 )
 
 // Marks identify the state of a tree by what the file system says of it, without
@@ -27,6 +28,11 @@ type Marks struct {
 	// ChangedLast the path that has it, in printable ASCII.
 	ChangedAt   time.Time
 	ChangedLast string
+	// RootChangedAt is the ctime of the episode's own directory, and MarkerChangedAt that
+	// of its marker; zero if there is none.
+	RootChangedAt, MarkerChangedAt time.Time
+	// MarkerAlone reports that nothing but the marker is below the episode's own directory.
+	MarkerAlone bool
 }
 
 // Marks walks the tree and opens directories only. It returns errors as
@@ -42,7 +48,9 @@ type sums struct {
 	skipped           bool
 	last              unix.Timespec // latest ctime below the root
 	lastPath          string
-	record            []byte // scratch
+	root, marker      time.Time // their ctimes
+	entries           int       // below the root
+	record            []byte    // scratch
 }
 
 func newSums() sums {
@@ -71,8 +79,12 @@ func (s *sums) add(n *node) {
 	s.record = b
 }
 
-// see remembers the latest ctime.
+// see remembers the latest ctime, and that of the marker.
 func (s *sums) see(n *node) {
+	s.entries++
+	if n.path == episode.Marker {
+		s.marker = time.Unix(n.st.Ctim.Unix())
+	}
 	if c := n.st.Ctim; c.Sec > s.last.Sec || c.Sec == s.last.Sec && c.Nsec > s.last.Nsec {
 		s.last, s.lastPath = c, n.path
 	}
@@ -84,6 +96,9 @@ func (s *sums) marks() Marks {
 		Below:       digest.Digest(s.below.Sum(nil)),
 		ChangedAt:   time.Unix(s.last.Unix()),
 		ChangedLast: show(s.lastPath),
+
+		RootChangedAt: s.root, MarkerChangedAt: s.marker,
+		MarkerAlone: s.entries == 1 && !s.marker.IsZero(),
 	}
 	if s.skipped {
 		m.Skips = digest.Digest(s.skips.Sum(nil))

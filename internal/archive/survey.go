@@ -16,6 +16,7 @@ type Survey struct {
 	Entries     int           // members of the archive: files, directories and links
 	Bytes       int64         // content of the files
 	Skipped     Skips
+	Marks       Marks // of the same walk
 }
 
 // Large reports whether the episode takes long to pack, and more than one core.
@@ -50,7 +51,8 @@ const trailer = 2 * block
 const block = 512
 
 // Survey walks the tree; it opens directories and no file. It returns an
-// [Unfit] if the episode is to be held, [ErrChanged] if it is being changed.
+// [Unfit] if the episode is to be held, [ErrChanged] if it is being changed. With an
+// [Unfit] the Marks say when what was met until then had changed, and nothing else.
 func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	s := Survey{Size: trailer}
 	w := walk{tree: t, light: true, visit: func(n *node) error {
@@ -65,9 +67,10 @@ func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	}}
 	marks, err := w.run(ctx)
 	if err != nil {
-		return Survey{}, err
+		met := w.sums.marks()
+		return Survey{Marks: Marks{ChangedAt: met.ChangedAt, ChangedLast: met.ChangedLast, RootChangedAt: met.RootChangedAt}}, err
 	}
-	s.Fingerprint, s.Bytes, s.Skipped = marks.Fingerprint, w.bytes, w.skipped
+	s.Fingerprint, s.Bytes, s.Skipped, s.Marks = marks.Fingerprint, w.bytes, w.skipped, marks
 	return s, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"cis490/internal/episode"
 )
@@ -44,6 +45,7 @@ func (w *walk) run(ctx context.Context) (Marks, error) {
 		return Marks{}, err
 	}
 	w.owner = root.st.Uid
+	w.sums.root = time.Unix(root.st.Ctim.Unix())
 	if err := w.root(ctx, root); err != nil {
 		return Marks{}, err
 	}
@@ -88,6 +90,7 @@ func (w *walk) meta(ctx context.Context, dir *os.File) (bool, error) {
 		return false, nil
 	}
 	if n.st.Size == 0 {
+		w.sums.see(n)
 		return false, &Unfit{"meta.json is empty, as a power cut on the host leaves it: write it anew or remove it"}
 	}
 	return true, w.enter(ctx, n)

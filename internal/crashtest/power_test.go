@@ -105,6 +105,7 @@ func newSite(t *testing.T, fs string, random *rand.Rand, to *toll) *site {
 	s.wire = newWire(t, s.Lab, newRandom(int(random.Uint32())))
 	for _, name := range []string{"lab-01", "lab-02"} {
 		h := s.Host(name)
+		h.Set("settle", `"20ms"`) // so that some are cut while they settle
 		s.disks = append(s.disks, s.disk(t, fs, name+".img", h.Path("data")))
 		s.hosts = append(s.hosts, h)
 		must(t, os.Mkdir(h.Episodes(), 0o755))

@@ -67,6 +67,9 @@ func (s Stat) Device() uint64 { return s.st.Dev }
 // ModTime returns when its bytes last changed.
 func (s Stat) ModTime() time.Time { return time.Unix(s.st.Mtim.Unix()) }
 
+// ChangeTime returns when the file last changed: its bytes, names, owner, mode or times.
+func (s Stat) ChangeTime() time.Time { return time.Unix(s.st.Ctim.Unix()) }
+
 // Times returns when the bytes of the file last changed, and when the file did.
 func (s Stat) Times() (mtime, ctime unix.Timespec) { return s.st.Mtim, s.st.Ctim }
 

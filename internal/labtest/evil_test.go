@@ -62,6 +62,7 @@ func noSecret(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
 	t.Parallel()
 	l, h := lab(t)
+	h.Set("settle", `"50ms"`)
 	fates := make(map[string]labtest.Fate)
 	for i := range 5 {
 		for _, e := range labtest.Evils {

@@ -48,6 +48,7 @@ func (l *Lab) Host(name string) *Host {
 		"outbox_dir":         `"data/outbox"`,
 		"shipped_dir":        `"data/shipped"`,
 		"scan_interval":      `"1h"`,
+		"settle":             `"0s"`, // what is made here is finished; see settle_test.go
 		"min_free":           `"1MiB"`,
 		"receiver.url":       fmt.Sprintf("%q", "https://"+l.Proxy.Addr()),
 		"receiver.ca_file":   `"pki/ca.crt"`,

@@ -1,6 +1,7 @@
 package labtest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -119,6 +120,52 @@ func TestEpisodeChangedAfterSealingIsHeldUntilAccepted(t *testing.T) {
 	}
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 5, AlreadyPresent: 5})
 	l.Settled(t)
+}
+
+// TestAChangedEpisodeGoesBeside: with the receipt that was noted when it was held, and
+// without it, by the word of a receiver that is there.
+func TestAChangedEpisodeGoesBeside(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	l.Proxy.Always(labtest.Fault{Refuse: true})
+	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
+	packed := labtest.ReadTree(t, h.Episodes("run-1"))
+	if err := os.WriteFile(h.Episodes("run-1", "late.csv"), []byte("1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l.Proxy.Always(labtest.Fault{})
+	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Held: 1})
+	var held struct {
+		Digest    string `json:"sha256"`
+		Delivered string `json:"delivered_sha256"`
+	}
+	if err := json.Unmarshal([]byte(h.Run("held", "--json").Stdout), &held); err != nil || held.Delivered == "" || held.Delivered != held.Digest {
+		t.Fatalf("the hold says %+v, %v", held, err)
+	}
+	text := read(t, h.Outbox("run-1.held"))
+	older := strings.Replace(text, "delivered_sha256", "nobody_knows", 1) // as an older shipper left it
+	if err := os.WriteFile(h.Outbox("run-1.held"), []byte(older), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	l.Proxy.Always(labtest.Fault{Refuse: true})
+	h.Run("retry", "--beside", "run-1").MustExit(t, 4)
+	if read(t, h.Outbox("run-1.held")) != older || len(h.Run("held", "--json").Stdout) == 0 {
+		t.Error("a receiver that cannot be asked changed something")
+	}
+	l.Proxy.Always(labtest.Fault{})
+	h.Run("retry", "--beside", "run-1").MustExit(t, 0)
+	other := "run-1.conflict-" + held.Digest[:8]
+	h.Forget("run-1")
+	h.Note(other, h.Episodes(other))
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	l.Check(t)
+	if got := l.RowOf(t, "lab-01", "run-1").SHA256; got != held.Digest {
+		t.Errorf("the receiver has %s of run-1, want %s", got, held.Digest)
+	}
+	if _, late := packed["late.csv"]; late || !h.IsShipped(other) {
+		t.Errorf("%s is not shipped", other)
+	}
 }
 
 func TestNameTakenInShippedGetsASuffix(t *testing.T) {

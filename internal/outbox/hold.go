@@ -31,13 +31,17 @@ type Hold struct {
 	HeldAt time.Time      `json:"held_at"`
 	Digest *digest.Digest `json:"sha256,omitempty"`        // of our entry
 	Stored *digest.Digest `json:"stored_sha256,omitempty"` // of what the receiver has
+	// Delivered is of the archive for which there was a receipt before the episode was held.
+	Delivered *digest.Digest `json:"delivered_sha256,omitempty"`
+	// Beside is the name under which a person sends the episode, once that has begun.
+	Beside episode.Name `json:"beside,omitempty"`
 }
 
 // maxHold bounds what is read of a hold, which a person may have edited.
 const maxHold = 64 << 10
 
 // Hold sets an episode aside, durably: it survives a restart. Its entry, if it
-// has one, stays. The lock must be held.
+// has one, stays. The lock must be held, unless the episode is held already.
 func (o *Outbox) Hold(name episode.Name, h Hold) error {
 	b, err := json.MarshalIndent(h, "", "  ")
 	if err != nil {

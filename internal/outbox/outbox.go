@@ -54,8 +54,8 @@ const sealAttr = "seal"
 
 // Outbox is the folder. Its methods are safe for concurrent use on different
 // episodes. What changes it needs the lock, except [Outbox.Release],
-// [Outbox.Accept] and, of what is held, [Outbox.Remove], which an operator may
-// call beside a running shipper, and [Outbox.Trash] and [Outbox.Empty].
+// [Outbox.Accept] and, of what is held, [Outbox.Hold] and [Outbox.Remove], which an
+// operator may call beside a running shipper, and [Outbox.Trash] and [Outbox.Empty].
 type Outbox struct {
 	dir    *durable.Dir
 	bytes  atomic.Int64 // of the entries, since the last Measure, and of those to come

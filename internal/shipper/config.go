@@ -24,6 +24,10 @@ type Config struct {
 	OutboxDir    config.Path     `toml:"outbox_dir"`
 	ShippedDir   config.Path     `toml:"shipped_dir"`
 	ScanInterval config.Duration `toml:"scan_interval"`
+	// Settle is for how long nothing in a finished episode must have changed before it is
+	// packed, and ten times that where its marker seems to have arrived before the rest.
+	// 0 packs it at once.
+	Settle config.Duration `toml:"settle"`
 	// MinFree is kept free on the disk: the experiments live there. Nothing is
 	// packed below it.
 	MinFree config.Bytes `toml:"min_free"`
@@ -74,6 +78,7 @@ func DefaultConfig() Config {
 		OutboxDir:    "/var/lib/cis490/data/outbox",
 		ShippedDir:   "/var/lib/cis490/data/shipped",
 		ScanInterval: config.Duration(30 * time.Second),
+		Settle:       config.Duration(time.Second),
 		MinFree:      256 << 20,
 		Packers:      2,
 		Senders:      16,
@@ -122,6 +127,9 @@ func (c Config) Validate() error {
 	}
 	if c.ScanInterval.Std() < time.Second {
 		errs = append(errs, config.Invalid("scan_interval", "must be at least 1s"))
+	}
+	if settle := c.Settle.Std(); settle < 0 || settle > maxSettle {
+		errs = append(errs, config.Invalid("settle", "must be between 0s and 1h"))
 	}
 	for key, n := range map[string]int{"packers": c.Packers, "senders": c.Senders} {
 		if n < 1 || n > 64 {

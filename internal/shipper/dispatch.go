@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,14 +23,19 @@ type dispatch struct {
 
 	toSeal  lanes
 	toSend  lanes
-	hand    map[episode.Name]candidate // queued, or with a worker
+	hand    map[episode.Name]candidate // queued, settling, or with a worker
 	working int                        // with a worker
 	later   map[episode.Name]delay     // those that failed
 	soonest time.Time                  // when the first of them may be tried again; zero if there is none
 	link    link
-	full    bool // the disk is at its floor: no packing until the next sweep
-	told    bool // and that is in the log
-	held    int  // met by this sweep
+
+	settling queue     // finished, and changed too recently to be packed; by when to look again
+	giveUp   time.Time // when a single pass waits for them no longer; zero if it has not swept
+	logCrowd sync.Once // that there are more
+
+	full bool // the disk is at its floor: no packing until the next sweep
+	told bool // and that is in the log
+	held int  // met by this sweep
 
 	after   episode.Name         // how far the sweep of the folders has come
 	swept   bool                 // it has come to the end
@@ -154,7 +160,7 @@ func (d *dispatch) step(ctx context.Context) error {
 		} else {
 			d.toSeal.ended(c)
 		}
-		return d.handleResult(r, c.at, time.Now())
+		return d.handleResult(r, c, time.Now())
 	case p := <-d.pongs:
 		return d.ponged(p)
 	case name := <-d.found:
@@ -191,11 +197,18 @@ func (d *dispatch) nextAlarm(now time.Time) time.Duration {
 	if !d.soonest.IsZero() && !d.once {
 		wait = min(wait, d.soonest.Sub(now))
 	}
+	if d.settling.len() > 0 {
+		wait = min(wait, d.settling.next().at.Sub(now))
+	}
+	if d.patienceEnds(now) {
+		wait = 0
+	}
 	return max(wait, 0)
 }
 
 // finished reports whether a pass is over: everything was scanned, what could be
-// tried has been, and a receiver that seems to be away was asked whether it is.
+// tried has been, nothing settles, and a receiver that seems to be away was asked whether
+// it is.
 func (d *dispatch) finished() bool {
 	return d.swept && len(d.hand) == 0 && !d.link.probing && !d.mayProbe()
 }
@@ -203,6 +216,9 @@ func (d *dispatch) finished() bool {
 // refill scans the next page of the folders when there is little left of the
 // one before, or begins anew when it is time.
 func (d *dispatch) refill(now time.Time) error {
+	if err := d.takeSettled(now); err != nil {
+		return err
+	}
 	if !d.once {
 		if err := d.retryDue(now); err != nil {
 			return err
@@ -234,6 +250,9 @@ func (d *dispatch) refill(now time.Time) error {
 		// What waited for room at the last sweep waits still, if there is none.
 		d.flag(d.full || d.short() || d.told && d.loaded())
 		d.swept, d.due = true, now.Add(d.cfg.ScanInterval.Std())
+		if d.once {
+			d.giveUp = time.Now().Add(markerFirst*d.cfg.Settle.Std() + tick)
+		}
 		d.report()
 	}
 	return nil
@@ -309,16 +328,20 @@ func (d *dispatch) queue(c candidate, now time.Time) error {
 		d.held++
 		d.tally.count(func(t *Tally) { t.Held++ })
 	case Seal:
-		d.queueSeal(c)
+		d.queueSeal(c, now)
 	case Send:
 		d.queueSend(c)
 	}
 	return nil
 }
 
-func (d *dispatch) queueSeal(c candidate) {
+func (d *dispatch) queueSeal(c candidate, now time.Time) {
 	if d.full {
 		d.transient(1)
+		return
+	}
+	if until, settles := settlesAt(d.cfg.Settle.Std(), c.changed, now); settles {
+		d.await(c, until)
 		return
 	}
 	d.toSeal.add(c)

@@ -48,6 +48,7 @@ func newLabAt(t testing.TB, dir string) *lab {
 	l.cfg.OutboxDir = config.Path(filepath.Join(dir, "outbox"))
 	l.cfg.ShippedDir = config.Path(filepath.Join(dir, "shipped"))
 	l.cfg.MinFree, l.cfg.Packers, l.cfg.Senders = 0, 2, 4
+	l.cfg.Settle = 0 // what is made here is finished; see settle_test.go
 	l.episodes = filepath.Join(dir, "episodes")
 	l.must(os.Mkdir(l.episodes, 0o755))
 	l.rx = newReceiver(t)

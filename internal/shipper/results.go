@@ -22,12 +22,12 @@ const (
 // no other attempt.
 const quietFailures = 3
 
-// handleResult decides what follows from the result of work on an episode that was finished
-// at a time.
-func (d *dispatch) handleResult(r result, at, now time.Time) error {
+// handleResult decides what follows from the result of work on an episode that was in hand
+// as c.
+func (d *dispatch) handleResult(r result, c candidate, now time.Time) error {
 	if r.err == nil {
 		delete(d.later, r.name)
-		d.passed(r, at)
+		d.passed(r, c.at)
 		return nil
 	}
 	if errors.Is(r.err, fs.ErrNotExist) && r.stage == Seal {
@@ -36,7 +36,12 @@ func (d *dispatch) handleResult(r result, at, now time.Time) error {
 		return nil
 	}
 	if errors.Is(r.err, errLarge) {
-		d.queueSeal(candidate{name: r.name, stage: Seal, at: at, size: r.size})
+		c.size = r.size
+		d.queueSeal(c, now)
+		return nil
+	}
+	if settling, ok := errors.AsType[*settlingError](r.err); ok {
+		d.unsettled(c, settling, now)
 		return nil
 	}
 	verdict, reason := judge(r.err)
@@ -139,6 +144,9 @@ func (d *dispatch) hold(r result, reason outbox.Reason, now time.Time) error {
 	h := outbox.Hold{Reason: reason, Cause: r.err.Error(), HeldAt: now.UTC().Truncate(time.Second)}
 	if p, ok := errors.AsType[*wire.Problem](r.err); ok && !p.Stored.IsZero() {
 		h.Stored = &p.Stored
+	}
+	if delivered, ok := errors.AsType[*deliveredError](r.err); ok {
+		h.Delivered = &delivered.digest
 	}
 	if entry, err := d.out.Entry(r.name); err == nil {
 		if sealed := entry.Digest; !sealed.IsZero() {

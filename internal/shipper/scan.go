@@ -18,8 +18,13 @@ const page = 10_000
 type candidate struct {
 	name  episode.Name
 	stage Stage
-	at    time.Time // when it was finished
+	at    time.Time // when it was finished; in the queue of those that settle, when to look again
 	size  int64     // of its archive, if it is packed; of what is in it, if that is much
+
+	marked  time.Time // the ctime of its marker
+	changed time.Time // it has not changed last before that; zero if all of it must be looked at
+	seen    *sighting // by the last look, if there is a ctime in the future
+	told    bool      // a person, that it does not settle
 }
 
 // large reports whether it is large for what it waits for: an archive that is sent in

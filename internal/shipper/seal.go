@@ -25,7 +25,8 @@ var errLarge = errors.New("is large")
 // seal packs a finished episode into the outbox, once, and returns the size of the
 // archive. It is sealed only if the tree was the same before and after. Packed is
 // called when that is done but for the disk. One that turns out to be large is not
-// packed but sized, and the error is errLarge.
+// packed but sized, and the error is errLarge. One that has changed too recently is not
+// packed either, and the error is a [*settlingError].
 func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat, packed func()) (int64, error) {
 	start, name := time.Now(), c.name
 	tree, err := s.src.Tree(name)
@@ -33,7 +34,7 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat
 		return 0, err
 	}
 	defer tree.Close()
-	before, err := tree.Survey(ctx)
+	before, err := s.survey(ctx, tree, c)
 	if err != nil {
 		return 0, err
 	}
@@ -62,6 +63,17 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat
 	}
 	s.log.Info("packed", "episode", name, "sha256", sealed.Digest, "bytes", size, "took", time.Since(start).Round(time.Millisecond))
 	return size, nil
+}
+
+// survey surveys a tree that is to be packed, or returns a [*settlingError] if it has
+// changed too recently for that.
+func (s *Shipper) survey(ctx context.Context, tree *archive.Tree, c candidate) (archive.Survey, error) {
+	settle := s.cfg.Settle.Std()
+	survey, err := tree.Survey(ctx)
+	if err != nil {
+		return survey, unsettledBy(err, settle, survey.Marks, c.marked, time.Now())
+	}
+	return survey, settled(settle, survey.Marks, c.seen, time.Now())
 }
 
 func (s *Shipper) pack(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, to *floor) (outbox.Seal, int64, error) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/archive"
+	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
@@ -51,12 +52,24 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	}
 	sent()
 	if err := s.retire(ctx, name, entry, receipt); err != nil {
-		return "", err
+		return "", &deliveredError{err, receipt.Digest}
 	}
 	s.log.Info("shipped", "episode", name, "sha256", entry.Digest, "bytes", entry.Size,
 		"status", string(receipt.Status), "took", time.Since(start).Round(time.Millisecond))
 	return receipt.Status, nil
 }
+
+// deliveredError says that an episode was not retired though there is a receipt for what
+// was packed of it.
+type deliveredError struct {
+	err    error
+	digest digest.Digest // of the receipt
+}
+
+func (e *deliveredError) Error() string { return e.err.Error() }
+
+// Unwrap returns what went wrong.
+func (e *deliveredError) Unwrap() error { return e.err }
 
 // put sends an entry. One that went wrong on the way, or in the receiver's part of
 // an interrupted upload, is sent once more, from its beginning: the receiver has

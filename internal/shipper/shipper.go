@@ -192,12 +192,16 @@ func stageOf(f facts) Stage {
 
 // look reads off the folders how far an episode has come.
 func (s *Shipper) look(name episode.Name) (candidate, error) {
-	at, finished, err := s.src.FinishedAt(name)
+	finish, finished, err := s.src.FinishedAt(name)
 	if err != nil {
 		return candidate{}, err
 	}
 	state, err := s.out.State(name)
-	return candidate{name, stageOf(facts{finished, state}), at, state.Size}, err
+	c := candidate{name: name, stage: stageOf(facts{finished, state}), at: finish.At, size: state.Size, marked: finish.MarkedAt}
+	if time.Since(c.marked) < restless { // later, somebody must be told what keeps changing
+		c.changed = finish.ChangedAt
+	}
+	return c, err
 }
 
 // Once takes every waiting episode one pass further, whatever waits it had

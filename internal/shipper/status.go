@@ -2,6 +2,7 @@ package shipper
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"time"
 
@@ -18,8 +19,10 @@ type Status struct {
 	// RunningUnknown says that the user who asks may not look at the lock.
 	RunningUnknown bool `json:"running_unknown,omitempty"`
 
-	Waiting     int           `json:"waiting"` // finished, not packed yet
-	Sealed      int           `json:"sealed"`  // packed, not delivered yet
+	Waiting int `json:"waiting"` // finished, not packed yet
+	Sealed  int `json:"sealed"`  // packed, not delivered yet
+	// Settling are those of Waiting that were found to have changed too recently to be packed.
+	Settling    int           `json:"settling"`
 	Held        []HeldEpisode `json:"held"`
 	Unshippable []string      `json:"unshippable"`     // entries that cannot even be held
 	Shipped     int           `json:"shipped"`         // in the shipped folder
@@ -92,6 +95,8 @@ func Inspect(c Config) (Status, error) {
 
 func (s *Shipper) fill(st *Status) error {
 	bad := func(err error) { st.Unshippable = append(st.Unshippable, err.Error()) }
+	ctx, cancel := context.WithTimeout(context.Background(), settlingLook)
+	defer cancel()
 	for sheet := (sheet{}); !sheet.last; {
 		var err error
 		if sheet, err = s.scan(sheet.end, bad); err != nil {
@@ -101,6 +106,9 @@ func (s *Shipper) fill(st *Status) error {
 			switch c.stage {
 			case Seal:
 				st.Waiting++
+				if s.settles(ctx, c) {
+					st.Settling++
+				}
 			case Send:
 				st.Sealed++
 			case Held:
@@ -113,6 +121,28 @@ func (s *Shipper) fill(st *Status) error {
 		}
 	}
 	return nil
+}
+
+// settlingLook bounds how long a status looks for episodes that settle: there may be a
+// large backlog, of large ones.
+const settlingLook = time.Second
+
+// settles reports whether an episode is known to have changed too recently to be packed.
+func (s *Shipper) settles(ctx context.Context, c candidate) bool {
+	if _, settles := settlesAt(s.cfg.Settle.Std(), c.changed, time.Now()); settles {
+		return true
+	}
+	if s.cfg.Settle == 0 || ctx.Err() != nil {
+		return false
+	}
+	tree, err := s.src.Tree(c.name)
+	if err != nil {
+		return false // packing it says what is wrong
+	}
+	defer tree.Close()
+	_, err = s.survey(ctx, tree, c)
+	_, settles := errors.AsType[*settlingError](err)
+	return settles
 }
 
 func countShipped(src *source.Source, st *Status) error {

@@ -77,12 +77,20 @@ func (s *Source) IsFinished(name episode.Name) (bool, error) {
 	return finished, err
 }
 
+// Finish says when an episode became finished.
+type Finish struct {
+	At time.Time // the mtime of its marker
+	// MarkedAt is the ctime of the marker, and ChangedAt the later one of that and of the
+	// ctime of the episode's directory: the episode has not changed last before that.
+	MarkedAt, ChangedAt time.Time
+}
+
 // FinishedAt is [Source.IsFinished], and when that came about.
-func (s *Source) FinishedAt(name episode.Name) (at time.Time, finished bool, err error) {
+func (s *Source) FinishedAt(name episode.Name) (at Finish, finished bool, err error) {
 	return s.finished(string(name))
 }
 
-func (s *Source) finished(name string) (at time.Time, finished bool, err error) {
+func (s *Source) finished(name string) (at Finish, finished bool, err error) {
 	st, err := s.episodes.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return at, false, nil
@@ -106,7 +114,19 @@ func (s *Source) finished(name string) (at time.Time, finished bool, err error) 
 	if errors.Is(err, fs.ErrNotExist) {
 		return at, false, nil
 	}
-	return marker.ModTime(), marker.Regular(), err
+	if err != nil {
+		return at, false, err
+	}
+	at = Finish{At: marker.ModTime(), MarkedAt: marker.ChangeTime()}
+	at.ChangedAt = later(at.MarkedAt, st.ChangeTime())
+	return at, marker.Regular(), nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // Tree opens an episode for packing or comparing, or returns an error wrapping

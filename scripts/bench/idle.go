@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// pair is both daemons, with everything at its default.
+// pair is both daemons, with everything but settle at its default.
 type pair struct {
 	receiver *server
 	shipper  *process

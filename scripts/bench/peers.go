@@ -68,8 +68,8 @@ func parts(l *lab, o options) []part {
 			p.systems = append(p.systems, s.name)
 		}
 		if w.name == "S" { // of larger ones the disk is not what takes the time
-			byName[custody] = diskAlone()
-			p.systems = append(p.systems, custody)
+			byName[custody], byName[oursSettled] = diskAlone(), settledOurs()
+			p.systems = append(p.systems, custody, oursSettled)
 		}
 		p.run = func(ctx context.Context, name string) (row, error) {
 			if err := w.generate(l.path("work", w.folder())); err != nil {

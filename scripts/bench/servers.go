@@ -114,6 +114,7 @@ const shipperConf = `host_id      = %[1]q
 episodes_dir = %[2]q
 outbox_dir   = %[3]q
 shipped_dir  = %[4]q
+settle       = "0s"
 [receiver]
 url       = %[5]q
 ca_file   = "%[6]s/ca.crt"

@@ -40,7 +40,7 @@ func archivers() []system {
 	return []system{
 		{
 			name: ours, server: "receiver", archives: true,
-			title:  "shipper --once",
+			title:  "shipper --once, with `settle` at \"0s\"",
 			client: `exec "$BIN/shipper" --config "$CONF" --once`,
 			unpack: untar,
 			keeps:  "every archive and its row, sha256 checked and fsynced; a receipt for each on the host",
@@ -119,6 +119,19 @@ func diskAlone() system {
 		name:   custody,
 		title:  "the steps of ours on the disk, by its own packages in one process: nothing is found, read, packed, hashed or sent",
 		client: `exec "$BENCH" custody -data "$DATA" -src "$SRC" -shipped "$SHIPPED" -outbox "$OUT"`,
+		keeps:  "as ours",
+	}
+}
+
+// oursSettled is ours as it is configured by default: the markers are made when the clock
+// starts, and what was finished has to settle.
+const oursSettled = "ours-settle"
+
+func settledOurs() system {
+	return system{
+		name: oursSettled, server: "receiver",
+		title:  "ours with `settle` at its default, of episodes that are finished when the clock starts",
+		client: `sed /^settle/d "$CONF" >"$CONF.default"; touch "$SRC"/*/done.marker; exec "$BIN/shipper" --config "$CONF.default" --once`,
 		keeps:  "as ours",
 	}
 }

@@ -71,7 +71,7 @@ others remain; where they do not, a * marks them. Ratios are medians of those wi
 	if s, found := b["wake-up"]; found {
 		s.head(out, "Wake-up")
 		all := s.wakes()
-		fmt.Fprintf(out, "From `done.marker` of a 40 KiB episode to the retired episode, whose row is durable before: median %s ms, worst %s ms of %d.\n\n",
+		fmt.Fprintf(out, "With `settle` at \"0s\", from `done.marker` of a 40 KiB episode to the retired episode, whose row is durable before: median %s ms, worst %s ms of %d.\n\n",
 			number(all.median()), number(all.quantile(1)), len(all))
 	}
 }
@@ -97,7 +97,7 @@ func (s section) head(out *bytes.Buffer, title string) {
 // way is the table of the whole way, host to server.
 func (s section) way(out *bytes.Buffer, name string) {
 	titles := map[string]system{}
-	for _, sys := range append(systems(), diskAlone()) {
+	for _, sys := range append(systems(), diskAlone(), settledOurs()) {
 		titles[sys.name] = sys
 	}
 	r := s.Rows[0]

@@ -10,6 +10,7 @@ daily_scenarios() {
   check "an episode of the experiments' user arrives" ship ep-first 2048
   check "an episode of the orchestrator arrives" orchestrator_ships
   check "an episode in a folder closed to the group arrives" closed_folder_arrives
+  check "a copy that begins with its marker arrives whole" copy_arrives_whole
   check "a hostile tree arrives, the daemon unharmed" hostile_tree_arrives
   check "the experiments' user cannot read the key" key_is_secret
   check "a member of cis490-lab reads the index, others do not" index_is_for_members
@@ -91,6 +92,23 @@ closed_folder_arrives() {
   configure "$(root lab)/etc/cis490/lab-host.toml" scan_interval=3s
   on lab systemctl restart cis490-shipper
   eventually arrived ep-closed
+}
+
+# copy_arrives_whole: done.marker is there before the rest, and stays alone for a while.
+copy_arrives_whole() {
+  # shellcheck disable=SC2016 # the machine's shell expands it
+  as cis490-lab lab sh -euc '
+    cd "$1/episodes"
+    mkdir ep-copied
+    : >ep-copied/done.marker
+    sleep 2
+    echo "{}" >ep-copied/meta.json
+    sleep 2
+    head -c 1M /dev/urandom >ep-copied/x' copied "$data"
+  echo ep-copied >>"$work/recorded"
+  eventually arrived ep-copied
+  same "files in the archive" "$(zstd -dc "$(the_store)/episodes/lab-01/ep-copied.tar.zst" | tar -t | sort | tr '\n' ' ')" \
+    'ep-copied/ ep-copied/done.marker ep-copied/meta.json ep-copied/x '
 }
 
 # hostile_tree_arrives: what malware could leave. Root adds what the lab's user may

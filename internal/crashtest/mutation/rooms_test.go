@@ -617,6 +617,28 @@ var ofRooms = []mutant{
 		},
 	},
 	{
+		"shipper: a copy that begins with the marker is packed at once",
+		killer{"shipper", "TestACopyIsNotPackedBeforeItsEnd"},
+		[]edit{
+			{
+				"shipper/seal.go",
+				"return survey, settled(settle, survey.Marks, c.seen, time.Now())",
+				"return survey, nil",
+			},
+		},
+	},
+	{
+		"shipper: the copy of a changed episode is dropped unasked",
+		killer{"shipper", "TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered"},
+		[]edit{
+			{
+				"shipper/beside.go",
+				"	if b.hold.Delivered != nil && *b.hold.Delivered == entry.Digest {",
+				"	if true {",
+			},
+		},
+	},
+	{
 		"source: a fingerprint counts of what changed just now",
 		killer{"source", "TestFingerprintCountsOnlyOfWhatWasQuiet"},
 		[]edit{

@@ -92,6 +92,7 @@ func newSite(t *testing.T, fs string, random *rand.Rand) *site {
 	for i := range 3 {
 		h := s.Host(fmt.Sprintf("lab-%02d", i+1))
 		h.Set("scan_interval", `"1s"`)
+		h.Set("settle", `"50ms"`)
 		s.disk(t, fs, h.Name, h.Path("data"))
 		must(t, os.MkdirAll(h.Episodes(), 0o755))
 		s.hosts = append(s.hosts, h)

@@ -1,0 +1,421 @@
+package shipper_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/archive"
+	"cis490/internal/config"
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+	"cis490/internal/shipper"
+)
+
+// TestSettledIsJudgedByCtimes: how long an episode is left alone, by what its ctimes say.
+func TestSettledIsJudgedByCtimes(t *testing.T) {
+	const settle, tick = time.Second, 10 * time.Millisecond
+	now := time.Date(2026, 11, 29, 8, 0, 0, 500_000_000, time.UTC)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	marks := func(root, marker, last time.Duration) archive.Marks {
+		return archive.Marks{RootChangedAt: ago(root), MarkerChangedAt: ago(marker), ChangedAt: ago(last), Fingerprint: digest.Digest{1}}
+	}
+	alone := marks(2*settle, 2*settle, 2*settle)
+	alone.MarkerAlone = true
+	coarse := archive.Marks{
+		RootChangedAt: ago(1500 * time.Millisecond), MarkerChangedAt: ago(1500 * time.Millisecond), ChangedAt: ago(1500 * time.Millisecond),
+	}
+	seen := func(ago_ time.Duration, of byte) *shipper.Sighting {
+		return shipper.SightingOf(digest.Digest{of}, ago(ago_))
+	}
+	for _, c := range []struct {
+		what   string
+		settle time.Duration
+		marks  archive.Marks
+		seen   *shipper.Sighting
+		want   time.Duration
+	}{
+		{"an episode that was finished just now", settle, marks(0, 0, 0), nil, settle + tick},
+		{"a while ago", settle, marks(600*time.Millisecond, 600*time.Millisecond, 600*time.Millisecond), nil, 400*time.Millisecond + tick},
+		{"long ago", settle, marks(settle+tick, settle+tick, settle+tick), nil, 0},
+		{"the folder alone was touched", settle, marks(300*time.Millisecond, time.Hour, time.Hour), nil, 700*time.Millisecond + tick},
+		{"a file came after the marker", settle, marks(time.Hour, 5*settle, 2*settle), nil, 8*settle + tick},
+		{"long after the marker, and long ago", settle, marks(time.Hour, time.Hour, 10*settle+tick), nil, 0},
+		{"a file came after it, and the folder was touched last", settle, marks(settle, 5*settle, 2*settle), nil, 9*settle + tick},
+		{"nothing but the marker", settle, alone, nil, 8*settle + tick},
+		{"whole seconds", settle, coarse, nil, 500 * time.Millisecond},
+		{"no settling", 0, marks(0, 0, 0), nil, 0},
+		{"a ctime in the future", settle, marks(-time.Hour, -time.Hour, -time.Hour), nil, settle},
+		{"and seen for a while", settle, marks(-time.Hour, -time.Hour, -time.Hour), seen(700*time.Millisecond, 1), 300 * time.Millisecond},
+		{"and seen for long enough", settle, marks(-time.Hour, -time.Hour, -time.Hour), seen(settle, 1), 0},
+		{"and seen otherwise", settle, marks(-time.Hour, -time.Hour, -time.Hour), seen(settle, 2), settle},
+		{"a file in the future, after the marker", settle, marks(time.Hour, time.Hour, -time.Hour), seen(settle, 1), 9 * settle},
+		{"a sighting, and the clock is right again", settle, marks(0, 0, 0), seen(time.Hour, 1), settle + tick},
+	} {
+		if got, _ := shipper.Settled(c.settle, c.marks, c.seen, now); got != c.want {
+			t.Errorf("%s: left alone for %v, want %v", c.what, got, c.want)
+		}
+	}
+}
+
+// TestAnErrorOfACopyUnderWayIsNoVerdict: what the survey says of a tree that is being
+// changed may be otherwise in a moment. Any other error is a failure, as without settling.
+func TestAnErrorOfACopyUnderWayIsNoVerdict(t *testing.T) {
+	const settle, tick = time.Second, 10 * time.Millisecond
+	now := time.Date(2026, 11, 29, 8, 0, 0, 500_000_000, time.UTC)
+	changed, unfit := fmt.Errorf("x vanished: %w", archive.ErrChanged), &archive.Unfit{Cause: "meta.json is empty"}
+	marks := func(root, below time.Duration) archive.Marks {
+		return archive.Marks{RootChangedAt: now.Add(-root), ChangedAt: now.Add(-below)}
+	}
+	for _, c := range []struct {
+		what   string
+		err    error
+		settle time.Duration
+		marks  archive.Marks
+		want   time.Duration // 0: the error
+	}{
+		{"changed meanwhile", changed, settle, archive.Marks{}, 10*settle + tick},
+		{"changed meanwhile, without settling", changed, 0, archive.Marks{}, 0},
+		{"no right to look", fs.ErrPermission, settle, marks(0, 0), 0},
+		{"unfit, below it something is new", unfit, settle, marks(time.Hour, 2*settle), 8*settle + tick},
+		{"unfit, and the folder is new", unfit, settle, marks(2*settle, time.Hour), 8*settle + tick},
+		{"unfit for long", unfit, settle, marks(10*settle+tick, 10*settle+tick), 0},
+		{"unfit, without settling", unfit, 0, marks(0, 0), 0},
+		{"unfit, and the clock went back", unfit, settle, marks(time.Hour, -time.Hour), 0},
+	} {
+		got, err := shipper.UnsettledBy(c.err, c.settle, c.marks, now)
+		if got != c.want || (c.want == 0) != (err == c.err) {
+			t.Errorf("%s: left alone for %v, %v, want %v", c.what, got, err, c.want)
+		}
+	}
+}
+
+// TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: who copies makes meta.json empty at first.
+func TestAnUnfitCopyIsHeldOnlyWhenItHasSettled(t *testing.T) {
+	settling(t, func(l *lab) {
+		l.write(l.at("episodes", "run-1", episode.Marker), "")
+		l.write(l.at("episodes", "run-1", "meta.json"), "")
+		l.align()
+		_, stop := l.daemon()
+		time.Sleep(9900 * time.Millisecond)
+		if held := l.held(); len(held) != 0 {
+			l.Errorf("held while it may be copied: %v", held)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if held := l.held(); len(held) != 1 {
+			l.Errorf("%d are held in the end", len(held))
+		}
+		l.must(stop())
+	})
+}
+
+// settling is a lab with a settling time, in virtual time.
+func settling(t *testing.T, f func(l *lab)) {
+	t.Helper()
+	inBubble(t, func(l *lab) {
+		l.cfg.Settle, l.cfg.ScanInterval = config.Duration(time.Second), config.Duration(time.Hour)
+		f(l)
+	})
+}
+
+// align has virtual time pass until the last ctime of all episodes: from then on it is
+// ahead of the kernel's clock as much as the test sleeps.
+func (l *lab) align() {
+	l.Helper()
+	var last time.Time
+	l.must(filepath.WalkDir(l.episodes, func(path string, _ fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Lstat(path, &st)
+		}
+		if changed := time.Unix(st.Ctim.Unix()); changed.After(last) {
+			last = changed
+		}
+		return err
+	}))
+	time.Sleep(time.Until(last))
+}
+
+// packedAfter sees that nothing is packed d from now, and that it is a moment later.
+func (l *lab) packedAfter(d time.Duration, want int) {
+	l.Helper()
+	const moment = 50 * time.Millisecond
+	before := len(l.logs.with("INFO packed"))
+	time.Sleep(d - moment)
+	synctest.Wait()
+	if got := len(l.logs.with("INFO packed")); got != before {
+		l.Errorf("%d are packed before %v are over", got-before, d)
+	}
+	time.Sleep(2 * moment)
+	synctest.Wait()
+	if got := len(l.logs.with("INFO packed")); got != before+want {
+		l.Errorf("%d are packed %v later, want %d\n%s", got-before, d+moment, want, l.logs)
+	}
+}
+
+// tick makes sure that the kernel's clock goes on: what changes afterwards has a later ctime.
+func (l *lab) tick() {
+	l.Helper()
+	path := l.at("tick")
+	changed := func() unix.Timespec {
+		var st unix.Stat_t
+		l.write(path, "")
+		l.must(unix.Stat(path, &st))
+		return st.Ctim
+	}
+	for first := changed(); changed() == first; {
+	}
+}
+
+func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
+	const second = time.Second
+	for what, c := range map[string]struct {
+		make func(l *lab)
+		want time.Duration
+	}{
+		"the marker last": {func(l *lab) { l.finish("run-1") }, second},
+		"the folder renamed": {func(l *lab) {
+			l.finish("run-1")
+			l.tick()
+			l.must(os.Rename(l.at("episodes", "run-1"), l.at("x")))
+			l.must(os.Rename(l.at("x"), l.at("episodes", "run-1")))
+		}, second},
+		"the folder touched": {func(l *lab) {
+			l.finish("run-1")
+			l.tick()
+			l.must(os.Chmod(l.at("episodes", "run-1"), 0o775))
+		}, second},
+		"the marker first": {func(l *lab) {
+			l.write(l.at("episodes", "run-1", episode.Marker), "")
+			l.tick()
+			l.finish("run-1")
+		}, second}, // it was written anew
+		"a file below after the marker": {func(l *lab) {
+			l.write(l.at("episodes", "run-1", "net", "flows.csv"), "a")
+			l.finish("run-1")
+			l.tick()
+			l.write(l.at("episodes", "run-1", "net", "flows.csv"), "b")
+		}, 10 * second},
+		"a link after the marker": {func(l *lab) {
+			l.finish("run-1")
+			l.tick()
+			l.must(os.Symlink("telemetry.jsonl", l.at("episodes", "run-1", "latest")))
+		}, 10 * second},
+		"nothing but the marker": {func(l *lab) { l.write(l.at("episodes", "run-1", episode.Marker), "") }, 10 * second},
+	} {
+		t.Run(what, func(t *testing.T) {
+			settling(t, func(l *lab) {
+				c.make(l)
+				l.align()
+				s, stop := l.daemon()
+				l.packedAfter(c.want, 1)
+				wantLooks := 0
+				if c.want > second { // the marker and the folder do not say so
+					wantLooks = 1
+				}
+				if looks := len(l.logs.with("episode settles")); looks != wantLooks {
+					l.Errorf("it was surveyed %d times in vain, want %d\n%s", looks, wantLooks, l.logs)
+				}
+				if got := s.Tally(); got != tallyOf(1) || len(l.logs.loud()) > 0 {
+					l.Errorf("it came to %v, and %q", got, l.logs.loud())
+				}
+				l.must(stop())
+			})
+		})
+	}
+}
+
+// TestARestartDoesNotBeginTheSettlingAnew: it is judged by what the disk says.
+func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
+	settling(t, func(l *lab) {
+		l.write(l.at("episodes", "run-1", episode.Marker), "")
+		l.align()
+		for range 9 {
+			_, stop := l.daemon()
+			time.Sleep(time.Second)
+			l.must(stop())
+		}
+		_, stop := l.daemon()
+		l.packedAfter(time.Second, 1)
+		l.must(stop())
+	})
+}
+
+// TestAClockThatWentBackDelaysByTheSameAgain: the ctimes are years ahead of the clock.
+func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
+	settling(t, func(l *lab) {
+		l.finish("run-1")
+		l.noise(l.at("episodes", "run-1", "capture.pcap"), 65<<20) // sized, and then packed in its turn
+		l.tick()
+		l.write(l.at("episodes", "run-1", episode.Marker), "")
+		s, stop := l.daemon()
+		time.Sleep(900 * time.Millisecond)
+		l.write(l.at("episodes", "run-1", episode.Marker), "again")
+		l.packedAfter(1100*time.Millisecond, 1) // it was seen at 1 s to be another
+		l.must(stop())
+		if got := s.Tally(); got != tallyOf(1) {
+			l.Errorf("it came to %v", got)
+		}
+	})
+}
+
+// TestACopyIsNotPackedBeforeItsEnd: a program that copies in sorted order, the marker
+// first, and never pauses for as long as the settling time.
+func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
+	settling(t, func(l *lab) {
+		_, stop := l.daemon()
+		l.write(l.at("episodes", "run-1", episode.Marker), "")
+		for i := range 50 {
+			time.Sleep(950 * time.Millisecond)
+			l.write(l.at("episodes", "run-1", fmt.Sprintf("%02d", i/10), fmt.Sprintf("file-%02d", i)), "data")
+			if i == 0 { // the shipper is told by its next start
+				l.must(stop())
+				_, stop = l.daemon()
+			}
+		}
+		if packed := l.logs.with("INFO packed"); len(packed) != 0 {
+			l.Errorf("packed while it was copied: %q", packed)
+		}
+		l.packedAfter(13450*time.Millisecond, 1) // the last look but one was at 50.95 s
+		l.must(stop())
+	})
+}
+
+// TestAPassWaitsForWhatSettles: as long as it must, and at most ten times as long.
+func TestAPassWaitsForWhatSettles(t *testing.T) {
+	took := func(l *lab, want shipper.Tally) time.Duration {
+		l.Helper()
+		start := time.Now()
+		l.wantOnce(want)
+		return time.Since(start)
+	}
+	settling(t, func(l *lab) {
+		l.finish("run-1", "run-2")
+		l.align()
+		if d := took(l, shipper.Tally{Scanned: 2, Shipped: 2}); d < time.Second || d > 1100*time.Millisecond {
+			l.Errorf("two that were finished just now take %v", d)
+		}
+		if d := took(l, shipper.Tally{}); d != 0 {
+			l.Errorf("nothing takes %v", d)
+		}
+		l.finish("run-3")
+		time.Sleep(10 * time.Second)
+		if d := took(l, tallyOf(1)); d != 0 {
+			l.Errorf("one that has settled takes %v", d)
+		}
+	})
+	settling(t, func(l *lab) { // the clock went back, so that a change begins the wait anew
+		l.finish("run-1", "run-2")
+		l.tick()
+		l.write(l.at("episodes", "run-2", "telemetry.jsonl"), "after the marker")
+		ctx, cancel := context.WithCancel(l.Context())
+		ended := make(chan struct{})
+		defer func() { cancel(); <-ended }()
+		go func() {
+			defer close(ended)
+			for ctx.Err() == nil {
+				l.write(l.at("episodes", "run-2", "telemetry.jsonl"), fmt.Sprint(time.Now()))
+				time.Sleep(300 * time.Millisecond)
+			}
+		}()
+		delete(l.made, "run-2")
+		if d := took(l, shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1}); d < 9*time.Second || d > 10100*time.Millisecond {
+			l.Errorf("one that does not settle takes %v", d)
+		}
+		if loud := l.logs.loud(); len(loud) != 1 || !strings.Contains(loud[0], "run-2") {
+			l.Errorf("the log says %q, want why one was left", loud)
+		}
+	})
+}
+
+// TestAPassDoesNotWaitForWhatCannotSettleInTime: it is seen after a second that a file came
+// after the marker, and ten more are longer than a pass waits.
+func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
+	settling(t, func(l *lab) {
+		l.finish("run-1")
+		start := time.Now()
+		time.AfterFunc(500*time.Millisecond, func() {
+			l.tick()
+			l.write(l.at("episodes", "run-1", "late.csv"), "")
+		})
+		l.wantOnce(shipper.Tally{Scanned: 1, Transient: 1})
+		if d := time.Since(start); d != time.Second {
+			l.Errorf("the pass took %v", d)
+		}
+	})
+}
+
+// TestWhatSettlesDoesNotKeepAShipperFromEnding: neither the daemon nor a pass.
+func TestWhatSettlesDoesNotKeepAShipperFromEnding(t *testing.T) {
+	settling(t, func(l *lab) {
+		l.cfg.Settle = config.Duration(time.Hour)
+		l.finish("run-1")
+		l.align()
+		_, stop := l.daemon()
+		time.Sleep(time.Minute)
+		start := time.Now()
+		l.must(stop())
+		s := l.open()
+		ctx, cancel := context.WithCancel(l.Context())
+		time.AfterFunc(time.Minute, cancel)
+		tally, _, err := s.Once(ctx)
+		l.must(s.Close())
+		if d := time.Since(start); d != time.Minute || err == nil {
+			l.Errorf("the pass ended %v later with %v, %v", d, tally, err)
+		}
+		l.check()
+	})
+}
+
+// TestWhatNeverSettlesIsNamed: once, when it has kept changing long after its marker.
+func TestWhatNeverSettlesIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		marked time.Duration
+		want   int
+	}{{time.Minute, 0}, {2 * time.Hour, 1}} {
+		l := newLab(t)
+		l.finish("run-1")
+		s := l.open()
+		defer s.Close()
+		s.KeepsChanging("run-1", time.Now().Add(-c.marked), 5)
+		if loud := l.logs.loud(); len(loud) != c.want || c.want > 0 && !strings.Contains(loud[0], "run-1") {
+			t.Errorf("%v after its marker the log says %q, want %d lines", c.marked, loud, c.want)
+		}
+	}
+}
+
+// TestSettlingTakesBoundedMemory: more than a page of episodes are left to the next sweep.
+func TestSettlingTakesBoundedMemory(t *testing.T) {
+	l := newLab(t)
+	s := l.open()
+	defer s.Close()
+	if kept, left := s.Await(shipper.Page + 5); kept != shipper.Page || left != 5 {
+		t.Errorf("%d are in memory and %d left, want %d and 5", kept, left, shipper.Page)
+	}
+}
+
+func TestStatusCountsWhatSettles(t *testing.T) {
+	l := newLab(t)
+	l.cfg.Settle = config.Duration(time.Hour)
+	l.finish("run-1", "run-2")
+	st, err := shipper.Inspect(l.cfg)
+	if err == nil {
+		t.Fatal("the folders are not there yet")
+	}
+	l.must(l.open().Close())
+	if st, err = shipper.Inspect(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 2 {
+		t.Errorf("%d wait and %d settle, %v, want 2 and 2", st.Waiting, st.Settling, err)
+	}
+	l.cfg.Settle = 0
+	if st, err = shipper.Inspect(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 0 {
+		t.Errorf("without settling %d wait and %d settle, %v", st.Waiting, st.Settling, err)
+	}
+}

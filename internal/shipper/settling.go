@@ -1,0 +1,87 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"cis490/internal/durable"
+)
+
+// await keeps an episode until a time at which it may have settled. With a page of them
+// the others are left to the next sweep.
+func (d *dispatch) await(c candidate, until time.Time) {
+	if d.settling.len() >= page {
+		level := slog.LevelDebug
+		if d.once {
+			level = slog.LevelWarn
+		}
+		d.logCrowd.Do(func() {
+			d.log.Log(context.Background(), level, "more episodes settle than are kept in mind", "at_once", page)
+		})
+		d.transient(1)
+		return
+	}
+	c.at = until
+	d.settling.add(c)
+	d.hand[c.name] = c
+}
+
+// unsettled keeps an episode of which a packer has found that it is still being changed.
+func (d *dispatch) unsettled(c candidate, err *settlingError, now time.Time) {
+	d.log.Debug("episode settles", "episode", c.name, "changed", err.changed, "for", err.until.Sub(now).Round(time.Millisecond))
+	if !c.told && !d.once && now.Sub(err.since) > restless {
+		d.log.Warn("a finished episode keeps changing and is not packed", "episode", c.name, "changed", err.changed,
+			"hint", "find what writes to it, or lower settle")
+		c.told = true
+	}
+	c.seen = err.seen
+	d.await(c, err.until)
+}
+
+// takeSettled takes up the episodes whose wait is over. A single pass gives the others up
+// when its patience ends.
+func (d *dispatch) takeSettled(now time.Time) error {
+	for q := &d.settling; q.len() > 0 && !now.Before(q.next().at); {
+		waited := q.next()
+		q.pop()
+		delete(d.hand, waited.name)
+		c, err := d.look(waited.name)
+		if errors.Is(err, durable.ErrFault) {
+			return err
+		}
+		if err != nil || c.stage != Seal {
+			d.log.Info("episode is gone, or cannot be looked at", "episode", waited.name, "err", err)
+			d.transient(1)
+			continue
+		}
+		c.seen, c.told = waited.seen, waited.told
+		d.queueSeal(c, now)
+	}
+	if d.patienceEnds(now) {
+		d.giveUpSettling()
+	}
+	return nil
+}
+
+// patienceEnds reports whether a single pass must not wait any longer: nothing that
+// settles now settles before its patience ends.
+func (d *dispatch) patienceEnds(now time.Time) bool {
+	return !d.giveUp.IsZero() && d.settling.len() > 0 && (!now.Before(d.giveUp) || d.settling.next().at.After(d.giveUp))
+}
+
+// maxGivenUpLogged bounds how many episodes a pass names that did not settle.
+const maxGivenUpLogged = 10
+
+// giveUpSettling leaves all that settles to the next pass.
+func (d *dispatch) giveUpSettling() {
+	for i, c := range d.settling.all {
+		if i == maxGivenUpLogged {
+			d.log.Warn("more episodes are still being changed", "episodes", d.settling.len()-i)
+			break
+		}
+		d.log.Warn("episode is still being changed", "episode", c.name, "hint", "see settle in lab-host.toml")
+	}
+	d.drop(&d.settling)
+}
