@@ -136,14 +136,12 @@ func (l *lab) wantOnce(want shipper.Tally) {
 
 // daemon runs the shipper until stop, which returns what it ended with. The
 // file system does not wake it: a read of inotify would keep virtual time from
-// passing. Without its path the folder cannot be watched, only scanned.
+// passing.
 func (l *lab) daemon() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
 	s = l.open()
 	s.DeleteUnchangedFor(1) // they are as young as the test
-	blind := l.at("episodes.open")
-	l.must(os.Rename(l.episodes, blind))
-	l.episodes = blind
+	s.ScanOnly()
 	return s, l.run(s)
 }
 
@@ -153,12 +151,7 @@ func (l *lab) run(s *shipper.Shipper) (stop func() error) {
 	go func() { ended <- s.Run(ctx) }()
 	return func() error {
 		cancel()
-		err := errors.Join(<-ended, s.Close())
-		if old := filepath.Join(l.dir, "episodes"); l.episodes != old {
-			l.must(os.Rename(l.episodes, old))
-			l.episodes = old
-		}
-		return err
+		return errors.Join(<-ended, s.Close())
 	}
 }
 

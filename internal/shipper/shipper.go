@@ -56,15 +56,18 @@ type Shipper struct {
 	out  *outbox.Outbox
 	up   uplink
 	lock *durable.Lock
-	rate *throttle // of all senders together
+	// paths says whether the folders still stand where the configuration names them.
+	paths *durable.PathWatch
+	rate  *throttle // of all senders together
 
 	holder       string        // what another process that wants a lock is told
 	minUnchanged time.Duration // see [PruneOptions]
 
-	places    chan struct{} // held by what is being sent
-	patience  time.Duration // with a receiver that is busy
-	asking    atomic.Int64  // requests of uploads that wait for their answer
-	reachable atomic.Bool   // the receiver seems to be there
+	places    chan struct{}                       // held by what is being sent
+	patience  time.Duration                       // with a receiver that is busy
+	asking    atomic.Int64                        // requests of uploads that wait for their answer
+	reachable atomic.Bool                         // the receiver seems to be there
+	inotify   func(flags int) (fd int, err error) // inotify_init1(2)
 
 	beats chan chan<- struct{} // answered by the dispatch that runs
 	work  work
@@ -81,9 +84,13 @@ func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error)
 	s := &Shipper{
 		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit), holder: holder,
 		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
+		inotify: unix.InotifyInit1,
 	}
 	if s.lock, err = out.Lock(holder); err == nil {
 		err = s.prepare()
+	}
+	if err == nil {
+		err = s.watchPaths()
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -143,7 +150,11 @@ func (s *Shipper) makeTrash() error {
 
 // Close gives the state directory up.
 func (s *Shipper) Close() error {
-	errs := []error{s.src.Close(), s.out.Close()}
+	var errs []error
+	if s.paths != nil {
+		errs = append(errs, s.paths.Close())
+	}
+	errs = append(errs, s.src.Close(), s.out.Close())
 	if s.lock != nil {
 		errs = append(errs, s.lock.Unlock())
 	}
