@@ -52,6 +52,7 @@ type Receiver struct {
 	log      *slog.Logger
 	gate     *pki.Gate
 	data     *durable.Dir
+	paths    *durable.PathWatch // of data and the store's folders
 	lock     *durable.Lock
 	store    *store.Store
 	index    *index.Log
@@ -78,7 +79,7 @@ type Receiver struct {
 	end  context.CancelCauseFunc
 
 	faulted atomic.Bool
-	fault   chan error // the first storage fault
+	fault   chan error // the first storage fault, or the first folder that was moved
 }
 
 // New opens what c names and returns a receiver: see [NewWithGate].
@@ -154,7 +155,7 @@ func (r *Receiver) open(holder string) error {
 		return err
 	}
 	r.rows = newRowSearches(r.life, r.index.FindAll)
-	return nil
+	return r.watchPaths()
 }
 
 // Close gives the data directory up.
@@ -164,6 +165,9 @@ func (r *Receiver) Close() error {
 		r.access.close()
 	}
 	var errs []error
+	if r.paths != nil {
+		errs = append(errs, r.paths.Close())
+	}
 	if r.rows != nil {
 		r.rows.close()
 	}
@@ -210,9 +214,7 @@ func (r *Receiver) Alive(ctx context.Context) bool { return r.index.Alive(ctx) }
 func (r *Receiver) failed(err error) error {
 	switch {
 	case errors.Is(err, durable.ErrFault):
-		if !r.faulted.Swap(true) {
-			r.fault <- err
-		}
+		r.fail(err)
 	case durable.IsFull(err):
 		r.log.Warn("no space", "err", err)
 		return problemOf(admission.NoSpace())

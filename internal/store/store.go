@@ -109,6 +109,9 @@ func Open(data *durable.Dir) (*Store, error) {
 	return s, errors.Join(episodes.Sync(), staging.Sync())
 }
 
+// Dirs returns the folders of the store. They belong to s.
+func (s *Store) Dirs() []*durable.Dir { return []*durable.Dir{s.episodes, s.staging, s.quarantine} }
+
 // Close closes the store.
 func (s *Store) Close() error {
 	s.mu.Lock()
