@@ -13,7 +13,7 @@ const checkPathsEvery = 2 * time.Second
 // paths.
 func (r *Receiver) watchPaths() error {
 	var err error
-	r.paths, err = durable.WatchPaths(append(r.store.Dirs(), r.data)...)
+	r.paths, err = durable.WatchPaths(append([]*durable.Dir{r.data}, r.store.Dirs()...)...)
 	return err
 }
 
