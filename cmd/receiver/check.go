@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -100,7 +101,10 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	return cli.CheckDisks(c, string(cfg.DataDir))
+	if err := cli.CheckDisks(c, string(cfg.DataDir)); err != nil {
+		return err
+	}
+	return startError(c.Context(), cfg.CheckMoves(), o.config)
 }
 
 func printFacts(to io.Writer, f facts) error {
@@ -136,6 +140,9 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 	}
 	if err != nil {
 		return f, err
+	}
+	if err := c.CheckMoves(); err != nil {
+		return f, startError(context.Background(), err, file)
 	}
 	if _, err := receiver.CountDisabled(c); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return f, err

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -62,7 +63,11 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	return cli.CheckDisks(c, string(cfg.OutboxDir), string(cfg.ShippedDir), string(cfg.EpisodesDir))
+	err = cli.CheckDisks(c, string(cfg.OutboxDir), string(cfg.ShippedDir), string(cfg.EpisodesDir))
+	if err != nil {
+		return err
+	}
+	return startError(shipper.CheckMoves(cfg, os.Geteuid() != 0), o.config)
 }
 
 // runCheckReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
@@ -109,6 +114,9 @@ func runCheck(c *cobra.Command, o *options, reload bool) error {
 	// Root can read everything: the daemon's user must be able to.
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
 		return cli.Wrong(err)
+	}
+	if err := startError(shipper.CheckMoves(cfg, false), o.config); err != nil {
+		return err
 	}
 	f := facts{o.config, string(cfg.OutboxDir), papers.NotAfter(), serviceuser.Current().Name(), files(cfg)}
 	if o.json {

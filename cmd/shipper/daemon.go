@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -67,7 +68,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	s, err := shipper.New(cfg, client, cli.Holder("shipper"), log)
 	if err != nil {
-		return err
+		return startError(err, o.config)
 	}
 	defer s.Close()
 	reloads := &cli.Reloader{Log: log, Files: files(cfg), Config: o.config, Check: cli.CheckLine(c)}
@@ -106,6 +107,15 @@ func runDaemon(c *cobra.Command, o *options) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// startError gives an error of the shipper's start its exit code: what the configuration
+// names is for a person to correct there.
+func startError(err error, file string) error {
+	if _, named := errors.AsType[*shipper.ConfigError](err); named {
+		return cli.Wrong(fmt.Errorf("%w; correct that, or change %s", err, file))
+	}
+	return err
 }
 
 // remind logs what a person must see to about our certificate.

@@ -24,7 +24,7 @@ func runOnce(c *cobra.Command, o *options) error {
 	}
 	s, err := shipper.New(cfg, client, cli.Holder("shipper --once"), cli.Logger(o.verbose))
 	if err != nil {
-		return err
+		return startError(err, o.config)
 	}
 	defer s.Close()
 	done := show(c.Context(), s)

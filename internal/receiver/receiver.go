@@ -121,6 +121,7 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
+	r.logSeparateHosts()
 	r.access = newAccess(gate, disabled, log)
 	r.prover, r.reads = r.newProver(), admission.Limiter{Total: readBacks, PerHost: 1}
 	if err := r.recover(ctx, recovered); err != nil {

@@ -183,6 +183,9 @@ func keptBy(err error, found *Pruned) error {
 	if errors.Is(err, unix.EBUSY) {
 		found.Kept += ": unmount what is mounted there"
 	}
+	if errors.Is(err, unix.EXDEV) {
+		found.Kept += ": it is in the lower layer of an overlay, or a subvolume; copy it beside itself, delete it, and rename the copy"
+	}
 	return nil
 }
 

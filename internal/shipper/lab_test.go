@@ -49,7 +49,7 @@ func newLabAt(t testing.TB, dir string) *lab {
 	l.cfg.ShippedDir = config.Path(filepath.Join(dir, "shipped"))
 	l.cfg.MinFree, l.cfg.Packers, l.cfg.Senders = 0, 2, 4
 	l.episodes = filepath.Join(dir, "episodes")
-	l.must(os.Mkdir(l.episodes, 0o755))
+	l.must(os.MkdirAll(l.episodes, 0o755))
 	l.rx = newReceiver(t)
 	return l
 }

@@ -17,7 +17,6 @@ package shipper
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"sync/atomic"
@@ -117,23 +116,9 @@ func folders(c Config, open func(string) (*durable.Dir, error)) (*source.Source,
 	return src, outbox.New(dirs[2]), err
 }
 
-// prepare makes sure that moving is possible and sweeps what a crash left.
+// prepare sweeps what a crash left, and makes sure that moving is possible.
 func (s *Shipper) prepare() error {
-	episodes, shipped := s.src.Dirs()
-	from, err := episodes.Device()
-	if err != nil {
-		return err
-	}
-	for _, dir := range []*durable.Dir{shipped, s.out.Dir()} {
-		device, err := dir.Device()
-		if err != nil {
-			return err
-		}
-		if device != from {
-			return fmt.Errorf("%s and %s are on two file systems: an episode can only be moved within one", episodes.Path(""), dir.Path(""))
-		}
-	}
-	return errors.Join(s.out.Sweep(), s.makeTrash())
+	return errors.Join(s.out.Sweep(), s.makeTrash(), moves(s.src, s.out, (*durable.Dir).TryMove))
 }
 
 // makeTrash makes the folder of what is deleted, while the disk has room for it.

@@ -304,7 +304,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestFaultEndsTheReceiver"},
 		[]edit{
 			{
-				"receiver/receiver.go",
+				"receiver/paths.go",
 				"r.fault <- err",
 				"_ = r.fault",
 			},

@@ -1,0 +1,53 @@
+package shipper
+
+import (
+	"errors"
+	"io/fs"
+
+	"cis490/internal/durable"
+	"cis490/internal/outbox"
+	"cis490/internal/source"
+)
+
+// ConfigError says that what the configuration names cannot be used as it is.
+type ConfigError struct {
+	Err error
+}
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// moves probes all moves between the folders: an episode is retired by one, and deleted
+// by another.
+func moves(src *source.Source, out *outbox.Outbox, probe func(from, to *durable.Dir) error) error {
+	episodes, shipped := src.Dirs()
+	err := probe(episodes, shipped)
+	if err == nil {
+		err = out.TryTrash(shipped, probe)
+	}
+	_, separate := errors.AsType[*durable.SeparateError](err)
+	if separate || errors.Is(err, durable.ErrNoRename) {
+		return &ConfigError{err}
+	}
+	return err
+}
+
+// CheckMoves returns a [*ConfigError] if episodes cannot be moved between the folders of
+// c, as far as they exist and this process may open them. Unless try is set, it changes
+// nothing, and asks only whether they are on one mount.
+func CheckMoves(c Config, try bool) error {
+	src, out, err := folders(c, durable.Open)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil // the start makes them, or says what is wrong
+	}
+	if err != nil {
+		return err
+	}
+	probe := (*durable.Dir).CheckMove
+	if try {
+		probe = (*durable.Dir).TryMove
+	}
+	return errors.Join(moves(src, out, probe), src.Close(), out.Close())
+}
