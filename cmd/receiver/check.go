@@ -53,6 +53,9 @@ data_dir, and reads no certificate. The installer runs it.`,
 		Example: "  receiver check\n  receiver check --reload",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := receiver.CheckKernel(); err != nil {
+				return err
+			}
 			if disk {
 				return runCheckDisk(c, o)
 			}

@@ -23,6 +23,9 @@ import (
 // runDaemon takes episodes in until it is told to stop.
 func runDaemon(c *cobra.Command, o *options) error {
 	hup := cli.Hangups()
+	if err := receiver.CheckKernel(); err != nil {
+		return err
+	}
 	cfg, err := o.load()
 	if err != nil {
 		return err

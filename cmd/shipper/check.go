@@ -59,6 +59,9 @@ folders, and reads no certificate. The installer runs it.`,
 // runCheckDisk probes the file systems. The outbox comes first: nobody else can write
 // in it, and the other folders are on its file system.
 func runCheckDisk(c *cobra.Command, o *options) error {
+	if err := shipper.CheckKernel(); err != nil {
+		return err
+	}
 	cfg, err := o.open(c)
 	if err != nil {
 		return err
@@ -93,6 +96,9 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 }
 
 func runCheck(c *cobra.Command, o *options, reload bool) error {
+	if err := shipper.CheckKernel(); err != nil {
+		return err
+	}
 	if reload {
 		cli.UseConfigOfDaemon(c, &o.config)
 	}

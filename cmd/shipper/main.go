@@ -46,6 +46,9 @@ func (o *options) connect(cmd *cobra.Command) (shipper.Config, *wire.Client, *pk
 
 // connectToShip is connect for a command that makes the folders if they are missing.
 func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
+	if err := shipper.CheckKernel(); err != nil {
+		return shipper.Config{}, nil, nil, err
+	}
 	return o.connectAs(cmd, true)
 }
 

@@ -10,6 +10,11 @@ import (
 	"cis490/internal/wire"
 )
 
+// CheckKernel returns an error if this kernel, or a filter, refuses a system call that the
+// receiver cannot do without. openat2 is none of them: the receiver opens no tree of
+// others, and the box of its unit refuses it (RestrictSUIDSGID=).
+func CheckKernel() error { return durable.CheckCalls(durable.Calls()...) }
+
 // logSeparateHosts says of which hosts nothing can be stored, because their folders are
 // mounts of their own. The others are served.
 func (r *Receiver) logSeparateHosts() {

@@ -19,6 +19,12 @@ func (e *ConfigError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
+// CheckKernel returns an error if this kernel, or a filter, refuses a system call that the
+// shipper cannot do without: each episode would be held, or tried for ever.
+func CheckKernel() error {
+	return durable.CheckCalls(append(durable.Calls(), durable.BeneathCall())...)
+}
+
 // moves probes all moves between the folders: an episode is retired by one, and deleted
 // by another.
 func moves(src *source.Source, out *outbox.Outbox, probe func(from, to *durable.Dir) error) error {
