@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
@@ -71,6 +72,7 @@ data_dir, and reads no certificate. The installer runs it.`,
 			if reload {
 				f, hidden, err = checkReload(o.config, cfg)
 			} else {
+				cli.NoteLiteral(c, config.LiteralPaths(cfg))
 				f, err = check(o.config, cfg, time.Now())
 			}
 			// What root left is handed over whatever is wrong with the files.

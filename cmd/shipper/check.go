@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -109,6 +110,7 @@ func runCheck(c *cobra.Command, o *options, reload bool) error {
 	if reload {
 		return runCheckReload(c, o, cfg)
 	}
+	cli.NoteLiteral(c, config.LiteralPaths(cfg))
 	papers, err := pki.LoadClient(credentials(cfg))
 	if err == nil {
 		err = papers.Check(cfg.HostID, time.Now())

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -71,6 +72,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 		return startError(err, o.config)
 	}
 	defer s.Close()
+	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	reloads := &cli.Reloader{Log: log, Files: files(cfg), Config: o.config, Check: cli.CheckLine(c)}
 	s.Status = reloads.Status
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)

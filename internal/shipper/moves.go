@@ -2,6 +2,7 @@ package shipper
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"cis490/internal/durable"
@@ -40,8 +41,31 @@ func moves(src *source.Source, out *outbox.Outbox, probe func(from, to *durable.
 	return err
 }
 
-// CheckMoves returns a [*ConfigError] if episodes cannot be moved between the folders of
-// c, as far as they exist and this process may open them. Unless try is set, it changes
+// threeFolders returns a [*ConfigError] if two of the folders are one, or one is within
+// another. [Config.Validate] compares what they are called; here links are followed.
+func threeFolders(src *source.Source, out *outbox.Outbox) error {
+	episodes, shipped := src.Dirs()
+	dirs := []*durable.Dir{episodes, out.Dir(), shipped}
+	for _, a := range dirs {
+		for _, b := range dirs {
+			if a == b {
+				continue
+			}
+			inside, err := a.Contains(b)
+			if err != nil {
+				return err
+			}
+			if inside {
+				return &ConfigError{fmt.Errorf("%s is the same folder as %s, or within it, by a link: "+
+					"episodes_dir, outbox_dir and shipped_dir must be three folders, none within another", b.Path(""), a.Path(""))}
+			}
+		}
+	}
+	return nil
+}
+
+// CheckMoves returns a [*ConfigError] if the folders of c are not three, or episodes cannot
+// be moved between them, as far as they exist and this process may open them. Unless try is set, it changes
 // nothing, and asks only whether they are on one mount.
 func CheckMoves(c Config, try bool) error {
 	src, out, err := folders(c, durable.Open)
@@ -55,5 +79,8 @@ func CheckMoves(c Config, try bool) error {
 	if try {
 		probe = (*durable.Dir).TryMove
 	}
-	return errors.Join(moves(src, out, probe), src.Close(), out.Close())
+	if err = threeFolders(src, out); err == nil {
+		err = moves(src, out, probe)
+	}
+	return errors.Join(err, src.Close(), out.Close())
 }

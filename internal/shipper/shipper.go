@@ -85,7 +85,10 @@ func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error)
 		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
 		inotify: unix.InotifyInit1,
 	}
-	if s.lock, err = out.Lock(holder); err == nil {
+	if err = threeFolders(src, out); err == nil {
+		s.lock, err = out.Lock(holder)
+	}
+	if err == nil {
 		err = s.prepare()
 	}
 	if err == nil {
