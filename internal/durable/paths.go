@@ -74,7 +74,8 @@ func statx(fd int, path string, flags int) (unix.Statx_t, error) {
 // its state directory through such a mount. Its methods are safe for concurrent use.
 type PathWatch struct {
 	dirs   []*Dir
-	mounts *mountWatch // nil where there is no /proc
+	mounts *mountWatch // nil where the list of mounts cannot be had
+	blind  error       // why it cannot
 }
 
 // WatchPaths returns a watch of directories, which must stay open as long as the watch.
@@ -82,16 +83,20 @@ type PathWatch struct {
 func WatchPaths(dirs ...*Dir) (*PathWatch, error) {
 	w := &PathWatch{dirs: dirs}
 	mounts, err := watchMounts(dirs)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("watch the mounts: %w", err)
 	}
-	w.mounts = mounts
+	w.mounts, w.blind = mounts, err
 	// Whatever changed while the mounts were read is found here, or by the watch.
 	if err := w.Check(); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }
+
+// Blind returns why the list of mounts is not watched, or nil: there is no /proc, or this
+// process may not read it. Then a mount is found that the path leads to, and no other.
+func (w *PathWatch) Blind() error { return w.blind }
 
 // Check returns a [*MovedError] if one of the paths no longer leads to its directory.
 // Any other error says that this cannot be found out, and should end the process too.

@@ -184,7 +184,7 @@ func keptBy(err error, found *Pruned) error {
 		found.Kept += ": unmount what is mounted there"
 	}
 	if errors.Is(err, unix.EXDEV) {
-		found.Kept += ": it is in the lower layer of an overlay, or a subvolume; copy it beside itself, delete it, and rename the copy"
+		found.Kept += ": it and the trash in outbox_dir are on two mounts, or it is a subvolume or in the lower layer of an overlay"
 	}
 	return nil
 }

@@ -27,18 +27,33 @@ func CheckKernel() error {
 }
 
 // moves probes all moves between the folders: an episode is retired by one, and deleted
-// by another.
-func moves(src *source.Source, out *outbox.Outbox, probe func(from, to *durable.Dir) error) error {
+// by another. Without a policy of retention that the second is not possible is a warning,
+// as long as all are on one file system: such a configuration has always worked.
+func moves(c Config, src *source.Source, out *outbox.Outbox, probe func(from, to *durable.Dir) error) (warning, err error) {
 	episodes, shipped := src.Dirs()
-	err := probe(episodes, shipped)
-	if err == nil {
-		err = out.TryTrash(shipped, probe)
+	if err := probe(episodes, shipped); err != nil {
+		return nil, asConfigError(err)
 	}
+	err = out.TryTrash(shipped, probe)
+	if _, separate := errors.AsType[*durable.SeparateError](err); separate && !c.Retention.On() && onOneDevice(shipped, out.Dir()) {
+		return err, nil
+	}
+	return nil, asConfigError(err)
+}
+
+// asConfigError returns err as a [*ConfigError] if it is about where the folders are.
+func asConfigError(err error) error {
 	_, separate := errors.AsType[*durable.SeparateError](err)
 	if separate || errors.Is(err, durable.ErrNoRename) {
 		return &ConfigError{err}
 	}
 	return err
+}
+
+func onOneDevice(a, b *durable.Dir) bool {
+	x, xerr := a.Device()
+	y, yerr := b.Device()
+	return xerr == nil && yerr == nil && x == y
 }
 
 // threeFolders returns a [*ConfigError] if two of the folders are one, or one is within
@@ -80,7 +95,7 @@ func CheckMoves(c Config, try bool) error {
 		probe = (*durable.Dir).TryMove
 	}
 	if err = threeFolders(src, out); err == nil {
-		err = moves(src, out, probe)
+		_, err = moves(c, src, out, probe)
 	}
 	return errors.Join(err, src.Close(), out.Close())
 }

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
@@ -30,6 +32,7 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 	for _, folder := range []string{"episodes", "shipped", "outbox", "outbox/.trash"} {
 		t.Run(folder, func(t *testing.T) {
 			l := newLab(t)
+			l.cfg.Retention.MaxAge = config.Duration(time.Hour)
 			l.must(l.open().Close()) // makes them
 			l.must(shipper.CheckMoves(l.cfg, true))
 			mount(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
@@ -47,6 +50,19 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 			l.empty("shipped")
 		})
 	}
+}
+
+// TestTrashOfAnotherMountIsAWarning as long as nothing is deleted: older versions ran so.
+func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
+	l := newLab(t)
+	l.must(os.Mkdir(l.at("outbox"), 0o755))
+	mount(t, l.at("outbox"), l.at("outbox"), "", syscall.MS_BIND, "")
+	l.finish("run-1")
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	if len(l.logs.with("retired episodes cannot be deleted")) != 1 {
+		t.Errorf("no warning\n%s", l.logs)
+	}
+	l.must(shipper.CheckMoves(l.cfg, true))
 }
 
 // empty checks that there is nothing in a folder, hidden or not.

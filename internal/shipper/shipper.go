@@ -121,7 +121,14 @@ func folders(c Config, open func(string) (*durable.Dir, error)) (*source.Source,
 
 // prepare sweeps what a crash left, and makes sure that moving is possible.
 func (s *Shipper) prepare() error {
-	return errors.Join(s.out.Sweep(), s.makeTrash(), moves(s.src, s.out, (*durable.Dir).TryMove))
+	if err := errors.Join(s.out.Sweep(), s.makeTrash()); err != nil {
+		return err
+	}
+	warning, err := moves(s.cfg, s.src, s.out, (*durable.Dir).TryMove)
+	if warning != nil {
+		s.log.Warn("retired episodes cannot be deleted", "err", warning)
+	}
+	return err
 }
 
 // makeTrash makes the folder of what is deleted, while the disk has room for it.
