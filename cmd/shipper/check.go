@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -71,7 +70,7 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	return startError(shipper.CheckMoves(cfg, os.Geteuid() != 0), o.config)
+	return startError(shipper.CheckMoves(cfg), o.config)
 }
 
 // runCheckReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
@@ -123,7 +122,7 @@ func runCheck(c *cobra.Command, o *options, reload bool) error {
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
 		return cli.Wrong(err)
 	}
-	if err := startError(shipper.CheckMoves(cfg, false), o.config); err != nil {
+	if err := startError(shipper.CheckMoves(cfg), o.config); err != nil {
 		return err
 	}
 	f := facts{o.config, string(cfg.OutboxDir), papers.NotAfter(), serviceuser.Current().Name(), files(cfg)}

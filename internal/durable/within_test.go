@@ -16,8 +16,16 @@ func TestContainsSeesThroughLinks(t *testing.T) {
 		dir, other string
 		want       bool
 	}{
-		{"a", "a", true}, {"a", "a/b", true}, {"a", "a/b/c", true}, {"a/b", "a", false}, {"a", "ab", false},
-		{"a", "link", true}, {"link", "a/b", true}, {"a", "ab/in", true}, {"ab", "ab/in", false}, {".", "a/b/c", true},
+		{"a", "a", true},
+		{"a", "a/b", true},
+		{"a", "a/b/c", true},
+		{"a/b", "a", false},
+		{"a", "ab", false},
+		{"a", "link", true},
+		{"link", "a/b", true},
+		{"a", "ab/in", true},
+		{"ab", "ab/in", false},
+		{".", "a/b/c", true},
 	} {
 		got, err := openAt(t, path(c.dir)).Contains(openAt(t, path(c.other)))
 		if must(t, err); got != c.want {

@@ -86,8 +86,13 @@ func TestRefusedSystemCallEndsTheStart(t *testing.T) {
 			t.Run(name+" "+errno.Error(), func(t *testing.T) {
 				t.Parallel()
 				for _, args := range [][]string{
-					{"shipper"}, {"shipper", "--once"}, {"shipper", "check"}, {"shipper", "check", "--disk"},
-					{"receiver"}, {"receiver", "check"}, {"receiver", "check", "--disk"},
+					{"shipper"},
+					{"shipper", "--once"},
+					{"shipper", "check"},
+					{"shipper", "check", "--disk"},
+					{"receiver"},
+					{"receiver", "check"},
+					{"receiver", "check", "--disk"},
 				} {
 					config := h.Path("lab-host.toml")
 					if args[0] == "receiver" {

@@ -79,10 +79,10 @@ func threeFolders(src *source.Source, out *outbox.Outbox) error {
 	return nil
 }
 
-// CheckMoves returns a [*ConfigError] if the folders of c are not three, or episodes cannot
-// be moved between them, as far as they exist and this process may open them. Unless try is set, it changes
-// nothing, and asks only whether they are on one mount.
-func CheckMoves(c Config, try bool) error {
+// CheckMoves returns a [*ConfigError] if the folders of c are not three, or are not on one
+// mount, as far as they exist and this process may open them. It changes nothing: root
+// runs it, and others can write in episodes_dir. A start tries more.
+func CheckMoves(c Config) error {
 	src, out, err := folders(c, durable.Open)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil // the start makes them, or says what is wrong
@@ -90,12 +90,8 @@ func CheckMoves(c Config, try bool) error {
 	if err != nil {
 		return err
 	}
-	probe := (*durable.Dir).CheckMove
-	if try {
-		probe = (*durable.Dir).TryMove
-	}
 	if err = threeFolders(src, out); err == nil {
-		_, err = moves(c, src, out, probe)
+		_, err = moves(c, src, out, (*durable.Dir).CheckMove)
 	}
 	return errors.Join(err, src.Close(), out.Close())
 }

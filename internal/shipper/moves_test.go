@@ -34,11 +34,11 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge = config.Duration(time.Hour)
 			l.must(l.open().Close()) // makes them
-			l.must(shipper.CheckMoves(l.cfg, true))
+			l.must(shipper.CheckMoves(l.cfg))
 			mount(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
 			_, err := shipper.New(l.cfg, l.rx, "", discard)
 			for what, err := range map[string]error{
-				"start": err, "check": shipper.CheckMoves(l.cfg, false), "check --disk": shipper.CheckMoves(l.cfg, true),
+				"start": err, "check": shipper.CheckMoves(l.cfg),
 			} {
 				_, named := errors.AsType[*shipper.ConfigError](err)
 				separate, ok := errors.AsType[*durable.SeparateError](err)
@@ -62,7 +62,7 @@ func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
 	if len(l.logs.with("retired episodes cannot be deleted")) != 1 {
 		t.Errorf("no warning\n%s", l.logs)
 	}
-	l.must(shipper.CheckMoves(l.cfg, true))
+	l.must(shipper.CheckMoves(l.cfg))
 }
 
 // empty checks that there is nothing in a folder, hidden or not.
@@ -78,7 +78,7 @@ func (l *lab) empty(folder string) {
 // TestFoldersThatAreNotThereAreNoAlarm: the start makes them.
 func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 	l := newLab(t)
-	l.must(shipper.CheckMoves(l.cfg, true))
+	l.must(shipper.CheckMoves(l.cfg))
 	l.must(l.open().Close())
 	l.empty("episodes")
 	l.empty("shipped")

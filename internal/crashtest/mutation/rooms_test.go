@@ -3,19 +3,23 @@ package mutation_test
 // ofRooms are the mutants of the rooms that an episode goes through.
 var ofRooms = []mutant{
 	{
-		"receiver: a store that moved before the answer is acknowledged", killer{"receiver", "TestStoreThatMovesBeforeTheAnswer"},
+		"receiver: a store that moved before the answer is acknowledged",
+		killer{"receiver", "TestStoreThatMovesBeforeTheAnswer"},
 		[]edit{{"receiver/put.go", "	if err == nil {\n		err = r.checkPaths()\n	}\n	if err == nil && r.faulted", "	if err == nil && r.faulted"}},
 	},
 	{
-		"shipper: retires into a folder that moved", killer{"shipper", "TestNothingIsRetiredIntoAMovedFolder"},
+		"shipper: retires into a folder that moved",
+		killer{"shipper", "TestNothingIsRetiredIntoAMovedFolder"},
 		[]edit{{"shipper/send.go", "	if err := s.checkPaths(); err != nil {\n		return err\n	}\n", ""}},
 	},
 	{
-		"durable: a mount beneath ours is not seen", killer{"durable", "TestMountBeneathOursIsFound"},
+		"durable: a mount beneath ours is not seen",
+		killer{"durable", "TestMountBeneathOursIsFound"},
 		[]edit{{"durable/mounts.go", "w.moved = w.compare(now)", "_ = now"}},
 	},
 	{
-		"durable: another mount of one file system passes for the same", killer{"durable", "TestTwoMountsOfOneFileSystemAreSeparate"},
+		"durable: another mount of one file system passes for the same",
+		killer{"durable", "TestTwoMountsOfOneFileSystemAreSeparate"},
 		[]edit{{"durable/moves.go", "if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EIO) {", "if errors.Is(err, unix.EIO) {"}},
 	},
 	{
