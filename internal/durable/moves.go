@@ -36,6 +36,8 @@ var errNotTried = errors.New("not tried")
 const (
 	probeFrom = probePrefix + "from"
 	probeTo   = probePrefix + "to"
+	linkFrom  = probePrefix + "link-from"
+	linkTo    = probePrefix + "link-to"
 )
 
 // moveError returns the error of a rename or a link between two directories.
@@ -75,16 +77,16 @@ func (d *Dir) TryMove(to *Dir) error {
 }
 
 func (d *Dir) tryMove(to *Dir) error {
-	if err := errors.Join(d.clearProbe(probeFrom), to.clearProbe(probeTo)); err != nil {
+	if err := errors.Join(d.clearProbe(probeFrom, unix.AT_REMOVEDIR), to.clearProbe(probeTo, unix.AT_REMOVEDIR)); err != nil {
 		return err
 	}
 	if err := unix.Mkdirat(d.fd(), probeFrom, 0o700); err != nil {
 		return failed("mkdir", d.Path(probeFrom), err)
 	}
 	if err := unix.Renameat2(d.fd(), probeFrom, to.fd(), probeTo, unix.RENAME_NOREPLACE); err != nil {
-		return errors.Join(d.moveError("rename", to, err), d.clearProbe(probeFrom))
+		return errors.Join(d.moveError("rename", to, err), d.clearProbe(probeFrom, unix.AT_REMOVEDIR))
 	}
-	err := to.clearProbe(probeTo)
+	err := to.clearProbe(probeTo, unix.AT_REMOVEDIR)
 	if errors.Is(err, errNotTried) { // it is not what we have made
 		unix.Renameat2(to.fd(), probeTo, d.fd(), probeFrom, unix.RENAME_NOREPLACE)
 	}
@@ -102,21 +104,21 @@ func (d *Dir) TryLink(to *Dir) error {
 }
 
 func (d *Dir) tryLink(to *Dir) error {
-	if err := errors.Join(d.clearProbe(probeFrom), to.clearProbe(probeTo)); err != nil {
+	if err := errors.Join(d.clearProbe(linkFrom, 0), to.clearProbe(linkTo, 0)); err != nil {
 		return err
 	}
-	f, err := d.Create(probeFrom, 0o600)
+	f, err := d.Create(linkFrom, 0o600)
 	if err != nil {
 		return err
 	}
-	err = unix.Linkat(d.fd(), probeFrom, to.fd(), probeTo, 0)
+	err = unix.Linkat(d.fd(), linkFrom, to.fd(), linkTo, 0)
 	switch {
 	case isNoLink(err):
 		err = fmt.Errorf("%s: %w: %w", to.f.Name(), ErrNoLinks, err)
 	case err != nil:
 		err = d.moveError("link", to, err)
 	}
-	return errors.Join(err, to.clearProbe(probeTo), f.Discard())
+	return errors.Join(err, to.clearProbe(linkTo, 0), f.Discard())
 }
 
 // ifTried returns an error of a probe if it says something of the directories.
@@ -133,29 +135,24 @@ func ifTried(err error) error {
 }
 
 // clearProbe removes what a probe has made under a name, if it is there: an empty
-// directory or an empty file. Anything else gives errNotTried.
-func (d *Dir) clearProbe(name string) error {
+// directory, which the kernel makes sure of, or, with flags 0, an empty file in a directory
+// that is ours. Anything else gives errNotTried.
+func (d *Dir) clearProbe(name string, flags int) error {
 	st, err := d.Lstat(name)
-	flags := 0
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return err
-	case st.IsDir():
-		flags = unix.AT_REMOVEDIR
-	case !st.Regular() || st.Size() > 0:
+	case flags == 0 && (!st.Regular() || st.Size() > 0):
 		return errNotTried
 	}
 	err = unix.Unlinkat(d.fd(), name, flags)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case err == nil, errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTDIR) {
+	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EBUSY):
 		return errNotTried
 	}
-	if err != nil {
-		return failed("remove", d.Path(name), err)
-	}
-	return nil
+	return failed("remove", d.Path(name), err)
 }

@@ -69,12 +69,14 @@ func TestTwoMountsOfOneFileSystemAreSeparate(t *testing.T) {
 func TestWhatAKilledProbeLeftIsTakenAway(t *testing.T) {
 	for what, probe := range probes {
 		from, to, at := pair(t)
-		must(t, os.Mkdir(filepath.Join(at, "from", ".cis490-probe.from"), 0o700))
-		write(t, filepath.Join(at, "to", ".cis490-probe.to"), "")
-		must(t, probe(from, to))
-		if what == "check" {
-			continue
+		switch what {
+		case "try":
+			must(t, errors.Join(os.Mkdir(filepath.Join(at, "from", ".cis490-probe.from"), 0o700), os.Mkdir(filepath.Join(at, "to", ".cis490-probe.to"), 0o700)))
+		case "try links":
+			write(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "")
+			write(t, filepath.Join(at, "to", ".cis490-probe.link-to"), "")
 		}
+		must(t, probe(from, to))
 		holds(t, filepath.Join(at, "from"))
 		holds(t, filepath.Join(at, "to"))
 	}
@@ -85,8 +87,12 @@ func TestProbesDestroyNothing(t *testing.T) {
 	for _, probe := range probes {
 		from, to, at := pair(t)
 		write(t, filepath.Join(at, "from", ".cis490-probe.from"), "precious")
+		write(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "precious")
 		must(t, os.MkdirAll(filepath.Join(at, "to", ".cis490-probe.to", "precious"), 0o700))
 		must(t, probe(from, to)) // says nothing, because it could not be tried
+		if got := read(t, filepath.Join(at, "from", ".cis490-probe.link-from")); got != "precious" {
+			t.Errorf("the file says %q", got)
+		}
 		if got := read(t, filepath.Join(at, "from", ".cis490-probe.from")); got != "precious" {
 			t.Errorf("the file says %q", got)
 		}
