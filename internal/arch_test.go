@@ -56,7 +56,7 @@ var laws = map[string]law{
 	"internal/receiver": {"admission archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
-	"internal/cli": {"durable serviceuser systemd", "what both programs have in common, so it knows neither daemon"},
+	"internal/cli": {"config durable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":  {"cli config episode outbox pki serviceuser shipper systemd wire", "the lab host's half"},
 	"cmd/receiver": {"cli config durable episode index pki receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
@@ -52,6 +54,9 @@ data_dir, and reads no certificate. The installer runs it.`,
 		Example: "  receiver check\n  receiver check --reload",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := receiver.CheckKernel(); err != nil {
+				return err
+			}
 			if disk {
 				return runCheckDisk(c, o)
 			}
@@ -67,6 +72,7 @@ data_dir, and reads no certificate. The installer runs it.`,
 			if reload {
 				f, hidden, err = checkReload(o.config, cfg)
 			} else {
+				cli.NoteLiteral(c, config.LiteralPaths(cfg))
 				f, err = check(o.config, cfg, time.Now())
 			}
 			// What root left is handed over whatever is wrong with the files.
@@ -100,7 +106,10 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	return cli.CheckDisks(c, string(cfg.DataDir))
+	if err := cli.CheckDisks(c, string(cfg.DataDir)); err != nil {
+		return err
+	}
+	return startError(c.Context(), cfg.CheckMoves(), o.config)
 }
 
 func printFacts(to io.Writer, f facts) error {
@@ -136,6 +145,9 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 	}
 	if err != nil {
 		return f, err
+	}
+	if err := c.CheckMoves(); err != nil {
+		return f, startError(context.Background(), err, file)
 	}
 	if _, err := receiver.CountDisabled(c); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return f, err

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
@@ -23,6 +24,9 @@ import (
 // runDaemon takes episodes in until it is told to stop.
 func runDaemon(c *cobra.Command, o *options) error {
 	hup := cli.Hangups()
+	if err := receiver.CheckKernel(); err != nil {
+		return err
+	}
 	cfg, err := o.load()
 	if err != nil {
 		return err
@@ -39,6 +43,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	state := stateOf(cfg)
 	state.Create = true
+	missing := cli.MissingDirs(cfg.DataDir)
 	if err := cli.BecomeServiceUser(c, state); err != nil {
 		return err
 	}
@@ -52,6 +57,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 		return startError(c.Context(), err, o.config)
 	}
 	defer r.Close()
+	cli.LogFolders(log, missing, config.LiteralPaths(cfg))
 	if lerr != nil { // another receiver that has the data directory is the better reason
 		return lerr
 	}

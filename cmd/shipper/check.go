@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -58,11 +59,18 @@ folders, and reads no certificate. The installer runs it.`,
 // runCheckDisk probes the file systems. The outbox comes first: nobody else can write
 // in it, and the other folders are on its file system.
 func runCheckDisk(c *cobra.Command, o *options) error {
+	if err := shipper.CheckKernel(); err != nil {
+		return err
+	}
 	cfg, err := o.open(c)
 	if err != nil {
 		return err
 	}
-	return cli.CheckDisks(c, string(cfg.OutboxDir), string(cfg.ShippedDir), string(cfg.EpisodesDir))
+	err = cli.CheckDisks(c, string(cfg.OutboxDir), string(cfg.ShippedDir), string(cfg.EpisodesDir))
+	if err != nil {
+		return err
+	}
+	return startError(shipper.CheckMoves(cfg), o.config)
 }
 
 // runCheckReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
@@ -88,6 +96,9 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 }
 
 func runCheck(c *cobra.Command, o *options, reload bool) error {
+	if err := shipper.CheckKernel(); err != nil {
+		return err
+	}
 	if reload {
 		cli.UseConfigOfDaemon(c, &o.config)
 	}
@@ -98,6 +109,7 @@ func runCheck(c *cobra.Command, o *options, reload bool) error {
 	if reload {
 		return runCheckReload(c, o, cfg)
 	}
+	cli.NoteLiteral(c, config.LiteralPaths(cfg))
 	papers, err := pki.LoadClient(credentials(cfg))
 	if err == nil {
 		err = papers.Check(cfg.HostID, time.Now())
@@ -109,6 +121,9 @@ func runCheck(c *cobra.Command, o *options, reload bool) error {
 	// Root can read everything: the daemon's user must be able to.
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
 		return cli.Wrong(err)
+	}
+	if err := startError(shipper.CheckMoves(cfg), o.config); err != nil {
+		return err
 	}
 	if _, err := shipper.Adopted(cfg); err != nil {
 		return err

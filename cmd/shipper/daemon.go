@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -68,9 +70,10 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	s, err := shipper.New(cfg, client, cli.Holder("shipper"), log)
 	if err != nil {
-		return cli.StartError(err)
+		return startError(err, o.config)
 	}
 	defer s.Close()
+	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	reloads := &cli.Reloader{Log: log, Files: files(cfg), Config: o.config, Check: cli.CheckLine(c)}
 	s.Status = reloads.Status
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
@@ -107,6 +110,15 @@ func runDaemon(c *cobra.Command, o *options) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// startError gives an error of the shipper's start its exit code: what the configuration
+// names is for a person to correct there.
+func startError(err error, file string) error {
+	if _, named := errors.AsType[*shipper.ConfigError](err); named {
+		return cli.Wrong(fmt.Errorf("%w; correct that, or change %s", err, file))
+	}
+	return cli.StartError(err)
 }
 
 // remind logs what a person must see to about our certificate.

@@ -21,6 +21,8 @@ type options struct {
 	config  string
 	json    bool
 	verbose bool
+
+	missing []string // directories that the start has to make
 }
 
 func (o *options) load() (shipper.Config, error) {
@@ -46,6 +48,9 @@ func (o *options) connect(cmd *cobra.Command) (shipper.Config, *wire.Client, *pk
 
 // connectToShip is connect for a command that makes the folders if they are missing.
 func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
+	if err := shipper.CheckKernel(); err != nil {
+		return shipper.Config{}, nil, nil, err
+	}
 	return o.connectAs(cmd, true)
 }
 
@@ -59,7 +64,9 @@ func (o *options) connectAs(cmd *cobra.Command, create bool) (shipper.Config, *w
 		return c, nil, nil, err
 	}
 	state := stateOf(c)
-	state.Create = create
+	if state.Create = create; create {
+		o.missing = cli.MissingDirs(c.EpisodesDir, c.OutboxDir, c.ShippedDir)
+	}
 	return c, client, credentials, cli.BecomeServiceUser(cmd, state)
 }
 

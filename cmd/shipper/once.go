@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -22,11 +23,13 @@ func runOnce(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	s, err := shipper.New(cfg, client, cli.Holder("shipper --once"), cli.Logger(o.verbose))
+	log := cli.Logger(o.verbose)
+	s, err := shipper.New(cfg, client, cli.Holder("shipper --once"), log)
 	if err != nil {
-		return cli.StartError(err)
+		return startError(err, o.config)
 	}
 	defer s.Close()
+	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	done := show(c.Context(), s)
 	tally, unreachable, err := s.Once(c.Context())
 	done()

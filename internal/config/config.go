@@ -33,7 +33,8 @@ const MaxFile = 1 << 20
 // made absolute from the file's folder.
 //
 // A missing file is an fs.ErrNotExist. After an error the struct may be
-// filled in part and must not be used.
+// filled in part and must not be used. A path with a ~ or $ that a shell would expand is
+// refused, unless it exists as it is written: see [LiteralPaths].
 func Load(path string, into any) error {
 	folder, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
@@ -44,7 +45,7 @@ func Load(path string, into any) error {
 		return err
 	}
 	v := reflect.ValueOf(into).Elem()
-	d := decoding{path: path, doc: doc, refused: map[string]string{}, unknown: map[string]bool{}}
+	d := decoding{path: path, folder: folder, doc: doc, refused: map[string]string{}, unknown: map[string]bool{}}
 	if err := d.decode(v); err != nil {
 		return err
 	}

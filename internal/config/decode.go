@@ -21,6 +21,7 @@ const maxReported = 20
 // at the first wrong value and takes keys of any case.
 type decoding struct {
 	path    string
+	folder  string // of the file
 	doc     string
 	md      toml.MetaData
 	root    map[string]toml.Primitive
@@ -83,7 +84,13 @@ func (d *decoding) value(value toml.Primitive, field reflect.Value, key toml.Key
 	}
 	if err != nil {
 		d.refused[key.String()] = mismatch
+		return
 	}
+	eachPath(field, func(p Path) {
+		if wrong := refusePath(p, d.folder); wrong != "" {
+			d.refused[key.String()] = wrong
+		}
+	})
 }
 
 // accepts reports whether a TOML value of the type found may stand for a t.

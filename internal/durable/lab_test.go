@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
 )
@@ -126,4 +129,28 @@ func fill(tb testing.TB, path string) {
 		}
 	}
 	f.Sync() // delayed allocation: what does not fit is told here
+}
+
+func exchange(a, b string) error {
+	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+}
+
+// asOtherIn calls do in a thread of another user, which has no rights of root, and returns
+// what it says.
+func asOtherIn(tb testing.TB, do func() (string, error)) string {
+	tb.Helper()
+	done := make(chan string)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, otherUID, otherUID, otherUID); errno != 0 {
+			done <- errno.Error()
+			return
+		}
+		said, err := do()
+		if err != nil {
+			said = err.Error()
+		}
+		done <- said
+	}()
+	return <-done
 }

@@ -13,11 +13,11 @@ import (
 // ErrNoLinks says that a file system does not give a file two names.
 var ErrNoLinks = errors.New("the file system has no hard links")
 
-// probePrefix begins the names that [Dir.CheckLinks] makes.
+// probePrefix begins the names that [Dir.CheckLinks], [Dir.TryMove] and [Dir.TryLink] make.
 const probePrefix = ".cis490-probe."
 
-// IsProbe reports whether a name is one that [Dir.CheckLinks] makes, and that a kill
-// may leave. It is for a [Layout].
+// IsProbe reports whether a name is one that a probe makes, and that a kill may leave. It
+// is for a [Layout].
 func IsProbe(name string) bool { return strings.HasPrefix(name, probePrefix) }
 
 // CheckLinks returns an error wrapping [ErrNoLinks] if the file system of d has no hard
@@ -34,7 +34,7 @@ func (d *Dir) CheckLinks() error {
 	second := name + ".2"
 	self := "/proc/self/fd/" + strconv.Itoa(int(f.f.Fd()))
 	err = unix.Linkat(unix.AT_FDCWD, self, d.fd(), second, unix.AT_SYMLINK_FOLLOW)
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EMLINK) {
+	if isNoLink(err) {
 		err = fmt.Errorf("%s: %w: %w", d.f.Name(), ErrNoLinks, err)
 	} else if err != nil {
 		err = failed("link", d.Path(second), err)
@@ -43,4 +43,9 @@ func (d *Dir) CheckLinks() error {
 	d.Unlink(second)
 	f.Discard()
 	return err
+}
+
+// isNoLink reports whether a link failed because files have one name only.
+func isNoLink(err error) bool {
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EMLINK)
 }

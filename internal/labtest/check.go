@@ -170,6 +170,9 @@ func (l *Lab) stored(t testing.TB) []string {
 		if err != nil || e.IsDir() {
 			return err
 		}
+		if isProbe(e.Name()) && (l.receiver == nil || !l.receiver.Running()) {
+			return nil
+		}
 		if e.Type() != 0 || !strings.HasSuffix(path, ".tar.zst") || filepath.Dir(filepath.Dir(path)) != root {
 			t.Errorf("%s is no recording", path)
 		}
@@ -293,10 +296,17 @@ func (h *Host) checkArchive(t testing.TB, name string, want Tree) {
 	}
 }
 
+// isProbe reports whether a name is one that a start makes for a moment, and that the next
+// start takes away after a kill.
+func isProbe(name string) bool { return strings.HasPrefix(name, ".cis490-probe.") }
+
 // checkStrangers wants nothing in the shipped folder that nobody made.
 func (h *Host) checkStrangers(t testing.TB) {
 	t.Helper()
 	for _, e := range readDir(t, h.Shipped()) {
+		if isProbe(e.Name()) {
+			continue
+		}
 		if _, known := h.made[suffix.ReplaceAllString(e.Name(), "")]; !known {
 			t.Errorf("%s was never made", h.Shipped(e.Name()))
 		}

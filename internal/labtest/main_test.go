@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 		lockAll(filepath.SplitList(path))
 		os.Exit(0)
 	}
+	if calls := os.Getenv(refusedCalls); calls != "" {
+		refuseAndExec(calls)
+	}
 	labtest.Main(m)
 }
 

@@ -270,7 +270,7 @@ func TestFoldersMustShareAFileSystem(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(other) })
 	h.Episode("run-1")
 	h.Set("shipped_dir", fmt.Sprintf("%q", other))
-	if p := h.Once(); p.Code == 0 || !strings.Contains(p.Stderr, "two file systems") {
+	if p := h.Once(); p.Code != 2 || !strings.Contains(p.Stderr, "two file systems") {
 		t.Errorf("exit code %d: %s", p.Code, p.Stderr)
 	}
 	l.Check(t)

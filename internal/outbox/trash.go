@@ -50,6 +50,20 @@ func (o *Outbox) OpenTrash(holder string) (*Trash, error) {
 	return &Trash{dir: dir, lock: lock}, nil
 }
 
+// TryTrash calls probe with a folder and the one to which its directories are moved when
+// they are deleted: the trash, or the folder that the trash will be in.
+func (o *Outbox) TryTrash(from *durable.Dir, probe func(from, to *durable.Dir) error) error {
+	trash, err := o.dir.OpenDir(trashName)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return probe(from, o.dir)
+	}
+	if err != nil {
+		return err
+	}
+	defer trash.Close()
+	return probe(from, trash)
+}
+
 // Close gives the trash up.
 func (t *Trash) Close() error { return errors.Join(t.dir.Close(), t.lock.Unlock()) }
 
@@ -64,7 +78,7 @@ func (t *Trash) Names() iter.Seq2[string, error] {
 				yield("", err)
 				return
 			}
-			if !yield(e.Name(), nil) {
+			if !durable.IsProbe(e.Name()) && !yield(e.Name(), nil) {
 				return
 			}
 		}
@@ -200,11 +214,13 @@ func (o *Outbox) CountDiscarded() (int, error) {
 	}
 	defer dir.Close()
 	n := 0
-	for _, err := range dir.Names() {
+	for e, err := range dir.Names() {
 		if err != nil {
 			return n, err
 		}
-		n++
+		if !durable.IsProbe(e.Name()) {
+			n++
+		}
 	}
 	return n, nil
 }

@@ -10,12 +10,17 @@ import (
 )
 
 // guarded is the receiver as the doors see it: before any answer of success it asks
-// again who is at the other end. A receipt for what this request stored is the
-// exception: the archive was committed while its host had access.
+// again who is at the other end, and that the store is where its path leads. A receipt
+// for what this request stored is an exception of the first: the archive was committed
+// while its host had access.
 type guarded struct{ *Receiver }
 
-// allow returns err, with what the sender is told instead if its host lost access.
+// allow returns err, with what the sender is told instead if its host lost access, or if
+// the store was moved.
 func (g guarded) allow(ctx context.Context, err error) error {
+	if err == nil {
+		err = g.checkPaths()
+	}
 	lost := g.access.recheck(ctx)
 	if lost == nil || errors.Is(err, lost) {
 		return err

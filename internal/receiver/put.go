@@ -52,6 +52,9 @@ func (r *Receiver) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire
 // final returns what a sender is told at the end of a request that may have ended
 // with err.
 func (r *Receiver) final(err error) error {
+	if err == nil {
+		err = r.checkPaths()
+	}
 	if err == nil && r.faulted.Load() {
 		err = errFaulted // another upload met it: what the kernel says of ours is worth nothing
 	}
@@ -69,7 +72,7 @@ func (r *Receiver) fits(u wire.Upload) error {
 	return nil
 }
 
-var errFaulted = errors.New("the storage has failed, and nothing is acknowledged any more")
+var errFaulted = errors.New("the storage has failed or was moved, and nothing is acknowledged any more")
 
 func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
 	if err := r.fits(u); err != nil {
@@ -256,6 +259,9 @@ func (r *Receiver) commit(sender context.Context, up *store.Upload, u wire.Uploa
 	if err = because(work, err); err == nil {
 		// The host may have lost access since it began. From here on its receipt stands.
 		err = r.access.recheck(sender)
+	}
+	if err == nil {
+		err = r.checkPaths()
 	}
 	if err == nil {
 		err = up.Commit(o.Digest, o.ReceivedAt)

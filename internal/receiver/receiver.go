@@ -52,6 +52,7 @@ type Receiver struct {
 	log      *slog.Logger
 	gate     *pki.Gate
 	data     *durable.Dir
+	paths    *durable.PathWatch // of data and the store's folders
 	lock     *durable.Lock
 	store    *store.Store
 	index    *index.Log
@@ -79,7 +80,7 @@ type Receiver struct {
 	end  context.CancelCauseFunc
 
 	faulted atomic.Bool
-	fault   chan error // the first storage fault
+	fault   chan error // the first storage fault, or the first folder that was moved
 }
 
 // New opens what c names and returns a receiver: see [NewWithGate].
@@ -121,6 +122,7 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
+	r.logSeparateHosts()
 	r.access = newAccess(gate, disabled, log)
 	r.prover, r.reads = r.newProver(), admission.Limiter{Total: readBacks, PerHost: 1}
 	if err := r.recover(ctx, recovered); err != nil {
@@ -155,6 +157,9 @@ func (r *Receiver) open(holder string) error {
 		return err
 	}
 	r.rows = newRowSearches(r.life, r.index.FindAll)
+	if err := r.watchPaths(); err != nil {
+		return err
+	}
 	return r.openIdentity(time.Now())
 }
 
@@ -178,6 +183,9 @@ func (r *Receiver) Close() error {
 		r.access.close()
 	}
 	var errs []error
+	if r.paths != nil {
+		errs = append(errs, r.paths.Close())
+	}
 	if r.rows != nil {
 		r.rows.close()
 	}
@@ -224,9 +232,7 @@ func (r *Receiver) Alive(ctx context.Context) bool { return r.index.Alive(ctx) }
 func (r *Receiver) failed(err error) error {
 	switch {
 	case errors.Is(err, durable.ErrFault):
-		if !r.faulted.Swap(true) {
-			r.fault <- err
-		}
+		r.fail(err)
 	case durable.IsFull(err):
 		r.log.Warn("no space", "err", err)
 		return problemOf(admission.NoSpace())

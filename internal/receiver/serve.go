@@ -34,8 +34,9 @@ const (
 )
 
 // Serve takes requests from ln, and from proxy if it is not nil, until ctx ends,
-// and returns nil then. It returns an error wrapping durable.ErrFault if the
-// storage can no longer be trusted.
+// and returns nil then. It returns an error wrapping [durable.ErrFault] if the
+// storage can no longer be trusted, and a [*durable.MovedError] if a folder of it no
+// longer stands under its path.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	defer durable.MoreThreads()()
 	port := r.server(r.gate.Caller)
@@ -48,15 +49,21 @@ func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 		all = append(all, behind)
 		go func() { failed <- behind.Serve(r.conns.LimitProxy(proxy)) }()
 	}
-	select {
-	case err := <-failed:
-		return errors.Join(fmt.Errorf("serve: %w", err), all.Close())
-	case err := <-r.fault:
-		// Nobody is told anything any more, not even that.
-		return errors.Join(err, all.Close())
-	case <-ctx.Done():
+	tick := time.NewTicker(checkPathsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-failed:
+			return errors.Join(fmt.Errorf("serve: %w", err), all.Close())
+		case err := <-r.fault:
+			// Nobody is told anything any more, not even that.
+			return errors.Join(err, all.Close())
+		case <-tick.C:
+			_ = r.checkPaths() // what it finds comes as a fault
+		case <-ctx.Done():
+			return r.stop(all)
+		}
 	}
-	return r.stop(all)
 }
 
 // servers are the two doors, which open and close together.

@@ -3,7 +3,6 @@ package shipper_test
 import (
 	"context"
 	"io"
-	"os"
 	"testing"
 	"time"
 
@@ -57,8 +56,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 			l.finish("run-1")
 			s, err := shipper.New(l.cfg, slow{l.rx}, "the test", discard)
 			l.must(err)
-			l.must(os.Rename(l.episodes, l.at("episodes.open")))
-			l.episodes = l.at("episodes.open")
+			s.ScanOnly()
 			stop := l.run(s)
 			for range 12 {
 				time.Sleep(5 * time.Minute)
@@ -95,8 +93,7 @@ func TestStatusSaysHowItGoes(t *testing.T) {
 		var said []string
 		s := l.open()
 		s.Status = func(status string) { said = append(said, status) }
-		l.must(os.Rename(l.episodes, l.at("episodes.open")))
-		l.episodes = l.at("episodes.open")
+		s.ScanOnly()
 		stop := l.run(s)
 		time.Sleep(time.Minute)
 		l.rx.set(func() { l.rx.down = nil })

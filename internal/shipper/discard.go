@@ -183,6 +183,9 @@ func keptBy(err error, found *Pruned) error {
 	if errors.Is(err, unix.EBUSY) {
 		found.Kept += ": unmount what is mounted there"
 	}
+	if errors.Is(err, unix.EXDEV) {
+		found.Kept += ": it and the trash in outbox_dir are on two mounts, or it is a subvolume or in the lower layer of an overlay"
+	}
 	return nil
 }
 

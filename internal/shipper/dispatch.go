@@ -230,6 +230,9 @@ func (d *dispatch) refill(now time.Time) error {
 	if !d.hungry() {
 		return nil
 	}
+	if err := d.checkPaths(); err != nil {
+		return err
+	}
 	if d.after == "" && d.cfg.OutboxMax > 0 {
 		if err := d.out.Measure(); err != nil {
 			return err

@@ -50,7 +50,7 @@ func newLabAt(t testing.TB, dir string) *lab {
 	l.cfg.MinFree, l.cfg.Packers, l.cfg.Senders = 0, 2, 4
 	l.cfg.Settle = 0 // what is made here is finished; see settle_test.go
 	l.episodes = filepath.Join(dir, "episodes")
-	l.must(os.Mkdir(l.episodes, 0o755))
+	l.must(os.MkdirAll(l.episodes, 0o755))
 	l.rx = newReceiver(t)
 	return l
 }
@@ -137,14 +137,12 @@ func (l *lab) wantOnce(want shipper.Tally) {
 
 // daemon runs the shipper until stop, which returns what it ended with. The
 // file system does not wake it: a read of inotify would keep virtual time from
-// passing. Without its path the folder cannot be watched, only scanned.
+// passing.
 func (l *lab) daemon() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
 	s = l.open()
 	s.DeleteUnchangedFor(1) // they are as young as the test
-	blind := l.at("episodes.open")
-	l.must(os.Rename(l.episodes, blind))
-	l.episodes = blind
+	s.ScanOnly()
 	return s, l.run(s)
 }
 
@@ -154,12 +152,7 @@ func (l *lab) run(s *shipper.Shipper) (stop func() error) {
 	go func() { ended <- s.Run(ctx) }()
 	return func() error {
 		cancel()
-		err := errors.Join(<-ended, s.Close())
-		if old := filepath.Join(l.dir, "episodes"); l.episodes != old {
-			l.must(os.Rename(l.episodes, old))
-			l.episodes = old
-		}
-		return err
+		return errors.Join(<-ended, s.Close())
 	}
 }
 

@@ -91,6 +91,9 @@ func Prune(ctx context.Context, c Config, up stocktaker, o PruneOptions) (PruneR
 	}
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
+	if err := s.watchPaths(); err != nil {
+		return PruneReport{}, err
+	}
 	if s.store, err = newAdoption(src, out, up, cmp.Or(o.Log, slog.New(slog.DiscardHandler))); err != nil {
 		return PruneReport{}, err
 	}
@@ -222,6 +225,9 @@ func (p *pruning) reason(r source.Retired) string {
 
 // page deletes what it may of a batch, and reports whether to go on.
 func (p *pruning) page(ctx context.Context, batch []source.Retired) (bool, error) {
+	if err := p.checkPaths(); err != nil {
+		return false, err
+	}
 	held, err := holdingsOf(ctx, p.up, batch)
 	if err != nil {
 		return false, err
@@ -332,8 +338,9 @@ func (d *dispatch) retainOnce(ctx context.Context, most int) error {
 	})
 	_, unreachable := errors.AsType[*UnreachableError](err)
 	_, locked := errors.AsType[*durable.LockedError](err)
+	_, moved := errors.AsType[*durable.MovedError](err)
 	switch {
-	case errors.Is(err, durable.ErrFault):
+	case errors.Is(err, durable.ErrFault), moved:
 		return err
 	case ctx.Err() != nil:
 		return nil

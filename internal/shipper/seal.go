@@ -29,6 +29,9 @@ var errLarge = errors.New("is large")
 // packed either, and the error is a [*settlingError].
 func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat, packed func()) (int64, error) {
 	start, name := time.Now(), c.name
+	if err := s.checkPaths(); err != nil {
+		return 0, err
+	}
 	tree, err := s.src.Tree(name)
 	if err != nil {
 		return 0, err
@@ -53,6 +56,9 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat
 	if err == nil {
 		draft.Count(size)
 		packed()
+		err = s.checkPaths()
+	}
+	if err == nil {
 		err = draft.Seal(sealed)
 	}
 	if err != nil {

@@ -120,6 +120,9 @@ func (s *Shipper) mismatched(name episode.Name, entry *outbox.Entry, refusal err
 // retire moves an episode for which the caller has a receipt, and then drops
 // the entry. A crash in between leaves the entry, which is sent once more.
 func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.Entry, receipt wire.Receipt) error {
+	if err := s.checkPaths(); err != nil {
+		return err
+	}
 	// Without a finished directory the episode was retired before, or taken
 	// away by hand; one without marker is a later run of the same name.
 	finished, err := s.src.IsFinished(name)

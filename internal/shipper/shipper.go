@@ -18,7 +18,6 @@ package shipper
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"sync/atomic"
@@ -51,22 +50,25 @@ type Shipper struct {
 	// it goes.
 	Status func(string)
 
-	cfg   Config
-	log   *slog.Logger
-	src   *source.Source
-	out   *outbox.Outbox
-	up    uplink
-	lock  *durable.Lock
+	cfg  Config
+	log  *slog.Logger
+	src  *source.Source
+	out  *outbox.Outbox
+	up   uplink
+	lock *durable.Lock
+	// paths says whether the folders still stand where the configuration names them.
+	paths *durable.PathWatch
 	store *adoption // of the receiver
 	rate  *throttle // of all senders together
 
 	holder       string        // what another process that wants a lock is told
 	minUnchanged time.Duration // see [PruneOptions]
 
-	places    chan struct{} // held by what is being sent
-	patience  time.Duration // with a receiver that is busy
-	asking    atomic.Int64  // requests of uploads that wait for their answer
-	reachable atomic.Bool   // the receiver seems to be there
+	places    chan struct{}                       // held by what is being sent
+	patience  time.Duration                       // with a receiver that is busy
+	asking    atomic.Int64                        // requests of uploads that wait for their answer
+	reachable atomic.Bool                         // the receiver seems to be there
+	inotify   func(flags int) (fd int, err error) // inotify_init1(2)
 
 	beats chan chan<- struct{} // answered by the dispatch that runs
 	work  work
@@ -83,9 +85,16 @@ func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error)
 	s := &Shipper{
 		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit), holder: holder,
 		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
+		inotify: unix.InotifyInit1,
 	}
-	if s.lock, err = out.Lock(holder); err == nil {
+	if err = threeFolders(src, out); err == nil {
+		s.lock, err = out.Lock(holder)
+	}
+	if err == nil {
 		err = s.prepare()
+	}
+	if err == nil {
+		err = s.watchPaths()
 	}
 	if err == nil {
 		s.store, err = newAdoption(src, out, up, log)
@@ -115,23 +124,16 @@ func folders(c Config, open func(string) (*durable.Dir, error)) (*source.Source,
 	return src, outbox.New(dirs[2]), err
 }
 
-// prepare makes sure that moving is possible and sweeps what a crash left.
+// prepare sweeps what a crash left, and makes sure that moving is possible.
 func (s *Shipper) prepare() error {
-	episodes, shipped := s.src.Dirs()
-	from, err := episodes.Device()
-	if err != nil {
+	if err := errors.Join(s.out.Sweep(), s.makeTrash()); err != nil {
 		return err
 	}
-	for _, dir := range []*durable.Dir{shipped, s.out.Dir()} {
-		device, err := dir.Device()
-		if err != nil {
-			return err
-		}
-		if device != from {
-			return fmt.Errorf("%s and %s are on two file systems: an episode can only be moved within one", episodes.Path(""), dir.Path(""))
-		}
+	warning, err := moves(s.cfg, s.src, s.out, (*durable.Dir).TryMove)
+	if warning != nil {
+		s.log.Warn("retired episodes cannot be deleted", "err", warning)
 	}
-	return errors.Join(s.out.Sweep(), s.makeTrash())
+	return err
 }
 
 // makeTrash makes the folder of what is deleted, while the disk has room for it.
@@ -148,7 +150,11 @@ func (s *Shipper) makeTrash() error {
 
 // Close gives the state directory up.
 func (s *Shipper) Close() error {
-	errs := []error{s.src.Close(), s.out.Close()}
+	var errs []error
+	if s.paths != nil {
+		errs = append(errs, s.paths.Close())
+	}
+	errs = append(errs, s.src.Close(), s.out.Close())
 	if s.lock != nil {
 		errs = append(errs, s.lock.Unlock())
 	}

@@ -30,6 +30,9 @@ func judge(err error) (verdict, outbox.Reason) {
 	if errors.Is(err, durable.ErrFault) || errors.Is(err, context.Canceled) {
 		return stop, ""
 	}
+	if _, ok := errors.AsType[*durable.MovedError](err); ok {
+		return stop, ""
+	}
 	if _, ok := errors.AsType[*archive.Unfit](err); ok {
 		return hold, outbox.Unfit
 	}

@@ -20,6 +20,7 @@ import (
 // for writes as well and cannot be told not to.
 const (
 	onName  = unix.IN_CREATE | unix.IN_MOVED_TO
+	onSelf  = unix.IN_MOVE_SELF | unix.IN_DELETE_SELF
 	onDirs  = unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW | unix.IN_EXCL_UNLINK
 	noFlags = unix.IN_CLOEXEC | unix.IN_NONBLOCK
 )
@@ -52,14 +53,14 @@ type watcher struct {
 }
 
 func (d *dispatch) newWatcher(ctx context.Context) (*watcher, error) {
-	fd, err := unix.InotifyInit1(noFlags)
+	fd, err := d.inotify(noFlags)
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
 	episodes, _ := d.src.Dirs()
 	w := &watcher{d: d, ctx: ctx, f: os.NewFile(uintptr(fd), "inotify"), episodes: episodes, names: make(map[int32]string)}
 	context.AfterFunc(ctx, func() { w.f.Close() })
-	root, err := unix.InotifyAddWatch(fd, episodes.Path(""), onName|unix.IN_ONLYDIR)
+	root, err := unix.InotifyAddWatch(fd, episodes.Path(""), onName|onSelf|unix.IN_ONLYDIR)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("watch %s: %w", episodes.Path(""), err), w.f.Close())
 	}
@@ -94,6 +95,8 @@ func (w *watcher) event(wd int32, mask uint32, name string) error {
 	switch {
 	case mask&unix.IN_Q_OVERFLOW != 0:
 		return w.all()
+	case wd == w.root && mask&(onSelf|unix.IN_UNMOUNT|unix.IN_IGNORED) != 0:
+		return w.rescan() // which sees that the folder has moved
 	case mask&unix.IN_IGNORED != 0:
 		delete(w.names, wd)
 	case wd == w.root:
@@ -122,6 +125,11 @@ func (w *watcher) all() error {
 			return err
 		}
 	}
+	return w.rescan()
+}
+
+// rescan has the loop scan the folders now.
+func (w *watcher) rescan() error {
 	if !report(w.ctx, w.d.found, "") {
 		return w.ctx.Err()
 	}

@@ -13,6 +13,8 @@ import (
 	"iter"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -175,6 +177,10 @@ func (s *Source) move(name episode.Name) error {
 		return &StuckError{fmt.Errorf("retire %s: %w: the receiver has it, and it cannot be moved; "+
 			"the shipper must own the episode, or share its group with write permission, and be able to write in %s and %s (not sticky)",
 			name, err, s.episodes.Path(""), s.shipped.Path(""))}
+	case errors.Is(err, unix.EXDEV):
+		return &StuckError{fmt.Errorf("retire %s: %w: the receiver has it, and it cannot be moved to %s: its folder is a mount, "+
+			"a subvolume, or in the lower layer of an overlay; copy it beside itself under another name, delete it, and rename the copy to %s",
+			name, err, s.shipped.Path(""), name)}
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("retire %s: %d episodes of this name are in %s already", name, maxSuffix, s.shipped.Path(""))
 	}

@@ -18,6 +18,7 @@ func Layout(archives bool) durable.Layout {
 			top.Below = durable.Layout{
 				{Match: isName, Perm: 0o750, Dir: true, Below: durable.Layout{{Match: isArchive, Perm: 0o640}}},
 				{Match: durable.Named("probe~a", "probe~b"), Perm: 0o600},
+				{Match: durable.IsProbe, Perm: 0o600},
 			}
 		}
 		layout = append(layout, top)

@@ -194,6 +194,9 @@ func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
 				yield("", err)
 				return
 			}
+			if durable.IsProbe(e.Name()) {
+				continue // of a start that goes on, or that was killed
+			}
 			name, err := episode.ParseName(e.Name())
 			switch {
 			case err != nil:

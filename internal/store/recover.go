@@ -31,6 +31,9 @@ func (s *Store) Staged() iter.Seq2[Staged, error] {
 				yield(Staged{}, err)
 				return
 			}
+			if durable.IsProbe(e.Name()) {
+				continue
+			}
 			if !s.stagedOf(e, yield) {
 				return
 			}

@@ -37,6 +37,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cis490/internal/device"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
@@ -109,6 +111,9 @@ func Open(data *durable.Dir) (*Store, error) {
 	return s, errors.Join(episodes.Sync(), staging.Sync())
 }
 
+// Dirs returns the folders of the store. They belong to s.
+func (s *Store) Dirs() []*durable.Dir { return []*durable.Dir{s.episodes, s.staging, s.quarantine} }
+
 // Close closes the store.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -138,7 +143,7 @@ func (s *Store) probeOnce() error {
 	return err
 }
 
-// probe tries what the protocol needs: both folders on one file system, a link
+// probe tries what the protocol needs: links and renames from folder to folder, a link
 // that does not replace, attributes. A file system without attributes works,
 // at the price of a search in the index for each upload of what is there
 // already.
@@ -148,16 +153,8 @@ func (s *Store) probe() error {
 	if err := clean(); err != nil {
 		return err
 	}
-	from, err := s.staging.Device()
-	if err != nil {
+	if err := s.tryMoves(); err != nil {
 		return err
-	}
-	to, err := s.episodes.Device()
-	if err != nil {
-		return err
-	}
-	if from != to {
-		return unsuitable(fmt.Errorf("%s and %s are on two file systems: mount the whole data directory from one", s.staging.Path(""), s.episodes.Path("")))
 	}
 	f, err := s.staging.Create(a, 0o600)
 	if err != nil {
@@ -200,6 +197,9 @@ func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
 	if err := s.probeOnce(); err != nil {
 		return nil, err
 	}
+	if err := s.CheckHost(key.Host); err != nil {
+		return nil, err
+	}
 	dir, err := s.host(s.staging, key.Host)
 	if err != nil {
 		return nil, err
@@ -223,7 +223,11 @@ func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
 	if err != nil {
 		return err
 	}
-	return u.Publish(to, file(u.key.Name))
+	err = u.Publish(to, file(u.key.Name))
+	if errors.Is(err, unix.EXDEV) { // the folder of a host that came to be a mount meanwhile
+		err = &durable.SeparateError{From: u.dir.Path(""), To: to.Path(""), Err: err}
+	}
+	return err
 }
 
 // Settle ends a committed upload whose row is durable. The row may say a later

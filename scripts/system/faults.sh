@@ -17,6 +17,8 @@ fault_scenarios() {
   check "lab host: reboot in mid-upload" in_mid_upload ep-reboot-lab reboot_machine lab
   check "receiver: power cut in mid-upload" in_mid_upload ep-cut lose_power receiver
   check "lab host: power cut in mid-upload" in_mid_upload ep-cut-lab lose_power lab
+  check "receiver: a disk is mounted over its store, and taken away" store_is_covered
+  check "lab host: a disk is mounted over its folders, and taken away" folders_are_covered
   check "nothing is lost by the faults" intact
   check "receiver: its store moves to a new disk" store_moves
   check "receiver: a failing disk ends it for good" receiver_stays_down
@@ -107,6 +109,61 @@ in_mid_upload() {
 lose_power() {
   cut_power "$1"
   boot "$1"
+}
+
+# covered mounts something over a directory of a machine, as a disk that comes late. The
+# unit sees the directory through a mount of its own: covered MACHINE UNIT DIRECTORY
+covered() {
+  local machine=$1 unit=$2 dir=$3
+  another_start() { ! [[ $(property "$machine" "$unit" MainPID) =~ ^(0|$before)$ ]] && active "$machine" "$unit"; }
+  before=$(property "$machine" "$unit" MainPID)
+  on "$machine" mount -t tmpfs -o "mode=2770,uid=$(on "$machine" id -u cis490),gid=$(on "$machine" getent group cis490-lab | cut -d: -f3)" late "$dir"
+}
+
+# moved_away wants the unit to have said why it ended, and to have been started again.
+moved_away() {
+  local machine=$1 unit=$2 since=$3 said
+  eventually another_start
+  on "$machine" journalctl --sync
+  # All of the journal: it may not know any more whose the last line of a process was.
+  said=$(on "$machine" journalctl -q --no-pager -o cat --after-cursor "$since")
+  echo "$said"
+  grep 'the next start takes what is there' <<<"$said"
+  grep "$unit.service: Main process exited, code=exited, status=1/FAILURE" <<<"$said"
+}
+
+# store_is_covered: what is acknowledged is in the store that its path leads to.
+store_is_covered() {
+  local before at
+  at=$(cursor receiver)
+  covered receiver cis490-receiver "$store"
+  record ep-covered 64
+  moved_away receiver cis490-receiver "$at"
+  eventually on receiver test -e "$store/index.jsonl" # of the disk that came late
+  # Seen from here, the store is as it was before the mount.
+  fails test -e "$(the_store)/episodes/lab-01/ep-covered.tar.zst"
+  same "rows in the hidden index" "$(rows ep-covered)" 0
+  before=$(property receiver cis490-receiver MainPID) at=$(cursor receiver)
+  on receiver umount --lazy "$store" # both are busy
+  moved_away receiver cis490-receiver "$at"
+  # The late disk may have taken it, and is gone.
+  # shellcheck disable=SC2016 # the machine's shell expands it
+  on lab sh -euc 'if [ -e "$1/shipped/ep-covered" ]; then mv "$1/shipped/ep-covered" "$1/episodes/"; fi' again "$data"
+  eventually arrived ep-covered
+}
+
+# folders_are_covered: the experiments leave their episodes where the path leads.
+folders_are_covered() {
+  local before at
+  at=$(cursor lab)
+  covered lab cis490-shipper "$data"
+  on lab systemd-tmpfiles --create
+  moved_away lab cis490-shipper "$at"
+  eventually on lab test -e "$data/outbox/.shipper.lock"
+  before=$(property lab cis490-shipper MainPID) at=$(cursor lab)
+  on lab umount --lazy "$data"
+  moved_away lab cis490-shipper "$at"
+  ship ep-uncovered
 }
 
 # store_moves is what docs/operations.md says of a new disk.

@@ -3,6 +3,26 @@ package mutation_test
 // ofRooms are the mutants of the rooms that an episode goes through.
 var ofRooms = []mutant{
 	{
+		"receiver: a store that moved before the answer is acknowledged",
+		killer{"receiver", "TestStoreThatMovesBeforeTheAnswer"},
+		[]edit{{"receiver/put.go", "	if err == nil {\n		err = r.checkPaths()\n	}\n	if err == nil && r.faulted", "	if err == nil && r.faulted"}},
+	},
+	{
+		"shipper: retires into a folder that moved",
+		killer{"shipper", "TestNothingIsRetiredIntoAMovedFolder"},
+		[]edit{{"shipper/send.go", "	if err := s.checkPaths(); err != nil {\n		return err\n	}\n", ""}},
+	},
+	{
+		"durable: a mount beneath ours is not seen",
+		killer{"durable", "TestMountBeneathOursIsFound"},
+		[]edit{{"durable/mounts.go", "w.moved = w.compare(now)", "_ = now"}},
+	},
+	{
+		"durable: another mount of one file system passes for the same",
+		killer{"durable", "TestTwoMountsOfOneFileSystemAreSeparate"},
+		[]edit{{"durable/moves.go", "if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EIO) {", "if errors.Is(err, unix.EIO) {"}},
+	},
+	{
 		"store: no sync at start of what a killed process made", receiverStart,
 		[]edit{
 			{
@@ -304,7 +324,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestFaultEndsTheReceiver"},
 		[]edit{
 			{
-				"receiver/receiver.go",
+				"receiver/paths.go",
 				"r.fault <- err",
 				"_ = r.fault",
 			},

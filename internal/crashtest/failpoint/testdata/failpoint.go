@@ -52,7 +52,7 @@ func step(op, path string, do func() error) error {
 	if mine || p.at == 0 {
 		f, err := os.OpenFile(filepath.Join(p.dir, "failed"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err == nil {
-			fmt.Fprintf(f, "%s %s\n", op, filepath.Base(path))
+			fmt.Fprintf(f, "%s %s\n", op, stepName(path))
 			f.Close()
 		}
 	}
@@ -71,6 +71,15 @@ func step(op, path string, do func() error) error {
 		return unix.EIO
 	}
 	return map[string]error{"eio": unix.EIO, "enospc": unix.ENOSPC, "emfile": unix.EMFILE}[p.kind]
+}
+
+// stepName is the same each time: the name that [Dir.CheckMove] asks for is not.
+func stepName(path string) string {
+	name := filepath.Base(path)
+	if IsProbe(name) && !Named(probeFrom, probeTo, linkFrom, linkTo)(name) {
+		return probePrefix + "none"
+	}
+	return name
 }
 
 func die() {

@@ -1,0 +1,89 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+)
+
+// shellPart returns the beginning of a path to the end of its first name that a shell
+// would expand, "~/x" or "$HOME/x", or "" if there is none. Here such names stand for
+// themselves.
+func shellPart(path string) string {
+	for at := 0; at < len(path); {
+		end := at + strings.IndexByte(path[at:]+"/", '/')
+		name := path[at:end]
+		if at == 0 && strings.HasPrefix(name, "~") || hasVariable(name) {
+			return path[:end]
+		}
+		at = end + 1
+	}
+	return ""
+}
+
+func hasVariable(name string) bool {
+	for i := range len(name) - 1 {
+		next := name[i+1]
+		letter := next == '_' || next == '{' || next >= 'a' && next <= 'z' || next >= 'A' && next <= 'Z'
+		if name[i] == '$' && letter {
+			return true
+		}
+	}
+	return false
+}
+
+// refusePath returns what is wrong with a path of a file in folder, or "".
+func refusePath(p Path, folder string) string {
+	part := shellPart(string(p))
+	if part == "" {
+		return ""
+	}
+	at := part
+	if !filepath.IsAbs(at) {
+		at = filepath.Join(folder, at)
+	}
+	if _, err := os.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return fmt.Sprintf("%s has a ~ or $ that only a shell expands, and there is no %s: write the whole path", shown(string(p)), shown(at))
+}
+
+// LiteralPaths returns the paths in a struct that [Load] has filled that have a name with
+// a ~ or $ in it, which a shell would expand. They exist as they are written, or Load
+// would have refused them; but whoever wrote them may have meant others.
+func LiteralPaths(in any) []Path {
+	var found []Path
+	eachPath(reflect.ValueOf(in), func(p Path) {
+		for name := range strings.SplitSeq(string(p), "/") {
+			if strings.HasPrefix(name, "~") || hasVariable(name) {
+				found = append(found, p)
+				return
+			}
+		}
+	})
+	return found
+}
+
+// eachPath calls do for each path in v.
+func eachPath(v reflect.Value, do func(Path)) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			eachPath(v.Field(i), do)
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			eachPath(v.Index(i), do)
+		}
+	case reflect.Pointer:
+		eachPath(v.Elem(), do)
+	case reflect.String:
+		if v.Type() == reflect.TypeFor[Path]() {
+			do(Path(v.String()))
+		}
+	}
+}

@@ -1,0 +1,235 @@
+package durable
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const mountinfoPath = "/proc/self/mountinfo"
+
+// maxMountinfo bounds what is read of the list of mounts: some 100,000 of them.
+const maxMountinfo = 64 << 20
+
+// maxMountLine bounds one line of it. What follows the bound is options.
+const maxMountLine = 64 << 10
+
+// mount is a line of /proc/self/mountinfo (proc_pid_mountinfo(5)): what tells one mount
+// from another.
+type mount struct {
+	id     uint64
+	device string
+	root   string // in the file system
+	point  string
+	kind   string // of file system
+	source string
+}
+
+// mountWatch tells whether a mount came, or went, at one of some paths or above. The kernel
+// slips a mount that comes from outside beneath one that this process has at the same
+// place, where no path leads to it: only the list of mounts shows it.
+type mountWatch struct {
+	mu    sync.Mutex
+	f     *os.File           // guarded by mu
+	real  map[string]string  // by what they lead to
+	seen  map[mount]struct{} // at these and above, when the watch began
+	moved *MovedError        // guarded by mu; found once, it stays
+	// unread says that a change was told and not looked at; guarded by mu.
+	unread bool
+}
+
+// watchMounts begins to watch the paths of directories, or returns an error wrapping
+// [fs.ErrNotExist] where there is no list of mounts.
+func watchMounts(dirs []*Dir) (*mountWatch, error) {
+	w := &mountWatch{real: make(map[string]string)}
+	for _, d := range dirs {
+		real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(d.fd()))
+		if err != nil {
+			return nil, err
+		}
+		w.real[real] = d.f.Name()
+	}
+	// Not os.Open: the runtime would poll the file as well, and be told what changed
+	// in our place.
+	fd, err := unix.Open(mountinfoPath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: mountinfoPath, Err: err}
+	}
+	w.f = os.NewFile(uintptr(fd), mountinfoPath)
+	if w.seen, err = w.read(); err != nil {
+		return nil, errors.Join(err, w.f.Close())
+	}
+	return w, nil
+}
+
+func (w *mountWatch) close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.f.Close()
+}
+
+// check returns a [*MovedError] if a mount came or went. Whoever calls it while another
+// call looks waits for what that one finds: the kernel tells a change once.
+func (w *mountWatch) check() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.moved != nil {
+		return w.moved
+	}
+	changed, err := w.changed()
+	if err != nil || !changed && !w.unread {
+		return err
+	}
+	w.unread = true
+	now, err := w.read()
+	if err != nil {
+		return err
+	}
+	w.unread = false
+	w.moved = w.compare(now)
+	if w.moved != nil {
+		return w.moved
+	}
+	return nil
+}
+
+// changed asks the kernel whether the list of mounts has changed since it was asked last.
+func (w *mountWatch) changed() (bool, error) {
+	fds := []unix.PollFd{{Fd: int32(w.f.Fd()), Events: unix.POLLPRI}}
+	for {
+		_, err := unix.Poll(fds, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("poll %s: %w", mountinfoPath, err)
+		}
+		return fds[0].Revents&(unix.POLLPRI|unix.POLLERR) != 0, nil
+	}
+}
+
+// read returns the mounts at the paths and above.
+func (w *mountWatch) read() (map[mount]struct{}, error) {
+	if _, err := w.f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	found := make(map[mount]struct{})
+	err := eachMount(w.f, func(m mount) {
+		for real := range w.real {
+			if isBelow(real, m.point) {
+				found[m] = struct{}{}
+				return
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", mountinfoPath, err)
+	}
+	return found, nil
+}
+
+// compare returns what happened to one of the paths, or nil.
+func (w *mountWatch) compare(now map[mount]struct{}) *MovedError {
+	for m := range now {
+		if _, old := w.seen[m]; !old {
+			return w.movedBy(m, causeMounted)
+		}
+	}
+	for m := range w.seen {
+		if _, still := now[m]; !still {
+			return w.movedBy(m, causeUnmount)
+		}
+	}
+	return nil
+}
+
+func (w *mountWatch) movedBy(m mount, cause string) *MovedError {
+	for real, path := range w.real {
+		if isBelow(real, m.point) {
+			return &MovedError{Path: path, Cause: fmt.Sprintf("%s: %s from %s on %s", cause, printable(m.kind), printable(m.source), printable(m.point))}
+		}
+	}
+	return &MovedError{Path: m.point, Cause: cause}
+}
+
+// isBelow reports whether path is dir or below it. Both are clean.
+func isBelow(path, dir string) bool {
+	rest, found := strings.CutPrefix(path, dir)
+	return found && (rest == "" || rest[0] == '/' || strings.HasSuffix(dir, "/"))
+}
+
+// eachMount calls do for each mount of a list. It skips what it does not understand:
+// others choose the names, and a line that cannot be read is of no directory of ours.
+func eachMount(list io.Reader, do func(mount)) error {
+	limited := &io.LimitedReader{R: list, N: maxMountinfo}
+	r := bufio.NewReaderSize(limited, maxMountLine)
+	for {
+		line, err := r.ReadSlice('\n')
+		if m, ok := parseMount(line); ok {
+			do(m)
+		}
+		for errors.Is(err, bufio.ErrBufferFull) { // the rest of a long line
+			_, err = r.ReadSlice('\n')
+		}
+		if errors.Is(err, io.EOF) {
+			if limited.N == 0 {
+				return fmt.Errorf("more than %d bytes", maxMountinfo)
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// parseMount reads a line of the list.
+func parseMount(line []byte) (mount, bool) {
+	before, after, found := bytes.Cut(line, []byte(" - "))
+	fields := bytes.Split(before, []byte(" "))
+	rest := bytes.Split(bytes.TrimSuffix(after, []byte("\n")), []byte(" "))
+	if !found || len(fields) < 6 || len(rest) < 2 {
+		return mount{}, false
+	}
+	id, err := strconv.ParseUint(string(fields[0]), 10, 64)
+	if err != nil || len(fields[4]) == 0 || fields[4][0] != '/' {
+		return mount{}, false
+	}
+	return mount{
+		id: id, device: string(fields[2]), root: unescape(fields[3]), point: unescape(fields[4]),
+		kind: unescape(rest[0]), source: unescape(rest[1]),
+	}, true
+}
+
+// unescape returns what the kernel escaped: a backslash and three octal digits stand for
+// a byte. Anything else stands for itself.
+func unescape(b []byte) string {
+	if bytes.IndexByte(b, '\\') < 0 {
+		return string(b)
+	}
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		if b[0] == '\\' && len(b) >= 4 {
+			if n, err := strconv.ParseUint(string(b[1:4]), 8, 8); err == nil {
+				out, b = append(out, byte(n)), b[4:]
+				continue
+			}
+		}
+		out, b = append(out, b[0]), b[1:]
+	}
+	return string(out)
+}
+
+// printable returns s with all but printable ASCII escaped: others may have chosen it.
+func printable(s string) string {
+	quoted := strconv.QuoteToASCII(s)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}

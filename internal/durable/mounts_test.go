@@ -1,0 +1,158 @@
+package durable
+
+import (
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestMountsAreReadAsTheKernelWritesThem(t *testing.T) {
+	const list = `36 35 98:0 /mnt1 /mnt/a\040b\011c\134d\012 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
+37 36 0:40 / /data rw shared:7 master:3 propagate_from:2 - tmpfs a\040disk rw
+38 36 0:41 / /none rw - fuse.x  rw
+not a mount
+39 36 0:42 / relative rw - tmpfs tmpfs rw
+x 36 0:42 / /letters rw - tmpfs tmpfs rw
+40 36 0:43 / /short
+`
+	var got []mount
+	if err := eachMount(strings.NewReader(list), func(m mount) { got = append(got, m) }); err != nil {
+		t.Fatal(err)
+	}
+	want := []mount{
+		{36, "98:0", "/mnt1", "/mnt/a b\tc\\d\n", "ext3", "/dev/root"},
+		{37, "0:40", "/", "/data", "tmpfs", "a disk"},
+		{38, "0:41", "/", "/none", "fuse.x", ""},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// TestLongLineHidesNoMount: options of an overlay have thousands of bytes.
+func TestLongLineHidesNoMount(t *testing.T) {
+	long := strings.Repeat("lowerdir=/x:", maxMountLine/4)
+	list := "36 35 0:1 / /a rw - overlay " + long + " " + long + "\n37 35 0:2 / /b rw - tmpfs tmpfs rw\n"
+	var got []string
+	if err := eachMount(strings.NewReader(list), func(m mount) { got = append(got, m.point) }); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"/a", "/b"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestUnescapedNameIsItself(t *testing.T) {
+	for in, want := range map[string]string{
+		``: "", `plain`: "plain", `\040`: " ", `\`: `\`, `\04`: `\04`, `a\1`: `a\1`, `\999`: `\999`, `\777`: `\777`,
+		`\134040`: `\040`, `\377\000`: "\xff\x00", `\-12`: `\-12`, `\+12`: `\+12`,
+	} {
+		if got := unescape([]byte(in)); got != want {
+			t.Errorf("unescape(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzMounts(f *testing.F) {
+	if own, err := os.ReadFile(mountinfoPath); err == nil {
+		f.Add(own)
+	}
+	f.Add([]byte("36 35 98:0 /mnt1 /mnt/a\\040b rw - ext3 /dev/root rw\n"))
+	f.Add([]byte("1 1 0:0 \\ /\\0 x - \\ \\"))
+	f.Fuzz(func(t *testing.T, list []byte) {
+		lines, count := strings.Count(string(list), "\n")+1, 0
+		err := eachMount(strings.NewReader(string(list)), func(m mount) {
+			count++
+			if m.point == "" || strings.Contains(m.device, " ") {
+				t.Errorf("a mount without a place: %+v", m)
+			}
+		})
+		if err != nil || count > lines {
+			t.Errorf("%d mounts in %d lines, %v", count, lines, err)
+		}
+	})
+}
+
+// TestMountBeneathOursIsFound: a service has a mount of its own over its directory, and
+// the machine mounts a disk there. It comes to be beneath ours, where no path leads to it.
+// The kernel passes it on from one namespace to another, so this test needs two: unshare(1)
+// makes them, and a shell of the outer one mounts.
+func TestMountBeneathOursIsFound(t *testing.T) {
+	if path := os.Getenv("DURABLE_TEST_WATCH"); path != "" {
+		watchUntilMoved(t, path)
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Skip("needs root and mounts")
+	}
+	dir := t.TempDir()
+	script := filepath.Join(dir, "script")
+	if err := os.WriteFile(script, []byte(twoNamespaces), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-eu", script, dir, os.Args[0])
+	out, err := c.CombinedOutput()
+	if err != nil {
+		if os.Getenv("CI") == "" && strings.Contains(string(out), "unshare failed") {
+			t.Skipf("no namespaces: %s", out)
+		}
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("%s", out)
+	if !strings.Contains(string(out), causeMounted) && !strings.Contains(string(out), causeOther) {
+		t.Errorf("the watch did not say what happened:\n%s", out)
+	}
+}
+
+// twoNamespaces is told the test's directory and its binary. In the inner namespace the
+// directory "data" is the root of a file system of its own, so that a mount of the outer
+// one over "data" comes to be beneath it.
+const twoNamespaces = `
+cd "$1"
+mkdir host
+mount -t tmpfs host host
+mount --make-shared host
+mkdir host/data
+mkfifo ready
+DURABLE_TEST_WATCH="$1/host/data" unshare --mount --propagation slave sh -euc '
+  mount -t tmpfs ours host/data
+  exec "$1" -test.run "^TestMountBeneathOursIsFound$" -test.v' inner "$2" <ready &
+inner=$!
+exec 3>ready
+until [ -e host/began ]; do sleep 0.01; done
+mount -t tmpfs late host/data
+echo >&3
+wait "$inner"
+`
+
+func watchUntilMoved(t *testing.T, path string) {
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := WatchPaths(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Check(); err != nil {
+		t.Fatalf("at the beginning: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "began"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	os.Stdin.Read(make([]byte, 1)) // the other namespace has mounted
+	if err := d.CheckPath(); err != nil {
+		t.Fatalf("the path alone shows the mount, which is not what is tested: %v", err)
+	}
+	for range 2 { // the kernel tells a change once
+		err := w.Check()
+		if err == nil {
+			t.Fatalf("the mount was not found: %+v", slices.Collect(maps.Keys(w.mounts.seen)))
+		}
+		t.Log(err)
+	}
+}

@@ -1,0 +1,122 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// MovedError says that the path of an open directory no longer leads to it: what is
+// written below the open one is not found under its path. Whoever sees it must stop
+// acknowledging and end the process, so that the next start works with what is there.
+type MovedError struct {
+	Path  string
+	Cause string // what happened, as the end of a sentence that begins with the path
+}
+
+func (e *MovedError) Error() string {
+	return fmt.Sprintf("%s %s; the next start takes what is there", printable(e.Path), e.Cause)
+}
+
+// What [MovedError.Cause] says.
+const (
+	causeOther   = "is another directory than the one that was opened (it was moved, or something was mounted over it)"
+	causeGone    = "is gone (the directory that was opened was moved or removed, or something was mounted over one that it is in)"
+	causeMounted = "is hidden by a mount that came after it was opened"
+	causeUnmount = "is on a mount that was taken away after it was opened"
+)
+
+// pathMask is what tells one directory from another. Kernels before 5.8 name no mount.
+const pathMask = unix.STATX_TYPE | unix.STATX_INO | unix.STATX_MNT_ID
+
+// CheckPath returns a [*MovedError] if the path that d was opened by leads to another
+// directory now, to another mount, or to nothing. Any other error says that this cannot
+// be found out. A mount that this process cannot see is for a [PathWatch].
+func (d *Dir) CheckPath() error {
+	open, err := statx(d.fd(), "", unix.AT_EMPTY_PATH)
+	if err != nil {
+		return failed("stat", d.f.Name(), err)
+	}
+	now, err := statx(unix.AT_FDCWD, d.f.Name(), 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return &MovedError{Path: d.f.Name(), Cause: causeGone}
+	case err != nil:
+		return failed("stat", d.f.Name(), err)
+	case !sameDirectory(open, now):
+		return &MovedError{Path: d.f.Name(), Cause: causeOther}
+	}
+	return nil
+}
+
+// sameDirectory reports whether both are one directory, seen through one mount.
+func sameDirectory(a, b unix.Statx_t) bool {
+	if a.Ino != b.Ino || a.Dev_major != b.Dev_major || a.Dev_minor != b.Dev_minor {
+		return false
+	}
+	return a.Mask&b.Mask&unix.STATX_MNT_ID == 0 || a.Mnt_id == b.Mnt_id
+}
+
+func statx(fd int, path string, flags int) (unix.Statx_t, error) {
+	for {
+		var st unix.Statx_t
+		err := unix.Statx(fd, path, flags, pathMask, &st)
+		if !errors.Is(err, unix.EINTR) {
+			return st, err
+		}
+	}
+}
+
+// A PathWatch checks that the paths of open directories still lead to them, also where
+// this process has mounts of its own that hide a later one: a service of systemd sees
+// its state directory through such a mount. Its methods are safe for concurrent use.
+type PathWatch struct {
+	dirs   []*Dir
+	mounts *mountWatch // nil where the list of mounts cannot be had
+	blind  error       // why it cannot
+}
+
+// WatchPaths returns a watch of directories, which must stay open as long as the watch.
+// It must be closed.
+func WatchPaths(dirs ...*Dir) (*PathWatch, error) {
+	w := &PathWatch{dirs: dirs}
+	mounts, err := watchMounts(dirs)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("watch the mounts: %w", err)
+	}
+	w.mounts, w.blind = mounts, err
+	// Whatever changed while the mounts were read is found here, or by the watch.
+	if err := w.Check(); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// Blind returns why the list of mounts is not watched, or nil: there is no /proc, or this
+// process may not read it. Then a mount is found that the path leads to, and no other.
+func (w *PathWatch) Blind() error { return w.blind }
+
+// Check returns a [*MovedError] if one of the paths no longer leads to its directory.
+// Any other error says that this cannot be found out, and should end the process too.
+// It is cheap enough to be called for each episode.
+func (w *PathWatch) Check() error {
+	for _, d := range w.dirs {
+		if err := d.CheckPath(); err != nil {
+			return err
+		}
+	}
+	if w.mounts == nil {
+		return nil
+	}
+	return w.mounts.check()
+}
+
+// Close ends the watch. The directories stay open.
+func (w *PathWatch) Close() error {
+	if w.mounts == nil {
+		return nil
+	}
+	return w.mounts.close()
+}

@@ -1,0 +1,116 @@
+package labtest_test
+
+import (
+	"os"
+	"syscall"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// Folders that are mounts of one file system: all that is asked of a disk works, but for
+// the step from one to the other.
+
+// bind makes a directory a mount of its own.
+func bind(t *testing.T, path string) {
+	t.Helper()
+	needRoot(t)
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount(path, path, "", syscall.MS_BIND, ""); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
+}
+
+const twoMounts = "are on two file systems, or two mounts of one, and nothing can be moved between them"
+
+func TestShippersFoldersMustBeOnOneMount(t *testing.T) {
+	t.Parallel()
+	for _, folder := range []string{"episodes", "outbox", "shipped"} {
+		t.Run(folder, func(t *testing.T) {
+			t.Parallel()
+			l, h := lab(t)
+			h.Set("retention.max_age", `"1h"`)   // without, the outbox may be a mount
+			h.Once().Must(t, 0, labtest.Tally{}) // makes the folders
+			h.Run("check").MustExit(t, 0)
+			bind(t, h.Path("data", folder))
+			h.Episode("run-1")
+			d := h.Launch()
+			if code := d.Wait(t); code != 2 {
+				t.Errorf("exit code %d of the daemon, want 2", code)
+			}
+			for what, said := range map[string]string{
+				"daemon":       d.Output(),
+				"--once":       h.Once().Stderr,
+				"check":        h.Run("check").MustExit(t, 2).Stderr,
+				"check --disk": h.Run("check", "--disk").MustExit(t, 2).Stderr,
+			} {
+				mustContain(t, what, said, twoMounts)
+				mustContain(t, what, said, h.Path("data", folder))
+			}
+			if h.IsShipped("run-1") {
+				t.Error("run-1 was shipped")
+			}
+			l.Check(t)
+		})
+	}
+}
+
+func TestStoresFoldersMustBeOnOneMount(t *testing.T) {
+	t.Parallel()
+	for _, folder := range []string{"episodes", "staging", "quarantine"} {
+		t.Run(folder, func(t *testing.T) {
+			t.Parallel()
+			l, _ := lab(t)
+			l.Receiver("check", "--config", l.Path("receiver.toml")).MustExit(t, 0)
+			l.Stop()
+			bind(t, l.Path("data", folder))
+			p := l.StartUnready()
+			if code := p.Wait(t); code != 2 {
+				t.Errorf("exit code %d of the daemon, want 2", code)
+			}
+			for what, said := range map[string]string{
+				"daemon":       p.Output(),
+				"check":        l.Receiver("check", "--config", l.Path("receiver.toml")).MustExit(t, 2).Stderr,
+				"check --disk": l.Receiver("check", "--disk", "--config", l.Path("receiver.toml")).MustExit(t, 2).Stderr,
+			} {
+				mustContain(t, what, said, twoMounts)
+				mustContain(t, what, said, l.Path("data", folder))
+			}
+		})
+	}
+}
+
+// TestHostWhoseFolderIsAMountStopsNoOther: its own ping says so, and check.
+func TestHostWhoseFolderIsAMountStopsNoOther(t *testing.T) {
+	t.Parallel()
+	for _, of := range []string{"episodes", "staging"} {
+		t.Run(of, func(t *testing.T) {
+			t.Parallel()
+			l, bad := lab(t)
+			good := l.Host("lab-02")
+			bad.Episode("run-1")
+			bad.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+			bind(t, l.Path("data", of, "lab-01"))
+			mustContain(t, "check", l.Receiver("check", "--config", l.Path("receiver.toml")).MustExit(t, 2).Stderr, "nothing of host lab-01 can be stored")
+			l.Restart()
+			mustContain(t, "the receiver", l.Process().WaitLine(t, "host cannot be stored"), twoMounts)
+			bad.Episode("run-2")
+			if pass := bad.Once(); pass.Code == 0 || bad.IsShipped("run-2") {
+				t.Errorf("exit code %d, shipped: %v", pass.Code, bad.IsShipped("run-2"))
+			}
+			ping := bad.Run("--ping")
+			mustContain(t, "its ping", ping.Stdout+ping.Stderr, "another mount than the store")
+			good.Episode("run-3")
+			good.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+			syscall.Unmount(l.Path("data", of, "lab-01"), syscall.MNT_DETACH)
+			bad.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+			l.Settled(t)
+		})
+	}
+}

@@ -1,0 +1,105 @@
+package labtest_test
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// A folder that a daemon has open is moved away, or a disk comes late and hides it.
+
+const movedSays = "; the next start takes what is there"
+
+// movedAway wants a daemon to have ended for a folder that no longer stands at path.
+func movedAway(t *testing.T, p *labtest.Process, path string) {
+	t.Helper()
+	if code := p.Wait(t); code != 1 {
+		t.Errorf("exit code %d, want 1, which systemd restarts", code)
+	}
+	said := p.Output()
+	mustContain(t, "the daemon", said, movedSays)
+	// A path that leads nowhere for a moment is one that is gone.
+	if !strings.Contains(said, ": "+path+" is another directory than") && !strings.Contains(said, ": "+path+" is gone") {
+		t.Errorf("it does not say what happened to %s:\n%s", path, said)
+	}
+}
+
+// moveAway moves a directory away and makes another.
+func moveAway(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Rename(path, path+".x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mountOver mounts a disk on a directory.
+func mountOver(t *testing.T, path string) {
+	t.Helper()
+	needRoot(t)
+	if err := syscall.Mount("late", path, "tmpfs", 0, ""); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
+}
+
+func TestShipperFollowsTheNameOfItsFolder(t *testing.T) {
+	t.Parallel()
+	for what, move := range map[string]func(t *testing.T, h *labtest.Host){
+		"moved":    func(t *testing.T, h *labtest.Host) { moveAway(t, h.Episodes()) },
+		"late":     func(t *testing.T, h *labtest.Host) { mountOver(t, h.Path("data")) },
+		"unlinked": func(t *testing.T, h *labtest.Host) { moveAway(t, h.Path("data")) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			_, h := lab(t)
+			h.Set("scan_interval", `"1s"`) // no event comes of a mount
+			h.Episode("run-1")
+			d := h.Daemon()
+			h.WaitShipped("run-1")
+			move(t, h)
+			if what != "moved" {
+				h.Forget("run-1") // it is where the folder is
+				if err := os.MkdirAll(h.Episodes(), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.Episode("run-2") // where the path leads
+			movedAway(t, d, h.Episodes())
+			h.Daemon()
+			h.WaitShipped("run-2")
+		})
+	}
+}
+
+// TestReceiverFollowsTheNameOfItsStore: nothing is acknowledged into one that was moved.
+func TestReceiverFollowsTheNameOfItsStore(t *testing.T) {
+	t.Parallel()
+	for what, move := range map[string]func(t *testing.T, l *labtest.Lab){
+		"moved": func(t *testing.T, l *labtest.Lab) { moveAway(t, l.Path("data")) },
+		"late":  func(t *testing.T, l *labtest.Lab) { mountOver(t, l.Path("data")) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l, h := lab(t)
+			p := l.Process()
+			move(t, l)
+			h.Episode("run-1")
+			if pass := h.Once(); pass.Code != 4 || h.IsShipped("run-1") {
+				t.Errorf("exit code %d of a pass, want 4; shipped: %v\n%s", pass.Code, h.IsShipped("run-1"), pass.Stderr)
+			}
+			movedAway(t, p, l.Path("data"))
+			l.Start()
+			h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+			l.Settled(t)
+		})
+	}
+}

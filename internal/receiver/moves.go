@@ -1,0 +1,52 @@
+package receiver
+
+import (
+	"errors"
+	"io/fs"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/store"
+	"cis490/internal/wire"
+)
+
+// CheckKernel returns an error if this kernel, or a filter, refuses a system call that the
+// receiver cannot do without. openat2 is none of them: the receiver opens no tree of
+// others, and the box of its unit refuses it (RestrictSUIDSGID=).
+func CheckKernel() error { return durable.CheckCalls(durable.Calls()...) }
+
+// logSeparateHosts says of which hosts nothing can be stored, because their folders are
+// mounts of their own. The others are served.
+func (r *Receiver) logSeparateHosts() {
+	for host, err := range r.store.SeparateHosts() {
+		r.log.Error("host cannot be stored", "host", host, "err", err)
+	}
+}
+
+// noteSeparate says in the answer to a ping that nothing of a host can be stored.
+func (r *Receiver) noteSeparate(host episode.Name, s *wire.Storage) {
+	_, separate := errors.AsType[*durable.SeparateError](r.store.CheckHost(host))
+	if separate && s.Accepting {
+		s.Accepting, s.Detail = false, "the folder of this host is another mount than the store: see the receiver's log"
+	}
+}
+
+// CheckMoves returns a [*ConfigError] if nothing can be stored in the data directory of
+// c, or nothing of some hosts, because its folders are on several mounts. It changes
+// nothing.
+func (c Config) CheckMoves() error {
+	data, err := durable.Open(string(c.DataDir))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil // the start makes it, or says what is wrong
+	}
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	if err := store.CheckMoves(data); errors.Is(err, store.ErrUnsuitable) {
+		return &ConfigError{"data_dir", err}
+	} else if err != nil {
+		return err
+	}
+	return nil
+}

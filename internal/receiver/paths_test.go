@@ -1,0 +1,153 @@
+package receiver_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/wire"
+)
+
+// replace moves the directory at path away and makes an empty one in its place.
+func replace(tb testing.TB, path string) {
+	tb.Helper()
+	must(tb, os.Rename(path, path+".x"))
+	must(tb, os.Mkdir(path, 0o750))
+	tb.Cleanup(func() { os.RemoveAll(path + ".x") })
+}
+
+// coverings are ways in which the store comes to be where nobody looks.
+func coverings(l *lab) map[string]func() {
+	return map[string]func(){
+		"data_dir moved":        func() { replace(l, l.data) },
+		"data_dir moved, alone": func() { must(l, os.Rename(l.data, l.data+".x")) },
+		"episodes moved":        func() { replace(l, filepath.Join(l.data, "episodes")) },
+		"staging moved":         func() { replace(l, filepath.Join(l.data, "staging")) },
+		"quarantine moved":      func() { replace(l, filepath.Join(l.data, "quarantine")) },
+		"a disk over data_dir":  func() { mountOver(l, l.data) },
+		"a disk over episodes":  func() { mountOver(l, filepath.Join(l.data, "episodes")) },
+	}
+}
+
+func mountOver(tb testing.TB, path string) {
+	tb.Helper()
+	needRoot(tb, syscall.Mount("tmpfs", path, "tmpfs", 0, ""))
+	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
+}
+
+// whileMoving calls do with a lab for each covering of its store.
+func whileMoving(t *testing.T, do func(l *lab, move func())) {
+	t.Helper()
+	for what := range coverings(nil) {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t, nil)
+			t.Cleanup(func() { os.RemoveAll(l.data + ".x") })
+			do(l, coverings(l)[what])
+		})
+	}
+}
+
+// wantsNoReceipt checks the answer to a request after the store was moved.
+func (l *lab) wantsNoReceipt(got wire.Receipt, err error) {
+	l.Helper()
+	if err == nil {
+		l.Errorf("acknowledged: %+v", got)
+	}
+}
+
+func TestNothingIsAcknowledgedIntoAMovedStore(t *testing.T) {
+	whileMoving(t, func(l *lab, move func()) {
+		move()
+		l.wantsNoReceipt(l.put(key("h", "e"), noise(100, 1)))
+		l.wantsNoReceipt(l.put(key("h", "e2"), noise(100, 2))) // nor the next
+	})
+}
+
+// TestStoreThatMovesUnderAnUpload: the bytes are there, and not committed.
+func TestStoreThatMovesUnderAnUpload(t *testing.T) {
+	whileMoving(t, func(l *lab, move func()) {
+		t := l.TB
+		k, content := key("h", "e"), noise(1<<20, 1)
+		old, err := os.Open(l.data)
+		must(t, err)
+		defer old.Close()
+		moving := readerFunc(func([]byte) (int, error) { move(); return 0, io.EOF })
+		body := io.MultiReader(bytes.NewReader(content[:1<<19]), moving, bytes.NewReader(content[1<<19:]))
+		got, err := l.r.Put(l.Context(), uploadOf(k, content), body)
+		l.wantsNoReceipt(got, err)
+		if rows, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/index.jsonl", old.Fd())); err != nil || len(rows) > 0 {
+			t.Errorf("the index has %q, %v", rows, err)
+		}
+	})
+}
+
+// onStored is a log that calls do when an upload is stored: all is durable, and the answer
+// is not sent.
+type onStored struct {
+	slog.Handler
+	do func()
+}
+
+func (h onStored) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h onStored) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "stored" {
+		h.do()
+	}
+	return nil
+}
+
+func TestStoreThatMovesBeforeTheAnswer(t *testing.T) {
+	whileMoving(t, func(l *lab, move func()) {
+		l.log = onStored{slog.DiscardHandler, move}
+		l.restart(func() {})
+		l.wantsNoReceipt(l.put(key("h", "e"), noise(100, 1)))
+	})
+}
+
+// TestNoAnswerOfAMovedStoreIsOne: what a host is told of what is stored, it may act on.
+func TestNoAnswerOfAMovedStoreIsOne(t *testing.T) {
+	whileMoving(t, func(l *lab, move func()) {
+		t := l.TB
+		content := noise(100, 1)
+		l.takes(key("lab-01", "e"), content, wire.Stored)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		addr, served := l.listen(ctx)
+		c := l.client(addr, "lab-01")
+		_, err := c.Ping(t.Context())
+		must(t, err)
+		move()
+		if d, n, err := c.Stat(t.Context(), "e"); err == nil {
+			t.Errorf("it says that it has %s, %d bytes", d, n)
+		}
+		err = within(t, 10*time.Second, served, "the end")
+		if _, moved := errors.AsType[*durable.MovedError](err); !moved {
+			t.Errorf("it ended with %v", err)
+		}
+	})
+}
+
+// TestMovedStoreEndsAnIdleReceiver: its status says that all is well.
+func TestMovedStoreEndsAnIdleReceiver(t *testing.T) {
+	l := newLab(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, served := l.listen(ctx)
+	replace(t, l.data)
+	err := within(t, 10*time.Second, served, "the end")
+	if moved, ok := errors.AsType[*durable.MovedError](err); !ok {
+		t.Errorf("it ended with %v", err)
+	} else if moved.Path != l.data && filepath.Dir(moved.Path) != l.data {
+		t.Errorf("it names %s, want %s", moved.Path, l.data)
+	}
+}

@@ -1,0 +1,113 @@
+package shipper_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/durable"
+	"cis490/internal/outbox"
+	"cis490/internal/shipper"
+)
+
+// mount mounts something, and skips the test where that is not possible.
+func mount(t *testing.T, source, target, kind string, flags uintptr, data string) {
+	t.Helper()
+	if err := syscall.Mount(source, target, kind, flags, data); err != nil {
+		if os.Getenv("CI") != "" && os.Getuid() == 0 {
+			t.Fatal(err)
+		}
+		t.Skipf("needs root and mounts: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(target, syscall.MNT_DETACH) })
+}
+
+// TestFoldersOfTwoMountsAreRefused: they are of one file system, so that packing and
+// sending work, and only the last step does not.
+func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
+	for _, folder := range []string{"episodes", "shipped", "outbox", "outbox/.trash"} {
+		t.Run(folder, func(t *testing.T) {
+			l := newLab(t)
+			l.cfg.Retention.MaxAge = config.Duration(time.Hour)
+			l.must(l.open().Close()) // makes them
+			l.must(shipper.CheckMoves(l.cfg))
+			mount(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
+			_, err := shipper.New(l.cfg, l.rx, "", discard)
+			for what, err := range map[string]error{
+				"start": err, "check": shipper.CheckMoves(l.cfg),
+			} {
+				_, named := errors.AsType[*shipper.ConfigError](err)
+				separate, ok := errors.AsType[*durable.SeparateError](err)
+				if !named || !ok || !strings.HasPrefix(separate.From+separate.To, l.dir) {
+					t.Errorf("%s: got %v", what, err)
+				}
+			}
+			l.empty("episodes")
+			l.empty("shipped")
+		})
+	}
+}
+
+// TestTrashOfAnotherMountIsAWarning as long as nothing is deleted: older versions ran so.
+func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
+	l := newLab(t)
+	l.must(os.Mkdir(l.at("outbox"), 0o755))
+	mount(t, l.at("outbox"), l.at("outbox"), "", syscall.MS_BIND, "")
+	l.finish("run-1")
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	if len(l.logs.with("retired episodes cannot be deleted")) != 1 {
+		t.Errorf("no warning\n%s", l.logs)
+	}
+	l.must(shipper.CheckMoves(l.cfg))
+}
+
+// empty checks that there is nothing in a folder, hidden or not.
+func (l *lab) empty(folder string) {
+	l.Helper()
+	entries, err := os.ReadDir(l.at(folder))
+	l.must(err)
+	if len(entries) > 0 {
+		l.Errorf("%s holds %v", folder, entries)
+	}
+}
+
+// TestFoldersThatAreNotThereAreNoAlarm: the start makes them.
+func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
+	l := newLab(t)
+	l.must(shipper.CheckMoves(l.cfg))
+	l.must(l.open().Close())
+	l.empty("episodes")
+	l.empty("shipped")
+}
+
+// TestEpisodeOfALowerLayerIsHeld: no probe sees that a directory of it cannot be moved.
+func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
+	dir := tempDir(t)
+	for _, d := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(dir+"/"+d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	below := newLabAt(t, dir+"/lower")
+	below.finish("run-1")
+	mount(t, "overlay", dir+"/merged", "overlay", 0, "redirect_dir=off,lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work")
+	l := newLabAt(t, dir+"/merged")
+	l.made = below.made
+	l.finish("run-2")
+	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
+	b, err := os.ReadFile(l.at("outbox", "run-1.held"))
+	l.must(err)
+	if held := string(b); !strings.Contains(held, string(outbox.Stuck)) || !strings.Contains(held, "lower layer of an overlay") {
+		t.Errorf("held as %s", held)
+	}
+	// What the cause advises.
+	l.must(os.CopyFS(l.at("episodes", "run-1-copy"), os.DirFS(l.at("episodes", "run-1"))))
+	l.must(errors.Join(os.RemoveAll(l.at("episodes", "run-1")), os.Rename(l.at("episodes", "run-1-copy"), l.at("episodes", "run-1"))))
+	l.must(os.Remove(l.at("outbox", "run-1.held")))
+	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
+	l.wantFiles("shipped", "run-1", "run-2")
+}

@@ -1,0 +1,121 @@
+package shipper_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// ends waits for the end of a daemon, and checks that a folder that has moved is why.
+func (l *lab) ends(s *shipper.Shipper, path string) {
+	l.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	err := errors.Join(s.Run(ctx), s.Close())
+	moved, ok := errors.AsType[*durable.MovedError](err)
+	if !ok || moved.Path != path {
+		l.Errorf("it ended with %v, want that %s was moved\n%s", err, path, l.logs)
+	}
+}
+
+// TestMovedFolderEndsTheDaemon: what experiments leave in the folder that has its name now
+// would never be shipped.
+func TestMovedFolderEndsTheDaemon(t *testing.T) {
+	for _, folder := range []string{"episodes", "outbox", "shipped"} {
+		for what, move := range map[string]func(l *lab, path string){
+			"renamed, another made": func(l *lab, path string) {
+				l.must(os.Rename(path, path+".x"))
+				l.must(os.Mkdir(path, 0o755))
+			},
+			"renamed": func(l *lab, path string) { l.must(os.Rename(path, path+".x")) },
+		} {
+			t.Run(folder+" "+what, func(t *testing.T) {
+				inBubble(t, func(l *lab) {
+					s := l.open()
+					s.ScanOnly()
+					move(l, l.at(folder))
+					l.ends(s, l.at(folder))
+				})
+			})
+		}
+	}
+}
+
+// TestMovedFolderWakesTheDaemon, long before the next scan.
+func TestMovedFolderWakesTheDaemon(t *testing.T) {
+	l := newLab(t)
+	l.cfg.ScanInterval *= 1000
+	s := l.open()
+	watching := make(chan struct{})
+	s.Status = func(string) { close(watching); s.Status = nil } // the first scan is over
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(t.Context()) }()
+	<-watching
+	l.must(os.Rename(l.at("episodes"), l.at("episodes.x")))
+	l.must(os.Mkdir(l.at("episodes"), 0o755))
+	select {
+	case err := <-ended:
+		if _, moved := errors.AsType[*durable.MovedError](err); !moved {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Errorf("nothing happens\n%s", l.logs)
+	}
+	l.must(s.Close())
+}
+
+// atPut calls do when the receiver has stored an upload, before its answer arrives.
+type atPut struct {
+	*receiver
+	do func()
+}
+
+func (r atPut) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
+	got, err := r.receiver.Put(ctx, u, archive)
+	r.do()
+	return got, err
+}
+
+// TestNothingIsRetiredIntoAMovedFolder: it moves while an episode is on its way.
+func TestNothingIsRetiredIntoAMovedFolder(t *testing.T) {
+	for _, folder := range []string{"episodes", "outbox", "shipped"} {
+		t.Run(folder, func(t *testing.T) {
+			l := newLab(t)
+			l.finish("run-1")
+			move := func() {
+				l.must(os.Rename(l.at(folder), l.at(folder+".x")))
+				l.must(os.Mkdir(l.dir+"/"+folder, 0o755))
+			}
+			s, err := shipper.New(l.cfg, atPut{l.rx, move}, "the test", slog.New(l.logs))
+			l.must(err)
+			_, _, err = s.Once(t.Context())
+			if _, moved := errors.AsType[*durable.MovedError](errors.Join(err, s.Close())); !moved {
+				t.Errorf("the pass ended with %v\n%s", err, l.logs)
+			}
+			if err != nil && !strings.Contains(err.Error(), l.at(folder)) {
+				t.Errorf("%v does not name the folder", err)
+			}
+			if folder == "episodes" {
+				l.must(os.Remove(l.at(folder)))
+				l.must(os.Rename(l.dir+"/episodes.x", l.at(folder)))
+			}
+			for _, gone := range []string{"shipped", "shipped.x"} {
+				if _, err := os.Stat(l.dir + "/" + gone + "/run-1"); err == nil {
+					t.Errorf("run-1 was moved to %s", gone)
+				}
+			}
+			if l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1}); t.Failed() {
+				t.Logf("in the next pass\n%s", l.logs)
+			}
+		})
+	}
+}

@@ -1,0 +1,131 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// tryMoves tries what storing and setting aside do between the folders of the store.
+func (s *Store) tryMoves() error {
+	err := s.staging.TryLink(s.episodes)
+	if err == nil {
+		err = s.staging.TryMove(s.quarantine)
+	}
+	return unsuitableMove(err)
+}
+
+// unsuitableMove returns err as an [ErrUnsuitable] if it says that nothing can be moved
+// between two folders.
+func unsuitableMove(err error) error {
+	_, separate := errors.AsType[*durable.SeparateError](err)
+	switch {
+	case separate, errors.Is(err, durable.ErrNoRename):
+		return unsuitable(err)
+	case errors.Is(err, durable.ErrNoLinks):
+		return unsuitable(fmt.Errorf("%w: use a disk with ext4 or xfs", err))
+	}
+	return err
+}
+
+// CheckHost returns a [*durable.SeparateError] if the folder of a host is a mount, or a
+// file system, of its own: an upload could be received, and not stored.
+func (s *Store) CheckHost(host episode.Name) error { return checkHost(s.staging, s.episodes, host) }
+
+// checkHost says nothing of a folder that is missing, which is made where it belongs, nor
+// of one that cannot be opened, which whoever works in it meets.
+func checkHost(staging, episodes *durable.Dir, host episode.Name) error {
+	to, err := episodes.OpenDir(string(host))
+	if err != nil {
+		return nil
+	}
+	defer to.Close()
+	from, err := staging.OpenDir(string(host))
+	if err != nil {
+		return checkMove(staging, to)
+	}
+	defer from.Close()
+	return checkMove(from, to)
+}
+
+// checkMove is [durable.Dir.CheckMove], and compares the file systems as well: those of
+// one mount may be several (btrfs subvolumes). Nothing is created where readers look.
+func checkMove(from, to *durable.Dir) error {
+	if err := from.CheckMove(to); err != nil {
+		return err
+	}
+	a, err := from.Device()
+	if err != nil {
+		return err
+	}
+	b, err := to.Device()
+	if err != nil || a == b {
+		return err
+	}
+	return &durable.SeparateError{From: from.Path(""), To: to.Path(""), Err: errDevices}
+}
+
+// errDevices says that two folders of one mount have two device numbers.
+var errDevices = errors.New("they have two device numbers")
+
+// SeparateHosts yields the error of each host whose folder is a mount, or a file system,
+// of its own: nothing of that host can be stored. Other errors are for a walk to report.
+func (s *Store) SeparateHosts() iter.Seq2[episode.Name, error] {
+	return separateHosts(s.staging, s.episodes)
+}
+
+func separateHosts(staging, episodes *durable.Dir) iter.Seq2[episode.Name, error] {
+	return func(yield func(episode.Name, error) bool) {
+		for e, err := range episodes.Names() {
+			if err != nil {
+				return
+			}
+			host, err := episode.ParseName(e.Name())
+			if err != nil || !e.IsDir() {
+				continue
+			}
+			err = checkHost(staging, episodes, host)
+			if _, separate := errors.AsType[*durable.SeparateError](err); separate && !yield(host, err) {
+				return
+			}
+		}
+	}
+}
+
+// CheckMoves returns an [ErrUnsuitable] for the folders of a data directory, as far as
+// they exist, and an error for each host whose folder is separate. It changes nothing.
+func CheckMoves(data *durable.Dir) error {
+	var dirs []*durable.Dir
+	for _, name := range []string{"staging", "episodes", "quarantine"} {
+		d, err := data.OpenDir(name)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return nil // the start makes them, or says what is wrong
+		}
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		dirs = append(dirs, d)
+	}
+	staging, episodes, quarantine := dirs[0], dirs[1], dirs[2]
+	err := staging.CheckMove(episodes)
+	if err == nil {
+		err = staging.CheckMove(quarantine)
+	}
+	if err != nil {
+		return unsuitableMove(err)
+	}
+	var errs []error
+	for host, err := range separateHosts(staging, episodes) {
+		errs = append(errs, hostError(host, err))
+	}
+	return errors.Join(errs...)
+}
+
+func hostError(host episode.Name, err error) error {
+	return unsuitable(fmt.Errorf("nothing of host %s can be stored: %w", host, err))
+}
