@@ -69,7 +69,11 @@ func printHeld(to io.Writer, held []shipper.HeldEpisode, now time.Time) error {
 		if h.Stored != nil {
 			line("  theirs  %s\n", h.Stored)
 		}
-		line("  when it is mended: shipper retry %s\n", h.Episode)
+		if h.Reason.MayHeal() {
+			line("  it is tried again by itself; at once: shipper retry %s\n", h.Episode)
+		} else {
+			line("  when it is mended: shipper retry %s\n", h.Episode)
+		}
 		if h.Reason == outbox.Conflict {
 			line("  to keep both copies: shipper retry --beside %s\n", h.Episode)
 		}

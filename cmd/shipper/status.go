@@ -63,8 +63,12 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 		fmt.Fprintf(w, "deleting\t%d in the trash: 'shipper prune' ends what was interrupted\n", st.Discarded)
 	}
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
+	fmt.Fprintf(w, "failing\t%s\n", failing(st, now))
 	fmt.Fprintf(w, "held\t%d\n", len(st.Held))
 	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := printFailing(to, st, now); err != nil {
 		return err
 	}
 	if err := printHeld(to, st.Held, now); err != nil {

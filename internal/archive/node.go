@@ -213,5 +213,11 @@ func failure(op, path string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return unreadable(path, err)
 	}
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		err = at.Err // says the same path, as it is
+	}
+	if durable.IsReadFailure(err) {
+		return &durable.ReadError{Op: op, Path: show(path), Err: err}
+	}
 	return fmt.Errorf("%s %s: %w", op, show(path), err)
 }

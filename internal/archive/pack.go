@@ -153,7 +153,7 @@ func (n *node) content(ctx context.Context, buf []byte, use func([]byte) error) 
 			return changed(n.path, "became shorter")
 		}
 		if err != nil {
-			return fmt.Errorf("read %s: %w", show(n.path), err)
+			return failure("read", n.path, err)
 		}
 		if err := use(buf[:k]); err != nil {
 			return err

@@ -33,10 +33,10 @@ func OpenTree(parent *os.File, dir string, name episode.Name, l Limits) (*Tree, 
 		return nil, &Unfit{fmt.Sprintf("%s is not a directory: remove it, or put the episode itself there", name)}
 	case errors.Is(err, unix.EXDEV):
 		return nil, &Unfit{fmt.Sprintf("%s is a mount point: move the episode onto the file system of its neighbours", name)}
-	case errors.Is(err, fs.ErrPermission):
-		return nil, unreadable(string(name), err)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("open episode %s: %w", name, err)
 	}
-	return nil, fmt.Errorf("open episode %s: %w", name, err)
+	return nil, failure("open", string(name), err)
 }
 
 // Close closes the directory.

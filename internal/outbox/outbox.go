@@ -5,6 +5,7 @@
 //	<episode>.seal              digest and fingerprint, where files have no attributes
 //	<episode>.held              why it is not sent: JSON, for a person
 //	<episode>.accepted          a person said that the held episode may be retired
+//	.status.json                what a shipper knows and the folder does not say
 //	.trash/                     retired episodes that are being deleted
 //	.shipper.lock               which process has the folder; .lock for older programs
 //

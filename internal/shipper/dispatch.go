@@ -20,16 +20,20 @@ type dispatch struct {
 	*Shipper
 	once bool
 
-	toSeal  lanes
-	toSend  lanes
-	hand    map[episode.Name]candidate // queued, or with a worker
-	working int                        // with a worker
-	later   map[episode.Name]delay     // those that failed
-	soonest time.Time                  // when the first of them may be tried again; zero if there is none
-	link    link
-	full    bool // the disk is at its floor: no packing until the next sweep
-	told    bool // and that is in the log
-	held    int  // met by this sweep
+	toSeal     lanes
+	toSend     lanes
+	hand       map[episode.Name]candidate // queued, or with a worker
+	working    int                        // with a worker
+	later      map[episode.Name]delay     // those that failed
+	soonest    time.Time                  // when the first of them may be tried again; zero if there is none
+	link       link
+	report     reporting
+	toldOf     int  // failures of a single pass that are in the log
+	untold     int  // and that are not
+	full       bool // the disk is at its floor: no packing until the next sweep
+	told       bool // and that is in the log
+	knowsHolds bool // a whole sweep has looked why each is held
+	held       int  // met by this sweep
 
 	after   episode.Name         // how far the sweep of the folders has come
 	swept   bool                 // it has come to the end
@@ -45,12 +49,6 @@ type dispatch struct {
 	found  chan episode.Name // names that became finished just now
 
 	keptLogged map[string]string // why retired episodes are kept, by directory; the retention's alone
-}
-
-// delay is how often an episode has failed, and when it may be tried again.
-type delay struct {
-	failed int
-	until  time.Time
 }
 
 // run starts the workers and decides until ctx ends or, once, until all that
@@ -88,9 +86,12 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		defer close(d.sealc)
 		defer close(d.sendc)
 		defer close(d.probec)
+		d.recall(time.Now())
 		return d.decide(ctx)
 	})
-	err = g.Wait()
+	if err = g.Wait(); !errors.Is(err, durable.ErrFault) {
+		d.tell(time.Now(), true)
+	}
 	return d.link.err, err
 }
 
@@ -101,8 +102,10 @@ func (d *dispatch) decide(ctx context.Context) error {
 			return err
 		}
 		if d.once && d.finished() {
+			d.tellUntold()
 			return nil
 		}
+		d.tell(time.Now(), false)
 		if err := d.step(ctx); err != nil {
 			return err
 		}
@@ -146,6 +149,7 @@ func (d *dispatch) step(ctx context.Context) error {
 		d.working--
 		c := d.hand[r.name]
 		delete(d.hand, r.name)
+		r.held = c.held
 		if r.stage == Send {
 			d.toSend.ended(c)
 		} else {
@@ -187,6 +191,9 @@ func (d *dispatch) nextAlarm(now time.Time) time.Duration {
 	}
 	if !d.soonest.IsZero() && !d.once {
 		wait = min(wait, d.soonest.Sub(now))
+	}
+	if d.report.due && !d.once {
+		wait = min(wait, d.report.written.Add(reportEvery).Sub(now))
 	}
 	return max(wait, 0)
 }
@@ -231,7 +238,9 @@ func (d *dispatch) refill(now time.Time) error {
 		// What waited for room at the last sweep waits still, if there is none.
 		d.flag(d.full || d.short() || d.told && d.loaded())
 		d.swept, d.due = true, now.Add(d.cfg.ScanInterval.Std())
-		d.report()
+		d.knowsHolds = true
+		d.report.due = d.report.due || d.report.there // says that it is still so
+		d.notify()
 	}
 	return nil
 }
@@ -257,10 +266,6 @@ func (d *dispatch) retryDue(now time.Time) error {
 	}
 	d.soonest = time.Time{}
 	for name, delay := range d.later {
-		if now.Sub(delay.until) > maxDelay { // it is gone, or was retired
-			delete(d.later, name)
-			continue
-		}
 		if now.Before(delay.until) {
 			d.wakeAt(delay.until)
 			continue
@@ -288,7 +293,13 @@ func (d *dispatch) bad(err error) {
 
 // queue puts an episode where its stage says.
 func (d *dispatch) queue(c candidate, now time.Time) error {
-	if _, at := d.hand[c.name]; at || now.Before(d.later[c.name].until) {
+	if c.stage != Held && d.later[c.name].held {
+		d.forget(c.name) // a person has released it
+	}
+	if c.stage == Held {
+		d.held++
+	}
+	if _, at := d.hand[c.name]; at || now.Before(d.later[c.name].until) && c.stage != Held {
 		return nil
 	}
 	switch c.stage {
@@ -303,8 +314,7 @@ func (d *dispatch) queue(c candidate, now time.Time) error {
 	d.tally.count(func(t *Tally) { t.Scanned++ })
 	switch c.stage {
 	case Held:
-		d.held++
-		d.tally.count(func(t *Tally) { t.Held++ })
+		d.queueHeld(c, now)
 	case Seal:
 		d.queueSeal(c)
 	case Send:
@@ -315,7 +325,7 @@ func (d *dispatch) queue(c candidate, now time.Time) error {
 
 func (d *dispatch) queueSeal(c candidate) {
 	if d.full {
-		d.transient(1)
+		d.leave(c)
 		return
 	}
 	d.toSeal.add(c)
@@ -326,7 +336,7 @@ func (d *dispatch) queueSeal(c candidate) {
 // the queue: it may hold more names than memory should.
 func (d *dispatch) queueSend(c candidate) {
 	if d.link.down && (!d.once || d.link.failed > 0) {
-		d.transient(1)
+		d.leave(c)
 		return
 	}
 	d.toSend.add(c)
@@ -336,8 +346,8 @@ func (d *dispatch) queueSend(c candidate) {
 // drop takes whole queues out of hand. The names stay in their folders.
 func (d *dispatch) drop(queues ...*queue) {
 	for _, q := range queues {
-		d.transient(q.len())
 		for _, c := range q.all {
+			d.leave(c)
 			delete(d.hand, c.name)
 		}
 		q.all = nil
@@ -345,6 +355,15 @@ func (d *dispatch) drop(queues ...*queue) {
 }
 
 func (d *dispatch) transient(n int) { d.tally.count(func(t *Tally) { t.Transient += n }) }
+
+// leave counts an episode that is not tried now.
+func (d *dispatch) leave(c candidate) {
+	if c.held {
+		d.tally.count(func(t *Tally) { t.Held++ })
+		return
+	}
+	d.transient(1)
+}
 
 // take looks at one episode, out of turn, or at all of them if it has no name:
 // some were missed.
@@ -354,8 +373,15 @@ func (d *dispatch) take(name episode.Name, now time.Time) error {
 		return nil
 	}
 	c, err := d.look(name)
-	if err != nil || c.stage != Seal && c.stage != Send {
+	switch {
+	case err != nil:
 		return nil // the next scan says what is wrong
+	case c.stage == Held && d.later[name].held:
+		d.retryHeld(c, now)
+		return nil
+	case c.stage != Seal && c.stage != Send:
+		d.forget(name)
+		return nil
 	}
 	return d.queue(c, now)
 }
@@ -363,18 +389,19 @@ func (d *dispatch) take(name episode.Name, now time.Time) error {
 // ponged takes in an answer to a ping.
 func (d *dispatch) ponged(p ponged) error {
 	d.link.answered(p.pong, p.err, time.Now())
+	d.report.due = true
 	switch {
 	case d.link.down:
 		d.drop(&d.toSend.small, &d.toSend.large)
 	case !d.once:
 		d.sweep() // nobody looked into the outbox meanwhile
 	}
-	d.report()
+	d.notify()
 	return nil
 }
 
-// report tells the service manager how it goes.
-func (d *dispatch) report() {
+// notify tells the service manager how it goes.
+func (d *dispatch) notify() {
 	if d.Status == nil {
 		return
 	}

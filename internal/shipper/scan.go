@@ -20,6 +20,8 @@ type candidate struct {
 	stage Stage
 	at    time.Time // when it was finished
 	size  int64     // of its archive, if it is packed; of what is in it, if that is much
+	held  bool      // it is tried although it is held
+	next  Stage     // of one that is held: what would come next if it were not
 }
 
 // large reports whether it is large for what it waits for: an archive that is sent in

@@ -192,7 +192,10 @@ func (s *Shipper) look(name episode.Name) (candidate, error) {
 		return candidate{}, err
 	}
 	state, err := s.out.State(name)
-	return candidate{name, stageOf(facts{finished, state}), at, state.Size}, err
+	c := candidate{name: name, stage: stageOf(facts{finished, state}), at: at, size: state.Size}
+	state.Held = false
+	c.next = stageOf(facts{finished, state})
+	return c, durable.ReadFailed(err)
 }
 
 // Once takes every waiting episode one pass further, whatever waits it had

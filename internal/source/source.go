@@ -82,7 +82,14 @@ func (s *Source) FinishedAt(name episode.Name) (at time.Time, finished bool, err
 	return s.finished(string(name))
 }
 
+// finished returns a [*durable.ReadError] where the disk does not say: that is of this one
+// episode, and no fault of the storage.
 func (s *Source) finished(name string) (at time.Time, finished bool, err error) {
+	at, finished, err = s.lookAt(name)
+	return at, finished, durable.ReadFailed(err)
+}
+
+func (s *Source) lookAt(name string) (at time.Time, finished bool, err error) {
 	st, err := s.episodes.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return at, false, nil
