@@ -12,6 +12,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/source"
 )
 
 // dispatch decides what is done next. All of its fields belong to its one
@@ -48,6 +49,7 @@ type dispatch struct {
 	pongs  chan ponged
 	found  chan episode.Name // names that became finished just now
 
+	strays     map[string]bool   // entries that never ship, and are in the log
 	keptLogged map[string]string // why retired episodes are kept, by directory; the retention's alone
 }
 
@@ -61,7 +63,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		packers: make(chan *archive.Packer, s.cfg.Packers), turns: make(chan struct{}, s.cfg.Senders),
 		sealc: make(chan candidate), sendc: make(chan episode.Name), done: make(chan result),
 		probec: make(chan struct{}), pongs: make(chan ponged), found: make(chan episode.Name),
-		keptLogged: make(map[string]string),
+		keptLogged: make(map[string]string), strays: make(map[string]bool),
 	}
 	defer durable.MoreThreads()()
 	if s.patience = patience; once {
@@ -284,8 +286,13 @@ func (d *dispatch) wakeAt(t time.Time) {
 	}
 }
 
-// bad reports what cannot be held, for want of a name to hold it under.
+// bad reports what cannot be held, for want of a name to hold it under, and what never
+// ships.
 func (d *dispatch) bad(err error) {
+	if stray, ok := errors.AsType[*source.StrayError](err); ok {
+		d.tellStray(stray)
+		return
+	}
 	d.tally.count(func(t *Tally) { t.Scanned++; t.Held++ })
 	d.held++
 	d.log.Error("cannot ship an episode; rename it or mend its permissions", "err", err)

@@ -299,26 +299,14 @@ func TestRetryOfWhatIsStuckDoesNotWait(t *testing.T) {
 // first that has the text. Mended makes it readable again.
 func rotten(t *testing.T, text string, fill func(dir string)) (dir string) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("makes a file system")
-	}
-	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
-		needRoot(t, err)
-	}
-	base := t.TempDir()
-	dir, image := filepath.Join(base, "disk"), filepath.Join(base, "image")
+	dir = btrfs(t)
+	image := filepath.Join(filepath.Dir(dir), "image")
 	do := func(program string, args ...string) {
 		t.Helper()
 		if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
-			needRoot(t, err)
-			t.Log(string(out))
+			t.Fatalf("%s: %v\n%s", program, err, out)
 		}
 	}
-	do("mkdir", dir)
-	do("truncate", "-s", "160M", image)
-	do("mkfs.btrfs", "-q", "-d", "single", "-m", "single", image)
-	do("mount", "-o", "loop", image, dir)
-	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
 	fill(dir)
 	do("umount", dir)
 	b, err := os.ReadFile(image)

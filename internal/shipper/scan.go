@@ -7,6 +7,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/source"
 	"cis490/internal/wire"
 )
 
@@ -37,11 +38,18 @@ type sheet struct {
 
 // scan returns the first page of episodes after a name, in the order of their
 // names. What cannot be shipped for its name is reported with the first page,
-// what cannot be looked into with its own. It reads the folders and nothing
+// what cannot be looked into with its own. What is there and never
+// ships is reported too, with a [*source.StrayError]. It reads the folders and nothing
 // else, and looks into each episode once.
 func (s *Shipper) scan(after episode.Name, bad func(error)) (sheet, error) {
 	first := firstNames{after: after, limit: page}
 	for name, err := range s.src.Names() {
+		if _, stray := errors.AsType[*source.StrayError](err); stray {
+			if after == "" {
+				bad(err)
+			}
+			continue
+		}
 		if err != nil {
 			return sheet{}, err
 		}

@@ -188,13 +188,17 @@ func stageOf(f facts) Stage {
 // look reads off the folders how far an episode has come.
 func (s *Shipper) look(name episode.Name) (candidate, error) {
 	at, finished, err := s.src.FinishedAt(name)
-	if err != nil {
+	stray, isStray := errors.AsType[*source.StrayError](err)
+	if err != nil && !isStray {
 		return candidate{}, err
 	}
 	state, err := s.out.State(name)
 	c := candidate{name: name, stage: stageOf(facts{finished, state}), at: at, size: state.Size}
 	state.Held = false
 	c.next = stageOf(facts{finished, state})
+	if err == nil && isStray && c.stage == Nothing {
+		return c, stray
+	}
 	return c, durable.ReadFailed(err)
 }
 

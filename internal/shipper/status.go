@@ -18,9 +18,9 @@ type Status struct {
 	// RunningUnknown says that the user who asks may not look at the lock.
 	RunningUnknown bool `json:"running_unknown,omitempty"`
 
-	Waiting     int           `json:"waiting"` // finished, not packed yet
-	Sealed      int           `json:"sealed"`  // packed, not delivered yet
-	Held        []HeldEpisode `json:"held"`
+	Waiting int           `json:"waiting"` // finished, not packed yet
+	Sealed  int           `json:"sealed"`  // packed, not delivered yet
+	Held    []HeldEpisode `json:"held"`
 	// Failing are episodes that wait, were tried in vain and will be tried again: those
 	// first that have failed longest, of FailingTotal. FailingTotal counts what the last
 	// shipper knew, without those that do not wait any more.
@@ -30,14 +30,15 @@ type Status struct {
 	Receiver *outbox.Outage `json:"receiver_down,omitempty"`
 	// ReportedAt is when a shipper wrote down what the folders do not say: Failing and
 	// Receiver. It is zero if there was nothing to say.
-	ReportedAt time.Time `json:"reported_at,omitzero"`
-	ReportedBy int       `json:"reported_by_pid,omitempty"`
-	Unshippable []string      `json:"unshippable"` // entries that cannot even be held
-	Shipped     int           `json:"shipped"`     // in the shipped folder
-	Changed     Changes       `json:"changed"`     // of those
-	Discarded   int           `json:"discarded"`   // deletions that have begun and not ended
-	FreeBytes   int64         `json:"free_bytes"`
-	MinFree     int64         `json:"min_free"`
+	ReportedAt  time.Time `json:"reported_at,omitzero"`
+	ReportedBy  int       `json:"reported_by_pid,omitempty"`
+	Unshippable []string  `json:"unshippable"` // entries that cannot even be held
+	Progress
+	Shipped   int     `json:"shipped"`   // in the shipped folder
+	Changed   Changes `json:"changed"`   // of those
+	Discarded int     `json:"discarded"` // deletions that have begun and not ended
+	FreeBytes int64   `json:"free_bytes"`
+	MinFree   int64   `json:"min_free"`
 }
 
 // Changes are the notes at retired episodes that they are no longer what was shipped. An
@@ -76,6 +77,7 @@ func Inspect(c Config) (Status, error) {
 		Host: c.HostID, MinFree: int64(c.MinFree),
 		Held: []HeldEpisode{}, Failing: []outbox.Failure{}, Unshippable: []string{},
 	}
+	st.Strays = []*source.StrayError{}
 	holder, state, err := out.Holder()
 	if err != nil {
 		return st, err
@@ -105,7 +107,7 @@ func Inspect(c Config) (Status, error) {
 		return st, err
 	}
 	st.take(reported, waits)
-	return st, nil
+	return st, st.unnamed(src)
 }
 
 // take takes in what a shipper wrote down, without what has got on since.
@@ -130,7 +132,13 @@ func (st *Status) take(r outbox.Report, waits map[episode.Name]bool) {
 
 // fill takes in what the folders say, and notes in waits, by name, what waits.
 func (s *Shipper) fill(st *Status, waits map[episode.Name]bool) error {
-	bad := func(err error) { st.Unshippable = append(st.Unshippable, err.Error()) }
+	bad := func(err error) {
+		if stray, ok := errors.AsType[*source.StrayError](err); ok {
+			st.stray(stray)
+			return
+		}
+		st.Unshippable = append(st.Unshippable, err.Error())
+	}
 	for sheet := (sheet{}); !sheet.last; {
 		var err error
 		if sheet, err = s.scan(sheet.end, bad); err != nil {
@@ -139,6 +147,11 @@ func (s *Shipper) fill(st *Status, waits map[episode.Name]bool) error {
 		for _, c := range sheet.found {
 			if _, asked := waits[c.name]; asked {
 				waits[c.name] = c.stage == Seal || c.stage == Send
+			}
+			if c.stage == Nothing {
+				st.unfinished(s.src, string(c.name))
+			} else {
+				st.finished(s.src.MarkedAt(c.name))
 			}
 			switch c.stage {
 			case Seal:
@@ -163,6 +176,7 @@ func countShipped(src *source.Source, st *Status) error {
 			return err
 		}
 		st.Shipped++
+		st.finished(r.MarkedAt)
 		if r.Change != nil {
 			st.Changed.add(r.Change.At)
 		}
