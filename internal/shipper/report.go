@@ -28,20 +28,22 @@ type reporting struct {
 
 // delay is how often an episode has failed, and when it may be tried again.
 type delay struct {
-	failed int
-	since  time.Time // of the first failure
-	last   time.Time
-	until  time.Time
-	cause  string // printable ASCII
-	held   bool   // it is held, and tried again all the same
+	failed   int       // since this process began: the waits go by it
+	attempts int       // in vain, also of earlier processes
+	since    time.Time // of the first of those
+	last     time.Time
+	until    time.Time
+	cause    string // printable ASCII
+	held     bool   // it is held, and tried again all the same
 }
 
 // again returns the delay after one more failure.
 func (l delay) again(err error, now time.Time) delay {
-	if l.failed == 0 || l.since.After(now) {
+	if l.attempts == 0 || l.since.After(now) {
 		l.since = now
 	}
 	l.failed++
+	l.attempts++
 	l.last, l.cause = now, shorten(err.Error())
 	return l
 }
@@ -91,7 +93,7 @@ func (d *dispatch) recall(now time.Time) {
 		if since.After(now) {
 			since = now
 		}
-		d.later[f.Episode] = delay{failed: f.Attempts, since: since, last: f.LastAt, cause: shorten(f.Cause)}
+		d.later[f.Episode] = delay{attempts: f.Attempts, since: since, last: f.LastAt, cause: shorten(f.Cause)}
 	}
 }
 
@@ -126,7 +128,7 @@ func (d *dispatch) makeReport(now time.Time) outbox.Report {
 			continue // the hold says it
 		}
 		r.Failing = append(r.Failing, outbox.Failure{
-			Episode: name, Attempts: l.failed, Since: second(l.since), LastAt: second(l.last), NextAt: second(l.until), Cause: l.cause,
+			Episode: name, Attempts: l.attempts, Since: second(l.since), LastAt: second(l.last), NextAt: second(l.until), Cause: l.cause,
 		})
 	}
 	slices.SortFunc(r.Failing, func(a, b outbox.Failure) int {
@@ -152,5 +154,5 @@ const (
 // episode is to be held.
 func (l delay) unreadable(err error) bool {
 	_, reading := errors.AsType[*durable.ReadError](err)
-	return reading && l.failed >= triesToRead && l.last.Sub(l.since) >= timeToRead
+	return reading && l.attempts >= triesToRead && l.last.Sub(l.since) >= timeToRead
 }

@@ -74,7 +74,7 @@ func (d *dispatch) postpone(r result, v verdict, now time.Time) error {
 	l.until = now.Add(max(backoff(firstDelay, maxDelay, l.failed), retryAfter(r.err)))
 	d.postponed(r.name, l)
 	d.leave(candidate{held: r.held})
-	d.log.Log(context.Background(), d.levelOf(v, l), "will try again", "episode", r.name, "attempt", l.failed, "err", r.err)
+	d.log.Log(context.Background(), d.levelOf(v, l), "will try again", "episode", r.name, "attempt", l.attempts, "err", r.err)
 	return nil
 }
 
