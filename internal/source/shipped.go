@@ -58,8 +58,14 @@ func (s *Source) Shipped() iter.Seq2[Retired, error] {
 var errStray = errors.New("is no retired episode")
 
 // Retired looks one directory of the shipped folder up. It returns an error
-// wrapping [fs.ErrNotExist] if it is not there.
+// wrapping [fs.ErrNotExist] if it is not there, and a [*durable.ReadError] if the disk does
+// not give it.
 func (s *Source) Retired(dir string) (Retired, error) {
+	r, err := s.lookUp(dir)
+	return r, durable.ReadFailed(err)
+}
+
+func (s *Source) lookUp(dir string) (Retired, error) {
 	stem, _, _ := strings.Cut(dir, "~")
 	name, err := episode.ParseName(stem)
 	if err != nil {
