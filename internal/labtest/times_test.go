@@ -65,8 +65,14 @@ func anyTimeShips(t *testing.T, place func(*testing.T, *labtest.Host)) {
 	l, h := lab(t)
 	place(t, h)
 	instants := []unix.Timespec{
-		{Sec: -62135596800}, {Sec: -62130000000, Nsec: 1}, {Sec: -11676096000, Nsec: 123456789}, {Sec: -1, Nsec: 999999999},
-		{Sec: 15000000000, Nsec: 999999999}, {Sec: 253402300800}, {Sec: math.MaxInt64 - 1, Nsec: 5}, {Sec: math.MinInt64 + 1},
+		{Sec: -62135596800},
+		{Sec: -62130000000, Nsec: 1},
+		{Sec: -11676096000, Nsec: 123456789},
+		{Sec: -1, Nsec: 999999999},
+		{Sec: 15000000000, Nsec: 999999999},
+		{Sec: 253402300800},
+		{Sec: math.MaxInt64 - 1, Nsec: 5},
+		{Sec: math.MinInt64 + 1},
 	}
 	paths := []string{"meta.json", "net/flows.csv", "link", "done.marker", "net", ""}
 	for i, at := range instants {

@@ -215,7 +215,9 @@ func btrfs(t *testing.T) string {
 	base := t.TempDir()
 	dir, image := filepath.Join(base, "disk"), filepath.Join(base, "image")
 	for _, argv := range [][]string{
-		{"mkdir", dir}, {"truncate", "-s", "160M", image}, {"mkfs.btrfs", "-q", "-d", "single", "-m", "single", image},
+		{"mkdir", dir},
+		{"truncate", "-s", "160M", image},
+		{"mkfs.btrfs", "-q", "-d", "single", "-m", "single", image},
 		{"mount", "-o", "loop", image, dir},
 	} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
