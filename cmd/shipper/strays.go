@@ -19,7 +19,7 @@ func printOldest(to io.Writer, st shipper.Status, now time.Time) error {
 	if st.Oldest == nil {
 		return nil
 	}
-	_, err := fmt.Fprintf(to, "\n%s\n  unfinished, and no name in it has changed since %s\n",
+	_, err := fmt.Fprintf(to, "\n%s\n  unfinished; a name in it last changed %s\n",
 		ascii(st.Oldest.Entry), humanize.RelTime(st.Oldest.ChangedAt, now, "ago", "from now"))
 	return err
 }
