@@ -77,7 +77,11 @@ func printHeld(to io.Writer, held []shipper.HeldEpisode, now time.Time) error {
 			line("  when it is mended: shipper retry %s\n", h.Episode)
 			line("  to keep both copies: shipper retry --beside %s\n", h.Episode)
 		default:
-			line("  when it is mended: shipper retry %s\n", h.Episode)
+			if h.Reason.MayHeal() {
+				line("  it is tried again by itself; at once: shipper retry %s\n", h.Episode)
+			} else {
+				line("  when it is mended: shipper retry %s\n", h.Episode)
+			}
 		}
 	}
 	return err

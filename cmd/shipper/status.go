@@ -27,7 +27,13 @@ func statusCommand(o *options) *cobra.Command {
 		Short: "Show what waits and what is held, and why",
 		Long: `Status reads the folders and says what waits, what is packed and what is held.
 It works beside a running shipper and changes nothing. It exits with 3 if
-something is held.`,
+something is held.
+
+Unfinished folders have no done.marker yet; of the oldest, no name in it has
+changed for longest. The last one finished is what got its marker here last, of
+all that waits or is in the shipped folder. What fails, and whether the receiver
+takes anything, is what a running shipper notes in .status.json in the outbox,
+or what the last one did: then it is said how old that is.`,
 		Example: "  shipper status\n  shipper status --json | jq '.held[].cause'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -60,14 +66,22 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "store\t%s\n", adopted(st.Store))
+	fmt.Fprintf(w, "unfinished\t%s\n", unfinished(st, now))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling(st.Settling))
 	fmt.Fprintf(w, "shipped\t%d in the shipped folder%s\n", st.Shipped, changes(st.Changed, now))
 	if st.Discarded > 0 {
 		fmt.Fprintf(w, "deleting\t%d in the trash: 'shipper prune' ends what was interrupted\n", st.Discarded)
 	}
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
+	fmt.Fprintf(w, "failing\t%s\n", failing(st, now))
 	fmt.Fprintf(w, "held\t%d\n", len(st.Held))
 	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := printOldest(to, st, now); err != nil {
+		return err
+	}
+	if err := printFailing(to, st, now); err != nil {
 		return err
 	}
 	if err := printHeld(to, st.Held, now); err != nil {
@@ -76,7 +90,16 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	for _, u := range st.Unshippable {
 		fmt.Fprintf(to, "\ncannot be shipped: %s\n", ascii(u))
 	}
-	return nil
+	return printStrays(to, st)
+}
+
+// unfinished says how many folders have no marker, and since when nothing was finished.
+func unfinished(st shipper.Status, now time.Time) string {
+	text := strconv.Itoa(st.Unfinished)
+	if st.LastFinished.IsZero() {
+		return text + ", nothing finished that is still here"
+	}
+	return text + ", the last one finished " + humanize.RelTime(st.LastFinished, now, "ago", "from now")
 }
 
 // adopted says which store of the receiver's has this host's episodes.

@@ -77,10 +77,14 @@ func statNode(dirfd int, base, path string) (*node, error) {
 }
 
 // widen is for a field that is not as wide on every machine.
-func widen[T uint32 | uint64](to *T, n uint32) { *to = T(n) }
+func widen[T uint32 | uint64 | int32 | int64, N uint32 | int64](to *T, n N) { *to = T(n) }
 
-func timespec(t unix.StatxTimestamp) unix.Timespec {
-	return unix.NsecToTimespec(t.Sec*1e9 + int64(t.Nsec))
+// timespec keeps any time: nanoseconds since 1970 would overflow outside the years 1677
+// to 2262, and malware sets such times.
+func timespec(t unix.StatxTimestamp) (ts unix.Timespec) {
+	widen(&ts.Sec, t.Sec)
+	widen(&ts.Nsec, t.Nsec)
+	return ts
 }
 
 func (n *node) look() error {
@@ -208,6 +212,12 @@ func failure(op, path string, err error) error {
 		return changed(path, "vanished")
 	case errors.Is(err, fs.ErrPermission):
 		return unreadable(path, err)
+	}
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		err = at.Err // says the same path, as it is
+	}
+	if durable.IsReadFailure(err) {
+		return &durable.ReadError{Op: op, Path: show(path), Err: err}
 	}
 	return fmt.Errorf("%s %s: %w", op, show(path), err)
 }

@@ -1,8 +1,8 @@
 package archive
 
 import (
-	"archive/tar"
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -40,9 +40,10 @@ const (
 // A Packer writes archives. It keeps its encoder and its buffers, so that a small
 // episode costs little; it must not be used from two goroutines at once.
 type Packer struct {
-	enc *zstd.Encoder
-	buf []byte
-	out *bufio.Writer
+	enc  *zstd.Encoder
+	buf  []byte
+	head bytes.Buffer // the header of the current entry
+	out  *bufio.Writer
 }
 
 // NewPacker returns a Packer.
@@ -86,8 +87,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 	enc.ResetContentSize(p.out, s.Size)
 	defer enc.Reset(nil) // waits until nobody writes to p.out
 	out := &exactly{w: enc, left: s.Size}
-	tw := tar.NewWriter(out)
-	walk := walk{tree: t, visit: func(n *node) error { return p.add(ctx, tw, t, n) }}
+	walk := walk{tree: t, visit: func(n *node) error { return p.add(ctx, out, t, n) }}
 	marks, err := walk.run(ctx)
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 		// still would miss what was put back within a tick of the clock.
 		return changed("", "differs from the survey")
 	}
-	if err := tw.Close(); err != nil {
+	if _, err := out.Write(zeros[:trailer]); err != nil {
 		return err
 	}
 	if err := cmp.Or(enc.Close(), p.out.Flush()); err != nil {
@@ -117,17 +117,23 @@ func (t *Tree) still(ctx context.Context, fingerprint digest.Digest) error {
 	return nil
 }
 
-func (p *Packer) add(ctx context.Context, tw *tar.Writer, t *Tree, n *node) error {
-	if err := tw.WriteHeader(n.header(t.member(n))); err != nil {
+func (p *Packer) add(ctx context.Context, out io.Writer, t *Tree, n *node) error {
+	p.head.Reset()
+	if err := writeHeader(&p.head, n.header(t.member(n))); err != nil {
 		return err
 	}
-	if !n.regular() {
-		return nil
+	if _, err := out.Write(p.head.Bytes()); err != nil || !n.regular() {
+		return err
 	}
-	return n.content(ctx, p.buf, func(b []byte) error {
-		_, err := tw.Write(b)
+	err := n.content(ctx, p.buf, func(b []byte) error {
+		_, err := out.Write(b)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(zeros[:padding(n.st.Size)])
+	return err
 }
 
 // content hands the file's bytes to use, piece by piece: as many as n's size
@@ -147,7 +153,7 @@ func (n *node) content(ctx context.Context, buf []byte, use func([]byte) error) 
 			return changed(n.path, "became shorter")
 		}
 		if err != nil {
-			return fmt.Errorf("read %s: %w", show(n.path), err)
+			return failure("read", n.path, err)
 		}
 		if err := use(buf[:k]); err != nil {
 			return err

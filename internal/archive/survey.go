@@ -1,7 +1,7 @@
 package archive
 
 import (
-	"archive/tar"
+	"bytes"
 	"context"
 	"fmt"
 
@@ -44,25 +44,20 @@ func (s *Skips) add(n *node) {
 	}
 }
 
-// trailer is what ends a tar stream.
-const trailer = 2 * block
-
-// block is the unit of a tar stream.
-const block = 512
-
 // Survey walks the tree; it opens directories and no file. It returns an
 // [Unfit] if the episode is to be held, [ErrChanged] if it is being changed. With an
 // [Unfit] the Marks say when what was met until then had changed, and nothing else.
 func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	s := Survey{Size: trailer}
+	var head bytes.Buffer // the writer itself says how long it is
 	w := walk{tree: t, light: true, visit: func(n *node) error {
 		h := n.header(t.member(n))
-		size, err := headerSize(h)
-		if err != nil {
+		head.Reset()
+		if err := writeHeader(&head, h); err != nil {
 			return fmt.Errorf("name %s in an archive: %w", show(n.path), err)
 		}
 		s.Entries++
-		s.Size += size + (h.Size+block-1)/block*block
+		s.Size += int64(head.Len()) + h.Size + padding(h.Size)
 		return nil
 	}}
 	marks, err := w.run(ctx)
@@ -80,18 +75,4 @@ func (t *Tree) member(n *node) string {
 		return string(t.name)
 	}
 	return string(t.name) + "/" + n.path
-}
-
-// headerSize asks the writer itself, so that Pack cannot come to another size.
-func headerSize(h *tar.Header) (int64, error) {
-	var c counter
-	err := tar.NewWriter(&c).WriteHeader(h)
-	return int64(c), err
-}
-
-type counter int64
-
-func (c *counter) Write(p []byte) (int, error) {
-	*c += counter(len(p))
-	return len(p), nil
 }

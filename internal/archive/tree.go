@@ -28,15 +28,41 @@ func OpenTree(parent *os.File, dir string, name episode.Name, l Limits) (*Tree, 
 	fd, err := durable.OpenBeneath(int(parent.Fd()), dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	switch {
 	case err == nil:
-		return &Tree{name: name, dir: os.NewFile(uintptr(fd), string(name)), limits: l.orDefault()}, nil
+		t := &Tree{name: name, dir: os.NewFile(uintptr(fd), string(name)), limits: l.orDefault()}
+		if err := t.besides(parent); err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
+		return t, nil
 	case errors.Is(err, unix.ENOTDIR): // also for a link
 		return nil, &Unfit{fmt.Sprintf("%s is not a directory: remove it, or put the episode itself there", name)}
 	case errors.Is(err, unix.EXDEV):
-		return nil, &Unfit{fmt.Sprintf("%s is a mount point: move the episode onto the file system of its neighbours", name)}
-	case errors.Is(err, fs.ErrPermission):
-		return nil, unreadable(string(name), err)
+		return nil, elsewhere(name, "a mount point")
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("open episode %s: %w", name, err)
 	}
-	return nil, fmt.Errorf("open episode %s: %w", name, err)
+	return nil, failure("open", string(name), err)
+}
+
+// besides returns an [Unfit] unless the tree is on the file system of its parent: a
+// subvolume of btrfs is a file system of its own without a mount.
+func (t *Tree) besides(parent *os.File) error {
+	var own, of unix.Stat_t
+	if err := unix.Fstat(int(t.dir.Fd()), &own); err != nil {
+		return failure("stat", string(t.name), err)
+	}
+	if err := unix.Fstat(int(parent.Fd()), &of); err != nil {
+		return fmt.Errorf("stat %s: %w", parent.Name(), err)
+	}
+	if own.Dev != of.Dev {
+		return elsewhere(t.name, "a file system of its own, a btrfs subvolume perhaps")
+	}
+	return nil
+}
+
+// elsewhere is the hold of what cannot be moved as a folder is.
+func elsewhere(name episode.Name, what string) *Unfit {
+	return &Unfit{fmt.Sprintf("%s is %s, and cannot be moved with its neighbours: copy it with cp -a to a place outside of this folder, "+
+		"remove or unmount it here, and move the copy to its place", name, what)}
 }
 
 // Close closes the directory.

@@ -45,10 +45,18 @@ func fault(op, path string, err error) error {
 // device or of the whole file system is a fault there, no space is not.
 func failed(op, path string, err error) error {
 	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS) {
-		return fault(op, path, err)
+		return &callFault{fs.PathError{Op: op, Path: path, Err: err}}
 	}
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
+
+// A callFault is the [ErrFault] of a call that is no fsync. See [ReadFailed].
+type callFault struct{ at fs.PathError }
+
+func (f *callFault) Error() string { return fault(f.at.Op, f.at.Path, f.at.Err).Error() }
+
+// Unwrap returns what it is, and what the call says.
+func (f *callFault) Unwrap() []error { return []error{ErrFault, &f.at} }
 
 // ErrLeased says that a file cannot be opened now: another process holds a lease on
 // it (F_SETLEASE). The kernel has told it to give the lease up. Try again later.

@@ -173,31 +173,58 @@ func (f *File) Discard() error {
 // The file keeps the owner of the one that it replaces. A new one that everybody may
 // read gets the owner of d, also if root writes it.
 func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
-	temp := TempName(name)
-	if err := d.Unlink(temp); err != nil { // left by a crash
-		return err
-	}
-	f, err := d.Create(temp, perm)
+	f, err := d.writeTemp(name, data, perm)
 	if err != nil {
-		return err
-	}
-	if err := d.keepOwner(f.f, name, perm); err != nil {
-		return errors.Join(err, f.Discard())
-	}
-	if _, err := f.Write(data); err != nil {
-		f.Discard() // the first error is the one to tell
 		return err
 	}
 	if err := f.sync(); err != nil {
 		return err
 	}
+	if err := f.replace(name); err != nil {
+		return err
+	}
+	return d.Sync()
+}
+
+// WriteHint is [Dir.WriteFile] without a sync, for what may as well be lost: after a power
+// cut the file may be the one before, or be empty.
+func (d *Dir) WriteHint(name string, data []byte, perm fs.FileMode) error {
+	f, err := d.writeTemp(name, data, perm)
+	if err != nil {
+		return err
+	}
+	return f.replace(name)
+}
+
+// writeTemp writes what name is to hold under another name.
+func (d *Dir) writeTemp(name string, data []byte, perm fs.FileMode) (*File, error) {
+	temp := TempName(name)
+	if err := d.Unlink(temp); err != nil { // left by a crash
+		return nil, err
+	}
+	f, err := d.Create(temp, perm)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.keepOwner(f.f, name, perm); err != nil {
+		return nil, errors.Join(err, f.Discard())
+	}
+	if _, err := f.Write(data); err != nil {
+		f.Discard() // the first error is the one to tell
+		return nil, err
+	}
+	return f, nil
+}
+
+// replace closes the file and gives it a name, which may be taken.
+func (f *File) replace(name string) error {
 	if err := f.f.Close(); err != nil {
 		return fault("close", f.f.Name(), err)
 	}
-	if err := unix.Renameat(d.fd(), temp, d.fd(), name); err != nil {
-		return failed("rename", d.Path(name), err)
+	if err := unix.Renameat(f.dir.fd(), f.name, f.dir.fd(), name); err != nil {
+		return failed("rename", f.dir.Path(name), err)
 	}
-	return d.Sync()
+	return nil
 }
 
 // attrs is the name space of extended attributes that every user may set.

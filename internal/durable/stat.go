@@ -37,6 +37,9 @@ func (s Stat) Regular() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFREG }
 // IsDir reports whether it is a directory.
 func (s Stat) IsDir() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
+// IsLink reports whether it is a symbolic link.
+func (s Stat) IsLink() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFLNK }
+
 // IsSocket reports whether it is a Unix socket.
 func (s Stat) IsSocket() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFSOCK }
 
@@ -67,8 +70,8 @@ func (s Stat) Device() uint64 { return s.st.Dev }
 // ModTime returns when its bytes last changed.
 func (s Stat) ModTime() time.Time { return time.Unix(s.st.Mtim.Unix()) }
 
-// ChangeTime returns when the file last changed: its bytes, names, owner, mode or times.
-func (s Stat) ChangeTime() time.Time { return time.Unix(s.st.Ctim.Unix()) }
+// ChangedAt returns when anything of it last changed: its ctime, which nobody can set.
+func (s Stat) ChangedAt() time.Time { return time.Unix(s.st.Ctim.Unix()) }
 
 // Times returns when the bytes of the file last changed, and when the file did.
 func (s Stat) Times() (mtime, ctime unix.Timespec) { return s.st.Mtim, s.st.Ctim }

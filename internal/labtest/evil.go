@@ -31,6 +31,7 @@ var Evils = []Evil{
 	{"names", Ships, evilNames},
 	{"links", Ships, evilLinks},
 	{"specials", Ships, evilSpecials},
+	{"times", Ships, evilTimes},
 	{"empty-meta", IsHeld, func(h *Host, name string) {
 		h.Episode(name, File{"meta.json", ""})
 	}},
@@ -111,6 +112,15 @@ func evilSpecials(h *Host, name string) {
 		h.must(unix.Mknod(h.Episodes(name, file), mode|0o644, int(unix.Mkdev(1, 5))))
 	}
 	h.Finish(name)
+}
+
+// evilTimes has times that the file system keeps as far as it can.
+func evilTimes(h *Host, name string) {
+	h.Episode(name)
+	for i, path := range []string{"meta.json", "telemetry.jsonl", "net/flows.csv", "empty.log", "net", "done.marker", ""} {
+		at := unix.Timespec{Sec: []int64{-62135596800, 253402300800, -1 << 62, 1 << 62}[i%4], Nsec: 999_999_999}
+		h.must(unix.UtimesNanoAt(unix.AT_FDCWD, h.Episodes(name, path), []unix.Timespec{at, at}, 0))
+	}
 }
 
 // Discard removes an episode that is held or named, as a person may after a

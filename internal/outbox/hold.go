@@ -15,14 +15,21 @@ import (
 // Reason is the kind of a [Hold].
 type Reason string
 
-// Why an episode is held. None of these heals by itself.
+// Why an episode is held.
 const (
 	Unfit    Reason = "unfit"    // it cannot be packed as it is
 	Refused  Reason = "refused"  // the receiver will not take it as it is
 	Conflict Reason = "conflict" // the receiver has another archive of this name
 	Changed  Reason = "changed"  // it is no longer what was packed and delivered
-	Stuck    Reason = "stuck"    // it is delivered, and may not be moved
+
+	// These may heal by themselves: the shipper tries them again, ever more seldom.
+
+	Stuck      Reason = "stuck"      // it is delivered, and may not be moved
+	Unreadable Reason = "unreadable" // the disk does not give it
 )
+
+// MayHeal reports whether what is held for this reason is tried again without a person.
+func (r Reason) MayHeal() bool { return r == Stuck || r == Unreadable }
 
 // Hold says why an episode is not sent.
 type Hold struct {
@@ -117,14 +124,17 @@ func (o *Outbox) Accepted(name episode.Name) (bool, error) {
 	return string(b) == entry.Digest.String(), nil
 }
 
-func (o *Outbox) readFile(name string) ([]byte, error) {
+func (o *Outbox) readFile(name string) ([]byte, error) { return o.readUpTo(name, maxHold) }
+
+// readUpTo reads a small regular file of ours, in which a person may have written.
+func (o *Outbox) readUpTo(name string, most int64) ([]byte, error) {
 	f, err := o.dir.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxHold+1))
-	if err == nil && len(b) > maxHold {
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
 		err = errors.New(f.Name() + " is too large to be ours")
 	}
 	return b, err

@@ -6,6 +6,7 @@
 //	<episode>.held              why it is not sent: JSON, for a person
 //	<episode>.accepted          a person said that the held episode may be retired
 //	.store.json                 the receiver's store that the episodes go to
+//	.status.json                what a shipper knows and the folder does not say
 //	.trash/                     retired episodes that are being deleted
 //	.shipper.lock               which process has the folder; .lock for older programs
 //

@@ -13,6 +13,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/source"
 )
 
 // dispatch decides what is done next. All of its fields belong to its one
@@ -21,21 +22,24 @@ type dispatch struct {
 	*Shipper
 	once bool
 
-	toSeal  lanes
-	toSend  lanes
-	hand    map[episode.Name]candidate // queued, settling, or with a worker
-	working int                        // with a worker
-	later   map[episode.Name]delay     // those that failed
-	soonest time.Time                  // when the first of them may be tried again; zero if there is none
-	link    link
+	toSeal     lanes
+	toSend     lanes
+	hand       map[episode.Name]candidate // queued, settling, or with a worker
+	working    int                        // with a worker
+	later      map[episode.Name]delay     // those that failed
+	soonest    time.Time                  // when the first of them may be tried again; zero if there is none
+	link       link
+	report     reporting
+	toldOf     int  // failures of a single pass that are in the log
+	untold     int  // and that are not
+	full       bool // the disk is at its floor: no packing until the next sweep
+	told       bool // and that is in the log
+	knowsHolds bool // a whole sweep has looked why each is held
+	held       int  // met by this sweep
 
 	settling queue     // finished, and changed too recently to be packed; by when to look again
 	giveUp   time.Time // when a single pass waits for them no longer; zero if it has not swept
 	logCrowd sync.Once // that there are more
-
-	full bool // the disk is at its floor: no packing until the next sweep
-	told bool // and that is in the log
-	held int  // met by this sweep
 
 	after   episode.Name         // how far the sweep of the folders has come
 	swept   bool                 // it has come to the end
@@ -50,13 +54,8 @@ type dispatch struct {
 	pongs  chan ponged
 	found  chan episode.Name // names that became finished just now
 
+	strays     map[string]bool   // entries that never ship, and are in the log
 	keptLogged map[string]string // why retired episodes are kept, by directory; the retention's alone
-}
-
-// delay is how often an episode has failed, and when it may be tried again.
-type delay struct {
-	failed int
-	until  time.Time
 }
 
 // run starts the workers and decides until ctx ends or, once, until all that
@@ -69,7 +68,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		packers: make(chan *archive.Packer, s.cfg.Packers), turns: make(chan struct{}, s.cfg.Senders),
 		sealc: make(chan candidate), sendc: make(chan episode.Name), done: make(chan result),
 		probec: make(chan struct{}), pongs: make(chan ponged), found: make(chan episode.Name),
-		keptLogged: make(map[string]string),
+		keptLogged: make(map[string]string), strays: make(map[string]bool),
 	}
 	defer durable.MoreThreads()()
 	if s.patience = patience; once {
@@ -94,10 +93,11 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		defer close(d.sealc)
 		defer close(d.sendc)
 		defer close(d.probec)
+		d.recall(time.Now())
 		return d.decide(ctx)
 	})
-	err = g.Wait()
-	if !errors.Is(err, durable.ErrFault) {
+	if err = g.Wait(); !errors.Is(err, durable.ErrFault) {
+		d.tell(time.Now(), true)
 		err = errors.Join(err, d.store.close())
 	}
 	return d.link.err, err
@@ -110,8 +110,10 @@ func (d *dispatch) decide(ctx context.Context) error {
 			return err
 		}
 		if d.once && d.finished() {
+			d.tellUntold()
 			return nil
 		}
+		d.tell(time.Now(), false)
 		if err := d.step(ctx); err != nil {
 			return err
 		}
@@ -155,6 +157,7 @@ func (d *dispatch) step(ctx context.Context) error {
 		d.working--
 		c := d.hand[r.name]
 		delete(d.hand, r.name)
+		r.held = c.held
 		if r.stage == Send {
 			d.toSend.ended(c)
 		} else {
@@ -202,6 +205,9 @@ func (d *dispatch) nextAlarm(now time.Time) time.Duration {
 	}
 	if d.patienceEnds(now) {
 		wait = 0
+	}
+	if d.report.due && !d.once {
+		wait = min(wait, d.report.written.Add(reportEvery).Sub(now))
 	}
 	return max(wait, 0)
 }
@@ -256,7 +262,9 @@ func (d *dispatch) refill(now time.Time) error {
 		if d.once {
 			d.giveUp = time.Now().Add(markerFirst*d.cfg.Settle.Std() + tick)
 		}
-		d.report()
+		d.knowsHolds = true
+		d.report.due = d.report.due || d.report.there // says that it is still so
+		d.notify()
 	}
 	return nil
 }
@@ -282,10 +290,6 @@ func (d *dispatch) retryDue(now time.Time) error {
 	}
 	d.soonest = time.Time{}
 	for name, delay := range d.later {
-		if now.Sub(delay.until) > maxDelay { // it is gone, or was retired
-			delete(d.later, name)
-			continue
-		}
 		if now.Before(delay.until) {
 			d.wakeAt(delay.until)
 			continue
@@ -304,8 +308,13 @@ func (d *dispatch) wakeAt(t time.Time) {
 	}
 }
 
-// bad reports what cannot be held, for want of a name to hold it under.
+// bad reports what cannot be held, for want of a name to hold it under, and what never
+// ships.
 func (d *dispatch) bad(err error) {
+	if stray, ok := errors.AsType[*source.StrayError](err); ok {
+		d.tellStray(stray)
+		return
+	}
 	d.tally.count(func(t *Tally) { t.Scanned++; t.Held++ })
 	d.held++
 	d.log.Error("cannot ship an episode; rename it or mend its permissions", "err", err)
@@ -313,7 +322,13 @@ func (d *dispatch) bad(err error) {
 
 // queue puts an episode where its stage says.
 func (d *dispatch) queue(c candidate, now time.Time) error {
-	if _, at := d.hand[c.name]; at || now.Before(d.later[c.name].until) {
+	if c.stage != Held && d.later[c.name].held {
+		d.forget(c.name) // a person has released it
+	}
+	if c.stage == Held {
+		d.held++
+	}
+	if _, at := d.hand[c.name]; at || now.Before(d.later[c.name].until) && c.stage != Held {
 		return nil
 	}
 	switch c.stage {
@@ -328,8 +343,7 @@ func (d *dispatch) queue(c candidate, now time.Time) error {
 	d.tally.count(func(t *Tally) { t.Scanned++ })
 	switch c.stage {
 	case Held:
-		d.held++
-		d.tally.count(func(t *Tally) { t.Held++ })
+		d.queueHeld(c, now)
 	case Seal:
 		d.queueSeal(c, now)
 	case Send:
@@ -340,7 +354,7 @@ func (d *dispatch) queue(c candidate, now time.Time) error {
 
 func (d *dispatch) queueSeal(c candidate, now time.Time) {
 	if d.full {
-		d.transient(1)
+		d.leave(c)
 		return
 	}
 	if until, settles := settlesAt(d.cfg.Settle.Std(), c.changed, now); settles {
@@ -355,7 +369,7 @@ func (d *dispatch) queueSeal(c candidate, now time.Time) {
 // the queue: it may hold more names than memory should.
 func (d *dispatch) queueSend(c candidate) {
 	if d.link.down && (!d.once || d.link.failed > 0) {
-		d.transient(1)
+		d.leave(c)
 		return
 	}
 	d.toSend.add(c)
@@ -365,8 +379,8 @@ func (d *dispatch) queueSend(c candidate) {
 // drop takes whole queues out of hand. The names stay in their folders.
 func (d *dispatch) drop(queues ...*queue) {
 	for _, q := range queues {
-		d.transient(q.len())
 		for _, c := range q.all {
+			d.leave(c)
 			delete(d.hand, c.name)
 		}
 		q.all = nil
@@ -374,6 +388,15 @@ func (d *dispatch) drop(queues ...*queue) {
 }
 
 func (d *dispatch) transient(n int) { d.tally.count(func(t *Tally) { t.Transient += n }) }
+
+// leave counts an episode that is not tried now.
+func (d *dispatch) leave(c candidate) {
+	if c.held {
+		d.tally.count(func(t *Tally) { t.Held++ })
+		return
+	}
+	d.transient(1)
+}
 
 // take looks at one episode, out of turn, or at all of them if it has no name:
 // some were missed.
@@ -383,8 +406,15 @@ func (d *dispatch) take(name episode.Name, now time.Time) error {
 		return nil
 	}
 	c, err := d.look(name)
-	if err != nil || c.stage != Seal && c.stage != Send {
+	switch {
+	case err != nil:
 		return nil // the next scan says what is wrong
+	case c.stage == Held && d.later[name].held:
+		d.retryHeld(c, now)
+		return nil
+	case c.stage != Seal && c.stage != Send:
+		d.forget(name)
+		return nil
 	}
 	return d.queue(c, now)
 }
@@ -396,18 +426,19 @@ func (d *dispatch) ponged(p ponged) error {
 		d.link.fail(p.err, d.once, time.Now())
 	}
 	d.link.answered(p.pong, p.err, time.Now())
+	d.report.due = true
 	switch {
 	case d.link.down:
 		d.drop(&d.toSend.small, &d.toSend.large)
 	case !d.once:
 		d.sweep() // nobody looked into the outbox meanwhile
 	}
-	d.report()
+	d.notify()
 	return nil
 }
 
-// report tells the service manager how it goes.
-func (d *dispatch) report() {
+// notify tells the service manager how it goes.
+func (d *dispatch) notify() {
 	if d.Status == nil {
 		return
 	}

@@ -41,6 +41,14 @@ func newLab(t testing.TB) *lab {
 
 func newLabAt(t testing.TB, dir string) *lab {
 	t.Helper()
+	l := newLabOn(t, dir)
+	l.must(os.Mkdir(l.episodes, 0o755))
+	return l
+}
+
+// newLabOn is a lab in folders that are there.
+func newLabOn(t testing.TB, dir string) *lab {
+	t.Helper()
 	l := &lab{TB: t, dir: dir, logs: &logs{}, made: map[episode.Name]string{}}
 	l.cfg = shipper.DefaultConfig()
 	l.cfg.HostID = host
@@ -50,7 +58,6 @@ func newLabAt(t testing.TB, dir string) *lab {
 	l.cfg.MinFree, l.cfg.Packers, l.cfg.Senders = 0, 2, 4
 	l.cfg.Settle = 0 // what is made here is finished; see settle_test.go
 	l.episodes = filepath.Join(dir, "episodes")
-	l.must(os.MkdirAll(l.episodes, 0o755))
 	l.rx = newReceiver(t)
 	return l
 }
@@ -192,7 +199,7 @@ func (l *lab) files(folder string) []string {
 	l.must(err)
 	var names []string
 	for _, e := range entries {
-		ours := append(outbox.LockNames(), ".trash", ".store.json") // are there from the start
+		ours := append(outbox.LockNames(), ".trash", ".store.json", ".status.json") // are no episodes
 		if !slices.Contains(ours, e.Name()) {
 			names = append(names, e.Name())
 		}

@@ -26,12 +26,16 @@ const quietFailures = 3
 // as c.
 func (d *dispatch) handleResult(r result, c candidate, now time.Time) error {
 	if r.err == nil {
-		delete(d.later, r.name)
+		d.forget(r.name)
+		if err := d.release(r); err != nil {
+			return err
+		}
 		d.passed(r, c.at)
 		return nil
 	}
 	if errors.Is(r.err, fs.ErrNotExist) && r.stage == Seal {
 		d.log.Info("episode is gone", "episode", r.name, "err", r.err)
+		d.forget(r.name)
 		d.transient(1)
 		return nil
 	}
@@ -55,32 +59,56 @@ func (d *dispatch) handleResult(r result, c candidate, now time.Time) error {
 			return nil
 		}
 	case pause:
+		d.report.due = true
 		if d.link.fail(r.err, d.once, now); d.link.failed > 0 {
 			d.drop(&d.toSend.small, &d.toSend.large)
 		}
 	}
-	d.postpone(r, verdict, now)
-	return nil
+	return d.postpone(r, verdict, now)
 }
 
 // postpone leaves an episode for later: it must not keep the others waiting.
-func (d *dispatch) postpone(r result, v verdict, now time.Time) {
-	failed := d.later[r.name].failed + 1
+func (d *dispatch) postpone(r result, v verdict, now time.Time) error {
+	l := d.later[r.name]
 	if _, further := errors.AsType[*wire.Interrupted](r.err); further {
-		failed = 1 // it is coming home, if in pieces
+		l = delay{held: l.held} // it is coming home, if in pieces
 	}
-	level := slog.LevelWarn
-	if v == pause && failed < quietFailures && !(d.once && errors.Is(r.err, wire.Full)) {
-		level = slog.LevelDebug // if the receiver is away, the link tells it, once for all
+	if l = l.again(r.err, now); l.unreadable(r.err) && !r.held {
+		return d.hold(r, outbox.Unreadable, now)
 	}
-	until := now.Add(max(backoff(firstDelay, maxDelay, failed), retryAfter(r.err)))
-	d.later[r.name] = delay{failed, until}
-	d.wakeAt(until)
-	d.transient(1)
-	if v == full && failed > 1 {
-		level = slog.LevelDebug // said once for all
+	l.until = now.Add(max(backoff(firstDelay, maxDelay, l.failed), retryAfter(r.err)))
+	d.postponed(r.name, l)
+	d.leave(candidate{held: r.held})
+	d.log.Log(context.Background(), d.levelOf(v, l), "will try again", "episode", r.name, "attempt", l.attempts, "err", r.err)
+	return nil
+}
+
+// maxTold is how many failures of a single pass are in the log. The others are counted.
+const maxTold = 20
+
+// levelOf returns how loud the log is of a failure. Who runs a single pass is told why each
+// episode stays.
+func (d *dispatch) levelOf(v verdict, l delay) slog.Level {
+	switch {
+	case d.once && d.toldOf < maxTold:
+		d.toldOf++
+		return slog.LevelWarn
+	case d.once:
+		d.untold++
+	case l.held: // the hold says it
+	case v == pause && l.failed < quietFailures: // if the receiver is away, the link tells it, once for all
+	case v == full && l.failed > 1: // said once for all
+	default:
+		return slog.LevelWarn
 	}
-	d.log.Log(context.Background(), level, "will try again", "episode", r.name, "attempt", failed, "err", r.err)
+	return slog.LevelDebug
+}
+
+// tellUntold ends the log of a single pass.
+func (d *dispatch) tellUntold() {
+	if d.untold > 0 {
+		d.log.Warn("more episodes failed", "count", d.untold, "hint", "shipper status lists them")
+	}
 }
 
 // passed moves an episode on to its next stage.
@@ -137,40 +165,4 @@ func (d *dispatch) flag(low bool) {
 	if err := update(path); err != nil {
 		d.log.Warn("could not tell the experiment queue about the space", "err", err)
 	}
-}
-
-// hold sets an episode aside for a person.
-func (d *dispatch) hold(r result, reason outbox.Reason, now time.Time) error {
-	h := outbox.Hold{Reason: reason, Cause: r.err.Error(), HeldAt: now.UTC().Truncate(time.Second)}
-	if p, ok := errors.AsType[*wire.Problem](r.err); ok && !p.Stored.IsZero() {
-		h.Stored = &p.Stored
-	}
-	if delivered, ok := errors.AsType[*deliveredError](r.err); ok {
-		h.Delivered = &delivered.digest
-	}
-	if entry, err := d.out.Entry(r.name); err == nil {
-		if sealed := entry.Digest; !sealed.IsZero() {
-			h.Digest = &sealed
-		}
-		entry.Close()
-	}
-	if err := d.out.Hold(r.name, h); err != nil {
-		if v, _ := judge(err); v == stop {
-			return err
-		}
-		// No room for a note, say. Sending the others makes room.
-		r.err = errors.Join(r.err, err)
-		d.postpone(r, retry, now)
-		return nil
-	}
-	delete(d.later, r.name)
-	d.tally.count(func(t *Tally) {
-		if reason == outbox.Conflict {
-			t.Conflicts++
-		} else {
-			t.Held++
-		}
-	})
-	d.log.Error("held an episode: see 'shipper status'", "episode", r.name, "reason", string(reason), "err", r.err)
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/source"
 	"cis490/internal/wire"
 )
 
@@ -20,6 +21,8 @@ type candidate struct {
 	stage Stage
 	at    time.Time // when it was finished; in the queue of those that settle, when to look again
 	size  int64     // of its archive, if it is packed; of what is in it, if that is much
+	held  bool      // it is tried although it is held
+	next  Stage     // of one that is held: what would come next if it were not
 
 	marked  time.Time // the ctime of its marker
 	changed time.Time // it has not changed last before that; zero if all of it must be looked at
@@ -40,11 +43,18 @@ type sheet struct {
 
 // scan returns the first page of episodes after a name, in the order of their
 // names. What cannot be shipped for its name is reported with the first page,
-// what cannot be looked into with its own. It reads the folders and nothing
+// what cannot be looked into with its own. What is there and never
+// ships is reported too, with a [*source.StrayError]. It reads the folders and nothing
 // else, and looks into each episode once.
 func (s *Shipper) scan(after episode.Name, bad func(error)) (sheet, error) {
 	first := firstNames{after: after, limit: page}
 	for name, err := range s.src.Names() {
+		if _, stray := errors.AsType[*source.StrayError](err); stray {
+			if after == "" {
+				bad(err)
+			}
+			continue
+		}
 		if err != nil {
 			return sheet{}, err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/digest"
+	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
@@ -20,7 +21,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	start := time.Now()
 	entry, err := s.out.Entry(name)
 	if err != nil {
-		return "", err
+		return "", durable.ReadFailed(err)
 	}
 	defer entry.Close()
 	entry.Beat = beat
@@ -36,7 +37,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	before, asking := s.store.ask(ctx)
 	receipt, err := s.put(asking, upload, entry)
 	if err != nil && entry.Err() != nil { // our own disk's, not the way's
-		return "", fmt.Errorf("read the packed copy of %s: %w", name, entry.Err())
+		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.ReadFailed(entry.Err()))
 	}
 	if errors.Is(err, wire.DigestMismatch) {
 		return "", s.mismatched(name, entry, err)
@@ -102,7 +103,7 @@ func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (
 func (s *Shipper) mismatched(name episode.Name, entry *outbox.Entry, refusal error) error {
 	intact, err := entry.Intact()
 	if err != nil {
-		return err
+		return durable.ReadFailed(err)
 	}
 	if intact {
 		return refusal
@@ -132,7 +133,7 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 	if finished {
 		state, err := s.unchanged(ctx, name, entry)
 		if err != nil {
-			return err
+			return durable.ReadFailed(err)
 		}
 		kept := &source.Receipt{Digest: receipt.Digest, Size: receipt.Size, ReceivedAt: receipt.ReceivedAt.Time}
 		if accepted, err := s.out.Accepted(name); err != nil {

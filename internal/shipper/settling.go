@@ -20,7 +20,7 @@ func (d *dispatch) await(c candidate, until time.Time) {
 		d.logCrowd.Do(func() {
 			d.log.Log(context.Background(), level, "more episodes settle than are kept in mind", "at_once", page)
 		})
-		d.transient(1)
+		d.leave(c)
 		return
 	}
 	c.at = until
@@ -48,12 +48,15 @@ func (d *dispatch) takeSettled(now time.Time) error {
 		q.pop()
 		delete(d.hand, waited.name)
 		c, err := d.look(waited.name)
+		if waited.held && c.stage == Held { // it is tried although it is held
+			c.held, c.stage = true, c.next
+		}
 		if errors.Is(err, durable.ErrFault) {
 			return err
 		}
 		if err != nil || c.stage != Seal {
 			d.log.Info("episode is gone, or cannot be looked at", "episode", waited.name, "err", err)
-			d.transient(1)
+			d.leave(waited)
 			continue
 		}
 		c.seen, c.told = waited.seen, waited.told

@@ -199,7 +199,8 @@ func stageOf(f facts) Stage {
 // look reads off the folders how far an episode has come.
 func (s *Shipper) look(name episode.Name) (candidate, error) {
 	finish, finished, err := s.src.FinishedAt(name)
-	if err != nil {
+	stray, isStray := errors.AsType[*source.StrayError](err)
+	if err != nil && !isStray {
 		return candidate{}, err
 	}
 	state, err := s.out.State(name)
@@ -207,7 +208,12 @@ func (s *Shipper) look(name episode.Name) (candidate, error) {
 	if time.Since(c.marked) < restless { // later, somebody must be told what keeps changing
 		c.changed = finish.ChangedAt
 	}
-	return c, err
+	state.Held = false
+	c.next = stageOf(facts{finished, state})
+	if err == nil && isStray && c.stage == Nothing {
+		return c, stray
+	}
+	return c, durable.ReadFailed(err)
 }
 
 // Once takes every waiting episode one pass further, whatever waits it had

@@ -22,15 +22,28 @@ type Status struct {
 	Waiting int `json:"waiting"` // finished, not packed yet
 	Sealed  int `json:"sealed"`  // packed, not delivered yet
 	// Settling are those of Waiting that were found to have changed too recently to be packed.
-	Settling    int           `json:"settling"`
-	Held        []HeldEpisode `json:"held"`
-	Unshippable []string      `json:"unshippable"`     // entries that cannot even be held
-	Shipped     int           `json:"shipped"`         // in the shipped folder
-	Changed     Changes       `json:"changed"`         // of those
-	Discarded   int           `json:"discarded"`       // deletions that have begun and not ended
-	Store       *outbox.Store `json:"store,omitempty"` // the receiver's, that is adopted; nil if none is
-	FreeBytes   int64         `json:"free_bytes"`
-	MinFree     int64         `json:"min_free"`
+	Settling int           `json:"settling"`
+	Held     []HeldEpisode `json:"held"`
+	// Failing are episodes that wait, were tried in vain and will be tried again: those
+	// first that have failed longest, of FailingTotal. FailingTotal counts what the last
+	// shipper knew, without those that do not wait any more.
+	Failing      []outbox.Failure `json:"failing"`
+	FailingTotal int              `json:"failing_total"`
+	// Receiver is nil while the receiver takes uploads, as far as the last shipper knew.
+	Receiver *outbox.Outage `json:"receiver_down,omitempty"`
+	// ReportedAt is when a shipper wrote down what the folders do not say: Failing and
+	// Receiver. It is zero if there was nothing to say.
+	ReportedAt  time.Time `json:"reported_at,omitzero"`
+	ReportedBy  int       `json:"reported_by_pid,omitempty"`
+	Unshippable []string  `json:"unshippable"` // entries that cannot even be held
+	Progress
+	Shipped   int     `json:"shipped"`   // in the shipped folder
+	Changed   Changes `json:"changed"`   // of those
+	Discarded int     `json:"discarded"` // deletions that have begun and not ended
+	// Store is the receiver's store that is adopted; nil if none is.
+	Store     *outbox.Store `json:"store,omitempty"`
+	FreeBytes int64         `json:"free_bytes"`
+	MinFree   int64         `json:"min_free"`
 }
 
 // Changes are the notes at retired episodes that they are no longer what was shipped. An
@@ -65,7 +78,11 @@ func Inspect(c Config) (Status, error) {
 	}
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
-	st := Status{Host: c.HostID, MinFree: int64(c.MinFree), Held: []HeldEpisode{}, Unshippable: []string{}}
+	st := Status{
+		Host: c.HostID, MinFree: int64(c.MinFree),
+		Held: []HeldEpisode{}, Failing: []outbox.Failure{}, Unshippable: []string{},
+	}
+	st.Strays = []*source.StrayError{}
 	holder, state, err := out.Holder()
 	if err != nil {
 		return st, err
@@ -90,11 +107,50 @@ func Inspect(c Config) (Status, error) {
 	if st.Discarded, err = out.CountDiscarded(); err != nil {
 		return st, err
 	}
-	return st, s.fill(&st)
+	reported, err := out.Report()
+	if err != nil {
+		reported = outbox.Report{} // there is none, or it says nothing
+	}
+	waits := make(map[episode.Name]bool)
+	for _, f := range reported.Failing {
+		waits[f.Episode] = false
+	}
+	if err := s.fill(&st, waits); err != nil {
+		return st, err
+	}
+	st.take(reported, waits)
+	return st, st.unnamed(src)
 }
 
-func (s *Shipper) fill(st *Status) error {
-	bad := func(err error) { st.Unshippable = append(st.Unshippable, err.Error()) }
+// take takes in what a shipper wrote down, without what has got on since.
+func (st *Status) take(r outbox.Report, waits map[episode.Name]bool) {
+	if r.Empty() {
+		return
+	}
+	st.ReportedAt, st.ReportedBy, st.Receiver = r.WrittenAt, r.PID, r.Receiver
+	if st.Receiver != nil {
+		st.Receiver.Cause = shorten(st.Receiver.Cause)
+	}
+	st.FailingTotal = r.FailingTotal
+	for _, f := range r.Failing {
+		if !waits[f.Episode] {
+			st.FailingTotal--
+			continue
+		}
+		f.Cause = shorten(f.Cause)
+		st.Failing = append(st.Failing, f)
+	}
+}
+
+// fill takes in what the folders say, and notes in waits, by name, what waits.
+func (s *Shipper) fill(st *Status, waits map[episode.Name]bool) error {
+	bad := func(err error) {
+		if stray, ok := errors.AsType[*source.StrayError](err); ok {
+			st.stray(stray)
+			return
+		}
+		st.Unshippable = append(st.Unshippable, err.Error())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), settlingLook)
 	defer cancel()
 	for sheet := (sheet{}); !sheet.last; {
@@ -103,6 +159,14 @@ func (s *Shipper) fill(st *Status) error {
 			return err
 		}
 		for _, c := range sheet.found {
+			if _, asked := waits[c.name]; asked {
+				waits[c.name] = c.stage == Seal || c.stage == Send
+			}
+			if c.stage == Nothing {
+				st.unfinished(s.src, string(c.name))
+			} else {
+				st.finished(s.src.MarkedAt(c.name))
+			}
 			switch c.stage {
 			case Seal:
 				st.Waiting++
@@ -151,6 +215,7 @@ func countShipped(src *source.Source, st *Status) error {
 			return err
 		}
 		st.Shipped++
+		st.finished(r.MarkedAt)
 		if r.Change != nil {
 			st.Changed.add(r.Change.At)
 		}

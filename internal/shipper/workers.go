@@ -16,6 +16,7 @@ type result struct {
 	stage  Stage
 	size   int64       // of Seal: of the archive, or of the episode if it is errLarge
 	status wire.Status // of Send
+	held   bool        // it is held, and was tried again all the same
 	err    error
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"iter"
 	"strings"
+	"time"
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -21,6 +22,9 @@ type Retired struct {
 	State   State        // if Noted
 	Change  *Change      // that was noted; nil if none was
 	Err     error        // why nothing is known of it; nil if something is
+	// MarkedAt is the ctime of its marker: when that came to this host, or was changed
+	// last. It is zero if there is none.
+	MarkedAt time.Time
 }
 
 // Shipped yields the retired episodes, in no order. What is no directory of an
@@ -54,8 +58,14 @@ func (s *Source) Shipped() iter.Seq2[Retired, error] {
 var errStray = errors.New("is no retired episode")
 
 // Retired looks one directory of the shipped folder up. It returns an error
-// wrapping [fs.ErrNotExist] if it is not there.
+// wrapping [fs.ErrNotExist] if it is not there, and a [*durable.ReadError] if the disk does
+// not give it.
 func (s *Source) Retired(dir string) (Retired, error) {
+	r, err := s.lookUp(dir)
+	return r, durable.ReadFailed(err)
+}
+
+func (s *Source) lookUp(dir string) (Retired, error) {
 	stem, _, _ := strings.Cut(dir, "~")
 	name, err := episode.ParseName(stem)
 	if err != nil {
@@ -70,6 +80,9 @@ func (s *Source) Retired(dir string) (Retired, error) {
 	}
 	defer d.Close()
 	r := Retired{Dir: dir, Name: name}
+	if marker, err := d.Lstat(episode.Marker); err == nil {
+		r.MarkedAt = marker.ChangedAt()
+	}
 	if r.Receipt, r.Known, err = ReceiptOf(d); err != nil {
 		return r, err
 	}

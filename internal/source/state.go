@@ -105,11 +105,20 @@ func parseChange(b []byte) Change {
 	}
 	quoted := strconv.QuoteToASCII(string(b[head:]))
 	return Change{
-		At:          time.Unix(int64(binary.BigEndian.Uint64(b)), 0).UTC(),
+		At:          noted(int64(binary.BigEndian.Uint64(b))),
 		Cause:       strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`),
 		Fingerprint: Short(b[8:]),
 		Partial:     b[head-1] == 1,
 	}
+}
+
+// noted returns the time of a note. It is zero where no text could show it: whoever owns
+// the episode may have written the attribute.
+func noted(sec int64) time.Time {
+	if at := time.Unix(sec, 0).UTC(); at.Year() >= 1 && at.Year() <= 9999 {
+		return at
+	}
+	return time.Time{}
 }
 
 // readState returns what the open directory of a retired episode carries beside its

@@ -1,11 +1,16 @@
 package source_test
 
 import (
+	"encoding/binary"
+	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cis490/internal/archive"
 	"cis490/internal/digest"
@@ -99,4 +104,31 @@ func TestAnotherVersionsStateIsNone(t *testing.T) {
 			t.Errorf("of %x: %+v", value, r)
 		}
 	}
+}
+
+// Whoever made the episode may write its attributes: no time in one can make the status
+// of the host, or a list of what is shipped, fail.
+func FuzzChange(f *testing.F) {
+	for _, sec := range []int64{0, 1e9, 253402300800, -62135596801, math.MaxInt64, math.MinInt64} {
+		f.Add(append(binary.BigEndian.AppendUint64(nil, uint64(sec)), make([]byte, 30)...))
+	}
+	f.Add([]byte("short"))
+	l := newLab(f)
+	dir := filepath.Join(l.shipped, "run-7")
+	l.must(os.Mkdir(dir, 0o755))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if len(value) > 512 {
+			return
+		}
+		if err := unix.Setxattr(dir, "user.cis490.changed", value, 0); err != nil {
+			t.Skip(err)
+		}
+		r, err := l.Retired("run-7")
+		if err != nil || r.Change == nil {
+			t.Fatalf("%q: %+v, %v", value, r, err)
+		}
+		if _, err := json.Marshal(r.Change); err != nil {
+			t.Errorf("%q: %v", value, err)
+		}
+	})
 }

@@ -126,6 +126,20 @@ func (r *Reader) staged(key episode.Key, stored durable.Stat) (bool, error) {
 	return false, nil
 }
 
+// arrivalOf returns a file's own time, or the nearest that a row and an inventory can
+// show: they have the years 1 to 9999, and a file may have any.
+func arrivalOf(st durable.Stat) time.Time {
+	at := st.ModTime().UTC()
+	// Seconds compare where a time.Time, which counts from another year, has overflowed.
+	if first := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC); at.Unix() < first.Unix() {
+		return first
+	}
+	if end := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC); at.Unix() >= end.Unix() {
+		return end.Add(-time.Microsecond)
+	}
+	return at
+}
+
 func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 	name := file(key.Name)
 	st, err := d.Lstat(name)
@@ -135,7 +149,7 @@ func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 	if !st.Regular() {
 		return Object{}, &StrayError{d.Path(name), "is no regular file"}
 	}
-	o := Object{Key: key, Size: st.Size(), ReceivedAt: st.ModTime().UTC()}
+	o := Object{Key: key, Size: st.Size(), ReceivedAt: arrivalOf(st)}
 	if st.Links() > 1 {
 		if o.Underway, err = r.staged(key, st); err != nil {
 			return Object{}, err

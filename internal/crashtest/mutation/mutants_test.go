@@ -293,8 +293,8 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"		f.Discard() // the first error is the one to tell\n		return err\n	}\n	if err := f.sync(); err != nil {\n		return err\n	}",
-				"		f.Discard()\n		return err\n	}",
+				"	if err := f.sync(); err != nil {\n		return err\n	}\n	if err := f.replace(name); err != nil {",
+				"	if err := f.replace(name); err != nil {",
 			},
 		},
 	},
@@ -303,8 +303,8 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"		return failed(\"rename\", d.Path(name), err)\n	}\n	return d.Sync()",
-				"		return failed(\"rename\", d.Path(name), err)\n	}\n	return nil",
+				"	if err := f.replace(name); err != nil {\n		return err\n	}\n	return d.Sync()",
+				"	return f.replace(name)",
 			},
 		},
 	},

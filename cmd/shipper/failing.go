@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"cis490/internal/outbox"
+	"cis490/internal/shipper"
+)
+
+// freshFor is how long what a running shipper wrote down is taken for the present: it says
+// the same again with each scan, which is every 30 s unless it is configured otherwise.
+const freshFor = time.Minute
+
+// failing says how many episodes fail, and how old that news is.
+func failing(st shipper.Status, now time.Time) string {
+	if st.FailingTotal == 0 && st.Receiver == nil {
+		return "0"
+	}
+	return fmt.Sprintf("%d%s", st.FailingTotal, newsOf(st, now))
+}
+
+// newsOf says of when the news is, unless it is of now.
+func newsOf(st shipper.Status, now time.Time) string {
+	age := humanize.RelTime(st.ReportedAt, now, "ago", "from now")
+	switch {
+	case st.Running == "" && !st.RunningUnknown:
+		return fmt.Sprintf(", as the last run left it %s", age)
+	case now.Sub(st.ReportedAt) > freshFor || st.ReportedAt.After(now.Add(freshFor)):
+		return fmt.Sprintf(", as it was %s", age)
+	}
+	return ""
+}
+
+// printFailing shows what a shipper knows and the folders do not say.
+func printFailing(to io.Writer, st shipper.Status, now time.Time) error {
+	var b strings.Builder
+	if st.Receiver != nil {
+		fmt.Fprintf(&b, "\nreceiver does not take anything since %s UTC\n", st.Receiver.Since.UTC().Format(time.DateTime))
+		fmt.Fprintf(&b, "%s", wrapped(st.Receiver.Cause))
+		if next := upcoming(st.Receiver.NextPing, st, now); next != "" {
+			fmt.Fprintf(&b, "  asked again %s\n", next)
+		}
+	}
+	for _, f := range st.Failing {
+		fmt.Fprintf(&b, "\n%s\n", f.Episode)
+		fmt.Fprintf(&b, "  failing, %s%s\n", tried(f, now), nextTry(f, st, now))
+		fmt.Fprintf(&b, "%s", wrapped(f.Cause))
+	}
+	if more := st.FailingTotal - len(st.Failing); more > 0 && len(st.Failing) > 0 {
+		fmt.Fprintf(&b, "\nand %d more that fail\n", more)
+	}
+	_, err := io.WriteString(to, b.String())
+	return err
+}
+
+func tried(f outbox.Failure, now time.Time) string {
+	times := "once"
+	if f.Attempts > 1 {
+		times = fmt.Sprintf("%d times", f.Attempts)
+	}
+	return fmt.Sprintf("tried %s, first %s", times, humanize.RelTime(f.Since, now, "ago", "from now"))
+}
+
+func nextTry(f outbox.Failure, st shipper.Status, now time.Time) string {
+	if next := upcoming(f.NextAt, st, now); next != "" {
+		return ", again " + next
+	}
+	return ""
+}
+
+// upcoming says when something comes, if a shipper runs that will do it.
+func upcoming(at time.Time, st shipper.Status, now time.Time) string {
+	if at.IsZero() || st.Running == "" {
+		return ""
+	}
+	if !at.After(now) {
+		return "at once"
+	}
+	return humanize.RelTime(at, now, "ago", "from now")
+}
+
+// width is that of the terminals that people have.
+const width = 80
+
+// wrapped shows a text as indented lines that are no wider than [width].
+func wrapped(text string) string {
+	const indent = "  "
+	var b strings.Builder
+	column := 0
+	for _, word := range strings.Fields(ascii(text)) {
+		for {
+			room := width - column - 1
+			if column == 0 {
+				b.WriteString(indent)
+				column, room = len(indent), width-len(indent)
+			} else if len(word) <= room {
+				b.WriteByte(' ')
+				column++
+			}
+			if len(word) <= room {
+				b.WriteString(word)
+				column += len(word)
+				break
+			}
+			if column == len(indent) { // longer than a line
+				b.WriteString(word[:room])
+				word = word[room:]
+			}
+			b.WriteByte('\n')
+			column = 0
+		}
+	}
+	if column > 0 {
+		b.WriteByte('\n')
+	}
+	return b.String()
+}

@@ -1,0 +1,88 @@
+package failpoint_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// two has two episodes that wait.
+func two(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := started(fresh)(t)
+	h.Episode("run-2")
+	h.Set("packers", "1")
+	h.Set("senders", "1")
+	return l, h
+}
+
+// both has two retired episodes.
+func both(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := two(t)
+	h.Once().MustExit(t, 0)
+	return l, h
+}
+
+// TestWhatTheDiskDoesNotGiveIsOfOneEpisode: an EIO while one of them is looked at, or read,
+// ends nothing, and the other one goes its way.
+func TestWhatTheDiskDoesNotGiveIsOfOneEpisode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow")
+	}
+	for _, c := range []struct {
+		name  string
+		lab   func(t *testing.T) (*labtest.Lab, *labtest.Host)
+		argv  []string
+		codes string
+		after func(t *testing.T, h *labtest.Host)
+	}{
+		{"a pass", two, []string{"--once"}, "1 3", func(t *testing.T, h *labtest.Host) {
+			if !h.IsShipped("run-2") {
+				t.Error("run-2 was kept by it")
+			}
+		}},
+		{"status", both, []string{"status"}, "0", nil},
+		{"verify", both, []string{"verify"}, "0 1", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l, h := c.lab(t)
+			write(t, h.Path("fail"), "0 none")
+			h.Run(c.argv...)
+			steps := strings.Split(strings.TrimSpace(read(t, h.Path("failed"))), "\n")
+			l.Kill()
+			tried := 0
+			for at, step := range steps {
+				op, path, _ := strings.Cut(step, " ")
+				if op != "open" || filepath.Base(path) != "run-1" && filepath.Base(path) != "run-1.tar.zst" {
+					continue
+				}
+				l, h := c.lab(t)
+				write(t, h.Path("fail"), fmt.Sprint(at+1, " eio"))
+				result := h.Run(c.argv...)
+				must(t, os.Remove(h.Path("fail")))
+				if failed, err := os.ReadFile(h.Path("failed")); err != nil || strings.TrimSpace(string(failed)) != step {
+					l.Kill() // the workers came by in another order
+					continue
+				}
+				tried++
+				if !strings.Contains(c.codes, fmt.Sprint(result.Code)) {
+					t.Errorf("step %d, %s: exit code %d, want %s\n%s", at+1, step, result.Code, c.codes, result.Stderr)
+				}
+				if c.after != nil {
+					c.after(t, h)
+				}
+				h.Once().MustExit(t, 0)
+				l.Settled(t)
+				l.Kill()
+			}
+			if tried == 0 {
+				t.Errorf("no step reads run-1: %q", steps)
+			}
+			t.Logf("%d steps failed", tried)
+		})
+	}
+}

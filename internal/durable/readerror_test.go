@@ -1,0 +1,36 @@
+package durable_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+)
+
+// A disk that does not give one item has not lost what was written: only the error of a
+// call that read, and only what a disk says, is one of reading.
+func TestOnlyWhatTheDiskSaysIsAReadError(t *testing.T) {
+	at := func(err error) error { return &fs.PathError{Op: "open", Path: "x", Err: err} }
+	for _, no := range []unix.Errno{unix.EIO, unix.ESTALE, unix.EUCLEAN, unix.EBADMSG, unix.ENODATA} {
+		err := durable.ReadFailed(fmt.Errorf("look: %w", at(no)))
+		if got, ok := errors.AsType[*durable.ReadError](err); !ok || !errors.Is(err, no) || got.Error() != "open x: "+no.Error() {
+			t.Errorf("%v became %v", no, err)
+		}
+	}
+	for _, no := range []unix.Errno{unix.ENOENT, unix.EACCES, unix.EPERM, unix.EMFILE, unix.ENOMEM, unix.ENOSPC, unix.EROFS, unix.ELOOP} {
+		if err := at(no); durable.ReadFailed(err) != err {
+			t.Errorf("%v became %v", no, durable.ReadFailed(err))
+		}
+	}
+	if durable.ReadFailed(nil) != nil {
+		t.Error("no error became one")
+	}
+	// Of a sync nothing is known but that it failed: it stays a fault, whoever asks.
+	if err := fmt.Errorf("sync x: %w: %w", durable.ErrFault, unix.EIO); !errors.Is(durable.ReadFailed(err), durable.ErrFault) {
+		t.Errorf("%v became %v", err, durable.ReadFailed(err))
+	}
+}

@@ -1,0 +1,165 @@
+package labtest_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/labtest"
+)
+
+// status is what 'shipper status --json' says of a host.
+type status struct {
+	Running string
+	Waiting int
+	Failing []struct {
+		Episode  string `json:"episode_id"`
+		Attempts int
+		Cause    string
+	}
+	Total    int `json:"failing_total"`
+	Held     []struct{ Reason, Cause string }
+	Receiver *struct {
+		Since time.Time
+		Cause string
+	} `json:"receiver_down"`
+	ReportedAt time.Time `json:"reported_at"`
+	Unfinished int
+}
+
+func statusOf(t *testing.T, h *labtest.Host) status {
+	t.Helper()
+	var st status
+	if err := json.Unmarshal([]byte(h.Run("status", "--json").Stdout), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// narrow wants no line of a text to be wider than a terminal.
+func narrow(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if len(strings.TrimSuffix(line, "\n")) > 80 {
+			t.Errorf("a line of %d columns: %s", len(line), line)
+		}
+	}
+}
+
+// A receiver that answers 500 for one episode: a pass says so, status lists the episode,
+// the others go their way.
+func TestAnEpisodeThatFailsIsNamed(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	restore := l.Fake(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/ping" {
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, `{"status":"ok","host_id":"lab-01","server_time":"2026-11-29T08:00:00Z","storage":{"accepting":true}}`)
+			return
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusInternalServerError)
+		io.WriteString(w, `{"type":"urn:cis490:problem:internal","status":500,"detail":"no such table"}`)
+	}))
+	for range 2 {
+		pass := h.Once().Must(t, 1, labtest.Tally{Scanned: 1, Transient: 1})
+		mustContain(t, "the pass", pass.Stderr, "WARN will try again episode=run-1", "the log says why")
+	}
+	st := statusOf(t, h)
+	if len(st.Failing) != 1 || st.Failing[0].Episode != "run-1" || st.Failing[0].Attempts != 2 || !strings.Contains(st.Failing[0].Cause, "no such table") || st.Total != 1 {
+		t.Errorf("status says %+v", st)
+	}
+	text := h.Run("status").MustExit(t, 0).Stdout
+	narrow(t, text)
+	mustContain(t, "status", text, "failing     1, as the last run left it ", "\nrun-1\n  failing, tried 2 times, first ")
+	restore()
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	if st := statusOf(t, h); st.Total != 0 || len(st.Failing) != 0 {
+		t.Errorf("at home, status says %+v", st)
+	}
+	l.Settled(t)
+}
+
+// While the receiver is away status says since when, of a daemon as of a pass that has
+// ended, and that it is of the last run.
+func TestStatusSaysThatTheReceiverIsAway(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	l.Proxy.Always(labtest.Fault{Refuse: true})
+	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
+	text := h.Run("status").MustExit(t, 0).Stdout
+	narrow(t, text)
+	mustContain(t, "status", text, "as the last run left it", "receiver does not take anything since 20", "  failing, tried once")
+
+	d := h.Daemon()
+	labtest.Eventually(t, "status says so beside a daemon", func() bool {
+		st := statusOf(t, h)
+		return st.Running != "" && st.Receiver != nil && st.Receiver.Cause != "" && time.Since(st.ReportedAt) < time.Minute
+	})
+	if text := h.Run("status").Stdout; strings.Contains(text, "last run") {
+		t.Errorf("beside a daemon status says %s", text)
+	}
+	l.Proxy.Always(labtest.Fault{})
+	h.WaitShipped("run-1")
+	labtest.Eventually(t, "status says that the receiver is back", func() bool { return statusOf(t, h).Receiver == nil })
+	d.Stop(t)
+	l.Settled(t)
+}
+
+// A folder that is copied in by root, and given to the service a moment later, is held,
+// and shipped moments after.
+func TestAFolderThatGetsItsOwnerLaterShips(t *testing.T) {
+	t.Parallel()
+	l, h := service(t)
+	owned(l, h)
+	l.Start()
+	d := h.Daemon()
+	h.Episode("run-1") // root's
+	labtest.Eventually(t, "it is held", func() bool {
+		held := statusOf(t, h).Held
+		return len(held) == 1 && held[0].Reason == "stuck"
+	})
+	mustContain(t, "status", h.Run("status").MustExit(t, 3).Stdout, "it is tried again by itself; at once: shipper retry run-1")
+	l.OwnTree(h.Episodes("run-1"))
+	h.WaitShipped("run-1")
+	labtest.Eventually(t, "it is held no more", func() bool { return len(statusOf(t, h).Held) == 0 })
+	d.Stop(t)
+	l.Settled(t)
+}
+
+// What is mounted in the place of an episode is held with the way out.
+func TestAMountForAnEpisodeIsHeld(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	dir := h.Episodes("run-1")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=1m"); err != nil {
+		if os.Getuid() == 0 && os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	write(t, filepath.Join(dir, "meta.json"), "{}")
+	h.Once().Must(t, 0, labtest.Tally{})
+	if st := statusOf(t, h); st.Unfinished != 1 {
+		t.Errorf("status says %+v", st)
+	}
+	write(t, filepath.Join(dir, "done.marker"), "")
+	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Held: 1})
+	if reason, cause := hold(t, h, "run-1"); reason != "unfit" || !strings.Contains(cause, "cp -a") {
+		t.Errorf("held as %s: %s", reason, cause)
+	}
+	l.Check(t)
+}

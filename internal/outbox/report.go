@@ -1,0 +1,101 @@
+package outbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"cis490/internal/episode"
+)
+
+// reportName is the file of the [Report].
+const reportName = ".status.json"
+
+// Bounds of a report.
+const (
+	MaxFailing  = 100 // episodes that are listed
+	MaxCause    = 400 // bytes of a cause
+	maxReport   = 256 << 10
+	maxAttempts = 1 << 30
+)
+
+// A Report is what a shipper knows and the folder does not say, for whoever asks. It is a
+// hint: nothing that matters depends on it, and what is listed may have been shipped or
+// removed since.
+type Report struct {
+	WrittenAt time.Time `json:"written_at"`
+	PID       int       `json:"pid"`
+	// Failing are the episodes that were tried in vain and will be tried again, those
+	// first that have failed longest, of FailingTotal.
+	Failing      []Failure `json:"failing"`
+	FailingTotal int       `json:"failing_total"`
+	// Receiver is nil while the receiver takes uploads, as far as is known.
+	Receiver *Outage `json:"receiver_down,omitempty"`
+}
+
+// Empty reports whether there is nothing to say.
+func (r Report) Empty() bool { return r.FailingTotal == 0 && r.Receiver == nil }
+
+// A Failure is an episode that was tried in vain.
+type Failure struct {
+	Episode  episode.Name `json:"episode_id"`
+	Attempts int          `json:"attempts"` // since it last got on
+	Since    time.Time    `json:"since"`    // the first of those
+	LastAt   time.Time    `json:"last_at"`
+	NextAt   time.Time    `json:"next_at,omitzero"` // not before
+	Cause    string       `json:"cause"`
+}
+
+// An Outage says that the receiver takes nothing.
+type Outage struct {
+	Since    time.Time `json:"since"`
+	NextPing time.Time `json:"next_ping_at,omitzero"`
+	Cause    string    `json:"cause"`
+}
+
+// WriteReport replaces the report. The lock must be held. It is not synced.
+func (o *Outbox) WriteReport(r Report) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return o.dir.WriteHint(reportName, append(b, '\n'), 0o640)
+}
+
+// Report returns the report, or an error wrapping [fs.ErrNotExist]. One that no shipper
+// wrote is an error too.
+func (o *Outbox) Report() (Report, error) {
+	b, err := o.readUpTo(reportName, maxReport)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Report{}, err
+	}
+	var r Report
+	if err == nil {
+		r, err = parseReport(b)
+	}
+	if err != nil {
+		return Report{}, fmt.Errorf("%s cannot be read, and is no loss: %w", o.dir.Path(reportName), err)
+	}
+	return r, nil
+}
+
+func parseReport(b []byte) (Report, error) {
+	var r Report
+	if err := json.Unmarshal(b, &r); err != nil {
+		return Report{}, err
+	}
+	if len(r.Failing) > MaxFailing || r.FailingTotal < len(r.Failing) {
+		return Report{}, errors.New("it lists too much")
+	}
+	for _, f := range r.Failing {
+		if _, err := episode.ParseName(string(f.Episode)); err != nil {
+			return Report{}, err
+		}
+		if f.Attempts < 1 || f.Attempts > maxAttempts {
+			return Report{}, fmt.Errorf("%s has %d attempts", f.Episode, f.Attempts)
+		}
+	}
+	return r, nil
+}

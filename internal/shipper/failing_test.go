@@ -1,0 +1,411 @@
+package shipper_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// inspect is what 'shipper status' shows.
+func (l *lab) inspect() shipper.Status {
+	l.Helper()
+	cfg := l.cfg
+	cfg.EpisodesDir = config.Path(l.episodes)
+	st, err := shipper.Inspect(cfg)
+	l.must(err)
+	return st
+}
+
+// refuseOnly makes the receiver refuse some episodes, or none.
+func (l *lab) refuseOnly(err error, names ...episode.Name) {
+	l.rx.set(func() {
+		l.rx.before = func(_ context.Context, u wire.Upload) error {
+			for _, n := range names {
+				if u.Key.Name == n {
+					return err
+				}
+			}
+			return nil
+		}
+	})
+}
+
+// A receiver that fails for one episode, again and again: status names it, how often it
+// was tried, since when and why, and no more once it is home.
+func TestStatusShowsWhatFails(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1", "run-2", "run-3")
+		start := time.Now()
+		l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), "run-2")
+		s, stop := l.daemon()
+		time.Sleep(time.Hour)
+		st := l.inspect()
+		if len(st.Failing) != 1 || st.FailingTotal != 1 || st.Receiver != nil || len(st.Held) != 0 {
+			l.Fatalf("status shows %+v", st)
+		}
+		f := st.Failing[0]
+		if f.Episode != "run-2" || f.Attempts < 5 || !strings.Contains(f.Cause, "no such table") ||
+			f.Since.Sub(start) > time.Minute || f.LastAt.Before(f.Since) || f.NextAt.IsZero() {
+			l.Errorf("status shows %+v", f)
+		}
+		if age := time.Since(st.ReportedAt); age > time.Minute {
+			l.Errorf("that is %v old, beside a shipper that runs", age)
+		}
+		l.refuseOnly(nil)
+		time.Sleep(3 * time.Hour)
+		if n := s.Tally().Shipped; n != 3 {
+			l.Errorf("%d are home", n)
+		}
+		if st := l.inspect(); len(st.Failing) != 0 || st.FailingTotal != 0 {
+			l.Errorf("at home, it is shown as %+v", st.Failing)
+		}
+		l.must(stop())
+	})
+}
+
+// TestAnOutageIsShownByStatus with its cause and its beginning, also when the shipper that
+// met it has ended.
+func TestAnOutageIsShownByStatus(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1")
+		l.rx.set(func() { l.rx.down = &wire.PathError{Status: 502} })
+		start := time.Now()
+		_, stop := l.daemon()
+		time.Sleep(10 * time.Hour)
+		running := l.inspect()
+		l.must(stop())
+		for _, st := range []shipper.Status{running, l.inspect()} {
+			if st.Receiver == nil || !strings.Contains(st.Receiver.Cause, "502") || st.Receiver.Since.Sub(start) > time.Minute {
+				l.Errorf("status shows %+v", st.Receiver)
+			}
+		}
+		l.rx.set(func() { l.rx.down = nil })
+		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+		if st := l.inspect(); st.Receiver != nil || !st.ReportedAt.IsZero() {
+			l.Errorf("it is back, and status shows %+v", st.Receiver)
+		}
+	})
+}
+
+// TestAPassSaysWhyEachEpisodeStays: who runs it has nothing but what it prints.
+func TestAPassSaysWhyEachEpisodeStays(t *testing.T) {
+	l := newLab(t)
+	all := names("run", 30)
+	l.finish(all...)
+	l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), all[:25]...)
+	l.wantOnce(shipper.Tally{Scanned: 30, Shipped: 5, Transient: 25})
+	if told := l.logs.with(" WARN will try again "); len(told) != 20 || !strings.Contains(told[0], "no such table") {
+		t.Errorf("%d causes are in the log: %q", len(told), told)
+	}
+	if rest := l.logs.with("more episodes failed count=5"); len(rest) != 1 {
+		t.Errorf("of the others the log has %q\n%s", rest, l.logs)
+	}
+}
+
+// A host that ships by cron counts on from pass to pass, and no pass waits for what the
+// one before has earned.
+func TestFailuresAreCountedAcrossPasses(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1", "run-2")
+	l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), "run-1")
+	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1})
+	first := l.inspect().Failing
+	for range 3 {
+		l.wantOnce(shipper.Tally{Scanned: 1, Transient: 1})
+	}
+	now := l.inspect().Failing
+	if len(first) != 1 || len(now) != 1 || now[0].Attempts != 4 || !now[0].Since.Equal(first[0].Since) {
+		t.Errorf("first %+v, then %+v", first, now)
+	}
+	if n := l.rx.attempts("run-1"); n != 4 {
+		t.Errorf("it was sent %d times in 4 passes", n)
+	}
+	// What was taken away is not remembered.
+	l.must(os.RemoveAll(l.at("episodes", "run-1")))
+	l.must(os.Remove(l.at("outbox", "run-1.tar.zst")))
+	delete(l.made, "run-1")
+	if st := l.inspect(); len(st.Failing) != 0 || st.FailingTotal != 0 {
+		t.Errorf("it is gone, and status shows %+v", st.Failing)
+	}
+	l.wantOnce(shipper.Tally{})
+	if r, err := os.ReadFile(l.at("outbox", ".status.json")); err != nil || bytes.Contains(r, []byte("run-1")) {
+		t.Errorf("the report says %s, %v", r, err)
+	}
+}
+
+// TestADamagedReportIsNoLoss, nor is one that another program wrote.
+func TestADamagedReportIsNoLoss(t *testing.T) {
+	l := newLab(t)
+	l.must(os.MkdirAll(l.at("outbox"), 0o755))
+	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	for i, text := range []string{"", "{", `{"failing":[{"episode_id":"../x","attempts":1}],"failing_total":1}`, strings.Repeat("x", 1<<20)} {
+		l.write(l.at("outbox", ".status.json"), text)
+		l.finish(names("run", i+1)[i])
+		if st := l.inspect(); st.Waiting != 1 || len(st.Failing) != 0 {
+			t.Errorf("%.20q: status shows %+v", text, st)
+		}
+		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	}
+}
+
+// freeze makes a directory immutable, or mutable again: not even root may move into it.
+func freeze(t testing.TB, dir string, yes bool) {
+	t.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err == nil {
+		const immutable = 0x10
+		flags &^= immutable
+		if yes {
+			flags |= immutable
+		}
+		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags))
+	}
+	if err != nil {
+		needRoot(t, err)
+	}
+	t.Cleanup(func() {
+		if yes && exists(dir) {
+			freeze(t, dir, false)
+		}
+	})
+}
+
+// needRoot skips a test that lacks what root has, but not under CI.
+func needRoot(t testing.TB, err error) {
+	t.Helper()
+	if os.Getuid() == 0 && os.Getenv("CI") != "" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+}
+
+// An episode that is delivered and may not be moved is held, and tried again by itself:
+// at first soon, for a service gives a folder its owner a moment later, then each hour.
+func TestStuckIsTriedAgain(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1")
+		l.must(os.MkdirAll(l.at("shipped"), 0o755))
+		freeze(l, l.at("shipped"), true)
+		s, stop := l.daemon()
+		time.Sleep(time.Second)
+		if h := l.held()["run-1"]; h.Reason != outbox.Stuck {
+			l.Fatalf("held as %+v\n%s", h, l.logs)
+		}
+		at := l.held()["run-1"].HeldAt
+		time.Sleep(12 * time.Hour)
+		if n := l.rx.attempts("run-1"); n < 12 || n > 60 {
+			l.Errorf("it was sent %d times in 12 hours", n)
+		}
+		if h := l.held()["run-1"]; !h.HeldAt.Equal(at) {
+			l.Errorf("held since %v, want %v", h.HeldAt, at)
+		}
+		if loud := l.logs.loud(); len(loud) != 1 {
+			l.Errorf("the log has %q", loud)
+		}
+		if st := l.inspect(); len(st.Failing) != 0 {
+			l.Errorf("held and failing: %+v", st.Failing)
+		}
+		freeze(l, l.at("shipped"), false)
+		time.Sleep(2 * time.Hour)
+		if len(l.held()) != 0 || !exists(l.at("shipped", "run-1")) || s.Tally().Shipped+s.Tally().AlreadyPresent != 1 {
+			l.Errorf("mended, it is not shipped: %v\n%s", s.Tally(), l.logs)
+		}
+		l.must(stop())
+		l.wantFiles("outbox")
+		l.check()
+	})
+}
+
+// A folder that is mended a second later is shipped seconds later.
+func TestStuckForASecondIsShippedSoon(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1")
+		l.must(os.MkdirAll(l.at("shipped"), 0o755))
+		freeze(l, l.at("shipped"), true)
+		_, stop := l.daemon()
+		time.Sleep(time.Second)
+		freeze(l, l.at("shipped"), false)
+		time.Sleep(time.Minute)
+		if !exists(l.at("shipped", "run-1")) {
+			l.Errorf("it is not shipped\n%s", l.logs)
+		}
+		l.must(stop())
+	})
+}
+
+// TestAPassTriesWhatIsStuck each time, and counts it as held until it is moved. A retry by
+// hand works as well, and does not wait.
+func TestAPassTriesWhatIsStuck(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1", "run-2")
+	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	freeze(t, l.at("shipped"), true)
+	l.wantOnce(shipper.Tally{Scanned: 2, Held: 2})
+	l.wantOnce(shipper.Tally{Scanned: 2, Held: 2})
+	if n := l.rx.attempts("run-1"); n != 2 {
+		t.Errorf("sent %d times in two passes", n)
+	}
+	l.rx.down = os.ErrDeadlineExceeded
+	if tally, unreachable := l.once(); tally != (shipper.Tally{Scanned: 2, Held: 2}) || unreachable == nil {
+		t.Errorf("without a receiver: %v, %v", tally, unreachable)
+	}
+	l.rx.down = nil
+	freeze(t, l.at("shipped"), false)
+	l.must(shipper.Retry(l.cfg, "run-2", false))
+	l.wantOnce(shipper.Tally{Scanned: 2, AlreadyPresent: 2})
+	l.wantFiles("outbox")
+}
+
+// A released episode does not wait for the time of its next try.
+func TestRetryOfWhatIsStuckDoesNotWait(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1")
+		l.must(os.MkdirAll(l.at("shipped"), 0o755))
+		freeze(l, l.at("shipped"), true)
+		_, stop := l.daemon()
+		time.Sleep(24 * time.Hour)
+		freeze(l, l.at("shipped"), false)
+		cfg := l.cfg
+		cfg.EpisodesDir = config.Path(l.episodes)
+		l.must(shipper.Retry(cfg, "run-1", false))
+		time.Sleep(l.cfg.ScanInterval.Std() + time.Second)
+		if !exists(l.at("shipped", "run-1")) {
+			l.Errorf("it is not shipped\n%s", l.logs)
+		}
+		l.must(stop())
+	})
+}
+
+// rotten makes a file system that finds the content of a file damaged, and gives EIO: the
+// first that has the text. Mended makes it readable again.
+func rotten(t *testing.T, text string, fill func(dir string)) (dir string) {
+	t.Helper()
+	dir = btrfs(t)
+	image := filepath.Join(filepath.Dir(dir), "image")
+	do := func(program string, args ...string) {
+		t.Helper()
+		if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", program, err, out)
+		}
+	}
+	fill(dir)
+	do("umount", dir)
+	b, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(b, []byte(text))
+	if at < 0 {
+		t.Fatal("the text is not in the image")
+	}
+	f, err := os.OpenFile(image, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{'?'}, int64(at)+1); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	do("mount", "-o", "loop", image, dir)
+	return dir
+}
+
+const rottenText = "THE FIRST SECTOR OF THE FILE THAT THE DISK DOES NOT GIVE"
+
+// rottenLab has a file in run-1 that the disk does not give.
+func rottenLab(t *testing.T) string {
+	return rotten(t, rottenText, func(dir string) {
+		l := newLabAt(t, dir)
+		l.finish("run-1", "run-2")
+		l.write(l.at("episodes", "run-1", "blob.bin"), strings.Repeat(rottenText, 1000))
+	})
+}
+
+// openRotten is a lab in that.
+func openRotten(t *testing.T, dir string) *lab {
+	l := newLabOn(t, dir)
+	for _, n := range []episode.Name{"run-1", "run-2"} {
+		l.made[n] = "data of " + string(n)
+	}
+	return l
+}
+
+// One file gives EIO: its episode fails for some minutes and is then held, with the name
+// of the file; it is tried again each hour or so, and ships when the file can be read. The
+// others are not kept.
+func TestWhatTheDiskDoesNotGiveIsHeld(t *testing.T) {
+	dir := rottenLab(t)
+	defer time.AfterFunc(60*time.Second, func() { panic("virtual time stands still: something spins") }).Stop()
+	synctest.Test(t, func(t *testing.T) {
+		l := openRotten(t, dir)
+		s, stop := l.daemon()
+		time.Sleep(5 * time.Minute)
+		st := l.inspect()
+		if len(st.Failing) != 1 || len(st.Held) != 0 || !strings.Contains(st.Failing[0].Cause, `read "blob.bin": input/output error`) {
+			l.Fatalf("after 5 minutes: %+v\n%s", st, l.logs)
+		}
+		time.Sleep(time.Hour)
+		h := l.held()["run-1"]
+		if h.Reason != outbox.Unreadable || !strings.Contains(h.Cause, `read "blob.bin": input/output error`) {
+			l.Errorf("after an hour: %+v\n%s", h, l.logs)
+		}
+		if s.Tally().Shipped != 1 {
+			l.Errorf("the other one: %v", s.Tally())
+		}
+		loud := len(l.logs.loud())
+		time.Sleep(24 * time.Hour)
+		if n := len(l.logs.loud()); n != loud {
+			l.Errorf("a day in which nothing changes has %d lines in the log: %q", n-loud, l.logs.loud()[loud:])
+		}
+		l.must(os.Remove(l.at("episodes", "run-1", "blob.bin")))
+		time.Sleep(2 * time.Hour)
+		if len(l.held()) != 0 || s.Tally().Shipped != 2 {
+			l.Errorf("mended: %v, %v\n%s", l.held(), s.Tally(), l.logs)
+		}
+		l.must(stop())
+		l.check()
+	})
+}
+
+// The same by cron: the passes count together.
+func TestPassesHoldWhatTheDiskDoesNotGive(t *testing.T) {
+	dir := rottenLab(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := openRotten(t, dir)
+		l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1})
+		if told := l.logs.with(`WARN will try again`); len(told) != 1 || !strings.Contains(told[0], "blob.bin") {
+			l.Errorf("the log says %q", told)
+		}
+		for range 3 {
+			time.Sleep(4 * time.Minute)
+			l.wantOnce(shipper.Tally{Scanned: 1, Transient: 1})
+		}
+		time.Sleep(4 * time.Minute)
+		l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+		l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+		if h := l.held()["run-1"]; h.Reason != outbox.Unreadable {
+			l.Errorf("held as %+v", h)
+		}
+		l.must(os.Remove(l.at("episodes", "run-1", "blob.bin")))
+		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	})
+}

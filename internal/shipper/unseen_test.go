@@ -1,0 +1,230 @@
+package shipper_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+	"cis490/internal/shipper"
+)
+
+// mountIn makes a mount of a kind at an episode's folder, until the test ends.
+func (l *lab) mountIn(name episode.Name, fs, source string, flags uintptr, options string) {
+	l.Helper()
+	dir := l.at("episodes", string(name))
+	l.must(os.MkdirAll(dir, 0o755))
+	if err := unix.Mount(source, dir, fs, flags, options); err != nil {
+		needRoot(l, err)
+	}
+	l.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+}
+
+// wantUnmovable wants the finished run-1 held with a remedy that works, and not lost.
+func wantUnmovable(l *lab, remedy func()) {
+	l.Helper()
+	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
+	h := l.held()["run-1"]
+	if h.Reason != outbox.Unfit || !strings.Contains(h.Cause, "cp -a") {
+		l.Errorf("held as %+v", h)
+	}
+	if told := l.logs.with("ERROR held an episode"); len(told) != 1 {
+		l.Errorf("the log says %q", told)
+	}
+	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
+	remedy()
+	l.must(shipper.Retry(l.cfg, "run-1", false))
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+}
+
+// TestAnEpisodeThatIsAMountIsHeld, whatever is mounted: another file system, or another
+// part of this one.
+func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
+	for what, mount := range map[string]func(l *lab){
+		"tmpfs": func(l *lab) { l.mountIn("run-1", "tmpfs", "none", 0, "size=1m") },
+		"bind": func(l *lab) {
+			elsewhere := l.at("elsewhere")
+			l.must(os.Mkdir(elsewhere, 0o755))
+			l.mountIn("run-1", "", elsewhere, unix.MS_BIND, "")
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			mount(l)
+			if st, err := os.Stat(l.at("episodes")); err != nil || !st.IsDir() {
+				t.Fatal(err)
+			}
+			l.must(os.MkdirAll(l.at("outbox"), 0o755))
+			l.must(os.MkdirAll(l.at("shipped"), 0o755))
+			if st := l.inspect(); st.Unfinished != 1 || st.Waiting != 0 { // without a marker it is as any other
+				t.Errorf("status shows %+v", st)
+			}
+			l.finish("run-1", "run-2")
+			dir := l.at("episodes", "run-1")
+			wantUnmovable(l, func() {
+				l.must(exec.Command("cp", "-a", dir, l.at("copy")).Run())
+				l.must(unix.Unmount(dir, 0))
+				l.must(os.Remove(dir))
+				l.must(os.Rename(l.at("copy"), dir))
+			})
+		})
+	}
+}
+
+// TestASubvolumeIsHeld: it is a directory that looks like others, is on another device,
+// and is no mount.
+func TestASubvolumeIsHeld(t *testing.T) {
+	dir := btrfs(t)
+	l := newLabAt(t, dir)
+	run := l.at("episodes", "run-1")
+	if out, err := exec.Command("btrfs", "subvolume", "create", run).CombinedOutput(); err != nil {
+		t.Log(string(out))
+		needRoot(t, err)
+	}
+	l.finish("run-1", "run-2")
+	wantUnmovable(l, func() {
+		l.must(exec.Command("cp", "-a", run, l.at("copy")).Run())
+		l.must(exec.Command("btrfs", "subvolume", "delete", run).Run())
+		l.must(os.Rename(l.at("copy"), run))
+	})
+}
+
+// A mount over an episode that was packed: the copy stays until somebody looks.
+func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.sealed("run-1")
+	l.mountIn("run-1", "tmpfs", "none", 0, "size=1m")
+	l.write(l.at("episodes", "run-1", episode.Marker), "")
+	if tally, _ := l.once(); tally != (shipper.Tally{Scanned: 1, Held: 1}) {
+		t.Errorf("the pass came to %v\n%s", tally, l.logs)
+	}
+	l.must(unix.Unmount(l.at("episodes", "run-1"), 0))
+	l.must(shipper.Retry(l.cfg, "run-1", false))
+	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
+}
+
+// TestWhatNeverShipsIsShown, and said once: a marker of another kind, a link, a file.
+func TestWhatNeverShipsIsShown(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		mark := func(name string) string {
+			l.write(l.at("episodes", name, "meta.json"), "{}")
+			return l.at("episodes", name, episode.Marker)
+		}
+		l.must(os.Mkdir(mark("folder"), 0o755))
+		l.must(os.Symlink("meta.json", mark("link")))
+		l.must(unix.Mkfifo(mark("fifo"), 0o644))
+		l.must(os.Mkdir(mark("esc\x1b[31m"), 0o755))
+		mark("young")
+		l.must(os.Symlink("young", l.at("episodes", "latest\n")))
+		l.write(l.at("episodes", "README"), "")
+		l.finish("good")
+		_, stop := l.daemon()
+		time.Sleep(time.Hour)
+		st := l.inspect()
+		got := map[string]string{}
+		for _, s := range st.Strays {
+			got[s.Entry] = s.Why
+		}
+		for entry, part := range map[string]string{
+			"folder": "its done.marker is a folder", "link": "its done.marker is a link", "fifo": "its done.marker is no regular file",
+			`"latest\n"`: "is a link", "README": "is a file",
+		} {
+			if !strings.Contains(got[entry], part) {
+				l.Errorf("%s is shown as %q, want %q", entry, got[entry], part)
+			}
+		}
+		if st.StraysTotal != 5 || st.Unfinished != 2 { // young, and the one without a name
+			l.Errorf("%d strays, %d unfinished: %+v", st.StraysTotal, st.Unfinished, st.Strays)
+		}
+		if _, err := json.Marshal(st); err != nil {
+			l.Error(err)
+		}
+		if n := len(l.logs.with("WARN an entry never ships")); n != 3 {
+			l.Errorf("%d lines in the log in an hour, want 3: %q", n, l.logs.with("never ships"))
+		}
+		// A correct marker is all that it needs.
+		l.must(os.Remove(l.at("episodes", "folder", episode.Marker)))
+		l.write(l.at("episodes", "folder", episode.Marker), "")
+		time.Sleep(time.Minute)
+		if !exists(l.at("shipped", "folder")) {
+			l.Errorf("mended, it is not shipped\n%s", l.logs)
+		}
+		l.must(stop())
+	})
+}
+
+// TestStatusSaysForHowLongNothingFinished by the clock of the kernel: a marker may bear
+// any time.
+func TestStatusSaysForHowLongNothingFinished(t *testing.T) {
+	l := newLab(t)
+	l.must(os.MkdirAll(l.at("outbox"), 0o755))
+	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	if st := l.inspect(); !st.LastFinished.IsZero() || st.Oldest != nil || st.Unfinished != 0 {
+		t.Errorf("of nothing: %+v", st.Progress)
+	}
+	before := time.Now().Truncate(time.Second)
+	l.write(l.at("episodes", "old", "meta.json"), "{}")
+	for tick := ""; tick == "" || changed(l, "new").Equal(changed(l, "old")); tick = "x" { // until the kernel's clock has ticked
+		l.must(os.RemoveAll(l.at("episodes", "new")))
+		time.Sleep(time.Second / 10)
+		l.write(l.at("episodes", "new", "meta.json"), "{}")
+	}
+	l.finish("run-1")
+	for _, at := range []time.Time{time.Unix(1<<40, 0), time.Unix(-1<<40, 0)} {
+		ts := unix.NsecToTimespec(0)
+		ts.Sec = at.Unix()
+		l.must(unix.UtimesNanoAt(unix.AT_FDCWD, l.at("episodes", "run-1", episode.Marker), []unix.Timespec{ts, ts}, 0))
+		if st := l.inspect(); st.LastFinished.Before(before) || st.LastFinished.After(time.Now()) {
+			t.Errorf("a marker of %d was finished at %v, want about %v", at.Unix(), st.LastFinished, before)
+		}
+	}
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	st := l.inspect()
+	if st.LastFinished.Before(before) || st.LastFinished.After(time.Now()) {
+		t.Errorf("shipped, it was finished at %v, want about %v", st.LastFinished, before)
+	}
+	if st.Unfinished != 2 || st.Oldest == nil || st.Oldest.Entry != "old" || st.Oldest.ChangedAt.Before(before) {
+		t.Errorf("unfinished: %d, the oldest %+v", st.Unfinished, st.Oldest)
+	}
+}
+
+// changed returns the second in which a folder was changed.
+func changed(l *lab, name string) time.Time {
+	var st unix.Stat_t
+	l.must(unix.Lstat(l.at("episodes", name), &st))
+	return time.Unix(st.Ctim.Unix()).Truncate(time.Second)
+}
+
+// btrfs makes an empty file system of that kind, until the test ends.
+func btrfs(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("makes a file system")
+	}
+	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
+		needRoot(t, err)
+	}
+	base := t.TempDir()
+	dir, image := filepath.Join(base, "disk"), filepath.Join(base, "image")
+	for _, argv := range [][]string{
+		{"mkdir", dir},
+		{"truncate", "-s", "160M", image},
+		{"mkfs.btrfs", "-q", "-d", "single", "-m", "single", image},
+		{"mount", "-o", "loop", image, dir},
+	} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Log(string(out))
+			needRoot(t, err)
+		}
+	}
+	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
+	return dir
+}
