@@ -113,6 +113,9 @@ func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditR
 	}
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
+	if err := s.watchPaths(); err != nil {
+		return AuditReport{}, err
+	}
 	a := &audit{AuditOptions: o, s: s, up: up, begun: time.Now()}
 	a.comparer = comparer{src: src, pace: unpaced(o.Read), deep: o.Deep, light: o.Quick}
 	var batch []source.Retired
@@ -146,6 +149,9 @@ func (a *audit) page(ctx context.Context, batch []source.Retired) error {
 	held, err := holdingsOf(ctx, a.up, batch)
 	if err != nil {
 		return err
+	}
+	if err := a.s.checkPaths(); err != nil {
+		return err // or its report would be of a folder that nobody looks into
 	}
 	for _, r := range batch {
 		found, err := a.judge(ctx, r, held[r.Dir])
