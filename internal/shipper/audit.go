@@ -120,6 +120,9 @@ func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditR
 	}
 	s := &Shipper{cfg: c, src: src, out: out}
 	defer s.Close()
+	if err := s.watchPaths(); err != nil {
+		return AuditReport{}, err
+	}
 	if s.store, err = newAdoption(src, out, up, o.log()); err != nil {
 		return AuditReport{}, err
 	}
@@ -156,6 +159,9 @@ func (a *audit) page(ctx context.Context, batch []source.Retired) error {
 	held, err := holdingsOf(ctx, a.up, batch)
 	if err != nil {
 		return err
+	}
+	if err := a.s.checkPaths(); err != nil {
+		return err // or its report would be of a folder that nobody looks into
 	}
 	if a.Heal {
 		if err := a.up.mayHeal(ctx); err != nil {

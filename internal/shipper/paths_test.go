@@ -73,6 +73,38 @@ func TestMovedFolderWakesTheDaemon(t *testing.T) {
 	l.must(s.Close())
 }
 
+// TestMovedFolderEndsCommands: what verify says would be of a folder that was moved.
+func TestMovedFolderEndsCommands(t *testing.T) {
+	for what, run := range map[string]func(l *lab, up *receiver) error{
+		"verify": func(l *lab, up *receiver) error {
+			_, err := shipper.Audit(l.Context(), l.cfg, up, shipper.AuditOptions{Found: func(shipper.Audited) error { return nil }})
+			return err
+		},
+		"prune": func(l *lab, up *receiver) error {
+			l.cfg.Retention.MaxBytes = 1
+			done := func(shipper.Pruned) error { return nil }
+			_, err := shipper.Prune(l.Context(), l.cfg, up, shipper.PruneOptions{Most: 10, MinUnchanged: 1, Found: done})
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			l.finish("run-1", "run-2")
+			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 2})
+			l.rx.during = func() {
+				l.rx.during = nil
+				l.must(os.Rename(l.at("shipped"), l.at("shipped.x")))
+				l.must(os.Mkdir(l.at("shipped"), 0o755))
+			}
+			err := run(l, l.rx)
+			if _, moved := errors.AsType[*durable.MovedError](err); !moved {
+				t.Errorf("it ended with %v", err)
+			}
+			l.wantFiles("shipped.x", "run-1", "run-2")
+		})
+	}
+}
+
 // atPut calls do when the receiver has stored an upload, before its answer arrives.
 type atPut struct {
 	*receiver

@@ -225,10 +225,10 @@ func (p *pruning) reason(r source.Retired) string {
 
 // page deletes what it may of a batch, and reports whether to go on.
 func (p *pruning) page(ctx context.Context, batch []source.Retired) (bool, error) {
-	if err := p.checkPaths(); err != nil {
-		return false, err
-	}
 	held, err := holdingsOf(ctx, p.up, batch)
+	if err == nil {
+		err = p.checkPaths()
+	}
 	if err != nil {
 		return false, err
 	}
