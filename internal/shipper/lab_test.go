@@ -42,7 +42,7 @@ func newLab(t testing.TB) *lab {
 func newLabAt(t testing.TB, dir string) *lab {
 	t.Helper()
 	l := newLabOn(t, dir)
-	l.must(os.Mkdir(l.episodes, 0o755))
+	l.must(os.MkdirAll(l.episodes, 0o755))
 	return l
 }
 

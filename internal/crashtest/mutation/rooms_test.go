@@ -380,8 +380,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"index/tail.go",
-				"	if err := f.Commit(torn + time.Now().UTC().Format(\"20060102T150405.000000000Z\")); err != nil {\n		return err\n	}",
-				"	_ = time.Now\n	f.Discard()",
+				"	if err := f.Commit(saved); err != nil {\n		return err\n	}",
+				"	f.Discard()",
 			},
 		},
 	},
