@@ -48,7 +48,7 @@ type sheet struct {
 // else, and looks into each episode once.
 func (s *Shipper) scan(after episode.Name, bad func(error)) (sheet, error) {
 	first := firstNames{after: after, limit: page}
-	for name, err := range s.src.Names() {
+	for name, err := range s.src.Entries() {
 		if _, stray := errors.AsType[*source.StrayError](err); stray {
 			if after == "" {
 				bad(err)

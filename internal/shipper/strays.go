@@ -2,8 +2,6 @@ package shipper
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"log/slog"
 	"time"
 
@@ -75,12 +73,6 @@ func (p *Progress) unfinished(src *source.Source, name string) {
 // one that is being copied, say.
 func (p *Progress) unnamed(src *source.Source) error {
 	for name, err := range src.Names() {
-		if _, stray := errors.AsType[*source.StrayError](err); stray {
-			continue
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
 		if err != nil {
 			return err
 		}

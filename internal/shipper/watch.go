@@ -13,7 +13,6 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
-	"cis490/internal/source"
 )
 
 // Events that are asked for. A directory in which an experiment writes has
@@ -115,9 +114,6 @@ func (w *watcher) event(wd int32, mask uint32, name string) error {
 // become so between the last scan and its watch.
 func (w *watcher) all() error {
 	for name, err := range w.d.src.Names() {
-		if _, stray := errors.AsType[*source.StrayError](err); stray {
-			continue
-		}
 		if err != nil {
 			return err
 		}

@@ -42,9 +42,23 @@ func (s *Source) Close() error { return errors.Join(s.episodes.Close(), s.shippe
 func (s *Source) Dirs() (episodes, shipped *durable.Dir) { return s.episodes, s.shipped }
 
 // Names yields the names of the directories in the episodes folder, finished or
-// not, in no order: what is there to look at. It looks into none of them. What is no
-// directory, and will never ship, comes with a [*StrayError].
+// not, in no order: what is there to look at. It looks into none of them.
 func (s *Source) Names() iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for name, err := range s.Entries() {
+			if _, stray := errors.AsType[*StrayError](err); stray {
+				continue
+			}
+			if !yield(name, err) {
+				return
+			}
+		}
+	}
+}
+
+// Entries is [Source.Names] with all that is in the folder: what is no directory, and never
+// ships, comes with a [*StrayError].
+func (s *Source) Entries() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for e, err := range s.episodes.Names() {
 			if err != nil {

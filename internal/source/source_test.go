@@ -64,9 +64,6 @@ func (l *lab) finished(dir, name, says string) string {
 func (l *lab) walk() (names []string, reports []string) {
 	l.Helper()
 	for n, err := range l.Names() {
-		if _, stray := errors.AsType[*source.StrayError](err); stray {
-			continue
-		}
 		l.must(err)
 		if err := l.NameError(n); err != nil {
 			reports = append(reports, err.Error())
