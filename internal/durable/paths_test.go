@@ -140,7 +140,7 @@ func TestPathThroughALinkIsFollowedAtEachCheck(t *testing.T) {
 
 func BenchmarkCheckPaths(b *testing.B) {
 	var dirs []*durable.Dir
-	for range 3 {
+	for range 4 {
 		d, _, _ := below(b)
 		dirs = append(dirs, d)
 	}
