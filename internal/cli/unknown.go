@@ -19,18 +19,22 @@ func checkCommand(root *cobra.Command, args []string) error {
 	if err != nil {
 		return nil // Execute says it
 	}
-	if c.Name() == "help" {
-		if topic, left, err := root.Find(rest); err != nil || len(left) > 0 {
-			return unknownCommand(topic, left)
-		}
-		return nil
+	isHelp := c.Name() == "help"
+	if !isHelp && !c.HasAvailableSubCommands() {
+		return nil // its words are arguments, and its flags must not be parsed twice
 	}
 	c.InitDefaultHelpFlag()
 	c.InitDefaultVersionFlag()
-	if !c.HasAvailableSubCommands() || c.ParseFlags(rest) != nil || c.Flags().NArg() == 0 {
-		return nil
+	if c.ParseFlags(rest) != nil || c.Flags().NArg() == 0 {
+		return nil // Execute says what is wrong with a flag
 	}
-	return unknownCommand(c, c.Flags().Args())
+	words := c.Flags().Args()
+	if isHelp {
+		if c, words, err = root.Find(words); err == nil && len(words) == 0 {
+			return nil
+		}
+	}
+	return unknownCommand(c, words)
 }
 
 // unknownCommand returns the error for the first of words, which is no command of parent.
