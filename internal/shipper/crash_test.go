@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
@@ -19,7 +20,14 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 		"before it begins": func(_ *lab, cancel func()) { cancel() },
 		"while packing": func(l *lab, cancel func()) {
 			go func() {
-				for !exists(l.at("outbox", "run-00000.tar.zst.partial")) && l.Context().Err() == nil {
+				tick := time.NewTicker(time.Millisecond)
+				defer tick.Stop()
+				for !exists(l.at("outbox", "run-00000.tar.zst.partial")) {
+					select {
+					case <-tick.C:
+					case <-l.Context().Done(): // it was packed between two looks
+						return
+					}
 				}
 				cancel()
 			}()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,8 +61,11 @@ func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
 }
 
 // SealOnly packs an episode and stops there, as a power cut would.
-func (s *Shipper) SealOnly(name episode.Name) error {
-	_, err := s.seal(context.Background(), archive.NewPacker(), candidate{name: name}, func() {}, func() {})
+func (s *Shipper) SealOnly(name episode.Name) error { return s.SealWhile(name, func() {}) }
+
+// SealWhile packs an episode, and calls do once in the middle of it.
+func (s *Shipper) SealWhile(name episode.Name, do func()) error {
+	_, err := s.seal(context.Background(), archive.NewPacker(), candidate{name: name}, sync.OnceFunc(do), func() {})
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
 
@@ -138,20 +139,15 @@ func TestAFloorThatIsNeverReachedLetsSendingGoOn(t *testing.T) {
 func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 	t.Run("while it is packed", func(t *testing.T) {
 		l := newLab(t)
-		l.finish("run-1", "run-2")
-		l.noise(l.at("episodes", "run-1", "capture.pcap"), 64<<20)
-		ended := make(chan error, 1)
-		go func() {
-			for !exists(l.at("outbox", "run-1.tar.zst.partial")) && t.Context().Err() == nil {
-			}
-			ended <- os.Rename(l.at("episodes", "run-1"), l.at("taken"))
-		}()
+		l.finish("run-1")
 		delete(l.made, "run-1")
-		tally, _ := l.once()
-		l.must(<-ended)
-		if tally.Scanned != 2 || tally.Shipped != 1 || tally.Transient+tally.Held != 1 {
-			t.Errorf("got %v\n%s", tally, l.logs)
+		s := l.open()
+		err := s.SealWhile("run-1", func() { l.must(os.Rename(l.at("episodes", "run-1"), l.at("taken"))) })
+		l.must(s.Close())
+		if verdict, _ := shipper.Judge(err); verdict != "retry" {
+			t.Errorf("%v: %s, want that it is tried again", err, verdict)
 		}
+		l.wantFiles("outbox")
 		l.once()
 		l.wantFiles("outbox")
 	})
@@ -170,19 +166,14 @@ func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 func TestAnEpisodeThatIsBeingWrittenWaits(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.noise(l.at("episodes", "run-1", "capture.pcap"), 32<<20)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for !exists(l.at("outbox", "run-1.tar.zst.partial")) && t.Context().Err() == nil {
-		}
-		l.write(l.at("episodes", "run-1", "capture.pcap"), "shorter")
-	}()
-	tally, _ := l.once()
-	<-ended
-	if tally.Transient != 1 || len(l.files("outbox")) != 0 {
-		t.Errorf("got %v, and the outbox holds %q\n%s", tally, l.files("outbox"), l.logs)
+	l.noise(l.at("episodes", "run-1", "capture.pcap"), 1<<20)
+	s := l.open()
+	err := s.SealWhile("run-1", func() { l.write(l.at("episodes", "run-1", "capture.pcap"), "shorter") })
+	l.must(s.Close())
+	if verdict, _ := shipper.Judge(err); verdict != "retry" {
+		t.Errorf("%v: %s, want that it is tried again", err, verdict)
 	}
+	l.wantFiles("outbox")
 	if held := l.held(); len(held) != 0 {
 		t.Errorf("held: %+v", held)
 	}
