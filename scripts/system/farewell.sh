@@ -39,8 +39,8 @@ upgrade() {
 removal() {
   local machine=$1 role=$2 dir kept
   dir=$(root "$machine")
-  kept=$(recordings "$machine")
   on "$machine" systemctl stop "cis490-$role" || true
+  kept=$(recordings "$machine") # not before: at its end the shipper notes what it knows of its receiver
   if [ "$way" = package ]; then
     on "$machine" dpkg -r "cis490-$role"
   elif [ "$role" = receiver ]; then
