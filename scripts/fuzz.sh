@@ -7,11 +7,26 @@ cd "$(dirname "$0")/.."
 
 fuzztime=${1:-10s}
 count=0
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+
+# fuzz runs one target. Until Go 1.27 the end of the time may be reported as a failure of
+# the target, without an input that fails (https://go.dev/issue/75804): that is none.
+fuzz() {
+  local code=0
+  go test -run '^$' -fuzz "^$1\$" -fuzztime "$fuzztime" "$2" 2>&1 | tee "$said" || code=$?
+  if [ "$code" -ne 0 ] && grep -qx '    context deadline exceeded' "$said" && ! grep -q 'Failing input written to' "$said"; then
+    echo "$1: its time ended, which this Go calls a failure"
+    return
+  fi
+  return "$code"
+}
+
 while IFS=: read -r file line; do
   target=$(sed -E 's/^func (Fuzz[A-Za-z0-9_]+).*/\1/' <<<"$line")
   package=./$(dirname "$file")
   echo "$package $target"
-  go test -run '^$' -fuzz "^$target\$" -fuzztime "$fuzztime" "$package"
+  fuzz "$target" "$package"
   count=$((count + 1))
 done < <(grep -rE --include='*_test.go' '^func Fuzz[A-Z]' cmd internal | sort)
 
