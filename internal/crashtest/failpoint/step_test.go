@@ -28,10 +28,10 @@ const fatalIfBroken = "^(write|setxattr|fsync|fdatasync|truncate|close|link|rena
 const untold = "link probe~b"
 
 // hints are in steps that nothing depends on, so that a fault there ends nothing, or ends it
-// with 1: of the question whether the kernel has a call, which is of no file; of the
-// file that a person is shown, and of the question whether a host's folder is a mount of
+// with 1: of the questions whether the kernel has a call, which are of no file; of the
+// file that a person is shown; and of the question whether a host's folder is a mount of
 // its own, which is of a name that nobody has.
-var hints = regexp.MustCompile(`\.status\.json|^rename \.cis490-probe\.none$|^(rename|link) y$`)
+var hints = regexp.MustCompile(`\.status\.json|^rename \.cis490-probe\.none$|^(rename|link) y$|^\w+ \.$`)
 
 var kinds = []kind{
 	{name: "kill"},
