@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"cis490/internal/archive"
+	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
@@ -50,9 +51,9 @@ func besideName(name episode.Name, h outbox.Hold, n int) (episode.Name, error) {
 // Neither copy replaces the other. It works beside a running shipper, which does not
 // touch what is held.
 //
-// The packed copy of a changed episode is dropped only if the receiver has given a
-// receipt for it, or says now that it has it. If it cannot be asked, the error is an
-// [*UnreachableError], and nothing is changed.
+// The packed copy of a changed episode is dropped only if the receiver says now that it
+// has it, or has given a receipt for it and cannot be asked. Without either, the error is
+// an [*UnreachableError], and nothing is changed.
 //
 // A power cut leaves the episode under one of its names, and the hold until all
 // is done: Beside may be called again, and ends what it began.
@@ -109,14 +110,16 @@ func (b *beside) seeDelivered(ctx context.Context, up stocktaker) error {
 	}
 	defer entry.Close()
 	b.hold.Digest = &entry.Digest
-	if b.hold.Delivered != nil && *b.hold.Delivered == entry.Digest {
-		return nil
-	}
 	store, err := newAdoption(b.src, b.out, up, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	said, err := ask(ctx, &stock{up: up, store: store}, []wire.Claim{{Episode: b.name, Digest: entry.Digest}}, false)
+	// Where nobody answers the receipt counts. Where the receiver answers, it may have
+	// lost since what it gave the receipt for.
+	if _, refused := errors.AsType[*wire.Problem](err); err != nil && b.hasReceipt(entry.Digest) && !refused && !isOtherStore(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -124,6 +127,11 @@ func (b *beside) seeDelivered(ctx context.Context, up stocktaker) error {
 		return fmt.Errorf("the receiver does not have what was packed of %s (%s): let it be sent first, with 'shipper retry %s'", b.name, h.State, b.name)
 	}
 	return nil
+}
+
+// hasReceipt reports whether there was a receipt for an archive before the episode was held.
+func (b *beside) hasReceipt(d digest.Digest) bool {
+	return b.hold.Delivered != nil && *b.hold.Delivered == d
 }
 
 // rename gives the episode a name that is free, which it returns. The name is noted in

@@ -157,6 +157,21 @@ func TestAChangedEpisodeGoesBesideAtOnce(t *testing.T) {
 	l.goesBeside("run-1", beside)
 }
 
+// TestBesideAsksAReceiverThatAnswers, although it gave a receipt once: an older image may
+// have been restored since, and the packed copy be the only one.
+func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
+	l := newLab(t)
+	l.changed("run-1")
+	l.rx.set(func() { delete(l.rx.stored, "run-1") })
+	before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
+	if _, err := shipper.Beside(l.Context(), l.cfg, "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "absent") {
+		t.Errorf("got %v, want that the receiver has lost it", err)
+	}
+	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
+		t.Errorf("it changed something:\n%s\n%s", before, after)
+	}
+}
+
 // The packed copy of a changed episode is like nothing else on this host: without a
 // receipt it goes only if the receiver says now that it has it.
 func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
