@@ -59,7 +59,7 @@ func replacesCommand(o *options) *cobra.Command {
 		Long: `Says that this store replaces the one called OLD-ID, or, with --rewound, what
 this store was before an older image of it was restored. All hosts of that one
 follow with their next request. It works beside the receiver, holds across
-restarts and may be repeated.
+restarts and may be repeated; the last 64 ids are kept.
 
 OLD-ID is in the log of a host and in 'shipper status'. It is 'unnamed' for
 hosts that retired their episodes before stores had ids.
@@ -107,7 +107,7 @@ func replacedStore(args []string, rewound bool) error {
 
 func explainNoStore(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w (the receiver makes it at its next start)", err)
+		return fmt.Errorf("%w (the receiver makes it at its first start; if hosts know this store already, restore the file from a backup of the data directory)", err)
 	}
 	return err
 }
@@ -125,7 +125,11 @@ func indexLine(is receiver.Identity) string {
 	if is.Empty {
 		return "new and empty: it has no row yet"
 	}
-	return fmt.Sprintf("%s (%d bytes)", humanize.IBytes(uint64(is.IndexBytes)), is.IndexBytes)
+	line := fmt.Sprintf("%s (%d bytes)", humanize.IBytes(uint64(is.IndexBytes)), is.IndexBytes)
+	if is.New {
+		line += ", began empty at " + is.CreatedAt.UTC().Format(time.DateTime) + " UTC"
+	}
+	return line
 }
 
 func replacesLine(is receiver.Identity) string {

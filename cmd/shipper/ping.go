@@ -83,11 +83,11 @@ func ping(ctx context.Context, client *wire.Client, papers *pki.Client, cfg ship
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	// The first one opens the connection, the second one takes the time.
-	if _, err := shipper.Ping(ctx, client, adopted); err != nil {
+	if _, err := shipper.Ping(ctx, cfg, client, adopted); err != nil {
 		return wire.Pong{}, 0, err
 	}
 	sent := time.Now()
-	pong, err := shipper.Ping(ctx, client, adopted)
+	pong, err := shipper.Ping(ctx, cfg, client, adopted)
 	if err != nil {
 		return wire.Pong{}, 0, err
 	}

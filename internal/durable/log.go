@@ -114,6 +114,10 @@ func (l *Log) refresh() error {
 // another process has appended counts from the next Append of this one.
 func (l *Log) Synced() int64 { return l.synced.Load() }
 
+// Shortened notes that somebody else has cut the log to a size: no more of it is on the
+// disk. The lock must be held.
+func (l *Log) Shortened(size int64) { l.synced.Store(min(l.synced.Load(), size)) }
+
 // moved returns an error if the log no longer stands under its name: somebody
 // has moved or replaced it, and what is appended would be lost to its readers.
 func (l *Log) moved() error {

@@ -45,6 +45,7 @@ type Log struct {
 	a        *appender // the committer's alone, except for the log's Size, Synced and ReadAt
 	requests chan request
 	pings    chan struct{}
+	looks    chan struct{} // holds a value if the end of the index must be looked at
 	stop     chan struct{} // closed by Close
 	stopped  chan struct{} // closed by the committer
 	close    func() error
@@ -83,6 +84,7 @@ func Open(dir *durable.Dir, name string, notify func(Notice)) (*Log, error) {
 		a:        a,
 		requests: make(chan request),
 		pings:    make(chan struct{}),
+		looks:    make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 		stopped:  make(chan struct{}),
 		last:     a.last,
@@ -184,11 +186,25 @@ func (l *Log) Tail(end int64) (string, error) {
 		return "", nil
 	}
 	b := make([]byte, min(end, tailBytes))
-	if n, err := l.a.log.ReadAt(b, end-int64(len(b))); n < len(b) {
+	n, err := l.a.log.ReadAt(b, end-int64(len(b)))
+	if n < len(b) && errors.Is(err, io.EOF) { // somebody has truncated it
+		l.lookAgain()
+		return "", nil
+	}
+	if n < len(b) {
 		return "", fmt.Errorf("read the index at %d: %w", end, err)
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:16]), nil
+}
+
+// lookAgain has the committer look at the end of the index, which somebody else has
+// changed, before the next row.
+func (l *Log) lookAgain() {
+	select {
+	case l.looks <- struct{}{}:
+	default: // it is about to
+	}
 }
 
 // Alive reports whether the committer takes requests before ctx ends. While
@@ -231,6 +247,8 @@ func (l *Log) run() {
 		case <-l.stop:
 			return
 		case <-l.pings:
+		case <-l.looks:
+			l.a.locked(l.a.catchUp) // what is wrong the next row meets too
 		case first := <-l.requests:
 			fault = l.serve(l.gather(first), fault)
 		}

@@ -83,3 +83,25 @@ func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 		t.Errorf("the rows are %v", rows)
 	}
 }
+
+// TestTruncationIsNoticedByAQuestion: hosts ask before they send.
+func TestTruncationIsNoticedByAQuestion(t *testing.T) {
+	dir := memoryDir(t)
+	l, said := noticed(t, dir)
+	for n := range 3 {
+		_, err := l.Append(t.Context(), row(n))
+		must(t, err)
+	}
+	whole := l.DurableBytes()
+	must(t, os.Truncate(filepath.Join(dir, indexName), 10))
+	if tail, err := l.Tail(whole); tail != "" || err != nil {
+		t.Errorf("its end is %q, %v", tail, err)
+	}
+	if !l.Alive(t.Context()) || !l.Alive(t.Context()) { // the committer has been there
+		t.Fatal("the committer is gone")
+	}
+	must(t, l.Close())
+	if len(*said) == 0 || (*said)[0].Kind != index.Shortened || l.DurableBytes() >= whole {
+		t.Errorf("it said %v, and %d bytes are durable", *said, l.DurableBytes())
+	}
+}

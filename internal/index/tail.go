@@ -77,6 +77,7 @@ func (a *appender) catchUp() error {
 		return err
 	}
 	if size < a.end {
+		a.log.Shortened(size)
 		a.notify(Notice{Kind: Shortened, Path: a.dir.Path(a.name), Bytes: a.end - size})
 	}
 	if size, err = a.completeRow(size); err != nil {

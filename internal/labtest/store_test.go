@@ -304,3 +304,23 @@ func TestStoreIsNamedBehindAProxy(t *testing.T) {
 		l.Settled(t)
 	})
 }
+
+// TestTruncatedIndexIsAnotherStoreToItsHosts, also before the next row, and the receiver
+// says what happened.
+func TestTruncatedIndexIsAnotherStoreToItsHosts(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Episode("run-1")
+	h.Episode("run-2")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
+	must(t, os.Truncate(l.Path("data/index.jsonl"), 100))
+	ping := h.Run("--ping").MustExit(t, 4)
+	mustContain(t, "the ping", ping.Stderr, "another store", "--rewound")
+	l.Process().WaitLine(t, "index was truncated by somebody")
+	h.Episode("run-3")
+	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
+	l.Receiver("index", "backfill", "--config", l.Path("receiver.toml")).MustExit(t, 0)
+	l.Receiver("store", "replaces", "--rewound", "--config", l.Path("receiver.toml")).MustExit(t, 0)
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	l.Settled(t)
+}

@@ -37,9 +37,8 @@ type storeName struct {
 	ID        string    `json:"id"`
 	CreatedAt time.Time `json:"created_at"`
 	Replaces  []string  `json:"replaces"`
-	// RewoundAt is how long the index was when a person said that it was rewound; nil if
-	// nobody has.
-	RewoundAt *int64 `json:"rewound_at_bytes,omitempty"`
+	// BeganEmpty says that the store had neither rows nor archives when it got its first id.
+	BeganEmpty bool `json:"began_empty,omitempty"`
 }
 
 func newStoreName(now time.Time) storeName {
@@ -103,8 +102,13 @@ func (n storeName) save(data *durable.Dir) error {
 func (r *Receiver) openIdentity(now time.Time) error {
 	name, at, err := loadStoreName(r.data)
 	isNew := errors.Is(err, fs.ErrNotExist)
+	empty, eerr := r.isEmpty()
+	if eerr != nil {
+		return eerr
+	}
 	if isNew {
 		name = newStoreName(now)
+		name.BeganEmpty = empty
 		if err = name.save(r.data); err == nil {
 			name, at, err = loadStoreName(r.data)
 		}
@@ -113,17 +117,25 @@ func (r *Receiver) openIdentity(now time.Time) error {
 		return err
 	}
 	r.identity = &storeWatch{data: r.data, log: r.log, now: name, at: at}
-	empty, err := r.isEmpty()
 	switch {
-	case err != nil:
-		return err
 	case empty:
-		r.log.Warn("a new, empty store", "store", name.ID, "data_dir", r.data.Path(""),
-			"hint", "is the right disk mounted? hosts with episodes in another store do not ship to this one until 'receiver store replaces'")
+		r.log.Warn("a new, empty store", "store", name.ID, "data_dir", r.data.Path(""), "hint", "is the right disk mounted? hosts with episodes in another store do not ship to this one until 'receiver store replaces'")
 	case isNew:
-		r.log.Info("store has an id now", "store", name.ID)
+		r.log.Info("store has an id now", "store", name.ID,
+			"hint", "if hosts call it another store, run 'receiver store replaces OLD-ID' with the id that they name")
 	}
 	return nil
+}
+
+// newFor is how long a status tells of a store as new that began empty: a host that does
+// not adopt it may have left an archive in it.
+const newFor = 24 * time.Hour
+
+// isNew reports whether the store began empty, lately, and nobody has said since that it
+// replaces another one.
+func (n storeName) isNew(now time.Time) bool {
+	age := now.Sub(n.CreatedAt)
+	return n.BeganEmpty && len(n.Replaces) == 0 && age >= 0 && age < newFor
 }
 
 // isEmpty reports whether the store has neither a row nor an archive.
@@ -196,8 +208,12 @@ func (w *storeWatch) current() storeName {
 	name, at, err := loadStoreName(w.data)
 	w.readAt = time.Now()
 	if err != nil {
+		msg := "the next start will fail"
+		if errors.Is(err, fs.ErrNotExist) {
+			msg = "the next start gives this store another id"
+		}
 		if w.failed != err.Error() {
-			w.log.Error("the next start will fail", "err", err, "store", w.now.ID, "hint", "put "+storeFile+" back as it was")
+			w.log.Error(msg, "err", err, "store", w.now.ID, "hint", "put "+storeFile+" back as it was, from a backup")
 		}
 		w.failed = err.Error()
 		return w.now
@@ -217,6 +233,7 @@ type Identity struct {
 	IndexBytes int64    `json:"index_bytes"`
 	Empty      bool     `json:"empty"` // it has no row yet
 	Replaces   []string `json:"replaces"`
+	New        bool     `json:"new,omitempty"` // it began empty less than a day ago, and nobody has said what it replaces
 }
 
 // InspectStore returns the identity of the store of c. It writes nothing, and works beside
@@ -244,7 +261,7 @@ func identify(data *durable.Dir, name storeName) (Identity, error) {
 		st, err = durable.Stat{}, nil
 	}
 	return Identity{
-		ID: name.ID, CreatedAt: name.CreatedAt, IndexBytes: st.Size(), Empty: st.Size() == 0,
+		ID: name.ID, CreatedAt: name.CreatedAt, IndexBytes: st.Size(), Empty: st.Size() == 0, New: name.isNew(time.Now()),
 		Replaces: append([]string{}, name.Replaces...),
 	}, err
 }
@@ -265,26 +282,29 @@ func ReplaceStore(ctx context.Context, c Config, old, holder string) (StoreChang
 			return old, fmt.Errorf("%s is this store: name the one that it replaces", old)
 		}
 		if !slices.Contains(name.Replaces, old) {
-			name.Replaces = append(name.Replaces, old)
+			name.replace(old)
 		}
 		return old, nil
 	})
 }
 
 // RewindStore gives the store of c a new id, and makes it replace what it was: its index
-// was rewound to an older state. It changes nothing if the index is as long as when that
-// was said last.
+// was rewound to an older state. Said twice it does so twice, and hosts follow all the same:
+// nothing here tells whether the index was rewound again in between.
 func RewindStore(ctx context.Context, c Config, holder string, now time.Time) (StoreChange, error) {
-	return changeStore(ctx, c, holder, func(name *storeName, is Identity) (string, error) {
-		if name.RewoundAt != nil && *name.RewoundAt == is.IndexBytes && len(name.Replaces) > 0 {
-			return name.Replaces[0], nil
-		}
-		former, next := name.ID, newStoreName(now)
-		next.CreatedAt, next.RewoundAt = name.CreatedAt, &is.IndexBytes
-		next.Replaces = append([]string{former}, name.Replaces...)
-		*name = next
+	return changeStore(ctx, c, holder, func(name *storeName, _ Identity) (string, error) {
+		former := name.ID
+		name.ID = newStoreName(now).ID
+		name.replace(former)
 		return former, nil
 	})
+}
+
+// replace puts an id first on the list of those that the store replaces. The last ones are
+// forgotten where there are too many.
+func (n *storeName) replace(old string) {
+	n.Replaces = slices.Insert(slices.Clone(n.Replaces), 0, old)
+	n.Replaces = n.Replaces[:min(len(n.Replaces), wire.MaxReplaced)]
 }
 
 // changeStore changes the name of the store under its lock.
@@ -311,9 +331,6 @@ func changeStore(ctx context.Context, c Config, holder string, change func(*stor
 	former, err := change(&name, is)
 	if err != nil {
 		return StoreChange{}, err
-	}
-	if len(name.Replaces) > wire.MaxReplaced {
-		return StoreChange{}, fmt.Errorf("a store can replace at most %d others", wire.MaxReplaced)
 	}
 	changed := name.ID != before.ID || !slices.Equal(name.Replaces, before.Replaces)
 	if changed {

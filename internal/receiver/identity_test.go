@@ -158,7 +158,7 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 	}
 }
 
-// TestReplacesTakesEffectBesideARunningReceiver and is idempotent.
+// TestReplacesTakesEffectBesideARunningReceiver.
 func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 	l := newLab(t, nil)
 	l.takes(key("lab-01", "run-1"), packed(1000, 1), wire.Stored)
@@ -175,24 +175,20 @@ func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 	if _, err := receiver.ReplaceStore(t.Context(), l.cfg, first.ID, "the test"); err == nil {
 		t.Error("a store replaces itself")
 	}
-	var rewound string
-	for i, changed := range []bool{true, false} {
+	// Each time: an image of the same length may have been restored again.
+	replaced := []string{first.ID, "OLD1"}
+	for i := range 3 {
 		did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
-		if err != nil || did.Changed != changed || did.Former != first.ID || did.ID == first.ID {
+		if err != nil || !did.Changed || did.Former != replaced[0] || did.ID == replaced[0] {
 			t.Errorf("rewinding, time %d: %+v, %v", i, did, err)
 		}
-		if got := l.identity(); got.ID != did.ID || !slices.Equal(got.Replaces, []string{first.ID, "OLD1"}) {
+		if got := l.identity(); got.ID != did.ID || !slices.Equal(got.Replaces, replaced) {
 			t.Errorf("the running receiver is %+v, want %s", got, did.ID)
 		}
-		rewound = did.ID
-	}
-	l.takes(key("lab-01", "run-2"), packed(1000, 2), wire.Stored)
-	did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
-	if err != nil || !did.Changed || did.Former != rewound {
-		t.Errorf("rewound again: %+v, %v", did, err)
+		replaced = slices.Insert(replaced, 0, did.ID)
 	}
 	l.restart(func() {})
-	if got := l.identity(); got.ID != did.ID || len(got.Replaces) != 3 {
+	if got := l.identity(); got.ID != replaced[0] || !slices.Equal(got.Replaces, replaced[1:]) {
 		t.Errorf("after a restart it is %+v", got)
 	}
 }
@@ -200,13 +196,14 @@ func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 // A person may have edited the file.
 func TestRewoundWithoutAFormerStoreIsRewound(t *testing.T) {
 	l := newLab(t, nil)
-	must(t, os.WriteFile(filepath.Join(l.data, "store.json"), []byte(`{"schema_version":1,"id":"A","rewound_at_bytes":0}`), 0o640))
+	must(t, os.WriteFile(filepath.Join(l.data, "store.json"), []byte(`{"schema_version":1,"id":"A"}`), 0o640))
 	did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
 	if err != nil || did.Former != "A" || !did.Changed {
 		t.Errorf("%+v, %v", did, err)
 	}
 }
 
+// TestReplacedStoresAreBounded: the last ones are forgotten, and no store gets stuck.
 func TestReplacedStoresAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	for i := range wire.MaxReplaced {
@@ -214,14 +211,33 @@ func TestReplacedStoresAreBounded(t *testing.T) {
 		must(t, err)
 	}
 	before := l.identity()
-	if _, err := receiver.ReplaceStore(t.Context(), l.cfg, "ONEMORE", "the test"); err == nil {
-		t.Error("one more than may be")
-	}
-	if _, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now()); err == nil {
-		t.Error("rewound beyond the bound: its former id would be lost")
-	}
-	if got := l.identity(); got.ID != before.ID || len(got.Replaces) != wire.MaxReplaced {
+	did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
+	must(t, err)
+	if got := l.identity(); got.ID != did.ID || len(got.Replaces) != wire.MaxReplaced || got.Replaces[0] != before.ID || slices.Contains(got.Replaces, "OLDAA") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestStoreThatBeganEmptyIsNewForADay, also with an archive that a refused host has left.
+func TestStoreThatBeganEmptyIsNewForADay(t *testing.T) {
+	l := newLab(t, nil)
+	isNew := func() bool {
+		t.Helper()
+		is, err := receiver.InspectStore(l.cfg)
+		must(t, err)
+		return is.New
+	}
+	if !isNew() {
+		t.Error("an empty store is not new")
+	}
+	l.takes(key("lab-01", "run-1"), packed(100, 1), wire.Stored)
+	if !isNew() {
+		t.Error("one archive makes it old")
+	}
+	_, err := receiver.ReplaceStore(t.Context(), l.cfg, "OLD1", "the test")
+	must(t, err)
+	if isNew() {
+		t.Error("it is new although a person has said what it replaces")
 	}
 }
 

@@ -163,10 +163,8 @@ func (a *audit) page(ctx context.Context, batch []source.Retired) error {
 	if err := a.s.checkPaths(); err != nil {
 		return err // or its report would be of a folder that nobody looks into
 	}
-	if a.Heal {
-		if err := a.up.mayHeal(ctx); err != nil {
-			return err
-		}
+	if err := a.up.isOurs(ctx); err != nil {
+		return err
 	}
 	for _, r := range batch {
 		found, err := a.judge(ctx, r, held[r.Dir])

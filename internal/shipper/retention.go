@@ -227,7 +227,7 @@ func (p *pruning) reason(r source.Retired) string {
 func (p *pruning) page(ctx context.Context, batch []source.Retired) (bool, error) {
 	held, err := holdingsOf(ctx, p.up, batch)
 	if err == nil {
-		err = p.checkPaths()
+		err = errors.Join(p.checkPaths(), p.up.isOurs(ctx))
 	}
 	if err != nil {
 		return false, err

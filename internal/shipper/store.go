@@ -144,8 +144,12 @@ func (a *adoption) receipt(ctx context.Context, said *wire.Store, before outbox.
 	if err := a.check(said, before); err != nil || said == nil {
 		return err
 	}
-	if a.grew(said) || said.ID == before.ID {
+	if a.grew(said) {
 		return a.noteLength()
+	}
+	if said.ID == before.ID && said.ID != "" {
+		// Another store has been adopted in its place since: it need not have this one.
+		return &sendError{errors.New("the receiver's store was replaced while the episode was sent")}
 	}
 	select {
 	case a.turn <- struct{}{}:
@@ -290,16 +294,35 @@ func Adopted(c Config) (outbox.Store, error) {
 // pinger is what [Ping] needs of a [wire.Client].
 type pinger interface {
 	Ping(ctx context.Context) (wire.Pong, error)
+	stocktaker
 }
 
 // Ping asks the receiver, and returns an [*OtherStoreError] if it has another store than
-// the adopted one. It adopts nothing.
-func Ping(ctx context.Context, up pinger, adopted outbox.Store) (wire.Pong, error) {
+// the adopted one, or, where none is adopted, one that the host of c would not adopt. It
+// adopts nothing.
+func Ping(ctx context.Context, c Config, up pinger, adopted outbox.Store) (wire.Pong, error) {
 	pong, err := up.Ping(asking(ctx, adopted))
 	return pong, otherStore(err, adopted, func() error {
 		if pong.Store == nil {
 			return nil
 		}
+		if adopted.ID == "" && !pong.Store.Follows(wire.Unnamed) {
+			return knows(ctx, c, up, pong.Store)
+		}
 		return (&adoption{now: adopted}).check(pong.Store, adopted)
 	})
+}
+
+// knows returns an [*OtherStoreError] if a store knows none of the episodes that the host
+// of c has retired. Folders that are not there, or not to be looked into, hold none.
+func knows(ctx context.Context, c Config, up stocktaker, said *wire.Store) error {
+	src, out, err := folders(c, durable.Open)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = (&adoption{src: src, up: up}).isKnownTo(ctx, said)
+	return errors.Join(err, src.Close(), out.Close())
 }

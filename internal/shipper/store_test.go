@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
@@ -157,6 +159,11 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	l.rx.set(func() { l.rx.disk = wire.Store{ID: "STORE1"} })
 	back := l.rx.swap(wire.Store{ID: "STORE2"})
 	l.finish("run-3")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := shipper.Ping(ctx, l.cfg, l.rx, outbox.Store{}); !isOther(err) {
+		t.Errorf("ping: %v", err)
+	}
 	l.refusesStore("STORE2 knows none of the episodes", "receiver store replaces unnamed")
 	l.refusesStore("STORE2 knows none") // the upload that was refused makes it none that knows
 	// A name alone is no proof: run-1 is another episode there.
@@ -170,6 +177,23 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	if got := l.adopted(); got.ID != "STORE1" {
 		t.Errorf("adopted %+v", got)
 	}
+}
+
+// TestEpisodesWithoutReceiptsAreKnownByName: of the program before this one, or on a file
+// system without attributes.
+func TestEpisodesWithoutReceiptsAreKnownByName(t *testing.T) {
+	l := newLab(t)
+	l.rx.disk = wire.Store{}
+	l.ship("run-1", "run-2")
+	for _, name := range []string{"run-1", "run-2"} {
+		l.must(unix.Removexattr(l.at("shipped", name), "user.cis490.receipt"))
+	}
+	l.rx.set(func() { l.rx.disk = wire.Store{ID: "STORE1"} })
+	back := l.rx.swap(wire.Store{ID: "STORE2"})
+	l.finish("run-3")
+	l.refusesStore("STORE2 knows none of the episodes")
+	back()
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
 func TestStoreForHostsWithoutOneIsAdopted(t *testing.T) {
@@ -268,6 +292,11 @@ func TestNothingIsDeletedOrHealedAgainstAnotherStore(t *testing.T) {
 	}
 }
 
+func isOther(err error) bool {
+	_, other := errors.AsType[*shipper.OtherStoreError](err)
+	return other
+}
+
 func wantOther(t *testing.T, what string, err error) {
 	t.Helper()
 	_, away := errors.AsType[*shipper.UnreachableError](err)
@@ -286,9 +315,11 @@ func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
 	_, err := shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Heal: true, Found: func(shipper.Audited) error { return nil }})
 	wantOther(t, "heal", err)
 	l.wantFiles("episodes")
-	if report, _ := l.audit(shipper.AuditOptions{Quick: true}); report.Missing != 2 {
-		t.Errorf("without healing it is a report: %+v", report)
-	}
+	_, err = shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Quick: true, Found: func(shipper.Audited) error { return nil }})
+	wantOther(t, "verify", err) // nothing of it is missing in the store that has it
+	l.cfg.Retention.MaxAge = 1
+	_, err = shipper.Prune(t.Context(), l.cfg, l.rx, shipper.PruneOptions{DryRun: true, Most: 1, Found: func(shipper.Pruned) error { return nil }})
+	wantOther(t, "prune", err)
 	ours()
 	l.rx.set(func() { l.rx.disk.ID = "STORE1"; delete(l.rx.stored, "run-1") })
 	if report, found := l.audit(shipper.AuditOptions{Quick: true, Heal: true}); report.Healing != 1 {
@@ -300,6 +331,10 @@ func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
 type pinger struct{ store *wire.Store }
 
 func (p pinger) Ping(context.Context) (wire.Pong, error) { return wire.Pong{Store: p.store}, nil }
+
+func (p pinger) Inventory(context.Context, []wire.Claim, bool) ([]wire.Holding, *wire.Store, error) {
+	return nil, p.store, errors.New("not asked")
+}
 
 func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 	l := newLab(t)
@@ -316,7 +351,7 @@ func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 		{&wire.Store{ID: "STORE2"}, true},
 		{&wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}}, false},
 	} {
-		_, err := shipper.Ping(t.Context(), pinger{c.store}, adopted)
+		_, err := shipper.Ping(t.Context(), l.cfg, pinger{c.store}, adopted)
 		if _, other := errors.AsType[*shipper.OtherStoreError](err); other != c.other {
 			t.Errorf("%+v: %v", c.store, err)
 		}

@@ -2,10 +2,13 @@ package shipper
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync/atomic"
 
+	"cis490/internal/digest"
+	"cis490/internal/source"
 	"cis490/internal/wire"
 )
 
@@ -15,7 +18,8 @@ const maxKnownPages = 10
 
 // isKnownTo returns an [*OtherStoreError] if the receiver knows none of the episodes that
 // this host has retired, and retired ones there are. Of another digest under a name
-// nothing follows: it may have come of an upload whose receipt was refused.
+// nothing follows: it may have come of an upload whose receipt was refused. Only an
+// episode that carries no receipt is known by its name.
 func (a *adoption) isKnownTo(ctx context.Context, said *wire.Store) error {
 	var batch []wire.Claim
 	pages := 0
@@ -28,10 +32,7 @@ func (a *adoption) isKnownTo(ctx context.Context, said *wire.Store) error {
 		if err != nil {
 			return err
 		}
-		if !r.Known {
-			continue
-		}
-		if batch = append(batch, wire.Claim{Episode: r.Name, Digest: r.Receipt.Digest}); len(batch) < wire.MaxClaims {
+		if batch = append(batch, claimOf(r)); len(batch) < wire.MaxClaims {
 			continue
 		}
 		if known, err := ask(); known || err != nil {
@@ -70,12 +71,22 @@ func (a *adoption) isAnyKnown(ctx context.Context, said *wire.Store, claims []wi
 	case got.store == nil || got.store.ID != said.ID:
 		return false, &sendError{errors.New("the receiver changed its store while it was asked")}
 	}
-	for _, h := range got.held {
-		if h.State == wire.Present || h.State == wire.Rotten {
+	for i, h := range got.held {
+		if h.State == wire.Present || h.State == wire.Rotten || h.State == wire.Divergent && claims[i].Digest == anyDigest {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// anyDigest stands for that of an archive whose receipt is not known: it is of no bytes.
+var anyDigest = digest.Digest(sha256.Sum256(nil))
+
+func claimOf(r source.Retired) wire.Claim {
+	if !r.Known {
+		return wire.Claim{Episode: r.Name, Digest: anyDigest}
+	}
+	return wire.Claim{Episode: r.Name, Digest: r.Receipt.Digest}
 }
 
 // stock asks for inventories, and takes the answers of the adopted store only.
@@ -102,9 +113,9 @@ func (s *stock) inventory(ctx context.Context, asked []wire.Claim, readBack bool
 	return held, nil
 }
 
-// mayHeal returns an error if the receiver that answered last may have another store,
-// where this host has adopted none: all that it lacks would be sent again.
-func (s *stock) mayHeal(ctx context.Context) error {
+// isOurs returns an error if the receiver that answered last may have another store, where
+// this host has adopted none: all would be missing there, and be sent to it again.
+func (s *stock) isOurs(ctx context.Context) error {
 	if s.said == nil || s.known || s.store.known().ID != "" || s.said.Follows(wire.Unnamed) {
 		return nil
 	}
