@@ -779,8 +779,19 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/beside.go",
-				"	if b.hold.Delivered != nil && *b.hold.Delivered == entry.Digest {",
-				"	if true {",
+				"err != nil && b.hasReceipt(entry.Digest) &&",
+				"err != nil &&",
+			},
+		},
+	},
+	{
+		"shipper: a receipt counts for a packed copy although the receiver answers",
+		killer{"shipper", "TestBesideAsksAReceiverThatAnswers"},
+		[]edit{
+			{
+				"shipper/beside.go",
+				"	said, err := ask(ctx, &stock{",
+				"	if b.hasReceipt(entry.Digest) {\n		return nil\n	}\n	said, err := ask(ctx, &stock{",
 			},
 		},
 	},

@@ -41,7 +41,7 @@ var ofStores = []mutant{
 	},
 	{
 		"shipper: a name alone says that a store knows", knowsNothing,
-		[]edit{{"shipper/storeknown.go", "		if h.State == wire.Present || h.State == wire.Rotten {", "		if h.State != wire.Absent {"}},
+		[]edit{{"shipper/storeknown.go", " && claims[i].Digest == anyDigest {", " {"}},
 	},
 	{
 		"shipper: a store is adopted and not written down", shipperOrder,
@@ -59,7 +59,7 @@ var ofStores = []mutant{
 	{
 		"shipper: healing trusts a store that knows nothing",
 		killer{"shipper", "TestHealNeedsAStoreThatKnowsSomething"},
-		[]edit{{"shipper/audit.go", "		if err := a.up.mayHeal(ctx); err != nil {\n			return err\n		}\n", ""}},
+		[]edit{{"shipper/audit.go", "	if err := a.up.isOurs(ctx); err != nil {\n		return err\n	}\n", ""}},
 	},
 	{
 		"shipper: the length of the index is judged by later answers",
