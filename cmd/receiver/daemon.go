@@ -61,6 +61,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if lerr != nil { // another receiver that has the data directory is the better reason
 		return lerr
 	}
+	warnListen(log, cfg.Listen, ln.Addr())
+	cli.WarnAtStart(log, receiver.BareSizes(o.config), string(cfg.DataDir), string(cfg.TLS.KeyFile))
 	proxy, err := r.ListenProxy()
 	if err != nil {
 		return fmt.Errorf("proxy.socket: %w", err)
