@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -81,9 +82,11 @@ func TestPortIsTriedAndNotTaken(t *testing.T) {
 		if err := tryBind(at); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "listen: listen tcp") {
 			t.Errorf("%q in use: %v", at, err)
 		}
-		if _, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port)); err != nil {
+		host, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
 			t.Fatal(err)
 		}
+		defer host.Close()
 		peer, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -103,7 +106,7 @@ func TestPortIsTriedAndNotTaken(t *testing.T) {
 		if err := tryBind(at); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", at, err, want)
 		}
-		if ln, err := listen(at); err == nil || !strings.Contains(err.Error(), want) {
+		if ln, err := listenOn(at); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: the daemon says %v, %v", at, ln, err)
 		}
 	}
@@ -163,6 +166,18 @@ func TestFactsFitATerminal(t *testing.T) {
 	for line := range strings.Lines(out.String()) {
 		if len(line) > 81 {
 			t.Errorf("%d columns: %s", len(line)-1, line)
+		}
+	}
+}
+
+// TestStartWarnsOfListenThatIsNotUsed: the default stands in most files, and is not meant.
+func TestStartWarnsOfListenThatIsNotUsed(t *testing.T) {
+	at := &net.TCPAddr{IP: net.IPv6unspecified, Port: 9000}
+	for listen, warns := range map[string]bool{":8443": false, ":9000": false, "0.0.0.0:9000": false, "10.0.0.1:9000": true, ":9001": true} {
+		var out bytes.Buffer
+		warnListen(slog.New(slog.NewTextHandler(&out, nil)), listen, at)
+		if got := strings.Contains(out.String(), `listen is not used" listen=`+listen+` address=[::]:9000`); got != warns {
+			t.Errorf("%s: it said %q", listen, out.String())
 		}
 	}
 }

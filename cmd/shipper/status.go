@@ -173,15 +173,11 @@ be reached.`,
 			for _, arg := range args {
 				name, err := episode.ParseName(arg)
 				if err != nil {
-					errs = append(errs, cli.Wrong(err))
+					errs = append(errs, cli.Wrong(err), o.printMoved(c, moved{Episode: arg}, err, ""))
 					continue
 				}
 				as, err := retry(c.Context(), cfg, up, name, accept, beside)
-				if err != nil {
-					errs = append(errs, err)
-					continue
-				}
-				fmt.Fprintf(c.OutOrStdout(), "%s will be tried again%s\n", name, as)
+				errs = append(errs, err, o.printMoved(c, moved{Episode: arg, Again: err == nil, As: as}, err, "tried again"))
 			}
 			return errors.Join(errs...)
 		},
@@ -192,14 +188,14 @@ be reached.`,
 	return c
 }
 
-// retry returns what is to be said of the name under which the episode goes.
+// retry returns the name under which the episode goes, if it is another.
 func retry(ctx context.Context, cfg shipper.Config, up inventory, name episode.Name, accept, beside bool) (string, error) {
 	as := ""
 	var err error
 	if beside {
 		var other episode.Name
 		other, err = shipper.Beside(ctx, cfg, name, up)
-		as = ", as " + string(other)
+		as = string(other)
 	} else {
 		err = shipper.Retry(cfg, name, accept)
 	}

@@ -141,7 +141,7 @@ func resendCommand(o *options) *cobra.Command {
 beside a running shipper, which packs and sends them as if they were new. The
 receiver answers for what it has, and takes what it has lost. A name that is
 taken or on its way is refused.`,
-		Example: "  shipper resend run-7 run-8",
+		Example: "  shipper resend run-7 run-8\n  shipper resend --json run-7 | jq -r 'select(.again).episode_id'",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := o.open(c)
@@ -154,11 +154,7 @@ taken or on its way is refused.`,
 				if errors.Is(err, fs.ErrNotExist) {
 					err = fmt.Errorf("%s is not in %s", ascii(dir), cfg.ShippedDir)
 				}
-				if err != nil {
-					errs = append(errs, err)
-					continue
-				}
-				fmt.Fprintf(c.OutOrStdout(), "%s will be sent again\n", ascii(dir))
+				errs = append(errs, err, o.printMoved(c, moved{Episode: dir, Again: err == nil}, err, "sent again"))
 			}
 			return errors.Join(errs...)
 		},

@@ -94,7 +94,7 @@ func Main(root *cobra.Command) int {
 	begun := false
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		// cobra would check these after it, too late to tell them from failures.
-		if err := errors.Join(c.ValidateRequiredFlags(), c.ValidateFlagGroups()); err != nil {
+		if err := errors.Join(c.ValidateRequiredFlags(), c.ValidateFlagGroups(), refuseJSON(c)); err != nil {
 			return err
 		}
 		begun = true
