@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -277,10 +276,4 @@ func indexError(err error) error {
 }
 
 // printable shows text in printable ASCII, whatever an episode put into it.
-func printable(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
-		quoted := strconv.QuoteToASCII(s)
-		return quoted[1 : len(quoted)-1]
-	}
-	return s
-}
+func printable(s string) string { return episode.Printable(s) }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -141,13 +140,7 @@ func changes(c shipper.Changes, now time.Time) string {
 
 // ascii shows what somebody else may have written. What is printable already
 // may have been escaped before, and is left as it is.
-func ascii(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return s
-	}
-	q := strconv.QuoteToASCII(s)
-	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
-}
+func ascii(s string) string { return episode.Printable(s) }
 
 func retryCommand(o *options) *cobra.Command {
 	var accept, beside bool

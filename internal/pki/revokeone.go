@@ -90,7 +90,7 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 	}
 	if err := cert.CheckSignatureFrom(ca.cert); err != nil {
 		return Revocation{}, fmt.Errorf("%s was not signed by %s, so its list cannot revoke it: %s",
-			path, f.Path(hostsCA+certSuffix), shown(err.Error()))
+			path, f.Path(hostsCA+certSuffix), episode.Printable(err.Error()))
 	}
 	r := Revocation{Serial: serialText(cert.SerialNumber)}
 	if id, err := idOf(cert); err == nil {
