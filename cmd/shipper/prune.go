@@ -82,8 +82,8 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 		case opts.DryRun:
 			what = "would go"
 		}
-		_, err := fmt.Fprintf(out, "%-8s  %s  %s, received %s ago, %s%s\n", what, p.Dir,
-			humanize.IBytes(uint64(max(p.Bytes, 0))), age(p.ReceivedAt, now), p.Reason, why(p))
+		_, err := fmt.Fprintf(out, "%-8s  %s  %s, %s, %s%s\n", what, p.Dir,
+			humanize.IBytes(uint64(max(p.Bytes, 0))), receivedAt(p.ReceivedAt, now), p.Reason, why(p))
 		return err
 	}
 	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")

@@ -161,13 +161,18 @@ taken or on its way is refused.`,
 	}
 }
 
-// age is how long ago something was, for a table.
-func age(t, now time.Time) string {
-	if t.IsZero() {
-		return "-"
+// receivedAt says when the receiver got an episode, for a table.
+func receivedAt(t, now time.Time) string {
+	old := now.Sub(t)
+	switch {
+	case t.IsZero():
+		return "received, it is not known when"
+	case old < 0:
+		return "received at " + t.UTC().Format(time.RFC3339) + ", which is yet to come: check the clock"
+	case old < time.Minute:
+		return "received less than a minute ago"
+	case old < time.Hour:
+		return "received " + old.Round(time.Minute).String() + " ago"
 	}
-	if old := now.Sub(t); old < time.Hour {
-		return old.Round(time.Minute).String()
-	}
-	return now.Sub(t).Round(time.Hour).String()
+	return "received " + old.Round(time.Hour).String() + " ago"
 }
