@@ -122,7 +122,7 @@ func problemsOf(p receiver.Progress) error {
 		bad = append(bad, fmt.Errorf("%d hosts sent archives faster than they were passed over: run scrub again with --older-than", p.HostsUnfinished))
 	}
 	if p.Undecodable > 0 {
-		bad = append(bad, fmt.Errorf("%d archives are what was sent and cannot be decoded: keep their episodes, and see docs/operations.md", p.Undecodable))
+		bad = append(bad, fmt.Errorf("%d archives are what was sent and cannot be decoded: keep their episodes, and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-receiver)", p.Undecodable))
 	}
 	return errors.Join(bad...)
 }

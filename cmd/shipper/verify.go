@@ -103,7 +103,7 @@ func advice(a shipper.Audited) string {
 	case a.Finding == shipper.Missing, a.Finding == shipper.Damaged:
 		return ": send it again with 'shipper resend " + a.Dir + "'"
 	case a.Finding == shipper.Undecodable:
-		return ": the receiver has what was sent, and it is no archive; keep this, and see docs/operations.md"
+		return ": the receiver has what was sent, and it is no archive; keep this, and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-shipper)"
 	case a.Finding == shipper.Divergent:
 		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', keeps both"
 	case a.Finding == shipper.Changed && a.Partial:
