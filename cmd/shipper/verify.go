@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -16,6 +17,7 @@ import (
 func verifyCommand(o *options) *cobra.Command {
 	var opts shipper.AuditOptions
 	all := false
+	var maxAge config.Duration
 	c := &cobra.Command{
 		Use:   "verify",
 		Short: "Compare what was shipped with what the receiver has",
@@ -34,14 +36,12 @@ host.`,
   shipper verify --quick --json | jq -c 'select(.finding)'`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if opts.MaxAge < 0 {
-				return cli.Wrong(errors.New("--max-age: must not be negative"))
-			}
+			opts.MaxAge = maxAge.Std()
 			return runVerify(c, o, opts, all)
 		},
 	}
 	c.Flags().BoolVar(&opts.Quick, "quick", false, "ask what it knows, and have nothing read from its disk")
-	c.Flags().DurationVar(&opts.MaxAge, "max-age", 0, "an earlier reading counts if it is no `older`")
+	c.Flags().TextVar(&maxAge, "max-age", config.Duration(0), "an earlier reading counts if it is no `older`")
 	c.Flags().BoolVar(&opts.Heal, "heal", false, "move what is missing or damaged back, to be sent again")
 	c.Flags().BoolVar(&opts.Deep, "deep", false, "read all episodes here, also those that seem unchanged")
 	c.Flags().BoolVar(&all, "all", false, "list what is verified, too")

@@ -120,7 +120,10 @@ func complain(root *cobra.Command, err error) {
 		defer close(said)
 		for _, e := range parts(err) {
 			if exit, ok := e.(*Exit); !ok || exit.Err != nil {
-				fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), serviceuser.Explain(e, CheckLine(root)))
+				text := serviceuser.Explain(e, CheckLine(root)).Error()
+				for line := range strings.SplitSeq(text, "\n") { // the faults of a file are one error
+					fmt.Fprintf(root.ErrOrStderr(), "%s: %s\n", root.Name(), line)
+				}
 			}
 		}
 	}()

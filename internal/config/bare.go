@@ -75,3 +75,23 @@ func (d *decoding) bareSizes() error {
 	}
 	return errors.Join(errs...)
 }
+
+// TypedBytes is a size on a command line. It is [Bytes], but a number without a unit that
+// nobody means in bytes is refused: nothing runs yet that would have to go on.
+type TypedBytes Bytes
+
+// MarshalText returns the form that [TypedBytes.UnmarshalText] reads.
+func (b TypedBytes) MarshalText() ([]byte, error) { return Bytes(b).MarshalText() }
+
+// UnmarshalText reads a number with a unit of bytes, 0, or a number of 64 KiB and more.
+func (b *TypedBytes) UnmarshalText(text []byte) error {
+	var read Bytes
+	if err := read.UnmarshalText(text); err != nil {
+		return err
+	}
+	if n := strings.TrimSpace(string(text)); isNumber(n) && read > 0 && read < smallestMeant {
+		return fmt.Errorf(`%[1]s has no unit: write "%[2]sMiB" or "%[2]sGiB", or "%[2]sB" if bytes are meant`, shown(n), n)
+	}
+	*b = TypedBytes(read)
+	return nil
+}

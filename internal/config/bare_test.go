@@ -53,3 +53,26 @@ func TestSizesWithoutUnitAreReturned(t *testing.T) {
 		}
 	}
 }
+
+// TestTypedSizeWantsAUnit: prune --max-bytes 10 would delete all that may go.
+func TestTypedSizeWantsAUnit(t *testing.T) {
+	for text, want := range map[string]string{
+		"10":         `"10" has no unit: write "10MiB" or "10GiB", or "10B" if bytes are meant`,
+		"65535":      `"65535" has no unit: write "65535MiB" or "65535GiB", or "65535B" if bytes are meant`,
+		"0":          "",
+		"10B":        "",
+		"1.5GiB":     "",
+		"1073741824": "",
+		"-1":         `"-1" is negative: a size is 0 or more`,
+		"lots":       `"lots" is no size: write a number with a unit, such as "1MiB" or "500MB"`,
+	} {
+		var b config.TypedBytes
+		got := ""
+		if err := b.UnmarshalText([]byte(text)); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+}

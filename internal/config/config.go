@@ -68,6 +68,9 @@ func Invalid(key, format string, args ...any) error {
 }
 
 func read(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("no configuration file is named: give its path with --config")
+	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("%w: copy the example there, or name another file with --config", err)
