@@ -1,7 +1,6 @@
 package internal_test
 
 import (
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -157,7 +156,7 @@ func messages(t *testing.T) []string {
 		}
 	}
 	if len(all) < 1000 {
-		t.Fatal(fmt.Sprintf("found %d texts only", len(all)))
+		t.Fatalf("found %d texts only", len(all))
 	}
 	return all
 }

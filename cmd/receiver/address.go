@@ -42,6 +42,9 @@ func findAddress(ctx context.Context, file, listen string) address {
 	if a.Port == "" {
 		a.Port, a.taken = "free", tryBind(a.Address)
 	}
+	if strings.HasSuffix(a.Address, ":0") {
+		a.Hint = "port 0 is another port at each start: no host finds it"
+	}
 	return a
 }
 

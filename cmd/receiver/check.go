@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -117,6 +118,7 @@ func examine(cfg receiver.Config, f *facts, folder bool) {
 	}
 	f.ExamineSecrets(string(cfg.TLS.KeyFile))
 	f.Note(f.Hint)
+	f.Note(proxyNote(cfg))
 	st, err := receiver.Inspect(cfg, time.Now())
 	if errors.Is(err, durable.ErrFault) {
 		f.Fail(err)
@@ -128,6 +130,23 @@ func examine(cfg receiver.Config, f *facts, folder bool) {
 			f.Space.FreeInodes, f.Space.MinFreeInodes = &free.Inodes, cfg.InodeFloor(free.TotalInodes)
 		}
 	}
+}
+
+// proxyNote says that the directory of the proxy's socket is missing, or closed to the
+// receiver. A unit or systemd-tmpfiles may make it before a start.
+func proxyNote(cfg receiver.Config) string {
+	if cfg.Proxy.Socket == "" {
+		return ""
+	}
+	dir := filepath.Dir(string(cfg.Proxy.Socket))
+	folder, err := serviceuser.ExamineFolder(dir, false)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("proxy.socket cannot be made: %v", err)
+	case !folder.Exists:
+		return fmt.Sprintf("proxy.socket cannot be made: %s is missing, and no start makes it (see systemd-tmpfiles)", dir)
+	}
+	return ""
 }
 
 // runCheckReload loads what a reload loads.
@@ -201,6 +220,9 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 		return f, fmt.Errorf("%s is valid from %s to %s, and this machine's clock says %s: set the clock, or renew it with 'receiver pki renew'",
 			c.TLS.CertFile, date(trust.NotBefore()), date(trust.NotAfter()), date(now))
 	}
+	if err := c.Trust().CheckRoles(); err != nil {
+		return f, cli.Wrong(err)
+	}
 	info, err := os.Stat(string(c.DataDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, nil // the daemon makes it
@@ -209,7 +231,7 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 		err = fmt.Errorf("data_dir %s is no folder", c.DataDir)
 	}
 	if err != nil {
-		return f, err
+		return f, cli.Wrong(err)
 	}
 	if err := c.CheckMoves(); err != nil {
 		return f, startError(context.Background(), err, file)

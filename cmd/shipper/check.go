@@ -123,7 +123,7 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 	k.Warn(shipper.BareSizes(o.config))
 	_, papers, err := connect(cfg)
 	if err == nil {
-		err = cli.Wrong(papers.Check(cfg.HostID, time.Now()))
+		err = cli.Wrong(errors.Join(papers.Check(cfg.HostID, time.Now()), credentials(cfg).CheckRoles()))
 	}
 	k.Fail(err)
 	// What root left is handed over whatever is wrong with the files.
