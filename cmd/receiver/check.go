@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -118,7 +117,7 @@ func examine(cfg receiver.Config, f *facts, folder bool) {
 	}
 	f.ExamineSecrets(string(cfg.TLS.KeyFile))
 	f.Note(f.Hint)
-	f.Note(proxyNote(cfg))
+	f.NoteParent("proxy.socket", string(cfg.Proxy.Socket))
 	st, err := receiver.Inspect(cfg, time.Now())
 	if errors.Is(err, durable.ErrFault) {
 		f.Fail(err)
@@ -130,23 +129,6 @@ func examine(cfg receiver.Config, f *facts, folder bool) {
 			f.Space.FreeInodes, f.Space.MinFreeInodes = &free.Inodes, cfg.InodeFloor(free.TotalInodes)
 		}
 	}
-}
-
-// proxyNote says that the directory of the proxy's socket is missing, or closed to the
-// receiver. A unit or systemd-tmpfiles may make it before a start.
-func proxyNote(cfg receiver.Config) string {
-	if cfg.Proxy.Socket == "" {
-		return ""
-	}
-	dir := filepath.Dir(string(cfg.Proxy.Socket))
-	folder, err := serviceuser.ExamineFolder(dir, false)
-	switch {
-	case err != nil:
-		return fmt.Sprintf("proxy.socket cannot be made: %v", err)
-	case !folder.Exists:
-		return fmt.Sprintf("proxy.socket cannot be made: %s is missing, and no start makes it (see systemd-tmpfiles)", dir)
-	}
-	return ""
 }
 
 // runCheckReload loads what a reload loads.

@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/durable"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -151,9 +152,10 @@ func examine(cfg shipper.Config, f *facts, file, line string) {
 	f.Fail(cli.Wrong(serviceuser.CheckReadable(f.Files, line)))
 	usable := f.ExamineFolders(string(cfg.EpisodesDir), string(cfg.OutboxDir), string(cfg.ShippedDir))
 	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
+	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))
 	if usable {
 		_, err := shipper.Adopted(cfg)
-		f.Fail(errors.Join(startError(shipper.CheckMoves(cfg), file), err))
+		f.Fail(errors.Join(startError(checkMoves(cfg), file), err))
 	}
 	free, err := cli.FreeAt(f.OutboxDir)
 	if err != nil {
@@ -170,6 +172,21 @@ func examine(cfg shipper.Config, f *facts, file, line string) {
 	if free.TotalInodes > 0 && free.Inodes == 0 {
 		f.Fail(fmt.Errorf("nothing is packed: the disk of %s has no free inode (see 'df -i'): delete files", f.OutboxDir))
 	}
+}
+
+// checkMoves is [shipper.CheckMoves], also for folders that are made at the next start.
+func checkMoves(cfg shipper.Config) error {
+	err := shipper.CheckMoves(cfg)
+	if err == nil {
+		err = cli.CheckMove(string(cfg.EpisodesDir), string(cfg.ShippedDir))
+	}
+	if err == nil && cfg.Retention.On() {
+		err = cli.CheckMove(string(cfg.ShippedDir), string(cfg.OutboxDir))
+	}
+	if _, separate := errors.AsType[*durable.SeparateError](err); separate {
+		return &shipper.ConfigError{Err: err}
+	}
+	return err
 }
 
 func printFacts(to io.Writer, f facts) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -91,6 +92,37 @@ func (k *Checked) ExamineFolders(paths ...string) (usable bool) {
 		}
 	}
 	return usable
+}
+
+// NoteParent notes that the directory of a file that a key names is missing, or closed to
+// the user of this process. A unit or systemd-tmpfiles may make it before a start.
+func (k *Checked) NoteParent(key, file string) {
+	if file == "" {
+		return
+	}
+	dir := filepath.Dir(file)
+	f, err := serviceuser.ExamineFolder(dir, false)
+	if err != nil {
+		k.Note(fmt.Sprintf("%s cannot be made: %v", key, err))
+	} else if !f.Exists {
+		k.Note(fmt.Sprintf("%s cannot be made: %s is missing, and no start makes it (see systemd-tmpfiles)", key, dir))
+	}
+}
+
+// CheckMove returns a [*durable.SeparateError] if nothing can be moved between two
+// directories, or between the ones that they will be made in. It changes nothing.
+func CheckMove(from, to string) error {
+	a, err := serviceuser.OpenNearest(from)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	b, err := serviceuser.OpenNearest(to)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	return a.CheckMove(b)
 }
 
 // ExamineSecrets looks at the modes and owners of files that only the daemon and root may

@@ -105,7 +105,7 @@ func LoadConfig(path string) (Config, error) {
 func BareSizes(path string) error {
 	c := DefaultConfig()
 	bare, err := config.LoadSizes(path, &c)
-	return errors.Join(err, bare)
+	return errors.Join(err, bare, c.BandwidthLimit.bare(path))
 }
 
 // within reports whether two folders are one, or one is within the other.
