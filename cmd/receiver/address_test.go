@@ -37,6 +37,7 @@ func TestSocketUnitDecidesAboutTheAddress(t *testing.T) {
 		{"edited, and listen is the default", ":8443", unit("loaded", "active", "enabled", "10.0.0.1:8443 (Stream)"), "10.0.0.1:8443", "held by systemd for the receiver", true, ""},
 		{"listen is not used", "10.0.0.1:9000", unit("loaded", "active", "enabled", "[::]:8443 (Stream)"), "[::]:8443", "held by systemd for the receiver", true, `listen = "10.0.0.1:9000" is not used`},
 		{"both say the same", "0.0.0.0:9000", unit("loaded", "active", "enabled", "[::]:9000 (Stream)"), "[::]:9000", "held by systemd for the receiver", true, ""},
+		{"started by hand", ":8443", unit("loaded", "active", "disabled", "[::]:8443 (Stream)"), "[::]:8443", "held by systemd for the receiver", true, ""},
 		{"enabled and stopped", ":8443", unit("loaded", "inactive", "enabled", "[::]:8443 (Stream)"), "[::]:8443", "", true, ""},
 		{"two addresses", ":8443", unit("loaded", "active", "enabled", "[::]:8443 (Stream)", "[::]:8444 (Stream)"), "[::]:8443", "held by systemd for the receiver", true, "keep one ListenStream="},
 	} {
