@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func (a *address) askSystemd(ctx context.Context, file string) {
 		return // a start by hand: no unit starts a receiver with this file
 	}
 	socket, serr := systemd.ShowUnit(ctx, socketUnit, "LoadState", "ActiveState", "UnitFileState", "Listen")
-	if err := errors.Join(err, serr); err != nil {
+	if err := cmp.Or(err, serr); err != nil {
 		a.Hint = fmt.Sprintf("the address may be another: that of %s, if it is enabled (%v)", socketUnit, err)
 		return
 	}
