@@ -57,7 +57,7 @@ var laws = map[string]law{
 
 	// The programs wire things up.
 	"internal/cli": {"config durable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"cli config episode outbox pki serviceuser shipper systemd wire", "the lab host's half"},
+	"cmd/shipper":  {"cli config durable episode outbox pki serviceuser shipper systemd wire", "the lab host's half"},
 	"cmd/receiver": {"cli config durable episode index pki receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.

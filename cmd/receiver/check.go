@@ -8,14 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/durable"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
@@ -23,8 +22,9 @@ import (
 
 // facts are what check found.
 type facts struct {
-	Config       string    `json:"config"`
-	Listen       string    `json:"listen"`
+	Config string `json:"config"`
+	Listen string `json:"listen"` // the key; address is what holds
+	*address
 	DataDir      string    `json:"data_dir"`
 	CertNotAfter time.Time `json:"cert_not_after"`
 	User         string    `json:"user"`  // who the files were readable for
@@ -32,72 +32,125 @@ type facts struct {
 	// Disk says how long what was read back counts; empty before the first start.
 	Disk     string `json:"disk,omitempty"`
 	Lifetime string `json:"readings_bound_to,omitempty"` // disk, boot or process
+	*cli.Checked
 }
 
 // checkCommand looks at what the daemon would start from. It runs beside a
 // daemon, as root or as any user that may read the key.
 func checkCommand(o *options) *cobra.Command {
-	var asJSON, reload, disk bool
+	var asJSON, reload, disk, lenient bool
 	c := &cobra.Command{
 		Use:   "check",
-		Short: "Check what a start would read, and change nothing",
-		Long: `Check reads what the receiver would read at its start and says what is wrong
-with it, before a start or a reload. If root runs it, it makes sure that the
-receiver's user can read the files, and hands over to that user what an earlier
-run as root left in data_dir; nothing else changes. Like the daemon it exits
-with 2 if the configuration is wrong, and with 1 if something that it names is.
+		Short: "Check what a start would find, and change nothing",
+		Long: `Check looks at what the receiver would start from and says what is wrong with
+it, before a start or a reload: files, folders, address, port, space, modes of
+the key, sizes without a unit. If root runs it, it looks as the receiver's user,
+and hands over to that user what an earlier run as root left in data_dir;
+nothing else changes. Like the daemon it exits with 2 if the configuration is
+wrong, and with 1 if something that it names is.
 
-With --reload it loads only what a reload loads. The unit runs it before each
-reload, so that 'systemctl reload' fails if the reload would. With --disk it
-tries, as the receiver's user, what the receiver needs of the file system of
-data_dir, and reads no certificate. The installer runs it.`,
+With --lenient, what a start only warns of is a note: a size without a unit, a
+key that everybody can read. With --reload it loads only what a reload loads.
+The unit runs it before each reload, so that 'systemctl reload' fails if the
+reload would. With --disk it tries, as the receiver's user, what the receiver
+needs of the file system of data_dir, and reads no certificate.`,
 		Example: "  receiver check\n  receiver check --reload",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := receiver.CheckKernel(); err != nil {
 				return err
 			}
-			if disk {
+			switch {
+			case disk:
 				return runCheckDisk(c, o)
+			case reload:
+				return runCheckReload(c, o, asJSON)
 			}
-			if reload {
-				cli.UseConfigOfDaemon(c, &o.config)
-			}
-			cfg, err := o.load()
-			if err != nil {
-				return err
-			}
-			var f facts
-			var hidden string
-			if reload {
-				f, hidden, err = checkReload(o.config, cfg)
-			} else {
-				cli.NoteLiteral(c, config.LiteralPaths(cfg))
-				f, err = check(o.config, cfg, time.Now())
-			}
-			// What root left is handed over whatever is wrong with the files.
-			if err := errors.Join(err, cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
-				return err
-			}
-			// Root can read everything: the daemon's user must be able to.
-			if err := serviceuser.CheckReadable(f.Files, cli.CheckLine(c)); err != nil {
-				return err
-			}
-			f.User = serviceuser.Current().Name()
-			if asJSON {
-				return cli.JSON(c.OutOrStdout(), f)
-			}
-			if reload {
-				return cli.PrintReload(c.OutOrStdout(), f.Files, f.Config, hidden)
-			}
-			return printFacts(c.OutOrStdout(), f)
+			return runCheck(c, o, asJSON, lenient)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().BoolVar(&reload, "reload", false, "load what a reload loads, and nothing else")
 	c.Flags().BoolVar(&disk, "disk", false, "try the file system of data_dir, and nothing else")
-	c.MarkFlagsMutuallyExclusive("disk", "reload")
+	c.Flags().BoolVar(&lenient, "lenient", false, "make notes of what a start only warns of")
+	c.MarkFlagsMutuallyExclusive("disk", "reload", "lenient")
+	c.MarkFlagsMutuallyExclusive("disk", "json")
 	return c
+}
+
+// runCheck looks at all that a start would find. What root alone may read is read first,
+// and the port is tried as a start would.
+func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
+	cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	cli.NoteLiteral(c, config.LiteralPaths(cfg))
+	k := &cli.Checked{Lenient: lenient, WasRoot: os.Geteuid() == 0}
+	k.Warn(receiver.BareSizes(o.config))
+	at := findAddress(c.Context(), o.config, cfg.Listen)
+	f, err := check(o.config, cfg, time.Now())
+	k.Fail(err)
+	f.address, f.Checked = &at, k
+	// What root left is handed over whatever is wrong with the files.
+	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
+		return errors.Join(k.Err(c), err)
+	}
+	// Root can read everything: the daemon's user must be able to.
+	k.Fail(serviceuser.CheckReadable(f.Files, cli.CheckLine(c)))
+	f.User = serviceuser.Current().Name()
+	examine(cfg, &f, err == nil)
+	if err := k.Err(c); err != nil {
+		return err
+	}
+	if asJSON {
+		return cli.JSON(c.OutOrStdout(), f)
+	}
+	return printFacts(c.OutOrStdout(), f)
+}
+
+// examine looks, as the receiver's user, at the key, the port and the space, and at the
+// folder unless something else is wrong with it.
+func examine(cfg receiver.Config, f *facts, folder bool) {
+	if folder {
+		f.ExamineFolders(f.DataDir)
+	}
+	f.ExamineSecrets(string(cfg.TLS.KeyFile))
+	f.Note(f.Hint)
+	f.NoteParent("proxy.socket", string(cfg.Proxy.Socket))
+	st, err := receiver.Inspect(cfg, time.Now())
+	if errors.Is(err, durable.ErrFault) {
+		f.Fail(err)
+	}
+	f.Fail(f.settle(st.Running, st.RunningUnknown))
+	if free, err := cli.FreeAt(f.DataDir); err == nil {
+		f.Space = &cli.Space{Unknown: free.Unknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
+		if free.TotalInodes > 0 {
+			f.Space.FreeInodes, f.Space.MinFreeInodes = &free.Inodes, cfg.InodeFloor(free.TotalInodes)
+		}
+	}
+}
+
+// runCheckReload loads what a reload loads.
+func runCheckReload(c *cobra.Command, o *options, asJSON bool) error {
+	cli.UseConfigOfDaemon(c, &o.config)
+	cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	f, hidden, err := checkReload(o.config, cfg)
+	// What root left is handed over whatever is wrong with the files.
+	if err := errors.Join(err, cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
+		return err
+	}
+	if err := serviceuser.CheckReadable(f.Files, cli.CheckLine(c)); err != nil {
+		return err
+	}
+	f.User = serviceuser.Current().Name()
+	if asJSON {
+		return cli.JSON(c.OutOrStdout(), f)
+	}
+	return cli.PrintReload(c.OutOrStdout(), f.Files, f.Config, hidden)
 }
 
 // runCheckDisk tries the file system of data_dir.
@@ -113,15 +166,28 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 }
 
 func printFacts(to io.Writer, f facts) error {
-	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "config\t%s\nlisten\t%s\ndata\t%s\n", f.Config, f.Listen, f.DataDir)
-	fmt.Fprintf(w, "files\treadable for %s: %s\n", f.User, strings.Join(f.Files, " "))
-	fmt.Fprintf(w, "certificate\tvalid until %s\n", date(f.CertNotAfter))
-	if f.Disk != "" {
-		fmt.Fprintf(w, "disk\t%s\n", printable(f.Disk))
+	listen := f.Address
+	if f.From != "listen" {
+		listen += ", of " + f.From
 	}
-	fmt.Fprintln(w, "ok")
-	return w.Flush()
+	rows := []cli.Row{
+		{Name: "config", Lines: []string{f.Config}},
+		{Name: "listen", Lines: []string{listen, f.Port}},
+	}
+	for _, folder := range f.Folders {
+		rows = append(rows, cli.FolderRow("data", folder))
+	}
+	rows = append(rows, f.FileRow(f.User, f.Files),
+		cli.Row{Name: "certificate", Lines: []string{"valid until " + date(f.CertNotAfter)}})
+	rows = append(rows, f.SpaceRows()...)
+	if f.Disk != "" {
+		rows = append(rows, cli.Row{Name: "disk", Lines: []string{printable(f.Disk)}})
+	}
+	if err := cli.PrintRows(to, rows); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(to, "ok")
+	return err
 }
 
 // check loads what the daemon would load.
@@ -136,6 +202,9 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 		return f, fmt.Errorf("%s is valid from %s to %s, and this machine's clock says %s: set the clock, or renew it with 'receiver pki renew'",
 			c.TLS.CertFile, date(trust.NotBefore()), date(trust.NotAfter()), date(now))
 	}
+	if err := c.Trust().CheckRoles(); err != nil {
+		return f, cli.Wrong(err)
+	}
 	info, err := os.Stat(string(c.DataDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, nil // the daemon makes it
@@ -144,7 +213,7 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 		err = fmt.Errorf("data_dir %s is no folder", c.DataDir)
 	}
 	if err != nil {
-		return f, err
+		return f, cli.Wrong(err)
 	}
 	if err := c.CheckMoves(); err != nil {
 		return f, startError(context.Background(), err, file)

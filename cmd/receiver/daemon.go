@@ -37,7 +37,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return trustError(err, cfg, o.config)
 	}
-	ln, lerr := listen(cfg.Listen) // now, because only root may listen on a port below 1024
+	ln, activated, lerr := listen(cfg.Listen) // now, because only root may listen on a port below 1024
 	if ln != nil {
 		defer ln.Close()
 	}
@@ -61,6 +61,10 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if lerr != nil { // another receiver that has the data directory is the better reason
 		return lerr
 	}
+	if activated {
+		warnListen(log, cfg.Listen, ln.Addr())
+	}
+	cli.WarnAtStart(log, receiver.BareSizes(o.config), string(cfg.DataDir), string(cfg.TLS.KeyFile))
 	proxy, err := r.ListenProxy()
 	if err != nil {
 		return fmt.Errorf("proxy.socket: %w", err)
@@ -123,19 +127,24 @@ func remind(log *slog.Logger, r *receiver.Receiver) {
 	}
 }
 
-// listen takes systemd's socket if there is one. The address in the
+// listen takes systemd's socket if there is one, and reports that. The address in the
 // configuration is used otherwise.
-func listen(addr string) (net.Listener, error) {
+func listen(addr string) (ln net.Listener, activated bool, err error) {
 	sockets, err := systemd.Listeners()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if len(sockets) > 1 {
-		return nil, cli.Wrong(errors.New("the service manager gave more than one socket: keep one ListenStream="))
+		return nil, false, cli.Wrong(errors.New("the service manager gave more than one socket: keep one ListenStream="))
 	}
 	if len(sockets) == 1 {
-		return sockets[0], nil
+		return sockets[0], true, nil
 	}
+	ln, err = listenOn(addr)
+	return ln, false, err
+}
+
+func listenOn(addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false) // plain TCP is what the timeouts are known for
 	ln, err := lc.Listen(context.Background(), "tcp", addr)

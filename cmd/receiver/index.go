@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -69,7 +70,22 @@ func (f *indexFlags) options(c *cobra.Command, paths func() (string, string, err
 		}
 		o.Host = host
 	}
-	return o, cli.BecomeServiceUser(c, indexState(o.EpisodesRoot, o.Index))
+	if err := cli.BecomeServiceUser(c, indexState(o.EpisodesRoot, o.Index)); err != nil {
+		return o, err
+	}
+	noteUnknownHost(c, o.EpisodesRoot, f.host)
+	return o, nil
+}
+
+// noteUnknownHost says that a host has stored nothing below a directory: the name may be
+// wrong, and a command that finds nothing of it has found nothing wrong.
+func noteUnknownHost(c *cobra.Command, episodes, host string) {
+	if host == "" {
+		return
+	}
+	if _, err := os.Lstat(filepath.Join(episodes, host)); errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(c.ErrOrStderr(), "%s: note: host %s has stored nothing here so far; is the name right?\n", c.Root().Name(), host)
+	}
 }
 
 // indexState says where an index is kept, which need not be a data directory.
@@ -277,10 +293,10 @@ func indexError(err error) error {
 }
 
 // printable shows text in printable ASCII, whatever an episode put into it.
-func printable(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
-		quoted := strconv.QuoteToASCII(s)
-		return quoted[1 : len(quoted)-1]
-	}
-	return s
+func printable(s string) string { return episode.Printable(s) }
+
+// episodesOf returns the directory of the archives.
+func episodesOf(c receiver.Config) string {
+	episodes, _ := c.Paths()
+	return episodes
 }

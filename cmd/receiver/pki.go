@@ -237,7 +237,13 @@ func pkiRenewCommand() *cobra.Command {
 		Long: `Replaces server.crt by one that lasts longer. Key and CA stay, so that the
 hosts notice nothing. Without --name, the names stay too.`,
 		Example: `  receiver pki renew --dir /etc/cis490/pki`,
-		Args:    checked(cobra.NoArgs, func([]string) error { return checkDays("days", days) }),
+		Args: checked(cobra.NoArgs, func([]string) error {
+			var err error
+			if len(o.Names) > 0 {
+				err = pki.InitOptions{Names: o.Names}.Validate()
+			}
+			return errors.Join(err, checkDays("days", days))
+		}),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.LeafValid = inDays(days)
 			ends, err := pki.Renew(dir, o)

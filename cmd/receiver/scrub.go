@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/receiver"
 )
@@ -18,6 +19,7 @@ import (
 func scrubCommand(o *options) *cobra.Command {
 	var opts receiver.ScrubOptions
 	var perSecond, host string
+	var olderThan config.Duration
 	asJSON := false
 	c := &cobra.Command{
 		Use:   "scrub",
@@ -45,20 +47,19 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 			if opts.Rate, err = bytesOf(perSecond); err != nil {
 				return cli.Wrong(fmt.Errorf("--rate: %w", err))
 			}
-			if opts.OlderThan < 0 {
-				return cli.Wrong(errors.New("--older-than: must not be negative"))
-			}
+			opts.OlderThan = olderThan.Std()
 			if host != "" {
 				if opts.Host, err = episode.ParseName(host); err != nil {
 					return cli.Wrong(fmt.Errorf("--host: %w", err))
 				}
 			}
+			noteUnknownHost(c, episodesOf(cfg), host)
 			opts.Holder = cli.Holder("receiver scrub --set-aside")
 			return runScrub(c, cfg, opts, asJSON)
 		},
 	}
 	c.Flags().StringVar(&perSecond, "rate", "20MiB", "`bytes` a second; 0 for no limit")
-	c.Flags().DurationVar(&opts.OlderThan, "older-than", 0, "read what was not read back for so `long`")
+	c.Flags().TextVar(&olderThan, "older-than", config.Duration(0), "read what was not read back for so `long`")
 	c.Flags().StringVar(&host, "host", "", "only this host's archives")
 	c.Flags().BoolVar(&opts.SetAside, "set-aside", false, "move bad copies to quarantine; no receiver may run")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object a line")
@@ -66,11 +67,12 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 }
 
 func bytesOf(s string) (int64, error) {
-	n, err := humanize.ParseBytes(s)
-	if err != nil || n > 1<<40 {
+	if n, err := humanize.ParseBytes(s); err != nil || n > 1<<40 {
 		return 0, fmt.Errorf("%+q: want a size like 20MiB", s)
 	}
-	return int64(n), nil
+	var n config.TypedBytes
+	err := n.UnmarshalText([]byte(s))
+	return int64(n), err
 }
 
 func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions, asJSON bool) error {
@@ -122,7 +124,7 @@ func problemsOf(p receiver.Progress) error {
 		bad = append(bad, fmt.Errorf("%d hosts sent archives faster than they were passed over: run scrub again with --older-than", p.HostsUnfinished))
 	}
 	if p.Undecodable > 0 {
-		bad = append(bad, fmt.Errorf("%d archives are what was sent and cannot be decoded: keep their episodes, and see docs/operations.md", p.Undecodable))
+		bad = append(bad, fmt.Errorf("%d archives are what was sent and cannot be decoded: keep their episodes, and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-receiver)", p.Undecodable))
 	}
 	return errors.Join(bad...)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/durable"
 	"cis490/internal/receiver"
 )
 
@@ -50,7 +51,11 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "data\t%s\n", printable(st.DataDir))
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
-	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
+	free := humanize.IBytes(uint64(st.FreeBytes))
+	if st.FreeBytes == durable.UnknownSpace {
+		free = "not known how much is"
+	}
+	fmt.Fprintf(w, "space\t%s free, %s kept free\n", free, humanize.IBytes(uint64(st.MinFree)))
 	if st.FreeInodes != nil {
 		fmt.Fprintf(w, "inodes\t%d free, %d kept free\n", *st.FreeInodes, st.MinFreeInodes)
 	}

@@ -3,15 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/durable"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -22,37 +23,58 @@ type facts struct {
 	Config       string    `json:"config"`
 	OutboxDir    string    `json:"outbox_dir"`
 	CertNotAfter time.Time `json:"cert_not_after"`
-	User         string    `json:"user"`  // who the files were readable for
-	Files        []string  `json:"files"` // what a start and a reload read
+	User         string    `json:"user"`               // who the files were readable for
+	Files        []string  `json:"files"`              // what a start and a reload read
+	Receiver     string    `json:"receiver,omitempty"` // where it is; it was not asked
+	*cli.Checked
 }
 
 // checkCommand looks at what the daemon would start from, without the network.
 func checkCommand(o *options) *cobra.Command {
-	var reload, disk bool
+	var reload, disk, lenient bool
 	c := &cobra.Command{
 		Use:   "check",
-		Short: "Check what a start would read, without the network",
-		Long: `Check reads what the shipper would read at its start and says what is wrong
-with it. If root runs it, it makes sure that the shipper's user can read the
-files, and hands over to that user what an earlier run as root left in the
-shipper's folders; nothing else changes. It exits with 2 if something is wrong.
+		Short: "Check what a start would find, without the network",
+		Long: `Check looks at what the shipper would start from and says what is wrong with
+it: files, folders, space, modes of the key, sizes without a unit. If root runs
+it, it looks as the shipper's user, and hands over to that user what an earlier
+run as root left in the shipper's folders; nothing else changes. It exits with 2
+if the configuration is wrong, and with 1 if there is no space to pack.
 
-With --reload it loads only what a reload loads. The unit runs it before each
-reload, so that 'systemctl reload' fails if the reload would. With --disk it
-tries, as the shipper's user, what the shipper needs of the file systems of its
-folders, and reads no certificate. The installer runs it.`,
+With --lenient, what a start only warns of is a note: a size without a unit, a
+key that everybody can read. With --reload it loads only what a reload loads.
+The unit runs it before each reload, so that 'systemctl reload' fails if the
+reload would. With --disk it tries, as the shipper's user, what the shipper
+needs of the file systems of its folders, and reads no certificate.`,
 		Example: "  shipper check\n  shipper check --reload",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if disk && o.json {
+				return cli.Wrong(errors.New("--disk prints no facts: leave --json out"))
+			}
 			if disk {
 				return runCheckDisk(c, o)
 			}
-			return runCheck(c, o, reload)
+			if err := shipper.CheckKernel(); err != nil {
+				return err
+			}
+			if reload {
+				cli.UseConfigOfDaemon(c, &o.config)
+			}
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			if reload {
+				return runCheckReload(c, o, cfg)
+			}
+			return runCheck(c, o, cfg, lenient)
 		},
 	}
 	c.Flags().BoolVar(&disk, "disk", false, "try the file systems of the folders, and nothing else")
 	c.Flags().BoolVar(&reload, "reload", false, "load what a reload loads, and nothing else")
-	c.MarkFlagsMutuallyExclusive("disk", "reload")
+	c.Flags().BoolVar(&lenient, "lenient", false, "make notes of what a start only warns of")
+	c.MarkFlagsMutuallyExclusive("disk", "reload", "lenient")
 	return c
 }
 
@@ -95,46 +117,88 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 	return cli.PrintReload(c.OutOrStdout(), visible, o.config, hidden)
 }
 
-func runCheck(c *cobra.Command, o *options, reload bool) error {
-	if err := shipper.CheckKernel(); err != nil {
-		return err
-	}
-	if reload {
-		cli.UseConfigOfDaemon(c, &o.config)
-	}
-	cfg, err := o.load()
-	if err != nil {
-		return err
-	}
-	if reload {
-		return runCheckReload(c, o, cfg)
-	}
+// runCheck looks at all that a start would find. What root alone may read is read first.
+func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) error {
 	cli.NoteLiteral(c, config.LiteralPaths(cfg))
-	papers, err := pki.LoadClient(credentials(cfg))
+	k := &cli.Checked{Lenient: lenient, WasRoot: os.Geteuid() == 0}
+	k.Warn(shipper.BareSizes(o.config))
+	_, papers, err := connect(cfg)
 	if err == nil {
-		err = papers.Check(cfg.HostID, time.Now())
+		err = cli.Wrong(errors.Join(papers.Check(cfg.HostID, time.Now()), credentials(cfg).CheckRoles()))
 	}
+	k.Fail(err)
 	// What root left is handed over whatever is wrong with the files.
-	if err := errors.Join(cli.Wrong(err), cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
+	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
+		return errors.Join(k.Err(c), err)
+	}
+	f := facts{
+		Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(),
+		Files: files(cfg), Receiver: cfg.Receiver.URL, Checked: k,
+	}
+	examine(cfg, &f, o.config, cli.CheckLine(c))
+	if err := k.Err(c); err != nil {
 		return err
 	}
-	// Root can read everything: the daemon's user must be able to.
-	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
-		return cli.Wrong(err)
-	}
-	if err := startError(shipper.CheckMoves(cfg), o.config); err != nil {
-		return err
-	}
-	if _, err := shipper.Adopted(cfg); err != nil {
-		return err
-	}
-	f := facts{o.config, string(cfg.OutboxDir), papers.NotAfter(), serviceuser.Current().Name(), files(cfg)}
+	f.CertNotAfter = papers.NotAfter()
 	if o.json {
 		return cli.JSON(c.OutOrStdout(), f)
 	}
-	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "config\t%s\noutbox\t%s\n", f.Config, f.OutboxDir)
-	fmt.Fprintf(w, "files\treadable for %s: %s\n", f.User, strings.Join(f.Files, " "))
-	fmt.Fprintf(w, "certificate\tvalid until %s\nok\n", f.CertNotAfter.UTC().Format(time.DateOnly))
-	return w.Flush()
+	return printFacts(c.OutOrStdout(), f)
+}
+
+// examine looks, as the shipper's user, at files, folders, key and space. Root can read
+// everything, and write everywhere: the daemon's user must be able to.
+func examine(cfg shipper.Config, f *facts, file, line string) {
+	f.Fail(cli.Wrong(serviceuser.CheckReadable(f.Files, line)))
+	usable := f.ExamineFolders(string(cfg.EpisodesDir), string(cfg.OutboxDir), string(cfg.ShippedDir))
+	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
+	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))
+	if usable {
+		_, err := shipper.Adopted(cfg)
+		f.Fail(errors.Join(startError(checkMoves(cfg), file), err))
+	}
+	free, err := cli.FreeAt(f.OutboxDir)
+	if err != nil {
+		return // said of the folder
+	}
+	f.Space = &cli.Space{Unknown: free.Unknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
+	if free.Bytes < int64(cfg.MinFree) {
+		f.Fail(fmt.Errorf("nothing is packed: %s are free on the disk of %s, and min_free is %s: make room, or lower min_free",
+			config.Bytes(free.Bytes), f.OutboxDir, cfg.MinFree))
+	}
+	if free.TotalInodes > 0 {
+		f.Space.FreeInodes = &free.Inodes
+	}
+	if free.TotalInodes > 0 && free.Inodes == 0 {
+		f.Fail(fmt.Errorf("nothing is packed: the disk of %s has no free inode (see 'df -i'): delete files", f.OutboxDir))
+	}
+}
+
+// checkMoves is [shipper.CheckMoves], also for folders that are made at the next start.
+func checkMoves(cfg shipper.Config) error {
+	err := shipper.CheckMoves(cfg)
+	if err == nil {
+		err = cli.CheckMove(string(cfg.EpisodesDir), string(cfg.ShippedDir))
+	}
+	if err == nil && cfg.Retention.On() {
+		err = cli.CheckMove(string(cfg.ShippedDir), string(cfg.OutboxDir))
+	}
+	if _, separate := errors.AsType[*durable.SeparateError](err); separate {
+		return &shipper.ConfigError{Err: err}
+	}
+	return err
+}
+
+func printFacts(to io.Writer, f facts) error {
+	rows := []cli.Row{{Name: "config", Lines: []string{f.Config}}, {Name: "receiver", Lines: []string{f.Receiver}}}
+	for i, name := range []string{"episodes", "outbox", "shipped"} {
+		rows = append(rows, cli.FolderRow(name, f.Folders[i]))
+	}
+	rows = append(rows, f.FileRow(f.User, f.Files),
+		cli.Row{Name: "certificate", Lines: []string{"valid until " + f.CertNotAfter.UTC().Format(time.DateOnly)}})
+	if err := cli.PrintRows(to, append(rows, f.SpaceRows()...)); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(to, "ok")
+	return err
 }

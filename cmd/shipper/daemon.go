@@ -74,6 +74,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
+	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	reloads := &cli.Reloader{Log: log, Files: files(cfg), Config: o.config, Check: cli.CheckLine(c)}
 	s.Status = reloads.Status
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)

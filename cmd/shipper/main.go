@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -102,6 +103,8 @@ shipper runs, 74 the disk cannot be trusted.`,
 				return runPing(c, &o)
 			case once:
 				return runOnce(c, &o)
+			case o.json:
+				return cli.Wrong(errors.New("--json is for --once, --ping and the commands: the daemon prints no results, and logs to stderr; see 'shipper --help'"))
 			}
 			return runDaemon(c, &o)
 		},
@@ -113,7 +116,8 @@ shipper runs, 74 the disk cannot be trusted.`,
 	flags.StringVar(&o.config, "config", shipper.DefaultConfigFile, "configuration `file`")
 	flags.BoolVar(&o.json, "json", false, "print results as JSON")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log each attempt")
-	root.AddCommand(statusCommand(&o), checkCommand(&o), heldCommand(&o), retryCommand(&o),
-		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), shareCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
+	root.AddCommand(cli.PrintsJSON(statusCommand(&o), checkCommand(&o), heldCommand(&o), retryCommand(&o),
+		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), shareCommand(&o))...)
+	root.AddCommand(cli.VersionCommand(), cli.GenerateCommand())
 	return root
 }

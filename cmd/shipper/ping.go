@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/durable"
 	"cis490/internal/outbox"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
@@ -104,11 +105,20 @@ func printPong(c *cobra.Command, cfg shipper.Config, papers *pki.Client, pong wi
 		clock = fmt.Sprintf("%v off the receiver's: check both clocks, certificates depend on them", skew.Round(time.Second))
 	}
 	fmt.Fprintf(w, "clock\t%s\n", clock)
-	fmt.Fprintf(w, "storage\t%s left for this host\n", humanize.IBytes(uint64(max(pong.Storage.FreeBytes, 0))))
+	fmt.Fprintf(w, "storage\t%s left for this host\n", sizeOrUnknown(pong.Storage.FreeBytes))
 	fmt.Fprintf(w, "store\t%s\n", storeOf(pong.Store, adopted))
 	fmt.Fprintf(w, "limits\t%s an archive, %d uploads at once\n", humanize.IBytes(uint64(max(pong.Limits.MaxSize, 0))), pong.Limits.UploadsPerHost)
 	fmt.Fprintf(w, "ok\tthe receiver takes episodes of this host\n")
 	return w.Flush()
+}
+
+// sizeOrUnknown shows how much is free. A file system that does not say how much counts as
+// [durable.UnknownSpace], of which a receiver has taken its floor.
+func sizeOrUnknown(free int64) string {
+	if free > durable.UnknownSpace/2 {
+		return "it is not known how much is"
+	}
+	return humanize.IBytes(uint64(max(free, 0)))
 }
 
 // storeOf says which store the receiver has, and whether it is this host's.

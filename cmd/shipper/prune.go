@@ -17,7 +17,7 @@ import (
 func pruneCommand(o *options) *cobra.Command {
 	var opts shipper.PruneOptions
 	var maxAge config.Duration
-	var maxBytes, minFree config.Bytes
+	var maxBytes, minFree config.TypedBytes
 	c := &cobra.Command{
 		Use:   "prune",
 		Short: "Delete retired episodes that the receiver has read back",
@@ -36,7 +36,10 @@ that. It exits with 5 while another process deletes.`,
 			if err != nil {
 				return err
 			}
-			given := shipper.RetentionConfig{MaxAge: maxAge, MaxBytes: maxBytes, MinFree: minFree}
+			if opts.Most < 1 {
+				return cli.Wrong(errors.New("--most: must be at least 1"))
+			}
+			given := shipper.RetentionConfig{MaxAge: maxAge, MaxBytes: config.Bytes(maxBytes), MinFree: config.Bytes(minFree)}
 			if given.On() {
 				cfg.Retention = given
 			}
@@ -56,8 +59,8 @@ that. It exits with 5 while another process deletes.`,
 	c.Flags().BoolVar(&opts.DryRun, "dry-run", false, "list what would be deleted, and delete nothing")
 	c.Flags().IntVar(&opts.Most, "most", 100_000, "delete no more than so `many`")
 	c.Flags().TextVar(&maxAge, "max-age", config.Duration(0), "delete what was received so `long` ago")
-	c.Flags().TextVar(&maxBytes, "max-bytes", config.Bytes(0), "delete until all take no more `bytes`")
-	c.Flags().TextVar(&minFree, "min-free", config.Bytes(0), "delete until so many `bytes` are free")
+	c.Flags().TextVar(&maxBytes, "max-bytes", config.TypedBytes(0), "delete until all take no more `bytes`")
+	c.Flags().TextVar(&minFree, "min-free", config.TypedBytes(0), "delete until so many `bytes` are free")
 	return c
 }
 
@@ -82,8 +85,8 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 		case opts.DryRun:
 			what = "would go"
 		}
-		_, err := fmt.Fprintf(out, "%-8s  %s  %s, received %s ago, %s%s\n", what, p.Dir,
-			humanize.IBytes(uint64(max(p.Bytes, 0))), age(p.ReceivedAt, now), p.Reason, why(p))
+		_, err := fmt.Fprintf(out, "%-8s  %s  %s, %s, %s%s\n", what, p.Dir,
+			humanize.IBytes(uint64(max(p.Bytes, 0))), receivedAt(p.ReceivedAt, now), p.Reason, why(p))
 		return err
 	}
 	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -141,13 +140,7 @@ func changes(c shipper.Changes, now time.Time) string {
 
 // ascii shows what somebody else may have written. What is printable already
 // may have been escaped before, and is left as it is.
-func ascii(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return s
-	}
-	q := strconv.QuoteToASCII(s)
-	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
-}
+func ascii(s string) string { return episode.Printable(s) }
 
 func retryCommand(o *options) *cobra.Command {
 	var accept, beside bool
@@ -173,15 +166,11 @@ be reached.`,
 			for _, arg := range args {
 				name, err := episode.ParseName(arg)
 				if err != nil {
-					errs = append(errs, cli.Wrong(err))
+					errs = append(errs, cli.Wrong(err), o.printMoved(c, moved{Episode: arg}, err, ""))
 					continue
 				}
 				as, err := retry(c.Context(), cfg, up, name, accept, beside)
-				if err != nil {
-					errs = append(errs, err)
-					continue
-				}
-				fmt.Fprintf(c.OutOrStdout(), "%s will be tried again%s\n", name, as)
+				errs = append(errs, err, o.printMoved(c, moved{Episode: arg, Again: err == nil, As: as}, err, "tried again"))
 			}
 			return errors.Join(errs...)
 		},
@@ -192,14 +181,14 @@ be reached.`,
 	return c
 }
 
-// retry returns what is to be said of the name under which the episode goes.
+// retry returns the name under which the episode goes, if it is another.
 func retry(ctx context.Context, cfg shipper.Config, up inventory, name episode.Name, accept, beside bool) (string, error) {
 	as := ""
 	var err error
 	if beside {
 		var other episode.Name
 		other, err = shipper.Beside(ctx, cfg, name, up)
-		as = ", as " + string(other)
+		as = string(other)
 	} else {
 		err = shipper.Retry(cfg, name, accept)
 	}

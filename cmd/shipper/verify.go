@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -16,6 +17,7 @@ import (
 func verifyCommand(o *options) *cobra.Command {
 	var opts shipper.AuditOptions
 	all := false
+	var maxAge config.Duration
 	c := &cobra.Command{
 		Use:   "verify",
 		Short: "Compare what was shipped with what the receiver has",
@@ -34,14 +36,12 @@ host.`,
   shipper verify --quick --json | jq -c 'select(.finding)'`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if opts.MaxAge < 0 {
-				return cli.Wrong(errors.New("--max-age: must not be negative"))
-			}
+			opts.MaxAge = maxAge.Std()
 			return runVerify(c, o, opts, all)
 		},
 	}
 	c.Flags().BoolVar(&opts.Quick, "quick", false, "ask what it knows, and have nothing read from its disk")
-	c.Flags().DurationVar(&opts.MaxAge, "max-age", 0, "an earlier reading counts if it is no `older`")
+	c.Flags().TextVar(&maxAge, "max-age", config.Duration(0), "an earlier reading counts if it is no `older`")
 	c.Flags().BoolVar(&opts.Heal, "heal", false, "move what is missing or damaged back, to be sent again")
 	c.Flags().BoolVar(&opts.Deep, "deep", false, "read all episodes here, also those that seem unchanged")
 	c.Flags().BoolVar(&all, "all", false, "list what is verified, too")
@@ -103,7 +103,7 @@ func advice(a shipper.Audited) string {
 	case a.Finding == shipper.Missing, a.Finding == shipper.Damaged:
 		return ": send it again with 'shipper resend " + a.Dir + "'"
 	case a.Finding == shipper.Undecodable:
-		return ": the receiver has what was sent, and it is no archive; keep this, and see docs/operations.md"
+		return ": the receiver has what was sent, and it is no archive; keep this, and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-shipper)"
 	case a.Finding == shipper.Divergent:
 		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', keeps both"
 	case a.Finding == shipper.Changed && a.Partial:
@@ -141,7 +141,7 @@ func resendCommand(o *options) *cobra.Command {
 beside a running shipper, which packs and sends them as if they were new. The
 receiver answers for what it has, and takes what it has lost. A name that is
 taken or on its way is refused.`,
-		Example: "  shipper resend run-7 run-8",
+		Example: "  shipper resend run-7 run-8\n  shipper resend --json run-7 | jq -r 'select(.again).episode_id'",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := o.open(c)
@@ -154,24 +154,25 @@ taken or on its way is refused.`,
 				if errors.Is(err, fs.ErrNotExist) {
 					err = fmt.Errorf("%s is not in %s", ascii(dir), cfg.ShippedDir)
 				}
-				if err != nil {
-					errs = append(errs, err)
-					continue
-				}
-				fmt.Fprintf(c.OutOrStdout(), "%s will be sent again\n", ascii(dir))
+				errs = append(errs, err, o.printMoved(c, moved{Episode: dir, Again: err == nil}, err, "sent again"))
 			}
 			return errors.Join(errs...)
 		},
 	}
 }
 
-// age is how long ago something was, for a table.
-func age(t, now time.Time) string {
-	if t.IsZero() {
-		return "-"
+// receivedAt says when the receiver got an episode, for a table.
+func receivedAt(t, now time.Time) string {
+	old := now.Sub(t)
+	switch {
+	case t.IsZero():
+		return "received, it is not known when"
+	case old < 0:
+		return "received at " + t.UTC().Format(time.RFC3339) + ", which is yet to come: check the clock"
+	case old < time.Minute:
+		return "received less than a minute ago"
+	case old < time.Hour:
+		return "received " + old.Round(time.Minute).String() + " ago"
 	}
-	if old := now.Sub(t); old < time.Hour {
-		return old.Round(time.Minute).String()
-	}
-	return now.Sub(t).Round(time.Hour).String()
+	return "received " + old.Round(time.Hour).String() + " ago"
 }

@@ -94,7 +94,7 @@ func Main(root *cobra.Command) int {
 	begun := false
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		// cobra would check these after it, too late to tell them from failures.
-		if err := errors.Join(c.ValidateRequiredFlags(), c.ValidateFlagGroups()); err != nil {
+		if err := errors.Join(c.ValidateRequiredFlags(), c.ValidateFlagGroups(), refuseJSON(c)); err != nil {
 			return err
 		}
 		begun = true
@@ -120,7 +120,10 @@ func complain(root *cobra.Command, err error) {
 		defer close(said)
 		for _, e := range parts(err) {
 			if exit, ok := e.(*Exit); !ok || exit.Err != nil {
-				fmt.Fprintf(root.ErrOrStderr(), "%s: %v\n", root.Name(), serviceuser.Explain(e, CheckLine(root)))
+				text := serviceuser.Explain(e, CheckLine(root)).Error()
+				for line := range strings.SplitSeq(text, "\n") { // the faults of a file are one error
+					fmt.Fprintf(root.ErrOrStderr(), "%s: %s\n", root.Name(), line)
+				}
 			}
 		}
 	}()

@@ -25,8 +25,14 @@ func checkCommand(root *cobra.Command, args []string) error {
 	}
 	c.InitDefaultHelpFlag()
 	c.InitDefaultVersionFlag()
-	if c.ParseFlags(rest) != nil || c.Flags().NArg() == 0 {
+	if c.ParseFlags(rest) != nil {
 		return nil // Execute says what is wrong with a flag
+	}
+	if isHelp && refuseJSON(c) != nil { // its own hooks take the place of ours
+		return &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", refuseJSON(c), root.Name())}
+	}
+	if c.Flags().NArg() == 0 {
+		return nil
 	}
 	words := c.Flags().Args()
 	if isHelp {

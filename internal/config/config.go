@@ -36,21 +36,28 @@ const MaxFile = 1 << 20
 // filled in part and must not be used. A path with a ~ or $ that a shell would expand is
 // refused, unless it exists as it is written: see [LiteralPaths].
 func Load(path string, into any) error {
+	_, err := LoadSizes(path, into)
+	return err
+}
+
+// LoadSizes is [Load], and returns the sizes that the file gives without a unit: nil, or
+// a [*BareSize] for each, joined.
+func LoadSizes(path string, into any) (bare, err error) {
 	folder, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
-		return fmt.Errorf("find the folder of %s: %w", path, err)
+		return nil, fmt.Errorf("find the folder of %s: %w", path, err)
 	}
 	doc, err := read(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	v := reflect.ValueOf(into).Elem()
 	d := decoding{path: path, folder: folder, doc: doc, refused: map[string]string{}, unknown: map[string]bool{}}
 	if err := d.decode(v); err != nil {
-		return err
+		return nil, err
 	}
 	resolve(v, folder)
-	return nil
+	return d.bareSizes(), nil
 }
 
 // Invalid returns what a Validate says of a key whose value cannot be used. It
@@ -61,6 +68,9 @@ func Invalid(key, format string, args ...any) error {
 }
 
 func read(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("no configuration file is named: give its path with --config")
+	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("%w: copy the example there, or name another file with --config", err)

@@ -27,6 +27,7 @@ type decoding struct {
 	root    map[string]toml.Primitive
 	refused map[string]string // key -> what is wrong with its value
 	unknown map[string]bool   // topmost keys without a field
+	bare    []*BareSize       // sizes without a unit, in no order
 }
 
 func (d *decoding) decode(v reflect.Value) error {
@@ -78,6 +79,7 @@ func (d *decoding) value(value toml.Primitive, field reflect.Value, key toml.Key
 			return
 		}
 	}
+	before := sizeBefore(field)
 	err := d.md.PrimitiveDecode(value, field.Addr().Interface())
 	if p, ok := errors.AsType[toml.ParseError](err); ok {
 		mismatch = p.Message
@@ -86,6 +88,7 @@ func (d *decoding) value(value toml.Primitive, field reflect.Value, key toml.Key
 		d.refused[key.String()] = mismatch
 		return
 	}
+	d.noteBare(value, field, key, before)
 	eachPath(field, func(p Path) {
 		if wrong := refusePath(p, d.folder); wrong != "" {
 			d.refused[key.String()] = wrong

@@ -46,6 +46,10 @@ func parseDuration(s string) (time.Duration, error) {
 	if !found {
 		return time.ParseDuration(s)
 	}
+	if positive, negative := strings.CutPrefix(s, "-"); negative {
+		read, err := parseDuration(positive)
+		return -read, err
+	}
 	n, err := strconv.ParseUint(days, 10, 16)
 	if err != nil {
 		return 0, err

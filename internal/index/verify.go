@@ -291,7 +291,7 @@ func (v *verifier) odd(err error) {
 		v.say(Finding{Kind: Stray, Detail: stray.Error()})
 		return
 	}
-	v.say(Finding{Kind: Unreadable, Detail: fmt.Sprintf("%+q", err.Error())})
+	v.say(Finding{Kind: Unreadable, Detail: episode.Printable(err.Error())})
 }
 
 func (v *verifier) unreadable(key episode.Key, err error) {

@@ -61,6 +61,21 @@ func TestShippersFoldersMustBeOnOneMount(t *testing.T) {
 	}
 }
 
+// TestCheckLooksAtTheMountsOfWhatIsMissing: the start would make shipped_dir, and fail.
+func TestCheckLooksAtTheMountsOfWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	l := labtest.New(t, labtest.Unstarted())
+	h := l.Host("lab-01")
+	h.Run("check").MustExit(t, 0)
+	bind(t, h.Path("other"))
+	h.Set("shipped_dir", `"other/shipped"`)
+	said := h.Run("check").MustExit(t, 2).Stderr
+	mustContain(t, "check", said, twoMounts, h.Path("other"), "lab-host.toml")
+	if exists(h.Path("other", "shipped")) {
+		t.Error("it was made")
+	}
+}
+
 func TestStoresFoldersMustBeOnOneMount(t *testing.T) {
 	t.Parallel()
 	for _, folder := range []string{"episodes", "staging", "quarantine"} {

@@ -141,7 +141,7 @@ type RenewOptions struct {
 // The key stays, so that the change is that of one file and a power cut cannot
 // leave a key beside another's certificate.
 func Renew(dir string, o RenewOptions) (time.Time, error) {
-	f, err := openFolder(dir)
+	f, err := openCA(dir)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -231,6 +231,16 @@ func newAuthority(f *folder, name string, template *x509.Certificate, now time.T
 	return authority{cert: cert, key: key}, f.writeCert(name+certSuffix, encode(pemCertificate, cert.Raw))
 }
 
+// loadRevoker is loadAuthority for the CA of the hosts, to revoke a certificate. Without
+// its key a host can be shut out all the same.
+func loadRevoker(f *folder) (authority, error) {
+	ca, err := loadAuthority(f, hostsCA)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, shuts a host out at once and needs no key", err)
+	}
+	return ca, err
+}
+
 // loadAuthority reads a certificate and its key, and sees that they are a pair.
 func loadAuthority(f *folder, name string) (authority, error) {
 	certPEM, err := f.read(name + certSuffix)
@@ -238,6 +248,9 @@ func loadAuthority(f *folder, name string) (authority, error) {
 		return authority{}, fmt.Errorf("%w (is %s a directory made by receiver pki init?)", err, f.path)
 	}
 	keyPEM, err := f.read(name + keySuffix)
+	if found, _ := f.exists(hostsCA + certSuffix); !found && err != nil {
+		return authority{}, fmt.Errorf("%w (is %s a directory made by receiver pki init?)", err, f.path)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return authority{}, fmt.Errorf("%w (it is kept elsewhere? run this where the CA's keys are, and copy what it makes)", err)
 	}

@@ -40,6 +40,15 @@ func openFolder(path string) (*folder, error) {
 	return &folder{Dir: dir, path: path}, nil
 }
 
+// openCA opens the directory that [InitCA] made.
+func openCA(path string) (*folder, error) {
+	f, err := openFolder(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w (want the directory that receiver pki init made)", err)
+	}
+	return f, err
+}
+
 // openDir opens a directory that a command names. Root follows no link on the way that
 // another user made to a directory of a third one: it leaves keys there.
 func openDir(path string) (*durable.Dir, error) {

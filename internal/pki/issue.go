@@ -38,7 +38,7 @@ func Issue(dir string, host episode.Name, out string, o IssueOptions) (Issued, e
 	if err := CheckHost(host); err != nil {
 		return Issued{}, err
 	}
-	f, err := openFolder(dir)
+	f, err := openCA(dir)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -174,7 +174,7 @@ type Issued struct {
 // List returns the certificates issued from dir, those of a host together. A
 // record that cannot be read is an error beside the rest of the list.
 func List(dir string, now time.Time) ([]Issued, error) {
-	f, err := openFolder(dir)
+	f, err := openCA(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 	}
 	if err := cert.CheckSignatureFrom(ca.cert); err != nil {
 		return Revocation{}, fmt.Errorf("%s was not signed by %s, so its list cannot revoke it: %s",
-			path, f.Path(hostsCA+certSuffix), shown(err.Error()))
+			path, f.Path(hostsCA+certSuffix), episode.Printable(err.Error()))
 	}
 	r := Revocation{Serial: serialText(cert.SerialNumber)}
 	if id, err := idOf(cert); err == nil {
@@ -118,14 +118,14 @@ func readLeaf(path string) (*x509.Certificate, error) {
 
 // openToRevoke opens and locks a CA directory, and loads the CA that signs the list.
 func openToRevoke(dir string) (*folder, authority, error) {
-	f, err := openFolder(dir)
+	f, err := openCA(dir)
 	if err != nil {
 		return nil, authority{}, err
 	}
 	if err := f.lock(); err != nil {
 		return nil, authority{}, errors.Join(err, f.Close())
 	}
-	ca, err := loadAuthority(f, hostsCA)
+	ca, err := loadRevoker(f)
 	if err != nil {
 		return nil, authority{}, errors.Join(err, f.Close())
 	}

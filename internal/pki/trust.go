@@ -277,7 +277,7 @@ func explain(leaf *x509.Certificate, now time.Time, err error) error {
 	if err := checkTime(leaf, now); err != nil {
 		return err
 	}
-	return fmt.Errorf("it does not lead to a CA of the hosts: %s", shown(err.Error()))
+	return fmt.Errorf("it does not lead to a CA of the hosts: %s", episode.Printable(err.Error()))
 }
 
 func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

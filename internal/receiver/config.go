@@ -110,6 +110,14 @@ func LoadConfig(path string) (Config, error) {
 	return c, nil
 }
 
+// BareSizes returns the sizes that a configuration file gives without a unit, joined: see
+// [config.LoadSizes]. A daemon warns of them, and a check fails.
+func BareSizes(path string) error {
+	c := DefaultConfig()
+	bare, err := config.LoadSizes(path, &c)
+	return errors.Join(err, bare)
+}
+
 // Validate returns all that is wrong with c.
 func (c Config) Validate() error {
 	var errs []error

@@ -124,7 +124,7 @@ func parseDisabled(b []byte) (disabledHosts, error) {
 	var list disabledList
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if err := dec.Decode(&list); err != nil {
-		return nil, fmt.Errorf("not valid JSON: %+q", err.Error())
+		return nil, fmt.Errorf("not valid JSON: \"%s\"", episode.Printable(err.Error()))
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, errors.New("there is something behind the JSON object")

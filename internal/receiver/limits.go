@@ -88,12 +88,15 @@ func (c Config) checkSpace(data *durable.Dir) error {
 	return nil
 }
 
+// InodeFloor returns how many inodes stay free of the total of a file system.
+func (c Config) InodeFloor(total int64) int64 { return admission.FloorOf(c.MinFreeInodes, total) }
+
 // available returns what is free on the file system of data above the floors of c.
 func (c Config) available(data *durable.Dir) (admission.Space, error) {
 	free, err := data.Free()
 	s := admission.Space{Bytes: free.Bytes - int64(c.MinFree), Inodes: math.MaxInt64}
 	if free.TotalInodes > 0 {
-		s.Inodes = free.Inodes - admission.FloorOf(c.MinFreeInodes, free.TotalInodes)
+		s.Inodes = free.Inodes - c.InodeFloor(free.TotalInodes)
 	}
 	return s, err
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -158,12 +159,34 @@ type handshakes struct {
 	missed int // net/http's logger serialises writes
 }
 
+// handshakeHint says what an operator does about a TLS handshake that failed. Package
+// net/http gives its text alone.
+func handshakeHint(text string) string {
+	switch {
+	case strings.Contains(text, "unknown authority"):
+		return "its certificate is not of a CA in tls.client_ca_file: issue it with this receiver's 'receiver pki issue'; " +
+			"the receiver's own certificate is no host's"
+	case strings.Contains(text, "incompatible key usage"):
+		return "its certificate is for TLS servers, and no host's: issue one with 'receiver pki issue'"
+	case strings.Contains(text, "didn't provide a certificate"):
+		return "it showed no certificate, as every shipper does: something else connects, or a proxy that ends TLS"
+	case strings.Contains(text, "has expired or is not yet valid"):
+		return "issue a new certificate with 'receiver pki issue --force', or set the clock of whichever machine is wrong"
+	}
+	return ""
+}
+
 func (h *handshakes) Write(p []byte) (int, error) {
 	if !h.limit.Allow() {
 		h.missed++
 		return len(p), nil
 	}
-	h.log.Info("refused a connection", "err", string(bytes.TrimSpace(p)), "others", h.missed)
+	text := string(bytes.TrimSpace(p))
+	attrs := []any{"err", text, "others", h.missed}
+	if hint := handshakeHint(text); hint != "" {
+		attrs = append(attrs, "hint", hint)
+	}
+	h.log.Info("refused a connection", attrs...)
 	h.missed = 0
 	return len(p), nil
 }

@@ -63,10 +63,18 @@ func (u User) GroupName() string {
 	if known, err := user.LookupId(strconv.Itoa(u.UID)); err == nil {
 		gid = known.Gid
 	}
-	if g, err := user.LookupGroupId(gid); err == nil {
-		return g.Name
+	if n, err := strconv.Atoi(gid); err == nil {
+		return groupName(n)
 	}
 	return gid
+}
+
+func groupName(gid int) string {
+	id := strconv.Itoa(gid)
+	if g, err := user.LookupGroupId(id); err == nil {
+		return g.Name
+	}
+	return id
 }
 
 func userName(uid int) string {

@@ -37,6 +37,11 @@ var acts = map[string]func(args []string) error{
 		_, err := os.ReadFile(args[0])
 		return serviceuser.Explain(err, "prog check")
 	},
+	"folder": func(args []string) error {
+		f, err := serviceuser.ExamineFolder(args[0], args[1] == "root")
+		fmt.Println(f.Note)
+		return serviceuser.Explain(err, "prog check")
+	},
 	"mkdir":    func(args []string) error { return serviceuser.Explain(os.Mkdir(args[0], 0o755), "prog check") },
 	"readable": func(args []string) error { return serviceuser.CheckReadable(args, "prog check") },
 }

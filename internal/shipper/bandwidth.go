@@ -2,8 +2,10 @@ package shipper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +34,23 @@ func (t Timetable) At(now time.Time) config.Bytes { return t.entries().at(now) }
 func (t Timetable) entries() timetable {
 	read, _ := parseTimetable(string(t)) // it was good when it was read
 	return read
+}
+
+// bare returns an error for each rate without a unit, as [config.LoadSizes] does for sizes.
+func (t Timetable) bare(path string) error {
+	var errs []error
+	for part := range strings.SplitSeq(string(t), ",") {
+		words := strings.Fields(part)
+		if len(words) == 0 {
+			continue
+		}
+		rate := words[len(words)-1]
+		if n, err := strconv.ParseInt(rate, 10, 64); err == nil && n > 0 {
+			exact, _ := config.Bytes(n).MarshalText()
+			errs = append(errs, fmt.Errorf("%s: bandwidth_limit: %s has no unit, and is taken as bytes: write %q", path, rate, exact))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // timetable is a [Timetable] that was read.

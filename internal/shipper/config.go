@@ -100,6 +100,14 @@ func LoadConfig(path string) (Config, error) {
 	return c, nil
 }
 
+// BareSizes returns the sizes that a configuration file gives without a unit, joined: see
+// [config.LoadSizes]. A daemon warns of them, and a check fails.
+func BareSizes(path string) error {
+	c := DefaultConfig()
+	bare, err := config.LoadSizes(path, &c)
+	return errors.Join(err, bare, c.BandwidthLimit.bare(path))
+}
+
 // within reports whether two folders are one, or one is within the other.
 func within(a, b config.Path) bool {
 	x, y := filepath.Clean(string(a))+"/", filepath.Clean(string(b))+"/"

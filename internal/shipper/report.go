@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"cis490/internal/durable"
@@ -50,10 +48,7 @@ func (l delay) again(err error, now time.Time) delay {
 
 // shorten makes a cause that may hold hostile bytes fit for a report.
 func shorten(cause string) string {
-	if strings.ContainsFunc(cause, func(r rune) bool { return r < ' ' || r > '~' }) {
-		q := strconv.QuoteToASCII(cause)
-		cause = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
-	}
+	cause = episode.Printable(cause)
 	if len(cause) > outbox.MaxCause {
 		cause = cause[:outbox.MaxCause-3] + "..."
 	}

@@ -378,7 +378,7 @@ func (d *dispatch) logPruned(p Pruned) error {
 		}
 		d.keptLogged[p.Dir] = p.Kept
 		d.log.Error("retired episode not deleted", "episode", p.Episode, "dir", p.Dir, "cause", p.Kept,
-			"hint", "see docs/operations.md, Retired episodes that are kept")
+			"hint", "see 'Retired episodes that are kept' in docs/operations.md (of a package: /usr/share/doc/cis490-shipper)")
 	}
 	return nil
 }

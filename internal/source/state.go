@@ -3,13 +3,12 @@ package source
 import (
 	"encoding/binary"
 	"errors"
-	"strconv"
-	"strings"
 	"time"
 
 	"cis490/internal/archive"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
+	"cis490/internal/episode"
 )
 
 // Attributes of a retired episode's directory.
@@ -103,10 +102,9 @@ func parseChange(b []byte) Change {
 	if len(b) < head {
 		return Change{Cause: "the note cannot be read"}
 	}
-	quoted := strconv.QuoteToASCII(string(b[head:]))
 	return Change{
 		At:          noted(int64(binary.BigEndian.Uint64(b))),
-		Cause:       strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`),
+		Cause:       episode.Printable(string(b[head:])),
 		Fingerprint: Short(b[8:]),
 		Partial:     b[head-1] == 1,
 	}

@@ -48,6 +48,18 @@ func TestStateTravelsWithTheEpisode(t *testing.T) {
 	}
 }
 
+// TestChangeShowsANameEscapedOnce: what is compared quotes names, and a note of it may be
+// read back many times.
+func TestChangeShowsANameEscapedOnce(t *testing.T) {
+	l := newLab(t)
+	l.finished(l.episodes, "run-7", "x")
+	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
+	l.must(source.NoteChange(l.open("run-7"), source.Change{At: time.Unix(1e9, 0), Cause: `"esc\x1b" changed, and ` + "\xff"}))
+	if r, want := l.lookup("run-7"), `"esc\x1b" changed, and \xff`; r.Change == nil || r.Change.Cause != want {
+		t.Errorf("got %+v, want %s", r.Change, want)
+	}
+}
+
 func TestChangeKeepsTheTimeOfItsFirstNote(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "x")

@@ -246,7 +246,7 @@ func parseKey(host, name string) (episode.Key, error) {
 	}{{host, &key.Host}, {name, &key.Name}} {
 		s, err := url.PathUnescape(part.escaped)
 		if err != nil {
-			return key, Refuse(BadName, "%s", printable(err.Error()))
+			return key, Refuse(BadName, "%s", episode.Printable(err.Error()))
 		}
 		if *part.to, err = episode.ParseName(s); err != nil {
 			return key, Refuse(BadName, "%v", err)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"cis490/internal/episode"
 )
 
 // Hint says in words what an error of a [Client] means and what to do about it.
@@ -89,7 +91,7 @@ func names(cert *x509.Certificate) string {
 	for _, ip := range cert.IPAddresses {
 		all = append(all, ip.String())
 	}
-	return printable(strings.Join(all, ", "))
+	return episode.Printable(strings.Join(all, ", "))
 }
 
 func networkHint(err error) string {

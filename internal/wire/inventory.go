@@ -139,7 +139,7 @@ func parseInventory(body io.Reader) (inventory, error) {
 	case ahead.exceeded:
 		return in, Refuse(BadRequest, "not an inventory: more than %d bytes in one value or between two", maxLookahead)
 	case err != nil:
-		return in, Refuse(BadRequest, "no inventory: %s", printable(err.Error()))
+		return in, Refuse(BadRequest, "no inventory: %s", episode.Printable(err.Error()))
 	case in.ReadBack && len(in.Episodes) != 1:
 		return in, Refuse(BadRequest, "one episode is read back at a time, not %d", len(in.Episodes))
 	}

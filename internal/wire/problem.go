@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cis490/internal/digest"
+	"cis490/internal/episode"
 )
 
 // Code is a kind of refusal that both ends know. As an error it is what
@@ -176,7 +177,7 @@ func readProblem(resp *http.Response) error {
 	if !strings.HasPrefix(doc.Type, ours) && !strings.HasPrefix(doc.Type, registered) {
 		return &PathError{Status: resp.StatusCode, Err: fmt.Errorf("a problem of the type %+q", doc.Type)}
 	}
-	p := &Problem{Code: codeOf(doc), Detail: printable(doc.Detail), Offset: doc.Offset, RetryAfter: retryAfter(resp)}
+	p := &Problem{Code: codeOf(doc), Detail: episode.Printable(doc.Detail), Offset: doc.Offset, RetryAfter: retryAfter(resp)}
 	if p.Code == OtherStore {
 		if doc.Store == nil || doc.Store.Check() != nil {
 			return &PathError{Status: resp.StatusCode, Err: errors.New("another store, and it does not say which")}
@@ -258,9 +259,3 @@ func (e *PathError) Error() string {
 
 // Unwrap returns what was wrong.
 func (e *PathError) Unwrap() error { return e.Err }
-
-// printable makes one line of ASCII of what somebody else wrote.
-func printable(s string) string {
-	q := strconv.QuoteToASCII(s)
-	return q[1 : len(q)-1]
-}

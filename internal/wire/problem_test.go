@@ -184,6 +184,15 @@ func TestUnknownTypeIsThePlainestOfItsStatus(t *testing.T) {
 	}
 }
 
+// TestDetailIsEscapedOnce: both ends quote names.
+func TestDetailIsEscapedOnce(t *testing.T) {
+	s := serve(t, answer(400, "application/problem+json", `{"type":"urn:cis490:problem:bad-name","status":400,"detail":"\"a\\x1b\" is no name \u001b"}`))
+	_, err := s.client(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
+	if want := `"a\x1b" is no name \x1b`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestRetryAfterIsBounded(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"": 0, "7": 7 * time.Second, "-7": 0, "x": 0, "1e3": 0, "999999999": 15 * time.Minute, "99999999999999999999": 0,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/dunglas/httpsfv"
 )
@@ -152,4 +153,5 @@ func (h *Handler) checkKnown(r *http.Request) error {
 	return p
 }
 
-func printableASCII(s string) bool { return printable(s) == s }
+// printableASCII reports whether s is printable ASCII without quotes and backslashes.
+func printableASCII(s string) bool { return strconv.QuoteToASCII(s) == `"`+s+`"` }

@@ -279,5 +279,5 @@ func (s Storage) Err() error {
 	case s.Detail == "":
 		return Refuse(Full, "reachable but not accepting uploads")
 	}
-	return Refuse(Full, "reachable but not accepting uploads: %s", printable(s.Detail))
+	return Refuse(Full, "reachable but not accepting uploads: %s", episode.Printable(s.Detail))
 }

@@ -73,6 +73,8 @@ make_papers() {
   eventually active receiver cis490-receiver
   issue_papers
   as cis490 receiver receiver check
+  on receiver receiver check | grep 'listen .*:8443, of cis490-receiver.socket'
+  on receiver receiver check --json | grep '"address_from":"cis490-receiver.socket","port":"held by systemd for the receiver"'
 }
 
 issue_papers() {

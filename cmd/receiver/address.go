@@ -1,0 +1,182 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/receiver"
+	"cis490/internal/systemd"
+)
+
+const (
+	socketUnit  = "cis490-receiver.socket"
+	serviceUnit = "cis490-receiver.service"
+)
+
+// address is where a receiver is reached, and who decides that.
+type address struct {
+	Address string `json:"address"`      // what is listened on, or will be
+	From    string `json:"address_from"` // "listen", or the socket unit
+	Port    string `json:"port"`         // how the port is, in words
+	Hint    string `json:"address_hint,omitempty"`
+
+	taken error // why the address cannot be had, while nobody of ours has it
+}
+
+// findAddress finds out which address a receiver with a configuration file has. Under
+// systemd the socket unit has it, and the key listen is not used. It must be called while
+// the process is what the daemon is at its start.
+func findAddress(ctx context.Context, file, listen string) address {
+	a := address{Address: listen, From: "listen"}
+	if systemd.Booted() {
+		a.askSystemd(ctx, file)
+	}
+	if a.Port == "" {
+		a.Port, a.taken = "free", tryBind(a.Address)
+	}
+	if strings.HasSuffix(a.Address, ":0") {
+		a.Hint = "port 0 is another port at each start: no host finds it"
+	}
+	return a
+}
+
+// askSystemd looks whether the socket unit is the one that decides.
+func (a *address) askSystemd(ctx context.Context, file string) {
+	service, err := systemd.ShowUnit(ctx, serviceUnit, "LoadState", "ExecStart")
+	if err == nil && !startsWith(service, file) {
+		return // a start by hand: no unit starts a receiver with this file
+	}
+	socket, serr := systemd.ShowUnit(ctx, socketUnit, "LoadState", "ActiveState", "UnitFileState", "Listen")
+	if err := cmp.Or(err, serr); err != nil {
+		a.Hint = fmt.Sprintf("the address may be another: that of %s, if it is enabled (%v)", socketUnit, err)
+		return
+	}
+	a.useSocket(socket)
+}
+
+// startsWith reports whether a service starts the receiver with a configuration file.
+func startsWith(service systemd.Unit, file string) bool {
+	command := service.First("ExecStart")
+	switch {
+	case service.First("LoadState") != "loaded":
+		return false
+	case strings.Contains(command, "--config"):
+		return strings.Contains(command, file)
+	}
+	return file == receiver.DefaultConfigFile
+}
+
+// useSocket takes the address of the socket unit, if the unit is in use.
+func (a *address) useSocket(socket systemd.Unit) {
+	active := socket.First("ActiveState") == "active"
+	if socket.First("LoadState") != "loaded" || !active && socket.First("UnitFileState") != "enabled" {
+		return
+	}
+	at := socket.First("Listen") // "[::]:8443 (Stream)"
+	at, _, _ = strings.Cut(at, " ")
+	configured := a.Address
+	a.Address, a.From = at, socketUnit
+	if active {
+		a.Port = "held by systemd for the receiver"
+	}
+	switch {
+	case len(socket["Listen"]) > 1:
+		a.Hint = fmt.Sprintf("%s has %d addresses, and the receiver takes one: keep one ListenStream=", socketUnit, len(socket["Listen"]))
+	case !sameAddress(configured, at) && configured != receiver.DefaultConfig().Listen:
+		a.Hint = fmt.Sprintf("listen = %q is not used: change the address with 'systemctl edit %s'", configured, socketUnit)
+	}
+}
+
+// sameAddress reports whether two addresses are one, all addresses of the machine in any
+// spelling.
+func sameAddress(a, b string) bool {
+	x, xport, xerr := net.SplitHostPort(a)
+	y, yport, yerr := net.SplitHostPort(b)
+	isAll := func(host string) bool { return host == "" || host == "::" || host == "0.0.0.0" }
+	return xerr == nil && yerr == nil && xport == yport && (x == y || isAll(x) && isAll(y))
+}
+
+// tryBind returns why an address cannot be listened on, as the daemon would say it. It
+// does not listen: nobody is let in, and a daemon that starts meanwhile gets the address.
+func tryBind(at string) error {
+	addr, err := net.ResolveTCPAddr("tcp", at)
+	if err != nil {
+		return listenError(&net.OpError{Op: "listen", Net: "tcp", Err: err})
+	}
+	if err := bind(addr); err != nil {
+		return listenError(&net.OpError{Op: "listen", Net: "tcp", Addr: addr, Err: os.NewSyscallError("bind", err)})
+	}
+	return nil
+}
+
+func bind(addr *net.TCPAddr) error {
+	family, sa := socketAddress(addr)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if family == unix.AF_INET6 && addr.IP == nil && errors.Is(err, unix.EAFNOSUPPORT) {
+		return bind(&net.TCPAddr{IP: net.IPv4zero, Port: addr.Port}) // a machine without IPv6
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	// As package net does: what the last daemon left in TIME_WAIT is not in the way.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	if family == unix.AF_INET6 {
+		only := 0
+		if addr.IP != nil {
+			only = 1
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
+			return err
+		}
+	}
+	return unix.Bind(fd, sa)
+}
+
+func socketAddress(addr *net.TCPAddr) (family int, sa unix.Sockaddr) {
+	if ip := addr.IP.To4(); ip != nil {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: addr.Port, Addr: [4]byte(ip)}
+	}
+	v6 := &unix.SockaddrInet6{Port: addr.Port}
+	copy(v6.Addr[:], addr.IP.To16())
+	if zone, err := net.InterfaceByName(addr.Zone); err == nil {
+		v6.ZoneId = uint32(zone.Index)
+	}
+	return unix.AF_INET6, v6
+}
+
+// settle says how the port is, once it is known who has the data directory. It returns an
+// error if another program has the port.
+func (a *address) settle(holder string, unknown bool) error {
+	switch {
+	case a.taken == nil:
+		return nil
+	case errors.Is(a.taken, syscall.EADDRINUSE) && holder != "":
+		a.Port = "in use, and a receiver runs: " + printable(holder)
+	case errors.Is(a.taken, syscall.EADDRINUSE) && unknown:
+		a.Port = "in use; only root and the receiver's user can tell whether by a receiver"
+	default:
+		a.Port = "cannot be used"
+		return a.taken
+	}
+	return nil
+}
+
+// warnListen logs that listen is not used, if systemd gave the receiver another address.
+func warnListen(log *slog.Logger, listen string, ln net.Addr) {
+	if listen != receiver.DefaultConfig().Listen && !sameAddress(listen, ln.String()) {
+		log.Warn("listen is not used", "listen", listen, "address", ln.String(),
+			"hint", "change the address with 'systemctl edit "+socketUnit+"'")
+	}
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/cli"
+	"cis490/internal/serviceuser"
+	"cis490/internal/systemd"
+)
+
+// TestSocketUnitDecidesAboutTheAddress: the key listen is not used beside it.
+func TestSocketUnitDecidesAboutTheAddress(t *testing.T) {
+	unit := func(load, active, enabled string, listen ...string) systemd.Unit {
+		return systemd.Unit{"LoadState": {load}, "ActiveState": {active}, "UnitFileState": {enabled}, "Listen": listen}
+	}
+	for _, c := range []struct {
+		name          string
+		listen        string
+		socket        systemd.Unit
+		address, port string
+		ours          bool // the socket unit's
+		hint          string
+	}{
+		{"no unit", ":9000", unit("not-found", "inactive", ""), ":9000", "", false, ""},
+		{"neither enabled nor active", ":9000", unit("loaded", "inactive", "disabled", "[::]:8443 (Stream)"), ":9000", "", false, ""},
+		{"as installed", ":8443", unit("loaded", "active", "enabled", "[::]:8443 (Stream)"), "[::]:8443", "held by systemd for the receiver", true, ""},
+		{"edited, and listen is the default", ":8443", unit("loaded", "active", "enabled", "10.0.0.1:8443 (Stream)"), "10.0.0.1:8443", "held by systemd for the receiver", true, ""},
+		{"listen is not used", "10.0.0.1:9000", unit("loaded", "active", "enabled", "[::]:8443 (Stream)"), "[::]:8443", "held by systemd for the receiver", true, `listen = "10.0.0.1:9000" is not used`},
+		{"both say the same", "0.0.0.0:9000", unit("loaded", "active", "enabled", "[::]:9000 (Stream)"), "[::]:9000", "held by systemd for the receiver", true, ""},
+		{"started by hand", ":8443", unit("loaded", "active", "disabled", "[::]:8443 (Stream)"), "[::]:8443", "held by systemd for the receiver", true, ""},
+		{"enabled and stopped", ":8443", unit("loaded", "inactive", "enabled", "[::]:8443 (Stream)"), "[::]:8443", "", true, ""},
+		{"two addresses", ":8443", unit("loaded", "active", "enabled", "[::]:8443 (Stream)", "[::]:8444 (Stream)"), "[::]:8443", "held by systemd for the receiver", true, "keep one ListenStream="},
+	} {
+		a := address{Address: c.listen, From: "listen"}
+		a.useSocket(c.socket)
+		if a.Address != c.address || a.Port != c.port || (a.From == socketUnit) != c.ours || !strings.Contains(a.Hint, c.hint) || (c.hint == "") != (a.Hint == "") {
+			t.Errorf("%s: got %+v", c.name, a)
+		}
+	}
+}
+
+// TestServiceDecidesForItsOwnFileOnly: a start by hand with another file has listen.
+func TestServiceDecidesForItsOwnFileOnly(t *testing.T) {
+	const plain = "{ path=/usr/bin/cis490-receiver ; argv[]=/usr/bin/cis490-receiver ; ignore_errors=no }"
+	const named = "{ path=/usr/bin/cis490-receiver ; argv[]=/usr/bin/cis490-receiver --config /srv/r.toml ; ignore_errors=no }"
+	for _, c := range []struct {
+		load, command, file string
+		want                bool
+	}{
+		{"loaded", plain, "/etc/cis490/receiver.toml", true},
+		{"loaded", plain, "receiver.toml", false},
+		{"loaded", named, "/srv/r.toml", true},
+		{"loaded", named, "/etc/cis490/receiver.toml", false},
+		{"not-found", "", "/etc/cis490/receiver.toml", false},
+	} {
+		got := startsWith(systemd.Unit{"LoadState": {c.load}, "ExecStart": {c.command}}, c.file)
+		if got != c.want {
+			t.Errorf("%+v: got %t", c, got)
+		}
+	}
+}
+
+// TestPortIsTriedAndNotTaken: whoever listens afterwards gets it, also while a connection
+// of the last receiver is in TIME_WAIT, and whoever listens keeps it.
+func TestPortIsTriedAndNotTaken(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "", "0.0.0.0", "localhost"} {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		at := net.JoinHostPort(host, port)
+		if err := tryBind(at); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "listen: listen tcp") {
+			t.Errorf("%q in use: %v", at, err)
+		}
+		host, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer host.Close()
+		peer, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer.Close() // first, which leaves it waiting
+		l.Close()
+		if err := tryBind(at); err != nil {
+			t.Errorf("%q free: %v", at, err)
+		}
+	}
+	for at, want := range map[string]string{
+		"192.0.2.1:8443":    "no interface has that address yet",
+		"nonsense":          `listen wants "ADDRESS:PORT" or ":PORT"`,
+		"no.such.host.:1":   "the name in listen is not resolved",
+		"127.0.0.1:notport": "",
+	} {
+		if err := tryBind(at); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", at, err, want)
+		}
+		if ln, err := listenOn(at); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: the daemon says %v, %v", at, ln, err)
+		}
+	}
+}
+
+// TestPortOfOursIsNoFault: only the one of another program is.
+func TestPortOfOursIsNoFault(t *testing.T) {
+	inUse := fmt.Errorf("listen: %w", syscall.EADDRINUSE)
+	for _, c := range []struct {
+		taken   error
+		holder  string
+		unknown bool
+		port    string
+		fault   bool
+	}{
+		{nil, "", false, "free", false},
+		{inUse, "pid 7 (receiver)", false, "in use, and a receiver runs: pid 7 (receiver)", false},
+		{inUse, "", true, "in use; only root and the receiver's user can tell whether by a receiver", false},
+		{inUse, "", false, "cannot be used", true},
+		{syscall.EADDRNOTAVAIL, "pid 7 (receiver)", false, "cannot be used", true},
+	} {
+		a := address{Port: "free", taken: c.taken}
+		if err := a.settle(c.holder, c.unknown); (err != nil) != c.fault || a.Port != c.port {
+			t.Errorf("%+v: %v, port %q", c, err, a.Port)
+		}
+	}
+}
+
+// TestFactsFitATerminal: with the paths of an installation.
+func TestFactsFitATerminal(t *testing.T) {
+	free := int64(123456789)
+	pki := []string{"/etc/cis490/pki/server.crt", "/etc/cis490/pki/server.key", "/etc/cis490/pki/hosts-ca.crt", "/etc/cis490/pki/hosts.crl", "/etc/cis490/tokens"}
+	f := facts{
+		Config: "/etc/cis490/receiver.toml", CertNotAfter: time.Unix(2e9, 0), User: "cis490", Files: pki,
+		Disk:    "no file system UUID and no boot ID: a restart voids what was read back",
+		address: &address{Address: "[fd00:1234:5678:9abc:def0:1234:5678:9abc]:8443", From: socketUnit, Port: "in use; only root and the receiver's user can tell whether by a receiver"},
+		Checked: &cli.Checked{
+			Folders: []serviceuser.Folder{{Path: "/var/lib/cis490", Exists: true, Owner: "cis490:cis490-lab", Mode: "2750"}},
+			Secrets: []serviceuser.Secret{{Path: pki[1], Owner: "root:cis490", Mode: "0640"}},
+			Space:   &cli.Space{FreeBytes: 1 << 40, MinFree: 256 << 20, FreeInodes: &free, MinFreeInodes: 1024},
+		},
+	}
+	var out bytes.Buffer
+	if err := printFacts(&out, f); err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "check.golden")
+	if *update {
+		if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil || string(want) != out.String() {
+		t.Errorf("got\n%swant\n%s%v", out.String(), want, err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if len(line) > 81 {
+			t.Errorf("%d columns: %s", len(line)-1, line)
+		}
+	}
+}
+
+// TestStartWarnsOfListenThatIsNotUsed: the default stands in most files, and is not meant.
+func TestStartWarnsOfListenThatIsNotUsed(t *testing.T) {
+	at := &net.TCPAddr{IP: net.IPv6unspecified, Port: 9000}
+	for listen, warns := range map[string]bool{":8443": false, ":9000": false, "0.0.0.0:9000": false, "10.0.0.1:9000": true, ":9001": true} {
+		var out bytes.Buffer
+		warnListen(slog.New(slog.NewTextHandler(&out, nil)), listen, at)
+		if got := strings.Contains(out.String(), `listen is not used" listen=`+listen+` address=[::]:9000`); got != warns {
+			t.Errorf("%s: it said %q", listen, out.String())
+		}
+	}
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+)
+
+// moved says what retry or resend has done with an episode.
+type moved struct {
+	Episode string `json:"episode_id"`
+	Again   bool   `json:"again"`        // it will be tried or sent again
+	As      string `json:"as,omitempty"` // under this name
+	Error   string `json:"error,omitempty"`
+}
+
+// printMoved prints m: as JSON if that was asked for, and else what will be done, unless
+// err is the reason that it will not.
+func (o *options) printMoved(c *cobra.Command, m moved, err error, what string) error {
+	if o.json {
+		if err != nil {
+			m.Error = err.Error()
+		}
+		return cli.JSON(c.OutOrStdout(), m)
+	}
+	if err != nil {
+		return nil
+	}
+	as := ""
+	if m.As != "" {
+		as = ", as " + m.As
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s will be %s%s\n", ascii(m.Episode), what, as)
+	return err
+}

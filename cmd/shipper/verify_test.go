@@ -1,0 +1,26 @@
+package main
+
+import (
+	"testing"
+	"time"
+)
+
+// TestReceivedIsNeverZeroAgo: nor dash ago.
+func TestReceivedIsNeverZeroAgo(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	for old, want := range map[time.Duration]string{
+		0:                "received less than a minute ago",
+		29 * time.Second: "received less than a minute ago",
+		60 * time.Second: "received 1m0s ago",
+		90 * time.Minute: "received 2h0m0s ago",
+		720 * time.Hour:  "received 720h0m0s ago",
+		-time.Second:     "received at 2001-09-09T01:46:41Z, which is yet to come: check the clock",
+	} {
+		if got := receivedAt(now.Add(-old), now); got != want {
+			t.Errorf("%v: got %q, want %q", old, got, want)
+		}
+	}
+	if got := receivedAt(time.Time{}, now); got != "received, it is not known when" {
+		t.Errorf("without a time: %q", got)
+	}
+}

@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/config"
+	"cis490/internal/durable"
+	"cis490/internal/serviceuser"
+)
+
+// Checked is what a check of a configuration has found, of what both daemons have.
+type Checked struct {
+	Folders []serviceuser.Folder `json:"folders"`
+	Secrets []serviceuser.Secret `json:"secrets"`
+	Space   *Space               `json:"space,omitempty"`
+	Notes   []string             `json:"notes,omitempty"`
+
+	// Lenient makes notes of what a daemon starts with in spite of it.
+	Lenient bool `json:"-"`
+	// WasRoot says that root runs the check, which has become the service user.
+	WasRoot bool `json:"-"`
+
+	errs []error
+}
+
+// Space is what is free where a daemon writes, and what it leaves free.
+type Space struct {
+	Unknown       bool   `json:"unknown,omitempty"` // the file system does not say
+	FreeBytes     int64  `json:"free_bytes"`
+	MinFree       int64  `json:"min_free"`
+	FreeInodes    *int64 `json:"free_inodes,omitempty"` // nil where they have no limit
+	MinFreeInodes int64  `json:"min_free_inodes"`
+}
+
+// Note adds what a person should know, unless it is empty.
+func (k *Checked) Note(text string) {
+	if text != "" {
+		k.Notes = append(k.Notes, text)
+	}
+}
+
+// Fail adds an error, unless it is nil or was said: a file that is missing is missed more
+// than once.
+func (k *Checked) Fail(err error) {
+	for _, e := range parts(err) {
+		if !slices.ContainsFunc(k.errs, func(said error) bool { return said.Error() == e.Error() }) {
+			k.errs = append(k.errs, e)
+		}
+	}
+}
+
+// Warn adds errors that a daemon starts in spite of, as a misuse or, with Lenient, as
+// notes.
+func (k *Checked) Warn(err error) {
+	for _, e := range parts(err) {
+		if k.Lenient {
+			k.Note(e.Error())
+		} else {
+			k.Fail(Wrong(e))
+		}
+	}
+}
+
+// Err returns all errors, and prints the notes to stderr.
+func (k *Checked) Err(c *cobra.Command) error {
+	for _, note := range k.Notes {
+		fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", c.Root().Name(), note)
+	}
+	return errors.Join(k.errs...)
+}
+
+// ExamineFolders reports whether the user of this process can work in directories, or make
+// them. It must be called after [BecomeServiceUser].
+func (k *Checked) ExamineFolders(paths ...string) (usable bool) {
+	usable = true
+	for _, path := range paths {
+		f, err := serviceuser.ExamineFolder(path, k.WasRoot)
+		k.Folders = append(k.Folders, f)
+		k.Note(f.Note)
+		if err != nil {
+			k.Fail(Wrong(StartError(err)))
+			usable = false
+		}
+	}
+	return usable
+}
+
+// NoteParent notes that the directory of a file that a key names is missing, or closed to
+// the user of this process. A unit or systemd-tmpfiles may make it before a start.
+func (k *Checked) NoteParent(key, file string) {
+	if file == "" {
+		return
+	}
+	dir := filepath.Dir(file)
+	f, err := serviceuser.ExamineFolder(dir, false)
+	if err != nil {
+		k.Note(fmt.Sprintf("%s cannot be made: %v", key, err))
+	} else if !f.Exists {
+		k.Note(fmt.Sprintf("%s cannot be made: %s is missing, and no start makes it (see systemd-tmpfiles)", key, dir))
+	}
+}
+
+// CheckMove returns a [*durable.SeparateError] if nothing can be moved between two
+// directories, or between the ones that they will be made in. It changes nothing.
+func CheckMove(from, to string) error {
+	a, err := serviceuser.OpenNearest(from)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	b, err := serviceuser.OpenNearest(to)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	return a.CheckMove(b)
+}
+
+// ExamineSecrets looks at the modes and owners of files that only the daemon and root may
+// read. It must be called after [BecomeServiceUser].
+func (k *Checked) ExamineSecrets(paths ...string) {
+	for _, path := range paths {
+		s, err := serviceuser.ExamineSecret(path)
+		if s.Path != "" {
+			k.Secrets = append(k.Secrets, s)
+		}
+		k.Note(s.Note)
+		if errors.Is(err, serviceuser.ErrExposed) {
+			k.Warn(err)
+		}
+		// Whether a file is there and can be read is said by others.
+	}
+}
+
+// FreeAt returns what is free on the file system that a directory is on, or will be on.
+func FreeAt(path string) (durable.Free, error) {
+	dir, err := serviceuser.OpenNearest(path)
+	if err != nil {
+		return durable.Free{}, err
+	}
+	defer dir.Close()
+	return dir.Free()
+}
+
+// WarnAtStart logs what a check would complain of and a daemon starts with: sizes without a
+// unit, secrets that others can read, and a disk that does not say how much is free.
+func WarnAtStart(log *slog.Logger, sizes error, disk string, secrets ...string) {
+	for _, e := range parts(sizes) {
+		log.Warn("size has no unit", "err", e)
+	}
+	for _, path := range secrets {
+		if s, err := serviceuser.ExamineSecret(path); errors.Is(err, serviceuser.ErrExposed) {
+			log.Warn("secret is not secret", "err", err)
+		} else if s.Note != "" {
+			log.Warn("secret has a wide mode", "file", path, "hint", s.Note)
+		}
+	}
+	if free, err := FreeAt(disk); err == nil && free.Unknown() {
+		log.Warn("free space is not known", "dir", disk, "hint", "its file system reports a size of 0: min_free has no effect")
+	}
+}
+
+// A Row is a line of a table, or several under one name.
+type Row struct {
+	Name  string
+	Lines []string
+}
+
+// tableWidth is the width of a terminal.
+const tableWidth = 80
+
+// PrintRows prints rows with their names in a column. A line that would be wider than a
+// terminal goes on in the next one, but a word is not cut: a path can be copied.
+func PrintRows(w io.Writer, rows []Row) error {
+	width := 0
+	for _, r := range rows {
+		width = max(width, len(r.Name)+2)
+	}
+	var b strings.Builder
+	for _, r := range rows {
+		name := r.Name
+		for _, line := range r.Lines {
+			for _, part := range wrap(line, tableWidth-width) {
+				fmt.Fprintf(&b, "%-*s%s\n", width, name, part)
+				name = ""
+			}
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// wrap cuts a line at blanks into parts of at most width bytes.
+func wrap(line string, width int) []string {
+	var lines []string
+	at := ""
+	for word := range strings.FieldsSeq(line) {
+		if at != "" && len(at)+1+len(word) > width {
+			lines, at = append(lines, at), ""
+		}
+		at = strings.TrimPrefix(at+" "+word, " ")
+	}
+	return append(lines, at)
+}
+
+// FolderRow returns the row of a directory.
+func FolderRow(name string, f serviceuser.Folder) Row {
+	return Row{name, []string{f.Path, f.String()}}
+}
+
+// FileRow returns the row of the files that a start reads, with owner and mode of the
+// secret ones.
+func (k *Checked) FileRow(user string, files []string) Row {
+	lines := []string{"readable for " + user + ":"}
+	for _, path := range files {
+		for _, s := range k.Secrets {
+			if s.Path == path {
+				path += fmt.Sprintf(" (%s, mode %s)", s.Owner, s.Mode)
+				break
+			}
+		}
+		lines = append(lines, path)
+	}
+	return Row{"files", lines}
+}
+
+// SpaceRows returns the rows of what is free.
+func (k *Checked) SpaceRows() []Row {
+	s := cmp.Or(k.Space, &Space{Unknown: true})
+	if s.Unknown {
+		return []Row{{"space", []string{"not known: the file system does not say how much is free"}}}
+	}
+	rows := []Row{{"space", []string{fmt.Sprintf("%s free, %s kept free", config.Bytes(s.FreeBytes), config.Bytes(s.MinFree))}}}
+	if s.FreeInodes != nil {
+		rows = append(rows, Row{"inodes", []string{fmt.Sprintf("%d free, %d kept free", *s.FreeInodes, s.MinFreeInodes)}})
+	}
+	return rows
+}

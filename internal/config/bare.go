@@ -1,0 +1,97 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// BareSize is a size that a file gives without a unit. It counts bytes, which whoever
+// wrote "32" seldom meant. It is an error for a check only: such files always loaded, and
+// a daemon takes them with a warning.
+type BareSize struct {
+	Key  string
+	Size Bytes
+
+	path string
+	line int
+	unit string // of the default: what the key is mostly counted in
+}
+
+// smallestMeant is the least number of bytes that people write out. A smaller number is
+// more likely one of a larger unit.
+const smallestMeant = 64 << 10
+
+// Error says how the size is taken, and how to write it.
+func (b *BareSize) Error() string {
+	exact, _ := b.Size.MarshalText()
+	advice := fmt.Sprintf("write %q", exact)
+	if b.Size < smallestMeant {
+		advice = fmt.Sprintf("write the unit, such as \"%d%s\"; %q if bytes are meant", b.Size, b.unit, exact)
+	}
+	return fmt.Sprintf("%s:%d: %s: %d has no unit, and is taken as bytes: %s", b.path, b.line, b.Key, b.Size, advice)
+}
+
+// sizeBefore returns the default of a field that is a size.
+func sizeBefore(field reflect.Value) Bytes {
+	if field.Type() != reflect.TypeFor[Bytes]() {
+		return 0
+	}
+	return Bytes(field.Int())
+}
+
+// noteBare notes a size of a field that the file gives without a unit. Zero needs none.
+func (d *decoding) noteBare(value toml.Primitive, field reflect.Value, key toml.Key, before Bytes) {
+	if field.Type() != reflect.TypeFor[Bytes]() || field.Int() == 0 {
+		return
+	}
+	var text string
+	if err := d.md.PrimitiveDecode(value, &text); err == nil && !isNumber(strings.TrimSpace(text)) {
+		return
+	}
+	d.bare = append(d.bare, &BareSize{Key: key.String(), Size: Bytes(field.Int()), path: d.path, line: d.line(key), unit: unitOf(before)})
+}
+
+// unitOf returns the unit that a size is written in, or GiB for none: a key that is off by
+// default bounds what a disk holds.
+func unitOf(b Bytes) string {
+	if b == 0 {
+		return "GiB"
+	}
+	text, _ := b.MarshalText()
+	return strings.TrimLeft(string(text), "0123456789")
+}
+
+// bareSizes returns the sizes without a unit, joined, in the order of the file.
+func (d *decoding) bareSizes() error {
+	slices.SortFunc(d.bare, func(a, b *BareSize) int { return a.line - b.line })
+	var errs []error
+	for _, b := range d.bare {
+		errs = append(errs, b)
+	}
+	return errors.Join(errs...)
+}
+
+// TypedBytes is a size on a command line. It is [Bytes], but a number without a unit that
+// nobody means in bytes is refused: nothing runs yet that would have to go on.
+type TypedBytes Bytes
+
+// MarshalText returns the form that [TypedBytes.UnmarshalText] reads.
+func (b TypedBytes) MarshalText() ([]byte, error) { return Bytes(b).MarshalText() }
+
+// UnmarshalText reads a number with a unit of bytes, 0, or a number of 64 KiB and more.
+func (b *TypedBytes) UnmarshalText(text []byte) error {
+	var read Bytes
+	if err := read.UnmarshalText(text); err != nil {
+		return err
+	}
+	if n := strings.TrimSpace(string(text)); isNumber(n) && read > 0 && read < smallestMeant {
+		return fmt.Errorf(`%[1]s has no unit: write "%[2]sMiB" or "%[2]sGiB", or "%[2]sB" if bytes are meant`, shown(n), n)
+	}
+	*b = TypedBytes(read)
+	return nil
+}

@@ -1,0 +1,26 @@
+package durable_test
+
+import (
+	"testing"
+
+	"cis490/internal/durable"
+)
+
+// TestFileSystemOfNoSizeIsNotFull: /proc reports 0 blocks, as ramfs and some FUSE file
+// systems do.
+func TestFileSystemOfNoSizeIsNotFull(t *testing.T) {
+	for path, unknown := range map[string]bool{"/proc": true, t.TempDir(): false} {
+		dir, err := durable.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		free, err := dir.Free()
+		if err != nil || free.Unknown() != unknown || free.Bytes <= 0 {
+			t.Errorf("%s: %+v, unknown %t, %v", path, free, free.Unknown(), err)
+		}
+		if space, err := dir.Space(); err != nil || space != free.Bytes && unknown {
+			t.Errorf("%s: space %d, %v", path, space, err)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package labtest_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"cis490/internal/labtest"
+)
+
+// aJSONRun is a command with arguments, its exit code and how many objects it prints.
+type aJSONRun struct {
+	args    string
+	code    int
+	objects int
+}
+
+// jsonRuns are the commands that print JSON. The others refuse --json.
+func jsonRuns(pki string) map[string][]aJSONRun {
+	return map[string][]aJSONRun{
+		"shipper":                 {{"--once", 3, 1}, {"--ping", 0, 1}},
+		"shipper check":           {{"", 0, 1}, {"--reload", 0, 1}},
+		"shipper status":          {{"", 3, 1}},
+		"shipper held":            {{"", 3, 1}},
+		"shipper retry":           {{"run-3 none ../x", 2, 3}},
+		"shipper verify":          {{"--all", 0, 3}},
+		"shipper prune":           {{"--dry-run --max-age 1ns", 0, 3}},
+		"shipper resend":          {{"run-1 none", 1, 2}},
+		"shipper version":         {{"", 0, 1}},
+		"receiver check":          {{"", 0, 1}, {"--reload", 0, 1}},
+		"receiver status":         {{"", 0, 1}},
+		"receiver hosts":          {{"", 0, 1}},
+		"receiver store":          {{"", 0, 1}},
+		"receiver scrub":          {{"--rate 0", 0, 1}},
+		"receiver index verify":   {{"", 0, 1}},
+		"receiver index backfill": {{"--dry-run", 0, 1}},
+		"receiver pki list":       {{"--dir " + pki, 0, 1}},
+		"receiver version":        {{"", 0, 1}},
+	}
+}
+
+// TestEveryCommandPrintsJSONOrRefusesIt: a script must not take text for JSON. What takes
+// --json prints one object a line, also if it fails in part; the rest ends with 2 and
+// prints nothing.
+func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	h.Set("limits.episode_entries", "30")
+	h.Episode("run-1")
+	h.Episode("run-2")
+	var many []labtest.File
+	for i := range 40 {
+		many = append(many, labtest.File{Name: fmt.Sprint("file-", i)})
+	}
+	h.Episode("run-3", many...)
+	run := func(command string, args ...string) labtest.Result {
+		program, words, _ := strings.Cut(command, " ")
+		args = append(strings.Fields(words), args...)
+		if program == "shipper" {
+			return h.Run(args...)
+		}
+		if !strings.HasPrefix(words, "pki") && words != "version" {
+			args = append([]string{"--config", l.Path("receiver.toml")}, args...)
+		}
+		return l.Receiver(args...)
+	}
+	runs := jsonRuns(l.Path("pki"))
+	for _, command := range []string{
+		"shipper", "shipper check", "shipper status", "shipper held", "shipper retry", "shipper verify", "shipper prune",
+		"shipper resend", "shipper version", "receiver check", "receiver status", "receiver hosts", "receiver store",
+		"receiver scrub", "receiver index verify", "receiver index backfill", "receiver pki list", "receiver version",
+	} {
+		for _, want := range runs[command] {
+			r := run(command, append(strings.Fields(want.args), "--json")...)
+			if n := countObjects(t, command, r.Stdout); r.Code != want.code || n != want.objects {
+				t.Errorf("%s %s --json: exit code %d, want %d; %d objects, want %d:\n%s%s", command, want.args, r.Code, want.code, n, want.objects, r.Stdout, r.Stderr)
+			}
+		}
+	}
+	others := []string{"shipper generate man " + l.Path("man"), "shipper generate completion " + l.Path("man"), "shipper", "receiver"}
+	for _, program := range []string{"shipper", "receiver"} {
+		for _, command := range l.Commands(t, program) {
+			if runs[program+" "+command] == nil {
+				others = append(others, program+" "+command)
+			}
+		}
+	}
+	for _, command := range others {
+		r := run(command, "--json")
+		if r.Code != 2 || r.Stdout != "" || !strings.Contains(r.Stderr, "json") {
+			t.Errorf("%s --json: exit code %d, want 2:\n%s%s", command, r.Code, r.Stdout, r.Stderr)
+		}
+	}
+}
+
+// countObjects wants an object in each line.
+func countObjects(t *testing.T, command, text string) int {
+	t.Helper()
+	n := 0
+	for line := range strings.Lines(text) {
+		var object map[string]any
+		if err := json.Unmarshal([]byte(line), &object); err != nil {
+			t.Errorf("%s --json printed %q: %v", command, line, err)
+		}
+		n++
+	}
+	return n
+}

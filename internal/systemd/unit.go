@@ -1,0 +1,52 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Booted reports whether systemd is the service manager of this machine, as sd_booted(3)
+// does. Elsewhere there are no units.
+func Booted() bool {
+	_, err := os.Stat("/run/systemd/system")
+	return err == nil
+}
+
+// showTimeout is the maximum time to wait for systemctl.
+const showTimeout = 5 * time.Second
+
+// Unit has the properties of a unit, as systemctl prints them. A property may come
+// several times.
+type Unit map[string][]string
+
+// First returns the first value of a property, or "".
+func (u Unit) First(property string) string {
+	if len(u[property]) == 0 {
+		return ""
+	}
+	return u[property][0]
+}
+
+// ShowUnit asks systemctl for properties of a unit. It is for commands: a daemon executes
+// nothing.
+func ShowUnit(ctx context.Context, unit string, properties ...string) (Unit, error) {
+	ctx, cancel := context.WithTimeout(ctx, showTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "systemctl", "show", "--no-pager", "--property="+strings.Join(properties, ","), "--", unit)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("systemctl show %s: %w", unit, err)
+	}
+	u := Unit{}
+	for line := range strings.Lines(string(out)) {
+		if key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
+			u[key] = append(u[key], ascii(value))
+		}
+	}
+	return u, nil
+}

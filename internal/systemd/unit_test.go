@@ -1,0 +1,36 @@
+package systemd_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cis490/internal/systemd"
+)
+
+// TestUnitHasWhatSystemctlPrints: several lines of one property, and nothing but printable
+// ASCII.
+func TestUnitHasWhatSystemctlPrints(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+":/usr/bin:/bin")
+	script := `#!/bin/sh
+[ "$*" = "show --no-pager --property=Listen,LoadState -- a.socket" ] || exit 3
+printf 'LoadState=loaded\nListen=[::]:8443 (Stream)\nListen=/run/\033x=y (Stream)\n'
+`
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	u, err := systemd.ShowUnit(t.Context(), "a.socket", "Listen", "LoadState")
+	want := systemd.Unit{"LoadState": {"loaded"}, "Listen": {"[::]:8443 (Stream)", `/run/\x1bx=y (Stream)`}}
+	if diff := cmp.Diff(want, u); diff != "" || err != nil {
+		t.Errorf("%v, -want +got\n%s", err, diff)
+	}
+	if u.First("Listen") != "[::]:8443 (Stream)" || u.First("None") != "" {
+		t.Errorf("first: %q, %q", u.First("Listen"), u.First("None"))
+	}
+	if _, err := systemd.ShowUnit(t.Context(), "b.socket", "Listen", "LoadState"); err == nil {
+		t.Error("a systemctl that fails is no error")
+	}
+}
