@@ -98,7 +98,7 @@ func TestStatusSaysHowItGoes(t *testing.T) {
 		stop := l.run(s)
 		time.Sleep(time.Minute)
 		l.rx.set(func() { l.rx.down = nil })
-		time.Sleep(2 * time.Minute)
+		time.Sleep(5 * time.Minute)
 		l.must(stop())
 		const asked, away, back = "0 shipped since the start, 0 held; 0 B wait in the outbox; asking the receiver",
 			" wait in the outbox; receiver does not take anything since 2000-01-01 00:00:00 UTC: connection refused",

@@ -240,21 +240,73 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 			l.Errorf("status shows %+v", st.Receiver)
 		}
 		time.Sleep(time.Hour)
-		before := l.rx.pings[len(l.rx.pings)-1]
 		onDisk = true
 		time.Sleep(2*time.Minute + time.Second)
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("%d of 5 are sent\n%s", n, l.logs)
 		}
-		if gap := l.rx.pings[len(l.rx.pings)-1].Sub(before); gap > 2*time.Minute+time.Second {
-			l.Errorf("asked %v later", gap)
+		l.must(stop())
+	})
+	t.Run("before anybody noticed", func(t *testing.T) {
+		inBubble(t, func(l *lab) {
+			l.finish(names("run", 5)...)
+			s := l.open()
+			s.ScanOnly()
+			s.Renew = func(error) (bool, string) {
+				l.rx.set(func() { l.rx.down = nil })
+				return true, ""
+			}
+			stop := l.run(s)
+			time.Sleep(time.Minute)
+			l.rx.set(func() { l.rx.down = wire.Refuse(wire.Forbidden, "expired") })
+			l.finish("later") // alone: no other shows that it is over
+			for s.Tally().Scanned < 6 {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(time.Second)
+			if n := s.Tally().Shipped; n != 6 || len(l.logs.with("does not take anything")) != 0 {
+				l.Errorf("a second later %d of 6 are sent\n%s", n, l.logs)
+			}
+			l.must(stop())
+		})
+	})
+}
+
+// TestAPingFromBeforeDoesNotMakeUpForAFailure: that upload was asked to come later.
+func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1")
+		draining := wire.Refuse(wire.Internal, "")
+		draining.RetryAfter = 10 * time.Minute
+		l.rx.ping = func() error { time.Sleep(20 * time.Second); return nil }
+		l.rx.before = func(context.Context, wire.Upload) error { return draining }
+		_, stop := l.daemon()
+		time.Sleep(time.Minute)
+		l.finish("run-2")
+		time.Sleep(8 * time.Minute)
+		if _, puts, pings := l.rx.counts(); puts != 1 || pings != 1 {
+			l.Errorf("%d uploads and %d pings before it was time", puts, pings)
 		}
 		l.must(stop())
 	})
 }
 
-// flapping lets the receiver refuse uploads, and pings every other time, so that each
-// episode fails often.
+// TestAPassNotesThatTheReceiverAnswered, for whoever asks for the status afterwards.
+func TestAPassNotesThatTheReceiverAnswered(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	first := l.inspect().AnsweredAt
+	if time.Since(first) > time.Minute {
+		t.Errorf("answered %v", first)
+	}
+	l.wantOnce(shipper.Tally{})
+	if st := l.inspect(); !st.AnsweredAt.Equal(first) || st.ReceiverState != shipper.ReceiverUnknown {
+		t.Errorf("a pass with nothing to send has noted %v, %q", st.AnsweredAt, st.ReceiverState)
+	}
+}
+
+// failOften lets uploads fail, and pings be answered, so that each episode fails often.
 func (l *lab) failOften(fault error) (end func()) {
 	l.rx.set(func() { l.rx.before = func(context.Context, wire.Upload) error { return fault } })
 	return func() { l.rx.set(func() { l.rx.before = nil; l.rx.ping = nil }) }
@@ -270,7 +322,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 			time.Sleep(time.Hour) // each has earned waits of half an hour
 			l.rx.set(func() { l.rx.down = unix.ECONNREFUSED; l.rx.before = nil })
 			s.Wake()
-			time.Sleep(10 * time.Minute)
+			time.Sleep(time.Second) // no wait of an episode ends in so short an outage
 			end()
 			l.rx.set(func() { l.rx.down = nil })
 			_, _, pings := l.rx.counts()
@@ -322,6 +374,48 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 			}
 			l.must(stop())
 		})
+	})
+}
+
+// TestWakeSendsWhatFailedOnTheWay, though pings were answered all the time.
+func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish(names("run", 5)...)
+		end := l.failOften(io.ErrUnexpectedEOF)
+		s, stop := l.daemon()
+		time.Sleep(10 * time.Hour)
+		end()
+		s.Wake()
+		time.Sleep(time.Second)
+		if n := s.Tally().Shipped; n != 5 {
+			l.Errorf("a second later %d of 5 are sent\n%s", n, l.logs)
+		}
+		l.must(stop())
+	})
+}
+
+// TestRetryAfterIsNotHurried: whatever ends, the receiver has said when to come again.
+func TestRetryAfterIsNotHurried(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1")
+		noRoom := wire.Refuse(wire.Full, "no room for an archive of this size")
+		noRoom.RetryAfter = 20 * time.Minute
+		end := l.failOften(noRoom)
+		l.rx.set(func() { l.rx.free = 10 })
+		s, stop := l.daemon()
+		time.Sleep(time.Minute)
+		end()
+		l.rx.set(func() { l.rx.free = 1 << 30 })
+		s.Wake()
+		time.Sleep(18 * time.Minute)
+		if _, puts, _ := l.rx.counts(); puts != 1 {
+			l.Errorf("%d uploads before it was time", puts)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := s.Tally().Shipped; n != 1 {
+			l.Errorf("it is not sent when it is time\n%s", l.logs)
+		}
+		l.must(stop())
 	})
 }
 

@@ -75,6 +75,8 @@ func (d *dispatch) delayed(r result, f fault, l delay, now time.Time) delay {
 			l.until = later(earlier(l.until, now.Add(around(scoutEvery))), l.least)
 			d.scout = l.until
 		}
+	case noRoomThere:
+		d.lacking = true
 	case noRoomHere:
 		l.room = d.room()
 		d.cramped = true
@@ -86,7 +88,11 @@ func (d *dispatch) delayed(r result, f fault, l delay, now time.Time) delay {
 // the path's fault.
 func (d *dispatch) delivers(now time.Time) {
 	d.delivered = now
-	d.link.hears(now)
+	again := askEvery
+	if d.lacking {
+		again = askRoom
+	}
+	d.link.hears(now, again)
 	if d.blaming {
 		d.retryAtOnce(now, func(l delay) bool { return l.fault == pathFault })
 	}
@@ -119,19 +125,22 @@ func (d *dispatch) change(f func(episode.Name, delay) delay) {
 // roomThere ends the waits for room at the receiver, of which free bytes are left now. A
 // receiver that refuses what it seems to have room for is not asked all the time.
 func (d *dispatch) roomThere(free int64, now time.Time) {
-	waits := false
+	if !d.lacking {
+		return
+	}
+	d.lacking = false
 	d.change(func(_ episode.Name, l delay) delay {
 		if l.fault != noRoomThere {
 			return l
 		}
-		waits = true
+		d.lacking = true
 		if l.room >= 0 && free > l.room && free >= l.size {
 			l.until = earlier(l.until, later(now, l.least))
 		}
 		l.room = free
 		return l
 	})
-	if waits {
+	if d.lacking {
 		d.link.next = earlier(d.link.next, now.Add(around(askRoom)))
 	}
 }

@@ -38,6 +38,7 @@ type dispatch struct {
 	delivered time.Time // when an episode last was
 	blaming   bool      // one of those that failed may have a [pathFault]
 	scout     time.Time // when one of them is tried at the latest
+	lacking   bool      // one may have [noRoomThere]
 	cramped   bool      // one may have [noRoomHere]
 	looked    time.Time // when it was looked whether there is space again
 
@@ -105,7 +106,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		return d.decide(ctx)
 	})
 	if err = g.Wait(); !errors.Is(err, durable.ErrFault) {
-		d.report.due = d.report.due || d.link.heard.After(d.report.written)
+		d.report.due = d.report.due || !d.link.heard.IsZero() && !d.link.heard.Before(d.report.written)
 		d.tell(time.Now(), true)
 		err = errors.Join(err, d.store.close())
 	}

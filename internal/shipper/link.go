@@ -59,12 +59,12 @@ func (l link) String() string {
 	return "receiver answers, last at " + l.heard.Format(stamp)
 }
 
-// hears notes that the receiver took something. A link that is down waits for a ping all
-// the same.
-func (l *link) hears(now time.Time) {
+// hears notes that the receiver took something, and that it is asked again after some
+// time. A link that is down waits for a ping all the same.
+func (l *link) hears(now time.Time, again time.Duration) {
 	l.heard = now
 	if !l.down {
-		l.next = now.Add(around(askEvery))
+		l.next = now.Add(around(again))
 	}
 }
 
@@ -114,10 +114,11 @@ func (l *link) answered(p ponged, now time.Time) {
 		}
 		*l = link{log: l.log, hurry: l.hurry, next: l.next}
 		if l.heard = now; !l.hurry {
-			l.hears(now)
+			l.hears(now, askEvery)
 		}
 		return
 	}
+	l.woken = false
 	if !l.down {
 		l.down, l.since = true, now
 	}
