@@ -21,11 +21,10 @@ type Status struct {
 
 	Waiting int `json:"waiting"` // finished, not packed yet
 	Sealed  int `json:"sealed"`  // packed, not delivered yet
-	// SealedBytes is how much those have.
-	SealedBytes int64 `json:"sealed_bytes"`
 	// Settling are those of Waiting that were found to have changed too recently to be packed.
-	Settling int           `json:"settling"`
-	Held     []HeldEpisode `json:"held"`
+	Settling    int           `json:"settling"`
+	SealedBytes int64         `json:"sealed_bytes"` // of what is packed, not delivered yet
+	Held        []HeldEpisode `json:"held"`
 	// HeldTotal counts Held and Unshippable: all that waits for a person.
 	HeldTotal int `json:"held_total"`
 	// Failing are episodes that wait, were tried in vain and will be tried again: those
