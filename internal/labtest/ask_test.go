@@ -144,7 +144,15 @@ func TestAnIdleShipperNoticesThatItIsShutOut(t *testing.T) {
 	hup(t, d)
 	m.says(t, h, "answers", answering)
 	hosts("disable", "lab-01") // of a daemon that is idle for long; the signal stands for minutes
-	labtest.Eventually(t, "the receiver knows", func() bool { return strings.Count(l.Process().Output(), "disabled=1") == 2 })
+	c := h.Client(t)
+	labtest.Eventually(t, "the receiver knows", func() bool {
+		resp, err := c.Post(l.URL("/v1/ping"), "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusForbidden
+	})
 	hup(t, d)
 	m.says(t, h, "down", away)
 	hosts("enable", "lab-01")
