@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,14 +75,15 @@ func runDaemon(c *cobra.Command, o *options) error {
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	reloads := &cli.Reloader{Log: log, Files: files(cfg), Config: o.config, Check: cli.CheckLine(c)}
-	s.Status = reloads.Status
+	renewal := &renewal{log: log, cfg: cfg, papers: papers, client: client, reloads: reloads}
+	s.Status, s.Renew = reloads.Status, renewal.renew
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
 	cli.Tell(log, systemd.Ready("looking for episodes"))
 
 	g, ctx := errgroup.WithContext(c.Context())
 	g.Go(func() error { return systemd.Watchdog(ctx, s.Alive) })
 	g.Go(func() error {
-		cli.Daily(ctx, func() { remind(log, papers, cfg) })
+		cli.Daily(ctx, renewal.remind)
 		return nil
 	})
 	g.Go(func() error {
@@ -92,7 +92,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 				return err
 			}
 			client.CloseIdle()
-			remind(log, papers, cfg)
+			s.Wake()
+			renewal.remind()
 			return nil
 		}
 		reloads.Run(ctx, hup)
@@ -120,16 +121,4 @@ func startError(err error, file string) error {
 		return cli.Wrong(fmt.Errorf("%w; correct that, or change %s", err, file))
 	}
 	return cli.StartError(err)
-}
-
-// remind logs what a person must see to about our certificate.
-func remind(log *slog.Logger, papers *pki.Client, cfg shipper.Config) {
-	if err := papers.Check(cfg.HostID, time.Now()); err != nil {
-		log.Error("the receiver will refuse this host", "err", err)
-		return
-	}
-	if left := time.Until(papers.NotAfter()); left < expiresSoon {
-		log.Warn("the certificate ends soon: issue a new one with 'receiver pki issue'",
-			"file", string(cfg.Receiver.CertFile), "days", int(left.Hours()/24))
-	}
 }

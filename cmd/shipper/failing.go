@@ -36,12 +36,46 @@ func newsOf(st shipper.Status, now time.Time) string {
 	return ""
 }
 
+// receiver says whether the receiver takes what this host sends, and of when that news is.
+func receiver(st shipper.Status, now time.Time) string {
+	ago := func(t time.Time) string { return humanize.RelTime(t, now, "ago", "from now") }
+	last := ""
+	if !st.AnsweredAt.IsZero() {
+		last = ", last answered " + ago(st.AnsweredAt)
+	}
+	switch st.ReceiverState {
+	case shipper.ReceiverAnswers:
+		if now.Sub(st.AnsweredAt) > longSilence {
+			return "last answered " + ago(st.AnsweredAt) + "; something is on its way there"
+		}
+		return "answers, asked " + ago(st.AnsweredAt)
+	case shipper.ReceiverDown:
+		return "does not take anything, see below" + last
+	case shipper.ReceiverAsked:
+		return "is being asked" + last
+	}
+	switch {
+	case st.Running == "" && !st.RunningUnknown:
+		return "unknown, no shipper runs" + last
+	case st.ReportedAt.IsZero():
+		return "unknown, nothing is noted"
+	}
+	return "unknown, last noted " + ago(st.ReportedAt) + last
+}
+
+// longSilence is after how long a receiver that was not heard of was not asked because of an
+// upload: it is asked more often otherwise.
+const longSilence = 10 * time.Minute
+
 // printFailing shows what a shipper knows and the folders do not say.
 func printFailing(to io.Writer, st shipper.Status, now time.Time) error {
 	var b strings.Builder
 	if st.Receiver != nil {
 		fmt.Fprintf(&b, "\nreceiver does not take anything since %s UTC\n", st.Receiver.Since.UTC().Format(time.DateTime))
 		fmt.Fprintf(&b, "%s", wrapped(st.Receiver.Cause))
+		if st.Receiver.Hint != "" {
+			fmt.Fprintf(&b, "%s", wrapped("hint: "+st.Receiver.Hint))
+		}
 		if next := upcoming(st.Receiver.NextPing, st, now); next != "" {
 			fmt.Fprintf(&b, "  asked again %s\n", next)
 		}

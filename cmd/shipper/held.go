@@ -2,10 +2,8 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -21,8 +19,9 @@ func heldCommand(o *options) *cobra.Command {
 		Use:   "held",
 		Short: "Show the held episodes, each with its cause and what to do",
 		Long: `Held shows each episode that waits for a person, why, and the sha256 of what was
-packed here and of what the receiver has. It works beside a running shipper and
-changes nothing. It exits with 3 if something is held.`,
+packed here and of what the receiver has, and what cannot even be held: it has
+no name that could be sent, or cannot be looked at. It works beside a running
+shipper and changes nothing. It exits with 3 if something is held.`,
 		Example: "  shipper held\n  shipper held --json | jq -r 'select(.reason == \"conflict\").episode_id'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -30,36 +29,50 @@ changes nothing. It exits with 3 if something is held.`,
 			if err != nil {
 				return err
 			}
-			st, err := shipper.Inspect(cfg)
-			if errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("%w (the shipper makes its folders at its first start)", err)
-			}
+			st, err := inspect(cfg)
 			if err != nil {
 				return err
 			}
 			if o.json {
-				for _, h := range st.Held {
-					err = errors.Join(err, cli.JSON(c.OutOrStdout(), h))
-				}
+				err = listHeld(c.OutOrStdout(), st)
 			} else {
-				err = printHeld(c.OutOrStdout(), st.Held, time.Now())
+				err = printHeld(c.OutOrStdout(), st, time.Now())
 			}
-			if err == nil && len(st.Held) > 0 {
-				return &cli.Exit{Code: cli.SomeHeld}
-			}
-			return err
+			return exitOf(st, err)
 		},
 	}
 }
 
-func printHeld(to io.Writer, held []shipper.HeldEpisode, now time.Time) error {
+// unshippable is the line of 'held --json' for an entry that has no name to be held under.
+type unshippable struct {
+	Reason string `json:"reason"` // always "unshippable"
+	Cause  string `json:"cause"`
+}
+
+// listHeld prints what [printHeld] shows, a line each.
+func listHeld(to io.Writer, st shipper.Status) error {
+	for _, h := range st.Held {
+		if err := cli.JSON(to, h); err != nil {
+			return err
+		}
+	}
+	for _, u := range st.Unshippable {
+		if err := cli.JSON(to, unshippable{"unshippable", u}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printHeld shows all that waits for a person, for 'held' as for 'status'.
+func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
 	var err error
 	line := func(format string, args ...any) {
 		if err == nil {
 			_, err = fmt.Fprintf(to, format, args...)
 		}
 	}
-	for _, h := range held {
+	for _, h := range st.Held {
 		line("\n%s\n", h.Episode)
 		line("  %s, held %s\n", cmp.Or(ascii(string(h.Reason)), "unknown"), humanize.RelTime(h.HeldAt, now, "ago", "from now"))
 		line("  %s\n", ascii(h.Cause))
@@ -83,6 +96,9 @@ func printHeld(to io.Writer, held []shipper.HeldEpisode, now time.Time) error {
 				line("  when it is mended: shipper retry %s\n", h.Episode)
 			}
 		}
+	}
+	for _, u := range st.Unshippable {
+		line("\ncannot be shipped: %s\n", ascii(u))
 	}
 	return err
 }

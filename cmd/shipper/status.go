@@ -32,7 +32,8 @@ Unfinished folders have no done.marker yet; of the oldest, no name in it has
 changed for longest. The last one finished is what got its marker here last, of
 all that waits or is in the shipped folder. What fails, and whether the receiver
 takes anything, is what a running shipper notes in .status.json in the outbox,
-or what the last one did: then it is said how old that is.`,
+or what the last one did: then it is said how old that is. A running shipper
+asks the receiver every few minutes; 'shipper --ping' asks it now.`,
 		Example: "  shipper status\n  shipper status --json | jq '.held[].cause'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -40,10 +41,7 @@ or what the last one did: then it is said how old that is.`,
 			if err != nil {
 				return err
 			}
-			st, err := shipper.Inspect(cfg)
-			if errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("%w (the shipper makes its folders at its first start)", err)
-			}
+			st, err := inspect(cfg)
 			if err != nil {
 				return err
 			}
@@ -52,28 +50,44 @@ or what the last one did: then it is said how old that is.`,
 			} else {
 				err = printStatus(c.OutOrStdout(), st, time.Now())
 			}
-			if err == nil && len(st.Held)+len(st.Unshippable) > 0 {
-				return &cli.Exit{Code: cli.SomeHeld}
-			}
-			return err
+			return exitOf(st, err)
 		},
 	}
+}
+
+// inspect is what 'status' and 'held' look at.
+func inspect(cfg shipper.Config) (shipper.Status, error) {
+	st, err := shipper.Inspect(cfg)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w (the shipper makes its folders at its first start)", err)
+	}
+	return st, err
+}
+
+// exitOf gives 'status' and 'held' the same exit code, unless err is one.
+func exitOf(st shipper.Status, err error) error {
+	if err == nil && st.HeldTotal > 0 {
+		return &cli.Exit{Code: cli.SomeHeld}
+	}
+	return err
 }
 
 func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
+	fmt.Fprintf(w, "receiver\t%s\n", receiver(st, now))
 	fmt.Fprintf(w, "store\t%s\n", adopted(st.Store))
 	fmt.Fprintf(w, "unfinished\t%s\n", unfinished(st, now))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling(st.Settling))
+	fmt.Fprintf(w, "outbox\t%s to be sent\n", humanize.IBytes(uint64(st.SealedBytes)))
 	fmt.Fprintf(w, "shipped\t%d in the shipped folder%s\n", st.Shipped, changes(st.Changed, now))
 	if st.Discarded > 0 {
 		fmt.Fprintf(w, "deleting\t%d in the trash: 'shipper prune' ends what was interrupted\n", st.Discarded)
 	}
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
 	fmt.Fprintf(w, "failing\t%s\n", failing(st, now))
-	fmt.Fprintf(w, "held\t%d\n", len(st.Held))
+	fmt.Fprintf(w, "held\t%d\n", st.HeldTotal)
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -83,11 +97,8 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	if err := printFailing(to, st, now); err != nil {
 		return err
 	}
-	if err := printHeld(to, st.Held, now); err != nil {
+	if err := printHeld(to, st, now); err != nil {
 		return err
-	}
-	for _, u := range st.Unshippable {
-		fmt.Fprintf(to, "\ncannot be shipped: %s\n", ascii(u))
 	}
 	return printStrays(to, st)
 }

@@ -65,6 +65,10 @@ func (r *Reloader) reload() {
 	Tell(r.Log, systemd.Ready("reloaded"))
 }
 
+// Recovered notes that the files, at which the last reload may have failed, were loaded
+// since.
+func (r *Reloader) Recovered() { r.failure.Store(nil) }
+
 // Status tells the service manager how the daemon is. As long as the last reload has
 // failed, that is part of it.
 func (r *Reloader) Status(status string) {

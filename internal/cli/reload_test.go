@@ -76,6 +76,11 @@ func TestFailedReloadStaysInTheStatus(t *testing.T) {
 	if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "hosts.crl: not a list") {
 		t.Errorf("the log has %s", text)
 	}
+	r.Recovered() // the files were loaded without a reload
+	r.Status("3 waiting")
+	if got := heard(t, conn); strings.Contains(got, "failed") {
+		t.Errorf("after it recovered the status is %q", got)
+	}
 	failure = nil
 	log.Reset()
 	reload()

@@ -29,7 +29,10 @@ type status struct {
 	Receiver *struct {
 		Since time.Time
 		Cause string
+		Hint  string
 	} `json:"receiver_down"`
+	State      string    `json:"receiver_state"`
+	AnsweredAt time.Time `json:"receiver_answered_at"`
 	ReportedAt time.Time `json:"reported_at"`
 	Unfinished int
 }

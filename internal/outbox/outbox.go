@@ -109,18 +109,20 @@ func (o *Outbox) Measure() error {
 			return err
 		}
 		stem, sealed := strings.CutSuffix(e.Name(), sealedEnd)
+		held := false
 		if !sealed {
-			continue
+			if stem, held = strings.CutSuffix(e.Name(), heldEnd); !held {
+				continue
+			}
 		}
-		held, err := o.has(stem + heldEnd)
-		if err != nil {
+		st, err := o.dir.Lstat(stem + sealedEnd)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
 			return err
-		}
-		st, err := o.dir.Lstat(e.Name())
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err == nil && !held {
+		case held: // it was counted, or will be
+			sum -= st.Size()
+		default:
 			sum += st.Size()
 		}
 	}

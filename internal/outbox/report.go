@@ -33,10 +33,17 @@ type Report struct {
 	FailingTotal int       `json:"failing_total"`
 	// Receiver is nil while the receiver takes uploads, as far as is known.
 	Receiver *Outage `json:"receiver_down,omitempty"`
+	// AnsweredAt is when the receiver last took something, or said that it would, as far as
+	// is known.
+	AnsweredAt time.Time `json:"receiver_answered_at,omitzero"`
+	// Asking says that the process has asked, and has no answer since it began.
+	Asking bool `json:"receiver_asking,omitempty"`
 }
 
 // Empty reports whether there is nothing to say.
-func (r Report) Empty() bool { return r.FailingTotal == 0 && r.Receiver == nil }
+func (r Report) Empty() bool {
+	return r.FailingTotal == 0 && r.Receiver == nil && r.AnsweredAt.IsZero() && !r.Asking
+}
 
 // A Failure is an episode that was tried in vain.
 type Failure struct {
@@ -53,6 +60,7 @@ type Outage struct {
 	Since    time.Time `json:"since"`
 	NextPing time.Time `json:"next_ping_at,omitzero"`
 	Cause    string    `json:"cause"`
+	Hint     string    `json:"hint,omitempty"` // what to do
 }
 
 // WriteReport replaces the report. The lock must be held. It is not synced.

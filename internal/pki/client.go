@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -64,6 +65,24 @@ func (c *Client) Reload() error {
 	}
 	c.current.Store(p)
 	return nil
+}
+
+// Refresh is [Client.Reload] for whoever was refused: it reports whether the files held
+// anything else than what was shown and trusted before.
+func (c *Client) Refresh() (changed bool, err error) {
+	c.reload.Lock()
+	defer c.reload.Unlock()
+	p, err := loadPapers(c.config)
+	if err != nil || p.equal(c.current.Load()) {
+		return false, err
+	}
+	c.current.Store(p)
+	return true, nil
+}
+
+func (p *papers) equal(q *papers) bool {
+	return slices.EqualFunc(p.certificate.Certificate, q.certificate.Certificate, bytes.Equal) &&
+		p.roots.Equal(q.roots) && p.token == q.token
 }
 
 func loadPapers(c ClientConfig) (*papers, error) {

@@ -181,3 +181,38 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		t.Error("the receiver's certificate passed for a host's")
 	}
 }
+
+// TestRefreshReportsWhatIsNew: who was refused asks whether there is anything else to show
+// or to trust.
+func TestRefreshReportsWhatIsNew(t *testing.T) {
+	l := newLab(t, nil)
+	config := papers(t, l.dir, "lab-01")
+	config.TokenFile = filepath.Join(t.TempDir(), "token")
+	write(t, config.TokenFile, []byte("one"))
+	client := load(t, config)
+	refreshed := func(what string, want bool) {
+		t.Helper()
+		if changed, err := client.Refresh(); changed != want || err != nil {
+			t.Errorf("%s: %t, %v; want %t", what, changed, err, want)
+		}
+		if changed, err := client.Refresh(); changed || err != nil {
+			t.Errorf("%s, once more: %t, %v", what, changed, err)
+		}
+	}
+	refreshed("nothing new", false)
+	before := client.NotAfter()
+	next := papers(t, l.dir, "lab-01")
+	write(t, config.CertFile, read(t, next.CertFile))
+	if changed, err := client.Refresh(); changed || err == nil || !client.NotAfter().Equal(before) {
+		t.Errorf("a certificate without its key: %t, %v", changed, err)
+	}
+	write(t, config.KeyFile, read(t, next.KeyFile))
+	refreshed("another certificate", true)
+	write(t, config.TokenFile, []byte("two"))
+	refreshed("another token", true)
+	if got := client.Token(); got != "two" {
+		t.Errorf("the token is %q", got)
+	}
+	write(t, config.CAFile, append(read(t, config.CAFile), read(t, filepath.Join(initCA(t), "ca.crt"))...))
+	refreshed("another CA", true)
+}

@@ -3,6 +3,7 @@ package shipper_test
 import (
 	"context"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,7 +100,10 @@ func TestStatusSaysHowItGoes(t *testing.T) {
 		l.rx.set(func() { l.rx.down = nil })
 		time.Sleep(5 * time.Minute)
 		l.must(stop())
-		if len(said) < 2 || said[len(said)-1] != "1 shipped since the start, 0 held; receiver answers" {
+		const asked, away, back = "0 shipped since the start, 0 held; 0 B wait in the outbox; asking the receiver",
+			" wait in the outbox; receiver does not take anything since 2000-01-01 00:00:00 UTC: connection refused",
+			"1 shipped since the start, 0 held; 0 B wait in the outbox; receiver answers, last at 2000-01-01 00:0"
+		if len(said) < 3 || said[0] != asked || !strings.HasSuffix(said[1], away) || !strings.HasPrefix(said[len(said)-1], back) {
 			l.Errorf("it said %q", said)
 		}
 	})

@@ -3,7 +3,6 @@ package shipper
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -22,20 +21,30 @@ type dispatch struct {
 	*Shipper
 	once bool
 
-	toSeal     lanes
-	toSend     lanes
-	hand       map[episode.Name]candidate // queued, settling, or with a worker
-	working    int                        // with a worker
-	later      map[episode.Name]delay     // those that failed
-	soonest    time.Time                  // when the first of them may be tried again; zero if there is none
-	link       link
-	report     reporting
-	toldOf     int  // failures of a single pass that are in the log
-	untold     int  // and that are not
-	full       bool // the disk is at its floor: no packing until the next sweep
-	told       bool // and that is in the log
+	toSeal  lanes
+	toSend  lanes
+	hand    map[episode.Name]candidate // queued, settling, or with a worker
+	working int                        // with a worker
+	sending int                        // of those, with a sender
+	later   map[episode.Name]delay     // those that failed
+	soonest time.Time                  // when the first of them may be tried again; zero if there is none
+	link    link
+	report  reporting
+	toldOf  int  // failures of a single pass that are in the log
+	untold  int  // and that are not
+	full    bool // the disk is at its floor: no packing until the next sweep
+	told    bool // and that is in the log
+
+	delivered time.Time // when an episode last was
+	blaming   bool      // one of those that failed may have a [pathFault]
+	scout     time.Time // when one of them is tried at the latest
+	lacking   bool      // one may have [noRoomThere]
+	cramped   bool      // one may have [noRoomHere]
+	looked    time.Time // when it was looked whether there is space again
+
 	knowsHolds bool // a whole sweep has looked why each is held
-	held       int  // met by this sweep
+	held       int  // met by the last sweep, and those that came and went since
+	met        int  // held ones, by this sweep
 
 	settling queue     // finished, and changed too recently to be packed; by when to look again
 	giveUp   time.Time // when a single pass waits for them no longer; zero if it has not swept
@@ -97,6 +106,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		return d.decide(ctx)
 	})
 	if err = g.Wait(); !errors.Is(err, durable.ErrFault) {
+		d.report.due = d.report.due || !d.link.heard.IsZero() && !d.link.heard.Before(d.report.written)
 		d.tell(time.Now(), true)
 		err = errors.Join(err, d.store.close())
 	}
@@ -151,14 +161,18 @@ func (d *dispatch) step(ctx context.Context) error {
 		sendq.pop()
 		d.toSend.began(send)
 		d.working++
+		d.sending++
 	case probec <- struct{}{}:
-		d.link.probing = true
+		d.link.asked()
+	case <-d.wakes:
+		d.link.wake(time.Now())
 	case r := <-d.done:
 		d.working--
 		c := d.hand[r.name]
 		delete(d.hand, r.name)
 		r.held = c.held
 		if r.stage == Send {
+			d.sending--
 			d.toSend.ended(c)
 		} else {
 			d.toSeal.ended(c)
@@ -177,12 +191,6 @@ func (d *dispatch) step(ctx context.Context) error {
 	return nil
 }
 
-// mayProbe reports whether the receiver is to be asked again. A single pass
-// asks once.
-func (d *dispatch) mayProbe() bool {
-	return d.link.down && !d.link.probing && (!d.once || d.link.failed == 0)
-}
-
 // nextAlarm returns how long the loop may sleep. A time that has passed must be
 // one at which something is then done, or the loop spins: a single pass begins
 // no other sweep and tries nothing twice.
@@ -199,6 +207,9 @@ func (d *dispatch) nextAlarm(now time.Time) time.Duration {
 	}
 	if !d.soonest.IsZero() && !d.once {
 		wait = min(wait, d.soonest.Sub(now))
+	}
+	if d.wantsSpace() {
+		wait = min(wait, d.looked.Add(lookEvery).Sub(now))
 	}
 	if d.settling.len() > 0 {
 		wait = min(wait, d.settling.next().at.Sub(now))
@@ -226,6 +237,7 @@ func (d *dispatch) refill(now time.Time) error {
 		return err
 	}
 	if !d.once {
+		d.lookForSpace(now)
 		if err := d.retryDue(now); err != nil {
 			return err
 		}
@@ -239,7 +251,7 @@ func (d *dispatch) refill(now time.Time) error {
 	if err := d.checkPaths(); err != nil {
 		return err
 	}
-	if d.after == "" && d.cfg.OutboxMax > 0 {
+	if d.after == "" && (d.cfg.OutboxMax > 0 || d.Status != nil) {
 		if err := d.out.Measure(); err != nil {
 			return err
 		}
@@ -262,7 +274,7 @@ func (d *dispatch) refill(now time.Time) error {
 		if d.once {
 			d.giveUp = time.Now().Add(markerFirst*d.cfg.Settle.Std() + tick)
 		}
-		d.knowsHolds = true
+		d.knowsHolds, d.held = true, d.met
 		d.report.due = d.report.due || d.report.there // says that it is still so
 		d.notify()
 	}
@@ -281,7 +293,7 @@ func (d *dispatch) short() bool {
 }
 
 // sweep begins to scan from the start.
-func (d *dispatch) sweep() { d.swept, d.full, d.after, d.held = false, false, "", 0 }
+func (d *dispatch) sweep() { d.swept, d.full, d.after, d.met = false, false, "", 0 }
 
 // retryDue takes up the episodes that failed and have waited long enough.
 func (d *dispatch) retryDue(now time.Time) error {
@@ -316,7 +328,7 @@ func (d *dispatch) bad(err error) {
 		return
 	}
 	d.tally.count(func(t *Tally) { t.Scanned++; t.Held++ })
-	d.held++
+	d.met++
 	d.log.Error("cannot ship an episode; rename it or mend its permissions", "err", err)
 }
 
@@ -326,7 +338,7 @@ func (d *dispatch) queue(c candidate, now time.Time) error {
 		d.forget(c.name) // a person has released it
 	}
 	if c.stage == Held {
-		d.held++
+		d.met++
 	}
 	if _, at := d.hand[c.name]; at || now.Before(d.later[c.name].until) && c.stage != Held {
 		return nil
@@ -417,34 +429,4 @@ func (d *dispatch) take(name episode.Name, now time.Time) error {
 		return nil
 	}
 	return d.queue(c, now)
-}
-
-// ponged takes in an answer to a ping, or what else shows that the receiver has another
-// store.
-func (d *dispatch) ponged(p ponged) error {
-	if isOtherStore(p.err) {
-		d.link.fail(p.err, d.once, time.Now())
-	}
-	d.link.answered(p.pong, p.err, time.Now())
-	d.report.due = true
-	switch {
-	case d.link.down:
-		d.drop(&d.toSend.small, &d.toSend.large)
-	case !d.once:
-		d.sweep() // nobody looked into the outbox meanwhile
-	}
-	d.notify()
-	return nil
-}
-
-// notify tells the service manager how it goes.
-func (d *dispatch) notify() {
-	if d.Status == nil {
-		return
-	}
-	t, state := d.Tally(), "receiver answers"
-	if d.link.down {
-		state = "receiver does not take anything since " + d.link.since.Format(time.DateTime)
-	}
-	d.Status(fmt.Sprintf("%d shipped since the start, %d held; %s", t.Shipped+t.AlreadyPresent, d.held, state))
 }

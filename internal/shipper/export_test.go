@@ -83,7 +83,7 @@ func (l *Link) Fail(err error, now time.Time) time.Duration {
 
 // Answered takes in a ping, and returns whether it is down and when it is asked next.
 func (l *Link) Answered(pong wire.Pong, err error, now time.Time) (bool, time.Duration) {
-	l.l.answered(pong, err, now)
+	l.l.answered(ponged{pong: pong, err: err}, now)
 	return l.l.down, l.l.next.Sub(now)
 }
 

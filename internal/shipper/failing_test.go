@@ -95,8 +95,8 @@ func TestAnOutageIsShownByStatus(t *testing.T) {
 		}
 		l.rx.set(func() { l.rx.down = nil })
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-		if st := l.inspect(); st.Receiver != nil || !st.ReportedAt.IsZero() {
-			l.Errorf("it is back, and status shows %+v", st.Receiver)
+		if st := l.inspect(); st.Receiver != nil || st.FailingTotal != 0 || st.AnsweredAt.Before(start.Add(10*time.Hour)) {
+			l.Errorf("it is back, and status shows %+v, answered at %v", st.Receiver, st.AnsweredAt)
 		}
 	})
 }

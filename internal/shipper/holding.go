@@ -36,6 +36,9 @@ func (d *dispatch) hold(r result, reason outbox.Reason, now time.Time) error {
 		r.err = errors.Join(r.err, err)
 		return d.postpone(r, retry, now)
 	}
+	if !r.held {
+		d.held++
+	}
 	d.afterHold(r, reason, now)
 	d.tally.count(func(t *Tally) {
 		if reason == outbox.Conflict {
@@ -146,6 +149,7 @@ func (d *dispatch) release(r result) error {
 		d.postponed(r.name, delay{held: true, until: time.Now().Add(maxDelay)})
 		return nil
 	}
+	d.held--
 	d.log.Info("an episode is held no more", "episode", r.name)
 	return nil
 }

@@ -1,6 +1,7 @@
 package shipper_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"strconv"
@@ -40,7 +41,8 @@ type receiver struct {
 	after func(ctx context.Context, u wire.Upload) error
 	// repacked allows an episode to come with other bytes than before.
 	repacked map[episode.Name]bool
-	full     bool // what a ping says
+	full     bool  // what a ping says
+	free     int64 // the same; zero is much
 	shelf    shelf
 	ignorant bool       // of what requests say to know
 	rows     []int      // of the index
@@ -63,7 +65,7 @@ func newReceiver(t testing.TB) *receiver {
 func (r *receiver) Ping(ctx context.Context) (wire.Pong, error) {
 	r.mu.Lock()
 	r.pings = append(r.pings, time.Now())
-	down, ping, full, store := r.down, r.ping, r.full, r.named()
+	down, ping, full, free, store := r.down, r.ping, r.full, cmp.Or(r.free, 1<<30), r.named()
 	r.mu.Unlock()
 	if _, limited := ctx.Deadline(); !limited {
 		r.t.Error("a ping without a deadline")
@@ -77,7 +79,7 @@ func (r *receiver) Ping(ctx context.Context) (wire.Pong, error) {
 	if down != nil {
 		return wire.Pong{}, down
 	}
-	return wire.Pong{Status: "ok", Host: host, Storage: wire.Storage{Accepting: !full, FreeBytes: 1 << 30}, Store: store}, nil
+	return wire.Pong{Status: "ok", Host: host, Storage: wire.Storage{Accepting: !full, FreeBytes: free}, Store: store}, nil
 }
 
 func (r *receiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {

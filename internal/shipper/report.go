@@ -22,17 +22,8 @@ type reporting struct {
 	written time.Time // when
 	there   bool      // the last one said something
 	failed  bool      // it could not be written, and that is in the log
-}
 
-// delay is how often an episode has failed, and when it may be tried again.
-type delay struct {
-	failed   int       // since this process began: the waits go by it
-	attempts int       // in vain, also of earlier processes
-	since    time.Time // of the first of those
-	last     time.Time
-	until    time.Time
-	cause    string // printable ASCII
-	held     bool   // it is held, and tried again all the same
+	answered time.Time // when the receiver last did, by what an earlier process reported
 }
 
 // again returns the delay after one more failure.
@@ -75,7 +66,10 @@ func (d *dispatch) forget(name episode.Name) {
 func (d *dispatch) recall(now time.Time) {
 	r, err := d.out.Report()
 	d.report.there = !errors.Is(err, fs.ErrNotExist)
-	d.report.due = d.report.there // it is another process's
+	d.report.due = d.report.there || !d.once // it is another process's
+	if d.report.answered = r.AnsweredAt; r.AnsweredAt.After(now) {
+		d.report.answered = time.Time{}
+	}
 	if err != nil && d.report.there {
 		d.log.Debug("ignored a report", "err", err)
 	}
@@ -132,8 +126,12 @@ func (d *dispatch) makeReport(now time.Time) outbox.Report {
 	r.FailingTotal = len(r.Failing)
 	r.Failing = r.Failing[:min(len(r.Failing), outbox.MaxFailing)]
 	if d.link.down {
-		r.Receiver = &outbox.Outage{Since: second(d.link.since), NextPing: second(d.link.next), Cause: shorten(d.link.err.Error())}
+		r.Receiver = &outbox.Outage{
+			Since: second(d.link.since), NextPing: second(d.link.next), Cause: shorten(d.link.err.Error()), Hint: shorten(d.link.hint),
+		}
 	}
+	r.AnsweredAt = second(later(d.link.heard, d.report.answered))
+	r.Asking = !d.once && !d.link.down && d.link.heard.IsZero()
 	return r
 }
 

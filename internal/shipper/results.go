@@ -11,12 +11,6 @@ import (
 	"cis490/internal/wire"
 )
 
-// Waits of one episode that failed though the link is up.
-const (
-	firstDelay = 5 * time.Second
-	maxDelay   = time.Hour
-)
-
 // quietFailures is how often a send may fail for the path's fault before it is
 // told of the episode: pings are answered in between, or there would have been
 // no other attempt.
@@ -31,6 +25,9 @@ func (d *dispatch) handleResult(r result, c candidate, now time.Time) error {
 			return err
 		}
 		d.passed(r, c.at)
+		if r.stage == Send {
+			d.delivers(now)
+		}
 		return nil
 	}
 	if errors.Is(r.err, fs.ErrNotExist) && r.stage == Seal {
@@ -47,6 +44,9 @@ func (d *dispatch) handleResult(r result, c candidate, now time.Time) error {
 	if settling, ok := errors.AsType[*settlingError](r.err); ok {
 		d.unsettled(c, settling, now)
 		return nil
+	}
+	if r.size == 0 {
+		r.size = c.size
 	}
 	verdict, reason := judge(r.err)
 	switch verdict {
@@ -70,14 +70,14 @@ func (d *dispatch) handleResult(r result, c candidate, now time.Time) error {
 // postpone leaves an episode for later: it must not keep the others waiting.
 func (d *dispatch) postpone(r result, v verdict, now time.Time) error {
 	l := d.later[r.name]
+	f := d.faultOf(r, v, l)
 	if _, further := errors.AsType[*wire.Interrupted](r.err); further {
 		l = delay{held: l.held} // it is coming home, if in pieces
 	}
 	if l = l.again(r.err, now); l.unreadable(r.err) && !r.held {
 		return d.hold(r, outbox.Unreadable, now)
 	}
-	l.until = now.Add(max(backoff(firstDelay, maxDelay, l.failed), retryAfter(r.err)))
-	d.postponed(r.name, l)
+	d.postponed(r.name, d.delayed(r, f, l, now))
 	d.leave(candidate{held: r.held})
 	d.log.Log(context.Background(), d.levelOf(v, l), "will try again", "episode", r.name, "attempt", l.attempts, "err", r.err)
 	return nil

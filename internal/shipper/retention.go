@@ -360,7 +360,7 @@ func (d *dispatch) retainOnce(ctx context.Context, most int) error {
 
 // stopSending tells the dispatch what shows that the receiver has another store.
 func (d *dispatch) stopSending(ctx context.Context, err error) {
-	report(ctx, d.pongs, ponged{err: err})
+	report(ctx, d.pongs, ponged{err: err, aside: true})
 }
 
 // maxKeptLogged bounds the episodes whose cause is remembered as logged.

@@ -49,6 +49,11 @@ type Shipper struct {
 	// Status, if it is set before [Shipper.Run], is told from time to time how
 	// it goes.
 	Status func(string)
+	// Renew, if it is set before [Shipper.Run], is called when the receiver takes nothing,
+	// with the reason. It looks for other credentials of this host on the disk, and reports
+	// whether the next request shows others than the last one did; the hint, if there is
+	// one, says what was found.
+	Renew func(refusal error) (renewed bool, hint string)
 
 	cfg  Config
 	log  *slog.Logger
@@ -71,6 +76,7 @@ type Shipper struct {
 	inotify   func(flags int) (fd int, err error) // inotify_init1(2)
 
 	beats chan chan<- struct{} // answered by the dispatch that runs
+	wakes chan struct{}        // see Wake
 	work  work
 	tally tally
 }
@@ -85,6 +91,7 @@ func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error)
 	s := &Shipper{
 		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit), holder: holder,
 		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
+		wakes:   make(chan struct{}, 1),
 		inotify: unix.InotifyInit1,
 	}
 	if err = threeFolders(src, out); err == nil {

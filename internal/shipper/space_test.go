@@ -63,6 +63,22 @@ func TestPackingPausesAtTheFloor(t *testing.T) {
 	})
 }
 
+// ballast puts the lab on a disk of 8 MiB of which 3 are free, and returns what frees the
+// others.
+func (l *lab) ballast() (free func()) {
+	l.Helper()
+	if os.Getuid() != 0 {
+		l.Skip("needs root to mount")
+	}
+	if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=8m"); err != nil {
+		l.Skipf("cannot mount: %v", err)
+	}
+	l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
+	l.must(os.Mkdir(l.episodes, 0o755))
+	l.must(os.WriteFile(l.at("ballast"), make([]byte, 5<<20), 0o644))
+	return func() { l.must(os.Remove(l.at("ballast"))) }
+}
+
 // I18: one episode may be larger than what is above the floor.
 func TestThePackerStopsInMidEpisode(t *testing.T) {
 	if os.Getuid() != 0 {

@@ -22,8 +22,11 @@ type Status struct {
 	Waiting int `json:"waiting"` // finished, not packed yet
 	Sealed  int `json:"sealed"`  // packed, not delivered yet
 	// Settling are those of Waiting that were found to have changed too recently to be packed.
-	Settling int           `json:"settling"`
-	Held     []HeldEpisode `json:"held"`
+	Settling    int           `json:"settling"`
+	SealedBytes int64         `json:"sealed_bytes"` // of what is packed, not delivered yet
+	Held        []HeldEpisode `json:"held"`
+	// HeldTotal counts Held and Unshippable: all that waits for a person.
+	HeldTotal int `json:"held_total"`
 	// Failing are episodes that wait, were tried in vain and will be tried again: those
 	// first that have failed longest, of FailingTotal. FailingTotal counts what the last
 	// shipper knew, without those that do not wait any more.
@@ -31,8 +34,13 @@ type Status struct {
 	FailingTotal int              `json:"failing_total"`
 	// Receiver is nil while the receiver takes uploads, as far as the last shipper knew.
 	Receiver *outbox.Outage `json:"receiver_down,omitempty"`
-	// ReportedAt is when a shipper wrote down what the folders do not say: Failing and
-	// Receiver. It is zero if there was nothing to say.
+	// ReceiverState says whether the receiver takes what this host sends.
+	ReceiverState ReceiverState `json:"receiver_state"`
+	// AnsweredAt is when the receiver last took something, or said that it would, as far as
+	// is known. Zero is not known.
+	AnsweredAt time.Time `json:"receiver_answered_at,omitzero"`
+	// ReportedAt is when a shipper wrote down what the folders do not say: Failing, Receiver
+	// and AnsweredAt. It is zero if there was nothing to say.
 	ReportedAt  time.Time `json:"reported_at,omitzero"`
 	ReportedBy  int       `json:"reported_by_pid,omitempty"`
 	Unshippable []string  `json:"unshippable"` // entries that cannot even be held
@@ -119,7 +127,46 @@ func Inspect(c Config) (Status, error) {
 		return st, err
 	}
 	st.take(reported, waits)
+	st.ReceiverState = st.receiverState(reported.Asking, time.Now())
+	st.HeldTotal = len(st.Held) + len(st.Unshippable)
 	return st, st.unnamed(src)
+}
+
+// A ReceiverState says what a running shipper knows of the receiver.
+type ReceiverState string
+
+// The states. A shipper that runs asks every few minutes.
+const (
+	ReceiverAnswers ReceiverState = "answers"
+	ReceiverDown    ReceiverState = "down"    // it takes nothing, or cannot be reached
+	ReceiverAsked   ReceiverState = "asking"  // no answer yet since the start
+	ReceiverUnknown ReceiverState = "unknown" // no shipper runs, or it notes nothing
+)
+
+// How old a report may be to be the present. A shipper writes one each time that it has
+// asked, and with each scan.
+const (
+	staleReport = 10 * time.Minute
+	looseReport = time.Minute // where it is not known whether a shipper runs
+)
+
+// receiverState returns what is known now.
+func (st *Status) receiverState(asking bool, now time.Time) ReceiverState {
+	age, most := now.Sub(st.ReportedAt).Abs(), staleReport
+	if st.RunningUnknown {
+		most = looseReport
+	}
+	switch {
+	case st.Running == "" && !st.RunningUnknown, st.ReportedAt.IsZero(), age > most:
+		return ReceiverUnknown
+	case st.Receiver != nil:
+		return ReceiverDown
+	case asking:
+		return ReceiverAsked
+	case st.AnsweredAt.IsZero():
+		return ReceiverUnknown
+	}
+	return ReceiverAnswers
 }
 
 // take takes in what a shipper wrote down, without what has got on since.
@@ -128,8 +175,9 @@ func (st *Status) take(r outbox.Report, waits map[episode.Name]bool) {
 		return
 	}
 	st.ReportedAt, st.ReportedBy, st.Receiver = r.WrittenAt, r.PID, r.Receiver
+	st.AnsweredAt = r.AnsweredAt
 	if st.Receiver != nil {
-		st.Receiver.Cause = shorten(st.Receiver.Cause)
+		st.Receiver.Cause, st.Receiver.Hint = shorten(st.Receiver.Cause), shorten(st.Receiver.Hint)
 	}
 	st.FailingTotal = r.FailingTotal
 	for _, f := range r.Failing {
@@ -175,6 +223,7 @@ func (s *Shipper) fill(st *Status, waits map[episode.Name]bool) error {
 				}
 			case Send:
 				st.Sealed++
+				st.SealedBytes += c.size
 			case Held:
 				hold, err := s.out.Held(c.name)
 				if err != nil {

@@ -3,7 +3,6 @@ package shipper
 import (
 	"context"
 	"sync"
-	"time"
 
 	"cis490/internal/archive"
 	"cis490/internal/episode"
@@ -14,15 +13,10 @@ import (
 type result struct {
 	name   episode.Name
 	stage  Stage
-	size   int64       // of Seal: of the archive, or of the episode if it is errLarge
+	size   int64       // of the archive, or of the episode if it is errLarge; else what was known before
 	status wire.Status // of Send
 	held   bool        // it is held, and was tried again all the same
 	err    error
-}
-
-type ponged struct {
-	pong wire.Pong
-	err  error
 }
 
 // hands is how many episodes may be in the hands of sealers, and as many in those of
@@ -81,21 +75,6 @@ func (d *dispatch) sender(ctx context.Context, id int) error {
 			return nil
 		}
 	}
-}
-
-// pingTimeout bounds one look at a receiver that failed.
-const pingTimeout = 30 * time.Second
-
-func (d *dispatch) prober(ctx context.Context) error {
-	for range d.probec {
-		pctx, cancel := context.WithTimeout(ctx, pingTimeout)
-		pong, err := d.store.ping(pctx, d.up)
-		cancel()
-		if !report(ctx, d.pongs, ponged{pong, err}) {
-			return nil
-		}
-	}
-	return nil
 }
 
 func report[T any](ctx context.Context, to chan<- T, v T) bool {

@@ -44,6 +44,18 @@ var codeHints = map[Code]string{
 	Internal:     "the receiver's journal says why: journalctl -u cis490-receiver",
 }
 
+// BlamesCredentials reports whether an error of a [Client] may be gone once this host has
+// other files: its certificate, its token, or the CA that it trusts.
+func BlamesCredentials(err error) bool {
+	if code, ok := errors.AsType[Code](err); ok {
+		return code == TokenRefused || code == Forbidden || code == HostMismatch
+	}
+	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	alert, ok := errors.AsType[*net.OpError](err)
+	return invalid || unknown || ok && alert.Op == "remote error"
+}
+
 func tlsHint(err error) string {
 	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
 		return validityHint("the receiver's certificate", e.Cert, time.Now())

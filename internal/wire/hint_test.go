@@ -210,3 +210,29 @@ func TestRefusalsOfTheHostAreExplained(t *testing.T) {
 		explains(t, fmt.Errorf("put: %w", wire.Refuse(code, "x")), want)
 	}
 }
+
+// TestBlamesCredentials: other files of this host may help against a refusal of what it
+// shows, or of what the receiver shows it, and against nothing else.
+func TestBlamesCredentials(t *testing.T) {
+	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: expired certificate")}
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{wire.Refuse(wire.Forbidden, ""), true},
+		{wire.Refuse(wire.TokenRefused, ""), true},
+		{wire.Refuse(wire.HostMismatch, ""), true},
+		{fmt.Errorf("Post: %w", alert), true},
+		{fmt.Errorf("Post: %w", x509.UnknownAuthorityError{}), true},
+		{x509.CertificateInvalidError{Reason: x509.Expired}, true},
+		{wire.Refuse(wire.Full, ""), false},
+		{wire.Refuse(wire.Internal, ""), false},
+		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, false},
+		{&wire.PathError{Status: 403}, false},
+		{context.DeadlineExceeded, false},
+	} {
+		if got := wire.BlamesCredentials(c.err); got != c.want {
+			t.Errorf("%v: %t, want %t", c.err, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package labtest_test
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/labtest"
+)
+
+// manager is a service manager's end of the notify socket of a host's shipper.
+type manager struct {
+	mu   sync.Mutex
+	last string // STATUS=
+}
+
+// manage makes the next shipper of h tell a service manager how it goes. The receiver is
+// found at url.
+func manage(t *testing.T, h *labtest.Host, url string) *manager {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	m := &manager{}
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := conn.Read(b)
+			if err != nil {
+				return
+			}
+			if _, status, ok := strings.Cut(string(b[:n]), "STATUS="); ok {
+				m.mu.Lock()
+				m.last = status
+				m.mu.Unlock()
+			}
+		}
+	}()
+	h.Move(url, "env", "NOTIFY_SOCKET="+path)
+	return m
+}
+
+func (m *manager) status() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last
+}
+
+// says waits until the manager, and 'shipper status', hear of a state.
+func (m *manager) says(t *testing.T, h *labtest.Host, state string, texts ...string) {
+	t.Helper()
+	labtest.Eventually(t, fmt.Sprintf("the status is %s with %q", state, texts), func() bool {
+		for _, text := range texts {
+			if !strings.Contains(m.status(), text) {
+				return false
+			}
+		}
+		return statusOf(t, h).State == state
+	})
+	narrow(t, h.Run("status").Stdout)
+}
+
+// hup has a daemon reload, and so ask at once.
+func hup(t *testing.T, p *labtest.Process) {
+	t.Helper()
+	p.Signal(t, syscall.SIGHUP)
+}
+
+const answering, away = "receiver answers, last at 20", "receiver does not take anything since 20"
+
+// Nothing waits, and no lab host says that a receiver answers which does not. When that is
+// made right, it is said too.
+func TestAnIdleShipperSaysWhetherItsReceiverIsThere(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]labtest.Fault{
+		"dead address": {Hang: true}, "reset": {Refuse: true}, "another service": {Say: "220 mail.lab ESMTP\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, h := lab(t)
+			m := manage(t, h, "https://"+l.Proxy.Addr())
+			l.Proxy.Always(fault)
+			d := h.Daemon()
+			m.says(t, h, "down", "0 B wait in the outbox", away)
+			text := h.Run("status").MustExit(t, 0).Stdout
+			mustContain(t, "status", text, "\nreceiver    does not take anything, see below\n", "\nreceiver does not take anything since 20", "hint: ", "asked again ")
+			l.Proxy.Always(labtest.Fault{})
+			m.says(t, h, "answers", answering) // with the next ping, seconds later
+			mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "\nreceiver    answers, asked ")
+			d.Stop(t)
+			mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "\nreceiver    unknown, no shipper runs, last answered ")
+			l.Settled(t)
+		})
+	}
+}
+
+func TestAnIdleShipperNoticesAWrongPort(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := "https://" + ln.Addr().String()
+	ln.Close()
+	m := manage(t, h, nobody)
+	d := h.Daemon()
+	m.says(t, h, "down", away, "connection refused")
+	d.WaitLine(t, "is the receiver running, and the port in receiver.url right?")
+	d.Stop(t)
+	m = manage(t, h, "https://"+l.Proxy.Addr())
+	d = h.Daemon()
+	m.says(t, h, "answers", answering)
+	d.Stop(t)
+	l.Settled(t)
+}
+
+// TestAnIdleShipperNoticesThatItIsShutOut: disabled, and revoked.
+func TestAnIdleShipperNoticesThatItIsShutOut(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	m := manage(t, h, "https://"+l.Proxy.Addr())
+	hosts := func(args ...string) {
+		t.Helper()
+		l.Receiver(append([]string{"--config", l.Path("receiver.toml"), "hosts"}, args...)...).MustExit(t, 0)
+	}
+	hosts("disable", "lab-01")
+	d := h.Daemon()
+	m.says(t, h, "down", away, "disabled")
+	hosts("enable", "lab-01")
+	hup(t, d)
+	m.says(t, h, "answers", answering)
+	hosts("disable", "lab-01") // of a daemon that is idle for long; the signal stands for minutes
+	c := h.Client(t)
+	labtest.Eventually(t, "the receiver knows", func() bool {
+		resp, err := c.Post(l.URL("/v1/ping"), "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusForbidden
+	})
+	hup(t, d)
+	m.says(t, h, "down", away)
+	hosts("enable", "lab-01")
+	m.says(t, h, "answers", answering) // by itself
+
+	l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
+	l.Process().Signal(t, syscall.SIGHUP)
+	l.Process().WaitLine(t, "reloaded certificates and lists")
+	hup(t, d)
+	m.says(t, h, "down", away)
+	if hint := statusOf(t, h).Receiver.Hint; !strings.Contains(hint, "no other certificate, CA or token is on this host's disk") {
+		t.Errorf("the hint is %q", hint)
+	}
+	l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)
+	m.says(t, h, "answers", answering) // nobody has reloaded
+	d.WaitLine(t, "loaded renewed certificates")
+	d.Stop(t)
+	l.Settled(t)
+}
+
+// TestACertificateThatWasRenewedOnTheDiskIsUsed: what is expired is looked for on the disk
+// at once, and the hint says what is there.
+func TestACertificateThatWasRenewedOnTheDiskIsUsed(t *testing.T) {
+	t.Parallel()
+	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
+	for _, reload := range []bool{false, true} {
+		t.Run(fmt.Sprintf("reload %t", reload), func(t *testing.T) {
+			t.Parallel()
+			l, h := lab(t)
+			certificate(t, l.Path("pki"), h.Path("pki"), expired)
+			h.Episode("run-1")
+			d := h.Daemon()
+			line := d.WaitLine(t, "receiver does not take anything")
+			mustContain(t, "the log", line, "expired on ", "no other is on this host's disk")
+			labtest.Eventually(t, "status has the hint", func() bool {
+				st := statusOf(t, h)
+				return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "no other is on this host's disk")
+			})
+
+			write(t, h.Path("pki", "lab-01.crt"), "half of a") // a copy that is under way
+			labtest.Eventually(t, "status has the other hint", func() bool {
+				st := statusOf(t, h)
+				return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "cannot be loaded") && strings.Contains(st.Receiver.Hint, "systemctl reload")
+			})
+			certificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
+			want := "loaded renewed certificates"
+			if reload {
+				hup(t, d)
+				want = "reloaded certificates and lists"
+			}
+			labtest.Within(t, time.Minute, want, func() bool { return strings.Contains(d.Output(), want) })
+			h.WaitShipped("run-1")
+			h.WaitEmpty()
+			d.Stop(t)
+			l.Settled(t)
+		})
+	}
+}
+
+// TestARenewedCertificateThatTheServiceCannotReadIsSaid: the hint says who can, and what to
+// do then.
+func TestARenewedCertificateThatTheServiceCannotReadIsSaid(t *testing.T) {
+	t.Parallel()
+	l, h := service(t)
+	owned(l, h)
+	l.Start()
+	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
+	certificate(t, l.Path("pki"), h.Path("pki"), expired)
+	l.OwnTree(h.Path("pki"))
+	h.Episode("run-1")
+	l.OwnTree(h.Episodes("run-1"))
+	d := h.Daemon()
+	d.WaitLine(t, "receiver does not take anything")
+	file := h.Path("pki", "lab-01.crt")
+	if err := errors.Join(os.Chown(file, 0, 0), os.Chmod(file, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	certificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
+	labtest.Eventually(t, "the hint is there", func() bool {
+		st := statusOf(t, h)
+		return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "permission denied") &&
+			strings.Contains(st.Receiver.Hint, "belongs to root") && strings.Contains(st.Receiver.Hint, "systemctl reload cis490-shipper")
+	})
+	l.OwnTree(h.Path("pki"))
+	hup(t, d)
+	h.WaitShipped("run-1")
+	h.WaitEmpty()
+	d.Stop(t)
+	l.Settled(t)
+}
+
+// TestACertificateThatIsStillExpiredIsSaid, also when it is another one than before.
+func TestACertificateThatIsStillExpiredIsSaid(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
+	certificate(t, l.Path("pki"), h.Path("pki"), expired)
+	d := h.Daemon()
+	d.WaitLine(t, "receiver does not take anything")
+	certificate(t, l.Path("pki"), h.Path("pki"), expired)
+	d.WaitLine(t, "loaded renewed certificates")
+	labtest.Eventually(t, "the hint is of the new one", func() bool {
+		st := statusOf(t, h)
+		return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "no other is on this host's disk")
+	})
+	d.Stop(t)
+	l.Check(t)
+}
+
+// TestWhatWaitsGoesTogetherWhenAnOutageEnds: pings were answered all the time, and uploads
+// were not, so that each episode has a wait of its own.
+func TestWhatWaitsGoesTogetherWhenAnOutageEnds(t *testing.T) {
+	t.Parallel()
+	l, h := lab(t)
+	restore := l.Fake(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/ping" {
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, `{"status":"ok","host_id":"lab-01","server_time":"2026-11-29T08:00:00Z","storage":{"accepting":true}}`)
+			return
+		}
+		w.WriteHeader(http.StatusBadGateway)
+	}))
+	names := []string{"run-1", "run-2", "run-3", "run-4", "run-5"}
+	for _, name := range names {
+		h.Episode(name)
+	}
+	d := h.Daemon()
+	labtest.Within(t, time.Minute, "each has failed twice", func() bool {
+		st := statusOf(t, h)
+		for _, f := range st.Failing {
+			if f.Attempts < 2 {
+				return false
+			}
+		}
+		return len(st.Failing) == len(names)
+	})
+	restore()
+	l.Proxy.Sever()
+	labtest.Within(t, time.Minute, "one is shipped", func() bool {
+		for _, name := range names {
+			if h.IsShipped(name) {
+				return true
+			}
+		}
+		return false
+	})
+	h.WaitShipped(names...)
+	h.WaitEmpty()
+	d.Stop(t)
+	l.Settled(t)
+}
