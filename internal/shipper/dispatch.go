@@ -358,7 +358,7 @@ func (d *dispatch) queueSeal(c candidate, now time.Time) {
 		return
 	}
 	if until, settles := settlesAt(d.cfg.Settle.Std(), c.changed, now); settles {
-		d.await(c, until)
+		d.await(c, until, now)
 		return
 	}
 	d.toSeal.add(c)
