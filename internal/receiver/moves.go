@@ -32,12 +32,15 @@ func (r *Receiver) noteSeparate(host episode.Name, s *wire.Storage) {
 }
 
 // CheckMoves returns a [*ConfigError] if nothing can be stored in the data directory of
-// c, or nothing of some hosts, because its folders are on several mounts. It changes
-// nothing.
+// c, or nothing of some hosts, because its folders are on several mounts, or it is a link
+// to nothing. It changes nothing.
 func (c Config) CheckMoves() error {
 	data, err := durable.Open(string(c.DataDir))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil // the start makes it, or says what is wrong
+	}
+	if _, dangling := errors.AsType[*durable.DanglingError](err); dangling {
+		return &ConfigError{"data_dir", err}
 	}
 	if err != nil {
 		return err
