@@ -17,7 +17,6 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/episode"
-	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 )
 
@@ -54,18 +53,26 @@ or what the last one did: then it is said how old that is.`,
 				err = printStatus(c.OutOrStdout(), st, time.Now())
 			}
 			if err == nil && len(st.Held)+len(st.Unshippable) > 0 {
-				return &cli.Exit{Code: cli.SomeHeld}
+				err = &cli.Exit{Code: cli.SomeHeld}
 			}
-			return err
+			return errors.Join(err, exitOfStore(st))
 		},
 	}
+}
+
+// exitOfStore is the exit code of a status that says that a shipper would not start.
+func exitOfStore(st shipper.Status) error {
+	if st.StoreProblem == "" {
+		return nil
+	}
+	return &cli.Exit{Code: cli.Failed}
 }
 
 func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
-	fmt.Fprintf(w, "store\t%s\n", adopted(st.Store))
+	fmt.Fprintf(w, "store\t%s\n", adopted(st))
 	fmt.Fprintf(w, "unfinished\t%s\n", unfinished(st, now))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling(st.Settling))
 	fmt.Fprintf(w, "shipped\t%d in the shipped folder%s\n", st.Shipped, changes(st.Changed, now))
@@ -77,6 +84,9 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	fmt.Fprintf(w, "held\t%d\n", len(st.Held))
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	if st.StoreProblem != "" {
+		fmt.Fprintf(to, "\nproblem\n%s", wrapped(st.StoreProblem))
 	}
 	if err := printOldest(to, st, now); err != nil {
 		return err
@@ -103,7 +113,11 @@ func unfinished(st shipper.Status, now time.Time) string {
 }
 
 // adopted says which store of the receiver's has this host's episodes.
-func adopted(s *outbox.Store) string {
+func adopted(st shipper.Status) string {
+	s := st.Store
+	if st.StoreProblem != "" {
+		return "cannot be read, see below"
+	}
 	if s == nil {
 		return "none adopted: the first receipt names it"
 	}
