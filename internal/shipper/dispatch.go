@@ -317,6 +317,10 @@ func (d *dispatch) bad(err error) {
 	}
 	d.tally.count(func(t *Tally) { t.Scanned++; t.Held++ })
 	d.held++
+	if durable.IsReadFailure(err) {
+		d.log.Error("cannot ship an episode; see the kernel's log, then mend the disk or the mount", "err", err)
+		return
+	}
 	d.log.Error("cannot ship an episode; rename it or mend its permissions", "err", err)
 }
 

@@ -203,3 +203,6 @@ func UnsettledBy(err error, settle time.Duration, m archive.Marks, now time.Time
 	}
 	return 0, got
 }
+
+// Bad reports an entry that cannot even be held.
+func (s *Shipper) Bad(err error) { (&dispatch{Shipper: s}).bad(err) }

@@ -141,7 +141,8 @@ func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
 	b, err := os.ReadFile(l.at("outbox", "run-1.held"))
 	l.must(err)
-	if held := string(b); !strings.Contains(held, string(outbox.Stuck)) || !strings.Contains(held, "lower layer of an overlay") {
+	if held := string(b); !strings.Contains(held, string(outbox.Stuck)) || !strings.Contains(held, "lower layer of an overlay") ||
+		!strings.Contains(held, "no other try helps before that") {
 		t.Errorf("held as %s", held)
 	}
 	// What the cause advises.

@@ -141,6 +141,8 @@ func (st *Status) take(r outbox.Report, waits map[episode.Name]bool) {
 		f.Cause = shorten(f.Cause)
 		st.Failing = append(st.Failing, f)
 	}
+	// Of those that the report does not name, some may have got on since.
+	st.FailingTotal = min(st.FailingTotal, st.Waiting+st.Sealed)
 }
 
 // fill takes in what the folders say, and notes in waits, by name, what waits.
