@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
@@ -61,7 +60,7 @@ func printHeld(to io.Writer, held []shipper.HeldEpisode, now time.Time) error {
 	}
 	for _, h := range held {
 		line("\n%s\n", h.Episode)
-		line("  %s, held %s\n", cmp.Or(ascii(string(h.Reason)), "unknown"), humanize.RelTime(h.HeldAt, now, "ago", "from now"))
+		line("  %s, held %s\n", cmp.Or(ascii(string(h.Reason)), "unknown"), cli.Ago(h.HeldAt, now))
 		line("  %s\n", ascii(h.Cause))
 		if h.Digest != nil {
 			line("  ours    %s\n", h.Digest)

@@ -109,7 +109,7 @@ func unfinished(st shipper.Status, now time.Time) string {
 	if st.LastFinished.IsZero() {
 		return text + ", nothing finished that is still here"
 	}
-	return text + ", the last one finished " + humanize.RelTime(st.LastFinished, now, "ago", "from now")
+	return text + ", the last one finished " + cli.Ago(st.LastFinished, now)
 }
 
 // adopted says which store of the receiver's has this host's episodes.
@@ -146,8 +146,8 @@ func changes(c shipper.Changes, now time.Time) string {
 	if c.Count == 0 {
 		return ""
 	}
-	noted := humanize.RelTime(c.Newest, now, "ago", "from now")
-	if oldest := humanize.RelTime(c.Oldest, now, "ago", "from now"); oldest != noted {
+	noted := cli.Ago(c.Newest, now)
+	if oldest := cli.Ago(c.Oldest, now); oldest != noted {
 		noted = oldest + " to " + noted
 	}
 	return fmt.Sprintf(", %d changed since (noted %s): see 'shipper verify'", c.Count, noted)
