@@ -337,6 +337,24 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 	})
 }
 
+// TestAPassLooksAsOftenAsItMay: it waits for so short that nothing grows.
+func TestAPassLooksAsOftenAsItMay(t *testing.T) {
+	settling(t, func(l *lab) {
+		l.finish("run-1")
+		l.tick()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for i := range 28 { // the last one at 8.1 s
+				l.write(l.at("episodes", "run-1", episode.Marker), strings.Repeat("x", i))
+				time.Sleep(300 * time.Millisecond)
+			}
+		}()
+		l.wantOnce(tallyOf(1))
+		<-ended
+	})
+}
+
 // TestAPassDoesNotWaitForWhatCannotSettleInTime: it is seen after a second that a file came
 // after the marker, and ten more are longer than a pass waits.
 func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
@@ -456,8 +474,11 @@ func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 		packers int
 		want    string
 	}{
-		{shipper.Oldest, 1, "fresh"}, {shipper.Oldest, 2, "fresh old-1"}, {shipper.Oldest, 4, "fresh old-1 old-2"},
-		{shipper.Newest, 1, "fresh"}, {shipper.Newest, 4, "fresh old-3 old-2"},
+		{shipper.Oldest, 1, "fresh"},
+		{shipper.Oldest, 2, "fresh old-1"},
+		{shipper.Oldest, 4, "fresh old-1 old-2"},
+		{shipper.Newest, 1, "fresh"},
+		{shipper.Newest, 4, "fresh old-3 old-2"},
 		{shipper.Mixed, 4, "old-3 fresh old-1"}, // the newest first
 	} {
 		l := newLab(t)
