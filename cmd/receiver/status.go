@@ -72,7 +72,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	oldest := "never read to the end"
 	if !st.Scrub.WholeSince.IsZero() {
 		oldest = "everything was read back since " + st.Scrub.WholeSince.Format(time.DateTime) + " UTC, " +
-			humanize.RelTime(st.Scrub.WholeSince, now, "ago", "from now")
+			cli.Ago(st.Scrub.WholeSince, now)
 	}
 	fmt.Fprintf(w, "oldest\t%s\n", oldest)
 	if n := st.Scrub.HostsUnreadable; n > 0 {
@@ -117,9 +117,9 @@ func scrubLine(st receiver.Status, now time.Time) string {
 	case p.Started.IsZero():
 		return "not begun"
 	case !p.Ended.IsZero():
-		return "ended " + humanize.RelTime(p.Ended, now, "ago", "from now") + ": " + read
+		return "ended " + cli.Ago(p.Ended, now) + ": " + read
 	case p.Host == "":
-		return "begun " + humanize.RelTime(p.Started, now, "ago", "from now")
+		return "begun " + cli.Ago(p.Started, now)
 	}
 	return fmt.Sprintf("at %s/%s: %s", p.Host, p.Episode, read)
 }

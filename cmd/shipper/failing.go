@@ -8,6 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"cis490/internal/cli"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 )
@@ -26,7 +27,7 @@ func failing(st shipper.Status, now time.Time) string {
 
 // newsOf says of when the news is, unless it is of now.
 func newsOf(st shipper.Status, now time.Time) string {
-	age := humanize.RelTime(st.ReportedAt, now, "ago", "from now")
+	age := cli.Ago(st.ReportedAt, now)
 	switch {
 	case st.Running == "" && !st.RunningUnknown:
 		return fmt.Sprintf(", as the last run left it %s", age)
@@ -97,7 +98,7 @@ func tried(f outbox.Failure, now time.Time) string {
 	if f.Attempts > 1 {
 		times = fmt.Sprintf("%d times", f.Attempts)
 	}
-	return fmt.Sprintf("tried %s, first %s", times, humanize.RelTime(f.Since, now, "ago", "from now"))
+	return fmt.Sprintf("tried %s, first %s", times, cli.Ago(f.Since, now))
 }
 
 func nextTry(f outbox.Failure, st shipper.Status, now time.Time) string {
@@ -112,10 +113,10 @@ func upcoming(at time.Time, st shipper.Status, now time.Time) string {
 	if at.IsZero() || st.Running == "" {
 		return ""
 	}
-	if !at.After(now) {
-		return "at once"
+	if at.Before(now.Add(time.Second)) {
+		return "right away"
 	}
-	return humanize.RelTime(at, now, "ago", "from now")
+	return humanize.RelTime(at, now, "", "from now")
 }
 
 // width is that of the terminals that people have.

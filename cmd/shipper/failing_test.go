@@ -32,6 +32,35 @@ func TestReceiverLineSaysWhatIsKnownAndOfWhen(t *testing.T) {
 	}
 }
 
+// TestTimesAreSaidInWords: just now, and not "first now"; a time in the future comes of a
+// clock that was set back.
+func TestTimesAreSaidInWords(t *testing.T) {
+	now := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
+	st := func(at time.Time) shipper.Status {
+		return shipper.Status{ReportedAt: at, FailingTotal: 1, Progress: shipper.Progress{LastFinished: at}}
+	}
+	running := shipper.Status{Running: "pid 1", ReportedAt: now}
+	for what, c := range map[string]struct{ got, want string }{
+		"a run that has just ended":   {failing(st(now), now), "1, as the last run left it just now"},
+		"a run of long ago":           {failing(st(now.Add(-time.Hour)), now), "1, as the last run left it 1 hour ago"},
+		"a run in the future":         {failing(st(now.Add(time.Hour)), now), "1, as the last run left it in the future (was the clock set back?)"},
+		"finished now":                {unfinished(st(now), now), "0, the last one finished just now"},
+		"finished an hour ago":        {unfinished(st(now.Add(-time.Hour)), now), "0, the last one finished 1 hour ago"},
+		"finished in the future":      {unfinished(st(now.AddDate(600, 0, 0)), now), "0, the last one finished in the future (was the clock set back?)"},
+		"tried a moment ago":          {tried(outbox.Failure{Attempts: 1, Since: now}, now), "tried once, first just now"},
+		"due":                         {nextTry(outbox.Failure{NextAt: now}, running, now), ", again right away"},
+		"due before":                  {nextTry(outbox.Failure{NextAt: now.Add(-time.Hour)}, running, now), ", again right away"},
+		"due in less than a second":   {nextTry(outbox.Failure{NextAt: now.Add(time.Second / 2)}, running, now), ", again right away"},
+		"due later":                   {nextTry(outbox.Failure{NextAt: now.Add(time.Minute)}, running, now), ", again 1 minute from now"},
+		"due while no shipper is run": {nextTry(outbox.Failure{NextAt: now}, shipper.Status{}, now), ""},
+		"changes":                     {changes(shipper.Changes{Count: 2, Oldest: now.Add(-time.Hour), Newest: now}, now), ", 2 changed since (noted 1 hour ago to just now): see 'shipper verify'"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %q, want %q", what, c.got, c.want)
+		}
+	}
+}
+
 // FuzzWrapped: no line is wider than a terminal, and no word is lost.
 func FuzzWrapped(f *testing.F) {
 	f.Add("read \"x\": input/output error")

@@ -6,7 +6,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
@@ -74,7 +73,7 @@ func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
 	}
 	for _, h := range st.Held {
 		line("\n%s\n", h.Episode)
-		line("  %s, held %s\n", cmp.Or(ascii(string(h.Reason)), "unknown"), humanize.RelTime(h.HeldAt, now, "ago", "from now"))
+		line("  %s, held %s\n", cmp.Or(ascii(string(h.Reason)), "unknown"), cli.Ago(h.HeldAt, now))
 		line("  %s\n", ascii(h.Cause))
 		if h.Digest != nil {
 			line("  ours    %s\n", h.Digest)

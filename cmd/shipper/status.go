@@ -16,7 +16,6 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/episode"
-	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 )
 
@@ -50,7 +49,7 @@ asks the receiver every few minutes; 'shipper --ping' asks it now.`,
 			} else {
 				err = printStatus(c.OutOrStdout(), st, time.Now())
 			}
-			return exitOf(st, err)
+			return errors.Join(exitOf(st, err), exitOfStore(st))
 		},
 	}
 }
@@ -72,12 +71,20 @@ func exitOf(st shipper.Status, err error) error {
 	return err
 }
 
+// exitOfStore is the exit code of a status that says that a shipper would not start.
+func exitOfStore(st shipper.Status) error {
+	if st.StoreProblem == "" {
+		return nil
+	}
+	return &cli.Exit{Code: cli.Failed}
+}
+
 func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "receiver\t%s\n", receiver(st, now))
-	fmt.Fprintf(w, "store\t%s\n", adopted(st.Store))
+	fmt.Fprintf(w, "store\t%s\n", adopted(st))
 	fmt.Fprintf(w, "unfinished\t%s\n", unfinished(st, now))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling(st.Settling))
 	fmt.Fprintf(w, "outbox\t%s to be sent\n", humanize.IBytes(uint64(st.SealedBytes)))
@@ -90,6 +97,9 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	fmt.Fprintf(w, "held\t%d\n", st.HeldTotal)
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	if st.StoreProblem != "" {
+		fmt.Fprintf(to, "\nproblem\n%s", wrapped(st.StoreProblem))
 	}
 	if err := printOldest(to, st, now); err != nil {
 		return err
@@ -109,11 +119,15 @@ func unfinished(st shipper.Status, now time.Time) string {
 	if st.LastFinished.IsZero() {
 		return text + ", nothing finished that is still here"
 	}
-	return text + ", the last one finished " + humanize.RelTime(st.LastFinished, now, "ago", "from now")
+	return text + ", the last one finished " + cli.Ago(st.LastFinished, now)
 }
 
 // adopted says which store of the receiver's has this host's episodes.
-func adopted(s *outbox.Store) string {
+func adopted(st shipper.Status) string {
+	s := st.Store
+	if st.StoreProblem != "" {
+		return "cannot be read, see below"
+	}
 	if s == nil {
 		return "none adopted: the first receipt names it"
 	}
@@ -142,8 +156,8 @@ func changes(c shipper.Changes, now time.Time) string {
 	if c.Count == 0 {
 		return ""
 	}
-	noted := humanize.RelTime(c.Newest, now, "ago", "from now")
-	if oldest := humanize.RelTime(c.Oldest, now, "ago", "from now"); oldest != noted {
+	noted := cli.Ago(c.Newest, now)
+	if oldest := cli.Ago(c.Oldest, now); oldest != noted {
 		noted = oldest + " to " + noted
 	}
 	return fmt.Sprintf(", %d changed since (noted %s): see 'shipper verify'", c.Count, noted)

@@ -6,8 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
-
+	"cis490/internal/cli"
 	"cis490/internal/shipper"
 )
 
@@ -20,7 +19,7 @@ func printOldest(to io.Writer, st shipper.Status, now time.Time) error {
 		return nil
 	}
 	_, err := fmt.Fprintf(to, "\n%s\n  unfinished; a name in it last changed %s\n",
-		ascii(st.Oldest.Entry), humanize.RelTime(st.Oldest.ChangedAt, now, "ago", "from now"))
+		ascii(st.Oldest.Entry), cli.Ago(st.Oldest.ChangedAt, now))
 	return err
 }
 

@@ -19,6 +19,7 @@
 package durable
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -78,13 +79,39 @@ func NewDir(f *os.File) *Dir { return newDir(f) }
 // are followed.
 func Open(path string) (*Dir, error) {
 	f, err := os.OpenFile(path, unix.O_DIRECTORY, 0)
-	if errors.Is(err, unix.EIO) {
+	switch {
+	case errors.Is(err, unix.EIO):
 		return nil, fault("open", path, err)
-	}
-	if err != nil {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, cmp.Or(dangling(path), err)
+	case err != nil:
 		return nil, err
 	}
 	return newDir(f), nil
+}
+
+// DanglingError says that a directory is missing because there is a link to nothing in
+// its place, or in that of one above it. It is not made: what the link means may be a
+// disk that is not there yet.
+type DanglingError struct {
+	Link string
+}
+
+func (e *DanglingError) Error() string {
+	return printable(e.Link) + " is a link to nothing: make the folder that it names, mount its disk, or remove the link"
+}
+
+// dangling returns a [*DanglingError] if a path is missing for one, and nil otherwise.
+func dangling(path string) error {
+	for at := filepath.Clean(path); ; at = filepath.Dir(at) {
+		st, err := os.Lstat(at)
+		switch {
+		case err == nil && st.Mode()&fs.ModeSymlink != 0:
+			return &DanglingError{at}
+		case err == nil, !errors.Is(err, fs.ErrNotExist), at == filepath.Dir(at):
+			return nil
+		}
+	}
 }
 
 // Create opens the directory at path and makes it first, and its parents, if

@@ -63,6 +63,26 @@ func (d *Dir) CheckMove(to *Dir) error {
 	return nil // it does not exist, or this process may not look
 }
 
+// CheckSeparate is [Dir.CheckMove], and compares the file systems as well: those of one
+// mount may be several (btrfs subvolumes), which shows only when something is moved.
+func (d *Dir) CheckSeparate(to *Dir) error {
+	if err := d.CheckMove(to); err != nil {
+		return err
+	}
+	a, err := d.Device()
+	if err != nil {
+		return err
+	}
+	b, err := to.Device()
+	if err != nil || a == b {
+		return err
+	}
+	return &SeparateError{From: d.Path(""), To: to.Path(""), Err: errDevices}
+}
+
+// errDevices says that two directories of one mount have two device numbers.
+var errDevices = errors.New("they have two device numbers")
+
 // TryMove moves an empty directory from d to another one and removes it. It returns a
 // [*SeparateError] or an [ErrNoRename] if that is not possible. If this process may not
 // change the directories, or there is no space, it returns what [Dir.CheckMove] does.

@@ -2,6 +2,7 @@ package labtest_test
 
 import (
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -116,11 +117,18 @@ func TestHostWhoseFolderIsAMountStopsNoOther(t *testing.T) {
 			l.Restart()
 			mustContain(t, "the receiver", l.Process().WaitLine(t, "host cannot be stored"), twoMounts)
 			bad.Episode("run-2")
-			if pass := bad.Once(); pass.Code == 0 || bad.IsShipped("run-2") {
+			pass := bad.Once()
+			if pass.Code == 0 || bad.IsShipped("run-2") {
 				t.Errorf("exit code %d, shipped: %v", pass.Code, bad.IsShipped("run-2"))
 			}
-			ping := bad.Run("--ping")
-			mustContain(t, "its ping", ping.Stdout+ping.Stderr, "another mount than the store")
+			for what, says := range map[string]labtest.Result{"its ping": bad.Run("--ping"), "its pass": pass.Result, "its status": bad.Run("status", "--json")} {
+				mustContain(t, what, says.Stdout+says.Stderr, "another mount than the store")
+				for _, misleading := range []string{"make room", "internal-server-error"} {
+					if strings.Contains(says.Stdout+says.Stderr, misleading) {
+						t.Errorf("%s says %q: %s%s", what, misleading, says.Stdout, says.Stderr)
+					}
+				}
+			}
 			good.Episode("run-3")
 			good.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 			syscall.Unmount(l.Path("data", of, "lab-01"), syscall.MNT_DETACH)

@@ -31,10 +31,30 @@ func (o *Outbox) Store() (Store, error) {
 		s, err = parseStore(b)
 	}
 	if err != nil {
-		return Store{}, fmt.Errorf("the store that this host has adopted cannot be read: %s: %w", o.dir.Path(storeFile), err)
+		return Store{}, &StoreError{o.dir.Path(storeFile), err}
 	}
 	return s, nil
 }
+
+// StoreError says that it is not known which store is adopted.
+type StoreError struct {
+	Path string
+	Err  error
+}
+
+func (e *StoreError) Error() string {
+	return fmt.Sprintf("the store that this host has adopted cannot be read: %s: %v%s", e.Path, e.Err, e.remedy())
+}
+
+func (e *StoreError) remedy() string {
+	if errors.Is(e.Err, fs.ErrPermission) {
+		return ""
+	}
+	return "; restore it, or remove it: the next receipt names a store again"
+}
+
+// Unwrap returns the reason.
+func (e *StoreError) Unwrap() error { return e.Err }
 
 func parseStore(b []byte) (Store, error) {
 	var s Store

@@ -116,6 +116,9 @@ func (r *Receiver) adopt(ctx context.Context, u wire.Upload) error {
 // enlist returns the unfinished upload of an archive, a new one if there is none.
 func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
 	none := wire.Unfinished{}
+	if err := r.store.CheckHost(u.Key.Host); err != nil {
+		return none, err
+	}
 	if r.uploads.find(u) == nil {
 		if err := r.disk.Check(u.Key.Host, 0, u.Size); err != nil {
 			return none, err // before another gives way to it

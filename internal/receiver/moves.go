@@ -27,17 +27,30 @@ func (r *Receiver) logSeparateHosts() {
 func (r *Receiver) noteSeparate(host episode.Name, s *wire.Storage) {
 	_, separate := errors.AsType[*durable.SeparateError](r.store.CheckHost(host))
 	if separate && s.Accepting {
-		s.Accepting, s.Detail = false, "the folder of this host is another mount than the store: see the receiver's log"
+		s.Accepting, s.Detail = false, wire.HostIsMount
 	}
 }
 
+// refuseSeparate returns what a sender is told of an error if it says that its host's
+// folder is a mount of its own, and nil otherwise.
+func (r *Receiver) refuseSeparate(err error) error {
+	if _, separate := errors.AsType[*durable.SeparateError](err); !separate {
+		return nil
+	}
+	r.log.Warn("host cannot be stored", "err", err)
+	return wire.Refuse(wire.Full, "%s", wire.HostIsMount)
+}
+
 // CheckMoves returns a [*ConfigError] if nothing can be stored in the data directory of
-// c, or nothing of some hosts, because its folders are on several mounts. It changes
-// nothing.
+// c, or nothing of some hosts, because its folders are on several mounts, or it is a link
+// to nothing. It changes nothing.
 func (c Config) CheckMoves() error {
 	data, err := durable.Open(string(c.DataDir))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil // the start makes it, or says what is wrong
+	}
+	if _, dangling := errors.AsType[*durable.DanglingError](err); dangling {
+		return &ConfigError{"data_dir", err}
 	}
 	if err != nil {
 		return err

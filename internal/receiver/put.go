@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -86,6 +87,9 @@ func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire
 	got, is, err := r.present(ctx, u)
 	if is == here || err != nil {
 		return got, err
+	}
+	if err := r.store.CheckHost(u.Key.Host); err != nil {
+		return wire.Receipt{}, err
 	}
 	reserved, err := r.disk.Reserve(u.Key.Host, 0, u.Size)
 	if err != nil {
@@ -261,7 +265,7 @@ func (r *Receiver) commit(sender context.Context, up *store.Upload, u wire.Uploa
 		err = r.access.recheck(sender)
 	}
 	if err == nil {
-		err = r.checkPaths()
+		err = cmp.Or(r.checkPaths(), r.store.CheckHost(u.Key.Host))
 	}
 	if err == nil {
 		err = up.Commit(o.Digest, o.ReceivedAt)

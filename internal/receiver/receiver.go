@@ -237,5 +237,8 @@ func (r *Receiver) failed(err error) error {
 		r.log.Warn("no space", "err", err)
 		return problemOf(admission.NoSpace())
 	}
+	if refusal := r.refuseSeparate(err); refusal != nil {
+		return refusal
+	}
 	return problemOf(err)
 }

@@ -106,6 +106,9 @@ func (u *unfinished) continues(p wire.Piece, most int64) error {
 // the piece, what came of it is kept, but for the bytes of a lie. The context is
 // for what happens behind the last byte.
 func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body io.Reader) (*store.Upload, error) {
+	if err := r.store.CheckHost(u.Key.Host); err != nil {
+		return nil, err
+	}
 	reserved, err := r.disk.Reserve(u.Key.Host, u.offset, u.offset+p.Size)
 	if err != nil {
 		return nil, err

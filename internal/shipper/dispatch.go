@@ -329,6 +329,10 @@ func (d *dispatch) bad(err error) {
 	}
 	d.tally.count(func(t *Tally) { t.Scanned++; t.Held++ })
 	d.met++
+	if durable.IsReadFailure(err) {
+		d.log.Error("cannot ship an episode; see the kernel's log, then mend the disk or the mount", "err", err)
+		return
+	}
 	d.log.Error("cannot ship an episode; rename it or mend its permissions", "err", err)
 }
 
@@ -370,7 +374,7 @@ func (d *dispatch) queueSeal(c candidate, now time.Time) {
 		return
 	}
 	if until, settles := settlesAt(d.cfg.Settle.Std(), c.changed, now); settles {
-		d.await(c, until)
+		d.await(c, until, now)
 		return
 	}
 	d.toSeal.add(c)

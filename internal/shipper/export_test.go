@@ -146,7 +146,8 @@ func Settled(settle time.Duration, m archive.Marks, seen *Sighting, now time.Tim
 func (s *Shipper) Await(n int) (inMemory, left int) {
 	d := &dispatch{Shipper: s, hand: make(map[episode.Name]candidate)}
 	for i := range n {
-		d.await(candidate{name: episode.Name(fmt.Sprint("run-", i))}, time.Now())
+		now := time.Now()
+		d.await(candidate{name: episode.Name(fmt.Sprint("run-", i))}, now, now)
 	}
 	return d.settling.len(), s.Tally().Transient
 }
@@ -162,12 +163,36 @@ func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) 
 	for range times {
 		now := time.Now()
 		d.unsettled(c, &settlingError{until: now, since: marked}, now)
-		if err := d.takeSettled(now); err != nil {
+		if err := d.takeSettled(now.Add(time.Hour)); err != nil {
 			panic(err)
 		}
-		c = d.toSeal.small.next()
-		d.toSeal.small.pop()
+		q := d.toSeal.next()
+		c = q.next()
+		q.pop()
 	}
+}
+
+// Turns has episodes wait to settle that have kept changing for a time, and one that was
+// finished just now. It returns in which order packers get them, if none comes to an end.
+func (s *Shipper) Turns(order Order, packers int, fresh episode.Name, restless ...episode.Name) (turns []episode.Name) {
+	d := &dispatch{Shipper: s, hand: make(map[episode.Name]candidate), toSeal: newLanes(order, max(1, packers/2))}
+	now := time.Now()
+	for _, name := range restless {
+		d.await(candidate{name: name, waits: now.Add(-time.Hour)}, now, now)
+	}
+	c, err := s.look(fresh)
+	if err == nil {
+		err = d.queue(c, now)
+	}
+	if err = errors.Join(err, d.takeSettled(now.Add(time.Hour))); err != nil {
+		panic(err)
+	}
+	for q := d.toSeal.next(); q != nil && len(turns) < packers; q = d.toSeal.next() {
+		d.toSeal.began(q.next())
+		turns = append(turns, q.next().name)
+		q.pop()
+	}
+	return turns
 }
 
 // UnsettledBy says how long an episode is left alone whose survey ended with an error.
@@ -178,3 +203,6 @@ func UnsettledBy(err error, settle time.Duration, m archive.Marks, now time.Time
 	}
 	return 0, got
 }
+
+// Bad reports an entry that cannot even be held.
+func (s *Shipper) Bad(err error) { (&dispatch{Shipper: s}).bad(err) }

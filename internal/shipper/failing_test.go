@@ -3,6 +3,8 @@ package shipper_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
@@ -144,6 +147,39 @@ func TestFailuresAreCountedAcrossPasses(t *testing.T) {
 	l.wantOnce(shipper.Tally{})
 	if r, err := os.ReadFile(l.at("outbox", ".status.json")); err != nil || bytes.Contains(r, []byte("run-1")) {
 		t.Errorf("the report says %s, %v", r, err)
+	}
+}
+
+// TestNoMoreFailThanWait: of those that failed, the report names the first, and others may
+// have got on since.
+func TestNoMoreFailThanWait(t *testing.T) {
+	l := newLab(t)
+	l.must(l.open().Close())
+	l.finish("run-1", "run-2", "run-3")
+	l.write(l.at("outbox", ".status.json"), `{"written_at": "2026-11-29T10:00:00Z", "failing_total": 303, "failing": [
+		{"episode_id": "run-1", "attempts": 1}, {"episode_id": "run-9", "attempts": 1}]}`)
+	if st := l.inspect(); st.Waiting != 3 || len(st.Failing) != 1 || st.FailingTotal != 3 {
+		t.Errorf("%d wait, %d of %d fail", st.Waiting, len(st.Failing), st.FailingTotal)
+	}
+}
+
+// TestADiskErrorIsNoMatterOfPermissions: the log says what fits.
+func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
+	for says, errs := range map[string][]error{
+		"mend the disk": {
+			&durable.ReadError{Op: "open", Path: "run-1", Err: unix.EIO}, &fs.PathError{Op: "lstat", Path: "run-1", Err: unix.EUCLEAN},
+		},
+		"rename it or mend its permissions": {&fs.PathError{Op: "open", Path: "run-1", Err: unix.EACCES}, errors.New("is no name")},
+	} {
+		for _, err := range errs {
+			l := newLab(t)
+			s := l.open()
+			s.Bad(err)
+			if loud := l.logs.loud(); len(loud) != 1 || !strings.Contains(loud[0], says) {
+				t.Errorf("%v: the log says %q, want %q", err, loud, says)
+			}
+			l.must(s.Close())
+		}
 	}
 }
 
@@ -365,7 +401,8 @@ func TestWhatTheDiskDoesNotGiveIsHeld(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		h := l.held()["run-1"]
-		if h.Reason != outbox.Unreadable || !strings.Contains(h.Cause, `read "blob.bin": input/output error`) {
+		if h.Reason != outbox.Unreadable || !strings.Contains(h.Cause, `read "blob.bin": input/output error`) ||
+			strings.Contains(h.Cause, "by itself") { // status says so
 			l.Errorf("after an hour: %+v\n%s", h, l.logs)
 		}
 		if s.Tally().Shipped != 1 {

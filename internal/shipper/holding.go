@@ -61,7 +61,7 @@ func (d *dispatch) causeOf(r result, reason outbox.Reason) string {
 		return r.err.Error()
 	}
 	return fmt.Sprintf("%v: it could not be read in %d tries; see the kernel's log, then mend the disk or the mount, "+
-		"or replace or remove that file; it is tried again by itself too", r.err, d.later[r.name].attempts+1)
+		"or replace or remove that file", r.err, d.later[r.name].attempts+1)
 }
 
 // note writes a hold. It reports whether the episode is held for the same reason and cause

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
@@ -44,7 +45,8 @@ func moves(c Config, src *source.Source, out *outbox.Outbox, probe func(from, to
 // asConfigError returns err as a [*ConfigError] if it is about where the folders are.
 func asConfigError(err error) error {
 	_, separate := errors.AsType[*durable.SeparateError](err)
-	if separate || errors.Is(err, durable.ErrNoRename) {
+	_, dangling := errors.AsType[*durable.DanglingError](err)
+	if separate || dangling || errors.Is(err, durable.ErrNoRename) {
 		return &ConfigError{err}
 	}
 	return err
@@ -80,9 +82,12 @@ func threeFolders(src *source.Source, out *outbox.Outbox) error {
 }
 
 // CheckMoves returns a [*ConfigError] if the folders of c are not three, or are not on one
-// mount, as far as they exist and this process may open them. It changes nothing: root
+// mount and file system, or one is a link to nothing, as far as they exist and this process may open them. It changes nothing: root
 // runs it, and others can write in episodes_dir. A start tries more.
 func CheckMoves(c Config) error {
+	if err := noDangling(c.EpisodesDir, c.ShippedDir, c.OutboxDir); err != nil {
+		return err
+	}
 	src, out, err := folders(c, durable.Open)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil // the start makes them, or says what is wrong
@@ -91,7 +96,21 @@ func CheckMoves(c Config) error {
 		return err
 	}
 	if err = threeFolders(src, out); err == nil {
-		_, err = moves(c, src, out, (*durable.Dir).CheckMove)
+		_, err = moves(c, src, out, (*durable.Dir).CheckSeparate)
 	}
 	return errors.Join(err, src.Close(), out.Close())
+}
+
+// noDangling returns a [*ConfigError] if one of the folders is a link to nothing: others
+// may be missing before it.
+func noDangling(paths ...config.Path) error {
+	for _, path := range paths {
+		dir, err := durable.Open(string(path))
+		if err == nil {
+			dir.Close()
+		} else if _, dangling := errors.AsType[*durable.DanglingError](err); dangling {
+			return &ConfigError{err}
+		}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package shipper_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +50,45 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 			l.empty("episodes")
 			l.empty("shipped")
 		})
+	}
+}
+
+// TestAFolderThatIsASubvolumeIsRefused: a mount of btrfs has several device numbers, and
+// the kernel moves no folder from one to another.
+func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
+	dir := btrfs(t)
+	for _, folder := range []string{"episodes", "outbox", "shipped"} {
+		l := newLabOn(t, dir)
+		l.must(exec.Command("btrfs", "subvolume", "create", l.at(folder)).Run())
+		l.must(os.MkdirAll(l.at("episodes"), 0o755))
+		l.must(os.MkdirAll(l.at("shipped"), 0o755))
+		l.must(os.MkdirAll(l.at("outbox"), 0o755))
+		l.cfg.Retention.MaxAge = config.Duration(time.Hour)
+		check := shipper.CheckMoves(l.cfg)
+		_, err := shipper.New(l.cfg, l.rx, "", discard)
+		for what, err := range map[string]error{"start": err, "check": check} {
+			if _, named := errors.AsType[*shipper.ConfigError](err); !named {
+				t.Errorf("%s, %s: got %v", folder, what, err)
+			}
+		}
+		l.empty("episodes")
+		l.empty("shipped")
+		l.must(exec.Command("btrfs", "subvolume", "delete", l.at(folder)).Run())
+		l.must(errors.Join(os.RemoveAll(l.at("episodes")), os.RemoveAll(l.at("shipped")), os.RemoveAll(l.at("outbox"))))
+	}
+}
+
+// TestAFolderThatIsALinkToNothingIsNamed: it is not made, and not followed.
+func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
+	for _, folder := range []string{"episodes", "outbox", "shipped"} {
+		l := newLabOn(t, tempDir(t)) // the others are missing
+		l.must(os.Symlink("nowhere", l.at(folder)))
+		_, err := shipper.New(l.cfg, l.rx, "", discard)
+		for what, err := range map[string]error{"start": err, "check": shipper.CheckMoves(l.cfg)} {
+			if _, named := errors.AsType[*shipper.ConfigError](err); !named || !strings.Contains(err.Error(), l.at(folder)+" is a link to nothing") {
+				t.Errorf("%s, %s: got %v", folder, what, err)
+			}
+		}
 	}
 }
 
@@ -101,7 +141,8 @@ func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
 	b, err := os.ReadFile(l.at("outbox", "run-1.held"))
 	l.must(err)
-	if held := string(b); !strings.Contains(held, string(outbox.Stuck)) || !strings.Contains(held, "lower layer of an overlay") {
+	if held := string(b); !strings.Contains(held, string(outbox.Stuck)) || !strings.Contains(held, "lower layer of an overlay") ||
+		!strings.Contains(held, "no other try helps before that") {
 		t.Errorf("held as %s", held)
 	}
 	// What the cause advises.

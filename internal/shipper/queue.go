@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Order says which of the episodes that wait comes next.
@@ -25,6 +26,15 @@ func (o *Order) UnmarshalText(text []byte) error {
 		return nil
 	}
 	return fmt.Errorf(`%+q is no order: write "oldest", "newest" or "mixed"`, text)
+}
+
+// behind returns when an episode would have to be finished to come after those that wait
+// now; with [Mixed] it is one of the next. Its marker bears what time its maker likes.
+func (o Order) behind(now time.Time) time.Time {
+	if o == Newest {
+		return time.Time{}
+	}
+	return now
 }
 
 // queue holds episodes that wait for the same, sorted by when they were finished.

@@ -27,12 +27,16 @@ type candidate struct {
 	marked  time.Time // the ctime of its marker
 	changed time.Time // it has not changed last before that; zero if all of it must be looked at
 	seen    *sighting // by the last look, if there is a ctime in the future
-	told    bool      // a person, that it does not settle
+	waits   time.Time // since when it has been waiting to settle; zero if it has not
+
+	restless bool // it has been waiting for so long that others come first
+	told     bool // a person, that it does not settle
 }
 
 // large reports whether it is large for what it waits for: an archive that is sent in
-// more than one request, or an episode of which a packer has said so.
-func (c candidate) large() bool { return c.size >= wire.AnnounceFrom }
+// more than one request, or an episode of which a packer has said so. One that does not
+// settle counts as large: it may be looked at again and again.
+func (c candidate) large() bool { return c.size >= wire.AnnounceFrom || c.restless }
 
 // sheet is one page of a scan.
 type sheet struct {

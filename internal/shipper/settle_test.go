@@ -284,7 +284,8 @@ func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
 		if packed := l.logs.with("INFO packed"); len(packed) != 0 {
 			l.Errorf("packed while it was copied: %q", packed)
 		}
-		l.packedAfter(13450*time.Millisecond, 1) // the last look but one was at 50.95 s
+		// The last look but one was at 50.95 s, 50 s after the start, and the next a quarter of that later.
+		l.packedAfter(15950*time.Millisecond, 1)
 		l.must(stop())
 	})
 }
@@ -333,6 +334,24 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 		if loud := l.logs.loud(); len(loud) != 1 || !strings.Contains(loud[0], "run-2") {
 			l.Errorf("the log says %q, want why one was left", loud)
 		}
+	})
+}
+
+// TestAPassLooksAsOftenAsItMay: it waits for so short that nothing grows.
+func TestAPassLooksAsOftenAsItMay(t *testing.T) {
+	settling(t, func(l *lab) {
+		l.finish("run-1")
+		l.tick()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for i := range 28 { // the last one at 8.1 s
+				l.write(l.at("episodes", "run-1", episode.Marker), strings.Repeat("x", i))
+				time.Sleep(300 * time.Millisecond)
+			}
+		}()
+		l.wantOnce(tallyOf(1))
+		<-ended
 	})
 }
 
@@ -389,6 +408,90 @@ func TestWhatNeverSettlesIsNamed(t *testing.T) {
 		if loud := l.logs.loud(); len(loud) != c.want || c.want > 0 && !strings.Contains(loud[0], "run-1") {
 			t.Errorf("%v after its marker the log says %q, want %d lines", c.marked, loud, c.want)
 		}
+	}
+}
+
+// keepsChanging has an episode change twice a second for a while. The clock went back, so
+// that each change begins the wait anew.
+func (l *lab) keepsChanging(name episode.Name, d time.Duration) {
+	l.Helper()
+	f, err := os.OpenFile(l.at("episodes", string(name), "telemetry.jsonl"), os.O_WRONLY|os.O_APPEND, 0)
+	l.must(err)
+	defer f.Close()
+	for start := time.Now(); time.Since(start) < d; time.Sleep(500 * time.Millisecond) {
+		_, err := f.WriteString("x")
+		l.must(err)
+	}
+	delete(l.made, name) // it is another one
+}
+
+// TestWhatNeverSettlesIsLookedAtLessAndLess: it may have very many files. A tenth of an
+// hour of looks each ten seconds would be 36, and an hour 360.
+func TestWhatNeverSettlesIsLookedAtLessAndLess(t *testing.T) {
+	settling(t, func(l *lab) {
+		l.finish("run-1")
+		l.tick()
+		_, stop := l.daemon()
+		for _, c := range []struct {
+			during   time.Duration
+			min, max int
+		}{{time.Minute, 5, 7}, {19 * time.Minute, 10, 20}, {40 * time.Minute, 7, 9}} {
+			before := len(l.logs.with("episode settles"))
+			l.keepsChanging("run-1", c.during)
+			if looks := len(l.logs.with("episode settles")) - before; looks < c.min || looks > c.max {
+				l.Errorf("in %v it was looked at %d times, want %d to %d", c.during, looks, c.min, c.max)
+			}
+		}
+		l.must(stop())
+	})
+}
+
+// TestWhatSettlesInTheEndIsPackedSoon: what it waits for longer is a part of the time
+// for which it did not settle. Where the clock went back it takes two looks.
+func TestWhatSettlesInTheEndIsPackedSoon(t *testing.T) {
+	for _, restless := range []time.Duration{20 * time.Second, 4 * time.Minute, 3 * time.Hour} {
+		settling(t, func(l *lab) {
+			l.cfg.ScanInterval = config.Duration(24 * time.Hour)
+			l.finish("run-1")
+			l.tick()
+			s, stop := l.daemon()
+			l.keepsChanging("run-1", restless)
+			time.Sleep(2 * min(11*time.Second+restless*5/16, 5*time.Minute))
+			synctest.Wait()
+			if got := s.Tally(); got != tallyOf(1) {
+				l.Errorf("after %v of changes it came to %v", restless, got)
+			}
+			l.must(stop())
+		})
+	}
+}
+
+// TestWhatNeverSettlesComesAfterTheOthers, whatever its marker says, and never has all
+// packers.
+func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
+	for _, c := range []struct {
+		order   shipper.Order
+		packers int
+		want    string
+	}{
+		{shipper.Oldest, 1, "fresh"},
+		{shipper.Oldest, 2, "fresh old-1"},
+		{shipper.Oldest, 4, "fresh old-1 old-2"},
+		{shipper.Newest, 1, "fresh"},
+		{shipper.Newest, 4, "fresh old-3 old-2"},
+		{shipper.Mixed, 4, "old-3 fresh old-1"}, // the newest first
+	} {
+		l := newLab(t)
+		l.cfg.Order = c.order
+		l.finish("fresh", "old-1", "old-2", "old-3")
+		for name, at := range map[string]time.Time{"old-1": time.Unix(0, 0), "old-2": time.Unix(1, 0), "old-3": time.Now().Add(24 * time.Hour)} {
+			l.must(os.Chtimes(l.at("episodes", name, episode.Marker), at, at))
+		}
+		s := l.open()
+		if got := strings.Trim(fmt.Sprint(s.Turns(c.order, c.packers, "fresh", "old-1", "old-2", "old-3")), "[]"); got != c.want {
+			t.Errorf("%s, %d packers: %s, want %s", c.order, c.packers, got, c.want)
+		}
+		l.must(s.Close())
 	}
 }
 

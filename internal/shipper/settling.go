@@ -9,9 +9,22 @@ import (
 	"cis490/internal/durable"
 )
 
+// maxLook is how long an episode waits at most for the next look only because it did not
+// settle for long.
+const maxLook = 5 * time.Minute
+
+// restlessFor returns how long an episode that has been waiting to settle is left alone at
+// least: a part of the time for which it has, since each look reads all of its folders.
+func (c candidate) restlessFor(now time.Time) time.Duration {
+	if c.waits.IsZero() {
+		return 0
+	}
+	return min(now.Sub(c.waits)/4, maxLook)
+}
+
 // await keeps an episode until a time at which it may have settled. With a page of them
 // the others are left to the next sweep.
-func (d *dispatch) await(c candidate, until time.Time) {
+func (d *dispatch) await(c candidate, until, now time.Time) {
 	if d.settling.len() >= page {
 		level := slog.LevelDebug
 		if d.once {
@@ -22,6 +35,12 @@ func (d *dispatch) await(c candidate, until time.Time) {
 		})
 		d.leave(c)
 		return
+	}
+	if c.waits.IsZero() {
+		c.waits = now
+	}
+	if earliest := now.Add(c.restlessFor(now)); !d.once && until.Before(earliest) {
+		until = earliest
 	}
 	c.at = until
 	d.settling.add(c)
@@ -37,7 +56,7 @@ func (d *dispatch) unsettled(c candidate, err *settlingError, now time.Time) {
 		c.told = true
 	}
 	c.seen = err.seen
-	d.await(c, err.until)
+	d.await(c, err.until, now)
 }
 
 // takeSettled takes up the episodes whose wait is over. A single pass gives the others up
@@ -59,7 +78,10 @@ func (d *dispatch) takeSettled(now time.Time) error {
 			d.leave(waited)
 			continue
 		}
-		c.seen, c.told = waited.seen, waited.told
+		c.seen, c.told, c.waits = waited.seen, waited.told, waited.waits
+		if c.restlessFor(now) > markerFirst*d.cfg.Settle.Std() {
+			c.restless, c.at = true, d.cfg.Order.behind(now)
+		}
 		d.queueSeal(c, now)
 	}
 	if d.patienceEnds(now) {

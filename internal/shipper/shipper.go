@@ -86,7 +86,7 @@ type Shipper struct {
 func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error) {
 	src, out, err := folders(c, durable.Create)
 	if err != nil {
-		return nil, err
+		return nil, asConfigError(err)
 	}
 	s := &Shipper{
 		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit), holder: holder,

@@ -49,9 +49,12 @@ type Status struct {
 	Changed   Changes `json:"changed"`   // of those
 	Discarded int     `json:"discarded"` // deletions that have begun and not ended
 	// Store is the receiver's store that is adopted; nil if none is.
-	Store     *outbox.Store `json:"store,omitempty"`
-	FreeBytes int64         `json:"free_bytes"`
-	MinFree   int64         `json:"min_free"`
+	Store *outbox.Store `json:"store,omitempty"`
+	// StoreProblem is why it is not known which one is, and what to do. A shipper does not start.
+	StoreProblem string `json:"store_problem,omitempty"`
+
+	FreeBytes int64 `json:"free_bytes"`
+	MinFree   int64 `json:"min_free"`
 }
 
 // Changes are the notes at retired episodes that they are no longer what was shipped. An
@@ -102,11 +105,9 @@ func Inspect(c Config) (Status, error) {
 	if st.FreeBytes, err = out.Dir().Space(); err != nil {
 		return st, err
 	}
-	store, err := out.Store()
-	if err != nil {
-		return st, err
-	}
-	if store.ID != "" {
+	if store, err := out.Store(); err != nil {
+		st.StoreProblem = shorten(err.Error())
+	} else if store.ID != "" {
 		st.Store = &store
 	}
 	if err := countShipped(src, &st); err != nil {
@@ -188,6 +189,8 @@ func (st *Status) take(r outbox.Report, waits map[episode.Name]bool) {
 		f.Cause = shorten(f.Cause)
 		st.Failing = append(st.Failing, f)
 	}
+	// Of those that the report does not name, some may have got on since.
+	st.FailingTotal = min(st.FailingTotal, st.Waiting+st.Sealed)
 }
 
 // fill takes in what the folders say, and notes in waits, by name, what waits.

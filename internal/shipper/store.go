@@ -72,7 +72,7 @@ type adoption struct {
 func newAdoption(src *source.Source, out *outbox.Outbox, up stocktaker, log *slog.Logger) (*adoption, error) {
 	now, err := out.Store()
 	if err != nil {
-		return nil, fmt.Errorf("%w; restore it, or remove it: the next receipt names a store again", err)
+		return nil, err
 	}
 	return &adoption{
 		src: src, out: out, up: up, log: log, turn: make(chan struct{}, 1),

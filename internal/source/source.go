@@ -284,7 +284,7 @@ func (s *Source) move(name episode.Name) error {
 			name, err, s.episodes.Path(""), s.shipped.Path(""))}
 	case errors.Is(err, unix.EXDEV):
 		return &StuckError{fmt.Errorf("retire %s: %w: the receiver has it, and it cannot be moved to %s: its folder is a mount, "+
-			"a subvolume, or in the lower layer of an overlay; copy it beside itself under another name, delete it, and rename the copy to %s",
+			"a subvolume, or in the lower layer of an overlay; copy it beside itself under another name, delete it, and rename the copy to %s: no other try helps before that",
 			name, err, s.shipped.Path(""), name)}
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("retire %s: %d episodes of this name are in %s already", name, maxSuffix, s.shipped.Path(""))

@@ -46,31 +46,11 @@ func checkHost(staging, episodes *durable.Dir, host episode.Name) error {
 	defer to.Close()
 	from, err := staging.OpenDir(string(host))
 	if err != nil {
-		return checkMove(staging, to)
+		return staging.CheckSeparate(to)
 	}
 	defer from.Close()
-	return checkMove(from, to)
+	return from.CheckSeparate(to)
 }
-
-// checkMove is [durable.Dir.CheckMove], and compares the file systems as well: those of
-// one mount may be several (btrfs subvolumes). Nothing is created where readers look.
-func checkMove(from, to *durable.Dir) error {
-	if err := from.CheckMove(to); err != nil {
-		return err
-	}
-	a, err := from.Device()
-	if err != nil {
-		return err
-	}
-	b, err := to.Device()
-	if err != nil || a == b {
-		return err
-	}
-	return &durable.SeparateError{From: from.Path(""), To: to.Path(""), Err: errDevices}
-}
-
-// errDevices says that two folders of one mount have two device numbers.
-var errDevices = errors.New("they have two device numbers")
 
 // SeparateHosts yields the error of each host whose folder is a mount, or a file system,
 // of its own: nothing of that host can be stored. Other errors are for a walk to report.
@@ -112,9 +92,9 @@ func CheckMoves(data *durable.Dir) error {
 		dirs = append(dirs, d)
 	}
 	staging, episodes, quarantine := dirs[0], dirs[1], dirs[2]
-	err := staging.CheckMove(episodes)
+	err := staging.CheckSeparate(episodes)
 	if err == nil {
-		err = staging.CheckMove(quarantine)
+		err = staging.CheckSeparate(quarantine)
 	}
 	if err != nil {
 		return unsuitableMove(err)

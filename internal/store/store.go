@@ -105,7 +105,7 @@ func Open(data *durable.Dir) (*Store, error) {
 	}
 	// A full disk must not keep what is stored from being read, counted and acknowledged.
 	if err := s.probeOnce(); err != nil && !durable.IsFull(err) {
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	// A host's folder that a killed process made, and did not live to sync.
 	return s, errors.Join(episodes.Sync(), staging.Sync())

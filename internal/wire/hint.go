@@ -19,6 +19,9 @@ import (
 // Hint says in words what an error of a [Client] means and what to do about it.
 // It returns "" if the error says so itself.
 func Hint(err error) string {
+	if p, ok := errors.AsType[*Problem](err); ok && p.Code == Full && strings.HasSuffix(p.Detail, HostIsMount) {
+		return "run 'receiver check' there: it names the mount; nothing is lost here meanwhile"
+	}
 	if code, ok := errors.AsType[Code](err); ok {
 		return codeHints[code]
 	}
@@ -30,6 +33,9 @@ func Hint(err error) string {
 	}
 	return networkHint(err)
 }
+
+// HostIsMount is the detail of a [Full] that no room mends.
+const HostIsMount = "the folder of this host is another mount than the store: see the receiver's log"
 
 var codeHints = map[Code]string{
 	TokenRefused: "receiver.token_file must hold the token whose sha256 stands in the receiver's tokens_file beside this host",

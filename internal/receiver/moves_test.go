@@ -1,0 +1,74 @@
+package receiver_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"cis490/internal/config"
+	"cis490/internal/durable"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+// TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor, before its bytes are read, and not that
+// the disk is full. A mount that comes later is told too.
+func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
+	for _, of := range []string{"episodes", "staging"} {
+		l := newLab(t, nil)
+		l.takes(key("lab-01", "a"), noise(1000, 1), wire.Stored)
+		u := uploadOf(key("lab-01", "b"), noise(1000, 2))
+		before := l.announces(uploadOf(key("lab-01", "c"), noise(1000, 3)), 0)
+		bind := func() {
+			path := l.dir(of, "lab-01")
+			needRoot(t, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
+			t.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
+		}
+		later := readerFunc(func([]byte) (int, error) { bind(); return 0, io.EOF })
+		errs := map[string]error{}
+		if of == "episodes" { // what came is in staging already
+			_, errs["a mount meanwhile"] = l.r.Put(t.Context(), u, io.MultiReader(bytes.NewReader(noise(1000, 2)), later))
+		} else {
+			bind()
+		}
+		unread := readerFunc(func([]byte) (int, error) { t.Error("the body was read"); return 0, io.EOF })
+		_, errs["put"] = l.r.Put(t.Context(), u, unread)
+		_, _, errs["announce"] = l.r.Announce(t.Context(), u)
+		_, errs["open"] = l.r.Open(t.Context(), u.Key)
+		_, _, errs["append"] = l.r.Append(t.Context(), "lab-01", before.ID, wire.Piece{Size: 1000, Last: true}, unread)
+		s, err := l.r.Storage(t.Context(), "lab-01")
+		must(t, err)
+		errs["ping"] = s.Err()
+		for door, err := range errs {
+			if !errors.Is(err, wire.Full) || !strings.HasSuffix(err.Error(), wire.HostIsMount) || strings.Contains(wire.Hint(err), "full") {
+				t.Errorf("%s of %s says %v (%s)", of, door, err, wire.Hint(err))
+			}
+		}
+		l.takes(key("lab-01", "a"), noise(1000, 1), wire.AlreadyPresent)
+		l.takes(key("lab-02", "a"), noise(1000, 1), wire.Stored)
+	}
+}
+
+// TestCheckNamesADataDirThatIsALinkToNothing, or is below one: the start makes neither.
+func TestCheckNamesADataDirThatIsALinkToNothing(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "data")
+	must(t, os.Symlink("nowhere", link))
+	for _, path := range []string{link, filepath.Join(link, "below")} {
+		c := receiver.Config{DataDir: config.Path(path)}
+		_, startErr := durable.Create(path)
+		checkErr := c.CheckMoves()
+		if _, named := errors.AsType[*receiver.ConfigError](checkErr); !named {
+			t.Errorf("%s: check says %v", path, checkErr)
+		}
+		for what, err := range map[string]error{"start": startErr, "check": checkErr} {
+			if err == nil || !strings.HasPrefix(err.Error(), link+" is a link to nothing") {
+				t.Errorf("%s: %s says %v", path, what, err)
+			}
+		}
+	}
+}
