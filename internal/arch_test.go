@@ -83,7 +83,7 @@ var owners = map[string]string{
 	"github.com/dunglas/httpsfv":        "internal/wire",
 	"github.com/spf13/cobra":            "internal/cli cmd/shipper cmd/receiver",
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
-	"github.com/dustin/go-humanize":     "internal/config cmd/shipper cmd/receiver",
+	"github.com/dustin/go-humanize":     "internal/config internal/cli cmd/shipper cmd/receiver",
 	"golang.org/x/term":                 "internal/cli internal/systemd cmd/shipper",
 	"golang.org/x/time":                 "internal/admission internal/receiver internal/shipper",
 	"golang.org/x/sync":                 "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
