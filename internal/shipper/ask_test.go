@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,27 +221,28 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 		l.rx.down = expired
 		s := l.open()
 		s.ScanOnly()
-		onDisk, asked := false, 0
+		var onDisk atomic.Bool
+		var asked atomic.Int32
 		s.Renew = func(refusal error) (bool, string) {
-			asked++
+			asked.Add(1)
 			if refusal != error(expired) {
 				l.Errorf("asked for %v", refusal)
 			}
-			if onDisk {
+			if onDisk.Load() {
 				l.rx.set(func() { l.rx.down = nil })
 			}
-			return onDisk, "none newer is on the disk"
+			return onDisk.Load(), "none newer is on the disk"
 		}
 		stop := l.run(s)
 		time.Sleep(time.Minute)
-		if asked == 0 || len(l.logs.with("none newer is on the disk")) != 1 {
-			l.Errorf("asked %d times\n%s", asked, l.logs)
+		if asked.Load() == 0 || len(l.logs.with("none newer is on the disk")) != 1 {
+			l.Errorf("asked %d times\n%s", asked.Load(), l.logs)
 		}
 		if st := l.inspect(); st.Receiver == nil || st.Receiver.Hint != "none newer is on the disk" {
 			l.Errorf("status shows %+v", st.Receiver)
 		}
 		time.Sleep(time.Hour)
-		onDisk = true
+		onDisk.Store(true)
 		time.Sleep(2*time.Minute + time.Second)
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("%d of 5 are sent\n%s", n, l.logs)
