@@ -35,7 +35,7 @@ try() {
   "scripts/$script" --prefix "$root" >/dev/null
   refuses 0 'no change' "scripts/$script" --prefix "$root"
 
-  man "$root"/usr/local/share/man/man1/*-version.1 | grep -qi 'print the version' || die "$script: no manual page"
+  grep -qi "print the version" "$root"/usr/local/share/man/man1/*-version.1 || die "$script: no manual page"
   bash -n "$root"/usr/local/share/bash-completion/completions/* || die "$script: no completion of bash"
 
   echo '# mine' >>"$root/etc/cis490/$config"
