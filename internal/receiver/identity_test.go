@@ -158,6 +158,31 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 	}
 }
 
+// TestLostStoreNameIsSaidForWhatItIs: the next start would not fail, but give another id.
+func TestLostStoreNameIsSaidForWhatItIs(t *testing.T) {
+	log := &said{}
+	l := newLab(t, nil)
+	l.takes(key("lab-01", "run-1"), packed(100, 1), wire.Stored)
+	l.log = slog.NewTextHandler(log, nil)
+	l.restart(func() {})
+	first := l.identity()
+	log.take()
+	must(t, os.Remove(filepath.Join(l.data, "store.json")))
+	if got := l.identity(); got.ID != first.ID {
+		t.Errorf("a running receiver calls itself %q", got.ID)
+	}
+	if text := log.take(); !strings.Contains(text, "the next start gives this store another id") || !strings.Contains(text, first.ID) {
+		t.Errorf("it says %q", text)
+	}
+	l.restart(func() {})
+	if got := l.identity(); got.ID == first.ID {
+		t.Error("the next start knows the id")
+	}
+	if text := log.take(); !strings.Contains(text, "receiver store replaces OLD-ID") {
+		t.Errorf("the next start says %q", text)
+	}
+}
+
 // TestReplacesTakesEffectBesideARunningReceiver.
 func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 	l := newLab(t, nil)

@@ -115,9 +115,10 @@ func (b *beside) seeDelivered(ctx context.Context, up stocktaker) error {
 		return err
 	}
 	said, err := ask(ctx, &stock{up: up, store: store}, []wire.Claim{{Episode: b.name, Digest: entry.Digest}}, false)
-	// Where nobody answers the receipt counts. Where the receiver answers, it may have
-	// lost since what it gave the receipt for.
-	if _, refused := errors.AsType[*wire.Problem](err); err != nil && b.hasReceipt(entry.Digest) && !refused && !isOtherStore(err) {
+	// If the receiver cannot be reached, its receipt is enough. If it answers, it may have
+	// lost the archive since: an older image of its store may have been restored.
+	_, refused := errors.AsType[*wire.Problem](err)
+	if err != nil && b.hasReceipt(entry.Digest) && !refused && !isOtherStore(err) && ctx.Err() == nil {
 		return nil
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package shipper_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -166,6 +167,22 @@ func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
 	before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
 	if _, err := shipper.Beside(l.Context(), l.cfg, "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "absent") {
 		t.Errorf("got %v, want that the receiver has lost it", err)
+	}
+	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
+		t.Errorf("it changed something:\n%s\n%s", before, after)
+	}
+}
+
+// TestInterruptedBesideChangesNothing: the end of the command is no silence of the receiver.
+func TestInterruptedBesideChangesNothing(t *testing.T) {
+	l := newLab(t)
+	l.changed("run-1")
+	before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
+	ctx, cancel := context.WithCancel(l.Context())
+	cancel()
+	l.rx.down = context.Canceled
+	if _, err := shipper.Beside(ctx, l.cfg, "run-1", l.rx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
 		t.Errorf("it changed something:\n%s\n%s", before, after)

@@ -245,6 +245,40 @@ func TestStoreThatReplacesOursIsAdopted(t *testing.T) {
 	l.refusesStore("STORE1", "STORE2")
 }
 
+// TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing: the new store need not have
+// that archive.
+func TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing(t *testing.T) {
+	l := newLab(t)
+	l.ship("run-0")
+	stored, adopted := make(chan struct{}), make(chan struct{})
+	l.logs.on = onMessage("adopted the receiver's store", 1, func() { close(adopted) })
+	l.rx.set(func() {
+		l.rx.before = func(_ context.Context, u wire.Upload) error {
+			if u.Key.Name == "run-2" {
+				<-stored
+				l.rx.set(func() { l.rx.disk = wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}} })
+			}
+			return nil
+		}
+		l.rx.after = func(_ context.Context, u wire.Upload) error {
+			if u.Key.Name == "run-1" {
+				close(stored)
+				<-adopted
+			}
+			return nil
+		}
+	})
+	l.finish("run-1", "run-2")
+	if tally, _ := l.once(); tally.Shipped != 1 || tally.Transient != 1 {
+		t.Errorf("got %v\n%s", tally, l.logs)
+	}
+	l.wantFiles("episodes", "run-1")
+	l.rx.set(func() { l.rx.before, l.rx.after = nil, nil })
+	if tally, unreachable := l.once(); unreachable != nil || tally.AlreadyPresent != 1 {
+		t.Errorf("got %v, %v", tally, unreachable)
+	}
+}
+
 func TestReceiverWithoutAStoreIsTakenWithOneWarning(t *testing.T) {
 	for _, adopted := range []bool{false, true} {
 		l := newLab(t)
