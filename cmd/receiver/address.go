@@ -29,7 +29,7 @@ type address struct {
 	Port    string `json:"port"`         // how the port is, in words
 	Hint    string `json:"address_hint,omitempty"`
 
-	taken error // why the address cannot be had, while nobody of ours has it
+	bindErr error // of trying to bind the address, whoever holds it
 }
 
 // findAddress finds out which address a receiver with a configuration file has. Under
@@ -41,7 +41,7 @@ func findAddress(ctx context.Context, file, listen string) address {
 		a.askSystemd(ctx, file)
 	}
 	if a.Port == "" {
-		a.Port, a.taken = "free", tryBind(a.Address)
+		a.Port, a.bindErr = "free", tryBind(a.Address)
 	}
 	if strings.HasSuffix(a.Address, ":0") {
 		a.Hint = "port 0 is another port at each start: no host finds it"
@@ -105,24 +105,25 @@ func sameAddress(a, b string) bool {
 	return xerr == nil && yerr == nil && xport == yport && (x == y || isAll(x) && isAll(y))
 }
 
-// tryBind returns why an address cannot be listened on, as the daemon would say it. It
-// does not listen: nobody is let in, and a daemon that starts meanwhile gets the address.
+// tryBind returns the error with which the daemon would fail to listen on an address, or
+// nil. It binds a socket and does not listen on it: no client can connect, and a daemon that
+// starts at the same time still gets the address.
 func tryBind(at string) error {
 	addr, err := net.ResolveTCPAddr("tcp", at)
 	if err != nil {
 		return listenError(&net.OpError{Op: "listen", Net: "tcp", Err: err})
 	}
-	if err := bind(addr); err != nil {
+	if err := bindSocket(addr); err != nil {
 		return listenError(&net.OpError{Op: "listen", Net: "tcp", Addr: addr, Err: os.NewSyscallError("bind", err)})
 	}
 	return nil
 }
 
-func bind(addr *net.TCPAddr) error {
+func bindSocket(addr *net.TCPAddr) error {
 	family, sa := socketAddress(addr)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if family == unix.AF_INET6 && addr.IP == nil && errors.Is(err, unix.EAFNOSUPPORT) {
-		return bind(&net.TCPAddr{IP: net.IPv4zero, Port: addr.Port}) // a machine without IPv6
+		return bindSocket(&net.TCPAddr{IP: net.IPv4zero, Port: addr.Port}) // a machine without IPv6
 	}
 	if err != nil {
 		return err
@@ -156,19 +157,19 @@ func socketAddress(addr *net.TCPAddr) (family int, sa unix.Sockaddr) {
 	return unix.AF_INET6, v6
 }
 
-// settle says how the port is, once it is known who has the data directory. It returns an
-// error if another program has the port.
-func (a *address) settle(holder string, unknown bool) error {
+// describePort fills in the state of the port, given who holds the data directory. It
+// returns an error if the port cannot be used and no receiver may be what holds it.
+func (a *address) describePort(holder string, unknown bool) error {
 	switch {
-	case a.taken == nil:
+	case a.bindErr == nil:
 		return nil
-	case errors.Is(a.taken, syscall.EADDRINUSE) && holder != "":
+	case errors.Is(a.bindErr, syscall.EADDRINUSE) && holder != "":
 		a.Port = "in use, and a receiver runs: " + printable(holder)
-	case errors.Is(a.taken, syscall.EADDRINUSE) && unknown:
+	case errors.Is(a.bindErr, syscall.EADDRINUSE) && unknown:
 		a.Port = "in use; only root and the receiver's user can tell whether by a receiver"
 	default:
 		a.Port = "cannot be used"
-		return a.taken
+		return a.bindErr
 	}
 	return nil
 }

@@ -129,8 +129,8 @@ func TestPortOfOursIsNoFault(t *testing.T) {
 		{inUse, "", false, "cannot be used", true},
 		{syscall.EADDRNOTAVAIL, "pid 7 (receiver)", false, "cannot be used", true},
 	} {
-		a := address{Port: "free", taken: c.taken}
-		if err := a.settle(c.holder, c.unknown); (err != nil) != c.fault || a.Port != c.port {
+		a := address{Port: "free", bindErr: c.taken}
+		if err := a.describePort(c.holder, c.unknown); (err != nil) != c.fault || a.Port != c.port {
 			t.Errorf("%+v: %v, port %q", c, err, a.Port)
 		}
 	}

@@ -122,7 +122,7 @@ func examine(cfg receiver.Config, f *facts, folder bool) {
 	if errors.Is(err, durable.ErrFault) {
 		f.Fail(err)
 	}
-	f.Fail(f.settle(st.Running, st.RunningUnknown))
+	f.Fail(f.describePort(st.Running, st.RunningUnknown))
 	if free, err := cli.FreeAt(f.DataDir); err == nil {
 		f.Space = &cli.Space{Unknown: free.Unknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 		if free.TotalInodes > 0 {

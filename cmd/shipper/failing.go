@@ -17,8 +17,8 @@ import (
 // the same again with each scan, which is every 30 s unless it is configured otherwise.
 const freshFor = time.Minute
 
-// failing says how many episodes fail, and how old that news is.
-func failing(st shipper.Status, now time.Time) string {
+// failingLine says how many episodes fail, and how old that information is.
+func failingLine(st shipper.Status, now time.Time) string {
 	if st.FailingTotal == 0 && st.Receiver == nil {
 		return "0"
 	}
@@ -37,9 +37,9 @@ func newsOf(st shipper.Status, now time.Time) string {
 	return ""
 }
 
-// receiver says whether the receiver takes what this host sends, and of when that news is.
-func receiver(st shipper.Status, now time.Time) string {
-	ago := func(t time.Time) string { return humanize.RelTime(t, now, "ago", "from now") }
+// receiverLine says whether the receiver takes uploads, and how old that information is.
+func receiverLine(st shipper.Status, now time.Time) string {
+	ago := func(t time.Time) string { return cli.Ago(t, now) }
 	last := ""
 	if !st.AnsweredAt.IsZero() {
 		last = ", last answered " + ago(st.AnsweredAt)
@@ -73,18 +73,18 @@ func printFailing(to io.Writer, st shipper.Status, now time.Time) error {
 	var b strings.Builder
 	if st.Receiver != nil {
 		fmt.Fprintf(&b, "\nreceiver does not take anything since %s UTC\n", st.Receiver.Since.UTC().Format(time.DateTime))
-		fmt.Fprintf(&b, "%s", wrapped(st.Receiver.Cause))
+		fmt.Fprintf(&b, "%s", wrapText(st.Receiver.Cause))
 		if st.Receiver.Hint != "" {
-			fmt.Fprintf(&b, "%s", wrapped("hint: "+st.Receiver.Hint))
+			fmt.Fprintf(&b, "%s", wrapText("hint: "+st.Receiver.Hint))
 		}
-		if next := upcoming(st.Receiver.NextPing, st, now); next != "" {
+		if next := untilText(st.Receiver.NextPing, st, now); next != "" {
 			fmt.Fprintf(&b, "  asked again %s\n", next)
 		}
 	}
 	for _, f := range st.Failing {
 		fmt.Fprintf(&b, "\n%s\n", f.Episode)
-		fmt.Fprintf(&b, "  failing, %s%s\n", tried(f, now), nextTry(f, st, now))
-		fmt.Fprintf(&b, "%s", wrapped(f.Cause))
+		fmt.Fprintf(&b, "  failing, %s%s\n", attemptsText(f, now), nextTry(f, st, now))
+		fmt.Fprintf(&b, "%s", wrapText(f.Cause))
 	}
 	if more := st.FailingTotal - len(st.Failing); more > 0 && len(st.Failing) > 0 {
 		fmt.Fprintf(&b, "\nand %d more that fail\n", more)
@@ -93,7 +93,7 @@ func printFailing(to io.Writer, st shipper.Status, now time.Time) error {
 	return err
 }
 
-func tried(f outbox.Failure, now time.Time) string {
+func attemptsText(f outbox.Failure, now time.Time) string {
 	times := "once"
 	if f.Attempts > 1 {
 		times = fmt.Sprintf("%d times", f.Attempts)
@@ -102,14 +102,14 @@ func tried(f outbox.Failure, now time.Time) string {
 }
 
 func nextTry(f outbox.Failure, st shipper.Status, now time.Time) string {
-	if next := upcoming(f.NextAt, st, now); next != "" {
+	if next := untilText(f.NextAt, st, now); next != "" {
 		return ", again " + next
 	}
 	return ""
 }
 
-// upcoming says when something comes, if a shipper runs that will do it.
-func upcoming(at time.Time, st shipper.Status, now time.Time) string {
+// untilText says when something comes, if a shipper runs that will do it.
+func untilText(at time.Time, st shipper.Status, now time.Time) string {
 	if at.IsZero() || st.Running == "" {
 		return ""
 	}
@@ -122,8 +122,8 @@ func upcoming(at time.Time, st shipper.Status, now time.Time) string {
 // width is that of the terminals that people have.
 const width = 80
 
-// wrapped shows a text as indented lines that are no wider than [width].
-func wrapped(text string) string {
+// wrapText shows a text as indented lines that are no wider than [width].
+func wrapText(text string) string {
 	const indent = "  "
 	var b strings.Builder
 	column := 0

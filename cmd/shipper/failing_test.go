@@ -26,7 +26,7 @@ func TestReceiverLineSaysWhatIsKnownAndOfWhen(t *testing.T) {
 		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverUnknown}, "unknown, nothing is noted"},
 		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverUnknown, ReportedAt: ago(2 * time.Hour)}, "unknown, last noted 2 hours ago"},
 	} {
-		if got := receiver(c.st, now); got != c.want {
+		if got := receiverLine(c.st, now); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
 		}
 	}
@@ -41,13 +41,13 @@ func TestTimesAreSaidInWords(t *testing.T) {
 	}
 	running := shipper.Status{Running: "pid 1", ReportedAt: now}
 	for what, c := range map[string]struct{ got, want string }{
-		"a run that has just ended":   {failing(st(now), now), "1, as the last run left it just now"},
-		"a run of long ago":           {failing(st(now.Add(-time.Hour)), now), "1, as the last run left it 1 hour ago"},
-		"a run in the future":         {failing(st(now.Add(time.Hour)), now), "1, as the last run left it in the future (was the clock set back?)"},
+		"a run that has just ended":   {failingLine(st(now), now), "1, as the last run left it just now"},
+		"a run of long ago":           {failingLine(st(now.Add(-time.Hour)), now), "1, as the last run left it 1 hour ago"},
+		"a run in the future":         {failingLine(st(now.Add(time.Hour)), now), "1, as the last run left it in the future (was the clock set back?)"},
 		"finished now":                {unfinished(st(now), now), "0, the last one finished just now"},
 		"finished an hour ago":        {unfinished(st(now.Add(-time.Hour)), now), "0, the last one finished 1 hour ago"},
 		"finished in the future":      {unfinished(st(now.AddDate(600, 0, 0)), now), "0, the last one finished in the future (was the clock set back?)"},
-		"tried a moment ago":          {tried(outbox.Failure{Attempts: 1, Since: now}, now), "tried once, first just now"},
+		"tried a moment ago":          {attemptsText(outbox.Failure{Attempts: 1, Since: now}, now), "tried once, first just now"},
 		"due":                         {nextTry(outbox.Failure{NextAt: now}, running, now), ", again right away"},
 		"due before":                  {nextTry(outbox.Failure{NextAt: now.Add(-time.Hour)}, running, now), ", again right away"},
 		"due in less than a second":   {nextTry(outbox.Failure{NextAt: now.Add(time.Second / 2)}, running, now), ", again right away"},
@@ -68,7 +68,7 @@ func FuzzWrapped(f *testing.F) {
 	f.Add(strings.Repeat("x", 77) + " " + strings.Repeat("y", 78) + " z")
 	f.Add("\x1b[31m \n\n  ")
 	f.Fuzz(func(t *testing.T, text string) {
-		got := wrapped(text)
+		got := wrapText(text)
 		for line := range strings.Lines(got) {
 			if line = strings.TrimSuffix(line, "\n"); len(line) > 80 || !strings.HasPrefix(line, "  ") {
 				t.Errorf("%q has the line %q", text, line)

@@ -83,7 +83,7 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
-	fmt.Fprintf(w, "receiver\t%s\n", receiver(st, now))
+	fmt.Fprintf(w, "receiver\t%s\n", receiverLine(st, now))
 	fmt.Fprintf(w, "store\t%s\n", adopted(st))
 	fmt.Fprintf(w, "unfinished\t%s\n", unfinished(st, now))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling(st.Settling))
@@ -93,13 +93,13 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 		fmt.Fprintf(w, "deleting\t%d in the trash: 'shipper prune' ends what was interrupted\n", st.Discarded)
 	}
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
-	fmt.Fprintf(w, "failing\t%s\n", failing(st, now))
+	fmt.Fprintf(w, "failing\t%s\n", failingLine(st, now))
 	fmt.Fprintf(w, "held\t%d\n", st.HeldTotal)
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	if st.StoreProblem != "" {
-		fmt.Fprintf(to, "\nproblem\n%s", wrapped(st.StoreProblem))
+		fmt.Fprintf(to, "\nproblem\n%s", wrapText(st.StoreProblem))
 	}
 	if err := printOldest(to, st, now); err != nil {
 		return err

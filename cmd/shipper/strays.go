@@ -30,7 +30,7 @@ func printStrays(to io.Writer, st shipper.Status) error {
 		if i == maxShown {
 			break
 		}
-		fmt.Fprintf(&b, "\n%s\n%s", ascii(s.Entry), wrapped(s.Why))
+		fmt.Fprintf(&b, "\n%s\n%s", ascii(s.Entry), wrapText(s.Why))
 	}
 	if more := st.StraysTotal - maxShown; more > 0 {
 		fmt.Fprintf(&b, "\nand %d more that never ship: see --json\n", more)

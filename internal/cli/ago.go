@@ -6,8 +6,8 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Ago says in words when something was. A time in the future is one of a clock that was
-// set back since, or of a file whose times somebody has set.
+// Ago describes a time in the past in words. A time in the future means that the clock was
+// set back since, or that the times of a file were set.
 func Ago(at, now time.Time) string {
 	switch age := now.Sub(at); {
 	case age < -time.Second:

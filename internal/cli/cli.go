@@ -109,15 +109,15 @@ func Main(root *cobra.Command) int {
 	if err != nil && !begun { // cobra has no type for it
 		err = &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", err, root.Name())}
 	}
-	complain(root, err)
+	printErrors(root, err)
 	return code(err)
 }
 
-// complain says what went wrong. If nobody reads it the program ends all the same.
-func complain(root *cobra.Command, err error) {
-	said := make(chan struct{})
+// printErrors prints each error on a line. It gives up after [flushTimeout] if nobody reads.
+func printErrors(root *cobra.Command, err error) {
+	printed := make(chan struct{})
 	go func() {
-		defer close(said)
+		defer close(printed)
 		for _, e := range parts(err) {
 			if exit, ok := e.(*Exit); !ok || exit.Err != nil {
 				text := serviceuser.Explain(e, CheckLine(root)).Error()
@@ -128,7 +128,7 @@ func complain(root *cobra.Command, err error) {
 		}
 	}()
 	select {
-	case <-said:
+	case <-printed:
 	case <-time.After(flushTimeout):
 	}
 }
@@ -206,11 +206,11 @@ func Logger(verbose bool) *slog.Logger {
 	return slog.New(systemd.NewHandler(os.Stderr, level(verbose), systemd.FormOf(os.Stderr)))
 }
 
-// flushTimeout is how long the end of a program waits for whoever reads its last words.
+// flushTimeout bounds how long a program that ends waits for a reader of its output.
 const flushTimeout = time.Second
 
-// DaemonLogger is [Logger] for a daemon, which must not end or wait because nobody reads
-// its log. Flush must be called at its end.
+// DaemonLogger is [Logger] for a daemon: a reader that is slow or gone neither blocks nor
+// ends it. The daemon must call flush when it ends.
 func DaemonLogger(verbose bool) (log *slog.Logger, flush func()) {
 	signal.Ignore(syscall.SIGPIPE) // of stderr: other pipes give an error anyway
 	form := systemd.FormOf(os.Stderr)

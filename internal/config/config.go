@@ -132,21 +132,9 @@ func knownKeys(t reflect.Type, prefix toml.Key) []string {
 
 // resolve makes each relative [Path] in v absolute from folder.
 func resolve(v reflect.Value, folder string) {
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			resolve(v.Field(i), folder)
-		}
-	case reflect.Slice, reflect.Array:
-		for i := range v.Len() {
-			resolve(v.Index(i), folder)
-		}
-	case reflect.Pointer:
-		resolve(v.Elem(), folder)
-	case reflect.String:
-		p := v.String()
-		if v.Type() == reflect.TypeFor[Path]() && v.CanSet() && p != "" && !filepath.IsAbs(p) {
+	eachPath(v, func(v reflect.Value) {
+		if p := v.String(); v.CanSet() && p != "" && !filepath.IsAbs(p) {
 			v.SetString(filepath.Join(folder, p))
 		}
-	}
+	})
 }

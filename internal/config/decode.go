@@ -89,7 +89,8 @@ func (d *decoding) value(value toml.Primitive, field reflect.Value, key toml.Key
 		return
 	}
 	d.noteBare(value, field, key, before)
-	eachPath(field, func(p Path) {
+	eachPath(field, func(v reflect.Value) {
+		p := Path(v.String())
 		if wrong := refusePath(p, d.folder); wrong != "" {
 			d.refused[key.String()] = wrong
 		}

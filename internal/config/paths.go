@@ -57,7 +57,8 @@ func refusePath(p Path, folder string) string {
 // would have refused them; but whoever wrote them may have meant others.
 func LiteralPaths(in any) []Path {
 	var found []Path
-	eachPath(reflect.ValueOf(in), func(p Path) {
+	eachPath(reflect.ValueOf(in), func(v reflect.Value) {
+		p := Path(v.String())
 		for name := range strings.SplitSeq(string(p), "/") {
 			if strings.HasPrefix(name, "~") || hasVariable(name) {
 				found = append(found, p)
@@ -68,8 +69,8 @@ func LiteralPaths(in any) []Path {
 	return found
 }
 
-// eachPath calls do for each path in v.
-func eachPath(v reflect.Value, do func(Path)) {
+// eachPath calls do for each [Path] in v.
+func eachPath(v reflect.Value, do func(reflect.Value)) {
 	switch v.Kind() {
 	case reflect.Struct:
 		for i := range v.NumField() {
@@ -83,7 +84,7 @@ func eachPath(v reflect.Value, do func(Path)) {
 		eachPath(v.Elem(), do)
 	case reflect.String:
 		if v.Type() == reflect.TypeFor[Path]() {
-			do(Path(v.String()))
+			do(v)
 		}
 	}
 }
