@@ -81,7 +81,7 @@ var owners = map[string]string{
 	"github.com/BurntSushi/toml":        "internal/config",
 	"github.com/coreos/go-systemd/v22":  "internal/systemd",
 	"github.com/dunglas/httpsfv":        "internal/wire",
-	"github.com/spf13/cobra":            "internal/cli cmd/shipper cmd/receiver",
+	"github.com/spf13/cobra":            "internal/cli internal/labtest cmd/shipper cmd/receiver",
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 	"github.com/dustin/go-humanize":     "internal/config internal/cli cmd/shipper cmd/receiver",
 	"golang.org/x/term":                 "internal/cli internal/systemd cmd/shipper",

@@ -4,8 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 // advised matches a command of a program in quotes, and what follows it.
@@ -14,9 +17,43 @@ var advised = map[string]*regexp.Regexp{
 	".md": regexp.MustCompile("`((?:receiver|shipper)(?: [^`\n]+)?)`|(?m:^ *((?:receiver|shipper) [a-z-][^#\n]*))"),
 }
 
-// Advised returns the command lines of a program, without its name, that the messages of
-// both programs and docs/operations.md tell people to type. Root is the tree's directory.
-func Advised(t testing.TB, root, program string) [][]string {
+// CheckAdvice checks that what messages and docs/operations.md tell people to type is a
+// command of a program, with flags that it has. Tree is the directory of the project.
+func CheckAdvice(t testing.TB, tree string, command func() *cobra.Command) {
+	t.Helper()
+	program := command().Name()
+	lines := advisedLines(t, tree, program)
+	if len(lines) < 20 {
+		t.Fatalf("found %d commands only", len(lines))
+	}
+	for _, words := range lines {
+		checkCommandLine(t, command(), words)
+	}
+}
+
+// checkCommandLine checks one command line, without the name of the program.
+func checkCommandLine(t testing.TB, root *cobra.Command, words []string) {
+	t.Helper()
+	line := root.Name() + " " + strings.Join(words, " ")
+	names := slices.DeleteFunc(slices.Clone(words), func(w string) bool { return strings.HasPrefix(w, "-") })
+	c, rest, err := root.Find(names)
+	if err != nil || c.HasAvailableSubCommands() && c != root && len(rest) > 0 {
+		t.Errorf("'%s': no such command: %v", line, err)
+		return
+	}
+	c.InitDefaultHelpFlag()
+	for _, w := range words {
+		name, _, _ := strings.Cut(strings.TrimPrefix(w, "--"), "=")
+		if w == "--" || !strings.HasPrefix(w, "--") || c.Flag(name) != nil || root.Flag(name) != nil && c == root {
+			continue
+		}
+		t.Errorf("'%s': no flag %s", line, w)
+	}
+}
+
+// advisedLines returns the command lines of a program, without its name, that the messages
+// of both programs and docs/operations.md tell people to type.
+func advisedLines(t testing.TB, root, program string) [][]string {
 	t.Helper()
 	var paths []string
 	for _, pattern := range []string{"cmd/*/*.go", "internal/*/*.go", "docs/operations.md"} {
