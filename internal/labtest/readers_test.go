@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -421,6 +422,37 @@ func TestReadersFindOneMemberAndCheckACopy(t *testing.T) {
 	}
 }
 
+// TestReadersOfTheREADMEAreRight: over a torn row, and an archive that lacks its last bytes.
+func TestReadersOfTheREADMEAreRight(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	must(t, err)
+	block := regexp.MustCompile("(?s)## Read what arrived\n```\n(.*?)\n```").FindSubmatch(readme)
+	if block == nil {
+		t.Fatal("README.md has no such block")
+	}
+	dir, archive := readersArchive(t)
+	script := strings.NewReplacer("/var/lib/cis490", dir, "ep-1", "run-7", "/tmp", t.TempDir()).Replace(string(block[1]))
+	rows, unpack, two := strings.Cut(script, "\n")
+	if !two {
+		t.Fatalf("not two lines: %q", script)
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "index.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+	must(t, err)
+	_, err = io.WriteString(file, `{"episode_id": "tor`)
+	must(t, errors.Join(err, file.Close()))
+	if got := string(output(t, reader(t, "sh", "-c", rows), ".")); !strings.HasPrefix(got, "lab-01\trun-7\t") || strings.Count(got, "\n") != 1 {
+		t.Errorf("it printed %q", got)
+	}
+	output(t, reader(t, "sh", "-c", unpack), ".")
+	info, err := os.Stat(archive)
+	must(t, err)
+	must(t, os.Truncate(archive, info.Size()-2))
+	if err := reader(t, "sh", "-c", unpack).Run(); err == nil {
+		t.Error("a cut archive is unpacked without an error")
+	}
+}
+
 // TestIndexSchemaTakesRowsAndNothingElse: with a validator that many readers have.
 func TestIndexSchemaTakesRowsAndNothingElse(t *testing.T) {
 	page, err := os.ReadFile("../../docs/index.md")
@@ -474,7 +506,7 @@ func TestTruncatedIndexIsSaidAndBackfilled(t *testing.T) {
 	send("run-1")
 	must(t, os.Truncate(l.Path("data/index.jsonl"), 0))
 	send("run-2")
-	mustContain(t, "the log", l.Process().WaitLine(t, "index was truncated by somebody"), "ERROR", "receiver index backfill")
+	mustContain(t, "the log", l.Process().WaitLine(t, "index was truncated"), "ERROR", "receiver index backfill")
 	if got := len(l.Rows(t)); got != 1 {
 		t.Errorf("there are %d rows, want that of run-2", got)
 	}
