@@ -16,10 +16,10 @@ type NoticeKind string
 const (
 	Completed NoticeKind = "completed" // the last row got the newline that it lacked
 	TailCut   NoticeKind = "tail-cut"  // bytes at the end that are no row were saved and cut
-	Shortened NoticeKind = "shortened" // somebody has truncated the index: rows are missing
+	Shortened NoticeKind = "shortened" // another process truncated the index: rows are missing
 )
 
-// A Notice is something about the index that a person should know. The index goes on.
+// A Notice is a repair or a loss that the operator should know about. The index stays usable.
 type Notice struct {
 	Kind  NoticeKind
 	Path  string // of the index

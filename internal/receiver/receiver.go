@@ -172,7 +172,7 @@ func (r *Receiver) noteIndex(n index.Notice) {
 	case index.TailCut:
 		log.Warn("torn tail of index cut", "saved", n.Saved)
 	case index.Shortened:
-		log.Error("index was truncated by somebody", "hint", n.Hint())
+		log.Error("index was truncated", "hint", n.Hint())
 	}
 }
 

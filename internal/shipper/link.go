@@ -132,11 +132,11 @@ func (l *link) answered(p ponged, now time.Time) {
 	case l.failed == 1 || isNews:
 		l.told = now
 		l.log.Log(context.Background(), severity(err), "receiver does not take anything; nothing is lost, sending goes on when it does",
-			"err", err, "hint", l.hint)
+			withHint(l.hint, "err", err)...)
 	case now.Sub(l.told) >= remindOf:
 		l.told = now
 		l.log.Log(context.Background(), severity(err), "receiver still does not take anything",
-			"since", l.since.UTC().Format(time.DateTime), "attempt", l.failed, "err", err, "hint", l.hint)
+			withHint(l.hint, "since", l.since.UTC().Format(time.DateTime), "attempt", l.failed, "err", err)...)
 	}
 }
 
@@ -201,4 +201,12 @@ func severity(err error) slog.Level {
 // back together.
 func backoff(base, ceiling time.Duration, attempt int) time.Duration {
 	return rand.N(min(ceiling, base<<min(attempt, 20))) + 1
+}
+
+// withHint adds a hint, if there is one, to the attributes of a log line.
+func withHint(hint string, attrs ...any) []any {
+	if hint == "" {
+		return attrs
+	}
+	return append(attrs, "hint", hint)
 }
