@@ -98,8 +98,9 @@ crash: ## Take the power away CUTS=200 times a file system and kind of disk, let
 	go test -C internal/crashtest/failpoint -count=1 -timeout 15m -parallel 4 -every 1
 	CRASH_MUTATIONS=1 go test -C internal/crashtest/mutation -count=1 -timeout 20m -parallel 2
 
-crash-short: ## Take the power away 20 times a file system (root)
+crash-short: ## Take the power away 20 times a file system, let each sixth step fail (root)
 	go test -C internal/crashtest -count=1 -timeout 5m -cuts 20 -tears 6 $(if $(SEED),-seed $(SEED))
+	go test -C internal/crashtest/failpoint -count=1 -timeout 10m -every 6
 
 # SEED=N draws the same faults again. Disks are filled up only as root.
 soak: ## Run two labs for MINUTES=10 with random faults, and check the law all the time (root)

@@ -201,6 +201,9 @@ func TestLongNamesAreBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes 70000 files")
 	}
+	if _, err := os.Stat("/dev/shm"); err == nil {
+		t.Setenv("TMPDIR", "/dev/shm") // where a file costs a tenth
+	}
 	l := usual(t)
 	for i := range 70_000 {
 		l.must(os.Symlink("x", l.path(fmt.Sprintf("%0255d", i))))

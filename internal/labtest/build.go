@@ -1,11 +1,14 @@
 package labtest
 
 import (
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,11 +26,23 @@ var programs = sync.OnceValues(build)
 // package that makes labs should call it from its TestMain; without, the
 // programs stay in the temporary folder.
 func Main(m *testing.M) {
+	runMoreAtOnce()
 	code := m.Run()
 	if built != "" {
 		os.RemoveAll(built)
 	}
 	os.Exit(code)
+}
+
+// runMoreAtOnce lets more tests run at once than there are cores, unless -parallel says
+// how many: a lab waits for disks, timeouts and certificates most of the time.
+func runMoreAtOnce() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+	}
 }
 
 // built is the folder that [programs] made, for [Main].

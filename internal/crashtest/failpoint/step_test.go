@@ -43,8 +43,9 @@ var kinds = []kind{
 	{name: "emfile", steps: "open|opendir"},
 }
 
-// every is 1 for make crash. Otherwise go test ./... would take minutes.
-var every = flag.Int("every", 10, "test every Nth case")
+// every is 1 for make crash and 6 for make crash-short; in go test ./... these cases would
+// take minutes.
+var every = flag.Int("every", 60, "test every Nth case")
 
 // TestEveryStepFailsOnce lets each step of each scenario fail in each way that
 // it can. Custody holds at once, and one pass of healthy programs ends the work.
