@@ -104,7 +104,7 @@ func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
 		return err
 	}
 	if asJSON {
-		return cli.JSON(c.OutOrStdout(), f)
+		return cli.WriteJSON(c.OutOrStdout(), f)
 	}
 	return printFacts(c.OutOrStdout(), f)
 }
@@ -148,7 +148,7 @@ func runCheckReload(c *cobra.Command, o *options, asJSON bool) error {
 	}
 	f.User = serviceuser.Current().Name()
 	if asJSON {
-		return cli.JSON(c.OutOrStdout(), f)
+		return cli.WriteJSON(c.OutOrStdout(), f)
 	}
 	return cli.PrintReload(c.OutOrStdout(), f.Files, f.Config, hidden)
 }
@@ -203,7 +203,7 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 			c.TLS.CertFile, date(trust.NotBefore()), date(trust.NotAfter()), date(now))
 	}
 	if err := c.Trust().CheckRoles(); err != nil {
-		return f, cli.Wrong(err)
+		return f, cli.UsageError(err)
 	}
 	info, err := os.Stat(string(c.DataDir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -213,7 +213,7 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 		err = fmt.Errorf("data_dir %s is no folder", c.DataDir)
 	}
 	if err != nil {
-		return f, cli.Wrong(err)
+		return f, cli.UsageError(err)
 	}
 	if err := c.CheckMoves(); err != nil {
 		return f, startError(context.Background(), err, file)
@@ -222,7 +222,7 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 		return f, err
 	}
 	if _, err := receiver.InspectStore(c); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-		return f, cli.Wrong(err)
+		return f, cli.UsageError(err)
 	}
 	v, err := receiver.VolumeOf(c)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {

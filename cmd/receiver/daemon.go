@@ -23,7 +23,7 @@ import (
 
 // runDaemon takes episodes in until it is told to stop.
 func runDaemon(c *cobra.Command, o *options) error {
-	hup := cli.Hangups()
+	hup := cli.NotifyHangup()
 	if err := receiver.CheckKernel(); err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 		log.Warn("a check before a reload will not know the configuration file", "err", err)
 	}
 	recovery := &recoveryProgress{log: log}
-	r, err := receiver.NewWithGate(c.Context(), gate, cfg, cli.Version(), cli.Holder("receiver"), log, recovery.addBytes)
+	r, err := receiver.NewWithGate(c.Context(), gate, cfg, cli.Version(), cli.LockHolder("receiver"), log, recovery.addBytes)
 	if err != nil {
 		return startError(c.Context(), err, o.config)
 	}
@@ -85,7 +85,7 @@ func warnUnreadable(log *slog.Logger, cfg receiver.Config, check string) {
 // serve runs the daemon's parts until one fails or it is told to stop.
 func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloads *cli.Reloader, hup <-chan os.Signal) error {
 	log := reloads.Log
-	cli.Tell(log, systemd.Ready("taking episodes on "+ln.Addr().String()))
+	cli.LogNotifyError(log, systemd.Ready("taking episodes on "+ln.Addr().String()))
 	g, ctx := errgroup.WithContext(c.Context())
 	g.Go(func() error { return systemd.Watchdog(ctx, r.Alive) })
 	g.Go(func() error { return r.Scrub(ctx) })
@@ -95,12 +95,12 @@ func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloa
 		return nil
 	})
 	g.Go(func() error {
-		cli.Daily(ctx, func() { remind(log, r) })
+		cli.RunDaily(ctx, func() { remind(log, r) })
 		return nil
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		cli.Tell(log, systemd.Stopping())
+		cli.LogNotifyError(log, systemd.Stopping())
 		return nil
 	})
 	g.Go(func() error {
@@ -135,7 +135,7 @@ func listen(addr string) (ln net.Listener, activated bool, err error) {
 		return nil, false, err
 	}
 	if len(sockets) > 1 {
-		return nil, false, cli.Wrong(errors.New("the service manager gave more than one socket: keep one ListenStream="))
+		return nil, false, cli.UsageError(errors.New("the service manager gave more than one socket: keep one ListenStream="))
 	}
 	if len(sockets) == 1 {
 		return sockets[0], true, nil
@@ -161,7 +161,7 @@ func listenError(err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%w; another program listens there; find it with 'ss -ltnp', or change listen", err)
 	case errors.Is(err, syscall.EACCES):
-		return cli.Wrong(fmt.Errorf("%w; ports below 1024 are not for every user; change listen", err))
+		return cli.UsageError(fmt.Errorf("%w; ports below 1024 are not for every user; change listen", err))
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%w; no interface has that address yet; change listen, or leave the address out: \":8443\"", err)
 	}
@@ -169,7 +169,7 @@ func listenError(err error) error {
 		return fmt.Errorf("%w; the name in listen is not resolved; name an address, or leave it out: \":8443\"", err)
 	}
 	if _, address := errors.AsType[*net.AddrError](err); address || errors.Is(err, syscall.EAFNOSUPPORT) {
-		return cli.Wrong(fmt.Errorf("%w; listen wants \"ADDRESS:PORT\" or \":PORT\"", err))
+		return cli.UsageError(fmt.Errorf("%w; listen wants \"ADDRESS:PORT\" or \":PORT\"", err))
 	}
 	return err
 }

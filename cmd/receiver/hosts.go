@@ -62,7 +62,7 @@ A host need not be known yet.`,
 		Args: hostNames,
 		RunE: func(c *cobra.Command, args []string) error {
 			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]receiver.HostChange, error) {
-				return receiver.DisableHosts(c.Context(), cfg, names, cli.Holder("receiver hosts disable"), time.Now())
+				return receiver.DisableHosts(c.Context(), cfg, names, cli.LockHolder("receiver hosts disable"), time.Now())
 			})
 		},
 	}
@@ -78,7 +78,7 @@ that was revoked or has expired stays refused.`,
 		Args:    hostNames,
 		RunE: func(c *cobra.Command, args []string) error {
 			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]receiver.HostChange, error) {
-				return receiver.EnableHosts(c.Context(), cfg, names, cli.Holder("receiver hosts enable"))
+				return receiver.EnableHosts(c.Context(), cfg, names, cli.LockHolder("receiver hosts enable"))
 			})
 		},
 	}
@@ -160,7 +160,7 @@ func timeOf(t *time.Time) string {
 
 func printHostsJSON(w io.Writer, hosts []receiver.Host) error {
 	for _, h := range hosts {
-		if err := cli.JSON(w, h); err != nil {
+		if err := cli.WriteJSON(w, h); err != nil {
 			return err
 		}
 	}

@@ -66,7 +66,7 @@ func (f *indexFlags) options(c *cobra.Command, paths func() (string, string, err
 	if f.host != "" {
 		host, err := episode.ParseName(f.host)
 		if err != nil {
-			return o, cli.Wrong(fmt.Errorf("--host: %w", err))
+			return o, cli.UsageError(fmt.Errorf("--host: %w", err))
 		}
 		o.Host = host
 	}
@@ -153,7 +153,7 @@ func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 
 func printBackfill(w io.Writer, r index.BackfillReport, opts index.Options, asJSON bool) error {
 	if asJSON {
-		return cli.JSON(w, r)
+		return cli.WriteJSON(w, r)
 	}
 	out := bufio.NewWriter(w)
 	fmt.Fprintf(out, "scanned: %d already-indexed: %d to-backfill: %d\n", r.Scanned, r.Indexed, r.Missing)
@@ -229,7 +229,7 @@ func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
 
 func printFinding(w io.Writer, f index.Finding, asJSON bool) {
 	if asJSON {
-		cli.JSON(w, f) // the writer remembers its error
+		cli.WriteJSON(w, f) // the writer remembers its error
 		return
 	}
 	line := string(f.Kind)
@@ -244,7 +244,7 @@ func printFinding(w io.Writer, f index.Finding, asJSON bool) {
 
 func printVerified(w io.Writer, r index.VerifyReport, asJSON bool) {
 	if asJSON {
-		cli.JSON(w, r) // the writer remembers its error
+		cli.WriteJSON(w, r) // the writer remembers its error
 		return
 	}
 	fmt.Fprintf(w, "files: %d rows: %d underway: %d read: %d findings: %d\n", r.Files, r.Rows, r.Underway, r.Read, r.Findings)
@@ -287,7 +287,7 @@ func (n *expandingNotes) print(w io.Writer, program string) {
 // indexError gives err the exit code that the original gave it.
 func indexError(err error) error {
 	if errors.Is(err, index.ErrNoEpisodes) {
-		return cli.Wrong(err)
+		return cli.UsageError(err)
 	}
 	return err
 }

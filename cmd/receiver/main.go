@@ -22,7 +22,7 @@ type options struct {
 
 func (o *options) load() (receiver.Config, error) {
 	c, err := receiver.LoadConfig(o.config)
-	return c, cli.Wrong(err)
+	return c, cli.UsageError(err)
 }
 
 // open is load for a command that works with the data directory and reads no secret:

@@ -207,7 +207,7 @@ func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
 	} else {
 		number, perr := pki.ParseSerial(serial)
 		if perr != nil {
-			return cli.Wrong(perr)
+			return cli.UsageError(perr)
 		}
 		revoked, err = pki.RevokeSerial(dir, number, time.Now())
 	}
@@ -331,7 +331,7 @@ func printf(w io.Writer, format string, args ...any) error {
 
 func printJSON(w io.Writer, list []pki.Issued) error {
 	for _, i := range list {
-		if err := cli.JSON(w, i); err != nil {
+		if err := cli.WriteJSON(w, i); err != nil {
 			return err
 		}
 	}

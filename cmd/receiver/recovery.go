@@ -36,6 +36,6 @@ func (p *recoveryProgress) addBytes(bytes int) {
 		return
 	}
 	p.sentAt = now
-	cli.Tell(p.log, systemd.ExtendTimeout(recoveryTimeout))
-	cli.Tell(p.log, systemd.Status("recovering interrupted uploads, read "+humanize.IBytes(uint64(p.total))))
+	cli.LogNotifyError(p.log, systemd.ExtendTimeout(recoveryTimeout))
+	cli.LogNotifyError(p.log, systemd.Status("recovering interrupted uploads, read "+humanize.IBytes(uint64(p.total))))
 }

@@ -45,16 +45,16 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 				return err
 			}
 			if opts.Rate, err = bytesOf(perSecond); err != nil {
-				return cli.Wrong(fmt.Errorf("--rate: %w", err))
+				return cli.UsageError(fmt.Errorf("--rate: %w", err))
 			}
 			opts.OlderThan = olderThan.Std()
 			if host != "" {
 				if opts.Host, err = episode.ParseName(host); err != nil {
-					return cli.Wrong(fmt.Errorf("--host: %w", err))
+					return cli.UsageError(fmt.Errorf("--host: %w", err))
 				}
 			}
 			noteUnknownHost(c, episodesOf(cfg), host)
-			opts.Holder = cli.Holder("receiver scrub --set-aside")
+			opts.Holder = cli.LockHolder("receiver scrub --set-aside")
 			return runScrub(c, cfg, opts, asJSON)
 		},
 	}
@@ -81,7 +81,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 	opts.Found = func(f receiver.ScrubFinding) {
 		var err error
 		if asJSON {
-			err = cli.JSON(out, f)
+			err = cli.WriteJSON(out, f)
 		} else {
 			aside := ""
 			if f.SetAside {
@@ -131,7 +131,7 @@ func problemsOf(p receiver.Progress) error {
 
 func printScrub(c *cobra.Command, p receiver.Progress, asJSON bool) error {
 	if asJSON {
-		return cli.JSON(c.OutOrStdout(), p)
+		return cli.WriteJSON(c.OutOrStdout(), p)
 	}
 	return printf(c.OutOrStdout(), "read=%d bytes=%d skipped=%d damaged=%d unreadable=%d undecodable=%d missing=%d set_aside=%d took=%v\n",
 		p.Objects, p.Bytes, p.Skipped, p.Damaged, p.Unreadable, p.Undecodable, p.Missing, p.SetAside, time.Since(p.Started).Round(time.Millisecond))

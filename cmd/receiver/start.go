@@ -18,12 +18,12 @@ import (
 // says what to do. The configuration names all of them.
 func trustError(err error, cfg receiver.Config, file string) error {
 	if machineError(err) {
-		return cli.Wrong(err)
+		return cli.UsageError(err)
 	}
 	if errors.Is(err, fs.ErrNotExist) && aboutPKI(err, cfg) {
-		return cli.Wrong(fmt.Errorf("%w; make it with 'receiver pki init', or name another in %s", err, file))
+		return cli.UsageError(fmt.Errorf("%w; make it with 'receiver pki init', or name another in %s", err, file))
 	}
-	return cli.Wrong(fmt.Errorf("%w; correct that, or change %s", err, file))
+	return cli.UsageError(fmt.Errorf("%w; correct that, or change %s", err, file))
 }
 
 // startError gives an error of the receiver's start its exit code and says what to do.
@@ -40,10 +40,10 @@ func startError(ctx context.Context, err error, file string) error {
 		return cli.StartError(err)
 	}
 	if machineError(err) || errors.Is(err, receiver.ErrDisabledList) || errors.Is(err, receiver.ErrStoreFile) {
-		return cli.Wrong(err) // it says what to do
+		return cli.UsageError(err) // it says what to do
 	}
 	if _, named := errors.AsType[*receiver.ConfigError](err); named || errors.Is(err, fs.ErrPermission) {
-		return cli.Wrong(fmt.Errorf("%w; correct that, or change %s", err, file))
+		return cli.UsageError(fmt.Errorf("%w; correct that, or change %s", err, file))
 	}
 	return err
 }

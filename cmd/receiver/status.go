@@ -38,7 +38,7 @@ receiver, walks through nothing and changes nothing.`,
 				return err
 			}
 			if asJSON {
-				return cli.JSON(c.OutOrStdout(), st)
+				return cli.WriteJSON(c.OutOrStdout(), st)
 			}
 			return printState(c.OutOrStdout(), st, now)
 		},

@@ -41,7 +41,7 @@ its index is shorter than they were told before.`,
 			case err != nil:
 				return explainNoStore(err)
 			case asJSON:
-				return cli.JSON(c.OutOrStdout(), is)
+				return cli.WriteJSON(c.OutOrStdout(), is)
 			}
 			return printStore(c.OutOrStdout(), is)
 		},
@@ -74,7 +74,7 @@ shipped_dir: run 'shipper verify --heal' on each host afterwards.`,
 			if err != nil {
 				return err
 			}
-			holder := cli.Holder("receiver store replaces")
+			holder := cli.LockHolder("receiver store replaces")
 			var did receiver.StoreChange
 			if rewound {
 				did, err = receiver.RewindStore(c.Context(), cfg, holder, time.Now())

@@ -12,14 +12,14 @@ import (
 
 // inventory is whom to ask what the receiver has.
 type inventory interface {
-	Inventory(ctx context.Context, asked []wire.Claim, readBack bool) ([]wire.Holding, *wire.Store, error)
+	Inventory(ctx context.Context, asked []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, *wire.Store, error)
 }
 
 // unasked is the inventory of a receiver that cannot be asked.
 type unasked struct{ err error }
 
 // Inventory returns why.
-func (u unasked) Inventory(context.Context, []wire.Claim, bool) ([]wire.Holding, *wire.Store, error) {
+func (u unasked) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.InventoryEntry, *wire.Store, error) {
 	return nil, nil, u.err
 }
 

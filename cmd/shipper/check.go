@@ -50,7 +50,7 @@ needs of the file systems of its folders, and reads no certificate.`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if disk && o.json {
-				return cli.Wrong(errors.New("--disk prints no facts: leave --json out"))
+				return cli.UsageError(errors.New("--disk prints no facts: leave --json out"))
 			}
 			if disk {
 				return runCheckDisk(c, o)
@@ -105,14 +105,14 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 	if len(visible) == len(files(cfg)) { // without certificate or key there is nothing to try
 		_, err = pki.LoadClient(credentials(cfg))
 	}
-	if err := errors.Join(cli.Wrong(err), cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
+	if err := errors.Join(cli.UsageError(err), cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
 		return err
 	}
 	if err := serviceuser.CheckReadable(visible, cli.CheckLine(c)); err != nil {
-		return cli.Wrong(err)
+		return cli.UsageError(err)
 	}
 	if o.json {
-		return cli.JSON(c.OutOrStdout(), facts{Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(), Files: visible})
+		return cli.WriteJSON(c.OutOrStdout(), facts{Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(), Files: visible})
 	}
 	return cli.PrintReload(c.OutOrStdout(), visible, o.config, hidden)
 }
@@ -124,7 +124,7 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 	k.Warn(shipper.BareSizes(o.config))
 	_, papers, err := connect(cfg)
 	if err == nil {
-		err = cli.Wrong(errors.Join(papers.Check(cfg.HostID, time.Now()), credentials(cfg).CheckRoles()))
+		err = cli.UsageError(errors.Join(papers.Check(cfg.HostID, time.Now()), credentials(cfg).CheckRoles()))
 	}
 	k.Fail(err)
 	// What root left is handed over whatever is wrong with the files.
@@ -141,7 +141,7 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 	}
 	f.CertNotAfter = papers.NotAfter()
 	if o.json {
-		return cli.JSON(c.OutOrStdout(), f)
+		return cli.WriteJSON(c.OutOrStdout(), f)
 	}
 	return printFacts(c.OutOrStdout(), f)
 }
@@ -149,7 +149,7 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 // examine looks, as the shipper's user, at files, folders, key and space. Root can read
 // everything, and write everywhere: the daemon's user must be able to.
 func examine(cfg shipper.Config, f *facts, file, line string) {
-	f.Fail(cli.Wrong(serviceuser.CheckReadable(f.Files, line)))
+	f.Fail(cli.UsageError(serviceuser.CheckReadable(f.Files, line)))
 	usable := f.ExamineFolders(string(cfg.EpisodesDir), string(cfg.OutboxDir), string(cfg.ShippedDir))
 	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))

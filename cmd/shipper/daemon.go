@@ -36,7 +36,7 @@ func files(c shipper.Config) []string { return credentials(c).Files() }
 func connect(c shipper.Config) (*wire.Client, *pki.Client, error) {
 	papers, err := pki.LoadClient(credentials(c))
 	if err != nil {
-		return nil, nil, cli.Wrong(err)
+		return nil, nil, cli.UsageError(err)
 	}
 	client, err := wire.NewClient(wire.ClientConfig{
 		URL:     c.Receiver.URL,
@@ -47,14 +47,14 @@ func connect(c shipper.Config) (*wire.Client, *pki.Client, error) {
 		Conns:   c.Senders + 1, // one for the ping
 	})
 	if err != nil {
-		return nil, nil, cli.Wrong(fmt.Errorf("receiver.url: %w", err))
+		return nil, nil, cli.UsageError(fmt.Errorf("receiver.url: %w", err))
 	}
 	return client, papers, nil
 }
 
 // runDaemon ships until it is told to stop.
 func runDaemon(c *cobra.Command, o *options) error {
-	hup := cli.Hangups()
+	hup := cli.NotifyHangup()
 	cfg, client, papers, err := o.connectToShip(c)
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err := cli.NoteConfig(o.config); err != nil {
 		log.Warn("a check before a reload will not know the configuration file", "err", err)
 	}
-	s, err := shipper.New(cfg, client, cli.Holder("shipper"), log)
+	s, err := shipper.New(cfg, client, cli.LockHolder("shipper"), log)
 	if err != nil {
 		return startError(err, o.config)
 	}
@@ -78,12 +78,12 @@ func runDaemon(c *cobra.Command, o *options) error {
 	renewal := &renewal{log: log, cfg: cfg, papers: papers, client: client, reloads: reloads}
 	s.Status, s.Renew = reloads.Status, renewal.renew
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
-	cli.Tell(log, systemd.Ready("looking for episodes"))
+	cli.LogNotifyError(log, systemd.Ready("looking for episodes"))
 
 	g, ctx := errgroup.WithContext(c.Context())
 	g.Go(func() error { return systemd.Watchdog(ctx, s.Alive) })
 	g.Go(func() error {
-		cli.Daily(ctx, renewal.remind)
+		cli.RunDaily(ctx, renewal.remind)
 		return nil
 	})
 	g.Go(func() error {
@@ -101,7 +101,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		cli.Tell(log, systemd.Stopping())
+		cli.LogNotifyError(log, systemd.Stopping())
 		return nil
 	})
 	g.Go(func() error {
@@ -118,7 +118,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 // names is for a person to correct there.
 func startError(err error, file string) error {
 	if _, named := errors.AsType[*shipper.ConfigError](err); named {
-		return cli.Wrong(fmt.Errorf("%w; correct that, or change %s", err, file))
+		return cli.UsageError(fmt.Errorf("%w; correct that, or change %s", err, file))
 	}
 	return cli.StartError(err)
 }

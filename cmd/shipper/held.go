@@ -51,12 +51,12 @@ type unshippable struct {
 // listHeld prints what [printHeld] shows, a line each.
 func listHeld(to io.Writer, st shipper.Status) error {
 	for _, h := range st.Held {
-		if err := cli.JSON(to, h); err != nil {
+		if err := cli.WriteJSON(to, h); err != nil {
 			return err
 		}
 	}
 	for _, u := range st.Unshippable {
-		if err := cli.JSON(to, unshippable{"unshippable", u}); err != nil {
+		if err := cli.WriteJSON(to, unshippable{"unshippable", u}); err != nil {
 			return err
 		}
 	}

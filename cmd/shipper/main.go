@@ -28,7 +28,7 @@ type options struct {
 
 func (o *options) load() (shipper.Config, error) {
 	c, err := shipper.LoadConfig(o.config)
-	return c, cli.Wrong(err)
+	return c, cli.UsageError(err)
 }
 
 // open is load for a command that works with the folders and reads no secret: if root
@@ -104,7 +104,7 @@ shipper runs, 74 the disk cannot be trusted.`,
 			case once:
 				return runOnce(c, &o)
 			case o.json:
-				return cli.Wrong(errors.New("--json is for --once, --ping and the commands: the daemon prints no results, and logs to stderr; see 'shipper --help'"))
+				return cli.UsageError(errors.New("--json is for --once, --ping and the commands: the daemon prints no results, and logs to stderr; see 'shipper --help'"))
 			}
 			return runDaemon(c, &o)
 		},

@@ -23,7 +23,7 @@ func (o *options) printMoved(c *cobra.Command, m moved, err error, what string) 
 		if err != nil {
 			m.Error = err.Error()
 		}
-		return cli.JSON(c.OutOrStdout(), m)
+		return cli.WriteJSON(c.OutOrStdout(), m)
 	}
 	if err != nil {
 		return nil

@@ -24,7 +24,7 @@ func runOnce(c *cobra.Command, o *options) error {
 		return err
 	}
 	log := cli.Logger(o.verbose)
-	s, err := shipper.New(cfg, client, cli.Holder("shipper --once"), log)
+	s, err := shipper.New(cfg, client, cli.LockHolder("shipper --once"), log)
 	if err != nil {
 		return startError(err, o.config)
 	}
@@ -40,7 +40,7 @@ func runOnce(c *cobra.Command, o *options) error {
 		return err
 	}
 	if o.json {
-		err = cli.JSON(c.OutOrStdout(), tally)
+		err = cli.WriteJSON(c.OutOrStdout(), tally)
 	} else {
 		_, err = fmt.Fprintln(c.OutOrStdout(), tally)
 	}

@@ -26,12 +26,12 @@ const clockSkew = 5 * time.Second
 
 // report is what --ping --json prints.
 type report struct {
-	OK        bool       `json:"ok"`
-	URL       string     `json:"url"`
-	Error     string     `json:"error,omitempty"`
-	Hint      string     `json:"hint,omitempty"`
-	ClockSkew float64    `json:"clock_skew_seconds"` // ours minus the receiver's
-	Receiver  *wire.Pong `json:"receiver,omitempty"`
+	OK        bool               `json:"ok"`
+	URL       string             `json:"url"`
+	Error     string             `json:"error,omitempty"`
+	Hint      string             `json:"hint,omitempty"`
+	ClockSkew float64            `json:"clock_skew_seconds"` // ours minus the receiver's
+	Receiver  *wire.PingResponse `json:"receiver,omitempty"`
 }
 
 // runPing checks the whole way to the receiver and says in words what is wrong.
@@ -41,7 +41,7 @@ func runPing(c *cobra.Command, o *options) error {
 		return err
 	}
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
-		return cli.Wrong(err)
+		return cli.UsageError(err)
 	}
 	adopted, err := shipper.Adopted(cfg)
 	if err != nil {
@@ -60,7 +60,7 @@ func runPing(c *cobra.Command, o *options) error {
 		if pong.Status != "" {
 			r.Receiver = &pong
 		}
-		if jerr := cli.JSON(c.OutOrStdout(), r); jerr != nil {
+		if jerr := cli.WriteJSON(c.OutOrStdout(), r); jerr != nil {
 			return jerr
 		}
 	}
@@ -77,25 +77,25 @@ func runPing(c *cobra.Command, o *options) error {
 }
 
 // ping asks the receiver, and measures how far our clock is from its own.
-func ping(ctx context.Context, client *wire.Client, papers *pki.Client, cfg shipper.Config, adopted outbox.Store) (wire.Pong, time.Duration, error) {
+func ping(ctx context.Context, client *wire.Client, papers *pki.Client, cfg shipper.Config, adopted outbox.Store) (wire.PingResponse, time.Duration, error) {
 	if err := papers.Check(cfg.HostID, time.Now()); err != nil {
-		return wire.Pong{}, 0, err
+		return wire.PingResponse{}, 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	// The first one opens the connection, the second one takes the time.
 	if _, err := shipper.Ping(ctx, cfg, client, adopted); err != nil {
-		return wire.Pong{}, 0, err
+		return wire.PingResponse{}, 0, err
 	}
 	sent := time.Now()
 	pong, err := shipper.Ping(ctx, cfg, client, adopted)
 	if err != nil {
-		return wire.Pong{}, 0, err
+		return wire.PingResponse{}, 0, err
 	}
 	return pong, sent.Add(time.Since(sent) / 2).Sub(pong.Time), nil
 }
 
-func printPong(c *cobra.Command, cfg shipper.Config, papers *pki.Client, pong wire.Pong, skew time.Duration, adopted bool) error {
+func printPong(c *cobra.Command, cfg shipper.Config, papers *pki.Client, pong wire.PingResponse, skew time.Duration, adopted bool) error {
 	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "receiver\t%s, version %+q\n", cfg.Receiver.URL, pong.Receiver.Version)
 	fmt.Fprintf(w, "this host\t%s by %+q\n", pong.Host, pong.Auth.Method)

@@ -37,7 +37,7 @@ that. It exits with 5 while another process deletes.`,
 				return err
 			}
 			if opts.Most < 1 {
-				return cli.Wrong(errors.New("--most: must be at least 1"))
+				return cli.UsageError(errors.New("--most: must be at least 1"))
 			}
 			given := shipper.RetentionConfig{MaxAge: maxAge, MaxBytes: config.Bytes(maxBytes), MinFree: config.Bytes(minFree)}
 			if given.On() {
@@ -48,10 +48,10 @@ that. It exits with 5 while another process deletes.`,
 				return err
 			}
 			if !cfg.Retention.On() && interrupted == 0 {
-				return cli.Wrong(errors.New("nothing says what to delete: set [retention] in the configuration, or give --max-age, --max-bytes or --min-free"))
+				return cli.UsageError(errors.New("nothing says what to delete: set [retention] in the configuration, or give --max-age, --max-bytes or --min-free"))
 			}
 			if err := cfg.Validate(); err != nil {
-				return cli.Wrong(err)
+				return cli.UsageError(err)
 			}
 			return runPrune(c, o, cfg, opts)
 		},
@@ -72,11 +72,11 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
 		return err
 	}
-	opts.Holder = cli.Holder("shipper prune")
+	opts.Holder = cli.LockHolder("shipper prune")
 	out, now := c.OutOrStdout(), time.Now()
 	opts.Found = func(p shipper.Pruned) error {
 		if o.json {
-			return cli.JSON(out, p)
+			return cli.WriteJSON(out, p)
 		}
 		what := "deleted"
 		switch {
@@ -98,7 +98,7 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 		return auditError(cfg, err)
 	}
 	if o.json {
-		return cli.JSON(out, report)
+		return cli.WriteJSON(out, report)
 	}
 	did := "deleted"
 	if report.DryRun {

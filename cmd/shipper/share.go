@@ -41,7 +41,7 @@ shared; the exit code is 1 then.`,
 				return err
 			}
 			if o.json {
-				return cli.JSON(c.OutOrStdout(), done)
+				return cli.WriteJSON(c.OutOrStdout(), done)
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "shared=%d failed=%d\n", done.Shared, done.Failed)
 			return err

@@ -45,7 +45,7 @@ asks the receiver every few minutes; 'shipper --ping' asks it now.`,
 				return err
 			}
 			if o.json {
-				err = cli.JSON(c.OutOrStdout(), st)
+				err = cli.WriteJSON(c.OutOrStdout(), st)
 			} else {
 				err = printStatus(c.OutOrStdout(), st, time.Now())
 			}
@@ -191,7 +191,7 @@ be reached.`,
 			for _, arg := range args {
 				name, err := episode.ParseName(arg)
 				if err != nil {
-					errs = append(errs, cli.Wrong(err), o.printMoved(c, moved{Episode: arg}, err, ""))
+					errs = append(errs, cli.UsageError(err), o.printMoved(c, moved{Episode: arg}, err, ""))
 					continue
 				}
 				as, err := retry(c.Context(), cfg, up, name, accept, beside)

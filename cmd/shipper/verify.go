@@ -62,7 +62,7 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 		case good && a.Detail == "" && !all:
 			return nil
 		case o.json:
-			return cli.JSON(out, a)
+			return cli.WriteJSON(out, a)
 		}
 		_, err := fmt.Fprintf(out, "%-11s  %s%s\n", a.Finding, a.Dir, advice(a))
 		return err
@@ -76,7 +76,7 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 		return auditError(cfg, err)
 	}
 	if o.json {
-		err = cli.JSON(out, report)
+		err = cli.WriteJSON(out, report)
 	} else {
 		_, err = fmt.Fprintln(out, report)
 	}

@@ -29,15 +29,15 @@ import (
 // to be thrown away, and the episode tried again later.
 var ErrChanged = errors.New("the episode changed while it was read")
 
-// Unfit says that an episode cannot be packed and that waiting will not help:
+// UnpackableError says that an episode cannot be packed and that waiting will not help:
 // it is to be held until a person has done what Cause says.
-type Unfit struct {
+type UnpackableError struct {
 	Cause string // printable ASCII
 }
 
-func (u *Unfit) Error() string { return u.Cause }
+func (u *UnpackableError) Error() string { return u.Cause }
 
-// Limits bound what an episode may be; beyond them it is [Unfit]. A zero field
+// Limits bound what an episode may be; beyond them it is [UnpackableError]. A zero field
 // stands for that of [DefaultLimits].
 type Limits struct {
 	Bytes   int64 // content of all files together; holes count

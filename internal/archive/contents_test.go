@@ -137,7 +137,7 @@ func TestSurveyOfAnUnfitTreeTellsWhenItChanged(t *testing.T) {
 	l := odd(t)
 	l.must(os.WriteFile(l.path("meta.json"), nil, 0o644))
 	s, err := l.survey()
-	if _, unfit := errors.AsType[*archive.Unfit](err); !unfit {
+	if _, unfit := errors.AsType[*archive.UnpackableError](err); !unfit {
 		t.Fatalf("got %v, want an Unfit", err)
 	}
 	if m := s.Marks; m.ChangedLast != `"meta.json"` || time.Since(m.ChangedAt).Abs() > time.Minute || m.RootChangedAt.IsZero() {

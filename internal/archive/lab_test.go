@@ -144,10 +144,10 @@ func members(t testing.TB, b []byte) (names []string, contents map[string]string
 	return names, contents
 }
 
-// unfit fails the test unless err is an Unfit whose cause contains part.
+// unfit fails the test unless err is an UnpackableError whose cause contains part.
 func unfit(t testing.TB, err error, part string) {
 	t.Helper()
-	var u *archive.Unfit
+	var u *archive.UnpackableError
 	if !errors.As(err, &u) {
 		t.Fatalf("got %v, want an Unfit that names %q", err, part)
 	}

@@ -54,7 +54,7 @@ func TestLeasedFileIsNotWaitedFor(t *testing.T) {
 			if opens != errors.Is(err, durable.ErrLeased) || opens && !strings.Contains(err.Error(), `"telemetry/a.jsonl"`) {
 				t.Errorf("%s: got %v", what, err)
 			}
-			if _, unfit := errors.AsType[*archive.Unfit](err); unfit {
+			if _, unfit := errors.AsType[*archive.UnpackableError](err); unfit {
 				t.Errorf("%s holds the episode: %v", what, err)
 			}
 		case <-time.After(10 * time.Second):

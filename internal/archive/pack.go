@@ -77,7 +77,7 @@ func (p *Packer) encoder(s Survey) *zstd.Encoder {
 }
 
 // Pack writes t to w as one zstd frame over s.Size bytes of tar. It returns
-// [ErrChanged] if the tree is not, or not any more, what s says; an [Unfit] if
+// [ErrChanged] if the tree is not, or not any more, what s says; an [UnpackableError] if
 // the episode is to be held; the context's error; or one of w or the disk.
 // Whatever the error, what w got is no archive and must be thrown away.
 func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error {

@@ -45,8 +45,8 @@ func (s *Skips) add(n *node) {
 }
 
 // Survey walks the tree; it opens directories and no file. It returns an
-// [Unfit] if the episode is to be held, [ErrChanged] if it is being changed. With an
-// [Unfit] the Marks say when what was met until then had changed, and nothing else.
+// [UnpackableError] if the episode is to be held, [ErrChanged] if it is being changed. With an
+// [UnpackableError] the Marks say when what was met until then had changed, and nothing else.
 func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	s := Survey{Size: trailer}
 	var head bytes.Buffer // the writer itself says how long it is

@@ -22,7 +22,7 @@ type Tree struct {
 
 // OpenTree opens the directory dir in parent, which must be open, as the tree of the
 // episode called name: a retired episode's directory may be called otherwise. OpenTree
-// returns an [Unfit] if dir is not a directory or is another mount, and an error wrapping
+// returns an [UnpackableError] if dir is not a directory or is another mount, and an error wrapping
 // [fs.ErrNotExist] if it does not exist.
 func OpenTree(parent *os.File, dir string, name episode.Name, l Limits) (*Tree, error) {
 	fd, err := durable.OpenBeneath(int(parent.Fd()), dir, unix.O_RDONLY|unix.O_DIRECTORY)
@@ -34,7 +34,7 @@ func OpenTree(parent *os.File, dir string, name episode.Name, l Limits) (*Tree, 
 		}
 		return t, nil
 	case errors.Is(err, unix.ENOTDIR): // also for a link
-		return nil, &Unfit{fmt.Sprintf("%s is not a directory: remove it, or put the episode itself there", name)}
+		return nil, &UnpackableError{fmt.Sprintf("%s is not a directory: remove it, or put the episode itself there", name)}
 	case errors.Is(err, unix.EXDEV):
 		return nil, elsewhere(name, "a mount point")
 	case errors.Is(err, fs.ErrNotExist):
@@ -43,7 +43,7 @@ func OpenTree(parent *os.File, dir string, name episode.Name, l Limits) (*Tree, 
 	return nil, failure("open", string(name), err)
 }
 
-// besides returns an [Unfit] unless the tree is on the file system of its parent: a
+// besides returns an [UnpackableError] unless the tree is on the file system of its parent: a
 // subvolume of btrfs is a file system of its own without a mount.
 func (t *Tree) besides(parent *os.File) error {
 	var own, of unix.Stat_t
@@ -60,8 +60,8 @@ func (t *Tree) besides(parent *os.File) error {
 }
 
 // elsewhere is the hold of what cannot be moved as a folder is.
-func elsewhere(name episode.Name, what string) *Unfit {
-	return &Unfit{fmt.Sprintf("%s is %s, and cannot be moved with its neighbours: copy it with cp -a to a place outside of this folder, "+
+func elsewhere(name episode.Name, what string) *UnpackableError {
+	return &UnpackableError{fmt.Sprintf("%s is %s, and cannot be moved with its neighbours: copy it with cp -a to a place outside of this folder, "+
 		"remove or unmount it here, and move the copy to its place", name, what)}
 }
 
@@ -69,6 +69,6 @@ func elsewhere(name episode.Name, what string) *Unfit {
 func (t *Tree) Close() error { return t.dir.Close() }
 
 // unreadable is the hold for a path that the shipper has no right to.
-func unreadable(path string, err error) *Unfit {
-	return &Unfit{fmt.Sprintf("%s cannot be read (%v): give the shipper's user read access to the whole episode", show(path), err)}
+func unreadable(path string, err error) *UnpackableError {
+	return &UnpackableError{fmt.Sprintf("%s cannot be read (%v): give the shipper's user read access to the whole episode", show(path), err)}
 }

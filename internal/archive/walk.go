@@ -91,7 +91,7 @@ func (w *walk) meta(ctx context.Context, dir *os.File) (bool, error) {
 	}
 	if n.st.Size == 0 {
 		w.sums.see(n)
-		return false, &Unfit{"meta.json is empty, as a power cut on the host leaves it: write it anew or remove it"}
+		return false, &UnpackableError{"meta.json is empty, as a power cut on the host leaves it: write it anew or remove it"}
 	}
 	return true, w.enter(ctx, n)
 }
@@ -124,7 +124,7 @@ func (w *walk) children(ctx context.Context, dir *os.File, path string, names []
 func (w *walk) child(ctx context.Context, parent *os.File, base, path string, depth int) error {
 	l := w.tree.limits
 	if depth > l.Depth || len(path) > l.Path {
-		return &Unfit{fmt.Sprintf("%s lies deeper than %d directories or %d bytes: move it out of the episode, or raise the limit",
+		return &UnpackableError{fmt.Sprintf("%s lies deeper than %d directories or %d bytes: move it out of the episode, or raise the limit",
 			show(path), l.Depth, l.Path)}
 	}
 	n, err := w.node(parent, base, path)
@@ -163,7 +163,7 @@ func (w *walk) list(ctx context.Context, dir *os.File, path string) ([]string, e
 		names = append(names, some...)
 		w.entries += len(some)
 		if w.entries > w.tree.limits.Entries || w.names > maxNames {
-			return nil, &Unfit{fmt.Sprintf("more than %d entries, or too many long names, by the time of %s: move some out of the episode, or raise the limit",
+			return nil, &UnpackableError{fmt.Sprintf("more than %d entries, or too many long names, by the time of %s: move some out of the episode, or raise the limit",
 				w.tree.limits.Entries, show(path))}
 		}
 		if errors.Is(err, io.EOF) {
@@ -199,7 +199,7 @@ func (w *walk) enter(ctx context.Context, n *node) error {
 	}
 	if n.regular() {
 		if n.st.Size > w.tree.limits.Bytes-w.bytes {
-			return &Unfit{fmt.Sprintf("the files hold more than %d bytes by the time of %s (%d bytes): move it out of the episode, or raise the limit",
+			return &UnpackableError{fmt.Sprintf("the files hold more than %d bytes by the time of %s (%d bytes): move it out of the episode, or raise the limit",
 				w.tree.limits.Bytes, show(n.path), n.st.Size)}
 		}
 		w.bytes += n.st.Size

@@ -65,7 +65,7 @@ func (k *Checked) Warn(err error) {
 		if k.Lenient {
 			k.Note(e.Error())
 		} else {
-			k.Fail(Wrong(e))
+			k.Fail(UsageError(e))
 		}
 	}
 }
@@ -87,7 +87,7 @@ func (k *Checked) ExamineFolders(paths ...string) (usable bool) {
 		k.Folders = append(k.Folders, f)
 		k.Note(f.Note)
 		if err != nil {
-			k.Fail(Wrong(StartError(err)))
+			k.Fail(UsageError(StartError(err)))
 			usable = false
 		}
 	}

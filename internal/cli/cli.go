@@ -58,9 +58,9 @@ func (e *Exit) Unwrap() error { return e.Err }
 // ExitCode returns the code.
 func (e *Exit) ExitCode() int { return e.Code }
 
-// Wrong returns err as a [Misuse], unless it says something else of the machine: what a
+// UsageError returns err as a [Misuse], unless it says something else of the machine: what a
 // broken disk or a want of descriptors causes is not for a person to change in a file.
-func Wrong(err error) error {
+func UsageError(err error) error {
 	switch {
 	case err == nil, errors.Is(err, durable.ErrFault), durable.IsShortage(err):
 		return err
@@ -197,8 +197,8 @@ func Version() string {
 	return "devel"
 }
 
-// Holder is what a program says of itself to the next one that wants its lock.
-func Holder(what string) string { return fmt.Sprintf("pid %d (%s)", os.Getpid(), what) }
+// LockHolder is what a program says of itself to the next one that wants its lock.
+func LockHolder(what string) string { return fmt.Sprintf("pid %d (%s)", os.Getpid(), what) }
 
 // Logger logs to stderr in the form that it wants: the journal's, a terminal's
 // or a file's.
@@ -225,8 +225,8 @@ func level(verbose bool) slog.Level {
 	return slog.LevelInfo
 }
 
-// Daily calls do now and once a day until ctx ends.
-func Daily(ctx context.Context, do func()) {
+// RunDaily calls do now and once a day until ctx ends.
+func RunDaily(ctx context.Context, do func()) {
 	tick := time.NewTicker(24 * time.Hour)
 	defer tick.Stop()
 	for {
@@ -239,16 +239,16 @@ func Daily(ctx context.Context, do func()) {
 	}
 }
 
-// Tell logs a message to the service manager that did not arrive. Nothing else
+// LogNotifyError logs a message to the service manager that did not arrive. Nothing else
 // can be done about it.
-func Tell(log *slog.Logger, err error) {
+func LogNotifyError(log *slog.Logger, err error) {
 	if err != nil {
 		log.Warn("could not tell the service manager", "err", err)
 	}
 }
 
-// JSON prints v as one line.
-func JSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
+// WriteJSON prints v as one line.
+func WriteJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
 
 // VersionCommand prints the version.
 func VersionCommand() *cobra.Command {
@@ -259,7 +259,7 @@ func VersionCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if asJSON {
-				return JSON(c.OutOrStdout(), map[string]string{"version": Version()})
+				return WriteJSON(c.OutOrStdout(), map[string]string{"version": Version()})
 			}
 			_, err := fmt.Fprintln(c.OutOrStdout(), c.Root().Name(), Version())
 			return err

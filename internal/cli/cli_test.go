@@ -45,10 +45,10 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{"done", nil, 0},
 		{"plain", plain, cli.Failed},
-		{"misuse", cli.Wrong(plain), cli.Misuse},
-		{"no misuse: a fault", cli.Wrong(fmt.Errorf("x: %w", durable.ErrFault)), cli.StorageFault},
-		{"no misuse: a bad sector", cli.Wrong(fmt.Errorf("x: %w", syscall.EIO)), cli.StorageFault},
-		{"no misuse: no descriptors", cli.Wrong(fmt.Errorf("x: %w", syscall.EMFILE)), cli.Failed},
+		{"misuse", cli.UsageError(plain), cli.Misuse},
+		{"no misuse: a fault", cli.UsageError(fmt.Errorf("x: %w", durable.ErrFault)), cli.StorageFault},
+		{"no misuse: a bad sector", cli.UsageError(fmt.Errorf("x: %w", syscall.EIO)), cli.StorageFault},
+		{"no misuse: no descriptors", cli.UsageError(fmt.Errorf("x: %w", syscall.EMFILE)), cli.Failed},
 		{"wrapped", fmt.Errorf("load: %w", exit(cli.SomeHeld)), cli.SomeHeld},
 		{"locked", locked, cli.Locked},
 		{"fault", fault, cli.StorageFault},
@@ -153,7 +153,7 @@ func TestReloadHappensAtEachHangup(t *testing.T) {
 			reloads <- n
 			return errors.New("bad file")
 		}}
-		r.Run(ctx, cli.Hangups())
+		r.Run(ctx, cli.NotifyHangup())
 	}()
 	for want := 1; want <= 3; want++ {
 		if got := hangUp(t, reloads); got != want {
@@ -193,11 +193,11 @@ func hangUp(t *testing.T, reloads <-chan int) int {
 
 func TestExitUnwraps(t *testing.T) {
 	plain := errors.New("plain")
-	err := cli.Wrong(plain)
-	if !errors.Is(err, plain) || cli.Wrong(nil) != nil || (&cli.Exit{Code: 3}).Error() == "" {
+	err := cli.UsageError(plain)
+	if !errors.Is(err, plain) || cli.UsageError(nil) != nil || (&cli.Exit{Code: 3}).Error() == "" {
 		t.Errorf("%v", err)
 	}
-	if h := cli.Holder("once"); !strings.Contains(h, fmt.Sprint(os.Getpid())) || !strings.Contains(h, "once") {
+	if h := cli.LockHolder("once"); !strings.Contains(h, fmt.Sprint(os.Getpid())) || !strings.Contains(h, "once") {
 		t.Errorf("holder %q", h)
 	}
 }

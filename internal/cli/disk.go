@@ -23,7 +23,7 @@ func CheckDisks(c *cobra.Command, dirs ...string) error {
 		device, err := checkDisk(path, seen)
 		switch {
 		case errors.Is(err, durable.ErrNoLinks):
-			return Wrong(fmt.Errorf("%w: use a disk with ext4 or xfs, and name its directory in the configuration", err))
+			return UsageError(fmt.Errorf("%w: use a disk with ext4 or xfs, and name its directory in the configuration", err))
 		case errors.Is(err, fs.ErrPermission):
 			fmt.Fprintf(c.ErrOrStderr(), "%s: note: the file system of %s was not tried: %v\n", c.Root().Name(), path, err)
 		case err != nil:

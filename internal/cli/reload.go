@@ -18,9 +18,9 @@ import (
 	"cis490/internal/systemd"
 )
 
-// Hangups makes SIGHUP a request that waits to be taken: a daemon calls it before
+// NotifyHangup makes SIGHUP a request that waits to be taken: a daemon calls it before
 // it begins to start, or a reload in that moment would end it.
-func Hangups() <-chan os.Signal {
+func NotifyHangup() <-chan os.Signal {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	return hup
@@ -46,7 +46,7 @@ func (r *Reloader) Run(ctx context.Context, hup <-chan os.Signal) {
 			return
 		case <-hup:
 		}
-		Tell(r.Log, systemd.Reloading())
+		LogNotifyError(r.Log, systemd.Reloading())
 		r.reload()
 	}
 }
@@ -57,12 +57,12 @@ func (r *Reloader) reload() {
 		text := err.Error()
 		r.failure.Store(&text)
 		r.Log.Error("kept the certificates and lists as they were", "err", err, "hint", "fix that and reload again; '"+r.Check+"' tells what a reload would find")
-		Tell(r.Log, systemd.Ready(r.withFailure("")))
+		LogNotifyError(r.Log, systemd.Ready(r.withFailure("")))
 		return
 	}
 	r.failure.Store(nil)
 	r.Log.Info("reloaded certificates and lists", "files", strings.Join(r.Files, " "), "not_read", r.Config+" (read at start only)")
-	Tell(r.Log, systemd.Ready("reloaded"))
+	LogNotifyError(r.Log, systemd.Ready("reloaded"))
 }
 
 // Recovered notes that the files, at which the last reload may have failed, were loaded
@@ -72,7 +72,7 @@ func (r *Reloader) Recovered() { r.failure.Store(nil) }
 // Status tells the service manager how the daemon is. As long as the last reload has
 // failed, that is part of it.
 func (r *Reloader) Status(status string) {
-	Tell(r.Log, systemd.Status(r.withFailure(status)))
+	LogNotifyError(r.Log, systemd.Status(r.withFailure(status)))
 }
 
 func (r *Reloader) withFailure(status string) string {

@@ -157,7 +157,7 @@ func TestPublishedFileKeepsItsFirstNameUntilForget(t *testing.T) {
 	if st.Links() != 2 || st.Size() != 5 {
 		t.Errorf("%d links and %d bytes, want 2 and 5", st.Links(), st.Size())
 	}
-	must(t, f.Forget())
+	must(t, f.UnlinkStaged())
 	holds(t, path)
 	if got := read(t, filepath.Join(other, "b")); got != "bytes" {
 		t.Errorf("the published file holds %q", got)

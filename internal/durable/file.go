@@ -126,7 +126,7 @@ func (f *File) sync() error {
 
 // Publish makes the bytes durable and then shows them under a second name in
 // another directory, durably. The first name stays, as the record that the
-// file is on its way; [File.Forget] takes it away. Publish never replaces: it
+// file is on its way; [File.UnlinkStaged] takes it away. Publish never replaces: it
 // returns an error wrapping [fs.ErrExist] if name is taken.
 func (f *File) Publish(to *Dir, name string) error {
 	if err := f.sync(); err != nil {
@@ -135,10 +135,10 @@ func (f *File) Publish(to *Dir, name string) error {
 	return f.dir.Link(f.name, to, name)
 }
 
-// Forget ends a published file: it closes it and unlinks the first name. The
+// UnlinkStaged ends a published file: it closes it and unlinks the first name. The
 // unlink is not synced: if it is undone, whoever lists the staging place sees
 // two links and finds nothing left to do.
-func (f *File) Forget() error {
+func (f *File) UnlinkStaged() error {
 	if err := f.f.Close(); err != nil {
 		return fault("close", f.f.Name(), err)
 	}

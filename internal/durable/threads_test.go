@@ -14,12 +14,12 @@ func TestMoreThreadsForGoCode(t *testing.T) {
 			t.Errorf("%s: %d threads, want %d", what, got, want)
 		}
 	}
-	end := MoreThreads()
+	end := RaiseGOMAXPROCS()
 	now("work", 2*cores)
 	end()
 	now("the end", cores)
 
 	t.Setenv("GOMAXPROCS", "1")
-	defer MoreThreads()()
+	defer RaiseGOMAXPROCS()()
 	now("where somebody has said how many", cores)
 }

@@ -158,7 +158,7 @@ func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 	if diff := cmp.Diff(index.BackfillReport{Underway: 1}, r); diff != "" {
 		t.Error(diff)
 	}
-	must(t, u.Settle(row.SHA256, arrival))
+	must(t, u.MarkIndexed(row.SHA256, arrival))
 	if r, _ := l.backfill(); r.Written != 1 {
 		t.Errorf("settled without a row: %+v", r)
 	}
@@ -221,7 +221,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 			if _, err := log.Append(t.Context(), row); err != nil {
 				t.Error(err)
 			}
-			if err := u.Settle(row.SHA256, row.ReceivedAt); err != nil {
+			if err := u.MarkIndexed(row.SHA256, row.ReceivedAt); err != nil {
 				t.Error(err)
 			}
 		}

@@ -85,7 +85,7 @@ func TestVerifyBelievesTheScrubOfABomb(t *testing.T) {
 func TestBackfillDecodesABombInPart(t *testing.T) {
 	l, _ := good(t, 1)
 	_, up := l.receive(key("lab-01", "bomb"), bomb(t, false), time.Now())
-	must(t, up.Settle(sumOf(bomb(t, false)), time.Now()))
+	must(t, up.MarkIndexed(sumOf(bomb(t, false)), time.Now()))
 	r, err := index.Backfill(t.Context(), l.options())
 	if err != nil || r.Written != 1 || r.Expanding != 1 || r.Bad != 0 {
 		t.Errorf("got %+v, %v", r, err)

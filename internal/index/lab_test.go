@@ -190,7 +190,7 @@ func (l *lab) receive(key episode.Key, b []byte, at time.Time) (index.Row, *stor
 func (l *lab) put(key episode.Key, b []byte) index.Row {
 	l.Helper()
 	r, u := l.receive(key, b, arrival)
-	must(l, u.Settle(r.SHA256, arrival))
+	must(l, u.MarkIndexed(r.SHA256, arrival))
 	return r
 }
 

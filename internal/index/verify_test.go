@@ -174,7 +174,7 @@ func TestVerifyDoesNotJudgeAnUploadThatSettlesMeanwhile(t *testing.T) {
 	row, u := l.receive(key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), arrival)
 	settle := sync.OnceFunc(func() { // while the first archive is read, after the index was
 		appendRows(t, l.data, row)
-		must(t, u.Settle(row.SHA256, arrival))
+		must(t, u.MarkIndexed(row.SHA256, arrival))
 	})
 	if found := l.verify(deep, func(o *index.Options) { o.Progress = func(int) { settle() } }); len(found) > 0 {
 		t.Errorf("found %q", found)

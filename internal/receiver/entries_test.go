@@ -119,7 +119,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 			if p.Objects != 2 || p.Unreadable != 1 || p.HostsUnreadable != 1 || p.Missing != 0 || p.Ended.IsZero() || !p.WholeSince.IsZero() {
 				t.Errorf("got %+v", p)
 			}
-			got, err := l.r.Inventory(t.Context(), "lab-02", []wire.Claim{claim("b", packed(1000, 2))}, false)
+			got, err := l.r.Inventory(t.Context(), "lab-02", []wire.InventoryQuery{claim("b", packed(1000, 2))}, false)
 			must(t, err)
 			if got[0].VerifiedAt == nil {
 				t.Errorf("the last host was not reached: %+v", got)
@@ -156,7 +156,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		l.takes(key("lab-01", "d"), packed(1000, 4), wire.Stored)
 		l.closed(l.stored(key("lab-01", "a")))
 		for _, readBack := range []bool{false, true} {
-			claims := []wire.Claim{claim("a", packed(1000, 1)), claim("d", packed(1000, 4)), claim("none", nil)}
+			claims := []wire.InventoryQuery{claim("a", packed(1000, 1)), claim("d", packed(1000, 4)), claim("none", nil)}
 			if readBack {
 				claims = claims[:1]
 			}

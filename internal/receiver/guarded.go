@@ -69,7 +69,7 @@ func (g guarded) Forget(ctx context.Context, host episode.Name, id string) error
 	return g.allow(ctx, g.Receiver.Forget(ctx, host, id))
 }
 
-func (g guarded) Inventory(ctx context.Context, host episode.Name, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
+func (g guarded) Inventory(ctx context.Context, host episode.Name, claims []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
 	found, err := g.Receiver.Inventory(ctx, host, claims, readBack)
 	return found, g.allow(ctx, err)
 }

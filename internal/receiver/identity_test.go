@@ -292,7 +292,7 @@ func TestAnswersNameTheStore(t *testing.T) {
 	addr, _ := l.listen(t.Context())
 	c := l.client(addr, "lab-01")
 	last := int64(0)
-	for i, size := range []int{100, wire.AnnounceFrom} {
+	for i, size := range []int{100, wire.MinAnnounced} {
 		content := packed(size, byte(i))
 		name := episode.Name("run-" + string(rune('a'+i)))
 		r, err := c.Put(t.Context(), uploadOf(key("lab-01", string(name)), content), bytes.NewReader(content))

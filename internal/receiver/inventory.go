@@ -23,7 +23,7 @@ func (r *Receiver) AdmitInventory(ctx context.Context, host episode.Name) (relea
 
 // Inventory says what is stored of what a host claims. With readBack it reads
 // the one archive from the disk first.
-func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
+func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
 	if readBack {
 		done, err := r.reads.Acquire(ctx, host)
 		if err != nil {
@@ -31,7 +31,7 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 		}
 		defer done()
 	}
-	found := make([]wire.Holding, 0, len(claims))
+	found := make([]wire.InventoryEntry, 0, len(claims))
 	unindexed := map[int]store.Object{} // by their index in found
 	var first error
 	failed := 0
@@ -68,8 +68,8 @@ const unreadableHint = "make it readable for the receiver's user, or move it out
 // holding answers a claim. With an error, the answer says what is known all the same. An
 // object that is returned with [wire.Absent] is stored without attributes: its row says
 // what it is.
-func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, readBack bool) (wire.Holding, store.Object, error) {
-	h := wire.Holding{Episode: c.Episode, State: wire.Absent}
+func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.InventoryQuery, readBack bool) (wire.InventoryEntry, store.Object, error) {
+	h := wire.InventoryEntry{Episode: c.Episode, State: wire.Absent}
 	o, err := r.store.Stat(key)
 	if err == nil && readBack {
 		var p proof
@@ -77,13 +77,13 @@ func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, r
 		if err == nil || !p.Digest.IsZero() {
 			o = p.Object
 		}
-		h.Undecodable = errors.Is(p.bad, store.ErrUnfit)
+		h.Undecodable = errors.Is(p.bad, store.ErrUndecodable)
 		switch {
 		case p.bad == nil || h.Undecodable || errors.Is(err, fs.ErrNotExist):
 		case err == nil && !p.aside: // of a disk that fails as a whole, nothing is believed
 			return unexamined(h, o, c), o, nil
 		default:
-			h.State = wire.Rotten
+			h.State = wire.StateDamaged
 			return h, o, err
 		}
 	}
@@ -98,14 +98,14 @@ func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Claim, r
 	return holdingOf(h, o, c), o, nil
 }
 
-func holdingOf(h wire.Holding, o store.Object, c wire.Claim) wire.Holding {
+func holdingOf(h wire.InventoryEntry, o store.Object, c wire.InventoryQuery) wire.InventoryEntry {
 	h.State = wire.Present
 	if o.Digest != c.Digest {
 		h.State = wire.Divergent
 	}
-	h.Digest, h.Size, h.ReceivedAt = &o.Digest, o.Size, &wire.Wall{Time: o.ReceivedAt}
+	h.Digest, h.Size, h.ReceivedAt = &o.Digest, o.Size, &wire.Timestamp{Time: o.ReceivedAt}
 	if !o.VerifiedAt.IsZero() {
-		h.VerifiedAt = &wire.Wall{Time: o.VerifiedAt}
+		h.VerifiedAt = &wire.Timestamp{Time: o.VerifiedAt}
 	}
 	if !o.VerifiedAt.IsZero() && !o.Contents.IsZero() {
 		h.Contents = &o.Contents

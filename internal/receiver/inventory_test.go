@@ -16,14 +16,14 @@ import (
 	"cis490/internal/wire"
 )
 
-func claim(name string, content []byte) wire.Claim {
-	return wire.Claim{Episode: episode.Name(name), Digest: sha256.Sum256(content)}
+func claim(name string, content []byte) wire.InventoryQuery {
+	return wire.InventoryQuery{Episode: episode.Name(name), Digest: sha256.Sum256(content)}
 }
 
 // ask asks about one episode of lab-01.
-func (l *lab) ask(c wire.Claim, readBack bool) wire.Holding {
+func (l *lab) ask(c wire.InventoryQuery, readBack bool) wire.InventoryEntry {
 	l.Helper()
-	got, err := l.r.Inventory(l.Context(), "lab-01", []wire.Claim{c}, readBack)
+	got, err := l.r.Inventory(l.Context(), "lab-01", []wire.InventoryQuery{c}, readBack)
 	must(l, err)
 	if len(got) != 1 || got[0].Episode != c.Episode {
 		l.Fatalf("got %+v", got)
@@ -35,7 +35,7 @@ func TestInventoryTellsWhatIsStored(t *testing.T) {
 	l := newLab(t, nil)
 	l.takes(key("lab-01", "run-1"), []byte("one"), wire.Stored)
 	l.takes(key("lab-02", "run-2"), []byte("two"), wire.Stored)
-	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-2", []byte("two")), claim("run-1", []byte("one")), claim("run-1", []byte("other"))}, false)
+	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-2", []byte("two")), claim("run-1", []byte("one")), claim("run-1", []byte("other"))}, false)
 	must(t, err)
 	if len(got) != 3 || got[0].State != wire.Absent || got[0].Digest != nil {
 		t.Fatalf("another host's episode: %+v", got)
@@ -63,7 +63,7 @@ func TestReadBackIsOfTheDisk(t *testing.T) {
 	if h := l.ask(claim("run-7", content), false); h.State != wire.Present {
 		t.Errorf("without reading: %+v", h)
 	}
-	if h := l.ask(claim("run-7", content), true); h.State != wire.Rotten || h.VerifiedAt != nil || l.quarantined() != 1 {
+	if h := l.ask(claim("run-7", content), true); h.State != wire.StateDamaged || h.VerifiedAt != nil || l.quarantined() != 1 {
 		t.Errorf("a damaged copy: %+v, %d in quarantine", h, l.quarantined())
 	}
 	if h := l.ask(claim("run-7", content), true); h.State != wire.Absent {
@@ -91,11 +91,11 @@ func TestReadBackIsBounded(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		defer release()
-		_, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-7", content)}, true)
+		_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-7", content)}, true)
 		done <- err
 	}()
 	<-arrived
-	if _, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-7", content)}, true); !errors.Is(err, wire.HostBusy) {
+	if _, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-7", content)}, true); !errors.Is(err, wire.HostBusy) {
 		t.Errorf("a second one at once: %v, want HostBusy", err)
 	}
 	if h := l.ask(claim("run-7", content), false); h.State != wire.Present {

@@ -35,7 +35,7 @@ type prover struct {
 // proof is what came of reading one archive back.
 type proof struct {
 	store.Object
-	bad   error // store.ErrDamaged, store.ErrUnreadable or store.ErrUnfit
+	bad   error // store.ErrDamaged, store.ErrUnreadable or store.ErrUndecodable
 	once  error // the first look went wrong, the second did not
 	aside bool  // it was moved to quarantine
 
@@ -82,7 +82,7 @@ func (p *prover) prove(ctx context.Context, key episode.Key, pace *pacer) (proof
 // nothing.
 func (p *prover) look(key episode.Key, read func(decoding) (store.Object, error)) (proof, error) {
 	o, first := read(decoding{})
-	if errors.Is(first, store.ErrUnfit) {
+	if errors.Is(first, store.ErrUndecodable) {
 		if !o.Decoded.Digest.IsZero() {
 			return proof{Object: o, bad: first}, nil // two readings agreed on it before
 		}
@@ -90,7 +90,7 @@ func (p *prover) look(key episode.Key, read func(decoding) (store.Object, error)
 		// away, nor to hurry. Unless the next look says something else.
 		var err error
 		o, err = read(decoding{sure: true})
-		if errors.Is(err, store.ErrUnfit) {
+		if errors.Is(err, store.ErrUndecodable) {
 			return proof{Object: o, bad: err}, nil
 		}
 		if !isBad(err) {
@@ -108,7 +108,7 @@ func (p *prover) look(key episode.Key, read func(decoding) (store.Object, error)
 		return proof{Object: o, once: first}, err
 	}
 	found := proof{Object: o, bad: err}
-	if p.setAside == nil || gone || errors.Is(err, store.ErrUnfit) {
+	if p.setAside == nil || gone || errors.Is(err, store.ErrUndecodable) {
 		return found, nil
 	}
 	if err := p.setAside(key); err != nil {
@@ -119,7 +119,7 @@ func (p *prover) look(key episode.Key, read func(decoding) (store.Object, error)
 }
 
 func isBad(err error) bool {
-	return errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrUnreadable) || errors.Is(err, store.ErrUnfit)
+	return errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrUnreadable) || errors.Is(err, store.ErrUndecodable)
 }
 
 // saw counts what the disk did not give, and reports whether nothing of this
@@ -166,7 +166,7 @@ func (r *Receiver) readBack(ctx context.Context, key episode.Key, pace *pacer) (
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 	case found.bad != nil:
 		finding := ""
-		if errors.Is(found.bad, store.ErrUnfit) {
+		if errors.Is(found.bad, store.ErrUndecodable) {
 			finding = "undecodable"
 		}
 		logBad(log, finding, found.aside, found.bad)

@@ -184,7 +184,7 @@ func conflict(stored digest.Digest) error {
 // hand, or one whose row could not be written. The caller holds the lock of its
 // key, so no upload of it is under way. Found is of a search for the key under that lock.
 func (r *Receiver) settle(ctx context.Context, o store.Object, found index.Found) (store.Object, error) {
-	if err := r.store.Secure(o.Key); err != nil {
+	if err := r.store.SyncHostDir(o.Key); err != nil {
 		return o, err
 	}
 	row := rowOf(o)
@@ -194,7 +194,7 @@ func (r *Receiver) settle(ctx context.Context, o store.Object, found index.Found
 		return o, err
 	}
 	o.ReceivedAt = row.ReceivedAt
-	return o, r.store.Settle(o)
+	return o, r.store.MarkIndexed(o)
 }
 
 // chunk is what is read of a body before it is written. Twice as much saves 5 % of
@@ -283,7 +283,7 @@ func (r *Receiver) commit(sender context.Context, up *store.Upload, u wire.Uploa
 		return wire.Receipt{}, errors.Join(err, up.Abandon())
 	}
 	o.ReceivedAt = row.ReceivedAt
-	if err := up.Settle(o.Digest, o.ReceivedAt); err != nil {
+	if err := up.MarkIndexed(o.Digest, o.ReceivedAt); err != nil {
 		return wire.Receipt{}, err
 	}
 	r.unheard.note(sender, named{u.Key, u.Digest})
@@ -343,7 +343,7 @@ func rowOf(o store.Object) index.Row {
 func receipt(s wire.Status, o store.Object) wire.Receipt {
 	return wire.Receipt{
 		Status: s, Host: o.Key.Host, Episode: o.Key.Name,
-		Digest: o.Digest, Size: o.Size, ReceivedAt: wire.Wall{Time: o.ReceivedAt},
+		Digest: o.Digest, Size: o.Size, ReceivedAt: wire.Timestamp{Time: o.ReceivedAt},
 	}
 }
 

@@ -45,7 +45,7 @@ func LockNames() []string {
 const IndexFile = "index.jsonl"
 
 // Receiver owns a data directory for as long as it is open. It is the
-// [wire.Depot] of its own server.
+// [wire.Backend] of its own server.
 type Receiver struct {
 	cfg      Config
 	version  string

@@ -49,9 +49,9 @@ func (r *Receiver) lostInRecovery(err error) error {
 
 func (r *Receiver) resume(ctx context.Context, staged store.Staged, read func(bytes int)) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
-	o, published, err := staged.Published(ctx, read)
+	o, published, err := staged.Linked(ctx, read)
 	if isBad(err) { // one wrong reading is no proof
-		o, published, err = staged.Published(ctx, read)
+		o, published, err = staged.Linked(ctx, read)
 	}
 	if published || err != nil {
 		if gone := r.lostInRecovery(err); gone != nil {
@@ -94,7 +94,7 @@ func (r *Receiver) resumeUnpublished(staged store.Staged) error {
 		return err
 	}
 	log.Info("dropped an upload that a crash interrupted; its host sends it again")
-	return staged.Clear()
+	return staged.Unlink()
 }
 
 // restoreUnlessStored is [Receiver.restore], but for an upload whose archive came another
@@ -124,7 +124,7 @@ func (r *Receiver) resumeBad(ctx context.Context, staged store.Staged, bad error
 		return bad
 	case acknowledged:
 		log.Error("a stored archive is damaged: send it again from its host's shipped folder", "err", bad)
-		return staged.Clear()
+		return staged.Unlink()
 	}
 	log.Error("set aside an archive that a crash damaged before it was acknowledged; see quarantine", "err", bad)
 	return staged.SetAside()

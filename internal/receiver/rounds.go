@@ -106,7 +106,7 @@ func (r *Receiver) round(ctx context.Context, p *Progress) error {
 		pace:  newPacer(int64(r.cfg.Scrub.Rate), func() bool { return r.slots.Active() > 0 }),
 		prove: findings.transient(r.prover.prove), lock: r.keys.Lock,
 		rows:   func() (*os.File, error) { return r.data.Open(IndexFile) },
-		settle: r.store.Settle,
+		settle: r.store.MarkIndexed,
 		found:  findings.add,
 	}
 	s.keep = func() error {

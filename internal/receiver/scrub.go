@@ -180,7 +180,7 @@ func (s *scrub) note(key episode.Key, found proof, logged bool) {
 	case errors.Is(found.bad, store.ErrUnreadable):
 		f.Finding = "unreadable"
 		s.Unreadable++
-	case errors.Is(found.bad, store.ErrUnfit):
+	case errors.Is(found.bad, store.ErrUndecodable):
 		f.Finding = "undecodable"
 		s.Undecodable++
 	default:

@@ -209,7 +209,7 @@ func TestScrubGoesOnWhereItWas(t *testing.T) {
 	for i, name := range []string{"a", "b", "c"} {
 		l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
 	}
-	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("a", packed(1000, 0))}, true)
+	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("a", packed(1000, 0))}, true)
 	must(t, err)
 	p, _ := l.scrubOnce(receiver.ScrubOptions{OlderThan: time.Hour})
 	if p.Objects != 2 || p.Skipped != 1 {
@@ -378,7 +378,7 @@ func TestOneWrongReadingIsNoProof(t *testing.T) {
 		}
 		return d.OpenUncached(name)
 	})
-	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.Claim{claim("run-7", packed(1000, 7))}, true)
+	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-7", packed(1000, 7))}, true)
 	must(t, err)
 	if reads != 2 || l.quarantined() != 0 || got[0].State != wire.Present || got[0].VerifiedAt == nil {
 		t.Errorf("%d reads, %d set aside, %+v", reads, l.quarantined(), got)

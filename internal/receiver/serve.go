@@ -39,7 +39,7 @@ const (
 // storage can no longer be trusted, and a [*durable.MovedError] if a folder of it no
 // longer stands under its path.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
-	defer durable.MoreThreads()()
+	defer durable.RaiseGOMAXPROCS()()
 	port := r.server(r.gate.Caller)
 	all := servers{port}
 	failed := make(chan error, 2)
@@ -104,10 +104,10 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 	one.SetHTTP1(true)
 	return &http.Server{
 		Handler: r.access.serve(r.life, &wire.Handler{
-			Depot:    guarded{r},
+			Backend:  guarded{r},
 			Identify: func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
 			Pace:     wire.Pace{Idle: r.cfg.Limits.IdleTimeout.Std(), Rate: int64(r.cfg.Limits.MinRate), Window: paceWindow},
-			About:    wire.About{Version: r.version, Protocol: []string{"v1"}},
+			About:    wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
 			Log:      r.log,
 		}),
 		Protocols:         &one,

@@ -20,9 +20,9 @@ import (
 // verified returns how many of a host's archives count as read back.
 func (l *lab) verified(host string, names ...string) int {
 	l.Helper()
-	claims := make([]wire.Claim, len(names))
+	claims := make([]wire.InventoryQuery, len(names))
 	for i, name := range names {
-		claims[i] = wire.Claim{Episode: episode.Name(name)}
+		claims[i] = wire.InventoryQuery{Episode: episode.Name(name)}
 	}
 	found, err := l.r.Inventory(l.Context(), episode.Name(host), claims, false)
 	must(l, err)
@@ -121,7 +121,7 @@ func TestABombIsDecodedOnce(t *testing.T) {
 		}
 		stop := l.scrubbing()
 		time.Sleep(10 * time.Minute)
-		var last *wire.Wall
+		var last *wire.Timestamp
 		for round := range 3 {
 			p := l.inspect().Scrub
 			cost := p.Ended.Sub(p.Started)
@@ -146,7 +146,7 @@ func TestABombIsDecodedOnce(t *testing.T) {
 			t.Errorf("the log names two archives %d times:\n%s", n, log.String())
 		}
 		l.rot(key("lab-01", "bomb"))
-		if h := l.ask(claim("bomb", bomb), true); h.State != wire.Rotten {
+		if h := l.ask(claim("bomb", bomb), true); h.State != wire.StateDamaged {
 			t.Errorf("damage is not seen: %+v", h)
 		}
 	})

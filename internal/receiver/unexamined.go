@@ -18,7 +18,7 @@ import (
 // Where no digest is known, the answer is divergent, with a digest of zeros: the host then
 // keeps its copy, sends nothing of its own accord, and reports the episode. To say
 // "present" would claim what nobody knows, and a person may delete by that.
-func unexamined(h wire.Holding, o store.Object, c wire.Claim) wire.Holding {
+func unexamined(h wire.InventoryEntry, o store.Object, c wire.InventoryQuery) wire.InventoryEntry {
 	o.VerifiedAt = time.Time{}
 	h = holdingOf(h, o, c)
 	h.Unreadable, h.Undecodable = true, false
@@ -32,7 +32,7 @@ func unexamined(h wire.Holding, o store.Object, c wire.Claim) wire.Holding {
 // those of [unexamined], and those of archives without attributes, which are unindexed. A
 // file without attributes and without a row was copied in by hand: it is nothing yet, and
 // its next upload reads it. One search of the index serves all of them.
-func (r *Receiver) addRows(ctx context.Context, host episode.Name, claims []wire.Claim, found []wire.Holding, unindexed map[int]store.Object) error {
+func (r *Receiver) addRows(ctx context.Context, host episode.Name, claims []wire.InventoryQuery, found []wire.InventoryEntry, unindexed map[int]store.Object) error {
 	var keys []episode.Key
 	for i, h := range found {
 		if _, needed := unindexed[i]; needed || h.Unreadable && h.Digest.IsZero() {

@@ -134,7 +134,7 @@ func TestAFailingDiskIsNotHealed(t *testing.T) {
 	lost := 0
 	for i, name := range []string{"a", "b", "c", "d", "e"} {
 		switch h := l.ask(claim(name, packed(1000, byte(i))), true); {
-		case h.State == wire.Rotten:
+		case h.State == wire.StateDamaged:
 			lost++
 		case h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil:
 			t.Errorf("%s: %+v", name, h)

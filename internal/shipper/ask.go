@@ -25,7 +25,7 @@ const pingTimeout = 30 * time.Second
 
 // ponged is what came of a ping, or what else shows that the receiver has another store.
 type ponged struct {
-	pong    wire.Pong
+	pong    wire.PingResponse
 	err     error
 	hint    string // what to do about err, if that is known better than [wire.Hint] knows
 	renewed bool   // with other credentials than the uploads before had

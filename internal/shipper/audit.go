@@ -21,7 +21,7 @@ import (
 
 // stocktaker is what an audit needs of a [wire.Client].
 type stocktaker interface {
-	Inventory(ctx context.Context, asked []wire.Claim, readBack bool) ([]wire.Holding, *wire.Store, error)
+	Inventory(ctx context.Context, asked []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, *wire.Store, error)
 }
 
 // AuditOptions say how closely [Audit] looks.
@@ -133,7 +133,7 @@ func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditR
 		if err != nil {
 			return a.report, err
 		}
-		if batch = append(batch, r); len(batch) == wire.MaxClaims {
+		if batch = append(batch, r); len(batch) == wire.MaxQueries {
 			if err := a.page(ctx, batch); err != nil {
 				return a.report, err
 			}
@@ -184,12 +184,12 @@ func (a *audit) page(ctx context.Context, batch []source.Retired) error {
 
 // holdingsOf asks about the episodes that carry a receipt, and returns the
 // answers by directory.
-func holdingsOf(ctx context.Context, up *stock, batch []source.Retired) (map[string]wire.Holding, error) {
-	var claims []wire.Claim
+func holdingsOf(ctx context.Context, up *stock, batch []source.Retired) (map[string]wire.InventoryEntry, error) {
+	var claims []wire.InventoryQuery
 	var dirs []string
 	for _, r := range batch {
 		if r.Known {
-			claims = append(claims, wire.Claim{Episode: r.Name, Digest: r.Receipt.Digest})
+			claims = append(claims, wire.InventoryQuery{Episode: r.Name, Digest: r.Receipt.Digest})
 			dirs = append(dirs, r.Dir)
 		}
 	}
@@ -200,7 +200,7 @@ func holdingsOf(ctx context.Context, up *stock, batch []source.Retired) (map[str
 	if err != nil {
 		return nil, err
 	}
-	held := make(map[string]wire.Holding, len(said))
+	held := make(map[string]wire.InventoryEntry, len(said))
 	for i, h := range said {
 		held[dirs[i]] = h
 	}
@@ -208,8 +208,8 @@ func holdingsOf(ctx context.Context, up *stock, batch []source.Retired) (map[str
 }
 
 // ask is Inventory, with patience for a receiver that is busy.
-func ask(ctx context.Context, up *stock, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
-	said, err := patiently(ctx, patience, new(atomic.Int64), func() ([]wire.Holding, error) { return up.inventory(ctx, claims, readBack) })
+func ask(ctx context.Context, up *stock, claims []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
+	said, err := patiently(ctx, patience, new(atomic.Int64), func() ([]wire.InventoryEntry, error) { return up.inventory(ctx, claims, readBack) })
 	if err != nil && ctx.Err() == nil {
 		err = &UnreachableError{err}
 	}
@@ -218,7 +218,7 @@ func ask(ctx context.Context, up *stock, claims []wire.Claim, readBack bool) ([]
 
 // judge says what the receiver has of one episode, after reading it back if it
 // is to.
-func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Audited, error) {
+func (a *audit) judge(ctx context.Context, r source.Retired, h wire.InventoryEntry) (Audited, error) {
 	found := Audited{Dir: r.Dir, Episode: r.Name, Finding: Unknown}
 	if r.Err != nil {
 		found.Detail = r.Err.Error()
@@ -241,7 +241,7 @@ func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Au
 	switch {
 	case h.State == wire.Absent:
 		found.Finding = Missing
-	case h.State == wire.Rotten:
+	case h.State == wire.StateDamaged:
 		found.Finding = Damaged
 	case h.State != wire.Present || *h.Digest != r.Receipt.Digest:
 		found.Finding = Divergent
@@ -264,15 +264,15 @@ func (a *audit) judge(ctx context.Context, r source.Retired, h wire.Holding) (Au
 
 // readBack has the receiver read its copy of an episode. If it cannot read this one, but
 // still answers, found says so, and others are read.
-func (a *audit) readBack(ctx context.Context, r source.Retired, found *Audited) (wire.Holding, error) {
-	claim := []wire.Claim{{Episode: r.Name, Digest: r.Receipt.Digest}}
+func (a *audit) readBack(ctx context.Context, r source.Retired, found *Audited) (wire.InventoryEntry, error) {
+	claim := []wire.InventoryQuery{{Episode: r.Name, Digest: r.Receipt.Digest}}
 	said, err := ask(ctx, a.up, claim, true)
 	if err == nil {
 		return said[0], nil
 	}
 	known, kerr := ask(ctx, a.up, claim, false)
 	if kerr != nil {
-		return wire.Holding{}, err
+		return wire.InventoryEntry{}, err
 	}
 	found.Detail = "not read back: " + err.Error()
 	return known[0], nil
@@ -297,7 +297,7 @@ func (a *audit) compare(ctx context.Context, r source.Retired, contents digest.D
 }
 
 // fresh reports whether the receiver read its copy back lately enough.
-func (a *audit) fresh(h wire.Holding) bool {
+func (a *audit) fresh(h wire.InventoryEntry) bool {
 	return h.VerifiedAt != nil && a.MaxAge > 0 && a.begun.Sub(h.VerifiedAt.Time) < a.MaxAge
 }
 

@@ -114,7 +114,7 @@ func (b *beside) seeDelivered(ctx context.Context, up stocktaker) error {
 	if err != nil {
 		return err
 	}
-	said, err := ask(ctx, &stock{up: up, store: store}, []wire.Claim{{Episode: b.name, Digest: entry.Digest}}, false)
+	said, err := ask(ctx, &stock{up: up, store: store}, []wire.InventoryQuery{{Episode: b.name, Digest: entry.Digest}}, false)
 	// If the receiver cannot be reached, its receipt is enough. If it answers, it may have
 	// lost the archive since: an older image of its store may have been restored.
 	_, refused := errors.AsType[*wire.Problem](err)

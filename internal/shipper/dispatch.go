@@ -78,7 +78,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		probec: make(chan struct{}), pongs: make(chan ponged), found: make(chan episode.Name),
 		keptLogged: make(map[string]string), strays: make(map[string]bool),
 	}
-	defer durable.MoreThreads()()
+	defer durable.RaiseGOMAXPROCS()()
 	if s.patience = patience; once {
 		s.patience = oncePatience
 	}

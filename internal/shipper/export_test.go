@@ -37,7 +37,7 @@ func Judge(err error) (string, outbox.Reason) {
 }
 
 // Keeps says why a retired episode must not be deleted.
-func Keeps(r source.Retired, h wire.Holding) string { return keeps(r, h) }
+func Keeps(r source.Retired, h wire.InventoryEntry) string { return keeps(r, h) }
 
 // DeleteUnchangedFor sets how long no file must have changed before the daemon deletes an
 // episode.
@@ -82,7 +82,7 @@ func (l *Link) Fail(err error, now time.Time) time.Duration {
 }
 
 // Answered takes in a ping, and returns whether it is down and when it is asked next.
-func (l *Link) Answered(pong wire.Pong, err error, now time.Time) (bool, time.Duration) {
+func (l *Link) Answered(pong wire.PingResponse, err error, now time.Time) (bool, time.Duration) {
 	l.l.answered(ponged{pong: pong, err: err}, now)
 	return l.l.down, l.l.next.Sub(now)
 }

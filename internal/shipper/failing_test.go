@@ -85,7 +85,7 @@ func TestStatusShowsWhatFails(t *testing.T) {
 func TestAnOutageIsShownByStatus(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		l.rx.set(func() { l.rx.down = &wire.PathError{Status: 502} })
+		l.rx.set(func() { l.rx.down = &wire.UnexpectedResponseError{Status: 502} })
 		start := time.Now()
 		_, stop := l.daemon()
 		time.Sleep(10 * time.Hour)

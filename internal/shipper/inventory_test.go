@@ -25,7 +25,7 @@ type shelf struct {
 }
 
 // Inventory keeps the receiver's contract.
-func (r *receiver) Inventory(ctx context.Context, asked []wire.Claim, readBack bool) ([]wire.Holding, *wire.Store, error) {
+func (r *receiver) Inventory(ctx context.Context, asked []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, *wire.Store, error) {
 	if r.during != nil {
 		defer r.during()
 	}
@@ -37,7 +37,7 @@ func (r *receiver) Inventory(ctx context.Context, asked []wire.Claim, readBack b
 	if err := r.otherStoreLocked(ctx); err != nil {
 		return nil, nil, err
 	}
-	if len(asked) == 0 || len(asked) > wire.MaxClaims || readBack && len(asked) != 1 {
+	if len(asked) == 0 || len(asked) > wire.MaxQueries || readBack && len(asked) != 1 {
 		r.t.Errorf("asked about %d episodes (read back: %v)", len(asked), readBack)
 	}
 	if r.shelf.busy > 0 {
@@ -49,7 +49,7 @@ func (r *receiver) Inventory(ctx context.Context, asked []wire.Claim, readBack b
 	if readBack && r.shelf.slow[asked[0].Episode] {
 		return nil, nil, context.DeadlineExceeded
 	}
-	said := make([]wire.Holding, 0, len(asked))
+	said := make([]wire.InventoryEntry, 0, len(asked))
 	for _, c := range asked {
 		r.shelf.asked++
 		said = append(said, r.holding(c, readBack))
@@ -57,8 +57,8 @@ func (r *receiver) Inventory(ctx context.Context, asked []wire.Claim, readBack b
 	return said, r.named(), nil
 }
 
-func (r *receiver) holding(c wire.Claim, readBack bool) wire.Holding {
-	h := wire.Holding{Episode: c.Episode, State: wire.Absent}
+func (r *receiver) holding(c wire.InventoryQuery, readBack bool) wire.InventoryEntry {
+	h := wire.InventoryEntry{Episode: c.Episode, State: wire.Absent}
 	stored, found := r.stored[c.Episode]
 	if !found {
 		return h
@@ -67,7 +67,7 @@ func (r *receiver) holding(c wire.Claim, readBack bool) wire.Holding {
 		r.shelf.read++
 		if r.shelf.rotten[c.Episode] {
 			delete(r.stored, c.Episode)
-			h.State = wire.Rotten
+			h.State = wire.StateDamaged
 			return h
 		}
 		r.verify(c.Episode, time.Now())
@@ -80,7 +80,7 @@ func (r *receiver) holding(c wire.Claim, readBack bool) wire.Holding {
 		return h
 	}
 	if at, found := r.shelf.verified[c.Episode]; found {
-		h.VerifiedAt = &wire.Wall{Time: at}
+		h.VerifiedAt = &wire.Timestamp{Time: at}
 		if contents, ok := r.shelf.contents[c.Episode]; ok {
 			h.Contents = &contents
 		}

@@ -190,7 +190,7 @@ func severity(err error) slog.Level {
 			return slog.LevelError
 		}
 	}
-	if _, ok := errors.AsType[*wire.PathError](err); ok || isOtherStore(err) {
+	if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); ok || isOtherStore(err) {
 		return slog.LevelError
 	}
 	return slog.LevelWarn

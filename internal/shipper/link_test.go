@@ -153,8 +153,8 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 		"another host":   wire.Refuse(wire.HostMismatch, ""),
 		"busy":           wire.Refuse(wire.Busy, ""),
 		"draining":       wire.Refuse(wire.Draining, ""),
-		"a proxy":        &wire.PathError{Status: 200},
-		"a captive page": &wire.PathError{Status: 302},
+		"a proxy":        &wire.UnexpectedResponseError{Status: 200},
+		"a captive page": &wire.UnexpectedResponseError{Status: 302},
 		"refused":        unix.ECONNREFUSED,
 		"timeout":        os.ErrDeadlineExceeded,
 	} {
@@ -186,7 +186,7 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 // not stay unsaid: no episode ever comes home.
 func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 	for what, fault := range map[string]error{
-		"a proxy's 413": &wire.PathError{Status: 413},
+		"a proxy's 413": &wire.UnexpectedResponseError{Status: 413},
 		"broken":        io.ErrUnexpectedEOF,
 		"full for this": wire.Refuse(wire.Full, "no room for an archive of this size"),
 	} {

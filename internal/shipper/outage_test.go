@@ -28,7 +28,7 @@ func TestThreeDaysOfOutage(t *testing.T) {
 		_, before, _ := l.rx.counts()
 		ways := []error{
 			fmt.Errorf("dial: %w", unix.ECONNREFUSED), os.ErrDeadlineExceeded, fmt.Errorf("dial: %w", unix.EHOSTUNREACH),
-			&wire.PathError{Status: 502}, wire.Refuse(wire.Draining, ""), fmt.Errorf("lookup: %w", os.ErrNotExist),
+			&wire.UnexpectedResponseError{Status: 502}, wire.Refuse(wire.Draining, ""), fmt.Errorf("lookup: %w", os.ErrNotExist),
 		}
 		for hour := range hours {
 			l.rx.set(func() { l.rx.down = ways[hour/12%len(ways)] })

@@ -62,7 +62,7 @@ func newReceiver(t testing.TB) *receiver {
 	}
 }
 
-func (r *receiver) Ping(ctx context.Context) (wire.Pong, error) {
+func (r *receiver) Ping(ctx context.Context) (wire.PingResponse, error) {
 	r.mu.Lock()
 	r.pings = append(r.pings, time.Now())
 	down, ping, full, free, store := r.down, r.ping, r.full, cmp.Or(r.free, 1<<30), r.named()
@@ -77,9 +77,9 @@ func (r *receiver) Ping(ctx context.Context) (wire.Pong, error) {
 		down = r.otherStore(ctx)
 	}
 	if down != nil {
-		return wire.Pong{}, down
+		return wire.PingResponse{}, down
 	}
-	return wire.Pong{Status: "ok", Host: host, Storage: wire.Storage{Accepting: !full, FreeBytes: free}, Store: store}, nil
+	return wire.PingResponse{Status: "ok", Host: host, Storage: wire.Storage{Accepting: !full, FreeBytes: free}, Store: store}, nil
 }
 
 func (r *receiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
@@ -169,7 +169,7 @@ func (r *receiver) store(u wire.Upload) (wire.Receipt, error) {
 		receipt.Status, receipt.Store = wire.AlreadyPresent, r.named()
 		return receipt, nil
 	}
-	receipt = wire.Receipt{Status: wire.Stored, Host: u.Key.Host, Episode: u.Key.Name, Digest: u.Digest, Size: u.Size, ReceivedAt: wire.Wall{Time: time.Now().Add(-r.shelf.ago)}}
+	receipt = wire.Receipt{Status: wire.Stored, Host: u.Key.Host, Episode: u.Key.Name, Digest: u.Digest, Size: u.Size, ReceivedAt: wire.Timestamp{Time: time.Now().Add(-r.shelf.ago)}}
 	r.stored[u.Key.Name] = receipt
 	r.written++
 	r.rows = append(r.rows, r.written)

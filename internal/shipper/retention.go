@@ -125,7 +125,7 @@ func (s *Shipper) prune(ctx context.Context, up stocktaker, o PruneOptions) (Pru
 	if p.free, err = s.out.Dir().Space(); err != nil {
 		return p.report, err
 	}
-	for batch := range slices.Chunk(candidates, wire.MaxClaims) {
+	for batch := range slices.Chunk(candidates, wire.MaxQueries) {
 		if p.reason(batch[0]) == "" {
 			break
 		}
@@ -270,7 +270,7 @@ func (p *pruning) count(found Pruned) error {
 
 // contentsOf returns the digest of what the receiver's archive contains; zero if the
 // receiver has not said.
-func contentsOf(h wire.Holding) digest.Digest {
+func contentsOf(h wire.InventoryEntry) digest.Digest {
 	if h.Contents == nil {
 		return digest.Digest{}
 	}
@@ -280,7 +280,7 @@ func contentsOf(h wire.Holding) digest.Digest {
 // keeps says why an episode must not be deleted, or "". This is the law: the
 // receiver has these very bytes, and has read them from its disk since it stored
 // them.
-func keeps(r source.Retired, h wire.Holding) string {
+func keeps(r source.Retired, h wire.InventoryEntry) string {
 	switch {
 	case !r.Known:
 		return "it carries no receipt"

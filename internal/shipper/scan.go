@@ -36,7 +36,7 @@ type candidate struct {
 // large reports whether it is large for what it waits for: an archive that is sent in
 // more than one request, or an episode of which a packer has said so. One that does not
 // settle counts as large: it may be looked at again and again.
-func (c candidate) large() bool { return c.size >= wire.AnnounceFrom || c.restless }
+func (c candidate) large() bool { return c.size >= wire.MinAnnounced || c.restless }
 
 // sheet is one page of a scan.
 type sheet struct {

@@ -79,7 +79,7 @@ func settled(settle time.Duration, m archive.Marks, seen *sighting, now time.Tim
 // is unfit, and part of it, whose marks m are, has changed recently. Who copies makes
 // files empty and folders closed at first.
 func unsettledBy(err error, settle time.Duration, m archive.Marks, marked, now time.Time) error {
-	_, unfit := errors.AsType[*archive.Unfit](err)
+	_, unfit := errors.AsType[*archive.UnpackableError](err)
 	last := now
 	switch {
 	case settle == 0:

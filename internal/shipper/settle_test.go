@@ -71,7 +71,7 @@ func TestSettledIsJudgedByCtimes(t *testing.T) {
 func TestAnErrorOfACopyUnderWayIsNoVerdict(t *testing.T) {
 	const settle, tick = time.Second, 10 * time.Millisecond
 	now := time.Date(2026, 11, 29, 8, 0, 0, 500_000_000, time.UTC)
-	changed, unfit := fmt.Errorf("x vanished: %w", archive.ErrChanged), &archive.Unfit{Cause: "meta.json is empty"}
+	changed, unfit := fmt.Errorf("x vanished: %w", archive.ErrChanged), &archive.UnpackableError{Cause: "meta.json is empty"}
 	marks := func(root, below time.Duration) archive.Marks {
 		return archive.Marks{RootChangedAt: now.Add(-root), ChangedAt: now.Add(-below)}
 	}

@@ -40,7 +40,7 @@ type uplink interface {
 	Open(ctx context.Context, name episode.Name) (id string, err error)
 	Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error
 	Forget(ctx context.Context, id string) error
-	Ping(ctx context.Context) (wire.Pong, error)
+	Ping(ctx context.Context) (wire.PingResponse, error)
 	stocktaker
 }
 

@@ -210,7 +210,7 @@ func (a *adoption) adopt(ctx context.Context, said wire.Store) error {
 
 // ping asks a receiver that failed. It adopts nothing. Where nothing is adopted, receipts
 // may have been refused of a store that knows nothing, and it is asked again.
-func (a *adoption) ping(ctx context.Context, up uplink) (wire.Pong, error) {
+func (a *adoption) ping(ctx context.Context, up uplink) (wire.PingResponse, error) {
 	before, ctx := a.ask(ctx)
 	pong, err := up.Ping(ctx)
 	if err := a.answered(pong.Store, before, err); err != nil || pong.Store == nil {
@@ -293,14 +293,14 @@ func Adopted(c Config) (outbox.Store, error) {
 
 // pinger is what [Ping] needs of a [wire.Client].
 type pinger interface {
-	Ping(ctx context.Context) (wire.Pong, error)
+	Ping(ctx context.Context) (wire.PingResponse, error)
 	stocktaker
 }
 
 // Ping asks the receiver, and returns an [*OtherStoreError] if it has another store than
 // the adopted one, or, where none is adopted, one that the host of c would not adopt. It
 // adopts nothing.
-func Ping(ctx context.Context, c Config, up pinger, adopted outbox.Store) (wire.Pong, error) {
+func Ping(ctx context.Context, c Config, up pinger, adopted outbox.Store) (wire.PingResponse, error) {
 	pong, err := up.Ping(asking(ctx, adopted))
 	return pong, otherStore(err, adopted, func() error {
 		if pong.Store == nil {

@@ -210,7 +210,7 @@ func TestStoreForHostsWithoutOneIsAdopted(t *testing.T) {
 func TestStoreIsAskedAboutAllPages(t *testing.T) {
 	l := newLab(t)
 	l.rx.disk = wire.Store{}
-	l.ship(names("run", wire.MaxClaims+50)...)
+	l.ship(names("run", wire.MaxQueries+50)...)
 	l.rx.set(func() {
 		l.rx.disk = wire.Store{ID: "STORE1"}
 		for n := range l.rx.stored { // but one
@@ -223,7 +223,7 @@ func TestStoreIsAskedAboutAllPages(t *testing.T) {
 	if tally, unreachable := l.once(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
-	if l.rx.shelf.asked > wire.MaxClaims+50 {
+	if l.rx.shelf.asked > wire.MaxQueries+50 {
 		t.Errorf("asked about %d", l.rx.shelf.asked)
 	}
 }
@@ -364,9 +364,11 @@ func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
 // pinger answers to a ping as a receiver that is ignorant of what requests say to know.
 type pinger struct{ store *wire.Store }
 
-func (p pinger) Ping(context.Context) (wire.Pong, error) { return wire.Pong{Store: p.store}, nil }
+func (p pinger) Ping(context.Context) (wire.PingResponse, error) {
+	return wire.PingResponse{Store: p.store}, nil
+}
 
-func (p pinger) Inventory(context.Context, []wire.Claim, bool) ([]wire.Holding, *wire.Store, error) {
+func (p pinger) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.InventoryEntry, *wire.Store, error) {
 	return nil, p.store, errors.New("not asked")
 }
 

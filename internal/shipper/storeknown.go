@@ -21,7 +21,7 @@ const maxKnownPages = 10
 // nothing follows: it may have come of an upload whose receipt was refused. Only an
 // episode that carries no receipt is known by its name.
 func (a *adoption) isKnownTo(ctx context.Context, said *wire.Store) error {
-	var batch []wire.Claim
+	var batch []wire.InventoryQuery
 	pages := 0
 	ask := func() (bool, error) {
 		known, err := a.isAnyKnown(ctx, said, batch)
@@ -32,7 +32,7 @@ func (a *adoption) isKnownTo(ctx context.Context, said *wire.Store) error {
 		if err != nil {
 			return err
 		}
-		if batch = append(batch, claimOf(r)); len(batch) < wire.MaxClaims {
+		if batch = append(batch, claimOf(r)); len(batch) < wire.MaxQueries {
 			continue
 		}
 		if known, err := ask(); known || err != nil {
@@ -54,9 +54,9 @@ func (a *adoption) isKnownTo(ctx context.Context, said *wire.Store) error {
 }
 
 // isAnyKnown asks about a page. A refusal is of the way, and not of an episode.
-func (a *adoption) isAnyKnown(ctx context.Context, said *wire.Store, claims []wire.Claim) (bool, error) {
+func (a *adoption) isAnyKnown(ctx context.Context, said *wire.Store, claims []wire.InventoryQuery) (bool, error) {
 	type answer struct {
-		held  []wire.Holding
+		held  []wire.InventoryEntry
 		store *wire.Store
 	}
 	got, err := patiently(ctx, patience, new(atomic.Int64), func() (answer, error) {
@@ -72,7 +72,7 @@ func (a *adoption) isAnyKnown(ctx context.Context, said *wire.Store, claims []wi
 		return false, &sendError{errors.New("the receiver changed its store while it was asked")}
 	}
 	for i, h := range got.held {
-		if h.State == wire.Present || h.State == wire.Rotten || h.State == wire.Divergent && claims[i].Digest == anyDigest {
+		if h.State == wire.Present || h.State == wire.StateDamaged || h.State == wire.Divergent && claims[i].Digest == anyDigest {
 			return true, nil
 		}
 	}
@@ -82,11 +82,11 @@ func (a *adoption) isAnyKnown(ctx context.Context, said *wire.Store, claims []wi
 // anyDigest stands for that of an archive whose receipt is not known: it is of no bytes.
 var anyDigest = digest.Digest(sha256.Sum256(nil))
 
-func claimOf(r source.Retired) wire.Claim {
+func claimOf(r source.Retired) wire.InventoryQuery {
 	if !r.Known {
-		return wire.Claim{Episode: r.Name, Digest: anyDigest}
+		return wire.InventoryQuery{Episode: r.Name, Digest: anyDigest}
 	}
-	return wire.Claim{Episode: r.Name, Digest: r.Receipt.Digest}
+	return wire.InventoryQuery{Episode: r.Name, Digest: r.Receipt.Digest}
 }
 
 // stock asks for inventories, and takes the answers of the adopted store only.
@@ -98,7 +98,7 @@ type stock struct {
 	known bool        // a retired episode was present in an answer
 }
 
-func (s *stock) inventory(ctx context.Context, asked []wire.Claim, readBack bool) ([]wire.Holding, error) {
+func (s *stock) inventory(ctx context.Context, asked []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
 	before, ctx := s.store.ask(ctx)
 	held, said, err := s.up.Inventory(ctx, asked, readBack)
 	if err := s.store.answered(said, before, err); err != nil {

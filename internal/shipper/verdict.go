@@ -33,7 +33,7 @@ func judge(err error) (verdict, outbox.Reason) {
 	if _, ok := errors.AsType[*durable.MovedError](err); ok {
 		return stop, ""
 	}
-	if _, ok := errors.AsType[*archive.Unfit](err); ok {
+	if _, ok := errors.AsType[*archive.UnpackableError](err); ok {
 		return hold, outbox.Unfit
 	}
 	if _, ok := errors.AsType[*archive.Difference](err); ok {

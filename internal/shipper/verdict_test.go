@@ -98,7 +98,7 @@ func TestEveryErrorHasItsVerdict(t *testing.T) {
 		{"fault while discarding", errors.Join(unix.ENOSPC, durable.ErrFault), "stop", ""},
 		{"cancelled", fmt.Errorf("read: %w", context.Canceled), "stop", ""},
 		{"cancelled on the way", shipper.SendError(context.Canceled), "stop", ""},
-		{"unfit", fmt.Errorf("seal: %w", &archive.Unfit{Cause: "no"}), "hold", outbox.Unfit},
+		{"unfit", fmt.Errorf("seal: %w", &archive.UnpackableError{Cause: "no"}), "hold", outbox.Unfit},
 		{"difference", &archive.Difference{Path: "x", What: "differs"}, "hold", outbox.Changed},
 		{"being written", archive.ErrChanged, "retry", ""},
 		{"leased", fmt.Errorf("seal: %w", fmt.Errorf("open x: %w: %w", durable.ErrLeased, unix.EAGAIN)), "retry", ""},
@@ -113,7 +113,7 @@ func TestEveryErrorHasItsVerdict(t *testing.T) {
 		{"timeout", shipper.SendError(os.ErrDeadlineExceeded), "pause", ""},
 		{"deadline", shipper.SendError(context.DeadlineExceeded), "pause", ""},
 		{"broken off", shipper.SendError(io.ErrUnexpectedEOF), "pause", ""},
-		{"a proxy's answer", shipper.SendError(&wire.PathError{Status: 200}), "pause", ""},
+		{"a proxy's answer", shipper.SendError(&wire.UnexpectedResponseError{Status: 200}), "pause", ""},
 		{"a receipt for something else", shipper.SendError(wire.Receipt{}.Covers(wire.Upload{})), "pause", ""},
 	} {
 		if got, reason := shipper.Judge(test.err); got != test.want || reason != test.reason {
@@ -134,7 +134,7 @@ func TestRetryAfterIsAFloor(t *testing.T) {
 	t.Run("of a ping", func(t *testing.T) {
 		l := shipper.NewLink(discard)
 		l.Fail(io.ErrUnexpectedEOF, now)
-		if down, wait := l.Answered(wire.Pong{}, busy, now); !down || wait < busy.RetryAfter {
+		if down, wait := l.Answered(wire.PingResponse{}, busy, now); !down || wait < busy.RetryAfter {
 			t.Errorf("down: %v, asked again after %v, want at least %v", down, wait, busy.RetryAfter)
 		}
 	})

@@ -165,7 +165,7 @@ func TestAnotherFileSystemIsNotPacked(t *testing.T) {
 	l.finished(l.episodes, "mounted", "")
 	l.wantFinished("good", "mounted")
 	_, err := l.Tree("mounted")
-	if unfit, ok := errors.AsType[*archive.Unfit](err); !ok || !strings.Contains(unfit.Cause, "cp -a") {
+	if unfit, ok := errors.AsType[*archive.UnpackableError](err); !ok || !strings.Contains(unfit.Cause, "cp -a") {
 		t.Errorf("it is opened: %v", err)
 	}
 }

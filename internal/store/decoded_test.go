@@ -51,8 +51,8 @@ func TestExpensiveUndecodableArchiveStaysUndecodable(t *testing.T) {
 	calls := 0
 	for range 3 {
 		o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, errors.New("no")))
-		if !errors.Is(err, store.ErrUnfit) || !o.VerifiedAt.IsZero() {
-			t.Errorf("got %+v, %v, want ErrUnfit", o, err)
+		if !errors.Is(err, store.ErrUndecodable) || !o.VerifiedAt.IsZero() {
+			t.Errorf("got %+v, %v, want ErrUndecodable", o, err)
 		}
 	}
 	if calls != 1 {

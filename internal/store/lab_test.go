@@ -77,7 +77,7 @@ func (l *lab) put(k episode.Key, content string) {
 	l.Helper()
 	u := l.upload(k, content)
 	must(l, u.Commit(sum(content), arrival))
-	must(l, u.Settle(sum(content), arrival))
+	must(l, u.MarkIndexed(sum(content), arrival))
 }
 
 func (l *lab) stored(k episode.Key) string {
@@ -146,13 +146,13 @@ func (l *lab) recover() (published bool, damaged bool) {
 	for st, err := range l.Staged() {
 		must(l, err)
 		count++
-		_, published, err = st.Published(l.Context(), nil)
+		_, published, err = st.Linked(l.Context(), nil)
 		if damaged = errors.Is(err, store.ErrDamaged); damaged {
 			must(l, st.SetAside())
 			continue
 		}
 		must(l, err)
-		must(l, st.Clear())
+		must(l, st.Unlink())
 	}
 	if count != 1 {
 		l.Fatalf("%d leftovers, want 1", count)

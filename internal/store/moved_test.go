@@ -254,7 +254,7 @@ func TestWhatAnOlderVersionNotedDoesNotCount(t *testing.T) {
 	if err != nil || o.Settled || !o.VerifiedAt.IsZero() || o.Digest != d || !o.ReceivedAt.Equal(arrival) {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	must(t, l.Settle(o))
+	must(t, l.MarkIndexed(o))
 	if o, err = l.Stat(k); err != nil || !o.Settled || !o.ReceivedAt.Equal(arrival) {
 		t.Errorf("after its row was found: %+v, %v", o, err)
 	}
@@ -284,7 +284,7 @@ func TestContentsAreKeptWithTheReading(t *testing.T) {
 		t.Errorf("Stat says %+v, %v", o, err)
 	}
 	how.Check = contentsOf("contents", errors.New("no"))
-	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, how); !errors.Is(err, store.ErrUnfit) || !o.Contents.IsZero() {
+	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, how); !errors.Is(err, store.ErrUndecodable) || !o.Contents.IsZero() {
 		t.Errorf("of what is unfit: %+v, %v", o, err)
 	}
 	if o, err := l.Stat(k); err != nil || !o.Contents.IsZero() {

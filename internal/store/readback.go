@@ -79,9 +79,9 @@ var ErrUnreadable = errors.New("the disk does not give the stored bytes")
 // ErrDamaged says that the bytes of a stored file are not those of its digest.
 var ErrDamaged = errors.New("the stored bytes do not have their sha256")
 
-// ErrUnfit says that a stored file has the bytes that came, and that they are not
+// ErrUndecodable says that a stored file has the bytes that came, and that they are not
 // what they should be all the same.
-var ErrUnfit = errors.New("its bytes are those that came, and are no good")
+var ErrUndecodable = errors.New("its bytes are those that came, and are no good")
 
 // ErrUndecided says that a check stopped before it knew whether the bytes are good.
 var ErrUndecided = errors.New("not decoded to the end")
@@ -125,7 +125,7 @@ var errMoved = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrN
 // leaves open whether they are good ([ErrUndecided]), what was noted before stays.
 //
 // ReadBack returns [ErrDamaged] if the bytes are others, [ErrUnreadable] if the disk
-// does not give them, [ErrUnfit] if the check has something against them, and an
+// does not give them, [ErrUndecodable] if the check has something against them, and an
 // error wrapping [fs.ErrNotExist] if there is no such archive any more. What was
 // noted of an earlier time is then taken back. One wrong reading is no proof: cables
 // and memory make mistakes too.
@@ -187,7 +187,7 @@ func (r *Reader) conclude(f *os.File, o Object, d digest.Digest, how Reading, go
 	if err != nil && how.recheck != nil {
 		err = errors.Join(err, how.recheck.drop())
 	}
-	if (err == nil || errors.Is(err, ErrUnfit)) && how.Remember != nil && !d.IsZero() {
+	if (err == nil || errors.Is(err, ErrUndecodable)) && how.Remember != nil && !d.IsZero() {
 		if rerr := remember(f, got, how); rerr != nil {
 			return o, rerr
 		}
@@ -196,7 +196,7 @@ func (r *Reader) conclude(f *os.File, o Object, d digest.Digest, how Reading, go
 	case errors.Is(err, ErrUndecided):
 		o.Digest = got.Digest
 		return o, nil
-	case errors.Is(err, ErrUnfit):
+	case errors.Is(err, ErrUndecodable):
 		o.Digest, o.VerifiedAt, o.Contents = got.Digest, time.Time{}, digest.Digest{}
 		return o, errors.Join(err, unverify(f))
 	case errors.Is(err, ErrUnreadable) || errors.Is(err, ErrDamaged):
@@ -226,7 +226,7 @@ func (r *Reader) judge(o Object, d digest.Digest, got Content, unreadable error)
 	case errors.Is(got.Unfit, ErrUndecided):
 		return fmt.Errorf("%s: %w", r.Path(o.Key), got.Unfit)
 	case got.Unfit != nil:
-		return fmt.Errorf("%s: %w: %w", r.Path(o.Key), ErrUnfit, got.Unfit)
+		return fmt.Errorf("%s: %w: %w", r.Path(o.Key), ErrUndecodable, got.Unfit)
 	}
 	return nil
 }

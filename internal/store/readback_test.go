@@ -195,7 +195,7 @@ func TestReadBackHasTheBytesChecked(t *testing.T) {
 	}
 	no := errors.New("no")
 	o, err := l.ReadBack(t.Context(), k, digest.Digest{}, first(no))
-	if !errors.Is(err, store.ErrUnfit) || !errors.Is(err, no) || o.Digest != sum("bytes of run-7") || !o.VerifiedAt.IsZero() {
+	if !errors.Is(err, store.ErrUndecodable) || !errors.Is(err, no) || o.Digest != sum("bytes of run-7") || !o.VerifiedAt.IsZero() {
 		t.Errorf("got %+v, %v", o, err)
 	}
 	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {

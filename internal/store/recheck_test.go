@@ -53,7 +53,7 @@ func interrupted(t *testing.T) (*lab, episode.Key, *int64) {
 	}
 	for st, err := range l.Staged() {
 		must(t, err)
-		if _, _, err := st.Published(ctx, nil); !errors.Is(err, context.Canceled) {
+		if _, _, err := st.Linked(ctx, nil); !errors.Is(err, context.Canceled) {
 			t.Fatalf("it was not interrupted: %v", err)
 		}
 	}
@@ -65,7 +65,7 @@ func TestRecoveryGoesOnWhereItWasInterrupted(t *testing.T) {
 	l, k, read := interrupted(t)
 	for st, err := range l.Staged() {
 		must(t, err)
-		o, published, err := st.Published(t.Context(), nil)
+		o, published, err := st.Linked(t.Context(), nil)
 		if !published || err != nil || o.Size != large {
 			t.Errorf("%+v, %v, %v", o, published, err)
 		}
@@ -75,7 +75,7 @@ func TestRecoveryGoesOnWhereItWasInterrupted(t *testing.T) {
 	}
 	o, err := l.Stat(k)
 	must(t, err)
-	must(t, l.Settle(o))
+	must(t, l.MarkIndexed(o))
 	if n, err := unix.Getxattr(l.stored(k), "user.cis490.recovery", nil); !errors.Is(err, unix.ENODATA) {
 		t.Errorf("a settled file carries the note: %d bytes, %v", n, err)
 	}
@@ -87,7 +87,7 @@ func TestRecoveryReadsAllAfterAReboot(t *testing.T) {
 	l.Volumes.Session = device.ID{1}
 	for st, err := range l.Staged() {
 		must(t, err)
-		if _, published, err := st.Published(t.Context(), nil); !published || err != nil || *read != large {
+		if _, published, err := st.Linked(t.Context(), nil); !published || err != nil || *read != large {
 			t.Errorf("read %d bytes, %v, %v", *read, published, err)
 		}
 	}
@@ -102,11 +102,11 @@ func TestSecondLookOfRecoveryReadsAll(t *testing.T) {
 	must(t, errors.Join(err, f.Close()))
 	for st, err := range l.Staged() {
 		must(t, err)
-		if _, _, err := st.Published(t.Context(), nil); !errors.Is(err, store.ErrDamaged) || *read > 9<<20 {
+		if _, _, err := st.Linked(t.Context(), nil); !errors.Is(err, store.ErrDamaged) || *read > 9<<20 {
 			t.Errorf("first look: %v after %d bytes", err, *read)
 		}
 		*read = 0
-		if _, _, err := st.Published(t.Context(), nil); !errors.Is(err, store.ErrDamaged) || *read != large {
+		if _, _, err := st.Linked(t.Context(), nil); !errors.Is(err, store.ErrDamaged) || *read != large {
 			t.Errorf("second look: %v after %d bytes", err, *read)
 		}
 	}

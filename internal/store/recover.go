@@ -22,8 +22,8 @@ type Staged struct {
 }
 
 // Staged yields what a crash left in staging. The receiver must call it before
-// it takes uploads in; each file must be ended with [Staged.Clear],
-// [Staged.SetAside] or [Store.Settle].
+// it takes uploads in; each file must be ended with [Staged.Unlink],
+// [Staged.SetAside] or [Store.MarkIndexed].
 func (s *Store) Staged() iter.Seq2[Staged, error] {
 	return func(yield func(Staged, error) bool) {
 		for e, err := range s.staging.Names() {
@@ -67,14 +67,14 @@ func (s *Store) stagedOf(e fs.DirEntry, yield func(Staged, error) bool) bool {
 	return true
 }
 
-// Published returns the object that the upload had become when the crash came,
+// Linked returns the object that the upload had become when the crash came,
 // with its name durable, or false if it had not become one: nobody was told of
 // it. If the bytes on the disk are not those of its digest, Published returns
 // [ErrDamaged], and [ErrUnreadable] if the disk does not give them.
 //
 // It goes on where a call before the last restart was interrupted, if the machine was not
 // booted since. Read, unless nil, is told how many bytes each read gave.
-func (st Staged) Published(ctx context.Context, read func(bytes int)) (Object, bool, error) {
+func (st Staged) Linked(ctx context.Context, read func(bytes int)) (Object, bool, error) {
 	to, err := st.store.episodes.OpenDir(string(st.Key.Host))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Object{}, false, nil
@@ -102,8 +102,8 @@ func (st Staged) Published(ctx context.Context, read func(bytes int)) (Object, b
 	return o, err == nil, err
 }
 
-// Clear unlinks the staging name, which says that no row is owed any more.
-func (st Staged) Clear() error { return st.dir.Unlink(st.name) }
+// Unlink unlinks the staging name, which says that no row is owed any more.
+func (st Staged) Unlink() error { return st.dir.Unlink(st.name) }
 
 // Listed reports whether the disk says which file the staging name is of.
 func (st Staged) Listed() bool {
@@ -127,7 +127,7 @@ func (st Staged) SetAside() error {
 	if err := st.store.SetAside(st.Key); err != nil {
 		return err
 	}
-	return st.Clear()
+	return st.Unlink()
 }
 
 // SetAside moves a damaged archive from episodes to quarantine. Nothing is
@@ -166,10 +166,10 @@ func (s *Store) WasSetAside(key episode.Key) (bool, error) {
 	return false, nil
 }
 
-// Secure makes the name of a stored file durable. It is for an object that is
+// SyncHostDir makes the name of a stored file durable. It is for an object that is
 // not [Object.Settled] though no upload of its key runs, before its row is made
 // durable.
-func (s *Store) Secure(key episode.Key) error {
+func (s *Store) SyncHostDir(key episode.Key) error {
 	dir, err := s.episodes.OpenDir(string(key.Host))
 	if err != nil {
 		return err
@@ -178,9 +178,9 @@ func (s *Store) Secure(key episode.Key) error {
 	return dir.Sync()
 }
 
-// Settle notes at the file of o, which has a durable row, what the row says,
+// MarkIndexed notes at the file of o, which has a durable row, what the row says,
 // and unlinks the staging names that failed uploads left for it.
-func (s *Store) Settle(o Object) error {
+func (s *Store) MarkIndexed(o Object) error {
 	if err := s.note(o); err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func TestPublishedTellsDigestAndTime(t *testing.T) {
 	}
 	for st, err := range l.Staged() {
 		must(t, err)
-		o, ok, err := st.Published(t.Context(), nil)
+		o, ok, err := st.Linked(t.Context(), nil)
 		if !ok || err != nil || o.Digest != sum("whole") || !o.ReceivedAt.Equal(arrival) || o.Size != 5 || o.Settled {
 			t.Errorf("%+v, %v, %v", o, ok, err)
 		}

@@ -65,7 +65,7 @@ func (e *unsuitableError) Is(target error) bool { return target == ErrUnsuitable
 
 // Store takes archives in. Its methods are safe for concurrent use, but two
 // uploads of one key must not be committed at once: the receiver keeps a lock a
-// key from [Upload.Commit] to [Upload.Settle].
+// key from [Upload.Commit] to [Upload.MarkIndexed].
 type Store struct {
 	*Reader
 	quarantine *durable.Dir
@@ -178,7 +178,7 @@ func (s *Store) probe() error {
 }
 
 // An Upload is an archive on its way into the store. It must end with
-// [Upload.Settle], [Upload.Abandon] or [Upload.Discard].
+// [Upload.MarkIndexed], [Upload.Abandon] or [Upload.Discard].
 type Upload struct {
 	*durable.File
 	key   episode.Key
@@ -230,9 +230,9 @@ func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
 	return err
 }
 
-// Settle ends a committed upload whose row is durable. The row may say a later
+// MarkIndexed ends a committed upload whose row is durable. The row may say a later
 // time of arrival than [Upload.Commit] was told; the file then says the same.
-func (u *Upload) Settle(d digest.Digest, arrived time.Time) error {
+func (u *Upload) MarkIndexed(d digest.Digest, arrived time.Time) error {
 	// Not synced: if it is lost, a receipt shows the time of the commit.
 	if !arrived.Equal(u.arrived) {
 		if err := u.note(d, arrived); err != nil {
@@ -244,7 +244,7 @@ func (u *Upload) Settle(d digest.Digest, arrived time.Time) error {
 			return err
 		}
 	}
-	return u.Forget()
+	return u.UnlinkStaged()
 }
 
 func (u *Upload) note(d digest.Digest, arrived time.Time) error {

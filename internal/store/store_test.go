@@ -33,7 +33,7 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 		t.Errorf("before its row: settled %v, underway %v", o.Settled, o.Underway)
 	}
 	later := arrival.Add(time.Second)
-	must(t, u.Settle(sum("bytes"), later))
+	must(t, u.MarkIndexed(sum("bytes"), later))
 	l.holds("episodes/lab-01/run-7.tar.zst")
 	l.content(l.stored(k), "bytes")
 	o, err = l.Stat(k)
@@ -69,7 +69,7 @@ func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 			u, err = l.Continue(k, "id", 5)
 			must(t, err)
 		}
-		must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.Settle(sum("bytes"), arrival)))
+		must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(sum("bytes"), arrival)))
 		if n, err := unix.Getxattr(l.stored(k), "user.cis490.upload", nil); !errors.Is(err, unix.ENODATA) {
 			t.Errorf("%s: %d bytes, %v", k, n, err)
 		}
@@ -179,7 +179,7 @@ func TestSettleForgetsOnlyTheFilesOwnNames(t *testing.T) {
 	must(t, os.Link(l.stored(key("h", "a")), l.staged("h", "a.b~same"))) // same file, other key
 	o, err := l.Stat(key("h", "a"))
 	must(t, err)
-	must(t, l.Settle(o))
+	must(t, l.MarkIndexed(o))
 	left := "staging/h/A~ staging/h/a-~ staging/h/a.b~ staging/h/a.b~ staging/h/ab~ staging/h/a~ staging/i/a~"
 	if got := l.files(); !strings.HasSuffix(got, left) || strings.Count(got, "staging/") != 7 {
 		t.Errorf("the store has %s\nwant at its end %s", got, left)

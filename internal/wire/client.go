@@ -125,31 +125,31 @@ func (c *Client) Stat(ctx context.Context, name episode.Name) (digest.Digest, in
 	case resp.StatusCode == http.StatusOK:
 		d, err := parseDigest(resp.Header)
 		if err != nil || resp.ContentLength < 0 {
-			return d, 0, &PathError{Status: resp.StatusCode, Err: errors.New("an answer to HEAD without digest and length")}
+			return d, 0, &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("an answer to HEAD without digest and length")}
 		}
 		return d, resp.ContentLength, nil
 	case media == problemType: // its body stays away from a HEAD
 		return digest.Digest{}, 0, &Problem{Code: plainest(resp.StatusCode), RetryAfter: retryAfter(resp)}
 	}
-	return digest.Digest{}, 0, &PathError{Status: resp.StatusCode}
+	return digest.Digest{}, 0, &UnexpectedResponseError{Status: resp.StatusCode}
 }
 
 // Ping asks the receiver who we are to it and how it is.
-func (c *Client) Ping(ctx context.Context) (Pong, error) {
+func (c *Client) Ping(ctx context.Context) (PingResponse, error) {
 	req, err := c.request(ctx, http.MethodPost, c.base.JoinPath(pingPath), http.NoBody)
 	if err != nil {
-		return Pong{}, err
+		return PingResponse{}, err
 	}
-	var pong Pong
+	var pong PingResponse
 	status, err := c.do(req, &pong, http.StatusOK)
 	if err != nil {
-		return Pong{}, err
+		return PingResponse{}, err
 	}
 	if pong.Status != "ok" || pong.Host != c.host {
-		return Pong{}, &PathError{Status: status, Err: fmt.Errorf("the answer to a ping is for the host %+q", string(pong.Host))}
+		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("the answer to a ping is for the host %+q", string(pong.Host))}
 	}
 	if err := pong.Store.Check(); err != nil {
-		return Pong{}, &PathError{Status: status, Err: err}
+		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: err}
 	}
 	return pong, nil
 }
@@ -220,7 +220,7 @@ func (c *Client) do(req *http.Request, into any, statuses ...int) (int, error) {
 			return status, nil
 		}
 		if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(into); err != nil {
-			return status, &PathError{Status: status, Err: fmt.Errorf("not our JSON: %w", because(ctx, err))}
+			return status, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("not our JSON: %w", because(ctx, err))}
 		}
 		io.CopyN(io.Discard, resp.Body, 1<<10) // to its end, so that the connection can be used again
 		return status, nil

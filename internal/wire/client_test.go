@@ -24,7 +24,7 @@ func random(n int) []byte {
 }
 
 func TestPutStoresOnce(t *testing.T) {
-	for _, size := range []int{0, 1, wire.AnnounceFrom, wire.AnnounceFrom + 1, 3 << 20} {
+	for _, size := range []int{0, 1, wire.MinAnnounced, wire.MinAnnounced + 1, 3 << 20} {
 		s := serve(t, handler(&depot{tb: t}))
 		c := s.client(t)
 		content := random(size)
@@ -68,7 +68,7 @@ func TestPingTellsWhoAndHow(t *testing.T) {
 // keeps its bytes, and its connection is the price.
 func TestRefusalAboveTheLimitCostsNoByte(t *testing.T) {
 	s := serve(t, handler(&depot{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}))
-	content := random(wire.AnnounceFrom + 1)
+	content := random(wire.MinAnnounced + 1)
 	in := &counted{ReaderAt: bytes.NewReader(content)}
 	if _, err := s.client(t).Put(t.Context(), uploadOf(content), in); !errors.Is(err, wire.Conflict) {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestConnectionSurvivesASmallRefusedBody(t *testing.T) {
 	d := &depot{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}
 	s := serve(t, handler(d))
 	c := s.client(t)
-	content := random(wire.AnnounceFrom - 1)
+	content := random(wire.MinAnnounced - 1)
 	for range 3 {
 		if _, err := c.Put(t.Context(), uploadOf(content), bytes.NewReader(content)); !errors.Is(err, wire.Conflict) {
 			t.Fatal(err)
@@ -182,7 +182,7 @@ func TestAnswersThatAreNoReceiversAreFaultsOfThePath(t *testing.T) {
 				answer(c.status, c.kind, c.body)(w, r)
 			}))
 			r, err := s.client(t).Put(t.Context(), u, bytes.NewReader(content))
-			path, ok := errors.AsType[*wire.PathError](err)
+			path, ok := errors.AsType[*wire.UnexpectedResponseError](err)
 			if !ok || path.Status != c.status || r != (wire.Receipt{}) {
 				t.Errorf("%+v, %v", r, err)
 			}
@@ -214,7 +214,7 @@ func TestPingOfAnotherHostIsAFaultOfThePath(t *testing.T) {
 }
 
 func isPath(err error) bool {
-	_, ok := errors.AsType[*wire.PathError](err)
+	_, ok := errors.AsType[*wire.UnexpectedResponseError](err)
 	return ok
 }
 

@@ -16,9 +16,9 @@ import (
 	"cis490/internal/episode"
 )
 
-// Depot is where a [Handler] puts archives. Its errors should be [*Problem]
+// Backend is where a [Handler] puts archives. Its errors should be [*Problem]
 // values; any other error is told to the sender as [Internal] and no more.
-type Depot interface {
+type Backend interface {
 	// Stat returns the receipt of the archive stored under key. The error must
 	// be [NotFound] if there is none.
 	Stat(ctx context.Context, key episode.Key) (Receipt, error)
@@ -52,7 +52,7 @@ type Depot interface {
 	AdmitInventory(ctx context.Context, host episode.Name) (release func(), err error)
 	// Inventory says what the host's claims come to, in their order. With
 	// readBack there is one claim, whose archive is read from the disk first.
-	Inventory(ctx context.Context, host episode.Name, claims []Claim, readBack bool) ([]Holding, error)
+	Inventory(ctx context.Context, host episode.Name, claims []InventoryQuery, readBack bool) ([]InventoryEntry, error)
 	// Store names the store, and how long its index is now. It is asked once all else of
 	// an answer is known, so that the index has the row of a receipt.
 	Store() (Store, error)
@@ -74,13 +74,13 @@ type Caller struct {
 
 // Handler is the receiver's end of the protocol.
 type Handler struct {
-	Depot Depot
+	Backend Backend
 	// Identify says who sends a request, or refuses it with a [*Problem]. A request
 	// whose context is cancelled later with a [*Problem] as the cause ends with that
 	// problem, and its connection with it.
 	Identify func(*http.Request) (Caller, error)
 	Pace     Pace
-	About    About
+	About    ServerInfo
 	Log      *slog.Logger
 }
 
@@ -115,7 +115,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // as well, which net/http hides, so that two readers may not agree on where it ends.
 func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool {
 	switch {
-	case len(r.TransferEncoding) > 0 || r.ContentLength >= AnnounceFrom:
+	case len(r.TransferEncoding) > 0 || r.ContentLength >= MinAnnounced:
 		return false
 	case r.ContentLength <= 0:
 		return true
@@ -129,7 +129,7 @@ func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool
 // it has come to the end. Over an unread one net/http closes a connection that ends with
 // its request, as a proxy's do, and the answer is lost.
 func (h *Handler) swallow(conn *http.ResponseController, r *http.Request) bool {
-	if r.ContentLength <= 0 || r.ContentLength >= AnnounceFrom || r.Header.Get("Expect") != "" {
+	if r.ContentLength <= 0 || r.ContentLength >= MinAnnounced || r.Header.Get("Expect") != "" {
 		return false
 	}
 	conn.SetReadDeadline(time.Now().Add(h.Pace.Idle))
@@ -263,18 +263,18 @@ func (h *Handler) ping(w http.ResponseWriter, r *http.Request, caller Caller) er
 	if err := noBody(w, r); err != nil {
 		return err
 	}
-	storage, err := h.Depot.Storage(r.Context(), caller.Host)
+	storage, err := h.Backend.Storage(r.Context(), caller.Host)
 	if err != nil {
 		return err
 	}
-	store, err := h.Depot.Store()
+	store, err := h.Backend.Store()
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	writeJSON(w, http.StatusOK, Pong{
+	writeJSON(w, http.StatusOK, PingResponse{
 		Status: "ok", Host: caller.Host, Auth: caller.Auth, Time: time.Now().UTC(),
-		Receiver: h.About, Limits: h.Depot.Limits(), Storage: storage, Store: &store,
+		Receiver: h.About, Limits: h.Backend.Limits(), Storage: storage, Store: &store,
 	})
 	return nil
 }
@@ -292,7 +292,7 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, key episode.Key) 
 	if err := noBody(w, r); err != nil {
 		return err
 	}
-	receipt, err := h.Depot.Stat(r.Context(), key)
+	receipt, err := h.Backend.Stat(r.Context(), key)
 	if err != nil {
 		return err
 	}
@@ -319,7 +319,7 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, key episode.Key) e
 	}
 	body := h.Pace.body(r.Context(), http.NewResponseController(w), r)
 	defer body.end()
-	receipt, err := h.Depot.Put(r.Context(), u, body)
+	receipt, err := h.Backend.Put(r.Context(), u, body)
 	if err != nil {
 		return err
 	}
@@ -329,7 +329,7 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, key episode.Key) e
 
 // writeReceipt answers with a receipt, which is the end of an upload.
 func (h *Handler) writeReceipt(w http.ResponseWriter, receipt Receipt) error {
-	store, err := h.Depot.Store()
+	store, err := h.Backend.Store()
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func Hint(err error) string {
 	if code, ok := errors.AsType[Code](err); ok {
 		return codeHints[code]
 	}
-	if _, ok := errors.AsType[*PathError](err); ok {
+	if _, ok := errors.AsType[*UnexpectedResponseError](err); ok {
 		return "something between this host and the receiver answered, or receiver.url names another service"
 	}
 	if hint := tlsHint(err); hint != "" {

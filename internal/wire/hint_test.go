@@ -228,7 +228,7 @@ func TestBlamesCredentials(t *testing.T) {
 		{wire.Refuse(wire.Full, ""), false},
 		{wire.Refuse(wire.Internal, ""), false},
 		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, false},
-		{&wire.PathError{Status: 403}, false},
+		{&wire.UnexpectedResponseError{Status: 403}, false},
 		{context.DeadlineExceeded, false},
 	} {
 		if got := wire.BlamesCredentials(c.err); got != c.want {

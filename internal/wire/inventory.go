@@ -17,38 +17,38 @@ const inventoryPath = "/v1/inventory"
 
 // Bounds of an inventory. Both ends keep them.
 const (
-	MaxClaims    = 1000
+	MaxQueries   = 1000
 	maxInventory = 1 << 20 // bytes
 )
 
-// Claim is what a host believes that the receiver has.
-type Claim struct {
+// InventoryQuery is what a host believes that the receiver has.
+type InventoryQuery struct {
 	Episode episode.Name  `json:"episode_id"`
 	Digest  digest.Digest `json:"sha256"`
 }
 
-// State is what the receiver says of a [Claim].
+// State is what the receiver says of a [InventoryQuery].
 type State string
 
 // What became of a claim.
 const (
-	Present   State = "present"
-	Divergent State = "divergent" // another archive is stored under this name, or an unknown one
-	Absent    State = "absent"    // none is; perhaps it was damaged and set aside
-	Rotten    State = "damaged"   // it was read back just now, and is not what was sent
+	Present      State = "present"
+	Divergent    State = "divergent" // another archive is stored under this name, or an unknown one
+	Absent       State = "absent"    // none is; perhaps it was damaged and set aside
+	StateDamaged State = "damaged"   // it was read back just now, and is not what was sent
 )
 
-// Holding is what the receiver has under the name of a [Claim].
-type Holding struct {
+// InventoryEntry is what the receiver has under the name of a [InventoryQuery].
+type InventoryEntry struct {
 	Episode episode.Name `json:"episode_id"`
 	State   State        `json:"state"`
 	// Of what is stored; nil if nothing is.
 	Digest     *digest.Digest `json:"sha256,omitempty"`
 	Size       int64          `json:"size_bytes,omitempty"`
-	ReceivedAt *Wall          `json:"received_at_wall,omitempty"`
+	ReceivedAt *Timestamp     `json:"received_at_wall,omitempty"`
 	// VerifiedAt is when the receiver last read all of it from its disk, past
 	// the page cache, and it was right and could be decoded; nil if it never did.
-	VerifiedAt *Wall `json:"verified_at_wall,omitempty"`
+	VerifiedAt *Timestamp `json:"verified_at_wall,omitempty"`
 	// Contents is the digest of what it decodes to, as package archive defines it;
 	// nil unless it was verified by a receiver that computes it.
 	Contents *digest.Digest `json:"contents_sha256,omitempty"`
@@ -64,15 +64,15 @@ type Holding struct {
 
 // inventory is the request.
 type inventory struct {
-	Episodes []Claim `json:"episodes"`
-	ReadBack bool    `json:"read_back,omitempty"`
+	Episodes []InventoryQuery `json:"episodes"`
+	ReadBack bool             `json:"read_back,omitempty"`
 }
 
 // holdings is the answer.
 type holdings struct {
-	Host     episode.Name `json:"host_id"`
-	Episodes []Holding    `json:"episodes"`
-	Store    *Store       `json:"store,omitempty"`
+	Host     episode.Name     `json:"host_id"`
+	Episodes []InventoryEntry `json:"episodes"`
+	Store    *Store           `json:"store,omitempty"`
 }
 
 func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Caller) error {
@@ -89,7 +89,7 @@ func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Calle
 	if r.Header.Get("Content-Encoding") != "" {
 		return Refuse(Unsupported, "send the bytes as they are")
 	}
-	release, err := h.Depot.AdmitInventory(r.Context(), caller.Host)
+	release, err := h.Backend.AdmitInventory(r.Context(), caller.Host)
 	if err != nil {
 		return err
 	}
@@ -100,11 +100,11 @@ func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Calle
 	if err != nil {
 		return err
 	}
-	found, err := h.Depot.Inventory(r.Context(), caller.Host, asked.Episodes, asked.ReadBack)
+	found, err := h.Backend.Inventory(r.Context(), caller.Host, asked.Episodes, asked.ReadBack)
 	if err != nil {
 		return err
 	}
-	store, err := h.Depot.Store()
+	store, err := h.Backend.Store()
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Calle
 // them than are allowed, nor more than [maxLookahead] bytes of anything else. A
 // repeated member is refused.
 func parseInventory(body io.Reader) (inventory, error) {
-	in := inventory{Episodes: []Claim{}}
+	in := inventory{Episodes: []InventoryQuery{}}
 	watched := &lastError{r: body}
 	ahead := &lookahead{r: watched}
 	dec := json.NewDecoder(ahead)
@@ -202,16 +202,16 @@ func skipValue(dec *json.Decoder) error {
 	}
 }
 
-func claims(dec *json.Decoder) ([]Claim, error) {
+func claims(dec *json.Decoder) ([]InventoryQuery, error) {
 	if err := delim(dec, '['); err != nil {
 		return nil, err
 	}
-	all := []Claim{}
+	all := []InventoryQuery{}
 	for dec.More() {
-		if len(all) == MaxClaims {
-			return nil, Refuse(BadRequest, "an inventory has at most %d episodes", MaxClaims)
+		if len(all) == MaxQueries {
+			return nil, Refuse(BadRequest, "an inventory has at most %d episodes", MaxQueries)
 		}
-		var c Claim
+		var c InventoryQuery
 		if err := dec.Decode(&c); err != nil {
 			return nil, err
 		}
@@ -272,7 +272,7 @@ func (l *lastError) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Inventory asks the receiver what it has of at most [MaxClaims] episodes of
+// Inventory asks the receiver what it has of at most [MaxQueries] episodes of
 // ours, in the order of the claims, and returns the store that it has them in; nil if it
 // does not name it. With readBack, which takes one claim, it reads that archive from its
 // disk first.
@@ -280,8 +280,8 @@ func (l *lastError) Read(p []byte) (int, error) {
 // BUG(wire): an archive that takes the receiver longer to read than answers may
 // take (some 10 GB on a Raspberry Pi, at 50 MB/s read and decoded) cannot be read back on request; the
 // receiver's own scrub reads it.
-func (c *Client) Inventory(ctx context.Context, asked []Claim, readBack bool) ([]Holding, *Store, error) {
-	b, err := json.Marshal(inventory{Episodes: append([]Claim{}, asked...), ReadBack: readBack})
+func (c *Client) Inventory(ctx context.Context, asked []InventoryQuery, readBack bool) ([]InventoryEntry, *Store, error) {
+	b, err := json.Marshal(inventory{Episodes: append([]InventoryQuery{}, asked...), ReadBack: readBack})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -296,14 +296,14 @@ func (c *Client) Inventory(ctx context.Context, asked []Claim, readBack bool) ([
 		return nil, nil, err
 	}
 	if err := said.answers(c.host, asked); err != nil {
-		return nil, nil, &PathError{Status: status, Err: err}
+		return nil, nil, &UnexpectedResponseError{Status: status, Err: err}
 	}
 	return said.Episodes, said.Store, nil
 }
 
 // answers returns nil if these are the answers to what was asked: something
 // will be deleted for them.
-func (h holdings) answers(host episode.Name, asked []Claim) error {
+func (h holdings) answers(host episode.Name, asked []InventoryQuery) error {
 	if err := h.Store.Check(); err != nil {
 		return err
 	}
@@ -326,7 +326,7 @@ func (h holdings) answers(host episode.Name, asked []Claim) error {
 			if got.Digest == nil || *got.Digest == asked[i].Digest {
 				return fmt.Errorf("%s is said to be divergent, with no other sha256", got.Episode)
 			}
-		case Absent, Rotten:
+		case Absent, StateDamaged:
 		default:
 			return fmt.Errorf("%s is said to be %+q", got.Episode, string(got.State))
 		}

@@ -35,9 +35,9 @@ func (d *depot) AdmitInventory(_ context.Context, host episode.Name) (func(), er
 	}, nil
 }
 
-// Inventory keeps the contract of [wire.Depot.Inventory].
-func (d *depot) Inventory(_ context.Context, host episode.Name, claims []wire.Claim, readBack bool) ([]wire.Holding, error) {
-	if host != self || len(claims) > wire.MaxClaims || readBack && len(claims) != 1 {
+// Inventory keeps the contract of [wire.Backend.Inventory].
+func (d *depot) Inventory(_ context.Context, host episode.Name, claims []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
+	if host != self || len(claims) > wire.MaxQueries || readBack && len(claims) != 1 {
 		d.tb.Errorf("the handler let %d claims of %s through (read back: %v)", len(claims), host, readBack)
 	}
 	if d.refuse != nil {
@@ -45,19 +45,19 @@ func (d *depot) Inventory(_ context.Context, host episode.Name, claims []wire.Cl
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	said := make([]wire.Holding, 0, len(claims))
+	said := make([]wire.InventoryEntry, 0, len(claims))
 	for _, c := range claims {
 		if _, err := episode.ParseName(string(c.Episode)); err != nil || c.Digest.IsZero() {
 			d.tb.Errorf("the handler let %+v through", c)
 		}
-		h := wire.Holding{Episode: c.Episode, State: wire.Absent}
+		h := wire.InventoryEntry{Episode: c.Episode, State: wire.Absent}
 		if r, found := d.stored[episode.Key{Host: host, Name: c.Episode}]; found {
 			h.State, h.Digest, h.Size, h.ReceivedAt = wire.Present, &r.Digest, r.Size, &r.ReceivedAt
 			if r.Digest != c.Digest {
 				h.State = wire.Divergent
 			}
 			if readBack {
-				h.VerifiedAt = &wire.Wall{Time: received.Add(time.Hour)}
+				h.VerifiedAt = &wire.Timestamp{Time: received.Add(time.Hour)}
 			}
 		}
 		said = append(said, h)
@@ -65,8 +65,8 @@ func (d *depot) Inventory(_ context.Context, host episode.Name, claims []wire.Cl
 	return said, nil
 }
 
-func claim(name string, content string) wire.Claim {
-	return wire.Claim{Episode: episode.Name(name), Digest: sha256.Sum256([]byte(content))}
+func claim(name string, content string) wire.InventoryQuery {
+	return wire.InventoryQuery{Episode: episode.Name(name), Digest: sha256.Sum256([]byte(content))}
 }
 
 func TestInventoryGoesThereAndBack(t *testing.T) {
@@ -74,7 +74,7 @@ func TestInventoryGoesThereAndBack(t *testing.T) {
 	c := serve(t, handler(d)).client(t)
 	_, err := c.Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
 	must(t, err)
-	said, _, err := c.Inventory(t.Context(), []wire.Claim{claim("run-7", "x"), claim("run-8", "x"), claim("run-7", "y")}, false)
+	said, _, err := c.Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x"), claim("run-8", "x"), claim("run-7", "y")}, false)
 	must(t, err)
 	var states []wire.State
 	for _, h := range said {
@@ -83,18 +83,18 @@ func TestInventoryGoesThereAndBack(t *testing.T) {
 	if got := fmt.Sprint(states); got != "[present absent divergent]" || said[0].VerifiedAt != nil || !said[0].ReceivedAt.Equal(received) {
 		t.Errorf("got %s, %+v", got, said)
 	}
-	said, _, err = c.Inventory(t.Context(), []wire.Claim{claim("run-7", "x")}, true)
+	said, _, err = c.Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x")}, true)
 	if err != nil || said[0].VerifiedAt == nil || !said[0].VerifiedAt.Equal(received.Add(time.Hour)) {
 		t.Errorf("got %+v, %v", said, err)
 	}
 	if said, _, err := c.Inventory(t.Context(), nil, false); err != nil || len(said) != 0 {
 		t.Errorf("of nothing: %+v, %v", said, err)
 	}
-	many := make([]wire.Claim, wire.MaxClaims)
+	many := make([]wire.InventoryQuery, wire.MaxQueries)
 	for i := range many {
 		many[i] = claim(fmt.Sprintf("%s-%04d", strings.Repeat("x", 123), i), "x")
 	}
-	if said, _, err := c.Inventory(t.Context(), many, false); err != nil || len(said) != wire.MaxClaims {
+	if said, _, err := c.Inventory(t.Context(), many, false); err != nil || len(said) != wire.MaxQueries {
 		t.Errorf("of as many as are allowed, with the longest names: %d, %v", len(said), err)
 	}
 	if _, _, err := c.Inventory(t.Context(), append(many, many[0]), false); !errors.Is(err, wire.BadRequest) {
@@ -235,7 +235,7 @@ func TestInventoryComesAfterIdentity(t *testing.T) {
 	h := handler(d)
 	h.Identify = func(*http.Request) (wire.Caller, error) { return wire.Caller{}, wire.Refuse(wire.Forbidden, "no") }
 	c := serve(t, h).client(t)
-	if _, _, err := c.Inventory(t.Context(), []wire.Claim{claim("run-7", "x")}, false); !errors.Is(err, wire.Forbidden) {
+	if _, _, err := c.Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x")}, false); !errors.Is(err, wire.Forbidden) {
 		t.Errorf("got %v, want Forbidden", err)
 	}
 }
@@ -266,8 +266,8 @@ func TestAnswerToAnInventoryMustFitIt(t *testing.T) {
 		"an unknown state": `{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"fine\u001b"}]}`,
 	} {
 		s := serve(t, answer(200, "application/json", body))
-		said, _, err := s.client(t).Inventory(t.Context(), []wire.Claim{claim("run-7", "x")}, false)
-		if _, ok := errors.AsType[*wire.PathError](err); !ok || said != nil {
+		said, _, err := s.client(t).Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x")}, false)
+		if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); !ok || said != nil {
 			t.Errorf("%s: %+v, %v, want a PathError", what, said, err)
 		}
 	}

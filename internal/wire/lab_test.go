@@ -35,7 +35,7 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-// depot keeps the contract of [wire.Depot] and complains when the handler
+// depot keeps the contract of [wire.Backend] and complains when the handler
 // breaks its own.
 type depot struct {
 	tb     testing.TB
@@ -154,7 +154,7 @@ func (d *depot) about() (announced int, ids []string) {
 var received = time.Date(2026, 11, 23, 7, 17, 41, 1000, time.UTC)
 
 func receiptOf(u wire.Upload) wire.Receipt {
-	return wire.Receipt{Status: wire.Stored, Host: u.Key.Host, Episode: u.Key.Name, Digest: u.Digest, Size: u.Size, ReceivedAt: wire.Wall{Time: received}}
+	return wire.Receipt{Status: wire.Stored, Host: u.Key.Host, Episode: u.Key.Name, Digest: u.Digest, Size: u.Size, ReceivedAt: wire.Timestamp{Time: received}}
 }
 
 func uploadOf(content []byte) wire.Upload {
@@ -166,14 +166,14 @@ func digestField(content []byte) string {
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(d[:]) + ":"
 }
 
-func handler(d wire.Depot) *wire.Handler {
+func handler(d wire.Backend) *wire.Handler {
 	return &wire.Handler{
-		Depot: d,
+		Backend: d,
 		Identify: func(*http.Request) (wire.Caller, error) {
 			return wire.Caller{Host: self, Auth: wire.Auth{Method: "mtls"}}, nil
 		},
 		Pace:  wire.Pace{Idle: 30 * time.Second, Rate: 8 << 10, Window: time.Minute},
-		About: wire.About{Version: "test", Protocol: []string{"v1"}},
+		About: wire.ServerInfo{Version: "test", Protocol: []string{"v1"}},
 		Log:   slog.New(slog.DiscardHandler),
 	}
 }

@@ -163,24 +163,24 @@ func (p *Problem) write(w http.ResponseWriter) {
 // maxDocument bounds what either end reads of an answer.
 const maxDocument = maxInventory
 
-// readProblem returns the problem that an answer carries, or a [*PathError] if
+// readProblem returns the problem that an answer carries, or a [*UnexpectedResponseError] if
 // it carries none.
 func readProblem(resp *http.Response) error {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	var doc document
 	err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(&doc)
 	if media != problemType || err != nil || doc.Status != resp.StatusCode {
-		return &PathError{Status: resp.StatusCode}
+		return &UnexpectedResponseError{Status: resp.StatusCode}
 	}
 	// Others write problem documents as well. One that is of no type of ours
 	// judges nothing.
 	if !strings.HasPrefix(doc.Type, ours) && !strings.HasPrefix(doc.Type, registered) {
-		return &PathError{Status: resp.StatusCode, Err: fmt.Errorf("a problem of the type %+q", doc.Type)}
+		return &UnexpectedResponseError{Status: resp.StatusCode, Err: fmt.Errorf("a problem of the type %+q", doc.Type)}
 	}
 	p := &Problem{Code: codeOf(doc), Detail: episode.Printable(doc.Detail), Offset: doc.Offset, RetryAfter: retryAfter(resp)}
 	if p.Code == OtherStore {
 		if doc.Store == nil || doc.Store.Check() != nil {
-			return &PathError{Status: resp.StatusCode, Err: errors.New("another store, and it does not say which")}
+			return &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("another store, and it does not say which")}
 		}
 		p.Store = doc.Store
 	}
@@ -243,14 +243,14 @@ func retryAfter(resp *http.Response) time.Duration {
 	return max(0, min(d, maxRetryAfter))
 }
 
-// PathError says that something answered which is no receiver, or does not
+// UnexpectedResponseError says that something answered which is no receiver, or does not
 // speak as one: a proxy, a captive portal, another service.
-type PathError struct {
+type UnexpectedResponseError struct {
 	Status int
 	Err    error // what was wrong with the answer, if it looked like success
 }
 
-func (e *PathError) Error() string {
+func (e *UnexpectedResponseError) Error() string {
 	if e.Err != nil {
 		return fmt.Sprintf("an answer %d that is not a receiver's: %v", e.Status, e.Err)
 	}
@@ -258,4 +258,4 @@ func (e *PathError) Error() string {
 }
 
 // Unwrap returns what was wrong.
-func (e *PathError) Unwrap() error { return e.Err }
+func (e *UnexpectedResponseError) Unwrap() error { return e.Err }

@@ -160,7 +160,7 @@ func TestForeignProblemIsNoRefusal(t *testing.T) {
 		for _, status := range []int{400, 409, 413} {
 			s := serve(t, answer(status, "application/problem+json", fmt.Sprintf(`{"type":%q,"status":%d}`, typ, status)))
 			_, err := s.client(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
-			if path, ok := errors.AsType[*wire.PathError](err); !ok || path.Status != status {
+			if path, ok := errors.AsType[*wire.UnexpectedResponseError](err); !ok || path.Status != status {
 				t.Errorf("%d of the type %q: %v, want a PathError", status, typ, err)
 			}
 		}

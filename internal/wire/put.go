@@ -37,15 +37,15 @@ func (i *Interrupted) Error() string {
 func (i *Interrupted) Unwrap() error { return i.Err }
 
 // Put sends an archive and returns the receipt, which covers u. The error is a
-// [*Problem] if the receiver refused, a [*PathError] if something else
+// [*Problem] if the receiver refused, a [*UnexpectedResponseError] if something else
 // answered, and the network's otherwise. The bytes may be read more than once.
 //
-// An archive of [AnnounceFrom] bytes or more survives cuts of its connection: Put
+// An archive of [MinAnnounced] bytes or more survives cuts of its connection: Put
 // goes on where the receiver has come to, as long as it comes further each time.
 // When it gives up after that the error is an [*Interrupted], and the next Put
 // goes on there.
 func (c *Client) Put(ctx context.Context, u Upload, archive io.ReaderAt) (Receipt, error) {
-	if u.Size < AnnounceFrom {
+	if u.Size < MinAnnounced {
 		return c.whole(ctx, u, archive)
 	}
 	for p := (pursuit{first: -1}); ; {
@@ -95,7 +95,7 @@ func (p *pursuit) ended(err error) error {
 // goesOn reports whether an upload that met err may go on at once: its connection
 // broke, or the receiver has lost it or come elsewhere with it.
 func goesOn(err error) bool {
-	if _, ok := errors.AsType[*PathError](err); ok || errors.Is(err, context.Canceled) {
+	if _, ok := errors.AsType[*UnexpectedResponseError](err); ok || errors.Is(err, context.Canceled) {
 		return false
 	}
 	if code, ok := errors.AsType[Code](err); ok {
@@ -122,7 +122,7 @@ func (c *Client) whole(ctx context.Context, u Upload, archive io.ReaderAt) (Rece
 // covering returns a receipt that covers u, or an error and none.
 func covering(receipt Receipt, status int, u Upload) (Receipt, error) {
 	if err := errors.Join(receipt.Covers(u), receipt.Store.Check()); err != nil {
-		return Receipt{}, &PathError{Status: status, Err: err}
+		return Receipt{}, &UnexpectedResponseError{Status: status, Err: err}
 	}
 	return receipt, nil
 }
@@ -164,7 +164,7 @@ func (c *Client) announce(ctx context.Context, u Upload) (offer, error) {
 		return offer{}, err
 	}
 	if unfinished != (said.Upload != "") || said.Offset < 0 || said.Offset > u.Size {
-		return offer{}, &PathError{Status: status, Err: fmt.Errorf("an announcement was answered with the status %+q, upload %+q, offset %d",
+		return offer{}, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("an announcement was answered with the status %+q, upload %+q, offset %d",
 			string(said.Status), said.Upload, said.Offset)}
 	}
 	return said, nil
@@ -198,7 +198,7 @@ func (c *Client) Open(ctx context.Context, name episode.Name) (string, error) {
 	var said offer
 	status, err := c.do(req, &said, http.StatusCreated)
 	if err == nil && (said.Status != unfinishedStatus || said.Host != c.host || said.Episode != name || said.Upload == "" || said.Offset != 0) {
-		err = &PathError{Status: status, Err: errors.New("not an upload that was opened")}
+		err = &UnexpectedResponseError{Status: status, Err: errors.New("not an upload that was opened")}
 	}
 	return said.Upload, err
 }

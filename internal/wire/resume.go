@@ -12,11 +12,11 @@ import (
 	"cis490/internal/episode"
 )
 
-// AnnounceFrom is the size from which a [Client] announces an archive before it
+// MinAnnounced is the size from which a [Client] announces an archive before it
 // sends it. The receiver can then refuse it, or say that it is there already, and
 // keeps what has arrived when the connection breaks. A smaller one costs one round
 // trip, and is sent again whole.
-const AnnounceFrom = 256 << 10
+const MinAnnounced = 256 << 10
 
 // Header fields of draft-ietf-httpbis-resumable-upload, and the media type.
 const (
@@ -80,9 +80,9 @@ func (h *Handler) announce(w http.ResponseWriter, r *http.Request, key episode.K
 		return err
 	}
 	if open {
-		unfinished, err = h.Depot.Open(r.Context(), key)
+		unfinished, err = h.Backend.Open(r.Context(), key)
 	} else if u, err = parseUpload(r, key); err == nil {
-		receipt, unfinished, err = h.Depot.Announce(r.Context(), u)
+		receipt, unfinished, err = h.Backend.Announce(r.Context(), u)
 	}
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func (h *Handler) progress(w http.ResponseWriter, u Unfinished) {
 	if u.Length >= 0 {
 		fields.Set(uploadLength, strconv.FormatInt(u.Length, 10))
 	}
-	fields.Set(uploadLimit, limitField(h.Depot.Limits()))
+	fields.Set(uploadLimit, limitField(h.Backend.Limits()))
 	fields.Set("Cache-Control", "no-store")
 }
 
@@ -129,7 +129,7 @@ func (h *Handler) limits(w http.ResponseWriter, r *http.Request) error {
 	if err := noBody(w, r); err != nil {
 		return err
 	}
-	w.Header().Set(uploadLimit, limitField(h.Depot.Limits()))
+	w.Header().Set(uploadLimit, limitField(h.Backend.Limits()))
 	w.Header().Set("Allow", "HEAD, OPTIONS, PUT")
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -153,13 +153,13 @@ func (h *Handler) upload(w http.ResponseWriter, r *http.Request, host episode.Na
 		return err
 	}
 	if r.Method == http.MethodDelete {
-		if err := h.Depot.Forget(r.Context(), host, id); err != nil {
+		if err := h.Backend.Forget(r.Context(), host, id); err != nil {
 			return err
 		}
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	unfinished, err := h.Depot.Unfinished(r.Context(), host, id)
+	unfinished, err := h.Backend.Unfinished(r.Context(), host, id)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (h *Handler) patch(w http.ResponseWriter, r *http.Request, host episode.Nam
 	piece.Interrupt = interrupt
 	body := h.Pace.body(ctx, http.NewResponseController(w), r)
 	defer body.end()
-	receipt, unfinished, err := h.Depot.Append(ctx, host, id, piece, body)
+	receipt, unfinished, err := h.Backend.Append(ctx, host, id, piece, body)
 	body.end()
 	if body.wasCut() {
 		w.Header().Set("Connection", "close")

@@ -140,11 +140,11 @@ func (h *Handler) checkKnown(r *http.Request) error {
 	if err != nil || !says {
 		return err
 	}
-	has, err := h.Depot.Has(known)
+	has, err := h.Backend.Has(known)
 	if has || err != nil {
 		return err
 	}
-	store, err := h.Depot.Store()
+	store, err := h.Backend.Store()
 	if err != nil {
 		return err
 	}

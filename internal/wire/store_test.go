@@ -17,7 +17,7 @@ import (
 // TestEveryReceiptNamesItsStore goes each way on which a sender gets a receipt, and asks
 // the two questions for whose answers something is believed or deleted.
 func TestEveryReceiptNamesItsStore(t *testing.T) {
-	small, large := []byte("x"), bytes.Repeat([]byte("y"), wire.AnnounceFrom)
+	small, large := []byte("x"), bytes.Repeat([]byte("y"), wire.MinAnnounced)
 	s := serve(t, handler(&depot{tb: t}))
 	c := s.client(t)
 	want := func(what string, got *wire.Store, err error) {
@@ -47,7 +47,7 @@ func TestEveryReceiptNamesItsStore(t *testing.T) {
 	}
 	pong, err := c.Ping(t.Context())
 	want("a ping", pong.Store, err)
-	_, named, err := c.Inventory(t.Context(), []wire.Claim{claim("run-7", "x")}, false)
+	_, named, err := c.Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x")}, false)
 	want("an inventory", named, err)
 }
 
@@ -120,7 +120,7 @@ var httpAnswer = answer
 func TestRequestsOfAHostThatKnowsAnotherStoreAreRefused(t *testing.T) {
 	d := &depot{tb: t}
 	c := serve(t, handler(d)).client(t)
-	large := bytes.Repeat([]byte("y"), wire.AnnounceFrom)
+	large := bytes.Repeat([]byte("y"), wire.MinAnnounced)
 	requests := map[string]func(ctx context.Context) error{
 		"put": func(ctx context.Context) error {
 			_, err := c.Put(ctx, uploadOf([]byte("x")), strings.NewReader("x"))

@@ -24,7 +24,7 @@ func TestRefusalOfAnUnreadBodyClosesTheConnection(t *testing.T) {
 		"chunked":                    "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"chunked and a length":       "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"chunked without an end":     "Transfer-Encoding: chunked\r\n\r\n1\r\n",
-		"too large to be read":       fmt.Sprintf("Content-Length: %d\r\n\r\n", 3*wire.AnnounceFrom),
+		"too large to be read":       fmt.Sprintf("Content-Length: %d\r\n\r\n", 3*wire.MinAnnounced),
 		"not asked for":              fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(hidden)),
 		"chunked, not asked for":     "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
 		"both lengths not asked for": "Content-Length: 5\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",

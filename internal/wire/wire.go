@@ -31,7 +31,7 @@
 // receipt for the episode once: the receiver has lost it, and looks for the row
 // which the new one supersedes. Every refusal that can be made before the body
 // is made before the body, but an early final answer to a body on its way costs
-// the connection: a sender of [AnnounceFrom] bytes or more should announce them,
+// the connection: a sender of [MinAnnounced] bytes or more should announce them,
 // or at least send Expect: 100-continue.
 //
 // 201 says that the archive and its row in the index are on the disk; 200 that
@@ -109,7 +109,7 @@
 //
 // # Inventories
 //
-// An inventory asks about at most [MaxClaims] episodes of the caller, in at most
+// An inventory asks about at most [MaxQueries] episodes of the caller, in at most
 // 1 MiB of JSON:
 //
 //	{"episodes":[{"episode_id":"run-7","sha256":"b94d27b9…"}],"read_back":false}
@@ -186,7 +186,7 @@ type Receipt struct {
 	Episode    episode.Name  `json:"episode_id"`
 	Digest     digest.Digest `json:"sha256"`
 	Size       int64         `json:"size_bytes"`
-	ReceivedAt Wall          `json:"received_at_wall"`
+	ReceivedAt Timestamp     `json:"received_at_wall"`
 	// Store is the one that has it. Its index has the row of this receipt. Nil if the
 	// receiver does not name its store. A receipt of another store than before retires
 	// nothing, which is for the shipper to see.
@@ -208,17 +208,17 @@ func (r Receipt) Covers(u Upload) error {
 	return nil
 }
 
-// Wall is a time in the form of the index ([episode.FormatWall]).
-type Wall struct{ time.Time }
+// Timestamp is a time in the form of the index ([episode.FormatWall]).
+type Timestamp struct{ time.Time }
 
 // MarshalText writes the form of the index.
-func (w Wall) MarshalText() ([]byte, error) { return []byte(episode.FormatWall(w.Time)), nil }
+func (w Timestamp) MarshalText() ([]byte, error) { return []byte(episode.FormatWall(w.Time)), nil }
 
 // MarshalJSON writes the form of the index, where time.Time would write its own.
-func (w Wall) MarshalJSON() ([]byte, error) { return json.Marshal(episode.FormatWall(w.Time)) }
+func (w Timestamp) MarshalJSON() ([]byte, error) { return json.Marshal(episode.FormatWall(w.Time)) }
 
 // UnmarshalJSON reads the form of the index.
-func (w *Wall) UnmarshalJSON(b []byte) error {
+func (w *Timestamp) UnmarshalJSON(b []byte) error {
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
 		return err
@@ -228,13 +228,13 @@ func (w *Wall) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Pong is the answer to a ping.
-type Pong struct {
+// PingResponse is the answer to a ping.
+type PingResponse struct {
 	Status   string       `json:"status"` // "ok"
 	Host     episode.Name `json:"host_id"`
 	Auth     Auth         `json:"auth"`
 	Time     time.Time    `json:"server_time"`
-	Receiver About        `json:"receiver"`
+	Receiver ServerInfo   `json:"receiver"`
 	Limits   Limits       `json:"limits"`
 	Storage  Storage      `json:"storage"`
 	Store    *Store       `json:"store,omitempty"` // nil if the receiver does not name it
@@ -246,8 +246,8 @@ type Auth struct {
 	CertNotAfter time.Time `json:"cert_not_after"`
 }
 
-// About says what the receiver is.
-type About struct {
+// ServerInfo says what the receiver is.
+type ServerInfo struct {
 	Version  string   `json:"version"`
 	Protocol []string `json:"protocol"`
 }

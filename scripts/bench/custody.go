@@ -53,7 +53,7 @@ func custodyClient(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	defer durable.MoreThreads()() // as both daemons do
+	defer durable.RaiseGOMAXPROCS()() // as both daemons do
 	c := &chain{body: make([]byte, *size), took: make([]samples, *width)}
 	err := c.receiver(*data)
 	if err == nil && *src != "" {
@@ -179,7 +179,7 @@ func (c *chain) stores(name episode.Name, from string) error {
 	if err != nil {
 		return err
 	}
-	return up.Settle(d, row.ReceivedAt)
+	return up.MarkIndexed(d, row.ReceivedAt)
 }
 
 func (c *chain) retires(name episode.Name) error {
