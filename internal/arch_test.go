@@ -31,34 +31,35 @@ type law struct {
 // laws has a row for each package. An arrow that is missing is added here, with
 // a reason that a reader believes, or not at all.
 var laws = map[string]law{
-	// Ground: they import nothing of ours.
-	"internal/digest":  {"", "names bytes and knows nothing else"},
-	"internal/episode": {"", "names episodes and knows nothing else"},
-	"internal/durable": {"", "package os, but on the disk when it returns: whose files they are is not its matter"},
-	"internal/config":  {"", "reads any program's file: the struct is the program's"},
-	"internal/device":  {"", "answers for an open file, whoever opened it"},
-	"internal/systemd": {"", "talks to the service manager for any program"},
+	// Ground: they import nothing of ours but printable.
+	"internal/printable": {"", "untrusted text for a terminal or a log, whoever shows it"},
+	"internal/digest":    {"printable", "names bytes and knows nothing else"},
+	"internal/episode":   {"printable", "names episodes and knows nothing else"},
+	"internal/durable":   {"printable", "package os, but on the disk when it returns: whose files they are is not its matter"},
+	"internal/config":    {"printable", "reads any program's file: the struct is the program's"},
+	"internal/device":    {"", "answers for an open file, whoever opened it"},
+	"internal/systemd":   {"printable", "talks to the service manager for any program"},
 	// Just above: it hands over what durable made.
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 
 	// What stands on the ground, in the order of travel.
-	"internal/source":    {"archive digest durable episode", "compares an episode with what was sealed before it retires it"},
-	"internal/archive":   {"digest durable episode", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
+	"internal/source":    {"archive digest durable episode printable", "compares an episode with what was sealed before it retires it"},
+	"internal/archive":   {"digest durable episode printable", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
 	"internal/outbox":    {"digest durable episode", "keeps sealed bytes and does not look into them"},
-	"internal/wire":      {"digest episode", "the protocol has no disk, neither end of it"},
-	"internal/pki":       {"digest durable episode serviceuser", "says who is at the other end, not what they may send; its commands stay root, and open a directory as those that do not"},
+	"internal/wire":      {"digest episode printable", "the protocol has no disk, neither end of it"},
+	"internal/pki":       {"digest durable episode printable serviceuser", "says who is at the other end, not what they may send; its commands stay root, and open a directory as those that do not"},
 	"internal/admission": {"episode", "decides what may begin, and does not do it: no protocol, no store"},
 	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
-	"internal/index":     {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
+	"internal/index":     {"archive digest durable episode printable store", "backfill makes rows of stored archives, so it reads both"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
-	"internal/shipper":  {"archive config digest durable episode outbox serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"admission archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/shipper":  {"archive config digest durable episode outbox printable serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/receiver": {"admission archive config device digest durable episode index pki printable store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"cli config durable episode outbox pki serviceuser shipper systemd wire", "the lab host's half"},
-	"cmd/receiver": {"cli config durable episode index pki receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/shipper":  {"cli config durable episode outbox pki printable serviceuser shipper systemd wire", "the lab host's half"},
+	"cmd/receiver": {"cli config durable episode index pki printable receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.
 	"internal/labtest": {"archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/printable"
 	"cis490/internal/receiver"
 	"cis490/internal/systemd"
 )
@@ -164,7 +165,7 @@ func (a *address) describePort(holder string, unknown bool) error {
 	case a.bindErr == nil:
 		return nil
 	case errors.Is(a.bindErr, syscall.EADDRINUSE) && holder != "":
-		a.Port = "in use, and a receiver runs: " + printable(holder)
+		a.Port = "in use, and a receiver runs: " + printable.Text(holder)
 	case errors.Is(a.bindErr, syscall.EADDRINUSE) && unknown:
 		a.Port = "in use; only root and the receiver's user can tell whether by a receiver"
 	default:

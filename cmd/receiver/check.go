@@ -16,6 +16,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/pki"
+	"cis490/internal/printable"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
 )
@@ -181,7 +182,7 @@ func printFacts(to io.Writer, f facts) error {
 		cli.Row{Name: "certificate", Lines: []string{"valid until " + date(f.CertNotAfter)}})
 	rows = append(rows, f.SpaceRows()...)
 	if f.Disk != "" {
-		rows = append(rows, cli.Row{Name: "disk", Lines: []string{printable(f.Disk)}})
+		rows = append(rows, cli.Row{Name: "disk", Lines: []string{printable.Text(f.Disk)}})
 	}
 	if err := cli.PrintRows(to, rows); err != nil {
 		return err

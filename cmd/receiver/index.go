@@ -15,6 +15,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/episode"
 	"cis490/internal/index"
+	"cis490/internal/printable"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
 )
@@ -128,9 +129,9 @@ func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 	program, stderr := c.Root().Name(), c.ErrOrStderr()
 	progress, done := cli.Progress(stderr, "reading archives")
 	opts.Progress = progress
-	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable(err.Error())) }
-	opts.Notify = func(n index.Notice) { fmt.Fprintf(stderr, "%s: %s\n", program, printable(n.String())) }
-	opts.BadMeta = func(err error) { fmt.Fprintf(stderr, "%s: no commit: %s\n", program, printable(err.Error())) }
+	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable.Text(err.Error())) }
+	opts.Notify = func(n index.Notice) { fmt.Fprintf(stderr, "%s: %s\n", program, printable.Text(n.String())) }
+	opts.BadMeta = func(err error) { fmt.Fprintf(stderr, "%s: no commit: %s\n", program, printable.Text(err.Error())) }
 	var expanding expandingNotes
 	opts.Expanding = expanding.add
 	report, err := index.Backfill(c.Context(), opts)
@@ -239,7 +240,7 @@ func printFinding(w io.Writer, f index.Finding, asJSON bool) {
 	if f.Line > 0 {
 		line += fmt.Sprintf(" line %d", f.Line)
 	}
-	fmt.Fprintf(w, "%s: %s\n", line, printable(f.Detail))
+	fmt.Fprintf(w, "%s: %s\n", line, printable.Text(f.Detail))
 }
 
 func printVerified(w io.Writer, r index.VerifyReport, asJSON bool) {
@@ -291,9 +292,6 @@ func indexError(err error) error {
 	}
 	return err
 }
-
-// printable shows text in printable ASCII, whatever an episode put into it.
-func printable(s string) string { return episode.Printable(s) }
 
 // episodesOf returns the directory of the archives.
 func episodesOf(c receiver.Config) string {

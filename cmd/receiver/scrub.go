@@ -12,6 +12,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 	"cis490/internal/receiver"
 )
 
@@ -87,7 +88,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 			if f.SetAside {
 				aside = ", set aside"
 			}
-			err = printf(out, "%s%s\t%s/%s\t%s\n", f.Finding, aside, f.Host, f.Episode, printable(f.Detail))
+			err = printf(out, "%s%s\t%s/%s\t%s\n", f.Finding, aside, f.Host, f.Episode, printable.Text(f.Detail))
 		}
 		printed = errors.Join(printed, err)
 	}

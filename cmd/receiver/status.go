@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/durable"
+	"cis490/internal/printable"
 	"cis490/internal/receiver"
 )
 
@@ -49,7 +50,7 @@ receiver, walks through nothing and changes nothing.`,
 
 func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "data\t%s\n", printable(st.DataDir))
+	fmt.Fprintf(w, "data\t%s\n", printable.Text(st.DataDir))
 	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
 	free := humanize.IBytes(uint64(st.FreeBytes))
 	if st.FreeBytes == durable.UnknownSpace {
@@ -59,10 +60,10 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	if st.FreeInodes != nil {
 		fmt.Fprintf(w, "inodes\t%d free, %d kept free\n", *st.FreeInodes, st.MinFreeInodes)
 	}
-	fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable(st.Disk), "not known yet"))
+	fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable.Text(st.Disk), "not known yet"))
 	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
 	if t := st.TornTails; t.Count > 0 {
-		fmt.Fprintf(w, "index\t%d torn ends were cut and saved, the last as %s\n", t.Count, printable(t.Last))
+		fmt.Fprintf(w, "index\t%d torn ends were cut and saved, the last as %s\n", t.Count, printable.Text(t.Last))
 	}
 	fmt.Fprintf(w, "store\t%s\n", storeLine(st.Store))
 	fmt.Fprintf(w, "hosts\t%s\n", disabledLine(st))
@@ -88,7 +89,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 		fmt.Fprintf(w, "expanding\t%d archives decode to more than %d times their size, and are decoded once only\n", n, receiver.MaxRatio)
 	}
 	for _, p := range st.Problems {
-		fmt.Fprintf(w, "problem\t%s\n", printable(p))
+		fmt.Fprintf(w, "problem\t%s\n", printable.Text(p))
 	}
 	return w.Flush()
 }
@@ -105,7 +106,7 @@ func running(holder string, unknown bool) string {
 	if unknown {
 		return "cannot tell: only the receiver's user and root may look at the lock"
 	}
-	return cmp.Or(printable(holder), "no")
+	return cmp.Or(printable.Text(holder), "no")
 }
 
 func scrubLine(st receiver.Status, now time.Time) string {

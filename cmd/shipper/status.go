@@ -16,6 +16,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 	"cis490/internal/shipper"
 )
 
@@ -165,7 +166,7 @@ func changes(c shipper.Changes, now time.Time) string {
 
 // ascii shows what somebody else may have written. What is printable already
 // may have been escaped before, and is left as it is.
-func ascii(s string) string { return episode.Printable(s) }
+func ascii(s string) string { return printable.Text(s) }
 
 func retryCommand(o *options) *cobra.Command {
 	var accept, beside bool

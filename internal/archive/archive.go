@@ -22,7 +22,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strconv"
+
+	"cis490/internal/printable"
 )
 
 // ErrChanged says that a tree changed while it was read: what was written is
@@ -69,10 +70,7 @@ func show(path string) string {
 	if path == "" {
 		return "the episode's directory"
 	}
-	if len(path) > maxShown {
-		return strconv.QuoteToASCII(path[:maxShown]) + "..."
-	}
-	return strconv.QuoteToASCII(path)
+	return printable.Quote(path, maxShown)
 }
 
 func changed(path, how string) error {

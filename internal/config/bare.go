@@ -90,7 +90,7 @@ func (b *TypedBytes) UnmarshalText(text []byte) error {
 		return err
 	}
 	if n := strings.TrimSpace(string(text)); isNumber(n) && read > 0 && read < smallestMeant {
-		return fmt.Errorf(`%[1]s has no unit: write "%[2]sMiB" or "%[2]sGiB", or "%[2]sB" if bytes are meant`, shown(n), n)
+		return fmt.Errorf(`%[1]s has no unit: write "%[2]sMiB" or "%[2]sGiB", or "%[2]sB" if bytes are meant`, quote(n), n)
 	}
 	*b = TypedBytes(read)
 	return nil

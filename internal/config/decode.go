@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"cis490/internal/printable"
 )
 
 // maxReported bounds how many faults of one file are told; a file that has
@@ -167,7 +169,7 @@ func (d *decoding) faults(known []string) error {
 		switch {
 		case refused != "" && !told[refused]:
 			told[refused] = true
-			errs = append(errs, d.fault(d.line(key), clip(refused)+": "+d.refused[refused]))
+			errs = append(errs, d.fault(d.line(key), printable.Clip(refused, maxShown)+": "+d.refused[refused]))
 		case refused != "" || told[full]:
 		case d.isUnknown(key) || undecoded[full]:
 			told[full] = true
@@ -203,9 +205,9 @@ func (d *decoding) isUnknown(key toml.Key) bool {
 
 func (d *decoding) fault(line int, what string) error {
 	if line <= 0 {
-		return fmt.Errorf("%s: %s", d.path, ascii(what))
+		return fmt.Errorf("%s: %s", d.path, printable.Text(what))
 	}
-	return fmt.Errorf("%s:%d: %s", d.path, line, ascii(what))
+	return fmt.Errorf("%s:%d: %s", d.path, line, printable.Text(what))
 }
 
 // below returns the key of name in the table at.
@@ -217,7 +219,7 @@ func begins(key, with toml.Key) bool {
 
 // unknownKey returns key quoted, with the known key that was likely meant.
 func unknownKey(key string, known []string) string {
-	shown := `"` + clip(key) + `"`
+	shown := `"` + printable.Clip(key, maxShown) + `"`
 	if near := nearest(key, known); near != "" {
 		return fmt.Sprintf("%s; did you mean %q?", shown, near)
 	}

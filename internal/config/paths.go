@@ -49,7 +49,7 @@ func refusePath(p Path, folder string) string {
 	if _, err := os.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
-	return fmt.Sprintf("%s has a ~ or $ that only a shell expands, and there is no %s: write the whole path", shown(string(p)), shown(at))
+	return fmt.Sprintf("%s has a ~ or $ that only a shell expands, and there is no %s: write the whole path", quote(string(p)), quote(at))
 }
 
 // LiteralPaths returns the paths in a struct that [Load] has filled that have a name with

@@ -7,9 +7,10 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
+
+	"cis490/internal/printable"
 )
 
 // A Duration is a length of time, never negative, written "30s", "1h30m" or "7d".
@@ -29,12 +30,12 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	read, err := parseDuration(s)
 	if err != nil {
 		if _, err := strconv.ParseFloat(s, 64); err == nil {
-			return fmt.Errorf(`%s has no unit: write "30s" for thirty seconds`, shown(s))
+			return fmt.Errorf(`%s has no unit: write "30s" for thirty seconds`, quote(s))
 		}
-		return fmt.Errorf(`%s is no duration: write a number with a unit, such as "30s" or "1h30m"`, shown(s))
+		return fmt.Errorf(`%s is no duration: write a number with a unit, such as "30s" or "1h30m"`, quote(s))
 	}
 	if read < 0 {
-		return fmt.Errorf("%s is negative: a duration is 0 or more", shown(s))
+		return fmt.Errorf("%s is negative: a duration is 0 or more", quote(s))
 	}
 	*d = Duration(read)
 	return nil
@@ -95,20 +96,20 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	s := strings.TrimSpace(string(text))
 	if strings.ContainsRune(s, ',') {
 		// To the parser a comma is nothing: "1,5GiB" would be fifteen.
-		return fmt.Errorf("%s has a comma: write a fraction with a dot", shown(s))
+		return fmt.Errorf("%s has a comma: write a fraction with a dot", quote(s))
 	}
 	if strings.HasPrefix(s, "-") {
-		return fmt.Errorf("%s is negative: a size is 0 or more", shown(s))
+		return fmt.Errorf("%s is negative: a size is 0 or more", quote(s))
 	}
 	n, err := humanize.ParseBytes(s)
 	if err == nil && strings.ContainsRune(s, '.') && isNumber(s) {
-		return fmt.Errorf(`%s has no unit: write "1.5MiB"`, shown(s))
+		return fmt.Errorf(`%s has no unit: write "1.5MiB"`, quote(s))
 	}
 	if err != nil && !strings.HasPrefix(err.Error(), "too large") {
-		return fmt.Errorf(`%s is no size: write a number with a unit, such as "1MiB" or "500MB"`, shown(s))
+		return fmt.Errorf(`%s is no size: write a number with a unit, such as "1MiB" or "500MB"`, quote(s))
 	}
 	if err != nil || n > math.MaxInt64 {
-		return fmt.Errorf("%s is too large: the largest size is %s", shown(s), Bytes(math.MaxInt64))
+		return fmt.Errorf("%s is too large: the largest size is %s", quote(s), Bytes(math.MaxInt64))
 	}
 	*b = Bytes(n)
 	return nil
@@ -125,28 +126,5 @@ type Path string
 // maxShown bounds what an error repeats of a file.
 const maxShown = 100
 
-func clip(s string) string {
-	if len(s) > maxShown {
-		return s[:maxShown] + "..."
-	}
-	return s
-}
-
-// shown returns s for an error: quoted, in printable ASCII, not endless.
-func shown(s string) string { return strconv.QuoteToASCII(clip(s)) }
-
-// ascii returns s with all but printable ASCII escaped.
-func ascii(s string) string {
-	var b strings.Builder
-	for i, r := range s {
-		switch {
-		case r >= ' ' && r <= '~':
-			b.WriteRune(r)
-		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(r)):
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		default:
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-		}
-	}
-	return b.String()
-}
+// quote returns s for an error.
+func quote(s string) string { return printable.Quote(s, maxShown) }

@@ -10,7 +10,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"strconv"
+
+	"cis490/internal/printable"
 )
 
 // Size is the length of a [Digest] in bytes.
@@ -61,10 +62,7 @@ func (d *Digest) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	if len(text) > 2*Size {
-		text = text[:2*Size]
-	}
-	return fmt.Errorf("%s is no sha256: it needs 64 of 0-9 a-f", strconv.QuoteToASCII(string(text)))
+	return fmt.Errorf("%s is no sha256: it needs 64 of 0-9 a-f", printable.Quote(string(text), 2*Size))
 }
 
 // A Writer passes bytes on and hashes those that the next writer took.

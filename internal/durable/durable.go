@@ -30,6 +30,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/printable"
 )
 
 // ErrFault says that the storage cannot be trusted any more: a failed fsync, a
@@ -98,7 +100,7 @@ type DanglingError struct {
 }
 
 func (e *DanglingError) Error() string {
-	return printable(e.Link) + " is a link to nothing: make the folder that it names, mount its disk, or remove the link"
+	return printable.Text(e.Link) + " is a link to nothing: make the folder that it names, mount its disk, or remove the link"
 }
 
 // dangling returns a [*DanglingError] if a path is missing for one, and nil otherwise.

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/printable"
 )
 
 const mountinfoPath = "/proc/self/mountinfo"
@@ -154,7 +156,7 @@ func (w *mountWatch) compare(now map[mount]struct{}) *MovedError {
 func (w *mountWatch) movedBy(m mount, cause string) *MovedError {
 	for real, path := range w.real {
 		if isBelow(real, m.point) {
-			return &MovedError{Path: path, Cause: fmt.Sprintf("%s: %s from %s on %s", cause, printable(m.kind), printable(m.source), printable(m.point))}
+			return &MovedError{Path: path, Cause: fmt.Sprintf("%s: %s from %s on %s", cause, printable.Text(m.kind), printable.Text(m.source), printable.Text(m.point))}
 		}
 	}
 	return &MovedError{Path: m.point, Cause: cause}
@@ -226,10 +228,4 @@ func unescape(b []byte) string {
 		out, b = append(out, b[0]), b[1:]
 	}
 	return string(out)
-}
-
-// printable returns s with all but printable ASCII escaped: others may have chosen it.
-func printable(s string) string {
-	quoted := strconv.QuoteToASCII(s)
-	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/printable"
 )
 
 // SeparateError says that nothing can be moved from one directory to another, nor linked:
@@ -19,7 +21,7 @@ type SeparateError struct {
 func (e *SeparateError) Error() string {
 	return fmt.Sprintf("%s and %s are on two file systems, or two mounts of one, and nothing can be moved between them (%v): "+
 		"put both in one folder of one file system, and mount that folder as a whole (in a unit: one ReadWritePaths= for it)",
-		printable(e.From), printable(e.To), e.Err)
+		printable.Text(e.From), printable.Text(e.To), e.Err)
 }
 
 // Unwrap returns what the kernel said.
@@ -46,7 +48,7 @@ func (d *Dir) moveError(op string, to *Dir, err error) error {
 	case errors.Is(err, unix.EXDEV):
 		return &SeparateError{d.f.Name(), to.f.Name(), err}
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%s: %w (%w): use a disk with ext4 or xfs", printable(to.f.Name()), ErrNoRename, err)
+		return fmt.Errorf("%s: %w (%w): use a disk with ext4 or xfs", printable.Text(to.f.Name()), ErrNoRename, err)
 	}
 	return failed(op, to.f.Name(), err)
 }

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/printable"
 )
 
 // MovedError says that the path of an open directory no longer leads to it: what is
@@ -17,7 +19,7 @@ type MovedError struct {
 }
 
 func (e *MovedError) Error() string {
-	return fmt.Sprintf("%s %s; the next start takes what is there", printable(e.Path), e.Cause)
+	return fmt.Sprintf("%s %s; the next start takes what is there", printable.Text(e.Path), e.Cause)
 }
 
 // What [MovedError.Cause] says.

@@ -10,7 +10,8 @@ package episode
 import (
 	"fmt"
 	"regexp"
-	"strconv"
+
+	"cis490/internal/printable"
 )
 
 // Files of an episode that have a meaning to us.
@@ -36,12 +37,8 @@ func ParseName(s string) (Name, error) {
 	if grammar.MatchString(s) {
 		return Name(s), nil
 	}
-	shown := s
-	if len(shown) > MaxName {
-		shown = shown[:MaxName] + "..."
-	}
 	return "", fmt.Errorf("%s is no name: it needs 1 to %d of A-Z a-z 0-9 . _ - and begins with a letter or a digit",
-		strconv.QuoteToASCII(shown), MaxName)
+		printable.Quote(s, MaxName), MaxName)
 }
 
 // UnmarshalText makes a [Name] of a configuration value.

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // schema is the schema_version that we write and read.
@@ -93,7 +94,7 @@ func ParseRow(line []byte) (Row, error) {
 	}
 	var m members
 	if err := json.Unmarshal(line, &m); err != nil {
-		return Row{}, fmt.Errorf("is no JSON object: \"%s\"", episode.Printable(err.Error()))
+		return Row{}, fmt.Errorf("is no JSON object: \"%s\"", printable.Text(err.Error()))
 	}
 	r := Row{}
 	version := schema
@@ -114,7 +115,7 @@ func ParseRow(line []byte) (Row, error) {
 		return r, err
 	}
 	if r.ReceivedAt, err = episode.ParseWall(at); err != nil {
-		return r, fmt.Errorf("received_at_wall: \"%s\"", episode.Printable(err.Error()))
+		return r, fmt.Errorf("received_at_wall: \"%s\"", printable.Text(err.Error()))
 	}
 	return r, r.check(version)
 }
@@ -157,7 +158,7 @@ func (m members) take(key string, into any) error {
 		return nil
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
-		return fmt.Errorf("%s: \"%s\"", key, episode.Printable(err.Error()))
+		return fmt.Errorf("%s: \"%s\"", key, printable.Text(err.Error()))
 	}
 	return nil
 }

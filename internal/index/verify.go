@@ -8,6 +8,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 	"cis490/internal/store"
 )
 
@@ -291,7 +292,7 @@ func (v *verifier) odd(err error) {
 		v.say(Finding{Kind: Stray, Detail: stray.Error()})
 		return
 	}
-	v.say(Finding{Kind: Unreadable, Detail: episode.Printable(err.Error())})
+	v.say(Finding{Kind: Unreadable, Detail: printable.Text(err.Error())})
 }
 
 func (v *verifier) unreadable(key episode.Key, err error) {

@@ -199,7 +199,7 @@ func parseNames(names []string) (*x509.Certificate, error) {
 		case err != nil && len(name) <= 253 && dnsGrammar.MatchString(name):
 			template.DNSNames = append(template.DNSNames, name)
 		default:
-			return nil, fmt.Errorf("%s is no name of a receiver: it needs a DNS name or an IP address, without scheme or port", shown(name))
+			return nil, fmt.Errorf("%s is no name of a receiver: it needs a DNS name or an IP address, without scheme or port", quote(name))
 		}
 	}
 	if len(names) == 0 {
@@ -273,7 +273,7 @@ func loadAuthority(f *folder, name string) (authority, error) {
 func (a authority) sign(template *x509.Certificate, public crypto.PublicKey, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	if !now.Before(a.cert.NotAfter) {
 		return nil, fmt.Errorf("the CA %s ended on %s; make a new one with receiver pki init in another directory",
-			shown(a.cert.Subject.CommonName), day(a.cert.NotAfter))
+			quote(a.cert.Subject.CommonName), day(a.cert.NotAfter))
 	}
 	serial, err := newSerial()
 	if err != nil {
@@ -291,7 +291,7 @@ func (a authority) sign(template *x509.Certificate, public crypto.PublicKey, now
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
 	if err != nil {
-		return nil, fmt.Errorf("sign certificate of %s: %w", shown(template.Subject.CommonName), err)
+		return nil, fmt.Errorf("sign certificate of %s: %w", quote(template.Subject.CommonName), err)
 	}
 	return x509.ParseCertificate(der)
 }

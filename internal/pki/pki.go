@@ -22,10 +22,10 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // DefaultTrustDomain is the trust domain of a lab that has chosen none.
@@ -52,7 +52,7 @@ func ParseID(uri string) (ID, error) {
 	rest, ok := strings.CutPrefix(uri, idScheme)
 	domain, host, cut := strings.Cut(rest, idHost)
 	if !ok || !cut {
-		return ID{}, fmt.Errorf("%s is no host's identity: that looks like %s", shown(uri),
+		return ID{}, fmt.Errorf("%s is no host's identity: that looks like %s", quote(uri),
 			ID{DefaultTrustDomain, "lab-01"})
 	}
 	if err := checkTrustDomain(domain); err != nil {
@@ -60,7 +60,7 @@ func ParseID(uri string) (ID, error) {
 	}
 	name, err := episode.ParseName(host)
 	if err != nil {
-		return ID{}, fmt.Errorf("host in %s: %w", shown(uri), err)
+		return ID{}, fmt.Errorf("host in %s: %w", quote(uri), err)
 	}
 	return ID{TrustDomain: domain, Host: name}, nil
 }
@@ -74,7 +74,7 @@ func checkTrustDomain(domain string) error {
 	if len(domain) <= 253 && domainGrammar.MatchString(domain) && notAddress != nil {
 		return nil
 	}
-	return fmt.Errorf("%s is no trust domain: it needs a lower-case name like %s", shown(domain), DefaultTrustDomain)
+	return fmt.Errorf("%s is no trust domain: it needs a lower-case name like %s", quote(domain), DefaultTrustDomain)
 }
 
 // idOf returns the identity in a certificate, which must hold exactly one URI.
@@ -117,11 +117,5 @@ func uriNames(cert *x509.Certificate) ([]string, error) {
 	return uris, nil
 }
 
-// shown makes untrusted text fit for a terminal or a log.
-func shown(s string) string {
-	const most = 200
-	if len(s) > most {
-		s = s[:most] + "..."
-	}
-	return strconv.QuoteToASCII(s)
-}
+// quote makes untrusted text fit for a terminal or a log.
+func quote(s string) string { return printable.Quote(s, 200) }

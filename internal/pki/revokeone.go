@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // maxSerial is the maximum number of bytes of a serial number (RFC 5280, 4.1.2.2).
@@ -37,13 +38,13 @@ func ParseSerial(text string) (*big.Int, error) {
 		return nil, badSerial(text)
 	}
 	if b = bytes.TrimLeft(b, "\x00"); len(b) == 0 || len(b) > maxSerial {
-		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", shown(text), maxSerial)
+		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", quote(text), maxSerial)
 	}
 	return new(big.Int).SetBytes(b), nil
 }
 
 func badSerial(text string) error {
-	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", shown(text))
+	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", quote(text))
 }
 
 // Revocation is what [RevokeSerial] or [RevokeCertificate] did.
@@ -90,7 +91,7 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 	}
 	if err := cert.CheckSignatureFrom(ca.cert); err != nil {
 		return Revocation{}, fmt.Errorf("%s was not signed by %s, so its list cannot revoke it: %s",
-			path, f.Path(hostsCA+certSuffix), episode.Printable(err.Error()))
+			path, f.Path(hostsCA+certSuffix), printable.Text(err.Error()))
 	}
 	r := Revocation{Serial: serialText(cert.SerialNumber)}
 	if id, err := idOf(cert); err == nil {

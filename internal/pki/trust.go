@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // Config names the files that a receiver's trust is made of.
@@ -125,7 +126,7 @@ func checkPermitted(cas []*x509.Certificate, domain string) error {
 		}
 	}
 	return fmt.Errorf("the CA permits the trust domain %s, but the configuration says %s",
-		shown(cas[0].PermittedURIDomains[0]), shown(domain))
+		quote(cas[0].PermittedURIDomains[0]), quote(domain))
 }
 
 // readRevoked reads a file of CRLs, each of which must be signed by one of cas.
@@ -277,7 +278,7 @@ func explain(leaf *x509.Certificate, now time.Time, err error) error {
 	if err := checkTime(leaf, now); err != nil {
 		return err
 	}
-	return fmt.Errorf("it does not lead to a CA of the hosts: %s", episode.Printable(err.Error()))
+	return fmt.Errorf("it does not lead to a CA of the hosts: %s", printable.Text(err.Error()))
 }
 
 func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

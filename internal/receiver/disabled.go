@@ -17,6 +17,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // The list of disabled hosts in the data directory, and the lock of its writers.
@@ -124,7 +125,7 @@ func parseDisabled(b []byte) (disabledHosts, error) {
 	var list disabledList
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if err := dec.Decode(&list); err != nil {
-		return nil, fmt.Errorf("not valid JSON: \"%s\"", episode.Printable(err.Error()))
+		return nil, fmt.Errorf("not valid JSON: \"%s\"", printable.Text(err.Error()))
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, errors.New("there is something behind the JSON object")

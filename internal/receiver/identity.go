@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
-	"cis490/internal/episode"
+	"cis490/internal/printable"
 	"cis490/internal/wire"
 )
 
@@ -75,7 +75,7 @@ func parseStoreName(b []byte) (storeName, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if err := dec.Decode(&name); err != nil {
-		return storeName{}, fmt.Errorf("not valid JSON: \"%s\"", episode.Printable(err.Error()))
+		return storeName{}, fmt.Errorf("not valid JSON: \"%s\"", printable.Text(err.Error()))
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return storeName{}, errors.New("there is something behind the JSON object")

@@ -11,7 +11,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
-	"cis490/internal/episode"
+	"cis490/internal/printable"
 	"cis490/internal/source"
 )
 
@@ -119,7 +119,7 @@ func incomparable(ctx context.Context, err error) (comparison, error) {
 	if errors.Is(err, archive.ErrChanged) || errors.Is(err, durable.ErrLeased) || errors.Is(err, fs.ErrNotExist) {
 		return comparison{cause: "it is being changed"}, nil
 	}
-	cause := "cannot be compared: " + episode.Printable(err.Error())
+	cause := "cannot be compared: " + printable.Text(err.Error())
 	return comparison{cause: cause, needsPerson: true}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
+	"cis490/internal/printable"
 )
 
 // reportEvery is how often the report is written at most.
@@ -39,7 +40,7 @@ func (l delay) again(err error, now time.Time) delay {
 
 // shorten makes a cause that may hold hostile bytes fit for a report.
 func shorten(cause string) string {
-	cause = episode.Printable(cause)
+	cause = printable.Text(cause)
 	if len(cause) > outbox.MaxCause {
 		cause = cause[:outbox.MaxCause-3] + "..."
 	}

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +19,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // Source is the pair of folders.
@@ -88,7 +88,7 @@ func (e *StrayError) Error() string { return e.Entry + " " + e.Why }
 
 // stray describes what is no directory.
 func stray(e fs.DirEntry) *StrayError {
-	s := &StrayError{Entry: printable(e.Name())}
+	s := &StrayError{Entry: printable.Name(e.Name())}
 	switch {
 	case e.Type()&fs.ModeSymlink != 0:
 		s.Why, s.Link = "is a link, which is not followed: put the folder itself here", true
@@ -98,14 +98,6 @@ func stray(e fs.DirEntry) *StrayError {
 		s.Why = "is no folder: only folders are episodes"
 	}
 	return s
-}
-
-// printable returns a name as it is if it can be shown, and else quoted.
-func printable(name string) string {
-	if q := strconv.QuoteToASCII(name); q != `"`+name+`"` {
-		return q
-	}
-	return name
 }
 
 // NameError returns nil unless there is a finished episode under a name that is
@@ -223,7 +215,7 @@ func (s *Source) Unfinished(name string) (Unfinished, error) {
 	if err != nil {
 		return Unfinished{}, durable.ReadFailed(err)
 	}
-	return Unfinished{printable(name), st.ChangedAt()}, nil
+	return Unfinished{printable.Name(name), st.ChangedAt()}, nil
 }
 
 // MarkedAt returns when an episode's marker, of whatever time, came here or was changed

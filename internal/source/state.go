@@ -8,7 +8,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
-	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // Attributes of a retired episode's directory.
@@ -104,7 +104,7 @@ func parseChange(b []byte) Change {
 	}
 	return Change{
 		At:          noted(int64(binary.BigEndian.Uint64(b))),
-		Cause:       episode.Printable(string(b[head:])),
+		Cause:       printable.Text(string(b[head:])),
 		Fingerprint: Short(b[8:]),
 		Partial:     b[head-1] == 1,
 	}

@@ -12,9 +12,10 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"cis490/internal/printable"
 )
 
 // MaxLine bounds a log line. journald splits far longer ones, and what follows
@@ -99,7 +100,7 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if err != nil {
 		return err
 	}
-	line := ascii(h.head(r) + attrs)
+	line := printable.Text(h.head(r) + attrs)
 	if len(line) >= MaxLine {
 		line = line[:MaxLine-len("...\n")] + "..."
 	}
@@ -155,27 +156,8 @@ func priority(level slog.Level) string {
 // message returns s bare if it reads as plain words, else quoted: a message
 // must not pass for attributes.
 func message(s string) string {
-	if s == "" || strings.ContainsAny(s, `="\`) || ascii(s) != s {
+	if s == "" || strings.ContainsAny(s, `="\`) || printable.Text(s) != s {
 		return strconv.QuoteToASCII(s)
 	}
 	return s
-}
-
-// ascii returns s with all but printable ASCII escaped.
-func ascii(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return s
-	}
-	var b strings.Builder
-	for i, r := range s {
-		switch {
-		case r >= ' ' && r <= '~':
-			b.WriteRune(r)
-		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(r)):
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		default:
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-		}
-	}
-	return b.String()
 }

@@ -16,14 +16,18 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"cis490/internal/printable"
 )
 
 // Ready says that the start, or the reload after [Reloading], is done. Status
 // is shown by systemctl.
-func Ready(status string) error { return notify(daemon.SdNotifyReady + "\nSTATUS=" + ascii(status)) }
+func Ready(status string) error {
+	return notify(daemon.SdNotifyReady + "\nSTATUS=" + printable.Text(status))
+}
 
 // Status replaces what systemctl shows as the daemon's state.
-func Status(status string) error { return notify("STATUS=" + ascii(status)) }
+func Status(status string) error { return notify("STATUS=" + printable.Text(status)) }
 
 // Reloading says that the configuration is being read again. [Ready] must
 // follow, also if the old configuration was kept.

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"cis490/internal/printable"
 )
 
 // Booted reports whether systemd is the service manager of this machine, as sd_booted(3)
@@ -45,7 +47,7 @@ func ShowUnit(ctx context.Context, unit string, properties ...string) (Unit, err
 	u := Unit{}
 	for line := range strings.Lines(string(out)) {
 		if key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
-			u[key] = append(u[key], ascii(value))
+			u[key] = append(u[key], printable.Text(value))
 		}
 	}
 	return u, nil

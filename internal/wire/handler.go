@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // Backend is where a [Handler] puts archives. Its errors should be [*Problem]
@@ -101,8 +102,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	problem, level := refusal(r.Context(), err)
-	h.Log.Log(r.Context(), level, "refused a request", "method", shorten(r.Method), "path", shorten(r.URL.EscapedPath()),
-		"host", string(caller.Host), "remote", r.RemoteAddr, "err", err)
+	h.Log.Log(r.Context(), level, "refused a request", "method", printable.Clip(r.Method, maxLogged),
+		"path", printable.Clip(r.URL.EscapedPath(), maxLogged), "host", string(caller.Host), "remote", r.RemoteAddr, "err", err)
 	if ended(r.Context()) != nil || slices.Contains(closing, problem.Code) || !h.drainBody(conn, r) {
 		w.Header().Set("Connection", "close")
 	}
@@ -159,14 +160,8 @@ func (a *answer) WriteHeader(status int) {
 // Unwrap is for [http.ResponseController].
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// shorten keeps what a sender chose from filling the journal.
-func shorten(s string) string {
-	const most = 300
-	if len(s) > most {
-		return s[:most] + "..."
-	}
-	return s
-}
+// maxLogged bounds what a sender chose and the log repeats, in bytes.
+const maxLogged = 300
 
 // refusal returns what the sender is told of err, and how loudly we say it.
 // A refusal is the other end's business; anything else is ours.
@@ -246,7 +241,7 @@ func parseKey(host, name string) (episode.Key, error) {
 	}{{host, &key.Host}, {name, &key.Name}} {
 		s, err := url.PathUnescape(part.escaped)
 		if err != nil {
-			return key, Refuse(BadName, "%s", episode.Printable(err.Error()))
+			return key, Refuse(BadName, "%s", printable.Text(err.Error()))
 		}
 		if *part.to, err = episode.ParseName(s); err != nil {
 			return key, Refuse(BadName, "%v", err)

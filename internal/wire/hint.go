@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // Hint says in words what an error of a [Client] means and what to do about it.
@@ -109,7 +109,7 @@ func names(cert *x509.Certificate) string {
 	for _, ip := range cert.IPAddresses {
 		all = append(all, ip.String())
 	}
-	return episode.Printable(strings.Join(all, ", "))
+	return printable.Text(strings.Join(all, ", "))
 }
 
 func networkHint(err error) string {

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 const inventoryPath = "/v1/inventory"
@@ -139,7 +140,7 @@ func parseInventory(body io.Reader) (inventory, error) {
 	case ahead.exceeded:
 		return in, Refuse(BadRequest, "not an inventory: more than %d bytes in one value or between two", maxLookahead)
 	case err != nil:
-		return in, Refuse(BadRequest, "no inventory: %s", episode.Printable(err.Error()))
+		return in, Refuse(BadRequest, "no inventory: %s", printable.Text(err.Error()))
 	case in.ReadBack && len(in.Episodes) != 1:
 		return in, Refuse(BadRequest, "one episode is read back at a time, not %d", len(in.Episodes))
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"cis490/internal/digest"
-	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // Code is a kind of refusal that both ends know. As an error it is what
@@ -177,7 +177,7 @@ func readProblem(resp *http.Response) error {
 	if !strings.HasPrefix(doc.Type, ours) && !strings.HasPrefix(doc.Type, registered) {
 		return &UnexpectedResponseError{Status: resp.StatusCode, Err: fmt.Errorf("a problem of the type %+q", doc.Type)}
 	}
-	p := &Problem{Code: codeOf(doc), Detail: episode.Printable(doc.Detail), Offset: doc.Offset, RetryAfter: retryAfter(resp)}
+	p := &Problem{Code: codeOf(doc), Detail: printable.Text(doc.Detail), Offset: doc.Offset, RetryAfter: retryAfter(resp)}
 	if p.Code == OtherStore {
 		if doc.Store == nil || doc.Store.Check() != nil {
 			return &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("another store, and it does not say which")}

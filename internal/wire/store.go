@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 
 	"github.com/dunglas/httpsfv"
+
+	"cis490/internal/printable"
 )
 
 // Bounds of a [Store].
@@ -61,7 +62,7 @@ func (s *Store) Check() error {
 	switch {
 	case s == nil:
 		return nil
-	case len(s.IndexTail) > maxStoreID || !printableASCII(s.IndexTail):
+	case len(s.IndexTail) > maxStoreID || !printable.IsPlain(s.IndexTail):
 		return errors.New("the tail of the store's index is none")
 	case s.IndexBytes < 0:
 		return errors.New("the index of the store has a negative length")
@@ -152,6 +153,3 @@ func (h *Handler) checkKnown(r *http.Request) error {
 	p.Store = &store
 	return p
 }
-
-// printableASCII reports whether s is printable ASCII without quotes and backslashes.
-func printableASCII(s string) bool { return strconv.QuoteToASCII(s) == `"`+s+`"` }

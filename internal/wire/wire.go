@@ -144,6 +144,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // Header fields beside those of package net/http.
@@ -279,5 +280,5 @@ func (s Storage) Err() error {
 	case s.Detail == "":
 		return Refuse(Full, "reachable but not accepting uploads")
 	}
-	return Refuse(Full, "reachable but not accepting uploads: %s", episode.Printable(s.Detail))
+	return Refuse(Full, "reachable but not accepting uploads: %s", printable.Text(s.Detail))
 }

@@ -1,15 +1,15 @@
-package episode_test
+package printable_test
 
 import (
 	"strings"
 	"testing"
 
-	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
-// TestPrintableEscapesOnce: a name that was quoted, in an error, in a note, is still the
+// TestTextIsEscapedOnce: a name that was quoted, in an error, in a note, is still the
 // name that a person can find.
-func TestPrintableEscapesOnce(t *testing.T) {
+func TestTextIsEscapedOnce(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                          "",
 		`open "run\x1b": denied`:    `open "run\x1b": denied`,
@@ -20,19 +20,19 @@ func TestPrintableEscapesOnce(t *testing.T) {
 		"\ufffd":                    `\ufffd`,
 		`a\b "c" 'd'` + "\x7f":      `a\b "c" 'd'\x7f`,
 	} {
-		if got := episode.Printable(in); got != want {
+		if got := printable.Text(in); got != want {
 			t.Errorf("%q: got %s, want %s", in, got, want)
 		}
 	}
 }
 
-func FuzzPrintable(f *testing.F) {
+func FuzzText(f *testing.F) {
 	f.Add("run-1")
 	f.Add("esc\x1b \"\\\xff\u202e")
 	f.Fuzz(func(t *testing.T, s string) {
-		got := episode.Printable(s)
-		if strings.ContainsFunc(got, func(r rune) bool { return r < ' ' || r > '~' }) || episode.Printable(got) != got {
-			t.Errorf("%q: got %q, and then %q", s, got, episode.Printable(got))
+		got := printable.Text(s)
+		if strings.ContainsFunc(got, func(r rune) bool { return r < ' ' || r > '~' }) || printable.Text(got) != got {
+			t.Errorf("%q: got %q, and then %q", s, got, printable.Text(got))
 		}
 	})
 }

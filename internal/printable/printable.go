@@ -1,0 +1,58 @@
+// Package printable makes untrusted text safe to show on a terminal and in a log.
+//
+// Names and contents of episodes come from malware, and requests may come from anybody.
+// Invariant: every function but [Clip] returns one line of printable ASCII.
+package printable
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Text returns s with all but printable ASCII escaped. Quotes and backslashes stay as they
+// are, so that text which passes through twice, or holds a quoted name, is escaped once.
+func Text(s string) string {
+	if !strings.ContainsFunc(s, isUnprintable) {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case !isUnprintable(r):
+			b.WriteRune(r)
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(r)):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+func isUnprintable(r rune) bool { return r < ' ' || r > '~' }
+
+// Quote returns the first maxBytes bytes of s as a quoted Go string.
+func Quote(s string, maxBytes int) string { return strconv.QuoteToASCII(Clip(s, maxBytes)) }
+
+// Clip returns the first maxBytes bytes of s, and "..." if there are more.
+func Clip(s string, maxBytes int) string {
+	if len(s) > maxBytes {
+		return s[:maxBytes] + "..."
+	}
+	return s
+}
+
+// Name returns s if it is plain, and s quoted otherwise.
+func Name(s string) string {
+	if IsPlain(s) {
+		return s
+	}
+	return strconv.QuoteToASCII(s)
+}
+
+// IsPlain reports whether s is printable ASCII without quotes and backslashes.
+func IsPlain(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return isUnprintable(r) || r == '"' || r == '\\' })
+}
