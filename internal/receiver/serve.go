@@ -22,7 +22,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// Waits of the server. A body has none: see [wire.Pace].
+// Waits of the server. A body has none: see [wire.BodyLimits].
 const (
 	headerTimeout = 10 * time.Second // also for the TLS handshake
 	idleTimeout   = 3 * time.Minute  // longer than the shippers'
@@ -106,7 +106,7 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 		Handler: r.access.serve(r.life, &wire.Handler{
 			Backend:  guarded{r},
 			Identify: func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
-			Pace:     wire.Pace{Idle: r.cfg.Limits.IdleTimeout.Std(), Rate: int64(r.cfg.Limits.MinRate), Window: paceWindow},
+			BodyLimits:     wire.BodyLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: paceWindow},
 			About:    wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
 			Log:      r.log,
 		}),

@@ -186,7 +186,7 @@ func (r *receiver) otherStore(ctx context.Context) error {
 }
 
 func (r *receiver) otherStoreLocked(ctx context.Context) error {
-	known := wire.KnownFrom(ctx)
+	known := wire.KnownStore(ctx)
 	if r.ignorant || known.ID == "" || r.disk.ID == "" {
 		return nil
 	}

@@ -71,7 +71,7 @@ func (d *dispatch) handleResult(r result, c candidate, now time.Time) error {
 func (d *dispatch) postpone(r result, v verdict, now time.Time) error {
 	l := d.later[r.name]
 	f := d.faultOf(r, v, l)
-	if _, further := errors.AsType[*wire.Interrupted](r.err); further {
+	if _, further := errors.AsType[*wire.InterruptedError](r.err); further {
 		l = delay{held: l.held} // it is coming home, if in pieces
 	}
 	if l = l.again(r.err, now); l.unreadable(r.err) && !r.held {

@@ -94,7 +94,7 @@ func (a *adoption) ask(ctx context.Context) (outbox.Store, context.Context) {
 }
 
 func asking(ctx context.Context, known outbox.Store) context.Context {
-	return wire.WithKnown(ctx, wire.Store{ID: known.ID, IndexBytes: known.IndexBytes, IndexTail: known.IndexTail})
+	return wire.WithKnownStore(ctx, wire.Store{ID: known.ID, IndexBytes: known.IndexBytes, IndexTail: known.IndexTail})
 }
 
 // answered returns an [*OtherStoreError] if the receiver refused for its store, or is not

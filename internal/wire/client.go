@@ -44,12 +44,12 @@ type ClientConfig struct {
 // Waits of the client. None bounds a whole upload: a slow link is no fault.
 const (
 	dialTimeout = 10 * time.Second
-	// answerTimeout is how long an answer may take after the body: the receiver
+	// responseTimeout is how long an answer may take after the body: the receiver
 	// may have to read a stored copy first.
-	answerTimeout = 5 * time.Minute
-	restTimeout   = 30 * time.Second // from the head of an answer to its end
-	unackedLimit  = 90 * time.Second // bytes that the other kernel has not acknowledged
-	idleTimeout   = 90 * time.Second // shorter than the receiver's, so that it is we who close
+	responseTimeout = 5 * time.Minute
+	bodyTimeout     = 30 * time.Second // from the head of an answer to its end
+	unackedTimeout  = 90 * time.Second // bytes that the other kernel has not acknowledged
+	idleTimeout     = 90 * time.Second // shorter than the receiver's, so that it is we who close
 )
 
 // NewClient returns a client, or an error about the URL.
@@ -59,7 +59,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 		return nil, err
 	}
 	return &Client{base: base, host: c.Host, token: c.Token, agent: "shipper/" + c.Version, http: &http.Client{
-		Transport: transport(c),
+		Transport: newTransport(c),
 		// A redirect is no answer of a receiver, and must not carry a
 		// recording elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -71,19 +71,19 @@ func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{
 		Timeout:         dialTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3},
-		Control:         unackedTimeout,
+		Control:         setUserTimeout,
 	}
 	return d.DialContext(ctx, network, addr)
 }
 
-func transport(c ClientConfig) *http.Transport {
+func newTransport(c ClientConfig) *http.Transport {
 	// HTTP/2 was 25 % slower on loopback and 2.5 times slower at 50 ms.
 	var one http.Protocols
 	one.SetHTTP1(true)
 	return &http.Transport{
 		DialTLSContext:        c.DialTLS,
 		Protocols:             &one,
-		ResponseHeaderTimeout: answerTimeout,
+		ResponseHeaderTimeout: responseTimeout,
 		IdleConnTimeout:       idleTimeout,
 		MaxConnsPerHost:       c.Conns,
 		MaxIdleConnsPerHost:   c.Conns,
@@ -93,13 +93,13 @@ func transport(c ClientConfig) *http.Transport {
 	}
 }
 
-// unackedTimeout ends a connection whose peer has vanished in mid-upload.
+// setUserTimeout ends a connection whose peer has vanished in mid-upload.
 // Keep-alives do not: they pause while data is unacknowledged, and the kernel
 // would go on for a quarter of an hour.
-func unackedTimeout(_, _ string, c syscall.RawConn) error {
+func setUserTimeout(_, _ string, c syscall.RawConn) error {
 	var failed error
 	err := c.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedLimit/time.Millisecond))
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedTimeout/time.Millisecond))
 	})
 	return errors.Join(err, failed)
 }
@@ -111,7 +111,7 @@ func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 // Stat returns the digest and the size of what the receiver has under an
 // episode's name, or an error that is [NotFound].
 func (c *Client) Stat(ctx context.Context, name episode.Name) (digest.Digest, int64, error) {
-	req, err := c.request(ctx, http.MethodHead, c.episode(episode.Key{Host: c.host, Name: name}), nil)
+	req, err := c.newRequest(ctx, http.MethodHead, c.episodeURL(episode.Key{Host: c.host, Name: name}), nil)
 	if err != nil {
 		return digest.Digest{}, 0, err
 	}
@@ -128,37 +128,37 @@ func (c *Client) Stat(ctx context.Context, name episode.Name) (digest.Digest, in
 			return d, 0, &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("an answer to HEAD without digest and length")}
 		}
 		return d, resp.ContentLength, nil
-	case media == problemType: // its body stays away from a HEAD
-		return digest.Digest{}, 0, &Problem{Code: plainest(resp.StatusCode), RetryAfter: retryAfter(resp)}
+	case media == problemMediaType: // its body stays away from a HEAD
+		return digest.Digest{}, 0, &Problem{Code: codeForStatus(resp.StatusCode), RetryAfter: parseRetryAfter(resp)}
 	}
 	return digest.Digest{}, 0, &UnexpectedResponseError{Status: resp.StatusCode}
 }
 
 // Ping asks the receiver who we are to it and how it is.
 func (c *Client) Ping(ctx context.Context) (PingResponse, error) {
-	req, err := c.request(ctx, http.MethodPost, c.base.JoinPath(pingPath), http.NoBody)
+	req, err := c.newRequest(ctx, http.MethodPost, c.base.JoinPath(pingPath), http.NoBody)
 	if err != nil {
 		return PingResponse{}, err
 	}
-	var pong PingResponse
-	status, err := c.do(req, &pong, http.StatusOK)
+	var resp PingResponse
+	status, err := c.do(req, &resp, http.StatusOK)
 	if err != nil {
 		return PingResponse{}, err
 	}
-	if pong.Status != "ok" || pong.Host != c.host {
-		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("the answer to a ping is for the host %+q", string(pong.Host))}
+	if resp.Status != "ok" || resp.Host != c.host {
+		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("the answer to a ping is for the host %+q", string(resp.Host))}
 	}
-	if err := pong.Store.Check(); err != nil {
+	if err := resp.Store.Check(); err != nil {
 		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: err}
 	}
-	return pong, nil
+	return resp, nil
 }
 
-func (c *Client) episode(key episode.Key) *url.URL {
+func (c *Client) episodeURL(key episode.Key) *url.URL {
 	return c.base.JoinPath(episodesPath, string(key.Host), string(key.Name))
 }
 
-func (c *Client) request(ctx context.Context, method string, u *url.URL, body io.Reader) (*http.Request, error) {
+func (c *Client) newRequest(ctx context.Context, method string, u *url.URL, body io.Reader) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (c *Client) request(ctx context.Context, method string, u *url.URL, body io
 		// not sent. A piece goes on where another may have come to meanwhile.
 		req.Header["Idempotency-Key"] = nil
 	}
-	setKnown(req)
+	setKnownStore(req)
 	if c.token != nil {
 		if token := c.token(); token != "" {
 			req.Header.Set("Authorization", "Bearer "+token)
@@ -185,20 +185,20 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
 	}
-	return resp, because(req.Context(), err)
+	return resp, contextCause(req.Context(), err)
 }
 
-// because returns err, or why we ended ctx ourselves, if err comes of that: a
+// contextCause returns err, or why we ended ctx ourselves, if err comes of that: a
 // cancelled context means to our callers that they ended it.
-func because(ctx context.Context, err error) error {
+func contextCause(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil {
 		return cause
 	}
 	return err
 }
 
-// errUnended says that an answer began and did not end.
-var errUnended = fmt.Errorf("the answer did not end within %v: %w", restTimeout, os.ErrDeadlineExceeded)
+// errBodyTimeout says that an answer began and did not end.
+var errBodyTimeout = fmt.Errorf("the answer did not end within %v: %w", bodyTimeout, os.ErrDeadlineExceeded)
 
 // do sends a request and reads a JSON answer with one of the statuses, or, if into
 // is nil, an answer without a body.
@@ -211,7 +211,7 @@ func (c *Client) do(req *http.Request, into any, statuses ...int) (int, error) {
 	}
 	defer resp.Body.Close()
 	// What answered so far must also come to an end.
-	defer time.AfterFunc(restTimeout, func() { cancel(errUnended) }).Stop()
+	defer time.AfterFunc(bodyTimeout, func() { cancel(errBodyTimeout) }).Stop()
 	for _, status := range statuses {
 		if resp.StatusCode != status {
 			continue
@@ -219,8 +219,8 @@ func (c *Client) do(req *http.Request, into any, statuses ...int) (int, error) {
 		if into == nil {
 			return status, nil
 		}
-		if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(into); err != nil {
-			return status, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("not our JSON: %w", because(ctx, err))}
+		if err := json.NewDecoder(io.LimitReader(resp.Body, maxResponseBody)).Decode(into); err != nil {
+			return status, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("not our JSON: %w", contextCause(ctx, err))}
 		}
 		io.CopyN(io.Discard, resp.Body, 1<<10) // to its end, so that the connection can be used again
 		return status, nil

@@ -179,7 +179,7 @@ func TestAnswersThatAreNoReceiversAreFaultsOfThePath(t *testing.T) {
 					followed.Store(true)
 				}
 				w.Header().Set("Location", "/elsewhere")
-				answer(c.status, c.kind, c.body)(w, r)
+				deadlineWriter(c.status, c.kind, c.body)(w, r)
 			}))
 			r, err := s.client(t).Put(t.Context(), u, bytes.NewReader(content))
 			path, ok := errors.AsType[*wire.UnexpectedResponseError](err)
@@ -207,7 +207,7 @@ func TestAnswersThatAreNoReceiversAreFaultsOfThePath(t *testing.T) {
 
 // TestPingOfAnotherHostIsAFaultOfThePath guards against a mixed-up address.
 func TestPingOfAnotherHostIsAFaultOfThePath(t *testing.T) {
-	s := serve(t, answer(200, "application/json", `{"status":"ok","host_id":"lab-02"}`))
+	s := serve(t, deadlineWriter(200, "application/json", `{"status":"ok","host_id":"lab-02"}`))
 	if _, err := s.client(t).Ping(t.Context()); !isPath(err) {
 		t.Errorf("%v", err)
 	}

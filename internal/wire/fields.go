@@ -18,7 +18,7 @@ func parseUpload(r *http.Request, key episode.Key) (Upload, error) {
 	if len(r.Header.Values(uploadOffset)) > 0 {
 		return u, Refuse(BadRequest, "%s: go on with PATCH", uploadOffset)
 	}
-	if err := plainBody(r); err != nil {
+	if err := checkBodyHeaders(r); err != nil {
 		return u, err
 	}
 	var err error
@@ -28,20 +28,20 @@ func parseUpload(r *http.Request, key episode.Key) (Upload, error) {
 	if u.Digest, err = parseDigest(r.Header); err != nil {
 		return u, err
 	}
-	skipped, _, err := integerField(r.Header, skippedField)
+	skipped, _, err := parseInteger(r.Header, skippedField)
 	if err != nil || skipped > maxSkipped {
 		return u, Refuse(BadRequest, "%s is no number of files", skippedField)
 	}
 	u.Skipped = int(skipped)
-	u.Resent, _, err = booleanField(r.Header, resentField)
+	u.Resent, _, err = parseBoolean(r.Header, resentField)
 	return u, err
 }
 
 // maxSkipped is more files than an episode may have.
 const maxSkipped = 1<<31 - 1
 
-// plainBody refuses a body that is not just its bytes, in a number that is known.
-func plainBody(r *http.Request) error {
+// checkBodyHeaders refuses a body that is not just its bytes, in a number that is known.
+func checkBodyHeaders(r *http.Request) error {
 	if len(r.Header.Values("Content-Range")) > 0 {
 		return Refuse(BadRequest, "Content-Range: announce the archive and go on with PATCH")
 	}
@@ -61,7 +61,7 @@ func parseLength(r *http.Request) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	length, given, err := integerField(r.Header, uploadLength)
+	length, given, err := parseInteger(r.Header, uploadLength)
 	switch {
 	case err != nil:
 		return 0, err
@@ -77,10 +77,10 @@ func parseLength(r *http.Request) (int64, error) {
 	return r.ContentLength, nil
 }
 
-// integerField returns the structured field (RFC 9651) called name, which must
+// parseInteger returns the structured field (RFC 9651) called name, which must
 // not be negative, and whether it is there.
-func integerField(fields http.Header, name string) (n int64, given bool, err error) {
-	v, given, err := itemField(fields, name)
+func parseInteger(fields http.Header, name string) (n int64, given bool, err error) {
+	v, given, err := parseItem(fields, name)
 	if n, ok := v.(int64); err == nil && given && ok && n >= 0 {
 		return n, true, nil
 	}
@@ -90,9 +90,9 @@ func integerField(fields http.Header, name string) (n int64, given bool, err err
 	return 0, false, err
 }
 
-// booleanField is [integerField] for ?0 and ?1.
-func booleanField(fields http.Header, name string) (b, given bool, err error) {
-	v, given, err := itemField(fields, name)
+// parseBoolean is [parseInteger] for ?0 and ?1.
+func parseBoolean(fields http.Header, name string) (b, given bool, err error) {
+	v, given, err := parseItem(fields, name)
 	if b, ok := v.(bool); err == nil && given && ok {
 		return b, true, nil
 	}
@@ -102,7 +102,7 @@ func booleanField(fields http.Header, name string) (b, given bool, err error) {
 	return false, false, err
 }
 
-func itemField(fields http.Header, name string) (v any, given bool, err error) {
+func parseItem(fields http.Header, name string) (v any, given bool, err error) {
 	values := fields.Values(name)
 	if len(values) == 0 {
 		return nil, false, nil
@@ -154,7 +154,7 @@ func parseDigestField(values []string) (digest.Digest, error) {
 	return digest.Digest(b), nil
 }
 
-// digestField writes RFC 9530's form.
-func digestField(d digest.Digest) string {
+// formatDigest writes RFC 9530's form.
+func formatDigest(d digest.Digest) string {
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(d[:]) + ":"
 }

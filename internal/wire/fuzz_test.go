@@ -36,7 +36,7 @@ func ask(t *testing.T, u *url.URL, fields http.Header) (*depot, *http.Response) 
 }
 
 func FuzzDigestField(f *testing.F) {
-	good := digestField([]byte("x"))
+	good := formatDigest([]byte("x"))
 	for _, s := range []string{good, good + ", " + good, "sha-512=:YQ==:, " + good, "sha-256=:YQ==:", "sha-256", "sha-256=1;a=" + good, good + ";p=1", ""} {
 		f.Add(s)
 	}
@@ -70,7 +70,7 @@ func FuzzPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		d, resp := ask(t, where, http.Header{"Repr-Digest": {digestField([]byte("x"))}})
+		d, resp := ask(t, where, http.Header{"Repr-Digest": {formatDigest([]byte("x"))}})
 		readProblem(t, resp) // every answer is one here
 		n, u := d.called()
 		if n == 0 {
@@ -152,7 +152,7 @@ func FuzzPiece(f *testing.F) {
 		d := &depot{tb: t, parts: map[string]*part{"X": x}}
 		r := httptest.NewRequest(http.MethodPut, "/", strings.NewReader(body))
 		r.Method, r.URL = method, u
-		r.Header = http.Header{"Content-Length": {fmt.Sprint(len(body))}, "Repr-Digest": {digestField([]byte("x"))}}
+		r.Header = http.Header{"Content-Length": {fmt.Sprint(len(body))}, "Repr-Digest": {formatDigest([]byte("x"))}}
 		for name, value := range map[string]string{"Content-Type": media, "Upload-Offset": offset, "Upload-Complete": complete, "Upload-Length": length} {
 			if value != "" {
 				r.Header.Set(name, value)

@@ -80,7 +80,7 @@ type Handler struct {
 	// whose context is cancelled later with a [*Problem] as the cause ends with that
 	// problem, and its connection with it.
 	Identify func(*http.Request) (Caller, error)
-	Pace     Pace
+	BodyLimits     BodyLimits
 	About    ServerInfo
 	Log      *slog.Logger
 }
@@ -88,33 +88,33 @@ type Handler struct {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
 	conn.SetWriteDeadline(time.Time{}) // of the answer before
-	w = &answer{ResponseWriter: w, conn: conn, limit: h.Pace.Idle}
+	w = &deadlineWriter{ResponseWriter: w, conn: conn, limit: h.BodyLimits.Idle}
 	caller, err := h.Identify(r)
 	if caller.Release != nil {
 		defer caller.Release()
 	}
 	if err == nil { // who the caller is comes first: a stranger learns nothing but that
-		err = h.serve(w, r, caller)
+		err = h.route(w, r, caller)
 	} else {
 		w.Header().Set("Connection", "close") // the caller is refused
 	}
 	if err == nil {
 		return
 	}
-	problem, level := refusal(r.Context(), err)
+	problem, level := problemFor(r.Context(), err)
 	h.Log.Log(r.Context(), level, "refused a request", "method", printable.Clip(r.Method, maxLogged),
 		"path", printable.Clip(r.URL.EscapedPath(), maxLogged), "host", string(caller.Host), "remote", r.RemoteAddr, "err", err)
-	if ended(r.Context()) != nil || slices.Contains(closing, problem.Code) || !h.drainBody(conn, r) {
+	if cancelProblem(r.Context()) != nil || slices.Contains(closeAfter, problem.Code) || !h.keepAlive(conn, r) {
 		w.Header().Set("Connection", "close")
 	}
 	problem.write(w)
 }
 
-// drainBody reads what is left of a small body before its refusal, and reports whether
+// keepAlive reads what is left of a small body before its refusal, and reports whether
 // the connection can carry another request. After a body that was not read to its end it
 // cannot: its rest would pass for a request. A chunked body may have come with a length
 // as well, which net/http hides, so that two readers may not agree on where it ends.
-func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool {
+func (h *Handler) keepAlive(conn *http.ResponseController, r *http.Request) bool {
 	switch {
 	case len(r.TransferEncoding) > 0 || r.ContentLength >= MinAnnounced:
 		return false
@@ -123,34 +123,34 @@ func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool
 	case r.Header.Get("Expect") != "":
 		return true // net/http closes the connection, unless all of it was read
 	}
-	return h.swallow(conn, r)
+	return h.drainBody(conn, r)
 }
 
-// swallow reads what is left of a small body before it is answered, and reports whether
+// drainBody reads what is left of a small body before it is answered, and reports whether
 // it has come to the end. Over an unread one net/http closes a connection that ends with
 // its request, as a proxy's do, and the answer is lost.
-func (h *Handler) swallow(conn *http.ResponseController, r *http.Request) bool {
+func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool {
 	if r.ContentLength <= 0 || r.ContentLength >= MinAnnounced || r.Header.Get("Expect") != "" {
 		return false
 	}
-	conn.SetReadDeadline(time.Now().Add(h.Pace.Idle))
+	conn.SetReadDeadline(time.Now().Add(h.BodyLimits.Idle))
 	_, err := io.Copy(io.Discard, r.Body) // at most ContentLength
 	return err == nil
 }
 
-// closing are the refusals after which a connection is worth nothing: the body
+// closeAfter are the refusals after which a connection is worth nothing: the body
 // that is on its way would have to be read.
-var closing = []Code{Stalled, Draining, HostBusy, Superseded}
+var closeAfter = []Code{Stalled, Draining, HostBusy, Superseded}
 
-// answer is a response whose end comes: net/http reads what is left of a small
+// deadlineWriter is a response whose end comes: net/http reads what is left of a small
 // body and waits for the sender to take the answer, and neither may be for ever.
-type answer struct {
+type deadlineWriter struct {
 	http.ResponseWriter
 	conn  *http.ResponseController
 	limit time.Duration
 }
 
-func (a *answer) WriteHeader(status int) {
+func (a *deadlineWriter) WriteHeader(status int) {
 	now := time.Now()
 	a.conn.SetReadDeadline(now.Add(a.limit)) // net/http sets its own for the next request
 	a.conn.SetWriteDeadline(now.Add(2 * a.limit))
@@ -158,28 +158,28 @@ func (a *answer) WriteHeader(status int) {
 }
 
 // Unwrap is for [http.ResponseController].
-func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+func (a *deadlineWriter) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // maxLogged bounds what a sender chose and the log repeats, in bytes.
 const maxLogged = 300
 
-// refusal returns what the sender is told of err, and how loudly we say it.
+// problemFor returns what the sender is told of err, and how loudly we say it.
 // A refusal is the other end's business; anything else is ours.
-func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
-	if p := ended(ctx); p != nil {
+func problemFor(ctx context.Context, err error) (*Problem, slog.Level) {
+	if p := cancelProblem(ctx); p != nil {
 		err = p // whatever the request met because of that
 	}
 	if p, ok := errors.AsType[*Problem](err); ok {
 		if p.Code == Busy || p.Code == HostBusy {
 			return p, slog.LevelDebug // senders come again by themselves, and often
 		}
-		if kinds[p.Code].status >= http.StatusInternalServerError {
+		if problemTypes[p.Code].status >= http.StatusInternalServerError {
 			return p, slog.LevelWarn
 		}
 		return p, slog.LevelInfo
 	}
 	if errors.Is(err, ErrDraining) || errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), ErrDraining) {
-		return draining(), slog.LevelInfo
+		return drainingProblem(), slog.LevelInfo
 	}
 	if errors.Is(err, context.Canceled) {
 		return &Problem{Code: Internal}, slog.LevelInfo // the sender left
@@ -187,26 +187,26 @@ func refusal(ctx context.Context, err error) (*Problem, slog.Level) {
 	return &Problem{Code: Internal}, slog.LevelError
 }
 
-// ended returns the problem with which a request's context was cancelled, or nil.
-func ended(ctx context.Context) *Problem {
+// cancelProblem returns the problem with which a request's context was cancelled, or nil.
+func cancelProblem(ctx context.Context) *Problem {
 	p, _ := errors.AsType[*Problem](context.Cause(ctx))
 	return p
 }
 
-// serve answers a request, or returns the refusal of it.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, caller Caller) error {
-	if err := h.checkKnown(r); err != nil {
+// route answers a request, or returns the refusal of it.
+func (h *Handler) route(w http.ResponseWriter, r *http.Request, caller Caller) error {
+	if err := h.checkKnownStore(r); err != nil {
 		return err
 	}
 	path := r.URL.EscapedPath()
 	if path == pingPath {
-		return h.ping(w, r, caller)
+		return h.servePing(w, r, caller)
 	}
 	if path == inventoryPath {
-		return h.inventory(w, r, caller)
+		return h.serveInventory(w, r, caller)
 	}
 	if id, found := strings.CutPrefix(path, uploadsPath); found {
-		return h.upload(w, r, caller.Host, id)
+		return h.serveUpload(w, r, caller.Host, id)
 	}
 	rest, found := strings.CutPrefix(path, episodesPath)
 	host, name, two := strings.Cut(rest, "/")
@@ -222,11 +222,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, caller Caller) e
 	}
 	switch r.Method {
 	case http.MethodPut:
-		return h.put(w, r, key)
+		return h.servePut(w, r, key)
 	case http.MethodHead:
-		return h.head(w, r, key)
+		return h.serveHead(w, r, key)
 	case http.MethodOptions:
-		return h.limits(w, r)
+		return h.serveOptions(w, r)
 	}
 	w.Header().Set("Allow", "HEAD, OPTIONS, PUT")
 	return Refuse(BadMethod, "use PUT or HEAD")
@@ -250,12 +250,12 @@ func parseKey(host, name string) (episode.Key, error) {
 	return key, nil
 }
 
-func (h *Handler) ping(w http.ResponseWriter, r *http.Request, caller Caller) error {
+func (h *Handler) servePing(w http.ResponseWriter, r *http.Request, caller Caller) error {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST")
 		return Refuse(BadMethod, "use POST")
 	}
-	if err := noBody(w, r); err != nil {
+	if err := refuseBody(w, r); err != nil {
 		return err
 	}
 	storage, err := h.Backend.Storage(r.Context(), caller.Host)
@@ -274,8 +274,8 @@ func (h *Handler) ping(w http.ResponseWriter, r *http.Request, caller Caller) er
 	return nil
 }
 
-// noBody refuses a body where none is wanted: nobody would read it.
-func noBody(w http.ResponseWriter, r *http.Request) error {
+// refuseBody refuses a body where none is wanted: nobody would read it.
+func refuseBody(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength == 0 && len(r.TransferEncoding) == 0 {
 		return nil
 	}
@@ -283,8 +283,8 @@ func noBody(w http.ResponseWriter, r *http.Request) error {
 	return Refuse(BadRequest, "only PUT and PATCH have a body")
 }
 
-func (h *Handler) head(w http.ResponseWriter, r *http.Request, key episode.Key) error {
-	if err := noBody(w, r); err != nil {
+func (h *Handler) serveHead(w http.ResponseWriter, r *http.Request, key episode.Key) error {
+	if err := refuseBody(w, r); err != nil {
 		return err
 	}
 	receipt, err := h.Backend.Stat(r.Context(), key)
@@ -295,30 +295,30 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, key episode.Key) 
 	fields.Set("Content-Type", "application/zstd")
 	fields.Set("Content-Length", strconv.FormatInt(receipt.Size, 10))
 	fields.Set("ETag", `"sha256:`+receipt.Digest.String()+`"`)
-	fields.Set(reprDigest, digestField(receipt.Digest))
+	fields.Set(reprDigest, formatDigest(receipt.Digest))
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
 
-func (h *Handler) put(w http.ResponseWriter, r *http.Request, key episode.Key) error {
+func (h *Handler) servePut(w http.ResponseWriter, r *http.Request, key episode.Key) error {
 	announced, err := isAnnounce(r)
 	if err != nil {
 		return err
 	}
 	if announced {
-		return h.announce(w, r, key)
+		return h.serveAnnounce(w, r, key)
 	}
 	u, err := parseUpload(r, key)
 	if err != nil {
 		return err
 	}
-	body := h.Pace.body(r.Context(), http.NewResponseController(w), r)
-	defer body.end()
+	body := h.BodyLimits.newBody(r.Context(), http.NewResponseController(w), r)
+	defer body.detach()
 	receipt, err := h.Backend.Put(r.Context(), u, body)
 	if err != nil {
 		return err
 	}
-	h.swallow(http.NewResponseController(w), r)
+	h.drainBody(http.NewResponseController(w), r)
 	return h.writeReceipt(w, receipt)
 }
 
@@ -334,7 +334,7 @@ func (h *Handler) writeReceipt(w http.ResponseWriter, receipt Receipt) error {
 		status = http.StatusCreated
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set(reprDigest, digestField(receipt.Digest))
+	w.Header().Set(reprDigest, formatDigest(receipt.Digest))
 	writeJSON(w, status, receipt)
 	return nil
 }

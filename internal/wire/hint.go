@@ -68,7 +68,7 @@ func tlsHint(err error) string {
 	}
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
 		return fmt.Sprintf("the receiver's certificate is for %s: use one of these in receiver.url, or issue it again for this one with 'receiver pki renew --name'",
-			names(e.Certificate))
+			certNames(e.Certificate))
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return "receiver.ca_file is not the ca.crt of this receiver's 'pki init'"
@@ -104,7 +104,7 @@ func validityHint(what string, cert *x509.Certificate, now time.Time) string {
 	return fmt.Sprintf("%s expired on %s, and this machine's clock says %s: renew it, if the clock is right", what, day(cert.NotAfter), day(now))
 }
 
-func names(cert *x509.Certificate) string {
+func certNames(cert *x509.Certificate) string {
 	all := append([]string{}, cert.DNSNames...)
 	for _, ip := range cert.IPAddresses {
 		all = append(all, ip.String())

@@ -11,12 +11,12 @@ import (
 // put is a request line and the fields that an honest one has.
 const honest = "Content-Length: 1"
 
-var field = "Repr-Digest: " + digestField([]byte("x"))
+var field = "Repr-Digest: " + formatDigest([]byte("x"))
 
 // TestHostileRequestsComeToNothing sends bytes that no client of ours sends.
 // None may reach the depot. A row without a code is refused by net/http itself.
 func TestHostileRequestsComeToNothing(t *testing.T) {
-	other := "Repr-Digest: " + digestField([]byte("y"))
+	other := "Repr-Digest: " + formatDigest([]byte("y"))
 	base64 := strings.TrimPrefix(field, "Repr-Digest: sha-256=")
 	for _, c := range []struct {
 		what   string
@@ -224,7 +224,7 @@ func TestHonestFormsAreTaken(t *testing.T) {
 		"beside another digest": request("x", honest, "Repr-Digest: sha-512=:YQ==:, "+strings.TrimPrefix(field, "Repr-Digest: ")),
 		"identity":              request("x", honest, field, "Content-Encoding: identity"),
 		"skipped":               request("x", honest, field, "Episode-Skipped: 3"),
-		"empty":                 request("", "Content-Length: 0", "Repr-Digest: "+digestField(nil)),
+		"empty":                 request("", "Content-Length: 0", "Repr-Digest: "+formatDigest(nil)),
 		"escaped once":          escaped,
 	} {
 		d := &depot{tb: t}

@@ -63,20 +63,20 @@ type InventoryEntry struct {
 	Unreadable bool `json:"unreadable,omitempty"`
 }
 
-// inventory is the request.
-type inventory struct {
+// inventoryRequest is the request.
+type inventoryRequest struct {
 	Episodes []InventoryQuery `json:"episodes"`
 	ReadBack bool             `json:"read_back,omitempty"`
 }
 
-// holdings is the answer.
-type holdings struct {
+// inventoryResponse is the answer.
+type inventoryResponse struct {
 	Host     episode.Name     `json:"host_id"`
 	Episodes []InventoryEntry `json:"episodes"`
 	Store    *Store           `json:"store,omitempty"`
 }
 
-func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Caller) error {
+func (h *Handler) serveInventory(w http.ResponseWriter, r *http.Request, caller Caller) error {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST")
 		return Refuse(BadMethod, "use POST")
@@ -95,8 +95,8 @@ func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Calle
 		return err
 	}
 	defer release()
-	body := h.Pace.body(r.Context(), http.NewResponseController(w), r)
-	defer body.end()
+	body := h.BodyLimits.newBody(r.Context(), http.NewResponseController(w), r)
+	defer body.detach()
 	asked, err := parseInventory(body)
 	if err != nil {
 		return err
@@ -110,21 +110,21 @@ func (h *Handler) inventory(w http.ResponseWriter, r *http.Request, caller Calle
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	writeJSON(w, http.StatusOK, holdings{Host: caller.Host, Episodes: found, Store: &store})
+	writeJSON(w, http.StatusOK, inventoryResponse{Host: caller.Host, Episodes: found, Store: &store})
 	return nil
 }
 
 // parseInventory reads a request claim by claim, so that it never holds more of
 // them than are allowed, nor more than [maxLookahead] bytes of anything else. A
 // repeated member is refused.
-func parseInventory(body io.Reader) (inventory, error) {
-	in := inventory{Episodes: []InventoryQuery{}}
+func parseInventory(body io.Reader) (inventoryRequest, error) {
+	in := inventoryRequest{Episodes: []InventoryQuery{}}
 	watched := &lastError{r: body}
-	ahead := &lookahead{r: watched}
+	ahead := &lookaheadLimiter{r: watched}
 	dec := json.NewDecoder(ahead)
-	ahead.parsed = dec.InputOffset
-	err := object(dec, map[string]func() error{
-		"episodes":  func() (err error) { in.Episodes, err = claims(dec); return err },
+	ahead.inputOffset = dec.InputOffset
+	err := parseObject(dec, map[string]func() error{
+		"episodes":  func() (err error) { in.Episodes, err = parseQueries(dec); return err },
 		"read_back": func() error { return dec.Decode(&in.ReadBack) },
 	})
 	if err == nil {
@@ -147,10 +147,10 @@ func parseInventory(body io.Reader) (inventory, error) {
 	return in, nil
 }
 
-// object reads a JSON object whose members are those of read, each at most
+// parseObject reads a JSON object whose members are those of read, each at most
 // once. Others are for receivers to come, and are skipped.
-func object(dec *json.Decoder, read map[string]func() error) error {
-	if err := delim(dec, '{'); err != nil {
+func parseObject(dec *json.Decoder, read map[string]func() error) error {
+	if err := expectDelim(dec, '{'); err != nil {
 		return err
 	}
 	seen := map[string]bool{}
@@ -175,7 +175,7 @@ func object(dec *json.Decoder, read map[string]func() error) error {
 			return err
 		}
 	}
-	return delim(dec, '}')
+	return expectDelim(dec, '}')
 }
 
 // maxSkippedDepth bounds how deep the members may be nested that are skipped: the
@@ -203,8 +203,8 @@ func skipValue(dec *json.Decoder) error {
 	}
 }
 
-func claims(dec *json.Decoder) ([]InventoryQuery, error) {
-	if err := delim(dec, '['); err != nil {
+func parseQueries(dec *json.Decoder) ([]InventoryQuery, error) {
+	if err := expectDelim(dec, '['); err != nil {
 		return nil, err
 	}
 	all := []InventoryQuery{}
@@ -224,10 +224,10 @@ func claims(dec *json.Decoder) ([]InventoryQuery, error) {
 		}
 		all = append(all, c)
 	}
-	return all, delim(dec, ']')
+	return all, expectDelim(dec, ']')
 }
 
-func delim(dec *json.Decoder, want json.Delim) error {
+func expectDelim(dec *json.Decoder, want json.Delim) error {
 	t, err := dec.Token()
 	if err == nil && t != want {
 		err = fmt.Errorf("want %v at the byte %d", want, dec.InputOffset())
@@ -239,17 +239,17 @@ func delim(dec *json.Decoder, want json.Delim) error {
 // returned. A claim has at most a few hundred.
 const maxLookahead = 16 << 10
 
-// lookahead ends a decoder that buffers too much: it would otherwise hold a string of
+// lookaheadLimiter ends a decoder that buffers too much: it would otherwise hold a string of
 // any length, or as much white space.
-type lookahead struct {
-	r        io.Reader
-	parsed   func() int64 // offset after the last value
-	read     int64
-	exceeded bool
+type lookaheadLimiter struct {
+	r           io.Reader
+	inputOffset func() int64 // offset after the last value
+	read        int64
+	exceeded    bool
 }
 
-func (l *lookahead) Read(p []byte) (int, error) {
-	left := l.parsed() + maxLookahead - l.read
+func (l *lookaheadLimiter) Read(p []byte) (int, error) {
+	left := l.inputOffset() + maxLookahead - l.read
 	if left <= 0 {
 		l.exceeded = true
 		return 0, io.ErrUnexpectedEOF
@@ -282,29 +282,29 @@ func (l *lastError) Read(p []byte) (int, error) {
 // take (some 10 GB on a Raspberry Pi, at 50 MB/s read and decoded) cannot be read back on request; the
 // receiver's own scrub reads it.
 func (c *Client) Inventory(ctx context.Context, asked []InventoryQuery, readBack bool) ([]InventoryEntry, *Store, error) {
-	b, err := json.Marshal(inventory{Episodes: append([]InventoryQuery{}, asked...), ReadBack: readBack})
+	b, err := json.Marshal(inventoryRequest{Episodes: append([]InventoryQuery{}, asked...), ReadBack: readBack})
 	if err != nil {
 		return nil, nil, err
 	}
-	req, err := c.request(ctx, http.MethodPost, c.base.JoinPath(inventoryPath), bytes.NewReader(b))
+	req, err := c.newRequest(ctx, http.MethodPost, c.base.JoinPath(inventoryPath), bytes.NewReader(b))
 	if err != nil {
 		return nil, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	var said holdings
-	status, err := c.do(req, &said, http.StatusOK)
+	var resp inventoryResponse
+	status, err := c.do(req, &resp, http.StatusOK)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := said.answers(c.host, asked); err != nil {
+	if err := resp.check(c.host, asked); err != nil {
 		return nil, nil, &UnexpectedResponseError{Status: status, Err: err}
 	}
-	return said.Episodes, said.Store, nil
+	return resp.Episodes, resp.Store, nil
 }
 
-// answers returns nil if these are the answers to what was asked: something
+// check returns nil if these are the answers to what was asked: something
 // will be deleted for them.
-func (h holdings) answers(host episode.Name, asked []InventoryQuery) error {
+func (h inventoryResponse) check(host episode.Name, asked []InventoryQuery) error {
 	if err := h.Store.Check(); err != nil {
 		return err
 	}

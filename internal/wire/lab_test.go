@@ -161,7 +161,7 @@ func uploadOf(content []byte) wire.Upload {
 	return wire.Upload{Key: key, Digest: sha256.Sum256(content), Size: int64(len(content))}
 }
 
-func digestField(content []byte) string {
+func formatDigest(content []byte) string {
 	d := sha256.Sum256(content)
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(d[:]) + ":"
 }
@@ -172,7 +172,7 @@ func handler(d wire.Backend) *wire.Handler {
 		Identify: func(*http.Request) (wire.Caller, error) {
 			return wire.Caller{Host: self, Auth: wire.Auth{Method: "mtls"}}, nil
 		},
-		Pace:  wire.Pace{Idle: 30 * time.Second, Rate: 8 << 10, Window: time.Minute},
+		BodyLimits:  wire.BodyLimits{Idle: 30 * time.Second, MinRate: 8 << 10, Window: time.Minute},
 		About: wire.ServerInfo{Version: "test", Protocol: []string{"v1"}},
 		Log:   slog.New(slog.DiscardHandler),
 	}

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// Pace is how slowly a body may come. A slow upload that moves is never cut off;
+// BodyLimits is how slowly a body may come. A slow upload that moves is never cut off;
 // one that stalls does not sit: no byte for Idle, or fewer than Rate a second
 // over Window, and it ends with [Stalled]. Only time spent waiting for the
 // sender counts, not what our own disk takes.
-type Pace struct {
+type BodyLimits struct {
 	Idle   time.Duration
-	Rate   int64 // bytes a second
+	MinRate   int64 // bytes a second
 	Window time.Duration
 }
 
@@ -24,114 +24,114 @@ type Pace struct {
 // to end uploads: their senders are told [Draining].
 var ErrDraining = errors.New("the receiver is stopping")
 
-// body returns the body of r. It ends early with ctx: if the server drains, the
+// newBody returns the body of r. It ends early with ctx: if the server drains, the
 // sender leaves, or the cause is a [*Problem], which the sender is told.
-func (p Pace) body(ctx context.Context, conn *http.ResponseController, r *http.Request) *pacedBody {
-	return &pacedBody{Pace: p, ctx: ctx, conn: conn, r: r.Body, left: r.ContentLength}
+func (p BodyLimits) newBody(ctx context.Context, conn *http.ResponseController, r *http.Request) *limitedBody {
+	return &limitedBody{BodyLimits: p, ctx: ctx, conn: conn, r: r.Body, remaining: r.ContentLength}
 }
 
-// end lets go of the connection, which may live on: the request's context ends
+// detach lets go of the connection, which may live on: the request's context ends
 // after its handler, and must not end the next request as well.
-func (b *pacedBody) end() {
-	if b.stop != nil {
-		b.stop()
+func (b *limitedBody) detach() {
+	if b.stopInterrupt != nil {
+		b.stopInterrupt()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.over = true
+	b.detached = true
 }
 
 // interrupt ends a read that is under way. It comes from the context, and perhaps
 // late.
-func (b *pacedBody) interrupt() {
+func (b *limitedBody) interrupt() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.over {
-		b.cut = true
+	if !b.detached {
+		b.interrupted = true
 		b.conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
-// wasCut reports whether the body was interrupted. Even if all of it had come by
+// wasInterrupted reports whether the body was interrupted. Even if all of it had come by
 // then, net/http may have taken that for the end of the connection, and would end
 // the next request on it.
-func (b *pacedBody) wasCut() bool {
+func (b *limitedBody) wasInterrupted() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.cut
+	return b.interrupted
 }
 
-type pacedBody struct {
-	Pace
-	ctx    context.Context // of the request, or a part of that
-	conn   *http.ResponseController
-	r      io.Reader
-	left   int64
-	set    time.Time     // when the deadline was last moved
-	waited time.Duration // in this window
-	got    int64         // in this window
-	stop   func() bool
+type limitedBody struct {
+	BodyLimits
+	ctx           context.Context // of the request, or a part of that
+	conn          *http.ResponseController
+	r             io.Reader
+	remaining     int64
+	deadlineSetAt time.Time     // when the deadline was last moved
+	windowWait    time.Duration // in this window
+	windowBytes   int64         // in this window
+	stopInterrupt func() bool
 
-	mu   sync.Mutex // guards the fields below
-	over bool       // the connection is not ours any more
-	cut  bool       // it was interrupted
+	mu          sync.Mutex // guards the fields below
+	detached    bool       // the connection is not ours any more
+	interrupted bool       // it was interrupted
 }
 
-func (b *pacedBody) Read(p []byte) (int, error) {
-	if b.left == 0 {
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.remaining == 0 {
 		return 0, io.EOF
 	}
 	before := time.Now()
-	if before.Sub(b.set) > b.Idle/8 {
+	if before.Sub(b.deadlineSetAt) > b.Idle/8 {
 		if err := b.conn.SetReadDeadline(before.Add(b.Idle)); err != nil {
 			return 0, err
 		}
-		b.set = before
+		b.deadlineSetAt = before
 	}
-	if b.stop == nil { // after the first deadline, which must not undo this one
-		b.stop = context.AfterFunc(b.ctx, b.interrupt)
+	if b.stopInterrupt == nil { // after the first deadline, which must not undo this one
+		b.stopInterrupt = context.AfterFunc(b.ctx, b.interrupt)
 	}
 	if err := b.ctx.Err(); err != nil {
-		return 0, b.ended(err)
+		return 0, b.cause(err)
 	}
 	n, err := b.r.Read(p)
-	b.left -= int64(n)
-	if b.left == 0 {
+	b.remaining -= int64(n)
+	if b.remaining == 0 {
 		// The deadline must not end the connection while we sync.
-		b.end()
+		b.detach()
 		return n, b.conn.SetReadDeadline(time.Time{})
 	}
 	if err != nil {
-		return n, b.ended(err)
+		return n, b.cause(err)
 	}
-	return n, b.keepsPace(n, time.Since(before))
+	return n, b.checkRate(n, time.Since(before))
 }
 
-// keepsPace refuses a sender that sends, but hardly.
-func (b *pacedBody) keepsPace(n int, waited time.Duration) error {
-	b.got += int64(n)
-	b.waited += waited
-	if b.waited < b.Window {
+// checkRate refuses a sender that sends, but hardly.
+func (b *limitedBody) checkRate(n int, waited time.Duration) error {
+	b.windowBytes += int64(n)
+	b.windowWait += waited
+	if b.windowWait < b.Window {
 		return nil
 	}
-	if float64(b.got) < float64(b.Rate)*b.waited.Seconds() {
-		return Refuse(Stalled, "fewer than %d bytes a second", b.Rate)
+	if float64(b.windowBytes) < float64(b.MinRate)*b.windowWait.Seconds() {
+		return Refuse(Stalled, "fewer than %d bytes a second", b.MinRate)
 	}
-	b.got, b.waited = 0, 0
+	b.windowBytes, b.windowWait = 0, 0
 	return nil
 }
 
-// ended says why a body ended before its length.
-func (b *pacedBody) ended(err error) error {
+// cause says why a body ended before its length.
+func (b *limitedBody) cause(err error) error {
 	cause := context.Cause(b.ctx)
 	if errors.Is(cause, ErrDraining) {
-		return draining()
+		return drainingProblem()
 	}
 	if told, ok := errors.AsType[*Problem](cause); ok {
 		return told
 	}
 	// net/http cancels the context for this as well, so it comes before that.
-	if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(b.set) >= b.Idle {
+	if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(b.deadlineSetAt) >= b.Idle {
 		return Refuse(Stalled, "no byte for %v", b.Idle)
 	}
 	if b.ctx.Err() != nil {
@@ -140,7 +140,7 @@ func (b *pacedBody) ended(err error) error {
 	return err
 }
 
-func draining() *Problem {
+func drainingProblem() *Problem {
 	p := Refuse(Draining, "send it again")
 	p.RetryAfter = 5 * time.Second
 	return p

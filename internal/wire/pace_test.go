@@ -75,7 +75,7 @@ func inBubble(t *testing.T, d *depot, do func(b *bubble)) {
 // begin sends the head of a PUT of size bytes.
 func (b *bubble) begin(content []byte, size int) {
 	b.Helper()
-	_, err := io.WriteString(b.conn, request("", fmt.Sprint("Content-Length: ", size), "Repr-Digest: "+digestField(content)))
+	_, err := io.WriteString(b.conn, request("", fmt.Sprint("Content-Length: ", size), "Repr-Digest: "+formatDigest(content)))
 	must(b, err)
 }
 

@@ -54,45 +54,45 @@ func (c Code) Error() string { return string(c) }
 
 // Where problem types live (RFC 9457): those that IANA has registered, and ours.
 const (
-	registered = "https://iana.org/assignments/http-problem-types#"
-	ours       = "urn:cis490:problem:"
+	ianaPrefix = "https://iana.org/assignments/http-problem-types#"
+	ownPrefix  = "urn:cis490:problem:"
 )
 
-// kind is what HTTP makes of a [Code].
-type kind struct {
+// problemType is what HTTP makes of a [Code].
+type problemType struct {
 	status int
 	base   string
 	title  string
 }
 
-var kinds = map[Code]kind{
-	BadName:        {http.StatusBadRequest, ours, "A name is not of the form that names have"},
-	BadRequest:     {http.StatusBadRequest, ours, "The request contradicts the protocol"},
-	DigestMissing:  {http.StatusBadRequest, ours, "The request does not state the digest of its body"},
-	DigestInvalid:  {http.StatusBadRequest, registered, "The digest is not one sha-256"},
-	DigestMismatch: {http.StatusBadRequest, registered, "The bytes do not have the digest that was announced"},
-	TokenRefused:   {http.StatusUnauthorized, ours, "The token is missing or wrong"},
-	Forbidden:      {http.StatusForbidden, ours, "The host has no access"},
-	HostMismatch:   {http.StatusForbidden, ours, "The certificate is for another host"},
-	NotFound:       {http.StatusNotFound, ours, "There is nothing under this path"},
-	NoUpload:       {http.StatusNotFound, ours, "There is no such upload"},
-	OffsetMismatch: {http.StatusConflict, registered, "The upload goes on at another offset"},
-	LengthMismatch: {http.StatusBadRequest, registered, "The bytes are not as many as were announced"},
-	Superseded:     {http.StatusConflict, ours, "Another request goes on with this upload"},
-	WrongType:      {http.StatusUnsupportedMediaType, ours, "The body is not of the media type of a piece"},
-	BadMethod:      {http.StatusMethodNotAllowed, ours, "The path does not take this method"},
-	Stalled:        {http.StatusRequestTimeout, ours, "The body came too slowly"},
-	Conflict:       {http.StatusConflict, ours, "Another archive is stored under this name"},
-	OtherStore:     {http.StatusPreconditionFailed, ours, "The receiver has another store"},
-	LengthRequired: {http.StatusLengthRequired, ours, "The request has no Content-Length"},
-	TooLarge:       {http.StatusRequestEntityTooLarge, ours, "The body is too large"},
-	Unsupported:    {http.StatusUnsupportedMediaType, ours, "The body must have no content coding"},
-	HostBusy:       {http.StatusTooManyRequests, ours, "This host has too many uploads under way"},
-	Internal:       {http.StatusInternalServerError, ours, "The receiver failed"},
-	Damaged:        {http.StatusInternalServerError, ours, "The stored copy is damaged"},
-	Busy:           {http.StatusServiceUnavailable, ours, "Too many uploads are under way"},
-	Draining:       {http.StatusServiceUnavailable, ours, "The receiver is stopping"},
-	Full:           {http.StatusInsufficientStorage, ours, "The receiver has no space"},
+var problemTypes = map[Code]problemType{
+	BadName:        {http.StatusBadRequest, ownPrefix, "A name is not of the form that names have"},
+	BadRequest:     {http.StatusBadRequest, ownPrefix, "The request contradicts the protocol"},
+	DigestMissing:  {http.StatusBadRequest, ownPrefix, "The request does not state the digest of its body"},
+	DigestInvalid:  {http.StatusBadRequest, ianaPrefix, "The digest is not one sha-256"},
+	DigestMismatch: {http.StatusBadRequest, ianaPrefix, "The bytes do not have the digest that was announced"},
+	TokenRefused:   {http.StatusUnauthorized, ownPrefix, "The token is missing or wrong"},
+	Forbidden:      {http.StatusForbidden, ownPrefix, "The host has no access"},
+	HostMismatch:   {http.StatusForbidden, ownPrefix, "The certificate is for another host"},
+	NotFound:       {http.StatusNotFound, ownPrefix, "There is nothing under this path"},
+	NoUpload:       {http.StatusNotFound, ownPrefix, "There is no such upload"},
+	OffsetMismatch: {http.StatusConflict, ianaPrefix, "The upload goes on at another offset"},
+	LengthMismatch: {http.StatusBadRequest, ianaPrefix, "The bytes are not as many as were announced"},
+	Superseded:     {http.StatusConflict, ownPrefix, "Another request goes on with this upload"},
+	WrongType:      {http.StatusUnsupportedMediaType, ownPrefix, "The body is not of the media type of a piece"},
+	BadMethod:      {http.StatusMethodNotAllowed, ownPrefix, "The path does not take this method"},
+	Stalled:        {http.StatusRequestTimeout, ownPrefix, "The body came too slowly"},
+	Conflict:       {http.StatusConflict, ownPrefix, "Another archive is stored under this name"},
+	OtherStore:     {http.StatusPreconditionFailed, ownPrefix, "The receiver has another store"},
+	LengthRequired: {http.StatusLengthRequired, ownPrefix, "The request has no Content-Length"},
+	TooLarge:       {http.StatusRequestEntityTooLarge, ownPrefix, "The body is too large"},
+	Unsupported:    {http.StatusUnsupportedMediaType, ownPrefix, "The body must have no content coding"},
+	HostBusy:       {http.StatusTooManyRequests, ownPrefix, "This host has too many uploads under way"},
+	Internal:       {http.StatusInternalServerError, ownPrefix, "The receiver failed"},
+	Damaged:        {http.StatusInternalServerError, ownPrefix, "The stored copy is damaged"},
+	Busy:           {http.StatusServiceUnavailable, ownPrefix, "Too many uploads are under way"},
+	Draining:       {http.StatusServiceUnavailable, ownPrefix, "The receiver is stopping"},
+	Full:           {http.StatusInsufficientStorage, ownPrefix, "The receiver has no space"},
 }
 
 // Problem is a refusal as it travels.
@@ -120,8 +120,8 @@ func (p *Problem) Error() string {
 // Unwrap returns the code, for errors.Is.
 func (p *Problem) Unwrap() error { return p.Code }
 
-// document is a problem document (RFC 9457).
-type document struct {
+// problemDocument is a problem document (RFC 9457).
+type problemDocument struct {
 	Type   string         `json:"type"`
 	Title  string         `json:"title"`
 	Status int            `json:"status"`
@@ -131,15 +131,15 @@ type document struct {
 	Store  *Store         `json:"store,omitempty"`
 }
 
-const problemType = "application/problem+json"
+const problemMediaType = "application/problem+json"
 
 // write answers with p.
 func (p *Problem) write(w http.ResponseWriter) {
-	k, known := kinds[p.Code]
+	k, known := problemTypes[p.Code]
 	if !known {
-		p, k = &Problem{Code: Internal}, kinds[Internal]
+		p, k = &Problem{Code: Internal}, problemTypes[Internal]
 	}
-	doc := document{Type: k.base + string(p.Code), Title: k.title, Status: k.status, Detail: p.Detail, Offset: p.Offset, Store: p.Store}
+	doc := problemDocument{Type: k.base + string(p.Code), Title: k.title, Status: k.status, Detail: p.Detail, Offset: p.Offset, Store: p.Store}
 	if !p.Stored.IsZero() {
 		doc.Stored = &p.Stored
 	}
@@ -156,28 +156,28 @@ func (p *Problem) write(w http.ResponseWriter) {
 	case TokenRefused:
 		h.Set("WWW-Authenticate", "Bearer")
 	}
-	h.Set("Content-Type", problemType)
+	h.Set("Content-Type", problemMediaType)
 	writeJSON(w, k.status, doc)
 }
 
-// maxDocument bounds what either end reads of an answer.
-const maxDocument = maxInventory
+// maxResponseBody bounds what either end reads of an answer.
+const maxResponseBody = maxInventory
 
 // readProblem returns the problem that an answer carries, or a [*UnexpectedResponseError] if
 // it carries none.
 func readProblem(resp *http.Response) error {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	var doc document
-	err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(&doc)
-	if media != problemType || err != nil || doc.Status != resp.StatusCode {
+	var doc problemDocument
+	err := json.NewDecoder(io.LimitReader(resp.Body, maxResponseBody)).Decode(&doc)
+	if media != problemMediaType || err != nil || doc.Status != resp.StatusCode {
 		return &UnexpectedResponseError{Status: resp.StatusCode}
 	}
 	// Others write problem documents as well. One that is of no type of ours
 	// judges nothing.
-	if !strings.HasPrefix(doc.Type, ours) && !strings.HasPrefix(doc.Type, registered) {
+	if !strings.HasPrefix(doc.Type, ownPrefix) && !strings.HasPrefix(doc.Type, ianaPrefix) {
 		return &UnexpectedResponseError{Status: resp.StatusCode, Err: fmt.Errorf("a problem of the type %+q", doc.Type)}
 	}
-	p := &Problem{Code: codeOf(doc), Detail: printable.Text(doc.Detail), Offset: doc.Offset, RetryAfter: retryAfter(resp)}
+	p := &Problem{Code: codeOf(doc), Detail: printable.Text(doc.Detail), Offset: doc.Offset, RetryAfter: parseRetryAfter(resp)}
 	if p.Code == OtherStore {
 		if doc.Store == nil || doc.Store.Check() != nil {
 			return &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("another store, and it does not say which")}
@@ -192,17 +192,17 @@ func readProblem(resp *http.Response) error {
 
 // codeOf returns the code of a document. A type that a newer receiver may have
 // is taken as the plainest one of its status.
-func codeOf(doc document) Code {
-	for c, k := range kinds {
+func codeOf(doc problemDocument) Code {
+	for c, k := range problemTypes {
 		if doc.Type == k.base+string(c) && doc.Status == k.status {
 			return c
 		}
 	}
-	return plainest(doc.Status)
+	return codeForStatus(doc.Status)
 }
 
-// plainest returns the code that says no more than a status.
-func plainest(status int) Code {
+// codeForStatus returns the code that says no more than a status.
+func codeForStatus(status int) Code {
 	switch status {
 	case http.StatusBadRequest:
 		return BadRequest
@@ -232,7 +232,7 @@ func plainest(status int) Code {
 // maxRetryAfter bounds what an answer can make a sender wait.
 const maxRetryAfter = 15 * time.Minute
 
-func retryAfter(resp *http.Response) time.Duration {
+func parseRetryAfter(resp *http.Response) time.Duration {
 	v := resp.Header.Get("Retry-After")
 	d := time.Duration(0)
 	if s, err := strconv.Atoi(v); err == nil {

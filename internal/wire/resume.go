@@ -20,11 +20,11 @@ const MinAnnounced = 256 << 10
 
 // Header fields of draft-ietf-httpbis-resumable-upload, and the media type.
 const (
-	uploadComplete = "Upload-Complete"
-	uploadOffset   = "Upload-Offset"
-	uploadLength   = "Upload-Length"
-	uploadLimit    = "Upload-Limit"
-	partialUpload  = "application/partial-upload"
+	uploadComplete    = "Upload-Complete"
+	uploadOffset      = "Upload-Offset"
+	uploadLength      = "Upload-Length"
+	uploadLimit       = "Upload-Limit"
+	partialUploadType = "application/partial-upload"
 )
 
 const uploadsPath = "/v1/uploads/"
@@ -48,7 +48,7 @@ type Piece struct {
 
 // isAnnounce reports whether a PUT announces an archive and does not bring it.
 func isAnnounce(r *http.Request) (bool, error) {
-	complete, given, err := booleanField(r.Header, uploadComplete)
+	complete, given, err := parseBoolean(r.Header, uploadComplete)
 	return given && !complete, err
 }
 
@@ -60,7 +60,7 @@ func isOpen(r *http.Request) (bool, error) {
 			return false, nil
 		}
 	}
-	if err := plainBody(r); err != nil {
+	if err := checkBodyHeaders(r); err != nil {
 		return false, err
 	}
 	if r.ContentLength > 0 {
@@ -69,9 +69,9 @@ func isOpen(r *http.Request) (bool, error) {
 	return true, nil
 }
 
-// announce answers with the receipt of what is there already, or with where to
+// serveAnnounce answers with the receipt of what is there already, or with where to
 // go on. Announcing again is how a sender that knows nothing any more finds out.
-func (h *Handler) announce(w http.ResponseWriter, r *http.Request, key episode.Key) error {
+func (h *Handler) serveAnnounce(w http.ResponseWriter, r *http.Request, key episode.Key) error {
 	var receipt Receipt
 	var unfinished Unfinished
 	u := Upload{Key: key}
@@ -91,65 +91,65 @@ func (h *Handler) announce(w http.ResponseWriter, r *http.Request, key episode.K
 		return h.writeReceipt(w, receipt)
 	}
 	receipt = Receipt{Status: unfinishedStatus, Host: key.Host, Episode: key.Name, Digest: u.Digest, Size: u.Size}
-	h.progress(w, unfinished)
+	h.setProgress(w, unfinished)
 	w.Header().Set("Location", uploadsPath+unfinished.ID)
 	w.Header().Set("Content-Type", "application/json")
-	writeJSON(w, http.StatusCreated, offer{Receipt: receipt, Upload: unfinished.ID, Offset: unfinished.Offset})
+	writeJSON(w, http.StatusCreated, announceResponse{Receipt: receipt, Upload: unfinished.ID, Offset: unfinished.Offset})
 	return nil
 }
 
-// unfinishedStatus is what stands in an [offer] in the place of a receipt's.
+// unfinishedStatus is what stands in an [announceResponse] in the place of a receipt's.
 const unfinishedStatus Status = "unfinished"
 
-// offer is the answer to an announcement: where to go on, or a receipt.
-type offer struct {
+// announceResponse is the answer to an announcement: where to go on, or a receipt.
+type announceResponse struct {
 	Receipt
 	Upload string `json:"upload_id,omitempty"`
 	Offset int64  `json:"upload_offset,omitempty"`
 }
 
-// progress sets the fields that say how far an upload has come.
-func (h *Handler) progress(w http.ResponseWriter, u Unfinished) {
+// setProgress sets the fields that say how far an upload has come.
+func (h *Handler) setProgress(w http.ResponseWriter, u Unfinished) {
 	fields := w.Header()
 	fields.Set(uploadComplete, "?0")
 	fields.Set(uploadOffset, strconv.FormatInt(u.Offset, 10))
 	if u.Length >= 0 {
 		fields.Set(uploadLength, strconv.FormatInt(u.Length, 10))
 	}
-	fields.Set(uploadLimit, limitField(h.Backend.Limits()))
+	fields.Set(uploadLimit, formatLimits(h.Backend.Limits()))
 	fields.Set("Cache-Control", "no-store")
 }
 
-func limitField(l Limits) string {
+func formatLimits(l Limits) string {
 	return "max-size=" + strconv.FormatInt(l.MaxSize, 10) + ", max-age=" + strconv.FormatInt(int64(l.UnfinishedAge/time.Second), 10)
 }
 
-// limits answers OPTIONS: what the receiver takes.
-func (h *Handler) limits(w http.ResponseWriter, r *http.Request) error {
-	if err := noBody(w, r); err != nil {
+// serveOptions answers OPTIONS: what the receiver takes.
+func (h *Handler) serveOptions(w http.ResponseWriter, r *http.Request) error {
+	if err := refuseBody(w, r); err != nil {
 		return err
 	}
-	w.Header().Set(uploadLimit, limitField(h.Backend.Limits()))
+	w.Header().Set(uploadLimit, formatLimits(h.Backend.Limits()))
 	w.Header().Set("Allow", "HEAD, OPTIONS, PUT")
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// upload serves what stands below /v1/uploads/.
-func (h *Handler) upload(w http.ResponseWriter, r *http.Request, host episode.Name, escaped string) error {
+// serveUpload serves what stands below /v1/uploads/.
+func (h *Handler) serveUpload(w http.ResponseWriter, r *http.Request, host episode.Name, escaped string) error {
 	id, err := url.PathUnescape(escaped)
 	if err != nil || id == "" || strings.Contains(id, "/") {
 		return Refuse(NoUpload, "no such upload")
 	}
 	switch r.Method {
 	case http.MethodPatch:
-		return h.patch(w, r, host, id)
+		return h.servePatch(w, r, host, id)
 	case http.MethodHead, http.MethodDelete:
 	default:
 		w.Header().Set("Allow", "DELETE, HEAD, PATCH")
 		return Refuse(BadMethod, "use HEAD, PATCH or DELETE")
 	}
-	if err := noBody(w, r); err != nil {
+	if err := refuseBody(w, r); err != nil {
 		return err
 	}
 	if r.Method == http.MethodDelete {
@@ -163,12 +163,12 @@ func (h *Handler) upload(w http.ResponseWriter, r *http.Request, host episode.Na
 	if err != nil {
 		return err
 	}
-	h.progress(w, unfinished)
+	h.setProgress(w, unfinished)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-func (h *Handler) patch(w http.ResponseWriter, r *http.Request, host episode.Name, id string) error {
+func (h *Handler) servePatch(w http.ResponseWriter, r *http.Request, host episode.Name, id string) error {
 	piece, err := parsePiece(w, r)
 	if err != nil {
 		return err
@@ -176,18 +176,18 @@ func (h *Handler) patch(w http.ResponseWriter, r *http.Request, host episode.Nam
 	ctx, interrupt := context.WithCancelCause(r.Context())
 	defer interrupt(nil)
 	piece.Interrupt = interrupt
-	body := h.Pace.body(ctx, http.NewResponseController(w), r)
-	defer body.end()
+	body := h.BodyLimits.newBody(ctx, http.NewResponseController(w), r)
+	defer body.detach()
 	receipt, unfinished, err := h.Backend.Append(ctx, host, id, piece, body)
-	body.end()
-	if body.wasCut() {
+	body.detach()
+	if body.wasInterrupted() {
 		w.Header().Set("Connection", "close")
 	}
 	if err != nil {
 		return err
 	}
 	if unfinished.ID != "" {
-		h.progress(w, unfinished)
+		h.setProgress(w, unfinished)
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -198,25 +198,25 @@ func (h *Handler) patch(w http.ResponseWriter, r *http.Request, host episode.Nam
 // parsePiece reads what a PATCH says of its body.
 func parsePiece(w http.ResponseWriter, r *http.Request) (Piece, error) {
 	p := Piece{Size: r.ContentLength}
-	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != partialUpload {
-		w.Header().Set("Accept-Patch", partialUpload)
-		return p, Refuse(WrongType, "send Content-Type: %s", partialUpload)
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != partialUploadType {
+		w.Header().Set("Accept-Patch", partialUploadType)
+		return p, Refuse(WrongType, "send Content-Type: %s", partialUploadType)
 	}
-	if err := plainBody(r); err != nil {
+	if err := checkBodyHeaders(r); err != nil {
 		return p, err
 	}
 	var given bool
 	var err error
-	if p.Offset, given, err = integerField(r.Header, uploadOffset); err != nil || !given {
-		return p, missing(err, uploadOffset)
+	if p.Offset, given, err = parseInteger(r.Header, uploadOffset); err != nil || !given {
+		return p, missingField(err, uploadOffset)
 	}
-	if p.Last, given, err = booleanField(r.Header, uploadComplete); err != nil || !given {
-		return p, missing(err, uploadComplete)
+	if p.Last, given, err = parseBoolean(r.Header, uploadComplete); err != nil || !given {
+		return p, missingField(err, uploadComplete)
 	}
 	return p, nil
 }
 
-func missing(err error, field string) error {
+func missingField(err error, field string) error {
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func TestUploadThatComesNoFurtherEnds(t *testing.T) {
 		handler(d).ServeHTTP(w, r)
 	})
 	_, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
-	if _, further := errors.AsType[*wire.Interrupted](err); err == nil || further || pieces != 2 {
+	if _, further := errors.AsType[*wire.InterruptedError](err); err == nil || further || pieces != 2 {
 		t.Errorf("%v after %d pieces, want an error after 2", err, pieces)
 	}
 }
@@ -90,7 +90,7 @@ func TestInterruptedSaysThatItCameFurther(t *testing.T) {
 		handler(d).ServeHTTP(w, r)
 	})
 	_, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
-	if i, ok := errors.AsType[*wire.Interrupted](err); !ok || i.Offset != 100_000 {
+	if i, ok := errors.AsType[*wire.InterruptedError](err); !ok || i.Offset != 100_000 {
 		t.Errorf("%v, want it interrupted behind 100000 bytes", err)
 	}
 }
@@ -173,7 +173,7 @@ func TestUploadByHand(t *testing.T) {
 		}
 		return resp
 	}
-	announce := request("", "Content-Length: 0", "Upload-Complete: ?0", "Upload-Length: 10", "Repr-Digest: "+digestField([]byte("0123456789")))
+	announce := request("", "Content-Length: 0", "Upload-Complete: ?0", "Upload-Length: 10", "Repr-Digest: "+formatDigest([]byte("0123456789")))
 	first := do("announce", announce, 201, "Upload-Offset", "0", "Upload-Complete", "?0", "Upload-Limit", "max-size=1099511627776, max-age=604800")
 	where := first.Header.Get("Location")
 	at := func(method string, body string, fields ...string) string {

@@ -51,7 +51,7 @@ func TestOnlyABodyCanStall(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := client.doBody(req, strings.NewReader("bytes"), 0, c.size, nil, http.StatusNoContent); !errors.Is(err, c.want) {
+				if _, err := client.doWithBody(req, strings.NewReader("bytes"), 0, c.size, nil, http.StatusNoContent); !errors.Is(err, c.want) {
 					t.Errorf("got %v, want %v", err, c.want)
 				}
 			})

@@ -79,27 +79,27 @@ func (s *Store) Check() error {
 	return nil
 }
 
-// knownField says what the sender of a request knows of the receiver's store.
-const knownField = "Store-Known"
+// storeKnownField says what the sender of a request knows of the receiver's store.
+const storeKnownField = "Store-Known"
 
 type knownKey struct{}
 
-// WithKnown returns a context whose requests tell the receiver which store it had, and how
+// WithKnownStore returns a context whose requests tell the receiver which store it had, and how
 // long its index was: it refuses them with [OtherStore] if it cannot have been that one. A
 // store without an id says nothing.
-func WithKnown(ctx context.Context, known Store) context.Context {
+func WithKnownStore(ctx context.Context, known Store) context.Context {
 	return context.WithValue(ctx, knownKey{}, known)
 }
 
-// KnownFrom returns what [WithKnown] has put into ctx.
-func KnownFrom(ctx context.Context) Store {
+// KnownStore returns what [WithKnownStore] has put into ctx.
+func KnownStore(ctx context.Context) Store {
 	known, _ := ctx.Value(knownKey{}).(Store)
 	return known
 }
 
-// setKnown sets the field of a request.
-func setKnown(req *http.Request) {
-	known := KnownFrom(req.Context())
+// setKnownStore sets the field of a request.
+func setKnownStore(req *http.Request) {
+	known := KnownStore(req.Context())
 	if known.ID == "" || known.Check() != nil {
 		return
 	}
@@ -107,13 +107,13 @@ func setKnown(req *http.Request) {
 	item.Params.Add("index-bytes", known.IndexBytes)
 	item.Params.Add("index-tail", known.IndexTail)
 	if s, err := httpsfv.Marshal(item); err == nil {
-		req.Header.Set(knownField, s)
+		req.Header.Set(storeKnownField, s)
 	}
 }
 
-// parseKnown returns what a request says of the store, and whether it says something.
-func parseKnown(h http.Header) (Store, bool, error) {
-	values := h.Values(knownField)
+// parseKnownStore returns what a request says of the store, and whether it says something.
+func parseKnownStore(h http.Header) (Store, bool, error) {
+	values := h.Values(storeKnownField)
 	if len(values) == 0 {
 		return Store{}, false, nil
 	}
@@ -130,14 +130,14 @@ func parseKnown(h http.Header) (Store, bool, error) {
 		}
 	}
 	if err != nil || !ok {
-		return Store{}, false, Refuse(BadRequest, "%s is not the id of a store with the length of its index", knownField)
+		return Store{}, false, Refuse(BadRequest, "%s is not the id of a store with the length of its index", storeKnownField)
 	}
 	return known, true, nil
 }
 
-// checkKnown refuses a request of a host that knows another store than this one.
-func (h *Handler) checkKnown(r *http.Request) error {
-	known, says, err := parseKnown(r.Header)
+// checkKnownStore refuses a request of a host that knows another store than this one.
+func (h *Handler) checkKnownStore(r *http.Request) error {
+	known, says, err := parseKnownStore(r.Header)
 	if err != nil || !says {
 		return err
 	}

@@ -106,14 +106,14 @@ func TestStoreThatIsNoneIsAFaultOfThePath(t *testing.T) {
 
 // TestReceiverThatNamesNoStoreIsTaken is the rule for receivers before 2026-11-29.
 func TestReceiverThatNamesNoStoreIsTaken(t *testing.T) {
-	s := serve(t, answer(200, "application/json", `{"status":"ok","host_id":"lab-01"}`))
+	s := serve(t, deadlineWriter(200, "application/json", `{"status":"ok","host_id":"lab-01"}`))
 	if pong, err := s.client(t).Ping(t.Context()); err != nil || pong.Store != nil {
 		t.Errorf("%+v, %v", pong.Store, err)
 	}
 }
 
-// httpAnswer is [answer] where a variable has its name.
-var httpAnswer = answer
+// httpAnswer is [deadlineWriter] where a variable has its name.
+var httpAnswer = deadlineWriter
 
 // TestRequestsOfAHostThatKnowsAnotherStoreAreRefused before their bodies, all of them, and
 // the refusal says which store it is.
@@ -136,7 +136,7 @@ func TestRequestsOfAHostThatKnowsAnotherStoreAreRefused(t *testing.T) {
 	}
 	for what, do := range requests {
 		for _, known := range []wire.Store{{ID: "STORE2"}, {ID: store.ID, IndexBytes: store.IndexBytes + 1, IndexTail: "ab"}} {
-			err := do(wire.WithKnown(t.Context(), known))
+			err := do(wire.WithKnownStore(t.Context(), known))
 			p, ok := errors.AsType[*wire.Problem](err)
 			if !ok || p.Code != wire.OtherStore || p.Store == nil || p.Store.ID != store.ID || p.Store.IndexBytes != store.IndexBytes {
 				t.Errorf("%s that knows %+v: %v", what, known, err)
@@ -147,7 +147,7 @@ func TestRequestsOfAHostThatKnowsAnotherStoreAreRefused(t *testing.T) {
 		t.Errorf("%d uploads came through", n)
 	}
 	for _, known := range []wire.Store{{}, {ID: "STORE0", IndexBytes: 1 << 40}, {ID: store.ID, IndexBytes: 300}, {ID: "a b"}} {
-		if err := requests["put"](wire.WithKnown(t.Context(), known)); err != nil {
+		if err := requests["put"](wire.WithKnownStore(t.Context(), known)); err != nil {
 			t.Errorf("a host that knows %+v: %v", known, err)
 		}
 	}
@@ -160,7 +160,7 @@ func FuzzKnownField(f *testing.F) {
 	where, err := url.Parse("/v1/episodes/lab-01/run-7")
 	must(f, err)
 	f.Fuzz(func(t *testing.T, s string) {
-		d, resp := ask(t, where, http.Header{"Repr-Digest": {digestField([]byte("x"))}, "Store-Known": {s}})
+		d, resp := ask(t, where, http.Header{"Repr-Digest": {formatDigest([]byte("x"))}, "Store-Known": {s}})
 		n, _ := d.called()
 		p := readProblem(t, resp)
 		if own := strings.Contains(s, `"STORE1"`) || strings.Contains(s, `"STORE0"`); n > 0 != (resp.StatusCode == 507) || n > 0 && !own {
