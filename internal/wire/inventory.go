@@ -4,17 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
-	"cis490/internal/printable"
 )
-
-const inventoryPath = "/v1/inventory"
 
 // Bounds of an inventory. Both ends keep them.
 const (
@@ -112,165 +107,6 @@ func (h *Handler) serveInventory(w http.ResponseWriter, r *http.Request, caller 
 	w.Header().Set("Content-Type", "application/json")
 	writeJSON(w, http.StatusOK, inventoryResponse{Host: caller.Host, Episodes: found, Store: &store})
 	return nil
-}
-
-// parseInventory reads a request claim by claim, so that it never holds more of
-// them than are allowed, nor more than [maxLookahead] bytes of anything else. A
-// repeated member is refused.
-func parseInventory(body io.Reader) (inventoryRequest, error) {
-	in := inventoryRequest{Episodes: []InventoryQuery{}}
-	watched := &lastError{r: body}
-	ahead := &lookaheadLimiter{r: watched}
-	dec := json.NewDecoder(ahead)
-	ahead.inputOffset = dec.InputOffset
-	err := parseObject(dec, map[string]func() error{
-		"episodes":  func() (err error) { in.Episodes, err = parseQueries(dec); return err },
-		"read_back": func() error { return dec.Decode(&in.ReadBack) },
-	})
-	if err == nil {
-		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the object")
-		}
-	}
-	switch _, problem := errors.AsType[*Problem](err); {
-	case watched.err != nil: // the connection's or the pace's: not the sender's grammar
-		return in, watched.err
-	case problem:
-		return in, err
-	case ahead.exceeded:
-		return in, Refuse(BadRequest, "not an inventory: more than %d bytes in one value or between two", maxLookahead)
-	case err != nil:
-		return in, Refuse(BadRequest, "no inventory: %s", printable.Text(err.Error()))
-	case in.ReadBack && len(in.Episodes) != 1:
-		return in, Refuse(BadRequest, "one episode is read back at a time, not %d", len(in.Episodes))
-	}
-	return in, nil
-}
-
-// parseObject reads a JSON object whose members are those of read, each at most
-// once. Others are for receivers to come, and are skipped.
-func parseObject(dec *json.Decoder, read map[string]func() error) error {
-	if err := expectDelim(dec, '{'); err != nil {
-		return err
-	}
-	seen := map[string]bool{}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := t.(string)
-		member, known := read[name]
-		if !known {
-			if err := skipValue(dec); err != nil {
-				return err
-			}
-			continue
-		}
-		if seen[name] {
-			return fmt.Errorf("%s is said twice", name)
-		}
-		seen[name] = true
-		if err := member(); err != nil {
-			return err
-		}
-	}
-	return expectDelim(dec, '}')
-}
-
-// maxSkippedDepth bounds how deep the members may be nested that are skipped: the
-// decoder remembers each level.
-const maxSkippedDepth = 32
-
-// skipValue reads a value token by token, so that nothing of it stays in memory.
-func skipValue(dec *json.Decoder) error {
-	for depth := 0; ; {
-		t, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		switch t {
-		case json.Delim('{'), json.Delim('['):
-			if depth++; depth > maxSkippedDepth {
-				return fmt.Errorf("more than %d levels in an unknown member", maxSkippedDepth)
-			}
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		}
-		if depth == 0 {
-			return nil
-		}
-	}
-}
-
-func parseQueries(dec *json.Decoder) ([]InventoryQuery, error) {
-	if err := expectDelim(dec, '['); err != nil {
-		return nil, err
-	}
-	all := []InventoryQuery{}
-	for dec.More() {
-		if len(all) == MaxQueries {
-			return nil, Refuse(BadRequest, "an inventory has at most %d episodes", MaxQueries)
-		}
-		var c InventoryQuery
-		if err := dec.Decode(&c); err != nil {
-			return nil, err
-		}
-		if _, err := episode.ParseName(string(c.Episode)); err != nil {
-			return nil, Refuse(BadName, "%v", err)
-		}
-		if c.Digest.IsZero() {
-			return nil, Refuse(DigestMissing, "%s is claimed without its sha256", c.Episode)
-		}
-		all = append(all, c)
-	}
-	return all, expectDelim(dec, ']')
-}
-
-func expectDelim(dec *json.Decoder, want json.Delim) error {
-	t, err := dec.Token()
-	if err == nil && t != want {
-		err = fmt.Errorf("want %v at the byte %d", want, dec.InputOffset())
-	}
-	return err
-}
-
-// maxLookahead is how many bytes a JSON decoder may read beyond the last value that it
-// returned. A claim has at most a few hundred.
-const maxLookahead = 16 << 10
-
-// lookaheadLimiter ends a decoder that buffers too much: it would otherwise hold a string of
-// any length, or as much white space.
-type lookaheadLimiter struct {
-	r           io.Reader
-	inputOffset func() int64 // offset after the last value
-	read        int64
-	exceeded    bool
-}
-
-func (l *lookaheadLimiter) Read(p []byte) (int, error) {
-	left := l.inputOffset() + maxLookahead - l.read
-	if left <= 0 {
-		l.exceeded = true
-		return 0, io.ErrUnexpectedEOF
-	}
-	n, err := l.r.Read(p[:min(int64(len(p)), left)])
-	l.read += int64(n)
-	return n, err
-}
-
-// lastError remembers why a body ended, which a decoder may hide.
-type lastError struct {
-	r   io.Reader
-	err error
-}
-
-func (l *lastError) Read(p []byte) (int, error) {
-	n, err := l.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		l.err = err
-	}
-	return n, err
 }
 
 // Inventory asks the receiver what it has of at most [MaxQueries] episodes of

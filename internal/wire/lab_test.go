@@ -172,9 +172,9 @@ func handler(d wire.Backend) *wire.Handler {
 		Identify: func(*http.Request) (wire.Caller, error) {
 			return wire.Caller{Host: self, Auth: wire.Auth{Method: "mtls"}}, nil
 		},
-		BodyLimits:  wire.BodyLimits{Idle: 30 * time.Second, MinRate: 8 << 10, Window: time.Minute},
-		About: wire.ServerInfo{Version: "test", Protocol: []string{"v1"}},
-		Log:   slog.New(slog.DiscardHandler),
+		BodyLimits: wire.BodyLimits{Idle: 30 * time.Second, MinRate: 8 << 10, Window: time.Minute},
+		About:      wire.ServerInfo{Version: "test", Protocol: []string{"v1"}},
+		Log:        slog.New(slog.DiscardHandler),
 	}
 }
 

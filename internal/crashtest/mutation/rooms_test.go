@@ -636,7 +636,7 @@ var ofRooms = []mutant{
 		killer{"labtest", "TestRetireNeedsReceipt"},
 		[]edit{
 			{
-				"wire/put.go",
+				"wire/client_upload.go",
 				"errors.Join(receipt.Covers(u), receipt.Store.Check()); err != nil",
 				"error(nil); err != nil",
 			},

@@ -83,7 +83,7 @@ var ofStores = []mutant{
 	{
 		"wire: no request is refused for its store",
 		killer{"wire", "TestRequestsOfAHostThatKnowsAnotherStoreAreRefused"},
-		[]edit{{"wire/handler.go", "	if err := h.checkKnown(r); err != nil {\n		return err\n	}\n", ""}},
+		[]edit{{"wire/server.go", "	if err := h.checkKnownStore(r); err != nil {\n		return err\n	}\n", ""}},
 	},
 	{
 		"index: bytes count that are not synced",

@@ -51,7 +51,7 @@ func overlay(o *crashtest.Overlay) error {
 		{"shipper/delay.go", "firstDelay = 5 * time.Second", "firstDelay = 200 * time.Millisecond"},
 		{"shipper/delay.go", "maxDelay   = time.Hour", "maxDelay   = 2 * time.Second"},
 		{"admission/admission.go", "fullRetry = 5 * time.Minute", "fullRetry = time.Second"},
-		{"wire/pace.go", "p.RetryAfter = 5 * time.Second", "p.RetryAfter = time.Second"},
+		{"wire/body.go", "p.RetryAfter = 5 * time.Second", "p.RetryAfter = time.Second"},
 	}
 	for _, w := range waits {
 		if err := o.Edit("internal/"+w.file, w.old, w.text); err != nil {

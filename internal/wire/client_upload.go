@@ -14,28 +14,6 @@ import (
 	"cis490/internal/episode"
 )
 
-// stallTimeout is how long the other end may take nothing of a body: longer than
-// a slow disk needs for a sync, and than [unackedTimeout], which sees to a peer that
-// is gone.
-const stallTimeout = 2 * time.Minute
-
-// maxRetryJitter is the wait before a broken upload goes on, at the most.
-const maxRetryJitter = 500 * time.Millisecond
-
-// InterruptedError says that an upload ended before its end, but came further than it
-// was: trying again is no repetition.
-type InterruptedError struct {
-	Offset int64 // so many bytes are on the receiver's disk
-	Err    error
-}
-
-func (i *InterruptedError) Error() string {
-	return fmt.Sprintf("the upload broke off behind its byte %d: %v", i.Offset, i.Err)
-}
-
-// Unwrap returns why.
-func (i *InterruptedError) Unwrap() error { return i.Err }
-
 // Put sends an archive and returns the receipt, which covers u. The error is a
 // [*Problem] if the receiver refused, a [*UnexpectedResponseError] if something else
 // answered, and the network's otherwise. The bytes may be read more than once.
@@ -104,6 +82,23 @@ func retryable(err error) bool {
 	return true
 }
 
+// maxRetryJitter is the wait before a broken upload goes on, at the most.
+const maxRetryJitter = 500 * time.Millisecond
+
+// InterruptedError says that an upload ended before its end, but came further than it
+// was: trying again is no repetition.
+type InterruptedError struct {
+	Offset int64 // so many bytes are on the receiver's disk
+	Err    error
+}
+
+func (i *InterruptedError) Error() string {
+	return fmt.Sprintf("the upload broke off behind its byte %d: %v", i.Offset, i.Err)
+}
+
+// Unwrap returns why.
+func (i *InterruptedError) Unwrap() error { return i.Err }
+
 // putWhole sends an archive in one request.
 func (c *Client) putWhole(ctx context.Context, u Upload, archive io.ReaderAt) (Receipt, error) {
 	req, err := c.newUploadRequest(ctx, http.MethodPut, c.episodeURL(u.Key), u)
@@ -117,30 +112,6 @@ func (c *Client) putWhole(ctx context.Context, u Upload, archive io.ReaderAt) (R
 		return Receipt{}, err
 	}
 	return checkReceipt(receipt, status, u)
-}
-
-// checkReceipt returns a receipt that covers u, or an error and none.
-func checkReceipt(receipt Receipt, status int, u Upload) (Receipt, error) {
-	if err := errors.Join(receipt.Covers(u), receipt.Store.Check()); err != nil {
-		return Receipt{}, &UnexpectedResponseError{Status: status, Err: err}
-	}
-	return receipt, nil
-}
-
-// newUploadRequest returns a request about u.
-func (c *Client) newUploadRequest(ctx context.Context, method string, to *url.URL, u Upload) (*http.Request, error) {
-	req, err := c.newRequest(ctx, method, to, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set(reprDigest, formatDigest(u.Digest))
-	if u.Skipped > 0 {
-		req.Header.Set(skippedField, strconv.Itoa(u.Skipped))
-	}
-	if u.Resent {
-		req.Header.Set(resentField, "?1")
-	}
-	return req, nil
 }
 
 // announce asks for an upload. What it returns covers u, or says where to go on.
@@ -183,6 +154,30 @@ func (c *Client) sendRemaining(ctx context.Context, u Upload, at announceRespons
 		return Receipt{}, err
 	}
 	return checkReceipt(receipt, status, u)
+}
+
+// checkReceipt returns a receipt that covers u, or an error and none.
+func checkReceipt(receipt Receipt, status int, u Upload) (Receipt, error) {
+	if err := errors.Join(receipt.Covers(u), receipt.Store.Check()); err != nil {
+		return Receipt{}, &UnexpectedResponseError{Status: status, Err: err}
+	}
+	return receipt, nil
+}
+
+// newUploadRequest returns a request about u.
+func (c *Client) newUploadRequest(ctx context.Context, method string, to *url.URL, u Upload) (*http.Request, error) {
+	req, err := c.newRequest(ctx, method, to, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set(reprDigest, formatDigest(u.Digest))
+	if u.Skipped > 0 {
+		req.Header.Set(skippedField, strconv.Itoa(u.Skipped))
+	}
+	if u.Resent {
+		req.Header.Set(resentField, "?1")
+	}
+	return req, nil
 }
 
 // Open begins to send an archive whose end is not known yet, under the name of an
@@ -231,6 +226,11 @@ func setPieceFields(req *http.Request, offset int64, complete string) {
 	req.Header.Set(uploadComplete, complete)
 }
 
+// stallTimeout is how long the other end may take nothing of a body: longer than
+// a slow disk needs for a sync, and than [unackedTimeout], which sees to a peer that
+// is gone.
+const stallTimeout = 2 * time.Minute
+
 // errStalled ends a request whose body nobody takes.
 var errStalled = &stalledError{}
 
@@ -239,7 +239,9 @@ type stalledError struct{}
 func (*stalledError) Error() string {
 	return fmt.Sprintf("the other end took no byte for %v", stallTimeout)
 }
-func (*stalledError) Timeout() bool   { return true }
+
+func (*stalledError) Timeout() bool { return true }
+
 func (*stalledError) Temporary() bool { return true }
 
 // doWithBody is [Client.do] with a part of an archive as the body.

@@ -15,9 +15,9 @@ import (
 // over Window, and it ends with [Stalled]. Only time spent waiting for the
 // sender counts, not what our own disk takes.
 type BodyLimits struct {
-	Idle   time.Duration
-	MinRate   int64 // bytes a second
-	Window time.Duration
+	Idle    time.Duration
+	MinRate int64 // bytes a second
+	Window  time.Duration
 }
 
 // ErrDraining is the cause with which a server's base context must be cancelled
@@ -28,37 +28,6 @@ var ErrDraining = errors.New("the receiver is stopping")
 // sender leaves, or the cause is a [*Problem], which the sender is told.
 func (p BodyLimits) newBody(ctx context.Context, conn *http.ResponseController, r *http.Request) *limitedBody {
 	return &limitedBody{BodyLimits: p, ctx: ctx, conn: conn, r: r.Body, remaining: r.ContentLength}
-}
-
-// detach lets go of the connection, which may live on: the request's context ends
-// after its handler, and must not end the next request as well.
-func (b *limitedBody) detach() {
-	if b.stopInterrupt != nil {
-		b.stopInterrupt()
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.detached = true
-}
-
-// interrupt ends a read that is under way. It comes from the context, and perhaps
-// late.
-func (b *limitedBody) interrupt() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.detached {
-		b.interrupted = true
-		b.conn.SetReadDeadline(time.Unix(1, 0))
-	}
-}
-
-// wasInterrupted reports whether the body was interrupted. Even if all of it had come by
-// then, net/http may have taken that for the end of the connection, and would end
-// the next request on it.
-func (b *limitedBody) wasInterrupted() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.interrupted
 }
 
 type limitedBody struct {
@@ -138,6 +107,37 @@ func (b *limitedBody) cause(err error) error {
 		return b.ctx.Err()
 	}
 	return err
+}
+
+// interrupt ends a read that is under way. It comes from the context, and perhaps
+// late.
+func (b *limitedBody) interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.detached {
+		b.interrupted = true
+		b.conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// wasInterrupted reports whether the body was interrupted. Even if all of it had come by
+// then, net/http may have taken that for the end of the connection, and would end
+// the next request on it.
+func (b *limitedBody) wasInterrupted() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.interrupted
+}
+
+// detach lets go of the connection, which may live on: the request's context ends
+// after its handler, and must not end the next request as well.
+func (b *limitedBody) detach() {
+	if b.stopInterrupt != nil {
+		b.stopInterrupt()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.detached = true
 }
 
 func drainingProblem() *Problem {

@@ -79,10 +79,10 @@ type Handler struct {
 	// Identify says who sends a request, or refuses it with a [*Problem]. A request
 	// whose context is cancelled later with a [*Problem] as the cause ends with that
 	// problem, and its connection with it.
-	Identify func(*http.Request) (Caller, error)
-	BodyLimits     BodyLimits
-	About    ServerInfo
-	Log      *slog.Logger
+	Identify   func(*http.Request) (Caller, error)
+	BodyLimits BodyLimits
+	About      ServerInfo
+	Log        *slog.Logger
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -110,58 +110,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	problem.write(w)
 }
 
-// keepAlive reads what is left of a small body before its refusal, and reports whether
-// the connection can carry another request. After a body that was not read to its end it
-// cannot: its rest would pass for a request. A chunked body may have come with a length
-// as well, which net/http hides, so that two readers may not agree on where it ends.
-func (h *Handler) keepAlive(conn *http.ResponseController, r *http.Request) bool {
-	switch {
-	case len(r.TransferEncoding) > 0 || r.ContentLength >= MinAnnounced:
-		return false
-	case r.ContentLength <= 0:
-		return true
-	case r.Header.Get("Expect") != "":
-		return true // net/http closes the connection, unless all of it was read
-	}
-	return h.drainBody(conn, r)
-}
-
-// drainBody reads what is left of a small body before it is answered, and reports whether
-// it has come to the end. Over an unread one net/http closes a connection that ends with
-// its request, as a proxy's do, and the answer is lost.
-func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool {
-	if r.ContentLength <= 0 || r.ContentLength >= MinAnnounced || r.Header.Get("Expect") != "" {
-		return false
-	}
-	conn.SetReadDeadline(time.Now().Add(h.BodyLimits.Idle))
-	_, err := io.Copy(io.Discard, r.Body) // at most ContentLength
-	return err == nil
-}
+// maxLogged bounds what a sender chose and the log repeats, in bytes.
+const maxLogged = 300
 
 // closeAfter are the refusals after which a connection is worth nothing: the body
 // that is on its way would have to be read.
 var closeAfter = []Code{Stalled, Draining, HostBusy, Superseded}
-
-// deadlineWriter is a response whose end comes: net/http reads what is left of a small
-// body and waits for the sender to take the answer, and neither may be for ever.
-type deadlineWriter struct {
-	http.ResponseWriter
-	conn  *http.ResponseController
-	limit time.Duration
-}
-
-func (a *deadlineWriter) WriteHeader(status int) {
-	now := time.Now()
-	a.conn.SetReadDeadline(now.Add(a.limit)) // net/http sets its own for the next request
-	a.conn.SetWriteDeadline(now.Add(2 * a.limit))
-	a.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap is for [http.ResponseController].
-func (a *deadlineWriter) Unwrap() http.ResponseWriter { return a.ResponseWriter }
-
-// maxLogged bounds what a sender chose and the log repeats, in bytes.
-const maxLogged = 300
 
 // problemFor returns what the sender is told of err, and how loudly we say it.
 // A refusal is the other end's business; anything else is ours.
@@ -192,6 +146,52 @@ func cancelProblem(ctx context.Context) *Problem {
 	p, _ := errors.AsType[*Problem](context.Cause(ctx))
 	return p
 }
+
+// keepAlive reads what is left of a small body before its refusal, and reports whether
+// the connection can carry another request. After a body that was not read to its end it
+// cannot: its rest would pass for a request. A chunked body may have come with a length
+// as well, which net/http hides, so that two readers may not agree on where it ends.
+func (h *Handler) keepAlive(conn *http.ResponseController, r *http.Request) bool {
+	switch {
+	case len(r.TransferEncoding) > 0 || r.ContentLength >= MinAnnounced:
+		return false
+	case r.ContentLength <= 0:
+		return true
+	case r.Header.Get("Expect") != "":
+		return true // net/http closes the connection, unless all of it was read
+	}
+	return h.drainBody(conn, r)
+}
+
+// drainBody reads what is left of a small body before it is answered, and reports whether
+// it has come to the end. Over an unread one net/http closes a connection that ends with
+// its request, as a proxy's do, and the answer is lost.
+func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool {
+	if r.ContentLength <= 0 || r.ContentLength >= MinAnnounced || r.Header.Get("Expect") != "" {
+		return false
+	}
+	conn.SetReadDeadline(time.Now().Add(h.BodyLimits.Idle))
+	_, err := io.Copy(io.Discard, r.Body) // at most ContentLength
+	return err == nil
+}
+
+// deadlineWriter is a response whose end comes: net/http reads what is left of a small
+// body and waits for the sender to take the answer, and neither may be for ever.
+type deadlineWriter struct {
+	http.ResponseWriter
+	conn  *http.ResponseController
+	limit time.Duration
+}
+
+func (a *deadlineWriter) WriteHeader(status int) {
+	now := time.Now()
+	a.conn.SetReadDeadline(now.Add(a.limit)) // net/http sets its own for the next request
+	a.conn.SetWriteDeadline(now.Add(2 * a.limit))
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for [http.ResponseController].
+func (a *deadlineWriter) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // route answers a request, or returns the refusal of it.
 func (h *Handler) route(w http.ResponseWriter, r *http.Request, caller Caller) error {
@@ -274,15 +274,6 @@ func (h *Handler) servePing(w http.ResponseWriter, r *http.Request, caller Calle
 	return nil
 }
 
-// refuseBody refuses a body where none is wanted: nobody would read it.
-func refuseBody(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength == 0 && len(r.TransferEncoding) == 0 {
-		return nil
-	}
-	w.Header().Set("Connection", "close")
-	return Refuse(BadRequest, "only PUT and PATCH have a body")
-}
-
 func (h *Handler) serveHead(w http.ResponseWriter, r *http.Request, key episode.Key) error {
 	if err := refuseBody(w, r); err != nil {
 		return err
@@ -300,43 +291,13 @@ func (h *Handler) serveHead(w http.ResponseWriter, r *http.Request, key episode.
 	return nil
 }
 
-func (h *Handler) servePut(w http.ResponseWriter, r *http.Request, key episode.Key) error {
-	announced, err := isAnnounce(r)
-	if err != nil {
-		return err
+// refuseBody refuses a body where none is wanted: nobody would read it.
+func refuseBody(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength == 0 && len(r.TransferEncoding) == 0 {
+		return nil
 	}
-	if announced {
-		return h.serveAnnounce(w, r, key)
-	}
-	u, err := parseUpload(r, key)
-	if err != nil {
-		return err
-	}
-	body := h.BodyLimits.newBody(r.Context(), http.NewResponseController(w), r)
-	defer body.detach()
-	receipt, err := h.Backend.Put(r.Context(), u, body)
-	if err != nil {
-		return err
-	}
-	h.drainBody(http.NewResponseController(w), r)
-	return h.writeReceipt(w, receipt)
-}
-
-// writeReceipt answers with a receipt, which is the end of an upload.
-func (h *Handler) writeReceipt(w http.ResponseWriter, receipt Receipt) error {
-	store, err := h.Backend.Store()
-	if err != nil {
-		return err
-	}
-	receipt.Store = &store
-	status := http.StatusOK
-	if receipt.Status == Stored {
-		status = http.StatusCreated
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set(reprDigest, formatDigest(receipt.Digest))
-	writeJSON(w, status, receipt)
-	return nil
+	w.Header().Set("Connection", "close")
+	return Refuse(BadRequest, "only PUT and PATCH have a body")
 }
 
 // writeJSON ends an answer. An error is the connection's, which net/http sees

@@ -2,14 +2,38 @@ package wire
 
 import (
 	"encoding/base64"
+	"mime"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
 
 	"github.com/dunglas/httpsfv"
 )
+
+// Header fields beside those of package net/http.
+const (
+	reprDigest    = "Repr-Digest"
+	contentDigest = "Content-Digest"
+	wantDigest    = "Want-Repr-Digest"
+	skippedField  = "Episode-Skipped"
+	resentField   = "Episode-Resent"
+)
+
+// Header fields of draft-ietf-httpbis-resumable-upload, and the media type.
+const (
+	uploadComplete    = "Upload-Complete"
+	uploadOffset      = "Upload-Offset"
+	uploadLength      = "Upload-Length"
+	uploadLimit       = "Upload-Limit"
+	partialUploadType = "application/partial-upload"
+)
+
+// maxSkipped is more files than an episode may have.
+const maxSkipped = 1<<31 - 1
 
 // parseUpload reads what a PUT says of the archive. What is said twice is
 // refused: two readers of it might take one each.
@@ -37,23 +61,6 @@ func parseUpload(r *http.Request, key episode.Key) (Upload, error) {
 	return u, err
 }
 
-// maxSkipped is more files than an episode may have.
-const maxSkipped = 1<<31 - 1
-
-// checkBodyHeaders refuses a body that is not just its bytes, in a number that is known.
-func checkBodyHeaders(r *http.Request) error {
-	if len(r.Header.Values("Content-Range")) > 0 {
-		return Refuse(BadRequest, "Content-Range: announce the archive and go on with PATCH")
-	}
-	if v := r.Header.Values("Content-Encoding"); len(v) > 1 || len(v) == 1 && v[0] != "identity" {
-		return Refuse(Unsupported, "send the bytes as they are")
-	}
-	if len(r.TransferEncoding) > 0 || r.Header.Get("Content-Length") == "" {
-		return Refuse(LengthRequired, "send a Content-Length, not a chunked body")
-	}
-	return nil
-}
-
 // parseLength returns the length of the archive of a PUT: that of the body, or,
 // where the archive is only announced, the one that is announced.
 func parseLength(r *http.Request) (int64, error) {
@@ -75,6 +82,71 @@ func parseLength(r *http.Request) (int64, error) {
 		return 0, Refuse(LengthMismatch, "%s is not the length of the body", uploadLength)
 	}
 	return r.ContentLength, nil
+}
+
+// parsePiece reads what a PATCH says of its body.
+func parsePiece(w http.ResponseWriter, r *http.Request) (Piece, error) {
+	p := Piece{Size: r.ContentLength}
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != partialUploadType {
+		w.Header().Set("Accept-Patch", partialUploadType)
+		return p, Refuse(WrongType, "send Content-Type: %s", partialUploadType)
+	}
+	if err := checkBodyHeaders(r); err != nil {
+		return p, err
+	}
+	var given bool
+	var err error
+	if p.Offset, given, err = parseInteger(r.Header, uploadOffset); err != nil || !given {
+		return p, missingField(err, uploadOffset)
+	}
+	if p.Last, given, err = parseBoolean(r.Header, uploadComplete); err != nil || !given {
+		return p, missingField(err, uploadComplete)
+	}
+	return p, nil
+}
+
+func missingField(err error, field string) error {
+	if err != nil {
+		return err
+	}
+	return Refuse(BadRequest, "send %s", field)
+}
+
+// isAnnounce reports whether a PUT announces an archive and does not bring it.
+func isAnnounce(r *http.Request) (bool, error) {
+	complete, given, err := parseBoolean(r.Header, uploadComplete)
+	return given && !complete, err
+}
+
+// isOpen reports whether an announcement says neither what the archive is nor how
+// long.
+func isOpen(r *http.Request) (bool, error) {
+	for _, name := range []string{uploadLength, reprDigest, contentDigest} {
+		if len(r.Header.Values(name)) > 0 {
+			return false, nil
+		}
+	}
+	if err := checkBodyHeaders(r); err != nil {
+		return false, err
+	}
+	if r.ContentLength > 0 {
+		return false, Refuse(BadRequest, "announce with an empty body, and send the bytes with PATCH")
+	}
+	return true, nil
+}
+
+// checkBodyHeaders refuses a body that is not just its bytes, in a number that is known.
+func checkBodyHeaders(r *http.Request) error {
+	if len(r.Header.Values("Content-Range")) > 0 {
+		return Refuse(BadRequest, "Content-Range: announce the archive and go on with PATCH")
+	}
+	if v := r.Header.Values("Content-Encoding"); len(v) > 1 || len(v) == 1 && v[0] != "identity" {
+		return Refuse(Unsupported, "send the bytes as they are")
+	}
+	if len(r.TransferEncoding) > 0 || r.Header.Get("Content-Length") == "" {
+		return Refuse(LengthRequired, "send a Content-Length, not a chunked body")
+	}
+	return nil
 }
 
 // parseInteger returns the structured field (RFC 9651) called name, which must
@@ -157,4 +229,8 @@ func parseDigestField(values []string) (digest.Digest, error) {
 // formatDigest writes RFC 9530's form.
 func formatDigest(d digest.Digest) string {
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(d[:]) + ":"
+}
+
+func formatLimits(l Limits) string {
+	return "max-size=" + strconv.FormatInt(l.MaxSize, 10) + ", max-age=" + strconv.FormatInt(int64(l.UnfinishedAge/time.Second), 10)
 }
