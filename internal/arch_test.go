@@ -47,18 +47,19 @@ var laws = map[string]law{
 	"internal/archive":   {"digest durable episode printable", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
 	"internal/outbox":    {"digest durable episode", "keeps sealed bytes and does not look into them"},
 	"internal/wire":      {"digest episode printable", "the protocol has no disk, neither end of it"},
+	"internal/hint":      {"printable wire", "explains what an error of the client means to an operator"},
 	"internal/pki":       {"digest durable episode printable serviceuser", "says who is at the other end, not what they may send; its commands stay root, and open a directory as those that do not"},
 	"internal/admission": {"episode", "decides what may begin, and does not do it: no protocol, no store"},
 	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
 	"internal/index":     {"archive digest durable episode printable store", "backfill makes rows of stored archives, so it reads both"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
-	"internal/shipper":  {"archive config digest durable episode outbox printable serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/shipper":  {"archive config digest durable episode hint outbox printable serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"admission archive config device digest durable episode index pki printable store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"cli config durable episode outbox pki printable serviceuser shipper systemd wire", "the lab host's half"},
+	"cmd/shipper":  {"cli config durable episode hint outbox pki printable serviceuser shipper systemd wire", "the lab host's half"},
 	"cmd/receiver": {"cli config durable episode index pki printable receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.
@@ -91,7 +92,7 @@ var owners = map[string]string{
 	"golang.org/x/sys":                  "*",
 	"github.com/google/go-cmp":          "internal/labtest",
 	"github.com/rogpeppe/go-internal":   "internal/labtest",
-	"net/http":                          "internal/wire internal/pki internal/receiver internal/labtest scripts/bench", // a header or a status is wire's word; the bench loads nginx with the same requests
+	"net/http":                          "internal/wire internal/hint internal/pki internal/receiver internal/labtest scripts/bench", // a header or a status is wire's word; the bench loads nginx with the same requests
 	"testing":                           "internal/labtest",
 }
 

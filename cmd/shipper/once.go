@@ -13,8 +13,8 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/hint"
 	"cis490/internal/shipper"
-	"cis490/internal/wire"
 )
 
 // runOnce tries every waiting episode once.
@@ -58,7 +58,7 @@ func verdict(t shipper.Tally, unreachable error) error {
 	switch {
 	case unreachable != nil:
 		err := unreachable
-		if hint := wire.Hint(err); hint != "" {
+		if hint := hint.For(err); hint != "" {
 			err = fmt.Errorf("%w (%s)", err, hint)
 		}
 		return &cli.Exit{Code: cli.Unreachable, Err: err}

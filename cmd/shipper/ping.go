@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/durable"
+	"cis490/internal/hint"
 	"cis490/internal/outbox"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
@@ -51,7 +52,7 @@ func runPing(c *cobra.Command, o *options) error {
 	if err == nil {
 		err = pong.Storage.Err()
 	}
-	hint := wire.Hint(err)
+	hint := hint.For(err)
 	if o.json {
 		r := report{OK: err == nil, URL: cfg.Receiver.URL, Hint: hint, ClockSkew: skew.Seconds()}
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/cli"
+	"cis490/internal/hint"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -23,9 +24,9 @@ type renewal struct {
 }
 
 // renew is [shipper.Shipper.Renew].
-func (r *renewal) renew(refusal error) (renewed bool, hint string) {
+func (r *renewal) renew(refusal error) (renewed bool, advice string) {
 	own := r.papers.Check(r.cfg.HostID, time.Now())
-	if own == nil && !wire.BlamesCredentials(refusal) {
+	if own == nil && !hint.BlamesCredentials(refusal) {
 		return false, ""
 	}
 	r.client.CloseIdle() // what shows the former ones
@@ -38,7 +39,7 @@ func (r *renewal) renew(refusal error) (renewed bool, hint string) {
 	case own != nil:
 		return false, "no other is on this host's disk: " + own.Error()
 	}
-	return false, wire.Hint(refusal) + "; no other certificate, CA or token is on this host's disk"
+	return false, hint.For(refusal) + "; no other certificate, CA or token is on this host's disk"
 }
 
 // refresh loads what is on the disk, and reports whether it is something else than before.

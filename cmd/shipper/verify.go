@@ -10,8 +10,8 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/hint"
 	"cis490/internal/shipper"
-	"cis490/internal/wire"
 )
 
 func verifyCommand(o *options) *cobra.Command {
@@ -122,7 +122,7 @@ func advice(a shipper.Audited) string {
 func auditError(cfg shipper.Config, err error) error {
 	if _, away := errors.AsType[*shipper.UnreachableError](err); away {
 		err = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, err)
-		if hint := wire.Hint(err); hint != "" {
+		if hint := hint.For(err); hint != "" {
 			err = fmt.Errorf("%w (%s)", err, hint)
 		}
 		return &cli.Exit{Code: cli.Unreachable, Err: err}

@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/hint"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -45,8 +46,8 @@ func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 		must(t, err)
 		errs["ping"] = s.Err()
 		for door, err := range errs {
-			if !errors.Is(err, wire.Full) || !strings.HasSuffix(err.Error(), wire.HostIsMount) || strings.Contains(wire.Hint(err), "full") {
-				t.Errorf("%s of %s says %v (%s)", of, door, err, wire.Hint(err))
+			if !errors.Is(err, wire.Full) || !strings.HasSuffix(err.Error(), wire.HostIsMount) || strings.Contains(hint.For(err), "full") {
+				t.Errorf("%s of %s says %v (%s)", of, door, err, hint.For(err))
 			}
 		}
 		l.takes(key("lab-01", "a"), noise(1000, 1), wire.AlreadyPresent)

@@ -27,7 +27,7 @@ const pingTimeout = 30 * time.Second
 type ponged struct {
 	pong    wire.PingResponse
 	err     error
-	hint    string // what to do about err, if that is known better than [wire.Hint] knows
+	hint    string // what to do about err, if that is known better than [hint.For] knows
 	renewed bool   // with other credentials than the uploads before had
 	aside   bool   // it is no answer to a ping of the prober's
 }

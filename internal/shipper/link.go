@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cis490/internal/hint"
 	"cis490/internal/wire"
 )
 
@@ -123,7 +124,7 @@ func (l *link) answered(p ponged, now time.Time) {
 		l.down, l.since = true, now
 	}
 	isNews := isOtherStore(err) && !isOtherStore(l.err)
-	l.err, l.hint = err, cmp.Or(p.hint, wire.Hint(err))
+	l.err, l.hint = err, cmp.Or(p.hint, hint.For(err))
 	l.failed++
 	if l.next = now; !l.hurry {
 		l.next = now.Add(max(firstProbe, backoff(firstProbe, maxProbe, l.failed), retryAfter(err)))

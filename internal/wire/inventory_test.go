@@ -265,7 +265,7 @@ func TestAnswerToAnInventoryMustFitIt(t *testing.T) {
 		"a contradiction":  `{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"present","sha256":"` + sum + `",` + at + `,"verified_at_wall":"2026-11-23T07:17:42.000001+00:00","unreadable":true}]}`,
 		"an unknown state": `{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"fine\u001b"}]}`,
 	} {
-		s := serve(t, deadlineWriter(200, "application/json", body))
+		s := serve(t, respondWith(200, "application/json", body))
 		said, _, err := s.client(t).Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x")}, false)
 		if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); !ok || said != nil {
 			t.Errorf("%s: %+v, %v, want a PathError", what, said, err)

@@ -105,6 +105,9 @@ type Problem struct {
 	RetryAfter time.Duration // the least wait that the receiver asks for, or 0
 }
 
+// HostIsMount is the detail of a [Full] that no free space helps against.
+const HostIsMount = "the folder of this host is another mount than the store: see the receiver's log"
+
 // Refuse returns a [*Problem].
 func Refuse(c Code, format string, args ...any) *Problem {
 	return &Problem{Code: c, Detail: fmt.Sprintf(format, args...)}

@@ -158,7 +158,7 @@ func TestStrangerLearnsNothing(t *testing.T) {
 func TestForeignProblemIsNoRefusal(t *testing.T) {
 	for _, typ := range []string{"about:blank", "", "urn:new", "https://example.org/problems/conflict"} {
 		for _, status := range []int{400, 409, 413} {
-			s := serve(t, deadlineWriter(status, "application/problem+json", fmt.Sprintf(`{"type":%q,"status":%d}`, typ, status)))
+			s := serve(t, respondWith(status, "application/problem+json", fmt.Sprintf(`{"type":%q,"status":%d}`, typ, status)))
 			_, err := s.client(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
 			if path, ok := errors.AsType[*wire.UnexpectedResponseError](err); !ok || path.Status != status {
 				t.Errorf("%d of the type %q: %v, want a PathError", status, typ, err)
@@ -172,7 +172,7 @@ func TestUnknownTypeIsThePlainestOfItsStatus(t *testing.T) {
 		400: wire.BadRequest, 401: wire.TokenRefused, 403: wire.Forbidden, 404: wire.NotFound, 409: wire.Conflict, 413: wire.TooLarge,
 		415: wire.Unsupported, 429: wire.HostBusy, 500: wire.Internal, 503: wire.Busy, 507: wire.Full, 599: wire.Internal,
 	} {
-		s := serve(t, deadlineWriter(status, "application/problem+json; charset=utf-8", fmt.Sprintf(`{"type":"urn:cis490:problem:new","status":%d,"detail":"\u001b[31mred"}`, status)))
+		s := serve(t, respondWith(status, "application/problem+json; charset=utf-8", fmt.Sprintf(`{"type":"urn:cis490:problem:new","status":%d,"detail":"\u001b[31mred"}`, status)))
 		_, err := s.client(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
 		p, ok := errors.AsType[*wire.Problem](err)
 		if !ok || p.Code != want {
@@ -186,7 +186,7 @@ func TestUnknownTypeIsThePlainestOfItsStatus(t *testing.T) {
 
 // TestDetailIsEscapedOnce: both ends quote names.
 func TestDetailIsEscapedOnce(t *testing.T) {
-	s := serve(t, deadlineWriter(400, "application/problem+json", `{"type":"urn:cis490:problem:bad-name","status":400,"detail":"\"a\\x1b\" is no name \u001b"}`))
+	s := serve(t, respondWith(400, "application/problem+json", `{"type":"urn:cis490:problem:bad-name","status":400,"detail":"\"a\\x1b\" is no name \u001b"}`))
 	_, err := s.client(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
 	if want := `"a\x1b" is no name \x1b`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
@@ -201,7 +201,7 @@ func TestRetryAfterIsBounded(t *testing.T) {
 	} {
 		s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Retry-After", value)
-			deadlineWriter(503, "application/problem+json", `{"type":"urn:cis490:problem:busy","status":503}`)(w, r)
+			respondWith(503, "application/problem+json", `{"type":"urn:cis490:problem:busy","status":503}`)(w, r)
 		}))
 		_, err := s.client(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
 		if p, ok := errors.AsType[*wire.Problem](err); !ok || p.RetryAfter != want {
@@ -210,8 +210,8 @@ func TestRetryAfterIsBounded(t *testing.T) {
 	}
 }
 
-// deadlineWriter is a server that is no receiver.
-func deadlineWriter(status int, kind, body string) http.HandlerFunc {
+// respondWith is a server that is no receiver.
+func respondWith(status int, kind, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", kind)
 		w.WriteHeader(status)

@@ -93,7 +93,7 @@ func TestStoreThatIsNoneIsAFaultOfThePath(t *testing.T) {
 		if _, err := c.Ping(t.Context()); !isPath(err) {
 			t.Errorf("%s in a pong: %v", said, err)
 		}
-		s2 := serve(t, httpAnswer(412, "application/problem+json", body(`{"type":"urn:cis490:problem:other-store","status":412}`)))
+		s2 := serve(t, respondWith(412, "application/problem+json", body(`{"type":"urn:cis490:problem:other-store","status":412}`)))
 		if _, err := s2.client(t).Put(t.Context(), u, strings.NewReader("x")); !isPath(err) {
 			t.Errorf("%s in a refusal: %v", said, err)
 		}
@@ -106,14 +106,12 @@ func TestStoreThatIsNoneIsAFaultOfThePath(t *testing.T) {
 
 // TestReceiverThatNamesNoStoreIsTaken is the rule for receivers before 2026-11-29.
 func TestReceiverThatNamesNoStoreIsTaken(t *testing.T) {
-	s := serve(t, deadlineWriter(200, "application/json", `{"status":"ok","host_id":"lab-01"}`))
+	s := serve(t, respondWith(200, "application/json", `{"status":"ok","host_id":"lab-01"}`))
 	if pong, err := s.client(t).Ping(t.Context()); err != nil || pong.Store != nil {
 		t.Errorf("%+v, %v", pong.Store, err)
 	}
 }
 
-// httpAnswer is [deadlineWriter] where a variable has its name.
-var httpAnswer = deadlineWriter
 
 // TestRequestsOfAHostThatKnowsAnotherStoreAreRefused before their bodies, all of them, and
 // the refusal says which store it is.

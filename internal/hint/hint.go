@@ -1,4 +1,8 @@
-package wire
+// Package hint explains to an operator what an error of a [wire.Client] means, and what to do
+// about it.
+//
+// Invariant: a hint is one line of printable ASCII, and is advice. The error says what failed.
+package hint
 
 import (
 	"context"
@@ -14,18 +18,18 @@ import (
 	"time"
 
 	"cis490/internal/printable"
+	"cis490/internal/wire"
 )
 
-// Hint says in words what an error of a [Client] means and what to do about it.
-// It returns "" if the error says so itself.
-func Hint(err error) string {
-	if p, ok := errors.AsType[*Problem](err); ok && p.Code == Full && strings.HasSuffix(p.Detail, HostIsMount) {
+// For returns the hint for an error of a [wire.Client], or "" if the error says enough.
+func For(err error) string {
+	if p, ok := errors.AsType[*wire.Problem](err); ok && p.Code == wire.Full && strings.HasSuffix(p.Detail, wire.HostIsMount) {
 		return "run 'receiver check' there: it names the mount; nothing is lost here meanwhile"
 	}
-	if code, ok := errors.AsType[Code](err); ok {
+	if code, ok := errors.AsType[wire.Code](err); ok {
 		return codeHints[code]
 	}
-	if _, ok := errors.AsType[*UnexpectedResponseError](err); ok {
+	if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); ok {
 		return "something between this host and the receiver answered, or receiver.url names another service"
 	}
 	if hint := tlsHint(err); hint != "" {
@@ -34,27 +38,24 @@ func Hint(err error) string {
 	return networkHint(err)
 }
 
-// HostIsMount is the detail of a [Full] that no room mends.
-const HostIsMount = "the folder of this host is another mount than the store: see the receiver's log"
-
-var codeHints = map[Code]string{
-	TokenRefused: "receiver.token_file must hold the token whose sha256 stands in the receiver's tokens_file beside this host",
-	Forbidden:    "on the receiver, enable the host with 'receiver hosts enable', or issue a valid certificate with 'receiver pki issue'",
-	HostMismatch: "host_id and the certificate in receiver.cert_file are of two hosts",
-	Full:         "the receiver's disk is full, or this host's part of it: make room there; nothing is lost here meanwhile",
-	Busy:         "the receiver has enough to do; this mends itself",
-	HostBusy:     "this host has enough uploads under way; is a second shipper running with the same certificate?",
-	Superseded:   "another sender goes on with this upload; is a second shipper running with the same certificate?",
-	Draining:     "the receiver is restarting; this mends itself",
-	Damaged:      "the receiver's copy is damaged: run 'receiver index verify --deep' there",
-	Internal:     "the receiver's journal says why: journalctl -u cis490-receiver",
+var codeHints = map[wire.Code]string{
+	wire.TokenRefused: "receiver.token_file must hold the token whose sha256 stands in the receiver's tokens_file beside this host",
+	wire.Forbidden:    "on the receiver, enable the host with 'receiver hosts enable', or issue a valid certificate with 'receiver pki issue'",
+	wire.HostMismatch: "host_id and the certificate in receiver.cert_file are of two hosts",
+	wire.Full:         "the receiver's disk is full, or this host's part of it: make room there; nothing is lost here meanwhile",
+	wire.Busy:         "the receiver has enough to do; this mends itself",
+	wire.HostBusy:     "this host has enough uploads under way; is a second shipper running with the same certificate?",
+	wire.Superseded:   "another sender goes on with this upload; is a second shipper running with the same certificate?",
+	wire.Draining:     "the receiver is restarting; this mends itself",
+	wire.Damaged:      "the receiver's copy is damaged: run 'receiver index verify --deep' there",
+	wire.Internal:     "the receiver's journal says why: journalctl -u cis490-receiver",
 }
 
-// BlamesCredentials reports whether an error of a [Client] may be gone once this host has
-// other files: its certificate, its token, or the CA that it trusts.
+// BlamesCredentials reports whether other credentials of this host could help against an
+// error of a [wire.Client]: its certificate, its token, or the CA that it trusts.
 func BlamesCredentials(err error) bool {
-	if code, ok := errors.AsType[Code](err); ok {
-		return code == TokenRefused || code == Forbidden || code == HostMismatch
+	if code, ok := errors.AsType[wire.Code](err); ok {
+		return code == wire.TokenRefused || code == wire.Forbidden || code == wire.HostMismatch
 	}
 	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)

@@ -1,4 +1,4 @@
-package wire_test
+package hint_test
 
 import (
 	"context"
@@ -21,11 +21,28 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/hint"
 	"cis490/internal/wire"
 )
 
-// papers makes a certificate that signs itself.
-func papers(tb testing.TB, name string, from, to time.Duration) tls.Certificate {
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// clientOf returns a client whose connections come from dial.
+func clientOf(tb testing.TB, url string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *wire.Client {
+	tb.Helper()
+	c, err := wire.NewClient(wire.ClientConfig{URL: url, Host: "lab-01", DialTLS: dial, Version: "test", Conns: 2})
+	must(tb, err)
+	tb.Cleanup(c.CloseIdle)
+	return c
+}
+
+// issue returns a certificate that signs itself.
+func issue(tb testing.TB, name string, from, to time.Duration) tls.Certificate {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(tb, err)
@@ -42,8 +59,8 @@ func papers(tb testing.TB, name string, from, to time.Duration) tls.Certificate 
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-// meeting is a server and a client that believe what the test says.
-type meeting struct {
+// connection is a server and a client that believe what the test says.
+type connection struct {
 	server  tls.Certificate
 	trusted tls.Certificate // by the client
 	name    string          // that the client looks for
@@ -52,9 +69,9 @@ type meeting struct {
 }
 
 // ping returns the error of a ping from one to the other.
-func (m meeting) ping(t *testing.T) error {
+func (m connection) ping(t *testing.T) error {
 	t.Helper()
-	s := httptest.NewUnstartedServer(handler(&depot{tb: t}))
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{m.server}}
 	if m.clients != nil {
@@ -87,22 +104,22 @@ func pool(certs ...tls.Certificate) *x509.CertPool {
 }
 
 func TestTLSFailuresAreExplained(t *testing.T) {
-	good := papers(t, "receiver.lab", -time.Hour, time.Hour)
-	other := papers(t, "receiver.lab", -time.Hour, time.Hour)
-	expired := papers(t, "receiver.lab", -2*time.Hour, -time.Hour)
-	early := papers(t, "receiver.lab", time.Hour, 2*time.Hour)
+	good := issue(t, "receiver.lab", -time.Hour, time.Hour)
+	other := issue(t, "receiver.lab", -time.Hour, time.Hour)
+	expired := issue(t, "receiver.lab", -2*time.Hour, -time.Hour)
+	early := issue(t, "receiver.lab", time.Hour, 2*time.Hour)
 	for _, c := range []struct {
 		what string
-		meeting
+		connection
 		want []string
 	}{
-		{"unknown CA", meeting{server: good, trusted: other, name: "receiver.lab"}, []string{"ca_file", "pki init"}},
-		{"expired", meeting{server: expired, trusted: expired, name: "receiver.lab"}, []string{"expired on", "clock"}},
-		{"not yet valid", meeting{server: early, trusted: early, name: "receiver.lab"}, []string{"not valid before", "clock"}},
-		{"another name", meeting{server: good, trusted: good, name: "elsewhere.lab"}, []string{"is for receiver.lab", "receiver.url"}},
-		{"we show nothing", meeting{server: good, trusted: good, name: "receiver.lab", clients: pool(good)}, []string{"does not trust", "cert_file"}},
-		{"our CA is unknown there", meeting{server: good, trusted: good, name: "receiver.lab", clients: pool(good), show: &other}, []string{"receiver"}},
-		{"ours is expired", meeting{server: good, trusted: good, name: "receiver.lab", clients: pool(expired), show: &expired}, []string{"not valid now", "clock"}},
+		{"unknown CA", connection{server: good, trusted: other, name: "receiver.lab"}, []string{"ca_file", "pki init"}},
+		{"expired", connection{server: expired, trusted: expired, name: "receiver.lab"}, []string{"expired on", "clock"}},
+		{"not yet valid", connection{server: early, trusted: early, name: "receiver.lab"}, []string{"not valid before", "clock"}},
+		{"another name", connection{server: good, trusted: good, name: "elsewhere.lab"}, []string{"is for receiver.lab", "receiver.url"}},
+		{"we show nothing", connection{server: good, trusted: good, name: "receiver.lab", clients: pool(good)}, []string{"does not trust", "cert_file"}},
+		{"our CA is unknown there", connection{server: good, trusted: good, name: "receiver.lab", clients: pool(good), show: &other}, []string{"receiver"}},
+		{"ours is expired", connection{server: good, trusted: good, name: "receiver.lab", clients: pool(expired), show: &expired}, []string{"not valid now", "clock"}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			err := c.ping(t)
@@ -110,8 +127,8 @@ func TestTLSFailuresAreExplained(t *testing.T) {
 				t.Fatal("no error")
 			}
 			explains(t, err, c.want...)
-			if isPath(err) {
-				t.Errorf("%v is a fault of the path", err)
+			if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); ok {
+				t.Errorf("got an unexpected response: %v, want a TLS error", err)
 			}
 		})
 	}
@@ -120,14 +137,14 @@ func TestTLSFailuresAreExplained(t *testing.T) {
 // explains checks what is said to an operator about an error.
 func explains(tb testing.TB, err error, words ...string) {
 	tb.Helper()
-	hint := wire.Hint(err)
+	got := hint.For(err)
 	for _, word := range words {
-		if !strings.Contains(hint, word) {
-			tb.Errorf("of %v\nwe say %q\nwithout %q", err, hint, word)
+		if !strings.Contains(got, word) {
+			tb.Errorf("hint for %v: got %q, want it to contain %q", err, got, word)
 		}
 	}
-	if hint == "" || strings.ContainsFunc(hint, func(r rune) bool { return r < ' ' || r > '~' }) {
-		tb.Errorf("of %v we say %q", err, hint)
+	if got == "" || strings.ContainsFunc(got, func(r rune) bool { return r < ' ' || r > '~' }) {
+		tb.Errorf("hint for %v: got %q, want printable ASCII", err, got)
 	}
 }
 
@@ -195,8 +212,8 @@ func TestNetworkFailuresAreExplained(t *testing.T) {
 		}
 		explains(t, err, c.want)
 	}
-	if hint := wire.Hint(errors.New("something else")); hint != "" {
-		t.Errorf("we pretend to know: %q", hint)
+	if got := hint.For(errors.New("something else")); got != "" {
+		t.Errorf("hint for an unknown error: got %q, want none", got)
 	}
 }
 
@@ -209,6 +226,10 @@ func TestRefusalsOfTheHostAreExplained(t *testing.T) {
 	} {
 		explains(t, fmt.Errorf("put: %w", wire.Refuse(code, "x")), want)
 	}
+}
+
+func TestUnexpectedResponseIsExplained(t *testing.T) {
+	explains(t, fmt.Errorf("put: %w", &wire.UnexpectedResponseError{Status: 403}), "receiver.url")
 }
 
 // TestBlamesCredentials: other files of this host may help against a refusal of what it
@@ -231,7 +252,7 @@ func TestBlamesCredentials(t *testing.T) {
 		{&wire.UnexpectedResponseError{Status: 403}, false},
 		{context.DeadlineExceeded, false},
 	} {
-		if got := wire.BlamesCredentials(c.err); got != c.want {
+		if got := hint.BlamesCredentials(c.err); got != c.want {
 			t.Errorf("%v: %t, want %t", c.err, got, c.want)
 		}
 	}
