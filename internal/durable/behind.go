@@ -10,56 +10,56 @@ import (
 // there is little left to sync at its end, and what other programs have in the cache
 // stays there. So long a wake is kept, for who reads what was just written.
 const (
-	wake   = 32 << 20
-	stride = 8 << 20 // is begun, and given up, at a time
+	cachedTail     = 32 << 20
+	writebackChunk = 8 << 20 // is begun, and given up, at a time
 )
 
-// behind is how far a file that is being written has come.
-type behind struct {
-	size  int64 // is written
-	begun int64 // is on its way to the disk
-	never bool  // it cannot be done here: all is left to the syncs
+// writeback is how far a file that is being written has come.
+type writeback struct {
+	size        int64 // is written
+	started     int64 // is on its way to the disk
+	unsupported bool  // it cannot be done here: all is left to the syncs
 	// err is a fault of the disk that a wait was told of: the syncs that follow
 	// are not told again.
 	err error
 }
 
-// grew notes that n more bytes are written.
-func (f *File) grew(n int) error {
-	b := &f.behind
+// trackWrite notes that n more bytes are written.
+func (f *File) trackWrite(n int) error {
+	b := &f.writeback
 	b.size += int64(n)
-	for b.err == nil && !b.never && b.size-b.begun >= stride {
-		b.err = f.flow(b.begun)
-		b.begun += stride
+	for b.err == nil && !b.unsupported && b.size-b.started >= writebackChunk {
+		b.err = f.startWriteback(b.started)
+		b.started += writebackChunk
 	}
 	return b.err
 }
 
-// flow begins to write the stride at off, and gives up the one at the end of the wake.
+// startWriteback begins to write the stride at off, and gives up the one at the end of the wake.
 // It makes nothing durable: that is for a sync, which knows of the metadata too.
-func (f *File) flow(off int64) error {
+func (f *File) startWriteback(off int64) error {
 	fd := int(f.f.Fd())
-	if err := unix.SyncFileRange(fd, off, stride, unix.SYNC_FILE_RANGE_WRITE); err != nil {
-		if f.behind.never = notHere(err); f.behind.never {
+	if err := unix.SyncFileRange(fd, off, writebackChunk, unix.SYNC_FILE_RANGE_WRITE); err != nil {
+		if f.writeback.unsupported = isUnsupported(err); f.writeback.unsupported {
 			return nil
 		}
-		return fault("write", f.f.Name(), err)
+		return faultError("write", f.f.Name(), err)
 	}
-	if off -= wake; off < 0 {
+	if off -= cachedTail; off < 0 {
 		return nil
 	}
 	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-	if err := unix.SyncFileRange(fd, off, stride, all); err != nil {
-		return fault("write", f.f.Name(), err) // whatever the disk calls it
+	if err := unix.SyncFileRange(fd, off, writebackChunk, all); err != nil {
+		return faultError("write", f.f.Name(), err) // whatever the disk calls it
 	}
-	unix.Fadvise(fd, off, stride, unix.FADV_DONTNEED)
+	unix.Fadvise(fd, off, writebackChunk, unix.FADV_DONTNEED)
 	return nil
 }
 
-// notHere reports whether err says that this kernel, file system or sandbox does not
+// isUnsupported reports whether err says that this kernel, file system or sandbox does not
 // begin to write. Anything else may be the disk's: it has a dozen names for a write
 // that failed.
-func notHere(err error) bool {
+func isUnsupported(err error) bool {
 	for _, e := range []error{unix.ENOSYS, unix.EINVAL, unix.ESPIPE, unix.EPERM} {
 		if errors.Is(err, e) {
 			return true

@@ -28,7 +28,7 @@ func OpenBeneath(dirfd int, name string, flags uint64) (int, error) {
 func (d *Dir) openBeneath(name string) (*Dir, error) {
 	fd, err := OpenBeneath(d.fd(), name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		return nil, failed("open", d.Path(name), err)
+		return nil, opError("open", d.Path(name), err)
 	}
 	return newDir(os.NewFile(uintptr(fd), d.Path(name))), nil
 }

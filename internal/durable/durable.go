@@ -39,27 +39,27 @@ import (
 // read-only. Whoever sees it must stop acknowledging and end the process.
 var ErrFault = errors.New("storage fault")
 
-// fault wraps err as an [ErrFault] if it is one.
-func fault(op, path string, err error) error {
+// faultError wraps err as an [ErrFault] if it is one.
+func faultError(op, path string, err error) error {
 	return fmt.Errorf("%s %s: %w: %w", op, path, ErrFault, err)
 }
 
-// failed wraps the error of a call that is no fsync: only an error of the
+// opError wraps the error of a call that is no fsync: only an error of the
 // device or of the whole file system is a fault there, no space is not.
-func failed(op, path string, err error) error {
+func opError(op, path string, err error) error {
 	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS) {
-		return &callFault{fs.PathError{Op: op, Path: path, Err: err}}
+		return &callFaultError{fs.PathError{Op: op, Path: path, Err: err}}
 	}
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
-// A callFault is the [ErrFault] of a call that is no fsync. See [ReadFailed].
-type callFault struct{ at fs.PathError }
+// A callFaultError is the [ErrFault] of a call that is no fsync. See [AsReadError].
+type callFaultError struct{ at fs.PathError }
 
-func (f *callFault) Error() string { return fault(f.at.Op, f.at.Path, f.at.Err).Error() }
+func (f *callFaultError) Error() string { return faultError(f.at.Op, f.at.Path, f.at.Err).Error() }
 
 // Unwrap returns what it is, and what the call says.
-func (f *callFault) Unwrap() []error { return []error{ErrFault, &f.at} }
+func (f *callFaultError) Unwrap() []error { return []error{ErrFault, &f.at} }
 
 // ErrLeased says that a file cannot be opened now: another process holds a lease on
 // it (F_SETLEASE). The kernel has told it to give the lease up. Try again later.
@@ -69,10 +69,10 @@ var ErrLeased = errors.New("another process holds a lease on it")
 // never a path, and are safe for concurrent use.
 type Dir struct {
 	f     *os.File
-	syncs *syncs
+	syncs *syncGroup
 }
 
-func newDir(f *os.File) *Dir { return &Dir{f, newSyncs()} }
+func newDir(f *os.File) *Dir { return &Dir{f, newSyncGroup()} }
 
 // NewDir returns the directory that is open as f, which then belongs to it.
 func NewDir(f *os.File) *Dir { return newDir(f) }
@@ -83,9 +83,9 @@ func Open(path string) (*Dir, error) {
 	f, err := os.OpenFile(path, unix.O_DIRECTORY, 0)
 	switch {
 	case errors.Is(err, unix.EIO):
-		return nil, fault("open", path, err)
+		return nil, faultError("open", path, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, cmp.Or(dangling(path), err)
+		return nil, cmp.Or(findDangling(path), err)
 	case err != nil:
 		return nil, err
 	}
@@ -103,8 +103,8 @@ func (e *DanglingError) Error() string {
 	return printable.Text(e.Link) + " is a link to nothing: make the folder that it names, mount its disk, or remove the link"
 }
 
-// dangling returns a [*DanglingError] if a path is missing for one, and nil otherwise.
-func dangling(path string) error {
+// findDangling returns a [*DanglingError] if a path is missing for one, and nil otherwise.
+func findDangling(path string) error {
 	for at := filepath.Clean(path); ; at = filepath.Dir(at) {
 		st, err := os.Lstat(at)
 		switch {
@@ -160,7 +160,7 @@ func (d *Dir) File() *os.File { return d.f }
 func (d *Dir) Sync() error {
 	return d.syncs.do(func() error {
 		if err := d.f.Sync(); err != nil {
-			return fault("sync", d.f.Name(), err)
+			return faultError("sync", d.f.Name(), err)
 		}
 		return nil
 	})
@@ -184,12 +184,12 @@ func (d *Dir) MakeDir(name string) (*Dir, error) { return d.MakeDirMode(name, 0o
 // MakeDirMode is [Dir.MakeDir] for a directory that gets another mode than 0750 if
 // it is made. The mode of one that exists stays.
 func (d *Dir) MakeDirMode(name string, perm fs.FileMode) (*Dir, error) {
-	if err := segment(name); err != nil {
+	if err := checkName(name); err != nil {
 		return nil, err
 	}
 	err := unix.Mkdirat(d.fd(), name, uint32(perm.Perm()))
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, failed("mkdir", d.Path(name), err)
+		return nil, opError("mkdir", d.Path(name), err)
 	}
 	made := err == nil
 	if err := d.Sync(); err != nil {
@@ -213,19 +213,19 @@ func (d *Dir) Open(name string) (*os.File, error) {
 
 // Lstat describes name itself, not what it links to.
 func (d *Dir) Lstat(name string) (Stat, error) {
-	if err := segment(name); err != nil {
+	if err := checkName(name); err != nil {
 		return Stat{}, err
 	}
 	var s Stat
 	if err := unix.Fstatat(d.fd(), name, &s.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return Stat{}, failed("stat", d.Path(name), err)
+		return Stat{}, opError("stat", d.Path(name), err)
 	}
 	return s, nil
 }
 
-// batch is how many names [Dir.Names] reads at a time: memory stays the same
+// namesPerRead is how many names [Dir.Names] reads at a time: memory stays the same
 // however many there are.
-const batch = 1024
+const namesPerRead = 1024
 
 // Names yields the entries of the directory in no order. Names that come or go
 // meanwhile may be among them or not.
@@ -238,7 +238,7 @@ func (d *Dir) Names() iter.Seq2[fs.DirEntry, error] {
 		}
 		defer f.Close()
 		for {
-			entries, err := f.ReadDir(batch)
+			entries, err := f.ReadDir(namesPerRead)
 			for _, e := range entries {
 				if !yield(e, nil) {
 					return
@@ -248,7 +248,7 @@ func (d *Dir) Names() iter.Seq2[fs.DirEntry, error] {
 				return
 			}
 			if err != nil {
-				yield(nil, failed("read", d.f.Name(), err))
+				yield(nil, opError("read", d.f.Name(), err))
 				return
 			}
 		}
@@ -258,11 +258,11 @@ func (d *Dir) Names() iter.Seq2[fs.DirEntry, error] {
 // Link gives the file old a second name in another directory, durably. It
 // never replaces: it returns an error wrapping [fs.ErrExist] if name is taken.
 func (d *Dir) Link(old string, to *Dir, name string) error {
-	if err := errors.Join(segment(old), segment(name)); err != nil {
+	if err := errors.Join(checkName(old), checkName(name)); err != nil {
 		return err
 	}
 	if err := unix.Linkat(d.fd(), old, to.fd(), name, 0); err != nil {
-		return failed("link", to.Path(name), err)
+		return opError("link", to.Path(name), err)
 	}
 	return to.Sync()
 }
@@ -271,11 +271,11 @@ func (d *Dir) Link(old string, to *Dir, name string) error {
 // never replaces: it returns an error wrapping [fs.ErrExist] if name is taken.
 // The new name is on the disk before the old one is given up.
 func (d *Dir) Rename(old string, to *Dir, name string) error {
-	if err := errors.Join(segment(old), segment(name)); err != nil {
+	if err := errors.Join(checkName(old), checkName(name)); err != nil {
 		return err
 	}
 	if err := unix.Renameat2(d.fd(), old, to.fd(), name, unix.RENAME_NOREPLACE); err != nil {
-		return failed("rename", to.Path(name), err)
+		return opError("rename", to.Path(name), err)
 	}
 	if err := to.Sync(); err != nil {
 		return err
@@ -290,13 +290,13 @@ func (d *Dir) Rename(old string, to *Dir, name string) error {
 // so on to name~last, which it returns. It returns an error wrapping [fs.ErrExist] if
 // all are taken.
 func (d *Dir) RenameFree(old string, to *Dir, name string, last int) (string, error) {
-	free := name
+	candidate := name
 	for n := 2; ; n++ {
-		err := d.Rename(old, to, free)
+		err := d.Rename(old, to, candidate)
 		if !errors.Is(err, fs.ErrExist) || n > last {
-			return free, err
+			return candidate, err
 		}
-		free = fmt.Sprintf("%s~%d", name, n)
+		candidate = fmt.Sprintf("%s~%d", name, n)
 	}
 }
 
@@ -312,11 +312,11 @@ func (d *Dir) Remove(name string) error {
 // Unlink is [Dir.Remove] without the sync: for a name whose return after a
 // power cut does no harm.
 func (d *Dir) Unlink(name string) error {
-	if err := segment(name); err != nil {
+	if err := checkName(name); err != nil {
 		return err
 	}
 	if err := unix.Unlinkat(d.fd(), name, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return failed("remove", d.Path(name), err)
+		return opError("remove", d.Path(name), err)
 	}
 	return nil
 }
@@ -348,7 +348,7 @@ func (f Free) Unknown() bool { return f.Bytes == UnknownSpace }
 func (d *Dir) Free() (Free, error) {
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(d.fd(), &s); err != nil {
-		return Free{}, failed("statfs", d.f.Name(), err)
+		return Free{}, opError("statfs", d.f.Name(), err)
 	}
 	f := Free{Bytes: int64(s.Bavail) * s.Bsize, Inodes: int64(s.Ffree), TotalInodes: int64(s.Files)}
 	if s.Blocks == 0 {
@@ -362,7 +362,7 @@ func (d *Dir) Free() (Free, error) {
 func (d *Dir) Device() (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(d.fd(), &st); err != nil {
-		return 0, failed("stat", d.f.Name(), err)
+		return 0, opError("stat", d.f.Name(), err)
 	}
 	return st.Dev, nil
 }
@@ -374,7 +374,7 @@ func (d *Dir) fd() int { return int(d.f.Fd()) }
 // holds a lease, which gives [ErrLeased].
 func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
 	if name != "." {
-		if err := segment(name); err != nil {
+		if err := checkName(name); err != nil {
 			return nil, err
 		}
 	}
@@ -387,14 +387,14 @@ func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
 			return nil, fmt.Errorf("open %s: %w: %w", d.Path(name), ErrLeased, err)
 		}
 		if err != nil {
-			return nil, failed("open", d.Path(name), err)
+			return nil, opError("open", d.Path(name), err)
 		}
 		return os.NewFile(uintptr(fd), d.Path(name)), nil
 	}
 }
 
-// segment refuses a name that leads out of the directory.
-func segment(name string) error {
+// checkName refuses a name that leads out of the directory.
+func checkName(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return &fs.PathError{Op: "open", Path: fmt.Sprintf("%+q", name), Err: fs.ErrInvalid}
 	}

@@ -14,11 +14,11 @@ import (
 // [File.Commit], [File.Publish] and [File.Discard]; after an error of the
 // first two, Discard is still due unless the error is an [ErrFault].
 type File struct {
-	dir    *Dir
-	name   string
-	f      *os.File
-	synced bool
-	behind behind
+	dir       *Dir
+	name      string
+	f         *os.File
+	synced    bool
+	writeback writeback
 }
 
 // Create makes a new file in d, which must not hold the name yet. Its mode is perm,
@@ -42,26 +42,26 @@ func (d *Dir) Continue(name string, size int64) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cutTo(f, size); err != nil {
+	if err := truncateTo(f, size); err != nil {
 		f.Close()
 		return nil, err
 	}
-	return &File{dir: d, name: name, f: f, behind: behind{size: size, begun: size}}, nil
+	return &File{dir: d, name: name, f: f, writeback: writeback{size: size, started: size}}, nil
 }
 
-func cutTo(f *os.File, size int64) error {
+func truncateTo(f *os.File, size int64) error {
 	info, err := f.Stat()
 	if err != nil {
-		return failed("stat", f.Name(), err)
+		return opError("stat", f.Name(), err)
 	}
 	if !info.Mode().IsRegular() || info.Size() < size {
 		return fmt.Errorf("%s is no file of %d bytes or more: %w", f.Name(), size, fs.ErrNotExist)
 	}
 	if err := f.Truncate(size); err != nil {
-		return failed("truncate", f.Name(), err)
+		return opError("truncate", f.Name(), err)
 	}
 	if _, err := f.Seek(size, io.SeekStart); err != nil {
-		return failed("seek", f.Name(), err)
+		return opError("seek", f.Name(), err)
 	}
 	return nil
 }
@@ -70,17 +70,17 @@ func cutTo(f *os.File, size int64) error {
 // attribute that speaks of them: whoever finds the attribute after a power cut
 // finds the bytes.
 func (f *File) Checkpoint(attr string, value []byte) error {
-	if f.behind.err != nil {
-		return f.behind.err
+	if f.writeback.err != nil {
+		return f.writeback.err
 	}
 	if err := unix.Fdatasync(int(f.f.Fd())); err != nil {
-		return fault("sync", f.f.Name(), err)
+		return faultError("sync", f.f.Name(), err)
 	}
 	if err := f.SetAttr(attr, value); err != nil {
 		return err
 	}
 	if err := f.f.Sync(); err != nil {
-		return fault("sync", f.f.Name(), err)
+		return faultError("sync", f.f.Name(), err)
 	}
 	return nil
 }
@@ -91,9 +91,9 @@ func (f *File) Name() string { return f.name }
 func (f *File) Write(p []byte) (int, error) {
 	n, err := f.f.Write(p)
 	if err != nil {
-		return n, failed("write", f.f.Name(), err)
+		return n, opError("write", f.f.Name(), err)
 	}
-	return n, f.grew(n)
+	return n, f.trackWrite(n)
 }
 
 // File returns the open file. It belongs to f.
@@ -113,12 +113,12 @@ func (f *File) RemoveAttr(name string) error { return RemoveAttr(f.f, name) }
 
 // sync makes the bytes durable, once.
 func (f *File) sync() error {
-	if f.synced || f.behind.err != nil {
-		return f.behind.err
+	if f.synced || f.writeback.err != nil {
+		return f.writeback.err
 	}
-	giveWay()
+	yieldBeforeSync()
 	if err := f.f.Sync(); err != nil {
-		return fault("sync", f.f.Name(), err)
+		return faultError("sync", f.f.Name(), err)
 	}
 	f.synced = true
 	return nil
@@ -140,7 +140,7 @@ func (f *File) Publish(to *Dir, name string) error {
 // two links and finds nothing left to do.
 func (f *File) UnlinkStaged() error {
 	if err := f.f.Close(); err != nil {
-		return fault("close", f.f.Name(), err)
+		return faultError("close", f.f.Name(), err)
 	}
 	return f.dir.Unlink(f.name)
 }
@@ -156,7 +156,7 @@ func (f *File) Commit(name string) error {
 		return err
 	}
 	if err := f.f.Close(); err != nil {
-		return fault("close", f.f.Name(), err)
+		return faultError("close", f.f.Name(), err)
 	}
 	return f.dir.Rename(f.name, f.dir, name)
 }
@@ -186,9 +186,9 @@ func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
 	return d.Sync()
 }
 
-// WriteHint is [Dir.WriteFile] without a sync, for what may as well be lost: after a power
+// WriteFileNoSync is [Dir.WriteFile] without a sync, for what may as well be lost: after a power
 // cut the file may be the one before, or be empty.
-func (d *Dir) WriteHint(name string, data []byte, perm fs.FileMode) error {
+func (d *Dir) WriteFileNoSync(name string, data []byte, perm fs.FileMode) error {
 	f, err := d.writeTemp(name, data, perm)
 	if err != nil {
 		return err
@@ -219,16 +219,16 @@ func (d *Dir) writeTemp(name string, data []byte, perm fs.FileMode) (*File, erro
 // replace closes the file and gives it a name, which may be taken.
 func (f *File) replace(name string) error {
 	if err := f.f.Close(); err != nil {
-		return fault("close", f.f.Name(), err)
+		return faultError("close", f.f.Name(), err)
 	}
 	if err := unix.Renameat(f.dir.fd(), f.name, f.dir.fd(), name); err != nil {
-		return failed("rename", f.dir.Path(name), err)
+		return opError("rename", f.dir.Path(name), err)
 	}
 	return nil
 }
 
-// attrs is the name space of extended attributes that every user may set.
-const attrs = "user.cis490."
+// attrPrefix is the name space of extended attributes that every user may set.
+const attrPrefix = "user.cis490."
 
 // ErrNoAttr says that a file has no such attribute, or the file system none.
 var ErrNoAttr = fmt.Errorf("no such attribute: %w", fs.ErrNotExist)
@@ -236,12 +236,12 @@ var ErrNoAttr = fmt.Errorf("no such attribute: %w", fs.ErrNotExist)
 // SetAttr sets an extended attribute of an open file. It becomes durable with
 // the file's next sync.
 func SetAttr(f *os.File, name string, value []byte) error {
-	err := unix.Fsetxattr(int(f.Fd()), attrs+name, value, 0)
+	err := unix.Fsetxattr(int(f.Fd()), attrPrefix+name, value, 0)
 	if err == unix.ENOTSUP {
 		return ErrNoAttr
 	}
 	if err != nil {
-		return failed("set attribute "+name, f.Name(), err)
+		return opError("set attribute "+name, f.Name(), err)
 	}
 	return nil
 }
@@ -249,22 +249,22 @@ func SetAttr(f *os.File, name string, value []byte) error {
 // RemoveAttr removes an extended attribute of an open file. One that is not there
 // is no error.
 func RemoveAttr(f *os.File, name string) error {
-	err := unix.Fremovexattr(int(f.Fd()), attrs+name)
+	err := unix.Fremovexattr(int(f.Fd()), attrPrefix+name)
 	if err == nil || err == unix.ENODATA || err == unix.ENOTSUP {
 		return nil
 	}
-	return failed("remove attribute "+name, f.Name(), err)
+	return opError("remove attribute "+name, f.Name(), err)
 }
 
 // Attr returns an extended attribute of an open file, or [ErrNoAttr].
 func Attr(f *os.File, name string) ([]byte, error) {
 	b := make([]byte, 512) // ours are smaller
-	n, err := unix.Fgetxattr(int(f.Fd()), attrs+name, b)
+	n, err := unix.Fgetxattr(int(f.Fd()), attrPrefix+name, b)
 	if err == unix.ENODATA || err == unix.ENOTSUP || err == unix.ERANGE {
 		return nil, ErrNoAttr
 	}
 	if err != nil {
-		return nil, failed("attribute "+name, f.Name(), err)
+		return nil, opError("attribute "+name, f.Name(), err)
 	}
 	return b[:n], nil
 }

@@ -256,7 +256,7 @@ func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 			if err := l.Lock(); err != nil {
 				return err
 			}
-			cut = l.Cut(4)
+			cut = l.Truncate(4)
 			return errors.Join(l.Append([]byte("two\n")), l.Unlock())
 		}))
 		want := "one\ntwo\n"

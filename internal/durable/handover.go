@@ -80,16 +80,16 @@ func (l Layout) find(name string) *LayoutEntry {
 func (d *Dir) handOver(name string, entry *LayoutEntry, uid, gid int) error {
 	// A path descriptor has no effect on what it names, a device or a lease say.
 	at, err := OpenBeneath(d.fd(), name, unix.O_PATH)
-	if isElsewhere(err) {
+	if isLinkOrMount(err) {
 		return nil
 	}
 	if err != nil {
-		return failed("hand over", d.Path(name), err)
+		return opError("hand over", d.Path(name), err)
 	}
 	defer unix.Close(at)
 	var st unix.Stat_t
 	if err := unix.Fstat(at, &st); err != nil {
-		return failed("hand over", d.Path(name), err)
+		return opError("hand over", d.Path(name), err)
 	}
 	mode, links := uint32(unix.S_IFREG), uint64(st.Nlink)
 	flags := uint64(unix.O_RDONLY | unix.O_NONBLOCK)
@@ -102,7 +102,7 @@ func (d *Dir) handOver(name string, entry *LayoutEntry, uid, gid int) error {
 	}
 	fd, err := OpenBeneath(d.fd(), name, flags)
 	if err != nil {
-		return failed("hand over", d.Path(name), err)
+		return opError("hand over", d.Path(name), err)
 	}
 	sub := newDir(os.NewFile(uintptr(fd), d.Path(name)))
 	defer sub.Close()
@@ -114,13 +114,13 @@ func (d *Dir) handOver(name string, entry *LayoutEntry, uid, gid int) error {
 func (d *Dir) handOverOpen(st unix.Stat_t, entry *LayoutEntry, uid, gid int) error {
 	var now unix.Stat_t
 	if err := unix.Fstat(d.fd(), &now); err != nil {
-		return failed("hand over", d.f.Name(), err)
+		return opError("hand over", d.f.Name(), err)
 	}
 	if now.Ino != st.Ino || now.Dev != st.Dev || !entry.Dir && now.Nlink != 1 {
 		return nil // replaced meanwhile
 	}
 	if now.Uid == 0 {
-		if err := giveTo(d.f, now, entry.Perm, uid, gid); err != nil {
+		if err := chownFromRoot(d.f, now, entry.Perm, uid, gid); err != nil {
 			return fmt.Errorf("hand over %s: %w", d.f.Name(), err)
 		}
 	}
@@ -130,9 +130,9 @@ func (d *Dir) handOverOpen(st unix.Stat_t, entry *LayoutEntry, uid, gid int) err
 	return d.HandOver(entry.Below, uid, gid)
 }
 
-// giveTo changes the owner of what root owns. The group changes only if it is root's:
+// chownFromRoot changes the owner of what root owns. The group changes only if it is root's:
 // another one was inherited from the directory, or set by the operator.
-func giveTo(f *os.File, st unix.Stat_t, perm fs.FileMode, uid, gid int) error {
+func chownFromRoot(f *os.File, st unix.Stat_t, perm fs.FileMode, uid, gid int) error {
 	if st.Gid != 0 {
 		gid = int(st.Gid)
 	}
@@ -145,27 +145,27 @@ func giveTo(f *os.File, st unix.Stat_t, perm fs.FileMode, uid, gid int) error {
 	return unix.Fchown(int(f.Fd()), uid, gid)
 }
 
-// GiveAway gives d to a user if it belongs to root. It is for a process of root that
+// ChownFromRoot gives d to a user if it belongs to root. It is for a process of root that
 // has just made d for that user.
-func (d *Dir) GiveAway(uid, gid int) error {
+func (d *Dir) ChownFromRoot(uid, gid int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(d.fd(), &st); err != nil {
-		return failed("stat", d.f.Name(), err)
+		return opError("stat", d.f.Name(), err)
 	}
 	if st.Uid != 0 {
 		return nil
 	}
-	if err := giveTo(d.f, st, 0o750, uid, gid); err != nil {
-		return failed("chown", d.f.Name(), err)
+	if err := chownFromRoot(d.f, st, 0o750, uid, gid); err != nil {
+		return opError("chown", d.f.Name(), err)
 	}
 	return nil
 }
 
-// isElsewhere reports whether a name is a link or a mount.
-func isElsewhere(err error) bool {
+// isLinkOrMount reports whether a name is a link or a mount.
+func isLinkOrMount(err error) bool {
 	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOTDIR)
 }
 
 // IsNotDirBeneath reports whether err says that a name was no directory in the open
 // one: it was missing, a file, a link or a mount.
-func IsNotDirBeneath(err error) bool { return errors.Is(err, fs.ErrNotExist) || isElsewhere(err) }
+func IsNotDirBeneath(err error) bool { return errors.Is(err, fs.ErrNotExist) || isLinkOrMount(err) }

@@ -32,13 +32,13 @@ func (e *RefusedCallError) Error() string {
 // Unwrap returns what the kernel said.
 func (e *RefusedCallError) Unwrap() error { return e.Err }
 
-// noFile is a descriptor that no process has.
-const noFile = -1
+// badFD is a descriptor that no process has.
+const badFD = -1
 
 // BeneathCall is what [OpenBeneath] needs.
 func BeneathCall() Call {
 	return Call{"openat2", "5.6", "stay inside of an episode", func() error {
-		_, err := unix.Openat2(noFile, "x", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
+		_, err := unix.Openat2(badFD, "x", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
 		return err
 	}}
 }
@@ -50,21 +50,21 @@ func BeneathCall() Call {
 func Calls() []Call {
 	return []Call{
 		{"statx", "4.11", "tell a folder from another one in its place", func() error {
-			return unix.Statx(noFile, "x", 0, pathMask, new(unix.Statx_t))
+			return unix.Statx(badFD, "x", 0, pathMask, new(unix.Statx_t))
 		}},
 		{"renameat2", "3.15", "rename without replacing", func() error {
-			return unix.Renameat2(noFile, "x", noFile, "y", unix.RENAME_NOREPLACE)
+			return unix.Renameat2(badFD, "x", badFD, "y", unix.RENAME_NOREPLACE)
 		}},
 		{"linkat", "2.6.16", "show a file that is whole", func() error {
-			return unix.Linkat(noFile, "x", noFile, "y", 0)
+			return unix.Linkat(badFD, "x", badFD, "y", 0)
 		}},
-		{"fsync", "2.6.16", "make files durable", func() error { return unix.Fsync(noFile) }},
-		{"fdatasync", "2.6.16", "make files durable", func() error { return unix.Fdatasync(noFile) }},
+		{"fsync", "2.6.16", "make files durable", func() error { return unix.Fsync(badFD) }},
+		{"fdatasync", "2.6.16", "make files durable", func() error { return unix.Fdatasync(badFD) }},
 		{"fsetxattr", "2.6.16", "keep the digest of a file beside it", func() error {
-			return unix.Fsetxattr(noFile, "user.x", nil, 0)
+			return unix.Fsetxattr(badFD, "user.x", nil, 0)
 		}},
 		{"fgetxattr", "2.6.16", "read the digest of a file beside it", func() error {
-			_, err := unix.Fgetxattr(noFile, "user.x", nil)
+			_, err := unix.Fgetxattr(badFD, "user.x", nil)
 			return err
 		}},
 		{"fcntl", "3.15", "lock a folder (F_OFD_SETLK)", func() error {

@@ -57,10 +57,10 @@ func (d *Dir) Lock(name, holder string, former ...string) (*Lock, error) {
 		if isBusy(err) {
 			return nil, &LockedError{Path: f.Name(), Holder: readHolder(f)}
 		}
-		return nil, failed("lock", f.Name(), err)
+		return nil, opError("lock", f.Name(), err)
 	}
 	for _, name := range former {
-		f, err := d.lockFormer(name)
+		f, err := d.lockLegacy(name)
 		if err != nil {
 			l.Unlock()
 			return nil, err
@@ -132,7 +132,7 @@ func (d *Dir) examineLock(name string, former bool) (string, LockState, error) {
 	}
 	kind, err := conflictingLock(f)
 	if err != nil {
-		return "", LockUnknown, failed("examine lock", f.Name(), err)
+		return "", LockUnknown, opError("examine lock", f.Name(), err)
 	}
 	if kind == unix.F_UNLCK || former && kind == unix.F_RDLCK {
 		return "", LockFree, nil
@@ -182,7 +182,7 @@ func (d *Dir) secureLock(f *os.File) error {
 	}
 	var st, dir unix.Stat_t
 	if err := errors.Join(unix.Fstat(int(f.Fd()), &st), unix.Fstat(d.fd(), &dir)); err != nil {
-		return failed("stat", f.Name(), err)
+		return opError("stat", f.Name(), err)
 	}
 	if us := uint32(os.Geteuid()); st.Uid != us && st.Uid != dir.Uid && st.Uid != 0 {
 		return fmt.Errorf("lock file %s belongs to %s, who can keep others waiting with it: remove it", f.Name(), userName(st.Uid))
@@ -203,7 +203,7 @@ var errNotRegular = errors.New("not a regular file")
 func checkRegular(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
-		return failed("stat", f.Name(), err)
+		return opError("stat", f.Name(), err)
 	}
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is %w: remove it", f.Name(), errNotRegular)
@@ -220,18 +220,18 @@ func userName(uid uint32) string {
 	return id
 }
 
-// lockFormer takes the lock of an older program, or returns nil if somebody else has
+// lockLegacy takes the lock of an older program, or returns nil if somebody else has
 // a lock there or the file cannot be opened. It returns a [*LockedError] if an older
 // program holds it.
-func (d *Dir) lockFormer(name string) (*os.File, error) {
-	f, err := d.openFormer(name)
+func (d *Dir) lockLegacy(name string) (*os.File, error) {
+	f, err := d.openLegacyLock(name)
 	if f == nil || err != nil {
 		return nil, err
 	}
-	kind, err := tryFormer(f)
+	kind, err := tryLegacyLock(f)
 	switch {
 	case err != nil:
-		err = failed("lock", f.Name(), err)
+		err = opError("lock", f.Name(), err)
 	case kind == unix.F_UNLCK:
 		return f, nil
 	case kind == unix.F_WRLCK:
@@ -241,9 +241,9 @@ func (d *Dir) lockFormer(name string) (*os.File, error) {
 	return nil, err
 }
 
-// openFormer opens the lock file of older programs, at least for reading, or returns
+// openLegacyLock opens the lock file of older programs, at least for reading, or returns
 // nil if that is not possible.
-func (d *Dir) openFormer(name string) (*os.File, error) {
+func (d *Dir) openLegacyLock(name string) (*os.File, error) {
 	f, err := d.openOrCreateLock(name)
 	if errors.Is(err, fs.ErrPermission) {
 		f, err = d.Open(name)
@@ -271,17 +271,17 @@ func isForeign(err error) bool {
 	return false
 }
 
-// lockAttempts bounds how often a lock is tried that is free when it is examined and
+// maxLockAttempts bounds how often a lock is tried that is free when it is examined and
 // taken when it is tried.
-const lockAttempts = 8
+const maxLockAttempts = 8
 
-// tryFormer takes a write lock on a file that others may open, and returns
+// tryLegacyLock takes a write lock on a file that others may open, and returns
 // [unix.F_UNLCK]. Otherwise it returns the kind of the lock that is in the way. A
 // write lock needs a descriptor that may write, so it is one of the file's owner, and
 // excludes all others. A read lock may be anybody's.
-func tryFormer(f *os.File) (int16, error) {
+func tryLegacyLock(f *os.File) (int16, error) {
 	kind := int16(unix.F_RDLCK)
-	for range lockAttempts {
+	for range maxLockAttempts {
 		err := setLock(f, unix.F_WRLCK)
 		if err == nil {
 			return unix.F_UNLCK, nil

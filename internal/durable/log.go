@@ -20,7 +20,7 @@ type Log struct {
 	lock *os.File
 	// older is set while the lock is held if an older program appends meanwhile,
 	// which locks the log itself.
-	older bool
+	olderAppending bool
 	// synced is how many bytes of the log are on the disk, as far as this process knows.
 	synced atomic.Int64
 }
@@ -72,17 +72,17 @@ func (l *Log) prepare() error {
 	if err := l.dir.Sync(); err != nil {
 		return err
 	}
-	return l.refresh()
+	return l.rewriteTail()
 }
 
-// fresh is how much of the end of a log is written again when it is opened:
+// tailRewrite is how much of the end of a log is written again when it is opened:
 // more than one append.
-const fresh = 512 << 10
+const tailRewrite = 512 << 10
 
-// refresh writes the end of the log once more, as it reads. If the sync of the
+// rewriteTail writes the end of the log once more, as it reads. If the sync of the
 // last append failed, the page cache shows what the disk does not have; now it
 // has it.
-func (l *Log) refresh() error {
+func (l *Log) rewriteTail() error {
 	if err := l.Lock(); err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (l *Log) refresh() error {
 	if err != nil || size == 0 {
 		return err
 	}
-	b := make([]byte, min(size, fresh))
+	b := make([]byte, min(size, tailRewrite))
 	if _, err := l.ReadAt(b, size-int64(len(b))); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
@@ -101,10 +101,10 @@ func (l *Log) refresh() error {
 	}
 	defer f.Close()
 	if _, err := f.WriteAt(b, size-int64(len(b))); err != nil {
-		return failed("write", f.Name(), err)
+		return opError("write", f.Name(), err)
 	}
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
-		return fault("sync", f.Name(), err)
+		return faultError("sync", f.Name(), err)
 	}
 	l.synced.Store(size)
 	return nil
@@ -114,13 +114,13 @@ func (l *Log) refresh() error {
 // another process has appended counts from the next Append of this one.
 func (l *Log) Synced() int64 { return l.synced.Load() }
 
-// Shortened notes that somebody else has cut the log to a size: no more of it is on the
+// NoteTruncated notes that somebody else has cut the log to a size: no more of it is on the
 // disk. The lock must be held.
-func (l *Log) Shortened(size int64) { l.synced.Store(min(l.synced.Load(), size)) }
+func (l *Log) NoteTruncated(size int64) { l.synced.Store(min(l.synced.Load(), size)) }
 
-// moved returns an error if the log no longer stands under its name: somebody
+// checkInPlace returns an error if the log no longer stands under its name: somebody
 // has moved or replaced it, and what is appended would be lost to its readers.
-func (l *Log) moved() error {
+func (l *Log) checkInPlace() error {
 	ours, err := Inode(l.f)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (l *Log) moved() error {
 		return err
 	}
 	if err != nil || st.Inode() != ours {
-		return fault("append", l.f.Name(), errors.New("the file was moved or replaced; put it back, or start anew with the one that is there"))
+		return faultError("append", l.f.Name(), errors.New("the file was moved or replaced; put it back, or start anew with the one that is there"))
 	}
 	return nil
 }
@@ -149,24 +149,24 @@ func (l *Log) Close() error {
 // waited for, because everybody who may read the log can take it.
 func (l *Log) Lock() error {
 	if err := waitLock(l.lock); err != nil {
-		return failed("lock", l.lock.Name(), err)
+		return opError("lock", l.lock.Name(), err)
 	}
-	l.older = l.olderAppends()
+	l.olderAppending = l.lockOlder()
 	return nil
 }
 
-// olderAppends locks the log itself, and reports whether an older program has done
+// lockOlder locks the log itself, and reports whether an older program has done
 // that.
-func (l *Log) olderAppends() bool {
-	kind, err := tryFormer(l.f)
+func (l *Log) lockOlder() bool {
+	kind, err := tryLegacyLock(l.f)
 	return err == nil && kind == unix.F_WRLCK
 }
 
-// CheckExclusive returns a [*LockedError] if an older program appends at the same
+// CheckSoleAppender returns a [*LockedError] if an older program appends at the same
 // time. What looks like a torn tail may then be a row that it is writing. The lock
 // must be held.
-func (l *Log) CheckExclusive() error {
-	if l.older || l.olderAppends() {
+func (l *Log) CheckSoleAppender() error {
+	if l.olderAppending || l.lockOlder() {
 		return &LockedError{Path: l.f.Name(), Holder: "a program of an older version"}
 	}
 	return nil
@@ -175,7 +175,7 @@ func (l *Log) CheckExclusive() error {
 // Unlock lets other processes append.
 func (l *Log) Unlock() error {
 	if err := errors.Join(setLock(l.f, unix.F_UNLCK), setLock(l.lock, unix.F_UNLCK)); err != nil {
-		return failed("unlock", l.lock.Name(), err)
+		return opError("unlock", l.lock.Name(), err)
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (l *Log) Unlock() error {
 func (l *Log) Size() (int64, error) {
 	info, err := l.f.Stat()
 	if err != nil {
-		return 0, failed("stat", l.f.Name(), err)
+		return 0, opError("stat", l.f.Name(), err)
 	}
 	return info.Size(), nil
 }
@@ -193,7 +193,7 @@ func (l *Log) Size() (int64, error) {
 func (l *Log) ReadAt(p []byte, off int64) (int, error) {
 	n, err := l.f.ReadAt(p, off)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = failed("read", l.f.Name(), err)
+		err = opError("read", l.f.Name(), err)
 	}
 	return n, err
 }
@@ -202,7 +202,7 @@ func (l *Log) ReadAt(p []byte, off int64) (int, error) {
 // [ErrFault] (no space), what was written of p is cut off again. A log that no
 // longer stands under its name is an ErrFault. The lock must be held.
 func (l *Log) Append(p []byte) error {
-	if err := l.moved(); err != nil {
+	if err := l.checkInPlace(); err != nil {
 		return err
 	}
 	end, err := l.Size()
@@ -210,32 +210,32 @@ func (l *Log) Append(p []byte) error {
 		return err
 	}
 	if _, err := l.f.Write(p); err != nil {
-		if cut := l.Cut(end); cut != nil {
-			return errors.Join(failed("append", l.f.Name(), err), cut)
+		if cut := l.Truncate(end); cut != nil {
+			return errors.Join(opError("append", l.f.Name(), err), cut)
 		}
-		return failed("append", l.f.Name(), err)
+		return opError("append", l.f.Name(), err)
 	}
-	giveWay()
+	yieldBeforeSync()
 	// The length is metadata that fdatasync writes as well: without it the
 	// bytes could not be read back.
 	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {
-		return fault("sync", l.f.Name(), err)
+		return faultError("sync", l.f.Name(), err)
 	}
 	l.synced.Store(end + int64(len(p)))
 	return nil
 }
 
-// Cut durably shortens the log to size. It is for a tail that nobody was told
-// of, and fails as [Log.CheckExclusive] does. The lock must be held.
-func (l *Log) Cut(size int64) error {
-	if err := l.CheckExclusive(); err != nil {
+// Truncate durably shortens the log to size. It is for a tail that nobody was told
+// of, and fails as [Log.CheckSoleAppender] does. The lock must be held.
+func (l *Log) Truncate(size int64) error {
+	if err := l.CheckSoleAppender(); err != nil {
 		return err
 	}
 	if err := l.f.Truncate(size); err != nil {
-		return fault("truncate", l.f.Name(), err)
+		return faultError("truncate", l.f.Name(), err)
 	}
 	if err := l.f.Sync(); err != nil {
-		return fault("sync", l.f.Name(), err)
+		return faultError("sync", l.f.Name(), err)
 	}
 	l.synced.Store(size)
 	return nil

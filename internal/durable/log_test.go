@@ -35,7 +35,7 @@ func TestLogIsCut(t *testing.T) {
 	l, err := d.OpenLog("log", 0o600)
 	must(t, err)
 	defer l.Close()
-	must(t, l.Cut(6))
+	must(t, l.Truncate(6))
 	must(t, l.Append([]byte("next\n")))
 	if got := read(t, filepath.Join(path, "log")); got != "whole\nnext\n" {
 		t.Errorf("the log holds %q", got)
@@ -203,7 +203,7 @@ func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	appendTo(l, "three\n")
 	want("all of them", 14)
 	must(t, l.Lock())
-	must(t, l.Cut(8))
+	must(t, l.Truncate(8))
 	must(t, l.Unlock())
 	want("cut", 8)
 	again, err := d.OpenLog("log", 0o640)

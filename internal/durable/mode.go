@@ -15,14 +15,14 @@ import (
 func setExactMode(f *os.File, perm fs.FileMode) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return failed("stat", f.Name(), err)
+		return opError("stat", f.Name(), err)
 	}
 	mode := st.Mode&0o7000 | uint32(perm.Perm())
 	if st.Mode&0o7777 == mode {
 		return nil
 	}
 	if err := unix.Fchmod(int(f.Fd()), mode); err != nil {
-		return failed("chmod", f.Name(), err)
+		return opError("chmod", f.Name(), err)
 	}
 	return nil
 }
@@ -44,7 +44,7 @@ func (d *Dir) keepOwner(f *os.File, name string, perm fs.FileMode) error {
 	}
 	var dir unix.Stat_t
 	if err := unix.Fstat(d.fd(), &dir); err != nil {
-		return failed("stat", d.f.Name(), err)
+		return opError("stat", d.f.Name(), err)
 	}
 	if dir.Mode&0o022 != 0 && old.st.Uid != 0 && old.st.Uid != dir.Uid {
 		return nil
@@ -68,7 +68,7 @@ func (d *Dir) giveToOwner(f *os.File) error {
 	}
 	var dir unix.Stat_t
 	if err := unix.Fstat(d.fd(), &dir); err != nil {
-		return failed("stat", d.f.Name(), err)
+		return opError("stat", d.f.Name(), err)
 	}
 	if dir.Uid == 0 {
 		return nil
@@ -78,7 +78,7 @@ func (d *Dir) giveToOwner(f *os.File) error {
 
 func chown(f *os.File, like unix.Stat_t) error {
 	if err := unix.Fchown(int(f.Fd()), int(like.Uid), int(like.Gid)); err != nil {
-		return failed("chown", f.Name(), err)
+		return opError("chown", f.Name(), err)
 	}
 	return nil
 }

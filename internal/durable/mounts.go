@@ -31,7 +31,7 @@ type mount struct {
 	device string
 	root   string // in the file system
 	point  string
-	kind   string // of file system
+	fsType string // of file system
 	source string
 }
 
@@ -39,25 +39,25 @@ type mount struct {
 // slips a mount that comes from outside beneath one that this process has at the same
 // place, where no path leads to it: only the list of mounts shows it.
 type mountWatch struct {
-	mu    sync.Mutex
-	f     *os.File           // guarded by mu
-	real  map[string]string  // by what they lead to
-	seen  map[mount]struct{} // at these and above, when the watch began
-	moved *MovedError        // guarded by mu; found once, it stays
+	mu      sync.Mutex
+	f       *os.File           // guarded by mu
+	paths   map[string]string  // by what they lead to
+	initial map[mount]struct{} // at these and above, when the watch began
+	moved   *MovedError        // guarded by mu; found once, it stays
 	// unread says that a change was told and not looked at; guarded by mu.
-	unread bool
+	pending bool
 }
 
 // watchMounts begins to watch the paths of directories, or returns an error wrapping
 // [fs.ErrNotExist] where there is no list of mounts.
 func watchMounts(dirs []*Dir) (*mountWatch, error) {
-	w := &mountWatch{real: make(map[string]string)}
+	w := &mountWatch{paths: make(map[string]string)}
 	for _, d := range dirs {
 		real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(d.fd()))
 		if err != nil {
 			return nil, err
 		}
-		w.real[real] = d.f.Name()
+		w.paths[real] = d.f.Name()
 	}
 	// Not os.Open: the runtime would poll the file as well, and be told what changed
 	// in our place.
@@ -66,7 +66,7 @@ func watchMounts(dirs []*Dir) (*mountWatch, error) {
 		return nil, &os.PathError{Op: "open", Path: mountinfoPath, Err: err}
 	}
 	w.f = os.NewFile(uintptr(fd), mountinfoPath)
-	if w.seen, err = w.read(); err != nil {
+	if w.initial, err = w.read(); err != nil {
 		return nil, errors.Join(err, w.f.Close())
 	}
 	return w, nil
@@ -87,15 +87,15 @@ func (w *mountWatch) check() error {
 		return w.moved
 	}
 	changed, err := w.changed()
-	if err != nil || !changed && !w.unread {
+	if err != nil || !changed && !w.pending {
 		return err
 	}
-	w.unread = true
+	w.pending = true
 	now, err := w.read()
 	if err != nil {
 		return err
 	}
-	w.unread = false
+	w.pending = false
 	w.moved = w.compare(now)
 	if w.moved != nil {
 		return w.moved
@@ -125,7 +125,7 @@ func (w *mountWatch) read() (map[mount]struct{}, error) {
 	}
 	found := make(map[mount]struct{})
 	err := eachMount(w.f, func(m mount) {
-		for real := range w.real {
+		for real := range w.paths {
 			if isBelow(real, m.point) {
 				found[m] = struct{}{}
 				return
@@ -141,11 +141,11 @@ func (w *mountWatch) read() (map[mount]struct{}, error) {
 // compare returns what happened to one of the paths, or nil.
 func (w *mountWatch) compare(now map[mount]struct{}) *MovedError {
 	for m := range now {
-		if _, old := w.seen[m]; !old {
+		if _, old := w.initial[m]; !old {
 			return w.movedBy(m, causeMounted)
 		}
 	}
-	for m := range w.seen {
+	for m := range w.initial {
 		if _, still := now[m]; !still {
 			return w.movedBy(m, causeUnmount)
 		}
@@ -154,9 +154,9 @@ func (w *mountWatch) compare(now map[mount]struct{}) *MovedError {
 }
 
 func (w *mountWatch) movedBy(m mount, cause string) *MovedError {
-	for real, path := range w.real {
+	for real, path := range w.paths {
 		if isBelow(real, m.point) {
-			return &MovedError{Path: path, Cause: fmt.Sprintf("%s: %s from %s on %s", cause, printable.Text(m.kind), printable.Text(m.source), printable.Text(m.point))}
+			return &MovedError{Path: path, Cause: fmt.Sprintf("%s: %s from %s on %s", cause, printable.Text(m.fsType), printable.Text(m.source), printable.Text(m.point))}
 		}
 	}
 	return &MovedError{Path: m.point, Cause: cause}
@@ -207,7 +207,7 @@ func parseMount(line []byte) (mount, bool) {
 	}
 	return mount{
 		id: id, device: string(fields[2]), root: unescape(fields[3]), point: unescape(fields[4]),
-		kind: unescape(rest[0]), source: unescape(rest[1]),
+		fsType: unescape(rest[0]), source: unescape(rest[1]),
 	}, true
 }
 

@@ -151,7 +151,7 @@ func watchUntilMoved(t *testing.T, path string) {
 	for range 2 { // the kernel tells a change once
 		err := w.Check()
 		if err == nil {
-			t.Fatalf("the mount was not found: %+v", slices.Collect(maps.Keys(w.mounts.seen)))
+			t.Fatalf("the mount was not found: %+v", slices.Collect(maps.Keys(w.mounts.initial)))
 		}
 		t.Log(err)
 	}

@@ -30,8 +30,8 @@ func (e *SeparateError) Unwrap() error { return e.Err }
 // ErrNoRename says that a file system cannot rename without replacing.
 var ErrNoRename = errors.New("the file system cannot rename without replacing")
 
-// errNotTried says that a probe came to nothing, for a reason that says nothing.
-var errNotTried = errors.New("not tried")
+// errInconclusive says that a probe came to nothing, for a reason that says nothing.
+var errInconclusive = errors.New("not tried")
 
 // Names that a probe makes for a moment, in the directory that it moves from and in the
 // one that it moves to. The next probe takes away what a kill leaves.
@@ -50,7 +50,7 @@ func (d *Dir) moveError(op string, to *Dir, err error) error {
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("%s: %w (%w): use a disk with ext4 or xfs", printable.Text(to.f.Name()), ErrNoRename, err)
 	}
-	return failed(op, to.f.Name(), err)
+	return opError(op, to.f.Name(), err)
 }
 
 // CheckMove returns a [*SeparateError] if nothing can be moved from d to another directory
@@ -95,7 +95,7 @@ func (d *Dir) TryMove(to *Dir) error {
 	if err := d.CheckMove(to); err != nil {
 		return err
 	}
-	return ifTried(d.tryMove(to))
+	return ignoreInconclusive(d.tryMove(to))
 }
 
 func (d *Dir) tryMove(to *Dir) error {
@@ -103,13 +103,13 @@ func (d *Dir) tryMove(to *Dir) error {
 		return err
 	}
 	if err := unix.Mkdirat(d.fd(), probeFrom, 0o700); err != nil {
-		return failed("mkdir", d.Path(probeFrom), err)
+		return opError("mkdir", d.Path(probeFrom), err)
 	}
 	if err := unix.Renameat2(d.fd(), probeFrom, to.fd(), probeTo, unix.RENAME_NOREPLACE); err != nil {
 		return errors.Join(d.moveError("rename", to, err), d.clearProbe(probeFrom, unix.AT_REMOVEDIR))
 	}
 	err := to.clearProbe(probeTo, unix.AT_REMOVEDIR)
-	if errors.Is(err, errNotTried) { // it is not what we have made
+	if errors.Is(err, errInconclusive) { // it is not what we have made
 		unix.Renameat2(to.fd(), probeTo, d.fd(), probeFrom, unix.RENAME_NOREPLACE)
 	}
 	return err
@@ -122,7 +122,7 @@ func (d *Dir) TryLink(to *Dir) error {
 	if err := d.CheckMove(to); err != nil {
 		return err
 	}
-	return ifTried(d.tryLink(to))
+	return ignoreInconclusive(d.tryLink(to))
 }
 
 func (d *Dir) tryLink(to *Dir) error {
@@ -143,9 +143,9 @@ func (d *Dir) tryLink(to *Dir) error {
 	return errors.Join(err, to.clearProbe(linkTo, 0), f.Discard())
 }
 
-// ifTried returns an error of a probe if it says something of the directories.
-func ifTried(err error) error {
-	for _, nothing := range []error{errNotTried, fs.ErrPermission, fs.ErrExist, fs.ErrNotExist} {
+// ignoreInconclusive returns an error of a probe if it says something of the directories.
+func ignoreInconclusive(err error) error {
+	for _, nothing := range []error{errInconclusive, fs.ErrPermission, fs.ErrExist, fs.ErrNotExist} {
 		if errors.Is(err, nothing) && !errors.Is(err, ErrFault) && !errors.Is(err, ErrNoLinks) {
 			return nil
 		}
@@ -167,14 +167,14 @@ func (d *Dir) clearProbe(name string, flags int) error {
 	case err != nil:
 		return err
 	case flags == 0 && (!st.Regular() || st.Size() > 0):
-		return errNotTried
+		return errInconclusive
 	}
 	err = unix.Unlinkat(d.fd(), name, flags)
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EBUSY):
-		return errNotTried
+		return errInconclusive
 	}
-	return failed("remove", d.Path(name), err)
+	return opError("remove", d.Path(name), err)
 }

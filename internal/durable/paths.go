@@ -39,14 +39,14 @@ const pathMask = unix.STATX_TYPE | unix.STATX_INO | unix.STATX_MNT_ID
 func (d *Dir) CheckPath() error {
 	open, err := statx(d.fd(), "", unix.AT_EMPTY_PATH)
 	if err != nil {
-		return failed("stat", d.f.Name(), err)
+		return opError("stat", d.f.Name(), err)
 	}
 	now, err := statx(unix.AT_FDCWD, d.f.Name(), 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return &MovedError{Path: d.f.Name(), Cause: causeGone}
 	case err != nil:
-		return failed("stat", d.f.Name(), err)
+		return opError("stat", d.f.Name(), err)
 	case !sameDirectory(open, now):
 		return &MovedError{Path: d.f.Name(), Cause: causeOther}
 	}
@@ -75,9 +75,9 @@ func statx(fd int, path string, flags int) (unix.Statx_t, error) {
 // this process has mounts of its own that hide a later one: a service of systemd sees
 // its state directory through such a mount. Its methods are safe for concurrent use.
 type PathWatch struct {
-	dirs   []*Dir
-	mounts *mountWatch // nil where the list of mounts cannot be had
-	blind  error       // why it cannot
+	dirs         []*Dir
+	mounts       *mountWatch // nil where the list of mounts cannot be had
+	mountListErr error       // why it cannot
 }
 
 // WatchPaths returns a watch of directories, which must stay open as long as the watch.
@@ -88,7 +88,7 @@ func WatchPaths(dirs ...*Dir) (*PathWatch, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("watch the mounts: %w", err)
 	}
-	w.mounts, w.blind = mounts, err
+	w.mounts, w.mountListErr = mounts, err
 	// Whatever changed while the mounts were read is found here, or by the watch.
 	if err := w.Check(); err != nil {
 		return nil, errors.Join(err, w.Close())
@@ -96,9 +96,9 @@ func WatchPaths(dirs ...*Dir) (*PathWatch, error) {
 	return w, nil
 }
 
-// Blind returns why the list of mounts is not watched, or nil: there is no /proc, or this
+// MountListErr returns why the list of mounts is not watched, or nil: there is no /proc, or this
 // process may not read it. Then a mount is found that the path leads to, and no other.
-func (w *PathWatch) Blind() error { return w.blind }
+func (w *PathWatch) MountListErr() error { return w.mountListErr }
 
 // Check returns a [*MovedError] if one of the paths no longer leads to its directory.
 // Any other error says that this cannot be found out, and should end the process too.

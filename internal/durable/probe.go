@@ -37,7 +37,7 @@ func (d *Dir) CheckLinks() error {
 	if isNoLink(err) {
 		err = fmt.Errorf("%s: %w: %w", d.f.Name(), ErrNoLinks, err)
 	} else if err != nil {
-		err = failed("link", d.Path(second), err)
+		err = opError("link", d.Path(second), err)
 	}
 	// What is not removed is an empty file, or something that others put there.
 	d.Unlink(second)

@@ -23,9 +23,9 @@ func (e *ReadError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Pat
 // Unwrap returns what the kernel said.
 func (e *ReadError) Unwrap() error { return e.Err }
 
-// ReadFailed returns err as a [*ReadError] if that is what the kernel says, and else as
+// AsReadError returns err as a [*ReadError] if that is what the kernel says, and else as
 // it is. It must come of a call that only read, or [ErrFault] would be hidden.
-func ReadFailed(err error) error {
+func AsReadError(err error) error {
 	at, ok := errors.AsType[*fs.PathError](err)
 	if ok && IsReadFailure(at.Err) {
 		return &ReadError{at.Op, at.Path, at.Err}
@@ -33,9 +33,9 @@ func ReadFailed(err error) error {
 	return err
 }
 
-// unreadable are the errors of block devices (see blk_errors in the kernel's
+// readErrnos are the errors of block devices (see blk_errors in the kernel's
 // block/blk-core.c), of file systems that find themselves damaged, and of NFS.
-var unreadable = []unix.Errno{
+var readErrnos = []unix.Errno{
 	unix.EIO, unix.ENODATA, unix.EILSEQ, unix.EREMOTEIO, unix.EBADE, unix.ENOLINK, unix.ETIMEDOUT, unix.ENODEV,
 	unix.EUCLEAN, unix.EBADMSG, unix.ESTALE,
 }
@@ -44,5 +44,5 @@ var unreadable = []unix.Errno{
 // read, as opposed to something that is missing, forbidden or short.
 func IsReadFailure(err error) bool {
 	no, ok := errors.AsType[unix.Errno](err)
-	return ok && slices.Contains(unreadable, no)
+	return ok && slices.Contains(readErrnos, no)
 }

@@ -16,21 +16,21 @@ import (
 func TestOnlyWhatTheDiskSaysIsAReadError(t *testing.T) {
 	at := func(err error) error { return &fs.PathError{Op: "open", Path: "x", Err: err} }
 	for _, no := range []unix.Errno{unix.EIO, unix.ESTALE, unix.EUCLEAN, unix.EBADMSG, unix.ENODATA} {
-		err := durable.ReadFailed(fmt.Errorf("look: %w", at(no)))
+		err := durable.AsReadError(fmt.Errorf("look: %w", at(no)))
 		if got, ok := errors.AsType[*durable.ReadError](err); !ok || !errors.Is(err, no) || got.Error() != "open x: "+no.Error() {
 			t.Errorf("%v became %v", no, err)
 		}
 	}
 	for _, no := range []unix.Errno{unix.ENOENT, unix.EACCES, unix.EPERM, unix.EMFILE, unix.ENOMEM, unix.ENOSPC, unix.EROFS, unix.ELOOP} {
-		if err := at(no); durable.ReadFailed(err) != err {
-			t.Errorf("%v became %v", no, durable.ReadFailed(err))
+		if err := at(no); durable.AsReadError(err) != err {
+			t.Errorf("%v became %v", no, durable.AsReadError(err))
 		}
 	}
-	if durable.ReadFailed(nil) != nil {
+	if durable.AsReadError(nil) != nil {
 		t.Error("no error became one")
 	}
 	// Of a sync nothing is known but that it failed: it stays a fault, whoever asks.
-	if err := fmt.Errorf("sync x: %w: %w", durable.ErrFault, unix.EIO); !errors.Is(durable.ReadFailed(err), durable.ErrFault) {
-		t.Errorf("%v became %v", err, durable.ReadFailed(err))
+	if err := fmt.Errorf("sync x: %w: %w", durable.ErrFault, unix.EIO); !errors.Is(durable.AsReadError(err), durable.ErrFault) {
+		t.Errorf("%v became %v", err, durable.AsReadError(err))
 	}
 }

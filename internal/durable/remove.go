@@ -21,18 +21,18 @@ var ErrKept = errors.New("kept what must not be deleted")
 // other and files were kept. Nothing is synced: a power cut may bring back what was
 // removed. It holds a descriptor for each level, of which it descends 256.
 func (d *Dir) RemoveTree(ctx context.Context, name string, may func(path string, s Stat) bool) error {
-	r := removal{ctx: ctx, may: may, links: make(map[uint64]linkTimes)}
+	r := treeRemoval{ctx: ctx, mayRemove: may, links: make(map[uint64]linkTimes)}
 	r.removeDir(d, name, "", maxDepth)
-	return errors.Join(r.fatal, r.first)
+	return errors.Join(r.fatalErr, r.firstErr)
 }
 
-type removal struct {
-	ctx   context.Context
-	may   func(path string, s Stat) bool
-	links map[uint64]linkTimes // of files with other names, by inode
-	gone  int                  // names removed so far
-	first error
-	fatal error // ends the removal
+type treeRemoval struct {
+	ctx       context.Context
+	mayRemove func(path string, s Stat) bool
+	links     map[uint64]linkTimes // of files with other names, by inode
+	removed   int                  // names removed so far
+	firstErr  error
+	fatalErr  error // ends the removal
 }
 
 // maxListings bounds how often a directory is listed: a file system may leave out
@@ -45,16 +45,16 @@ type linkTimes struct {
 	before, after unix.Timespec
 }
 
-func (r *removal) fail(err error) {
+func (r *treeRemoval) fail(err error) {
 	switch {
 	case errors.Is(err, ErrFault), r.ctx.Err() != nil:
-		r.fatal = err
-	case r.first == nil, errors.Is(r.first, ErrKept) && !errors.Is(err, ErrKept):
-		r.first = err
+		r.fatalErr = err
+	case r.firstErr == nil, errors.Is(r.firstErr, ErrKept) && !errors.Is(err, ErrKept):
+		r.firstErr = err
 	}
 }
 
-func (r *removal) removeDir(parent *Dir, name, path string, depth int) {
+func (r *treeRemoval) removeDir(parent *Dir, name, path string, depth int) {
 	if depth == 0 {
 		r.fail(fmt.Errorf("%s is nested too deeply to be removed", parent.Path(name)))
 		return
@@ -67,22 +67,22 @@ func (r *removal) removeDir(parent *Dir, name, path string, depth int) {
 	defer dir.Close()
 	defer dir.makeWritable()()
 	for range maxListings {
-		before := r.gone
+		before := r.removed
 		r.removeEntries(dir, path, depth)
-		if r.fatal != nil {
+		if r.fatalErr != nil {
 			return
 		}
 		err = unix.Unlinkat(parent.fd(), name, unix.AT_REMOVEDIR)
 		if err == nil || errors.Is(err, unix.ENOENT) {
-			r.gone++
+			r.removed++
 			return
 		}
-		if !errors.Is(err, unix.ENOTEMPTY) || r.gone == before {
+		if !errors.Is(err, unix.ENOTEMPTY) || r.removed == before {
 			break
 		}
 	}
-	if r.first == nil || !errors.Is(err, unix.ENOTEMPTY) {
-		r.fail(failed("remove", parent.Path(fmt.Sprintf("%+q", name)), err))
+	if r.firstErr == nil || !errors.Is(err, unix.ENOTEMPTY) {
+		r.fail(opError("remove", parent.Path(fmt.Sprintf("%+q", name)), err))
 	}
 }
 
@@ -100,7 +100,7 @@ func (d *Dir) makeWritable() (restore func()) {
 	return func() { unix.Fchmod(d.fd(), st.st.Mode&0o7777) }
 }
 
-func (r *removal) removeEntries(dir *Dir, path string, depth int) {
+func (r *treeRemoval) removeEntries(dir *Dir, path string, depth int) {
 	for e, err := range dir.Names() {
 		if err == nil {
 			err = r.ctx.Err()
@@ -110,13 +110,13 @@ func (r *removal) removeEntries(dir *Dir, path string, depth int) {
 			return
 		}
 		r.removeEntry(dir, e.Name(), path, depth)
-		if r.fatal != nil {
+		if r.fatalErr != nil {
 			return
 		}
 	}
 }
 
-func (r *removal) removeEntry(dir *Dir, name, path string, depth int) {
+func (r *treeRemoval) removeEntry(dir *Dir, name, path string, depth int) {
 	st, err := dir.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -135,13 +135,13 @@ func (r *removal) removeEntry(dir *Dir, name, path string, depth int) {
 	}
 }
 
-func (r *removal) removeFile(dir *Dir, name, path string, st Stat) {
+func (r *treeRemoval) removeFile(dir *Dir, name, path string, st Stat) {
 	kept := fmt.Errorf("%+q: %w", path, ErrKept)
 	shown := st
 	if times, ok := r.links[st.Inode()]; ok && st.st.Ctim == times.after {
 		shown.st.Ctim = times.before
 	}
-	if !r.may(path, shown) {
+	if !r.mayRemove(path, shown) {
 		r.fail(kept)
 		return
 	}
@@ -166,11 +166,11 @@ func (r *removal) removeFile(dir *Dir, name, path string, st Stat) {
 	}
 }
 
-func (r *removal) unlink(dir *Dir, name string) {
+func (r *treeRemoval) unlink(dir *Dir, name string) {
 	err := unix.Unlinkat(dir.fd(), name, 0)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		r.fail(failed("remove", dir.Path(fmt.Sprintf("%+q", name)), err))
+		r.fail(opError("remove", dir.Path(fmt.Sprintf("%+q", name)), err))
 		return
 	}
-	r.gone++
+	r.removed++
 }

@@ -19,7 +19,7 @@ const groupAccess = unix.S_IRWXG
 // that is anything else, or that is exchanged meanwhile, gives an error of
 // [OpenBeneath]; [IsNotDirBeneath] reports whether it is one of those.
 func (d *Dir) ShareDir(name string, gid int) (bool, error) {
-	if err := segment(name); err != nil {
+	if err := checkName(name); err != nil {
 		return false, err
 	}
 	// A hint that spares opening most directories. It decides nothing else.

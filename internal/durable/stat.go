@@ -12,7 +12,7 @@ import (
 func Inode(f *os.File) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, failed("stat", f.Name(), err)
+		return 0, opError("stat", f.Name(), err)
 	}
 	return st.Ino, nil
 }
@@ -21,7 +21,7 @@ func Inode(f *os.File) (uint64, error) {
 func StatFile(f *os.File) (Stat, error) {
 	var s Stat
 	if err := unix.Fstat(int(f.Fd()), &s.st); err != nil {
-		return Stat{}, failed("stat", f.Name(), err)
+		return Stat{}, opError("stat", f.Name(), err)
 	}
 	return s, nil
 }
@@ -80,7 +80,7 @@ func (s Stat) Times() (mtime, ctime unix.Timespec) { return s.st.Mtim, s.st.Ctim
 func (d *Dir) Stat() (Stat, error) {
 	var s Stat
 	if err := unix.Fstat(d.fd(), &s.st); err != nil {
-		return Stat{}, failed("stat", d.f.Name(), err)
+		return Stat{}, opError("stat", d.f.Name(), err)
 	}
 	return s, nil
 }

@@ -11,7 +11,7 @@ import (
 // theirs had begun.
 func TestSyncsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSyncs()
+		s := newSyncGroup()
 		var ran atomic.Int32
 		go_ := make(chan error)
 		sync := func() error { ran.Add(1); return <-go_ }

@@ -21,17 +21,17 @@ func (d *Dir) treeBytes(ctx context.Context, name string, depth int) (int64, err
 	}
 	sub, err := d.openBeneath(name)
 	if err != nil {
-		return 0, onlyFault(err)
+		return 0, ignoreUnlessFault(err)
 	}
 	defer sub.Close()
 	total := int64(0)
 	for e, err := range sub.Names() {
 		if err != nil {
-			return total, onlyFault(err)
+			return total, ignoreUnlessFault(err)
 		}
 		st, err := sub.Lstat(e.Name())
 		if err != nil {
-			if err = onlyFault(err); err != nil {
+			if err = ignoreUnlessFault(err); err != nil {
 				return total, err
 			}
 			continue
@@ -48,8 +48,8 @@ func (d *Dir) treeBytes(ctx context.Context, name string, depth int) (int64, err
 	return total, nil
 }
 
-// onlyFault returns err if it is an [ErrFault], which ends the process, and else nil.
-func onlyFault(err error) error {
+// ignoreUnlessFault returns err if it is an [ErrFault], which ends the process, and else nil.
+func ignoreUnlessFault(err error) error {
 	if errors.Is(err, ErrFault) {
 		return err
 	}

@@ -17,13 +17,13 @@ func (d *Dir) Contains(other *Dir) (bool, error) {
 	}
 	fd, err := unix.Openat(other.fd(), ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false, failed("open", other.f.Name(), err)
+		return false, opError("open", other.f.Name(), err)
 	}
 	var last Stat
 	for range 2 * maxDepth {
 		var at Stat
 		if err := unix.Fstat(fd, &at.st); err != nil {
-			return false, errors.Join(failed("stat", other.f.Name(), err), unix.Close(fd))
+			return false, errors.Join(opError("stat", other.f.Name(), err), unix.Close(fd))
 		}
 		if at.Same(ours) || at.Same(last) { // the root directory is its own parent
 			return at.Same(ours), unix.Close(fd)
@@ -35,7 +35,7 @@ func (d *Dir) Contains(other *Dir) (bool, error) {
 			return false, nil
 		}
 		if err != nil {
-			return false, failed("open", other.f.Name(), err)
+			return false, opError("open", other.f.Name(), err)
 		}
 		fd = up
 	}

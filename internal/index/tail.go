@@ -77,7 +77,7 @@ func (a *appender) catchUp() error {
 		return err
 	}
 	if size < a.end {
-		a.log.Shortened(size)
+		a.log.NoteTruncated(size)
 		a.notify(Notice{Kind: Shortened, Path: a.dir.Path(a.name), Bytes: a.end - size})
 	}
 	if size, err = a.completeRow(size); err != nil {
@@ -110,7 +110,7 @@ func (a *appender) completeRow(size int64) (int64, error) {
 	if len(last) > maxLine || !whole(last) {
 		return size, nil
 	}
-	if err := a.log.CheckExclusive(); err != nil { // an older program may be writing it
+	if err := a.log.CheckSoleAppender(); err != nil { // an older program may be writing it
 		return size, err
 	}
 	if err := a.log.Append([]byte{'\n'}); err != nil {
@@ -123,7 +123,7 @@ func (a *appender) completeRow(size int64) (int64, error) {
 // cut saves the bytes from end to size in a file of their own and then cuts
 // them off. A crash in between leaves the tail as it was, and a copy.
 func (a *appender) cut(end, size int64) error {
-	if err := a.log.CheckExclusive(); err != nil { // before a copy is saved, which each attempt would do
+	if err := a.log.CheckSoleAppender(); err != nil { // before a copy is saved, which each attempt would do
 		return err
 	}
 	torn := stem(a.name) + tornMark
@@ -142,7 +142,7 @@ func (a *appender) cut(end, size int64) error {
 	if err := f.Commit(saved); err != nil {
 		return err
 	}
-	if err := a.log.Cut(end); err != nil {
+	if err := a.log.Truncate(end); err != nil {
 		return err
 	}
 	a.notify(Notice{Kind: TailCut, Path: a.dir.Path(a.name), Bytes: size - end, Saved: a.dir.Path(saved)})

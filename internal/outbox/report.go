@@ -69,7 +69,7 @@ func (o *Outbox) WriteReport(r Report) error {
 	if err != nil {
 		return err
 	}
-	return o.dir.WriteHint(reportName, append(b, '\n'), 0o640)
+	return o.dir.WriteFileNoSync(reportName, append(b, '\n'), 0o640)
 }
 
 // Report returns the report, or an error wrapping [fs.ErrNotExist]. One that no shipper

@@ -14,8 +14,8 @@ const checkPathsEvery = 2 * time.Second
 func (r *Receiver) watchPaths() error {
 	var err error
 	r.paths, err = durable.WatchPaths(append([]*durable.Dir{r.data}, r.store.Dirs()...)...)
-	if err == nil && r.paths.Blind() != nil {
-		r.log.Warn("mounts are not watched", "err", r.paths.Blind())
+	if err == nil && r.paths.MountListErr() != nil {
+		r.log.Warn("mounts are not watched", "err", r.paths.MountListErr())
 	}
 	return err
 }

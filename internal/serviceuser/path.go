@@ -249,7 +249,7 @@ func prepare(path string, u User, create bool) error {
 		return err
 	}
 	defer made.Close()
-	return made.GiveAway(u.UID, u.GID)
+	return made.ChownFromRoot(u.UID, u.GID)
 }
 
 // handOver gives u a directory of root's that is in a directory of u.
@@ -266,5 +266,5 @@ func (p *place) handOver(u User) error {
 		return err
 	}
 	defer dir.Close()
-	return dir.GiveAway(u.UID, u.GID)
+	return dir.ChownFromRoot(u.UID, u.GID)
 }

@@ -152,7 +152,7 @@ func noteAt(folder *durable.Dir, name string, c comparison, now time.Time) error
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
-	if _, unreadable := errors.AsType[*durable.ReadError](durable.ReadFailed(err)); unreadable {
+	if _, unreadable := errors.AsType[*durable.ReadError](durable.AsReadError(err)); unreadable {
 		return nil
 	}
 	if err != nil {

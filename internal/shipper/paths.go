@@ -7,8 +7,8 @@ func (s *Shipper) watchPaths() error {
 	episodes, shipped := s.src.Dirs()
 	var err error
 	s.paths, err = durable.WatchPaths(episodes, shipped, s.out.Dir())
-	if err == nil && s.paths.Blind() != nil && s.log != nil {
-		s.log.Warn("mounts are not watched", "err", s.paths.Blind())
+	if err == nil && s.paths.MountListErr() != nil && s.log != nil {
+		s.log.Warn("mounts are not watched", "err", s.paths.MountListErr())
 	}
 	return err
 }

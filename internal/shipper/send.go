@@ -21,7 +21,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	start := time.Now()
 	entry, err := s.out.Entry(name)
 	if err != nil {
-		return "", durable.ReadFailed(err)
+		return "", durable.AsReadError(err)
 	}
 	defer entry.Close()
 	entry.Beat = beat
@@ -37,7 +37,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	before, asking := s.store.ask(ctx)
 	receipt, err := s.put(asking, upload, entry)
 	if err != nil && entry.Err() != nil { // our own disk's, not the way's
-		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.ReadFailed(entry.Err()))
+		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.AsReadError(entry.Err()))
 	}
 	if errors.Is(err, wire.DigestMismatch) {
 		return "", s.mismatched(name, entry, err)
@@ -103,7 +103,7 @@ func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (
 func (s *Shipper) mismatched(name episode.Name, entry *outbox.Entry, refusal error) error {
 	intact, err := entry.Intact()
 	if err != nil {
-		return durable.ReadFailed(err)
+		return durable.AsReadError(err)
 	}
 	if intact {
 		return refusal
@@ -133,7 +133,7 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 	if finished {
 		state, err := s.unchanged(ctx, name, entry)
 		if err != nil {
-			return durable.ReadFailed(err)
+			return durable.AsReadError(err)
 		}
 		kept := &source.Receipt{Digest: receipt.Digest, Size: receipt.Size, ReceivedAt: receipt.ReceivedAt.Time}
 		if accepted, err := s.out.Accepted(name); err != nil {

@@ -220,7 +220,7 @@ func (s *Shipper) look(name episode.Name) (candidate, error) {
 	if err == nil && isStray && c.stage == Nothing {
 		return c, stray
 	}
-	return c, durable.ReadFailed(err)
+	return c, durable.AsReadError(err)
 }
 
 // Once takes every waiting episode one pass further, whatever waits it had

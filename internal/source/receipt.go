@@ -56,7 +56,7 @@ func (s *Source) noteReceipt(name episode.Name, r *Receipt, state State) (sync f
 		return nothing, nil // the rename says what is wrong
 	}
 	if err != nil {
-		return nil, durable.ReadFailed(err)
+		return nil, durable.AsReadError(err)
 	}
 	_, err = durable.Attr(dir.File(), receiptAttr)
 	fresh := errors.Is(err, durable.ErrNoAttr)
@@ -130,9 +130,9 @@ func (s *Source) WasRetired(name episode.Name) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, durable.ReadFailed(err)
+		return false, durable.AsReadError(err)
 	}
 	defer dir.Close()
 	_, retired, err := ReceiptOf(dir)
-	return retired, durable.ReadFailed(err)
+	return retired, durable.AsReadError(err)
 }

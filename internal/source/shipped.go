@@ -62,7 +62,7 @@ var errStray = errors.New("is no retired episode")
 // not give it.
 func (s *Source) Retired(dir string) (Retired, error) {
 	r, err := s.lookUp(dir)
-	return r, durable.ReadFailed(err)
+	return r, durable.AsReadError(err)
 }
 
 func (s *Source) lookUp(dir string) (Retired, error) {

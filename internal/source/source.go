@@ -181,7 +181,7 @@ func (s *Source) marker(name string) (marker, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return marker{}, nil
 	}
-	return m, durable.ReadFailed(err)
+	return m, durable.AsReadError(err)
 }
 
 func (s *Source) findMarker(name string) (marker, error) {
@@ -213,7 +213,7 @@ type Unfinished struct {
 func (s *Source) Unfinished(name string) (Unfinished, error) {
 	st, err := s.episodes.Lstat(name)
 	if err != nil {
-		return Unfinished{}, durable.ReadFailed(err)
+		return Unfinished{}, durable.AsReadError(err)
 	}
 	return Unfinished{printable.Name(name), st.ChangedAt()}, nil
 }

@@ -74,8 +74,8 @@ var ofLocks = []mutant{
 		[]edit{
 			{
 				"durable/log.go",
-				"	l.older = l.olderAppends()",
-				"	l.older = false",
+				"	l.olderAppending = l.lockOlder()",
+				"	l.olderAppending = false",
 			},
 		},
 	},
@@ -85,8 +85,8 @@ var ofLocks = []mutant{
 		[]edit{
 			{
 				"durable/log.go",
-				"	if l.older || l.olderAppends() {",
-				"	if l.older && false {",
+				"	if l.olderAppending || l.lockOlder() {",
+				"	if l.olderAppending && false {",
 			},
 		},
 	},

@@ -20,8 +20,8 @@ var (
 // fileSync is the sync of a file's bytes, and indexSync that of a row: the two
 // that power cuts must miss too, or they test nothing.
 const (
-	fileSync  = "	if err := f.f.Sync(); err != nil {\n		return fault(\"sync\", f.f.Name(), err)\n	}\n	f.synced = true"
-	indexSync = "	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {\n		return fault(\"sync\", l.f.Name(), err)\n	}\n	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Cut"
+	fileSync  = "	if err := f.f.Sync(); err != nil {\n		return faultError(\"sync\", f.f.Name(), err)\n	}\n	f.synced = true"
+	indexSync = "	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {\n		return faultError(\"sync\", l.f.Name(), err)\n	}\n	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Truncate"
 )
 
 // mutants are all of them, in the order of the table.
@@ -45,7 +45,7 @@ var ofDurable = []mutant{
 			{
 				"durable/log.go",
 				indexSync,
-				"	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Cut",
+				"	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Truncate",
 			},
 		},
 	},
@@ -65,7 +65,7 @@ var ofDurable = []mutant{
 			{
 				"durable/log.go",
 				indexSync,
-				"	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Cut",
+				"	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Truncate",
 			},
 		},
 	},
@@ -85,7 +85,7 @@ var ofDurable = []mutant{
 			{
 				"durable/log.go",
 				indexSync,
-				"	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Cut",
+				"	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Truncate",
 			},
 		},
 	},
@@ -94,7 +94,7 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"	if err := unix.Fdatasync(int(f.f.Fd())); err != nil {\n		return fault(\"sync\", f.f.Name(), err)\n	}\n",
+				"	if err := unix.Fdatasync(int(f.f.Fd())); err != nil {\n		return faultError(\"sync\", f.f.Name(), err)\n	}\n",
 				"",
 			},
 		},
@@ -104,7 +104,7 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"	if err := f.f.Sync(); err != nil {\n		return fault(\"sync\", f.f.Name(), err)\n	}\n	return nil",
+				"	if err := f.f.Sync(); err != nil {\n		return faultError(\"sync\", f.f.Name(), err)\n	}\n	return nil",
 				"	return nil",
 			},
 		},
@@ -115,7 +115,7 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"	if err := f.Truncate(size); err != nil {\n		return failed(\"truncate\", f.Name(), err)\n	}\n",
+				"	if err := f.Truncate(size); err != nil {\n		return opError(\"truncate\", f.Name(), err)\n	}\n",
 				"",
 			},
 		},
@@ -126,8 +126,8 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/sync.go",
-				"want := s.begun + 1",
-				"want := max(1, s.begun)",
+				"want := s.started + 1",
+				"want := max(1, s.started)",
 			},
 		},
 	},
@@ -156,8 +156,8 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/durable.go",
-				"		return failed(\"link\", to.Path(name), err)\n	}\n	return to.Sync()",
-				"		return failed(\"link\", to.Path(name), err)\n	}\n	return nil",
+				"		return opError(\"link\", to.Path(name), err)\n	}\n	return to.Sync()",
+				"		return opError(\"link\", to.Path(name), err)\n	}\n	return nil",
 			},
 		},
 	},
@@ -228,7 +228,7 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/log.go",
-				"l.Cut(end); cut != nil",
+				"l.Truncate(end); cut != nil",
 				"error(nil); cut != nil && end > 0",
 			},
 		},
@@ -250,7 +250,7 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"if f.synced || f.behind.err != nil {",
+				"if f.synced || f.writeback.err != nil {",
 				"if f.synced {",
 			},
 		},
