@@ -30,36 +30,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"cis490/internal/printable"
 )
-
-// ErrFault says that the storage cannot be trusted any more: a failed fsync, a
-// failed close of a written file, an I/O error or a file system that turned
-// read-only. Whoever sees it must stop acknowledging and end the process.
-var ErrFault = errors.New("storage fault")
-
-// faultError wraps err as an [ErrFault] if it is one.
-func faultError(op, path string, err error) error {
-	return fmt.Errorf("%s %s: %w: %w", op, path, ErrFault, err)
-}
-
-// opError wraps the error of a call that is no fsync: only an error of the
-// device or of the whole file system is a fault there, no space is not.
-func opError(op, path string, err error) error {
-	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS) {
-		return &callFaultError{fs.PathError{Op: op, Path: path, Err: err}}
-	}
-	return &fs.PathError{Op: op, Path: path, Err: err}
-}
-
-// A callFaultError is the [ErrFault] of a call that is no fsync. See [AsReadError].
-type callFaultError struct{ at fs.PathError }
-
-func (f *callFaultError) Error() string { return faultError(f.at.Op, f.at.Path, f.at.Err).Error() }
-
-// Unwrap returns what it is, and what the call says.
-func (f *callFaultError) Unwrap() []error { return []error{ErrFault, &f.at} }
 
 // ErrLeased says that a file cannot be opened now: another process holds a lease on
 // it (F_SETLEASE). The kernel has told it to give the lease up. Try again later.
@@ -90,30 +61,6 @@ func Open(path string) (*Dir, error) {
 		return nil, err
 	}
 	return newDir(f), nil
-}
-
-// DanglingError says that a directory is missing because there is a link to nothing in
-// its place, or in that of one above it. It is not made: what the link means may be a
-// disk that is not there yet.
-type DanglingError struct {
-	Link string
-}
-
-func (e *DanglingError) Error() string {
-	return printable.Text(e.Link) + " is a link to nothing: make the folder that it names, mount its disk, or remove the link"
-}
-
-// findDangling returns a [*DanglingError] if a path is missing for one, and nil otherwise.
-func findDangling(path string) error {
-	for at := filepath.Clean(path); ; at = filepath.Dir(at) {
-		st, err := os.Lstat(at)
-		switch {
-		case err == nil && st.Mode()&fs.ModeSymlink != 0:
-			return &DanglingError{at}
-		case err == nil, !errors.Is(err, fs.ErrNotExist), at == filepath.Dir(at):
-			return nil
-		}
-	}
 }
 
 // Create opens the directory at path and makes it first, and its parents, if
@@ -155,6 +102,8 @@ func (d *Dir) Path(name string) string { return filepath.Join(d.f.Name(), name) 
 
 // File returns the open directory. It belongs to d.
 func (d *Dir) File() *os.File { return d.f }
+
+func (d *Dir) fd() int { return int(d.f.Fd()) }
 
 // Sync makes the names in the directory durable. Calls at one time share a sync.
 func (d *Dir) Sync() error {
@@ -209,6 +158,38 @@ func (d *Dir) MakeDirMode(name string, perm fs.FileMode) (*Dir, error) {
 // opening what is no regular file never blocks.
 func (d *Dir) Open(name string) (*os.File, error) {
 	return d.open(name, unix.O_NOFOLLOW, 0)
+}
+
+// open opens name below d with flags; the read-only open of package os, at a
+// directory. It never waits: not for the other end of a FIFO, and not for whoever
+// holds a lease, which gives [ErrLeased].
+func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
+	if name != "." {
+		if err := checkName(name); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		fd, err := unix.Openat(d.fd(), name, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, perm)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if errors.Is(err, unix.EAGAIN) {
+			return nil, fmt.Errorf("open %s: %w: %w", d.Path(name), ErrLeased, err)
+		}
+		if err != nil {
+			return nil, opError("open", d.Path(name), err)
+		}
+		return os.NewFile(uintptr(fd), d.Path(name)), nil
+	}
+}
+
+// checkName refuses a name that leads out of the directory.
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return &fs.PathError{Op: "open", Path: fmt.Sprintf("%+q", name), Err: fs.ErrInvalid}
+	}
+	return nil
 }
 
 // Lstat describes name itself, not what it links to.
@@ -317,86 +298,6 @@ func (d *Dir) Unlink(name string) error {
 	}
 	if err := unix.Unlinkat(d.fd(), name, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return opError("remove", d.Path(name), err)
-	}
-	return nil
-}
-
-// Space returns how many bytes an unprivileged process may still write below d, or
-// [UnknownSpace].
-func (d *Dir) Space() (int64, error) {
-	free, err := d.Free()
-	return free.Bytes, err
-}
-
-// UnknownSpace stands for the free bytes of a file system that does not say how large it
-// is. It is more than any disk has, so that nothing waits for space: a write fails when the
-// disk is full, and that is handled.
-const UnknownSpace = 1 << 62
-
-// Free is what an unprivileged process may still use of a file system.
-type Free struct {
-	Bytes       int64 // [UnknownSpace] if the file system does not say
-	Inodes      int64
-	TotalInodes int64 // used and free; 0 where the file system makes them as needed
-}
-
-// Unknown reports whether the file system does not say how much is free.
-func (f Free) Unknown() bool { return f.Bytes == UnknownSpace }
-
-// Free returns what is free on the file system of d. One that reports a size of 0, as
-// ramfs and some FUSE file systems do, is not full: it does not say.
-func (d *Dir) Free() (Free, error) {
-	var s unix.Statfs_t
-	if err := unix.Fstatfs(d.fd(), &s); err != nil {
-		return Free{}, opError("statfs", d.f.Name(), err)
-	}
-	f := Free{Bytes: int64(s.Bavail) * s.Bsize, Inodes: int64(s.Ffree), TotalInodes: int64(s.Files)}
-	if s.Blocks == 0 {
-		f.Bytes = UnknownSpace
-	}
-	return f, nil
-}
-
-// Device returns the number of the file system that d is on. Between two of
-// one number [Dir.Link] and [Dir.Rename] work.
-func (d *Dir) Device() (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(d.fd(), &st); err != nil {
-		return 0, opError("stat", d.f.Name(), err)
-	}
-	return st.Dev, nil
-}
-
-func (d *Dir) fd() int { return int(d.f.Fd()) }
-
-// open opens name below d with flags; the read-only open of package os, at a
-// directory. It never waits: not for the other end of a FIFO, and not for whoever
-// holds a lease, which gives [ErrLeased].
-func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
-	if name != "." {
-		if err := checkName(name); err != nil {
-			return nil, err
-		}
-	}
-	for {
-		fd, err := unix.Openat(d.fd(), name, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, perm)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if errors.Is(err, unix.EAGAIN) {
-			return nil, fmt.Errorf("open %s: %w: %w", d.Path(name), ErrLeased, err)
-		}
-		if err != nil {
-			return nil, opError("open", d.Path(name), err)
-		}
-		return os.NewFile(uintptr(fd), d.Path(name)), nil
-	}
-}
-
-// checkName refuses a name that leads out of the directory.
-func checkName(name string) error {
-	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
-		return &fs.PathError{Op: "open", Path: fmt.Sprintf("%+q", name), Err: fs.ErrInvalid}
 	}
 	return nil
 }

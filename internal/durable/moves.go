@@ -4,11 +4,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
-
-	"golang.org/x/sys/unix"
 
 	"cis490/internal/printable"
+
+	"golang.org/x/sys/unix"
 )
 
 // SeparateError says that nothing can be moved from one directory to another, nor linked:
@@ -29,18 +28,6 @@ func (e *SeparateError) Unwrap() error { return e.Err }
 
 // ErrNoRename says that a file system cannot rename without replacing.
 var ErrNoRename = errors.New("the file system cannot rename without replacing")
-
-// errInconclusive says that a probe came to nothing, for a reason that says nothing.
-var errInconclusive = errors.New("not tried")
-
-// Names that a probe makes for a moment, in the directory that it moves from and in the
-// one that it moves to. The next probe takes away what a kill leaves.
-const (
-	probeFrom = probePrefix + "from"
-	probeTo   = probePrefix + "to"
-	linkFrom  = probePrefix + "link-from"
-	linkTo    = probePrefix + "link-to"
-)
 
 // moveError returns the error of a rename or a link between two directories.
 func (d *Dir) moveError(op string, to *Dir, err error) error {
@@ -84,97 +71,3 @@ func (d *Dir) CheckSeparate(to *Dir) error {
 
 // errDevices says that two directories of one mount have two device numbers.
 var errDevices = errors.New("they have two device numbers")
-
-// TryMove moves an empty directory from d to another one and removes it. It returns a
-// [*SeparateError] or an [ErrNoRename] if that is not possible. If this process may not
-// change the directories, or there is no space, it returns what [Dir.CheckMove] does.
-//
-// Others may be able to write in d: what they put in the place of the empty directory is
-// moved back, and not removed.
-func (d *Dir) TryMove(to *Dir) error {
-	if err := d.CheckMove(to); err != nil {
-		return err
-	}
-	return ignoreInconclusive(d.tryMove(to))
-}
-
-func (d *Dir) tryMove(to *Dir) error {
-	if err := errors.Join(d.clearProbe(probeFrom, unix.AT_REMOVEDIR), to.clearProbe(probeTo, unix.AT_REMOVEDIR)); err != nil {
-		return err
-	}
-	if err := unix.Mkdirat(d.fd(), probeFrom, 0o700); err != nil {
-		return opError("mkdir", d.Path(probeFrom), err)
-	}
-	if err := unix.Renameat2(d.fd(), probeFrom, to.fd(), probeTo, unix.RENAME_NOREPLACE); err != nil {
-		return errors.Join(d.moveError("rename", to, err), d.clearProbe(probeFrom, unix.AT_REMOVEDIR))
-	}
-	err := to.clearProbe(probeTo, unix.AT_REMOVEDIR)
-	if errors.Is(err, errInconclusive) { // it is not what we have made
-		unix.Renameat2(to.fd(), probeTo, d.fd(), probeFrom, unix.RENAME_NOREPLACE)
-	}
-	return err
-}
-
-// TryLink gives an empty file of d a second name in another directory, and removes both.
-// It returns as [Dir.TryMove], and [ErrNoLinks] if files have one name. Nobody else
-// should be able to write in d.
-func (d *Dir) TryLink(to *Dir) error {
-	if err := d.CheckMove(to); err != nil {
-		return err
-	}
-	return ignoreInconclusive(d.tryLink(to))
-}
-
-func (d *Dir) tryLink(to *Dir) error {
-	if err := errors.Join(d.clearProbe(linkFrom, 0), to.clearProbe(linkTo, 0)); err != nil {
-		return err
-	}
-	f, err := d.Create(linkFrom, 0o600)
-	if err != nil {
-		return err
-	}
-	err = unix.Linkat(d.fd(), linkFrom, to.fd(), linkTo, 0)
-	switch {
-	case isNoLink(err):
-		err = fmt.Errorf("%s: %w: %w", to.f.Name(), ErrNoLinks, err)
-	case err != nil:
-		err = d.moveError("link", to, err)
-	}
-	return errors.Join(err, to.clearProbe(linkTo, 0), f.Discard())
-}
-
-// ignoreInconclusive returns an error of a probe if it says something of the directories.
-func ignoreInconclusive(err error) error {
-	for _, nothing := range []error{errInconclusive, fs.ErrPermission, fs.ErrExist, fs.ErrNotExist} {
-		if errors.Is(err, nothing) && !errors.Is(err, ErrFault) && !errors.Is(err, ErrNoLinks) {
-			return nil
-		}
-	}
-	if IsShortage(err) {
-		return nil
-	}
-	return err
-}
-
-// clearProbe removes what a probe has made under a name, if it is there: an empty
-// directory, which the kernel makes sure of, or, with flags 0, an empty file in a directory
-// that is ours. Anything else gives errNotTried.
-func (d *Dir) clearProbe(name string, flags int) error {
-	st, err := d.Lstat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case flags == 0 && (!st.Regular() || st.Size() > 0):
-		return errInconclusive
-	}
-	err = unix.Unlinkat(d.fd(), name, flags)
-	switch {
-	case err == nil, errors.Is(err, fs.ErrNotExist):
-		return nil
-	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EBUSY):
-		return errInconclusive
-	}
-	return opError("remove", d.Path(name), err)
-}

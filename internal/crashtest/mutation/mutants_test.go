@@ -238,7 +238,7 @@ var ofDurable = []mutant{
 		killer{"durable", "TestFailedSyncIsAFault"},
 		[]edit{
 			{
-				"durable/durable.go",
+				"durable/errors.go",
 				"%s %s: %w: %w\", op, path, ErrFault, err",
 				"%s %s: %v: %w\", op, path, ErrFault, err",
 			},
@@ -260,7 +260,7 @@ var ofDurable = []mutant{
 		killer{"durable", "TestOnlyWhatIsNoDiskErrorIsPassedOver"},
 		[]edit{
 			{
-				"durable/behind.go",
+				"durable/writeback.go",
 				"unix.ENOSYS, unix.EINVAL",
 				"unix.ENOSYS, unix.ENODATA, unix.EINVAL",
 			},
@@ -271,7 +271,7 @@ var ofDurable = []mutant{
 		killer{"durable", "TestReadOnlyIsAFault"},
 		[]edit{
 			{
-				"durable/durable.go",
+				"durable/errors.go",
 				"errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS)",
 				"false",
 			},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -32,5 +33,23 @@ func TestOnlyWhatTheDiskSaysIsAReadError(t *testing.T) {
 	// Of a sync nothing is known but that it failed: it stays a fault, whoever asks.
 	if err := fmt.Errorf("sync x: %w: %w", durable.ErrFault, unix.EIO); !errors.Is(durable.AsReadError(err), durable.ErrFault) {
 		t.Errorf("%v became %v", err, durable.AsReadError(err))
+	}
+}
+
+func TestFailedSyncOfAFullDiskIsAFault(t *testing.T) {
+	for _, c := range []struct {
+		err            error
+		full, shortage bool
+	}{
+		{syscall.ENOSPC, true, true},
+		{fmt.Errorf("write: %w", syscall.EDQUOT), true, true},
+		{fmt.Errorf("%w: %w", durable.ErrFault, syscall.ENOSPC), false, false},
+		{syscall.EMFILE, false, true},
+		{syscall.EIO, false, false},
+		{nil, false, false},
+	} {
+		if full, shortage := durable.IsFull(c.err), durable.IsShortage(c.err); full != c.full || shortage != c.shortage {
+			t.Errorf("%v: full %v, shortage %v, want %v and %v", c.err, full, shortage, c.full, c.shortage)
+		}
 	}
 }

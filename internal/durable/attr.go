@@ -1,0 +1,51 @@
+package durable
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// attrPrefix is the name space of extended attributes that every user may set.
+const attrPrefix = "user.cis490."
+
+// ErrNoAttr says that a file has no such attribute, or the file system none.
+var ErrNoAttr = fmt.Errorf("no such attribute: %w", fs.ErrNotExist)
+
+// SetAttr sets an extended attribute of an open file. It becomes durable with
+// the file's next sync.
+func SetAttr(f *os.File, name string, value []byte) error {
+	err := unix.Fsetxattr(int(f.Fd()), attrPrefix+name, value, 0)
+	if err == unix.ENOTSUP {
+		return ErrNoAttr
+	}
+	if err != nil {
+		return opError("set attribute "+name, f.Name(), err)
+	}
+	return nil
+}
+
+// RemoveAttr removes an extended attribute of an open file. One that is not there
+// is no error.
+func RemoveAttr(f *os.File, name string) error {
+	err := unix.Fremovexattr(int(f.Fd()), attrPrefix+name)
+	if err == nil || err == unix.ENODATA || err == unix.ENOTSUP {
+		return nil
+	}
+	return opError("remove attribute "+name, f.Name(), err)
+}
+
+// Attr returns an extended attribute of an open file, or [ErrNoAttr].
+func Attr(f *os.File, name string) ([]byte, error) {
+	b := make([]byte, 512) // ours are smaller
+	n, err := unix.Fgetxattr(int(f.Fd()), attrPrefix+name, b)
+	if err == unix.ENODATA || err == unix.ENOTSUP || err == unix.ERANGE {
+		return nil, ErrNoAttr
+	}
+	if err != nil {
+		return nil, opError("attribute "+name, f.Name(), err)
+	}
+	return b[:n], nil
+}
