@@ -143,10 +143,11 @@ func (n *node) directory() bool {
 // does not wait for whoever holds a lease on the file, which would keep the packer
 // from other episodes.
 func (n *node) open() (*os.File, error) {
-	fd, err := -1, error(unix.EINTR)
-	for errors.Is(err, unix.EINTR) {
+	fd := -1
+	err := durable.RetryEINTR(func() (err error) {
 		fd, err = unix.Open("/proc/self/fd/"+strconv.Itoa(n.fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	}
+		return err
+	})
 	if errors.Is(err, unix.ENOENT) {
 		// The file is at hand, even if it was unlinked: what is missing is /proc.
 		return nil, fmt.Errorf("open %s through /proc/self/fd (is /proc mounted?): %w", show(n.path), err)

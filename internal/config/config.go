@@ -67,6 +67,17 @@ func Invalid(key, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", key, fmt.Errorf(format, args...))
 }
 
+// LoadValid is [Load] into a configuration that has its defaults, which it then validates.
+func LoadValid[T interface{ Validate() error }](path string, c T) (T, error) {
+	if err := Load(path, &c); err != nil {
+		return c, err
+	}
+	if err := c.Validate(); err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
 func read(path string) (string, error) {
 	if path == "" {
 		return "", errors.New("no configuration file is named: give its path with --config")

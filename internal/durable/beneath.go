@@ -17,10 +17,19 @@ func OpenBeneath(dirfd int, name string, flags uint64) (int, error) {
 		Flags:   flags | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
 	}
+	fd := -1
+	err := RetryEINTR(func() (err error) {
+		fd, err = unix.Openat2(dirfd, name, &how)
+		return err
+	})
+	return fd, err
+}
+
+// RetryEINTR calls a system call until no signal interrupts it, and returns its error.
+func RetryEINTR(call func() error) error {
 	for {
-		fd, err := unix.Openat2(dirfd, name, &how)
-		if !errors.Is(err, unix.EINTR) {
-			return fd, err
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
 		}
 	}
 }

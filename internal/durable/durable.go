@@ -169,19 +169,18 @@ func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
 			return nil, err
 		}
 	}
-	for {
-		fd, err := unix.Openat(d.fd(), name, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, perm)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if errors.Is(err, unix.EAGAIN) {
-			return nil, fmt.Errorf("open %s: %w: %w", d.Path(name), ErrLeased, err)
-		}
-		if err != nil {
-			return nil, opError("open", d.Path(name), err)
-		}
-		return os.NewFile(uintptr(fd), d.Path(name)), nil
+	fd := -1
+	err := RetryEINTR(func() (err error) {
+		fd, err = unix.Openat(d.fd(), name, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, perm)
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return nil, fmt.Errorf("open %s: %w: %w", d.Path(name), ErrLeased, err)
+	case err != nil:
+		return nil, opError("open", d.Path(name), err)
 	}
+	return os.NewFile(uintptr(fd), d.Path(name)), nil
 }
 
 // checkName refuses a name that leads out of the directory.

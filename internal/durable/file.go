@@ -167,6 +167,19 @@ func (f *File) Discard() error {
 	return f.dir.Unlink(f.name)
 }
 
+// ReadAtMost reads r, which is the file called name, to its end. It returns an error if there
+// are more than maxBytes bytes.
+func ReadAtMost(r io.Reader, name string, maxBytes int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	case int64(len(b)) > maxBytes:
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxBytes)
+	}
+	return b, nil
+}
+
 // WriteFile makes name hold data, whole or not at all, whatever it held before.
 // It is for small files that one process writes.
 //

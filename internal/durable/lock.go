@@ -308,12 +308,9 @@ func setLock(f *os.File, kind int16) error {
 
 // waitLock takes a lock of the open file f and waits for those who have it.
 func waitLock(f *os.File) error {
-	for {
-		err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return RetryEINTR(func() error {
+		return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})
+	})
 }
 
 // conflictingLock returns the kind of a lock on f that is in the way of a write lock,

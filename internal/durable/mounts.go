@@ -106,16 +106,14 @@ func (w *mountWatch) check() error {
 // changed asks the kernel whether the list of mounts has changed since it was asked last.
 func (w *mountWatch) changed() (bool, error) {
 	fds := []unix.PollFd{{Fd: int32(w.f.Fd()), Events: unix.POLLPRI}}
-	for {
+	err := RetryEINTR(func() error {
 		_, err := unix.Poll(fds, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return false, fmt.Errorf("poll %s: %w", mountinfoPath, err)
-		}
-		return fds[0].Revents&(unix.POLLPRI|unix.POLLERR) != 0, nil
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("poll %s: %w", mountinfoPath, err)
 	}
+	return fds[0].Revents&(unix.POLLPRI|unix.POLLERR) != 0, nil
 }
 
 // read returns the mounts at the paths and above.

@@ -62,13 +62,9 @@ func sameDirectory(a, b unix.Statx_t) bool {
 }
 
 func statx(fd int, path string, flags int) (unix.Statx_t, error) {
-	for {
-		var st unix.Statx_t
-		err := unix.Statx(fd, path, flags, pathMask, &st)
-		if !errors.Is(err, unix.EINTR) {
-			return st, err
-		}
-	}
+	var st unix.Statx_t
+	err := RetryEINTR(func() error { return unix.Statx(fd, path, flags, pathMask, &st) })
+	return st, err
 }
 
 // A PathWatch checks that the paths of open directories still lead to them, also where

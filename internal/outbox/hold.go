@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"time"
 
 	"cis490/internal/digest"
+	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
 
@@ -133,11 +133,7 @@ func (o *Outbox) readUpTo(name string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = errors.New(f.Name() + " is too large to be ours")
-	}
-	return b, err
+	return durable.ReadAtMost(f, f.Name(), most)
 }
 
 // Forget removes a hold whose episode and entry are gone: an operator has

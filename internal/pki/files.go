@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -148,7 +147,7 @@ func (f *folder) read(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	return readAll(r, f.Path(name))
+	return durable.ReadAtMost(r, f.Path(name), maxFile)
 }
 
 // readFile reads a configured file of bounded size.
@@ -158,18 +157,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	return readAll(r, path)
-}
-
-func readAll(r io.Reader, path string) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
-	}
-	return data, nil
+	return durable.ReadAtMost(r, path, maxFile)
 }
 
 func encode(kind string, der []byte) []byte {

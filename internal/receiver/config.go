@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"cis490/internal/config"
@@ -100,14 +99,7 @@ func DefaultConfig() Config {
 
 // LoadConfig reads a configuration file over the defaults and checks it.
 func LoadConfig(path string) (Config, error) {
-	c := DefaultConfig()
-	if err := config.Load(path, &c); err != nil {
-		return c, err
-	}
-	if err := c.Validate(); err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
-	}
-	return c, nil
+	return config.LoadValid(path, DefaultConfig())
 }
 
 // BareSizes returns the sizes that a configuration file gives without a unit, joined: see
