@@ -65,7 +65,7 @@ func InitCA(dir string, o InitOptions) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	f, err := makeFolder(dir)
+	f, err := createPEMDir(dir)
 	if err != nil {
 		return err
 	}
@@ -79,10 +79,10 @@ func InitCA(dir string, o InitOptions) error {
 	if err := refuseExisting(f); err != nil {
 		return err
 	}
-	return initCA(f, o)
+	return createCAs(f, o)
 }
 
-func refuseExisting(f *folder) error {
+func refuseExisting(f *pemDir) error {
 	for _, name := range []string{
 		serverCA + keySuffix, serverCA + certSuffix, hostsCA + keySuffix, hostsCA + certSuffix,
 		server + keySuffix, server + certSuffix, crlFile, issuedDir,
@@ -99,17 +99,17 @@ func refuseExisting(f *folder) error {
 	return nil
 }
 
-func initCA(f *folder, o InitOptions) error {
+func createCAs(f *pemDir, o InitOptions) error {
 	domain := orDefault(o.TrustDomain, DefaultTrustDomain)
 	now, valid := orNow(o.Now), orDefault(o.CAValid, DefaultCAValid)
-	forServer, err := newAuthority(f, serverCA, &x509.Certificate{
+	serverAuthority, err := newAuthority(f, serverCA, &x509.Certificate{
 		Subject:     pkix.Name{CommonName: domain + " receiver CA"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}, now, valid)
 	if err != nil {
 		return err
 	}
-	forHosts, err := newAuthority(f, hostsCA, &x509.Certificate{
+	hostsAuthority, err := newAuthority(f, hostsCA, &x509.Certificate{
 		Subject:                     pkix.Name{CommonName: domain + " hosts CA"},
 		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		PermittedDNSDomainsCritical: true, // of all name constraints, in spite of its name
@@ -119,14 +119,14 @@ func initCA(f *folder, o InitOptions) error {
 		return err
 	}
 	// An empty list, so that a configuration may name the file from the first day.
-	if err := writeCRL(f, forHosts, nil, big.NewInt(1), now); err != nil {
+	if err := writeCRL(f, hostsAuthority, nil, big.NewInt(1), now); err != nil {
 		return err
 	}
 	key, err := newKey(f, server)
 	if err != nil {
 		return err
 	}
-	_, err = signServer(f, forServer, key.Public(), o.Names, now, o.LeafValid)
+	_, err = signServer(f, serverAuthority, key.Public(), o.Names, now, o.LeafValid)
 	return err
 }
 
@@ -172,7 +172,7 @@ func Renew(dir string, o RenewOptions) (time.Time, error) {
 }
 
 // signServer writes the receiver's certificate.
-func signServer(f *folder, ca authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
+func signServer(f *pemDir, ca authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	template, err := parseNames(names)
 	if err != nil {
 		return nil, err
@@ -183,7 +183,7 @@ func signServer(f *folder, ca authority, key crypto.PublicKey, names []string, n
 	if err != nil {
 		return nil, err
 	}
-	return cert, f.writeCert(server+certSuffix, encode(pemCertificate, cert.Raw))
+	return cert, f.writeCert(server+certSuffix, encodePEM(pemCertificate, cert.Raw))
 }
 
 var dnsGrammar = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$`)
@@ -215,7 +215,7 @@ type authority struct {
 }
 
 // newAuthority makes a CA that signs leaves only, and writes it.
-func newAuthority(f *folder, name string, template *x509.Certificate, now time.Time, valid time.Duration) (authority, error) {
+func newAuthority(f *pemDir, name string, template *x509.Certificate, now time.Time, valid time.Duration) (authority, error) {
 	key, err := newKey(f, name)
 	if err != nil {
 		return authority{}, err
@@ -228,12 +228,12 @@ func newAuthority(f *folder, name string, template *x509.Certificate, now time.T
 	if err != nil {
 		return authority{}, err
 	}
-	return authority{cert: cert, key: key}, f.writeCert(name+certSuffix, encode(pemCertificate, cert.Raw))
+	return authority{cert: cert, key: key}, f.writeCert(name+certSuffix, encodePEM(pemCertificate, cert.Raw))
 }
 
-// loadRevoker is loadAuthority for the CA of the hosts, to revoke a certificate. Without
+// loadHostsCA is loadAuthority for the CA of the hosts, to revoke a certificate. Without
 // its key a host can be shut out all the same.
-func loadRevoker(f *folder) (authority, error) {
+func loadHostsCA(f *pemDir) (authority, error) {
 	ca, err := loadAuthority(f, hostsCA)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, shuts a host out at once and needs no key", err)
@@ -242,7 +242,7 @@ func loadRevoker(f *folder) (authority, error) {
 }
 
 // loadAuthority reads a certificate and its key, and sees that they are a pair.
-func loadAuthority(f *folder, name string) (authority, error) {
+func loadAuthority(f *pemDir, name string) (authority, error) {
 	certPEM, err := f.read(name + certSuffix)
 	if err != nil {
 		return authority{}, fmt.Errorf("%w (is %s a directory made by receiver pki init?)", err, f.path)
@@ -273,7 +273,7 @@ func loadAuthority(f *folder, name string) (authority, error) {
 func (a authority) sign(template *x509.Certificate, public crypto.PublicKey, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	if !now.Before(a.cert.NotAfter) {
 		return nil, fmt.Errorf("the CA %s ended on %s; make a new one with receiver pki init in another directory",
-			quote(a.cert.Subject.CommonName), day(a.cert.NotAfter))
+			quote(a.cert.Subject.CommonName), formatDay(a.cert.NotAfter))
 	}
 	serial, err := newSerial()
 	if err != nil {
@@ -309,7 +309,7 @@ func newSerial() (*big.Int, error) {
 }
 
 // newKey makes a key and writes it.
-func newKey(f *folder, name string) (crypto.Signer, error) {
+func newKey(f *pemDir, name string) (crypto.Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
@@ -318,12 +318,12 @@ func newKey(f *folder, name string) (crypto.Signer, error) {
 }
 
 // writeKey writes a key where only its owner reads it.
-func writeKey(f *folder, name string, key *ecdsa.PrivateKey) error {
+func writeKey(f *pemDir, name string, key *ecdsa.PrivateKey) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return fmt.Errorf("encode key: %w", err)
 	}
-	return f.writeKey(name+keySuffix, encode(pemKey, der))
+	return f.writeKey(name+keySuffix, encodePEM(pemKey, der))
 }
 
 func orDefault[T comparable](v, fallback T) T {
@@ -341,4 +341,4 @@ func orNow(t time.Time) time.Time {
 	return t
 }
 
-func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+func formatDay(t time.Time) string { return t.UTC().Format(time.DateOnly) }

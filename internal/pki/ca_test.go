@@ -17,7 +17,7 @@ import (
 	"cis490/internal/pki"
 )
 
-func initCA(t testing.TB) string {
+func createCAs(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "a", "pki")
 	if err := pki.InitCA(dir, pki.InitOptions{Names: []string{"receiver.lab", "10.0.0.1", "fd00::1"}}); err != nil {
@@ -40,7 +40,7 @@ func parse(t testing.TB, path string) *x509.Certificate {
 }
 
 func TestInitMakesBothCAsAndTheReceiver(t *testing.T) {
-	dir := initCA(t)
+	dir := createCAs(t)
 	for _, name := range []string{"ca.key", "hosts-ca.key", "server.key"} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
@@ -115,7 +115,7 @@ func TestBadNamesAreRefusedBeforeAnythingIsMade(t *testing.T) {
 }
 
 func TestIssueWritesWhatAHostNeeds(t *testing.T) {
-	dir, out := initCA(t), filepath.Join(t.TempDir(), "for", "lab-01")
+	dir, out := createCAs(t), filepath.Join(t.TempDir(), "for", "lab-01")
 	now := time.Now()
 	got, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{})
 	if err != nil {
@@ -154,7 +154,7 @@ func TestIssueWritesWhatAHostNeeds(t *testing.T) {
 }
 
 func TestIssueNeverReplacesSilently(t *testing.T) {
-	dir, out := initCA(t), t.TempDir()
+	dir, out := createCAs(t), t.TempDir()
 	first, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestIssueNeverReplacesSilently(t *testing.T) {
 	if string(read(t, filepath.Join(out, "lab-01.key"))) != string(key) {
 		t.Error("the key was replaced")
 	}
-	if _, err := pki.Issue(initCA(t), "lab-02", out, pki.IssueOptions{}); err == nil {
+	if _, err := pki.Issue(createCAs(t), "lab-02", out, pki.IssueOptions{}); err == nil {
 		t.Error("ca.crt of another CA was replaced")
 	}
 	if _, err := pki.Issue(dir, "lab-02", out, pki.IssueOptions{}); err != nil {
@@ -182,7 +182,7 @@ func TestIssueNeverReplacesSilently(t *testing.T) {
 }
 
 func TestHostCannotBeNamedAsAFileOfTheCA(t *testing.T) {
-	dir := initCA(t)
+	dir := createCAs(t)
 	key := read(t, filepath.Join(dir, "ca.key"))
 	for _, host := range []episode.Name{"ca", "hosts-ca", "server"} {
 		if _, err := pki.Issue(dir, host, dir, pki.IssueOptions{Force: true}); err == nil {
@@ -211,7 +211,7 @@ func TestCertificateDoesNotOutlastItsCA(t *testing.T) {
 
 // No certificate is in use that a revocation does not know of.
 func TestCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
-	dir, out := initCA(t), t.TempDir()
+	dir, out := createCAs(t), t.TempDir()
 	if err := os.Mkdir(filepath.Join(out, "lab-01.key"), 0o755); err != nil { // in the way of the key
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestOpenSSLAccepts(t *testing.T) {
 	if err != nil {
 		t.Skip("openssl is not installed")
 	}
-	dir, out := initCA(t), t.TempDir()
+	dir, out := createCAs(t), t.TempDir()
 	host := episode.Name("h" + strings.Repeat("x", episode.MaxName-1))
 	if _, err := pki.Issue(dir, host, out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ type ClientConfig struct {
 
 // Files returns the files that [LoadClient] reads.
 func (c ClientConfig) Files() []string {
-	return named(c.CertFile, c.KeyFile, c.CAFile, c.TokenFile)
+	return nonEmpty(c.CertFile, c.KeyFile, c.CAFile, c.TokenFile)
 }
 
 // A Client is a host's end of mutual TLS.
@@ -35,11 +35,11 @@ type Client struct {
 	config ClientConfig
 
 	reload  sync.Mutex // one reload at a time, so that an older one cannot win
-	current atomic.Pointer[papers]
+	current atomic.Pointer[credentials]
 }
 
-// papers is what a host shows and trusts at one time. It does not change.
-type papers struct {
+// credentials is what a host shows and trusts at one time. It does not change.
+type credentials struct {
 	certificate tls.Certificate
 	roots       *x509.CertPool
 	token       string
@@ -59,7 +59,7 @@ func LoadClient(c ClientConfig) (*Client, error) {
 func (c *Client) Reload() error {
 	c.reload.Lock()
 	defer c.reload.Unlock()
-	p, err := loadPapers(c.config)
+	p, err := loadCredentials(c.config)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (c *Client) Reload() error {
 func (c *Client) Refresh() (changed bool, err error) {
 	c.reload.Lock()
 	defer c.reload.Unlock()
-	p, err := loadPapers(c.config)
+	p, err := loadCredentials(c.config)
 	if err != nil || p.equal(c.current.Load()) {
 		return false, err
 	}
@@ -80,12 +80,12 @@ func (c *Client) Refresh() (changed bool, err error) {
 	return true, nil
 }
 
-func (p *papers) equal(q *papers) bool {
+func (p *credentials) equal(q *credentials) bool {
 	return slices.EqualFunc(p.certificate.Certificate, q.certificate.Certificate, bytes.Equal) &&
 		p.roots.Equal(q.roots) && p.token == q.token
 }
 
-func loadPapers(c ClientConfig) (*papers, error) {
+func loadCredentials(c ClientConfig) (*credentials, error) {
 	certificate, err := loadPair(c.CertFile, c.KeyFile)
 	if err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func loadPapers(c ClientConfig) (*papers, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &papers{certificate: certificate, roots: roots}
+	p := &credentials{certificate: certificate, roots: roots}
 	if c.TokenFile == "" {
 		return p, nil
 	}
@@ -104,13 +104,13 @@ func loadPapers(c ClientConfig) (*papers, error) {
 	}
 	p.token = strings.TrimSpace(string(text))
 	if !isToken(p.token) {
-		return nil, fmt.Errorf("%s holds no token: it needs one word of at most %d printable characters", c.TokenFile, maxToken)
+		return nil, fmt.Errorf("%s holds no token: it needs one word of at most %d printable characters", c.TokenFile, maxTokenBytes)
 	}
 	return p, nil
 }
 
-// maxToken keeps a wrong file out of every request's header.
-const maxToken = 4 << 10
+// maxTokenBytes keeps a wrong file out of every request's header.
+const maxTokenBytes = 4 << 10
 
 func isToken(s string) bool {
 	for _, c := range []byte(s) {
@@ -118,7 +118,7 @@ func isToken(s string) bool {
 			return false
 		}
 	}
-	return s != "" && len(s) <= maxToken
+	return s != "" && len(s) <= maxTokenBytes
 }
 
 // Token returns the bearer token, or "" if the host has none.
@@ -192,9 +192,6 @@ func (c *Client) DialTLS(dial Dial) Dial {
 	}
 }
 
-// NotBefore returns when the host's certificate begins.
-func (c *Client) NotBefore() time.Time { return c.leaf().NotBefore }
-
 // NotAfter returns when the host's certificate ends.
 func (c *Client) NotAfter() time.Time { return c.leaf().NotAfter }
 
@@ -233,10 +230,10 @@ func (c *Client) Check(host episode.Name, now time.Time) error {
 			c.config.CertFile, id.Host, host)
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("certificate %s is not valid before %s, but this machine's clock says %s; check the clock",
-			c.config.CertFile, moment(leaf.NotBefore), moment(now))
+			c.config.CertFile, formatTime(leaf.NotBefore), formatTime(now))
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("certificate %s expired on %s (this machine's clock says %s); issue a new one with receiver pki issue %s",
-			c.config.CertFile, moment(leaf.NotAfter), moment(now), host)
+			c.config.CertFile, formatTime(leaf.NotAfter), formatTime(now), host)
 	}
 	return nil
 }

@@ -24,24 +24,24 @@ const (
 	pemCRL         = "X509 CRL"
 )
 
-// A folder is a directory of PEM files.
-type folder struct {
+// A pemDir is a directory of PEM files.
+type pemDir struct {
 	*durable.Dir
-	path string
-	held *durable.Lock
+	path     string
+	heldLock *durable.Lock
 }
 
-func openFolder(path string) (*folder, error) {
+func openPEMDir(path string) (*pemDir, error) {
 	dir, err := openDir(path)
 	if err != nil {
 		return nil, err
 	}
-	return &folder{Dir: dir, path: path}, nil
+	return &pemDir{Dir: dir, path: path}, nil
 }
 
 // openCA opens the directory that [InitCA] made.
-func openCA(path string) (*folder, error) {
-	f, err := openFolder(path)
+func openCA(path string) (*pemDir, error) {
+	f, err := openPEMDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (want the directory that receiver pki init made)", err)
 	}
@@ -57,24 +57,24 @@ func openDir(path string) (*durable.Dir, error) {
 	return durable.Open(path)
 }
 
-// makeFolder opens path and creates what is missing of it.
-func makeFolder(path string) (*folder, error) {
-	if err := makeDir(filepath.Clean(path)); err != nil {
+// createPEMDir opens path and creates what is missing of it.
+func createPEMDir(path string) (*pemDir, error) {
+	if err := createDir(filepath.Clean(path)); err != nil {
 		return nil, err
 	}
-	return openFolder(path)
+	return openPEMDir(path)
 }
 
-// makeDir creates path and its parents and makes each durable in its parent.
+// createDir creates path and its parents and makes each durable in its parent.
 // Others may read it, unlike those that package durable makes: the receiver runs
 // as another user than the operator, and what is secret has its own mode.
-func makeDir(path string) error {
+func createDir(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil
 	}
 	parent := filepath.Dir(path)
 	if parent != path {
-		if err := makeDir(parent); err != nil {
+		if err := createDir(parent); err != nil {
 			return err
 		}
 	}
@@ -91,11 +91,11 @@ func makeDir(path string) error {
 }
 
 // writeCert writes what everybody may read: a certificate or a list.
-func (f *folder) writeCert(name string, data []byte) error { return f.WriteFile(name, data, 0o644) }
+func (f *pemDir) writeCert(name string, data []byte) error { return f.WriteFile(name, data, 0o644) }
 
 // writeKey writes a key that its owner alone reads. One that it replaces may be
 // readable for the group of the daemon, and the new one then is so as well.
-func (f *folder) writeKey(name string, data []byte) error {
+func (f *pemDir) writeKey(name string, data []byte) error {
 	perm := fs.FileMode(0o600)
 	old, err := f.Lstat(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -112,7 +112,7 @@ const lockName = ".pki.lock"
 
 // lock keeps other processes from changing the folder until it is closed: two
 // revocations at once would lose one.
-func (f *folder) lock() error {
+func (f *pemDir) lock() error {
 	held, err := f.Lock(lockName, fmt.Sprintf("pid %d (receiver pki)", os.Getpid()))
 	if locked, ok := errors.AsType[*durable.LockedError](err); ok {
 		return fmt.Errorf("%s is in use by another pki command: %s; try again when that is done", f.path, locked)
@@ -120,20 +120,20 @@ func (f *folder) lock() error {
 	if err != nil {
 		return err
 	}
-	f.held = held
+	f.heldLock = held
 	f.TryFlock()
 	return nil
 }
 
 // Close releases the lock, if the folder has it, and closes the folder.
-func (f *folder) Close() error {
-	if f.held == nil {
+func (f *pemDir) Close() error {
+	if f.heldLock == nil {
 		return f.Dir.Close()
 	}
-	return errors.Join(f.held.Unlock(), f.Dir.Close())
+	return errors.Join(f.heldLock.Unlock(), f.Dir.Close())
 }
 
-func (f *folder) exists(name string) (bool, error) {
+func (f *pemDir) exists(name string) (bool, error) {
 	_, err := f.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -141,7 +141,7 @@ func (f *folder) exists(name string) (bool, error) {
 	return err == nil, err
 }
 
-func (f *folder) read(name string) ([]byte, error) {
+func (f *pemDir) read(name string) ([]byte, error) {
 	r, err := f.Open(name)
 	if err != nil {
 		return nil, err
@@ -160,14 +160,14 @@ func readFile(path string) ([]byte, error) {
 	return durable.ReadAtMost(r, path, maxFile)
 }
 
-func encode(kind string, der []byte) []byte {
+func encodePEM(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// blocks returns the PEM blocks of data, which must all be of the given kind,
+// decodeBlocks returns the PEM blocks of data, which must all be of the given kind,
 // at least one. A block that does not decode is an error too: the decoder steps
 // over it, and half of a CA bundle or of a CRL is worse than none.
-func blocks(data []byte, path, kind string) ([][]byte, error) {
+func decodeBlocks(data []byte, path, kind string) ([][]byte, error) {
 	begun := bytes.Count(data, []byte("-----BEGIN "))
 	var ders [][]byte
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
@@ -185,7 +185,7 @@ func blocks(data []byte, path, kind string) ([][]byte, error) {
 // parseCAs reads a bundle of CA certificates. Their times are not looked at: a
 // Raspberry Pi starts without knowing the date, and each use checks them.
 func parseCAs(data []byte, path string) ([]*x509.Certificate, error) {
-	ders, err := blocks(data, path, pemCertificate)
+	ders, err := decodeBlocks(data, path, pemCertificate)
 	if err != nil {
 		return nil, err
 	}

@@ -69,12 +69,12 @@ func (g *Gate) TLS() *tls.Config {
 		SessionTicketsDisabled: true,
 		NextProtos:             []string{"http/1.1"},
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			return g.handshake(g.current.Load()), nil
+			return g.configFor(g.current.Load()), nil
 		},
 	}
 }
 
-func (g *Gate) handshake(t *Trust) *tls.Config {
+func (g *Gate) configFor(t *Trust) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true,
@@ -111,7 +111,7 @@ func (g *Gate) Caller(r *http.Request) (Caller, error) {
 	if r.TLS == nil {
 		return Caller{}, ErrIdentity
 	}
-	return g.caller(r, r.TLS.PeerCertificates, "mtls")
+	return g.identify(r, r.TLS.PeerCertificates, "mtls")
 }
 
 // Recheck asks again whether a caller that came in has access, with the certificate
@@ -125,7 +125,7 @@ func (g *Gate) Recheck(c Caller) (Caller, error) {
 // Now returns the time by which the gate decides.
 func (g *Gate) Now() time.Time { return g.now() }
 
-func (g *Gate) caller(r *http.Request, peer []*x509.Certificate, method string) (Caller, error) {
+func (g *Gate) identify(r *http.Request, peer []*x509.Certificate, method string) (Caller, error) {
 	t := g.current.Load()
 	c := Caller{Method: method, peer: peer}
 	if t.tokens != nil {

@@ -50,7 +50,7 @@ func Issue(dir string, host episode.Name, out string, o IssueOptions) (Issued, e
 	if err != nil {
 		return Issued{}, err
 	}
-	target, err := makeFolder(out)
+	target, err := createPEMDir(out)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -59,14 +59,14 @@ func Issue(dir string, host episode.Name, out string, o IssueOptions) (Issued, e
 	if err != nil {
 		return Issued{}, err
 	}
-	if err := clearTarget(target, host, root, o.Force); err != nil {
+	if err := checkTarget(target, host, root, o.Force); err != nil {
 		return Issued{}, err
 	}
-	cert, err := issue(f, ca, host, target, o)
+	cert, err := issueCertificate(f, ca, host, target, o)
 	if err != nil {
 		return Issued{}, err
 	}
-	return issuedOf(cert, orNow(o.Now), nil), target.writeCert(serverCA+certSuffix, root)
+	return describeIssued(cert, orNow(o.Now), nil), target.writeCert(serverCA+certSuffix, root)
 }
 
 // CheckHost returns an error if host would have its files mixed up with the
@@ -79,8 +79,8 @@ func CheckHost(host episode.Name) error {
 	return nil
 }
 
-// clearTarget sees that nothing is overwritten that is not ours to overwrite.
-func clearTarget(target *folder, host episode.Name, root []byte, force bool) error {
+// checkTarget sees that nothing is overwritten that is not ours to overwrite.
+func checkTarget(target *pemDir, host episode.Name, root []byte, force bool) error {
 	if force {
 		return nil
 	}
@@ -109,7 +109,7 @@ func clearTarget(target *folder, host episode.Name, root []byte, force bool) err
 	return nil
 }
 
-func issue(f *folder, ca authority, host episode.Name, target *folder, o IssueOptions) (*x509.Certificate, error) {
+func issueCertificate(f *pemDir, ca authority, host episode.Name, target *pemDir, o IssueOptions) (*x509.Certificate, error) {
 	domain, err := trustDomainOf(ca.cert)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path(hostsCA+certSuffix), err)
@@ -127,13 +127,13 @@ func issue(f *folder, ca authority, host episode.Name, target *folder, o IssueOp
 	if err != nil {
 		return nil, err
 	}
-	record, err := makeFolder(f.Path(issuedDir))
+	record, err := createPEMDir(f.Path(issuedDir))
 	if err != nil {
 		return nil, err
 	}
 	defer record.Close()
-	certPEM := encode(pemCertificate, cert.Raw)
-	if err := record.writeCert(serialText(cert.SerialNumber)+certSuffix, certPEM); err != nil {
+	certPEM := encodePEM(pemCertificate, cert.Raw)
+	if err := record.writeCert(formatSerial(cert.SerialNumber)+certSuffix, certPEM); err != nil {
 		return nil, err
 	}
 	if err := writeKey(target, string(host), key); err != nil {
@@ -179,7 +179,7 @@ func List(dir string, now time.Time) ([]Issued, error) {
 		return nil, err
 	}
 	defer f.Close()
-	ca, err := readCA(f)
+	ca, err := readHostsCA(f)
 	if err != nil {
 		return nil, err
 	}
@@ -187,10 +187,10 @@ func List(dir string, now time.Time) ([]Issued, error) {
 	if err != nil {
 		return nil, err
 	}
-	certs, broken := records(f)
+	certs, broken := readRecords(f)
 	list := make([]Issued, 0, len(certs))
 	for _, cert := range certs {
-		list = append(list, issuedOf(cert, now, crl))
+		list = append(list, describeIssued(cert, now, crl))
 	}
 	slices.SortFunc(list, func(a, b Issued) int {
 		if c := strings.Compare(string(a.Host), string(b.Host)); c != 0 {
@@ -204,8 +204,8 @@ func List(dir string, now time.Time) ([]Issued, error) {
 	return list, broken
 }
 
-// readCA reads the hosts' CA without its key: who only reads needs no secret.
-func readCA(f *folder) (*x509.Certificate, error) {
+// readHostsCA reads the hosts' CA without its key: who only reads needs no secret.
+func readHostsCA(f *pemDir) (*x509.Certificate, error) {
 	data, err := f.read(hostsCA + certSuffix)
 	if err != nil {
 		return nil, fmt.Errorf("%w (is %s a directory made by receiver pki init?)", err, f.path)
@@ -217,14 +217,14 @@ func readCA(f *folder) (*x509.Certificate, error) {
 	return cas[0], nil
 }
 
-// records returns the issued certificates that can be read, and an error for
+// readRecords returns the issued certificates that can be read, and an error for
 // those that cannot.
-func records(f *folder) ([]*x509.Certificate, error) {
+func readRecords(f *pemDir) ([]*x509.Certificate, error) {
 	found, err := f.exists(issuedDir)
 	if err != nil || !found {
 		return nil, err
 	}
-	record, err := openFolder(f.Path(issuedDir))
+	record, err := openPEMDir(f.Path(issuedDir))
 	if err != nil {
 		return nil, err
 	}
@@ -248,12 +248,12 @@ func records(f *folder) ([]*x509.Certificate, error) {
 	return certs, errors.Join(broken...)
 }
 
-func readRecord(record *folder, name string) (*x509.Certificate, error) {
+func readRecord(record *pemDir, name string) (*x509.Certificate, error) {
 	data, err := record.read(name)
 	if err != nil {
 		return nil, err
 	}
-	ders, err := blocks(data, record.Path(name), pemCertificate)
+	ders, err := decodeBlocks(data, record.Path(name), pemCertificate)
 	if err != nil {
 		return nil, err
 	}
@@ -267,10 +267,10 @@ func readRecord(record *folder, name string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-func issuedOf(cert *x509.Certificate, now time.Time, crl *x509.RevocationList) Issued {
+func describeIssued(cert *x509.Certificate, now time.Time, crl *x509.RevocationList) Issued {
 	id, _ := idOf(cert) // made by issue or checked by readRecord
 	i := Issued{
-		Host: id.Host, Serial: serialText(cert.SerialNumber),
+		Host: id.Host, Serial: formatSerial(cert.SerialNumber),
 		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, State: Valid,
 	}
 	switch {
@@ -284,4 +284,4 @@ func issuedOf(cert *x509.Certificate, now time.Time, crl *x509.RevocationList) I
 	return i
 }
 
-func serialText(serial *big.Int) string { return fmt.Sprintf("%032x", serial) }
+func formatSerial(serial *big.Int) string { return fmt.Sprintf("%032x", serial) }

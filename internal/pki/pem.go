@@ -18,14 +18,14 @@ func readPEM(path string) ([]byte, error) {
 		return nil, err
 	}
 	data = bytes.TrimPrefix(data, byteOrderMark)
-	if reason := notPEM(data); reason != "" {
+	if reason := pemProblem(data); reason != "" {
 		return nil, fmt.Errorf("%s %s", path, reason)
 	}
 	return data, nil
 }
 
-// notPEM says why data cannot be used as PEM, or returns "".
-func notPEM(data []byte) string {
+// pemProblem says why data cannot be used as PEM, or returns "".
+func pemProblem(data []byte) string {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return "is empty"
 	}

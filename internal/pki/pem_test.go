@@ -13,7 +13,7 @@ import (
 // TestWrongFilesAreNamedForWhatTheyAre: each with the reason and what to do.
 func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 	out := t.TempDir()
-	if _, err := pki.Issue(initCA(t), "lab-01", out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.Issue(createCAs(t), "lab-01", out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	good := pki.ClientConfig{
@@ -51,7 +51,7 @@ func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 		"a CA in DER":          {func(c *pki.ClientConfig) { c.CAFile = file("f", der(c.CAFile)) }, "f is DER, not PEM: convert it with 'openssl x509 -inform der"},
 		"a key in DER":         {func(c *pki.ClientConfig) { c.KeyFile = file("f", der(c.KeyFile)) }, "f is DER, not PEM: convert it with 'openssl pkey -inform der"},
 		"PKCS#12":              {func(c *pki.ClientConfig) { c.CertFile = file("f", []byte("0\x82\x01\x02")) }, "f is binary, not PEM: if it is PKCS#12"},
-		"a passphrase":         {func(c *pki.ClientConfig) { c.KeyFile = file("f", encode("ENCRYPTED PRIVATE KEY", []byte("x"))) }, "f is encrypted with a passphrase"},
+		"a passphrase":         {func(c *pki.ClientConfig) { c.KeyFile = file("f", encodePEM("ENCRYPTED PRIVATE KEY", []byte("x"))) }, "f is encrypted with a passphrase"},
 		"an old passphrase":    {func(c *pki.ClientConfig) { c.KeyFile = file("f", old) }, "f is encrypted with a passphrase"},
 		"switched":             {func(c *pki.ClientConfig) { c.CertFile, c.KeyFile = c.KeyFile, c.CertFile }, "may have been switched"},
 	} {
@@ -64,6 +64,6 @@ func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 	}
 }
 
-func encode(kind string, der []byte) []byte {
+func encodePEM(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }

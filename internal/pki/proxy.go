@@ -26,14 +26,14 @@ func (g *Gate) Forwarded(r *http.Request, name string) (Caller, error) {
 	if len(values) != 1 {
 		return Caller{}, fmt.Errorf("%w: the proxy sent %d fields %s, not one", ErrIdentity, len(values), name)
 	}
-	cert, err := parseForwarded(values[0])
+	cert, err := parseForwardedCert(values[0])
 	if err != nil {
 		return Caller{}, fmt.Errorf("%w: the field %s: %w", ErrIdentity, name, err)
 	}
-	return g.caller(r, []*x509.Certificate{cert}, "proxy")
+	return g.identify(r, []*x509.Certificate{cert}, "proxy")
 }
 
-func parseForwarded(value string) (*x509.Certificate, error) {
+func parseForwardedCert(value string) (*x509.Certificate, error) {
 	if inner, ok := strings.CutPrefix(value, ":"); ok {
 		encoded, ok := strings.CutSuffix(inner, ":")
 		if !ok {

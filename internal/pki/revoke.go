@@ -27,7 +27,7 @@ func Revoke(dir string, host episode.Name, now time.Time) ([]Issued, error) {
 	if err != nil {
 		return nil, err
 	}
-	certs, broken := records(f)
+	certs, broken := readRecords(f)
 	certs = slices.DeleteFunc(certs, func(cert *x509.Certificate) bool {
 		id, err := idOf(cert)
 		return err != nil || id.Host != host
@@ -44,7 +44,7 @@ func Revoke(dir string, host episode.Name, now time.Time) ([]Issued, error) {
 	}
 	var revoked []Issued
 	for _, cert := range certs {
-		revoked = append(revoked, issuedOf(cert, now, crl))
+		revoked = append(revoked, describeIssued(cert, now, crl))
 	}
 	if broken != nil {
 		broken = fmt.Errorf("host %s may hold a certificate that is not revoked: %w", host, broken)
@@ -53,7 +53,7 @@ func Revoke(dir string, host episode.Name, now time.Time) ([]Issued, error) {
 }
 
 // extendCRL adds certificates to a list, which may be nil, and writes it.
-func extendCRL(f *folder, ca authority, crl *x509.RevocationList, serials []*big.Int, now time.Time) (*x509.RevocationList, error) {
+func extendCRL(f *pemDir, ca authority, crl *x509.RevocationList, serials []*big.Int, now time.Time) (*x509.RevocationList, error) {
 	var entries []x509.RevocationListEntry
 	number := big.NewInt(1)
 	if crl != nil {
@@ -76,7 +76,7 @@ func extendCRL(f *folder, ca authority, crl *x509.RevocationList, serials []*big
 
 // writeCRL signs a list. It is good until its CA ends: it is made by hand, and
 // one that runs out would only teach people to ignore that.
-func writeCRL(f *folder, ca authority, entries []x509.RevocationListEntry, number *big.Int, now time.Time) error {
+func writeCRL(f *pemDir, ca authority, entries []x509.RevocationListEntry, number *big.Int, now time.Time) error {
 	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 		RevokedCertificateEntries: entries,
 		Number:                    number,
@@ -86,11 +86,11 @@ func writeCRL(f *folder, ca authority, entries []x509.RevocationListEntry, numbe
 	if err != nil {
 		return fmt.Errorf("sign %s: %w", f.Path(crlFile), err)
 	}
-	return f.writeCert(crlFile, encode(pemCRL, der))
+	return f.writeCert(crlFile, encodePEM(pemCRL, der))
 }
 
 // readCRL reads the list of a CA directory; nil if there is none yet.
-func readCRL(f *folder, ca *x509.Certificate) (*x509.RevocationList, error) {
+func readCRL(f *pemDir, ca *x509.Certificate) (*x509.RevocationList, error) {
 	found, err := f.exists(crlFile)
 	if err != nil || !found {
 		return nil, err
@@ -115,7 +115,7 @@ func readCRL(f *folder, ca *x509.Certificate) (*x509.RevocationList, error) {
 // parseCRLs reads one list or several. One with a critical extension is refused:
 // it says that the list is a part of a whole that we do not have.
 func parseCRLs(data []byte, path string) ([]*x509.RevocationList, error) {
-	ders, err := blocks(data, path, pemCRL)
+	ders, err := decodeBlocks(data, path, pemCRL)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func crl(t testing.TB, dir string) *x509.RevocationList {
 	return list
 }
 
-func issue(t testing.TB, dir, host string, o pki.IssueOptions) pki.Issued {
+func issueCertificate(t testing.TB, dir, host string, o pki.IssueOptions) pki.Issued {
 	t.Helper()
 	got, err := pki.Issue(dir, mustName(t, host), t.TempDir(), o)
 	if err != nil {
@@ -34,10 +34,10 @@ func issue(t testing.TB, dir, host string, o pki.IssueOptions) pki.Issued {
 }
 
 func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
-	dir := initCA(t)
-	issue(t, dir, "lab-01", pki.IssueOptions{})
-	issue(t, dir, "lab-01", pki.IssueOptions{})
-	issue(t, dir, "lab-02", pki.IssueOptions{})
+	dir := createCAs(t)
+	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	issueCertificate(t, dir, "lab-02", pki.IssueOptions{})
 	number := crl(t, dir).Number
 	for _, step := range []struct {
 		host    string
@@ -58,7 +58,7 @@ func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
 }
 
 func TestRevokeOfUnknownHostChangesNothing(t *testing.T) {
-	dir := initCA(t)
+	dir := createCAs(t)
 	before := read(t, filepath.Join(dir, "hosts.crl"))
 	if _, err := pki.Revoke(dir, "lab-99", time.Now()); err == nil || !strings.Contains(err.Error(), "lab-99") {
 		t.Errorf("got %v; want an error that names the host", err)
@@ -70,10 +70,10 @@ func TestRevokeOfUnknownHostChangesNothing(t *testing.T) {
 
 // A new list in place of a broken one would let revoked hosts back in.
 func TestRevokeDoesNotReplaceABrokenList(t *testing.T) {
-	dir := initCA(t)
-	issue(t, dir, "lab-01", pki.IssueOptions{})
+	dir := createCAs(t)
+	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	path := filepath.Join(dir, "hosts.crl")
-	other := initCA(t)
+	other := createCAs(t)
 	for name, data := range map[string][]byte{"garbage": []byte("x"), "foreign": read(t, filepath.Join(other, "hosts.crl"))} {
 		write(t, path, data)
 		if _, err := pki.Revoke(dir, "lab-01", time.Now()); err == nil {
@@ -86,8 +86,8 @@ func TestRevokeDoesNotReplaceABrokenList(t *testing.T) {
 }
 
 func TestBrokenRecordDoesNotHoldUpRevocation(t *testing.T) {
-	dir := initCA(t)
-	issue(t, dir, "lab-01", pki.IssueOptions{})
+	dir := createCAs(t)
+	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	write(t, filepath.Join(dir, "issued", "broken.crt"), []byte("x"))
 	if _, err := pki.Revoke(dir, "lab-01", time.Now()); err == nil || !strings.Contains(err.Error(), "broken.crt") {
 		t.Errorf("got %v; want an error that names the record", err)
@@ -98,12 +98,12 @@ func TestBrokenRecordDoesNotHoldUpRevocation(t *testing.T) {
 }
 
 func TestListTellsStates(t *testing.T) {
-	dir := initCA(t)
+	dir := createCAs(t)
 	now := time.Now()
-	issue(t, dir, "lab-03", pki.IssueOptions{})
-	issue(t, dir, "lab-01", pki.IssueOptions{Valid: time.Hour})
-	issue(t, dir, "lab-02", pki.IssueOptions{})
-	issue(t, dir, "lab-04", pki.IssueOptions{Now: now.Add(3 * 24 * time.Hour)})
+	issueCertificate(t, dir, "lab-03", pki.IssueOptions{})
+	issueCertificate(t, dir, "lab-01", pki.IssueOptions{Valid: time.Hour})
+	issueCertificate(t, dir, "lab-02", pki.IssueOptions{})
+	issueCertificate(t, dir, "lab-04", pki.IssueOptions{Now: now.Add(3 * 24 * time.Hour)})
 	if _, err := pki.Revoke(dir, "lab-02", now); err != nil {
 		t.Fatal(err)
 	}
@@ -123,8 +123,8 @@ func TestListTellsStates(t *testing.T) {
 
 // What a power cut may leave beside the records is no record.
 func TestListIgnoresUnfinishedRecords(t *testing.T) {
-	dir := initCA(t)
-	issue(t, dir, "lab-01", pki.IssueOptions{})
+	dir := createCAs(t)
+	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	write(t, filepath.Join(dir, "issued", ".0123.crt.ABC"), []byte("half"))
 	if list, err := pki.List(dir, time.Now()); err != nil || len(list) != 1 {
 		t.Errorf("got %+v, %v; want one certificate", list, err)
@@ -136,8 +136,8 @@ func TestListIgnoresUnfinishedRecords(t *testing.T) {
 
 // Of two revocations at once, one would be lost.
 func TestOneChangeAtATime(t *testing.T) {
-	dir := initCA(t)
-	issue(t, dir, "lab-01", pki.IssueOptions{})
+	dir := createCAs(t)
+	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	held, err := os.OpenFile(filepath.Join(dir, ".pki.lock"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -155,8 +155,8 @@ func TestOneChangeAtATime(t *testing.T) {
 
 // TestFlockOfTheDirectoryKeepsNobodyOut: everybody who may open a directory can lock it.
 func TestFlockOfTheDirectoryKeepsNobodyOut(t *testing.T) {
-	dir := initCA(t)
-	issue(t, dir, "lab-01", pki.IssueOptions{})
+	dir := createCAs(t)
+	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	held, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ func (c Config) CheckRoles() error {
 	if err != nil {
 		return err
 	}
-	if !isFor(pair.Leaf, x509.ExtKeyUsageServerAuth) {
+	if !allowsUse(pair.Leaf, x509.ExtKeyUsageServerAuth) {
 		return fmt.Errorf("tls.cert_file %s is a host's certificate, and no receiver's: name server.crt, and its key", c.CertFile)
 	}
 	return checkCAs(c.ClientCAFile, x509.ExtKeyUsageClientAuth,
@@ -34,14 +34,14 @@ func checkCAs(path string, use x509.ExtKeyUsage, format string) error {
 		return err
 	}
 	for _, ca := range cas {
-		if isFor(ca, use) {
+		if allowsUse(ca, use) {
 			return nil
 		}
 	}
 	return fmt.Errorf(format, path)
 }
 
-// isFor reports whether a certificate is good for a use. One that names none is for all.
-func isFor(cert *x509.Certificate, use x509.ExtKeyUsage) bool {
+// allowsUse reports whether a certificate is good for a use. One that names none is for all.
+func allowsUse(cert *x509.Certificate, use x509.ExtKeyUsage) bool {
 	return len(cert.ExtKeyUsage) == 0 || slices.Contains(cert.ExtKeyUsage, use) || slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny)
 }

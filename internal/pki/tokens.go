@@ -32,7 +32,7 @@ func ParseTokens(path string, text []byte) (Tokens, error) {
 		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
 			continue
 		}
-		host, sum, err := parseToken(fields)
+		host, sum, err := parseTokenLine(fields)
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", path, number, err)
 		}
@@ -47,7 +47,7 @@ func ParseTokens(path string, text []byte) (Tokens, error) {
 	return tokens, nil
 }
 
-func parseToken(fields []string) (episode.Name, digest.Digest, error) {
+func parseTokenLine(fields []string) (episode.Name, digest.Digest, error) {
 	if len(fields) != 2 {
 		return "", digest.Digest{}, fmt.Errorf("%d words, not a host's name and the sha256 of its token", len(fields))
 	}
@@ -67,7 +67,7 @@ type presentedToken struct {
 }
 
 func readToken(h http.Header) presentedToken {
-	token, err := bearer(h)
+	token, err := parseBearer(h)
 	return presentedToken{sha256.Sum256([]byte(token)), err}
 }
 
@@ -84,7 +84,7 @@ func (t Tokens) check(token presentedToken, host episode.Name) error {
 	return nil
 }
 
-func bearer(h http.Header) (string, error) {
+func parseBearer(h http.Header) (string, error) {
 	values := h.Values("Authorization")
 	if len(values) != 1 {
 		return "", fmt.Errorf("%d Authorization fields, not one", len(values))

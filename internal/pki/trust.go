@@ -28,11 +28,11 @@ type Config struct {
 
 // Files returns the files that [LoadTrust] reads.
 func (c Config) Files() []string {
-	return named(c.CertFile, c.KeyFile, c.ClientCAFile, c.CRLFile, c.TokensFile)
+	return nonEmpty(c.CertFile, c.KeyFile, c.ClientCAFile, c.CRLFile, c.TokensFile)
 }
 
-// named returns the paths that are not empty.
-func named(paths ...string) []string {
+// nonEmpty returns the paths that are not empty.
+func nonEmpty(paths ...string) []string {
 	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
 }
 
@@ -41,20 +41,20 @@ type Trust struct {
 	certificate tls.Certificate
 	pool        *x509.CertPool
 	domain      string
-	revoked     map[revocation]struct{}
+	revoked     map[revocationKey]struct{}
 	tokens      Tokens // nil if none are asked for
 
 	mu       sync.Mutex
 	verified map[[sha256.Size]byte][][]*x509.Certificate // leaf to its chains; guarded by mu
 }
 
-// A revocation names a certificate the way a CRL does. The CA's key stands for
+// A revocationKey names a certificate the way a CRL does. The CA's key stands for
 // its name: names of CAs are not unique, and neither are serials of other
 // people's CAs.
-type revocation struct{ caKey, serial string }
+type revocationKey struct{ caKey, serial string }
 
-func revocationOf(ca *x509.Certificate, serial *big.Int) revocation {
-	return revocation{string(ca.RawSubjectPublicKeyInfo), serial.String()}
+func newRevocationKey(ca *x509.Certificate, serial *big.Int) revocationKey {
+	return revocationKey{string(ca.RawSubjectPublicKeyInfo), serial.String()}
 }
 
 // LoadTrust reads and checks everything that c names. It never returns half of
@@ -132,8 +132,8 @@ func checkPermitted(cas []*x509.Certificate, domain string) error {
 // readRevoked reads a file of CRLs, each of which must be signed by one of cas.
 // A list past its NextUpdate is still used: those who stand on it do not come
 // back by waiting.
-func readRevoked(path string, cas []*x509.Certificate) (map[revocation]struct{}, error) {
-	revoked := make(map[revocation]struct{})
+func readRevoked(path string, cas []*x509.Certificate) (map[revocationKey]struct{}, error) {
+	revoked := make(map[revocationKey]struct{})
 	if path == "" {
 		return revoked, nil
 	}
@@ -151,7 +151,7 @@ func readRevoked(path string, cas []*x509.Certificate) (map[revocation]struct{},
 			return nil, fmt.Errorf("%s is signed by none of the hosts' CAs", path)
 		}
 		for _, entry := range crl.RevokedCertificateEntries {
-			revoked[revocationOf(cas[signer], entry.SerialNumber)] = struct{}{}
+			revoked[newRevocationKey(cas[signer], entry.SerialNumber)] = struct{}{}
 		}
 	}
 	return revoked, nil
@@ -189,7 +189,7 @@ func (t *Trust) verify(peer []*x509.Certificate, now time.Time) (time.Time, erro
 	t.mu.Lock()
 	chains := t.verified[leaf]
 	t.mu.Unlock()
-	if ends, err := t.anyGood(chains, now); err == nil {
+	if ends, err := t.latestExpiry(chains, now); err == nil {
 		return ends, nil
 	}
 	intermediates := x509.NewCertPool()
@@ -203,7 +203,7 @@ func (t *Trust) verify(peer []*x509.Certificate, now time.Time) (time.Time, erro
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
-		return time.Time{}, explain(peer[0], now, err)
+		return time.Time{}, verifyError(peer[0], now, err)
 	}
 	t.mu.Lock()
 	if len(t.verified) >= maxVerified {
@@ -211,20 +211,20 @@ func (t *Trust) verify(peer []*x509.Certificate, now time.Time) (time.Time, erro
 	}
 	t.verified[leaf] = chains
 	t.mu.Unlock()
-	return t.anyGood(chains, now)
+	return t.latestExpiry(chains, now)
 }
 
-// anyGood returns when the last of the chains that are good now expires.
-func (t *Trust) anyGood(chains [][]*x509.Certificate, now time.Time) (time.Time, error) {
+// latestExpiry returns when the last of the chains that are good now expires.
+func (t *Trust) latestExpiry(chains [][]*x509.Certificate, now time.Time) (time.Time, error) {
 	var last time.Time
 	err := errors.New("no chain is known")
 	for _, chain := range chains {
-		cerr := t.good(chain, now)
+		cerr := t.chainValid(chain, now)
 		if cerr != nil {
 			err = cerr
 			continue
 		}
-		if ends := chainEnd(chain); ends.After(last) {
+		if ends := chainExpiry(chain); ends.After(last) {
 			last = ends
 		}
 	}
@@ -234,8 +234,8 @@ func (t *Trust) anyGood(chains [][]*x509.Certificate, now time.Time) (time.Time,
 	return last, err
 }
 
-// chainEnd returns when the first certificate of a chain expires.
-func chainEnd(chain []*x509.Certificate) time.Time {
+// chainExpiry returns when the first certificate of a chain expires.
+func chainExpiry(chain []*x509.Certificate) time.Time {
 	ends := chain[0].NotAfter
 	for _, cert := range chain[1:] {
 		if cert.NotAfter.Before(ends) {
@@ -245,8 +245,8 @@ func chainEnd(chain []*x509.Certificate) time.Time {
 	return ends
 }
 
-// good checks what changes while a chain's signatures do not.
-func (t *Trust) good(chain []*x509.Certificate, now time.Time) error {
+// chainValid checks what changes while a chain's signatures do not.
+func (t *Trust) chainValid(chain []*x509.Certificate, now time.Time) error {
 	for i, cert := range chain {
 		if err := checkTime(cert, now); err != nil {
 			return err
@@ -254,8 +254,8 @@ func (t *Trust) good(chain []*x509.Certificate, now time.Time) error {
 		if i+1 == len(chain) {
 			break
 		}
-		if _, revoked := t.revoked[revocationOf(chain[i+1], cert.SerialNumber)]; revoked {
-			return fmt.Errorf("the certificate %s was revoked", serialText(cert.SerialNumber))
+		if _, revoked := t.revoked[newRevocationKey(chain[i+1], cert.SerialNumber)]; revoked {
+			return fmt.Errorf("the certificate %s was revoked", formatSerial(cert.SerialNumber))
 		}
 	}
 	return nil
@@ -263,22 +263,22 @@ func (t *Trust) good(chain []*x509.Certificate, now time.Time) error {
 
 func checkTime(cert *x509.Certificate, now time.Time) error {
 	if now.After(cert.NotAfter) {
-		return fmt.Errorf("the certificate expired on %s", moment(cert.NotAfter))
+		return fmt.Errorf("the certificate expired on %s", formatTime(cert.NotAfter))
 	}
 	if now.Before(cert.NotBefore) {
 		return fmt.Errorf("the certificate is not valid before %s, and this machine's clock says %s",
-			moment(cert.NotBefore), moment(now))
+			formatTime(cert.NotBefore), formatTime(now))
 	}
 	return nil
 }
 
-// explain prefers our words for the common case over x509's, which may also
+// verifyError prefers our words for the common case over x509's, which may also
 // hold text of the certificate.
-func explain(leaf *x509.Certificate, now time.Time, err error) error {
+func verifyError(leaf *x509.Certificate, now time.Time, err error) error {
 	if err := checkTime(leaf, now); err != nil {
 		return err
 	}
 	return fmt.Errorf("it does not lead to a CA of the hosts: %s", printable.Text(err.Error()))
 }
 
-func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -15,7 +15,7 @@ import (
 // backup from which it was restored.
 func restored(t *testing.T) (dir, file string, issued pki.Issued) {
 	t.Helper()
-	dir, out := initCA(t), t.TempDir()
+	dir, out := createCAs(t), t.TempDir()
 	issued, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{})
 	if err == nil {
 		err = os.RemoveAll(filepath.Join(dir, "issued"))

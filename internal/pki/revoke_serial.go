@@ -25,7 +25,7 @@ func ParseSerial(text string) (*big.Int, error) {
 	if strings.Contains(digits, ":") {
 		for part := range strings.SplitSeq(digits, ":") {
 			if len(part) != 2 {
-				return nil, badSerial(text)
+				return nil, serialError(text)
 			}
 		}
 		digits = strings.ReplaceAll(digits, ":", "")
@@ -35,7 +35,7 @@ func ParseSerial(text string) (*big.Int, error) {
 	}
 	b, err := hex.DecodeString(digits)
 	if err != nil || len(b) == 0 {
-		return nil, badSerial(text)
+		return nil, serialError(text)
 	}
 	if b = bytes.TrimLeft(b, "\x00"); len(b) == 0 || len(b) > maxSerial {
 		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", quote(text), maxSerial)
@@ -43,7 +43,7 @@ func ParseSerial(text string) (*big.Int, error) {
 	return new(big.Int).SetBytes(b), nil
 }
 
-func badSerial(text string) error {
+func serialError(text string) error {
 	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", quote(text))
 }
 
@@ -63,8 +63,8 @@ func RevokeSerial(dir string, serial *big.Int, now time.Time) (Revocation, error
 		return Revocation{}, err
 	}
 	defer f.Close()
-	r := Revocation{Serial: serialText(serial)}
-	certs, _ := records(f) // for the host's name only: a damaged record must not keep anybody in
+	r := Revocation{Serial: formatSerial(serial)}
+	certs, _ := readRecords(f) // for the host's name only: a damaged record must not keep anybody in
 	for _, cert := range certs {
 		if id, err := idOf(cert); err == nil && cert.SerialNumber.Cmp(serial) == 0 {
 			r.Host = id.Host
@@ -93,7 +93,7 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 		return Revocation{}, fmt.Errorf("%s was not signed by %s, so its list cannot revoke it: %s",
 			path, f.Path(hostsCA+certSuffix), printable.Text(err.Error()))
 	}
-	r := Revocation{Serial: serialText(cert.SerialNumber)}
+	r := Revocation{Serial: formatSerial(cert.SerialNumber)}
 	if id, err := idOf(cert); err == nil {
 		r.Host = id.Host
 	}
@@ -106,7 +106,7 @@ func readLeaf(path string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	ders, err := blocks(data, path, pemCertificate)
+	ders, err := decodeBlocks(data, path, pemCertificate)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func readLeaf(path string) (*x509.Certificate, error) {
 }
 
 // openToRevoke opens and locks a CA directory, and loads the CA that signs the list.
-func openToRevoke(dir string) (*folder, authority, error) {
+func openToRevoke(dir string) (*pemDir, authority, error) {
 	f, err := openCA(dir)
 	if err != nil {
 		return nil, authority{}, err
@@ -126,14 +126,14 @@ func openToRevoke(dir string) (*folder, authority, error) {
 	if err := f.lock(); err != nil {
 		return nil, authority{}, errors.Join(err, f.Close())
 	}
-	ca, err := loadRevoker(f)
+	ca, err := loadHostsCA(f)
 	if err != nil {
 		return nil, authority{}, errors.Join(err, f.Close())
 	}
 	return f, ca, nil
 }
 
-func revokeOne(f *folder, ca authority, serial *big.Int, r Revocation, now time.Time) (Revocation, error) {
+func revokeOne(f *pemDir, ca authority, serial *big.Int, r Revocation, now time.Time) (Revocation, error) {
 	// A list that cannot be read is not begun again: that would let the hosts back in
 	// that are on it.
 	crl, err := readCRL(f, ca.cert)
