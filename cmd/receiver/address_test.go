@@ -144,7 +144,7 @@ func TestFactsFitATerminal(t *testing.T) {
 		Config: "/etc/cis490/receiver.toml", CertNotAfter: time.Unix(2e9, 0), User: "cis490", Files: pki,
 		Disk:    "no file system UUID and no boot ID: a restart voids what was read back",
 		address: &address{Address: "[fd00:1234:5678:9abc:def0:1234:5678:9abc]:8443", From: socketUnit, Port: "in use; only root and the receiver's user can tell whether by a receiver"},
-		Checked: &cli.Checked{
+		CheckReport: &cli.CheckReport{
 			Folders: []serviceuser.Folder{{Path: "/var/lib/cis490", Exists: true, Owner: "cis490:cis490-lab", Mode: "2750"}},
 			Secrets: []serviceuser.Secret{{Path: pki[1], Owner: "root:cis490", Mode: "0640"}},
 			Space:   &cli.Space{FreeBytes: 1 << 40, MinFree: 256 << 20, FreeInodes: &free, MinFreeInodes: 1024},

@@ -33,7 +33,7 @@ type facts struct {
 	// Disk says how long what was read back counts; empty before the first start.
 	Disk     string `json:"disk,omitempty"`
 	Lifetime string `json:"readings_bound_to,omitempty"` // disk, boot or process
-	*cli.Checked
+	*cli.CheckReport
 }
 
 // checkCommand looks at what the daemon would start from. It runs beside a
@@ -87,12 +87,12 @@ func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
 		return err
 	}
 	cli.NoteLiteral(c, config.LiteralPaths(cfg))
-	k := &cli.Checked{Lenient: lenient, WasRoot: os.Geteuid() == 0}
+	k := &cli.CheckReport{Lenient: lenient, WasRoot: os.Geteuid() == 0}
 	k.Warn(receiver.BareSizes(o.config))
 	at := findAddress(c.Context(), o.config, cfg.Listen)
 	f, err := check(o.config, cfg, time.Now())
 	k.Fail(err)
-	f.address, f.Checked = &at, k
+	f.address, f.CheckReport = &at, k
 	// What root left is handed over whatever is wrong with the files.
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
 		return errors.Join(k.Err(c), err)

@@ -26,7 +26,7 @@ type facts struct {
 	User         string    `json:"user"`               // who the files were readable for
 	Files        []string  `json:"files"`              // what a start and a reload read
 	Receiver     string    `json:"receiver,omitempty"` // where it is; it was not asked
-	*cli.Checked
+	*cli.CheckReport
 }
 
 // checkCommand looks at what the daemon would start from, without the network.
@@ -120,7 +120,7 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 // runCheck looks at all that a start would find. What root alone may read is read first.
 func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) error {
 	cli.NoteLiteral(c, config.LiteralPaths(cfg))
-	k := &cli.Checked{Lenient: lenient, WasRoot: os.Geteuid() == 0}
+	k := &cli.CheckReport{Lenient: lenient, WasRoot: os.Geteuid() == 0}
 	k.Warn(shipper.BareSizes(o.config))
 	_, papers, err := connect(cfg)
 	if err == nil {
@@ -133,7 +133,7 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 	}
 	f := facts{
 		Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(),
-		Files: files(cfg), Receiver: cfg.Receiver.URL, Checked: k,
+		Files: files(cfg), Receiver: cfg.Receiver.URL, CheckReport: k,
 	}
 	examine(cfg, &f, o.config, cli.CheckLine(c))
 	if err := k.Err(c); err != nil {

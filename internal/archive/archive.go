@@ -65,14 +65,14 @@ func (l Limits) orDefault() Limits {
 // maxShown is how much of a hostile path stands in a message.
 const maxShown = 200
 
-// show returns an untrusted path as printable ASCII.
-func show(path string) string {
+// quotePath returns an untrusted path as printable ASCII.
+func quotePath(path string) string {
 	if path == "" {
 		return "the episode's directory"
 	}
 	return printable.Quote(path, maxShown)
 }
 
-func changed(path, how string) error {
-	return fmt.Errorf("%s %s: %w", show(path), how, ErrChanged)
+func changedError(path, how string) error {
+	return fmt.Errorf("%s %s: %w", quotePath(path), how, ErrChanged)
 }

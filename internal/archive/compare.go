@@ -31,33 +31,33 @@ func Compare(ctx context.Context, r io.Reader, t *Tree) (Marks, error) {
 		return Marks{}, err
 	}
 	defer s.close()
-	c := comparison{tree: t, archive: s, file: make([]byte, chunk), packed: make([]byte, chunk)}
-	w := walk{tree: t, visit: func(n *node) error { return c.visit(ctx, n) }}
-	marks, err := w.run(ctx)
+	c := comparer{tree: t, archive: s, file: make([]byte, copyBufferSize), packed: make([]byte, copyBufferSize)}
+	w := walker{tree: t, visit: func(n *node) error { return c.visit(ctx, n) }}
+	marks, err := w.walkTree(ctx)
 	if err != nil {
 		return Marks{}, err
 	}
 	switch m, err := s.next(); {
 	case err == nil:
-		return Marks{}, &Difference{show(m.Name), "was packed and is not there any more"}
+		return Marks{}, &Difference{quotePath(m.Name), "was packed and is not there any more"}
 	case err != io.EOF:
 		return Marks{}, err
 	}
-	return marks, t.still(ctx, marks.Fingerprint)
+	return marks, t.checkFingerprint(ctx, marks.Fingerprint)
 }
 
-// A comparison walks tree and archive side by side: both have the same order.
-type comparison struct {
+// A comparer walks tree and archive side by side: both have the same order.
+type comparer struct {
 	tree         *Tree
-	archive      *stream
+	archive      *tarStream
 	file, packed []byte
 }
 
-func (c *comparison) visit(ctx context.Context, n *node) error {
-	h := n.header(c.tree.member(n))
+func (c *comparer) visit(ctx context.Context, n *node) error {
+	h := n.header(c.tree.memberName(n))
 	m, err := c.archive.next()
 	differs := func(format string, a ...any) error {
-		return &Difference{show(h.Name), fmt.Sprintf(format, a...)}
+		return &Difference{quotePath(h.Name), fmt.Sprintf(format, a...)}
 	}
 	switch {
 	case err == io.EOF:
@@ -65,7 +65,7 @@ func (c *comparison) visit(ctx context.Context, n *node) error {
 	case err != nil:
 		return err
 	case m.Name != h.Name:
-		return differs("stands where %s was packed: a name was added or removed", show(m.Name))
+		return differs("stands where %s was packed: a name was added or removed", quotePath(m.Name))
 	case m.Mode.Type() != fileType(n):
 		return differs("is of another type than was packed")
 	case m.Link != h.Linkname:
@@ -75,8 +75,8 @@ func (c *comparison) visit(ctx context.Context, n *node) error {
 	case !n.regular():
 		return nil
 	}
-	return n.content(ctx, c.file, func(b []byte) error {
-		if err := c.same(m.Content, b); errors.Is(err, errDiffers) {
+	return n.copyContent(ctx, c.file, func(b []byte) error {
+		if err := c.compareBytes(m.Content, b); errors.Is(err, errDiffers) {
 			return differs("has another content than was packed")
 		} else if err != nil {
 			return fmt.Errorf("read archive: %w", err)
@@ -87,10 +87,10 @@ func (c *comparison) visit(ctx context.Context, n *node) error {
 
 var errDiffers = errors.New("differs")
 
-func (c *comparison) same(r io.Reader, b []byte) error {
+func (c *comparer) compareBytes(r io.Reader, b []byte) error {
 	p := c.packed[:len(b)]
 	if _, err := io.ReadFull(r, p); err != nil {
-		return torn(err)
+		return tornError(err)
 	}
 	if !bytes.Equal(p, b) {
 		return errDiffers

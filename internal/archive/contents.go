@@ -11,48 +11,48 @@ import (
 	"cis490/internal/digest"
 )
 
-// A contents hash is of what [Compare] compares: names below the episode, types,
+// A contentHash hash is of what [Compare] compares: names below the episode, types,
 // link targets, sizes and contents, in the archive's order. Modes, times and owners
 // are not in it, and neither is what an archive leaves out.
-type contents struct {
+type contentHash struct {
 	hash hash.Hash
 	head []byte // scratch
 }
 
-func newContents() *contents { return &contents{hash: sha256.New()} }
+func newContentHash() *contentHash { return &contentHash{hash: sha256.New()} }
 
 // begin starts an entry, whose content follows if it is a regular file. Strings and
 // contents are preceded by their lengths, so that no two trees give the same bytes.
-func (c *contents) begin(path string, kind fs.FileMode, target string, size int64) {
+func (c *contentHash) begin(path string, kind fs.FileMode, target string, size int64) {
 	c.head = appendStrings(c.head[:0], path, target)
 	c.head = appendInts(c.head, uint64(kind), uint64(size))
 	c.hash.Write(c.head)
 }
 
-func (c *contents) sum() digest.Digest { return digest.Digest(c.hash.Sum(nil)) }
+func (c *contentHash) sum() digest.Digest { return digest.Digest(c.hash.Sum(nil)) }
 
 // Contents reads all files of the tree and returns the digest that [ContentDigest]
 // returns for its archive, with the marks of the tree that was read. Pace is called
 // before each piece of a file is used, with its size in bytes, and ends the reading by
 // an error. Contents returns [ErrChanged] if the tree changes meanwhile.
 func (t *Tree) Contents(ctx context.Context, pace func(n int) error) (digest.Digest, Marks, error) {
-	c, buf := newContents(), make([]byte, chunk)
-	w := walk{tree: t, visit: func(n *node) error {
+	c, buf := newContentHash(), make([]byte, copyBufferSize)
+	w := walker{tree: t, visit: func(n *node) error {
 		h := n.header("")
 		c.begin(n.path, fileType(n), h.Linkname, h.Size)
 		if !n.regular() {
 			return nil
 		}
-		return n.content(ctx, buf, func(b []byte) error {
+		return n.copyContent(ctx, buf, func(b []byte) error {
 			c.hash.Write(b)
 			return pace(len(b))
 		})
 	}}
-	m, err := w.run(ctx)
+	m, err := w.walkTree(ctx)
 	if err != nil {
 		return digest.Digest{}, Marks{}, err
 	}
-	return c.sum(), m, t.still(ctx, m.Fingerprint)
+	return c.sum(), m, t.checkFingerprint(ctx, m.Fingerprint)
 }
 
 // ContentDigest reads the archive in r as [Read] does and returns the digest of its
@@ -65,7 +65,7 @@ func ContentDigest(r io.Reader, decoded io.Writer) (digest.Digest, error) {
 	}
 	defer s.close()
 	s.out.to = decoded
-	c := newContents()
+	c := newContentHash()
 	for {
 		m, err := s.next()
 		if err == io.EOF {

@@ -16,10 +16,10 @@ const maxWindow = 8 << 20
 // headerPeek is more than the longest frame header with a block header.
 const headerPeek = 32
 
-// A frame passes on one zstd frame and then reports [io.EOF], with what
+// A frameReader passes on one zstd frame and then reports [io.EOF], with what
 // follows it left in r. The decoder alone would go on to further frames, skip
 // the skippable ones, and take the rest of a torn header for an end.
-type frame struct {
+type frameReader struct {
 	r        *bufio.Reader
 	left     int64 // of the piece at hand
 	begun    bool
@@ -27,7 +27,7 @@ type frame struct {
 	last     bool // the last block has begun
 }
 
-func (f *frame) Read(p []byte) (int, error) {
+func (f *frameReader) Read(p []byte) (int, error) {
 	for f.left == 0 {
 		if err := f.advance(); err != nil {
 			return 0, err
@@ -35,11 +35,11 @@ func (f *frame) Read(p []byte) (int, error) {
 	}
 	n, err := f.r.Read(p[:min(int64(len(p)), f.left)])
 	f.left -= int64(n)
-	return n, torn(err)
+	return n, tornError(err)
 }
 
 // advance finds the length of the next piece: the header, a block, the checksum.
-func (f *frame) advance() error {
+func (f *frameReader) advance() error {
 	switch {
 	case !f.begun:
 		return f.header()
@@ -53,10 +53,10 @@ func (f *frame) advance() error {
 	return io.EOF
 }
 
-func (f *frame) header() error {
+func (f *frameReader) header() error {
 	b, err := f.r.Peek(headerPeek)
 	if len(b) == 0 || err != nil && !errors.Is(err, io.EOF) {
-		return torn(err)
+		return tornError(err)
 	}
 	var h zstd.Header
 	if err := h.Decode(b); err != nil {
@@ -74,10 +74,10 @@ func (f *frame) header() error {
 
 // block reads the three bytes before a block: last, type (1 is a run of one
 // byte), size.
-func (f *frame) block() error {
+func (f *frameReader) block() error {
 	b, err := f.r.Peek(3)
 	if err != nil {
-		return torn(err)
+		return tornError(err)
 	}
 	f.last = b[0]&1 != 0
 	f.left = 3 + int64(b[0]>>3) + int64(b[1])<<5 + int64(b[2])<<13
@@ -87,8 +87,8 @@ func (f *frame) block() error {
 	return nil
 }
 
-// torn makes an error of an end before the end.
-func torn(err error) error {
+// tornError makes an error of an end before the end.
+func tornError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
@@ -97,7 +97,7 @@ func torn(err error) error {
 
 // end returns nil if nothing follows the frame. It must be called after Read
 // has reported [io.EOF].
-func (f *frame) end() error {
+func (f *frameReader) end() error {
 	switch _, err := f.r.Peek(1); {
 	case err == nil:
 		return errors.New("bytes follow the zstd frame")

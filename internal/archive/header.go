@@ -10,15 +10,15 @@ import (
 
 // block is the unit of a tar stream, and trailer is what ends one: two blocks of zeros.
 const (
-	block   = 512
-	trailer = 2 * block
+	tarBlock   = 512
+	tarTrailer = 2 * tarBlock
 )
 
 // zeros are what a content is filled up with to a block, and the trailer.
-var zeros [trailer]byte
+var zeros [tarTrailer]byte
 
-// padding returns how many zeros follow a content of so many bytes.
-func padding(size int64) int64 { return -size & (block - 1) }
+// tarPadding returns how many zeros follow a content of so many bytes.
+func tarPadding(size int64) int64 { return -size & (tarBlock - 1) }
 
 // writeHeader appends the header blocks of h to b. [tar.Writer] takes the first instant
 // of the year 1, which is the zero [time.Time], for no time at all, and writes 1970: that
@@ -33,17 +33,17 @@ func writeHeader(b *bytes.Buffer, h *tar.Header) error {
 		return err
 	}
 	if first {
-		return backdate(b.Bytes()[start:], h.ModTime.Unix())
+		return writeNegativeTime(b.Bytes()[start:], h.ModTime.Unix())
 	}
 	return nil
 }
 
-// backdate takes a second off the mtime of a header that begins with its PAX records: a
+// writeNegativeTime takes a second off the mtime of a header that begins with its PAX records: a
 // block, the records in whole blocks, and the block of the entry itself.
-func backdate(header []byte, sec int64) error {
+func writeNegativeTime(header []byte, sec int64) error {
 	const key = "mtime="
 	was := key + strconv.FormatInt(sec, 10) + "\n"
-	records := header[block : len(header)-block]
+	records := header[tarBlock : len(header)-tarBlock]
 	for len(records) > 0 {
 		digits, _, _ := bytes.Cut(records, []byte{' '})
 		size, err := strconv.Atoi(string(digits))

@@ -40,9 +40,9 @@ type Stamp struct {
 // as [Limits] allow entries.
 func (t *Tree) Inspect(ctx context.Context) (Inspection, error) {
 	in := Inspection{Files: make(map[uint64]Stamp), skipped: make(map[uint64]*skippedFile)}
-	w := walk{tree: t, light: true, visit: func(*node) error { return nil }}
-	w.seen = in.add
-	marks, err := w.run(ctx)
+	w := walker{tree: t, statOnly: true, visit: func(*node) error { return nil }}
+	w.observe = in.add
+	marks, err := w.walkTree(ctx)
 	in.Marks = marks
 	for _, f := range in.skipped {
 		if in.Obstacle == "" && f.names >= f.links {
@@ -57,18 +57,18 @@ func (in *Inspection) add(n *node) {
 		in.Files[n.st.Ino] = Stamp{n.st.Size, n.st.Mtim, n.st.Ctim}
 	}
 	if in.Obstacle == "" {
-		in.Obstacle = obstacle(n)
+		in.Obstacle = findObstacle(n)
 	}
 	if n.skip == "" {
 		return
 	}
 	if in.FirstSkip == "" {
-		in.FirstSkip = show(n.path)
+		in.FirstSkip = quotePath(n.path)
 	}
 	if n.st.Mode&unix.S_IFMT == unix.S_IFREG {
 		f := in.skipped[n.st.Ino]
 		if f == nil {
-			f = &skippedFile{path: show(n.path)}
+			f = &skippedFile{path: quotePath(n.path)}
 			in.skipped[n.st.Ino] = f
 		}
 		f.names++
@@ -76,8 +76,8 @@ func (in *Inspection) add(n *node) {
 	}
 }
 
-// attributes returns what statx(2) says of a file or a directory.
-func attributes(n *node) uint64 {
+// copyAttributes returns what statx(2) says of a file or a directory.
+func copyAttributes(n *node) uint64 {
 	var x unix.Statx_t
 	if n.fd >= 0 && unix.Statx(n.fd, "", unix.AT_EMPTY_PATH, 0, &x) == nil {
 		return x.Attributes
@@ -85,21 +85,21 @@ func attributes(n *node) uint64 {
 	return n.attributes
 }
 
-// obstacle returns why a node could not be deleted. Only what can be seen without
+// findObstacle returns why a node could not be deleted. Only what can be seen without
 // trying is found.
-func obstacle(n *node) string {
+func findObstacle(n *node) string {
 	switch {
 	case n.skip == mountPoint:
-		return fmt.Sprintf("%s is a mount point: unmount it", show(n.path))
-	case attributes(n)&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0:
-		return fmt.Sprintf("%s cannot be deleted: clear its attribute with 'chattr -i -a'", show(n.path))
+		return fmt.Sprintf("%s is a mount point: unmount it", quotePath(n.path))
+	case copyAttributes(n)&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0:
+		return fmt.Sprintf("%s cannot be deleted: clear its attribute with 'chattr -i -a'", quotePath(n.path))
 	case n.st.Mode&unix.S_IFMT != unix.S_IFDIR, int(n.st.Uid) == os.Geteuid():
 		return ""
 	case unix.Faccessat(n.fd, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil:
 		return fmt.Sprintf("%s belongs to uid %d, and uid %d cannot write to it: as its owner, run 'chmod g+rwx' on it",
-			show(n.path), n.st.Uid, os.Geteuid())
+			quotePath(n.path), n.st.Uid, os.Geteuid())
 	case n.st.Mode&unix.S_ISVTX != 0 && os.Geteuid() != 0:
-		return fmt.Sprintf("%s is sticky and belongs to uid %d: as its owner, run 'chmod -t' on it", show(n.path), n.st.Uid)
+		return fmt.Sprintf("%s is sticky and belongs to uid %d: as its owner, run 'chmod -t' on it", quotePath(n.path), n.st.Uid)
 	}
 	return ""
 }

@@ -38,12 +38,12 @@ type Marks struct {
 // Marks walks the tree and opens directories only. It returns errors as
 // [Tree.Survey] does.
 func (t *Tree) Marks(ctx context.Context) (Marks, error) {
-	w := walk{tree: t, light: true, visit: func(*node) error { return nil }}
-	return w.run(ctx)
+	w := walker{tree: t, statOnly: true, visit: func(*node) error { return nil }}
+	return w.walkTree(ctx)
 }
 
-// sums collects [Marks] during a walk.
-type sums struct {
+// markSums collects [Marks] during a walk.
+type markSums struct {
 	all, below, skips hash.Hash
 	skipped           bool
 	last              unix.Timespec // latest ctime below the root
@@ -53,13 +53,13 @@ type sums struct {
 	record            []byte    // scratch
 }
 
-func newSums() sums {
-	return sums{all: sha256.New(), below: sha256.New(), skips: sha256.New()}
+func newMarkSums() markSums {
+	return markSums{all: sha256.New(), below: sha256.New(), skips: sha256.New()}
 }
 
 // add adds a node. Strings are preceded by their lengths, so that no two trees give
 // the same bytes.
-func (s *sums) add(n *node) {
+func (s *markSums) add(n *node) {
 	b := appendStrings(s.record[:0], n.path, n.target, n.skip)
 	b = appendInts(b, uint64(n.st.Mode&unix.S_IFMT), n.st.Ino, uint64(n.st.Size))
 	untimed := len(b)
@@ -70,7 +70,7 @@ func (s *sums) add(n *node) {
 		s.below.Write(b[:untimed-8])
 	} else {
 		s.below.Write(b)
-		s.see(n)
+		s.addBelow(n)
 	}
 	if n.skip != "" {
 		s.skipped = true
@@ -79,8 +79,8 @@ func (s *sums) add(n *node) {
 	s.record = b
 }
 
-// see remembers the latest ctime, and that of the marker.
-func (s *sums) see(n *node) {
+// addBelow remembers the latest ctime, and that of the marker.
+func (s *markSums) addBelow(n *node) {
 	s.entries++
 	if n.path == episode.Marker {
 		s.marker = time.Unix(n.st.Ctim.Unix())
@@ -90,12 +90,12 @@ func (s *sums) see(n *node) {
 	}
 }
 
-func (s *sums) marks() Marks {
+func (s *markSums) marks() Marks {
 	m := Marks{
 		Fingerprint: digest.Digest(s.all.Sum(nil)),
 		Below:       digest.Digest(s.below.Sum(nil)),
 		ChangedAt:   time.Unix(s.last.Unix()),
-		ChangedLast: show(s.lastPath),
+		ChangedLast: quotePath(s.lastPath),
 
 		RootChangedAt: s.root, MarkerChangedAt: s.marker,
 		MarkerAlone: s.entries == 1 && !s.marker.IsZero(),

@@ -20,7 +20,7 @@ const (
 // its buffers, so that a small archive costs little; it must not be used from two
 // goroutines at once.
 type MetaReader struct {
-	s *stream
+	s *tarStream
 }
 
 // ReadMeta is [MetaReader.Read] for one archive.

@@ -37,10 +37,10 @@ func openNode(dirfd int, base, path string) (*node, error) {
 		return &node{path: path, fd: -1, skip: mountPoint}, nil
 	}
 	if err != nil {
-		return nil, failure("open", path, err)
+		return nil, fileError("open", path, err)
 	}
 	n := &node{path: path, fd: fd}
-	if err := n.look(); err != nil {
+	if err := n.stat(); err != nil {
 		n.close()
 		return nil, err
 	}
@@ -54,13 +54,13 @@ func statNode(dirfd int, base, path string) (*node, error) {
 	var x unix.Statx_t
 	err := unix.Statx(dirfd, base, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_BASIC_STATS, &x)
 	if err != nil {
-		return nil, failure("stat", path, err)
+		return nil, fileError("stat", path, err)
 	}
 	n := &node{path: path, fd: -1, attributes: x.Attributes, st: unix.Stat_t{
 		Mode: uint32(x.Mode), Ino: x.Ino, Size: int64(x.Size), Uid: x.Uid,
 		Mtim: timespec(x.Mtime), Ctim: timespec(x.Ctime),
 	}}
-	widen(&n.st.Nlink, x.Nlink)
+	convert(&n.st.Nlink, x.Nlink)
 	switch {
 	case x.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0, n.st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return nil, nil
@@ -70,26 +70,26 @@ func statNode(dirfd int, base, path string) (*node, error) {
 	return n, n.classify(func() (string, error) {
 		target, err := readlink(dirfd, base)
 		if errors.Is(err, unix.EINVAL) {
-			err = changed(path, "is no link any more")
+			err = changedError(path, "is no link any more")
 		}
 		return target, err
 	})
 }
 
-// widen is for a field that is not as wide on every machine.
-func widen[T uint32 | uint64 | int32 | int64, N uint32 | int64](to *T, n N) { *to = T(n) }
+// convert is for a field that is not as wide on every machine.
+func convert[T uint32 | uint64 | int32 | int64, N uint32 | int64](to *T, n N) { *to = T(n) }
 
 // timespec keeps any time: nanoseconds since 1970 would overflow outside the years 1677
 // to 2262, and malware sets such times.
 func timespec(t unix.StatxTimestamp) (ts unix.Timespec) {
-	widen(&ts.Sec, t.Sec)
-	widen(&ts.Nsec, t.Nsec)
+	convert(&ts.Sec, t.Sec)
+	convert(&ts.Nsec, t.Nsec)
 	return ts
 }
 
-func (n *node) look() error {
+func (n *node) stat() error {
 	if err := unix.Fstat(n.fd, &n.st); err != nil {
-		return failure("stat", n.path, err)
+		return fileError("stat", n.path, err)
 	}
 	return n.classify(func() (string, error) { return readlink(n.fd, "") })
 }
@@ -101,7 +101,7 @@ func (n *node) classify(readlink func() (string, error)) error {
 	case unix.S_IFLNK:
 		target, err := readlink()
 		if err != nil {
-			return failure("read link", n.path, err)
+			return fileError("read link", n.path, err)
 		}
 		n.target = target
 	case unix.S_IFSOCK:
@@ -150,35 +150,35 @@ func (n *node) open() (*os.File, error) {
 	})
 	if errors.Is(err, unix.ENOENT) {
 		// The file is at hand, even if it was unlinked: what is missing is /proc.
-		return nil, fmt.Errorf("open %s through /proc/self/fd (is /proc mounted?): %w", show(n.path), err)
+		return nil, fmt.Errorf("open %s through /proc/self/fd (is /proc mounted?): %w", quotePath(n.path), err)
 	}
 	if errors.Is(err, unix.EAGAIN) {
-		return nil, fmt.Errorf("open %s: %w: it is tried again later", show(n.path), durable.ErrLeased)
+		return nil, fmt.Errorf("open %s: %w: it is tried again later", quotePath(n.path), durable.ErrLeased)
 	}
 	if err != nil {
-		return nil, failure("open", n.path, err)
+		return nil, fileError("open", n.path, err)
 	}
 	return os.NewFile(uintptr(fd), n.path), nil
 }
 
-// opendir opens the directory that n holds.
-func (n *node) opendir() (*os.File, error) {
+// openDir opens the directory that n holds.
+func (n *node) openDir() (*os.File, error) {
 	fd, err := durable.OpenBeneath(n.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		return nil, failure("open", n.path, err)
+		return nil, fileError("open", n.path, err)
 	}
 	return os.NewFile(uintptr(fd), n.path), nil
 }
 
-// unchanged returns [ErrChanged] if the file that n holds is not as it was
+// checkUnchanged returns [ErrChanged] if the file that n holds is not as it was
 // when n was opened.
-func (n *node) unchanged() error {
+func (n *node) checkUnchanged() error {
 	var now unix.Stat_t
 	if err := unix.Fstat(n.fd, &now); err != nil {
-		return failure("stat", n.path, err)
+		return fileError("stat", n.path, err)
 	}
 	if now.Size != n.st.Size || now.Mtim != n.st.Mtim || now.Ctim != n.st.Ctim {
-		return changed(n.path, "was written to")
+		return changedError(n.path, "was written to")
 	}
 	return nil
 }
@@ -206,19 +206,19 @@ func (n *node) header(name string) *tar.Header {
 	return h
 }
 
-// failure gives an error of the file system its meaning for the episode.
-func failure(op, path string, err error) error {
+// fileError gives an error of the file system its meaning for the episode.
+func fileError(op, path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return changed(path, "vanished")
+		return changedError(path, "vanished")
 	case errors.Is(err, fs.ErrPermission):
-		return unreadable(path, err)
+		return unreadableError(path, err)
 	}
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		err = at.Err // says the same path, as it is
 	}
 	if durable.IsReadFailure(err) {
-		return &durable.ReadError{Op: op, Path: show(path), Err: err}
+		return &durable.ReadError{Op: op, Path: quotePath(path), Err: err}
 	}
-	return fmt.Errorf("%s %s: %w", op, show(path), err)
+	return fmt.Errorf("%s %s: %w", op, quotePath(path), err)
 }

@@ -14,9 +14,9 @@ import (
 	"cis490/internal/digest"
 )
 
-// chunk is how much of a file is read at a time, and how much is read after a
+// copyBufferSize is how much of a file is read at a time, and how much is read after a
 // context was cancelled.
-const chunk = 128 << 10
+const copyBufferSize = 128 << 10
 
 // Level and window of the frames, chosen by BenchmarkLevels: on telemetry the
 // fastest level is smaller than zstd -3, and better levels cost three times its
@@ -50,7 +50,7 @@ type Packer struct {
 func NewPacker() *Packer { return newPacker(level, window) }
 
 func newPacker(l zstd.EncoderLevel, window int) *Packer {
-	return &Packer{enc: newEncoder(l, window, 1), buf: make([]byte, chunk), out: bufio.NewWriterSize(nil, chunk)}
+	return &Packer{enc: newEncoder(l, window, 1), buf: make([]byte, copyBufferSize), out: bufio.NewWriterSize(nil, copyBufferSize)}
 }
 
 // newEncoder returns an encoder of so many goroutines. All make one frame. That of
@@ -86,59 +86,59 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 	defer p.out.Reset(nil) // lets go of w; what is buffered was void
 	enc.ResetContentSize(p.out, s.Size)
 	defer enc.Reset(nil) // waits until nobody writes to p.out
-	out := &exactly{w: enc, left: s.Size}
-	walk := walk{tree: t, visit: func(n *node) error { return p.add(ctx, out, t, n) }}
-	marks, err := walk.run(ctx)
+	out := &exactWriter{w: enc, left: s.Size}
+	walk := walker{tree: t, visit: func(n *node) error { return p.add(ctx, out, t, n) }}
+	marks, err := walk.walkTree(ctx)
 	if err != nil {
 		return err
 	}
 	if marks.Fingerprint != s.Fingerprint {
 		// still would miss what was put back within a tick of the clock.
-		return changed("", "differs from the survey")
+		return changedError("", "differs from the survey")
 	}
-	if _, err := out.Write(zeros[:trailer]); err != nil {
+	if _, err := out.Write(zeros[:tarTrailer]); err != nil {
 		return err
 	}
 	if err := cmp.Or(enc.Close(), p.out.Flush()); err != nil {
 		return fmt.Errorf("end archive: %w", err)
 	}
-	return t.still(ctx, s.Fingerprint)
+	return t.checkFingerprint(ctx, s.Fingerprint)
 }
 
-// still returns [ErrChanged] unless t has the fingerprint.
-func (t *Tree) still(ctx context.Context, fingerprint digest.Digest) error {
+// checkFingerprint returns [ErrChanged] unless t has the fingerprint.
+func (t *Tree) checkFingerprint(ctx context.Context, fingerprint digest.Digest) error {
 	now, err := t.Marks(ctx)
 	if err != nil {
 		return err
 	}
 	if now.Fingerprint != fingerprint {
-		return changed("", "differs from the survey")
+		return changedError("", "differs from the survey")
 	}
 	return nil
 }
 
 func (p *Packer) add(ctx context.Context, out io.Writer, t *Tree, n *node) error {
 	p.head.Reset()
-	if err := writeHeader(&p.head, n.header(t.member(n))); err != nil {
+	if err := writeHeader(&p.head, n.header(t.memberName(n))); err != nil {
 		return err
 	}
 	if _, err := out.Write(p.head.Bytes()); err != nil || !n.regular() {
 		return err
 	}
-	err := n.content(ctx, p.buf, func(b []byte) error {
+	err := n.copyContent(ctx, p.buf, func(b []byte) error {
 		_, err := out.Write(b)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	_, err = out.Write(zeros[:padding(n.st.Size)])
+	_, err = out.Write(zeros[:tarPadding(n.st.Size)])
 	return err
 }
 
-// content hands the file's bytes to use, piece by piece: as many as n's size
+// copyContent hands the file's bytes to use, piece by piece: as many as n's size
 // says, or [ErrChanged].
-func (n *node) content(ctx context.Context, buf []byte, use func([]byte) error) error {
+func (n *node) copyContent(ctx context.Context, buf []byte, use func([]byte) error) error {
 	f, err := n.open()
 	if err != nil {
 		return err
@@ -150,29 +150,29 @@ func (n *node) content(ctx context.Context, buf []byte, use func([]byte) error) 
 		}
 		k, err := f.Read(buf[:min(left, int64(len(buf)))])
 		if errors.Is(err, io.EOF) {
-			return changed(n.path, "became shorter")
+			return changedError(n.path, "became shorter")
 		}
 		if err != nil {
-			return failure("read", n.path, err)
+			return fileError("read", n.path, err)
 		}
 		if err := use(buf[:k]); err != nil {
 			return err
 		}
 		left -= int64(k)
 	}
-	return n.unchanged()
+	return n.checkUnchanged()
 }
 
-// exactly passes on what was surveyed and not a byte more, so that a tree that
+// exactWriter passes on what was surveyed and not a byte more, so that a tree that
 // grows under our hands cannot fill the disk.
-type exactly struct {
+type exactWriter struct {
 	w    io.Writer
 	left int64
 }
 
-func (e *exactly) Write(p []byte) (int, error) {
+func (e *exactWriter) Write(p []byte) (int, error) {
 	if int64(len(p)) > e.left {
-		return 0, changed("", "is larger than surveyed")
+		return 0, changedError("", "is larger than surveyed")
 	}
 	n, err := e.w.Write(p)
 	e.left -= int64(n)

@@ -69,44 +69,44 @@ func Verify(r io.Reader) error {
 	return nil
 }
 
-// A stream decodes an archive. Its memory is bounded by [maxWindow], its time
+// A tarStream decodes an archive. Its memory is bounded by [maxWindow], its time
 // by the limit that it was opened with.
-type stream struct {
-	frame *frame
+type tarStream struct {
+	frame *frameReader
 	zstd  *zstd.Decoder
-	out   *output
+	out   *limitedOutput
 	tar   *tar.Reader
 }
 
 // openStream reads nothing yet. The stream must be closed.
-func openStream(r io.Reader, limit int64) (*stream, error) {
-	f := &frame{r: bufio.NewReaderSize(r, 64<<10)}
+func openStream(r io.Reader, limit int64) (*tarStream, error) {
+	f := &frameReader{r: bufio.NewReaderSize(r, 64<<10)}
 	d, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecodeBuffersBelow(0))
 	if err != nil {
 		return nil, fmt.Errorf("read archive: %w", err)
 	}
-	out := &output{r: d, limit: limit}
-	return &stream{frame: f, zstd: d, out: out, tar: tar.NewReader(out)}, nil
+	out := &limitedOutput{r: d, limit: limit}
+	return &tarStream{frame: f, zstd: d, out: out, tar: tar.NewReader(out)}, nil
 }
 
 // reset makes the stream one of another archive.
-func (s *stream) reset(r io.Reader, limit int64) error {
+func (s *tarStream) reset(r io.Reader, limit int64) error {
 	in := s.frame.r
 	in.Reset(r)
-	*s.frame = frame{r: in}
+	*s.frame = frameReader{r: in}
 	if err := s.zstd.Reset(s.frame); err != nil {
 		return fmt.Errorf("read archive: %w", err)
 	}
-	s.out = &output{r: s.zstd, limit: limit}
+	s.out = &limitedOutput{r: s.zstd, limit: limit}
 	s.tar = tar.NewReader(s.out)
 	return nil
 }
 
-func (s *stream) close() { s.zstd.Close() }
+func (s *tarStream) close() { s.zstd.Close() }
 
 // next returns the next member, or [io.EOF] itself after a flawless end.
-func (s *stream) next() (Member, error) {
+func (s *tarStream) next() (Member, error) {
 	for {
 		h, err := s.tar.Next()
 		if err == io.EOF {
@@ -123,13 +123,13 @@ func (s *stream) next() (Member, error) {
 		}
 		if sparse(h) {
 			// Its content would be as long as the header pleases.
-			return Member{}, fmt.Errorf("read archive: %s is sparse, which no writer of ours makes", show(h.Name))
+			return Member{}, fmt.Errorf("read archive: %s is sparse, which no writer of ours makes", quotePath(h.Name))
 		}
 		return s.member(h), nil
 	}
 }
 
-func (s *stream) member(h *tar.Header) Member {
+func (s *tarStream) member(h *tar.Header) Member {
 	return Member{
 		Name:    h.Name,
 		Mode:    h.FileInfo().Mode(),
@@ -153,7 +153,7 @@ func sparse(h *tar.Header) bool {
 }
 
 // end reads what follows the last member and returns [io.EOF] if all is well.
-func (s *stream) end() error {
+func (s *tarStream) end() error {
 	if s.out.ended {
 		return fmt.Errorf("the tar has no end: %w", io.ErrUnexpectedEOF)
 	}
@@ -166,7 +166,7 @@ func (s *stream) end() error {
 	return io.EOF
 }
 
-func (s *stream) padding() error {
+func (s *tarStream) padding() error {
 	b := make([]byte, 4<<10)
 	for left := maxPadding; ; {
 		n, err := s.out.Read(b)
@@ -184,9 +184,9 @@ func (s *stream) padding() error {
 
 var errLimit = errors.New("holds more than it may")
 
-// output is the decoded stream: counted, limited, and with its end remembered,
+// limitedOutput is the decoded stream: counted, limited, and with its end remembered,
 // which the tar reader takes for the end of the archive wherever it comes.
-type output struct {
+type limitedOutput struct {
 	r     io.Reader
 	n     int64
 	limit int64
@@ -195,7 +195,7 @@ type output struct {
 	ended bool
 }
 
-func (o *output) Read(p []byte) (int, error) {
+func (o *limitedOutput) Read(p []byte) (int, error) {
 	if o.err == nil && o.n >= o.limit {
 		o.err = errLimit
 	}

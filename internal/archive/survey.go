@@ -40,7 +40,7 @@ const maxSkips = 16
 func (s *Skips) add(n *node) {
 	s.Count++
 	if len(s.First) < maxSkips {
-		s.First = append(s.First, Skip{Path: show(n.path), Reason: n.skip})
+		s.First = append(s.First, Skip{Path: quotePath(n.path), Reason: n.skip})
 	}
 }
 
@@ -48,19 +48,19 @@ func (s *Skips) add(n *node) {
 // [UnpackableError] if the episode is to be held, [ErrChanged] if it is being changed. With an
 // [UnpackableError] the Marks say when what was met until then had changed, and nothing else.
 func (t *Tree) Survey(ctx context.Context) (Survey, error) {
-	s := Survey{Size: trailer}
+	s := Survey{Size: tarTrailer}
 	var head bytes.Buffer // the writer itself says how long it is
-	w := walk{tree: t, light: true, visit: func(n *node) error {
-		h := n.header(t.member(n))
+	w := walker{tree: t, statOnly: true, visit: func(n *node) error {
+		h := n.header(t.memberName(n))
 		head.Reset()
 		if err := writeHeader(&head, h); err != nil {
-			return fmt.Errorf("name %s in an archive: %w", show(n.path), err)
+			return fmt.Errorf("name %s in an archive: %w", quotePath(n.path), err)
 		}
 		s.Entries++
-		s.Size += int64(head.Len()) + h.Size + padding(h.Size)
+		s.Size += int64(head.Len()) + h.Size + tarPadding(h.Size)
 		return nil
 	}}
-	marks, err := w.run(ctx)
+	marks, err := w.walkTree(ctx)
 	if err != nil {
 		met := w.sums.marks()
 		return Survey{Marks: Marks{ChangedAt: met.ChangedAt, ChangedLast: met.ChangedLast, RootChangedAt: met.RootChangedAt}}, err
@@ -69,8 +69,8 @@ func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	return s, nil
 }
 
-// member returns the name of n in the archive, without a directory's slash.
-func (t *Tree) member(n *node) string {
+// memberName returns the name of n in the archive, without a directory's slash.
+func (t *Tree) memberName(n *node) string {
 	if n.path == "" {
 		return string(t.name)
 	}

@@ -29,38 +29,38 @@ func OpenTree(parent *os.File, dir string, name episode.Name, l Limits) (*Tree, 
 	switch {
 	case err == nil:
 		t := &Tree{name: name, dir: os.NewFile(uintptr(fd), string(name)), limits: l.orDefault()}
-		if err := t.besides(parent); err != nil {
+		if err := t.checkSibling(parent); err != nil {
 			return nil, errors.Join(err, t.Close())
 		}
 		return t, nil
 	case errors.Is(err, unix.ENOTDIR): // also for a link
 		return nil, &UnpackableError{fmt.Sprintf("%s is not a directory: remove it, or put the episode itself there", name)}
 	case errors.Is(err, unix.EXDEV):
-		return nil, elsewhere(name, "a mount point")
+		return nil, misplacedError(name, "a mount point")
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open episode %s: %w", name, err)
 	}
-	return nil, failure("open", string(name), err)
+	return nil, fileError("open", string(name), err)
 }
 
-// besides returns an [UnpackableError] unless the tree is on the file system of its parent: a
+// checkSibling returns an [UnpackableError] unless the tree is on the file system of its parent: a
 // subvolume of btrfs is a file system of its own without a mount.
-func (t *Tree) besides(parent *os.File) error {
+func (t *Tree) checkSibling(parent *os.File) error {
 	var own, of unix.Stat_t
 	if err := unix.Fstat(int(t.dir.Fd()), &own); err != nil {
-		return failure("stat", string(t.name), err)
+		return fileError("stat", string(t.name), err)
 	}
 	if err := unix.Fstat(int(parent.Fd()), &of); err != nil {
 		return fmt.Errorf("stat %s: %w", parent.Name(), err)
 	}
 	if own.Dev != of.Dev {
-		return elsewhere(t.name, "a file system of its own, a btrfs subvolume perhaps")
+		return misplacedError(t.name, "a file system of its own, a btrfs subvolume perhaps")
 	}
 	return nil
 }
 
-// elsewhere is the hold of what cannot be moved as a folder is.
-func elsewhere(name episode.Name, what string) *UnpackableError {
+// misplacedError is the hold of what cannot be moved as a folder is.
+func misplacedError(name episode.Name, what string) *UnpackableError {
 	return &UnpackableError{fmt.Sprintf("%s is %s, and cannot be moved with its neighbours: copy it with cp -a to a place outside of this folder, "+
 		"remove or unmount it here, and move the copy to its place", name, what)}
 }
@@ -68,7 +68,7 @@ func elsewhere(name episode.Name, what string) *UnpackableError {
 // Close closes the directory.
 func (t *Tree) Close() error { return t.dir.Close() }
 
-// unreadable is the hold for a path that the shipper has no right to.
-func unreadable(path string, err error) *UnpackableError {
-	return &UnpackableError{fmt.Sprintf("%s cannot be read (%v): give the shipper's user read access to the whole episode", show(path), err)}
+// unreadableError is the hold for a path that the shipper has no right to.
+func unreadableError(path string, err error) *UnpackableError {
+	return &UnpackableError{fmt.Sprintf("%s cannot be read (%v): give the shipper's user read access to the whole episode", quotePath(path), err)}
 }

@@ -19,51 +19,51 @@ const maxNames = 16 << 20
 // readAhead is how many names are read before the caps are looked at.
 const readAhead = 1024
 
-// A walk visits the entries of a tree in the archive's order: a regular
+// A walker visits the entries of a tree in the archive's order: a regular
 // meta.json, the episode's directory, then depth first, sorted by the bytes of
 // the names. It holds open one descriptor for each directory on the way down.
-type walk struct {
-	tree  *Tree
-	visit func(*node) error // not called for what is skipped
-	light bool              // visit opens nothing: files need no descriptor
-	seen  func(*node)       // called for each node, also for what is skipped; may be nil
+type walker struct {
+	tree     *Tree
+	visit    func(*node) error // not called for what is skipped
+	statOnly bool              // visit opens nothing: files need no descriptor
+	observe  func(*node)       // called for each node, also for what is skipped; may be nil
 
 	owner   uint32 // of the episode's directory
 	entries int
 	bytes   int64
 	names   int // bytes of names held now
 	skipped Skips
-	sums    sums
+	sums    markSums
 }
 
-// run walks the whole tree and returns what identifies the state that it met.
-func (w *walk) run(ctx context.Context) (Marks, error) {
-	w.sums = newSums()
+// walkTree walks the whole tree and returns what identifies the state that it met.
+func (w *walker) walkTree(ctx context.Context) (Marks, error) {
+	w.sums = newMarkSums()
 	w.entries = 1
 	root := &node{fd: int(w.tree.dir.Fd())} // the tree's own: not closed here
-	if err := root.look(); err != nil {
+	if err := root.stat(); err != nil {
 		return Marks{}, err
 	}
 	w.owner = root.st.Uid
 	w.sums.root = time.Unix(root.st.Ctim.Unix())
-	if err := w.root(ctx, root); err != nil {
+	if err := w.visitRoot(ctx, root); err != nil {
 		return Marks{}, err
 	}
 	return w.sums.marks(), nil
 }
 
-func (w *walk) root(ctx context.Context, root *node) error {
-	dir, err := root.opendir()
+func (w *walker) visitRoot(ctx context.Context, root *node) error {
+	dir, err := root.openDir()
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	names, err := w.list(ctx, dir, "")
+	names, err := w.listNames(ctx, dir, "")
 	if err != nil {
 		return err
 	}
 	if i := slices.Index(names, episode.MetaFile); i >= 0 {
-		done, err := w.meta(ctx, dir)
+		done, err := w.visitMeta(ctx, dir)
 		if err != nil {
 			return err
 		}
@@ -71,33 +71,33 @@ func (w *walk) root(ctx context.Context, root *node) error {
 			names = slices.Delete(names, i, i+1)
 		}
 	}
-	if err := w.enter(ctx, root); err != nil {
+	if err := w.enterDirectory(ctx, root); err != nil {
 		return err
 	}
-	return w.children(ctx, dir, "", names, 1)
+	return w.visitChildren(ctx, dir, "", names, 1)
 }
 
-// meta visits meta.json ahead of all, if it is a file to be read; otherwise it
+// visitMeta visits meta.json ahead of all, if it is a file to be read; otherwise it
 // is an entry like others.
-func (w *walk) meta(ctx context.Context, dir *os.File) (bool, error) {
-	n, err := w.node(dir, episode.MetaFile, episode.MetaFile)
+func (w *walker) visitMeta(ctx context.Context, dir *os.File) (bool, error) {
+	n, err := w.openNode(dir, episode.MetaFile, episode.MetaFile)
 	if err != nil {
 		return false, err
 	}
 	defer n.close()
-	w.guard(n)
+	w.checkDirectory(n)
 	if !n.regular() {
 		return false, nil
 	}
 	if n.st.Size == 0 {
-		w.sums.see(n)
+		w.sums.addBelow(n)
 		return false, &UnpackableError{"meta.json is empty, as a power cut on the host leaves it: write it anew or remove it"}
 	}
-	return true, w.enter(ctx, n)
+	return true, w.enterDirectory(ctx, n)
 }
 
-func (w *walk) node(parent *os.File, base, path string) (*node, error) {
-	if w.light {
+func (w *walker) openNode(parent *os.File, base, path string) (*node, error) {
+	if w.statOnly {
 		if n, err := statNode(int(parent.Fd()), base, path); n != nil || err != nil {
 			return n, err
 		}
@@ -105,13 +105,13 @@ func (w *walk) node(parent *os.File, base, path string) (*node, error) {
 	return openNode(int(parent.Fd()), base, path)
 }
 
-func (w *walk) children(ctx context.Context, dir *os.File, path string, names []string, depth int) error {
+func (w *walker) visitChildren(ctx context.Context, dir *os.File, path string, names []string, depth int) error {
 	for _, base := range names {
 		below := base
 		if path != "" {
 			below = path + "/" + base
 		}
-		if err := w.child(ctx, dir, base, below, depth); err != nil {
+		if err := w.visitChild(ctx, dir, base, below, depth); err != nil {
 			return err
 		}
 	}
@@ -121,36 +121,36 @@ func (w *walk) children(ctx context.Context, dir *os.File, path string, names []
 	return nil
 }
 
-func (w *walk) child(ctx context.Context, parent *os.File, base, path string, depth int) error {
+func (w *walker) visitChild(ctx context.Context, parent *os.File, base, path string, depth int) error {
 	l := w.tree.limits
 	if depth > l.Depth || len(path) > l.Path {
 		return &UnpackableError{fmt.Sprintf("%s lies deeper than %d directories or %d bytes: move it out of the episode, or raise the limit",
-			show(path), l.Depth, l.Path)}
+			quotePath(path), l.Depth, l.Path)}
 	}
-	n, err := w.node(parent, base, path)
+	n, err := w.openNode(parent, base, path)
 	if err != nil {
 		return err
 	}
 	defer n.close()
-	w.guard(n)
-	if err := w.enter(ctx, n); err != nil || !n.directory() {
+	w.checkDirectory(n)
+	if err := w.enterDirectory(ctx, n); err != nil || !n.directory() {
 		return err
 	}
-	dir, err := n.opendir()
+	dir, err := n.openDir()
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	names, err := w.list(ctx, dir, path)
+	names, err := w.listNames(ctx, dir, path)
 	if err != nil {
 		return err
 	}
-	return w.children(ctx, dir, path, names, depth+1)
+	return w.visitChildren(ctx, dir, path, names, depth+1)
 }
 
-// list returns the sorted names in dir. The caps hold while it reads, so that
+// listNames returns the sorted names in dir. The caps hold while it reads, so that
 // a directory of ten million names costs no more than one of the permitted size.
-func (w *walk) list(ctx context.Context, dir *os.File, path string) ([]string, error) {
+func (w *walker) listNames(ctx context.Context, dir *os.File, path string) ([]string, error) {
 	var names []string
 	for {
 		if err := ctx.Err(); err != nil {
@@ -164,34 +164,34 @@ func (w *walk) list(ctx context.Context, dir *os.File, path string) ([]string, e
 		w.entries += len(some)
 		if w.entries > w.tree.limits.Entries || w.names > maxNames {
 			return nil, &UnpackableError{fmt.Sprintf("more than %d entries, or too many long names, by the time of %s: move some out of the episode, or raise the limit",
-				w.tree.limits.Entries, show(path))}
+				w.tree.limits.Entries, quotePath(path))}
 		}
 		if errors.Is(err, io.EOF) {
 			slices.Sort(names)
 			return names, nil
 		}
 		if err != nil {
-			return nil, failure("list", path, err)
+			return nil, fileError("list", path, err)
 		}
 	}
 }
 
-// guard leaves out a file that somebody may have linked into the episode to
+// checkDirectory leaves out a file that somebody may have linked into the episode to
 // have it read by us: it has other names, and another owner than the episode.
-func (w *walk) guard(n *node) {
+func (w *walker) checkDirectory(n *node) {
 	if n.regular() && n.st.Nlink > 1 && n.st.Uid != w.owner {
 		n.skip = "hard link to a file of another owner"
 	}
 }
 
-// enter takes n into the account and visits it.
-func (w *walk) enter(ctx context.Context, n *node) error {
+// enterDirectory takes n into the account and visits it.
+func (w *walker) enterDirectory(ctx context.Context, n *node) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	w.sums.add(n)
-	if w.seen != nil {
-		w.seen(n)
+	if w.observe != nil {
+		w.observe(n)
 	}
 	if n.skip != "" {
 		w.skipped.add(n)
@@ -200,7 +200,7 @@ func (w *walk) enter(ctx context.Context, n *node) error {
 	if n.regular() {
 		if n.st.Size > w.tree.limits.Bytes-w.bytes {
 			return &UnpackableError{fmt.Sprintf("the files hold more than %d bytes by the time of %s (%d bytes): move it out of the episode, or raise the limit",
-				w.tree.limits.Bytes, show(n.path), n.st.Size)}
+				w.tree.limits.Bytes, quotePath(n.path), n.st.Size)}
 		}
 		w.bytes += n.st.Size
 	}

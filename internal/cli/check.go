@@ -17,8 +17,8 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// Checked is what a check of a configuration has found, of what both daemons have.
-type Checked struct {
+// CheckReport is what a check of a configuration has found, of what both daemons have.
+type CheckReport struct {
 	Folders []serviceuser.Folder `json:"folders"`
 	Secrets []serviceuser.Secret `json:"secrets"`
 	Space   *Space               `json:"space,omitempty"`
@@ -42,7 +42,7 @@ type Space struct {
 }
 
 // Note adds what a person should know, unless it is empty.
-func (k *Checked) Note(text string) {
+func (k *CheckReport) Note(text string) {
 	if text != "" {
 		k.Notes = append(k.Notes, text)
 	}
@@ -50,8 +50,8 @@ func (k *Checked) Note(text string) {
 
 // Fail adds an error, unless it is nil or was said: a file that is missing is missed more
 // than once.
-func (k *Checked) Fail(err error) {
-	for _, e := range parts(err) {
+func (k *CheckReport) Fail(err error) {
+	for _, e := range splitErrors(err) {
 		if !slices.ContainsFunc(k.errs, func(said error) bool { return said.Error() == e.Error() }) {
 			k.errs = append(k.errs, e)
 		}
@@ -60,8 +60,8 @@ func (k *Checked) Fail(err error) {
 
 // Warn adds errors that a daemon starts in spite of, as a misuse or, with Lenient, as
 // notes.
-func (k *Checked) Warn(err error) {
-	for _, e := range parts(err) {
+func (k *CheckReport) Warn(err error) {
+	for _, e := range splitErrors(err) {
 		if k.Lenient {
 			k.Note(e.Error())
 		} else {
@@ -71,7 +71,7 @@ func (k *Checked) Warn(err error) {
 }
 
 // Err returns all errors, and prints the notes to stderr.
-func (k *Checked) Err(c *cobra.Command) error {
+func (k *CheckReport) Err(c *cobra.Command) error {
 	for _, note := range k.Notes {
 		fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", c.Root().Name(), note)
 	}
@@ -80,7 +80,7 @@ func (k *Checked) Err(c *cobra.Command) error {
 
 // ExamineFolders reports whether the user of this process can work in directories, or make
 // them. It must be called after [BecomeServiceUser].
-func (k *Checked) ExamineFolders(paths ...string) (usable bool) {
+func (k *CheckReport) ExamineFolders(paths ...string) (usable bool) {
 	usable = true
 	for _, path := range paths {
 		f, err := serviceuser.ExamineFolder(path, k.WasRoot)
@@ -96,7 +96,7 @@ func (k *Checked) ExamineFolders(paths ...string) (usable bool) {
 
 // NoteParent notes that the directory of a file that a key names is missing, or closed to
 // the user of this process. A unit or systemd-tmpfiles may make it before a start.
-func (k *Checked) NoteParent(key, file string) {
+func (k *CheckReport) NoteParent(key, file string) {
 	if file == "" {
 		return
 	}
@@ -127,7 +127,7 @@ func CheckMove(from, to string) error {
 
 // ExamineSecrets looks at the modes and owners of files that only the daemon and root may
 // read. It must be called after [BecomeServiceUser].
-func (k *Checked) ExamineSecrets(paths ...string) {
+func (k *CheckReport) ExamineSecrets(paths ...string) {
 	for _, path := range paths {
 		s, err := serviceuser.ExamineSecret(path)
 		if s.Path != "" {
@@ -154,7 +154,7 @@ func FreeAt(path string) (durable.Free, error) {
 // WarnAtStart logs what a check would complain of and a daemon starts with: sizes without a
 // unit, secrets that others can read, and a disk that does not say how much is free.
 func WarnAtStart(log *slog.Logger, sizes error, disk string, secrets ...string) {
-	for _, e := range parts(sizes) {
+	for _, e := range splitErrors(sizes) {
 		log.Warn("size has no unit", "err", e)
 	}
 	for _, path := range secrets {
@@ -219,7 +219,7 @@ func FolderRow(name string, f serviceuser.Folder) Row {
 
 // FileRow returns the row of the files that a start reads, with owner and mode of the
 // secret ones.
-func (k *Checked) FileRow(user string, files []string) Row {
+func (k *CheckReport) FileRow(user string, files []string) Row {
 	lines := []string{"readable for " + user + ":"}
 	for _, path := range files {
 		for _, s := range k.Secrets {
@@ -234,7 +234,7 @@ func (k *Checked) FileRow(user string, files []string) Row {
 }
 
 // SpaceRows returns the rows of what is free.
-func (k *Checked) SpaceRows() []Row {
+func (k *CheckReport) SpaceRows() []Row {
 	s := cmp.Or(k.Space, &Space{Unknown: true})
 	if s.Unknown {
 		return []Row{{"space", []string{"not known: the file system does not say how much is free"}}}

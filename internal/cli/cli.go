@@ -110,7 +110,7 @@ func Main(root *cobra.Command) int {
 		err = &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", err, root.Name())}
 	}
 	printErrors(root, err)
-	return code(err)
+	return exitCode(err)
 }
 
 // printErrors prints each error on a line. It gives up after [flushTimeout] if nobody reads.
@@ -118,7 +118,7 @@ func printErrors(root *cobra.Command, err error) {
 	printed := make(chan struct{})
 	go func() {
 		defer close(printed)
-		for _, e := range parts(err) {
+		for _, e := range splitErrors(err) {
 			if exit, ok := e.(*Exit); !ok || exit.Err != nil {
 				text := serviceuser.Explain(e, CheckLine(root)).Error()
 				for line := range strings.SplitSeq(text, "\n") { // the faults of a file are one error
@@ -133,8 +133,8 @@ func printErrors(root *cobra.Command, err error) {
 	}
 }
 
-// parts returns the errors that were joined to err.
-func parts(err error) []error {
+// splitErrors returns the errors that were joined to err.
+func splitErrors(err error) []error {
 	if err == nil {
 		return nil
 	}
@@ -145,7 +145,7 @@ func parts(err error) []error {
 	}
 	var all []error
 	for _, e := range several.Unwrap() {
-		all = append(all, parts(e)...)
+		all = append(all, splitErrors(e)...)
 	}
 	return all
 }
@@ -153,10 +153,10 @@ func parts(err error) []error {
 // precedence is the order of the codes: of several errors, the first counts.
 var precedence = [...]int{StorageFault, Locked, Misuse, Unreachable, SomeHeld, Failed}
 
-func code(err error) int {
+func exitCode(err error) int {
 	worst := len(precedence)
-	for _, e := range parts(err) {
-		at := slices.Index(precedence[:], codeOf(e))
+	for _, e := range splitErrors(err) {
+		at := slices.Index(precedence[:], singleCode(e))
 		if at < 0 {
 			at = len(precedence) - 1
 		}
@@ -168,7 +168,7 @@ func code(err error) int {
 	return precedence[worst]
 }
 
-func codeOf(err error) int {
+func singleCode(err error) int {
 	if errors.Is(err, durable.ErrFault) {
 		return StorageFault
 	}

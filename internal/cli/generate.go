@@ -20,12 +20,12 @@ func GenerateCommand() *cobra.Command {
 		Args:   cobra.NoArgs,
 		RunE:   func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(generator("man", "Write a man page for each command", generateMan),
-		generator("completion", "Write completions for bash, zsh and fish", generateCompletion))
+	c.AddCommand(newGenerator("man", "Write a man page for each command", generateMan),
+		newGenerator("completion", "Write completions for bash, zsh and fish", generateCompletion))
 	return c
 }
 
-func generator(name, short string, generate func(root *cobra.Command, dir string) error) *cobra.Command {
+func newGenerator(name, short string, generate func(root *cobra.Command, dir string) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   name + " DIR",
 		Short: short,

@@ -22,15 +22,15 @@ type BareSize struct {
 	unit string // of the default: what the key is mostly counted in
 }
 
-// smallestMeant is the least number of bytes that people write out. A smaller number is
+// minLikelySize is the least number of bytes that people write out. A smaller number is
 // more likely one of a larger unit.
-const smallestMeant = 64 << 10
+const minLikelySize = 64 << 10
 
 // Error says how the size is taken, and how to write it.
 func (b *BareSize) Error() string {
 	exact, _ := b.Size.MarshalText()
 	advice := fmt.Sprintf("write %q", exact)
-	if b.Size < smallestMeant {
+	if b.Size < minLikelySize {
 		advice = fmt.Sprintf("write the unit, such as \"%d%s\"; %q if bytes are meant", b.Size, b.unit, exact)
 	}
 	return fmt.Sprintf("%s:%d: %s: %d has no unit, and is taken as bytes: %s", b.path, b.line, b.Key, b.Size, advice)
@@ -45,7 +45,7 @@ func sizeBefore(field reflect.Value) Bytes {
 }
 
 // noteBare notes a size of a field that the file gives without a unit. Zero needs none.
-func (d *decoding) noteBare(value toml.Primitive, field reflect.Value, key toml.Key, before Bytes) {
+func (d *decoder) noteBare(value toml.Primitive, field reflect.Value, key toml.Key, before Bytes) {
 	if field.Type() != reflect.TypeFor[Bytes]() || field.Int() == 0 {
 		return
 	}
@@ -53,7 +53,7 @@ func (d *decoding) noteBare(value toml.Primitive, field reflect.Value, key toml.
 	if err := d.md.PrimitiveDecode(value, &text); err == nil && !isNumber(strings.TrimSpace(text)) {
 		return
 	}
-	d.bare = append(d.bare, &BareSize{Key: key.String(), Size: Bytes(field.Int()), path: d.path, line: d.line(key), unit: unitOf(before)})
+	d.bare = append(d.bare, &BareSize{Key: key.String(), Size: Bytes(field.Int()), path: d.path, line: d.lineOf(key), unit: unitOf(before)})
 }
 
 // unitOf returns the unit that a size is written in, or GiB for none: a key that is off by
@@ -66,8 +66,8 @@ func unitOf(b Bytes) string {
 	return strings.TrimLeft(string(text), "0123456789")
 }
 
-// bareSizes returns the sizes without a unit, joined, in the order of the file.
-func (d *decoding) bareSizes() error {
+// joinBareSizes returns the sizes without a unit, joined, in the order of the file.
+func (d *decoder) joinBareSizes() error {
 	slices.SortFunc(d.bare, func(a, b *BareSize) int { return a.line - b.line })
 	var errs []error
 	for _, b := range d.bare {
@@ -89,7 +89,7 @@ func (b *TypedBytes) UnmarshalText(text []byte) error {
 	if err := read.UnmarshalText(text); err != nil {
 		return err
 	}
-	if n := strings.TrimSpace(string(text)); isNumber(n) && read > 0 && read < smallestMeant {
+	if n := strings.TrimSpace(string(text)); isNumber(n) && read > 0 && read < minLikelySize {
 		return fmt.Errorf(`%[1]s has no unit: write "%[2]sMiB" or "%[2]sGiB", or "%[2]sB" if bytes are meant`, quote(n), n)
 	}
 	*b = TypedBytes(read)

@@ -47,17 +47,17 @@ func LoadSizes(path string, into any) (bare, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the folder of %s: %w", path, err)
 	}
-	doc, err := read(path)
+	doc, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
 	v := reflect.ValueOf(into).Elem()
-	d := decoding{path: path, folder: folder, doc: doc, refused: map[string]string{}, unknown: map[string]bool{}}
+	d := decoder{path: path, folder: folder, doc: doc, refused: map[string]string{}, unknown: map[string]bool{}}
 	if err := d.decode(v); err != nil {
 		return nil, err
 	}
-	resolve(v, folder)
-	return d.bareSizes(), nil
+	resolvePaths(v, folder)
+	return d.joinBareSizes(), nil
 }
 
 // Invalid returns what a Validate says of a key whose value cannot be used. It
@@ -78,7 +78,7 @@ func LoadValid[T interface{ Validate() error }](path string, c T) (T, error) {
 	return c, nil
 }
 
-func read(path string) (string, error) {
+func readFile(path string) (string, error) {
 	if path == "" {
 		return "", errors.New("no configuration file is named: give its path with --config")
 	}
@@ -101,15 +101,15 @@ func read(path string) (string, error) {
 	return string(bytes.TrimPrefix(b, []byte("\ufeff"))), nil
 }
 
-var text = reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()
+var textUnmarshalerType = reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()
 
 // isTable reports whether t is written as a table whose keys we know.
 func isTable(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(text)
+	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(textUnmarshalerType)
 }
 
-// fields yields the keys of the struct type t and the field behind each.
-func fields(t reflect.Type) map[string]reflect.StructField {
+// fieldsByKey yields the keys of the struct type t and the field behind each.
+func fieldsByKey(t reflect.Type) map[string]reflect.StructField {
 	found := map[string]reflect.StructField{}
 	for _, f := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
@@ -127,8 +127,8 @@ func fields(t reflect.Type) map[string]reflect.StructField {
 // knownKeys returns every key of the struct type t in full, below prefix.
 func knownKeys(t reflect.Type, prefix toml.Key) []string {
 	var keys []string
-	for name, f := range fields(t) {
-		key := below(prefix, name)
+	for name, f := range fieldsByKey(t) {
+		key := childKey(prefix, name)
 		keys = append(keys, key.String())
 		inner := f.Type
 		if inner.Kind() == reflect.Slice { // an array of tables
@@ -141,8 +141,8 @@ func knownKeys(t reflect.Type, prefix toml.Key) []string {
 	return keys
 }
 
-// resolve makes each relative [Path] in v absolute from folder.
-func resolve(v reflect.Value, folder string) {
+// resolvePaths makes each relative [Path] in v absolute from folder.
+func resolvePaths(v reflect.Value, folder string) {
 	eachPath(v, func(v reflect.Value) {
 		if p := v.String(); v.CanSet() && p != "" && !filepath.IsAbs(p) {
 			v.SetString(filepath.Join(folder, p))

@@ -18,10 +18,10 @@ import (
 // more is not ours.
 const maxReported = 20
 
-// decoding is one file on its way into a struct. It goes down the tables by
+// decoder is one file on its way into a struct. It goes down the tables by
 // itself and leaves the values to the decoder, because the decoder alone stops
 // at the first wrong value and takes keys of any case.
-type decoding struct {
+type decoder struct {
 	path    string
 	folder  string // of the file
 	doc     string
@@ -32,41 +32,41 @@ type decoding struct {
 	bare    []*BareSize       // sizes without a unit, in no order
 }
 
-func (d *decoding) decode(v reflect.Value) error {
+func (d *decoder) decode(v reflect.Value) error {
 	var err error
 	if d.md, err = toml.Decode(d.doc, &d.root); err != nil {
 		if p, ok := errors.AsType[toml.ParseError](err); ok {
-			return d.fault(p.Position.Line, p.Message)
+			return d.newFault(p.Position.Line, p.Message)
 		}
 		return fmt.Errorf("%s: %w", d.path, err)
 	}
-	d.table(d.root, v, nil)
-	return d.faults(knownKeys(v.Type(), nil))
+	d.decodeTable(d.root, v, nil)
+	return d.joinFaults(knownKeys(v.Type(), nil))
 }
 
-func (d *decoding) table(values map[string]toml.Primitive, v reflect.Value, at toml.Key) {
-	known := fields(v.Type())
+func (d *decoder) decodeTable(values map[string]toml.Primitive, v reflect.Value, at toml.Key) {
+	known := fieldsByKey(v.Type())
 	for name, value := range values {
-		key := below(at, name)
+		key := childKey(at, name)
 		f, ok := known[name]
 		if !ok {
 			d.unknown[key.String()] = true
 			continue
 		}
-		d.value(value, v.FieldByIndex(f.Index), key)
+		d.decodeValue(value, v.FieldByIndex(f.Index), key)
 	}
 }
 
-func (d *decoding) value(value toml.Primitive, field reflect.Value, key toml.Key) {
+func (d *decoder) decodeValue(value toml.Primitive, field reflect.Value, key toml.Key) {
 	found, t := d.md.Type(key...), field.Type()
-	mismatch := fmt.Sprintf("wants %s, found %s", wanted(t), tomlType(found))
+	mismatch := fmt.Sprintf("wants %s, found %s", describeType(t), tomlType(found))
 	if isTable(t) {
 		var values map[string]toml.Primitive
 		if err := d.md.PrimitiveDecode(value, &values); err != nil || values == nil {
 			d.refused[key.String()] = mismatch
 			return
 		}
-		d.table(values, field, key)
+		d.decodeTable(values, field, key)
 		return
 	}
 	if !accepts(t, found) {
@@ -93,7 +93,7 @@ func (d *decoding) value(value toml.Primitive, field reflect.Value, key toml.Key
 	d.noteBare(value, field, key, before)
 	eachPath(field, func(v reflect.Value) {
 		p := Path(v.String())
-		if wrong := refusePath(p, d.folder); wrong != "" {
+		if wrong := explainLiteral(p, d.folder); wrong != "" {
 			d.refused[key.String()] = wrong
 		}
 	})
@@ -108,19 +108,19 @@ func accepts(t reflect.Type, found string) bool {
 		return found == "String" || found == "Integer" || found == "Float" // a number gets a hint
 	case t == reflect.TypeFor[Bytes]():
 		return found == "String" || found == "Integer"
-	case reflect.PointerTo(t).Implements(text):
+	case reflect.PointerTo(t).Implements(textUnmarshalerType):
 		return found == "String"
 	}
 	return true
 }
 
-func wanted(t reflect.Type) string {
+func describeType(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[Duration]():
 		return `a duration such as "30s"`
 	case t == reflect.TypeFor[Bytes]():
 		return `a size such as "1MiB"`
-	case t.Kind() == reflect.String, reflect.PointerTo(t).Implements(text):
+	case t.Kind() == reflect.String, reflect.PointerTo(t).Implements(textUnmarshalerType):
 		return "a string"
 	}
 	switch t.Kind() {
@@ -131,9 +131,9 @@ func wanted(t reflect.Type) string {
 	case reflect.Struct, reflect.Map:
 		return "a table"
 	case reflect.Slice, reflect.Array:
-		return "an array, each element " + wanted(t.Elem())
+		return "an array, each element " + describeType(t.Elem())
 	case reflect.Pointer:
-		return wanted(t.Elem())
+		return describeType(t.Elem())
 	}
 	return "an integer"
 }
@@ -152,8 +152,8 @@ func tomlType(name string) string {
 	return "a " + strings.ToLower(name)
 }
 
-// faults returns all that is wrong with the file, in its order, or nil.
-func (d *decoding) faults(known []string) error {
+// joinFaults returns all that is wrong with the file, in its order, or nil.
+func (d *decoder) joinFaults(known []string) error {
 	keys := d.md.Keys()
 	var errs []error
 	told := map[string]bool{}
@@ -165,16 +165,16 @@ func (d *decoding) faults(known []string) error {
 		if len(errs) > maxReported {
 			break
 		}
-		full, refused := key.String(), d.prefix(key, d.refused)
+		full, refused := key.String(), d.knownPrefix(key, d.refused)
 		switch {
 		case refused != "" && !told[refused]:
 			told[refused] = true
-			errs = append(errs, d.fault(d.line(key), printable.Clip(refused, maxShown)+": "+d.refused[refused]))
+			errs = append(errs, d.newFault(d.lineOf(key), printable.Clip(refused, maxShown)+": "+d.refused[refused]))
 		case refused != "" || told[full]:
 		case d.isUnknown(key) || undecoded[full]:
 			told[full] = true
-			if i+1 == len(keys) || !begins(keys[i+1], key) { // else its own keys tell more
-				errs = append(errs, d.fault(d.line(key), "unknown key "+unknownKey(full, known)))
+			if i+1 == len(keys) || !hasPrefix(keys[i+1], key) { // else its own keys tell more
+				errs = append(errs, d.newFault(d.lineOf(key), "unknown key "+describeUnknownKey(full, known)))
 			}
 		}
 	}
@@ -184,8 +184,8 @@ func (d *decoding) faults(known []string) error {
 	return errors.Join(errs...)
 }
 
-// prefix returns the part of key, from its root, that is in set, or "".
-func (d *decoding) prefix(key toml.Key, set map[string]string) string {
+// knownPrefix returns the part of key, from its root, that is in set, or "".
+func (d *decoder) knownPrefix(key toml.Key, set map[string]string) string {
 	for n := range len(key) {
 		if s := key[:n+1].String(); set[s] != "" {
 			return s
@@ -194,7 +194,7 @@ func (d *decoding) prefix(key toml.Key, set map[string]string) string {
 	return ""
 }
 
-func (d *decoding) isUnknown(key toml.Key) bool {
+func (d *decoder) isUnknown(key toml.Key) bool {
 	for n := range len(key) {
 		if d.unknown[key[:n+1].String()] {
 			return true
@@ -203,40 +203,40 @@ func (d *decoding) isUnknown(key toml.Key) bool {
 	return false
 }
 
-func (d *decoding) fault(line int, what string) error {
+func (d *decoder) newFault(line int, what string) error {
 	if line <= 0 {
 		return fmt.Errorf("%s: %s", d.path, printable.Text(what))
 	}
 	return fmt.Errorf("%s:%d: %s", d.path, line, printable.Text(what))
 }
 
-// below returns the key of name in the table at.
-func below(at toml.Key, name string) toml.Key { return append(slices.Clip(at), name) }
+// childKey returns the key of name in the table at.
+func childKey(at toml.Key, name string) toml.Key { return append(slices.Clip(at), name) }
 
-func begins(key, with toml.Key) bool {
+func hasPrefix(key, with toml.Key) bool {
 	return len(key) > len(with) && slices.Equal(key[:len(with)], with)
 }
 
-// unknownKey returns key quoted, with the known key that was likely meant.
-func unknownKey(key string, known []string) string {
+// describeUnknownKey returns key quoted, with the known key that was likely meant.
+func describeUnknownKey(key string, known []string) string {
 	shown := `"` + printable.Clip(key, maxShown) + `"`
-	if near := nearest(key, known); near != "" {
+	if near := nearestKey(key, known); near != "" {
 		return fmt.Sprintf("%s; did you mean %q?", shown, near)
 	}
 	return shown
 }
 
-// nearest returns the key of known that differs least from key, or "" if none
+// nearestKey returns the key of known that differs least from key, or "" if none
 // is near enough to have been meant: below the tables that the two share, two
 // letters or a third of them may be wrong, but not all.
-func nearest(key string, known []string) string {
+func nearestKey(key string, known []string) string {
 	distance := map[string]int{}
 	for _, k := range known {
 		if strings.HasPrefix(key, k+".") {
 			continue // its own table
 		}
-		wrong, right := unshared(strings.ToLower(key), k)
-		if n := edits(wrong, right); n <= max(2, len(right)/3) && n < len(right) {
+		wrong, right := trimShared(strings.ToLower(key), k)
+		if n := editDistance(wrong, right); n <= max(2, len(right)/3) && n < len(right) {
 			distance[k] = n
 		}
 	}
@@ -248,8 +248,8 @@ func nearest(key string, known []string) string {
 	})
 }
 
-// unshared cuts the leading tables that two keys have in common.
-func unshared(a, b string) (string, string) {
+// trimShared cuts the leading tables that two keys have in common.
+func trimShared(a, b string) (string, string) {
 	for {
 		tableA, belowA, okA := strings.Cut(a, ".")
 		tableB, belowB, okB := strings.Cut(b, ".")
@@ -260,9 +260,9 @@ func unshared(a, b string) (string, string) {
 	}
 }
 
-// edits counts the bytes to insert, delete or replace to make b of a, which
+// editDistance counts the bytes to insert, delete or replace to make b of a, which
 // costs len(a)*len(b): longer keys than a person types count as all different.
-func edits(a, b string) int {
+func editDistance(a, b string) int {
 	if len(a) > maxShown {
 		return len(a)
 	}

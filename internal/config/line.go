@@ -14,12 +14,12 @@ type probe struct{}
 
 func (*probe) UnmarshalTOML(any) error { return errProbe }
 
-// line returns the line of the file that key is on, or 0. The decoder knows
+// lineOf returns the line of the file that key is on, or 0. The decoder knows
 // the place of every value but gives it away only with an error, so we cause
 // one; a scan of our own for the key would be a second parser to keep right.
-func (d *decoding) line(key toml.Key) int { return d.find(d.root, key) }
+func (d *decoder) lineOf(key toml.Key) int { return d.findLine(d.root, key) }
 
-func (d *decoding) find(values map[string]toml.Primitive, key toml.Key) int {
+func (d *decoder) findLine(values map[string]toml.Primitive, key toml.Key) int {
 	value, ok := values[key[0]]
 	if !ok {
 		return 0
@@ -34,14 +34,14 @@ func (d *decoding) find(values map[string]toml.Primitive, key toml.Key) int {
 	}
 	var inner map[string]toml.Primitive
 	if err := d.md.PrimitiveDecode(value, &inner); err == nil && inner != nil {
-		return d.find(inner, key[1:])
+		return d.findLine(inner, key[1:])
 	}
 	var list []map[string]toml.Primitive
 	if err := d.md.PrimitiveDecode(value, &list); err != nil {
 		return 0
 	}
 	for _, inner := range list {
-		if n := d.find(inner, key[1:]); n != 0 {
+		if n := d.findLine(inner, key[1:]); n != 0 {
 			return n
 		}
 	}

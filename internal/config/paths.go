@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// shellPart returns the beginning of a path to the end of its first name that a shell
+// shellExpansion returns the beginning of a path to the end of its first name that a shell
 // would expand, "~/x" or "$HOME/x", or "" if there is none. Here such names stand for
 // themselves.
-func shellPart(path string) string {
+func shellExpansion(path string) string {
 	for at := 0; at < len(path); {
 		end := at + strings.IndexByte(path[at:]+"/", '/')
 		name := path[at:end]
@@ -36,9 +36,9 @@ func hasVariable(name string) bool {
 	return false
 }
 
-// refusePath returns what is wrong with a path of a file in folder, or "".
-func refusePath(p Path, folder string) string {
-	part := shellPart(string(p))
+// explainLiteral returns what is wrong with a path of a file in folder, or "".
+func explainLiteral(p Path, folder string) string {
+	part := shellExpansion(string(p))
 	if part == "" {
 		return ""
 	}

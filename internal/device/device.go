@@ -91,21 +91,21 @@ type Volumes struct {
 	find   func(*os.File) Volume
 	pinned uint64 // the file system that stays mounted while the store is open
 
-	mu   sync.Mutex
-	home *Volume // guarded by mu; of pinned
+	mu           sync.Mutex
+	pinnedVolume *Volume // guarded by mu; of pinned
 }
 
 // Open returns the volumes of a store whose directory is dir, which must stay open as
 // long as they are used.
 func Open(dir *os.File) (*Volumes, error) {
 	m := machine{sys: "/sys", boot: bootID("/proc/sys/kernel/random/boot_id", os.Getenv("CIS490_BOOT_ID")), process: rand.Text()}
-	return open(dir, m, m.volume)
+	return open(dir, m, m.findVolume)
 }
 
 // OpenDisk is [Open] for a test: the store is on the disk with the serial number.
 func OpenDisk(dir *os.File, serial string) (*Volumes, error) {
 	m := machine{boot: "test"}
-	return open(dir, m, func(f *os.File) Volume { return m.name(f, uuid(f), serial, serial) })
+	return open(dir, m, func(f *os.File) Volume { return m.newVolume(f, readUUID(f), serial, serial) })
 }
 
 func open(dir *os.File, m machine, find func(*os.File) Volume) (*Volumes, error) {
@@ -113,7 +113,7 @@ func open(dir *os.File, m machine, find func(*os.File) Volume) (*Volumes, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Volumes{Session: m.session(), find: find, pinned: number(&st)}, nil
+	return &Volumes{Session: m.session(), find: find, pinned: deviceNumber(&st)}, nil
 }
 
 // Of returns the volume of an open file.
@@ -122,20 +122,20 @@ func (v *Volumes) Of(f *os.File) (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	return v.of(f, number(&st)), nil
+	return v.volumeOf(f, deviceNumber(&st)), nil
 }
 
-func (v *Volumes) of(f *os.File, dev uint64) Volume {
+func (v *Volumes) volumeOf(f *os.File, dev uint64) Volume {
 	if dev != v.pinned {
 		return v.find(f) // its number may be that of another file system later
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.home == nil {
+	if v.pinnedVolume == nil {
 		found := v.find(f)
-		v.home = &found
+		v.pinnedVolume = &found
 	}
-	return *v.home
+	return *v.pinnedVolume
 }
 
 // Identify returns which file f is. It costs one system call, or two where files have
@@ -145,7 +145,7 @@ func (v *Volumes) Identify(f *os.File) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	vol := v.of(f, number(&st))
+	vol := v.volumeOf(f, deviceNumber(&st))
 	b := append([]byte("cis490 file\x00"), vol.fileSystem...)
 	b = binary.BigEndian.AppendUint64(append(b, 0), st.Ino)
 	if st.Mask&unix.STATX_BTIME != 0 {
@@ -172,7 +172,7 @@ func stat(f *os.File) (unix.Statx_t, error) {
 	return st, nil
 }
 
-func number(st *unix.Statx_t) uint64 { return unix.Mkdev(st.Dev_major, st.Dev_minor) }
+func deviceNumber(st *unix.Statx_t) uint64 { return unix.Mkdev(st.Dev_major, st.Dev_minor) }
 
 // generation returns the number that tells a file from earlier ones of its inode
 // number, or 0 if the file system has none.
@@ -206,13 +206,13 @@ type machine struct {
 
 func (m machine) session() ID { return hash([]byte("cis490 session\x00" + cmp.Or(m.boot, m.process))) }
 
-func (m machine) volume(f *os.File) Volume {
-	serial, id := m.disks(f)
-	return m.name(f, uuid(f), serial, id)
+func (m machine) findVolume(f *os.File) Volume {
+	serial, id := m.findDisks(f)
+	return m.newVolume(f, readUUID(f), serial, id)
 }
 
-// name makes a volume of what is known of it. An empty uuid or serial is not known.
-func (m machine) name(f *os.File, uuid, serial, id string) Volume {
+// newVolume makes a volume of what is known of it. An empty uuid or serial is not known.
+func (m machine) newVolume(f *os.File, uuid, serial, id string) Volume {
 	v := Volume{UUID: uuid, Serial: serial, Lifetime: UntilMoved, fileSystem: "uuid " + uuid, disk: "serial " + id}
 	standIn := "boot " + m.boot
 	short := UntilReboot
@@ -221,7 +221,7 @@ func (m machine) name(f *os.File, uuid, serial, id string) Volume {
 	}
 	dev := uint64(0)
 	if st, err := stat(f); err == nil {
-		dev = number(&st)
+		dev = deviceNumber(&st)
 	}
 	if serial == "" {
 		v.disk, v.Lifetime = standIn, short

@@ -108,7 +108,7 @@ func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
 			path, _ := mount(t, img)
 			f := openFile(t, path)
 			want := strings.ReplaceAll(strings.TrimSpace(string(out)), "-", "")
-			if got := uuid(f); got != want || want == "" {
+			if got := readUUID(f); got != want || want == "" {
 				t.Errorf("got %q, want %q", got, want)
 			}
 			if got := fileSystemUUID(f); got != want {
@@ -163,16 +163,16 @@ func TestBootIDStandsInForASerialNumber(t *testing.T) {
 			path, _ := mount(t, image(t, kind))
 			f := openFile(t, path)
 			m := machine{sys: "/sys", boot: "b1", process: "p1"}
-			v := m.volume(f)
+			v := m.findVolume(f)
 			if v.Serial != "" || v.Lifetime != UntilReboot || !strings.HasPrefix(v.String(), "no serial: a reboot") {
 				t.Errorf("got %+v: %s", v, v)
 			}
 			m.boot = "b2"
-			if m.volume(f).ID() == v.ID() {
+			if m.findVolume(f).ID() == v.ID() {
 				t.Error("a reboot changes nothing")
 			}
 			m.boot = ""
-			if v := m.volume(f); v.Lifetime != UntilRestart || !strings.Contains(v.String(), "restart") {
+			if v := m.findVolume(f); v.Lifetime != UntilRestart || !strings.Contains(v.String(), "restart") {
 				t.Errorf("got %+v: %s", v, v)
 			}
 		})
@@ -183,11 +183,11 @@ func TestBootIDStandsInForASerialNumber(t *testing.T) {
 func TestFileSystemWithoutUUIDCountsUntilReboot(t *testing.T) {
 	m := machine{boot: "b1", process: "p1"}
 	f := openFile(t, t.TempDir())
-	v := m.name(f, "", "S1", "S1 100")
+	v := m.newVolume(f, "", "S1", "S1 100")
 	if v.Lifetime != UntilReboot || !strings.Contains(v.String(), "UUID") || !strings.Contains(v.fileSystem, "b1") {
 		t.Errorf("got %+v: %s", v, v)
 	}
-	if known := m.name(f, "u", "S1", "S1 100"); known.Lifetime != UntilMoved || known.String() != "serial S1" {
+	if known := m.newVolume(f, "u", "S1", "S1 100"); known.Lifetime != UntilMoved || known.String() != "serial S1" {
 		t.Errorf("got %+v: %s", known, known)
 	}
 }
@@ -224,7 +224,7 @@ func TestSerialNumbersOfDisks(t *testing.T) {
 				os.WriteFile(filepath.Join(at, "size"), []byte("7\n"), 0o644), os.WriteFile(filepath.Join(at, "start"), []byte("2048\n"), 0o644)))
 		}
 		part := map[bool]string{false: "1024", true: "1024 from 2048"}[c.part]
-		got, of := serialOf(at)
+		got, of := readSerial(at)
 		if got != c.want || got != "" && of != part {
 			t.Errorf("%s: got %q of %q, want %q of %q", what, got, of, c.want, part)
 		}
@@ -245,7 +245,7 @@ func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 		write(name+"/partition", name[1:])
 		write(name+"/size", "204800\n")
 		write(name+"/start", start)
-		serial, part := serialOf(filepath.Join(disk, name))
+		serial, part := readSerial(filepath.Join(disk, name))
 		if (serial == "") != (start == "") {
 			t.Errorf("%s: got the serial number %q", name, serial)
 		}
@@ -254,7 +254,7 @@ func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 		}
 		seen[part] = name
 	}
-	if _, part := serialOf(disk); seen[part] != "" {
+	if _, part := readSerial(disk); seen[part] != "" {
 		t.Errorf("the whole disk is %s", seen[part])
 	}
 }
@@ -266,7 +266,7 @@ func TestDevicesOfOneBootDiffer(t *testing.T) {
 	f := openFile(t, path)
 	st, err := stat(f)
 	must(t, err)
-	v := machine{boot: "b1"}.name(f, "u", "", "")
+	v := machine{boot: "b1"}.newVolume(f, "u", "", "")
 	if want := fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor); v.Lifetime != UntilReboot || !strings.Contains(v.disk, want) {
 		t.Errorf("got %q, want the device %s in it", v.disk, want)
 	}

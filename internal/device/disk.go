@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// disks returns the serial number or WWID of the disk below f, and what tells it from
+// findDisks returns the serial number or WWID of the disk below f, and what tells it from
 // other disks and other partitions of the same disk; both are empty if a disk below f shows none. Several disks of one file
 // system have them all.
-func (m machine) disks(f *os.File) (serial, id string) {
+func (m machine) findDisks(f *os.File) (serial, id string) {
 	var serials, ids []string
-	for _, link := range m.links(f) {
+	for _, link := range m.sysfsLinks(f) {
 		dir, err := filepath.EvalSymlinks(link)
 		if err != nil {
 			return "", ""
 		}
-		s, part := serialOf(dir)
+		s, part := readSerial(dir)
 		if s == "" {
 			return "", ""
 		}
@@ -32,13 +32,13 @@ func (m machine) disks(f *os.File) (serial, id string) {
 	return strings.Join(serials, ", "), strings.Join(ids, "\x00")
 }
 
-// links returns the names in sysfs of the devices that the file system of f is on.
-func (m machine) links(f *os.File) []string {
+// sysfsLinks returns the names in sysfs of the devices that the file system of f is on.
+func (m machine) sysfsLinks(f *os.File) []string {
 	st, err := stat(f)
 	if err != nil {
 		return nil
 	}
-	if magic(f) != unix.BTRFS_SUPER_MAGIC {
+	if fsMagic(f) != unix.BTRFS_SUPER_MAGIC {
 		return []string{filepath.Join(m.sys, "dev/block", fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor))}
 	}
 	var links []string
@@ -48,41 +48,41 @@ func (m machine) links(f *os.File) []string {
 	return links
 }
 
-// constant are words in the names of disks whose serial numbers name a slot of a
+// sharedSerials are words in the names of disks whose serial numbers name a slot of a
 // virtual machine: a copy of the image in that slot has the same.
-var constant = [...]string{"qemu", "vbox", "vmware", "virtual", "persistentdisk"}
+var sharedSerials = [...]string{"qemu", "vbox", "vmware", "virtual", "persistentdisk"}
 
-// serialOf returns the serial number or WWID of the whole disk that a directory of
+// readSerial returns the serial number or WWID of the whole disk that a directory of
 // sysfs is, or is a partition of, and which part of the disk it is: the disk's size, and
 // the first sector of a partition. A copy of one partition in another has the UUID of the
 // file system, so only the sector tells them apart. The serial number of a USB bridge is
 // not asked for: it stays when the disk in it is exchanged.
-func serialOf(dir string) (serial, part string) {
+func readSerial(dir string) (serial, part string) {
 	start := ""
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
-		if start = attribute(dir, "start"); start == "" {
+		if start = readAttribute(dir, "start"); start == "" {
 			return "", ""
 		}
 		start, dir = " from "+start, filepath.Dir(dir)
 	}
-	model := attribute(dir, "device/vendor") + attribute(dir, "device/model")
+	model := readAttribute(dir, "device/vendor") + readAttribute(dir, "device/model")
 	for _, name := range []string{"wwid", "device/wwid", "device/cid", "device/serial", "serial"} {
-		s := attribute(dir, name)
+		s := readAttribute(dir, name)
 		if strings.Trim(s, "0 ") == "" {
 			continue
 		}
-		for _, word := range constant {
+		for _, word := range sharedSerials {
 			if strings.Contains(strings.ToLower(model+s), word) {
 				return "", ""
 			}
 		}
-		return s, attribute(dir, "size") + start
+		return s, readAttribute(dir, "size") + start
 	}
 	return "", ""
 }
 
-// attribute returns what a file of sysfs says, as printable ASCII, or "".
-func attribute(dir, name string) string {
+// readAttribute returns what a file of sysfs says, as printable ASCII, or "".
+func readAttribute(dir, name string) string {
 	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
 		return ""

@@ -18,30 +18,30 @@ const (
 	btrfsDeviceInfo = 0xd000941e // BTRFS_IOC_DEV_INFO
 )
 
-// uuid returns the UUID of the file system of f in hex digits, or "" if it shows
+// readUUID returns the UUID of the file system of f in hex digits, or "" if it shows
 // none. It is asked of the file, because the unit hides /dev; the number of statfs(2)
 // is no UUID.
-func uuid(f *os.File) string {
+func readUUID(f *os.File) string {
 	var generic struct {
 		size uint8
 		uuid [16]byte
 	}
 	if ioctl(f, getUUID, unsafe.Pointer(&generic)) == nil && generic.size <= 16 {
-		return digits(generic.uuid[:generic.size])
+		return formatHex(generic.uuid[:generic.size])
 	}
 	return fileSystemUUID(f)
 }
 
 // fileSystemUUID is uuid in the words of each file system that we know.
 func fileSystemUUID(f *os.File) string {
-	switch magic(f) {
+	switch fsMagic(f) {
 	case unix.EXT4_SUPER_MAGIC:
 		a := struct {
 			size, flags uint32
 			uuid        [16]byte
 		}{size: 16}
 		if ioctl(f, ext4GetUUID, unsafe.Pointer(&a)) == nil {
-			return digits(a.uuid[:])
+			return formatHex(a.uuid[:])
 		}
 	case unix.XFS_SUPER_MAGIC:
 		var a struct {
@@ -50,33 +50,33 @@ func fileSystemUUID(f *os.File) string {
 			_    [32]byte
 		}
 		if ioctl(f, xfsGeometry, unsafe.Pointer(&a)) == nil {
-			return digits(a.uuid[:])
+			return formatHex(a.uuid[:])
 		}
 	case unix.BTRFS_SUPER_MAGIC:
-		if a, ok := infoOf(f); ok {
-			return digits(a.uuid[:])
+		if a, ok := readBtrfsInfo(f); ok {
+			return formatHex(a.uuid[:])
 		}
 	}
 	return ""
 }
 
-// digits returns b in hex, or "" if it is zero.
-func digits(b []byte) string {
+// formatHex returns b in hex, or "" if it is zero.
+func formatHex(b []byte) string {
 	if len(bytes.Trim(b, "\x00")) == 0 {
 		return ""
 	}
 	return hex.EncodeToString(b)
 }
 
-// btrfs is what a btrfs says of itself.
-type btrfs struct {
+// btrfsVolume is what a btrfs says of itself.
+type btrfsVolume struct {
 	maxID, devices uint64
 	uuid           [16]byte
 	_              [1024 - 32]byte
 }
 
-func infoOf(f *os.File) (btrfs, bool) {
-	var a btrfs
+func readBtrfsInfo(f *os.File) (btrfsVolume, bool) {
+	var a btrfsVolume
 	return a, ioctl(f, btrfsInfo, unsafe.Pointer(&a)) == nil
 }
 
@@ -86,7 +86,7 @@ const maxDevices = 64
 // btrfsDevices returns the paths of the devices of a btrfs, or nil if not all are
 // known. Its files have a device number that no disk has.
 func btrfsDevices(f *os.File) []string {
-	info, ok := infoOf(f)
+	info, ok := readBtrfsInfo(f)
 	if !ok || info.devices > maxDevices {
 		return nil
 	}
@@ -108,7 +108,7 @@ func btrfsDevices(f *os.File) []string {
 	return paths
 }
 
-func magic(f *os.File) int64 {
+func fsMagic(f *os.File) int64 {
 	var s unix.Statfs_t
 	if unix.Fstatfs(int(f.Fd()), &s) != nil {
 		return 0

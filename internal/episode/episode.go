@@ -30,11 +30,11 @@ const MaxName = 128
 // it is escaped for a URL.
 type Name string
 
-var grammar = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 // ParseName returns s as a [Name], or an error that shows s in printable ASCII.
 func ParseName(s string) (Name, error) {
-	if grammar.MatchString(s) {
+	if namePattern.MatchString(s) {
 		return Name(s), nil
 	}
 	return "", fmt.Errorf("%s is no name: it needs 1 to %d of A-Z a-z 0-9 . _ - and begins with a letter or a digit",

@@ -18,7 +18,7 @@ type Meta struct {
 	Commit string
 }
 
-var commit = regexp.MustCompile(`^[0-9a-fA-F]{40}$`)
+var commitPattern = regexp.MustCompile(`^[0-9a-fA-F]{40}$`)
 
 // A MetaError says why a meta.json cannot be read.
 type MetaError struct{ Err error }
@@ -47,7 +47,7 @@ func ReadMeta(r io.Reader) (Meta, error) {
 	}
 	// These may be of any type: the experiment owns them.
 	var text string
-	if json.Unmarshal(doc["code_version"], &version) != nil || json.Unmarshal(version["commit"], &text) != nil || !commit.MatchString(text) {
+	if json.Unmarshal(doc["code_version"], &version) != nil || json.Unmarshal(version["commit"], &text) != nil || !commitPattern.MatchString(text) {
 		return Meta{}, nil
 	}
 	return Meta{Commit: strings.ToLower(text)}, nil

@@ -13,13 +13,13 @@ func standardJSON(b []byte) []byte {
 	return replaceConstants(toUTF8(b))
 }
 
-// constants are what Python's json.dumps writes for floats that JSON does not have.
+// pythonConstants are what Python's json.dumps writes for floats that JSON does not have.
 // None begins another.
-var constants = [][]byte{[]byte("NaN"), []byte("-Infinity"), []byte("Infinity")}
+var pythonConstants = [][]byte{[]byte("NaN"), []byte("-Infinity"), []byte("Infinity")}
 
 // replaceConstants puts null in the place of the constants that stand outside of strings.
 func replaceConstants(b []byte) []byte {
-	if !bytes.Contains(b, constants[0]) && !bytes.Contains(b, constants[2]) {
+	if !bytes.Contains(b, pythonConstants[0]) && !bytes.Contains(b, pythonConstants[2]) {
 		return b
 	}
 	out := make([]byte, 0, len(b)+len(b)/3) // null is at most one byte longer than NaN
@@ -43,7 +43,7 @@ func replaceConstants(b []byte) []byte {
 
 // leadingConstant returns the length of the constant that b begins with, or 0.
 func leadingConstant(b []byte) int {
-	for _, c := range constants {
+	for _, c := range pythonConstants {
 		if bytes.HasPrefix(b, c) {
 			return len(c)
 		}

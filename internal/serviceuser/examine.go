@@ -43,7 +43,7 @@ func ExamineFolder(path string, wasRoot bool) (Folder, error) {
 	f := Folder{Path: path}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = f.findMaker(wasRoot)
+		err = f.findCreator(wasRoot)
 		return f, err
 	}
 	if err != nil {
@@ -69,8 +69,8 @@ func checkWritable(path string) error {
 	return nil
 }
 
-// findMaker finds out who makes a directory that is missing.
-func (f *Folder) findMaker(wasRoot bool) error {
+// findCreator finds out who makes a directory that is missing.
+func (f *Folder) findCreator(wasRoot bool) error {
 	at := filepath.Dir(filepath.Clean(f.Path))
 	for at != "/" && isMissing(at) {
 		at = filepath.Dir(at)
@@ -85,7 +85,7 @@ func (f *Folder) findMaker(wasRoot bool) error {
 	case wasRoot && isRootsAlone(at):
 		f.MadeBy = "root"
 		f.Note = fmt.Sprintf("a start by root makes %[1]s; %[2]s cannot, for a unit run install -d -o %[3]s -g %[4]s -m 0750 %[1]s",
-			f.Path, us.Name(), owner(us), us.GroupName())
+			f.Path, us.Name(), ownerName(us), us.GroupName())
 	default:
 		return fmt.Errorf("%s is missing, and %s cannot make it: %w", f.Path, us.Name(), err)
 	}
@@ -150,12 +150,12 @@ func ExamineSecret(path string) (Secret, error) {
 		return s, fmt.Errorf("%s (mode %s): %w %s it: run chmod 0%03o %s, and issue a new key if others use this machine",
 			path, s.Mode, ErrExposed, what, st.Mode&0o750, path)
 	}
-	s.Note = noteOn(path, st, Current())
+	s.Note = describeExposure(path, st, Current())
 	return s, nil
 }
 
-// noteOn returns who else than root, a user and its groups has to do with a secret.
-func noteOn(path string, st *syscall.Stat_t, us User) string {
+// describeExposure returns who else than root, a user and its groups has to do with a secret.
+func describeExposure(path string, st *syscall.Stat_t, us User) string {
 	groups, _ := os.Getgroups()
 	ourGroup := st.Gid == 0 || int(st.Gid) == us.GID || slices.Contains(groups, int(st.Gid))
 	switch {

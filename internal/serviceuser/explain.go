@@ -64,8 +64,8 @@ func findObstacle(path string) (obstacle, bool) {
 	}
 	at, parent := "/", 0
 	last, found := obstacle{}, false
-	for _, name := range append(split(path), "") {
-		b, ok := stat(at)
+	for _, name := range append(splitPath(path), "") {
+		b, ok := statObstacle(at)
 		if !ok {
 			break // it does not exist: what it would be in is in the way
 		}
@@ -81,7 +81,7 @@ func findObstacle(path string) (obstacle, bool) {
 	return last, found
 }
 
-func stat(path string) (obstacle, bool) {
+func statObstacle(path string) (obstacle, bool) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return obstacle{}, false
@@ -107,16 +107,16 @@ func (b obstacle) fix(us User, program string) string {
 		return "run the command as root: it becomes that user"
 	case b.parent == us.UID:
 		return fmt.Sprintf("an earlier run as root left it; run '%s' once as root, which hands over what is in the program's own directories (elsewhere: chown -h %s %s)",
-			program, owner(us), b.path)
+			program, ownerName(us), b.path)
 	case !b.isDir:
 		return fmt.Sprintf("run chgrp %[1]s %[2]s && chmod 0640 %[2]s", us.GroupName(), b.path)
 	case b.enter:
 		return fmt.Sprintf("move %s to a directory that %s can enter, or run chgrp %s %[4]s && chmod 0750 %[4]s",
 			filepath.Base(b.want), us.Name(), us.GroupName(), b.path)
 	case filepath.Dir(b.want) == b.path && !b.isOurs():
-		return fmt.Sprintf("run install -d -o %s -g %s -m 0750 %s", owner(us), us.GroupName(), b.want)
+		return fmt.Sprintf("run install -d -o %s -g %s -m 0750 %s", ownerName(us), us.GroupName(), b.want)
 	}
-	return fmt.Sprintf("if %s should work there, run chown -h %s %s, then '%s' once as root", us.Name(), owner(us), b.path, program)
+	return fmt.Sprintf("if %s should work there, run chown -h %s %s, then '%s' once as root", us.Name(), ownerName(us), b.path, program)
 }
 
 // isOurs reports whether a directory of root's looks like one that our programs made:
@@ -125,8 +125,8 @@ func (b obstacle) isOurs() bool { return b.mode&0o007 == 0 }
 
 func isNumber(uid int) bool { return strings.HasPrefix(userName(uid), "uid ") }
 
-// owner returns what chown accepts for a user.
-func owner(u User) string { return strings.TrimPrefix(u.Name(), "uid ") }
+// ownerName returns what chown accepts for a user.
+func ownerName(u User) string { return strings.TrimPrefix(u.Name(), "uid ") }
 
 // isCredential reports whether systemd hands a file to a unit.
 func isCredential(path string) bool { return strings.HasPrefix(path, "/run/credentials/") }

@@ -17,8 +17,8 @@ import (
 // kernel's own.
 const maxLinks = 40
 
-// place is how far a path leads: to its end, or to the last directory that exists.
-type place struct {
+// resolvedPath is how far a path leads: to its end, or to the last directory that exists.
+type resolvedPath struct {
 	path    string
 	fd      int      // a path descriptor
 	missing []string // what follows and does not exist
@@ -35,17 +35,17 @@ type link struct {
 // one before, so that a directory that is swapped meanwhile changes nothing. A link
 // counts only if root or the owner of the place that the path leads to has made it:
 // everybody else could lead root to a directory of a third user.
-func resolve(path string) (*place, error) {
+func resolve(path string) (*resolvedPath, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	p := &place{path: path, fd: -1}
-	if err := p.follow(); err != nil {
+	p := &resolvedPath{path: path, fd: -1}
+	if err := p.followLinks(); err != nil {
 		p.close()
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	owner, err := p.owner()
+	owner, err := p.statOwner()
 	if err != nil {
 		p.close()
 		return nil, err
@@ -60,26 +60,26 @@ func resolve(path string) (*place, error) {
 	return p, nil
 }
 
-func (p *place) close() {
+func (p *resolvedPath) close() {
 	if p.fd >= 0 {
 		unix.Close(p.fd)
 	}
 }
 
-// move makes fd the descriptor of the place.
-func (p *place) move(fd int) {
+// replaceFD makes fd the descriptor of the place.
+func (p *resolvedPath) replaceFD(fd int) {
 	p.close()
 	p.fd = fd
 }
 
-func (p *place) follow() error {
+func (p *resolvedPath) followLinks() error {
 	root, err := openPath(unix.AT_FDCWD, "/")
 	if err != nil {
 		return err
 	}
 	p.fd = root
 	at := "/" // the path of fd, for messages
-	rest := split(p.path)
+	rest := splitPath(p.path)
 	for len(rest) > 0 {
 		name := rest[0]
 		rest = rest[1:]
@@ -98,7 +98,7 @@ func (p *place) follow() error {
 		}
 		switch st.Mode & unix.S_IFMT {
 		case unix.S_IFDIR:
-			p.move(next)
+			p.replaceFD(next)
 			at = filepath.Join(at, name)
 			continue
 		case unix.S_IFLNK:
@@ -114,14 +114,14 @@ func (p *place) follow() error {
 		if filepath.IsAbs(target) {
 			at = "/"
 		}
-		rest = append(split(target), rest...)
+		rest = append(splitPath(target), rest...)
 	}
 	return nil
 }
 
 // readLink returns where a link leads, and goes back to the root directory if that is
 // an absolute path.
-func (p *place) readLink(fd int, path string, uid uint32) (string, error) {
+func (p *resolvedPath) readLink(fd int, path string, uid uint32) (string, error) {
 	p.links = append(p.links, link{path, uid})
 	if len(p.links) > maxLinks {
 		return "", unix.ELOOP
@@ -139,11 +139,11 @@ func (p *place) readLink(fd int, path string, uid uint32) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p.move(root)
+	p.replaceFD(root)
 	return target, nil
 }
 
-func split(path string) []string {
+func splitPath(path string) []string {
 	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
 }
 
@@ -158,8 +158,8 @@ func openPath(dirfd int, name string) (int, error) {
 	return fd, err
 }
 
-// owner describes the directory of the place.
-func (p *place) owner() (unix.Stat_t, error) {
+// statOwner describes the directory of the place.
+func (p *resolvedPath) statOwner() (unix.Stat_t, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(p.fd, &st); err != nil {
 		return st, &fs.PathError{Op: "stat", Path: p.path, Err: err}
@@ -199,7 +199,7 @@ func OpenNearest(path string) (*durable.Dir, error) {
 }
 
 // openToUse is open, but also for a directory that cannot be listed.
-func (p *place) openToUse() (*durable.Dir, error) {
+func (p *resolvedPath) openToUse() (*durable.Dir, error) {
 	dir, err := p.open()
 	if !errors.Is(err, fs.ErrPermission) {
 		return dir, err
@@ -212,7 +212,7 @@ func (p *place) openToUse() (*durable.Dir, error) {
 }
 
 // open opens the directory of the place for reading.
-func (p *place) open() (*durable.Dir, error) {
+func (p *resolvedPath) open() (*durable.Dir, error) {
 	fd, err := unix.Openat(p.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: p.path, Err: err}
@@ -220,21 +220,21 @@ func (p *place) open() (*durable.Dir, error) {
 	return durable.NewDir(os.NewFile(uintptr(fd), p.path)), nil
 }
 
-// prepare makes sure that u can use the directory at path. One that root made in a
+// prepareDir makes sure that u can use the directory at path. One that root made in a
 // directory of u is handed over. With create, the first directory that is missing is
 // made for u if its parent is root's alone; u itself makes the others.
-func prepare(path string, u User, create bool) error {
+func prepareDir(path string, u User, create bool) error {
 	p, err := resolve(path)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	owner, err := p.owner()
+	owner, err := p.statOwner()
 	if err != nil || owner.Uid != 0 {
 		return err
 	}
 	if len(p.missing) == 0 {
-		return p.handOver(u)
+		return p.giveToUser(u)
 	}
 	if !create || owner.Mode&0o022 != 0 {
 		return nil // u can make it, or nobody asked for it
@@ -252,8 +252,8 @@ func prepare(path string, u User, create bool) error {
 	return made.ChownFromRoot(u.UID, u.GID)
 }
 
-// handOver gives u a directory of root's that is in a directory of u.
-func (p *place) handOver(u User) error {
+// giveToUser gives u a directory of root's that is in a directory of u.
+func (p *resolvedPath) giveToUser(u User) error {
 	var parent unix.Stat_t
 	if err := unix.Fstatat(p.fd, "..", &parent, 0); err != nil {
 		return err

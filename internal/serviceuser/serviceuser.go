@@ -95,7 +95,7 @@ func Become(s State) (u User, notes, err error) {
 	if os.Geteuid() != 0 {
 		return Current(), nil, nil
 	}
-	dir, u, err := find(s.Dir)
+	dir, u, err := findOwner(s.Dir)
 	if errors.Is(err, unix.ENOTDIR) {
 		return Current(), nil, nil // the command itself says what is wrong with it
 	}
@@ -107,22 +107,22 @@ func Become(s State) (u User, notes, err error) {
 		notes = dir.HandOver(s.Layout, u.UID, u.GID)
 	}
 	for _, path := range append([]string{s.Dir}, s.Dirs...) {
-		if err := prepare(path, u, s.Create); err != nil {
+		if err := prepareDir(path, u, s.Create); err != nil {
 			notes = errors.Join(notes, fmt.Errorf("hand over %s: %w", path, err))
 		}
 	}
-	return u, notes, drop(u)
+	return u, notes, dropPrivileges(u)
 }
 
-// find opens a state directory and returns its service user. The directory is nil if
+// findOwner opens a state directory and returns its service user. The directory is nil if
 // it does not exist.
-func find(path string) (*durable.Dir, User, error) {
+func findOwner(path string) (*durable.Dir, User, error) {
 	at, err := resolve(path)
 	if err != nil {
 		return nil, User{}, err
 	}
 	defer at.close()
-	owner, err := at.owner()
+	owner, err := at.statOwner()
 	if err != nil {
 		return nil, User{}, err
 	}
@@ -173,8 +173,8 @@ func lookupName(name string) User {
 	return lookup(uid, gid)
 }
 
-// drop makes all threads of the process u, for good. It must be a process of root.
-func drop(u User) error {
+// dropPrivileges makes all threads of the process u, for good. It must be a process of root.
+func dropPrivileges(u User) error {
 	// These of package syscall act on all threads, those of x/sys on one.
 	if err := syscall.Setgroups(u.Groups); err != nil {
 		return fmt.Errorf("take the groups of %s: %w", u.Name(), err)

@@ -80,27 +80,27 @@ func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return h.and(func(text slog.Handler) slog.Handler { return text.WithAttrs(attrs) })
+	return h.withEach(func(text slog.Handler) slog.Handler { return text.WithAttrs(attrs) })
 }
 
 func (h *handler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
 	}
-	return h.and(func(text slog.Handler) slog.Handler { return text.WithGroup(name) })
+	return h.withEach(func(text slog.Handler) slog.Handler { return text.WithGroup(name) })
 }
 
-func (h *handler) and(f func(slog.Handler) slog.Handler) slog.Handler {
+func (h *handler) withEach(f func(slog.Handler) slog.Handler) slog.Handler {
 	with := append(h.with[:len(h.with):len(h.with)], f)
 	return &handler{out: h.out, level: h.level, form: h.form, with: with}
 }
 
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
-	attrs, err := h.attrs(ctx, r)
+	attrs, err := h.formatAttrs(ctx, r)
 	if err != nil {
 		return err
 	}
-	line := printable.Text(h.head(r) + attrs)
+	line := printable.Text(h.formatHead(r) + attrs)
 	if len(line) >= MaxLine {
 		line = line[:MaxLine-len("...\n")] + "..."
 	}
@@ -110,10 +110,10 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
-// attrs returns " key=value" of all the attributes. They are rendered by a
+// formatAttrs returns " key=value" of all the attributes. They are rendered by a
 // text handler of their own, under an empty message, and before the lock: a
 // value may log when it is asked for its text.
-func (h *handler) attrs(ctx context.Context, r slog.Record) (string, error) {
+func (h *handler) formatAttrs(ctx context.Context, r slog.Record) (string, error) {
 	var b bytes.Buffer
 	text := slog.Handler(slog.NewTextHandler(&b, nil))
 	for _, f := range h.with {
@@ -128,16 +128,16 @@ func (h *handler) attrs(ctx context.Context, r slog.Record) (string, error) {
 	return strings.TrimSuffix(attrs, "\n"), nil
 }
 
-func (h *handler) head(r slog.Record) string {
+func (h *handler) formatHead(r slog.Record) string {
 	switch {
 	case h.form == ForJournal:
-		return priority(r.Level) + message(r.Message)
+		return priority(r.Level) + formatMessage(r.Message)
 	case r.Time.IsZero():
-		return r.Level.String() + " " + message(r.Message)
+		return r.Level.String() + " " + formatMessage(r.Message)
 	case h.form == ForTerminal:
-		return r.Time.Format(time.TimeOnly) + " " + r.Level.String() + " " + message(r.Message)
+		return r.Time.Format(time.TimeOnly) + " " + r.Level.String() + " " + formatMessage(r.Message)
 	}
-	return r.Time.Format("2006-01-02T15:04:05.000Z07:00") + " " + r.Level.String() + " " + message(r.Message)
+	return r.Time.Format("2006-01-02T15:04:05.000Z07:00") + " " + r.Level.String() + " " + formatMessage(r.Message)
 }
 
 // priority is the level as journald reads it at the start of a line.
@@ -153,9 +153,9 @@ func priority(level slog.Level) string {
 	return "<7>"
 }
 
-// message returns s bare if it reads as plain words, else quoted: a message
+// formatMessage returns s bare if it reads as plain words, else quoted: a message
 // must not pass for attributes.
-func message(s string) string {
+func formatMessage(s string) string {
 	if s == "" || strings.ContainsAny(s, `="\`) || printable.Text(s) != s {
 		return strconv.QuoteToASCII(s)
 	}

@@ -54,7 +54,7 @@ func (q *Queue) reportDropped() {
 		return
 	}
 	h := handler{form: q.form}
-	head := h.head(slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped", 0))
+	head := h.formatHead(slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped", 0))
 	q.add(fmt.Appendf(nil, "%s dropped=%d\n", head, q.dropped))
 	q.dropped = 0
 }
@@ -89,15 +89,15 @@ func (q *Queue) Close(within time.Duration) {
 func (q *Queue) run() {
 	defer close(q.done)
 	for range q.wake {
-		for _, line := range q.take() {
+		for _, line := range q.takeAll() {
 			q.w.Write(line) // an error has no place to go: this is the log
-			q.wrote(len(line))
+			q.markWritten(len(line))
 		}
 	}
 }
 
-// take returns the lines that are queued. They count until they are written.
-func (q *Queue) take() [][]byte {
+// takeAll returns the lines that are queued. They count until they are written.
+func (q *Queue) takeAll() [][]byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	lines := q.lines
@@ -105,7 +105,7 @@ func (q *Queue) take() [][]byte {
 	return lines
 }
 
-func (q *Queue) wrote(n int) {
+func (q *Queue) markWritten(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.bytes -= n

@@ -76,14 +76,14 @@ func Watchdog(ctx context.Context, alive func(context.Context) bool) error {
 			return nil
 		case <-tick.C:
 		}
-		if answers(ctx, third, alive) {
+		if answersWithin(ctx, third, alive) {
 			// A failure is like a no: systemd acts if it lasts.
 			_ = notify(daemon.SdNotifyWatchdog)
 		}
 	}
 }
 
-func answers(ctx context.Context, limit time.Duration, alive func(context.Context) bool) bool {
+func answersWithin(ctx context.Context, limit time.Duration, alive func(context.Context) bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return alive(ctx) && ctx.Err() == nil

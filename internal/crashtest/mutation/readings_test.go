@@ -205,8 +205,8 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"device/disk.go",
-				"attribute(dir, \"size\") + start",
-				"attribute(dir, \"size\")",
+				"readAttribute(dir, \"size\") + start",
+				"readAttribute(dir, \"size\")",
 			},
 		},
 	},

@@ -456,7 +456,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"archive/node.go",
-				"	widen(&ts.Sec, t.Sec)\n	widen(&ts.Nsec, t.Nsec)\n	return ts",
+				"	convert(&ts.Sec, t.Sec)\n	convert(&ts.Nsec, t.Nsec)\n	return ts",
 				"	return unix.NsecToTimespec(t.Sec*1e9 + int64(t.Nsec))",
 			},
 		},
