@@ -117,7 +117,7 @@ bench: ## Run the benchmarks that match BENCH=. for BENCHTIME=1s each
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
 
 # RUNS=n rounds, WORK=M,S,L,receiver,idle, SCALE=0.02 to see whether it still runs.
-bench-peers: build ## Run ours and what users would type instead in turn; docs/performance.md (root on Debian, half an hour)
+bench-peers: build ## Compare cis490 with other tools; docs/performance.md (root on Debian, half an hour)
 	go run ./scripts/bench peers $(BENCHFLAGS)
 
 # RUNS and SCALE as above, WORK=backlog,away,rows,hosts.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -48,4 +49,38 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLinksOfDocsLead: each relative link leads to a file, and to a heading of it.
+func TestLinksOfDocsLead(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)]+)\)`)
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/decisions/*.md"} {
+		for _, page := range glob(t, pattern) {
+			for _, m := range link.FindAllStringSubmatch(readFile(t, page), -1) {
+				if strings.Contains(m[1], "://") {
+					continue
+				}
+				file, anchor, _ := strings.Cut(m[1], "#")
+				target := filepath.Join(filepath.Dir(page), file)
+				if file == "" {
+					target = page
+				}
+				if _, err := os.Stat(target); err != nil || anchor != "" && !hasHeading(t, target, anchor) {
+					t.Errorf("%s: nothing is at %s", page, m[1])
+				}
+			}
+		}
+	}
+}
+
+// hasHeading reports whether a page has a heading with this anchor.
+func hasHeading(t *testing.T, page, anchor string) bool {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(codeBlocks.ReplaceAllString(readFile(t, page), ""), -1) {
+		kept := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		if strings.ReplaceAll(kept, " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
 }

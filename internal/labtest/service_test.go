@@ -277,7 +277,7 @@ func TestAcceptedAsRoot(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestByHandAndThenTheService: README's "install by hand" as root, and the service of
+// TestByHandAndThenTheService: "Install by hand" of docs/operations.md as root, and the service of
 // another user afterwards, in whose folders root left its own.
 func TestByHandAndThenTheService(t *testing.T) {
 	t.Parallel()

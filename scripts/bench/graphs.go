@@ -24,7 +24,7 @@ func graphs(o options, b book) error {
 		table string
 	}{
 		{"growth-backlog-time.svg", b.backlogTime(), b.table("backlog", "episodes", "with the receiver")},
-		{"growth-backlog-memory.svg", b.backlogMemory(), b.table("away", "episodes", "with the receiver away")},
+		{"growth-backlog-memory.svg", b.backlogMemory(), b.table("away", "episodes", "with the receiver unreachable")},
 		{"growth-rows-time.svg", b.rowsTime(), b.table("rows", "rows", "")},
 		{"growth-rows-memory.svg", b.rowsMemory(), ""},
 		{"growth-hosts.svg", b.hosts(), b.table("hosts", "hosts", "")},
@@ -50,13 +50,13 @@ func (c chart) drawn() bool {
 
 func (b book) backlogTime() chart {
 	return chart{"One pass of the shipper, against the backlog", "tiny episodes that wait", "seconds", []series{
-		b.line("backlog", "with the receiver", wall), b.line("away", "receiver away: packed only", wall), b.linear("backlog", wall),
+		b.line("backlog", "with the receiver", wall), b.line("away", "receiver unreachable: packed only", wall), b.linear("backlog", wall),
 	}}
 }
 
 func (b book) backlogMemory() chart {
 	return chart{"Memory, against the backlog", "tiny episodes that wait", "MiB resident, peak", []series{
-		b.line("backlog", "shipper", clientMiB), b.line("away", "shipper, receiver away", clientMiB), b.line("backlog", "receiver", serverMiB),
+		b.line("backlog", "shipper", clientMiB), b.line("away", "shipper, receiver unreachable", clientMiB), b.line("backlog", "receiver", serverMiB),
 	}}
 }
 
@@ -73,7 +73,7 @@ func (b book) rowsMemory() chart {
 }
 
 func (b book) hosts() chart {
-	return chart{"Episodes a second, against hosts at once", "hosts", "episodes/s, all hosts together", []series{
+	return chart{"Episodes per second, against concurrent hosts", "hosts", "episodes/s, all hosts together", []series{
 		b.line("hosts", "40 KiB episodes", perSecond),
 	}}
 }

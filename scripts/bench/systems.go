@@ -27,10 +27,10 @@ type system struct {
 }
 
 // ours is the system that the others are compared with.
-const ours = "ours"
+const ours = "cis490"
 
 // pageCache is what a server promises that only writes.
-const pageCache = "nothing: the server's kernel writes it back when it likes; no check of the bytes"
+const pageCache = "nothing: page cache; the bytes are not checked"
 
 // systems are run in this order, round by round.
 func systems() []system { return append(archivers(), copiers()...) }
@@ -43,7 +43,7 @@ func archivers() []system {
 			title:  "shipper --once, with `settle` at \"0s\"",
 			client: `exec "$BIN/shipper" --config "$CONF" --once`,
 			unpack: untar,
-			keeps:  "every archive and its row, sha256 checked and fsynced; a receipt for each on the host",
+			keeps:  "each archive and its row, sha256 checked and fsynced; a receipt for each on the host",
 		},
 		{
 			name: "shell", server: "nginx", archives: true,
@@ -73,7 +73,7 @@ for f in *; do printf 'upload-file = "%s"\nurl = "%s/%s"\n' "$f" "$URL" "$f"; do
 			title:  "the original's steps in Python: tar, zstd -3, hash in a second pass, PUT, one after another",
 			client: `exec python3 -c "$ORIGINAL"`,
 			unpack: untar,
-			keeps:  "as ours at the receiver, which is ours; on the host nothing is fsynced",
+			keeps:  "as cis490 on the receiver, which is cis490's; nothing on the host",
 		},
 		{
 			name: "rclone", server: "webdav", archives: true,
@@ -93,14 +93,14 @@ func copiers() []system {
 			title:  "`rsync -az` (zstd) to its daemon, no TLS",
 			client: rsync,
 			unpack: `cp -a "$DATA/." "$TO"`,
-			keeps:  "nothing: page cache; the files as they are, not archives",
+			keeps:  "nothing: page cache; files, not archives",
 		},
 		{
 			name: "rsync-fsync", server: "rsync",
 			title:  "the same with `--fsync`",
 			client: rsync + ` --fsync`,
 			unpack: `cp -a "$DATA/." "$TO"`,
-			keeps:  "the bytes of every file, and not the names: no folder is fsynced",
+			keeps:  "the bytes of each file, not the names: no directory is fsynced",
 		},
 		{
 			name: "restic", server: "restic",
@@ -108,7 +108,7 @@ func copiers() []system {
 			prepare: restic + `restic init --repository-version 2`,
 			client:  restic + `cd "$SRC"; restic backup .`,
 			unpack:  restic + `restic restore latest --target "$TO"`,
-			keeps:   "nothing: this server does not fsync; one snapshot of all episodes, deduplicated and encrypted",
+			keeps:   "nothing: no fsync; one snapshot of all episodes, deduplicated and encrypted",
 		},
 	}
 }
@@ -117,22 +117,22 @@ func copiers() []system {
 func diskAlone() system {
 	return system{
 		name:   custody,
-		title:  "the steps of ours on the disk, by its own packages in one process: nothing is found, read, packed, hashed or sent",
+		title:  "the disk operations of cis490 alone, in one process: nothing is found, read, packed, hashed or sent",
 		client: `exec "$BENCH" custody -data "$DATA" -src "$SRC" -shipped "$SHIPPED" -outbox "$OUT"`,
-		keeps:  "as ours",
+		keeps:  "as cis490",
 	}
 }
 
 // oursSettled is ours as it is configured by default: the markers are made when the clock
 // starts, and what was finished has to settle.
-const oursSettled = "ours-settle"
+const oursSettled = "cis490-settle"
 
 func settledOurs() system {
 	return system{
 		name: oursSettled, server: "receiver",
-		title:  "ours with `settle` at its default, of episodes that are finished when the clock starts",
+		title:  "cis490 with the default `settle`; all episodes are finished when the clock starts",
 		client: `sed /^settle/d "$CONF" >"$CONF.default"; touch "$SRC"/*/done.marker; exec "$BIN/shipper" --config "$CONF.default" --once`,
-		keeps:  "as ours",
+		keeps:  "as cis490",
 	}
 }
 

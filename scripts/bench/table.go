@@ -46,19 +46,26 @@ func splice(page, command string, generated []byte) error {
 
 func (b book) render(out *bytes.Buffer) {
 	fmt.Fprintf(out, "%s\n%s\n\n", facts(), versions())
-	fmt.Fprintf(out, `CPU is user and system time of the process trees. *kernel* is the CPU of the kernel's own threads (writeback among it) to the end of a
-last sync, whose length is *sync*. *foreign* is what the machine was busy with beside all this, in cores: rows above %g are left out where two
-others remain; where they do not, a * marks them. Ratios are medians of those within a round. MiB is resident, of client and server.
+	fmt.Fprintf(out, `CPU is user and system time of the process trees. *kernel* is the CPU of kernel threads, such as
+writeback, until a last sync ends; *sync* is the length of that. *foreign* is other load of the
+machine, in cores. Rows above %g are left out if two others remain, else marked with a *. Ratios are
+medians of those within a round. MiB is resident memory of client and server.
 
 `, tooBusy)
 	b.targets(out)
+	b.legend(out)
 	for _, name := range []string{"M", "S", "L"} {
 		if s, found := b[name]; found {
 			s.way(out, name)
 		}
 	}
+	noted := false
 	for _, l := range loads(options{scale: 1}) {
 		if s, found := b[l.name]; found {
+			if !noted {
+				out.WriteString(loadNote)
+				noted = true
+			}
 			s.loadTable(out, l.name)
 		}
 	}
@@ -94,15 +101,31 @@ func (s section) head(out *bytes.Buffer, title string) {
 	out.WriteString(".\n\n")
 }
 
+// legend describes each system that the tables of M, S and L name.
+func (b book) legend(out *bytes.Buffer) {
+	named := map[string]bool{}
+	for _, work := range []string{"M", "S", "L"} {
+		for _, name := range b[work].names() {
+			named[name] = true
+		}
+	}
+	if len(named) == 0 {
+		return
+	}
+	out.WriteString("### Systems\n\n| system | what it is | what is durable when it ends |\n|---|---|---|\n")
+	for _, sys := range append(systems(), diskAlone(), settledOurs()) {
+		if named[sys.name] {
+			fmt.Fprintf(out, "| %s | %s | %s |\n", sys.name, sys.title, sys.keeps)
+		}
+	}
+	out.WriteString("\n")
+}
+
 // way is the table of the whole way, host to server.
 func (s section) way(out *bytes.Buffer, name string) {
-	titles := map[string]system{}
-	for _, sys := range append(systems(), diskAlone(), settledOurs()) {
-		titles[sys.name] = sys
-	}
 	r := s.Rows[0]
 	s.head(out, fmt.Sprintf("%s: %d episodes, %.4g MB each", name, r.Episodes, float64(r.Input)/float64(r.Episodes)/1e6))
-	out.WriteString("| system | wall s, median [min-max] | × ours | episodes/s | CPU s, client + server | CPU × ours | kernel s | MiB | stored MB | sync s | foreign |\n" +
+	out.WriteString("| system | wall s, median [min-max] | × cis490 | episodes/s | CPU s, client + server | CPU × cis490 | kernel s | MiB | stored MB | sync s | foreign |\n" +
 		"|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, sys := range s.names() {
 		rows, spoiled := s.of(sys)
@@ -113,17 +136,20 @@ func (s section) way(out *bytes.Buffer, name string) {
 			number(s.median(sys, clientCPU)), number(s.median(sys, serverCPU)), number(s.ratio(sys, ours, row.cpu)), number(s.median(sys, kernelCPU)),
 			s.median(sys, clientMiB), s.median(sys, serverMiB), number(s.median(sys, storedBytes)/1e6), number(s.median(sys, syncTime)), s.median(sys, foreign))
 	}
-	out.WriteString("\n| system | what it is | what is durable when it ends |\n|---|---|---|\n")
-	for _, sys := range s.names() {
-		fmt.Fprintf(out, "| %s | %s | %s |\n", sys, titles[sys].title, titles[sys].keeps)
-	}
 	out.WriteString("\n")
 }
+
+// loadNote stands before the tables of the receivers alone.
+const loadNote = `In the next tables, cis490 checks the sha256 and fsyncs archive and row before it answers; nginx does
+neither. *All but the client* is the CPU of the whole machine without the client of the load. It
+includes a last sync and foreign load.
+
+`
 
 // loadTable is the table of the receivers alone.
 func (s section) loadTable(out *bytes.Buffer, name string) {
 	s.head(out, fmt.Sprintf("A receiver alone: %s at once, %d uploads", name, s.Rows[0].Requests))
-	out.WriteString("| receiver | requests/s [min-max] | × ours | MB/s | server CPU s/GB | server and kernel | all but the client | × ours | MiB | p50 / p99 ms | sync s | foreign |\n" +
+	out.WriteString("| receiver | requests/s [min-max] | × cis490 | MB/s | server CPU s/GB | server and kernel | all but the client | × cis490 | MiB | p50 / p99 ms | sync s | foreign |\n" +
 		"|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, sys := range s.names() {
 		rows, spoiled := s.of(sys)
@@ -135,8 +161,7 @@ func (s section) loadTable(out *bytes.Buffer, name string) {
 			number(s.median(sys, middle)), number(s.median(sys, slow)),
 			number(s.median(sys, syncTime)), s.median(sys, foreign))
 	}
-	out.WriteString("\nOurs checks the sha256, fsyncs the archive and its row and then answers; nginx does none of it. *All but the client* is the whole machine\n" +
-		"less the load's client, a last sync included; foreign load is in it. *custody* is " + diskAlone().title + ".\n\n")
+	out.WriteString("\n")
 }
 
 func star(spoiled bool) string {
