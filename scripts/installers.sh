@@ -65,6 +65,11 @@ try() {
 try install-receiver.sh receiver.toml
 try install-lab-host.sh lab-host.toml
 
+# --papers is the former name of --credentials.
+for flag in --credentials --papers; do
+  refuses 1 'is missing: --credentials requires' scripts/install-lab-host.sh --prefix "$lab/install-lab-host.sh" "$flag" "$lab"
+done
+
 # On a machine without a running systemd, or without root, nothing begins.
 if [ ! -d /run/systemd/system ] || [ "$(id -u)" -ne 0 ]; then
   for script in install-receiver.sh install-lab-host.sh; do refuses 1 'nothing was changed' "scripts/$script"; done
