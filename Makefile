@@ -1,5 +1,4 @@
-# Every target has a line after ## that `make help` prints. What CI runs stands
-# in .ci/run, in stages that are targets here.
+# `make help` prints the text after ##. .ci/run runs these targets in stages.
 
 VERSION   := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 LDFLAGS   := -X cis490/internal/cli.version=$(VERSION)
@@ -27,39 +26,39 @@ pi: ## Build bin/arm64/shipper and bin/arm64/receiver, static, for a Raspberry P
 	@mkdir -p bin/arm64
 	GOOS=linux GOARCH=arm64 $(GO_STATIC) -o bin/arm64/ ./cmd/...
 
-# Without symbols, which a stack trace does not need.
+# Without symbols: stack traces do not need them.
 release:
 	@mkdir -p bin/release/amd64 bin/release/arm64
 	GOOS=linux GOARCH=amd64 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/release/amd64/ ./cmd/...
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(LDFLAGS)' -o bin/release/arm64/ ./cmd/...
 
-packages: release ## Make the Debian packages of both roles, amd64 and arm64, in dist/
+packages: release ## Build the Debian packages of both roles, amd64 and arm64, in dist/
 	@scripts/packages.sh
 
-dist: packages ## Make packages, static tarballs and SHA256SUMS in dist/
+dist: packages ## Build packages, static tarballs and SHA256SUMS in dist/
 	@scripts/dist.sh
 
-reproducible: ## Make dist/ of this commit twice and compare
+reproducible: ## Build dist/ of this commit twice and compare
 	@scripts/reproducible.sh
 
-lintian: packages ## Check the packages as Debian would
+lintian: packages ## Check the packages with lintian
 	@lintian --allow-root --fail-on error,warning dist/*.deb
 
-units: ## Check the unit files: known to systemd, and a box as small as claimed
+units: ## Check the unit files with systemd, and the systemd sandbox
 	@scripts/units.sh
 
-installers: build ## Try both install scripts in a folder
+installers: build ## Test both install scripts in a directory
 	@scripts/installers.sh
 
-fmt: ## Format all Go files as check wants them
+fmt: ## Format all Go files
 	$(TOOL) gofumpt -w .
 
-check: fmt-check tidy lint shell units vuln ## What must pass before each commit: form, vet, linters, units, short tests
+check: fmt-check tidy lint shell units vuln ## Run before each commit: formatting, vet, linters, units, short tests
 	go test -short -count=1 ./...
 
 fmt-check:
 	@unformatted=$$($(TOOL) gofumpt -l .) || exit 1; \
-	if [ -n "$$unformatted" ]; then printf 'not formatted (make fmt does it):\n%s\n' "$$unformatted" >&2; exit 1; fi
+	if [ -n "$$unformatted" ]; then printf 'not formatted, run make fmt:\n%s\n' "$$unformatted" >&2; exit 1; fi
 
 lint:
 	go vet ./...
@@ -72,7 +71,7 @@ shell:
 	@scripts/shellcheck.sh .ci/run scripts/*.sh scripts/packages/p* scripts/system/*.sh
 
 tidy:
-	@go mod tidy -diff || { echo 'go.mod: not tidy (go mod tidy does it)' >&2; exit 1; }
+	@go mod tidy -diff || { echo 'go.mod: not tidy, run go mod tidy' >&2; exit 1; }
 
 test: ## Run all tests
 	go test -count=1 ./...
@@ -83,45 +82,45 @@ race: ## Run the short tests under the race detector (needs gcc)
 readers: ## Run the snippets of docs/index.md with jq, Python, pandas, Polars, DuckDB, tar
 	@scripts/readers.sh
 
-demo: build ## Run both daemons on loopback, ship a real episode, compare what arrived
+demo: build ## Run both daemons on loopback, ship an episode and compare what arrived
 	@scripts/demo.sh
 
-system: ## Install both roles on real Debian systems and break them (root; SYSTEM=CELL for one)
+system: ## Test installation and faults on real Debian systems (root; SYSTEM=CELL for one)
 	@scripts/system/run.sh $(SYSTEM)
 
-system-arm64: pi ## Run the Raspberry Pi's programs end to end, emulated
+system-arm64: pi ## End-to-end test of the Raspberry Pi's programs, emulated
 	@scripts/system/arm64.sh
 
-# SEED=N repeats the moments and sizes of a run that printed it.
-crash: ## Take the power away CUTS=200 times a file system and kind of disk, let each step fail, take each sync out (root)
+# SEED=N repeats the random times and sizes of a run that printed it.
+crash: ## Power-loss tests, CUTS=200 per file system and kind of disk; failing operations; mutations (root)
 	go test -C internal/crashtest -count=1 -timeout 25m -cuts $(CUTS) -tears $(CUTS) $(if $(SEED),-seed $(SEED))
 	go test -C internal/crashtest/failpoint -count=1 -timeout 15m -parallel 4 -every 1
 	CRASH_MUTATIONS=1 go test -C internal/crashtest/mutation -count=1 -timeout 20m -parallel 2
 
-crash-short: ## Take the power away 20 times a file system, let each sixth step fail (root)
+crash-short: ## Short power-loss tests: 20 per file system, every sixth operation fails (root)
 	go test -C internal/crashtest -count=1 -timeout 5m -cuts 20 -tears 6 $(if $(SEED),-seed $(SEED))
 	go test -C internal/crashtest/failpoint -count=1 -timeout 10m -every 6
 
-# SEED=N draws the same faults again. Disks are filled up only as root.
-soak: ## Run two labs for MINUTES=10 with random faults, and check the law all the time (root)
+# SEED=N repeats the faults of a run. Disks are filled only as root.
+soak: ## Run two labs for MINUTES=10 with random faults and check the invariants (root)
 	go test -C internal/crashtest/soak -count=1 -timeout $$(($(MINUTES) + 5))m -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
 
-links: ## Ship over links that are slow, lossy, dead, too narrow or cut, between two namespaces (root; 2 min)
+links: ## Ship over slow, lossy, dead, narrow or interrupted links between two namespaces (root; 2 min)
 	go test -C internal/linktest -count=1 -timeout 5m -parallel 8 -all
 
 fuzz: ## Run each fuzz target for FUZZTIME=10s
 	@scripts/fuzz.sh $(FUZZTIME)
 
-# A benchmark in any package is found, those of the whole way in internal/labtest too.
+# Includes the end-to-end benchmarks in internal/labtest.
 bench: ## Run the benchmarks that match BENCH=. for BENCHTIME=1s each
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
 
-# RUNS=n rounds, WORK=M,S,L,receiver,idle, SCALE=0.02 to see whether it still runs.
-bench-peers: build ## Compare cis490 with other tools; docs/performance.md (root on Debian, half an hour)
+# RUNS=n rounds, WORK=M,S,L,receiver,idle, SCALE=0.02 for a smoke test.
+bench-peers: build ## Compare cis490 with alternatives, for docs/performance.md (root on Debian, half an hour)
 	go run ./scripts/bench peers $(BENCHFLAGS)
 
 # RUNS and SCALE as above, WORK=backlog,away,rows,hosts.
-bench-growth: build ## Draw time and memory against backlog, rows and hosts; docs/growth-*.svg
+bench-growth: build ## Plot time and memory against backlog, rows and hosts; docs/growth-*.svg
 	go run ./scripts/bench growth $(BENCHFLAGS)
 
 cover: ## Run all tests and write bin/cover.html
@@ -133,5 +132,5 @@ cover: ## Run all tests and write bin/cover.html
 ci: ## Run what CI runs
 	@.ci/run
 
-clean: ## Remove what the other targets made
+clean: ## Remove generated files
 	rm -rf bin dist

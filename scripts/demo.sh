@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The whole way of one episode, on this machine and over real mutual TLS: a
-# throw-away CA, both daemons on loopback, some hundred megabytes of real files
-# and telemetry, and a comparison of what the receiver keeps with what the lab
-# host had. Run it with `make demo`. KEEP=1 leaves the folder to look around in.
+# Ships one episode end to end on this machine over mutual TLS: a temporary CA, both
+# daemons on loopback, some hundred megabytes of real files and telemetry, and a
+# comparison of the stored archive with the original. Run it with `make demo`. KEEP=1
+# keeps the directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly host=lab-01
 readonly episode=demo-episode
-readonly patience=60 # seconds that we wait for anything
+readonly timeout=60 # seconds
 
 bin=$PWD/bin
 lab=$(mktemp -d "${TMPDIR:-/tmp}/cis490-demo.XXXXXX")
@@ -23,21 +23,21 @@ die() {
   exit 1
 }
 
-# until_true waits until a command succeeds, and gives up if a daemon ends.
+# until_true waits until a command succeeds, and fails if a daemon exits.
 until_true() {
-  local what=$1 deadline=$((SECONDS + patience)) pid
+  local what=$1 deadline=$((SECONDS + timeout)) pid
   shift
   until "$@" >/dev/null 2>&1; do
     for pid in $receiver_pid $shipper_pid; do
-      kill -0 "$pid" 2>/dev/null || die "a daemon ended while we waited for $what"
+      kill -0 "$pid" 2>/dev/null || die "a daemon exited while waiting for $what"
     done
-    [ "$SECONDS" -lt "$deadline" ] || die "waited $patience s for $what"
+    [ "$SECONDS" -lt "$deadline" ] || die "timed out after $timeout s waiting for $what"
     sleep 0.1
   done
 }
 
-# ended waits until a process of ours is gone, and gives up after ten seconds.
-ended() {
+# wait_exit waits until a process has exited, at most ten seconds.
+wait_exit() {
   local deadline=$((SECONDS + 10))
   while kill -0 "$1" 2>/dev/null; do
     [ "$SECONDS" -lt "$deadline" ] || return 1
@@ -45,16 +45,16 @@ ended() {
   done
 }
 
-# stop ends both daemons as a service manager would, and wants exit code 0.
+# stop stops both daemons as a service manager would, and fails unless both exit with 0.
 stop() {
   local code=0
   kill -TERM "$shipper_pid" "$receiver_pid"
-  ended "$shipper_pid" || die "the shipper did not end on SIGTERM"
-  ended "$receiver_pid" || die "the receiver did not end on SIGTERM"
+  wait_exit "$shipper_pid" || die "the shipper did not exit after SIGTERM"
+  wait_exit "$receiver_pid" || die "the receiver did not exit after SIGTERM"
   wait "$shipper_pid" || code=$?
   wait "$receiver_pid" || code=$?
   shipper_pid='' receiver_pid=''
-  [ "$code" -eq 0 ] || die "a daemon ended with exit code $code after SIGTERM"
+  [ "$code" -eq 0 ] || die "a daemon exited with $code after SIGTERM"
 }
 
 finish() {
@@ -86,10 +86,10 @@ require_space() {
   local free
   free=$(df -Pk "$lab" | awk 'NR == 2 { print $4 }')
   [ "$free" -gt $((1500 * 1024)) ] ||
-    die "$lab has $((free / 1024)) MiB free and 1500 are needed: name a larger place with TMPDIR=DIR make demo"
+    die "$lab has $((free / 1024)) MiB free, but 1500 are needed: use a larger disk with TMPDIR=DIR make demo"
 }
 
-make_papers() {
+make_credentials() {
   "$bin/receiver" pki init --dir "$lab/pki" --name localhost,127.0.0.1 >/dev/null
   "$bin/receiver" pki issue "$host" --dir "$lab/pki" --out "$lab/host" >/dev/null
   echo "a CA for the receiver, one for the hosts, a certificate for $host"
@@ -133,7 +133,7 @@ EOF
   echo "shipper, pid $shipper_pid, watches $data/episodes"
 }
 
-# record leaves what a lab leaves: its files first, done.marker at last.
+# record writes an episode as a lab does: its files first, done.marker last.
 record() {
   local dir=$data/episodes/$episode goroot
   goroot=$(go env GOROOT)
@@ -161,22 +161,22 @@ show_row() {
   else
     cat "$index"
   fi
-  [ "$(wc -l <"$index")" -eq 1 ] || die "the index has not exactly one row"
-  grep -q "\"commit\": \"$commit\"" "$index" || die "the row does not name the commit of meta.json"
+  [ "$(wc -l <"$index")" -eq 1 ] || die "the index does not have exactly one row"
+  grep -q "\"commit\": \"$commit\"" "$index" || die "the row does not have the commit of meta.json"
 }
 
 compare_trees() {
   local archive=$lab/receiver/episodes/$host/$episode.tar.zst
   [ -f "$archive" ] || die "$archive is missing"
-  grep -q "\"sha256\": \"$(sha256sum "$archive" | cut -d ' ' -f 1)\"" "$index" || die "the row's sha256 is not the file's"
+  grep -q "\"sha256\": \"$(sha256sum "$archive" | cut -d ' ' -f 1)\"" "$index" || die "the sha256 of the row differs from that of the file"
   if ! command -v zstd >/dev/null || ! command -v tar >/dev/null; then
     echo "zstd or tar is missing: the trees were not compared (apt-get install zstd tar)"
     return
   fi
   mkdir "$lab/unpacked"
   zstd -q -d -c "$archive" | tar -x -C "$lab/unpacked" -f -
-  diff -r --no-dereference "$data/shipped/$episode" "$lab/unpacked/$episode" || die "what arrived differs from what was recorded"
-  echo "zstd | tar | diff -r: $(du -k "$archive" | awk '{ print int($1 / 1024) }') MiB stored, nothing differs"
+  diff -r --no-dereference "$data/shipped/$episode" "$lab/unpacked/$episode" || die "the stored archive differs from the episode"
+  echo "zstd | tar | diff -r: $(du -k "$archive" | awk '{ print int($1 / 1024) }') MiB stored, no difference"
 }
 
 for program in shipper receiver; do
@@ -187,7 +187,7 @@ require_space
 commit=$(git rev-parse --verify -q HEAD 2>/dev/null || printf '%040d' 490)
 
 say "certificates"
-make_papers
+make_credentials
 
 say "two daemons"
 start_receiver
@@ -200,24 +200,24 @@ say "an episode is recorded in episodes/$episode"
 record
 marked=$(date +%s%N)
 
-say "the shipper finds done.marker, packs, sends, and retires the episode on the receiver's word"
+say "the shipper finds done.marker, packs and uploads the episode, and retires it after the receipt"
 until_true "the index row" grep -q "\"episode_id\": \"$episode\"" "$index"
 until_true "the episode to move to shipped/" test -f "$data/shipped/$episode/done.marker"
 echo "stored, indexed and moved to shipped/ $((($(date +%s%N) - marked) / 1000000)) ms after done.marker"
 [ ! -e "$data/episodes/$episode" ] || die "the episode is still in episodes/"
 until_true "the outbox to be empty" sh -c "! ls '$data/outbox' | grep -q 'tar.zst'"
 
-say "the row that data scientists read"
+say "the row in index.jsonl"
 show_row
 
-say "what the receiver keeps, against what the lab host had"
+say "compare the stored archive with the episode"
 compare_trees
 
 say "receiver index verify --deep"
 "$bin/receiver" --config "$lab/receiver.toml" index verify --deep
 
-say "SIGTERM to both"
+say "stop both with SIGTERM"
 stop
-echo "both ended with 0"
+echo "both exited with 0"
 
-say "done: one episode, one archive, one row, and nothing was lost on the way"
+say "done: one episode, one archive, one row"

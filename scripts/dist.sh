@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a tarball for each machine in dist/, for those without dpkg, and SHA256SUMS
-# of all that is there. What is in one is laid out as this tree is, so that
+# Builds a tarball for each architecture in dist/, for systems without dpkg, and
+# SHA256SUMS of all files there. A tarball has the layout of this tree, so that
 # scripts/install-*.sh work from it. Run it with `make dist`.
 set -euo pipefail
 cd "$(dirname "$0")/.."

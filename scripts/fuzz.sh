@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for the time given: go test runs one target of one
-# package at a time. What a target finds stays below its package's testdata/fuzz;
-# from then on go test runs it as a case.
+# Runs every fuzz target for the given time, one after the other, since go test runs
+# one target of one package. A failing input stays below testdata/fuzz of its package,
+# and go test runs it as a test case from then on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,13 +10,13 @@ count=0
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 
-# fuzz runs one target. Until Go 1.27 the end of the time may be reported as a failure of
-# the target, without an input that fails (https://go.dev/issue/75804): that is none.
+# fuzz runs one target. Until Go 1.27 the end of the time may be reported as a failure
+# without a failing input (https://go.dev/issue/75804); fuzz ignores that.
 fuzz() {
   local code=0
   go test -run '^$' -fuzz "^$1\$" -fuzztime "$fuzztime" "$2" 2>&1 | tee "$said" || code=$?
   if [ "$code" -ne 0 ] && grep -qx '    context deadline exceeded' "$said" && ! grep -q 'Failing input written to' "$said"; then
-    echo "$1: its time ended, which this Go calls a failure"
+    echo "$1: its time ended, which this version of Go reports as a failure"
     return
   fi
   return "$code"

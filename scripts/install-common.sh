@@ -1,18 +1,18 @@
 # shellcheck shell=bash disable=SC2154 # what the installers set
-# What both installers have in common. They source it after they have set the
-# role_* variables below and defined role_option, role_check, role_uninstalled,
-# role_papers and role_finish.
+# Common part of both installers. They source it after they have set the role_*
+# variables below and defined role_option, role_prepare, role_check,
+# role_credentials and role_finish.
 #
-# The law: everything is looked at before anything is changed, each change is
-# told, and what is as it should be is not touched. So a run may stop anywhere
-# and be run again, and a second run says "no change".
+# Invariant: everything is checked before anything is changed, each change is
+# printed, and only what differs is changed. So an installer may stop anywhere and
+# be run again, and a second run prints "no change".
 
 readonly bin=/usr/local/bin share=/usr/local/share units=/etc/systemd/system config_dir=/etc/cis490
 readonly unit=cis490-$role_program config=$config_dir/$role_config
 readonly oldest_systemd=252
-readonly released=1767225600 # 2026-01-01: no clock that is right is before it
+readonly released=1767225600 # 2026-01-01: a clock before it is wrong
 
-prefix='' from='' dry_run='' uninstall='' changes=0 restart='' step='looking at what there is'
+prefix='' from='' dry_run='' uninstall='' changes=0 restart='' step='checking this machine'
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s: note: %s\n' "${0##*/}" "$*" >&2; }
@@ -30,15 +30,15 @@ misused() {
 finished() {
   local code=$?
   rm -rf "$work"
-  case $code in 0 | 2 | 4) return ;; esac # done, not begun, all is said
+  case $code in 0 | 2 | 4) return ;; esac # done, not started, already explained
   if [ "$changes" -eq 0 ]; then
     printf '%s: stopped while %s; nothing was changed\n' "${0##*/}" "$step" >&2
   else
-    printf '%s: stopped while %s, after %d changes; when that is mended, run it again\n' "${0##*/}" "$step" "$changes" >&2
+    printf '%s: stopped while %s, after %d changes; fix that, then run it again\n' "${0##*/}" "$step" "$changes" >&2
   fi
 }
 
-# change tells of a change and makes it: change "what" COMMAND...
+# change prints a change and makes it: change "what" COMMAND...
 change() {
   local what=$1
   shift
@@ -58,8 +58,8 @@ options() {
       -h | --help) usage && exit 0 ;;
       --dry-run) dry_run=yes ;;
       --uninstall) uninstall=yes ;;
-      --prefix | --from | --name | --host-id | --receiver | --papers)
-        if [ -z "${2-}" ]; then misused "$1 wants a value"; fi
+      --prefix | --from | --name | --host-id | --receiver | --credentials | --papers)
+        if [ -z "${2-}" ]; then misused "$1 requires a value"; fi
         case $1 in
           --prefix) prefix=${2%/} ;;
           --from) from=$2 ;;
@@ -74,10 +74,10 @@ options() {
   if [ -n "$prefix" ] && [ "${prefix#/}" = "$prefix" ]; then prefix=$PWD/$prefix; fi
 }
 
-# live reports whether this machine itself is meant, not a folder that becomes one.
+# live reports whether the target is this machine itself, not a directory (--prefix).
 live() { [ -z "$prefix" ]; }
 
-# --- what must be so before anything is changed ---
+# --- checks, before anything is changed ---
 
 check_machine() {
   local missing=() tool version
@@ -91,13 +91,13 @@ check_machine() {
   fi
   version=$(systemctl --version | awk 'NR == 1 { print int($2) }')
   if [ "$version" -lt "$oldest_systemd" ]; then
-    die "systemd is $version, and the units need $oldest_systemd or later (Debian 12)"
+    die "systemd is $version, but the units need $oldest_systemd or later (Debian 12)"
   fi
   if [ ! -d /run/systemd/system ]; then
-    die "systemd does not run here: boot with it, or stage the files with --prefix DIR"
+    die "systemd is not running here: boot with it, or stage the files with --prefix DIR"
   fi
   if [ -z "$uninstall" ] && [ "$(date +%s)" -lt "$released" ]; then
-    die "the clock says $(date +%F): set it first (timedatectl set-ntp true), or no certificate is valid yet"
+    die "the clock says $(date +%F): set it first (timedatectl set-ntp true), because certificates depend on it"
   fi
 }
 
@@ -105,11 +105,11 @@ check_package() {
   if ! live || [ -n "$uninstall" ] || ! command -v dpkg-query >/dev/null; then return; fi
   # shellcheck disable=SC2016 # dpkg-query's own variable
   if [ "$(dpkg-query -W -f '${db:Status-Status}' "$unit" 2>/dev/null)" = installed ]; then
-    die "the Debian package $unit is installed: upgrade that, or remove it first (apt-get remove $unit)"
+    die "the Debian package $unit is installed: upgrade it, or remove it first (apt-get remove $unit)"
   fi
 }
 
-# binary_for says which machine an ELF file is for, in uname's words.
+# binary_for prints the machine that an ELF file is for, as uname -m does.
 binary_for() {
   case $(od -An -tx1 -j18 -N2 "$1" | tr -d ' \n') in
     3e00) echo x86_64 ;;
@@ -126,10 +126,10 @@ check_binary() {
     if [ "$machine" = aarch64 ] && [ -f "$from/arm64/$role_program" ]; then from=$from/arm64; fi
   fi
   if [ ! -f "$from/$role_program" ]; then
-    die "$from/$role_program is missing: build it with 'make build' ('make pi' for a Raspberry Pi), or name its folder with --from DIR"
+    die "$from/$role_program is missing: build it with 'make build' ('make pi' for a Raspberry Pi), or name its directory with --from DIR"
   fi
   if live && [ "$(binary_for "$from/$role_program")" != "$machine" ]; then
-    die "$from/$role_program is for $(binary_for "$from/$role_program"), and this machine is $machine: 'make build' makes it for the machine that it runs on, 'make pi' for aarch64"
+    die "$from/$role_program is for $(binary_for "$from/$role_program"), but this machine is $machine: 'make build' builds it for the machine that it runs on, 'make pi' for aarch64"
   fi
 }
 
@@ -140,14 +140,14 @@ setting() {
   printf '%s' "$value"
 }
 
-# path_setting prints a path as the program takes it: from the file's folder.
+# path_setting prints a path, relative to the directory of the file, as the program does.
 path_setting() {
   local value
   value=$(setting "$1" "$2")
   case $value in '' | /*) printf '%s' "$value" ;; *) printf '%s' "$(dirname "$1")/$value" ;; esac
 }
 
-# the_config prints the configuration that will hold: the one that is there, or
+# the_config prints the path of the configuration that will be used: the existing one, or
 # the example.
 the_config() {
   if [ -f "$prefix$config" ]; then printf '%s' "$prefix$config"; else printf '%s' "$work/$role_config"; fi
@@ -155,12 +155,12 @@ the_config() {
 
 check_config() {
   local said code=0
-  # Files for another kind of machine can be staged, their program not be asked.
+  # Programs for another machine can be staged but not run.
   if [ "$(binary_for "$from/$role_program")" != "$(uname -m)" ]; then return; fi
   said=$("$from/$role_program" "${role_parse[@]}" --config "$(the_config)" 2>&1 >/dev/null) || code=$?
   if [ "$code" -eq 2 ]; then
     die "$said
-mend $(the_config) first"
+fix $(the_config) first"
   fi
 }
 
@@ -170,8 +170,8 @@ existing() {
   printf '%s' "$path"
 }
 
-# check_disk wants a file system that a folder of recordings can be on. It reads only:
-# others than root can change what is in such a folder, and what leads to it.
+# check_disk fails if a directory is on an unsuitable file system. It only reads, since users
+# other than root can change the directory and its parents.
 check_disk() {
   local dir kind
   if ! live; then return; fi
@@ -179,14 +179,14 @@ check_disk() {
   case $kind in
     ext2/ext3 | xfs | btrfs | zfs | f2fs) ;;
     msdos | vfat | exfat | ntfs* | fuseblk | nfs* | smb* | cifs)
-      die "$1 is on $kind, which does not keep what it acknowledged: use a disk with ext4 or xfs, and name its folder in $config"
+      die "$1 is on $kind, which can lose acknowledged data: use a disk with ext4 or xfs, and name its directory in $config"
       ;;
-    *) warn "$1 is on $kind; ext4 and xfs are the proven ones" ;;
+    *) warn "$1 is on $kind; ext4 and xfs are supported" ;;
   esac
 }
 
-# probe_disk has the program try the file systems of its folders, which it does as the
-# user of the daemon: root must create nothing by name where others can write.
+# probe_disk has the program test the file systems of its directories, as the user of the
+# daemon: root must not create files where other users can write.
 probe_disk() {
   local said
   if ! live || [ -n "$dry_run" ]; then return; fi
@@ -195,7 +195,7 @@ probe_disk() {
 
 # --- the changes ---
 
-# put brings a file to its place, whole or not at all: put SOURCE PLACE MODE.
+# put installs a file atomically: put SOURCE PLACE MODE. It returns 1 if nothing changed.
 put() {
   local place=$prefix$2
   if cmp -s "$1" "$place" && [ "$(stat -c %a "$place")" = "${3#0}" ]; then return 1; fi
@@ -211,8 +211,8 @@ put_link() {
   if [ "$(readlink "$place" 2>/dev/null)" = "$1" ]; then return; fi
   if [ -e "$place" ] && [ ! -L "$place" ]; then
     case $(file_says "$place") in
-      "$role_program "*) ;; # the one of `Install by hand`
-      *) die "$place is another program: move it out of the way" ;;
+      "$role_program "*) ;; # the one of "Install by hand"
+      *) die "$place is another program: move it away first" ;;
     esac
   fi
   change "link $place to $1" ln -sfn "$1" "$place"
@@ -234,10 +234,10 @@ place_files() {
   put "$source_dir/etc/$unit.tmpfiles" "/etc/tmpfiles.d/$unit.conf" 0644 || true
 }
 
-# make_docs has a program write its manual pages and completions. They are dated by the
-# program: those of the same program are the same.
+# make_docs has a program write its manual pages and completions, dated by the program, so
+# that the same program writes the same files.
 make_docs() {
-  if [ "$(binary_for "$1")" != "$(uname -m)" ]; then return 1; fi # it cannot be asked
+  if [ "$(binary_for "$1")" != "$(uname -m)" ]; then return 1; fi # it cannot run here
   SOURCE_DATE_EPOCH=$(stat -c %Y "$1") "$1" generate man "$work/man" && "$1" generate completion "$work/completion"
 }
 
@@ -268,17 +268,17 @@ place_docs_now() {
   while read -r page name; do put_now "$page" "$prefix$share/$name" 0644 || return; done < <(docs)
 }
 
-# place_config never touches a file that is there.
+# place_config never changes an existing file.
 place_config() {
   step='installing the configuration'
   if [ ! -e "$prefix$config" ]; then put "$work/$role_config" "$config" 0644; fi
 }
 
 make_users() {
-  step='making the users'
+  step='creating the users'
   if ! live; then return; fi
   if users_are_there; then return; fi
-  change 'make the users and groups of the daemons and the lab' systemd-sysusers "$source_dir/etc/$unit.sysusers"
+  change 'create the users and groups of the daemons and the lab' systemd-sysusers "$source_dir/etc/$unit.sysusers"
 }
 
 users_are_there() {
@@ -292,21 +292,21 @@ users_are_there() {
   getent group cis490-lab | grep -Eq '[:,]cis490(,|$)'
 }
 
-# make_folders lets systemd make them, and looks at what came of it.
+# make_folders lets systemd create them, and checks the result.
 make_folders() {
   local before
-  step='making the folders'
+  step='creating the directories'
   if ! live; then return; fi
   if [ -n "$dry_run" ]; then
-    if [ -z "$(folders)" ]; then change "make the folders of $unit.tmpfiles" true; fi
+    if [ -z "$(folders)" ]; then change "create the directories of $unit.tmpfiles" true; fi
     return
   fi
   before=$(folders)
-  systemd-tmpfiles --create "$source_dir/etc/$unit.tmpfiles" || die 'systemd-tmpfiles could not make the folders'
-  # What the program left there as root ("install by hand") it hands over itself.
+  systemd-tmpfiles --create "$source_dir/etc/$unit.tmpfiles" || die 'systemd-tmpfiles could not create the directories'
+  # The program changes the owner of files that it left there as root ("install by hand").
   "$bin/$unit" check >/dev/null 2>&1 || true
-  probe_disk # now also where there was no folder, or no user
-  if [ "$(folders)" != "$before" ]; then change 'make the folders, with their owners and modes' true; fi
+  probe_disk # again, now that the directories and the user exist
+  if [ "$(folders)" != "$before" ]; then change 'create the directories, with their owners and modes' true; fi
 }
 
 folders() {
@@ -314,20 +314,20 @@ folders() {
     xargs -r stat -c '%n %a %U:%G' 2>/dev/null || true
 }
 
-# own_key lets the daemon, and nobody else, read the key of a configuration. The key's
-# folder must be root's alone: else another user could exchange the key.
+# own_key lets only the daemon read the key of a configuration. Only root may be able to
+# change the key's directory: otherwise another user could exchange the key.
 own_key() {
   local key=$1
   if ! live || [ ! -f "$key" ] || [ "$(stat -c '%a %U:%G' "$key")" = '640 root:cis490' ]; then return; fi
-  if [[ $key == "$config_dir"/* && $key != *..* && ! -L $key ]] && roots_alone "$(dirname "$key")"; then
+  if [[ $key == "$config_dir"/* && $key != *..* && ! -L $key ]] && only_root_writes "$(dirname "$key")"; then
     change "let the group cis490 read $key" let_read "$key"
   else
-    warn "$key is not a file in a folder of root's below $config_dir: see to it that the user cis490 can read it"
+    warn "$key is not a file in a directory of root's below $config_dir: make sure that the user cis490 can read it"
   fi
 }
 
-# roots_alone reports whether nobody but root can change what is in a folder.
-roots_alone() { [[ $(stat -c '%U %A' "$1") == 'root d'????-??-?* ]]; }
+# only_root_writes reports whether only root can change a directory.
+only_root_writes() { [[ $(stat -c '%U %A' "$1") == 'root d'????-??-?* ]]; }
 
 let_read() { chown -h root:cis490 "$1" && chmod 0640 "$1"; }
 
@@ -345,12 +345,12 @@ enable_units() {
     elif command -v systemctl >/dev/null; then
       change "enable $name" systemctl --quiet --root="$prefix" enable "$name"
     else
-      warn "no systemctl here: enable $name on the machine itself"
+      warn "systemctl is missing here: enable $name on the machine itself"
     fi
   done
 }
 
-# start_units starts what does not run, and restarts what runs an old file.
+# start_units starts the units that are not running, and restarts those that run an old file.
 start_units() {
   step="starting $unit"
   if ! live; then return; fi
@@ -367,7 +367,7 @@ start_now() {
   return 1
 }
 
-# --- the way back ---
+# --- uninstall ---
 
 remove() {
   local file
@@ -396,7 +396,7 @@ remove() {
     systemctl daemon-reload
     systemctl reset-failed "${role_units[@]}" 2>/dev/null || true
   fi
-  told
+  print_changes
   say "kept: $config_dir (configuration and keys), /var/lib/cis490 (recordings), the users"
 }
 
@@ -404,7 +404,7 @@ gone() {
   if [ -e "$prefix$1" ] || [ -L "$prefix$1" ]; then change "remove $prefix$1" rm -f "$prefix$1"; fi
 }
 
-told() {
+print_changes() {
   if [ "$changes" -eq 0 ]; then
     say 'no change'
   elif [ -n "$dry_run" ]; then
@@ -436,7 +436,7 @@ install_role() {
   place_config
   make_users
   make_folders
-  role_papers
+  role_credentials
   enable_units
   role_finish
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes this machine a lab host: see --help.
+# Sets up this machine as a lab host: see --help.
 set -euo pipefail
 umask 022
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
@@ -7,23 +7,23 @@ readonly source_dir
 
 usage() {
   cat <<'EOF'
-Makes this machine a lab host, or brings one up to date. Run it as root, as often
-as you like: what is as it should be is not touched, and neither is a
-configuration that is there.
+Sets up this machine as a lab host, or upgrades it. Run it as root. It can be run
+again at any time: it changes only what differs, and never an existing
+configuration.
 
-  install-lab-host.sh [--host-id NAME] [--receiver URL] [--papers DIR]
+  install-lab-host.sh [--host-id NAME] [--receiver URL] [--credentials DIR]
 
-  --host-id NAME   host_id of a new configuration
-  --receiver URL   receiver.url of a new configuration
-  --papers DIR     what `receiver pki issue` wrote: ca.crt, NAME.crt, NAME.key
-  --from DIR       where the program is (default: bin/ beside scripts/)
-  --prefix DIR     put the files below DIR, start nothing, make no user
-  --dry-run        say what would be changed, and change nothing
-  --uninstall      take program and units away; configuration, keys, recordings stay
+  --host-id NAME     host_id of a new configuration
+  --receiver URL     receiver.url of a new configuration
+  --credentials DIR  output of `receiver pki issue`: ca.crt, NAME.crt, NAME.key
+  --from DIR         directory of the program (default: bin/ next to scripts/)
+  --prefix DIR       put the files below DIR; start no service, create no user
+  --dry-run          print the changes without making them
+  --uninstall        remove program and units; keep configuration, keys, recordings
 
-Example: install-lab-host.sh --host-id lab-01 --receiver https://10.0.0.1:8443 --papers ./lab-01
+Example: install-lab-host.sh --host-id lab-01 --receiver https://10.0.0.1:8443 --credentials ./lab-01
 
-Exit codes: 0 done, 1 stopped, 2 wrong arguments, 4 installed, but the receiver
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 4 installed, but the receiver
 cannot be reached or refuses this host.
 EOF
 }
@@ -33,18 +33,18 @@ readonly role_units=(cis490-shipper.service cis490-shipper-once.service cis490-s
   cis490-episodes.path cis490-episodes.service cis490-orchestrator.service)
 readonly role_parse=(status)
 role_enable=(cis490-shipper.service)
-host_id='' url='' papers=''
+host_id='' url='' credentials=''
 
 role_option() {
   case $1 in
     --host-id) host_id=$2 ;;
     --receiver) url=$2 ;;
-    --papers) papers=$2 ;;
+    --credentials | --papers) credentials=$2 ;; # --papers is the former name
     *) return 1 ;;
   esac
 }
 
-# role_prepare makes the configuration that a host without one gets.
+# role_prepare creates the configuration of a host that has none.
 role_prepare() {
   local edit=()
   if [ -n "$host_id" ]; then
@@ -52,14 +52,14 @@ role_prepare() {
     edit+=(-e "s/^host_id = .*/host_id = \"$host_id\"/" -e "s,/lab-01\\.\\(crt\\|key\\)\",/$host_id.\\1\",")
   fi
   if [ -n "$url" ]; then
-    if ! [[ $url =~ ^https://[]A-Za-z0-9.:[-]+/?$ ]]; then misused "--receiver $url: want https://NAME:PORT"; fi
+    if ! [[ $url =~ ^https://[]A-Za-z0-9.:[-]+/?$ ]]; then misused "--receiver $url: must be https://NAME:PORT"; fi
     edit+=(-e "s,^url = .*,url = \"$url\",")
   fi
   sed -e '' "${edit[@]}" "$source_dir/etc/$role_example" >"$work/$role_config"
   if [ -e "$prefix$config" ] && [ "${#edit[@]}" -gt 0 ] && ! cmp -s "$work/$role_config" "$prefix$config"; then
-    warn "$prefix$config is there and is kept: --host-id and --receiver are for a new one"
+    warn "$prefix$config already exists and was not changed; edit it, or remove it and rerun with --host-id and --receiver"
   fi
-  # A host that is run from the timer is left to it.
+  # A host that runs from the timer keeps it.
   if live && systemctl is-enabled --quiet cis490-shipper-once.timer 2>/dev/null; then role_enable=(cis490-shipper-once.timer); fi
 }
 
@@ -67,9 +67,9 @@ role_check() {
   local c key device='' dir
   c=$(the_config)
   host_id=$(setting "$c" host_id)
-  if [ -n "$papers" ]; then
+  if [ -n "$credentials" ]; then
     for key in ca.crt "$host_id.crt" "$host_id.key"; do
-      if [ ! -f "$papers/$key" ]; then die "$papers/$key is missing: --papers wants what 'receiver pki issue $host_id --out DIR' wrote"; fi
+      if [ ! -f "$credentials/$key" ]; then die "$credentials/$key is missing: --credentials requires the directory that 'receiver pki issue $host_id --out DIR' wrote"; fi
     done
   fi
   for key in episodes_dir outbox_dir shipped_dir; do
@@ -78,26 +78,26 @@ role_check() {
     if [ -z "$device" ]; then check_disk "$dir"; fi
     dir=$(existing "$dir")
     if [ -n "$device" ] && [ "$device" != "$(stat -c %d "$dir")" ]; then
-      die "episodes_dir, outbox_dir and shipped_dir are on two file systems: an episode is moved between them, so $config must name folders of one"
+      die "episodes_dir, outbox_dir and shipped_dir are on two file systems: an episode is moved between them, so $config must name directories of one file system"
     fi
     device=$(stat -c %d "$dir")
   done
 }
 
-role_papers() {
+role_credentials() {
   step='installing the certificate'
   local name
   if [ ! -e "$prefix$config_dir/orchestrator.env" ]; then put "$source_dir/etc/orchestrator.env.example" "$config_dir/orchestrator.env" 0640; fi
-  if [ -n "$papers" ]; then
+  if [ -n "$credentials" ]; then
     for name in ca.crt "$host_id.crt" "$host_id.key"; do
-      if ! cmp -s "$papers/$name" "$prefix$config_dir/pki/$name"; then put_paper "$papers/$name" "$name"; fi
+      if ! cmp -s "$credentials/$name" "$prefix$config_dir/pki/$name"; then put_credential "$credentials/$name" "$name"; fi
     done
   fi
   if live && [ -f "$config" ]; then own_key "$(path_setting "$config" key_file)"; fi
 }
 
-# put_paper: the key is never readable for others, not for a moment.
-put_paper() {
+# put_credential installs a file. Nobody else can read the key at any moment.
+put_credential() {
   case $2 in
     *.key) put "$1" "$config_dir/pki/$2" 0600 ;;
     *) put "$1" "$config_dir/pki/$2" 0644 ;;
@@ -108,17 +108,17 @@ put_paper() {
 role_finish() {
   local key code=0
   if ! live || [ -n "$dry_run" ]; then
-    told
+    print_changes
     return
   fi
   key=$(path_setting "$config" key_file)
   if [ ! -f "$key" ]; then
-    told
+    print_changes
     cat <<EOF
 installed; not started, because $key is missing
-Next, where the CA is:   receiver pki issue $host_id --dir /etc/cis490/pki --out $host_id
-bring that folder here:  $0 --papers $host_id
-(see that host_id, url and the files in $config are right before)
+Next, where the CA is:    receiver pki issue $host_id --dir /etc/cis490/pki --out $host_id
+copy that directory here: $0 --credentials $host_id
+(first check host_id, url and the files in $config)
 EOF
     return
   fi
@@ -127,15 +127,15 @@ EOF
   elif ! systemctl is-active --quiet "${role_enable[0]}"; then
     change "start ${role_enable[0]}" systemctl start "${role_enable[0]}"
   fi
-  told
+  print_changes
   step='asking the receiver (shipper --ping)'
   "$bin/$unit" --ping || code=$?
   if [ "$code" -ne 0 ]; then
-    say "installed and running; but the receiver does not take this host yet: see above, then: shipper --ping"
+    say "installed and running, but the receiver does not accept this host yet: fix the above, then run: shipper --ping"
     if [ "$code" -eq 2 ]; then code=1; fi
     exit "$code"
   fi
-  say "Next: leave an episode in $(path_setting "$config" episodes_dir), make done.marker in it at last, and look: shipper status"
+  say "Next: write an episode to $(path_setting "$config" episodes_dir), create done.marker in it last, then run: shipper status"
 }
 
 # shellcheck source=scripts/install-common.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes this machine the receiver: see --help.
+# Sets up this machine as the receiver: see --help.
 set -euo pipefail
 umask 022
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
@@ -7,22 +7,22 @@ readonly source_dir
 
 usage() {
   cat <<'EOF'
-Makes this machine the receiver, or brings it up to date. Run it as root, as often
-as you like: what is as it should be is not touched, and neither is a
-configuration or a certificate that is there.
+Sets up this machine as the receiver, or upgrades it. Run it as root. It can be run
+again at any time: it changes only what differs, and never an existing
+configuration or certificate.
 
   install-receiver.sh [--name NAME[,IP...]]
 
-  --name NAMES     make both CAs and the receiver's certificate in /etc/cis490/pki, if
-                   there is none: the names that hosts reach this machine by
-  --from DIR       where the program is (default: bin/, or bin/arm64/, beside scripts/)
-  --prefix DIR     put the files below DIR, start nothing, make no user
-  --dry-run        say what would be changed, and change nothing
-  --uninstall      take program and units away; configuration, keys, recordings stay
+  --name NAMES     create both CAs and the receiver's certificate in /etc/cis490/pki,
+                   unless they exist, for the names by which hosts reach this machine
+  --from DIR       directory of the program (default: bin/ or bin/arm64/ next to scripts/)
+  --prefix DIR     put the files below DIR; start no service, create no user
+  --dry-run        print the changes without making them
+  --uninstall      remove program and units; keep configuration, keys, recordings
 
 Example: install-receiver.sh --name receiver.lab,10.0.0.1
 
-Exit codes: 0 done, 1 stopped, 2 wrong arguments.
+Exit codes: 0 done, 1 failed, 2 wrong arguments.
 EOF
 }
 
@@ -49,15 +49,15 @@ role_check() {
   check_port "$c"
 }
 
-# check_port wants the port to be ours or nobody's. The kernel's own tables: ss is
-# not on every machine.
+# check_port fails if another program uses the port. It reads the kernel's tables, since ss
+# is not installed on every machine.
 check_port() {
   local port listen
   if ! live; then return; fi
   port=$(sed -n 's/^ListenStream=\(.*:\)\{0,1\}\([0-9]\{1,5\}\)$/\2/p' "$source_dir/etc/cis490-receiver.socket")
   listen=$(setting "$1" listen)
   if [ ! -d "$units/cis490-receiver.socket.d" ] && [ "${listen:-:$port}" != ":$port" ]; then
-    warn "listen in $config is $listen; under systemd it is the socket unit that decides: systemctl edit cis490-receiver.socket"
+    warn "listen in $config is $listen, but under systemd the socket unit decides: systemctl edit cis490-receiver.socket"
   fi
   if [ -d "$units/cis490-receiver.socket.d" ] || systemctl is-active --quiet cis490-receiver.socket cis490-receiver.service; then return; fi
   if cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
@@ -66,42 +66,42 @@ check_port() {
   fi
 }
 
-role_papers() {
-  step='making the certificates'
+role_credentials() {
+  step='creating the certificates'
   if live && [ -n "$names" ] && [ ! -e "$config_dir/pki/server.crt" ]; then
-    change "make the CAs and the receiver's certificate for $names" make_papers
+    change "create the CAs and the receiver's certificate for $names" create_credentials
   fi
   if live && [ -f "$config" ]; then own_key "$(path_setting "$config" key_file)"; fi
 }
 
-make_papers() { "$bin/$unit" pki init --dir "$config_dir/pki" --name "$names" >/dev/null; }
+create_credentials() { "$bin/$unit" pki init --dir "$config_dir/pki" --name "$names" >/dev/null; }
 
 role_finish() {
   local key
   if ! live || [ -n "$dry_run" ]; then
-    told
+    print_changes
     return
   fi
   key=$(path_setting "$config" key_file)
   key=${key:-$config_dir/pki/server.key}
   if [ ! -f "$key" ]; then
-    told
+    print_changes
     cat <<EOF
 installed; not started, because $key is missing
-Next: $0 --name NAME,IP   with the names that hosts reach this machine by
+Next: $0 --name NAME,IP   with the names by which hosts reach this machine
 EOF
     return
   fi
   step='checking configuration and certificates (receiver check)'
   "$bin/$unit" check --lenient || exit 1
   start_units
-  told
+  print_changes
   step='checking that it runs'
-  systemctl is-active --quiet cis490-receiver.socket cis490-receiver.service || die 'it does not run: journalctl -u cis490-receiver'
+  systemctl is-active --quiet cis490-receiver.socket cis490-receiver.service || die 'it is not running: journalctl -u cis490-receiver'
   cat <<EOF
 the receiver runs
 Next, for each host:  receiver pki issue HOST --dir $config_dir/pki --out HOST
-and on the host:      scripts/install-lab-host.sh --host-id HOST --receiver https://NAME:8443 --papers HOST
+and on the host:      scripts/install-lab-host.sh --host-id HOST --receiver https://NAME:8443 --credentials HOST
 EOF
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tries both installers in a folder, as far as that goes without a systemd: what
-# they put where, that they touch nothing twice, and that they refuse before they
-# change anything. Run it with `make installers`; `make system` has the rest.
+# Tests both installers in a directory, as far as possible without systemd: which files
+# they install, that a second run changes nothing, and that errors are found before any
+# change. Run it with `make installers`; `make system` has the rest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,10 +13,10 @@ die() {
   exit 1
 }
 
-# tree prints all that is below a folder, with what is in it.
+# tree prints all files below a directory with their digests.
 tree() { (cd "$1" && find . \( -type f -o -type l \) -printf '%p %m %l ' -exec sh -c 'test -L "$1" || sha256sum <"$1"' sh {} \; | sort); }
 
-# refuses wants an exit code, a message, and a folder that is as it was.
+# refuses fails unless a command gives the exit code and the message, and changes nothing.
 refuses() {
   local want=$1 said=$2 code=0 before after out
   shift 2
@@ -65,7 +65,12 @@ try() {
 try install-receiver.sh receiver.toml
 try install-lab-host.sh lab-host.toml
 
-# On a machine without a running systemd, or without root, nothing begins.
+# --papers is the former name of --credentials.
+for flag in --credentials --papers; do
+  refuses 1 'is missing: --credentials requires' scripts/install-lab-host.sh --prefix "$lab/install-lab-host.sh" "$flag" "$lab"
+done
+
+# Without a running systemd, or without root, they change nothing.
 if [ ! -d /run/systemd/system ] || [ "$(id -u)" -ne 0 ]; then
   for script in install-receiver.sh install-lab-host.sh; do refuses 1 'nothing was changed' "scripts/$script"; done
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the Debian packages of both roles for amd64 and arm64 in dist/. Two runs on
-# one commit give the same bytes: every time in a package is the commit's.
+# Builds the Debian packages of both roles for amd64 and arm64 in dist/. Two runs on
+# one commit give the same bytes: every timestamp in a package is the commit's.
 # Run it with `make packages`, which builds the programs in bin/release first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,7 +21,7 @@ role() {
   program=$1 unit=cis490-$1
   case $1 in
     shipper)
-      summary='brings finished lab episodes to the receiver'
+      summary='uploads finished lab episodes to the receiver'
       config=/etc/cis490/lab-host.toml key=/etc/cis490/pki/lab-01.key script=install-lab-host.sh
       enabled='cis490-shipper.service'
       units=(cis490-shipper.service cis490-shipper-once.service cis490-shipper-once.timer
@@ -29,7 +29,7 @@ role() {
       conf=(lab-host.toml orchestrator.env)
       ;;
     receiver)
-      summary='takes lab episodes in and keeps them'
+      summary='receives and stores lab episodes'
       config=/etc/cis490/receiver.toml key=/etc/cis490/pki/server.key script=install-receiver.sh
       enabled='cis490-receiver.socket cis490-receiver.service'
       units=(cis490-receiver.socket cis490-receiver.service cis490-receiver-fault.target)
@@ -58,7 +58,7 @@ docs() {
   mkdir "$at/doc"
   scripts/licenses.sh "./cmd/$program" >"$at/doc/copyright"
   install -m 0644 docs/operations.md "$at/doc/"
-  # The history is in git; Debian wants this file, and this form.
+  # The history is in git; Debian requires this file.
   cat <<EOF | gzip -9n >"$at/doc/changelog.gz"
 $unit ($version) unstable; urgency=medium
 
@@ -67,9 +67,9 @@ $unit ($version) unstable; urgency=medium
  -- $maintainer  $(date -R -d "@$SOURCE_DATE_EPOCH")
 EOF
   cat >"$at/overrides" <<EOF
-# Go links so, and a program that needs nothing of the machine runs on all of them.
+# Go links statically, so that a program runs on every machine.
 $unit: statically-linked-binary [usr/bin/$unit]
-# They are made for one lab. MAINTAINER= names an address that mail can reach.
+# The packages are for one lab. MAINTAINER= sets a real mail address.
 $unit: bogus-mail-host *
 $unit: bogus-mail-host-in-debian-changelog *
 EOF

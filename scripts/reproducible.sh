@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Makes everything in dist/ twice, of two checkouts of this commit in two folders,
-# and compares. Run it with `make reproducible`.
+# Builds everything in dist/ twice, from two checkouts of this commit in different
+# directories, and compares. Run it with `make reproducible`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 other=$(mktemp -d)
 trap 'rm -rf "$other"' EXIT
 if [ -n "$(git status --porcelain)" ]; then
-  echo "reproducible: what is not committed is not looked at" >&2
+  echo "reproducible: uncommitted changes are ignored" >&2
 fi
-# By way of a bundle: git refuses to clone a tree that belongs to somebody else.
+# Through a bundle, since git refuses to clone a tree of another user.
 git bundle create --quiet "$other/bundle" HEAD
 for build in first second/deeper; do
   git clone --quiet "$other/bundle" "$other/$build" 2>/dev/null

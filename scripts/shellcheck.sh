@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the shell scripts that it is given. Other versions of shellcheck find
-# other things, so the one that CI has is named here: that of Debian 12.
+# Checks the given shell scripts. Versions of shellcheck differ in their findings, so
+# this names the version of CI, that of Debian 12.
 set -euo pipefail
 
 readonly pinned=0.9.0
@@ -13,6 +13,6 @@ if ! command -v shellcheck >/dev/null; then
 fi
 found=$(shellcheck --version | sed -n 's/^version: //p')
 if [ "$found" != "$pinned" ]; then
-  echo "shellcheck is $found, CI has $pinned: they may find different things" >&2
+  echo "shellcheck is $found, CI has $pinned: their findings may differ" >&2
 fi
 shellcheck --external-sources "$@"

@@ -23,19 +23,19 @@ const (
 	serviceUnit = "cis490-receiver.service"
 )
 
-// address is where a receiver is reached, and who decides that.
+// address is where a receiver is reached, and what decides that.
 type address struct {
 	Address string `json:"address"`      // what is listened on, or will be
 	From    string `json:"address_from"` // "listen", or the socket unit
-	Port    string `json:"port"`         // how the port is, in words
+	Port    string `json:"port"`         // the state of the port, in words
 	Hint    string `json:"address_hint,omitempty"`
 
 	bindErr error // of trying to bind the address, whoever holds it
 }
 
-// findAddress finds out which address a receiver with a configuration file has. Under
-// systemd the socket unit has it, and the key listen is not used. It must be called while
-// the process is what the daemon is at its start.
+// findAddress returns the address of a receiver with a configuration file. Under systemd
+// the socket unit decides, and the key listen is not used. It must be called before the
+// process becomes the service user.
 func findAddress(ctx context.Context, file, listen string) address {
 	a := address{Address: listen, From: "listen"}
 	if systemd.Booted() {
@@ -45,12 +45,12 @@ func findAddress(ctx context.Context, file, listen string) address {
 		a.Port, a.bindErr = "free", tryBind(a.Address)
 	}
 	if strings.HasSuffix(a.Address, ":0") {
-		a.Hint = "port 0 is another port at each start: no host finds it"
+		a.Hint = "port 0 is a different port at each start: no host can find it"
 	}
 	return a
 }
 
-// askSystemd looks whether the socket unit is the one that decides.
+// askSystemd finds out whether the socket unit decides the address.
 func (a *address) askSystemd(ctx context.Context, file string) {
 	service, err := systemd.ShowUnit(ctx, serviceUnit, "LoadState", "ExecStart")
 	if err == nil && !startsWith(service, file) {
@@ -58,7 +58,7 @@ func (a *address) askSystemd(ctx context.Context, file string) {
 	}
 	socket, serr := systemd.ShowUnit(ctx, socketUnit, "LoadState", "ActiveState", "UnitFileState", "Listen")
 	if err := cmp.Or(err, serr); err != nil {
-		a.Hint = fmt.Sprintf("the address may be another: that of %s, if it is enabled (%v)", socketUnit, err)
+		a.Hint = fmt.Sprintf("the address may be that of %s instead, if it is enabled (%v)", socketUnit, err)
 		return
 	}
 	a.useSocket(socket)
@@ -76,7 +76,7 @@ func startsWith(service systemd.Unit, file string) bool {
 	return file == receiver.DefaultConfigFile
 }
 
-// useSocket takes the address of the socket unit, if the unit is in use.
+// useSocket sets the address of the socket unit, if the unit is in use.
 func (a *address) useSocket(socket systemd.Unit) {
 	active := socket.First("ActiveState") == "active"
 	if socket.First("LoadState") != "loaded" || !active && socket.First("UnitFileState") != "enabled" {
@@ -91,7 +91,7 @@ func (a *address) useSocket(socket systemd.Unit) {
 	}
 	switch {
 	case len(socket["Listen"]) > 1:
-		a.Hint = fmt.Sprintf("%s has %d addresses, and the receiver takes one: keep one ListenStream=", socketUnit, len(socket["Listen"]))
+		a.Hint = fmt.Sprintf("%s has %d addresses, but the receiver supports one: keep one ListenStream=", socketUnit, len(socket["Listen"]))
 	case !sameAddress(configured, at) && configured != receiver.DefaultConfig().Listen:
 		a.Hint = fmt.Sprintf("listen = %q is not used: change the address with 'systemctl edit %s'", configured, socketUnit)
 	}
@@ -158,16 +158,16 @@ func socketAddress(addr *net.TCPAddr) (family int, sa unix.Sockaddr) {
 	return unix.AF_INET6, v6
 }
 
-// describePort fills in the state of the port, given who holds the data directory. It
-// returns an error if the port cannot be used and no receiver may be what holds it.
+// describePort sets the state of the port, given which process holds the data directory. It
+// returns an error if the port cannot be used and no receiver can be using it.
 func (a *address) describePort(holder string, unknown bool) error {
 	switch {
 	case a.bindErr == nil:
 		return nil
 	case errors.Is(a.bindErr, syscall.EADDRINUSE) && holder != "":
-		a.Port = "in use, and a receiver runs: " + printable.Text(holder)
+		a.Port = "in use by a running receiver: " + printable.Text(holder)
 	case errors.Is(a.bindErr, syscall.EADDRINUSE) && unknown:
-		a.Port = "in use; only root and the receiver's user can tell whether by a receiver"
+		a.Port = "in use, perhaps by a receiver: only root and the receiver's user can tell"
 	default:
 		a.Port = "cannot be used"
 		return a.bindErr

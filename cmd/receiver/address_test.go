@@ -100,8 +100,8 @@ func TestPortIsTriedAndNotTaken(t *testing.T) {
 	}
 	for at, want := range map[string]string{
 		"192.0.2.1:8443":    "no interface has that address yet",
-		"nonsense":          `listen wants "ADDRESS:PORT" or ":PORT"`,
-		"no.such.host.:1":   "the name in listen is not resolved",
+		"nonsense":          `listen must be "ADDRESS:PORT" or ":PORT"`,
+		"no.such.host.:1":   "the name in listen cannot be resolved",
 		"127.0.0.1:notport": "",
 	} {
 		if err := tryBind(at); err == nil || !strings.Contains(err.Error(), want) {
@@ -124,8 +124,8 @@ func TestPortOfOursIsNoFault(t *testing.T) {
 		fault   bool
 	}{
 		{nil, "", false, "free", false},
-		{inUse, "pid 7 (receiver)", false, "in use, and a receiver runs: pid 7 (receiver)", false},
-		{inUse, "", true, "in use; only root and the receiver's user can tell whether by a receiver", false},
+		{inUse, "pid 7 (receiver)", false, "in use by a running receiver: pid 7 (receiver)", false},
+		{inUse, "", true, "in use, perhaps by a receiver: only root and the receiver's user can tell", false},
 		{inUse, "", false, "cannot be used", true},
 		{syscall.EADDRNOTAVAIL, "pid 7 (receiver)", false, "cannot be used", true},
 	} {
@@ -143,7 +143,7 @@ func TestFactsFitATerminal(t *testing.T) {
 	f := facts{
 		Config: "/etc/cis490/receiver.toml", CertNotAfter: time.Unix(2e9, 0), User: "cis490", Files: pki,
 		Disk:    "no file system UUID and no boot ID: a restart voids what was read back",
-		address: &address{Address: "[fd00:1234:5678:9abc:def0:1234:5678:9abc]:8443", From: socketUnit, Port: "in use; only root and the receiver's user can tell whether by a receiver"},
+		address: &address{Address: "[fd00:1234:5678:9abc:def0:1234:5678:9abc]:8443", From: socketUnit, Port: "in use, perhaps by a receiver: only root and the receiver's user can tell"},
 		CheckReport: &cli.CheckReport{
 			Folders: []serviceuser.Folder{{Path: "/var/lib/cis490", Exists: true, Owner: "cis490:cis490-lab", Mode: "2750"}},
 			Secrets: []serviceuser.Secret{{Path: pki[1], Owner: "root:cis490", Mode: "0640"}},

@@ -21,40 +21,41 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// facts are what check found.
+// facts is the result of a check.
 type facts struct {
 	Config string `json:"config"`
-	Listen string `json:"listen"` // the key; address is what holds
+	Listen string `json:"listen"` // the key; address is what is used
 	*address
 	DataDir      string    `json:"data_dir"`
 	CertNotAfter time.Time `json:"cert_not_after"`
 	User         string    `json:"user"`  // who the files were readable for
 	Files        []string  `json:"files"` // what a start and a reload read
-	// Disk says how long what was read back counts; empty before the first start.
+	// Disk describes how long results of a scrub count; empty before the first start.
 	Disk     string `json:"disk,omitempty"`
 	Lifetime string `json:"readings_bound_to,omitempty"` // disk, boot or process
 	*cli.CheckReport
 }
 
-// checkCommand looks at what the daemon would start from. It runs beside a
-// daemon, as root or as any user that may read the key.
+// checkCommand returns the command that validates what a start would use. It can run while
+// a receiver runs, as root or as any user that may read the key.
 func checkCommand(o *options) *cobra.Command {
 	var asJSON, reload, disk, lenient bool
 	c := &cobra.Command{
 		Use:   "check",
-		Short: "Check what a start would find, and change nothing",
-		Long: `Check looks at what the receiver would start from and says what is wrong with
-it, before a start or a reload: files, folders, address, port, space, modes of
-the key, sizes without a unit. If root runs it, it looks as the receiver's user,
-and hands over to that user what an earlier run as root left in data_dir;
-nothing else changes. Like the daemon it exits with 2 if the configuration is
-wrong, and with 1 if something that it names is.
+		Short: "Validate configuration and certificates",
+		Long: `Check reports what would keep the receiver from starting or reloading: problems
+with the configuration, files, directories, address, port, space, the mode of
+the key, and sizes without a unit. If root runs it, it checks as the receiver's
+user, and gives that user ownership of files that an earlier run as root left in
+data_dir; nothing else changes. It exits with 2 if the configuration is wrong,
+and with 1 if something that the configuration names is wrong.
 
-With --lenient, what a start only warns of is a note: a size without a unit, a
-key that everybody can read. With --reload it loads only what a reload loads.
-The unit runs it before each reload, so that 'systemctl reload' fails if the
-reload would. With --disk it tries, as the receiver's user, what the receiver
-needs of the file system of data_dir, and reads no certificate.`,
+With --lenient, conditions that a start only warns about are notes: a size
+without a unit, a key that all users can read. With --reload it checks only what
+a reload reads; the unit runs it so before each reload, so that 'systemctl
+reload' fails if the reload would. With --disk it tests, as the receiver's user,
+whether the file system of data_dir does what the receiver needs, and reads no
+certificate.`,
 		Example: "  receiver check\n  receiver check --reload",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -71,16 +72,16 @@ needs of the file system of data_dir, and reads no certificate.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.Flags().BoolVar(&reload, "reload", false, "load what a reload loads, and nothing else")
-	c.Flags().BoolVar(&disk, "disk", false, "try the file system of data_dir, and nothing else")
-	c.Flags().BoolVar(&lenient, "lenient", false, "make notes of what a start only warns of")
+	c.Flags().BoolVar(&reload, "reload", false, "check only what a reload reads")
+	c.Flags().BoolVar(&disk, "disk", false, "test only the file system of data_dir")
+	c.Flags().BoolVar(&lenient, "lenient", false, "report what a start only warns about as notes")
 	c.MarkFlagsMutuallyExclusive("disk", "reload", "lenient")
 	c.MarkFlagsMutuallyExclusive("disk", "json")
 	return c
 }
 
-// runCheck looks at all that a start would find. What root alone may read is read first,
-// and the port is tried as a start would.
+// runCheck checks all that a start would use. It reads first what only root may read, and
+// tries the port as a start would.
 func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
 	cfg, err := o.load()
 	if err != nil {
@@ -100,7 +101,7 @@ func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
 	// Root can read everything: the daemon's user must be able to.
 	k.Fail(serviceuser.CheckReadable(f.Files, cli.CheckLine(c)))
 	f.User = serviceuser.Current().Name()
-	examine(cfg, &f, err == nil)
+	examineHost(cfg, &f, err == nil)
 	if err := k.Err(c); err != nil {
 		return err
 	}
@@ -110,9 +111,9 @@ func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
 	return printFacts(c.OutOrStdout(), f)
 }
 
-// examine looks, as the receiver's user, at the key, the port and the space, and at the
-// folder unless something else is wrong with it.
-func examine(cfg receiver.Config, f *facts, folder bool) {
+// examineHost checks the key, the port and the space as the receiver's user, and the
+// directory unless it is known to be wrong.
+func examineHost(cfg receiver.Config, f *facts, folder bool) {
 	if folder {
 		f.ExamineFolders(f.DataDir)
 	}
@@ -169,7 +170,7 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 func printFacts(to io.Writer, f facts) error {
 	listen := f.Address
 	if f.From != "listen" {
-		listen += ", of " + f.From
+		listen += ", from " + f.From
 	}
 	rows := []cli.Row{
 		{Name: "config", Lines: []string{f.Config}},
@@ -200,7 +201,7 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 	}
 	f.CertNotAfter = trust.NotAfter()
 	if now.Before(trust.NotBefore()) || now.After(trust.NotAfter()) {
-		return f, fmt.Errorf("%s is valid from %s to %s, and this machine's clock says %s: set the clock, or renew it with 'receiver pki renew'",
+		return f, fmt.Errorf("%s is valid from %s to %s, but this machine's clock says %s: set the clock, or renew it with 'receiver pki renew'",
 			c.TLS.CertFile, date(trust.NotBefore()), date(trust.NotAfter()), date(now))
 	}
 	if err := c.Trust().CheckRoles(); err != nil {
@@ -211,7 +212,7 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 		return f, nil // the daemon makes it
 	}
 	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("data_dir %s is no folder", c.DataDir)
+		err = fmt.Errorf("data_dir %s is not a directory", c.DataDir)
 	}
 	if err != nil {
 		return f, cli.UsageError(err)

@@ -21,7 +21,7 @@ import (
 	"cis490/internal/systemd"
 )
 
-// runDaemon takes episodes in until it is told to stop.
+// runDaemon receives episodes until SIGTERM.
 func runDaemon(c *cobra.Command, o *options) error {
 	hup := cli.NotifyHangup()
 	if err := receiver.CheckKernel(); err != nil {
@@ -49,7 +49,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	warnUnreadable(log, cfg, cli.CheckLine(c))
 	if err := cli.NoteConfig(o.config); err != nil {
-		log.Warn("a check before a reload will not know the configuration file", "err", err)
+		log.Warn("configuration path not saved", "err", err,
+			"hint", "a check before a reload reads the default file")
 	}
 	recovery := &recoveryProgress{log: log}
 	r, err := receiver.NewWithGate(c.Context(), gate, cfg, cli.Version(), cli.LockHolder("receiver"), log, recovery.addBytes)
@@ -58,7 +59,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	defer r.Close()
 	cli.LogFolders(log, missing, config.LiteralPaths(cfg))
-	if lerr != nil { // another receiver that has the data directory is the better reason
+	if lerr != nil { // that another receiver has the data directory is the better error
 		return lerr
 	}
 	if activated {
@@ -78,14 +79,14 @@ func runDaemon(c *cobra.Command, o *options) error {
 // receiver's user cannot read at a reload.
 func warnUnreadable(log *slog.Logger, cfg receiver.Config, check string) {
 	if err := serviceuser.CheckReadable(cfg.Trust().Files(), check); err != nil {
-		log.Warn("a reload will fail", "err", err)
+		log.Warn("next reload will fail", "err", err)
 	}
 }
 
-// serve runs the daemon's parts until one fails or it is told to stop.
+// serve runs the daemon's parts until one fails or SIGTERM.
 func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloads *cli.Reloader, hup <-chan os.Signal) error {
 	log := reloads.Log
-	cli.LogNotifyError(log, systemd.Ready("taking episodes on "+ln.Addr().String()))
+	cli.LogNotifyError(log, systemd.Ready("listening on "+ln.Addr().String()))
 	g, ctx := errgroup.WithContext(c.Context())
 	g.Go(func() error { return systemd.Watchdog(ctx, r.Alive) })
 	g.Go(func() error { return r.Scrub(ctx) })
@@ -113,22 +114,22 @@ func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloa
 	return g.Wait()
 }
 
-// expiresSoon is when the log begins to remind of the certificate's end: all
-// hosts stop shipping with it.
+// expiresSoon is how long before its expiry the certificate is warned about. All hosts
+// stop shipping when it expires.
 const expiresSoon = 30 * 24 * time.Hour
 
 func remind(log *slog.Logger, r *receiver.Receiver) {
-	const renew = "make the next one with 'receiver pki renew', and reload"
+	hint := slog.String("hint", "issue a new one with 'receiver pki renew', then reload")
 	switch left := time.Until(r.CertNotAfter()); {
 	case left < 0:
-		log.Error("the receiver's certificate has expired, and no host trusts it: "+renew, "ended", r.CertNotAfter())
+		log.Error("certificate has expired", "not_after", r.CertNotAfter(), hint)
 	case left < expiresSoon:
-		log.Warn("the receiver's certificate ends soon: "+renew, "days", int(left.Hours()/24))
+		log.Warn("certificate expires soon", "days", int(left.Hours()/24), hint)
 	}
 }
 
-// listen takes systemd's socket if there is one, and reports that. The address in the
-// configuration is used otherwise.
+// listen returns systemd's socket if there is one, and reports that in activated. Otherwise
+// it listens on the address of the configuration.
 func listen(addr string) (ln net.Listener, activated bool, err error) {
 	sockets, err := systemd.Listeners()
 	if err != nil {
@@ -154,22 +155,22 @@ func listenOn(addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// listenError says what to do about an address that cannot be had.
+// listenError adds what to do about an address that cannot be used.
 func listenError(err error) error {
 	err = fmt.Errorf("listen: %w", err)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%w; another program listens there; find it with 'ss -ltnp', or change listen", err)
 	case errors.Is(err, syscall.EACCES):
-		return cli.UsageError(fmt.Errorf("%w; ports below 1024 are not for every user; change listen", err))
+		return cli.UsageError(fmt.Errorf("%w; only root can use ports below 1024; change listen", err))
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%w; no interface has that address yet; change listen, or leave the address out: \":8443\"", err)
 	}
 	if _, dns := errors.AsType[*net.DNSError](err); dns {
-		return fmt.Errorf("%w; the name in listen is not resolved; name an address, or leave it out: \":8443\"", err)
+		return fmt.Errorf("%w; the name in listen cannot be resolved; use an IP address, or leave it out: \":8443\"", err)
 	}
 	if _, address := errors.AsType[*net.AddrError](err); address || errors.Is(err, syscall.EAFNOSUPPORT) {
-		return cli.UsageError(fmt.Errorf("%w; listen wants \"ADDRESS:PORT\" or \":PORT\"", err))
+		return cli.UsageError(fmt.Errorf("%w; listen must be \"ADDRESS:PORT\" or \":PORT\"", err))
 	}
 	return err
 }

@@ -21,10 +21,10 @@ func hostsCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "hosts",
 		Short: "List, disable and enable hosts",
-		Long: `Lists the hosts that have stored archives or are disabled.
+		Long: `Hosts lists the hosts that have stored archives or are disabled.
 
-A disabled host is refused, whatever its certificate. The list is a file in
-data_dir, disabled-hosts.json: it needs no CA key and no reload.`,
+A disabled host is refused, whatever its certificate. The list is stored in
+disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 		Example: `  receiver hosts
   receiver hosts disable lab-07
   receiver hosts --json | jq -r 'select(.state=="disabled").host_id'`,
@@ -52,11 +52,11 @@ data_dir, disabled-hosts.json: it needs no CA key and no reload.`,
 func disableCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "disable NAME...",
-		Short: "Refuse hosts at once",
-		Long: `Refuses hosts from their next request on. A running receiver also ends their
-requests that are under way, within a second. What they have stored stays. It
-holds until 'receiver hosts enable', also across restarts, and may be repeated.
-A host need not be known yet.`,
+		Short: "Refuse hosts immediately",
+		Long: `Disable refuses hosts from their next request on. A running receiver also
+cancels their requests in flight within a second. Stored archives stay. Hosts
+stay disabled, also across restarts, until 'receiver hosts enable'. Disabling a
+host again changes nothing, and a host that is not known yet can be disabled.`,
 		Example: `  receiver hosts disable lab-07
   receiver hosts disable lab-07 lab-08`,
 		Args: hostNames,
@@ -72,8 +72,8 @@ func enableCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "enable NAME...",
 		Short: "Serve disabled hosts again",
-		Long: `Serves hosts again that were disabled, from their next request on. A certificate
-that was revoked or has expired stays refused.`,
+		Long: `Enable serves disabled hosts again, from their next request on. A certificate
+that was revoked or has expired is still refused.`,
 		Example: `  receiver hosts enable lab-07`,
 		Args:    hostNames,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -84,10 +84,10 @@ that was revoked or has expired stays refused.`,
 	}
 }
 
-// hostNames wants the names of hosts, at least one.
+// hostNames checks that the arguments are at least one name of a host.
 func hostNames(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return errors.New("name at least one host")
+		return errors.New("requires at least one host")
 	}
 	for _, arg := range args {
 		if _, err := episode.ParseName(arg); err != nil {
@@ -110,7 +110,7 @@ func (o *options) openDataDir(c *cobra.Command) (receiver.Config, error) {
 
 func explainNoDataDir(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w (the receiver makes it at its first start)", err)
+		return fmt.Errorf("%w (the receiver creates it at its first start)", err)
 	}
 	return err
 }
@@ -134,13 +134,13 @@ func changeHosts(c *cobra.Command, o *options, args []string, change func(receiv
 	return err
 }
 
-// printChange says what was done about a host, and on stderr what may be a mistake.
+// printChange prints what changed for a host, and notes a possible mistake on stderr.
 func printChange(c *cobra.Command, h receiver.HostChange) error {
 	out := c.OutOrStdout()
 	switch {
 	case h.State == receiver.HostDisabled && h.Changed:
 		if !h.Known {
-			fmt.Fprintf(c.ErrOrStderr(), "receiver: note: host %s has stored nothing here so far; is the name right?\n", h.Host)
+			fmt.Fprintf(c.ErrOrStderr(), "receiver: note: host %s has stored nothing here yet; is the name right?\n", h.Host)
 		}
 		return printf(out, "%s: disabled\n", h.Host)
 	case h.State == receiver.HostDisabled:
@@ -167,7 +167,7 @@ func printHostsJSON(w io.Writer, hosts []receiver.Host) error {
 	return nil
 }
 
-// printHosts puts the name last, as the one thing that may be long.
+// printHosts prints the name last, since it may be long.
 func printHosts(w io.Writer, hosts []receiver.Host) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "STATE\tDISABLED SINCE\tARCHIVES\tHOST")

@@ -20,12 +20,12 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// indexCommand returns "receiver index". paths says where the configuration
-// puts the store and the index; it is asked only if a flag does not.
+// indexCommand returns "receiver index". paths returns the paths of the configuration; it is
+// called only if a flag does not set them.
 func indexCommand(paths func() (episodesRoot, index string, err error)) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "index",
-		Short:   "Mend index.jsonl, or check it against the stored files",
+		Short:   "Repair or verify the index",
 		Example: "  receiver index backfill --dry-run\n  receiver index verify --deep",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
@@ -34,7 +34,7 @@ func indexCommand(paths func() (episodesRoot, index string, err error)) *cobra.C
 	return c
 }
 
-// indexFlags are those that both commands have.
+// indexFlags are the flags of both commands.
 type indexFlags struct {
 	opts index.Options
 	host string
@@ -42,14 +42,14 @@ type indexFlags struct {
 }
 
 func (f *indexFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.opts.EpisodesRoot, "episodes-root", "", "the store's `folder` (default: data_dir's episodes)")
-	c.Flags().StringVar(&f.opts.Index, "index", "", "the index `file` (default: data_dir's index.jsonl)")
-	c.Flags().StringVar(&f.host, "host", "", "only this host's episodes")
-	c.Flags().BoolVar(&f.json, "json", false, "print JSON, one object a line")
+	c.Flags().StringVar(&f.opts.EpisodesRoot, "episodes-root", "", "`DIR` of the archives (default: episodes in data_dir)")
+	c.Flags().StringVar(&f.opts.Index, "index", "", "index `FILE` (default: index.jsonl in data_dir)")
+	c.Flags().StringVar(&f.host, "host", "", "only the episodes of `HOST`")
+	c.Flags().BoolVar(&f.json, "json", false, "print JSON, one object per line")
 }
 
-// options completes the flags from the configuration, if they need it. If root runs the
-// command, it becomes the user that owns the folder of the index.
+// options fills in flags that are not set from the configuration. If root runs the command,
+// it becomes the user that owns the directory of the index.
 func (f *indexFlags) options(c *cobra.Command, paths func() (string, string, error)) (index.Options, error) {
 	o := f.opts
 	if o.EpisodesRoot == "" || o.Index == "" {
@@ -78,18 +78,18 @@ func (f *indexFlags) options(c *cobra.Command, paths func() (string, string, err
 	return o, nil
 }
 
-// noteUnknownHost says that a host has stored nothing below a directory: the name may be
-// wrong, and a command that finds nothing of it has found nothing wrong.
+// noteUnknownHost notes that a host has stored nothing below a directory: its name may be
+// wrong, and a command that reads none of its archives reports no problem.
 func noteUnknownHost(c *cobra.Command, episodes, host string) {
 	if host == "" {
 		return
 	}
 	if _, err := os.Lstat(filepath.Join(episodes, host)); errors.Is(err, fs.ErrNotExist) {
-		fmt.Fprintf(c.ErrOrStderr(), "%s: note: host %s has stored nothing here so far; is the name right?\n", c.Root().Name(), host)
+		fmt.Fprintf(c.ErrOrStderr(), "%s: note: host %s has stored nothing here yet; is the name right?\n", c.Root().Name(), host)
 	}
 }
 
-// indexState says where an index is kept, which need not be a data directory.
+// indexState returns the state of an index, which need not be in a data directory.
 func indexState(episodes, file string) serviceuser.State {
 	s := serviceuser.State{Dir: filepath.Dir(file), Layout: index.Layout(filepath.Base(file))}
 	if filepath.Base(file) == receiver.IndexFile && filepath.Join(s.Dir, "episodes") == filepath.Clean(episodes) {
@@ -102,19 +102,19 @@ func backfillCommand(paths func() (string, string, error)) *cobra.Command {
 	var f indexFlags
 	c := &cobra.Command{
 		Use:   "backfill",
-		Short: "Append a row for each stored file that has none",
-		Long: `Append a row for each stored file that has none. It may run beside the
-receiver. If root runs it, it becomes the user that owns the folder of the
-index, so that the receiver can write the index afterwards. A file that does not
-decode, or is not what was received, is named on stderr and gets no row; the
-others are done, and the exit code is 1.`,
+		Short: "Append a row for each archive that has none",
+		Long: `Backfill appends a row for each stored archive that has none. It can run while
+the receiver runs. If root runs it, it becomes the user that owns the directory
+of the index, so that the receiver can write the index afterwards. An archive
+that is corrupt or cannot be decoded is reported on stderr and gets no row; the
+others are processed, and the exit code is then 1.`,
 		Args: cobra.NoArgs,
 		Example: `  receiver index backfill --dry-run
   receiver index backfill --host lab-01
   receiver index backfill --episodes-root copy/episodes --index copy/index.jsonl`,
 	}
 	f.add(c)
-	c.Flags().BoolVar(&f.opts.DryRun, "dry-run", false, "print what would be appended and write nothing")
+	c.Flags().BoolVar(&f.opts.DryRun, "dry-run", false, "print what would be appended without writing it")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		opts, err := f.options(c, paths)
 		if err != nil {
@@ -140,14 +140,14 @@ func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 		return indexError(err)
 	}
 	if report.Underway > 0 {
-		fmt.Fprintf(stderr, "%s: %d files are underway: the receiver writes their rows\n", program, report.Underway)
+		fmt.Fprintf(stderr, "%s: %d uploads are in flight: the receiver will write their rows\n", program, report.Underway)
 	}
 	expanding.print(stderr, program)
 	if err := printBackfill(c.OutOrStdout(), report, opts, asJSON); err != nil {
 		return err
 	}
 	if report.Bad > 0 {
-		return fmt.Errorf("%d files were given no row", report.Bad)
+		return fmt.Errorf("%d files got no row", report.Bad)
 	}
 	return nil
 }
@@ -177,23 +177,23 @@ func verifyCommand(paths func() (string, string, error)) *cobra.Command {
 	var f indexFlags
 	c := &cobra.Command{
 		Use:   "verify",
-		Short: "Check rows against stored files, both ways",
-		Long: `Check rows against stored files, both ways. It changes nothing and may run
-beside the receiver. A line on stdout for each finding; the exit code is 1 if
-there is one.`,
+		Short: "Compare the index with the stored archives",
+		Long: `Verify checks that each row has an archive and each archive a row, and that they
+agree. It changes nothing and can run while the receiver runs. It prints a line
+for each finding, and exits with 1 if there is one.`,
 		Args: cobra.NoArgs,
 		Example: `  receiver index verify
   receiver index verify --deep --json
   receiver index verify --present --episodes-root part/episodes`,
 	}
 	f.add(c)
-	c.Flags().BoolVar(&f.opts.Deep, "deep", false, "read and decode every archive, compare its sha256")
-	c.Flags().BoolVar(&f.opts.Present, "present", false, "check the files that are there: of a partial copy")
+	c.Flags().BoolVar(&f.opts.Deep, "deep", false, "read and decode every archive and compare its sha256")
+	c.Flags().BoolVar(&f.opts.Present, "present", false, "check only archives that exist, for a partial copy")
 	c.Long += `
 
-With --deep, an archive that decodes to more than 128 times its size is decoded
-that far only, unless a scrub has decoded it before; a note on stderr counts
-these. On a terminal --deep shows how much it has read, and how fast.`
+With --deep, an archive is decoded to at most 128 times its size, unless a scrub
+has decoded it before; a note on stderr counts such archives. On a terminal
+--deep shows its progress.`
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		opts, err := f.options(c, paths)
 		if err != nil {
@@ -230,7 +230,7 @@ func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
 
 func printFinding(w io.Writer, f index.Finding, asJSON bool) {
 	if asJSON {
-		cli.WriteJSON(w, f) // the writer remembers its error
+		cli.WriteJSON(w, f) // the writer keeps its error
 		return
 	}
 	line := string(f.Kind)
@@ -245,17 +245,17 @@ func printFinding(w io.Writer, f index.Finding, asJSON bool) {
 
 func printVerified(w io.Writer, r index.VerifyReport, asJSON bool) {
 	if asJSON {
-		cli.WriteJSON(w, r) // the writer remembers its error
+		cli.WriteJSON(w, r) // the writer keeps its error
 		return
 	}
 	fmt.Fprintf(w, "files: %d rows: %d underway: %d read: %d findings: %d\n", r.Files, r.Rows, r.Underway, r.Read, r.Findings)
 }
 
-// maxExpandingNamed is how many archives of a host that were decoded in part are named.
+// maxExpandingNamed is the maximum number of partly decoded archives per host in a note.
 const maxExpandingNamed = 3
 
-// expandingNotes are the archives that were decoded in part. They are printed at the end:
-// the line of the progress is in their way before.
+// expandingNotes collects the partly decoded archives. They are printed at the end, since
+// the progress bar uses the line before.
 type expandingNotes struct {
 	hosts []episode.Name
 	names map[episode.Name][]episode.Name
@@ -280,12 +280,12 @@ func (n *expandingNotes) print(w io.Writer, program string) {
 		if n.count[host] > maxExpandingNamed {
 			more = ", ..."
 		}
-		fmt.Fprintf(w, "%s: %s: %d archives decode to more than %d times their size and were decoded that far only: %s%s; 'receiver scrub --host %s' decodes them once\n",
+		fmt.Fprintf(w, "%s: %s: %d archives decode to more than %d times their size and were decoded only partly: %s%s; 'receiver scrub --host %s' decodes them once\n",
 			program, host, n.count[host], receiver.MaxRatio, strings.Trim(fmt.Sprint(n.names[host]), "[]"), more, host)
 	}
 }
 
-// indexError gives err the exit code that the original gave it.
+// indexError gives err its exit code.
 func indexError(err error) error {
 	if errors.Is(err, index.ErrNoEpisodes) {
 		return cli.UsageError(err)

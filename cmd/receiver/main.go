@@ -1,4 +1,4 @@
-// Receiver takes episodes in from lab hosts and keeps them.
+// Receiver receives and stores episodes from lab hosts.
 package main
 
 import (
@@ -44,12 +44,12 @@ func command() *cobra.Command {
 	var o options
 	root := &cobra.Command{
 		Use:   "receiver",
-		Short: "Take episodes in from lab hosts",
-		Long: `Receiver stores one archive an episode in a folder a host, and adds a row to
-index.jsonl. Without a command it does so until it is told to stop.
+		Short: "Receive and store episodes from lab hosts",
+		Long: `Receiver stores one archive per episode, one directory per host, and appends a
+row to index.jsonl. Without a command it runs as a daemon until SIGTERM.
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 5 another
-receiver runs, 74 the disk cannot be trusted.`,
+receiver runs, 74 storage fault.`,
 		Example: `  receiver pki init --dir pki --name receiver.lab,10.0.0.1
   receiver pki issue lab-01 --dir pki --out lab-01
   receiver --config ./receiver.toml
@@ -58,7 +58,7 @@ receiver runs, 74 the disk cannot be trusted.`,
 		RunE: func(c *cobra.Command, _ []string) error { return runDaemon(c, &o) },
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&o.config, "config", receiver.DefaultConfigFile, "configuration `file`")
+	flags.StringVar(&o.config, "config", receiver.DefaultConfigFile, "configuration `FILE`")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
 	root.AddCommand(pkiCommand(), hostsCommand(&o), storeCommand(&o), indexCommand(o.paths), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
 	return root

@@ -15,19 +15,20 @@ import (
 	"cis490/internal/pki"
 )
 
-// maxDays keeps certificates within the years that certificates can spell.
+// maxDays keeps expiry dates within the years that certificates can represent.
 const maxDays = 36500
 
-// pkiCommand returns "receiver pki": the lab's certificates, without a
-// configuration, on whatever machine keeps the CA.
+// pkiCommand returns "receiver pki". It needs no configuration, so that it can run on
+// another machine, which keeps the CA keys.
 func pkiCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pki",
-		Short: "Make, list and revoke certificates",
-		Long: `Makes the certificates by which hosts and receiver know each other.
+		Short: "Create, list, revoke and renew certificates",
+		Long: `Pki manages the certificates with which hosts and receiver authenticate each
+other.
 
-A directory holds both CAs. Keep it where only the operator can read it; the
-receiver needs server.crt, server.key, hosts-ca.crt and hosts.crl of it.`,
+One directory holds both CAs. Keep it where only the operator can read it. The
+receiver needs only server.crt, server.key, hosts-ca.crt and hosts.crl from it.`,
 		Example: `  receiver pki init --dir /etc/cis490/pki --name receiver.lab,10.0.0.1
   receiver pki issue lab-01 --dir /etc/cis490/pki --out ./lab-01`,
 		Args: cobra.NoArgs,
@@ -42,12 +43,12 @@ func pkiInitCommand() *cobra.Command {
 	var o pki.InitOptions
 	var days, caDays int
 	cmd := &cobra.Command{
-		Use:   "init --dir D --name NAME[,IP...]",
-		Short: "Make the CAs and the receiver's certificate",
-		Long: `Makes both CAs and the receiver's certificate in a directory, which is created.
-It never replaces a CA that is there.
+		Use:   "init --dir DIR --name NAME[,IP...]",
+		Short: "Create the CAs and the receiver's certificate",
+		Long: `Init creates both CAs and the receiver's certificate in a directory, which it
+creates too. It never replaces an existing CA.
 
-The names are those that hosts reach the receiver by: DNS names, IP addresses.`,
+The names are the DNS names and IP addresses by which hosts reach the receiver.`,
 		Example: `  receiver pki init --dir /etc/cis490/pki --name receiver.lab,10.0.0.1`,
 		Args: checked(cobra.NoArgs, func([]string) error {
 			return errors.Join(o.Validate(), checkDays("days", days), checkDays("ca-days", caDays))
@@ -58,22 +59,22 @@ The names are those that hosts reach the receiver by: DNS names, IP addresses.`,
 				return err
 			}
 			return printf(cmd.OutOrStdout(), `%[1]s now holds:
-  ca.crt        for the hosts: who may be the receiver
-  hosts-ca.crt  for the receiver: who may be a host (client_ca_file)
+  ca.crt        for the hosts: the CA of the receiver (ca_file)
+  hosts-ca.crt  for the receiver: the CA of the hosts (client_ca_file)
   server.crt    the receiver's certificate and
   server.key    its key, which the receiver must be able to read
-  hosts.crl     what is revoked, so far nothing (crl_file)
-  ca.key and hosts-ca.key, which nobody but the operator must be able to read
-server.crt ends in %[2]d days; "receiver pki renew" makes the next.
+  hosts.crl     the list of revoked certificates, empty now (crl_file)
+  ca.key and hosts-ca.key, which only the operator may be able to read
+server.crt expires in %[2]d days; "receiver pki renew" renews it.
 Next, for each host: receiver pki issue HOST --dir %[1]s --out DIR
 `, dir, days)
 		},
 	}
 	dirFlag(cmd, &dir)
-	cmd.Flags().StringSliceVar(&o.Names, "name", nil, "the receiver's DNS `names` and IPs (required)")
-	cmd.Flags().StringVar(&o.TrustDomain, "trust-domain", pki.DefaultTrustDomain, "trust `domain` of the hosts")
-	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "how long server.crt is good")
-	cmd.Flags().IntVar(&caDays, "ca-days", asDays(pki.DefaultCAValid), "how long the CAs are good")
+	cmd.Flags().StringSliceVar(&o.Names, "name", nil, "DNS `NAMES` and IPs of the receiver (required)")
+	cmd.Flags().StringVar(&o.TrustDomain, "trust-domain", pki.DefaultTrustDomain, "trust `DOMAIN` of the hosts")
+	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make server.crt valid for `N` days")
+	cmd.Flags().IntVar(&caDays, "ca-days", asDays(pki.DefaultCAValid), "make the CAs valid for `N` days")
 	must(cmd.MarkFlagRequired("name"))
 	return cmd
 }
@@ -83,14 +84,14 @@ func pkiIssueCommand() *cobra.Command {
 	var o pki.IssueOptions
 	var days int
 	cmd := &cobra.Command{
-		Use:   "issue HOST --dir D --out DIR",
-		Short: "Make a host's certificate",
-		Long: `Makes a key and a certificate for a host and writes what the host needs to a
-directory, which is created: ca.crt, HOST.crt and HOST.key. HOST is the host_id
-of its configuration.
+		Use:   "issue HOST --dir DIR --out OUT",
+		Short: "Issue a certificate to a host",
+		Long: `Issue creates a key and a certificate for a host and writes the files that the
+host needs to the directory OUT, which it creates: ca.crt, HOST.crt and
+HOST.key. HOST is the host_id of the host's configuration.
 
-A host may have several certificates; those before stay good until they expire
-or are revoked.`,
+A host may have several certificates. Older ones stay valid until they expire or
+are revoked.`,
 		Example: `  receiver pki issue lab-01 --dir /etc/cis490/pki --out ./lab-01`,
 		Args: checked(hostArg, func(args []string) error {
 			return errors.Join(pki.CheckHost(episode.Name(args[0])), checkDays("days", days))
@@ -102,8 +103,8 @@ or are revoked.`,
 				return err
 			}
 			key := filepath.Join(out, args[0]+".key")
-			return printf(cmd.OutOrStdout(), `%[2]s is for host %[1]s until %[4]s (serial %[5]s)
-Next: bring these files to /etc/cis490/pki on %[1]s, then delete the key here:
+			return printf(cmd.OutOrStdout(), `%[2]s is valid for host %[1]s until %[4]s (serial %[5]s)
+Next: copy these files to /etc/cis490/pki on %[1]s, then delete the key here:
   %[6]s
   %[2]s
   %[3]s
@@ -111,9 +112,9 @@ Next: bring these files to /etc/cis490/pki on %[1]s, then delete the key here:
 		},
 	}
 	dirFlag(cmd, &dir)
-	cmd.Flags().StringVar(&out, "out", "", "directory for the host's files (required)")
-	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "how long the certificate is good")
-	cmd.Flags().BoolVar(&o.Force, "force", false, "replace files of this host that are there already")
+	cmd.Flags().StringVar(&out, "out", "", "write the host's files to `OUT` (required)")
+	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make the certificate valid for `N` days")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "replace existing files of this host")
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
 }
@@ -122,9 +123,9 @@ func pkiListCommand() *cobra.Command {
 	var dir string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "list --dir D",
-		Short:   "List the certificates that were issued to hosts",
-		Long:    "Lists the certificates that were issued to hosts.",
+		Use:     "list --dir DIR",
+		Short:   "List the certificates issued to hosts",
+		Long:    "List lists the certificates issued to hosts.",
 		Example: `  receiver pki list --dir /etc/cis490/pki`,
 		Args:    checked(cobra.NoArgs, nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -139,25 +140,25 @@ func pkiListCommand() *cobra.Command {
 		},
 	}
 	dirFlag(cmd, &dir)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
 	return cmd
 }
 
 func pkiRevokeCommand() *cobra.Command {
 	var dir, serial, cert string
 	cmd := &cobra.Command{
-		Use:   "revoke {HOST | --serial HEX | --cert FILE} --dir D",
+		Use:   "revoke {HOST | --serial HEX | --cert FILE} --dir DIR",
 		Short: "Revoke certificates of hosts",
-		Long: `Puts all certificates of a host on hosts.crl, or a single one. It takes effect
-when the receiver has the file (crl_file) and is reloaded. To shut a host out at
-once, use 'receiver hosts disable' on the receiver.
+		Long: `Revoke adds all certificates of a host, or a single one, to hosts.crl. It takes
+effect when the receiver has the file (crl_file) and is reloaded. To refuse a
+host immediately, use 'receiver hosts disable' on the receiver. Certificates
+issued to the host afterwards are valid.
 
-By host it finds what was issued from this directory. One that was restored from
-a backup lacks what was issued since: --serial and --cert need no record.
-'openssl x509 -serial' prints a serial. Bring the receiver's hosts.crl back into
-such a directory first, or what was revoked since the backup is valid again.
-
-A certificate issued to the host afterwards is valid again.`,
+With HOST it finds certificates that were issued from this directory. If the
+directory was restored from a backup, it does not list those issued since: use
+--serial or --cert, which need no record. 'openssl x509 -serial' prints a serial
+number. First copy the receiver's hosts.crl into the restored directory, or
+certificates that were revoked since the backup become valid again.`,
 		Example: `  receiver pki revoke lab-01 --dir /etc/cis490/pki
   receiver pki revoke --cert lab-01.crt --dir /etc/cis490/pki`,
 		Args: checked(func(cmd *cobra.Command, args []string) error {
@@ -172,23 +173,23 @@ A certificate issued to the host afterwards is valid again.`,
 				return err
 			}
 			return errors.Join(printf(cmd.OutOrStdout(), `%[1]s: certificates of host %[3]s revoked: %[2]d
-Next: bring it to the receiver as its crl_file, and reload the receiver:
+Next: copy it to the receiver as its crl_file, and reload the receiver:
   systemctl reload cis490-receiver
 `, filepath.Join(dir, "hosts.crl"), len(revoked), args[0]), err)
 		},
 	}
 	dirFlag(cmd, &dir)
-	cmd.Flags().StringVar(&serial, "serial", "", "revoke the certificate with this serial number, in `hex`")
-	cmd.Flags().StringVar(&cert, "cert", "", "revoke the certificate in this PEM `file`")
+	cmd.Flags().StringVar(&serial, "serial", "", "revoke the certificate with the serial number `HEX`")
+	cmd.Flags().StringVar(&cert, "cert", "", "revoke the certificate in the PEM `FILE`")
 	return cmd
 }
 
-// checkRevoke wants one of a host, a serial and a certificate.
+// checkRevoke checks that exactly one of host, serial and certificate is given.
 func checkRevoke(cmd *cobra.Command, args []string, serial string) error {
 	bySerial, byCert := cmd.Flags().Changed("serial"), cmd.Flags().Changed("cert")
 	switch {
 	case bySerial && byCert, (bySerial || byCert) && len(args) > 0:
-		return errors.New("want one of HOST, --serial and --cert")
+		return errors.New("requires exactly one of HOST, --serial and --cert")
 	case bySerial:
 		_, err := pki.ParseSerial(serial)
 		return err
@@ -214,15 +215,15 @@ func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
 	if err != nil {
 		return err
 	}
-	whose, what := "no record of its host", "revoked"
+	whose, what := "host unknown", "revoked"
 	if revoked.Host != "" {
 		whose = "host " + string(revoked.Host)
 	}
 	if revoked.Already {
-		what = "was revoked before"
+		what = "was already revoked"
 	}
 	return printf(cmd.OutOrStdout(), `%s: certificate %s (%s) %s
-Next: bring it to the receiver as its crl_file, and reload the receiver:
+Next: copy it to the receiver as its crl_file, and reload the receiver:
   systemctl reload cis490-receiver
 `, filepath.Join(dir, "hosts.crl"), revoked.Serial, whose, what)
 }
@@ -232,10 +233,10 @@ func pkiRenewCommand() *cobra.Command {
 	var o pki.RenewOptions
 	var days int
 	cmd := &cobra.Command{
-		Use:   "renew --dir D",
+		Use:   "renew --dir DIR",
 		Short: "Renew the receiver's own certificate",
-		Long: `Replaces server.crt by one that lasts longer. Key and CA stay, so that the
-hosts notice nothing. Without --name, the names stay too.`,
+		Long: `Renew replaces server.crt by one that expires later. Key and CA stay, so nothing
+changes for the hosts. Without --name, the names stay too.`,
 		Example: `  receiver pki renew --dir /etc/cis490/pki`,
 		Args: checked(cobra.NoArgs, func([]string) error {
 			var err error
@@ -250,33 +251,33 @@ hosts notice nothing. Without --name, the names stay too.`,
 			if err != nil {
 				return err
 			}
-			return printf(cmd.OutOrStdout(), `%s is good until %s
-Next: bring it to the receiver as its cert_file, and reload the receiver:
+			return printf(cmd.OutOrStdout(), `%s is valid until %s
+Next: copy it to the receiver as its cert_file, and reload the receiver:
   systemctl reload cis490-receiver
 `, filepath.Join(dir, "server.crt"), date(ends))
 		},
 	}
 	dirFlag(cmd, &dir)
-	cmd.Flags().StringSliceVar(&o.Names, "name", nil, "new DNS names and IP addresses of the receiver")
-	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "how long the certificate is good")
+	cmd.Flags().StringSliceVar(&o.Names, "name", nil, "new DNS `NAMES` and IPs of the receiver")
+	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make the certificate valid for `N` days")
 	return cmd
 }
 
 func dirFlag(cmd *cobra.Command, dir *string) {
-	cmd.Flags().StringVar(dir, "dir", "", "directory of the CA (required)")
+	cmd.Flags().StringVar(dir, "dir", "", "directory `DIR` of the CAs (required)")
 	must(cmd.MarkFlagRequired("dir"))
 }
 
-// must panics if a flag was named that does not exist, which is a bug.
+// must panics if a flag does not exist, which is a bug.
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// checked adds checks of flags to those of arguments, so that each misuse is
-// found before a command runs. A directory must not be empty: that is a shell's
-// unset variable, and would mean the working directory.
+// checked adds checks of flags to those of arguments, so that misuse is found before a
+// command runs. A directory must not be empty: that is usually an unset shell variable, and
+// would mean the working directory.
 func checked(args cobra.PositionalArgs, more func([]string) error) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		if err := args(cmd, given); err != nil {
@@ -289,11 +290,11 @@ func checked(args cobra.PositionalArgs, more func([]string) error) cobra.Positio
 		}
 		for _, name := range []string{"dir", "out"} {
 			if flag := cmd.Flags().Lookup(name); flag != nil && flag.Value.String() == "" {
-				return fmt.Errorf("--%s is empty: want a directory", name)
+				return fmt.Errorf("--%s is empty: a directory is required", name)
 			}
 		}
 		if flag := cmd.Flags().Lookup("cert"); flag != nil && flag.Changed && flag.Value.String() == "" {
-			return errors.New("--cert is empty: want a file")
+			return errors.New("--cert is empty: a file is required")
 		}
 		if more == nil {
 			return nil
@@ -302,10 +303,10 @@ func checked(args cobra.PositionalArgs, more func([]string) error) cobra.Positio
 	}
 }
 
-// hostArg wants one host's name.
+// hostArg checks that the arguments are one name of a host.
 func hostArg(_ *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return fmt.Errorf("want the name of one host, got %d", len(args))
+		return fmt.Errorf("requires the name of one host, got %d", len(args))
 	}
 	_, err := episode.ParseName(args[0])
 	return err
@@ -313,7 +314,7 @@ func hostArg(_ *cobra.Command, args []string) error {
 
 func checkDays(flag string, days int) error {
 	if days < 1 || days > maxDays {
-		return fmt.Errorf("--%s %d: want 1 to %d", flag, days, maxDays)
+		return fmt.Errorf("--%s %d: must be between 1 and %d", flag, days, maxDays)
 	}
 	return nil
 }
@@ -338,9 +339,9 @@ func printJSON(w io.Writer, list []pki.Issued) error {
 	return nil
 }
 
-// printTable puts the host last: its name is the one thing that may be long.
+// printTable prints the host last, since its name may be long.
 func printTable(w io.Writer, list []pki.Issued) error {
-	const digits = 16 // of a serial: enough to tell them apart; --json has all
+	const digits = 16 // of a serial: enough to distinguish them; --json prints all
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "STATE\tFROM\tUNTIL\tSERIAL\tHOST")
 	for _, i := range list {

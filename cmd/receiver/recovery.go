@@ -18,14 +18,14 @@ const (
 )
 
 // recoveryProgress tells the service manager that a recovery makes progress. Only bytes
-// that the disk has given count: a start that hangs is ended.
+// read from the disk count, so that a start that hangs is ended.
 type recoveryProgress struct {
 	log    *slog.Logger
 	total  int64
 	sentAt time.Time // of the last message
 }
 
-// addBytes notes that the disk has given that many more bytes.
+// addBytes reports that more bytes were read from the disk.
 func (p *recoveryProgress) addBytes(bytes int) {
 	p.total += int64(bytes)
 	now := time.Now()

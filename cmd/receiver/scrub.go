@@ -24,21 +24,21 @@ func scrubCommand(o *options) *cobra.Command {
 	asJSON := false
 	c := &cobra.Command{
 		Use:   "scrub",
-		Short: "Read all archives back and name those that rotted",
-		Long: `Scrub reads every archive from the disk, past the page cache, compares it with
-its sha256 and decodes it; then it looks for the archive of each row. It runs
-beside the receiver, as the receiver's user or root, and changes nothing: the
-receiver moves a bad copy to quarantine when its own scrub or its host finds it.
-While no receiver runs, --set-aside does that here. What is undecodable, and is
-what its host has sent, stays. An interrupted scrub goes on where it was with
---older-than. It exits with 1 if something is bad.
+		Short: "Verify all stored archives, report corrupted ones",
+		Long: `Scrub reads every archive from the disk, bypassing the page cache, compares it
+with its sha256 and decodes it. Then it checks that each row has its archive. It
+runs as the receiver's user or root, also while the receiver runs, and changes
+nothing: the receiver quarantines a corrupt archive when its own scrub or the
+host finds it. While no receiver runs, --quarantine does that here. An archive
+that matches its sha256 but cannot be decoded stays. To continue an interrupted
+scrub, use --older-than. It exits with 1 if it finds a problem.
 
 The hosts take turns, so that none delays the others. An archive that decodes
-to more than 128 times its size is decoded once and named as "expanding".
+to more than 128 times its size is decoded once and reported as "expanding".
 Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 		Example: `  receiver scrub --rate 50MiB
   receiver scrub --older-than 24h --json | jq -c 'select(.finding)'
-  systemctl stop cis490-receiver && receiver scrub --set-aside`,
+  systemctl stop cis490-receiver && receiver scrub --quarantine`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := o.open(c)
@@ -55,21 +55,22 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 				}
 			}
 			noteUnknownHost(c, episodesOf(cfg), host)
-			opts.Holder = cli.LockHolder("receiver scrub --set-aside")
+			opts.Holder = cli.LockHolder("receiver scrub --quarantine")
 			return runScrub(c, cfg, opts, asJSON)
 		},
 	}
-	c.Flags().StringVar(&perSecond, "rate", "20MiB", "`bytes` a second; 0 for no limit")
-	c.Flags().TextVar(&olderThan, "older-than", config.Duration(0), "read what was not read back for so `long`")
-	c.Flags().StringVar(&host, "host", "", "only this host's archives")
-	c.Flags().BoolVar(&opts.SetAside, "set-aside", false, "move bad copies to quarantine; no receiver may run")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object a line")
+	c.Flags().StringVar(&perSecond, "rate", "20MiB", "maximum `SIZE` per second; 0: none")
+	c.Flags().TextVar(&olderThan, "older-than", config.Duration(0), "skip if verified within `DURATION`")
+	c.Flags().StringVar(&host, "host", "", "only the archives of `HOST`")
+	c.Flags().BoolVar(&opts.SetAside, "quarantine", false, "quarantine corrupt archives; no receiver may run")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
+	cli.AliasFlag(c, "set-aside", "quarantine")
 	return c
 }
 
 func bytesOf(s string) (int64, error) {
 	if n, err := humanize.ParseBytes(s); err != nil || n > 1<<40 {
-		return 0, fmt.Errorf("%+q: want a size like 20MiB", s)
+		return 0, fmt.Errorf("%+q is not a size like 20MiB", s)
 	}
 	var n config.TypedBytes
 	err := n.UnmarshalText([]byte(s))
@@ -84,11 +85,11 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 		if asJSON {
 			err = cli.WriteJSON(out, f)
 		} else {
-			aside := ""
+			quarantined := ""
 			if f.SetAside {
-				aside = ", set aside"
+				quarantined = ", quarantined"
 			}
-			err = printf(out, "%s%s\t%s/%s\t%s\n", f.Finding, aside, f.Host, f.Episode, printable.Text(f.Detail))
+			err = printf(out, "%s%s\t%s/%s\t%s\n", f.Finding, quarantined, f.Host, f.Episode, printable.Text(f.Detail))
 		}
 		printed = errors.Join(printed, err)
 	}
@@ -97,7 +98,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 	p, err := receiver.ScrubOnce(c.Context(), cfg, opts)
 	done()
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w (the receiver makes its folders at its first start)", err)
+		err = fmt.Errorf("%w (the receiver creates its directories at its first start)", err)
 	}
 	if err == nil || c.Context().Err() != nil {
 		printed = errors.Join(printed, printScrub(c, p, asJSON))
@@ -108,24 +109,24 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 	return problemsOf(p)
 }
 
-// problemsOf says what a person must do about what a scrub has found, or nil.
+// problemsOf returns what the operator must do about the findings of a scrub, or nil.
 func problemsOf(p receiver.Progress) error {
 	var bad []error
 	if n := p.Damaged + p.Missing; n > 0 {
 		bad = append(bad, fmt.Errorf("%d archives are damaged or missing: 'shipper verify --heal' on their hosts sends them again", n))
 	}
 	if p.Unreadable > 0 {
-		bad = append(bad, fmt.Errorf("%d archives are unreadable: look at their permissions and at the disk first ('dmesg', 'smartctl -a'); "+
-			"once a receiver has set those aside that the disk has lost, 'shipper verify --heal' on their hosts sends them again", p.Unreadable))
+		bad = append(bad, fmt.Errorf("%d archives are unreadable: check their permissions and the disk first ('dmesg', 'smartctl -a'); "+
+			"once the receiver has quarantined those that the disk has lost, 'shipper verify --heal' on their hosts sends them again", p.Unreadable))
 	}
 	if p.HostsUnreadable > 0 {
-		bad = append(bad, fmt.Errorf("%d hosts have a folder that cannot be listed: none of their archives was read", p.HostsUnreadable))
+		bad = append(bad, fmt.Errorf("%d hosts have a directory that cannot be listed: none of their archives was read", p.HostsUnreadable))
 	}
 	if p.HostsUnfinished > 0 {
-		bad = append(bad, fmt.Errorf("%d hosts sent archives faster than they were passed over: run scrub again with --older-than", p.HostsUnfinished))
+		bad = append(bad, fmt.Errorf("%d hosts sent archives faster than they could be listed: run scrub again with --older-than", p.HostsUnfinished))
 	}
 	if p.Undecodable > 0 {
-		bad = append(bad, fmt.Errorf("%d archives are what was sent and cannot be decoded: keep their episodes, and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-receiver)", p.Undecodable))
+		bad = append(bad, fmt.Errorf("%d archives match their sha256 but cannot be decoded: keep their episodes, and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-receiver)", p.Undecodable))
 	}
 	return errors.Join(bad...)
 }

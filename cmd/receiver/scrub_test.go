@@ -13,7 +13,7 @@ func TestScrubAdvisesPermissionsAndDiskBeforeHealing(t *testing.T) {
 		t.Errorf("of nothing: %v", err)
 	}
 	err := problemsOf(receiver.Progress{Unreadable: 2, NotOpened: 2})
-	if err == nil || strings.Contains(err.Error(), "damaged or missing") || !strings.HasPrefix(err.Error(), "2 archives are unreadable: look at their permissions and at the disk first") {
+	if err == nil || strings.Contains(err.Error(), "damaged or missing") || !strings.HasPrefix(err.Error(), "2 archives are unreadable: check their permissions and the disk first") {
 		t.Errorf("of what is unreadable: %v", err)
 	}
 	err = problemsOf(receiver.Progress{Damaged: 1, Missing: 1})

@@ -14,24 +14,24 @@ import (
 	"cis490/internal/receiver"
 )
 
-// trustError gives an error of the certificates, the key or the lists its exit code and
-// says what to do. The configuration names all of them.
+// trustError gives an error of the certificates, the key or the lists its exit code and adds
+// what to do. The configuration names all of them.
 func trustError(err error, cfg receiver.Config, file string) error {
 	if machineError(err) {
 		return cli.UsageError(err)
 	}
 	if errors.Is(err, fs.ErrNotExist) && aboutPKI(err, cfg) {
-		return cli.UsageError(fmt.Errorf("%w; make it with 'receiver pki init', or name another in %s", err, file))
+		return cli.UsageError(fmt.Errorf("%w; create it with 'receiver pki init', or name another in %s", err, file))
 	}
-	return cli.UsageError(fmt.Errorf("%w; correct that, or change %s", err, file))
+	return cli.UsageError(fmt.Errorf("%w; fix that or change %s", err, file))
 }
 
-// startError gives an error of the receiver's start its exit code and says what to do.
-// The configuration is to blame only for what it names, and for what the receiver's user
-// may not open: another data_dir may be meant.
+// startError gives an error of the receiver's start its exit code and adds what to do. The
+// configuration is the cause only of what it names, and of what the receiver's user may not
+// open: another data_dir may be meant.
 func startError(ctx context.Context, err error, file string) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return nil // told to stop; the next start recovers
+		return nil // SIGTERM; the next start recovers
 	}
 	if _, locked := errors.AsType[*durable.LockedError](err); locked {
 		return err
@@ -40,16 +40,15 @@ func startError(ctx context.Context, err error, file string) error {
 		return cli.StartError(err)
 	}
 	if machineError(err) || errors.Is(err, receiver.ErrDisabledList) || errors.Is(err, receiver.ErrStoreFile) {
-		return cli.UsageError(err) // it says what to do
+		return cli.UsageError(err) // err says what to do
 	}
 	if _, named := errors.AsType[*receiver.ConfigError](err); named || errors.Is(err, fs.ErrPermission) {
-		return cli.UsageError(fmt.Errorf("%w; correct that, or change %s", err, file))
+		return cli.UsageError(fmt.Errorf("%w; fix that or change %s", err, file))
 	}
 	return err
 }
 
-// machineError reports whether err says something of the machine and nothing of the
-// configuration.
+// machineError reports whether err is caused by the machine and not by the configuration.
 func machineError(err error) bool {
 	return errors.Is(err, durable.ErrFault) || errors.Is(err, syscall.EIO) || durable.IsShortage(err)
 }

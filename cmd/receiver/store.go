@@ -22,11 +22,11 @@ func storeCommand(o *options) *cobra.Command {
 	asJSON := false
 	c := &cobra.Command{
 		Use:   "store",
-		Short: "Show which store this is, and what it replaces",
-		Long: `Shows the id of the store, which the receiver makes at its first start in
-store.json in data_dir, and which moves with the data. Hosts remember it. They
-retire nothing for a receipt of another store, nor for one of this store once
-its index is shorter than they were told before.`,
+		Short: "Show the id of the store, and what it replaces",
+		Long: `Store shows the id of the store. The receiver creates it in store.json in
+data_dir at its first start, and it moves with the data. Hosts remember the id.
+They do not retire episodes for a receipt from another store, or from this store
+once its index is shorter than an earlier receipt said.`,
 		Example: `  receiver store
   receiver store replaces 4TQ7ZC5WJ2M3N6PXVB1KD8RHSE
   receiver store --json | jq -r .id`,
@@ -55,16 +55,16 @@ func replacesCommand(o *options) *cobra.Command {
 	rewound := false
 	c := &cobra.Command{
 		Use:   "replaces OLD-ID | --rewound",
-		Short: "Say once that this store takes the place of another",
-		Long: `Says that this store replaces the one called OLD-ID, or, with --rewound, what
-this store was before an older image of it was restored. All hosts of that one
-follow with their next request. It works beside the receiver, holds across
-restarts and may be repeated; the last 64 ids are kept.
+		Short: "Declare that this store replaces another",
+		Long: `Replaces declares that this store replaces the store OLD-ID or, with --rewound,
+its own former state, after an older image of it was restored. All hosts of that
+store adopt this one with their next request. It can run while the receiver
+runs, persists across restarts and may be repeated; the last 64 ids are kept.
 
 OLD-ID is in the log of a host and in 'shipper status'. It is 'unnamed' for
 hosts that retired their episodes before stores had ids.
 
-What a host has retired and this store has lost is still in the host's
+Episodes that a host has retired and this store has lost are still in the host's
 shipped_dir: run 'shipper verify --heal' on each host afterwards.`,
 		Example: `  receiver store replaces 4TQ7ZC5WJ2M3N6PXVB1KD8RHSE
   receiver store replaces --rewound`,
@@ -91,15 +91,15 @@ shipped_dir: run 'shipper verify --heal' on each host afterwards.`,
 	return c
 }
 
-// replacedStore wants one id, or none with --rewound.
+// replacedStore checks that the arguments are one id, or none with --rewound.
 func replacedStore(args []string, rewound bool) error {
 	switch {
 	case rewound && len(args) > 0:
-		return errors.New("--rewound needs no OLD-ID: it is this store that was rewound")
+		return errors.New("--rewound takes no OLD-ID: this store itself was rewound")
 	case rewound:
 		return nil
 	case len(args) != 1:
-		return errors.New("name the store that this one replaces, or say --rewound")
+		return errors.New("requires the OLD-ID of the store that this one replaces, or --rewound")
 	}
 	_, err := wire.ParseStoreID(args[0])
 	return err
@@ -107,7 +107,7 @@ func replacedStore(args []string, rewound bool) error {
 
 func explainNoStore(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w (the receiver makes it at its first start; if hosts know this store already, restore the file from a backup of the data directory)", err)
+		return fmt.Errorf("%w (the receiver creates it at its first start; if hosts have adopted this store already, restore the file from a backup of the data directory)", err)
 	}
 	return err
 }
@@ -123,18 +123,18 @@ func printStore(to io.Writer, is receiver.Identity) error {
 
 func indexLine(is receiver.Identity) string {
 	if is.Empty {
-		return "new and empty: it has no row yet"
+		return "empty, no rows yet"
 	}
 	line := fmt.Sprintf("%s (%d bytes)", humanize.IBytes(uint64(is.IndexBytes)), is.IndexBytes)
 	if is.New {
-		line += ", began empty at " + is.CreatedAt.UTC().Format(time.DateTime) + " UTC"
+		line += ", created empty at " + is.CreatedAt.UTC().Format(time.DateTime) + " UTC"
 	}
 	return line
 }
 
 func replacesLine(is receiver.Identity) string {
 	if len(is.Replaces) == 0 {
-		return "no other"
+		return "none"
 	}
 	return strings.Join(is.Replaces, " ")
 }
@@ -142,7 +142,7 @@ func replacesLine(is receiver.Identity) string {
 // storeLine is the store's line of 'receiver status'.
 func storeLine(is *receiver.Identity) string {
 	if is == nil {
-		return "not known"
+		return "unknown"
 	}
 	line := is.ID + ", index " + indexLine(*is)
 	if n := len(is.Replaces); n > 0 {
@@ -151,14 +151,14 @@ func storeLine(is *receiver.Identity) string {
 	return line
 }
 
-// printReplaced says what was done, and what follows from it.
+// printReplaced prints what was changed, and what to do next.
 func printReplaced(to io.Writer, did receiver.StoreChange) error {
 	verb := "replaces"
 	if !did.Changed {
 		verb = "already replaces"
 	}
 	return printf(to, `store %s %s %s
-hosts of %s follow with their next request; no restart is needed
-run 'shipper verify --heal' on each host: it sends again what this store lacks
+hosts of %s adopt this store with their next request; no restart is needed
+run 'shipper verify --heal' on each host: it sends episodes that this store lacks again
 `, did.ID, verb, did.Former, did.Former)
 }

@@ -10,21 +10,21 @@ import (
 	"cis490/internal/wire"
 )
 
-// inventory is whom to ask what the receiver has.
+// inventory asks the receiver which archives it has.
 type inventory interface {
 	Inventory(ctx context.Context, asked []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, *wire.Store, error)
 }
 
-// unasked is the inventory of a receiver that cannot be asked.
-type unasked struct{ err error }
+// failedInventory is the inventory of a receiver that cannot be asked.
+type failedInventory struct{ err error }
 
-// Inventory returns why.
-func (u unasked) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.InventoryEntry, *wire.Store, error) {
+// Inventory returns the reason.
+func (u failedInventory) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.InventoryEntry, *wire.Store, error) {
 	return nil, nil, u.err
 }
 
-// openToAsk is open for a command that may have to ask the receiver: most often it need
-// not, and works without certificate and key.
+// openToAsk is open for a command that asks the receiver only if ask is true, and otherwise
+// needs no certificate and key.
 func (o *options) openToAsk(cmd *cobra.Command, ask bool) (shipper.Config, inventory, error) {
 	if !ask {
 		c, err := o.open(cmd)
@@ -36,7 +36,7 @@ func (o *options) openToAsk(cmd *cobra.Command, ask bool) (shipper.Config, inven
 	}
 	var up inventory
 	if client, _, err := connect(c); err != nil {
-		up = unasked{err}
+		up = failedInventory{err}
 	} else {
 		up = client
 	}

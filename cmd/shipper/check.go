@@ -18,7 +18,7 @@ import (
 	"cis490/internal/shipper"
 )
 
-// facts are what check found.
+// facts is the result of a check.
 type facts struct {
 	Config       string    `json:"config"`
 	OutboxDir    string    `json:"outbox_dir"`
@@ -29,28 +29,30 @@ type facts struct {
 	*cli.CheckReport
 }
 
-// checkCommand looks at what the daemon would start from, without the network.
+// checkCommand returns the command that validates what a start would use, offline.
 func checkCommand(o *options) *cobra.Command {
 	var reload, disk, lenient bool
 	c := &cobra.Command{
 		Use:   "check",
-		Short: "Check what a start would find, without the network",
-		Long: `Check looks at what the shipper would start from and says what is wrong with
-it: files, folders, space, modes of the key, sizes without a unit. If root runs
-it, it looks as the shipper's user, and hands over to that user what an earlier
-run as root left in the shipper's folders; nothing else changes. It exits with 2
-if the configuration is wrong, and with 1 if there is no space to pack.
+		Short: "Validate configuration and certificates, offline",
+		Long: `Check reports what would keep the shipper from starting or packing: problems
+with the configuration, files, directories, space, the mode of the key, and
+sizes without a unit. If root runs it, it checks as the shipper's user, and
+gives that user ownership of files that an earlier run as root left behind;
+nothing else changes. It exits with 2 if the configuration is wrong, and with 1
+if there is not enough space to pack.
 
-With --lenient, what a start only warns of is a note: a size without a unit, a
-key that everybody can read. With --reload it loads only what a reload loads.
-The unit runs it before each reload, so that 'systemctl reload' fails if the
-reload would. With --disk it tries, as the shipper's user, what the shipper
-needs of the file systems of its folders, and reads no certificate.`,
+With --lenient, conditions that a start only warns about are notes: a size
+without a unit, a key that all users can read. With --reload it checks only what
+a reload reads; the unit runs it so before each reload, so that 'systemctl
+reload' fails if the reload would. With --disk it tests, as the shipper's user,
+whether the file systems of the directories do what the shipper needs, and reads
+no certificate.`,
 		Example: "  shipper check\n  shipper check --reload",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if disk && o.json {
-				return cli.UsageError(errors.New("--disk prints no facts: leave --json out"))
+				return cli.UsageError(errors.New("--disk does not support --json"))
 			}
 			if disk {
 				return runCheckDisk(c, o)
@@ -71,9 +73,9 @@ needs of the file systems of its folders, and reads no certificate.`,
 			return runCheck(c, o, cfg, lenient)
 		},
 	}
-	c.Flags().BoolVar(&disk, "disk", false, "try the file systems of the folders, and nothing else")
-	c.Flags().BoolVar(&reload, "reload", false, "load what a reload loads, and nothing else")
-	c.Flags().BoolVar(&lenient, "lenient", false, "make notes of what a start only warns of")
+	c.Flags().BoolVar(&disk, "disk", false, "test only the file systems of the directories")
+	c.Flags().BoolVar(&reload, "reload", false, "check only what a reload reads")
+	c.Flags().BoolVar(&lenient, "lenient", false, "report what a start only warns about as notes")
 	c.MarkFlagsMutuallyExclusive("disk", "reload", "lenient")
 	return c
 }
@@ -117,14 +119,14 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 	return cli.PrintReload(c.OutOrStdout(), visible, o.config, hidden)
 }
 
-// runCheck looks at all that a start would find. What root alone may read is read first.
+// runCheck checks all that a start would use. It reads first what only root may read.
 func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) error {
 	cli.NoteLiteral(c, config.LiteralPaths(cfg))
 	k := &cli.CheckReport{Lenient: lenient, WasRoot: os.Geteuid() == 0}
 	k.Warn(shipper.BareSizes(o.config))
-	_, papers, err := connect(cfg)
+	_, creds, err := connect(cfg)
 	if err == nil {
-		err = cli.UsageError(errors.Join(papers.Check(cfg.HostID, time.Now()), credentials(cfg).CheckRoles()))
+		err = cli.UsageError(errors.Join(creds.Check(cfg.HostID, time.Now()), credentials(cfg).CheckRoles()))
 	}
 	k.Fail(err)
 	// What root left is handed over whatever is wrong with the files.
@@ -135,20 +137,20 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 		Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(),
 		Files: files(cfg), Receiver: cfg.Receiver.URL, CheckReport: k,
 	}
-	examine(cfg, &f, o.config, cli.CheckLine(c))
+	examineHost(cfg, &f, o.config, cli.CheckLine(c))
 	if err := k.Err(c); err != nil {
 		return err
 	}
-	f.CertNotAfter = papers.NotAfter()
+	f.CertNotAfter = creds.NotAfter()
 	if o.json {
 		return cli.WriteJSON(c.OutOrStdout(), f)
 	}
 	return printFacts(c.OutOrStdout(), f)
 }
 
-// examine looks, as the shipper's user, at files, folders, key and space. Root can read
-// everything, and write everywhere: the daemon's user must be able to.
-func examine(cfg shipper.Config, f *facts, file, line string) {
+// examineHost checks files, directories, key and space as the shipper's user. Root could
+// read everything and write everywhere: the daemon's user must be able to.
+func examineHost(cfg shipper.Config, f *facts, file, line string) {
 	f.Fail(cli.UsageError(serviceuser.CheckReadable(f.Files, line)))
 	usable := f.ExamineFolders(string(cfg.EpisodesDir), string(cfg.OutboxDir), string(cfg.ShippedDir))
 	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
@@ -163,7 +165,7 @@ func examine(cfg shipper.Config, f *facts, file, line string) {
 	}
 	f.Space = &cli.Space{Unknown: free.Unknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 	if free.Bytes < int64(cfg.MinFree) {
-		f.Fail(fmt.Errorf("nothing is packed: %s are free on the disk of %s, and min_free is %s: make room, or lower min_free",
+		f.Fail(fmt.Errorf("nothing is packed: %s free on the disk of %s is below min_free (%s): free some space or lower min_free",
 			config.Bytes(free.Bytes), f.OutboxDir, cfg.MinFree))
 	}
 	if free.TotalInodes > 0 {

@@ -17,10 +17,10 @@ import (
 	"cis490/internal/wire"
 )
 
-// expiresSoon is when the log begins to remind of a certificate's end.
+// expiresSoon is how long before its expiry a certificate is warned about.
 const expiresSoon = 30 * 24 * time.Hour
 
-// credentials names what a start and a reload read.
+// credentials returns the files that a start and a reload read.
 func credentials(c shipper.Config) pki.ClientConfig {
 	return pki.ClientConfig{
 		CAFile:    string(c.Receiver.CAFile),
@@ -34,38 +34,39 @@ func files(c shipper.Config) []string { return credentials(c).Files() }
 
 // connect returns the client of c, and the credentials that it presents.
 func connect(c shipper.Config) (*wire.Client, *pki.Client, error) {
-	papers, err := pki.LoadClient(credentials(c))
+	creds, err := pki.LoadClient(credentials(c))
 	if err != nil {
 		return nil, nil, cli.UsageError(err)
 	}
 	client, err := wire.NewClient(wire.ClientConfig{
 		URL:     c.Receiver.URL,
 		Host:    c.HostID,
-		DialTLS: papers.DialTLS(wire.Dial),
-		Token:   papers.Token,
+		DialTLS: creds.DialTLS(wire.Dial),
+		Token:   creds.Token,
 		Version: cli.Version(),
 		Conns:   c.Senders + 1, // one for the ping
 	})
 	if err != nil {
 		return nil, nil, cli.UsageError(fmt.Errorf("receiver.url: %w", err))
 	}
-	return client, papers, nil
+	return client, creds, nil
 }
 
-// runDaemon ships until it is told to stop.
+// runDaemon ships episodes until SIGTERM.
 func runDaemon(c *cobra.Command, o *options) error {
 	hup := cli.NotifyHangup()
-	cfg, client, papers, err := o.connectToShip(c)
+	cfg, client, creds, err := o.connectToShip(c)
 	if err != nil {
 		return err
 	}
 	log, flush := cli.DaemonLogger(o.verbose)
 	defer flush()
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
-		log.Warn("a reload will fail", "err", err)
+		log.Warn("next reload will fail", "err", err)
 	}
 	if err := cli.NoteConfig(o.config); err != nil {
-		log.Warn("a check before a reload will not know the configuration file", "err", err)
+		log.Warn("configuration path not saved", "err", err,
+			"hint", "a check before a reload reads the default file")
 	}
 	s, err := shipper.New(cfg, client, cli.LockHolder("shipper"), log)
 	if err != nil {
@@ -75,7 +76,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	reloads := &cli.Reloader{Log: log, Files: files(cfg), Config: o.config, Check: cli.CheckLine(c)}
-	renewal := &renewal{log: log, cfg: cfg, papers: papers, client: client, reloads: reloads}
+	renewal := &renewal{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads}
 	s.Status, s.Renew = reloads.Status, renewal.renew
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
 	cli.LogNotifyError(log, systemd.Ready("looking for episodes"))
@@ -88,7 +89,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	})
 	g.Go(func() error {
 		reloads.Load = func() error {
-			if err := papers.Reload(); err != nil {
+			if err := creds.Reload(); err != nil {
 				return err
 			}
 			client.CloseIdle()
@@ -114,11 +115,11 @@ func runDaemon(c *cobra.Command, o *options) error {
 	return g.Wait()
 }
 
-// startError gives an error of the shipper's start its exit code: what the configuration
-// names is for a person to correct there.
+// startError gives an error of the shipper's start its exit code. The operator must correct
+// what the configuration names.
 func startError(err error, file string) error {
 	if _, named := errors.AsType[*shipper.ConfigError](err); named {
-		return cli.UsageError(fmt.Errorf("%w; correct that, or change %s", err, file))
+		return cli.UsageError(fmt.Errorf("%w; fix that or change %s", err, file))
 	}
 	return cli.StartError(err)
 }

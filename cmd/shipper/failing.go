@@ -13,31 +13,31 @@ import (
 	"cis490/internal/shipper"
 )
 
-// freshFor is how long what a running shipper wrote down is taken for the present: it says
-// the same again with each scan, which is every 30 s unless it is configured otherwise.
+// freshFor is how long the report of a running shipper counts as current. It is written
+// with each scan, every 30 s by default.
 const freshFor = time.Minute
 
-// failingLine says how many episodes fail, and how old that information is.
+// failingLine describes how many episodes fail, and how old that information is.
 func failingLine(st shipper.Status, now time.Time) string {
 	if st.FailingTotal == 0 && st.Receiver == nil {
 		return "0"
 	}
-	return fmt.Sprintf("%d%s", st.FailingTotal, newsOf(st, now))
+	return fmt.Sprintf("%d%s", st.FailingTotal, reportAge(st, now))
 }
 
-// newsOf says of when the news is, unless it is of now.
-func newsOf(st shipper.Status, now time.Time) string {
+// reportAge describes how old the shipper's report is, if it is not current.
+func reportAge(st shipper.Status, now time.Time) string {
 	age := cli.Ago(st.ReportedAt, now)
 	switch {
 	case st.Running == "" && !st.RunningUnknown:
-		return fmt.Sprintf(", as the last run left it %s", age)
+		return fmt.Sprintf(", when the last run ended %s", age)
 	case now.Sub(st.ReportedAt) > freshFor || st.ReportedAt.After(now.Add(freshFor)):
 		return fmt.Sprintf(", as it was %s", age)
 	}
 	return ""
 }
 
-// receiverLine says whether the receiver takes uploads, and how old that information is.
+// receiverLine describes whether the receiver accepts uploads, and how old that is.
 func receiverLine(st shipper.Status, now time.Time) string {
 	ago := func(t time.Time) string { return cli.Ago(t, now) }
 	last := ""
@@ -47,38 +47,38 @@ func receiverLine(st shipper.Status, now time.Time) string {
 	switch st.ReceiverState {
 	case shipper.ReceiverAnswers:
 		if now.Sub(st.AnsweredAt) > longSilence {
-			return "last answered " + ago(st.AnsweredAt) + "; something is on its way there"
+			return "last answered " + ago(st.AnsweredAt) + "; an upload is in progress"
 		}
 		return "answers, asked " + ago(st.AnsweredAt)
 	case shipper.ReceiverDown:
-		return "does not take anything, see below" + last
+		return "not accepting uploads, see below" + last
 	case shipper.ReceiverAsked:
 		return "is being asked" + last
 	}
 	switch {
 	case st.Running == "" && !st.RunningUnknown:
-		return "unknown, no shipper runs" + last
+		return "unknown, no shipper is running" + last
 	case st.ReportedAt.IsZero():
-		return "unknown, nothing is noted"
+		return "unknown, no report yet"
 	}
-	return "unknown, last noted " + ago(st.ReportedAt) + last
+	return "unknown, last report " + ago(st.ReportedAt) + last
 }
 
-// longSilence is after how long a receiver that was not heard of was not asked because of an
-// upload: it is asked more often otherwise.
+// longSilence is longer than the interval between pings: after it, an upload in progress is
+// why the receiver was not asked.
 const longSilence = 10 * time.Minute
 
-// printFailing shows what a shipper knows and the folders do not say.
+// printFailing shows what a shipper reports and the directories do not show.
 func printFailing(to io.Writer, st shipper.Status, now time.Time) error {
 	var b strings.Builder
 	if st.Receiver != nil {
-		fmt.Fprintf(&b, "\nreceiver does not take anything since %s UTC\n", st.Receiver.Since.UTC().Format(time.DateTime))
+		fmt.Fprintf(&b, "\nreceiver has not accepted uploads since %s UTC\n", st.Receiver.Since.UTC().Format(time.DateTime))
 		fmt.Fprintf(&b, "%s", wrapText(st.Receiver.Cause))
 		if st.Receiver.Hint != "" {
 			fmt.Fprintf(&b, "%s", wrapText("hint: "+st.Receiver.Hint))
 		}
 		if next := untilText(st.Receiver.NextPing, st, now); next != "" {
-			fmt.Fprintf(&b, "  asked again %s\n", next)
+			fmt.Fprintf(&b, "  next attempt %s\n", next)
 		}
 	}
 	for _, f := range st.Failing {
@@ -108,21 +108,21 @@ func nextTry(f outbox.Failure, st shipper.Status, now time.Time) string {
 	return ""
 }
 
-// untilText says when something comes, if a shipper runs that will do it.
+// untilText describes when something happens, if a shipper runs that will do it.
 func untilText(at time.Time, st shipper.Status, now time.Time) string {
 	if at.IsZero() || st.Running == "" {
 		return ""
 	}
 	if at.Before(now.Add(time.Second)) {
-		return "right away"
+		return "now"
 	}
 	return humanize.RelTime(at, now, "", "from now")
 }
 
-// width is that of the terminals that people have.
+// width is the width of a terminal.
 const width = 80
 
-// wrapText shows a text as indented lines that are no wider than [width].
+// wrapText returns a text as indented lines of at most [width] columns.
 func wrapText(text string) string {
 	const indent = "  "
 	var b strings.Builder

@@ -18,13 +18,13 @@ func TestReceiverLineSaysWhatIsKnownAndOfWhen(t *testing.T) {
 		want string
 	}{
 		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverAnswers, AnsweredAt: ago(12 * time.Second)}, "answers, asked 12 seconds ago"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverAnswers, AnsweredAt: ago(40 * time.Minute)}, "last answered 40 minutes ago; something is on its way there"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverDown, Receiver: &outbox.Outage{}}, "does not take anything, see below"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverDown, AnsweredAt: ago(3 * time.Hour)}, "does not take anything, see below, last answered 3 hours ago"},
+		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverAnswers, AnsweredAt: ago(40 * time.Minute)}, "last answered 40 minutes ago; an upload is in progress"},
+		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverDown, Receiver: &outbox.Outage{}}, "not accepting uploads, see below"},
+		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverDown, AnsweredAt: ago(3 * time.Hour)}, "not accepting uploads, see below, last answered 3 hours ago"},
 		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverAsked}, "is being asked"},
-		{shipper.Status{ReceiverState: shipper.ReceiverUnknown, AnsweredAt: ago(3 * time.Hour)}, "unknown, no shipper runs, last answered 3 hours ago"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverUnknown}, "unknown, nothing is noted"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverUnknown, ReportedAt: ago(2 * time.Hour)}, "unknown, last noted 2 hours ago"},
+		{shipper.Status{ReceiverState: shipper.ReceiverUnknown, AnsweredAt: ago(3 * time.Hour)}, "unknown, no shipper is running, last answered 3 hours ago"},
+		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverUnknown}, "unknown, no report yet"},
+		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverUnknown, ReportedAt: ago(2 * time.Hour)}, "unknown, last report 2 hours ago"},
 	} {
 		if got := receiverLine(c.st, now); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
@@ -41,16 +41,16 @@ func TestTimesAreSaidInWords(t *testing.T) {
 	}
 	running := shipper.Status{Running: "pid 1", ReportedAt: now}
 	for what, c := range map[string]struct{ got, want string }{
-		"a run that has just ended":   {failingLine(st(now), now), "1, as the last run left it just now"},
-		"a run of long ago":           {failingLine(st(now.Add(-time.Hour)), now), "1, as the last run left it 1 hour ago"},
-		"a run in the future":         {failingLine(st(now.Add(time.Hour)), now), "1, as the last run left it in the future (was the clock set back?)"},
+		"a run that has just ended":   {failingLine(st(now), now), "1, when the last run ended just now"},
+		"a run of long ago":           {failingLine(st(now.Add(-time.Hour)), now), "1, when the last run ended 1 hour ago"},
+		"a run in the future":         {failingLine(st(now.Add(time.Hour)), now), "1, when the last run ended in the future (was the clock set back?)"},
 		"finished now":                {unfinished(st(now), now), "0, the last one finished just now"},
 		"finished an hour ago":        {unfinished(st(now.Add(-time.Hour)), now), "0, the last one finished 1 hour ago"},
 		"finished in the future":      {unfinished(st(now.AddDate(600, 0, 0)), now), "0, the last one finished in the future (was the clock set back?)"},
 		"tried a moment ago":          {attemptsText(outbox.Failure{Attempts: 1, Since: now}, now), "tried once, first just now"},
-		"due":                         {nextTry(outbox.Failure{NextAt: now}, running, now), ", again right away"},
-		"due before":                  {nextTry(outbox.Failure{NextAt: now.Add(-time.Hour)}, running, now), ", again right away"},
-		"due in less than a second":   {nextTry(outbox.Failure{NextAt: now.Add(time.Second / 2)}, running, now), ", again right away"},
+		"due":                         {nextTry(outbox.Failure{NextAt: now}, running, now), ", again now"},
+		"due before":                  {nextTry(outbox.Failure{NextAt: now.Add(-time.Hour)}, running, now), ", again now"},
+		"due in less than a second":   {nextTry(outbox.Failure{NextAt: now.Add(time.Second / 2)}, running, now), ", again now"},
 		"due later":                   {nextTry(outbox.Failure{NextAt: now.Add(time.Minute)}, running, now), ", again 1 minute from now"},
 		"due while no shipper is run": {nextTry(outbox.Failure{NextAt: now}, shipper.Status{}, now), ""},
 		"changes":                     {changes(shipper.Changes{Count: 2, Oldest: now.Add(-time.Hour), Newest: now}, now), ", 2 changed since (noted 1 hour ago to just now): see 'shipper verify'"},

@@ -16,11 +16,11 @@ import (
 func heldCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "held",
-		Short: "Show the held episodes, each with its cause and what to do",
-		Long: `Held shows each episode that waits for a person, why, and the sha256 of what was
-packed here and of what the receiver has, and what cannot even be held: it has
-no name that could be sent, or cannot be looked at. It works beside a running
-shipper and changes nothing. It exits with 3 if something is held.`,
+		Short: "Show held episodes, each with its cause and remedy",
+		Long: `Held shows each episode that needs operator action, the cause, and the sha256 of
+the local archive and of the receiver's. It also shows entries that cannot be
+held because their name is not valid or they cannot be read. It can run while
+the shipper runs, and changes nothing. It exits with 3 if something is held.`,
 		Example: "  shipper held\n  shipper held --json | jq -r 'select(.reason == \"conflict\").episode_id'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -63,7 +63,7 @@ func listHeld(to io.Writer, st shipper.Status) error {
 	return nil
 }
 
-// printHeld shows all that waits for a person, for 'held' as for 'status'.
+// printHeld shows all that needs operator action, for 'held' and for 'status'.
 func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
 	var err error
 	line := func(format string, args ...any) {
@@ -76,23 +76,23 @@ func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
 		line("  %s, held %s\n", cmp.Or(ascii(string(h.Reason)), "unknown"), cli.Ago(h.HeldAt, now))
 		line("  %s\n", ascii(h.Cause))
 		if h.Digest != nil {
-			line("  ours    %s\n", h.Digest)
+			line("  local     %s\n", h.Digest)
 		}
 		if h.Stored != nil {
-			line("  theirs  %s\n", h.Stored)
+			line("  receiver  %s\n", h.Stored)
 		}
 		switch h.Reason {
 		case outbox.Changed: // tried again as it is, it is held again
-			line("  to send it as it is now, too: shipper retry --beside %s\n", h.Episode)
-			line("  to retire it as it is now, unsent: shipper retry --accept %s\n", h.Episode)
+			line("  to also send it as it is now: shipper retry --keep-both %s\n", h.Episode)
+			line("  to retire it as it is now, without sending it: shipper retry --accept %s\n", h.Episode)
 		case outbox.Conflict:
-			line("  when it is mended: shipper retry %s\n", h.Episode)
-			line("  to keep both copies: shipper retry --beside %s\n", h.Episode)
+			line("  once fixed: shipper retry %s\n", h.Episode)
+			line("  to keep both copies: shipper retry --keep-both %s\n", h.Episode)
 		default:
 			if h.Reason.MayHeal() {
-				line("  it is tried again by itself; at once: shipper retry %s\n", h.Episode)
+				line("  it is retried automatically; to retry now: shipper retry %s\n", h.Episode)
 			} else {
-				line("  when it is mended: shipper retry %s\n", h.Episode)
+				line("  once fixed: shipper retry %s\n", h.Episode)
 			}
 		}
 	}

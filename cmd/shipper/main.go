@@ -1,4 +1,4 @@
-// Shipper brings finished episodes from a lab host to the receiver.
+// Shipper uploads finished episodes from a lab host to the receiver.
 package main
 
 import (
@@ -85,15 +85,15 @@ func command() *cobra.Command {
 	var once, ping bool
 	root := &cobra.Command{
 		Use:   "shipper",
-		Short: "Bring finished episodes to the receiver",
-		Long: `Shipper packs finished episodes, sends them to the receiver and moves them to
-the shipped folder once the receiver says that it has them on its disk.
-Without --once or --ping it does so until it is told to stop.
+		Short: "Upload finished episodes to the receiver",
+		Long: `Shipper packs finished episodes, uploads them to the receiver and moves them to
+the shipped directory once the receiver confirms that they are stored durably.
+Without --once or --ping it runs as a daemon until SIGTERM.
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 an episode
 is held, 4 the receiver cannot be reached or refuses this host, 5 another
-shipper runs, 74 the disk cannot be trusted.`,
-		Example: `  shipper --ping                       # is everything set up?
+shipper runs, 74 storage fault.`,
+		Example: `  shipper --ping                       # test the setup
   shipper --once                       # one pass, from cron
   shipper --config ./lab-host.toml     # the daemon`,
 		Args: cobra.NoArgs,
@@ -104,16 +104,16 @@ shipper runs, 74 the disk cannot be trusted.`,
 			case once:
 				return runOnce(c, &o)
 			case o.json:
-				return cli.UsageError(errors.New("--json is for --once, --ping and the commands: the daemon prints no results, and logs to stderr; see 'shipper --help'"))
+				return cli.UsageError(errors.New("--json is valid with --once, --ping and the commands: the daemon prints no results and logs to stderr; see 'shipper --help'"))
 			}
 			return runDaemon(c, &o)
 		},
 	}
-	root.Flags().BoolVar(&once, "once", false, "try every waiting episode once, then exit")
-	root.Flags().BoolVar(&ping, "ping", false, "check the way to the receiver, send nothing")
+	root.Flags().BoolVar(&once, "once", false, "process all pending episodes once and exit")
+	root.Flags().BoolVar(&ping, "ping", false, "test the connection without uploading")
 	root.MarkFlagsMutuallyExclusive("once", "ping")
 	flags := root.PersistentFlags()
-	flags.StringVar(&o.config, "config", shipper.DefaultConfigFile, "configuration `file`")
+	flags.StringVar(&o.config, "config", shipper.DefaultConfigFile, "configuration `FILE`")
 	flags.BoolVar(&o.json, "json", false, "print results as JSON")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log each attempt")
 	root.AddCommand(cli.PrintsJSON(statusCommand(&o), checkCommand(&o), heldCommand(&o), retryCommand(&o),

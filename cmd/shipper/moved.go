@@ -8,16 +8,15 @@ import (
 	"cis490/internal/cli"
 )
 
-// moved says what retry or resend has done with an episode.
+// moved is the result of retry or resend for one episode.
 type moved struct {
 	Episode string `json:"episode_id"`
-	Again   bool   `json:"again"`        // it will be tried or sent again
+	Again   bool   `json:"again"`        // it will be retried or sent again
 	As      string `json:"as,omitempty"` // under this name
 	Error   string `json:"error,omitempty"`
 }
 
-// printMoved prints m: as JSON if that was asked for, and else what will be done, unless
-// err is the reason that it will not.
+// printMoved prints m as JSON, or what will be done if err is nil.
 func (o *options) printMoved(c *cobra.Command, m moved, err error, what string) error {
 	if o.json {
 		if err != nil {

@@ -17,7 +17,7 @@ import (
 	"cis490/internal/shipper"
 )
 
-// runOnce tries every waiting episode once.
+// runOnce processes all pending episodes once.
 func runOnce(c *cobra.Command, o *options) error {
 	cfg, client, _, err := o.connectToShip(c)
 	if err != nil {
@@ -30,7 +30,7 @@ func runOnce(c *cobra.Command, o *options) error {
 	}
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
-	done := show(c.Context(), s)
+	done := showProgress(c.Context(), s)
 	tally, unreachable, err := s.Once(c.Context())
 	done()
 	if c.Context().Err() != nil && errors.Is(err, context.Canceled) {
@@ -48,13 +48,13 @@ func runOnce(c *cobra.Command, o *options) error {
 		unreachable = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, unreachable)
 	}
 	if c.Context().Err() != nil {
-		return errors.Join(err, &cli.Exit{Code: cli.Failed, Err: errors.New("stopped; what was not reached is as it was")})
+		return errors.Join(err, &cli.Exit{Code: cli.Failed, Err: errors.New("interrupted; episodes that were not reached are unchanged")})
 	}
-	return errors.Join(err, verdict(tally, unreachable))
+	return errors.Join(err, passError(tally, unreachable))
 }
 
-// verdict returns the exit code that a pass has earned.
-func verdict(t shipper.Tally, unreachable error) error {
+// passError returns the error, with its exit code, for the result of a pass.
+func passError(t shipper.Tally, unreachable error) error {
 	switch {
 	case unreachable != nil:
 		err := unreachable
@@ -65,14 +65,13 @@ func verdict(t shipper.Tally, unreachable error) error {
 	case t.Held+t.Conflicts > 0:
 		return &cli.Exit{Code: cli.SomeHeld, Err: fmt.Errorf("%d episodes are held: see 'shipper status'", t.Held+t.Conflicts)}
 	case t.Transient > 0:
-		return &cli.Exit{Code: cli.Failed, Err: fmt.Errorf("%d episodes could not be shipped now: the log says why", t.Transient)}
+		return &cli.Exit{Code: cli.Failed, Err: fmt.Errorf("%d episodes could not be shipped now: see the log", t.Transient)}
 	}
 	return nil
 }
 
-// show draws how far the pass is, if a person watches, and returns what ends
-// the drawing.
-func show(ctx context.Context, s *shipper.Shipper) func() {
+// showProgress draws a progress bar on a terminal until done is called.
+func showProgress(ctx context.Context, s *shipper.Shipper) (done func()) {
 	if !term.IsTerminal(int(os.Stderr.Fd())) {
 		return func() {}
 	}

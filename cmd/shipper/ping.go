@@ -19,11 +19,11 @@ import (
 	"cis490/internal/wire"
 )
 
-// pingTimeout bounds the check: a person waits for it.
+// pingTimeout bounds the whole test, since a person waits for it.
 const pingTimeout = 20 * time.Second
 
-// clockSkew is how far the two clocks may be apart before we say so.
-const clockSkew = 5 * time.Second
+// maxClockSkew is how far the clocks may be apart before --ping warns.
+const maxClockSkew = 5 * time.Second
 
 // report is what --ping --json prints.
 type report struct {
@@ -31,13 +31,13 @@ type report struct {
 	URL       string             `json:"url"`
 	Error     string             `json:"error,omitempty"`
 	Hint      string             `json:"hint,omitempty"`
-	ClockSkew float64            `json:"clock_skew_seconds"` // ours minus the receiver's
+	ClockSkew float64            `json:"clock_skew_seconds"` // local minus the receiver's
 	Receiver  *wire.PingResponse `json:"receiver,omitempty"`
 }
 
-// runPing checks the whole way to the receiver and says in words what is wrong.
+// runPing tests the connection to the receiver and explains what is wrong.
 func runPing(c *cobra.Command, o *options) error {
-	cfg, client, papers, err := o.connect(c)
+	cfg, client, creds, err := o.connect(c)
 	if err != nil {
 		return err
 	}
@@ -48,9 +48,9 @@ func runPing(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	pong, skew, err := ping(c.Context(), client, papers, cfg, adopted)
+	resp, skew, err := measurePing(c.Context(), client, creds, cfg, adopted)
 	if err == nil {
-		err = pong.Storage.Err()
+		err = resp.Storage.Err()
 	}
 	hint := hint.For(err)
 	if o.json {
@@ -58,8 +58,8 @@ func runPing(c *cobra.Command, o *options) error {
 		if err != nil {
 			r.Error = err.Error()
 		}
-		if pong.Status != "" {
-			r.Receiver = &pong
+		if resp.Status != "" {
+			r.Receiver = &resp
 		}
 		if jerr := cli.WriteJSON(c.OutOrStdout(), r); jerr != nil {
 			return jerr
@@ -74,61 +74,69 @@ func runPing(c *cobra.Command, o *options) error {
 	if o.json {
 		return nil
 	}
-	return printPong(c, cfg, papers, pong, skew, adopted.ID != "")
+	return printPing(c, cfg, creds, resp, skew, adopted.ID != "")
 }
 
-// ping asks the receiver, and measures how far our clock is from its own.
-func ping(ctx context.Context, client *wire.Client, papers *pki.Client, cfg shipper.Config, adopted outbox.Store) (wire.PingResponse, time.Duration, error) {
-	if err := papers.Check(cfg.HostID, time.Now()); err != nil {
+// measurePing pings the receiver and returns how far the local clock is ahead of it.
+func measurePing(ctx context.Context, client *wire.Client, creds *pki.Client, cfg shipper.Config, adopted outbox.Store) (wire.PingResponse, time.Duration, error) {
+	if err := creds.Check(cfg.HostID, time.Now()); err != nil {
 		return wire.PingResponse{}, 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	// The first one opens the connection, the second one takes the time.
+	// The first ping opens the connection, the second one measures the skew.
 	if _, err := shipper.Ping(ctx, cfg, client, adopted); err != nil {
 		return wire.PingResponse{}, 0, err
 	}
 	sent := time.Now()
-	pong, err := shipper.Ping(ctx, cfg, client, adopted)
+	resp, err := shipper.Ping(ctx, cfg, client, adopted)
 	if err != nil {
 		return wire.PingResponse{}, 0, err
 	}
-	return pong, sent.Add(time.Since(sent) / 2).Sub(pong.Time), nil
+	return resp, sent.Add(time.Since(sent) / 2).Sub(resp.Time), nil
 }
 
-func printPong(c *cobra.Command, cfg shipper.Config, papers *pki.Client, pong wire.PingResponse, skew time.Duration, adopted bool) error {
+func printPing(c *cobra.Command, cfg shipper.Config, creds *pki.Client, resp wire.PingResponse, skew time.Duration, adopted bool) error {
 	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "receiver\t%s, version %+q\n", cfg.Receiver.URL, pong.Receiver.Version)
-	fmt.Fprintf(w, "this host\t%s by %+q\n", pong.Host, pong.Auth.Method)
-	fmt.Fprintf(w, "certificate\tvalid until %s, %s\n", papers.NotAfter().UTC().Format(time.DateOnly), humanize.Time(papers.NotAfter()))
-	clock := fmt.Sprintf("within %v of the receiver's", max(skew.Abs(), time.Millisecond).Round(time.Millisecond))
-	if skew.Abs() > clockSkew {
-		clock = fmt.Sprintf("%v off the receiver's: check both clocks, certificates depend on them", skew.Round(time.Second))
-	}
-	fmt.Fprintf(w, "clock\t%s\n", clock)
-	fmt.Fprintf(w, "storage\t%s left for this host\n", sizeOrUnknown(pong.Storage.FreeBytes))
-	fmt.Fprintf(w, "store\t%s\n", storeOf(pong.Store, adopted))
-	fmt.Fprintf(w, "limits\t%s an archive, %d uploads at once\n", humanize.IBytes(uint64(max(pong.Limits.MaxSize, 0))), pong.Limits.UploadsPerHost)
-	fmt.Fprintf(w, "ok\tthe receiver takes episodes of this host\n")
+	fmt.Fprintf(w, "receiver\t%s, version %+q\n", cfg.Receiver.URL, resp.Receiver.Version)
+	fmt.Fprintf(w, "this host\t%s by %+q\n", resp.Host, resp.Auth.Method)
+	fmt.Fprintf(w, "certificate\tvalid until %s, %s\n", creds.NotAfter().UTC().Format(time.DateOnly), humanize.Time(creds.NotAfter()))
+	fmt.Fprintf(w, "clock\t%s\n", clockText(skew))
+	fmt.Fprintf(w, "storage\t%s available to this host\n", sizeOrUnknown(resp.Storage.FreeBytes))
+	fmt.Fprintf(w, "store\t%s\n", storeOf(resp.Store, adopted))
+	fmt.Fprintf(w, "limits\t%s per archive, %d concurrent uploads\n", humanize.IBytes(uint64(max(resp.Limits.MaxSize, 0))), resp.Limits.UploadsPerHost)
+	fmt.Fprintf(w, "ok\tthe receiver accepts episodes from this host\n")
 	return w.Flush()
 }
 
-// sizeOrUnknown shows how much is free. A file system that does not say how much counts as
-// [durable.UnknownSpace], of which a receiver has taken its floor.
+// clockText describes how far the local clock is ahead of the receiver's.
+func clockText(skew time.Duration) string {
+	if skew.Abs() <= maxClockSkew {
+		return fmt.Sprintf("within %v of the receiver", max(skew.Abs(), time.Millisecond).Round(time.Millisecond))
+	}
+	side := "ahead of"
+	if skew < 0 {
+		side = "behind"
+	}
+	return fmt.Sprintf("%v %s the receiver: check both clocks, certificates depend on them", skew.Abs().Round(time.Second), side)
+}
+
+// sizeOrUnknown shows how much is free. A file system that does not report it counts as
+// [durable.UnknownSpace], from which the receiver has subtracted min_free.
 func sizeOrUnknown(free int64) string {
 	if free > durable.UnknownSpace/2 {
-		return "it is not known how much is"
+		return "an unknown amount is"
 	}
 	return humanize.IBytes(uint64(max(free, 0)))
 }
 
-// storeOf says which store the receiver has, and whether it is this host's.
+// storeOf describes the store of the receiver, and whether this host has adopted it.
 func storeOf(s *wire.Store, adopted bool) string {
 	switch {
 	case s == nil:
-		return "not named: upgrade the receiver"
+		return "not reported: upgrade the receiver"
 	case adopted:
-		return s.ID + ", the one of this host's episodes"
+		return s.ID + ", adopted by this host"
 	}
-	return s.ID + ", not adopted before the first receipt"
+	return s.ID + ", will be adopted with the first receipt"
 }

@@ -20,16 +20,17 @@ func pruneCommand(o *options) *cobra.Command {
 	var maxBytes, minFree config.TypedBytes
 	c := &cobra.Command{
 		Use:   "prune",
-		Short: "Delete retired episodes that the receiver has read back",
-		Long: `Prune deletes from the shipped folder, the oldest first, as [retention] in the
-configuration or the flags say. It deletes only what the receiver has read back
-from its disk since it stored it (run 'shipper verify' first, or wait for its
-scrub), and only what still is what was shipped: each episode is compared first.
-What it may not delete is listed with the reason, and does not change the exit
-code. It also ends a deletion that was interrupted, and needs no policy for
-that. It exits with 5 while another process deletes.`,
+		Short: "Delete retired episodes that the receiver has verified",
+		Long: `Prune deletes retired episodes from the shipped directory, oldest first, by the
+retention policy: the flags or [retention] in the configuration. It deletes an
+episode only if the receiver has verified its copy since it was stored (run
+'shipper verify' first, or wait for the receiver's scrub), and only if the
+episode is unchanged since it was shipped. Episodes that cannot be deleted are
+listed with the reason and do not change the exit code. Prune also completes an
+interrupted deletion, without any policy. It exits with 5 while another process
+deletes.`,
 		Example: `  shipper prune --dry-run
-  shipper verify && shipper prune --max-age 720h`,
+  shipper verify && shipper prune --max-age 30d`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := o.load()
@@ -37,7 +38,7 @@ that. It exits with 5 while another process deletes.`,
 				return err
 			}
 			if opts.Most < 1 {
-				return cli.UsageError(errors.New("--most: must be at least 1"))
+				return cli.UsageError(errors.New("--limit: must be at least 1"))
 			}
 			given := shipper.RetentionConfig{MaxAge: maxAge, MaxBytes: config.Bytes(maxBytes), MinFree: config.Bytes(minFree)}
 			if given.On() {
@@ -48,7 +49,7 @@ that. It exits with 5 while another process deletes.`,
 				return err
 			}
 			if !cfg.Retention.On() && interrupted == 0 {
-				return cli.UsageError(errors.New("nothing says what to delete: set [retention] in the configuration, or give --max-age, --max-bytes or --min-free"))
+				return cli.UsageError(errors.New("no retention policy set: set [retention] in the configuration, or use --max-age, --max-bytes or --min-free"))
 			}
 			if err := cfg.Validate(); err != nil {
 				return cli.UsageError(err)
@@ -56,11 +57,12 @@ that. It exits with 5 while another process deletes.`,
 			return runPrune(c, o, cfg, opts)
 		},
 	}
-	c.Flags().BoolVar(&opts.DryRun, "dry-run", false, "list what would be deleted, and delete nothing")
-	c.Flags().IntVar(&opts.Most, "most", 100_000, "delete no more than so `many`")
-	c.Flags().TextVar(&maxAge, "max-age", config.Duration(0), "delete what was received so `long` ago")
-	c.Flags().TextVar(&maxBytes, "max-bytes", config.TypedBytes(0), "delete until all take no more `bytes`")
-	c.Flags().TextVar(&minFree, "min-free", config.TypedBytes(0), "delete until so many `bytes` are free")
+	c.Flags().BoolVar(&opts.DryRun, "dry-run", false, "list what would be deleted without deleting it")
+	c.Flags().IntVar(&opts.Most, "limit", 100_000, "delete at most `N` episodes")
+	c.Flags().TextVar(&maxAge, "max-age", config.Duration(0), "delete what was received `DURATION` ago")
+	c.Flags().TextVar(&maxBytes, "max-bytes", config.TypedBytes(0), "delete until at most `SIZE` is used")
+	c.Flags().TextVar(&minFree, "min-free", config.TypedBytes(0), "delete until `SIZE` is free")
+	cli.AliasFlag(c, "most", "limit")
 	return c
 }
 
@@ -83,10 +85,10 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 		case p.Kept != "":
 			what = "kept"
 		case opts.DryRun:
-			what = "would go"
+			what = "would delete"
 		}
-		_, err := fmt.Fprintf(out, "%-8s  %s  %s, %s, %s%s\n", what, p.Dir,
-			humanize.IBytes(uint64(max(p.Bytes, 0))), receivedAt(p.ReceivedAt, now), p.Reason, why(p))
+		_, err := fmt.Fprintf(out, "%-12s  %s  %s, %s, %s%s\n", what, p.Dir,
+			humanize.IBytes(uint64(max(p.Bytes, 0))), receivedAt(p.ReceivedAt, now), p.Reason, keptReason(p))
 		return err
 	}
 	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
@@ -108,7 +110,7 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	return err
 }
 
-func why(p shipper.Pruned) string {
+func keptReason(p shipper.Pruned) string {
 	if p.Kept == "" {
 		return ""
 	}

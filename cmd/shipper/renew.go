@@ -14,67 +14,66 @@ import (
 	"cis490/internal/wire"
 )
 
-// renewal looks for credentials that were renewed on the disk, and not reloaded.
+// renewal loads credentials that were renewed on disk and not reloaded.
 type renewal struct {
 	log     *slog.Logger
 	cfg     shipper.Config
-	papers  *pki.Client
+	creds   *pki.Client
 	client  *wire.Client
 	reloads *cli.Reloader
 }
 
 // renew is [shipper.Shipper.Renew].
 func (r *renewal) renew(refusal error) (renewed bool, advice string) {
-	own := r.papers.Check(r.cfg.HostID, time.Now())
+	own := r.creds.Check(r.cfg.HostID, time.Now())
 	if own == nil && !hint.BlamesCredentials(refusal) {
 		return false, ""
 	}
-	r.client.CloseIdle() // what shows the former ones
+	r.client.CloseIdle() // these connections use the old credentials
 	changed, err := r.refresh()
 	switch {
 	case err != nil:
-		return false, fmt.Sprintf("mend this, then 'systemctl reload cis490-shipper': what is on this host's disk now, perhaps a newer certificate, cannot be loaded: %v", err)
+		return false, fmt.Sprintf("fix this, then 'systemctl reload cis490-shipper': the credentials on this host's disk, perhaps newer, cannot be loaded: %v", err)
 	case changed:
 		return true, ""
 	case own != nil:
-		return false, "no other is on this host's disk: " + own.Error()
+		return false, "this host's disk has no other certificate: " + own.Error()
 	}
-	return false, hint.For(refusal) + "; no other certificate, CA or token is on this host's disk"
+	return false, hint.For(refusal) + "; this host's disk has no other certificate, CA or token"
 }
 
-// refresh loads what is on the disk, and reports whether it is something else than before.
+// refresh loads the credentials on disk, and reports whether they changed.
 func (r *renewal) refresh() (changed bool, err error) {
-	changed, err = r.papers.Refresh()
+	changed, err = r.creds.Refresh()
 	if err != nil {
 		return false, serviceuser.Explain(err, r.reloads.Check)
 	}
 	if changed {
 		r.client.CloseIdle()
 		r.reloads.Recovered()
-		r.log.Info("loaded renewed certificates", "files", strings.Join(r.reloads.Files, " "), "not_after", r.papers.NotAfter().UTC().Format(time.RFC3339))
+		r.log.Info("loaded renewed certificates", "files", strings.Join(r.reloads.Files, " "), "not_after", r.creds.NotAfter().UTC().Format(time.RFC3339))
 	}
 	return changed, nil
 }
 
-// remind logs what a person must see to about our certificate, unless another one is on
-// the disk.
+// remind logs that the certificate expires or is refused, unless a newer one is on disk.
 func (r *renewal) remind() {
-	if r.ends() {
-		// What cannot be loaded is said by a reload, and by the receiver's refusal.
+	if r.expiring() {
+		// A reload and the receiver's refusal report what cannot be loaded.
 		_, _ = r.refresh()
 	}
-	if err := r.papers.Check(r.cfg.HostID, time.Now()); err != nil {
+	if err := r.creds.Check(r.cfg.HostID, time.Now()); err != nil {
 		r.log.Error("the receiver will refuse this host", "err", err)
 		return
 	}
-	if r.ends() {
-		left := time.Until(r.papers.NotAfter())
-		r.log.Warn("the certificate ends soon: issue a new one with 'receiver pki issue'",
-			"file", string(r.cfg.Receiver.CertFile), "days", int(left.Hours()/24))
+	if r.expiring() {
+		left := time.Until(r.creds.NotAfter())
+		r.log.Warn("certificate expires soon", "file", string(r.cfg.Receiver.CertFile), "days", int(left.Hours()/24),
+			"hint", "issue a new one with 'receiver pki issue'")
 	}
 }
 
-// ends reports whether the certificate is not good for long.
-func (r *renewal) ends() bool {
-	return time.Until(r.papers.NotAfter()) < expiresSoon || r.papers.Check(r.cfg.HostID, time.Now()) != nil
+// expiring reports whether the certificate expires soon or is not valid now.
+func (r *renewal) expiring() bool {
+	return time.Until(r.creds.NotAfter()) < expiresSoon || r.creds.Check(r.cfg.HostID, time.Now()) != nil
 }

@@ -9,22 +9,22 @@ import (
 	"cis490/internal/shipper"
 )
 
-// shareCommand is the one command that a unit runs with rights over other users'
-// files. It is hidden: a person starts the unit.
+// shareCommand returns the command that a unit runs with capabilities over other users'
+// files. It is hidden: operators start the unit.
 func shareCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:    "share-episodes [DIR]",
 		Hidden: true,
 		Short:  "Let the shipper move the directories of experiments",
-		Long: `Share-episodes gives each directory in the episodes folder, and nothing in it,
-to the group of the experiments, and lets that group list, enter and change it,
-so that the shipper can move an episode that a program made with a mode of its
-own (cp -r, install -d, mkdtemp). It follows no link and enters no mount. DIR is
-episodes_dir of the configuration unless it is given.
+		Long: `Share-episodes gives each directory in the episodes directory, but not its
+contents, to the group of the experiments, and grants that group read, write and
+execute permission on it. So the shipper can move an episode that a program
+created with a mode of its own (cp -r, install -d, mkdtemp). It follows no link
+and enters no mount. DIR defaults to episodes_dir of the configuration.
 
-cis490-episodes.service runs it with the rights to do so; to run it by hand,
-start that unit. A directory that cannot be shared is named, and the others are
-shared; the exit code is 1 then.`,
+cis490-episodes.service runs it with the capabilities that it needs; to run it
+by hand, start that unit. A directory that cannot be shared is reported, and the
+others are shared; the exit code is then 1.`,
 		Example: `  systemctl start cis490-episodes
   shipper share-episodes /var/lib/cis490/data/episodes`,
 		Args: cobra.MaximumNArgs(1),

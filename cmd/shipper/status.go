@@ -23,17 +23,16 @@ import (
 func statusCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show what waits and what is held, and why",
-		Long: `Status reads the folders and says what waits, what is packed and what is held.
-It works beside a running shipper and changes nothing. It exits with 3 if
-something is held.
+		Short: "Show waiting, failing and held episodes",
+		Long: `Status shows which episodes are waiting, packed or held. It can run while the
+shipper runs, and changes nothing. It exits with 3 if something is held.
 
-Unfinished folders have no done.marker yet; of the oldest, no name in it has
-changed for longest. The last one finished is what got its marker here last, of
-all that waits or is in the shipped folder. What fails, and whether the receiver
-takes anything, is what a running shipper notes in .status.json in the outbox,
-or what the last one did: then it is said how old that is. A running shipper
-asks the receiver every few minutes; 'shipper --ping' asks it now.`,
+Unfinished episodes have no done.marker yet; the one that has not changed for
+longest is shown. "Last one finished" is the newest done.marker of all waiting
+and shipped episodes. Failing episodes and the state of the receiver come from
+.status.json in the outbox, which the shipper writes. If no shipper runs, the
+age of that information is shown. A running shipper asks the receiver every few
+minutes; 'shipper --ping' asks it now.`,
 		Example: "  shipper status\n  shipper status --json | jq '.held[].cause'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -55,11 +54,11 @@ asks the receiver every few minutes; 'shipper --ping' asks it now.`,
 	}
 }
 
-// inspect is what 'status' and 'held' look at.
+// inspect returns the status that 'status' and 'held' print.
 func inspect(cfg shipper.Config) (shipper.Status, error) {
 	st, err := shipper.Inspect(cfg)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w (the shipper makes its folders at its first start)", err)
+		err = fmt.Errorf("%w (the shipper creates its directories at its first start)", err)
 	}
 	return st, err
 }
@@ -72,7 +71,7 @@ func exitOf(st shipper.Status, err error) error {
 	return err
 }
 
-// exitOfStore is the exit code of a status that says that a shipper would not start.
+// exitOfStore returns the exit code of a status in which a shipper would not start.
 func exitOfStore(st shipper.Status) error {
 	if st.StoreProblem == "" {
 		return nil
@@ -89,9 +88,9 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	fmt.Fprintf(w, "unfinished\t%s\n", unfinished(st, now))
 	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling(st.Settling))
 	fmt.Fprintf(w, "outbox\t%s to be sent\n", humanize.IBytes(uint64(st.SealedBytes)))
-	fmt.Fprintf(w, "shipped\t%d in the shipped folder%s\n", st.Shipped, changes(st.Changed, now))
+	fmt.Fprintf(w, "shipped\t%d in the shipped directory%s\n", st.Shipped, changes(st.Changed, now))
 	if st.Discarded > 0 {
-		fmt.Fprintf(w, "deleting\t%d in the trash: 'shipper prune' ends what was interrupted\n", st.Discarded)
+		fmt.Fprintf(w, "deleting\t%d in the trash: 'shipper prune' completes an interrupted deletion\n", st.Discarded)
 	}
 	fmt.Fprintf(w, "space\t%s free, %s kept free\n", humanize.IBytes(uint64(st.FreeBytes)), humanize.IBytes(uint64(st.MinFree)))
 	fmt.Fprintf(w, "failing\t%s\n", failingLine(st, now))
@@ -114,16 +113,16 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	return printStrays(to, st)
 }
 
-// unfinished says how many folders have no marker, and since when nothing was finished.
+// unfinished describes how many episodes have no marker, and when the last one finished.
 func unfinished(st shipper.Status, now time.Time) string {
 	text := strconv.Itoa(st.Unfinished)
 	if st.LastFinished.IsZero() {
-		return text + ", nothing finished that is still here"
+		return text + ", no finished episode here"
 	}
 	return text + ", the last one finished " + cli.Ago(st.LastFinished, now)
 }
 
-// adopted says which store of the receiver's has this host's episodes.
+// adopted describes the store that has this host's episodes.
 func adopted(st shipper.Status) string {
 	s := st.Store
 	if st.StoreProblem != "" {
@@ -135,7 +134,7 @@ func adopted(st shipper.Status) string {
 	return fmt.Sprintf("%s, index %d bytes at least", ascii(s.ID), s.IndexBytes)
 }
 
-// settling says how many of those that wait have changed too recently to be packed.
+// settling describes how many waiting episodes changed too recently to be packed.
 func settling(n int) string {
 	if n == 0 {
 		return ""
@@ -143,16 +142,15 @@ func settling(n int) string {
 	return fmt.Sprintf(" (%d settling)", n)
 }
 
-// running says which process holds the state directory.
+// running describes the process that holds the lock.
 func running(holder string, unknown bool) string {
 	if unknown {
-		return "cannot tell: only the shipper's user and root may look at the lock"
+		return "unknown: only root and the shipper's user can read the lock"
 	}
 	return cmp.Or(ascii(holder), "no")
 }
 
-// changes says how many retired episodes were found to have changed, and how old that
-// news is.
+// changes describes how many retired episodes were found to have changed, and when.
 func changes(c shipper.Changes, now time.Time) string {
 	if c.Count == 0 {
 		return ""
@@ -164,27 +162,28 @@ func changes(c shipper.Changes, now time.Time) string {
 	return fmt.Sprintf(", %d changed since (noted %s): see 'shipper verify'", c.Count, noted)
 }
 
-// ascii shows what somebody else may have written. What is printable already
-// may have been escaped before, and is left as it is.
+// ascii returns untrusted text in printable ASCII. Printable text may already be escaped
+// and is returned as it is.
 func ascii(s string) string { return printable.Text(s) }
 
 func retryCommand(o *options) *cobra.Command {
-	var accept, beside bool
+	var accept, keepBoth bool
 	c := &cobra.Command{
 		Use:   "retry EPISODE...",
-		Short: "Let held episodes be tried again",
-		Long: `Retry takes the hold off episodes, beside a running shipper, which tries them
-with its next scan. With --accept, an episode that was changed after it was
-packed is retired as it is now, once the receiver says again that it has what
-was packed. With --beside, an episode that is held for a conflict, or because
-it was changed, is packed and sent under a name of its own,
-EPISODE.conflict-SHA8, beside the copy that the receiver has: nothing is
-replaced. It exits with 4 if the receiver must be asked what it has and cannot
-be reached.`,
-		Example: "  shipper retry run-7\n  shipper retry --accept run-7\n  shipper retry --beside run-7",
+		Short: "Release held episodes, so that they are tried again",
+		Long: `Retry releases held episodes. A running shipper tries them again at its next
+scan.
+
+With --accept, an episode that changed after it was packed is retired as it is
+now, once the receiver confirms again that it has the packed archive.
+With --keep-both, an episode that is held for a conflict or a change is packed
+again and sent under a new name, EPISODE.conflict-SHA8. The receiver keeps its
+copy; nothing is replaced. Retry exits with 4 if it must ask the receiver and
+cannot reach it.`,
+		Example: "  shipper retry run-7\n  shipper retry --accept run-7\n  shipper retry --keep-both run-7",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, up, err := o.openToAsk(c, beside)
+			cfg, up, err := o.openToAsk(c, keepBoth)
 			if err != nil {
 				return err
 			}
@@ -195,23 +194,24 @@ be reached.`,
 					errs = append(errs, cli.UsageError(err), o.printMoved(c, moved{Episode: arg}, err, ""))
 					continue
 				}
-				as, err := retry(c.Context(), cfg, up, name, accept, beside)
+				as, err := retry(c.Context(), cfg, up, name, accept, keepBoth)
 				errs = append(errs, err, o.printMoved(c, moved{Episode: arg, Again: err == nil, As: as}, err, "tried again"))
 			}
 			return errors.Join(errs...)
 		},
 	}
-	c.Flags().BoolVar(&accept, "accept", false, "retire the episode as it is now, although it was changed")
-	c.Flags().BoolVar(&beside, "beside", false, "send it under another name, beside the receiver's copy")
-	c.MarkFlagsMutuallyExclusive("accept", "beside")
+	c.Flags().BoolVar(&accept, "accept", false, "retire the episode as it is now, although it changed")
+	c.Flags().BoolVar(&keepBoth, "keep-both", false, "send it under a second name, and keep the receiver's copy")
+	cli.AliasFlag(c, "beside", "keep-both")
+	c.MarkFlagsMutuallyExclusive("accept", "keep-both", "beside")
 	return c
 }
 
-// retry returns the name under which the episode goes, if it is another.
-func retry(ctx context.Context, cfg shipper.Config, up inventory, name episode.Name, accept, beside bool) (string, error) {
+// retry releases an episode and returns the second name that it gets with keepBoth.
+func retry(ctx context.Context, cfg shipper.Config, up inventory, name episode.Name, accept, keepBoth bool) (string, error) {
 	as := ""
 	var err error
-	if beside {
+	if keepBoth {
 		var other episode.Name
 		other, err = shipper.Beside(ctx, cfg, name, up)
 		as = string(other)

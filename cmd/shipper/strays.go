@@ -10,10 +10,10 @@ import (
 	"cis490/internal/shipper"
 )
 
-// maxShown is how many entries that never ship are shown to a person.
+// maxShown is the maximum number of entries that never ship in a table.
 const maxShown = 10
 
-// printOldest names the folder that waits longest for its marker.
+// printOldest shows the unfinished episode that has not changed for longest.
 func printOldest(to io.Writer, st shipper.Status, now time.Time) error {
 	if st.Oldest == nil {
 		return nil
@@ -23,7 +23,7 @@ func printOldest(to io.Writer, st shipper.Status, now time.Time) error {
 	return err
 }
 
-// printStrays shows what is in the episodes folder and never ships.
+// printStrays shows the entries of the episodes directory that never ship.
 func printStrays(to io.Writer, st shipper.Status) error {
 	var b strings.Builder
 	for i, s := range st.Strays {

@@ -20,19 +20,19 @@ func verifyCommand(o *options) *cobra.Command {
 	var maxAge config.Duration
 	c := &cobra.Command{
 		Use:   "verify",
-		Short: "Compare what was shipped with what the receiver has",
-		Long: `Verify asks the receiver to read its copy of each retired episode back from its
-disk, to compare it with the sha256 of the receipt and to decode it. An episode
-here that may have changed since is compared with that copy; --deep compares
-all. What is not verified is listed; --heal moves what the receiver has lost
-back, so that it is packed and sent again. It works beside a running shipper.
+		Short: "Verify that the receiver still has what was shipped",
+		Long: `Verify asks the receiver to read its copy of each retired episode from disk,
+compare it with the sha256 of the receipt and decode it. A local episode that
+may have changed since is compared with that copy; --deep compares all. Episodes
+that fail are listed; --heal moves those that the receiver has lost back, to be
+packed and sent again. It can run while the shipper runs.
 
-Exit codes: 0 all is there, 1 something is missing, damaged, undecodable,
-divergent, unknown or changed, 4 the receiver cannot be reached or refuses this
-host.`,
+Exit codes: 0 all episodes verified, 1 an episode is missing, damaged,
+undecodable, divergent, unknown or changed, 4 the receiver cannot be reached or
+refuses this host.`,
 		Example: `  shipper verify
   shipper verify --deep
-  shipper verify --max-age 720h --heal   # its scrub of a month counts
+  shipper verify --max-age 30d --heal   # accept the results of its last scrubs
   shipper verify --quick --json | jq -c 'select(.finding)'`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -40,11 +40,11 @@ host.`,
 			return runVerify(c, o, opts, all)
 		},
 	}
-	c.Flags().BoolVar(&opts.Quick, "quick", false, "ask what it knows, and have nothing read from its disk")
-	c.Flags().TextVar(&maxAge, "max-age", config.Duration(0), "an earlier reading counts if it is no `older`")
-	c.Flags().BoolVar(&opts.Heal, "heal", false, "move what is missing or damaged back, to be sent again")
-	c.Flags().BoolVar(&opts.Deep, "deep", false, "read all episodes here, also those that seem unchanged")
-	c.Flags().BoolVar(&all, "all", false, "list what is verified, too")
+	c.Flags().BoolVar(&opts.Quick, "quick", false, "ask the receiver without reading its disk")
+	c.Flags().TextVar(&maxAge, "max-age", config.Duration(0), "accept results up to `DURATION` old")
+	c.Flags().BoolVar(&opts.Heal, "heal", false, "send missing or damaged episodes again")
+	c.Flags().BoolVar(&opts.Deep, "deep", false, "compare all local episodes, even unchanged ones")
+	c.Flags().BoolVar(&all, "all", false, "also list verified episodes")
 	c.MarkFlagsMutuallyExclusive("quick", "max-age")
 	c.MarkFlagsMutuallyExclusive("quick", "deep")
 	return c
@@ -85,7 +85,7 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 	}
 	var bad []error
 	if n := report.Bad() - report.Changed; n > 0 {
-		bad = append(bad, fmt.Errorf("%d retired episodes are not known to be at the receiver", n))
+		bad = append(bad, fmt.Errorf("%d retired episodes could not be verified at the receiver", n))
 	}
 	if report.Changed > 0 {
 		bad = append(bad, fmt.Errorf("%d retired episodes changed since they were shipped: the receiver has them as they were", report.Changed))
@@ -97,19 +97,19 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 func advice(a shipper.Audited) string {
 	switch {
 	case a.Healing:
-		return ": moved back, and is sent again"
+		return ": moved back, will be sent again"
 	case a.NotHealed != "":
 		return ": " + ascii(a.NotHealed)
 	case a.Finding == shipper.Missing, a.Finding == shipper.Damaged:
 		return ": send it again with 'shipper resend " + a.Dir + "'"
 	case a.Finding == shipper.Undecodable:
-		return ": the receiver has what was sent, and it is no archive; keep this, and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-shipper)"
+		return ": the receiver has what was sent, but it cannot be decoded; keep this directory and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-shipper)"
 	case a.Finding == shipper.Divergent:
-		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', keeps both"
+		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', then 'shipper retry --keep-both', keeps both"
 	case a.Finding == shipper.Changed && a.Partial:
 		return ": " + ascii(a.Detail) + "; keep what you need of it elsewhere, then delete the directory"
 	case a.Finding == shipper.Changed:
-		return ": " + ascii(a.Detail) + "; it is kept; 'shipper resend " + a.Dir + "', and then 'shipper retry --beside', ships it as it is now"
+		return ": " + ascii(a.Detail) + "; it is kept; 'shipper resend " + a.Dir + "', then 'shipper retry --keep-both', ships it as it is now"
 	case a.Detail != "":
 		return ": " + ascii(a.Detail)
 	case a.Finding == shipper.Unknown:
@@ -120,7 +120,7 @@ func advice(a shipper.Audited) string {
 
 // auditError gives a receiver that could not be asked its exit code.
 func auditError(cfg shipper.Config, err error) error {
-	if _, away := errors.AsType[*shipper.UnreachableError](err); away {
+	if _, unreachable := errors.AsType[*shipper.UnreachableError](err); unreachable {
 		err = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, err)
 		if hint := hint.For(err); hint != "" {
 			err = fmt.Errorf("%w (%s)", err, hint)
@@ -128,7 +128,7 @@ func auditError(cfg shipper.Config, err error) error {
 		return &cli.Exit{Code: cli.Unreachable, Err: err}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w (the shipper makes its folders at its first start)", err)
+		err = fmt.Errorf("%w (the shipper creates its directories at its first start)", err)
 	}
 	return err
 }
@@ -136,11 +136,11 @@ func auditError(cfg shipper.Config, err error) error {
 func resendCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "resend EPISODE...",
-		Short: "Move retired episodes back, to be packed and sent again",
-		Long: `Resend moves episodes from the shipped folder back to where they came from,
-beside a running shipper, which packs and sends them as if they were new. The
-receiver answers for what it has, and takes what it has lost. A name that is
-taken or on its way is refused.`,
+		Short: "Send retired episodes again",
+		Long: `Resend moves episodes from the shipped directory back to the episodes directory,
+where the shipper packs and sends them as if they were new. The receiver accepts
+only what it has lost. An episode whose name is in use is refused. Resend can
+run while the shipper runs.`,
 		Example: "  shipper resend run-7 run-8\n  shipper resend --json run-7 | jq -r 'select(.again).episode_id'",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -166,9 +166,9 @@ func receivedAt(t, now time.Time) string {
 	old := now.Sub(t)
 	switch {
 	case t.IsZero():
-		return "received, it is not known when"
+		return "received at an unknown time"
 	case old < 0:
-		return "received at " + t.UTC().Format(time.RFC3339) + ", which is yet to come: check the clock"
+		return "received at " + t.UTC().Format(time.RFC3339) + ", in the future: check the clock"
 	case old < time.Minute:
 		return "received less than a minute ago"
 	case old < time.Hour:

@@ -14,13 +14,13 @@ func TestReceivedIsNeverZeroAgo(t *testing.T) {
 		60 * time.Second: "received 1m0s ago",
 		90 * time.Minute: "received 2h0m0s ago",
 		720 * time.Hour:  "received 720h0m0s ago",
-		-time.Second:     "received at 2001-09-09T01:46:41Z, which is yet to come: check the clock",
+		-time.Second:     "received at 2001-09-09T01:46:41Z, in the future: check the clock",
 	} {
 		if got := receivedAt(now.Add(-old), now); got != want {
 			t.Errorf("%v: got %q, want %q", old, got, want)
 		}
 	}
-	if got := receivedAt(time.Time{}, now); got != "received, it is not known when" {
+	if got := receivedAt(time.Time{}, now); got != "received at an unknown time" {
 		t.Errorf("without a time: %q", got)
 	}
 }

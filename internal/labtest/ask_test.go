@@ -79,7 +79,7 @@ func hup(t *testing.T, p *labtest.Process) {
 	p.Signal(t, syscall.SIGHUP)
 }
 
-const answering, away = "receiver answers, last at 20", "receiver does not take anything since 20"
+const answering, away = "receiver answers, last at 20", "receiver has not accepted uploads since 20"
 
 // Nothing waits, and no lab host says that a receiver answers which does not. When that is
 // made right, it is said too.
@@ -96,12 +96,12 @@ func TestAnIdleShipperSaysWhetherItsReceiverIsThere(t *testing.T) {
 			d := h.Daemon()
 			m.says(t, h, "down", "0 B wait in the outbox", away)
 			text := h.Run("status").MustExit(t, 0).Stdout
-			mustContain(t, "status", text, "\nreceiver    does not take anything, see below\n", "\nreceiver does not take anything since 20", "hint: ", "asked again ")
+			mustContain(t, "status", text, "\nreceiver    not accepting uploads, see below\n", "\nreceiver has not accepted uploads since 20", "hint: ", "next attempt ")
 			l.Proxy.Always(labtest.Fault{})
 			m.says(t, h, "answers", answering) // with the next ping, seconds later
 			mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "\nreceiver    answers, asked ")
 			d.Stop(t)
-			mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "\nreceiver    unknown, no shipper runs, last answered ")
+			mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "\nreceiver    unknown, no shipper is running, last answered ")
 			l.Settled(t)
 		})
 	}
@@ -186,10 +186,10 @@ func TestACertificateThatWasRenewedOnTheDiskIsUsed(t *testing.T) {
 			h.Episode("run-1")
 			d := h.Daemon()
 			line := d.WaitLine(t, "receiver does not take anything")
-			mustContain(t, "the log", line, "expired on ", "no other is on this host's disk")
+			mustContain(t, "the log", line, "expired on ", "this host's disk has no other certificate")
 			labtest.Eventually(t, "status has the hint", func() bool {
 				st := statusOf(t, h)
-				return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "no other is on this host's disk")
+				return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "this host's disk has no other certificate")
 			})
 
 			write(t, h.Path("pki", "lab-01.crt"), "half of a") // a copy that is under way
@@ -256,7 +256,7 @@ func TestACertificateThatIsStillExpiredIsSaid(t *testing.T) {
 	d.WaitLine(t, "loaded renewed certificates")
 	labtest.Eventually(t, "the hint is of the new one", func() bool {
 		st := statusOf(t, h)
-		return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "no other is on this host's disk")
+		return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "this host's disk has no other certificate")
 	})
 	d.Stop(t)
 	l.Check(t)

@@ -132,7 +132,7 @@ func TestPruneKeepsWhatWasWrittenAfterShipping(t *testing.T) {
 	mustContain(t, "verify", verify.Stdout, "changed      w2: it is not what the receiver has")
 	mustContain(t, "verify", verify.Stdout, "verified=1 stored=0")
 	mustContain(t, "verify", verify.Stdout, "changed=2")
-	mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "3 in the shipped folder, 2 changed since (noted ")
+	mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "3 in the shipped directory, 2 changed since (noted ")
 
 	out := pruneUntil(t, h, "deleted=1 ")
 	mustContain(t, "prune", out, "kept      w1")

@@ -101,7 +101,7 @@ func TestStatusSaysThatTheReceiverIsAway(t *testing.T) {
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
 	text := h.Run("status").MustExit(t, 0).Stdout
 	narrow(t, text)
-	mustContain(t, "status", text, "as the last run left it", "receiver does not take anything since 20", "  failing, tried once")
+	mustContain(t, "status", text, "when the last run ended", "receiver has not accepted uploads since 20", "  failing, tried once")
 
 	d := h.Daemon()
 	labtest.Eventually(t, "status says so beside a daemon", func() bool {

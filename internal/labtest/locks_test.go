@@ -161,7 +161,7 @@ func TestStatusOfAGroupReaderCannotTell(t *testing.T) {
 	reachable(t, l)
 	for program, config := range map[string]string{"receiver": l.Path("receiver.toml"), "shipper": h.Path("lab-host.toml")} {
 		copyProgram(t, l.Program(program), l.Path(program))
-		for args, want := range map[string]string{"status": "cannot tell", "status --json": `"running_unknown":true`} {
+		for args, want := range map[string]string{"status": "unknown: only root and", "status --json": `"running_unknown":true`} {
 			c := exec.Command(l.Path(program), append([]string{"--config", config}, strings.Fields(args)...)...)
 			c.SysProcAttr = groupReader
 			out, err := c.CombinedOutput()

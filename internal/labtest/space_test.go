@@ -33,9 +33,9 @@ func TestFileSystemThatReportsNoSizeIsNotFull(t *testing.T) {
 	h.WaitShipped("run-1")
 	h.WaitEmpty()
 	mustContain(t, "receiver check", l.Receiver("check", "--config", l.Path("receiver.toml")).MustExit(t, 0).Stdout, "the file system does not say")
-	mustContain(t, "receiver status", l.Receiver("status", "--config", l.Path("receiver.toml")).MustExit(t, 0).Stdout, "not known how much is free")
+	mustContain(t, "receiver status", l.Receiver("status", "--config", l.Path("receiver.toml")).MustExit(t, 0).Stdout, "an unknown amount is free")
 	mustContain(t, "shipper check", h.Run("check").MustExit(t, 0).Stdout, "the file system does not say")
-	mustContain(t, "ping", h.Run("--ping").MustExit(t, 0).Stdout, "it is not known how much is left")
+	mustContain(t, "ping", h.Run("--ping").MustExit(t, 0).Stdout, "an unknown amount is available")
 	d.Stop(t)
 	l.Check(t)
 }

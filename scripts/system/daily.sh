@@ -2,7 +2,7 @@
 # What a healthy lab does all day.
 
 daily_scenarios() {
-  check "receiver: active, notified, limited" daemon_is_up receiver cis490-receiver 'taking episodes on'
+  check "receiver: active, notified, limited" daemon_is_up receiver cis490-receiver 'listening on'
   check "lab host: active, notified, limited" daemon_is_up lab cis490-shipper '.'
   check "receiver: gives signs of life" gives_signs_of_life receiver cis490-receiver
   check "lab host: gives signs of life" gives_signs_of_life lab cis490-shipper

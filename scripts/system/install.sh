@@ -78,7 +78,7 @@ make_papers() {
 
 # socket_address: the key listen is not used where a socket unit is.
 socket_address() {
-  on receiver receiver check | grep 'listen .*:8443, of cis490-receiver.socket'
+  on receiver receiver check | grep 'listen .*:8443, from cis490-receiver.socket'
   on receiver receiver check --json | grep '"address_from":"cis490-receiver.socket","port":"held by systemd for the receiver"'
 }
 
