@@ -136,13 +136,23 @@ func (h *Host) Draft(name string, files ...File) string {
 }
 
 // Finish notes what an episode holds, marker included, and then makes the
-// marker: from then on the lab answers for it.
+// marker: from then on the lab answers for it. If the daemons have a user of their own,
+// the marker is that user's from the moment that it has its name.
 func (h *Host) Finish(name string) {
 	h.t.Helper()
 	tree := ReadTree(h.t, h.Episodes(name))
 	tree["done.marker"] = fileOf(nil)
 	h.note(name, tree)
-	writeFile(h.t, h.Episodes(name, "done.marker"), "")
+	if h.lab.uid == 0 {
+		writeFile(h.t, h.Episodes(name, "done.marker"), "")
+		return
+	}
+	draft := h.Path("done.marker")
+	writeFile(h.t, draft, "")
+	h.lab.chown(draft, h.lab.uid, h.lab.uid)
+	if err := os.Rename(draft, h.Episodes(name, "done.marker")); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // Note makes the lab answer for a finished episode that came about otherwise,

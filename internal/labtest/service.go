@@ -62,14 +62,17 @@ func (l *Lab) Own(paths ...string) {
 // that user had recorded it.
 func (l *Lab) OwnTree(path string) {
 	l.t.Helper()
+	var paths []string
 	err := filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
-		if err == nil {
-			err = os.Lchown(path, l.uid, l.uid)
-		}
+		paths = append(paths, path)
 		return err
 	})
 	if err != nil {
 		l.t.Fatal(err)
+	}
+	// The directory last: from then on a daemon may move it.
+	for _, path := range slices.Backward(paths) {
+		l.chown(path, l.uid, l.uid)
 	}
 }
 

@@ -44,7 +44,6 @@ func owned(l *labtest.Lab, h *labtest.Host) {
 func recordAs(l *labtest.Lab, h *labtest.Host, name string, files ...labtest.File) {
 	l.OwnTree(h.Draft(name, files...))
 	h.Finish(name)
-	l.OwnTree(h.Episodes(name))
 }
 
 // checkOwners looks at all folders.
