@@ -104,11 +104,11 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 	one.SetHTTP1(true)
 	return &http.Server{
 		Handler: r.access.serve(r.life, &wire.Handler{
-			Backend:  guarded{r},
-			Identify: func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
-			BodyLimits:     wire.BodyLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: paceWindow},
-			About:    wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
-			Log:      r.log,
+			Backend:    guarded{r},
+			Identify:   func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
+			BodyLimits: wire.BodyLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: paceWindow},
+			About:      wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
+			Log:        r.log,
 		}),
 		Protocols:         &one,
 		ReadHeaderTimeout: headerTimeout,

@@ -112,7 +112,6 @@ func TestReceiverThatNamesNoStoreIsTaken(t *testing.T) {
 	}
 }
 
-
 // TestRequestsOfAHostThatKnowsAnotherStoreAreRefused before their bodies, all of them, and
 // the refusal says which store it is.
 func TestRequestsOfAHostThatKnowsAnotherStoreAreRefused(t *testing.T) {

@@ -1,19 +1,14 @@
-package systemd
+package logging
 
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/term"
 
 	"cis490/internal/printable"
 )
@@ -21,38 +16,6 @@ import (
 // MaxLine bounds a log line. journald splits far longer ones, and what follows
 // a split would be read as an event of its own, with a level of its own.
 const MaxLine = 16 << 10
-
-// A Form is how a log line begins; what follows is the same in all.
-type Form int
-
-// The forms, by who reads them.
-const (
-	ForFile     Form = iota // 2006-01-02T15:04:05.000Z WARN message key=value
-	ForTerminal             // 15:04:05 WARN message key=value
-	ForJournal              // <4>message key=value; journald knows the time
-)
-
-// FormOf returns the form that suits f, which is mostly standard error.
-func FormOf(f *os.File) Form {
-	switch {
-	case isJournal(f):
-		return ForJournal
-	case term.IsTerminal(int(f.Fd())):
-		return ForTerminal
-	}
-	return ForFile
-}
-
-// isJournal reports whether f leads to journald, which names its end of the
-// stream by device and inode. A child's redirected output has others.
-func isJournal(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
-}
 
 // NewHandler returns a handler that writes each event of at least the level to
 // w, in one Write. Keys and values look as slog.TextHandler makes them, the
