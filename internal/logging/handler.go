@@ -13,14 +13,13 @@ import (
 	"cis490/internal/printable"
 )
 
-// MaxLine bounds a log line. journald splits far longer ones, and what follows
-// a split would be read as an event of its own, with a level of its own.
+// MaxLine bounds a log line in bytes. journald splits longer lines, and takes the rest for an event
+// with a level of its own.
 const MaxLine = 16 << 10
 
-// NewHandler returns a handler that writes each event of at least the level to
-// w, in one Write. Keys and values look as slog.TextHandler makes them, the
-// message stands bare; what is no printable ASCII is escaped as in a Go
-// string. A line that would be longer than [MaxLine] ends in "...".
+// NewHandler returns a handler that writes each event of at least the level to w, in one Write.
+// Keys and values look as in slog.TextHandler, and the message stands unquoted. All but printable
+// ASCII is escaped as in a Go string. A line that would be longer than [MaxLine] ends in "...".
 func NewHandler(w io.Writer, level slog.Leveler, form Form) slog.Handler {
 	return &handler{out: &output{w: w}, level: level, form: form}
 }
@@ -32,7 +31,7 @@ type handler struct {
 	with  []func(slog.Handler) slog.Handler // WithAttrs and WithGroup, in order
 }
 
-// output lets one line through at a time.
+// output serializes the lines.
 type output struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -73,9 +72,8 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
-// formatAttrs returns " key=value" of all the attributes. They are rendered by a
-// text handler of their own, under an empty message, and before the lock: a
-// value may log when it is asked for its text.
+// formatAttrs returns all attributes as " key=value". A text handler renders them under an empty
+// message. No lock is held, because a value's text method may log.
 func (h *handler) formatAttrs(ctx context.Context, r slog.Record) (string, error) {
 	var b bytes.Buffer
 	text := slog.Handler(slog.NewTextHandler(&b, nil))
@@ -103,7 +101,7 @@ func (h *handler) formatHead(r slog.Record) string {
 	return r.Time.Format("2006-01-02T15:04:05.000Z07:00") + " " + r.Level.String() + " " + formatMessage(r.Message)
 }
 
-// priority is the level as journald reads it at the start of a line.
+// priority returns the level as journald parses it at the start of a line.
 func priority(level slog.Level) string {
 	switch {
 	case level >= slog.LevelError:
@@ -116,8 +114,8 @@ func priority(level slog.Level) string {
 	return "<7>"
 }
 
-// formatMessage returns s bare if it reads as plain words, else quoted: a message
-// must not pass for attributes.
+// formatMessage returns s as it is if it reads as plain words, and quoted otherwise: a message must
+// not look like attributes.
 func formatMessage(s string) string {
 	if s == "" || strings.ContainsAny(s, `="\`) || printable.Text(s) != s {
 		return strconv.QuoteToASCII(s)
