@@ -39,6 +39,7 @@ var laws = map[string]law{
 	"internal/config":    {"printable", "reads any program's file: the struct is the program's"},
 	"internal/device":    {"", "answers for an open file, whoever opened it"},
 	"internal/systemd":   {"printable", "talks to the service manager for any program"},
+	"internal/logging":   {"printable", "writes one line for one event, whoever logs it"},
 	// Just above: it hands over what durable made.
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 
@@ -58,9 +59,9 @@ var laws = map[string]law{
 	"internal/receiver": {"admission archive config device digest durable episode index pki printable store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
-	"internal/cli": {"config durable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"cli config durable episode hint outbox pki printable serviceuser shipper systemd wire", "the lab host's half"},
-	"cmd/receiver": {"cli config durable episode index pki printable receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"internal/cli": {"config durable logging serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
+	"cmd/shipper":  {"cli config durable episode hint logging outbox pki printable serviceuser shipper systemd wire", "the lab host's half"},
+	"cmd/receiver": {"cli config durable episode index logging pki printable receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.
 	"internal/labtest": {"archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
@@ -86,7 +87,7 @@ var owners = map[string]string{
 	"github.com/spf13/cobra":            "internal/cli internal/labtest cmd/shipper cmd/receiver",
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 	"github.com/dustin/go-humanize":     "internal/config internal/cli cmd/shipper cmd/receiver",
-	"golang.org/x/term":                 "internal/cli internal/systemd cmd/shipper",
+	"golang.org/x/term":                 "internal/cli internal/logging cmd/shipper",
 	"golang.org/x/time":                 "internal/admission internal/receiver internal/shipper",
 	"golang.org/x/sync":                 "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
 	"golang.org/x/sys":                  "*",

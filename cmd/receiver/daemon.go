@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/logging"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
@@ -31,7 +32,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	log, flush := cli.DaemonLogger(o.verbose)
+	log, flush := logging.NewDaemon(o.verbose)
 	defer flush()
 	gate, err := pki.Open(cfg.Trust())
 	if err != nil {

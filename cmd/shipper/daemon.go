@@ -10,6 +10,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/logging"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -59,7 +60,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	log, flush := cli.DaemonLogger(o.verbose)
+	log, flush := logging.NewDaemon(o.verbose)
 	defer flush()
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
 		log.Warn("next reload will fail", "err", err)

@@ -14,6 +14,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/hint"
+	"cis490/internal/logging"
 	"cis490/internal/shipper"
 )
 
@@ -23,7 +24,7 @@ func runOnce(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	log := cli.Logger(o.verbose)
+	log := logging.New(o.verbose)
 	s, err := shipper.New(cfg, client, cli.LockHolder("shipper --once"), log)
 	if err != nil {
 		return startError(err, o.config)

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/logging"
 	"cis490/internal/shipper"
 )
 
@@ -93,7 +94,7 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	}
 	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
 	opts.Read = read
-	opts.Log = cli.Logger(o.verbose)
+	opts.Log = logging.New(o.verbose)
 	report, err := shipper.Prune(c.Context(), cfg, client, opts)
 	done()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/hint"
+	"cis490/internal/logging"
 	"cis490/internal/shipper"
 )
 
@@ -69,7 +70,7 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 	}
 	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
 	opts.Read = read
-	opts.Log = cli.Logger(o.verbose)
+	opts.Log = logging.New(o.verbose)
 	report, err := shipper.Audit(c.Context(), cfg, client, opts)
 	done()
 	if err != nil {

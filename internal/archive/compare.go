@@ -75,7 +75,7 @@ func (c *comparer) visit(ctx context.Context, n *node) error {
 	case !n.regular():
 		return nil
 	}
-	return n.copyContent(ctx, c.file, func(b []byte) error {
+	return n.readContent(ctx, c.file, func(b []byte) error {
 		if err := c.compareBytes(m.Content, b); errors.Is(err, errDiffers) {
 			return differs("has another content than was packed")
 		} else if err != nil {

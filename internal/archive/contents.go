@@ -43,7 +43,7 @@ func (t *Tree) Contents(ctx context.Context, pace func(n int) error) (digest.Dig
 		if !n.regular() {
 			return nil
 		}
-		return n.copyContent(ctx, buf, func(b []byte) error {
+		return n.readContent(ctx, buf, func(b []byte) error {
 			c.hash.Write(b)
 			return pace(len(b))
 		})

@@ -76,8 +76,8 @@ func (in *Inspection) add(n *node) {
 	}
 }
 
-// copyAttributes returns what statx(2) says of a file or a directory.
-func copyAttributes(n *node) uint64 {
+// statAttributes returns what statx(2) says of a file or a directory.
+func statAttributes(n *node) uint64 {
 	var x unix.Statx_t
 	if n.fd >= 0 && unix.Statx(n.fd, "", unix.AT_EMPTY_PATH, 0, &x) == nil {
 		return x.Attributes
@@ -91,7 +91,7 @@ func findObstacle(n *node) string {
 	switch {
 	case n.skip == mountPoint:
 		return fmt.Sprintf("%s is a mount point: unmount it", quotePath(n.path))
-	case copyAttributes(n)&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0:
+	case statAttributes(n)&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0:
 		return fmt.Sprintf("%s cannot be deleted: clear its attribute with 'chattr -i -a'", quotePath(n.path))
 	case n.st.Mode&unix.S_IFMT != unix.S_IFDIR, int(n.st.Uid) == os.Geteuid():
 		return ""

@@ -125,7 +125,7 @@ func (p *Packer) add(ctx context.Context, out io.Writer, t *Tree, n *node) error
 	if _, err := out.Write(p.head.Bytes()); err != nil || !n.regular() {
 		return err
 	}
-	err := n.copyContent(ctx, p.buf, func(b []byte) error {
+	err := n.readContent(ctx, p.buf, func(b []byte) error {
 		_, err := out.Write(b)
 		return err
 	})
@@ -136,9 +136,9 @@ func (p *Packer) add(ctx context.Context, out io.Writer, t *Tree, n *node) error
 	return err
 }
 
-// copyContent hands the file's bytes to use, piece by piece: as many as n's size
+// readContent hands the file's bytes to use, piece by piece: as many as n's size
 // says, or [ErrChanged].
-func (n *node) copyContent(ctx context.Context, buf []byte, use func([]byte) error) error {
+func (n *node) readContent(ctx context.Context, buf []byte, use func([]byte) error) error {
 	f, err := n.open()
 	if err != nil {
 		return err

@@ -71,7 +71,7 @@ func (w *walker) visitRoot(ctx context.Context, root *node) error {
 			names = slices.Delete(names, i, i+1)
 		}
 	}
-	if err := w.enterDirectory(ctx, root); err != nil {
+	if err := w.visitNode(ctx, root); err != nil {
 		return err
 	}
 	return w.visitChildren(ctx, dir, "", names, 1)
@@ -85,7 +85,7 @@ func (w *walker) visitMeta(ctx context.Context, dir *os.File) (bool, error) {
 		return false, err
 	}
 	defer n.close()
-	w.checkDirectory(n)
+	w.skipForeignLink(n)
 	if !n.regular() {
 		return false, nil
 	}
@@ -93,7 +93,7 @@ func (w *walker) visitMeta(ctx context.Context, dir *os.File) (bool, error) {
 		w.sums.addBelow(n)
 		return false, &UnpackableError{"meta.json is empty, as a power cut on the host leaves it: write it anew or remove it"}
 	}
-	return true, w.enterDirectory(ctx, n)
+	return true, w.visitNode(ctx, n)
 }
 
 func (w *walker) openNode(parent *os.File, base, path string) (*node, error) {
@@ -132,8 +132,8 @@ func (w *walker) visitChild(ctx context.Context, parent *os.File, base, path str
 		return err
 	}
 	defer n.close()
-	w.checkDirectory(n)
-	if err := w.enterDirectory(ctx, n); err != nil || !n.directory() {
+	w.skipForeignLink(n)
+	if err := w.visitNode(ctx, n); err != nil || !n.directory() {
 		return err
 	}
 	dir, err := n.openDir()
@@ -176,16 +176,16 @@ func (w *walker) listNames(ctx context.Context, dir *os.File, path string) ([]st
 	}
 }
 
-// checkDirectory leaves out a file that somebody may have linked into the episode to
+// skipForeignLink leaves out a file that somebody may have linked into the episode to
 // have it read by us: it has other names, and another owner than the episode.
-func (w *walker) checkDirectory(n *node) {
+func (w *walker) skipForeignLink(n *node) {
 	if n.regular() && n.st.Nlink > 1 && n.st.Uid != w.owner {
 		n.skip = "hard link to a file of another owner"
 	}
 }
 
-// enterDirectory takes n into the account and visits it.
-func (w *walker) enterDirectory(ctx context.Context, n *node) error {
+// visitNode takes n into the account and visits it.
+func (w *walker) visitNode(ctx context.Context, n *node) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -23,8 +23,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/durable"
+	"cis490/internal/logging"
 	"cis490/internal/serviceuser"
-	"cis490/internal/systemd"
 )
 
 // Exit codes. Where several apply, the first of StorageFault, Locked, Misuse,
@@ -113,7 +113,7 @@ func Main(root *cobra.Command) int {
 	return exitCode(err)
 }
 
-// printErrors prints each error on a line. It gives up after [flushTimeout] if nobody reads.
+// printErrors prints each error on a line. It gives up after [logging.FlushTimeout] if nobody reads.
 func printErrors(root *cobra.Command, err error) {
 	printed := make(chan struct{})
 	go func() {
@@ -129,7 +129,7 @@ func printErrors(root *cobra.Command, err error) {
 	}()
 	select {
 	case <-printed:
-	case <-time.After(flushTimeout):
+	case <-time.After(logging.FlushTimeout):
 	}
 }
 
@@ -199,31 +199,6 @@ func Version() string {
 
 // LockHolder is what a program says of itself to the next one that wants its lock.
 func LockHolder(what string) string { return fmt.Sprintf("pid %d (%s)", os.Getpid(), what) }
-
-// Logger logs to stderr in the form that it wants: the journal's, a terminal's
-// or a file's.
-func Logger(verbose bool) *slog.Logger {
-	return slog.New(systemd.NewHandler(os.Stderr, level(verbose), systemd.FormOf(os.Stderr)))
-}
-
-// flushTimeout bounds how long a program that ends waits for a reader of its output.
-const flushTimeout = time.Second
-
-// DaemonLogger is [Logger] for a daemon: a reader that is slow or gone neither blocks nor
-// ends it. The daemon must call flush when it ends.
-func DaemonLogger(verbose bool) (log *slog.Logger, flush func()) {
-	signal.Ignore(syscall.SIGPIPE) // of stderr: other pipes give an error anyway
-	form := systemd.FormOf(os.Stderr)
-	q := systemd.NewQueue(os.Stderr, form)
-	return slog.New(systemd.NewHandler(q, level(verbose), form)), func() { q.Close(flushTimeout) }
-}
-
-func level(verbose bool) slog.Level {
-	if verbose {
-		return slog.LevelDebug
-	}
-	return slog.LevelInfo
-}
 
 // RunDaily calls do now and once a day until ctx ends.
 func RunDaily(ctx context.Context, do func()) {

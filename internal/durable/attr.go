@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attrPrefix is the name space of extended attributes that every user may set.
+// attrPrefix begins the names of our extended attributes. Every user may set attributes in "user.".
 const attrPrefix = "user.cis490."
 
-// ErrNoAttr says that a file has no such attribute, or the file system none.
+// ErrNoAttr says that a file does not have the attribute, or that its file system has no
+// attributes.
 var ErrNoAttr = fmt.Errorf("no such attribute: %w", fs.ErrNotExist)
 
-// SetAttr sets an extended attribute of an open file. It becomes durable with
-// the file's next sync.
+// SetAttr sets an extended attribute of an open file. The file's next sync makes it durable.
 func SetAttr(f *os.File, name string, value []byte) error {
 	err := unix.Fsetxattr(int(f.Fd()), attrPrefix+name, value, 0)
 	if err == unix.ENOTSUP {
@@ -27,8 +27,7 @@ func SetAttr(f *os.File, name string, value []byte) error {
 	return nil
 }
 
-// RemoveAttr removes an extended attribute of an open file. One that is not there
-// is no error.
+// RemoveAttr removes an extended attribute of an open file. It returns nil if there is none.
 func RemoveAttr(f *os.File, name string) error {
 	err := unix.Fremovexattr(int(f.Fd()), attrPrefix+name)
 	if err == nil || err == unix.ENODATA || err == unix.ENOTSUP {

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenBeneath opens name in the open directory dirfd and returns a descriptor
-// that is closed on exec. It follows no link and crosses no mount, so whoever can
-// write in the directory leads the caller nowhere else: a link gives [unix.ELOOP],
-// or [unix.ENOTDIR] with [unix.O_DIRECTORY], and a mount point [unix.EXDEV].
+// OpenBeneath opens name in the open directory dirfd and returns a descriptor that is closed on
+// exec. It follows no link and crosses no mount, so that nobody who can write in the directory
+// leads the caller elsewhere. It returns [unix.ELOOP] for a link, or [unix.ENOTDIR] with
+// [unix.O_DIRECTORY], and [unix.EXDEV] for a mount point.
 func OpenBeneath(dirfd int, name string, flags uint64) (int, error) {
 	how := unix.OpenHow{
 		Flags:   flags | unix.O_NOFOLLOW | unix.O_CLOEXEC,
@@ -25,7 +25,7 @@ func OpenBeneath(dirfd int, name string, flags uint64) (int, error) {
 	return fd, err
 }
 
-// RetryEINTR calls a system call until no signal interrupts it, and returns its error.
+// RetryEINTR repeats a system call while signals interrupt it, and returns its error.
 func RetryEINTR(call func() error) error {
 	for {
 		if err := call(); !errors.Is(err, unix.EINTR) {
@@ -43,9 +43,8 @@ func (d *Dir) openBeneath(name string) (*Dir, error) {
 	return newDir(os.NewFile(uintptr(fd), d.Path(name))), nil
 }
 
-// Contains reports whether other is d, or is somewhere below it, whatever the paths say by
-// which they were opened. Of two mounts it says nothing: see [Dir.CheckMove]. A directory
-// that this process may not look into ends the search.
+// Contains reports whether other is d or below it, whatever paths they were opened by. It ignores
+// mounts: see [Dir.CheckMove]. The search ends at a directory that this process may not enter.
 func (d *Dir) Contains(other *Dir) (bool, error) {
 	ours, err := d.Stat()
 	if err != nil {

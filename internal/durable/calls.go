@@ -7,17 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Call is a system call that a program cannot do without, and that an old kernel, a
-// container or a filter may refuse.
+// Call is a required system call, which an old kernel, a container or a seccomp filter may refuse.
 type Call struct {
 	Name  string
-	Since string // the version of Linux that has it
-	Why   string // what it is needed for
+	Since string // the first version of Linux that has it
+	Why   string // what it is needed for, as the end of a sentence
 
-	probe func() error // with a descriptor that is none, so that nothing happens
+	probe func() error // calls it with an invalid descriptor, so that nothing happens
 }
 
-// RefusedCallError says that a system call is refused, whatever it is called with.
+// RefusedCallError says that a system call is refused whatever its arguments are.
 type RefusedCallError struct {
 	Call
 	Err error
@@ -29,13 +28,13 @@ func (e *RefusedCallError) Error() string {
 		e.Name, e.Err, e.Why, e.Since, e.Name)
 }
 
-// Unwrap returns what the kernel said.
+// Unwrap returns the error of the kernel.
 func (e *RefusedCallError) Unwrap() error { return e.Err }
 
-// badFD is a descriptor that no process has.
+// badFD is an invalid descriptor.
 const badFD = -1
 
-// BeneathCall is what [OpenBeneath] needs.
+// BeneathCall is the system call that [OpenBeneath] needs.
 func BeneathCall() Call {
 	return Call{"openat2", "5.6", "stay inside of an episode", func() error {
 		_, err := unix.Openat2(badFD, "x", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
@@ -43,10 +42,9 @@ func BeneathCall() Call {
 	}}
 }
 
-// Calls are what every program needs that keeps something durable. Other calls of this
-// package may be refused: without sync_file_range, fadvise, flock and inotify it is slower,
-// and no more. A file system may have no attributes; a kernel that refuses the call for them
-// cannot be told from one that refuses them for a file.
+// Calls are the system calls that every program with durable state needs. Without sync_file_range,
+// fadvise, flock and inotify the programs are only slower. A file system may have no attributes:
+// that cannot be told from a kernel that refuses those calls.
 func Calls() []Call {
 	return []Call{
 		{"statx", "4.11", "tell a folder from another one in its place", func() error {
@@ -73,11 +71,10 @@ func Calls() []Call {
 	}
 }
 
-// CheckCalls returns a [*RefusedCallError] for the first call that is refused. It has no
-// effect on anything.
+// CheckCalls returns a [*RefusedCallError] for the first call that is refused. It changes nothing.
 func CheckCalls(calls ...Call) error {
 	for _, c := range calls {
-		// The kernel itself finds that the descriptor is none.
+		// If the call is allowed, the kernel finds that the descriptor is invalid.
 		if err := c.probe(); !errors.Is(err, unix.EBADF) {
 			return &RefusedCallError{c, err}
 		}

@@ -1,21 +1,19 @@
-// Package durable is package os, but on the disk when it returns.
+// Package durable is package os whose changes are on the disk when a call returns.
 //
-// A [Dir] is a directory held open; every name below it is one path segment,
-// opened without following a link, so that nobody who can write in the
-// directory leads us out of it. A file is born hidden or in a staging place
-// with [Dir.Create], written, and shown whole by [File.Publish] or
-// [File.Commit]: write, fsync, link or rename without replacing, fsync of the
-// directory. What a power cut leaves is the old state or the new one.
+// A [Dir] is a directory held open. Every name below it is one path segment, opened without
+// following a link, so that nobody who can write in the directory leads the program out of it. A
+// file is created hidden or in a staging directory with [Dir.Create], written, and made visible as
+// a whole by [File.Publish] or [File.Commit]. Those write, fsync the file, link or rename it
+// without replacing, and fsync the directory. Power loss leaves the old state or the new one.
 //
-// The law: an fsync that failed is never tried again. The kernel reports a
-// failed write-back once, marks the pages clean and says OK the next time
-// (ext4, xfs and btrfs alike), so the only honest answer is to stop
-// acknowledging, exit and start anew from what the disk has. Such an error is
+// Invariant: a failed fsync is never retried. The kernel reports a failed writeback once, marks the
+// pages clean, and returns success the next time (on ext4, xfs and btrfs). Therefore the process
+// must stop acknowledging, exit, and start again from what is on the disk. Such an error is
 // [ErrFault].
 //
-// BUG(durable): after a fault and a restart without a reboot the page cache may
-// still show bytes that the disk lost. A reader that acknowledges stored bytes
-// must therefore use [Dir.OpenUncached].
+// BUG(durable): after a fault and a restart without a reboot the page cache may still have bytes
+// that are not on the disk. A reader that acknowledges stored bytes must therefore use
+// [Dir.OpenUncached].
 package durable
 
 import (
@@ -32,8 +30,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLeased says that a file cannot be opened now: another process holds a lease on
-// it (F_SETLEASE). The kernel has told it to give the lease up. Try again later.
+// ErrLeased says that a file cannot be opened now because another process holds a lease on it
+// (F_SETLEASE). The kernel has asked that process to release it, so a retry may succeed.
 var ErrLeased = errors.New("another process holds a lease on it")
 
 // Dir is a directory held open. It must be closed. Its methods take a name,
@@ -45,11 +43,10 @@ type Dir struct {
 
 func newDir(f *os.File) *Dir { return &Dir{f, newSyncGroup()} }
 
-// NewDir returns the directory that is open as f, which then belongs to it.
+// NewDir returns a Dir for the open directory f, and takes ownership of f.
 func NewDir(f *os.File) *Dir { return newDir(f) }
 
-// Open opens the directory at path, which the operator named: links on the way
-// are followed.
+// Open opens the directory at path and follows links. The path must come from the operator.
 func Open(path string) (*Dir, error) {
 	f, err := os.OpenFile(path, unix.O_DIRECTORY, 0)
 	switch {
@@ -63,9 +60,9 @@ func Open(path string) (*Dir, error) {
 	return newDir(f), nil
 }
 
-// Create opens the directory at path and makes it first, and its parents, if
-// they are missing. The directory is durable in its parent, also if it is there
-// because a process made it that did not live to sync.
+// Create opens the directory at path. It first creates the directory and its parents if they are
+// missing. The directory is durable in its parent, even if another process created it and ended
+// before its fsync.
 func Create(path string) (*Dir, error) {
 	d, err := Open(path)
 	if err == nil {
@@ -85,7 +82,7 @@ func Create(path string) (*Dir, error) {
 func syncParent(path string) error {
 	parent, err := Open(filepath.Dir(path))
 	if errors.Is(err, fs.ErrPermission) {
-		return nil // then it was not one of us who made the directory
+		return nil // then none of our programs created the directory
 	}
 	if err != nil {
 		return err
@@ -94,10 +91,10 @@ func syncParent(path string) error {
 	return parent.Sync()
 }
 
-// Close closes the directory. There is nothing to lose.
+// Close closes the directory. There is nothing to flush.
 func (d *Dir) Close() error { return d.f.Close() }
 
-// Path returns the path of name, for messages and for programs that need one.
+// Path returns the path of name, for messages and for other programs.
 func (d *Dir) Path(name string) string { return filepath.Join(d.f.Name(), name) }
 
 // File returns the open directory. It belongs to d.
@@ -105,7 +102,7 @@ func (d *Dir) File() *os.File { return d.f }
 
 func (d *Dir) fd() int { return int(d.f.Fd()) }
 
-// Sync makes the names in the directory durable. Calls at one time share a sync.
+// Sync makes the names in the directory durable. Concurrent calls share an fsync.
 func (d *Dir) Sync() error {
 	return d.syncs.do(func() error {
 		if err := d.f.Sync(); err != nil {
@@ -115,8 +112,8 @@ func (d *Dir) Sync() error {
 	})
 }
 
-// OpenDir opens a directory in d, or returns an error wrapping
-// [fs.ErrNotExist]. A link is not followed.
+// OpenDir opens a directory in d without following a link. It returns an error wrapping
+// [fs.ErrNotExist] if there is none.
 func (d *Dir) OpenDir(name string) (*Dir, error) {
 	f, err := d.open(name, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -125,13 +122,12 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 	return newDir(f), nil
 }
 
-// MakeDir opens a directory in d and makes it first, durably, if it is
-// missing. If a power cut came between the two, the next call finds the
-// directory and syncs d again: no caller can know that it was not the first.
+// MakeDir opens a directory in d. It first creates the directory, durably, if it is missing. It
+// always syncs d: an earlier call may have lost power between mkdir and fsync.
 func (d *Dir) MakeDir(name string) (*Dir, error) { return d.MakeDirMode(name, 0o750) }
 
-// MakeDirMode is [Dir.MakeDir] for a directory that gets another mode than 0750 if
-// it is made. The mode of one that exists stays.
+// MakeDirMode is [Dir.MakeDir] with another mode than 0750 for a new directory. The mode of an
+// existing directory stays.
 func (d *Dir) MakeDirMode(name string, perm fs.FileMode) (*Dir, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -154,15 +150,14 @@ func (d *Dir) MakeDirMode(name string, perm fs.FileMode) (*Dir, error) {
 	return sub, nil
 }
 
-// Open opens a file for reading. A link is refused with [unix.ELOOP], and
-// opening what is no regular file never blocks.
+// Open opens a file for reading. It refuses a link with [unix.ELOOP], and does not block on a FIFO
+// or device.
 func (d *Dir) Open(name string) (*os.File, error) {
 	return d.open(name, unix.O_NOFOLLOW, 0)
 }
 
-// open opens name below d with flags; the read-only open of package os, at a
-// directory. It never waits: not for the other end of a FIFO, and not for whoever
-// holds a lease, which gives [ErrLeased].
+// open opens name below d with flags. It never waits: not for the other end of a FIFO, and not for
+// the holder of a lease, for which it returns [ErrLeased].
 func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
 	if name != "." {
 		if err := checkName(name); err != nil {
@@ -183,7 +178,7 @@ func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), d.Path(name)), nil
 }
 
-// checkName refuses a name that leads out of the directory.
+// checkName refuses a name that is not one path segment.
 func checkName(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return &fs.PathError{Op: "open", Path: fmt.Sprintf("%+q", name), Err: fs.ErrInvalid}
@@ -191,7 +186,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// Lstat describes name itself, not what it links to.
+// Lstat describes name without following a link.
 func (d *Dir) Lstat(name string) (Stat, error) {
 	if err := checkName(name); err != nil {
 		return Stat{}, err
@@ -203,15 +198,14 @@ func (d *Dir) Lstat(name string) (Stat, error) {
 	return s, nil
 }
 
-// namesPerRead is how many names [Dir.Names] reads at a time: memory stays the same
-// however many there are.
+// namesPerRead bounds how many names [Dir.Names] holds in memory.
 const namesPerRead = 1024
 
-// Names yields the entries of the directory in no order. Names that come or go
-// meanwhile may be among them or not.
+// Names yields the entries of the directory in no particular order. It may or may not yield names
+// that are created or removed meanwhile.
 func (d *Dir) Names() iter.Seq2[fs.DirEntry, error] {
 	return func(yield func(fs.DirEntry, error) bool) {
-		f, err := d.open(".", unix.O_DIRECTORY, 0) // its own offset
+		f, err := d.open(".", unix.O_DIRECTORY, 0) // a descriptor with an offset of its own
 		if err != nil {
 			yield(nil, err)
 			return
@@ -235,8 +229,8 @@ func (d *Dir) Names() iter.Seq2[fs.DirEntry, error] {
 	}
 }
 
-// Link gives the file old a second name in another directory, durably. It
-// never replaces: it returns an error wrapping [fs.ErrExist] if name is taken.
+// Link gives the file old a second name in another directory, durably. It never replaces: it
+// returns an error wrapping [fs.ErrExist] if name exists.
 func (d *Dir) Link(old string, to *Dir, name string) error {
 	if err := errors.Join(checkName(old), checkName(name)); err != nil {
 		return err
@@ -247,9 +241,9 @@ func (d *Dir) Link(old string, to *Dir, name string) error {
 	return to.Sync()
 }
 
-// Rename moves old, a file or a directory, to another directory, durably. It
-// never replaces: it returns an error wrapping [fs.ErrExist] if name is taken.
-// The new name is on the disk before the old one is given up.
+// Rename moves old, a file or a directory, to another directory, durably. It never replaces: it
+// returns an error wrapping [fs.ErrExist] if name exists. It syncs the new name before the removal
+// of the old one.
 func (d *Dir) Rename(old string, to *Dir, name string) error {
 	if err := errors.Join(checkName(old), checkName(name)); err != nil {
 		return err
@@ -266,9 +260,8 @@ func (d *Dir) Rename(old string, to *Dir, name string) error {
 	return d.Sync()
 }
 
-// RenameFree is [Dir.Rename] to the first name that is free of name, name~2, name~3 and
-// so on to name~last, which it returns. It returns an error wrapping [fs.ErrExist] if
-// all are taken.
+// RenameFree is [Dir.Rename] to the first free name of name, name~2, name~3 and so on to name~last.
+// It returns that name, or an error wrapping [fs.ErrExist] if all of them exist.
 func (d *Dir) RenameFree(old string, to *Dir, name string, last int) (string, error) {
 	candidate := name
 	for n := 2; ; n++ {
@@ -280,8 +273,7 @@ func (d *Dir) RenameFree(old string, to *Dir, name string, last int) (string, er
 	}
 }
 
-// Remove unlinks a file, durably. A file that is not there is no error: what
-// is asked for is so already.
+// Remove unlinks a file, durably. It returns nil if the file does not exist.
 func (d *Dir) Remove(name string) error {
 	if err := d.Unlink(name); err != nil {
 		return err
@@ -289,8 +281,7 @@ func (d *Dir) Remove(name string) error {
 	return d.Sync()
 }
 
-// Unlink is [Dir.Remove] without the sync: for a name whose return after a
-// power cut does no harm.
+// Unlink is [Dir.Remove] without the fsync, for a name whose return after power loss does no harm.
 func (d *Dir) Unlink(name string) error {
 	if err := checkName(name); err != nil {
 		return err

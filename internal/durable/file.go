@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is a file that nobody but its writer relies on yet. It ends with one of
-// [File.Commit], [File.Publish] and [File.Discard]; after an error of the
-// first two, Discard is still due unless the error is an [ErrFault].
+// File is a file that only its writer uses. It must end with [File.Commit], [File.Publish] or
+// [File.Discard]. After an error of Commit or Publish the caller must call Discard, unless the
+// error is an [ErrFault].
 type File struct {
 	dir       *Dir
 	name      string
@@ -21,8 +21,8 @@ type File struct {
 	writeback writeback
 }
 
-// Create makes a new file in d, which must not hold the name yet. Its mode is perm,
-// whatever the umask is.
+// Create creates a file in d, which must not have the name yet. Its mode is perm, whatever the
+// umask is.
 func (d *Dir) Create(name string, perm fs.FileMode) (*File, error) {
 	f, err := d.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, uint32(perm.Perm()))
 	if err != nil {
@@ -34,9 +34,9 @@ func (d *Dir) Create(name string, perm fs.FileMode) (*File, error) {
 	return &File{dir: d, name: name, f: f}, nil
 }
 
-// Continue opens a file of d that was left with [File.Close], to go on behind its
-// first size bytes. What follows them is cut off. It returns an error wrapping
-// [fs.ErrNotExist] if there is no file of so many bytes.
+// Continue opens a file of d that was left with [File.Close], truncates it to size, and continues
+// there. It returns an error wrapping [fs.ErrNotExist] if there is no regular file of at least that
+// size.
 func (d *Dir) Continue(name string, size int64) (*File, error) {
 	f, err := d.open(name, unix.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -66,9 +66,8 @@ func truncateTo(f *os.File, size int64) error {
 	return nil
 }
 
-// Checkpoint makes the bytes that were written so far durable, and then an
-// attribute that speaks of them: whoever finds the attribute after a power cut
-// finds the bytes.
+// Checkpoint makes the bytes written so far durable, and then an attribute that describes them.
+// After power loss, the bytes are there if the attribute is.
 func (f *File) Checkpoint(attr string, value []byte) error {
 	if f.writeback.err != nil {
 		return f.writeback.err
@@ -85,7 +84,7 @@ func (f *File) Checkpoint(attr string, value []byte) error {
 	return nil
 }
 
-// Name returns the name that the file has until it is committed.
+// Name returns the name of the file before its commit.
 func (f *File) Name() string { return f.name }
 
 func (f *File) Write(p []byte) (int, error) {
@@ -99,16 +98,16 @@ func (f *File) Write(p []byte) (int, error) {
 // File returns the open file. It belongs to f.
 func (f *File) File() *os.File { return f.f }
 
-// ReadAt reads what was written.
+// ReadAt reads bytes that were written.
 func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
 
-// SetAttr sets an extended attribute, which the next sync makes durable with
-// the bytes. It returns [ErrNoAttr] on a file system that has none.
+// SetAttr sets an extended attribute. The next sync makes it durable with the bytes. It returns
+// [ErrNoAttr] if the file system has no attributes.
 func (f *File) SetAttr(name string, value []byte) error {
 	return SetAttr(f.f, name, value)
 }
 
-// RemoveAttr removes an extended attribute. A power cut may bring it back.
+// RemoveAttr removes an extended attribute. It may come back after power loss.
 func (f *File) RemoveAttr(name string) error { return RemoveAttr(f.f, name) }
 
 // sync makes the bytes durable, once.
@@ -124,10 +123,9 @@ func (f *File) sync() error {
 	return nil
 }
 
-// Publish makes the bytes durable and then shows them under a second name in
-// another directory, durably. The first name stays, as the record that the
-// file is on its way; [File.UnlinkStaged] takes it away. Publish never replaces: it
-// returns an error wrapping [fs.ErrExist] if name is taken.
+// Publish makes the bytes durable and gives them a second name in another directory, durably. The
+// first name stays as a mark that the file is not finished, until [File.UnlinkStaged]. Publish
+// never replaces: it returns an error wrapping [fs.ErrExist] if name exists.
 func (f *File) Publish(to *Dir, name string) error {
 	if err := f.sync(); err != nil {
 		return err
@@ -135,9 +133,8 @@ func (f *File) Publish(to *Dir, name string) error {
 	return f.dir.Link(f.name, to, name)
 }
 
-// UnlinkStaged ends a published file: it closes it and unlinks the first name. The
-// unlink is not synced: if it is undone, whoever lists the staging place sees
-// two links and finds nothing left to do.
+// UnlinkStaged closes a published file and unlinks its first name. It does not sync the unlink: if
+// the name comes back, recovery finds two links and nothing to do.
 func (f *File) UnlinkStaged() error {
 	if err := f.f.Close(); err != nil {
 		return faultError("close", f.f.Name(), err)
@@ -148,9 +145,8 @@ func (f *File) UnlinkStaged() error {
 // Close closes a published file and leaves its first name for recovery.
 func (f *File) Close() error { return f.f.Close() }
 
-// Commit makes the bytes durable, gives them their name in the same directory,
-// durably, and closes the file. It never replaces: it returns an error wrapping
-// [fs.ErrExist] if name is taken.
+// Commit makes the bytes durable, renames the file in its directory, durably, and closes it. It
+// never replaces: it returns an error wrapping [fs.ErrExist] if name exists.
 func (f *File) Commit(name string) error {
 	if err := f.sync(); err != nil {
 		return err
@@ -161,14 +157,14 @@ func (f *File) Commit(name string) error {
 	return f.dir.Rename(f.name, f.dir, name)
 }
 
-// Discard closes and unlinks a file that shall not be.
+// Discard closes and unlinks the file.
 func (f *File) Discard() error {
-	f.f.Close() // the bytes are unwanted: there is nothing that an error could lose
+	f.f.Close() // the bytes are unwanted, so no error matters
 	return f.dir.Unlink(f.name)
 }
 
-// ReadAtMost reads r, which is the file called name, to its end. It returns an error if there
-// are more than maxBytes bytes.
+// ReadAtMost reads all of r, which is the file called name. It returns an error if r has more than
+// maxBytes bytes.
 func ReadAtMost(r io.Reader, name string, maxBytes int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	switch {
@@ -180,11 +176,11 @@ func ReadAtMost(r io.Reader, name string, maxBytes int64) ([]byte, error) {
 	return b, nil
 }
 
-// WriteFile makes name hold data, whole or not at all, whatever it held before.
-// It is for small files that one process writes.
+// WriteFile makes data the content of name, all or nothing, and replaces what was there. It is for
+// small files that one process writes.
 //
-// The file keeps the owner of the one that it replaces. A new one that everybody may
-// read gets the owner of d, also if root writes it.
+// The file keeps the owner of the file that it replaces. A new file that everybody may read gets
+// the owner of d, even if root writes it.
 func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
 	f, err := d.writeTemp(name, data, perm)
 	if err != nil {
@@ -199,8 +195,8 @@ func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
 	return d.Sync()
 }
 
-// WriteFileNoSync is [Dir.WriteFile] without a sync, for what may as well be lost: after a power
-// cut the file may be the one before, or be empty.
+// WriteFileNoSync is [Dir.WriteFile] without a sync, for a file that may be lost. After power loss
+// it may have the old content, or be empty.
 func (d *Dir) WriteFileNoSync(name string, data []byte, perm fs.FileMode) error {
 	f, err := d.writeTemp(name, data, perm)
 	if err != nil {
@@ -209,10 +205,10 @@ func (d *Dir) WriteFileNoSync(name string, data []byte, perm fs.FileMode) error 
 	return f.replace(name)
 }
 
-// writeTemp writes what name is to hold under another name.
+// writeTemp writes the new content of name under a temporary name.
 func (d *Dir) writeTemp(name string, data []byte, perm fs.FileMode) (*File, error) {
 	temp := TempName(name)
-	if err := d.Unlink(temp); err != nil { // left by a crash
+	if err := d.Unlink(temp); err != nil { // left by power loss
 		return nil, err
 	}
 	f, err := d.Create(temp, perm)
@@ -223,13 +219,13 @@ func (d *Dir) writeTemp(name string, data []byte, perm fs.FileMode) (*File, erro
 		return nil, errors.Join(err, f.Discard())
 	}
 	if _, err := f.Write(data); err != nil {
-		f.Discard() // the first error is the one to tell
+		f.Discard() // the first error matters
 		return nil, err
 	}
 	return f, nil
 }
 
-// replace closes the file and gives it a name, which may be taken.
+// replace closes the file and renames it, replacing what was there.
 func (f *File) replace(name string) error {
 	if err := f.f.Close(); err != nil {
 		return faultError("close", f.f.Name(), err)

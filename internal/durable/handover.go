@@ -9,19 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Layout describes the names that our programs make in a directory. The first entry
-// that matches a name counts. A name that none matches is not ours.
+// Layout describes the names that our programs create in a directory. The first entry that matches
+// a name counts. A name that matches none is not ours.
 type Layout []LayoutEntry
 
-// LayoutEntry describes some names of a [Layout].
+// LayoutEntry describes a set of names of a [Layout].
 type LayoutEntry struct {
 	Match func(name string) bool
-	Perm  fs.FileMode // the least mode of what has such a name
-	Dir   bool        // it is a directory
-	Below Layout      // of a directory: the names in it
+	Perm  fs.FileMode // minimum mode
+	Dir   bool        // the name is a directory
+	Below Layout      // of a directory: its names
 }
 
-// Named matches exactly these names.
+// Named returns a function that matches exactly these names.
 func Named(names ...string) func(string) bool {
 	return func(name string) bool {
 		for _, n := range names {
@@ -33,19 +33,17 @@ func Named(names ...string) func(string) bool {
 	}
 }
 
-// TempName returns the name under which [Dir.WriteFile] writes the next content of
-// name.
+// TempName returns the temporary name under which [Dir.WriteFile] writes the content of name.
 func TempName(name string) string { return "." + name + ".tmp" }
 
-// HandOver gives a user what root left in d, so that the daemon, which runs as that
-// user, can work with it. It is for a process of root. Only what layout describes is
-// handed over, and only regular files with one link and directories that belong to
-// root. A link is not followed and a mount not crossed, whoever can write in d. An
-// entry that cannot be handed over is reported with the others, and does not keep
-// them back.
+// HandOver gives root's files in d to a user, so that the daemon, which runs as that user, can use
+// them. The process must be root. HandOver changes only what layout describes, and only directories
+// and regular files with one link that belong to root. It follows no link and crosses no mount,
+// whoever can write in d. It continues after an entry that it cannot hand over, and returns all
+// errors.
 //
-// A file of root that the owner of d moved to a name of the layout is handed over
-// as well: nobody should keep root's files in a directory of another user.
+// It also hands over a file of root that d's owner renamed to a name of the layout: root should
+// keep no files in a directory of another user.
 func (d *Dir) HandOver(layout Layout, uid, gid int) error {
 	var errs []error
 	for e, err := range d.Names() {
@@ -64,7 +62,7 @@ func (d *Dir) HandOver(layout Layout, uid, gid int) error {
 	return errors.Join(errs...)
 }
 
-// maxHandOverErrors bounds what [Dir.HandOver] reports of one directory.
+// maxHandOverErrors bounds the errors that [Dir.HandOver] returns of one directory.
 const maxHandOverErrors = 10
 
 func (l Layout) find(name string) *LayoutEntry {
@@ -76,9 +74,9 @@ func (l Layout) find(name string) *LayoutEntry {
 	return nil
 }
 
-// handOver hands one entry over, and what is below it.
+// handOver hands over one entry and what is below it.
 func (d *Dir) handOver(name string, entry *LayoutEntry, uid, gid int) error {
-	// A path descriptor has no effect on what it names, a device or a lease say.
+	// A path descriptor does not affect what it names, such as a device or a lease.
 	at, err := OpenBeneath(d.fd(), name, unix.O_PATH)
 	if isLinkOrMount(err) {
 		return nil
@@ -109,8 +107,7 @@ func (d *Dir) handOver(name string, entry *LayoutEntry, uid, gid int) error {
 	return sub.handOverOpen(st, entry, uid, gid)
 }
 
-// handOverOpen hands over what is open as d, a directory or a file, if it is still
-// what st describes.
+// handOverOpen hands over d, an open directory or file, if st still describes it.
 func (d *Dir) handOverOpen(st unix.Stat_t, entry *LayoutEntry, uid, gid int) error {
 	var now unix.Stat_t
 	if err := unix.Fstat(d.fd(), &now); err != nil {
@@ -130,13 +127,13 @@ func (d *Dir) handOverOpen(st unix.Stat_t, entry *LayoutEntry, uid, gid int) err
 	return d.HandOver(entry.Below, uid, gid)
 }
 
-// chownFromRoot changes the owner of what root owns. The group changes only if it is root's:
-// another one was inherited from the directory, or set by the operator.
+// chownFromRoot changes the owner of a file of root. It changes the group only if that is root's:
+// any other group was inherited from the directory or set by the operator.
 func chownFromRoot(f *os.File, st unix.Stat_t, perm fs.FileMode, uid, gid int) error {
 	if st.Gid != 0 {
 		gid = int(st.Gid)
 	}
-	// The mode first: once the user owns the file, it is for the user to say.
+	// The mode comes first: afterwards the user decides about the file.
 	if mode := st.Mode&0o7777 | uint32(perm.Perm()); mode != st.Mode&0o7777 {
 		if err := unix.Fchmod(int(f.Fd()), mode); err != nil {
 			return err
@@ -145,8 +142,8 @@ func chownFromRoot(f *os.File, st unix.Stat_t, perm fs.FileMode, uid, gid int) e
 	return unix.Fchown(int(f.Fd()), uid, gid)
 }
 
-// ChownFromRoot gives d to a user if it belongs to root. It is for a process of root that
-// has just made d for that user.
+// ChownFromRoot gives d to a user if it belongs to root. The process must be root, and must have
+// just created d for that user.
 func (d *Dir) ChownFromRoot(uid, gid int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(d.fd(), &st); err != nil {
@@ -161,11 +158,11 @@ func (d *Dir) ChownFromRoot(uid, gid int) error {
 	return nil
 }
 
-// isLinkOrMount reports whether a name is a link or a mount.
+// isLinkOrMount reports whether err says that a name is a link or a mount point.
 func isLinkOrMount(err error) bool {
 	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOTDIR)
 }
 
-// IsNotDirBeneath reports whether err says that a name was no directory in the open
-// one: it was missing, a file, a link or a mount.
+// IsNotDirBeneath reports whether err says that a name is not a directory on the mount of the open
+// one: it is missing, a file, a link or a mount point.
 func IsNotDirBeneath(err error) bool { return errors.Is(err, fs.ErrNotExist) || isLinkOrMount(err) }

@@ -13,14 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockMode keeps all but the owner from opening a lock file. Whoever may open a
-// file, if only for reading, can lock it and keep others waiting.
+// lockMode lets only the owner open a lock file. Whoever can open a file, even for reading, can
+// lock it and make others wait.
 const lockMode = 0o600
 
-// A Lock is held by one process at a time, and by the kernel's doing not
-// beyond its death. It is an open file description lock (fcntl) on a file of its
-// own. Unlike a lock of flock it can be examined without taking it for a moment,
-// which would keep a daemon from starting.
+// Lock is a lock between processes. The kernel releases it when its process ends. It is an open
+// file description lock (fcntl) on a file of its own. Unlike a lock of flock, it can be examined
+// without being taken, which would keep a daemon from starting.
 type Lock struct {
 	files []*os.File // the lock file, and those that older programs lock
 }
@@ -28,7 +27,7 @@ type Lock struct {
 // LockedError says that another process has the lock.
 type LockedError struct {
 	Path   string
-	Holder string // what the holder said of itself; may be empty
+	Holder string // as the holder describes itself; may be empty
 }
 
 func (e *LockedError) Error() string {
@@ -39,13 +38,12 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is locked by %s", e.Path, holder)
 }
 
-// Lock takes the lock called name in d and writes holder into its file, which only
-// its owner may open. It returns a [*LockedError] if another process has the lock,
-// and never waits.
+// Lock takes the lock called name in d and writes holder into its file, which only its owner may
+// open. It returns a [*LockedError] if another process has the lock, and never waits.
 //
-// Former are the names under which older programs lock the same. They are locked
-// too if possible. An older program that holds one gives a [*LockedError]; whatever
-// else is at such a name is ignored, because others may open those files.
+// Former are the lock names of older programs. They are locked too if possible. If an older program
+// has one, Lock returns a [*LockedError]. Anything else at such a name is ignored, because others
+// may open those files.
 func (d *Dir) Lock(name, holder string, former ...string) (*Lock, error) {
 	f, err := d.openLock(name)
 	if err != nil {
@@ -73,8 +71,8 @@ func (d *Dir) Lock(name, holder string, former ...string) (*Lock, error) {
 	return l, nil
 }
 
-// describe writes who holds the lock. The text is a courtesy: a lock without it is
-// still held.
+// describe writes holder into the lock files. It ignores errors, because the text is only
+// information.
 func (l *Lock) describe(holder string) {
 	for _, f := range l.files {
 		if f.Truncate(0) == nil {
@@ -92,18 +90,18 @@ func (l *Lock) Unlock() error {
 	return errors.Join(errs...)
 }
 
-// LockState is what [Dir.Holder] found out about a lock.
+// LockState is the state of a lock that [Dir.Holder] examined.
 type LockState int
 
-// The states of a lock.
+// The values of a LockState.
 const (
 	LockFree    LockState = iota
 	LockHeld              // by the process that the holder's text describes
-	LockUnknown           // the lock file may be opened by its owner only
+	LockUnknown           // only the owner may open the lock file
 )
 
-// Holder returns what the present holder of a lock says of itself, and whether
-// there is one. Former is as in [Dir.Lock].
+// Holder returns how the holder of a lock describes itself, and whether the lock is held. Former is
+// as in [Dir.Lock].
 func (d *Dir) Holder(name string, former ...string) (string, LockState, error) {
 	state := LockFree
 	for i, name := range append([]string{name}, former...) {
@@ -140,10 +138,9 @@ func (d *Dir) examineLock(name string, former bool) (string, LockState, error) {
 	return readHolder(f), LockHeld, nil
 }
 
-// TryFlock takes the lock of flock on the directory itself, by which older programs
-// keep each other from changing it, until d is closed. It is a courtesy to them.
-// Whether it was free says nothing, because everybody who may open a directory can
-// lock it.
+// TryFlock takes the flock lock of the directory itself until d is closed. Older programs use that
+// lock to exclude each other. Whether it was free means nothing, because everybody who may open the
+// directory can lock it.
 func (d *Dir) TryFlock() { unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB) }
 
 // openLock opens a lock file and creates it if it is missing.
@@ -159,7 +156,7 @@ func (d *Dir) openLock(name string) (*os.File, error) {
 	return f, nil
 }
 
-// openOrCreateLock opens name for writing. It does not wait, whatever is there.
+// openOrCreateLock opens name for writing. It never waits.
 func (d *Dir) openOrCreateLock(name string) (*os.File, error) {
 	f, err := d.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, lockMode)
 	if errors.Is(err, fs.ErrExist) {
@@ -174,8 +171,8 @@ func (d *Dir) openOrCreateLock(name string) (*os.File, error) {
 	return f, nil
 }
 
-// secureLock makes sure that a lock file is one, and that nobody but its owner can
-// open it. It may have been there before.
+// secureLock checks that a lock file is a regular file that only its owner can open. The file may
+// be an old one.
 func (d *Dir) secureLock(f *os.File) error {
 	if err := checkRegular(f); err != nil {
 		return err
@@ -197,7 +194,7 @@ func (d *Dir) secureLock(f *os.File) error {
 	return nil
 }
 
-// errNotRegular says that something else is where a file should be.
+// errNotRegular says that a name is not a regular file.
 var errNotRegular = errors.New("not a regular file")
 
 func checkRegular(f *os.File) error {
@@ -211,7 +208,7 @@ func checkRegular(f *os.File) error {
 	return nil
 }
 
-// userName returns the name of a user, or its number.
+// userName returns the name of a user, or the number if there is no name.
 func userName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(id); err == nil {
@@ -220,9 +217,8 @@ func userName(uid uint32) string {
 	return id
 }
 
-// lockLegacy takes the lock of an older program, or returns nil if somebody else has
-// a lock there or the file cannot be opened. It returns a [*LockedError] if an older
-// program holds it.
+// lockLegacy takes the lock of an older program. It returns nil if another process has a lock there
+// or the file cannot be opened, and a [*LockedError] if an older program has it.
 func (d *Dir) lockLegacy(name string) (*os.File, error) {
 	f, err := d.openLegacyLock(name)
 	if f == nil || err != nil {
@@ -241,8 +237,8 @@ func (d *Dir) lockLegacy(name string) (*os.File, error) {
 	return nil, err
 }
 
-// openLegacyLock opens the lock file of older programs, at least for reading, or returns
-// nil if that is not possible.
+// openLegacyLock opens the lock file of older programs, at least for reading. It returns nil if
+// that is not possible.
 func (d *Dir) openLegacyLock(name string) (*os.File, error) {
 	f, err := d.openOrCreateLock(name)
 	if errors.Is(err, fs.ErrPermission) {
@@ -260,8 +256,8 @@ func (d *Dir) openLegacyLock(name string) (*os.File, error) {
 	return nil, err
 }
 
-// isForeign reports whether err says that a name is not of a lock file that an older
-// program could have: it is a link, a directory, a socket, a FIFO.
+// isForeign reports whether err says that a name cannot be the lock file of an older program,
+// because it is a link, a directory, a socket or a FIFO.
 func isForeign(err error) bool {
 	for _, e := range []error{errNotRegular, ErrLeased, unix.ELOOP, unix.EISDIR, unix.ENXIO} {
 		if errors.Is(err, e) {
@@ -271,14 +267,13 @@ func isForeign(err error) bool {
 	return false
 }
 
-// maxLockAttempts bounds how often a lock is tried that is free when it is examined and
-// taken when it is tried.
+// maxLockAttempts bounds the attempts to take a lock that is free when examined and taken when
+// tried.
 const maxLockAttempts = 8
 
-// tryLegacyLock takes a write lock on a file that others may open, and returns
-// [unix.F_UNLCK]. Otherwise it returns the kind of the lock that is in the way. A
-// write lock needs a descriptor that may write, so it is one of the file's owner, and
-// excludes all others. A read lock may be anybody's.
+// tryLegacyLock takes a write lock on a file that others may open, and returns [unix.F_UNLCK].
+// Otherwise it returns the kind of the conflicting lock. A write lock needs a writable descriptor:
+// its holder is the file's owner, and it excludes all others. Anybody may have a read lock.
 func tryLegacyLock(f *os.File) (int16, error) {
 	kind := int16(unix.F_RDLCK)
 	for range maxLockAttempts {
@@ -293,7 +288,7 @@ func tryLegacyLock(f *os.File) (int16, error) {
 		if kind, err = conflictingLock(f); err != nil || kind != unix.F_UNLCK {
 			return kind, err
 		}
-		kind = unix.F_RDLCK // it was released meanwhile
+		kind = unix.F_RDLCK // the lock was released meanwhile
 		if readOnly {
 			break
 		}
@@ -301,20 +296,20 @@ func tryLegacyLock(f *os.File) (int16, error) {
 	return kind, nil
 }
 
-// setLock sets or removes a lock of the open file f. It does not wait.
+// setLock sets or removes a lock of the open file f. It never waits.
 func setLock(f *os.File, kind int16) error {
 	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
 }
 
-// waitLock takes a lock of the open file f and waits for those who have it.
+// waitLock takes a lock of the open file f, and waits while others have it.
 func waitLock(f *os.File) error {
 	return RetryEINTR(func() error {
 		return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})
 	})
 }
 
-// conflictingLock returns the kind of a lock on f that is in the way of a write lock,
-// or [unix.F_UNLCK].
+// conflictingLock returns the kind of the lock on f that conflicts with a write lock, or
+// [unix.F_UNLCK].
 func conflictingLock(f *os.File) (int16, error) {
 	would := unix.Flock_t{Type: unix.F_WRLCK}
 	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &would)

@@ -10,26 +10,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Log is a file that only grows. Several processes may append to one: each
-// holds the lock meanwhile. The lock is a file of its own ([LogLockName]), so that
-// who may read the log cannot keep its writers waiting.
+// Log is a file that only grows. Several processes may append to it; each must hold the lock while
+// it does. The lock is a file of its own ([LogLockName]), so that readers of the log cannot make
+// its writers wait.
 type Log struct {
 	dir  *Dir
 	name string
 	f    *os.File
 	lock *os.File
-	// older is set while the lock is held if an older program appends meanwhile,
-	// which locks the log itself.
+	// olderAppending reports, while the lock is held, that an older program appends too. Such a
+	// program locks the log itself.
 	olderAppending bool
-	// synced is how many bytes of the log are on the disk, as far as this process knows.
+	// synced is how many bytes of the log this process knows to be on the disk.
 	synced atomic.Int64
 }
 
-// LogLockName returns the name of the lock file of a log, beside it.
+// LogLockName returns the name of the lock file of a log.
 func LogLockName(name string) string { return "." + name + ".lock" }
 
-// OpenLog opens name for appending and makes it first, durably, if it is
-// missing. d must stay open as long as the log.
+// OpenLog opens name for appending. It first creates the file, durably, if it is missing. d must
+// stay open as long as the log.
 func (d *Dir) OpenLog(name string, perm fs.FileMode) (*Log, error) {
 	f, err := d.openOrCreateLog(name, perm)
 	if err != nil {
@@ -42,8 +42,8 @@ func (d *Dir) OpenLog(name string, perm fs.FileMode) (*Log, error) {
 	return l, nil
 }
 
-// openOrCreateLog opens a log for appending. Only a log that it creates gets the
-// mode: of one that exists it is for the operator to say.
+// openOrCreateLog opens a log for appending. Only a new log gets the mode. That of an existing one
+// is the operator's choice.
 func (d *Dir) openOrCreateLog(name string, perm fs.FileMode) (*os.File, error) {
 	const flags = unix.O_RDWR | unix.O_APPEND | unix.O_NOFOLLOW
 	f, err := d.open(name, flags|unix.O_CREAT|unix.O_EXCL, uint32(perm.Perm()))
@@ -68,25 +68,24 @@ func (l *Log) prepare() error {
 		return err
 	}
 	l.lock = lock
-	// Whoever made the log may not have lived to sync the directory.
+	// The process that created the log may have ended before it synced the directory.
 	if err := l.dir.Sync(); err != nil {
 		return err
 	}
 	return l.rewriteTail()
 }
 
-// tailRewrite is how much of the end of a log is written again when it is opened:
-// more than one append.
+// tailRewrite is how many bytes at the end of a log are rewritten when it is opened. It is more
+// than one append.
 const tailRewrite = 512 << 10
 
-// rewriteTail writes the end of the log once more, as it reads. If the sync of the
-// last append failed, the page cache shows what the disk does not have; now it
-// has it.
+// rewriteTail writes the end of the log again. If the sync of the last append failed, the page
+// cache has bytes that are not on the disk. This writes them.
 func (l *Log) rewriteTail() error {
 	if err := l.Lock(); err != nil {
 		return err
 	}
-	defer l.Unlock() // its error is one of the file's, which the next call meets
+	defer l.Unlock() // the next call meets the same error
 	size, err := l.Size()
 	if err != nil || size == 0 {
 		return err
@@ -95,7 +94,7 @@ func (l *Log) rewriteTail() error {
 	if _, err := l.ReadAt(b, size-int64(len(b))); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	f, err := l.dir.open(l.name, unix.O_WRONLY|unix.O_NOFOLLOW, 0) // the other one only appends
+	f, err := l.dir.open(l.name, unix.O_WRONLY|unix.O_NOFOLLOW, 0) // l.f only appends
 	if err != nil {
 		return err
 	}
@@ -110,16 +109,15 @@ func (l *Log) rewriteTail() error {
 	return nil
 }
 
-// Synced returns how many bytes of the log this process knows to be on the disk. What
-// another process has appended counts from the next Append of this one.
+// Synced returns how many bytes of the log this process knows to be on the disk. Bytes of other
+// processes count after the next Append of this one.
 func (l *Log) Synced() int64 { return l.synced.Load() }
 
-// NoteTruncated notes that somebody else has cut the log to a size: no more of it is on the
-// disk. The lock must be held.
+// NoteTruncated records that another process truncated the log to size. The lock must be held.
 func (l *Log) NoteTruncated(size int64) { l.synced.Store(min(l.synced.Load(), size)) }
 
-// checkInPlace returns an error if the log no longer stands under its name: somebody
-// has moved or replaced it, and what is appended would be lost to its readers.
+// checkInPlace returns an error if the log was moved or replaced: readers would not see what is
+// appended.
 func (l *Log) checkInPlace() error {
 	ours, err := Inode(l.f)
 	if err != nil {
@@ -135,7 +133,7 @@ func (l *Log) checkInPlace() error {
 	return nil
 }
 
-// Close closes the log. Everything that was appended is durable already.
+// Close closes the log. All appended bytes are durable already.
 func (l *Log) Close() error {
 	err := l.f.Close()
 	if l.lock != nil {
@@ -144,9 +142,9 @@ func (l *Log) Close() error {
 	return err
 }
 
-// Lock waits until no other process appends. [Log.Unlock] must follow. Older
-// programs lock the log itself. That lock is taken too, so that they wait, but never
-// waited for, because everybody who may read the log can take it.
+// Lock waits until no other process appends. The caller must call [Log.Unlock]. Older programs lock
+// the log itself. Lock also tries that lock, so that they wait, but does not wait for it, because
+// every reader of the log can take it.
 func (l *Log) Lock() error {
 	if err := waitLock(l.lock); err != nil {
 		return opError("lock", l.lock.Name(), err)
@@ -155,16 +153,14 @@ func (l *Log) Lock() error {
 	return nil
 }
 
-// lockOlder locks the log itself, and reports whether an older program has done
-// that.
+// lockOlder tries to lock the log itself, and reports whether an older program holds that lock.
 func (l *Log) lockOlder() bool {
 	kind, err := tryLegacyLock(l.f)
 	return err == nil && kind == unix.F_WRLCK
 }
 
-// CheckSoleAppender returns a [*LockedError] if an older program appends at the same
-// time. What looks like a torn tail may then be a row that it is writing. The lock
-// must be held.
+// CheckSoleAppender returns a [*LockedError] if an older program appends at the same time. An
+// apparently torn tail may then be a row that it is writing. The lock must be held.
 func (l *Log) CheckSoleAppender() error {
 	if l.olderAppending || l.lockOlder() {
 		return &LockedError{Path: l.f.Name(), Holder: "a program of an older version"}
@@ -180,7 +176,7 @@ func (l *Log) Unlock() error {
 	return nil
 }
 
-// Size returns the length in bytes.
+// Size returns the length of the log in bytes.
 func (l *Log) Size() (int64, error) {
 	info, err := l.f.Stat()
 	if err != nil {
@@ -189,7 +185,7 @@ func (l *Log) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// ReadAt reads from anywhere in the log.
+// ReadAt reads from the log.
 func (l *Log) ReadAt(p []byte, off int64) (int, error) {
 	n, err := l.f.ReadAt(p, off)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -198,9 +194,9 @@ func (l *Log) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Append adds p in one write and makes it durable. After an error that is no
-// [ErrFault] (no space), what was written of p is cut off again. A log that no
-// longer stands under its name is an ErrFault. The lock must be held.
+// Append adds p in one write and makes it durable. After an error that is not an [ErrFault], such
+// as a lack of space, it removes what was written of p. It returns an ErrFault if the log was moved
+// or replaced. The lock must be held.
 func (l *Log) Append(p []byte) error {
 	if err := l.checkInPlace(); err != nil {
 		return err
@@ -216,8 +212,7 @@ func (l *Log) Append(p []byte) error {
 		return opError("append", l.f.Name(), err)
 	}
 	yieldBeforeSync()
-	// The length is metadata that fdatasync writes as well: without it the
-	// bytes could not be read back.
+	// fdatasync also writes the new length, which is needed to read the bytes back.
 	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {
 		return faultError("sync", l.f.Name(), err)
 	}
@@ -225,8 +220,8 @@ func (l *Log) Append(p []byte) error {
 	return nil
 }
 
-// Truncate durably shortens the log to size. It is for a tail that nobody was told
-// of, and fails as [Log.CheckSoleAppender] does. The lock must be held.
+// Truncate shortens the log to size, durably. It must remove only bytes that were never
+// acknowledged. It fails as [Log.CheckSoleAppender] does. The lock must be held.
 func (l *Log) Truncate(size int64) error {
 	if err := l.CheckSoleAppender(); err != nil {
 		return err

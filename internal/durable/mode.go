@@ -8,10 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setExactMode gives a file or directory that this process has just created the
-// mode that its caller stated. The umask of whoever started the process may have
-// taken bits away, and then other programs could not read the file. The bits of
-// setuid, setgid and sticky stay as the parent directory passed them on.
+// setExactMode gives a new file or directory the mode perm. The umask may have removed bits, and
+// other programs could not read the file. The setuid, setgid and sticky bits stay as inherited from
+// the parent directory.
 func setExactMode(f *os.File, perm fs.FileMode) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -27,10 +26,10 @@ func setExactMode(f *os.File, perm fs.FileMode) error {
 	return nil
 }
 
-// keepOwner gives a new file of d the owner of the file that it will replace, so that
-// a command of root takes no file away from its owner. In a directory that others can
-// write to, an owner counts only if it is root or that of the directory: others could
-// put a file there to be given the next. It does nothing unless the process is root.
+// keepOwner gives a new file of d the owner of the file that it will replace, so that a command of
+// root does not take files away from their owners. In a directory that others can write to, only
+// root and the directory's owner count: others could create a file there to become owner of the new
+// one. It does nothing unless the process is root.
 func (d *Dir) keepOwner(f *os.File, name string, perm fs.FileMode) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -52,7 +51,7 @@ func (d *Dir) keepOwner(f *os.File, name string, perm fs.FileMode) error {
 	return chown(f, old.st)
 }
 
-// shareOwner is giveToOwner for what everybody may read: a secret stays root's.
+// shareOwner is giveToOwner for a file that everybody may read. Secrets stay root's.
 func (d *Dir) shareOwner(f *os.File, perm fs.FileMode) error {
 	if perm&0o004 == 0 {
 		return nil
@@ -60,8 +59,8 @@ func (d *Dir) shareOwner(f *os.File, perm fs.FileMode) error {
 	return d.giveToOwner(f)
 }
 
-// giveToOwner gives what root has just made in d to the owner of d, who could not work
-// with it otherwise. It does nothing unless the process is root.
+// giveToOwner gives what root has just created in d to the owner of d, who could not use it
+// otherwise. It does nothing unless the process is root.
 func (d *Dir) giveToOwner(f *os.File) error {
 	if os.Geteuid() != 0 {
 		return nil

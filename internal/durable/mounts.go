@@ -18,38 +18,37 @@ import (
 
 const mountinfoPath = "/proc/self/mountinfo"
 
-// maxMountinfo bounds what is read of the list of mounts: some 100,000 of them.
+// maxMountinfo bounds the list of mounts in bytes, at about 100,000 mounts.
 const maxMountinfo = 64 << 20
 
-// maxMountLine bounds one line of it. What follows the bound is options.
+// maxMountLine bounds a line of the list. Only options follow beyond it.
 const maxMountLine = 64 << 10
 
-// mount is a line of /proc/self/mountinfo (proc_pid_mountinfo(5)): what tells one mount
-// from another.
+// mount is a line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
 type mount struct {
 	id     uint64
 	device string
-	root   string // in the file system
+	root   string // path within the file system
 	point  string
 	fsType string // of file system
 	source string
 }
 
-// mountWatch tells whether a mount came, or went, at one of some paths or above. The kernel
-// slips a mount that comes from outside beneath one that this process has at the same
-// place, where no path leads to it: only the list of mounts shows it.
+// mountWatch detects that something was mounted or unmounted at some paths or above them. In a
+// mount namespace, the kernel puts a mount from outside beneath the one that this process has at
+// the same place. No path leads to it: only the list of mounts shows it.
 type mountWatch struct {
 	mu      sync.Mutex
 	f       *os.File           // guarded by mu
-	paths   map[string]string  // by what they lead to
-	initial map[mount]struct{} // at these and above, when the watch began
-	moved   *MovedError        // guarded by mu; found once, it stays
-	// unread says that a change was told and not looked at; guarded by mu.
+	paths   map[string]string  // paths of directories, by where they really are
+	initial map[mount]struct{} // the mounts at these paths and above, when the watch began
+	moved   *MovedError        // guarded by mu; never reset
+	// pending says that the kernel reported a change that was not examined yet; guarded by mu.
 	pending bool
 }
 
-// watchMounts begins to watch the paths of directories, or returns an error wrapping
-// [fs.ErrNotExist] where there is no list of mounts.
+// watchMounts starts to watch the paths of directories. It returns an error wrapping
+// [fs.ErrNotExist] if there is no list of mounts.
 func watchMounts(dirs []*Dir) (*mountWatch, error) {
 	w := &mountWatch{paths: make(map[string]string)}
 	for _, d := range dirs {
@@ -59,8 +58,7 @@ func watchMounts(dirs []*Dir) (*mountWatch, error) {
 		}
 		w.paths[real] = d.f.Name()
 	}
-	// Not os.Open: the runtime would poll the file as well, and be told what changed
-	// in our place.
+	// Not os.Open: the runtime would poll the file too, and consume the reports of changes.
 	fd, err := unix.Open(mountinfoPath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: mountinfoPath, Err: err}
@@ -78,8 +76,8 @@ func (w *mountWatch) close() error {
 	return w.f.Close()
 }
 
-// check returns a [*MovedError] if a mount came or went. Whoever calls it while another
-// call looks waits for what that one finds: the kernel tells a change once.
+// check returns a [*MovedError] if something was mounted or unmounted. Concurrent calls wait for
+// one examination, because the kernel reports a change only once.
 func (w *mountWatch) check() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -103,7 +101,7 @@ func (w *mountWatch) check() error {
 	return nil
 }
 
-// changed asks the kernel whether the list of mounts has changed since it was asked last.
+// changed asks the kernel whether the list of mounts has changed since the last call.
 func (w *mountWatch) changed() (bool, error) {
 	fds := []unix.PollFd{{Fd: int32(w.f.Fd()), Events: unix.POLLPRI}}
 	err := RetryEINTR(func() error {
@@ -116,7 +114,7 @@ func (w *mountWatch) changed() (bool, error) {
 	return fds[0].Revents&(unix.POLLPRI|unix.POLLERR) != 0, nil
 }
 
-// read returns the mounts at the paths and above.
+// read returns the mounts at the paths and above them.
 func (w *mountWatch) read() (map[mount]struct{}, error) {
 	if _, err := w.f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
@@ -166,8 +164,8 @@ func isBelow(path, dir string) bool {
 	return found && (rest == "" || rest[0] == '/' || strings.HasSuffix(dir, "/"))
 }
 
-// eachMount calls do for each mount of a list. It skips what it does not understand:
-// others choose the names, and a line that cannot be read is of no directory of ours.
+// eachMount calls do for each mount of a list. It skips malformed lines: others choose the names,
+// and no such line is of our directories.
 func eachMount(list io.Reader, do func(mount)) error {
 	limited := &io.LimitedReader{R: list, N: maxMountinfo}
 	r := bufio.NewReaderSize(limited, maxMountLine)
@@ -191,7 +189,7 @@ func eachMount(list io.Reader, do func(mount)) error {
 	}
 }
 
-// parseMount reads a line of the list.
+// parseMount parses a line of the list.
 func parseMount(line []byte) (mount, bool) {
 	before, after, found := bytes.Cut(line, []byte(" - "))
 	fields := bytes.Split(before, []byte(" "))
@@ -209,8 +207,7 @@ func parseMount(line []byte) (mount, bool) {
 	}, true
 }
 
-// unescape returns what the kernel escaped: a backslash and three octal digits stand for
-// a byte. Anything else stands for itself.
+// unescape decodes a backslash and three octal digits to a byte. Other bytes stand for themselves.
 func unescape(b []byte) string {
 	if bytes.IndexByte(b, '\\') < 0 {
 		return string(b)

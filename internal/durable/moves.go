@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SeparateError says that nothing can be moved from one directory to another, nor linked:
-// they are on two file systems, or are seen through two mounts of one.
+// SeparateError says that nothing can be moved or linked from one directory to the other, because
+// they are on different file systems or mounts.
 type SeparateError struct {
 	From, To string
-	Err      error // what the kernel said
+	Err      error // of the kernel
 }
 
 func (e *SeparateError) Error() string {
@@ -23,7 +23,7 @@ func (e *SeparateError) Error() string {
 		printable.Text(e.From), printable.Text(e.To), e.Err)
 }
 
-// Unwrap returns what the kernel said.
+// Unwrap returns the error of the kernel.
 func (e *SeparateError) Unwrap() error { return e.Err }
 
 // ErrNoRename says that a file system cannot rename without replacing.
@@ -40,20 +40,20 @@ func (d *Dir) moveError(op string, to *Dir, err error) error {
 	return opError(op, to.f.Name(), err)
 }
 
-// CheckMove returns a [*SeparateError] if nothing can be moved from d to another directory
-// because they are not on one mount. It changes nothing, and needs no right to.
+// CheckMove returns a [*SeparateError] if nothing can be moved from d to the other directory
+// because they are on different mounts. It changes nothing, and needs no permission.
 func (d *Dir) CheckMove(to *Dir) error {
-	// The kernel compares the mounts before it looks for the name, which nobody has.
+	// The kernel compares the mounts before it looks up the name, which does not exist.
 	name := probePrefix + rand.Text()
 	err := unix.Renameat2(d.fd(), name, to.fd(), name, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EIO) {
 		return d.moveError("rename", to, err)
 	}
-	return nil // it does not exist, or this process may not look
+	return nil // the name does not exist, or this process may not look it up
 }
 
-// CheckSeparate is [Dir.CheckMove], and compares the file systems as well: those of one
-// mount may be several (btrfs subvolumes), which shows only when something is moved.
+// CheckSeparate is [Dir.CheckMove], and also compares the file systems. One mount may have several
+// (btrfs subvolumes), which otherwise shows only during a move.
 func (d *Dir) CheckSeparate(to *Dir) error {
 	if err := d.CheckMove(to); err != nil {
 		return err
@@ -69,5 +69,5 @@ func (d *Dir) CheckSeparate(to *Dir) error {
 	return &SeparateError{From: d.Path(""), To: to.Path(""), Err: errDevices}
 }
 
-// errDevices says that two directories of one mount have two device numbers.
+// errDevices says that two directories of one mount have different device numbers.
 var errDevices = errors.New("they have two device numbers")

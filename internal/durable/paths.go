@@ -10,9 +10,9 @@ import (
 	"cis490/internal/printable"
 )
 
-// MovedError says that the path of an open directory no longer leads to it: what is
-// written below the open one is not found under its path. Whoever sees it must stop
-// acknowledging and end the process, so that the next start works with what is there.
+// MovedError says that the path of an open directory no longer leads to it, so that nothing written
+// in it is found under its path. The caller must stop acknowledging and end the process. The next
+// start uses what is at the path then.
 type MovedError struct {
 	Path  string
 	Cause string // what happened, as the end of a sentence that begins with the path
@@ -22,7 +22,7 @@ func (e *MovedError) Error() string {
 	return fmt.Sprintf("%s %s; the next start takes what is there", printable.Text(e.Path), e.Cause)
 }
 
-// What [MovedError.Cause] says.
+// The values of [MovedError.Cause].
 const (
 	causeOther   = "is another directory than the one that was opened (it was moved, or something was mounted over it)"
 	causeGone    = "is gone (the directory that was opened was moved or removed, or something was mounted over one that it is in)"
@@ -30,12 +30,12 @@ const (
 	causeUnmount = "is on a mount that was taken away after it was opened"
 )
 
-// pathMask is what tells one directory from another. Kernels before 5.8 name no mount.
+// pathMask selects what identifies a directory. Kernels before 5.8 return no mount.
 const pathMask = unix.STATX_TYPE | unix.STATX_INO | unix.STATX_MNT_ID
 
-// CheckPath returns a [*MovedError] if the path that d was opened by leads to another
-// directory now, to another mount, or to nothing. Any other error says that this cannot
-// be found out. A mount that this process cannot see is for a [PathWatch].
+// CheckPath returns a [*MovedError] if the path of d now leads to another directory, to another
+// mount, or to nothing. Any other error says that it could not find out. Only a [PathWatch] detects
+// mounts that this process cannot see.
 func (d *Dir) CheckPath() error {
 	open, err := statx(d.fd(), "", unix.AT_EMPTY_PATH)
 	if err != nil {
@@ -53,7 +53,7 @@ func (d *Dir) CheckPath() error {
 	return nil
 }
 
-// sameDirectory reports whether both are one directory, seen through one mount.
+// sameDirectory reports whether both are the same directory on the same mount.
 func sameDirectory(a, b unix.Statx_t) bool {
 	if a.Ino != b.Ino || a.Dev_major != b.Dev_major || a.Dev_minor != b.Dev_minor {
 		return false
@@ -67,17 +67,17 @@ func statx(fd int, path string, flags int) (unix.Statx_t, error) {
 	return st, err
 }
 
-// A PathWatch checks that the paths of open directories still lead to them, also where
-// this process has mounts of its own that hide a later one: a service of systemd sees
-// its state directory through such a mount. Its methods are safe for concurrent use.
+// PathWatch checks that the paths of open directories still lead to them. It also works if mounts
+// of this process hide later ones, as for the state directory of a systemd service. Its methods are
+// safe for concurrent use.
 type PathWatch struct {
 	dirs         []*Dir
-	mounts       *mountWatch // nil where the list of mounts cannot be had
-	mountListErr error       // why it cannot
+	mounts       *mountWatch // nil if the list of mounts cannot be watched
+	mountListErr error       // why it cannot be watched
 }
 
-// WatchPaths returns a watch of directories, which must stay open as long as the watch.
-// It must be closed.
+// WatchPaths returns a watch of directories, which must stay open as long as the watch. The watch
+// must be closed.
 func WatchPaths(dirs ...*Dir) (*PathWatch, error) {
 	w := &PathWatch{dirs: dirs}
 	mounts, err := watchMounts(dirs)
@@ -85,20 +85,20 @@ func WatchPaths(dirs ...*Dir) (*PathWatch, error) {
 		return nil, fmt.Errorf("watch the mounts: %w", err)
 	}
 	w.mounts, w.mountListErr = mounts, err
-	// Whatever changed while the mounts were read is found here, or by the watch.
+	// A change during the first read is found here or by the watch.
 	if err := w.Check(); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }
 
-// MountListErr returns why the list of mounts is not watched, or nil: there is no /proc, or this
-// process may not read it. Then a mount is found that the path leads to, and no other.
+// MountListErr returns why the list of mounts is not watched, or nil if it is: for example, /proc
+// is missing or not readable. Without the list, only mounts that a path leads to are detected.
 func (w *PathWatch) MountListErr() error { return w.mountListErr }
 
-// Check returns a [*MovedError] if one of the paths no longer leads to its directory.
-// Any other error says that this cannot be found out, and should end the process too.
-// It is cheap enough to be called for each episode.
+// Check returns a [*MovedError] if one of the paths no longer leads to its directory. Any other
+// error says that it could not find out, and should end the process too. It is cheap enough to call
+// for each episode.
 func (w *PathWatch) Check() error {
 	for _, d := range w.dirs {
 		if err := d.CheckPath(); err != nil {
@@ -111,7 +111,7 @@ func (w *PathWatch) Check() error {
 	return w.mounts.check()
 }
 
-// Close ends the watch. The directories stay open.
+// Close ends the watch. It does not close the directories.
 func (w *PathWatch) Close() error {
 	if w.mounts == nil {
 		return nil

@@ -11,21 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoLinks says that a file system does not give a file two names.
+// ErrNoLinks says that a file system has no hard links.
 var ErrNoLinks = errors.New("the file system has no hard links")
 
-// probePrefix begins the names that [Dir.CheckLinks], [Dir.TryMove] and [Dir.TryLink] make.
+// probePrefix begins the temporary names of [Dir.CheckLinks], [Dir.TryMove] and [Dir.TryLink].
 const probePrefix = ".cis490-probe."
 
-// IsProbe reports whether a name is one that a probe makes, and that a kill may leave. It
+// IsProbe reports whether name is a temporary name of a probe, which a killed process may leave. It
 // is for a [Layout].
 func IsProbe(name string) bool { return strings.HasPrefix(name, probePrefix) }
 
-// CheckLinks returns an error wrapping [ErrNoLinks] if the file system of d has no hard
-// links. It creates an empty file for it, which nothing relies on, and removes it.
+// CheckLinks returns an error wrapping [ErrNoLinks] if the file system of d has no hard links. It
+// creates and removes an empty file for that.
 //
-// Others may be able to write in d: it is the open file that gets a second name, and
-// at a name, nothing is opened. Whatever they put there is at most unlinked.
+// Others may be able to write in d. Therefore it links the open file, and opens no name. What
+// others put at the names is at most unlinked.
 func (d *Dir) CheckLinks() error {
 	name := probePrefix + rand.Text()
 	f, err := d.Create(name, 0o600)
@@ -40,19 +40,19 @@ func (d *Dir) CheckLinks() error {
 	} else if err != nil {
 		err = opError("link", d.Path(second), err)
 	}
-	// What is not removed is an empty file, or something that others put there.
+	// A name that stays is an empty file, or a file of others.
 	d.Unlink(second)
 	f.Discard()
 	return err
 }
 
-// isNoLink reports whether a link failed because files have one name only.
+// isNoLink reports whether a link failed because files have only one name.
 func isNoLink(err error) bool {
 	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EMLINK)
 }
 
-// Names that a probe makes for a moment, in the directory that it moves from and in the
-// one that it moves to. The next probe takes away what a kill leaves.
+// Temporary names of a probe in the directories that it moves from and to. The next probe removes
+// what a killed process left.
 const (
 	probeFrom = probePrefix + "from"
 	probeTo   = probePrefix + "to"
@@ -61,11 +61,11 @@ const (
 )
 
 // TryMove moves an empty directory from d to another one and removes it. It returns a
-// [*SeparateError] or an [ErrNoRename] if that is not possible. If this process may not
-// change the directories, or there is no space, it returns what [Dir.CheckMove] does.
+// [*SeparateError] or an [ErrNoRename] if that is not possible. Without write permission or free
+// space, it returns what [Dir.CheckMove] returns.
 //
-// Others may be able to write in d: what they put in the place of the empty directory is
-// moved back, and not removed.
+// Others may be able to write in d. What they put in the place of the empty directory is moved
+// back, and not removed.
 func (d *Dir) TryMove(to *Dir) error {
 	if err := d.CheckMove(to); err != nil {
 		return err
@@ -84,15 +84,15 @@ func (d *Dir) tryMove(to *Dir) error {
 		return errors.Join(d.moveError("rename", to, err), d.clearProbe(probeFrom, unix.AT_REMOVEDIR))
 	}
 	err := to.clearProbe(probeTo, unix.AT_REMOVEDIR)
-	if errors.Is(err, errInconclusive) { // it is not what we have made
+	if errors.Is(err, errInconclusive) { // others replaced the directory
 		unix.Renameat2(to.fd(), probeTo, d.fd(), probeFrom, unix.RENAME_NOREPLACE)
 	}
 	return err
 }
 
-// TryLink gives an empty file of d a second name in another directory, and removes both.
-// It returns as [Dir.TryMove], and [ErrNoLinks] if files have one name. Nobody else
-// should be able to write in d.
+// TryLink gives an empty file of d a second name in another directory, and removes both. It returns
+// what [Dir.TryMove] returns, and [ErrNoLinks] if there are no hard links. Others must not be able
+// to write in d.
 func (d *Dir) TryLink(to *Dir) error {
 	if err := d.CheckMove(to); err != nil {
 		return err
@@ -118,10 +118,10 @@ func (d *Dir) tryLink(to *Dir) error {
 	return errors.Join(err, to.clearProbe(linkTo, 0), f.Discard())
 }
 
-// errInconclusive says that a probe came to nothing, for a reason that says nothing.
+// errInconclusive says that a probe failed for a reason that says nothing about the directories.
 var errInconclusive = errors.New("not tried")
 
-// ignoreInconclusive returns an error of a probe if it says something of the directories.
+// ignoreInconclusive returns err if it says something about the directories, and nil otherwise.
 func ignoreInconclusive(err error) error {
 	for _, nothing := range []error{errInconclusive, fs.ErrPermission, fs.ErrExist, fs.ErrNotExist} {
 		if errors.Is(err, nothing) && !errors.Is(err, ErrFault) && !errors.Is(err, ErrNoLinks) {
@@ -134,9 +134,8 @@ func ignoreInconclusive(err error) error {
 	return err
 }
 
-// clearProbe removes what a probe has made under a name, if it is there: an empty
-// directory, which the kernel makes sure of, or, with flags 0, an empty file in a directory
-// that is ours. Anything else gives errNotTried.
+// clearProbe removes the name of a probe if it exists: an empty directory, or, with flags 0, an
+// empty file in a directory of our own. Anything else gives errInconclusive.
 func (d *Dir) clearProbe(name string, flags int) error {
 	st, err := d.Lstat(name)
 	switch {

@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrKept says that [Dir.RemoveTree] left files that its caller wanted to keep.
+// ErrKept says that [Dir.RemoveTree] kept files at its caller's request.
 var ErrKept = errors.New("kept what must not be deleted")
 
-// RemoveTree removes the directory name and all in it, and follows neither links nor
-// mounts. Before each file is unlinked, may is asked with its path below name and with
-// what the file is at that moment; a file for which it returns false stays, with the
-// directories above it. What cannot be removed stays too, and the rest goes.
+// RemoveTree removes the directory name and all in it. It follows no links and crosses no mounts.
+// Before it unlinks a file, it calls may with the path below name and the current state of the
+// file. If may returns false, the file stays, with the directories above it. RemoveTree continues
+// after what it cannot remove.
 //
-// RemoveTree returns the first error, and an error wrapping [ErrKept] if there is no
-// other and files were kept. Nothing is synced: a power cut may bring back what was
-// removed. It holds a descriptor for each level, of which it descends 256.
+// It returns the first error, or an error wrapping [ErrKept] if files were kept and there is no
+// other error. It syncs nothing: removed files may come back after power loss. It holds one
+// descriptor per level, up to 256 levels.
 func (d *Dir) RemoveTree(ctx context.Context, name string, may func(path string, s Stat) bool) error {
 	r := treeRemoval{ctx: ctx, mayRemove: may, links: make(map[uint64]linkTimes)}
 	r.removeDir(d, name, "", maxDepth)
@@ -29,18 +29,18 @@ func (d *Dir) RemoveTree(ctx context.Context, name string, may func(path string,
 type treeRemoval struct {
 	ctx       context.Context
 	mayRemove func(path string, s Stat) bool
-	links     map[uint64]linkTimes // of files with other names, by inode
-	removed   int                  // names removed so far
+	links     map[uint64]linkTimes // of files with several names, by inode
+	removed   int                  // number of names removed so far
 	firstErr  error
 	fatalErr  error // ends the removal
 }
 
-// maxListings bounds how often a directory is listed: a file system may leave out
-// names while others are removed, and other processes may add some.
+// maxListings bounds how often a directory is listed. A file system may omit names while others are
+// removed, and other processes may add some.
 const maxListings = 100
 
-// linkTimes are the ctimes of a file before and after this process unlinked one of its
-// names. The second is no sign of a write.
+// linkTimes are the ctimes of a file before and after this process unlinked one of its names. The
+// change between them is not a write.
 type linkTimes struct {
 	before, after unix.Timespec
 }
@@ -86,8 +86,8 @@ func (r *treeRemoval) removeDir(parent *Dir, name, path string, depth int) {
 	}
 }
 
-// makeWritable lets this process remove names from a directory of its own that is
-// read-only, and returns what restores the mode.
+// makeWritable lets this process remove names from a read-only directory of its own. It returns a
+// function that restores the mode.
 func (d *Dir) makeWritable() (restore func()) {
 	nothing := func() {}
 	if unix.Faccessat(d.fd(), ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil {

@@ -6,23 +6,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// groupAccess are the bits of a mode that let a group list, enter and change a
-// directory.
+// groupAccess are the mode bits with which a group can list, enter and change a directory.
 const groupAccess = unix.S_IRWXG
 
-// ShareDir gives the directory name in d to a group and lets that group list, enter
-// and change it. It reports whether something was to be changed. Owner, other bits
-// and everything in the directory stay as they are.
+// ShareDir gives the directory name in d to a group, and lets the group list, enter and change it.
+// It reports whether that needed a change. Owner, other bits and everything in the directory stay
+// as they are.
 //
-// It may run with more rights than those who can write in d, because it changes only
-// what it holds open, and what it opens is a directory in d on the mount of d. A name
-// that is anything else, or that is exchanged meanwhile, gives an error of
-// [OpenBeneath]; [IsNotDirBeneath] reports whether it is one of those.
+// The process may have more rights than those who can write in d. ShareDir changes only what it has
+// open, which is a directory in d on the mount of d. For any other name, or one that is replaced
+// meanwhile, it returns an error of [OpenBeneath]; see [IsNotDirBeneath].
 func (d *Dir) ShareDir(name string, gid int) (bool, error) {
 	if err := checkName(name); err != nil {
 		return false, err
 	}
-	// A hint that spares opening most directories. It decides nothing else.
+	// This only avoids opening most directories.
 	var st unix.Stat_t
 	if err := unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && isShared(st, gid) {
 		return false, nil
@@ -36,9 +34,8 @@ func (d *Dir) ShareDir(name string, gid int) (bool, error) {
 	return shareOpen(f, gid)
 }
 
-// shareOpen is [Dir.ShareDir] for an open directory. The group changes first: without
-// a special right, changing the mode of a directory of another group would take the
-// setgid bit away.
+// shareOpen is [Dir.ShareDir] for an open directory. It changes the group first: an unprivileged
+// chmod of a directory of another group would remove the setgid bit.
 func shareOpen(f *os.File, gid int) (changed bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -62,7 +59,7 @@ func shareOpen(f *os.File, gid int) (changed bool, err error) {
 	return changed, nil
 }
 
-// isShared reports whether [Dir.ShareDir] has nothing to do.
+// isShared reports whether [Dir.ShareDir] has nothing to change.
 func isShared(st unix.Stat_t, gid int) bool {
 	return st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Gid) == gid && st.Mode&groupAccess == groupAccess
 }

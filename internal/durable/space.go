@@ -8,19 +8,19 @@ import (
 type Free struct {
 	Bytes       int64 // [UnknownSpace] if the file system does not say
 	Inodes      int64
-	TotalInodes int64 // used and free; 0 where the file system makes them as needed
+	TotalInodes int64 // used and free; 0 if the file system creates inodes as needed
 }
 
 // Unknown reports whether the file system does not say how much is free.
 func (f Free) Unknown() bool { return f.Bytes == UnknownSpace }
 
-// UnknownSpace stands for the free bytes of a file system that does not say how large it
-// is. It is more than any disk has, so that nothing waits for space: a write fails when the
-// disk is full, and that is handled.
+// UnknownSpace is the number of free bytes of a file system that does not state its size. It is
+// larger than any disk, so that nothing waits for space. A write to a full disk fails, and callers
+// handle that.
 const UnknownSpace = 1 << 62
 
-// Free returns what is free on the file system of d. One that reports a size of 0, as
-// ramfs and some FUSE file systems do, is not full: it does not say.
+// Free returns the free space of d's file system. A file system of size 0, such as ramfs and some
+// FUSE file systems, is not full: it does not state its size.
 func (d *Dir) Free() (Free, error) {
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(d.fd(), &s); err != nil {
@@ -33,15 +33,13 @@ func (d *Dir) Free() (Free, error) {
 	return f, nil
 }
 
-// Space returns how many bytes an unprivileged process may still write below d, or
-// [UnknownSpace].
+// Space returns how many bytes an unprivileged process may still write in d, or [UnknownSpace].
 func (d *Dir) Space() (int64, error) {
 	free, err := d.Free()
 	return free.Bytes, err
 }
 
-// Device returns the number of the file system that d is on. Between two of
-// one number [Dir.Link] and [Dir.Rename] work.
+// Device returns the number of d's file system. [Dir.Link] and [Dir.Rename] need the same one.
 func (d *Dir) Device() (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(d.fd(), &st); err != nil {

@@ -10,54 +10,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stat is what [Dir.Lstat] says of a name.
+// Stat describes a file or directory.
 type Stat struct {
 	st unix.Stat_t
 }
 
-// Regular reports whether it is a regular file.
+// Regular reports whether s is a regular file.
 func (s Stat) Regular() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFREG }
 
-// IsDir reports whether it is a directory.
+// IsDir reports whether s is a directory.
 func (s Stat) IsDir() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
-// IsLink reports whether it is a symbolic link.
+// IsLink reports whether s is a symbolic link.
 func (s Stat) IsLink() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFLNK }
 
-// IsSocket reports whether it is a Unix socket.
+// IsSocket reports whether s is a Unix socket.
 func (s Stat) IsSocket() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFSOCK }
 
-// Perm returns the bits of the mode that say who may do what.
+// Perm returns the permission bits of the mode.
 func (s Stat) Perm() fs.FileMode { return fs.FileMode(s.st.Mode & 0o777) }
 
-// Owner returns the ids of the user and the group that it belongs to.
+// Owner returns the ids of the owner and the group.
 func (s Stat) Owner() (uid, gid int) { return int(s.st.Uid), int(s.st.Gid) }
 
 // Size returns the size in bytes.
 func (s Stat) Size() int64 { return s.st.Size }
 
-// Links returns how many names the file has.
+// Links returns the number of hard links.
 func (s Stat) Links() int { return int(s.st.Nlink) }
 
-// Inode returns the number by which a file is the same under another name.
+// Inode returns the inode number.
 func (s Stat) Inode() uint64 { return s.st.Ino }
 
-// Same reports whether both are one file under two names. Of two times it says
-// nothing: numbers of files that are gone are used again.
+// Same reports whether both are the same file. They must have been taken at one time, because the
+// file system reuses inode numbers.
 func (s Stat) Same(other Stat) bool {
 	return s.st.Ino == other.st.Ino && s.st.Dev == other.st.Dev
 }
 
-// Device returns the number of the file system that it is on.
+// Device returns the number of the file system.
 func (s Stat) Device() uint64 { return s.st.Dev }
 
-// ModTime returns when its bytes last changed.
+// ModTime returns the mtime, when the bytes last changed.
 func (s Stat) ModTime() time.Time { return time.Unix(s.st.Mtim.Unix()) }
 
-// ChangedAt returns when anything of it last changed: its ctime, which nobody can set.
+// ChangedAt returns the ctime, when anything last changed. Programs cannot set it.
 func (s Stat) ChangedAt() time.Time { return time.Unix(s.st.Ctim.Unix()) }
 
-// Times returns when the bytes of the file last changed, and when the file did.
+// Times returns the mtime and the ctime.
 func (s Stat) Times() (mtime, ctime unix.Timespec) { return s.st.Mtim, s.st.Ctim }
 
 // Stat describes the open directory.
@@ -78,7 +78,7 @@ func StatFile(f *os.File) (Stat, error) {
 	return s, nil
 }
 
-// Inode returns the number by which an open file is the same under another name.
+// Inode returns the inode number of an open file.
 func Inode(f *os.File) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -87,12 +87,11 @@ func Inode(f *os.File) (uint64, error) {
 	return st.Ino, nil
 }
 
-// maxDepth bounds what [Dir.TreeBytes] and [Dir.RemoveTree] descend into.
+// maxDepth bounds the depth of [Dir.TreeBytes] and [Dir.RemoveTree].
 const maxDepth = 256
 
-// TreeBytes returns how many bytes of the disk the directory name and all in it
-// take. Links and mounts are not followed, and what cannot be read, or lies very
-// deep, is not counted.
+// TreeBytes returns the disk usage of the directory name in bytes. It follows no links and crosses
+// no mounts. It does not count what it cannot read, nor what is nested too deeply.
 func (d *Dir) TreeBytes(ctx context.Context, name string) (int64, error) {
 	return d.treeBytes(ctx, name, maxDepth)
 }
@@ -130,7 +129,7 @@ func (d *Dir) treeBytes(ctx context.Context, name string, depth int) (int64, err
 	return total, nil
 }
 
-// ignoreUnlessFault returns err if it is an [ErrFault], which ends the process, and else nil.
+// ignoreUnlessFault returns err if it is an [ErrFault], and nil otherwise.
 func ignoreUnlessFault(err error) error {
 	if errors.Is(err, ErrFault) {
 		return err

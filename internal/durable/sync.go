@@ -5,21 +5,19 @@ import (
 	"sync"
 )
 
-// yieldBeforeSync is called before a sync that others may have company for. It lets run who
-// can: some of them are about to sync as well, and a file system commits at once what
-// it is asked for at one time. Whoever syncs would also keep one of the runtime's
-// threads from them while it waits for the disk.
+// yieldBeforeSync lets other goroutines run before an fsync. Some of them are about to fsync too,
+// and the file system commits concurrent requests together. A goroutine in fsync also blocks one of
+// the runtime's threads.
 func yieldBeforeSync() { runtime.Gosched() }
 
-// syncGroup lets all who want one directory synced share the sync: many small files
-// are made durable at once, and each of them needs its directory to be. Who asks
-// while one runs gets the next, together with all others who asked meanwhile: the
-// running one may have begun before the name was there.
+// syncGroup lets concurrent callers share an fsync of one directory. A call during an fsync gets
+// the next one, with all others that arrive meanwhile, because the running fsync may have begun
+// before its name existed.
 type syncGroup struct {
 	mu                 sync.Mutex // guards the fields below
 	cond               *sync.Cond
-	started, completed int   // syncs that have begun, and those of them that have ended
-	err                error // of one: no later one means anything
+	started, completed int   // number of syncs that have begun, and that have ended
+	err                error // of the first sync that failed; no later one counts
 }
 
 func newSyncGroup() *syncGroup {
@@ -28,8 +26,8 @@ func newSyncGroup() *syncGroup {
 	return s
 }
 
-// do returns when a sync has ended that began after the call, or an error if that
-// or any before it failed.
+// do returns after a sync that began after the call. It returns an error if that sync or an earlier
+// one failed.
 func (s *syncGroup) do(sync func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directAlign is the alignment that direct reads ask of memory, offset and length:
-// the largest logical block of the disks that we know.
+// directAlign is the alignment that direct reads require of memory, offset and length. It is the
+// largest logical block of known disks.
 const directAlign = 4096
 
-// SeekAlign is what offsets are multiples of at which a reader of [Dir.OpenUncached] can
-// begin.
+// SeekAlign is the alignment of the offsets at which a reader of [Dir.OpenUncached] can begin.
 const SeekAlign = directAlign
 
-// directReadSize is how much one direct read takes: many may be read at once.
+// directReadSize is the size of one direct read. It is small because many files may be read at
+// once.
 const directReadSize = 256 << 10
 
-// OpenUncached opens a file whose bytes shall come from the disk and not from
-// the page cache, which may show what the disk never got or has lost. Where
-// direct reads do not work, the cached pages are given up first instead.
+// OpenUncached opens a file to read its bytes from the disk instead of the page cache, which may
+// have bytes that the disk never got or has lost. If direct reads are not supported, it drops the
+// cached pages instead.
 func (d *Dir) OpenUncached(name string) (io.ReadCloser, error) {
 	f, err := d.open(name, unix.O_NOFOLLOW|unix.O_DIRECT, 0)
 	if errors.Is(err, unix.EINVAL) {
@@ -42,8 +42,8 @@ func (d *Dir) OpenUncached(name string) (io.ReadCloser, error) {
 	return &directReader{f: f, buf: buf[skip : skip+directReadSize], remaining: info.Size()}, nil
 }
 
-// openAfterDrop asks the kernel to forget the pages of a file. Only clean pages
-// go, and ours are: nobody writes to a published file.
+// openAfterDrop makes the kernel drop the cached pages of a file. It drops only clean pages, which
+// suffices: nobody writes to a published file.
 func (d *Dir) openAfterDrop(name string) (io.ReadCloser, error) {
 	f, err := d.Open(name)
 	if err != nil {
@@ -56,12 +56,12 @@ func (d *Dir) openAfterDrop(name string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// directReader reads through a buffer that direct reads accept.
+// directReader reads through an aligned buffer.
 type directReader struct {
 	f         *os.File
 	buf       []byte
-	buffered  []byte // read, and not yet given to the caller
-	remaining int64  // not read yet
+	buffered  []byte // read, and not returned yet
+	remaining int64  // bytes not read yet
 }
 
 func (u *directReader) Read(p []byte) (int, error) {
@@ -71,7 +71,7 @@ func (u *directReader) Read(p []byte) (int, error) {
 		}
 		n, err := u.f.Read(u.buf)
 		if n < len(u.buf) && int64(n) < u.remaining {
-			// The disk gave no more, and a direct read cannot go on from here.
+			// A direct read cannot continue after a short one.
 			return 0, cmp.Or(err, error(unix.EIO))
 		}
 		u.buffered = u.buf[:min(int64(n), u.remaining)]
@@ -82,8 +82,8 @@ func (u *directReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Seek begins at an offset from the start, which must be a multiple of [SeekAlign]. No
-// byte may have been read.
+// Seek sets the offset from the start, which must be a multiple of [SeekAlign]. It must come before
+// the first Read.
 func (u *directReader) Seek(offset int64, whence int) (int64, error) {
 	if whence != io.SeekStart || offset%directAlign != 0 || len(u.buffered) > 0 {
 		return 0, errors.ErrUnsupported

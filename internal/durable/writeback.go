@@ -6,25 +6,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A large file goes to the disk while it grows, and leaves the page cache behind it:
-// there is little left to sync at its end, and what other programs have in the cache
-// stays there. So long a wake is kept, for who reads what was just written.
+// A large file is written back while it grows, and its older pages leave the page cache. So little
+// is left for the last fsync, and cached pages of other programs stay. The last cachedTail bytes
+// stay cached for readers.
 const (
 	cachedTail     = 32 << 20
-	writebackChunk = 8 << 20 // is begun, and given up, at a time
+	writebackChunk = 8 << 20 // bytes per step of writeback
 )
 
-// writeback is how far a file that is being written has come.
+// writeback is the progress of a file that is being written.
 type writeback struct {
-	size        int64 // is written
-	started     int64 // is on its way to the disk
-	unsupported bool  // it cannot be done here: all is left to the syncs
-	// err is a fault of the disk that a wait was told of: the syncs that follow
-	// are not told again.
+	size        int64 // bytes written
+	started     int64 // bytes whose writeback has started
+	unsupported bool  // sync_file_range does not work here: only fsync writes
+	// err is a fault that writeback reported. A later fsync would not report it again.
 	err error
 }
 
-// trackWrite notes that n more bytes are written.
+// trackWrite records that n more bytes are written.
 func (f *File) trackWrite(n int) error {
 	b := &f.writeback
 	b.size += int64(n)
@@ -35,8 +34,8 @@ func (f *File) trackWrite(n int) error {
 	return b.err
 }
 
-// startWriteback begins to write the stride at off, and gives up the one at the end of the wake.
-// It makes nothing durable: that is for a sync, which knows of the metadata too.
+// startWriteback starts to write the chunk at off, and drops the chunk that leaves the cached tail.
+// It makes nothing durable: only fsync also writes the metadata.
 func (f *File) startWriteback(off int64) error {
 	fd := int(f.f.Fd())
 	if err := unix.SyncFileRange(fd, off, writebackChunk, unix.SYNC_FILE_RANGE_WRITE); err != nil {
@@ -50,15 +49,14 @@ func (f *File) startWriteback(off int64) error {
 	}
 	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
 	if err := unix.SyncFileRange(fd, off, writebackChunk, all); err != nil {
-		return faultError("write", f.f.Name(), err) // whatever the disk calls it
+		return faultError("write", f.f.Name(), err) // any error is a fault, whatever its number
 	}
 	unix.Fadvise(fd, off, writebackChunk, unix.FADV_DONTNEED)
 	return nil
 }
 
-// isUnsupported reports whether err says that this kernel, file system or sandbox does not
-// begin to write. Anything else may be the disk's: it has a dozen names for a write
-// that failed.
+// isUnsupported reports whether err says that this kernel, file system or sandbox does not support
+// sync_file_range. Any other error may be the disk's, which has many numbers for a failed write.
 func isUnsupported(err error) bool {
 	for _, e := range []error{unix.ENOSYS, unix.EINVAL, unix.ESPIPE, unix.EPERM} {
 		if errors.Is(err, e) {

@@ -77,14 +77,14 @@ func tlsHint(err error) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
 		return "what listens there does not speak TLS: is the port right?"
 	}
-	// A remote alert has no type of its own.
+	// Alerts of the peer have no error type of their own.
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" {
 		return alertHint(e.Err.Error())
 	}
 	return ""
 }
 
-// alertHint explains what the receiver's end of TLS thinks of our certificate.
+// alertHint explains an alert with which the receiver refused our certificate.
 func alertHint(alert string) string {
 	switch {
 	case strings.Contains(alert, "expired"):

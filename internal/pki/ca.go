@@ -19,28 +19,28 @@ import (
 	"time"
 )
 
-// What a CA directory is made of; each name stands for a .crt and a .key.
+// Names in a CA directory. The first three stand for a .crt and a .key each.
 const (
 	serverCA   = "ca"
 	hostsCA    = "hosts-ca"
 	server     = "server"
 	crlFile    = "hosts.crl"
-	issuedDir  = "issued" // a copy of each host certificate, named by serial
+	issuedDir  = "issued" // copies of the hosts' certificates, named by serial
 	certSuffix = ".crt"
 	keySuffix  = ".key"
 )
 
-// Defaults for how long certificates are good.
+// Default validity of certificates.
 const (
 	DefaultCAValid   = 10 * 365 * 24 * time.Hour
 	DefaultLeafValid = 365 * 24 * time.Hour
 )
 
-// backdate is how far a certificate's begin lies before its making: a machine
-// without a battery clock may be a while behind.
+// backdate is how far NotBefore lies in the past, because a machine without a battery clock may be
+// behind.
 const backdate = time.Hour
 
-// InitOptions says what [InitCA] makes. Names is required.
+// InitOptions are options of [InitCA]. Names is required.
 type InitOptions struct {
 	Names       []string      // DNS names and IP addresses of the receiver
 	TrustDomain string        // empty means [DefaultTrustDomain]
@@ -49,7 +49,7 @@ type InitOptions struct {
 	Now         time.Time     // zero means now
 }
 
-// Validate returns what is wrong with the options.
+// Validate returns an error if the options are not valid.
 func (o InitOptions) Validate() error {
 	if err := checkTrustDomain(orDefault(o.TrustDomain, DefaultTrustDomain)); err != nil {
 		return err
@@ -58,9 +58,8 @@ func (o InitOptions) Validate() error {
 	return err
 }
 
-// InitCA makes both CAs and the receiver's certificate in dir, which is created
-// if need be. It never replaces a CA: certificates in use would lose their
-// worth without a way back.
+// InitCA creates both CAs and the receiver's certificate in dir, which it creates if it is missing.
+// It never replaces a CA, because that would invalidate all certificates in use.
 func InitCA(dir string, o InitOptions) error {
 	if err := o.Validate(); err != nil {
 		return err
@@ -112,13 +111,13 @@ func createCAs(f *pemDir, o InitOptions) error {
 	hostsAuthority, err := newAuthority(f, hostsCA, &x509.Certificate{
 		Subject:                     pkix.Name{CommonName: domain + " hosts CA"},
 		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		PermittedDNSDomainsCritical: true, // of all name constraints, in spite of its name
+		PermittedDNSDomainsCritical: true, // of all name constraints, despite its name
 		PermittedURIDomains:         []string{domain},
 	}, now, valid)
 	if err != nil {
 		return err
 	}
-	// An empty list, so that a configuration may name the file from the first day.
+	// An empty list, so that a configuration can name the file from the start.
 	if err := writeCRL(f, hostsAuthority, nil, big.NewInt(1), now); err != nil {
 		return err
 	}
@@ -130,16 +129,15 @@ func createCAs(f *pemDir, o InitOptions) error {
 	return err
 }
 
-// RenewOptions says how [Renew] makes the receiver's next certificate.
+// RenewOptions are options of [Renew].
 type RenewOptions struct {
-	Names     []string      // empty means those of the certificate before
+	Names     []string      // empty means those of the old certificate
 	LeafValid time.Duration // zero means [DefaultLeafValid]
 	Now       time.Time     // zero means now
 }
 
-// Renew replaces the receiver's certificate and returns when the new one ends.
-// The key stays, so that the change is that of one file and a power cut cannot
-// leave a key beside another's certificate.
+// Renew replaces the receiver's certificate and returns when the new one expires. The key stays, so
+// that only one file changes and power loss cannot leave a key with another certificate.
 func Renew(dir string, o RenewOptions) (time.Time, error) {
 	f, err := openCA(dir)
 	if err != nil {
@@ -171,7 +169,7 @@ func Renew(dir string, o RenewOptions) (time.Time, error) {
 	return renewed.NotAfter, nil
 }
 
-// signServer writes the receiver's certificate.
+// signServer signs and writes the receiver's certificate.
 func signServer(f *pemDir, ca authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	template, err := parseNames(names)
 	if err != nil {
@@ -208,13 +206,13 @@ func parseNames(names []string) (*x509.Certificate, error) {
 	return template, nil
 }
 
-// An authority is a certificate and its key.
+// authority is a certificate with its key.
 type authority struct {
 	cert *x509.Certificate
 	key  crypto.Signer
 }
 
-// newAuthority makes a CA that signs leaves only, and writes it.
+// newAuthority creates and writes a CA that signs only leaf certificates.
 func newAuthority(f *pemDir, name string, template *x509.Certificate, now time.Time, valid time.Duration) (authority, error) {
 	key, err := newKey(f, name)
 	if err != nil {
@@ -231,8 +229,8 @@ func newAuthority(f *pemDir, name string, template *x509.Certificate, now time.T
 	return authority{cert: cert, key: key}, f.writeCert(name+certSuffix, encodePEM(pemCertificate, cert.Raw))
 }
 
-// loadHostsCA is loadAuthority for the CA of the hosts, to revoke a certificate. Without
-// its key a host can be shut out all the same.
+// loadHostsCA is loadAuthority for the hosts' CA, for a revocation. Its error names what works
+// without the key.
 func loadHostsCA(f *pemDir) (authority, error) {
 	ca, err := loadAuthority(f, hostsCA)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -241,7 +239,7 @@ func loadHostsCA(f *pemDir) (authority, error) {
 	return ca, err
 }
 
-// loadAuthority reads a certificate and its key, and sees that they are a pair.
+// loadAuthority loads a certificate and its key, and checks that they match.
 func loadAuthority(f *pemDir, name string) (authority, error) {
 	certPEM, err := f.read(name + certSuffix)
 	if err != nil {
@@ -268,8 +266,7 @@ func loadAuthority(f *pemDir, name string) (authority, error) {
 	return authority{cert: pair.Leaf, key: key}, nil
 }
 
-// sign completes a template with serial and times and signs it. A certificate
-// never outlasts its CA.
+// sign sets serial and validity of a template and signs it. No certificate outlasts its CA.
 func (a authority) sign(template *x509.Certificate, public crypto.PublicKey, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	if !now.Before(a.cert.NotAfter) {
 		return nil, fmt.Errorf("the CA %s ended on %s; make a new one with receiver pki init in another directory",
@@ -296,8 +293,7 @@ func (a authority) sign(template *x509.Certificate, public crypto.PublicKey, now
 	return x509.ParseCertificate(der)
 }
 
-// newSerial returns 128 random bits: serials tell revoked certificates apart,
-// also after a restored backup.
+// newSerial returns 128 random bits, so that serials stay unique after a restored backup.
 func newSerial() (*big.Int, error) {
 	bits := make([]byte, 16)
 	for bytes.Equal(bits, make([]byte, 16)) {
@@ -308,7 +304,7 @@ func newSerial() (*big.Int, error) {
 	return new(big.Int).SetBytes(bits), nil
 }
 
-// newKey makes a key and writes it.
+// newKey generates and writes a key.
 func newKey(f *pemDir, name string) (crypto.Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -317,7 +313,7 @@ func newKey(f *pemDir, name string) (crypto.Signer, error) {
 	return key, writeKey(f, name, key)
 }
 
-// writeKey writes a key where only its owner reads it.
+// writeKey writes a key that only its owner can read.
 func writeKey(f *pemDir, name string, key *ecdsa.PrivateKey) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {

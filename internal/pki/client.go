@@ -16,10 +16,10 @@ import (
 	"cis490/internal/episode"
 )
 
-// ClientConfig names the files that a host shows and trusts. Their modes are
-// not looked at: systemd hands credentials out as 0400 or 0440.
+// ClientConfig names the files of a host. Their modes are not checked, because systemd passes
+// credentials with 0400 or 0440.
 type ClientConfig struct {
-	CAFile    string // who may sign the receiver's certificate; no other CA is trusted
+	CAFile    string // CAs of the receiver; no other CA is trusted
 	CertFile  string
 	KeyFile   string
 	TokenFile string // empty means no token
@@ -30,22 +30,22 @@ func (c ClientConfig) Files() []string {
 	return nonEmpty(c.CertFile, c.KeyFile, c.CAFile, c.TokenFile)
 }
 
-// A Client is a host's end of mutual TLS.
+// Client is a host's end of mutual TLS.
 type Client struct {
 	config ClientConfig
 
-	reload  sync.Mutex // one reload at a time, so that an older one cannot win
+	reload  sync.Mutex // one reload at a time, so that the latest wins
 	current atomic.Pointer[credentials]
 }
 
-// credentials is what a host shows and trusts at one time. It does not change.
+// credentials are what a host presents and trusts. They are immutable.
 type credentials struct {
 	certificate tls.Certificate
 	roots       *x509.CertPool
 	token       string
 }
 
-// LoadClient returns a client, or an error if any of the files is not good.
+// LoadClient returns a client, or an error if any of the files is not valid.
 func LoadClient(c ClientConfig) (*Client, error) {
 	client := &Client{config: c}
 	if err := client.Reload(); err != nil {
@@ -54,8 +54,7 @@ func LoadClient(c ClientConfig) (*Client, error) {
 	return client, nil
 }
 
-// Reload reads all files anew. If any is not good, nothing changes and the
-// error says why.
+// Reload reads all files again. If any is not valid, it changes nothing and returns why.
 func (c *Client) Reload() error {
 	c.reload.Lock()
 	defer c.reload.Unlock()
@@ -67,8 +66,7 @@ func (c *Client) Reload() error {
 	return nil
 }
 
-// Refresh is [Client.Reload] for whoever was refused: it reports whether the files held
-// anything else than what was shown and trusted before.
+// Refresh is [Client.Reload] after a refusal. It reports whether the credentials changed.
 func (c *Client) Refresh() (changed bool, err error) {
 	c.reload.Lock()
 	defer c.reload.Unlock()
@@ -109,7 +107,7 @@ func loadCredentials(c ClientConfig) (*credentials, error) {
 	return p, nil
 }
 
-// maxTokenBytes keeps a wrong file out of every request's header.
+// maxTokenBytes bounds a token, which is sent in a header of every request.
 const maxTokenBytes = 4 << 10
 
 func isToken(s string) bool {
@@ -124,30 +122,28 @@ func isToken(s string) bool {
 // Token returns the bearer token, or "" if the host has none.
 func (c *Client) Token() string { return c.current.Load().token }
 
-// TLS returns a configuration that trusts the CAs of this moment. The
-// certificate that it shows follows [Client.Reload]; the CAs do not, which is
-// why a transport that lives longer uses [Client.DialTLS].
+// TLS returns a configuration that trusts the current CAs. Its certificate follows [Client.Reload],
+// but its CAs do not. Therefore a long-lived transport must use [Client.DialTLS].
 func (c *Client) TLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"http/1.1"},
 		RootCAs:    c.current.Load().roots,
-		// Shown whatever CAs the receiver lists, so that a wrong one is refused
-		// with a reason instead of missing.
+		// Presented whatever CAs the receiver lists, so that a wrong certificate is refused with a
+		// reason.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return &c.current.Load().certificate, nil
 		},
 	}
 }
 
-// A Dial opens a connection, like [net.Dialer.DialContext].
+// Dial opens a connection, as [net.Dialer.DialContext] does.
 type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// handshakeTimeout stands in for http.Transport's, which counts only for
-// handshakes of its own.
+// handshakeTimeout replaces that of http.Transport, which only applies to handshakes of its own.
 const handshakeTimeout = 10 * time.Second
 
-// A HandshakeError says that a connection was made and TLS was not.
+// HandshakeError says that a connection was opened and its TLS handshake failed.
 type HandshakeError struct {
 	Addr string
 	Err  error
@@ -160,15 +156,14 @@ func (e *HandshakeError) Error() string {
 // Unwrap returns the reason.
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
-// Handshake marks the error for those who do not import this package.
+// Handshake marks the error for packages that do not import this one.
 func (e *HandshakeError) Handshake() {}
 
-// DialTLS returns what http.Transport.DialTLSContext wants: it dials, and
-// speaks TLS with a configuration made afresh of the current files.
+// DialTLS returns a function for http.Transport.DialTLSContext. It dials, and does a TLS handshake
+// with the current files.
 //
-// The other way to change the CAs of a living transport is a VerifyConnection
-// of one's own; it does not see the name that was dialled if that is an IP
-// address, and would have to skip the check.
+// A VerifyConnection of our own could also change the CAs of a live transport. But it does not get
+// the dialled name if that is an IP address, and could not check it.
 func (c *Client) DialTLS(dial Dial) Dial {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(addr)
@@ -185,19 +180,19 @@ func (c *Client) DialTLS(dial Dial) Dial {
 		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 		defer cancel()
 		if err := conn.HandshakeContext(ctx); err != nil {
-			_ = raw.Close() // the handshake's error is the one that matters
+			_ = raw.Close() // the handshake's error is the one to return
 			return nil, &HandshakeError{Addr: addr, Err: err}
 		}
 		return conn, nil
 	}
 }
 
-// NotAfter returns when the host's certificate ends.
+// NotAfter returns when the host's certificate expires.
 func (c *Client) NotAfter() time.Time { return c.leaf().NotAfter }
 
 func (c *Client) leaf() *x509.Certificate { return c.current.Load().certificate.Leaf }
 
-// ID returns who the host's certificate says that it is.
+// ID returns the identity in the host's certificate.
 func (c *Client) ID() (ID, error) {
 	leaf := c.leaf()
 	if serverOnly(leaf) {
@@ -216,8 +211,8 @@ func serverOnly(cert *x509.Certificate) bool {
 		!slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
-// Check returns what is wrong with the host's own certificate, as far as the
-// host itself can know: it is another host's, or now is outside its time.
+// Check returns what the host itself can find wrong with its certificate: it is another host's, or
+// not valid at that time.
 func (c *Client) Check(host episode.Name, now time.Time) error {
 	id, err := c.ID()
 	if err != nil {

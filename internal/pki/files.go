@@ -14,8 +14,8 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// maxFile bounds what is read of any file here; a CRL of 4 MiB holds some
-// hundred thousand certificates.
+// maxFile bounds the size of any file read here. A CRL of 4 MiB has some hundred thousand
+// certificates.
 const maxFile = 4 << 20
 
 const (
@@ -24,7 +24,7 @@ const (
 	pemCRL         = "X509 CRL"
 )
 
-// A pemDir is a directory of PEM files.
+// pemDir is a directory of PEM files.
 type pemDir struct {
 	*durable.Dir
 	path     string
@@ -39,7 +39,7 @@ func openPEMDir(path string) (*pemDir, error) {
 	return &pemDir{Dir: dir, path: path}, nil
 }
 
-// openCA opens the directory that [InitCA] made.
+// openCA opens the directory that [InitCA] created.
 func openCA(path string) (*pemDir, error) {
 	f, err := openPEMDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -48,8 +48,8 @@ func openCA(path string) (*pemDir, error) {
 	return f, err
 }
 
-// openDir opens a directory that a command names. Root follows no link on the way that
-// another user made to a directory of a third one: it leaves keys there.
+// openDir opens a directory that a command names. Root does not follow links of other users,
+// because it writes keys there.
 func openDir(path string) (*durable.Dir, error) {
 	if os.Geteuid() == 0 {
 		return serviceuser.OpenDir(path)
@@ -57,7 +57,7 @@ func openDir(path string) (*durable.Dir, error) {
 	return durable.Open(path)
 }
 
-// createPEMDir opens path and creates what is missing of it.
+// createPEMDir opens path, and creates what is missing of it.
 func createPEMDir(path string) (*pemDir, error) {
 	if err := createDir(filepath.Clean(path)); err != nil {
 		return nil, err
@@ -65,9 +65,9 @@ func createPEMDir(path string) (*pemDir, error) {
 	return openPEMDir(path)
 }
 
-// createDir creates path and its parents and makes each durable in its parent.
-// Others may read it, unlike those that package durable makes: the receiver runs
-// as another user than the operator, and what is secret has its own mode.
+// createDir creates path and its parents, each durable in its parent. Others may read them, unlike
+// those of package durable, because the receiver and the operator are different users. Secret files
+// have a mode of their own.
 func createDir(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil
@@ -90,11 +90,11 @@ func createDir(path string) error {
 	return made.Close()
 }
 
-// writeCert writes what everybody may read: a certificate or a list.
+// writeCert writes a file that everybody may read: a certificate or a list.
 func (f *pemDir) writeCert(name string, data []byte) error { return f.WriteFile(name, data, 0o644) }
 
-// writeKey writes a key that its owner alone reads. One that it replaces may be
-// readable for the group of the daemon, and the new one then is so as well.
+// writeKey writes a key that only its owner can read. If it replaces a key that the daemon's group
+// can read, the group can read the new one too.
 func (f *pemDir) writeKey(name string, data []byte) error {
 	perm := fs.FileMode(0o600)
 	old, err := f.Lstat(name)
@@ -110,8 +110,8 @@ func (f *pemDir) writeKey(name string, data []byte) error {
 // lockName is the lock of a CA directory. Older programs lock the directory itself.
 const lockName = ".pki.lock"
 
-// lock keeps other processes from changing the folder until it is closed: two
-// revocations at once would lose one.
+// lock keeps other processes from changing the directory until it is closed. Of two concurrent
+// revocations, one would be lost.
 func (f *pemDir) lock() error {
 	held, err := f.Lock(lockName, fmt.Sprintf("pid %d (receiver pki)", os.Getpid()))
 	if locked, ok := errors.AsType[*durable.LockedError](err); ok {
@@ -125,7 +125,7 @@ func (f *pemDir) lock() error {
 	return nil
 }
 
-// Close releases the lock, if the folder has it, and closes the folder.
+// Close releases the lock, if it is held, and closes the directory.
 func (f *pemDir) Close() error {
 	if f.heldLock == nil {
 		return f.Dir.Close()
@@ -164,9 +164,9 @@ func encodePEM(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// decodeBlocks returns the PEM blocks of data, which must all be of the given kind,
-// at least one. A block that does not decode is an error too: the decoder steps
-// over it, and half of a CA bundle or of a CRL is worse than none.
+// decodeBlocks returns the PEM blocks of data. There must be at least one, and all must be of the
+// given kind. A malformed block is an error: the decoder would skip it, and a part of a CA bundle
+// or CRL must not pass for the whole.
 func decodeBlocks(data []byte, path, kind string) ([][]byte, error) {
 	begun := bytes.Count(data, []byte("-----BEGIN "))
 	var ders [][]byte
@@ -182,8 +182,8 @@ func decodeBlocks(data []byte, path, kind string) ([][]byte, error) {
 	return ders, nil
 }
 
-// parseCAs reads a bundle of CA certificates. Their times are not looked at: a
-// Raspberry Pi starts without knowing the date, and each use checks them.
+// parseCAs parses a bundle of CA certificates. It does not check their validity, because a
+// Raspberry Pi starts without knowing the date. Each use does.
 func parseCAs(data []byte, path string) ([]*x509.Certificate, error) {
 	ders, err := decodeBlocks(data, path, pemCertificate)
 	if err != nil {
@@ -203,7 +203,7 @@ func parseCAs(data []byte, path string) ([]*x509.Certificate, error) {
 	return cas, nil
 }
 
-// readPool returns the CA certificates in a file and the pool that they make.
+// readPool returns the CA certificates in a file, and a pool of them.
 func readPool(path string) ([]*x509.Certificate, *x509.CertPool, error) {
 	data, err := readPEM(path)
 	if err != nil {

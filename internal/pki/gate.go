@@ -15,20 +15,20 @@ import (
 var (
 	// ErrIdentity says that a caller's certificate gives no access.
 	ErrIdentity = errors.New("client certificate refused")
-	// ErrToken says that the certificate is good and the token is missing or wrong.
+	// ErrToken says that the certificate is valid, and the token is missing or wrong.
 	ErrToken = errors.New("token refused")
 )
 
-// A Gate decides who comes in to a receiver.
+// Gate decides which hosts have access to a receiver.
 type Gate struct {
 	config Config
 	now    func() time.Time
 
-	reload  sync.Mutex // one reload at a time, so that an older one cannot win
+	reload  sync.Mutex // one reload at a time, so that the latest wins
 	current atomic.Pointer[Trust]
 }
 
-// Open returns a gate, or an error if any of the files is not good.
+// Open returns a gate, or an error if any of the files is not valid.
 func Open(c Config) (*Gate, error) {
 	g := &Gate{config: c, now: c.Now}
 	if g.now == nil {
@@ -40,9 +40,8 @@ func Open(c Config) (*Gate, error) {
 	return g, nil
 }
 
-// Reload reads all files anew. If any is not good, nothing changes and the
-// error says why; the caller must log it, because the gate works on with what
-// it had.
+// Reload reads all files again. If any is not valid, it changes nothing and returns why. The caller
+// must log that, because the gate continues with the old files.
 func (g *Gate) Reload() error {
 	g.reload.Lock()
 	defer g.reload.Unlock()
@@ -54,15 +53,13 @@ func (g *Gate) Reload() error {
 	return nil
 }
 
-// Trust returns what the gate believes now.
+// Trust returns what the gate trusts now.
 func (g *Gate) Trust() *Trust { return g.current.Load() }
 
-// TLS returns the receiver's end of mutual TLS. Each handshake gets a
-// configuration made of the current [Trust].
+// TLS returns the receiver's end of mutual TLS. Each handshake uses the current [Trust].
 //
-// Tickets are off in both configurations, and neither is cloned, which would
-// carry ticket keys along: a resumed session would skip checks of the
-// certificate.
+// Session tickets are off in both configurations, because a resumed session would skip checks of
+// the certificate. Neither is cloned, which would copy ticket keys.
 func (g *Gate) TLS() *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
@@ -90,23 +87,21 @@ func (g *Gate) configFor(t *Trust) *tls.Config {
 	}
 }
 
-// A Caller is a host that may come in.
+// Caller is a host that has access.
 type Caller struct {
 	Host     episode.Name
-	NotAfter time.Time // when its certificate ends
-	// Ends is when the caller loses access without a reload: the end of its certificate
-	// or of one of the CAs that vouch for it, whichever comes first. It is known
-	// only to the [Gate].
+	NotAfter time.Time // when its certificate expires
+	// Ends is when the access ends without a reload: the first expiry of its certificate or of its
+	// CAs. It is zero unless a [Gate] set it.
 	Ends   time.Time
-	Method string // "mtls" or "proxy", with "+token" if there was one as well
+	Method string // "mtls" or "proxy", with "+token" if a token was checked too
 
-	peer  []*x509.Certificate // what it presented, for [Gate.Recheck]
+	peer  []*x509.Certificate // what the caller presented, for [Gate.Recheck]
 	token presentedToken      // zero if tokens were not required
 }
 
-// Caller returns who makes a request. It must be asked for each request, not
-// for each connection. The error is an [ErrIdentity] or an [ErrToken]; its text
-// is fit for the caller and for a log.
+// Caller returns the sender of a request. It must be called for each request, not for each
+// connection. The error is an [ErrIdentity] or an [ErrToken], whose text may be sent and logged.
 func (g *Gate) Caller(r *http.Request) (Caller, error) {
 	if r.TLS == nil {
 		return Caller{}, ErrIdentity
@@ -114,15 +109,14 @@ func (g *Gate) Caller(r *http.Request) (Caller, error) {
 	return g.identify(r, r.TLS.PeerCertificates, "mtls")
 }
 
-// Recheck asks again whether a caller that came in has access, with the certificate
-// and the token that it presented: against the files as of the last [Gate.Reload],
-// and at this time. It returns the caller as the gate sees it now. The error is as
-// that of [Gate.Caller].
+// Recheck checks again whether a caller has access, with what it presented, the files of the last
+// [Gate.Reload] and the current time. It returns the updated caller, or an error as [Gate.Caller]
+// does.
 func (g *Gate) Recheck(c Caller) (Caller, error) {
 	return g.check(g.current.Load(), c)
 }
 
-// Now returns the time by which the gate decides.
+// Now returns the gate's clock.
 func (g *Gate) Now() time.Time { return g.now() }
 
 func (g *Gate) identify(r *http.Request, peer []*x509.Certificate, method string) (Caller, error) {
@@ -135,7 +129,7 @@ func (g *Gate) identify(r *http.Request, peer []*x509.Certificate, method string
 	return g.check(t, c)
 }
 
-// check completes c with what t and the clock say of what it presented.
+// check completes c from what it presented.
 func (g *Gate) check(t *Trust, c Caller) (Caller, error) {
 	var err error
 	if c.Host, c.Ends, err = t.authorize(c.peer, g.now()); err != nil {

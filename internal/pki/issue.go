@@ -19,21 +19,20 @@ import (
 	"cis490/internal/episode"
 )
 
-// IssueOptions says how [Issue] makes a host's certificate.
+// IssueOptions are options of [Issue].
 type IssueOptions struct {
 	Valid time.Duration // zero means [DefaultLeafValid]
-	Force bool          // replace a key and certificate that lie in the way
+	Force bool          // replace an existing key and certificate
 	Now   time.Time     // zero means now
 }
 
-// Issue makes a key and a certificate for host and writes out/ca.crt,
-// out/HOST.crt and out/HOST.key. A host may have several certificates at once,
-// so that the next one is in place before the last one ends.
+// Issue creates a key and a certificate for host, and writes out/ca.crt, out/HOST.crt and
+// out/HOST.key. A host may have several valid certificates, so that the next one is in place before
+// the old one expires.
 //
-// The steps, and what a failure after each leaves: the copy in issued/ comes
-// first, so that no certificate is in use that [Revoke] does not know; then
-// the key, then the certificate, each whole. A key without its certificate is
-// mended by issuing again with Force.
+// It first writes the copy in issued/, so that [Revoke] knows every certificate in use, then the
+// key, then the certificate. Each file is written as a whole. If only the key was written, issue
+// again with Force.
 func Issue(dir string, host episode.Name, out string, o IssueOptions) (Issued, error) {
 	if err := CheckHost(host); err != nil {
 		return Issued{}, err
@@ -69,8 +68,7 @@ func Issue(dir string, host episode.Name, out string, o IssueOptions) (Issued, e
 	return describeIssued(cert, orNow(o.Now), nil), target.writeCert(serverCA+certSuffix, root)
 }
 
-// CheckHost returns an error if host would have its files mixed up with the
-// CA's own.
+// CheckHost returns an error if files of host would have the names of CA files.
 func CheckHost(host episode.Name) error {
 	switch host {
 	case serverCA, hostsCA, server:
@@ -79,7 +77,8 @@ func CheckHost(host episode.Name) error {
 	return nil
 }
 
-// checkTarget sees that nothing is overwritten that is not ours to overwrite.
+// checkTarget returns an error if Issue would overwrite files of another CA, or an existing
+// certificate without force.
 func checkTarget(target *pemDir, host episode.Name, root []byte, force bool) error {
 	if force {
 		return nil
@@ -119,7 +118,7 @@ func issueCertificate(f *pemDir, ca authority, host episode.Name, target *pemDir
 		return nil, fmt.Errorf("make key: %w", err)
 	}
 	cert, err := ca.sign(&x509.Certificate{
-		// For people only, and X.520 allows 64 characters; the URI is the identity.
+		// For people only: X.520 allows 64 characters, and the URI is the identity.
 		Subject:     pkix.Name{CommonName: string(host[:min(len(host), 64)])},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		URIs:        []*url.URL{{Scheme: "spiffe", Host: domain, Path: idHost + string(host)}},
@@ -151,10 +150,10 @@ func trustDomainOf(ca *x509.Certificate) (string, error) {
 	return ca.PermittedURIDomains[0], nil
 }
 
-// A State says whether a certificate gives access.
+// State says whether a certificate gives access.
 type State string
 
-// The states, as the list prints them.
+// The values of a State, as List prints them.
 const (
 	Valid       State = "valid"
 	NotYetValid State = "not yet valid"
@@ -162,7 +161,7 @@ const (
 	Revoked     State = "revoked"
 )
 
-// Issued is what is on record about a host's certificate.
+// Issued describes the certificate of a host.
 type Issued struct {
 	Host      episode.Name `json:"host_id"`
 	Serial    string       `json:"serial"` // 32 hex digits
@@ -171,8 +170,8 @@ type Issued struct {
 	State     State        `json:"state"`
 }
 
-// List returns the certificates issued from dir, those of a host together. A
-// record that cannot be read is an error beside the rest of the list.
+// List returns the certificates issued from dir, sorted by host. If a record cannot be read, it
+// returns an error with the rest of the list.
 func List(dir string, now time.Time) ([]Issued, error) {
 	f, err := openCA(dir)
 	if err != nil {
@@ -204,7 +203,7 @@ func List(dir string, now time.Time) ([]Issued, error) {
 	return list, broken
 }
 
-// readHostsCA reads the hosts' CA without its key: who only reads needs no secret.
+// readHostsCA reads the hosts' CA without its key.
 func readHostsCA(f *pemDir) (*x509.Certificate, error) {
 	data, err := f.read(hostsCA + certSuffix)
 	if err != nil {
@@ -217,8 +216,7 @@ func readHostsCA(f *pemDir) (*x509.Certificate, error) {
 	return cas[0], nil
 }
 
-// readRecords returns the issued certificates that can be read, and an error for
-// those that cannot.
+// readRecords returns the issued certificates that can be read, and an error for the others.
 func readRecords(f *pemDir) ([]*x509.Certificate, error) {
 	found, err := f.exists(issuedDir)
 	if err != nil || !found {
@@ -235,7 +233,7 @@ func readRecords(f *pemDir) ([]*x509.Certificate, error) {
 		if err != nil {
 			return certs, errors.Join(append(broken, err)...)
 		}
-		if filepath.Ext(entry.Name()) != certSuffix { // what a power cut left of a write ends otherwise
+		if filepath.Ext(entry.Name()) != certSuffix { // a temporary file that power loss left
 			continue
 		}
 		cert, err := readRecord(record, entry.Name())
@@ -268,7 +266,7 @@ func readRecord(record *pemDir, name string) (*x509.Certificate, error) {
 }
 
 func describeIssued(cert *x509.Certificate, now time.Time, crl *x509.RevocationList) Issued {
-	id, _ := idOf(cert) // made by issue or checked by readRecord
+	id, _ := idOf(cert) // issueCertificate or readRecord has checked it
 	i := Issued{
 		Host: id.Host, Serial: formatSerial(cert.SerialNumber),
 		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, State: Valid,

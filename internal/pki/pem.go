@@ -7,11 +7,11 @@ import (
 	"fmt"
 )
 
-// byteOrderMark begins a text file of some editors. It says nothing in UTF-8.
+// byteOrderMark begins a text file of some editors. It has no meaning in UTF-8.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// readPEM reads a configured file of PEM blocks. If it is something else, the error says
-// what, and how to make PEM of it.
+// readPEM reads a configured file of PEM blocks. For another format, the error says which it is and
+// how to convert it.
 func readPEM(path string) ([]byte, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -24,7 +24,7 @@ func readPEM(path string) ([]byte, error) {
 	return data, nil
 }
 
-// pemProblem says why data cannot be used as PEM, or returns "".
+// pemProblem returns why data is not usable as PEM, or "".
 func pemProblem(data []byte) string {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return "is empty"

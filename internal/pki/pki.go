@@ -1,19 +1,18 @@
-// Package pki makes the lab's certificates and says who is at the other end of
-// a connection.
+// Package pki issues the lab's certificates and authenticates the other end of a connection.
 //
-// There are two certificate authorities, so that neither side can stand in for
-// the other: the hosts trust ca.crt, which signs the receiver's certificate;
-// the receiver trusts hosts-ca.crt, which signs the hosts' and is constrained
-// to one trust domain. [InitCA], [Issue], [Renew], [Revoke] and [List] work on
-// a directory that holds both. A host's identity is the one URI in its
-// certificate, spelled as [ID] says. A [Gate] is the receiver's end, a [Client]
-// is the host's; both take new files without a restart and keep the last good
-// state if those are bad. Certificates made by other tools work alike if they
-// hold the same URI.
+// There are two certificate authorities, so that neither side can impersonate the other. The hosts
+// trust ca.crt, which signs the receiver's certificate. The receiver trusts hosts-ca.crt, which
+// signs the hosts' certificates and is constrained to one trust domain. [InitCA], [Issue], [Renew],
+// [Revoke] and [List] work on a directory that has both. The identity of a host is the one URI in
+// its certificate, in the format of [ID]. Certificates of other tools work as well if they have
+// that URI.
 //
-// The law: no host can write as another. Who a host is comes from its
-// certificate alone, and is decided anew for each request, because a
-// connection that is kept open outlives certificates, revocations and CAs.
+// [Gate] is the receiver's end, and [Client] the host's. Both load new files without a restart, and
+// keep the old ones if the new ones are not valid.
+//
+// Invariant: no host can write as another. The identity of a host comes only from its certificate.
+// It is checked for each request, because an open connection outlives certificates, revocations and
+// CAs.
 package pki
 
 import (
@@ -28,7 +27,7 @@ import (
 	"cis490/internal/printable"
 )
 
-// DefaultTrustDomain is the trust domain of a lab that has chosen none.
+// DefaultTrustDomain is the trust domain if none is configured.
 const DefaultTrustDomain = "cis490.lab"
 
 const (
@@ -36,18 +35,17 @@ const (
 	idHost   = "/host/"
 )
 
-// An ID is who a host is: its name within a trust domain.
+// ID is the identity of a host: its name within a trust domain.
 type ID struct {
 	TrustDomain string
 	Host        episode.Name
 }
 
-// String returns the ID as it stands in a certificate:
-// spiffe://<trust domain>/host/<host_id>.
+// String returns the ID as in a certificate: spiffe://<trust domain>/host/<host_id>.
 func (id ID) String() string { return idScheme + id.TrustDomain + idHost + string(id.Host) }
 
-// ParseID reads what [ID.String] writes and nothing else: neither another
-// spelling of the scheme nor an escape, a port, a query or a fragment.
+// ParseID parses exactly what [ID.String] returns. It refuses other spellings of the scheme,
+// escapes, ports, queries and fragments.
 func ParseID(uri string) (ID, error) {
 	rest, ok := strings.CutPrefix(uri, idScheme)
 	domain, host, cut := strings.Cut(rest, idHost)
@@ -67,8 +65,8 @@ func ParseID(uri string) (ID, error) {
 
 var domainGrammar = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 
-// checkTrustDomain wants a lower-case DNS name: it becomes a name constraint,
-// and those neither fold case nor match addresses.
+// checkTrustDomain returns an error unless domain is a lower-case DNS name. It becomes a name
+// constraint, which neither folds case nor matches addresses.
 func checkTrustDomain(domain string) error {
 	_, notAddress := netip.ParseAddr(domain)
 	if len(domain) <= 253 && domainGrammar.MatchString(domain) && notAddress != nil {
@@ -77,7 +75,7 @@ func checkTrustDomain(domain string) error {
 	return fmt.Errorf("%s is no trust domain: it needs a lower-case name like %s", quote(domain), DefaultTrustDomain)
 }
 
-// idOf returns the identity in a certificate, which must hold exactly one URI.
+// idOf returns the identity in a certificate, which must have exactly one URI.
 func idOf(cert *x509.Certificate) (ID, error) {
 	uris, err := uriNames(cert)
 	if err != nil {
@@ -94,9 +92,9 @@ const (
 	uriTag         = 6 // uniformResourceIdentifier in a GeneralName
 )
 
-// uriNames returns the URIs of a certificate byte for byte. cert.URIs would not
-// do: a parsed URL written out again has lost an upper-case scheme and an empty
-// fragment, so that two certificates could spell one host.
+// uriNames returns the URIs of a certificate byte for byte. cert.URIs would not do: formatting a
+// parsed URL loses an upper-case scheme and an empty fragment, so that two certificates could name
+// one host.
 func uriNames(cert *x509.Certificate) ([]string, error) {
 	var uris []string
 	for _, extension := range cert.Extensions {
@@ -117,5 +115,5 @@ func uriNames(cert *x509.Certificate) ([]string, error) {
 	return uris, nil
 }
 
-// quote makes untrusted text fit for a terminal or a log.
+// quote returns untrusted text for a terminal or a log.
 func quote(s string) string { return printable.Quote(s, 200) }

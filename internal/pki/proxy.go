@@ -11,16 +11,13 @@ import (
 	"strings"
 )
 
-// Forwarded is [Gate.Caller] for a request that came through a proxy on this
-// machine, which ended the TLS connection and put the caller's certificate into
-// the header field called name: as RFC 9440 has it (Client-Cert), or as PEM in
-// URL escapes (nginx). The proxy is believed that the caller has the key, and
-// nothing else: the certificate is verified here, against the same CAs and
-// lists. The field must be there exactly once, because a proxy that adds its own
-// to one that the caller sent would let the caller choose.
+// Forwarded is [Gate.Caller] for a request from a proxy on this machine that terminated TLS. The
+// proxy put the caller's certificate into the header called name, as RFC 9440 (Client-Cert) or as
+// URL-escaped PEM (nginx). The gate trusts the proxy only for the caller's possession of the key:
+// it verifies the certificate itself, against the same CAs and lists. The header must occur exactly
+// once. Otherwise a proxy that appends its own to the caller's would let the caller choose.
 //
-// Only requests of a listener that nobody but the proxy can reach may be asked
-// about.
+// The request must come from a listener that only the proxy can reach.
 func (g *Gate) Forwarded(r *http.Request, name string) (Caller, error) {
 	values := r.Header.Values(name)
 	if len(values) != 1 {

@@ -12,17 +12,16 @@ import (
 	"cis490/internal/episode"
 )
 
-// Revoke puts all certificates of host on dir/hosts.crl and returns them. What
-// stood there stays. A record that cannot be read does not hold up the others:
-// the error then says that the host may still have access.
+// Revoke adds all certificates of host to dir/hosts.crl and returns them. It keeps the entries of
+// the list. It continues after a record that it cannot read, and then returns an error which says
+// that the host may still have access.
 func Revoke(dir string, host episode.Name, now time.Time) ([]Issued, error) {
 	f, ca, err := openToRevoke(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	// A list that cannot be read is not begun anew: that would let the hosts
-	// back in that stand on it.
+	// An unreadable list is not replaced: that would restore the access of hosts on it.
 	crl, err := readCRL(f, ca.cert)
 	if err != nil {
 		return nil, err
@@ -74,8 +73,8 @@ func extendCRL(f *pemDir, ca authority, crl *x509.RevocationList, serials []*big
 	return readCRL(f, ca.cert)
 }
 
-// writeCRL signs a list. It is good until its CA ends: it is made by hand, and
-// one that runs out would only teach people to ignore that.
+// writeCRL signs and writes a list that is valid until its CA expires. Operators renew it by hand,
+// and one that expires would teach them to ignore that.
 func writeCRL(f *pemDir, ca authority, entries []x509.RevocationListEntry, number *big.Int, now time.Time) error {
 	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 		RevokedCertificateEntries: entries,
@@ -89,7 +88,7 @@ func writeCRL(f *pemDir, ca authority, entries []x509.RevocationListEntry, numbe
 	return f.writeCert(crlFile, encodePEM(pemCRL, der))
 }
 
-// readCRL reads the list of a CA directory; nil if there is none yet.
+// readCRL reads the list of a CA directory. It returns nil if there is none.
 func readCRL(f *pemDir, ca *x509.Certificate) (*x509.RevocationList, error) {
 	found, err := f.exists(crlFile)
 	if err != nil || !found {
@@ -112,8 +111,8 @@ func readCRL(f *pemDir, ca *x509.Certificate) (*x509.RevocationList, error) {
 	return lists[0], nil
 }
 
-// parseCRLs reads one list or several. One with a critical extension is refused:
-// it says that the list is a part of a whole that we do not have.
+// parseCRLs parses one or more lists. It refuses a list with a critical extension, which says that
+// the list is incomplete.
 func parseCRLs(data []byte, path string) ([]*x509.RevocationList, error) {
 	ders, err := decodeBlocks(data, path, pemCRL)
 	if err != nil {

@@ -17,9 +17,8 @@ import (
 // maxSerial is the maximum number of bytes of a serial number (RFC 5280, 4.1.2.2).
 const maxSerial = 20
 
-// ParseSerial parses the serial number of a certificate in hex, as this program,
-// openssl or a browser prints it: upper or lower case, perhaps with colons between the
-// bytes or with 0x in front.
+// ParseSerial parses the serial number of a certificate in hex, as this program, openssl or a
+// browser prints it: upper or lower case, optionally with colons between the bytes or 0x in front.
 func ParseSerial(text string) (*big.Int, error) {
 	digits := strings.TrimPrefix(strings.ToLower(text), "0x")
 	if strings.Contains(digits, ":") {
@@ -47,16 +46,15 @@ func serialError(text string) error {
 	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", quote(text))
 }
 
-// Revocation is what [RevokeSerial] or [RevokeCertificate] did.
+// Revocation is the result of [RevokeSerial] or [RevokeCertificate].
 type Revocation struct {
 	Serial  string       // 32 hex digits
 	Host    episode.Name // empty if the directory has no record of the certificate
-	Already bool         // it was on the list before
+	Already bool         // the certificate was revoked before
 }
 
-// RevokeSerial puts the certificate with a serial number on dir/hosts.crl. It needs no
-// record of the certificate: a directory that was restored from a backup has none of
-// those that were issued since.
+// RevokeSerial adds the certificate with a serial number to dir/hosts.crl. It needs no record of
+// the certificate: a directory restored from a backup has none of later certificates.
 func RevokeSerial(dir string, serial *big.Int, now time.Time) (Revocation, error) {
 	f, ca, err := openToRevoke(dir)
 	if err != nil {
@@ -64,7 +62,7 @@ func RevokeSerial(dir string, serial *big.Int, now time.Time) (Revocation, error
 	}
 	defer f.Close()
 	r := Revocation{Serial: formatSerial(serial)}
-	certs, _ := readRecords(f) // for the host's name only: a damaged record must not keep anybody in
+	certs, _ := readRecords(f) // only for the host's name: a corrupt record must not prevent a revocation
 	for _, cert := range certs {
 		if id, err := idOf(cert); err == nil && cert.SerialNumber.Cmp(serial) == 0 {
 			r.Host = id.Host
@@ -73,9 +71,9 @@ func RevokeSerial(dir string, serial *big.Int, now time.Time) (Revocation, error
 	return revokeOne(f, ca, serial, r, now)
 }
 
-// RevokeCertificate puts a certificate that is given as PEM on dir/hosts.crl, if the
-// hosts' CA of dir signed it. It needs no record of it. Of a chain it revokes the
-// first, which is the host's. Path is for messages.
+// RevokeCertificate adds a PEM certificate to dir/hosts.crl if the hosts' CA of dir signed it. It
+// needs no record of it. Of a chain it revokes the first, which is the host's. Path is for
+// messages.
 func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 	cert, err := readLeaf(path)
 	if err != nil {
@@ -100,7 +98,7 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 	return revokeOne(f, ca, cert.SerialNumber, r, now)
 }
 
-// readLeaf returns the first certificate of a PEM file that holds nothing else.
+// readLeaf returns the first certificate of a file that has only certificates.
 func readLeaf(path string) (*x509.Certificate, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -134,8 +132,7 @@ func openToRevoke(dir string) (*pemDir, authority, error) {
 }
 
 func revokeOne(f *pemDir, ca authority, serial *big.Int, r Revocation, now time.Time) (Revocation, error) {
-	// A list that cannot be read is not begun again: that would let the hosts back in
-	// that are on it.
+	// An unreadable list is not replaced: that would restore the access of hosts on it.
 	crl, err := readCRL(f, ca.cert)
 	if err != nil {
 		return Revocation{}, err

@@ -6,9 +6,9 @@ import (
 	"slices"
 )
 
-// CheckRoles returns an error if a receiver's files load and cannot work, because each of
-// them is made for another end: every host would be refused, or refuse the receiver. It is
-// for a check; a start takes such files, as it always has.
+// CheckRoles returns an error if files of a receiver load but are made for another role, so that
+// every host would be refused or refuse the receiver. It is for a check. A start accepts such
+// files, as it always has.
 func (c Config) CheckRoles() error {
 	pair, err := loadPair(c.CertFile, c.KeyFile)
 	if err != nil {
@@ -21,13 +21,14 @@ func (c Config) CheckRoles() error {
 		"tls.client_ca_file %s holds a CA of receivers, and none of hosts: name hosts-ca.crt")
 }
 
-// CheckRoles is that of [Config], for a host.
+// CheckRoles is [Config.CheckRoles] for a host.
 func (c ClientConfig) CheckRoles() error {
 	return checkCAs(c.CAFile, x509.ExtKeyUsageServerAuth,
 		"receiver.ca_file %s holds a CA of hosts, and none of receivers: name the ca.crt that receiver pki issue wrote")
 }
 
-// checkCAs returns an error of a format unless a CA in a file signs certificates for a use.
+// checkCAs returns an error with the given format unless a CA in a file signs certificates for a
+// use.
 func checkCAs(path string, use x509.ExtKeyUsage, format string) error {
 	cas, _, err := readPool(path)
 	if err != nil {
@@ -41,7 +42,8 @@ func checkCAs(path string, use x509.ExtKeyUsage, format string) error {
 	return fmt.Errorf(format, path)
 }
 
-// allowsUse reports whether a certificate is good for a use. One that names none is for all.
+// allowsUse reports whether a certificate is valid for a use. One that names no use is valid for
+// all.
 func allowsUse(cert *x509.Certificate, use x509.ExtKeyUsage) bool {
 	return len(cert.ExtKeyUsage) == 0 || slices.Contains(cert.ExtKeyUsage, use) || slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny)
 }

@@ -12,18 +12,17 @@ import (
 	"cis490/internal/episode"
 )
 
-// Tokens holds the SHA-256 of each host's token. Tokens are random and long,
-// so that a plain hash keeps them.
+// Tokens has the SHA-256 of each host's token. Tokens are long and random, so a plain hash is
+// enough.
 type Tokens map[episode.Name]digest.Digest
 
-// ParseTokens reads a tokens file: a line a host, its name and the SHA-256 of
-// its token in hex; blank lines and lines that begin with # say nothing. Any
-// other line is an error, which names path and line; so is a host or a token
-// that comes twice.
+// ParseTokens parses a tokens file. It has one line per host: its name and the SHA-256 of its token
+// in hex. Blank lines and lines that begin with # are ignored. Any other line, and a repeated host
+// or token, is an error that names path and line.
 func ParseTokens(path string, text []byte) (Tokens, error) {
 	tokens := make(Tokens)
 	owner := map[digest.Digest]episode.Name{
-		sha256.Sum256(nil): "no token", // sha256sum of nothing: a pipe that failed
+		sha256.Sum256(nil): "no token", // the sha256 of no bytes, as of a failed pipe
 	}
 	number := 0
 	for line := range strings.Lines(string(text)) {
@@ -59,11 +58,10 @@ func parseTokenLine(fields []string) (episode.Name, digest.Digest, error) {
 	return host, sum, err
 }
 
-// presentedToken is what a request said in its Authorization field. The token itself
-// is not kept.
+// presentedToken is the token of a request. Only its hash is kept.
 type presentedToken struct {
 	sum digest.Digest
-	err error // there was no token
+	err error // why there is no token
 }
 
 func readToken(h http.Header) presentedToken {
@@ -71,8 +69,8 @@ func readToken(h http.Header) presentedToken {
 	return presentedToken{sha256.Sum256([]byte(token)), err}
 }
 
-// check returns nil if the token is that of host. The host comes from the
-// certificate, so that another host's token is a wrong one.
+// check returns nil if the token is that of host. The host comes from the certificate, so that
+// another host's token is refused.
 func (t Tokens) check(token presentedToken, host episode.Name) error {
 	if token.err != nil {
 		return fmt.Errorf("%w: %w", ErrToken, token.err)

@@ -15,14 +15,14 @@ import (
 	"cis490/internal/printable"
 )
 
-// Config names the files that a receiver's trust is made of.
+// Config names the files of a receiver.
 type Config struct {
 	CertFile     string // the receiver's certificate
 	KeyFile      string
-	ClientCAFile string // who may sign hosts' certificates
+	ClientCAFile string // CAs of the hosts
 	CRLFile      string // empty means that nothing is revoked
 	TrustDomain  string
-	TokensFile   string           // empty means that a certificate is enough
+	TokensFile   string           // empty means that no token is required
 	Now          func() time.Time // nil means [time.Now]
 }
 
@@ -36,30 +36,28 @@ func nonEmpty(paths ...string) []string {
 	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
 }
 
-// Trust is what a receiver believes at one time. It does not change.
+// Trust is what a receiver trusts. It is immutable.
 type Trust struct {
 	certificate tls.Certificate
 	pool        *x509.CertPool
 	domain      string
 	revoked     map[revocationKey]struct{}
-	tokens      Tokens // nil if none are asked for
+	tokens      Tokens // nil if no tokens are required
 
 	mu       sync.Mutex
-	verified map[[sha256.Size]byte][][]*x509.Certificate // leaf to its chains; guarded by mu
+	verified map[[sha256.Size]byte][][]*x509.Certificate // chains of a leaf; guarded by mu
 }
 
-// A revocationKey names a certificate the way a CRL does. The CA's key stands for
-// its name: names of CAs are not unique, and neither are serials of other
-// people's CAs.
+// revocationKey identifies a certificate as a CRL does. It has the CA's key instead of its name:
+// neither names of CAs nor serials of different CAs are unique.
 type revocationKey struct{ caKey, serial string }
 
 func newRevocationKey(ca *x509.Certificate, serial *big.Int) revocationKey {
 	return revocationKey{string(ca.RawSubjectPublicKeyInfo), serial.String()}
 }
 
-// LoadTrust reads and checks everything that c names. It never returns half of
-// it: a receiver without its CRL or with an empty pool would let people in or
-// lock them out.
+// LoadTrust loads and checks all files of c. It returns all or nothing: without its CRL, or with an
+// empty pool, a receiver would admit or refuse the wrong hosts.
 func LoadTrust(c Config) (*Trust, error) {
 	if err := checkTrustDomain(c.TrustDomain); err != nil {
 		return nil, err
@@ -94,13 +92,13 @@ func LoadTrust(c Config) (*Trust, error) {
 	return t, nil
 }
 
-// NotAfter returns when the receiver's own certificate ends.
+// NotAfter returns when the receiver's own certificate expires.
 func (t *Trust) NotAfter() time.Time { return t.certificate.Leaf.NotAfter }
 
-// NotBefore returns when the receiver's own certificate begins.
+// NotBefore returns when the receiver's own certificate becomes valid.
 func (t *Trust) NotBefore() time.Time { return t.certificate.Leaf.NotBefore }
 
-// loadPair reads a certificate and its key.
+// loadPair loads a certificate and its key.
 func loadPair(certFile, keyFile string) (tls.Certificate, error) {
 	certPEM, err := readPEM(certFile)
 	if err != nil {
@@ -117,8 +115,8 @@ func loadPair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, nil
 }
 
-// checkPermitted finds the typing error that would lock out every host: CAs
-// that are all constrained to other trust domains.
+// checkPermitted returns an error if all CAs are constrained to other trust domains, which would
+// lock out every host.
 func checkPermitted(cas []*x509.Certificate, domain string) error {
 	for _, ca := range cas {
 		if len(ca.PermittedURIDomains) == 0 || slices.Contains(ca.PermittedURIDomains, domain) {
@@ -129,9 +127,8 @@ func checkPermitted(cas []*x509.Certificate, domain string) error {
 		quote(cas[0].PermittedURIDomains[0]), quote(domain))
 }
 
-// readRevoked reads a file of CRLs, each of which must be signed by one of cas.
-// A list past its NextUpdate is still used: those who stand on it do not come
-// back by waiting.
+// readRevoked reads a file of CRLs, each of which must be signed by one of cas. A list past its
+// NextUpdate still counts: waiting must not restore access.
 func readRevoked(path string, cas []*x509.Certificate) (map[revocationKey]struct{}, error) {
 	revoked := make(map[revocationKey]struct{})
 	if path == "" {
@@ -157,8 +154,8 @@ func readRevoked(path string, cas []*x509.Certificate) (map[revocationKey]struct
 	return revoked, nil
 }
 
-// authorize returns whose certificate heads peer, if it gives access now, and when
-// that ends by itself.
+// authorize returns the host of the first certificate of peer if it has access now, and when the
+// access expires.
 func (t *Trust) authorize(peer []*x509.Certificate, now time.Time) (episode.Name, time.Time, error) {
 	if len(peer) == 0 {
 		return "", time.Time{}, fmt.Errorf("%w: none was presented", ErrIdentity)
@@ -177,13 +174,11 @@ func (t *Trust) authorize(peer []*x509.Certificate, now time.Time) (episode.Name
 	return id.Host, ends, nil
 }
 
-// maxVerified bounds the cache of chains. A lab has fewer hosts; more than that
-// costs the signatures again, nothing else.
+// maxVerified bounds the cache of chains. A larger lab only verifies signatures again.
 const maxVerified = 1024
 
-// verify returns nil if a chain leads from the leaf to the pool that is good
-// now, and when the last such chain expires. Signatures are checked once for a leaf,
-// times and revocations each time.
+// verify returns an error unless a valid chain leads from the leaf to the pool, and when the last
+// such chain expires. It verifies signatures once per leaf, and validity and revocations each time.
 func (t *Trust) verify(peer []*x509.Certificate, now time.Time) (time.Time, error) {
 	leaf := sha256.Sum256(peer[0].Raw)
 	t.mu.Lock()
@@ -214,7 +209,7 @@ func (t *Trust) verify(peer []*x509.Certificate, now time.Time) (time.Time, erro
 	return t.latestExpiry(chains, now)
 }
 
-// latestExpiry returns when the last of the chains that are good now expires.
+// latestExpiry returns when the last of the valid chains expires.
 func (t *Trust) latestExpiry(chains [][]*x509.Certificate, now time.Time) (time.Time, error) {
 	var last time.Time
 	err := errors.New("no chain is known")
@@ -245,7 +240,7 @@ func chainExpiry(chain []*x509.Certificate) time.Time {
 	return ends
 }
 
-// chainValid checks what changes while a chain's signatures do not.
+// chainValid returns an error if a verified chain is expired or revoked now.
 func (t *Trust) chainValid(chain []*x509.Certificate, now time.Time) error {
 	for i, cert := range chain {
 		if err := checkTime(cert, now); err != nil {
@@ -272,8 +267,8 @@ func checkTime(cert *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// verifyError prefers our words for the common case over x509's, which may also
-// hold text of the certificate.
+// verifyError returns our own error for the common case, and otherwise that of x509, which may have
+// text of the certificate.
 func verifyError(leaf *x509.Certificate, now time.Time, err error) error {
 	if err := checkTime(leaf, now); err != nil {
 		return err

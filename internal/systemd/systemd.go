@@ -1,11 +1,9 @@
-// Package systemd is what a daemon says to its service manager and hears from
-// it: readiness, signs of life, sockets that are already open, and log lines
-// with a level. Where no service manager asked for them, its verbs do nothing,
-// so that a program is the same under systemd, cron and a shell.
+// Package systemd talks to the service manager: readiness, watchdog, status and sockets that
+// it opened. Its functions do nothing where no service manager started the program, so that
+// a program behaves the same under systemd, cron and a shell.
 //
-// Its law: what leaves through here is printable ASCII, and one event is one
-// line, whatever an episode put into a name. A forged line is a forged log,
-// and a forged status line is a command to the service manager.
+// Invariant: text for the service manager is one line of printable ASCII, whatever bytes an
+// episode put into a name. A forged status line would be a command to the service manager.
 package systemd
 
 import (

@@ -10,40 +10,39 @@ import (
 	"time"
 )
 
-// BodyLimits is how slowly a body may come. A slow upload that moves is never cut off;
-// one that stalls does not sit: no byte for Idle, or fewer than Rate a second
-// over Window, and it ends with [Stalled]. Only time spent waiting for the
-// sender counts, not what our own disk takes.
+// BodyLimits bound how slowly a body may arrive. A slow upload that progresses is never ended. A
+// body ends with [Stalled] after no byte for Idle, or after fewer than MinRate bytes per second
+// over Window. Only the time spent waiting for the sender counts, not that of our own disk.
 type BodyLimits struct {
 	Idle    time.Duration
-	MinRate int64 // bytes a second
+	MinRate int64 // bytes per second
 	Window  time.Duration
 }
 
-// ErrDraining is the cause with which a server's base context must be cancelled
-// to end uploads: their senders are told [Draining].
+// ErrDraining must be the cause with which a stopping server cancels its base context. Senders of
+// running uploads get [Draining].
 var ErrDraining = errors.New("the receiver is stopping")
 
-// newBody returns the body of r. It ends early with ctx: if the server drains, the
-// sender leaves, or the cause is a [*Problem], which the sender is told.
+// newBody returns the body of r. It ends early with ctx: because the server is draining, the sender
+// has disconnected, or the cause is a [*Problem], which the sender gets.
 func (p BodyLimits) newBody(ctx context.Context, conn *http.ResponseController, r *http.Request) *limitedBody {
 	return &limitedBody{BodyLimits: p, ctx: ctx, conn: conn, r: r.Body, remaining: r.ContentLength}
 }
 
 type limitedBody struct {
 	BodyLimits
-	ctx           context.Context // of the request, or a part of that
+	ctx           context.Context // of the request, or derived from it
 	conn          *http.ResponseController
 	r             io.Reader
 	remaining     int64
 	deadlineSetAt time.Time     // when the deadline was last moved
-	windowWait    time.Duration // in this window
-	windowBytes   int64         // in this window
+	windowWait    time.Duration // of the current window
+	windowBytes   int64         // of the current window
 	stopInterrupt func() bool
 
 	mu          sync.Mutex // guards the fields below
-	detached    bool       // the connection is not ours any more
-	interrupted bool       // it was interrupted
+	detached    bool       // the connection must not be used any more
+	interrupted bool       // the deadline was set to end a read
 }
 
 func (b *limitedBody) Read(p []byte) (int, error) {
@@ -57,7 +56,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 		}
 		b.deadlineSetAt = before
 	}
-	if b.stopInterrupt == nil { // after the first deadline, which must not undo this one
+	if b.stopInterrupt == nil { // after the first deadline, which must not undo the interruption
 		b.stopInterrupt = context.AfterFunc(b.ctx, b.interrupt)
 	}
 	if err := b.ctx.Err(); err != nil {
@@ -66,7 +65,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.remaining -= int64(n)
 	if b.remaining == 0 {
-		// The deadline must not end the connection while we sync.
+		// The deadline must not end the connection during the fsync.
 		b.detach()
 		return n, b.conn.SetReadDeadline(time.Time{})
 	}
@@ -76,7 +75,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, b.checkRate(n, time.Since(before))
 }
 
-// checkRate refuses a sender that sends, but hardly.
+// checkRate refuses a sender that is slower than MinRate.
 func (b *limitedBody) checkRate(n int, waited time.Duration) error {
 	b.windowBytes += int64(n)
 	b.windowWait += waited
@@ -84,13 +83,13 @@ func (b *limitedBody) checkRate(n int, waited time.Duration) error {
 		return nil
 	}
 	if float64(b.windowBytes) < float64(b.MinRate)*b.windowWait.Seconds() {
-		return Refuse(Stalled, "fewer than %d bytes a second", b.MinRate)
+		return Refuse(Stalled, "fewer than %d bytes per second", b.MinRate)
 	}
 	b.windowBytes, b.windowWait = 0, 0
 	return nil
 }
 
-// cause says why a body ended before its length.
+// cause returns why the body ended before its length.
 func (b *limitedBody) cause(err error) error {
 	cause := context.Cause(b.ctx)
 	if errors.Is(cause, ErrDraining) {
@@ -99,7 +98,7 @@ func (b *limitedBody) cause(err error) error {
 	if told, ok := errors.AsType[*Problem](cause); ok {
 		return told
 	}
-	// net/http cancels the context for this as well, so it comes before that.
+	// net/http cancels the context for this as well, so check it before the context.
 	if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(b.deadlineSetAt) >= b.Idle {
 		return Refuse(Stalled, "no byte for %v", b.Idle)
 	}
@@ -109,8 +108,7 @@ func (b *limitedBody) cause(err error) error {
 	return err
 }
 
-// interrupt ends a read that is under way. It comes from the context, and perhaps
-// late.
+// interrupt ends a read that is in flight. The context calls it, perhaps after the body has ended.
 func (b *limitedBody) interrupt() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -120,17 +118,16 @@ func (b *limitedBody) interrupt() {
 	}
 }
 
-// wasInterrupted reports whether the body was interrupted. Even if all of it had come by
-// then, net/http may have taken that for the end of the connection, and would end
-// the next request on it.
+// wasInterrupted reports whether the body was interrupted. Even if all bytes had arrived, net/http
+// may take the interruption for the end of the connection, and end the next request on it.
 func (b *limitedBody) wasInterrupted() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.interrupted
 }
 
-// detach lets go of the connection, which may live on: the request's context ends
-// after its handler, and must not end the next request as well.
+// detach stops using the connection, which may be used again. The request's context ends after its
+// handler, and must not end the next request as well.
 func (b *limitedBody) detach() {
 	if b.stopInterrupt != nil {
 		b.stopInterrupt()

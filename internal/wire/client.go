@@ -32,30 +32,29 @@ type Client struct {
 	http  *http.Client
 }
 
-// ClientConfig says whom a [Client] talks to, and as whom.
+// ClientConfig is the configuration of a [Client].
 type ClientConfig struct {
 	URL  string       // https://receiver.lab:8443
-	Host episode.Name // ours
-	// DialTLS opens a connection on which the receiver is authenticated and
-	// we are; it should dial with [Dial].
+	Host episode.Name // this host's name
+	// DialTLS opens a mutually authenticated connection. It should dial with [Dial].
 	DialTLS func(ctx context.Context, network, addr string) (net.Conn, error)
-	Token   func() string // the second factor, or ""; asked for each request
+	Token   func() string // returns the bearer token, or ""; called for each request
 	Version string        // of the program
-	Conns   int           // at most so many connections at once
+	Conns   int           // maximum number of connections
 }
 
-// Waits of the client. None bounds a whole upload: a slow link is no fault.
+// Timeouts of the client. None bounds a whole upload, because a slow link is not a fault.
 const (
 	dialTimeout = 10 * time.Second
-	// responseTimeout is how long an answer may take after the body: the receiver
-	// may have to read a stored copy first.
+	// responseTimeout bounds the wait for a response after the body is sent. The receiver may have
+	// to read a stored copy first.
 	responseTimeout = 5 * time.Minute
-	bodyTimeout     = 30 * time.Second // from the head of an answer to its end
-	unackedTimeout  = 90 * time.Second // bytes that the other kernel has not acknowledged
-	idleTimeout     = 90 * time.Second // shorter than the receiver's, so that it is we who close
+	bodyTimeout     = 30 * time.Second // from the headers of a response to its end
+	unackedTimeout  = 90 * time.Second // for bytes that the peer's kernel has not acknowledged
+	idleTimeout     = 90 * time.Second // shorter than the receiver's, so that the client closes first
 )
 
-// NewClient returns a client, or an error about the URL.
+// NewClient returns a client, or an error if the URL is not valid.
 func NewClient(c ClientConfig) (*Client, error) {
 	base, err := parseURL(c.URL)
 	if err != nil {
@@ -63,8 +62,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 	}
 	return &Client{base: base, host: c.Host, token: c.Token, agent: "shipper/" + c.Version, http: &http.Client{
 		Transport: newTransport(c),
-		// A redirect is no answer of a receiver, and must not carry a
-		// recording elsewhere.
+		// A redirect does not come from a receiver, and must not send a recording elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
@@ -86,7 +84,7 @@ func newTransport(c ClientConfig) *http.Transport {
 	}
 }
 
-// Dial opens a TCP connection that notices a dead peer.
+// Dial opens a TCP connection that detects a dead peer.
 func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{
 		Timeout:         dialTimeout,
@@ -96,9 +94,8 @@ func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	return d.DialContext(ctx, network, addr)
 }
 
-// setUserTimeout ends a connection whose peer has vanished in mid-upload.
-// Keep-alives do not: they pause while data is unacknowledged, and the kernel
-// would go on for a quarter of an hour.
+// setUserTimeout ends a connection whose peer vanishes during an upload. Keep-alives do not: they
+// pause while data is unacknowledged, and the kernel would retry for a quarter of an hour.
 func setUserTimeout(_, _ string, c syscall.RawConn) error {
 	var failed error
 	err := c.Control(func(fd uintptr) {
@@ -107,12 +104,11 @@ func setUserTimeout(_, _ string, c syscall.RawConn) error {
 	return errors.Join(err, failed)
 }
 
-// CloseIdle closes the connections that are not in use, so that new
-// certificates are presented.
+// CloseIdle closes the idle connections, so that the next ones present new certificates.
 func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 
-// Stat returns the digest and the size of what the receiver has under an
-// episode's name, or an error that is [NotFound].
+// Stat returns the digest and the size of the archive stored under an episode's name. It returns
+// [NotFound] if there is none.
 func (c *Client) Stat(ctx context.Context, name episode.Name) (digest.Digest, int64, error) {
 	req, err := c.newRequest(ctx, http.MethodHead, c.episodeURL(episode.Key{Host: c.host, Name: name}), nil)
 	if err != nil {
@@ -128,16 +124,16 @@ func (c *Client) Stat(ctx context.Context, name episode.Name) (digest.Digest, in
 	case resp.StatusCode == http.StatusOK:
 		d, err := parseDigest(resp.Header)
 		if err != nil || resp.ContentLength < 0 {
-			return d, 0, &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("an answer to HEAD without digest and length")}
+			return d, 0, &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("response to HEAD without digest or length")}
 		}
 		return d, resp.ContentLength, nil
-	case media == problemMediaType: // its body stays away from a HEAD
+	case media == problemMediaType: // a response to HEAD has no body
 		return digest.Digest{}, 0, &Problem{Code: codeForStatus(resp.StatusCode), RetryAfter: parseRetryAfter(resp)}
 	}
 	return digest.Digest{}, 0, &UnexpectedResponseError{Status: resp.StatusCode}
 }
 
-// Ping asks the receiver who we are to it and how it is.
+// Ping asks the receiver how it sees this host, and for its limits and free space.
 func (c *Client) Ping(ctx context.Context) (PingResponse, error) {
 	req, err := c.newRequest(ctx, http.MethodPost, c.base.JoinPath(pingPath), http.NoBody)
 	if err != nil {
@@ -149,7 +145,7 @@ func (c *Client) Ping(ctx context.Context) (PingResponse, error) {
 		return PingResponse{}, err
 	}
 	if resp.Status != "ok" || resp.Host != c.host {
-		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("the answer to a ping is for the host %+q", string(resp.Host))}
+		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("response to a ping of host %+q", string(resp.Host))}
 	}
 	if err := resp.Store.Check(); err != nil {
 		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: err}
@@ -168,8 +164,8 @@ func (c *Client) newRequest(ctx context.Context, method string, u *url.URL, body
 	}
 	req.Header.Set("User-Agent", c.agent)
 	if method != http.MethodPatch {
-		// May be asked twice. This is how net/http is told; with no value it is
-		// not sent. A piece goes on where another may have come to meanwhile.
+		// net/http may retry the request. The header tells it so; without a value it is not sent. A
+		// PATCH must not be retried: its upload may continue elsewhere by then.
 		req.Header["Idempotency-Key"] = nil
 	}
 	setKnownStore(req)
@@ -181,8 +177,7 @@ func (c *Client) newRequest(ctx context.Context, method string, u *url.URL, body
 	return req, nil
 }
 
-// send sends a request. The caller knows where to, so the error need not say
-// so again.
+// send sends a request. It removes the URL from an error, because the caller knows it.
 func (c *Client) send(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if e, ok := errors.AsType[*url.Error](err); ok {
@@ -191,8 +186,8 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 	return resp, contextCause(req.Context(), err)
 }
 
-// contextCause returns err, or why we ended ctx ourselves, if err comes of that: a
-// cancelled context means to our callers that they ended it.
+// contextCause returns the cause with which ctx was cancelled if err comes from that, and err
+// otherwise. Callers take context.Canceled for a cancellation of their own.
 func contextCause(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil {
 		return cause
@@ -200,11 +195,11 @@ func contextCause(ctx context.Context, err error) error {
 	return err
 }
 
-// errBodyTimeout says that an answer began and did not end.
-var errBodyTimeout = fmt.Errorf("the answer did not end within %v: %w", bodyTimeout, os.ErrDeadlineExceeded)
+// errBodyTimeout says that a response began and did not end.
+var errBodyTimeout = fmt.Errorf("response did not end within %v: %w", bodyTimeout, os.ErrDeadlineExceeded)
 
-// do sends a request and reads a JSON answer with one of the statuses, or, if into
-// is nil, an answer without a body.
+// do sends a request and decodes the JSON of a response that has one of the statuses. If into is
+// nil, the response must have no body.
 func (c *Client) do(req *http.Request, into any, statuses ...int) (int, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
@@ -213,7 +208,7 @@ func (c *Client) do(req *http.Request, into any, statuses ...int) (int, error) {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	// What answered so far must also come to an end.
+	// The body of the response must end too.
 	defer time.AfterFunc(bodyTimeout, func() { cancel(errBodyTimeout) }).Stop()
 	for _, status := range statuses {
 		if resp.StatusCode != status {
@@ -223,21 +218,21 @@ func (c *Client) do(req *http.Request, into any, statuses ...int) (int, error) {
 			return status, nil
 		}
 		if err := json.NewDecoder(io.LimitReader(resp.Body, maxResponseBody)).Decode(into); err != nil {
-			return status, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("not our JSON: %w", contextCause(ctx, err))}
+			return status, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("decode response: %w", contextCause(ctx, err))}
 		}
-		io.CopyN(io.Discard, resp.Body, 1<<10) // to its end, so that the connection can be used again
+		io.CopyN(io.Discard, resp.Body, 1<<10) // to its end, so that the connection can be reused
 		return status, nil
 	}
 	return resp.StatusCode, readProblem(resp)
 }
 
-// ipv6Zone finds the zone of an IPv6 address, which must be escaped (RFC 6874).
+// ipv6Zone matches the zone of an IPv6 address, which must be escaped (RFC 6874).
 var ipv6Zone = regexp.MustCompile(`\[([^]%]+)%([^]]*)\]`)
 
-// parseURL reads the address of a receiver. Its error says how to write it.
+// parseURL parses the URL of a receiver. The error says how to write it.
 func parseURL(text string) (*url.URL, error) {
 	invalid := func(why string) error {
-		return fmt.Errorf("%+q is no address of a receiver: %s", text, why)
+		return fmt.Errorf("%+q is not a valid receiver URL: %s", text, why)
 	}
 	if m := ipv6Zone.FindStringSubmatch(text); m != nil && !strings.HasPrefix(m[2], "25") {
 		return nil, invalid(fmt.Sprintf("write the zone as %+q", ipv6Zone.ReplaceAllString(text, "[$1%25$2]")))

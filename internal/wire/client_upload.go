@@ -14,14 +14,13 @@ import (
 	"cis490/internal/episode"
 )
 
-// Put sends an archive and returns the receipt, which covers u. The error is a
-// [*Problem] if the receiver refused, a [*UnexpectedResponseError] if something else
-// answered, and the network's otherwise. The bytes may be read more than once.
+// Put sends an archive and returns a receipt that covers u. The error is a [*Problem] if the
+// receiver refused, an [*UnexpectedResponseError] if something else responded, and a network error
+// otherwise. Put may read the bytes more than once.
 //
-// An archive of [MinAnnounced] bytes or more survives cuts of its connection: Put
-// goes on where the receiver has come to, as long as it comes further each time.
-// When it gives up after that the error is an [*Interrupted], and the next Put
-// goes on there.
+// An archive of [MinAnnounced] bytes or more is resumed after its connection breaks, as long as
+// each attempt progresses. If Put gives up after progress, it returns an [*InterruptedError], and
+// the next Put resumes there.
 func (c *Client) Put(ctx context.Context, u Upload, archive io.ReaderAt) (Receipt, error) {
 	if u.Size < MinAnnounced {
 		return c.putWhole(ctx, u, archive)
@@ -47,13 +46,13 @@ func (c *Client) Put(ctx context.Context, u Upload, archive io.ReaderAt) (Receip
 	}
 }
 
-// sendProgress is how far an upload has come in one [Client.Put].
+// sendProgress is the progress of an upload within one [Client.Put].
 type sendProgress struct {
 	first, offset int64
 }
 
-// advance notes where the upload goes on, and reports whether that is worth another
-// attempt: at the beginning, or further than the last one.
+// advance records where the upload continues. It reports whether to try again: at the first offset,
+// and at each larger one.
 func (p *sendProgress) advance(offset int64) bool {
 	further := p.first < 0 || offset > p.offset
 	if p.first < 0 {
@@ -70,8 +69,8 @@ func (p *sendProgress) wrap(err error) error {
 	return &InterruptedError{Offset: p.offset, Err: err}
 }
 
-// retryable reports whether an upload that met err may go on at once: its connection
-// broke, or the receiver has lost it or come elsewhere with it.
+// retryable reports whether an upload can resume at once: the connection broke, or the server lost
+// the upload or moved its offset.
 func retryable(err error) bool {
 	if _, ok := errors.AsType[*UnexpectedResponseError](err); ok || errors.Is(err, context.Canceled) {
 		return false
@@ -82,21 +81,21 @@ func retryable(err error) bool {
 	return true
 }
 
-// maxRetryJitter is the wait before a broken upload goes on, at the most.
+// maxRetryJitter is the maximum wait before a broken upload is resumed.
 const maxRetryJitter = 500 * time.Millisecond
 
-// InterruptedError says that an upload ended before its end, but came further than it
-// was: trying again is no repetition.
+// InterruptedError says that an upload ended early but progressed, so that a retry does not repeat
+// it.
 type InterruptedError struct {
-	Offset int64 // so many bytes are on the receiver's disk
+	Offset int64 // bytes on the receiver's disk
 	Err    error
 }
 
 func (i *InterruptedError) Error() string {
-	return fmt.Sprintf("the upload broke off behind its byte %d: %v", i.Offset, i.Err)
+	return fmt.Sprintf("upload interrupted after %d bytes: %v", i.Offset, i.Err)
 }
 
-// Unwrap returns why.
+// Unwrap returns i.Err.
 func (i *InterruptedError) Unwrap() error { return i.Err }
 
 // putWhole sends an archive in one request.
@@ -114,7 +113,8 @@ func (c *Client) putWhole(ctx context.Context, u Upload, archive io.ReaderAt) (R
 	return checkReceipt(receipt, status, u)
 }
 
-// announce asks for an upload. What it returns covers u, or says where to go on.
+// announce announces an archive. The response has a receipt that covers u, or the upload to
+// continue.
 func (c *Client) announce(ctx context.Context, u Upload) (announceResponse, error) {
 	req, err := c.newUploadRequest(ctx, http.MethodPut, c.episodeURL(u.Key), u)
 	if err != nil {
@@ -129,19 +129,19 @@ func (c *Client) announce(ctx context.Context, u Upload) (announceResponse, erro
 	}
 	promised, unfinished := resp.Receipt, resp.Status == unfinishedStatus
 	if unfinished {
-		promised.Status = Stored // for Covers to compare all else
+		promised.Status = Stored // so that Covers compares the other fields
 	}
 	if _, err := checkReceipt(promised, status, u); err != nil {
 		return announceResponse{}, err
 	}
 	if unfinished != (resp.Upload != "") || resp.Offset < 0 || resp.Offset > u.Size {
-		return announceResponse{}, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("an announcement was answered with the status %+q, upload %+q, offset %d",
+		return announceResponse{}, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("invalid response to an announcement: status %+q, upload %+q, offset %d",
 			string(resp.Status), resp.Upload, resp.Offset)}
 	}
 	return resp, nil
 }
 
-// sendRemaining sends all that is left of an archive.
+// sendRemaining sends the rest of an announced archive.
 func (c *Client) sendRemaining(ctx context.Context, u Upload, at announceResponse, archive io.ReaderAt) (Receipt, error) {
 	req, err := c.newUploadRequest(ctx, http.MethodPatch, c.base.JoinPath(uploadsPath, url.PathEscape(at.Upload)), u)
 	if err != nil {
@@ -156,7 +156,7 @@ func (c *Client) sendRemaining(ctx context.Context, u Upload, at announceRespons
 	return checkReceipt(receipt, status, u)
 }
 
-// checkReceipt returns a receipt that covers u, or an error and none.
+// checkReceipt returns the receipt if it covers u, and an error otherwise.
 func checkReceipt(receipt Receipt, status int, u Upload) (Receipt, error) {
 	if err := errors.Join(receipt.Covers(u), receipt.Store.Check()); err != nil {
 		return Receipt{}, &UnexpectedResponseError{Status: status, Err: err}
@@ -164,7 +164,7 @@ func checkReceipt(receipt Receipt, status int, u Upload) (Receipt, error) {
 	return receipt, nil
 }
 
-// newUploadRequest returns a request about u.
+// newUploadRequest returns a request with the headers that describe u.
 func (c *Client) newUploadRequest(ctx context.Context, method string, to *url.URL, u Upload) (*http.Request, error) {
 	req, err := c.newRequest(ctx, method, to, nil)
 	if err != nil {
@@ -180,9 +180,8 @@ func (c *Client) newUploadRequest(ctx context.Context, method string, to *url.UR
 	return req, nil
 }
 
-// Open begins to send an archive whose end is not known yet, under the name of an
-// episode of ours, and returns the upload's id. Put takes up what [Client.Append] has
-// brought of it.
+// Open begins to send an archive whose end is not known yet, and returns the upload's id. A later
+// Put continues from what [Client.Append] has sent.
 func (c *Client) Open(ctx context.Context, name episode.Name) (string, error) {
 	key := episode.Key{Host: c.host, Name: name}
 	req, err := c.newRequest(ctx, http.MethodPut, c.episodeURL(key), nil)
@@ -193,13 +192,12 @@ func (c *Client) Open(ctx context.Context, name episode.Name) (string, error) {
 	var resp announceResponse
 	status, err := c.do(req, &resp, http.StatusCreated)
 	if err == nil && (resp.Status != unfinishedStatus || resp.Host != c.host || resp.Episode != name || resp.Upload == "" || resp.Offset != 0) {
-		err = &UnexpectedResponseError{Status: status, Err: errors.New("not an upload that was opened")}
+		err = &UnexpectedResponseError{Status: status, Err: errors.New("response does not name an opened upload")}
 	}
 	return resp.Upload, err
 }
 
-// Append sends size bytes of an archive from offset on, to an upload that [Client.Open]
-// has begun.
+// Append sends size bytes of an archive, from offset on, to an upload that [Client.Open] began.
 func (c *Client) Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error {
 	req, err := c.newRequest(ctx, http.MethodPatch, c.base.JoinPath(uploadsPath, url.PathEscape(id)), nil)
 	if err != nil {
@@ -210,7 +208,7 @@ func (c *Client) Append(ctx context.Context, id string, archive io.ReaderAt, off
 	return err
 }
 
-// Forget gives up an upload that [Client.Open] has begun.
+// Forget discards an upload that [Client.Open] began.
 func (c *Client) Forget(ctx context.Context, id string) error {
 	req, err := c.newRequest(ctx, http.MethodDelete, c.base.JoinPath(uploadsPath, url.PathEscape(id)), nil)
 	if err != nil {
@@ -226,18 +224,17 @@ func setPieceFields(req *http.Request, offset int64, complete string) {
 	req.Header.Set(uploadComplete, complete)
 }
 
-// stallTimeout is how long the other end may take nothing of a body: longer than
-// a slow disk needs for a sync, and than [unackedTimeout], which sees to a peer that
-// is gone.
+// stallTimeout bounds how long the peer may read nothing of a body. It is longer than an fsync on a
+// slow disk, and than [unackedTimeout], which is for a peer that is gone.
 const stallTimeout = 2 * time.Minute
 
-// errStalled ends a request whose body nobody takes.
+// errStalled ends a request whose body the peer does not read.
 var errStalled = &stalledError{}
 
 type stalledError struct{}
 
 func (*stalledError) Error() string {
-	return fmt.Sprintf("the other end took no byte for %v", stallTimeout)
+	return fmt.Sprintf("peer read no byte for %v", stallTimeout)
 }
 
 func (*stalledError) Timeout() bool { return true }
@@ -255,18 +252,18 @@ func (c *Client) doWithBody(req *http.Request, archive io.ReaderAt, offset, size
 	}
 	req = req.WithContext(ctx)
 	if req.ContentLength = size; size == 0 {
-		req.Body = http.NoBody // anything else would be sent as a body of unknown length
-		watch.Stop()           // nothing to be taken: the answer has a limit of its own
+		req.Body = http.NoBody // another body would be sent chunked
+		watch.Stop()           // nothing to send: responseTimeout bounds the response
 	} else {
-		// A connection that the receiver closed while it was idle is replaced
-		// without our seeing it only if the body can be had again.
+		// net/http replaces a connection that the receiver has closed only if it can get the body
+		// again.
 		req.Body, _ = part()
 		req.GetBody = part
 	}
 	return c.do(req, into, statuses...)
 }
 
-// bodyReader is a body that says that it is being taken.
+// bodyReader restarts a timer with each read.
 type bodyReader struct {
 	io.Reader
 	timer *time.Timer
@@ -276,7 +273,7 @@ func (w *bodyReader) Read(p []byte) (int, error) {
 	w.timer.Reset(stallTimeout)
 	n, err := w.Reader.Read(p)
 	if err != nil {
-		w.timer.Stop() // the answer has a limit of its own
+		w.timer.Stop() // responseTimeout bounds the response
 	}
 	return n, err
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/dunglas/httpsfv"
 )
 
-// Header fields beside those of package net/http.
+// Header fields that package net/http does not know.
 const (
 	reprDigest    = "Repr-Digest"
 	contentDigest = "Content-Digest"
@@ -23,7 +23,7 @@ const (
 	resentField   = "Episode-Resent"
 )
 
-// Header fields of draft-ietf-httpbis-resumable-upload, and the media type.
+// Header fields and media type of draft-ietf-httpbis-resumable-upload.
 const (
 	uploadComplete    = "Upload-Complete"
 	uploadOffset      = "Upload-Offset"
@@ -32,15 +32,15 @@ const (
 	partialUploadType = "application/partial-upload"
 )
 
-// maxSkipped is more files than an episode may have.
+// maxSkipped is the maximum number of skipped files in a request.
 const maxSkipped = 1<<31 - 1
 
-// parseUpload reads what a PUT says of the archive. What is said twice is
-// refused: two readers of it might take one each.
+// parseUpload parses the headers of a PUT. A repeated field is refused, because two readers could
+// each use another value.
 func parseUpload(r *http.Request, key episode.Key) (Upload, error) {
 	u := Upload{Key: key, Size: r.ContentLength}
 	if len(r.Header.Values(uploadOffset)) > 0 {
-		return u, Refuse(BadRequest, "%s: go on with PATCH", uploadOffset)
+		return u, Refuse(BadRequest, "%s: continue the upload with PATCH", uploadOffset)
 	}
 	if err := checkBodyHeaders(r); err != nil {
 		return u, err
@@ -54,15 +54,14 @@ func parseUpload(r *http.Request, key episode.Key) (Upload, error) {
 	}
 	skipped, _, err := parseInteger(r.Header, skippedField)
 	if err != nil || skipped > maxSkipped {
-		return u, Refuse(BadRequest, "%s is no number of files", skippedField)
+		return u, Refuse(BadRequest, "%s is not a valid number of files", skippedField)
 	}
 	u.Skipped = int(skipped)
 	u.Resent, _, err = parseBoolean(r.Header, resentField)
 	return u, err
 }
 
-// parseLength returns the length of the archive of a PUT: that of the body, or,
-// where the archive is only announced, the one that is announced.
+// parseLength returns the length of the archive: the announced one, or that of the body.
 func parseLength(r *http.Request) (int64, error) {
 	announced, err := isAnnounce(r)
 	if err != nil {
@@ -84,7 +83,7 @@ func parseLength(r *http.Request) (int64, error) {
 	return r.ContentLength, nil
 }
 
-// parsePiece reads what a PATCH says of its body.
+// parsePiece parses the headers of a PATCH.
 func parsePiece(w http.ResponseWriter, r *http.Request) (Piece, error) {
 	p := Piece{Size: r.ContentLength}
 	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != partialUploadType {
@@ -112,14 +111,13 @@ func missingField(err error, field string) error {
 	return Refuse(BadRequest, "send %s", field)
 }
 
-// isAnnounce reports whether a PUT announces an archive and does not bring it.
+// isAnnounce reports whether a PUT announces an archive without its bytes.
 func isAnnounce(r *http.Request) (bool, error) {
 	complete, given, err := parseBoolean(r.Header, uploadComplete)
 	return given && !complete, err
 }
 
-// isOpen reports whether an announcement says neither what the archive is nor how
-// long.
+// isOpen reports whether an announcement states neither digest nor length.
 func isOpen(r *http.Request) (bool, error) {
 	for _, name := range []string{uploadLength, reprDigest, contentDigest} {
 		if len(r.Header.Values(name)) > 0 {
@@ -135,10 +133,10 @@ func isOpen(r *http.Request) (bool, error) {
 	return true, nil
 }
 
-// checkBodyHeaders refuses a body that is not just its bytes, in a number that is known.
+// checkBodyHeaders refuses encoded, partial and chunked bodies.
 func checkBodyHeaders(r *http.Request) error {
 	if len(r.Header.Values("Content-Range")) > 0 {
-		return Refuse(BadRequest, "Content-Range: announce the archive and go on with PATCH")
+		return Refuse(BadRequest, "Content-Range: announce the archive and send it with PATCH")
 	}
 	if v := r.Header.Values("Content-Encoding"); len(v) > 1 || len(v) == 1 && v[0] != "identity" {
 		return Refuse(Unsupported, "send the bytes as they are")
@@ -149,8 +147,8 @@ func checkBodyHeaders(r *http.Request) error {
 	return nil
 }
 
-// parseInteger returns the structured field (RFC 9651) called name, which must
-// not be negative, and whether it is there.
+// parseInteger returns the structured field (RFC 9651) called name, and whether it is present. It
+// must not be negative.
 func parseInteger(fields http.Header, name string) (n int64, given bool, err error) {
 	v, given, err := parseItem(fields, name)
 	if n, ok := v.(int64); err == nil && given && ok && n >= 0 {
@@ -180,13 +178,13 @@ func parseItem(fields http.Header, name string) (v any, given bool, err error) {
 		return nil, false, nil
 	}
 	if len(values) > 1 {
-		return nil, true, Refuse(BadRequest, "%s is said twice", name)
+		return nil, true, Refuse(BadRequest, "%s is given twice", name)
 	}
 	item, err := httpsfv.UnmarshalItem(values)
 	return item.Value, true, err
 }
 
-// parseDigest returns the one sha-256 that the fields state.
+// parseDigest returns the sha-256 that the fields state. They must state exactly one.
 func parseDigest(fields http.Header) (digest.Digest, error) {
 	var stated digest.Digest
 	for _, name := range []string{reprDigest, contentDigest} {
@@ -215,7 +213,7 @@ func parseDigestField(values []string) (digest.Digest, error) {
 	}
 	dict, err := httpsfv.UnmarshalDictionary(values)
 	if err != nil {
-		return digest.Digest{}, Refuse(DigestInvalid, "the digest field does not parse")
+		return digest.Digest{}, Refuse(DigestInvalid, "the digest header is malformed")
 	}
 	member, _ := dict.Get("sha-256")
 	item, _ := member.(httpsfv.Item)
@@ -226,7 +224,7 @@ func parseDigestField(values []string) (digest.Digest, error) {
 	return digest.Digest(b), nil
 }
 
-// formatDigest writes RFC 9530's form.
+// formatDigest returns d in the format of RFC 9530.
 func formatDigest(d digest.Digest) string {
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(d[:]) + ":"
 }

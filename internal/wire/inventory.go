@@ -11,60 +11,60 @@ import (
 	"cis490/internal/episode"
 )
 
-// Bounds of an inventory. Both ends keep them.
+// Limits of an inventory, which both ends keep.
 const (
 	MaxQueries   = 1000
-	maxInventory = 1 << 20 // bytes
+	maxInventory = 1 << 20 // bytes of a request or a response
 )
 
-// InventoryQuery is what a host believes that the receiver has.
+// InventoryQuery asks about an archive that the host believes to be stored.
 type InventoryQuery struct {
 	Episode episode.Name  `json:"episode_id"`
 	Digest  digest.Digest `json:"sha256"`
 }
 
-// State is what the receiver says of a [InventoryQuery].
+// State is the receiver's answer to an [InventoryQuery].
 type State string
 
-// What became of a claim.
+// The values of [InventoryEntry.State].
 const (
 	Present      State = "present"
-	Divergent    State = "divergent" // another archive is stored under this name, or an unknown one
-	Absent       State = "absent"    // none is; perhaps it was damaged and set aside
-	StateDamaged State = "damaged"   // it was read back just now, and is not what was sent
+	Divergent    State = "divergent" // the archive stored under this name is another one, or an unknown one
+	Absent       State = "absent"    // no archive is stored; a corrupt one may have been quarantined
+	StateDamaged State = "damaged"   // it was read back just now, and is corrupt
 )
 
-// InventoryEntry is what the receiver has under the name of a [InventoryQuery].
+// InventoryEntry answers an [InventoryQuery].
 type InventoryEntry struct {
 	Episode episode.Name `json:"episode_id"`
 	State   State        `json:"state"`
-	// Of what is stored; nil if nothing is.
+	// Digest, Size and ReceivedAt describe the stored archive. Digest is nil if there is none.
 	Digest     *digest.Digest `json:"sha256,omitempty"`
 	Size       int64          `json:"size_bytes,omitempty"`
 	ReceivedAt *Timestamp     `json:"received_at_wall,omitempty"`
-	// VerifiedAt is when the receiver last read all of it from its disk, past
-	// the page cache, and it was right and could be decoded; nil if it never did.
+	// VerifiedAt is when the receiver last verified the archive: it read all bytes from the disk,
+	// past the page cache, and decoded them. It is nil if it never did.
 	VerifiedAt *Timestamp `json:"verified_at_wall,omitempty"`
-	// Contents is the digest of what it decodes to, as package archive defines it;
-	// nil unless it was verified by a receiver that computes it.
+	// Contents is the digest of the decoded contents, as package archive defines it. It is nil
+	// unless a receiver that computes it verified the archive.
 	Contents *digest.Digest `json:"contents_sha256,omitempty"`
-	// Undecodable says that it was read back just now, is what was sent, and is
-	// no archive that can be read.
+	// Undecodable says that the archive was read back just now: it has its digest and cannot be
+	// decoded.
 	Undecodable bool `json:"undecodable,omitempty"`
-	// Unreadable says that the receiver could not examine the archive just now, for want
-	// of permission, say. Digest is that of its row then, and zero if that is not known
-	// either: the state is Divergent then, so that nobody takes it for present. Shippers
-	// before 2026-11-29 ignore this. They keep the episode, and do not send it again.
+	// Unreadable says that the receiver could not examine the archive just now, for example for
+	// want of permission. Digest is then that of its row, or zero if there is none. In that case
+	// the state is Divergent, so that no host takes the archive for present. Shippers before
+	// 2026-11-29 ignore this member: they keep the episode, and do not send it again.
 	Unreadable bool `json:"unreadable,omitempty"`
 }
 
-// inventoryRequest is the request.
+// inventoryRequest is the body of a request.
 type inventoryRequest struct {
 	Episodes []InventoryQuery `json:"episodes"`
 	ReadBack bool             `json:"read_back,omitempty"`
 }
 
-// inventoryResponse is the answer.
+// inventoryResponse is the body of a response.
 type inventoryResponse struct {
 	Host     episode.Name     `json:"host_id"`
 	Episodes []InventoryEntry `json:"episodes"`
@@ -109,14 +109,13 @@ func (h *Handler) serveInventory(w http.ResponseWriter, r *http.Request, caller 
 	return nil
 }
 
-// Inventory asks the receiver what it has of at most [MaxQueries] episodes of
-// ours, in the order of the claims, and returns the store that it has them in; nil if it
-// does not name it. With readBack, which takes one claim, it reads that archive from its
-// disk first.
+// Inventory asks the receiver about at most [MaxQueries] episodes of this host. The entries have
+// the order of the queries. The store is nil if the receiver does not name it. With readBack there
+// must be one query, whose archive the receiver first reads from its disk.
 //
-// BUG(wire): an archive that takes the receiver longer to read than answers may
-// take (some 10 GB on a Raspberry Pi, at 50 MB/s read and decoded) cannot be read back on request; the
-// receiver's own scrub reads it.
+// BUG(wire): an archive that the receiver reads for longer than responseTimeout cannot be read back
+// on request (about 10 GB on a Raspberry Pi, at 50 MB/s read and decoded). The receiver's scrub
+// reads it.
 func (c *Client) Inventory(ctx context.Context, asked []InventoryQuery, readBack bool) ([]InventoryEntry, *Store, error) {
 	b, err := json.Marshal(inventoryRequest{Episodes: append([]InventoryQuery{}, asked...), ReadBack: readBack})
 	if err != nil {
@@ -138,34 +137,33 @@ func (c *Client) Inventory(ctx context.Context, asked []InventoryQuery, readBack
 	return resp.Episodes, resp.Store, nil
 }
 
-// check returns nil if these are the answers to what was asked: something
-// will be deleted for them.
+// check returns nil if these entries answer the queries. Episodes are deleted because of them.
 func (h inventoryResponse) check(host episode.Name, asked []InventoryQuery) error {
 	if err := h.Store.Check(); err != nil {
 		return err
 	}
 	if h.Host != host || len(h.Episodes) != len(asked) {
-		return fmt.Errorf("an inventory of %d episodes of the host %+q", len(h.Episodes), string(h.Host))
+		return fmt.Errorf("response has %d episodes of host %+q", len(h.Episodes), string(h.Host))
 	}
 	for i, got := range h.Episodes {
 		if got.Episode != asked[i].Episode {
-			return fmt.Errorf("an inventory of %+q where %s was asked for", string(got.Episode), asked[i].Episode)
+			return fmt.Errorf("response has %+q in the place of %s", string(got.Episode), asked[i].Episode)
 		}
 		switch got.State {
 		case Present:
 			if got.Digest == nil || *got.Digest != asked[i].Digest || got.ReceivedAt == nil {
-				return fmt.Errorf("%s is said to be present, with another sha256", got.Episode)
+				return fmt.Errorf("response says that %s is present, with another sha256", got.Episode)
 			}
 			if got.Unreadable && got.VerifiedAt != nil {
-				return fmt.Errorf("%s is said to be verified, and to be unreadable", got.Episode)
+				return fmt.Errorf("response says that %s is verified and unreadable", got.Episode)
 			}
 		case Divergent:
 			if got.Digest == nil || *got.Digest == asked[i].Digest {
-				return fmt.Errorf("%s is said to be divergent, with no other sha256", got.Episode)
+				return fmt.Errorf("response says that %s is divergent, without another sha256", got.Episode)
 			}
 		case Absent, StateDamaged:
 		default:
-			return fmt.Errorf("%s is said to be %+q", got.Episode, string(got.State))
+			return fmt.Errorf("response says that %s is %+q", got.Episode, string(got.State))
 		}
 	}
 	return nil

@@ -10,9 +10,8 @@ import (
 	"cis490/internal/printable"
 )
 
-// parseInventory reads a request claim by claim, so that it never holds more of
-// them than are allowed, nor more than [maxLookahead] bytes of anything else. A
-// repeated member is refused.
+// parseInventory parses a request one query at a time. It never holds more queries than are
+// allowed, nor more than [maxLookahead] bytes of anything else. It refuses a repeated member.
 func parseInventory(body io.Reader) (inventoryRequest, error) {
 	in := inventoryRequest{Episodes: []InventoryQuery{}}
 	watched := &lastError{r: body}
@@ -29,14 +28,14 @@ func parseInventory(body io.Reader) (inventoryRequest, error) {
 		}
 	}
 	switch _, problem := errors.AsType[*Problem](err); {
-	case watched.err != nil: // the connection's or the pace's: not the sender's grammar
+	case watched.err != nil: // the connection's error or the body limits', not malformed JSON
 		return in, watched.err
 	case problem:
 		return in, err
 	case ahead.exceeded:
 		return in, Refuse(BadRequest, "not an inventory: more than %d bytes in one value or between two", maxLookahead)
 	case err != nil:
-		return in, Refuse(BadRequest, "no inventory: %s", printable.Text(err.Error()))
+		return in, Refuse(BadRequest, "not a valid inventory: %s", printable.Text(err.Error()))
 	case in.ReadBack && len(in.Episodes) != 1:
 		return in, Refuse(BadRequest, "one episode is read back at a time, not %d", len(in.Episodes))
 	}
@@ -60,15 +59,15 @@ func parseQueries(dec *json.Decoder) ([]InventoryQuery, error) {
 			return nil, Refuse(BadName, "%v", err)
 		}
 		if c.Digest.IsZero() {
-			return nil, Refuse(DigestMissing, "%s is claimed without its sha256", c.Episode)
+			return nil, Refuse(DigestMissing, "%s has no sha256", c.Episode)
 		}
 		all = append(all, c)
 	}
 	return all, expectDelim(dec, ']')
 }
 
-// parseObject reads a JSON object whose members are those of read, each at most
-// once. Others are for receivers to come, and are skipped.
+// parseObject parses a JSON object whose members are those of read, each at most once. It skips
+// other members, which newer hosts may send.
 func parseObject(dec *json.Decoder, read map[string]func() error) error {
 	if err := expectDelim(dec, '{'); err != nil {
 		return err
@@ -88,7 +87,7 @@ func parseObject(dec *json.Decoder, read map[string]func() error) error {
 			continue
 		}
 		if seen[name] {
-			return fmt.Errorf("%s is said twice", name)
+			return fmt.Errorf("%s is given twice", name)
 		}
 		seen[name] = true
 		if err := member(); err != nil {
@@ -98,11 +97,10 @@ func parseObject(dec *json.Decoder, read map[string]func() error) error {
 	return expectDelim(dec, '}')
 }
 
-// maxSkippedDepth bounds how deep the members may be nested that are skipped: the
-// decoder remembers each level.
+// maxSkippedDepth bounds the nesting of skipped members, because the decoder remembers each level.
 const maxSkippedDepth = 32
 
-// skipValue reads a value token by token, so that nothing of it stays in memory.
+// skipValue skips a value token by token, so that nothing of it stays in memory.
 func skipValue(dec *json.Decoder) error {
 	for depth := 0; ; {
 		t, err := dec.Token()
@@ -131,12 +129,12 @@ func expectDelim(dec *json.Decoder, want json.Delim) error {
 	return err
 }
 
-// maxLookahead is how many bytes a JSON decoder may read beyond the last value that it
-// returned. A claim has at most a few hundred.
+// maxLookahead bounds how many bytes the decoder may read beyond the last value that it returned. A
+// query has at most a few hundred.
 const maxLookahead = 16 << 10
 
-// lookaheadLimiter ends a decoder that buffers too much: it would otherwise hold a string of
-// any length, or as much white space.
+// lookaheadLimiter ends a decoder that buffers too much. Without it, the decoder would hold a
+// string or white space of any length.
 type lookaheadLimiter struct {
 	r           io.Reader
 	inputOffset func() int64 // offset after the last value
@@ -155,7 +153,7 @@ func (l *lookaheadLimiter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lastError remembers why a body ended, which a decoder may hide.
+// lastError records the error that ended a body, which a decoder may hide.
 type lastError struct {
 	r   io.Reader
 	err error

@@ -15,50 +15,50 @@ import (
 	"cis490/internal/printable"
 )
 
-// Code is a kind of refusal that both ends know. As an error it is what
-// callers branch on: errors.Is(err, wire.Conflict).
+// Code is the kind of a refusal. Both ends know it. Callers branch on it as an error:
+// errors.Is(err, wire.Conflict).
 type Code string
 
-// The refusals. Each stands for one status and one problem type.
+// The refusals. Each stands for one HTTP status and one problem type.
 const (
-	BadName        Code = "bad-name"                 // host or episode is no name
-	BadRequest     Code = "bad-request"              // a field that contradicts itself or the protocol
+	BadName        Code = "bad-name"                 // host or episode is not a valid name
+	BadRequest     Code = "bad-request"              // a field is malformed, or contradicts another one
 	DigestMissing  Code = "digest-required"          // no Repr-Digest
 	DigestInvalid  Code = "digest-invalid-values"    // not exactly one sha-256 of 32 bytes
 	DigestMismatch Code = "digest-mismatched-values" // the bytes have another sha256
-	TokenRefused   Code = "token-refused"            // no token, or a wrong one
-	Forbidden      Code = "forbidden"                // the certificate names no host that may come in, or one that is disabled
+	TokenRefused   Code = "token-refused"            // the token is missing or wrong
+	Forbidden      Code = "forbidden"                // the certificate names no enabled host
 	HostMismatch   Code = "host-mismatch"            // the certificate names another host than the path
 	NotFound       Code = "not-found"
 	BadMethod      Code = "method-not-allowed"
-	NoUpload       Code = "no-such-upload"             // never announced, ended, or given up: announce it again
-	OffsetMismatch Code = "mismatching-upload-offset"  // the upload goes on elsewhere
+	NoUpload       Code = "no-such-upload"             // never announced, finished or discarded: announce it again
+	OffsetMismatch Code = "mismatching-upload-offset"  // the upload continues at another offset
 	LengthMismatch Code = "inconsistent-upload-length" // more or fewer bytes than announced
-	Superseded     Code = "upload-superseded"          // somebody else goes on with the upload
-	WrongType      Code = "unsupported-media-type"     // a piece that does not say that it is one
-	Stalled        Code = "stalled"                    // no bytes for a while, or too few
+	Superseded     Code = "upload-superseded"          // another request continues the upload
+	WrongType      Code = "unsupported-media-type"     // the body of a PATCH has another media type
+	Stalled        Code = "stalled"                    // no bytes for too long, or too few per second
 	Conflict       Code = "episode-conflict"           // stored with another sha256
-	OtherStore     Code = "other-store"                // not the store that the request says to know
+	OtherStore     Code = "other-store"                // not the store that the request names
 	LengthRequired Code = "length-required"            // no Content-Length
-	TooLarge       Code = "too-large"                  // more than an archive may have
-	Unsupported    Code = "unsupported-encoding"       // Content-Encoding
-	HostBusy       Code = "host-busy"                  // this host has enough uploads under way
-	Busy           Code = "busy"                       // all hosts together have
-	Draining       Code = "draining"                   // the receiver is about to stop
-	Full           Code = "insufficient-storage"       // the receiver's disk is
-	Damaged        Code = "stored-copy-damaged"        // the receiver's copy is not what it was
+	TooLarge       Code = "too-large"                  // larger than an archive may be
+	Unsupported    Code = "unsupported-encoding"       // the request has a Content-Encoding
+	HostBusy       Code = "host-busy"                  // this host has too many uploads in flight
+	Busy           Code = "busy"                       // all hosts together have too many uploads in flight
+	Draining       Code = "draining"                   // the receiver is stopping
+	Full           Code = "insufficient-storage"       // the receiver's disk, or the host's quota, is full
+	Damaged        Code = "stored-copy-damaged"        // the receiver's copy is corrupt
 	Internal       Code = "internal-server-error"      // the receiver failed
 )
 
 func (c Code) Error() string { return string(c) }
 
-// Where problem types live (RFC 9457): those that IANA has registered, and ours.
+// Prefixes of problem types (RFC 9457): those that IANA has registered, and our own.
 const (
 	ianaPrefix = "https://iana.org/assignments/http-problem-types#"
 	ownPrefix  = "urn:cis490:problem:"
 )
 
-// problemType is what HTTP makes of a [Code].
+// problemType is how a [Code] is sent.
 type problemType struct {
 	status int
 	base   string
@@ -95,17 +95,17 @@ var problemTypes = map[Code]problemType{
 	Full:           {http.StatusInsufficientStorage, ownPrefix, "The receiver has no space"},
 }
 
-// Problem is a refusal as it travels.
+// Problem is a refusal. It is sent as a problem document.
 type Problem struct {
 	Code       Code
-	Detail     string        // for a person; never what an attacker could learn from
-	Stored     digest.Digest // with [Conflict]: what is stored
-	Offset     *int64        // with [OffsetMismatch]: where the upload goes on
-	Store      *Store        // with [OtherStore]: the receiver's
-	RetryAfter time.Duration // the least wait that the receiver asks for, or 0
+	Detail     string        // for the operator; must not help an attacker
+	Stored     digest.Digest // with [Conflict]: the digest that is stored
+	Offset     *int64        // with [OffsetMismatch]: where the upload continues
+	Store      *Store        // with [OtherStore]: the receiver's store
+	RetryAfter time.Duration // the minimum wait before a retry, or 0
 }
 
-// HostIsMount is the detail of a [Full] that no free space helps against.
+// HostIsMount is the detail of a [Full] that freeing space does not fix.
 const HostIsMount = "the folder of this host is another mount than the store: see the receiver's log"
 
 // Refuse returns a [*Problem].
@@ -130,13 +130,13 @@ type problemDocument struct {
 	Status int            `json:"status"`
 	Detail string         `json:"detail,omitempty"`
 	Stored *digest.Digest `json:"stored_sha256,omitempty"`
-	Offset *int64         `json:"expected-offset,omitempty"` // the draft's spelling
+	Offset *int64         `json:"expected-offset,omitempty"` // spelled as in the draft
 	Store  *Store         `json:"store,omitempty"`
 }
 
 const problemMediaType = "application/problem+json"
 
-// write answers with p.
+// write sends p as the response.
 func (p *Problem) write(w http.ResponseWriter) {
 	k, known := problemTypes[p.Code]
 	if !known {
@@ -163,11 +163,10 @@ func (p *Problem) write(w http.ResponseWriter) {
 	writeJSON(w, k.status, doc)
 }
 
-// maxResponseBody bounds what either end reads of an answer.
+// maxResponseBody bounds what a client reads of a response, in bytes.
 const maxResponseBody = maxInventory
 
-// readProblem returns the problem that an answer carries, or a [*UnexpectedResponseError] if
-// it carries none.
+// readProblem returns the problem in a response, or an [*UnexpectedResponseError] if there is none.
 func readProblem(resp *http.Response) error {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	var doc problemDocument
@@ -175,15 +174,15 @@ func readProblem(resp *http.Response) error {
 	if media != problemMediaType || err != nil || doc.Status != resp.StatusCode {
 		return &UnexpectedResponseError{Status: resp.StatusCode}
 	}
-	// Others write problem documents as well. One that is of no type of ours
-	// judges nothing.
+	// Proxies send problem documents as well. A type of another prefix says nothing about the
+	// episode.
 	if !strings.HasPrefix(doc.Type, ownPrefix) && !strings.HasPrefix(doc.Type, ianaPrefix) {
-		return &UnexpectedResponseError{Status: resp.StatusCode, Err: fmt.Errorf("a problem of the type %+q", doc.Type)}
+		return &UnexpectedResponseError{Status: resp.StatusCode, Err: fmt.Errorf("problem of unknown type %+q", doc.Type)}
 	}
 	p := &Problem{Code: codeOf(doc), Detail: printable.Text(doc.Detail), Offset: doc.Offset, RetryAfter: parseRetryAfter(resp)}
 	if p.Code == OtherStore {
 		if doc.Store == nil || doc.Store.Check() != nil {
-			return &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("another store, and it does not say which")}
+			return &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("refusal for another store does not name it")}
 		}
 		p.Store = doc.Store
 	}
@@ -193,8 +192,8 @@ func readProblem(resp *http.Response) error {
 	return p
 }
 
-// codeOf returns the code of a document. A type that a newer receiver may have
-// is taken as the plainest one of its status.
+// codeOf returns the code of a document. An unknown type, which a newer receiver may send, becomes
+// the general code for its status.
 func codeOf(doc problemDocument) Code {
 	for c, k := range problemTypes {
 		if doc.Type == k.base+string(c) && doc.Status == k.status {
@@ -204,7 +203,7 @@ func codeOf(doc problemDocument) Code {
 	return codeForStatus(doc.Status)
 }
 
-// codeForStatus returns the code that says no more than a status.
+// codeForStatus returns the general code for a status.
 func codeForStatus(status int) Code {
 	switch status {
 	case http.StatusBadRequest:
@@ -232,7 +231,7 @@ func codeForStatus(status int) Code {
 	return Forbidden
 }
 
-// maxRetryAfter bounds what an answer can make a sender wait.
+// maxRetryAfter bounds the wait that a response can ask for.
 const maxRetryAfter = 15 * time.Minute
 
 func parseRetryAfter(resp *http.Response) time.Duration {
@@ -246,19 +245,19 @@ func parseRetryAfter(resp *http.Response) time.Duration {
 	return max(0, min(d, maxRetryAfter))
 }
 
-// UnexpectedResponseError says that something answered which is no receiver, or does not
-// speak as one: a proxy, a captive portal, another service.
+// UnexpectedResponseError says that the response did not come from a receiver, but from a proxy, a
+// captive portal or another service.
 type UnexpectedResponseError struct {
 	Status int
-	Err    error // what was wrong with the answer, if it looked like success
+	Err    error // what is wrong with a response that looked like success
 }
 
 func (e *UnexpectedResponseError) Error() string {
 	if e.Err != nil {
-		return fmt.Sprintf("an answer %d that is not a receiver's: %v", e.Status, e.Err)
+		return fmt.Sprintf("response %d does not come from a receiver: %v", e.Status, e.Err)
 	}
-	return fmt.Sprintf("an answer %d without a problem document, so not from a receiver", e.Status)
+	return fmt.Sprintf("response %d without a problem document, not from a receiver", e.Status)
 }
 
-// Unwrap returns what was wrong.
+// Unwrap returns e.Err.
 func (e *UnexpectedResponseError) Unwrap() error { return e.Err }

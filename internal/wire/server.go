@@ -17,68 +17,65 @@ import (
 	"cis490/internal/printable"
 )
 
-// Backend is where a [Handler] puts archives. Its errors should be [*Problem]
-// values; any other error is told to the sender as [Internal] and no more.
+// Backend stores archives for a [Handler]. Its errors should be [*Problem] values. The sender sees
+// any other error as [Internal], without detail.
 type Backend interface {
-	// Stat returns the receipt of the archive stored under key. The error must
-	// be [NotFound] if there is none.
+	// Stat returns the receipt of the archive stored under key. It must return [NotFound] if there
+	// is none.
 	Stat(ctx context.Context, key episode.Key) (Receipt, error)
-	// Put stores an archive. It must make every refusal that it can make
-	// before it reads the body: the first read asks the sender for it. The
-	// body yields exactly u.Size bytes or an error; whether they have u.Digest
-	// is for Put to see.
+	// Put stores an archive. It must refuse what it can refuse before it reads the body: the first
+	// read makes the sender send it. The body yields exactly u.Size bytes or an error. Put must
+	// check that the bytes have u.Digest.
 	Put(ctx context.Context, u Upload, body io.Reader) (Receipt, error)
-	// Announce says whether an archive is wanted that has not come yet. It returns
-	// the receipt of the first time if it is here, as Put does, and otherwise
-	// where to go on: at the beginning, or behind what came of it before. A piece
-	// of it that is just coming is interrupted. Every refusal that can be made of
-	// the archive is made now.
+	// Announce begins or continues the upload of an archive. It returns the original receipt if the
+	// archive is stored, and otherwise the state of the upload, which may already have bytes. It
+	// interrupts a piece of the upload that is in flight. It must refuse now what it can refuse of
+	// the archive.
 	Announce(ctx context.Context, u Upload) (Receipt, Unfinished, error)
-	// Open begins an upload whose end is not known yet: it has no digest, and its
-	// length is -1. Announce takes it up once both are known. One that was opened
-	// before under this key is given up.
+	// Open begins an upload without digest, of length -1. Announce continues it once both are
+	// known. Open discards an earlier open upload under the same key.
 	Open(ctx context.Context, key episode.Key) (Unfinished, error)
-	// Append goes on with an upload of the host: [NoUpload] if it has none of
-	// this id, [OffsetMismatch] if it goes on elsewhere. It returns the receipt
-	// after the last piece, and how far the upload has come after others; so far
-	// it is on the disk.
+	// Append adds a piece to an upload of the host. It returns [NoUpload] if the host has no upload
+	// with this id, and [OffsetMismatch] if the upload continues at another offset. It returns the
+	// receipt after the last piece, and the state of the upload after any other: so many bytes are
+	// on the disk.
 	Append(ctx context.Context, host episode.Name, id string, p Piece, body io.Reader) (Receipt, Unfinished, error)
-	// Unfinished returns how far an upload has come, and Forget gives it up. Both
-	// interrupt a piece that is just coming.
+	// Unfinished returns the state of an upload, and Forget discards it. Both interrupt a piece of
+	// it that is in flight.
 	Unfinished(ctx context.Context, host episode.Name, id string) (Unfinished, error)
 	Forget(ctx context.Context, host episode.Name, id string) error
-	// AdmitInventory waits until the host may ask for an inventory, or refuses. The
-	// caller must call release once the answer is written: request and answer take
-	// memory until then.
+	// AdmitInventory waits until the host may query the inventory, or refuses. The caller must call
+	// release after it has written the response, because request and response take memory until
+	// then.
 	AdmitInventory(ctx context.Context, host episode.Name) (release func(), err error)
-	// Inventory says what the host's claims come to, in their order. With
-	// readBack there is one claim, whose archive is read from the disk first.
+	// Inventory answers the host's queries in their order. With readBack there must be one query,
+	// whose archive is read from the disk first.
 	Inventory(ctx context.Context, host episode.Name, claims []InventoryQuery, readBack bool) ([]InventoryEntry, error)
-	// Store names the store, and how long its index is now. It is asked once all else of
-	// an answer is known, so that the index has the row of a receipt.
+	// Store returns the store's identity and the length of its index. The handler calls it last, so
+	// that the index has the row of the receipt that it sends.
 	Store() (Store, error)
-	// Has reports whether this is a store that a host knew once, or replaces it: the
-	// index was as long then, and ended with the same bytes.
+	// Has reports whether known is this store, or one that it replaces: the index was as long, and
+	// ended with the same bytes.
 	Has(known Store) (bool, error)
-	// Limits and Storage are what a ping tells.
+	// Limits and Storage are part of the response to a ping.
 	Limits() Limits
 	Storage(ctx context.Context, host episode.Name) (Storage, error)
 }
 
-// Caller is who is at the other end of a request.
+// Caller is the authenticated sender of a request.
 type Caller struct {
 	Host episode.Name
 	Auth Auth
-	// Release, if not nil, is called when the request has been answered.
+	// Release, if not nil, is called after the response.
 	Release func()
 }
 
 // Handler is the receiver's end of the protocol.
 type Handler struct {
 	Backend Backend
-	// Identify says who sends a request, or refuses it with a [*Problem]. A request
-	// whose context is cancelled later with a [*Problem] as the cause ends with that
-	// problem, and its connection with it.
+	// Identify returns the sender of a request, or refuses it with a [*Problem]. If the request's
+	// context is later cancelled with a [*Problem] as the cause, the request ends with that problem
+	// and its connection is closed.
 	Identify   func(*http.Request) (Caller, error)
 	BodyLimits BodyLimits
 	About      ServerInfo
@@ -87,16 +84,16 @@ type Handler struct {
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
-	conn.SetWriteDeadline(time.Time{}) // of the answer before
+	conn.SetWriteDeadline(time.Time{}) // that of the response before
 	w = &deadlineWriter{ResponseWriter: w, conn: conn, limit: h.BodyLimits.Idle}
 	caller, err := h.Identify(r)
 	if caller.Release != nil {
 		defer caller.Release()
 	}
-	if err == nil { // who the caller is comes first: a stranger learns nothing but that
+	if err == nil { // authenticate first: a stranger learns nothing else
 		err = h.route(w, r, caller)
 	} else {
-		w.Header().Set("Connection", "close") // the caller is refused
+		w.Header().Set("Connection", "close") // refused callers get no second request
 	}
 	if err == nil {
 		return
@@ -110,22 +107,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	problem.write(w)
 }
 
-// maxLogged bounds what a sender chose and the log repeats, in bytes.
+// maxLogged bounds how many bytes of a sender's text are logged.
 const maxLogged = 300
 
-// closeAfter are the refusals after which a connection is worth nothing: the body
-// that is on its way would have to be read.
+// closeAfter are the refusals after which the connection is closed, because the rest of the body is
+// still on its way.
 var closeAfter = []Code{Stalled, Draining, HostBusy, Superseded}
 
-// problemFor returns what the sender is told of err, and how loudly we say it.
-// A refusal is the other end's business; anything else is ours.
+// problemFor returns the problem to send for err, and the level to log it at. Refusals concern the
+// sender; any other error is the receiver's.
 func problemFor(ctx context.Context, err error) (*Problem, slog.Level) {
 	if p := cancelProblem(ctx); p != nil {
-		err = p // whatever the request met because of that
+		err = p // all other errors follow from it
 	}
 	if p, ok := errors.AsType[*Problem](err); ok {
 		if p.Code == Busy || p.Code == HostBusy {
-			return p, slog.LevelDebug // senders come again by themselves, and often
+			return p, slog.LevelDebug // senders retry by themselves, and often
 		}
 		if problemTypes[p.Code].status >= http.StatusInternalServerError {
 			return p, slog.LevelWarn
@@ -136,21 +133,20 @@ func problemFor(ctx context.Context, err error) (*Problem, slog.Level) {
 		return drainingProblem(), slog.LevelInfo
 	}
 	if errors.Is(err, context.Canceled) {
-		return &Problem{Code: Internal}, slog.LevelInfo // the sender left
+		return &Problem{Code: Internal}, slog.LevelInfo // the sender disconnected
 	}
 	return &Problem{Code: Internal}, slog.LevelError
 }
 
-// cancelProblem returns the problem with which a request's context was cancelled, or nil.
+// cancelProblem returns the problem with which the request's context was cancelled, or nil.
 func cancelProblem(ctx context.Context) *Problem {
 	p, _ := errors.AsType[*Problem](context.Cause(ctx))
 	return p
 }
 
-// keepAlive reads what is left of a small body before its refusal, and reports whether
-// the connection can carry another request. After a body that was not read to its end it
-// cannot: its rest would pass for a request. A chunked body may have come with a length
-// as well, which net/http hides, so that two readers may not agree on where it ends.
+// keepAlive drains a small body before its refusal, and reports whether the connection can carry
+// another request. Unread bytes would be parsed as the next request. A chunked body may also have
+// had a length, which net/http hides, so that two readers may disagree about its end.
 func (h *Handler) keepAlive(conn *http.ResponseController, r *http.Request) bool {
 	switch {
 	case len(r.TransferEncoding) > 0 || r.ContentLength >= MinAnnounced:
@@ -158,14 +154,14 @@ func (h *Handler) keepAlive(conn *http.ResponseController, r *http.Request) bool
 	case r.ContentLength <= 0:
 		return true
 	case r.Header.Get("Expect") != "":
-		return true // net/http closes the connection, unless all of it was read
+		return true // net/http closes the connection unless the whole body was read
 	}
 	return h.drainBody(conn, r)
 }
 
-// drainBody reads what is left of a small body before it is answered, and reports whether
-// it has come to the end. Over an unread one net/http closes a connection that ends with
-// its request, as a proxy's do, and the answer is lost.
+// drainBody reads the rest of a small body before the response, and reports whether it reached the
+// end. With unread bytes, net/http closes a connection that ends with its request, as a proxy's
+// does, and the response is lost.
 func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool {
 	if r.ContentLength <= 0 || r.ContentLength >= MinAnnounced || r.Header.Get("Expect") != "" {
 		return false
@@ -175,8 +171,8 @@ func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool
 	return err == nil
 }
 
-// deadlineWriter is a response whose end comes: net/http reads what is left of a small
-// body and waits for the sender to take the answer, and neither may be for ever.
+// deadlineWriter sets deadlines for the end of a response. net/http reads the rest of a small body
+// and waits until the sender reads the response; both must end.
 type deadlineWriter struct {
 	http.ResponseWriter
 	conn  *http.ResponseController
@@ -193,7 +189,7 @@ func (a *deadlineWriter) WriteHeader(status int) {
 // Unwrap is for [http.ResponseController].
 func (a *deadlineWriter) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// route answers a request, or returns the refusal of it.
+// route handles a request, or returns why it is refused.
 func (h *Handler) route(w http.ResponseWriter, r *http.Request, caller Caller) error {
 	if err := h.checkKnownStore(r); err != nil {
 		return err
@@ -232,7 +228,7 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request, caller Caller) e
 	return Refuse(BadMethod, "use PUT or HEAD")
 }
 
-// parseKey decodes two path segments once, and takes nothing but names.
+// parseKey unescapes two path segments once, and accepts only valid names.
 func parseKey(host, name string) (episode.Key, error) {
 	var key episode.Key
 	for _, part := range []struct {
@@ -291,7 +287,7 @@ func (h *Handler) serveHead(w http.ResponseWriter, r *http.Request, key episode.
 	return nil
 }
 
-// refuseBody refuses a body where none is wanted: nobody would read it.
+// refuseBody refuses a request with a body where none is expected, because nothing would read it.
 func refuseBody(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength == 0 && len(r.TransferEncoding) == 0 {
 		return nil
@@ -300,12 +296,12 @@ func refuseBody(w http.ResponseWriter, r *http.Request) error {
 	return Refuse(BadRequest, "only PUT and PATCH have a body")
 }
 
-// writeJSON ends an answer. An error is the connection's, which net/http sees
-// as well: the sender asks again.
+// writeJSON sends a response. It ignores write errors: net/http sees them too, and the sender asks
+// again.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // only our own types come here
+		panic(err) // v is always one of our own types
 	}
 	b = append(b, '\n')
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)))

@@ -32,8 +32,8 @@ func (h *Handler) servePut(w http.ResponseWriter, r *http.Request, key episode.K
 	return h.writeReceipt(w, receipt)
 }
 
-// serveAnnounce answers with the receipt of what is there already, or with where to
-// go on. Announcing again is how a sender that knows nothing any more finds out.
+// serveAnnounce responds with the receipt if the archive is stored, or with where to continue. A
+// sender that has lost its state announces again.
 func (h *Handler) serveAnnounce(w http.ResponseWriter, r *http.Request, key episode.Key) error {
 	var receipt Receipt
 	var unfinished Unfinished
@@ -61,7 +61,7 @@ func (h *Handler) serveAnnounce(w http.ResponseWriter, r *http.Request, key epis
 	return nil
 }
 
-// serveUpload serves what stands below /v1/uploads/.
+// serveUpload handles paths below /v1/uploads/.
 func (h *Handler) serveUpload(w http.ResponseWriter, r *http.Request, host episode.Name, escaped string) error {
 	id, err := url.PathUnescape(escaped)
 	if err != nil || id == "" || strings.Contains(id, "/") {
@@ -121,7 +121,7 @@ func (h *Handler) servePatch(w http.ResponseWriter, r *http.Request, host episod
 	return h.writeReceipt(w, receipt)
 }
 
-// serveOptions answers OPTIONS: what the receiver takes.
+// serveOptions responds to OPTIONS with the receiver's limits.
 func (h *Handler) serveOptions(w http.ResponseWriter, r *http.Request) error {
 	if err := refuseBody(w, r); err != nil {
 		return err
@@ -132,7 +132,7 @@ func (h *Handler) serveOptions(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// setProgress sets the fields that say how far an upload has come.
+// setProgress sets the headers that describe an unfinished upload.
 func (h *Handler) setProgress(w http.ResponseWriter, u Unfinished) {
 	fields := w.Header()
 	fields.Set(uploadComplete, "?0")
@@ -144,7 +144,7 @@ func (h *Handler) setProgress(w http.ResponseWriter, u Unfinished) {
 	fields.Set("Cache-Control", "no-store")
 }
 
-// writeReceipt answers with a receipt, which is the end of an upload.
+// writeReceipt sends a receipt, which ends an upload.
 func (h *Handler) writeReceipt(w http.ResponseWriter, receipt Receipt) error {
 	store, err := h.Backend.Store()
 	if err != nil {

@@ -12,33 +12,33 @@ import (
 	"cis490/internal/printable"
 )
 
-// Bounds of a [Store].
+// Limits of a [Store].
 const (
 	maxStoreID = 64
 	// MaxReplaced is the maximum number of stores that one store can replace.
 	MaxReplaced = 64
 )
 
-// Unnamed stands in [Store.Replaces] for the store of a host that has not adopted one:
-// it retired its episodes before stores had names.
+// Unnamed is the entry of [Store.Replaces] for a host that has adopted no store, because it retired
+// its episodes before stores had ids.
 const Unnamed = "unnamed"
 
-// Store names what a receiver keeps its archives in. The id moves with the data, so that
-// a host can tell an empty disk, another receiver and a restored image from the store to
-// which it has given its episodes. An answer of a receiver before 2026-11-29 names none.
+// Store identifies the store of a receiver. The id moves with the data: a host can tell the store
+// that has its episodes from an empty disk, another receiver and a restored image. Receivers before
+// 2026-11-29 send no store.
 type Store struct {
 	ID string `json:"id"`
-	// IndexBytes is the length of the index that is on the disk, in bytes. It never
-	// decreases, unless the index is lost or an older image of it is restored.
+	// IndexBytes is the length in bytes of the index on the disk. It decreases only if the index is
+	// lost or an older image of it is restored.
 	IndexBytes int64 `json:"index_bytes"`
-	// IndexTail stands for the bytes of the index before IndexBytes: an index that was
-	// restored and has grown beyond them since has others there. Empty: not known.
+	// IndexTail stands for the last bytes of the index before IndexBytes. An index that was
+	// restored and has grown past IndexBytes has other bytes there. It is empty if not known.
 	IndexTail string `json:"index_tail,omitempty"`
-	// Replaces has the ids of the stores that a person has said this one replaces.
+	// Replaces are the ids of stores that an operator has declared replaced by this one.
 	Replaces []string `json:"replaces,omitempty"`
 }
 
-// ParseStoreID returns the id that s is, or an error.
+// ParseStoreID returns s if it is a valid id of a store, and an error otherwise.
 func ParseStoreID(s string) (string, error) {
 	if s == "" || len(s) > maxStoreID {
 		return "", fmt.Errorf("the id of a store has 1 to %d characters, not %d", maxStoreID, len(s))
@@ -51,21 +51,21 @@ func ParseStoreID(s string) (string, error) {
 	return s, nil
 }
 
-// Follows reports whether s is the store called id, or replaces it. Nil follows none.
+// Follows reports whether s has the id, or replaces the store that has it. A nil store follows
+// none.
 func (s *Store) Follows(id string) bool {
 	return s != nil && (s.ID == id || slices.Contains(s.Replaces, id))
 }
 
-// Check returns an error if s is not a store that a receiver may name. Nil is one that
-// names none.
+// Check returns an error if s is not a valid store. A nil store is valid.
 func (s *Store) Check() error {
 	switch {
 	case s == nil:
 		return nil
 	case len(s.IndexTail) > maxStoreID || !printable.IsPlain(s.IndexTail):
-		return errors.New("the tail of the store's index is none")
+		return errors.New("index_tail is not valid")
 	case s.IndexBytes < 0:
-		return errors.New("the index of the store has a negative length")
+		return errors.New("index_bytes is negative")
 	case len(s.Replaces) > MaxReplaced:
 		return fmt.Errorf("the store replaces more than %d others", MaxReplaced)
 	case s.ID == Unnamed:
@@ -79,25 +79,25 @@ func (s *Store) Check() error {
 	return nil
 }
 
-// storeKnownField says what the sender of a request knows of the receiver's store.
+// storeKnownField names the header with the store that the sender knows.
 const storeKnownField = "Store-Known"
 
 type knownKey struct{}
 
-// WithKnownStore returns a context whose requests tell the receiver which store it had, and how
-// long its index was: it refuses them with [OtherStore] if it cannot have been that one. A
-// store without an id says nothing.
+// WithKnownStore returns a context whose requests tell the receiver which store the host knows, and
+// how long its index was. A receiver whose store cannot be that one refuses them with [OtherStore].
+// A store without an id is not sent.
 func WithKnownStore(ctx context.Context, known Store) context.Context {
 	return context.WithValue(ctx, knownKey{}, known)
 }
 
-// KnownStore returns what [WithKnownStore] has put into ctx.
+// KnownStore returns the store that [WithKnownStore] put into ctx.
 func KnownStore(ctx context.Context) Store {
 	known, _ := ctx.Value(knownKey{}).(Store)
 	return known
 }
 
-// setKnownStore sets the field of a request.
+// setKnownStore sets the header of a request.
 func setKnownStore(req *http.Request) {
 	known := KnownStore(req.Context())
 	if known.ID == "" || known.Check() != nil {
@@ -111,7 +111,7 @@ func setKnownStore(req *http.Request) {
 	}
 }
 
-// parseKnownStore returns what a request says of the store, and whether it says something.
+// parseKnownStore returns the store in a request's header, and whether there is one.
 func parseKnownStore(h http.Header) (Store, bool, error) {
 	values := h.Values(storeKnownField)
 	if len(values) == 0 {
@@ -130,12 +130,12 @@ func parseKnownStore(h http.Header) (Store, bool, error) {
 		}
 	}
 	if err != nil || !ok {
-		return Store{}, false, Refuse(BadRequest, "%s is not the id of a store with the length of its index", storeKnownField)
+		return Store{}, false, Refuse(BadRequest, "%s is not a valid store id with an index length", storeKnownField)
 	}
 	return known, true, nil
 }
 
-// checkKnownStore refuses a request of a host that knows another store than this one.
+// checkKnownStore refuses a request whose host knows another store.
 func (h *Handler) checkKnownStore(r *http.Request) error {
 	known, says, err := parseKnownStore(r.Header)
 	if err != nil || !says {

@@ -1,4 +1,4 @@
-package systemd_test
+package logging_test
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"cis490/internal/systemd"
+	"cis490/internal/logging"
 )
 
 // stuckWriter waits in each Write until it is released.
@@ -30,8 +30,8 @@ func (w *stuckWriter) Write(p []byte) (int, error) {
 func TestQueueNeverWaitsForItsReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &stuckWriter{release: make(chan struct{})}
-		q := systemd.NewQueue(w, systemd.ForJournal)
-		log := slog.New(systemd.NewHandler(q, slog.LevelInfo, systemd.ForJournal))
+		q := logging.NewQueue(w, logging.ForJournal)
+		log := slog.New(logging.NewHandler(q, slog.LevelInfo, logging.ForJournal))
 		const lines = 50_000
 		long := strings.Repeat("x", 100)
 		for n := range lines { // would wait for ever
@@ -61,7 +61,7 @@ func TestQueueNeverWaitsForItsReader(t *testing.T) {
 func TestQueueIsFlushedInBoundedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &stuckWriter{release: make(chan struct{})}
-		q := systemd.NewQueue(w, systemd.ForFile)
+		q := logging.NewQueue(w, logging.ForFile)
 		fmt.Fprintln(q, "one")
 		start := time.Now()
 		q.Close(time.Second)

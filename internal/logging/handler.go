@@ -1,63 +1,25 @@
-package systemd
+package logging
 
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/term"
 
 	"cis490/internal/printable"
 )
 
-// MaxLine bounds a log line. journald splits far longer ones, and what follows
-// a split would be read as an event of its own, with a level of its own.
+// MaxLine bounds a log line in bytes. journald splits longer lines, and takes the rest for an event
+// with a level of its own.
 const MaxLine = 16 << 10
 
-// A Form is how a log line begins; what follows is the same in all.
-type Form int
-
-// The forms, by who reads them.
-const (
-	ForFile     Form = iota // 2006-01-02T15:04:05.000Z WARN message key=value
-	ForTerminal             // 15:04:05 WARN message key=value
-	ForJournal              // <4>message key=value; journald knows the time
-)
-
-// FormOf returns the form that suits f, which is mostly standard error.
-func FormOf(f *os.File) Form {
-	switch {
-	case isJournal(f):
-		return ForJournal
-	case term.IsTerminal(int(f.Fd())):
-		return ForTerminal
-	}
-	return ForFile
-}
-
-// isJournal reports whether f leads to journald, which names its end of the
-// stream by device and inode. A child's redirected output has others.
-func isJournal(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
-}
-
-// NewHandler returns a handler that writes each event of at least the level to
-// w, in one Write. Keys and values look as slog.TextHandler makes them, the
-// message stands bare; what is no printable ASCII is escaped as in a Go
-// string. A line that would be longer than [MaxLine] ends in "...".
+// NewHandler returns a handler that writes each event of at least the level to w, in one Write.
+// Keys and values look as in slog.TextHandler, and the message stands unquoted. All but printable
+// ASCII is escaped as in a Go string. A line that would be longer than [MaxLine] ends in "...".
 func NewHandler(w io.Writer, level slog.Leveler, form Form) slog.Handler {
 	return &handler{out: &output{w: w}, level: level, form: form}
 }
@@ -69,7 +31,7 @@ type handler struct {
 	with  []func(slog.Handler) slog.Handler // WithAttrs and WithGroup, in order
 }
 
-// output lets one line through at a time.
+// output serializes the lines.
 type output struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -110,9 +72,8 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
-// formatAttrs returns " key=value" of all the attributes. They are rendered by a
-// text handler of their own, under an empty message, and before the lock: a
-// value may log when it is asked for its text.
+// formatAttrs returns all attributes as " key=value". A text handler renders them under an empty
+// message. No lock is held, because a value's text method may log.
 func (h *handler) formatAttrs(ctx context.Context, r slog.Record) (string, error) {
 	var b bytes.Buffer
 	text := slog.Handler(slog.NewTextHandler(&b, nil))
@@ -140,7 +101,7 @@ func (h *handler) formatHead(r slog.Record) string {
 	return r.Time.Format("2006-01-02T15:04:05.000Z07:00") + " " + r.Level.String() + " " + formatMessage(r.Message)
 }
 
-// priority is the level as journald reads it at the start of a line.
+// priority returns the level as journald parses it at the start of a line.
 func priority(level slog.Level) string {
 	switch {
 	case level >= slog.LevelError:
@@ -153,8 +114,8 @@ func priority(level slog.Level) string {
 	return "<7>"
 }
 
-// formatMessage returns s bare if it reads as plain words, else quoted: a message
-// must not pass for attributes.
+// formatMessage returns s as it is if it reads as plain words, and quoted otherwise: a message must
+// not look like attributes.
 func formatMessage(s string) string {
 	if s == "" || strings.ContainsAny(s, `="\`) || printable.Text(s) != s {
 		return strconv.QuoteToASCII(s)

@@ -1,4 +1,4 @@
-package systemd
+package logging
 
 import (
 	"fmt"
@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// maxQueued bounds the bytes of log lines that wait for whoever reads them.
+// maxQueued bounds the queued log lines in bytes.
 const maxQueued = 1 << 20
 
-// Queue is a writer of log lines that never waits for its reader: a daemon must go on
-// when nobody reads its log. Lines that do not fit into the queue are dropped, and
-// counted in a line of their own. It must be closed.
+// Queue is a writer of log lines that never waits for its reader, because a daemon must go on when
+// nothing reads its log. A line that does not fit is dropped, and the next line says how many were.
+// A queue must be closed.
 type Queue struct {
 	w    io.Writer
 	form Form
-	wake chan struct{} // holds a value if there may be something to write
-	done chan struct{} // closed when everything was written after Close
+	wake chan struct{} // holds a value if lines may be queued
+	done chan struct{} // closed once all lines are written after Close
 
 	mu      sync.Mutex // guards the fields below
 	lines   [][]byte
@@ -27,7 +27,7 @@ type Queue struct {
 	closed  bool
 }
 
-// NewQueue returns a queue that writes to w, in lines of a form.
+// NewQueue returns a queue that writes to w. The form is that of its own lines.
 func NewQueue(w io.Writer, form Form) *Queue {
 	q := &Queue{w: w, form: form, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go q.run()
@@ -47,8 +47,8 @@ func (q *Queue) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// reportDropped queues a line that counts those that were dropped before it. The caller
-// must hold q.mu.
+// reportDropped queues a line with the number of lines dropped before it. The caller must hold
+// q.mu.
 func (q *Queue) reportDropped() {
 	if q.dropped == 0 {
 		return
@@ -69,8 +69,7 @@ func (q *Queue) add(line []byte) {
 	}
 }
 
-// Close stops taking lines, and waits for at most that long until those that are queued
-// are written.
+// Close refuses further lines, and waits up to the given time until the queued ones are written.
 func (q *Queue) Close(within time.Duration) {
 	q.mu.Lock()
 	if !q.closed {
@@ -85,18 +84,18 @@ func (q *Queue) Close(within time.Duration) {
 	}
 }
 
-// run writes what is queued until the queue is closed and empty.
+// run writes queued lines until the queue is closed and empty.
 func (q *Queue) run() {
 	defer close(q.done)
 	for range q.wake {
 		for _, line := range q.takeAll() {
-			q.w.Write(line) // an error has no place to go: this is the log
+			q.w.Write(line) // this is the log: there is no place to report an error
 			q.markWritten(len(line))
 		}
 	}
 }
 
-// takeAll returns the lines that are queued. They count until they are written.
+// takeAll returns the queued lines. They count as queued until they are written.
 func (q *Queue) takeAll() [][]byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,4 +1,4 @@
-package systemd_test
+package logging_test
 
 import (
 	"bytes"
@@ -16,26 +16,26 @@ import (
 	"testing/slogtest"
 	"time"
 
-	"cis490/internal/systemd"
+	"cis490/internal/logging"
 )
 
 func TestFormsBeginAsTheirReadersExpect(t *testing.T) {
 	const file, terminal = `^2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(Z|[+-]\d\d:\d\d) `, `^\d\d:\d\d:\d\d `
 	for _, c := range []struct {
-		form  systemd.Form
+		form  logging.Form
 		level slog.Level
 		want  string
 	}{
-		{systemd.ForJournal, slog.LevelError + 1, `^<3>`},
-		{systemd.ForJournal, slog.LevelWarn, `^<4>`},
-		{systemd.ForJournal, slog.LevelInfo, `^<6>`},
-		{systemd.ForJournal, slog.LevelDebug, `^<7>`},
-		{systemd.ForTerminal, slog.LevelWarn, terminal + "WARN "},
-		{systemd.ForTerminal, slog.LevelError + 1, terminal + `ERROR\+1 `},
-		{systemd.ForFile, slog.LevelInfo, file + "INFO "},
+		{logging.ForJournal, slog.LevelError + 1, `^<3>`},
+		{logging.ForJournal, slog.LevelWarn, `^<4>`},
+		{logging.ForJournal, slog.LevelInfo, `^<6>`},
+		{logging.ForJournal, slog.LevelDebug, `^<7>`},
+		{logging.ForTerminal, slog.LevelWarn, terminal + "WARN "},
+		{logging.ForTerminal, slog.LevelError + 1, terminal + `ERROR\+1 `},
+		{logging.ForFile, slog.LevelInfo, file + "INFO "},
 	} {
 		var b bytes.Buffer
-		log := slog.New(systemd.NewHandler(&b, slog.LevelDebug, c.form))
+		log := slog.New(logging.NewHandler(&b, slog.LevelDebug, c.form))
 		log.Log(t.Context(), c.level, "episode packed", "episode", "ep-1", "took", time.Second)
 		if want := c.want + "episode packed episode=ep-1 took=1s\n$"; !regexp.MustCompile(want).Match(b.Bytes()) {
 			t.Errorf("got %q, want %s", b.String(), want)
@@ -49,7 +49,7 @@ func (s secret) LogValue() slog.Value { s.log.Warn("inner"); return slog.StringV
 
 func TestAttributesAreWritten(t *testing.T) {
 	var b bytes.Buffer
-	log := slog.New(systemd.NewHandler(&b, slog.LevelInfo, systemd.ForJournal))
+	log := slog.New(logging.NewHandler(&b, slog.LevelInfo, logging.ForJournal))
 	a := log.With("host", "lab-01").WithGroup("g")
 	for _, c := range []struct {
 		do   func()
@@ -69,7 +69,7 @@ func TestAttributesAreWritten(t *testing.T) {
 		{func() { log.Info("m", "k", "\u202e\x1b[2J\u0085\xff\x7f\u00e9") }, `<6>m k="\u202e\x1b[2J\u0085\xff\x7f\u00e9"` + "\n"},
 		{func() { log.WithGroup("\u00e9\n").Info("m", "\x7f", 1) }, `<6>m "\u00e9\n.\x7f"=1` + "\n"},
 		{func() { log.Info("m", "k", secret{log}) }, "<4>inner\n<6>m k=told\n"}, // must not deadlock
-		{func() { log.Info("m", "k", strings.Repeat("x", 1<<20)) }, "<6>m k=" + strings.Repeat("x", systemd.MaxLine-11) + "...\n"},
+		{func() { log.Info("m", "k", strings.Repeat("x", 1<<20)) }, "<6>m k=" + strings.Repeat("x", logging.MaxLine-11) + "...\n"},
 	} {
 		b.Reset()
 		c.do()
@@ -81,7 +81,7 @@ func TestAttributesAreWritten(t *testing.T) {
 
 func TestLoggersOfOneParentDoNotMix(t *testing.T) {
 	var b bytes.Buffer
-	parent := slog.New(systemd.NewHandler(&b, slog.LevelInfo, systemd.ForJournal)).With("a", 1).With("b", 2).With("c", 3)
+	parent := slog.New(logging.NewHandler(&b, slog.LevelInfo, logging.ForJournal)).With("a", 1).With("b", 2).With("c", 3)
 	first, second := parent.With("d", "first"), parent.With("d", "second")
 	first.Info("m")
 	second.Info("m")
@@ -93,7 +93,7 @@ func TestLoggersOfOneParentDoNotMix(t *testing.T) {
 func TestLevelMayChange(t *testing.T) {
 	var b bytes.Buffer
 	var level slog.LevelVar
-	log := slog.New(systemd.NewHandler(&b, &level, systemd.ForJournal)).With("a", 1)
+	log := slog.New(logging.NewHandler(&b, &level, logging.ForJournal)).With("a", 1)
 	log.Debug("one")
 	level.Set(slog.LevelDebug)
 	log.Debug("two")
@@ -124,7 +124,7 @@ func (w *oneWriter) Write(p []byte) (int, error) {
 
 func TestEventsAreWrittenOneByOne(t *testing.T) {
 	w := &oneWriter{t: t}
-	log := slog.New(systemd.NewHandler(w, slog.LevelInfo, systemd.ForJournal))
+	log := slog.New(logging.NewHandler(w, slog.LevelInfo, logging.ForJournal))
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -144,7 +144,7 @@ func TestHandlerKeepsSlogsContract(t *testing.T) {
 	var b bytes.Buffer
 	slogtest.Run(t, func(*testing.T) slog.Handler {
 		b.Reset()
-		return systemd.NewHandler(&b, slog.LevelInfo, systemd.ForFile)
+		return logging.NewHandler(&b, slog.LevelInfo, logging.ForFile)
 	}, func(t *testing.T) map[string]any { return parse(t, strings.TrimSuffix(b.String(), "\n")) })
 }
 
@@ -187,18 +187,18 @@ func TestFormFollowsTheStream(t *testing.T) {
 	if err := syscall.Fstat(int(f.Fd()), &stat); err != nil {
 		t.Fatal(err)
 	}
-	for stream, want := range map[string]systemd.Form{
-		"": systemd.ForFile, "x": systemd.ForFile,
-		fmt.Sprintf("%d:%d", stat.Dev, stat.Ino):   systemd.ForJournal,
-		fmt.Sprintf("%d:%d", stat.Dev, stat.Ino+1): systemd.ForFile,
+	for stream, want := range map[string]logging.Form{
+		"": logging.ForFile, "x": logging.ForFile,
+		fmt.Sprintf("%d:%d", stat.Dev, stat.Ino):   logging.ForJournal,
+		fmt.Sprintf("%d:%d", stat.Dev, stat.Ino+1): logging.ForFile,
 	} {
 		t.Setenv("JOURNAL_STREAM", stream)
-		if got := systemd.FormOf(f); got != want {
+		if got := logging.FormOf(f); got != want {
 			t.Errorf("JOURNAL_STREAM=%s: form %d, want %d", stream, got, want)
 		}
 	}
 	f.Close()
-	if got := systemd.FormOf(f); got != systemd.ForFile {
+	if got := logging.FormOf(f); got != logging.ForFile {
 		t.Errorf("closed file: form %d", got)
 	}
 }
@@ -209,13 +209,13 @@ func FuzzHandler(f *testing.F) {
 	f.Add("<0>", "", "", "\x7f")
 	f.Add(strings.Repeat("\xff", 9000), "time", "é", "level")
 	f.Fuzz(func(t *testing.T, message, key, value, group string) {
-		for form := systemd.ForFile; form <= systemd.ForJournal; form++ {
+		for form := logging.ForFile; form <= logging.ForJournal; form++ {
 			var b bytes.Buffer
-			h := systemd.NewHandler(&b, slog.LevelInfo, form)
+			h := logging.NewHandler(&b, slog.LevelInfo, form)
 			log := slog.New(h).With(key, value).WithGroup(group)
 			log.Info(message, key, value, "err", errors.New(value), "b", []byte(value), slog.Group(key, value, message), "any", struct{ S string }{value})
 			line, ok := bytes.CutSuffix(b.Bytes(), []byte("\n"))
-			if !ok || len(line) >= systemd.MaxLine {
+			if !ok || len(line) >= logging.MaxLine {
 				t.Fatalf("no line, or too long a one: %q", b.Bytes())
 			}
 			for _, c := range line {

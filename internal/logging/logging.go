@@ -1,0 +1,73 @@
+// Package logging sets up slog for standard error, as the journal, a terminal or a file
+// reads it.
+//
+// Invariant: one event is one line of printable ASCII, at most [MaxLine] bytes long,
+// whatever bytes an episode put into a name. A forged line would be a forged log.
+package logging
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// New returns a logger that writes to standard error in the form for it.
+func New(verbose bool) *slog.Logger {
+	return slog.New(NewHandler(os.Stderr, levelFor(verbose), FormOf(os.Stderr)))
+}
+
+// FlushTimeout bounds how long a program that ends waits for the reader of its log.
+const FlushTimeout = time.Second
+
+// NewDaemon is [New] for a daemon: a slow or missing reader of standard error neither blocks
+// nor ends it. The daemon must call flush when it ends.
+func NewDaemon(verbose bool) (log *slog.Logger, flush func()) {
+	signal.Ignore(syscall.SIGPIPE) // of stderr: other pipes give an error anyway
+	form := FormOf(os.Stderr)
+	q := NewQueue(os.Stderr, form)
+	return slog.New(NewHandler(q, levelFor(verbose), form)), func() { q.Close(FlushTimeout) }
+}
+
+func levelFor(verbose bool) slog.Level {
+	if verbose {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+// Form is how a log line begins. The rest of the line is the same in all forms.
+type Form int
+
+// The forms of a log line.
+const (
+	ForFile     Form = iota // 2006-01-02T15:04:05.000Z WARN message key=value
+	ForTerminal             // 15:04:05 WARN message key=value
+	ForJournal              // <4>message key=value; journald knows the time
+)
+
+// FormOf returns the form for f, which is usually standard error.
+func FormOf(f *os.File) Form {
+	switch {
+	case isJournal(f):
+		return ForJournal
+	case term.IsTerminal(int(f.Fd())):
+		return ForTerminal
+	}
+	return ForFile
+}
+
+// isJournal reports whether f is the stream to journald, whose device and inode are in the
+// environment. Redirected output of a child process has others.
+func isJournal(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
+}
