@@ -55,6 +55,7 @@ fmt: ## Format all Go files
 
 check: fmt-check tidy lint shell units vuln ## Run before each commit: formatting, vet, linters, units, short tests
 	go test -short -count=1 ./...
+	go test -C scripts/bench -short -count=1 ./...
 
 fmt-check:
 	@unformatted=$$($(TOOL) gofumpt -l .) || exit 1; \
@@ -62,7 +63,9 @@ fmt-check:
 
 lint:
 	go vet ./...
+	go vet -C scripts/bench ./...
 	$(TOOL) staticcheck ./...
+	cd scripts/bench && go tool -modfile=../tools.mod staticcheck ./...
 
 vuln:
 	@scripts/vuln.sh
@@ -72,12 +75,15 @@ shell:
 
 tidy:
 	@go mod tidy -diff || { echo 'go.mod: not tidy, run go mod tidy' >&2; exit 1; }
+	@go mod tidy -C scripts/bench -diff || { echo 'scripts/bench/go.mod: not tidy, run go mod tidy there' >&2; exit 1; }
 
 test: ## Run all tests
 	go test -count=1 ./...
+	go test -C scripts/bench -count=1 ./...
 
 race: ## Run the short tests under the race detector (needs gcc)
 	CGO_ENABLED=1 go test -race -short ./...
+	CGO_ENABLED=1 go test -C scripts/bench -race -short ./...
 
 readers: ## Run the snippets of docs/index.md with jq, Python, pandas, Polars, DuckDB, tar
 	@scripts/readers.sh
@@ -117,11 +123,11 @@ bench: ## Run the benchmarks that match BENCH=. for BENCHTIME=1s each
 
 # RUNS=n rounds, WORK=M,S,L,receiver,idle, SCALE=0.02 for a smoke test.
 bench-peers: build ## Compare cis490 with alternatives, for docs/performance.md (root on Debian, half an hour)
-	go run ./scripts/bench peers $(BENCHFLAGS)
+	go build -C scripts/bench -o $(CURDIR)/bin/cis490-bench . && bin/cis490-bench peers $(BENCHFLAGS)
 
 # RUNS and SCALE as above, WORK=backlog,away,rows,hosts.
 bench-growth: build ## Plot time and memory against backlog, rows and hosts; docs/growth-*.svg
-	go run ./scripts/bench growth $(BENCHFLAGS)
+	go build -C scripts/bench -o $(CURDIR)/bin/cis490-bench . && bin/cis490-bench growth $(BENCHFLAGS)
 
 cover: ## Run all tests and write bin/cover.html
 	@mkdir -p bin

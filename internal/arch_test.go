@@ -64,7 +64,11 @@ var laws = map[string]law{
 	"cmd/receiver": {"cli config durable episode index logging pki printable receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.
-	"internal/labtest": {"archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
+	"internal/labtest": {"fixture archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
+
+	// Test helpers.
+	"internal/fixture":    {"", "what any test needs, of no program"},
+	"internal/scripttest": {"cli durable labtest", "runs a program's command, and the other program as it is shipped"},
 
 	// What breaks the programs knows none of them; its tests may.
 	"internal/crashtest":           {"", "file systems without power, and other sources for the build"},
@@ -80,11 +84,11 @@ var laws = map[string]law{
 // owners says which packages may import what is not ours. All may import
 // golang.org/x/sys and the standard library, but for the rows below.
 var owners = map[string]string{
-	"github.com/klauspost/compress":     "internal/archive",
+	"github.com/klauspost/compress":     "internal/archive internal/scripttest",
 	"github.com/BurntSushi/toml":        "internal/config",
 	"github.com/coreos/go-systemd/v22":  "internal/systemd",
 	"github.com/dunglas/httpsfv":        "internal/wire",
-	"github.com/spf13/cobra":            "internal/cli internal/labtest cmd/shipper cmd/receiver",
+	"github.com/spf13/cobra":            "internal/cli internal/labtest internal/scripttest cmd/shipper cmd/receiver",
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 	"github.com/dustin/go-humanize":     "internal/config internal/cli cmd/shipper cmd/receiver",
 	"golang.org/x/term":                 "internal/cli internal/logging cmd/shipper",
@@ -92,10 +96,13 @@ var owners = map[string]string{
 	"golang.org/x/sync":                 "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
 	"golang.org/x/sys":                  "*",
 	"github.com/google/go-cmp":          "internal/labtest",
-	"github.com/rogpeppe/go-internal":   "internal/labtest",
-	"net/http":                          "internal/wire internal/hint internal/pki internal/receiver internal/labtest scripts/bench", // a header or a status is wire's word; the bench loads nginx with the same requests
-	"testing":                           "internal/labtest",
+	"github.com/rogpeppe/go-internal":   "internal/labtest internal/scripttest",
+	"net/http":                          "internal/hint internal/labtest internal/pki internal/receiver internal/wire scripts/bench", // a header or a status is wire's word; the bench loads nginx with the same requests
+	"testing":                           "internal/fixture internal/labtest internal/scripttest",
 }
+
+// testOnly are the packages that no program may import.
+var testOnly = map[string]bool{"internal/labtest": true, "internal/fixture": true, "internal/scripttest": true}
 
 func TestImportsFollowTheTable(t *testing.T) {
 	for _, p := range project(t) {
@@ -127,7 +134,7 @@ func refusal(dir string, test bool, imported string) string {
 		if !slices.Contains(strings.Fields(laws[dir].may), strings.TrimPrefix(room, "internal/")) {
 			return "its row in laws does not have it"
 		}
-		if room == "internal/labtest" {
+		if testOnly[room] && !testOnly[dir] {
 			return "it is for tests only"
 		}
 		return ""
