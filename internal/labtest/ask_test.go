@@ -79,7 +79,7 @@ func hup(t *testing.T, p *labtest.Process) {
 	p.Signal(t, syscall.SIGHUP)
 }
 
-const answering, away = "receiver answers, last at 20", "receiver has not accepted uploads since 20"
+const answering, away = "receiver answers, last at 20", "receiver does not take anything since 20"
 
 // Nothing waits, and no lab host says that a receiver answers which does not. When that is
 // made right, it is said too.
@@ -163,7 +163,7 @@ func TestAnIdleShipperNoticesThatItIsShutOut(t *testing.T) {
 	l.Process().WaitLine(t, "reloaded certificates and lists")
 	hup(t, d)
 	m.says(t, h, "down", away)
-	if hint := statusOf(t, h).Receiver.Hint; !strings.Contains(hint, "no other certificate, CA or token is on this host's disk") {
+	if hint := statusOf(t, h).Receiver.Hint; !strings.Contains(hint, "this host's disk has no other certificate, CA or token") {
 		t.Errorf("the hint is %q", hint)
 	}
 	l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)

@@ -135,7 +135,7 @@ func TestPruneKeepsWhatWasWrittenAfterShipping(t *testing.T) {
 	mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "3 in the shipped directory, 2 changed since (noted ")
 
 	out := pruneUntil(t, h, "deleted=1 ")
-	mustContain(t, "prune", out, "kept      w1")
+	mustContain(t, "prune", out, "kept          w1")
 	mustContain(t, "prune", out, "kept=2")
 	h.Forget("w3")
 	if b := read(t, h.Shipped("w2", "analysis.txt")); b != "a week of work" {

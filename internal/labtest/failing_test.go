@@ -74,7 +74,7 @@ func TestAnEpisodeThatFailsIsNamed(t *testing.T) {
 	}))
 	for range 2 {
 		pass := h.Once().Must(t, 1, labtest.Tally{Scanned: 1, Transient: 1})
-		mustContain(t, "the pass", pass.Stderr, "WARN will try again episode=run-1", "the log says why")
+		mustContain(t, "the pass", pass.Stderr, "WARN will try again episode=run-1", "see the log")
 	}
 	st := statusOf(t, h)
 	if len(st.Failing) != 1 || st.Failing[0].Episode != "run-1" || st.Failing[0].Attempts != 2 || !strings.Contains(st.Failing[0].Cause, "no such table") || st.Total != 1 {
@@ -82,7 +82,7 @@ func TestAnEpisodeThatFailsIsNamed(t *testing.T) {
 	}
 	text := h.Run("status").MustExit(t, 0).Stdout
 	narrow(t, text)
-	mustContain(t, "status", text, "failing     1, as the last run left it ", "\nrun-1\n  failing, tried 2 times, first ")
+	mustContain(t, "status", text, "failing     1, when the last run ended ", "\nrun-1\n  failing, tried 2 times, first ")
 	restore()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	if st := statusOf(t, h); st.Total != 0 || len(st.Failing) != 0 {
@@ -131,7 +131,7 @@ func TestAFolderThatGetsItsOwnerLaterShips(t *testing.T) {
 		held := statusOf(t, h).Held
 		return len(held) == 1 && held[0].Reason == "stuck"
 	})
-	mustContain(t, "status", h.Run("status").MustExit(t, 3).Stdout, "it is tried again by itself; at once: shipper retry run-1")
+	mustContain(t, "status", h.Run("status").MustExit(t, 3).Stdout, "it is retried automatically; to retry now: shipper retry run-1")
 	l.OwnTree(h.Episodes("run-1"))
 	h.WaitShipped("run-1")
 	labtest.Eventually(t, "it is held no more", func() bool { return len(statusOf(t, h).Held) == 0 })

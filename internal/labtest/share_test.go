@@ -44,7 +44,7 @@ func TestAHostThatHasItsPartOfTheDiskWaits(t *testing.T) {
 	ping := h.Run("--ping")
 	ping.MustExit(t, 0)
 	// 2500 KiB without 513 blocks of 4 KiB and an inode, rounded.
-	mustContain(t, "the ping", ping.Stdout, "448 KiB left for this host")
+	mustContain(t, "the ping", ping.Stdout, "448 KiB available to this host")
 	l.Process().WaitLine(t, "a host comes near limits.host_bytes host=lab-01")
 	bulky(t, other, "run-0", 2<<20)
 	other.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})

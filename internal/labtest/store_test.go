@@ -152,7 +152,7 @@ func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
 
 	said := store(t, l, "replaces", "--rewound")
 	rewound := storeID(t, l)
-	mustContain(t, "the command", said, "store "+rewound+" replaces "+ours, "hosts of "+ours+" follow", "shipper verify --heal")
+	mustContain(t, "the command", said, "store "+rewound+" replaces "+ours, "hosts of "+ours+" adopt this store", "shipper verify --heal")
 	if rewound == ours {
 		t.Error("it has the same id")
 	}
@@ -279,7 +279,7 @@ func TestOlderReceiverIsTakenWithOneWarning(t *testing.T) {
 	if n := strings.Count(p.Stderr, "WARN receiver does not name its store"); n != 1 {
 		t.Errorf("%d warnings:\n%s", n, p.Stderr)
 	}
-	mustContain(t, "its ping", h.Run("--ping").MustExit(t, 0).Stdout, "not named: upgrade the receiver")
+	mustContain(t, "its ping", h.Run("--ping").MustExit(t, 0).Stdout, "not reported: upgrade the receiver")
 	restore()
 	h.Episode("run-4")
 	p = h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
