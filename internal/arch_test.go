@@ -53,12 +53,13 @@ var laws = map[string]law{
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
 	"internal/shipper":  {"archive config digest durable episode outbox serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"admission archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/scrub":    {"archive config digest durable episode index store", "verifies what is stored, beside a receiver or without one: no protocol, and no uploads"},
+	"internal/receiver": {"admission archive config device digest durable episode index pki scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":  {"cli config durable episode outbox pki serviceuser shipper systemd wire", "the lab host's half"},
-	"cmd/receiver": {"cli config durable episode index pki receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver": {"cli config durable episode index pki receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.
 	"internal/labtest": {"archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
@@ -85,7 +86,7 @@ var owners = map[string]string{
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 	"github.com/dustin/go-humanize":     "internal/config internal/cli cmd/shipper cmd/receiver",
 	"golang.org/x/term":                 "internal/cli internal/systemd cmd/shipper",
-	"golang.org/x/time":                 "internal/admission internal/receiver internal/shipper",
+	"golang.org/x/time":                 "internal/admission internal/receiver internal/scrub internal/shipper",
 	"golang.org/x/sync":                 "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
 	"golang.org/x/sys":                  "*",
 	"github.com/google/go-cmp":          "internal/labtest",
@@ -148,8 +149,8 @@ func refusal(dir string, test bool, imported string) string {
 func TestHalvesMeetInWireOnly(t *testing.T) {
 	packages := project(t)
 	for _, half := range []struct{ from, never string }{
-		{"internal/shipper", "store index receiver"},
-		{"cmd/shipper", "store index receiver"},
+		{"internal/shipper", "store index scrub receiver"},
+		{"cmd/shipper", "store index scrub receiver"},
 		{"internal/receiver", "source outbox shipper"},
 		{"cmd/receiver", "source outbox shipper"},
 	} {

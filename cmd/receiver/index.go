@@ -16,6 +16,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 	"cis490/internal/serviceuser"
 )
 
@@ -280,7 +281,7 @@ func (n *expandingNotes) print(w io.Writer, program string) {
 			more = ", ..."
 		}
 		fmt.Fprintf(w, "%s: %s: %d archives decode to more than %d times their size and were decoded that far only: %s%s; 'receiver scrub --host %s' decodes them once\n",
-			program, host, n.count[host], receiver.MaxRatio, strings.Trim(fmt.Sprint(n.names[host]), "[]"), more, host)
+			program, host, n.count[host], scrub.MaxRatio, strings.Trim(fmt.Sprint(n.names[host]), "[]"), more, host)
 	}
 }
 

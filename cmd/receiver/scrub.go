@@ -13,11 +13,12 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 )
 
 // scrubCommand returns "receiver scrub".
 func scrubCommand(o *options) *cobra.Command {
-	var opts receiver.ScrubOptions
+	var opts scrub.Options
 	var perSecond, host string
 	var olderThan config.Duration
 	asJSON := false
@@ -54,14 +55,13 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 				}
 			}
 			noteUnknownHost(c, episodesOf(cfg), host)
-			opts.Holder = cli.LockHolder("receiver scrub --set-aside")
 			return runScrub(c, cfg, opts, asJSON)
 		},
 	}
 	c.Flags().StringVar(&perSecond, "rate", "20MiB", "`bytes` a second; 0 for no limit")
 	c.Flags().TextVar(&olderThan, "older-than", config.Duration(0), "read what was not read back for so `long`")
 	c.Flags().StringVar(&host, "host", "", "only this host's archives")
-	c.Flags().BoolVar(&opts.SetAside, "set-aside", false, "move bad copies to quarantine; no receiver may run")
+	c.Flags().BoolVar(&opts.Quarantine, "set-aside", false, "move bad copies to quarantine; no receiver may run")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object a line")
 	return c
 }
@@ -75,16 +75,16 @@ func bytesOf(s string) (int64, error) {
 	return int64(n), err
 }
 
-func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions, asJSON bool) error {
+func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON bool) error {
 	out := c.OutOrStdout()
 	var printed error
-	opts.Found = func(f receiver.ScrubFinding) {
+	opts.Found = func(f scrub.Finding) {
 		var err error
 		if asJSON {
 			err = cli.WriteJSON(out, f)
 		} else {
 			aside := ""
-			if f.SetAside {
+			if f.Quarantined {
 				aside = ", set aside"
 			}
 			err = printf(out, "%s%s\t%s/%s\t%s\n", f.Finding, aside, f.Host, f.Episode, printable(f.Detail))
@@ -93,7 +93,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 	}
 	var done func()
 	opts.Progress, done = cli.Progress(c.ErrOrStderr(), "reading archives")
-	p, err := receiver.ScrubOnce(c.Context(), cfg, opts)
+	p, err := receiver.ScrubOnce(c.Context(), cfg, cli.LockHolder("receiver scrub --set-aside"), opts)
 	done()
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the receiver makes its folders at its first start)", err)
@@ -108,7 +108,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 }
 
 // problemsOf says what a person must do about what a scrub has found, or nil.
-func problemsOf(p receiver.Progress) error {
+func problemsOf(p scrub.Progress) error {
 	var bad []error
 	if n := p.Damaged + p.Missing; n > 0 {
 		bad = append(bad, fmt.Errorf("%d archives are damaged or missing: 'shipper verify --heal' on their hosts sends them again", n))
@@ -129,10 +129,10 @@ func problemsOf(p receiver.Progress) error {
 	return errors.Join(bad...)
 }
 
-func printScrub(c *cobra.Command, p receiver.Progress, asJSON bool) error {
+func printScrub(c *cobra.Command, p scrub.Progress, asJSON bool) error {
 	if asJSON {
 		return cli.WriteJSON(c.OutOrStdout(), p)
 	}
 	return printf(c.OutOrStdout(), "read=%d bytes=%d skipped=%d damaged=%d unreadable=%d undecodable=%d missing=%d set_aside=%d took=%v\n",
-		p.Objects, p.Bytes, p.Skipped, p.Damaged, p.Unreadable, p.Undecodable, p.Missing, p.SetAside, time.Since(p.Started).Round(time.Millisecond))
+		p.Objects, p.Bytes, p.Skipped, p.Damaged, p.Unreadable, p.Undecodable, p.Missing, p.Quarantined, time.Since(p.Started).Round(time.Millisecond))
 }

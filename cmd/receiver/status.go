@@ -13,6 +13,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/durable"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 )
 
 // statusCommand returns "receiver status".
@@ -85,7 +86,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 		fmt.Fprintf(w, "problem\t%d hosts sent archives faster than this scrub passed over them\n", n)
 	}
 	if n := st.Scrub.Expanding; n > 0 {
-		fmt.Fprintf(w, "expanding\t%d archives decode to more than %d times their size, and are decoded once only\n", n, receiver.MaxRatio)
+		fmt.Fprintf(w, "expanding\t%d archives decode to more than %d times their size, and are decoded once only\n", n, scrub.MaxRatio)
 	}
 	for _, p := range st.Problems {
 		fmt.Fprintf(w, "problem\t%s\n", printable(p))

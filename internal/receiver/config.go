@@ -7,6 +7,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/pki"
+	"cis490/internal/scrub"
 )
 
 // DefaultConfigFile is where the receiver's configuration is looked for.
@@ -28,7 +29,7 @@ type Config struct {
 	Auth          AuthConfig   `toml:"auth"`
 	Proxy         ProxyConfig  `toml:"proxy"`
 	Limits        LimitsConfig `toml:"limits"`
-	Scrub         ScrubConfig  `toml:"scrub"`
+	Scrub         scrub.Config `toml:"scrub"`
 }
 
 // TLSConfig names the files of the receiver's end of mutual TLS.
@@ -65,13 +66,6 @@ type LimitsConfig struct {
 	UnfinishedAge  config.Duration `toml:"unfinished_age"`   // how long an interrupted upload is kept
 }
 
-// ScrubConfig says how the stored archives are read back: disks lose bytes
-// without a word.
-type ScrubConfig struct {
-	Rate     config.Bytes    `toml:"rate"`     // read a second; 0: not at all
-	Interval config.Duration `toml:"interval"` // between the beginnings of two rounds
-}
-
 // DefaultConfig returns what holds where the file is silent.
 func DefaultConfig() Config {
 	return Config{
@@ -94,7 +88,7 @@ func DefaultConfig() Config {
 			MinRate:        8 << 10,
 			UnfinishedAge:  config.Duration(7 * 24 * time.Hour),
 		},
-		Scrub: ScrubConfig{Rate: 20 << 20, Interval: config.Duration(720 * time.Hour)},
+		Scrub: scrub.Config{Rate: 20 << 20, Interval: config.Duration(720 * time.Hour)},
 	}
 }
 
@@ -151,13 +145,7 @@ func (c Config) Validate() error {
 	if c.Limits.UnfinishedAge.Std() < time.Minute {
 		errs = append(errs, config.Invalid("limits.unfinished_age", "must be at least 1m"))
 	}
-	if c.Scrub.Rate != 0 && c.Scrub.Rate < 4<<10 {
-		errs = append(errs, config.Invalid("scrub.rate", "must be at least 4KiB, or 0B for none"))
-	}
-	if c.Scrub.Interval.Std() < time.Minute {
-		errs = append(errs, config.Invalid("scrub.interval", "must be at least 1m"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Scrub.Validate()...)...)
 }
 
 // Trust returns what [pki.Open] needs to know.

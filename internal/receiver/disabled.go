@@ -260,8 +260,13 @@ func waitForLock(ctx context.Context, data *durable.Dir, name, holder string) (*
 	defer cancel()
 	for {
 		lock, err := data.Lock(name, holder)
-		if _, locked := errors.AsType[*durable.LockedError](err); !locked || !sleep(ctx, 20*time.Millisecond) {
+		if _, locked := errors.AsType[*durable.LockedError](err); !locked {
 			return lock, err
+		}
+		select {
+		case <-ctx.Done():
+			return lock, err
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

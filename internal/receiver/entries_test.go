@@ -18,6 +18,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
@@ -124,7 +125,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 			if got[0].VerifiedAt == nil {
 				t.Errorf("the last host was not reached: %+v", got)
 			}
-			for _, want := range []string{"could not list a host's archives", "could not read a stored archive"} {
+			for _, want := range []string{"cannot list stored archives", "cannot read stored archive"} {
 				if n := strings.Count(log.String(), want); n != 1 {
 					t.Errorf("the log says %q %d times:\n%s", want, n, log.String())
 				}
@@ -145,7 +146,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 	})
 	t.Run("scrub from the command line", func(t *testing.T) {
 		l := opened(t, nil)
-		p, found := l.scrubOnce(receiver.ScrubOptions{})
+		p, found := l.scrubOnce(scrub.Options{})
 		if p.Objects != 2 || p.HostsUnreadable != 1 || found != "unreadable " {
 			t.Errorf("got %+v, %q", p, found)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/scrub"
 	"cis490/internal/store"
 	"cis490/internal/wire"
 )
@@ -57,13 +58,19 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 		first = errors.Join(first, err)
 	}
 	if first != nil {
-		r.log.Error("could not examine stored archives", "host", host, "archives", failed, "err", first, "hint", unreadableHint)
+		r.log.Error("could not examine stored archives", "host", host, "archives", failed, "err", first, "hint", scrub.UnreadableHint)
 	}
 	return found, ctx.Err()
 }
 
-// unreadableHint is what to do about an entry of the store that cannot be read.
-const unreadableHint = "make it readable for the receiver's user, or move it out of the data directory"
+// readBack verifies an archive for a host that waits, and logs the result.
+func (r *Receiver) readBack(ctx context.Context, key episode.Key) (scrub.Result, error) {
+	result, err := r.verifier.VerifyNow(ctx, key)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		result.Log(r.log.With("host", key.Host, "episode", key.Name))
+	}
+	return result, err
+}
 
 // holding answers a claim. With an error, the answer says what is known all the same. An
 // object that is returned with [wire.Absent] is stored without attributes: its row says
@@ -72,15 +79,15 @@ func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Inventor
 	h := wire.InventoryEntry{Episode: c.Episode, State: wire.Absent}
 	o, err := r.store.Stat(key)
 	if err == nil && readBack {
-		var p proof
-		p, err = r.readBack(ctx, key, nil)
-		if err == nil || !p.Digest.IsZero() {
-			o = p.Object
+		var v scrub.Result
+		v, err = r.readBack(ctx, key)
+		if err == nil || !v.Object.Digest.IsZero() {
+			o = v.Object
 		}
-		h.Undecodable = errors.Is(p.bad, store.ErrUndecodable)
+		h.Undecodable = errors.Is(v.Err, store.ErrUndecodable)
 		switch {
-		case p.bad == nil || h.Undecodable || errors.Is(err, fs.ErrNotExist):
-		case err == nil && !p.aside: // of a disk that fails as a whole, nothing is believed
+		case v.Err == nil || h.Undecodable || errors.Is(err, fs.ErrNotExist):
+		case err == nil && !v.Quarantined: // of a disk that fails as a whole, nothing is believed
 			return unexamined(h, o, c), o, nil
 		default:
 			h.State = wire.StateDamaged

@@ -5,6 +5,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/index"
+	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
 
@@ -13,13 +14,12 @@ import (
 // Archives are part of it only if asked for: looking at them takes time that grows
 // with the store.
 func Layout(archives bool) durable.Layout {
-	return slices.Concat(index.Layout(IndexFile), store.Layout(archives), durable.Layout{
+	return slices.Concat(index.Layout(IndexFile), store.Layout(archives), scrub.Layout(), durable.Layout{
 		{Match: durable.Named(lockName, formerLockName), Perm: 0o600},
 		{Match: durable.Named(disabledLock), Perm: 0o600},
 		{Match: durable.Named(disabledFile, durable.TempName(disabledFile)), Perm: 0o640},
 		{Match: durable.Named(storeLock), Perm: 0o600},
 		{Match: durable.Named(storeFile, durable.TempName(storeFile)), Perm: 0o640},
-		{Match: durable.Named(scrubFile, durable.TempName(scrubFile)), Perm: 0o640},
 		{Match: durable.IsProbe, Perm: 0o600},
 	})
 }

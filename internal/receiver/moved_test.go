@@ -23,6 +23,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
@@ -53,12 +54,12 @@ func TestAnotherDiskWasNeverRead(t *testing.T) {
 		for i, name := range []string{"a", "b", "c", "d"} {
 			l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
 		}
-		run := func(disk string, d time.Duration) receiver.Progress {
+		run := func(disk string, d time.Duration) scrub.Progress {
 			must(t, l.r.OnDisk(disk))
 			stop := l.scrubbing()
 			time.Sleep(d)
 			stop()
-			var p receiver.Progress
+			var p scrub.Progress
 			b, err := os.ReadFile(l.data + "/scrub.json")
 			must(t, errors.Join(err, json.Unmarshal(b, &p)))
 			return p

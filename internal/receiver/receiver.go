@@ -26,6 +26,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/pki"
+	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
 
@@ -67,12 +68,10 @@ type Receiver struct {
 	requests admission.Requests
 	peeks    chan *archive.MetaReader // what looks for meta.json
 	chunks   sync.Pool                // of *[chunk]byte
-	prover   *prover
+	verifier *scrub.Verifier
 	reads    admission.Limiter                // archives being read back for their hosts
 	reading  admission.KeyLocks[episode.Name] // hosts for whom one is read that they send again
 	rows     *rowSearches
-
-	scrubWarned bool // of [Receiver.saveScrub], which the scrub alone calls
 
 	// life is what reading goes on for whose sender has gone; end ends it. Requests
 	// are parts of it.
@@ -124,7 +123,7 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	}
 	r.logSeparateHosts()
 	r.access = newAccess(gate, disabled, log)
-	r.prover, r.reads = r.newProver(), admission.Limiter{Total: readBacks, PerHost: 1}
+	r.verifier, r.reads = r.newVerifier(), admission.Limiter{Total: readBacks, PerHost: 1}
 	if err := r.recover(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
 	}

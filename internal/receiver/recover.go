@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"cis490/internal/durable"
+	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
 
@@ -13,8 +14,8 @@ import (
 // that it costs what was under way, however much is stored. Read, unless nil, is told
 // how many bytes each read of a committed upload gave.
 //
-// An upload that the disk does not give ends nothing but itself. More than lostDisk of
-// them in a row are a fault of the storage.
+// An upload that the disk does not give ends nothing but itself. More than [scrub.Verifier.RecordReadError]
+// allows in a row are a fault of the storage.
 func (r *Receiver) recover(ctx context.Context, read func(bytes int)) error {
 	for staged, err := range r.store.Staged() {
 		if stray, ok := errors.AsType[*store.StrayError](err); ok {
@@ -32,7 +33,7 @@ func (r *Receiver) recover(ctx context.Context, read func(bytes int)) error {
 		case err != nil:
 			// It stays in staging, so that its row stays owed: the next upload of
 			// its key, or the next start, looks at it again.
-			r.log.Error("left an interrupted upload", "host", staged.Key.Host, "episode", staged.Key.Name, "err", err, "hint", unreadableHint)
+			r.log.Error("left an interrupted upload", "host", staged.Key.Host, "episode", staged.Key.Name, "err", err, "hint", scrub.UnreadableHint)
 		}
 	}
 	return nil
@@ -41,8 +42,8 @@ func (r *Receiver) recover(ctx context.Context, read func(bytes int)) error {
 // lostInRecovery counts err if it says that the disk does not give something, and returns
 // a [durable.ErrFault] if that has happened too often in a row.
 func (r *Receiver) lostInRecovery(err error) error {
-	if r.prover.saw(err) {
-		return fmt.Errorf("%w: %w: %w", durable.ErrFault, errDisk, err)
+	if r.verifier.RecordReadError(err) {
+		return fmt.Errorf("%w: %w: %w", durable.ErrFault, scrub.ErrDisk, err)
 	}
 	return nil
 }
@@ -50,7 +51,7 @@ func (r *Receiver) lostInRecovery(err error) error {
 func (r *Receiver) resume(ctx context.Context, staged store.Staged, read func(bytes int)) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
 	o, published, err := staged.Linked(ctx, read)
-	if isBad(err) { // one wrong reading is no proof
+	if store.FailsVerification(err) { // one wrong reading is no proof
 		o, published, err = staged.Linked(ctx, read)
 	}
 	if published || err != nil {

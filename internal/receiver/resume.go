@@ -273,7 +273,14 @@ const expireEvery = time.Hour
 // Expire drops the uploads that nobody goes on with, until ctx ends. It returns an
 // error only if the storage can no longer be trusted.
 func (r *Receiver) Expire(ctx context.Context) error {
-	for sleep(ctx, expireEvery) {
+	tick := time.NewTicker(expireEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
 		for _, u := range r.uploads.idle(time.Now().Add(-r.cfg.Limits.UnfinishedAge.Std())) {
 			err := r.drop(u, "its host did not go on with it")
 			if errors.Is(err, durable.ErrFault) {
@@ -284,7 +291,6 @@ func (r *Receiver) Expire(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
 }
 
 // restore takes up what the last receiver left unfinished, and reports whether

@@ -10,6 +10,7 @@ import (
 	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/index"
+	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
 
@@ -38,9 +39,9 @@ type Status struct {
 	Disk     string          `json:"disk"`
 	Lifetime device.Lifetime `json:"readings_bound_to"`
 	// Problems are the entries of the data directory that cannot be looked at.
-	Problems  []string `json:"problems,omitempty"`
-	ScrubRate int64    `json:"scrub_rate"` // bytes a second; 0: the store is not read back
-	Scrub     Progress `json:"scrub"`
+	Problems  []string       `json:"problems,omitempty"`
+	ScrubRate int64          `json:"scrub_rate"` // bytes a second; 0: the store is not read back
+	Scrub     scrub.Progress `json:"scrub"`
 	// Unread is how long ago the oldest reading of an archive may lie, in
 	// seconds; nil if the store was never read to its end.
 	Unread *int64 `json:"oldest_unread_seconds"`
@@ -82,7 +83,7 @@ func Inspect(c Config, now time.Time) (Status, error) {
 		st.Problems = append(st.Problems, err.Error())
 	}
 	var perr error
-	if st.Scrub, perr = loadProgress(data); perr != nil && errors.Is(perr, durable.ErrFault) {
+	if st.Scrub, perr = scrub.LoadProgress(data); perr != nil && errors.Is(perr, durable.ErrFault) {
 		return st, perr
 	}
 	if err := st.inspectDisk(c); err != nil {
@@ -126,7 +127,7 @@ func (st *Status) inspectDisk(c Config) error {
 	st.Disk, st.Lifetime = v.String(), v.Lifetime
 	// A number of this process is not that of the daemon's: its readings count there.
 	if st.Scrub.Disk != v.ID() && v.Lifetime != device.UntilRestart {
-		st.Scrub = Progress{}
+		st.Scrub = scrub.Progress{}
 	}
 	return nil
 }

@@ -373,3 +373,9 @@ func mark(f *os.File, name string, value []byte) error {
 	}
 	return err
 }
+
+// FailsVerification reports whether err says that a stored archive is corrupt, unreadable
+// or undecodable.
+func FailsVerification(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrUndecodable)
+}

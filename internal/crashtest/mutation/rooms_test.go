@@ -335,7 +335,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestScrubDecodes"},
 		[]edit{
 			{
-				"receiver/decoding.go",
+				"scrub/decoding.go",
 				"return archive.ContentDigest(r, d) }",
 				"archive.ContentDigest(r, d); return digest.Digest{}, nil }",
 			},
