@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/episode"
+	"cis490/internal/fsck"
 	"cis490/internal/index"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
@@ -36,7 +37,7 @@ func indexCommand(paths func() (episodesRoot, index string, err error)) *cobra.C
 
 // indexFlags are those that both commands have.
 type indexFlags struct {
-	opts index.Options
+	opts fsck.Options
 	host string
 	json bool
 }
@@ -50,7 +51,7 @@ func (f *indexFlags) add(c *cobra.Command) {
 
 // options completes the flags from the configuration, if they need it. If root runs the
 // command, it becomes the user that owns the folder of the index.
-func (f *indexFlags) options(c *cobra.Command, paths func() (string, string, error)) (index.Options, error) {
+func (f *indexFlags) options(c *cobra.Command, paths func() (string, string, error)) (fsck.Options, error) {
 	o := f.opts
 	if o.EpisodesRoot == "" || o.Index == "" {
 		root, path, err := paths()
@@ -125,7 +126,7 @@ others are done, and the exit code is 1.`,
 	return c
 }
 
-func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
+func runBackfill(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	program, stderr := c.Root().Name(), c.ErrOrStderr()
 	progress, done := cli.Progress(stderr, "reading archives")
 	opts.Progress = progress
@@ -134,7 +135,7 @@ func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 	opts.BadMeta = func(err error) { fmt.Fprintf(stderr, "%s: no commit: %s\n", program, printable(err.Error())) }
 	var expanding expandingNotes
 	opts.Expanding = expanding.add
-	report, err := index.Backfill(c.Context(), opts)
+	report, err := fsck.Backfill(c.Context(), opts)
 	done()
 	if err != nil {
 		return indexError(err)
@@ -152,7 +153,7 @@ func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 	return nil
 }
 
-func printBackfill(w io.Writer, r index.BackfillReport, opts index.Options, asJSON bool) error {
+func printBackfill(w io.Writer, r fsck.BackfillReport, opts fsck.Options, asJSON bool) error {
 	if asJSON {
 		return cli.WriteJSON(w, r)
 	}
@@ -204,7 +205,7 @@ these. On a terminal --deep shows how much it has read, and how fast.`
 	return c
 }
 
-func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
+func runVerify(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	done := func() {}
 	if opts.Deep {
 		opts.Progress, done = cli.Progress(c.ErrOrStderr(), "reading archives")
@@ -212,7 +213,7 @@ func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
 	var expanding expandingNotes
 	opts.Expanding = expanding.add
 	out := bufio.NewWriter(c.OutOrStdout())
-	report, err := index.Verify(c.Context(), opts, func(found index.Finding) { printFinding(out, found, asJSON) })
+	report, err := fsck.Verify(c.Context(), opts, func(found fsck.Finding) { printFinding(out, found, asJSON) })
 	done()
 	if err != nil {
 		return indexError(errors.Join(err, out.Flush()))
@@ -228,7 +229,7 @@ func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
 	return nil
 }
 
-func printFinding(w io.Writer, f index.Finding, asJSON bool) {
+func printFinding(w io.Writer, f fsck.Finding, asJSON bool) {
 	if asJSON {
 		cli.WriteJSON(w, f) // the writer remembers its error
 		return
@@ -243,7 +244,7 @@ func printFinding(w io.Writer, f index.Finding, asJSON bool) {
 	fmt.Fprintf(w, "%s: %s\n", line, printable(f.Detail))
 }
 
-func printVerified(w io.Writer, r index.VerifyReport, asJSON bool) {
+func printVerified(w io.Writer, r fsck.VerifyReport, asJSON bool) {
 	if asJSON {
 		cli.WriteJSON(w, r) // the writer remembers its error
 		return
@@ -287,7 +288,7 @@ func (n *expandingNotes) print(w io.Writer, program string) {
 
 // indexError gives err the exit code that the original gave it.
 func indexError(err error) error {
-	if errors.Is(err, index.ErrNoEpisodes) {
+	if errors.Is(err, fsck.ErrNoEpisodes) {
 		return cli.UsageError(err)
 	}
 	return err

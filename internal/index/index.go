@@ -28,10 +28,10 @@ import (
 	"cis490/internal/episode"
 )
 
-// leap is how far the last row may lie ahead of a clock that is believed. A
+// maxClockJump is how far the last row may lie ahead of a clock that is believed. A
 // Raspberry Pi without a battery starts in the past and is set right later; a
 // row from further ahead was written by a clock that was wrong.
-const leap = 24 * time.Hour
+const maxClockJump = 24 * time.Hour
 
 // maxBatch bounds the rows of one write.
 const maxBatch = 1024
@@ -42,7 +42,7 @@ const maxBatch = 1024
 // One goroutine appends: it takes all rows that came while the disk was busy
 // with the last ones, so that many uploads share one fdatasync.
 type Log struct {
-	a        *appender // the committer's alone, except for the log's Size, Synced and ReadAt
+	w        *Writer // owned by the committer, except for log.Size, log.Synced and log.ReadAt
 	requests chan request
 	pings    chan struct{}
 	looks    chan struct{} // holds a value if the end of the index must be looked at
@@ -59,12 +59,12 @@ type Log struct {
 // caller who gives up before that has written nothing.
 type request struct {
 	row   Row
-	since int64 // where to look whether another process has written the row, or always
+	since int64 // where to look whether another process has written the row, or unconditional
 	reply chan<- reply
 }
 
-// always is the since of a row that is written whatever the index has.
-const always = -1
+// unconditional is the since of a row that is written whatever the index has.
+const unconditional = -1
 
 type reply struct {
 	row Row
@@ -76,23 +76,23 @@ type reply struct {
 // tail only. notify, unless nil, is called for what a person should know, now and
 // later, from one goroutine at a time. dir must stay open as long as the log.
 func Open(dir *durable.Dir, name string, notify func(Notice)) (*Log, error) {
-	a, err := openAppender(dir, name, notify)
+	w, err := OpenWriter(dir, name, notify)
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{
-		a:        a,
+		w:        w,
 		requests: make(chan request),
 		pings:    make(chan struct{}),
 		looks:    make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 		stopped:  make(chan struct{}),
-		last:     a.last,
+		last:     w.lastArrival,
 	}
 	l.close = sync.OnceValue(func() error {
 		close(l.stop)
 		<-l.stopped
-		return a.close()
+		return w.Close()
 	})
 	go l.run()
 	return l, nil
@@ -110,7 +110,7 @@ func (l *Log) Close() error { return l.close() }
 // error for which errors.Is(err, [syscall.ENOSPC]) holds leaves the index as it
 // was; after a [durable.ErrFault] every later Append returns it again.
 func (l *Log) Append(ctx context.Context, r Row) (Row, error) {
-	return l.submit(ctx, request{row: r, since: always})
+	return l.submit(ctx, request{row: r, since: unconditional})
 }
 
 // Ensure makes sure that the last row of r's key says the same sha256 and size
@@ -136,7 +136,7 @@ func (l *Log) EnsureAfter(ctx context.Context, r Row, found Found) (Row, error) 
 
 func (l *Log) submit(ctx context.Context, req request) (Row, error) {
 	req.row.ReceivedAt = req.row.ReceivedAt.UTC().Truncate(time.Microsecond)
-	if err := req.row.valid(); err != nil {
+	if err := req.row.Validate(); err != nil {
 		return Row{}, fmt.Errorf("append a row to the index: %w", err)
 	}
 	done := make(chan reply, 1)
@@ -173,7 +173,7 @@ func (l *Log) Commits() int64 {
 
 // DurableBytes returns the length of the rows that are on the disk. It has those of each
 // Append and Ensure that has returned.
-func (l *Log) DurableBytes() int64 { return l.a.log.Synced() }
+func (l *Log) DurableBytes() int64 { return l.w.log.Synced() }
 
 // tailBytes is how much of the index [Log.Tail] looks at: about two rows, which have the
 // time of their arrival and the sha256 of an archive in them.
@@ -186,7 +186,7 @@ func (l *Log) Tail(end int64) (string, error) {
 		return "", nil
 	}
 	b := make([]byte, min(end, tailBytes))
-	n, err := l.a.log.ReadAt(b, end-int64(len(b)))
+	n, err := l.w.log.ReadAt(b, end-int64(len(b)))
 	if n < len(b) && errors.Is(err, io.EOF) { // somebody has truncated it
 		l.lookAgain()
 		return "", nil
@@ -231,11 +231,11 @@ func (l *Log) Find(ctx context.Context, key episode.Key) (Row, bool, error) {
 // lately is found at once; an unknown key costs a read of the whole index, in bounded
 // memory, however many other keys are looked for with it.
 func (l *Log) FindAll(ctx context.Context, keys ...episode.Key) (Found, error) {
-	size, err := l.a.log.Size()
+	size, err := l.w.log.Size()
 	if err != nil {
 		return Found{}, err
 	}
-	return findAll(ctx, l.a.log, size, keys)
+	return findAll(ctx, l.w.log, size, keys)
 }
 
 // run is the committer.
@@ -248,7 +248,7 @@ func (l *Log) run() {
 			return
 		case <-l.pings:
 		case <-l.looks:
-			l.a.locked(l.a.catchUp) // what is wrong the next row meets too
+			l.w.withLock(l.w.catchUp) // the next row meets the same error
 		case first := <-l.requests:
 			fault = l.serve(l.gather(first), fault)
 		}
@@ -293,69 +293,63 @@ func (l *Log) gather(first request) []request {
 // it wrote.
 func (l *Log) commit(batch []request, rows []Row) error {
 	last := time.Time{}
-	err := l.a.locked(func() error {
-		if err := l.a.catchUp(); err != nil {
-			return err
-		}
-		last = l.a.last
-		var lines []byte
+	err := l.w.Update(func(io.ReaderAt) ([]Row, error) {
+		last = l.w.lastArrival
+		var missing []Row
 		for i, r := range batch {
 			rows[i] = r.row
-			written, err := l.written(&rows[i], r.since)
+			appended, err := l.alreadyAppended(&rows[i], r.since)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if written {
+			if appended {
 				continue
 			}
 			if !r.row.Backfilled {
 				rows[i].ReceivedAt = notBefore(r.row.ReceivedAt, last)
 				last = rows[i].ReceivedAt
 			}
-			lines = rows[i].Append(lines)
+			missing = append(missing, rows[i])
 		}
-		if len(lines) == 0 {
-			return nil
-		}
-		return l.a.append(lines)
+		return missing, nil
 	})
 	if err != nil {
 		return fmt.Errorf("append %d rows to the index: %w", len(batch), err)
 	}
-	l.a.last = last
+	l.w.lastArrival = last
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last, l.commits = last, l.commits+1
 	return nil
 }
 
-// written looks at what other processes have appended since a place for the row
-// of r's key. It reports whether that says what r says, which then is r;
-// another one is superseded by r. The lock is held.
-func (l *Log) written(r *Row, since int64) (bool, error) {
-	if since == always || since >= l.a.end {
+// alreadyAppended reports whether another process has appended a row like r after the offset
+// since, and sets r to that row. If the row of r's key is another one, r supersedes it. The
+// caller must hold the lock of the index.
+func (l *Log) alreadyAppended(r *Row, since int64) (bool, error) {
+	if since == unconditional || since >= l.w.end {
 		return false, nil
 	}
-	written := false
-	for row, err := range Rows(io.NewSectionReader(l.a.log, since, l.a.end-since)) {
+	appended := false
+	for row, err := range Rows(io.NewSectionReader(l.w.log, since, l.w.end-since)) {
 		if _, bad := errors.AsType[*LineError](err); bad || err == nil && row.Key() != r.Key() {
 			continue
 		}
 		if err != nil {
 			return false, err
 		}
-		if written = row.same(*r); written {
+		if appended = row.same(*r); appended {
 			*r = row
 			continue
 		}
 		r.Repaired = true
 	}
-	return written, nil
+	return appended, nil
 }
 
-// notBefore returns now, or last if now lies before it by no more than a leap.
+// notBefore returns now, or last if now lies before it by no more than a maxClockJump.
 func notBefore(now, last time.Time) time.Time {
-	if now.Before(last) && last.Sub(now) <= leap {
+	if now.Before(last) && last.Sub(now) <= maxClockJump {
 		return last
 	}
 	return now

@@ -76,9 +76,8 @@ const (
 	skippedMember    = `, "skipped": `
 )
 
-// valid returns why the row could not be read again, if it could not: nothing
-// is written that [ParseRow] refuses.
-func (r Row) valid() error {
+// Validate returns an error if [ParseRow] would refuse the row.
+func (r Row) Validate() error {
 	_, err := ParseRow(r.Append(nil))
 	return err
 }

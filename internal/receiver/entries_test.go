@@ -16,7 +16,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
-	"cis490/internal/index"
+	"cis490/internal/fsck"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
 	"cis490/internal/wire"
@@ -176,20 +176,20 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		l.forgetRows()
 		episodes, path := l.cfg.Paths()
 		bad := 0
-		opts := index.Options{EpisodesRoot: episodes, Index: path, Bad: func(error) { bad++ }}
-		report, err := index.Backfill(t.Context(), opts)
+		opts := fsck.Options{EpisodesRoot: episodes, Index: path, Bad: func(error) { bad++ }}
+		report, err := fsck.Backfill(t.Context(), opts)
 		if err != nil || report.Written != 2 || bad != 1 {
 			t.Errorf("backfill: %+v, %d bad, %v", report, bad, err)
 		}
 		must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0o750))
-		_, err = index.Backfill(t.Context(), opts)
+		_, err = fsck.Backfill(t.Context(), opts)
 		must(t, err)
 		must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0))
 		for _, batch := range []int{0, 1} { // rows are looked at before the folder, and after
-			var found []index.Finding
+			var found []fsck.Finding
 			opts.Deep, opts.Batch = true, batch
-			checked, err := index.Verify(t.Context(), opts, func(f index.Finding) { found = append(found, f) })
-			if err != nil || checked.Files != 2 || checked.Read != 2 || len(found) != 1 || found[0].Kind != index.Unreadable {
+			checked, err := fsck.Verify(t.Context(), opts, func(f fsck.Finding) { found = append(found, f) })
+			if err != nil || checked.Files != 2 || checked.Read != 2 || len(found) != 1 || found[0].Kind != fsck.Unreadable {
 				t.Errorf("verify by %d: %+v, %+v, %v", batch, checked, found, err)
 			}
 		}

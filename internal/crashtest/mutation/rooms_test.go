@@ -391,8 +391,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"index/tail.go",
-				"	if err := a.dir.Unlink(temp); err != nil { // left by a crash\n		return err",
-				"	if err := a.dir.Unlink(temp); err != nil {\n		return a.log.Cut(end)",
+				"	if err := w.dir.Unlink(temp); err != nil { // left by a crash\n		return err",
+				"	if err := w.dir.Unlink(temp); err != nil {\n		return w.log.Cut(end)",
 			},
 		},
 	},
