@@ -53,14 +53,15 @@ var laws = map[string]law{
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
 	"internal/shipper":  {"archive config digest durable episode outbox serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/datadir":  {"durable episode store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":     {"archive digest durable episode index store", "compares rows with stored archives, so it reads both"},
 	"internal/scrub":    {"archive config digest durable episode index store", "verifies what is stored, beside a receiver or without one: no protocol, and no uploads"},
-	"internal/receiver": {"admission archive config device digest durable episode index pki scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/receiver": {"admission archive config datadir device digest durable episode index pki scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":  {"cli config durable episode outbox pki serviceuser shipper systemd wire", "the lab host's half"},
-	"cmd/receiver": {"cli config durable episode fsck index pki receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver": {"cli config datadir durable episode fsck index pki receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.
 	"internal/labtest": {"archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
@@ -150,8 +151,8 @@ func refusal(dir string, test bool, imported string) string {
 func TestHalvesMeetInWireOnly(t *testing.T) {
 	packages := project(t)
 	for _, half := range []struct{ from, never string }{
-		{"internal/shipper", "store index fsck scrub receiver"},
-		{"cmd/shipper", "store index fsck scrub receiver"},
+		{"internal/shipper", "store index fsck scrub datadir receiver"},
+		{"cmd/shipper", "store index fsck scrub datadir receiver"},
 		{"internal/receiver", "source outbox shipper"},
 		{"cmd/receiver", "source outbox shipper"},
 	} {

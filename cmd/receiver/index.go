@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fsck"
 	"cis490/internal/index"
@@ -93,7 +94,7 @@ func noteUnknownHost(c *cobra.Command, episodes, host string) {
 // indexState says where an index is kept, which need not be a data directory.
 func indexState(episodes, file string) serviceuser.State {
 	s := serviceuser.State{Dir: filepath.Dir(file), Layout: index.Layout(filepath.Base(file))}
-	if filepath.Base(file) == receiver.IndexFile && filepath.Join(s.Dir, "episodes") == filepath.Clean(episodes) {
+	if filepath.Base(file) == datadir.IndexFile && filepath.Join(s.Dir, "episodes") == filepath.Clean(episodes) {
 		s.Layout = receiver.Layout(true)
 	}
 	return s

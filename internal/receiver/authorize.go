@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -23,15 +24,15 @@ const reviewInterval = time.Second
 // The next request on an open connection is refused as any other.
 type access struct {
 	gate     *pki.Gate
-	disabled *disabledWatch
+	disabled *datadir.DisabledWatch
 	log      *slog.Logger
 
 	ticking sync.Mutex // held by tick, so that close waits for it
 
 	mu       sync.Mutex // guards the fields below
 	requests map[*activeRequest]struct{}
-	timer    *time.Timer       // runs while there is a request
-	reviewed *disabledSnapshot // the list at the last review
+	timer    *time.Timer               // runs while there is a request
+	reviewed *datadir.DisabledSnapshot // the list at the last review
 	closed   bool
 }
 
@@ -59,9 +60,9 @@ func (q *activeRequest) refusal() *wire.Problem {
 	return p
 }
 
-func newAccess(gate *pki.Gate, disabled *disabledWatch, log *slog.Logger) *access {
+func newAccess(gate *pki.Gate, disabled *datadir.DisabledWatch, log *slog.Logger) *access {
 	return &access{
-		gate: gate, disabled: disabled, log: log, reviewed: disabled.current(),
+		gate: gate, disabled: disabled, log: log, reviewed: disabled.Current(),
 		requests: make(map[*activeRequest]struct{}),
 	}
 }
@@ -118,7 +119,7 @@ func workContext(ctx, life context.Context) context.Context {
 func (a *access) admit(req *http.Request, caller pki.Caller) error {
 	q, _ := req.Context().Value(requestKey{}).(*activeRequest)
 	a.add(q, caller)
-	if _, p := a.check(a.disabled.current(), caller); p != nil {
+	if _, p := a.check(a.disabled.Current(), caller); p != nil {
 		a.remove(q)
 		return p
 	}
@@ -158,7 +159,7 @@ func (a *access) recheck(ctx context.Context) error {
 	if p := q.refusal(); p != nil {
 		return p
 	}
-	if _, p := a.check(a.disabled.current(), q.caller); p != nil {
+	if _, p := a.check(a.disabled.Current(), q.caller); p != nil {
 		q.end(p)
 		return p
 	}
@@ -166,12 +167,12 @@ func (a *access) recheck(ctx context.Context) error {
 }
 
 // check returns a caller as the gate sees it now, or what it is told instead.
-func (a *access) check(list *disabledSnapshot, caller pki.Caller) (pki.Caller, *wire.Problem) {
+func (a *access) check(list *datadir.DisabledSnapshot, caller pki.Caller) (pki.Caller, *wire.Problem) {
 	now, err := a.gate.Recheck(caller)
 	if err != nil {
 		return caller, refuseCaller(err)
 	}
-	return now, list.refuse(caller.Host)
+	return now, refuseDisabled(list, caller.Host)
 }
 
 // refuseCaller returns what a caller is told whom the gate refuses.
@@ -185,12 +186,12 @@ func refuseCaller(err error) *wire.Problem {
 	return wire.Refuse(wire.Forbidden, "%v", err)
 }
 
-// refuse returns what a host is told that is disabled, or nil.
-func (s *disabledSnapshot) refuse(host episode.Name) *wire.Problem {
-	if s.err != nil {
+// refuseDisabled returns the problem for a disabled host, or nil.
+func refuseDisabled(list *datadir.DisabledSnapshot, host episode.Name) *wire.Problem {
+	if list.Err != nil {
 		return wire.Refuse(wire.Internal, "the receiver cannot read its list of disabled hosts; its log says why")
 	}
-	if _, disabled := s.hosts[host]; disabled {
+	if list.Has(host) {
 		return wire.Refuse(wire.Forbidden, "host %s is disabled; enable it on the receiver with 'receiver hosts enable %s'", host, host)
 	}
 	return nil
@@ -204,7 +205,7 @@ func (a *access) tick() {
 	if a.isClosed() {
 		return
 	}
-	list, now := a.disabled.current(), a.gate.Now()
+	list, now := a.disabled.Current(), a.gate.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -221,7 +222,7 @@ func (a *access) tick() {
 
 // review asks again about all requests under way, and ends those of hosts that lost access.
 func (a *access) review() {
-	list := a.disabled.current()
+	list := a.disabled.Current()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.reviewLocked(list, func(time.Time) bool { return true })
@@ -235,7 +236,7 @@ type ended struct {
 
 // reviewLocked asks again about the callers for whom due, which gets the time at which
 // their access ends by itself, reports true. The caller must hold a.mu.
-func (a *access) reviewLocked(list *disabledSnapshot, due func(ends time.Time) bool) {
+func (a *access) reviewLocked(list *datadir.DisabledSnapshot, due func(ends time.Time) bool) {
 	a.reviewed = list
 	hosts := make(map[episode.Name]ended)
 	for q := range a.requests {

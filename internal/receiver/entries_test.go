@@ -235,7 +235,7 @@ func expiry(t *testing.T) {
 		l.closed(l.dir("staging", "lab-00"))
 		done := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
-		go func() { done <- l.r.Expire(ctx) }()
+		go func() { done <- l.r.ExpireUploads(ctx) }()
 		time.Sleep(4 * time.Hour)
 		cancel()
 		must(t, <-done)

@@ -99,12 +99,3 @@ func (r *Receiver) Tick() { r.access.tick() }
 
 // Port is what serves the requests of the TLS port.
 func (r *Receiver) Port() http.Handler { return r.server(r.gate.Caller).Handler }
-
-// ParseDisabled parses a list of disabled hosts, and returns it as it is written.
-func ParseDisabled(b []byte) (map[episode.Name]time.Time, error) { return parseDisabled(b) }
-
-// ParseStoreName parses the content of store.json.
-func ParseStoreName(b []byte) (wire.Store, error) {
-	n, err := parseStoreName(b)
-	return wire.Store{ID: n.ID, Replaces: n.Replaces}, err
-}

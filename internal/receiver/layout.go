@@ -3,6 +3,7 @@ package receiver
 import (
 	"slices"
 
+	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/index"
 	"cis490/internal/scrub"
@@ -14,12 +15,7 @@ import (
 // Archives are part of it only if asked for: looking at them takes time that grows
 // with the store.
 func Layout(archives bool) durable.Layout {
-	return slices.Concat(index.Layout(IndexFile), store.Layout(archives), scrub.Layout(), durable.Layout{
-		{Match: durable.Named(lockName, formerLockName), Perm: 0o600},
-		{Match: durable.Named(disabledLock), Perm: 0o600},
-		{Match: durable.Named(disabledFile, durable.TempName(disabledFile)), Perm: 0o640},
-		{Match: durable.Named(storeLock), Perm: 0o600},
-		{Match: durable.Named(storeFile, durable.TempName(storeFile)), Perm: 0o640},
+	return slices.Concat(index.Layout(datadir.IndexFile), store.Layout(archives), scrub.Layout(), datadir.Layout(), durable.Layout{
 		{Match: durable.IsProbe, Perm: 0o600},
 	})
 }

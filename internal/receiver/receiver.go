@@ -22,6 +22,7 @@ import (
 
 	"cis490/internal/admission"
 	"cis490/internal/archive"
+	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/index"
@@ -29,21 +30,6 @@ import (
 	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
-
-// The locks of the data directory: that of older programs is taken as well.
-const (
-	lockName       = ".receiver.lock"
-	formerLockName = ".lock"
-)
-
-// LockNames returns the names of the lock files in the data directory, of this
-// version and of older ones.
-func LockNames() []string {
-	return []string{lockName, formerLockName, disabledLock, storeLock, durable.LogLockName(IndexFile)}
-}
-
-// IndexFile is the name of the index in the data directory.
-const IndexFile = "index.jsonl"
 
 // Receiver owns a data directory for as long as it is open. It is the
 // [wire.Backend] of its own server.
@@ -57,7 +43,7 @@ type Receiver struct {
 	lock     *durable.Lock
 	store    *store.Store
 	index    *index.Log
-	identity *storeWatch
+	identity *datadir.StoreWatch
 	keys     admission.KeyLocks[episode.Key] // from the commit of an upload to its row
 	slots    admission.Limiter               // of uploads
 	access   *access                         // who is served, and still is
@@ -117,7 +103,7 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	if err := c.checkSpace(r.data); err != nil {
 		log.Warn("disk is full", "err", err)
 	}
-	disabled, err := watchDisabled(r.data, log)
+	disabled, err := datadir.WatchDisabled(r.data, log)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -146,13 +132,13 @@ func (r *Receiver) open(holder string) error {
 	if err != nil {
 		return err
 	}
-	if r.lock, err = r.data.Lock(lockName, holder, formerLockName); err != nil {
+	if r.lock, err = datadir.Lock(r.data, holder); err != nil {
 		return err
 	}
 	if err := r.openStore(); err != nil {
 		return err
 	}
-	if r.index, err = index.Open(r.data, IndexFile, r.noteIndex); err != nil {
+	if r.index, err = index.Open(r.data, datadir.IndexFile, r.noteIndex); err != nil {
 		return err
 	}
 	r.rows = newRowSearches(r.life, r.index.FindAll)
@@ -206,7 +192,7 @@ func (r *Receiver) Close() error {
 // Paths returns where a receiver with this configuration keeps its archives
 // and its index, for the tools that work beside it.
 func (c Config) Paths() (episodes, index string) {
-	return filepath.Join(string(c.DataDir), "episodes"), filepath.Join(string(c.DataDir), IndexFile)
+	return filepath.Join(string(c.DataDir), "episodes"), filepath.Join(string(c.DataDir), datadir.IndexFile)
 }
 
 // Reload takes in new certificates and lists, and ends the requests and connections of

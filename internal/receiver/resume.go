@@ -270,9 +270,9 @@ func (r *Receiver) Forget(ctx context.Context, host episode.Name, id string) err
 // expireEvery is how often uploads are looked for that nobody goes on with.
 const expireEvery = time.Hour
 
-// Expire drops the uploads that nobody goes on with, until ctx ends. It returns an
+// ExpireUploads drops the uploads that nobody goes on with, until ctx ends. It returns an
 // error only if the storage can no longer be trusted.
-func (r *Receiver) Expire(ctx context.Context) error {
+func (r *Receiver) ExpireUploads(ctx context.Context) error {
 	tick := time.NewTicker(expireEvery)
 	defer tick.Stop()
 	for {

@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 
+	"cis490/internal/datadir"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -26,7 +27,7 @@ func (r *Receiver) newVerifier() *scrub.Verifier {
 // the storage can no longer be trusted.
 func (r *Receiver) Scrub(ctx context.Context) error {
 	s := &scrub.Scheduler{
-		Config: r.cfg.Scrub, Data: r.data, IndexFile: IndexFile, Store: r.store, Verifier: r.verifier,
+		Config: r.cfg.Scrub, Data: r.data, IndexFile: datadir.IndexFile, Store: r.store, Verifier: r.verifier,
 		Busy: func() bool { return r.slots.Active() > 0 }, Log: r.log,
 	}
 	if err := s.Run(ctx); err != nil {
@@ -45,11 +46,11 @@ func ScrubOnce(ctx context.Context, c Config, holder string, o scrub.Options) (s
 	}
 	defer data.Close()
 	if o.Quarantine {
-		lock, err := data.Lock(lockName, holder, formerLockName)
+		lock, err := datadir.Lock(data, holder)
 		if err != nil {
 			return scrub.Progress{}, err
 		}
 		defer lock.Unlock()
 	}
-	return scrub.Once(ctx, data, IndexFile, o)
+	return scrub.Once(ctx, data, datadir.IndexFile, o)
 }

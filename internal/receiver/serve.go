@@ -34,6 +34,16 @@ const (
 	farewell = time.Second
 )
 
+// Run serves requests from ln, and from proxy unless it is nil, verifies the store in the
+// background and drops expired uploads, until ctx ends or one of these fails.
+func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.Serve(ctx, ln, proxy) })
+	g.Go(func() error { return r.Scrub(ctx) })
+	g.Go(func() error { return r.ExpireUploads(ctx) })
+	return g.Wait()
+}
+
 // Serve takes requests from ln, and from proxy if it is not nil, until ctx ends,
 // and returns nil then. It returns an error wrapping [durable.ErrFault] if the
 // storage can no longer be trusted, and a [*durable.MovedError] if a folder of it no

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/admission"
+	"cis490/internal/datadir"
 	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/index"
@@ -34,7 +35,7 @@ type Status struct {
 	// then all are.
 	DisabledHosts *int `json:"disabled_hosts"`
 	// Store is nil before the first start, and if its name cannot be used.
-	Store *Identity `json:"store,omitempty"`
+	Store *datadir.Identity `json:"store,omitempty"`
 	// Disk says how long what was read back counts, see [device.Volume].
 	Disk     string          `json:"disk"`
 	Lifetime device.Lifetime `json:"readings_bound_to"`
@@ -56,7 +57,7 @@ func Inspect(c Config, now time.Time) (Status, error) {
 		return st, err
 	}
 	defer data.Close()
-	holder, state, err := data.Holder(lockName, formerLockName)
+	holder, state, err := datadir.Holder(data)
 	if err != nil {
 		return st, err
 	}
@@ -68,16 +69,15 @@ func Inspect(c Config, now time.Time) (Status, error) {
 		return st, err
 	}
 	st.SetAside = store.CountSetAside(data, func(err error) { st.Problems = append(st.Problems, err.Error()) })
-	if st.TornTails, err = index.ReadTornTails(data, IndexFile); err != nil {
+	if st.TornTails, err = index.ReadTornTails(data, datadir.IndexFile); err != nil {
 		st.Problems = append(st.Problems, err.Error())
 	}
-	if disabled, _, err := loadDisabled(data); err != nil {
+	if n, err := datadir.CountDisabled(string(c.DataDir)); err != nil {
 		st.Problems = append(st.Problems, err.Error())
 	} else {
-		n := len(disabled)
 		st.DisabledHosts = &n
 	}
-	if is, err := inspectStore(data); err == nil {
+	if is, err := datadir.InspectStore(string(c.DataDir)); err == nil {
 		st.Store = &is
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		st.Problems = append(st.Problems, err.Error())

@@ -314,7 +314,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/authorize.go",
-				"	if s.err != nil {",
+				"	if list.Err != nil {",
 				"	if false {",
 			},
 		},
