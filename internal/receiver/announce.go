@@ -12,38 +12,38 @@ import (
 // Announce says what an archive's sender is to do.
 func (r *Receiver) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	got, unfinished, err := r.announce(ctx, u)
-	return got, unfinished, r.final(err)
+	return got, unfinished, r.checkFault(err)
 }
 
 func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	if err := r.fits(u); err != nil {
+	if err := r.checkSize(u); err != nil {
 		return wire.Receipt{}, none, err
 	}
 	// First of all a piece is ended that may come by a dead connection: it has
 	// one of the host's places.
 	for _, of := range []wire.Upload{u, {Key: u.Key}} {
-		if err := r.interrupt(ctx, of); err != nil {
+		if err := r.interruptPiece(ctx, of); err != nil {
 			return wire.Receipt{}, none, err
 		}
 	}
-	release, err := r.slots.Acquire(ctx, u.Key.Host)
+	release, err := r.uploadLimiter.Acquire(ctx, u.Key.Host)
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
 	defer release()
 	for {
-		got, is, err := r.present(ctx, u)
+		got, is, err := r.lookupStored(ctx, u)
 		if is == here {
-			return got, none, errors.Join(err, r.obsolete(ctx, u))
+			return got, none, errors.Join(err, r.discardSuperseded(ctx, u))
 		}
 		if err != nil {
 			return wire.Receipt{}, none, err
 		}
-		if err := r.adopt(ctx, u); err != nil {
+		if err := r.attachOpen(ctx, u); err != nil {
 			return wire.Receipt{}, none, err
 		}
-		unfinished, err := r.enlist(ctx, u)
+		unfinished, err := r.getOrCreateSession(ctx, u)
 		// Another sender of the same archive may have ended it between the two.
 		if errors.Is(err, wire.NoUpload) || err == nil && is == absent && r.isStored(u.Key) {
 			continue
@@ -58,13 +58,13 @@ func (r *Receiver) isStored(key episode.Key) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// interrupt ends a piece of an upload that is just coming, if there is one.
-func (r *Receiver) interrupt(ctx context.Context, of wire.Upload) error {
-	known := r.uploads.find(of)
+// interruptPiece ends a piece of an upload that is just coming, if there is one.
+func (r *Receiver) interruptPiece(ctx context.Context, of wire.Upload) error {
+	known := r.sessions.find(of)
 	if known == nil {
 		return nil
 	}
-	give, err := known.take(ctx, nil)
+	give, err := known.acquire(ctx, nil)
 	if err == nil {
 		give()
 	}
@@ -76,11 +76,11 @@ func (r *Receiver) interrupt(ctx context.Context, of wire.Upload) error {
 
 // Open begins an upload whose end is not known yet.
 func (r *Receiver) Open(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
-	unfinished, err := r.begin(ctx, key)
-	return unfinished, r.final(err)
+	unfinished, err := r.openUpload(ctx, key)
+	return unfinished, r.checkFault(err)
 }
 
-func (r *Receiver) begin(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
+func (r *Receiver) openUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
 	o, err := r.store.Stat(key)
 	if err == nil {
 		return wire.Unfinished{}, conflict(o.Digest) // its sender will see which it is
@@ -88,54 +88,54 @@ func (r *Receiver) begin(ctx context.Context, key episode.Key) (wire.Unfinished,
 	if !errors.Is(err, fs.ErrNotExist) {
 		return wire.Unfinished{}, err
 	}
-	if err := r.obsolete(ctx, wire.Upload{Key: key}); err != nil {
+	if err := r.discardSuperseded(ctx, wire.Upload{Key: key}); err != nil {
 		return wire.Unfinished{}, err
 	}
-	return r.enlist(ctx, wire.Upload{Key: key})
+	return r.getOrCreateSession(ctx, wire.Upload{Key: key})
 }
 
-// adopt makes what was opened under the name of an archive the beginning of it. If
+// attachOpen makes what was opened under the name of an archive the beginning of it. If
 // it is another's, the digest will tell.
-func (r *Receiver) adopt(ctx context.Context, u wire.Upload) error {
-	open := r.uploads.find(wire.Upload{Key: u.Key})
-	if open == nil || u.Digest.IsZero() || r.uploads.find(u) != nil {
+func (r *Receiver) attachOpen(ctx context.Context, u wire.Upload) error {
+	open := r.sessions.find(wire.Upload{Key: u.Key})
+	if open == nil || u.Digest.IsZero() || r.sessions.find(u) != nil {
 		return nil
 	}
-	give, err := open.take(ctx, nil)
+	give, err := open.acquire(ctx, nil)
 	if err != nil {
 		return nil // it has ended, or the sender has gone
 	}
 	if open.offset > u.Size {
-		return r.drop(open, "its archive is shorter")
+		return r.dropSession(open, "its archive is shorter")
 	}
-	r.uploads.become(open, u)
+	r.sessions.finalize(open, u)
 	give()
 	return nil
 }
 
-// enlist returns the unfinished upload of an archive, a new one if there is none.
-func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
+// getOrCreateSession returns the unfinished upload of an archive, a new one if there is none.
+func (r *Receiver) getOrCreateSession(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
 	none := wire.Unfinished{}
 	if err := r.store.CheckHost(u.Key.Host); err != nil {
 		return none, err
 	}
-	if r.uploads.find(u) == nil {
+	if r.sessions.find(u) == nil {
 		if err := r.disk.Check(u.Key.Host, 0, u.Size); err != nil {
 			return none, err // before another gives way to it
 		}
 	}
-	known := r.uploads.add(u)
+	known := r.sessions.getOrCreate(u)
 	for known == nil {
-		last := r.uploads.oldest(u.Key.Host)
+		last := r.sessions.acquireOldestIdle(u.Key.Host)
 		if last == nil {
-			return none, hostBusy("%d uploads are unfinished", r.uploads.each)
+			return none, hostBusy("%d uploads are unfinished", r.sessions.maxPerHost)
 		}
-		if err := r.drop(last, "the host has begun others"); err != nil {
+		if err := r.dropSession(last, "the host has begun others"); err != nil {
 			return none, err
 		}
-		known = r.uploads.add(u)
+		known = r.sessions.getOrCreate(u)
 	}
-	give, err := known.take(ctx, nil)
+	give, err := known.acquire(ctx, nil)
 	if err != nil {
 		return none, err
 	}
@@ -146,24 +146,24 @@ func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, 
 	return known.progress(), nil
 }
 
-// obsolete gives up what there is of an archive that came another way, or in the
+// discardSuperseded gives up what there is of an archive that came another way, or in the
 // place of which another one did.
-func (r *Receiver) obsolete(ctx context.Context, u wire.Upload) error {
-	known := r.uploads.find(u)
+func (r *Receiver) discardSuperseded(ctx context.Context, u wire.Upload) error {
+	known := r.sessions.find(u)
 	if known == nil {
 		return nil
 	}
-	if _, err := known.take(ctx, nil); err != nil {
+	if _, err := known.acquire(ctx, nil); err != nil {
 		return nil // it has ended
 	}
-	return r.drop(known, "its name is taken")
+	return r.dropSession(known, "its name is taken")
 }
 
-// drop gives an upload up, whose turn the caller has.
-func (r *Receiver) drop(u *unfinished, why string) error {
-	defer u.give()
-	r.uploads.end(u)
-	if !u.begun {
+// dropSession gives an upload up, whose turn the caller has.
+func (r *Receiver) dropSession(u *uploadSession, why string) error {
+	defer u.release()
+	r.sessions.remove(u)
+	if !u.started {
 		return nil
 	}
 	r.log.Info("dropped an unfinished upload", "host", u.Key.Host, "episode", u.Key.Name, "bytes", u.offset, "reason", why)

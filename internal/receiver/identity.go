@@ -55,7 +55,7 @@ func (r *Receiver) Store() (wire.Store, error) {
 	name, n := r.identity.Current(), r.index.DurableBytes()
 	tail, err := r.index.Tail(n)
 	if err != nil {
-		return wire.Store{}, r.failed(err)
+		return wire.Store{}, r.noteFault(err)
 	}
 	return wire.Store{ID: name.ID, IndexBytes: n, IndexTail: tail, Replaces: name.Replaces}, nil
 }
@@ -69,7 +69,7 @@ func (r *Receiver) Has(known wire.Store) (bool, error) {
 	}
 	tail, err := r.index.Tail(known.IndexBytes)
 	if err != nil {
-		return false, r.failed(err)
+		return false, r.noteFault(err)
 	}
 	return tail != "" && (known.IndexTail == "" || known.IndexTail == tail), nil
 }

@@ -13,12 +13,12 @@ import (
 	"cis490/internal/wire"
 )
 
-// readBacks is how many archives are read back for their hosts at once.
-const readBacks = 2
+// maxReadbacks is how many archives are read back for their hosts at once.
+const maxReadbacks = 2
 
 // AdmitInventory waits for a slot: an inventory counts as an upload.
 func (r *Receiver) AdmitInventory(ctx context.Context, host episode.Name) (release func(), err error) {
-	release, err = r.slots.Acquire(ctx, host)
+	release, err = r.uploadLimiter.Acquire(ctx, host)
 	return release, problemOf(err)
 }
 
@@ -26,7 +26,7 @@ func (r *Receiver) AdmitInventory(ctx context.Context, host episode.Name) (relea
 // the one archive from the disk first.
 func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
 	if readBack {
-		done, err := r.reads.Acquire(ctx, host)
+		done, err := r.readbackLimiter.Acquire(ctx, host)
 		if err != nil {
 			return nil, hostBusy("archives are being read back")
 		}
@@ -37,9 +37,9 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 	var first error
 	failed := 0
 	for i, c := range claims {
-		h, o, err := r.holding(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
+		h, o, err := r.examine(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
 		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err)) {
-			return nil, r.failed(err)
+			return nil, r.noteFault(err)
 		}
 		if err != nil { // the other claims get their answers
 			if failed++; failed == 1 {
@@ -53,7 +53,7 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wi
 	}
 	if err := r.addRows(ctx, host, claims, found, unindexed); err != nil {
 		if ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err) {
-			return nil, r.failed(err)
+			return nil, r.noteFault(err)
 		}
 		first = errors.Join(first, err)
 	}
@@ -72,10 +72,10 @@ func (r *Receiver) readBack(ctx context.Context, key episode.Key) (scrub.Result,
 	return result, err
 }
 
-// holding answers a claim. With an error, the answer says what is known all the same. An
+// examine answers a claim. With an error, the answer says what is known all the same. An
 // object that is returned with [wire.Absent] is stored without attributes: its row says
 // what it is.
-func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.InventoryQuery, readBack bool) (wire.InventoryEntry, store.Object, error) {
+func (r *Receiver) examine(ctx context.Context, key episode.Key, c wire.InventoryQuery, readBack bool) (wire.InventoryEntry, store.Object, error) {
 	h := wire.InventoryEntry{Episode: c.Episode, State: wire.Absent}
 	o, err := r.store.Stat(key)
 	if err == nil && readBack {
@@ -88,7 +88,7 @@ func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Inventor
 		switch {
 		case v.Err == nil || h.Undecodable || errors.Is(err, fs.ErrNotExist):
 		case err == nil && !v.Quarantined: // of a disk that fails as a whole, nothing is believed
-			return unexamined(h, o, c), o, nil
+			return unreadableEntry(h, o, c), o, nil
 		default:
 			h.State = wire.StateDamaged
 			return h, o, err
@@ -98,14 +98,14 @@ func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Inventor
 	case errors.Is(err, fs.ErrNotExist):
 		return h, store.Object{}, nil
 	case err != nil:
-		return unexamined(h, o, c), o, err
+		return unreadableEntry(h, o, c), o, err
 	case o.Digest.IsZero():
 		return h, o, nil
 	}
-	return holdingOf(h, o, c), o, nil
+	return entryOf(h, o, c), o, nil
 }
 
-func holdingOf(h wire.InventoryEntry, o store.Object, c wire.InventoryQuery) wire.InventoryEntry {
+func entryOf(h wire.InventoryEntry, o store.Object, c wire.InventoryQuery) wire.InventoryEntry {
 	h.State = wire.Present
 	if o.Digest != c.Digest {
 		h.State = wire.Divergent

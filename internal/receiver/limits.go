@@ -66,7 +66,7 @@ func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, 
 	if refused, ok := errors.AsType[*admission.RefusedError](err); ok {
 		s.Accepting, s.Detail, err = false, refused.Detail, nil
 	}
-	r.noteSeparate(host, &s)
+	r.reportSeparateHost(host, &s)
 	return s, err
 }
 

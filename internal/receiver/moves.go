@@ -23,17 +23,17 @@ func (r *Receiver) logSeparateHosts() {
 	}
 }
 
-// noteSeparate says in the answer to a ping that nothing of a host can be stored.
-func (r *Receiver) noteSeparate(host episode.Name, s *wire.Storage) {
+// reportSeparateHost says in the answer to a ping that nothing of a host can be stored.
+func (r *Receiver) reportSeparateHost(host episode.Name, s *wire.Storage) {
 	_, separate := errors.AsType[*durable.SeparateError](r.store.CheckHost(host))
 	if separate && s.Accepting {
 		s.Accepting, s.Detail = false, wire.HostIsMount
 	}
 }
 
-// refuseSeparate returns what a sender is told of an error if it says that its host's
+// separateHostProblem returns what a sender is told of an error if it says that its host's
 // folder is a mount of its own, and nil otherwise.
-func (r *Receiver) refuseSeparate(err error) error {
+func (r *Receiver) separateHostProblem(err error) error {
 	if _, separate := errors.AsType[*durable.SeparateError](err); !separate {
 		return nil
 	}

@@ -6,8 +6,8 @@ import (
 	"cis490/internal/durable"
 )
 
-// checkPathsEvery is how often the paths are checked while no host asks for anything.
-const checkPathsEvery = 2 * time.Second
+// checkPathsInterval is how often the paths are checked while no host asks for anything.
+const checkPathsInterval = 2 * time.Second
 
 // watchPaths begins to watch that the data directory and its folders stand under their
 // paths.

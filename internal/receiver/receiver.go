@@ -34,35 +34,35 @@ import (
 // Receiver owns a data directory for as long as it is open. It is the
 // [wire.Backend] of its own server.
 type Receiver struct {
-	cfg      Config
-	version  string
-	log      *slog.Logger
-	gate     *pki.Gate
-	data     *durable.Dir
-	paths    *durable.PathWatch // of data and the store's folders
-	lock     *durable.Lock
-	store    *store.Store
-	index    *index.Log
-	identity *datadir.StoreWatch
-	keys     admission.KeyLocks[episode.Key] // from the commit of an upload to its row
-	slots    admission.Limiter               // of uploads
-	access   *access                         // who is served, and still is
-	unheard  unheard
-	uploads  *uploads // the unfinished ones
-	disk     *admission.Disk
-	conns    *admission.Conns
-	requests admission.Requests
-	peeks    chan *archive.MetaReader // what looks for meta.json
-	chunks   sync.Pool                // of *[chunk]byte
-	verifier *scrub.Verifier
-	reads    admission.Limiter                // archives being read back for their hosts
-	reading  admission.KeyLocks[episode.Name] // hosts for whom one is read that they send again
-	rows     *rowSearches
+	cfg             Config
+	version         string
+	log             *slog.Logger
+	gate            *pki.Gate
+	data            *durable.Dir
+	paths           *durable.PathWatch // of data and the store's folders
+	lock            *durable.Lock
+	store           *store.Store
+	index           *index.Log
+	identity        *datadir.StoreWatch
+	keyLocks        admission.KeyLocks[episode.Key] // from the commit of an upload to its row
+	uploadLimiter   admission.Limiter               // of uploads
+	access          *access                         // who is served, and still is
+	readbackCache   readbackCache
+	sessions        *sessions // the unfinished ones
+	disk            *admission.Disk
+	conns           *admission.Conns
+	requests        admission.Requests
+	metaReaders     chan *archive.MetaReader // what looks for meta.json
+	chunks          sync.Pool                // of *[chunkSize]byte
+	verifier        *scrub.Verifier
+	readbackLimiter admission.Limiter                // archives being read back for their hosts
+	readbackLocks   admission.KeyLocks[episode.Name] // hosts for whom one is read that they send again
+	rowSearches     *rowSearches
 
 	// life is what reading goes on for whose sender has gone; end ends it. Requests
 	// are parts of it.
-	life context.Context
-	end  context.CancelCauseFunc
+	baseCtx    context.Context
+	cancelBase context.CancelCauseFunc
 
 	faulted atomic.Bool
 	fault   chan error // the first storage fault, or the first folder that was moved
@@ -85,12 +85,12 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	log = slog.New(admission.LimitLines(log.Handler()))
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
-		slots:   admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
-		uploads: newUploads(c.Limits.UploadsPerHost),
-		peeks:   newPeeks(),
-		fault:   make(chan error, 1),
+		uploadLimiter: admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
+		sessions:      newSessions(c.Limits.UploadsPerHost),
+		metaReaders:   newMetaReaders(),
+		fault:         make(chan error, 1),
 	}
-	r.life, r.end = context.WithCancelCause(context.WithoutCancel(ctx))
+	r.baseCtx, r.cancelBase = context.WithCancelCause(context.WithoutCancel(ctx))
 	err := r.openConns()
 	if err == nil {
 		err = r.open(holder)
@@ -109,7 +109,7 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	}
 	r.logSeparateHosts()
 	r.access = newAccess(gate, disabled, log)
-	r.verifier, r.reads = r.newVerifier(), admission.Limiter{Total: readBacks, PerHost: 1}
+	r.verifier, r.readbackLimiter = r.newVerifier(), admission.Limiter{Total: maxReadbacks, PerHost: 1}
 	if err := r.recover(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
 	}
@@ -138,18 +138,18 @@ func (r *Receiver) open(holder string) error {
 	if err := r.openStore(); err != nil {
 		return err
 	}
-	if r.index, err = index.Open(r.data, datadir.IndexFile, r.noteIndex); err != nil {
+	if r.index, err = index.Open(r.data, datadir.IndexFile, r.logIndexNotice); err != nil {
 		return err
 	}
-	r.rows = newRowSearches(r.life, r.index.FindAll)
+	r.rowSearches = newRowSearches(r.baseCtx, r.index.FindAll)
 	if err := r.watchPaths(); err != nil {
 		return err
 	}
 	return r.openIdentity(time.Now())
 }
 
-// noteIndex logs what a person should know about the index.
-func (r *Receiver) noteIndex(n index.Notice) {
+// logIndexNotice logs what a person should know about the index.
+func (r *Receiver) logIndexNotice(n index.Notice) {
 	log := r.log.With("index", n.Path, "bytes", n.Bytes)
 	switch n.Kind {
 	case index.Completed:
@@ -163,7 +163,7 @@ func (r *Receiver) noteIndex(n index.Notice) {
 
 // Close gives the data directory up.
 func (r *Receiver) Close() error {
-	r.end(nil)
+	r.cancelBase(nil)
 	if r.access != nil {
 		r.access.close()
 	}
@@ -171,8 +171,8 @@ func (r *Receiver) Close() error {
 	if r.paths != nil {
 		errs = append(errs, r.paths.Close())
 	}
-	if r.rows != nil {
-		r.rows.close()
+	if r.rowSearches != nil {
+		r.rowSearches.close()
 	}
 	if r.index != nil {
 		errs = append(errs, r.index.Close())
@@ -212,9 +212,9 @@ func (r *Receiver) CertNotAfter() time.Time { return r.gate.Trust().NotAfter() }
 // what a watchdog should ask.
 func (r *Receiver) Alive(ctx context.Context) bool { return r.index.Alive(ctx) }
 
-// failed ends the daemon if err is a storage fault, and returns what the sender
+// noteFault ends the daemon if err is a storage fault, and returns what the sender
 // is told of err.
-func (r *Receiver) failed(err error) error {
+func (r *Receiver) noteFault(err error) error {
 	switch {
 	case errors.Is(err, durable.ErrFault):
 		r.fail(err)
@@ -222,7 +222,7 @@ func (r *Receiver) failed(err error) error {
 		r.log.Warn("no space", "err", err)
 		return problemOf(admission.NoSpace())
 	}
-	if refusal := r.refuseSeparate(err); refusal != nil {
+	if refusal := r.separateHostProblem(err); refusal != nil {
 		return refusal
 	}
 	return problemOf(err)

@@ -23,8 +23,8 @@ func (r *Receiver) recover(ctx context.Context, read func(bytes int)) error {
 			continue
 		}
 		if err == nil {
-			err = r.resume(ctx, staged, read)
-		} else if gone := r.lostInRecovery(err); gone != nil {
+			err = r.recoverStaged(ctx, staged, read)
+		} else if gone := r.countReadError(err); gone != nil {
 			err = gone
 		}
 		switch {
@@ -39,53 +39,53 @@ func (r *Receiver) recover(ctx context.Context, read func(bytes int)) error {
 	return nil
 }
 
-// lostInRecovery counts err if it says that the disk does not give something, and returns
+// countReadError counts err if it says that the disk does not give something, and returns
 // a [durable.ErrFault] if that has happened too often in a row.
-func (r *Receiver) lostInRecovery(err error) error {
+func (r *Receiver) countReadError(err error) error {
 	if r.verifier.RecordReadError(err) {
 		return fmt.Errorf("%w: %w: %w", durable.ErrFault, scrub.ErrDisk, err)
 	}
 	return nil
 }
 
-func (r *Receiver) resume(ctx context.Context, staged store.Staged, read func(bytes int)) error {
+func (r *Receiver) recoverStaged(ctx context.Context, staged store.Staged, read func(bytes int)) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
 	o, published, err := staged.Linked(ctx, read)
 	if store.FailsVerification(err) { // one wrong reading is no proof
 		o, published, err = staged.Linked(ctx, read)
 	}
 	if published || err != nil {
-		if gone := r.lostInRecovery(err); gone != nil {
+		if gone := r.countReadError(err); gone != nil {
 			return gone
 		}
 	}
 	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrUnreadable) {
-		return r.resumeBad(ctx, staged, err)
+		return r.recoverCorrupt(ctx, staged, err)
 	}
 	if err != nil {
 		return err
 	}
 	if !published {
-		return r.resumeUnpublished(staged)
+		return r.recoverUncommitted(staged)
 	}
 	found, err := r.index.FindAll(ctx, o.Key)
 	if err != nil {
 		return err
 	}
-	if _, err := r.settle(ctx, o, found); err != nil {
+	if _, err := r.ensureIndexed(ctx, o, found); err != nil {
 		return err
 	}
 	log.Info("recovered", "sha256", o.Digest, "bytes", o.Size)
 	return nil
 }
 
-// resumeUnpublished keeps an upload of which nobody was told that it is stored, if it can
+// recoverUncommitted keeps an upload of which nobody was told that it is stored, if it can
 // go on, and drops it otherwise.
-func (r *Receiver) resumeUnpublished(staged store.Staged) error {
+func (r *Receiver) recoverUncommitted(staged store.Staged) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
 	kept, err := r.restoreUnlessStored(staged)
 	if errors.Is(err, store.ErrUnreadable) {
-		if gone := r.lostInRecovery(err); gone != nil {
+		if gone := r.countReadError(err); gone != nil {
 			return gone
 		}
 		log.Error("quarantined an unfinished upload that the disk does not give; its host sends it again", "err", err)
@@ -98,7 +98,7 @@ func (r *Receiver) resumeUnpublished(staged store.Staged) error {
 	return staged.Unlink()
 }
 
-// restoreUnlessStored is [Receiver.restore], but for an upload whose archive came another
+// restoreUnlessStored is [Receiver.restoreSession], but for an upload whose archive came another
 // way: after a start that could not look into its folder, say.
 func (r *Receiver) restoreUnlessStored(staged store.Staged) (bool, error) {
 	p, _, _, ok, err := staged.Progress()
@@ -108,13 +108,13 @@ func (r *Receiver) restoreUnlessStored(staged store.Staged) (bool, error) {
 	if o, err := r.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
 		return false, nil
 	}
-	return r.restore(staged)
+	return r.restoreSession(staged)
 }
 
-// resumeBad ends a published upload whose bytes are others, or are not given by the
+// recoverCorrupt ends a published upload whose bytes are others, or are not given by the
 // disk. With a row it may have been acknowledged: then it stays, for the scrub or for its
 // host, which may still have the bytes.
-func (r *Receiver) resumeBad(ctx context.Context, staged store.Staged, bad error) error {
+func (r *Receiver) recoverCorrupt(ctx context.Context, staged store.Staged, bad error) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
 	_, acknowledged, err := r.index.Find(ctx, staged.Key)
 	switch {

@@ -16,46 +16,46 @@ import (
 
 // Append takes in a piece of an archive.
 func (r *Receiver) Append(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
-	got, unfinished, err := r.append(ctx, host, id, p, body)
-	return got, unfinished, r.final(err)
+	got, unfinished, err := r.appendPiece(ctx, host, id, p, body)
+	return got, unfinished, r.checkFault(err)
 }
 
-func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	u := r.uploads.of(host, id)
+	u := r.sessions.byID(host, id)
 	if u == nil {
-		return wire.Receipt{}, none, noUpload
+		return wire.Receipt{}, none, errNoUpload
 	}
-	give, err := u.take(ctx, p.Interrupt)
+	give, err := u.acquire(ctx, p.Interrupt)
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
 	defer give()
-	if err := u.continues(p, int64(r.cfg.Limits.ArchiveBytes)); err != nil {
+	if err := u.validatePiece(p, int64(r.cfg.Limits.ArchiveBytes)); err != nil {
 		return wire.Receipt{}, none, err
 	}
-	release, err := r.slots.Acquire(ctx, host)
+	release, err := r.uploadLimiter.Acquire(ctx, host)
 	if err != nil {
-		return wire.Receipt{}, none, because(ctx, err)
+		return wire.Receipt{}, none, contextCause(ctx, err)
 	}
 	defer release()
-	if u.open() {
-		_, err := r.takeIn(ctx, u, p, body)
+	if u.isOpen() {
+		_, err := r.writePiece(ctx, u, p, body)
 		return wire.Receipt{}, u.progress(), err
 	}
-	got, is, err := r.present(ctx, u.Upload)
+	got, is, err := r.lookupStored(ctx, u.Upload)
 	if is == here {
 		// It came another way meanwhile, or another archive did.
-		r.uploads.end(u)
+		r.sessions.remove(u)
 		return got, none, errors.Join(err, r.store.Drop(u.Key, u.id))
 	}
 	if err != nil {
-		return wire.Receipt{}, none, because(ctx, err)
+		return wire.Receipt{}, none, contextCause(ctx, err)
 	}
-	work := workContext(ctx, r.life)
-	up, err := r.takeIn(work, u, p, body)
+	work := workContext(ctx, r.baseCtx)
+	up, err := r.writePiece(work, u, p, body)
 	if err != nil {
-		return wire.Receipt{}, none, because(work, err)
+		return wire.Receipt{}, none, contextCause(work, err)
 	}
 	if up == nil {
 		return wire.Receipt{}, u.progress(), nil
@@ -63,30 +63,30 @@ func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p w
 	got, err = r.commit(ctx, up, u.Upload, is == rotten)
 	// Not before, or an announcement meanwhile would find neither the upload nor the
 	// archive, and begin anew.
-	r.uploads.end(u)
+	r.sessions.remove(u)
 	return got, none, err
 }
 
-// because returns err, or why ctx ended if err comes of that: another request goes on
+// contextCause returns err, or why ctx ended if err comes of that: another request goes on
 // with the upload, or the receiver stops.
-func because(ctx context.Context, err error) error {
+func contextCause(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
 		return cause
 	}
 	return err
 }
 
-// continues refuses a piece that does not go on where the upload has come to, or
+// validatePiece refuses a piece that does not go on where the upload has come to, or
 // that does not end with it. Most is how large an archive may be of which that is
 // not known yet.
-func (u *unfinished) continues(p wire.Piece, most int64) error {
+func (u *uploadSession) validatePiece(p wire.Piece, most int64) error {
 	if p.Offset != u.offset {
 		refusal := wire.Refuse(wire.OffsetMismatch, "go on at the byte %d", u.offset)
 		at := u.offset
 		refusal.Offset = &at
 		return refusal
 	}
-	if u.open() {
+	if u.isOpen() {
 		switch {
 		case p.Last:
 			return wire.Refuse(wire.DigestMissing, "announce the archive before its last piece")
@@ -101,11 +101,11 @@ func (u *unfinished) continues(p wire.Piece, most int64) error {
 	return nil
 }
 
-// takeIn writes a piece behind what is there. It returns the upload when that is
+// writePiece writes a piece behind what is there. It returns the upload when that is
 // whole and is what was announced, and nil when others are to come. Whatever ends
 // the piece, what came of it is kept, but for the bytes of a lie. The context is
 // for what happens behind the last byte.
-func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body io.Reader) (*store.Upload, error) {
+func (r *Receiver) writePiece(ctx context.Context, u *uploadSession, p wire.Piece, body io.Reader) (*store.Upload, error) {
 	if err := r.store.CheckHost(u.Key.Host); err != nil {
 		return nil, err
 	}
@@ -114,27 +114,27 @@ func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body
 		return nil, err
 	}
 	defer reserved.Release()
-	up, err := r.reopen(u)
+	up, err := r.openStaged(u)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Somebody has tidied up under us.
 		r.log.Warn("an unfinished upload has lost its bytes", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
-		r.uploads.end(u)
-		return nil, errors.Join(noUpload, r.store.Drop(u.Key, u.id))
+		r.sessions.remove(u)
+		return nil, errors.Join(errNoUpload, r.store.Drop(u.Key, u.id))
 	}
 	if err != nil {
 		return nil, err
 	}
-	w, err := u.writer(up)
+	w, err := u.hashWriter(up)
 	if err != nil {
 		return nil, errors.Join(err, up.Abandon())
 	}
-	c := checkpoints{u: u, up: up, w: w, last: time.Now()}
-	err = r.fill(w, p.Size, body, reserved, c.due)
+	c := checkpointer{u: u, up: up, w: w, last: time.Now()}
+	err = r.copyBody(w, p.Size, body, reserved, c.maybeFlush)
 	if err == nil && w.Size() < p.Offset+p.Size {
 		err = io.ErrUnexpectedEOF // or a cut would be taken for a lie
 	}
 	if err == nil && p.Last {
-		if err = r.isWhole(ctx, &c); err == nil {
+		if err = r.verifyComplete(ctx, &c); err == nil {
 			err = r.access.recheck(ctx) // now, because a commit that is refused discards the bytes
 		}
 		if err == nil {
@@ -142,16 +142,16 @@ func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body
 		}
 	}
 	if errors.Is(err, wire.DigestMismatch) {
-		r.uploads.end(u)
+		r.sessions.remove(u)
 		return nil, errors.Join(err, up.Discard())
 	}
-	return nil, errors.Join(err, c.leave(err))
+	return nil, errors.Join(err, c.close(err))
 }
 
-// isWhole returns [wire.DigestMismatch] if an upload of which all bytes came is not
+// verifyComplete returns [wire.DigestMismatch] if an upload of which all bytes came is not
 // what was announced. The state that the sha256 of a former receiver's part had does
 // not see what has become of that since: it is read back from the disk.
-func (r *Receiver) isWhole(ctx context.Context, c *checkpoints) error {
+func (r *Receiver) verifyComplete(ctx context.Context, c *checkpointer) error {
 	mismatch := wire.Refuse(wire.DigestMismatch, "nothing was stored")
 	if d, n := c.w.Sum(); d != c.u.Digest || n != c.u.Size {
 		return mismatch
@@ -159,11 +159,11 @@ func (r *Receiver) isWhole(ctx context.Context, c *checkpoints) error {
 	if !c.u.restored {
 		return nil
 	}
-	if err := c.note(); err != nil {
+	if err := c.flush(); err != nil {
 		return err
 	}
 	err := c.up.ReadBack(ctx, c.u.Digest)
-	if damaged(err) {
+	if isCorrupt(err) {
 		r.log.Error("what a former receiver left of an upload is damaged; its host sends it again",
 			"host", c.u.Key.Host, "episode", c.u.Key.Name, "err", err)
 		return mismatch
@@ -171,64 +171,64 @@ func (r *Receiver) isWhole(ctx context.Context, c *checkpoints) error {
 	return err
 }
 
-// reopen opens the file of an upload, which is made for its first piece.
-func (r *Receiver) reopen(u *unfinished) (*store.Upload, error) {
-	if u.begun {
+// openStaged opens the file of an upload, which is made for its first piece.
+func (r *Receiver) openStaged(u *uploadSession) (*store.Upload, error) {
+	if u.started {
 		return r.store.Continue(u.Key, u.id, u.offset)
 	}
 	up, err := r.store.Begin(u.Key, u.id)
-	u.begun = u.begun || err == nil
+	u.started = u.started || err == nil
 	return up, err
 }
 
-func (u *unfinished) writer(up *store.Upload) (*digest.Writer, error) {
+func (u *uploadSession) hashWriter(up *store.Upload) (*digest.Writer, error) {
 	if u.offset == 0 {
 		return digest.NewWriter(up), nil
 	}
-	return digest.ResumeWriter(up, u.offset, u.state)
+	return digest.ResumeWriter(up, u.offset, u.hashState)
 }
 
 // How often an upload that goes on is made durable, so that little of it is sent
 // twice after a crash: when so much came, but not more often than that, and in any
 // case after a while.
 const (
-	checkpointBytes = 4 << 20
-	checkpointLeast = time.Second
-	checkpointMost  = 10 * time.Second
+	checkpointBytes       = 4 << 20
+	minCheckpointInterval = time.Second
+	maxCheckpointInterval = 10 * time.Second
 )
 
-// checkpoints make an upload durable while it comes.
-type checkpoints struct {
-	u    *unfinished
+// checkpointer make an upload durable while it comes.
+type checkpointer struct {
+	u    *uploadSession
 	up   *store.Upload
 	w    *digest.Writer
 	last time.Time
 }
 
-// due makes a checkpoint if it is time for one.
-func (c *checkpoints) due() error {
+// maybeFlush makes a checkpoint if it is time for one.
+func (c *checkpointer) maybeFlush() error {
 	since := time.Since(c.last)
-	if since < checkpointLeast || c.w.Size()-c.u.offset < checkpointBytes && since < checkpointMost {
+	if since < minCheckpointInterval || c.w.Size()-c.u.offset < checkpointBytes && since < maxCheckpointInterval {
 		return nil
 	}
 	c.last = time.Now()
-	return c.note()
+	return c.flush()
 }
 
-// leave ends a piece that does not end the upload, with what met it.
-func (c *checkpoints) leave(met error) error {
+// close ends a piece that does not end the upload, with what met it.
+func (c *checkpointer) close(met error) error {
 	if errors.Is(met, durable.ErrFault) {
 		return c.up.Abandon()
 	}
 	if c.w.Size() == 0 {
-		c.u.begun = false // nothing came: there is nothing to go on with
+		c.u.started = false // nothing came: there is nothing to go on with
 		return c.up.Discard()
 	}
-	return errors.Join(c.note(), c.up.Abandon())
+	return errors.Join(c.flush(), c.up.Abandon())
 }
 
-// note makes a checkpoint of all that has come.
-func (c *checkpoints) note() error {
+// flush makes a checkpoint of all that has come.
+func (c *checkpointer) flush() error {
 	n := c.w.Size()
 	if n == c.u.offset {
 		return nil
@@ -236,18 +236,18 @@ func (c *checkpoints) note() error {
 	state := c.w.State()
 	err := c.up.Checkpoint(store.Progress{Digest: c.u.Digest, Length: c.u.Size, Skipped: c.u.Skipped, Resent: c.u.Resent, Offset: n, State: state})
 	if err == nil {
-		c.u.further(n, state)
+		c.u.advance(n, state)
 	}
 	return err
 }
 
 // Unfinished returns how far an upload has come.
 func (r *Receiver) Unfinished(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
-	u := r.uploads.of(host, id)
+	u := r.sessions.byID(host, id)
 	if u == nil {
-		return wire.Unfinished{}, noUpload
+		return wire.Unfinished{}, errNoUpload
 	}
-	give, err := u.take(ctx, nil)
+	give, err := u.acquire(ctx, nil)
 	if err != nil {
 		return wire.Unfinished{}, err
 	}
@@ -257,23 +257,23 @@ func (r *Receiver) Unfinished(ctx context.Context, host episode.Name, id string)
 
 // Forget gives an upload up, because its sender says so.
 func (r *Receiver) Forget(ctx context.Context, host episode.Name, id string) error {
-	u := r.uploads.of(host, id)
+	u := r.sessions.byID(host, id)
 	if u == nil {
-		return noUpload
+		return errNoUpload
 	}
-	if _, err := u.take(ctx, nil); err != nil {
+	if _, err := u.acquire(ctx, nil); err != nil {
 		return err
 	}
-	return r.final(r.drop(u, "the host gave it up"))
+	return r.checkFault(r.dropSession(u, "the host gave it up"))
 }
 
-// expireEvery is how often uploads are looked for that nobody goes on with.
-const expireEvery = time.Hour
+// expireInterval is how often uploads are looked for that nobody goes on with.
+const expireInterval = time.Hour
 
 // ExpireUploads drops the uploads that nobody goes on with, until ctx ends. It returns an
 // error only if the storage can no longer be trusted.
 func (r *Receiver) ExpireUploads(ctx context.Context) error {
-	tick := time.NewTicker(expireEvery)
+	tick := time.NewTicker(expireInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -281,10 +281,10 @@ func (r *Receiver) ExpireUploads(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		for _, u := range r.uploads.idle(time.Now().Add(-r.cfg.Limits.UnfinishedAge.Std())) {
-			err := r.drop(u, "its host did not go on with it")
+		for _, u := range r.sessions.acquireIdle(time.Now().Add(-r.cfg.Limits.UnfinishedAge.Std())) {
+			err := r.dropSession(u, "its host did not go on with it")
 			if errors.Is(err, durable.ErrFault) {
-				return r.final(err)
+				return r.checkFault(err)
 			}
 			if err != nil {
 				r.log.Warn("could not drop an unfinished upload", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
@@ -293,22 +293,22 @@ func (r *Receiver) ExpireUploads(ctx context.Context) error {
 	}
 }
 
-// restore takes up what the last receiver left unfinished, and reports whether
+// restoreSession takes up what the last receiver left unfinished, and reports whether
 // that can go on.
-func (r *Receiver) restore(staged store.Staged) (bool, error) {
+func (r *Receiver) restoreSession(staged store.Staged) (bool, error) {
 	p, id, at, ok, err := staged.Progress()
 	if err != nil || !ok || time.Since(at) > r.cfg.Limits.UnfinishedAge.Std() {
 		return false, err
 	}
-	u := &unfinished{
+	u := &uploadSession{
 		Upload: wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped, Resent: p.Resent},
-		id:     id, turn: make(chan struct{}, 1), begun: true, offset: p.Offset, state: p.State, restored: true, touched: at, grew: at,
+		id:     id, sem: make(chan struct{}, 1), started: true, offset: p.Offset, hashState: p.State, restored: true, lastUsedAt: at, lastByteAt: at,
 	}
-	r.uploads.mu.Lock()
-	defer r.uploads.mu.Unlock()
-	if r.uploads.same[u.Upload] != nil || r.uploads.count[u.Key.Host] >= r.uploads.each {
+	r.sessions.mu.Lock()
+	defer r.sessions.mu.Unlock()
+	if r.sessions.byUpload[u.Upload] != nil || r.sessions.perHost[u.Key.Host] >= r.sessions.maxPerHost {
 		return false, nil
 	}
-	r.uploads.keep(u)
+	r.sessions.insertLocked(u)
 	return true, nil
 }

@@ -14,7 +14,7 @@ import (
 func (r *Receiver) newVerifier() *scrub.Verifier {
 	return &scrub.Verifier{
 		Store:      r.store.Reader,
-		Lock:       r.keys.Lock,
+		Lock:       r.keyLocks.Lock,
 		Quarantine: r.store.SetAside,
 		Row: func(ctx context.Context, key episode.Key) (digest.Digest, bool, error) {
 			row, found, err := r.index.Find(ctx, key)
@@ -28,10 +28,10 @@ func (r *Receiver) newVerifier() *scrub.Verifier {
 func (r *Receiver) Scrub(ctx context.Context) error {
 	s := &scrub.Scheduler{
 		Config: r.cfg.Scrub, Data: r.data, IndexFile: datadir.IndexFile, Store: r.store, Verifier: r.verifier,
-		Busy: func() bool { return r.slots.Active() > 0 }, Log: r.log,
+		Busy: func() bool { return r.uploadLimiter.Active() > 0 }, Log: r.log,
 	}
 	if err := s.Run(ctx); err != nil {
-		return r.failed(err)
+		return r.noteFault(err)
 	}
 	return nil
 }

@@ -26,12 +26,12 @@ import (
 const (
 	headerTimeout = 10 * time.Second // also for the TLS handshake
 	idleTimeout   = 3 * time.Minute  // longer than the shippers'
-	paceWindow    = time.Minute
+	rateWindow    = time.Minute
 
-	// grace is what uploads under way get at the end before they are
+	// drainTimeout is what uploads under way get at the end before they are
 	// interrupted, farewell the time to tell their senders so.
-	grace    = 3 * time.Second
-	farewell = time.Second
+	drainTimeout = 3 * time.Second
+	closeTimeout = time.Second
 )
 
 // Run serves requests from ln, and from proxy unless it is nil, verifies the store in the
@@ -50,17 +50,17 @@ func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 // longer stands under its path.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	defer durable.RaiseGOMAXPROCS()()
-	port := r.server(r.gate.Caller)
+	port := r.newServer(r.gate.Caller)
 	all := servers{port}
 	failed := make(chan error, 2)
 	go func() { failed <- port.Serve(tls.NewListener(r.conns.Limit(ln), r.gate.TLS())) }()
 	if proxy != nil {
 		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.Forwarded(req, r.cfg.Proxy.Header) }
-		behind := r.server(forwarded)
+		behind := r.newServer(forwarded)
 		all = append(all, behind)
 		go func() { failed <- behind.Serve(r.conns.LimitProxy(proxy)) }()
 	}
-	tick := time.NewTicker(checkPathsEvery)
+	tick := time.NewTicker(checkPathsInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -72,7 +72,7 @@ func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 		case <-tick.C:
 			_ = r.checkPaths() // what it finds comes as a fault
 		case <-ctx.Done():
-			return r.stop(all)
+			return r.shutdown(all)
 		}
 	}
 }
@@ -96,11 +96,11 @@ func (s servers) Close() error {
 	return errors.Join(errs...)
 }
 
-// stop lets uploads finish for a while, then tells them to come again.
-func (r *Receiver) stop(srv servers) error {
-	interrupt := time.AfterFunc(grace, func() { r.end(wire.ErrDraining) })
+// shutdown lets uploads finish for a while, then tells them to come again.
+func (r *Receiver) shutdown(srv servers) error {
+	interrupt := time.AfterFunc(drainTimeout, func() { r.cancelBase(wire.ErrDraining) })
 	defer interrupt.Stop()
-	ctx, cancel := context.WithTimeout(context.Background(), grace+farewell)
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout+closeTimeout)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {
 		r.log.Warn("cut off connections that did not end in time")
@@ -109,14 +109,14 @@ func (r *Receiver) stop(srv servers) error {
 	return nil
 }
 
-func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.Server {
+func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *http.Server {
 	var one http.Protocols
 	one.SetHTTP1(true)
 	return &http.Server{
-		Handler: r.access.serve(r.life, &wire.Handler{
+		Handler: r.access.serve(r.baseCtx, &wire.Handler{
 			Backend:  guarded{r},
 			Identify: func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
-			Pace:     wire.Pace{Idle: r.cfg.Limits.IdleTimeout.Std(), Rate: int64(r.cfg.Limits.MinRate), Window: paceWindow},
+			Pace:     wire.Pace{Idle: r.cfg.Limits.IdleTimeout.Std(), Rate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
 			About:    wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
 			Log:      r.log,
 		}),
@@ -126,9 +126,9 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 		MaxHeaderBytes:    16 << 10,
 		// It would answer before anybody was asked who they are.
 		DisableGeneralOptionsHandler: true,
-		BaseContext:                  func(net.Listener) context.Context { return r.life },
+		BaseContext:                  func(net.Listener) context.Context { return r.baseCtx },
 		ConnContext:                  admission.WithConn,
-		ErrorLog:                     log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
+		ErrorLog:                     log.New(&handshakeLog{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
 	}
 }
 
@@ -160,13 +160,13 @@ func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Call
 	}, nil
 }
 
-// handshakes logs what net/http says of connections that came to nothing: a
+// handshakeLog logs what net/http says of connections that came to nothing: a
 // wrong certificate, a port scan. Anybody can cause these lines, so there are
 // at most a few.
-type handshakes struct {
-	log    *slog.Logger
-	limit  *rate.Limiter
-	missed int // net/http's logger serialises writes
+type handshakeLog struct {
+	log        *slog.Logger
+	limit      *rate.Limiter
+	suppressed int // net/http's logger serialises writes
 }
 
 // handshakeHint says what an operator does about a TLS handshake that failed. Package
@@ -186,17 +186,17 @@ func handshakeHint(text string) string {
 	return ""
 }
 
-func (h *handshakes) Write(p []byte) (int, error) {
+func (h *handshakeLog) Write(p []byte) (int, error) {
 	if !h.limit.Allow() {
-		h.missed++
+		h.suppressed++
 		return len(p), nil
 	}
 	text := string(bytes.TrimSpace(p))
-	attrs := []any{"err", text, "others", h.missed}
+	attrs := []any{"err", text, "others", h.suppressed}
 	if hint := handshakeHint(text); hint != "" {
 		attrs = append(attrs, "hint", hint)
 	}
 	h.log.Info("refused a connection", attrs...)
-	h.missed = 0
+	h.suppressed = 0
 	return len(p), nil
 }

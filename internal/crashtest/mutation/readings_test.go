@@ -194,7 +194,7 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/inventory.go",
-				"return unexamined(h, o, c), o, err",
+				"return unreadableEntry(h, o, c), o, err",
 				"h.State = wire.StateDamaged\n\t\treturn h, o, err",
 			},
 		},

@@ -150,7 +150,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestNobodyElsesUploadIsThere"},
 		[]edit{
 			{
-				"receiver/unfinished.go",
+				"receiver/session.go",
 				"u == nil || u.Key.Host != host",
 				"u == nil",
 			},
@@ -161,8 +161,8 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestTheLatestRequestGoesOn"},
 		[]edit{
 			{
-				"receiver/unfinished.go",
-				"		u.interrupt(superseded)\n",
+				"receiver/session.go",
+				"		u.interrupt(errSuperseded)\n",
 				"",
 			},
 		},
@@ -185,7 +185,7 @@ var ofRooms = []mutant{
 			{
 				"receiver/resume.go",
 				"	got, err = r.commit(ctx, up",
-				"	r.uploads.end(u)\n	got, err = r.commit(ctx, up",
+				"	r.sessions.remove(u)\n	got, err = r.commit(ctx, up",
 			},
 		},
 	},
@@ -226,7 +226,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestAnAnswerThatNobodyHearsIsKept"},
 		[]edit{
 			{
-				"receiver/unheard.go",
+				"receiver/readbackcache.go",
 				"	if ctx.Err() == nil {\n		return\n	}\n",
 				"",
 			},
@@ -260,7 +260,7 @@ var ofRooms = []mutant{
 			{
 				"receiver/put.go",
 				"	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file stands",
-				"	up.Forget()\n	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file stands",
+				"	up.UnlinkStaged()\n	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file stands",
 			},
 		},
 	},
