@@ -9,59 +9,60 @@ import (
 	"cis490/internal/episode"
 )
 
-// readbackCacheTTL is how long an answer is kept for a sender that had gone before it
-// was there: longer than a shipper waits before it asks again.
+// readbackCacheTTL is how long a result is kept for a client that disconnected before it
+// received it. It must be longer than a shipper waits before it tries again.
 const readbackCacheTTL = 90 * time.Minute
 
-// readbackCache remembers the archives of which the receiver has just seen that they are
-// on its disk, for senders that had gone by then. A large archive takes longer to
-// read back than a sender waits, who would have it read again, and so for ever.
+// maxCachedReadbacks is the maximum number of results that are kept per host.
+const maxCachedReadbacks = 64
+
+// readbackCache remembers which archives the receiver has just read from the disk and found
+// intact, for clients that had disconnected by then. Reading a large archive takes longer
+// than a client waits. Without the cache each attempt would read it again, and none would
+// ever be answered.
 type readbackCache struct {
 	mu      sync.Mutex
 	foundAt map[archiveID]time.Time // guarded by mu
 }
 
-// archiveID is an archive under its name.
+// archiveID is an archive and its name.
 type archiveID struct {
 	key    episode.Key
 	digest digest.Digest
 }
 
-// add keeps an answer if its sender has gone.
-func (u *readbackCache) add(ctx context.Context, of archiveID) {
+// add keeps a result if the client of ctx has disconnected.
+func (c *readbackCache) add(ctx context.Context, id archiveID) {
 	if ctx.Err() == nil {
 		return
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.foundAt == nil {
-		u.foundAt = make(map[archiveID]time.Time)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.foundAt == nil {
+		c.foundAt = make(map[archiveID]time.Time)
 	}
-	oldest, count := of, 0
-	for other, at := range u.foundAt {
+	oldest, count := id, 0
+	for other, at := range c.foundAt {
 		switch {
 		case time.Since(at) > readbackCacheTTL:
-			delete(u.foundAt, other)
-		case other.key.Host == of.key.Host:
-			if count++; oldest == of || at.Before(u.foundAt[oldest]) {
+			delete(c.foundAt, other)
+		case other.key.Host == id.key.Host:
+			if count++; oldest == id || at.Before(c.foundAt[oldest]) {
 				oldest = other
 			}
 		}
 	}
 	if count >= maxCachedReadbacks {
-		delete(u.foundAt, oldest)
+		delete(c.foundAt, oldest)
 	}
-	u.foundAt[of] = time.Now()
+	c.foundAt[id] = time.Now()
 }
 
-// maxCachedReadbacks bounds the answers that are kept for a host.
-const maxCachedReadbacks = 64
-
-// take reports whether there is an answer for the sender, who is told it now.
-func (u *readbackCache) take(of archiveID) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	at, kept := u.foundAt[of]
-	delete(u.foundAt, of)
-	return kept && time.Since(at) <= readbackCacheTTL
+// remove removes a result, and reports whether there was one. The client receives it now.
+func (c *readbackCache) remove(id archiveID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, cached := c.foundAt[id]
+	delete(c.foundAt, id)
+	return cached && time.Since(at) <= readbackCacheTTL
 }

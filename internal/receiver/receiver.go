@@ -211,19 +211,3 @@ func (r *Receiver) CertNotAfter() time.Time { return r.gate.Trust().NotAfter() }
 // Alive reports whether the receiver can still make an archive durable. It is
 // what a watchdog should ask.
 func (r *Receiver) Alive(ctx context.Context) bool { return r.index.Alive(ctx) }
-
-// noteFault ends the daemon if err is a storage fault, and returns what the sender
-// is told of err.
-func (r *Receiver) noteFault(err error) error {
-	switch {
-	case errors.Is(err, durable.ErrFault):
-		r.fail(err)
-	case durable.IsFull(err):
-		r.log.Warn("no space", "err", err)
-		return problemOf(admission.NoSpace())
-	}
-	if refusal := r.separateHostProblem(err); refusal != nil {
-		return refusal
-	}
-	return problemOf(err)
-}

@@ -5,7 +5,7 @@ var ofRooms = []mutant{
 	{
 		"receiver: a store that moved before the answer is acknowledged",
 		killer{"receiver", "TestStoreThatMovesBeforeTheAnswer"},
-		[]edit{{"receiver/put.go", "	if err == nil {\n		err = r.checkPaths()\n	}\n	if err == nil && r.faulted", "	if err == nil && r.faulted"}},
+		[]edit{{"receiver/fault.go", "	if err == nil {\n		err = r.checkPaths()\n	}\n	if err == nil && r.faulted", "	if err == nil && r.faulted"}},
 	},
 	{
 		"shipper: retires into a folder that moved",
@@ -129,8 +129,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"d != c.u.Digest || n != c.u.Size",
-				"d != c.u.Digest && false || n != c.u.Size",
+				"d != c.h.Digest || n != c.h.Size",
+				"d != c.h.Digest && false || n != c.h.Size",
 			},
 		},
 	},
@@ -140,7 +140,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	if p.Offset != u.offset {",
+				"	if p.Offset != h.offset {",
 				"	if false {",
 			},
 		},
@@ -173,7 +173,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	if !c.u.restored {",
+				"	if !c.h.restored {",
 				"	if true {",
 			},
 		},
@@ -184,8 +184,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	got, err = r.commit(ctx, up",
-				"	r.sessions.remove(u)\n	got, err = r.commit(ctx, up",
+				"	got, err := r.commit(ctx, up",
+				"	r.sessions.remove(h)\n	got, err := r.commit(ctx, up",
 			},
 		},
 	},
@@ -215,7 +215,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestRowThatFindsNoSpaceIsOwed"},
 		[]edit{
 			{
-				"receiver/put.go",
+				"receiver/lookup.go",
 				"	if !o.Settled {",
 				"	if false {",
 			},
@@ -237,7 +237,7 @@ var ofRooms = []mutant{
 		killer{"labtest", "TestFileCopiedInByHandConflictsToo"},
 		[]edit{
 			{
-				"receiver/put.go",
+				"receiver/lookup.go",
 				"	if o.Digest != u.Digest {",
 				"	if false {",
 			},
@@ -248,7 +248,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestFailedSyncOfTheNameLeavesTheDebt"},
 		[]edit{
 			{
-				"receiver/put.go",
+				"receiver/commit.go",
 				"errors.Join(err, up.Abandon())\n	}\n	if !errors.Is",
 				"errors.Join(err, up.Discard())\n	}\n	if !errors.Is",
 			},
@@ -258,9 +258,9 @@ var ofRooms = []mutant{
 		"receiver: the staging name goes before the row", receiverOrder,
 		[]edit{
 			{
-				"receiver/put.go",
-				"	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file stands",
-				"	up.UnlinkStaged()\n	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file stands",
+				"receiver/commit.go",
+				"	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file is",
+				"	up.UnlinkStaged()\n	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file is",
 			},
 		},
 	},
@@ -269,7 +269,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestCommitAsksAgainWhoSends"},
 		[]edit{
 			{
-				"receiver/put.go",
+				"receiver/commit.go",
 				"		err = r.access.recheck(sender)\n",
 				"",
 			},
@@ -324,7 +324,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestFaultEndsTheReceiver"},
 		[]edit{
 			{
-				"receiver/paths.go",
+				"receiver/fault.go",
 				"r.fault <- err",
 				"_ = r.fault",
 			},

@@ -15,7 +15,12 @@ func TestNoUploadIsPutOverAnother(t *testing.T) {
 	key := episode.Key{Host: "h", Name: "e"}
 	archive := wire.Upload{Key: key, Digest: digest.Digest{1}, Size: 5}
 	open, known := s.getOrCreate(wire.Upload{Key: key}), s.getOrCreate(archive)
-	s.finalize(open, archive)
+	h, err := open.acquire(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	s.finalize(h, archive)
 	if s.find(archive) != known || s.byID("h", known.id) != known || s.byID("h", open.id) != open || s.perHost["h"] != 2 {
 		t.Errorf("%d uploads are left, and the archive's is %+v", s.perHost["h"], s.find(archive))
 	}
