@@ -61,7 +61,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 		fmt.Fprintf(w, "inodes\t%d free, %d kept free\n", *st.FreeInodes, st.MinFreeInodes)
 	}
 	fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable(st.Disk), "not known yet"))
-	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
+	fmt.Fprintf(w, "quarantine\t%d copies\n", st.Quarantined)
 	if t := st.TornTails; t.Count > 0 {
 		fmt.Fprintf(w, "index\t%d torn ends were cut and saved, the last as %s\n", t.Count, printable(t.Last))
 	}

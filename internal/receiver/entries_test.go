@@ -197,14 +197,14 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 	t.Run("status", func(t *testing.T) {
 		l := opened(t, nil)
 		must(t, os.WriteFile(filepath.Join(l.dir("quarantine", "lab-01"), "a~1"), nil, 0o640))
-		if st := l.inspect(); st.SetAside != 1 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "lab-00") {
+		if st := l.inspect(); st.Quarantined != 1 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "lab-00") {
 			t.Errorf("got %+v", st)
 		}
 	})
 	t.Run("status without quarantine", func(t *testing.T) {
 		l := opened(t, nil)
 		l.closed(l.dir("quarantine"))
-		if st := l.inspect(); st.SetAside != 0 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "quarantine") {
+		if st := l.inspect(); st.Quarantined != 0 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "quarantine") {
 			t.Errorf("got %+v", st)
 		}
 	})

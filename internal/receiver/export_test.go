@@ -31,7 +31,7 @@ func (r *Receiver) OnDisk(serial string) error {
 }
 
 // Recover is what a start does with what a crash left.
-func (r *Receiver) Recover(ctx context.Context) error { return r.recover(ctx, nil) }
+func (r *Receiver) Recover(ctx context.Context) error { return r.recoverUploads(ctx, nil) }
 
 // Searches are the searches for rows.
 type Searches struct{ s *rowSearches }

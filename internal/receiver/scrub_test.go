@@ -158,7 +158,7 @@ func TestAnOlderScrubHasReadNothing(t *testing.T) {
 		l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
 		const older = `{"started":"1999-12-31T00:00:00Z","ended":"1999-12-31T01:00:00Z","whole_since":"1999-12-31T00:00:00Z"}`
 		must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(older), 0o640))
-		if st := l.inspect(); st.Unread != nil {
+		if st := l.inspect(); st.OldestRead != nil {
 			t.Errorf("it counts as read: %+v", st)
 		}
 		stop := l.scrubbing()
@@ -255,11 +255,11 @@ func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		stop()
 		st := l.inspect()
-		if l.quarantined() != 1 || st.SetAside != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 0 {
+		if l.quarantined() != 1 || st.Quarantined != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 0 {
 			t.Errorf("got %+v", st)
 		}
-		if st.Unread == nil || *st.Unread < 60 || *st.Unread > 600 {
-			t.Errorf("the oldest reading lies %v back", st.Unread)
+		if st.OldestRead == nil || *st.OldestRead < 60 || *st.OldestRead > 600 {
+			t.Errorf("the oldest reading lies %v back", st.OldestRead)
 		}
 		l.takes(bad, packed(1<<20, 2), wire.Stored)
 		if rows := l.rows(); len(rows) != 3 || !rows[2].Repaired {
@@ -301,7 +301,7 @@ func TestScrubIsSlowAndResumes(t *testing.T) {
 		time.Sleep(5*time.Minute + 40*time.Second)
 		stop()
 		st := l.inspect()
-		if st.Scrub.Objects != 2 || st.Scrub.Episode != "b" || !st.Scrub.WholeSince.IsZero() || st.Unread != nil {
+		if st.Scrub.Objects != 2 || st.Scrub.Episode != "b" || !st.Scrub.WholeSince.IsZero() || st.OldestRead != nil {
 			t.Fatalf("after 40 s: %+v", st.Scrub)
 		}
 		l.rot(key("lab-01", "a")) // behind the position: of the next round

@@ -22,14 +22,14 @@ import (
 	"cis490/internal/wire"
 )
 
-// Waits of the server. A body has none: see [wire.Pace].
+// Timeouts of the server. For a body see [wire.Pace].
 const (
 	headerTimeout = 10 * time.Second // also for the TLS handshake
 	idleTimeout   = 3 * time.Minute  // longer than the shippers'
 	rateWindow    = time.Minute
 
-	// drainTimeout is what uploads under way get at the end before they are
-	// interrupted, farewell the time to tell their senders so.
+	// Uploads in flight may continue for drainTimeout after a shutdown begins. Within
+	// closeTimeout after that their senders get an answer.
 	drainTimeout = 3 * time.Second
 	closeTimeout = time.Second
 )
@@ -44,10 +44,9 @@ func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 	return g.Wait()
 }
 
-// Serve takes requests from ln, and from proxy if it is not nil, until ctx ends,
-// and returns nil then. It returns an error wrapping [durable.ErrFault] if the
-// storage can no longer be trusted, and a [*durable.MovedError] if a folder of it no
-// longer stands under its path.
+// Serve serves requests from ln, and from proxy unless it is nil, until ctx ends, and returns
+// nil then. It returns an error wrapping [durable.ErrFault] if the storage can no longer be
+// trusted, and a [*durable.MovedError] if one of its directories is no longer at its path.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	defer durable.RaiseGOMAXPROCS()()
 	port := r.newServer(r.gate.Caller)
@@ -67,17 +66,17 @@ func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 		case err := <-failed:
 			return errors.Join(fmt.Errorf("serve: %w", err), all.Close())
 		case err := <-r.fault:
-			// Nobody is told anything any more, not even that.
+			// No request is answered any more.
 			return errors.Join(err, all.Close())
 		case <-tick.C:
-			_ = r.checkPaths() // what it finds comes as a fault
+			_ = r.checkPaths() // its error arrives on r.fault
 		case <-ctx.Done():
 			return r.shutdown(all)
 		}
 	}
 }
 
-// servers are the two doors, which open and close together.
+// servers are the servers of the TLS port and of the proxy socket.
 type servers []*http.Server
 
 func (s servers) Shutdown(ctx context.Context) error {
@@ -96,14 +95,14 @@ func (s servers) Close() error {
 	return errors.Join(errs...)
 }
 
-// shutdown lets uploads finish for a while, then tells them to come again.
+// shutdown lets uploads finish for drainTimeout, and then asks their senders to retry.
 func (r *Receiver) shutdown(srv servers) error {
 	interrupt := time.AfterFunc(drainTimeout, func() { r.cancelBase(wire.ErrDraining) })
 	defer interrupt.Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout+closeTimeout)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {
-		r.log.Warn("cut off connections that did not end in time")
+		r.log.Warn("shutdown timeout: closed active connections")
 		return srv.Close()
 	}
 	return nil
@@ -114,7 +113,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 	one.SetHTTP1(true)
 	return &http.Server{
 		Handler: r.access.serve(r.baseCtx, &wire.Handler{
-			Backend:  guarded{r},
+			Backend:  guardedBackend{r},
 			Identify: func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
 			Pace:     wire.Pace{Idle: r.cfg.Limits.IdleTimeout.Std(), Rate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
 			About:    wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
@@ -124,7 +123,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    16 << 10,
-		// It would answer before anybody was asked who they are.
+		// It would answer before the client was identified.
 		DisableGeneralOptionsHandler: true,
 		BaseContext:                  func(net.Listener) context.Context { return r.baseCtx },
 		ConnContext:                  admission.WithConn,
@@ -132,10 +131,10 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 	}
 }
 
-// identify returns what the gate says of a caller, and admits its request. Requests of
-// callers without a host share one budget.
-func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
-	caller, err := ask(req)
+// identify identifies the caller of a request and admits the request. Callers without a host
+// share one budget.
+func (r *Receiver) identify(req *http.Request, callerOf func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
+	caller, err := callerOf(req)
 	if err := r.requests.Wait(req.Context(), caller.Host); err != nil {
 		return wire.Caller{Host: caller.Host}, err
 	}
@@ -160,17 +159,16 @@ func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Call
 	}, nil
 }
 
-// handshakeLog logs what net/http says of connections that came to nothing: a
-// wrong certificate, a port scan. Anybody can cause these lines, so there are
-// at most a few.
+// handshakeLog logs the errors of package net/http for connections without a request: a wrong
+// certificate, a port scan. Anyone can cause these lines, so their rate is limited.
 type handshakeLog struct {
 	log        *slog.Logger
 	limit      *rate.Limiter
-	suppressed int // net/http's logger serialises writes
+	suppressed int // net/http serializes writes
 }
 
-// handshakeHint says what an operator does about a TLS handshake that failed. Package
-// net/http gives its text alone.
+// handshakeHint returns what to do about a failed TLS handshake, or "". Package net/http
+// passes only the text of the error.
 func handshakeHint(text string) string {
 	switch {
 	case strings.Contains(text, "unknown authority"):

@@ -107,7 +107,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/receiver.go",
-				"r.recover(ctx, recovered); err != nil",
+				"r.recoverUploads(ctx, recovered); err != nil",
 				"error(nil); err != nil",
 			},
 		},
@@ -281,7 +281,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/guarded.go",
-				"	if lost == nil || errors.Is(err, lost) {",
+				"	if refusal == nil || errors.Is(err, refusal) {",
 				"	if true {",
 			},
 		},
