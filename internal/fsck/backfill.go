@@ -95,7 +95,7 @@ func (b *backfill) runBatch(ctx context.Context, files batch) error {
 		switch e := &files[i]; {
 		case e.rows > 0:
 			b.report.Indexed++
-		case e.Underway:
+		case e.InFlight:
 			b.report.Underway++
 			continue
 		default:

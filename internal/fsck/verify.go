@@ -179,7 +179,7 @@ func (v *verifier) findFile(key episode.Key, n int64) {
 // addUnreadableOrHost reports a row whose file cannot be read. If the directory of its host
 // cannot be listed there may be many: the host is reported once.
 func (v *verifier) addUnreadableOrHost(key episode.Key, err error) {
-	for o, err := range v.Reader.Host(key.Host) {
+	for o, err := range v.Reader.HostObjects(key.Host) {
 		if err != nil && o.Key.Host != "" && v.markUnlistable(key.Host) {
 			v.add(Finding{Kind: Unreadable, Host: key.Host, Detail: err.Error()})
 		}
@@ -205,7 +205,7 @@ func (v *verifier) recheckAbsent() {
 func (v *verifier) checkFile(ctx context.Context, e *entry) error {
 	v.report.Files++
 	// Even if its upload is complete now, its row may have been appended after the last look.
-	if e.Underway {
+	if e.InFlight {
 		v.report.Underway++
 		return nil
 	}
@@ -220,7 +220,7 @@ func (v *verifier) checkFile(ctx context.Context, e *entry) error {
 		case err != nil:
 			v.addUnreadable(e.Key, err)
 			return nil
-		case o.Underway:
+		case o.InFlight:
 			v.report.Underway++
 			return nil
 		}

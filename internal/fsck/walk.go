@@ -49,7 +49,7 @@ func (w *walk) batches(ctx context.Context, report func(error)) iter.Seq2[batch,
 	return func(yield func(batch, error) bool) {
 		var b batch
 		for _, host := range w.hosts(report) {
-			for o, err := range w.Reader.Host(host) {
+			for o, err := range w.Reader.HostObjects(host) {
 				if ctx.Err() != nil {
 					yield(nil, ctx.Err())
 					return
@@ -154,13 +154,13 @@ func (w *walk) readArchive(ctx context.Context, o store.Object) (store.Content, 
 	switch {
 	case err != nil:
 		return got, err
-	case errors.Is(got.Unfit, archive.ErrExpands):
+	case errors.Is(got.CheckErr, archive.ErrExpands):
 		w.partiallyDecoded++
 		if w.opts.Expanding != nil {
 			w.opts.Expanding(o.Key)
 		}
-	case got.Unfit != nil:
-		return got, fmt.Errorf("%w: %w", errCorrupt, got.Unfit)
+	case got.CheckErr != nil:
+		return got, fmt.Errorf("%w: %w", errCorrupt, got.CheckErr)
 	case before.Undecodable:
 		return got, fmt.Errorf("%w: a scrub could not decode it", errCorrupt)
 	}

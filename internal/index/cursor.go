@@ -28,7 +28,7 @@ func (c *Cursor) Rewind() { c.offset = c.kept }
 func (c *Cursor) Advance(ctx context.Context, r io.ReaderAt, visit func(n int64, row Row, err error)) (bool, error) {
 	from := c.offset
 	in := &contextReader{ctx: ctx, r: io.NewSectionReader(r, from, 1<<62-from)}
-	for l, err := range forward(in) {
+	for l, err := range linesForward(in) {
 		if err != nil {
 			return false, err
 		}

@@ -42,31 +42,31 @@ const maxBatch = 1024
 // One goroutine appends: it takes all rows that came while the disk was busy
 // with the last ones, so that many uploads share one fdatasync.
 type Log struct {
-	w        *Writer // owned by the committer, except for log.Size, log.Synced and log.ReadAt
-	requests chan request
-	pings    chan struct{}
-	looks    chan struct{} // holds a value if the end of the index must be looked at
-	stop     chan struct{} // closed by Close
-	stopped  chan struct{} // closed by the committer
-	close    func() error
+	w          *Writer // owned by the committer, except for log.Size, log.Synced and log.ReadAt
+	requests   chan appendRequest
+	pings      chan struct{}
+	tailChecks chan struct{} // holds a value if the end of the index must be looked at
+	stop       chan struct{} // closed by Close
+	stopped    chan struct{} // closed by the committer
+	close      func() error
 
 	mu      sync.Mutex // guards the fields below
 	last    time.Time
 	commits int64
 }
 
-// request is a row that waits, unbuffered until the committer takes it: a
+// appendRequest is a row that waits, unbuffered until the committer takes it: a
 // caller who gives up before that has written nothing.
-type request struct {
+type appendRequest struct {
 	row   Row
 	since int64 // where to look whether another process has written the row, or unconditional
-	reply chan<- reply
+	reply chan<- appendReply
 }
 
 // unconditional is the since of a row that is written whatever the index has.
 const unconditional = -1
 
-type reply struct {
+type appendReply struct {
 	row Row
 	err error
 }
@@ -81,13 +81,13 @@ func Open(dir *durable.Dir, name string, notify func(Notice)) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{
-		w:        w,
-		requests: make(chan request),
-		pings:    make(chan struct{}),
-		looks:    make(chan struct{}, 1),
-		stop:     make(chan struct{}),
-		stopped:  make(chan struct{}),
-		last:     w.lastArrival,
+		w:          w,
+		requests:   make(chan appendRequest),
+		pings:      make(chan struct{}),
+		tailChecks: make(chan struct{}, 1),
+		stop:       make(chan struct{}),
+		stopped:    make(chan struct{}),
+		last:       w.lastArrival,
 	}
 	l.close = sync.OnceValue(func() error {
 		close(l.stop)
@@ -110,7 +110,7 @@ func (l *Log) Close() error { return l.close() }
 // error for which errors.Is(err, [syscall.ENOSPC]) holds leaves the index as it
 // was; after a [durable.ErrFault] every later Append returns it again.
 func (l *Log) Append(ctx context.Context, r Row) (Row, error) {
-	return l.submit(ctx, request{row: r, since: unconditional})
+	return l.submit(ctx, appendRequest{row: r, since: unconditional})
 }
 
 // Ensure makes sure that the last row of r's key says the same sha256 and size
@@ -125,21 +125,21 @@ func (l *Log) Ensure(ctx context.Context, r Row) (Row, error) {
 }
 
 // EnsureAfter is [Log.Ensure] after a search that included r's key.
-func (l *Log) EnsureAfter(ctx context.Context, r Row, found Found) (Row, error) {
+func (l *Log) EnsureAfter(ctx context.Context, r Row, found SearchResult) (Row, error) {
 	last, exists := found.Last(r.Key())
-	if exists && last.same(r) {
+	if exists && last.sameArchive(r) {
 		return last, nil
 	}
 	r.Repaired = exists
-	return l.submit(ctx, request{row: r, since: found.size})
+	return l.submit(ctx, appendRequest{row: r, since: found.size})
 }
 
-func (l *Log) submit(ctx context.Context, req request) (Row, error) {
+func (l *Log) submit(ctx context.Context, req appendRequest) (Row, error) {
 	req.row.ReceivedAt = req.row.ReceivedAt.UTC().Truncate(time.Microsecond)
 	if err := req.row.Validate(); err != nil {
 		return Row{}, fmt.Errorf("append a row to the index: %w", err)
 	}
-	done := make(chan reply, 1)
+	done := make(chan appendReply, 1)
 	req.reply = done
 	select {
 	case l.requests <- req:
@@ -149,8 +149,8 @@ func (l *Log) submit(ctx context.Context, req request) (Row, error) {
 		return Row{}, fmt.Errorf("append a row to the index: %w", fs.ErrClosed)
 	}
 	select {
-	case said := <-done:
-		return said.row, said.err
+	case result := <-done:
+		return result.row, result.err
 	case <-ctx.Done():
 		return Row{}, ctx.Err()
 	}
@@ -175,20 +175,20 @@ func (l *Log) Commits() int64 {
 // Append and Ensure that has returned.
 func (l *Log) DurableBytes() int64 { return l.w.log.Synced() }
 
-// tailBytes is how much of the index [Log.Tail] looks at: about two rows, which have the
+// tailBytes is how much of the index [Log.TailHash] looks at: about two rows, which have the
 // time of their arrival and the sha256 of an archive in them.
 const tailBytes = 512
 
-// Tail returns what stands for the bytes of the index before an offset, or "" if so many
+// TailHash returns what stands for the bytes of the index before an offset, or "" if so many
 // are not on the disk. Rows that were appended in the place of others give another one.
-func (l *Log) Tail(end int64) (string, error) {
+func (l *Log) TailHash(end int64) (string, error) {
 	if end < 0 || end > l.DurableBytes() {
 		return "", nil
 	}
 	b := make([]byte, min(end, tailBytes))
 	n, err := l.w.log.ReadAt(b, end-int64(len(b)))
 	if n < len(b) && errors.Is(err, io.EOF) { // somebody has truncated it
-		l.lookAgain()
+		l.requestTailCheck()
 		return "", nil
 	}
 	if n < len(b) {
@@ -198,11 +198,11 @@ func (l *Log) Tail(end int64) (string, error) {
 	return hex.EncodeToString(sum[:16]), nil
 }
 
-// lookAgain has the committer look at the end of the index, which somebody else has
+// requestTailCheck has the committer look at the end of the index, which somebody else has
 // changed, before the next row.
-func (l *Log) lookAgain() {
+func (l *Log) requestTailCheck() {
 	select {
-	case l.looks <- struct{}{}:
+	case l.tailChecks <- struct{}{}:
 	default: // it is about to
 	}
 }
@@ -230,10 +230,10 @@ func (l *Log) Find(ctx context.Context, key episode.Key) (Row, bool, error) {
 // FindAll returns the last rows of keys. It reads from the end, so that what arrived
 // lately is found at once; an unknown key costs a read of the whole index, in bounded
 // memory, however many other keys are looked for with it.
-func (l *Log) FindAll(ctx context.Context, keys ...episode.Key) (Found, error) {
+func (l *Log) FindAll(ctx context.Context, keys ...episode.Key) (SearchResult, error) {
 	size, err := l.w.log.Size()
 	if err != nil {
-		return Found{}, err
+		return SearchResult{}, err
 	}
 	return findAll(ctx, l.w.log, size, keys)
 }
@@ -247,27 +247,27 @@ func (l *Log) run() {
 		case <-l.stop:
 			return
 		case <-l.pings:
-		case <-l.looks:
+		case <-l.tailChecks:
 			l.w.withLock(l.w.catchUp) // the next row meets the same error
 		case first := <-l.requests:
-			fault = l.serve(l.gather(first), fault)
+			fault = l.commitAndReply(l.collectBatch(first), fault)
 		}
 	}
 }
 
-// serve commits a batch, answers those who wait for it and returns the fault
+// commitAndReply commits a batch, answers those who wait for it and returns the fault
 // that is known by then.
-func (l *Log) serve(batch []request, fault error) error {
+func (l *Log) commitAndReply(batch []appendRequest, fault error) error {
 	rows, err := make([]Row, len(batch)), fault
 	if fault == nil {
 		err = l.commit(batch, rows)
 	}
 	for i, r := range batch {
 		if err != nil {
-			r.reply <- reply{err: err}
+			r.reply <- appendReply{err: err}
 			continue
 		}
-		r.reply <- reply{row: rows[i]}
+		r.reply <- appendReply{row: rows[i]}
 	}
 	if errors.Is(err, durable.ErrFault) {
 		return err
@@ -275,9 +275,9 @@ func (l *Log) serve(batch []request, fault error) error {
 	return nil
 }
 
-// gather takes what waits beside first.
-func (l *Log) gather(first request) []request {
-	batch := []request{first}
+// collectBatch takes what waits beside first.
+func (l *Log) collectBatch(first appendRequest) []appendRequest {
+	batch := []appendRequest{first}
 	for len(batch) < maxBatch {
 		select {
 		case r := <-l.requests:
@@ -291,7 +291,7 @@ func (l *Log) gather(first request) []request {
 
 // commit writes a batch with one write and one fdatasync, and says in rows what
 // it wrote.
-func (l *Log) commit(batch []request, rows []Row) error {
+func (l *Log) commit(batch []appendRequest, rows []Row) error {
 	last := time.Time{}
 	err := l.w.Update(func(io.ReaderAt) ([]Row, error) {
 		last = l.w.lastArrival
@@ -338,7 +338,7 @@ func (l *Log) alreadyAppended(r *Row, since int64) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if appended = row.same(*r); appended {
+		if appended = row.sameArchive(*r); appended {
 			*r = row
 			continue
 		}

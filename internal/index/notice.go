@@ -63,7 +63,7 @@ func ReadTornTails(dir *durable.Dir, name string) (TornTails, error) {
 		if err != nil {
 			return t, err
 		}
-		if strings.HasPrefix(e.Name(), stem(name)+tornMark) {
+		if strings.HasPrefix(e.Name(), baseName(name)+tornInfix) {
 			t.Count++
 			t.Last = max(t.Last, e.Name())
 		}

@@ -33,8 +33,8 @@ type Row struct {
 // Key returns what the row is about.
 func (r Row) Key() episode.Key { return episode.Key{Host: r.Host, Name: r.Episode} }
 
-// same reports whether two rows are of the same bytes.
-func (r Row) same(other Row) bool { return r.SHA256 == other.SHA256 && r.Size == other.Size }
+// sameArchive reports whether two rows are of the same bytes.
+func (r Row) sameArchive(other Row) bool { return r.SHA256 == other.SHA256 && r.Size == other.Size }
 
 // Append appends the row to b as one line, byte for byte as Python's
 // json.dumps(row, sort_keys=True) followed by a newline. Names, digests and
@@ -87,7 +87,7 @@ func (r Row) Validate() error {
 // without schema_version is taken for the first version. With an error it
 // returns what it could read before; the names are read first.
 func ParseRow(line []byte) (Row, error) {
-	if r, ok := parseOurs(line); ok {
+	if r, ok := parseCanonical(line); ok {
 		return r, nil
 	}
 	var m members
@@ -98,16 +98,16 @@ func ParseRow(line []byte) (Row, error) {
 	version := schema
 	var at string
 	err := firstError(
-		m.need("host_id", &r.Host),
-		m.need("episode_id", &r.Episode),
-		m.take("schema_version", &version),
-		m.need("received_at_wall", &at),
-		m.need("sha256", &r.SHA256),
-		m.need("size_bytes", &r.Size),
-		m.take("commit", &r.Commit),
-		m.take("backfilled", &r.Backfilled),
-		m.take("repaired", &r.Repaired),
-		m.take("skipped", &r.Skipped),
+		m.require("host_id", &r.Host),
+		m.require("episode_id", &r.Episode),
+		m.read("schema_version", &version),
+		m.require("received_at_wall", &at),
+		m.require("sha256", &r.SHA256),
+		m.require("size_bytes", &r.Size),
+		m.read("commit", &r.Commit),
+		m.read("backfilled", &r.Backfilled),
+		m.read("repaired", &r.Repaired),
+		m.read("skipped", &r.Skipped),
 	)
 	if err != nil {
 		return r, err
@@ -115,13 +115,13 @@ func ParseRow(line []byte) (Row, error) {
 	if r.ReceivedAt, err = episode.ParseWall(at); err != nil {
 		return r, fmt.Errorf("received_at_wall: \"%s\"", episode.Printable(err.Error()))
 	}
-	return r, r.check(version)
+	return r, r.checkValues(version)
 }
 
-// commitForm is what [episode.Meta] promises of a commit.
-var commitForm = regexp.MustCompile(`^[0-9a-f]{40}$`)
+// commitPattern is what [episode.Meta] promises of a commit.
+var commitPattern = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
-func (r Row) check(version int) error {
+func (r Row) checkValues(version int) error {
 	switch {
 	case version != schema:
 		return fmt.Errorf("schema_version is %d: only %d is known here", version, schema)
@@ -131,7 +131,7 @@ func (r Row) check(version int) error {
 		return fmt.Errorf("size_bytes is %d", r.Size)
 	case r.Skipped < 0:
 		return fmt.Errorf("skipped is %d", r.Skipped)
-	case r.Commit != "" && !commitForm.MatchString(r.Commit):
+	case r.Commit != "" && !commitPattern.MatchString(r.Commit):
 		return errors.New("commit is not 40 of 0-9 a-f")
 	}
 	return nil
@@ -141,16 +141,16 @@ func (r Row) check(version int) error {
 // take HOST_ID for host_id, which no reader in Python does.
 type members map[string]json.RawMessage
 
-// need reads a member that a row must have.
-func (m members) need(key string, into any) error {
+// require reads a member that a row must have.
+func (m members) require(key string, into any) error {
 	if raw, found := m[key]; !found || string(raw) == "null" {
 		return fmt.Errorf("%s is missing", key)
 	}
-	return m.take(key, into)
+	return m.read(key, into)
 }
 
-// take reads a member if it is there.
-func (m members) take(key string, into any) error {
+// read reads a member if it is there.
+func (m members) read(key string, into any) error {
 	raw, found := m[key]
 	if !found {
 		return nil

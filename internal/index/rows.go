@@ -25,7 +25,7 @@ func (e *LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e
 // Unwrap returns the reason.
 func (e *LineError) Unwrap() error { return e.Err }
 
-var errLong = fmt.Errorf("is longer than %d bytes", maxLine)
+var errLineTooLong = fmt.Errorf("is longer than %d bytes", maxLine)
 
 // Rows yields the rows of an index. Lines end with a newline and nothing else;
 // bytes after the last one are a row on its way and are left out. For a line
@@ -33,7 +33,7 @@ var errLong = fmt.Errorf("is longer than %d bytes", maxLine)
 func Rows(r io.Reader) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		n := int64(0)
-		for l, err := range forward(r) {
+		for l, err := range linesForward(r) {
 			if err != nil {
 				yield(Row{}, err)
 				return
@@ -58,13 +58,13 @@ type line struct {
 
 func (l line) row() (Row, error) {
 	if l.text == nil {
-		return Row{}, errLong
+		return Row{}, errLineTooLong
 	}
 	return ParseRow(l.text)
 }
 
-// forward yields the lines of r, which begins at offset 0.
-func forward(r io.Reader) iter.Seq2[line, error] {
+// linesForward yields the lines of r, which begins at offset 0.
+func linesForward(r io.Reader) iter.Seq2[line, error] {
 	return func(yield func(line, error) bool) {
 		b := bufio.NewReaderSize(r, maxLine+1)
 		pos := int64(0)
@@ -95,18 +95,18 @@ func forward(r io.Reader) iter.Seq2[line, error] {
 	}
 }
 
-// block is how much backward reads at a time.
-const block = 64 << 10
+// blockSize is how much backward reads at a time.
+const blockSize = 64 << 10
 
-// backward yields the lines of r between the offsets to and from, the last one
+// linesBackward yields the lines of r between the offsets to and from, the last one
 // first. A line that begins before to is left out, and bytes after the last
 // newline are, too. It holds a block and a line in memory.
-func backward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
+func linesBackward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
 	return func(yield func(line, error) bool) {
-		w := rest{end: -1}
-		buf := make([]byte, block)
+		w := partialLine{end: -1}
+		buf := make([]byte, blockSize)
 		for pos := from; pos > to; {
-			n := min(block, pos-to)
+			n := min(blockSize, pos-to)
 			b, err := readBlock(r, buf[:n], pos-n, pos == from)
 			if err != nil {
 				yield(line{}, err)
@@ -122,7 +122,7 @@ func backward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
 				if w.end >= 0 && !yield(w.line(pos+int64(i)+1), nil) {
 					return
 				}
-				w = rest{end: pos + int64(i) + 1, text: w.text[:0]}
+				w = partialLine{end: pos + int64(i) + 1, text: w.text[:0]}
 				b = b[:i]
 			}
 		}
@@ -132,14 +132,14 @@ func backward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
 	}
 }
 
-// rest is the part of a line that was read so far, from behind.
-type rest struct {
+// partialLine is the part of a line that was read so far, from behind.
+type partialLine struct {
 	end  int64 // -1 for the bytes after the last newline
 	text []byte
 	long bool
 }
 
-func (w *rest) prepend(b []byte) {
+func (w *partialLine) prepend(b []byte) {
 	if w.long || len(b)+len(w.text) > maxLine {
 		w.long, w.text = true, w.text[:0]
 		return
@@ -147,7 +147,7 @@ func (w *rest) prepend(b []byte) {
 	w.text = slices.Insert(w.text, 0, b...)
 }
 
-func (w *rest) line(start int64) line {
+func (w *partialLine) line(start int64) line {
 	l := line{start: start, end: w.end, text: w.text}
 	if w.long {
 		l.text = nil

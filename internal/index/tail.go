@@ -141,7 +141,7 @@ func (w *Writer) cutTail(end, size int64) error {
 	if err := w.log.CheckExclusive(); err != nil { // before a copy is saved, which each attempt would do
 		return err
 	}
-	torn := stem(w.name) + tornMark
+	torn := baseName(w.name) + tornInfix
 	temp := "." + torn + "tmp"
 	if err := w.dir.Unlink(temp); err != nil { // left by a crash
 		return err
@@ -164,7 +164,7 @@ func (w *Writer) cutTail(end, size int64) error {
 	return nil
 }
 
-var errTail = fmt.Errorf("nothing in its last %d MiB is a row: this is more than a power cut tears; "+
+var errTailTooLarge = fmt.Errorf("nothing in its last %d MiB is a row: this is more than a power cut tears; "+
 	"move the file aside, keep what is good of it as the new one, and run `receiver index backfill` for the rest", maxCut>>20)
 
 // readTail returns where the last good line ends, and the time of the last row that was
@@ -173,7 +173,7 @@ var errTail = fmt.Errorf("nothing in its last %d MiB is a row: this is more than
 func readTail(r io.ReaderAt, size int64) (end int64, last time.Time, err error) {
 	to := max(0, size-maxCut-maxLine)
 	end = -1
-	for l, err := range backward(r, size, to) {
+	for l, err := range linesBackward(r, size, to) {
 		if err != nil {
 			return 0, time.Time{}, err
 		}
@@ -189,7 +189,7 @@ func readTail(r io.ReaderAt, size int64) (end int64, last time.Time, err error) 
 	}
 	end = max(end, 0)
 	if size-end > maxCut {
-		return 0, time.Time{}, errTail
+		return 0, time.Time{}, errTailTooLarge
 	}
 	return end, last, nil
 }

@@ -177,5 +177,5 @@ func (r *Receiver) dropSession(h *heldSession, reason string) error {
 		return nil
 	}
 	r.log.Info("dropped an unfinished upload", "host", h.Key.Host, "episode", h.Key.Name, "bytes", h.offset, "reason", reason)
-	return r.store.Drop(h.Key, h.id)
+	return r.store.RemoveStaged(h.Key, h.id)
 }

@@ -81,13 +81,13 @@ func (r *Receiver) quarantineCorrupt(ctx context.Context, u wire.Upload, state s
 		// Another upload may have repaired it since: read it again, under the lock.
 		_, err := r.store.ReadBack(ctx, key, digest.Digest{}, store.Reading{})
 		if isCorrupt(err) {
-			err = r.store.SetAside(key)
+			err = r.store.Quarantine(key)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
 	}
-	quarantined, err := r.store.WasSetAside(key)
+	quarantined, err := r.store.IsQuarantined(key)
 	if err != nil || !quarantined && !u.Resent {
 		return false, err
 	}

@@ -37,7 +37,7 @@ func (r *Receiver) Recover(ctx context.Context) error { return r.recoverUploads(
 type Searches struct{ s *rowSearches }
 
 // NewSearches returns searches by find that end with ctx.
-func NewSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.Found, error)) Searches {
+func NewSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.SearchResult, error)) Searches {
 	return Searches{newRowSearches(ctx, find)}
 }
 

@@ -41,7 +41,7 @@ func (r *Receiver) isEmpty() (bool, error) {
 		if err != nil {
 			continue // not a host, or unreadable: the scrub reports it
 		}
-		for _, err := range r.store.Host(host) {
+		for _, err := range r.store.HostObjects(host) {
 			if err == nil || !errors.Is(err, fs.ErrNotExist) {
 				return false, nil
 			}
@@ -53,7 +53,7 @@ func (r *Receiver) isEmpty() (bool, error) {
 // Store returns the identity of the store, for an answer to a host.
 func (r *Receiver) Store() (wire.Store, error) {
 	name, n := r.identity.Current(), r.index.DurableBytes()
-	tail, err := r.index.Tail(n)
+	tail, err := r.index.TailHash(n)
 	if err != nil {
 		return wire.Store{}, r.noteFault(err)
 	}
@@ -67,7 +67,7 @@ func (r *Receiver) Has(known wire.Store) (bool, error) {
 	if known.ID != name.ID {
 		return slices.Contains(name.Replaces, known.ID), nil
 	}
-	tail, err := r.index.Tail(known.IndexBytes)
+	tail, err := r.index.TailHash(known.IndexBytes)
 	if err != nil {
 		return false, r.noteFault(err)
 	}

@@ -89,7 +89,7 @@ func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookup, err
 		return lookup{conflicts, o}, nil
 	}
 	r.readbackCache.add(ctx, id)
-	if !o.Settled {
+	if !o.Indexed {
 		found, err := r.rowSearches.lookUp(ctx, u.Key.Host, u.Key)
 		if err != nil {
 			r.readbackCache.add(ctx, id)
@@ -111,7 +111,7 @@ func isCorrupt(err error) bool {
 // ensureIndexed makes sure that a stored archive has a row: it may have been copied in by
 // hand, or its row could not be appended. The caller must hold the lock of its key, and
 // found must be the result of a search for the key under that lock.
-func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found index.Found) (store.Object, error) {
+func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found index.SearchResult) (store.Object, error) {
 	if err := r.store.SyncHostDir(o.Key); err != nil {
 		return o, err
 	}

@@ -127,11 +127,11 @@ func TestSearchesForRowsArePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		took, searches, keys := time.Second, 0, 0
-		s := receiver.NewSearches(ctx, func(_ context.Context, of ...episode.Key) (index.Found, error) {
+		s := receiver.NewSearches(ctx, func(_ context.Context, of ...episode.Key) (index.SearchResult, error) {
 			searches++
 			keys += len(of)
 			time.Sleep(took)
-			return index.Found{}, nil
+			return index.SearchResult{}, nil
 		})
 		defer s.Close()
 		defer cancel()
@@ -177,9 +177,9 @@ func TestSearchForRowsEndsWithItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopped := errors.New("stopped")
 		life, stop := context.WithCancelCause(t.Context())
-		s := receiver.NewSearches(life, func(ctx context.Context, _ ...episode.Key) (index.Found, error) {
+		s := receiver.NewSearches(life, func(ctx context.Context, _ ...episode.Key) (index.SearchResult, error) {
 			<-ctx.Done()
-			return index.Found{}, ctx.Err()
+			return index.SearchResult{}, ctx.Err()
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

@@ -120,7 +120,7 @@ func (r *Receiver) recoverCorrupt(ctx context.Context, staged store.Staged, caus
 	switch {
 	case err != nil:
 		return err
-	case !staged.Listed():
+	case !staged.Exists():
 		// The disk does not even return which file this is: nothing is moved.
 		return cause
 	case acknowledged:
@@ -128,5 +128,5 @@ func (r *Receiver) recoverCorrupt(ctx context.Context, staged store.Staged, caus
 		return staged.Unlink()
 	}
 	log.Error("quarantined unacknowledged corrupt archive", "err", cause, "hint", "a crash damaged it: see quarantine")
-	return staged.SetAside()
+	return staged.QuarantineStored()
 }

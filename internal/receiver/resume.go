@@ -47,7 +47,7 @@ func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string
 	if found.isFinal() { // stored by another request meanwhile, or in conflict
 		r.sessions.remove(h)
 		got, answerErr := found.answer()
-		return got, none, errors.Join(err, answerErr, r.store.Drop(h.Key, h.id))
+		return got, none, errors.Join(err, answerErr, r.store.RemoveStaged(h.Key, h.id))
 	}
 	if err != nil {
 		return wire.Receipt{}, none, contextCause(ctx, err)
@@ -108,7 +108,7 @@ func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece,
 		// The staging file was removed externally.
 		r.log.Warn("staging file of upload is missing", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
 		r.sessions.remove(h)
-		return nil, errors.Join(errNoUpload, r.store.Drop(h.Key, h.id))
+		return nil, errors.Join(errNoUpload, r.store.RemoveStaged(h.Key, h.id))
 	}
 	if err != nil {
 		return nil, err
@@ -165,7 +165,7 @@ func (r *Receiver) openStaged(h *heldSession) (*store.Upload, error) {
 	if h.started {
 		return r.store.Continue(h.Key, h.id, h.offset)
 	}
-	up, err := r.store.Begin(h.Key, h.id)
+	up, err := r.store.CreateWithID(h.Key, h.id)
 	h.started = err == nil
 	return up, err
 }

@@ -15,7 +15,7 @@ func (r *Receiver) newVerifier() *scrub.Verifier {
 	return &scrub.Verifier{
 		Store:      r.store.Reader,
 		Lock:       r.keyLocks.Lock,
-		Quarantine: r.store.SetAside,
+		Quarantine: r.store.Quarantine,
 		Row: func(ctx context.Context, key episode.Key) (digest.Digest, bool, error) {
 			row, found, err := r.index.Find(ctx, key)
 			return row.SHA256, found, err

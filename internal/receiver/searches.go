@@ -27,7 +27,7 @@ const (
 // most a quarter of the time, and all hosts together for half of it.
 type rowSearches struct {
 	ctx  context.Context // of the receiver: several requests wait for one search
-	find func(ctx context.Context, keys ...episode.Key) (index.Found, error)
+	find func(ctx context.Context, keys ...episode.Key) (index.SearchResult, error)
 	wake chan struct{} // receives a value if another request waits
 
 	running sync.WaitGroup // has run
@@ -45,12 +45,12 @@ type rowSearch struct {
 	keys []episode.Key
 	done chan struct{} // closed when the fields below are set
 
-	found index.Found
+	found index.SearchResult
 	err   error
 }
 
 // newRowSearches returns searches by find that end with ctx.
-func newRowSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.Found, error)) *rowSearches {
+func newRowSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.SearchResult, error)) *rowSearches {
 	return &rowSearches{ctx: ctx, find: find, wake: make(chan struct{}, 1), hosts: make(map[episode.Name]time.Time)}
 }
 
@@ -58,7 +58,7 @@ func newRowSearches(ctx context.Context, find func(context.Context, ...episode.K
 func (s *rowSearches) close() { s.running.Wait() }
 
 // lookUp returns the last rows of some keys of host. The search begins after the call.
-func (s *rowSearches) lookUp(ctx context.Context, host episode.Name, keys ...episode.Key) (index.Found, error) {
+func (s *rowSearches) lookUp(ctx context.Context, host episode.Name, keys ...episode.Key) (index.SearchResult, error) {
 	w := &rowSearch{host: host, keys: keys, done: make(chan struct{})}
 	s.add(w)
 	select {
@@ -66,7 +66,7 @@ func (s *rowSearches) lookUp(ctx context.Context, host episode.Name, keys ...epi
 		return w.found, w.err
 	case <-ctx.Done():
 		s.remove(w)
-		return index.Found{}, ctx.Err()
+		return index.SearchResult{}, ctx.Err()
 	}
 }
 

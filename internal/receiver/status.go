@@ -69,7 +69,7 @@ func Inspect(c Config, now time.Time) (Status, error) {
 	if err := st.inspectSpace(c, data); err != nil {
 		return st, err
 	}
-	st.Quarantined = store.CountSetAside(data, func(err error) { st.Problems = append(st.Problems, err.Error()) })
+	st.Quarantined = store.CountQuarantined(data, func(err error) { st.Problems = append(st.Problems, err.Error()) })
 	if st.TornTails, err = index.ReadTornTails(data, datadir.IndexFile); err != nil {
 		st.Problems = append(st.Problems, err.Error())
 	}

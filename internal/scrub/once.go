@@ -37,7 +37,7 @@ func Once(ctx context.Context, data *durable.Dir, indexFile string, o Options) (
 			return Progress{}, serr
 		}
 		defer s.Close()
-		v.Store, v.Quarantine = s.Reader, s.SetAside
+		v.Store, v.Quarantine = s.Reader, s.Quarantine
 	} else {
 		if v.Store, err = store.OpenReader(data.Path("episodes")); err != nil {
 			return Progress{}, err

@@ -72,7 +72,7 @@ func (p *pass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Key) er
 	if err := p.budget.wait(ctx, seekCost); err != nil {
 		return err
 	}
-	if err == nil && (o.Underway || o.VerifiedAt.After(p.verifiedSince)) {
+	if err == nil && (o.InFlight || o.VerifiedAt.After(p.verifiedSince)) {
 		p.progress.Skipped++
 		return nil
 	}

@@ -59,7 +59,7 @@ func (p *pass) checkRow(ctx context.Context, row index.Row) error {
 	key := row.Key()
 	o, err := p.verifier.Store.Stat(key)
 	needsMark := func() bool {
-		return err == nil && p.markIndexed != nil && !o.Settled && !o.Underway && o.Digest == row.SHA256 && o.Size == row.Size
+		return err == nil && p.markIndexed != nil && !o.Indexed && !o.InFlight && o.Digest == row.SHA256 && o.Size == row.Size
 	}
 	if needsMark() {
 		if err := p.budget.wait(ctx, seekCost); err != nil {

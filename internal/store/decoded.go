@@ -62,9 +62,9 @@ func (d Decoded) check(io.Reader) (digest.Digest, error) {
 	return d.Contents, nil
 }
 
-// decodedOf returns what is noted at an open file for an archive with the digest want,
+// readDecoded returns what is noted at an open file for an archive with the digest want,
 // or zero.
-func decodedOf(f *os.File, want digest.Digest) (Decoded, error) {
+func readDecoded(f *os.File, want digest.Digest) (Decoded, error) {
 	if want.IsZero() {
 		return Decoded{}, nil
 	}
@@ -90,6 +90,6 @@ func (r *Reader) DecodedBefore(key episode.Key, want digest.Digest) (Decoded, er
 		return Decoded{}, readError(err)
 	}
 	defer f.Close()
-	d, err := decodedOf(f, want)
+	d, err := readDecoded(f, want)
 	return d, readError(err)
 }

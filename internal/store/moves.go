@@ -16,18 +16,18 @@ func (s *Store) tryMoves() error {
 	if err == nil {
 		err = s.staging.TryMove(s.quarantine)
 	}
-	return unsuitableMove(err)
+	return asUnsuitableMove(err)
 }
 
-// unsuitableMove returns err as an [ErrUnsuitable] if it says that nothing can be moved
+// asUnsuitableMove returns err as an [ErrUnsuitable] if it says that nothing can be moved
 // between two folders.
-func unsuitableMove(err error) error {
+func asUnsuitableMove(err error) error {
 	_, separate := errors.AsType[*durable.SeparateError](err)
 	switch {
 	case separate, errors.Is(err, durable.ErrNoRename):
-		return unsuitable(err)
+		return asUnsuitable(err)
 	case errors.Is(err, durable.ErrNoLinks):
-		return unsuitable(fmt.Errorf("%w: use a disk with ext4 or xfs", err))
+		return asUnsuitable(fmt.Errorf("%w: use a disk with ext4 or xfs", err))
 	}
 	return err
 }
@@ -97,7 +97,7 @@ func CheckMoves(data *durable.Dir) error {
 		err = staging.CheckSeparate(quarantine)
 	}
 	if err != nil {
-		return unsuitableMove(err)
+		return asUnsuitableMove(err)
 	}
 	var errs []error
 	for host, err := range separateHosts(staging, episodes) {
@@ -107,5 +107,5 @@ func CheckMoves(data *durable.Dir) error {
 }
 
 func hostError(host episode.Name, err error) error {
-	return unsuitable(fmt.Errorf("nothing of host %s can be stored: %w", host, err))
+	return asUnsuitable(fmt.Errorf("nothing of host %s can be stored: %w", host, err))
 }

@@ -31,7 +31,7 @@ func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage
 	}
 	defer dir.Close()
 	var p NamePage
-	first := firstNames{after: after, page: limit}
+	first := smallestNames{after: after, limit: limit}
 	for e, err := range dir.Names() {
 		if err != nil {
 			return p, readError(err)
@@ -60,7 +60,7 @@ func (s *Store) HostBytes(host episode.Name, cost func(size int64) int64) (int64
 		if err != nil {
 			return 0, readError(err)
 		}
-		n, err := dirBytes(dir, parent == s.staging, cost)
+		n, err := sumFiles(dir, parent == s.staging, cost)
 		if err := errors.Join(err, dir.Close()); err != nil {
 			return 0, readError(err)
 		}
@@ -69,9 +69,9 @@ func (s *Store) HostBytes(host episode.Name, cost func(size int64) int64) (int64
 	return sum, nil
 }
 
-// dirBytes adds up the files of a folder. Of those on their way it leaves out what
+// sumFiles adds up the files of a folder. Of those on their way it leaves out what
 // has its second name already.
-func dirBytes(dir *durable.Dir, underway bool, cost func(size int64) int64) (int64, error) {
+func sumFiles(dir *durable.Dir, staging bool, cost func(size int64) int64) (int64, error) {
 	sum := int64(0)
 	for e, err := range dir.Names() {
 		if err != nil {
@@ -81,38 +81,38 @@ func dirBytes(dir *durable.Dir, underway bool, cost func(size int64) int64) (int
 		if err != nil {
 			continue // stored or dropped meanwhile, or a broken inode, which takes no part of the others
 		}
-		if st.Regular() && !(underway && st.Links() > 1) {
+		if st.Regular() && !(staging && st.Links() > 1) {
 			sum += cost(st.Size())
 		}
 	}
 	return sum, nil
 }
 
-// firstNames keeps the smallest names behind one, of those that it is shown.
-type firstNames struct {
+// smallestNames keeps the smallest names behind one, of those that it is shown.
+type smallestNames struct {
 	after episode.Name
-	page  int
+	limit int
 	names []episode.Name
 	more  bool
 }
 
-func (f *firstNames) add(name episode.Name) {
+func (f *smallestNames) add(name episode.Name) {
 	if name <= f.after {
 		return
 	}
-	if f.names = append(f.names, name); len(f.names) >= 4*f.page {
-		f.cut()
+	if f.names = append(f.names, name); len(f.names) >= 4*f.limit {
+		f.trim()
 	}
 }
 
-func (f *firstNames) cut() {
+func (f *smallestNames) trim() {
 	slices.Sort(f.names)
-	if len(f.names) > f.page {
-		f.names, f.more = f.names[:f.page], true
+	if len(f.names) > f.limit {
+		f.names, f.more = f.names[:f.limit], true
 	}
 }
 
-func (f *firstNames) sorted() ([]episode.Name, bool) {
-	f.cut()
+func (f *smallestNames) sorted() ([]episode.Name, bool) {
+	f.trim()
 	return f.names, !f.more
 }

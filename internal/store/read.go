@@ -25,11 +25,11 @@ type Object struct {
 	ReceivedAt time.Time     // of arrival, or the file's own time if it does not carry it
 	// Settled reports that the receiver stored the file and that its row is
 	// durable: nobody needs to look into the index.
-	Settled bool
+	Indexed bool
 	// Underway reports that the file has a second link in staging: an upload
 	// whose row is about to be written, or what a crash left of one. Other
 	// links, of a backup say, mean nothing.
-	Underway bool
+	InFlight bool
 	// VerifiedAt is when [Reader.ReadBack] last found the bytes of this file on
 	// this disk to be those of Digest, and decoded them; zero if that is not known.
 	VerifiedAt time.Time
@@ -84,7 +84,7 @@ func (r *Reader) Close() error {
 
 // Path returns where an archive is, for messages.
 func (r *Reader) Path(key episode.Key) string {
-	return r.episodes.Path(string(key.Host) + "/" + file(key.Name))
+	return r.episodes.Path(string(key.Host) + "/" + fileName(key.Name))
 }
 
 // Stat returns the object stored under key, or an error wrapping [fs.ErrNotExist], or
@@ -99,8 +99,8 @@ func (r *Reader) Stat(key episode.Key) (Object, error) {
 	return o, readError(err)
 }
 
-// staged reports whether an upload of key is the stored file.
-func (r *Reader) staged(key episode.Key, stored durable.Stat) (bool, error) {
+// hasStagedLink reports whether an upload of key is the stored file.
+func (r *Reader) hasStagedLink(key episode.Key, stored durable.Stat) (bool, error) {
 	if r.staging == nil {
 		return false, nil
 	}
@@ -126,9 +126,9 @@ func (r *Reader) staged(key episode.Key, stored durable.Stat) (bool, error) {
 	return false, nil
 }
 
-// arrivalOf returns a file's own time, or the nearest that a row and an inventory can
+// fileTime returns a file's own time, or the nearest that a row and an inventory can
 // show: they have the years 1 to 9999, and a file may have any.
-func arrivalOf(st durable.Stat) time.Time {
+func fileTime(st durable.Stat) time.Time {
 	at := st.ModTime().UTC()
 	// Seconds compare where a time.Time, which counts from another year, has overflowed.
 	if first := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC); at.Unix() < first.Unix() {
@@ -141,7 +141,7 @@ func arrivalOf(st durable.Stat) time.Time {
 }
 
 func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
-	name := file(key.Name)
+	name := fileName(key.Name)
 	st, err := d.Lstat(name)
 	if err != nil {
 		return Object{}, err
@@ -149,9 +149,9 @@ func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 	if !st.Regular() {
 		return Object{}, &StrayError{d.Path(name), "is no regular file"}
 	}
-	o := Object{Key: key, Size: st.Size(), ReceivedAt: arrivalOf(st)}
+	o := Object{Key: key, Size: st.Size(), ReceivedAt: fileTime(st)}
 	if st.Links() > 1 {
-		if o.Underway, err = r.staged(key, st); err != nil {
+		if o.InFlight, err = r.hasStagedLink(key, st); err != nil {
 			return Object{}, err
 		}
 	}
@@ -176,8 +176,8 @@ func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 		return Object{}, err
 	}
 	o.Digest, o.ReceivedAt = receipt.digest, receipt.arrived
-	o.Settled = !o.Underway && receipt.file == fileID(id.File[:8])
-	o.VerifiedAt, o.Contents, err = verifiedAt(f, o.Digest, id)
+	o.Indexed = !o.InFlight && receipt.file == fileID(id.File[:8])
+	o.VerifiedAt, o.Contents, err = readVerified(f, o.Digest, id)
 	return o, err
 }
 
@@ -188,7 +188,7 @@ func (r *Reader) Open(key episode.Key) (*os.File, error) {
 		return nil, err
 	}
 	defer d.Close()
-	return d.Open(file(key.Name))
+	return d.Open(fileName(key.Name))
 }
 
 // A StrayError is about a name in the tree that is no stored archive. Walks go
@@ -225,9 +225,9 @@ func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
 	}
 }
 
-// Host yields the objects of one host, in no order. After a [*StrayError] or an
+// HostObjects yields the objects of one host, in no order. After a [*StrayError] or an
 // error of one file it goes on; the walk ends with the directory.
-func (r *Reader) Host(name episode.Name) iter.Seq2[Object, error] {
+func (r *Reader) HostObjects(name episode.Name) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		unlisted := Object{Key: episode.Key{Host: name}}
 		d, err := r.episodes.OpenDir(string(name))
@@ -241,7 +241,7 @@ func (r *Reader) Host(name episode.Name) iter.Seq2[Object, error] {
 				yield(unlisted, readError(err))
 				return
 			}
-			o, err := r.entry(d, name, e)
+			o, err := r.statEntry(d, name, e)
 			err = readError(err)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // moved away meanwhile
@@ -253,7 +253,7 @@ func (r *Reader) Host(name episode.Name) iter.Seq2[Object, error] {
 	}
 }
 
-func (r *Reader) entry(d *durable.Dir, host episode.Name, e fs.DirEntry) (Object, error) {
+func (r *Reader) statEntry(d *durable.Dir, host episode.Name, e fs.DirEntry) (Object, error) {
 	stem, found := strings.CutSuffix(e.Name(), Suffix)
 	if !found {
 		return Object{}, &StrayError{d.Path(e.Name()), "is no archive: its name does not end in " + Suffix}

@@ -56,9 +56,9 @@ func parseVerified(b []byte) (verified, bool) {
 	}, true
 }
 
-// verifiedAt returns when the open file, which carries d, was last verified, and the
+// readVerified returns when the open file, which carries d, was last verified, and the
 // digest of its contents, or zero if that is not known.
-func verifiedAt(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
+func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
 	b, err := durable.Attr(f, verifiedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return time.Time{}, digest.Digest{}, nil
@@ -101,8 +101,8 @@ type Reading struct {
 	// Progress, unless nil, is called with the number of bytes of each read.
 	Progress func(bytes int)
 
-	recover bool        // go on where an earlier recovery was interrupted
-	recheck *rechecking // nil unless recover is set
+	resume   bool           // go on where an earlier recovery was interrupted
+	position *resumableRead // nil unless recover is set
 }
 
 // Content is what [Reader.Read] found in a file.
@@ -110,11 +110,11 @@ type Content struct {
 	Digest   digest.Digest // of its bytes
 	Size     int64
 	Contents digest.Digest // as [Reading.Check] returned it
-	Unfit    error         // as [Reading.Check] returned it
+	CheckErr error         // as [Reading.Check] returned it
 }
 
-// errMoved says that another file took the name while one was read.
-var errMoved = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrNotExist)
+// errReplaced says that another file took the name while one was read.
+var errReplaced = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrNotExist)
 
 // ReadBack reads the archive under key from the disk and compares its digest with
 // d, or with the digest that it carries if d is zero. If it is the same, and the
@@ -135,7 +135,7 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 		return Object{}, readError(err)
 	}
 	defer dir.Close()
-	f, err := dir.Open(file(key.Name))
+	f, err := dir.Open(fileName(key.Name))
 	if err != nil {
 		return Object{}, readError(err)
 	}
@@ -152,43 +152,43 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 		d = o.Digest
 	}
 	if how.Check != nil {
-		if o.Decoded, err = decodedOf(f, d); err != nil {
+		if o.Decoded, err = readDecoded(f, d); err != nil {
 			return o, readError(err)
 		}
 		if !o.Decoded.Digest.IsZero() {
 			how.Check, how.Remember = o.Decoded.check, nil
 		}
 	}
-	if how.recover {
-		if how.recheck, err = r.newRechecking(f, o); err != nil {
+	if how.resume {
+		if how.position, err = r.newResumableRead(f, o); err != nil {
 			return o, readError(err)
 		}
 	}
-	got, err := r.read(ctx, dir, file(key.Name), how)
+	got, err := r.read(ctx, dir, fileName(key.Name), how)
 	if ctx.Err() != nil {
 		return o, ctx.Err()
 	}
 	// The open file keeps its inode's number: a name that still has it had it
 	// all along.
-	if now, serr := dir.Lstat(file(key.Name)); serr != nil || !now.Same(before) {
-		return o, errors.Join(errMoved, readError(serr))
+	if now, serr := dir.Lstat(fileName(key.Name)); serr != nil || !now.Same(before) {
+		return o, errors.Join(errReplaced, readError(serr))
 	}
-	return r.conclude(f, o, d, how, got, err)
+	return r.recordResult(f, o, d, how, got, err)
 }
 
-// conclude judges what was read of the open file of o, which should have the digest d if
+// recordResult judges what was read of the open file of o, which should have the digest d if
 // that is not zero, and notes the outcome at the file. Unreadable is the disk's error, or
 // nil.
-func (r *Reader) conclude(f *os.File, o Object, d digest.Digest, how Reading, got Content, unreadable error) (Object, error) {
+func (r *Reader) recordResult(f *os.File, o Object, d digest.Digest, how Reading, got Content, unreadable error) (Object, error) {
 	err := unreadable
 	if err == nil || errors.Is(err, ErrUnreadable) {
-		err = r.judge(o, d, got, err)
+		err = r.compare(o, d, got, err)
 	}
-	if err != nil && how.recheck != nil {
-		err = errors.Join(err, how.recheck.drop())
+	if err != nil && how.position != nil {
+		err = errors.Join(err, how.position.discard())
 	}
 	if (err == nil || errors.Is(err, ErrUndecodable)) && how.Remember != nil && !d.IsZero() {
-		if rerr := remember(f, got, how); rerr != nil {
+		if rerr := storeDecoded(f, got, how); rerr != nil {
 			return o, rerr
 		}
 	}
@@ -198,9 +198,9 @@ func (r *Reader) conclude(f *os.File, o Object, d digest.Digest, how Reading, go
 		return o, nil
 	case errors.Is(err, ErrUndecodable):
 		o.Digest, o.VerifiedAt, o.Contents = got.Digest, time.Time{}, digest.Digest{}
-		return o, errors.Join(err, unverify(f))
+		return o, errors.Join(err, clearVerified(f))
 	case errors.Is(err, ErrUnreadable) || errors.Is(err, ErrDamaged):
-		return o, errors.Join(err, unverify(f))
+		return o, errors.Join(err, clearVerified(f))
 	case err != nil:
 		return o, err
 	}
@@ -215,18 +215,18 @@ func (r *Reader) conclude(f *os.File, o Object, d digest.Digest, how Reading, go
 	return o, r.markVerified(f, o)
 }
 
-// judge returns what is wrong with an archive that was read, and should have the
+// compare returns what is wrong with an archive that was read, and should have the
 // digest d if that is not zero. The disk's error, if there was one, comes first.
-func (r *Reader) judge(o Object, d digest.Digest, got Content, unreadable error) error {
+func (r *Reader) compare(o Object, d digest.Digest, got Content, unreadable error) error {
 	switch {
 	case unreadable != nil:
 		return fmt.Errorf("%s: %w", r.Path(o.Key), unreadable)
 	case got.Size != o.Size || !d.IsZero() && got.Digest != d:
 		return fmt.Errorf("%s: %w", r.Path(o.Key), ErrDamaged)
-	case errors.Is(got.Unfit, ErrUndecided):
-		return fmt.Errorf("%s: %w", r.Path(o.Key), got.Unfit)
-	case got.Unfit != nil:
-		return fmt.Errorf("%s: %w: %w", r.Path(o.Key), ErrUndecodable, got.Unfit)
+	case errors.Is(got.CheckErr, ErrUndecided):
+		return fmt.Errorf("%s: %w", r.Path(o.Key), got.CheckErr)
+	case got.CheckErr != nil:
+		return fmt.Errorf("%s: %w: %w", r.Path(o.Key), ErrUndecodable, got.CheckErr)
 	}
 	return nil
 }
@@ -237,16 +237,16 @@ func (r *Reader) markVerified(f *os.File, o Object) error {
 	if err != nil {
 		return err
 	}
-	return mark(f, verifiedAttr, verified{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
+	return setAttrBestEffort(f, verifiedAttr, verified{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
 }
 
-// remember notes at an open file what its check came to, if how wants that.
-func remember(f *os.File, got Content, how Reading) error {
-	n, ok := how.Remember(got.Unfit)
+// storeDecoded notes at an open file what its check came to, if how wants that.
+func storeDecoded(f *os.File, got Content, how Reading) error {
+	n, ok := how.Remember(got.CheckErr)
 	if !ok {
 		return nil
 	}
-	return mark(f, decodedAttr, Decoded{got.Digest, got.Contents, n, got.Unfit != nil}.encode())
+	return setAttrBestEffort(f, decodedAttr, Decoded{got.Digest, got.Contents, n, got.CheckErr != nil}.encode())
 }
 
 // Read reads the archive under key from the disk and returns what its bytes are
@@ -258,7 +258,7 @@ func (r *Reader) Read(ctx context.Context, key episode.Key, how Reading) (Conten
 		return Content{}, err
 	}
 	defer d.Close()
-	return r.read(ctx, d, file(key.Name), how)
+	return r.read(ctx, d, fileName(key.Name), how)
 }
 
 // read is the one way in which the bytes of an archive are read back: past the page
@@ -270,24 +270,24 @@ func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Re
 	}
 	f, err := open(name)
 	if err != nil {
-		return Content{}, unreadable(err)
+		return Content{}, asUnreadable(err)
 	}
 	defer f.Close()
-	src := &source{ctx: ctx, r: f, progress: how.Progress}
+	src := &contextReader{ctx: ctx, r: f, progress: how.Progress}
 	if how.Pace != nil {
 		src.r = how.Pace(f)
 	}
 	w := digest.NewWriter(io.Discard)
-	if how.recheck != nil {
-		w = how.recheck.begin(f)
+	if how.position != nil {
+		w = how.position.startHash(f)
 	}
 	hashed := io.TeeReader(src, w)
-	if how.recheck != nil {
-		hashed = how.recheck.noting(hashed, w)
+	if how.position != nil {
+		hashed = how.position.saving(hashed, w)
 	}
 	got := Content{}
 	if how.Check != nil {
-		got.Contents, got.Unfit = how.Check(hashed)
+		got.Contents, got.CheckErr = how.Check(hashed)
 	}
 	if src.err == nil {
 		io.Copy(io.Discard, hashed) // what the check has not asked for
@@ -296,24 +296,24 @@ func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Re
 	switch {
 	case ctx.Err() != nil:
 		return got, ctx.Err()
-	case how.recheck != nil && how.recheck.err != nil:
-		return got, how.recheck.err
+	case how.position != nil && how.position.err != nil:
+		return got, how.position.err
 	case src.err != nil:
-		return got, unreadable(src.err)
+		return got, asUnreadable(src.err)
 	}
 	return got, nil
 }
 
-// source is a file that is read until a context ends. It remembers the error that
+// contextReader is a file that is read until a context ends. It remembers the error that
 // ended it, which a decoder may report as its own.
-type source struct {
+type contextReader struct {
 	ctx      context.Context
 	r        io.Reader
 	progress func(int)
 	err      error
 }
 
-func (s *source) Read(p []byte) (int, error) {
+func (s *contextReader) Read(p []byte) (int, error) {
 	if s.err = s.ctx.Err(); s.err != nil {
 		return 0, s.err
 	}
@@ -339,8 +339,8 @@ func (e *unreadableError) Is(target error) bool {
 	return target == ErrUnreadable || target != durable.ErrFault && errors.Is(e.err, target)
 }
 
-// unreadable returns err as an [ErrUnreadable], unless it says nothing of the disk.
-func unreadable(err error) error {
+// asUnreadable returns err as an [ErrUnreadable], unless it says nothing of the disk.
+func asUnreadable(err error) error {
 	if durable.IsShortage(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ELOOP) {
 		return err
 	}
@@ -356,17 +356,17 @@ func readError(err error) error {
 	return err
 }
 
-// unverify takes back that a file was verified.
-func unverify(f *os.File) error {
+// clearVerified takes back that a file was verified.
+func clearVerified(f *os.File) error {
 	if _, err := durable.Attr(f, verifiedAttr); errors.Is(err, durable.ErrNoAttr) {
 		return nil
 	}
-	return mark(f, verifiedAttr, nil)
+	return setAttrBestEffort(f, verifiedAttr, nil)
 }
 
-// mark sets an attribute that may as well be missing. It is not synced: what is
+// setAttrBestEffort sets an attribute that may as well be missing. It is not synced: what is
 // lost of it is read once more.
-func mark(f *os.File, name string, value []byte) error {
+func setAttrBestEffort(f *os.File, name string, value []byte) error {
 	err := durable.SetAttr(f, name, value)
 	if errors.Is(err, durable.ErrNoAttr) || errors.Is(err, fs.ErrPermission) || durable.IsFull(err) {
 		return nil

@@ -11,17 +11,17 @@ import (
 	"cis490/internal/durable"
 )
 
-// recheckAttr names the attribute that [recheck] packs.
-const recheckAttr = "recovery"
+// readPositionAttr names the attribute that [readPosition] packs.
+const readPositionAttr = "recovery"
 
-// recheckEvery is how many bytes recovery reads between two notes. It must be a multiple
+// readPositionInterval is how many bytes recovery reads between two notes. It must be a multiple
 // of [durable.SeekAlign].
-const recheckEvery = 16 << 20
+const readPositionInterval = 16 << 20
 
-// recheck is how far recovery has read the file of a committed upload back from the disk.
+// readPosition is how far recovery has read the file of a committed upload back from the disk.
 // It counts until the machine is booted again: what a disk gave once, from its own cache
 // perhaps, it may have lost after a power cut.
-type recheck struct {
+type readPosition struct {
 	digest  digest.Digest // that the file should have
 	file    device.ID     // [device.Identity.OnDisk]
 	session device.ID     // [device.Volumes.Session]
@@ -29,39 +29,39 @@ type recheck struct {
 	state   []byte // of the sha256 of the bytes before offset
 }
 
-const recheckVersion = 1
+const readPositionVersion = 1
 
-func (c recheck) encode() []byte {
-	b := append([]byte{recheckVersion}, c.digest[:]...)
+func (c readPosition) encode() []byte {
+	b := append([]byte{readPositionVersion}, c.digest[:]...)
 	b = append(append(b, c.file[:]...), c.session[:]...)
 	return append(binary.BigEndian.AppendUint64(b, uint64(c.offset)), c.state...)
 }
 
-func parseRecheck(b []byte) (recheck, bool) {
+func parseReadPosition(b []byte) (readPosition, bool) {
 	const id = len(device.ID{})
 	const fixed = 1 + digest.Size + 2*id + 8
-	if len(b) <= fixed || b[0] != recheckVersion {
-		return recheck{}, false
+	if len(b) <= fixed || b[0] != readPositionVersion {
+		return readPosition{}, false
 	}
 	rest := b[1+digest.Size:]
-	c := recheck{
+	c := readPosition{
 		digest: digest.Digest(b[1:]), file: device.ID(rest), session: device.ID(rest[id:]),
 		offset: int64(binary.BigEndian.Uint64(rest[2*id:])), state: b[fixed:],
 	}
 	return c, c.offset > 0 && c.offset%durable.SeekAlign == 0
 }
 
-// rechecking reads a file from where an earlier recovery has come to, and notes how far
+// resumableRead reads a file from where an earlier recovery has come to, and notes how far
 // it comes itself.
-type rechecking struct {
+type resumableRead struct {
 	f    *os.File // carries the note
-	last recheck
+	last readPosition
 	err  error // of the last note; a reader that returned it would pass for a broken disk
 }
 
-// newRechecking returns what goes on with the reading of the open file f of o, or nil if
+// newResumableRead returns what goes on with the reading of the open file f of o, or nil if
 // the file does not say which digest it should have.
-func (r *Reader) newRechecking(f *os.File, o Object) (*rechecking, error) {
+func (r *Reader) newResumableRead(f *os.File, o Object) (*resumableRead, error) {
 	if o.Digest.IsZero() {
 		return nil, nil
 	}
@@ -69,21 +69,21 @@ func (r *Reader) newRechecking(f *os.File, o Object) (*rechecking, error) {
 	if err != nil {
 		return nil, err
 	}
-	none := recheck{digest: o.Digest, file: id.OnDisk, session: r.Volumes.Session}
-	b, err := durable.Attr(f, recheckAttr)
+	none := readPosition{digest: o.Digest, file: id.OnDisk, session: r.Volumes.Session}
+	b, err := durable.Attr(f, readPositionAttr)
 	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
 		return nil, err
 	}
-	c, ok := parseRecheck(b)
+	c, ok := parseReadPosition(b)
 	if !ok || c.digest != none.digest || c.file != none.file || c.session != none.session || c.offset > o.Size {
 		c = none
 	}
-	return &rechecking{f: f, last: c}, nil
+	return &resumableRead{f: f, last: c}, nil
 }
 
-// begin returns the hash to write to, and lets the reader begin where it goes on. A reader
+// startHash returns the hash to write to, and lets the reader begin where it goes on. A reader
 // that cannot, begins at the first byte.
-func (c *rechecking) begin(from io.Reader) *digest.Writer {
+func (c *resumableRead) startHash(from io.Reader) *digest.Writer {
 	s, seeks := from.(io.Seeker)
 	if c.last.offset > 0 && seeks {
 		w, err := digest.ResumeWriter(io.Discard, c.last.offset, c.last.state)
@@ -97,19 +97,19 @@ func (c *rechecking) begin(from io.Reader) *digest.Writer {
 	return digest.NewWriter(io.Discard)
 }
 
-// noting passes bytes on that w has hashed, and notes how many.
-func (c *rechecking) noting(from io.Reader, w *digest.Writer) io.Reader {
+// saving passes bytes on that w has hashed, and notes how many.
+func (c *resumableRead) saving(from io.Reader, w *digest.Writer) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
-		if n := w.Size(); c.err == nil && n-c.last.offset >= recheckEvery && n%durable.SeekAlign == 0 {
+		if n := w.Size(); c.err == nil && n-c.last.offset >= readPositionInterval && n%durable.SeekAlign == 0 {
 			c.last.offset, c.last.state = n, w.State()
-			c.err = mark(c.f, recheckAttr, c.last.encode())
+			c.err = setAttrBestEffort(c.f, readPositionAttr, c.last.encode())
 		}
 		return from.Read(p)
 	})
 }
 
-// drop has the next reading begin at the first byte: one wrong reading is no proof.
-func (c *rechecking) drop() error { return durable.RemoveAttr(c.f, recheckAttr) }
+// discard has the next reading begin at the first byte: one wrong reading is no proof.
+func (c *resumableRead) discard() error { return durable.RemoveAttr(c.f, readPositionAttr) }
 
 type readerFunc func([]byte) (int, error)
 

@@ -23,7 +23,7 @@ type Staged struct {
 
 // Staged yields what a crash left in staging. The receiver must call it before
 // it takes uploads in; each file must be ended with [Staged.Unlink],
-// [Staged.SetAside] or [Store.MarkIndexed].
+// [Staged.QuarantineStored] or [Store.MarkIndexed].
 func (s *Store) Staged() iter.Seq2[Staged, error] {
 	return func(yield func(Staged, error) bool) {
 		for e, err := range s.staging.Names() {
@@ -34,14 +34,14 @@ func (s *Store) Staged() iter.Seq2[Staged, error] {
 			if durable.IsProbe(e.Name()) {
 				continue
 			}
-			if !s.stagedOf(e, yield) {
+			if !s.yieldStaged(e, yield) {
 				return
 			}
 		}
 	}
 }
 
-func (s *Store) stagedOf(e fs.DirEntry, yield func(Staged, error) bool) bool {
+func (s *Store) yieldStaged(e fs.DirEntry, yield func(Staged, error) bool) bool {
 	host, err := episode.ParseName(e.Name())
 	if err != nil || !e.IsDir() {
 		return yield(Staged{}, &StrayError{s.staging.Path(e.Name()), "is no host's folder"})
@@ -87,7 +87,7 @@ func (st Staged) Linked(ctx context.Context, read func(bytes int)) (Object, bool
 	if err != nil {
 		return Object{}, false, readError(err)
 	}
-	stored, err := to.Lstat(file(st.Key.Name))
+	stored, err := to.Lstat(fileName(st.Key.Name))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !stored.Same(ours) {
 		return Object{}, false, nil
 	}
@@ -98,15 +98,15 @@ func (st Staged) Linked(ctx context.Context, read func(bytes int)) (Object, bool
 	if err := to.Sync(); err != nil {
 		return Object{}, false, err
 	}
-	o, err := st.store.ReadBack(ctx, st.Key, digest.Digest{}, Reading{Progress: read, recover: true})
+	o, err := st.store.ReadBack(ctx, st.Key, digest.Digest{}, Reading{Progress: read, resume: true})
 	return o, err == nil, err
 }
 
 // Unlink unlinks the staging name, which says that no row is owed any more.
 func (st Staged) Unlink() error { return st.dir.Unlink(st.name) }
 
-// Listed reports whether the disk says which file the staging name is of.
-func (st Staged) Listed() bool {
+// Exists reports whether the disk says which file the staging name is of.
+func (st Staged) Exists() bool {
 	_, err := st.dir.Lstat(st.name)
 	return err == nil
 }
@@ -114,39 +114,39 @@ func (st Staged) Listed() bool {
 // Quarantine moves a file that was not committed, and that the disk does not give, out of
 // staging. Its inode is not touched: to unlink it might fail.
 func (st Staged) Quarantine() error {
-	to, err := st.store.host(st.store.quarantine, st.Key.Host)
+	to, err := st.store.hostDir(st.store.quarantine, st.Key.Host)
 	if err != nil {
 		return err
 	}
 	return st.dir.Rename(st.name, to, st.name)
 }
 
-// SetAside moves the stored file of a damaged upload out of episodes, where a
+// QuarantineStored moves the stored file of a damaged upload out of episodes, where a
 // reader would take it for good, and clears the staging name.
-func (st Staged) SetAside() error {
-	if err := st.store.SetAside(st.Key); err != nil {
+func (st Staged) QuarantineStored() error {
+	if err := st.store.Quarantine(st.Key); err != nil {
 		return err
 	}
 	return st.Unlink()
 }
 
-// SetAside moves a damaged archive from episodes to quarantine. Nothing is
+// Quarantine moves a damaged archive from episodes to quarantine. Nothing is
 // destroyed.
-func (s *Store) SetAside(key episode.Key) error {
+func (s *Store) Quarantine(key episode.Key) error {
 	from, err := s.episodes.OpenDir(string(key.Host))
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	to, err := s.host(s.quarantine, key.Host)
+	to, err := s.hostDir(s.quarantine, key.Host)
 	if err != nil {
 		return err
 	}
-	return from.Rename(file(key.Name), to, string(key.Name)+"~"+rand.Text())
+	return from.Rename(fileName(key.Name), to, string(key.Name)+"~"+rand.Text())
 }
 
-// WasSetAside reports whether an archive of this key is in quarantine.
-func (s *Store) WasSetAside(key episode.Key) (bool, error) {
+// IsQuarantined reports whether an archive of this key is in quarantine.
+func (s *Store) IsQuarantined(key episode.Key) (bool, error) {
 	dir, err := s.quarantine.OpenDir(string(key.Host))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -167,7 +167,7 @@ func (s *Store) WasSetAside(key episode.Key) (bool, error) {
 }
 
 // SyncHostDir makes the name of a stored file durable. It is for an object that is
-// not [Object.Settled] though no upload of its key runs, before its row is made
+// not [Object.Indexed] though no upload of its key runs, before its row is made
 // durable.
 func (s *Store) SyncHostDir(key episode.Key) error {
 	dir, err := s.episodes.OpenDir(string(key.Host))
@@ -181,13 +181,13 @@ func (s *Store) SyncHostDir(key episode.Key) error {
 // MarkIndexed notes at the file of o, which has a durable row, what the row says,
 // and unlinks the staging names that failed uploads left for it.
 func (s *Store) MarkIndexed(o Object) error {
-	if err := s.note(o); err != nil {
+	if err := s.writeReceipt(o); err != nil {
 		return err
 	}
-	return s.forget(o.Key)
+	return s.unlinkStaged(o.Key)
 }
 
-func (s *Store) note(o Object) error {
+func (s *Store) writeReceipt(o Object) error {
 	f, err := s.Open(o.Key)
 	if err != nil {
 		return err
@@ -198,7 +198,7 @@ func (s *Store) note(o Object) error {
 		return err
 	}
 	err = durable.SetAttr(f, receiptAttr, receipt{o.Digest, o.ReceivedAt, fileID(id.File[:8])}.encode())
-	for _, name := range []string{progressAttr, recheckAttr} {
+	for _, name := range []string{progressAttr, readPositionAttr} {
 		if err == nil {
 			err = durable.RemoveAttr(f, name)
 		}
@@ -209,8 +209,8 @@ func (s *Store) note(o Object) error {
 	return err
 }
 
-// forget unlinks the staging names of the stored file under key.
-func (s *Store) forget(key episode.Key) error {
+// unlinkStaged unlinks the staging names of the stored file under key.
+func (s *Store) unlinkStaged(key episode.Key) error {
 	dir, err := s.staging.OpenDir(string(key.Host))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -247,5 +247,5 @@ func (s *Store) lstat(key episode.Key) (durable.Stat, error) {
 		return durable.Stat{}, err
 	}
 	defer dir.Close()
-	return dir.Lstat(file(key.Name))
+	return dir.Lstat(fileName(key.Name))
 }

@@ -55,16 +55,16 @@ func parseProgress(b []byte) (Progress, bool) {
 	return p, err == nil && p.Offset >= 0 && (p.Offset <= p.Length || p.Digest.IsZero()) && p.Length >= 0 && p.Skipped >= 0
 }
 
-// Begin is [Store.Create] for an upload that may be left and gone on with: it is
+// CreateWithID is [Store.Create] for an upload that may be left and gone on with: it is
 // known by id from then on.
-func (s *Store) Begin(key episode.Key, id string) (*Upload, error) {
+func (s *Store) CreateWithID(key episode.Key, id string) (*Upload, error) {
 	return s.create(key, id)
 }
 
 // Continue goes on with an upload that was left with [Upload.Abandon], or by a
 // crash, behind the bytes that were durable then.
 func (s *Store) Continue(key episode.Key, id string, offset int64) (*Upload, error) {
-	dir, err := s.host(s.staging, key.Host)
+	dir, err := s.hostDir(s.staging, key.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -72,20 +72,20 @@ func (s *Store) Continue(key episode.Key, id string, offset int64) (*Upload, err
 	if err != nil {
 		return nil, err
 	}
-	return &Upload{File: f, key: key, store: s, dir: dir, fresh: offset == 0, marked: true}, nil
+	return &Upload{File: f, key: key, store: s, dir: dir, nameUnsynced: offset == 0, hasProgress: true}, nil
 }
 
 // Checkpoint makes durable what has come of an upload, with its name, and then how
 // much that is. On a file system without attributes an unfinished upload does not
 // outlive the receiver.
 func (u *Upload) Checkpoint(p Progress) error {
-	if u.fresh {
+	if u.nameUnsynced {
 		if err := u.dir.Sync(); err != nil {
 			return err
 		}
-		u.fresh = false
+		u.nameUnsynced = false
 	}
-	u.marked = true
+	u.hasProgress = true
 	err := u.File.Checkpoint(progressAttr, p.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil
@@ -103,9 +103,9 @@ func (u *Upload) ReadBack(ctx context.Context, d digest.Digest) error {
 	return err
 }
 
-// Drop removes what has come of an upload that nobody goes on with.
-func (s *Store) Drop(key episode.Key, id string) error {
-	dir, err := s.host(s.staging, key.Host)
+// RemoveStaged removes what has come of an upload that nobody goes on with.
+func (s *Store) RemoveStaged(key episode.Key, id string) error {
+	dir, err := s.hostDir(s.staging, key.Host)
 	if err != nil {
 		return err
 	}

@@ -55,8 +55,8 @@ const receiptAttr = "receipt"
 // keep a store.
 var ErrUnsuitable = errors.New("cannot keep a store")
 
-// unsuitable returns err as an [ErrUnsuitable], with the same text.
-func unsuitable(err error) error { return &unsuitableError{err} }
+// asUnsuitable returns err as an [ErrUnsuitable], with the same text.
+func asUnsuitable(err error) error { return &unsuitableError{err} }
 
 type unsuitableError struct{ error }
 
@@ -70,11 +70,11 @@ type Store struct {
 	*Reader
 	quarantine *durable.Dir
 
-	mu    sync.Mutex
-	hosts map[*durable.Dir]map[episode.Name]*durable.Dir // guarded by mu; folders that are durable in their parent
-	stale []*durable.Dir                                 // guarded by mu; somebody put others in their places
+	mu           sync.Mutex
+	hostDirs     map[*durable.Dir]map[episode.Name]*durable.Dir // guarded by mu; folders that are durable in their parent
+	replacedDirs []*durable.Dir                                 // guarded by mu; somebody put others in their places
 
-	probing sync.Mutex
+	probeMu sync.Mutex
 	probed  bool // guarded by probing
 }
 
@@ -101,7 +101,7 @@ func Open(data *durable.Dir) (*Store, error) {
 	s := &Store{
 		Reader:     &Reader{Volumes: volumes, episodes: episodes, staging: staging},
 		quarantine: quarantine,
-		hosts:      make(map[*durable.Dir]map[episode.Name]*durable.Dir),
+		hostDirs:   make(map[*durable.Dir]map[episode.Name]*durable.Dir),
 	}
 	// A full disk must not keep what is stored from being read, counted and acknowledged.
 	if err := s.probeOnce(); err != nil && !durable.IsFull(err) {
@@ -119,12 +119,12 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	errs := []error{s.quarantine.Close(), s.Reader.Close()}
-	for _, dirs := range s.hosts {
+	for _, dirs := range s.hostDirs {
 		for _, d := range dirs {
 			errs = append(errs, d.Close())
 		}
 	}
-	for _, d := range s.stale {
+	for _, d := range s.replacedDirs {
 		errs = append(errs, d.Close())
 	}
 	return errors.Join(errs...)
@@ -133,8 +133,8 @@ func (s *Store) Close() error {
 // probeOnce probes until that has succeeded once: a full disk may put it off until the
 // first upload.
 func (s *Store) probeOnce() error {
-	s.probing.Lock()
-	defer s.probing.Unlock()
+	s.probeMu.Lock()
+	defer s.probeMu.Unlock()
 	if s.probed {
 		return nil
 	}
@@ -165,14 +165,14 @@ func (s *Store) probe() error {
 		return errors.Join(err, f.Close(), clean())
 	}
 	if err != nil {
-		return unsuitable(fmt.Errorf("this file system cannot keep the store (hard links or directory syncs fail): %w", err))
+		return asUnsuitable(fmt.Errorf("this file system cannot keep the store (hard links or directory syncs fail): %w", err))
 	}
 	err = f.Publish(s.staging, b)
 	if errors.Is(err, durable.ErrFault) {
 		return err
 	}
 	if !errors.Is(err, fs.ErrExist) {
-		return unsuitable(fmt.Errorf("this file system cannot keep the store: a link over an existing name gave %v, not an error", err))
+		return asUnsuitable(fmt.Errorf("this file system cannot keep the store: a link over an existing name gave %v, not an error", err))
 	}
 	return errors.Join(f.Close(), clean())
 }
@@ -181,13 +181,13 @@ func (s *Store) probe() error {
 // [Upload.MarkIndexed], [Upload.Abandon] or [Upload.Discard].
 type Upload struct {
 	*durable.File
-	key   episode.Key
-	store *Store
-	dir   *durable.Dir // staging/<host>, which belongs to store
-	fresh bool         // the name there may not be durable
+	key          episode.Key
+	store        *Store
+	dir          *durable.Dir // staging/<host>, which belongs to store
+	nameUnsynced bool         // the name there may not be durable
 
-	marked  bool      // it may carry its progress
-	arrived time.Time // as it is noted
+	hasProgress bool      // it may carry its progress
+	arrivedAt   time.Time // as it is noted
 }
 
 // Create begins an upload.
@@ -200,7 +200,7 @@ func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
 	if err := s.CheckHost(key.Host); err != nil {
 		return nil, err
 	}
-	dir, err := s.host(s.staging, key.Host)
+	dir, err := s.hostDir(s.staging, key.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Upload{File: f, key: key, store: s, dir: dir, fresh: true}, nil
+	return &Upload{File: f, key: key, store: s, dir: dir, nameUnsynced: true}, nil
 }
 
 // Commit stores what was written under the upload's key, with its digest and
@@ -216,14 +216,14 @@ func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
 // its name; its row in the index is the caller's next step. It returns an error
 // wrapping [fs.ErrExist] if the key is taken.
 func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
-	if err := u.note(d, arrived); err != nil {
+	if err := u.writeReceipt(d, arrived); err != nil {
 		return err
 	}
-	to, err := u.store.host(u.store.episodes, u.key.Host)
+	to, err := u.store.hostDir(u.store.episodes, u.key.Host)
 	if err != nil {
 		return err
 	}
-	err = u.Publish(to, file(u.key.Name))
+	err = u.Publish(to, fileName(u.key.Name))
 	if errors.Is(err, unix.EXDEV) { // the folder of a host that came to be a mount meanwhile
 		err = &durable.SeparateError{From: u.dir.Path(""), To: to.Path(""), Err: err}
 	}
@@ -234,12 +234,12 @@ func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
 // time of arrival than [Upload.Commit] was told; the file then says the same.
 func (u *Upload) MarkIndexed(d digest.Digest, arrived time.Time) error {
 	// Not synced: if it is lost, a receipt shows the time of the commit.
-	if !arrived.Equal(u.arrived) {
-		if err := u.note(d, arrived); err != nil {
+	if !arrived.Equal(u.arrivedAt) {
+		if err := u.writeReceipt(d, arrived); err != nil {
 			return err
 		}
 	}
-	if u.marked {
+	if u.hasProgress {
 		if err := u.RemoveAttr(progressAttr); err != nil {
 			return err
 		}
@@ -247,12 +247,12 @@ func (u *Upload) MarkIndexed(d digest.Digest, arrived time.Time) error {
 	return u.UnlinkStaged()
 }
 
-func (u *Upload) note(d digest.Digest, arrived time.Time) error {
+func (u *Upload) writeReceipt(d digest.Digest, arrived time.Time) error {
 	id, err := u.store.Volumes.Identify(u.File.File())
 	if err != nil {
 		return err
 	}
-	u.arrived = arrived
+	u.arrivedAt = arrived
 	err = u.SetAttr(receiptAttr, receipt{d, arrived, fileID(id.File[:8])}.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil
@@ -267,16 +267,16 @@ func (u *Upload) Abandon() error { return u.Close() }
 // Discard ends an upload that is not to be stored.
 func (u *Upload) Discard() error { return u.File.Discard() }
 
-// host returns a host's folder in parent and makes it first if it is missing. It
+// hostDir returns a host's folder in parent and makes it first if it is missing. It
 // returns only when the folder is durable there, also if another upload has made
 // it and is about to sync. The folder stays open, and belongs to s: uploads that
 // end at one time share its syncs.
-func (s *Store) host(parent *durable.Dir, name episode.Name) (*durable.Dir, error) {
+func (s *Store) hostDir(parent *durable.Dir, name episode.Name) (*durable.Dir, error) {
 	s.mu.Lock()
-	known := s.hosts[parent][name]
+	known := s.hostDirs[parent][name]
 	s.mu.Unlock()
 	if known != nil {
-		stands, err := s.stands(parent, name, known)
+		stands, err := s.isCurrentDir(parent, name, known)
 		if stands || err != nil {
 			return known, err
 		}
@@ -285,12 +285,12 @@ func (s *Store) host(parent *durable.Dir, name episode.Name) (*durable.Dir, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.keep(parent, name, known, d), nil
+	return s.cacheHostDir(parent, name, known, d), nil
 }
 
-// stands reports whether an open folder is still the one of its name: somebody may
+// isCurrentDir reports whether an open folder is still the one of its name: somebody may
 // have moved it away.
-func (s *Store) stands(parent *durable.Dir, name episode.Name, known *durable.Dir) (bool, error) {
+func (s *Store) isCurrentDir(parent *durable.Dir, name episode.Name, known *durable.Dir) (bool, error) {
 	st, err := parent.Lstat(string(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -302,26 +302,26 @@ func (s *Store) stands(parent *durable.Dir, name episode.Name, known *durable.Di
 	return st.Same(ours), err
 }
 
-// keep notes d as a host's folder, in the place of old, unless another upload was
+// cacheHostDir notes d as a host's folder, in the place of old, unless another upload was
 // first.
-func (s *Store) keep(parent *durable.Dir, name episode.Name, old, d *durable.Dir) *durable.Dir {
+func (s *Store) cacheHostDir(parent *durable.Dir, name episode.Name, old, d *durable.Dir) *durable.Dir {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.hosts[parent] == nil {
-		s.hosts[parent] = make(map[episode.Name]*durable.Dir)
+	if s.hostDirs[parent] == nil {
+		s.hostDirs[parent] = make(map[episode.Name]*durable.Dir)
 	}
-	if first := s.hosts[parent][name]; first != old {
-		s.stale = append(s.stale, d)
+	if first := s.hostDirs[parent][name]; first != old {
+		s.replacedDirs = append(s.replacedDirs, d)
 		return first
 	}
 	if old != nil {
-		s.stale = append(s.stale, old) // in use, perhaps
+		s.replacedDirs = append(s.replacedDirs, old) // in use, perhaps
 	}
-	s.hosts[parent][name] = d
+	s.hostDirs[parent][name] = d
 	return d
 }
 
-func file(name episode.Name) string { return string(name) + Suffix }
+func fileName(name episode.Name) string { return string(name) + Suffix }
 
 // receipt is what a stored file carries. Its 48 bytes stay in the inode on ext4.
 type receipt struct {

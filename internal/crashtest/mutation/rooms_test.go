@@ -37,7 +37,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/store.go",
-				"	if err := u.note(d, arrived); err != nil {\n		return err\n	}\n	to, err := ",
+				"	if err := u.writeReceipt(d, arrived); err != nil {\n		return err\n	}\n	to, err := ",
 				"	to, err := ",
 			},
 		},
@@ -97,8 +97,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/read.go",
-				"!o.Underway && receipt.file == fileID(id.File[:8])",
-				"!o.Underway",
+				"!o.InFlight && receipt.file == fileID(id.File[:8])",
+				"!o.InFlight",
 			},
 		},
 	},
@@ -194,7 +194,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/resume.go",
-				"	if u.fresh {",
+				"	if u.nameUnsynced {",
 				"	if false {",
 			},
 		},
@@ -216,7 +216,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/lookup.go",
-				"	if !o.Settled {",
+				"	if !o.Indexed {",
 				"	if false {",
 			},
 		},
@@ -347,7 +347,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/readback.go",
-				"time.Time{}, digest.Digest{}\n		return o, errors.Join(err, unverify(f))",
+				"time.Time{}, digest.Digest{}\n		return o, errors.Join(err, clearVerified(f))",
 				"time.Time{}, digest.Digest{}\n		return o, err",
 			},
 		},
