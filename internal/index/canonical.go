@@ -9,9 +9,9 @@ import (
 	"cis490/internal/episode"
 )
 
-// parseCanonical reads a row that [Row.Append] wrote, some ten times as fast as a
-// JSON decoder: the index may have millions. It takes a line only if Append
-// would write the same, so that it cannot differ from the decoder's reading.
+// parseCanonical parses a row in the form of [Row.Append], about ten times as fast as a JSON
+// decoder: the index may have millions of rows. It accepts a line only if Append would write the
+// same bytes, so that its result cannot differ from the decoder's.
 func parseCanonical(in []byte) (Row, bool) {
 	in = bytes.TrimSuffix(in, []byte("\n"))
 	t := rowScanner{rest: string(in), ok: true}
@@ -48,7 +48,7 @@ func parseCanonical(in []byte) (Row, bool) {
 	return r, bytes.Equal(again[:len(again)-1], in)
 }
 
-// rowScanner is what is left to read; ok turns false at the first surprise.
+// rowScanner has the rest of a line. ok is false after the first mismatch.
 type rowScanner struct {
 	rest string
 	ok   bool

@@ -6,8 +6,8 @@ import (
 	"cis490/internal/durable"
 )
 
-// Layout describes the names that an index called name makes in its directory: its
-// own, its lock's, and those of the torn tails that were saved.
+// Layout describes the names that an index called name creates in its directory: its own, its
+// lock's, and those of saved torn tails.
 func Layout(name string) durable.Layout {
 	return durable.Layout{
 		{Match: durable.Named(durable.LogLockName(name)), Perm: 0o600},

@@ -23,19 +23,19 @@ func (f SearchResult) Last(key episode.Key) (Row, bool) {
 	return row, found
 }
 
-// Lookup is [Log.Find] for a process that does not append: in the first size bytes of
-// an index that another process may append to.
+// Lookup is [Log.Find] for a process that does not append. It searches the first size bytes of an
+// index to which another process may append.
 func Lookup(ctx context.Context, r io.ReaderAt, size int64, key episode.Key) (Row, bool, error) {
 	found, err := findAll(ctx, r, size, []episode.Key{key})
 	row, ok := found.Last(key)
 	return row, ok, err
 }
 
-// maxPrefilter is how many names each line is searched for before it is parsed. Parsing
-// costs about ten times as much as one of these searches.
+// maxPrefilter is the maximum number of names for which each line is searched before it is parsed.
+// Parsing costs about ten times as much as one such search.
 const maxPrefilter = 8
 
-// findAll searches the first size bytes of an index backward, until all is found.
+// findAll searches the first size bytes of an index backward, until all keys are found.
 func findAll(ctx context.Context, r io.ReaderAt, size int64, keys []episode.Key) (SearchResult, error) {
 	found := SearchResult{rows: make(map[episode.Key]Row), size: size}
 	wanted := make(map[episode.Key]bool)

@@ -13,11 +13,11 @@ import (
 	"cis490/internal/episode"
 )
 
-// schema is the schema_version that we write and read.
+// schema is the schema_version that this package writes and reads.
 const schema = 1
 
-// A Row says that the receiver holds an episode. Its JSON members stand behind
-// the fields; optional ones are left out when they are zero.
+// A Row says that the receiver has stored an episode. The JSON members are named after the
+// fields. Optional ones are omitted if they are zero.
 type Row struct {
 	ReceivedAt time.Time     // received_at_wall; microseconds, UTC
 	Host       episode.Name  // host_id
@@ -25,15 +25,15 @@ type Row struct {
 	SHA256     digest.Digest // sha256, of the stored archive
 	Size       int64         // size_bytes, of the stored archive
 	Commit     string        // commit, optional: 40 lower-case hex digits
-	Backfilled bool          // backfilled, optional: made of the stored file, not at arrival
+	Backfilled bool          // backfilled, optional: made from the stored file, not at arrival
 	Repaired   bool          // repaired, optional: supersedes the key's earlier row
 	Skipped    int           // skipped, optional: entries of the episode that are not in the archive
 }
 
-// Key returns what the row is about.
+// Key returns the key of the row's archive.
 func (r Row) Key() episode.Key { return episode.Key{Host: r.Host, Name: r.Episode} }
 
-// sameArchive reports whether two rows are of the same bytes.
+// sameArchive reports whether two rows have the same sha256 and size.
 func (r Row) sameArchive(other Row) bool { return r.SHA256 == other.SHA256 && r.Size == other.Size }
 
 // Append appends the row to b as one line, byte for byte as Python's
@@ -62,7 +62,7 @@ func (r Row) Append(b []byte) []byte {
 	return append(b, "}\n"...)
 }
 
-// What stands between the values of a row, in Python's spelling and order.
+// The text between the values of a row, in Python's spelling and order.
 const (
 	backfilledMember = `"backfilled": true, `
 	commitMember     = `"commit": "`
@@ -82,17 +82,16 @@ func (r Row) Validate() error {
 	return err
 }
 
-// ParseRow reads one line, with or without its newline. The order of the
-// members, spacing and members that it does not know do not matter; a row
-// without schema_version is taken for the first version. With an error it
-// returns what it could read before; the names are read first.
+// ParseRow parses one line, with or without its newline. The order of the members, spacing and
+// unknown members do not matter. A row without schema_version has the first version. With an
+// error it returns what was parsed before it. The names are parsed first.
 func ParseRow(line []byte) (Row, error) {
 	if r, ok := parseCanonical(line); ok {
 		return r, nil
 	}
 	var m members
 	if err := json.Unmarshal(line, &m); err != nil {
-		return Row{}, fmt.Errorf("is no JSON object: \"%s\"", episode.Printable(err.Error()))
+		return Row{}, fmt.Errorf("is not a JSON object: \"%s\"", episode.Printable(err.Error()))
 	}
 	r := Row{}
 	version := schema
@@ -137,8 +136,8 @@ func (r Row) checkValues(version int) error {
 	return nil
 }
 
-// members are those of a JSON object under their exact names: a struct would
-// take HOST_ID for host_id, which no reader in Python does.
+// members has the members of a JSON object under their exact names: a struct would accept HOST_ID
+// for host_id, which no reader in Python does.
 type members map[string]json.RawMessage
 
 // require reads a member that a row must have.

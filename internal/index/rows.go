@@ -10,11 +10,11 @@ import (
 	"slices"
 )
 
-// maxLine bounds a line, and with it the memory that a hostile or broken index
-// can make us use. Our own rows are shorter than 1 KiB.
+// maxLine is the maximum length of a line. It limits the memory for a hostile or broken index.
+// Rows of this package are shorter than 1 KiB.
 const maxLine = 64 << 10
 
-// A LineError says which line of the index is no row. Walks go on after it.
+// A LineError says which line of the index is not a row. Walks continue after it.
 type LineError struct {
 	Line int64 // counted from 1
 	Err  error
@@ -27,9 +27,9 @@ func (e *LineError) Unwrap() error { return e.Err }
 
 var errLineTooLong = fmt.Errorf("is longer than %d bytes", maxLine)
 
-// Rows yields the rows of an index. Lines end with a newline and nothing else;
-// bytes after the last one are a row on its way and are left out. For a line
-// that is no row it yields a [*LineError] and goes on; an error of r ends it.
+// Rows yields the rows of an index. Lines end with a newline and nothing else. Bytes after the last
+// one are a row that is being appended, and are skipped. For a line that is not a row it yields a
+// [*LineError] and continues. An error of r ends it.
 func Rows(r io.Reader) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		n := int64(0)
@@ -52,7 +52,7 @@ func Rows(r io.Reader) iter.Seq2[Row, error] {
 
 // line is a line of the index that ends with a newline.
 type line struct {
-	start, end int64  // end is behind the newline
+	start, end int64  // end is after the newline
 	text       []byte // without the newline; valid until the next line; nil if it is too long
 }
 
@@ -95,12 +95,12 @@ func linesForward(r io.Reader) iter.Seq2[line, error] {
 	}
 }
 
-// blockSize is how much backward reads at a time.
+// blockSize is how much linesBackward reads at a time.
 const blockSize = 64 << 10
 
 // linesBackward yields the lines of r between the offsets to and from, the last one
-// first. A line that begins before to is left out, and bytes after the last
-// newline are, too. It holds a block and a line in memory.
+// first. It skips a line that begins before to, and bytes after the last newline. It holds one
+// block and one line in memory.
 func linesBackward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
 	return func(yield func(line, error) bool) {
 		w := partialLine{end: -1}
@@ -132,7 +132,7 @@ func linesBackward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
 	}
 }
 
-// partialLine is the part of a line that was read so far, from behind.
+// partialLine is the end of a line that was read so far.
 type partialLine struct {
 	end  int64 // -1 for the bytes after the last newline
 	text []byte
@@ -157,8 +157,8 @@ func (w *partialLine) line(start int64) line {
 	return l
 }
 
-// readBlock reads b at off. Only the last block of the file may have become
-// shorter: an append that found no space cuts off again what it wrote.
+// readBlock reads b at off. Only the last block of the file may have become shorter: an append
+// that found no space truncates what it wrote.
 func readBlock(r io.ReaderAt, b []byte, off int64, last bool) ([]byte, error) {
 	n, err := r.ReadAt(b, off)
 	if n == len(b) || last && errors.Is(err, io.EOF) {

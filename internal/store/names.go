@@ -10,17 +10,17 @@ import (
 	"cis490/internal/episode"
 )
 
-// NamePage is some of the names of a host's archives, in their order.
+// NamePage has some of the names of a host's archives, sorted.
 type NamePage struct {
 	Names []episode.Name
 	Last  bool         // no further names follow
-	Seen  int          // entries of the directory that were looked at
-	Max   episode.Name // the last name of the directory, within the bounds that were asked for
+	Seen  int          // entries of the directory that were read
+	Max   episode.Name // the last name of the directory, up to until
 }
 
-// ListNames returns at most limit names of a host's archives behind after and, unless
-// until is empty, not behind until. It reads the whole directory for them, and holds
-// four pages in memory, however many there are.
+// ListNames returns at most limit names of a host's archives that come after the name after
+// and, unless until is empty, not after until. It reads the whole directory, and holds at
+// most 4*limit names in memory.
 func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage, error) {
 	dir, err := r.episodes.OpenDir(string(host))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -48,11 +48,11 @@ func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage
 	return p, nil
 }
 
-// HostBytes returns what the archives of a host take, its unfinished uploads included,
-// where a file of a size takes cost(size).
+// HostBytes returns the sum of cost(size) for the archives of a host and its unfinished
+// uploads.
 func (s *Store) HostBytes(host episode.Name, cost func(size int64) int64) (int64, error) {
 	sum := int64(0)
-	for _, parent := range []*durable.Dir{s.staging, s.episodes} { // so, what goes from one to the other is not missed
+	for _, parent := range []*durable.Dir{s.staging, s.episodes} { // in this order, so that a commit meanwhile is not missed
 		dir, err := parent.OpenDir(string(host))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -69,8 +69,8 @@ func (s *Store) HostBytes(host episode.Name, cost func(size int64) int64) (int64
 	return sum, nil
 }
 
-// sumFiles adds up the files of a folder. Of those on their way it leaves out what
-// has its second name already.
+// sumFiles returns the sum of the costs of a directory's files. In staging it skips those
+// that are linked to their second name already.
 func sumFiles(dir *durable.Dir, staging bool, cost func(size int64) int64) (int64, error) {
 	sum := int64(0)
 	for e, err := range dir.Names() {
@@ -79,7 +79,7 @@ func sumFiles(dir *durable.Dir, staging bool, cost func(size int64) int64) (int6
 		}
 		st, err := dir.Lstat(e.Name())
 		if err != nil {
-			continue // stored or dropped meanwhile, or a broken inode, which takes no part of the others
+			continue // stored or dropped meanwhile, or a broken inode
 		}
 		if st.Regular() && !(staging && st.Links() > 1) {
 			sum += cost(st.Size())
@@ -88,7 +88,7 @@ func sumFiles(dir *durable.Dir, staging bool, cost func(size int64) int64) (int6
 	return sum, nil
 }
 
-// smallestNames keeps the smallest names behind one, of those that it is shown.
+// smallestNames keeps the smallest of the added names that come after the name after.
 type smallestNames struct {
 	after episode.Name
 	limit int

@@ -7,9 +7,9 @@ import (
 	"cis490/internal/durable"
 )
 
-// CountQuarantined returns how many copies are in the quarantine of a data
-// directory. It may be asked beside a live receiver. What cannot be listed, all of it or
-// the folder of a host, goes to skipped, and the others are counted.
+// CountQuarantined returns the number of files in the quarantine of a data directory. It may
+// run beside a live receiver. The error of a directory that cannot be listed is passed to
+// skipped, and the others are counted.
 func CountQuarantined(data *durable.Dir, skipped func(error)) int {
 	quarantine, err := data.OpenDir("quarantine")
 	if errors.Is(err, fs.ErrNotExist) {

@@ -18,12 +18,11 @@ import (
 	"cis490/internal/episode"
 )
 
-// verifiedAttr names the attribute that [verified] packs.
+// verifiedAttr is the attribute that has a [verified].
 const verifiedAttr = "verified"
 
-// verified says when a file was last read from the disk, had its digest, and
-// passed the reader's check. Of a copy that took the attribute along, and of the same
-// file on a copy of the disk, it says nothing.
+// verified says when a file was last read from the disk, had its digest, and passed the check.
+// It does not count for a copy that has the attribute too, nor on a copy of the disk.
 type verified struct {
 	digest   digest.Digest
 	at       time.Time
@@ -31,9 +30,9 @@ type verified struct {
 	contents digest.Digest
 }
 
-// verifiedVersion ends the attribute. Receivers before 2026-11-28 did not decode and
-// wrote none; those before 2026-11-29 knew a file by its inode number and wrote 1. What
-// they noted counts for nothing, and they ignore what is noted now.
+// verifiedVersion is the last byte of the attribute. Receivers before 2026-11-28 did not decode
+// and wrote none. Those before 2026-11-29 identified a file by its inode number and wrote 1.
+// Their attributes do not count, and they ignore those of now.
 const verifiedVersion = 2
 
 func (v verified) encode() []byte {
@@ -56,8 +55,8 @@ func parseVerified(b []byte) (verified, bool) {
 	}, true
 }
 
-// readVerified returns when the open file, which carries d, was last verified, and the
-// digest of its contents, or zero if that is not known.
+// readVerified returns when the open file with the digest d was last verified, and the digest
+// of its contents, or zero if that is not known.
 func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
 	b, err := durable.Attr(f, verifiedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
@@ -73,36 +72,35 @@ func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, d
 	return v.at, v.contents, nil
 }
 
-// ErrUnreadable says that the disk does not give the bytes of a stored file.
+// ErrUnreadable says that the disk does not return the bytes of a stored file.
 var ErrUnreadable = errors.New("the disk does not give the stored bytes")
 
-// ErrDamaged says that the bytes of a stored file are not those of its digest.
+// ErrDamaged says that a stored file is corrupt: its bytes do not have its digest.
 var ErrDamaged = errors.New("the stored bytes do not have their sha256")
 
-// ErrUndecodable says that a stored file has the bytes that came, and that they are not
-// what they should be all the same.
-var ErrUndecodable = errors.New("its bytes are those that came, and are no good")
+// ErrUndecodable says that a stored file has its digest, and that its check failed.
+var ErrUndecodable = errors.New("archive matches its digest but cannot be decoded")
 
-// ErrUndecided says that a check stopped before it knew whether the bytes are good.
+// ErrUndecided says that a check stopped before its result was known.
 var ErrUndecided = errors.New("not decoded to the end")
 
 // A Reading says how a stored archive is read.
 type Reading struct {
-	// Pace may slow it down; nil does not.
+	// Pace, unless nil, wraps the file to slow down the reading.
 	Pace func(io.Reader) io.Reader
-	// Check looks at the bytes while they are read, and need not read them all. It
-	// returns the digest of what they contain, or zero if it does not compute one.
-	// Its error makes the bytes unfit, unless it wraps [ErrUndecided]. Nil lets all pass.
+	// Check, unless nil, checks the bytes while they are read, and need not read all. It
+	// returns the digest of what they contain, or zero if it does not compute one. The
+	// archive is undecodable if it returns an error that does not wrap [ErrUndecided].
 	Check func(io.Reader) (digest.Digest, error)
-	// Remember, unless nil, is called after Check with its error. It returns how many
-	// bytes were decoded, and whether the outcome shall be noted at the file, so that
-	// Check is not called for these bytes again. See [Decoded].
-	Remember func(unfit error) (decoded int64, ok bool)
+	// Remember, unless nil, is called after Check with its error. It returns the number of
+	// decoded bytes, and whether the result is to be recorded at the file, so that Check is
+	// not called for these bytes again. See [Decoded].
+	Remember func(checkErr error) (decoded int64, ok bool)
 	// Progress, unless nil, is called with the number of bytes of each read.
 	Progress func(bytes int)
 
-	resume   bool           // go on where an earlier recovery was interrupted
-	position *resumableRead // nil unless recover is set
+	resume   bool           // continue where an earlier recovery was interrupted
+	position *resumableRead // nil unless resume is set
 }
 
 // Content is what [Reader.Read] found in a file.
@@ -113,22 +111,21 @@ type Content struct {
 	CheckErr error         // as [Reading.Check] returned it
 }
 
-// errReplaced says that another file took the name while one was read.
+// errReplaced says that another file got the name during a reading.
 var errReplaced = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrNotExist)
 
-// ReadBack reads the archive under key from the disk and compares its digest with
-// d, or with the digest that it carries if d is zero. If it is the same, and the
-// bytes pass the check, the time is noted at the file and returned with the object.
-// Without a check nothing is noted: the bytes may be what was sent, and no archive.
+// ReadBack reads the archive under key from the disk and compares its digest with d, or with
+// that of its receipt attribute if d is zero. If it is the same, and the check passes, the
+// time is recorded at the file and returned with the object. Without a check nothing is
+// recorded: the bytes may be undecodable.
 //
-// Bytes whose check is expensive are checked once ([Reading.Remember]). If the check
-// leaves open whether they are good ([ErrUndecided]), what was noted before stays.
+// Bytes whose check is expensive are checked once ([Reading.Remember]). If the check returns
+// [ErrUndecided], the earlier record stays.
 //
-// ReadBack returns [ErrDamaged] if the bytes are others, [ErrUnreadable] if the disk
-// does not give them, [ErrUndecodable] if the check has something against them, and an
-// error wrapping [fs.ErrNotExist] if there is no such archive any more. What was
-// noted of an earlier time is then taken back. One wrong reading is no proof: cables
-// and memory make mistakes too.
+// ReadBack returns [ErrDamaged] if the digest differs, [ErrUnreadable] if the disk does not
+// return the bytes, [ErrUndecodable] if the check fails, and an error wrapping
+// [fs.ErrNotExist] if the archive does not exist any more. Then the earlier record is removed.
+// The caller should read twice before it believes an error: cables and memory fail too.
 func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest, how Reading) (Object, error) {
 	dir, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
@@ -168,19 +165,18 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	if ctx.Err() != nil {
 		return o, ctx.Err()
 	}
-	// The open file keeps its inode's number: a name that still has it had it
-	// all along.
+	// The open file keeps its inode number: a name that has it now had it during all of
+	// the reading.
 	if now, serr := dir.Lstat(fileName(key.Name)); serr != nil || !now.Same(before) {
 		return o, errors.Join(errReplaced, readError(serr))
 	}
 	return r.recordResult(f, o, d, how, got, err)
 }
 
-// recordResult judges what was read of the open file of o, which should have the digest d if
-// that is not zero, and notes the outcome at the file. Unreadable is the disk's error, or
-// nil.
-func (r *Reader) recordResult(f *os.File, o Object, d digest.Digest, how Reading, got Content, unreadable error) (Object, error) {
-	err := unreadable
+// recordResult compares what was read of the open file of o with the digest d, unless that is
+// zero, and records the result at the file. readErr is the error of the disk, or nil.
+func (r *Reader) recordResult(f *os.File, o Object, d digest.Digest, how Reading, got Content, readErr error) (Object, error) {
+	err := readErr
 	if err == nil || errors.Is(err, ErrUnreadable) {
 		err = r.compare(o, d, got, err)
 	}
@@ -210,17 +206,17 @@ func (r *Reader) recordResult(f *os.File, o Object, d digest.Digest, how Reading
 	}
 	o.VerifiedAt, o.Contents = time.Now().UTC(), got.Contents
 	if d.IsZero() {
-		return o, nil // nobody has said what it should be
+		return o, nil // its digest was not known
 	}
 	return o, r.markVerified(f, o)
 }
 
-// compare returns what is wrong with an archive that was read, and should have the
-// digest d if that is not zero. The disk's error, if there was one, comes first.
-func (r *Reader) compare(o Object, d digest.Digest, got Content, unreadable error) error {
+// compare returns the error of an archive that was read. Its digest must be d, unless that is
+// zero. readErr is the error of the disk, or nil.
+func (r *Reader) compare(o Object, d digest.Digest, got Content, readErr error) error {
 	switch {
-	case unreadable != nil:
-		return fmt.Errorf("%s: %w", r.Path(o.Key), unreadable)
+	case readErr != nil:
+		return fmt.Errorf("%s: %w", r.Path(o.Key), readErr)
 	case got.Size != o.Size || !d.IsZero() && got.Digest != d:
 		return fmt.Errorf("%s: %w", r.Path(o.Key), ErrDamaged)
 	case errors.Is(got.CheckErr, ErrUndecided):
@@ -231,7 +227,7 @@ func (r *Reader) compare(o Object, d digest.Digest, got Content, unreadable erro
 	return nil
 }
 
-// markVerified notes at the open file of o that it was read back.
+// markVerified records at the open file of o that it was verified.
 func (r *Reader) markVerified(f *os.File, o Object) error {
 	id, err := r.Volumes.Identify(f)
 	if err != nil {
@@ -240,7 +236,7 @@ func (r *Reader) markVerified(f *os.File, o Object) error {
 	return setAttrBestEffort(f, verifiedAttr, verified{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
 }
 
-// storeDecoded notes at an open file what its check came to, if how wants that.
+// storeDecoded records the result of the check at an open file, if how.Remember says so.
 func storeDecoded(f *os.File, got Content, how Reading) error {
 	n, ok := how.Remember(got.CheckErr)
 	if !ok {
@@ -249,9 +245,9 @@ func storeDecoded(f *os.File, got Content, how Reading) error {
 	return setAttrBestEffort(f, decodedAttr, Decoded{got.Digest, got.Contents, n, got.CheckErr != nil}.encode())
 }
 
-// Read reads the archive under key from the disk and returns what its bytes are
-// now, whatever its attributes say. It notes nothing. The error wraps
-// [ErrUnreadable] if the disk does not give them.
+// Read reads the archive under key from the disk, and returns the digest that its bytes have
+// now. It ignores and changes no attributes. The error wraps [ErrUnreadable] if the disk does
+// not return the bytes.
 func (r *Reader) Read(ctx context.Context, key episode.Key, how Reading) (Content, error) {
 	d, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
@@ -261,8 +257,7 @@ func (r *Reader) Read(ctx context.Context, key episode.Key, how Reading) (Conten
 	return r.read(ctx, d, fileName(key.Name), how)
 }
 
-// read is the one way in which the bytes of an archive are read back: past the page
-// cache, hashed, and checked on the way.
+// read reads the bytes of an archive past the page cache, hashes and checks them.
 func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Reading) (Content, error) {
 	open := dir.OpenUncached
 	if r.Uncached != nil {
@@ -290,7 +285,7 @@ func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Re
 		got.Contents, got.CheckErr = how.Check(hashed)
 	}
 	if src.err == nil {
-		io.Copy(io.Discard, hashed) // what the check has not asked for
+		io.Copy(io.Discard, hashed) // what the check has not read
 	}
 	got.Digest, got.Size = w.Sum()
 	switch {
@@ -304,8 +299,8 @@ func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Re
 	return got, nil
 }
 
-// contextReader is a file that is read until a context ends. It remembers the error that
-// ended it, which a decoder may report as its own.
+// contextReader reads until a context ends. It remembers the error that ended it, because a
+// decoder may return its own instead.
 type contextReader struct {
 	ctx      context.Context
 	r        io.Reader
@@ -327,9 +322,8 @@ func (s *contextReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unreadableError is a disk's error about one file. It is no [durable.ErrFault],
-// though the file system may have reported one: a lost sector of one archive is what
-// a reading looks for.
+// unreadableError is an error of the disk about one file. It is not a [durable.ErrFault], even
+// if the file system returned one: a bad sector of one archive is what a reading looks for.
 type unreadableError struct{ err error }
 
 func (e *unreadableError) Error() string { return fmt.Sprintf("%v: %v", ErrUnreadable, e.err) }
@@ -339,7 +333,7 @@ func (e *unreadableError) Is(target error) bool {
 	return target == ErrUnreadable || target != durable.ErrFault && errors.Is(e.err, target)
 }
 
-// asUnreadable returns err as an [ErrUnreadable], unless it says nothing of the disk.
+// asUnreadable returns err as an [ErrUnreadable], unless it is not an error of the disk.
 func asUnreadable(err error) error {
 	if durable.IsShortage(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ELOOP) {
 		return err
@@ -347,8 +341,8 @@ func asUnreadable(err error) error {
 	return &unreadableError{err}
 }
 
-// readError returns an error that was met while nothing was written. A bad sector below one
-// file or directory is no [durable.ErrFault]: it must not end the process for the others.
+// readError translates an error of an operation that wrote nothing. A bad sector below one file
+// or directory is not a [durable.ErrFault]: it must not end the process.
 func readError(err error) error {
 	if errors.Is(err, durable.ErrFault) {
 		return &unreadableError{err}
@@ -356,7 +350,7 @@ func readError(err error) error {
 	return err
 }
 
-// clearVerified takes back that a file was verified.
+// clearVerified removes the record that a file was verified.
 func clearVerified(f *os.File) error {
 	if _, err := durable.Attr(f, verifiedAttr); errors.Is(err, durable.ErrNoAttr) {
 		return nil
@@ -364,8 +358,8 @@ func clearVerified(f *os.File) error {
 	return setAttrBestEffort(f, verifiedAttr, nil)
 }
 
-// setAttrBestEffort sets an attribute that may as well be missing. It is not synced: what is
-// lost of it is read once more.
+// setAttrBestEffort sets an attribute that is a cache. It is not synced: if it is lost, the
+// archive is read once more.
 func setAttrBestEffort(f *os.File, name string, value []byte) error {
 	err := durable.SetAttr(f, name, value)
 	if errors.Is(err, durable.ErrNoAttr) || errors.Is(err, fs.ErrPermission) || durable.IsFull(err) {

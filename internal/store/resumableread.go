@@ -11,16 +11,16 @@ import (
 	"cis490/internal/durable"
 )
 
-// readPositionAttr names the attribute that [readPosition] packs.
+// readPositionAttr is the attribute that has a [readPosition].
 const readPositionAttr = "recovery"
 
-// readPositionInterval is how many bytes recovery reads between two notes. It must be a multiple
-// of [durable.SeekAlign].
+// readPositionInterval is the number of bytes that recovery reads between two saves of its
+// position. It must be a multiple of [durable.SeekAlign].
 const readPositionInterval = 16 << 20
 
-// readPosition is how far recovery has read the file of a committed upload back from the disk.
-// It counts until the machine is booted again: what a disk gave once, from its own cache
-// perhaps, it may have lost after a power cut.
+// readPosition is the position of recovery in the file of a committed upload. It counts until
+// the machine is booted again: after a power loss, a disk may have lost what it returned
+// before from its own cache.
 type readPosition struct {
 	digest  digest.Digest // that the file should have
 	file    device.ID     // [device.Identity.OnDisk]
@@ -51,16 +51,15 @@ func parseReadPosition(b []byte) (readPosition, bool) {
 	return c, c.offset > 0 && c.offset%durable.SeekAlign == 0
 }
 
-// resumableRead reads a file from where an earlier recovery has come to, and notes how far
-// it comes itself.
+// resumableRead reads a file from the position of an earlier recovery on, and saves its own.
 type resumableRead struct {
-	f    *os.File // carries the note
+	f    *os.File // has the attribute
 	last readPosition
-	err  error // of the last note; a reader that returned it would pass for a broken disk
+	err  error // of the last save; a reader that returned it would look like a broken disk
 }
 
-// newResumableRead returns what goes on with the reading of the open file f of o, or nil if
-// the file does not say which digest it should have.
+// newResumableRead returns the state to continue the reading of the open file f of o, or nil if
+// the digest of o is not known.
 func (r *Reader) newResumableRead(f *os.File, o Object) (*resumableRead, error) {
 	if o.Digest.IsZero() {
 		return nil, nil
@@ -81,8 +80,8 @@ func (r *Reader) newResumableRead(f *os.File, o Object) (*resumableRead, error) 
 	return &resumableRead{f: f, last: c}, nil
 }
 
-// startHash returns the hash to write to, and lets the reader begin where it goes on. A reader
-// that cannot, begins at the first byte.
+// startHash returns the hash to write to, and seeks the reader to the saved position. A reader
+// that cannot seek starts at the first byte.
 func (c *resumableRead) startHash(from io.Reader) *digest.Writer {
 	s, seeks := from.(io.Seeker)
 	if c.last.offset > 0 && seeks {
@@ -97,7 +96,7 @@ func (c *resumableRead) startHash(from io.Reader) *digest.Writer {
 	return digest.NewWriter(io.Discard)
 }
 
-// saving passes bytes on that w has hashed, and notes how many.
+// saving returns a reader that saves the position of w, which hashes what is read.
 func (c *resumableRead) saving(from io.Reader, w *digest.Writer) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		if n := w.Size(); c.err == nil && n-c.last.offset >= readPositionInterval && n%durable.SeekAlign == 0 {
@@ -108,7 +107,7 @@ func (c *resumableRead) saving(from io.Reader, w *digest.Writer) io.Reader {
 	})
 }
 
-// discard has the next reading begin at the first byte: one wrong reading is no proof.
+// discard removes the saved position, so that the next reading starts at the first byte.
 func (c *resumableRead) discard() error { return durable.RemoveAttr(c.f, readPositionAttr) }
 
 type readerFunc func([]byte) (int, error)
