@@ -52,16 +52,20 @@ var laws = map[string]law{
 	"internal/pki":       {"digest durable episode printable serviceuser", "says who is at the other end, not what they may send; its commands stay root, and open a directory as those that do not"},
 	"internal/admission": {"episode", "decides what may begin, and does not do it: no protocol, no store"},
 	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
-	"internal/index":     {"archive digest durable episode printable store", "backfill makes rows of stored archives, so it reads both"},
+	"internal/index":     {"digest durable episode printable", "one file of rows: what they say of archives is checked elsewhere"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
 	"internal/shipper":  {"archive config digest durable episode hint outbox printable serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"admission archive config device digest durable episode index pki printable store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/receiver": {"admission archive config datadir device digest durable episode index pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable logging serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":  {"cli config durable episode hint logging outbox pki printable serviceuser shipper systemd wire", "the lab host's half"},
-	"cmd/receiver": {"cli config durable episode index logging pki printable receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver": {"cli config datadir durable episode fsck index logging pki printable receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+
+	"internal/datadir": {"durable episode store wire", "what operators change in the data directory; wire says what the id of a store is"},
+	"internal/fsck":    {"archive digest durable episode index store", "compares rows with stored archives, so it reads both"},
+	"internal/scrub":   {"archive config digest durable episode index store", "verifies what is stored, beside a receiver or without one: no protocol, and no uploads"},
 
 	// A whole lab in one test, so it may know all but the programs.
 	"internal/labtest": {"fixture archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
@@ -91,14 +95,15 @@ var owners = map[string]string{
 	"github.com/spf13/cobra":            "internal/cli internal/labtest internal/scripttest cmd/shipper cmd/receiver",
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 	"github.com/dustin/go-humanize":     "internal/config internal/cli cmd/shipper cmd/receiver",
-	"golang.org/x/term":                 "internal/cli internal/logging cmd/shipper",
-	"golang.org/x/time":                 "internal/admission internal/receiver internal/shipper",
-	"golang.org/x/sync":                 "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
-	"golang.org/x/sys":                  "*",
-	"github.com/google/go-cmp":          "internal/labtest",
-	"github.com/rogpeppe/go-internal":   "internal/labtest internal/scripttest",
-	"net/http":                          "internal/hint internal/labtest internal/pki internal/receiver internal/wire scripts/bench", // a header or a status is wire's word; the bench loads nginx with the same requests
-	"testing":                           "internal/fixture internal/labtest internal/scripttest",
+	"golang.org/x/term":                 "cmd/shipper internal/cli internal/logging",
+	"golang.org/x/time":                 "internal/admission internal/receiver internal/scrub internal/shipper",
+
+	"golang.org/x/sync":               "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
+	"golang.org/x/sys":                "*",
+	"github.com/google/go-cmp":        "internal/labtest",
+	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
+	"net/http":                        "internal/hint internal/labtest internal/pki internal/receiver internal/wire scripts/bench", // a header or a status is wire's word; the bench loads nginx with the same requests
+	"testing":                         "internal/fixture internal/labtest internal/scripttest",
 }
 
 // testOnly are the packages that no program may import.
@@ -158,8 +163,8 @@ func refusal(dir string, test bool, imported string) string {
 func TestHalvesMeetInWireOnly(t *testing.T) {
 	packages := project(t)
 	for _, half := range []struct{ from, never string }{
-		{"internal/shipper", "store index receiver"},
-		{"cmd/shipper", "store index receiver"},
+		{"internal/shipper", "store index fsck scrub datadir receiver"},
+		{"cmd/shipper", "store index fsck scrub datadir receiver"},
 		{"internal/receiver", "source outbox shipper"},
 		{"cmd/receiver", "source outbox shipper"},
 	} {

@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/pki"
 	"cis490/internal/printable"
@@ -220,10 +221,10 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 	if err := c.CheckMoves(); err != nil {
 		return f, startError(context.Background(), err, file)
 	}
-	if _, err := receiver.CountDisabled(c); err != nil && !errors.Is(err, fs.ErrPermission) {
+	if _, err := datadir.CountDisabled(string(c.DataDir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return f, err
 	}
-	if _, err := receiver.InspectStore(c); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+	if _, err := datadir.InspectStore(string(c.DataDir)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return f, cli.UsageError(err)
 	}
 	v, err := receiver.VolumeOf(c)

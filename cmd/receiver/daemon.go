@@ -90,8 +90,6 @@ func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloa
 	cli.LogNotifyError(log, systemd.Ready("listening on "+ln.Addr().String()))
 	g, ctx := errgroup.WithContext(c.Context())
 	g.Go(func() error { return systemd.Watchdog(ctx, r.Alive) })
-	g.Go(func() error { return r.Scrub(ctx) })
-	g.Go(func() error { return r.Expire(ctx) })
 	g.Go(func() error {
 		reloads.Run(ctx, hup)
 		return nil
@@ -106,7 +104,7 @@ func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloa
 		return nil
 	})
 	g.Go(func() error {
-		if err := r.Serve(ctx, ln, proxy); err != nil {
+		if err := r.Run(ctx, ln, proxy); err != nil {
 			return err
 		}
 		log.Info("receiver stopped")

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/receiver"
 )
@@ -34,7 +35,7 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 			if err != nil {
 				return err
 			}
-			hosts, err := receiver.Hosts(cfg)
+			hosts, err := datadir.Hosts(string(cfg.DataDir))
 			if err != nil {
 				return explainNoDataDir(err)
 			}
@@ -61,8 +62,8 @@ host again changes nothing, and a host that is not known yet can be disabled.`,
   receiver hosts disable lab-07 lab-08`,
 		Args: hostNames,
 		RunE: func(c *cobra.Command, args []string) error {
-			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]receiver.HostChange, error) {
-				return receiver.DisableHosts(c.Context(), cfg, names, cli.LockHolder("receiver hosts disable"), time.Now())
+			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
+				return datadir.DisableHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts disable"), time.Now())
 			})
 		},
 	}
@@ -77,8 +78,8 @@ that was revoked or has expired is still refused.`,
 		Example: `  receiver hosts enable lab-07`,
 		Args:    hostNames,
 		RunE: func(c *cobra.Command, args []string) error {
-			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]receiver.HostChange, error) {
-				return receiver.EnableHosts(c.Context(), cfg, names, cli.LockHolder("receiver hosts enable"))
+			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
+				return datadir.EnableHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts enable"))
 			})
 		},
 	}
@@ -115,7 +116,7 @@ func explainNoDataDir(err error) error {
 	return err
 }
 
-func changeHosts(c *cobra.Command, o *options, args []string, change func(receiver.Config, []episode.Name) ([]receiver.HostChange, error)) error {
+func changeHosts(c *cobra.Command, o *options, args []string, change func(receiver.Config, []episode.Name) ([]datadir.HostChange, error)) error {
 	cfg, err := o.openDataDir(c)
 	if err != nil {
 		return err
@@ -135,15 +136,15 @@ func changeHosts(c *cobra.Command, o *options, args []string, change func(receiv
 }
 
 // printChange prints what changed for a host, and notes a possible mistake on stderr.
-func printChange(c *cobra.Command, h receiver.HostChange) error {
+func printChange(c *cobra.Command, h datadir.HostChange) error {
 	out := c.OutOrStdout()
 	switch {
-	case h.State == receiver.HostDisabled && h.Changed:
+	case h.State == datadir.HostDisabled && h.Changed:
 		if !h.Known {
 			fmt.Fprintf(c.ErrOrStderr(), "receiver: note: host %s has stored nothing here yet; is the name right?\n", h.Host)
 		}
 		return printf(out, "%s: disabled\n", h.Host)
-	case h.State == receiver.HostDisabled:
+	case h.State == datadir.HostDisabled:
 		return printf(out, "%s: already disabled, since %s\n", h.Host, timeOf(h.Since))
 	case h.Changed:
 		return printf(out, "%s: enabled, was disabled since %s\n", h.Host, timeOf(h.Since))
@@ -158,7 +159,7 @@ func timeOf(t *time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-func printHostsJSON(w io.Writer, hosts []receiver.Host) error {
+func printHostsJSON(w io.Writer, hosts []datadir.Host) error {
 	for _, h := range hosts {
 		if err := cli.WriteJSON(w, h); err != nil {
 			return err
@@ -168,7 +169,7 @@ func printHostsJSON(w io.Writer, hosts []receiver.Host) error {
 }
 
 // printHosts prints the name last, since it may be long.
-func printHosts(w io.Writer, hosts []receiver.Host) error {
+func printHosts(w io.Writer, hosts []datadir.Host) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "STATE\tDISABLED SINCE\tARCHIVES\tHOST")
 	for _, h := range hosts {

@@ -13,10 +13,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/fsck"
 	"cis490/internal/index"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 	"cis490/internal/serviceuser"
 )
 
@@ -36,7 +39,7 @@ func indexCommand(paths func() (episodesRoot, index string, err error)) *cobra.C
 
 // indexFlags are the flags of both commands.
 type indexFlags struct {
-	opts index.Options
+	opts fsck.Options
 	host string
 	json bool
 }
@@ -50,7 +53,7 @@ func (f *indexFlags) add(c *cobra.Command) {
 
 // options fills in flags that are not set from the configuration. If root runs the command,
 // it becomes the user that owns the directory of the index.
-func (f *indexFlags) options(c *cobra.Command, paths func() (string, string, error)) (index.Options, error) {
+func (f *indexFlags) options(c *cobra.Command, paths func() (string, string, error)) (fsck.Options, error) {
 	o := f.opts
 	if o.EpisodesRoot == "" || o.Index == "" {
 		root, path, err := paths()
@@ -92,7 +95,7 @@ func noteUnknownHost(c *cobra.Command, episodes, host string) {
 // indexState returns the state of an index, which need not be in a data directory.
 func indexState(episodes, file string) serviceuser.State {
 	s := serviceuser.State{Dir: filepath.Dir(file), Layout: index.Layout(filepath.Base(file))}
-	if filepath.Base(file) == receiver.IndexFile && filepath.Join(s.Dir, "episodes") == filepath.Clean(episodes) {
+	if filepath.Base(file) == datadir.IndexFile && filepath.Join(s.Dir, "episodes") == filepath.Clean(episodes) {
 		s.Layout = receiver.Layout(true)
 	}
 	return s
@@ -125,7 +128,7 @@ others are processed, and the exit code is then 1.`,
 	return c
 }
 
-func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
+func runBackfill(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	program, stderr := c.Root().Name(), c.ErrOrStderr()
 	progress, done := cli.Progress(stderr, "reading archives")
 	opts.Progress = progress
@@ -134,7 +137,7 @@ func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 	opts.BadMeta = func(err error) { fmt.Fprintf(stderr, "%s: no commit: %s\n", program, printable.Text(err.Error())) }
 	var expanding expandingNotes
 	opts.Expanding = expanding.add
-	report, err := index.Backfill(c.Context(), opts)
+	report, err := fsck.Backfill(c.Context(), opts)
 	done()
 	if err != nil {
 		return indexError(err)
@@ -152,7 +155,7 @@ func runBackfill(c *cobra.Command, opts index.Options, asJSON bool) error {
 	return nil
 }
 
-func printBackfill(w io.Writer, r index.BackfillReport, opts index.Options, asJSON bool) error {
+func printBackfill(w io.Writer, r fsck.BackfillReport, opts fsck.Options, asJSON bool) error {
 	if asJSON {
 		return cli.WriteJSON(w, r)
 	}
@@ -204,7 +207,7 @@ has decoded it before; a note on stderr counts such archives. On a terminal
 	return c
 }
 
-func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
+func runVerify(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	done := func() {}
 	if opts.Deep {
 		opts.Progress, done = cli.Progress(c.ErrOrStderr(), "reading archives")
@@ -212,7 +215,7 @@ func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
 	var expanding expandingNotes
 	opts.Expanding = expanding.add
 	out := bufio.NewWriter(c.OutOrStdout())
-	report, err := index.Verify(c.Context(), opts, func(found index.Finding) { printFinding(out, found, asJSON) })
+	report, err := fsck.Verify(c.Context(), opts, func(found fsck.Finding) { printFinding(out, found, asJSON) })
 	done()
 	if err != nil {
 		return indexError(errors.Join(err, out.Flush()))
@@ -228,7 +231,7 @@ func runVerify(c *cobra.Command, opts index.Options, asJSON bool) error {
 	return nil
 }
 
-func printFinding(w io.Writer, f index.Finding, asJSON bool) {
+func printFinding(w io.Writer, f fsck.Finding, asJSON bool) {
 	if asJSON {
 		cli.WriteJSON(w, f) // the writer keeps its error
 		return
@@ -243,7 +246,7 @@ func printFinding(w io.Writer, f index.Finding, asJSON bool) {
 	fmt.Fprintf(w, "%s: %s\n", line, printable.Text(f.Detail))
 }
 
-func printVerified(w io.Writer, r index.VerifyReport, asJSON bool) {
+func printVerified(w io.Writer, r fsck.VerifyReport, asJSON bool) {
 	if asJSON {
 		cli.WriteJSON(w, r) // the writer keeps its error
 		return
@@ -281,13 +284,13 @@ func (n *expandingNotes) print(w io.Writer, program string) {
 			more = ", ..."
 		}
 		fmt.Fprintf(w, "%s: %s: %d archives decode to more than %d times their size and were decoded only partly: %s%s; 'receiver scrub --host %s' decodes them once\n",
-			program, host, n.count[host], receiver.MaxRatio, strings.Trim(fmt.Sprint(n.names[host]), "[]"), more, host)
+			program, host, n.count[host], scrub.MaxRatio, strings.Trim(fmt.Sprint(n.names[host]), "[]"), more, host)
 	}
 }
 
 // indexError gives err its exit code.
 func indexError(err error) error {
-	if errors.Is(err, index.ErrNoEpisodes) {
+	if errors.Is(err, fsck.ErrNoEpisodes) {
 		return cli.UsageError(err)
 	}
 	return err

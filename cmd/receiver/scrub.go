@@ -14,11 +14,12 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 )
 
 // scrubCommand returns "receiver scrub".
 func scrubCommand(o *options) *cobra.Command {
-	var opts receiver.ScrubOptions
+	var opts scrub.Options
 	var perSecond, host string
 	var olderThan config.Duration
 	asJSON := false
@@ -55,14 +56,13 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 				}
 			}
 			noteUnknownHost(c, episodesOf(cfg), host)
-			opts.Holder = cli.LockHolder("receiver scrub --quarantine")
 			return runScrub(c, cfg, opts, asJSON)
 		},
 	}
 	c.Flags().StringVar(&perSecond, "rate", "20MiB", "maximum `SIZE` per second; 0: none")
 	c.Flags().TextVar(&olderThan, "older-than", config.Duration(0), "skip if verified within `DURATION`")
 	c.Flags().StringVar(&host, "host", "", "only the archives of `HOST`")
-	c.Flags().BoolVar(&opts.SetAside, "quarantine", false, "quarantine corrupt archives; no receiver may run")
+	c.Flags().BoolVar(&opts.Quarantine, "quarantine", false, "quarantine corrupt archives; no receiver may run")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
 	cli.AliasFlag(c, "set-aside", "quarantine")
 	return c
@@ -77,16 +77,16 @@ func bytesOf(s string) (int64, error) {
 	return int64(n), err
 }
 
-func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions, asJSON bool) error {
+func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON bool) error {
 	out := c.OutOrStdout()
 	var printed error
-	opts.Found = func(f receiver.ScrubFinding) {
+	opts.Found = func(f scrub.Finding) {
 		var err error
 		if asJSON {
 			err = cli.WriteJSON(out, f)
 		} else {
 			quarantined := ""
-			if f.SetAside {
+			if f.Quarantined {
 				quarantined = ", quarantined"
 			}
 			err = printf(out, "%s%s\t%s/%s\t%s\n", f.Finding, quarantined, f.Host, f.Episode, printable.Text(f.Detail))
@@ -95,7 +95,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 	}
 	var done func()
 	opts.Progress, done = cli.Progress(c.ErrOrStderr(), "reading archives")
-	p, err := receiver.ScrubOnce(c.Context(), cfg, opts)
+	p, err := receiver.ScrubOnce(c.Context(), cfg, cli.LockHolder("receiver scrub --quarantine"), opts)
 	done()
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the receiver creates its directories at its first start)", err)
@@ -110,7 +110,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts receiver.ScrubOptions,
 }
 
 // problemsOf returns what the operator must do about the findings of a scrub, or nil.
-func problemsOf(p receiver.Progress) error {
+func problemsOf(p scrub.Progress) error {
 	var bad []error
 	if n := p.Damaged + p.Missing; n > 0 {
 		bad = append(bad, fmt.Errorf("%d archives are damaged or missing: 'shipper verify --heal' on their hosts sends them again", n))
@@ -131,10 +131,10 @@ func problemsOf(p receiver.Progress) error {
 	return errors.Join(bad...)
 }
 
-func printScrub(c *cobra.Command, p receiver.Progress, asJSON bool) error {
+func printScrub(c *cobra.Command, p scrub.Progress, asJSON bool) error {
 	if asJSON {
 		return cli.WriteJSON(c.OutOrStdout(), p)
 	}
 	return printf(c.OutOrStdout(), "read=%d bytes=%d skipped=%d damaged=%d unreadable=%d undecodable=%d missing=%d set_aside=%d took=%v\n",
-		p.Objects, p.Bytes, p.Skipped, p.Damaged, p.Unreadable, p.Undecodable, p.Missing, p.SetAside, time.Since(p.Started).Round(time.Millisecond))
+		p.Objects, p.Bytes, p.Skipped, p.Damaged, p.Unreadable, p.Undecodable, p.Missing, p.Quarantined, time.Since(p.Started).Round(time.Millisecond))
 }

@@ -10,6 +10,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/receiver"
 )
@@ -39,7 +40,7 @@ func startError(ctx context.Context, err error, file string) error {
 	if errors.Is(err, syscall.EROFS) {
 		return cli.StartError(err)
 	}
-	if machineError(err) || errors.Is(err, receiver.ErrDisabledList) || errors.Is(err, receiver.ErrStoreFile) {
+	if machineError(err) || errors.Is(err, datadir.ErrDisabledList) || errors.Is(err, datadir.ErrStoreFile) {
 		return cli.UsageError(err) // err says what to do
 	}
 	if _, named := errors.AsType[*receiver.ConfigError](err); named || errors.Is(err, fs.ErrPermission) {

@@ -14,6 +14,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 )
 
 // statusCommand returns "receiver status".
@@ -61,7 +62,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 		fmt.Fprintf(w, "inodes\t%d free, %d kept free\n", *st.FreeInodes, st.MinFreeInodes)
 	}
 	fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable.Text(st.Disk), "unknown"))
-	fmt.Fprintf(w, "quarantine\t%d copies\n", st.SetAside)
+	fmt.Fprintf(w, "quarantine\t%d copies\n", st.Quarantined)
 	if t := st.TornTails; t.Count > 0 {
 		fmt.Fprintf(w, "index\t%d torn tails were cut off and saved, the last as %s\n", t.Count, printable.Text(t.Last))
 	}
@@ -86,7 +87,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 		fmt.Fprintf(w, "problem\t%d hosts sent archives faster than this scrub could list them\n", n)
 	}
 	if n := st.Scrub.Expanding; n > 0 {
-		fmt.Fprintf(w, "expanding\t%d archives decode to more than %d times their size, and are decoded only once\n", n, receiver.MaxRatio)
+		fmt.Fprintf(w, "expanding\t%d archives decode to more than %d times their size, and are decoded only once\n", n, scrub.MaxRatio)
 	}
 	for _, p := range st.Problems {
 		fmt.Fprintf(w, "problem\t%s\n", printable.Text(p))

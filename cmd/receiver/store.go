@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
-	"cis490/internal/receiver"
+	"cis490/internal/datadir"
 	"cis490/internal/wire"
 )
 
@@ -36,7 +36,7 @@ once its index is shorter than an earlier receipt said.`,
 			if err != nil {
 				return err
 			}
-			is, err := receiver.InspectStore(cfg)
+			is, err := datadir.InspectStore(string(cfg.DataDir))
 			switch {
 			case err != nil:
 				return explainNoStore(err)
@@ -75,11 +75,11 @@ shipped_dir: run 'shipper verify --heal' on each host afterwards.`,
 				return err
 			}
 			holder := cli.LockHolder("receiver store replaces")
-			var did receiver.StoreChange
+			var did datadir.StoreChange
 			if rewound {
-				did, err = receiver.RewindStore(c.Context(), cfg, holder, time.Now())
+				did, err = datadir.RewindStore(c.Context(), string(cfg.DataDir), holder, time.Now())
 			} else {
-				did, err = receiver.ReplaceStore(c.Context(), cfg, args[0], holder)
+				did, err = datadir.ReplaceStore(c.Context(), string(cfg.DataDir), args[0], holder)
 			}
 			if err != nil {
 				return explainNoStore(err)
@@ -112,7 +112,7 @@ func explainNoStore(err error) error {
 	return err
 }
 
-func printStore(to io.Writer, is receiver.Identity) error {
+func printStore(to io.Writer, is datadir.Identity) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "store\t%s\n", is.ID)
 	fmt.Fprintf(w, "since\t%s\n", is.CreatedAt.UTC().Format(time.RFC3339))
@@ -121,7 +121,7 @@ func printStore(to io.Writer, is receiver.Identity) error {
 	return w.Flush()
 }
 
-func indexLine(is receiver.Identity) string {
+func indexLine(is datadir.Identity) string {
 	if is.Empty {
 		return "empty, no rows yet"
 	}
@@ -132,7 +132,7 @@ func indexLine(is receiver.Identity) string {
 	return line
 }
 
-func replacesLine(is receiver.Identity) string {
+func replacesLine(is datadir.Identity) string {
 	if len(is.Replaces) == 0 {
 		return "none"
 	}
@@ -140,7 +140,7 @@ func replacesLine(is receiver.Identity) string {
 }
 
 // storeLine is the store's line of 'receiver status'.
-func storeLine(is *receiver.Identity) string {
+func storeLine(is *datadir.Identity) string {
 	if is == nil {
 		return "unknown"
 	}
@@ -152,7 +152,7 @@ func storeLine(is *receiver.Identity) string {
 }
 
 // printReplaced prints what was changed, and what to do next.
-func printReplaced(to io.Writer, did receiver.StoreChange) error {
+func printReplaced(to io.Writer, did datadir.StoreChange) error {
 	verb := "replaces"
 	if !did.Changed {
 		verb = "already replaces"

@@ -2,89 +2,59 @@ package index
 
 import (
 	"context"
-	"errors"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-
-	"cis490/internal/durable"
 )
 
-// cursor is a place in the index up to which it was read. It reads beside
-// whoever appends and takes no lock: what has a newline is a row.
-type cursor struct {
-	pos  int64 // behind the last newline that was read
-	line int64 // how many lines that were
-	kept int64 // behind the last line that is not cut with a torn tail
+// Cursor is a position in the index. The zero value is its beginning. Reading takes no
+// lock: a line that has its newline is complete.
+type Cursor struct {
+	offset int64 // after the last newline that was read
+	line   int64 // number of lines before offset
+	kept   int64 // after the last line that cannot be cut as part of a torn tail
 }
 
-// advance hands the lines that have come since to visit. It returns whether
+// Offset returns the number of bytes that were read, up to the last newline.
+func (c *Cursor) Offset() int64 { return c.offset }
+
+// Line returns the number of lines that were read.
+func (c *Cursor) Line() int64 { return c.line }
+
+// Rewind goes back to the end of the last line that cannot be cut as part of a torn tail:
+// other rows may take the place of what follows.
+func (c *Cursor) Rewind() { c.offset = c.kept }
+
+// Advance passes the lines after the cursor to visit, with their numbers. It reports whether
 // bytes without a newline follow them.
-func (c *cursor) advance(ctx context.Context, r io.ReaderAt, visit func(n int64, row Row, err error)) (bool, error) {
-	from := c.pos
-	in := &counted{ctx: ctx, r: io.NewSectionReader(r, from, 1<<62-from)}
-	for l, err := range forward(in) {
+func (c *Cursor) Advance(ctx context.Context, r io.ReaderAt, visit func(n int64, row Row, err error)) (bool, error) {
+	from := c.offset
+	in := &contextReader{ctx: ctx, r: io.NewSectionReader(r, from, 1<<62-from)}
+	for l, err := range linesForward(in) {
 		if err != nil {
 			return false, err
 		}
 		c.line++
-		c.pos = from + l.end
+		c.offset = from + l.end
 		row, err := l.row()
-		if err == nil || whole(l.text) {
-			c.kept = c.pos
+		if err == nil || isObject(l.text) {
+			c.kept = c.offset
 		}
 		visit(c.line, row, err)
 	}
-	return from+in.n > c.pos, nil
+	return from+in.n > c.offset, nil
 }
 
-// counted ends with its context.
-type counted struct {
+// contextReader reads until a context ends, and counts the bytes.
+type contextReader struct {
 	ctx context.Context
 	r   io.Reader
 	n   int64
 }
 
-func (c *counted) Read(p []byte) (int, error) {
+func (c *contextReader) Read(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
 	}
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err
-}
-
-// source is an index opened for reading. One that does not exist is empty.
-type source struct {
-	f *os.File
-}
-
-func openSource(path string) (source, error) {
-	dir, err := durable.Open(filepath.Dir(path))
-	if errors.Is(err, fs.ErrNotExist) {
-		return source{}, nil
-	}
-	if err != nil {
-		return source{}, err
-	}
-	defer dir.Close()
-	f, err := dir.Open(filepath.Base(path))
-	if errors.Is(err, fs.ErrNotExist) {
-		return source{}, nil
-	}
-	return source{f}, err
-}
-
-func (s source) ReadAt(p []byte, off int64) (int, error) {
-	if s.f == nil {
-		return 0, io.EOF
-	}
-	return s.f.ReadAt(p, off)
-}
-
-func (s source) close() {
-	if s.f != nil {
-		s.f.Close()
-	}
 }

@@ -8,16 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"cis490/internal/archive"
-	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/index"
-	"cis490/internal/store"
 )
 
 const indexName = "index.jsonl"
@@ -126,86 +122,6 @@ func torn(tb testing.TB, dir string) []string {
 		saved = append(saved, string(b))
 	}
 	return saved
-}
-
-// lab is a receiver's data directory.
-type lab struct {
-	testing.TB
-	data  string
-	store *store.Store
-}
-
-func newLab(tb testing.TB, data string) *lab {
-	tb.Helper()
-	s, err := store.Open(openDir(tb, data))
-	must(tb, err)
-	tb.Cleanup(func() { s.Close() })
-	return &lab{tb, data, s}
-}
-
-func (l *lab) options() index.Options {
-	return index.Options{EpisodesRoot: filepath.Join(l.data, "episodes"), Index: filepath.Join(l.data, indexName)}
-}
-
-// pack returns the archive of an episode whose commit is 40 times c.
-func (l *lab) pack(name episode.Name, c string) []byte {
-	l.Helper()
-	root := l.TempDir()
-	dir := filepath.Join(root, string(name))
-	must(l, os.Mkdir(dir, 0o755))
-	meta := fmt.Sprintf(`{"code_version": {"commit": %q}}`, strings.Repeat(c, 40))
-	for file, content := range map[string]string{"meta.json": meta, "telemetry.jsonl": strings.Repeat(string(name), 100), "done.marker": ""} {
-		must(l, os.WriteFile(filepath.Join(dir, file), []byte(content), 0o644))
-		must(l, os.Chtimes(filepath.Join(dir, file), arrival, arrival)) // the same bytes each time
-	}
-	must(l, os.Chtimes(dir, arrival, arrival))
-	parent, err := os.Open(root)
-	must(l, err)
-	defer parent.Close()
-	tree, err := archive.OpenTree(parent, string(name), name, archive.Limits{})
-	must(l, err)
-	defer tree.Close()
-	survey, err := tree.Survey(l.Context())
-	must(l, err)
-	var b bytes.Buffer
-	must(l, archive.NewPacker().Pack(l.Context(), &b, tree, survey))
-	return b.Bytes()
-}
-
-// receive stores an archive as the receiver does and returns its row, which is
-// not written. settle ends the upload.
-func (l *lab) receive(key episode.Key, b []byte, at time.Time) (index.Row, *store.Upload) {
-	l.Helper()
-	d, n, err := digest.Of(bytes.NewReader(b))
-	must(l, err)
-	u, err := l.store.Create(key)
-	must(l, err)
-	_, err = u.Write(b)
-	must(l, err)
-	must(l, u.Commit(d, at))
-	return index.Row{ReceivedAt: at, Host: key.Host, Episode: key.Name, SHA256: d, Size: n}, u
-}
-
-// put stores an archive without a row, as after the loss of the index.
-func (l *lab) put(key episode.Key, b []byte) index.Row {
-	l.Helper()
-	r, u := l.receive(key, b, arrival)
-	must(l, u.MarkIndexed(r.SHA256, arrival))
-	return r
-}
-
-// path returns where an archive lies.
-func (l *lab) path(key episode.Key) string {
-	return filepath.Join(l.data, "episodes", string(key.Host), string(key.Name)+store.Suffix)
-}
-
-// copyIn puts a file into the tree by hand.
-func (l *lab) copyIn(name string, b []byte) string {
-	l.Helper()
-	path := filepath.Join(l.data, "episodes", name)
-	must(l, os.MkdirAll(filepath.Dir(path), 0o755))
-	must(l, os.WriteFile(path, b, 0o644))
-	return path
 }
 
 func key(host, name string) episode.Key {

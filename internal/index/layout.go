@@ -6,17 +6,17 @@ import (
 	"cis490/internal/durable"
 )
 
-// Layout describes the names that an index called name makes in its directory: its
-// own, its lock's, and those of the torn tails that were saved.
+// Layout describes the names that an index called name creates in its directory: its own, its
+// lock's, and those of saved torn tails.
 func Layout(name string) durable.Layout {
 	return durable.Layout{
 		{Match: durable.Named(durable.LogLockName(name)), Perm: 0o600},
-		{Match: durable.Named(name, "."+stem(name)+tornMark+"tmp"), Perm: 0o640},
-		{Match: func(s string) bool { return strings.HasPrefix(s, stem(name)+tornMark) }, Perm: 0o640},
+		{Match: durable.Named(name, "."+baseName(name)+tornInfix+"tmp"), Perm: 0o640},
+		{Match: func(s string) bool { return strings.HasPrefix(s, baseName(name)+tornInfix) }, Perm: 0o640},
 	}
 }
 
-// tornMark is in the names of the torn tails that were saved.
-const tornMark = ".torn-"
+// tornInfix is in the names of the torn tails that were saved.
+const tornInfix = ".torn-"
 
-func stem(name string) string { return strings.TrimSuffix(name, ".jsonl") }
+func baseName(name string) string { return strings.TrimSuffix(name, ".jsonl") }

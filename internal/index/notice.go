@@ -15,25 +15,25 @@ type NoticeKind string
 // Kinds of notices.
 const (
 	Completed NoticeKind = "completed" // the last row got the newline that it lacked
-	TailCut   NoticeKind = "tail-cut"  // bytes at the end that are no row were saved and cut
+	TailCut   NoticeKind = "tail-cut"  // bytes at the end that are not a row were saved and cut
 	Shortened NoticeKind = "shortened" // another process truncated the index: rows are missing
 )
 
-// A Notice is a repair or a loss that the operator should know about. The index stays usable.
+// A Notice is a repair or a loss that an operator should know. The index stays usable.
 type Notice struct {
 	Kind  NoticeKind
 	Path  string // of the index
 	Bytes int64  // added, cut or missing
-	Saved string // the file that has what was cut; empty if nothing was
+	Saved string // the file that has what was cut; empty if nothing was cut
 }
 
-// String says what was found, for a person.
+// String describes the notice for an operator.
 func (n Notice) String() string {
 	switch n.Kind {
 	case Completed:
 		return fmt.Sprintf("%s: the last row got the newline that it lacked", n.Path)
 	case TailCut:
-		return fmt.Sprintf("%s: %d bytes at the end that are no row were cut, and saved as %s", n.Path, n.Bytes, n.Saved)
+		return fmt.Sprintf("%s: %d bytes at the end that are not a row were cut, and saved as %s", n.Path, n.Bytes, n.Saved)
 	}
 	return fmt.Sprintf("%s: %d bytes shorter than it was: %s", n.Path, n.Bytes, n.Hint())
 }
@@ -46,14 +46,13 @@ func (n Notice) Hint() string {
 	return ""
 }
 
-// TornTails says what was cut from the end of an index and saved beside it.
+// TornTails are the files with what was cut from the end of an index.
 type TornTails struct {
 	Count int    `json:"count"`
 	Last  string `json:"last,omitempty"` // the name of the latest
 }
 
-// ReadTornTails looks for the torn tails of the index called name in dir. It reads the
-// names in dir.
+// ReadTornTails returns the torn tails of the index called name in dir. It lists dir.
 func ReadTornTails(dir *durable.Dir, name string) (TornTails, error) {
 	var t TornTails
 	for e, err := range dir.Names() {
@@ -63,7 +62,7 @@ func ReadTornTails(dir *durable.Dir, name string) (TornTails, error) {
 		if err != nil {
 			return t, err
 		}
-		if strings.HasPrefix(e.Name(), stem(name)+tornMark) {
+		if strings.HasPrefix(e.Name(), baseName(name)+tornInfix) {
 			t.Count++
 			t.Last = max(t.Last, e.Name())
 		}

@@ -97,7 +97,7 @@ func TestTruncationIsNoticedByAQuestion(t *testing.T) {
 	}
 	whole := l.DurableBytes()
 	must(t, os.Truncate(filepath.Join(dir, indexName), 10))
-	if tail, err := l.Tail(whole); tail != "" || err != nil {
+	if tail, err := l.TailHash(whole); tail != "" || err != nil {
 		t.Errorf("its end is %q, %v", tail, err)
 	}
 	if n := <-said; n.Kind != index.Shortened || n.Bytes != whole-10 {

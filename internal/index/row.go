@@ -14,11 +14,11 @@ import (
 	"cis490/internal/printable"
 )
 
-// schema is the schema_version that we write and read.
+// schema is the schema_version that this package writes and reads.
 const schema = 1
 
-// A Row says that the receiver holds an episode. Its JSON members stand behind
-// the fields; optional ones are left out when they are zero.
+// A Row says that the receiver has stored an episode. The JSON members are named after the
+// fields. Optional ones are omitted if they are zero.
 type Row struct {
 	ReceivedAt time.Time     // received_at_wall; microseconds, UTC
 	Host       episode.Name  // host_id
@@ -26,16 +26,16 @@ type Row struct {
 	SHA256     digest.Digest // sha256, of the stored archive
 	Size       int64         // size_bytes, of the stored archive
 	Commit     string        // commit, optional: 40 lower-case hex digits
-	Backfilled bool          // backfilled, optional: made of the stored file, not at arrival
+	Backfilled bool          // backfilled, optional: made from the stored file, not at arrival
 	Repaired   bool          // repaired, optional: supersedes the key's earlier row
 	Skipped    int           // skipped, optional: entries of the episode that are not in the archive
 }
 
-// Key returns what the row is about.
+// Key returns the key of the row's archive.
 func (r Row) Key() episode.Key { return episode.Key{Host: r.Host, Name: r.Episode} }
 
-// same reports whether two rows are of the same bytes.
-func (r Row) same(other Row) bool { return r.SHA256 == other.SHA256 && r.Size == other.Size }
+// sameArchive reports whether two rows have the same sha256 and size.
+func (r Row) sameArchive(other Row) bool { return r.SHA256 == other.SHA256 && r.Size == other.Size }
 
 // Append appends the row to b as one line, byte for byte as Python's
 // json.dumps(row, sort_keys=True) followed by a newline. Names, digests and
@@ -63,7 +63,7 @@ func (r Row) Append(b []byte) []byte {
 	return append(b, "}\n"...)
 }
 
-// What stands between the values of a row, in Python's spelling and order.
+// The text between the values of a row, in Python's spelling and order.
 const (
 	backfilledMember = `"backfilled": true, `
 	commitMember     = `"commit": "`
@@ -77,39 +77,37 @@ const (
 	skippedMember    = `, "skipped": `
 )
 
-// valid returns why the row could not be read again, if it could not: nothing
-// is written that [ParseRow] refuses.
-func (r Row) valid() error {
+// Validate returns an error if [ParseRow] would refuse the row.
+func (r Row) Validate() error {
 	_, err := ParseRow(r.Append(nil))
 	return err
 }
 
-// ParseRow reads one line, with or without its newline. The order of the
-// members, spacing and members that it does not know do not matter; a row
-// without schema_version is taken for the first version. With an error it
-// returns what it could read before; the names are read first.
+// ParseRow parses one line, with or without its newline. The order of the members, spacing and
+// unknown members do not matter. A row without schema_version has the first version. With an
+// error it returns what was parsed before it. The names are parsed first.
 func ParseRow(line []byte) (Row, error) {
-	if r, ok := parseOurs(line); ok {
+	if r, ok := parseCanonical(line); ok {
 		return r, nil
 	}
 	var m members
 	if err := json.Unmarshal(line, &m); err != nil {
-		return Row{}, fmt.Errorf("is no JSON object: \"%s\"", printable.Text(err.Error()))
+		return Row{}, fmt.Errorf("is not a JSON object: \"%s\"", printable.Text(err.Error()))
 	}
 	r := Row{}
 	version := schema
 	var at string
 	err := firstError(
-		m.need("host_id", &r.Host),
-		m.need("episode_id", &r.Episode),
-		m.take("schema_version", &version),
-		m.need("received_at_wall", &at),
-		m.need("sha256", &r.SHA256),
-		m.need("size_bytes", &r.Size),
-		m.take("commit", &r.Commit),
-		m.take("backfilled", &r.Backfilled),
-		m.take("repaired", &r.Repaired),
-		m.take("skipped", &r.Skipped),
+		m.require("host_id", &r.Host),
+		m.require("episode_id", &r.Episode),
+		m.read("schema_version", &version),
+		m.require("received_at_wall", &at),
+		m.require("sha256", &r.SHA256),
+		m.require("size_bytes", &r.Size),
+		m.read("commit", &r.Commit),
+		m.read("backfilled", &r.Backfilled),
+		m.read("repaired", &r.Repaired),
+		m.read("skipped", &r.Skipped),
 	)
 	if err != nil {
 		return r, err
@@ -117,13 +115,13 @@ func ParseRow(line []byte) (Row, error) {
 	if r.ReceivedAt, err = episode.ParseWall(at); err != nil {
 		return r, fmt.Errorf("received_at_wall: \"%s\"", printable.Text(err.Error()))
 	}
-	return r, r.check(version)
+	return r, r.checkValues(version)
 }
 
-// commitForm is what [episode.Meta] promises of a commit.
-var commitForm = regexp.MustCompile(`^[0-9a-f]{40}$`)
+// commitPattern is what [episode.Meta] promises of a commit.
+var commitPattern = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
-func (r Row) check(version int) error {
+func (r Row) checkValues(version int) error {
 	switch {
 	case version != schema:
 		return fmt.Errorf("schema_version is %d: only %d is known here", version, schema)
@@ -133,26 +131,26 @@ func (r Row) check(version int) error {
 		return fmt.Errorf("size_bytes is %d", r.Size)
 	case r.Skipped < 0:
 		return fmt.Errorf("skipped is %d", r.Skipped)
-	case r.Commit != "" && !commitForm.MatchString(r.Commit):
+	case r.Commit != "" && !commitPattern.MatchString(r.Commit):
 		return errors.New("commit is not 40 of 0-9 a-f")
 	}
 	return nil
 }
 
-// members are those of a JSON object under their exact names: a struct would
-// take HOST_ID for host_id, which no reader in Python does.
+// members has the members of a JSON object under their exact names: a struct would accept HOST_ID
+// for host_id, which no reader in Python does.
 type members map[string]json.RawMessage
 
-// need reads a member that a row must have.
-func (m members) need(key string, into any) error {
+// require reads a member that a row must have.
+func (m members) require(key string, into any) error {
 	if raw, found := m[key]; !found || string(raw) == "null" {
 		return fmt.Errorf("%s is missing", key)
 	}
-	return m.take(key, into)
+	return m.read(key, into)
 }
 
-// take reads a member if it is there.
-func (m members) take(key string, into any) error {
+// read reads a member if it is there.
+func (m members) read(key string, into any) error {
 	raw, found := m[key]
 	if !found {
 		return nil

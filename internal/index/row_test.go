@@ -236,5 +236,5 @@ not a row
 	}
 	// Output:
 	// lab-01/ep-1 4096
-	// line 2: is no JSON object: "invalid character 'o' in literal null (expecting 'u')"
+	// line 2: is not a JSON object: "invalid character 'o' in literal null (expecting 'u')"
 }

@@ -10,11 +10,11 @@ import (
 	"slices"
 )
 
-// maxLine bounds a line, and with it the memory that a hostile or broken index
-// can make us use. Our own rows are shorter than 1 KiB.
+// maxLine is the maximum length of a line. It limits the memory for a hostile or broken index.
+// Rows of this package are shorter than 1 KiB.
 const maxLine = 64 << 10
 
-// A LineError says which line of the index is no row. Walks go on after it.
+// A LineError says which line of the index is not a row. Walks continue after it.
 type LineError struct {
 	Line int64 // counted from 1
 	Err  error
@@ -25,15 +25,15 @@ func (e *LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e
 // Unwrap returns the reason.
 func (e *LineError) Unwrap() error { return e.Err }
 
-var errLong = fmt.Errorf("is longer than %d bytes", maxLine)
+var errLineTooLong = fmt.Errorf("is longer than %d bytes", maxLine)
 
-// Rows yields the rows of an index. Lines end with a newline and nothing else;
-// bytes after the last one are a row on its way and are left out. For a line
-// that is no row it yields a [*LineError] and goes on; an error of r ends it.
+// Rows yields the rows of an index. Lines end with a newline and nothing else. Bytes after the last
+// one are a row that is being appended, and are skipped. For a line that is not a row it yields a
+// [*LineError] and continues. An error of r ends it.
 func Rows(r io.Reader) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		n := int64(0)
-		for l, err := range forward(r) {
+		for l, err := range linesForward(r) {
 			if err != nil {
 				yield(Row{}, err)
 				return
@@ -52,19 +52,19 @@ func Rows(r io.Reader) iter.Seq2[Row, error] {
 
 // line is a line of the index that ends with a newline.
 type line struct {
-	start, end int64  // end is behind the newline
+	start, end int64  // end is after the newline
 	text       []byte // without the newline; valid until the next line; nil if it is too long
 }
 
 func (l line) row() (Row, error) {
 	if l.text == nil {
-		return Row{}, errLong
+		return Row{}, errLineTooLong
 	}
 	return ParseRow(l.text)
 }
 
-// forward yields the lines of r, which begins at offset 0.
-func forward(r io.Reader) iter.Seq2[line, error] {
+// linesForward yields the lines of r, which begins at offset 0.
+func linesForward(r io.Reader) iter.Seq2[line, error] {
 	return func(yield func(line, error) bool) {
 		b := bufio.NewReaderSize(r, maxLine+1)
 		pos := int64(0)
@@ -95,18 +95,18 @@ func forward(r io.Reader) iter.Seq2[line, error] {
 	}
 }
 
-// block is how much backward reads at a time.
-const block = 64 << 10
+// blockSize is how much linesBackward reads at a time.
+const blockSize = 64 << 10
 
-// backward yields the lines of r between the offsets to and from, the last one
-// first. A line that begins before to is left out, and bytes after the last
-// newline are, too. It holds a block and a line in memory.
-func backward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
+// linesBackward yields the lines of r between the offsets to and from, the last one
+// first. It skips a line that begins before to, and bytes after the last newline. It holds one
+// block and one line in memory.
+func linesBackward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
 	return func(yield func(line, error) bool) {
-		w := rest{end: -1}
-		buf := make([]byte, block)
+		w := partialLine{end: -1}
+		buf := make([]byte, blockSize)
 		for pos := from; pos > to; {
-			n := min(block, pos-to)
+			n := min(blockSize, pos-to)
 			b, err := readBlock(r, buf[:n], pos-n, pos == from)
 			if err != nil {
 				yield(line{}, err)
@@ -122,7 +122,7 @@ func backward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
 				if w.end >= 0 && !yield(w.line(pos+int64(i)+1), nil) {
 					return
 				}
-				w = rest{end: pos + int64(i) + 1, text: w.text[:0]}
+				w = partialLine{end: pos + int64(i) + 1, text: w.text[:0]}
 				b = b[:i]
 			}
 		}
@@ -132,14 +132,14 @@ func backward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
 	}
 }
 
-// rest is the part of a line that was read so far, from behind.
-type rest struct {
+// partialLine is the end of a line that was read so far.
+type partialLine struct {
 	end  int64 // -1 for the bytes after the last newline
 	text []byte
 	long bool
 }
 
-func (w *rest) prepend(b []byte) {
+func (w *partialLine) prepend(b []byte) {
 	if w.long || len(b)+len(w.text) > maxLine {
 		w.long, w.text = true, w.text[:0]
 		return
@@ -147,7 +147,7 @@ func (w *rest) prepend(b []byte) {
 	w.text = slices.Insert(w.text, 0, b...)
 }
 
-func (w *rest) line(start int64) line {
+func (w *partialLine) line(start int64) line {
 	l := line{start: start, end: w.end, text: w.text}
 	if w.long {
 		l.text = nil
@@ -157,8 +157,8 @@ func (w *rest) line(start int64) line {
 	return l
 }
 
-// readBlock reads b at off. Only the last block of the file may have become
-// shorter: an append that found no space cuts off again what it wrote.
+// readBlock reads b at off. Only the last block of the file may have become shorter: an append
+// that found no space truncates what it wrote.
 func readBlock(r io.ReaderAt, b []byte, off int64, last bool) ([]byte, error) {
 	n, err := r.ReadAt(b, off)
 	if n == len(b) || last && errors.Is(err, io.EOF) {

@@ -9,163 +9,173 @@ import (
 	"cis490/internal/wire"
 )
 
-// Announce says what an archive's sender is to do.
+// Announce returns what the sender of an archive must do: nothing if it is stored, and
+// otherwise send the bytes from an offset on.
 func (r *Receiver) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	got, unfinished, err := r.announce(ctx, u)
-	return got, unfinished, r.final(err)
+	return got, unfinished, r.checkFault(err)
 }
 
 func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	if err := r.fits(u); err != nil {
+	if err := r.checkSize(u); err != nil {
 		return wire.Receipt{}, none, err
 	}
-	// First of all a piece is ended that may come by a dead connection: it has
-	// one of the host's places.
+	// A piece in flight, perhaps on a dead connection, is interrupted first: it has one of
+	// the host's slots.
 	for _, of := range []wire.Upload{u, {Key: u.Key}} {
-		if err := r.interrupt(ctx, of); err != nil {
+		if err := r.interruptPiece(ctx, of); err != nil {
 			return wire.Receipt{}, none, err
 		}
 	}
-	release, err := r.slots.Acquire(ctx, u.Key.Host)
+	release, err := r.uploadLimiter.Acquire(ctx, u.Key.Host)
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
 	defer release()
 	for {
-		got, is, err := r.present(ctx, u)
-		if is == here {
-			return got, none, errors.Join(err, r.obsolete(ctx, u))
+		found, err := r.lookupStored(ctx, u)
+		if found.isFinal() {
+			got, answerErr := found.answer()
+			return got, none, errors.Join(err, answerErr, r.discardSuperseded(ctx, u))
 		}
 		if err != nil {
 			return wire.Receipt{}, none, err
 		}
-		if err := r.adopt(ctx, u); err != nil {
+		if err := r.attachOpen(ctx, u); err != nil {
 			return wire.Receipt{}, none, err
 		}
-		unfinished, err := r.enlist(ctx, u)
-		// Another sender of the same archive may have ended it between the two.
-		if errors.Is(err, wire.NoUpload) || err == nil && is == absent && r.isStored(u.Key) {
+		unfinished, err := r.getOrCreateSession(ctx, u)
+		// Another sender of the same archive may have completed it between the two.
+		if errors.Is(err, wire.NoUpload) || err == nil && found.state == notStored && r.mayBeStored(u.Key) {
 			continue
 		}
 		return wire.Receipt{}, unfinished, err
 	}
 }
 
-// isStored reports whether there may be an archive under key.
-func (r *Receiver) isStored(key episode.Key) bool {
+// mayBeStored reports whether there is an archive under key, or that cannot be read.
+func (r *Receiver) mayBeStored(key episode.Key) bool {
 	_, err := r.store.Stat(key)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// interrupt ends a piece of an upload that is just coming, if there is one.
-func (r *Receiver) interrupt(ctx context.Context, of wire.Upload) error {
-	known := r.uploads.find(of)
-	if known == nil {
+// interruptPiece interrupts the piece of an upload that is in flight, if there is one.
+func (r *Receiver) interruptPiece(ctx context.Context, of wire.Upload) error {
+	session := r.sessions.find(of)
+	if session == nil {
 		return nil
 	}
-	give, err := known.take(ctx, nil)
-	if err == nil {
-		give()
-	}
+	h, err := session.acquire(ctx, nil)
 	if errors.Is(err, wire.NoUpload) {
 		return nil
+	}
+	if err == nil {
+		h.Close()
 	}
 	return err
 }
 
-// Open begins an upload whose end is not known yet.
+// Open starts an upload whose size and digest are not known yet.
 func (r *Receiver) Open(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
-	unfinished, err := r.begin(ctx, key)
-	return unfinished, r.final(err)
+	unfinished, err := r.openUpload(ctx, key)
+	return unfinished, r.checkFault(err)
 }
 
-func (r *Receiver) begin(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
+func (r *Receiver) openUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
 	o, err := r.store.Stat(key)
 	if err == nil {
-		return wire.Unfinished{}, conflict(o.Digest) // its sender will see which it is
+		return wire.Unfinished{}, conflictError(o.Digest) // its sender compares the digest
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return wire.Unfinished{}, err
 	}
-	if err := r.obsolete(ctx, wire.Upload{Key: key}); err != nil {
+	if err := r.discardSuperseded(ctx, wire.Upload{Key: key}); err != nil {
 		return wire.Unfinished{}, err
 	}
-	return r.enlist(ctx, wire.Upload{Key: key})
+	return r.getOrCreateSession(ctx, wire.Upload{Key: key})
 }
 
-// adopt makes what was opened under the name of an archive the beginning of it. If
-// it is another's, the digest will tell.
-func (r *Receiver) adopt(ctx context.Context, u wire.Upload) error {
-	open := r.uploads.find(wire.Upload{Key: u.Key})
-	if open == nil || u.Digest.IsZero() || r.uploads.find(u) != nil {
+// attachOpen makes the open upload under the name of an archive a part of that. If it is not,
+// the digest will show it.
+func (r *Receiver) attachOpen(ctx context.Context, u wire.Upload) error {
+	open := r.sessions.find(wire.Upload{Key: u.Key})
+	if open == nil || u.Digest.IsZero() || r.sessions.find(u) != nil {
 		return nil
 	}
-	give, err := open.take(ctx, nil)
+	h, err := open.acquire(ctx, nil)
 	if err != nil {
-		return nil // it has ended, or the sender has gone
+		return nil // it has ended, or the sender has disconnected
 	}
-	if open.offset > u.Size {
-		return r.drop(open, "its archive is shorter")
+	defer h.Close()
+	if h.offset > u.Size {
+		return r.dropSession(h, "its archive is shorter")
 	}
-	r.uploads.become(open, u)
-	give()
+	r.sessions.finalize(h, u)
 	return nil
 }
 
-// enlist returns the unfinished upload of an archive, a new one if there is none.
-func (r *Receiver) enlist(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
+// getOrCreateSession returns the progress of an archive's session, a new one if there is
+// none. A host with the maximum number of sessions loses the one that was not used for the
+// longest time.
+func (r *Receiver) getOrCreateSession(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
 	none := wire.Unfinished{}
 	if err := r.store.CheckHost(u.Key.Host); err != nil {
 		return none, err
 	}
-	if r.uploads.find(u) == nil {
+	if r.sessions.find(u) == nil {
 		if err := r.disk.Check(u.Key.Host, 0, u.Size); err != nil {
-			return none, err // before another gives way to it
+			return none, err // before another session is dropped for it
 		}
 	}
-	known := r.uploads.add(u)
-	for known == nil {
-		last := r.uploads.oldest(u.Key.Host)
-		if last == nil {
-			return none, hostBusy("%d uploads are unfinished", r.uploads.each)
-		}
-		if err := r.drop(last, "the host has begun others"); err != nil {
+	session := r.sessions.getOrCreate(u)
+	for session == nil {
+		if err := r.dropOldestIdle(u.Key.Host); err != nil {
 			return none, err
 		}
-		known = r.uploads.add(u)
+		session = r.sessions.getOrCreate(u)
 	}
-	give, err := known.take(ctx, nil)
+	h, err := session.acquire(ctx, nil)
 	if err != nil {
 		return none, err
 	}
-	defer give()
-	if err := r.disk.Check(u.Key.Host, known.offset, max(known.offset, u.Size)); err != nil {
+	defer h.Close()
+	if err := r.disk.Check(u.Key.Host, h.offset, max(h.offset, u.Size)); err != nil {
 		return none, err
 	}
-	return known.progress(), nil
+	return h.progress(), nil
 }
 
-// obsolete gives up what there is of an archive that came another way, or in the
-// place of which another one did.
-func (r *Receiver) obsolete(ctx context.Context, u wire.Upload) error {
-	known := r.uploads.find(u)
-	if known == nil {
+func (r *Receiver) dropOldestIdle(host episode.Name) error {
+	h := r.sessions.acquireOldestIdle(host)
+	if h == nil {
+		return hostBusy("%d uploads are unfinished", r.sessions.maxPerHost)
+	}
+	defer h.Close()
+	return r.dropSession(h, "the host has started others")
+}
+
+// discardSuperseded drops the session of an archive that was stored by another request, or
+// conflicts with a stored one.
+func (r *Receiver) discardSuperseded(ctx context.Context, u wire.Upload) error {
+	session := r.sessions.find(u)
+	if session == nil {
 		return nil
 	}
-	if _, err := known.take(ctx, nil); err != nil {
+	h, err := session.acquire(ctx, nil)
+	if err != nil {
 		return nil // it has ended
 	}
-	return r.drop(known, "its name is taken")
+	defer h.Close()
+	return r.dropSession(h, "its name is taken")
 }
 
-// drop gives an upload up, whose turn the caller has.
-func (r *Receiver) drop(u *unfinished, why string) error {
-	defer u.give()
-	r.uploads.end(u)
-	if !u.begun {
+// dropSession ends a session and removes its staging file.
+func (r *Receiver) dropSession(h *heldSession, reason string) error {
+	r.sessions.remove(h)
+	if !h.started {
 		return nil
 	}
-	r.log.Info("dropped an unfinished upload", "host", u.Key.Host, "episode", u.Key.Name, "bytes", u.offset, "reason", why)
-	return r.store.Drop(u.Key, u.id)
+	r.log.Info("dropped an unfinished upload", "host", h.Key.Host, "episode", h.Key.Name, "bytes", h.offset, "reason", reason)
+	return r.store.RemoveStaged(h.Key, h.id)
 }

@@ -8,66 +8,64 @@ import (
 	"sync"
 	"time"
 
+	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
 
-// reviewInterval is how often the clock and the list of disabled hosts are looked at
-// for the sake of requests that are under way. Each new request, and each commit, looks
-// for itself.
+// reviewInterval is how often the expiry of certificates and the list of disabled hosts are
+// checked for the requests in flight. Each new request and each commit checks them too.
 const reviewInterval = time.Second
 
-// access decides who is served, and keeps deciding: it knows the requests under way, and
-// ends those of hosts that lost access. Their number is bounded by that of the connections.
-// The next request on an open connection is refused as any other.
+// access decides which hosts are served. It knows the requests in flight, and ends those of
+// hosts that lose access. Their number is limited by that of the connections. The next
+// request on an open connection is refused like any other.
 type access struct {
 	gate     *pki.Gate
-	disabled *disabledWatch
+	disabled *datadir.DisabledWatch
 	log      *slog.Logger
 
 	ticking sync.Mutex // held by tick, so that close waits for it
 
 	mu       sync.Mutex // guards the fields below
 	requests map[*activeRequest]struct{}
-	timer    *time.Timer       // runs while there is a request
-	reviewed *disabledSnapshot // the list at the last review
+	timer    *time.Timer               // runs while there is a request
+	reviewed *datadir.DisabledSnapshot // the list at the last review
 	closed   bool
 }
 
-// activeRequest is a request from the moment in which its host was let in.
+// activeRequest is a request in flight whose host was admitted.
 type activeRequest struct {
 	caller pki.Caller // guarded by access.mu until admitted, then constant
 	ends   time.Time  // guarded by access.mu; when the caller's certificates expire
 
 	cancel context.CancelCauseFunc // ends the request
-	// work ends as the request does when its host loses access, but goes on when its
-	// sender leaves.
+	// work ends when the host loses access, but not when the sender disconnects.
 	work       context.Context
 	cancelWork context.CancelCauseFunc
 }
 
-// end ends a request with what its sender is told.
+// end ends a request. p is the answer.
 func (q *activeRequest) end(p *wire.Problem) {
 	q.cancel(p)
 	q.cancelWork(p)
 }
 
-// refusal returns what ended the request, or nil.
+// refusal returns the problem that ended the request, or nil.
 func (q *activeRequest) refusal() *wire.Problem {
 	p, _ := errors.AsType[*wire.Problem](context.Cause(q.work))
 	return p
 }
 
-func newAccess(gate *pki.Gate, disabled *disabledWatch, log *slog.Logger) *access {
+func newAccess(gate *pki.Gate, disabled *datadir.DisabledWatch, log *slog.Logger) *access {
 	return &access{
-		gate: gate, disabled: disabled, log: log, reviewed: disabled.current(),
+		gate: gate, disabled: disabled, log: log, reviewed: disabled.Current(),
 		requests: make(map[*activeRequest]struct{}),
 	}
 }
 
-// close ends the reviews, so that the data directory may be closed. Requests end by other
-// means.
+// close ends the reviews, so that the data directory may be closed. It does not end requests.
 func (a *access) close() {
 	a.mu.Lock()
 	a.closed = true
@@ -75,7 +73,7 @@ func (a *access) close() {
 		a.timer.Stop()
 	}
 	a.mu.Unlock()
-	a.ticking.Lock() // a tick that had begun has ended
+	a.ticking.Lock() // waits for a tick that has begun
 	defer a.ticking.Unlock()
 }
 
@@ -85,17 +83,17 @@ func (a *access) isClosed() bool {
 	return a.closed
 }
 
-// requestKey is where a request's context has its activeRequest.
+// requestKey is the key of the activeRequest in a request's context.
 type requestKey struct{}
 
-// serve gives each request contexts that end when its host loses access. Life is how
-// long the receiver works.
-func (a *access) serve(life context.Context, next http.Handler) http.Handler {
+// serve gives each request contexts that end when its host loses access. base is the parent
+// of the work that continues after a sender has disconnected.
+func (a *access) serve(base context.Context, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		q := &activeRequest{}
 		ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), requestKey{}, q))
 		q.cancel = cancel
-		q.work, q.cancelWork = context.WithCancelCause(context.WithValue(life, requestKey{}, q))
+		q.work, q.cancelWork = context.WithCancelCause(context.WithValue(base, requestKey{}, q))
 		defer cancel(nil)
 		defer q.cancelWork(nil)
 		defer a.remove(q)
@@ -103,22 +101,22 @@ func (a *access) serve(life context.Context, next http.Handler) http.Handler {
 	})
 }
 
-// workContext returns the context of work that goes on if the sender of ctx leaves. It
-// ends with life, or when the sender's host loses access.
-func workContext(ctx, life context.Context) context.Context {
+// workContext returns the context of work that continues if the sender of ctx disconnects. It
+// ends with base, or when the sender's host loses access.
+func workContext(ctx, base context.Context) context.Context {
 	if q, ok := ctx.Value(requestKey{}).(*activeRequest); ok {
 		return q.work
 	}
-	return life
+	return base
 }
 
-// admit lets in a caller whom the gate has let in, unless its host is disabled, and
-// watches the request from then on. It asks the gate again, because
-// the answer may be older than the last review.
+// admit admits a caller that the gate has admitted, unless its host is disabled, and adds the
+// request to those that are reviewed. It asks the gate again, because the answer may be older
+// than the last review.
 func (a *access) admit(req *http.Request, caller pki.Caller) error {
 	q, _ := req.Context().Value(requestKey{}).(*activeRequest)
 	a.add(q, caller)
-	if _, p := a.check(a.disabled.current(), caller); p != nil {
+	if _, p := a.check(a.disabled.Current(), caller); p != nil {
 		a.remove(q)
 		return p
 	}
@@ -147,9 +145,9 @@ func (a *access) remove(q *activeRequest) {
 	delete(a.requests, q)
 }
 
-// recheck asks again whether the sender of a request has access, and returns the
-// [*wire.Problem] that a new request would get, with which the request then ends. A
-// context that is not of a request passes.
+// recheck checks again whether the sender of a request has access. If not, it ends the request
+// and returns the [*wire.Problem] that a new request would get. A context that does not
+// belong to a request passes.
 func (a *access) recheck(ctx context.Context) error {
 	q, ok := ctx.Value(requestKey{}).(*activeRequest)
 	if !ok || q.caller.Host == "" {
@@ -158,23 +156,23 @@ func (a *access) recheck(ctx context.Context) error {
 	if p := q.refusal(); p != nil {
 		return p
 	}
-	if _, p := a.check(a.disabled.current(), q.caller); p != nil {
+	if _, p := a.check(a.disabled.Current(), q.caller); p != nil {
 		q.end(p)
 		return p
 	}
 	return nil
 }
 
-// check returns a caller as the gate sees it now, or what it is told instead.
-func (a *access) check(list *disabledSnapshot, caller pki.Caller) (pki.Caller, *wire.Problem) {
+// check returns a caller as the gate sees it now, or the problem for it.
+func (a *access) check(list *datadir.DisabledSnapshot, caller pki.Caller) (pki.Caller, *wire.Problem) {
 	now, err := a.gate.Recheck(caller)
 	if err != nil {
 		return caller, refuseCaller(err)
 	}
-	return now, list.refuse(caller.Host)
+	return now, refuseDisabled(list, caller.Host)
 }
 
-// refuseCaller returns what a caller is told whom the gate refuses.
+// refuseCaller returns the problem for a caller that the gate refuses.
 func refuseCaller(err error) *wire.Problem {
 	if p, ok := errors.AsType[*wire.Problem](err); ok {
 		return p
@@ -185,26 +183,26 @@ func refuseCaller(err error) *wire.Problem {
 	return wire.Refuse(wire.Forbidden, "%v", err)
 }
 
-// refuse returns what a host is told that is disabled, or nil.
-func (s *disabledSnapshot) refuse(host episode.Name) *wire.Problem {
-	if s.err != nil {
+// refuseDisabled returns the problem for a disabled host, or nil.
+func refuseDisabled(list *datadir.DisabledSnapshot, host episode.Name) *wire.Problem {
+	if list.Err != nil {
 		return wire.Refuse(wire.Internal, "the receiver cannot read its list of disabled hosts; its log says why")
 	}
-	if _, disabled := s.hosts[host]; disabled {
+	if list.Has(host) {
 		return wire.Refuse(wire.Forbidden, "host %s is disabled; enable it on the receiver with 'receiver hosts enable %s'", host, host)
 	}
 	return nil
 }
 
-// tick is what the timer does: it ends what the clock or the list of disabled hosts
-// has ended since the last time.
+// tick is called by the timer. It ends the requests of hosts whose certificate has expired
+// or that were disabled since the last call.
 func (a *access) tick() {
 	a.ticking.Lock()
 	defer a.ticking.Unlock()
 	if a.isClosed() {
 		return
 	}
-	list, now := a.disabled.current(), a.gate.Now()
+	list, now := a.disabled.Current(), a.gate.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -219,25 +217,26 @@ func (a *access) tick() {
 	a.timer.Reset(reviewInterval)
 }
 
-// review asks again about all requests under way, and ends those of hosts that lost access.
+// review checks all requests in flight, and ends those of hosts that lost access.
 func (a *access) review() {
-	list := a.disabled.current()
+	list := a.disabled.Current()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.reviewLocked(list, func(time.Time) bool { return true })
 }
 
-// ended counts what a review ended of a host.
-type ended struct {
-	requests int
-	why      *wire.Problem
+// endedRequests are the requests of a host that a review has ended.
+type endedRequests struct {
+	count  int
+	reason *wire.Problem
 }
 
-// reviewLocked asks again about the callers for whom due, which gets the time at which
-// their access ends by itself, reports true. The caller must hold a.mu.
-func (a *access) reviewLocked(list *disabledSnapshot, due func(ends time.Time) bool) {
+// reviewLocked checks the callers for which due reports true, and ends the requests of those
+// without access. due is called with the time when their certificates expire. The caller
+// must hold a.mu.
+func (a *access) reviewLocked(list *datadir.DisabledSnapshot, due func(ends time.Time) bool) {
 	a.reviewed = list
-	hosts := make(map[episode.Name]ended)
+	hosts := make(map[episode.Name]endedRequests)
 	for q := range a.requests {
 		if !due(q.ends) || q.refusal() != nil {
 			continue
@@ -249,9 +248,9 @@ func (a *access) reviewLocked(list *disabledSnapshot, due func(ends time.Time) b
 		}
 		q.end(p)
 		e := hosts[q.caller.Host]
-		hosts[q.caller.Host] = ended{e.requests + 1, p}
+		hosts[q.caller.Host] = endedRequests{e.count + 1, p}
 	}
 	for host, e := range hosts {
-		a.log.Info("host lost access", "host", host, "requests", e.requests, "err", e.why)
+		a.log.Info("host lost access", "host", host, "requests", e.count, "err", e.reason)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/labtest"
@@ -466,7 +467,7 @@ var withdrawals = map[string]struct {
 		d.r.Tick()
 	}},
 	"disabled": {http.StatusForbidden, "forbidden", "receiver hosts enable lab-01", func(t *testing.T, d *doors) {
-		_, err := receiver.DisableHosts(t.Context(), d.cfg, []episode.Name{victim}, "the test", time.Now())
+		_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test", time.Now())
 		must(t, err)
 		d.r.Tick()
 	}},

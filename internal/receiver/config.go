@@ -6,28 +6,28 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/pki"
+	"cis490/internal/scrub"
 )
 
-// DefaultConfigFile is where the receiver's configuration is looked for.
+// DefaultConfigFile is the default path of the receiver's configuration.
 const DefaultConfigFile = "/etc/cis490/receiver.toml"
 
-// Config is the receiver's configuration, receiver.toml. [DefaultConfig] says
-// what holds where the file is silent; etc/receiver.toml.example explains each
-// key to an operator.
+// Config is the receiver's configuration, receiver.toml. [DefaultConfig] has the values of
+// keys that are missing. etc/receiver.toml.example explains each key to an operator.
 type Config struct {
 	Listen  string      `toml:"listen"`
 	DataDir config.Path `toml:"data_dir"`
-	// MinFree is kept free on the disk: an upload that would go below it is
-	// refused before its body.
+	// MinFree is the minimum free space. An upload that would leave less is refused before
+	// its body.
 	MinFree config.Bytes `toml:"min_free"`
-	// MinFreeInodes is the same for inodes, but at most an eighth of those of the file
-	// system. It does not apply to file systems that make inodes as needed.
+	// MinFreeInodes is the same for inodes, but at most an eighth of those of the file system.
+	// It does not apply to file systems that create inodes on demand.
 	MinFreeInodes int64        `toml:"min_free_inodes"`
 	TLS           TLSConfig    `toml:"tls"`
 	Auth          AuthConfig   `toml:"auth"`
 	Proxy         ProxyConfig  `toml:"proxy"`
 	Limits        LimitsConfig `toml:"limits"`
-	Scrub         ScrubConfig  `toml:"scrub"`
+	Scrub         scrub.Config `toml:"scrub"`
 }
 
 // TLSConfig names the files of the receiver's end of mutual TLS.
@@ -38,40 +38,33 @@ type TLSConfig struct {
 	CRLFile      config.Path `toml:"crl_file"` // empty: nothing is revoked
 }
 
-// AuthConfig says who a host is.
+// AuthConfig says how a host proves its identity.
 type AuthConfig struct {
 	TrustDomain string      `toml:"trust_domain"`
 	TokensFile  config.Path `toml:"tokens_file"` // empty: a certificate is enough
 }
 
-// ProxyConfig lets a proxy on this machine bring requests in, beside the
-// receiver's own port. It is for a lab whose only open port is a proxy's.
+// ProxyConfig lets a proxy on this machine forward requests, beside the receiver's own port.
+// It is for a lab whose only open port is a proxy's.
 type ProxyConfig struct {
-	// Socket is a Unix socket that only the proxy can reach. A port would let
-	// every program on the machine say who it is. Empty: there is no proxy.
+	// Socket is a Unix socket that only the proxy can reach. On a port, every program of the
+	// machine could claim any identity. Empty disables it.
 	Socket config.Path `toml:"socket"`
 	Header string      `toml:"header"` // the field that holds the caller's certificate
 }
 
-// LimitsConfig bounds what senders may do.
+// LimitsConfig has the limits of senders.
 type LimitsConfig struct {
 	ArchiveBytes   config.Bytes    `toml:"archive_bytes"`    // of one archive
-	HostBytes      config.Bytes    `toml:"host_bytes"`       // of all archives of one host; 0: no bound
-	Uploads        int             `toml:"uploads"`          // at once, of all hosts
-	UploadsPerHost int             `toml:"uploads_per_host"` // at once, of one
-	IdleTimeout    config.Duration `toml:"idle_timeout"`     // no byte of a body for so long
-	MinRate        config.Bytes    `toml:"min_rate"`         // of a body, a second, over a minute
+	HostBytes      config.Bytes    `toml:"host_bytes"`       // of all archives of one host; 0: unlimited
+	Uploads        int             `toml:"uploads"`          // concurrent, of all hosts
+	UploadsPerHost int             `toml:"uploads_per_host"` // concurrent, of one host
+	IdleTimeout    config.Duration `toml:"idle_timeout"`     // without a byte of a body
+	MinRate        config.Bytes    `toml:"min_rate"`         // of a body, per second, averaged over a minute
 	UnfinishedAge  config.Duration `toml:"unfinished_age"`   // how long an interrupted upload is kept
 }
 
-// ScrubConfig says how the stored archives are read back: disks lose bytes
-// without a word.
-type ScrubConfig struct {
-	Rate     config.Bytes    `toml:"rate"`     // read a second; 0: not at all
-	Interval config.Duration `toml:"interval"` // between the beginnings of two rounds
-}
-
-// DefaultConfig returns what holds where the file is silent.
+// DefaultConfig returns the values of keys that are missing in the file.
 func DefaultConfig() Config {
 	return Config{
 		Listen:        ":8443",
@@ -93,7 +86,7 @@ func DefaultConfig() Config {
 			MinRate:        8 << 10,
 			UnfinishedAge:  config.Duration(7 * 24 * time.Hour),
 		},
-		Scrub: ScrubConfig{Rate: 20 << 20, Interval: config.Duration(720 * time.Hour)},
+		Scrub: scrub.Config{Rate: 20 << 20, Interval: config.Duration(720 * time.Hour)},
 	}
 }
 
@@ -102,15 +95,15 @@ func LoadConfig(path string) (Config, error) {
 	return config.LoadValid(path, DefaultConfig())
 }
 
-// BareSizes returns the sizes that a configuration file gives without a unit, joined: see
-// [config.LoadSizes]. A daemon warns of them, and a check fails.
+// BareSizes returns the sizes of a configuration file that have no unit, joined: see
+// [config.LoadSizes]. The daemon logs a warning, and a check fails.
 func BareSizes(path string) error {
 	c := DefaultConfig()
 	bare, err := config.LoadSizes(path, &c)
 	return errors.Join(err, bare)
 }
 
-// Validate returns all that is wrong with c.
+// Validate returns all errors of c.
 func (c Config) Validate() error {
 	var errs []error
 	for _, need := range []struct{ key, value string }{
@@ -143,16 +136,10 @@ func (c Config) Validate() error {
 	if c.Limits.UnfinishedAge.Std() < time.Minute {
 		errs = append(errs, config.Invalid("limits.unfinished_age", "must be at least 1m"))
 	}
-	if c.Scrub.Rate != 0 && c.Scrub.Rate < 4<<10 {
-		errs = append(errs, config.Invalid("scrub.rate", "must be at least 4KiB, or 0B for none"))
-	}
-	if c.Scrub.Interval.Std() < time.Minute {
-		errs = append(errs, config.Invalid("scrub.interval", "must be at least 1m"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Scrub.Validate()...)...)
 }
 
-// Trust returns what [pki.Open] needs to know.
+// Trust returns the configuration of [pki.Open].
 func (c Config) Trust() pki.Config {
 	return pki.Config{
 		CertFile:     string(c.TLS.CertFile),

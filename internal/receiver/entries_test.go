@@ -16,8 +16,9 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
-	"cis490/internal/index"
+	"cis490/internal/fsck"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
@@ -124,7 +125,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 			if got[0].VerifiedAt == nil {
 				t.Errorf("the last host was not reached: %+v", got)
 			}
-			for _, want := range []string{"could not list a host's archives", "could not read a stored archive"} {
+			for _, want := range []string{"cannot list stored archives", "cannot read stored archive"} {
 				if n := strings.Count(log.String(), want); n != 1 {
 					t.Errorf("the log says %q %d times:\n%s", want, n, log.String())
 				}
@@ -145,7 +146,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 	})
 	t.Run("scrub from the command line", func(t *testing.T) {
 		l := opened(t, nil)
-		p, found := l.scrubOnce(receiver.ScrubOptions{})
+		p, found := l.scrubOnce(scrub.Options{})
 		if p.Objects != 2 || p.HostsUnreadable != 1 || found != "unreadable " {
 			t.Errorf("got %+v, %q", p, found)
 		}
@@ -175,20 +176,20 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		l.forgetRows()
 		episodes, path := l.cfg.Paths()
 		bad := 0
-		opts := index.Options{EpisodesRoot: episodes, Index: path, Bad: func(error) { bad++ }}
-		report, err := index.Backfill(t.Context(), opts)
+		opts := fsck.Options{EpisodesRoot: episodes, Index: path, Bad: func(error) { bad++ }}
+		report, err := fsck.Backfill(t.Context(), opts)
 		if err != nil || report.Written != 2 || bad != 1 {
 			t.Errorf("backfill: %+v, %d bad, %v", report, bad, err)
 		}
 		must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0o750))
-		_, err = index.Backfill(t.Context(), opts)
+		_, err = fsck.Backfill(t.Context(), opts)
 		must(t, err)
 		must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0))
 		for _, batch := range []int{0, 1} { // rows are looked at before the folder, and after
-			var found []index.Finding
+			var found []fsck.Finding
 			opts.Deep, opts.Batch = true, batch
-			checked, err := index.Verify(t.Context(), opts, func(f index.Finding) { found = append(found, f) })
-			if err != nil || checked.Files != 2 || checked.Read != 2 || len(found) != 1 || found[0].Kind != index.Unreadable {
+			checked, err := fsck.Verify(t.Context(), opts, func(f fsck.Finding) { found = append(found, f) })
+			if err != nil || checked.Files != 2 || checked.Read != 2 || len(found) != 1 || found[0].Kind != fsck.Unreadable {
 				t.Errorf("verify by %d: %+v, %+v, %v", batch, checked, found, err)
 			}
 		}
@@ -196,14 +197,14 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 	t.Run("status", func(t *testing.T) {
 		l := opened(t, nil)
 		must(t, os.WriteFile(filepath.Join(l.dir("quarantine", "lab-01"), "a~1"), nil, 0o640))
-		if st := l.inspect(); st.SetAside != 1 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "lab-00") {
+		if st := l.inspect(); st.Quarantined != 1 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "lab-00") {
 			t.Errorf("got %+v", st)
 		}
 	})
 	t.Run("status without quarantine", func(t *testing.T) {
 		l := opened(t, nil)
 		l.closed(l.dir("quarantine"))
-		if st := l.inspect(); st.SetAside != 0 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "quarantine") {
+		if st := l.inspect(); st.Quarantined != 0 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "quarantine") {
 			t.Errorf("got %+v", st)
 		}
 	})
@@ -234,7 +235,7 @@ func expiry(t *testing.T) {
 		l.closed(l.dir("staging", "lab-00"))
 		done := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
-		go func() { done <- l.r.Expire(ctx) }()
+		go func() { done <- l.r.ExpireUploads(ctx) }()
 		time.Sleep(4 * time.Hour)
 		cancel()
 		must(t, <-done)

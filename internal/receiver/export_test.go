@@ -31,13 +31,13 @@ func (r *Receiver) OnDisk(serial string) error {
 }
 
 // Recover is what a start does with what a crash left.
-func (r *Receiver) Recover(ctx context.Context) error { return r.recover(ctx, nil) }
+func (r *Receiver) Recover(ctx context.Context) error { return r.recoverUploads(ctx, nil) }
 
 // Searches are the searches for rows.
 type Searches struct{ s *rowSearches }
 
 // NewSearches returns searches by find that end with ctx.
-func NewSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.Found, error)) Searches {
+func NewSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.SearchResult, error)) Searches {
 	return Searches{newRowSearches(ctx, find)}
 }
 
@@ -51,41 +51,41 @@ func (s Searches) LookUp(ctx context.Context, host episode.Name, keys ...episode
 func (s Searches) Close() { s.s.close() }
 
 // Meet is what an upload does with its error.
-func (r *Receiver) Meet(err error) error { return r.failed(err) }
+func (r *Receiver) Meet(err error) error { return r.noteFault(err) }
 
 // Unpeeked keeps commits from looking into archives, until done.
 func (r *Receiver) Unpeeked() (done func()) {
 	var all []*archive.MetaReader
-	for range maxPeeks {
-		all = append(all, <-r.peeks)
+	for range maxMetaReaders {
+		all = append(all, <-r.metaReaders)
 	}
 	return func() {
 		for _, m := range all {
-			r.peeks <- m
+			r.metaReaders <- m
 		}
 	}
 }
 
 // Lock keeps others from the key of an archive, until unlock.
-func (r *Receiver) Lock(key episode.Key) (unlock func()) { return r.keys.Lock(key) }
+func (r *Receiver) Lock(key episode.Key) (unlock func()) { return r.keyLocks.Lock(key) }
 
 // Underway returns how many requests have a place.
-func (r *Receiver) Underway() int { return r.slots.Active() }
+func (r *Receiver) Underway() int { return r.uploadLimiter.Active() }
 
 // Unqueued makes those wait no more who find no place.
-func (r *Receiver) Unqueued() { r.slots.MaxWait = 0 }
+func (r *Receiver) Unqueued() { r.uploadLimiter.MaxWait = 0 }
 
 // Drain tells those whose requests go on that the receiver stops.
-func (r *Receiver) Drain() { r.end(wire.ErrDraining) }
+func (r *Receiver) Drain() { r.cancelBase(wire.ErrDraining) }
 
 // MostUnheard is how many answers are kept for a host.
-const MostUnheard = mostUnheard
+const MostUnheard = maxCachedReadbacks
 
 // Patience makes requests wait so long for a place.
-func (r *Receiver) Patience(d time.Duration) { r.slots.MaxWait = d }
+func (r *Receiver) Patience(d time.Duration) { r.uploadLimiter.MaxWait = d }
 
 // Queued returns how many requests wait for a place.
-func (r *Receiver) Queued() int { return r.slots.Queued() }
+func (r *Receiver) Queued() int { return r.uploadLimiter.Queued() }
 
 // Served returns how many requests are under way whose hosts were let in.
 func (r *Receiver) Served() int {
@@ -98,13 +98,4 @@ func (r *Receiver) Served() int {
 func (r *Receiver) Tick() { r.access.tick() }
 
 // Port is what serves the requests of the TLS port.
-func (r *Receiver) Port() http.Handler { return r.server(r.gate.Caller).Handler }
-
-// ParseDisabled parses a list of disabled hosts, and returns it as it is written.
-func ParseDisabled(b []byte) (map[episode.Name]time.Time, error) { return parseDisabled(b) }
-
-// ParseStoreName parses the content of store.json.
-func ParseStoreName(b []byte) (wire.Store, error) {
-	n, err := parseStoreName(b)
-	return wire.Store{ID: n.ID, Replaces: n.Replaces}, err
-}
+func (r *Receiver) Port() http.Handler { return r.newServer(r.gate.Caller).Handler }

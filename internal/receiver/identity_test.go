@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
@@ -139,13 +140,13 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 		}
 		l.stop()
 		_, err := receiver.New(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
-		if !errors.Is(err, receiver.ErrStoreFile) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "restore") {
+		if !errors.Is(err, datadir.ErrStoreFile) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "restore") {
 			t.Errorf("a start on %.40q: %v", content, err)
 		}
 		if now, err := os.ReadFile(path); err != nil || string(now) != content {
 			t.Errorf("a start has made %q (%v) of %.40q", now, err, content)
 		}
-		if _, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now()); !errors.Is(err, receiver.ErrStoreFile) {
+		if _, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now()); !errors.Is(err, datadir.ErrStoreFile) {
 			t.Errorf("a command on %.40q: %v", content, err)
 		}
 		must(t, os.WriteFile(path, good, 0o640))
@@ -153,7 +154,7 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 	}
 	must(t, os.Chmod(path, 0o666))
 	l.stop()
-	if _, err := receiver.New(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler)); !errors.Is(err, receiver.ErrStoreFile) {
+	if _, err := receiver.New(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler)); !errors.Is(err, datadir.ErrStoreFile) {
 		t.Errorf("a start with a name that everybody may write: %v", err)
 	}
 }
@@ -189,7 +190,7 @@ func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 	l.takes(key("lab-01", "run-1"), packed(1000, 1), wire.Stored)
 	first := l.identity()
 	for i, changed := range []bool{true, false} {
-		did, err := receiver.ReplaceStore(t.Context(), l.cfg, "OLD1", "the test")
+		did, err := datadir.ReplaceStore(t.Context(), string(l.cfg.DataDir), "OLD1", "the test")
 		if err != nil || did.Changed != changed || did.Former != "OLD1" || did.ID != first.ID {
 			t.Errorf("replacing OLD1, time %d: %+v, %v", i, did, err)
 		}
@@ -197,13 +198,13 @@ func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 			t.Errorf("the running receiver is %+v", got)
 		}
 	}
-	if _, err := receiver.ReplaceStore(t.Context(), l.cfg, first.ID, "the test"); err == nil {
+	if _, err := datadir.ReplaceStore(t.Context(), string(l.cfg.DataDir), first.ID, "the test"); err == nil {
 		t.Error("a store replaces itself")
 	}
 	// Each time: an image of the same length may have been restored again.
 	replaced := []string{first.ID, "OLD1"}
 	for i := range 3 {
-		did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
+		did, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now())
 		if err != nil || !did.Changed || did.Former != replaced[0] || did.ID == replaced[0] {
 			t.Errorf("rewinding, time %d: %+v, %v", i, did, err)
 		}
@@ -222,7 +223,7 @@ func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 func TestRewoundWithoutAFormerStoreIsRewound(t *testing.T) {
 	l := newLab(t, nil)
 	must(t, os.WriteFile(filepath.Join(l.data, "store.json"), []byte(`{"schema_version":1,"id":"A"}`), 0o640))
-	did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
+	did, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now())
 	if err != nil || did.Former != "A" || !did.Changed {
 		t.Errorf("%+v, %v", did, err)
 	}
@@ -232,11 +233,11 @@ func TestRewoundWithoutAFormerStoreIsRewound(t *testing.T) {
 func TestReplacedStoresAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	for i := range wire.MaxReplaced {
-		_, err := receiver.ReplaceStore(t.Context(), l.cfg, "OLD"+string(rune('A'+i/26))+string(rune('A'+i%26)), "the test")
+		_, err := datadir.ReplaceStore(t.Context(), string(l.cfg.DataDir), "OLD"+string(rune('A'+i/26))+string(rune('A'+i%26)), "the test")
 		must(t, err)
 	}
 	before := l.identity()
-	did, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now())
+	did, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now())
 	must(t, err)
 	if got := l.identity(); got.ID != did.ID || len(got.Replaces) != wire.MaxReplaced || got.Replaces[0] != before.ID || slices.Contains(got.Replaces, "OLDAA") {
 		t.Errorf("%+v", got)
@@ -248,7 +249,7 @@ func TestStoreThatBeganEmptyIsNewForADay(t *testing.T) {
 	l := newLab(t, nil)
 	isNew := func() bool {
 		t.Helper()
-		is, err := receiver.InspectStore(l.cfg)
+		is, err := datadir.InspectStore(string(l.cfg.DataDir))
 		must(t, err)
 		return is.New
 	}
@@ -259,7 +260,7 @@ func TestStoreThatBeganEmptyIsNewForADay(t *testing.T) {
 	if !isNew() {
 		t.Error("one archive makes it old")
 	}
-	_, err := receiver.ReplaceStore(t.Context(), l.cfg, "OLD1", "the test")
+	_, err := datadir.ReplaceStore(t.Context(), string(l.cfg.DataDir), "OLD1", "the test")
 	must(t, err)
 	if isNew() {
 		t.Error("it is new although a person has said what it replaces")
@@ -275,10 +276,10 @@ func TestNoCommandNamesAStore(t *testing.T) {
 	if st, err := receiver.Inspect(l.cfg, time.Now()); err != nil || st.Store != nil || len(st.Problems) > 0 {
 		t.Errorf("status without a name: %+v %q, %v", st.Store, st.Problems, err)
 	}
-	if _, err := receiver.InspectStore(l.cfg); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := datadir.InspectStore(string(l.cfg.DataDir)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("store without a name: %v", err)
 	}
-	if _, err := receiver.ReplaceStore(t.Context(), l.cfg, "OLD1", "the test"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := datadir.ReplaceStore(t.Context(), string(l.cfg.DataDir), "OLD1", "the test"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("replaces without a name: %v", err)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -304,18 +305,6 @@ func TestAnswersNameTheStore(t *testing.T) {
 	if pong, err := c.Ping(t.Context()); err != nil || pong.Store == nil || pong.Store.IndexBytes != last {
 		t.Errorf("the pong: %+v, %v", pong.Store, err)
 	}
-}
-
-func FuzzStoreName(f *testing.F) {
-	f.Add([]byte(`{"schema_version":1,"id":"4TQ7ZC5WJ2M3N6PXVB1KD8RHSE","created_at":"2026-11-29T08:00:00Z","replaces":["OLD1"]}`))
-	f.Add([]byte(`{"schema_version":1,"id":"unnamed","replaces":null}`))
-	f.Add([]byte(`{"schema_version":1,"id":"a"} {}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := receiver.ParseStoreName(b)
-		if err == nil && s.Check() != nil {
-			t.Fatalf("%q is taken: %v", b, s.Check())
-		}
-	})
 }
 
 // TestRestoredImageIsNotWhatItsHostsKnew, however long its index grows again.
@@ -359,7 +348,7 @@ func TestRestoredImageIsNotWhatItsHostsKnew(t *testing.T) {
 	}
 	has("restored and grown, what was before the image", atImage, true)
 	has("restored and grown, what was after it", before, false)
-	if _, err := receiver.RewindStore(t.Context(), l.cfg, "the test", time.Now()); err != nil {
+	if _, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	has("after it was said", before, true)

@@ -5,83 +5,91 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/scrub"
 	"cis490/internal/store"
 	"cis490/internal/wire"
 )
 
-// readBacks is how many archives are read back for their hosts at once.
-const readBacks = 2
+// maxReadbacks is how many archives are read back for their hosts at once.
+const maxReadbacks = 2
 
-// AdmitInventory waits for a slot: an inventory counts as an upload.
+// AdmitInventory waits for a slot. An inventory counts as an upload.
 func (r *Receiver) AdmitInventory(ctx context.Context, host episode.Name) (release func(), err error) {
-	release, err = r.slots.Acquire(ctx, host)
+	release, err = r.uploadLimiter.Acquire(ctx, host)
 	return release, problemOf(err)
 }
 
-// Inventory says what is stored of what a host claims. With readBack it reads
-// the one archive from the disk first.
-func (r *Receiver) Inventory(ctx context.Context, host episode.Name, claims []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
+// Inventory returns an entry for each query of a host. With readBack it verifies the one
+// archive first.
+func (r *Receiver) Inventory(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
 	if readBack {
-		done, err := r.reads.Acquire(ctx, host)
+		done, err := r.readbackLimiter.Acquire(ctx, host)
 		if err != nil {
 			return nil, hostBusy("archives are being read back")
 		}
 		defer done()
 	}
-	found := make([]wire.InventoryEntry, 0, len(claims))
-	unindexed := map[int]store.Object{} // by their index in found
+	entries := make([]wire.InventoryEntry, 0, len(queries))
+	unattributed := map[int]store.Object{} // by their index in entries
 	var first error
 	failed := 0
-	for i, c := range claims {
-		h, o, err := r.holding(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
+	for i, c := range queries {
+		h, o, err := r.examine(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
 		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err)) {
-			return nil, r.failed(err)
+			return nil, r.noteFault(err)
 		}
-		if err != nil { // the other claims get their answers
+		if err != nil { // the other queries get their entries
 			if failed++; failed == 1 {
 				first = fmt.Errorf("%s: %w", c.Episode, err)
 			}
 		}
 		if err == nil && h.State == wire.Absent && o != (store.Object{}) {
-			unindexed[i] = o
+			unattributed[i] = o
 		}
-		found = append(found, h)
+		entries = append(entries, h)
 	}
-	if err := r.addRows(ctx, host, claims, found, unindexed); err != nil {
+	if err := r.addRows(ctx, host, queries, entries, unattributed); err != nil {
 		if ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err) {
-			return nil, r.failed(err)
+			return nil, r.noteFault(err)
 		}
 		first = errors.Join(first, err)
 	}
 	if first != nil {
-		r.log.Error("could not examine stored archives", "host", host, "archives", failed, "err", first, "hint", unreadableHint)
+		r.log.Error("could not examine stored archives", "host", host, "archives", failed, "err", first, "hint", scrub.UnreadableHint)
 	}
-	return found, ctx.Err()
+	return entries, ctx.Err()
 }
 
-// unreadableHint is what to do about an entry of the store that cannot be read.
-const unreadableHint = "make it readable for the receiver's user, or move it out of the data directory"
+// readBack verifies an archive for a host that waits, and logs the result.
+func (r *Receiver) readBack(ctx context.Context, key episode.Key) (scrub.Result, error) {
+	result, err := r.verifier.VerifyNow(ctx, key)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		result.Log(r.log.With("host", key.Host, "episode", key.Name))
+	}
+	return result, err
+}
 
-// holding answers a claim. With an error, the answer says what is known all the same. An
-// object that is returned with [wire.Absent] is stored without attributes: its row says
-// what it is.
-func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.InventoryQuery, readBack bool) (wire.InventoryEntry, store.Object, error) {
+// examine returns the entry of an archive. With an error, the entry has what is known. An
+// object that is returned with [wire.Absent] is stored without attributes: its row has its
+// digest.
+func (r *Receiver) examine(ctx context.Context, key episode.Key, c wire.InventoryQuery, readBack bool) (wire.InventoryEntry, store.Object, error) {
 	h := wire.InventoryEntry{Episode: c.Episode, State: wire.Absent}
 	o, err := r.store.Stat(key)
 	if err == nil && readBack {
-		var p proof
-		p, err = r.readBack(ctx, key, nil)
-		if err == nil || !p.Digest.IsZero() {
-			o = p.Object
+		var v scrub.Result
+		v, err = r.readBack(ctx, key)
+		if err == nil || !v.Object.Digest.IsZero() {
+			o = v.Object
 		}
-		h.Undecodable = errors.Is(p.bad, store.ErrUndecodable)
+		h.Undecodable = errors.Is(v.Err, store.ErrUndecodable)
 		switch {
-		case p.bad == nil || h.Undecodable || errors.Is(err, fs.ErrNotExist):
-		case err == nil && !p.aside: // of a disk that fails as a whole, nothing is believed
-			return unexamined(h, o, c), o, nil
+		case v.Err == nil || h.Undecodable || errors.Is(err, fs.ErrNotExist):
+		case err == nil && !v.Quarantined: // the disk fails as a whole: its result proves nothing
+			return unreadableEntry(h, o, c), o, nil
 		default:
 			h.State = wire.StateDamaged
 			return h, o, err
@@ -91,14 +99,15 @@ func (r *Receiver) holding(ctx context.Context, key episode.Key, c wire.Inventor
 	case errors.Is(err, fs.ErrNotExist):
 		return h, store.Object{}, nil
 	case err != nil:
-		return unexamined(h, o, c), o, err
+		return unreadableEntry(h, o, c), o, err
 	case o.Digest.IsZero():
 		return h, o, nil
 	}
-	return holdingOf(h, o, c), o, nil
+	return entryOf(h, o, c), o, nil
 }
 
-func holdingOf(h wire.InventoryEntry, o store.Object, c wire.InventoryQuery) wire.InventoryEntry {
+// entryOf completes h from the stored object.
+func entryOf(h wire.InventoryEntry, o store.Object, c wire.InventoryQuery) wire.InventoryEntry {
 	h.State = wire.Present
 	if o.Digest != c.Digest {
 		h.State = wire.Divergent
@@ -111,4 +120,57 @@ func holdingOf(h wire.InventoryEntry, o store.Object, c wire.InventoryQuery) wir
 		h.Contents = &o.Contents
 	}
 	return h
+}
+
+// unreadableEntry returns the entry of an archive that cannot be read: a file without
+// permissions, or a disk that fails as a whole. The archive may be intact. For "damaged" or
+// "absent" its host would send it again, into a PUT that meets the same error. So the entry is
+// present or divergent by the digest that is known, and never verified: the host keeps its
+// copy.
+//
+// If no digest is known the entry is divergent, with a digest of zeros: the host keeps its
+// copy, sends nothing and reports the episode. "present" would be a guess, and an operator may
+// delete the copy for it.
+func unreadableEntry(h wire.InventoryEntry, o store.Object, c wire.InventoryQuery) wire.InventoryEntry {
+	o.VerifiedAt = time.Time{}
+	h = entryOf(h, o, c)
+	h.Unreadable, h.Undecodable = true, false
+	if o.Digest.IsZero() {
+		h.ReceivedAt = nil
+	}
+	return h
+}
+
+// addRows completes the entries without a digest from their rows: those of [unreadableEntry],
+// and those of archives without attributes, which are in unattributed by their index in
+// entries. A file with neither attributes nor a row was copied in by hand. It stays absent
+// until its next upload. One search of the index serves all entries.
+func (r *Receiver) addRows(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, entries []wire.InventoryEntry, unattributed map[int]store.Object) error {
+	var keys []episode.Key
+	for i, h := range entries {
+		if _, needed := unattributed[i]; needed || h.Unreadable && h.Digest.IsZero() {
+			keys = append(keys, episode.Key{Host: host, Name: h.Episode})
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	rows, err := r.rowSearches.lookUp(ctx, host, keys...)
+	if err != nil {
+		return err
+	}
+	for i, h := range entries {
+		row, known := rows.Last(episode.Key{Host: host, Name: h.Episode})
+		if !known {
+			continue
+		}
+		if o, needed := unattributed[i]; needed {
+			o.Digest = row.SHA256
+			entries[i] = entryOf(h, o, queries[i])
+		} else if h.Unreadable && h.Digest.IsZero() {
+			o := store.Object{Size: row.Size, Digest: row.SHA256, ReceivedAt: row.ReceivedAt}
+			entries[i] = unreadableEntry(h, o, queries[i])
+		}
+	}
+	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"cis490/internal/config"
+	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/pki"
@@ -191,7 +192,7 @@ func (l *lab) staged(k episode.Key) string {
 // rows returns the index, which must be valid to the last byte.
 func (l *lab) rows() []index.Row {
 	l.Helper()
-	b, err := os.ReadFile(filepath.Join(l.data, receiver.IndexFile))
+	b, err := os.ReadFile(filepath.Join(l.data, datadir.IndexFile))
 	must(l, err)
 	if len(b) > 0 && b[len(b)-1] != '\n' {
 		l.Errorf("the index ends with %+q", b[max(0, len(b)-40):])

@@ -3,23 +3,18 @@ package receiver
 import (
 	"slices"
 
+	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/index"
+	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
 
-// Layout describes the names that the receiver and its commands make in the data
-// directory. A new name belongs here, or what root leaves under it stays root's.
-// Archives are part of it only if asked for: looking at them takes time that grows
-// with the store.
+// Layout describes the names that the receiver and its commands create in the data directory.
+// A new name must be added, or a file that root creates under it stays root's. Archives are
+// included only on request: examining them takes time that grows with the store.
 func Layout(archives bool) durable.Layout {
-	return slices.Concat(index.Layout(IndexFile), store.Layout(archives), durable.Layout{
-		{Match: durable.Named(lockName, formerLockName), Perm: 0o600},
-		{Match: durable.Named(disabledLock), Perm: 0o600},
-		{Match: durable.Named(disabledFile, durable.TempName(disabledFile)), Perm: 0o640},
-		{Match: durable.Named(storeLock), Perm: 0o600},
-		{Match: durable.Named(storeFile, durable.TempName(storeFile)), Perm: 0o640},
-		{Match: durable.Named(scrubFile, durable.TempName(scrubFile)), Perm: 0o640},
+	return slices.Concat(index.Layout(datadir.IndexFile), store.Layout(archives), scrub.Layout(), datadir.Layout(), durable.Layout{
 		{Match: durable.IsProbe, Perm: 0o600},
 	})
 }

@@ -41,7 +41,7 @@ func hostBusy(format string, args ...any) error {
 	return p
 }
 
-// Limits says what the receiver takes, for a ping.
+// Limits returns the limits of uploads, for a ping.
 func (r *Receiver) Limits() wire.Limits {
 	return wire.Limits{
 		MaxSize:        int64(r.cfg.Limits.ArchiveBytes),
@@ -51,7 +51,7 @@ func (r *Receiver) Limits() wire.Limits {
 	}
 }
 
-// Storage says how much the receiver may still take of a host, for a ping.
+// Storage returns how much may still be stored for a host, for a ping.
 func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, error) {
 	left, err := r.disk.Left(host)
 	if err != nil {
@@ -66,12 +66,12 @@ func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, 
 	if refused, ok := errors.AsType[*admission.RefusedError](err); ok {
 		s.Accepting, s.Detail, err = false, refused.Detail, nil
 	}
-	r.noteSeparate(host, &s)
+	r.reportSeparateHost(host, &s)
 	return s, err
 }
 
-// CheckSpace returns why uploads would be refused, if the disk of c's data directory is
-// the reason. The directory must exist.
+// CheckSpace returns an error if uploads would be refused because of the disk of c's data
+// directory, which must exist.
 func (c Config) CheckSpace() error {
 	data, err := durable.Open(string(c.DataDir))
 	if err != nil {
@@ -88,10 +88,10 @@ func (c Config) checkSpace(data *durable.Dir) error {
 	return nil
 }
 
-// InodeFloor returns how many inodes stay free of the total of a file system.
+// InodeFloor returns how many inodes of a file system with total inodes stay free.
 func (c Config) InodeFloor(total int64) int64 { return admission.FloorOf(c.MinFreeInodes, total) }
 
-// available returns what is free on the file system of data above the floors of c.
+// available returns what is free on the file system of data, above the minimum of c.
 func (c Config) available(data *durable.Dir) (admission.Space, error) {
 	free, err := data.Free()
 	s := admission.Space{Bytes: free.Bytes - int64(c.MinFree), Inodes: math.MaxInt64}

@@ -23,6 +23,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
@@ -53,12 +54,12 @@ func TestAnotherDiskWasNeverRead(t *testing.T) {
 		for i, name := range []string{"a", "b", "c", "d"} {
 			l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
 		}
-		run := func(disk string, d time.Duration) receiver.Progress {
+		run := func(disk string, d time.Duration) scrub.Progress {
 			must(t, l.r.OnDisk(disk))
 			stop := l.scrubbing()
 			time.Sleep(d)
 			stop()
-			var p receiver.Progress
+			var p scrub.Progress
 			b, err := os.ReadFile(l.data + "/scrub.json")
 			must(t, errors.Join(err, json.Unmarshal(b, &p)))
 			return p
@@ -126,11 +127,11 @@ func TestSearchesForRowsArePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		took, searches, keys := time.Second, 0, 0
-		s := receiver.NewSearches(ctx, func(_ context.Context, of ...episode.Key) (index.Found, error) {
+		s := receiver.NewSearches(ctx, func(_ context.Context, of ...episode.Key) (index.SearchResult, error) {
 			searches++
 			keys += len(of)
 			time.Sleep(took)
-			return index.Found{}, nil
+			return index.SearchResult{}, nil
 		})
 		defer s.Close()
 		defer cancel()
@@ -176,9 +177,9 @@ func TestSearchForRowsEndsWithItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopped := errors.New("stopped")
 		life, stop := context.WithCancelCause(t.Context())
-		s := receiver.NewSearches(life, func(ctx context.Context, _ ...episode.Key) (index.Found, error) {
+		s := receiver.NewSearches(life, func(ctx context.Context, _ ...episode.Key) (index.SearchResult, error) {
 			<-ctx.Done()
-			return index.Found{}, ctx.Err()
+			return index.SearchResult{}, ctx.Err()
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

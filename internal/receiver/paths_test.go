@@ -100,7 +100,7 @@ type onStored struct {
 func (h onStored) Enabled(context.Context, slog.Level) bool { return true }
 
 func (h onStored) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == "stored" {
+	if r.Message == "upload stored" {
 		h.do()
 	}
 	return nil

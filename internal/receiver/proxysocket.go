@@ -14,15 +14,15 @@ import (
 	"cis490/internal/durable"
 )
 
-// proxyMode lets the group of the socket's directory connect: the proxy's user must
-// be in it.
+// proxyMode allows the group of the socket's directory to connect. The proxy's user must be
+// in it.
 const proxyMode = 0o660
 
-// ListenProxy opens the socket for a proxy, or returns nil if there is none. What an
-// earlier receiver left of it is removed: the data directory is locked.
+// ListenProxy opens the socket for a proxy, or returns nil if none is configured. It removes
+// the socket of an earlier receiver, which no longer runs: the data directory is locked.
 //
-// The proxy's user may be able to write in the directory, so the socket is removed
-// and changed beneath the open directory, and nothing else in its place is.
+// The proxy's user may be able to write to the directory, so the socket is removed and
+// changed relative to the open directory, and only if it is a socket of this process.
 func (r *Receiver) ListenProxy() (net.Listener, error) {
 	path := string(r.cfg.Proxy.Socket)
 	if path == "" {
@@ -50,8 +50,8 @@ func (r *Receiver) ListenProxy() (net.Listener, error) {
 	return ln, nil
 }
 
-// setSocketMode changes the mode of a socket of ours in dir. A socket cannot be opened
-// but as a path descriptor, whose mode only a path below /proc can change.
+// setSocketMode changes the mode of this process's socket in dir. A socket can be opened as a
+// path descriptor only, and its mode changed by a path below /proc only.
 func setSocketMode(dir *durable.Dir, name string, mode fs.FileMode) error {
 	fd, err := durable.OpenBeneath(int(dir.File().Fd()), name, unix.O_PATH)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/index"
 	"cis490/internal/receiver"
@@ -177,7 +178,7 @@ func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 		t.Run(healing, func(t *testing.T) {
 			l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(tmpfs(t, "size=1m")) })
 			l.takes(key("i", "other"), noise(10, 2), wire.Stored)
-			grow(t, filepath.Join(l.data, receiver.IndexFile))
+			grow(t, filepath.Join(l.data, datadir.IndexFile))
 			k, content := key("h", "e"), noise(10_000, 1)
 			filler := filepath.Join(l.data, "filler")
 			last := readFunc(func([]byte) (int, error) { fill(t, filler); return 0, io.EOF })
@@ -282,7 +283,7 @@ func TestArrivalNeverGoesBack(t *testing.T) {
 		last := time.Now().Add(ahead).UTC()
 		l.restart(func() {
 			row := index.Row{ReceivedAt: last, Host: "h", Episode: "future", SHA256: [32]byte{1}, Size: 1}
-			must(t, os.WriteFile(filepath.Join(l.data, receiver.IndexFile), row.Append(nil), 0o640))
+			must(t, os.WriteFile(filepath.Join(l.data, datadir.IndexFile), row.Append(nil), 0o640))
 		})
 		r := l.takes(key("h", "now"), noise(10, 1), wire.Stored)
 		if before := r.ReceivedAt.Before(last.Truncate(time.Microsecond)); before != back {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
@@ -96,7 +97,7 @@ func TestRaceOfOtherBytesHasOneWinner(t *testing.T) {
 func TestRowBelongsToOneUpload(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), noise(1000, 1)
-	f, err := os.OpenFile(filepath.Join(l.data, durable.LogLockName(receiver.IndexFile)), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(l.data, durable.LogLockName(datadir.IndexFile)), os.O_RDWR, 0)
 	must(t, err)
 	defer f.Close()
 	must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})) // as a backfill does

@@ -1,11 +1,13 @@
-// Package receiver is the daemon that takes archives in. It stands between
-// package wire, which speaks with the hosts, and packages store and index,
-// which keep.
+// Package receiver is the daemon that stores archives. It connects package wire, the
+// protocol, with packages store and index, which write to the disk.
 //
-// The law: an answer of success is sent after four durable facts, in this
-// order: the bytes, the name, the row in the index, and only then the staging
-// name is given up. Whatever a crash leaves in between, [New] finds in staging
-// and brings to its end before the first request.
+// Start with [Receiver.Put], which reads from top to bottom: limits, is it stored already,
+// space, stage, commit. [Receiver.Append] does the same for a piece of an announced upload.
+// Between the pieces, the state of an upload is an uploadSession.
+//
+// Invariant: before an answer of success these are durable, in this order: the bytes, the
+// name, and the row in the index. Only then the staging name is removed. [New] finds in
+// staging what a crash has interrupted, and completes it before the first request.
 package receiver
 
 import (
@@ -22,68 +24,52 @@ import (
 
 	"cis490/internal/admission"
 	"cis490/internal/archive"
+	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/pki"
+	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
 
-// The locks of the data directory: that of older programs is taken as well.
-const (
-	lockName       = ".receiver.lock"
-	formerLockName = ".lock"
-)
-
-// LockNames returns the names of the lock files in the data directory, of this
-// version and of older ones.
-func LockNames() []string {
-	return []string{lockName, formerLockName, disabledLock, storeLock, durable.LogLockName(IndexFile)}
-}
-
-// IndexFile is the name of the index in the data directory.
-const IndexFile = "index.jsonl"
-
-// Receiver owns a data directory for as long as it is open. It is the
-// [wire.Backend] of its own server.
+// Receiver owns a data directory while it is open. It is the [wire.Backend] of its server.
 type Receiver struct {
-	cfg      Config
-	version  string
-	log      *slog.Logger
-	gate     *pki.Gate
-	data     *durable.Dir
-	paths    *durable.PathWatch // of data and the store's folders
-	lock     *durable.Lock
-	store    *store.Store
-	index    *index.Log
-	identity *storeWatch
-	keys     admission.KeyLocks[episode.Key] // from the commit of an upload to its row
-	slots    admission.Limiter               // of uploads
-	access   *access                         // who is served, and still is
-	unheard  unheard
-	uploads  *uploads // the unfinished ones
-	disk     *admission.Disk
-	conns    *admission.Conns
-	requests admission.Requests
-	peeks    chan *archive.MetaReader // what looks for meta.json
-	chunks   sync.Pool                // of *[chunk]byte
-	prover   *prover
-	reads    admission.Limiter                // archives being read back for their hosts
-	reading  admission.KeyLocks[episode.Name] // hosts for whom one is read that they send again
-	rows     *rowSearches
+	cfg             Config
+	version         string
+	log             *slog.Logger
+	gate            *pki.Gate
+	data            *durable.Dir
+	paths           *durable.PathWatch // of data and the directories of the store
+	lock            *durable.Lock
+	store           *store.Store
+	index           *index.Log
+	identity        *datadir.StoreWatch
+	keyLocks        admission.KeyLocks[episode.Key] // held from the commit of an upload to its row, and while a stored copy is read
+	uploadLimiter   admission.Limiter               // of uploads
+	access          *access                         // of the hosts of all requests
+	readbackCache   readbackCache
+	sessions        *sessions // the unfinished ones
+	disk            *admission.Disk
+	conns           *admission.Conns
+	requests        admission.Requests
+	metaReaders     chan *archive.MetaReader // readers of meta.json
+	chunks          sync.Pool                // of *[chunkSize]byte
+	verifier        *scrub.Verifier
+	readbackLimiter admission.Limiter                // of archives that are read for a host that waits
+	readbackLocks   admission.KeyLocks[episode.Name] // of hosts that send a stored archive again, which is read
+	rowSearches     *rowSearches
 
-	scrubWarned bool // of [Receiver.saveScrub], which the scrub alone calls
-
-	// life is what reading goes on for whose sender has gone; end ends it. Requests
-	// are parts of it.
-	life context.Context
-	end  context.CancelCauseFunc
+	// baseCtx is the parent of all requests, and of work that continues after a sender has
+	// disconnected. cancelBase ends it.
+	baseCtx    context.Context
+	cancelBase context.CancelCauseFunc
 
 	faulted atomic.Bool
-	fault   chan error // the first storage fault, or the first folder that was moved
+	fault   chan error // the first storage fault, or the first directory that was moved
 }
 
-// New opens what c names and returns a receiver: see [NewWithGate].
+// New opens the certificates that c names and returns a receiver, see [NewWithGate].
 func New(ctx context.Context, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
 	gate, err := pki.Open(c.Trust())
 	if err != nil {
@@ -93,19 +79,20 @@ func New(ctx context.Context, c Config, version, holder string, log *slog.Logger
 }
 
 // NewWithGate opens the data directory of c, or returns a [*durable.LockedError], and
-// ends what a crash interrupted. Holder is what the next one who asks is told. The
-// gate is separate because root opens it, before it becomes the service user. Recovered,
-// unless nil, is told how many bytes each read of the recovery gave, which may take long.
+// completes what a crash has interrupted. holder describes this process to others that want
+// the lock. The gate is separate because root opens it before it becomes the service user.
+// recovered, unless nil, is called with the number of bytes of each read of the recovery,
+// which may take long.
 func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger, recovered func(bytes int)) (*Receiver, error) {
 	log = slog.New(admission.LimitLines(log.Handler()))
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
-		slots:   admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
-		uploads: newUploads(c.Limits.UploadsPerHost),
-		peeks:   newPeeks(),
-		fault:   make(chan error, 1),
+		uploadLimiter: admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
+		sessions:      newSessions(c.Limits.UploadsPerHost),
+		metaReaders:   newMetaReaders(),
+		fault:         make(chan error, 1),
 	}
-	r.life, r.end = context.WithCancelCause(context.WithoutCancel(ctx))
+	r.baseCtx, r.cancelBase = context.WithCancelCause(context.WithoutCancel(ctx))
 	err := r.openConns()
 	if err == nil {
 		err = r.open(holder)
@@ -118,20 +105,20 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	if err := c.checkSpace(r.data); err != nil {
 		log.Warn("disk is full", "err", err)
 	}
-	disabled, err := watchDisabled(r.data, log)
+	disabled, err := datadir.WatchDisabled(r.data, log)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	r.logSeparateHosts()
 	r.access = newAccess(gate, disabled, log)
-	r.prover, r.reads = r.newProver(), admission.Limiter{Total: readBacks, PerHost: 1}
-	if err := r.recover(ctx, recovered); err != nil {
+	r.verifier, r.readbackLimiter = r.newVerifier(), admission.Limiter{Total: maxReadbacks, PerHost: 1}
+	if err := r.recoverUploads(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
 	}
 	return r, nil
 }
 
-// openConns divides the descriptors that this process may have.
+// openConns creates the limits of connections from the number of files that may be open.
 func (r *Receiver) openConns() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -147,24 +134,24 @@ func (r *Receiver) open(holder string) error {
 	if err != nil {
 		return err
 	}
-	if r.lock, err = r.data.Lock(lockName, holder, formerLockName); err != nil {
+	if r.lock, err = datadir.Lock(r.data, holder); err != nil {
 		return err
 	}
 	if err := r.openStore(); err != nil {
 		return err
 	}
-	if r.index, err = index.Open(r.data, IndexFile, r.noteIndex); err != nil {
+	if r.index, err = index.Open(r.data, datadir.IndexFile, r.logIndexNotice); err != nil {
 		return err
 	}
-	r.rows = newRowSearches(r.life, r.index.FindAll)
+	r.rowSearches = newRowSearches(r.baseCtx, r.index.FindAll)
 	if err := r.watchPaths(); err != nil {
 		return err
 	}
 	return r.openIdentity(time.Now())
 }
 
-// noteIndex logs what a person should know about the index.
-func (r *Receiver) noteIndex(n index.Notice) {
+// logIndexNotice logs a repair of the index.
+func (r *Receiver) logIndexNotice(n index.Notice) {
 	log := r.log.With("index", n.Path, "bytes", n.Bytes)
 	switch n.Kind {
 	case index.Completed:
@@ -176,9 +163,9 @@ func (r *Receiver) noteIndex(n index.Notice) {
 	}
 }
 
-// Close gives the data directory up.
+// Close closes the data directory and releases its lock.
 func (r *Receiver) Close() error {
-	r.end(nil)
+	r.cancelBase(nil)
 	if r.access != nil {
 		r.access.close()
 	}
@@ -186,8 +173,8 @@ func (r *Receiver) Close() error {
 	if r.paths != nil {
 		errs = append(errs, r.paths.Close())
 	}
-	if r.rows != nil {
-		r.rows.close()
+	if r.rowSearches != nil {
+		r.rowSearches.close()
 	}
 	if r.index != nil {
 		errs = append(errs, r.index.Close())
@@ -204,14 +191,14 @@ func (r *Receiver) Close() error {
 	return errors.Join(errs...)
 }
 
-// Paths returns where a receiver with this configuration keeps its archives
-// and its index, for the tools that work beside it.
+// Paths returns where a receiver with this configuration keeps its archives and its index,
+// for tools that run beside it.
 func (c Config) Paths() (episodes, index string) {
-	return filepath.Join(string(c.DataDir), "episodes"), filepath.Join(string(c.DataDir), IndexFile)
+	return filepath.Join(string(c.DataDir), "episodes"), filepath.Join(string(c.DataDir), datadir.IndexFile)
 }
 
-// Reload takes in new certificates and lists, and ends the requests and connections of
-// hosts that do not pass with them. If any file is bad, all stay as they were.
+// Reload loads new certificates and lists, and ends the requests and connections of hosts
+// that they do not admit. If any file is invalid, all stay as they were.
 func (r *Receiver) Reload() error {
 	if err := r.gate.Reload(); err != nil {
 		return err
@@ -220,25 +207,8 @@ func (r *Receiver) Reload() error {
 	return nil
 }
 
-// CertNotAfter returns when the receiver's own certificate ends.
+// CertNotAfter returns when the receiver's own certificate expires.
 func (r *Receiver) CertNotAfter() time.Time { return r.gate.Trust().NotAfter() }
 
-// Alive reports whether the receiver can still make an archive durable. It is
-// what a watchdog should ask.
+// Alive reports whether the receiver can still make an archive durable, for a watchdog.
 func (r *Receiver) Alive(ctx context.Context) bool { return r.index.Alive(ctx) }
-
-// failed ends the daemon if err is a storage fault, and returns what the sender
-// is told of err.
-func (r *Receiver) failed(err error) error {
-	switch {
-	case errors.Is(err, durable.ErrFault):
-		r.fail(err)
-	case durable.IsFull(err):
-		r.log.Warn("no space", "err", err)
-		return problemOf(admission.NoSpace())
-	}
-	if refusal := r.refuseSeparate(err); refusal != nil {
-		return refusal
-	}
-	return problemOf(err)
-}

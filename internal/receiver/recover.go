@@ -6,99 +6,100 @@ import (
 	"fmt"
 
 	"cis490/internal/durable"
+	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
 
-// recover ends what a crash interrupted. It lists staging and nothing else, so
-// that it costs what was under way, however much is stored. Read, unless nil, is told
-// how many bytes each read of a committed upload gave.
+// recoverUploads completes or drops the uploads that a crash interrupted. It lists staging
+// and nothing else: its cost is proportional to the uploads in flight. progress, unless nil,
+// is called with the number of bytes of each read of a committed upload.
 //
-// An upload that the disk does not give ends nothing but itself. More than lostDisk of
-// them in a row are a fault of the storage.
-func (r *Receiver) recover(ctx context.Context, read func(bytes int)) error {
+// An upload that cannot be read does not affect the others. Too many of them in a row are a
+// storage fault.
+func (r *Receiver) recoverUploads(ctx context.Context, progress func(bytes int)) error {
 	for staged, err := range r.store.Staged() {
 		if stray, ok := errors.AsType[*store.StrayError](err); ok {
-			r.log.Warn("left alone what is not ours", "err", stray)
+			r.log.Warn("unknown file in staging", "err", stray)
 			continue
 		}
 		if err == nil {
-			err = r.resume(ctx, staged, read)
-		} else if gone := r.lostInRecovery(err); gone != nil {
-			err = gone
+			err = r.recoverStaged(ctx, staged, progress)
+		} else if fault := r.countReadError(err); fault != nil {
+			err = fault
 		}
 		switch {
 		case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err):
 			return err
 		case err != nil:
-			// It stays in staging, so that its row stays owed: the next upload of
-			// its key, or the next start, looks at it again.
-			r.log.Error("left an interrupted upload", "host", staged.Key.Host, "episode", staged.Key.Name, "err", err, "hint", unreadableHint)
+			// It stays in staging as a mark of the missing row: the next upload of its
+			// key, or the next start, tries again.
+			r.log.Error("could not recover interrupted upload", "host", staged.Key.Host, "episode", staged.Key.Name, "err", err, "hint", scrub.UnreadableHint)
 		}
 	}
 	return nil
 }
 
-// lostInRecovery counts err if it says that the disk does not give something, and returns
-// a [durable.ErrFault] if that has happened too often in a row.
-func (r *Receiver) lostInRecovery(err error) error {
-	if r.prover.saw(err) {
-		return fmt.Errorf("%w: %w: %w", durable.ErrFault, errDisk, err)
+// countReadError counts err if it is a read error, and returns a [durable.ErrFault] if there
+// were too many in a row.
+func (r *Receiver) countReadError(err error) error {
+	if r.verifier.RecordReadError(err) {
+		return fmt.Errorf("%w: %w: %w", durable.ErrFault, scrub.ErrDisk, err)
 	}
 	return nil
 }
 
-func (r *Receiver) resume(ctx context.Context, staged store.Staged, read func(bytes int)) error {
-	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
-	o, published, err := staged.Linked(ctx, read)
-	if isBad(err) { // one wrong reading is no proof
-		o, published, err = staged.Linked(ctx, read)
+// recoverStaged completes the upload of a staging file if it was committed.
+func (r *Receiver) recoverStaged(ctx context.Context, staged store.Staged, progress func(bytes int)) error {
+	o, committed, err := staged.Linked(ctx, progress)
+	if store.FailsVerification(err) { // two readings must agree
+		o, committed, err = staged.Linked(ctx, progress)
 	}
-	if published || err != nil {
-		if gone := r.lostInRecovery(err); gone != nil {
-			return gone
+	if committed || err != nil {
+		if fault := r.countReadError(err); fault != nil {
+			return fault
 		}
 	}
 	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrUnreadable) {
-		return r.resumeBad(ctx, staged, err)
+		return r.recoverCorrupt(ctx, staged, err)
 	}
 	if err != nil {
 		return err
 	}
-	if !published {
-		return r.resumeUnpublished(staged)
+	if !committed {
+		return r.recoverUncommitted(staged)
 	}
 	found, err := r.index.FindAll(ctx, o.Key)
 	if err != nil {
 		return err
 	}
-	if _, err := r.settle(ctx, o, found); err != nil {
+	if _, err := r.ensureIndexed(ctx, o, found); err != nil {
 		return err
 	}
-	log.Info("recovered", "sha256", o.Digest, "bytes", o.Size)
+	r.log.Info("recovered upload", "host", o.Key.Host, "episode", o.Key.Name, "sha256", o.Digest, "bytes", o.Size)
 	return nil
 }
 
-// resumeUnpublished keeps an upload of which nobody was told that it is stored, if it can
-// go on, and drops it otherwise.
-func (r *Receiver) resumeUnpublished(staged store.Staged) error {
+// recoverUncommitted restores the session of an upload that was not acknowledged, if it can
+// be continued, and drops the upload otherwise.
+func (r *Receiver) recoverUncommitted(staged store.Staged) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
-	kept, err := r.restoreUnlessStored(staged)
+	restored, err := r.restoreUnlessStored(staged)
 	if errors.Is(err, store.ErrUnreadable) {
-		if gone := r.lostInRecovery(err); gone != nil {
-			return gone
+		if fault := r.countReadError(err); fault != nil {
+			return fault
 		}
-		log.Error("quarantined an unfinished upload that the disk does not give; its host sends it again", "err", err)
+		log.Error("quarantined unreadable unfinished upload", "err", err, "hint", "its host sends it again")
 		return staged.Quarantine()
 	}
-	if kept || err != nil {
+	if restored || err != nil {
 		return err
 	}
-	log.Info("dropped an upload that a crash interrupted; its host sends it again")
+	log.Info("dropped interrupted upload", "hint", "its host sends it again")
 	return staged.Unlink()
 }
 
-// restoreUnlessStored is [Receiver.restore], but for an upload whose archive came another
-// way: after a start that could not look into its folder, say.
+// restoreUnlessStored is [Receiver.restoreSession], except for an upload whose archive was
+// stored by another request: after a start that could not read its directory, for example.
 func (r *Receiver) restoreUnlessStored(staged store.Staged) (bool, error) {
 	p, _, _, ok, err := staged.Progress()
 	if err != nil || !ok {
@@ -107,25 +108,25 @@ func (r *Receiver) restoreUnlessStored(staged store.Staged) (bool, error) {
 	if o, err := r.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
 		return false, nil
 	}
-	return r.restore(staged)
+	return r.restoreSession(staged)
 }
 
-// resumeBad ends a published upload whose bytes are others, or are not given by the
-// disk. With a row it may have been acknowledged: then it stays, for the scrub or for its
-// host, which may still have the bytes.
-func (r *Receiver) resumeBad(ctx context.Context, staged store.Staged, bad error) error {
+// recoverCorrupt ends a committed upload whose bytes are corrupt or unreadable. With a row it
+// may have been acknowledged. Then it stays for the scrub, and for its host, which may still
+// have the bytes.
+func (r *Receiver) recoverCorrupt(ctx context.Context, staged store.Staged, cause error) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
 	_, acknowledged, err := r.index.Find(ctx, staged.Key)
 	switch {
 	case err != nil:
 		return err
-	case !staged.Listed():
-		// The disk does not even say which files these are: nothing is moved.
-		return bad
+	case !staged.Exists():
+		// The disk does not even return which file this is: nothing is moved.
+		return cause
 	case acknowledged:
-		log.Error("a stored archive is damaged: send it again from its host's shipped folder", "err", bad)
+		log.Error("stored archive is corrupt", "err", cause, "hint", "send it again from its host's shipped folder")
 		return staged.Unlink()
 	}
-	log.Error("set aside an archive that a crash damaged before it was acknowledged; see quarantine", "err", bad)
-	return staged.SetAside()
+	log.Error("quarantined unacknowledged corrupt archive", "err", cause, "hint", "a crash damaged it: see quarantine")
+	return staged.QuarantineStored()
 }

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/index"
-	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
@@ -46,7 +46,7 @@ func TestEveryCrashPointIsMended(t *testing.T) {
 		}, 1, wire.AlreadyPresent},
 		{"in the row", func(l *lab) {
 			must(l, os.Link(l.stored(k), l.staged(k)))
-			must(l, os.Truncate(filepath.Join(l.data, receiver.IndexFile), 50))
+			must(l, os.Truncate(filepath.Join(l.data, datadir.IndexFile), 50))
 		}, 1, wire.AlreadyPresent},
 		{"after the row", func(l *lab) {
 			must(l, os.Link(l.stored(k), l.staged(k)))
@@ -92,7 +92,7 @@ func (l *lab) empty(k episode.Key) {
 
 func (l *lab) forgetRows() {
 	l.Helper()
-	must(l, os.Truncate(filepath.Join(l.data, receiver.IndexFile), 0))
+	must(l, os.Truncate(filepath.Join(l.data, datadir.IndexFile), 0))
 }
 
 func TestStraysDoNotStopTheStart(t *testing.T) {
@@ -120,7 +120,7 @@ func TestMillionRowsCostNothing(t *testing.T) {
 	l := newLab(t, nil)
 	l.takes(key("h", "before"), noise(10, 1), wire.Stored)
 	l.stop()
-	size := millionRows(t, filepath.Join(l.data, receiver.IndexFile))
+	size := millionRows(t, filepath.Join(l.data, datadir.IndexFile))
 	heap, read := heapInUse(), bytesRead(t)
 	l.start()
 	l.takes(key("h", "new"), noise(10, 2), wire.Stored)

@@ -14,127 +14,116 @@ import (
 	"cis490/internal/wire"
 )
 
-// Append takes in a piece of an archive.
+// Append appends a piece to an upload.
 func (r *Receiver) Append(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
-	got, unfinished, err := r.append(ctx, host, id, p, body)
-	return got, unfinished, r.final(err)
+	got, unfinished, err := r.appendPiece(ctx, host, id, p, body)
+	return got, unfinished, r.checkFault(err)
 }
 
-func (r *Receiver) append(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	u := r.uploads.of(host, id)
-	if u == nil {
-		return wire.Receipt{}, none, noUpload
+	session := r.sessions.byID(host, id)
+	if session == nil {
+		return wire.Receipt{}, none, errNoUpload
 	}
-	give, err := u.take(ctx, p.Interrupt)
+	h, err := session.acquire(ctx, p.Interrupt)
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
-	defer give()
-	if err := u.continues(p, int64(r.cfg.Limits.ArchiveBytes)); err != nil {
+	defer h.Close()
+	if err := h.validatePiece(p, int64(r.cfg.Limits.ArchiveBytes)); err != nil {
 		return wire.Receipt{}, none, err
 	}
-	release, err := r.slots.Acquire(ctx, host)
+	release, err := r.uploadLimiter.Acquire(ctx, host)
 	if err != nil {
-		return wire.Receipt{}, none, because(ctx, err)
+		return wire.Receipt{}, none, contextCause(ctx, err)
 	}
 	defer release()
-	if u.open() {
-		_, err := r.takeIn(ctx, u, p, body)
-		return wire.Receipt{}, u.progress(), err
+	if h.isOpen() {
+		_, err := r.writePiece(ctx, h, p, body)
+		return wire.Receipt{}, h.progress(), err
 	}
-	got, is, err := r.present(ctx, u.Upload)
-	if is == here {
-		// It came another way meanwhile, or another archive did.
-		r.uploads.end(u)
-		return got, none, errors.Join(err, r.store.Drop(u.Key, u.id))
+	found, err := r.lookupStored(ctx, h.Upload)
+	if found.isFinal() { // stored by another request meanwhile, or in conflict
+		r.sessions.remove(h)
+		got, answerErr := found.answer()
+		return got, none, errors.Join(err, answerErr, r.store.RemoveStaged(h.Key, h.id))
 	}
 	if err != nil {
-		return wire.Receipt{}, none, because(ctx, err)
+		return wire.Receipt{}, none, contextCause(ctx, err)
 	}
-	work := workContext(ctx, r.life)
-	up, err := r.takeIn(work, u, p, body)
+	work := workContext(ctx, r.baseCtx)
+	up, err := r.writePiece(work, h, p, body)
 	if err != nil {
-		return wire.Receipt{}, none, because(work, err)
+		return wire.Receipt{}, none, contextCause(work, err)
 	}
 	if up == nil {
-		return wire.Receipt{}, u.progress(), nil
+		return wire.Receipt{}, h.progress(), nil
 	}
-	got, err = r.commit(ctx, up, u.Upload, is == rotten)
-	// Not before, or an announcement meanwhile would find neither the upload nor the
-	// archive, and begin anew.
-	r.uploads.end(u)
+	got, err := r.commit(ctx, up, h.Upload, found.state)
+	// Not earlier, or an announcement meanwhile would find neither the session nor the
+	// archive, and start a new upload.
+	r.sessions.remove(h)
 	return got, none, err
 }
 
-// because returns err, or why ctx ended if err comes of that: another request goes on
-// with the upload, or the receiver stops.
-func because(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
-		return cause
-	}
-	return err
-}
-
-// continues refuses a piece that does not go on where the upload has come to, or
-// that does not end with it. Most is how large an archive may be of which that is
-// not known yet.
-func (u *unfinished) continues(p wire.Piece, most int64) error {
-	if p.Offset != u.offset {
-		refusal := wire.Refuse(wire.OffsetMismatch, "go on at the byte %d", u.offset)
-		at := u.offset
+// validatePiece refuses a piece that does not start at the session's offset, or does not end
+// with the upload. An open upload may have up to maxSize bytes.
+func (h *heldSession) validatePiece(p wire.Piece, maxSize int64) error {
+	if p.Offset != h.offset {
+		refusal := wire.Refuse(wire.OffsetMismatch, "continue at byte %d", h.offset)
+		at := h.offset
 		refusal.Offset = &at
 		return refusal
 	}
-	if u.open() {
+	if h.isOpen() {
 		switch {
 		case p.Last:
 			return wire.Refuse(wire.DigestMissing, "announce the archive before its last piece")
-		case p.Size > most-u.offset:
-			return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", most)
+		case p.Size > maxSize-h.offset:
+			return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", maxSize)
 		}
 		return nil
 	}
-	if left := u.Size - u.offset; p.Size > left || p.Last && p.Size < left {
+	if left := h.Size - h.offset; p.Size > left || p.Last && p.Size < left {
 		return wire.Refuse(wire.LengthMismatch, "%d bytes are left of the archive", left)
 	}
 	return nil
 }
 
-// takeIn writes a piece behind what is there. It returns the upload when that is
-// whole and is what was announced, and nil when others are to come. Whatever ends
-// the piece, what came of it is kept, but for the bytes of a lie. The context is
-// for what happens behind the last byte.
-func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body io.Reader) (*store.Upload, error) {
-	if err := r.store.CheckHost(u.Key.Host); err != nil {
+// writePiece writes a piece after the bytes of the session. It returns the upload if that is
+// complete and is what was announced, and nil if more pieces follow. Received bytes are kept
+// on any error except a digest mismatch. ctx is for what follows the last byte.
+func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece, body io.Reader) (*store.Upload, error) {
+	if err := r.store.CheckHost(h.Key.Host); err != nil {
 		return nil, err
 	}
-	reserved, err := r.disk.Reserve(u.Key.Host, u.offset, u.offset+p.Size)
+	reserved, err := r.disk.Reserve(h.Key.Host, h.offset, h.offset+p.Size)
 	if err != nil {
 		return nil, err
 	}
 	defer reserved.Release()
-	up, err := r.reopen(u)
+	up, err := r.openStaged(h)
 	if errors.Is(err, fs.ErrNotExist) {
-		// Somebody has tidied up under us.
-		r.log.Warn("an unfinished upload has lost its bytes", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
-		r.uploads.end(u)
-		return nil, errors.Join(noUpload, r.store.Drop(u.Key, u.id))
+		// The staging file was removed externally.
+		r.log.Warn("staging file of upload is missing", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
+		r.sessions.remove(h)
+		return nil, errors.Join(errNoUpload, r.store.RemoveStaged(h.Key, h.id))
 	}
 	if err != nil {
 		return nil, err
 	}
-	w, err := u.writer(up)
+	w, err := h.hashWriter(up)
 	if err != nil {
 		return nil, errors.Join(err, up.Abandon())
 	}
-	c := checkpoints{u: u, up: up, w: w, last: time.Now()}
-	err = r.fill(w, p.Size, body, reserved, c.due)
+	c := checkpointer{h: h, up: up, w: w, last: time.Now()}
+	err = r.copyBody(w, p.Size, body, reserved, c.maybeFlush)
 	if err == nil && w.Size() < p.Offset+p.Size {
-		err = io.ErrUnexpectedEOF // or a cut would be taken for a lie
+		err = io.ErrUnexpectedEOF // or a broken connection would look like a digest mismatch
 	}
 	if err == nil && p.Last {
-		if err = r.isWhole(ctx, &c); err == nil {
+		if err = r.verifyComplete(ctx, &c); err == nil {
 			err = r.access.recheck(ctx) // now, because a commit that is refused discards the bytes
 		}
 		if err == nil {
@@ -142,167 +131,168 @@ func (r *Receiver) takeIn(ctx context.Context, u *unfinished, p wire.Piece, body
 		}
 	}
 	if errors.Is(err, wire.DigestMismatch) {
-		r.uploads.end(u)
+		r.sessions.remove(h)
 		return nil, errors.Join(err, up.Discard())
 	}
-	return nil, errors.Join(err, c.leave(err))
+	return nil, errors.Join(err, c.close(err))
 }
 
-// isWhole returns [wire.DigestMismatch] if an upload of which all bytes came is not
-// what was announced. The state that the sha256 of a former receiver's part had does
-// not see what has become of that since: it is read back from the disk.
-func (r *Receiver) isWhole(ctx context.Context, c *checkpoints) error {
+// verifyComplete returns [wire.DigestMismatch] if a complete upload is not what was
+// announced. The hash of a restored part was computed by an earlier process, and does not
+// show what happened to these bytes since: they are read from the disk.
+func (r *Receiver) verifyComplete(ctx context.Context, c *checkpointer) error {
 	mismatch := wire.Refuse(wire.DigestMismatch, "nothing was stored")
-	if d, n := c.w.Sum(); d != c.u.Digest || n != c.u.Size {
+	if d, n := c.w.Sum(); d != c.h.Digest || n != c.h.Size {
 		return mismatch
 	}
-	if !c.u.restored {
+	if !c.h.restored {
 		return nil
 	}
-	if err := c.note(); err != nil {
+	if err := c.flush(); err != nil {
 		return err
 	}
-	err := c.up.ReadBack(ctx, c.u.Digest)
-	if damaged(err) {
-		r.log.Error("what a former receiver left of an upload is damaged; its host sends it again",
-			"host", c.u.Key.Host, "episode", c.u.Key.Name, "err", err)
+	err := c.up.ReadBack(ctx, c.h.Digest)
+	if isCorrupt(err) {
+		r.log.Error("restored part of upload is corrupt", "host", c.h.Key.Host, "episode", c.h.Key.Name, "err", err,
+			"hint", "its host sends it again")
 		return mismatch
 	}
 	return err
 }
 
-// reopen opens the file of an upload, which is made for its first piece.
-func (r *Receiver) reopen(u *unfinished) (*store.Upload, error) {
-	if u.begun {
-		return r.store.Continue(u.Key, u.id, u.offset)
+// openStaged opens the staging file of a session, and creates it for the first piece.
+func (r *Receiver) openStaged(h *heldSession) (*store.Upload, error) {
+	if h.started {
+		return r.store.Continue(h.Key, h.id, h.offset)
 	}
-	up, err := r.store.Begin(u.Key, u.id)
-	u.begun = u.begun || err == nil
+	up, err := r.store.CreateWithID(h.Key, h.id)
+	h.started = err == nil
 	return up, err
 }
 
-func (u *unfinished) writer(up *store.Upload) (*digest.Writer, error) {
-	if u.offset == 0 {
+func (h *heldSession) hashWriter(up *store.Upload) (*digest.Writer, error) {
+	if h.offset == 0 {
 		return digest.NewWriter(up), nil
 	}
-	return digest.ResumeWriter(up, u.offset, u.state)
+	return digest.ResumeWriter(up, h.offset, h.hashState)
 }
 
-// How often an upload that goes on is made durable, so that little of it is sent
-// twice after a crash: when so much came, but not more often than that, and in any
-// case after a while.
+// How often an upload in flight is made durable, so that little of it is sent again after a
+// crash: each checkpointBytes, within these limits of time.
 const (
-	checkpointBytes = 4 << 20
-	checkpointLeast = time.Second
-	checkpointMost  = 10 * time.Second
+	checkpointBytes       = 4 << 20
+	minCheckpointInterval = time.Second
+	maxCheckpointInterval = 10 * time.Second
 )
 
-// checkpoints make an upload durable while it comes.
-type checkpoints struct {
-	u    *unfinished
+// checkpointer makes an upload durable while it is received.
+type checkpointer struct {
+	h    *heldSession
 	up   *store.Upload
 	w    *digest.Writer
 	last time.Time
 }
 
-// due makes a checkpoint if it is time for one.
-func (c *checkpoints) due() error {
+// maybeFlush makes a checkpoint if it is time for one.
+func (c *checkpointer) maybeFlush() error {
 	since := time.Since(c.last)
-	if since < checkpointLeast || c.w.Size()-c.u.offset < checkpointBytes && since < checkpointMost {
+	if since < minCheckpointInterval || c.w.Size()-c.h.offset < checkpointBytes && since < maxCheckpointInterval {
 		return nil
 	}
 	c.last = time.Now()
-	return c.note()
+	return c.flush()
 }
 
-// leave ends a piece that does not end the upload, with what met it.
-func (c *checkpoints) leave(met error) error {
-	if errors.Is(met, durable.ErrFault) {
+// close ends a piece that does not complete the upload. cause is the error that ended it.
+func (c *checkpointer) close(cause error) error {
+	if errors.Is(cause, durable.ErrFault) {
 		return c.up.Abandon()
 	}
 	if c.w.Size() == 0 {
-		c.u.begun = false // nothing came: there is nothing to go on with
+		c.h.started = false // nothing was received: there is nothing to continue
 		return c.up.Discard()
 	}
-	return errors.Join(c.note(), c.up.Abandon())
+	return errors.Join(c.flush(), c.up.Abandon())
 }
 
-// note makes a checkpoint of all that has come.
-func (c *checkpoints) note() error {
+// flush makes all received bytes durable, and records how many they are.
+func (c *checkpointer) flush() error {
 	n := c.w.Size()
-	if n == c.u.offset {
+	if n == c.h.offset {
 		return nil
 	}
 	state := c.w.State()
-	err := c.up.Checkpoint(store.Progress{Digest: c.u.Digest, Length: c.u.Size, Skipped: c.u.Skipped, Resent: c.u.Resent, Offset: n, State: state})
+	err := c.up.Checkpoint(store.Progress{Digest: c.h.Digest, Length: c.h.Size, Skipped: c.h.Skipped, Resent: c.h.Resent, Offset: n, State: state})
 	if err == nil {
-		c.u.further(n, state)
+		c.h.advance(n, state)
 	}
 	return err
 }
 
-// Unfinished returns how far an upload has come.
+// Unfinished returns the offset of an upload.
 func (r *Receiver) Unfinished(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
-	u := r.uploads.of(host, id)
-	if u == nil {
-		return wire.Unfinished{}, noUpload
-	}
-	give, err := u.take(ctx, nil)
+	h, err := r.acquireSession(ctx, host, id)
 	if err != nil {
 		return wire.Unfinished{}, err
 	}
-	defer give()
-	return u.progress(), nil
+	defer h.Close()
+	return h.progress(), nil
 }
 
-// Forget gives an upload up, because its sender says so.
+// Forget drops an upload because its sender cancels it.
 func (r *Receiver) Forget(ctx context.Context, host episode.Name, id string) error {
-	u := r.uploads.of(host, id)
-	if u == nil {
-		return noUpload
-	}
-	if _, err := u.take(ctx, nil); err != nil {
+	h, err := r.acquireSession(ctx, host, id)
+	if err != nil {
 		return err
 	}
-	return r.final(r.drop(u, "the host gave it up"))
+	defer h.Close()
+	return r.checkFault(r.dropSession(h, "the host cancelled it"))
 }
 
-// expireEvery is how often uploads are looked for that nobody goes on with.
-const expireEvery = time.Hour
+// acquireSession acquires the session of a host with an id, or returns [wire.NoUpload].
+func (r *Receiver) acquireSession(ctx context.Context, host episode.Name, id string) (*heldSession, error) {
+	session := r.sessions.byID(host, id)
+	if session == nil {
+		return nil, errNoUpload
+	}
+	return session.acquire(ctx, nil)
+}
 
-// Expire drops the uploads that nobody goes on with, until ctx ends. It returns an
-// error only if the storage can no longer be trusted.
-func (r *Receiver) Expire(ctx context.Context) error {
-	for sleep(ctx, expireEvery) {
-		for _, u := range r.uploads.idle(time.Now().Add(-r.cfg.Limits.UnfinishedAge.Std())) {
-			err := r.drop(u, "its host did not go on with it")
+// expireInterval is how often expired uploads are looked for.
+const expireInterval = time.Hour
+
+// ExpireUploads drops the uploads that were not continued within limits.unfinished_age,
+// until ctx ends. It returns an error only if the storage can no longer be trusted.
+func (r *Receiver) ExpireUploads(ctx context.Context) error {
+	tick := time.NewTicker(expireInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, h := range r.sessions.acquireIdle(time.Now().Add(-r.cfg.Limits.UnfinishedAge.Std())) {
+			err := r.dropSession(h, "its host did not continue it")
+			h.Close()
 			if errors.Is(err, durable.ErrFault) {
-				return r.final(err)
+				return r.checkFault(err)
 			}
 			if err != nil {
-				r.log.Warn("could not drop an unfinished upload", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
+				r.log.Warn("could not drop unfinished upload", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
 			}
 		}
 	}
-	return nil
 }
 
-// restore takes up what the last receiver left unfinished, and reports whether
-// that can go on.
-func (r *Receiver) restore(staged store.Staged) (bool, error) {
+// restoreSession restores the session of a staging file. It reports whether the upload can
+// be continued.
+func (r *Receiver) restoreSession(staged store.Staged) (bool, error) {
 	p, id, at, ok, err := staged.Progress()
 	if err != nil || !ok || time.Since(at) > r.cfg.Limits.UnfinishedAge.Std() {
 		return false, err
 	}
-	u := &unfinished{
-		Upload: wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped, Resent: p.Resent},
-		id:     id, turn: make(chan struct{}, 1), begun: true, offset: p.Offset, state: p.State, restored: true, touched: at, grew: at,
-	}
-	r.uploads.mu.Lock()
-	defer r.uploads.mu.Unlock()
-	if r.uploads.same[u.Upload] != nil || r.uploads.count[u.Key.Host] >= r.uploads.each {
-		return false, nil
-	}
-	r.uploads.keep(u)
-	return true, nil
+	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped, Resent: p.Resent}, id, at)
+	u.started, u.restored, u.offset, u.hashState = true, true, p.Offset, p.State
+	return r.sessions.restore(u), nil
 }

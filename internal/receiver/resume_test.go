@@ -417,7 +417,7 @@ func TestUploadExpiresByItsLastByte(t *testing.T) {
 		l.announces(grows, 0)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- l.r.Expire(ctx) }()
+		go func() { ended <- l.r.ExpireUploads(ctx) }()
 		for hour := range 20 {
 			time.Sleep(2 * time.Hour)
 			_, left, err := l.r.Announce(t.Context(), grows)

@@ -19,6 +19,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
@@ -38,17 +39,17 @@ func (l *lab) rot(k episode.Key) {
 }
 
 // scrubOnce returns what a scrub from the command line finds, as "damaged run-7".
-func (l *lab) scrubOnce(o receiver.ScrubOptions) (receiver.Progress, string) {
+func (l *lab) scrubOnce(o scrub.Options) (scrub.Progress, string) {
 	l.Helper()
 	var found []string
-	o.Found = func(f receiver.ScrubFinding) {
+	o.Found = func(f scrub.Finding) {
 		s := f.Finding + " " + string(f.Episode)
-		if f.SetAside {
+		if f.Quarantined {
 			s += " aside"
 		}
 		found = append(found, s)
 	}
-	p, err := receiver.ScrubOnce(l.Context(), l.cfg, o)
+	p, err := receiver.ScrubOnce(l.Context(), l.cfg, "me", o)
 	must(l, err)
 	return p, strings.Join(found, ", ")
 }
@@ -69,19 +70,19 @@ func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 		l.takes(k, content, wire.Stored)
 		total += int64(len(content))
 	}
-	if p, found := l.scrubOnce(receiver.ScrubOptions{}); found != "" || p.Objects != 3 || p.Bytes != total || p.Lost() != 0 {
+	if p, found := l.scrubOnce(scrub.Options{}); found != "" || p.Objects != 3 || p.Bytes != total || p.Lost() != 0 {
 		t.Fatalf("of a good store: %q, %+v", found, p)
 	}
 	l.rot(bad)
 	must(t, os.Remove(l.stored(gone)))
-	p, found := l.scrubOnce(receiver.ScrubOptions{})
+	p, found := l.scrubOnce(scrub.Options{})
 	if want := "damaged bad, missing gone"; found != want || p.Damaged != 1 || p.Missing != 1 || p.Objects != 2 {
 		t.Errorf("found %q, %+v, want %q", found, p, want)
 	}
 	if _, err := os.Stat(l.stored(bad)); err != nil || l.quarantined() != 0 {
 		t.Errorf("a scrub beside the receiver moved something: %v", err)
 	}
-	if p, found := l.scrubOnce(receiver.ScrubOptions{Host: "lab-02"}); found != "missing gone" || p.Objects != 0 {
+	if p, found := l.scrubOnce(scrub.Options{Host: "lab-02"}); found != "missing gone" || p.Objects != 0 {
 		t.Errorf("of one host: %q, %+v", found, p)
 	}
 }
@@ -95,7 +96,7 @@ func TestScrubDecodes(t *testing.T) {
 		content[len(content)-1] ^= 1 // of the frame's checksum
 		l.takes(key("lab-01", "run-7"), content, wire.Stored)
 		l.takes(key("lab-01", "run-8"), packed(1000, 8), wire.Stored)
-		p, found := l.scrubOnce(receiver.ScrubOptions{})
+		p, found := l.scrubOnce(scrub.Options{})
 		if found != "undecodable run-7" || p.Undecodable != 1 || p.Lost() != 0 || p.Objects != 2 {
 			t.Errorf("found %q, %+v", found, p)
 		}
@@ -115,7 +116,7 @@ func TestScrubDecodes(t *testing.T) {
 			t.Errorf("its neighbour: %+v", h)
 		}
 		l.stop()
-		if _, found := l.scrubOnce(receiver.ScrubOptions{SetAside: true}); found != "undecodable run-7" || l.quarantined() != 0 {
+		if _, found := l.scrubOnce(scrub.Options{Quarantine: true}); found != "undecodable run-7" || l.quarantined() != 0 {
 			t.Errorf("alone: %q, %d set aside", found, l.quarantined())
 		}
 	})
@@ -157,7 +158,7 @@ func TestAnOlderScrubHasReadNothing(t *testing.T) {
 		l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
 		const older = `{"started":"1999-12-31T00:00:00Z","ended":"1999-12-31T01:00:00Z","whole_since":"1999-12-31T00:00:00Z"}`
 		must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(older), 0o640))
-		if st := l.inspect(); st.Unread != nil {
+		if st := l.inspect(); st.OldestRead != nil {
 			t.Errorf("it counts as read: %+v", st)
 		}
 		stop := l.scrubbing()
@@ -211,11 +212,11 @@ func TestScrubGoesOnWhereItWas(t *testing.T) {
 	}
 	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("a", packed(1000, 0))}, true)
 	must(t, err)
-	p, _ := l.scrubOnce(receiver.ScrubOptions{OlderThan: time.Hour})
+	p, _ := l.scrubOnce(scrub.Options{OlderThan: time.Hour})
 	if p.Objects != 2 || p.Skipped != 1 {
 		t.Errorf("read %d and skipped %d, want 2 and 1", p.Objects, p.Skipped)
 	}
-	if p, _ := l.scrubOnce(receiver.ScrubOptions{}); p.Objects != 3 {
+	if p, _ := l.scrubOnce(scrub.Options{}); p.Objects != 3 {
 		t.Errorf("a whole scrub read %d, want 3", p.Objects)
 	}
 }
@@ -225,13 +226,13 @@ func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 	k := key("lab-01", "run-7")
 	l.takes(k, packed(1000, 7), wire.Stored)
 	l.rot(k)
-	_, err := receiver.ScrubOnce(t.Context(), l.cfg, receiver.ScrubOptions{SetAside: true, Holder: "me"})
+	_, err := receiver.ScrubOnce(t.Context(), l.cfg, "me", scrub.Options{Quarantine: true})
 	if _, locked := errors.AsType[*durable.LockedError](err); !locked || l.quarantined() != 0 {
 		t.Errorf("got %v, want a LockedError", err)
 	}
 	l.stop()
-	p, found := l.scrubOnce(receiver.ScrubOptions{SetAside: true, Holder: "me"})
-	if found != "damaged run-7 aside" || p.SetAside != 1 || p.Lost() != 1 || l.quarantined() != 1 {
+	p, found := l.scrubOnce(scrub.Options{Quarantine: true})
+	if found != "damaged run-7 aside" || p.Quarantined != 1 || p.Lost() != 1 || l.quarantined() != 1 {
 		t.Errorf("found %q, %+v; %d in quarantine", found, p, l.quarantined())
 	}
 	l.start()
@@ -254,11 +255,11 @@ func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		stop()
 		st := l.inspect()
-		if l.quarantined() != 1 || st.SetAside != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 0 {
+		if l.quarantined() != 1 || st.Quarantined != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 0 {
 			t.Errorf("got %+v", st)
 		}
-		if st.Unread == nil || *st.Unread < 60 || *st.Unread > 600 {
-			t.Errorf("the oldest reading lies %v back", st.Unread)
+		if st.OldestRead == nil || *st.OldestRead < 60 || *st.OldestRead > 600 {
+			t.Errorf("the oldest reading lies %v back", st.OldestRead)
 		}
 		l.takes(bad, packed(1<<20, 2), wire.Stored)
 		if rows := l.rows(); len(rows) != 3 || !rows[2].Repaired {
@@ -300,7 +301,7 @@ func TestScrubIsSlowAndResumes(t *testing.T) {
 		time.Sleep(5*time.Minute + 40*time.Second)
 		stop()
 		st := l.inspect()
-		if st.Scrub.Objects != 2 || st.Scrub.Episode != "b" || !st.Scrub.WholeSince.IsZero() || st.Unread != nil {
+		if st.Scrub.Objects != 2 || st.Scrub.Episode != "b" || !st.Scrub.WholeSince.IsZero() || st.OldestRead != nil {
 			t.Fatalf("after 40 s: %+v", st.Scrub)
 		}
 		l.rot(key("lab-01", "a")) // behind the position: of the next round

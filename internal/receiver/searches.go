@@ -10,33 +10,33 @@ import (
 	"cis490/internal/index"
 )
 
-// A search is followed by a pause for the hosts that caused it, and by a shorter one for
-// all hosts. No pause is longer than a sender waits for its answer.
+// A search is followed by a pause for the hosts that caused it, and by a shorter one for all
+// hosts. No pause is longer than a sender waits for its answer.
 const (
 	searchPause    = 3 // times the duration of the search
 	sharedPause    = 1
 	maxSearchPause = 30 * time.Second
 )
 
-// rowSearches looks up rows of the index for requests. Most requests need none; those
-// that do have the index read back to the row, perhaps all of it: uploads that say that
-// the host had a receipt once, and archives that do not say that they have a row. A few
-// bytes of request must not keep the disk from the others.
+// rowSearches looks up rows of the index for requests. Few requests need that: uploads of an
+// archive for which the host had a receipt before, and those of archives whose file does not
+// say that it has a row. A search reads the index backward to the row, perhaps all of it. A few
+// bytes of request must not occupy the disk.
 //
-// One search runs at a time, for all requests that wait. A host causes searches for at
+// One search runs at a time, for all requests that wait. A host may cause searches for at
 // most a quarter of the time, and all hosts together for half of it.
 type rowSearches struct {
-	ctx  context.Context // of the receiver: others wait for what one request has caused
-	find func(ctx context.Context, keys ...episode.Key) (index.Found, error)
-	wake chan struct{} // one more request waits
+	ctx  context.Context // of the receiver: several requests wait for one search
+	find func(ctx context.Context, keys ...episode.Key) (index.SearchResult, error)
+	wake chan struct{} // receives a value if another request waits
 
-	running sync.WaitGroup // of run
+	running sync.WaitGroup // has run
 
 	mu      sync.Mutex // guards the fields below
-	active  bool       // run runs
+	active  bool       // run is running
 	waiting []*rowSearch
-	next    time.Time                  // of the next search of any host
-	hosts   map[episode.Name]time.Time // of the next search that a host may cause
+	next    time.Time                  // time of the next search
+	hosts   map[episode.Name]time.Time // time of the next search that a host may cause
 }
 
 // rowSearch is a request that waits for rows of its host.
@@ -45,20 +45,20 @@ type rowSearch struct {
 	keys []episode.Key
 	done chan struct{} // closed when the fields below are set
 
-	found index.Found
+	found index.SearchResult
 	err   error
 }
 
 // newRowSearches returns searches by find that end with ctx.
-func newRowSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.Found, error)) *rowSearches {
+func newRowSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.SearchResult, error)) *rowSearches {
 	return &rowSearches{ctx: ctx, find: find, wake: make(chan struct{}, 1), hosts: make(map[episode.Name]time.Time)}
 }
 
 // close waits for the search that is running. The context must have ended.
 func (s *rowSearches) close() { s.running.Wait() }
 
-// lookUp returns the last rows of some keys of host, as of a moment after the call.
-func (s *rowSearches) lookUp(ctx context.Context, host episode.Name, keys ...episode.Key) (index.Found, error) {
+// lookUp returns the last rows of some keys of host. The search begins after the call.
+func (s *rowSearches) lookUp(ctx context.Context, host episode.Name, keys ...episode.Key) (index.SearchResult, error) {
 	w := &rowSearch{host: host, keys: keys, done: make(chan struct{})}
 	s.add(w)
 	select {
@@ -66,7 +66,7 @@ func (s *rowSearches) lookUp(ctx context.Context, host episode.Name, keys ...epi
 		return w.found, w.err
 	case <-ctx.Done():
 		s.remove(w)
-		return index.Found{}, ctx.Err()
+		return index.SearchResult{}, ctx.Err()
 	}
 }
 
@@ -112,8 +112,8 @@ func (s *rowSearches) run() {
 	}
 }
 
-// nextBatch returns the requests to search for now, or how long to wait until then, or
-// nothing if none waits.
+// nextBatch returns the requests to search for now, or the time until then, or neither if
+// none waits.
 func (s *rowSearches) nextBatch() (batch []*rowSearch, pause time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +154,7 @@ func (s *rowSearches) search(batch []*rowSearch) {
 	}
 }
 
-// schedulePauses notes when the hosts of a batch may cause the next search.
+// schedulePauses records when the hosts of a batch may cause the next search.
 func (s *rowSearches) schedulePauses(batch []*rowSearch, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

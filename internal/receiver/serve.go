@@ -26,48 +26,57 @@ import (
 const (
 	headerTimeout = 10 * time.Second // also for the TLS handshake
 	idleTimeout   = 3 * time.Minute  // longer than the shippers'
-	paceWindow    = time.Minute
+	rateWindow    = time.Minute
 
-	// grace is what uploads under way get at the end before they are
-	// interrupted, farewell the time to tell their senders so.
-	grace    = 3 * time.Second
-	farewell = time.Second
+	// Uploads in flight may continue for drainTimeout after a shutdown begins. Within
+	// closeTimeout after that their senders get an answer.
+	drainTimeout = 3 * time.Second
+	closeTimeout = time.Second
 )
 
-// Serve takes requests from ln, and from proxy if it is not nil, until ctx ends,
-// and returns nil then. It returns an error wrapping [durable.ErrFault] if the
-// storage can no longer be trusted, and a [*durable.MovedError] if a folder of it no
-// longer stands under its path.
+// Run serves requests from ln, and from proxy unless it is nil, verifies the store in the
+// background and drops expired uploads, until ctx ends or one of these fails.
+func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.Serve(ctx, ln, proxy) })
+	g.Go(func() error { return r.Scrub(ctx) })
+	g.Go(func() error { return r.ExpireUploads(ctx) })
+	return g.Wait()
+}
+
+// Serve serves requests from ln, and from proxy unless it is nil, until ctx ends, and returns
+// nil then. It returns an error wrapping [durable.ErrFault] if the storage can no longer be
+// trusted, and a [*durable.MovedError] if one of its directories is no longer at its path.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	defer durable.RaiseGOMAXPROCS()()
-	port := r.server(r.gate.Caller)
+	port := r.newServer(r.gate.Caller)
 	all := servers{port}
 	failed := make(chan error, 2)
 	go func() { failed <- port.Serve(tls.NewListener(r.conns.Limit(ln), r.gate.TLS())) }()
 	if proxy != nil {
 		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.Forwarded(req, r.cfg.Proxy.Header) }
-		behind := r.server(forwarded)
+		behind := r.newServer(forwarded)
 		all = append(all, behind)
 		go func() { failed <- behind.Serve(r.conns.LimitProxy(proxy)) }()
 	}
-	tick := time.NewTicker(checkPathsEvery)
+	tick := time.NewTicker(checkPathsInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case err := <-failed:
 			return errors.Join(fmt.Errorf("serve: %w", err), all.Close())
 		case err := <-r.fault:
-			// Nobody is told anything any more, not even that.
+			// No request is answered any more.
 			return errors.Join(err, all.Close())
 		case <-tick.C:
-			_ = r.checkPaths() // what it finds comes as a fault
+			_ = r.checkPaths() // its error arrives on r.fault
 		case <-ctx.Done():
-			return r.stop(all)
+			return r.shutdown(all)
 		}
 	}
 }
 
-// servers are the two doors, which open and close together.
+// servers are the servers of the TLS port and of the proxy socket.
 type servers []*http.Server
 
 func (s servers) Shutdown(ctx context.Context) error {
@@ -86,27 +95,27 @@ func (s servers) Close() error {
 	return errors.Join(errs...)
 }
 
-// stop lets uploads finish for a while, then tells them to come again.
-func (r *Receiver) stop(srv servers) error {
-	interrupt := time.AfterFunc(grace, func() { r.end(wire.ErrDraining) })
+// shutdown lets uploads finish for drainTimeout, and then asks their senders to retry.
+func (r *Receiver) shutdown(srv servers) error {
+	interrupt := time.AfterFunc(drainTimeout, func() { r.cancelBase(wire.ErrDraining) })
 	defer interrupt.Stop()
-	ctx, cancel := context.WithTimeout(context.Background(), grace+farewell)
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout+closeTimeout)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {
-		r.log.Warn("cut off connections that did not end in time")
+		r.log.Warn("shutdown timeout: closed active connections")
 		return srv.Close()
 	}
 	return nil
 }
 
-func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.Server {
+func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *http.Server {
 	var one http.Protocols
 	one.SetHTTP1(true)
 	return &http.Server{
-		Handler: r.access.serve(r.life, &wire.Handler{
-			Backend:    guarded{r},
+		Handler: r.access.serve(r.baseCtx, &wire.Handler{
+			Backend:    guardedBackend{r},
 			Identify:   func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
-			BodyLimits: wire.BodyLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: paceWindow},
+			BodyLimits: wire.BodyLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
 			About:      wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
 			Log:        r.log,
 		}),
@@ -114,18 +123,18 @@ func (r *Receiver) server(caller func(*http.Request) (pki.Caller, error)) *http.
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    16 << 10,
-		// It would answer before anybody was asked who they are.
+		// It would answer before the client was identified.
 		DisableGeneralOptionsHandler: true,
-		BaseContext:                  func(net.Listener) context.Context { return r.life },
+		BaseContext:                  func(net.Listener) context.Context { return r.baseCtx },
 		ConnContext:                  admission.WithConn,
-		ErrorLog:                     log.New(&handshakes{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
+		ErrorLog:                     log.New(&handshakeLog{log: r.log, limit: rate.NewLimiter(1, 10)}, "", 0),
 	}
 }
 
-// identify returns what the gate says of a caller, and admits its request. Requests of
-// callers without a host share one budget.
-func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
-	caller, err := ask(req)
+// identify identifies the caller of a request and admits the request. Callers without a host
+// share one budget.
+func (r *Receiver) identify(req *http.Request, callerOf func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
+	caller, err := callerOf(req)
 	if err := r.requests.Wait(req.Context(), caller.Host); err != nil {
 		return wire.Caller{Host: caller.Host}, err
 	}
@@ -150,17 +159,16 @@ func (r *Receiver) identify(req *http.Request, ask func(*http.Request) (pki.Call
 	}, nil
 }
 
-// handshakes logs what net/http says of connections that came to nothing: a
-// wrong certificate, a port scan. Anybody can cause these lines, so there are
-// at most a few.
-type handshakes struct {
-	log    *slog.Logger
-	limit  *rate.Limiter
-	missed int // net/http's logger serialises writes
+// handshakeLog logs the errors of package net/http for connections without a request: a wrong
+// certificate, a port scan. Anyone can cause these lines, so their rate is limited.
+type handshakeLog struct {
+	log        *slog.Logger
+	limit      *rate.Limiter
+	suppressed int // net/http serializes writes
 }
 
-// handshakeHint says what an operator does about a TLS handshake that failed. Package
-// net/http gives its text alone.
+// handshakeHint returns what to do about a failed TLS handshake, or "". Package net/http
+// passes only the text of the error.
 func handshakeHint(text string) string {
 	switch {
 	case strings.Contains(text, "unknown authority"):
@@ -176,17 +184,17 @@ func handshakeHint(text string) string {
 	return ""
 }
 
-func (h *handshakes) Write(p []byte) (int, error) {
+func (h *handshakeLog) Write(p []byte) (int, error) {
 	if !h.limit.Allow() {
-		h.missed++
+		h.suppressed++
 		return len(p), nil
 	}
 	text := string(bytes.TrimSpace(p))
-	attrs := []any{"err", text, "others", h.missed}
+	attrs := []any{"err", text, "others", h.suppressed}
 	if hint := handshakeHint(text); hint != "" {
 		attrs = append(attrs, "hint", hint)
 	}
 	h.log.Info("refused a connection", attrs...)
-	h.missed = 0
+	h.suppressed = 0
 	return len(p), nil
 }

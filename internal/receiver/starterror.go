@@ -7,8 +7,8 @@ import (
 	"cis490/internal/store"
 )
 
-// ConfigError says that a start failed because of what a key of the configuration names.
-// No other error of [New] is for a person to correct in the configuration.
+// ConfigError says that a start failed because of what a key of the configuration names. No
+// other error of [New] can be corrected in the configuration.
 type ConfigError struct {
 	Key string
 	Err error

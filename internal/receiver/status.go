@@ -7,47 +7,50 @@ import (
 	"time"
 
 	"cis490/internal/admission"
+	"cis490/internal/datadir"
 	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/index"
+	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
 
-// Status is what the data directory says at one moment, without a walk through
-// the store.
+// Status describes the data directory at one moment. It is read without a walk through the
+// store.
 type Status struct {
 	DataDir string `json:"data_dir"`
-	Running string `json:"running"` // who has the data directory; empty if nobody, or if that is unknown
-	// RunningUnknown says that the user who asks may not look at the lock.
+	Running string `json:"running"` // which process holds the lock; empty if none does, or if that is unknown
+	// RunningUnknown reports that this user may not read the lock.
 	RunningUnknown bool `json:"running_unknown,omitempty"`
 
 	FreeBytes int64 `json:"free_bytes"`
 	MinFree   int64 `json:"min_free"`
-	// FreeInodes is how many files the disk has room for; nil if it has no limit.
+	// FreeInodes is the number of free inodes; nil if the file system has no limit.
 	FreeInodes    *int64 `json:"free_inodes,omitempty"`
 	MinFreeInodes int64  `json:"min_free_inodes"`
-	SetAside      int    `json:"quarantined"` // copies that are not what they were
-	// TornTails is what was cut from the end of the index, and saved.
+	Quarantined   int    `json:"quarantined"` // files in quarantine
+	// TornTails are the files that have what was cut from the end of the index.
 	TornTails index.TornTails `json:"torn_tails"`
-	// DisabledHosts is how many hosts are refused; nil if the list cannot be used, and
-	// then all are.
+	// DisabledHosts is the number of disabled hosts. It is nil if the list cannot be used:
+	// then all hosts are refused.
 	DisabledHosts *int `json:"disabled_hosts"`
-	// Store is nil before the first start, and if its name cannot be used.
-	Store *Identity `json:"store,omitempty"`
-	// Disk says how long what was read back counts, see [device.Volume].
+	// Store is nil before the first start, and if its identity cannot be used.
+	Store *datadir.Identity `json:"store,omitempty"`
+	// Disk describes the disk of the archives, and Lifetime how long verifications on it
+	// count, see [device.Volume].
 	Disk     string          `json:"disk"`
 	Lifetime device.Lifetime `json:"readings_bound_to"`
-	// Problems are the entries of the data directory that cannot be looked at.
-	Problems  []string `json:"problems,omitempty"`
-	ScrubRate int64    `json:"scrub_rate"` // bytes a second; 0: the store is not read back
-	Scrub     Progress `json:"scrub"`
-	// Unread is how long ago the oldest reading of an archive may lie, in
-	// seconds; nil if the store was never read to its end.
-	Unread *int64 `json:"oldest_unread_seconds"`
+	// Problems are the errors of entries of the data directory.
+	Problems  []string       `json:"problems,omitempty"`
+	ScrubRate int64          `json:"scrub_rate"` // bytes per second; 0: the scrub is disabled
+	Scrub     scrub.Progress `json:"scrub"`
+	// OldestRead is the maximum time since an archive was last read, in seconds. It is nil if
+	// no scrub has read the whole store.
+	OldestRead *int64 `json:"oldest_unread_seconds"`
 }
 
-// Inspect reads what there is to know of c's data directory. It writes nothing,
-// and works beside a running receiver.
+// Inspect reads the status of c's data directory. It writes nothing, and may run beside a live
+// receiver.
 func Inspect(c Config, now time.Time) (Status, error) {
 	st := Status{DataDir: string(c.DataDir), MinFree: int64(c.MinFree), ScrubRate: int64(c.Scrub.Rate)}
 	data, err := durable.Open(string(c.DataDir))
@@ -55,7 +58,7 @@ func Inspect(c Config, now time.Time) (Status, error) {
 		return st, err
 	}
 	defer data.Close()
-	holder, state, err := data.Holder(lockName, formerLockName)
+	holder, state, err := datadir.Holder(data)
 	if err != nil {
 		return st, err
 	}
@@ -66,23 +69,22 @@ func Inspect(c Config, now time.Time) (Status, error) {
 	if err := st.inspectSpace(c, data); err != nil {
 		return st, err
 	}
-	st.SetAside = store.CountSetAside(data, func(err error) { st.Problems = append(st.Problems, err.Error()) })
-	if st.TornTails, err = index.ReadTornTails(data, IndexFile); err != nil {
+	st.Quarantined = store.CountQuarantined(data, func(err error) { st.Problems = append(st.Problems, err.Error()) })
+	if st.TornTails, err = index.ReadTornTails(data, datadir.IndexFile); err != nil {
 		st.Problems = append(st.Problems, err.Error())
 	}
-	if disabled, _, err := loadDisabled(data); err != nil {
+	if n, err := datadir.CountDisabled(string(c.DataDir)); err != nil {
 		st.Problems = append(st.Problems, err.Error())
 	} else {
-		n := len(disabled)
 		st.DisabledHosts = &n
 	}
-	if is, err := inspectStore(data); err == nil {
+	if is, err := datadir.InspectStore(string(c.DataDir)); err == nil {
 		st.Store = &is
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		st.Problems = append(st.Problems, err.Error())
 	}
 	var perr error
-	if st.Scrub, perr = loadProgress(data); perr != nil && errors.Is(perr, durable.ErrFault) {
+	if st.Scrub, perr = scrub.LoadProgress(data); perr != nil && errors.Is(perr, durable.ErrFault) {
 		return st, perr
 	}
 	if err := st.inspectDisk(c); err != nil {
@@ -90,12 +92,12 @@ func Inspect(c Config, now time.Time) (Status, error) {
 	}
 	if !st.Scrub.WholeSince.IsZero() {
 		age := int64(now.Sub(st.Scrub.WholeSince) / time.Second)
-		st.Unread = &age
+		st.OldestRead = &age
 	}
 	return st, nil
 }
 
-// inspectSpace says what is free, and whether uploads are refused for it.
+// inspectSpace sets the free space, and a problem if uploads are refused for it.
 func (st *Status) inspectSpace(c Config, data *durable.Dir) error {
 	free, err := data.Free()
 	if err != nil {
@@ -111,7 +113,7 @@ func (st *Status) inspectSpace(c Config, data *durable.Dir) error {
 	return nil
 }
 
-// inspectDisk drops what was read on another disk than the present one.
+// inspectDisk sets the disk, and drops the progress of a scrub on another one.
 func (st *Status) inspectDisk(c Config) error {
 	v, err := VolumeOf(c)
 	if errors.Is(err, durable.ErrFault) {
@@ -124,9 +126,9 @@ func (st *Status) inspectDisk(c Config) error {
 		return nil
 	}
 	st.Disk, st.Lifetime = v.String(), v.Lifetime
-	// A number of this process is not that of the daemon's: its readings count there.
+	// An id that lasts until a restart differs in this process: that is not another disk.
 	if st.Scrub.Disk != v.ID() && v.Lifetime != device.UntilRestart {
-		st.Scrub = Progress{}
+		st.Scrub = scrub.Progress{}
 	}
 	return nil
 }

@@ -251,7 +251,7 @@ func TestOneHostsFindingsDoNotHideAnothers(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		stop()
 		text := log.String()
-		if n := strings.Count(text, "cannot be decoded"); n != 11 || !strings.Contains(text, "host=b-quiet") || !strings.Contains(text, "others=20") {
+		if n := strings.Count(text, "stored archive cannot be decoded"); n != 11 || !strings.Contains(text, "host=b-quiet") || !strings.Contains(text, "others=20") {
 			t.Errorf("%d archives are named:\n%s", n, text)
 		}
 		if p := l.inspect().Scrub; p.Undecodable != 31 {

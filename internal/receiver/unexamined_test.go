@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
-	"cis490/internal/receiver"
+	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
@@ -152,7 +152,7 @@ func TestALinkInPlaceOfAnArchiveIsFound(t *testing.T) {
 	path := l.stored(key("lab-01", "b"))
 	must(t, os.Rename(path, path+".away"))
 	must(t, os.Symlink(path+".away", path))
-	if p, found := l.scrubOnce(receiver.ScrubOptions{}); found != "missing b" || p.Objects != 2 || p.Missing != 1 {
+	if p, found := l.scrubOnce(scrub.Options{}); found != "missing b" || p.Objects != 2 || p.Missing != 1 {
 		t.Errorf("got %+v, %q", p, found)
 	}
 }

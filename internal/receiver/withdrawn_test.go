@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/labtest"
 	"cis490/internal/pki"
@@ -81,13 +82,13 @@ func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
 	to := v.announce("e", content)
 	answer := v.send(lastPiece(to, content, halfOf(t, content)))
 	d.arrivedAtLeast(t, len(content)/4)
-	disable, enable := []episode.Name{victim}, receiver.EnableHosts
-	_, err := receiver.DisableHosts(t.Context(), d.cfg, disable, "the test", time.Now())
+	disable, enable := []episode.Name{victim}, datadir.EnableHosts
+	_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), disable, "the test", time.Now())
 	must(t, err)
 	if r := within(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
 		t.Errorf("the answer is %+v, %v", r, r.err)
 	}
-	_, err = enable(t.Context(), d.cfg, disable, "the test")
+	_, err = enable(t.Context(), string(d.cfg.DataDir), disable, "the test")
 	must(t, err)
 	if r := v.do(request{method: "HEAD", path: to}); r.status != http.StatusNoContent || r.fields.Get("Upload-Offset") == "0" {
 		t.Errorf("what came is not kept: %+v, %v", r, r.err)
@@ -168,7 +169,7 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 				if r := v.ping(); r.status != http.StatusOK {
 					t.Fatalf("%+v, %v", r, r.err)
 				}
-				_, err := receiver.DisableHosts(t.Context(), d.cfg, []episode.Name{victim}, "the test", time.Now())
+				_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test", time.Now())
 				must(t, err)
 				r := v.do(request{method: "HEAD", path: v.path("e")})
 				if r.status != http.StatusForbidden || !r.close {
@@ -177,7 +178,7 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 				if r := v.ping(); r.status != http.StatusForbidden || !strings.Contains(r.doc.Detail, "disabled") {
 					t.Fatalf("%+v, %v", r, r.err)
 				}
-				_, err = receiver.EnableHosts(t.Context(), d.cfg, []episode.Name{victim}, "the test")
+				_, err = datadir.EnableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test")
 				must(t, err)
 			}
 		})
@@ -317,10 +318,10 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 				t.Errorf("a ping gets %+v, %v", r, r.err)
 			}
 			// Neither a start nor a command takes it for an empty list.
-			if _, err := receiver.EnableHosts(t.Context(), d.cfg, []episode.Name{victim}, "the test"); !errors.Is(err, receiver.ErrDisabledList) || !strings.Contains(err.Error(), path) {
+			if _, err := datadir.EnableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test"); !errors.Is(err, datadir.ErrDisabledList) || !strings.Contains(err.Error(), path) {
 				t.Errorf("enabling: %v", err)
 			}
-			if _, err := receiver.Hosts(d.cfg); !errors.Is(err, receiver.ErrDisabledList) {
+			if _, err := datadir.Hosts(string(d.cfg.DataDir)); !errors.Is(err, datadir.ErrDisabledList) {
 				t.Errorf("listing: %v", err)
 			}
 			must(t, os.RemoveAll(path))
@@ -334,7 +335,7 @@ func TestReceiverDoesNotStartWithADamagedListOfDisabledHosts(t *testing.T) {
 	l.stop()
 	must(t, os.WriteFile(filepath.Join(l.data, "disabled-hosts.json"), []byte("{"), 0o640))
 	r, err := receiver.New(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
-	if !errors.Is(err, receiver.ErrDisabledList) {
+	if !errors.Is(err, datadir.ErrDisabledList) {
 		t.Errorf("%v, %v", r, err)
 	}
 }
@@ -344,28 +345,28 @@ func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 	l.takes(key("lab-01", "e"), packed(1000, 1), wire.Stored)
 	first := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	for i, at := range []time.Time{first, first.Add(time.Hour)} {
-		changes, err := receiver.DisableHosts(t.Context(), l.cfg, []episode.Name{"lab-01", "lab-09"}, "the test", at)
+		changes, err := datadir.DisableHosts(t.Context(), string(l.cfg.DataDir), []episode.Name{"lab-01", "lab-09"}, "the test", at)
 		must(t, err)
 		for j, c := range changes {
-			if c.Changed != (i == 0) || !c.Since.Equal(first) || c.Known != (j == 0) || c.State != receiver.HostDisabled {
+			if c.Changed != (i == 0) || !c.Since.Equal(first) || c.Known != (j == 0) || c.State != datadir.HostDisabled {
 				t.Errorf("%d: %+v", i, c)
 			}
 		}
 	}
 	l.restart(func() {})
-	hosts, err := receiver.Hosts(l.cfg)
+	hosts, err := datadir.Hosts(string(l.cfg.DataDir))
 	must(t, err)
-	if len(hosts) != 2 || hosts[0].State != receiver.HostDisabled || !hosts[0].Stored || hosts[1].State != receiver.HostDisabled || hosts[1].Stored {
+	if len(hosts) != 2 || hosts[0].State != datadir.HostDisabled || !hosts[0].Stored || hosts[1].State != datadir.HostDisabled || hosts[1].Stored {
 		t.Errorf("%+v", hosts)
 	}
 	for i := range 2 {
-		changes, err := receiver.EnableHosts(t.Context(), l.cfg, []episode.Name{"lab-09"}, "the test")
+		changes, err := datadir.EnableHosts(t.Context(), string(l.cfg.DataDir), []episode.Name{"lab-09"}, "the test")
 		must(t, err)
 		if changes[0].Changed != (i == 0) {
 			t.Errorf("%d: %+v", i, changes)
 		}
 	}
-	if hosts, err = receiver.Hosts(l.cfg); err != nil || len(hosts) != 1 {
+	if hosts, err = datadir.Hosts(string(l.cfg.DataDir)); err != nil || len(hosts) != 1 {
 		t.Errorf("%+v, %v", hosts, err)
 	}
 }
@@ -377,31 +378,14 @@ func TestSimultaneousDisablingLosesNone(t *testing.T) {
 	for i := range commands {
 		go func() {
 			name := episode.Name("lab-" + string(rune('a'+i)))
-			_, err := receiver.DisableHosts(t.Context(), l.cfg, []episode.Name{name}, "the test", time.Now())
+			_, err := datadir.DisableHosts(t.Context(), string(l.cfg.DataDir), []episode.Name{name}, "the test", time.Now())
 			done <- err
 		}()
 	}
 	for range commands {
 		must(t, within(t, time.Minute, done, "a command"))
 	}
-	if hosts, err := receiver.Hosts(l.cfg); err != nil || len(hosts) != commands {
+	if hosts, err := datadir.Hosts(string(l.cfg.DataDir)); err != nil || len(hosts) != commands {
 		t.Errorf("%+v, %v", hosts, err)
 	}
-}
-
-func FuzzDisabledList(f *testing.F) {
-	f.Add([]byte(`{"schema_version":1,"disabled":[{"host_id":"lab-01","since":"2026-11-29T10:00:00Z"}]}`))
-	f.Add([]byte(`{"schema_version":1,"disabled":[]}`))
-	f.Add([]byte(`{"disabled":null}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		hosts, err := receiver.ParseDisabled(b)
-		if err != nil {
-			return
-		}
-		for host := range hosts {
-			if _, err := episode.ParseName(string(host)); err != nil {
-				t.Fatalf("%q: %v", b, err)
-			}
-		}
-	})
 }

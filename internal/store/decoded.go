@@ -11,20 +11,20 @@ import (
 	"cis490/internal/episode"
 )
 
-// decodedAttr names the attribute that [Decoded] packs.
+// decodedAttr is the attribute that has a [Decoded].
 const decodedAttr = "decoded"
 
-// Decoded is what decoding an expensive archive came to. It follows from the bytes, so
-// it holds on any disk for any file that has the digest, and need not be computed again.
+// Decoded is the result of decoding an expensive archive. It depends on the bytes only, so it
+// counts on any disk for any file with the digest, and is not computed again.
 type Decoded struct {
 	Digest      digest.Digest // of the archive
 	Contents    digest.Digest // as [Reading.Check] returned it
 	Size        int64         // bytes that were decoded
-	Undecodable bool          // Check had something against the bytes
+	Undecodable bool          // Check returned an error
 }
 
-// decodedVersion ends the attribute. It must change with what [Reading.Check] accepts
-// or computes: an older outcome then counts for nothing.
+// decodedVersion is the last byte of the attribute. It must change with what [Reading.Check]
+// accepts or computes: then older results do not count.
 const decodedVersion = 1
 
 const decodedSize = 2*digest.Size + 8 + 2
@@ -50,11 +50,11 @@ func parseDecoded(b []byte) (Decoded, bool) {
 	}, true
 }
 
-// errDecodedBefore is what is against an archive that could not be decoded before.
+// errDecodedBefore is the error of an archive that could not be decoded before.
 var errDecodedBefore = errors.New("an earlier reading could not decode these bytes, and they are expensive to decode")
 
-// check stands in for [Reading.Check]. It reads nothing: the bytes have the digest, or
-// the reading finds them damaged.
+// check takes the place of [Reading.Check]. It reads nothing: if the bytes do not have the
+// digest, the reading finds them corrupt anyway.
 func (d Decoded) check(io.Reader) (digest.Digest, error) {
 	if d.Undecodable {
 		return digest.Digest{}, errDecodedBefore
@@ -62,9 +62,9 @@ func (d Decoded) check(io.Reader) (digest.Digest, error) {
 	return d.Contents, nil
 }
 
-// decodedOf returns what is noted at an open file for an archive with the digest want,
-// or zero.
-func decodedOf(f *os.File, want digest.Digest) (Decoded, error) {
+// readDecoded returns the attribute of an open file if it is for the digest want, and zero
+// otherwise.
+func readDecoded(f *os.File, want digest.Digest) (Decoded, error) {
 	if want.IsZero() {
 		return Decoded{}, nil
 	}
@@ -81,15 +81,15 @@ func decodedOf(f *os.File, want digest.Digest) (Decoded, error) {
 	return Decoded{}, nil
 }
 
-// DecodedBefore returns what decoding the bytes with the digest want came to, if they
-// are expensive and an earlier [Reader.ReadBack] noted it at the file under key, and
-// zero otherwise. It says nothing about the bytes that the file has now.
+// DecodedBefore returns the result of decoding the bytes with the digest want, if that is
+// expensive and an earlier [Reader.ReadBack] has recorded it at the file under key, and zero
+// otherwise. The file may have other bytes now.
 func (r *Reader) DecodedBefore(key episode.Key, want digest.Digest) (Decoded, error) {
 	f, err := r.Open(key)
 	if err != nil {
 		return Decoded{}, readError(err)
 	}
 	defer f.Close()
-	d, err := decodedOf(f, want)
+	d, err := readDecoded(f, want)
 	return d, readError(err)
 }

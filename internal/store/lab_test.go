@@ -148,7 +148,7 @@ func (l *lab) recover() (published bool, damaged bool) {
 		count++
 		_, published, err = st.Linked(l.Context(), nil)
 		if damaged = errors.Is(err, store.ErrDamaged); damaged {
-			must(l, st.SetAside())
+			must(l, st.QuarantineStored())
 			continue
 		}
 		must(l, err)

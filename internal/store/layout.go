@@ -7,9 +7,8 @@ import (
 	"cis490/internal/episode"
 )
 
-// Layout describes the names that a store makes in its data directory. Without the
-// archives it has the topmost directories only, whose cost does not grow with the
-// store.
+// Layout describes the names that a store creates in its data directory. Without archives it
+// has the top directories only, and its cost does not grow with the store.
 func Layout(archives bool) durable.Layout {
 	var layout durable.Layout
 	for _, name := range []string{"episodes", "staging", "quarantine"} {
@@ -31,8 +30,7 @@ func isName(name string) bool {
 	return err == nil
 }
 
-// isArchive reports whether name is that of a stored archive, or of one in staging or
-// quarantine.
+// isArchive reports whether name is that of a file in episodes, staging or quarantine.
 func isArchive(name string) bool {
 	stem, unfinished, staged := strings.Cut(name, "~")
 	if !staged {

@@ -113,7 +113,7 @@ func (l *lab) counts() (settled, verified int) {
 		if o.Digest.IsZero() {
 			l.Errorf("%s has lost its digest", o.Key)
 		}
-		if o.Settled {
+		if o.Indexed {
 			settled++
 		}
 		if !o.VerifiedAt.IsZero() {
@@ -251,11 +251,11 @@ func TestWhatAnOlderVersionNotedDoesNotCount(t *testing.T) {
 	must(t, unix.Setxattr(l.stored(k), "user.cis490.receipt", old, 0))
 	must(t, unix.Setxattr(l.stored(k), "user.cis490.verified", append(old[:len(old):len(old)], 1), 0))
 	o, err := l.Stat(k)
-	if err != nil || o.Settled || !o.VerifiedAt.IsZero() || o.Digest != d || !o.ReceivedAt.Equal(arrival) {
+	if err != nil || o.Indexed || !o.VerifiedAt.IsZero() || o.Digest != d || !o.ReceivedAt.Equal(arrival) {
 		t.Errorf("got %+v, %v", o, err)
 	}
 	must(t, l.MarkIndexed(o))
-	if o, err = l.Stat(k); err != nil || !o.Settled || !o.ReceivedAt.Equal(arrival) {
+	if o, err = l.Stat(k); err != nil || !o.Indexed || !o.ReceivedAt.Equal(arrival) {
 		t.Errorf("after its row was found: %+v, %v", o, err)
 	}
 	b := make([]byte, 256)

@@ -10,34 +10,34 @@ import (
 	"cis490/internal/episode"
 )
 
-// tryMoves tries what storing and setting aside do between the folders of the store.
+// tryMoves tests the links and renames between the directories of the store.
 func (s *Store) tryMoves() error {
 	err := s.staging.TryLink(s.episodes)
 	if err == nil {
 		err = s.staging.TryMove(s.quarantine)
 	}
-	return unsuitableMove(err)
+	return asUnsuitableMove(err)
 }
 
-// unsuitableMove returns err as an [ErrUnsuitable] if it says that nothing can be moved
-// between two folders.
-func unsuitableMove(err error) error {
+// asUnsuitableMove returns err as an [ErrUnsuitable] if it says that files cannot be linked or
+// moved between two directories.
+func asUnsuitableMove(err error) error {
 	_, separate := errors.AsType[*durable.SeparateError](err)
 	switch {
 	case separate, errors.Is(err, durable.ErrNoRename):
-		return unsuitable(err)
+		return asUnsuitable(err)
 	case errors.Is(err, durable.ErrNoLinks):
-		return unsuitable(fmt.Errorf("%w: use a disk with ext4 or xfs", err))
+		return asUnsuitable(fmt.Errorf("%w: use a disk with ext4 or xfs", err))
 	}
 	return err
 }
 
-// CheckHost returns a [*durable.SeparateError] if the folder of a host is a mount, or a
-// file system, of its own: an upload could be received, and not stored.
+// CheckHost returns a [*durable.SeparateError] if the directory of a host is a separate mount
+// or file system: an upload could be received, and not stored.
 func (s *Store) CheckHost(host episode.Name) error { return checkHost(s.staging, s.episodes, host) }
 
-// checkHost says nothing of a folder that is missing, which is made where it belongs, nor
-// of one that cannot be opened, which whoever works in it meets.
+// checkHost returns nil for a directory that is missing, which will be created in the right
+// place, and for one that cannot be opened, which the next operation in it reports.
 func checkHost(staging, episodes *durable.Dir, host episode.Name) error {
 	to, err := episodes.OpenDir(string(host))
 	if err != nil {
@@ -52,8 +52,8 @@ func checkHost(staging, episodes *durable.Dir, host episode.Name) error {
 	return from.CheckSeparate(to)
 }
 
-// SeparateHosts yields the error of each host whose folder is a mount, or a file system,
-// of its own: nothing of that host can be stored. Other errors are for a walk to report.
+// SeparateHosts yields the error of each host whose directory is a separate mount or file
+// system: its archives cannot be stored. It skips other errors.
 func (s *Store) SeparateHosts() iter.Seq2[episode.Name, error] {
 	return separateHosts(s.staging, s.episodes)
 }
@@ -76,14 +76,14 @@ func separateHosts(staging, episodes *durable.Dir) iter.Seq2[episode.Name, error
 	}
 }
 
-// CheckMoves returns an [ErrUnsuitable] for the folders of a data directory, as far as
-// they exist, and an error for each host whose folder is separate. It changes nothing.
+// CheckMoves returns an [ErrUnsuitable] for the directories of a data directory, as far as they
+// exist, and an error for each host whose directory is separate. It changes nothing.
 func CheckMoves(data *durable.Dir) error {
 	var dirs []*durable.Dir
 	for _, name := range []string{"staging", "episodes", "quarantine"} {
 		d, err := data.OpenDir(name)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			return nil // the start makes them, or says what is wrong
+			return nil // the start creates them, or reports the error
 		}
 		if err != nil {
 			return err
@@ -97,7 +97,7 @@ func CheckMoves(data *durable.Dir) error {
 		err = staging.CheckSeparate(quarantine)
 	}
 	if err != nil {
-		return unsuitableMove(err)
+		return asUnsuitableMove(err)
 	}
 	var errs []error
 	for host, err := range separateHosts(staging, episodes) {
@@ -107,5 +107,5 @@ func CheckMoves(data *durable.Dir) error {
 }
 
 func hostError(host episode.Name, err error) error {
-	return unsuitable(fmt.Errorf("nothing of host %s can be stored: %w", host, err))
+	return asUnsuitable(fmt.Errorf("nothing of host %s can be stored: %w", host, err))
 }

@@ -10,17 +10,17 @@ import (
 	"cis490/internal/episode"
 )
 
-// NamePage is some of the names of a host's archives, in their order.
+// NamePage has some of the names of a host's archives, sorted.
 type NamePage struct {
 	Names []episode.Name
 	Last  bool         // no further names follow
-	Seen  int          // entries of the directory that were looked at
-	Max   episode.Name // the last name of the directory, within the bounds that were asked for
+	Seen  int          // entries of the directory that were read
+	Max   episode.Name // the last name of the directory, up to until
 }
 
-// ListNames returns at most limit names of a host's archives behind after and, unless
-// until is empty, not behind until. It reads the whole directory for them, and holds
-// four pages in memory, however many there are.
+// ListNames returns at most limit names of a host's archives that come after the name after
+// and, unless until is empty, not after until. It reads the whole directory, and holds at
+// most 4*limit names in memory.
 func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage, error) {
 	dir, err := r.episodes.OpenDir(string(host))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -31,7 +31,7 @@ func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage
 	}
 	defer dir.Close()
 	var p NamePage
-	first := firstNames{after: after, page: limit}
+	first := smallestNames{after: after, limit: limit}
 	for e, err := range dir.Names() {
 		if err != nil {
 			return p, readError(err)
@@ -48,11 +48,11 @@ func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage
 	return p, nil
 }
 
-// HostBytes returns what the archives of a host take, its unfinished uploads included,
-// where a file of a size takes cost(size).
+// HostBytes returns the sum of cost(size) for the archives of a host and its unfinished
+// uploads.
 func (s *Store) HostBytes(host episode.Name, cost func(size int64) int64) (int64, error) {
 	sum := int64(0)
-	for _, parent := range []*durable.Dir{s.staging, s.episodes} { // so, what goes from one to the other is not missed
+	for _, parent := range []*durable.Dir{s.staging, s.episodes} { // in this order, so that a commit meanwhile is not missed
 		dir, err := parent.OpenDir(string(host))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -60,7 +60,7 @@ func (s *Store) HostBytes(host episode.Name, cost func(size int64) int64) (int64
 		if err != nil {
 			return 0, readError(err)
 		}
-		n, err := dirBytes(dir, parent == s.staging, cost)
+		n, err := sumFiles(dir, parent == s.staging, cost)
 		if err := errors.Join(err, dir.Close()); err != nil {
 			return 0, readError(err)
 		}
@@ -69,9 +69,9 @@ func (s *Store) HostBytes(host episode.Name, cost func(size int64) int64) (int64
 	return sum, nil
 }
 
-// dirBytes adds up the files of a folder. Of those on their way it leaves out what
-// has its second name already.
-func dirBytes(dir *durable.Dir, underway bool, cost func(size int64) int64) (int64, error) {
+// sumFiles returns the sum of the costs of a directory's files. In staging it skips those
+// that are linked to their second name already.
+func sumFiles(dir *durable.Dir, staging bool, cost func(size int64) int64) (int64, error) {
 	sum := int64(0)
 	for e, err := range dir.Names() {
 		if err != nil {
@@ -79,40 +79,40 @@ func dirBytes(dir *durable.Dir, underway bool, cost func(size int64) int64) (int
 		}
 		st, err := dir.Lstat(e.Name())
 		if err != nil {
-			continue // stored or dropped meanwhile, or a broken inode, which takes no part of the others
+			continue // stored or dropped meanwhile, or a broken inode
 		}
-		if st.Regular() && !(underway && st.Links() > 1) {
+		if st.Regular() && !(staging && st.Links() > 1) {
 			sum += cost(st.Size())
 		}
 	}
 	return sum, nil
 }
 
-// firstNames keeps the smallest names behind one, of those that it is shown.
-type firstNames struct {
+// smallestNames keeps the smallest of the added names that come after the name after.
+type smallestNames struct {
 	after episode.Name
-	page  int
+	limit int
 	names []episode.Name
 	more  bool
 }
 
-func (f *firstNames) add(name episode.Name) {
+func (f *smallestNames) add(name episode.Name) {
 	if name <= f.after {
 		return
 	}
-	if f.names = append(f.names, name); len(f.names) >= 4*f.page {
-		f.cut()
+	if f.names = append(f.names, name); len(f.names) >= 4*f.limit {
+		f.trim()
 	}
 }
 
-func (f *firstNames) cut() {
+func (f *smallestNames) trim() {
 	slices.Sort(f.names)
-	if len(f.names) > f.page {
-		f.names, f.more = f.names[:f.page], true
+	if len(f.names) > f.limit {
+		f.names, f.more = f.names[:f.limit], true
 	}
 }
 
-func (f *firstNames) sorted() ([]episode.Name, bool) {
-	f.cut()
+func (f *smallestNames) sorted() ([]episode.Name, bool) {
+	f.trim()
 	return f.names, !f.more
 }

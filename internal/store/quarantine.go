@@ -7,10 +7,10 @@ import (
 	"cis490/internal/durable"
 )
 
-// CountSetAside returns how many copies are in the quarantine of a data
-// directory. It may be asked beside a live receiver. What cannot be listed, all of it or
-// the folder of a host, goes to skipped, and the others are counted.
-func CountSetAside(data *durable.Dir, skipped func(error)) int {
+// CountQuarantined returns the number of files in the quarantine of a data directory. It may
+// run beside a live receiver. The error of a directory that cannot be listed is passed to
+// skipped, and the others are counted.
+func CountQuarantined(data *durable.Dir, skipped func(error)) int {
 	quarantine, err := data.OpenDir("quarantine")
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0
@@ -29,7 +29,7 @@ func CountSetAside(data *durable.Dir, skipped func(error)) int {
 		if !host.IsDir() {
 			continue
 		}
-		some, err := countIn(quarantine, host.Name())
+		some, err := countNames(quarantine, host.Name())
 		if n += some; err != nil {
 			skipped(readError(err))
 		}
@@ -37,7 +37,7 @@ func CountSetAside(data *durable.Dir, skipped func(error)) int {
 	return n
 }
 
-func countIn(parent *durable.Dir, name string) (int, error) {
+func countNames(parent *durable.Dir, name string) (int, error) {
 	dir, err := parent.OpenDir(name)
 	if err != nil {
 		return 0, err

@@ -21,40 +21,40 @@ import (
 type Object struct {
 	Key        episode.Key
 	Size       int64
-	Digest     digest.Digest // not known (zero) if the file does not carry it
-	ReceivedAt time.Time     // of arrival, or the file's own time if it does not carry it
-	// Settled reports that the receiver stored the file and that its row is
-	// durable: nobody needs to look into the index.
-	Settled bool
-	// Underway reports that the file has a second link in staging: an upload
-	// whose row is about to be written, or what a crash left of one. Other
-	// links, of a backup say, mean nothing.
-	Underway bool
-	// VerifiedAt is when [Reader.ReadBack] last found the bytes of this file on
-	// this disk to be those of Digest, and decoded them; zero if that is not known.
+	Digest     digest.Digest // zero if the file does not have the attribute
+	ReceivedAt time.Time     // time of arrival, or the file's own time without the attribute
+	// Indexed reports that the receiver stored the file and that its row is durable: no
+	// search of the index is needed.
+	Indexed bool
+	// InFlight reports that the file has a second link in staging: its row is about to be
+	// appended, or a crash came before that. Other links, of a backup for example, do not
+	// count.
+	InFlight bool
+	// VerifiedAt is when [Reader.ReadBack] last read this file from this disk, found that it
+	// has the Digest, and decoded it; zero if that is not known.
 	VerifiedAt time.Time
 	// Contents is the digest of what the archive contains, as that reading computed
 	// it; zero if it is not known.
 	Contents digest.Digest
-	// Decoded is set by [Reader.ReadBack] if it knew what decoding the bytes came to, and
-	// did not decode them again.
+	// Decoded is set by [Reader.ReadBack] if it knew the result of decoding, and did not
+	// decode the bytes again.
 	Decoded Decoded
 }
 
-// Reader reads a tree of stored archives, also one that a live receiver fills.
+// Reader reads stored archives. It may run beside a live receiver.
 type Reader struct {
-	// Uncached, if it is set, opens what is read past the page cache, in the place
-	// of [durable.Dir.OpenUncached]: a test's way to have a disk that fails.
+	// Uncached, if it is set, replaces [durable.Dir.OpenUncached]. Tests simulate a failing
+	// disk with it.
 	Uncached func(dir *durable.Dir, name string) (io.ReadCloser, error)
-	// Volumes tells the files of the tree from copies of them. A test puts the tree
-	// on another disk with it.
+	// Volumes distinguishes the files from copies of them. Tests simulate another disk with
+	// it.
 	Volumes *device.Volumes
 
 	episodes *durable.Dir
-	staging  *durable.Dir // beside episodes; nil if there is none
+	staging  *durable.Dir // nil if there is none
 }
 
-// OpenReader opens the tree at path. It writes nothing.
+// OpenReader opens the episodes directory at path. It writes nothing.
 func OpenReader(path string) (*Reader, error) {
 	d, err := durable.Open(path)
 	if err != nil {
@@ -74,7 +74,7 @@ func OpenReader(path string) (*Reader, error) {
 // Volume returns the file system and the disk that the archives are on.
 func (r *Reader) Volume() (device.Volume, error) { return r.Volumes.Of(r.episodes.File()) }
 
-// Close closes the tree.
+// Close closes the directories.
 func (r *Reader) Close() error {
 	if r.staging == nil {
 		return r.episodes.Close()
@@ -84,11 +84,11 @@ func (r *Reader) Close() error {
 
 // Path returns where an archive is, for messages.
 func (r *Reader) Path(key episode.Key) string {
-	return r.episodes.Path(string(key.Host) + "/" + file(key.Name))
+	return r.episodes.Path(string(key.Host) + "/" + fileName(key.Name))
 }
 
 // Stat returns the object stored under key, or an error wrapping [fs.ErrNotExist], or
-// [ErrUnreadable] if the disk does not say what there is.
+// [ErrUnreadable] if the disk returns an error.
 func (r *Reader) Stat(key episode.Key) (Object, error) {
 	d, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
@@ -99,38 +99,27 @@ func (r *Reader) Stat(key episode.Key) (Object, error) {
 	return o, readError(err)
 }
 
-// staged reports whether an upload of key is the stored file.
-func (r *Reader) staged(key episode.Key, stored durable.Stat) (bool, error) {
+// hasStagedLink reports whether the stored file of key has a link in staging.
+func (r *Reader) hasStagedLink(key episode.Key, stored durable.Stat) (bool, error) {
 	if r.staging == nil {
 		return false, nil
 	}
-	dir, err := r.staging.OpenDir(string(key.Host))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer dir.Close()
-	for e, err := range dir.Names() {
+	for a, err := range attempts(r.staging, key) {
 		if err != nil {
 			return false, err
 		}
-		if !strings.HasPrefix(e.Name(), string(key.Name)+"~") {
-			continue
-		}
-		if st, err := dir.Lstat(e.Name()); err == nil && st.Same(stored) {
+		if st, err := a.dir.Lstat(a.name); err == nil && st.Same(stored) {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// arrivalOf returns a file's own time, or the nearest that a row and an inventory can
-// show: they have the years 1 to 9999, and a file may have any.
-func arrivalOf(st durable.Stat) time.Time {
+// fileTime returns a file's own time, or the nearest one within the years 1 to 9999, which a
+// row and an inventory can have.
+func fileTime(st durable.Stat) time.Time {
 	at := st.ModTime().UTC()
-	// Seconds compare where a time.Time, which counts from another year, has overflowed.
+	// A comparison of time.Time values would overflow.
 	if first := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC); at.Unix() < first.Unix() {
 		return first
 	}
@@ -141,17 +130,17 @@ func arrivalOf(st durable.Stat) time.Time {
 }
 
 func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
-	name := file(key.Name)
+	name := fileName(key.Name)
 	st, err := d.Lstat(name)
 	if err != nil {
 		return Object{}, err
 	}
 	if !st.Regular() {
-		return Object{}, &StrayError{d.Path(name), "is no regular file"}
+		return Object{}, &StrayError{d.Path(name), "is not a regular file"}
 	}
-	o := Object{Key: key, Size: st.Size(), ReceivedAt: arrivalOf(st)}
+	o := Object{Key: key, Size: st.Size(), ReceivedAt: fileTime(st)}
 	if st.Links() > 1 {
-		if o.Underway, err = r.staged(key, st); err != nil {
+		if o.InFlight, err = r.hasStagedLink(key, st); err != nil {
 			return Object{}, err
 		}
 	}
@@ -176,8 +165,8 @@ func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 		return Object{}, err
 	}
 	o.Digest, o.ReceivedAt = receipt.digest, receipt.arrived
-	o.Settled = !o.Underway && receipt.file == fileID(id.File[:8])
-	o.VerifiedAt, o.Contents, err = verifiedAt(f, o.Digest, id)
+	o.Indexed = !o.InFlight && receipt.file == fileID(id.File[:8])
+	o.VerifiedAt, o.Contents, err = readVerified(f, o.Digest, id)
 	return o, err
 }
 
@@ -188,11 +177,10 @@ func (r *Reader) Open(key episode.Key) (*os.File, error) {
 		return nil, err
 	}
 	defer d.Close()
-	return d.Open(file(key.Name))
+	return d.Open(fileName(key.Name))
 }
 
-// A StrayError is about a name in the tree that is no stored archive. Walks go
-// on after it.
+// A StrayError is about a name in the store that is not an archive. Walks continue after it.
 type StrayError struct {
 	Path string
 	Why  string
@@ -200,7 +188,7 @@ type StrayError struct {
 
 func (e *StrayError) Error() string { return fmt.Sprintf("%+q %s", e.Path, e.Why) }
 
-// Hosts yields the hosts that have a folder, in no order.
+// Hosts yields the hosts that have a directory, unsorted.
 func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
 	return func(yield func(episode.Name, error) bool) {
 		for e, err := range r.episodes.Names() {
@@ -209,14 +197,14 @@ func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
 				return
 			}
 			if durable.IsProbe(e.Name()) {
-				continue // of a start that goes on, or that was killed
+				continue // of a start in progress, or one that was killed
 			}
 			name, err := episode.ParseName(e.Name())
 			switch {
 			case err != nil:
-				err = &StrayError{r.episodes.Path(e.Name()), "is no host's name"}
+				err = &StrayError{r.episodes.Path(e.Name()), "is not a valid host name"}
 			case !e.IsDir():
-				err = &StrayError{r.episodes.Path(e.Name()), "is no folder"}
+				err = &StrayError{r.episodes.Path(e.Name()), "is not a directory"}
 			}
 			if !yield(name, err) {
 				return
@@ -225,9 +213,9 @@ func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
 	}
 }
 
-// Host yields the objects of one host, in no order. After a [*StrayError] or an
-// error of one file it goes on; the walk ends with the directory.
-func (r *Reader) Host(name episode.Name) iter.Seq2[Object, error] {
+// HostObjects yields the objects of one host, unsorted. It continues after a [*StrayError] or
+// an error of one file, and ends after an error of the directory.
+func (r *Reader) HostObjects(name episode.Name) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		unlisted := Object{Key: episode.Key{Host: name}}
 		d, err := r.episodes.OpenDir(string(name))
@@ -241,10 +229,10 @@ func (r *Reader) Host(name episode.Name) iter.Seq2[Object, error] {
 				yield(unlisted, readError(err))
 				return
 			}
-			o, err := r.entry(d, name, e)
+			o, err := r.statEntry(d, name, e)
 			err = readError(err)
 			if errors.Is(err, fs.ErrNotExist) {
-				continue // moved away meanwhile
+				continue // moved meanwhile
 			}
 			if !yield(o, err) {
 				return
@@ -253,17 +241,17 @@ func (r *Reader) Host(name episode.Name) iter.Seq2[Object, error] {
 	}
 }
 
-func (r *Reader) entry(d *durable.Dir, host episode.Name, e fs.DirEntry) (Object, error) {
+func (r *Reader) statEntry(d *durable.Dir, host episode.Name, e fs.DirEntry) (Object, error) {
 	stem, found := strings.CutSuffix(e.Name(), Suffix)
 	if !found {
-		return Object{}, &StrayError{d.Path(e.Name()), "is no archive: its name does not end in " + Suffix}
+		return Object{}, &StrayError{d.Path(e.Name()), "is not an archive: its name does not end in " + Suffix}
 	}
 	name, err := episode.ParseName(stem)
 	if err != nil {
-		return Object{}, &StrayError{d.Path(e.Name()), "is no episode's name"}
+		return Object{}, &StrayError{d.Path(e.Name()), "is not a valid episode name"}
 	}
 	if e.Type() != 0 {
-		return Object{}, &StrayError{d.Path(e.Name()), "is no regular file"}
+		return Object{}, &StrayError{d.Path(e.Name()), "is not a regular file"}
 	}
 	return r.stat(d, episode.Key{Host: host, Name: name})
 }

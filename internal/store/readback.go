@@ -18,12 +18,11 @@ import (
 	"cis490/internal/episode"
 )
 
-// verifiedAttr names the attribute that [verified] packs.
+// verifiedAttr is the attribute that has a [verified].
 const verifiedAttr = "verified"
 
-// verified says when a file was last read from the disk, had its digest, and
-// passed the reader's check. Of a copy that took the attribute along, and of the same
-// file on a copy of the disk, it says nothing.
+// verified says when a file was last read from the disk, had its digest, and passed the check.
+// It does not count for a copy that has the attribute too, nor on a copy of the disk.
 type verified struct {
 	digest   digest.Digest
 	at       time.Time
@@ -31,9 +30,9 @@ type verified struct {
 	contents digest.Digest
 }
 
-// verifiedVersion ends the attribute. Receivers before 2026-11-28 did not decode and
-// wrote none; those before 2026-11-29 knew a file by its inode number and wrote 1. What
-// they noted counts for nothing, and they ignore what is noted now.
+// verifiedVersion is the last byte of the attribute. Receivers before 2026-11-28 did not decode
+// and wrote none. Those before 2026-11-29 identified a file by its inode number and wrote 1.
+// Their attributes do not count, and they ignore those of now.
 const verifiedVersion = 2
 
 func (v verified) encode() []byte {
@@ -56,9 +55,9 @@ func parseVerified(b []byte) (verified, bool) {
 	}, true
 }
 
-// verifiedAt returns when the open file, which carries d, was last verified, and the
-// digest of its contents, or zero if that is not known.
-func verifiedAt(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
+// readVerified returns when the open file with the digest d was last verified, and the digest
+// of its contents, or zero if that is not known.
+func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
 	b, err := durable.Attr(f, verifiedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return time.Time{}, digest.Digest{}, nil
@@ -73,36 +72,35 @@ func verifiedAt(f *os.File, d digest.Digest, id device.Identity) (time.Time, dig
 	return v.at, v.contents, nil
 }
 
-// ErrUnreadable says that the disk does not give the bytes of a stored file.
+// ErrUnreadable says that the disk does not return the bytes of a stored file.
 var ErrUnreadable = errors.New("the disk does not give the stored bytes")
 
-// ErrDamaged says that the bytes of a stored file are not those of its digest.
+// ErrDamaged says that a stored file is corrupt: its bytes do not have its digest.
 var ErrDamaged = errors.New("the stored bytes do not have their sha256")
 
-// ErrUndecodable says that a stored file has the bytes that came, and that they are not
-// what they should be all the same.
-var ErrUndecodable = errors.New("its bytes are those that came, and are no good")
+// ErrUndecodable says that a stored file has its digest, and that its check failed.
+var ErrUndecodable = errors.New("archive matches its digest but cannot be decoded")
 
-// ErrUndecided says that a check stopped before it knew whether the bytes are good.
+// ErrUndecided says that a check stopped before its result was known.
 var ErrUndecided = errors.New("not decoded to the end")
 
 // A Reading says how a stored archive is read.
 type Reading struct {
-	// Pace may slow it down; nil does not.
+	// Pace, unless nil, wraps the file to slow down the reading.
 	Pace func(io.Reader) io.Reader
-	// Check looks at the bytes while they are read, and need not read them all. It
-	// returns the digest of what they contain, or zero if it does not compute one.
-	// Its error makes the bytes unfit, unless it wraps [ErrUndecided]. Nil lets all pass.
+	// Check, unless nil, checks the bytes while they are read, and need not read all. It
+	// returns the digest of what they contain, or zero if it does not compute one. The
+	// archive is undecodable if it returns an error that does not wrap [ErrUndecided].
 	Check func(io.Reader) (digest.Digest, error)
-	// Remember, unless nil, is called after Check with its error. It returns how many
-	// bytes were decoded, and whether the outcome shall be noted at the file, so that
-	// Check is not called for these bytes again. See [Decoded].
-	Remember func(unfit error) (decoded int64, ok bool)
+	// Remember, unless nil, is called after Check with its error. It returns the number of
+	// decoded bytes, and whether the result is to be recorded at the file, so that Check is
+	// not called for these bytes again. See [Decoded].
+	Remember func(checkErr error) (decoded int64, ok bool)
 	// Progress, unless nil, is called with the number of bytes of each read.
 	Progress func(bytes int)
 
-	recover bool        // go on where an earlier recovery was interrupted
-	recheck *rechecking // nil unless recover is set
+	resume   bool           // continue where an earlier recovery was interrupted
+	position *resumableRead // nil unless resume is set
 }
 
 // Content is what [Reader.Read] found in a file.
@@ -110,32 +108,31 @@ type Content struct {
 	Digest   digest.Digest // of its bytes
 	Size     int64
 	Contents digest.Digest // as [Reading.Check] returned it
-	Unfit    error         // as [Reading.Check] returned it
+	CheckErr error         // as [Reading.Check] returned it
 }
 
-// errMoved says that another file took the name while one was read.
-var errMoved = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrNotExist)
+// errReplaced says that another file got the name during a reading.
+var errReplaced = fmt.Errorf("it was put in another's place meanwhile: %w", fs.ErrNotExist)
 
-// ReadBack reads the archive under key from the disk and compares its digest with
-// d, or with the digest that it carries if d is zero. If it is the same, and the
-// bytes pass the check, the time is noted at the file and returned with the object.
-// Without a check nothing is noted: the bytes may be what was sent, and no archive.
+// ReadBack reads the archive under key from the disk and compares its digest with d, or with
+// that of its receipt attribute if d is zero. If it is the same, and the check passes, the
+// time is recorded at the file and returned with the object. Without a check nothing is
+// recorded: the bytes may be undecodable.
 //
-// Bytes whose check is expensive are checked once ([Reading.Remember]). If the check
-// leaves open whether they are good ([ErrUndecided]), what was noted before stays.
+// Bytes whose check is expensive are checked once ([Reading.Remember]). If the check returns
+// [ErrUndecided], the earlier record stays.
 //
-// ReadBack returns [ErrDamaged] if the bytes are others, [ErrUnreadable] if the disk
-// does not give them, [ErrUndecodable] if the check has something against them, and an
-// error wrapping [fs.ErrNotExist] if there is no such archive any more. What was
-// noted of an earlier time is then taken back. One wrong reading is no proof: cables
-// and memory make mistakes too.
+// ReadBack returns [ErrDamaged] if the digest differs, [ErrUnreadable] if the disk does not
+// return the bytes, [ErrUndecodable] if the check fails, and an error wrapping
+// [fs.ErrNotExist] if the archive does not exist any more. Then the earlier record is removed.
+// The caller should read twice before it believes an error: cables and memory fail too.
 func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest, how Reading) (Object, error) {
 	dir, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
 		return Object{}, readError(err)
 	}
 	defer dir.Close()
-	f, err := dir.Open(file(key.Name))
+	f, err := dir.Open(fileName(key.Name))
 	if err != nil {
 		return Object{}, readError(err)
 	}
@@ -152,43 +149,42 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 		d = o.Digest
 	}
 	if how.Check != nil {
-		if o.Decoded, err = decodedOf(f, d); err != nil {
+		if o.Decoded, err = readDecoded(f, d); err != nil {
 			return o, readError(err)
 		}
 		if !o.Decoded.Digest.IsZero() {
 			how.Check, how.Remember = o.Decoded.check, nil
 		}
 	}
-	if how.recover {
-		if how.recheck, err = r.newRechecking(f, o); err != nil {
+	if how.resume {
+		if how.position, err = r.newResumableRead(f, o); err != nil {
 			return o, readError(err)
 		}
 	}
-	got, err := r.read(ctx, dir, file(key.Name), how)
+	got, err := r.read(ctx, dir, fileName(key.Name), how)
 	if ctx.Err() != nil {
 		return o, ctx.Err()
 	}
-	// The open file keeps its inode's number: a name that still has it had it
-	// all along.
-	if now, serr := dir.Lstat(file(key.Name)); serr != nil || !now.Same(before) {
-		return o, errors.Join(errMoved, readError(serr))
+	// The open file keeps its inode number: a name that has it now had it during all of
+	// the reading.
+	if now, serr := dir.Lstat(fileName(key.Name)); serr != nil || !now.Same(before) {
+		return o, errors.Join(errReplaced, readError(serr))
 	}
-	return r.conclude(f, o, d, how, got, err)
+	return r.recordResult(f, o, d, how, got, err)
 }
 
-// conclude judges what was read of the open file of o, which should have the digest d if
-// that is not zero, and notes the outcome at the file. Unreadable is the disk's error, or
-// nil.
-func (r *Reader) conclude(f *os.File, o Object, d digest.Digest, how Reading, got Content, unreadable error) (Object, error) {
-	err := unreadable
+// recordResult compares what was read of the open file of o with the digest d, unless that is
+// zero, and records the result at the file. readErr is the error of the disk, or nil.
+func (r *Reader) recordResult(f *os.File, o Object, d digest.Digest, how Reading, got Content, readErr error) (Object, error) {
+	err := readErr
 	if err == nil || errors.Is(err, ErrUnreadable) {
-		err = r.judge(o, d, got, err)
+		err = r.compare(o, d, got, err)
 	}
-	if err != nil && how.recheck != nil {
-		err = errors.Join(err, how.recheck.drop())
+	if err != nil && how.position != nil {
+		err = errors.Join(err, how.position.discard())
 	}
 	if (err == nil || errors.Is(err, ErrUndecodable)) && how.Remember != nil && !d.IsZero() {
-		if rerr := remember(f, got, how); rerr != nil {
+		if rerr := storeDecoded(f, got, how); rerr != nil {
 			return o, rerr
 		}
 	}
@@ -198,9 +194,9 @@ func (r *Reader) conclude(f *os.File, o Object, d digest.Digest, how Reading, go
 		return o, nil
 	case errors.Is(err, ErrUndecodable):
 		o.Digest, o.VerifiedAt, o.Contents = got.Digest, time.Time{}, digest.Digest{}
-		return o, errors.Join(err, unverify(f))
+		return o, errors.Join(err, clearVerified(f))
 	case errors.Is(err, ErrUnreadable) || errors.Is(err, ErrDamaged):
-		return o, errors.Join(err, unverify(f))
+		return o, errors.Join(err, clearVerified(f))
 	case err != nil:
 		return o, err
 	}
@@ -210,59 +206,58 @@ func (r *Reader) conclude(f *os.File, o Object, d digest.Digest, how Reading, go
 	}
 	o.VerifiedAt, o.Contents = time.Now().UTC(), got.Contents
 	if d.IsZero() {
-		return o, nil // nobody has said what it should be
+		return o, nil // its digest was not known
 	}
 	return o, r.markVerified(f, o)
 }
 
-// judge returns what is wrong with an archive that was read, and should have the
-// digest d if that is not zero. The disk's error, if there was one, comes first.
-func (r *Reader) judge(o Object, d digest.Digest, got Content, unreadable error) error {
+// compare returns the error of an archive that was read. Its digest must be d, unless that is
+// zero. readErr is the error of the disk, or nil.
+func (r *Reader) compare(o Object, d digest.Digest, got Content, readErr error) error {
 	switch {
-	case unreadable != nil:
-		return fmt.Errorf("%s: %w", r.Path(o.Key), unreadable)
+	case readErr != nil:
+		return fmt.Errorf("%s: %w", r.Path(o.Key), readErr)
 	case got.Size != o.Size || !d.IsZero() && got.Digest != d:
 		return fmt.Errorf("%s: %w", r.Path(o.Key), ErrDamaged)
-	case errors.Is(got.Unfit, ErrUndecided):
-		return fmt.Errorf("%s: %w", r.Path(o.Key), got.Unfit)
-	case got.Unfit != nil:
-		return fmt.Errorf("%s: %w: %w", r.Path(o.Key), ErrUndecodable, got.Unfit)
+	case errors.Is(got.CheckErr, ErrUndecided):
+		return fmt.Errorf("%s: %w", r.Path(o.Key), got.CheckErr)
+	case got.CheckErr != nil:
+		return fmt.Errorf("%s: %w: %w", r.Path(o.Key), ErrUndecodable, got.CheckErr)
 	}
 	return nil
 }
 
-// markVerified notes at the open file of o that it was read back.
+// markVerified records at the open file of o that it was verified.
 func (r *Reader) markVerified(f *os.File, o Object) error {
 	id, err := r.Volumes.Identify(f)
 	if err != nil {
 		return err
 	}
-	return mark(f, verifiedAttr, verified{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
+	return setAttrBestEffort(f, verifiedAttr, verified{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
 }
 
-// remember notes at an open file what its check came to, if how wants that.
-func remember(f *os.File, got Content, how Reading) error {
-	n, ok := how.Remember(got.Unfit)
+// storeDecoded records the result of the check at an open file, if how.Remember says so.
+func storeDecoded(f *os.File, got Content, how Reading) error {
+	n, ok := how.Remember(got.CheckErr)
 	if !ok {
 		return nil
 	}
-	return mark(f, decodedAttr, Decoded{got.Digest, got.Contents, n, got.Unfit != nil}.encode())
+	return setAttrBestEffort(f, decodedAttr, Decoded{got.Digest, got.Contents, n, got.CheckErr != nil}.encode())
 }
 
-// Read reads the archive under key from the disk and returns what its bytes are
-// now, whatever its attributes say. It notes nothing. The error wraps
-// [ErrUnreadable] if the disk does not give them.
+// Read reads the archive under key from the disk, and returns the digest that its bytes have
+// now. It ignores and changes no attributes. The error wraps [ErrUnreadable] if the disk does
+// not return the bytes.
 func (r *Reader) Read(ctx context.Context, key episode.Key, how Reading) (Content, error) {
 	d, err := r.episodes.OpenDir(string(key.Host))
 	if err != nil {
 		return Content{}, err
 	}
 	defer d.Close()
-	return r.read(ctx, d, file(key.Name), how)
+	return r.read(ctx, d, fileName(key.Name), how)
 }
 
-// read is the one way in which the bytes of an archive are read back: past the page
-// cache, hashed, and checked on the way.
+// read reads the bytes of an archive past the page cache, hashes and checks them.
 func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Reading) (Content, error) {
 	open := dir.OpenUncached
 	if r.Uncached != nil {
@@ -270,50 +265,50 @@ func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Re
 	}
 	f, err := open(name)
 	if err != nil {
-		return Content{}, unreadable(err)
+		return Content{}, asUnreadable(err)
 	}
 	defer f.Close()
-	src := &source{ctx: ctx, r: f, progress: how.Progress}
+	src := &contextReader{ctx: ctx, r: f, progress: how.Progress}
 	if how.Pace != nil {
 		src.r = how.Pace(f)
 	}
 	w := digest.NewWriter(io.Discard)
-	if how.recheck != nil {
-		w = how.recheck.begin(f)
+	if how.position != nil {
+		w = how.position.startHash(f)
 	}
 	hashed := io.TeeReader(src, w)
-	if how.recheck != nil {
-		hashed = how.recheck.noting(hashed, w)
+	if how.position != nil {
+		hashed = how.position.saving(hashed, w)
 	}
 	got := Content{}
 	if how.Check != nil {
-		got.Contents, got.Unfit = how.Check(hashed)
+		got.Contents, got.CheckErr = how.Check(hashed)
 	}
 	if src.err == nil {
-		io.Copy(io.Discard, hashed) // what the check has not asked for
+		io.Copy(io.Discard, hashed) // what the check has not read
 	}
 	got.Digest, got.Size = w.Sum()
 	switch {
 	case ctx.Err() != nil:
 		return got, ctx.Err()
-	case how.recheck != nil && how.recheck.err != nil:
-		return got, how.recheck.err
+	case how.position != nil && how.position.err != nil:
+		return got, how.position.err
 	case src.err != nil:
-		return got, unreadable(src.err)
+		return got, asUnreadable(src.err)
 	}
 	return got, nil
 }
 
-// source is a file that is read until a context ends. It remembers the error that
-// ended it, which a decoder may report as its own.
-type source struct {
+// contextReader reads until a context ends. It remembers the error that ended it, because a
+// decoder may return its own instead.
+type contextReader struct {
 	ctx      context.Context
 	r        io.Reader
 	progress func(int)
 	err      error
 }
 
-func (s *source) Read(p []byte) (int, error) {
+func (s *contextReader) Read(p []byte) (int, error) {
 	if s.err = s.ctx.Err(); s.err != nil {
 		return 0, s.err
 	}
@@ -327,9 +322,8 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unreadableError is a disk's error about one file. It is no [durable.ErrFault],
-// though the file system may have reported one: a lost sector of one archive is what
-// a reading looks for.
+// unreadableError is an error of the disk about one file. It is not a [durable.ErrFault], even
+// if the file system returned one: a bad sector of one archive is what a reading looks for.
 type unreadableError struct{ err error }
 
 func (e *unreadableError) Error() string { return fmt.Sprintf("%v: %v", ErrUnreadable, e.err) }
@@ -339,16 +333,16 @@ func (e *unreadableError) Is(target error) bool {
 	return target == ErrUnreadable || target != durable.ErrFault && errors.Is(e.err, target)
 }
 
-// unreadable returns err as an [ErrUnreadable], unless it says nothing of the disk.
-func unreadable(err error) error {
+// asUnreadable returns err as an [ErrUnreadable], unless it is not an error of the disk.
+func asUnreadable(err error) error {
 	if durable.IsShortage(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ELOOP) {
 		return err
 	}
 	return &unreadableError{err}
 }
 
-// readError returns an error that was met while nothing was written. A bad sector below one
-// file or directory is no [durable.ErrFault]: it must not end the process for the others.
+// readError translates an error of an operation that wrote nothing. A bad sector below one file
+// or directory is not a [durable.ErrFault]: it must not end the process.
 func readError(err error) error {
 	if errors.Is(err, durable.ErrFault) {
 		return &unreadableError{err}
@@ -356,20 +350,26 @@ func readError(err error) error {
 	return err
 }
 
-// unverify takes back that a file was verified.
-func unverify(f *os.File) error {
+// clearVerified removes the record that a file was verified.
+func clearVerified(f *os.File) error {
 	if _, err := durable.Attr(f, verifiedAttr); errors.Is(err, durable.ErrNoAttr) {
 		return nil
 	}
-	return mark(f, verifiedAttr, nil)
+	return setAttrBestEffort(f, verifiedAttr, nil)
 }
 
-// mark sets an attribute that may as well be missing. It is not synced: what is
-// lost of it is read once more.
-func mark(f *os.File, name string, value []byte) error {
+// setAttrBestEffort sets an attribute that is a cache. It is not synced: if it is lost, the
+// archive is read once more.
+func setAttrBestEffort(f *os.File, name string, value []byte) error {
 	err := durable.SetAttr(f, name, value)
 	if errors.Is(err, durable.ErrNoAttr) || errors.Is(err, fs.ErrPermission) || durable.IsFull(err) {
 		return nil
 	}
 	return err
+}
+
+// FailsVerification reports whether err says that a stored archive is corrupt, unreadable
+// or undecodable.
+func FailsVerification(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrUndecodable)
 }

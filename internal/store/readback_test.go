@@ -250,7 +250,7 @@ func TestReadBackOfWhatIsReplacedMeanwhile(t *testing.T) {
 	l.put(k, "bytes")
 	l.Uncached = func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		f, err := d.OpenUncached(name)
-		must(t, errors.Join(err, l.SetAside(k)))
+		must(t, errors.Join(err, l.Quarantine(k)))
 		l.put(k, "bytes")
 		return f, nil
 	}

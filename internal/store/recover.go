@@ -13,7 +13,7 @@ import (
 	"cis490/internal/episode"
 )
 
-// Staged is a file that a crash left in staging.
+// Staged is a file in staging when the receiver starts.
 type Staged struct {
 	Key   episode.Key
 	store *Store
@@ -21,9 +21,9 @@ type Staged struct {
 	name  string
 }
 
-// Staged yields what a crash left in staging. The receiver must call it before
-// it takes uploads in; each file must be ended with [Staged.Unlink],
-// [Staged.SetAside] or [Store.MarkIndexed].
+// Staged yields the files in staging. It must be called before uploads are received. Each file
+// must be ended with [Staged.Unlink], [Staged.Quarantine], [Staged.QuarantineStored] or
+// [Store.MarkIndexed], or belong to an upload that continues.
 func (s *Store) Staged() iter.Seq2[Staged, error] {
 	return func(yield func(Staged, error) bool) {
 		for e, err := range s.staging.Names() {
@@ -34,17 +34,17 @@ func (s *Store) Staged() iter.Seq2[Staged, error] {
 			if durable.IsProbe(e.Name()) {
 				continue
 			}
-			if !s.stagedOf(e, yield) {
+			if !s.yieldStaged(e, yield) {
 				return
 			}
 		}
 	}
 }
 
-func (s *Store) stagedOf(e fs.DirEntry, yield func(Staged, error) bool) bool {
+func (s *Store) yieldStaged(e fs.DirEntry, yield func(Staged, error) bool) bool {
 	host, err := episode.ParseName(e.Name())
 	if err != nil || !e.IsDir() {
-		return yield(Staged{}, &StrayError{s.staging.Path(e.Name()), "is no host's folder"})
+		return yield(Staged{}, &StrayError{s.staging.Path(e.Name()), "is not a directory of a host"})
 	}
 	dir, err := s.staging.OpenDir(e.Name())
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *Store) stagedOf(e fs.DirEntry, yield func(Staged, error) bool) bool {
 		stem, _, _ := strings.Cut(e.Name(), "~")
 		name, err := episode.ParseName(stem)
 		if err != nil || e.Type() != 0 {
-			err = &StrayError{dir.Path(e.Name()), "is no upload"}
+			err = &StrayError{dir.Path(e.Name()), "is not an upload"}
 		}
 		if !yield(Staged{episode.Key{Host: host, Name: name}, s, dir, e.Name()}, err) {
 			return false
@@ -67,14 +67,14 @@ func (s *Store) stagedOf(e fs.DirEntry, yield func(Staged, error) bool) bool {
 	return true
 }
 
-// Linked returns the object that the upload had become when the crash came,
-// with its name durable, or false if it had not become one: nobody was told of
-// it. If the bytes on the disk are not those of its digest, Published returns
-// [ErrDamaged], and [ErrUnreadable] if the disk does not give them.
+// Linked returns the stored object that the upload was committed as, with its name durable, or
+// false if it was not committed: then it was not acknowledged. It reads the bytes, and returns
+// [ErrDamaged] if they do not have their digest, and [ErrUnreadable] if the disk does not
+// return them.
 //
-// It goes on where a call before the last restart was interrupted, if the machine was not
-// booted since. Read, unless nil, is told how many bytes each read gave.
-func (st Staged) Linked(ctx context.Context, read func(bytes int)) (Object, bool, error) {
+// It continues where a call before the last restart was interrupted, unless the machine was
+// booted since. progress, unless nil, is called with the number of bytes of each read.
+func (st Staged) Linked(ctx context.Context, progress func(bytes int)) (Object, bool, error) {
 	to, err := st.store.episodes.OpenDir(string(st.Key.Host))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Object{}, false, nil
@@ -87,7 +87,7 @@ func (st Staged) Linked(ctx context.Context, read func(bytes int)) (Object, bool
 	if err != nil {
 		return Object{}, false, readError(err)
 	}
-	stored, err := to.Lstat(file(st.Key.Name))
+	stored, err := to.Lstat(fileName(st.Key.Name))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !stored.Same(ours) {
 		return Object{}, false, nil
 	}
@@ -98,77 +98,63 @@ func (st Staged) Linked(ctx context.Context, read func(bytes int)) (Object, bool
 	if err := to.Sync(); err != nil {
 		return Object{}, false, err
 	}
-	o, err := st.store.ReadBack(ctx, st.Key, digest.Digest{}, Reading{Progress: read, recover: true})
+	o, err := st.store.ReadBack(ctx, st.Key, digest.Digest{}, Reading{Progress: progress, resume: true})
 	return o, err == nil, err
 }
 
-// Unlink unlinks the staging name, which says that no row is owed any more.
+// Unlink removes the staging name, which marks a missing row.
 func (st Staged) Unlink() error { return st.dir.Unlink(st.name) }
 
-// Listed reports whether the disk says which file the staging name is of.
-func (st Staged) Listed() bool {
+// Exists reports whether the disk returns the inode of the staging name.
+func (st Staged) Exists() bool {
 	_, err := st.dir.Lstat(st.name)
 	return err == nil
 }
 
-// Quarantine moves a file that was not committed, and that the disk does not give, out of
-// staging. Its inode is not touched: to unlink it might fail.
+// Quarantine moves an unreadable file that was not committed to quarantine. It does not access
+// the inode: an unlink might fail.
 func (st Staged) Quarantine() error {
-	to, err := st.store.host(st.store.quarantine, st.Key.Host)
+	to, err := st.store.hostDir(st.store.quarantine, st.Key.Host)
 	if err != nil {
 		return err
 	}
 	return st.dir.Rename(st.name, to, st.name)
 }
 
-// SetAside moves the stored file of a damaged upload out of episodes, where a
-// reader would take it for good, and clears the staging name.
-func (st Staged) SetAside() error {
-	if err := st.store.SetAside(st.Key); err != nil {
+// QuarantineStored moves the stored file of a corrupt upload to quarantine, because a reader
+// would trust it, and removes the staging name.
+func (st Staged) QuarantineStored() error {
+	if err := st.store.Quarantine(st.Key); err != nil {
 		return err
 	}
 	return st.Unlink()
 }
 
-// SetAside moves a damaged archive from episodes to quarantine. Nothing is
-// destroyed.
-func (s *Store) SetAside(key episode.Key) error {
+// Quarantine moves a corrupt archive from episodes to quarantine. No bytes are removed.
+func (s *Store) Quarantine(key episode.Key) error {
 	from, err := s.episodes.OpenDir(string(key.Host))
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	to, err := s.host(s.quarantine, key.Host)
+	to, err := s.hostDir(s.quarantine, key.Host)
 	if err != nil {
 		return err
 	}
-	return from.Rename(file(key.Name), to, string(key.Name)+"~"+rand.Text())
+	return from.Rename(fileName(key.Name), to, string(key.Name)+"~"+rand.Text())
 }
 
-// WasSetAside reports whether an archive of this key is in quarantine.
-func (s *Store) WasSetAside(key episode.Key) (bool, error) {
-	dir, err := s.quarantine.OpenDir(string(key.Host))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer dir.Close()
-	for e, err := range dir.Names() {
-		if err != nil {
-			return false, err
-		}
-		if strings.HasPrefix(e.Name(), string(key.Name)+"~") {
-			return true, nil
-		}
+// IsQuarantined reports whether an archive of this key is in quarantine.
+func (s *Store) IsQuarantined(key episode.Key) (bool, error) {
+	for _, err := range attempts(s.quarantine, key) {
+		return err == nil, err
 	}
 	return false, nil
 }
 
-// SyncHostDir makes the name of a stored file durable. It is for an object that is
-// not [Object.Settled] though no upload of its key runs, before its row is made
-// durable.
+// SyncHostDir makes the name of a stored file durable. It must be called before the row is
+// appended of an object that is not [Object.Indexed] although no upload of its key is in
+// flight.
 func (s *Store) SyncHostDir(key episode.Key) error {
 	dir, err := s.episodes.OpenDir(string(key.Host))
 	if err != nil {
@@ -178,16 +164,16 @@ func (s *Store) SyncHostDir(key episode.Key) error {
 	return dir.Sync()
 }
 
-// MarkIndexed notes at the file of o, which has a durable row, what the row says,
-// and unlinks the staging names that failed uploads left for it.
+// MarkIndexed writes the receipt attribute of o, whose row is durable, and removes the staging
+// names that failed uploads have left for it.
 func (s *Store) MarkIndexed(o Object) error {
-	if err := s.note(o); err != nil {
+	if err := s.writeReceipt(o); err != nil {
 		return err
 	}
-	return s.forget(o.Key)
+	return s.unlinkStaged(o.Key)
 }
 
-func (s *Store) note(o Object) error {
+func (s *Store) writeReceipt(o Object) error {
 	f, err := s.Open(o.Key)
 	if err != nil {
 		return err
@@ -198,41 +184,30 @@ func (s *Store) note(o Object) error {
 		return err
 	}
 	err = durable.SetAttr(f, receiptAttr, receipt{o.Digest, o.ReceivedAt, fileID(id.File[:8])}.encode())
-	for _, name := range []string{progressAttr, recheckAttr} {
+	for _, name := range []string{progressAttr, readPositionAttr} {
 		if err == nil {
 			err = durable.RemoveAttr(f, name)
 		}
 	}
 	if errors.Is(err, durable.ErrNoAttr) || errors.Is(err, fs.ErrPermission) {
-		return nil // somebody else's copy: its row is searched for each time
+		return nil // a file of another user: its row is searched for each time
 	}
 	return err
 }
 
-// forget unlinks the staging names of the stored file under key.
-func (s *Store) forget(key episode.Key) error {
-	dir, err := s.staging.OpenDir(string(key.Host))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
+// unlinkStaged removes the staging names of the stored file under key.
+func (s *Store) unlinkStaged(key episode.Key) error {
 	stored, err := s.lstat(key)
 	if err != nil {
 		return err
 	}
-	for e, err := range dir.Names() {
+	for a, err := range attempts(s.staging, key) {
 		if err != nil {
 			return err
 		}
-		if !strings.HasPrefix(e.Name(), string(key.Name)+"~") {
-			continue
-		}
-		st, err := dir.Lstat(e.Name())
+		st, err := a.dir.Lstat(a.name)
 		if err == nil && st.Same(stored) {
-			err = dir.Unlink(e.Name())
+			err = a.dir.Unlink(a.name)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -241,11 +216,41 @@ func (s *Store) forget(key episode.Key) error {
 	return nil
 }
 
+// attempt is a file of a key in staging or quarantine.
+type attempt struct {
+	dir  *durable.Dir
+	name string
+}
+
+// attempts yields the files of a key in staging or quarantine. It ends after an error.
+func attempts(parent *durable.Dir, key episode.Key) iter.Seq2[attempt, error] {
+	return func(yield func(attempt, error) bool) {
+		dir, err := parent.OpenDir(string(key.Host))
+		if errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		if err != nil {
+			yield(attempt{}, err)
+			return
+		}
+		defer dir.Close()
+		for e, err := range dir.Names() {
+			if err != nil {
+				yield(attempt{}, err)
+				return
+			}
+			if strings.HasPrefix(e.Name(), string(key.Name)+"~") && !yield(attempt{dir, e.Name()}, nil) {
+				return
+			}
+		}
+	}
+}
+
 func (s *Store) lstat(key episode.Key) (durable.Stat, error) {
 	dir, err := s.episodes.OpenDir(string(key.Host))
 	if err != nil {
 		return durable.Stat{}, err
 	}
 	defer dir.Close()
-	return dir.Lstat(file(key.Name))
+	return dir.Lstat(fileName(key.Name))
 }

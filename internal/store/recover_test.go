@@ -66,7 +66,7 @@ func TestRecoveryOfEachCrashPoint(t *testing.T) {
 			if _, err := os.Stat(l.stored(k)); err != nil {
 				return
 			}
-			if o, err := l.Stat(k); err != nil || o.Underway {
+			if o, err := l.Stat(k); err != nil || o.InFlight {
 				t.Errorf("after recovery %+v, %v", o, err)
 			}
 		})
@@ -85,7 +85,7 @@ func TestPublishedTellsDigestAndTime(t *testing.T) {
 	for st, err := range l.Staged() {
 		must(t, err)
 		o, ok, err := st.Linked(t.Context(), nil)
-		if !ok || err != nil || o.Digest != sum("whole") || !o.ReceivedAt.Equal(arrival) || o.Size != 5 || o.Settled {
+		if !ok || err != nil || o.Digest != sum("whole") || !o.ReceivedAt.Equal(arrival) || o.Size != 5 || o.Indexed {
 			t.Errorf("%+v, %v, %v", o, ok, err)
 		}
 	}
@@ -159,7 +159,7 @@ func TestStraysInTheTreeAreReportedAndTheWalkGoesOn(t *testing.T) {
 		t.Errorf("%d hosts and %d strays, want 1 and 3", hosts, strays)
 	}
 	objects, strays := 0, 0
-	for o, err := range l.Host("h") {
+	for o, err := range l.HostObjects("h") {
 		if stray(t, err) {
 			strays++
 			continue
@@ -198,7 +198,7 @@ func TestLinkedFolderIsNeverEntered(t *testing.T) {
 	if _, err := l.Read(t.Context(), k, store.Reading{}); err == nil {
 		t.Error("Read read it")
 	}
-	if err := l.SetAside(k); err == nil {
+	if err := l.Quarantine(k); err == nil {
 		t.Error("SetAside moved it")
 	}
 	u := l.upload(key("h", "new"), "x")

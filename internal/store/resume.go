@@ -13,13 +13,13 @@ import (
 	"cis490/internal/episode"
 )
 
-// progressAttr names the attribute that [Progress] packs.
+// progressAttr is the attribute that has a [Progress].
 const progressAttr = "upload"
 
-// Progress is what an unfinished upload carries, so that it can go on after a
-// restart of the receiver without being read again.
+// Progress describes an unfinished upload, so that it can be continued after a restart of the
+// receiver without being read.
 type Progress struct {
-	Digest  digest.Digest // as announced; zero while the end of the archive is not known
+	Digest  digest.Digest // as announced; zero while the upload is open
 	Length  int64         // as announced
 	Skipped int           // as announced
 	Resent  bool          // as announced
@@ -55,16 +55,15 @@ func parseProgress(b []byte) (Progress, bool) {
 	return p, err == nil && p.Offset >= 0 && (p.Offset <= p.Length || p.Digest.IsZero()) && p.Length >= 0 && p.Skipped >= 0
 }
 
-// Begin is [Store.Create] for an upload that may be left and gone on with: it is
-// known by id from then on.
-func (s *Store) Begin(key episode.Key, id string) (*Upload, error) {
+// CreateWithID is [Store.Create] for an upload that may be continued, by its id.
+func (s *Store) CreateWithID(key episode.Key, id string) (*Upload, error) {
 	return s.create(key, id)
 }
 
-// Continue goes on with an upload that was left with [Upload.Abandon], or by a
-// crash, behind the bytes that were durable then.
+// Continue continues an upload that was ended by [Upload.Abandon] or by a crash, after the
+// bytes that were durable then.
 func (s *Store) Continue(key episode.Key, id string, offset int64) (*Upload, error) {
-	dir, err := s.host(s.staging, key.Host)
+	dir, err := s.hostDir(s.staging, key.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -72,20 +71,19 @@ func (s *Store) Continue(key episode.Key, id string, offset int64) (*Upload, err
 	if err != nil {
 		return nil, err
 	}
-	return &Upload{File: f, key: key, store: s, dir: dir, fresh: offset == 0, marked: true}, nil
+	return &Upload{File: f, key: key, store: s, dir: dir, nameUnsynced: offset == 0, hasProgress: true}, nil
 }
 
-// Checkpoint makes durable what has come of an upload, with its name, and then how
-// much that is. On a file system without attributes an unfinished upload does not
-// outlive the receiver.
+// Checkpoint makes the received bytes of an upload and its name durable, and then their
+// number. On a file system without attributes an unfinished upload is lost with the process.
 func (u *Upload) Checkpoint(p Progress) error {
-	if u.fresh {
+	if u.nameUnsynced {
 		if err := u.dir.Sync(); err != nil {
 			return err
 		}
-		u.fresh = false
+		u.nameUnsynced = false
 	}
-	u.marked = true
+	u.hasProgress = true
 	err := u.File.Checkpoint(progressAttr, p.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil
@@ -93,8 +91,8 @@ func (u *Upload) Checkpoint(p Progress) error {
 	return err
 }
 
-// ReadBack returns [ErrDamaged] if the bytes of an upload, read from the disk past
-// the page cache, are not those of d. They must have been made durable.
+// ReadBack reads the bytes of an upload from the disk, past the page cache, and returns
+// [ErrDamaged] if they do not have the digest d. They must be durable.
 func (u *Upload) ReadBack(ctx context.Context, d digest.Digest) error {
 	got, err := u.store.read(ctx, u.dir, u.Name(), Reading{})
 	if err == nil && got.Digest != d {
@@ -103,18 +101,17 @@ func (u *Upload) ReadBack(ctx context.Context, d digest.Digest) error {
 	return err
 }
 
-// Drop removes what has come of an upload that nobody goes on with.
-func (s *Store) Drop(key episode.Key, id string) error {
-	dir, err := s.host(s.staging, key.Host)
+// RemoveStaged removes the staging file of an upload that is not continued.
+func (s *Store) RemoveStaged(key episode.Key, id string) error {
+	dir, err := s.hostDir(s.staging, key.Host)
 	if err != nil {
 		return err
 	}
 	return dir.Unlink(stagedName(key.Name, id))
 }
 
-// Progress returns what a crash, or the end of the last receiver, left of an
-// upload that can go on, its id, and when its last byte came; or false if it
-// cannot.
+// Progress returns the progress of an upload that can be continued, its id, and the time of
+// its last byte. ok reports whether it can.
 func (st Staged) Progress() (p Progress, id string, at time.Time, ok bool, err error) {
 	f, err := st.dir.Open(st.name)
 	if err != nil {

@@ -1,31 +1,31 @@
-// Package store keeps archives on the receiver's disk, one folder a host.
+// Package store keeps archives on the receiver's disk, one directory per host.
 //
-//	episodes/<host>/<episode>.tar.zst     what is stored, never replaced
-//	staging/<host>/<episode>~<nonce>      what is on its way, or will go on
-//	quarantine/<host>/<episode>~<nonce>   what was set aside, for a person
+//	episodes/<host>/<episode>.tar.zst     stored archives, never replaced
+//	staging/<host>/<episode>~<nonce>      uploads in flight, or to be continued
+//	quarantine/<host>/<episode>~<nonce>   corrupt archives, for an operator
 //
-// An upload is written in staging, made durable and then linked to its name in
-// episodes. The staging name stays until the row in the index is durable: it is
-// the record of the intent. Hence the law of this package: a stored file with
-// one link has a durable row; a file with two is to be looked after by [Store.Staged]
-// after a crash, or by the next upload of the same key. What recovery costs is
-// what was on its way, whatever is stored.
+// An upload is written in staging, made durable and then linked to its name in episodes. The
+// staging name stays until the row in the index is durable: it marks a missing row.
 //
-// An upload that is left unfinished stays in staging with one link, and carries
-// how far it has come ([Progress]). Nobody was told more than that.
+// Invariant: a stored file with one link has a durable row. A file with two is completed by
+// [Store.Staged] after a crash, or by the next upload of the same key. The cost of recovery
+// is proportional to the uploads in flight.
 //
-// A stored file carries two extended attributes. Both name the file that they were
-// written for ([device.Identity]), so that they count for no copy of it:
+// An unfinished upload stays in staging with one link, and has its [Progress] in an
+// attribute. No sender was told of more bytes than that.
+//
+// A stored file has two extended attributes. Both name the file for which they were written
+// ([device.Identity]), so that they do not count for a copy:
 //
 //	receipt     digest, time of arrival; written for a file whose row is durable
 //	verified    when all of it was last read from this disk and decoded
 //
-// A third one follows from the bytes, and counts for each copy that has them:
+// A third one depends on the bytes only, and counts for each copy:
 //
-//	decoded     what decoding it came to; written for an archive that is expensive to decode
+//	decoded     the result of decoding an archive that is expensive to decode
 //
-// They are a cache: without them the digest is found again by reading, the row by
-// searching the index, and an archive counts as not read back.
+// The attributes are a cache. Without them the digest is computed from the bytes, the row is
+// searched for in the index, and the archive counts as not verified.
 package store
 
 import (
@@ -48,39 +48,38 @@ import (
 // Suffix ends the name of every stored archive.
 const Suffix = ".tar.zst"
 
-// receiptAttr names the attribute that [receipt] packs.
+// receiptAttr is the attribute that has a [receipt].
 const receiptAttr = "receipt"
 
-// ErrUnsuitable says that a data directory is on a file system, or on several, that cannot
-// keep a store.
+// ErrUnsuitable says that a store cannot work on the file system of a data directory, or on
+// several of them.
 var ErrUnsuitable = errors.New("cannot keep a store")
 
-// unsuitable returns err as an [ErrUnsuitable], with the same text.
-func unsuitable(err error) error { return &unsuitableError{err} }
+// asUnsuitable returns an error with the text of err that is also [ErrUnsuitable].
+func asUnsuitable(err error) error { return &unsuitableError{err} }
 
 type unsuitableError struct{ error }
 
 func (e *unsuitableError) Unwrap() error        { return e.error }
 func (e *unsuitableError) Is(target error) bool { return target == ErrUnsuitable }
 
-// Store takes archives in. Its methods are safe for concurrent use, but two
-// uploads of one key must not be committed at once: the receiver keeps a lock a
-// key from [Upload.Commit] to [Upload.MarkIndexed].
+// Store stores archives. Its methods are safe for concurrent use, except that two uploads of
+// one key must not be committed at the same time: the receiver holds a lock per key from
+// [Upload.Commit] to [Upload.MarkIndexed].
 type Store struct {
 	*Reader
 	quarantine *durable.Dir
 
-	mu    sync.Mutex
-	hosts map[*durable.Dir]map[episode.Name]*durable.Dir // guarded by mu; folders that are durable in their parent
-	stale []*durable.Dir                                 // guarded by mu; somebody put others in their places
+	mu           sync.Mutex
+	hostDirs     map[*durable.Dir]map[episode.Name]*durable.Dir // guarded by mu; by parent; durable in their parent
+	replacedDirs []*durable.Dir                                 // guarded by mu; their names lead to other directories now
 
-	probing sync.Mutex
+	probeMu sync.Mutex
 	probed  bool // guarded by probing
 }
 
-// Open opens the store below data and makes its folders, durably, if they are
-// missing. It refuses a file system on which the protocol of this package
-// cannot work.
+// Open opens the store below data and creates its directories, durably, if they are missing.
+// It returns [ErrUnsuitable] for a file system on which this package cannot work.
 func Open(data *durable.Dir) (*Store, error) {
 	episodes, err := data.MakeDir("episodes")
 	if err != nil {
@@ -101,17 +100,17 @@ func Open(data *durable.Dir) (*Store, error) {
 	s := &Store{
 		Reader:     &Reader{Volumes: volumes, episodes: episodes, staging: staging},
 		quarantine: quarantine,
-		hosts:      make(map[*durable.Dir]map[episode.Name]*durable.Dir),
+		hostDirs:   make(map[*durable.Dir]map[episode.Name]*durable.Dir),
 	}
-	// A full disk must not keep what is stored from being read, counted and acknowledged.
+	// On a full disk, what is stored can still be read, counted and acknowledged.
 	if err := s.probeOnce(); err != nil && !durable.IsFull(err) {
 		return nil, errors.Join(err, s.Close())
 	}
-	// A host's folder that a killed process made, and did not live to sync.
+	// A killed process may have created a host's directory and not synced it.
 	return s, errors.Join(episodes.Sync(), staging.Sync())
 }
 
-// Dirs returns the folders of the store. They belong to s.
+// Dirs returns the directories of the store. They belong to s.
 func (s *Store) Dirs() []*durable.Dir { return []*durable.Dir{s.episodes, s.staging, s.quarantine} }
 
 // Close closes the store.
@@ -119,22 +118,21 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	errs := []error{s.quarantine.Close(), s.Reader.Close()}
-	for _, dirs := range s.hosts {
+	for _, dirs := range s.hostDirs {
 		for _, d := range dirs {
 			errs = append(errs, d.Close())
 		}
 	}
-	for _, d := range s.stale {
+	for _, d := range s.replacedDirs {
 		errs = append(errs, d.Close())
 	}
 	return errors.Join(errs...)
 }
 
-// probeOnce probes until that has succeeded once: a full disk may put it off until the
-// first upload.
+// probeOnce probes until that has succeeded once: on a full disk, with the first upload.
 func (s *Store) probeOnce() error {
-	s.probing.Lock()
-	defer s.probing.Unlock()
+	s.probeMu.Lock()
+	defer s.probeMu.Unlock()
 	if s.probed {
 		return nil
 	}
@@ -143,10 +141,9 @@ func (s *Store) probeOnce() error {
 	return err
 }
 
-// probe tries what the protocol needs: links and renames from folder to folder, a link
-// that does not replace, attributes. A file system without attributes works,
-// at the price of a search in the index for each upload of what is there
-// already.
+// probe tests what this package needs: links and renames between directories, and a link that
+// does not replace. A file system without attributes works, and costs a search of the index
+// for each upload of a stored archive.
 func (s *Store) probe() error {
 	const a, b = "probe~a", "probe~b"
 	clean := func() error { return errors.Join(s.staging.Unlink(a), s.staging.Unlink(b)) }
@@ -165,32 +162,32 @@ func (s *Store) probe() error {
 		return errors.Join(err, f.Close(), clean())
 	}
 	if err != nil {
-		return unsuitable(fmt.Errorf("this file system cannot keep the store (hard links or directory syncs fail): %w", err))
+		return asUnsuitable(fmt.Errorf("this file system cannot keep the store (hard links or directory syncs fail): %w", err))
 	}
 	err = f.Publish(s.staging, b)
 	if errors.Is(err, durable.ErrFault) {
 		return err
 	}
 	if !errors.Is(err, fs.ErrExist) {
-		return unsuitable(fmt.Errorf("this file system cannot keep the store: a link over an existing name gave %v, not an error", err))
+		return asUnsuitable(fmt.Errorf("this file system cannot keep the store: a link over an existing name gave %v, not an error", err))
 	}
 	return errors.Join(f.Close(), clean())
 }
 
-// An Upload is an archive on its way into the store. It must end with
-// [Upload.MarkIndexed], [Upload.Abandon] or [Upload.Discard].
+// An Upload is an archive in staging. It must end with [Upload.MarkIndexed],
+// [Upload.Abandon] or [Upload.Discard].
 type Upload struct {
 	*durable.File
-	key   episode.Key
-	store *Store
-	dir   *durable.Dir // staging/<host>, which belongs to store
-	fresh bool         // the name there may not be durable
+	key          episode.Key
+	store        *Store
+	dir          *durable.Dir // staging/<host>, which belongs to store
+	nameUnsynced bool         // the name in dir may not be durable
 
-	marked  bool      // it may carry its progress
-	arrived time.Time // as it is noted
+	hasProgress bool      // it may have a progress attribute
+	arrivedAt   time.Time // in the receipt attribute
 }
 
-// Create begins an upload.
+// Create starts an upload.
 func (s *Store) Create(key episode.Key) (*Upload, error) { return s.create(key, rand.Text()) }
 
 func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
@@ -200,7 +197,7 @@ func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
 	if err := s.CheckHost(key.Host); err != nil {
 		return nil, err
 	}
-	dir, err := s.host(s.staging, key.Host)
+	dir, err := s.hostDir(s.staging, key.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -208,38 +205,37 @@ func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Upload{File: f, key: key, store: s, dir: dir, fresh: true}, nil
+	return &Upload{File: f, key: key, store: s, dir: dir, nameUnsynced: true}, nil
 }
 
-// Commit stores what was written under the upload's key, with its digest and
-// its time of arrival. When it returns the archive is durable and stands under
-// its name; its row in the index is the caller's next step. It returns an error
-// wrapping [fs.ErrExist] if the key is taken.
+// Commit stores what was written under the upload's key, with its digest and its time of
+// arrival. When it returns, the archive and its name are durable. The caller must append its
+// row next. Commit returns an error wrapping [fs.ErrExist] if the key is taken.
 func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
-	if err := u.note(d, arrived); err != nil {
+	if err := u.writeReceipt(d, arrived); err != nil {
 		return err
 	}
-	to, err := u.store.host(u.store.episodes, u.key.Host)
+	to, err := u.store.hostDir(u.store.episodes, u.key.Host)
 	if err != nil {
 		return err
 	}
-	err = u.Publish(to, file(u.key.Name))
-	if errors.Is(err, unix.EXDEV) { // the folder of a host that came to be a mount meanwhile
+	err = u.Publish(to, fileName(u.key.Name))
+	if errors.Is(err, unix.EXDEV) { // a host's directory became a mount meanwhile
 		err = &durable.SeparateError{From: u.dir.Path(""), To: to.Path(""), Err: err}
 	}
 	return err
 }
 
-// MarkIndexed ends a committed upload whose row is durable. The row may say a later
-// time of arrival than [Upload.Commit] was told; the file then says the same.
+// MarkIndexed ends a committed upload whose row is durable. The time of arrival in the row
+// may be later than that of [Upload.Commit]. It is written to the file then.
 func (u *Upload) MarkIndexed(d digest.Digest, arrived time.Time) error {
-	// Not synced: if it is lost, a receipt shows the time of the commit.
-	if !arrived.Equal(u.arrived) {
-		if err := u.note(d, arrived); err != nil {
+	// Not synced: if it is lost, a receipt has the time of the commit.
+	if !arrived.Equal(u.arrivedAt) {
+		if err := u.writeReceipt(d, arrived); err != nil {
 			return err
 		}
 	}
-	if u.marked {
+	if u.hasProgress {
 		if err := u.RemoveAttr(progressAttr); err != nil {
 			return err
 		}
@@ -247,12 +243,12 @@ func (u *Upload) MarkIndexed(d digest.Digest, arrived time.Time) error {
 	return u.UnlinkStaged()
 }
 
-func (u *Upload) note(d digest.Digest, arrived time.Time) error {
+func (u *Upload) writeReceipt(d digest.Digest, arrived time.Time) error {
 	id, err := u.store.Volumes.Identify(u.File.File())
 	if err != nil {
 		return err
 	}
-	u.arrived = arrived
+	u.arrivedAt = arrived
 	err = u.SetAttr(receiptAttr, receipt{d, arrived, fileID(id.File[:8])}.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil
@@ -260,37 +256,36 @@ func (u *Upload) note(d digest.Digest, arrived time.Time) error {
 	return err
 }
 
-// Abandon ends an upload and leaves its staging name: of a committed one whose row
-// could not be written, to say so; of an unfinished one, to go on with.
+// Abandon ends an upload and keeps its staging name: for a committed one as a mark of its
+// missing row, and for an unfinished one to continue it.
 func (u *Upload) Abandon() error { return u.Close() }
 
 // Discard ends an upload that is not to be stored.
 func (u *Upload) Discard() error { return u.File.Discard() }
 
-// host returns a host's folder in parent and makes it first if it is missing. It
-// returns only when the folder is durable there, also if another upload has made
-// it and is about to sync. The folder stays open, and belongs to s: uploads that
-// end at one time share its syncs.
-func (s *Store) host(parent *durable.Dir, name episode.Name) (*durable.Dir, error) {
+// hostDir returns a host's directory in parent, and creates it if it is missing. When it
+// returns the directory is durable, even if another upload has created it and not synced it
+// yet. The directory stays open and belongs to s: uploads that end together share its syncs.
+func (s *Store) hostDir(parent *durable.Dir, name episode.Name) (*durable.Dir, error) {
 	s.mu.Lock()
-	known := s.hosts[parent][name]
+	known := s.hostDirs[parent][name]
 	s.mu.Unlock()
 	if known != nil {
-		stands, err := s.stands(parent, name, known)
-		if stands || err != nil {
+		current, err := s.isCurrentDir(parent, name, known)
+		if current || err != nil {
 			return known, err
 		}
 	}
-	d, err := parent.MakeDir(string(name)) // syncs the parent, whoever made it
+	d, err := parent.MakeDir(string(name)) // syncs the parent, even if it exists
 	if err != nil {
 		return nil, err
 	}
-	return s.keep(parent, name, known, d), nil
+	return s.cacheHostDir(parent, name, known, d), nil
 }
 
-// stands reports whether an open folder is still the one of its name: somebody may
-// have moved it away.
-func (s *Store) stands(parent *durable.Dir, name episode.Name, known *durable.Dir) (bool, error) {
+// isCurrentDir reports whether a name still leads to an open directory, which may have been
+// moved.
+func (s *Store) isCurrentDir(parent *durable.Dir, name episode.Name, known *durable.Dir) (bool, error) {
 	st, err := parent.Lstat(string(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -302,36 +297,36 @@ func (s *Store) stands(parent *durable.Dir, name episode.Name, known *durable.Di
 	return st.Same(ours), err
 }
 
-// keep notes d as a host's folder, in the place of old, unless another upload was
-// first.
-func (s *Store) keep(parent *durable.Dir, name episode.Name, old, d *durable.Dir) *durable.Dir {
+// cacheHostDir keeps d as a host's directory in the place of old, unless another upload has
+// replaced old. It returns the directory to use.
+func (s *Store) cacheHostDir(parent *durable.Dir, name episode.Name, old, d *durable.Dir) *durable.Dir {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.hosts[parent] == nil {
-		s.hosts[parent] = make(map[episode.Name]*durable.Dir)
+	if s.hostDirs[parent] == nil {
+		s.hostDirs[parent] = make(map[episode.Name]*durable.Dir)
 	}
-	if first := s.hosts[parent][name]; first != old {
-		s.stale = append(s.stale, d)
+	if first := s.hostDirs[parent][name]; first != old {
+		s.replacedDirs = append(s.replacedDirs, d)
 		return first
 	}
 	if old != nil {
-		s.stale = append(s.stale, old) // in use, perhaps
+		s.replacedDirs = append(s.replacedDirs, old) // may be in use
 	}
-	s.hosts[parent][name] = d
+	s.hostDirs[parent][name] = d
 	return d
 }
 
-func file(name episode.Name) string { return string(name) + Suffix }
+func fileName(name episode.Name) string { return string(name) + Suffix }
 
-// receipt is what a stored file carries. Its 48 bytes stay in the inode on ext4.
+// receipt is the content of the receipt attribute. On ext4 its 48 bytes fit in the inode.
 type receipt struct {
 	digest  digest.Digest
 	arrived time.Time
-	file    fileID // of the file itself: a copy that took the attribute along has no row yet
+	file    fileID // that the attribute was written for: a copy may have no row
 }
 
-// fileID is the beginning of [device.Identity.File]. Receivers before 2026-11-29 wrote
-// the inode number here, which copies may share: it is no fileID of any file.
+// fileID is the beginning of [device.Identity.File]. Receivers before 2026-11-29 wrote the
+// inode number instead, which copies may share: it is not the fileID of any file.
 type fileID [8]byte
 
 func (r receipt) encode() []byte {

@@ -29,8 +29,8 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 	l.holds("episodes/lab-01/run-7.tar.zst staging/lab-01/run-7~")
 	o, err := l.Stat(k)
 	must(t, err)
-	if o.Settled || !o.Underway {
-		t.Errorf("before its row: settled %v, underway %v", o.Settled, o.Underway)
+	if o.Indexed || !o.InFlight {
+		t.Errorf("before its row: settled %v, underway %v", o.Indexed, o.InFlight)
 	}
 	later := arrival.Add(time.Second)
 	must(t, u.MarkIndexed(sum("bytes"), later))
@@ -38,7 +38,7 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 	l.content(l.stored(k), "bytes")
 	o, err = l.Stat(k)
 	must(t, err)
-	want := store.Object{Key: k, Size: 5, Digest: sum("bytes"), ReceivedAt: later, Settled: true}
+	want := store.Object{Key: k, Size: 5, Digest: sum("bytes"), ReceivedAt: later, Indexed: true}
 	if o != want {
 		t.Errorf("got  %+v\nwant %+v", o, want)
 	}
@@ -58,7 +58,7 @@ func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 	l := newLab(t)
 	for _, continued := range []bool{false, true} {
 		k := key("h", fmt.Sprint("continued-", continued))
-		u, err := l.Begin(k, "id")
+		u, err := l.CreateWithID(k, "id")
 		must(t, err)
 		w := digest.NewWriter(u)
 		_, err = io.WriteString(w, "bytes")
@@ -112,7 +112,7 @@ func TestFileWithoutAttributeIsNotSettled(t *testing.T) {
 	}
 	o, err = l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{})
 	must(t, err)
-	if o.Digest != sum("by hand") || o.Settled {
+	if o.Digest != sum("by hand") || o.Indexed {
 		t.Errorf("got %+v", o)
 	}
 }
@@ -126,7 +126,7 @@ func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	must(t, durable.SetAttr(f, "receipt", make([]byte, 39)))
-	if o, err := l.Stat(k); err != nil || o.Settled || !o.Digest.IsZero() {
+	if o, err := l.Stat(k); err != nil || o.Indexed || !o.Digest.IsZero() {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
@@ -136,7 +136,7 @@ func TestReadBackReadsTheBytes(t *testing.T) {
 	k := key("h", "e")
 	big := strings.Repeat("0123456789", 200_000)
 	l.put(k, big)
-	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); err != nil || o.Digest != sum(big) || !o.Settled {
+	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); err != nil || o.Digest != sum(big) || !o.Indexed {
 		t.Fatalf("%+v, %v", o, err)
 	}
 	damage(t, l.stored(k), 1<<20)
@@ -185,7 +185,7 @@ func TestSettleForgetsOnlyTheFilesOwnNames(t *testing.T) {
 		t.Errorf("the store has %s\nwant at its end %s", got, left)
 	}
 	l.content(l.staged("h", "a~running"), "an upload of the same key that is under way")
-	if o, err = l.Stat(key("h", "a.b")); err != nil || !o.Underway {
+	if o, err = l.Stat(key("h", "a.b")); err != nil || !o.InFlight {
 		t.Errorf("another key: %+v, %v", o, err)
 	}
 }
@@ -195,10 +195,10 @@ func TestSetAsideDestroysNothing(t *testing.T) {
 	k := key("h", "e")
 	for _, content := range []string{"first", "second"} {
 		l.put(k, content)
-		must(t, l.SetAside(k))
+		must(t, l.Quarantine(k))
 	}
 	l.holds("quarantine/h/e~ quarantine/h/e~")
-	if err := l.SetAside(k); !errors.Is(err, fs.ErrNotExist) {
+	if err := l.Quarantine(k); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing to set aside: %v", err)
 	}
 }

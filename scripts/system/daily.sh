@@ -168,14 +168,14 @@ index_is_for_members() {
 journal_has_levels() {
   on lab journalctl --sync
   on receiver journalctl --sync
-  journal receiver cis490-receiver MESSAGE,PRIORITY | jq -es 'any(.MESSAGE | strings | startswith("stored ")) and all(.MESSAGE | strings | test("^<[0-9]>") | not)'
-  journal receiver cis490-receiver MESSAGE,PRIORITY | jq -es 'map(select(.MESSAGE | strings | startswith("stored "))) | all(.PRIORITY == "6")'
+  journal receiver cis490-receiver MESSAGE,PRIORITY | jq -es 'any(.MESSAGE | strings | startswith("upload stored ")) and all(.MESSAGE | strings | test("^<[0-9]>") | not)'
+  journal receiver cis490-receiver MESSAGE,PRIORITY | jq -es 'map(select(.MESSAGE | strings | startswith("upload stored "))) | all(.PRIORITY == "6")'
   journal lab cis490-shipper MESSAGE,PRIORITY | jq -es 'map(select(.MESSAGE | strings | startswith("left a file out "))) | length == 4 and all(.PRIORITY == "4")'
   journal lab cis490-shipper MESSAGE,PRIORITY | jq -es 'map(select(.MESSAGE | type != "string")) | length == 0' # no bytes but ASCII
 }
 
 journal_has_fields() {
-  journal receiver cis490-receiver MESSAGE | jq -r '.MESSAGE | strings | select(startswith("stored ") and contains("episode=ep-first "))' |
+  journal receiver cis490-receiver MESSAGE | jq -r '.MESSAGE | strings | select(startswith("upload stored ") and contains("episode=ep-first "))' |
     grep -E 'host=lab-01 episode=ep-first sha256=[0-9a-f]{64} bytes=[0-9]+'
   journal lab cis490-shipper MESSAGE | jq -r '.MESSAGE | strings | select(startswith("shipped ") and contains("episode=ep-first "))' |
     grep -E 'episode=ep-first sha256=[0-9a-f]{64} bytes=[0-9]+'

@@ -116,8 +116,8 @@ var ofReadings = []mutant{
 		killer{"receiver", "TestAnotherDiskWasNeverRead"},
 		[]edit{
 			{
-				"receiver/rounds.go",
-				"p.Disk == v.ID() {",
+				"scrub/schedule.go",
+				"p.Disk == disk.ID() {",
 				"true {",
 			},
 		},
@@ -127,8 +127,8 @@ var ofReadings = []mutant{
 		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
 		[]edit{
 			{
-				"receiver/turns.go",
-				"return s.skipHost(w.host, err)",
+				"scrub/hosts.go",
+				"return p.reportUnlistable(w.host, err)",
 				"return err",
 			},
 		},
@@ -138,7 +138,7 @@ var ofReadings = []mutant{
 		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
 		[]edit{
 			{
-				"receiver/rounds.go",
+				"scrub/schedule.go",
 				"if p.HostsUnreadable == 0 && p.HostsUnfinished == 0 && p.NotOpened == 0 {",
 				"if p.HostsUnfinished == 0 && p.NotOpened == 0 {",
 			},
@@ -149,7 +149,7 @@ var ofReadings = []mutant{
 		killer{"receiver", "TestWhatCannotBeOpenedWasNotRead"},
 		[]edit{
 			{
-				"receiver/rounds.go",
+				"scrub/schedule.go",
 				"if p.HostsUnreadable == 0 && p.HostsUnfinished == 0 && p.NotOpened == 0 {",
 				"if p.HostsUnreadable == 0 && p.HostsUnfinished == 0 {",
 			},
@@ -160,7 +160,7 @@ var ofReadings = []mutant{
 		killer{"receiver", "TestNoHostKeepsTheScrubFromOthers"},
 		[]edit{
 			{
-				"receiver/turns.go",
+				"scrub/hosts.go",
 				"for w.credit > 0 && !w.done {",
 				"for !w.done {",
 			},
@@ -182,7 +182,7 @@ var ofReadings = []mutant{
 		killer{"receiver", "TestAShortageStopsTheScrub"},
 		[]edit{
 			{
-				"receiver/scrub.go",
+				"scrub/pass.go",
 				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err):",
 				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault):",
 			},
@@ -194,8 +194,8 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/inventory.go",
-				"return unexamined(h, o, c), o, err",
-				"h.State = wire.Rotten\n\t\treturn h, o, err",
+				"return unreadableEntry(h, o, c), o, err",
+				"h.State = wire.StateDamaged\n\t\treturn h, o, err",
 			},
 		},
 	},
@@ -238,8 +238,8 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/recover.go",
-				"if r.prover.saw(err) {",
-				"if r.prover.saw(err) && false {",
+				"if r.verifier.RecordReadError(err) {",
+				"if r.verifier.RecordReadError(err) && false {",
 			},
 		},
 	},

@@ -5,7 +5,7 @@ var ofRooms = []mutant{
 	{
 		"receiver: a store that moved before the answer is acknowledged",
 		killer{"receiver", "TestStoreThatMovesBeforeTheAnswer"},
-		[]edit{{"receiver/put.go", "	if err == nil {\n		err = r.checkPaths()\n	}\n	if err == nil && r.faulted", "	if err == nil && r.faulted"}},
+		[]edit{{"receiver/fault.go", "	if err == nil {\n		err = r.checkPaths()\n	}\n	if err == nil && r.faulted", "	if err == nil && r.faulted"}},
 	},
 	{
 		"shipper: retires into a folder that moved",
@@ -37,7 +37,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/store.go",
-				"	if err := u.note(d, arrived); err != nil {\n		return err\n	}\n	to, err := ",
+				"	if err := u.writeReceipt(d, arrived); err != nil {\n		return err\n	}\n	to, err := ",
 				"	to, err := ",
 			},
 		},
@@ -97,8 +97,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/read.go",
-				"!o.Underway && receipt.file == fileID(id.File[:8])",
-				"!o.Underway",
+				"!o.InFlight && receipt.file == fileID(id.File[:8])",
+				"!o.InFlight",
 			},
 		},
 	},
@@ -107,7 +107,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/receiver.go",
-				"r.recover(ctx, recovered); err != nil",
+				"r.recoverUploads(ctx, recovered); err != nil",
 				"error(nil); err != nil",
 			},
 		},
@@ -129,8 +129,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"d != c.u.Digest || n != c.u.Size",
-				"d != c.u.Digest && false || n != c.u.Size",
+				"d != c.h.Digest || n != c.h.Size",
+				"d != c.h.Digest && false || n != c.h.Size",
 			},
 		},
 	},
@@ -140,7 +140,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	if p.Offset != u.offset {",
+				"	if p.Offset != h.offset {",
 				"	if false {",
 			},
 		},
@@ -150,7 +150,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestNobodyElsesUploadIsThere"},
 		[]edit{
 			{
-				"receiver/unfinished.go",
+				"receiver/session.go",
 				"u == nil || u.Key.Host != host",
 				"u == nil",
 			},
@@ -161,8 +161,8 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestTheLatestRequestGoesOn"},
 		[]edit{
 			{
-				"receiver/unfinished.go",
-				"		u.interrupt(superseded)\n",
+				"receiver/session.go",
+				"		u.interrupt(errSuperseded)\n",
 				"",
 			},
 		},
@@ -173,7 +173,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	if !c.u.restored {",
+				"	if !c.h.restored {",
 				"	if true {",
 			},
 		},
@@ -184,8 +184,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	got, err = r.commit(ctx, up",
-				"	r.uploads.end(u)\n	got, err = r.commit(ctx, up",
+				"	got, err := r.commit(ctx, up",
+				"	r.sessions.remove(h)\n	got, err := r.commit(ctx, up",
 			},
 		},
 	},
@@ -194,7 +194,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/resume.go",
-				"	if u.fresh {",
+				"	if u.nameUnsynced {",
 				"	if false {",
 			},
 		},
@@ -215,8 +215,8 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestRowThatFindsNoSpaceIsOwed"},
 		[]edit{
 			{
-				"receiver/put.go",
-				"	if !o.Settled {",
+				"receiver/lookup.go",
+				"	if !o.Indexed {",
 				"	if false {",
 			},
 		},
@@ -226,7 +226,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestAnAnswerThatNobodyHearsIsKept"},
 		[]edit{
 			{
-				"receiver/unheard.go",
+				"receiver/readbackcache.go",
 				"	if ctx.Err() == nil {\n		return\n	}\n",
 				"",
 			},
@@ -237,7 +237,7 @@ var ofRooms = []mutant{
 		killer{"labtest", "TestFileCopiedInByHandConflictsToo"},
 		[]edit{
 			{
-				"receiver/put.go",
+				"receiver/lookup.go",
 				"	if o.Digest != u.Digest {",
 				"	if false {",
 			},
@@ -248,7 +248,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestFailedSyncOfTheNameLeavesTheDebt"},
 		[]edit{
 			{
-				"receiver/put.go",
+				"receiver/commit.go",
 				"errors.Join(err, up.Abandon())\n	}\n	if !errors.Is",
 				"errors.Join(err, up.Discard())\n	}\n	if !errors.Is",
 			},
@@ -258,9 +258,9 @@ var ofRooms = []mutant{
 		"receiver: the staging name goes before the row", receiverOrder,
 		[]edit{
 			{
-				"receiver/put.go",
-				"	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file stands",
-				"	up.Forget()\n	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file stands",
+				"receiver/commit.go",
+				"	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file is",
+				"	up.UnlinkStaged()\n	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file is",
 			},
 		},
 	},
@@ -269,7 +269,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestCommitAsksAgainWhoSends"},
 		[]edit{
 			{
-				"receiver/put.go",
+				"receiver/commit.go",
 				"		err = r.access.recheck(sender)\n",
 				"",
 			},
@@ -281,7 +281,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/guarded.go",
-				"	if lost == nil || errors.Is(err, lost) {",
+				"	if refusal == nil || errors.Is(err, refusal) {",
 				"	if true {",
 			},
 		},
@@ -314,7 +314,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/authorize.go",
-				"	if s.err != nil {",
+				"	if list.Err != nil {",
 				"	if false {",
 			},
 		},
@@ -324,7 +324,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestFaultEndsTheReceiver"},
 		[]edit{
 			{
-				"receiver/paths.go",
+				"receiver/fault.go",
 				"r.fault <- err",
 				"_ = r.fault",
 			},
@@ -335,7 +335,7 @@ var ofRooms = []mutant{
 		killer{"receiver", "TestScrubDecodes"},
 		[]edit{
 			{
-				"receiver/decoding.go",
+				"scrub/decoding.go",
 				"return archive.ContentDigest(r, d) }",
 				"archive.ContentDigest(r, d); return digest.Digest{}, nil }",
 			},
@@ -347,7 +347,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/readback.go",
-				"time.Time{}, digest.Digest{}\n		return o, errors.Join(err, unverify(f))",
+				"time.Time{}, digest.Digest{}\n		return o, errors.Join(err, clearVerified(f))",
 				"time.Time{}, digest.Digest{}\n		return o, err",
 			},
 		},
@@ -391,8 +391,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"index/tail.go",
-				"	if err := a.dir.Unlink(temp); err != nil { // left by a crash\n		return err",
-				"	if err := a.dir.Unlink(temp); err != nil {\n		return a.log.Cut(end)",
+				"	if err := w.dir.Unlink(temp); err != nil { // left by a crash\n		return err",
+				"	if err := w.dir.Unlink(temp); err != nil {\n		return w.log.Cut(end)",
 			},
 		},
 	},

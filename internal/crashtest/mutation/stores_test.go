@@ -73,7 +73,7 @@ var ofStores = []mutant{
 	{
 		"receiver: a damaged name is replaced",
 		killer{"receiver", "TestDamagedStoreNameIsNeverReplaced"},
-		[]edit{{"receiver/identity.go", "	isNew := errors.Is(err, fs.ErrNotExist)\n", "	isNew := err != nil\n"}},
+		[]edit{{"datadir/store.go", "	isNew := errors.Is(err, fs.ErrNotExist)\n", "	isNew := err != nil\n"}},
 	},
 	{
 		"receiver: an empty store is begun in silence",

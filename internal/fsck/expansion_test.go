@@ -1,4 +1,4 @@
-package index_test
+package fsck_test
 
 import (
 	"archive/tar"
@@ -13,7 +13,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/digest"
 	"cis490/internal/episode"
-	"cis490/internal/index"
+	"cis490/internal/fsck"
 	"cis490/internal/store"
 )
 
@@ -40,7 +40,7 @@ func TestVerifyDecodesABombInPart(t *testing.T) {
 	small, large := key("lab-01", "bomb"), key("lab-01", "undecodable")
 	appendRows(t, l.data, l.put(small, bomb(t, false)), l.put(large, bomb(t, true)))
 	var expanding []string
-	noted := func(o *index.Options) {
+	noted := func(o *fsck.Options) {
 		o.Deep = true
 		o.Expanding = func(k episode.Key) { expanding = append(expanding, string(k.Name)) }
 	}
@@ -72,7 +72,7 @@ func TestVerifyBelievesTheScrubOfABomb(t *testing.T) {
 			t.Fatalf("%s: %v", k, err)
 		}
 	}
-	found := l.verify(func(o *index.Options) {
+	found := l.verify(func(o *fsck.Options) {
 		o.Deep = true
 		o.Expanding = func(k episode.Key) { t.Errorf("%s was decoded again", k) }
 	})
@@ -86,7 +86,7 @@ func TestBackfillDecodesABombInPart(t *testing.T) {
 	l, _ := good(t, 1)
 	_, up := l.receive(key("lab-01", "bomb"), bomb(t, false), time.Now())
 	must(t, up.MarkIndexed(sumOf(bomb(t, false)), time.Now()))
-	r, err := index.Backfill(t.Context(), l.options())
+	r, err := fsck.Backfill(t.Context(), l.options())
 	if err != nil || r.Written != 1 || r.Expanding != 1 || r.Bad != 0 {
 		t.Errorf("got %+v, %v", r, err)
 	}

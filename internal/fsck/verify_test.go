@@ -1,4 +1,4 @@
-package index_test
+package fsck_test
 
 import (
 	"fmt"
@@ -12,18 +12,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/episode"
+	"cis490/internal/fsck"
 	"cis490/internal/index"
 )
 
 // verify returns findings as "kind host/episode line".
-func (l *lab) verify(change ...func(*index.Options)) []string {
+func (l *lab) verify(change ...func(*fsck.Options)) []string {
 	l.Helper()
 	opts := l.options()
 	for _, c := range change {
 		c(&opts)
 	}
 	found := []string{}
-	r, err := index.Verify(l.Context(), opts, func(f index.Finding) {
+	r, err := fsck.Verify(l.Context(), opts, func(f fsck.Finding) {
 		found = append(found, fmt.Sprintf("%s %s/%s %d", f.Kind, f.Host, f.Episode, f.Line))
 	})
 	must(l, err)
@@ -34,7 +35,7 @@ func (l *lab) verify(change ...func(*index.Options)) []string {
 	return found
 }
 
-func deep(o *index.Options) { o.Deep = true }
+func deep(o *fsck.Options) { o.Deep = true }
 
 // good returns a lab with n episodes and their rows.
 func good(t *testing.T, n int) (*lab, []index.Row) {
@@ -54,17 +55,17 @@ func TestVerifyFindsNothingInAGoodStore(t *testing.T) {
 	again.Repaired = true
 	appendRows(t, l.data, again)
 	for _, batch := range []int{0, 1, 2, 5} {
-		if found := l.verify(deep, func(o *index.Options) { o.Batch = batch }); len(found) > 0 {
+		if found := l.verify(deep, func(o *fsck.Options) { o.Batch = batch }); len(found) > 0 {
 			t.Errorf("in batches of %d: %q", batch, found)
 		}
 	}
 }
 
 func TestVerifyNamesEachFault(t *testing.T) {
-	none := func(*index.Options) {}
+	none := func(*fsck.Options) {}
 	for name, c := range map[string]struct {
 		do   func(l *lab, rows []index.Row)
-		with func(*index.Options)
+		with func(*fsck.Options)
 		want []string
 	}{
 		"a file without a row": {
@@ -122,7 +123,7 @@ func TestVerifyNamesEachFault(t *testing.T) {
 		"a partial copy": {func(l *lab, rows []index.Row) {
 			must(l, os.Remove(l.path(rows[0].Key())))
 			must(l, os.Truncate(l.path(rows[1].Key()), 10))
-		}, func(o *index.Options) { o.Present = true }, []string{"size-differs lab-01/ep-1 2"}},
+		}, func(o *fsck.Options) { o.Present = true }, []string{"size-differs lab-01/ep-1 2"}},
 		"an empty store": {
 			func(l *lab, _ []index.Row) { must(l, os.RemoveAll(filepath.Join(l.data, "episodes/lab-01"))) }, none,
 			[]string{"row-without-file lab-01/ep-0 1", "row-without-file lab-01/ep-1 2", "row-without-file lab-01/ep-2 3"},
@@ -131,7 +132,7 @@ func TestVerifyNamesEachFault(t *testing.T) {
 		for _, batch := range []int{0, 2} {
 			l, rows := good(t, 3)
 			c.do(l, rows)
-			got := l.verify(c.with, func(o *index.Options) { o.Batch = batch })
+			got := l.verify(c.with, func(o *fsck.Options) { o.Batch = batch })
 			if diff := cmp.Diff(append([]string{}, c.want...), got); diff != "" {
 				t.Errorf("%s, in batches of %d: %s", name, batch, diff)
 			}
@@ -176,7 +177,7 @@ func TestVerifyDoesNotJudgeAnUploadThatSettlesMeanwhile(t *testing.T) {
 		appendRows(t, l.data, row)
 		must(t, u.MarkIndexed(row.SHA256, arrival))
 	})
-	if found := l.verify(deep, func(o *index.Options) { o.Progress = func(int) { settle() } }); len(found) > 0 {
+	if found := l.verify(deep, func(o *fsck.Options) { o.Progress = func(int) { settle() } }); len(found) > 0 {
 		t.Errorf("found %q", found)
 	}
 }
@@ -187,9 +188,9 @@ func TestVerifyTakesARowOnItsWayForNoTornTail(t *testing.T) {
 	path := filepath.Join(l.data, indexName)
 	must(t, os.WriteFile(path, b[:len(b)-1], 0o644))
 	arrive := sync.OnceFunc(func() { must(t, os.WriteFile(path, append(b, `{"the next`...), 0o644)) })
-	found := l.verify(deep, func(o *index.Options) { o.Progress = func(int) { arrive() } })
+	found := l.verify(deep, func(o *fsck.Options) { o.Progress = func(int) { arrive() } })
 	// Without its newline it was no row at the first look.
-	if slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(f, string(index.TornTail)) }) {
+	if slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(f, string(fsck.TornTail)) }) {
 		t.Errorf("found %q", found)
 	}
 }
@@ -199,8 +200,8 @@ func TestVerifyLooksTwiceForAMissingFile(t *testing.T) {
 	hidden := l.path(rows[0].Key()) + ".away"
 	must(t, os.Rename(l.path(rows[0].Key()), filepath.Join(l.data, filepath.Base(hidden))))
 	must(t, os.WriteFile(filepath.Join(l.data, indexName), append(lines(rows...), "bad\n"...), 0o644))
-	_, err := index.Verify(t.Context(), l.options(), func(f index.Finding) {
-		if f.Kind != index.BadLine {
+	_, err := fsck.Verify(t.Context(), l.options(), func(f fsck.Finding) {
+		if f.Kind != fsck.BadLine {
 			t.Errorf("found %+v", f)
 			return
 		}
@@ -215,7 +216,7 @@ func TestVerifyOfOneHostLeavesTheOthers(t *testing.T) {
 	gone := row(9)
 	gone.Host = "lab-03"
 	appendRows(t, l.data, gone)
-	only := func(host episode.Name) func(*index.Options) { return func(o *index.Options) { o.Host = host } }
+	only := func(host episode.Name) func(*fsck.Options) { return func(o *fsck.Options) { o.Host = host } }
 	if found := l.verify(only("lab-01")); len(found) > 0 {
 		t.Errorf("found %q", found)
 	}

@@ -1,4 +1,4 @@
-package index_test
+package fsck_test
 
 import (
 	"bytes"
@@ -17,10 +17,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/episode"
+	"cis490/internal/fsck"
 	"cis490/internal/index"
 )
 
-func (l *lab) backfill(change ...func(*index.Options)) (index.BackfillReport, []string) {
+func (l *lab) backfill(change ...func(*fsck.Options)) (fsck.BackfillReport, []string) {
 	l.Helper()
 	opts := l.options()
 	var bad []string
@@ -28,12 +29,12 @@ func (l *lab) backfill(change ...func(*index.Options)) (index.BackfillReport, []
 	for _, c := range change {
 		c(&opts)
 	}
-	r, err := index.Backfill(l.Context(), opts)
+	r, err := fsck.Backfill(l.Context(), opts)
 	must(l, err)
 	return r, bad
 }
 
-func dry(o *index.Options) { o.DryRun = true }
+func dry(o *fsck.Options) { o.DryRun = true }
 
 func TestBackfillWritesTheRowOfArrival(t *testing.T) {
 	l := newLab(t, t.TempDir())
@@ -43,7 +44,7 @@ func TestBackfillWritesTheRowOfArrival(t *testing.T) {
 	if rows := readRows(t, l.data); len(rows) != 1 || rows[0] != want || len(bad) > 0 {
 		t.Errorf("%v, got %+v, want %+v", bad, rows, want)
 	}
-	if diff := cmp.Diff(index.BackfillReport{Scanned: 1, Missing: 1, Written: 1}, r); diff != "" {
+	if diff := cmp.Diff(fsck.BackfillReport{Scanned: 1, Missing: 1, Written: 1}, r); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -64,7 +65,7 @@ func TestBackfillTwiceIsBackfillOnce(t *testing.T) {
 	l.put(key("lab-02", "ep-1"), l.pack("ep-1", "b")) // the same name, another host
 	l.backfill()
 	r, _ := l.backfill()
-	if diff := cmp.Diff(index.BackfillReport{Scanned: 2, Indexed: 2}, r); diff != "" {
+	if diff := cmp.Diff(fsck.BackfillReport{Scanned: 2, Indexed: 2}, r); diff != "" {
 		t.Error(diff)
 	}
 	oneRowEach(t, l.data, 2)
@@ -99,11 +100,11 @@ func TestBackfillOfOneHostLeavesTheOthers(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	l.put(key("lab-02", "ep-1"), l.pack("ep-1", "a"))
-	r, _ := l.backfill(func(o *index.Options) { o.Host = "lab-02" })
+	r, _ := l.backfill(func(o *fsck.Options) { o.Host = "lab-02" })
 	if rows := readRows(t, l.data); r.Scanned != 1 || len(rows) != 1 || rows[0].Host != "lab-02" {
 		t.Errorf("%+v, %+v", r, rows)
 	}
-	if r, bad := l.backfill(func(o *index.Options) { o.Host = "lab-99" }); r.Scanned != 0 || len(bad) > 0 {
+	if r, bad := l.backfill(func(o *fsck.Options) { o.Host = "lab-99" }); r.Scanned != 0 || len(bad) > 0 {
 		t.Errorf("an unknown host: %+v, %q", r, bad)
 	}
 }
@@ -113,8 +114,8 @@ func TestBackfillNeedsAStore(t *testing.T) {
 	file := filepath.Join(dir, "file")
 	must(t, os.WriteFile(file, nil, 0o644))
 	for _, root := range []string{filepath.Join(dir, "none"), file} {
-		_, err := index.Backfill(t.Context(), index.Options{EpisodesRoot: root, Index: filepath.Join(dir, indexName)})
-		if !errors.Is(err, index.ErrNoEpisodes) || err.Error() != "no episodes dir at "+root {
+		_, err := fsck.Backfill(t.Context(), fsck.Options{EpisodesRoot: root, Index: filepath.Join(dir, indexName)})
+		if !errors.Is(err, fsck.ErrNoEpisodes) || err.Error() != "no episodes dir at "+root {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -155,7 +156,7 @@ func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	row, u := l.receive(key("lab-01", "ep-1"), l.pack("ep-1", "a"), arrival)
 	r, _ := l.backfill()
-	if diff := cmp.Diff(index.BackfillReport{Underway: 1}, r); diff != "" {
+	if diff := cmp.Diff(fsck.BackfillReport{Underway: 1}, r); diff != "" {
 		t.Error(diff)
 	}
 	must(t, u.MarkIndexed(row.SHA256, arrival))
@@ -188,7 +189,7 @@ func TestBackfillInBatchesIsTheSame(t *testing.T) {
 			}
 		}
 	}
-	r, bad := l.backfill(func(o *index.Options) { o.Batch = 4 })
+	r, bad := l.backfill(func(o *fsck.Options) { o.Batch = 4 })
 	if r.Scanned != 21 || r.Indexed != 9 || r.Written != 12 || len(bad) > 0 {
 		t.Errorf("%+v %q", r, bad)
 	}
@@ -238,11 +239,11 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 			opts := l.options()
 			opts.Batch = 7
 			for range 5 {
-				if _, err := index.Backfill(t.Context(), opts); err != nil {
+				if _, err := fsck.Backfill(t.Context(), opts); err != nil {
 					t.Error(err)
 				}
-				if r, err := index.Verify(t.Context(), opts, func(f index.Finding) {
-					if f.Kind != index.FileWithoutRow || f.Host != "old" { // another backfill is not yet so far
+				if r, err := fsck.Verify(t.Context(), opts, func(f fsck.Finding) {
+					if f.Kind != fsck.FileWithoutRow || f.Host != "old" { // another backfill is not yet so far
 						t.Errorf("a false alarm: %+v", f)
 					}
 				}); err != nil {
@@ -261,7 +262,7 @@ func TestBackfillDropsRowsThatCameWhileItRead(t *testing.T) {
 	first := l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	l.put(key("lab-01", "ep-2"), l.pack("ep-2", "a"))
 	came := sync.OnceFunc(func() { appendRows(t, l.data, first) })
-	r, _ := l.backfill(func(o *index.Options) { o.Progress = func(int) { came() } })
+	r, _ := l.backfill(func(o *fsck.Options) { o.Progress = func(int) { came() } })
 	if r.Missing != 2 || r.Written != 1 {
 		t.Errorf("%+v", r)
 	}
@@ -275,7 +276,7 @@ func TestBackfillSeesRowsInPlaceOfGarbage(t *testing.T) {
 	good := lines(row(1))
 	must(t, os.WriteFile(path, append(bytes.Clone(good), strings.Repeat("garbage\n", 200)...), 0o644))
 	came := sync.OnceFunc(func() { must(t, os.WriteFile(path, append(good, lines(first)...), 0o644)) })
-	l.backfill(func(o *index.Options) { o.Progress = func(int) { came() } })
+	l.backfill(func(o *fsck.Options) { o.Progress = func(int) { came() } })
 	oneRowEach(t, l.data, 2)
 }
 
@@ -293,7 +294,7 @@ func TestInterruptedBackfillKeepsWhatItWrote(t *testing.T) {
 			cancel()
 		}
 	}
-	r, err := index.Backfill(ctx, opts)
+	r, err := fsck.Backfill(ctx, opts)
 	if !errors.Is(err, context.Canceled) || r.Written == 0 {
 		t.Errorf("%v, %+v", err, r)
 	}
@@ -307,7 +308,7 @@ func TestCancelledBackfillLeavesAValidIndex(t *testing.T) {
 	opts := l.options()
 	opts.Progress = func(int) { cancel() }
 	opts.Bad = func(err error) { t.Errorf("told of as bad: %v", err) }
-	if _, err := index.Backfill(ctx, opts); !errors.Is(err, context.Canceled) {
+	if _, err := fsck.Backfill(ctx, opts); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	readRows(t, l.data)
@@ -399,12 +400,12 @@ func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
 	most := heap(func(sample func(int)) {
 		opts := l.options()
 		opts.Progress = sample
-		if r, err := index.Backfill(t.Context(), opts); err != nil || r.Written != 1 {
+		if r, err := fsck.Backfill(t.Context(), opts); err != nil || r.Written != 1 {
 			t.Errorf("%v %+v", err, r)
 		}
 		n := 0
 		opts.Deep = true
-		r, err := index.Verify(t.Context(), opts, func(index.Finding) {
+		r, err := fsck.Verify(t.Context(), opts, func(fsck.Finding) {
 			if n++; n%50_000 == 0 {
 				sample(0)
 			}

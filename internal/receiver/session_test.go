@@ -11,12 +11,17 @@ import (
 // TestNoUploadIsPutOverAnother: an archive may have been announced since somebody
 // looked whether it was, and what came of it must stay where it can be found.
 func TestNoUploadIsPutOverAnother(t *testing.T) {
-	s := newUploads(8)
+	s := newSessions(8)
 	key := episode.Key{Host: "h", Name: "e"}
 	archive := wire.Upload{Key: key, Digest: digest.Digest{1}, Size: 5}
-	open, known := s.add(wire.Upload{Key: key}), s.add(archive)
-	s.become(open, archive)
-	if s.find(archive) != known || s.of("h", known.id) != known || s.of("h", open.id) != open || s.count["h"] != 2 {
-		t.Errorf("%d uploads are left, and the archive's is %+v", s.count["h"], s.find(archive))
+	open, known := s.getOrCreate(wire.Upload{Key: key}), s.getOrCreate(archive)
+	h, err := open.acquire(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	s.finalize(h, archive)
+	if s.find(archive) != known || s.byID("h", known.id) != known || s.byID("h", open.id) != open || s.perHost["h"] != 2 {
+		t.Errorf("%d uploads are left, and the archive's is %+v", s.perHost["h"], s.find(archive))
 	}
 }

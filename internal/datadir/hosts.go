@@ -1,4 +1,4 @@
-package receiver
+package datadir
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -31,10 +32,10 @@ type Host struct {
 	Stored        bool         `json:"stored"` // it has a folder of archives
 }
 
-// Hosts returns the hosts that have stored something or are disabled, by name. It
-// changes nothing, and works beside a running receiver.
-func Hosts(c Config) ([]Host, error) {
-	data, err := durable.Open(string(c.DataDir))
+// Hosts returns the hosts that have stored something or are disabled, sorted by name. It
+// changes nothing, and may run beside a live receiver.
+func Hosts(dir string) ([]Host, error) {
+	data, err := durable.Open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func Hosts(c Config) ([]Host, error) {
 	for name, since := range disabled {
 		all[name] = Host{Host: name, State: HostDisabled, DisabledSince: &since}
 	}
-	if err := addStored(c, all); err != nil {
+	if err := addStored(dir, all); err != nil {
 		return nil, err
 	}
 	hosts := make([]Host, 0, len(all))
@@ -59,8 +60,8 @@ func Hosts(c Config) ([]Host, error) {
 
 // CountDisabled returns how many hosts are disabled. An error that wraps
 // [ErrDisabledList] says that a receiver would refuse them all.
-func CountDisabled(c Config) (int, error) {
-	data, err := durable.Open(string(c.DataDir))
+func CountDisabled(dir string) (int, error) {
+	data, err := durable.Open(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -70,9 +71,8 @@ func CountDisabled(c Config) (int, error) {
 }
 
 // addStored adds the hosts that have a folder of archives.
-func addStored(c Config, all map[episode.Name]Host) error {
-	episodes, _ := c.Paths()
-	r, err := store.OpenReader(episodes)
+func addStored(dir string, all map[episode.Name]Host) error {
+	r, err := store.OpenReader(filepath.Join(dir, "episodes"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // the receiver has never run
 	}
@@ -97,22 +97,21 @@ func addStored(c Config, all map[episode.Name]Host) error {
 	return nil
 }
 
-// HostChange is what [DisableHosts] or [EnableHosts] did about a host.
+// HostChange is what [DisableHosts] or [EnableHosts] did for a host.
 type HostChange struct {
 	Host    episode.Name `json:"host_id"`
 	State   HostState    `json:"state"`
-	Changed bool         `json:"changed"`         // it was in the other state before
+	Changed bool         `json:"changed"`         // it had the other state before
 	Since   *time.Time   `json:"since,omitempty"` // when it was disabled
-	Known   bool         `json:"known"`           // the receiver has, or had, something of it
+	Known   bool         `json:"known"`           // the receiver has, or had, archives or uploads of it
 }
 
-// DisableHosts makes the receiver refuse hosts, from their next request on and until
-// [EnableHosts]. A running receiver sees it by itself, and ends what it is doing for
-// them. When it returns without an error the change is on the disk. Holder is what
-// another command is told that has to wait for this one.
-func DisableHosts(ctx context.Context, c Config, names []episode.Name, holder string, now time.Time) ([]HostChange, error) {
+// DisableHosts makes the receiver refuse hosts until [EnableHosts]. A running receiver
+// notices, and ends their requests. When DisableHosts returns without an error the change is
+// durable. holder describes this process to others that wait for the lock.
+func DisableHosts(ctx context.Context, dir string, names []episode.Name, holder string, now time.Time) ([]HostChange, error) {
 	since := now.UTC().Truncate(time.Second)
-	return changeHosts(ctx, c, names, holder, func(list disabledHosts, change *HostChange) {
+	return changeHosts(ctx, dir, names, holder, func(list disabledHosts, change *HostChange) {
 		change.State = HostDisabled
 		if at, already := list[change.Host]; already {
 			change.Since = &at
@@ -123,9 +122,9 @@ func DisableHosts(ctx context.Context, c Config, names []episode.Name, holder st
 	})
 }
 
-// EnableHosts takes back what [DisableHosts] did. What is revoked or expired stays so.
-func EnableHosts(ctx context.Context, c Config, names []episode.Name, holder string) ([]HostChange, error) {
-	return changeHosts(ctx, c, names, holder, func(list disabledHosts, change *HostChange) {
+// EnableHosts reverts [DisableHosts]. A certificate that is revoked or expired stays so.
+func EnableHosts(ctx context.Context, dir string, names []episode.Name, holder string) ([]HostChange, error) {
+	return changeHosts(ctx, dir, names, holder, func(list disabledHosts, change *HostChange) {
 		change.State = HostActive
 		if at, disabled := list[change.Host]; disabled {
 			delete(list, change.Host)
@@ -134,8 +133,8 @@ func EnableHosts(ctx context.Context, c Config, names []episode.Name, holder str
 	})
 }
 
-func changeHosts(ctx context.Context, c Config, names []episode.Name, holder string, apply func(disabledHosts, *HostChange)) ([]HostChange, error) {
-	data, err := durable.Open(string(c.DataDir))
+func changeHosts(ctx context.Context, dir string, names []episode.Name, holder string, apply func(disabledHosts, *HostChange)) ([]HostChange, error) {
+	data, err := durable.Open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -157,8 +156,8 @@ func changeHosts(ctx context.Context, c Config, names []episode.Name, holder str
 	return changes, nil
 }
 
-// isKnown reports whether the data directory has anything of a host. One that cannot be
-// looked at is taken as known: it is there for a hint only.
+// isKnown reports whether the data directory has archives or uploads of a host. If that
+// cannot be read it returns true: the result is for a hint only.
 func isKnown(data *durable.Dir, host episode.Name) bool {
 	for _, name := range []string{"episodes", "staging"} {
 		dir, err := data.OpenDir(name)

@@ -176,17 +176,17 @@ func TestReadingEndsWithTheReceiver(t *testing.T) {
 func (l *lab) leaves(k episode.Key, content []byte) {
 	l.Helper()
 	ctx, leave := context.WithCancel(l.Context())
-	_, err := l.r.Put(ctx, uploadOf(k, content), &farewell{bytes.NewReader(content), leave})
+	_, err := l.r.Put(ctx, uploadOf(k, content), &closeTimeout{bytes.NewReader(content), leave})
 	must(l, err)
 }
 
-// farewell is a body whose sender leaves at its end.
-type farewell struct {
+// closeTimeout is a body whose sender leaves at its end.
+type closeTimeout struct {
 	io.Reader
 	leave func()
 }
 
-func (f *farewell) Read(p []byte) (int, error) {
+func (f *closeTimeout) Read(p []byte) (int, error) {
 	n, err := f.Reader.Read(p)
 	if err == io.EOF {
 		f.leave()

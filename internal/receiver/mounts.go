@@ -10,30 +10,30 @@ import (
 	"cis490/internal/wire"
 )
 
-// CheckKernel returns an error if this kernel, or a filter, refuses a system call that the
-// receiver cannot do without. openat2 is none of them: the receiver opens no tree of
-// others, and the box of its unit refuses it (RestrictSUIDSGID=).
+// CheckKernel returns an error if this kernel, or a seccomp filter, refuses a system call that
+// the receiver needs. openat2 is not one of them: the receiver opens no tree of other users,
+// and the sandbox of its unit refuses it (RestrictSUIDSGID=).
 func CheckKernel() error { return durable.CheckCalls(durable.Calls()...) }
 
-// logSeparateHosts says of which hosts nothing can be stored, because their folders are
-// mounts of their own. The others are served.
+// logSeparateHosts logs the hosts whose archives cannot be stored, because their directory is
+// a separate mount. The others are served.
 func (r *Receiver) logSeparateHosts() {
 	for host, err := range r.store.SeparateHosts() {
 		r.log.Error("host cannot be stored", "host", host, "err", err)
 	}
 }
 
-// noteSeparate says in the answer to a ping that nothing of a host can be stored.
-func (r *Receiver) noteSeparate(host episode.Name, s *wire.Storage) {
+// reportSeparateHost sets in the answer to a ping that archives of a host cannot be stored.
+func (r *Receiver) reportSeparateHost(host episode.Name, s *wire.Storage) {
 	_, separate := errors.AsType[*durable.SeparateError](r.store.CheckHost(host))
 	if separate && s.Accepting {
 		s.Accepting, s.Detail = false, wire.HostIsMount
 	}
 }
 
-// refuseSeparate returns what a sender is told of an error if it says that its host's
-// folder is a mount of its own, and nil otherwise.
-func (r *Receiver) refuseSeparate(err error) error {
+// separateHostProblem returns the problem for the sender if err says that the directory of its
+// host is a separate mount, and nil otherwise.
+func (r *Receiver) separateHostProblem(err error) error {
 	if _, separate := errors.AsType[*durable.SeparateError](err); !separate {
 		return nil
 	}
@@ -41,13 +41,13 @@ func (r *Receiver) refuseSeparate(err error) error {
 	return wire.Refuse(wire.Full, "%s", wire.HostIsMount)
 }
 
-// CheckMoves returns a [*ConfigError] if nothing can be stored in the data directory of
-// c, or nothing of some hosts, because its folders are on several mounts, or it is a link
-// to nothing. It changes nothing.
+// CheckMoves returns a [*ConfigError] if nothing can be stored in the data directory of c, or
+// nothing of some hosts, because its directories are on several mounts, or it is a dangling
+// link. It changes nothing.
 func (c Config) CheckMoves() error {
 	data, err := durable.Open(string(c.DataDir))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil // the start makes it, or says what is wrong
+		return nil // the start creates it, or reports the error
 	}
 	if _, dangling := errors.AsType[*durable.DanglingError](err); dangling {
 		return &ConfigError{"data_dir", err}

@@ -1,4 +1,4 @@
-package receiver
+package scrub
 
 import (
 	"encoding/json"
@@ -13,26 +13,26 @@ import (
 	"cis490/internal/episode"
 )
 
-// scrubFile is where the daemon keeps how far its scrub has come.
-const scrubFile = "scrub.json"
+// positionFile is where the receiver saves the state of its scrub.
+const positionFile = "scrub.json"
 
-// maxProgress bounds what is read of scrub.json.
-const maxProgress = 64 << 10
+// maxPositionBytes is the maximum size of scrub.json.
+const maxPositionBytes = 64 << 10
 
-// savedProgress is scrub.json. Scrubs of before 2026-11-29 read the hosts in the order of
-// their names, from the archive in host_id and episode_id on. They are not written any
-// more: such a program begins with the first host, and passes over what was read by the
-// times noted at the files.
+// savedProgress is the content of scrub.json. Scrubs before 2026-11-29 read the hosts in
+// the order of their names, from the archive in host_id and episode_id on. These members
+// are no longer written: such a program begins with the first host, and skips what was
+// verified by the attributes of the files.
 type savedProgress struct {
 	Progress
 	Last    *hostCursor  `json:"last,omitempty"` // what was read last; nil in an older file
 	Cursors []hostCursor `json:"hosts,omitempty"`
 }
 
-// loadProgress returns how far the background scrub of a data directory has
-// come. Of a file that cannot be read nothing is known, and the walk begins again.
-func loadProgress(data *durable.Dir) (Progress, error) {
-	f, err := data.Open(scrubFile)
+// LoadProgress returns the state of the background scrub of a data directory. If its file
+// cannot be read the next pass begins with the first host.
+func LoadProgress(data *durable.Dir) (Progress, error) {
+	f, err := data.Open(positionFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Progress{}, nil
 	}
@@ -41,10 +41,10 @@ func loadProgress(data *durable.Dir) (Progress, error) {
 	}
 	defer f.Close()
 	var p savedProgress
-	if err := json.NewDecoder(io.LimitReader(f, maxProgress)).Decode(&p); err != nil {
+	if err := json.NewDecoder(io.LimitReader(f, maxPositionBytes)).Decode(&p); err != nil {
 		return Progress{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
-	if now := time.Now(); p.Started.After(now) { // a clock that was wrong; it would wait for that day
+	if p.Started.After(time.Now()) { // the clock was wrong; the next pass would wait for that day
 		return Progress{}, nil
 	}
 	if !p.Decoded {
@@ -74,18 +74,18 @@ func saveProgress(data *durable.Dir, p Progress) error {
 	if err != nil {
 		return err
 	}
-	err = data.WriteFile(scrubFile, append(b, '\n'), 0o640)
+	err = data.WriteFile(positionFile, append(b, '\n'), 0o640)
 	if durable.IsFull(err) {
-		return nil // the walk begins again after the next start; that is all
+		return nil // after a restart the pass begins with the first host
 	}
 	return err
 }
 
-// cursor returns how far a host was read before the last restart. A scrub of before
-// 2026-11-29 has read the hosts whose names come before the one at which it was.
-func (p *Progress) cursor(host episode.Name, known map[episode.Name]hostCursor) hostCursor {
+// cursor returns the position in a host's archives before the last restart. A scrub before
+// 2026-11-29 has read the hosts whose names come before its own position.
+func (p *Progress) cursor(host episode.Name, saved map[episode.Name]hostCursor) hostCursor {
 	if !p.byName {
-		return known[host]
+		return saved[host]
 	}
 	switch strings.Compare(string(host), string(p.Host)) {
 	case -1:

@@ -1,0 +1,119 @@
+// Package datadir has the files of the receiver's data directory that operators change
+// beside a live receiver: the list of disabled hosts, and the identity of the store. It
+// also has the lock of the directory.
+//
+// Invariant: a file that cannot be trusted, read or understood lets no host in, and is
+// never replaced.
+package datadir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"cis490/internal/durable"
+)
+
+// IndexFile is the name of the index in the data directory.
+const IndexFile = "index.jsonl"
+
+// The locks of the data directory. Older programs take the second one only.
+const (
+	lockName       = ".receiver.lock"
+	formerLockName = ".lock"
+)
+
+// Lock takes the lock of the data directory, or returns a [*durable.LockedError]. holder
+// describes this process to others that want the lock.
+func Lock(data *durable.Dir, holder string) (*durable.Lock, error) {
+	return data.Lock(lockName, holder, formerLockName)
+}
+
+// Holder returns which process holds the lock of the data directory.
+func Holder(data *durable.Dir) (string, durable.LockState, error) {
+	return data.Holder(lockName, formerLockName)
+}
+
+// Layout describes the names that this package creates in the data directory.
+func Layout() durable.Layout {
+	return durable.Layout{
+		{Match: durable.Named(lockName, formerLockName), Perm: 0o600},
+		{Match: durable.Named(disabledLock), Perm: 0o600},
+		{Match: durable.Named(disabledFile, durable.TempName(disabledFile)), Perm: 0o640},
+		{Match: durable.Named(storeLock), Perm: 0o600},
+		{Match: durable.Named(storeFile, durable.TempName(storeFile)), Perm: 0o640},
+	}
+}
+
+// readTrusted reads a small file of the data directory that no other user can have written.
+// It returns up to maxBytes+1 bytes, so that a larger file can be refused.
+func readTrusted(data *durable.Dir, name string, maxBytes int64) ([]byte, durable.Stat, error) {
+	f, err := data.Open(name)
+	if err != nil {
+		return nil, durable.Stat{}, err
+	}
+	defer f.Close()
+	st, err := durable.StatFile(f)
+	if err == nil {
+		err = checkTrusted(data, st)
+	}
+	if err != nil {
+		return nil, st, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	return b, st, err
+}
+
+// checkTrusted returns an error if a user other than the receiver's and root may have
+// written the file. It decides which hosts have access, and which store they trust.
+func checkTrusted(data *durable.Dir, st durable.Stat) error {
+	dir, err := data.Stat()
+	if err != nil {
+		return err
+	}
+	uid, _ := st.Owner()
+	owner, _ := dir.Owner()
+	switch {
+	case !st.Regular():
+		return errors.New("not a regular file")
+	case uid != 0 && uid != owner && uid != os.Geteuid():
+		return fmt.Errorf("it belongs to the user %d, not to the owner of the data directory", uid)
+	case st.Perm()&0o022 != 0:
+		return fmt.Errorf("others may write to it (mode %04o): check it, then run chmod go-w", st.Perm())
+	}
+	return nil
+}
+
+// isUnchanged reports whether a file was neither replaced nor changed between two calls of
+// stat. A replacement has another inode: both exist when it gets its name.
+func isUnchanged(a, b durable.Stat) bool {
+	am, ac := a.Times()
+	bm, bc := b.Times()
+	return a.Same(b) && a.Size() == b.Size() && am == bm && ac == bc
+}
+
+// rereadInterval is the minimum time between two reads of a file that cannot be used.
+const rereadInterval = time.Second
+
+// maxLockWait is how long a command waits for others that change the same file.
+const maxLockWait = 10 * time.Second
+
+// waitForLock waits for a lock of the data directory, up to maxLockWait.
+func waitForLock(ctx context.Context, data *durable.Dir, name, holder string) (*durable.Lock, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxLockWait)
+	defer cancel()
+	for {
+		lock, err := data.Lock(name, holder)
+		if _, locked := errors.AsType[*durable.LockedError](err); !locked {
+			return lock, err
+		}
+		select {
+		case <-ctx.Done():
+			return lock, err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

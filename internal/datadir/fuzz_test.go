@@ -1,0 +1,38 @@
+package datadir
+
+import (
+	"testing"
+
+	"cis490/internal/episode"
+	"cis490/internal/wire"
+)
+
+func FuzzStoreName(f *testing.F) {
+	f.Add([]byte(`{"schema_version":1,"id":"4TQ7ZC5WJ2M3N6PXVB1KD8RHSE","created_at":"2026-11-29T08:00:00Z","replaces":["OLD1"]}`))
+	f.Add([]byte(`{"schema_version":1,"id":"unnamed","replaces":null}`))
+	f.Add([]byte(`{"schema_version":1,"id":"a"} {}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n, err := parseStoreName(b)
+		s := wire.Store{ID: n.ID, Replaces: n.Replaces}
+		if err == nil && s.Check() != nil {
+			t.Fatalf("%q is taken: %v", b, s.Check())
+		}
+	})
+}
+
+func FuzzDisabledList(f *testing.F) {
+	f.Add([]byte(`{"schema_version":1,"disabled":[{"host_id":"lab-01","since":"2026-11-29T10:00:00Z"}]}`))
+	f.Add([]byte(`{"schema_version":1,"disabled":[]}`))
+	f.Add([]byte(`{"disabled":null}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		hosts, err := parseDisabled(b)
+		if err != nil {
+			return
+		}
+		for host := range hosts {
+			if _, err := episode.ParseName(string(host)); err != nil {
+				t.Fatalf("%q: %v", b, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,135 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/digest"
+	"cis490/internal/index"
+	"cis490/internal/store"
+	"cis490/internal/wire"
+)
+
+// storedState says what is stored under the key of an upload.
+type storedState int
+
+const (
+	notStored storedState = iota
+	stored                // the same archive
+	conflicts             // another archive
+	corrupt               // the same archive once, but its copy is corrupt now
+)
+
+// lookup is the result of [Receiver.lookupStored].
+type lookup struct {
+	state  storedState
+	object store.Object // what is stored, if state is stored or conflicts
+}
+
+// isFinal reports whether the upload has its answer, and nothing is to be stored.
+func (l lookup) isFinal() bool { return l.state == stored || l.state == conflicts }
+
+// answer returns the answer to an upload for which isFinal reports true.
+func (l lookup) answer() (wire.Receipt, error) {
+	if l.state == conflicts {
+		return wire.Receipt{}, conflictError(l.object.Digest)
+	}
+	return receipt(wire.AlreadyPresent, l.object), nil
+}
+
+func conflictError(stored digest.Digest) error {
+	p := wire.Refuse(wire.Conflict, "another archive is stored under this name")
+	p.Stored = stored
+	return p
+}
+
+// lookupStored looks for the archive of an upload in the store. It reads a stored copy from
+// the disk, because the sender may delete its own for the answer, and makes sure that it
+// has a row. It takes the lock of the key for all of that.
+//
+// With state stored and an error, the archive is stored and its row could not be ensured.
+func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookup, error) {
+	unlock, err := r.keyLocks.LockContext(ctx, u.Key)
+	if err != nil {
+		return lookup{}, err
+	}
+	defer unlock()
+	o, err := r.store.Stat(u.Key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return lookup{state: notStored}, nil
+	}
+	if err != nil {
+		return lookup{}, err
+	}
+	if !o.Digest.IsZero() && o.Digest != u.Digest {
+		return lookup{conflicts, o}, nil
+	}
+	id, work := archiveID{u.Key, u.Digest}, workContext(ctx, r.baseCtx)
+	if cached := r.readbackCache.remove(id); o.Digest.IsZero() || u.Resent || !cached {
+		// One per host: a few bytes of request must not occupy the disk.
+		unlockHost, lerr := r.readbackLocks.LockContext(ctx, u.Key.Host)
+		if lerr != nil {
+			return lookup{}, lerr
+		}
+		// It continues if the sender disconnects, who will ask again.
+		o, err = r.store.ReadBack(work, u.Key, digest.Digest{}, store.Reading{})
+		unlockHost()
+	}
+	if isCorrupt(err) {
+		r.log.Error("stored archive is corrupt", "host", u.Key.Host, "episode", u.Key.Name, "err", err, "hint", "its host sends it again")
+		return lookup{state: corrupt}, nil
+	}
+	if err != nil {
+		return lookup{}, contextCause(work, err)
+	}
+	if o.Digest != u.Digest {
+		return lookup{conflicts, o}, nil
+	}
+	r.readbackCache.add(ctx, id)
+	if !o.Indexed {
+		found, err := r.rowSearches.lookUp(ctx, u.Key.Host, u.Key)
+		if err != nil {
+			r.readbackCache.add(ctx, id)
+			return lookup{}, err
+		}
+		if o, err = r.ensureIndexed(context.WithoutCancel(ctx), o, found); err != nil {
+			return lookup{stored, o}, err
+		}
+	}
+	return lookup{stored, o}, nil
+}
+
+// isCorrupt reports whether err says that the bytes of a stored copy are wrong, or that the
+// disk does not return them.
+func isCorrupt(err error) bool {
+	return errors.Is(err, store.ErrDamaged) || errors.Is(err, unix.EIO)
+}
+
+// ensureIndexed makes sure that a stored archive has a row: it may have been copied in by
+// hand, or its row could not be appended. The caller must hold the lock of its key, and
+// found must be the result of a search for the key under that lock.
+func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found index.SearchResult) (store.Object, error) {
+	if err := r.store.SyncHostDir(o.Key); err != nil {
+		return o, err
+	}
+	row := rowOf(o)
+	row.Commit = r.readCommit(o.Key, r.openStored(o.Key))
+	row, err := r.index.Ensure(ctx, row, found)
+	if err != nil {
+		return o, err
+	}
+	o.ReceivedAt = row.ReceivedAt
+	return o, r.store.MarkIndexed(o)
+}
+
+// contextCause returns the cause for which ctx ended if err is a consequence of that, and
+// err otherwise.
+func contextCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		return cause
+	}
+	return err
+}

@@ -1,0 +1,62 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/time/rate"
+)
+
+// Costs of work other than reading, in bytes that could be read in the same time.
+const (
+	seekCost = 64 << 10 // to start reading a file
+	skipCost = 1 << 10  // to skip an archive that arrived recently
+	listCost = 64       // to read a name in a directory
+)
+
+// busySlowdown is how many times slower a scrub is while uploads are in flight.
+const busySlowdown = 8
+
+// budget limits the bytes per second that a pass may cost, and counts them. It must be
+// used by one goroutine.
+type budget struct {
+	limiter *rate.Limiter
+	burst   int
+	busy    func() bool
+	// beforeWait, unless nil, is called before each wait, so that the position is saved
+	// during a long reading. It returns no error, which would be taken for one of the
+	// archive.
+	beforeWait func()
+	spent      int64 // bytes, in total
+}
+
+// newBudget returns a budget of bytes per second. 0 means unlimited.
+func newBudget(perSecond int64, busy func() bool) *budget {
+	if perSecond <= 0 {
+		return &budget{limiter: rate.NewLimiter(rate.Inf, 0), burst: 1 << 30, busy: busy}
+	}
+	burst := int(min(max(perSecond, 4<<10), 1<<20))
+	return &budget{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), burst: burst, busy: busy}
+}
+
+// charge counts n bytes and does not wait.
+func (b *budget) charge(n int) { b.spent += int64(n) }
+
+// wait counts n bytes and waits until they may be read.
+func (b *budget) wait(ctx context.Context, n int) error {
+	b.charge(n)
+	if b.beforeWait != nil {
+		b.beforeWait()
+	}
+	if b.busy() {
+		n *= busySlowdown
+	}
+	for n > 0 {
+		portion := min(n, b.burst)
+		if err := b.limiter.WaitN(ctx, portion); err != nil {
+			return errors.Join(ctx.Err(), err)
+		}
+		n -= portion
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,160 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/store"
+)
+
+// pass verifies the store once, from the position in progress on.
+type pass struct {
+	progress      Progress
+	verifier      *Verifier
+	budget        *budget
+	data          *durable.Dir
+	indexFile     string
+	verifiedSince time.Time    // what was verified since then is skipped
+	onlyHost      episode.Name // empty: all hosts
+	found         func(Finding)
+	// markIndexed records at a file that its archive has a row. Nil: nothing is written.
+	// It is called while uploads of the key are locked out.
+	markIndexed func(store.Object) error
+	// afterArchive is called after each archive. Its error ends the pass.
+	afterArchive func() error
+	// savePosition, unless nil, is called while an archive is read, and saves the position
+	// if it is time to.
+	savePosition func() error
+	log          *slog.Logger // of transient errors; nil discards them
+
+	walks       []*hostWalk    // in the order in which the hosts take turns
+	quarantined quarantinedSet // by this pass
+	saveErr     error          // the first error of savePosition
+}
+
+// run verifies the archives of all hosts, and then looks for the archive of each row.
+func (p *pass) run(ctx context.Context) error {
+	p.budget.beforeWait = func() {
+		if p.savePosition != nil && p.saveErr == nil {
+			p.saveErr = p.savePosition()
+		}
+	}
+	if err := p.verifyHosts(ctx); err != nil {
+		return err
+	}
+	if err := errors.Join(p.findMissing(ctx), p.saveErr); err != nil {
+		return err
+	}
+	p.progress.Ended = time.Now().UTC()
+	p.progress.Host, p.progress.Episode = "", ""
+	return nil
+}
+
+// verifyIfDue verifies one archive of a host, unless that may be skipped.
+func (p *pass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Key) error {
+	o, err := p.verifier.Store.Stat(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && w.skipNew(o, p.progress.Started) {
+		// No wait: otherwise new archives could come faster than the pass skips them.
+		p.progress.Skipped++
+		p.budget.charge(skipCost)
+		return nil
+	}
+	if err := p.budget.wait(ctx, seekCost); err != nil {
+		return err
+	}
+	if err == nil && (o.InFlight || o.VerifiedAt.After(p.verifiedSince)) {
+		p.progress.Skipped++
+		return nil
+	}
+	result, err := p.verifier.verify(ctx, key, p.budget) // also if Stat failed: it is counted
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err):
+		return err
+	}
+	verified := err == nil
+	switch {
+	case err != nil && result.Err == nil: // no permission to read it, for example: others are read
+		p.progress.NotOpened++
+		result.Err = errors.Join(store.ErrUnreadable, err)
+	case err != nil: // it was read, and could not be quarantined
+		result.Err = errors.Join(result.Err, err)
+	}
+	p.progress.Objects++
+	p.progress.Bytes += result.Object.Size
+	p.record(key, result, verified)
+	return nil
+}
+
+// record counts and reports the result for an archive.
+func (p *pass) record(key episode.Key, r Result, verified bool) {
+	if r.expandedSize > 0 {
+		p.progress.Expanding++
+	}
+	if r.newExpansion {
+		p.found(Finding{Finding: "expanding", Host: key.Host, Episode: key.Name, Detail: fmt.Sprintf(
+			"decodes to %d bytes, %d times its size; it is decoded once, and afterwards only its bytes are read",
+			r.expandedSize, r.expandedSize/max(r.Object.Size, 1))})
+	}
+	if r.Err == nil {
+		if r.Transient != nil && verified && p.log != nil {
+			r.Log(p.log.With("host", key.Host, "episode", key.Name))
+		}
+		return
+	}
+	f := Finding{Host: key.Host, Episode: key.Name, Quarantined: r.Quarantined, Detail: r.Err.Error(), verified: verified}
+	switch {
+	case errors.Is(r.Err, store.ErrUnreadable):
+		f.Finding = "unreadable"
+		p.progress.Unreadable++
+	case errors.Is(r.Err, store.ErrUndecodable):
+		f.Finding = "undecodable"
+		p.progress.Undecodable++
+	default:
+		f.Finding = "damaged"
+		p.progress.Damaged++
+	}
+	if r.Quarantined {
+		p.progress.Quarantined++
+		p.quarantined.add(key)
+	}
+	p.found(f)
+}
+
+// quarantinedSet has the archives that a pass has quarantined, so that their rows do not
+// count as missing too. It holds a hash of each key, and at most maxQuarantined of them.
+// Further archives count twice.
+type quarantinedSet struct {
+	seed   maphash.Seed
+	hashes map[uint64]struct{}
+}
+
+const maxQuarantined = 1 << 18
+
+func (s *quarantinedSet) add(key episode.Key) {
+	if s.hashes == nil {
+		s.seed, s.hashes = maphash.MakeSeed(), make(map[uint64]struct{})
+	}
+	if len(s.hashes) < maxQuarantined {
+		s.hashes[maphash.Comparable(s.seed, key)] = struct{}{}
+	}
+}
+
+func (s *quarantinedSet) has(key episode.Key) bool {
+	if s.hashes == nil {
+		return false
+	}
+	_, found := s.hashes[maphash.Comparable(s.seed, key)]
+	return found
+}

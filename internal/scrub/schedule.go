@@ -1,0 +1,170 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/store"
+)
+
+// Waits of the background scrub.
+const (
+	startDelay   = 5 * time.Minute // hosts have waited for the receiver, and come first
+	saveInterval = time.Minute     // between two saves of the position
+	retryDelay   = time.Hour       // after a pass that failed
+)
+
+// Scheduler verifies the store beside a live receiver, one pass per interval.
+type Scheduler struct {
+	Config    Config
+	Data      *durable.Dir
+	IndexFile string // its name in Data
+	Store     *store.Store
+	Verifier  *Verifier
+	Busy      func() bool // reports whether uploads are in flight, which slow the scrub down
+	Log       *slog.Logger
+
+	saveErrorLogged bool
+}
+
+// Run runs passes until ctx ends. It returns an error only if the storage can no longer be
+// trusted.
+func (s *Scheduler) Run(ctx context.Context) error {
+	if s.Config.Rate == 0 {
+		return nil
+	}
+	p, err := s.loadPosition()
+	if err != nil || !sleep(ctx, startDelay) {
+		return err
+	}
+	for {
+		wait := time.Until(p.Started.Add(s.Config.Interval.Std()))
+		if p.Ended.IsZero() {
+			wait = 0
+		}
+		if !sleep(ctx, wait) {
+			return nil
+		}
+		if p.Started.IsZero() || !p.Ended.IsZero() {
+			p = Progress{Started: time.Now().UTC(), WholeSince: p.WholeSince, Decoded: true, Disk: p.Disk}
+		}
+		p, err = s.runPass(ctx, p)
+		if errors.Is(err, durable.ErrFault) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			s.Log.Error("scrub stopped for an hour", "err", err)
+			if !sleep(ctx, retryDelay) {
+				return nil
+			}
+		}
+	}
+}
+
+// loadPosition returns the state of the last pass over the present disk. It returns only
+// errors of the storage.
+func (s *Scheduler) loadPosition() (Progress, error) {
+	p, err := LoadProgress(s.Data)
+	if errors.Is(err, durable.ErrFault) {
+		return p, err
+	}
+	if err != nil {
+		s.Log.Warn("scrub begins again", "err", err)
+	}
+	disk, err := s.Store.Volume()
+	if err != nil || p.Disk == disk.ID() {
+		return p, err
+	}
+	if !p.Started.IsZero() {
+		s.Log.Warn("stored archives must be read again", "disk", disk.String(),
+			"reason", "they were read on another disk, before a reboot, or by an older version",
+			"hint", "hosts prune nothing until the scrub has read them; 'receiver scrub' reads faster")
+	}
+	p = Progress{Decoded: true, Disk: disk.ID()}
+	return p, s.savePosition(p)
+}
+
+// savePosition saves the state of a pass. After a restart, archives are read again whose
+// position was not saved, so only a storage fault is an error.
+func (s *Scheduler) savePosition(p Progress) error {
+	err := saveProgress(s.Data, p)
+	if err == nil || errors.Is(err, durable.ErrFault) {
+		return err
+	}
+	if !s.saveErrorLogged {
+		s.Log.Warn("could not save scrub position", "err", err, "hint", UnreadableHint)
+	}
+	s.saveErrorLogged = true
+	return nil
+}
+
+// runPass runs the rest of a pass and returns its state.
+func (s *Scheduler) runPass(ctx context.Context, from Progress) (Progress, error) {
+	findings := &findingLog{log: s.Log}
+	lastSave := time.Now()
+	p := &pass{
+		progress: from, verifier: s.Verifier, verifiedSince: from.Started,
+		budget: newBudget(int64(s.Config.Rate), s.Busy),
+		data:   s.Data, indexFile: s.IndexFile, markIndexed: s.Store.MarkIndexed,
+		found: findings.add, log: s.Log,
+	}
+	p.savePosition = func() error {
+		if time.Since(lastSave) < saveInterval {
+			return nil
+		}
+		lastSave = time.Now()
+		return s.savePosition(p.position())
+	}
+	p.afterArchive = func() error {
+		if err := s.Verifier.diskError(); err != nil {
+			return err
+		}
+		return p.savePosition()
+	}
+	p.progress.Missing = 0 // all rows are checked again
+	err := p.run(ctx)
+	findings.logSuppressed()
+	if err == nil {
+		err = s.Verifier.diskError()
+	}
+	done := p.progress
+	if err == nil {
+		done = s.endPass(done)
+	} else {
+		done.Ended = time.Time{}
+		done.cursors = p.position().cursors
+	}
+	return done, errors.Join(err, s.savePosition(done))
+}
+
+// endPass returns the state of a pass that has read the whole store.
+func (s *Scheduler) endPass(p Progress) Progress {
+	if p.HostsUnreadable == 0 && p.HostsUnfinished == 0 && p.NotOpened == 0 {
+		p.WholeSince = p.Started
+	}
+	p.cursors = nil
+	s.Log.Info("store scrubbed", "objects", p.Objects, "bytes", p.Bytes, "damaged", p.Damaged, "unreadable", p.Unreadable,
+		"undecodable", p.Undecodable, "missing", p.Missing, "expanding", p.Expanding, "took", p.Ended.Sub(p.Started).Round(time.Second))
+	return p
+}
+
+// sleep waits, and reports whether ctx has not ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
