@@ -13,6 +13,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/hostdir"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -55,7 +56,7 @@ needs of the file systems of its folders, and reads no certificate.`,
 			if disk {
 				return runCheckDisk(c, o)
 			}
-			if err := shipper.CheckKernel(); err != nil {
+			if err := hostdir.CheckKernel(); err != nil {
 				return err
 			}
 			if reload {
@@ -81,7 +82,7 @@ needs of the file systems of its folders, and reads no certificate.`,
 // runCheckDisk probes the file systems. The outbox comes first: nobody else can write
 // in it, and the other folders are on its file system.
 func runCheckDisk(c *cobra.Command, o *options) error {
-	if err := shipper.CheckKernel(); err != nil {
+	if err := hostdir.CheckKernel(); err != nil {
 		return err
 	}
 	cfg, err := o.open(c)
@@ -92,7 +93,7 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	return startError(shipper.CheckMoves(cfg), o.config)
+	return startError(hostdir.CheckMoves(cfg.Dirs()), o.config)
 }
 
 // runCheckReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
@@ -174,9 +175,9 @@ func examine(cfg shipper.Config, f *facts, file, line string) {
 	}
 }
 
-// checkMoves is [shipper.CheckMoves], also for folders that are made at the next start.
+// checkMoves is [hostdir.CheckMoves], also for folders that are made at the next start.
 func checkMoves(cfg shipper.Config) error {
-	err := shipper.CheckMoves(cfg)
+	err := hostdir.CheckMoves(cfg.Dirs())
 	if err == nil {
 		err = cli.CheckMove(string(cfg.EpisodesDir), string(cfg.ShippedDir))
 	}
@@ -184,7 +185,7 @@ func checkMoves(cfg shipper.Config) error {
 		err = cli.CheckMove(string(cfg.ShippedDir), string(cfg.OutboxDir))
 	}
 	if _, separate := errors.AsType[*durable.SeparateError](err); separate {
-		return &shipper.ConfigError{Err: err}
+		return &hostdir.ConfigError{Err: err}
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/hostdir"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -117,7 +118,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 // startError gives an error of the shipper's start its exit code: what the configuration
 // names is for a person to correct there.
 func startError(err error, file string) error {
-	if _, named := errors.AsType[*shipper.ConfigError](err); named {
+	if _, named := errors.AsType[*hostdir.ConfigError](err); named {
 		return cli.UsageError(fmt.Errorf("%w; correct that, or change %s", err, file))
 	}
 	return cli.StartError(err)

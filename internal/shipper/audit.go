@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"cis490/internal/digest"
-	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/hostdir"
 	"cis490/internal/source"
 	"cis490/internal/wire"
 )
@@ -114,22 +114,22 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 // time. It works beside a running shipper and deletes nothing. The error is an
 // [*UnreachableError] if the receiver could not be asked.
 func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditReport, error) {
-	src, out, err := folders(c, durable.Open)
+	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
 		return AuditReport{}, err
 	}
-	s := &Shipper{cfg: c, src: src, out: out}
+	s := &Shipper{cfg: c, dirs: dirs, src: dirs.Source, out: dirs.Outbox}
 	defer s.Close()
-	if err := s.watchPaths(); err != nil {
+	if err := dirs.WatchPaths(nil); err != nil {
 		return AuditReport{}, err
 	}
-	if s.store, err = newAdoption(src, out, up, o.log()); err != nil {
+	if s.store, err = newAdoption(s.src, s.out, up, o.log()); err != nil {
 		return AuditReport{}, err
 	}
 	a := &audit{AuditOptions: o, s: s, up: &stock{up: up, store: s.store}, begun: time.Now()}
-	a.comparer = comparer{src: src, pace: unpaced(o.Read), deep: o.Deep, light: o.Quick}
+	a.comparer = comparer{src: s.src, pace: unpaced(o.Read), deep: o.Deep, light: o.Quick}
 	var batch []source.Retired
-	for r, err := range src.Shipped() {
+	for r, err := range s.src.Shipped() {
 		if err != nil {
 			return a.report, err
 		}
@@ -160,7 +160,7 @@ func (a *audit) page(ctx context.Context, batch []source.Retired) error {
 	if err != nil {
 		return err
 	}
-	if err := a.s.checkPaths(); err != nil {
+	if err := a.s.dirs.CheckPaths(); err != nil {
 		return err // or its report would be of a folder that nobody looks into
 	}
 	if err := a.up.isOurs(ctx); err != nil {
@@ -327,13 +327,13 @@ func (a *audit) count(found Audited) {
 // shipped folder. It returns an error wrapping [fs.ErrNotExist] if it is not
 // there.
 func Resend(c Config, dir string) error {
-	src, out, err := folders(c, durable.Open)
+	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
 		return err
 	}
-	s := &Shipper{cfg: c, src: src, out: out}
+	s := &Shipper{cfg: c, dirs: dirs, src: dirs.Source, out: dirs.Outbox}
 	defer s.Close()
-	r, err := src.Retired(dir)
+	r, err := s.src.Retired(dir)
 	if err != nil {
 		return err
 	}

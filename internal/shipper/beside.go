@@ -11,6 +11,7 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
 	"cis490/internal/wire"
@@ -58,17 +59,17 @@ func besideName(name episode.Name, h outbox.Hold, n int) (episode.Name, error) {
 // A power cut leaves the episode under one of its names, and the hold until all
 // is done: Beside may be called again, and ends what it began.
 func Beside(ctx context.Context, c Config, name episode.Name, up stocktaker) (episode.Name, error) {
-	src, out, err := folders(c, durable.Open)
+	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
 		return "", err
 	}
-	defer src.Close()
-	defer out.Close()
+	defer dirs.Close()
+	out := dirs.Outbox
 	hold, err := out.Held(name)
 	if err != nil {
 		return "", err
 	}
-	b := beside{src: src, out: out, name: name, hold: hold}
+	b := beside{src: dirs.Source, out: out, name: name, hold: hold}
 	switch hold.Reason {
 	case outbox.Conflict:
 	case outbox.Changed:

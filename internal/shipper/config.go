@@ -10,6 +10,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/hostdir"
 )
 
 // DefaultConfigFile is where the shipper's configuration is looked for.
@@ -98,6 +99,16 @@ func LoadConfig(path string) (Config, error) {
 		return c, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
+}
+
+// Dirs returns what c says of the host's directories.
+func (c Config) Dirs() hostdir.Config {
+	limits := archive.DefaultLimits()
+	limits.Bytes, limits.Entries = int64(c.Limits.EpisodeBytes), c.Limits.EpisodeEntries
+	return hostdir.Config{
+		Episodes: c.EpisodesDir, Outbox: c.OutboxDir, Shipped: c.ShippedDir,
+		Limits: limits, Prunes: c.Retention.On(),
+	}
 }
 
 // BareSizes returns the sizes that a configuration file gives without a unit, joined: see

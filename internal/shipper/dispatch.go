@@ -247,7 +247,7 @@ func (d *dispatch) refill(now time.Time) error {
 	if !d.hungry() {
 		return nil
 	}
-	if err := d.checkPaths(); err != nil {
+	if err := d.dirs.CheckPaths(); err != nil {
 		return err
 	}
 	if d.after == "" && (d.cfg.OutboxMax > 0 || d.Status != nil) {

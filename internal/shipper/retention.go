@@ -15,6 +15,7 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
 	"cis490/internal/wire"
@@ -85,16 +86,16 @@ type PruneReport struct {
 // that is no longer what was shipped. It works beside a running shipper, and returns a
 // [*durable.LockedError] beside another Prune.
 func Prune(ctx context.Context, c Config, up stocktaker, o PruneOptions) (PruneReport, error) {
-	src, out, err := folders(c, durable.Open)
+	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
 		return PruneReport{}, err
 	}
-	s := &Shipper{cfg: c, src: src, out: out}
+	s := &Shipper{cfg: c, dirs: dirs, src: dirs.Source, out: dirs.Outbox}
 	defer s.Close()
-	if err := s.watchPaths(); err != nil {
+	if err := dirs.WatchPaths(nil); err != nil {
 		return PruneReport{}, err
 	}
-	if s.store, err = newAdoption(src, out, up, cmp.Or(o.Log, slog.New(slog.DiscardHandler))); err != nil {
+	if s.store, err = newAdoption(s.src, s.out, up, cmp.Or(o.Log, slog.New(slog.DiscardHandler))); err != nil {
 		return PruneReport{}, err
 	}
 	return s.prune(ctx, up, o)
@@ -227,7 +228,7 @@ func (p *pruning) reason(r source.Retired) string {
 func (p *pruning) page(ctx context.Context, batch []source.Retired) (bool, error) {
 	held, err := holdingsOf(ctx, p.up, batch)
 	if err == nil {
-		err = errors.Join(p.checkPaths(), p.up.isOurs(ctx))
+		err = errors.Join(p.dirs.CheckPaths(), p.up.isOurs(ctx))
 	}
 	if err != nil {
 		return false, err

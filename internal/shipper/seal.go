@@ -29,7 +29,7 @@ var errLarge = errors.New("is large")
 // packed either, and the error is a [*settlingError].
 func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat, packed func()) (int64, error) {
 	start, name := time.Now(), c.name
-	if err := s.checkPaths(); err != nil {
+	if err := s.dirs.CheckPaths(); err != nil {
 		return 0, err
 	}
 	tree, err := s.src.Tree(name)
@@ -56,7 +56,7 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat
 	if err == nil {
 		draft.Count(size)
 		packed()
-		err = s.checkPaths()
+		err = s.dirs.CheckPaths()
 	}
 	if err == nil {
 		err = draft.Seal(sealed)

@@ -121,7 +121,7 @@ func (s *Shipper) mismatched(name episode.Name, entry *outbox.Entry, refusal err
 // retire moves an episode for which the caller has a receipt, and then drops
 // the entry. A crash in between leaves the entry, which is sent once more.
 func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.Entry, receipt wire.Receipt) error {
-	if err := s.checkPaths(); err != nil {
+	if err := s.dirs.CheckPaths(); err != nil {
 		return err
 	}
 	// Without a finished directory the episode was retired before, or taken

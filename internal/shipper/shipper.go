@@ -25,10 +25,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cis490/internal/archive"
-	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
 	"cis490/internal/wire"
@@ -55,14 +54,12 @@ type Shipper struct {
 	// one, says what was found.
 	Renew func(refusal error) (renewed bool, hint string)
 
-	cfg  Config
-	log  *slog.Logger
-	src  *source.Source
-	out  *outbox.Outbox
-	up   uplink
-	lock *durable.Lock
-	// paths says whether the folders still stand where the configuration names them.
-	paths *durable.PathWatch
+	cfg   Config
+	log   *slog.Logger
+	dirs  *hostdir.Dirs
+	src   *source.Source // of dirs
+	out   *outbox.Outbox // of dirs
+	up    uplink
 	store *adoption // of the receiver
 	rate  *throttle // of all senders together
 
@@ -84,89 +81,24 @@ type Shipper struct {
 // New opens the folders of c and takes the state directory, or returns a
 // [*durable.LockedError]. Holder is what the next one who asks is told.
 func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error) {
-	src, out, err := folders(c, durable.Create)
+	dirs, err := hostdir.Acquire(c.Dirs(), holder, log)
 	if err != nil {
-		return nil, asConfigError(err)
+		return nil, err
 	}
 	s := &Shipper{
-		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit), holder: holder,
+		cfg: c, log: log, dirs: dirs, src: dirs.Source, out: dirs.Outbox, up: up, rate: newThrottle(c.BandwidthLimit), holder: holder,
 		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
 		wakes:   make(chan struct{}, 1),
 		inotify: unix.InotifyInit1,
 	}
-	if err = threeFolders(src, out); err == nil {
-		s.lock, err = out.Lock(holder)
-	}
-	if err == nil {
-		err = s.prepare()
-	}
-	if err == nil {
-		err = s.watchPaths()
-	}
-	if err == nil {
-		s.store, err = newAdoption(src, out, up, log)
-	}
-	if err != nil {
+	if s.store, err = newAdoption(s.src, s.out, up, log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// folders opens the three folders of c.
-func folders(c Config, open func(string) (*durable.Dir, error)) (*source.Source, *outbox.Outbox, error) {
-	var dirs []*durable.Dir
-	for _, path := range []config.Path{c.EpisodesDir, c.ShippedDir, c.OutboxDir} {
-		dir, err := open(string(path))
-		if err != nil {
-			for _, d := range dirs {
-				err = errors.Join(err, d.Close())
-			}
-			return nil, nil, err
-		}
-		dirs = append(dirs, dir)
-	}
-	limits := archive.DefaultLimits()
-	limits.Bytes, limits.Entries = int64(c.Limits.EpisodeBytes), c.Limits.EpisodeEntries
-	src, err := source.New(dirs[0], dirs[1], limits)
-	return src, outbox.New(dirs[2]), err
-}
-
-// prepare sweeps what a crash left, and makes sure that moving is possible.
-func (s *Shipper) prepare() error {
-	if err := errors.Join(s.out.Sweep(), s.makeTrash()); err != nil {
-		return err
-	}
-	warning, err := moves(s.cfg, s.src, s.out, (*durable.Dir).TryMove)
-	if warning != nil {
-		s.log.Warn("retired episodes cannot be deleted", "err", warning)
-	}
-	return err
-}
-
-// makeTrash makes the folder of what is deleted, while the disk has room for it.
-func (s *Shipper) makeTrash() error {
-	trash, err := s.out.OpenTrash(s.holder)
-	if _, locked := errors.AsType[*durable.LockedError](err); locked || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return trash.Close()
-}
-
 // Close gives the state directory up.
-func (s *Shipper) Close() error {
-	var errs []error
-	if s.paths != nil {
-		errs = append(errs, s.paths.Close())
-	}
-	errs = append(errs, s.src.Close(), s.out.Close())
-	if s.lock != nil {
-		errs = append(errs, s.lock.Unlock())
-	}
-	return errors.Join(errs...)
-}
+func (s *Shipper) Close() error { return s.dirs.Close() }
 
 // Stage is what is to be done next with an episode.
 type Stage int

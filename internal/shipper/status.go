@@ -8,6 +8,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
 )
@@ -83,18 +84,18 @@ type HeldEpisode struct {
 // Inspect reads the folders of c. It writes nothing, and works beside a running
 // shipper.
 func Inspect(c Config) (Status, error) {
-	src, out, err := folders(c, durable.Open)
+	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
 		return Status{}, err
 	}
-	s := &Shipper{cfg: c, src: src, out: out}
+	s := &Shipper{cfg: c, dirs: dirs, src: dirs.Source, out: dirs.Outbox}
 	defer s.Close()
 	st := Status{
 		Host: c.HostID, MinFree: int64(c.MinFree),
 		Held: []HeldEpisode{}, Failing: []outbox.Failure{}, Unshippable: []string{},
 	}
 	st.Strays = []*source.StrayError{}
-	holder, state, err := out.Holder()
+	holder, state, err := s.out.Holder()
 	if err != nil {
 		return st, err
 	}
@@ -102,21 +103,21 @@ func Inspect(c Config) (Status, error) {
 	if state == durable.LockHeld {
 		st.Running = cmp.Or(holder, "another process")
 	}
-	if st.FreeBytes, err = out.Dir().Space(); err != nil {
+	if st.FreeBytes, err = s.out.Dir().Space(); err != nil {
 		return st, err
 	}
-	if store, err := out.Store(); err != nil {
+	if store, err := s.out.Store(); err != nil {
 		st.StoreProblem = shorten(err.Error())
 	} else if store.ID != "" {
 		st.Store = &store
 	}
-	if err := countShipped(src, &st); err != nil {
+	if err := countShipped(s.src, &st); err != nil {
 		return st, err
 	}
-	if st.Discarded, err = out.CountDiscarded(); err != nil {
+	if st.Discarded, err = s.out.CountDiscarded(); err != nil {
 		return st, err
 	}
-	reported, err := out.Report()
+	reported, err := s.out.Report()
 	if err != nil {
 		reported = outbox.Report{} // there is none, or it says nothing
 	}
@@ -130,7 +131,7 @@ func Inspect(c Config) (Status, error) {
 	st.take(reported, waits)
 	st.ReceiverState = st.receiverState(reported.Asking, time.Now())
 	st.HeldTotal = len(st.Held) + len(st.Unshippable)
-	return st, st.unnamed(src)
+	return st, st.unnamed(s.src)
 }
 
 // A ReceiverState says what a running shipper knows of the receiver.
@@ -280,15 +281,15 @@ func countShipped(src *source.Source, st *Status) error {
 // once the receiver says again that it has what was packed. It returns an error
 // wrapping fs.ErrNotExist if the episode is not held.
 func Retry(c Config, name episode.Name, accept bool) error {
-	src, out, err := folders(c, durable.Open)
+	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
 		return err
 	}
-	release := out.Release
+	release := dirs.Outbox.Release
 	if accept {
-		release = out.Accept
+		release = dirs.Outbox.Accept
 	}
-	return errors.Join(release(name), src.Close(), out.Close())
+	return errors.Join(release(name), dirs.Close())
 }
 
 // Age returns how long an episode has been held.

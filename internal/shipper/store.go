@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
 	"cis490/internal/wire"
@@ -316,13 +317,13 @@ func Ping(ctx context.Context, c Config, up pinger, adopted outbox.Store) (wire.
 // knows returns an [*OtherStoreError] if a store knows none of the episodes that the host
 // of c has retired. Folders that are not there, or not to be looked into, hold none.
 func knows(ctx context.Context, c Config, up stocktaker, said *wire.Store) error {
-	src, out, err := folders(c, durable.Open)
+	dirs, err := hostdir.Open(c.Dirs())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	err = (&adoption{src: src, up: up}).isKnownTo(ctx, said)
-	return errors.Join(err, src.Close(), out.Close())
+	err = (&adoption{src: dirs.Source, up: up}).isKnownTo(ctx, said)
+	return errors.Join(err, dirs.Close())
 }

@@ -31,8 +31,8 @@ type Source struct {
 
 // New returns the source of two open folders, which it closes in the end.
 // Limits bound what may be packed as one episode.
-func New(episodes, shipped *durable.Dir, limits archive.Limits) (*Source, error) {
-	return &Source{episodes: episodes, shipped: shipped, limits: limits}, nil
+func New(episodes, shipped *durable.Dir, limits archive.Limits) *Source {
+	return &Source{episodes: episodes, shipped: shipped, limits: limits}
 }
 
 // Close closes the folders.

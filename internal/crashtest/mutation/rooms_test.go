@@ -10,7 +10,7 @@ var ofRooms = []mutant{
 	{
 		"shipper: retires into a folder that moved",
 		killer{"shipper", "TestNothingIsRetiredIntoAMovedFolder"},
-		[]edit{{"shipper/send.go", "	if err := s.checkPaths(); err != nil {\n		return err\n	}\n", ""}},
+		[]edit{{"shipper/send.go", "	if err := s.dirs.CheckPaths(); err != nil {\n		return err\n	}\n", ""}},
 	},
 	{
 		"durable: a mount beneath ours is not seen",
