@@ -51,15 +51,16 @@ var laws = map[string]law{
 	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
 	"internal/index":     {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
 
-	"internal/hostdir":   {"archive config durable outbox serviceuser source", "opens what source and outbox keep, so that the daemon and the commands do it alike"},
+	"internal/hostdir": {"archive config durable outbox serviceuser source", "opens what source and outbox keep, so that the daemon and the commands do it alike"},
+	"internal/uplink":  {"digest durable hostdir outbox source wire", "asks for the daemon and for the commands, which must mistake no store for another"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
-	"internal/shipper":  {"archive config digest durable episode hostdir outbox serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/shipper":  {"archive config digest durable episode hostdir outbox serviceuser source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"admission archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"cli config durable episode hostdir outbox pki serviceuser shipper systemd wire", "the lab host's half"},
+	"cmd/shipper":  {"cli config durable episode hostdir outbox pki serviceuser shipper systemd uplink wire", "the lab host's half"},
 	"cmd/receiver": {"cli config durable episode index pki receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.

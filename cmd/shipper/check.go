@@ -17,6 +17,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 )
 
 // facts are what check found.
@@ -155,7 +156,7 @@ func examine(cfg shipper.Config, f *facts, file, line string) {
 	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))
 	if usable {
-		_, err := shipper.Adopted(cfg)
+		_, err := uplink.AdoptedBy(cfg.Dirs())
 		f.Fail(errors.Join(startError(checkMoves(cfg), file), err))
 	}
 	free, err := cli.FreeAt(f.OutboxDir)

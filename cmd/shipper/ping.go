@@ -15,6 +15,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -43,7 +44,7 @@ func runPing(c *cobra.Command, o *options) error {
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
 		return cli.UsageError(err)
 	}
-	adopted, err := shipper.Adopted(cfg)
+	adopted, err := uplink.AdoptedBy(cfg.Dirs())
 	if err != nil {
 		return err
 	}
@@ -84,11 +85,11 @@ func ping(ctx context.Context, client *wire.Client, papers *pki.Client, cfg ship
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	// The first one opens the connection, the second one takes the time.
-	if _, err := shipper.Ping(ctx, cfg, client, adopted); err != nil {
+	if _, err := uplink.Ping(ctx, cfg.Dirs(), client, adopted); err != nil {
 		return wire.PingResponse{}, 0, err
 	}
 	sent := time.Now()
-	pong, err := shipper.Ping(ctx, cfg, client, adopted)
+	pong, err := uplink.Ping(ctx, cfg.Dirs(), client, adopted)
 	if err != nil {
 		return wire.PingResponse{}, 0, err
 	}

@@ -17,6 +17,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/episode"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 )
 
 func statusCommand(o *options) *cobra.Command {
@@ -217,7 +218,7 @@ func retry(ctx context.Context, cfg shipper.Config, up inventory, name episode.N
 	} else {
 		err = shipper.Retry(cfg, name, accept)
 	}
-	if _, unreachable := errors.AsType[*shipper.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
+	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s is not held: see 'shipper status'", name)
 	}
 	return as, auditError(cfg, err)

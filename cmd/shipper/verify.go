@@ -11,6 +11,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -120,7 +121,7 @@ func advice(a shipper.Audited) string {
 
 // auditError gives a receiver that could not be asked its exit code.
 func auditError(cfg shipper.Config, err error) error {
-	if _, away := errors.AsType[*shipper.UnreachableError](err); away {
+	if _, away := errors.AsType[*uplink.UnreachableError](err); away {
 		err = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, err)
 		if hint := wire.Hint(err); hint != "" {
 			err = fmt.Errorf("%w (%s)", err, hint)

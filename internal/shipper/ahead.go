@@ -7,6 +7,7 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/episode"
+	"cis490/internal/uplink"
 )
 
 // aheadPiece is what is sent at a time of a large episode's archive while it is being
@@ -72,13 +73,13 @@ func (a *ahead) forget(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
 	defer cancel()
-	if err := a.up.Forget(ctx, a.id); err != nil {
+	if err := a.client.Forget(ctx, a.id); err != nil {
 		a.log.Debug("could not give a head start up", "err", err)
 	}
 }
 
 func (a *ahead) run(ctx context.Context, name episode.Name, draft io.ReaderAt) (err error) {
-	_, ctx = a.store.ask(ctx)
+	_, ctx = a.store.WithKnown(ctx)
 	a.id, err = a.open(ctx, name)
 	for sent := int64(0); err == nil; {
 		select {
@@ -99,7 +100,7 @@ func (s *Shipper) open(ctx context.Context, name episode.Name) (string, error) {
 		return "", err
 	}
 	defer release()
-	return patiently(ctx, s.patience, &s.asking, func() (string, error) { return s.up.Open(ctx, name) })
+	return uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (string, error) { return s.client.Open(ctx, name) })
 }
 
 func (s *Shipper) append(ctx context.Context, id string, draft io.ReaderAt, sent int64) error {
@@ -108,8 +109,8 @@ func (s *Shipper) append(ctx context.Context, id string, draft io.ReaderAt, sent
 		return err
 	}
 	defer release()
-	_, err = patiently(ctx, s.patience, &s.asking, func() (struct{}, error) {
-		return struct{}{}, s.up.Append(ctx, id, throttled{draft, ctx, s.rate}, sent, aheadPiece)
+	_, err = uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (struct{}, error) {
+		return struct{}{}, s.client.Append(ctx, id, throttled{draft, ctx, s.rate}, sent, aheadPiece)
 	})
 	return err
 }

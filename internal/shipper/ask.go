@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -70,7 +71,7 @@ func (d *dispatch) probe(ctx context.Context) ponged {
 func (d *dispatch) ping(ctx context.Context) ponged {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	pong, err := d.store.ping(ctx, d.up)
+	pong, err := d.store.Ping(ctx, d.client)
 	return ponged{pong: pong, err: err}
 }
 
@@ -91,7 +92,7 @@ func (d *dispatch) mayProbe() bool {
 // store.
 func (d *dispatch) ponged(p ponged) error {
 	now := time.Now()
-	if isOtherStore(p.err) {
+	if uplink.IsOtherStore(p.err) {
 		d.link.fail(p.err, d.once, now)
 	}
 	was := d.link

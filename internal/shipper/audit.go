@@ -9,20 +9,15 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/hostdir"
 	"cis490/internal/source"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
-
-// stocktaker is what an audit needs of a [wire.Client].
-type stocktaker interface {
-	Inventory(ctx context.Context, asked []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, *wire.Store, error)
-}
 
 // AuditOptions say how closely [Audit] looks.
 type AuditOptions struct {
@@ -102,18 +97,10 @@ func (r AuditReport) Bad() int {
 	return r.Missing + r.Damaged + r.Undecodable + r.Divergent + r.Unknown + r.Changed
 }
 
-// An UnreachableError says that the receiver did not answer, or refused.
-type UnreachableError struct{ Err error }
-
-func (e *UnreachableError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the error.
-func (e *UnreachableError) Unwrap() error { return e.Err }
-
 // Audit asks the receiver about everything in the shipped folder, a page at a
 // time. It works beside a running shipper and deletes nothing. The error is an
-// [*UnreachableError] if the receiver could not be asked.
-func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditReport, error) {
+// [*uplink.UnreachableError] if the receiver could not be asked.
+func Audit(ctx context.Context, c Config, up uplink.InventoryClient, o AuditOptions) (AuditReport, error) {
 	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
 		return AuditReport{}, err
@@ -123,10 +110,10 @@ func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditR
 	if err := dirs.WatchPaths(nil); err != nil {
 		return AuditReport{}, err
 	}
-	if s.store, err = newAdoption(s.src, s.out, up, o.log()); err != nil {
+	if s.store, err = uplink.NewAdoption(s.src, s.out, up, o.log()); err != nil {
 		return AuditReport{}, err
 	}
-	a := &audit{AuditOptions: o, s: s, up: &stock{up: up, store: s.store}, begun: time.Now()}
+	a := &audit{AuditOptions: o, s: s, up: uplink.NewInventory(up, s.store), begun: time.Now()}
 	a.comparer = comparer{src: s.src, pace: unpaced(o.Read), deep: o.Deep, light: o.Quick}
 	var batch []source.Retired
 	for r, err := range s.src.Shipped() {
@@ -146,7 +133,7 @@ func Audit(ctx context.Context, c Config, up stocktaker, o AuditOptions) (AuditR
 type audit struct {
 	AuditOptions
 	s      *Shipper
-	up     *stock
+	up     *uplink.Inventory
 	begun  time.Time
 	report AuditReport
 
@@ -163,7 +150,7 @@ func (a *audit) page(ctx context.Context, batch []source.Retired) error {
 	if err := a.s.dirs.CheckPaths(); err != nil {
 		return err // or its report would be of a folder that nobody looks into
 	}
-	if err := a.up.isOurs(ctx); err != nil {
+	if err := a.up.CheckStore(ctx); err != nil {
 		return err
 	}
 	for _, r := range batch {
@@ -184,7 +171,7 @@ func (a *audit) page(ctx context.Context, batch []source.Retired) error {
 
 // holdingsOf asks about the episodes that carry a receipt, and returns the
 // answers by directory.
-func holdingsOf(ctx context.Context, up *stock, batch []source.Retired) (map[string]wire.InventoryEntry, error) {
+func holdingsOf(ctx context.Context, up *uplink.Inventory, batch []source.Retired) (map[string]wire.InventoryEntry, error) {
 	var claims []wire.InventoryQuery
 	var dirs []string
 	for _, r := range batch {
@@ -196,7 +183,7 @@ func holdingsOf(ctx context.Context, up *stock, batch []source.Retired) (map[str
 	if len(claims) == 0 {
 		return nil, nil
 	}
-	said, err := ask(ctx, up, claims, false)
+	said, err := up.Query(ctx, claims, false)
 	if err != nil {
 		return nil, err
 	}
@@ -205,15 +192,6 @@ func holdingsOf(ctx context.Context, up *stock, batch []source.Retired) (map[str
 		held[dirs[i]] = h
 	}
 	return held, nil
-}
-
-// ask is Inventory, with patience for a receiver that is busy.
-func ask(ctx context.Context, up *stock, claims []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
-	said, err := patiently(ctx, patience, new(atomic.Int64), func() ([]wire.InventoryEntry, error) { return up.inventory(ctx, claims, readBack) })
-	if err != nil && ctx.Err() == nil {
-		err = &UnreachableError{err}
-	}
-	return said, err
 }
 
 // judge says what the receiver has of one episode, after reading it back if it
@@ -266,11 +244,11 @@ func (a *audit) judge(ctx context.Context, r source.Retired, h wire.InventoryEnt
 // still answers, found says so, and others are read.
 func (a *audit) readBack(ctx context.Context, r source.Retired, found *Audited) (wire.InventoryEntry, error) {
 	claim := []wire.InventoryQuery{{Episode: r.Name, Digest: r.Receipt.Digest}}
-	said, err := ask(ctx, a.up, claim, true)
+	said, err := a.up.Query(ctx, claim, true)
 	if err == nil {
 		return said[0], nil
 	}
-	known, kerr := ask(ctx, a.up, claim, false)
+	known, kerr := a.up.Query(ctx, claim, false)
 	if kerr != nil {
 		return wire.InventoryEntry{}, err
 	}

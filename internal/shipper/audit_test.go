@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/episode"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -84,7 +85,7 @@ func TestAuditGoesOnBehindAnArchiveThatCannotBeReadBack(t *testing.T) {
 	}
 	l.rx.down = errors.New("no network")
 	_, err := shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Found: func(shipper.Audited) error { return nil }})
-	if _, away := errors.AsType[*shipper.UnreachableError](err); !away {
+	if _, away := errors.AsType[*uplink.UnreachableError](err); !away {
 		t.Errorf("without a receiver: %v", err)
 	}
 }
@@ -136,7 +137,7 @@ func TestAuditIsPatientWithABusyReceiver(t *testing.T) {
 		}
 		l.rx.shelf.busy = 1000
 		_, err := shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Found: func(shipper.Audited) error { return nil }})
-		if _, ok := errors.AsType[*shipper.UnreachableError](err); !ok || !errors.Is(err, wire.HostBusy) {
+		if _, ok := errors.AsType[*uplink.UnreachableError](err); !ok || !errors.Is(err, wire.HostBusy) {
 			t.Errorf("one that stays busy: %v", err)
 		}
 	})

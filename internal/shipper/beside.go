@@ -14,6 +14,7 @@ import (
 	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -54,11 +55,11 @@ func besideName(name episode.Name, h outbox.Hold, n int) (episode.Name, error) {
 //
 // The packed copy of a changed episode is dropped only if the receiver says now that it
 // has it, or has given a receipt for it and cannot be asked. Without either, the error is
-// an [*UnreachableError], and nothing is changed.
+// an [*uplink.UnreachableError], and nothing is changed.
 //
 // A power cut leaves the episode under one of its names, and the hold until all
 // is done: Beside may be called again, and ends what it began.
-func Beside(ctx context.Context, c Config, name episode.Name, up stocktaker) (episode.Name, error) {
+func Beside(ctx context.Context, c Config, name episode.Name, up uplink.InventoryClient) (episode.Name, error) {
 	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
 		return "", err
@@ -101,7 +102,7 @@ type beside struct {
 
 // seeDelivered returns an error unless the receiver has what was packed of the episode,
 // or there is nothing packed of it.
-func (b *beside) seeDelivered(ctx context.Context, up stocktaker) error {
+func (b *beside) seeDelivered(ctx context.Context, up uplink.InventoryClient) error {
 	entry, err := b.out.Entry(b.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -111,15 +112,15 @@ func (b *beside) seeDelivered(ctx context.Context, up stocktaker) error {
 	}
 	defer entry.Close()
 	b.hold.Digest = &entry.Digest
-	store, err := newAdoption(b.src, b.out, up, slog.New(slog.DiscardHandler))
+	store, err := uplink.NewAdoption(b.src, b.out, up, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	said, err := ask(ctx, &stock{up: up, store: store}, []wire.InventoryQuery{{Episode: b.name, Digest: entry.Digest}}, false)
+	said, err := uplink.NewInventory(up, store).Query(ctx, []wire.InventoryQuery{{Episode: b.name, Digest: entry.Digest}}, false)
 	// If the receiver cannot be reached, its receipt is enough. If it answers, it may have
 	// lost the archive since: an older image of its store may have been restored.
 	_, refused := errors.AsType[*wire.Problem](err)
-	if err != nil && b.hasReceipt(entry.Digest) && !refused && !isOtherStore(err) && ctx.Err() == nil {
+	if err != nil && b.hasReceipt(entry.Digest) && !refused && !uplink.IsOtherStore(err) && ctx.Err() == nil {
 		return nil
 	}
 	if err != nil {

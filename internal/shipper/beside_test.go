@@ -16,6 +16,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -221,7 +222,7 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %s, %v, want an error that says %q", got, err, c.want)
 			}
-			if _, away := errors.AsType[*shipper.UnreachableError](err); away != (what == "it cannot be asked") {
+			if _, away := errors.AsType[*uplink.UnreachableError](err); away != (what == "it cannot be asked") {
 				t.Errorf("unreachable is %v of %v", away, err)
 			}
 			if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {

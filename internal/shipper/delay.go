@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -66,8 +67,8 @@ func (d *dispatch) faultOf(r result, v verdict, l delay) fault {
 // delayed completes the delay of an episode that failed.
 func (d *dispatch) delayed(r result, f fault, l delay, now time.Time) delay {
 	l.fault, l.size, l.room = f, r.size, -1
-	l.least = now.Add(retryAfter(r.err))
-	l.until = later(now.Add(backoff(firstDelay, maxDelay, l.failed)), l.least)
+	l.least = now.Add(uplink.RetryAfter(r.err))
+	l.until = later(now.Add(uplink.Backoff(firstDelay, maxDelay, l.failed)), l.least)
 	switch f {
 	case pathFault:
 		d.blaming = true

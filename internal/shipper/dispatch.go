@@ -12,6 +12,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/uplink"
 )
 
 // dispatch decides what is done next. All of its fields belong to its one
@@ -79,8 +80,8 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		keptLogged: make(map[string]string), strays: make(map[string]bool),
 	}
 	defer durable.RaiseGOMAXPROCS()()
-	if s.patience = patience; once {
-		s.patience = oncePatience
+	if s.busyTimeout = uplink.BusyTimeout; once {
+		s.busyTimeout = onceBusyTimeout
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for range s.cfg.Packers {
@@ -107,7 +108,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 	if err = g.Wait(); !errors.Is(err, durable.ErrFault) {
 		d.report.due = d.report.due || !d.link.heard.IsZero() && !d.link.heard.Before(d.report.written)
 		d.tell(time.Now(), true)
-		err = errors.Join(err, d.store.close())
+		err = errors.Join(err, d.store.Close())
 	}
 	return d.link.err, err
 }

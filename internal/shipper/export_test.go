@@ -16,6 +16,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -48,7 +49,7 @@ func (s *Shipper) DeleteUnchangedFor(d time.Duration) { s.minUnchanged = d }
 func (s *Shipper) ScanOnly() { s.inotify = func(int) (int, error) { return -1, unix.EMFILE } }
 
 // SendError is an error on the way to the receiver.
-func SendError(err error) error { return &sendError{err} }
+func SendError(err error) error { return &uplink.UnreachableError{Err: err} }
 
 // Scan returns the names of a page.
 func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {

@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -89,7 +90,7 @@ func (d *dispatch) afterHold(r result, reason outbox.Reason, now time.Time) {
 		l = delay{} // what failed before has nothing to do with it
 	}
 	l = l.again(r.err, now)
-	l.held, l.until = true, now.Add(backoff(firstDelay, maxDelay, l.failed-1))
+	l.held, l.until = true, now.Add(uplink.Backoff(firstDelay, maxDelay, l.failed-1))
 	d.postponed(r.name, l)
 }
 

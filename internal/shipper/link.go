@@ -6,10 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -20,13 +19,8 @@ const (
 	remindOf   = 6 * time.Hour // how often the log says that it is still away
 )
 
-// A receiver that has enough to do, and says when to come again, is no fault of the
-// way: who asked waits, and asks the same again.
-const (
-	patience     = 2 * time.Minute
-	oncePatience = 15 * time.Second // of a single pass, which others wait for
-	maxAgain     = 8 * time.Second  // what is added to the least wait, at the most
-)
+// onceBusyTimeout is [uplink.BusyTimeout] of a single pass, for which others wait.
+const onceBusyTimeout = 15 * time.Second
 
 // link is what the shipper believes of the way to the receiver. While it is
 // down nothing is sent but one ping a step, however many episodes wait. While it is up the
@@ -86,9 +80,9 @@ func (l *link) fail(err error, once bool, now time.Time) {
 	*l = link{log: l.log, down: true, probing: l.probing, stale: l.probing, hurry: l.hurry, woken: l.woken, heard: l.heard, next: now, since: now, err: err}
 	// No space may be meant of one large archive only: the ping says.
 	if !once && !errors.Is(err, wire.Full) {
-		l.next = now.Add(retryAfter(err))
+		l.next = now.Add(uplink.RetryAfter(err))
 	}
-	if once && busy(err) {
+	if once && uplink.IsBusy(err) {
 		l.failed = 1
 	}
 	l.log.Debug("stopped sending", "err", err)
@@ -122,11 +116,11 @@ func (l *link) answered(p ponged, now time.Time) {
 	if !l.down {
 		l.down, l.since = true, now
 	}
-	isNews := isOtherStore(err) && !isOtherStore(l.err)
+	isNews := uplink.IsOtherStore(err) && !uplink.IsOtherStore(l.err)
 	l.err, l.hint = err, cmp.Or(p.hint, wire.Hint(err))
 	l.failed++
 	if l.next = now; !l.hurry {
-		l.next = now.Add(max(firstProbe, backoff(firstProbe, maxProbe, l.failed), retryAfter(err)))
+		l.next = now.Add(max(firstProbe, uplink.Backoff(firstProbe, maxProbe, l.failed), uplink.RetryAfter(err)))
 	}
 	switch {
 	case l.failed == 1 || isNews:
@@ -140,49 +134,6 @@ func (l *link) answered(p ponged, now time.Time) {
 	}
 }
 
-// retryAfter returns the least wait that the receiver asked for.
-func retryAfter(err error) time.Duration {
-	if p, ok := errors.AsType[*wire.Problem](err); ok {
-		return p.RetryAfter
-	}
-	return 0
-}
-
-// busy reports whether the receiver asks to come again soon.
-func busy(err error) bool {
-	return errors.Is(err, wire.HostBusy) || errors.Is(err, wire.Busy) || errors.Is(err, wire.Draining)
-}
-
-// patiently asks until the receiver is not busy, for so long after it first said so.
-// What is asked keeps its place among the senders meanwhile, so that fewer ask. Asking
-// counts what waits for an answer at this moment: where the receiver has enough of this
-// host, and that are others of ours, the wait is for them, and they end.
-func patiently[T any](ctx context.Context, long time.Duration, asking *atomic.Int64, ask func() (T, error)) (T, error) {
-	var until time.Time
-	for n := 1; ; n++ {
-		asking.Add(1)
-		got, err := ask()
-		others := asking.Add(-1) > 0
-		least := retryAfter(err)
-		if !busy(err) || least == 0 {
-			return got, err
-		}
-		now := time.Now()
-		if until.IsZero() || errors.Is(err, wire.HostBusy) && others {
-			until = now.Add(long)
-		}
-		wait := least + backoff(time.Second, maxAgain, n)
-		if now.Add(wait).After(until) {
-			return got, err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return got, ctx.Err()
-		}
-	}
-}
-
 // severity tells what mends itself from what a person must see to.
 func severity(err error) slog.Level {
 	for _, code := range []wire.Code{wire.TokenRefused, wire.Forbidden, wire.HostMismatch} {
@@ -190,17 +141,10 @@ func severity(err error) slog.Level {
 			return slog.LevelError
 		}
 	}
-	if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); ok || isOtherStore(err) {
+	if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); ok || uplink.IsOtherStore(err) {
 		return slog.LevelError
 	}
 	return slog.LevelWarn
-}
-
-// backoff returns a wait of up to a bound that doubles from base with each attempt
-// up to a ceiling, anywhere below it: hosts that failed together shall not come
-// back together.
-func backoff(base, ceiling time.Duration, attempt int) time.Duration {
-	return rand.N(min(ceiling, base<<min(attempt, 20))) + 1
 }
 
 // withHint adds a hint, if there is one, to the attributes of a log line.

@@ -18,6 +18,7 @@ import (
 	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -85,7 +86,7 @@ type PruneReport struct {
 // none that the receiver has not read back from its disk since it was stored, and none
 // that is no longer what was shipped. It works beside a running shipper, and returns a
 // [*durable.LockedError] beside another Prune.
-func Prune(ctx context.Context, c Config, up stocktaker, o PruneOptions) (PruneReport, error) {
+func Prune(ctx context.Context, c Config, up uplink.InventoryClient, o PruneOptions) (PruneReport, error) {
 	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
 		return PruneReport{}, err
@@ -95,15 +96,15 @@ func Prune(ctx context.Context, c Config, up stocktaker, o PruneOptions) (PruneR
 	if err := dirs.WatchPaths(nil); err != nil {
 		return PruneReport{}, err
 	}
-	if s.store, err = newAdoption(s.src, s.out, up, cmp.Or(o.Log, slog.New(slog.DiscardHandler))); err != nil {
+	if s.store, err = uplink.NewAdoption(s.src, s.out, up, cmp.Or(o.Log, slog.New(slog.DiscardHandler))); err != nil {
 		return PruneReport{}, err
 	}
 	return s.prune(ctx, up, o)
 }
 
 // prune is one application of the policy.
-func (s *Shipper) prune(ctx context.Context, up stocktaker, o PruneOptions) (PruneReport, error) {
-	p := &pruning{PruneOptions: o, Shipper: s, up: &stock{up: up, store: s.store}, now: time.Now(), report: PruneReport{DryRun: o.DryRun}}
+func (s *Shipper) prune(ctx context.Context, up uplink.InventoryClient, o PruneOptions) (PruneReport, error) {
+	p := &pruning{PruneOptions: o, Shipper: s, up: uplink.NewInventory(up, s.store), now: time.Now(), report: PruneReport{DryRun: o.DryRun}}
 	p.comparer, p.givenBack = comparer{src: s.src, pace: o.pace(ctx)}, make(map[string]bool)
 	if !o.DryRun {
 		trash, err := s.out.OpenTrash(o.Holder)
@@ -168,7 +169,7 @@ type pruning struct {
 	// givenBack are the directories that came out of the trash, which are reported.
 	givenBack map[string]bool
 	asked     time.Time // when the receiver last answered
-	up        *stock
+	up        *uplink.Inventory
 	now       time.Time
 	total     int64 // of all that is shipped, if the policy asks
 	free      int64
@@ -228,7 +229,7 @@ func (p *pruning) reason(r source.Retired) string {
 func (p *pruning) page(ctx context.Context, batch []source.Retired) (bool, error) {
 	held, err := holdingsOf(ctx, p.up, batch)
 	if err == nil {
-		err = errors.Join(p.dirs.CheckPaths(), p.up.isOurs(ctx))
+		err = errors.Join(p.dirs.CheckPaths(), p.up.CheckStore(ctx))
 	}
 	if err != nil {
 		return false, err
@@ -334,10 +335,10 @@ const pruneRate = 32 << 20
 
 // retainOnce deletes at most so many episodes.
 func (d *dispatch) retainOnce(ctx context.Context, most int) error {
-	report, err := d.prune(ctx, d.up, PruneOptions{
+	report, err := d.prune(ctx, d.client, PruneOptions{
 		Most: most, Rate: pruneRate, Holder: d.holder, Found: d.logPruned, MinUnchanged: d.minUnchanged,
 	})
-	_, unreachable := errors.AsType[*UnreachableError](err)
+	_, unreachable := errors.AsType[*uplink.UnreachableError](err)
 	_, locked := errors.AsType[*durable.LockedError](err)
 	_, moved := errors.AsType[*durable.MovedError](err)
 	switch {
@@ -345,7 +346,7 @@ func (d *dispatch) retainOnce(ctx context.Context, most int) error {
 		return err
 	case ctx.Err() != nil:
 		return nil
-	case isOtherStore(err):
+	case uplink.IsOtherStore(err):
 		d.stopSending(ctx, err)
 	case unreachable:
 		d.log.Debug("deleted nothing, the receiver was not asked", "err", err)

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -34,7 +35,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	if upload.Resent, err = s.src.WasRetired(name); err != nil {
 		return "", err
 	}
-	before, asking := s.store.ask(ctx)
+	before, asking := s.store.WithKnown(ctx)
 	receipt, err := s.put(asking, upload, entry)
 	if err != nil && entry.Err() != nil { // our own disk's, not the way's
 		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.ReadFailed(entry.Err()))
@@ -43,12 +44,12 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 		return "", s.mismatched(name, entry, err)
 	}
 	if err != nil {
-		return "", &sendError{s.store.answered(nil, before, err)}
+		return "", &uplink.UnreachableError{Err: s.store.CheckResponse(nil, before, err)}
 	}
 	if err := receipt.Covers(upload); err != nil { // the client has seen to it; this is the law
-		return "", &sendError{err}
+		return "", &uplink.UnreachableError{Err: err}
 	}
-	if err := s.store.receipt(ctx, receipt.Store, before); err != nil {
+	if err := s.store.AcceptReceipt(ctx, receipt.Store, before); err != nil {
 		return "", err
 	}
 	sent()
@@ -84,16 +85,16 @@ func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (
 	from := throttled{entry, ctx, s.rate}
 	send := func() (wire.Receipt, error) {
 		defer entry.Beat() // an answer, or the lack of one, is progress too
-		return s.up.Put(ctx, u, from)
+		return s.client.Put(ctx, u, from)
 	}
-	receipt, err := patiently(ctx, s.patience, &s.asking, send)
+	receipt, err := uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, send)
 	if !errors.Is(err, wire.DigestMismatch) {
 		return receipt, err
 	}
 	if intact, rerr := entry.Intact(); rerr != nil || !intact {
 		return receipt, err // see mismatched
 	}
-	return patiently(ctx, s.patience, &s.asking, send)
+	return uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, send)
 }
 
 // mismatched sees what a receiver means that got other bytes than were

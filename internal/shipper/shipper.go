@@ -11,7 +11,7 @@
 // never carries a fact, only a name to look at.
 //
 // The law: an episode leaves its folder only with a receipt for the bytes that
-// were sealed of it, of the store that this host has adopted ([adoption]), and only by
+// were sealed of it, of the store that this host has adopted ([uplink.Adoption]), and only by
 // being moved.
 package shipper
 
@@ -30,17 +30,18 @@ import (
 	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
-// uplink is what the shipper needs of a [wire.Client].
-type uplink interface {
+// receiverClient is what the shipper needs of a [wire.Client].
+type receiverClient interface {
 	Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error)
 	Open(ctx context.Context, name episode.Name) (id string, err error)
 	Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error
 	Forget(ctx context.Context, id string) error
 	Ping(ctx context.Context) (wire.PingResponse, error)
-	stocktaker
+	uplink.InventoryClient
 }
 
 // Shipper owns a lab host's state directory for as long as it is open.
@@ -54,23 +55,23 @@ type Shipper struct {
 	// one, says what was found.
 	Renew func(refusal error) (renewed bool, hint string)
 
-	cfg   Config
-	log   *slog.Logger
-	dirs  *hostdir.Dirs
-	src   *source.Source // of dirs
-	out   *outbox.Outbox // of dirs
-	up    uplink
-	store *adoption // of the receiver
-	rate  *throttle // of all senders together
+	cfg    Config
+	log    *slog.Logger
+	dirs   *hostdir.Dirs
+	src    *source.Source // of dirs
+	out    *outbox.Outbox // of dirs
+	client receiverClient
+	store  *uplink.Adoption // of the receiver
+	rate   *throttle        // of all senders together
 
 	holder       string        // what another process that wants a lock is told
 	minUnchanged time.Duration // see [PruneOptions]
 
-	places    chan struct{}                       // held by what is being sent
-	patience  time.Duration                       // with a receiver that is busy
-	asking    atomic.Int64                        // requests of uploads that wait for their answer
-	reachable atomic.Bool                         // the receiver seems to be there
-	inotify   func(flags int) (fd int, err error) // inotify_init1(2)
+	places       chan struct{}                       // held by what is being sent
+	busyTimeout  time.Duration                       // see [uplink.RetryWhileBusy]
+	openRequests atomic.Int64                        // of uploads, that wait for a response
+	reachable    atomic.Bool                         // the receiver seems to be there
+	inotify      func(flags int) (fd int, err error) // inotify_init1(2)
 
 	beats chan chan<- struct{} // answered by the dispatch that runs
 	wakes chan struct{}        // see Wake
@@ -80,18 +81,18 @@ type Shipper struct {
 
 // New opens the folders of c and takes the state directory, or returns a
 // [*durable.LockedError]. Holder is what the next one who asks is told.
-func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error) {
+func New(c Config, client receiverClient, holder string, log *slog.Logger) (*Shipper, error) {
 	dirs, err := hostdir.Acquire(c.Dirs(), holder, log)
 	if err != nil {
 		return nil, err
 	}
 	s := &Shipper{
-		cfg: c, log: log, dirs: dirs, src: dirs.Source, out: dirs.Outbox, up: up, rate: newThrottle(c.BandwidthLimit), holder: holder,
+		cfg: c, log: log, dirs: dirs, src: dirs.Source, out: dirs.Outbox, client: client, rate: newThrottle(c.BandwidthLimit), holder: holder,
 		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
 		wakes:   make(chan struct{}, 1),
 		inotify: unix.InotifyInit1,
 	}
-	if s.store, err = newAdoption(s.src, s.out, up, log); err != nil {
+	if s.store, err = uplink.NewAdoption(s.src, s.out, client, log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

@@ -16,6 +16,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -52,7 +53,7 @@ func (l *lab) refusesStore(want ...string) {
 	l.Helper()
 	before := l.files("shipped")
 	tally, unreachable := l.once()
-	if _, other := errors.AsType[*shipper.OtherStoreError](unreachable); !other || tally.Shipped+tally.AlreadyPresent != 0 || tally.Transient == 0 {
+	if _, other := errors.AsType[*uplink.OtherStoreError](unreachable); !other || tally.Shipped+tally.AlreadyPresent != 0 || tally.Transient == 0 {
 		l.Errorf("a pass to another store came to %v, %v", tally, unreachable)
 	}
 	for _, s := range want {
@@ -161,7 +162,7 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	l.finish("run-3")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := shipper.Ping(ctx, l.cfg, l.rx, outbox.Store{}); !isOther(err) {
+	if _, err := uplink.Ping(ctx, l.cfg.Dirs(), l.rx, outbox.Store{}); !isOther(err) {
 		t.Errorf("ping: %v", err)
 	}
 	l.refusesStore("STORE2 knows none of the episodes", "receiver store replaces unnamed")
@@ -327,14 +328,14 @@ func TestNothingIsDeletedOrHealedAgainstAnotherStore(t *testing.T) {
 }
 
 func isOther(err error) bool {
-	_, other := errors.AsType[*shipper.OtherStoreError](err)
+	_, other := errors.AsType[*uplink.OtherStoreError](err)
 	return other
 }
 
 func wantOther(t *testing.T, what string, err error) {
 	t.Helper()
-	_, away := errors.AsType[*shipper.UnreachableError](err)
-	if _, other := errors.AsType[*shipper.OtherStoreError](err); !other || !away {
+	_, away := errors.AsType[*uplink.UnreachableError](err)
+	if _, other := errors.AsType[*uplink.OtherStoreError](err); !other || !away {
 		t.Errorf("%s: %v", what, err)
 	}
 }
@@ -375,7 +376,7 @@ func (p pinger) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.
 func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 	l := newLab(t)
 	l.ship("run-1")
-	adopted, err := shipper.Adopted(l.cfg)
+	adopted, err := uplink.AdoptedBy(l.cfg.Dirs())
 	l.must(err)
 	for _, c := range []struct {
 		store *wire.Store
@@ -387,8 +388,8 @@ func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 		{&wire.Store{ID: "STORE2"}, true},
 		{&wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}}, false},
 	} {
-		_, err := shipper.Ping(t.Context(), l.cfg, pinger{c.store}, adopted)
-		if _, other := errors.AsType[*shipper.OtherStoreError](err); other != c.other {
+		_, err := uplink.Ping(t.Context(), l.cfg.Dirs(), pinger{c.store}, adopted)
+		if _, other := errors.AsType[*uplink.OtherStoreError](err); other != c.other {
 			t.Errorf("%+v: %v", c.store, err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -45,7 +46,7 @@ func judge(err error) (verdict, outbox.Reason) {
 	if code, ok := errors.AsType[wire.Code](err); ok {
 		return judgeCode(code)
 	}
-	if _, ok := errors.AsType[*sendError](err); ok || isOtherStore(err) {
+	if _, ok := errors.AsType[*uplink.UnreachableError](err); ok || uplink.IsOtherStore(err) {
 		return pause, "" // no receiver answered, or one that keeps other episodes
 	}
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
@@ -65,14 +66,3 @@ func judgeCode(code wire.Code) (verdict, outbox.Reason) {
 	}
 	return pause, ""
 }
-
-// sendError is an error on the way to the receiver, told from those of our own
-// disk.
-type sendError struct {
-	err error
-}
-
-func (e *sendError) Error() string { return e.err.Error() }
-
-// Unwrap returns the error.
-func (e *sendError) Unwrap() error { return e.err }

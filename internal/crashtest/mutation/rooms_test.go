@@ -790,8 +790,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/beside.go",
-				"	said, err := ask(ctx, &stock{",
-				"	if b.hasReceipt(entry.Digest) {\n		return nil\n	}\n	said, err := ask(ctx, &stock{",
+				"	said, err := uplink.NewInventory(",
+				"	if b.hasReceipt(entry.Digest) {\n		return nil\n	}\n	said, err := uplink.NewInventory(",
 			},
 		},
 	},
