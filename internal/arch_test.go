@@ -52,15 +52,16 @@ var laws = map[string]law{
 	"internal/index":     {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
 
 	"internal/hostdir": {"archive config durable outbox serviceuser source", "opens what source and outbox keep, so that the daemon and the commands do it alike"},
+	"internal/shipped": {"archive config digest durable episode hostdir outbox source uplink wire", "does for a person, or the retention, what the loop need not; the daemon prunes with it"},
 	"internal/uplink":  {"digest durable hostdir outbox source wire", "asks for the daemon and for the commands, which must mistake no store for another"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
-	"internal/shipper":  {"archive config digest durable episode hostdir outbox serviceuser source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/shipper":  {"archive config digest durable episode hostdir outbox serviceuser shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"admission archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"cli config durable episode hostdir outbox pki serviceuser shipper systemd uplink wire", "the lab host's half"},
+	"cmd/shipper":  {"cli config durable episode hostdir outbox pki serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
 	"cmd/receiver": {"cli config durable episode index pki receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.
@@ -88,7 +89,7 @@ var owners = map[string]string{
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 	"github.com/dustin/go-humanize":     "internal/config internal/cli cmd/shipper cmd/receiver",
 	"golang.org/x/term":                 "internal/cli internal/systemd cmd/shipper",
-	"golang.org/x/time":                 "internal/admission internal/receiver internal/shipper",
+	"golang.org/x/time":                 "internal/admission internal/receiver internal/shipped internal/shipper",
 	"golang.org/x/sync":                 "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
 	"golang.org/x/sys":                  "*",
 	"github.com/google/go-cmp":          "internal/labtest",
@@ -152,6 +153,7 @@ func TestHalvesMeetInWireOnly(t *testing.T) {
 	packages := project(t)
 	for _, half := range []struct{ from, never string }{
 		{"internal/shipper", "store index receiver"},
+		{"internal/shipped", "store index receiver"},
 		{"cmd/shipper", "store index receiver"},
 		{"internal/receiver", "source outbox shipper"},
 		{"cmd/receiver", "source outbox shipper"},

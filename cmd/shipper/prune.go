@@ -11,11 +11,12 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 )
 
 func pruneCommand(o *options) *cobra.Command {
-	var opts shipper.PruneOptions
+	var opts shipped.PruneOptions
 	var maxAge config.Duration
 	var maxBytes, minFree config.TypedBytes
 	c := &cobra.Command{
@@ -36,14 +37,14 @@ that. It exits with 5 while another process deletes.`,
 			if err != nil {
 				return err
 			}
-			if opts.Most < 1 {
+			if opts.Limit < 1 {
 				return cli.UsageError(errors.New("--most: must be at least 1"))
 			}
-			given := shipper.RetentionConfig{MaxAge: maxAge, MaxBytes: config.Bytes(maxBytes), MinFree: config.Bytes(minFree)}
+			given := shipped.RetentionConfig{MaxAge: maxAge, MaxBytes: config.Bytes(maxBytes), MinFree: config.Bytes(minFree)}
 			if given.On() {
 				cfg.Retention = given
 			}
-			interrupted, err := shipper.Interrupted(cfg)
+			interrupted, err := shipped.CountInterrupted(cfg.Dirs())
 			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 				return err
 			}
@@ -57,14 +58,14 @@ that. It exits with 5 while another process deletes.`,
 		},
 	}
 	c.Flags().BoolVar(&opts.DryRun, "dry-run", false, "list what would be deleted, and delete nothing")
-	c.Flags().IntVar(&opts.Most, "most", 100_000, "delete no more than so `many`")
+	c.Flags().IntVar(&opts.Limit, "most", 100_000, "delete no more than so `many`")
 	c.Flags().TextVar(&maxAge, "max-age", config.Duration(0), "delete what was received so `long` ago")
 	c.Flags().TextVar(&maxBytes, "max-bytes", config.TypedBytes(0), "delete until all take no more `bytes`")
 	c.Flags().TextVar(&minFree, "min-free", config.TypedBytes(0), "delete until so many `bytes` are free")
 	return c
 }
 
-func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.PruneOptions) error {
+func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.PruneOptions) error {
 	client, _, err := connect(cfg)
 	if err != nil {
 		return err
@@ -72,9 +73,9 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
 		return err
 	}
-	opts.Holder = cli.LockHolder("shipper prune")
+	opts.Retention, opts.Holder = cfg.Retention, cli.LockHolder("shipper prune")
 	out, now := c.OutOrStdout(), time.Now()
-	opts.Found = func(p shipper.Pruned) error {
+	opts.OnResult = func(p shipped.PruneResult) error {
 		if o.json {
 			return cli.WriteJSON(out, p)
 		}
@@ -90,9 +91,9 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 		return err
 	}
 	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
-	opts.Read = read
+	opts.OnRead = read
 	opts.Log = cli.Logger(o.verbose)
-	report, err := shipper.Prune(c.Context(), cfg, client, opts)
+	report, err := shipped.Prune(c.Context(), cfg.Dirs(), client, opts)
 	done()
 	if err != nil {
 		return auditError(cfg, err)
@@ -108,7 +109,7 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	return err
 }
 
-func why(p shipper.Pruned) string {
+func why(p shipped.PruneResult) string {
 	if p.Kept == "" {
 		return ""
 	}

@@ -16,6 +16,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/episode"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
 )
@@ -213,10 +214,10 @@ func retry(ctx context.Context, cfg shipper.Config, up inventory, name episode.N
 	var err error
 	if beside {
 		var other episode.Name
-		other, err = shipper.Beside(ctx, cfg, name, up)
+		other, err = shipped.KeepBoth(ctx, cfg.Dirs(), name, up)
 		as = string(other)
 	} else {
-		err = shipper.Retry(cfg, name, accept)
+		err = shipped.Release(cfg.Dirs(), name, accept)
 	}
 	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s is not held: see 'shipper status'", name)

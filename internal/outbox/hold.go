@@ -40,8 +40,8 @@ type Hold struct {
 	Stored *digest.Digest `json:"stored_sha256,omitempty"` // of what the receiver has
 	// Delivered is of the archive for which there was a receipt before the episode was held.
 	Delivered *digest.Digest `json:"delivered_sha256,omitempty"`
-	// Beside is the name under which a person sends the episode, once that has begun.
-	Beside episode.Name `json:"beside,omitempty"`
+	// SecondName is the name that the episode gets to keep both copies, once that has begun.
+	SecondName episode.Name `json:"beside,omitempty"`
 }
 
 // maxHold bounds what is read of a hold, which a person may have edited.

@@ -44,7 +44,7 @@ func (s *Shipper) Wake() {
 
 func (d *dispatch) prober(ctx context.Context) error {
 	for range d.probec {
-		if !report(ctx, d.pongs, d.probe(ctx)) {
+		if !publish(ctx, d.pongs, d.probe(ctx)) {
 			return nil
 		}
 	}

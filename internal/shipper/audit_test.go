@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/episode"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
 	"cis490/internal/wire"
@@ -26,10 +27,10 @@ func (l *lab) ship(names ...episode.Name) {
 }
 
 // audit returns what is found, as "run-1 verified".
-func (l *lab) audit(o shipper.AuditOptions) (shipper.AuditReport, string) {
+func (l *lab) audit(o shipped.VerifyOptions) (shipped.VerifyReport, string) {
 	l.Helper()
 	var found []string
-	o.Found = func(a shipper.Audited) error {
+	o.OnResult = func(a shipped.VerifyResult) error {
 		s := a.Dir + " " + string(a.Finding)
 		if a.Healing {
 			s += " healing"
@@ -40,7 +41,7 @@ func (l *lab) audit(o shipper.AuditOptions) (shipper.AuditReport, string) {
 		found = append(found, s)
 		return nil
 	}
-	report, err := shipper.Audit(l.Context(), l.cfg, l.rx, o)
+	report, err := shipped.Verify(l.Context(), l.cfg.Dirs(), l.rx, o)
 	l.must(err)
 	return report, strings.Join(found, ", ")
 }
@@ -54,22 +55,22 @@ func TestAuditAsksTheReceiversDisk(t *testing.T) {
 	other.Digest[0]++
 	l.rx.stored["other"] = other
 	l.must(os.MkdirAll(l.at("shipped", "before-receipts"), 0o755))
-	report, found := l.audit(shipper.AuditOptions{Quick: true})
+	report, found := l.audit(shipped.VerifyOptions{Quick: true})
 	if want := "before-receipts unknown, gone missing, good stored, other divergent, rotten stored"; found != want || l.rx.shelf.read != 0 {
 		t.Errorf("quick: %s, %d read back, want %s", found, l.rx.shelf.read, want)
 	}
-	if report.Bad() != 3 {
+	if report.Problems() != 3 {
 		t.Errorf("%+v", report)
 	}
-	report, found = l.audit(shipper.AuditOptions{})
-	if want := "before-receipts unknown, gone missing, good verified, other divergent, rotten damaged"; found != want || report.Bad() != 4 || report.Healing != 0 {
+	report, found = l.audit(shipped.VerifyOptions{})
+	if want := "before-receipts unknown, gone missing, good verified, other divergent, rotten damaged"; found != want || report.Problems() != 4 || report.Healing != 0 {
 		t.Errorf("%s, %+v, want %s", found, report, want)
 	}
 	if l.rx.shelf.read != 2 {
 		t.Errorf("%d were read back, want what is present", l.rx.shelf.read)
 	}
 	l.wantFiles("episodes")
-	if _, found = l.audit(shipper.AuditOptions{MaxAge: time.Hour}); !strings.Contains(found, "good verified") || l.rx.shelf.read != 2 {
+	if _, found = l.audit(shipped.VerifyOptions{MaxAge: time.Hour}); !strings.Contains(found, "good verified") || l.rx.shelf.read != 2 {
 		t.Errorf("what was read lately is read again: %s, %d", found, l.rx.shelf.read)
 	}
 }
@@ -80,11 +81,11 @@ func TestAuditGoesOnBehindAnArchiveThatCannotBeReadBack(t *testing.T) {
 	l := newLab(t)
 	l.ship("a", "giant", "z")
 	l.rx.shelf.slow = map[episode.Name]bool{"giant": true}
-	if report, found := l.audit(shipper.AuditOptions{}); found != "a verified, giant stored, z verified" || report.Bad() != 0 {
+	if report, found := l.audit(shipped.VerifyOptions{}); found != "a verified, giant stored, z verified" || report.Problems() != 0 {
 		t.Errorf("%s, %+v", found, report)
 	}
 	l.rx.down = errors.New("no network")
-	_, err := shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Found: func(shipper.Audited) error { return nil }})
+	_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{OnResult: func(shipped.VerifyResult) error { return nil }})
 	if _, away := errors.AsType[*uplink.UnreachableError](err); !away {
 		t.Errorf("without a receiver: %v", err)
 	}
@@ -97,16 +98,16 @@ func TestAuditHealsWhatIsLost(t *testing.T) {
 	delete(l.rx.stored, "gone")
 	delete(l.rx.stored, "taken")
 	l.must(os.WriteFile(l.at("outbox", "taken.held"), []byte("{}"), 0o640))
-	report, found := l.audit(shipper.AuditOptions{Heal: true})
+	report, found := l.audit(shipped.VerifyOptions{Heal: true})
 	if want := "gone missing healing, good verified, rotten damaged healing, taken missing not healed"; found != want || report.Healing != 2 {
 		t.Fatalf("%s, %+v, want %s", found, report, want)
 	}
 	l.rx.shelf.rotten = nil
 	l.must(os.Remove(l.at("outbox", "taken.held")))
 	l.wantFiles("episodes", "gone", "rotten")
-	l.must(shipper.Resend(l.cfg, "taken"))
+	l.must(shipped.Resend(l.cfg.Dirs(), "taken"))
 	l.wantOnce(shipper.Tally{Scanned: 3, Shipped: 3})
-	if report, found := l.audit(shipper.AuditOptions{}); report.Verified != 4 || report.Bad() != 0 {
+	if report, found := l.audit(shipped.VerifyOptions{}); report.Verified != 4 || report.Problems() != 0 {
 		t.Errorf("after it was sent again: %s", found)
 	}
 }
@@ -117,12 +118,12 @@ func TestResendPacksTheSameBytes(t *testing.T) {
 	l := newLab(t)
 	l.ship("run-1")
 	want := l.rx.stored["run-1"].Digest
-	l.must(shipper.Resend(l.cfg, "run-1"))
+	l.must(shipped.Resend(l.cfg.Dirs(), "run-1"))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	if got := l.rx.sent["run-1"]; got != want {
 		t.Errorf("sent %s, and %s before", got, want)
 	}
-	if err := shipper.Resend(l.cfg, "../episodes"); err == nil {
+	if err := shipped.Resend(l.cfg.Dirs(), "../episodes"); err == nil {
 		t.Error("resent what is no episode")
 	}
 }
@@ -132,11 +133,11 @@ func TestAuditIsPatientWithABusyReceiver(t *testing.T) {
 		l := newLab(t)
 		l.ship("run-1")
 		l.rx.shelf.busy = 3
-		if report, _ := l.audit(shipper.AuditOptions{}); report.Verified != 1 {
+		if report, _ := l.audit(shipped.VerifyOptions{}); report.Verified != 1 {
 			t.Errorf("%+v", report)
 		}
 		l.rx.shelf.busy = 1000
-		_, err := shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Found: func(shipper.Audited) error { return nil }})
+		_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{OnResult: func(shipped.VerifyResult) error { return nil }})
 		if _, ok := errors.AsType[*uplink.UnreachableError](err); !ok || !errors.Is(err, wire.HostBusy) {
 			t.Errorf("one that stays busy: %v", err)
 		}
@@ -151,18 +152,18 @@ func TestAcceptedEpisodeIsUnknownForEver(t *testing.T) {
 	l.sealed("run-1")
 	l.write(l.at("episodes", "run-1", "late.txt"), "more")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-	l.must(shipper.Retry(l.cfg, "run-1", true))
+	l.must(shipped.Release(l.cfg.Dirs(), "run-1", true))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
-	if _, found := l.audit(shipper.AuditOptions{}); found != "run-1 unknown" {
+	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 unknown" {
 		t.Errorf("got %s", found)
 	}
 }
 
 // prune returns what is found, as "run-1 max_age deleted".
-func (l *lab) prune(o shipper.PruneOptions) (shipper.PruneReport, string) {
+func (l *lab) prune(o shipped.PruneOptions) (shipped.PruneReport, string) {
 	l.Helper()
 	var found []string
-	o.Found = func(p shipper.Pruned) error {
+	o.OnResult = func(p shipped.PruneResult) error {
 		s := p.Dir + " " + p.Reason
 		switch {
 		case p.Deleted:
@@ -173,13 +174,14 @@ func (l *lab) prune(o shipper.PruneOptions) (shipper.PruneReport, string) {
 		found = append(found, s)
 		return nil
 	}
-	if o.Most == 0 {
-		o.Most = 1000
+	o.Retention = l.cfg.Retention
+	if o.Limit == 0 {
+		o.Limit = 1000
 	}
 	if o.MinUnchanged == 0 {
 		o.MinUnchanged = 1
 	}
-	report, err := shipper.Prune(l.Context(), l.cfg, l.rx, o)
+	report, err := shipped.Prune(l.Context(), l.cfg.Dirs(), l.rx, o)
 	l.must(err)
 	return report, strings.Join(found, ", ")
 }
@@ -196,7 +198,7 @@ func (l *lab) shipAt(name episode.Name, ago time.Duration) {
 func TestPruneIsOffUnlessConfigured(t *testing.T) {
 	l := newLab(t)
 	l.shipAt("run-1", 1000*time.Hour)
-	if report, found := l.prune(shipper.PruneOptions{}); found != "" || report.Deleted != 0 {
+	if report, found := l.prune(shipped.PruneOptions{}); found != "" || report.Deleted != 0 {
 		t.Errorf("deleted %s", found)
 	}
 	l.wantFiles("shipped", "run-1")
@@ -217,7 +219,7 @@ func TestPruneNeedsAReadBack(t *testing.T) {
 	delete(l.rx.stored, "missing")
 	l.must(os.MkdirAll(l.at("shipped", "unknown"), 0o755))
 	for _, dry := range []bool{true, false} {
-		report, found := l.prune(shipper.PruneOptions{DryRun: dry})
+		report, found := l.prune(shipped.PruneOptions{DryRun: dry})
 		if report.Deleted != 1 || report.Kept != 4 || report.Bytes == 0 || strings.Contains(found, "deleted") == dry {
 			t.Errorf("dry %v: %+v, %s", dry, report, found)
 		}
@@ -248,14 +250,14 @@ func TestPruneTakesTheOldestFirst(t *testing.T) {
 	}
 	delete(l.rx.shelf.verified, "run-0")
 	l.cfg.Retention.MaxBytes = 3<<20 + 512<<10
-	if _, found := l.prune(shipper.PruneOptions{DryRun: true}); found != "run-0 max_bytes kept, run-1 max_bytes, run-2 max_bytes" {
+	if _, found := l.prune(shipped.PruneOptions{DryRun: true}); found != "run-0 max_bytes kept, run-1 max_bytes, run-2 max_bytes" {
 		t.Errorf("got %s", found)
 	}
-	if _, found := l.prune(shipper.PruneOptions{Most: 1}); found != "run-0 max_bytes kept, run-1 max_bytes deleted" {
+	if _, found := l.prune(shipped.PruneOptions{Limit: 1}); found != "run-0 max_bytes kept, run-1 max_bytes deleted" {
 		t.Errorf("at most one: %s", found)
 	}
-	l.cfg.Retention = shipper.RetentionConfig{MinFree: 1 << 60}
-	if report, found := l.prune(shipper.PruneOptions{}); report.Deleted != 3 || report.Kept != 1 {
+	l.cfg.Retention = shipped.RetentionConfig{MinFree: 1 << 60}
+	if report, found := l.prune(shipped.PruneOptions{}); report.Deleted != 3 || report.Kept != 1 {
 		t.Errorf("for a floor that is never reached: %s", found)
 	}
 	l.wantFiles("shipped", "run-0")
@@ -273,7 +275,7 @@ func TestPruneFollowsNoLink(t *testing.T) {
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	l.rx.verify("run-1", time.Now())
 	l.must(os.Symlink(l.at("precious"), l.at("shipped", "run-2")))
-	if _, found := l.prune(shipper.PruneOptions{}); found != "run-1 max_age deleted" {
+	if _, found := l.prune(shipped.PruneOptions{}); found != "run-1 max_age deleted" {
 		t.Errorf("got %s", found)
 	}
 	if b, err := os.ReadFile(l.at("precious", "file")); err != nil || string(b) != "precious" {
@@ -294,7 +296,7 @@ func TestPruneOfAnotherReceiptGoesBack(t *testing.T) {
 		b[n-1]++
 		l.must(unix.Setxattr(l.at("shipped", "run-1"), "user.cis490.receipt", b, 0))
 	}
-	if report, found := l.prune(shipper.PruneOptions{}); found != "run-1 max_age kept" || report.Deleted != 0 {
+	if report, found := l.prune(shipped.PruneOptions{}); found != "run-1 max_age kept" || report.Deleted != 0 {
 		t.Errorf("got %s", found)
 	}
 	l.wantFiles("shipped", "run-1")

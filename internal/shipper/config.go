@@ -11,6 +11,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/hostdir"
+	"cis490/internal/shipped"
 )
 
 // DefaultConfigFile is where the shipper's configuration is looked for.
@@ -49,7 +50,7 @@ type Config struct {
 	Receiver       ReceiverConfig `toml:"receiver"`
 	Limits         LimitsConfig   `toml:"limits"`
 	// Retention is about what is shipped; all off.
-	Retention RetentionConfig `toml:"retention"`
+	Retention shipped.RetentionConfig `toml:"retention"`
 }
 
 // ReceiverConfig says where the receiver is and who we are to it.

@@ -16,6 +16,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 )
 
@@ -73,7 +74,7 @@ func TestPruneKeepsWhatChangedSinceItWasShipped(t *testing.T) {
 		l := old(t, "run-1", "run-2")
 		change(l, l.at("shipped", "run-1"))
 		for range 2 { // the second time it is known
-			report, found := l.prune(shipper.PruneOptions{})
+			report, found := l.prune(shipped.PruneOptions{})
 			if !strings.Contains(found, "run-1 max_age kept") || report.Kept != 1 {
 				t.Errorf("%s: %s, %+v", what, found, report)
 			}
@@ -94,8 +95,8 @@ func TestVerifyFindsWhatChangedSinceItWasShipped(t *testing.T) {
 	for what, change := range changes {
 		l := old(t, "run-1", "run-2")
 		change(l, l.at("shipped", "run-1"))
-		report, found := l.audit(shipper.AuditOptions{})
-		if found != "run-1 changed, run-2 verified" || report.Changed != 1 || report.Bad() != 1 {
+		report, found := l.audit(shipped.VerifyOptions{})
+		if found != "run-1 changed, run-2 verified" || report.Changed != 1 || report.Problems() != 1 {
 			t.Errorf("%s: %s, %+v", what, found, report)
 		}
 		if note := l.changeOf("run-1"); note == "" {
@@ -110,10 +111,10 @@ func TestOtherOwnersAndModesAreNoChange(t *testing.T) {
 	at := l.at("shipped", "run-1")
 	l.must(os.Chmod(filepath.Join(at, "telemetry.jsonl"), 0o640))
 	l.must(os.Chtimes(filepath.Join(at, "meta.json"), time.Now(), time.Unix(1, 0)))
-	if _, found := l.audit(shipper.AuditOptions{Deep: true}); found != "run-1 verified" {
+	if _, found := l.audit(shipped.VerifyOptions{Deep: true}); found != "run-1 verified" {
 		t.Errorf("verify: %s", found)
 	}
-	if _, found := l.prune(shipper.PruneOptions{}); found != "run-1 max_age deleted" {
+	if _, found := l.prune(shipped.PruneOptions{}); found != "run-1 max_age deleted" {
 		t.Errorf("prune: %s", found)
 	}
 }
@@ -130,7 +131,7 @@ func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
 		l.rx.verify(name, time.Now())
 	}
 	l.must(unix.Mkfifo(l.at("shipped", "other", "pipe-2"), 0o644))
-	if _, found := l.prune(shipper.PruneOptions{}); found != "same max_age deleted, other max_age kept" && found != "other max_age kept, same max_age deleted" {
+	if _, found := l.prune(shipped.PruneOptions{}); found != "same max_age deleted, other max_age kept" && found != "other max_age kept, same max_age deleted" {
 		t.Errorf("got %s", found)
 	}
 }
@@ -139,12 +140,12 @@ func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
 func TestANoteGoesWithTheChange(t *testing.T) {
 	l := old(t, "run-1")
 	l.write(l.at("shipped", "run-1", "analysis.txt"), "x")
-	l.prune(shipper.PruneOptions{})
+	l.prune(shipped.PruneOptions{})
 	if l.changeOf("run-1") == "" {
 		t.Fatal("nothing is noted")
 	}
 	l.must(os.Remove(l.at("shipped", "run-1", "analysis.txt")))
-	if _, found := l.audit(shipper.AuditOptions{}); found != "run-1 verified" || l.changeOf("run-1") != "" {
+	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 verified" || l.changeOf("run-1") != "" {
 		t.Errorf("%s, noted: %q", found, l.changeOf("run-1"))
 	}
 }
@@ -154,13 +155,13 @@ func TestANoteGoesWithTheChange(t *testing.T) {
 func TestNothingIsDeletedThatCannotBeCompared(t *testing.T) {
 	l := old(t, "run-1")
 	clear(l.rx.shelf.contents)
-	if _, found := l.prune(shipper.PruneOptions{}); found != "run-1 max_age kept" || l.changeOf("run-1") != "" {
+	if _, found := l.prune(shipped.PruneOptions{}); found != "run-1 max_age kept" || l.changeOf("run-1") != "" {
 		t.Errorf("%s, noted %q", found, l.changeOf("run-1"))
 	}
-	if _, found := l.audit(shipper.AuditOptions{}); found != "run-1 verified" {
+	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 verified" {
 		t.Errorf("verify: %s", found)
 	}
-	if _, found := l.audit(shipper.AuditOptions{Deep: true}); found != "run-1 unknown" {
+	if _, found := l.audit(shipped.VerifyOptions{Deep: true}); found != "run-1 unknown" {
 		t.Errorf("verify --deep: %s", found)
 	}
 	l.wantFiles("shipped", "run-1")
@@ -173,14 +174,14 @@ func TestAnOlderReceiptIsComparedByContents(t *testing.T) {
 		l.must(unix.Removexattr(l.at("shipped", dir), "user.cis490.state"))
 	}
 	l.write(l.at("shipped", "run-1", "late"), "x")
-	if _, found := l.prune(shipper.PruneOptions{}); !strings.Contains(found, "run-1 max_age kept") || !strings.Contains(found, "run-2 max_age deleted") {
+	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age kept") || !strings.Contains(found, "run-2 max_age deleted") {
 		t.Errorf("got %s", found)
 	}
 }
 
 func TestPruneKeepsWhatIsYoung(t *testing.T) {
 	l := old(t, "run-1")
-	if _, found := l.prune(shipper.PruneOptions{MinUnchanged: time.Hour}); found != "run-1 max_age kept" {
+	if _, found := l.prune(shipped.PruneOptions{MinUnchanged: time.Hour}); found != "run-1 max_age kept" {
 		t.Errorf("got %s", found)
 	}
 	l.wantFiles("shipped", "run-1")
@@ -196,7 +197,7 @@ func TestPruneKeepsWhatIsYoung(t *testing.T) {
 func TestADryRunChangesNothing(t *testing.T) {
 	l := old(t, "run-1", "run-2")
 	l.write(l.at("shipped", "run-1", "late"), "x")
-	report, found := l.prune(shipper.PruneOptions{DryRun: true})
+	report, found := l.prune(shipped.PruneOptions{DryRun: true})
 	if !strings.Contains(found, "run-1 max_age kept") || report.Deleted != 1 || l.changeOf("run-1") != "" {
 		t.Errorf("%s, %+v, noted %q", found, report, l.changeOf("run-1"))
 	}
@@ -210,7 +211,7 @@ func TestTwoPruningsDoNotMeet(t *testing.T) {
 	defer dir.Close()
 	trash, err := outbox.New(dir).OpenTrash("pid 1")
 	l.must(err)
-	_, err = shipper.Prune(t.Context(), l.cfg, l.rx, shipper.PruneOptions{Most: 1, Found: func(shipper.Pruned) error { return nil }})
+	_, err = shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
 	if _, locked := errors.AsType[*durable.LockedError](err); !locked {
 		t.Errorf("got %v", err)
 	}
@@ -235,7 +236,7 @@ func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
 	l.must(os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
 	l.must(os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~Y")))
 	l.must(os.Mkdir(l.at("shipped", "run-2"), 0o755))
-	if _, found := l.prune(shipper.PruneOptions{}); !strings.Contains(found, "run-1 interrupted kept") || !strings.Contains(found, "run-2~2 interrupted kept") {
+	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 interrupted kept") || !strings.Contains(found, "run-2~2 interrupted kept") {
 		t.Errorf("got %s", found)
 	}
 	l.wantFiles("shipped", "run-1", "run-2", "run-2~2")
@@ -249,7 +250,7 @@ func TestWhatAnOlderPruningLeftGoesBackAndIsNamed(t *testing.T) {
 	l := newLab(t)
 	l.write(l.at("outbox", ".trash", "run-1~X", "sub", "file"), "x")
 	l.must(os.MkdirAll(l.at("shipped"), 0o755))
-	_, found := l.prune(shipper.PruneOptions{})
+	_, found := l.prune(shipped.PruneOptions{})
 	if found != "run-1 interrupted kept" || l.changeOf("run-1") == "" {
 		t.Errorf("%s, noted %q", found, l.changeOf("run-1"))
 	}
@@ -286,7 +287,7 @@ func TestAJudgedEpisodeIsDeletedFurther(t *testing.T) {
 		l.must(os.WriteFile(path, []byte("late"), 0o644))
 		l.must(unix.Stat(path, &st))
 	}
-	if _, found := l.prune(shipper.PruneOptions{}); !strings.Contains(found, "interrupted deleted") || !strings.Contains(found, "run-2 interrupted kept") {
+	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "interrupted deleted") || !strings.Contains(found, "run-2 interrupted kept") {
 		t.Errorf("got %s", found)
 	}
 	l.wantFiles("shipped", "run-2")
@@ -322,13 +323,13 @@ func TestOneObstacleKeepsOneEpisode(t *testing.T) {
 			l.shipAt("run-2", 3*time.Hour)
 			obstruct(l, l.at("shipped", "run-1", "sub"))
 			var cause string
-			o := shipper.PruneOptions{Most: 10, MinUnchanged: 1, Found: func(p shipper.Pruned) error {
+			o := shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1, OnResult: func(p shipped.PruneResult) error {
 				if p.Kept != "" {
 					cause = p.Kept
 				}
 				return nil
 			}}
-			report, err := shipper.Prune(context.Background(), l.cfg, l.rx, o)
+			report, err := shipped.Prune(context.Background(), l.cfg.Dirs(), l.rx, o)
 			if err != nil || report.Deleted != 1 || report.Kept != 1 {
 				t.Errorf("%+v, %v", report, err)
 			}
@@ -379,7 +380,7 @@ func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
 		l.rx.shelf.ago = 3 * time.Hour
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 		l.rx.verify("run-1", time.Now())
-		if _, found := l.prune(shipper.PruneOptions{}); found != want {
+		if _, found := l.prune(shipped.PruneOptions{}); found != want {
 			t.Errorf("with a name outside: %v: %s", outside, found)
 		}
 	}
@@ -394,7 +395,7 @@ func TestPruneWorksOnAFullDisk(t *testing.T) {
 	l.shipAt("run-1", 3*time.Hour)
 	l.shipAt("run-2", 3*time.Hour)
 	fill(t, disk)
-	if _, found := l.prune(shipper.PruneOptions{}); !strings.Contains(found, "run-1 max_age deleted") || !strings.Contains(found, "run-2 max_age deleted") {
+	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age deleted") || !strings.Contains(found, "run-2 max_age deleted") {
 		t.Errorf("got %s", found)
 	}
 }
@@ -457,7 +458,7 @@ func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
 	if st.Discarded != 2 {
 		t.Errorf("status counts %d, want 2", st.Discarded)
 	}
-	l.cfg.Retention = shipper.RetentionConfig{}
+	l.cfg.Retention = shipped.RetentionConfig{}
 	synctest.Test(t, func(t *testing.T) {
 		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, rx: newReceiver(t), logs: &logs{}, made: l.made}
 		_, stop := d.daemon()
@@ -474,11 +475,11 @@ func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
 	l.must(os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
 	l.must(os.Remove(l.at("outbox", ".trash", "run-1~X", episode.Marker)))
 	for range 2 {
-		report, found := l.prune(shipper.PruneOptions{})
+		report, found := l.prune(shipped.PruneOptions{})
 		if report.Kept != 1 {
 			t.Errorf("%s, %+v", found, report)
 		}
-		l.audit(shipper.AuditOptions{})
+		l.audit(shipped.VerifyOptions{})
 	}
 	if note := l.changeOf("run-1"); note != "an interrupted deletion left it incomplete" {
 		t.Errorf("noted: %q", note)
@@ -489,15 +490,15 @@ func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
 func TestAnOldAnswerIsAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := old(t, "run-1", "run-2")
-		o := shipper.PruneOptions{Most: 10, MinUnchanged: 1}
-		o.Found = func(p shipper.Pruned) error {
+		o := shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1}
+		o.OnResult = func(p shipped.PruneResult) error {
 			if p.Deleted { // the next one is compared long after
 				time.Sleep(time.Hour)
 				l.rx.set(func() { clear(l.rx.stored) })
 			}
 			return nil
 		}
-		report, err := shipper.Prune(t.Context(), l.cfg, l.rx, o)
+		report, err := shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, o)
 		if err != nil || report.Deleted != 1 || report.Kept != 1 {
 			t.Errorf("%+v, %v", report, err)
 		}

@@ -96,7 +96,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 	g.Go(func() error { return d.prober(ctx) })
 	if !once {
 		g.Go(func() error { return d.watch(ctx) })
-		g.Go(func() error { return d.retain(ctx) })
+		g.Go(func() error { return d.pruneLoop(ctx) })
 	}
 	g.Go(func() error {
 		defer close(d.sealc)

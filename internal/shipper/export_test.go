@@ -15,7 +15,6 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
-	"cis490/internal/source"
 	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
@@ -36,9 +35,6 @@ func Judge(err error) (string, outbox.Reason) {
 	v, reason := judge(err)
 	return [...]string{retry: "retry", hold: "hold", pause: "pause", full: "full", stop: "stop"}[v], reason
 }
-
-// Keeps says why a retired episode must not be deleted.
-func Keeps(r source.Retired, h wire.InventoryEntry) string { return keeps(r, h) }
 
 // DeleteUnchangedFor sets how long no file must have changed before the daemon deletes an
 // episode.

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"cis490/internal/digest"
-	"cis490/internal/shipper"
+	"cis490/internal/shipped"
 	"cis490/internal/source"
 	"cis490/internal/wire"
 )
@@ -32,7 +32,7 @@ func TestDeletingNeedsTheVerySameBytesReadBack(t *testing.T) {
 		"not asked":             {good, wire.InventoryEntry{}, false},
 		"it carries no receipt": {source.Retired{}, wire.InventoryEntry{State: wire.Present, Digest: &digest.Digest{}, ReceivedAt: at(1), VerifiedAt: at(2)}, false},
 	} {
-		if why := shipper.Keeps(c.r, c.h); (why == "") != c.may {
+		if why := shipped.ReasonToKeep(c.r, c.h); (why == "") != c.may {
 			t.Errorf("%s: kept for %q", what, why)
 		}
 	}

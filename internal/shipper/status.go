@@ -275,22 +275,3 @@ func countShipped(src *source.Source, st *Status) error {
 	}
 	return nil
 }
-
-// Retry lets a held episode be tried again, beside a running shipper. With
-// accept, an episode that was changed after it was packed is retired as it is
-// once the receiver says again that it has what was packed. It returns an error
-// wrapping fs.ErrNotExist if the episode is not held.
-func Retry(c Config, name episode.Name, accept bool) error {
-	dirs, err := hostdir.Open(c.Dirs())
-	if err != nil {
-		return err
-	}
-	release := dirs.Outbox.Release
-	if accept {
-		release = dirs.Outbox.Accept
-	}
-	return errors.Join(release(name), dirs.Close())
-}
-
-// Age returns how long an episode has been held.
-func (h HeldEpisode) Age(now time.Time) time.Duration { return now.Sub(h.HeldAt) }

@@ -13,6 +13,7 @@ import (
 
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 )
 
@@ -40,7 +41,7 @@ func wantUnmovable(l *lab, remedy func()) {
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	remedy()
-	l.must(shipper.Retry(l.cfg, "run-1", false))
+	l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
@@ -107,7 +108,7 @@ func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 		t.Errorf("the pass came to %v\n%s", tally, l.logs)
 	}
 	l.must(unix.Unmount(l.at("episodes", "run-1"), 0))
-	l.must(shipper.Retry(l.cfg, "run-1", false))
+	l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 }
 

@@ -130,7 +130,7 @@ func (w *watcher) all() error {
 
 // rescan has the loop scan the folders now.
 func (w *watcher) rescan() error {
-	if !report(w.ctx, w.d.found, "") {
+	if !publish(w.ctx, w.d.found, "") {
 		return w.ctx.Err()
 	}
 	return nil
@@ -154,7 +154,7 @@ func (w *watcher) look(name string) error {
 		return nil
 	}
 	w.forget(name)
-	if !report(w.ctx, w.d.found, parsed) {
+	if !publish(w.ctx, w.d.found, parsed) {
 		return w.ctx.Err()
 	}
 	return nil

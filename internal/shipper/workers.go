@@ -45,7 +45,7 @@ func (d *dispatch) sealer(ctx context.Context, id int) error {
 		size, err := d.seal(ctx, p, c, beat, giveBack)
 		giveBack()
 		end()
-		if !report(ctx, d.done, result{name: c.name, stage: Seal, size: size, err: err}) {
+		if !publish(ctx, d.done, result{name: c.name, stage: Seal, size: size, err: err}) {
 			return nil
 		}
 	}
@@ -69,7 +69,7 @@ func (d *dispatch) sender(ctx context.Context, id int) error {
 		beat, end := d.work.begin(id)
 		status, err := d.send(ctx, name, beat, giveUp)
 		end()
-		told := report(ctx, d.done, result{name: name, stage: Send, status: status, err: err})
+		told := publish(ctx, d.done, result{name: name, stage: Send, status: status, err: err})
 		giveUp() // not before: what failed may be a reason to send nothing more
 		if !told {
 			return nil
@@ -77,7 +77,7 @@ func (d *dispatch) sender(ctx context.Context, id int) error {
 	}
 }
 
-func report[T any](ctx context.Context, to chan<- T, v T) bool {
+func publish[T any](ctx context.Context, to chan<- T, v T) bool {
 	select {
 	case to <- v:
 		return true

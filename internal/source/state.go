@@ -138,9 +138,9 @@ func readState(dir *durable.Dir) (s State, noted bool, change *Change, err error
 	return s, noted, &c, nil
 }
 
-// NoteState notes the state of the retired episode in dir, durably, and removes the
+// RecordState notes the state of the retired episode in dir, durably, and removes the
 // note of a change. A file system without room for it keeps none.
-func NoteState(dir *durable.Dir, s State) error {
+func RecordState(dir *durable.Dir, s State) error {
 	return note(dir, func() error {
 		return errors.Join(
 			durable.SetAttr(dir.File(), stateAttr, s.encode()),
@@ -148,10 +148,10 @@ func NoteState(dir *durable.Dir, s State) error {
 	})
 }
 
-// NoteChange notes at dir, durably, that the episode in it is no longer what was
+// RecordChange notes at dir, durably, that the episode in it is no longer what was
 // shipped. The time of an earlier note stays, and so does all of one that says that part
 // of the episode is gone.
-func NoteChange(dir *durable.Dir, c Change) error {
+func RecordChange(dir *durable.Dir, c Change) error {
 	_, _, earlier, err := readState(dir)
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func TestChangeShowsANameEscapedOnce(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "x")
 	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
-	l.must(source.NoteChange(l.open("run-7"), source.Change{At: time.Unix(1e9, 0), Cause: `"esc\x1b" changed, and ` + "\xff"}))
+	l.must(source.RecordChange(l.open("run-7"), source.Change{At: time.Unix(1e9, 0), Cause: `"esc\x1b" changed, and ` + "\xff"}))
 	if r, want := l.lookup("run-7"), `"esc\x1b" changed, and \xff`; r.Change == nil || r.Change.Cause != want {
 		t.Errorf("got %+v, want %s", r.Change, want)
 	}
@@ -66,21 +66,21 @@ func TestChangeKeepsTheTimeOfItsFirstNote(t *testing.T) {
 	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
 	dir := l.open("run-7")
 	first := source.Change{At: time.Unix(1e9, 0).UTC(), Cause: `"x" changed`, Fingerprint: source.Short{7}}
-	l.must(source.NoteChange(dir, first))
+	l.must(source.RecordChange(dir, first))
 	if r := l.lookup("run-7"); r.Change == nil || *r.Change != first {
 		t.Errorf("got %+v, want %+v", r.Change, first)
 	}
-	l.must(source.NoteChange(dir, source.Change{At: time.Unix(2e9, 0), Cause: strings.Repeat("y", 5000)}))
+	l.must(source.RecordChange(dir, source.Change{At: time.Unix(2e9, 0), Cause: strings.Repeat("y", 5000)}))
 	r := l.lookup("run-7")
 	if r.Change == nil || !r.Change.At.Equal(first.At) || r.Change.Cause[0] != 'y' || len(r.Change.Cause) > 500 {
 		t.Errorf("got %+v", r.Change)
 	}
-	l.must(source.NoteState(dir, source.State{Contents: digest.Digest{1}}))
+	l.must(source.RecordState(dir, source.State{Contents: digest.Digest{1}}))
 	if r := l.lookup("run-7"); r.Change != nil || r.State.Contents != (digest.Digest{1}) {
 		t.Errorf("equal again, it is %+v", r)
 	}
 	// A corrected episode that is shipped again has no change.
-	l.must(source.NoteChange(dir, first))
+	l.must(source.RecordChange(dir, first))
 	l.must(l.Resend(l.lookup("run-7")))
 	l.must(l.Retire("run-7", receiptOf("second"), source.State{}))
 	if r := l.lookup("run-7"); r.Change != nil {

@@ -701,9 +701,9 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestAnUnjudgedEpisodeGoesBack"},
 		[]edit{
 			{
-				"shipper/discard.go",
+				"shipped/delete.go",
 				"	if judged {\n",
-				"	if d.Judge(outbox.Judgement{ChangedAt: p.now}) == nil {\n",
+				"	if d.Judge(outbox.Judgement{ChangedAt: p.startedAt}) == nil {\n",
 			},
 		},
 	},
@@ -712,7 +712,7 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestPruneKeepsWhatChangedSinceItWasShipped"},
 		[]edit{
 			{
-				"shipper/discard.go",
+				"shipped/delete.go",
 				"	if c.equal {\n		return false\n	}",
 				"	if c.equal || c.differs {\n		return false\n	}",
 			},
@@ -723,9 +723,9 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestVerifyFindsWhatChangedSinceItWasShipped"},
 		[]edit{
 			{
-				"shipper/compare.go",
-				"r.State.Fingerprint == below && !c.deep",
-				"below == below && !c.deep",
+				"shipped/compare.go",
+				"r.State.Fingerprint == below && !c.readAll",
+				"below == below && !c.readAll",
 			},
 		},
 	},
@@ -734,7 +734,7 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestSkippedEntriesMustBeThoseOfThen"},
 		[]edit{
 			{
-				"shipper/compare.go",
+				"shipped/compare.go",
 				"source.Shorten(found.Skips) != r.State.Skips",
 				"false",
 			},
@@ -745,7 +745,7 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestPruneKeepsWhatIsYoung"},
 		[]edit{
 			{
-				"shipper/discard.go",
+				"shipped/delete.go",
 				"return now.Sub(changedAt) < quiet, nil",
 				"return now.Sub(changedAt) < 0, nil",
 			},
@@ -756,9 +756,9 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestOneObstacleKeepsOneEpisode"},
 		[]edit{
 			{
-				"shipper/discard.go",
-				"	if p.isObstructed(c, found) {\n		return true\n	}\n",
-				"	if p.isObstructed(c, found) {\n		return false\n	}\n",
+				"shipped/delete.go",
+				"	if isObstructed(c, found) {\n		return true\n	}\n",
+				"	if isObstructed(c, found) {\n		return false\n	}\n",
 			},
 		},
 	},
@@ -778,8 +778,8 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered"},
 		[]edit{
 			{
-				"shipper/beside.go",
-				"err != nil && b.hasReceipt(entry.Digest) &&",
+				"shipped/keepboth.go",
+				"err != nil && r.hasReceipt(entry.Digest) &&",
 				"err != nil &&",
 			},
 		},
@@ -789,9 +789,9 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestBesideAsksAReceiverThatAnswers"},
 		[]edit{
 			{
-				"shipper/beside.go",
-				"	said, err := uplink.NewInventory(",
-				"	if b.hasReceipt(entry.Digest) {\n		return nil\n	}\n	said, err := uplink.NewInventory(",
+				"shipped/keepboth.go",
+				"	entries, err := uplink.NewInventory(",
+				"	if r.hasReceipt(entry.Digest) {\n		return nil\n	}\n	entries, err := uplink.NewInventory(",
 			},
 		},
 	},

@@ -59,7 +59,7 @@ var ofStores = []mutant{
 	{
 		"shipper: healing trusts a store that knows nothing",
 		killer{"shipper", "TestHealNeedsAStoreThatKnowsSomething"},
-		[]edit{{"shipper/audit.go", "	if err := a.up.CheckStore(ctx); err != nil {\n		return err\n	}\n", ""}},
+		[]edit{{"shipped/verify.go", "	if err := v.inventory.CheckStore(ctx); err != nil {\n		return err\n	}\n", ""}},
 	},
 	{
 		"shipper: the length of the index is judged by later answers",

@@ -1,4 +1,4 @@
-package shipper
+package shipped
 
 import (
 	"context"
@@ -15,36 +15,35 @@ import (
 	"cis490/internal/source"
 )
 
-// A comparison says whether a retired episode is what was shipped.
+// comparison is the result of comparing a retired episode with what was shipped. If it is
+// neither equal nor differs, nothing is known.
 type comparison struct {
 	archive.Inspection
 	equal   bool
-	differs bool // known not to be equal
+	differs bool
 	unread  bool // the files may have changed, and were not read
-	// cause says why it is not known to be equal, in printable ASCII, and needsPerson
-	// that this stays so until somebody acts.
-	cause       string
-	needsPerson bool
-	// fresh is what a later comparison may rely on; nil if nothing new is known.
-	fresh *source.State
+	// cause says why the episode is not known to be equal, in printable ASCII.
+	cause         string
+	needsOperator bool // this stays so until an operator acts
+	// newState is what a later comparison may rely on; nil if nothing new is known.
+	newState *source.State
 }
 
 // comparer compares retired episodes with what was shipped.
 type comparer struct {
 	src *source.Source
-	// pace is called with each number of bytes that are read of files.
-	pace func(n int) error
-	// deep reads all files. Without it, those of a tree whose fingerprint is unchanged
-	// are not read.
-	deep bool
-	// light reads no files at all.
-	light bool
+	// onRead is called with each number of bytes that are read of files.
+	onRead func(n int) error
+	// readAll has all files read. Otherwise the files of a tree whose fingerprint is
+	// unchanged are not read.
+	readAll bool
+	// readNone has no files read.
+	readNone bool
 }
 
-// compare compares the directory dir of a folder, which holds the episode r, with its
-// noted state and with the contents that the receiver reports; zero if it does not.
-// Whatever is wrong with this one tree is no error: only a storage fault and the end of
-// ctx are.
+// compare compares the directory dir of folder, which holds the episode r, with its recorded
+// state and with the contents that the receiver reports; zero if it does not. Errors of this
+// one tree are part of the comparison. Only a storage fault and the end of ctx are returned.
 func (c *comparer) compare(ctx context.Context, folder *durable.Dir, dir string, r source.Retired, contents digest.Digest) (comparison, error) {
 	tree, err := c.src.TreeIn(folder, dir, r.Name)
 	if err != nil {
@@ -58,27 +57,27 @@ func (c *comparer) compare(ctx context.Context, folder *durable.Dir, dir string,
 	}
 	below := source.Shorten(found.Below)
 	switch {
-	case r.Change != nil && (r.Change.Partial || r.Change.Fingerprint == below && !c.deep):
+	case r.Change != nil && (r.Change.Partial || r.Change.Fingerprint == below && !c.readAll):
 		return found.different(r.Change.Cause), nil
 	case source.Shorten(found.Skips) != r.State.Skips:
 		return found.different(skipCause(r, found.FirstSkip)), nil
-	case r.State.Fingerprint == below && !c.deep:
+	case r.State.Fingerprint == below && !c.readAll:
 		found.equal = true
-		if r.Change != nil { // what was changed is as it was
-			found.fresh = &r.State
+		if r.Change != nil { // it was changed, and changed back
+			found.newState = &r.State
 		}
 		return found, nil
 	case contents.IsZero() && r.State.Contents.IsZero():
 		found.cause = "the receiver has not reported the contents of its archive: it does once it has read it back, or when it is upgraded"
 		return found, nil
-	case c.light:
+	case c.readNone:
 		found.unread, found.cause = true, "its files may have changed, and were not read"
 		return found, nil
 	}
 	if contents.IsZero() {
 		contents = r.State.Contents
 	}
-	got, marks, err := tree.Contents(ctx, c.pace)
+	got, marks, err := tree.Contents(ctx, c.onRead)
 	if err == nil && marks.Fingerprint != found.Fingerprint {
 		err = archive.ErrChanged
 	}
@@ -91,11 +90,11 @@ func (c *comparer) compare(ctx context.Context, folder *durable.Dir, dir string,
 	}
 	state := source.StateOf(marks, at)
 	state.Contents = contents
-	found.equal, found.fresh = true, &state
+	found.equal, found.newState = true, &state
 	return found, nil
 }
 
-// skipCause says why what an archive leaves out is a difference.
+// skipCause says why a change of the skipped files is a difference.
 func skipCause(r source.Retired, first string) string {
 	switch {
 	case !r.Noted:
@@ -107,11 +106,11 @@ func skipCause(r source.Retired, first string) string {
 }
 
 func (c comparison) different(cause string) comparison {
-	c.differs, c.needsPerson, c.cause = true, true, cause
+	c.differs, c.needsOperator, c.cause = true, true, cause
 	return c
 }
 
-// incomparable returns what an error of reading a tree means for it.
+// incomparable returns the comparison for an error of reading a tree.
 func incomparable(ctx context.Context, err error) (comparison, error) {
 	if ctx.Err() != nil || errors.Is(err, durable.ErrFault) {
 		return comparison{}, err
@@ -120,7 +119,7 @@ func incomparable(ctx context.Context, err error) (comparison, error) {
 		return comparison{cause: "it is being changed"}, nil
 	}
 	cause := "cannot be compared: " + episode.Printable(err.Error())
-	return comparison{cause: cause, needsPerson: true}, nil
+	return comparison{cause: cause, needsOperator: true}, nil
 }
 
 // unquote removes the quotes of text that is printable ASCII.
@@ -128,24 +127,24 @@ func unquote(s string) string {
 	return strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(s, `"`), `"`), `\"`, `"`)
 }
 
-// note notes at the open directory of the episode what a comparison has found.
-func (c comparison) note(dir *durable.Dir, now time.Time) error {
+// record records the result at the open directory of the episode.
+func (c comparison) record(dir *durable.Dir, now time.Time) error {
 	switch {
-	case c.fresh != nil:
-		return source.NoteState(dir, *c.fresh)
+	case c.newState != nil:
+		return source.RecordState(dir, *c.newState)
 	case c.differs:
-		return source.NoteChange(dir, source.Change{
-			At: now.UTC().Truncate(time.Second), Cause: c.cause,
+		return source.RecordChange(dir, source.Change{
+			At: wholeSecond(now), Cause: c.cause,
 			Fingerprint: source.StateOf(c.Marks, now).Fingerprint,
 		})
 	}
 	return nil
 }
 
-// noteAt is [comparison.note] at a directory of a folder. Where it cannot be noted it is
-// found again.
-func noteAt(folder *durable.Dir, name string, c comparison, now time.Time) error {
-	if c.fresh == nil && !c.differs {
+// recordAt is [comparison.record] at a directory of folder. If it cannot be recorded, the
+// next comparison finds the same.
+func recordAt(folder *durable.Dir, name string, c comparison, now time.Time) error {
+	if c.newState == nil && !c.differs {
 		return nil
 	}
 	dir, err := folder.OpenDir(name)
@@ -159,5 +158,7 @@ func noteAt(folder *durable.Dir, name string, c comparison, now time.Time) error
 		return err
 	}
 	defer dir.Close()
-	return c.note(dir, now)
+	return c.record(dir, now)
 }
+
+func wholeSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
