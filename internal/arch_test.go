@@ -51,12 +51,14 @@ var laws = map[string]law{
 	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
 	"internal/index":     {"archive digest durable episode store", "backfill makes rows of stored archives, so it reads both"},
 
-	"internal/hostdir": {"archive config durable outbox serviceuser source", "opens what source and outbox keep, so that the daemon and the commands do it alike"},
-	"internal/shipped": {"archive config digest durable episode hostdir outbox source uplink wire", "does for a person, or the retention, what the loop need not; the daemon prunes with it"},
-	"internal/uplink":  {"digest durable hostdir outbox source wire", "asks for the daemon and for the commands, which must mistake no store for another"},
+	"internal/bandwidth": {"config", "slows readers down and does not ask what they read"},
+	"internal/settling":  {"archive digest", "judges the marks of a tree that another package walked"},
+	"internal/hostdir":   {"archive config durable outbox serviceuser source", "opens what source and outbox keep, so that the daemon and the commands do it alike"},
+	"internal/shipped":   {"archive config digest durable episode hostdir outbox source uplink wire", "does for a person, or the retention, what the loop need not; the daemon prunes with it"},
+	"internal/uplink":    {"digest durable hostdir outbox source wire", "asks for the daemon and for the commands, which must mistake no store for another"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
-	"internal/shipper":  {"archive config digest durable episode hostdir outbox serviceuser shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/shipper":  {"archive bandwidth config digest durable episode hostdir outbox serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"admission archive config device digest durable episode index pki store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
@@ -89,7 +91,7 @@ var owners = map[string]string{
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 	"github.com/dustin/go-humanize":     "internal/config internal/cli cmd/shipper cmd/receiver",
 	"golang.org/x/term":                 "internal/cli internal/systemd cmd/shipper",
-	"golang.org/x/time":                 "internal/admission internal/receiver internal/shipped internal/shipper",
+	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/shipped",
 	"golang.org/x/sync":                 "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
 	"golang.org/x/sys":                  "*",
 	"github.com/google/go-cmp":          "internal/labtest",

@@ -110,7 +110,7 @@ func (s *Shipper) append(ctx context.Context, id string, draft io.ReaderAt, sent
 	}
 	defer release()
 	_, err = uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (struct{}, error) {
-		return struct{}{}, s.client.Append(ctx, id, throttled{draft, ctx, s.rate}, sent, aheadPiece)
+		return struct{}{}, s.client.Append(ctx, id, s.rate.Reader(ctx, draft), sent, aheadPiece)
 	})
 	return err
 }

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"cis490/internal/archive"
+	"cis490/internal/bandwidth"
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/hostdir"
+	"cis490/internal/settling"
 	"cis490/internal/shipped"
 )
 
@@ -46,9 +48,9 @@ type Config struct {
 	Senders int   `toml:"senders"`
 	Order   Order `toml:"order"` // which of those that wait comes next
 	// BandwidthLimit is what may be sent a second, by the time of the day.
-	BandwidthLimit Timetable      `toml:"bandwidth_limit"`
-	Receiver       ReceiverConfig `toml:"receiver"`
-	Limits         LimitsConfig   `toml:"limits"`
+	BandwidthLimit bandwidth.Timetable `toml:"bandwidth_limit"`
+	Receiver       ReceiverConfig      `toml:"receiver"`
+	Limits         LimitsConfig        `toml:"limits"`
 	// Retention is about what is shipped; all off.
 	Retention shipped.RetentionConfig `toml:"retention"`
 }
@@ -117,7 +119,7 @@ func (c Config) Dirs() hostdir.Config {
 func BareSizes(path string) error {
 	c := DefaultConfig()
 	bare, err := config.LoadSizes(path, &c)
-	return errors.Join(err, bare, c.BandwidthLimit.bare(path))
+	return errors.Join(err, bare, c.BandwidthLimit.CheckUnits(path))
 }
 
 // within reports whether two folders are one, or one is within the other.
@@ -148,7 +150,7 @@ func (c Config) Validate() error {
 	if c.ScanInterval.Std() < time.Second {
 		errs = append(errs, config.Invalid("scan_interval", "must be at least 1s"))
 	}
-	if settle := c.Settle.Std(); settle < 0 || settle > maxSettle {
+	if settle := c.Settle.Std(); settle < 0 || settle > settling.MaxTime {
 		errs = append(errs, config.Invalid("settle", "must be between 0s and 1h"))
 	}
 	for key, n := range map[string]int{"packers": c.Packers, "senders": c.Senders} {
@@ -156,7 +158,7 @@ func (c Config) Validate() error {
 			errs = append(errs, config.Invalid(key, "must be between 1 and 64"))
 		}
 	}
-	if least := c.BandwidthLimit.entries().least(); least > 0 && least < minBandwidth*config.Bytes(c.Senders) {
+	if lowest := c.BandwidthLimit.Lowest(); lowest > 0 && lowest < minBandwidth*config.Bytes(c.Senders) {
 		errs = append(errs, config.Invalid("bandwidth_limit",
 			"must be at least 16KiB for each of the senders, or the receiver takes them for stalled; lower senders, or raise it"))
 	}

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/settling"
 	"cis490/internal/uplink"
 )
 
@@ -272,7 +273,7 @@ func (d *dispatch) refill(now time.Time) error {
 		d.flag(d.full || d.short() || d.told && d.loaded())
 		d.swept, d.due = true, now.Add(d.cfg.ScanInterval.Std())
 		if d.once {
-			d.giveUp = time.Now().Add(markerFirst*d.cfg.Settle.Std() + tick)
+			d.giveUp = time.Now().Add(settling.MaxWait(d.cfg.Settle.Std()))
 		}
 		d.knowsHolds, d.held = true, d.met
 		d.report.due = d.report.due || d.report.there // says that it is still so

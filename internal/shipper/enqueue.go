@@ -6,6 +6,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/settling"
 	"cis490/internal/source"
 )
 
@@ -62,7 +63,7 @@ func (d *dispatch) queueSeal(c candidate, now time.Time) {
 		d.leave(c)
 		return
 	}
-	if until, settles := settlesAt(d.cfg.Settle.Std(), c.changed, now); settles {
+	if until, settles := settling.Earliest(d.cfg.Settle.Std(), c.changed, now); settles {
 		d.await(c, until, now)
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -12,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/archive"
-	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
+	"cis490/internal/settling"
 	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
@@ -120,24 +119,6 @@ func (s *Shipper) Watching(ctx context.Context, overflow bool) (hand int, err er
 	}
 }
 
-// NewThrottle returns what slows readers down to a timetable, all together.
-func NewThrottle(table Timetable) func(context.Context, io.ReaderAt) io.ReaderAt {
-	t := newThrottle(table)
-	return func(ctx context.Context, r io.ReaderAt) io.ReaderAt { return throttled{r, ctx, t} }
-}
-
-// Sighting is what one look at a tree leaves for the next.
-type Sighting = sighting
-
-// Settled says how long an episode is left alone yet, and what the next look is to know.
-func Settled(settle time.Duration, m archive.Marks, seen *Sighting, now time.Time) (time.Duration, *Sighting) {
-	err, _ := settled(settle, m, seen, now).(*settlingError)
-	if err == nil {
-		return 0, nil
-	}
-	return err.until.Sub(now), err.seen
-}
-
 // Await has n episodes wait to settle at once, and returns how many are in memory then
 // and how many were left to the next sweep.
 func (s *Shipper) Await(n int) (inMemory, left int) {
@@ -149,9 +130,6 @@ func (s *Shipper) Await(n int) (inMemory, left int) {
 	return d.settling.len(), s.Tally().Transient
 }
 
-// SightingOf is a sighting of a tree with a fingerprint.
-func SightingOf(fingerprint digest.Digest, at time.Time) *Sighting { return &sighting{fingerprint, at} }
-
 // KeepsChanging has packers find so often that an episode, whose marker was made at a
 // time, is still being changed.
 func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) {
@@ -159,7 +137,7 @@ func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) 
 	c := candidate{name: name}
 	for range times {
 		now := time.Now()
-		d.unsettled(c, &settlingError{until: now, since: marked}, now)
+		d.unsettled(c, &settling.UnsettledError{Until: now, MarkedAt: marked}, now)
 		if err := d.takeSettled(now.Add(time.Hour)); err != nil {
 			panic(err)
 		}
@@ -190,15 +168,6 @@ func (s *Shipper) Turns(order Order, packers int, fresh episode.Name, restless .
 		q.pop()
 	}
 	return turns
-}
-
-// UnsettledBy says how long an episode is left alone whose survey ended with an error.
-func UnsettledBy(err error, settle time.Duration, m archive.Marks, now time.Time) (time.Duration, error) {
-	got := unsettledBy(err, settle, m, now, now)
-	if settling, ok := errors.AsType[*settlingError](got); ok {
-		return settling.until.Sub(now), nil
-	}
-	return 0, got
 }
 
 // Bad reports an entry that cannot even be held.

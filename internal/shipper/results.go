@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cis490/internal/outbox"
+	"cis490/internal/settling"
 	"cis490/internal/wire"
 )
 
@@ -41,7 +42,7 @@ func (d *dispatch) handleResult(r result, c candidate, now time.Time) error {
 		d.queueSeal(c, now)
 		return nil
 	}
-	if settling, ok := errors.AsType[*settlingError](r.err); ok {
+	if settling, ok := errors.AsType[*settling.UnsettledError](r.err); ok {
 		d.unsettled(c, settling, now)
 		return nil
 	}

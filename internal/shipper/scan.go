@@ -7,6 +7,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/settling"
 	"cis490/internal/source"
 	"cis490/internal/wire"
 )
@@ -24,10 +25,10 @@ type candidate struct {
 	held  bool      // it is tried although it is held
 	next  Stage     // of one that is held: what would come next if it were not
 
-	marked  time.Time // the ctime of its marker
-	changed time.Time // it has not changed last before that; zero if all of it must be looked at
-	seen    *sighting // by the last look, if there is a ctime in the future
-	waits   time.Time // since when it has been waiting to settle; zero if it has not
+	marked  time.Time             // the ctime of its marker
+	changed time.Time             // it has not changed last before that; zero if all of it must be looked at
+	seen    *settling.Observation // by the last look, if there is a ctime in the future
+	waits   time.Time             // since when it has been waiting to settle; zero if it has not
 
 	restless bool // it has been waiting for so long that others come first
 	told     bool // a person, that it does not settle

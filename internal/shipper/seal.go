@@ -11,6 +11,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/digest"
 	"cis490/internal/outbox"
+	"cis490/internal/settling"
 )
 
 // Why packing waits. The disk is shared with the experiments.
@@ -26,7 +27,7 @@ var errLarge = errors.New("is large")
 // archive. It is sealed only if the tree was the same before and after. Packed is
 // called when that is done but for the disk. One that turns out to be large is not
 // packed but sized, and the error is errLarge. One that has changed too recently is not
-// packed either, and the error is a [*settlingError].
+// packed either, and the error is a [*settling.UnsettledError].
 func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat, packed func()) (int64, error) {
 	start, name := time.Now(), c.name
 	if err := s.dirs.CheckPaths(); err != nil {
@@ -71,15 +72,15 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat
 	return size, nil
 }
 
-// survey surveys a tree that is to be packed, or returns a [*settlingError] if it has
+// survey surveys a tree that is to be packed, or returns a [*settling.UnsettledError] if it has
 // changed too recently for that.
 func (s *Shipper) survey(ctx context.Context, tree *archive.Tree, c candidate) (archive.Survey, error) {
 	settle := s.cfg.Settle.Std()
 	survey, err := tree.Survey(ctx)
 	if err != nil {
-		return survey, unsettledBy(err, settle, survey.Marks, c.marked, time.Now())
+		return survey, settling.CheckError(err, settle, survey.Marks, c.marked, time.Now())
 	}
-	return survey, settled(settle, survey.Marks, c.seen, time.Now())
+	return survey, settling.Check(settle, survey.Marks, c.seen, time.Now())
 }
 
 func (s *Shipper) pack(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, to *floor) (outbox.Seal, int64, error) {

@@ -82,7 +82,7 @@ func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (
 		return wire.Receipt{}, err
 	}
 	defer release()
-	from := throttled{entry, ctx, s.rate}
+	from := s.rate.Reader(ctx, entry)
 	send := func() (wire.Receipt, error) {
 		defer entry.Beat() // an answer, or the lack of one, is progress too
 		return s.client.Put(ctx, u, from)

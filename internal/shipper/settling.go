@@ -7,7 +7,11 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/settling"
 )
+
+// restless is for how long after its marker an episode may change before a person is told.
+const restless = time.Hour
 
 // maxLook is how long an episode waits at most for the next look only because it did not
 // settle for long.
@@ -48,15 +52,15 @@ func (d *dispatch) await(c candidate, until, now time.Time) {
 }
 
 // unsettled keeps an episode of which a packer has found that it is still being changed.
-func (d *dispatch) unsettled(c candidate, err *settlingError, now time.Time) {
-	d.log.Debug("episode settles", "episode", c.name, "changed", err.changed, "for", err.until.Sub(now).Round(time.Millisecond))
-	if !c.told && !d.once && now.Sub(err.since) > restless {
-		d.log.Warn("a finished episode keeps changing and is not packed", "episode", c.name, "changed", err.changed,
+func (d *dispatch) unsettled(c candidate, err *settling.UnsettledError, now time.Time) {
+	d.log.Debug("episode settles", "episode", c.name, "changed", err.Changed, "for", err.Until.Sub(now).Round(time.Millisecond))
+	if !c.told && !d.once && now.Sub(err.MarkedAt) > restless {
+		d.log.Warn("a finished episode keeps changing and is not packed", "episode", c.name, "changed", err.Changed,
 			"hint", "find what writes to it, or lower settle")
 		c.told = true
 	}
-	c.seen = err.seen
-	d.await(c, err.until, now)
+	c.seen = err.Seen
+	d.await(c, err.Until, now)
 }
 
 // takeSettled takes up the episodes whose wait is over. A single pass gives the others up
@@ -79,7 +83,7 @@ func (d *dispatch) takeSettled(now time.Time) error {
 			continue
 		}
 		c.seen, c.told, c.waits = waited.seen, waited.told, waited.waits
-		if c.restlessFor(now) > markerFirst*d.cfg.Settle.Std() {
+		if c.restlessFor(now) > settling.MarkerFirstFactor*d.cfg.Settle.Std() {
 			c.restless, c.at = true, d.cfg.Order.behind(now)
 		}
 		d.queueSeal(c, now)

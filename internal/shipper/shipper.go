@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/bandwidth"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/hostdir"
@@ -61,8 +62,8 @@ type Shipper struct {
 	src    *source.Source // of dirs
 	out    *outbox.Outbox // of dirs
 	client receiverClient
-	store  *uplink.Adoption // of the receiver
-	rate   *throttle        // of all senders together
+	store  *uplink.Adoption   // of the receiver
+	rate   *bandwidth.Limiter // of all senders together
 
 	holder       string        // what another process that wants a lock is told
 	minUnchanged time.Duration // see [PruneOptions]
@@ -87,7 +88,7 @@ func New(c Config, client receiverClient, holder string, log *slog.Logger) (*Shi
 		return nil, err
 	}
 	s := &Shipper{
-		cfg: c, log: log, dirs: dirs, src: dirs.Source, out: dirs.Outbox, client: client, rate: newThrottle(c.BandwidthLimit), holder: holder,
+		cfg: c, log: log, dirs: dirs, src: dirs.Source, out: dirs.Outbox, client: client, rate: bandwidth.NewLimiter(c.BandwidthLimit), holder: holder,
 		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
 		wakes:   make(chan struct{}, 1),
 		inotify: unix.InotifyInit1,

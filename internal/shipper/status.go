@@ -10,6 +10,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
+	"cis490/internal/settling"
 	"cis490/internal/source"
 )
 
@@ -246,7 +247,7 @@ const settlingLook = time.Second
 
 // settles reports whether an episode is known to have changed too recently to be packed.
 func (s *Shipper) settles(ctx context.Context, c candidate) bool {
-	if _, settles := settlesAt(s.cfg.Settle.Std(), c.changed, time.Now()); settles {
+	if _, settles := settling.Earliest(s.cfg.Settle.Std(), c.changed, time.Now()); settles {
 		return true
 	}
 	if s.cfg.Settle == 0 || ctx.Err() != nil {
@@ -258,7 +259,7 @@ func (s *Shipper) settles(ctx context.Context, c candidate) bool {
 	}
 	defer tree.Close()
 	_, err = s.survey(ctx, tree, c)
-	_, settles := errors.AsType[*settlingError](err)
+	_, settles := errors.AsType[*settling.UnsettledError](err)
 	return settles
 }
 

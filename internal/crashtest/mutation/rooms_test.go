@@ -768,7 +768,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/seal.go",
-				"return survey, settled(settle, survey.Marks, c.seen, time.Now())",
+				"return survey, settling.Check(settle, survey.Marks, c.seen, time.Now())",
 				"return survey, nil",
 			},
 		},

@@ -1,4 +1,4 @@
-package shipper_test
+package bandwidth_test
 
 import (
 	"bytes"
@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/bandwidth"
 	"cis490/internal/config"
-	"cis490/internal/shipper"
 )
 
 func TestTimetableSaysWhatHoldsWhen(t *testing.T) {
@@ -28,7 +28,7 @@ func TestTimetableSaysWhatHoldsWhen(t *testing.T) {
 		{"08:00 1MiB, 18:00 off", "18:00", 0},
 		{"06:30 off,20:00  512KiB", "03:00", 512 << 10},
 	} {
-		var table shipper.Timetable
+		var table bandwidth.Timetable
 		if err := table.UnmarshalText([]byte(c.table)); err != nil {
 			t.Errorf("%q: %v", c.table, err)
 			continue
@@ -46,7 +46,7 @@ func TestTimetableSaysWhatHoldsWhen(t *testing.T) {
 
 func TestWrongTimetableIsRefused(t *testing.T) {
 	for _, s := range []string{"fast", "08:00", "25:00 1MiB", "08:00 fast", "18:00 off, 08:00 1MiB", "08:00 off, 08:00 1MiB", "-1", "08:00 -1MiB", "1MiB 08:00"} {
-		var table shipper.Timetable
+		var table bandwidth.Timetable
 		if err := table.UnmarshalText([]byte(s)); err == nil {
 			t.Errorf("%q is taken for a timetable", s)
 		}
@@ -58,7 +58,7 @@ func FuzzTimetable(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		var table shipper.Timetable
+		var table bandwidth.Timetable
 		if table.UnmarshalText([]byte(s)) == nil && table.At(time.Unix(0, 0)) < 0 {
 			t.Errorf("%q is a limit below zero", s)
 		}
@@ -68,18 +68,18 @@ func FuzzTimetable(f *testing.F) {
 // TestAllSendersKeepToTheLimitTogether, in virtual time.
 func TestAllSendersKeepToTheLimitTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var table shipper.Timetable
+		var table bandwidth.Timetable
 		if err := table.UnmarshalText([]byte("1MiB")); err != nil {
 			t.Fatal(err)
 		}
 		const each, senders = 4 << 20, 4
 		archive := bytes.NewReader(make([]byte, each))
-		throttle := shipper.NewThrottle(table)
-		began := time.Now()
+		limiter := bandwidth.NewLimiter(table)
+		startedAt := time.Now()
 		done := make(chan error, senders)
 		for range senders {
 			go func() {
-				_, err := io.Copy(io.Discard, io.NewSectionReader(throttle(t.Context(), archive), 0, each))
+				_, err := io.Copy(io.Discard, io.NewSectionReader(limiter.Reader(t.Context(), archive), 0, each))
 				done <- err
 			}()
 		}
@@ -88,7 +88,7 @@ func TestAllSendersKeepToTheLimitTogether(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if took := time.Since(began); took < 15*time.Second || took > 17*time.Second {
+		if took := time.Since(startedAt); took < 15*time.Second || took > 17*time.Second {
 			t.Errorf("%d senders of %d bytes took %v at 1 MiB/s, want 16s", senders, each, took)
 		}
 	})

@@ -1,4 +1,4 @@
-package shipper_test
+package shipped_test
 
 import (
 	"testing"
