@@ -10,15 +10,15 @@ import (
 	"cis490/internal/source"
 )
 
-// bad reports what cannot be held, for want of a name to hold it under, and what never
+// reportUnshippable reports what cannot be held, for want of a name to hold it under, and what never
 // ships.
-func (d *dispatch) bad(err error) {
+func (d *dispatcher) reportUnshippable(err error) {
 	if stray, ok := errors.AsType[*source.StrayError](err); ok {
-		d.tellStray(stray)
+		d.logStray(stray)
 		return
 	}
 	d.tally.count(func(t *Tally) { t.Scanned++; t.Held++ })
-	d.met++
+	d.heldSeen++
 	if durable.IsReadFailure(err) {
 		d.log.Error("cannot ship an episode; see the kernel's log, then mend the disk or the mount", "err", err)
 		return
@@ -26,15 +26,15 @@ func (d *dispatch) bad(err error) {
 	d.log.Error("cannot ship an episode; rename it or mend its permissions", "err", err)
 }
 
-// queue puts an episode where its stage says.
-func (d *dispatch) queue(c candidate, now time.Time) error {
-	if c.stage != Held && d.later[c.name].held {
-		d.forget(c.name) // a person has released it
+// enqueue puts an episode where its stage says.
+func (d *dispatcher) enqueue(c candidate, now time.Time) error {
+	if c.stage != Held && d.backoffs[c.name].held {
+		d.clearBackoff(c.name) // a person has released it
 	}
 	if c.stage == Held {
-		d.met++
+		d.heldSeen++
 	}
-	if _, at := d.hand[c.name]; at || now.Before(d.later[c.name].until) && c.stage != Held {
+	if _, at := d.inFlight[c.name]; at || now.Before(d.backoffs[c.name].retryAt) && c.stage != Held {
 		return nil
 	}
 	switch c.stage {
@@ -49,78 +49,78 @@ func (d *dispatch) queue(c candidate, now time.Time) error {
 	d.tally.count(func(t *Tally) { t.Scanned++ })
 	switch c.stage {
 	case Held:
-		d.queueHeld(c, now)
-	case Seal:
-		d.queueSeal(c, now)
+		d.enqueueHeld(c, now)
+	case Pack:
+		d.enqueuePack(c, now)
 	case Send:
-		d.queueSend(c)
+		d.enqueueSend(c)
 	}
 	return nil
 }
 
-func (d *dispatch) queueSeal(c candidate, now time.Time) {
+func (d *dispatcher) enqueuePack(c candidate, now time.Time) {
 	if d.full {
-		d.leave(c)
+		d.skip(c)
 		return
 	}
-	if until, settles := settling.Earliest(d.cfg.Settle.Std(), c.changed, now); settles {
-		d.await(c, until, now)
+	if until, settles := settling.Earliest(d.cfg.Settle.Std(), c.changedAt, now); settles {
+		d.awaitSettled(c, until, now)
 		return
 	}
-	d.toSeal.add(c)
-	d.hand[c.name] = c
+	d.toPack.add(c)
+	d.inFlight[c.name] = c
 }
 
-// queueSend queues an episode for sending. While the link is down the outbox is
+// enqueueSend queues an episode for sending. While the link is down the outbox is
 // the queue: it may hold more names than memory should.
-func (d *dispatch) queueSend(c candidate) {
-	if d.link.down && (!d.once || d.link.failed > 0) {
-		d.leave(c)
+func (d *dispatcher) enqueueSend(c candidate) {
+	if d.link.down && (!d.once || d.link.failedPings > 0) {
+		d.skip(c)
 		return
 	}
 	d.toSend.add(c)
-	d.hand[c.name] = c
+	d.inFlight[c.name] = c
 }
 
-// drop takes whole queues out of hand. The names stay in their folders.
-func (d *dispatch) drop(queues ...*queue) {
+// dropQueues takes whole queues out of hand. The names stay in their folders.
+func (d *dispatcher) dropQueues(queues ...*queue) {
 	for _, q := range queues {
-		for _, c := range q.all {
-			d.leave(c)
-			delete(d.hand, c.name)
+		for _, c := range q.items {
+			d.skip(c)
+			delete(d.inFlight, c.name)
 		}
-		q.all = nil
+		q.items = nil
 	}
 }
 
-func (d *dispatch) transient(n int) { d.tally.count(func(t *Tally) { t.Transient += n }) }
+func (d *dispatcher) countTransient(n int) { d.tally.count(func(t *Tally) { t.Transient += n }) }
 
-// leave counts an episode that is not tried now.
-func (d *dispatch) leave(c candidate) {
+// skip counts an episode that is not tried now.
+func (d *dispatcher) skip(c candidate) {
 	if c.held {
 		d.tally.count(func(t *Tally) { t.Held++ })
 		return
 	}
-	d.transient(1)
+	d.countTransient(1)
 }
 
-// take looks at one episode, out of turn, or at all of them if it has no name:
+// enqueueNow looks at one episode, out of turn, or at all of them if it has no name:
 // some were missed.
-func (d *dispatch) take(name episode.Name, now time.Time) error {
+func (d *dispatcher) enqueueNow(name episode.Name, now time.Time) error {
 	if name == "" {
-		d.sweep()
+		d.restartScan()
 		return nil
 	}
-	c, err := d.look(name)
+	c, err := d.inspect(name)
 	switch {
 	case err != nil:
 		return nil // the next scan says what is wrong
-	case c.stage == Held && d.later[name].held:
+	case c.stage == Held && d.backoffs[name].held:
 		d.retryHeld(c, now)
 		return nil
-	case c.stage != Seal && c.stage != Send:
-		d.forget(name)
+	case c.stage != Pack && c.stage != Send:
+		d.clearBackoff(name)
 		return nil
 	}
-	return d.queue(c, now)
+	return d.enqueue(c, now)
 }

@@ -28,9 +28,9 @@ func (o *Order) UnmarshalText(text []byte) error {
 	return fmt.Errorf(`%+q is no order: write "oldest", "newest" or "mixed"`, text)
 }
 
-// behind returns when an episode would have to be finished to come after those that wait
+// endOfQueue returns when an episode would have to be finished to come after those that wait
 // now; with [Mixed] it is one of the next. Its marker bears what time its maker likes.
-func (o Order) behind(now time.Time) time.Time {
+func (o Order) endOfQueue(now time.Time) time.Time {
 	if o == Newest {
 		return time.Time{}
 	}
@@ -39,66 +39,66 @@ func (o Order) behind(now time.Time) time.Time {
 
 // queue holds episodes that wait for the same, sorted by when they were finished.
 type queue struct {
-	order Order
-	all   []candidate
-	odd   bool // with Mixed: the oldest is next
+	order      Order
+	items      []candidate
+	oldestNext bool // with Mixed: the oldest is next
 }
 
-func (q *queue) len() int { return len(q.all) }
+func (q *queue) length() int { return len(q.items) }
 
 // add puts c in its place. What has just been finished goes to the end, and so
 // does each of a page that comes sorted.
 func (q *queue) add(c candidate) {
-	if n := len(q.all); n == 0 || compare(q.all[n-1], c) <= 0 {
-		q.all = append(q.all, c)
+	if n := len(q.items); n == 0 || compareAge(q.items[n-1], c) <= 0 {
+		q.items = append(q.items, c)
 		return
 	}
-	i, _ := slices.BinarySearchFunc(q.all, c, compare)
-	q.all = slices.Insert(q.all, i, c)
+	i, _ := slices.BinarySearchFunc(q.items, c, compareAge)
+	q.items = slices.Insert(q.items, i, c)
 }
 
-// compare orders candidates by their age, and then by their names, so that a pass
+// compareAge orders candidates by their age, and then by their names, so that a pass
 // is the same each time.
-func compare(a, b candidate) int {
-	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.name, b.name))
+func compareAge(a, b candidate) int {
+	return cmp.Or(a.sortTime.Compare(b.sortTime), cmp.Compare(a.name, b.name))
 }
 
 // next returns what [queue.pop] would; there must be something.
 func (q *queue) next() candidate {
-	if q.fromEnd() {
-		return q.all[len(q.all)-1]
+	if q.takesLast() {
+		return q.items[len(q.items)-1]
 	}
-	return q.all[0]
+	return q.items[0]
 }
 
 // pop takes the next one out.
 func (q *queue) pop() {
-	if q.fromEnd() {
-		q.all = q.all[:len(q.all)-1]
+	if q.takesLast() {
+		q.items = q.items[:len(q.items)-1]
 	} else {
-		q.all = q.all[1:]
+		q.items = q.items[1:]
 	}
-	q.odd = !q.odd
+	q.oldestNext = !q.oldestNext
 }
 
-func (q *queue) fromEnd() bool { return q.order == Newest || q.order == Mixed && !q.odd }
+func (q *queue) takesLast() bool { return q.order == Newest || q.order == Mixed && !q.oldestNext }
 
-// lanes are two queues to the same workers. Large episodes keep to a part of the
+// sizedQueue are two queues to the same workers. Large episodes keep to a part of the
 // workers, so that small ones do not wait for them.
-type lanes struct {
+type sizedQueue struct {
 	small, large queue
-	most         int // large ones at once
-	underWay     int // large ones
+	maxLarge     int // large ones at once
+	largeActive  int // large ones
 }
 
-func newLanes(order Order, most int) lanes {
-	return lanes{small: queue{order: order}, large: queue{order: order}, most: most}
+func newSizedQueue(order Order, most int) sizedQueue {
+	return sizedQueue{small: queue{order: order}, large: queue{order: order}, maxLarge: most}
 }
 
-func (l *lanes) len() int { return l.small.len() + l.large.len() }
+func (l *sizedQueue) length() int { return l.small.length() + l.large.length() }
 
-func (l *lanes) add(c candidate) {
-	if c.large() {
+func (l *sizedQueue) add(c candidate) {
+	if c.isLarge() {
 		l.large.add(c)
 	} else {
 		l.small.add(c)
@@ -106,41 +106,41 @@ func (l *lanes) add(c candidate) {
 }
 
 // next returns the queue whose turn it is, or nil if none may go on now.
-func (l *lanes) next() *queue {
-	large := l.large.len() > 0 && l.underWay < l.most
+func (l *sizedQueue) next() *queue {
+	large := l.large.length() > 0 && l.largeActive < l.maxLarge
 	switch {
-	case large && l.small.len() > 0 && !l.largeFirst():
+	case large && l.small.length() > 0 && !l.largeFirst():
 		return &l.small
 	case large:
 		return &l.large
-	case l.small.len() > 0:
+	case l.small.length() > 0:
 		return &l.small
 	}
 	return nil
 }
 
 // largeFirst reports which of two that may both go on comes first.
-func (l *lanes) largeFirst() bool {
+func (l *sizedQueue) largeFirst() bool {
 	large, small := l.large.next(), l.small.next()
-	if l.large.fromEnd() {
+	if l.large.takesLast() {
 		large, small = small, large
 	}
-	return compare(large, small) <= 0
+	return compareAge(large, small) <= 0
 }
 
-// began and ended count what is with the workers.
-func (l *lanes) began(c candidate) {
-	if c.large() {
-		l.underWay++
+// started and ended count what is with the workers.
+func (l *sizedQueue) started(c candidate) {
+	if c.isLarge() {
+		l.largeActive++
 	}
 }
 
-func (l *lanes) ended(c candidate) {
-	if c.large() {
-		l.underWay--
+func (l *sizedQueue) finished(c candidate) {
+	if c.isLarge() {
+		l.largeActive--
 	}
 }
 
-// mostLargeSent is how many large archives are sent at once: one fills a link, and more
+// maxLargeSends is how many large archives are sent at once: one fills a link, and more
 // than a few make each of them late.
-const mostLargeSent = 4
+const maxLargeSends = 4

@@ -16,29 +16,29 @@ import (
 // reportEvery is how often the report is written at most.
 const reportEvery = time.Second
 
-// reporting is what [dispatch] remembers of the [outbox.Report].
-type reporting struct {
-	due     bool      // something has changed since it was written
-	written time.Time // when
-	there   bool      // the last one said something
-	failed  bool      // it could not be written, and that is in the log
+// reportState is what [dispatcher] remembers of the [outbox.Report].
+type reportState struct {
+	changed       bool      // something has changed since it was written
+	writtenAt     time.Time // when
+	exists        bool      // the last one said something
+	failureLogged bool      // it could not be written, and that is in the log
 
-	answered time.Time // when the receiver last did, by what an earlier process reported
+	answeredBefore time.Time // when the receiver last did, by what an earlier process reported
 }
 
-// again returns the delay after one more failure.
-func (l delay) again(err error, now time.Time) delay {
-	if l.attempts == 0 || l.since.After(now) {
-		l.since = now
+// afterFailure returns the delay after one more failure.
+func (b backoff) afterFailure(err error, now time.Time) backoff {
+	if b.attempts == 0 || b.firstAt.After(now) {
+		b.firstAt = now
 	}
-	l.failed++
-	l.attempts++
-	l.last, l.cause = now, shorten(err.Error())
-	return l
+	b.failures++
+	b.attempts++
+	b.lastAt, b.cause = now, printableCause(err.Error())
+	return b
 }
 
-// shorten makes a cause that may hold hostile bytes fit for a report.
-func shorten(cause string) string {
+// printableCause makes a cause that may hold hostile bytes fit for a report.
+func printableCause(cause string) string {
 	cause = episode.Printable(cause)
 	if len(cause) > outbox.MaxCause {
 		cause = cause[:outbox.MaxCause-3] + "..."
@@ -46,78 +46,78 @@ func shorten(cause string) string {
 	return cause
 }
 
-// postponed notes that an episode is left for later.
-func (d *dispatch) postponed(name episode.Name, l delay) {
-	d.later[name] = l
-	d.wakeAt(l.until)
-	d.report.due = true
+// setBackoff notes that an episode is left for later.
+func (d *dispatcher) setBackoff(name episode.Name, b backoff) {
+	d.backoffs[name] = b
+	d.scheduleWake(b.retryAt)
+	d.report.changed = true
 }
 
-// forget notes that an episode got on, or is gone.
-func (d *dispatch) forget(name episode.Name) {
-	if _, failing := d.later[name]; failing {
-		delete(d.later, name)
-		d.report.due = true
+// clearBackoff notes that an episode got on, or is gone.
+func (d *dispatcher) clearBackoff(name episode.Name) {
+	if _, failing := d.backoffs[name]; failing {
+		delete(d.backoffs, name)
+		d.report.changed = true
 	}
 }
 
-// recall takes up what an earlier process reported: how often an episode has failed, but
+// loadReport takes up what an earlier process reported: how often an episode has failed, but
 // not how long it was to wait. What cannot be read, or waits no more, is left out.
-func (d *dispatch) recall(now time.Time) {
+func (d *dispatcher) loadReport(now time.Time) {
 	r, err := d.out.Report()
-	d.report.there = !errors.Is(err, fs.ErrNotExist)
-	d.report.due = d.report.there || !d.once // it is another process's
-	if d.report.answered = r.AnsweredAt; r.AnsweredAt.After(now) {
-		d.report.answered = time.Time{}
+	d.report.exists = !errors.Is(err, fs.ErrNotExist)
+	d.report.changed = d.report.exists || !d.once // it is another process's
+	if d.report.answeredBefore = r.AnsweredAt; r.AnsweredAt.After(now) {
+		d.report.answeredBefore = time.Time{}
 	}
-	if err != nil && d.report.there {
+	if err != nil && d.report.exists {
 		d.log.Debug("ignored a report", "err", err)
 	}
 	for _, f := range r.Failing {
-		c, err := d.look(f.Episode)
-		if err != nil || c.stage != Seal && c.stage != Send {
+		c, err := d.inspect(f.Episode)
+		if err != nil || c.stage != Pack && c.stage != Send {
 			continue
 		}
 		since := f.Since
 		if since.After(now) {
 			since = now
 		}
-		d.later[f.Episode] = delay{attempts: f.Attempts, since: since, last: f.LastAt, cause: shorten(f.Cause)}
+		d.backoffs[f.Episode] = backoff{attempts: f.Attempts, firstAt: since, lastAt: f.LastAt, cause: printableCause(f.Cause)}
 	}
 }
 
-// tell writes the report, if there is something new in it. A process that ends does so
+// writeReport writes the report, if there is something new in it. A process that ends does so
 // whenever it wrote the one before. Where there was never anything to say, no report is.
-func (d *dispatch) tell(now time.Time, last bool) {
-	if !d.report.due || !last && now.Before(d.report.written.Add(reportEvery)) {
+func (d *dispatcher) writeReport(now time.Time, last bool) {
+	if !d.report.changed || !last && now.Before(d.report.writtenAt.Add(reportEvery)) {
 		return
 	}
-	d.report.due, d.report.written = false, now
+	d.report.changed, d.report.writtenAt = false, now
 	r := d.makeReport(now)
-	if r.Empty() && !d.report.there {
+	if r.Empty() && !d.report.exists {
 		return
 	}
 	err := d.out.WriteReport(r)
 	if err == nil {
-		d.report.there, d.report.failed = !r.Empty(), false
+		d.report.exists, d.report.failureLogged = !r.Empty(), false
 		return
 	}
 	// It is not tried again before there is news: on a full disk, say.
-	if !d.report.failed {
+	if !d.report.failureLogged {
 		d.log.Warn("could not note what 'shipper status' shows of this process", "err", err)
 	}
-	d.report.failed = true
+	d.report.failureLogged = true
 }
 
-func (d *dispatch) makeReport(now time.Time) outbox.Report {
+func (d *dispatcher) makeReport(now time.Time) outbox.Report {
 	second := func(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 	r := outbox.Report{WrittenAt: second(now), PID: os.Getpid(), Failing: []outbox.Failure{}}
-	for name, l := range d.later {
-		if l.held {
+	for name, b := range d.backoffs {
+		if b.held {
 			continue // the hold says it
 		}
 		r.Failing = append(r.Failing, outbox.Failure{
-			Episode: name, Attempts: l.attempts, Since: second(l.since), LastAt: second(l.last), NextAt: second(l.until), Cause: l.cause,
+			Episode: name, Attempts: b.attempts, Since: second(b.firstAt), LastAt: second(b.lastAt), NextAt: second(b.retryAt), Cause: b.cause,
 		})
 	}
 	slices.SortFunc(r.Failing, func(a, b outbox.Failure) int {
@@ -127,11 +127,11 @@ func (d *dispatch) makeReport(now time.Time) outbox.Report {
 	r.Failing = r.Failing[:min(len(r.Failing), outbox.MaxFailing)]
 	if d.link.down {
 		r.Receiver = &outbox.Outage{
-			Since: second(d.link.since), NextPing: second(d.link.next), Cause: shorten(d.link.err.Error()), Hint: shorten(d.link.hint),
+			Since: second(d.link.downSince), NextPing: second(d.link.nextPing), Cause: printableCause(d.link.err.Error()), Hint: printableCause(d.link.hint),
 		}
 	}
-	r.AnsweredAt = second(later(d.link.heard, d.report.answered))
-	r.Asking = !d.once && !d.link.down && d.link.heard.IsZero()
+	r.AnsweredAt = second(latest(d.link.heardAt, d.report.answeredBefore))
+	r.Asking = !d.once && !d.link.down && d.link.heardAt.IsZero()
 	return r
 }
 
@@ -139,13 +139,13 @@ func (d *dispatch) makeReport(now time.Time) outbox.Report {
 // server of NFS that is away for minutes, is no reason to call a person; what is still not
 // to be read after that is lost, or needs somebody.
 const (
-	triesToRead = 5
-	timeToRead  = 10 * time.Minute
+	minReadAttempts = 5
+	minReadTime     = 10 * time.Minute
 )
 
-// unreadable reports whether an error of reading has come back for so long that the
+// isUnreadable reports whether an error of reading has come back for so long that the
 // episode is to be held.
-func (l delay) unreadable(err error) bool {
+func (b backoff) isUnreadable(err error) bool {
 	_, reading := errors.AsType[*durable.ReadError](err)
-	return reading && l.attempts >= triesToRead && l.last.Sub(l.since) >= timeToRead
+	return reading && b.attempts >= minReadAttempts && b.lastAt.Sub(b.firstAt) >= minReadTime
 }

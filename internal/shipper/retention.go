@@ -19,7 +19,7 @@ const (
 
 // pruneLoop finishes what an interrupted pruning left, and applies the retention policy from
 // time to time.
-func (d *dispatch) pruneLoop(ctx context.Context) error {
+func (d *dispatcher) pruneLoop(ctx context.Context) error {
 	if n, err := d.out.CountDiscarded(); err != nil || n > 0 {
 		if err := errors.Join(err, d.prune(ctx, 0)); errors.Is(err, durable.ErrFault) {
 			return err
@@ -43,7 +43,7 @@ func (d *dispatch) pruneLoop(ctx context.Context) error {
 }
 
 // prune deletes at most limit episodes.
-func (d *dispatch) prune(ctx context.Context, limit int) error {
+func (d *dispatcher) prune(ctx context.Context, limit int) error {
 	report, err := shipped.PruneIn(ctx, d.dirs, uplink.NewInventory(d.client, d.store), shipped.PruneOptions{
 		Retention: d.cfg.Retention, Limit: limit, Rate: pruneRate, Holder: d.holder,
 		OnResult: d.logPruned, MinUnchanged: d.minUnchanged,
@@ -57,7 +57,7 @@ func (d *dispatch) prune(ctx context.Context, limit int) error {
 	case ctx.Err() != nil:
 		return nil
 	case uplink.IsOtherStore(err):
-		publish(ctx, d.pongs, ponged{err: err, aside: true}) // which stops sending
+		publish(ctx, d.pingResults, pingResult{err: err, unsolicited: true}) // which stops sending
 	case unreachable:
 		d.log.Debug("nothing pruned, receiver unreachable", "err", err)
 	case locked:
@@ -74,7 +74,7 @@ func (d *dispatch) prune(ctx context.Context, limit int) error {
 const maxKeptLogged = 1000
 
 // logPruned logs a deletion and, once per cause, an episode that needs an operator.
-func (d *dispatch) logPruned(r shipped.PruneResult) error {
+func (d *dispatcher) logPruned(r shipped.PruneResult) error {
 	switch {
 	case r.Deleted:
 		d.log.Info("deleted a retired episode", "episode", r.Episode, "dir", r.Dir, "bytes", r.Bytes,

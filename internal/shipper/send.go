@@ -36,12 +36,12 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 		return "", err
 	}
 	before, asking := s.store.WithKnown(ctx)
-	receipt, err := s.put(asking, upload, entry)
+	receipt, err := s.sendArchive(asking, upload, entry)
 	if err != nil && entry.Err() != nil { // our own disk's, not the way's
 		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.ReadFailed(entry.Err()))
 	}
 	if errors.Is(err, wire.DigestMismatch) {
-		return "", s.mismatched(name, entry, err)
+		return "", s.explainMismatch(name, entry, err)
 	}
 	if err != nil {
 		return "", &uplink.UnreachableError{Err: s.store.CheckResponse(nil, before, err)}
@@ -73,16 +73,16 @@ func (e *deliveredError) Error() string { return e.err.Error() }
 // Unwrap returns what went wrong.
 func (e *deliveredError) Unwrap() error { return e.err }
 
-// put sends an entry. One that went wrong on the way, or in the receiver's part of
+// sendArchive sends an entry. One that went wrong on the way, or in the receiver's part of
 // an interrupted upload, is sent once more, from its beginning: the receiver has
 // thrown away what it had.
-func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (wire.Receipt, error) {
-	release, err := s.place(ctx)
+func (s *Shipper) sendArchive(ctx context.Context, u wire.Upload, entry *outbox.Entry) (wire.Receipt, error) {
+	release, err := s.acquireRequestSlot(ctx)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
 	defer release()
-	from := s.rate.Reader(ctx, entry)
+	from := s.limiter.Reader(ctx, entry)
 	send := func() (wire.Receipt, error) {
 		defer entry.Beat() // an answer, or the lack of one, is progress too
 		return s.client.Put(ctx, u, from)
@@ -97,11 +97,11 @@ func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (
 	return uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, send)
 }
 
-// mismatched sees what a receiver means that got other bytes than were
+// explainMismatch sees what a receiver means that got other bytes than were
 // announced. If our copy went bad and the episode is still there, the copy is
 // dropped, to be packed anew: the episode is what custody is about. Otherwise
 // the receiver's word stands and the episode is held.
-func (s *Shipper) mismatched(name episode.Name, entry *outbox.Entry, refusal error) error {
+func (s *Shipper) explainMismatch(name episode.Name, entry *outbox.Entry, refusal error) error {
 	intact, err := entry.Intact()
 	if err != nil {
 		return durable.ReadFailed(err)
@@ -132,7 +132,7 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 		return err
 	}
 	if finished {
-		state, err := s.unchanged(ctx, name, entry)
+		state, err := s.checkUnchanged(ctx, name, entry)
 		if err != nil {
 			return durable.ReadFailed(err)
 		}
@@ -149,10 +149,10 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 	return s.out.Remove(name)
 }
 
-// unchanged returns the state of the episode if it is still what was packed, or an error
+// checkUnchanged returns the state of the episode if it is still what was packed, or an error
 // if it is not and nobody has accepted it as it is. Another fingerprint may come of a
 // chown; only another name, type, size or content counts.
-func (s *Shipper) unchanged(ctx context.Context, name episode.Name, entry *outbox.Entry) (source.State, error) {
+func (s *Shipper) checkUnchanged(ctx context.Context, name episode.Name, entry *outbox.Entry) (source.State, error) {
 	if accepted, err := s.out.Accepted(name); err != nil || accepted {
 		return source.State{}, err
 	}

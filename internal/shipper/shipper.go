@@ -7,7 +7,7 @@
 // after a power cut is an ordinary start. [Shipper.Once] takes every waiting
 // episode one pass further, [Shipper.Run] goes on as long as it may.
 //
-// One goroutine, [dispatch], decides; packers and senders carry out. A channel
+// One goroutine, [dispatcher], decides; packers and senders carry out. A channel
 // never carries a fact, only a name to look at.
 //
 // The law: an episode leaves its folder only with a receipt for the bytes that
@@ -56,28 +56,28 @@ type Shipper struct {
 	// one, says what was found.
 	Renew func(refusal error) (renewed bool, hint string)
 
-	cfg    Config
-	log    *slog.Logger
-	dirs   *hostdir.Dirs
-	src    *source.Source // of dirs
-	out    *outbox.Outbox // of dirs
-	client receiverClient
-	store  *uplink.Adoption   // of the receiver
-	rate   *bandwidth.Limiter // of all senders together
+	cfg     Config
+	log     *slog.Logger
+	dirs    *hostdir.Dirs
+	src     *source.Source // of dirs
+	out     *outbox.Outbox // of dirs
+	client  receiverClient
+	store   *uplink.Adoption   // of the receiver
+	limiter *bandwidth.Limiter // of all senders together
 
 	holder       string        // what another process that wants a lock is told
 	minUnchanged time.Duration // see [PruneOptions]
 
-	places       chan struct{}                       // held by what is being sent
+	requestSlots chan struct{}                       // held by what is being sent
 	busyTimeout  time.Duration                       // see [uplink.RetryWhileBusy]
 	openRequests atomic.Int64                        // of uploads, that wait for a response
-	reachable    atomic.Bool                         // the receiver seems to be there
+	receiverUp   atomic.Bool                         // the receiver seems to be there
 	inotify      func(flags int) (fd int, err error) // inotify_init1(2)
 
-	beats chan chan<- struct{} // answered by the dispatch that runs
-	wakes chan struct{}        // see Wake
-	work  work
-	tally tally
+	livenessProbes chan chan<- struct{} // answered by the dispatch that runs
+	wakec          chan struct{}        // see Wake
+	work           workTracker
+	tally          counters
 }
 
 // New opens the folders of c and takes the state directory, or returns a
@@ -88,9 +88,9 @@ func New(c Config, client receiverClient, holder string, log *slog.Logger) (*Shi
 		return nil, err
 	}
 	s := &Shipper{
-		cfg: c, log: log, dirs: dirs, src: dirs.Source, out: dirs.Outbox, client: client, rate: bandwidth.NewLimiter(c.BandwidthLimit), holder: holder,
-		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
-		wakes:   make(chan struct{}, 1),
+		cfg: c, log: log, dirs: dirs, src: dirs.Source, out: dirs.Outbox, client: client, limiter: bandwidth.NewLimiter(c.BandwidthLimit), holder: holder,
+		requestSlots: make(chan struct{}, c.Senders), livenessProbes: make(chan chan<- struct{}),
+		wakec:   make(chan struct{}, 1),
 		inotify: unix.InotifyInit1,
 	}
 	if s.store, err = uplink.NewAdoption(s.src, s.out, client, log); err != nil {
@@ -108,7 +108,7 @@ type Stage int
 // The stages, in the order of travel.
 const (
 	Nothing Stage = iota // not finished, or not there
-	Seal                 // finished, and not packed yet
+	Pack                 // finished, and not packed yet
 	Send                 // sealed: send, and retire with the receipt
 	Held                 // a person must look
 	Stale                // a hold of nothing
@@ -132,22 +132,22 @@ func stageOf(f facts) Stage {
 		// dropping the entry, or it was taken away. The receiver knows.
 		return Send
 	case f.finished:
-		return Seal
+		return Pack
 	}
 	return Nothing
 }
 
-// look reads off the folders how far an episode has come.
-func (s *Shipper) look(name episode.Name) (candidate, error) {
+// inspect reads off the folders how far an episode has come.
+func (s *Shipper) inspect(name episode.Name) (candidate, error) {
 	finish, finished, err := s.src.FinishedAt(name)
 	stray, isStray := errors.AsType[*source.StrayError](err)
 	if err != nil && !isStray {
 		return candidate{}, err
 	}
 	state, err := s.out.State(name)
-	c := candidate{name: name, stage: stageOf(facts{finished, state}), at: finish.At, size: state.Size, marked: finish.MarkedAt}
-	if time.Since(c.marked) < restless { // later, somebody must be told what keeps changing
-		c.changed = finish.ChangedAt
+	c := candidate{name: name, stage: stageOf(facts{finished, state}), sortTime: finish.At, size: state.Size, markedAt: finish.MarkedAt}
+	if time.Since(c.markedAt) < restlessAfter { // later, somebody must be told what keeps changing
+		c.changedAt = finish.ChangedAt
 	}
 	state.Held = false
 	c.next = stageOf(facts{finished, state})

@@ -108,7 +108,7 @@ func Inspect(c Config) (Status, error) {
 		return st, err
 	}
 	if store, err := s.out.Store(); err != nil {
-		st.StoreProblem = shorten(err.Error())
+		st.StoreProblem = printableCause(err.Error())
 	} else if store.ID != "" {
 		st.Store = &store
 	}
@@ -126,13 +126,13 @@ func Inspect(c Config) (Status, error) {
 	for _, f := range reported.Failing {
 		waits[f.Episode] = false
 	}
-	if err := s.fill(&st, waits); err != nil {
+	if err := s.scanStatus(&st, waits); err != nil {
 		return st, err
 	}
-	st.take(reported, waits)
+	st.addReport(reported, waits)
 	st.ReceiverState = st.receiverState(reported.Asking, time.Now())
 	st.HeldTotal = len(st.Held) + len(st.Unshippable)
-	return st, st.unnamed(s.src)
+	return st, st.addUnnamed(s.src)
 }
 
 // A ReceiverState says what a running shipper knows of the receiver.
@@ -149,15 +149,15 @@ const (
 // How old a report may be to be the present. A shipper writes one each time that it has
 // asked, and with each scan.
 const (
-	staleReport = 10 * time.Minute
-	looseReport = time.Minute // where it is not known whether a shipper runs
+	maxReportAge         = 10 * time.Minute
+	maxReportAgeUnlocked = time.Minute // where it is not known whether a shipper runs
 )
 
 // receiverState returns what is known now.
 func (st *Status) receiverState(asking bool, now time.Time) ReceiverState {
-	age, most := now.Sub(st.ReportedAt).Abs(), staleReport
+	age, most := now.Sub(st.ReportedAt).Abs(), maxReportAge
 	if st.RunningUnknown {
-		most = looseReport
+		most = maxReportAgeUnlocked
 	}
 	switch {
 	case st.Running == "" && !st.RunningUnknown, st.ReportedAt.IsZero(), age > most:
@@ -172,15 +172,15 @@ func (st *Status) receiverState(asking bool, now time.Time) ReceiverState {
 	return ReceiverAnswers
 }
 
-// take takes in what a shipper wrote down, without what has got on since.
-func (st *Status) take(r outbox.Report, waits map[episode.Name]bool) {
+// addReport takes in what a shipper wrote down, without what has got on since.
+func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
 	if r.Empty() {
 		return
 	}
 	st.ReportedAt, st.ReportedBy, st.Receiver = r.WrittenAt, r.PID, r.Receiver
 	st.AnsweredAt = r.AnsweredAt
 	if st.Receiver != nil {
-		st.Receiver.Cause, st.Receiver.Hint = shorten(st.Receiver.Cause), shorten(st.Receiver.Hint)
+		st.Receiver.Cause, st.Receiver.Hint = printableCause(st.Receiver.Cause), printableCause(st.Receiver.Hint)
 	}
 	st.FailingTotal = r.FailingTotal
 	for _, f := range r.Failing {
@@ -188,42 +188,42 @@ func (st *Status) take(r outbox.Report, waits map[episode.Name]bool) {
 			st.FailingTotal--
 			continue
 		}
-		f.Cause = shorten(f.Cause)
+		f.Cause = printableCause(f.Cause)
 		st.Failing = append(st.Failing, f)
 	}
 	// Of those that the report does not name, some may have got on since.
 	st.FailingTotal = min(st.FailingTotal, st.Waiting+st.Sealed)
 }
 
-// fill takes in what the folders say, and notes in waits, by name, what waits.
-func (s *Shipper) fill(st *Status, waits map[episode.Name]bool) error {
+// scanStatus takes in what the folders say, and notes in waits, by name, what waits.
+func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	bad := func(err error) {
 		if stray, ok := errors.AsType[*source.StrayError](err); ok {
-			st.stray(stray)
+			st.addStray(stray)
 			return
 		}
 		st.Unshippable = append(st.Unshippable, err.Error())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), settlingLook)
+	ctx, cancel := context.WithTimeout(context.Background(), settlingCheckTimeout)
 	defer cancel()
-	for sheet := (sheet{}); !sheet.last; {
+	for sheet := (scanPage{}); !sheet.last; {
 		var err error
-		if sheet, err = s.scan(sheet.end, bad); err != nil {
+		if sheet, err = s.scan(sheet.cursor, bad); err != nil {
 			return err
 		}
-		for _, c := range sheet.found {
+		for _, c := range sheet.candidates {
 			if _, asked := waits[c.name]; asked {
-				waits[c.name] = c.stage == Seal || c.stage == Send
+				waits[c.name] = c.stage == Pack || c.stage == Send
 			}
 			if c.stage == Nothing {
-				st.unfinished(s.src, string(c.name))
+				st.addUnfinished(s.src, string(c.name))
 			} else {
-				st.finished(s.src.MarkedAt(c.name))
+				st.addFinished(s.src.MarkedAt(c.name))
 			}
 			switch c.stage {
-			case Seal:
+			case Pack:
 				st.Waiting++
-				if s.settles(ctx, c) {
+				if s.isSettling(ctx, c) {
 					st.Settling++
 				}
 			case Send:
@@ -241,13 +241,13 @@ func (s *Shipper) fill(st *Status, waits map[episode.Name]bool) error {
 	return nil
 }
 
-// settlingLook bounds how long a status looks for episodes that settle: there may be a
+// settlingCheckTimeout bounds how long a status looks for episodes that settle: there may be a
 // large backlog, of large ones.
-const settlingLook = time.Second
+const settlingCheckTimeout = time.Second
 
-// settles reports whether an episode is known to have changed too recently to be packed.
-func (s *Shipper) settles(ctx context.Context, c candidate) bool {
-	if _, settles := settling.Earliest(s.cfg.Settle.Std(), c.changed, time.Now()); settles {
+// isSettling reports whether an episode is known to have changed too recently to be packed.
+func (s *Shipper) isSettling(ctx context.Context, c candidate) bool {
+	if _, settles := settling.Earliest(s.cfg.Settle.Std(), c.changedAt, time.Now()); settles {
 		return true
 	}
 	if s.cfg.Settle == 0 || ctx.Err() != nil {
@@ -269,7 +269,7 @@ func countShipped(src *source.Source, st *Status) error {
 			return err
 		}
 		st.Shipped++
-		st.finished(r.MarkedAt)
+		st.addFinished(r.MarkedAt)
 		if r.Change != nil {
 			st.Changed.add(r.Change.At)
 		}

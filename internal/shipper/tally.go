@@ -26,13 +26,13 @@ func (t Tally) Done() int {
 	return t.Shipped + t.AlreadyPresent + t.Transient + t.Conflicts + t.Held
 }
 
-// tally is a [Tally] that may be looked at while it counts.
-type tally struct {
+// counters is a [Tally] that may be looked at while it counts.
+type counters struct {
 	mu sync.Mutex
 	t  Tally // guarded by mu
 }
 
-func (t *tally) count(f func(*Tally)) {
+func (t *counters) count(f func(*Tally)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f(&t.t)

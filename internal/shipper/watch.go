@@ -28,7 +28,7 @@ const (
 // watch tells the loop which episodes have just become finished. It is a
 // courtesy that saves the time to the next scan: whatever goes wrong here, the
 // scan finds.
-func (d *dispatch) watch(ctx context.Context) error {
+func (d *dispatcher) watch(ctx context.Context) error {
 	w, err := d.newWatcher(ctx)
 	if err == nil {
 		defer w.f.Close()
@@ -43,16 +43,16 @@ func (d *dispatch) watch(ctx context.Context) error {
 // watcher watches the episodes folder, and in it the episodes that have no
 // marker yet.
 type watcher struct {
-	d        *dispatch
-	ctx      context.Context // of the run
-	f        *os.File
-	episodes *durable.Dir
-	root     int32
-	names    map[int32]string // by watch
-	refused  bool             // the kernel has no more watches; said once
+	d           *dispatcher
+	ctx         context.Context // of the run
+	f           *os.File
+	episodes    *durable.Dir
+	root        int32
+	names       map[int32]string // by watch
+	limitLogged bool             // the kernel has no more watches; said once
 }
 
-func (d *dispatch) newWatcher(ctx context.Context) (*watcher, error) {
+func (d *dispatcher) newWatcher(ctx context.Context) (*watcher, error) {
 	fd, err := d.inotify(noFlags)
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
@@ -69,7 +69,7 @@ func (d *dispatch) newWatcher(ctx context.Context) (*watcher, error) {
 }
 
 func (w *watcher) run() error {
-	if err := w.all(); err != nil {
+	if err := w.watchAll(); err != nil {
 		return err
 	}
 	buf := make([]byte, 64<<10)
@@ -83,7 +83,7 @@ func (w *watcher) run() error {
 			mask := binary.NativeEndian.Uint32(events[4:])
 			size := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(events[12:]))
 			name, _, _ := bytes.Cut(events[unix.SizeofInotifyEvent:size], []byte{0})
-			if err := w.event(wd, mask, string(name)); err != nil {
+			if err := w.handleEvent(wd, mask, string(name)); err != nil {
 				return err
 			}
 			events = events[size:]
@@ -91,28 +91,28 @@ func (w *watcher) run() error {
 	}
 }
 
-func (w *watcher) event(wd int32, mask uint32, name string) error {
+func (w *watcher) handleEvent(wd int32, mask uint32, name string) error {
 	switch {
 	case mask&unix.IN_Q_OVERFLOW != 0:
-		return w.all()
+		return w.watchAll()
 	case wd == w.root && mask&(onSelf|unix.IN_UNMOUNT|unix.IN_IGNORED) != 0:
-		return w.rescan() // which sees that the folder has moved
+		return w.requestScan() // which sees that the folder has moved
 	case mask&unix.IN_IGNORED != 0:
 		delete(w.names, wd)
 	case wd == w.root:
-		return w.look(name)
+		return w.check(name)
 	case name == episode.Marker:
 		if of, known := w.names[wd]; known {
-			return w.look(of)
+			return w.check(of)
 		}
 	}
 	return nil
 }
 
-// all watches every episode that is not finished, at the start and when events
+// watchAll watches every episode that is not finished, at the start and when events
 // were lost, and then has the folders scanned for those that are: one may have
 // become so between the last scan and its watch.
-func (w *watcher) all() error {
+func (w *watcher) watchAll() error {
 	for name, err := range w.d.src.Names() {
 		if err != nil {
 			return err
@@ -121,31 +121,31 @@ func (w *watcher) all() error {
 		if err != nil || finished {
 			continue
 		}
-		if err := w.look(name); err != nil {
+		if err := w.check(name); err != nil {
 			return err
 		}
 	}
-	return w.rescan()
+	return w.requestScan()
 }
 
-// rescan has the loop scan the folders now.
-func (w *watcher) rescan() error {
-	if !publish(w.ctx, w.d.found, "") {
+// requestScan has the loop scan the folders now.
+func (w *watcher) requestScan() error {
+	if !publish(w.ctx, w.d.finishedc, "") {
 		return w.ctx.Err()
 	}
 	return nil
 }
 
-// look tells the loop of an episode that is finished, and watches one that is
+// check tells the loop of an episode that is finished, and watches one that is
 // not. The marker may have come before the watch did: hence the second look.
-func (w *watcher) look(name string) error {
+func (w *watcher) check(name string) error {
 	parsed, err := episode.ParseName(name)
 	if err != nil {
 		return nil // the scan reports it
 	}
 	finished, err := w.d.src.IsFinished(parsed)
 	if err == nil && !finished {
-		if err := w.add(name); err != nil {
+		if err := w.addWatch(name); err != nil {
 			return nil
 		}
 		finished, err = w.d.src.IsFinished(parsed)
@@ -153,17 +153,17 @@ func (w *watcher) look(name string) error {
 	if err != nil || !finished {
 		return nil
 	}
-	w.forget(name)
-	if !publish(w.ctx, w.d.found, parsed) {
+	w.removeWatch(name)
+	if !publish(w.ctx, w.d.finishedc, parsed) {
 		return w.ctx.Err()
 	}
 	return nil
 }
 
-func (w *watcher) add(name string) error {
+func (w *watcher) addWatch(name string) error {
 	wd, err := unix.InotifyAddWatch(int(w.f.Fd()), w.episodes.Path(name), onName|onDirs)
-	if errors.Is(err, unix.ENOSPC) && !w.refused {
-		w.refused = true
+	if errors.Is(err, unix.ENOSPC) && !w.limitLogged {
+		w.limitLogged = true
 		w.d.log.Warn("the kernel has no more inotify watches; some episodes are found by scanning", "every", w.d.cfg.ScanInterval)
 	}
 	if err != nil {
@@ -173,9 +173,9 @@ func (w *watcher) add(name string) error {
 	return nil
 }
 
-// forget ends the watch of an episode that is about to be moved away. What the
+// removeWatch ends the watch of an episode that is about to be moved away. What the
 // kernel has forgotten by itself is no error.
-func (w *watcher) forget(name string) {
+func (w *watcher) removeWatch(name string) {
 	for wd, n := range w.names {
 		if n == name {
 			delete(w.names, wd)

@@ -500,8 +500,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/report.go",
-				"return reading && l.attempts",
-				"return false && reading && l.attempts",
+				"return reading && b.attempts",
+				"return false && reading && b.attempts",
 			},
 		},
 	},
@@ -511,8 +511,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/report.go",
-				"l.attempts >= triesToRead && l.last.Sub(l.since) >= timeToRead",
-				"l.attempts >= 1",
+				"b.attempts >= minReadAttempts && b.lastAt.Sub(b.firstAt) >= minReadTime",
+				"b.attempts >= 1",
 			},
 		},
 	},
@@ -543,12 +543,12 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestAPassTriesWhatIsStuck"},
 		[]edit{
 			{
-				"shipper/holding.go",
+				"shipper/hold.go",
 				"	c.held, c.stage = true, c.next\n",
 				"	c.held, c.stage = true, c.next\n	d.out.Forget(c.name)\n",
 			},
 			{
-				"shipper/holding.go",
+				"shipper/hold.go",
 				"	if r.held {\n		if was, err",
 				"	if r.held {\n		return true, nil\n	}\n	if r.held {\n		if was, err",
 			},
@@ -559,9 +559,9 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestAPassSaysWhyEachEpisodeStays"},
 		[]edit{
 			{
-				"shipper/results.go",
-				"case d.once && d.toldOf < maxTold:",
-				"case d.once && d.toldOf < maxTold && false:",
+				"shipper/result.go",
+				"case d.once && d.loggedFailures < maxLoggedFailures:",
+				"case d.once && d.loggedFailures < maxLoggedFailures && false:",
 			},
 		},
 	},
@@ -570,8 +570,8 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestFailuresAreCountedAcrossPasses"},
 		[]edit{
 			{
-				"shipper/dispatch.go",
-				"		d.recall(time.Now())\n",
+				"shipper/dispatcher.go",
+				"		d.loadReport(time.Now())\n",
 				"",
 			},
 		},
@@ -593,7 +593,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/send.go",
-				"state, err := s.unchanged(ctx, name, entry)",
+				"state, err := s.checkUnchanged(ctx, name, entry)",
 				"state, err := source.State{}, error(nil)",
 			},
 		},
@@ -625,7 +625,7 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestAFailingDiskEndsTheDaemon"},
 		[]edit{
 			{
-				"shipper/verdict.go",
+				"shipper/action.go",
 				"errors.Is(err, durable.ErrFault) || ",
 				"errors.Is(err, durable.ErrFault) && false || ",
 			},
@@ -767,7 +767,7 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestACopyIsNotPackedBeforeItsEnd"},
 		[]edit{
 			{
-				"shipper/seal.go",
+				"shipper/pack.go",
 				"return survey, settling.Check(settle, survey.Marks, c.seen, time.Now())",
 				"return survey, nil",
 			},

@@ -12,13 +12,13 @@ import (
 // maxStrays is how many entries that never ship are in the log, and in a status.
 const maxStrays = 100
 
-// tellStray logs, once, an entry that never ships: as loud as it is likely that somebody
+// logStray logs, once, an entry that never ships: as loud as it is likely that somebody
 // waits for it.
-func (d *dispatch) tellStray(s *source.StrayError) {
-	if d.strays[s.Entry] || len(d.strays) >= maxStrays {
+func (d *dispatcher) logStray(s *source.StrayError) {
+	if d.loggedStrays[s.Entry] || len(d.loggedStrays) >= maxStrays {
 		return
 	}
-	d.strays[s.Entry] = true
+	d.loggedStrays[s.Entry] = true
 	level := slog.LevelDebug
 	switch {
 	case s.Marked:
@@ -44,21 +44,21 @@ type Progress struct {
 	StraysTotal int                  `json:"strays_total"`
 }
 
-// finished takes in when something was finished.
-func (p *Progress) finished(at time.Time) {
+// addFinished takes in when something was finished.
+func (p *Progress) addFinished(at time.Time) {
 	if at.After(p.LastFinished) {
 		p.LastFinished = at.UTC().Truncate(time.Second)
 	}
 }
 
-func (p *Progress) stray(s *source.StrayError) {
+func (p *Progress) addStray(s *source.StrayError) {
 	if p.StraysTotal++; len(p.Strays) < maxStrays {
 		p.Strays = append(p.Strays, s)
 	}
 }
 
-// unfinished takes in a folder without a marker.
-func (p *Progress) unfinished(src *source.Source, name string) {
+// addUnfinished takes in a folder without a marker.
+func (p *Progress) addUnfinished(src *source.Source, name string) {
 	u, err := src.Unfinished(name)
 	if err != nil {
 		return // it is gone
@@ -69,15 +69,15 @@ func (p *Progress) unfinished(src *source.Source, name string) {
 	}
 }
 
-// unnamed takes in the folders that are not finished and have no name of an episode yet:
+// addUnnamed takes in the folders that are not finished and have no name of an episode yet:
 // one that is being copied, say.
-func (p *Progress) unnamed(src *source.Source) error {
+func (p *Progress) addUnnamed(src *source.Source) error {
 	for name, err := range src.Names() {
 		if err != nil {
 			return err
 		}
 		if _, err := episode.ParseName(name); err != nil && src.NameError(name) == nil {
-			p.unfinished(src, name)
+			p.addUnfinished(src, name)
 		}
 	}
 	return nil

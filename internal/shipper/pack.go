@@ -16,19 +16,19 @@ import (
 
 // Why packing waits. The disk is shared with the experiments.
 var (
-	errNoSpace = fmt.Errorf("the disk is down to min_free: %w", unix.ENOSPC)
-	errBudget  = fmt.Errorf("the outbox has reached outbox_max: %w", unix.ENOSPC)
+	errNoSpace    = fmt.Errorf("the disk is down to min_free: %w", unix.ENOSPC)
+	errOutboxFull = fmt.Errorf("the outbox has reached outbox_max: %w", unix.ENOSPC)
 )
 
 // errLarge says that an episode is to wait for the turn of the large ones.
 var errLarge = errors.New("is large")
 
-// seal packs a finished episode into the outbox, once, and returns the size of the
+// packEpisode packs a finished episode into the outbox, once, and returns the size of the
 // archive. It is sealed only if the tree was the same before and after. Packed is
 // called when that is done but for the disk. One that turns out to be large is not
 // packed but sized, and the error is errLarge. One that has changed too recently is not
 // packed either, and the error is a [*settling.UnsettledError].
-func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat, packed func()) (int64, error) {
+func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidate, beat, packed func()) (int64, error) {
 	start, name := time.Now(), c.name
 	if err := s.dirs.CheckPaths(); err != nil {
 		return 0, err
@@ -42,17 +42,17 @@ func (s *Shipper) seal(ctx context.Context, p *archive.Packer, c candidate, beat
 	if err != nil {
 		return 0, err
 	}
-	if before.Large() && !c.large() {
+	if before.Large() && !c.isLarge() {
 		return before.Bytes, errLarge
 	}
 	draft, err := s.out.Create(name)
 	if err != nil {
 		return 0, err
 	}
-	head := s.start(ctx, name, draft, before)
-	sealed, size, err := s.pack(ctx, p, tree, before, &floor{draft: draft, beat: beat, ahead: head})
-	if head.end(); err != nil {
-		head.forget(ctx)
+	head := s.startStreaming(ctx, name, draft, before)
+	sealed, size, err := s.writeArchive(ctx, p, tree, before, &spaceLimitedWriter{draft: draft, beat: beat, stream: head})
+	if head.stop(); err != nil {
+		head.discard(ctx)
 	}
 	if err == nil {
 		draft.Count(size)
@@ -78,13 +78,13 @@ func (s *Shipper) survey(ctx context.Context, tree *archive.Tree, c candidate) (
 	settle := s.cfg.Settle.Std()
 	survey, err := tree.Survey(ctx)
 	if err != nil {
-		return survey, settling.CheckError(err, settle, survey.Marks, c.marked, time.Now())
+		return survey, settling.CheckError(err, settle, survey.Marks, c.markedAt, time.Now())
 	}
 	return survey, settling.Check(settle, survey.Marks, c.seen, time.Now())
 }
 
-func (s *Shipper) pack(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, to *floor) (outbox.Seal, int64, error) {
-	to.out, to.min, to.budget = s.out, int64(s.cfg.MinFree), int64(s.cfg.OutboxMax)
+func (s *Shipper) writeArchive(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, to *spaceLimitedWriter) (outbox.Seal, int64, error) {
+	to.out, to.minFree, to.maxOutbox = s.out, int64(s.cfg.MinFree), int64(s.cfg.OutboxMax)
 	w := digest.NewWriter(to)
 	// Pack surveys the tree once more at its end: nil says that it is still
 	// the one that was surveyed.
@@ -99,40 +99,40 @@ func (s *Shipper) pack(ctx context.Context, p *archive.Packer, tree *archive.Tre
 	}, size, nil
 }
 
-// floor is a writer that stops before the disk is full or the outbox over its
+// spaceLimitedWriter is a writer that stops before the disk is full or the outbox over its
 // budget. An episode that is larger than the budget has the outbox to itself.
-type floor struct {
-	draft  *outbox.Draft
-	out    *outbox.Outbox
-	min    int64
-	budget int64
-	done   int64 // written
-	left   int64 // to write before the space is looked at again
-	beat   func()
-	ahead  *ahead // nil if there is none
+type spaceLimitedWriter struct {
+	draft      *outbox.Draft
+	out        *outbox.Outbox
+	minFree    int64
+	maxOutbox  int64
+	written    int64 // written
+	untilCheck int64 // to write before the space is looked at again
+	beat       func()
+	stream     *streamingUpload // nil if there is none
 }
 
-// look is how much is written between two looks at the space that is left.
-const look = 16 << 20
+// spaceCheckBytes is how much is written between two looks at the space that is left.
+const spaceCheckBytes = 16 << 20
 
-func (f *floor) Write(p []byte) (int, error) {
+func (f *spaceLimitedWriter) Write(p []byte) (int, error) {
 	f.beat()
-	if waiting := f.out.Bytes(); f.budget > 0 && waiting > 0 && waiting+f.done+int64(len(p)) > f.budget {
-		return 0, errBudget
+	if waiting := f.out.Bytes(); f.maxOutbox > 0 && waiting > 0 && waiting+f.written+int64(len(p)) > f.maxOutbox {
+		return 0, errOutboxFull
 	}
-	if f.left <= 0 {
+	if f.untilCheck <= 0 {
 		free, err := f.out.Dir().Space()
 		if err != nil {
 			return 0, err
 		}
-		if free < f.min {
+		if free < f.minFree {
 			return 0, errNoSpace
 		}
-		f.left = look
+		f.untilCheck = spaceCheckBytes
 	}
-	f.left -= int64(len(p))
-	f.done += int64(len(p))
+	f.untilCheck -= int64(len(p))
+	f.written += int64(len(p))
 	n, err := f.draft.Write(p)
-	f.ahead.grew(n)
+	f.stream.notify(n)
 	return n, err
 }

@@ -28,7 +28,7 @@ func TestTheStageIsReadOffTheDisk(t *testing.T) {
 		{false, false, true}:  shipper.Stale,
 		{false, true, false}:  shipper.Send, // a crash between retiring and dropping
 		{false, true, true}:   shipper.Held,
-		{true, false, false}:  shipper.Seal,
+		{true, false, false}:  shipper.Pack,
 		{true, false, true}:   shipper.Held,
 		{true, true, false}:   shipper.Send,
 		{true, true, true}:    shipper.Held,

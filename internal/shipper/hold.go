@@ -13,8 +13,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// hold sets an episode aside for a person.
-func (d *dispatch) hold(r result, reason outbox.Reason, now time.Time) error {
+// holdEpisode sets an episode aside for a person.
+func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) error {
 	h := outbox.Hold{Reason: reason, Cause: d.causeOf(r, reason), HeldAt: now.UTC().Truncate(time.Second)}
 	if p, ok := errors.AsType[*wire.Problem](r.err); ok && !p.Stored.IsZero() {
 		h.Stored = &p.Stored
@@ -28,19 +28,19 @@ func (d *dispatch) hold(r result, reason outbox.Reason, now time.Time) error {
 		}
 		entry.Close()
 	}
-	known, err := d.note(r, h)
+	known, err := d.writeHold(r, h)
 	if err != nil {
-		if v, _ := judge(err); v == stop {
+		if v, _ := classify(err); v == actionStop {
 			return err
 		}
 		// No room for a note, say. Sending the others makes room.
 		r.err = errors.Join(r.err, err)
-		return d.postpone(r, retry, now)
+		return d.scheduleRetry(r, actionRetry, now)
 	}
 	if !r.held {
 		d.held++
 	}
-	d.afterHold(r, reason, now)
+	d.scheduleHeldRetry(r, reason, now)
 	d.tally.count(func(t *Tally) {
 		if reason == outbox.Conflict {
 			t.Conflicts++
@@ -57,17 +57,17 @@ func (d *dispatch) hold(r result, reason outbox.Reason, now time.Time) error {
 }
 
 // causeOf returns what a person is told.
-func (d *dispatch) causeOf(r result, reason outbox.Reason) string {
+func (d *dispatcher) causeOf(r result, reason outbox.Reason) string {
 	if reason != outbox.Unreadable {
 		return r.err.Error()
 	}
 	return fmt.Sprintf("%v: it could not be read in %d tries; see the kernel's log, then mend the disk or the mount, "+
-		"or replace or remove that file", r.err, d.later[r.name].attempts+1)
+		"or replace or remove that file", r.err, d.backoffs[r.name].attempts+1)
 }
 
-// note writes a hold. It reports whether the episode is held for the same reason and cause
+// writeHold writes a hold. It reports whether the episode is held for the same reason and cause
 // already: that one, and its time, stay.
-func (d *dispatch) note(r result, h outbox.Hold) (known bool, err error) {
+func (d *dispatcher) writeHold(r result, h outbox.Hold) (known bool, err error) {
 	if r.held {
 		if was, err := d.out.Held(r.name); err == nil && was.Reason == h.Reason {
 			h.HeldAt = was.HeldAt
@@ -79,75 +79,75 @@ func (d *dispatch) note(r result, h outbox.Hold) (known bool, err error) {
 	return false, d.out.Hold(r.name, h)
 }
 
-// afterHold plans another try of what may heal by itself.
-func (d *dispatch) afterHold(r result, reason outbox.Reason, now time.Time) {
+// scheduleHeldRetry plans another try of what may heal by itself.
+func (d *dispatcher) scheduleHeldRetry(r result, reason outbox.Reason, now time.Time) {
 	if !reason.MayHeal() {
-		d.forget(r.name)
+		d.clearBackoff(r.name)
 		return
 	}
-	l := d.later[r.name]
-	if reason == outbox.Stuck && !l.held {
-		l = delay{} // what failed before has nothing to do with it
+	b := d.backoffs[r.name]
+	if reason == outbox.Stuck && !b.held {
+		b = backoff{} // what failed before has nothing to do with it
 	}
-	l = l.again(r.err, now)
-	l.held, l.until = true, now.Add(uplink.Backoff(firstDelay, maxDelay, l.failed-1))
-	d.postponed(r.name, l)
+	b = b.afterFailure(r.err, now)
+	b.held, b.retryAt = true, now.Add(uplink.Backoff(firstBackoff, maxBackoff, b.failures-1))
+	d.setBackoff(r.name, b)
 }
 
-// queueHeld queues an episode that is held, if its hold may have healed and it is time to
+// enqueueHeld queues an episode that is held, if its hold may have healed and it is time to
 // see, and counts it otherwise. A folder that was copied in gets its owner or mode a
 // moment later; a disk comes back.
-func (d *dispatch) queueHeld(c candidate, now time.Time) {
-	if d.mayHeal(c.name) && !now.Before(d.later[c.name].until) {
+func (d *dispatcher) enqueueHeld(c candidate, now time.Time) {
+	if d.retriesHeld(c.name) && !now.Before(d.backoffs[c.name].retryAt) {
 		d.retryHeld(c, now)
 		return
 	}
 	d.tally.count(func(t *Tally) { t.Held++ })
 }
 
-// mayHeal reports whether a held episode is one to be tried again. The holds that are
+// retriesHeld reports whether a held episode is one to be tried again. The holds that are
 // there at the start are read once; the others were made by this process.
-func (d *dispatch) mayHeal(name episode.Name) bool {
-	if l, known := d.later[name]; known {
-		return l.held
+func (d *dispatcher) retriesHeld(name episode.Name) bool {
+	if b, known := d.backoffs[name]; known {
+		return b.held
 	}
-	if d.knowsHolds {
+	if d.holdsRead {
 		return false
 	}
 	h, err := d.out.Held(name)
 	if err != nil || !h.Reason.MayHeal() {
 		return false
 	}
-	d.later[name] = delay{held: true}
+	d.backoffs[name] = backoff{held: true}
 	return true
 }
 
 // retryHeld queues an episode that stays held until that came to something.
-func (d *dispatch) retryHeld(c candidate, now time.Time) {
-	if _, at := d.hand[c.name]; at || now.Before(d.later[c.name].until) {
+func (d *dispatcher) retryHeld(c candidate, now time.Time) {
+	if _, at := d.inFlight[c.name]; at || now.Before(d.backoffs[c.name].retryAt) {
 		return
 	}
 	c.held, c.stage = true, c.next
 	switch c.stage {
-	case Seal:
-		d.queueSeal(c, now)
+	case Pack:
+		d.enqueuePack(c, now)
 	case Send:
-		d.queueSend(c)
+		d.enqueueSend(c)
 	}
 }
 
-// release takes the hold off an episode that was tried all the same, and got on.
-func (d *dispatch) release(r result) error {
+// releaseHold takes the hold off an episode that was tried all the same, and got on.
+func (d *dispatcher) releaseHold(r result) error {
 	if !r.held {
 		return nil
 	}
 	err := d.out.Forget(r.name)
-	if v, _ := judge(err); err != nil && v == stop {
+	if v, _ := classify(err); err != nil && v == actionStop {
 		return err
 	}
 	if err != nil { // of nothing now, or of what is tried again
 		d.log.Warn("could not take the hold off an episode", "episode", r.name, "err", err)
-		d.postponed(r.name, delay{held: true, until: time.Now().Add(maxDelay)})
+		d.setBackoff(r.name, backoff{held: true, retryAt: time.Now().Add(maxBackoff)})
 		return nil
 	}
 	d.held--

@@ -1,0 +1,320 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cis490/internal/archive"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/settling"
+	"cis490/internal/uplink"
+)
+
+// dispatcher decides what is done next. All of its fields belong to its one
+// goroutine; the workers get a name and answer with a result.
+type dispatcher struct {
+	*Shipper
+	once bool
+
+	toPack           sizedQueue
+	toSend           sizedQueue
+	inFlight         map[episode.Name]candidate // queued, settling, or with a worker
+	activeSends      int                        // of those, with a sender
+	backoffs         map[episode.Name]backoff   // those that failed
+	nextRetry        time.Time                  // when the first of them may be tried again; zero if there is none
+	link             link
+	report           reportState
+	loggedFailures   int  // failures of a single pass that are in the log
+	unloggedFailures int  // and that are not
+	full             bool // the disk is at its floor: no packing until the next sweep
+	fullLogged       bool // and that is in the log
+
+	deliveredAt     time.Time // when an episode last was
+	anyPathFault    bool      // one of those that failed may have a [pathFault]
+	nextPathRetry   time.Time // when one of them is tried at the latest
+	anyReceiverFull bool      // one may have [receiverFull]
+	anyHostFull     bool      // one may have [hostFull]
+	spaceCheckedAt  time.Time // when it was looked whether there is space again
+
+	holdsRead bool // a whole sweep has looked why each is held
+	held      int  // met by the last sweep, and those that came and went since
+	heldSeen  int  // held ones, by this sweep
+
+	settling       queue     // finished, and changed too recently to be packed; by when to look again
+	settleDeadline time.Time // when a single pass waits for them no longer; zero if it has not swept
+	crowdLogged    sync.Once // that there are more
+
+	scanCursor episode.Name         // how far the sweep of the folders has come
+	scanDone   bool                 // it has come to the end
+	nextScan   time.Time            // when the next one begins
+	packers    chan *archive.Packer // those that are not at work
+	sendSlots  chan struct{}        // held by who may send
+
+	packc       chan candidate
+	sendc       chan episode.Name
+	results     chan result
+	pingc       chan struct{}
+	pingResults chan pingResult
+	finishedc   chan episode.Name // names that became finished just now
+
+	loggedStrays map[string]bool   // entries that never ship, and are in the log
+	keptLogged   map[string]string // why retired episodes are kept, by directory; the retention's alone
+}
+
+// run starts the workers and decides until ctx ends or, once, until all that
+// waited was tried.
+func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err error) {
+	d := &dispatcher{
+		Shipper: s, once: once, link: link{log: s.log},
+		toPack: newSizedQueue(s.cfg.Order, max(1, s.cfg.Packers/2)), toSend: newSizedQueue(s.cfg.Order, min(maxLargeSends, max(1, s.cfg.Senders/2))),
+		inFlight: make(map[episode.Name]candidate), backoffs: make(map[episode.Name]backoff),
+		packers: make(chan *archive.Packer, s.cfg.Packers), sendSlots: make(chan struct{}, s.cfg.Senders),
+		packc: make(chan candidate), sendc: make(chan episode.Name), results: make(chan result),
+		pingc: make(chan struct{}), pingResults: make(chan pingResult), finishedc: make(chan episode.Name),
+		keptLogged: make(map[string]string), loggedStrays: make(map[string]bool),
+	}
+	defer durable.RaiseGOMAXPROCS()()
+	if s.busyTimeout = uplink.BusyTimeout; once {
+		s.busyTimeout = onceBusyTimeout
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for range s.cfg.Packers {
+		d.packers <- archive.NewPacker()
+	}
+	for i := range max(workersPerStage, s.cfg.Packers) {
+		g.Go(func() error { return d.packWorker(ctx, 2*i) })
+	}
+	for i := range max(workersPerStage, s.cfg.Senders) {
+		g.Go(func() error { return d.sendWorker(ctx, 2*i+1) })
+	}
+	g.Go(func() error { return d.pingLoop(ctx) })
+	if !once {
+		g.Go(func() error { return d.watch(ctx) })
+		g.Go(func() error { return d.pruneLoop(ctx) })
+	}
+	g.Go(func() error {
+		defer close(d.packc)
+		defer close(d.sendc)
+		defer close(d.pingc)
+		d.loadReport(time.Now())
+		return d.loop(ctx)
+	})
+	if err = g.Wait(); !errors.Is(err, durable.ErrFault) {
+		d.report.changed = d.report.changed || !d.link.heardAt.IsZero() && !d.link.heardAt.Before(d.report.writtenAt)
+		d.writeReport(time.Now(), true)
+		err = errors.Join(err, d.store.Close())
+	}
+	return d.link.err, err
+}
+
+// loop is the loop.
+func (d *dispatcher) loop(ctx context.Context) error {
+	for {
+		if err := d.scanMore(time.Now()); err != nil {
+			return err
+		}
+		if d.once && d.passDone() {
+			d.logUnlogged()
+			return nil
+		}
+		d.writeReport(time.Now(), false)
+		if err := d.handleNext(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// handleNext waits for the next thing that happens. A channel that must not be used
+// now is nil.
+func (d *dispatcher) handleNext(ctx context.Context) error {
+	d.receiverUp.Store(!d.link.down)
+	var sealc chan candidate
+	var sendc chan episode.Name
+	var seal, send candidate
+	var probec chan struct{}
+	sealq := d.toPack.next()
+	if sealq != nil {
+		sealc, seal = d.packc, sealq.next()
+	}
+	sendq := d.toSend.next()
+	if sendq != nil && !d.link.down {
+		sendc, send = d.sendc, sendq.next()
+	}
+	now := time.Now()
+	if d.mayPing() && !now.Before(d.link.nextPing) {
+		probec = d.pingc
+	}
+	alarm := time.NewTimer(d.nextWake(now))
+	defer alarm.Stop()
+	select {
+	case sealc <- seal:
+		sealq.pop()
+		d.toPack.started(seal)
+	case sendc <- send.name:
+		sendq.pop()
+		d.toSend.started(send)
+		d.activeSends++
+	case probec <- struct{}{}:
+		d.link.notePing()
+	case <-d.wakec:
+		d.link.requestPing(time.Now())
+	case r := <-d.results:
+		c := d.inFlight[r.name]
+		delete(d.inFlight, r.name)
+		r.held = c.held
+		if r.stage == Send {
+			d.activeSends--
+			d.toSend.finished(c)
+		} else {
+			d.toPack.finished(c)
+		}
+		return d.handleResult(r, c, time.Now())
+	case p := <-d.pingResults:
+		return d.handlePing(p)
+	case name := <-d.finishedc:
+		return d.enqueueNow(name, time.Now())
+	case answer := <-d.livenessProbes:
+		answer <- struct{}{}
+	case <-alarm.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// nextWake returns how long the loop may sleep. A time that has passed must be
+// one at which something is then done, or the loop spins: a single pass begins
+// no other sweep and tries nothing twice.
+func (d *dispatcher) nextWake(now time.Time) time.Duration {
+	if d.needsScan() {
+		return 0
+	}
+	wait := d.cfg.ScanInterval.Std()
+	if d.mayPing() {
+		wait = min(wait, d.link.nextPing.Sub(now))
+	}
+	if d.scanDone && !d.once {
+		wait = min(wait, d.nextScan.Sub(now))
+	}
+	if !d.nextRetry.IsZero() && !d.once {
+		wait = min(wait, d.nextRetry.Sub(now))
+	}
+	if d.waitsForSpace() {
+		wait = min(wait, d.spaceCheckedAt.Add(spaceCheckInterval).Sub(now))
+	}
+	if d.settling.length() > 0 {
+		wait = min(wait, d.settling.next().sortTime.Sub(now))
+	}
+	if d.settleWaitOver(now) {
+		wait = 0
+	}
+	if d.report.changed && !d.once {
+		wait = min(wait, d.report.writtenAt.Add(reportEvery).Sub(now))
+	}
+	return max(wait, 0)
+}
+
+// passDone reports whether a pass is over: everything was scanned, what could be
+// tried has been, nothing settles, and a receiver that seems to be away was asked whether
+// it is.
+func (d *dispatcher) passDone() bool {
+	return d.scanDone && len(d.inFlight) == 0 && !d.link.pinging && !d.mayPing()
+}
+
+// scanMore scans the next page of the folders when there is little left of the
+// one before, or begins anew when it is time.
+func (d *dispatcher) scanMore(now time.Time) error {
+	if err := d.enqueueSettled(now); err != nil {
+		return err
+	}
+	if !d.once {
+		d.checkSpace(now)
+		if err := d.retryExpired(now); err != nil {
+			return err
+		}
+		if d.scanDone && !now.Before(d.nextScan) {
+			d.restartScan()
+		}
+	}
+	if !d.needsScan() {
+		return nil
+	}
+	if err := d.dirs.CheckPaths(); err != nil {
+		return err
+	}
+	if d.scanCursor == "" && (d.cfg.OutboxMax > 0 || d.Status != nil) {
+		if err := d.out.Measure(); err != nil {
+			return err
+		}
+	}
+	sheet, err := d.scan(d.scanCursor, d.reportUnshippable)
+	if err != nil {
+		return err
+	}
+	d.scanCursor = sheet.cursor
+	slices.SortFunc(sheet.candidates, compareAge)
+	for _, c := range sheet.candidates {
+		if err := d.enqueue(c, now); err != nil {
+			return err
+		}
+	}
+	if sheet.last {
+		// What waited for room at the last sweep waits still, if there is none.
+		d.updateLowSpaceFile(d.full || d.belowMinFree() || d.fullLogged && d.outboxNearLimit())
+		d.scanDone, d.nextScan = true, now.Add(d.cfg.ScanInterval.Std())
+		if d.once {
+			d.settleDeadline = time.Now().Add(settling.MaxWait(d.cfg.Settle.Std()))
+		}
+		d.holdsRead, d.held = true, d.heldSeen
+		d.report.changed = d.report.changed || d.report.exists // says that it is still so
+		d.notifyStatus()
+	}
+	return nil
+}
+
+// needsScan reports whether another page may be scanned.
+func (d *dispatcher) needsScan() bool {
+	return !d.scanDone && d.toPack.small.length() == 0 && d.toPack.large.length() < scanPageSize && d.toSend.length() < scanPageSize
+}
+
+// belowMinFree reports whether the disk is below its floor, whoever took it there.
+func (d *dispatcher) belowMinFree() bool {
+	free, err := d.out.Dir().Space()
+	return err == nil && free < int64(d.cfg.MinFree)
+}
+
+// restartScan begins to scan from the start.
+func (d *dispatcher) restartScan() {
+	d.scanDone, d.full, d.scanCursor, d.heldSeen = false, false, "", 0
+}
+
+// retryExpired takes up the episodes that failed and have waited long enough.
+func (d *dispatcher) retryExpired(now time.Time) error {
+	if d.nextRetry.IsZero() || now.Before(d.nextRetry) {
+		return nil
+	}
+	d.nextRetry = time.Time{}
+	for name, b := range d.backoffs {
+		if now.Before(b.retryAt) {
+			d.scheduleWake(b.retryAt)
+			continue
+		}
+		if err := d.enqueueNow(name, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scheduleWake makes the loop look at the episodes that failed.
+func (d *dispatcher) scheduleWake(t time.Time) {
+	if d.nextRetry.IsZero() || t.Before(d.nextRetry) {
+		d.nextRetry = t
+	}
+}

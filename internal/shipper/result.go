@@ -1,0 +1,169 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"cis490/internal/outbox"
+	"cis490/internal/settling"
+	"cis490/internal/wire"
+)
+
+// quietFailures is how often a send may fail for the path's fault before it is
+// told of the episode: pings are answered in between, or there would have been
+// no other attempt.
+const quietFailures = 3
+
+// handleResult decides what follows from the result of work on an episode that was in hand
+// as c.
+func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
+	if r.err == nil {
+		d.clearBackoff(r.name)
+		if err := d.releaseHold(r); err != nil {
+			return err
+		}
+		d.onSuccess(r, c.sortTime)
+		if r.stage == Send {
+			d.noteDelivery(now)
+		}
+		return nil
+	}
+	if errors.Is(r.err, fs.ErrNotExist) && r.stage == Pack {
+		d.log.Info("episode is gone", "episode", r.name, "err", r.err)
+		d.clearBackoff(r.name)
+		d.countTransient(1)
+		return nil
+	}
+	if errors.Is(r.err, errLarge) {
+		c.size = r.size
+		d.enqueuePack(c, now)
+		return nil
+	}
+	if settling, ok := errors.AsType[*settling.UnsettledError](r.err); ok {
+		d.handleUnsettled(c, settling, now)
+		return nil
+	}
+	if r.size == 0 {
+		r.size = c.size
+	}
+	verdict, reason := classify(r.err)
+	switch verdict {
+	case actionStop:
+		return r.err
+	case actionHold:
+		return d.holdEpisode(r, reason, now)
+	case actionPausePacking:
+		if d.pausePacking(r) {
+			return nil
+		}
+	case actionPauseSending:
+		d.report.changed = true
+		if d.link.markDown(r.err, d.once, now); d.link.failedPings > 0 {
+			d.dropQueues(&d.toSend.small, &d.toSend.large)
+		}
+	}
+	return d.scheduleRetry(r, verdict, now)
+}
+
+// scheduleRetry leaves an episode for later: it must not keep the others waiting.
+func (d *dispatcher) scheduleRetry(r result, v action, now time.Time) error {
+	b := d.backoffs[r.name]
+	f := d.faultOf(r, v, b)
+	if _, further := errors.AsType[*wire.Interrupted](r.err); further {
+		b = backoff{held: b.held} // it is coming home, if in pieces
+	}
+	if b = b.afterFailure(r.err, now); b.isUnreadable(r.err) && !r.held {
+		return d.holdEpisode(r, outbox.Unreadable, now)
+	}
+	d.setBackoff(r.name, d.withRetryTime(r, f, b, now))
+	d.skip(candidate{held: r.held})
+	d.log.Log(context.Background(), d.failureLevel(v, b), "will try again", "episode", r.name, "attempt", b.attempts, "err", r.err)
+	return nil
+}
+
+// maxLoggedFailures is how many failures of a single pass are in the log. The others are counted.
+const maxLoggedFailures = 20
+
+// failureLevel returns how loud the log is of a failure. Who runs a single pass is told why each
+// episode stays.
+func (d *dispatcher) failureLevel(v action, b backoff) slog.Level {
+	switch {
+	case d.once && d.loggedFailures < maxLoggedFailures:
+		d.loggedFailures++
+		return slog.LevelWarn
+	case d.once:
+		d.unloggedFailures++
+	case b.held: // the hold says it
+	case v == actionPauseSending && b.failures < quietFailures: // if the receiver is away, the link tells it, once for all
+	case v == actionPausePacking && b.failures > 1: // said once for all
+	default:
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
+}
+
+// logUnlogged ends the log of a single pass.
+func (d *dispatcher) logUnlogged() {
+	if d.unloggedFailures > 0 {
+		d.log.Warn("more episodes failed", "count", d.unloggedFailures, "hint", "shipper status lists them")
+	}
+}
+
+// onSuccess moves an episode on to its next stage.
+func (d *dispatcher) onSuccess(r result, at time.Time) {
+	if r.stage == Send && d.full && !d.once && d.cfg.OutboxMax > 0 && !d.outboxNearLimit() {
+		d.restartScan() // there is room in the outbox again
+	}
+	switch {
+	case r.stage == Pack:
+		d.fullLogged = d.fullLogged && d.full // one that was on its way to the disk says nothing
+		d.enqueueSend(candidate{name: r.name, stage: Send, sortTime: at, size: r.size})
+	case r.status == wire.AlreadyPresent:
+		d.tally.count(func(t *Tally) { t.AlreadyPresent++ })
+	default:
+		d.tally.count(func(t *Tally) { t.Shipped++ })
+	}
+}
+
+// pausePacking stops packing until the next sweep. Sending goes on: it makes room. It
+// returns false if it was this one episode that was too large for the room that
+// there is: others may fit, and it must not keep them waiting.
+func (d *dispatcher) pausePacking(r result) bool {
+	if !d.belowMinFree() && !d.outboxNearLimit() {
+		return false
+	}
+	if !d.fullLogged {
+		d.log.Warn("packing waits for space", "err", r.err)
+	}
+	d.full, d.fullLogged = true, true
+	d.countTransient(1)
+	d.dropQueues(&d.toPack.small, &d.toPack.large)
+	d.updateLowSpaceFile(true)
+	return true
+}
+
+// outboxNearLimit reports whether the outbox is so near its budget that most episodes
+// would be packed in vain.
+func (d *dispatcher) outboxNearLimit() bool {
+	budget := int64(d.cfg.OutboxMax)
+	return budget > 0 && d.out.Bytes() > budget/2
+}
+
+// updateLowSpaceFile makes or removes the file that says that this host is short of space. It
+// is a hint for the experiment queue, so a power cut may take it.
+func (d *dispatcher) updateLowSpaceFile(low bool) {
+	path := string(d.cfg.LowSpaceFile)
+	if path == "" {
+		return
+	}
+	update := removeLowSpaceFile
+	if low {
+		update = writeLowSpaceFile
+	}
+	if err := update(path); err != nil {
+		d.log.Warn("could not tell the experiment queue about the space", "err", err)
+	}
+}

@@ -1,0 +1,116 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/settling"
+)
+
+// restlessAfter is for how long after its marker an episode may change before a person is told.
+const restlessAfter = time.Hour
+
+// maxSettleWait is how long an episode waits at most for the next look only because it did not
+// settle for long.
+const maxSettleWait = 5 * time.Minute
+
+// minSettleWait returns how long an episode that has been waiting to settle is left alone at
+// least: a part of the time for which it has, since each look reads all of its folders.
+func (c candidate) minSettleWait(now time.Time) time.Duration {
+	if c.waitingSince.IsZero() {
+		return 0
+	}
+	return min(now.Sub(c.waitingSince)/4, maxSettleWait)
+}
+
+// awaitSettled keeps an episode until a time at which it may have settled. With a page of them
+// the others are left to the next sweep.
+func (d *dispatcher) awaitSettled(c candidate, until, now time.Time) {
+	if d.settling.length() >= scanPageSize {
+		level := slog.LevelDebug
+		if d.once {
+			level = slog.LevelWarn
+		}
+		d.crowdLogged.Do(func() {
+			d.log.Log(context.Background(), level, "more episodes settle than are kept in mind", "at_once", scanPageSize)
+		})
+		d.skip(c)
+		return
+	}
+	if c.waitingSince.IsZero() {
+		c.waitingSince = now
+	}
+	if earliest := now.Add(c.minSettleWait(now)); !d.once && until.Before(earliest) {
+		until = earliest
+	}
+	c.sortTime = until
+	d.settling.add(c)
+	d.inFlight[c.name] = c
+}
+
+// handleUnsettled keeps an episode of which a packer has found that it is still being changed.
+func (d *dispatcher) handleUnsettled(c candidate, err *settling.UnsettledError, now time.Time) {
+	d.log.Debug("episode settles", "episode", c.name, "changed", err.Changed, "for", err.Until.Sub(now).Round(time.Millisecond))
+	if !c.logged && !d.once && now.Sub(err.MarkedAt) > restlessAfter {
+		d.log.Warn("a finished episode keeps changing and is not packed", "episode", c.name, "changed", err.Changed,
+			"hint", "find what writes to it, or lower settle")
+		c.logged = true
+	}
+	c.seen = err.Seen
+	d.awaitSettled(c, err.Until, now)
+}
+
+// enqueueSettled takes up the episodes whose wait is over. A single pass gives the others up
+// when its patience ends.
+func (d *dispatcher) enqueueSettled(now time.Time) error {
+	for q := &d.settling; q.length() > 0 && !now.Before(q.next().sortTime); {
+		waited := q.next()
+		q.pop()
+		delete(d.inFlight, waited.name)
+		c, err := d.inspect(waited.name)
+		if waited.held && c.stage == Held { // it is tried although it is held
+			c.held, c.stage = true, c.next
+		}
+		if errors.Is(err, durable.ErrFault) {
+			return err
+		}
+		if err != nil || c.stage != Pack {
+			d.log.Info("episode is gone, or cannot be looked at", "episode", waited.name, "err", err)
+			d.skip(waited)
+			continue
+		}
+		c.seen, c.logged, c.waitingSince = waited.seen, waited.logged, waited.waitingSince
+		if c.minSettleWait(now) > settling.MarkerFirstFactor*d.cfg.Settle.Std() {
+			c.restless, c.sortTime = true, d.cfg.Order.endOfQueue(now)
+		}
+		d.enqueuePack(c, now)
+	}
+	if d.settleWaitOver(now) {
+		d.giveUpSettling()
+	}
+	return nil
+}
+
+// settleWaitOver reports whether a single pass must not wait any longer: nothing that
+// settles now settles before its patience ends.
+func (d *dispatcher) settleWaitOver(now time.Time) bool {
+	return !d.settleDeadline.IsZero() && d.settling.length() > 0 && (!now.Before(d.settleDeadline) || d.settling.next().sortTime.After(d.settleDeadline))
+}
+
+// maxGivenUpLogged bounds how many episodes a pass names that did not settle.
+const maxGivenUpLogged = 10
+
+// giveUpSettling leaves all that settles to the next pass.
+func (d *dispatcher) giveUpSettling() {
+	for i, c := range d.settling.items {
+		if i == maxGivenUpLogged {
+			d.log.Warn("more episodes are still being changed", "episodes", d.settling.length()-i)
+			break
+		}
+		d.log.Warn("episode is still being changed", "episode", c.name, "hint", "see settle in lab-host.toml")
+	}
+	d.dropQueues(&d.settling)
+}
