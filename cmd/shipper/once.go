@@ -14,6 +14,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -31,30 +32,31 @@ func runOnce(c *cobra.Command, o *options) error {
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	done := show(c.Context(), s)
-	tally, unreachable, err := s.Once(c.Context())
+	tally, passErr := s.Once(c.Context())
 	done()
-	if c.Context().Err() != nil && errors.Is(err, context.Canceled) {
-		unreachable, err = nil, nil
+	canceled := errors.Is(passErr, context.Canceled)
+	if c.Context().Err() != nil && canceled {
+		passErr = nil
 	}
-	if err != nil {
-		return err
+	if _, unreachable := errors.AsType[*uplink.UnreachableError](passErr); passErr != nil && (canceled || !unreachable) {
+		return passErr
 	}
 	if o.json {
 		err = cli.WriteJSON(c.OutOrStdout(), tally)
 	} else {
 		_, err = fmt.Fprintln(c.OutOrStdout(), tally)
 	}
-	if unreachable != nil {
-		unreachable = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, unreachable)
+	if passErr != nil {
+		passErr = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, passErr)
 	}
 	if c.Context().Err() != nil {
 		return errors.Join(err, &cli.Exit{Code: cli.Failed, Err: errors.New("stopped; what was not reached is as it was")})
 	}
-	return errors.Join(err, verdict(tally, unreachable))
+	return errors.Join(err, exitOfPass(tally, passErr))
 }
 
-// verdict returns the exit code that a pass has earned.
-func verdict(t shipper.Tally, unreachable error) error {
+// exitOfPass returns the exit code of a pass. Unreachable is nil if the receiver was reached.
+func exitOfPass(t shipper.Tally, unreachable error) error {
 	switch {
 	case unreachable != nil:
 		err := unreachable

@@ -146,54 +146,6 @@ func (d *dispatcher) noteReceiverSpace(free int64, now time.Time) {
 	}
 }
 
-// spaceCheckInterval is how often it is looked whether there is space again.
-const spaceCheckInterval = 5 * time.Second
-
-// minSpaceGrowth is by how much the space must have grown for another try.
-const minSpaceGrowth = 1 << 20
-
-// checkSpace goes on packing when there is space again.
-func (d *dispatcher) checkSpace(now time.Time) {
-	if !d.waitsForSpace() || now.Before(d.spaceCheckedAt.Add(spaceCheckInterval)) {
-		return
-	}
-	d.spaceCheckedAt = now
-	if d.full && d.scanDone && !d.belowMinFree() && !d.outboxNearLimit() {
-		d.restartScan()
-	}
-	if !d.anyHostFull {
-		return
-	}
-	d.anyHostFull = false
-	room := d.freeForPacking()
-	d.updateBackoffs(func(_ episode.Name, b backoff) backoff {
-		if b.fault != hostFull {
-			return b
-		}
-		d.anyHostFull = true
-		if grown := room - b.free; grown >= minSpaceGrowth && (room >= b.needed || grown >= b.free/4) {
-			b.retryAt = earliest(b.retryAt, now)
-		}
-		return b
-	})
-}
-
-// waitsForSpace reports whether an episode waits for space on this host.
-func (d *dispatcher) waitsForSpace() bool { return !d.once && (d.full || d.anyHostFull) }
-
-// freeForPacking returns how many bytes can be packed now.
-func (d *dispatcher) freeForPacking() int64 {
-	free, err := d.out.Dir().Space()
-	if err != nil {
-		return 0
-	}
-	room := free - int64(d.cfg.MinFree)
-	if waiting := d.out.Bytes(); d.cfg.OutboxMax > 0 && waiting > 0 { // see [spaceLimitedWriter]
-		room = min(room, int64(d.cfg.OutboxMax)-waiting)
-	}
-	return max(0, room)
-}
-
 func latest(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return b

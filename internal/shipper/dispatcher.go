@@ -30,10 +30,9 @@ type dispatcher struct {
 	nextRetry        time.Time                  // when the first of them may be tried again; zero if there is none
 	link             link
 	report           reportState
-	loggedFailures   int  // failures of a single pass that are in the log
-	unloggedFailures int  // and that are not
-	full             bool // the disk is at its floor: no packing until the next sweep
-	fullLogged       bool // and that is in the log
+	loggedFailures   int // failures of a single pass that are in the log
+	unloggedFailures int // and that are not
+	packing          packingState
 
 	deliveredAt     time.Time // when an episode last was
 	anyPathFault    bool      // one of those that failed may have a [pathFault]
@@ -133,7 +132,7 @@ func (d *dispatcher) loop(ctx context.Context) error {
 // handleNext waits for the next thing that happens. A channel that must not be used
 // now is nil.
 func (d *dispatcher) handleNext(ctx context.Context) error {
-	d.receiverUp.Store(!d.link.down)
+	d.receiverUp.Store(d.link.state == linkUp)
 	var sealc chan candidate
 	var sendc chan episode.Name
 	var seal, send candidate
@@ -143,7 +142,7 @@ func (d *dispatcher) handleNext(ctx context.Context) error {
 		sealc, seal = d.packc, sealq.next()
 	}
 	sendq := d.toSend.next()
-	if sendq != nil && !d.link.down {
+	if sendq != nil && d.link.state == linkUp {
 		sendc, send = d.sendc, sendq.next()
 	}
 	now := time.Now()
@@ -266,7 +265,7 @@ func (d *dispatcher) scanMore(now time.Time) error {
 	}
 	if sheet.last {
 		// What waited for room at the last sweep waits still, if there is none.
-		d.updateLowSpaceFile(d.full || d.belowMinFree() || d.fullLogged && d.outboxNearLimit())
+		d.updateLowSpaceFile(d.packing.isShort(d.belowMinFree(), d.outboxNearLimit()))
 		d.scanDone, d.nextScan = true, now.Add(d.cfg.ScanInterval.Std())
 		if d.once {
 			d.settleDeadline = time.Now().Add(settling.MaxWait(d.cfg.Settle.Std()))
@@ -283,15 +282,10 @@ func (d *dispatcher) needsScan() bool {
 	return !d.scanDone && d.toPack.small.length() == 0 && d.toPack.large.length() < scanPageSize && d.toSend.length() < scanPageSize
 }
 
-// belowMinFree reports whether the disk is below its floor, whoever took it there.
-func (d *dispatcher) belowMinFree() bool {
-	free, err := d.out.Dir().Space()
-	return err == nil && free < int64(d.cfg.MinFree)
-}
-
 // restartScan begins to scan from the start.
 func (d *dispatcher) restartScan() {
-	d.scanDone, d.full, d.scanCursor, d.heldSeen = false, false, "", 0
+	d.scanDone, d.scanCursor, d.heldSeen = false, "", 0
+	d.packing = d.packing.afterScanStart()
 }
 
 // retryExpired takes up the episodes that failed and have waited long enough.

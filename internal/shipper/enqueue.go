@@ -59,7 +59,7 @@ func (d *dispatcher) enqueue(c candidate, now time.Time) error {
 }
 
 func (d *dispatcher) enqueuePack(c candidate, now time.Time) {
-	if d.full {
+	if d.packing == packingPaused {
 		d.skip(c)
 		return
 	}
@@ -74,7 +74,7 @@ func (d *dispatcher) enqueuePack(c candidate, now time.Time) {
 // enqueueSend queues an episode for sending. While the link is down the outbox is
 // the queue: it may hold more names than memory should.
 func (d *dispatcher) enqueueSend(c candidate) {
-	if d.link.down && (!d.once || d.link.failedPings > 0) {
+	if d.link.state == linkDown || d.link.state == linkSuspect && !d.once {
 		d.skip(c)
 		return
 	}

@@ -73,14 +73,14 @@ func NewLink(log *slog.Logger) *Link { return &Link{link{log: log}} }
 
 // Fail takes it down, and returns when it is asked next.
 func (l *Link) Fail(err error, now time.Time) time.Duration {
-	l.l.markDown(err, false, now)
+	l.l.markSuspect(err, false, now)
 	return l.l.nextPing.Sub(now)
 }
 
 // Answered takes in a ping, and returns whether it is down and when it is asked next.
 func (l *Link) Answered(pong wire.PingResponse, err error, now time.Time) (bool, time.Duration) {
 	l.l.handlePing(pingResult{response: pong, err: err}, now)
-	return l.l.down, l.l.nextPing.Sub(now)
+	return l.l.state != linkUp, l.l.nextPing.Sub(now)
 }
 
 // Watching runs a watcher alone, long before the next scan is due: it looks at

@@ -12,40 +12,54 @@ import (
 	"cis490/internal/wire"
 )
 
-// Waits of the link: how long after the receiver failed it is asked again.
+// Waits of the link between pings after the receiver failed.
 const (
-	firstProbe       = 5 * time.Second
-	maxProbe         = 2 * time.Minute
-	reminderInterval = 6 * time.Hour // how often the log says that it is still away
+	firstProbe = 5 * time.Second
+	maxProbe   = 2 * time.Minute
+	// reminderInterval is how often the log repeats that the receiver is unavailable.
+	reminderInterval = 6 * time.Hour
 )
 
 // onceBusyTimeout is [uplink.BusyTimeout] of a single pass, for which others wait.
 const onceBusyTimeout = 15 * time.Second
 
-// link is what the shipper believes of the way to the receiver. While it is
-// down nothing is sent but one ping a step, however many episodes wait. While it is up the
-// receiver is asked now and then, so that who asks for the status is told what is true.
-// Owned by [dispatcher].
+// linkState says whether uploads are sent.
+type linkState int
+
+// The states.
+const (
+	linkUp      linkState = iota // uploads are sent
+	linkSuspect                  // an upload failed, and no ping has shown why; nothing is sent
+	linkDown                     // a ping failed too, or none is sent; nothing is sent
+)
+
+// link is what the shipper knows of the receiver and the path to it. While it is not up,
+// only pings are sent, with backoff, however many episodes wait. While it is up, pings keep
+// the status current. It belongs to [dispatcher].
 type link struct {
-	log         *slog.Logger
-	down        bool
-	pinging     bool      // a ping is on its way
-	stale       bool      // since that went, an upload has failed
-	pingNow     bool      // somebody wants to know now
-	woken       bool      // somebody did before the ping that is on its way
-	heardAt     time.Time // when the receiver last took something, or said that it would
-	nextPing    time.Time // when to ask again
-	failedPings int       // pings in a row
-	downSince   time.Time
-	loggedAt    time.Time // when the log last said so
-	err         error
-	hint        string // what to do about it, after a ping
+	log   *slog.Logger
+	state linkState
+
+	// Of the ping that was sent and not answered.
+	pinging bool
+	stale   bool // an upload has failed since it was sent
+	woken   bool // it answers a [Shipper.Wake]
+
+	pingNow     bool      // a ping was requested
+	nextPing    time.Time // when to send the next one
+	failedPings int       // in a row
+	heardAt     time.Time // when the receiver last accepted something
+
+	downSince time.Time // of a link that is not up, as are the fields below
+	loggedAt  time.Time // when the log last said so
+	err       error
+	hint      string // what to do about err
 }
 
-// String says how it is, for the service manager.
+// String describes the link for the service manager.
 func (l link) String() string {
 	switch {
-	case l.down:
+	case l.state != linkUp:
 		return fmt.Sprintf("receiver does not take anything since %s: %s", l.downSince.Format(statusTime), printableCause(l.err.Error()))
 	case l.heardAt.IsZero():
 		return "asking the receiver"
@@ -53,43 +67,44 @@ func (l link) String() string {
 	return "receiver answers, last at " + l.heardAt.Format(statusTime)
 }
 
-// noteResponse notes that the receiver took something, and that it is asked again after some
-// time. A link that is down waits for a ping all the same.
-func (l *link) noteResponse(now time.Time, again time.Duration) {
+// noteResponse records that the receiver accepted something. The next ping follows after
+// interval, unless the link is not up.
+func (l *link) noteResponse(now time.Time, interval time.Duration) {
 	l.heardAt = now
-	if !l.down {
-		l.nextPing = now.Add(jitter(again))
+	if l.state == linkUp {
+		l.nextPing = now.Add(jitter(interval))
 	}
 }
 
-// requestPing has the receiver asked at once. A ping that is on its way may know nothing of what
-// has changed.
+// requestPing has a ping sent at once. The ping in flight may not reflect what has changed.
 func (l *link) requestPing(now time.Time) { l.pingNow, l.nextPing = true, now }
 
-// notePing notes that a ping is on its way.
+// notePing records that a ping is sent.
 func (l *link) notePing() { l.pinging, l.woken, l.pingNow = true, l.woken || l.pingNow, false }
 
-// markDown takes the link down, after a send that the host or the path is to blame
-// for. The first ping follows at once, or when the receiver said, unless this
-// is a single pass, which waits for nothing, and asks nothing more of a receiver
-// that was busy all the time.
-func (l *link) markDown(err error, once bool, now time.Time) {
-	if l.down {
-		return // another send that was under way
+// markSuspect stops sending after an upload failed because of this host or the path. A ping
+// follows at once, or when the receiver allows it. A single pass does not wait, and sends no
+// ping to a receiver that was busy all the time.
+func (l *link) markSuspect(err error, once bool, now time.Time) {
+	if l.state != linkUp {
+		return // another upload that was in flight
 	}
-	*l = link{log: l.log, down: true, pinging: l.pinging, stale: l.pinging, pingNow: l.pingNow, woken: l.woken, heardAt: l.heardAt, nextPing: now, downSince: now, err: err}
-	// No space may be meant of one large archive only: the ping says.
+	*l = link{
+		log: l.log, state: linkSuspect, pinging: l.pinging, stale: l.pinging, pingNow: l.pingNow, woken: l.woken,
+		heardAt: l.heardAt, nextPing: now, downSince: now, err: err,
+	}
+	// A lack of space may concern only one large archive: the ping shows.
 	if !once && !errors.Is(err, wire.Full) {
 		l.nextPing = now.Add(uplink.RetryAfter(err))
 	}
 	if once && uplink.IsBusy(err) {
-		l.failedPings = 1
+		l.state = linkDown
 	}
-	l.log.Debug("stopped sending", "err", err)
+	l.log.Debug("sending paused", "err", err)
 }
 
-// handlePing takes in what came of a ping. One that went before an upload failed does not
-// make up for that.
+// handlePing handles the result of a ping. A ping that was sent before an upload failed does
+// not make up for that.
 func (l *link) handlePing(p pingResult, now time.Time) {
 	stale := l.stale && !p.unsolicited
 	if !p.unsolicited {
@@ -100,24 +115,32 @@ func (l *link) handlePing(p pingResult, now time.Time) {
 		err = p.response.Storage.Err()
 	}
 	if err == nil {
-		if stale {
-			return
-		}
-		if l.failedPings > 0 {
-			l.log.Info("receiver is back", "after", now.Sub(l.downSince).Round(time.Second))
-		}
-		*l = link{log: l.log, pingNow: l.pingNow, nextPing: l.nextPing}
-		if l.heardAt = now; !l.pingNow {
-			l.noteResponse(now, pingInterval)
+		if !stale {
+			l.markUp(now)
 		}
 		return
 	}
-	l.woken = false
-	if !l.down {
-		l.down, l.downSince = true, now
+	l.markDown(err, p.hint, now)
+}
+
+func (l *link) markUp(now time.Time) {
+	if l.state == linkDown {
+		l.log.Info("receiver is back", "after", now.Sub(l.downSince).Round(time.Second))
 	}
+	*l = link{log: l.log, pingNow: l.pingNow, nextPing: l.nextPing, heardAt: now}
+	if !l.pingNow {
+		l.noteResponse(now, pingInterval)
+	}
+}
+
+func (l *link) markDown(err error, hint string, now time.Time) {
+	l.woken = false
+	if l.state == linkUp {
+		l.downSince = now
+	}
+	l.state = linkDown
 	isNews := uplink.IsOtherStore(err) && !uplink.IsOtherStore(l.err)
-	l.err, l.hint = err, cmp.Or(p.hint, wire.Hint(err))
+	l.err, l.hint = err, cmp.Or(hint, wire.Hint(err))
 	l.failedPings++
 	if l.nextPing = now; !l.pingNow {
 		l.nextPing = now.Add(max(firstProbe, uplink.Backoff(firstProbe, maxProbe, l.failedPings), uplink.RetryAfter(err)))
@@ -125,16 +148,16 @@ func (l *link) handlePing(p pingResult, now time.Time) {
 	switch {
 	case l.failedPings == 1 || isNews:
 		l.loggedAt = now
-		l.log.Log(context.Background(), failureLevel(err), "receiver does not take anything; nothing is lost, sending goes on when it does",
+		l.log.Log(context.Background(), failureLevel(err), "receiver unavailable, sending paused",
 			withHint(l.hint, "err", err)...)
 	case now.Sub(l.loggedAt) >= reminderInterval:
 		l.loggedAt = now
-		l.log.Log(context.Background(), failureLevel(err), "receiver still does not take anything",
+		l.log.Log(context.Background(), failureLevel(err), "receiver still unavailable",
 			withHint(l.hint, "since", l.downSince.UTC().Format(time.DateTime), "attempt", l.failedPings, "err", err)...)
 	}
 }
 
-// failureLevel tells what mends itself from what a person must see to.
+// failureLevel returns Error for what an operator must fix, and Warn for what is retried.
 func failureLevel(err error) slog.Level {
 	for _, code := range []wire.Code{wire.TokenRefused, wire.Forbidden, wire.HostMismatch} {
 		if errors.Is(err, code) {

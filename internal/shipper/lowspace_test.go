@@ -92,7 +92,7 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 			l := shortOfSpace(t, "low-space")
 			c.put(l, l.at("low-space"))
 			l.onceSoon()
-			said := l.logs.with("could not tell the experiment queue")
+			said := l.logs.with("low_space_file not updated")
 			if refused := len(said) > 0; refused != c.refused || refused && !strings.Contains(said[0], "is not a regular file: remove it") {
 				t.Errorf("it is refused: %v, want %v\n%s", refused, c.refused, l.logs)
 			}

@@ -11,34 +11,33 @@ import (
 	"cis490/internal/wire"
 )
 
-// How long after the receiver was last heard of it is asked how it is, on average: half as
-// long at least, and half as much again at most, so that many hosts do not ask together.
+// Average time between the last response of the receiver and the next ping.
 const (
 	pingInterval     = 3 * time.Minute
-	fullPingInterval = time.Minute // while an archive waits for room at the receiver
+	fullPingInterval = time.Minute // while an archive waits for space at the receiver
 )
 
-// jitter returns a wait that is d on average.
+// jitter returns a random duration from d/2 to 3d/2, so that hosts do not ping together.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // pingTimeout bounds one ping.
 const pingTimeout = 30 * time.Second
 
-// pingResult is what came of a ping, or what else shows that the receiver has another store.
+// pingResult is the result of a ping, or of another request that found another store.
 type pingResult struct {
 	response    wire.PingResponse
 	err         error
-	hint        string // what to do about err, if that is known better than [wire.Hint] knows
-	renewed     bool   // with other credentials than the uploads before had
-	unsolicited bool   // it is no answer to a ping of the prober's
+	hint        string // what to do about err, if it is more specific than [wire.Hint]
+	renewed     bool   // with credentials other than those of the uploads before
+	unsolicited bool   // it is not of pingLoop
 }
 
-// Wake asks the receiver at once, and lets what failed for its fault or the path's be sent
-// at once if it answers: something has changed. It may be called at any time.
+// Wake pings the receiver at once. If it answers, what failed because of the receiver or the
+// path is retried at once. Wake may be called at any time.
 func (s *Shipper) Wake() {
 	select {
 	case s.wakec <- struct{}{}:
-	default: // it is awake
+	default: // a wake is pending
 	}
 }
 
@@ -51,8 +50,8 @@ func (d *dispatcher) pingLoop(ctx context.Context) error {
 	return nil
 }
 
-// pingAndRenew asks the receiver. If it takes nothing, the host's credentials may have been
-// renewed on the disk: then it asks with those.
+// pingAndRenew pings the receiver. If that fails and the host's credentials were renewed on
+// the disk, it pings once more with those.
 func (d *dispatcher) pingAndRenew(ctx context.Context) pingResult {
 	p := d.pingOnce(ctx)
 	if p.err == nil || d.Renew == nil || ctx.Err() != nil {
@@ -71,42 +70,40 @@ func (d *dispatcher) pingAndRenew(ctx context.Context) pingResult {
 func (d *dispatcher) pingOnce(ctx context.Context) pingResult {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	pong, err := d.store.Ping(ctx, d.client)
-	return pingResult{response: pong, err: err}
+	response, err := d.store.Ping(ctx, d.client)
+	return pingResult{response: response, err: err}
 }
 
-// mayPing reports whether the receiver may be asked. A single pass asks once, if it has
-// failed. What is on its way to a receiver that seems to be there comes to an answer of its
-// own.
+// mayPing reports whether a ping may be sent. A single pass sends one, after an upload
+// failed. Uploads in flight show by themselves whether the receiver answers.
 func (d *dispatcher) mayPing() bool {
 	switch {
 	case d.link.pinging:
 		return false
 	case d.once:
-		return d.link.down && d.link.failedPings == 0
+		return d.link.state == linkSuspect
 	}
-	return d.link.down || d.link.pingNow || d.activeSends == 0
+	return d.link.state != linkUp || d.link.pingNow || d.activeSends == 0
 }
 
-// handlePing takes in an answer to a ping, or what else shows that the receiver has another
-// store.
+// handlePing handles the result of a ping.
 func (d *dispatcher) handlePing(p pingResult) error {
 	now := time.Now()
 	if uplink.IsOtherStore(p.err) {
-		d.link.markDown(p.err, d.once, now)
+		d.link.markSuspect(p.err, d.once, now)
 	}
-	was := d.link
+	before := d.link
 	d.link.handlePing(p, now)
 	d.report.changed = true
 	switch {
-	case d.link.down:
+	case d.link.state != linkUp:
 		d.dropQueues(&d.toSend.small, &d.toSend.large)
 	case d.once:
-	case was.down: // nobody looked into the outbox meanwhile
+	case before.state != linkUp: // the outbox was not scanned meanwhile
 		d.restartScan()
 		fallthrough
 	default:
-		if was.failedPings > 0 || was.woken || p.renewed {
+		if before.state == linkDown || before.woken || p.renewed {
 			d.endBackoffs(now, backoff.waitsForReceiver)
 		}
 		d.noteReceiverSpace(p.response.Storage.FreeBytes, now)
@@ -115,10 +112,10 @@ func (d *dispatcher) handlePing(p pingResult) error {
 	return nil
 }
 
-// statusTime is how a status names a time.
+// statusTime is the format of times for the service manager.
 const statusTime = time.DateTime + " MST"
 
-// notifyStatus tells the service manager how it goes.
+// notifyStatus sends the status to the service manager.
 func (d *dispatcher) notifyStatus() {
 	if d.Status == nil {
 		return

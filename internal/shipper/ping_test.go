@@ -57,7 +57,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 		if got := says.last(); !strings.Contains(got, "receiver does not take anything since 20") || !strings.Contains(got, "connection refused") {
 			l.Errorf("with a wrong port it says %q", got)
 		}
-		if loud := l.logs.with("receiver does not take anything"); len(loud) != 1 {
+		if loud := l.logs.with("receiver unavailable"); len(loud) != 1 {
 			l.Errorf("the log says %q", loud)
 		}
 		l.rx.set(func() { l.rx.down = nil })
@@ -266,7 +266,7 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 			time.Sleep(time.Second)
-			if n := s.Tally().Shipped; n != 6 || len(l.logs.with("does not take anything")) != 0 {
+			if n := s.Tally().Shipped; n != 6 || len(l.logs.with("unavailable")) != 0 {
 				l.Errorf("a second later %d of 6 are sent\n%s", n, l.logs)
 			}
 			l.must(stop())

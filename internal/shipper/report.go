@@ -125,13 +125,13 @@ func (d *dispatcher) makeReport(now time.Time) outbox.Report {
 	})
 	r.FailingTotal = len(r.Failing)
 	r.Failing = r.Failing[:min(len(r.Failing), outbox.MaxFailing)]
-	if d.link.down {
+	if d.link.state != linkUp {
 		r.Receiver = &outbox.Outage{
 			Since: second(d.link.downSince), NextPing: second(d.link.nextPing), Cause: printableCause(d.link.err.Error()), Hint: printableCause(d.link.hint),
 		}
 	}
 	r.AnsweredAt = second(latest(d.link.heardAt, d.report.answeredBefore))
-	r.Asking = !d.once && !d.link.down && d.link.heardAt.IsZero()
+	r.Asking = !d.once && d.link.state == linkUp && d.link.heardAt.IsZero()
 	return r
 }
 

@@ -61,7 +61,7 @@ func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
 		}
 	case actionPauseSending:
 		d.report.changed = true
-		if d.link.markDown(r.err, d.once, now); d.link.failedPings > 0 {
+		if d.link.markSuspect(r.err, d.once, now); d.link.state == linkDown {
 			d.dropQueues(&d.toSend.small, &d.toSend.large)
 		}
 	}
@@ -114,56 +114,16 @@ func (d *dispatcher) logUnlogged() {
 
 // onSuccess moves an episode on to its next stage.
 func (d *dispatcher) onSuccess(r result, at time.Time) {
-	if r.stage == Send && d.full && !d.once && d.cfg.OutboxMax > 0 && !d.outboxNearLimit() {
+	if r.stage == Send && d.packing == packingPaused && !d.once && d.cfg.OutboxMax > 0 && !d.outboxNearLimit() {
 		d.restartScan() // there is room in the outbox again
 	}
 	switch {
 	case r.stage == Pack:
-		d.fullLogged = d.fullLogged && d.full // one that was on its way to the disk says nothing
+		d.packing = d.packing.afterPacked()
 		d.enqueueSend(candidate{name: r.name, stage: Send, sortTime: at, size: r.size})
 	case r.status == wire.AlreadyPresent:
 		d.tally.count(func(t *Tally) { t.AlreadyPresent++ })
 	default:
 		d.tally.count(func(t *Tally) { t.Shipped++ })
-	}
-}
-
-// pausePacking stops packing until the next sweep. Sending goes on: it makes room. It
-// returns false if it was this one episode that was too large for the room that
-// there is: others may fit, and it must not keep them waiting.
-func (d *dispatcher) pausePacking(r result) bool {
-	if !d.belowMinFree() && !d.outboxNearLimit() {
-		return false
-	}
-	if !d.fullLogged {
-		d.log.Warn("packing waits for space", "err", r.err)
-	}
-	d.full, d.fullLogged = true, true
-	d.countTransient(1)
-	d.dropQueues(&d.toPack.small, &d.toPack.large)
-	d.updateLowSpaceFile(true)
-	return true
-}
-
-// outboxNearLimit reports whether the outbox is so near its budget that most episodes
-// would be packed in vain.
-func (d *dispatcher) outboxNearLimit() bool {
-	budget := int64(d.cfg.OutboxMax)
-	return budget > 0 && d.out.Bytes() > budget/2
-}
-
-// updateLowSpaceFile makes or removes the file that says that this host is short of space. It
-// is a hint for the experiment queue, so a power cut may take it.
-func (d *dispatcher) updateLowSpaceFile(low bool) {
-	path := string(d.cfg.LowSpaceFile)
-	if path == "" {
-		return
-	}
-	update := removeLowSpaceFile
-	if low {
-		update = writeLowSpaceFile
-	}
-	if err := update(path); err != nil {
-		d.log.Warn("could not tell the experiment queue about the space", "err", err)
 	}
 }

@@ -305,7 +305,7 @@ func TestWhatSettlesDoesNotKeepAShipperFromEnding(t *testing.T) {
 		s := l.open()
 		ctx, cancel := context.WithCancel(l.Context())
 		time.AfterFunc(time.Minute, cancel)
-		tally, _, err := s.Once(ctx)
+		tally, err := s.Once(ctx)
 		l.must(s.Close())
 		if d := time.Since(start); d != time.Minute || err == nil {
 			l.Errorf("the pass ended %v later with %v, %v", d, tally, err)

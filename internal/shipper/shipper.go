@@ -157,12 +157,15 @@ func (s *Shipper) inspect(name episode.Name) (candidate, error) {
 	return c, durable.ReadFailed(err)
 }
 
-// Once takes every waiting episode one pass further, whatever waits it had
-// earned, and returns what came of it. A fault of host or path ends the
-// sending, not the packing; it is returned as unreachable.
-func (s *Shipper) Once(ctx context.Context) (t Tally, unreachable, err error) {
-	unreachable, err = s.run(ctx, true)
-	return s.Tally(), unreachable, err
+// Once makes one pass over all waiting episodes, without regard to their backoffs, and
+// returns its counts. If sending ended early because of this host or the path, packing did
+// not, and the error is an [*uplink.UnreachableError].
+func (s *Shipper) Once(ctx context.Context) (Tally, error) {
+	unreachable, err := s.run(ctx, true)
+	if err == nil && unreachable != nil {
+		err = &uplink.UnreachableError{Err: unreachable}
+	}
+	return s.Tally(), err
 }
 
 // Run ships until ctx ends, and returns nil then. Any other end is an error,
