@@ -89,7 +89,7 @@ func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
 			line("  when it is mended: shipper retry %s\n", h.Episode)
 			line("  to keep both copies: shipper retry --beside %s\n", h.Episode)
 		default:
-			if h.Reason.MayHeal() {
+			if h.Reason.IsRetried() {
 				line("  it is tried again by itself; at once: shipper retry %s\n", h.Episode)
 			} else {
 				line("  when it is mended: shipper retry %s\n", h.Episode)

@@ -77,7 +77,7 @@ func (d *Dirs) acquire(c Config, holder string, log *slog.Logger) error {
 	if d.lock, err = d.Outbox.Lock(holder); err != nil {
 		return err
 	}
-	if err := errors.Join(d.Outbox.Sweep(), d.createTrash(holder)); err != nil {
+	if err := errors.Join(d.Outbox.RemovePartials(), d.createTrash(holder)); err != nil {
 		return err
 	}
 	warning, err := d.probeMoves(c, (*durable.Dir).TryMove)

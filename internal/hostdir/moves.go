@@ -101,7 +101,7 @@ func (d *Dirs) probeMoves(c Config, probe func(from, to *durable.Dir) error) (wa
 	if err := probe(episodes, shipped); err != nil {
 		return nil, asConfigError(err)
 	}
-	err = d.Outbox.TryTrash(shipped, probe)
+	err = d.Outbox.ProbeTrash(shipped, probe)
 	if _, separate := errors.AsType[*durable.SeparateError](err); separate && !c.Prunes && onOneDevice(shipped, d.Outbox.Dir()) {
 		return err, nil
 	}

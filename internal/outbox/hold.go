@@ -17,7 +17,7 @@ type Reason string
 
 // Why an episode is held.
 const (
-	Unfit    Reason = "unfit"    // it cannot be packed as it is
+	Unpackable    Reason = "unfit"    // it cannot be packed as it is
 	Refused  Reason = "refused"  // the receiver will not take it as it is
 	Conflict Reason = "conflict" // the receiver has another archive of this name
 	Changed  Reason = "changed"  // it is no longer what was packed and delivered
@@ -28,8 +28,8 @@ const (
 	Unreadable Reason = "unreadable" // the disk does not give it
 )
 
-// MayHeal reports whether what is held for this reason is tried again without a person.
-func (r Reason) MayHeal() bool { return r == Stuck || r == Unreadable }
+// IsRetried reports whether what is held for this reason is tried again without a person.
+func (r Reason) IsRetried() bool { return r == Stuck || r == Unreadable }
 
 // Hold says why an episode is not sent.
 type Hold struct {
@@ -44,8 +44,8 @@ type Hold struct {
 	SecondName episode.Name `json:"beside,omitempty"`
 }
 
-// maxHold bounds what is read of a hold, which a person may have edited.
-const maxHold = 64 << 10
+// maxHoldSize bounds what is read of a hold, which a person may have edited.
+const maxHoldSize = 64 << 10
 
 // Hold sets an episode aside, durably: it survives a restart. Its entry, if it
 // has one, stays. The lock must be held, unless the episode is held already.
@@ -124,25 +124,25 @@ func (o *Outbox) Accepted(name episode.Name) (bool, error) {
 	return string(b) == entry.Digest.String(), nil
 }
 
-func (o *Outbox) readFile(name string) ([]byte, error) { return o.readUpTo(name, maxHold) }
+func (o *Outbox) readFile(name string) ([]byte, error) { return o.readBounded(name, maxHoldSize) }
 
-// readUpTo reads a small regular file of ours, in which a person may have written.
-func (o *Outbox) readUpTo(name string, most int64) ([]byte, error) {
+// readBounded reads a small regular file of ours, in which a person may have written.
+func (o *Outbox) readBounded(name string, maxSize int64) ([]byte, error) {
 	f, err := o.dir.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
+	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err == nil && int64(len(b)) > maxSize {
 		err = errors.New(f.Name() + " is too large to be ours")
 	}
 	return b, err
 }
 
-// Forget removes a hold whose episode and entry are gone: an operator has
+// RemoveHold removes a hold whose episode and entry are gone: an operator has
 // renamed or removed them.
-func (o *Outbox) Forget(name episode.Name) error {
+func (o *Outbox) RemoveHold(name episode.Name) error {
 	err := o.Release(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

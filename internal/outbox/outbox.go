@@ -60,7 +60,7 @@ const sealAttr = "seal"
 type Outbox struct {
 	dir    *durable.Dir
 	bytes  atomic.Int64 // of the entries, since the last Measure, and of those to come
-	coming atomic.Int64 // of drafts that are counted and are no entries yet
+	pending atomic.Int64 // of drafts that are counted and are no entries yet
 }
 
 // New returns the outbox in an open folder, which it closes in the end.
@@ -83,9 +83,9 @@ func (o *Outbox) Holder() (string, durable.LockState, error) {
 	return o.dir.Holder(lockName, formerLockName)
 }
 
-// Sweep removes what a crash left of packing: nobody relies on a partial, and
+// RemovePartials removes what a crash left of packing: nobody relies on a partial, and
 // its episode is still whole. The lock must be held.
-func (o *Outbox) Sweep() error {
+func (o *Outbox) RemovePartials() error {
 	for e, err := range o.dir.Names() {
 		if err != nil {
 			return err
@@ -126,7 +126,7 @@ func (o *Outbox) Measure() error {
 			sum += st.Size()
 		}
 	}
-	o.bytes.Store(sum + o.coming.Load())
+	o.bytes.Store(sum + o.pending.Load())
 	return nil
 }
 
@@ -205,7 +205,7 @@ func (s Seal) encode() []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(s.Skipped))
 }
 
-func decodeSeal(b []byte) (Seal, bool) {
+func parseSeal(b []byte) (Seal, bool) {
 	var s Seal
 	if len(b) != len(s.Digest)+len(s.Fingerprint)+4 {
 		return s, false
@@ -240,17 +240,17 @@ func (o *Outbox) Create(name episode.Name) (*Draft, error) {
 	return &Draft{File: f, o: o, name: name}, nil
 }
 
-// Count counts the draft, which is packed, towards [Outbox.Bytes]: many may be on
+// AddToTotal counts the draft, which is packed, towards [Outbox.Bytes]: many may be on
 // their way to the disk at one time.
-func (d *Draft) Count(size int64) {
+func (d *Draft) AddToTotal(size int64) {
 	d.counted += size
-	d.o.coming.Add(size)
+	d.o.pending.Add(size)
 	d.o.bytes.Add(size)
 }
 
 // Discard gives the draft up.
 func (d *Draft) Discard() error {
-	d.o.coming.Add(-d.counted)
+	d.o.pending.Add(-d.counted)
 	d.o.bytes.Add(-d.counted)
 	return d.File.Discard()
 }
@@ -269,7 +269,7 @@ func (d *Draft) Seal(s Seal) error {
 		return err
 	}
 	st, err := d.o.dir.Lstat(string(d.name) + sealedEnd)
-	d.o.coming.Add(-d.counted)
+	d.o.pending.Add(-d.counted)
 	d.o.bytes.Add(st.Size() - d.counted)
 	return err
 }
@@ -279,20 +279,20 @@ type Entry struct {
 	Seal
 	Name episode.Name
 	Size int64
-	Beat func() // if it is set, it is called at each read: somebody gets on
+	OnRead func() // if it is set, it is called at each read: somebody gets on
 
 	f      *os.File
-	failed atomic.Pointer[error]
+	readErr atomic.Pointer[error]
 }
 
 // ReadAt reads the sealed bytes.
 func (e *Entry) ReadAt(p []byte, off int64) (int, error) {
-	if e.Beat != nil {
-		e.Beat()
+	if e.OnRead != nil {
+		e.OnRead()
 	}
 	n, err := e.f.ReadAt(p, off)
 	if err != nil && !errors.Is(err, io.EOF) {
-		e.failed.Store(&err)
+		e.readErr.Store(&err)
 	}
 	return n, err
 }
@@ -300,7 +300,7 @@ func (e *Entry) ReadAt(p []byte, off int64) (int, error) {
 // Err returns the error of a read, which whoever the entry was read for may
 // have taken for one of his own.
 func (e *Entry) Err() error {
-	if err := e.failed.Load(); err != nil {
+	if err := e.readErr.Load(); err != nil {
 		return *err
 	}
 	return nil
@@ -329,14 +329,14 @@ func (o *Outbox) Entry(name episode.Name) (*Entry, error) {
 		return nil, err
 	}
 	e := &Entry{f: f, Name: name, Size: info.Size()}
-	if e.Seal, err = o.seal(f, name); err != nil {
+	if e.Seal, err = o.readSeal(f, name); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return e, nil
 }
 
-func (o *Outbox) seal(f *os.File, name episode.Name) (Seal, error) {
+func (o *Outbox) readSeal(f *os.File, name episode.Name) (Seal, error) {
 	b, err := durable.Attr(f, sealAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		b, err = o.readFile(string(name) + sealEnd)
@@ -344,7 +344,7 @@ func (o *Outbox) seal(f *os.File, name episode.Name) (Seal, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Seal{}, err
 	}
-	if s, ok := decodeSeal(b); ok {
+	if s, ok := parseSeal(b); ok {
 		return s, nil
 	}
 	var s Seal
@@ -352,8 +352,8 @@ func (o *Outbox) seal(f *os.File, name episode.Name) (Seal, error) {
 	return s, err
 }
 
-// Intact reports whether the bytes on the disk are still those that were sealed.
-func (e *Entry) Intact() (bool, error) {
+// IsIntact reports whether the bytes on the disk are still those that were sealed.
+func (e *Entry) IsIntact() (bool, error) {
 	d, _, err := digest.Of(e.Reader())
 	return d == e.Digest, err
 }

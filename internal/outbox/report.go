@@ -17,7 +17,7 @@ const reportName = ".status.json"
 const (
 	MaxFailing  = 100 // episodes that are listed
 	MaxCause    = 400 // bytes of a cause
-	maxReport   = 256 << 10
+	maxReportSize   = 256 << 10
 	maxAttempts = 1 << 30
 )
 
@@ -75,7 +75,7 @@ func (o *Outbox) WriteReport(r Report) error {
 // Report returns the report, or an error wrapping [fs.ErrNotExist]. One that no shipper
 // wrote is an error too.
 func (o *Outbox) Report() (Report, error) {
-	b, err := o.readUpTo(reportName, maxReport)
+	b, err := o.readBounded(reportName, maxReportSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Report{}, err
 	}

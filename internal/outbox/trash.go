@@ -50,9 +50,9 @@ func (o *Outbox) OpenTrash(holder string) (*Trash, error) {
 	return &Trash{dir: dir, lock: lock}, nil
 }
 
-// TryTrash calls probe with a folder and the one to which its directories are moved when
+// ProbeTrash calls probe with a folder and the one to which its directories are moved when
 // they are deleted: the trash, or the folder that the trash will be in.
-func (o *Outbox) TryTrash(from *durable.Dir, probe func(from, to *durable.Dir) error) error {
+func (o *Outbox) ProbeTrash(from *durable.Dir, probe func(from, to *durable.Dir) error) error {
 	trash, err := o.dir.OpenDir(trashName)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return probe(from, o.dir)
@@ -173,8 +173,8 @@ func (d *Discarded) Judge(j Judgement) error {
 	return nil
 }
 
-// errUnjudged is a bug of the caller.
-var errUnjudged = errors.New("it was not judged")
+// errNotJudged is a bug of the caller.
+var errNotJudged = errors.New("it was not judged")
 
 // Delete deletes a judged episode. The marker goes first, durably: what a crash leaves
 // is no finished episode, wherever it is moved. A file is kept if its ctime is later than
@@ -183,7 +183,7 @@ var errUnjudged = errors.New("it was not judged")
 func (d *Discarded) Delete(ctx context.Context, unchanged func(durable.Stat) bool) error {
 	j, judged := d.Judgement()
 	if !judged {
-		return fmt.Errorf("delete %s: %w", d.name, errUnjudged)
+		return fmt.Errorf("delete %s: %w", d.name, errNotJudged)
 	}
 	may := func(_ string, s durable.Stat) bool {
 		_, ctime := s.Times()

@@ -97,7 +97,7 @@ func (c *comparer) compare(ctx context.Context, folder *durable.Dir, dir string,
 // skipCause says why a change of the skipped files is a difference.
 func skipCause(r source.Retired, first string) string {
 	switch {
-	case !r.Noted:
+	case !r.HasState:
 		return fmt.Sprintf("an older shipper did not note that %s was left out of its archive: 'shipper resend %s' notes it", first, r.Dir)
 	case first == "":
 		return "a socket, FIFO, device or hard link that was left out of its archive is gone"

@@ -191,7 +191,7 @@ func (p *pruning) findCandidates(ctx context.Context) ([]source.Retired, error) 
 				return nil, err
 			}
 		}
-		if !r.Known || p.restored[r.Dir] {
+		if !r.HasReceipt || p.restored[r.Dir] {
 			continue
 		}
 		if all = append(all, r); len(all) == 4*maxPruneCandidates {
@@ -265,7 +265,7 @@ func (p *pruning) count(found PruneResult) error {
 // its bytes and has read them from its disk since it stored them.
 func ReasonToKeep(r source.Retired, e wire.InventoryEntry) string {
 	switch {
-	case !r.Known:
+	case !r.HasReceipt:
 		return "it carries no receipt"
 	case e.State != wire.Present || e.Digest == nil || *e.Digest != r.Receipt.Digest:
 		return fmt.Sprintf("the receiver does not have it (%s): run 'shipper verify'", e.State)

@@ -14,7 +14,7 @@ import (
 func TestDeletingNeedsTheVerySameBytesReadBack(t *testing.T) {
 	ours, other := digest.Digest{1}, digest.Digest{2}
 	at := func(h int) *wire.Timestamp { return &wire.Timestamp{Time: time.Unix(int64(h)*3600, 0)} }
-	good := source.Retired{Known: true, Receipt: source.Receipt{Digest: ours}}
+	good := source.Retired{HasReceipt: true, Receipt: source.Receipt{Digest: ours}}
 	for what, c := range map[string]struct {
 		r   source.Retired
 		h   wire.InventoryEntry

@@ -164,7 +164,7 @@ func queryRetired(ctx context.Context, inventory *uplink.Inventory, batch []sour
 	var queries []wire.InventoryQuery
 	var dirs []string
 	for _, r := range batch {
-		if r.Known {
+		if r.HasReceipt {
 			queries = append(queries, wire.InventoryQuery{Episode: r.Name, Digest: r.Receipt.Digest})
 			dirs = append(dirs, r.Dir)
 		}
@@ -190,7 +190,7 @@ func (v *verification) verifyEpisode(ctx context.Context, r source.Retired, e wi
 	if r.Err != nil {
 		found.Detail = r.Err.Error()
 	}
-	if !r.Known {
+	if !r.HasReceipt {
 		return found, nil
 	}
 	found.Digest, found.ReceivedAt = r.Receipt.Digest.String(), r.Receipt.ReceivedAt

@@ -35,7 +35,7 @@ func classify(err error) (action, outbox.Reason) {
 		return actionStop, ""
 	}
 	if _, ok := errors.AsType[*archive.UnpackableError](err); ok {
-		return actionHold, outbox.Unfit
+		return actionHold, outbox.Unpackable
 	}
 	if _, ok := errors.AsType[*archive.Difference](err); ok {
 		return actionHold, outbox.Changed

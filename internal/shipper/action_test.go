@@ -98,7 +98,7 @@ func TestEveryErrorHasItsVerdict(t *testing.T) {
 		{"fault while discarding", errors.Join(unix.ENOSPC, durable.ErrFault), "stop", ""},
 		{"cancelled", fmt.Errorf("read: %w", context.Canceled), "stop", ""},
 		{"cancelled on the way", shipper.SendError(context.Canceled), "stop", ""},
-		{"unfit", fmt.Errorf("seal: %w", &archive.UnpackableError{Cause: "no"}), "hold", outbox.Unfit},
+		{"unfit", fmt.Errorf("seal: %w", &archive.UnpackableError{Cause: "no"}), "hold", outbox.Unpackable},
 		{"difference", &archive.Difference{Path: "x", What: "differs"}, "hold", outbox.Changed},
 		{"being written", archive.ErrChanged, "retry", ""},
 		{"leased", fmt.Errorf("seal: %w", fmt.Errorf("open x: %w: %w", durable.ErrLeased, unix.EAGAIN)), "retry", ""},

@@ -41,7 +41,7 @@ func (d *dispatcher) enqueue(c candidate, now time.Time) error {
 	case Nothing:
 		return nil
 	case Stale:
-		if err := d.out.Forget(c.name); errors.Is(err, durable.ErrFault) {
+		if err := d.out.RemoveHold(c.name); errors.Is(err, durable.ErrFault) {
 			return err
 		}
 		return nil // the next sweep meets it again

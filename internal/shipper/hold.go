@@ -81,7 +81,7 @@ func (d *dispatcher) writeHold(r result, h outbox.Hold) (known bool, err error) 
 
 // scheduleHeldRetry plans another try of what may heal by itself.
 func (d *dispatcher) scheduleHeldRetry(r result, reason outbox.Reason, now time.Time) {
-	if !reason.MayHeal() {
+	if !reason.IsRetried() {
 		d.clearBackoff(r.name)
 		return
 	}
@@ -115,7 +115,7 @@ func (d *dispatcher) retriesHeld(name episode.Name) bool {
 		return false
 	}
 	h, err := d.out.Held(name)
-	if err != nil || !h.Reason.MayHeal() {
+	if err != nil || !h.Reason.IsRetried() {
 		return false
 	}
 	d.backoffs[name] = backoff{held: true}
@@ -141,7 +141,7 @@ func (d *dispatcher) releaseHold(r result) error {
 	if !r.held {
 		return nil
 	}
-	err := d.out.Forget(r.name)
+	err := d.out.RemoveHold(r.name)
 	if v, _ := classify(err); err != nil && v == actionStop {
 		return err
 	}

@@ -56,9 +56,9 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 		cause  string
 		entry  bool
 	}{
-		"empty meta.json": {func(l *lab) { l.write(l.at("episodes", "run-1", "meta.json"), "") }, outbox.Unfit, "meta.json", false},
-		"too many files":  {func(l *lab) { l.cfg.Limits.EpisodeEntries = 2 }, outbox.Unfit, "2", false},
-		"too large":       {func(l *lab) { l.cfg.Limits.EpisodeBytes = 3 }, outbox.Unfit, "3", false},
+		"empty meta.json": {func(l *lab) { l.write(l.at("episodes", "run-1", "meta.json"), "") }, outbox.Unpackable, "meta.json", false},
+		"too many files":  {func(l *lab) { l.cfg.Limits.EpisodeEntries = 2 }, outbox.Unpackable, "2", false},
+		"too large":       {func(l *lab) { l.cfg.Limits.EpisodeBytes = 3 }, outbox.Unpackable, "3", false},
 		"refused": {func(l *lab) {
 			l.rx.before = func(_ context.Context, u wire.Upload) error {
 				if u.Key.Name == "run-1" {
@@ -334,7 +334,7 @@ func TestAMountedEpisodeIsHeld(t *testing.T) {
 	}
 	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
-	if h := l.held()["run-1"]; h.Reason != outbox.Unfit || !strings.Contains(h.Cause, "mount") {
+	if h := l.held()["run-1"]; h.Reason != outbox.Unpackable || !strings.Contains(h.Cause, "mount") {
 		t.Errorf("status shows %+v", h)
 	}
 }

@@ -55,7 +55,7 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 		head.discard(ctx)
 	}
 	if err == nil {
-		draft.Count(size)
+		draft.AddToTotal(size)
 		packed()
 		err = s.dirs.CheckPaths()
 	}

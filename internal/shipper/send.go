@@ -25,7 +25,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 		return "", durable.ReadFailed(err)
 	}
 	defer entry.Close()
-	entry.Beat = beat
+	entry.OnRead = beat
 	upload := wire.Upload{
 		Key:     episode.Key{Host: s.cfg.HostID, Name: name},
 		Digest:  entry.Digest,
@@ -84,14 +84,14 @@ func (s *Shipper) sendArchive(ctx context.Context, u wire.Upload, entry *outbox.
 	defer release()
 	from := s.limiter.Reader(ctx, entry)
 	send := func() (wire.Receipt, error) {
-		defer entry.Beat() // an answer, or the lack of one, is progress too
+		defer entry.OnRead() // an answer, or the lack of one, is progress too
 		return s.client.Put(ctx, u, from)
 	}
 	receipt, err := uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, send)
 	if !errors.Is(err, wire.DigestMismatch) {
 		return receipt, err
 	}
-	if intact, rerr := entry.Intact(); rerr != nil || !intact {
+	if intact, rerr := entry.IsIntact(); rerr != nil || !intact {
 		return receipt, err // see mismatched
 	}
 	return uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, send)
@@ -102,7 +102,7 @@ func (s *Shipper) sendArchive(ctx context.Context, u wire.Upload, entry *outbox.
 // dropped, to be packed anew: the episode is what custody is about. Otherwise
 // the receiver's word stands and the episode is held.
 func (s *Shipper) explainMismatch(name episode.Name, entry *outbox.Entry, refusal error) error {
-	intact, err := entry.Intact()
+	intact, err := entry.IsIntact()
 	if err != nil {
 		return durable.ReadFailed(err)
 	}

@@ -33,7 +33,7 @@ func wantUnmovable(l *lab, remedy func()) {
 	l.Helper()
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
 	h := l.held()["run-1"]
-	if h.Reason != outbox.Unfit || !strings.Contains(h.Cause, "cp -a") {
+	if h.Reason != outbox.Unpackable || !strings.Contains(h.Cause, "cp -a") {
 		l.Errorf("held as %+v", h)
 	}
 	if told := l.logs.with("ERROR held an episode"); len(told) != 1 {

@@ -43,13 +43,13 @@ func parseReceipt(b []byte) (Receipt, bool) {
 	return r, !r.Digest.IsZero() && r.Size >= 0
 }
 
-// noteReceipt notes the receipt and the state at the episode's directory, which takes
+// recordReceipt notes the receipt and the state at the episode's directory, which takes
 // them along wherever it is moved, and returns what makes that durable. Without a
 // receipt, those of an earlier delivery are removed: they would speak of other bytes, so
 // that this is durable at once. Where they cannot be kept (no attributes, no right, no
 // room for one) the episode is retired all the same, and what the receiver has of it is
 // unknown on this host.
-func (s *Source) noteReceipt(name episode.Name, r *Receipt, state State) (sync func() error, err error) {
+func (s *Source) recordReceipt(name episode.Name, r *Receipt, state State) (sync func() error, err error) {
 	nothing := func() error { return nil }
 	dir, err := s.episodes.OpenDir(string(name))
 	if errors.Is(err, fs.ErrPermission) {
@@ -65,7 +65,7 @@ func (s *Source) noteReceipt(name episode.Name, r *Receipt, state State) (sync f
 	}
 	err = setReceipt(dir, r, state)
 	switch {
-	case r != nil && noPlace(err):
+	case r != nil && cannotStoreAttr(err):
 		return dir.Close, nil
 	case err == nil && !fresh:
 		err = dir.Sync()
@@ -91,15 +91,15 @@ func setReceipt(dir *durable.Dir, r *Receipt, state State) error {
 		return err
 	}
 	err := durable.SetAttr(dir.File(), stateAttr, state.encode())
-	if noPlace(err) {
+	if cannotStoreAttr(err) {
 		// The receipt counts without it; that of an earlier delivery must go.
 		return durable.RemoveAttr(dir.File(), stateAttr)
 	}
 	return err
 }
 
-// noPlace reports whether err says that an attribute cannot be kept here.
-func noPlace(err error) bool {
+// cannotStoreAttr reports whether err says that an attribute cannot be kept here.
+func cannotStoreAttr(err error) bool {
 	for _, e := range []error{durable.ErrNoAttr, fs.ErrPermission, unix.ENOSPC, unix.EDQUOT, unix.E2BIG} {
 		if errors.Is(err, e) {
 			return true

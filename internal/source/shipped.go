@@ -16,9 +16,9 @@ import (
 type Retired struct {
 	Dir     string       // its directory, which may have a suffix (see [Source.Retire])
 	Name    episode.Name // as the receiver knows it
-	Known   bool         // it carries its receipt
+	HasReceipt   bool         // it carries its receipt
 	Receipt Receipt      // if Known
-	Noted   bool         // it carries its state, as shippers note it since 2026-11-29
+	HasState   bool         // it carries its state, as shippers note it since 2026-11-29
 	State   State        // if Noted
 	Change  *Change      // that was noted; nil if none was
 	Err     error        // why nothing is known of it; nil if something is
@@ -45,7 +45,7 @@ func (s *Source) Shipped() iter.Seq2[Retired, error] {
 			}
 			if err != nil && !errors.Is(err, durable.ErrFault) {
 				// What the receiver has of this one is unknown; the others go on.
-				r.Known, r.Err, err = false, err, nil
+				r.HasReceipt, r.Err, err = false, err, nil
 			}
 			if !yield(r, err) {
 				return
@@ -61,11 +61,11 @@ var errStray = errors.New("is no retired episode")
 // wrapping [fs.ErrNotExist] if it is not there, and a [*durable.ReadError] if the disk does
 // not give it.
 func (s *Source) Retired(dir string) (Retired, error) {
-	r, err := s.lookUp(dir)
+	r, err := s.readRetired(dir)
 	return r, durable.ReadFailed(err)
 }
 
-func (s *Source) lookUp(dir string) (Retired, error) {
+func (s *Source) readRetired(dir string) (Retired, error) {
 	stem, _, _ := strings.Cut(dir, "~")
 	name, err := episode.ParseName(stem)
 	if err != nil {
@@ -83,10 +83,10 @@ func (s *Source) lookUp(dir string) (Retired, error) {
 	if marker, err := d.Lstat(episode.Marker); err == nil {
 		r.MarkedAt = marker.ChangedAt()
 	}
-	if r.Receipt, r.Known, err = ReceiptOf(d); err != nil {
+	if r.Receipt, r.HasReceipt, err = ReceiptOf(d); err != nil {
 		return r, err
 	}
-	r.State, r.Noted, r.Change, err = readState(d)
+	r.State, r.HasState, r.Change, err = readState(d)
 	return r, err
 }
 

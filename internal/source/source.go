@@ -266,7 +266,7 @@ const maxSuffix = 10_000
 // a receipt for it, which goes along with the episode's state; it is nil if the episode
 // is not what was delivered, because a person has accepted that.
 func (s *Source) Retire(name episode.Name, r *Receipt, state State) error {
-	sync, err := s.noteReceipt(name, r, state)
+	sync, err := s.recordReceipt(name, r, state)
 	if err != nil {
 		return fmt.Errorf("retire %s: note its receipt: %w", name, err)
 	}

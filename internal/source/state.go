@@ -20,34 +20,34 @@ const (
 // stateVersion begins the attribute. Of another version nothing is known.
 const stateVersion = 1
 
-// A Short is the beginning of a digest, enough to tell states of one tree apart.
-type Short [16]byte
+// A ShortDigest is the beginning of a digest, enough to tell states of one tree apart.
+type ShortDigest [16]byte
 
 // Shorten returns the beginning of d.
-func Shorten(d digest.Digest) Short { return Short(d[:len(Short{})]) }
+func Shorten(d digest.Digest) ShortDigest { return ShortDigest(d[:len(ShortDigest{})]) }
 
 // State is what was known of an episode when it was retired, or when it was last
 // compared with what the receiver has. Its zero value is that nothing was.
 type State struct {
 	// Fingerprint is of [archive.Marks.Below]. It is zero if a file had changed so
 	// shortly before that a later change might not show.
-	Fingerprint Short
+	Fingerprint ShortDigest
 	// Skips is of [archive.Marks.Skips]: what the archive left out.
-	Skips Short
+	Skips ShortDigest
 	// Contents is the digest of [archive.ContentDigest] that the receiver has
 	// reported for its archive; zero until it has.
 	Contents digest.Digest
 }
 
-// minQuiet is how long before a walk each file must have changed last for a fingerprint
+// minUnchanged is how long before a walk each file must have changed last for a fingerprint
 // to count: a write within the same tick of the clock leaves the ctime as it is.
-const minQuiet = 2 * time.Second
+const minUnchanged = 2 * time.Second
 
 // StateOf returns the state of a tree with these marks, which were taken at a time,
 // and whose contents are equal to the archive's.
 func StateOf(m archive.Marks, at time.Time) State {
 	s := State{Skips: Shorten(m.Skips)}
-	if at.Sub(m.ChangedAt) >= minQuiet {
+	if at.Sub(m.ChangedAt) >= minUnchanged {
 		s.Fingerprint = Shorten(m.Below)
 	}
 	return s
@@ -77,7 +77,7 @@ type Change struct {
 	Cause string    `json:"cause"` // printable ASCII
 	// Fingerprint is that of a [State] of the changed tree: as long as it has it, it need
 	// not be compared again.
-	Fingerprint Short `json:"-"`
+	Fingerprint ShortDigest `json:"-"`
 	// Partial says that a deletion has begun, and that part of the episode is gone.
 	Partial bool `json:"partial,omitempty"`
 }
@@ -98,21 +98,21 @@ func (c Change) encode() []byte {
 
 // parseChange reads a note. One that cannot be read still says that there is one.
 func parseChange(b []byte) Change {
-	const head = 8 + len(Short{}) + 1
+	const head = 8 + len(ShortDigest{}) + 1
 	if len(b) < head {
 		return Change{Cause: "the note cannot be read"}
 	}
 	return Change{
-		At:          noted(int64(binary.BigEndian.Uint64(b))),
+		At:          parseNoteTime(int64(binary.BigEndian.Uint64(b))),
 		Cause:       episode.Printable(string(b[head:])),
-		Fingerprint: Short(b[8:]),
+		Fingerprint: ShortDigest(b[8:]),
 		Partial:     b[head-1] == 1,
 	}
 }
 
-// noted returns the time of a note. It is zero where no text could show it: whoever owns
+// parseNoteTime returns the time of a note. It is zero where no text could show it: whoever owns
 // the episode may have written the attribute.
-func noted(sec int64) time.Time {
+func parseNoteTime(sec int64) time.Time {
 	if at := time.Unix(sec, 0).UTC(); at.Year() >= 1 && at.Year() <= 9999 {
 		return at
 	}
@@ -141,7 +141,7 @@ func readState(dir *durable.Dir) (s State, noted bool, change *Change, err error
 // RecordState notes the state of the retired episode in dir, durably, and removes the
 // note of a change. A file system without room for it keeps none.
 func RecordState(dir *durable.Dir, s State) error {
-	return note(dir, func() error {
+	return recordAttr(dir, func() error {
 		return errors.Join(
 			durable.SetAttr(dir.File(), stateAttr, s.encode()),
 			durable.RemoveAttr(dir.File(), changedAttr))
@@ -165,15 +165,15 @@ func RecordChange(dir *durable.Dir, c Change) error {
 			return nil
 		}
 	}
-	return note(dir, func() error { return durable.SetAttr(dir.File(), changedAttr, c.encode()) })
+	return recordAttr(dir, func() error { return durable.SetAttr(dir.File(), changedAttr, c.encode()) })
 }
 
-func note(dir *durable.Dir, set func() error) error {
+func recordAttr(dir *durable.Dir, set func() error) error {
 	err := set()
 	if err == nil {
 		return dir.Sync()
 	}
-	if noPlace(err) {
+	if cannotStoreAttr(err) {
 		return nil
 	}
 	return err

@@ -142,7 +142,7 @@ func (a *Adoption) isAnyKnown(ctx context.Context, reported *wire.Store, queries
 var anyDigest = digest.Digest(sha256.Sum256(nil))
 
 func queryFor(r source.Retired) wire.InventoryQuery {
-	if !r.Known {
+	if !r.HasReceipt {
 		return wire.InventoryQuery{Episode: r.Name, Digest: anyDigest}
 	}
 	return wire.InventoryQuery{Episode: r.Name, Digest: r.Receipt.Digest}

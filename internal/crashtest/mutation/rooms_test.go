@@ -801,7 +801,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"source/state.go",
-				"at.Sub(m.ChangedAt) >= minQuiet",
+				"at.Sub(m.ChangedAt) >= minUnchanged",
 				"at.Sub(m.ChangedAt) >= 0",
 			},
 		},
