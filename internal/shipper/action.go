@@ -14,19 +14,19 @@ import (
 	"cis490/internal/wire"
 )
 
-// action is what an error means for the episode that met it.
+// action is what to do about an error.
 type action int
 
 const (
-	actionRetry        action = iota // leave it, try again later
-	actionHold                       // set it aside for a person
-	actionPauseSending               // the host or the path is at fault: mark no episode, stop sending
-	actionPausePacking               // this host's disk is at its floor: stop packing
+	actionRetry        action = iota // retry the episode later
+	actionHold                       // hold the episode
+	actionPauseSending               // stop sending; this host or the path is the cause, and no episode is marked
+	actionPausePacking               // stop packing; this host's disk is full
 	actionStop                       // end the process
 )
 
-// classify translates an error of any package into what is to be done. It is the
-// one place that does.
+// classify returns the action for an error of any package, and the reason of a hold. No other
+// function does.
 func classify(err error) (action, outbox.Reason) {
 	if errors.Is(err, durable.ErrFault) || errors.Is(err, context.Canceled) {
 		return actionStop, ""
@@ -47,7 +47,7 @@ func classify(err error) (action, outbox.Reason) {
 		return classifyCode(code)
 	}
 	if _, ok := errors.AsType[*uplink.UnreachableError](err); ok || uplink.IsOtherStore(err) {
-		return actionPauseSending, "" // no receiver answered, or one that keeps other episodes
+		return actionPauseSending, "" // no receiver answered, or one with another store
 	}
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return actionPausePacking, ""
@@ -55,7 +55,7 @@ func classify(err error) (action, outbox.Reason) {
 	return actionRetry, ""
 }
 
-// classifyCode tells the refusals that judge the episode from those that judge us.
+// classifyCode tells the refusals of the episode from those of this host.
 func classifyCode(code wire.Code) (action, outbox.Reason) {
 	switch code {
 	case wire.Conflict:

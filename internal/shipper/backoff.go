@@ -9,52 +9,52 @@ import (
 	"cis490/internal/wire"
 )
 
-// Waits of one episode that failed though the link is up.
+// Backoff of one episode that failed while the link is up.
 const (
 	firstBackoff = 5 * time.Second
 	maxBackoff   = time.Hour
-	// Of those that fail on the way one at least is tried so often, on average: where pings
-	// get through and uploads do not, nothing else shows that it is over.
+	// pathRetryInterval is the average time after which at least one episode that failed on the path
+	// is retried. If pings succeed and uploads do not, nothing else shows that the fault is gone.
 	pathRetryInterval = 3 * time.Minute
 )
 
-// fault says what has to change before an episode that failed can get on.
+// fault says what must change before a failed episode can succeed.
 type fault int
 
 const (
 	ownFault     fault = iota // of the episode, as far as is known
-	pathFault                 // or the receiver's
-	receiverFull              // at the receiver
-	hostFull                  // on this host's disk, or in the outbox
+	pathFault                 // of the path or the receiver
+	receiverFull              // the receiver has no space
+	hostFull                  // this host's disk or the outbox has no space
 )
 
-// backoff is how often an episode has failed, and when it may be tried again.
+// backoff records how often an episode has failed, and when it may be retried.
 type backoff struct {
-	failures  int       // since this process began: the waits go by it
-	attempts  int       // in vain, also of earlier processes
-	firstAt   time.Time // of the first of those
+	failures  int       // of this process: the wait depends on them
+	attempts  int       // that failed, also of earlier processes
+	firstAt   time.Time // time of the first failed attempt
 	lastAt    time.Time
 	retryAt   time.Time
-	notBefore time.Time // not before, whatever ends: the receiver said so
+	notBefore time.Time // by the receiver's Retry-After
 	cause     string    // printable ASCII
-	held      bool      // it is held, and tried again all the same
+	held      bool      // it is held, and retried all the same
 
 	fault  fault
-	needed int64 // of what there was no room for; zero if it is not known, and not much
-	free   int64 // that there was when it failed; negative if that is not known yet
+	needed int64 // bytes that did not fit; 0 if unknown
+	free   int64 // bytes that were free when it failed; negative if unknown
 }
 
-// waitsForReceiver reports whether an episode may get on when an outage has ended.
+// waitsForReceiver reports whether an episode may succeed once an outage has ended.
 func (b backoff) waitsForReceiver() bool { return b.fault == pathFault || b.fault == receiverFull }
 
-// faultOf returns whose fault one more failure of an episode is, for which b was noted
-// before. One that fails for the receiver's or the path's, while others get through, has
-// one of its own, until it gets on.
-func (d *dispatcher) faultOf(r result, v action, b backoff) fault {
+// faultOf returns the fault of one more failure of an episode, whose backoff was b. A failure of
+// the path or the receiver counts as the episode's own if others are delivered meanwhile, until it
+// succeeds.
+func (d *dispatcher) faultOf(r result, act action, b backoff) fault {
 	switch {
-	case v == actionPausePacking:
+	case act == actionPausePacking:
 		return hostFull
-	case v != actionPauseSending:
+	case act != actionPauseSending:
 		return ownFault
 	case errors.Is(r.err, wire.Full):
 		return receiverFull
@@ -64,7 +64,7 @@ func (d *dispatcher) faultOf(r result, v action, b backoff) fault {
 	return pathFault
 }
 
-// withRetryTime completes the delay of an episode that failed.
+// withRetryTime sets the fault and the time of the next attempt.
 func (d *dispatcher) withRetryTime(r result, f fault, b backoff, now time.Time) backoff {
 	b.fault, b.needed, b.free = f, r.size, -1
 	b.notBefore = now.Add(uplink.RetryAfter(r.err))
@@ -85,8 +85,8 @@ func (d *dispatcher) withRetryTime(r result, f fault, b backoff, now time.Time) 
 	return b
 }
 
-// noteDelivery notes that an episode was delivered: others are tried at once that were not, for
-// the path's fault.
+// noteDelivery records that an episode was delivered. Those that failed because of the path are
+// retried at once.
 func (d *dispatcher) noteDelivery(now time.Time) {
 	d.deliveredAt = now
 	again := pingInterval
@@ -99,7 +99,7 @@ func (d *dispatcher) noteDelivery(now time.Time) {
 	}
 }
 
-// endBackoffs ends the waits of the episodes for which what they waited for is over.
+// endBackoffs ends the backoffs for which over returns true.
 func (d *dispatcher) endBackoffs(now time.Time, over func(backoff) bool) {
 	d.anyPathFault = false
 	d.updateBackoffs(func(_ episode.Name, b backoff) backoff {
@@ -110,7 +110,7 @@ func (d *dispatcher) endBackoffs(now time.Time, over func(backoff) bool) {
 	})
 }
 
-// updateBackoffs changes the delays of all that are not held.
+// updateBackoffs calls f for the backoffs of all episodes that are not held.
 func (d *dispatcher) updateBackoffs(f func(episode.Name, backoff) backoff) {
 	for name, b := range d.backoffs {
 		if b.held {
@@ -123,8 +123,8 @@ func (d *dispatcher) updateBackoffs(f func(episode.Name, backoff) backoff) {
 	}
 }
 
-// noteReceiverSpace ends the waits for room at the receiver, of which free bytes are left now. A
-// receiver that refuses what it seems to have room for is not asked all the time.
+// noteReceiverSpace ends the backoffs that wait for space at the receiver, which has free bytes
+// now. It pings rarely if a receiver refuses what it seems to have space for.
 func (d *dispatcher) noteReceiverSpace(free int64, now time.Time) {
 	if !d.anyReceiverFull {
 		return

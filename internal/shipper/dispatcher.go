@@ -16,8 +16,8 @@ import (
 	"cis490/internal/uplink"
 )
 
-// dispatcher decides what is done next. All of its fields belong to its one
-// goroutine; the workers get a name and answer with a result.
+// dispatcher decides what to do next. All of its fields belong to its one goroutine, unless they
+// say otherwise. Workers receive a name and return a result.
 type dispatcher struct {
 	*Shipper
 	once bool
@@ -25,48 +25,48 @@ type dispatcher struct {
 	toPack           sizedQueue
 	toSend           sizedQueue
 	inFlight         map[episode.Name]candidate // queued, settling, or with a worker
-	activeSends      int                        // of those, with a sender
-	backoffs         map[episode.Name]backoff   // those that failed
-	nextRetry        time.Time                  // when the first of them may be tried again; zero if there is none
+	activeSends      int                        // how many are with a send worker
+	backoffs         map[episode.Name]backoff   // of episodes that failed
+	nextRetry        time.Time                  // the earliest of backoffs; zero if there is none
 	link             link
-	report           reportState
-	loggedFailures   int // failures of a single pass that are in the log
-	unloggedFailures int // and that are not
+	reporting        reportState
+	loggedFailures   int // of a single pass, in the log
+	unloggedFailures int // of a single pass, not in the log
 	packing          packingState
 
 	deliveredAt     time.Time // when an episode last was
-	anyPathFault    bool      // one of those that failed may have a [pathFault]
-	nextPathRetry   time.Time // when one of them is tried at the latest
-	anyReceiverFull bool      // one may have [receiverFull]
-	anyHostFull     bool      // one may have [hostFull]
-	spaceCheckedAt  time.Time // when it was looked whether there is space again
+	anyPathFault    bool      // whether a backoff may have [pathFault]
+	nextPathRetry   time.Time // the latest time at which one of those is retried
+	anyReceiverFull bool      // whether a backoff may have [receiverFull]
+	anyHostFull     bool      // whether a backoff may have [hostFull]
+	spaceCheckedAt  time.Time // when free space was last checked
 
-	holdsRead bool // a whole sweep has looked why each is held
-	held      int  // met by the last sweep, and those that came and went since
-	heldSeen  int  // held ones, by this sweep
+	holdsRead bool // a whole scan has read the holds
+	held      int  // found by the last scan, and changes since
+	heldSeen  int  // held ones found by this scan
 
-	settling       queue     // finished, and changed too recently to be packed; by when to look again
-	settleDeadline time.Time // when a single pass waits for them no longer; zero if it has not swept
-	crowdLogged    sync.Once // that there are more
+	settling       queue     // finished, and changed too recently; by when to check again
+	settleDeadline time.Time // when a single pass stops waiting for them; zero before the end of its scan
+	crowdLogged    sync.Once // that there are too many of them
 
-	scanCursor episode.Name         // how far the sweep of the folders has come
-	scanDone   bool                 // it has come to the end
-	nextScan   time.Time            // when the next one begins
-	packers    chan *archive.Packer // those that are not at work
-	sendSlots  chan struct{}        // held by who may send
+	scanCursor episode.Name         // the last name that was scanned
+	scanDone   bool                 // the scan has reached the end
+	nextScan   time.Time            // when the next one starts
+	packers    chan *archive.Packer // those that are idle
+	sendSlots  chan struct{}        // held by send workers
 
 	packc       chan candidate
 	sendc       chan episode.Name
 	results     chan result
 	pingc       chan struct{}
 	pingResults chan pingResult
-	finishedc   chan episode.Name // names that became finished just now
+	finishedc   chan episode.Name // names that have just become finished; "" asks for a scan
 
 	loggedStrays map[string]bool   // entries that never ship, and are in the log
-	keptLogged   map[string]string // why retired episodes are kept, by directory; the retention's alone
+	keptLogged   map[string]string // why retired episodes are kept, by directory; belongs to pruneLoop
 }
 
-// run starts the workers and decides until ctx ends or, once, until all that
+// run starts the workers and the dispatcher. It returns when ctx ends or, once, when all that
 // waited was tried.
 func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err error) {
 	d := &dispatcher{
@@ -105,14 +105,14 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		return d.loop(ctx)
 	})
 	if err = g.Wait(); !errors.Is(err, durable.ErrFault) {
-		d.report.changed = d.report.changed || !d.link.heardAt.IsZero() && !d.link.heardAt.Before(d.report.writtenAt)
+		d.reporting.changed = d.reporting.changed || !d.link.heardAt.IsZero() && !d.link.heardAt.Before(d.reporting.writtenAt)
 		d.writeReport(time.Now(), true)
 		err = errors.Join(err, d.store.Close())
 	}
 	return d.link.err, err
 }
 
-// loop is the loop.
+// loop handles events until ctx ends or, once, until the pass is over.
 func (d *dispatcher) loop(ctx context.Context) error {
 	for {
 		if err := d.scanMore(time.Now()); err != nil {
@@ -129,8 +129,7 @@ func (d *dispatcher) loop(ctx context.Context) error {
 	}
 }
 
-// handleNext waits for the next thing that happens. A channel that must not be used
-// now is nil.
+// handleNext waits for the next event. A channel that must not be used now is nil.
 func (d *dispatcher) handleNext(ctx context.Context) error {
 	d.receiverUp.Store(d.link.state == linkUp)
 	var sealc chan candidate
@@ -187,9 +186,8 @@ func (d *dispatcher) handleNext(ctx context.Context) error {
 	return nil
 }
 
-// nextWake returns how long the loop may sleep. A time that has passed must be
-// one at which something is then done, or the loop spins: a single pass begins
-// no other sweep and tries nothing twice.
+// nextWake returns how long the loop may sleep. A time that has passed must be one at which the
+// loop then acts, or it spins: a single pass starts no second scan and retries nothing.
 func (d *dispatcher) nextWake(now time.Time) time.Duration {
 	if d.needsScan() {
 		return 0
@@ -213,21 +211,20 @@ func (d *dispatcher) nextWake(now time.Time) time.Duration {
 	if d.settleWaitOver(now) {
 		wait = 0
 	}
-	if d.report.changed && !d.once {
-		wait = min(wait, d.report.writtenAt.Add(reportEvery).Sub(now))
+	if d.reporting.changed && !d.once {
+		wait = min(wait, d.reporting.writtenAt.Add(minReportInterval).Sub(now))
 	}
 	return max(wait, 0)
 }
 
-// passDone reports whether a pass is over: everything was scanned, what could be
-// tried has been, nothing settles, and a receiver that seems to be away was asked whether
-// it is.
+// passDone reports whether a pass is over: everything is scanned and tried, nothing settles, and a
+// receiver that failed was pinged.
 func (d *dispatcher) passDone() bool {
 	return d.scanDone && len(d.inFlight) == 0 && !d.link.pinging && !d.mayPing()
 }
 
-// scanMore scans the next page of the folders when there is little left of the
-// one before, or begins anew when it is time.
+// scanMore scans the next page of the directories when little is left of the last one, or starts a
+// new scan when it is due.
 func (d *dispatcher) scanMore(now time.Time) error {
 	if err := d.enqueueSettled(now); err != nil {
 		return err
@@ -264,14 +261,14 @@ func (d *dispatcher) scanMore(now time.Time) error {
 		}
 	}
 	if sheet.last {
-		// What waited for room at the last sweep waits still, if there is none.
+		// What waited for space at the last scan still waits, if there is none.
 		d.updateLowSpaceFile(d.packing.isShort(d.belowMinFree(), d.outboxNearLimit()))
 		d.scanDone, d.nextScan = true, now.Add(d.cfg.ScanInterval.Std())
 		if d.once {
 			d.settleDeadline = time.Now().Add(settling.MaxWait(d.cfg.Settle.Std()))
 		}
 		d.holdsRead, d.held = true, d.heldSeen
-		d.report.changed = d.report.changed || d.report.exists // says that it is still so
+		d.reporting.changed = d.reporting.changed || d.reporting.exists // the report confirms the state
 		d.notifyStatus()
 	}
 	return nil
@@ -282,13 +279,13 @@ func (d *dispatcher) needsScan() bool {
 	return !d.scanDone && d.toPack.small.length() == 0 && d.toPack.large.length() < scanPageSize && d.toSend.length() < scanPageSize
 }
 
-// restartScan begins to scan from the start.
+// restartScan starts a scan from the first name.
 func (d *dispatcher) restartScan() {
 	d.scanDone, d.scanCursor, d.heldSeen = false, "", 0
 	d.packing = d.packing.afterScanStart()
 }
 
-// retryExpired takes up the episodes that failed and have waited long enough.
+// retryExpired enqueues the episodes whose backoff has ended.
 func (d *dispatcher) retryExpired(now time.Time) error {
 	if d.nextRetry.IsZero() || now.Before(d.nextRetry) {
 		return nil
@@ -306,7 +303,7 @@ func (d *dispatcher) retryExpired(now time.Time) error {
 	return nil
 }
 
-// scheduleWake makes the loop look at the episodes that failed.
+// scheduleWake has the loop check the backoffs at t.
 func (d *dispatcher) scheduleWake(t time.Time) {
 	if d.nextRetry.IsZero() || t.Before(d.nextRetry) {
 		d.nextRetry = t

@@ -10,8 +10,8 @@ import (
 	"cis490/internal/source"
 )
 
-// reportUnshippable reports what cannot be held, for want of a name to hold it under, and what never
-// ships.
+// reportUnshippable logs an entry that never ships, or that cannot even be held because it has no
+// valid name.
 func (d *dispatcher) reportUnshippable(err error) {
 	if stray, ok := errors.AsType[*source.StrayError](err); ok {
 		d.logStray(stray)
@@ -26,10 +26,10 @@ func (d *dispatcher) reportUnshippable(err error) {
 	d.log.Error("cannot ship an episode; rename it or mend its permissions", "err", err)
 }
 
-// enqueue puts an episode where its stage says.
+// enqueue puts an episode into the queue of its stage.
 func (d *dispatcher) enqueue(c candidate, now time.Time) error {
 	if c.stage != Held && d.backoffs[c.name].held {
-		d.clearBackoff(c.name) // a person has released it
+		d.clearBackoff(c.name) // an operator has released it
 	}
 	if c.stage == Held {
 		d.heldSeen++
@@ -44,7 +44,7 @@ func (d *dispatcher) enqueue(c candidate, now time.Time) error {
 		if err := d.out.RemoveHold(c.name); errors.Is(err, durable.ErrFault) {
 			return err
 		}
-		return nil // the next sweep meets it again
+		return nil // the next scan finds it again
 	}
 	d.tally.count(func(t *Tally) { t.Scanned++ })
 	switch c.stage {
@@ -71,8 +71,8 @@ func (d *dispatcher) enqueuePack(c candidate, now time.Time) {
 	d.inFlight[c.name] = c
 }
 
-// enqueueSend queues an episode for sending. While the link is down the outbox is
-// the queue: it may hold more names than memory should.
+// enqueueSend queues an episode for sending. While the link is not up, the outbox is the queue: it
+// may hold more names than memory should.
 func (d *dispatcher) enqueueSend(c candidate) {
 	if d.link.state == linkDown || d.link.state == linkSuspect && !d.once {
 		d.skip(c)
@@ -82,7 +82,7 @@ func (d *dispatcher) enqueueSend(c candidate) {
 	d.inFlight[c.name] = c
 }
 
-// dropQueues takes whole queues out of hand. The names stay in their folders.
+// dropQueues empties queues. The names stay in their directories.
 func (d *dispatcher) dropQueues(queues ...*queue) {
 	for _, q := range queues {
 		for _, c := range q.items {
@@ -104,8 +104,7 @@ func (d *dispatcher) skip(c candidate) {
 	d.countTransient(1)
 }
 
-// enqueueNow looks at one episode, out of turn, or at all of them if it has no name:
-// some were missed.
+// enqueueNow enqueues one episode between scans, or starts a scan if name is empty.
 func (d *dispatcher) enqueueNow(name episode.Name, now time.Time) error {
 	if name == "" {
 		d.restartScan()
@@ -114,7 +113,7 @@ func (d *dispatcher) enqueueNow(name episode.Name, now time.Time) error {
 	c, err := d.inspect(name)
 	switch {
 	case err != nil:
-		return nil // the next scan says what is wrong
+		return nil // the next scan reports it
 	case c.stage == Held && d.backoffs[name].held:
 		d.retryHeld(c, now)
 		return nil

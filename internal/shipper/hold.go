@@ -13,7 +13,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// holdEpisode sets an episode aside for a person.
+// holdEpisode holds an episode until an operator acts.
 func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) error {
 	h := outbox.Hold{Reason: reason, Cause: d.causeOf(r, reason), HeldAt: now.UTC().Truncate(time.Second)}
 	if p, ok := errors.AsType[*wire.Problem](r.err); ok && !p.Stored.IsZero() {
@@ -33,7 +33,7 @@ func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) 
 		if v, _ := classify(err); v == actionStop {
 			return err
 		}
-		// No room for a note, say. Sending the others makes room.
+		// The disk may be full. Sending the others frees space.
 		r.err = errors.Join(r.err, err)
 		return d.scheduleRetry(r, actionRetry, now)
 	}
@@ -56,7 +56,7 @@ func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) 
 	return nil
 }
 
-// causeOf returns what a person is told.
+// causeOf returns the cause for the operator.
 func (d *dispatcher) causeOf(r result, reason outbox.Reason) string {
 	if reason != outbox.Unreadable {
 		return r.err.Error()
@@ -65,8 +65,8 @@ func (d *dispatcher) causeOf(r result, reason outbox.Reason) string {
 		"or replace or remove that file", r.err, d.backoffs[r.name].attempts+1)
 }
 
-// writeHold writes a hold. It reports whether the episode is held for the same reason and cause
-// already: that one, and its time, stay.
+// writeHold writes a hold. It reports whether the episode was held for the same reason and cause
+// before. The earlier hold, with its time, stays then.
 func (d *dispatcher) writeHold(r result, h outbox.Hold) (known bool, err error) {
 	if r.held {
 		if was, err := d.out.Held(r.name); err == nil && was.Reason == h.Reason {
@@ -79,7 +79,7 @@ func (d *dispatcher) writeHold(r result, h outbox.Hold) (known bool, err error) 
 	return false, d.out.Hold(r.name, h)
 }
 
-// scheduleHeldRetry plans another try of what may heal by itself.
+// scheduleHeldRetry schedules a retry if the cause may go away by itself.
 func (d *dispatcher) scheduleHeldRetry(r result, reason outbox.Reason, now time.Time) {
 	if !reason.IsRetried() {
 		d.clearBackoff(r.name)
@@ -87,16 +87,15 @@ func (d *dispatcher) scheduleHeldRetry(r result, reason outbox.Reason, now time.
 	}
 	b := d.backoffs[r.name]
 	if reason == outbox.Stuck && !b.held {
-		b = backoff{} // what failed before has nothing to do with it
+		b = backoff{} // earlier failures had another cause
 	}
 	b = b.afterFailure(r.err, now)
 	b.held, b.retryAt = true, now.Add(uplink.Backoff(firstBackoff, maxBackoff, b.failures-1))
 	d.setBackoff(r.name, b)
 }
 
-// enqueueHeld queues an episode that is held, if its hold may have healed and it is time to
-// see, and counts it otherwise. A folder that was copied in gets its owner or mode a
-// moment later; a disk comes back.
+// enqueueHeld enqueues a held episode if its hold is retried and due, and counts it otherwise. A
+// directory that is copied in gets its owner and mode a moment later, and a disk may come back.
 func (d *dispatcher) enqueueHeld(c candidate, now time.Time) {
 	if d.retriesHeld(c.name) && !now.Before(d.backoffs[c.name].retryAt) {
 		d.retryHeld(c, now)
@@ -105,8 +104,8 @@ func (d *dispatcher) enqueueHeld(c candidate, now time.Time) {
 	d.tally.count(func(t *Tally) { t.Held++ })
 }
 
-// retriesHeld reports whether a held episode is one to be tried again. The holds that are
-// there at the start are read once; the others were made by this process.
+// retriesHeld reports whether a held episode is to be retried. The first scan reads the holds of
+// earlier processes. Later holds are this process's own.
 func (d *dispatcher) retriesHeld(name episode.Name) bool {
 	if b, known := d.backoffs[name]; known {
 		return b.held
@@ -122,7 +121,7 @@ func (d *dispatcher) retriesHeld(name episode.Name) bool {
 	return true
 }
 
-// retryHeld queues an episode that stays held until that came to something.
+// retryHeld enqueues an episode that stays held until it succeeds.
 func (d *dispatcher) retryHeld(c candidate, now time.Time) {
 	if _, at := d.inFlight[c.name]; at || now.Before(d.backoffs[c.name].retryAt) {
 		return
@@ -136,7 +135,7 @@ func (d *dispatcher) retryHeld(c candidate, now time.Time) {
 	}
 }
 
-// releaseHold takes the hold off an episode that was tried all the same, and got on.
+// releaseHold removes the hold of an episode that was retried and succeeded.
 func (d *dispatcher) releaseHold(r result) error {
 	if !r.held {
 		return nil
@@ -145,7 +144,7 @@ func (d *dispatcher) releaseHold(r result) error {
 	if v, _ := classify(err); err != nil && v == actionStop {
 		return err
 	}
-	if err != nil { // of nothing now, or of what is tried again
+	if err != nil { // the hold is stale, or of what is retried
 		d.log.Warn("could not take the hold off an episode", "episode", r.name, "err", err)
 		d.setBackoff(r.name, backoff{held: true, retryAt: time.Now().Add(maxBackoff)})
 		return nil

@@ -14,20 +14,21 @@ import (
 	"cis490/internal/settling"
 )
 
-// Why packing waits. The disk is shared with the experiments.
+// Why packing waits. The experiments need the disk.
 var (
 	errNoSpace    = fmt.Errorf("the disk is down to min_free: %w", unix.ENOSPC)
 	errOutboxFull = fmt.Errorf("the outbox has reached outbox_max: %w", unix.ENOSPC)
 )
 
-// errLarge says that an episode is to wait for the turn of the large ones.
+// errLarge says that the episode must wait in the queue of large ones.
 var errLarge = errors.New("is large")
 
-// packEpisode packs a finished episode into the outbox, once, and returns the size of the
-// archive. It is sealed only if the tree was the same before and after. Packed is
-// called when that is done but for the disk. One that turns out to be large is not
-// packed but sized, and the error is errLarge. One that has changed too recently is not
-// packed either, and the error is a [*settling.UnsettledError].
+// packEpisode packs a finished episode into the outbox, once, and returns the size of the archive.
+// It commits the archive only if the tree was the same before and after. It calls packed before it
+// waits for the disk.
+//
+// An episode that turns out to be large is not packed: its size and errLarge are returned. For one
+// that has changed too recently the error is a [*settling.UnsettledError].
 func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidate, beat, packed func()) (int64, error) {
 	start, name := time.Now(), c.name
 	if err := s.dirs.CheckPaths(); err != nil {
@@ -72,8 +73,8 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 	return size, nil
 }
 
-// survey surveys a tree that is to be packed, or returns a [*settling.UnsettledError] if it has
-// changed too recently for that.
+// survey surveys a tree before packing. It returns a [*settling.UnsettledError] if the tree has
+// changed too recently.
 func (s *Shipper) survey(ctx context.Context, tree *archive.Tree, c candidate) (archive.Survey, error) {
 	settle := s.cfg.Settle.Std()
 	survey, err := tree.Survey(ctx)
@@ -86,8 +87,7 @@ func (s *Shipper) survey(ctx context.Context, tree *archive.Tree, c candidate) (
 func (s *Shipper) writeArchive(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, to *spaceLimitedWriter) (outbox.Seal, int64, error) {
 	to.out, to.minFree, to.maxOutbox = s.out, int64(s.cfg.MinFree), int64(s.cfg.OutboxMax)
 	w := digest.NewWriter(to)
-	// Pack surveys the tree once more at its end: nil says that it is still
-	// the one that was surveyed.
+	// Pack surveys the tree again at its end, and fails if it has changed.
 	if err := p.Pack(ctx, w, tree, before); err != nil {
 		return outbox.Seal{}, 0, err
 	}
@@ -99,20 +99,20 @@ func (s *Shipper) writeArchive(ctx context.Context, p *archive.Packer, tree *arc
 	}, size, nil
 }
 
-// spaceLimitedWriter is a writer that stops before the disk is full or the outbox over its
-// budget. An episode that is larger than the budget has the outbox to itself.
+// spaceLimitedWriter stops before the disk is full or the outbox over its limit. An episode larger
+// than the limit may have the outbox to itself.
 type spaceLimitedWriter struct {
 	draft      *outbox.Draft
 	out        *outbox.Outbox
 	minFree    int64
 	maxOutbox  int64
-	written    int64 // written
-	untilCheck int64 // to write before the space is looked at again
+	written    int64 // bytes
+	untilCheck int64 // bytes until the free space is checked again
 	beat       func()
-	stream     *streamingUpload // nil if there is none
+	stream     *streamingUpload // or nil
 }
 
-// spaceCheckBytes is how much is written between two looks at the space that is left.
+// spaceCheckBytes is how many bytes are written between two checks of the free space.
 const spaceCheckBytes = 16 << 20
 
 func (f *spaceLimitedWriter) Write(p []byte) (int, error) {

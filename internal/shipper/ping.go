@@ -94,7 +94,7 @@ func (d *dispatcher) handlePing(p pingResult) error {
 	}
 	before := d.link
 	d.link.handlePing(p, now)
-	d.report.changed = true
+	d.reporting.changed = true
 	switch {
 	case d.link.state != linkUp:
 		d.dropQueues(&d.toSend.small, &d.toSend.large)

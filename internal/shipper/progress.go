@@ -9,11 +9,11 @@ import (
 	"cis490/internal/source"
 )
 
-// maxStrays is how many entries that never ship are in the log, and in a status.
+// maxStrays is the maximum number of entries that never ship in the log, and in a status.
 const maxStrays = 100
 
-// logStray logs, once, an entry that never ships: as loud as it is likely that somebody
-// waits for it.
+// logStray logs, once, an entry that never ships. The level depends on whether it seems to be meant
+// as an episode.
 func (d *dispatcher) logStray(s *source.StrayError) {
 	if d.loggedStrays[s.Entry] || len(d.loggedStrays) >= maxStrays {
 		return
@@ -29,22 +29,22 @@ func (d *dispatcher) logStray(s *source.StrayError) {
 	d.log.Log(context.Background(), level, "an entry never ships", "entry", s.Entry, "reason", s.Why)
 }
 
-// Progress says of what is not finished, and never was sent.
+// Progress is the part of [Status] about what is not finished or never ships.
 type Progress struct {
-	// Unfinished counts the folders without a marker, and Oldest is the one in which no
-	// name has changed for longest.
+	// Unfinished counts the directories without a marker. Oldest is the one in which no name has
+	// changed for longest.
 	Unfinished int                `json:"unfinished"`
 	Oldest     *source.Unfinished `json:"oldest_unfinished,omitempty"`
-	// LastFinished is the latest time at which a marker, of what waits or is shipped, came
-	// to this host: by the clock of the kernel, whatever time the marker bears.
+	// LastFinished is the latest ctime of a marker, of what waits or is shipped: when it came to this
+	// host, whatever its mtime.
 	LastFinished time.Time `json:"last_finished_at,omitzero"`
-	// Strays are entries of the episodes folder that never ship as they are, the first of
+	// Strays are entries of the episodes directory that never ship as they are, the first of
 	// StraysTotal.
 	Strays      []*source.StrayError `json:"strays"`
 	StraysTotal int                  `json:"strays_total"`
 }
 
-// addFinished takes in when something was finished.
+// addFinished adds the time at which an episode was finished.
 func (p *Progress) addFinished(at time.Time) {
 	if at.After(p.LastFinished) {
 		p.LastFinished = at.UTC().Truncate(time.Second)
@@ -57,7 +57,7 @@ func (p *Progress) addStray(s *source.StrayError) {
 	}
 }
 
-// addUnfinished takes in a folder without a marker.
+// addUnfinished adds a directory without a marker.
 func (p *Progress) addUnfinished(src *source.Source, name string) {
 	u, err := src.Unfinished(name)
 	if err != nil {
@@ -69,8 +69,8 @@ func (p *Progress) addUnfinished(src *source.Source, name string) {
 	}
 }
 
-// addUnnamed takes in the folders that are not finished and have no name of an episode yet:
-// one that is being copied, say.
+// addUnnamed adds the unfinished directories whose name is not valid for an episode, for example
+// one that is being copied.
 func (p *Progress) addUnnamed(src *source.Source) error {
 	for name, err := range src.Names() {
 		if err != nil {

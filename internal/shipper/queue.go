@@ -7,18 +7,17 @@ import (
 	"time"
 )
 
-// Order says which of the episodes that wait comes next.
+// Order says which waiting episode comes next.
 type Order string
 
-// The orders. Where more than a page of episodes wait, they hold within a page of
-// names.
+// The orders. If more than a page of episodes wait, they apply within a page of names.
 const (
 	Oldest Order = "oldest" // finished first
 	Newest Order = "newest" // finished last
-	Mixed  Order = "mixed"  // the newest and the oldest in turn: news at once, and nothing waits for ever
+	Mixed  Order = "mixed"  // alternating: new ones are not late, and old ones are not starved
 )
 
-// UnmarshalText reads an order.
+// UnmarshalText parses an order.
 func (o *Order) UnmarshalText(text []byte) error {
 	switch read := Order(text); read {
 	case Oldest, Newest, Mixed:
@@ -28,8 +27,8 @@ func (o *Order) UnmarshalText(text []byte) error {
 	return fmt.Errorf(`%+q is no order: write "oldest", "newest" or "mixed"`, text)
 }
 
-// endOfQueue returns when an episode would have to be finished to come after those that wait
-// now; with [Mixed] it is one of the next. Its marker bears what time its maker likes.
+// endOfQueue returns a time that sorts an episode behind those that wait now; with [Mixed] among
+// the next. The time of a marker may be any.
 func (o Order) endOfQueue(now time.Time) time.Time {
 	if o == Newest {
 		return time.Time{}
@@ -37,17 +36,17 @@ func (o Order) endOfQueue(now time.Time) time.Time {
 	return now
 }
 
-// queue holds episodes that wait for the same, sorted by when they were finished.
+// queue holds waiting episodes, sorted by when they were finished.
 type queue struct {
 	order      Order
 	items      []candidate
-	oldestNext bool // with Mixed: the oldest is next
+	oldestNext bool // with [Mixed]
 }
 
 func (q *queue) length() int { return len(q.items) }
 
-// add puts c in its place. What has just been finished goes to the end, and so
-// does each of a page that comes sorted.
+// add inserts c. An episode that has just been finished goes to the end, and so does each episode
+// of a sorted page.
 func (q *queue) add(c candidate) {
 	if n := len(q.items); n == 0 || compareAge(q.items[n-1], c) <= 0 {
 		q.items = append(q.items, c)
@@ -57,13 +56,12 @@ func (q *queue) add(c candidate) {
 	q.items = slices.Insert(q.items, i, c)
 }
 
-// compareAge orders candidates by their age, and then by their names, so that a pass
-// is the same each time.
+// compareAge orders candidates by age, and then by name, so that each pass is the same.
 func compareAge(a, b candidate) int {
 	return cmp.Or(a.sortTime.Compare(b.sortTime), cmp.Compare(a.name, b.name))
 }
 
-// next returns what [queue.pop] would; there must be something.
+// next returns the candidate that [queue.pop] removes. The queue must not be empty.
 func (q *queue) next() candidate {
 	if q.takesLast() {
 		return q.items[len(q.items)-1]
@@ -71,7 +69,7 @@ func (q *queue) next() candidate {
 	return q.items[0]
 }
 
-// pop takes the next one out.
+// pop removes the next candidate.
 func (q *queue) pop() {
 	if q.takesLast() {
 		q.items = q.items[:len(q.items)-1]
@@ -83,12 +81,12 @@ func (q *queue) pop() {
 
 func (q *queue) takesLast() bool { return q.order == Newest || q.order == Mixed && !q.oldestNext }
 
-// sizedQueue are two queues to the same workers. Large episodes keep to a part of the
-// workers, so that small ones do not wait for them.
+// sizedQueue is a pair of queues to the same workers. Large episodes get only some of the workers,
+// so that small ones do not wait for them.
 type sizedQueue struct {
 	small, large queue
-	maxLarge     int // large ones at once
-	largeActive  int // large ones
+	maxLarge     int // the maximum of largeActive
+	largeActive  int // large episodes with a worker
 }
 
 func newSizedQueue(order Order, most int) sizedQueue {
@@ -105,7 +103,7 @@ func (l *sizedQueue) add(c candidate) {
 	}
 }
 
-// next returns the queue whose turn it is, or nil if none may go on now.
+// next returns the queue that is next, or nil if no episode may start now.
 func (l *sizedQueue) next() *queue {
 	large := l.large.length() > 0 && l.largeActive < l.maxLarge
 	switch {
@@ -119,7 +117,7 @@ func (l *sizedQueue) next() *queue {
 	return nil
 }
 
-// largeFirst reports which of two that may both go on comes first.
+// largeFirst reports whether the large queue comes first if both may start.
 func (l *sizedQueue) largeFirst() bool {
 	large, small := l.large.next(), l.small.next()
 	if l.large.takesLast() {
@@ -128,7 +126,7 @@ func (l *sizedQueue) largeFirst() bool {
 	return compareAge(large, small) <= 0
 }
 
-// started and ended count what is with the workers.
+// started and finished count what is with the workers.
 func (l *sizedQueue) started(c candidate) {
 	if c.isLarge() {
 		l.largeActive++
@@ -141,6 +139,6 @@ func (l *sizedQueue) finished(c candidate) {
 	}
 }
 
-// maxLargeSends is how many large archives are sent at once: one fills a link, and more
-// than a few make each of them late.
+// maxLargeSends is the maximum number of large archives that are sent at once: one fills a link,
+// and more of them delay one another.
 const maxLargeSends = 4

@@ -13,20 +13,20 @@ import (
 	"cis490/internal/outbox"
 )
 
-// reportEvery is how often the report is written at most.
-const reportEvery = time.Second
+// minReportInterval is the minimum time between two reports.
+const minReportInterval = time.Second
 
 // reportState is what [dispatcher] remembers of the [outbox.Report].
 type reportState struct {
-	changed       bool      // something has changed since it was written
-	writtenAt     time.Time // when
-	exists        bool      // the last one said something
-	failureLogged bool      // it could not be written, and that is in the log
+	changed       bool // since it was written
+	writtenAt     time.Time
+	exists        bool // the last one was not empty
+	failureLogged bool // that it could not be written
 
-	answeredBefore time.Time // when the receiver last did, by what an earlier process reported
+	answeredBefore time.Time // when the receiver last answered an earlier process
 }
 
-// afterFailure returns the delay after one more failure.
+// afterFailure returns the backoff after one more failure, without its retry time.
 func (b backoff) afterFailure(err error, now time.Time) backoff {
 	if b.attempts == 0 || b.firstAt.After(now) {
 		b.firstAt = now
@@ -37,7 +37,7 @@ func (b backoff) afterFailure(err error, now time.Time) backoff {
 	return b
 }
 
-// printableCause makes a cause that may hold hostile bytes fit for a report.
+// printableCause makes a cause that may contain hostile bytes printable, and bounds it.
 func printableCause(cause string) string {
 	cause = episode.Printable(cause)
 	if len(cause) > outbox.MaxCause {
@@ -46,31 +46,31 @@ func printableCause(cause string) string {
 	return cause
 }
 
-// setBackoff notes that an episode is left for later.
+// setBackoff records that an episode is retried later.
 func (d *dispatcher) setBackoff(name episode.Name, b backoff) {
 	d.backoffs[name] = b
 	d.scheduleWake(b.retryAt)
-	d.report.changed = true
+	d.reporting.changed = true
 }
 
-// clearBackoff notes that an episode got on, or is gone.
+// clearBackoff records that an episode succeeded, or is gone.
 func (d *dispatcher) clearBackoff(name episode.Name) {
 	if _, failing := d.backoffs[name]; failing {
 		delete(d.backoffs, name)
-		d.report.changed = true
+		d.reporting.changed = true
 	}
 }
 
-// loadReport takes up what an earlier process reported: how often an episode has failed, but
-// not how long it was to wait. What cannot be read, or waits no more, is left out.
+// loadReport restores the failures that an earlier process reported, without their waits. It skips
+// episodes that do not wait any more.
 func (d *dispatcher) loadReport(now time.Time) {
 	r, err := d.out.Report()
-	d.report.exists = !errors.Is(err, fs.ErrNotExist)
-	d.report.changed = d.report.exists || !d.once // it is another process's
-	if d.report.answeredBefore = r.AnsweredAt; r.AnsweredAt.After(now) {
-		d.report.answeredBefore = time.Time{}
+	d.reporting.exists = !errors.Is(err, fs.ErrNotExist)
+	d.reporting.changed = d.reporting.exists || !d.once // replaces that of another process
+	if d.reporting.answeredBefore = r.AnsweredAt; r.AnsweredAt.After(now) {
+		d.reporting.answeredBefore = time.Time{}
 	}
-	if err != nil && d.report.exists {
+	if err != nil && d.reporting.exists {
 		d.log.Debug("ignored a report", "err", err)
 	}
 	for _, f := range r.Failing {
@@ -86,27 +86,27 @@ func (d *dispatcher) loadReport(now time.Time) {
 	}
 }
 
-// writeReport writes the report, if there is something new in it. A process that ends does so
-// whenever it wrote the one before. Where there was never anything to say, no report is.
+// writeReport writes the report if something has changed. At the end of the process it does so at
+// once. It writes no report before there is something to report.
 func (d *dispatcher) writeReport(now time.Time, last bool) {
-	if !d.report.changed || !last && now.Before(d.report.writtenAt.Add(reportEvery)) {
+	if !d.reporting.changed || !last && now.Before(d.reporting.writtenAt.Add(minReportInterval)) {
 		return
 	}
-	d.report.changed, d.report.writtenAt = false, now
+	d.reporting.changed, d.reporting.writtenAt = false, now
 	r := d.makeReport(now)
-	if r.Empty() && !d.report.exists {
+	if r.Empty() && !d.reporting.exists {
 		return
 	}
 	err := d.out.WriteReport(r)
 	if err == nil {
-		d.report.exists, d.report.failureLogged = !r.Empty(), false
+		d.reporting.exists, d.reporting.failureLogged = !r.Empty(), false
 		return
 	}
-	// It is not tried again before there is news: on a full disk, say.
-	if !d.report.failureLogged {
+	// On a full disk, say: it is retried with the next change.
+	if !d.reporting.failureLogged {
 		d.log.Warn("could not note what 'shipper status' shows of this process", "err", err)
 	}
-	d.report.failureLogged = true
+	d.reporting.failureLogged = true
 }
 
 func (d *dispatcher) makeReport(now time.Time) outbox.Report {
@@ -114,7 +114,7 @@ func (d *dispatcher) makeReport(now time.Time) outbox.Report {
 	r := outbox.Report{WrittenAt: second(now), PID: os.Getpid(), Failing: []outbox.Failure{}}
 	for name, b := range d.backoffs {
 		if b.held {
-			continue // the hold says it
+			continue // the hold has it
 		}
 		r.Failing = append(r.Failing, outbox.Failure{
 			Episode: name, Attempts: b.attempts, Since: second(b.firstAt), LastAt: second(b.lastAt), NextAt: second(b.retryAt), Cause: b.cause,
@@ -130,21 +130,19 @@ func (d *dispatcher) makeReport(now time.Time) outbox.Report {
 			Since: second(d.link.downSince), NextPing: second(d.link.nextPing), Cause: printableCause(d.link.err.Error()), Hint: printableCause(d.link.hint),
 		}
 	}
-	r.AnsweredAt = second(latest(d.link.heardAt, d.report.answeredBefore))
+	r.AnsweredAt = second(latest(d.link.heardAt, d.reporting.answeredBefore))
 	r.Asking = !d.once && d.link.state == linkUp && d.link.heardAt.IsZero()
 	return r
 }
 
-// When an episode that the disk does not give is held. A disk that resets, a cable or a
-// server of NFS that is away for minutes, is no reason to call a person; what is still not
-// to be read after that is lost, or needs somebody.
+// When an episode is held because it cannot be read. A disk that resets, a loose cable or an NFS
+// server that is away for minutes need no operator.
 const (
 	minReadAttempts = 5
 	minReadTime     = 10 * time.Minute
 )
 
-// isUnreadable reports whether an error of reading has come back for so long that the
-// episode is to be held.
+// isUnreadable reports whether reading has failed for so long that the episode is to be held.
 func (b backoff) isUnreadable(err error) bool {
 	_, reading := errors.AsType[*durable.ReadError](err)
 	return reading && b.attempts >= minReadAttempts && b.lastAt.Sub(b.firstAt) >= minReadTime

@@ -12,13 +12,11 @@ import (
 	"cis490/internal/wire"
 )
 
-// quietFailures is how often a send may fail for the path's fault before it is
-// told of the episode: pings are answered in between, or there would have been
-// no other attempt.
+// quietFailures is how often a send may fail because of the path before the log names the episode.
+// Pings succeeded in between, or there would have been no other attempt.
 const quietFailures = 3
 
-// handleResult decides what follows from the result of work on an episode that was in hand
-// as c.
+// handleResult acts on a result of the episode that was in flight as c.
 func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
 	if r.err == nil {
 		d.clearBackoff(r.name)
@@ -60,7 +58,7 @@ func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
 			return nil
 		}
 	case actionPauseSending:
-		d.report.changed = true
+		d.reporting.changed = true
 		if d.link.markSuspect(r.err, d.once, now); d.link.state == linkDown {
 			d.dropQueues(&d.toSend.small, &d.toSend.large)
 		}
@@ -68,54 +66,54 @@ func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
 	return d.scheduleRetry(r, verdict, now)
 }
 
-// scheduleRetry leaves an episode for later: it must not keep the others waiting.
-func (d *dispatcher) scheduleRetry(r result, v action, now time.Time) error {
+// scheduleRetry schedules a retry, so that the episode does not block the others.
+func (d *dispatcher) scheduleRetry(r result, act action, now time.Time) error {
 	b := d.backoffs[r.name]
-	f := d.faultOf(r, v, b)
+	f := d.faultOf(r, act, b)
 	if _, further := errors.AsType[*wire.Interrupted](r.err); further {
-		b = backoff{held: b.held} // it is coming home, if in pieces
+		b = backoff{held: b.held} // the upload progressed, so reset the backoff
 	}
 	if b = b.afterFailure(r.err, now); b.isUnreadable(r.err) && !r.held {
 		return d.holdEpisode(r, outbox.Unreadable, now)
 	}
 	d.setBackoff(r.name, d.withRetryTime(r, f, b, now))
 	d.skip(candidate{held: r.held})
-	d.log.Log(context.Background(), d.failureLevel(v, b), "will try again", "episode", r.name, "attempt", b.attempts, "err", r.err)
+	d.log.Log(context.Background(), d.failureLevel(act, b), "will try again", "episode", r.name, "attempt", b.attempts, "err", r.err)
 	return nil
 }
 
-// maxLoggedFailures is how many failures of a single pass are in the log. The others are counted.
+// maxLoggedFailures is the maximum number of failures that the log of a single pass names.
 const maxLoggedFailures = 20
 
-// failureLevel returns how loud the log is of a failure. Who runs a single pass is told why each
-// episode stays.
-func (d *dispatcher) failureLevel(v action, b backoff) slog.Level {
+// failureLevel returns the level at which to log a failure. A single pass says why each episode
+// stays.
+func (d *dispatcher) failureLevel(act action, b backoff) slog.Level {
 	switch {
 	case d.once && d.loggedFailures < maxLoggedFailures:
 		d.loggedFailures++
 		return slog.LevelWarn
 	case d.once:
 		d.unloggedFailures++
-	case b.held: // the hold says it
-	case v == actionPauseSending && b.failures < quietFailures: // if the receiver is away, the link tells it, once for all
-	case v == actionPausePacking && b.failures > 1: // said once for all
+	case b.held: // the hold has it
+	case act == actionPauseSending && b.failures < quietFailures: // while the receiver is unavailable, the link logs it
+	case act == actionPausePacking && b.failures > 1: // pausePacking logs it
 	default:
 		return slog.LevelWarn
 	}
 	return slog.LevelDebug
 }
 
-// logUnlogged ends the log of a single pass.
+// logUnlogged logs how many failures of a single pass are not in the log.
 func (d *dispatcher) logUnlogged() {
 	if d.unloggedFailures > 0 {
 		d.log.Warn("more episodes failed", "count", d.unloggedFailures, "hint", "shipper status lists them")
 	}
 }
 
-// onSuccess moves an episode on to its next stage.
+// onSuccess enqueues an episode for its next stage, or counts it.
 func (d *dispatcher) onSuccess(r result, at time.Time) {
 	if r.stage == Send && d.packing == packingPaused && !d.once && d.cfg.OutboxMax > 0 && !d.outboxNearLimit() {
-		d.restartScan() // there is room in the outbox again
+		d.restartScan() // the outbox has space again
 	}
 	switch {
 	case r.stage == Pack:

@@ -12,45 +12,43 @@ import (
 	"cis490/internal/wire"
 )
 
-// scanPageSize is how many episodes one scan returns: with a backlog of any size the
-// shipper remembers no more names than a few pages.
+// scanPageSize is the maximum number of episodes that a scan returns. The shipper keeps only a few
+// pages of names, however large the backlog.
 const scanPageSize = 10_000
 
 // candidate is an episode that waits for something.
 type candidate struct {
 	name     episode.Name
 	stage    Stage
-	sortTime time.Time // when it was finished; in the queue of those that settle, when to look again
-	size     int64     // of its archive, if it is packed; of what is in it, if that is much
+	sortTime time.Time // when it was finished; of a settling one, when to check again
+	size     int64     // of its archive if it is packed, or of its files if it is large
 	held     bool      // it is tried although it is held
-	next     Stage     // of one that is held: what would come next if it were not
+	next     Stage     // of a held one: its stage without the hold
 
 	markedAt     time.Time             // the ctime of its marker
-	changedAt    time.Time             // it has not changed last before that; zero if all of it must be looked at
-	seen         *settling.Observation // by the last look, if there is a ctime in the future
-	waitingSince time.Time             // since when it has been waiting to settle; zero if it has not
+	changedAt    time.Time             // the earliest time of its last change; zero if the whole tree must be checked
+	seen         *settling.Observation // by the last check, if there is a ctime in the future
+	waitingSince time.Time             // since when it has been settling; zero if it has not
 
-	restless bool // it has been waiting for so long that others come first
-	logged   bool // a person, that it does not settle
+	restless bool // it has been settling for so long that others come first
+	logged   bool // that it does not settle
 }
 
-// isLarge reports whether it is large for what it waits for: an archive that is sent in
-// more than one request, or an episode of which a packer has said so. One that does not
-// settle counts as large: it may be looked at again and again.
+// isLarge reports whether it is large for its queue: an archive that takes more than one request,
+// or an episode that a packer found to be large. A restless one counts as large, because it may be
+// checked again and again.
 func (c candidate) isLarge() bool { return c.size >= wire.MinAnnounced || c.restless }
 
 // scanPage is one page of a scan.
 type scanPage struct {
 	candidates []candidate
-	cursor     episode.Name // where the next one begins
+	cursor     episode.Name // the last name; the next page begins after it
 	last       bool
 }
 
-// scan returns the first page of episodes after a name, in the order of their
-// names. What cannot be shipped for its name is reported with the first page,
-// what cannot be looked into with its own. What is there and never
-// ships is reported too, with a [*source.StrayError]. It reads the folders and nothing
-// else, and looks into each episode once.
+// scan returns the first page of episodes after a name, in the order of names. It calls bad with
+// entries that cannot be shipped: those without a valid name, those that cannot be read, and a
+// [*source.StrayError] for those that never ship. It reads each episode once and changes nothing.
 func (s *Shipper) scan(after episode.Name, bad func(error)) (scanPage, error) {
 	first := namePage{after: after, limit: scanPageSize}
 	for name, err := range s.src.Entries() {
@@ -104,7 +102,7 @@ func (s *Shipper) inspectAll(names []episode.Name, bad func(error)) ([]candidate
 	return found, nil
 }
 
-// namePage keeps the smallest names of those it is shown.
+// namePage keeps the smallest names that are added.
 type namePage struct {
 	after episode.Name
 	limit int
@@ -124,13 +122,13 @@ func (f *namePage) add(name episode.Name) {
 
 func (f *namePage) truncate() {
 	slices.Sort(f.names)
-	f.names = slices.Compact(f.names) // one may be in both folders
+	f.names = slices.Compact(f.names) // one may be in both directories
 	if len(f.names) > f.limit {
 		f.names, f.more = f.names[:f.limit], true
 	}
 }
 
-// sorted returns the names, and whether there are no others.
+// sorted returns the names, and whether they are all.
 func (f *namePage) sorted() (names []episode.Name, last bool) {
 	f.truncate()
 	return f.names, !f.more

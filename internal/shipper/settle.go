@@ -10,15 +10,15 @@ import (
 	"cis490/internal/settling"
 )
 
-// restlessAfter is for how long after its marker an episode may change before a person is told.
+// restlessAfter is how long after its marker a changing episode is logged.
 const restlessAfter = time.Hour
 
-// maxSettleWait is how long an episode waits at most for the next look only because it did not
-// settle for long.
+// maxSettleWait is the maximum wait that a long time of settling adds.
 const maxSettleWait = 5 * time.Minute
 
-// minSettleWait returns how long an episode that has been waiting to settle is left alone at
-// least: a part of the time for which it has, since each look reads all of its folders.
+// minSettleWait returns the minimum wait before the next check of a settling episode. It grows with
+// the time for which the episode has been settling, because each check reads all of its
+// directories.
 func (c candidate) minSettleWait(now time.Time) time.Duration {
 	if c.waitingSince.IsZero() {
 		return 0
@@ -26,8 +26,8 @@ func (c candidate) minSettleWait(now time.Time) time.Duration {
 	return min(now.Sub(c.waitingSince)/4, maxSettleWait)
 }
 
-// awaitSettled keeps an episode until a time at which it may have settled. With a page of them
-// the others are left to the next sweep.
+// awaitSettled keeps an episode until a time at which it may have settled. If a page of them is
+// kept, the others are left to the next scan.
 func (d *dispatcher) awaitSettled(c candidate, until, now time.Time) {
 	if d.settling.length() >= scanPageSize {
 		level := slog.LevelDebug
@@ -51,7 +51,7 @@ func (d *dispatcher) awaitSettled(c candidate, until, now time.Time) {
 	d.inFlight[c.name] = c
 }
 
-// handleUnsettled keeps an episode of which a packer has found that it is still being changed.
+// handleUnsettled keeps an episode that a packer found to be changing.
 func (d *dispatcher) handleUnsettled(c candidate, err *settling.UnsettledError, now time.Time) {
 	d.log.Debug("episode settles", "episode", c.name, "changed", err.Changed, "for", err.Until.Sub(now).Round(time.Millisecond))
 	if !c.logged && !d.once && now.Sub(err.MarkedAt) > restlessAfter {
@@ -63,8 +63,8 @@ func (d *dispatcher) handleUnsettled(c candidate, err *settling.UnsettledError, 
 	d.awaitSettled(c, err.Until, now)
 }
 
-// enqueueSettled takes up the episodes whose wait is over. A single pass gives the others up
-// when its patience ends.
+// enqueueSettled enqueues the episodes whose wait is over. A single pass skips the others when its
+// wait is over.
 func (d *dispatcher) enqueueSettled(now time.Time) error {
 	for q := &d.settling; q.length() > 0 && !now.Before(q.next().sortTime); {
 		waited := q.next()
@@ -94,16 +94,16 @@ func (d *dispatcher) enqueueSettled(now time.Time) error {
 	return nil
 }
 
-// settleWaitOver reports whether a single pass must not wait any longer: nothing that
-// settles now settles before its patience ends.
+// settleWaitOver reports whether a single pass must wait no longer: no episode settles before its
+// deadline.
 func (d *dispatcher) settleWaitOver(now time.Time) bool {
 	return !d.settleDeadline.IsZero() && d.settling.length() > 0 && (!now.Before(d.settleDeadline) || d.settling.next().sortTime.After(d.settleDeadline))
 }
 
-// maxGivenUpLogged bounds how many episodes a pass names that did not settle.
+// maxGivenUpLogged is the maximum number of unsettled episodes that a pass logs.
 const maxGivenUpLogged = 10
 
-// giveUpSettling leaves all that settles to the next pass.
+// giveUpSettling leaves all settling episodes to the next pass.
 func (d *dispatcher) giveUpSettling() {
 	for i, c := range d.settling.items {
 		if i == maxGivenUpLogged {

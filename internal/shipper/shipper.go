@@ -1,18 +1,16 @@
-// Package shipper is the daemon of a lab host. It moves episodes stage by
-// stage: a finished one is sealed in the outbox, a sealed one is sent, and one
-// for which there is a receipt is retired.
+// Package shipper is the daemon of a lab host. It packs finished episodes into the outbox, sends
+// what is packed, and retires what the receiver has given a receipt for.
 //
-// The disk is the state machine. How far an episode has come is read off the
-// folders ([stageOf]); there is no list of them anywhere else, and a start
-// after a power cut is an ordinary start. [Shipper.Once] takes every waiting
-// episode one pass further, [Shipper.Run] goes on as long as it may.
+// The disk is the state machine: [stageOf] reads from the directories how far an episode has come.
+// There is no other list, so a start after a power cut is an ordinary start. [Shipper.Once] makes
+// one pass over all waiting episodes, and [Shipper.Run] works until its context ends.
 //
-// One goroutine, [dispatcher], decides; packers and senders carry out. A channel
-// never carries a fact, only a name to look at.
+// One goroutine, [dispatcher], decides; workers pack and send. Channels carry names to look at,
+// never facts.
 //
-// The law: an episode leaves its folder only with a receipt for the bytes that
-// were sealed of it, of the store that this host has adopted ([uplink.Adoption]), and only by
-// being moved.
+// Invariant: an episode leaves its directory only by being moved, and only with a receipt for
+// exactly the bytes that were packed, from the store that this host has adopted
+// ([uplink.Adoption]).
 package shipper
 
 import (
@@ -45,15 +43,13 @@ type receiverClient interface {
 	uplink.InventoryClient
 }
 
-// Shipper owns a lab host's state directory for as long as it is open.
+// Shipper owns a lab host's directories until it is closed.
 type Shipper struct {
-	// Status, if it is set before [Shipper.Run], is told from time to time how
-	// it goes.
+	// Status, if set before [Shipper.Run], is called with a line for the service manager.
 	Status func(string)
-	// Renew, if it is set before [Shipper.Run], is called when the receiver takes nothing,
-	// with the reason. It looks for other credentials of this host on the disk, and reports
-	// whether the next request shows others than the last one did; the hint, if there is
-	// one, says what was found.
+	// Renew, if set before [Shipper.Run], is called with the reason when the receiver refuses
+	// everything. It looks for renewed credentials on the disk, and reports whether the next request
+	// uses others than the last one. The hint, if any, says what it found.
 	Renew func(refusal error) (renewed bool, hint string)
 
 	cfg     Config
@@ -62,26 +58,26 @@ type Shipper struct {
 	src     *source.Source // of dirs
 	out     *outbox.Outbox // of dirs
 	client  receiverClient
-	store   *uplink.Adoption   // of the receiver
-	limiter *bandwidth.Limiter // of all senders together
+	store   *uplink.Adoption
+	limiter *bandwidth.Limiter // shared by all senders
 
-	holder       string        // what another process that wants a lock is told
-	minUnchanged time.Duration // see [PruneOptions]
+	holder       string        // the text that another process reads if it wants a lock
+	minUnchanged time.Duration // see [shipped.PruneOptions]
 
-	requestSlots chan struct{}                       // held by what is being sent
+	requestSlots chan struct{}                       // held by each upload request
 	busyTimeout  time.Duration                       // see [uplink.RetryWhileBusy]
-	openRequests atomic.Int64                        // of uploads, that wait for a response
-	receiverUp   atomic.Bool                         // the receiver seems to be there
-	inotify      func(flags int) (fd int, err error) // inotify_init1(2)
+	openRequests atomic.Int64                        // that wait for a response
+	receiverUp   atomic.Bool                         // whether uploads are sent
+	inotify      func(flags int) (fd int, err error) // inotify_init1(2), or a test's
 
-	livenessProbes chan chan<- struct{} // answered by the dispatch that runs
-	wakec          chan struct{}        // see Wake
+	livenessProbes chan chan<- struct{} // answered by the dispatcher
+	wakec          chan struct{}        // see [Shipper.Wake]
 	work           workTracker
 	tally          counters
 }
 
-// New opens the folders of c and takes the state directory, or returns a
-// [*durable.LockedError]. Holder is what the next one who asks is told.
+// New opens and locks the directories of c, or returns a [*durable.LockedError]. Holder is the text
+// that the next process reads that wants the lock.
 func New(c Config, client receiverClient, holder string, log *slog.Logger) (*Shipper, error) {
 	dirs, err := hostdir.Acquire(c.Dirs(), holder, log)
 	if err != nil {
@@ -99,24 +95,24 @@ func New(c Config, client receiverClient, holder string, log *slog.Logger) (*Shi
 	return s, nil
 }
 
-// Close gives the state directory up.
+// Close releases the lock and closes the directories.
 func (s *Shipper) Close() error { return s.dirs.Close() }
 
-// Stage is what is to be done next with an episode.
+// Stage is what to do next with an episode.
 type Stage int
 
 // The stages, in the order of travel.
 const (
 	Nothing Stage = iota // not finished, or not there
-	Pack                 // finished, and not packed yet
-	Send                 // sealed: send, and retire with the receipt
-	Held                 // a person must look
-	Stale                // a hold of nothing
+	Pack                 // finished, and not packed
+	Send                 // packed: send it, and retire it with the receipt
+	Held                 // until an operator acts
+	Stale                // a hold without an episode
 )
 
-// facts are what the disk says of an episode.
+// facts are what the directories say of an episode.
 type facts struct {
-	finished bool // episodes/<name> is there and has its marker
+	finished bool // episodes/<name> exists and has its marker
 	outbox.State
 }
 
@@ -128,8 +124,8 @@ func stageOf(f facts) Stage {
 	case f.Held:
 		return Held
 	case f.Sealed:
-		// Also without the episode: a crash came between retiring it and
-		// dropping the entry, or it was taken away. The receiver knows.
+		// The episode may be missing: a crash came between retiring it and removing the entry, or
+		// somebody removed it. The receiver knows.
 		return Send
 	case f.finished:
 		return Pack
@@ -137,7 +133,7 @@ func stageOf(f facts) Stage {
 	return Nothing
 }
 
-// inspect reads off the folders how far an episode has come.
+// inspect reads from the directories how far an episode has come.
 func (s *Shipper) inspect(name episode.Name) (candidate, error) {
 	finish, finished, err := s.src.FinishedAt(name)
 	stray, isStray := errors.AsType[*source.StrayError](err)
@@ -146,7 +142,7 @@ func (s *Shipper) inspect(name episode.Name) (candidate, error) {
 	}
 	state, err := s.out.State(name)
 	c := candidate{name: name, stage: stageOf(facts{finished, state}), sortTime: finish.At, size: state.Size, markedAt: finish.MarkedAt}
-	if time.Since(c.markedAt) < restlessAfter { // later, somebody must be told what keeps changing
+	if time.Since(c.markedAt) < restlessAfter { // later, the log must name what keeps changing
 		c.changedAt = finish.ChangedAt
 	}
 	state.Held = false
@@ -168,8 +164,8 @@ func (s *Shipper) Once(ctx context.Context) (Tally, error) {
 	return s.Tally(), err
 }
 
-// Run ships until ctx ends, and returns nil then. Any other end is an error,
-// of which a [durable.ErrFault] must not be restarted.
+// Run works until ctx ends, and returns nil then. Any other end is an error. After a
+// [durable.ErrFault] the process must not be restarted.
 func (s *Shipper) Run(ctx context.Context) error {
 	_, err := s.run(ctx, false)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {

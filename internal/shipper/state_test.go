@@ -55,7 +55,9 @@ func TestOnlyAPingThatIsNotStaleBringsTheLinkUp(t *testing.T) {
 	}
 	pingSent := func(l *link) { l.notePing() }
 	pingAnswered := func(err error) func(*link) {
-		return func(l *link) { l.handlePing(pingResult{response: wire.PingResponse{Storage: wire.Storage{Accepting: true}}, err: err}, now) }
+		return func(l *link) {
+			l.handlePing(pingResult{response: wire.PingResponse{Storage: wire.Storage{Accepting: true}}, err: err}, now)
+		}
 	}
 	otherRequest := func(l *link) { l.handlePing(pingResult{err: failure, unsolicited: true}, now) }
 	for what, c := range map[string]struct {

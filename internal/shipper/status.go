@@ -14,53 +14,52 @@ import (
 	"cis490/internal/source"
 )
 
-// Status is what the folders say at one moment.
+// Status is the state of the directories at one moment.
 type Status struct {
 	Host    episode.Name `json:"host_id"`
-	Running string       `json:"running"` // who has the state directory; empty if nobody, or if that is unknown
-	// RunningUnknown says that the user who asks may not look at the lock.
+	Running string       `json:"running"` // which process has the lock; empty if none, or if unknown
+	// RunningUnknown reports that this user may not read the lock.
 	RunningUnknown bool `json:"running_unknown,omitempty"`
 
-	Waiting int `json:"waiting"` // finished, not packed yet
-	Sealed  int `json:"sealed"`  // packed, not delivered yet
-	// Settling are those of Waiting that were found to have changed too recently to be packed.
+	Waiting int `json:"waiting"` // finished, not packed
+	Sealed  int `json:"sealed"`  // packed, not delivered
+	// Settling is how many of Waiting changed too recently to be packed.
 	Settling    int           `json:"settling"`
-	SealedBytes int64         `json:"sealed_bytes"` // of what is packed, not delivered yet
+	SealedBytes int64         `json:"sealed_bytes"` // of Sealed
 	Held        []HeldEpisode `json:"held"`
-	// HeldTotal counts Held and Unshippable: all that waits for a person.
+	// HeldTotal counts Held and Unshippable: all that needs an operator.
 	HeldTotal int `json:"held_total"`
-	// Failing are episodes that wait, were tried in vain and will be tried again: those
-	// first that have failed longest, of FailingTotal. FailingTotal counts what the last
-	// shipper knew, without those that do not wait any more.
+	// Failing are waiting episodes that failed and will be retried, those first that have failed
+	// longest. It has at most FailingTotal of them. FailingTotal counts what the last shipper knew,
+	// without those that do not wait any more.
 	Failing      []outbox.Failure `json:"failing"`
 	FailingTotal int              `json:"failing_total"`
-	// Receiver is nil while the receiver takes uploads, as far as the last shipper knew.
+	// Receiver is nil while the receiver accepts uploads, as far as the last shipper knew.
 	Receiver *outbox.Outage `json:"receiver_down,omitempty"`
-	// ReceiverState says whether the receiver takes what this host sends.
+	// ReceiverState says whether the receiver accepts what this host sends.
 	ReceiverState ReceiverState `json:"receiver_state"`
-	// AnsweredAt is when the receiver last took something, or said that it would, as far as
-	// is known. Zero is not known.
+	// AnsweredAt is when the receiver last accepted something, as far as is known. Zero is unknown.
 	AnsweredAt time.Time `json:"receiver_answered_at,omitzero"`
-	// ReportedAt is when a shipper wrote down what the folders do not say: Failing, Receiver
-	// and AnsweredAt. It is zero if there was nothing to say.
+	// ReportedAt is when a shipper reported what the directories do not say: Failing, Receiver and
+	// AnsweredAt. It is zero if there was nothing to report.
 	ReportedAt  time.Time `json:"reported_at,omitzero"`
 	ReportedBy  int       `json:"reported_by_pid,omitempty"`
 	Unshippable []string  `json:"unshippable"` // entries that cannot even be held
 	Progress
-	Shipped   int     `json:"shipped"`   // in the shipped folder
+	Shipped   int     `json:"shipped"`   // in the shipped directory
 	Changed   Changes `json:"changed"`   // of those
 	Discarded int     `json:"discarded"` // deletions that have begun and not ended
-	// Store is the receiver's store that is adopted; nil if none is.
+	// Store is the adopted store of the receiver; nil if none is.
 	Store *outbox.Store `json:"store,omitempty"`
-	// StoreProblem is why it is not known which one is, and what to do. A shipper does not start.
+	// StoreProblem says why the adopted store is unknown, and what to do. A shipper does not start.
 	StoreProblem string `json:"store_problem,omitempty"`
 
 	FreeBytes int64 `json:"free_bytes"`
 	MinFree   int64 `json:"min_free"`
 }
 
-// Changes are the notes at retired episodes that they are no longer what was shipped. An
-// episode is compared, and noted, by a verify and before it is deleted.
+// Changes counts the retired episodes that are recorded as changed. A verify compares an episode
+// and records that, and so does a prune before it deletes.
 type Changes struct {
 	Count  int       `json:"count"`
 	Oldest time.Time `json:"oldest_noted_at,omitzero"`
@@ -76,14 +75,13 @@ func (c *Changes) add(at time.Time) {
 	}
 }
 
-// HeldEpisode is an episode that waits for a person.
+// HeldEpisode is an episode that needs an operator.
 type HeldEpisode struct {
 	Episode episode.Name `json:"episode_id"`
 	outbox.Hold
 }
 
-// Inspect reads the folders of c. It writes nothing, and works beside a running
-// shipper.
+// Inspect reads the directories of c. It writes nothing, and works beside a running shipper.
 func Inspect(c Config) (Status, error) {
 	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
@@ -120,7 +118,7 @@ func Inspect(c Config) (Status, error) {
 	}
 	reported, err := s.out.Report()
 	if err != nil {
-		reported = outbox.Report{} // there is none, or it says nothing
+		reported = outbox.Report{} // there is none, or it cannot be read
 	}
 	waits := make(map[episode.Name]bool)
 	for _, f := range reported.Failing {
@@ -135,25 +133,25 @@ func Inspect(c Config) (Status, error) {
 	return st, st.addUnnamed(s.src)
 }
 
-// A ReceiverState says what a running shipper knows of the receiver.
+// ReceiverState is what a running shipper knows of the receiver.
 type ReceiverState string
 
-// The states. A shipper that runs asks every few minutes.
+// The states. A running shipper pings every few minutes.
 const (
 	ReceiverAnswers ReceiverState = "answers"
-	ReceiverDown    ReceiverState = "down"    // it takes nothing, or cannot be reached
-	ReceiverAsked   ReceiverState = "asking"  // no answer yet since the start
-	ReceiverUnknown ReceiverState = "unknown" // no shipper runs, or it notes nothing
+	ReceiverDown    ReceiverState = "down"    // it accepts nothing, or cannot be reached
+	ReceiverAsked   ReceiverState = "asking"  // no response since the start
+	ReceiverUnknown ReceiverState = "unknown" // no shipper runs, or it reports nothing
 )
 
-// How old a report may be to be the present. A shipper writes one each time that it has
-// asked, and with each scan.
+// Maximum ages of a report that counts as current. A shipper writes one after each ping and each
+// scan.
 const (
 	maxReportAge         = 10 * time.Minute
-	maxReportAgeUnlocked = time.Minute // where it is not known whether a shipper runs
+	maxReportAgeUnlocked = time.Minute // if it is unknown whether a shipper runs
 )
 
-// receiverState returns what is known now.
+// receiverState returns the state at now.
 func (st *Status) receiverState(asking bool, now time.Time) ReceiverState {
 	age, most := now.Sub(st.ReportedAt).Abs(), maxReportAge
 	if st.RunningUnknown {
@@ -172,7 +170,7 @@ func (st *Status) receiverState(asking bool, now time.Time) ReceiverState {
 	return ReceiverAnswers
 }
 
-// addReport takes in what a shipper wrote down, without what has got on since.
+// addReport adds what a shipper reported, without episodes that do not wait any more.
 func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
 	if r.Empty() {
 		return
@@ -191,11 +189,11 @@ func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
 		f.Cause = printableCause(f.Cause)
 		st.Failing = append(st.Failing, f)
 	}
-	// Of those that the report does not name, some may have got on since.
+	// Some of those that the report does not name may have succeeded since.
 	st.FailingTotal = min(st.FailingTotal, st.Waiting+st.Sealed)
 }
 
-// scanStatus takes in what the folders say, and notes in waits, by name, what waits.
+// scanStatus adds what the directories say, and sets in waits, by name, which episodes wait.
 func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	bad := func(err error) {
 		if stray, ok := errors.AsType[*source.StrayError](err); ok {
@@ -241,8 +239,8 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	return nil
 }
 
-// settlingCheckTimeout bounds how long a status looks for episodes that settle: there may be a
-// large backlog, of large ones.
+// settlingCheckTimeout bounds how long a status checks which episodes settle: the backlog may be
+// large.
 const settlingCheckTimeout = time.Second
 
 // isSettling reports whether an episode is known to have changed too recently to be packed.
@@ -255,7 +253,7 @@ func (s *Shipper) isSettling(ctx context.Context, c candidate) bool {
 	}
 	tree, err := s.src.Tree(c.name)
 	if err != nil {
-		return false // packing it says what is wrong
+		return false // packing reports it
 	}
 	defer tree.Close()
 	_, err = s.survey(ctx, tree, c)

@@ -10,22 +10,23 @@ import (
 	"cis490/internal/uplink"
 )
 
-// streamPieceSize is what is sent at a time of a large episode's archive while it is being
-// packed: on a slow link the senders do not wait long for one to end.
+// streamPieceSize is the size of one request while an episode is being packed. On a slow link other
+// senders do not wait long for it.
 const streamPieceSize = 8 << 20
 
-// streamingUpload sends the beginning of an archive while the rest of it is packed. It is a
-// head start and nothing more: whatever becomes of it, the sealed archive is
-// announced and sent as any other, and the receiver says how much of it is there.
+// streamingUpload sends the beginning of an archive while the rest is packed. Nothing depends on
+// it: the packed archive is announced and sent like any other, and the receiver reports how much of
+// it is there.
 type streamingUpload struct {
 	*Shipper
-	packed        int64      // of what is packed
-	sizes         chan int64 // the latest size, if it has not been taken
-	cancelAndWait func()     // ends it, and waits for that
-	id            string     // of the upload, or ""; to be read after the end
+	packed        int64      // bytes packed so far
+	sizes         chan int64 // the latest value of packed
+	cancelAndWait func()     // cancels it and waits until it has ended
+	id            string     // of the upload, or ""; to be read after stop
 }
 
-// startStreaming begins a head start, or returns nil where it is not worth it.
+// startStreaming starts a streaming upload. It returns nil if the episode is not large or the
+// receiver is not reachable.
 func (s *Shipper) startStreaming(ctx context.Context, name episode.Name, draft io.ReaderAt, of archive.Survey) *streamingUpload {
 	if !of.Large() || !s.receiverUp.Load() {
 		return nil
@@ -42,7 +43,7 @@ func (s *Shipper) startStreaming(ctx context.Context, name episode.Name, draft i
 	return a
 }
 
-// notify notes that n more bytes can be read of the draft. It never waits.
+// notify records that n more bytes can be read of the draft. It never blocks.
 func (a *streamingUpload) notify(n int) {
 	if a == nil {
 		return
@@ -55,18 +56,18 @@ func (a *streamingUpload) notify(n int) {
 	a.sizes <- a.packed
 }
 
-// stop ends a head start, before its draft gets its name or goes.
+// stop ends the streaming upload. It must be called before the draft is committed or discarded.
 func (a *streamingUpload) stop() {
 	if a != nil {
 		a.cancelAndWait()
 	}
 }
 
-// discardTimeout bounds how long a packer waits to give a head start up.
+// discardTimeout bounds how long a packer waits for [streamingUpload.discard].
 const discardTimeout = 10 * time.Second
 
-// discard has the receiver throw a head start away of which no archive came. If that
-// fails it does so by itself, but later.
+// discard has the receiver discard an upload whose archive was not packed. If that fails, the
+// receiver does so by itself, later.
 func (a *streamingUpload) discard(ctx context.Context) {
 	if a == nil || a.id == "" {
 		return
@@ -115,8 +116,8 @@ func (s *Shipper) appendPiece(ctx context.Context, id string, draft io.ReaderAt,
 	return err
 }
 
-// acquireRequestSlot waits until something may be sent: senders and head starts together are no
-// more than the configuration says.
+// acquireRequestSlot waits for a slot: senders and streaming uploads together send no more requests
+// at once than Senders.
 func (s *Shipper) acquireRequestSlot(ctx context.Context) (release func(), err error) {
 	select {
 	case s.requestSlots <- struct{}{}:

@@ -15,9 +15,8 @@ import (
 	"cis490/internal/episode"
 )
 
-// Events that are asked for. A directory in which an experiment writes has
-// thousands of others a second, which is why this is not fsnotify: that asks
-// for writes as well and cannot be told not to.
+// The events. This is not fsnotify, because that asks for writes as well: a directory in which an
+// experiment writes has thousands of them per second.
 const (
 	onName  = unix.IN_CREATE | unix.IN_MOVED_TO
 	onSelf  = unix.IN_MOVE_SELF | unix.IN_DELETE_SELF
@@ -25,9 +24,8 @@ const (
 	noFlags = unix.IN_CLOEXEC | unix.IN_NONBLOCK
 )
 
-// watch tells the loop which episodes have just become finished. It is a
-// courtesy that saves the time to the next scan: whatever goes wrong here, the
-// scan finds.
+// watch tells the loop which episodes have just become finished. It only saves the time until the
+// next scan, which finds whatever is missed here.
 func (d *dispatcher) watch(ctx context.Context) error {
 	w, err := d.newWatcher(ctx)
 	if err == nil {
@@ -40,16 +38,15 @@ func (d *dispatcher) watch(ctx context.Context) error {
 	return nil
 }
 
-// watcher watches the episodes folder, and in it the episodes that have no
-// marker yet.
+// watcher watches the episodes directory, and in it the episodes without a marker.
 type watcher struct {
 	d           *dispatcher
 	ctx         context.Context // of the run
 	f           *os.File
 	episodes    *durable.Dir
 	root        int32
-	names       map[int32]string // by watch
-	limitLogged bool             // the kernel has no more watches; said once
+	names       map[int32]string // by watch descriptor
+	limitLogged bool             // that the kernel has no more watches
 }
 
 func (d *dispatcher) newWatcher(ctx context.Context) (*watcher, error) {
@@ -96,7 +93,7 @@ func (w *watcher) handleEvent(wd int32, mask uint32, name string) error {
 	case mask&unix.IN_Q_OVERFLOW != 0:
 		return w.watchAll()
 	case wd == w.root && mask&(onSelf|unix.IN_UNMOUNT|unix.IN_IGNORED) != 0:
-		return w.requestScan() // which sees that the folder has moved
+		return w.requestScan() // which finds that the directory was moved
 	case mask&unix.IN_IGNORED != 0:
 		delete(w.names, wd)
 	case wd == w.root:
@@ -109,9 +106,8 @@ func (w *watcher) handleEvent(wd int32, mask uint32, name string) error {
 	return nil
 }
 
-// watchAll watches every episode that is not finished, at the start and when events
-// were lost, and then has the folders scanned for those that are: one may have
-// become so between the last scan and its watch.
+// watchAll watches every unfinished episode, at the start and after events were lost. Then it
+// requests a scan: an episode may have become finished between the last scan and its watch.
 func (w *watcher) watchAll() error {
 	for name, err := range w.d.src.Names() {
 		if err != nil {
@@ -128,7 +124,7 @@ func (w *watcher) watchAll() error {
 	return w.requestScan()
 }
 
-// requestScan has the loop scan the folders now.
+// requestScan has the loop start a scan.
 func (w *watcher) requestScan() error {
 	if !publish(w.ctx, w.d.finishedc, "") {
 		return w.ctx.Err()
@@ -136,8 +132,8 @@ func (w *watcher) requestScan() error {
 	return nil
 }
 
-// check tells the loop of an episode that is finished, and watches one that is
-// not. The marker may have come before the watch did: hence the second look.
+// check tells the loop of a finished episode, and watches an unfinished one. The marker may have
+// come before the watch, so it checks twice.
 func (w *watcher) check(name string) error {
 	parsed, err := episode.ParseName(name)
 	if err != nil {
@@ -173,8 +169,8 @@ func (w *watcher) addWatch(name string) error {
 	return nil
 }
 
-// removeWatch ends the watch of an episode that is about to be moved away. What the
-// kernel has forgotten by itself is no error.
+// removeWatch removes the watch of an episode that is about to be moved away. The kernel may have
+// removed it before.
 func (w *watcher) removeWatch(name string) {
 	for wd, n := range w.names {
 		if n == name {

@@ -10,24 +10,21 @@ import (
 	"cis490/internal/wire"
 )
 
-// result is what a worker's piece of work came to.
+// result is the result of a worker.
 type result struct {
 	name   episode.Name
 	stage  Stage
-	size   int64       // of the archive, or of the episode if it is errLarge; else what was known before
+	size   int64       // of the archive, or of the episode with errLarge; else what was known before
 	status wire.Status // of Send
-	held   bool        // it is held, and was tried again all the same
+	held   bool        // it is held, and was retried all the same
 	err    error
 }
 
-// workersPerStage is how many episodes may be in the hands of sealers, and as many in those of
-// senders. The configuration bounds how many of them are packed and sent at one time;
-// the others wait for the disk to have synced what was packed or delivered, which it
-// does for many at the price of one.
+// workersPerStage is the number of workers per stage. It exceeds packers and senders so that
+// episodes that wait for fsync share one commit of the file system.
 const workersPerStage = 32
 
-// packWorker packs the episodes that it is given, and seals them. It takes one only
-// when it has a packer for it.
+// packWorker packs episodes. It receives one only when it has a packer.
 func (d *dispatcher) packWorker(ctx context.Context, id int) error {
 	for {
 		var p *archive.Packer
@@ -52,8 +49,7 @@ func (d *dispatcher) packWorker(ctx context.Context, id int) error {
 	}
 }
 
-// sendWorker sends the episodes that it is given, and retires them. It takes one only
-// when it may send it.
+// sendWorker sends episodes and retires them. It receives one only when it has a send slot.
 func (d *dispatcher) sendWorker(ctx context.Context, id int) error {
 	for {
 		select {
@@ -71,7 +67,7 @@ func (d *dispatcher) sendWorker(ctx context.Context, id int) error {
 		status, err := d.send(ctx, name, beat, giveUp)
 		end()
 		told := publish(ctx, d.results, result{name: name, stage: Send, status: status, err: err})
-		giveUp() // not before: what failed may be a reason to send nothing more
+		giveUp() // not before: the failure may pause sending
 		if !told {
 			return nil
 		}
@@ -87,21 +83,18 @@ func publish[T any](ctx context.Context, to chan<- T, v T) bool {
 	}
 }
 
-// stuckAfter is how long a piece of work may show no progress: longer than
-// every wait that is bounded by itself, of which the longest is that for a receiver
-// which is slow to answer to an announcement, does not answer to the upload, nor to
-// the question what became of it.
+// stuckAfter is how long a worker may show no progress. It is longer than every wait that is
+// bounded by itself. The longest is for a receiver that is slow to answer the announcement, does
+// not answer the upload, and does not answer the query about it.
 const stuckAfter = 20 * time.Minute
 
-// workTracker knows what the packers and senders have in hand, and when each last got
-// on with it.
+// workTracker records when each active worker last progressed.
 type workTracker struct {
 	mu           sync.Mutex
 	lastProgress map[int]time.Time // guarded by mu; by worker
 }
 
-// start notes that a worker has something in hand, and returns what it must
-// call whenever it gets on, and at the end.
+// start records that a worker has started. The worker must call beat on progress, and end.
 func (w *workTracker) start(worker int) (beat, end func()) {
 	beat = func() {
 		w.mu.Lock()
@@ -119,7 +112,7 @@ func (w *workTracker) start(worker int) (beat, end func()) {
 	}
 }
 
-// progressing reports whether nothing is stuck.
+// progressing reports whether no worker is stuck.
 func (w *workTracker) progressing() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,8 +124,7 @@ func (w *workTracker) progressing() bool {
 	return true
 }
 
-// Alive reports whether the shipper gets on: whoever decides answers, and no
-// worker is stuck. It is what a watchdog should ask.
+// Alive reports whether the dispatcher responds and no worker is stuck. It is meant for a watchdog.
 func (s *Shipper) Alive(ctx context.Context) bool {
 	answer := make(chan struct{}, 1)
 	select {
