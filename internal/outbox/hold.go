@@ -93,7 +93,7 @@ func (o *Outbox) Accept(name episode.Name) error {
 		return err
 	}
 	if h.Reason != Changed {
-		return fmt.Errorf("%s is held for another reason (%s) than that it was changed after it was packed: mend that, and retry without accepting", name, h.Reason)
+		return fmt.Errorf("%s is held for another reason (%s) than a change after it was packed: fix that, and retry without accepting", name, h.Reason)
 	}
 	entry, err := o.Entry(name)
 	if err != nil {
@@ -135,7 +135,7 @@ func (o *Outbox) readBounded(name string, maxSize int64) ([]byte, error) {
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err == nil && int64(len(b)) > maxSize {
-		err = errors.New(f.Name() + " is too large to be ours")
+		err = errors.New(f.Name() + " is too large")
 	}
 	return b, err
 }

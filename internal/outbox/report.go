@@ -84,7 +84,7 @@ func (o *Outbox) Report() (Report, error) {
 		r, err = parseReport(b)
 	}
 	if err != nil {
-		return Report{}, fmt.Errorf("%s cannot be read, and is no loss: %w", o.dir.Path(reportName), err)
+		return Report{}, fmt.Errorf("read %s: %w", o.dir.Path(reportName), err)
 	}
 	return r, nil
 }
@@ -95,7 +95,7 @@ func parseReport(b []byte) (Report, error) {
 		return Report{}, err
 	}
 	if len(r.Failing) > MaxFailing || r.FailingTotal < len(r.Failing) {
-		return Report{}, errors.New("it lists too much")
+		return Report{}, errors.New("too many failures")
 	}
 	for _, f := range r.Failing {
 		if _, err := episode.ParseName(string(f.Episode)); err != nil {

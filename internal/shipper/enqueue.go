@@ -19,11 +19,11 @@ func (d *dispatcher) reportUnshippable(err error) {
 	}
 	d.tally.count(func(t *Tally) { t.Scanned++; t.Held++ })
 	d.heldSeen++
+	hint := "rename it or fix its permissions"
 	if durable.IsReadFailure(err) {
-		d.log.Error("cannot ship an episode; see the kernel's log, then mend the disk or the mount", "err", err)
-		return
+		hint = "see the kernel's log, then fix the disk or the mount"
 	}
-	d.log.Error("cannot ship an episode; rename it or mend its permissions", "err", err)
+	d.log.Error("cannot ship an episode", "err", err, "hint", hint)
 }
 
 // enqueue puts an episode into the queue of its stage.

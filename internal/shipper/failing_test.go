@@ -167,10 +167,10 @@ func TestNoMoreFailThanWait(t *testing.T) {
 // TestADiskErrorIsNoMatterOfPermissions: the log says what fits.
 func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
 	for says, errs := range map[string][]error{
-		"mend the disk": {
+		"fix the disk": {
 			&durable.ReadError{Op: "open", Path: "run-1", Err: unix.EIO}, &fs.PathError{Op: "lstat", Path: "run-1", Err: unix.EUCLEAN},
 		},
-		"rename it or mend its permissions": {&fs.PathError{Op: "open", Path: "run-1", Err: unix.EACCES}, errors.New("is no name")},
+		"rename it or fix its permissions": {&fs.PathError{Op: "open", Path: "run-1", Err: unix.EACCES}, errors.New("is no name")},
 	} {
 		for _, err := range errs {
 			l := newLab(t)

@@ -52,7 +52,7 @@ func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) 
 	if known {
 		level = slog.LevelDebug
 	}
-	d.log.Log(context.Background(), level, "held an episode: see 'shipper status'", "episode", r.name, "reason", string(reason), "err", r.err)
+	d.log.Log(context.Background(), level, "held an episode", "episode", r.name, "reason", string(reason), "err", r.err, "hint", "see 'shipper status'")
 	return nil
 }
 
@@ -61,7 +61,7 @@ func (d *dispatcher) causeOf(r result, reason outbox.Reason) string {
 	if reason != outbox.Unreadable {
 		return r.err.Error()
 	}
-	return fmt.Sprintf("%v: it could not be read in %d tries; see the kernel's log, then mend the disk or the mount, "+
+	return fmt.Sprintf("%v: it could not be read in %d tries; see the kernel's log, then fix the disk or the mount, "+
 		"or replace or remove that file", r.err, d.backoffs[r.name].attempts+1)
 }
 
@@ -145,11 +145,11 @@ func (d *dispatcher) releaseHold(r result) error {
 		return err
 	}
 	if err != nil { // the hold is stale, or of what is retried
-		d.log.Warn("could not take the hold off an episode", "episode", r.name, "err", err)
+		d.log.Warn("hold not removed", "episode", r.name, "err", err)
 		d.setBackoff(r.name, backoff{held: true, retryAt: time.Now().Add(maxBackoff)})
 		return nil
 	}
 	d.held--
-	d.log.Info("an episode is held no more", "episode", r.name)
+	d.log.Info("released a held episode", "episode", r.name)
 	return nil
 }

@@ -105,7 +105,7 @@ func TestARottenEntryIsPackedAnew(t *testing.T) {
 	l.rx.repacked["run-1"] = true
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1})
 	l.wantFiles("outbox")
-	if warned := l.logs.with("went bad"); len(warned) != 1 {
+	if warned := l.logs.with("was corrupt"); len(warned) != 1 {
 		t.Errorf("the log says %q of it", warned)
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
@@ -346,7 +346,7 @@ func TestWhatIsLeftOutIsToldAndCounted(t *testing.T) {
 	skipped := -1
 	l.rx.before = func(_ context.Context, u wire.Upload) error { skipped = u.Skipped; return nil }
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if told := l.logs.with("left a file out"); len(told) != 1 || strings.Contains(told[0], "\x1b") || skipped != 1 {
+	if told := l.logs.with("skipped file"); len(told) != 1 || strings.Contains(told[0], "\x1b") || skipped != 1 {
 		t.Errorf("told %q, the receiver was told of %d", told, skipped)
 	}
 }

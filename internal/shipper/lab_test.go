@@ -276,7 +276,7 @@ func (l *logs) loud() []string {
 	defer l.mu.Unlock()
 	var found []string
 	for _, line := range l.lines {
-		if (strings.Contains(line, " WARN ") || strings.Contains(line, " ERROR ")) && !strings.Contains(line, "no wake-up") {
+		if (strings.Contains(line, " WARN ") || strings.Contains(line, " ERROR ")) && !strings.Contains(line, "inotify unavailable") {
 			found = append(found, line)
 		}
 	}

@@ -67,7 +67,7 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 		return 0, errors.Join(err, draft.Discard())
 	}
 	for _, skip := range before.Skipped.First {
-		s.log.Warn("left a file out", "episode", name, "file", skip.Path, "reason", skip.Reason)
+		s.log.Warn("skipped file", "episode", name, "file", skip.Path, "reason", skip.Reason)
 	}
 	s.log.Info("packed", "episode", name, "sha256", sealed.Digest, "bytes", size, "took", time.Since(start).Round(time.Millisecond))
 	return size, nil

@@ -24,7 +24,7 @@ func (o *Order) UnmarshalText(text []byte) error {
 		*o = read
 		return nil
 	}
-	return fmt.Errorf(`%+q is no order: write "oldest", "newest" or "mixed"`, text)
+	return fmt.Errorf(`%+q is not a valid order: write "oldest", "newest" or "mixed"`, text)
 }
 
 // endOfQueue returns a time that sorts an episode behind those that wait now; with [Mixed] among

@@ -71,7 +71,7 @@ func (d *dispatcher) loadReport(now time.Time) {
 		d.reporting.answeredBefore = time.Time{}
 	}
 	if err != nil && d.reporting.exists {
-		d.log.Debug("ignored a report", "err", err)
+		d.log.Debug("report ignored", "err", err)
 	}
 	for _, f := range r.Failing {
 		c, err := d.inspect(f.Episode)
@@ -104,7 +104,7 @@ func (d *dispatcher) writeReport(now time.Time, last bool) {
 	}
 	// On a full disk, say: it is retried with the next change.
 	if !d.reporting.failureLogged {
-		d.log.Warn("could not note what 'shipper status' shows of this process", "err", err)
+		d.log.Warn("report for status not written", "err", err)
 	}
 	d.reporting.failureLogged = true
 }

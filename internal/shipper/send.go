@@ -112,7 +112,7 @@ func (s *Shipper) explainMismatch(name episode.Name, entry *outbox.Entry, refusa
 	if err := s.out.Remove(name); err != nil {
 		return err
 	}
-	return fmt.Errorf("the packed copy of %s went bad on this host's disk and was dropped; the episode is packed anew", name)
+	return fmt.Errorf("the packed copy of %s was corrupt on this host's disk and was dropped; the episode is packed again", name)
 }
 
 // retire moves an episode for which the caller has a receipt, and then removes the entry. A crash

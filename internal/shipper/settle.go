@@ -35,7 +35,7 @@ func (d *dispatcher) awaitSettled(c candidate, until, now time.Time) {
 			level = slog.LevelWarn
 		}
 		d.crowdLogged.Do(func() {
-			d.log.Log(context.Background(), level, "more episodes settle than are kept in mind", "at_once", scanPageSize)
+			d.log.Log(context.Background(), level, "too many unsettled episodes at once", "at_once", scanPageSize)
 		})
 		d.skip(c)
 		return
@@ -53,10 +53,10 @@ func (d *dispatcher) awaitSettled(c candidate, until, now time.Time) {
 
 // handleUnsettled keeps an episode that a packer found to be changing.
 func (d *dispatcher) handleUnsettled(c candidate, err *settling.UnsettledError, now time.Time) {
-	d.log.Debug("episode settles", "episode", c.name, "changed", err.Changed, "for", err.Until.Sub(now).Round(time.Millisecond))
+	d.log.Debug("episode has not settled", "episode", c.name, "changed", err.Changed, "for", err.Until.Sub(now).Round(time.Millisecond))
 	if !c.logged && !d.once && now.Sub(err.MarkedAt) > restlessAfter {
-		d.log.Warn("a finished episode keeps changing and is not packed", "episode", c.name, "changed", err.Changed,
-			"hint", "find what writes to it, or lower settle")
+		d.log.Warn("finished episode keeps changing", "episode", c.name, "changed", err.Changed,
+			"hint", "it is not packed: find what writes to it, or lower settle")
 		c.logged = true
 	}
 	c.seen = err.Seen
@@ -78,7 +78,7 @@ func (d *dispatcher) enqueueSettled(now time.Time) error {
 			return err
 		}
 		if err != nil || c.stage != Pack {
-			d.log.Info("episode is gone, or cannot be looked at", "episode", waited.name, "err", err)
+			d.log.Info("settling episode is gone or unreadable", "episode", waited.name, "err", err)
 			d.skip(waited)
 			continue
 		}

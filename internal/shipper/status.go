@@ -30,8 +30,8 @@ type Status struct {
 	// HeldTotal counts Held and Unshippable: all that needs an operator.
 	HeldTotal int `json:"held_total"`
 	// Failing are waiting episodes that failed and will be retried, those first that have failed
-	// longest. It has at most FailingTotal of them. FailingTotal counts what the last shipper knew,
-	// without those that do not wait any more.
+	// longest, of FailingTotal. FailingTotal counts what the last shipper knew, without those
+	// that do not wait any more.
 	Failing      []outbox.Failure `json:"failing"`
 	FailingTotal int              `json:"failing_total"`
 	// Receiver is nil while the receiver accepts uploads, as far as the last shipper knew.

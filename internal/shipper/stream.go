@@ -37,7 +37,7 @@ func (s *Shipper) startStreaming(ctx context.Context, name episode.Name, draft i
 	go func() {
 		defer close(ended)
 		if err := a.run(ctx, name, draft); err != nil && ctx.Err() == nil {
-			s.log.Debug("gave up a head start", "episode", name, "err", err)
+			s.log.Debug("streaming upload ended early", "episode", name, "err", err)
 		}
 	}()
 	return a
@@ -75,7 +75,7 @@ func (a *streamingUpload) discard(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
 	defer cancel()
 	if err := a.client.Forget(ctx, a.id); err != nil {
-		a.log.Debug("could not give a head start up", "err", err)
+		a.log.Debug("streaming upload not discarded", "err", err)
 	}
 }
 

@@ -148,7 +148,7 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 		if _, err := json.Marshal(st); err != nil {
 			l.Error(err)
 		}
-		if n := len(l.logs.with("WARN an entry never ships")); n != 3 {
+		if n := len(l.logs.with("WARN entry never ships")); n != 3 {
 			l.Errorf("%d lines in the log in an hour, want 3: %q", n, l.logs.with("never ships"))
 		}
 		// A correct marker is all that it needs.

@@ -33,7 +33,7 @@ func (d *dispatcher) watch(ctx context.Context) error {
 		err = w.run()
 	}
 	if err != nil && ctx.Err() == nil {
-		d.log.Warn("no wake-up by the file system; episodes are found by scanning", "every", d.cfg.ScanInterval, "err", err)
+		d.log.Warn("inotify unavailable, scanning only", "every", d.cfg.ScanInterval, "err", err)
 	}
 	return nil
 }
@@ -160,7 +160,8 @@ func (w *watcher) addWatch(name string) error {
 	wd, err := unix.InotifyAddWatch(int(w.f.Fd()), w.episodes.Path(name), onName|onDirs)
 	if errors.Is(err, unix.ENOSPC) && !w.limitLogged {
 		w.limitLogged = true
-		w.d.log.Warn("the kernel has no more inotify watches; some episodes are found by scanning", "every", w.d.cfg.ScanInterval)
+		w.d.log.Warn("inotify watches exhausted", "every", w.d.cfg.ScanInterval,
+			"hint", "some episodes are found only by the scan")
 	}
 	if err != nil {
 		return &fs.PathError{Op: "watch", Path: w.episodes.Path(name), Err: err}

@@ -55,7 +55,7 @@ func (s *Source) Shipped() iter.Seq2[Retired, error] {
 }
 
 // errStray says that a name is none of a retired episode.
-var errStray = errors.New("is no retired episode")
+var errStray = errors.New("is not a retired episode")
 
 // Retired looks one directory of the shipped folder up. It returns an error
 // wrapping [fs.ErrNotExist] if it is not there, and a [*durable.ReadError] if the disk does

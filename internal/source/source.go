@@ -268,7 +268,7 @@ const maxSuffix = 10_000
 func (s *Source) Retire(name episode.Name, r *Receipt, state State) error {
 	sync, err := s.recordReceipt(name, r, state)
 	if err != nil {
-		return fmt.Errorf("retire %s: note its receipt: %w", name, err)
+		return fmt.Errorf("retire %s: record its receipt: %w", name, err)
 	}
 	// The file system makes both durable in one go, where it may.
 	return errors.Join(s.move(name), sync())
