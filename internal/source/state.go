@@ -17,7 +17,7 @@ const (
 	changedAttr = "changed" // a [Change]
 )
 
-// stateVersion begins the attribute. Of another version nothing is known.
+// stateVersion is the first byte of the attribute. Other versions are ignored.
 const stateVersion = 1
 
 // A ShortDigest is the beginning of a digest, enough to tell states of one tree apart.
@@ -26,25 +26,25 @@ type ShortDigest [16]byte
 // Shorten returns the beginning of d.
 func Shorten(d digest.Digest) ShortDigest { return ShortDigest(d[:len(ShortDigest{})]) }
 
-// State is what was known of an episode when it was retired, or when it was last
-// compared with what the receiver has. Its zero value is that nothing was.
+// State is what was known of an episode when it was retired, or when it was last compared with what
+// the receiver has. Its zero value means that nothing was.
 type State struct {
-	// Fingerprint is of [archive.Marks.Below]. It is zero if a file had changed so
-	// shortly before that a later change might not show.
+	// Fingerprint is of [archive.Marks.Below]. It is zero if a file had changed so recently that a
+	// later change might not show.
 	Fingerprint ShortDigest
 	// Skips is of [archive.Marks.Skips]: what the archive left out.
 	Skips ShortDigest
-	// Contents is the digest of [archive.ContentDigest] that the receiver has
-	// reported for its archive; zero until it has.
+	// Contents is the [archive.ContentDigest] that the receiver has reported for its archive; zero
+	// until it has.
 	Contents digest.Digest
 }
 
-// minUnchanged is how long before a walk each file must have changed last for a fingerprint
-// to count: a write within the same tick of the clock leaves the ctime as it is.
+// minUnchanged is for how long each file must not have changed before a walk for a fingerprint to
+// count: a write within the same clock tick does not change the ctime.
 const minUnchanged = 2 * time.Second
 
-// StateOf returns the state of a tree with these marks, which were taken at a time,
-// and whose contents are equal to the archive's.
+// StateOf returns the state of a tree whose contents are equal to the archive's. The marks must be
+// of a walk that started at at.
 func StateOf(m archive.Marks, at time.Time) State {
 	s := State{Skips: Shorten(m.Skips)}
 	if at.Sub(m.ChangedAt) >= minUnchanged {
@@ -71,18 +71,18 @@ func parseState(b []byte) (State, bool) {
 	return s, true
 }
 
-// A Change says that a retired episode is no longer what was shipped.
+// Change says that a retired episode is no longer what was shipped.
 type Change struct {
 	At    time.Time `json:"noted_at"`
 	Cause string    `json:"cause"` // printable ASCII
-	// Fingerprint is that of a [State] of the changed tree: as long as it has it, it need
-	// not be compared again.
+	// Fingerprint is that of a [State] of the changed tree. While the tree has it, it need not be
+	// compared again.
 	Fingerprint ShortDigest `json:"-"`
-	// Partial says that a deletion has begun, and that part of the episode is gone.
+	// Partial reports that a deletion has begun, and that part of the episode is gone.
 	Partial bool `json:"partial,omitempty"`
 }
 
-// maxCause bounds the attribute: all of them share a block of the file system.
+// maxCause bounds the attribute: all attributes share a block of the file system.
 const maxCause = 400
 
 func (c Change) encode() []byte {
@@ -96,7 +96,8 @@ func (c Change) encode() []byte {
 	return append(b, c.Cause[:min(len(c.Cause), maxCause)]...)
 }
 
-// parseChange reads a note. One that cannot be read still says that there is one.
+// parseChange parses a recorded change. If it is not valid, the episode counts as changed all the
+// same.
 func parseChange(b []byte) Change {
 	const head = 8 + len(ShortDigest{}) + 1
 	if len(b) < head {
@@ -110,8 +111,8 @@ func parseChange(b []byte) Change {
 	}
 }
 
-// parseNoteTime returns the time of a note. It is zero where no text could show it: whoever owns
-// the episode may have written the attribute.
+// parseNoteTime returns the time of a change, or zero if it cannot be formatted: the owner of the
+// episode may have written the attribute.
 func parseNoteTime(sec int64) time.Time {
 	if at := time.Unix(sec, 0).UTC(); at.Year() >= 1 && at.Year() <= 9999 {
 		return at
@@ -119,8 +120,7 @@ func parseNoteTime(sec int64) time.Time {
 	return time.Time{}
 }
 
-// readState returns what the open directory of a retired episode carries beside its
-// receipt.
+// readState returns what the open directory of a retired episode has besides its receipt.
 func readState(dir *durable.Dir) (s State, noted bool, change *Change, err error) {
 	b, err := durable.Attr(dir.File(), stateAttr)
 	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
@@ -138,8 +138,8 @@ func readState(dir *durable.Dir) (s State, noted bool, change *Change, err error
 	return s, noted, &c, nil
 }
 
-// RecordState notes the state of the retired episode in dir, durably, and removes the
-// note of a change. A file system without room for it keeps none.
+// RecordState records the state of the retired episode in dir, durably, and removes a recorded
+// change. It does nothing if the file system cannot store it.
 func RecordState(dir *durable.Dir, s State) error {
 	return recordAttr(dir, func() error {
 		return errors.Join(
@@ -148,9 +148,8 @@ func RecordState(dir *durable.Dir, s State) error {
 	})
 }
 
-// RecordChange notes at dir, durably, that the episode in it is no longer what was
-// shipped. The time of an earlier note stays, and so does all of one that says that part
-// of the episode is gone.
+// RecordChange records at dir, durably, that the episode in it is no longer what was shipped. The
+// time of an earlier change stays, and so does all of one with Partial.
 func RecordChange(dir *durable.Dir, c Change) error {
 	_, _, earlier, err := readState(dir)
 	if err != nil {
