@@ -54,7 +54,7 @@ func TestLowSpaceFileIsForEverybodyWhileSpaceIsLow(t *testing.T) {
 		t.Errorf("it has mode %v and says %q, %v", info.Mode(), b, err)
 	}
 	l.onceSoon() // it exists already
-	if said := l.logs.with("could not tell"); len(said) != 0 {
+	if said := l.logs.with("low_space_file not updated"); len(said) != 0 {
 		t.Errorf("said %q", said)
 	}
 	l.cfg.MinFree = 0

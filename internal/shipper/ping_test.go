@@ -266,7 +266,7 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 			time.Sleep(time.Second)
-			if n := s.Tally().Shipped; n != 6 || len(l.logs.with("unavailable")) != 0 {
+			if n := s.Tally().Shipped; n != 6 || len(l.logs.with("receiver unavailable")) != 0 {
 				l.Errorf("a second later %d of 6 are sent\n%s", n, l.logs)
 			}
 			l.must(stop())

@@ -141,7 +141,7 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 				if c.want > second { // the marker and the folder do not say so
 					wantLooks = 1
 				}
-				if looks := len(l.logs.with("episode settles")); looks != wantLooks {
+				if looks := len(l.logs.with("episode has not settled")); looks != wantLooks {
 					l.Errorf("it was surveyed %d times in vain, want %d\n%s", looks, wantLooks, l.logs)
 				}
 				if got := s.Tally(); got != tallyOf(1) || len(l.logs.loud()) > 0 {
@@ -356,9 +356,9 @@ func TestWhatNeverSettlesIsLookedAtLessAndLess(t *testing.T) {
 			during   time.Duration
 			min, max int
 		}{{time.Minute, 5, 7}, {19 * time.Minute, 10, 20}, {40 * time.Minute, 7, 9}} {
-			before := len(l.logs.with("episode settles"))
+			before := len(l.logs.with("episode has not settled"))
 			l.keepsChanging("run-1", c.during)
-			if looks := len(l.logs.with("episode settles")) - before; looks < c.min || looks > c.max {
+			if looks := len(l.logs.with("episode has not settled")) - before; looks < c.min || looks > c.max {
 				l.Errorf("in %v it was looked at %d times, want %d to %d", c.during, looks, c.min, c.max)
 			}
 		}
