@@ -182,18 +182,11 @@ func (o *Outbox) Names() iter.Seq2[episode.Name, error] {
 	}
 }
 
-// Fingerprint is the beginning of a tree's fingerprint: what fits, with the
-// digest, into the inode on ext4.
-type Fingerprint [16]byte
-
-// FingerprintOf shortens a tree's fingerprint.
-func FingerprintOf(d digest.Digest) Fingerprint { return Fingerprint(d[:len(Fingerprint{})]) }
-
 // Seal describes an entry, so that it need not be read.
 type Seal struct {
 	Digest      digest.Digest
-	Fingerprint Fingerprint // of the tree that was packed; zero if lost
-	Skipped     int         // files left out
+	Fingerprint digest.Short // of the tree that was packed; zero if lost
+	Skipped     int          // files left out
 }
 
 func (s Seal) encode() []byte {

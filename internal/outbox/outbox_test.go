@@ -79,7 +79,7 @@ func (l *lab) wantFiles(want ...string) {
 
 func sealOf(content string) outbox.Seal {
 	d, _, _ := digest.Of(strings.NewReader(content))
-	return outbox.Seal{Digest: d, Fingerprint: outbox.Fingerprint{1, 2, 3, 15: 9}, Skipped: 4}
+	return outbox.Seal{Digest: d, Fingerprint: digest.Short{1, 2, 3, 15: 9}, Skipped: 4}
 }
 
 // seal makes an entry of content.

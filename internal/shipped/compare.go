@@ -55,11 +55,11 @@ func (c *comparer) compare(ctx context.Context, folder *durable.Dir, dir string,
 	if found.Inspection, err = tree.Inspect(ctx); err != nil {
 		return incomparable(ctx, err)
 	}
-	below := source.Shorten(found.Below)
+	below := found.Below.Short()
 	switch {
 	case r.Change != nil && (r.Change.Partial || r.Change.Fingerprint == below && !c.readAll):
 		return found.different(r.Change.Cause), nil
-	case source.Shorten(found.Skips) != r.State.Skips:
+	case found.Skips.Short() != r.State.Skips:
 		return found.different(skipCause(r, found.FirstSkip)), nil
 	case r.State.Fingerprint == below && !c.readAll:
 		found.equal = true

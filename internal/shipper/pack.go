@@ -94,7 +94,7 @@ func (s *Shipper) writeArchive(ctx context.Context, p *archive.Packer, tree *arc
 	d, size := w.Sum()
 	return outbox.Seal{
 		Digest:      d,
-		Fingerprint: outbox.FingerprintOf(before.Fingerprint),
+		Fingerprint: before.Fingerprint.Short(),
 		Skipped:     before.Skipped.Count,
 	}, size, nil
 }

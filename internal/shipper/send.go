@@ -162,7 +162,7 @@ func (s *Shipper) checkUnchanged(ctx context.Context, name episode.Name, entry *
 	if err != nil {
 		return source.State{}, err
 	}
-	if outbox.FingerprintOf(marks.Fingerprint) != entry.Fingerprint {
+	if marks.Fingerprint.Short() != entry.Fingerprint {
 		if marks, err = archive.Compare(ctx, entry.Reader(), tree); err != nil {
 			return source.State{}, err
 		}

@@ -20,20 +20,14 @@ const (
 // stateVersion is the first byte of the attribute. Other versions are ignored.
 const stateVersion = 1
 
-// A ShortDigest is the beginning of a digest, enough to tell states of one tree apart.
-type ShortDigest [16]byte
-
-// Shorten returns the beginning of d.
-func Shorten(d digest.Digest) ShortDigest { return ShortDigest(d[:len(ShortDigest{})]) }
-
 // State is what was known of an episode when it was retired, or when it was last compared with what
 // the receiver has. Its zero value means that nothing was.
 type State struct {
 	// Fingerprint is of [archive.Marks.Below]. It is zero if a file had changed so recently that a
 	// later change might not show.
-	Fingerprint ShortDigest
+	Fingerprint digest.Short
 	// Skips is of [archive.Marks.Skips]: what the archive left out.
-	Skips ShortDigest
+	Skips digest.Short
 	// Contents is the [archive.ContentDigest] that the receiver has reported for its archive; zero
 	// until it has.
 	Contents digest.Digest
@@ -46,9 +40,9 @@ const minUnchanged = 2 * time.Second
 // StateOf returns the state of a tree whose contents are equal to the archive's. The marks must be
 // of a walk that started at at.
 func StateOf(m archive.Marks, at time.Time) State {
-	s := State{Skips: Shorten(m.Skips)}
+	s := State{Skips: m.Skips.Short()}
 	if at.Sub(m.ChangedAt) >= minUnchanged {
-		s.Fingerprint = Shorten(m.Below)
+		s.Fingerprint = m.Below.Short()
 	}
 	return s
 }
@@ -77,7 +71,7 @@ type Change struct {
 	Cause string    `json:"cause"` // printable ASCII
 	// Fingerprint is that of a [State] of the changed tree. While the tree has it, it need not be
 	// compared again.
-	Fingerprint ShortDigest `json:"-"`
+	Fingerprint digest.Short `json:"-"`
 	// Partial reports that a deletion has begun, and that part of the episode is gone.
 	Partial bool `json:"partial,omitempty"`
 }
@@ -99,14 +93,14 @@ func (c Change) encode() []byte {
 // parseChange parses a recorded change. If it is not valid, the episode counts as changed all the
 // same.
 func parseChange(b []byte) Change {
-	const head = 8 + len(ShortDigest{}) + 1
+	const head = 8 + len(digest.Short{}) + 1
 	if len(b) < head {
 		return Change{Cause: "the note cannot be read"}
 	}
 	return Change{
 		At:          parseNoteTime(int64(binary.BigEndian.Uint64(b))),
 		Cause:       episode.Printable(string(b[head:])),
-		Fingerprint: ShortDigest(b[8:]),
+		Fingerprint: digest.Short(b[8:]),
 		Partial:     b[head-1] == 1,
 	}
 }

@@ -36,7 +36,7 @@ func (l *lab) lookup(dir string) source.Retired {
 func TestStateTravelsWithTheEpisode(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "x")
-	state := source.State{Fingerprint: source.ShortDigest{1}, Skips: source.ShortDigest{2}, Contents: digest.Digest{3}}
+	state := source.State{Fingerprint: digest.Short{1}, Skips: digest.Short{2}, Contents: digest.Digest{3}}
 	l.must(l.Retire("run-7", receiptOf("first"), state))
 	if r := l.lookup("run-7"); r.State != state || !r.HasReceipt || r.Change != nil {
 		t.Errorf("got %+v", r)
@@ -65,7 +65,7 @@ func TestChangeKeepsTheTimeOfItsFirstNote(t *testing.T) {
 	l.finished(l.episodes, "run-7", "x")
 	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
 	dir := l.open("run-7")
-	first := source.Change{At: time.Unix(1e9, 0).UTC(), Cause: `"x" changed`, Fingerprint: source.ShortDigest{7}}
+	first := source.Change{At: time.Unix(1e9, 0).UTC(), Cause: `"x" changed`, Fingerprint: digest.Short{7}}
 	l.must(source.RecordChange(dir, first))
 	if r := l.lookup("run-7"); r.Change == nil || *r.Change != first {
 		t.Errorf("got %+v, want %+v", r.Change, first)
@@ -97,7 +97,7 @@ func TestFingerprintCountsOnlyOfWhatWasQuiet(t *testing.T) {
 	} {
 		m.ChangedAt = at.Add(-quiet)
 		s := source.StateOf(m, at)
-		if (s.Fingerprint != source.ShortDigest{}) != counts || s.Skips != (source.ShortDigest{2}) {
+		if (s.Fingerprint != digest.Short{}) != counts || s.Skips != (digest.Short{2}) {
 			t.Errorf("quiet for %v: %+v", quiet, s)
 		}
 	}
@@ -106,7 +106,7 @@ func TestFingerprintCountsOnlyOfWhatWasQuiet(t *testing.T) {
 func TestAnotherVersionsStateIsNone(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "x")
-	l.must(l.Retire("run-7", receiptOf("first"), source.State{Skips: source.ShortDigest{1}}))
+	l.must(l.Retire("run-7", receiptOf("first"), source.State{Skips: digest.Short{1}}))
 	for _, value := range [][]byte{nil, {2, 1, 1}, make([]byte, 200)} {
 		f, err := os.Open(filepath.Join(l.shipped, "run-7"))
 		l.must(err)

@@ -735,7 +735,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipped/compare.go",
-				"source.Shorten(found.Skips) != r.State.Skips",
+				"found.Skips.Short() != r.State.Skips",
 				"false",
 			},
 		},
