@@ -209,12 +209,12 @@ be reached.`,
 }
 
 // retry returns the name under which the episode goes, if it is another.
-func retry(ctx context.Context, cfg shipper.Config, up inventory, name episode.Name, accept, beside bool) (string, error) {
+func retry(ctx context.Context, cfg shipper.Config, client uplink.InventoryClient, name episode.Name, accept, beside bool) (string, error) {
 	as := ""
 	var err error
 	if beside {
 		var other episode.Name
-		other, err = shipped.KeepBoth(ctx, cfg.Dirs(), name, up)
+		other, err = shipped.KeepBoth(ctx, cfg.Dirs(), name, client)
 		as = string(other)
 	} else {
 		err = shipped.Release(cfg.Dirs(), name, accept)

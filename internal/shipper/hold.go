@@ -15,7 +15,7 @@ import (
 
 // holdEpisode holds an episode until an operator acts.
 func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) error {
-	h := outbox.Hold{Reason: reason, Cause: d.causeOf(r, reason), HeldAt: now.UTC().Truncate(time.Second)}
+	h := outbox.Hold{Reason: reason, Cause: d.causeOf(r, reason), HeldAt: wholeSecond(now)}
 	if p, ok := errors.AsType[*wire.Problem](r.err); ok && !p.Stored.IsZero() {
 		h.Stored = &p.Stored
 	}

@@ -47,7 +47,7 @@ type Progress struct {
 // addFinished adds the time at which an episode was finished.
 func (p *Progress) addFinished(at time.Time) {
 	if at.After(p.LastFinished) {
-		p.LastFinished = at.UTC().Truncate(time.Second)
+		p.LastFinished = wholeSecond(at)
 	}
 }
 
@@ -63,7 +63,7 @@ func (p *Progress) addUnfinished(src *source.Source, name string) {
 	if err != nil {
 		return // it is gone
 	}
-	u.ChangedAt = u.ChangedAt.UTC().Truncate(time.Second)
+	u.ChangedAt = wholeSecond(u.ChangedAt)
 	if p.Unfinished++; p.Oldest == nil || u.ChangedAt.Before(p.Oldest.ChangedAt) {
 		p.Oldest = &u
 	}

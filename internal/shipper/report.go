@@ -110,14 +110,13 @@ func (d *dispatcher) writeReport(now time.Time, last bool) {
 }
 
 func (d *dispatcher) makeReport(now time.Time) outbox.Report {
-	second := func(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
-	r := outbox.Report{WrittenAt: second(now), PID: os.Getpid(), Failing: []outbox.Failure{}}
+	r := outbox.Report{WrittenAt: wholeSecond(now), PID: os.Getpid(), Failing: []outbox.Failure{}}
 	for name, b := range d.backoffs {
 		if b.held {
 			continue // the hold has it
 		}
 		r.Failing = append(r.Failing, outbox.Failure{
-			Episode: name, Attempts: b.attempts, Since: second(b.firstAt), LastAt: second(b.lastAt), NextAt: second(b.retryAt), Cause: b.cause,
+			Episode: name, Attempts: b.attempts, Since: wholeSecond(b.firstAt), LastAt: wholeSecond(b.lastAt), NextAt: wholeSecond(b.retryAt), Cause: b.cause,
 		})
 	}
 	slices.SortFunc(r.Failing, func(a, b outbox.Failure) int {
@@ -127,10 +126,10 @@ func (d *dispatcher) makeReport(now time.Time) outbox.Report {
 	r.Failing = r.Failing[:min(len(r.Failing), outbox.MaxFailing)]
 	if d.link.state != linkUp {
 		r.Receiver = &outbox.Outage{
-			Since: second(d.link.downSince), NextPing: second(d.link.nextPing), Cause: printableCause(d.link.err.Error()), Hint: printableCause(d.link.hint),
+			Since: wholeSecond(d.link.downSince), NextPing: wholeSecond(d.link.nextPing), Cause: printableCause(d.link.err.Error()), Hint: printableCause(d.link.hint),
 		}
 	}
-	r.AnsweredAt = second(latest(d.link.heardAt, d.reporting.answeredBefore))
+	r.AnsweredAt = wholeSecond(latest(d.link.heardAt, d.reporting.answeredBefore))
 	r.Asking = !d.once && d.link.state == linkUp && d.link.heardAt.IsZero()
 	return r
 }
@@ -147,3 +146,6 @@ func (b backoff) isUnreadable(err error) bool {
 	_, reading := errors.AsType[*durable.ReadError](err)
 	return reading && b.attempts >= minReadAttempts && b.lastAt.Sub(b.firstAt) >= minReadTime
 }
+
+// wholeSecond returns t as it is shown to an operator.
+func wholeSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -39,8 +39,7 @@ type receiverClient interface {
 	Open(ctx context.Context, name episode.Name) (id string, err error)
 	Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error
 	Forget(ctx context.Context, id string) error
-	Ping(ctx context.Context) (wire.PingResponse, error)
-	uplink.InventoryClient
+	uplink.PingClient
 }
 
 // Shipper owns a lab host's directories until it is closed.

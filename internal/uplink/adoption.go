@@ -214,10 +214,7 @@ func (a *Adoption) adopt(ctx context.Context, reported wire.Store) error {
 // Ping pings the receiver and checks its store. It adopts nothing. While no store is
 // adopted, it also checks that the store knows the retired episodes: their receipts may
 // have been refused for that.
-func (a *Adoption) Ping(ctx context.Context, client interface {
-	Ping(ctx context.Context) (wire.PingResponse, error)
-},
-) (wire.PingResponse, error) {
+func (a *Adoption) Ping(ctx context.Context, client PingClient) (wire.PingResponse, error) {
 	before, ctx := a.WithKnown(ctx)
 	pong, err := client.Ping(ctx)
 	if err := a.CheckResponse(pong.Store, before, err); err != nil || pong.Store == nil {

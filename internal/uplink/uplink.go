@@ -17,7 +17,7 @@ type InventoryClient interface {
 	Inventory(ctx context.Context, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, *wire.Store, error)
 }
 
-// PingClient is the part of [wire.Client] that [Ping] needs.
+// PingClient is the part of [wire.Client] that pings.
 type PingClient interface {
 	Ping(ctx context.Context) (wire.PingResponse, error)
 	InventoryClient
