@@ -115,7 +115,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 // loop handles events until ctx ends or, once, until the pass is over.
 func (d *dispatcher) loop(ctx context.Context) error {
 	for {
-		if err := d.scanMore(time.Now()); err != nil {
+		if err := d.enqueueDue(time.Now()); err != nil {
 			return err
 		}
 		if d.once && d.passDone() {
@@ -132,47 +132,38 @@ func (d *dispatcher) loop(ctx context.Context) error {
 // handleNext waits for the next event. A channel that must not be used now is nil.
 func (d *dispatcher) handleNext(ctx context.Context) error {
 	d.receiverUp.Store(d.link.state == linkUp)
-	var sealc chan candidate
+	var packc chan candidate
 	var sendc chan episode.Name
-	var seal, send candidate
-	var probec chan struct{}
-	sealq := d.toPack.next()
-	if sealq != nil {
-		sealc, seal = d.packc, sealq.next()
+	var nextPack, nextSend candidate
+	var pingc chan struct{}
+	packQueue := d.toPack.next()
+	if packQueue != nil {
+		packc, nextPack = d.packc, packQueue.next()
 	}
-	sendq := d.toSend.next()
-	if sendq != nil && d.link.state == linkUp {
-		sendc, send = d.sendc, sendq.next()
+	sendQueue := d.toSend.next()
+	if sendQueue != nil && d.link.state == linkUp {
+		sendc, nextSend = d.sendc, sendQueue.next()
 	}
 	now := time.Now()
 	if d.mayPing() && !now.Before(d.link.nextPing) {
-		probec = d.pingc
+		pingc = d.pingc
 	}
 	alarm := time.NewTimer(d.nextWake(now))
 	defer alarm.Stop()
 	select {
-	case sealc <- seal:
-		sealq.pop()
-		d.toPack.started(seal)
-	case sendc <- send.name:
-		sendq.pop()
-		d.toSend.started(send)
+	case packc <- nextPack:
+		packQueue.pop()
+		d.toPack.started(nextPack)
+	case sendc <- nextSend.name:
+		sendQueue.pop()
+		d.toSend.started(nextSend)
 		d.activeSends++
-	case probec <- struct{}{}:
+	case pingc <- struct{}{}:
 		d.link.notePing()
 	case <-d.wakec:
 		d.link.requestPing(time.Now())
 	case r := <-d.results:
-		c := d.inFlight[r.name]
-		delete(d.inFlight, r.name)
-		r.held = c.held
-		if r.stage == Send {
-			d.activeSends--
-			d.toSend.finished(c)
-		} else {
-			d.toPack.finished(c)
-		}
-		return d.handleResult(r, c, time.Now())
+		return d.handleResult(r, d.finish(&r), time.Now())
 	case p := <-d.pingResults:
 		return d.handlePing(p)
 	case name := <-d.finishedc:
@@ -184,6 +175,20 @@ func (d *dispatcher) handleNext(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// finish counts the worker of a result as idle, and returns the candidate that it had.
+func (d *dispatcher) finish(r *result) candidate {
+	c := d.inFlight[r.name]
+	delete(d.inFlight, r.name)
+	r.held = c.held
+	if r.stage == Send {
+		d.activeSends--
+		d.toSend.finished(c)
+	} else {
+		d.toPack.finished(c)
+	}
+	return c
 }
 
 // nextWake returns how long the loop may sleep. A time that has passed must be one at which the
@@ -223,9 +228,9 @@ func (d *dispatcher) passDone() bool {
 	return d.scanDone && len(d.inFlight) == 0 && !d.link.pinging && !d.mayPing()
 }
 
-// scanMore scans the next page of the directories when little is left of the last one, or starts a
-// new scan when it is due.
-func (d *dispatcher) scanMore(now time.Time) error {
+// enqueueDue enqueues what is due: episodes that have settled or whose backoff has ended, and the
+// next page of the scan when little is left of the last one.
+func (d *dispatcher) enqueueDue(now time.Time) error {
 	if err := d.enqueueSettled(now); err != nil {
 		return err
 	}
@@ -241,6 +246,11 @@ func (d *dispatcher) scanMore(now time.Time) error {
 	if !d.needsScan() {
 		return nil
 	}
+	return d.scanMore(now)
+}
+
+// scanMore scans the next page of the directories and enqueues its episodes.
+func (d *dispatcher) scanMore(now time.Time) error {
 	if err := d.dirs.CheckPaths(); err != nil {
 		return err
 	}
@@ -249,29 +259,32 @@ func (d *dispatcher) scanMore(now time.Time) error {
 			return err
 		}
 	}
-	sheet, err := d.scan(d.scanCursor, d.reportUnshippable)
+	page, err := d.scan(d.scanCursor, d.reportUnshippable)
 	if err != nil {
 		return err
 	}
-	d.scanCursor = sheet.cursor
-	slices.SortFunc(sheet.candidates, compareAge)
-	for _, c := range sheet.candidates {
+	d.scanCursor = page.cursor
+	slices.SortFunc(page.candidates, compareAge)
+	for _, c := range page.candidates {
 		if err := d.enqueue(c, now); err != nil {
 			return err
 		}
 	}
-	if sheet.last {
-		// What waited for space at the last scan still waits, if there is none.
-		d.updateLowSpaceFile(d.packing.isShort(d.belowMinFree(), d.outboxNearLimit()))
-		d.scanDone, d.nextScan = true, now.Add(d.cfg.ScanInterval.Std())
-		if d.once {
-			d.settleDeadline = time.Now().Add(settling.MaxWait(d.cfg.Settle.Std()))
-		}
-		d.holdsRead, d.held = true, d.heldSeen
-		d.reporting.changed = d.reporting.changed || d.reporting.exists // the report confirms the state
-		d.notifyStatus()
+	if page.last {
+		d.finishScan(now)
 	}
 	return nil
+}
+
+func (d *dispatcher) finishScan(now time.Time) {
+	d.updateLowSpaceFile(d.packing.isShort(d.belowMinFree(), d.outboxNearLimit()))
+	d.scanDone, d.nextScan = true, now.Add(d.cfg.ScanInterval.Std())
+	if d.once {
+		d.settleDeadline = time.Now().Add(settling.MaxWait(d.cfg.Settle.Std()))
+	}
+	d.holdsRead, d.held = true, d.heldSeen
+	d.reporting.changed = d.reporting.changed || d.reporting.exists // the report confirms the state
+	d.notifyStatus()
 }
 
 // needsScan reports whether another page may be scanned.

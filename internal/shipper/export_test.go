@@ -112,7 +112,7 @@ func (s *Shipper) Watching(ctx context.Context, overflow bool) (hand int, err er
 			}
 		case err := <-ended:
 			if err == nil {
-				err = d.scanMore(time.Now())
+				err = d.enqueueDue(time.Now())
 			}
 			return len(d.inFlight), err
 		}

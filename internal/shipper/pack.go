@@ -50,10 +50,10 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 	if err != nil {
 		return 0, err
 	}
-	head := s.startStreaming(ctx, name, draft, before)
-	sealed, size, err := s.writeArchive(ctx, p, tree, before, &spaceLimitedWriter{draft: draft, beat: beat, stream: head})
-	if head.stop(); err != nil {
-		head.discard(ctx)
+	stream := s.startStreaming(ctx, name, draft, before)
+	sealed, size, err := s.writeArchive(ctx, p, tree, before, &spaceLimitedWriter{draft: draft, beat: beat, stream: stream})
+	if stream.stop(); err != nil {
+		stream.discard(ctx)
 	}
 	if err == nil {
 		draft.AddToTotal(size)
@@ -115,24 +115,24 @@ type spaceLimitedWriter struct {
 // spaceCheckBytes is how many bytes are written between two checks of the free space.
 const spaceCheckBytes = 16 << 20
 
-func (f *spaceLimitedWriter) Write(p []byte) (int, error) {
-	f.beat()
-	if waiting := f.out.Bytes(); f.maxOutbox > 0 && waiting > 0 && waiting+f.written+int64(len(p)) > f.maxOutbox {
+func (w *spaceLimitedWriter) Write(p []byte) (int, error) {
+	w.beat()
+	if waiting := w.out.Bytes(); w.maxOutbox > 0 && waiting > 0 && waiting+w.written+int64(len(p)) > w.maxOutbox {
 		return 0, errOutboxFull
 	}
-	if f.untilCheck <= 0 {
-		free, err := f.out.Dir().Space()
+	if w.untilCheck <= 0 {
+		free, err := w.out.Dir().Space()
 		if err != nil {
 			return 0, err
 		}
-		if free < f.minFree {
+		if free < w.minFree {
 			return 0, errNoSpace
 		}
-		f.untilCheck = spaceCheckBytes
+		w.untilCheck = spaceCheckBytes
 	}
-	f.untilCheck -= int64(len(p))
-	f.written += int64(len(p))
-	n, err := f.draft.Write(p)
-	f.stream.notify(n)
+	w.untilCheck -= int64(len(p))
+	w.written += int64(len(p))
+	n, err := w.draft.Write(p)
+	w.stream.notify(n)
 	return n, err
 }

@@ -93,49 +93,49 @@ func newSizedQueue(order Order, most int) sizedQueue {
 	return sizedQueue{small: queue{order: order}, large: queue{order: order}, maxLarge: most}
 }
 
-func (l *sizedQueue) length() int { return l.small.length() + l.large.length() }
+func (q *sizedQueue) length() int { return q.small.length() + q.large.length() }
 
-func (l *sizedQueue) add(c candidate) {
+func (q *sizedQueue) add(c candidate) {
 	if c.isLarge() {
-		l.large.add(c)
+		q.large.add(c)
 	} else {
-		l.small.add(c)
+		q.small.add(c)
 	}
 }
 
 // next returns the queue that is next, or nil if no episode may start now.
-func (l *sizedQueue) next() *queue {
-	large := l.large.length() > 0 && l.largeActive < l.maxLarge
+func (q *sizedQueue) next() *queue {
+	large := q.large.length() > 0 && q.largeActive < q.maxLarge
 	switch {
-	case large && l.small.length() > 0 && !l.largeFirst():
-		return &l.small
+	case large && q.small.length() > 0 && !q.largeFirst():
+		return &q.small
 	case large:
-		return &l.large
-	case l.small.length() > 0:
-		return &l.small
+		return &q.large
+	case q.small.length() > 0:
+		return &q.small
 	}
 	return nil
 }
 
 // largeFirst reports whether the large queue comes first if both may start.
-func (l *sizedQueue) largeFirst() bool {
-	large, small := l.large.next(), l.small.next()
-	if l.large.takesLast() {
+func (q *sizedQueue) largeFirst() bool {
+	large, small := q.large.next(), q.small.next()
+	if q.large.takesLast() {
 		large, small = small, large
 	}
 	return compareAge(large, small) <= 0
 }
 
 // started and finished count what is with the workers.
-func (l *sizedQueue) started(c candidate) {
+func (q *sizedQueue) started(c candidate) {
 	if c.isLarge() {
-		l.largeActive++
+		q.largeActive++
 	}
 }
 
-func (l *sizedQueue) finished(c candidate) {
+func (q *sizedQueue) finished(c candidate) {
 	if c.isLarge() {
-		l.largeActive--
+		q.largeActive--
 	}
 }
 

@@ -40,15 +40,15 @@ func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
 		d.enqueuePack(c, now)
 		return nil
 	}
-	if settling, ok := errors.AsType[*settling.UnsettledError](r.err); ok {
-		d.handleUnsettled(c, settling, now)
+	if unsettled, ok := errors.AsType[*settling.UnsettledError](r.err); ok {
+		d.handleUnsettled(c, unsettled, now)
 		return nil
 	}
 	if r.size == 0 {
 		r.size = c.size
 	}
-	verdict, reason := classify(r.err)
-	switch verdict {
+	act, reason := classify(r.err)
+	switch act {
 	case actionStop:
 		return r.err
 	case actionHold:
@@ -63,14 +63,14 @@ func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
 			d.dropQueues(&d.toSend.small, &d.toSend.large)
 		}
 	}
-	return d.scheduleRetry(r, verdict, now)
+	return d.scheduleRetry(r, act, now)
 }
 
 // scheduleRetry schedules a retry, so that the episode does not block the others.
 func (d *dispatcher) scheduleRetry(r result, act action, now time.Time) error {
 	b := d.backoffs[r.name]
 	f := d.faultOf(r, act, b)
-	if _, further := errors.AsType[*wire.Interrupted](r.err); further {
+	if _, progressed := errors.AsType[*wire.Interrupted](r.err); progressed {
 		b = backoff{held: b.held} // the upload progressed, so reset the backoff
 	}
 	if b = b.afterFailure(r.err, now); b.isUnreadable(r.err) && !r.held {

@@ -46,15 +46,15 @@ type scanPage struct {
 	last       bool
 }
 
-// scan returns the first page of episodes after a name, in the order of names. It calls bad with
+// scan returns the first page of episodes after a name, in the order of names. It calls report with
 // entries that cannot be shipped: those without a valid name, those that cannot be read, and a
 // [*source.StrayError] for those that never ship. It reads each episode once and changes nothing.
-func (s *Shipper) scan(after episode.Name, bad func(error)) (scanPage, error) {
+func (s *Shipper) scan(after episode.Name, report func(error)) (scanPage, error) {
 	first := namePage{after: after, limit: scanPageSize}
 	for name, err := range s.src.Entries() {
 		if _, stray := errors.AsType[*source.StrayError](err); stray {
 			if after == "" {
-				bad(err)
+				report(err)
 			}
 			continue
 		}
@@ -69,7 +69,7 @@ func (s *Shipper) scan(after episode.Name, bad func(error)) (scanPage, error) {
 			continue
 		}
 		if err := s.src.NameError(name); err != nil {
-			bad(err)
+			report(err)
 		}
 	}
 	for name, err := range s.out.Names() {
@@ -82,11 +82,11 @@ func (s *Shipper) scan(after episode.Name, bad func(error)) (scanPage, error) {
 	if len(names) == 0 {
 		return scanPage{last: true}, nil
 	}
-	found, err := s.inspectAll(names, bad)
+	found, err := s.inspectAll(names, report)
 	return scanPage{found, names[len(names)-1], last}, err
 }
 
-func (s *Shipper) inspectAll(names []episode.Name, bad func(error)) ([]candidate, error) {
+func (s *Shipper) inspectAll(names []episode.Name, report func(error)) ([]candidate, error) {
 	found := make([]candidate, 0, len(names))
 	for _, name := range names {
 		c, err := s.inspect(name)
@@ -94,7 +94,7 @@ func (s *Shipper) inspectAll(names []episode.Name, bad func(error)) ([]candidate
 			return nil, err
 		}
 		if err != nil {
-			bad(err)
+			report(err)
 			continue
 		}
 		found = append(found, c)
@@ -110,26 +110,26 @@ type namePage struct {
 	more  bool
 }
 
-func (f *namePage) add(name episode.Name) {
-	if name <= f.after {
+func (p *namePage) add(name episode.Name) {
+	if name <= p.after {
 		return
 	}
-	f.names = append(f.names, name)
-	if len(f.names) >= 4*f.limit {
-		f.truncate()
+	p.names = append(p.names, name)
+	if len(p.names) >= 4*p.limit {
+		p.truncate()
 	}
 }
 
-func (f *namePage) truncate() {
-	slices.Sort(f.names)
-	f.names = slices.Compact(f.names) // one may be in both directories
-	if len(f.names) > f.limit {
-		f.names, f.more = f.names[:f.limit], true
+func (p *namePage) truncate() {
+	slices.Sort(p.names)
+	p.names = slices.Compact(p.names) // one may be in both directories
+	if len(p.names) > p.limit {
+		p.names, p.more = p.names[:p.limit], true
 	}
 }
 
 // sorted returns the names, and whether they are all.
-func (f *namePage) sorted() (names []episode.Name, last bool) {
-	f.truncate()
-	return f.names, !f.more
+func (p *namePage) sorted() (names []episode.Name, last bool) {
+	p.truncate()
+	return p.names, !p.more
 }

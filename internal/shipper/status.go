@@ -195,7 +195,7 @@ func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
 
 // scanStatus adds what the directories say, and sets in waits, by name, which episodes wait.
 func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
-	bad := func(err error) {
+	report := func(err error) {
 		if stray, ok := errors.AsType[*source.StrayError](err); ok {
 			st.addStray(stray)
 			return
@@ -204,12 +204,12 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), settlingCheckTimeout)
 	defer cancel()
-	for sheet := (scanPage{}); !sheet.last; {
+	for page := (scanPage{}); !page.last; {
 		var err error
-		if sheet, err = s.scan(sheet.cursor, bad); err != nil {
+		if page, err = s.scan(page.cursor, report); err != nil {
 			return err
 		}
-		for _, c := range sheet.candidates {
+		for _, c := range page.candidates {
 			if _, asked := waits[c.name]; asked {
 				waits[c.name] = c.stage == Pack || c.stage == Send
 			}

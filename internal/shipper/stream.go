@@ -33,33 +33,33 @@ func (s *Shipper) startStreaming(ctx context.Context, name episode.Name, draft i
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
-	a := &streamingUpload{Shipper: s, sizes: make(chan int64, 1), cancelAndWait: func() { cancel(); <-ended }}
+	u := &streamingUpload{Shipper: s, sizes: make(chan int64, 1), cancelAndWait: func() { cancel(); <-ended }}
 	go func() {
 		defer close(ended)
-		if err := a.run(ctx, name, draft); err != nil && ctx.Err() == nil {
+		if err := u.run(ctx, name, draft); err != nil && ctx.Err() == nil {
 			s.log.Debug("streaming upload ended early", "episode", name, "err", err)
 		}
 	}()
-	return a
+	return u
 }
 
 // notify records that n more bytes can be read of the draft. It never blocks.
-func (a *streamingUpload) notify(n int) {
-	if a == nil {
+func (u *streamingUpload) notify(n int) {
+	if u == nil {
 		return
 	}
-	a.packed += int64(n)
+	u.packed += int64(n)
 	select {
-	case <-a.sizes:
+	case <-u.sizes:
 	default:
 	}
-	a.sizes <- a.packed
+	u.sizes <- u.packed
 }
 
 // stop ends the streaming upload. It must be called before the draft is committed or discarded.
-func (a *streamingUpload) stop() {
-	if a != nil {
-		a.cancelAndWait()
+func (u *streamingUpload) stop() {
+	if u != nil {
+		u.cancelAndWait()
 	}
 }
 
@@ -68,25 +68,25 @@ const discardTimeout = 10 * time.Second
 
 // discard has the receiver discard an upload whose archive was not packed. If that fails, the
 // receiver does so by itself, later.
-func (a *streamingUpload) discard(ctx context.Context) {
-	if a == nil || a.id == "" {
+func (u *streamingUpload) discard(ctx context.Context) {
+	if u == nil || u.id == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
 	defer cancel()
-	if err := a.client.Forget(ctx, a.id); err != nil {
-		a.log.Debug("streaming upload not discarded", "err", err)
+	if err := u.client.Forget(ctx, u.id); err != nil {
+		u.log.Debug("streaming upload not discarded", "err", err)
 	}
 }
 
-func (a *streamingUpload) run(ctx context.Context, name episode.Name, draft io.ReaderAt) (err error) {
-	_, ctx = a.store.WithKnown(ctx)
-	a.id, err = a.openUpload(ctx, name)
+func (u *streamingUpload) run(ctx context.Context, name episode.Name, draft io.ReaderAt) (err error) {
+	_, ctx = u.store.WithKnown(ctx)
+	u.id, err = u.openUpload(ctx, name)
 	for sent := int64(0); err == nil; {
 		select {
-		case there := <-a.sizes:
-			for ; err == nil && there-sent >= streamPieceSize; sent += streamPieceSize {
-				err = a.appendPiece(ctx, a.id, draft, sent)
+		case size := <-u.sizes:
+			for ; err == nil && size-sent >= streamPieceSize; sent += streamPieceSize {
+				err = u.appendPiece(ctx, u.id, draft, sent)
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -104,14 +104,14 @@ func (s *Shipper) openUpload(ctx context.Context, name episode.Name) (string, er
 	return uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (string, error) { return s.client.Open(ctx, name) })
 }
 
-func (s *Shipper) appendPiece(ctx context.Context, id string, draft io.ReaderAt, sent int64) error {
+func (s *Shipper) appendPiece(ctx context.Context, id string, draft io.ReaderAt, offset int64) error {
 	release, err := s.acquireRequestSlot(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
 	_, err = uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (struct{}, error) {
-		return struct{}{}, s.client.Append(ctx, id, s.limiter.Reader(ctx, draft), sent, streamPieceSize)
+		return struct{}{}, s.client.Append(ctx, id, s.limiter.Reader(ctx, draft), offset, streamPieceSize)
 	})
 	return err
 }

@@ -33,15 +33,15 @@ func (d *dispatcher) packWorker(ctx context.Context, id int) error {
 		case <-ctx.Done():
 			return nil
 		}
-		giveBack := sync.OnceFunc(func() { d.packers <- p })
+		releasePacker := sync.OnceFunc(func() { d.packers <- p })
 		c, more := <-d.packc
 		if !more {
-			giveBack()
+			releasePacker()
 			return nil
 		}
 		beat, end := d.work.start(id)
-		size, err := d.packEpisode(ctx, p, c, beat, giveBack)
-		giveBack()
+		size, err := d.packEpisode(ctx, p, c, beat, releasePacker)
+		releasePacker()
 		end()
 		if !publish(ctx, d.results, result{name: c.name, stage: Pack, size: size, err: err}) {
 			return nil
@@ -57,18 +57,18 @@ func (d *dispatcher) sendWorker(ctx context.Context, id int) error {
 		case <-ctx.Done():
 			return nil
 		}
-		giveUp := sync.OnceFunc(func() { <-d.sendSlots })
+		releaseSlot := sync.OnceFunc(func() { <-d.sendSlots })
 		name, more := <-d.sendc
 		if !more {
-			giveUp()
+			releaseSlot()
 			return nil
 		}
 		beat, end := d.work.start(id)
-		status, err := d.send(ctx, name, beat, giveUp)
+		status, err := d.send(ctx, name, beat, releaseSlot)
 		end()
-		told := publish(ctx, d.results, result{name: name, stage: Send, status: status, err: err})
-		giveUp() // not before: the failure may pause sending
-		if !told {
+		published := publish(ctx, d.results, result{name: name, stage: Send, status: status, err: err})
+		releaseSlot() // not before: the failure may pause sending
+		if !published {
 			return nil
 		}
 	}
