@@ -54,13 +54,19 @@ var laws = map[string]law{
 	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
 	"internal/index":     {"digest durable episode printable", "one file of rows: what they say of archives is checked elsewhere"},
 
+	"internal/bandwidth": {"config", "slows readers down and does not ask what they read"},
+	"internal/settling":  {"archive digest", "judges the marks of a tree that another package walked"},
+	"internal/hostdir":   {"archive config durable outbox serviceuser source", "opens what source and outbox keep, so that the daemon and the commands do it alike"},
+	"internal/shipped":   {"archive config digest durable episode hostdir outbox source uplink wire", "does for a person, or the retention, what the loop need not; the daemon prunes with it"},
+	"internal/uplink":    {"digest durable hostdir outbox source wire", "asks for the daemon and for the commands, which must mistake no store for another"},
+
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
-	"internal/shipper":  {"archive config digest durable episode hint outbox printable serviceuser source wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/shipper":  {"archive bandwidth config digest durable episode hint hostdir outbox printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"admission archive config datadir device digest durable episode index pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable logging serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"cli config durable episode hint logging outbox pki printable serviceuser shipper systemd wire", "the lab host's half"},
+	"cmd/shipper":  {"cli config durable episode hint hostdir logging outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
 	"cmd/receiver": {"cli config datadir durable episode fsck index logging pki printable receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode store wire", "what operators change in the data directory; wire says what the id of a store is"},
@@ -96,9 +102,9 @@ var owners = map[string]string{
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 	"github.com/dustin/go-humanize":     "internal/config internal/cli cmd/shipper cmd/receiver",
 	"golang.org/x/term":                 "cmd/shipper internal/cli internal/logging",
-	"golang.org/x/time":                 "internal/admission internal/receiver internal/scrub internal/shipper",
+	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
 
-	"golang.org/x/sync":               "internal/shipper internal/receiver internal/labtest cmd/shipper cmd/receiver",
+	"golang.org/x/sync":               "cmd/receiver cmd/shipper internal/labtest internal/receiver internal/shipper",
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
@@ -165,6 +171,7 @@ func TestHalvesMeetInWireOnly(t *testing.T) {
 	for _, half := range []struct{ from, never string }{
 		{"internal/shipper", "store index fsck scrub datadir receiver"},
 		{"cmd/shipper", "store index fsck scrub datadir receiver"},
+
 		{"internal/receiver", "source outbox shipper"},
 		{"cmd/receiver", "source outbox shipper"},
 	} {

@@ -7,15 +7,11 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
-// inventory asks the receiver which archives it has.
-type inventory interface {
-	Inventory(ctx context.Context, asked []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, *wire.Store, error)
-}
-
-// failedInventory is the inventory of a receiver that cannot be asked.
+// failedInventory is an inventory client that cannot connect.
 type failedInventory struct{ err error }
 
 // Inventory returns the reason.
@@ -23,9 +19,9 @@ func (u failedInventory) Inventory(context.Context, []wire.InventoryQuery, bool)
 	return nil, nil, u.err
 }
 
-// openToAsk is open for a command that asks the receiver only if ask is true, and otherwise
-// needs no certificate and key.
-func (o *options) openToAsk(cmd *cobra.Command, ask bool) (shipper.Config, inventory, error) {
+// openToAsk is open for a command that may have to ask the receiver. Otherwise the command
+// works without certificate and key.
+func (o *options) openToAsk(cmd *cobra.Command, ask bool) (shipper.Config, uplink.InventoryClient, error) {
 	if !ask {
 		c, err := o.open(cmd)
 		return c, nil, err
@@ -34,11 +30,11 @@ func (o *options) openToAsk(cmd *cobra.Command, ask bool) (shipper.Config, inven
 	if err != nil {
 		return c, nil, err
 	}
-	var up inventory
-	if client, _, err := connect(c); err != nil {
-		up = failedInventory{err}
+	var client uplink.InventoryClient
+	if connected, _, err := connect(c); err != nil {
+		client = failedInventory{err}
 	} else {
-		up = client
+		client = connected
 	}
-	return c, up, cli.BecomeServiceUser(cmd, stateOf(c))
+	return c, client, cli.BecomeServiceUser(cmd, stateOf(c))
 }

@@ -13,9 +13,11 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/hostdir"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 )
 
 // facts is the result of a check.
@@ -57,7 +59,7 @@ no certificate.`,
 			if disk {
 				return runCheckDisk(c, o)
 			}
-			if err := shipper.CheckKernel(); err != nil {
+			if err := hostdir.CheckKernel(); err != nil {
 				return err
 			}
 			if reload {
@@ -83,7 +85,7 @@ no certificate.`,
 // runCheckDisk probes the file systems. The outbox comes first: nobody else can write
 // in it, and the other folders are on its file system.
 func runCheckDisk(c *cobra.Command, o *options) error {
-	if err := shipper.CheckKernel(); err != nil {
+	if err := hostdir.CheckKernel(); err != nil {
 		return err
 	}
 	cfg, err := o.open(c)
@@ -94,7 +96,7 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	return startError(shipper.CheckMoves(cfg), o.config)
+	return startError(hostdir.CheckMoves(cfg.Dirs()), o.config)
 }
 
 // runCheckReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
@@ -156,7 +158,7 @@ func examineHost(cfg shipper.Config, f *facts, file, line string) {
 	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))
 	if usable {
-		_, err := shipper.Adopted(cfg)
+		_, err := uplink.AdoptedBy(cfg.Dirs())
 		f.Fail(errors.Join(startError(checkMoves(cfg), file), err))
 	}
 	free, err := cli.FreeAt(f.OutboxDir)
@@ -176,9 +178,9 @@ func examineHost(cfg shipper.Config, f *facts, file, line string) {
 	}
 }
 
-// checkMoves is [shipper.CheckMoves], also for folders that are made at the next start.
+// checkMoves is [hostdir.CheckMoves], also for folders that are made at the next start.
 func checkMoves(cfg shipper.Config) error {
-	err := shipper.CheckMoves(cfg)
+	err := hostdir.CheckMoves(cfg.Dirs())
 	if err == nil {
 		err = cli.CheckMove(string(cfg.EpisodesDir), string(cfg.ShippedDir))
 	}
@@ -186,7 +188,7 @@ func checkMoves(cfg shipper.Config) error {
 		err = cli.CheckMove(string(cfg.ShippedDir), string(cfg.OutboxDir))
 	}
 	if _, separate := errors.AsType[*durable.SeparateError](err); separate {
-		return &shipper.ConfigError{Err: err}
+		return &hostdir.ConfigError{Err: err}
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/hostdir"
 	"cis490/internal/logging"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
@@ -119,7 +120,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 // startError gives an error of the shipper's start its exit code. The operator must correct
 // what the configuration names.
 func startError(err error, file string) error {
-	if _, named := errors.AsType[*shipper.ConfigError](err); named {
+	if _, named := errors.AsType[*hostdir.ConfigError](err); named {
 		return cli.UsageError(fmt.Errorf("%w; fix that or change %s", err, file))
 	}
 	return cli.StartError(err)

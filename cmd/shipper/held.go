@@ -89,7 +89,7 @@ func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
 			line("  once fixed: shipper retry %s\n", h.Episode)
 			line("  to keep both copies: shipper retry --keep-both %s\n", h.Episode)
 		default:
-			if h.Reason.MayHeal() {
+			if h.Reason.IsRetried() {
 				line("  it is retried automatically; to retry now: shipper retry %s\n", h.Episode)
 			} else {
 				line("  once fixed: shipper retry %s\n", h.Episode)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
@@ -49,7 +50,7 @@ func (o *options) connect(cmd *cobra.Command) (shipper.Config, *wire.Client, *pk
 
 // connectToShip is connect for a command that makes the folders if they are missing.
 func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
-	if err := shipper.CheckKernel(); err != nil {
+	if err := hostdir.CheckKernel(); err != nil {
 		return shipper.Config{}, nil, nil, err
 	}
 	return o.connectAs(cmd, true)

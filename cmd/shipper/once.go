@@ -16,6 +16,7 @@ import (
 	"cis490/internal/hint"
 	"cis490/internal/logging"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 )
 
 // runOnce processes all pending episodes once.
@@ -32,26 +33,27 @@ func runOnce(c *cobra.Command, o *options) error {
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	done := showProgress(c.Context(), s)
-	tally, unreachable, err := s.Once(c.Context())
+	tally, passErr := s.Once(c.Context())
 	done()
-	if c.Context().Err() != nil && errors.Is(err, context.Canceled) {
-		unreachable, err = nil, nil
+	canceled := errors.Is(passErr, context.Canceled)
+	if c.Context().Err() != nil && canceled {
+		passErr = nil
 	}
-	if err != nil {
-		return err
+	if _, unreachable := errors.AsType[*uplink.UnreachableError](passErr); passErr != nil && (canceled || !unreachable) {
+		return passErr
 	}
 	if o.json {
 		err = cli.WriteJSON(c.OutOrStdout(), tally)
 	} else {
 		_, err = fmt.Fprintln(c.OutOrStdout(), tally)
 	}
-	if unreachable != nil {
-		unreachable = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, unreachable)
+	if passErr != nil {
+		passErr = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, passErr)
 	}
 	if c.Context().Err() != nil {
 		return errors.Join(err, &cli.Exit{Code: cli.Failed, Err: errors.New("interrupted; episodes that were not reached are unchanged")})
 	}
-	return errors.Join(err, passError(tally, unreachable))
+	return errors.Join(err, passError(tally, passErr))
 }
 
 // passError returns the error, with its exit code, for the result of a pass.

@@ -16,6 +16,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -44,7 +45,7 @@ func runPing(c *cobra.Command, o *options) error {
 	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
 		return cli.UsageError(err)
 	}
-	adopted, err := shipper.Adopted(cfg)
+	adopted, err := uplink.AdoptedBy(cfg.Dirs())
 	if err != nil {
 		return err
 	}
@@ -85,11 +86,11 @@ func measurePing(ctx context.Context, client *wire.Client, creds *pki.Client, cf
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	// The first ping opens the connection, the second one measures the skew.
-	if _, err := shipper.Ping(ctx, cfg, client, adopted); err != nil {
+	if _, err := uplink.Ping(ctx, cfg.Dirs(), client, adopted); err != nil {
 		return wire.PingResponse{}, 0, err
 	}
 	sent := time.Now()
-	resp, err := shipper.Ping(ctx, cfg, client, adopted)
+	resp, err := uplink.Ping(ctx, cfg.Dirs(), client, adopted)
 	if err != nil {
 		return wire.PingResponse{}, 0, err
 	}

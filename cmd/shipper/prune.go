@@ -12,11 +12,12 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/logging"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 )
 
 func pruneCommand(o *options) *cobra.Command {
-	var opts shipper.PruneOptions
+	var opts shipped.PruneOptions
 	var maxAge config.Duration
 	var maxBytes, minFree config.TypedBytes
 	c := &cobra.Command{
@@ -38,14 +39,14 @@ deletes.`,
 			if err != nil {
 				return err
 			}
-			if opts.Most < 1 {
+			if opts.Limit < 1 {
 				return cli.UsageError(errors.New("--limit: must be at least 1"))
 			}
-			given := shipper.RetentionConfig{MaxAge: maxAge, MaxBytes: config.Bytes(maxBytes), MinFree: config.Bytes(minFree)}
+			given := shipped.RetentionConfig{MaxAge: maxAge, MaxBytes: config.Bytes(maxBytes), MinFree: config.Bytes(minFree)}
 			if given.On() {
 				cfg.Retention = given
 			}
-			interrupted, err := shipper.Interrupted(cfg)
+			interrupted, err := shipped.CountInterrupted(cfg.Dirs())
 			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 				return err
 			}
@@ -59,7 +60,7 @@ deletes.`,
 		},
 	}
 	c.Flags().BoolVar(&opts.DryRun, "dry-run", false, "list what would be deleted without deleting it")
-	c.Flags().IntVar(&opts.Most, "limit", 100_000, "delete at most `N` episodes")
+	c.Flags().IntVar(&opts.Limit, "limit", 100_000, "delete at most `N` episodes")
 	c.Flags().TextVar(&maxAge, "max-age", config.Duration(0), "delete what was received `DURATION` ago")
 	c.Flags().TextVar(&maxBytes, "max-bytes", config.TypedBytes(0), "delete until at most `SIZE` is used")
 	c.Flags().TextVar(&minFree, "min-free", config.TypedBytes(0), "delete until `SIZE` is free")
@@ -67,7 +68,7 @@ deletes.`,
 	return c
 }
 
-func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.PruneOptions) error {
+func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.PruneOptions) error {
 	client, _, err := connect(cfg)
 	if err != nil {
 		return err
@@ -75,9 +76,9 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
 		return err
 	}
-	opts.Holder = cli.LockHolder("shipper prune")
+	opts.Retention, opts.Holder = cfg.Retention, cli.LockHolder("shipper prune")
 	out, now := c.OutOrStdout(), time.Now()
-	opts.Found = func(p shipper.Pruned) error {
+	opts.OnResult = func(p shipped.PruneResult) error {
 		if o.json {
 			return cli.WriteJSON(out, p)
 		}
@@ -93,9 +94,9 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 		return err
 	}
 	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
-	opts.Read = read
+	opts.OnRead = read
 	opts.Log = logging.New(o.verbose)
-	report, err := shipper.Prune(c.Context(), cfg, client, opts)
+	report, err := shipped.Prune(c.Context(), cfg.Dirs(), client, opts)
 	done()
 	if err != nil {
 		return auditError(cfg, err)
@@ -111,7 +112,7 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipper.Pru
 	return err
 }
 
-func keptReason(p shipper.Pruned) string {
+func keptReason(p shipped.PruneResult) string {
 	if p.Kept == "" {
 		return ""
 	}

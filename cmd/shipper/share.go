@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
-	"cis490/internal/shipper"
+	"cis490/internal/hostdir"
 )
 
 // shareCommand returns the command that a unit runs with capabilities over other users'
@@ -36,7 +36,7 @@ others are shared; the exit code is then 1.`,
 				}
 				args = []string{string(cfg.EpisodesDir)}
 			}
-			done, err := shipper.ShareEpisodes(c.Context(), args[0])
+			done, err := hostdir.ShareEpisodes(c.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -17,7 +17,9 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/episode"
 	"cis490/internal/printable"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 )
 
 func statusCommand(o *options) *cobra.Command {
@@ -208,17 +210,17 @@ cannot reach it.`,
 }
 
 // retry releases an episode and returns the second name that it gets with keepBoth.
-func retry(ctx context.Context, cfg shipper.Config, up inventory, name episode.Name, accept, keepBoth bool) (string, error) {
+func retry(ctx context.Context, cfg shipper.Config, client uplink.InventoryClient, name episode.Name, accept, keepBoth bool) (string, error) {
 	as := ""
 	var err error
 	if keepBoth {
 		var other episode.Name
-		other, err = shipper.Beside(ctx, cfg, name, up)
+		other, err = shipped.KeepBoth(ctx, cfg.Dirs(), name, client)
 		as = string(other)
 	} else {
-		err = shipper.Retry(cfg, name, accept)
+		err = shipped.Release(cfg.Dirs(), name, accept)
 	}
-	if _, unreachable := errors.AsType[*shipper.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
+	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s is not held: see 'shipper status'", name)
 	}
 	return as, auditError(cfg, err)

@@ -12,11 +12,13 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/hint"
 	"cis490/internal/logging"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 )
 
 func verifyCommand(o *options) *cobra.Command {
-	var opts shipper.AuditOptions
+	var opts shipped.VerifyOptions
 	all := false
 	var maxAge config.Duration
 	c := &cobra.Command{
@@ -51,14 +53,14 @@ refuses this host.`,
 	return c
 }
 
-func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool) error {
+func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all bool) error {
 	cfg, client, _, err := o.connect(c)
 	if err != nil {
 		return err
 	}
 	out := c.OutOrStdout()
-	opts.Found = func(a shipper.Audited) error {
-		good := a.Finding == shipper.Verified || a.Finding == shipper.Stored
+	opts.OnResult = func(a shipped.VerifyResult) error {
+		good := a.Finding == shipped.Verified || a.Finding == shipped.Stored
 		switch {
 		case good && a.Detail == "" && !all:
 			return nil
@@ -69,9 +71,9 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 		return err
 	}
 	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
-	opts.Read = read
+	opts.OnRead = read
 	opts.Log = logging.New(o.verbose)
-	report, err := shipper.Audit(c.Context(), cfg, client, opts)
+	report, err := shipped.Verify(c.Context(), cfg.Dirs(), client, opts)
 	done()
 	if err != nil {
 		return auditError(cfg, err)
@@ -85,7 +87,7 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 		return err
 	}
 	var bad []error
-	if n := report.Bad() - report.Changed; n > 0 {
+	if n := report.Problems() - report.Changed; n > 0 {
 		bad = append(bad, fmt.Errorf("%d retired episodes could not be verified at the receiver", n))
 	}
 	if report.Changed > 0 {
@@ -95,25 +97,25 @@ func runVerify(c *cobra.Command, o *options, opts shipper.AuditOptions, all bool
 }
 
 // advice says what to do about a finding.
-func advice(a shipper.Audited) string {
+func advice(a shipped.VerifyResult) string {
 	switch {
 	case a.Healing:
 		return ": moved back, will be sent again"
 	case a.NotHealed != "":
 		return ": " + ascii(a.NotHealed)
-	case a.Finding == shipper.Missing, a.Finding == shipper.Damaged:
+	case a.Finding == shipped.Missing, a.Finding == shipped.Damaged:
 		return ": send it again with 'shipper resend " + a.Dir + "'"
-	case a.Finding == shipper.Undecodable:
+	case a.Finding == shipped.Undecodable:
 		return ": the receiver has what was sent, but it cannot be decoded; keep this directory and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-shipper)"
-	case a.Finding == shipper.Divergent:
+	case a.Finding == shipped.Divergent:
 		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', then 'shipper retry --keep-both', keeps both"
-	case a.Finding == shipper.Changed && a.Partial:
+	case a.Finding == shipped.Changed && a.Partial:
 		return ": " + ascii(a.Detail) + "; keep what you need of it elsewhere, then delete the directory"
-	case a.Finding == shipper.Changed:
+	case a.Finding == shipped.Changed:
 		return ": " + ascii(a.Detail) + "; it is kept; 'shipper resend " + a.Dir + "', then 'shipper retry --keep-both', ships it as it is now"
 	case a.Detail != "":
 		return ": " + ascii(a.Detail)
-	case a.Finding == shipper.Unknown:
+	case a.Finding == shipped.Unknown:
 		return ": it carries no receipt; keep it, or send it again with 'shipper resend " + a.Dir + "'"
 	}
 	return ""
@@ -121,7 +123,7 @@ func advice(a shipper.Audited) string {
 
 // auditError gives a receiver that could not be asked its exit code.
 func auditError(cfg shipper.Config, err error) error {
-	if _, unreachable := errors.AsType[*shipper.UnreachableError](err); unreachable {
+	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); unreachable {
 		err = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, err)
 		if hint := hint.For(err); hint != "" {
 			err = fmt.Errorf("%w (%s)", err, hint)
@@ -151,7 +153,7 @@ run while the shipper runs.`,
 			}
 			var errs []error
 			for _, dir := range args {
-				err := shipper.Resend(cfg, dir)
+				err := shipped.Resend(cfg.Dirs(), dir)
 				if errors.Is(err, fs.ErrNotExist) {
 					err = fmt.Errorf("%s is not in %s", ascii(dir), cfg.ShippedDir)
 				}

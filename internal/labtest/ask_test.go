@@ -185,7 +185,7 @@ func TestACertificateThatWasRenewedOnTheDiskIsUsed(t *testing.T) {
 			certificate(t, l.Path("pki"), h.Path("pki"), expired)
 			h.Episode("run-1")
 			d := h.Daemon()
-			line := d.WaitLine(t, "receiver does not take anything")
+			line := d.WaitLine(t, "receiver unavailable")
 			mustContain(t, "the log", line, "expired on ", "this host's disk has no other certificate")
 			labtest.Eventually(t, "status has the hint", func() bool {
 				st := statusOf(t, h)
@@ -225,7 +225,7 @@ func TestARenewedCertificateThatTheServiceCannotReadIsSaid(t *testing.T) {
 	h.Episode("run-1")
 	l.OwnTree(h.Episodes("run-1"))
 	d := h.Daemon()
-	d.WaitLine(t, "receiver does not take anything")
+	d.WaitLine(t, "receiver unavailable")
 	file := h.Path("pki", "lab-01.crt")
 	if err := errors.Join(os.Chown(file, 0, 0), os.Chmod(file, 0o600)); err != nil {
 		t.Fatal(err)
@@ -251,7 +251,7 @@ func TestACertificateThatIsStillExpiredIsSaid(t *testing.T) {
 	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
 	certificate(t, l.Path("pki"), h.Path("pki"), expired)
 	d := h.Daemon()
-	d.WaitLine(t, "receiver does not take anything")
+	d.WaitLine(t, "receiver unavailable")
 	certificate(t, l.Path("pki"), h.Path("pki"), expired)
 	d.WaitLine(t, "loaded renewed certificates")
 	labtest.Eventually(t, "the hint is of the new one", func() bool {

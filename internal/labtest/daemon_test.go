@@ -200,14 +200,14 @@ func TestDaemonComesBackByItselfAfterTheReceiver(t *testing.T) {
 	l.Kill()
 	h.Episode("during")
 	labtest.Eventually(t, "during is packed", func() bool { return exists(h.Outbox("during.tar.zst")) })
-	d.WaitLine(t, "receiver does not take anything")
+	d.WaitLine(t, "receiver unavailable")
 	l.Start()
 	h.WaitShipped("during") // with the next probe, seconds later
 	h.Episode("after")
 	h.WaitShipped("after")
 	h.WaitEmpty()
 	d.Stop(t)
-	if n := strings.Count(d.Output(), "receiver does not take anything"); n != 1 {
+	if n := strings.Count(d.Output(), "receiver unavailable"); n != 1 {
 		t.Errorf("the outage was told %d times, want once", n)
 	}
 	l.Settled(t)

@@ -17,38 +17,38 @@ type Reason string
 
 // Why an episode is held.
 const (
-	Unfit    Reason = "unfit"    // it cannot be packed as it is
-	Refused  Reason = "refused"  // the receiver will not take it as it is
-	Conflict Reason = "conflict" // the receiver has another archive of this name
-	Changed  Reason = "changed"  // it is no longer what was packed and delivered
+	Unpackable Reason = "unfit"    // it cannot be packed as it is
+	Refused    Reason = "refused"  // the receiver refuses it as it is
+	Conflict   Reason = "conflict" // the receiver has another archive of this name
+	Changed    Reason = "changed"  // it has changed since it was packed
 
-	// These may heal by themselves: the shipper tries them again, ever more seldom.
+	// The shipper retries these by itself, with backoff.
 
-	Stuck      Reason = "stuck"      // it is delivered, and may not be moved
-	Unreadable Reason = "unreadable" // the disk does not give it
+	Stuck      Reason = "stuck"      // it is delivered, and cannot be moved
+	Unreadable Reason = "unreadable" // the disk does not return its data
 )
 
-// MayHeal reports whether what is held for this reason is tried again without a person.
-func (r Reason) MayHeal() bool { return r == Stuck || r == Unreadable }
+// IsRetried reports whether an episode held for this reason is retried without an operator.
+func (r Reason) IsRetried() bool { return r == Stuck || r == Unreadable }
 
 // Hold says why an episode is not sent.
 type Hold struct {
 	Reason Reason         `json:"reason"`
-	Cause  string         `json:"cause"` // a sentence for a person
+	Cause  string         `json:"cause"` // a sentence for an operator
 	HeldAt time.Time      `json:"held_at"`
-	Digest *digest.Digest `json:"sha256,omitempty"`        // of our entry
-	Stored *digest.Digest `json:"stored_sha256,omitempty"` // of what the receiver has
-	// Delivered is of the archive for which there was a receipt before the episode was held.
+	Digest *digest.Digest `json:"sha256,omitempty"`        // of the entry on this host
+	Stored *digest.Digest `json:"stored_sha256,omitempty"` // of the receiver's archive
+	// Delivered is the digest of the archive for which there was a receipt before the hold.
 	Delivered *digest.Digest `json:"delivered_sha256,omitempty"`
-	// Beside is the name under which a person sends the episode, once that has begun.
-	Beside episode.Name `json:"beside,omitempty"`
+	// SecondName is the name that the episode gets to keep both copies, once that has begun.
+	SecondName episode.Name `json:"beside,omitempty"`
 }
 
-// maxHold bounds what is read of a hold, which a person may have edited.
-const maxHold = 64 << 10
+// maxHoldSize bounds the size of a hold, which an operator may have edited.
+const maxHoldSize = 64 << 10
 
-// Hold sets an episode aside, durably: it survives a restart. Its entry, if it
-// has one, stays. The lock must be held, unless the episode is held already.
+// Hold holds an episode, durably. Its entry, if any, stays. The caller must hold the lock, unless
+// the episode is held already.
 func (o *Outbox) Hold(name episode.Name, h Hold) error {
 	b, err := json.MarshalIndent(h, "", "  ")
 	if err != nil {
@@ -57,8 +57,8 @@ func (o *Outbox) Hold(name episode.Name, h Hold) error {
 	return o.dir.WriteFile(string(name)+heldEnd, append(b, '\n'), 0o640)
 }
 
-// Held returns why an episode is held, or an error wrapping [fs.ErrNotExist].
-// A hold that cannot be read still holds.
+// Held returns why an episode is held, or an error wrapping [fs.ErrNotExist]. If the hold cannot be
+// read, the episode is held all the same.
 func (o *Outbox) Held(name episode.Name) (Hold, error) {
 	b, err := o.readFile(string(name) + heldEnd)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,8 +74,8 @@ func (o *Outbox) Held(name episode.Name) (Hold, error) {
 	return h, nil
 }
 
-// Release lets a held episode be tried again, durably. It returns an error
-// wrapping [fs.ErrNotExist] if the episode is not held.
+// Release lets a held episode be retried, durably. It returns an error wrapping [fs.ErrNotExist] if
+// the episode is not held.
 func (o *Outbox) Release(name episode.Name) error {
 	file := string(name) + heldEnd
 	if _, err := o.dir.Lstat(file); err != nil {
@@ -84,16 +84,16 @@ func (o *Outbox) Release(name episode.Name) error {
 	return o.dir.Remove(file)
 }
 
-// Accept is [Outbox.Release] for an episode that is held as [Changed], and an
-// error for any other: once the receiver says again that it has what was
-// packed, the episode is retired as it is now.
+// Accept is [Outbox.Release] for an episode that is held as [Changed]. Once the receiver confirms
+// that it has what was packed, the episode is retired as it is now. For any other episode it
+// returns an error.
 func (o *Outbox) Accept(name episode.Name) error {
 	h, err := o.Held(name)
 	if err != nil {
 		return err
 	}
 	if h.Reason != Changed {
-		return fmt.Errorf("%s is held for another reason (%s) than that it was changed after it was packed: mend that, and retry without accepting", name, h.Reason)
+		return fmt.Errorf("%s is held for another reason (%s) than a change after it was packed: fix that, and retry without accepting", name, h.Reason)
 	}
 	entry, err := o.Entry(name)
 	if err != nil {
@@ -106,7 +106,7 @@ func (o *Outbox) Accept(name episode.Name) error {
 	return o.Release(name)
 }
 
-// Accepted reports whether a person has accepted the episode as it is.
+// Accepted reports whether an operator has accepted the episode as it is.
 func (o *Outbox) Accepted(name episode.Name) (bool, error) {
 	b, err := o.readFile(string(name) + acceptedEnd)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -115,7 +115,7 @@ func (o *Outbox) Accepted(name episode.Name) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	// What a crash left is not of this entry: names come again.
+	// A crash may have left the file of an earlier entry of that name.
 	entry, err := o.Entry(name)
 	if err != nil {
 		return false, err
@@ -124,21 +124,20 @@ func (o *Outbox) Accepted(name episode.Name) (bool, error) {
 	return string(b) == entry.Digest.String(), nil
 }
 
-func (o *Outbox) readFile(name string) ([]byte, error) { return o.readUpTo(name, maxHold) }
+func (o *Outbox) readFile(name string) ([]byte, error) { return o.readBounded(name, maxHoldSize) }
 
-// readUpTo reads a small regular file of ours, in which a person may have written.
-func (o *Outbox) readUpTo(name string, most int64) ([]byte, error) {
+// readBounded reads a small regular file, which an operator may have edited.
+func (o *Outbox) readBounded(name string, maxSize int64) ([]byte, error) {
 	f, err := o.dir.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return durable.ReadAtMost(f, f.Name(), most)
+	return durable.ReadAtMost(f, f.Name(), maxSize)
 }
 
-// Forget removes a hold whose episode and entry are gone: an operator has
-// renamed or removed them.
-func (o *Outbox) Forget(name episode.Name) error {
+// RemoveHold removes a hold whose episode and entry an operator has renamed or removed.
+func (o *Outbox) RemoveHold(name episode.Name) error {
 	err := o.Release(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -39,7 +39,7 @@ func TestAHoldSurvivesARestart(t *testing.T) {
 
 func TestANewHoldReplacesTheOld(t *testing.T) {
 	l := newLab(t)
-	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Unfit, Cause: "old"}))
+	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Unpackable, Cause: "old"}))
 	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Changed, Cause: "new"}))
 	if h, err := l.Held(name); err != nil || h.Reason != outbox.Changed || h.Cause != "new" || h.Digest != nil {
 		t.Errorf("got %+v, %v", h, err)
@@ -92,7 +92,7 @@ func TestReleaseNeedsAHold(t *testing.T) {
 	if accepted, err := l.Accepted(name); err != nil || accepted {
 		t.Errorf("accepted: %v, %v", accepted, err)
 	}
-	l.must(l.Forget(name))
+	l.must(l.RemoveHold(name))
 	l.wantFiles("run-7.tar.zst")
 }
 
@@ -138,14 +138,14 @@ func TestAnAcceptanceIsOfItsEntryOnly(t *testing.T) {
 
 func TestForgetTakesAHoldOfNothing(t *testing.T) {
 	l := newLab(t)
-	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Unfit}))
-	l.must(l.Forget(name))
-	l.must(l.Forget(name))
+	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Unpackable}))
+	l.must(l.RemoveHold(name))
+	l.must(l.RemoveHold(name))
 	l.wantFiles()
 }
 
 func FuzzHeld(f *testing.F) {
-	b, _ := json.Marshal(outbox.Hold{Reason: outbox.Unfit, Cause: "why"})
+	b, _ := json.Marshal(outbox.Hold{Reason: outbox.Unpackable, Cause: "why"})
 	f.Add(b)
 	f.Add([]byte(`{"held_at": "yesterday"}`))
 	f.Add([]byte{0})

@@ -8,9 +8,9 @@ import (
 	"cis490/internal/episode"
 )
 
-// Layout describes the names that the shipper and its commands make in the outbox.
-// A new name belongs here, or what root leaves under it stays root's. What is in the
-// trash are the experiments' own folders.
+// Layout lists the names that the shipper and its commands create in the outbox. A new name must be
+// added here, or a file that root created under it stays root's. The trash holds directories of the
+// experiments, whose owners stay.
 func Layout() durable.Layout {
 	return durable.Layout{
 		{Match: durable.Named(lockName, formerLockName, trashLock), Perm: 0o600},
@@ -22,8 +22,7 @@ func Layout() durable.Layout {
 	}
 }
 
-// isEpisodeFile reports whether name is that of a file of one episode, or of its next
-// content.
+// isEpisodeFile reports whether name is a file of one episode, or its temporary file.
 func isEpisodeFile(name string) bool {
 	if temp, isTemp := strings.CutPrefix(name, "."); isTemp {
 		if name, isTemp = strings.CutSuffix(temp, ".tmp"); !isTemp {

@@ -1,18 +1,17 @@
 // Package outbox keeps packed episodes on the lab host until they are delivered.
 //
-//	<episode>.tar.zst.partial   being packed; swept at start
-//	<episode>.tar.zst           sealed: what every attempt sends, never packed again
-//	<episode>.seal              digest and fingerprint, where files have no attributes
-//	<episode>.held              why it is not sent: JSON, for a person
-//	<episode>.accepted          a person said that the held episode may be retired
-//	.store.json                 the receiver's store that the episodes go to
-//	.status.json                what a shipper knows and the folder does not say
+//	<episode>.tar.zst.partial   being packed; removed at the start
+//	<episode>.tar.zst           packed: what every attempt sends, never packed again
+//	<episode>.seal              digest and fingerprint, if the file system has no attributes
+//	<episode>.held              why it is not sent: JSON, for an operator
+//	<episode>.accepted          an operator accepted that the held episode is retired
+//	.store.json                 the receiver's store that has the episodes
+//	.status.json                what a shipper knows and the directory does not say
 //	.trash/                     retired episodes that are being deleted
-//	.shipper.lock               which process has the folder; .lock for older programs
+//	.shipper.lock               which process has the lock; .lock for older programs
 //
-// An [Entry] is sealed once. Its law: while an entry exists, its bytes are the
-// bytes of that episode; packing again would make others, and a conflict with
-// what the receiver may have taken already.
+// Invariant: while an [Entry] exists, its bytes are the bytes of that episode. Packing again would
+// create other bytes, and a conflict with what the receiver may have stored already.
 package outbox
 
 import (
@@ -31,7 +30,7 @@ import (
 	"cis490/internal/episode"
 )
 
-// Endings of the files of one episode.
+// Suffixes of the files of one episode.
 const (
 	sealedEnd   = ".tar.zst"
 	partialEnd  = ".tar.zst.partial"
@@ -40,57 +39,55 @@ const (
 	acceptedEnd = ".accepted"
 )
 
-// The locks of the state directory: that of older programs is taken as well.
+// The lock files. That of older programs is locked as well.
 const (
 	lockName       = ".shipper.lock"
 	formerLockName = ".lock"
 )
 
-// LockNames returns the names of the lock files in the folder, of this version and
-// of older ones.
+// LockNames returns the names of the lock files, of this version and of older ones.
 func LockNames() []string { return []string{lockName, formerLockName, trashLock} }
 
-// sealAttr names the attribute that holds a [Seal].
+// sealAttr is the name of the attribute with a [Seal].
 const sealAttr = "seal"
 
-// Outbox is the folder. Its methods are safe for concurrent use on different
-// episodes. What changes it needs the lock, except [Outbox.Release],
-// [Outbox.Accept] and, of what is held, [Outbox.Hold] and [Outbox.Remove], which an
-// operator may call beside a running shipper, and [Outbox.Trash] and [Outbox.Empty].
+// Outbox is the directory. Its methods are safe for concurrent use on different episodes. The
+// caller of a method that changes it must hold the lock. Exceptions are [Outbox.Release],
+// [Outbox.Accept], [Outbox.OpenTrash] and, for held episodes, [Outbox.Hold] and [Outbox.Remove]: an
+// operator may call these beside a running shipper.
 type Outbox struct {
-	dir    *durable.Dir
-	bytes  atomic.Int64 // of the entries, since the last Measure, and of those to come
-	coming atomic.Int64 // of drafts that are counted and are no entries yet
+	dir     *durable.Dir
+	bytes   atomic.Int64 // of the entries at the last Measure and since, and of pending
+	pending atomic.Int64 // bytes of drafts that are counted and are no entries yet
 }
 
-// New returns the outbox in an open folder, which it closes in the end.
+// New returns the outbox in an open directory, and takes ownership of it.
 func New(dir *durable.Dir) *Outbox { return &Outbox{dir: dir} }
 
-// Close closes the folder.
+// Close closes the directory.
 func (o *Outbox) Close() error { return o.dir.Close() }
 
-// Dir returns the folder. It belongs to o.
+// Dir returns the directory. It belongs to o.
 func (o *Outbox) Dir() *durable.Dir { return o.dir }
 
-// Lock takes the state directory for this process, or returns a
-// [*durable.LockedError].
+// Lock locks the outbox, or returns a [*durable.LockedError].
 func (o *Outbox) Lock(holder string) (*durable.Lock, error) {
 	return o.dir.Lock(lockName, holder, formerLockName)
 }
 
-// Holder says who has the lock, if anybody.
+// Holder returns which process has the lock, if any.
 func (o *Outbox) Holder() (string, durable.LockState, error) {
 	return o.dir.Holder(lockName, formerLockName)
 }
 
-// Sweep removes what a crash left of packing: nobody relies on a partial, and
-// its episode is still whole. The lock must be held.
-func (o *Outbox) Sweep() error {
+// RemovePartials removes what a crash left of packing: the episodes are still there. The caller
+// must hold the lock.
+func (o *Outbox) RemovePartials() error {
 	for e, err := range o.dir.Names() {
 		if err != nil {
 			return err
 		}
-		if strings.HasSuffix(e.Name(), partialEnd) && !e.IsDir() { // a directory is not ours
+		if strings.HasSuffix(e.Name(), partialEnd) && !e.IsDir() { // a directory is not the shipper's
 			if err := o.dir.Unlink(e.Name()); err != nil {
 				return err
 			}
@@ -99,9 +96,8 @@ func (o *Outbox) Sweep() error {
 	return nil
 }
 
-// Measure looks how many bytes the entries have that are not held, which is
-// what [Outbox.Bytes] goes on from: an operator may have released or removed
-// some.
+// Measure sets [Outbox.Bytes] to the size of the entries that are not held: an operator may have
+// released or removed some.
 func (o *Outbox) Measure() error {
 	sum := int64(0)
 	for e, err := range o.dir.Names() {
@@ -126,21 +122,21 @@ func (o *Outbox) Measure() error {
 			sum += st.Size()
 		}
 	}
-	o.bytes.Store(sum + o.coming.Load())
+	o.bytes.Store(sum + o.pending.Load())
 	return nil
 }
 
-// Bytes returns how much waits to be delivered.
+// Bytes returns the number of bytes that wait to be delivered.
 func (o *Outbox) Bytes() int64 { return o.bytes.Load() }
 
-// State is what the folder says of an episode.
+// State is what the directory says of an episode.
 type State struct {
 	Sealed bool
-	Size   int64 // of what is sealed
+	Size   int64 // of what is packed
 	Held   bool
 }
 
-// State looks an episode up.
+// State returns the state of an episode.
 func (o *Outbox) State(name episode.Name) (State, error) {
 	sealed, err := o.dir.Lstat(string(name) + sealedEnd)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -159,8 +155,8 @@ func (o *Outbox) has(file string) (bool, error) {
 	return err == nil, err
 }
 
-// Names yields every episode of which there is an entry or a hold, in no order;
-// one that has both comes twice.
+// Names yields every episode that has an entry or a hold, in no order. One that has both comes
+// twice.
 func (o *Outbox) Names() iter.Seq2[episode.Name, error] {
 	return func(yield func(episode.Name, error) bool) {
 		for e, err := range o.dir.Names() {
@@ -177,7 +173,7 @@ func (o *Outbox) Names() iter.Seq2[episode.Name, error] {
 			}
 			name, err := episode.ParseName(stem)
 			if err != nil {
-				continue // not ours
+				continue // not the shipper's
 			}
 			if !yield(name, nil) {
 				return
@@ -186,18 +182,11 @@ func (o *Outbox) Names() iter.Seq2[episode.Name, error] {
 	}
 }
 
-// Fingerprint is the beginning of a tree's fingerprint: what fits, with the
-// digest, into the inode on ext4.
-type Fingerprint [16]byte
-
-// FingerprintOf shortens a tree's fingerprint.
-func FingerprintOf(d digest.Digest) Fingerprint { return Fingerprint(d[:len(Fingerprint{})]) }
-
-// Seal is what is known of an entry without reading it.
+// Seal describes an entry, so that it need not be read.
 type Seal struct {
 	Digest      digest.Digest
-	Fingerprint Fingerprint // of the tree that was packed; zero if lost
-	Skipped     int         // files left out
+	Fingerprint digest.Short // of the tree that was packed; zero if lost
+	Skipped     int          // files left out
 }
 
 func (s Seal) encode() []byte {
@@ -205,7 +194,7 @@ func (s Seal) encode() []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(s.Skipped))
 }
 
-func decodeSeal(b []byte) (Seal, bool) {
+func parseSeal(b []byte) (Seal, bool) {
 	var s Seal
 	if len(b) != len(s.Digest)+len(s.Fingerprint)+4 {
 		return s, false
@@ -216,15 +205,15 @@ func decodeSeal(b []byte) (Seal, bool) {
 	return s, true
 }
 
-// Draft is an entry that is being packed. It ends with [Draft.Seal] or Discard.
+// Draft is an entry that is being packed. It must end with [Draft.Seal] or [Draft.Discard].
 type Draft struct {
 	*durable.File
 	o       *Outbox
 	name    episode.Name
-	counted int64 // towards what waits to be delivered
+	counted int64 // in pending
 }
 
-// Create begins an entry. What an earlier attempt left is overwritten.
+// Create starts an entry. It replaces what an earlier attempt left.
 func (o *Outbox) Create(name episode.Name) (*Draft, error) {
 	partial := string(name) + partialEnd
 	f, err := o.dir.Create(partial, 0o640)
@@ -240,23 +229,21 @@ func (o *Outbox) Create(name episode.Name) (*Draft, error) {
 	return &Draft{File: f, o: o, name: name}, nil
 }
 
-// Count counts the draft, which is packed, towards [Outbox.Bytes]: many may be on
-// their way to the disk at one time.
-func (d *Draft) Count(size int64) {
+// AddToTotal adds the packed draft to [Outbox.Bytes]: many may wait for fsync at once.
+func (d *Draft) AddToTotal(size int64) {
 	d.counted += size
-	d.o.coming.Add(size)
+	d.o.pending.Add(size)
 	d.o.bytes.Add(size)
 }
 
-// Discard gives the draft up.
+// Discard removes the draft.
 func (d *Draft) Discard() error {
-	d.o.coming.Add(-d.counted)
+	d.o.pending.Add(-d.counted)
 	d.o.bytes.Add(-d.counted)
 	return d.File.Discard()
 }
 
-// Seal makes the draft an entry, durably. From now on nothing is packed for
-// this episode.
+// Seal makes the draft an entry, durably. Nothing is packed for this episode from then on.
 func (d *Draft) Seal(s Seal) error {
 	err := d.SetAttr(sealAttr, s.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
@@ -269,52 +256,50 @@ func (d *Draft) Seal(s Seal) error {
 		return err
 	}
 	st, err := d.o.dir.Lstat(string(d.name) + sealedEnd)
-	d.o.coming.Add(-d.counted)
+	d.o.pending.Add(-d.counted)
 	d.o.bytes.Add(st.Size() - d.counted)
 	return err
 }
 
-// Entry is a sealed episode, open for reading. It must be closed.
+// Entry is a packed episode, open for reading. It must be closed.
 type Entry struct {
 	Seal
-	Name episode.Name
-	Size int64
-	Beat func() // if it is set, it is called at each read: somebody gets on
+	Name   episode.Name
+	Size   int64
+	OnRead func() // called at each read, unless nil, as a sign of progress
 
-	f      *os.File
-	failed atomic.Pointer[error]
+	f       *os.File
+	readErr atomic.Pointer[error]
 }
 
-// ReadAt reads the sealed bytes.
+// ReadAt reads the archive.
 func (e *Entry) ReadAt(p []byte, off int64) (int, error) {
-	if e.Beat != nil {
-		e.Beat()
+	if e.OnRead != nil {
+		e.OnRead()
 	}
 	n, err := e.f.ReadAt(p, off)
 	if err != nil && !errors.Is(err, io.EOF) {
-		e.failed.Store(&err)
+		e.readErr.Store(&err)
 	}
 	return n, err
 }
 
-// Err returns the error of a read, which whoever the entry was read for may
-// have taken for one of his own.
+// Err returns the error of a read. The reader may have taken it for an error of its own.
 func (e *Entry) Err() error {
-	if err := e.failed.Load(); err != nil {
+	if err := e.readErr.Load(); err != nil {
 		return *err
 	}
 	return nil
 }
 
-// Reader returns a reader of the sealed bytes from their beginning.
+// Reader returns a reader of the archive from its beginning.
 func (e *Entry) Reader() io.Reader { return io.NewSectionReader(e, 0, e.Size) }
 
 // Close closes the entry.
 func (e *Entry) Close() error { return e.f.Close() }
 
-// Entry opens the entry of an episode, or returns an error wrapping
-// [fs.ErrNotExist]. Where the seal was lost the bytes are hashed anew: they are
-// what the episode is.
+// Entry opens the entry of an episode, or returns an error wrapping [fs.ErrNotExist]. If the seal
+// is lost, the archive is hashed again.
 func (o *Outbox) Entry(name episode.Name) (*Entry, error) {
 	f, err := o.dir.Open(string(name) + sealedEnd)
 	if err != nil {
@@ -322,21 +307,21 @@ func (o *Outbox) Entry(name episode.Name) (*Entry, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", f.Name())
+		err = fmt.Errorf("%s is not a regular file", f.Name())
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	e := &Entry{f: f, Name: name, Size: info.Size()}
-	if e.Seal, err = o.seal(f, name); err != nil {
+	if e.Seal, err = o.readSeal(f, name); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return e, nil
 }
 
-func (o *Outbox) seal(f *os.File, name episode.Name) (Seal, error) {
+func (o *Outbox) readSeal(f *os.File, name episode.Name) (Seal, error) {
 	b, err := durable.Attr(f, sealAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		b, err = o.readFile(string(name) + sealEnd)
@@ -344,7 +329,7 @@ func (o *Outbox) seal(f *os.File, name episode.Name) (Seal, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Seal{}, err
 	}
-	if s, ok := decodeSeal(b); ok {
+	if s, ok := parseSeal(b); ok {
 		return s, nil
 	}
 	var s Seal
@@ -352,24 +337,25 @@ func (o *Outbox) seal(f *os.File, name episode.Name) (Seal, error) {
 	return s, err
 }
 
-// Intact reports whether the bytes on the disk are still those that were sealed.
-func (e *Entry) Intact() (bool, error) {
+// IsIntact reports whether the archive still has its digest.
+func (e *Entry) IsIntact() (bool, error) {
 	d, _, err := digest.Of(e.Reader())
 	return d == e.Digest, err
 }
 
-// Remove drops an entry that is delivered, or that must be packed anew because its
-// bytes went bad while the episode is whole. The lock must be held. It is not synced:
-// an entry that a power cut brings back is sent once more, and the receiver says again
-// what it said. But one that a person has accepted must not come back: it would speak
-// for a later run of the same name.
+// Remove removes an entry that is delivered, or whose archive is corrupt while the episode exists.
+// The caller must hold the lock.
+//
+// The removal is not synced: an entry that a power loss brings back is sent once more, and the
+// receiver answers the same. But one that an operator has accepted must not come back, because it
+// would apply to a later run of the same name.
 func (o *Outbox) Remove(name episode.Name) error {
 	if st, err := o.dir.Lstat(string(name) + sealedEnd); err == nil {
 		o.bytes.Add(-st.Size())
 	}
-	// The seal may outlive its entry, but not the other way round.
+	// The seal may outlive its entry, but not the reverse.
 	for _, end := range []string{sealedEnd, sealEnd, acceptedEnd} {
-		there, err := o.has(string(name) + end) // unlike an unlink in vain, this waits for nobody
+		there, err := o.has(string(name) + end) // unlike an unlink of nothing, this does not wait for the file system
 		if there {
 			err = o.dir.Unlink(string(name) + end)
 		}

@@ -79,7 +79,7 @@ func (l *lab) wantFiles(want ...string) {
 
 func sealOf(content string) outbox.Seal {
 	d, _, _ := digest.Of(strings.NewReader(content))
-	return outbox.Seal{Digest: d, Fingerprint: outbox.Fingerprint{1, 2, 3, 15: 9}, Skipped: 4}
+	return outbox.Seal{Digest: d, Fingerprint: digest.Short{1, 2, 3, 15: 9}, Skipped: 4}
 }
 
 // seal makes an entry of content.
@@ -154,7 +154,7 @@ func TestSweepTakesPartialsOnly(t *testing.T) {
 	for _, f := range append(keep, "run-7.tar.zst.partial", "run-8.tar.zst.partial") {
 		l.write(f, "x")
 	}
-	l.must(l.Sweep())
+	l.must(l.RemovePartials())
 	l.wantFiles(keep...)
 }
 
@@ -165,7 +165,7 @@ func TestSweepLeavesADirectory(t *testing.T) {
 	l := newLab(t)
 	l.must(os.Mkdir(l.at("run-1.tar.zst.partial"), 0o755))
 	l.must(os.WriteFile(l.at("run-2.tar.zst.partial"), nil, 0o644))
-	l.must(l.Sweep())
+	l.must(l.RemovePartials())
 	if _, err := os.Stat(l.at("run-1.tar.zst.partial")); err != nil {
 		t.Error(err)
 	}
@@ -206,7 +206,7 @@ func TestTheSealSurvivesTheLossOfItsPlace(t *testing.T) {
 			if got != content || e.Seal != test.want {
 				t.Errorf("got %q %+v, want %+v", got, e.Seal, test.want)
 			}
-			if intact, err := e.Intact(); err != nil || !intact {
+			if intact, err := e.IsIntact(); err != nil || !intact {
 				t.Errorf("intact: %v, %v", intact, err)
 			}
 		})
@@ -224,7 +224,7 @@ func TestRotIsSeen(t *testing.T) {
 	if e.Digest != sealOf("packed bytes").Digest {
 		t.Error("the digest is not the one that was sealed")
 	}
-	if intact, err := e.Intact(); err != nil || intact {
+	if intact, err := e.IsIntact(); err != nil || intact {
 		t.Errorf("a flipped byte counts as intact: %v, %v", intact, err)
 	}
 }

@@ -10,52 +10,50 @@ import (
 	"cis490/internal/episode"
 )
 
-// reportName is the file of the [Report].
+// reportName is the file name of the [Report].
 const reportName = ".status.json"
 
-// Bounds of a report.
+// Limits of a report.
 const (
-	MaxFailing  = 100 // episodes that are listed
-	MaxCause    = 400 // bytes of a cause
-	maxReport   = 256 << 10
-	maxAttempts = 1 << 30
+	MaxFailing    = 100 // episodes that are listed
+	MaxCause      = 400 // bytes of a cause
+	maxReportSize = 256 << 10
+	maxAttempts   = 1 << 30
 )
 
-// A Report is what a shipper knows and the folder does not say, for whoever asks. It is a
-// hint: nothing that matters depends on it, and what is listed may have been shipped or
-// removed since.
+// Report is what a shipper knows and the directory does not say, for a status. Nothing depends on
+// it, and what it lists may have been shipped or removed since.
 type Report struct {
 	WrittenAt time.Time `json:"written_at"`
 	PID       int       `json:"pid"`
-	// Failing are the episodes that were tried in vain and will be tried again, those
-	// first that have failed longest, of FailingTotal.
+	// Failing are the episodes that failed and will be retried, those first that have failed longest,
+	// of FailingTotal.
 	Failing      []Failure `json:"failing"`
 	FailingTotal int       `json:"failing_total"`
-	// Receiver is nil while the receiver takes uploads, as far as is known.
+	// Receiver is nil while the receiver accepts uploads, as far as is known.
 	Receiver *Outage `json:"receiver_down,omitempty"`
-	// AnsweredAt is when the receiver last took something, or said that it would, as far as
-	// is known.
+	// AnsweredAt is when the receiver last accepted something, as far as is known.
 	AnsweredAt time.Time `json:"receiver_answered_at,omitzero"`
-	// Asking says that the process has asked, and has no answer since it began.
+	// Asking reports that the process has asked, and has had no response since it started.
 	Asking bool `json:"receiver_asking,omitempty"`
 }
 
-// Empty reports whether there is nothing to say.
+// Empty reports whether there is nothing to report.
 func (r Report) Empty() bool {
 	return r.FailingTotal == 0 && r.Receiver == nil && r.AnsweredAt.IsZero() && !r.Asking
 }
 
-// A Failure is an episode that was tried in vain.
+// Failure is an episode that failed.
 type Failure struct {
 	Episode  episode.Name `json:"episode_id"`
-	Attempts int          `json:"attempts"` // since it last got on
-	Since    time.Time    `json:"since"`    // the first of those
+	Attempts int          `json:"attempts"` // since its last success
+	Since    time.Time    `json:"since"`    // time of the first of them
 	LastAt   time.Time    `json:"last_at"`
-	NextAt   time.Time    `json:"next_at,omitzero"` // not before
+	NextAt   time.Time    `json:"next_at,omitzero"` // of the next attempt, at the earliest
 	Cause    string       `json:"cause"`
 }
 
-// An Outage says that the receiver takes nothing.
+// Outage says that the receiver accepts nothing.
 type Outage struct {
 	Since    time.Time `json:"since"`
 	NextPing time.Time `json:"next_ping_at,omitzero"`
@@ -63,7 +61,7 @@ type Outage struct {
 	Hint     string    `json:"hint,omitempty"` // what to do
 }
 
-// WriteReport replaces the report. The lock must be held. It is not synced.
+// WriteReport replaces the report, without sync. The caller must hold the lock.
 func (o *Outbox) WriteReport(r Report) error {
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -72,10 +70,10 @@ func (o *Outbox) WriteReport(r Report) error {
 	return o.dir.WriteFileNoSync(reportName, append(b, '\n'), 0o640)
 }
 
-// Report returns the report, or an error wrapping [fs.ErrNotExist]. One that no shipper
-// wrote is an error too.
+// Report returns the report, or an error wrapping [fs.ErrNotExist]. It returns an error for a file
+// that is not a valid report.
 func (o *Outbox) Report() (Report, error) {
-	b, err := o.readUpTo(reportName, maxReport)
+	b, err := o.readBounded(reportName, maxReportSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Report{}, err
 	}
@@ -84,7 +82,7 @@ func (o *Outbox) Report() (Report, error) {
 		r, err = parseReport(b)
 	}
 	if err != nil {
-		return Report{}, fmt.Errorf("%s cannot be read, and is no loss: %w", o.dir.Path(reportName), err)
+		return Report{}, fmt.Errorf("read %s: %w", o.dir.Path(reportName), err)
 	}
 	return r, nil
 }
@@ -95,7 +93,7 @@ func parseReport(b []byte) (Report, error) {
 		return Report{}, err
 	}
 	if len(r.Failing) > MaxFailing || r.FailingTotal < len(r.Failing) {
-		return Report{}, errors.New("it lists too much")
+		return Report{}, errors.New("too many failures")
 	}
 	for _, f := range r.Failing {
 		if _, err := episode.ParseName(string(f.Episode)); err != nil {

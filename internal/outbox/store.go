@@ -7,20 +7,19 @@ import (
 	"io/fs"
 )
 
-// storeFile has the [Store].
+// storeFile is the file name of the [Store].
 const storeFile = ".store.json"
 
-// Store is the receiver's store that this host has adopted: the episodes that it retires
-// are there.
+// Store is the receiver's store that this host has adopted: it has the retired episodes.
 type Store struct {
 	ID string `json:"id"` // empty if none is adopted
-	// IndexBytes is how long the receiver has said that its index is, at least.
+	// IndexBytes is the minimum length of the receiver's index, by what the receiver has reported.
 	IndexBytes int64 `json:"index_bytes"`
-	// IndexTail stands for the bytes of the index before that.
+	// IndexTail identifies the bytes of the index before that.
 	IndexTail string `json:"index_tail,omitempty"`
 }
 
-// Store returns the store that is adopted.
+// Store returns the adopted store.
 func (o *Outbox) Store() (Store, error) {
 	b, err := o.readFile(storeFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -36,7 +35,7 @@ func (o *Outbox) Store() (Store, error) {
 	return s, nil
 }
 
-// StoreError says that it is not known which store is adopted.
+// StoreError says that the adopted store is unknown.
 type StoreError struct {
 	Path string
 	Err  error
@@ -53,7 +52,7 @@ func (e *StoreError) remedy() string {
 	return "; restore it, or remove it: the next receipt names a store again"
 }
 
-// Unwrap returns the reason.
+// Unwrap returns the cause.
 func (e *StoreError) Unwrap() error { return e.Err }
 
 func parseStore(b []byte) (Store, error) {
@@ -67,7 +66,8 @@ func parseStore(b []byte) (Store, error) {
 	return s, nil
 }
 
-// Adopt notes the store, durably, in the place of another. The lock must be held.
+// Adopt records the adopted store, durably, and replaces an earlier one. The caller must hold the
+// lock.
 func (o *Outbox) Adopt(s Store) error {
 	b, err := json.Marshal(s)
 	if err != nil {

@@ -15,29 +15,29 @@ import (
 )
 
 const (
-	trashName = ".trash"      // the folder, in the outbox, of what is being deleted
+	trashName = ".trash"      // the directory, in the outbox, of what is being deleted
 	trashLock = ".trash.lock" // held by the process that deletes
 )
 
-// A Trash is the folder of retired episodes that are being deleted, locked for this
-// process. It must be closed.
+// Trash is the directory of retired episodes that are being deleted, locked for this process. It
+// must be closed.
 //
-// An episode is moved there first, so that nobody finds it under its name while it is
-// compared with what was shipped. Then it is either restored, or judged: from the moment
-// that the judgement is durable, what has not changed since may be deleted, also by a
-// later process. An episode without a judgement is whole.
+// An episode is moved there first, so that nobody finds it under its name while it is compared with
+// what was shipped. Then it is either restored or judged. Once the judgement is durable, what has
+// not changed since may be deleted, also by a later process. An episode without a judgement is
+// complete.
 //
 //	<episode>~<nonce>                    not judged
 //	<episode>~<nonce>~judged-<s>.<ns>    judged, with the latest ctime of its files
 //
-// The judgement is in the name, because a full disk has no room for an attribute.
+// The judgement is in the name, because a full disk has no space for an attribute.
 type Trash struct {
 	dir  *durable.Dir
 	lock *durable.Lock
 }
 
-// OpenTrash locks the trash, or returns a [*durable.LockedError] if another process
-// deletes. Holder is what that process is told.
+// OpenTrash locks the trash, or returns a [*durable.LockedError] if another process deletes. Holder
+// is the text that such a process reads.
 func (o *Outbox) OpenTrash(holder string) (*Trash, error) {
 	lock, err := o.dir.Lock(trashLock, holder)
 	if err != nil {
@@ -50,9 +50,9 @@ func (o *Outbox) OpenTrash(holder string) (*Trash, error) {
 	return &Trash{dir: dir, lock: lock}, nil
 }
 
-// TryTrash calls probe with a folder and the one to which its directories are moved when
-// they are deleted: the trash, or the folder that the trash will be in.
-func (o *Outbox) TryTrash(from *durable.Dir, probe func(from, to *durable.Dir) error) error {
+// ProbeTrash calls probe with a directory and the one to which its entries are moved when they are
+// deleted: the trash or, if there is none yet, the outbox.
+func (o *Outbox) ProbeTrash(from *durable.Dir, probe func(from, to *durable.Dir) error) error {
 	trash, err := o.dir.OpenDir(trashName)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return probe(from, o.dir)
@@ -64,10 +64,10 @@ func (o *Outbox) TryTrash(from *durable.Dir, probe func(from, to *durable.Dir) e
 	return probe(from, trash)
 }
 
-// Close gives the trash up.
+// Close closes and unlocks the trash.
 func (t *Trash) Close() error { return errors.Join(t.dir.Close(), t.lock.Unlock()) }
 
-// Dir returns the folder. It belongs to t.
+// Dir returns the directory. It belongs to t.
 func (t *Trash) Dir() *durable.Dir { return t.dir }
 
 // Names yields the names of what is in the trash, in no order.
@@ -85,14 +85,14 @@ func (t *Trash) Names() iter.Seq2[string, error] {
 	}
 }
 
-// Discard moves the directory name of a folder into the trash, durably.
+// Discard moves the directory name of a directory into the trash, durably.
 func (t *Trash) Discard(from *durable.Dir, name string) (*Discarded, error) {
 	to := name + "~" + rand.Text()
 	if err := from.Rename(name, t.dir, to); err != nil {
 		return nil, err
 	}
 	d, err := t.Open(to)
-	if err != nil { // its owner has closed it in this moment
+	if err != nil { // its owner has removed the permissions just now
 		return nil, errors.Join(err, t.dir.Rename(to, from, name))
 	}
 	return d, nil
@@ -107,13 +107,13 @@ func (t *Trash) Open(name string) (*Discarded, error) {
 	return &Discarded{Dir: dir, trash: t, name: name}, nil
 }
 
-// Restore moves a name back to a folder, durably, and returns the name that it has
-// there: its former one, or that with ~N if it is taken.
+// Restore moves a name back to a directory, durably. It returns the name there: the former one, or
+// that with ~N if it is taken.
 func (t *Trash) Restore(name string, to *durable.Dir) (string, error) {
 	return t.dir.RenameFree(name, to, formerName(name), maxRestored)
 }
 
-// maxRestored bounds the search for a free name.
+// maxRestored is the maximum number of names that are tried.
 const maxRestored = 10_000
 
 // formerName returns the name that a directory had before it was discarded.
@@ -125,7 +125,7 @@ func formerName(name string) string {
 	return name
 }
 
-// A Discarded directory is an episode in the trash. It must be closed.
+// Discarded is an episode in the trash. It must be closed.
 type Discarded struct {
 	*durable.Dir
 	trash *Trash
@@ -135,19 +135,19 @@ type Discarded struct {
 // Name returns the name in the trash.
 func (d *Discarded) Name() string { return d.name }
 
-// Location returns where d is now.
+// Location returns the path of d.
 func (d *Discarded) Location() string { return d.trash.dir.Path(d.name) }
 
 // Restore is [Trash.Restore] of d.
 func (d *Discarded) Restore(to *durable.Dir) (string, error) { return d.trash.Restore(d.name, to) }
 
-// A Judgement says that an episode was compared with what was shipped, and that files
-// which have not changed since ChangedAt, the latest ctime of all, may be deleted.
+// Judgement says that an episode was compared with what was shipped. Files that have not changed
+// since ChangedAt, the latest ctime of all, may be deleted.
 type Judgement struct {
 	ChangedAt time.Time
 }
 
-// judgedMark stands before the judgement in a name. No episode has a ~ in its name.
+// judgedMark precedes the judgement in a name. No episode has a ~ in its name.
 const judgedMark = "~judged-"
 
 // Judgement returns the judgement of an episode, or false if there is none.
@@ -163,7 +163,7 @@ func (d *Discarded) Judgement() (Judgement, bool) {
 	return Judgement{time.Unix(sec, nsec)}, true
 }
 
-// Judge notes the judgement durably.
+// Judge records the judgement durably.
 func (d *Discarded) Judge(j Judgement) error {
 	name := fmt.Sprintf("%s%s%d.%09d", d.name, judgedMark, j.ChangedAt.Unix(), j.ChangedAt.Nanosecond())
 	if err := d.trash.dir.Rename(d.name, d.trash.dir, name); err != nil {
@@ -173,17 +173,16 @@ func (d *Discarded) Judge(j Judgement) error {
 	return nil
 }
 
-// errUnjudged is a bug of the caller.
-var errUnjudged = errors.New("it was not judged")
+// errNotJudged is a bug of the caller.
+var errNotJudged = errors.New("it was not judged")
 
-// Delete deletes a judged episode. The marker goes first, durably: what a crash leaves
-// is no finished episode, wherever it is moved. A file is kept if its ctime is later than
-// the judgement's, or if unchanged returns false for it; the error wraps
-// [durable.ErrKept] then.
+// Delete deletes a judged episode. It deletes the marker first, durably: what a crash leaves is no
+// finished episode, wherever it is moved. It keeps a file whose ctime is later than the
+// judgement's, or for which unchanged returns false; the error wraps [durable.ErrKept] then.
 func (d *Discarded) Delete(ctx context.Context, unchanged func(durable.Stat) bool) error {
 	j, judged := d.Judgement()
 	if !judged {
-		return fmt.Errorf("delete %s: %w", d.name, errUnjudged)
+		return fmt.Errorf("delete %s: %w", d.name, errNotJudged)
 	}
 	may := func(_ string, s durable.Stat) bool {
 		_, ctime := s.Times()
@@ -202,8 +201,8 @@ func (d *Discarded) Delete(ctx context.Context, unchanged func(durable.Stat) boo
 	return d.trash.dir.RemoveTree(ctx, d.name, may)
 }
 
-// CountDiscarded returns how many deletions have begun and not ended: by a process that
-// deletes now, or that was interrupted.
+// CountDiscarded returns how many deletions have begun and not ended, by a running process or by
+// one that was interrupted.
 func (o *Outbox) CountDiscarded() (int, error) {
 	dir, err := o.dir.OpenDir(trashName)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {

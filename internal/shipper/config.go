@@ -7,69 +7,71 @@ import (
 	"time"
 
 	"cis490/internal/archive"
+	"cis490/internal/bandwidth"
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/hostdir"
+	"cis490/internal/settling"
+	"cis490/internal/shipped"
 )
 
-// DefaultConfigFile is where the shipper's configuration is looked for.
+// DefaultConfigFile is the default path of the configuration.
 const DefaultConfigFile = "/etc/cis490/lab-host.toml"
 
-// Config is the shipper's configuration, lab-host.toml. [DefaultConfig] says
-// what holds where the file is silent; etc/lab-host.toml.example explains each
-// key to an operator.
+// Config is the shipper's configuration, lab-host.toml. [DefaultConfig] returns the defaults, and
+// etc/lab-host.toml.example explains each key to an operator.
 type Config struct {
 	HostID       episode.Name    `toml:"host_id"`
 	EpisodesDir  config.Path     `toml:"episodes_dir"`
 	OutboxDir    config.Path     `toml:"outbox_dir"`
 	ShippedDir   config.Path     `toml:"shipped_dir"`
 	ScanInterval config.Duration `toml:"scan_interval"`
-	// Settle is for how long nothing in a finished episode must have changed before it is
-	// packed, and ten times that where its marker seems to have arrived before the rest.
-	// 0 packs it at once.
+	// Settle is for how long nothing in a finished episode must have changed before it is packed. It
+	// counts ten times if the marker seems to have arrived before the rest. 0 packs at once.
 	Settle config.Duration `toml:"settle"`
-	// MinFree is kept free on the disk: the experiments live there. Nothing is
-	// packed below it.
+	// MinFree is kept free on the disk for the experiments. Nothing is packed below it.
 	MinFree config.Bytes `toml:"min_free"`
-	// OutboxMax is how many bytes may wait in the outbox while the receiver is
-	// away, held ones not counted. 0 is no limit but MinFree.
+	// OutboxMax is the maximum number of bytes that wait in the outbox, without those that are held. 0
+	// leaves only MinFree as the limit.
 	OutboxMax config.Bytes `toml:"outbox_max"`
-	// LowSpaceFile exists while packing waits for space: the experiment queue
-	// can watch it. Empty: there is none.
+	// LowSpaceFile exists while packing waits for space, for the experiment queue to watch. Empty
+	// disables it.
 	LowSpaceFile config.Path `toml:"low_space_file"`
-	// Packers is how many episodes are packed at once, of which half, and at least one, may be large.
+	// Packers is the maximum number of episodes that are packed at once. Half of them, and at least
+	// one, may be large.
 	Packers int `toml:"packers"`
-	// Senders is how many episodes are sent at once; at most half of them, and
-	// at most [mostLarge], are large ones.
+	// Senders is the maximum number of episodes that are sent at once. At most half of them, and at
+	// most [maxLargeSends], are large.
 	Senders int   `toml:"senders"`
-	Order   Order `toml:"order"` // which of those that wait comes next
-	// BandwidthLimit is what may be sent a second, by the time of the day.
-	BandwidthLimit Timetable      `toml:"bandwidth_limit"`
-	Receiver       ReceiverConfig `toml:"receiver"`
-	Limits         LimitsConfig   `toml:"limits"`
-	// Retention is about what is shipped; all off.
-	Retention RetentionConfig `toml:"retention"`
+	Order   Order `toml:"order"` // in which waiting episodes are packed and sent
+	// BandwidthLimit is the maximum number of bytes that are sent per second, by the time of day.
+	BandwidthLimit bandwidth.Timetable `toml:"bandwidth_limit"`
+	Receiver       ReceiverConfig      `toml:"receiver"`
+	Limits         LimitsConfig        `toml:"limits"`
+	// Retention deletes retired episodes; off by default.
+	Retention shipped.RetentionConfig `toml:"retention"`
 }
 
-// ReceiverConfig says where the receiver is and who we are to it.
+// ReceiverConfig locates the receiver, and names this host's credentials.
 type ReceiverConfig struct {
 	URL       string      `toml:"url"`
 	CAFile    config.Path `toml:"ca_file"`
 	CertFile  config.Path `toml:"cert_file"`
 	KeyFile   config.Path `toml:"key_file"`
-	TokenFile config.Path `toml:"token_file"` // empty: no second factor
+	TokenFile config.Path `toml:"token_file"` // empty disables it
 }
 
-// minBandwidth is the least share of one sender: a receiver gives up on what comes
-// more slowly than its min_rate.
+// minBandwidth is the minimum rate of one sender, in bytes per second: a receiver ends uploads that
+// are slower than its min_rate.
 const minBandwidth = 16 << 10
 
-// LimitsConfig bounds one episode. One that is over a limit is held.
+// LimitsConfig limits one episode. A larger one is held.
 type LimitsConfig struct {
 	EpisodeBytes   config.Bytes `toml:"episode_bytes"`
 	EpisodeEntries int          `toml:"episode_entries"`
 }
 
-// DefaultConfig returns what holds where the file is silent.
+// DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	limits := archive.DefaultLimits()
 	return Config{
@@ -87,26 +89,36 @@ func DefaultConfig() Config {
 	}
 }
 
-// LoadConfig reads a configuration file over the defaults and checks it.
+// LoadConfig reads a configuration file over the defaults and validates it.
 func LoadConfig(path string) (Config, error) {
 	return config.LoadValid(path, DefaultConfig())
 }
 
-// BareSizes returns the sizes that a configuration file gives without a unit, joined: see
+// Dirs returns the configuration of the directories.
+func (c Config) Dirs() hostdir.Config {
+	limits := archive.DefaultLimits()
+	limits.Bytes, limits.Entries = int64(c.Limits.EpisodeBytes), c.Limits.EpisodeEntries
+	return hostdir.Config{
+		Episodes: c.EpisodesDir, Outbox: c.OutboxDir, Shipped: c.ShippedDir,
+		Limits: limits, Prunes: c.Retention.On(),
+	}
+}
+
+// BareSizes returns an error that joins the sizes without a unit in a configuration file: see
 // [config.LoadSizes]. A daemon warns of them, and a check fails.
 func BareSizes(path string) error {
 	c := DefaultConfig()
 	bare, err := config.LoadSizes(path, &c)
-	return errors.Join(err, bare, c.BandwidthLimit.bare(path))
+	return errors.Join(err, bare, c.BandwidthLimit.CheckUnits(path))
 }
 
-// within reports whether two folders are one, or one is within the other.
+// within reports whether two paths are equal, or one is within the other.
 func within(a, b config.Path) bool {
 	x, y := filepath.Clean(string(a))+"/", filepath.Clean(string(b))+"/"
 	return strings.HasPrefix(x, y) || strings.HasPrefix(y, x)
 }
 
-// Validate returns all that is wrong with c.
+// Validate returns everything that is wrong with c.
 func (c Config) Validate() error {
 	var errs []error
 	needs := func(key, value string) {
@@ -128,7 +140,7 @@ func (c Config) Validate() error {
 	if c.ScanInterval.Std() < time.Second {
 		errs = append(errs, config.Invalid("scan_interval", "must be at least 1s"))
 	}
-	if settle := c.Settle.Std(); settle < 0 || settle > maxSettle {
+	if settle := c.Settle.Std(); settle < 0 || settle > settling.MaxTime {
 		errs = append(errs, config.Invalid("settle", "must be between 0s and 1h"))
 	}
 	for key, n := range map[string]int{"packers": c.Packers, "senders": c.Senders} {
@@ -136,7 +148,7 @@ func (c Config) Validate() error {
 			errs = append(errs, config.Invalid(key, "must be between 1 and 64"))
 		}
 	}
-	if least := c.BandwidthLimit.entries().least(); least > 0 && least < minBandwidth*config.Bytes(c.Senders) {
+	if lowest := c.BandwidthLimit.Lowest(); lowest > 0 && lowest < minBandwidth*config.Bytes(c.Senders) {
 		errs = append(errs, config.Invalid("bandwidth_limit",
 			"must be at least 16KiB for each of the senders, or the receiver takes them for stalled; lower senders, or raise it"))
 	}

@@ -6,120 +6,120 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/settling"
 	"cis490/internal/source"
 )
 
-// bad reports what cannot be held, for want of a name to hold it under, and what never
-// ships.
-func (d *dispatch) bad(err error) {
+// reportUnshippable logs an entry that never ships, or that cannot even be held because it has no
+// valid name.
+func (d *dispatcher) reportUnshippable(err error) {
 	if stray, ok := errors.AsType[*source.StrayError](err); ok {
-		d.tellStray(stray)
+		d.logStray(stray)
 		return
 	}
 	d.tally.count(func(t *Tally) { t.Scanned++; t.Held++ })
-	d.met++
+	d.heldSeen++
+	hint := "rename it or fix its permissions"
 	if durable.IsReadFailure(err) {
-		d.log.Error("cannot ship an episode; see the kernel's log, then mend the disk or the mount", "err", err)
-		return
+		hint = "see the kernel's log, then fix the disk or the mount"
 	}
-	d.log.Error("cannot ship an episode; rename it or mend its permissions", "err", err)
+	d.log.Error("cannot ship an episode", "err", err, "hint", hint)
 }
 
-// queue puts an episode where its stage says.
-func (d *dispatch) queue(c candidate, now time.Time) error {
-	if c.stage != Held && d.later[c.name].held {
-		d.forget(c.name) // a person has released it
+// enqueue puts an episode into the queue of its stage.
+func (d *dispatcher) enqueue(c candidate, now time.Time) error {
+	if c.stage != Held && d.backoffs[c.name].held {
+		d.clearBackoff(c.name) // an operator has released it
 	}
 	if c.stage == Held {
-		d.met++
+		d.heldSeen++
 	}
-	if _, at := d.hand[c.name]; at || now.Before(d.later[c.name].until) && c.stage != Held {
+	if _, at := d.inFlight[c.name]; at || now.Before(d.backoffs[c.name].retryAt) && c.stage != Held {
 		return nil
 	}
 	switch c.stage {
 	case Nothing:
 		return nil
 	case Stale:
-		if err := d.out.Forget(c.name); errors.Is(err, durable.ErrFault) {
+		if err := d.out.RemoveHold(c.name); errors.Is(err, durable.ErrFault) {
 			return err
 		}
-		return nil // the next sweep meets it again
+		return nil // the next scan finds it again
 	}
 	d.tally.count(func(t *Tally) { t.Scanned++ })
 	switch c.stage {
 	case Held:
-		d.queueHeld(c, now)
-	case Seal:
-		d.queueSeal(c, now)
+		d.enqueueHeld(c, now)
+	case Pack:
+		d.enqueuePack(c, now)
 	case Send:
-		d.queueSend(c)
+		d.enqueueSend(c)
 	}
 	return nil
 }
 
-func (d *dispatch) queueSeal(c candidate, now time.Time) {
-	if d.full {
-		d.leave(c)
+func (d *dispatcher) enqueuePack(c candidate, now time.Time) {
+	if d.packing == packingPaused {
+		d.skip(c)
 		return
 	}
-	if until, settles := settlesAt(d.cfg.Settle.Std(), c.changed, now); settles {
-		d.await(c, until, now)
+	if until, settles := settling.Earliest(d.cfg.Settle.Std(), c.changedAt, now); settles {
+		d.awaitSettled(c, until, now)
 		return
 	}
-	d.toSeal.add(c)
-	d.hand[c.name] = c
+	d.toPack.add(c)
+	d.inFlight[c.name] = c
 }
 
-// queueSend queues an episode for sending. While the link is down the outbox is
-// the queue: it may hold more names than memory should.
-func (d *dispatch) queueSend(c candidate) {
-	if d.link.down && (!d.once || d.link.failed > 0) {
-		d.leave(c)
+// enqueueSend queues an episode for sending. While the link is not up, the outbox is the queue: it
+// may hold more names than memory should.
+func (d *dispatcher) enqueueSend(c candidate) {
+	if d.link.state == linkDown || d.link.state == linkSuspect && !d.once {
+		d.skip(c)
 		return
 	}
 	d.toSend.add(c)
-	d.hand[c.name] = c
+	d.inFlight[c.name] = c
 }
 
-// drop takes whole queues out of hand. The names stay in their folders.
-func (d *dispatch) drop(queues ...*queue) {
+// dropQueues empties queues. The names stay in their directories.
+func (d *dispatcher) dropQueues(queues ...*queue) {
 	for _, q := range queues {
-		for _, c := range q.all {
-			d.leave(c)
-			delete(d.hand, c.name)
+		for _, c := range q.items {
+			d.skip(c)
+			delete(d.inFlight, c.name)
 		}
-		q.all = nil
+		q.items = nil
 	}
 }
 
-func (d *dispatch) transient(n int) { d.tally.count(func(t *Tally) { t.Transient += n }) }
+func (d *dispatcher) countTransient(n int) { d.tally.count(func(t *Tally) { t.Transient += n }) }
 
-// leave counts an episode that is not tried now.
-func (d *dispatch) leave(c candidate) {
+// skip counts an episode that is not tried now.
+func (d *dispatcher) skip(c candidate) {
 	if c.held {
 		d.tally.count(func(t *Tally) { t.Held++ })
 		return
 	}
-	d.transient(1)
+	d.countTransient(1)
 }
 
-// take looks at one episode, out of turn, or at all of them if it has no name:
-// some were missed.
-func (d *dispatch) take(name episode.Name, now time.Time) error {
+// enqueueNow enqueues one episode between scans, or starts a scan if name is empty.
+func (d *dispatcher) enqueueNow(name episode.Name, now time.Time) error {
 	if name == "" {
-		d.sweep()
+		d.restartScan()
 		return nil
 	}
-	c, err := d.look(name)
+	c, err := d.inspect(name)
 	switch {
 	case err != nil:
-		return nil // the next scan says what is wrong
-	case c.stage == Held && d.later[name].held:
+		return nil // the next scan reports it
+	case c.stage == Held && d.backoffs[name].held:
 		d.retryHeld(c, now)
 		return nil
-	case c.stage != Seal && c.stage != Send:
-		d.forget(name)
+	case c.stage != Pack && c.stage != Send:
+		d.clearBackoff(name)
 		return nil
 	}
-	return d.queue(c, now)
+	return d.enqueue(c, now)
 }

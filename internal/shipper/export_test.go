@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -12,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/archive"
-	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
-	"cis490/internal/source"
+	"cis490/internal/settling"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
 // Page is how many names a scan returns.
-const Page = page
+const Page = scanPageSize
 
 // StuckAfter is when a worker counts as stuck.
 const StuckAfter = stuckAfter
@@ -32,12 +31,9 @@ func StageOf(finished, sealed, held bool) Stage {
 
 // Judge is judge, with words for its verdicts.
 func Judge(err error) (string, outbox.Reason) {
-	v, reason := judge(err)
-	return [...]string{retry: "retry", hold: "hold", pause: "pause", full: "full", stop: "stop"}[v], reason
+	v, reason := classify(err)
+	return [...]string{actionRetry: "retry", actionHold: "hold", actionPauseSending: "pause", actionPausePacking: "full", actionStop: "stop"}[v], reason
 }
-
-// Keeps says why a retired episode must not be deleted.
-func Keeps(r source.Retired, h wire.InventoryEntry) string { return keeps(r, h) }
 
 // DeleteUnchangedFor sets how long no file must have changed before the daemon deletes an
 // episode.
@@ -48,13 +44,13 @@ func (s *Shipper) DeleteUnchangedFor(d time.Duration) { s.minUnchanged = d }
 func (s *Shipper) ScanOnly() { s.inotify = func(int) (int, error) { return -1, unix.EMFILE } }
 
 // SendError is an error on the way to the receiver.
-func SendError(err error) error { return &sendError{err} }
+func SendError(err error) error { return &uplink.UnreachableError{Err: err} }
 
 // Scan returns the names of a page.
 func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
 	sheet, err := s.scan(after, func(error) {})
 	var names []episode.Name
-	for _, c := range sheet.found {
+	for _, c := range sheet.candidates {
 		names = append(names, c.name)
 	}
 	return names, sheet.last, err
@@ -65,7 +61,7 @@ func (s *Shipper) SealOnly(name episode.Name) error { return s.SealWhile(name, f
 
 // SealWhile packs an episode, and calls do once in the middle of it.
 func (s *Shipper) SealWhile(name episode.Name, do func()) error {
-	_, err := s.seal(context.Background(), archive.NewPacker(), candidate{name: name}, sync.OnceFunc(do), func() {})
+	_, err := s.packEpisode(context.Background(), archive.NewPacker(), candidate{name: name}, sync.OnceFunc(do), func() {})
 	return err
 }
 
@@ -77,24 +73,24 @@ func NewLink(log *slog.Logger) *Link { return &Link{link{log: log}} }
 
 // Fail takes it down, and returns when it is asked next.
 func (l *Link) Fail(err error, now time.Time) time.Duration {
-	l.l.fail(err, false, now)
-	return l.l.next.Sub(now)
+	l.l.markSuspect(err, false, now)
+	return l.l.nextPing.Sub(now)
 }
 
 // Answered takes in a ping, and returns whether it is down and when it is asked next.
 func (l *Link) Answered(pong wire.PingResponse, err error, now time.Time) (bool, time.Duration) {
-	l.l.answered(ponged{pong: pong, err: err}, now)
-	return l.l.down, l.l.next.Sub(now)
+	l.l.handlePing(pingResult{response: pong, err: err}, now)
+	return l.l.state != linkUp, l.l.nextPing.Sub(now)
 }
 
 // Watching runs a watcher alone, long before the next scan is due: it looks at
 // everything, or, if overflow, handles what the kernel says when events were
 // lost. It returns how many names the loop has in memory then.
 func (s *Shipper) Watching(ctx context.Context, overflow bool) (hand int, err error) {
-	d := &dispatch{
-		Shipper: s, link: link{log: s.log}, hand: make(map[episode.Name]candidate),
-		later: make(map[episode.Name]delay), found: make(chan episode.Name),
-		swept: true, due: time.Now().Add(time.Hour),
+	d := &dispatcher{
+		Shipper: s, link: link{log: s.log}, inFlight: make(map[episode.Name]candidate),
+		backoffs: make(map[episode.Name]backoff), finishedc: make(chan episode.Name),
+		scanDone: true, nextScan: time.Now().Add(time.Hour),
 	}
 	w, err := d.newWatcher(ctx)
 	if err != nil {
@@ -103,70 +99,49 @@ func (s *Shipper) Watching(ctx context.Context, overflow bool) (hand int, err er
 	ended := make(chan error, 1)
 	go func() {
 		if overflow {
-			ended <- w.event(-1, unix.IN_Q_OVERFLOW, "")
+			ended <- w.handleEvent(-1, unix.IN_Q_OVERFLOW, "")
 			return
 		}
-		ended <- w.all()
+		ended <- w.watchAll()
 	}()
 	for {
 		select {
-		case name := <-d.found:
-			if err := d.take(name, time.Now()); err != nil {
+		case name := <-d.finishedc:
+			if err := d.enqueueNow(name, time.Now()); err != nil {
 				return 0, err
 			}
 		case err := <-ended:
 			if err == nil {
-				err = d.refill(time.Now())
+				err = d.enqueueDue(time.Now())
 			}
-			return len(d.hand), err
+			return len(d.inFlight), err
 		}
 	}
-}
-
-// NewThrottle returns what slows readers down to a timetable, all together.
-func NewThrottle(table Timetable) func(context.Context, io.ReaderAt) io.ReaderAt {
-	t := newThrottle(table)
-	return func(ctx context.Context, r io.ReaderAt) io.ReaderAt { return throttled{r, ctx, t} }
-}
-
-// Sighting is what one look at a tree leaves for the next.
-type Sighting = sighting
-
-// Settled says how long an episode is left alone yet, and what the next look is to know.
-func Settled(settle time.Duration, m archive.Marks, seen *Sighting, now time.Time) (time.Duration, *Sighting) {
-	err, _ := settled(settle, m, seen, now).(*settlingError)
-	if err == nil {
-		return 0, nil
-	}
-	return err.until.Sub(now), err.seen
 }
 
 // Await has n episodes wait to settle at once, and returns how many are in memory then
 // and how many were left to the next sweep.
 func (s *Shipper) Await(n int) (inMemory, left int) {
-	d := &dispatch{Shipper: s, hand: make(map[episode.Name]candidate)}
+	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate)}
 	for i := range n {
 		now := time.Now()
-		d.await(candidate{name: episode.Name(fmt.Sprint("run-", i))}, now, now)
+		d.awaitSettled(candidate{name: episode.Name(fmt.Sprint("run-", i))}, now, now)
 	}
-	return d.settling.len(), s.Tally().Transient
+	return d.settling.length(), s.Tally().Transient
 }
-
-// SightingOf is a sighting of a tree with a fingerprint.
-func SightingOf(fingerprint digest.Digest, at time.Time) *Sighting { return &sighting{fingerprint, at} }
 
 // KeepsChanging has packers find so often that an episode, whose marker was made at a
 // time, is still being changed.
 func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) {
-	d := &dispatch{Shipper: s, hand: make(map[episode.Name]candidate), toSeal: newLanes(Oldest, 1)}
+	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate), toPack: newSizedQueue(Oldest, 1)}
 	c := candidate{name: name}
 	for range times {
 		now := time.Now()
-		d.unsettled(c, &settlingError{until: now, since: marked}, now)
-		if err := d.takeSettled(now.Add(time.Hour)); err != nil {
+		d.handleUnsettled(c, &settling.UnsettledError{Until: now, MarkedAt: marked}, now)
+		if err := d.enqueueSettled(now.Add(time.Hour)); err != nil {
 			panic(err)
 		}
-		q := d.toSeal.next()
+		q := d.toPack.next()
 		c = q.next()
 		q.pop()
 	}
@@ -175,34 +150,25 @@ func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) 
 // Turns has episodes wait to settle that have kept changing for a time, and one that was
 // finished just now. It returns in which order packers get them, if none comes to an end.
 func (s *Shipper) Turns(order Order, packers int, fresh episode.Name, restless ...episode.Name) (turns []episode.Name) {
-	d := &dispatch{Shipper: s, hand: make(map[episode.Name]candidate), toSeal: newLanes(order, max(1, packers/2))}
+	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate), toPack: newSizedQueue(order, max(1, packers/2))}
 	now := time.Now()
 	for _, name := range restless {
-		d.await(candidate{name: name, waits: now.Add(-time.Hour)}, now, now)
+		d.awaitSettled(candidate{name: name, waitingSince: now.Add(-time.Hour)}, now, now)
 	}
-	c, err := s.look(fresh)
+	c, err := s.inspect(fresh)
 	if err == nil {
-		err = d.queue(c, now)
+		err = d.enqueue(c, now)
 	}
-	if err = errors.Join(err, d.takeSettled(now.Add(time.Hour))); err != nil {
+	if err = errors.Join(err, d.enqueueSettled(now.Add(time.Hour))); err != nil {
 		panic(err)
 	}
-	for q := d.toSeal.next(); q != nil && len(turns) < packers; q = d.toSeal.next() {
-		d.toSeal.began(q.next())
+	for q := d.toPack.next(); q != nil && len(turns) < packers; q = d.toPack.next() {
+		d.toPack.started(q.next())
 		turns = append(turns, q.next().name)
 		q.pop()
 	}
 	return turns
 }
 
-// UnsettledBy says how long an episode is left alone whose survey ended with an error.
-func UnsettledBy(err error, settle time.Duration, m archive.Marks, now time.Time) (time.Duration, error) {
-	got := unsettledBy(err, settle, m, now, now)
-	if settling, ok := errors.AsType[*settlingError](got); ok {
-		return settling.until.Sub(now), nil
-	}
-	return 0, got
-}
-
 // Bad reports an entry that cannot even be held.
-func (s *Shipper) Bad(err error) { (&dispatch{Shipper: s}).bad(err) }
+func (s *Shipper) Bad(err error) { (&dispatcher{Shipper: s}).reportUnshippable(err) }

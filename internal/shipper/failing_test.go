@@ -19,6 +19,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -166,10 +167,10 @@ func TestNoMoreFailThanWait(t *testing.T) {
 // TestADiskErrorIsNoMatterOfPermissions: the log says what fits.
 func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
 	for says, errs := range map[string][]error{
-		"mend the disk": {
+		"fix the disk": {
 			&durable.ReadError{Op: "open", Path: "run-1", Err: unix.EIO}, &fs.PathError{Op: "lstat", Path: "run-1", Err: unix.EUCLEAN},
 		},
-		"rename it or mend its permissions": {&fs.PathError{Op: "open", Path: "run-1", Err: unix.EACCES}, errors.New("is no name")},
+		"rename it or fix its permissions": {&fs.PathError{Op: "open", Path: "run-1", Err: unix.EACCES}, errors.New("is no name")},
 	} {
 		for _, err := range errs {
 			l := newLab(t)
@@ -306,7 +307,7 @@ func TestAPassTriesWhatIsStuck(t *testing.T) {
 	}
 	l.rx.down = nil
 	freeze(t, l.at("shipped"), false)
-	l.must(shipper.Retry(l.cfg, "run-2", false))
+	l.must(shipped.Release(l.cfg.Dirs(), "run-2", false))
 	l.wantOnce(shipper.Tally{Scanned: 2, AlreadyPresent: 2})
 	l.wantFiles("outbox")
 }
@@ -322,7 +323,7 @@ func TestRetryOfWhatIsStuckDoesNotWait(t *testing.T) {
 		freeze(l, l.at("shipped"), false)
 		cfg := l.cfg
 		cfg.EpisodesDir = config.Path(l.episodes)
-		l.must(shipper.Retry(cfg, "run-1", false))
+		l.must(shipped.Release(cfg.Dirs(), "run-1", false))
 		time.Sleep(l.cfg.ScanInterval.Std() + time.Second)
 		if !exists(l.at("shipped", "run-1")) {
 			l.Errorf("it is not shipped\n%s", l.logs)

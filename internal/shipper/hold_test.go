@@ -12,6 +12,7 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -37,12 +38,12 @@ func TestAConflictIsHeldUntilAPersonRetries(t *testing.T) {
 	l.wantFiles("episodes", "run-1")
 	l.wantFiles("outbox", "run-1.held", "run-1.tar.zst")
 
-	l.must(shipper.Retry(l.cfg, "run-1", false))
+	l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, Conflicts: 1})
 	if n := l.rx.attempts("run-1"); n != 2 {
 		t.Errorf("after a retry it was sent %d times in all", n)
 	}
-	l.must(shipper.Retry(l.cfg, "run-1", false))
+	l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
 	delete(l.rx.stored, "run-1") // the person has cleared it up there
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	l.wantFiles("outbox")
@@ -55,9 +56,9 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 		cause  string
 		entry  bool
 	}{
-		"empty meta.json": {func(l *lab) { l.write(l.at("episodes", "run-1", "meta.json"), "") }, outbox.Unfit, "meta.json", false},
-		"too many files":  {func(l *lab) { l.cfg.Limits.EpisodeEntries = 2 }, outbox.Unfit, "2", false},
-		"too large":       {func(l *lab) { l.cfg.Limits.EpisodeBytes = 3 }, outbox.Unfit, "3", false},
+		"empty meta.json": {func(l *lab) { l.write(l.at("episodes", "run-1", "meta.json"), "") }, outbox.Unpackable, "meta.json", false},
+		"too many files":  {func(l *lab) { l.cfg.Limits.EpisodeEntries = 2 }, outbox.Unpackable, "2", false},
+		"too large":       {func(l *lab) { l.cfg.Limits.EpisodeBytes = 3 }, outbox.Unpackable, "3", false},
 		"refused": {func(l *lab) {
 			l.rx.before = func(_ context.Context, u wire.Upload) error {
 				if u.Key.Name == "run-1" {
@@ -104,7 +105,7 @@ func TestARottenEntryIsPackedAnew(t *testing.T) {
 	l.rx.repacked["run-1"] = true
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1})
 	l.wantFiles("outbox")
-	if warned := l.logs.with("went bad"); len(warned) != 1 {
+	if warned := l.logs.with("was corrupt"); len(warned) != 1 {
 		t.Errorf("the log says %q of it", warned)
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
@@ -176,9 +177,9 @@ func TestAChangeAfterPackingIsSeen(t *testing.T) {
 
 			// Without an acceptance it is found again; with one it is retired
 			// as it is, once the receiver says that it has what was packed.
-			l.must(shipper.Retry(l.cfg, "run-1", false))
+			l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-			l.must(shipper.Retry(l.cfg, "run-1", true))
+			l.must(shipped.Release(l.cfg.Dirs(), "run-1", true))
 			l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 			l.wantFiles("shipped", "run-1", "run-2")
 			l.wantFiles("outbox")
@@ -192,7 +193,7 @@ func TestAcceptedNeedsTheReceiverAgain(t *testing.T) {
 	l.sealed("run-1")
 	l.write(l.at("episodes", "run-1", "late.csv"), "1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-	l.must(shipper.Retry(l.cfg, "run-1", true))
+	l.must(shipped.Release(l.cfg.Dirs(), "run-1", true))
 	l.rx.down = unix.ECONNREFUSED
 	if tally, unreachable := l.once(); tally.Transient != 1 || unreachable == nil {
 		t.Errorf("got %v, %v", tally, unreachable)
@@ -288,10 +289,10 @@ func TestAnAcceptanceIsOfWhatWasPacked(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
 	l.write(l.at("episodes", "run-1", "meta.json"), "")
-	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1}) // unfit, so there is no entry
-	_ = shipper.Retry(l.cfg, "run-1", true)        // may be refused
+	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})   // unfit, so there is no entry
+	_ = shipped.Release(l.cfg.Dirs(), "run-1", true) // may be refused
 	l.write(l.at("episodes", "run-1", "meta.json"), "{}")
-	_ = shipper.Retry(l.cfg, "run-1", false)
+	_ = shipped.Release(l.cfg.Dirs(), "run-1", false)
 	l.sealed("run-1")
 	l.write(l.at("episodes", "run-1", "late.csv"), "not packed")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
@@ -333,7 +334,7 @@ func TestAMountedEpisodeIsHeld(t *testing.T) {
 	}
 	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
-	if h := l.held()["run-1"]; h.Reason != outbox.Unfit || !strings.Contains(h.Cause, "mount") {
+	if h := l.held()["run-1"]; h.Reason != outbox.Unpackable || !strings.Contains(h.Cause, "mount") {
 		t.Errorf("status shows %+v", h)
 	}
 }
@@ -345,7 +346,7 @@ func TestWhatIsLeftOutIsToldAndCounted(t *testing.T) {
 	skipped := -1
 	l.rx.before = func(_ context.Context, u wire.Upload) error { skipped = u.Skipped; return nil }
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if told := l.logs.with("left a file out"); len(told) != 1 || strings.Contains(told[0], "\x1b") || skipped != 1 {
+	if told := l.logs.with("skipped file"); len(told) != 1 || strings.Contains(told[0], "\x1b") || skipped != 1 {
 		t.Errorf("told %q, the receiver was told of %d", told, skipped)
 	}
 }

@@ -6,202 +6,169 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"cis490/internal/hint"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
-// Waits of the link: how long after the receiver failed it is asked again.
+// Waits of the link between pings after the receiver failed.
 const (
 	firstProbe = 5 * time.Second
 	maxProbe   = 2 * time.Minute
-	remindOf   = 6 * time.Hour // how often the log says that it is still away
+	// reminderInterval is how often the log repeats that the receiver is unavailable.
+	reminderInterval = 6 * time.Hour
 )
 
-// A receiver that has enough to do, and says when to come again, is no fault of the
-// way: who asked waits, and asks the same again.
+// onceBusyTimeout is [uplink.BusyTimeout] of a single pass, for which others wait.
+const onceBusyTimeout = 15 * time.Second
+
+// linkState says whether uploads are sent.
+type linkState int
+
+// The states.
 const (
-	patience     = 2 * time.Minute
-	oncePatience = 15 * time.Second // of a single pass, which others wait for
-	maxAgain     = 8 * time.Second  // what is added to the least wait, at the most
+	linkUp      linkState = iota // uploads are sent
+	linkSuspect                  // an upload failed, and no ping has shown why; nothing is sent
+	linkDown                     // a ping failed too, or none is sent; nothing is sent
 )
 
-// link is what the shipper believes of the way to the receiver. While it is
-// down nothing is sent but one ping a step, however many episodes wait. While it is up the
-// receiver is asked now and then, so that who asks for the status is told what is true.
-// Owned by [dispatch].
+// link is what the shipper knows of the receiver and the path to it. While it is not up,
+// only pings are sent, with backoff, however many episodes wait. While it is up, pings keep
+// the status current. It belongs to [dispatcher].
 type link struct {
-	log     *slog.Logger
-	down    bool
-	probing bool      // a ping is on its way
-	stale   bool      // since that went, an upload has failed
-	hurry   bool      // somebody wants to know now
-	woken   bool      // somebody did before the ping that is on its way
-	heard   time.Time // when the receiver last took something, or said that it would
-	next    time.Time // when to ask again
-	failed  int       // pings in a row
-	since   time.Time
-	told    time.Time // when the log last said so
-	err     error
-	hint    string // what to do about it, after a ping
+	log   *slog.Logger
+	state linkState
+
+	// Of the ping that was sent and not answered.
+	pinging bool
+	stale   bool // an upload has failed since it was sent
+	woken   bool // it answers a [Shipper.Wake]
+
+	pingNow     bool      // a ping was requested
+	nextPing    time.Time // when to send the next one
+	failedPings int       // in a row
+	heardAt     time.Time // when the receiver last accepted something
+
+	downSince time.Time // of a link that is not up, as are the fields below
+	loggedAt  time.Time // when the log last said so
+	err       error
+	hint      string // what to do about err
 }
 
-// String says how it is, for the service manager.
+// String describes the link for the service manager.
 func (l link) String() string {
 	switch {
-	case l.down:
-		return fmt.Sprintf("receiver does not take anything since %s: %s", l.since.Format(stamp), shorten(l.err.Error()))
-	case l.heard.IsZero():
+	case l.state != linkUp:
+		return fmt.Sprintf("receiver does not take anything since %s: %s", l.downSince.Format(statusTime), printableCause(l.err.Error()))
+	case l.heardAt.IsZero():
 		return "asking the receiver"
 	}
-	return "receiver answers, last at " + l.heard.Format(stamp)
+	return "receiver answers, last at " + l.heardAt.Format(statusTime)
 }
 
-// hears notes that the receiver took something, and that it is asked again after some
-// time. A link that is down waits for a ping all the same.
-func (l *link) hears(now time.Time, again time.Duration) {
-	l.heard = now
-	if !l.down {
-		l.next = now.Add(around(again))
+// noteResponse records that the receiver accepted something. The next ping follows after
+// interval, unless the link is not up.
+func (l *link) noteResponse(now time.Time, interval time.Duration) {
+	l.heardAt = now
+	if l.state == linkUp {
+		l.nextPing = now.Add(jitter(interval))
 	}
 }
 
-// wake has the receiver asked at once. A ping that is on its way may know nothing of what
-// has changed.
-func (l *link) wake(now time.Time) { l.hurry, l.next = true, now }
+// requestPing has a ping sent at once. The ping in flight may not reflect what has changed.
+func (l *link) requestPing(now time.Time) { l.pingNow, l.nextPing = true, now }
 
-// asked notes that a ping is on its way.
-func (l *link) asked() { l.probing, l.woken, l.hurry = true, l.woken || l.hurry, false }
+// notePing records that a ping is sent.
+func (l *link) notePing() { l.pinging, l.woken, l.pingNow = true, l.woken || l.pingNow, false }
 
-// fail takes the link down, after a send that the host or the path is to blame
-// for. The first ping follows at once, or when the receiver said, unless this
-// is a single pass, which waits for nothing, and asks nothing more of a receiver
-// that was busy all the time.
-func (l *link) fail(err error, once bool, now time.Time) {
-	if l.down {
-		return // another send that was under way
+// markSuspect stops sending after an upload failed because of this host or the path. A ping
+// follows at once, or when the receiver allows it. A single pass does not wait, and sends no
+// ping to a receiver that was busy all the time.
+func (l *link) markSuspect(err error, once bool, now time.Time) {
+	if l.state != linkUp {
+		return // another upload that was in flight
 	}
-	*l = link{log: l.log, down: true, probing: l.probing, stale: l.probing, hurry: l.hurry, woken: l.woken, heard: l.heard, next: now, since: now, err: err}
-	// No space may be meant of one large archive only: the ping says.
+	*l = link{
+		log: l.log, state: linkSuspect, pinging: l.pinging, stale: l.pinging, pingNow: l.pingNow, woken: l.woken,
+		heardAt: l.heardAt, nextPing: now, downSince: now, err: err,
+	}
+	// A lack of space may concern only one large archive: the ping shows.
 	if !once && !errors.Is(err, wire.Full) {
-		l.next = now.Add(retryAfter(err))
+		l.nextPing = now.Add(uplink.RetryAfter(err))
 	}
-	if once && busy(err) {
-		l.failed = 1
+	if once && uplink.IsBusy(err) {
+		l.state = linkDown
 	}
-	l.log.Debug("stopped sending", "err", err)
+	l.log.Debug("sending paused", "err", err)
 }
 
-// answered takes in what came of a ping. One that went before an upload failed does not
-// make up for that.
-func (l *link) answered(p ponged, now time.Time) {
-	stale := l.stale && !p.aside
-	if !p.aside {
-		l.probing, l.stale = false, false
+// handlePing handles the result of a ping. A ping that was sent before an upload failed does
+// not make up for that.
+func (l *link) handlePing(p pingResult, now time.Time) {
+	stale := l.stale && !p.unsolicited
+	if !p.unsolicited {
+		l.pinging, l.stale = false, false
 	}
 	err := p.err
 	if err == nil {
-		err = p.pong.Storage.Err()
+		err = p.response.Storage.Err()
 	}
 	if err == nil {
-		if stale {
-			return
-		}
-		if l.failed > 0 {
-			l.log.Info("receiver is back", "after", now.Sub(l.since).Round(time.Second))
-		}
-		*l = link{log: l.log, hurry: l.hurry, next: l.next}
-		if l.heard = now; !l.hurry {
-			l.hears(now, askEvery)
+		if !stale {
+			l.markUp(now)
 		}
 		return
 	}
-	l.woken = false
-	if !l.down {
-		l.down, l.since = true, now
+	l.markDown(err, p.hint, now)
+}
+
+func (l *link) markUp(now time.Time) {
+	if l.state == linkDown {
+		l.log.Info("receiver is back", "after", now.Sub(l.downSince).Round(time.Second))
 	}
-	isNews := isOtherStore(err) && !isOtherStore(l.err)
-	l.err, l.hint = err, cmp.Or(p.hint, hint.For(err))
-	l.failed++
-	if l.next = now; !l.hurry {
-		l.next = now.Add(max(firstProbe, backoff(firstProbe, maxProbe, l.failed), retryAfter(err)))
+	*l = link{log: l.log, pingNow: l.pingNow, nextPing: l.nextPing, heardAt: now}
+	if !l.pingNow {
+		l.noteResponse(now, pingInterval)
+	}
+}
+
+func (l *link) markDown(err error, advice string, now time.Time) {
+	l.woken = false
+	if l.state == linkUp {
+		l.downSince = now
+	}
+	l.state = linkDown
+	isNews := uplink.IsOtherStore(err) && !uplink.IsOtherStore(l.err)
+	l.err, l.hint = err, cmp.Or(advice, hint.For(err))
+	l.failedPings++
+	if l.nextPing = now; !l.pingNow {
+		l.nextPing = now.Add(max(firstProbe, uplink.Backoff(firstProbe, maxProbe, l.failedPings), uplink.RetryAfter(err)))
 	}
 	switch {
-	case l.failed == 1 || isNews:
-		l.told = now
-		l.log.Log(context.Background(), severity(err), "receiver does not take anything; nothing is lost, sending goes on when it does",
+	case l.failedPings == 1 || isNews:
+		l.loggedAt = now
+		l.log.Log(context.Background(), failureLevel(err), "receiver unavailable, sending paused",
 			withHint(l.hint, "err", err)...)
-	case now.Sub(l.told) >= remindOf:
-		l.told = now
-		l.log.Log(context.Background(), severity(err), "receiver still does not take anything",
-			withHint(l.hint, "since", l.since.UTC().Format(time.DateTime), "attempt", l.failed, "err", err)...)
+	case now.Sub(l.loggedAt) >= reminderInterval:
+		l.loggedAt = now
+		l.log.Log(context.Background(), failureLevel(err), "receiver still unavailable",
+			withHint(l.hint, "since", l.downSince.UTC().Format(time.DateTime), "attempt", l.failedPings, "err", err)...)
 	}
 }
 
-// retryAfter returns the least wait that the receiver asked for.
-func retryAfter(err error) time.Duration {
-	if p, ok := errors.AsType[*wire.Problem](err); ok {
-		return p.RetryAfter
-	}
-	return 0
-}
-
-// busy reports whether the receiver asks to come again soon.
-func busy(err error) bool {
-	return errors.Is(err, wire.HostBusy) || errors.Is(err, wire.Busy) || errors.Is(err, wire.Draining)
-}
-
-// patiently asks until the receiver is not busy, for so long after it first said so.
-// What is asked keeps its place among the senders meanwhile, so that fewer ask. Asking
-// counts what waits for an answer at this moment: where the receiver has enough of this
-// host, and that are others of ours, the wait is for them, and they end.
-func patiently[T any](ctx context.Context, long time.Duration, asking *atomic.Int64, ask func() (T, error)) (T, error) {
-	var until time.Time
-	for n := 1; ; n++ {
-		asking.Add(1)
-		got, err := ask()
-		others := asking.Add(-1) > 0
-		least := retryAfter(err)
-		if !busy(err) || least == 0 {
-			return got, err
-		}
-		now := time.Now()
-		if until.IsZero() || errors.Is(err, wire.HostBusy) && others {
-			until = now.Add(long)
-		}
-		wait := least + backoff(time.Second, maxAgain, n)
-		if now.Add(wait).After(until) {
-			return got, err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return got, ctx.Err()
-		}
-	}
-}
-
-// severity tells what mends itself from what a person must see to.
-func severity(err error) slog.Level {
+// failureLevel returns Error for what an operator must fix, and Warn for what is retried.
+func failureLevel(err error) slog.Level {
 	for _, code := range []wire.Code{wire.TokenRefused, wire.Forbidden, wire.HostMismatch} {
 		if errors.Is(err, code) {
 			return slog.LevelError
 		}
 	}
-	if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); ok || isOtherStore(err) {
+	if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); ok || uplink.IsOtherStore(err) {
 		return slog.LevelError
 	}
 	return slog.LevelWarn
-}
-
-// backoff returns a wait of up to a bound that doubles from base with each attempt
-// up to a ceiling, anywhere below it: hosts that failed together shall not come
-// back together.
-func backoff(base, ceiling time.Duration, attempt int) time.Duration {
-	return rand.N(min(ceiling, base<<min(attempt, 20))) + 1
 }
 
 // withHint adds a hint, if there is one, to the attributes of a log line.

@@ -9,16 +9,15 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// The directory of the low-space file may be the experiments' user's, who can put
-// anything there, and exchange it at any time. So the file is only ever created or
-// unlinked by its name in a directory that is held open. What has its name already is
-// not opened: it could be a FIFO, have a lease, or be a second name of another file.
+// The directory of the low-space file may belong to the experiments' user, who can put anything
+// there and replace it at any time. So the file is only created or unlinked by its name in a
+// directory that is held open. An existing file is not opened: it could be a FIFO, have a lease, or
+// be a hard link to another file.
 
-// lowSpaceText is for a person who wonders. The queue looks for the file alone.
+// lowSpaceText is for people. The queue checks only whether the file exists.
 const lowSpaceText = "the shipper has no space to pack episodes\n"
 
-// writeLowSpaceFile makes sure that a regular file exists at path. On a full disk it
-// may be left empty: that it exists is the message.
+// writeLowSpaceFile makes sure that a regular file exists at path. On a full disk it may be empty.
 func writeLowSpaceFile(path string) error {
 	dir, err := serviceuser.OpenDir(filepath.Dir(path))
 	if err != nil {
@@ -41,7 +40,7 @@ func writeLowSpaceFile(path string) error {
 	return errors.Join(err, f.Close())
 }
 
-// removeLowSpaceFile removes what is at path, if anything is.
+// removeLowSpaceFile removes the file at path, if there is one.
 func removeLowSpaceFile(path string) error {
 	dir, err := serviceuser.OpenDir(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {

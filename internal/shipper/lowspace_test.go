@@ -54,7 +54,7 @@ func TestLowSpaceFileIsForEverybodyWhileSpaceIsLow(t *testing.T) {
 		t.Errorf("it has mode %v and says %q, %v", info.Mode(), b, err)
 	}
 	l.onceSoon() // it exists already
-	if said := l.logs.with("could not tell"); len(said) != 0 {
+	if said := l.logs.with("low_space_file not updated"); len(said) != 0 {
 		t.Errorf("said %q", said)
 	}
 	l.cfg.MinFree = 0
@@ -92,7 +92,7 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 			l := shortOfSpace(t, "low-space")
 			c.put(l, l.at("low-space"))
 			l.onceSoon()
-			said := l.logs.with("could not tell the experiment queue")
+			said := l.logs.with("low_space_file not updated")
 			if refused := len(said) > 0; refused != c.refused || refused && !strings.Contains(said[0], "is not a regular file: remove it") {
 				t.Errorf("it is refused: %v, want %v\n%s", refused, c.refused, l.logs)
 			}

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 )
@@ -35,13 +36,13 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge = config.Duration(time.Hour)
 			l.must(l.open().Close()) // makes them
-			l.must(shipper.CheckMoves(l.cfg))
+			l.must(hostdir.CheckMoves(l.cfg.Dirs()))
 			mount(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
 			_, err := shipper.New(l.cfg, l.rx, "", discard)
 			for what, err := range map[string]error{
-				"start": err, "check": shipper.CheckMoves(l.cfg),
+				"start": err, "check": hostdir.CheckMoves(l.cfg.Dirs()),
 			} {
-				_, named := errors.AsType[*shipper.ConfigError](err)
+				_, named := errors.AsType[*hostdir.ConfigError](err)
 				separate, ok := errors.AsType[*durable.SeparateError](err)
 				if !named || !ok || !strings.HasPrefix(separate.From+separate.To, l.dir) {
 					t.Errorf("%s: got %v", what, err)
@@ -64,10 +65,10 @@ func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 		l.must(os.MkdirAll(l.at("shipped"), 0o755))
 		l.must(os.MkdirAll(l.at("outbox"), 0o755))
 		l.cfg.Retention.MaxAge = config.Duration(time.Hour)
-		check := shipper.CheckMoves(l.cfg)
+		check := hostdir.CheckMoves(l.cfg.Dirs())
 		_, err := shipper.New(l.cfg, l.rx, "", discard)
 		for what, err := range map[string]error{"start": err, "check": check} {
-			if _, named := errors.AsType[*shipper.ConfigError](err); !named {
+			if _, named := errors.AsType[*hostdir.ConfigError](err); !named {
 				t.Errorf("%s, %s: got %v", folder, what, err)
 			}
 		}
@@ -84,8 +85,8 @@ func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 		l := newLabOn(t, tempDir(t)) // the others are missing
 		l.must(os.Symlink("nowhere", l.at(folder)))
 		_, err := shipper.New(l.cfg, l.rx, "", discard)
-		for what, err := range map[string]error{"start": err, "check": shipper.CheckMoves(l.cfg)} {
-			if _, named := errors.AsType[*shipper.ConfigError](err); !named || !strings.Contains(err.Error(), l.at(folder)+" is a link to nothing") {
+		for what, err := range map[string]error{"start": err, "check": hostdir.CheckMoves(l.cfg.Dirs())} {
+			if _, named := errors.AsType[*hostdir.ConfigError](err); !named || !strings.Contains(err.Error(), l.at(folder)+" is a link to nothing") {
 				t.Errorf("%s, %s: got %v", folder, what, err)
 			}
 		}
@@ -102,7 +103,7 @@ func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
 	if len(l.logs.with("retired episodes cannot be deleted")) != 1 {
 		t.Errorf("no warning\n%s", l.logs)
 	}
-	l.must(shipper.CheckMoves(l.cfg))
+	l.must(hostdir.CheckMoves(l.cfg.Dirs()))
 }
 
 // empty checks that there is nothing in a folder, hidden or not.
@@ -118,7 +119,7 @@ func (l *lab) empty(folder string) {
 // TestFoldersThatAreNotThereAreNoAlarm: the start makes them.
 func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 	l := newLab(t)
-	l.must(shipper.CheckMoves(l.cfg))
+	l.must(hostdir.CheckMoves(l.cfg.Dirs()))
 	l.must(l.open().Close())
 	l.empty("episodes")
 	l.empty("shipped")

@@ -7,140 +7,138 @@ import (
 	"time"
 )
 
-// Order says which of the episodes that wait comes next.
+// Order says which waiting episode comes next.
 type Order string
 
-// The orders. Where more than a page of episodes wait, they hold within a page of
-// names.
+// The orders. If more than a page of episodes wait, they apply within a page of names.
 const (
 	Oldest Order = "oldest" // finished first
 	Newest Order = "newest" // finished last
-	Mixed  Order = "mixed"  // the newest and the oldest in turn: news at once, and nothing waits for ever
+	Mixed  Order = "mixed"  // alternating: new ones are not late, and old ones are not starved
 )
 
-// UnmarshalText reads an order.
+// UnmarshalText parses an order.
 func (o *Order) UnmarshalText(text []byte) error {
 	switch read := Order(text); read {
 	case Oldest, Newest, Mixed:
 		*o = read
 		return nil
 	}
-	return fmt.Errorf(`%+q is no order: write "oldest", "newest" or "mixed"`, text)
+	return fmt.Errorf(`%+q is not a valid order: write "oldest", "newest" or "mixed"`, text)
 }
 
-// behind returns when an episode would have to be finished to come after those that wait
-// now; with [Mixed] it is one of the next. Its marker bears what time its maker likes.
-func (o Order) behind(now time.Time) time.Time {
+// endOfQueue returns a time that sorts an episode behind those that wait now; with [Mixed] among
+// the next. The time of a marker may be any.
+func (o Order) endOfQueue(now time.Time) time.Time {
 	if o == Newest {
 		return time.Time{}
 	}
 	return now
 }
 
-// queue holds episodes that wait for the same, sorted by when they were finished.
+// queue holds waiting episodes, sorted by when they were finished.
 type queue struct {
-	order Order
-	all   []candidate
-	odd   bool // with Mixed: the oldest is next
+	order      Order
+	items      []candidate
+	oldestNext bool // with [Mixed]
 }
 
-func (q *queue) len() int { return len(q.all) }
+func (q *queue) length() int { return len(q.items) }
 
-// add puts c in its place. What has just been finished goes to the end, and so
-// does each of a page that comes sorted.
+// add inserts c. An episode that has just been finished goes to the end, and so does each episode
+// of a sorted page.
 func (q *queue) add(c candidate) {
-	if n := len(q.all); n == 0 || compare(q.all[n-1], c) <= 0 {
-		q.all = append(q.all, c)
+	if n := len(q.items); n == 0 || compareAge(q.items[n-1], c) <= 0 {
+		q.items = append(q.items, c)
 		return
 	}
-	i, _ := slices.BinarySearchFunc(q.all, c, compare)
-	q.all = slices.Insert(q.all, i, c)
+	i, _ := slices.BinarySearchFunc(q.items, c, compareAge)
+	q.items = slices.Insert(q.items, i, c)
 }
 
-// compare orders candidates by their age, and then by their names, so that a pass
-// is the same each time.
-func compare(a, b candidate) int {
-	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.name, b.name))
+// compareAge orders candidates by age, and then by name, so that each pass is the same.
+func compareAge(a, b candidate) int {
+	return cmp.Or(a.sortTime.Compare(b.sortTime), cmp.Compare(a.name, b.name))
 }
 
-// next returns what [queue.pop] would; there must be something.
+// next returns the candidate that [queue.pop] removes. The queue must not be empty.
 func (q *queue) next() candidate {
-	if q.fromEnd() {
-		return q.all[len(q.all)-1]
+	if q.takesLast() {
+		return q.items[len(q.items)-1]
 	}
-	return q.all[0]
+	return q.items[0]
 }
 
-// pop takes the next one out.
+// pop removes the next candidate.
 func (q *queue) pop() {
-	if q.fromEnd() {
-		q.all = q.all[:len(q.all)-1]
+	if q.takesLast() {
+		q.items = q.items[:len(q.items)-1]
 	} else {
-		q.all = q.all[1:]
+		q.items = q.items[1:]
 	}
-	q.odd = !q.odd
+	q.oldestNext = !q.oldestNext
 }
 
-func (q *queue) fromEnd() bool { return q.order == Newest || q.order == Mixed && !q.odd }
+func (q *queue) takesLast() bool { return q.order == Newest || q.order == Mixed && !q.oldestNext }
 
-// lanes are two queues to the same workers. Large episodes keep to a part of the
-// workers, so that small ones do not wait for them.
-type lanes struct {
+// sizedQueue is a pair of queues to the same workers. Large episodes get only some of the workers,
+// so that small ones do not wait for them.
+type sizedQueue struct {
 	small, large queue
-	most         int // large ones at once
-	underWay     int // large ones
+	maxLarge     int // the maximum of largeActive
+	largeActive  int // large episodes with a worker
 }
 
-func newLanes(order Order, most int) lanes {
-	return lanes{small: queue{order: order}, large: queue{order: order}, most: most}
+func newSizedQueue(order Order, most int) sizedQueue {
+	return sizedQueue{small: queue{order: order}, large: queue{order: order}, maxLarge: most}
 }
 
-func (l *lanes) len() int { return l.small.len() + l.large.len() }
+func (q *sizedQueue) length() int { return q.small.length() + q.large.length() }
 
-func (l *lanes) add(c candidate) {
-	if c.large() {
-		l.large.add(c)
+func (q *sizedQueue) add(c candidate) {
+	if c.isLarge() {
+		q.large.add(c)
 	} else {
-		l.small.add(c)
+		q.small.add(c)
 	}
 }
 
-// next returns the queue whose turn it is, or nil if none may go on now.
-func (l *lanes) next() *queue {
-	large := l.large.len() > 0 && l.underWay < l.most
+// next returns the queue that is next, or nil if no episode may start now.
+func (q *sizedQueue) next() *queue {
+	large := q.large.length() > 0 && q.largeActive < q.maxLarge
 	switch {
-	case large && l.small.len() > 0 && !l.largeFirst():
-		return &l.small
+	case large && q.small.length() > 0 && !q.largeFirst():
+		return &q.small
 	case large:
-		return &l.large
-	case l.small.len() > 0:
-		return &l.small
+		return &q.large
+	case q.small.length() > 0:
+		return &q.small
 	}
 	return nil
 }
 
-// largeFirst reports which of two that may both go on comes first.
-func (l *lanes) largeFirst() bool {
-	large, small := l.large.next(), l.small.next()
-	if l.large.fromEnd() {
+// largeFirst reports whether the large queue comes first if both may start.
+func (q *sizedQueue) largeFirst() bool {
+	large, small := q.large.next(), q.small.next()
+	if q.large.takesLast() {
 		large, small = small, large
 	}
-	return compare(large, small) <= 0
+	return compareAge(large, small) <= 0
 }
 
-// began and ended count what is with the workers.
-func (l *lanes) began(c candidate) {
-	if c.large() {
-		l.underWay++
+// started and finished count what is with the workers.
+func (q *sizedQueue) started(c candidate) {
+	if c.isLarge() {
+		q.largeActive++
 	}
 }
 
-func (l *lanes) ended(c candidate) {
-	if c.large() {
-		l.underWay--
+func (q *sizedQueue) finished(c candidate) {
+	if c.isLarge() {
+		q.largeActive--
 	}
 }
 
-// mostLargeSent is how many large archives are sent at once: one fills a link, and more
-// than a few make each of them late.
-const mostLargeSent = 4
+// maxLargeSends is the maximum number of large archives that are sent at once: one fills a link,
+// and more of them delay one another.
+const maxLargeSends = 4

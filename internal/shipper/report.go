@@ -14,32 +14,32 @@ import (
 	"cis490/internal/printable"
 )
 
-// reportEvery is how often the report is written at most.
-const reportEvery = time.Second
+// minReportInterval is the minimum time between two reports.
+const minReportInterval = time.Second
 
-// reporting is what [dispatch] remembers of the [outbox.Report].
-type reporting struct {
-	due     bool      // something has changed since it was written
-	written time.Time // when
-	there   bool      // the last one said something
-	failed  bool      // it could not be written, and that is in the log
+// reportState is what [dispatcher] remembers of the [outbox.Report].
+type reportState struct {
+	changed       bool // since it was written
+	writtenAt     time.Time
+	exists        bool // the last one was not empty
+	failureLogged bool // that it could not be written
 
-	answered time.Time // when the receiver last did, by what an earlier process reported
+	answeredBefore time.Time // when the receiver last answered an earlier process
 }
 
-// again returns the delay after one more failure.
-func (l delay) again(err error, now time.Time) delay {
-	if l.attempts == 0 || l.since.After(now) {
-		l.since = now
+// afterFailure returns the backoff after one more failure, without its retry time.
+func (b backoff) afterFailure(err error, now time.Time) backoff {
+	if b.attempts == 0 || b.firstAt.After(now) {
+		b.firstAt = now
 	}
-	l.failed++
-	l.attempts++
-	l.last, l.cause = now, shorten(err.Error())
-	return l
+	b.failures++
+	b.attempts++
+	b.lastAt, b.cause = now, printableCause(err.Error())
+	return b
 }
 
-// shorten makes a cause that may hold hostile bytes fit for a report.
-func shorten(cause string) string {
+// printableCause makes a cause that may contain hostile bytes printable, and bounds it.
+func printableCause(cause string) string {
 	cause = printable.Text(cause)
 	if len(cause) > outbox.MaxCause {
 		cause = cause[:outbox.MaxCause-3] + "..."
@@ -47,78 +47,77 @@ func shorten(cause string) string {
 	return cause
 }
 
-// postponed notes that an episode is left for later.
-func (d *dispatch) postponed(name episode.Name, l delay) {
-	d.later[name] = l
-	d.wakeAt(l.until)
-	d.report.due = true
+// setBackoff records that an episode is retried later.
+func (d *dispatcher) setBackoff(name episode.Name, b backoff) {
+	d.backoffs[name] = b
+	d.scheduleWake(b.retryAt)
+	d.reporting.changed = true
 }
 
-// forget notes that an episode got on, or is gone.
-func (d *dispatch) forget(name episode.Name) {
-	if _, failing := d.later[name]; failing {
-		delete(d.later, name)
-		d.report.due = true
+// clearBackoff records that an episode succeeded, or is gone.
+func (d *dispatcher) clearBackoff(name episode.Name) {
+	if _, failing := d.backoffs[name]; failing {
+		delete(d.backoffs, name)
+		d.reporting.changed = true
 	}
 }
 
-// recall takes up what an earlier process reported: how often an episode has failed, but
-// not how long it was to wait. What cannot be read, or waits no more, is left out.
-func (d *dispatch) recall(now time.Time) {
+// loadReport restores the failures that an earlier process reported, without their waits. It skips
+// episodes that do not wait any more.
+func (d *dispatcher) loadReport(now time.Time) {
 	r, err := d.out.Report()
-	d.report.there = !errors.Is(err, fs.ErrNotExist)
-	d.report.due = d.report.there || !d.once // it is another process's
-	if d.report.answered = r.AnsweredAt; r.AnsweredAt.After(now) {
-		d.report.answered = time.Time{}
+	d.reporting.exists = !errors.Is(err, fs.ErrNotExist)
+	d.reporting.changed = d.reporting.exists || !d.once // replaces that of another process
+	if d.reporting.answeredBefore = r.AnsweredAt; r.AnsweredAt.After(now) {
+		d.reporting.answeredBefore = time.Time{}
 	}
-	if err != nil && d.report.there {
-		d.log.Debug("ignored a report", "err", err)
+	if err != nil && d.reporting.exists {
+		d.log.Debug("report ignored", "err", err)
 	}
 	for _, f := range r.Failing {
-		c, err := d.look(f.Episode)
-		if err != nil || c.stage != Seal && c.stage != Send {
+		c, err := d.inspect(f.Episode)
+		if err != nil || c.stage != Pack && c.stage != Send {
 			continue
 		}
 		since := f.Since
 		if since.After(now) {
 			since = now
 		}
-		d.later[f.Episode] = delay{attempts: f.Attempts, since: since, last: f.LastAt, cause: shorten(f.Cause)}
+		d.backoffs[f.Episode] = backoff{attempts: f.Attempts, firstAt: since, lastAt: f.LastAt, cause: printableCause(f.Cause)}
 	}
 }
 
-// tell writes the report, if there is something new in it. A process that ends does so
-// whenever it wrote the one before. Where there was never anything to say, no report is.
-func (d *dispatch) tell(now time.Time, last bool) {
-	if !d.report.due || !last && now.Before(d.report.written.Add(reportEvery)) {
+// writeReport writes the report if something has changed. At the end of the process it does so at
+// once. It writes no report before there is something to report.
+func (d *dispatcher) writeReport(now time.Time, last bool) {
+	if !d.reporting.changed || !last && now.Before(d.reporting.writtenAt.Add(minReportInterval)) {
 		return
 	}
-	d.report.due, d.report.written = false, now
+	d.reporting.changed, d.reporting.writtenAt = false, now
 	r := d.makeReport(now)
-	if r.Empty() && !d.report.there {
+	if r.Empty() && !d.reporting.exists {
 		return
 	}
 	err := d.out.WriteReport(r)
 	if err == nil {
-		d.report.there, d.report.failed = !r.Empty(), false
+		d.reporting.exists, d.reporting.failureLogged = !r.Empty(), false
 		return
 	}
-	// It is not tried again before there is news: on a full disk, say.
-	if !d.report.failed {
-		d.log.Warn("could not note what 'shipper status' shows of this process", "err", err)
+	// On a full disk, say: it is retried with the next change.
+	if !d.reporting.failureLogged {
+		d.log.Warn("report for status not written", "err", err)
 	}
-	d.report.failed = true
+	d.reporting.failureLogged = true
 }
 
-func (d *dispatch) makeReport(now time.Time) outbox.Report {
-	second := func(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
-	r := outbox.Report{WrittenAt: second(now), PID: os.Getpid(), Failing: []outbox.Failure{}}
-	for name, l := range d.later {
-		if l.held {
-			continue // the hold says it
+func (d *dispatcher) makeReport(now time.Time) outbox.Report {
+	r := outbox.Report{WrittenAt: wholeSecond(now), PID: os.Getpid(), Failing: []outbox.Failure{}}
+	for name, b := range d.backoffs {
+		if b.held {
+			continue // the hold has it
 		}
 		r.Failing = append(r.Failing, outbox.Failure{
-			Episode: name, Attempts: l.attempts, Since: second(l.since), LastAt: second(l.last), NextAt: second(l.until), Cause: l.cause,
+			Episode: name, Attempts: b.attempts, Since: wholeSecond(b.firstAt), LastAt: wholeSecond(b.lastAt), NextAt: wholeSecond(b.retryAt), Cause: b.cause,
 		})
 	}
 	slices.SortFunc(r.Failing, func(a, b outbox.Failure) int {
@@ -126,27 +125,28 @@ func (d *dispatch) makeReport(now time.Time) outbox.Report {
 	})
 	r.FailingTotal = len(r.Failing)
 	r.Failing = r.Failing[:min(len(r.Failing), outbox.MaxFailing)]
-	if d.link.down {
+	if d.link.state != linkUp {
 		r.Receiver = &outbox.Outage{
-			Since: second(d.link.since), NextPing: second(d.link.next), Cause: shorten(d.link.err.Error()), Hint: shorten(d.link.hint),
+			Since: wholeSecond(d.link.downSince), NextPing: wholeSecond(d.link.nextPing), Cause: printableCause(d.link.err.Error()), Hint: printableCause(d.link.hint),
 		}
 	}
-	r.AnsweredAt = second(later(d.link.heard, d.report.answered))
-	r.Asking = !d.once && !d.link.down && d.link.heard.IsZero()
+	r.AnsweredAt = wholeSecond(latest(d.link.heardAt, d.reporting.answeredBefore))
+	r.Asking = !d.once && d.link.state == linkUp && d.link.heardAt.IsZero()
 	return r
 }
 
-// When an episode that the disk does not give is held. A disk that resets, a cable or a
-// server of NFS that is away for minutes, is no reason to call a person; what is still not
-// to be read after that is lost, or needs somebody.
+// When an episode is held because it cannot be read. A disk that resets, a loose cable or an NFS
+// server that is away for minutes need no operator.
 const (
-	triesToRead = 5
-	timeToRead  = 10 * time.Minute
+	minReadAttempts = 5
+	minReadTime     = 10 * time.Minute
 )
 
-// unreadable reports whether an error of reading has come back for so long that the
-// episode is to be held.
-func (l delay) unreadable(err error) bool {
+// isUnreadable reports whether reading has failed for so long that the episode is to be held.
+func (b backoff) isUnreadable(err error) bool {
 	_, reading := errors.AsType[*durable.ReadError](err)
-	return reading && l.attempts >= triesToRead && l.last.Sub(l.since) >= timeToRead
+	return reading && b.attempts >= minReadAttempts && b.lastAt.Sub(b.firstAt) >= minReadTime
 }
+
+// wholeSecond returns t as it is shown to an operator.
+func wholeSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

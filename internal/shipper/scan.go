@@ -7,60 +7,59 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/settling"
 	"cis490/internal/source"
 	"cis490/internal/wire"
 )
 
-// page is how many episodes one scan returns: with a backlog of any size the
-// shipper remembers no more names than a few pages.
-const page = 10_000
+// scanPageSize is the maximum number of episodes that a scan returns. The shipper keeps only a few
+// pages of names, however large the backlog.
+const scanPageSize = 10_000
 
 // candidate is an episode that waits for something.
 type candidate struct {
-	name  episode.Name
-	stage Stage
-	at    time.Time // when it was finished; in the queue of those that settle, when to look again
-	size  int64     // of its archive, if it is packed; of what is in it, if that is much
-	held  bool      // it is tried although it is held
-	next  Stage     // of one that is held: what would come next if it were not
+	name     episode.Name
+	stage    Stage
+	sortTime time.Time // when it was finished; of a settling one, when to check again
+	size     int64     // of its archive if it is packed, or of its files if it is large
+	held     bool      // it is tried although it is held
+	next     Stage     // of a held one: its stage without the hold
 
-	marked  time.Time // the ctime of its marker
-	changed time.Time // it has not changed last before that; zero if all of it must be looked at
-	seen    *sighting // by the last look, if there is a ctime in the future
-	waits   time.Time // since when it has been waiting to settle; zero if it has not
+	markedAt     time.Time             // the ctime of its marker
+	changedAt    time.Time             // the earliest time of its last change; zero if the whole tree must be checked
+	seen         *settling.Observation // by the last check, if there is a ctime in the future
+	waitingSince time.Time             // since when it has been settling; zero if it has not
 
-	restless bool // it has been waiting for so long that others come first
-	told     bool // a person, that it does not settle
+	restless bool // it has been settling for so long that others come first
+	logged   bool // that it does not settle
 }
 
-// large reports whether it is large for what it waits for: an archive that is sent in
-// more than one request, or an episode of which a packer has said so. One that does not
-// settle counts as large: it may be looked at again and again.
-func (c candidate) large() bool { return c.size >= wire.MinAnnounced || c.restless }
+// isLarge reports whether it is large for its queue: an archive that takes more than one request,
+// or an episode that a packer found to be large. A restless one counts as large, because it may be
+// checked again and again.
+func (c candidate) isLarge() bool { return c.size >= wire.MinAnnounced || c.restless }
 
-// sheet is one page of a scan.
-type sheet struct {
-	found []candidate
-	end   episode.Name // where the next one begins
-	last  bool
+// scanPage is one page of a scan.
+type scanPage struct {
+	candidates []candidate
+	cursor     episode.Name // the last name; the next page begins after it
+	last       bool
 }
 
-// scan returns the first page of episodes after a name, in the order of their
-// names. What cannot be shipped for its name is reported with the first page,
-// what cannot be looked into with its own. What is there and never
-// ships is reported too, with a [*source.StrayError]. It reads the folders and nothing
-// else, and looks into each episode once.
-func (s *Shipper) scan(after episode.Name, bad func(error)) (sheet, error) {
-	first := firstNames{after: after, limit: page}
+// scan returns the first page of episodes after a name, in the order of names. It calls report with
+// entries that cannot be shipped: those without a valid name, those that cannot be read, and a
+// [*source.StrayError] for those that never ship. It reads each episode once and changes nothing.
+func (s *Shipper) scan(after episode.Name, report func(error)) (scanPage, error) {
+	first := namePage{after: after, limit: scanPageSize}
 	for name, err := range s.src.Entries() {
 		if _, stray := errors.AsType[*source.StrayError](err); stray {
 			if after == "" {
-				bad(err)
+				report(err)
 			}
 			continue
 		}
 		if err != nil {
-			return sheet{}, err
+			return scanPage{}, err
 		}
 		if parsed, err := episode.ParseName(name); err == nil {
 			first.add(parsed)
@@ -70,32 +69,32 @@ func (s *Shipper) scan(after episode.Name, bad func(error)) (sheet, error) {
 			continue
 		}
 		if err := s.src.NameError(name); err != nil {
-			bad(err)
+			report(err)
 		}
 	}
 	for name, err := range s.out.Names() {
 		if err != nil {
-			return sheet{}, err
+			return scanPage{}, err
 		}
 		first.add(name)
 	}
 	names, last := first.sorted()
 	if len(names) == 0 {
-		return sheet{last: true}, nil
+		return scanPage{last: true}, nil
 	}
-	found, err := s.stages(names, bad)
-	return sheet{found, names[len(names)-1], last}, err
+	found, err := s.inspectAll(names, report)
+	return scanPage{found, names[len(names)-1], last}, err
 }
 
-func (s *Shipper) stages(names []episode.Name, bad func(error)) ([]candidate, error) {
+func (s *Shipper) inspectAll(names []episode.Name, report func(error)) ([]candidate, error) {
 	found := make([]candidate, 0, len(names))
 	for _, name := range names {
-		c, err := s.look(name)
+		c, err := s.inspect(name)
 		if errors.Is(err, durable.ErrFault) {
 			return nil, err
 		}
 		if err != nil {
-			bad(err)
+			report(err)
 			continue
 		}
 		found = append(found, c)
@@ -103,34 +102,34 @@ func (s *Shipper) stages(names []episode.Name, bad func(error)) ([]candidate, er
 	return found, nil
 }
 
-// firstNames keeps the smallest names of those it is shown.
-type firstNames struct {
+// namePage keeps the smallest names that are added.
+type namePage struct {
 	after episode.Name
 	limit int
 	names []episode.Name
 	more  bool
 }
 
-func (f *firstNames) add(name episode.Name) {
-	if name <= f.after {
+func (p *namePage) add(name episode.Name) {
+	if name <= p.after {
 		return
 	}
-	f.names = append(f.names, name)
-	if len(f.names) >= 4*f.limit {
-		f.cut()
+	p.names = append(p.names, name)
+	if len(p.names) >= 4*p.limit {
+		p.truncate()
 	}
 }
 
-func (f *firstNames) cut() {
-	slices.Sort(f.names)
-	f.names = slices.Compact(f.names) // one may be in both folders
-	if len(f.names) > f.limit {
-		f.names, f.more = f.names[:f.limit], true
+func (p *namePage) truncate() {
+	slices.Sort(p.names)
+	p.names = slices.Compact(p.names) // one may be in both directories
+	if len(p.names) > p.limit {
+		p.names, p.more = p.names[:p.limit], true
 	}
 }
 
-// sorted returns the names, and whether there are no others.
-func (f *firstNames) sorted() (names []episode.Name, last bool) {
-	f.cut()
-	return f.names, !f.more
+// sorted returns the names, and whether they are all.
+func (p *namePage) sorted() (names []episode.Name, last bool) {
+	p.truncate()
+	return p.names, !p.more
 }

@@ -12,11 +12,11 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
-// send takes a sealed episode to the receiver and retires it with the receipt. Sent
-// is called in between.
+// send sends a packed episode and retires it with the receipt. It calls sent in between.
 func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()) (wire.Status, error) {
 	start := time.Now()
 	entry, err := s.out.Entry(name)
@@ -24,7 +24,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 		return "", durable.AsReadError(err)
 	}
 	defer entry.Close()
-	entry.Beat = beat
+	entry.OnRead = beat
 	upload := wire.Upload{
 		Key:     episode.Key{Host: s.cfg.HostID, Name: name},
 		Digest:  entry.Digest,
@@ -34,21 +34,21 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	if upload.Resent, err = s.src.WasRetired(name); err != nil {
 		return "", err
 	}
-	before, asking := s.store.ask(ctx)
-	receipt, err := s.put(asking, upload, entry)
-	if err != nil && entry.Err() != nil { // our own disk's, not the way's
+	before, asking := s.store.WithKnown(ctx)
+	receipt, err := s.sendArchive(asking, upload, entry)
+	if err != nil && entry.Err() != nil { // of this host's disk, not of the path
 		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.AsReadError(entry.Err()))
 	}
 	if errors.Is(err, wire.DigestMismatch) {
-		return "", s.mismatched(name, entry, err)
+		return "", s.explainMismatch(name, entry, err)
 	}
 	if err != nil {
-		return "", &sendError{s.store.answered(nil, before, err)}
+		return "", &uplink.UnreachableError{Err: s.store.CheckResponse(nil, before, err)}
 	}
-	if err := receipt.Covers(upload); err != nil { // the client has seen to it; this is the law
-		return "", &sendError{err}
+	if err := receipt.Covers(upload); err != nil { // the client checks this too; custody depends on it
+		return "", &uplink.UnreachableError{Err: err}
 	}
-	if err := s.store.receipt(ctx, receipt.Store, before); err != nil {
+	if err := s.store.AcceptReceipt(ctx, receipt.Store, before); err != nil {
 		return "", err
 	}
 	sent()
@@ -60,8 +60,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	return receipt.Status, nil
 }
 
-// deliveredError says that an episode was not retired though there is a receipt for what
-// was packed of it.
+// deliveredError says that an episode was not retired although it has a receipt.
 type deliveredError struct {
 	err    error
 	digest digest.Digest // of the receipt
@@ -69,39 +68,37 @@ type deliveredError struct {
 
 func (e *deliveredError) Error() string { return e.err.Error() }
 
-// Unwrap returns what went wrong.
+// Unwrap returns the cause.
 func (e *deliveredError) Unwrap() error { return e.err }
 
-// put sends an entry. One that went wrong on the way, or in the receiver's part of
-// an interrupted upload, is sent once more, from its beginning: the receiver has
-// thrown away what it had.
-func (s *Shipper) put(ctx context.Context, u wire.Upload, entry *outbox.Entry) (wire.Receipt, error) {
-	release, err := s.place(ctx)
+// sendArchive sends an entry. If the receiver got other bytes than were announced, and the entry is
+// intact, it is sent once more from the beginning.
+func (s *Shipper) sendArchive(ctx context.Context, u wire.Upload, entry *outbox.Entry) (wire.Receipt, error) {
+	release, err := s.acquireRequestSlot(ctx)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
 	defer release()
-	from := throttled{entry, ctx, s.rate}
+	from := s.limiter.Reader(ctx, entry)
 	send := func() (wire.Receipt, error) {
-		defer entry.Beat() // an answer, or the lack of one, is progress too
-		return s.up.Put(ctx, u, from)
+		defer entry.OnRead() // a response, or none, is progress too
+		return s.client.Put(ctx, u, from)
 	}
-	receipt, err := patiently(ctx, s.patience, &s.asking, send)
+	receipt, err := uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, send)
 	if !errors.Is(err, wire.DigestMismatch) {
 		return receipt, err
 	}
-	if intact, rerr := entry.Intact(); rerr != nil || !intact {
-		return receipt, err // see mismatched
+	if intact, rerr := entry.IsIntact(); rerr != nil || !intact {
+		return receipt, err // see explainMismatch
 	}
-	return patiently(ctx, s.patience, &s.asking, send)
+	return uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, send)
 }
 
-// mismatched sees what a receiver means that got other bytes than were
-// announced. If our copy went bad and the episode is still there, the copy is
-// dropped, to be packed anew: the episode is what custody is about. Otherwise
-// the receiver's word stands and the episode is held.
-func (s *Shipper) mismatched(name episode.Name, entry *outbox.Entry, refusal error) error {
-	intact, err := entry.Intact()
+// explainMismatch handles a receiver that got other bytes than were announced. If the packed copy
+// is corrupt and the episode exists, it drops the copy, and the episode is packed again. Otherwise
+// it returns the refusal, and the episode is held.
+func (s *Shipper) explainMismatch(name episode.Name, entry *outbox.Entry, refusal error) error {
+	intact, err := entry.IsIntact()
 	if err != nil {
 		return durable.AsReadError(err)
 	}
@@ -115,23 +112,23 @@ func (s *Shipper) mismatched(name episode.Name, entry *outbox.Entry, refusal err
 	if err := s.out.Remove(name); err != nil {
 		return err
 	}
-	return fmt.Errorf("the packed copy of %s went bad on this host's disk and was dropped; the episode is packed anew", name)
+	return fmt.Errorf("the packed copy of %s was corrupt on this host's disk and was dropped; the episode is packed again", name)
 }
 
-// retire moves an episode for which the caller has a receipt, and then drops
-// the entry. A crash in between leaves the entry, which is sent once more.
+// retire moves an episode for which the caller has a receipt, and then removes the entry. A crash
+// in between leaves the entry, which is sent once more.
 func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.Entry, receipt wire.Receipt) error {
-	if err := s.checkPaths(); err != nil {
+	if err := s.dirs.CheckPaths(); err != nil {
 		return err
 	}
-	// Without a finished directory the episode was retired before, or taken
-	// away by hand; one without marker is a later run of the same name.
+	// Without a finished directory the episode was retired before, or somebody removed it. A directory
+	// without marker is a later run of the same name.
 	finished, err := s.src.IsFinished(name)
 	if err != nil {
 		return err
 	}
 	if finished {
-		state, err := s.unchanged(ctx, name, entry)
+		state, err := s.checkUnchanged(ctx, name, entry)
 		if err != nil {
 			return durable.AsReadError(err)
 		}
@@ -139,7 +136,7 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 		if accepted, err := s.out.Accepted(name); err != nil {
 			return err
 		} else if accepted {
-			kept = nil // what is retired is not what the receiver has
+			kept = nil // the receiver does not have what is retired
 		}
 		if err := s.src.Retire(name, kept, state); err != nil {
 			return err
@@ -148,10 +145,10 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 	return s.out.Remove(name)
 }
 
-// unchanged returns the state of the episode if it is still what was packed, or an error
-// if it is not and nobody has accepted it as it is. Another fingerprint may come of a
-// chown; only another name, type, size or content counts.
-func (s *Shipper) unchanged(ctx context.Context, name episode.Name, entry *outbox.Entry) (source.State, error) {
+// checkUnchanged returns the state of the episode if it still is what was packed. Otherwise it
+// returns an error, unless an operator has accepted the change. A chown changes the fingerprint;
+// only names, types, sizes and contents count.
+func (s *Shipper) checkUnchanged(ctx context.Context, name episode.Name, entry *outbox.Entry) (source.State, error) {
 	if accepted, err := s.out.Accepted(name); err != nil || accepted {
 		return source.State{}, err
 	}
@@ -165,7 +162,7 @@ func (s *Shipper) unchanged(ctx context.Context, name episode.Name, entry *outbo
 	if err != nil {
 		return source.State{}, err
 	}
-	if outbox.FingerprintOf(marks.Fingerprint) != entry.Fingerprint {
+	if marks.Fingerprint.Short() != entry.Fingerprint {
 		if marks, err = archive.Compare(ctx, entry.Reader(), tree); err != nil {
 			return source.State{}, err
 		}

@@ -1,123 +1,116 @@
 package shipper
 
 import (
+	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"time"
 
-	"cis490/internal/archive"
-	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/settling"
 )
 
-// An episode is packed when nothing in it has changed for the settling time: its marker
-// may have arrived before the rest, from a program that copies in sorted order. When it
-// changed last is read off its ctimes, which nobody can set, so that a restart does not
-// begin the wait again.
+// restlessAfter is how long after its marker a changing episode is logged.
+const restlessAfter = time.Hour
 
-// markerFirst is how many times as long the settling time is where the marker seems to
-// have arrived first.
-const markerFirst = 10
+// maxSettleWait is the maximum wait that a long time of settling adds.
+const maxSettleWait = 5 * time.Minute
 
-// maxSettle is the longest settling time that a configuration may ask for.
-const maxSettle = time.Hour
-
-// restless is how long after its marker an episode may change before a person is told.
-const restless = time.Hour
-
-// settlingError says that an episode has changed too recently to be packed. It is no
-// failure.
-type settlingError struct {
-	until   time.Time // when to look again; by the monotonic clock
-	changed string    // what changed last, in printable ASCII
-	since   time.Time // the ctime of the marker
-	seen    *sighting // for the next look
+// minSettleWait returns the minimum wait before the next check of a settling episode. It grows with
+// the time for which the episode has been settling, because each check reads all of its
+// directories.
+func (c candidate) minSettleWait(now time.Time) time.Duration {
+	if c.waitingSince.IsZero() {
+		return 0
+	}
+	return min(now.Sub(c.waitingSince)/4, maxSettleWait)
 }
 
-func (e *settlingError) Error() string {
-	return fmt.Sprintf("it is still being changed, last at %s", e.changed)
-}
-
-// sighting is the state of a tree that has a ctime in the future, where the clock has
-// gone back: how long that state has lasted can only be told by looking twice.
-type sighting struct {
-	fingerprint digest.Digest
-	at          time.Time
-}
-
-// settled returns a [*settlingError] unless nothing in a tree has changed for so long
-// that it may be packed. Now is the end of the walk that returned m: what changed during
-// the walk and was not seen is seen by the one at the end of the packing. Seen is that of
-// the last error, or nil.
-func settled(settle time.Duration, m archive.Marks, seen *sighting, now time.Time) error {
-	if settle == 0 {
-		return nil
-	}
-	wait, last, what := settle, m.ChangedAt, m.ChangedLast
-	if m.RootChangedAt.After(last) {
-		last, what = m.RootChangedAt, "its own folder"
-	}
-	if m.MarkerAlone || m.ChangedAt.After(m.MarkerChangedAt) {
-		wait *= markerFirst
-	}
-	if !last.After(now) {
-		seen = nil
-		wait = last.Add(wait + granularity(last)).Sub(now)
-	} else {
-		if seen == nil || seen.fingerprint != m.Fingerprint {
-			seen = &sighting{m.Fingerprint, now}
+// awaitSettled keeps an episode until a time at which it may have settled. If a page of them is
+// kept, the others are left to the next scan.
+func (d *dispatcher) awaitSettled(c candidate, until, now time.Time) {
+	if d.settling.length() >= scanPageSize {
+		level := slog.LevelDebug
+		if d.once {
+			level = slog.LevelWarn
 		}
-		wait -= now.Sub(seen.at)
+		d.crowdLogged.Do(func() {
+			d.log.Log(context.Background(), level, "too many unsettled episodes at once", "at_once", scanPageSize)
+		})
+		d.skip(c)
+		return
 	}
-	if wait <= 0 {
-		return nil
+	if c.waitingSince.IsZero() {
+		c.waitingSince = now
 	}
-	return &settlingError{until: now.Add(wait), changed: what, since: m.MarkerChangedAt, seen: seen}
+	if earliest := now.Add(c.minSettleWait(now)); !d.once && until.Before(earliest) {
+		until = earliest
+	}
+	c.sortTime = until
+	d.settling.add(c)
+	d.inFlight[c.name] = c
 }
 
-// unsettledBy returns the error of a survey, as a [*settlingError] if it may be for the
-// tree's being changed: it was changed meanwhile, which was later than its marker, or it
-// is unfit, and part of it, whose marks m are, has changed recently. Who copies makes
-// files empty and folders closed at first.
-func unsettledBy(err error, settle time.Duration, m archive.Marks, marked, now time.Time) error {
-	_, unfit := errors.AsType[*archive.UnpackableError](err)
-	last := now
-	switch {
-	case settle == 0:
-		return err
-	case errors.Is(err, archive.ErrChanged):
-	case !unfit:
-		return err
-	case m.RootChangedAt.After(m.ChangedAt):
-		last = m.RootChangedAt
-	default:
-		last = m.ChangedAt
+// handleUnsettled keeps an episode that a packer found to be changing.
+func (d *dispatcher) handleUnsettled(c candidate, err *settling.UnsettledError, now time.Time) {
+	d.log.Debug("episode has not settled", "episode", c.name, "changed", err.Changed, "for", err.Until.Sub(now).Round(time.Millisecond))
+	if !c.logged && !d.once && now.Sub(err.MarkedAt) > restlessAfter {
+		d.log.Warn("finished episode keeps changing", "episode", c.name, "changed", err.Changed,
+			"hint", "it is not packed: find what writes to it, or lower settle")
+		c.logged = true
 	}
-	wait := last.Add(markerFirst*settle + granularity(last)).Sub(now)
-	if wait <= 0 || last.After(now) {
-		return err
-	}
-	return &settlingError{until: now.Add(wait), changed: err.Error(), since: marked}
+	c.seen = err.Seen
+	d.awaitSettled(c, err.Until, now)
 }
 
-// tick is at least how often a kernel looks at the clock for what it writes into a ctime.
-const tick = 10 * time.Millisecond
-
-// granularity returns how much later than a ctime the change may have been: a kernel
-// takes the time of its last tick, and some file systems keep whole seconds.
-func granularity(ctime time.Time) time.Duration {
-	if ctime.Nanosecond() == 0 {
-		return time.Second
+// enqueueSettled enqueues the episodes whose wait is over. A single pass skips the others when its
+// wait is over.
+func (d *dispatcher) enqueueSettled(now time.Time) error {
+	for q := &d.settling; q.length() > 0 && !now.Before(q.next().sortTime); {
+		waited := q.next()
+		q.pop()
+		delete(d.inFlight, waited.name)
+		c, err := d.inspect(waited.name)
+		if waited.held && c.stage == Held { // it is tried although it is held
+			c.held, c.stage = true, c.next
+		}
+		if errors.Is(err, durable.ErrFault) {
+			return err
+		}
+		if err != nil || c.stage != Pack {
+			d.log.Info("settling episode is gone or unreadable", "episode", waited.name, "err", err)
+			d.skip(waited)
+			continue
+		}
+		c.seen, c.logged, c.waitingSince = waited.seen, waited.logged, waited.waitingSince
+		if c.minSettleWait(now) > settling.MarkerFirstFactor*d.cfg.Settle.Std() {
+			c.restless, c.sortTime = true, d.cfg.Order.endOfQueue(now)
+		}
+		d.enqueuePack(c, now)
 	}
-	return tick
+	if d.settleWaitOver(now) {
+		d.giveUpSettling()
+	}
+	return nil
 }
 
-// settlesAt returns when an episode may have settled that, as far as is known without
-// looking at all of it, changed last at a time. It returns false if that has passed, or
-// if the time is in the future: the whole tree must be looked at.
-func settlesAt(settle time.Duration, changed, now time.Time) (time.Time, bool) {
-	if settle == 0 || changed.After(now) {
-		return time.Time{}, false
+// settleWaitOver reports whether a single pass must wait no longer: no episode settles before its
+// deadline.
+func (d *dispatcher) settleWaitOver(now time.Time) bool {
+	return !d.settleDeadline.IsZero() && d.settling.length() > 0 && (!now.Before(d.settleDeadline) || d.settling.next().sortTime.After(d.settleDeadline))
+}
+
+// maxGivenUpLogged is the maximum number of unsettled episodes that a pass logs.
+const maxGivenUpLogged = 10
+
+// giveUpSettling leaves all settling episodes to the next pass.
+func (d *dispatcher) giveUpSettling() {
+	for i, c := range d.settling.items {
+		if i == maxGivenUpLogged {
+			d.log.Warn("more episodes are still being changed", "episodes", d.settling.length()-i)
+			break
+		}
+		d.log.Warn("episode is still being changed", "episode", c.name, "hint", "see settle in lab-host.toml")
 	}
-	wait := changed.Add(settle + granularity(changed)).Sub(now)
-	return now.Add(wait), wait > 0
+	d.dropQueues(&d.settling)
 }

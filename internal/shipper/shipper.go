@@ -1,18 +1,16 @@
-// Package shipper is the daemon of a lab host. It moves episodes stage by
-// stage: a finished one is sealed in the outbox, a sealed one is sent, and one
-// for which there is a receipt is retired.
+// Package shipper is the daemon of a lab host. It packs finished episodes into the outbox, sends
+// what is packed, and retires what the receiver has given a receipt for.
 //
-// The disk is the state machine. How far an episode has come is read off the
-// folders ([stageOf]); there is no list of them anywhere else, and a start
-// after a power cut is an ordinary start. [Shipper.Once] takes every waiting
-// episode one pass further, [Shipper.Run] goes on as long as it may.
+// The disk is the state machine: [stageOf] reads from the directories how far an episode has come.
+// There is no other list, so a start after a power cut is an ordinary start. [Shipper.Once] makes
+// one pass over all waiting episodes, and [Shipper.Run] works until its context ends.
 //
-// One goroutine, [dispatch], decides; packers and senders carry out. A channel
-// never carries a fact, only a name to look at.
+// One goroutine, [dispatcher], decides; workers pack and send. Channels carry names to look at,
+// never facts.
 //
-// The law: an episode leaves its folder only with a receipt for the bytes that
-// were sealed of it, of the store that this host has adopted ([adoption]), and only by
-// being moved.
+// Invariant: an episode leaves its directory only by being moved, and only with a receipt for
+// exactly the bytes that were packed, from the store that this host has adopted
+// ([uplink.Adoption]).
 package shipper
 
 import (
@@ -25,164 +23,95 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cis490/internal/archive"
-	"cis490/internal/config"
+	"cis490/internal/bandwidth"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/source"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
-// uplink is what the shipper needs of a [wire.Client].
-type uplink interface {
+// receiverClient is what the shipper needs of a [wire.Client].
+type receiverClient interface {
 	Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error)
 	Open(ctx context.Context, name episode.Name) (id string, err error)
 	Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error
 	Forget(ctx context.Context, id string) error
-	Ping(ctx context.Context) (wire.PingResponse, error)
-	stocktaker
+	uplink.PingClient
 }
 
-// Shipper owns a lab host's state directory for as long as it is open.
+// Shipper owns a lab host's directories until it is closed.
 type Shipper struct {
-	// Status, if it is set before [Shipper.Run], is told from time to time how
-	// it goes.
+	// Status, if set before [Shipper.Run], is called with a line for the service manager.
 	Status func(string)
-	// Renew, if it is set before [Shipper.Run], is called when the receiver takes nothing,
-	// with the reason. It looks for other credentials of this host on the disk, and reports
-	// whether the next request shows others than the last one did; the hint, if there is
-	// one, says what was found.
+	// Renew, if set before [Shipper.Run], is called with the reason when the receiver refuses
+	// everything. It looks for renewed credentials on the disk, and reports whether the next request
+	// uses others than the last one. The hint, if any, says what it found.
 	Renew func(refusal error) (renewed bool, hint string)
 
-	cfg  Config
-	log  *slog.Logger
-	src  *source.Source
-	out  *outbox.Outbox
-	up   uplink
-	lock *durable.Lock
-	// paths says whether the folders still stand where the configuration names them.
-	paths *durable.PathWatch
-	store *adoption // of the receiver
-	rate  *throttle // of all senders together
+	cfg     Config
+	log     *slog.Logger
+	dirs    *hostdir.Dirs
+	src     *source.Source // of dirs
+	out     *outbox.Outbox // of dirs
+	client  receiverClient
+	store   *uplink.Adoption
+	limiter *bandwidth.Limiter // shared by all senders
 
-	holder       string        // what another process that wants a lock is told
-	minUnchanged time.Duration // see [PruneOptions]
+	holder       string        // the text that another process reads if it wants a lock
+	minUnchanged time.Duration // see [shipped.PruneOptions]
 
-	places    chan struct{}                       // held by what is being sent
-	patience  time.Duration                       // with a receiver that is busy
-	asking    atomic.Int64                        // requests of uploads that wait for their answer
-	reachable atomic.Bool                         // the receiver seems to be there
-	inotify   func(flags int) (fd int, err error) // inotify_init1(2)
+	requestSlots chan struct{}                       // held by each upload request
+	busyTimeout  time.Duration                       // see [uplink.RetryWhileBusy]
+	openRequests atomic.Int64                        // that wait for a response
+	receiverUp   atomic.Bool                         // whether uploads are sent
+	inotify      func(flags int) (fd int, err error) // inotify_init1(2), or a test's
 
-	beats chan chan<- struct{} // answered by the dispatch that runs
-	wakes chan struct{}        // see Wake
-	work  work
-	tally tally
+	livenessProbes chan chan<- struct{} // answered by the dispatcher
+	wakec          chan struct{}        // see [Shipper.Wake]
+	work           workTracker
+	tally          counters
 }
 
-// New opens the folders of c and takes the state directory, or returns a
-// [*durable.LockedError]. Holder is what the next one who asks is told.
-func New(c Config, up uplink, holder string, log *slog.Logger) (*Shipper, error) {
-	src, out, err := folders(c, durable.Create)
+// New opens and locks the directories of c, or returns a [*durable.LockedError]. Holder is the text
+// that the next process reads that wants the lock.
+func New(c Config, client receiverClient, holder string, log *slog.Logger) (*Shipper, error) {
+	dirs, err := hostdir.Acquire(c.Dirs(), holder, log)
 	if err != nil {
-		return nil, asConfigError(err)
+		return nil, err
 	}
 	s := &Shipper{
-		cfg: c, log: log, src: src, out: out, up: up, rate: newThrottle(c.BandwidthLimit), holder: holder,
-		places: make(chan struct{}, c.Senders), beats: make(chan chan<- struct{}),
-		wakes:   make(chan struct{}, 1),
+		cfg: c, log: log, dirs: dirs, src: dirs.Source, out: dirs.Outbox, client: client, limiter: bandwidth.NewLimiter(c.BandwidthLimit), holder: holder,
+		requestSlots: make(chan struct{}, c.Senders), livenessProbes: make(chan chan<- struct{}),
+		wakec:   make(chan struct{}, 1),
 		inotify: unix.InotifyInit1,
 	}
-	if err = threeFolders(src, out); err == nil {
-		s.lock, err = out.Lock(holder)
-	}
-	if err == nil {
-		err = s.prepare()
-	}
-	if err == nil {
-		err = s.watchPaths()
-	}
-	if err == nil {
-		s.store, err = newAdoption(src, out, up, log)
-	}
-	if err != nil {
+	if s.store, err = uplink.NewAdoption(s.src, s.out, client, log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// folders opens the three folders of c.
-func folders(c Config, open func(string) (*durable.Dir, error)) (*source.Source, *outbox.Outbox, error) {
-	var dirs []*durable.Dir
-	for _, path := range []config.Path{c.EpisodesDir, c.ShippedDir, c.OutboxDir} {
-		dir, err := open(string(path))
-		if err != nil {
-			for _, d := range dirs {
-				err = errors.Join(err, d.Close())
-			}
-			return nil, nil, err
-		}
-		dirs = append(dirs, dir)
-	}
-	limits := archive.DefaultLimits()
-	limits.Bytes, limits.Entries = int64(c.Limits.EpisodeBytes), c.Limits.EpisodeEntries
-	src, err := source.New(dirs[0], dirs[1], limits)
-	return src, outbox.New(dirs[2]), err
-}
+// Close releases the lock and closes the directories.
+func (s *Shipper) Close() error { return s.dirs.Close() }
 
-// prepare sweeps what a crash left, and makes sure that moving is possible.
-func (s *Shipper) prepare() error {
-	if err := errors.Join(s.out.Sweep(), s.makeTrash()); err != nil {
-		return err
-	}
-	warning, err := moves(s.cfg, s.src, s.out, (*durable.Dir).TryMove)
-	if warning != nil {
-		s.log.Warn("retired episodes cannot be deleted", "err", warning)
-	}
-	return err
-}
-
-// makeTrash makes the folder of what is deleted, while the disk has room for it.
-func (s *Shipper) makeTrash() error {
-	trash, err := s.out.OpenTrash(s.holder)
-	if _, locked := errors.AsType[*durable.LockedError](err); locked || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return trash.Close()
-}
-
-// Close gives the state directory up.
-func (s *Shipper) Close() error {
-	var errs []error
-	if s.paths != nil {
-		errs = append(errs, s.paths.Close())
-	}
-	errs = append(errs, s.src.Close(), s.out.Close())
-	if s.lock != nil {
-		errs = append(errs, s.lock.Unlock())
-	}
-	return errors.Join(errs...)
-}
-
-// Stage is what is to be done next with an episode.
+// Stage is what to do next with an episode.
 type Stage int
 
 // The stages, in the order of travel.
 const (
 	Nothing Stage = iota // not finished, or not there
-	Seal                 // finished, and not packed yet
-	Send                 // sealed: send, and retire with the receipt
-	Held                 // a person must look
-	Stale                // a hold of nothing
+	Pack                 // finished, and not packed
+	Send                 // packed: send it, and retire it with the receipt
+	Held                 // until an operator acts
+	Stale                // a hold without an episode
 )
 
-// facts are what the disk says of an episode.
+// facts are what the directories say of an episode.
 type facts struct {
-	finished bool // episodes/<name> is there and has its marker
+	finished bool // episodes/<name> exists and has its marker
 	outbox.State
 }
 
@@ -194,26 +123,26 @@ func stageOf(f facts) Stage {
 	case f.Held:
 		return Held
 	case f.Sealed:
-		// Also without the episode: a crash came between retiring it and
-		// dropping the entry, or it was taken away. The receiver knows.
+		// The episode may be missing: a crash came between retiring it and removing the entry, or
+		// somebody removed it. The receiver knows.
 		return Send
 	case f.finished:
-		return Seal
+		return Pack
 	}
 	return Nothing
 }
 
-// look reads off the folders how far an episode has come.
-func (s *Shipper) look(name episode.Name) (candidate, error) {
+// inspect reads from the directories how far an episode has come.
+func (s *Shipper) inspect(name episode.Name) (candidate, error) {
 	finish, finished, err := s.src.FinishedAt(name)
 	stray, isStray := errors.AsType[*source.StrayError](err)
 	if err != nil && !isStray {
 		return candidate{}, err
 	}
 	state, err := s.out.State(name)
-	c := candidate{name: name, stage: stageOf(facts{finished, state}), at: finish.At, size: state.Size, marked: finish.MarkedAt}
-	if time.Since(c.marked) < restless { // later, somebody must be told what keeps changing
-		c.changed = finish.ChangedAt
+	c := candidate{name: name, stage: stageOf(facts{finished, state}), sortTime: finish.At, size: state.Size, markedAt: finish.MarkedAt}
+	if time.Since(c.markedAt) < restlessAfter { // later, the log must name what keeps changing
+		c.changedAt = finish.ChangedAt
 	}
 	state.Held = false
 	c.next = stageOf(facts{finished, state})
@@ -223,16 +152,19 @@ func (s *Shipper) look(name episode.Name) (candidate, error) {
 	return c, durable.AsReadError(err)
 }
 
-// Once takes every waiting episode one pass further, whatever waits it had
-// earned, and returns what came of it. A fault of host or path ends the
-// sending, not the packing; it is returned as unreachable.
-func (s *Shipper) Once(ctx context.Context) (t Tally, unreachable, err error) {
-	unreachable, err = s.run(ctx, true)
-	return s.Tally(), unreachable, err
+// Once makes one pass over all waiting episodes, without regard to their backoffs, and
+// returns its counts. If sending ended early because of this host or the path, packing did
+// not, and the error is an [*uplink.UnreachableError].
+func (s *Shipper) Once(ctx context.Context) (Tally, error) {
+	unreachable, err := s.run(ctx, true)
+	if err == nil && unreachable != nil {
+		err = &uplink.UnreachableError{Err: unreachable}
+	}
+	return s.Tally(), err
 }
 
-// Run ships until ctx ends, and returns nil then. Any other end is an error,
-// of which a [durable.ErrFault] must not be restarted.
+// Run works until ctx ends, and returns nil then. Any other end is an error. After a
+// [durable.ErrFault] the process must not be restarted.
 func (s *Shipper) Run(ctx context.Context) error {
 	_, err := s.run(ctx, false)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {

@@ -8,57 +8,58 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
+	"cis490/internal/settling"
 	"cis490/internal/source"
 )
 
-// Status is what the folders say at one moment.
+// Status is the state of the directories at one moment.
 type Status struct {
 	Host    episode.Name `json:"host_id"`
-	Running string       `json:"running"` // who has the state directory; empty if nobody, or if that is unknown
-	// RunningUnknown says that the user who asks may not look at the lock.
+	Running string       `json:"running"` // which process has the lock; empty if none, or if unknown
+	// RunningUnknown reports that this user may not read the lock.
 	RunningUnknown bool `json:"running_unknown,omitempty"`
 
-	Waiting int `json:"waiting"` // finished, not packed yet
-	Sealed  int `json:"sealed"`  // packed, not delivered yet
-	// Settling are those of Waiting that were found to have changed too recently to be packed.
+	Waiting int `json:"waiting"` // finished, not packed
+	Sealed  int `json:"sealed"`  // packed, not delivered
+	// Settling is how many of Waiting changed too recently to be packed.
 	Settling    int           `json:"settling"`
-	SealedBytes int64         `json:"sealed_bytes"` // of what is packed, not delivered yet
+	SealedBytes int64         `json:"sealed_bytes"` // of Sealed
 	Held        []HeldEpisode `json:"held"`
-	// HeldTotal counts Held and Unshippable: all that waits for a person.
+	// HeldTotal counts Held and Unshippable: all that needs an operator.
 	HeldTotal int `json:"held_total"`
-	// Failing are episodes that wait, were tried in vain and will be tried again: those
-	// first that have failed longest, of FailingTotal. FailingTotal counts what the last
-	// shipper knew, without those that do not wait any more.
+	// Failing are waiting episodes that failed and will be retried, those first that have failed
+	// longest, of FailingTotal. FailingTotal counts what the last shipper knew, without those
+	// that do not wait any more.
 	Failing      []outbox.Failure `json:"failing"`
 	FailingTotal int              `json:"failing_total"`
-	// Receiver is nil while the receiver takes uploads, as far as the last shipper knew.
+	// Receiver is nil while the receiver accepts uploads, as far as the last shipper knew.
 	Receiver *outbox.Outage `json:"receiver_down,omitempty"`
-	// ReceiverState says whether the receiver takes what this host sends.
+	// ReceiverState says whether the receiver accepts what this host sends.
 	ReceiverState ReceiverState `json:"receiver_state"`
-	// AnsweredAt is when the receiver last took something, or said that it would, as far as
-	// is known. Zero is not known.
+	// AnsweredAt is when the receiver last accepted something, as far as is known. Zero is unknown.
 	AnsweredAt time.Time `json:"receiver_answered_at,omitzero"`
-	// ReportedAt is when a shipper wrote down what the folders do not say: Failing, Receiver
-	// and AnsweredAt. It is zero if there was nothing to say.
+	// ReportedAt is when a shipper reported what the directories do not say: Failing, Receiver and
+	// AnsweredAt. It is zero if there was nothing to report.
 	ReportedAt  time.Time `json:"reported_at,omitzero"`
 	ReportedBy  int       `json:"reported_by_pid,omitempty"`
 	Unshippable []string  `json:"unshippable"` // entries that cannot even be held
 	Progress
-	Shipped   int     `json:"shipped"`   // in the shipped folder
+	Shipped   int     `json:"shipped"`   // in the shipped directory
 	Changed   Changes `json:"changed"`   // of those
 	Discarded int     `json:"discarded"` // deletions that have begun and not ended
-	// Store is the receiver's store that is adopted; nil if none is.
+	// Store is the adopted store of the receiver; nil if none is.
 	Store *outbox.Store `json:"store,omitempty"`
-	// StoreProblem is why it is not known which one is, and what to do. A shipper does not start.
+	// StoreProblem says why the adopted store is unknown, and what to do. A shipper does not start.
 	StoreProblem string `json:"store_problem,omitempty"`
 
 	FreeBytes int64 `json:"free_bytes"`
 	MinFree   int64 `json:"min_free"`
 }
 
-// Changes are the notes at retired episodes that they are no longer what was shipped. An
-// episode is compared, and noted, by a verify and before it is deleted.
+// Changes counts the retired episodes that are recorded as changed. A verify compares an episode
+// and records that, and so does a prune before it deletes.
 type Changes struct {
 	Count  int       `json:"count"`
 	Oldest time.Time `json:"oldest_noted_at,omitzero"`
@@ -74,27 +75,26 @@ func (c *Changes) add(at time.Time) {
 	}
 }
 
-// HeldEpisode is an episode that waits for a person.
+// HeldEpisode is an episode that needs an operator.
 type HeldEpisode struct {
 	Episode episode.Name `json:"episode_id"`
 	outbox.Hold
 }
 
-// Inspect reads the folders of c. It writes nothing, and works beside a running
-// shipper.
+// Inspect reads the directories of c. It writes nothing, and works beside a running shipper.
 func Inspect(c Config) (Status, error) {
-	src, out, err := folders(c, durable.Open)
+	dirs, err := hostdir.Open(c.Dirs())
 	if err != nil {
 		return Status{}, err
 	}
-	s := &Shipper{cfg: c, src: src, out: out}
+	s := &Shipper{cfg: c, dirs: dirs, src: dirs.Source, out: dirs.Outbox}
 	defer s.Close()
 	st := Status{
 		Host: c.HostID, MinFree: int64(c.MinFree),
 		Held: []HeldEpisode{}, Failing: []outbox.Failure{}, Unshippable: []string{},
 	}
 	st.Strays = []*source.StrayError{}
-	holder, state, err := out.Holder()
+	holder, state, err := s.out.Holder()
 	if err != nil {
 		return st, err
 	}
@@ -102,60 +102,60 @@ func Inspect(c Config) (Status, error) {
 	if state == durable.LockHeld {
 		st.Running = cmp.Or(holder, "another process")
 	}
-	if st.FreeBytes, err = out.Dir().Space(); err != nil {
+	if st.FreeBytes, err = s.out.Dir().Space(); err != nil {
 		return st, err
 	}
-	if store, err := out.Store(); err != nil {
-		st.StoreProblem = shorten(err.Error())
+	if store, err := s.out.Store(); err != nil {
+		st.StoreProblem = printableCause(err.Error())
 	} else if store.ID != "" {
 		st.Store = &store
 	}
-	if err := countShipped(src, &st); err != nil {
+	if err := countShipped(s.src, &st); err != nil {
 		return st, err
 	}
-	if st.Discarded, err = out.CountDiscarded(); err != nil {
+	if st.Discarded, err = s.out.CountDiscarded(); err != nil {
 		return st, err
 	}
-	reported, err := out.Report()
+	reported, err := s.out.Report()
 	if err != nil {
-		reported = outbox.Report{} // there is none, or it says nothing
+		reported = outbox.Report{} // there is none, or it cannot be read
 	}
 	waits := make(map[episode.Name]bool)
 	for _, f := range reported.Failing {
 		waits[f.Episode] = false
 	}
-	if err := s.fill(&st, waits); err != nil {
+	if err := s.scanStatus(&st, waits); err != nil {
 		return st, err
 	}
-	st.take(reported, waits)
+	st.addReport(reported, waits)
 	st.ReceiverState = st.receiverState(reported.Asking, time.Now())
 	st.HeldTotal = len(st.Held) + len(st.Unshippable)
-	return st, st.unnamed(src)
+	return st, st.addUnnamed(s.src)
 }
 
-// A ReceiverState says what a running shipper knows of the receiver.
+// ReceiverState is what a running shipper knows of the receiver.
 type ReceiverState string
 
-// The states. A shipper that runs asks every few minutes.
+// The states. A running shipper pings every few minutes.
 const (
 	ReceiverAnswers ReceiverState = "answers"
-	ReceiverDown    ReceiverState = "down"    // it takes nothing, or cannot be reached
-	ReceiverAsked   ReceiverState = "asking"  // no answer yet since the start
-	ReceiverUnknown ReceiverState = "unknown" // no shipper runs, or it notes nothing
+	ReceiverDown    ReceiverState = "down"    // it accepts nothing, or cannot be reached
+	ReceiverAsked   ReceiverState = "asking"  // no response since the start
+	ReceiverUnknown ReceiverState = "unknown" // no shipper runs, or it reports nothing
 )
 
-// How old a report may be to be the present. A shipper writes one each time that it has
-// asked, and with each scan.
+// Maximum ages of a report that counts as current. A shipper writes one after each ping and each
+// scan.
 const (
-	staleReport = 10 * time.Minute
-	looseReport = time.Minute // where it is not known whether a shipper runs
+	maxReportAge         = 10 * time.Minute
+	maxReportAgeUnlocked = time.Minute // if it is unknown whether a shipper runs
 )
 
-// receiverState returns what is known now.
+// receiverState returns the state at now.
 func (st *Status) receiverState(asking bool, now time.Time) ReceiverState {
-	age, most := now.Sub(st.ReportedAt).Abs(), staleReport
+	age, most := now.Sub(st.ReportedAt).Abs(), maxReportAge
 	if st.RunningUnknown {
-		most = looseReport
+		most = maxReportAgeUnlocked
 	}
 	switch {
 	case st.Running == "" && !st.RunningUnknown, st.ReportedAt.IsZero(), age > most:
@@ -170,15 +170,15 @@ func (st *Status) receiverState(asking bool, now time.Time) ReceiverState {
 	return ReceiverAnswers
 }
 
-// take takes in what a shipper wrote down, without what has got on since.
-func (st *Status) take(r outbox.Report, waits map[episode.Name]bool) {
+// addReport adds what a shipper reported, without episodes that do not wait any more.
+func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
 	if r.Empty() {
 		return
 	}
 	st.ReportedAt, st.ReportedBy, st.Receiver = r.WrittenAt, r.PID, r.Receiver
 	st.AnsweredAt = r.AnsweredAt
 	if st.Receiver != nil {
-		st.Receiver.Cause, st.Receiver.Hint = shorten(st.Receiver.Cause), shorten(st.Receiver.Hint)
+		st.Receiver.Cause, st.Receiver.Hint = printableCause(st.Receiver.Cause), printableCause(st.Receiver.Hint)
 	}
 	st.FailingTotal = r.FailingTotal
 	for _, f := range r.Failing {
@@ -186,42 +186,42 @@ func (st *Status) take(r outbox.Report, waits map[episode.Name]bool) {
 			st.FailingTotal--
 			continue
 		}
-		f.Cause = shorten(f.Cause)
+		f.Cause = printableCause(f.Cause)
 		st.Failing = append(st.Failing, f)
 	}
-	// Of those that the report does not name, some may have got on since.
+	// Some of those that the report does not name may have succeeded since.
 	st.FailingTotal = min(st.FailingTotal, st.Waiting+st.Sealed)
 }
 
-// fill takes in what the folders say, and notes in waits, by name, what waits.
-func (s *Shipper) fill(st *Status, waits map[episode.Name]bool) error {
-	bad := func(err error) {
+// scanStatus adds what the directories say, and sets in waits, by name, which episodes wait.
+func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
+	report := func(err error) {
 		if stray, ok := errors.AsType[*source.StrayError](err); ok {
-			st.stray(stray)
+			st.addStray(stray)
 			return
 		}
 		st.Unshippable = append(st.Unshippable, err.Error())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), settlingLook)
+	ctx, cancel := context.WithTimeout(context.Background(), settlingCheckTimeout)
 	defer cancel()
-	for sheet := (sheet{}); !sheet.last; {
+	for page := (scanPage{}); !page.last; {
 		var err error
-		if sheet, err = s.scan(sheet.end, bad); err != nil {
+		if page, err = s.scan(page.cursor, report); err != nil {
 			return err
 		}
-		for _, c := range sheet.found {
+		for _, c := range page.candidates {
 			if _, asked := waits[c.name]; asked {
-				waits[c.name] = c.stage == Seal || c.stage == Send
+				waits[c.name] = c.stage == Pack || c.stage == Send
 			}
 			if c.stage == Nothing {
-				st.unfinished(s.src, string(c.name))
+				st.addUnfinished(s.src, string(c.name))
 			} else {
-				st.finished(s.src.MarkedAt(c.name))
+				st.addFinished(s.src.MarkedAt(c.name))
 			}
 			switch c.stage {
-			case Seal:
+			case Pack:
 				st.Waiting++
-				if s.settles(ctx, c) {
+				if s.isSettling(ctx, c) {
 					st.Settling++
 				}
 			case Send:
@@ -239,13 +239,13 @@ func (s *Shipper) fill(st *Status, waits map[episode.Name]bool) error {
 	return nil
 }
 
-// settlingLook bounds how long a status looks for episodes that settle: there may be a
-// large backlog, of large ones.
-const settlingLook = time.Second
+// settlingCheckTimeout bounds how long a status checks which episodes settle: the backlog may be
+// large.
+const settlingCheckTimeout = time.Second
 
-// settles reports whether an episode is known to have changed too recently to be packed.
-func (s *Shipper) settles(ctx context.Context, c candidate) bool {
-	if _, settles := settlesAt(s.cfg.Settle.Std(), c.changed, time.Now()); settles {
+// isSettling reports whether an episode is known to have changed too recently to be packed.
+func (s *Shipper) isSettling(ctx context.Context, c candidate) bool {
+	if _, settles := settling.Earliest(s.cfg.Settle.Std(), c.changedAt, time.Now()); settles {
 		return true
 	}
 	if s.cfg.Settle == 0 || ctx.Err() != nil {
@@ -253,11 +253,11 @@ func (s *Shipper) settles(ctx context.Context, c candidate) bool {
 	}
 	tree, err := s.src.Tree(c.name)
 	if err != nil {
-		return false // packing it says what is wrong
+		return false // packing reports it
 	}
 	defer tree.Close()
 	_, err = s.survey(ctx, tree, c)
-	_, settles := errors.AsType[*settlingError](err)
+	_, settles := errors.AsType[*settling.UnsettledError](err)
 	return settles
 }
 
@@ -267,29 +267,10 @@ func countShipped(src *source.Source, st *Status) error {
 			return err
 		}
 		st.Shipped++
-		st.finished(r.MarkedAt)
+		st.addFinished(r.MarkedAt)
 		if r.Change != nil {
 			st.Changed.add(r.Change.At)
 		}
 	}
 	return nil
 }
-
-// Retry lets a held episode be tried again, beside a running shipper. With
-// accept, an episode that was changed after it was packed is retired as it is
-// once the receiver says again that it has what was packed. It returns an error
-// wrapping fs.ErrNotExist if the episode is not held.
-func Retry(c Config, name episode.Name, accept bool) error {
-	src, out, err := folders(c, durable.Open)
-	if err != nil {
-		return err
-	}
-	release := out.Release
-	if accept {
-		release = out.Accept
-	}
-	return errors.Join(release(name), src.Close(), out.Close())
-}
-
-// Age returns how long an episode has been held.
-func (h HeldEpisode) Age(now time.Time) time.Duration { return now.Sub(h.HeldAt) }

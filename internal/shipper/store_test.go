@@ -15,7 +15,9 @@ import (
 
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -52,7 +54,7 @@ func (l *lab) refusesStore(want ...string) {
 	l.Helper()
 	before := l.files("shipped")
 	tally, unreachable := l.once()
-	if _, other := errors.AsType[*shipper.OtherStoreError](unreachable); !other || tally.Shipped+tally.AlreadyPresent != 0 || tally.Transient == 0 {
+	if _, other := errors.AsType[*uplink.OtherStoreError](unreachable); !other || tally.Shipped+tally.AlreadyPresent != 0 || tally.Transient == 0 {
 		l.Errorf("a pass to another store came to %v, %v", tally, unreachable)
 	}
 	for _, s := range want {
@@ -120,7 +122,7 @@ func TestRestoredImageIsAnotherStore(t *testing.T) {
 	if got := l.adopted(); got.ID != "STORE2" || got.IndexBytes != 200 {
 		t.Errorf("adopted %+v", got)
 	}
-	report, found := l.audit(shipper.AuditOptions{Quick: true, Heal: true})
+	report, found := l.audit(shipped.VerifyOptions{Quick: true, Heal: true})
 	if report.Healing != 4 { // run-2 to run-5
 		t.Errorf("%s", found)
 	}
@@ -161,7 +163,7 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	l.finish("run-3")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := shipper.Ping(ctx, l.cfg, l.rx, outbox.Store{}); !isOther(err) {
+	if _, err := uplink.Ping(ctx, l.cfg.Dirs(), l.rx, outbox.Store{}); !isOther(err) {
 		t.Errorf("ping: %v", err)
 	}
 	l.refusesStore("STORE2 knows none of the episodes", "receiver store replaces unnamed")
@@ -293,7 +295,7 @@ func TestReceiverWithoutAStoreIsTakenWithOneWarning(t *testing.T) {
 		if (l.adopted().ID != "") != adopted {
 			t.Errorf("adopted %+v", l.adopted())
 		}
-		if report, found := l.audit(shipper.AuditOptions{}); report.Verified < 3 {
+		if report, found := l.audit(shipped.VerifyOptions{}); report.Verified < 3 {
 			t.Errorf("verify: %s", found)
 		}
 	}
@@ -307,18 +309,18 @@ func TestNothingIsDeletedOrHealedAgainstAnotherStore(t *testing.T) {
 	} {
 		l := old(t, "run-1", "run-2")
 		l.rx.set(func() { change(l) })
-		_, err := shipper.Prune(t.Context(), l.cfg, l.rx, shipper.PruneOptions{Most: 10, MinUnchanged: 1, Found: func(p shipper.Pruned) error {
+		_, err := shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1, OnResult: func(p shipped.PruneResult) error {
 			t.Errorf("%s: prune came to %+v", what, p)
 			return nil
 		}})
 		wantOther(t, what+": prune", err)
 		l.rx.set(func() { delete(l.rx.stored, "run-1") })
-		for _, o := range []shipper.AuditOptions{{Heal: true}, {Quick: true}, {}} {
-			o.Found = func(a shipper.Audited) error {
+		for _, o := range []shipped.VerifyOptions{{Heal: true}, {Quick: true}, {}} {
+			o.OnResult = func(a shipped.VerifyResult) error {
 				t.Errorf("%s: verify came to %+v", what, a)
 				return nil
 			}
-			_, err = shipper.Audit(t.Context(), l.cfg, l.rx, o)
+			_, err = shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, o)
 			wantOther(t, what+": verify", err)
 		}
 		l.wantFiles("shipped", "run-1", "run-2")
@@ -327,14 +329,14 @@ func TestNothingIsDeletedOrHealedAgainstAnotherStore(t *testing.T) {
 }
 
 func isOther(err error) bool {
-	_, other := errors.AsType[*shipper.OtherStoreError](err)
+	_, other := errors.AsType[*uplink.OtherStoreError](err)
 	return other
 }
 
 func wantOther(t *testing.T, what string, err error) {
 	t.Helper()
-	_, away := errors.AsType[*shipper.UnreachableError](err)
-	if _, other := errors.AsType[*shipper.OtherStoreError](err); !other || !away {
+	_, away := errors.AsType[*uplink.UnreachableError](err)
+	if _, other := errors.AsType[*uplink.OtherStoreError](err); !other || !away {
 		t.Errorf("%s: %v", what, err)
 	}
 }
@@ -346,17 +348,17 @@ func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
 	l.ship("run-1", "run-2")
 	ours := l.rx.image()
 	l.rx.swap(wire.Store{ID: "STORE2"})
-	_, err := shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Heal: true, Found: func(shipper.Audited) error { return nil }})
+	_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{Heal: true, OnResult: func(shipped.VerifyResult) error { return nil }})
 	wantOther(t, "heal", err)
 	l.wantFiles("episodes")
-	_, err = shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Quick: true, Found: func(shipper.Audited) error { return nil }})
+	_, err = shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{Quick: true, OnResult: func(shipped.VerifyResult) error { return nil }})
 	wantOther(t, "verify", err) // nothing of it is missing in the store that has it
 	l.cfg.Retention.MaxAge = 1
-	_, err = shipper.Prune(t.Context(), l.cfg, l.rx, shipper.PruneOptions{DryRun: true, Most: 1, Found: func(shipper.Pruned) error { return nil }})
+	_, err = shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, DryRun: true, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
 	wantOther(t, "prune", err)
 	ours()
 	l.rx.set(func() { l.rx.disk.ID = "STORE1"; delete(l.rx.stored, "run-1") })
-	if report, found := l.audit(shipper.AuditOptions{Quick: true, Heal: true}); report.Healing != 1 {
+	if report, found := l.audit(shipped.VerifyOptions{Quick: true, Heal: true}); report.Healing != 1 {
 		t.Errorf("a store that knows one: %s", found)
 	}
 }
@@ -375,7 +377,7 @@ func (p pinger) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.
 func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 	l := newLab(t)
 	l.ship("run-1")
-	adopted, err := shipper.Adopted(l.cfg)
+	adopted, err := uplink.AdoptedBy(l.cfg.Dirs())
 	l.must(err)
 	for _, c := range []struct {
 		store *wire.Store
@@ -387,8 +389,8 @@ func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 		{&wire.Store{ID: "STORE2"}, true},
 		{&wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}}, false},
 	} {
-		_, err := shipper.Ping(t.Context(), l.cfg, pinger{c.store}, adopted)
-		if _, other := errors.AsType[*shipper.OtherStoreError](err); other != c.other {
+		_, err := uplink.Ping(t.Context(), l.cfg.Dirs(), pinger{c.store}, adopted)
+		if _, other := errors.AsType[*uplink.OtherStoreError](err); other != c.other {
 			t.Errorf("%+v: %v", c.store, err)
 		}
 	}

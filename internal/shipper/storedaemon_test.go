@@ -154,7 +154,7 @@ func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 		if got := s.Tally().Shipped; got != 1 {
 			l.Errorf("%d delivered\n%s", got, l.logs)
 		}
-		if n := len(l.logs.with("WARN could not note the store")); n != 1 {
+		if n := len(l.logs.with("WARN store adopted but not saved")); n != 1 {
 			l.Errorf("%d lines say that the store is not noted\n%s", n, l.logs)
 		}
 		l.must(os.Remove(l.at("ballast")))

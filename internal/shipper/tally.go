@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Tally counts what a pass came to: each episode that was scanned is in
-// exactly one of the other counters at the end.
+// Tally counts the results of a pass. At its end, each scanned episode is in exactly one of the
+// other counters.
 type Tally struct {
 	Scanned        int `json:"scanned"`
 	Shipped        int `json:"shipped"`
@@ -21,18 +21,18 @@ func (t Tally) String() string {
 		t.Scanned, t.Shipped, t.AlreadyPresent, t.Transient, t.Conflicts, t.Held)
 }
 
-// Done returns how many of the scanned episodes have come to something.
+// Done returns how many of the scanned episodes have a result.
 func (t Tally) Done() int {
 	return t.Shipped + t.AlreadyPresent + t.Transient + t.Conflicts + t.Held
 }
 
-// tally is a [Tally] that may be looked at while it counts.
-type tally struct {
+// counters is a [Tally] for concurrent use.
+type counters struct {
 	mu sync.Mutex
 	t  Tally // guarded by mu
 }
 
-func (t *tally) count(f func(*Tally)) {
+func (t *counters) count(f func(*Tally)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f(&t.t)

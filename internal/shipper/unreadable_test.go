@@ -6,7 +6,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
-	"cis490/internal/shipper"
+	"cis490/internal/shipped"
 )
 
 // What the receiver cannot examine is neither healed nor called lost. Where it does not
@@ -19,11 +19,11 @@ func TestAuditHealsNothingThatCannotBeExamined(t *testing.T) {
 		nameless := l.rx.stored["nameless"]
 		nameless.Digest = digest.Digest{}
 		l.rx.stored["nameless"] = nameless
-		report, found := l.audit(shipper.AuditOptions{Heal: true, Quick: quick})
-		if found != "closed stored, nameless unknown" || report.Healing != 0 || report.Bad() != 1 {
+		report, found := l.audit(shipped.VerifyOptions{Heal: true, Quick: quick})
+		if found != "closed stored, nameless unknown" || report.Healing != 0 || report.Problems() != 1 {
 			t.Errorf("quick %v: got %s, %v", quick, found, report)
 		}
-		_, err := shipper.Audit(t.Context(), l.cfg, l.rx, shipper.AuditOptions{Quick: quick, Found: func(a shipper.Audited) error {
+		_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{Quick: quick, OnResult: func(a shipped.VerifyResult) error {
 			if !strings.HasPrefix(a.Detail, "not read back: ") {
 				t.Errorf("quick %v: %s does not say why: %q", quick, a.Dir, a.Detail)
 			}

@@ -13,6 +13,7 @@ import (
 
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
+	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 )
 
@@ -32,7 +33,7 @@ func wantUnmovable(l *lab, remedy func()) {
 	l.Helper()
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
 	h := l.held()["run-1"]
-	if h.Reason != outbox.Unfit || !strings.Contains(h.Cause, "cp -a") {
+	if h.Reason != outbox.Unpackable || !strings.Contains(h.Cause, "cp -a") {
 		l.Errorf("held as %+v", h)
 	}
 	if told := l.logs.with("ERROR held an episode"); len(told) != 1 {
@@ -40,7 +41,7 @@ func wantUnmovable(l *lab, remedy func()) {
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	remedy()
-	l.must(shipper.Retry(l.cfg, "run-1", false))
+	l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
@@ -107,7 +108,7 @@ func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 		t.Errorf("the pass came to %v\n%s", tally, l.logs)
 	}
 	l.must(unix.Unmount(l.at("episodes", "run-1"), 0))
-	l.must(shipper.Retry(l.cfg, "run-1", false))
+	l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 }
 
@@ -147,7 +148,7 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 		if _, err := json.Marshal(st); err != nil {
 			l.Error(err)
 		}
-		if n := len(l.logs.with("WARN an entry never ships")); n != 3 {
+		if n := len(l.logs.with("WARN entry never ships")); n != 3 {
 			l.Errorf("%d lines in the log in an hour, want 3: %q", n, l.logs.with("never ships"))
 		}
 		// A correct marker is all that it needs.

@@ -15,9 +15,8 @@ import (
 	"cis490/internal/episode"
 )
 
-// Events that are asked for. A directory in which an experiment writes has
-// thousands of others a second, which is why this is not fsnotify: that asks
-// for writes as well and cannot be told not to.
+// The events. This is not fsnotify, because that asks for writes as well: a directory in which an
+// experiment writes has thousands of them per second.
 const (
 	onName  = unix.IN_CREATE | unix.IN_MOVED_TO
 	onSelf  = unix.IN_MOVE_SELF | unix.IN_DELETE_SELF
@@ -25,34 +24,32 @@ const (
 	noFlags = unix.IN_CLOEXEC | unix.IN_NONBLOCK
 )
 
-// watch tells the loop which episodes have just become finished. It is a
-// courtesy that saves the time to the next scan: whatever goes wrong here, the
-// scan finds.
-func (d *dispatch) watch(ctx context.Context) error {
+// watch tells the loop which episodes have just become finished. It only saves the time until the
+// next scan, which finds whatever is missed here.
+func (d *dispatcher) watch(ctx context.Context) error {
 	w, err := d.newWatcher(ctx)
 	if err == nil {
 		defer w.f.Close()
 		err = w.run()
 	}
 	if err != nil && ctx.Err() == nil {
-		d.log.Warn("no wake-up by the file system; episodes are found by scanning", "every", d.cfg.ScanInterval, "err", err)
+		d.log.Warn("inotify unavailable, scanning only", "every", d.cfg.ScanInterval, "err", err)
 	}
 	return nil
 }
 
-// watcher watches the episodes folder, and in it the episodes that have no
-// marker yet.
+// watcher watches the episodes directory, and in it the episodes without a marker.
 type watcher struct {
-	d        *dispatch
-	ctx      context.Context // of the run
-	f        *os.File
-	episodes *durable.Dir
-	root     int32
-	names    map[int32]string // by watch
-	refused  bool             // the kernel has no more watches; said once
+	d           *dispatcher
+	ctx         context.Context // of the run
+	f           *os.File
+	episodes    *durable.Dir
+	root        int32
+	names       map[int32]string // by watch descriptor
+	limitLogged bool             // that the kernel has no more watches
 }
 
-func (d *dispatch) newWatcher(ctx context.Context) (*watcher, error) {
+func (d *dispatcher) newWatcher(ctx context.Context) (*watcher, error) {
 	fd, err := d.inotify(noFlags)
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
@@ -69,7 +66,7 @@ func (d *dispatch) newWatcher(ctx context.Context) (*watcher, error) {
 }
 
 func (w *watcher) run() error {
-	if err := w.all(); err != nil {
+	if err := w.watchAll(); err != nil {
 		return err
 	}
 	buf := make([]byte, 64<<10)
@@ -83,7 +80,7 @@ func (w *watcher) run() error {
 			mask := binary.NativeEndian.Uint32(events[4:])
 			size := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(events[12:]))
 			name, _, _ := bytes.Cut(events[unix.SizeofInotifyEvent:size], []byte{0})
-			if err := w.event(wd, mask, string(name)); err != nil {
+			if err := w.handleEvent(wd, mask, string(name)); err != nil {
 				return err
 			}
 			events = events[size:]
@@ -91,28 +88,27 @@ func (w *watcher) run() error {
 	}
 }
 
-func (w *watcher) event(wd int32, mask uint32, name string) error {
+func (w *watcher) handleEvent(wd int32, mask uint32, name string) error {
 	switch {
 	case mask&unix.IN_Q_OVERFLOW != 0:
-		return w.all()
+		return w.watchAll()
 	case wd == w.root && mask&(onSelf|unix.IN_UNMOUNT|unix.IN_IGNORED) != 0:
-		return w.rescan() // which sees that the folder has moved
+		return w.requestScan() // which finds that the directory was moved
 	case mask&unix.IN_IGNORED != 0:
 		delete(w.names, wd)
 	case wd == w.root:
-		return w.look(name)
+		return w.check(name)
 	case name == episode.Marker:
 		if of, known := w.names[wd]; known {
-			return w.look(of)
+			return w.check(of)
 		}
 	}
 	return nil
 }
 
-// all watches every episode that is not finished, at the start and when events
-// were lost, and then has the folders scanned for those that are: one may have
-// become so between the last scan and its watch.
-func (w *watcher) all() error {
+// watchAll watches every unfinished episode, at the start and after events were lost. Then it
+// requests a scan: an episode may have become finished between the last scan and its watch.
+func (w *watcher) watchAll() error {
 	for name, err := range w.d.src.Names() {
 		if err != nil {
 			return err
@@ -121,31 +117,31 @@ func (w *watcher) all() error {
 		if err != nil || finished {
 			continue
 		}
-		if err := w.look(name); err != nil {
+		if err := w.check(name); err != nil {
 			return err
 		}
 	}
-	return w.rescan()
+	return w.requestScan()
 }
 
-// rescan has the loop scan the folders now.
-func (w *watcher) rescan() error {
-	if !report(w.ctx, w.d.found, "") {
+// requestScan has the loop start a scan.
+func (w *watcher) requestScan() error {
+	if !publish(w.ctx, w.d.finishedc, "") {
 		return w.ctx.Err()
 	}
 	return nil
 }
 
-// look tells the loop of an episode that is finished, and watches one that is
-// not. The marker may have come before the watch did: hence the second look.
-func (w *watcher) look(name string) error {
+// check tells the loop of a finished episode, and watches an unfinished one. The marker may have
+// come before the watch, so it checks twice.
+func (w *watcher) check(name string) error {
 	parsed, err := episode.ParseName(name)
 	if err != nil {
 		return nil // the scan reports it
 	}
 	finished, err := w.d.src.IsFinished(parsed)
 	if err == nil && !finished {
-		if err := w.add(name); err != nil {
+		if err := w.addWatch(name); err != nil {
 			return nil
 		}
 		finished, err = w.d.src.IsFinished(parsed)
@@ -153,18 +149,19 @@ func (w *watcher) look(name string) error {
 	if err != nil || !finished {
 		return nil
 	}
-	w.forget(name)
-	if !report(w.ctx, w.d.found, parsed) {
+	w.removeWatch(name)
+	if !publish(w.ctx, w.d.finishedc, parsed) {
 		return w.ctx.Err()
 	}
 	return nil
 }
 
-func (w *watcher) add(name string) error {
+func (w *watcher) addWatch(name string) error {
 	wd, err := unix.InotifyAddWatch(int(w.f.Fd()), w.episodes.Path(name), onName|onDirs)
-	if errors.Is(err, unix.ENOSPC) && !w.refused {
-		w.refused = true
-		w.d.log.Warn("the kernel has no more inotify watches; some episodes are found by scanning", "every", w.d.cfg.ScanInterval)
+	if errors.Is(err, unix.ENOSPC) && !w.limitLogged {
+		w.limitLogged = true
+		w.d.log.Warn("inotify watches exhausted", "every", w.d.cfg.ScanInterval,
+			"hint", "some episodes are found only by the scan")
 	}
 	if err != nil {
 		return &fs.PathError{Op: "watch", Path: w.episodes.Path(name), Err: err}
@@ -173,9 +170,9 @@ func (w *watcher) add(name string) error {
 	return nil
 }
 
-// forget ends the watch of an episode that is about to be moved away. What the
-// kernel has forgotten by itself is no error.
-func (w *watcher) forget(name string) {
+// removeWatch removes the watch of an episode that is about to be moved away. The kernel may have
+// removed it before.
+func (w *watcher) removeWatch(name string) {
 	for wd, n := range w.names {
 		if n == name {
 			delete(w.names, wd)

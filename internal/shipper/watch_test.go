@@ -125,7 +125,7 @@ func TestWithoutWatchesTheScanFinds(t *testing.T) {
 		s, stop := l.daemon() // which cannot watch
 		l.finish("run-1")
 		time.Sleep(31 * time.Second)
-		if s.Tally().Shipped != 1 || len(l.logs.with("episodes are found by scanning")) != 1 {
+		if s.Tally().Shipped != 1 || len(l.logs.with("inotify unavailable")) != 1 {
 			l.Errorf("got %v\n%s", s.Tally(), l.logs)
 		}
 		l.must(stop())

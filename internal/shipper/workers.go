@@ -3,31 +3,29 @@ package shipper
 import (
 	"context"
 	"sync"
+	"time"
 
 	"cis490/internal/archive"
 	"cis490/internal/episode"
 	"cis490/internal/wire"
 )
 
-// result is what a worker's piece of work came to.
+// result is the result of a worker.
 type result struct {
 	name   episode.Name
 	stage  Stage
-	size   int64       // of the archive, or of the episode if it is errLarge; else what was known before
+	size   int64       // of the archive, or of the episode with errLarge; else what was known before
 	status wire.Status // of Send
-	held   bool        // it is held, and was tried again all the same
+	held   bool        // it is held, and was retried all the same
 	err    error
 }
 
-// hands is how many episodes may be in the hands of sealers, and as many in those of
-// senders. The configuration bounds how many of them are packed and sent at one time;
-// the others wait for the disk to have synced what was packed or delivered, which it
-// does for many at the price of one.
-const hands = 32
+// workersPerStage is the number of workers per stage. It exceeds packers and senders so that
+// episodes that wait for fsync share one commit of the file system.
+const workersPerStage = 32
 
-// sealer packs the episodes that it is given, and seals them. It takes one only
-// when it has a packer for it.
-func (d *dispatch) sealer(ctx context.Context, id int) error {
+// packWorker packs episodes. It receives one only when it has a packer.
+func (d *dispatcher) packWorker(ctx context.Context, id int) error {
 	for {
 		var p *archive.Packer
 		select {
@@ -35,52 +33,108 @@ func (d *dispatch) sealer(ctx context.Context, id int) error {
 		case <-ctx.Done():
 			return nil
 		}
-		giveBack := sync.OnceFunc(func() { d.packers <- p })
-		c, more := <-d.sealc
+		releasePacker := sync.OnceFunc(func() { d.packers <- p })
+		c, more := <-d.packc
 		if !more {
-			giveBack()
+			releasePacker()
 			return nil
 		}
-		beat, end := d.work.begin(id)
-		size, err := d.seal(ctx, p, c, beat, giveBack)
-		giveBack()
+		beat, end := d.work.start(id)
+		size, err := d.packEpisode(ctx, p, c, beat, releasePacker)
+		releasePacker()
 		end()
-		if !report(ctx, d.done, result{name: c.name, stage: Seal, size: size, err: err}) {
+		if !publish(ctx, d.results, result{name: c.name, stage: Pack, size: size, err: err}) {
 			return nil
 		}
 	}
 }
 
-// sender sends the episodes that it is given, and retires them. It takes one only
-// when it may send it.
-func (d *dispatch) sender(ctx context.Context, id int) error {
+// sendWorker sends episodes and retires them. It receives one only when it has a send slot.
+func (d *dispatcher) sendWorker(ctx context.Context, id int) error {
 	for {
 		select {
-		case d.turns <- struct{}{}:
+		case d.sendSlots <- struct{}{}:
 		case <-ctx.Done():
 			return nil
 		}
-		giveUp := sync.OnceFunc(func() { <-d.turns })
+		releaseSlot := sync.OnceFunc(func() { <-d.sendSlots })
 		name, more := <-d.sendc
 		if !more {
-			giveUp()
+			releaseSlot()
 			return nil
 		}
-		beat, end := d.work.begin(id)
-		status, err := d.send(ctx, name, beat, giveUp)
+		beat, end := d.work.start(id)
+		status, err := d.send(ctx, name, beat, releaseSlot)
 		end()
-		told := report(ctx, d.done, result{name: name, stage: Send, status: status, err: err})
-		giveUp() // not before: what failed may be a reason to send nothing more
-		if !told {
+		published := publish(ctx, d.results, result{name: name, stage: Send, status: status, err: err})
+		releaseSlot() // not before: the failure may pause sending
+		if !published {
 			return nil
 		}
 	}
 }
 
-func report[T any](ctx context.Context, to chan<- T, v T) bool {
+func publish[T any](ctx context.Context, to chan<- T, v T) bool {
 	select {
 	case to <- v:
 		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// stuckAfter is how long a worker may show no progress. It is longer than every wait that is
+// bounded by itself. The longest is for a receiver that is slow to answer the announcement, does
+// not answer the upload, and does not answer the query about it.
+const stuckAfter = 20 * time.Minute
+
+// workTracker records when each active worker last progressed.
+type workTracker struct {
+	mu           sync.Mutex
+	lastProgress map[int]time.Time // guarded by mu; by worker
+}
+
+// start records that a worker has started. The worker must call beat on progress, and end.
+func (w *workTracker) start(worker int) (beat, end func()) {
+	beat = func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.lastProgress == nil {
+			w.lastProgress = make(map[int]time.Time)
+		}
+		w.lastProgress[worker] = time.Now()
+	}
+	beat()
+	return beat, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.lastProgress, worker)
+	}
+}
+
+// progressing reports whether no worker is stuck.
+func (w *workTracker) progressing() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, last := range w.lastProgress {
+		if time.Since(last) > stuckAfter {
+			return false
+		}
+	}
+	return true
+}
+
+// Alive reports whether the dispatcher responds and no worker is stuck. It is meant for a watchdog.
+func (s *Shipper) Alive(ctx context.Context) bool {
+	answer := make(chan struct{}, 1)
+	select {
+	case s.livenessProbes <- answer:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-answer:
+		return s.work.progressing()
 	case <-ctx.Done():
 		return false
 	}

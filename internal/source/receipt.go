@@ -13,12 +13,11 @@ import (
 	"cis490/internal/episode"
 )
 
-// receiptAttr names the attribute of a retired episode's directory that holds
-// its [Receipt].
+// receiptAttr is the name of the attribute with the [Receipt] of a retired episode's directory.
 const receiptAttr = "receipt"
 
-// Receipt is what the receiver said that it has of a retired episode. Who wants
-// to know whether it still has it needs no other record.
+// Receipt is what the receiver confirmed to have of a retired episode. It is all that is needed to
+// ask whether it still has it.
 type Receipt struct {
 	Digest     digest.Digest // of the archive
 	Size       int64         // of the archive
@@ -43,17 +42,17 @@ func parseReceipt(b []byte) (Receipt, bool) {
 	return r, !r.Digest.IsZero() && r.Size >= 0
 }
 
-// noteReceipt notes the receipt and the state at the episode's directory, which takes
-// them along wherever it is moved, and returns what makes that durable. Without a
-// receipt, those of an earlier delivery are removed: they would speak of other bytes, so
-// that this is durable at once. Where they cannot be kept (no attributes, no right, no
-// room for one) the episode is retired all the same, and what the receiver has of it is
-// unknown on this host.
-func (s *Source) noteReceipt(name episode.Name, r *Receipt, state State) (sync func() error, err error) {
+// recordReceipt records the receipt and the state at the episode's directory, which keeps them
+// wherever it is moved. It returns the function that makes them durable.
+//
+// Without a receipt it removes those of an earlier delivery, durably at once: they would describe
+// other bytes. If attributes cannot be stored (no support, no permission, no space), the episode is
+// retired all the same, and this host does not know what the receiver has of it.
+func (s *Source) recordReceipt(name episode.Name, r *Receipt, state State) (sync func() error, err error) {
 	nothing := func() error { return nil }
 	dir, err := s.episodes.OpenDir(string(name))
 	if errors.Is(err, fs.ErrPermission) {
-		return nothing, nil // the rename says what is wrong
+		return nothing, nil // the rename reports what is wrong
 	}
 	if err != nil {
 		return nil, durable.AsReadError(err)
@@ -65,7 +64,7 @@ func (s *Source) noteReceipt(name episode.Name, r *Receipt, state State) (sync f
 	}
 	err = setReceipt(dir, r, state)
 	switch {
-	case r != nil && noPlace(err):
+	case r != nil && cannotStoreAttr(err):
 		return dir.Close, nil
 	case err == nil && !fresh:
 		err = dir.Sync()
@@ -76,7 +75,7 @@ func (s *Source) noteReceipt(name episode.Name, r *Receipt, state State) (sync f
 	return func() error { return errors.Join(dir.Sync(), dir.Close()) }, nil
 }
 
-// setReceipt sets the attributes of a delivery, or empties those of an earlier one.
+// setReceipt sets the attributes of a delivery, or clears those of an earlier one.
 func setReceipt(dir *durable.Dir, r *Receipt, state State) error {
 	if r == nil {
 		return errors.Join(
@@ -91,15 +90,15 @@ func setReceipt(dir *durable.Dir, r *Receipt, state State) error {
 		return err
 	}
 	err := durable.SetAttr(dir.File(), stateAttr, state.encode())
-	if noPlace(err) {
-		// The receipt counts without it; that of an earlier delivery must go.
+	if cannotStoreAttr(err) {
+		// The receipt is valid without it, but an earlier one must go.
 		return durable.RemoveAttr(dir.File(), stateAttr)
 	}
 	return err
 }
 
-// noPlace reports whether err says that an attribute cannot be kept here.
-func noPlace(err error) bool {
+// cannotStoreAttr reports whether err says that an attribute cannot be stored here.
+func cannotStoreAttr(err error) bool {
 	for _, e := range []error{durable.ErrNoAttr, fs.ErrPermission, unix.ENOSPC, unix.EDQUOT, unix.E2BIG} {
 		if errors.Is(err, e) {
 			return true
@@ -108,8 +107,7 @@ func noPlace(err error) bool {
 	return false
 }
 
-// ReceiptOf returns the receipt that an open directory of a retired episode
-// carries, or false.
+// ReceiptOf returns the receipt at the open directory of a retired episode, or false.
 func ReceiptOf(dir *durable.Dir) (Receipt, bool, error) {
 	b, err := durable.Attr(dir.File(), receiptAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
@@ -122,8 +120,8 @@ func ReceiptOf(dir *durable.Dir) (Receipt, bool, error) {
 	return r, ok, nil
 }
 
-// WasRetired reports whether an episode carries the receipt of an earlier delivery:
-// it was moved back to be sent again.
+// WasRetired reports whether an episode has the receipt of an earlier delivery: it was moved back
+// to be sent again.
 func (s *Source) WasRetired(name episode.Name) (bool, error) {
 	dir, err := s.episodes.OpenDir(string(name))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {

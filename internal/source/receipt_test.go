@@ -51,13 +51,13 @@ func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 	if len(got) != 3 {
 		t.Fatalf("got %v", got)
 	}
-	if r := got["run-7"]; !r.Known || r.Receipt != *want || r.Name != "run-7" {
+	if r := got["run-7"]; !r.HasReceipt || r.Receipt != *want || r.Name != "run-7" {
 		t.Errorf("run-7 carries %+v, want %+v", r, want)
 	}
-	if r := got["run-7~2"]; !r.Known || r.Receipt != *receiptOf("second") || r.Name != "run-7" {
+	if r := got["run-7~2"]; !r.HasReceipt || r.Receipt != *receiptOf("second") || r.Name != "run-7" {
 		t.Errorf("run-7~2 carries %+v", r)
 	}
-	if r := got["run-8"]; r.Known || r.Name != "run-8" {
+	if r := got["run-8"]; r.HasReceipt || r.Name != "run-8" {
 		t.Errorf("run-8 carries %+v, want nothing: it was retired without a receipt", r)
 	}
 }
@@ -70,7 +70,7 @@ func TestRetiringWithoutReceiptTakesAnOldOneAway(t *testing.T) {
 	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
 	l.must(l.Resend(l.retired()["run-7"]))
 	l.must(l.Retire("run-7", nil, source.State{}))
-	if r := l.retired()["run-7"]; r.Known {
+	if r := l.retired()["run-7"]; r.HasReceipt {
 		t.Errorf("it carries %+v", r.Receipt)
 	}
 }
@@ -81,7 +81,7 @@ func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	for _, value := range []string{"", "x", strings.Repeat("\x00", 48), strings.Repeat("\xff", 48), strings.Repeat("x", 49)} {
 		l.must(os.MkdirAll(filepath.Join(l.shipped, "run-7"), 0o755))
 		l.must(unix.Setxattr(filepath.Join(l.shipped, "run-7"), "user.cis490.receipt", []byte(value), 0))
-		if r := l.retired()["run-7"]; r.Known {
+		if r := l.retired()["run-7"]; r.HasReceipt {
 			t.Errorf("%q is taken for %+v", value, r.Receipt)
 		}
 	}
@@ -136,7 +136,7 @@ func FuzzReceipt(f *testing.F) {
 			t.Skip(err)
 		}
 		r, err := l.Retired("run-7")
-		if err != nil || r.Known && (r.Receipt.Size < 0 || r.Receipt.Digest.IsZero()) {
+		if err != nil || r.HasReceipt && (r.Receipt.Size < 0 || r.Receipt.Digest.IsZero()) {
 			t.Errorf("%q: %+v, %v", value, r, err)
 		}
 	})

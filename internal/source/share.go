@@ -9,23 +9,22 @@ import (
 	"cis490/internal/durable"
 )
 
-// Sharing is what [Share] did.
+// Sharing is the result of [Share].
 type Sharing struct {
 	Shared int `json:"shared"` // directories whose group or mode changed
 	Failed int `json:"failed"`
 }
 
-// maxShareErrors bounds what [Share] reports of one pass.
+// maxShareErrors is the maximum number of errors of one pass that [Share] returns.
 const maxShareErrors = 10
 
-// Share gives each directory in the episodes folder to a group, so that the shipper,
-// which is in it, can move the directory whoever made it and with whatever mode. What
-// is not a directory there is left alone, and so is what changes place meanwhile: the
-// next pass sees it. A directory that cannot be shared does not keep the others back;
-// the first few are named in the error.
+// Share gives each directory in the episodes directory to a group, so that the shipper, which is in
+// that group, can move it whatever its owner and mode. It skips what is not a directory, and what
+// is renamed meanwhile, which the next pass finds. A directory that cannot be shared does not stop
+// the others; the error names the first few.
 //
-// Share may be root, or have the rights of root over all owners: see
-// [durable.Dir.ShareDir]. Its memory does not grow with the number of entries.
+// Share may run as root, or with root's rights over all owners: see [durable.Dir.ShareDir]. Its
+// memory does not grow with the number of entries.
 func Share(ctx context.Context, episodes *durable.Dir, gid int) (Sharing, error) {
 	var s Sharing
 	var errs []error
@@ -51,8 +50,8 @@ func Share(ctx context.Context, episodes *durable.Dir, gid int) (Sharing, error)
 	return s, errors.Join(errs...)
 }
 
-// quoteName puts the name of an entry, which may hold any bytes, in the place of the
-// path in an error.
+// quoteName replaces the path in an error by the quoted name of an entry, which may contain any
+// bytes.
 func quoteName(name string, err error) error {
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("%s %+q: %w", at.Op, name, at.Err)

@@ -12,23 +12,23 @@ import (
 	"cis490/internal/episode"
 )
 
-// Retired is an episode in the shipped folder.
+// Retired is an episode in the shipped directory.
 type Retired struct {
-	Dir     string       // its directory, which may have a suffix (see [Source.Retire])
-	Name    episode.Name // as the receiver knows it
-	Known   bool         // it carries its receipt
-	Receipt Receipt      // if Known
-	Noted   bool         // it carries its state, as shippers note it since 2026-11-29
-	State   State        // if Noted
-	Change  *Change      // that was noted; nil if none was
-	Err     error        // why nothing is known of it; nil if something is
-	// MarkedAt is the ctime of its marker: when that came to this host, or was changed
-	// last. It is zero if there is none.
+	Dir        string       // its directory, which may have a suffix (see [Source.Retire])
+	Name       episode.Name // as the receiver knows it
+	HasReceipt bool         // it carries its receipt
+	Receipt    Receipt      // if HasReceipt
+	HasState   bool         // it has its state, as shippers record it since 2026-11-29
+	State      State        // if HasState
+	Change     *Change      // that was recorded; nil if none was
+	Err        error        // why nothing is known of it, or nil
+	// MarkedAt is the ctime of its marker: when it came to this host, or was changed last. It is zero
+	// without a marker.
 	MarkedAt time.Time
 }
 
-// Shipped yields the retired episodes, in no order. What is no directory of an
-// episode's name is not ours, and is left out.
+// Shipped yields the retired episodes, in no order. It skips what is not a directory with the name
+// of an episode.
 func (s *Source) Shipped() iter.Seq2[Retired, error] {
 	return func(yield func(Retired, error) bool) {
 		for e, err := range s.shipped.Names() {
@@ -41,11 +41,11 @@ func (s *Source) Shipped() iter.Seq2[Retired, error] {
 			}
 			r, err := s.Retired(e.Name())
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStray) {
-				continue // moved away meanwhile, or never ours
+				continue // moved away meanwhile, or no episode
 			}
 			if err != nil && !errors.Is(err, durable.ErrFault) {
-				// What the receiver has of this one is unknown; the others go on.
-				r.Known, r.Err, err = false, err, nil
+				// What the receiver has of this one is unknown. The others continue.
+				r.HasReceipt, r.Err, err = false, err, nil
 			}
 			if !yield(r, err) {
 				return
@@ -54,18 +54,18 @@ func (s *Source) Shipped() iter.Seq2[Retired, error] {
 	}
 }
 
-// errStray says that a name is none of a retired episode.
-var errStray = errors.New("is no retired episode")
+// errStray says that a name is not of a retired episode.
+var errStray = errors.New("is not a retired episode")
 
-// Retired looks one directory of the shipped folder up. It returns an error
-// wrapping [fs.ErrNotExist] if it is not there, and a [*durable.ReadError] if the disk does
-// not give it.
+// Retired returns what one directory of the shipped directory holds. It returns an error wrapping
+// [fs.ErrNotExist] if there is none, and a [*durable.ReadError] if the disk does not return its
+// data.
 func (s *Source) Retired(dir string) (Retired, error) {
-	r, err := s.lookUp(dir)
+	r, err := s.readRetired(dir)
 	return r, durable.AsReadError(err)
 }
 
-func (s *Source) lookUp(dir string) (Retired, error) {
+func (s *Source) readRetired(dir string) (Retired, error) {
 	stem, _, _ := strings.Cut(dir, "~")
 	name, err := episode.ParseName(stem)
 	if err != nil {
@@ -83,16 +83,15 @@ func (s *Source) lookUp(dir string) (Retired, error) {
 	if marker, err := d.Lstat(episode.Marker); err == nil {
 		r.MarkedAt = marker.ChangedAt()
 	}
-	if r.Receipt, r.Known, err = ReceiptOf(d); err != nil {
+	if r.Receipt, r.HasReceipt, err = ReceiptOf(d); err != nil {
 		return r, err
 	}
-	r.State, r.Noted, r.Change, err = readState(d)
+	r.State, r.HasState, r.Change, err = readState(d)
 	return r, err
 }
 
-// Resend moves a retired episode back to where it came from, durably, so that
-// it goes the whole way once more. It returns an error wrapping [fs.ErrExist]
-// if there is an episode of its name already.
+// Resend moves a retired episode back to the episodes directory, durably, so that it is packed and
+// sent again. It returns an error wrapping [fs.ErrExist] if there is an episode of its name.
 func (s *Source) Resend(r Retired) error {
 	d, err := s.shipped.OpenDir(r.Dir)
 	if err != nil {

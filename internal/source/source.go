@@ -1,10 +1,11 @@
 // Package source finds finished episodes on the lab host and retires them.
 //
-// An episode is finished when it is a real directory and has a regular
-// [episode.Marker]. Where it is on another file system than the episodes folder, it cannot
-// be moved, and [Source.Tree] says so. The law: this package
-// destroys nothing. Retiring moves the directory to the shipped folder, where a
-// name that is taken gets a suffix; the one caller must hold a receipt.
+// An episode is finished when it is a directory, not a link, and has a regular [episode.Marker]. If
+// it is on another file system than the episodes directory, it cannot be moved, and [Source.Tree]
+// returns an error.
+//
+// Invariant: this package destroys nothing. Retiring moves the directory to the shipped directory,
+// where a name that is taken gets a suffix. Its one caller must hold a receipt.
 package source
 
 import (
@@ -22,27 +23,27 @@ import (
 	"cis490/internal/printable"
 )
 
-// Source is the pair of folders.
+// Source is the pair of directories.
 type Source struct {
 	episodes *durable.Dir
 	shipped  *durable.Dir
 	limits   archive.Limits
 }
 
-// New returns the source of two open folders, which it closes in the end.
-// Limits bound what may be packed as one episode.
-func New(episodes, shipped *durable.Dir, limits archive.Limits) (*Source, error) {
-	return &Source{episodes: episodes, shipped: shipped, limits: limits}, nil
+// New returns the source of two open directories, and takes ownership of them. Limits bound one
+// episode.
+func New(episodes, shipped *durable.Dir, limits archive.Limits) *Source {
+	return &Source{episodes: episodes, shipped: shipped, limits: limits}
 }
 
-// Close closes the folders.
+// Close closes the directories.
 func (s *Source) Close() error { return errors.Join(s.episodes.Close(), s.shipped.Close()) }
 
-// Dirs returns the folders. They belong to s.
+// Dirs returns the directories. They belong to s.
 func (s *Source) Dirs() (episodes, shipped *durable.Dir) { return s.episodes, s.shipped }
 
-// Names yields the names of the directories in the episodes folder, finished or
-// not, in no order: what is there to look at. It looks into none of them.
+// Names yields the names of the directories in the episodes directory, finished or not, in no
+// order. It opens none of them.
 func (s *Source) Names() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for name, err := range s.Entries() {
@@ -56,8 +57,8 @@ func (s *Source) Names() iter.Seq2[string, error] {
 	}
 }
 
-// Entries is [Source.Names] with all that is in the folder: what is no directory, and never
-// ships, comes with a [*StrayError].
+// Entries is [Source.Names] with all that is in the directory. What is not a directory comes with a
+// [*StrayError].
 func (s *Source) Entries() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for e, err := range s.episodes.Names() {
@@ -75,18 +76,18 @@ func (s *Source) Entries() iter.Seq2[string, error] {
 	}
 }
 
-// A StrayError says that an entry of the episodes folder never ships as it is: it is no
-// directory, or what should be its marker is no regular file.
+// StrayError says that an entry of the episodes directory never ships as it is: it is not a
+// directory, or its marker is not a regular file.
 type StrayError struct {
-	Entry  string `json:"entry"`  // its name, or its name quoted where it is not printable
-	Why    string `json:"reason"` // a sentence for a person
-	Marked bool   `json:"-"`      // it has something for a marker: somebody means it for an episode
+	Entry  string `json:"entry"`  // its name, quoted if it is not printable
+	Why    string `json:"reason"` // a sentence for an operator
+	Marked bool   `json:"-"`      // it has something named like a marker, so it seems to be meant as an episode
 	Link   bool   `json:"-"`      // it is a link
 }
 
 func (e *StrayError) Error() string { return e.Entry + " " + e.Why }
 
-// stray describes what is no directory.
+// stray describes an entry that is not a directory.
 func stray(e fs.DirEntry) *StrayError {
 	s := &StrayError{Entry: printable.Name(e.Name())}
 	switch {
@@ -100,8 +101,8 @@ func stray(e fs.DirEntry) *StrayError {
 	return s
 }
 
-// NameError returns nil unless there is a finished episode under a name that is
-// no name: nothing can be sent or noted under it, and a person must rename it.
+// NameError returns nil unless there is a finished episode whose name is not valid: it cannot be
+// sent or held, and an operator must rename it.
 func (s *Source) NameError(name string) error {
 	_, err := episode.ParseName(name)
 	if err == nil {
@@ -113,23 +114,23 @@ func (s *Source) NameError(name string) error {
 	return err
 }
 
-// IsFinished reports whether there is a finished episode of this name. It may be on
-// another file system: [Source.Tree] says so.
+// IsFinished reports whether there is a finished episode of this name. It may be on another file
+// system: see [Source.Tree].
 func (s *Source) IsFinished(name episode.Name) (bool, error) {
 	_, finished, err := s.finished(string(name))
 	return finished, err
 }
 
-// Finish says when an episode became finished.
+// Finish says when an episode was finished.
 type Finish struct {
 	At time.Time // the mtime of its marker, which may be any
-	// MarkedAt is the ctime of the marker, and ChangedAt the later one of that and of the
-	// ctime of the episode's directory: the episode has not changed last before that.
+	// MarkedAt is the ctime of the marker. ChangedAt is the later one of that and the ctime of the
+	// episode's directory: its last change was not before that.
 	MarkedAt, ChangedAt time.Time
 }
 
-// FinishedAt is [Source.IsFinished], and when that came about. It returns a [*StrayError]
-// for an episode with a marker of another kind, which is not finished.
+// FinishedAt is [Source.IsFinished] with the times. It returns a [*StrayError] for an episode whose
+// marker is not a regular file, which is not finished.
 func (s *Source) FinishedAt(name episode.Name) (at Finish, finished bool, err error) {
 	m, err := s.marker(string(name))
 	if err == nil && m.there && !m.Regular() {
@@ -143,7 +144,7 @@ func (s *Source) finished(name string) (m marker, finished bool, err error) {
 	return m, m.finished(), err
 }
 
-// marker is what stands under the name of an episode's marker.
+// marker is what has the name of an episode's marker.
 type marker struct {
 	durable.Stat
 	there bool
@@ -174,8 +175,8 @@ func wrongMarker(st durable.Stat) string {
 	return fmt.Sprintf("never ships: its %s %s; remove that, and make an empty file", episode.Marker, what)
 }
 
-// marker looks for the marker of an episode. It returns a [*durable.ReadError] where the
-// disk does not say: that is of this one episode, and no fault of the storage.
+// marker looks for the marker of an episode. It returns a [*durable.ReadError] if the disk does not
+// return its data: that concerns this one episode, and is no storage fault.
 func (s *Source) marker(name string) (marker, error) {
 	m, err := s.findMarker(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -189,7 +190,7 @@ func (s *Source) findMarker(name string) (marker, error) {
 	if err != nil {
 		return marker{}, err
 	}
-	// A link to a directory is none: what it leads to is not ours to move.
+	// A link to a directory is no episode: its target must not be moved.
 	if !st.IsDir() {
 		return marker{}, nil
 	}
@@ -202,14 +203,13 @@ func (s *Source) findMarker(name string) (marker, error) {
 	return marker{Stat: found, there: err == nil, dir: st}, err
 }
 
-// Unfinished is an episode that has no marker, or one that does not count.
+// Unfinished is an episode without a valid marker.
 type Unfinished struct {
-	Entry     string    `json:"entry"`      // its name, or its name quoted where it is not printable
-	ChangedAt time.Time `json:"changed_at"` // the ctime of its folder
+	Entry     string    `json:"entry"`      // its name, quoted if it is not printable
+	ChangedAt time.Time `json:"changed_at"` // the ctime of its directory
 }
 
-// Unfinished describes the folder of an episode that is not finished, or returns an error
-// wrapping [fs.ErrNotExist].
+// Unfinished describes an unfinished episode, or returns an error wrapping [fs.ErrNotExist].
 func (s *Source) Unfinished(name string) (Unfinished, error) {
 	st, err := s.episodes.Lstat(name)
 	if err != nil {
@@ -218,8 +218,8 @@ func (s *Source) Unfinished(name string) (Unfinished, error) {
 	return Unfinished{printable.Name(name), st.ChangedAt()}, nil
 }
 
-// MarkedAt returns when an episode's marker, of whatever time, came here or was changed
-// last: its ctime. It is zero if there is none.
+// MarkedAt returns the ctime of an episode's marker: when it came to this host, or was changed
+// last. It is zero without a marker.
 func (s *Source) MarkedAt(name episode.Name) time.Time {
 	m, err := s.marker(string(name))
 	if err != nil || !m.finished() {
@@ -234,39 +234,37 @@ func (s *Source) Tree(name episode.Name) (*archive.Tree, error) {
 	return archive.OpenTree(s.episodes.File(), string(name), name, s.limits)
 }
 
-// TreeIn is [Source.Tree] for a retired episode whose directory in a folder may have
-// another name.
+// TreeIn is [Source.Tree] for a retired episode in a directory of any name.
 func (s *Source) TreeIn(folder *durable.Dir, dir string, name episode.Name) (*archive.Tree, error) {
 	return archive.OpenTree(folder.File(), dir, name, s.limits)
 }
 
-// StuckError says that an episode may not be moved by this process. A person
-// must mend the permissions.
+// StuckError says that this process cannot move an episode. An operator must fix the permissions.
 type StuckError struct {
 	Err error
 }
 
 func (e *StuckError) Error() string { return e.Err.Error() }
 
-// Unwrap returns what the kernel said.
+// Unwrap returns the cause.
 func (e *StuckError) Unwrap() error { return e.Err }
 
-// maxSuffix bounds the search for a free name in the shipped folder.
+// maxSuffix is the maximum number of names that are tried in the shipped directory.
 const maxSuffix = 10_000
 
-// Retire moves an episode to the shipped folder, durably. The caller must hold
-// a receipt for it, which goes along with the episode's state; it is nil if the episode
-// is not what was delivered, because a person has accepted that.
+// Retire moves an episode to the shipped directory, durably. The caller must hold a receipt for it,
+// which is recorded with the state. R is nil if the episode is not what was delivered, and an
+// operator has accepted that.
 func (s *Source) Retire(name episode.Name, r *Receipt, state State) error {
-	sync, err := s.noteReceipt(name, r, state)
+	sync, err := s.recordReceipt(name, r, state)
 	if err != nil {
-		return fmt.Errorf("retire %s: note its receipt: %w", name, err)
+		return fmt.Errorf("retire %s: record its receipt: %w", name, err)
 	}
-	// The file system makes both durable in one go, where it may.
+	// The file system may make both durable in one commit.
 	return errors.Join(s.move(name), sync())
 }
 
-// move moves an episode to the shipped folder.
+// move moves an episode to the shipped directory.
 func (s *Source) move(name episode.Name) error {
 	_, err := s.episodes.RenameFree(string(name), s.shipped, string(name), maxSuffix)
 	switch {

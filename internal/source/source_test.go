@@ -36,8 +36,7 @@ func newLab(t testing.TB) *lab {
 	l.must(err)
 	shipped, err := durable.Create(l.shipped)
 	l.must(err)
-	l.Source, err = source.New(episodes, shipped, archive.DefaultLimits())
-	l.must(err)
+	l.Source = source.New(episodes, shipped, archive.DefaultLimits())
 	t.Cleanup(func() { l.Source.Close() })
 	return l
 }
@@ -317,10 +316,7 @@ func nobodysLab(t *testing.T) *source.Source {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := source.New(episodes, shipped, archive.DefaultLimits())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := source.New(episodes, shipped, archive.DefaultLimits())
 	t.Cleanup(func() { s.Close() })
 	return s
 }

@@ -17,38 +17,32 @@ const (
 	changedAttr = "changed" // a [Change]
 )
 
-// stateVersion begins the attribute. Of another version nothing is known.
+// stateVersion is the first byte of the attribute. Other versions are ignored.
 const stateVersion = 1
 
-// A Short is the beginning of a digest, enough to tell states of one tree apart.
-type Short [16]byte
-
-// Shorten returns the beginning of d.
-func Shorten(d digest.Digest) Short { return Short(d[:len(Short{})]) }
-
-// State is what was known of an episode when it was retired, or when it was last
-// compared with what the receiver has. Its zero value is that nothing was.
+// State is what was known of an episode when it was retired, or when it was last compared with what
+// the receiver has. Its zero value means that nothing was.
 type State struct {
-	// Fingerprint is of [archive.Marks.Below]. It is zero if a file had changed so
-	// shortly before that a later change might not show.
-	Fingerprint Short
+	// Fingerprint is of [archive.Marks.Below]. It is zero if a file had changed so recently that a
+	// later change might not show.
+	Fingerprint digest.Short
 	// Skips is of [archive.Marks.Skips]: what the archive left out.
-	Skips Short
-	// Contents is the digest of [archive.ContentDigest] that the receiver has
-	// reported for its archive; zero until it has.
+	Skips digest.Short
+	// Contents is the [archive.ContentDigest] that the receiver has reported for its archive; zero
+	// until it has.
 	Contents digest.Digest
 }
 
-// minQuiet is how long before a walk each file must have changed last for a fingerprint
-// to count: a write within the same tick of the clock leaves the ctime as it is.
-const minQuiet = 2 * time.Second
+// minUnchanged is for how long each file must not have changed before a walk for a fingerprint to
+// count: a write within the same clock tick does not change the ctime.
+const minUnchanged = 2 * time.Second
 
-// StateOf returns the state of a tree with these marks, which were taken at a time,
-// and whose contents are equal to the archive's.
+// StateOf returns the state of a tree whose contents are equal to the archive's. The marks must be
+// of a walk that started at at.
 func StateOf(m archive.Marks, at time.Time) State {
-	s := State{Skips: Shorten(m.Skips)}
-	if at.Sub(m.ChangedAt) >= minQuiet {
-		s.Fingerprint = Shorten(m.Below)
+	s := State{Skips: m.Skips.Short()}
+	if at.Sub(m.ChangedAt) >= minUnchanged {
+		s.Fingerprint = m.Below.Short()
 	}
 	return s
 }
@@ -71,18 +65,18 @@ func parseState(b []byte) (State, bool) {
 	return s, true
 }
 
-// A Change says that a retired episode is no longer what was shipped.
+// Change says that a retired episode is no longer what was shipped.
 type Change struct {
 	At    time.Time `json:"noted_at"`
 	Cause string    `json:"cause"` // printable ASCII
-	// Fingerprint is that of a [State] of the changed tree: as long as it has it, it need
-	// not be compared again.
-	Fingerprint Short `json:"-"`
-	// Partial says that a deletion has begun, and that part of the episode is gone.
+	// Fingerprint is that of a [State] of the changed tree. While the tree has it, it need not be
+	// compared again.
+	Fingerprint digest.Short `json:"-"`
+	// Partial reports that a deletion has begun, and that part of the episode is gone.
 	Partial bool `json:"partial,omitempty"`
 }
 
-// maxCause bounds the attribute: all of them share a block of the file system.
+// maxCause bounds the attribute: all attributes share a block of the file system.
 const maxCause = 400
 
 func (c Change) encode() []byte {
@@ -96,31 +90,31 @@ func (c Change) encode() []byte {
 	return append(b, c.Cause[:min(len(c.Cause), maxCause)]...)
 }
 
-// parseChange reads a note. One that cannot be read still says that there is one.
+// parseChange parses a recorded change. If it is not valid, the episode counts as changed all the
+// same.
 func parseChange(b []byte) Change {
-	const head = 8 + len(Short{}) + 1
+	const head = 8 + len(digest.Short{}) + 1
 	if len(b) < head {
 		return Change{Cause: "the note cannot be read"}
 	}
 	return Change{
-		At:          noted(int64(binary.BigEndian.Uint64(b))),
+		At:          parseNoteTime(int64(binary.BigEndian.Uint64(b))),
 		Cause:       printable.Text(string(b[head:])),
-		Fingerprint: Short(b[8:]),
+		Fingerprint: digest.Short(b[8:]),
 		Partial:     b[head-1] == 1,
 	}
 }
 
-// noted returns the time of a note. It is zero where no text could show it: whoever owns
-// the episode may have written the attribute.
-func noted(sec int64) time.Time {
+// parseNoteTime returns the time of a change, or zero if it cannot be formatted: the owner of the
+// episode may have written the attribute.
+func parseNoteTime(sec int64) time.Time {
 	if at := time.Unix(sec, 0).UTC(); at.Year() >= 1 && at.Year() <= 9999 {
 		return at
 	}
 	return time.Time{}
 }
 
-// readState returns what the open directory of a retired episode carries beside its
-// receipt.
+// readState returns what the open directory of a retired episode has besides its receipt.
 func readState(dir *durable.Dir) (s State, noted bool, change *Change, err error) {
 	b, err := durable.Attr(dir.File(), stateAttr)
 	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
@@ -138,20 +132,19 @@ func readState(dir *durable.Dir) (s State, noted bool, change *Change, err error
 	return s, noted, &c, nil
 }
 
-// NoteState notes the state of the retired episode in dir, durably, and removes the
-// note of a change. A file system without room for it keeps none.
-func NoteState(dir *durable.Dir, s State) error {
-	return note(dir, func() error {
+// RecordState records the state of the retired episode in dir, durably, and removes a recorded
+// change. It does nothing if the file system cannot store it.
+func RecordState(dir *durable.Dir, s State) error {
+	return recordAttr(dir, func() error {
 		return errors.Join(
 			durable.SetAttr(dir.File(), stateAttr, s.encode()),
 			durable.RemoveAttr(dir.File(), changedAttr))
 	})
 }
 
-// NoteChange notes at dir, durably, that the episode in it is no longer what was
-// shipped. The time of an earlier note stays, and so does all of one that says that part
-// of the episode is gone.
-func NoteChange(dir *durable.Dir, c Change) error {
+// RecordChange records at dir, durably, that the episode in it is no longer what was shipped. The
+// time of an earlier change stays, and so does all of one with Partial.
+func RecordChange(dir *durable.Dir, c Change) error {
 	_, _, earlier, err := readState(dir)
 	if err != nil {
 		return err
@@ -165,15 +158,15 @@ func NoteChange(dir *durable.Dir, c Change) error {
 			return nil
 		}
 	}
-	return note(dir, func() error { return durable.SetAttr(dir.File(), changedAttr, c.encode()) })
+	return recordAttr(dir, func() error { return durable.SetAttr(dir.File(), changedAttr, c.encode()) })
 }
 
-func note(dir *durable.Dir, set func() error) error {
+func recordAttr(dir *durable.Dir, set func() error) error {
 	err := set()
 	if err == nil {
 		return dir.Sync()
 	}
-	if noPlace(err) {
+	if cannotStoreAttr(err) {
 		return nil
 	}
 	return err

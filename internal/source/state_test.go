@@ -36,14 +36,14 @@ func (l *lab) lookup(dir string) source.Retired {
 func TestStateTravelsWithTheEpisode(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "x")
-	state := source.State{Fingerprint: source.Short{1}, Skips: source.Short{2}, Contents: digest.Digest{3}}
+	state := source.State{Fingerprint: digest.Short{1}, Skips: digest.Short{2}, Contents: digest.Digest{3}}
 	l.must(l.Retire("run-7", receiptOf("first"), state))
-	if r := l.lookup("run-7"); r.State != state || !r.Known || r.Change != nil {
+	if r := l.lookup("run-7"); r.State != state || !r.HasReceipt || r.Change != nil {
 		t.Errorf("got %+v", r)
 	}
 	l.must(l.Resend(l.lookup("run-7")))
 	l.must(l.Retire("run-7", nil, source.State{}))
-	if r := l.lookup("run-7"); r.State != (source.State{}) || r.Known {
+	if r := l.lookup("run-7"); r.State != (source.State{}) || r.HasReceipt {
 		t.Errorf("accepted as it is, it has the state of what was shipped: %+v", r)
 	}
 }
@@ -54,7 +54,7 @@ func TestChangeShowsANameEscapedOnce(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "x")
 	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
-	l.must(source.NoteChange(l.open("run-7"), source.Change{At: time.Unix(1e9, 0), Cause: `"esc\x1b" changed, and ` + "\xff"}))
+	l.must(source.RecordChange(l.open("run-7"), source.Change{At: time.Unix(1e9, 0), Cause: `"esc\x1b" changed, and ` + "\xff"}))
 	if r, want := l.lookup("run-7"), `"esc\x1b" changed, and \xff`; r.Change == nil || r.Change.Cause != want {
 		t.Errorf("got %+v, want %s", r.Change, want)
 	}
@@ -65,22 +65,22 @@ func TestChangeKeepsTheTimeOfItsFirstNote(t *testing.T) {
 	l.finished(l.episodes, "run-7", "x")
 	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
 	dir := l.open("run-7")
-	first := source.Change{At: time.Unix(1e9, 0).UTC(), Cause: `"x" changed`, Fingerprint: source.Short{7}}
-	l.must(source.NoteChange(dir, first))
+	first := source.Change{At: time.Unix(1e9, 0).UTC(), Cause: `"x" changed`, Fingerprint: digest.Short{7}}
+	l.must(source.RecordChange(dir, first))
 	if r := l.lookup("run-7"); r.Change == nil || *r.Change != first {
 		t.Errorf("got %+v, want %+v", r.Change, first)
 	}
-	l.must(source.NoteChange(dir, source.Change{At: time.Unix(2e9, 0), Cause: strings.Repeat("y", 5000)}))
+	l.must(source.RecordChange(dir, source.Change{At: time.Unix(2e9, 0), Cause: strings.Repeat("y", 5000)}))
 	r := l.lookup("run-7")
 	if r.Change == nil || !r.Change.At.Equal(first.At) || r.Change.Cause[0] != 'y' || len(r.Change.Cause) > 500 {
 		t.Errorf("got %+v", r.Change)
 	}
-	l.must(source.NoteState(dir, source.State{Contents: digest.Digest{1}}))
+	l.must(source.RecordState(dir, source.State{Contents: digest.Digest{1}}))
 	if r := l.lookup("run-7"); r.Change != nil || r.State.Contents != (digest.Digest{1}) {
 		t.Errorf("equal again, it is %+v", r)
 	}
 	// A corrected episode that is shipped again has no change.
-	l.must(source.NoteChange(dir, first))
+	l.must(source.RecordChange(dir, first))
 	l.must(l.Resend(l.lookup("run-7")))
 	l.must(l.Retire("run-7", receiptOf("second"), source.State{}))
 	if r := l.lookup("run-7"); r.Change != nil {
@@ -97,7 +97,7 @@ func TestFingerprintCountsOnlyOfWhatWasQuiet(t *testing.T) {
 	} {
 		m.ChangedAt = at.Add(-quiet)
 		s := source.StateOf(m, at)
-		if (s.Fingerprint != source.Short{}) != counts || s.Skips != (source.Short{2}) {
+		if (s.Fingerprint != digest.Short{}) != counts || s.Skips != (digest.Short{2}) {
 			t.Errorf("quiet for %v: %+v", quiet, s)
 		}
 	}
@@ -106,13 +106,13 @@ func TestFingerprintCountsOnlyOfWhatWasQuiet(t *testing.T) {
 func TestAnotherVersionsStateIsNone(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "x")
-	l.must(l.Retire("run-7", receiptOf("first"), source.State{Skips: source.Short{1}}))
+	l.must(l.Retire("run-7", receiptOf("first"), source.State{Skips: digest.Short{1}}))
 	for _, value := range [][]byte{nil, {2, 1, 1}, make([]byte, 200)} {
 		f, err := os.Open(filepath.Join(l.shipped, "run-7"))
 		l.must(err)
 		l.must(durable.SetAttr(f, "state", value))
 		f.Close()
-		if r := l.lookup("run-7"); r.State != (source.State{}) || !r.Known {
+		if r := l.lookup("run-7"); r.State != (source.State{}) || !r.HasReceipt {
 			t.Errorf("of %x: %+v", value, r)
 		}
 	}

@@ -170,7 +170,7 @@ journal_has_levels() {
   on receiver journalctl --sync
   journal receiver cis490-receiver MESSAGE,PRIORITY | jq -es 'any(.MESSAGE | strings | startswith("upload stored ")) and all(.MESSAGE | strings | test("^<[0-9]>") | not)'
   journal receiver cis490-receiver MESSAGE,PRIORITY | jq -es 'map(select(.MESSAGE | strings | startswith("upload stored "))) | all(.PRIORITY == "6")'
-  journal lab cis490-shipper MESSAGE,PRIORITY | jq -es 'map(select(.MESSAGE | strings | startswith("left a file out "))) | length == 4 and all(.PRIORITY == "4")'
+  journal lab cis490-shipper MESSAGE,PRIORITY | jq -es 'map(select(.MESSAGE | strings | startswith("skipped file "))) | length == 4 and all(.PRIORITY == "4")'
   journal lab cis490-shipper MESSAGE,PRIORITY | jq -es 'map(select(.MESSAGE | type != "string")) | length == 0' # no bytes but ASCII
 }
 

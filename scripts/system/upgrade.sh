@@ -374,7 +374,7 @@ no_other_errors() {
 
 errors() {
   journal "$1" "$2" MESSAGE,PRIORITY | jq -r 'select((.PRIORITY | tonumber) <= 3) | .MESSAGE' |
-    grep -vE '^(held an episode: |set aside a stored archive |quarantined corrupt archive|retired episode not deleted .*dir=ep-(trash-[23]|analysed))' || true
+    grep -vE '^(held an episode[: ]|set aside a stored archive |quarantined corrupt archive|retired episode not deleted .*dir=ep-(trash-[23]|analysed))' || true
 }
 
 # store_is_adopted: the host knows the receiver's store, and both have kept it when the

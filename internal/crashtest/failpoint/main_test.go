@@ -73,7 +73,7 @@ func overlay(o *crashtest.Overlay) error {
 
 // hurry lets a shipper delete what changed just now: a case must not take 3 s.
 func hurry(o *crashtest.Overlay) error {
-	const file, wait, none = "internal/shipper/discard.go", "minUnchanged = 3 * time.Second", "minUnchanged = 1"
+	const file, wait, none = "internal/shipped/delete.go", "minUnchanged = 3 * time.Second", "minUnchanged = 1"
 	b, err := os.ReadFile(filepath.Join(o.Root(), file))
 	if err != nil {
 		return err

@@ -10,7 +10,7 @@ var ofRooms = []mutant{
 	{
 		"shipper: retires into a folder that moved",
 		killer{"shipper", "TestNothingIsRetiredIntoAMovedFolder"},
-		[]edit{{"shipper/send.go", "	if err := s.checkPaths(); err != nil {\n		return err\n	}\n", ""}},
+		[]edit{{"shipper/send.go", "	if err := s.dirs.CheckPaths(); err != nil {\n		return err\n	}\n", ""}},
 	},
 	{
 		"durable: a mount beneath ours is not seen",
@@ -500,8 +500,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/report.go",
-				"return reading && l.attempts",
-				"return false && reading && l.attempts",
+				"return reading && b.attempts",
+				"return false && reading && b.attempts",
 			},
 		},
 	},
@@ -511,8 +511,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/report.go",
-				"l.attempts >= triesToRead && l.last.Sub(l.since) >= timeToRead",
-				"l.attempts >= 1",
+				"b.attempts >= minReadAttempts && b.lastAt.Sub(b.firstAt) >= minReadTime",
+				"b.attempts >= 1",
 			},
 		},
 	},
@@ -543,12 +543,12 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestAPassTriesWhatIsStuck"},
 		[]edit{
 			{
-				"shipper/holding.go",
+				"shipper/hold.go",
 				"	c.held, c.stage = true, c.next\n",
 				"	c.held, c.stage = true, c.next\n	d.out.Forget(c.name)\n",
 			},
 			{
-				"shipper/holding.go",
+				"shipper/hold.go",
 				"	if r.held {\n		if was, err",
 				"	if r.held {\n		return true, nil\n	}\n	if r.held {\n		if was, err",
 			},
@@ -559,9 +559,9 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestAPassSaysWhyEachEpisodeStays"},
 		[]edit{
 			{
-				"shipper/results.go",
-				"case d.once && d.toldOf < maxTold:",
-				"case d.once && d.toldOf < maxTold && false:",
+				"shipper/result.go",
+				"case d.once && d.loggedFailures < maxLoggedFailures:",
+				"case d.once && d.loggedFailures < maxLoggedFailures && false:",
 			},
 		},
 	},
@@ -570,8 +570,8 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestFailuresAreCountedAcrossPasses"},
 		[]edit{
 			{
-				"shipper/dispatch.go",
-				"		d.recall(time.Now())\n",
+				"shipper/dispatcher.go",
+				"		d.loadReport(time.Now())\n",
 				"",
 			},
 		},
@@ -593,7 +593,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/send.go",
-				"state, err := s.unchanged(ctx, name, entry)",
+				"state, err := s.checkUnchanged(ctx, name, entry)",
 				"state, err := source.State{}, error(nil)",
 			},
 		},
@@ -625,7 +625,7 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestAFailingDiskEndsTheDaemon"},
 		[]edit{
 			{
-				"shipper/verdict.go",
+				"shipper/action.go",
 				"errors.Is(err, durable.ErrFault) || ",
 				"errors.Is(err, durable.ErrFault) && false || ",
 			},
@@ -701,9 +701,9 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestAnUnjudgedEpisodeGoesBack"},
 		[]edit{
 			{
-				"shipper/discard.go",
+				"shipped/delete.go",
 				"	if judged {\n",
-				"	if d.Judge(outbox.Judgement{ChangedAt: p.now}) == nil {\n",
+				"	if d.Judge(outbox.Judgement{ChangedAt: p.startedAt}) == nil {\n",
 			},
 		},
 	},
@@ -712,7 +712,7 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestPruneKeepsWhatChangedSinceItWasShipped"},
 		[]edit{
 			{
-				"shipper/discard.go",
+				"shipped/delete.go",
 				"	if c.equal {\n		return false\n	}",
 				"	if c.equal || c.differs {\n		return false\n	}",
 			},
@@ -723,9 +723,9 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestVerifyFindsWhatChangedSinceItWasShipped"},
 		[]edit{
 			{
-				"shipper/compare.go",
-				"r.State.Fingerprint == below && !c.deep",
-				"below == below && !c.deep",
+				"shipped/compare.go",
+				"r.State.Fingerprint == below && !c.readAll",
+				"below == below && !c.readAll",
 			},
 		},
 	},
@@ -734,8 +734,8 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestSkippedEntriesMustBeThoseOfThen"},
 		[]edit{
 			{
-				"shipper/compare.go",
-				"source.Shorten(found.Skips) != r.State.Skips",
+				"shipped/compare.go",
+				"found.Skips.Short() != r.State.Skips",
 				"false",
 			},
 		},
@@ -745,7 +745,7 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestPruneKeepsWhatIsYoung"},
 		[]edit{
 			{
-				"shipper/discard.go",
+				"shipped/delete.go",
 				"return now.Sub(changedAt) < quiet, nil",
 				"return now.Sub(changedAt) < 0, nil",
 			},
@@ -756,9 +756,9 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestOneObstacleKeepsOneEpisode"},
 		[]edit{
 			{
-				"shipper/discard.go",
-				"	if p.isObstructed(c, found) {\n		return true\n	}\n",
-				"	if p.isObstructed(c, found) {\n		return false\n	}\n",
+				"shipped/delete.go",
+				"	if isObstructed(c, found) {\n		return true\n	}\n",
+				"	if isObstructed(c, found) {\n		return false\n	}\n",
 			},
 		},
 	},
@@ -767,8 +767,8 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestACopyIsNotPackedBeforeItsEnd"},
 		[]edit{
 			{
-				"shipper/seal.go",
-				"return survey, settled(settle, survey.Marks, c.seen, time.Now())",
+				"shipper/pack.go",
+				"return survey, settling.Check(settle, survey.Marks, c.seen, time.Now())",
 				"return survey, nil",
 			},
 		},
@@ -778,8 +778,8 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered"},
 		[]edit{
 			{
-				"shipper/beside.go",
-				"err != nil && b.hasReceipt(entry.Digest) &&",
+				"shipped/keepboth.go",
+				"err != nil && r.hasReceipt(entry.Digest) &&",
 				"err != nil &&",
 			},
 		},
@@ -789,9 +789,9 @@ var ofRooms = []mutant{
 		killer{"shipper", "TestBesideAsksAReceiverThatAnswers"},
 		[]edit{
 			{
-				"shipper/beside.go",
-				"	said, err := ask(ctx, &stock{",
-				"	if b.hasReceipt(entry.Digest) {\n		return nil\n	}\n	said, err := ask(ctx, &stock{",
+				"shipped/keepboth.go",
+				"	entries, err := uplink.NewInventory(",
+				"	if r.hasReceipt(entry.Digest) {\n		return nil\n	}\n	entries, err := uplink.NewInventory(",
 			},
 		},
 	},
@@ -801,7 +801,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"source/state.go",
-				"at.Sub(m.ChangedAt) >= minQuiet",
+				"at.Sub(m.ChangedAt) >= minUnchanged",
 				"at.Sub(m.ChangedAt) >= 0",
 			},
 		},

@@ -48,8 +48,8 @@ func overlay(o *crashtest.Overlay) error {
 	waits := []struct{ file, old, text string }{
 		{"shipper/link.go", "firstProbe = 5 * time.Second", "firstProbe = 200 * time.Millisecond"},
 		{"shipper/link.go", "maxProbe   = 2 * time.Minute", "maxProbe   = 2 * time.Second"},
-		{"shipper/delay.go", "firstDelay = 5 * time.Second", "firstDelay = 200 * time.Millisecond"},
-		{"shipper/delay.go", "maxDelay   = time.Hour", "maxDelay   = 2 * time.Second"},
+		{"shipper/backoff.go", "firstBackoff = 5 * time.Second", "firstBackoff = 200 * time.Millisecond"},
+		{"shipper/backoff.go", "maxBackoff   = time.Hour", "maxBackoff   = 2 * time.Second"},
 		{"admission/admission.go", "fullRetry = 5 * time.Minute", "fullRetry = time.Second"},
 		{"wire/body.go", "p.RetryAfter = 5 * time.Second", "p.RetryAfter = time.Second"},
 	}

@@ -1,0 +1,8 @@
+package digest
+
+// Short is the first half of a [Digest]: enough to tell the states of one tree apart, and
+// short enough to fit into an inode of ext4 beside a digest.
+type Short [16]byte
+
+// Short returns the first half of d.
+func (d Digest) Short() Short { return Short(d[:len(Short{})]) }

@@ -1,0 +1,141 @@
+package shipper_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"regexp"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/archive"
+	"cis490/internal/durable"
+	"cis490/internal/outbox"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+func TestTheStageIsReadOffTheDisk(t *testing.T) {
+	type facts struct{ finished, sealed, held bool }
+	for f, want := range map[facts]shipper.Stage{
+		{false, false, false}: shipper.Nothing,
+		{false, false, true}:  shipper.Stale,
+		{false, true, false}:  shipper.Send, // a crash between retiring and dropping
+		{false, true, true}:   shipper.Held,
+		{true, false, false}:  shipper.Pack,
+		{true, false, true}:   shipper.Held,
+		{true, true, false}:   shipper.Send,
+		{true, true, true}:    shipper.Held,
+	} {
+		if got := shipper.StageOf(f.finished, f.sealed, f.held); got != want {
+			t.Errorf("%+v: got stage %d, want %d", f, got, want)
+		}
+	}
+}
+
+var codes = map[wire.Code]string{
+	wire.BadName: "hold", wire.BadRequest: "hold", wire.DigestMissing: "hold", wire.DigestInvalid: "hold",
+	wire.DigestMismatch: "hold", wire.TooLarge: "hold", wire.Unsupported: "hold", wire.Conflict: "hold",
+	wire.LengthMismatch: "hold", wire.WrongType: "hold",
+	wire.NoUpload: "pause", wire.OffsetMismatch: "pause", wire.Superseded: "pause",
+	wire.TokenRefused: "pause", wire.Forbidden: "pause", wire.HostMismatch: "pause", wire.NotFound: "pause",
+	wire.OtherStore: "pause", wire.BadMethod: "pause", wire.Stalled: "pause", wire.LengthRequired: "pause", wire.HostBusy: "pause",
+	wire.Busy: "pause", wire.Draining: "pause", wire.Full: "pause", wire.Damaged: "pause", wire.Internal: "pause",
+}
+
+// What judges the episode holds it; what judges this host, the path or the
+// receiver marks none.
+func TestEveryRefusalHasItsVerdict(t *testing.T) {
+	for code, want := range codes {
+		reason := outbox.Reason("")
+		if want == "hold" {
+			reason = outbox.Refused
+		}
+		if code == wire.Conflict {
+			reason = outbox.Conflict
+		}
+		err := shipper.SendError(fmt.Errorf("put: %w", wire.Refuse(code, "why")))
+		if got, gotReason := shipper.Judge(err); got != want || gotReason != reason {
+			t.Errorf("%s: got %s %q, want %s %q", code, got, gotReason, want, reason)
+		}
+	}
+	if got, _ := shipper.Judge(shipper.SendError(wire.Refuse("of a newer receiver", ""))); got != "pause" {
+		t.Errorf("an unknown refusal: %s, want pause", got)
+	}
+}
+
+func TestTheTableOfRefusalsIsComplete(t *testing.T) {
+	source, err := os.ReadFile("../wire/problem.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := regexp.MustCompile(`(?m)^\t\w+ +Code = "([a-z-]+)"`).FindAllSubmatch(source, -1)
+	if len(declared) < 15 {
+		t.Fatalf("found only %d codes in the source", len(declared))
+	}
+	for _, d := range declared {
+		if codes[wire.Code(d[1])] == "" {
+			t.Errorf("%s has no verdict here", d[1])
+		}
+	}
+}
+
+func TestEveryErrorHasItsVerdict(t *testing.T) {
+	pathError := func(err error) error { return &fs.PathError{Op: "write", Path: "x", Err: err} }
+	for _, test := range []struct {
+		name   string
+		err    error
+		want   string
+		reason outbox.Reason
+	}{
+		{"fault", fmt.Errorf("sync x: %w: %w", durable.ErrFault, unix.EIO), "stop", ""},
+		{"fault while discarding", errors.Join(unix.ENOSPC, durable.ErrFault), "stop", ""},
+		{"cancelled", fmt.Errorf("read: %w", context.Canceled), "stop", ""},
+		{"cancelled on the way", shipper.SendError(context.Canceled), "stop", ""},
+		{"unfit", fmt.Errorf("seal: %w", &archive.UnpackableError{Cause: "no"}), "hold", outbox.Unpackable},
+		{"difference", &archive.Difference{Path: "x", What: "differs"}, "hold", outbox.Changed},
+		{"being written", archive.ErrChanged, "retry", ""},
+		{"leased", fmt.Errorf("seal: %w", fmt.Errorf("open x: %w: %w", durable.ErrLeased, unix.EAGAIN)), "retry", ""},
+		{"no space", pathError(unix.ENOSPC), "full", ""},
+		{"no quota", pathError(unix.EDQUOT), "full", ""},
+		{"no permission", pathError(unix.EACCES), "retry", ""},
+		{"exists", pathError(fs.ErrExist), "retry", ""},
+		{"no file descriptors", pathError(unix.EMFILE), "retry", ""},
+		{"unknown", errors.New("?"), "retry", ""},
+		{"refused connection", shipper.SendError(&net.OpError{Op: "dial", Err: unix.ECONNREFUSED}), "pause", ""},
+		{"no such name", shipper.SendError(&net.DNSError{Err: "no such host"}), "pause", ""},
+		{"timeout", shipper.SendError(os.ErrDeadlineExceeded), "pause", ""},
+		{"deadline", shipper.SendError(context.DeadlineExceeded), "pause", ""},
+		{"broken off", shipper.SendError(io.ErrUnexpectedEOF), "pause", ""},
+		{"a proxy's answer", shipper.SendError(&wire.UnexpectedResponseError{Status: 200}), "pause", ""},
+		{"a receipt for something else", shipper.SendError(wire.Receipt{}.Covers(wire.Upload{})), "pause", ""},
+	} {
+		if got, reason := shipper.Judge(test.err); got != test.want || reason != test.reason {
+			t.Errorf("%s: got %s %q, want %s %q", test.name, got, reason, test.want, test.reason)
+		}
+	}
+}
+
+func TestRetryAfterIsAFloor(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	busy := wire.Refuse(wire.Busy, "")
+	busy.RetryAfter = 10 * time.Minute
+	t.Run("of a send", func(t *testing.T) {
+		if wait := shipper.NewLink(discard).Fail(busy, now); wait < busy.RetryAfter {
+			t.Errorf("asked again after %v, want at least %v", wait, busy.RetryAfter)
+		}
+	})
+	t.Run("of a ping", func(t *testing.T) {
+		l := shipper.NewLink(discard)
+		l.Fail(io.ErrUnexpectedEOF, now)
+		if down, wait := l.Answered(wire.PingResponse{}, busy, now); !down || wait < busy.RetryAfter {
+			t.Errorf("down: %v, asked again after %v, want at least %v", down, wait, busy.RetryAfter)
+		}
+	})
+}

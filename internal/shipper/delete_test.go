@@ -1,0 +1,506 @@
+package shipper_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/outbox"
+	"cis490/internal/shipped"
+	"cis490/internal/shipper"
+)
+
+// old is a lab with retired episodes that the policy is about, and that the receiver has
+// verified.
+func old(t testing.TB, names ...episode.Name) *lab {
+	l := newLab(t)
+	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
+	for _, name := range names {
+		l.shipAt(name, 3*time.Hour)
+	}
+	return l
+}
+
+// changeOf returns the cause noted at a retired episode, or "".
+func (l *lab) changeOf(dir string) string {
+	l.Helper()
+	b := make([]byte, 4096)
+	n, err := unix.Getxattr(l.at("shipped", dir), "user.cis490.changed", b)
+	if errors.Is(err, unix.ENODATA) {
+		return ""
+	}
+	l.must(err)
+	return string(b[25:n])
+}
+
+// Each is in what archive.Compare compares.
+var changes = map[string]func(l *lab, at string){
+	"appended": func(l *lab, at string) {
+		f, err := os.OpenFile(filepath.Join(at, "telemetry.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+		l.must(err)
+		_, err = f.WriteString("late")
+		l.must(errors.Join(err, f.Close()))
+	},
+	"same size, old mtime": func(l *lab, at string) {
+		path := filepath.Join(at, "telemetry.jsonl")
+		info, err := os.Stat(path)
+		l.must(err)
+		l.must(os.WriteFile(path, []byte(strings.Repeat("y", int(info.Size()))), 0o644))
+		l.must(os.Chtimes(path, info.ModTime(), info.ModTime()))
+	},
+	"added":      func(l *lab, at string) { l.write(filepath.Join(at, "analysis.txt"), "a week of work") },
+	"added, dir": func(l *lab, at string) { l.must(os.Mkdir(filepath.Join(at, "plots"), 0o755)) },
+	"removed":    func(l *lab, at string) { l.must(os.Remove(filepath.Join(at, "telemetry.jsonl"))) },
+	"renamed": func(l *lab, at string) {
+		l.must(os.Rename(filepath.Join(at, "telemetry.jsonl"), filepath.Join(at, "t.jsonl")))
+	},
+	"linked": func(l *lab, at string) { l.must(os.Symlink("meta.json", filepath.Join(at, "meta-2.json"))) },
+	"a FIFO": func(l *lab, at string) { l.must(unix.Mkfifo(filepath.Join(at, "pipe"), 0o644)) },
+	"marker": func(l *lab, at string) { l.write(filepath.Join(at, episode.Marker), "notes") },
+}
+
+func TestPruneKeepsWhatChangedSinceItWasShipped(t *testing.T) {
+	for what, change := range changes {
+		l := old(t, "run-1", "run-2")
+		change(l, l.at("shipped", "run-1"))
+		for range 2 { // the second time it is known
+			report, found := l.prune(shipped.PruneOptions{})
+			if !strings.Contains(found, "run-1 max_age kept") || report.Kept != 1 {
+				t.Errorf("%s: %s, %+v", what, found, report)
+			}
+		}
+		l.wantFiles("shipped", "run-1")
+		if note := l.changeOf("run-1"); note == "" {
+			t.Errorf("%s: nothing is noted", what)
+		}
+		st, err := shipper.Inspect(l.cfg)
+		l.must(err)
+		if st.Changed.Count != 1 || time.Since(st.Changed.Oldest) > time.Hour {
+			t.Errorf("%s: status says %+v", what, st.Changed)
+		}
+	}
+}
+
+func TestVerifyFindsWhatChangedSinceItWasShipped(t *testing.T) {
+	for what, change := range changes {
+		l := old(t, "run-1", "run-2")
+		change(l, l.at("shipped", "run-1"))
+		report, found := l.audit(shipped.VerifyOptions{})
+		if found != "run-1 changed, run-2 verified" || report.Changed != 1 || report.Problems() != 1 {
+			t.Errorf("%s: %s, %+v", what, found, report)
+		}
+		if note := l.changeOf("run-1"); note == "" {
+			t.Errorf("%s: nothing is noted", what)
+		}
+	}
+}
+
+// An installer's chown and chmod must not keep a backlog.
+func TestOtherOwnersAndModesAreNoChange(t *testing.T) {
+	l := old(t, "run-1")
+	at := l.at("shipped", "run-1")
+	l.must(os.Chmod(filepath.Join(at, "telemetry.jsonl"), 0o640))
+	l.must(os.Chtimes(filepath.Join(at, "meta.json"), time.Now(), time.Unix(1, 0)))
+	if _, found := l.audit(shipped.VerifyOptions{Deep: true}); found != "run-1 verified" {
+		t.Errorf("verify: %s", found)
+	}
+	if _, found := l.prune(shipped.PruneOptions{}); found != "run-1 max_age deleted" {
+		t.Errorf("prune: %s", found)
+	}
+}
+
+// What was left out of the archive may go if the same was left out then.
+func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
+	l := newLab(t)
+	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
+	for _, name := range []episode.Name{"same", "other"} {
+		l.finish(name)
+		l.must(unix.Mkfifo(l.at("episodes", string(name), "pipe"), 0o644))
+		l.rx.shelf.ago = 3 * time.Hour
+		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+		l.rx.verify(name, time.Now())
+	}
+	l.must(unix.Mkfifo(l.at("shipped", "other", "pipe-2"), 0o644))
+	if _, found := l.prune(shipped.PruneOptions{}); found != "same max_age deleted, other max_age kept" && found != "other max_age kept, same max_age deleted" {
+		t.Errorf("got %s", found)
+	}
+}
+
+// A change that was taken back is none.
+func TestANoteGoesWithTheChange(t *testing.T) {
+	l := old(t, "run-1")
+	l.write(l.at("shipped", "run-1", "analysis.txt"), "x")
+	l.prune(shipped.PruneOptions{})
+	if l.changeOf("run-1") == "" {
+		t.Fatal("nothing is noted")
+	}
+	l.must(os.Remove(l.at("shipped", "run-1", "analysis.txt")))
+	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 verified" || l.changeOf("run-1") != "" {
+		t.Errorf("%s, noted: %q", found, l.changeOf("run-1"))
+	}
+}
+
+// Without the receiver's word on what its archive contains, nothing is deleted: an older
+// one gives none.
+func TestNothingIsDeletedThatCannotBeCompared(t *testing.T) {
+	l := old(t, "run-1")
+	clear(l.rx.shelf.contents)
+	if _, found := l.prune(shipped.PruneOptions{}); found != "run-1 max_age kept" || l.changeOf("run-1") != "" {
+		t.Errorf("%s, noted %q", found, l.changeOf("run-1"))
+	}
+	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 verified" {
+		t.Errorf("verify: %s", found)
+	}
+	if _, found := l.audit(shipped.VerifyOptions{Deep: true}); found != "run-1 unknown" {
+		t.Errorf("verify --deep: %s", found)
+	}
+	l.wantFiles("shipped", "run-1")
+}
+
+// The receipts of older shippers come without a state.
+func TestAnOlderReceiptIsComparedByContents(t *testing.T) {
+	l := old(t, "run-1", "run-2")
+	for _, dir := range []string{"run-1", "run-2"} {
+		l.must(unix.Removexattr(l.at("shipped", dir), "user.cis490.state"))
+	}
+	l.write(l.at("shipped", "run-1", "late"), "x")
+	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age kept") || !strings.Contains(found, "run-2 max_age deleted") {
+		t.Errorf("got %s", found)
+	}
+}
+
+func TestPruneKeepsWhatIsYoung(t *testing.T) {
+	l := old(t, "run-1")
+	if _, found := l.prune(shipped.PruneOptions{MinUnchanged: time.Hour}); found != "run-1 max_age kept" {
+		t.Errorf("got %s", found)
+	}
+	l.wantFiles("shipped", "run-1")
+	if l.changeOf("run-1") != "" {
+		t.Error("it is noted as changed")
+	}
+	l.wantFiles("outbox")
+	if left, err := os.ReadDir(l.at("outbox", ".trash")); err != nil || len(left) != 0 {
+		t.Errorf("left in the trash: %v, %v", left, err)
+	}
+}
+
+func TestADryRunChangesNothing(t *testing.T) {
+	l := old(t, "run-1", "run-2")
+	l.write(l.at("shipped", "run-1", "late"), "x")
+	report, found := l.prune(shipped.PruneOptions{DryRun: true})
+	if !strings.Contains(found, "run-1 max_age kept") || report.Deleted != 1 || l.changeOf("run-1") != "" {
+		t.Errorf("%s, %+v, noted %q", found, report, l.changeOf("run-1"))
+	}
+	l.wantFiles("shipped", "run-1", "run-2")
+}
+
+func TestTwoPruningsDoNotMeet(t *testing.T) {
+	l := old(t, "run-1")
+	dir, err := durable.Open(l.at("outbox"))
+	l.must(err)
+	defer dir.Close()
+	trash, err := outbox.New(dir).OpenTrash("pid 1")
+	l.must(err)
+	_, err = shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
+	if _, locked := errors.AsType[*durable.LockedError](err); !locked {
+		t.Errorf("got %v", err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, rx: newReceiver(t), logs: &logs{}, made: l.made}
+		_, stop := d.daemon()
+		time.Sleep(time.Hour)
+		d.must(stop())
+		if loud := d.logs.loud(); len(loud) > 1 { // it has no inotify
+			t.Errorf("the daemon does not skip its turn in silence: %q", loud)
+		}
+	})
+	l.must(trash.Close())
+	l.wantFiles("shipped", "run-1")
+}
+
+// A kill between the rename and the judgement leaves an episode that nobody has compared.
+func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
+	l := old(t, "run-1", "run-2")
+	l.cfg.Retention.MaxAge.UnmarshalText([]byte("100h"))
+	l.must(os.MkdirAll(l.at("outbox", ".trash"), 0o750))
+	l.must(os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
+	l.must(os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~Y")))
+	l.must(os.Mkdir(l.at("shipped", "run-2"), 0o755))
+	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 interrupted kept") || !strings.Contains(found, "run-2~2 interrupted kept") {
+		t.Errorf("got %s", found)
+	}
+	l.wantFiles("shipped", "run-1", "run-2", "run-2~2")
+	if l.changeOf("run-1") != "" {
+		t.Error("it is noted as changed")
+	}
+}
+
+// Shippers before 2026-11-29 removed the marker and went on deleting whatever was there.
+func TestWhatAnOlderPruningLeftGoesBackAndIsNamed(t *testing.T) {
+	l := newLab(t)
+	l.write(l.at("outbox", ".trash", "run-1~X", "sub", "file"), "x")
+	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	_, found := l.prune(shipped.PruneOptions{})
+	if found != "run-1 interrupted kept" || l.changeOf("run-1") == "" {
+		t.Errorf("%s, noted %q", found, l.changeOf("run-1"))
+	}
+	l.wantFiles("shipped", "run-1")
+}
+
+// judged puts an episode into the trash as a kill after its judgement leaves it.
+func (l *lab) judged(name string) (path string, at time.Time) {
+	l.Helper()
+	dir, err := durable.Open(l.at("outbox"))
+	l.must(err)
+	defer dir.Close()
+	trash, err := outbox.New(dir).OpenTrash("the test")
+	l.must(err)
+	defer trash.Close()
+	shipped, err := durable.Open(l.at("shipped"))
+	l.must(err)
+	defer shipped.Close()
+	d, err := trash.Discard(shipped, name)
+	l.must(err)
+	defer d.Close()
+	at = time.Now()
+	l.must(d.Judge(outbox.Judgement{ChangedAt: at}))
+	return l.at("outbox", ".trash", d.Name()), at
+}
+
+func TestAJudgedEpisodeIsDeletedFurther(t *testing.T) {
+	l := old(t, "run-1", "run-2")
+	l.judged("run-1")
+	at, judged := l.judged("run-2")
+	l.must(os.Remove(filepath.Join(at, episode.Marker)))
+	path := filepath.Join(at, "late.txt")
+	for st := (unix.Stat_t{}); !time.Unix(st.Ctim.Unix()).After(judged); { // until the kernel's clock has ticked
+		l.must(os.WriteFile(path, []byte("late"), 0o644))
+		l.must(unix.Stat(path, &st))
+	}
+	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "interrupted deleted") || !strings.Contains(found, "run-2 interrupted kept") {
+		t.Errorf("got %s", found)
+	}
+	l.wantFiles("shipped", "run-2")
+	if b, err := os.ReadFile(l.at("shipped", "run-2", "late.txt")); err != nil || string(b) != "late" {
+		t.Errorf("what came late: %q, %v", b, err)
+	}
+	if note := l.changeOf("run-2"); !strings.Contains(note, "late.txt") {
+		t.Errorf("noted: %q", note)
+	}
+}
+
+// One entry of one episode must not keep all others from being deleted.
+func TestOneObstacleKeepsOneEpisode(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to make what the shipper may not remove")
+	}
+	for what, obstruct := range map[string]func(l *lab, at string){
+		"a mount": func(l *lab, at string) {
+			l.must(unix.Mount(l.TempDir(), at, "", unix.MS_BIND, ""))
+			l.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+		},
+		"immutable":   func(l *lab, at string) { l.chattr(filepath.Join(at, "file"), true) },
+		"append only": func(l *lab, at string) { l.chattr(at, false) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
+			l.finish("run-1")
+			l.write(l.at("episodes", "run-1", "sub", "file"), "x")
+			l.rx.shelf.ago = 4 * time.Hour
+			l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+			l.rx.verify("run-1", time.Now())
+			l.shipAt("run-2", 3*time.Hour)
+			obstruct(l, l.at("shipped", "run-1", "sub"))
+			var cause string
+			o := shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1, OnResult: func(p shipped.PruneResult) error {
+				if p.Kept != "" {
+					cause = p.Kept
+				}
+				return nil
+			}}
+			report, err := shipped.Prune(context.Background(), l.cfg.Dirs(), l.rx, o)
+			if err != nil || report.Deleted != 1 || report.Kept != 1 {
+				t.Errorf("%+v, %v", report, err)
+			}
+			if !strings.Contains(cause, "sub") {
+				t.Errorf("the cause does not name it: %q", cause)
+			}
+			l.wantFiles("shipped", "run-1")
+			if b, err := os.ReadFile(l.at("shipped", "run-1", "telemetry.jsonl")); err != nil || len(b) == 0 {
+				t.Errorf("what it was kept with: %q, %v", b, err)
+			}
+		})
+	}
+}
+
+// chattr makes a file immutable, or append only.
+func (l *lab) chattr(path string, immutable bool) {
+	l.Helper()
+	const immutableFlag, appendFlag = 0x10, 0x20
+	f, err := os.Open(path)
+	l.must(err)
+	l.Cleanup(func() { f.Close() })
+	flag := appendFlag
+	if immutable {
+		flag = immutableFlag
+	}
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flag); err != nil {
+		l.Skipf("%s: the file system of the tests has no such attribute: %v", path, err)
+	}
+	l.Cleanup(func() { l.must(unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)) })
+}
+
+// A file of another owner that has all its names in the episode is in no archive.
+func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, for files of two owners")
+	}
+	for outside, want := range map[bool]string{false: "run-1 max_age kept", true: "run-1 max_age deleted"} {
+		l := newLab(t)
+		l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
+		l.finish("run-1")
+		at := l.at("episodes", "run-1")
+		l.must(os.Chown(at, 4242, 4242))
+		l.write(filepath.Join(at, "capture.pcap"), "only here")
+		l.must(os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(at, "latest.pcap")))
+		if outside {
+			l.must(os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(l.dir, "capture.pcap")))
+		}
+		l.rx.shelf.ago = 3 * time.Hour
+		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+		l.rx.verify("run-1", time.Now())
+		if _, found := l.prune(shipped.PruneOptions{}); found != want {
+			t.Errorf("with a name outside: %v: %s", outside, found)
+		}
+	}
+}
+
+// On a full disk what frees it must still work. It is small and has no room for another
+// attribute.
+func TestPruneWorksOnAFullDisk(t *testing.T) {
+	disk := smallDisk(t)
+	l := newLabAt(t, disk)
+	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
+	l.shipAt("run-1", 3*time.Hour)
+	l.shipAt("run-2", 3*time.Hour)
+	fill(t, disk)
+	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age deleted") || !strings.Contains(found, "run-2 max_age deleted") {
+		t.Errorf("got %s", found)
+	}
+}
+
+// smallDisk returns a mounted ext4.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to mount a disk")
+	}
+	mkfs, err := exec.LookPath("mkfs.ext4")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	image, at := filepath.Join(t.TempDir(), "disk"), filepath.Join(t.TempDir(), "at")
+	for _, argv := range [][]string{
+		{"truncate", "-s", "16M", image},
+		{mkfs, "-q", "-m", "0", "-b", "4096", image},
+		{"mkdir", at},
+		{"mount", "-o", "loop", image, at},
+	} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", argv, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	return at
+}
+
+// fill writes until there is no block left.
+func fill(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for b := make([]byte, 4096); err == nil; {
+		_, err = f.Write(b)
+	}
+	if err := errors.Join(f.Sync()); err != nil && !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// What a killed pruning left goes back when the daemon starts, whatever the policy says.
+func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
+	l := old(t, "run-1", "run-2")
+	l.judged("run-1")
+	l.must(os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~X")))
+	st, err := shipper.Inspect(l.cfg)
+	l.must(err)
+	if st.Discarded != 2 {
+		t.Errorf("status counts %d, want 2", st.Discarded)
+	}
+	l.cfg.Retention = shipped.RetentionConfig{}
+	synctest.Test(t, func(t *testing.T) {
+		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, rx: newReceiver(t), logs: &logs{}, made: l.made}
+		_, stop := d.daemon()
+		time.Sleep(time.Minute)
+		d.must(stop())
+	})
+	l.wantFiles("shipped", "run-2")
+}
+
+// The note that part of an episode is gone outlives the comparisons that follow.
+func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
+	l := old(t, "run-1")
+	l.must(os.MkdirAll(l.at("outbox", ".trash"), 0o750))
+	l.must(os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
+	l.must(os.Remove(l.at("outbox", ".trash", "run-1~X", episode.Marker)))
+	for range 2 {
+		report, found := l.prune(shipped.PruneOptions{})
+		if report.Kept != 1 {
+			t.Errorf("%s, %+v", found, report)
+		}
+		l.audit(shipped.VerifyOptions{})
+	}
+	if note := l.changeOf("run-1"); note != "an interrupted deletion left it incomplete" {
+		t.Errorf("noted: %q", note)
+	}
+}
+
+// The receiver may have lost its copy while the episodes before were compared.
+func TestAnOldAnswerIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := old(t, "run-1", "run-2")
+		o := shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1}
+		o.OnResult = func(p shipped.PruneResult) error {
+			if p.Deleted { // the next one is compared long after
+				time.Sleep(time.Hour)
+				l.rx.set(func() { clear(l.rx.stored) })
+			}
+			return nil
+		}
+		report, err := shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, o)
+		if err != nil || report.Deleted != 1 || report.Kept != 1 {
+			t.Errorf("%+v, %v", report, err)
+		}
+	})
+}

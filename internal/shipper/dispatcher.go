@@ -1,0 +1,324 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cis490/internal/archive"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/settling"
+	"cis490/internal/uplink"
+)
+
+// dispatcher decides what to do next. All of its fields belong to its one goroutine, unless they
+// say otherwise. Workers receive a name and return a result.
+type dispatcher struct {
+	*Shipper
+	once bool
+
+	toPack           sizedQueue
+	toSend           sizedQueue
+	inFlight         map[episode.Name]candidate // queued, settling, or with a worker
+	activeSends      int                        // how many are with a send worker
+	backoffs         map[episode.Name]backoff   // of episodes that failed
+	nextRetry        time.Time                  // the earliest of backoffs; zero if there is none
+	link             link
+	reporting        reportState
+	loggedFailures   int // of a single pass, in the log
+	unloggedFailures int // of a single pass, not in the log
+	packing          packingState
+
+	deliveredAt     time.Time // when an episode last was
+	anyPathFault    bool      // whether a backoff may have [pathFault]
+	nextPathRetry   time.Time // the latest time at which one of those is retried
+	anyReceiverFull bool      // whether a backoff may have [receiverFull]
+	anyHostFull     bool      // whether a backoff may have [hostFull]
+	spaceCheckedAt  time.Time // when free space was last checked
+
+	holdsRead bool // a whole scan has read the holds
+	held      int  // found by the last scan, and changes since
+	heldSeen  int  // held ones found by this scan
+
+	settling       queue     // finished, and changed too recently; by when to check again
+	settleDeadline time.Time // when a single pass stops waiting for them; zero before the end of its scan
+	crowdLogged    sync.Once // that there are too many of them
+
+	scanCursor episode.Name         // the last name that was scanned
+	scanDone   bool                 // the scan has reached the end
+	nextScan   time.Time            // when the next one starts
+	packers    chan *archive.Packer // those that are idle
+	sendSlots  chan struct{}        // held by send workers
+
+	packc       chan candidate
+	sendc       chan episode.Name
+	results     chan result
+	pingc       chan struct{}
+	pingResults chan pingResult
+	finishedc   chan episode.Name // names that have just become finished; "" asks for a scan
+
+	loggedStrays map[string]bool   // entries that never ship, and are in the log
+	keptLogged   map[string]string // why retired episodes are kept, by directory; belongs to pruneLoop
+}
+
+// run starts the workers and the dispatcher. It returns when ctx ends or, once, when all that
+// waited was tried.
+func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err error) {
+	d := &dispatcher{
+		Shipper: s, once: once, link: link{log: s.log},
+		toPack: newSizedQueue(s.cfg.Order, max(1, s.cfg.Packers/2)), toSend: newSizedQueue(s.cfg.Order, min(maxLargeSends, max(1, s.cfg.Senders/2))),
+		inFlight: make(map[episode.Name]candidate), backoffs: make(map[episode.Name]backoff),
+		packers: make(chan *archive.Packer, s.cfg.Packers), sendSlots: make(chan struct{}, s.cfg.Senders),
+		packc: make(chan candidate), sendc: make(chan episode.Name), results: make(chan result),
+		pingc: make(chan struct{}), pingResults: make(chan pingResult), finishedc: make(chan episode.Name),
+		keptLogged: make(map[string]string), loggedStrays: make(map[string]bool),
+	}
+	defer durable.RaiseGOMAXPROCS()()
+	if s.busyTimeout = uplink.BusyTimeout; once {
+		s.busyTimeout = onceBusyTimeout
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for range s.cfg.Packers {
+		d.packers <- archive.NewPacker()
+	}
+	for i := range max(workersPerStage, s.cfg.Packers) {
+		g.Go(func() error { return d.packWorker(ctx, 2*i) })
+	}
+	for i := range max(workersPerStage, s.cfg.Senders) {
+		g.Go(func() error { return d.sendWorker(ctx, 2*i+1) })
+	}
+	g.Go(func() error { return d.pingLoop(ctx) })
+	if !once {
+		g.Go(func() error { return d.watch(ctx) })
+		g.Go(func() error { return d.pruneLoop(ctx) })
+	}
+	g.Go(func() error {
+		defer close(d.packc)
+		defer close(d.sendc)
+		defer close(d.pingc)
+		d.loadReport(time.Now())
+		return d.loop(ctx)
+	})
+	if err = g.Wait(); !errors.Is(err, durable.ErrFault) {
+		d.reporting.changed = d.reporting.changed || !d.link.heardAt.IsZero() && !d.link.heardAt.Before(d.reporting.writtenAt)
+		d.writeReport(time.Now(), true)
+		err = errors.Join(err, d.store.Close())
+	}
+	return d.link.err, err
+}
+
+// loop handles events until ctx ends or, once, until the pass is over.
+func (d *dispatcher) loop(ctx context.Context) error {
+	for {
+		if err := d.enqueueDue(time.Now()); err != nil {
+			return err
+		}
+		if d.once && d.passDone() {
+			d.logUnlogged()
+			return nil
+		}
+		d.writeReport(time.Now(), false)
+		if err := d.handleNext(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// handleNext waits for the next event. A channel that must not be used now is nil.
+func (d *dispatcher) handleNext(ctx context.Context) error {
+	d.receiverUp.Store(d.link.state == linkUp)
+	var packc chan candidate
+	var sendc chan episode.Name
+	var nextPack, nextSend candidate
+	var pingc chan struct{}
+	packQueue := d.toPack.next()
+	if packQueue != nil {
+		packc, nextPack = d.packc, packQueue.next()
+	}
+	sendQueue := d.toSend.next()
+	if sendQueue != nil && d.link.state == linkUp {
+		sendc, nextSend = d.sendc, sendQueue.next()
+	}
+	now := time.Now()
+	if d.mayPing() && !now.Before(d.link.nextPing) {
+		pingc = d.pingc
+	}
+	alarm := time.NewTimer(d.nextWake(now))
+	defer alarm.Stop()
+	select {
+	case packc <- nextPack:
+		packQueue.pop()
+		d.toPack.started(nextPack)
+	case sendc <- nextSend.name:
+		sendQueue.pop()
+		d.toSend.started(nextSend)
+		d.activeSends++
+	case pingc <- struct{}{}:
+		d.link.notePing()
+	case <-d.wakec:
+		d.link.requestPing(time.Now())
+	case r := <-d.results:
+		return d.handleResult(r, d.finish(&r), time.Now())
+	case p := <-d.pingResults:
+		return d.handlePing(p)
+	case name := <-d.finishedc:
+		return d.enqueueNow(name, time.Now())
+	case answer := <-d.livenessProbes:
+		answer <- struct{}{}
+	case <-alarm.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// finish counts the worker of a result as idle, and returns the candidate that it had.
+func (d *dispatcher) finish(r *result) candidate {
+	c := d.inFlight[r.name]
+	delete(d.inFlight, r.name)
+	r.held = c.held
+	if r.stage == Send {
+		d.activeSends--
+		d.toSend.finished(c)
+	} else {
+		d.toPack.finished(c)
+	}
+	return c
+}
+
+// nextWake returns how long the loop may sleep. A time that has passed must be one at which the
+// loop then acts, or it spins: a single pass starts no second scan and retries nothing.
+func (d *dispatcher) nextWake(now time.Time) time.Duration {
+	if d.needsScan() {
+		return 0
+	}
+	wait := d.cfg.ScanInterval.Std()
+	if d.mayPing() {
+		wait = min(wait, d.link.nextPing.Sub(now))
+	}
+	if d.scanDone && !d.once {
+		wait = min(wait, d.nextScan.Sub(now))
+	}
+	if !d.nextRetry.IsZero() && !d.once {
+		wait = min(wait, d.nextRetry.Sub(now))
+	}
+	if d.waitsForSpace() {
+		wait = min(wait, d.spaceCheckedAt.Add(spaceCheckInterval).Sub(now))
+	}
+	if d.settling.length() > 0 {
+		wait = min(wait, d.settling.next().sortTime.Sub(now))
+	}
+	if d.settleWaitOver(now) {
+		wait = 0
+	}
+	if d.reporting.changed && !d.once {
+		wait = min(wait, d.reporting.writtenAt.Add(minReportInterval).Sub(now))
+	}
+	return max(wait, 0)
+}
+
+// passDone reports whether a pass is over: everything is scanned and tried, nothing settles, and a
+// receiver that failed was pinged.
+func (d *dispatcher) passDone() bool {
+	return d.scanDone && len(d.inFlight) == 0 && !d.link.pinging && !d.mayPing()
+}
+
+// enqueueDue enqueues what is due: episodes that have settled or whose backoff has ended, and the
+// next page of the scan when little is left of the last one.
+func (d *dispatcher) enqueueDue(now time.Time) error {
+	if err := d.enqueueSettled(now); err != nil {
+		return err
+	}
+	if !d.once {
+		d.checkSpace(now)
+		if err := d.retryExpired(now); err != nil {
+			return err
+		}
+		if d.scanDone && !now.Before(d.nextScan) {
+			d.restartScan()
+		}
+	}
+	if !d.needsScan() {
+		return nil
+	}
+	return d.scanMore(now)
+}
+
+// scanMore scans the next page of the directories and enqueues its episodes.
+func (d *dispatcher) scanMore(now time.Time) error {
+	if err := d.dirs.CheckPaths(); err != nil {
+		return err
+	}
+	if d.scanCursor == "" && (d.cfg.OutboxMax > 0 || d.Status != nil) {
+		if err := d.out.Measure(); err != nil {
+			return err
+		}
+	}
+	page, err := d.scan(d.scanCursor, d.reportUnshippable)
+	if err != nil {
+		return err
+	}
+	d.scanCursor = page.cursor
+	slices.SortFunc(page.candidates, compareAge)
+	for _, c := range page.candidates {
+		if err := d.enqueue(c, now); err != nil {
+			return err
+		}
+	}
+	if page.last {
+		d.finishScan(now)
+	}
+	return nil
+}
+
+func (d *dispatcher) finishScan(now time.Time) {
+	d.updateLowSpaceFile(d.packing.isShort(d.belowMinFree(), d.outboxNearLimit()))
+	d.scanDone, d.nextScan = true, now.Add(d.cfg.ScanInterval.Std())
+	if d.once {
+		d.settleDeadline = time.Now().Add(settling.MaxWait(d.cfg.Settle.Std()))
+	}
+	d.holdsRead, d.held = true, d.heldSeen
+	d.reporting.changed = d.reporting.changed || d.reporting.exists // the report confirms the state
+	d.notifyStatus()
+}
+
+// needsScan reports whether another page may be scanned.
+func (d *dispatcher) needsScan() bool {
+	return !d.scanDone && d.toPack.small.length() == 0 && d.toPack.large.length() < scanPageSize && d.toSend.length() < scanPageSize
+}
+
+// restartScan starts a scan from the first name.
+func (d *dispatcher) restartScan() {
+	d.scanDone, d.scanCursor, d.heldSeen = false, "", 0
+	d.packing = d.packing.afterScanStart()
+}
+
+// retryExpired enqueues the episodes whose backoff has ended.
+func (d *dispatcher) retryExpired(now time.Time) error {
+	if d.nextRetry.IsZero() || now.Before(d.nextRetry) {
+		return nil
+	}
+	d.nextRetry = time.Time{}
+	for name, b := range d.backoffs {
+		if now.Before(b.retryAt) {
+			d.scheduleWake(b.retryAt)
+			continue
+		}
+		if err := d.enqueueNow(name, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scheduleWake has the loop check the backoffs at t.
+func (d *dispatcher) scheduleWake(t time.Time) {
+	if d.nextRetry.IsZero() || t.Before(d.nextRetry) {
+		d.nextRetry = t
+	}
+}

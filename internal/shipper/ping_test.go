@@ -1,0 +1,468 @@
+package shipper_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/config"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// told collects what a service manager hears.
+type told struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (t *told) status(text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, text)
+}
+
+func (t *told) last() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.all) == 0 {
+		return ""
+	}
+	return t.all[len(t.all)-1]
+}
+
+// watched runs a daemon whose status is kept.
+func (l *lab) watched() (s *shipper.Shipper, says *told, stop func() error) {
+	l.Helper()
+	s, says = l.open(), &told{}
+	s.Status = says.status
+	s.ScanOnly()
+	return s, says, l.run(s)
+}
+
+// TestAnIdleDaemonSaysWhetherTheReceiverIsThere: nothing waits, and still the status is
+// true, with a wrong port from the first minute, later within minutes.
+func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.rx.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
+		_, says, stop := l.watched()
+		time.Sleep(time.Minute)
+		if got := says.last(); !strings.Contains(got, "receiver does not take anything since 20") || !strings.Contains(got, "connection refused") {
+			l.Errorf("with a wrong port it says %q", got)
+		}
+		if loud := l.logs.with("receiver unavailable"); len(loud) != 1 {
+			l.Errorf("the log says %q", loud)
+		}
+		l.rx.set(func() { l.rx.down = nil })
+		time.Sleep(5 * time.Minute)
+		if got := says.last(); !strings.Contains(got, "receiver answers, last at 20") {
+			l.Errorf("once it is right it says %q", got)
+		}
+		_, _, before := l.rx.counts()
+		time.Sleep(2 * time.Hour)
+		_, _, after := l.rx.counts()
+		if n := after - before; n < 120/5 || n > 120/2+1 {
+			l.Errorf("an idle daemon asked %d times in two hours", n)
+		}
+		l.rx.set(func() { l.rx.down = wire.Refuse(wire.Forbidden, "disabled") })
+		time.Sleep(6 * time.Minute)
+		if got := says.last(); !strings.Contains(got, "does not take anything since 20") || !strings.Contains(got, "disabled") {
+			l.Errorf("disabled it says %q", got)
+		}
+		l.must(stop())
+	})
+}
+
+// TestAnIdleDaemonNoticesAnotherStore: before anything is sent to it.
+func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1")
+		_, says, stop := l.watched()
+		time.Sleep(time.Minute)
+		back := l.rx.swap(wire.Store{ID: "STORE2"})
+		time.Sleep(6 * time.Minute)
+		if got := says.last(); !strings.Contains(got, "another store") {
+			l.Errorf("it says %q", got)
+		}
+		if loud := l.logs.with(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
+			l.Errorf("the log says %q", loud)
+		}
+		back()
+		time.Sleep(5 * time.Minute)
+		if got := says.last(); !strings.Contains(got, "receiver answers") {
+			l.Errorf("back, it says %q", got)
+		}
+		l.must(stop())
+	})
+}
+
+// TestBeforeTheFirstAnswerTheReceiverIsBeingAsked: what is not known is not said.
+func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.rx.ping = func() error { time.Sleep(20 * time.Second); return nil }
+		_, says, stop := l.watched()
+		time.Sleep(10 * time.Second)
+		if got := says.last(); !strings.Contains(got, "; asking the receiver") || strings.Contains(got, "answers") {
+			l.Errorf("before the first answer it says %q", got)
+		}
+		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAsked {
+			l.Errorf("status says %q", st.ReceiverState)
+		}
+		time.Sleep(15 * time.Second)
+		if got := says.last(); !strings.Contains(got, "receiver answers, last at") {
+			l.Errorf("behind it it says %q", got)
+		}
+		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers || time.Since(st.AnsweredAt) > 10*time.Second {
+			l.Errorf("status says %q, %v", st.ReceiverState, st.AnsweredAt)
+		}
+		l.must(stop())
+		if st := l.inspect(); st.ReceiverState != shipper.ReceiverUnknown || st.AnsweredAt.IsZero() {
+			l.Errorf("without a shipper status says %q, %v", st.ReceiverState, st.AnsweredAt)
+		}
+	})
+}
+
+// TestStatusDoesNotTrustAnOldReport: a shipper that hangs has the lock and says nothing.
+func TestStatusDoesNotTrustAnOldReport(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		_, stop := l.daemon()
+		time.Sleep(time.Minute)
+		l.must(stop())
+		s := l.open() // has the lock, and does not run
+		defer s.Close()
+		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers {
+			l.Errorf("a minute later: %q", st.ReceiverState)
+		}
+		time.Sleep(time.Hour)
+		if st := l.inspect(); st.ReceiverState != shipper.ReceiverUnknown {
+			l.Errorf("an hour later: %q", st.ReceiverState)
+		}
+	})
+}
+
+// TestStatusSaysHowMuchWaits: the bytes of what is packed and not held.
+func TestStatusSaysHowMuchWaits(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("held-1")
+		l.refuseOnly(wire.Refuse(wire.Conflict, ""), "held-1")
+		_, says, stop := l.watched()
+		time.Sleep(time.Minute)
+		l.rx.set(func() { l.rx.down = unix.ECONNREFUSED })
+		l.finish("run-1", "run-2")
+		time.Sleep(2 * time.Minute)
+		st := l.inspect()
+		if st.Sealed != 2 || st.SealedBytes == 0 {
+			l.Errorf("status shows %d packed with %d bytes", st.Sealed, st.SealedBytes)
+		}
+		if want := fmt.Sprintf("1 held; %d B wait in the outbox; receiver does not", st.SealedBytes); !strings.Contains(says.last(), want) {
+			l.Errorf("it says %q, want %q", says.last(), want)
+		}
+		l.must(stop())
+	})
+}
+
+// TestAPassWithNothingToShipAsksNobody.
+func TestAPassWithNothingToShipAsksNobody(t *testing.T) {
+	l := newLab(t)
+	l.rx.down = unix.ECONNREFUSED
+	l.wantOnce(shipper.Tally{})
+	if _, _, pings := l.rx.counts(); pings != 0 {
+		t.Errorf("%d pings", pings)
+	}
+	if exists(l.at("outbox", ".status.json")) {
+		t.Error("a pass in which nothing was to be said has left a report")
+	}
+}
+
+// TestWakeAsksAtOnce, however long the next question is away, and what waits is sent.
+func TestWakeAsksAtOnce(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish(names("run", 5)...)
+		l.rx.down = wire.Refuse(wire.Forbidden, "expired")
+		s, stop := l.daemon()
+		time.Sleep(time.Hour)
+		l.rx.set(func() { l.rx.down = nil })
+		s.Wake()
+		time.Sleep(time.Second)
+		if n := s.Tally().Shipped; n != 5 {
+			l.Errorf("a second later %d of 5 are sent\n%s", n, l.logs)
+		}
+		l.must(stop())
+	})
+	t.Run("while a ping is on its way", func(t *testing.T) {
+		inBubble(t, func(l *lab) {
+			l.rx.ping = func() error { time.Sleep(20 * time.Second); return unix.ECONNRESET }
+			s, says, stop := l.watched()
+			time.Sleep(10 * time.Second)
+			l.rx.set(func() { l.rx.ping = nil })
+			s.Wake()
+			time.Sleep(11 * time.Second)
+			if got := says.last(); !strings.Contains(got, "receiver answers") {
+				l.Errorf("it says %q\n%s", got, l.logs)
+			}
+			l.must(stop())
+		})
+	})
+}
+
+// TestRenewedCredentialsAreUsedAtOnce: what the receiver refuses is looked for on the
+// disk, and the hint says what was found.
+func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish(names("run", 5)...)
+		expired := wire.Refuse(wire.Forbidden, "expired")
+		l.rx.down = expired
+		s := l.open()
+		s.ScanOnly()
+		var onDisk atomic.Bool
+		var asked atomic.Int32
+		s.Renew = func(refusal error) (bool, string) {
+			asked.Add(1)
+			if refusal != error(expired) {
+				l.Errorf("asked for %v", refusal)
+			}
+			if onDisk.Load() {
+				l.rx.set(func() { l.rx.down = nil })
+			}
+			return onDisk.Load(), "none newer is on the disk"
+		}
+		stop := l.run(s)
+		time.Sleep(time.Minute)
+		if asked.Load() == 0 || len(l.logs.with("none newer is on the disk")) != 1 {
+			l.Errorf("asked %d times\n%s", asked.Load(), l.logs)
+		}
+		if st := l.inspect(); st.Receiver == nil || st.Receiver.Hint != "none newer is on the disk" {
+			l.Errorf("status shows %+v", st.Receiver)
+		}
+		time.Sleep(time.Hour)
+		onDisk.Store(true)
+		time.Sleep(2*time.Minute + time.Second)
+		if n := s.Tally().Shipped; n != 5 {
+			l.Errorf("%d of 5 are sent\n%s", n, l.logs)
+		}
+		l.must(stop())
+	})
+	t.Run("before anybody noticed", func(t *testing.T) {
+		inBubble(t, func(l *lab) {
+			l.finish(names("run", 5)...)
+			s := l.open()
+			s.ScanOnly()
+			s.Renew = func(error) (bool, string) {
+				l.rx.set(func() { l.rx.down = nil })
+				return true, ""
+			}
+			stop := l.run(s)
+			time.Sleep(time.Minute)
+			l.rx.set(func() { l.rx.down = wire.Refuse(wire.Forbidden, "expired") })
+			l.finish("later") // alone: no other shows that it is over
+			for s.Tally().Scanned < 6 {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(time.Second)
+			if n := s.Tally().Shipped; n != 6 || len(l.logs.with("receiver unavailable")) != 0 {
+				l.Errorf("a second later %d of 6 are sent\n%s", n, l.logs)
+			}
+			l.must(stop())
+		})
+	})
+}
+
+// TestAPingFromBeforeDoesNotMakeUpForAFailure: that upload was asked to come later.
+func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1")
+		draining := wire.Refuse(wire.Internal, "")
+		draining.RetryAfter = 10 * time.Minute
+		l.rx.ping = func() error { time.Sleep(20 * time.Second); return nil }
+		l.rx.before = func(context.Context, wire.Upload) error { return draining }
+		_, stop := l.daemon()
+		time.Sleep(time.Minute)
+		l.finish("run-2")
+		time.Sleep(8 * time.Minute)
+		if _, puts, pings := l.rx.counts(); puts != 1 || pings != 1 {
+			l.Errorf("%d uploads and %d pings before it was time", puts, pings)
+		}
+		l.must(stop())
+	})
+}
+
+// TestAPassNotesThatTheReceiverAnswered, for whoever asks for the status afterwards.
+func TestAPassNotesThatTheReceiverAnswered(t *testing.T) {
+	l := newLab(t)
+	l.finish("run-1")
+	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
+	first := l.inspect().AnsweredAt
+	if time.Since(first) > time.Minute {
+		t.Errorf("answered %v", first)
+	}
+	l.wantOnce(shipper.Tally{})
+	if st := l.inspect(); !st.AnsweredAt.Equal(first) || st.ReceiverState != shipper.ReceiverUnknown {
+		t.Errorf("a pass with nothing to send has noted %v, %q", st.AnsweredAt, st.ReceiverState)
+	}
+}
+
+// failOften lets uploads fail, and pings be answered, so that each episode fails often.
+func (l *lab) failOften(fault error) (end func()) {
+	l.rx.set(func() { l.rx.before = func(context.Context, wire.Upload) error { return fault } })
+	return func() { l.rx.set(func() { l.rx.before = nil; l.rx.ping = nil }) }
+}
+
+// TestWhatWaitsIsSentWhenAnOutageEnds: at once, not when the wait of each is over.
+func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
+	t.Run("the receiver was away", func(t *testing.T) {
+		inBubble(t, func(l *lab) {
+			l.finish(names("run", 5)...)
+			end := l.failOften(io.ErrUnexpectedEOF)
+			s, stop := l.daemon()
+			time.Sleep(time.Hour) // each has earned waits of half an hour
+			l.rx.set(func() { l.rx.down = unix.ECONNREFUSED; l.rx.before = nil })
+			s.Wake()
+			time.Sleep(time.Second) // no wait of an episode ends in so short an outage
+			end()
+			l.rx.set(func() { l.rx.down = nil })
+			_, _, pings := l.rx.counts()
+			back := time.Now()
+			for s.Tally().Shipped < 5 && time.Since(back) < time.Hour {
+				time.Sleep(100 * time.Millisecond)
+			}
+			_, _, after := l.rx.counts()
+			asked := l.rx.pings[pings]
+			if took := time.Since(asked); took > time.Second || after != pings+1 {
+				l.Errorf("%d of 5 were sent %v and %d pings after the receiver was back\n%s", s.Tally().Shipped, took, after-pings, l.logs)
+			}
+			l.must(stop())
+		})
+	})
+	t.Run("uploads got lost and pings did not", func(t *testing.T) {
+		inBubble(t, func(l *lab) {
+			l.finish(names("run", 5)...)
+			end := l.failOften(io.ErrUnexpectedEOF)
+			s, stop := l.daemon()
+			time.Sleep(10 * time.Hour) // each has earned waits of an hour
+			end()
+			back := time.Now()
+			for s.Tally().Shipped < 1 && time.Since(back) < 2*time.Hour {
+				time.Sleep(100 * time.Millisecond)
+			}
+			if took := time.Since(back); took > 5*time.Minute+time.Second {
+				l.Errorf("the first was tried after %v", took)
+			}
+			time.Sleep(time.Second)
+			if n := s.Tally().Shipped; n != 5 {
+				l.Errorf("one came through, and a second later %d of 5 are sent\n%s", n, l.logs)
+			}
+			l.must(stop())
+		})
+	})
+	t.Run("no room for an archive", func(t *testing.T) {
+		inBubble(t, func(l *lab) {
+			l.finish(names("run", 5)...)
+			end := l.failOften(wire.Refuse(wire.Full, "no room for an archive of this size"))
+			l.rx.set(func() { l.rx.free = 10 })
+			s, stop := l.daemon()
+			time.Sleep(10 * time.Hour)
+			end()
+			l.rx.set(func() { l.rx.free = 1 << 30 })
+			time.Sleep(2 * time.Minute)
+			if n := s.Tally().Shipped; n != 5 {
+				l.Errorf("two minutes after there was room %d of 5 are sent\n%s", n, l.logs)
+			}
+			l.must(stop())
+		})
+	})
+}
+
+// TestWakeSendsWhatFailedOnTheWay, though pings were answered all the time.
+func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish(names("run", 5)...)
+		end := l.failOften(io.ErrUnexpectedEOF)
+		s, stop := l.daemon()
+		time.Sleep(10 * time.Hour)
+		end()
+		s.Wake()
+		time.Sleep(time.Second)
+		if n := s.Tally().Shipped; n != 5 {
+			l.Errorf("a second later %d of 5 are sent\n%s", n, l.logs)
+		}
+		l.must(stop())
+	})
+}
+
+// TestRetryAfterIsNotHurried: whatever ends, the receiver has said when to come again.
+func TestRetryAfterIsNotHurried(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("run-1")
+		noRoom := wire.Refuse(wire.Full, "no room for an archive of this size")
+		noRoom.RetryAfter = 20 * time.Minute
+		end := l.failOften(noRoom)
+		l.rx.set(func() { l.rx.free = 10 })
+		s, stop := l.daemon()
+		time.Sleep(time.Minute)
+		end()
+		l.rx.set(func() { l.rx.free = 1 << 30 })
+		s.Wake()
+		time.Sleep(18 * time.Minute)
+		if _, puts, _ := l.rx.counts(); puts != 1 {
+			l.Errorf("%d uploads before it was time", puts)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := s.Tally().Shipped; n != 1 {
+			l.Errorf("it is not sent when it is time\n%s", l.logs)
+		}
+		l.must(stop())
+	})
+}
+
+// TestAnEpisodesOwnFaultKeepsItsWait: others that get through do not hurry it, more than
+// once, nor does the end of an outage.
+func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.finish("poison")
+		l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), "poison")
+		_, stop := l.daemon()
+		for hour := range 6 {
+			for i := range 60 {
+				l.finish(names(fmt.Sprintf("run-%d-%d", hour, i), 1)...)
+				time.Sleep(time.Minute)
+			}
+			l.rx.set(func() { l.rx.down = unix.ECONNREFUSED })
+			time.Sleep(10 * time.Minute)
+			l.rx.set(func() { l.rx.down = nil })
+			time.Sleep(3 * time.Minute)
+		}
+		if n := l.rx.attempts("poison"); n > 45 {
+			l.Errorf("the poison was sent %d times in seven hours", n)
+		}
+		l.must(stop())
+	})
+}
+
+// TestPackingGoesOnWhenThereIsSpace: at the next look, which is seconds away, and not with
+// the next scan.
+func TestPackingGoesOnWhenThereIsSpace(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		free := l.ballast()
+		l.cfg.ScanInterval = config.Duration(time.Hour)
+		l.cfg.MinFree = 4 << 20
+		l.finish(names("run", 5)...)
+		s, stop := l.daemon()
+		time.Sleep(10 * time.Minute)
+		if n := s.Tally().Shipped; n != 0 {
+			l.Errorf("%d were packed below the floor", n)
+		}
+		free()
+		time.Sleep(10 * time.Second)
+		if n := s.Tally().Shipped; n != 5 {
+			l.Errorf("ten seconds later %d of 5 are sent\n%s", n, l.logs)
+		}
+		l.must(stop())
+	})
+}

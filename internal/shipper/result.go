@@ -1,0 +1,127 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"cis490/internal/outbox"
+	"cis490/internal/settling"
+	"cis490/internal/wire"
+)
+
+// quietFailures is how often a send may fail because of the path before the log names the episode.
+// Pings succeeded in between, or there would have been no other attempt.
+const quietFailures = 3
+
+// handleResult acts on a result of the episode that was in flight as c.
+func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
+	if r.err == nil {
+		d.clearBackoff(r.name)
+		if err := d.releaseHold(r); err != nil {
+			return err
+		}
+		d.onSuccess(r, c.sortTime)
+		if r.stage == Send {
+			d.noteDelivery(now)
+		}
+		return nil
+	}
+	if errors.Is(r.err, fs.ErrNotExist) && r.stage == Pack {
+		d.log.Info("episode is gone", "episode", r.name, "err", r.err)
+		d.clearBackoff(r.name)
+		d.countTransient(1)
+		return nil
+	}
+	if errors.Is(r.err, errLarge) {
+		c.size = r.size
+		d.enqueuePack(c, now)
+		return nil
+	}
+	if unsettled, ok := errors.AsType[*settling.UnsettledError](r.err); ok {
+		d.handleUnsettled(c, unsettled, now)
+		return nil
+	}
+	if r.size == 0 {
+		r.size = c.size
+	}
+	act, reason := classify(r.err)
+	switch act {
+	case actionStop:
+		return r.err
+	case actionHold:
+		return d.holdEpisode(r, reason, now)
+	case actionPausePacking:
+		if d.pausePacking(r) {
+			return nil
+		}
+	case actionPauseSending:
+		d.reporting.changed = true
+		if d.link.markSuspect(r.err, d.once, now); d.link.state == linkDown {
+			d.dropQueues(&d.toSend.small, &d.toSend.large)
+		}
+	}
+	return d.scheduleRetry(r, act, now)
+}
+
+// scheduleRetry schedules a retry, so that the episode does not block the others.
+func (d *dispatcher) scheduleRetry(r result, act action, now time.Time) error {
+	b := d.backoffs[r.name]
+	f := d.faultOf(r, act, b)
+	if _, progressed := errors.AsType[*wire.InterruptedError](r.err); progressed {
+		b = backoff{held: b.held} // the upload progressed, so reset the backoff
+	}
+	if b = b.afterFailure(r.err, now); b.isUnreadable(r.err) && !r.held {
+		return d.holdEpisode(r, outbox.Unreadable, now)
+	}
+	d.setBackoff(r.name, d.withRetryTime(r, f, b, now))
+	d.skip(candidate{held: r.held})
+	d.log.Log(context.Background(), d.failureLevel(act, b), "will try again", "episode", r.name, "attempt", b.attempts, "err", r.err)
+	return nil
+}
+
+// maxLoggedFailures is the maximum number of failures that the log of a single pass names.
+const maxLoggedFailures = 20
+
+// failureLevel returns the level at which to log a failure. A single pass says why each episode
+// stays.
+func (d *dispatcher) failureLevel(act action, b backoff) slog.Level {
+	switch {
+	case d.once && d.loggedFailures < maxLoggedFailures:
+		d.loggedFailures++
+		return slog.LevelWarn
+	case d.once:
+		d.unloggedFailures++
+	case b.held: // the hold has it
+	case act == actionPauseSending && b.failures < quietFailures: // while the receiver is unavailable, the link logs it
+	case act == actionPausePacking && b.failures > 1: // pausePacking logs it
+	default:
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
+}
+
+// logUnlogged logs how many failures of a single pass are not in the log.
+func (d *dispatcher) logUnlogged() {
+	if d.unloggedFailures > 0 {
+		d.log.Warn("more episodes failed", "count", d.unloggedFailures, "hint", "shipper status lists them")
+	}
+}
+
+// onSuccess enqueues an episode for its next stage, or counts it.
+func (d *dispatcher) onSuccess(r result, at time.Time) {
+	if r.stage == Send && d.packing == packingPaused && !d.once && d.cfg.OutboxMax > 0 && !d.outboxNearLimit() {
+		d.restartScan() // the outbox has space again
+	}
+	switch {
+	case r.stage == Pack:
+		d.packing = d.packing.afterPacked()
+		d.enqueueSend(candidate{name: r.name, stage: Send, sortTime: at, size: r.size})
+	case r.status == wire.AlreadyPresent:
+		d.tally.count(func(t *Tally) { t.AlreadyPresent++ })
+	default:
+		d.tally.count(func(t *Tally) { t.Shipped++ })
+	}
+}

@@ -1,0 +1,135 @@
+package shipper
+
+import (
+	"time"
+
+	"cis490/internal/episode"
+)
+
+// packingState says whether this host packs, by the space that it has.
+type packingState int
+
+// The states. Packing that was paused is tried again with each scan.
+const (
+	packingOn      packingState = iota
+	packingRetried              // it was paused before this scan, and no episode was packed since
+	packingPaused               // until the next scan
+)
+
+// afterScanStart returns the state when a scan starts.
+func (p packingState) afterScanStart() packingState {
+	if p == packingPaused {
+		return packingRetried
+	}
+	return p
+}
+
+// afterPacked returns the state when an episode was packed. One that was being packed when
+// packing was paused says nothing about the space.
+func (p packingState) afterPacked() packingState {
+	if p == packingRetried {
+		return packingOn
+	}
+	return p
+}
+
+// isShort reports whether this host is short of space at the end of a scan: what waited for
+// space at the last scan still waits.
+func (p packingState) isShort(belowMinFree, outboxNearLimit bool) bool {
+	return p == packingPaused || belowMinFree || p == packingRetried && outboxNearLimit
+}
+
+// pausePacking pauses packing until the next scan. Sending continues and frees space. It
+// returns false if only this episode was too large for the space: others may fit.
+func (d *dispatcher) pausePacking(r result) bool {
+	if !d.belowMinFree() && !d.outboxNearLimit() {
+		return false
+	}
+	if d.packing == packingOn {
+		d.log.Warn("packing waits for space", "err", r.err)
+	}
+	d.packing = packingPaused
+	d.countTransient(1)
+	d.dropQueues(&d.toPack.small, &d.toPack.large)
+	d.updateLowSpaceFile(true)
+	return true
+}
+
+// belowMinFree reports whether free space is below min_free, whatever the cause.
+func (d *dispatcher) belowMinFree() bool {
+	free, err := d.out.Dir().Space()
+	return err == nil && free < int64(d.cfg.MinFree)
+}
+
+// outboxNearLimit reports whether the outbox is so full that packing most episodes would
+// fail.
+func (d *dispatcher) outboxNearLimit() bool {
+	limit := int64(d.cfg.OutboxMax)
+	return limit > 0 && d.out.Bytes() > limit/2
+}
+
+// updateLowSpaceFile creates or removes the file that says that this host is short of space.
+// It is a hint for the experiment queue, so a power loss may revert it.
+func (d *dispatcher) updateLowSpaceFile(short bool) {
+	path := string(d.cfg.LowSpaceFile)
+	if path == "" {
+		return
+	}
+	update := removeLowSpaceFile
+	if short {
+		update = writeLowSpaceFile
+	}
+	if err := update(path); err != nil {
+		d.log.Warn("low_space_file not updated", "err", err)
+	}
+}
+
+// spaceCheckInterval is how often the free space is checked while episodes wait for it.
+const spaceCheckInterval = 5 * time.Second
+
+// minSpaceGrowth is by how much the space must have grown for another try.
+const minSpaceGrowth = 1 << 20
+
+// checkSpace resumes packing when there is space again.
+func (d *dispatcher) checkSpace(now time.Time) {
+	if !d.waitsForSpace() || now.Before(d.spaceCheckedAt.Add(spaceCheckInterval)) {
+		return
+	}
+	d.spaceCheckedAt = now
+	if d.packing == packingPaused && d.scanDone && !d.belowMinFree() && !d.outboxNearLimit() {
+		d.restartScan()
+	}
+	if !d.anyHostFull {
+		return
+	}
+	d.anyHostFull = false
+	free := d.freeForPacking()
+	d.updateBackoffs(func(_ episode.Name, b backoff) backoff {
+		if b.fault != hostFull {
+			return b
+		}
+		d.anyHostFull = true
+		if growth := free - b.free; growth >= minSpaceGrowth && (free >= b.needed || growth >= b.free/4) {
+			b.retryAt = earliest(b.retryAt, now)
+		}
+		return b
+	})
+}
+
+// waitsForSpace reports whether an episode waits for space on this host.
+func (d *dispatcher) waitsForSpace() bool {
+	return !d.once && (d.packing == packingPaused || d.anyHostFull)
+}
+
+// freeForPacking returns how many bytes can be packed now.
+func (d *dispatcher) freeForPacking() int64 {
+	free, err := d.out.Dir().Space()
+	if err != nil {
+		return 0
+	}
+	free -= int64(d.cfg.MinFree)
+	if waiting := d.out.Bytes(); d.cfg.OutboxMax > 0 && waiting > 0 { // see [spaceLimitedWriter]
+		free = min(free, int64(d.cfg.OutboxMax)-waiting)
+	}
+	return max(0, free)
+}
