@@ -57,7 +57,7 @@ var laws = map[string]law{
 	"internal/bandwidth": {"config", "slows readers down and does not ask what they read"},
 	"internal/settling":  {"archive digest", "judges the marks of a tree that another package walked"},
 	"internal/hostdir":   {"archive config durable outbox serviceuser source", "opens what source and outbox keep, so that the daemon and the commands do it alike"},
-	"internal/shipped":   {"archive config digest durable episode hostdir outbox source uplink wire", "does for a person, or the retention, what the loop need not; the daemon prunes with it"},
+	"internal/shipped":   {"archive config digest durable episode hostdir outbox printable source uplink wire", "does for a person, or the retention, what the loop need not; the daemon prunes with it"},
 	"internal/uplink":    {"digest durable hostdir outbox source wire", "asks for the daemon and for the commands, which must mistake no store for another"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
@@ -69,12 +69,12 @@ var laws = map[string]law{
 	"cmd/shipper":  {"cli config durable episode hint hostdir logging outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
 	"cmd/receiver": {"cli config datadir durable episode fsck index logging pki printable receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
-	"internal/datadir": {"durable episode store wire", "what operators change in the data directory; wire says what the id of a store is"},
-	"internal/fsck":    {"archive digest durable episode index store", "compares rows with stored archives, so it reads both"},
+	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
+	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
 	"internal/scrub":   {"archive config digest durable episode index store", "verifies what is stored, beside a receiver or without one: no protocol, and no uploads"},
 
 	// A whole lab in one test, so it may know all but the programs.
-	"internal/labtest": {"fixture archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
+	"internal/labtest": {"archive cli config digest durable episode fixture index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
 
 	// Test helpers.
 	"internal/fixture":    {"", "what any test needs, of no program"},
