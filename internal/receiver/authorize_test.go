@@ -64,7 +64,7 @@ func newDoors(t *testing.T) *doors {
 	must(t, err)
 	d.r, err = receiver.NewWithGate(t.Context(), gate, d.cfg, "test", "the lab", slog.New(slog.DiscardHandler), nil)
 	must(t, err)
-	d.r.Patience(time.Hour)
+	d.r.SetMaxWait(time.Hour)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	proxy, err := d.r.ListenProxy()
@@ -259,7 +259,7 @@ func (e *endless) Close() error { return nil }
 // withEndlessDisk makes reading back last until release.
 func (d *doors) withEndlessDisk() (reached <-chan struct{}, release func()) {
 	e := &endless{reached: make(chan struct{}), release: make(chan struct{})}
-	d.r.Disk(func(*durable.Dir, string) (io.ReadCloser, error) { return e, nil })
+	d.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return e, nil })
 	return e.reached, func() { close(e.release) }
 }
 
@@ -298,13 +298,13 @@ var kinds = map[string]func(t *testing.T, d *doors, v *visitor) underway{
 	"put body": func(t *testing.T, d *doors, v *visitor) underway {
 		content := packed(300_000, 1)
 		answer := v.send(v.put("e", content, halfOf(t, content)))
-		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.Underway() == 1 })
+		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
 		return underway{answer: answer}
 	},
 	"small put body": func(t *testing.T, d *doors, v *visitor) underway {
 		content := packed(3000, 1)
 		answer := v.send(v.put("e", content, halfOf(t, content)))
-		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.Underway() == 1 })
+		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
 		return underway{answer: answer}
 	},
 	"put in the queue": func(t *testing.T, d *doors, v *visitor) underway {
@@ -313,14 +313,14 @@ var kinds = map[string]func(t *testing.T, d *doors, v *visitor) underway{
 		q := v.put("e", content, bytes.NewReader(content))
 		q.fields["Expect"] = "100-continue"
 		answer := v.send(q)
-		labtest.Eventually(t, "the upload waits", func() bool { return d.r.Queued() == 1 })
+		labtest.Eventually(t, "the upload waits", func() bool { return d.r.QueuedUploads() == 1 })
 		return underway{answer: answer, release: release}
 	},
 	"put waits for its name": func(t *testing.T, d *doors, v *visitor) underway {
-		unlock := d.r.Lock(key(string(victim), "e"))
+		unlock := d.r.LockKey(key(string(victim), "e"))
 		content := packed(3000, 1)
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
-		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.Underway() == 1 })
+		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
 		return underway{answer: answer, release: unlock}
 	},
 	"put of what is read back": func(t *testing.T, d *doors, v *visitor) underway {
@@ -332,16 +332,16 @@ var kinds = map[string]func(t *testing.T, d *doors, v *visitor) underway{
 		return underway{answer: answer, release: release}
 	},
 	"put before its commit": func(t *testing.T, d *doors, v *visitor) underway {
-		release := d.r.Unpeeked()
+		release := d.r.BlockMetaReaders()
 		content := packed(3000, 1)
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
 		d.arrived(t, len(content))
 		return underway{answer: answer, release: release, only: true}
 	},
 	"announcement": func(t *testing.T, d *doors, v *visitor) underway {
-		unlock := d.r.Lock(key(string(victim), "e"))
+		unlock := d.r.LockKey(key(string(victim), "e"))
 		answer := v.send(v.announcement("e", packed(300_000, 1)))
-		labtest.Eventually(t, "the announcement is under way", func() bool { return d.r.Underway() == 1 })
+		labtest.Eventually(t, "the announcement is under way", func() bool { return d.r.ActiveUploads() == 1 })
 		return underway{answer: answer, release: unlock}
 	},
 	"announcement of what is read back": func(t *testing.T, d *doors, v *visitor) underway {
@@ -356,7 +356,7 @@ var kinds = map[string]func(t *testing.T, d *doors, v *visitor) underway{
 		content := packed(300_000, 1)
 		to := v.announce("e", content)
 		answer := v.send(lastPiece(to, content, halfOf(t, content)))
-		labtest.Eventually(t, "the piece is under way", func() bool { return d.r.Underway() == 1 })
+		labtest.Eventually(t, "the piece is under way", func() bool { return d.r.ActiveUploads() == 1 })
 		return underway{answer: answer}
 	},
 	"piece in the queue": func(t *testing.T, d *doors, v *visitor) underway {
@@ -364,13 +364,13 @@ var kinds = map[string]func(t *testing.T, d *doors, v *visitor) underway{
 		to := v.announce("e", content)
 		release := d.occupy(t)
 		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
-		labtest.Eventually(t, "the piece waits", func() bool { return d.r.Queued() == 1 })
+		labtest.Eventually(t, "the piece waits", func() bool { return d.r.QueuedUploads() == 1 })
 		return underway{answer: answer, release: release}
 	},
 	"piece before its commit": func(t *testing.T, d *doors, v *visitor) underway {
 		content := packed(3000, 1)
 		to := v.announce("e", content)
-		release := d.r.Unpeeked()
+		release := d.r.BlockMetaReaders()
 		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
 		d.arrived(t, len(content))
 		return underway{answer: answer, release: release, only: true}
@@ -392,14 +392,14 @@ var kinds = map[string]func(t *testing.T, d *doors, v *visitor) underway{
 	"inventory body": func(t *testing.T, d *doors, v *visitor) underway {
 		body := inventory("e", nil, false)
 		answer := v.send(request{"POST", "/v1/inventory", nil, halfOf(t, body), int64(len(body))})
-		labtest.Eventually(t, "the inventory is under way", func() bool { return d.r.Served() == 1 })
+		labtest.Eventually(t, "the inventory is under way", func() bool { return d.r.AdmittedRequests() == 1 })
 		return underway{answer: answer}
 	},
 	"inventory in the queue": func(t *testing.T, d *doors, v *visitor) underway {
 		release := d.occupy(t)
 		body := inventory("e", nil, false)
 		answer := v.send(request{"POST", "/v1/inventory", nil, bytes.NewReader(body), int64(len(body))})
-		labtest.Eventually(t, "the inventory waits", func() bool { return d.r.Queued() == 1 })
+		labtest.Eventually(t, "the inventory waits", func() bool { return d.r.QueuedUploads() == 1 })
 		return underway{answer: answer, release: release}
 	},
 	"inventory that reads back": func(t *testing.T, d *doors, v *visitor) underway {
@@ -440,7 +440,7 @@ func (d *doors) waitsForUpload(t *testing.T, v *visitor, method string) underway
 	}()
 	within(t, time.Minute, arrived, "the piece")
 	answer := v.send(request{method: method, path: to})
-	labtest.Eventually(t, "the request is under way", func() bool { return d.r.Served() == 1 })
+	labtest.Eventually(t, "the request is under way", func() bool { return d.r.AdmittedRequests() == 1 })
 	return underway{answer: answer, release: func() {
 		close(open)
 		must(t, within(t, time.Minute, done, "the piece"))
@@ -464,12 +464,12 @@ var withdrawals = map[string]struct {
 	}},
 	"expired": {http.StatusForbidden, "forbidden", "expired", func(_ *testing.T, d *doors) {
 		d.late.Store(int64(2 * time.Hour))
-		d.r.Tick()
+		d.r.ReviewRequests()
 	}},
 	"disabled": {http.StatusForbidden, "forbidden", "receiver hosts enable lab-01", func(t *testing.T, d *doors) {
 		_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test", time.Now())
 		must(t, err)
-		d.r.Tick()
+		d.r.ReviewRequests()
 	}},
 }
 
@@ -523,7 +523,7 @@ func testWithdrawal(t *testing.T, door, how, kind string) {
 	if r := within(t, time.Minute, untouched, "the other host's answer"); r.status != http.StatusCreated {
 		t.Errorf("another host's upload ended with %+v", r)
 	}
-	labtest.Eventually(t, "no request is under way", func() bool { return d.r.Served() == 0 })
+	labtest.Eventually(t, "no request is under way", func() bool { return d.r.AdmittedRequests() == 0 })
 	for _, row := range d.rows()[len(rows):] {
 		if row.Host == victim && row.Episode == "e" {
 			t.Errorf("a row was written: %+v", row)

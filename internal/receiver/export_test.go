@@ -14,13 +14,13 @@ import (
 	"cis490/internal/wire"
 )
 
-// Disk puts a disk of the test's in the place of the store's, for reading back.
-func (r *Receiver) Disk(open func(*durable.Dir, string) (io.ReadCloser, error)) {
+// SetDisk puts a disk of the test's in the place of the store's, for reading back.
+func (r *Receiver) SetDisk(open func(*durable.Dir, string) (io.ReadCloser, error)) {
 	r.store.Reader.Uncached = open
 }
 
-// OnDisk puts the store on a disk that says that it has the serial number.
-func (r *Receiver) OnDisk(serial string) error {
+// SetDiskSerial puts the store on a disk that says that it has the serial number.
+func (r *Receiver) SetDiskSerial(serial string) error {
 	episodes, err := r.data.OpenDir("episodes")
 	if err != nil {
 		return err
@@ -50,11 +50,11 @@ func (s Searches) LookUp(ctx context.Context, host episode.Name, keys ...episode
 // Close waits for the end of searches.
 func (s Searches) Close() { s.s.close() }
 
-// Meet is what an upload does with its error.
-func (r *Receiver) Meet(err error) error { return r.noteFault(err) }
+// NoteFault is what an upload does with its error.
+func (r *Receiver) NoteFault(err error) error { return r.noteFault(err) }
 
-// Unpeeked keeps commits from looking into archives, until done.
-func (r *Receiver) Unpeeked() (done func()) {
+// BlockMetaReaders keeps commits from looking into archives, until done.
+func (r *Receiver) BlockMetaReaders() (done func()) {
 	var all []*archive.MetaReader
 	for range maxMetaReaders {
 		all = append(all, <-r.metaReaders)
@@ -66,11 +66,11 @@ func (r *Receiver) Unpeeked() (done func()) {
 	}
 }
 
-// Lock keeps others from the key of an archive, until unlock.
-func (r *Receiver) Lock(key episode.Key) (unlock func()) { return r.keyLocks.Lock(key) }
+// LockKey keeps others from the key of an archive, until unlock.
+func (r *Receiver) LockKey(key episode.Key) (unlock func()) { return r.keyLocks.Lock(key) }
 
-// Underway returns how many requests have a place.
-func (r *Receiver) Underway() int { return r.uploadLimiter.Active() }
+// ActiveUploads returns how many requests have a place.
+func (r *Receiver) ActiveUploads() int { return r.uploadLimiter.Active() }
 
 // Unqueued makes those wait no more who find no place.
 func (r *Receiver) Unqueued() { r.uploadLimiter.MaxWait = 0 }
@@ -78,24 +78,24 @@ func (r *Receiver) Unqueued() { r.uploadLimiter.MaxWait = 0 }
 // Drain tells those whose requests go on that the receiver stops.
 func (r *Receiver) Drain() { r.cancelBase(wire.ErrDraining) }
 
-// MostUnheard is how many answers are kept for a host.
-const MostUnheard = maxCachedReadbacks
+// MaxCachedReadbacks is how many answers are kept for a host.
+const MaxCachedReadbacks = maxCachedReadbacks
 
-// Patience makes requests wait so long for a place.
-func (r *Receiver) Patience(d time.Duration) { r.uploadLimiter.MaxWait = d }
+// SetMaxWait makes requests wait so long for a place.
+func (r *Receiver) SetMaxWait(d time.Duration) { r.uploadLimiter.MaxWait = d }
 
-// Queued returns how many requests wait for a place.
-func (r *Receiver) Queued() int { return r.uploadLimiter.Queued() }
+// QueuedUploads returns how many requests wait for a place.
+func (r *Receiver) QueuedUploads() int { return r.uploadLimiter.Queued() }
 
-// Served returns how many requests are under way whose hosts were let in.
-func (r *Receiver) Served() int {
+// AdmittedRequests returns how many requests are under way whose hosts were let in.
+func (r *Receiver) AdmittedRequests() int {
 	r.access.mu.Lock()
 	defer r.access.mu.Unlock()
 	return len(r.access.requests)
 }
 
-// Tick is what the timer of the access control does each second.
-func (r *Receiver) Tick() { r.access.tick() }
+// ReviewRequests is what the timer of the access control does each second.
+func (r *Receiver) ReviewRequests() { r.access.tick() }
 
-// Port is what serves the requests of the TLS port.
-func (r *Receiver) Port() http.Handler { return r.newServer(r.gate.Caller).Handler }
+// PortHandler is what serves the requests of the TLS port.
+func (r *Receiver) PortHandler() http.Handler { return r.newServer(r.gate.Caller).Handler }

@@ -11,7 +11,7 @@ import (
 // nothing: it must not be acknowledged, though every call of its own went well.
 func TestNothingIsAcknowledgedAfterAnothersFault(t *testing.T) {
 	l := newLab(t, nil)
-	_ = l.r.Meet(fmt.Errorf("sync: %w", durable.ErrFault)) // its sender is told, the others are the point
+	_ = l.r.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault)) // its sender is told, the others are the point
 	if r, err := l.put(key("h", "e"), noise(100, 1)); err == nil {
 		t.Errorf("acknowledged after a fault: %+v", r)
 	}

@@ -80,7 +80,7 @@ func TestReadBackIsBounded(t *testing.T) {
 	k, content := key("lab-01", "run-7"), packed(1000, 7)
 	l.takes(k, content, wire.Stored)
 	arrived, open := make(chan struct{}), make(chan struct{})
-	l.r.Disk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		arrived <- struct{}{}
 		<-open
 		return d.OpenUncached(name)

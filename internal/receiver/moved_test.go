@@ -50,12 +50,12 @@ func TestAnotherDiskWasNeverRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		l := newLab(t, nil)
-		must(t, l.r.OnDisk("S1"))
+		must(t, l.r.SetDiskSerial("S1"))
 		for i, name := range []string{"a", "b", "c", "d"} {
 			l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
 		}
 		run := func(disk string, d time.Duration) scrub.Progress {
-			must(t, l.r.OnDisk(disk))
+			must(t, l.r.SetDiskSerial(disk))
 			stop := l.scrubbing()
 			time.Sleep(d)
 			stop()
@@ -220,7 +220,7 @@ func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
 				k := key("lab-01", fmt.Sprint("run-", i))
 				must(t, os.Link(l.stored(k), l.staged(k)))
 			}
-			l.r.Disk(func(*durable.Dir, string) (io.ReadCloser, error) {
+			l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) {
 				return nil, fmt.Errorf("open: %w: %w", durable.ErrFault, unix.EIO)
 			})
 			err := l.r.Recover(t.Context())

@@ -20,7 +20,7 @@ import (
 // reading until the test lets it begin.
 func (l *lab) readsOfDisk() (begun chan struct{}, let chan struct{}) {
 	begun, let = make(chan struct{}, 100), make(chan struct{})
-	l.r.Disk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		begun <- struct{}{}
 		<-let
 		return d.OpenUncached(name)
@@ -137,7 +137,7 @@ func TestAnswersAreKeptForEachHost(t *testing.T) {
 	close(let)
 	content := noise(100, 1)
 	l.leaves(key("other", "e"), content)
-	const n = receiver.MostUnheard + 1
+	const n = receiver.MaxCachedReadbacks + 1
 	for i := range n {
 		l.leaves(key("h", fmt.Sprintf("e-%d", i)), content)
 	}

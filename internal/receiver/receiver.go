@@ -35,29 +35,37 @@ import (
 
 // Receiver owns a data directory while it is open. It is the [wire.Backend] of its server.
 type Receiver struct {
-	cfg             Config
-	version         string
-	log             *slog.Logger
-	gate            *pki.Gate
-	data            *durable.Dir
-	paths           *durable.PathWatch // of data and the directories of the store
-	lock            *durable.Lock
-	store           *store.Store
-	index           *index.Log
-	identity        *datadir.StoreWatch
-	keyLocks        admission.KeyLocks[episode.Key] // held from the commit of an upload to its row, and while a stored copy is read
-	uploadLimiter   admission.Limiter               // of uploads
-	access          *access                         // of the hosts of all requests
-	readbackCache   readbackCache
-	sessions        *sessions // the unfinished ones
-	disk            *admission.Disk
-	conns           *admission.Conns
-	requests        admission.Requests
-	metaReaders     chan *archive.MetaReader // readers of meta.json
-	chunks          sync.Pool                // of *[chunkSize]byte
+	cfg     Config
+	version string
+	log     *slog.Logger
+
+	// What is open.
+	data     *durable.Dir
+	lock     *durable.Lock
+	paths    *durable.PathWatch // of data and the directories of the store
+	store    *store.Store
+	index    *index.Log
+	identity *datadir.StoreWatch
+
+	// What a request must pass.
+	gate          *pki.Gate
+	access        *access // checks the hosts of requests in flight
+	conns         *admission.Conns
+	requests      admission.Requests
+	uploadLimiter admission.Limiter
+	disk          *admission.Disk
+
+	// Uploads.
+	sessions    *sessions
+	keyLocks    admission.KeyLocks[episode.Key] // held from a commit to its row, and while a stored copy is read
+	chunks      sync.Pool                       // of *[chunkSize]byte
+	metaReaders chan *archive.MetaReader        // readers of meta.json
+
+	// Readings of stored archives for requests.
 	verifier        *scrub.Verifier
-	readbackLimiter admission.Limiter                // of archives that are read for a host that waits
-	readbackLocks   admission.KeyLocks[episode.Name] // of hosts that send a stored archive again, which is read
+	readbackLimiter admission.Limiter                // of inventories that read an archive
+	readbackLocks   admission.KeyLocks[episode.Name] // of hosts that send a stored archive again
+	readbackCache   readbackCache
 	rowSearches     *rowSearches
 
 	// baseCtx is the parent of all requests, and of work that continues after a sender has
@@ -87,10 +95,11 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	log = slog.New(admission.LimitLines(log.Handler()))
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,
-		uploadLimiter: admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
-		sessions:      newSessions(c.Limits.UploadsPerHost),
-		metaReaders:   newMetaReaders(),
-		fault:         make(chan error, 1),
+		uploadLimiter:   admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
+		readbackLimiter: admission.Limiter{Total: maxReadbacks, PerHost: 1},
+		sessions:        newSessions(c.Limits.UploadsPerHost),
+		metaReaders:     newMetaReaders(),
+		fault:           make(chan error, 1),
 	}
 	r.baseCtx, r.cancelBase = context.WithCancelCause(context.WithoutCancel(ctx))
 	err := r.openConns()
@@ -100,18 +109,14 @@ func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder 
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	quota := &admission.Quota{Max: int64(c.Limits.HostBytes), Count: func(host episode.Name) (int64, error) { return r.store.HostBytes(host, admission.FileCost) }, Log: log}
-	r.disk = admission.NewDisk(func() (admission.Space, error) { return c.available(r.data) }, quota)
-	if err := c.checkSpace(r.data); err != nil {
-		log.Warn("disk is full", "err", err)
-	}
+	r.openDisk()
 	disabled, err := datadir.WatchDisabled(r.data, log)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	r.logSeparateHosts()
 	r.access = newAccess(gate, disabled, log)
-	r.verifier, r.readbackLimiter = r.newVerifier(), admission.Limiter{Total: maxReadbacks, PerHost: 1}
+	r.verifier = r.newVerifier()
 	if err := r.recoverUploads(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
 	}
@@ -129,6 +134,20 @@ func (r *Receiver) openConns() error {
 	return err
 }
 
+// openDisk creates the budget of the disk, and logs a warning if it is full.
+func (r *Receiver) openDisk() {
+	quota := &admission.Quota{
+		Max:   int64(r.cfg.Limits.HostBytes),
+		Count: func(host episode.Name) (int64, error) { return r.store.HostBytes(host, admission.FileCost) },
+		Log:   r.log,
+	}
+	r.disk = admission.NewDisk(func() (admission.Space, error) { return r.cfg.available(r.data) }, quota)
+	if err := r.cfg.checkSpace(r.data); err != nil {
+		r.log.Warn("disk is full", "err", err)
+	}
+}
+
+// open opens what is in the data directory.
 func (r *Receiver) open(holder string) error {
 	err := r.openData()
 	if err != nil {

@@ -273,7 +273,7 @@ func TestAnnouncementWaitsForACommit(t *testing.T) {
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
 	left := l.announces(u, 0)
-	done := l.r.Unpeeked()
+	done := l.r.BlockMetaReaders()
 	committed, told := make(chan error, 1), make(chan error, 1)
 	go func() {
 		_, _, err := l.piece(left, resumed, 0, len(resumed), true)
@@ -306,7 +306,7 @@ func TestAnnouncementOfAnUploadThatEndsIsAnswered(t *testing.T) {
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
 	left := l.announces(u, 0)
-	unlock := l.r.Lock(partKey)
+	unlock := l.r.LockKey(partKey)
 	committed, told := make(chan error, 1), make(chan error, 1)
 	go func() {
 		r, _, err := l.r.Announce(t.Context(), u)
@@ -327,7 +327,7 @@ func TestAnnouncementOfAnUploadThatEndsIsAnswered(t *testing.T) {
 // underway waits until so many requests have a place.
 func (l *lab) underway(n int) {
 	l.Helper()
-	l.eventually("requests have places", func() bool { return l.r.Underway() == n })
+	l.eventually("requests have places", func() bool { return l.r.ActiveUploads() == n })
 }
 
 // stagedAll waits until all bytes of an upload are in staging.

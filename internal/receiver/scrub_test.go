@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -177,7 +176,7 @@ func TestTwoLooksThatDisagreeAreFollowedByAThird(t *testing.T) {
 	content[len(content)-1] ^= 1
 	l.takes(key("lab-01", "run-7"), content, wire.Stored)
 	reads := 0
-	l.r.Disk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		if reads++; reads == 2 {
 			return io.NopCloser(bytes.NewReader(packed(1000, 8))), nil
 		}
@@ -373,7 +372,7 @@ func TestOneWrongReadingIsNoProof(t *testing.T) {
 	k := key("lab-01", "run-7")
 	l.takes(k, packed(1000, 7), wire.Stored)
 	reads := 0
-	l.r.Disk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		if reads++; reads == 1 {
 			return io.NopCloser(bytes.NewReader(packed(1000, 8))), nil
 		}
@@ -392,7 +391,7 @@ func TestAFailingDiskDoesNotEmptyTheStore(t *testing.T) {
 		for i := range 10 {
 			l.takes(key("lab-01", string(rune('a'+i))), packed(1000, byte(i)), wire.Stored)
 		}
-		l.r.Disk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
+		l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
 		stop := l.scrubbing()
 		time.Sleep(10 * time.Minute)
 		stop()
@@ -423,22 +422,4 @@ func (l *lab) inspect() receiver.Status {
 	st, err := receiver.Inspect(l.cfg, time.Now())
 	must(l, err)
 	return st
-}
-
-func FuzzScrubProgress(f *testing.F) {
-	f.Add([]byte(`{"started":"2026-01-01T00:00:00Z","host_id":"a","episode_id":"b","objects":-1}`))
-	f.Add([]byte("null"))
-	l := newLab(f, nil)
-	f.Fuzz(func(t *testing.T, text []byte) {
-		must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), text, 0o640))
-		st, err := receiver.Inspect(l.cfg, time.Now())
-		must(t, err)
-		for _, name := range []episode.Name{st.Scrub.Host, st.Scrub.Episode} {
-			if _, err := episode.ParseName(string(name)); name != "" && err != nil {
-				t.Errorf("%q leads to %q", text, name)
-			}
-		}
-		_, err = json.Marshal(st)
-		must(t, err)
-	})
 }

@@ -190,12 +190,12 @@ func TestRequestEndsWithItsCertificate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		req := l.request(t, "lab-01", time.Hour)
-		unlock := sync.OnceFunc(l.r.Lock(key("lab-01", "e")))
+		unlock := sync.OnceFunc(l.r.LockKey(key("lab-01", "e")))
 		defer unlock()
 		answer := httptest.NewRecorder()
 		began, done := time.Now(), make(chan time.Time, 1)
 		go func() {
-			l.r.Port().ServeHTTP(answer, req)
+			l.r.PortHandler().ServeHTTP(answer, req)
 			done <- time.Now()
 		}()
 		var took time.Duration
@@ -243,12 +243,12 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 		l.stop()
 		l.cfg.TLS.CRLFile = config.Path(crl)
 		l.start()
-		unlock := l.r.Lock(key("lab-01", "e"))
+		unlock := l.r.LockKey(key("lab-01", "e"))
 		defer unlock()
 		answer := httptest.NewRecorder()
 		done := make(chan struct{})
 		go func() {
-			l.r.Port().ServeHTTP(answer, l.request(t, "lab-01", 24*time.Hour))
+			l.r.PortHandler().ServeHTTP(answer, l.request(t, "lab-01", 24*time.Hour))
 			close(done)
 		}()
 		synctest.Wait()
@@ -308,7 +308,7 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 			v := d.visitor(victim, "port", time.Hour)
 			content := packed(300_000, 1)
 			answer := v.send(v.put("e", content, halfOf(t, content)))
-			labtest.Eventually(t, "the upload is under way", func() bool { return d.r.Underway() == 1 })
+			labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
 			path := filepath.Join(d.data, "disabled-hosts.json")
 			must(t, damage(path))
 			if r := within(t, time.Minute, answer, "the answer"); r.status != http.StatusInternalServerError {
