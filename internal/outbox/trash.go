@@ -107,12 +107,6 @@ func (t *Trash) Open(name string) (*Discarded, error) {
 	return &Discarded{Dir: dir, trash: t, name: name}, nil
 }
 
-// Restore moves a name back to a directory, durably. It returns the name there: the former one, or
-// that with ~N if it is taken.
-func (t *Trash) Restore(name string, to *durable.Dir) (string, error) {
-	return t.dir.RenameFree(name, to, formerName(name), maxRestored)
-}
-
 // maxRestored is the maximum number of names that are tried.
 const maxRestored = 10_000
 
@@ -138,8 +132,11 @@ func (d *Discarded) Name() string { return d.name }
 // Location returns the path of d.
 func (d *Discarded) Location() string { return d.trash.dir.Path(d.name) }
 
-// Restore is [Trash.Restore] of d.
-func (d *Discarded) Restore(to *durable.Dir) (string, error) { return d.trash.Restore(d.name, to) }
+// Restore moves d back to a directory, durably. It returns the name there: the former one, or
+// that with ~N if it is taken.
+func (d *Discarded) Restore(to *durable.Dir) (string, error) {
+	return d.trash.dir.RenameFree(d.name, to, formerName(d.name), maxRestored)
+}
 
 // Judgement says that an episode was compared with what was shipped. Files that have not changed
 // since ChangedAt, the latest ctime of all, may be deleted.

@@ -18,6 +18,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -60,12 +61,12 @@ func TestEveryRefusalHasItsVerdict(t *testing.T) {
 		if code == wire.Conflict {
 			reason = outbox.Conflict
 		}
-		err := shipper.SendError(fmt.Errorf("put: %w", wire.Refuse(code, "why")))
-		if got, gotReason := shipper.Judge(err); got != want || gotReason != reason {
+		err := error(&uplink.UnreachableError{Err: fmt.Errorf("put: %w", wire.Refuse(code, "why"))})
+		if got, gotReason := shipper.Classify(err); got != want || gotReason != reason {
 			t.Errorf("%s: got %s %q, want %s %q", code, got, gotReason, want, reason)
 		}
 	}
-	if got, _ := shipper.Judge(shipper.SendError(wire.Refuse("of a newer receiver", ""))); got != "pause" {
+	if got, _ := shipper.Classify(&uplink.UnreachableError{Err: wire.Refuse("of a newer receiver", "")}); got != "pause" {
 		t.Errorf("an unknown refusal: %s, want pause", got)
 	}
 }
@@ -97,7 +98,7 @@ func TestEveryErrorHasItsVerdict(t *testing.T) {
 		{"fault", fmt.Errorf("sync x: %w: %w", durable.ErrFault, unix.EIO), "stop", ""},
 		{"fault while discarding", errors.Join(unix.ENOSPC, durable.ErrFault), "stop", ""},
 		{"cancelled", fmt.Errorf("read: %w", context.Canceled), "stop", ""},
-		{"cancelled on the way", shipper.SendError(context.Canceled), "stop", ""},
+		{"cancelled on the way", &uplink.UnreachableError{Err: context.Canceled}, "stop", ""},
 		{"unfit", fmt.Errorf("seal: %w", &archive.UnpackableError{Cause: "no"}), "hold", outbox.Unpackable},
 		{"difference", &archive.Difference{Path: "x", What: "differs"}, "hold", outbox.Changed},
 		{"being written", archive.ErrChanged, "retry", ""},
@@ -108,15 +109,15 @@ func TestEveryErrorHasItsVerdict(t *testing.T) {
 		{"exists", pathError(fs.ErrExist), "retry", ""},
 		{"no file descriptors", pathError(unix.EMFILE), "retry", ""},
 		{"unknown", errors.New("?"), "retry", ""},
-		{"refused connection", shipper.SendError(&net.OpError{Op: "dial", Err: unix.ECONNREFUSED}), "pause", ""},
-		{"no such name", shipper.SendError(&net.DNSError{Err: "no such host"}), "pause", ""},
-		{"timeout", shipper.SendError(os.ErrDeadlineExceeded), "pause", ""},
-		{"deadline", shipper.SendError(context.DeadlineExceeded), "pause", ""},
-		{"broken off", shipper.SendError(io.ErrUnexpectedEOF), "pause", ""},
-		{"a proxy's answer", shipper.SendError(&wire.UnexpectedResponseError{Status: 200}), "pause", ""},
-		{"a receipt for something else", shipper.SendError(wire.Receipt{}.Covers(wire.Upload{})), "pause", ""},
+		{"refused connection", &uplink.UnreachableError{Err: &net.OpError{Op: "dial", Err: unix.ECONNREFUSED}}, "pause", ""},
+		{"no such name", &uplink.UnreachableError{Err: &net.DNSError{Err: "no such host"}}, "pause", ""},
+		{"timeout", &uplink.UnreachableError{Err: os.ErrDeadlineExceeded}, "pause", ""},
+		{"deadline", &uplink.UnreachableError{Err: context.DeadlineExceeded}, "pause", ""},
+		{"broken off", &uplink.UnreachableError{Err: io.ErrUnexpectedEOF}, "pause", ""},
+		{"a proxy's answer", &uplink.UnreachableError{Err: &wire.UnexpectedResponseError{Status: 200}}, "pause", ""},
+		{"a receipt for something else", &uplink.UnreachableError{Err: wire.Receipt{}.Covers(wire.Upload{})}, "pause", ""},
 	} {
-		if got, reason := shipper.Judge(test.err); got != test.want || reason != test.reason {
+		if got, reason := shipper.Classify(test.err); got != test.want || reason != test.reason {
 			t.Errorf("%s: got %s %q, want %s %q", test.name, got, reason, test.want, test.reason)
 		}
 	}
@@ -127,14 +128,14 @@ func TestRetryAfterIsAFloor(t *testing.T) {
 	busy := wire.Refuse(wire.Busy, "")
 	busy.RetryAfter = 10 * time.Minute
 	t.Run("of a send", func(t *testing.T) {
-		if wait := shipper.NewLink(discard).Fail(busy, now); wait < busy.RetryAfter {
+		if wait := shipper.NewLink(discard).MarkSuspect(busy, now); wait < busy.RetryAfter {
 			t.Errorf("asked again after %v, want at least %v", wait, busy.RetryAfter)
 		}
 	})
 	t.Run("of a ping", func(t *testing.T) {
 		l := shipper.NewLink(discard)
-		l.Fail(io.ErrUnexpectedEOF, now)
-		if down, wait := l.Answered(wire.PingResponse{}, busy, now); !down || wait < busy.RetryAfter {
+		l.MarkSuspect(io.ErrUnexpectedEOF, now)
+		if down, wait := l.HandlePing(wire.PingResponse{}, busy, now); !down || wait < busy.RetryAfter {
 			t.Errorf("down: %v, asked again after %v, want at least %v", down, wait, busy.RetryAfter)
 		}
 	})

@@ -72,7 +72,7 @@ func TestHeldEpisodesDoNotCountAgainstTheBudget(t *testing.T) {
 	l.finish(names("held", 4)...)
 	s := l.open()
 	for _, n := range names("held", 4) {
-		l.must(s.SealOnly(n))
+		l.must(s.PackOnly(n))
 	}
 	l.must(s.Close())
 	o := outboxOf(l)

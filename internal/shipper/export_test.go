@@ -14,14 +14,13 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/settling"
-	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
-// Page is how many names a scan returns.
-const Page = scanPageSize
+// ScanPageSize is the maximum number of names that a scan returns.
+const ScanPageSize = scanPageSize
 
-// StuckAfter is when a worker counts as stuck.
+// StuckAfter is for how long a worker may show no progress.
 const StuckAfter = stuckAfter
 
 // StageOf is the state machine.
@@ -29,22 +28,17 @@ func StageOf(finished, sealed, held bool) Stage {
 	return stageOf(facts{finished, outbox.State{Sealed: sealed, Held: held}})
 }
 
-// Judge is judge, with words for its verdicts.
-func Judge(err error) (string, outbox.Reason) {
+// Classify is classify, with words for its actions.
+func Classify(err error) (string, outbox.Reason) {
 	v, reason := classify(err)
 	return [...]string{actionRetry: "retry", actionHold: "hold", actionPauseSending: "pause", actionPausePacking: "full", actionStop: "stop"}[v], reason
 }
 
-// DeleteUnchangedFor sets how long no file must have changed before the daemon deletes an
-// episode.
-func (s *Shipper) DeleteUnchangedFor(d time.Duration) { s.minUnchanged = d }
+// SetMinUnchanged sets for how long no file must have changed before the daemon deletes an episode.
+func (s *Shipper) SetMinUnchanged(d time.Duration) { s.minUnchanged = d }
 
-// ScanOnly takes inotify away, so that the file system does not wake the daemon. A read
-// of it would keep virtual time from passing.
+// ScanOnly disables inotify. A read of it would keep virtual time from passing.
 func (s *Shipper) ScanOnly() { s.inotify = func(int) (int, error) { return -1, unix.EMFILE } }
-
-// SendError is an error on the way to the receiver.
-func SendError(err error) error { return &uplink.UnreachableError{Err: err} }
 
 // Scan returns the names of a page.
 func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
@@ -56,37 +50,38 @@ func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
 	return names, sheet.last, err
 }
 
-// SealOnly packs an episode and stops there, as a power cut would.
-func (s *Shipper) SealOnly(name episode.Name) error { return s.SealWhile(name, func() {}) }
+// PackOnly packs an episode and stops, like a crash.
+func (s *Shipper) PackOnly(name episode.Name) error { return s.PackWhile(name, func() {}) }
 
-// SealWhile packs an episode, and calls do once in the middle of it.
-func (s *Shipper) SealWhile(name episode.Name, do func()) error {
+// PackWhile packs an episode, and calls do once meanwhile.
+func (s *Shipper) PackWhile(name episode.Name, do func()) error {
 	_, err := s.packEpisode(context.Background(), archive.NewPacker(), candidate{name: name}, sync.OnceFunc(do), func() {})
 	return err
 }
 
-// Link is the link, in the hands of a test.
+// Link is the link, for a test.
 type Link struct{ l link }
 
 // NewLink returns a link that is up.
 func NewLink(log *slog.Logger) *Link { return &Link{link{log: log}} }
 
-// Fail takes it down, and returns when it is asked next.
-func (l *Link) Fail(err error, now time.Time) time.Duration {
+// MarkSuspect handles a failed upload, and returns the wait before the next ping.
+func (l *Link) MarkSuspect(err error, now time.Time) time.Duration {
 	l.l.markSuspect(err, false, now)
 	return l.l.nextPing.Sub(now)
 }
 
-// Answered takes in a ping, and returns whether it is down and when it is asked next.
-func (l *Link) Answered(pong wire.PingResponse, err error, now time.Time) (bool, time.Duration) {
+// HandlePing handles the result of a ping. It returns whether the link is not up, and the wait
+// before the next ping.
+func (l *Link) HandlePing(pong wire.PingResponse, err error, now time.Time) (bool, time.Duration) {
 	l.l.handlePing(pingResult{response: pong, err: err}, now)
 	return l.l.state != linkUp, l.l.nextPing.Sub(now)
 }
 
-// Watching runs a watcher alone, long before the next scan is due: it looks at
-// everything, or, if overflow, handles what the kernel says when events were
-// lost. It returns how many names the loop has in memory then.
-func (s *Shipper) Watching(ctx context.Context, overflow bool) (hand int, err error) {
+// RunWatcher runs a watcher alone, long before the next scan: it checks all episodes or, with
+// overflow, handles the event for lost events. It returns how many names the dispatcher has in
+// memory then.
+func (s *Shipper) RunWatcher(ctx context.Context, overflow bool) (inMemory int, err error) {
 	d := &dispatcher{
 		Shipper: s, link: link{log: s.log}, inFlight: make(map[episode.Name]candidate),
 		backoffs: make(map[episode.Name]backoff), finishedc: make(chan episode.Name),
@@ -119,9 +114,9 @@ func (s *Shipper) Watching(ctx context.Context, overflow bool) (hand int, err er
 	}
 }
 
-// Await has n episodes wait to settle at once, and returns how many are in memory then
-// and how many were left to the next sweep.
-func (s *Shipper) Await(n int) (inMemory, left int) {
+// AwaitSettled has n episodes wait to settle at once. It returns how many are in memory then and
+// how many were left to the next scan.
+func (s *Shipper) AwaitSettled(n int) (inMemory, left int) {
 	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate)}
 	for i := range n {
 		now := time.Now()
@@ -130,8 +125,8 @@ func (s *Shipper) Await(n int) (inMemory, left int) {
 	return d.settling.length(), s.Tally().Transient
 }
 
-// KeepsChanging has packers find so often that an episode, whose marker was made at a
-// time, is still being changed.
+// KeepsChanging has packers find so many times that an episode, whose marker has the ctime marked,
+// is still being changed.
 func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) {
 	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate), toPack: newSizedQueue(Oldest, 1)}
 	c := candidate{name: name}
@@ -147,15 +142,15 @@ func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) 
 	}
 }
 
-// Turns has episodes wait to settle that have kept changing for a time, and one that was
-// finished just now. It returns in which order packers get them, if none comes to an end.
-func (s *Shipper) Turns(order Order, packers int, fresh episode.Name, restless ...episode.Name) (turns []episode.Name) {
+// PackOrder has episodes wait to settle that have kept changing for a time, and one that was
+// finished just now. It returns the order in which packers get them, if none is finished meanwhile.
+func (s *Shipper) PackOrder(order Order, packers int, finished episode.Name, restless ...episode.Name) (turns []episode.Name) {
 	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate), toPack: newSizedQueue(order, max(1, packers/2))}
 	now := time.Now()
 	for _, name := range restless {
 		d.awaitSettled(candidate{name: name, waitingSince: now.Add(-time.Hour)}, now, now)
 	}
-	c, err := s.inspect(fresh)
+	c, err := s.inspect(finished)
 	if err == nil {
 		err = d.enqueue(c, now)
 	}
@@ -170,5 +165,5 @@ func (s *Shipper) Turns(order Order, packers int, fresh episode.Name, restless .
 	return turns
 }
 
-// Bad reports an entry that cannot even be held.
-func (s *Shipper) Bad(err error) { (&dispatcher{Shipper: s}).reportUnshippable(err) }
+// ReportUnshippable reports an entry that cannot even be held.
+func (s *Shipper) ReportUnshippable(err error) { (&dispatcher{Shipper: s}).reportUnshippable(err) }

@@ -175,7 +175,7 @@ func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
 		for _, err := range errs {
 			l := newLab(t)
 			s := l.open()
-			s.Bad(err)
+			s.ReportUnshippable(err)
 			if loud := l.logs.loud(); len(loud) != 1 || !strings.Contains(loud[0], says) {
 				t.Errorf("%v: the log says %q, want %q", err, loud, says)
 			}

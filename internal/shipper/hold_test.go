@@ -128,7 +128,7 @@ func (l *lab) sealed(n episode.Name) {
 	l.Helper()
 	s := l.open()
 	defer s.Close()
-	l.must(s.SealOnly(n))
+	l.must(s.PackOnly(n))
 }
 
 // rot flips a bit of an entry.

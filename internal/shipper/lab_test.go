@@ -158,7 +158,7 @@ func (l *lab) wantOnce(want shipper.Tally) {
 func (l *lab) daemon() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
 	s = l.open()
-	s.DeleteUnchangedFor(1) // they are as young as the test
+	s.SetMinUnchanged(1) // they are as young as the test
 	s.ScanOnly()
 	return s, l.run(s)
 }

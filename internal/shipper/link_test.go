@@ -84,7 +84,7 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.rx.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
 		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of so many takes real time
-		waiting := shipper.Page + 200                          // more than one page
+		waiting := shipper.ScanPageSize + 200                  // more than one page
 		for _, n := range names("sealed", waiting) {
 			l.must(os.MkdirAll(l.at("outbox"), 0o750))
 			l.must(os.WriteFile(l.at("outbox", string(n)+".tar.zst"), nil, 0o640))

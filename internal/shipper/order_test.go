@@ -34,7 +34,7 @@ func TestEpisodesAreSentInTheOrderThatIsAsked(t *testing.T) {
 			}
 			s := l.open()
 			for _, name := range age {
-				l.must(s.SealOnly(name))
+				l.must(s.PackOnly(name))
 			}
 			l.must(s.Close())
 			l.wantOnce(shipper.Tally{Scanned: 5, Shipped: 5})

@@ -31,7 +31,7 @@ func (l *lab) backlog(n int) []episode.Name {
 // are delivered and gone when the second is read.
 func TestEachNameIsTriedOnceInOrder(t *testing.T) {
 	l := newLab(t)
-	all := l.backlog(shipper.Page + 300)
+	all := l.backlog(shipper.ScanPageSize + 300)
 	l.cfg.Senders = 1
 	var mu sync.Mutex
 	var tried []episode.Name
@@ -49,7 +49,7 @@ func TestEachNameIsTriedOnceInOrder(t *testing.T) {
 
 func TestPagesCoverEverything(t *testing.T) {
 	l := newLab(t)
-	all := l.backlog(2*shipper.Page + 500)
+	all := l.backlog(2*shipper.ScanPageSize + 500)
 	l.finish("run-00000", "run-10000", "zz-last") // in both folders, and beyond
 	s := l.open()
 	defer s.Close()
@@ -85,7 +85,7 @@ func TestABacklogOfAnySizeTakesLittleMemory(t *testing.T) {
 	before := heap()
 	page, last, err := s.Scan("run-04999")
 	keeps := int64(heap()) - int64(before)
-	if err != nil || last || len(page) != shipper.Page {
+	if err != nil || last || len(page) != shipper.ScanPageSize {
 		t.Fatalf("a page of %d names, the last: %v, %v", len(page), last, err)
 	}
 	t.Logf("%d KiB", keeps>>10)

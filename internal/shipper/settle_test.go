@@ -408,7 +408,7 @@ func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 			l.must(os.Chtimes(l.at("episodes", name, episode.Marker), at, at))
 		}
 		s := l.open()
-		if got := strings.Trim(fmt.Sprint(s.Turns(c.order, c.packers, "fresh", "old-1", "old-2", "old-3")), "[]"); got != c.want {
+		if got := strings.Trim(fmt.Sprint(s.PackOrder(c.order, c.packers, "fresh", "old-1", "old-2", "old-3")), "[]"); got != c.want {
 			t.Errorf("%s, %d packers: %s, want %s", c.order, c.packers, got, c.want)
 		}
 		l.must(s.Close())
@@ -420,8 +420,8 @@ func TestSettlingTakesBoundedMemory(t *testing.T) {
 	l := newLab(t)
 	s := l.open()
 	defer s.Close()
-	if kept, left := s.Await(shipper.Page + 5); kept != shipper.Page || left != 5 {
-		t.Errorf("%d are in memory and %d left, want %d and 5", kept, left, shipper.Page)
+	if kept, left := s.AwaitSettled(shipper.ScanPageSize + 5); kept != shipper.ScanPageSize || left != 5 {
+		t.Errorf("%d are in memory and %d left, want %d and 5", kept, left, shipper.ScanPageSize)
 	}
 }
 

@@ -158,9 +158,9 @@ func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 		l.finish("run-1")
 		delete(l.made, "run-1")
 		s := l.open()
-		err := s.SealWhile("run-1", func() { l.must(os.Rename(l.at("episodes", "run-1"), l.at("taken"))) })
+		err := s.PackWhile("run-1", func() { l.must(os.Rename(l.at("episodes", "run-1"), l.at("taken"))) })
 		l.must(s.Close())
-		if verdict, _ := shipper.Judge(err); verdict != "retry" {
+		if verdict, _ := shipper.Classify(err); verdict != "retry" {
 			t.Errorf("%v: %s, want that it is tried again", err, verdict)
 		}
 		l.wantFiles("outbox")
@@ -184,9 +184,9 @@ func TestAnEpisodeThatIsBeingWrittenWaits(t *testing.T) {
 	l.finish("run-1")
 	l.noise(l.at("episodes", "run-1", "capture.pcap"), 1<<20)
 	s := l.open()
-	err := s.SealWhile("run-1", func() { l.write(l.at("episodes", "run-1", "capture.pcap"), "shorter") })
+	err := s.PackWhile("run-1", func() { l.write(l.at("episodes", "run-1", "capture.pcap"), "shorter") })
 	l.must(s.Close())
-	if verdict, _ := shipper.Judge(err); verdict != "retry" {
+	if verdict, _ := shipper.Classify(err); verdict != "retry" {
 		t.Errorf("%v: %s, want that it is tried again", err, verdict)
 	}
 	l.wantFiles("outbox")

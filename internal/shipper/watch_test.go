@@ -99,7 +99,7 @@ func TestLostEventsAreMadeUpFor(t *testing.T) {
 	l.finish(names("run", 50)...)
 	s := l.open()
 	defer s.Close()
-	if hand, err := s.Watching(t.Context(), true); err != nil || hand != 50 {
+	if hand, err := s.RunWatcher(t.Context(), true); err != nil || hand != 50 {
 		t.Errorf("%d of 50 were found, %v", hand, err)
 	}
 }
@@ -108,15 +108,15 @@ func TestLostEventsAreMadeUpFor(t *testing.T) {
 // any size; the scan has its pages for that.
 func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
 	l := newLab(t)
-	for _, n := range names("run", 2*shipper.Page) {
+	for _, n := range names("run", 2*shipper.ScanPageSize) {
 		l.must(os.Mkdir(l.at("episodes", string(n)), 0o755))
 		l.must(os.WriteFile(l.at("episodes", string(n), episode.Marker), nil, 0o644))
 	}
 	s := l.open()
 	defer s.Close()
-	hand, err := s.Watching(t.Context(), false)
-	if err != nil || hand > shipper.Page+100 {
-		t.Errorf("%d names are in memory, %v, want a page (%d) at the most", hand, err, shipper.Page)
+	hand, err := s.RunWatcher(t.Context(), false)
+	if err != nil || hand > shipper.ScanPageSize+100 {
+		t.Errorf("%d names are in memory, %v, want a page (%d) at the most", hand, err, shipper.ScanPageSize)
 	}
 }
 
