@@ -1,21 +1,18 @@
-// Package archive turns an episode's directory into a tar.zst stream, and back.
+// Package archive writes an episode's directory as a tar.zst stream, and reads such streams.
 //
-// The directory was filled by malware, and so may be an archive that a lab host
-// sends: names, types, sizes and bytes are hostile. [OpenTree] opens the
-// directory, [Tree.Survey] sizes it up without reading content, [Packer.Pack]
-// writes it down, [Compare] tells whether it still is what was written. On the
-// other side [Read], [Verify] and [ReadMeta] take an archive in.
+// Malware fills the directory, and may write the archive that a lab host sends. Names, types, sizes
+// and bytes are hostile. [OpenTree] opens the directory, [Tree.Survey] measures it without reading
+// files, [Packer.Pack] writes it, and [Compare] checks that it is still what was written. [Read],
+// [Verify] and [ReadMeta] read an archive.
 //
-// It promises: the same tree gives the same bytes. They are one zstd frame that
-// states its content size and has a checksum; in it a PAX tar with sorted
-// entries, <name>/meta.json first, modes &0777, owner 0 and nothing that the
-// directory did not hold. When Pack returns nil, the tree was, after its last
-// byte had been read, still as surveyed. Memory depends neither on the size of
-// a tree nor on that of an archive.
+// The same tree gives the same bytes: one zstd frame with content size and checksum. In it is a PAX
+// tar with sorted entries, <name>/meta.json first, modes &0777 and owner 0, and nothing that the
+// directory did not have. If Pack returns nil, the tree was still as surveyed after its last byte
+// was read. Memory depends neither on the size of a tree nor on that of an archive.
 //
-// The law of this package: only regular files and directories are opened, by a
-// descriptor that already proved to be one, below the episode, on its mount.
-// Whatever the names point at meanwhile, nothing else is opened or followed.
+// Invariant: only regular files and directories are opened, through a descriptor that already
+// proved to be one, below the episode and on its mount. Whatever a name points at meanwhile,
+// nothing else is opened or followed.
 package archive
 
 import (
@@ -26,28 +23,28 @@ import (
 	"cis490/internal/printable"
 )
 
-// ErrChanged says that a tree changed while it was read: what was written is
-// to be thrown away, and the episode tried again later.
+// ErrChanged says that a tree changed while it was read. What was written must be discarded, and
+// the episode retried later.
 var ErrChanged = errors.New("the episode changed while it was read")
 
-// UnpackableError says that an episode cannot be packed and that waiting will not help:
-// it is to be held until a person has done what Cause says.
+// UnpackableError says that an episode cannot be packed, and that a retry does not help. It must be
+// held until the operator has done what Cause says.
 type UnpackableError struct {
 	Cause string // printable ASCII
 }
 
 func (u *UnpackableError) Error() string { return u.Cause }
 
-// Limits bound what an episode may be; beyond them it is [UnpackableError]. A zero field
-// stands for that of [DefaultLimits].
+// Limits bound an episode. A larger one gives an [UnpackableError]. A zero field means that of
+// [DefaultLimits].
 type Limits struct {
-	Bytes   int64 // content of all files together; holes count
-	Entries int   // files, directories, links and whatever is skipped
+	Bytes   int64 // bytes in all files together, holes included
+	Entries int   // files, directories, links and skipped entries
 	Depth   int   // names in a path below the episode
 	Path    int   // bytes in a path below the episode
 }
 
-// DefaultLimits returns limits that no honest episode comes near to.
+// DefaultLimits returns limits far above any real episode.
 func DefaultLimits() Limits {
 	return Limits{Bytes: 64 << 30, Entries: 200_000, Depth: 64, Path: 1024}
 }
@@ -62,7 +59,7 @@ func (l Limits) orDefault() Limits {
 	}
 }
 
-// maxShown is how much of a hostile path stands in a message.
+// maxShown bounds how much of a hostile path a message shows.
 const maxShown = 200
 
 // quotePath returns an untrusted path as printable ASCII.

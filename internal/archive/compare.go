@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Difference is the first thing in which a tree is not what was packed.
+// Difference is the first difference between a tree and an archive.
 type Difference struct {
 	Path string // printable ASCII
 	What string
@@ -19,12 +19,11 @@ type Difference struct {
 
 func (d *Difference) Error() string { return d.Path + " " + d.What }
 
-// Compare returns nil if t holds what the archive in r holds: names, types,
-// link targets, sizes and contents. Times, modes and owners do not matter: an
-// installer's chown must not hold a backlog. It returns a [*Difference] if the
-// two differ, [ErrChanged] if the tree changes meanwhile, and other errors as
-// [Packer.Pack] and [Verify] do. The archive must be one of a [Packer]. The marks are
-// those of the tree that was compared.
+// Compare returns nil if t and the archive in r have the same names, types, link targets, sizes and
+// contents. Times, modes and owners are ignored, because an installer's chown must not hold a
+// backlog. It returns a [*Difference] if they differ, [ErrChanged] if the tree changes meanwhile,
+// and other errors as [Packer.Pack] and [Verify] do. The archive must come from a [Packer]. The
+// marks are those of the compared tree.
 func Compare(ctx context.Context, r io.Reader, t *Tree) (Marks, error) {
 	s, err := openStream(r, maxContent)
 	if err != nil {
@@ -46,7 +45,7 @@ func Compare(ctx context.Context, r io.Reader, t *Tree) (Marks, error) {
 	return marks, t.checkFingerprint(ctx, marks.Fingerprint)
 }
 
-// A comparer walks tree and archive side by side: both have the same order.
+// comparer walks tree and archive in parallel. Both have the same order.
 type comparer struct {
 	tree         *Tree
 	archive      *tarStream

@@ -11,9 +11,8 @@ import (
 	"cis490/internal/digest"
 )
 
-// A contentHash hash is of what [Compare] compares: names below the episode, types,
-// link targets, sizes and contents, in the archive's order. Modes, times and owners
-// are not in it, and neither is what an archive leaves out.
+// contentHash hashes what [Compare] compares: names below the episode, types, link targets, sizes
+// and contents, in the archive's order. It leaves out modes, times, owners and skipped entries.
 type contentHash struct {
 	hash hash.Hash
 	head []byte // scratch
@@ -21,8 +20,8 @@ type contentHash struct {
 
 func newContentHash() *contentHash { return &contentHash{hash: sha256.New()} }
 
-// begin starts an entry, whose content follows if it is a regular file. Strings and
-// contents are preceded by their lengths, so that no two trees give the same bytes.
+// begin starts an entry. The content of a regular file follows. Strings and contents are preceded
+// by their lengths, so that different trees give different bytes.
 func (c *contentHash) begin(path string, kind fs.FileMode, target string, size int64) {
 	c.head = appendStrings(c.head[:0], path, target)
 	c.head = appendInts(c.head, uint64(kind), uint64(size))
@@ -31,10 +30,9 @@ func (c *contentHash) begin(path string, kind fs.FileMode, target string, size i
 
 func (c *contentHash) sum() digest.Digest { return digest.Digest(c.hash.Sum(nil)) }
 
-// Contents reads all files of the tree and returns the digest that [ContentDigest]
-// returns for its archive, with the marks of the tree that was read. Pace is called
-// before each piece of a file is used, with its size in bytes, and ends the reading by
-// an error. Contents returns [ErrChanged] if the tree changes meanwhile.
+// Contents reads all files of the tree. It returns the digest that [ContentDigest] returns for its
+// archive, and the marks of the tree. It calls pace with the size of each piece before it uses the
+// piece; an error of pace ends it. It returns [ErrChanged] if the tree changes meanwhile.
 func (t *Tree) Contents(ctx context.Context, pace func(n int) error) (digest.Digest, Marks, error) {
 	c, buf := newContentHash(), make([]byte, copyBufferSize)
 	w := walker{tree: t, visit: func(n *node) error {
@@ -55,9 +53,9 @@ func (t *Tree) Contents(ctx context.Context, pace func(n int) error) (digest.Dig
 	return c.sum(), m, t.checkFingerprint(ctx, m.Fingerprint)
 }
 
-// ContentDigest reads the archive in r as [Read] does and returns the digest of its
-// contents: that of [Tree.Contents] of the episode that it was made from. All that is
-// decoded, headers too, is also written to decoded, whose error ends the reading.
+// ContentDigest reads the archive in r as [Read] does, and returns the digest of its contents. It
+// equals [Tree.Contents] of the episode. All decoded bytes, headers included, are also written to
+// decoded, whose error ends the reading.
 func ContentDigest(r io.Reader, decoded io.Writer) (digest.Digest, error) {
 	s, err := openStream(r, maxContent)
 	if err != nil {

@@ -6,24 +6,23 @@ import (
 	"io"
 )
 
-// MaxRatio is how many times its size an archive may decode to before it counts as
-// expensive. Telemetry decodes to 10 to 50 times its size, zeros to 30,000 times.
+// MaxRatio is how many times its size an archive may decode to before it counts as expensive.
+// Telemetry decodes to 10 to 50 times its size, zeros to 30,000 times.
 const MaxRatio = 128
 
-// minStored is what the smallest archive takes on a disk. A ratio to fewer bytes would
-// say nothing about the cost per stored byte.
+// minStored is the disk usage of the smallest archive in bytes. A ratio to less would not bound the
+// cost per stored byte.
 const minStored = 4 << 10
 
-// ErrExpands says that decoding stopped before the end of an archive, because more
-// came out than its reader was ready to decode.
+// ErrExpands says that decoding stopped before the end of an archive, because it decodes to more
+// than the limit.
 var ErrExpands = fmt.Errorf("it decodes to more than %d times its size", MaxRatio)
 
-// ExpansionLimit returns how many bytes an archive of size bytes may decode to without
-// being expensive.
+// ExpansionLimit returns how many bytes an archive of size bytes may decode to.
 func ExpansionLimit(size int64) int64 { return MaxRatio * max(size, minStored) }
 
-// VerifyUpTo is [Verify] that decodes at most limit bytes. It returns an error wrapping
-// [ErrExpands] if there are more, and the archive may be good or bad then.
+// VerifyUpTo is [Verify] for at most limit decoded bytes. If there are more it returns an error
+// wrapping [ErrExpands], and the archive may be valid or not.
 func VerifyUpTo(r io.Reader, limit int64) error {
 	limit = min(limit, maxContent)
 	for _, err := range read(r, limit) {

@@ -9,21 +9,21 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxWindow is the memory that an archive may ask for. Every level of the zstd
-// command up to 19 keeps to it, and it is what the format asks all decoders for.
+// maxWindow bounds the memory that an archive can ask for. All levels of the zstd command up to 19
+// need no more, and the format recommends it for all decoders.
 const maxWindow = 8 << 20
 
-// headerPeek is more than the longest frame header with a block header.
+// headerPeek is longer than the longest frame header with a block header.
 const headerPeek = 32
 
-// A frameReader passes on one zstd frame and then reports [io.EOF], with what
-// follows it left in r. The decoder alone would go on to further frames, skip
-// the skippable ones, and take the rest of a torn header for an end.
+// frameReader reads one zstd frame and then returns [io.EOF]. What follows the frame stays in r.
+// The decoder alone would continue with further frames, skip the skippable ones, and take a torn
+// header for an end.
 type frameReader struct {
 	r        *bufio.Reader
-	left     int64 // of the piece at hand
+	left     int64 // of the current part
 	begun    bool
-	checksum bool // a checksum is still to come
+	checksum bool // a checksum follows
 	last     bool // the last block has begun
 }
 
@@ -38,7 +38,7 @@ func (f *frameReader) Read(p []byte) (int, error) {
 	return n, tornError(err)
 }
 
-// advance finds the length of the next piece: the header, a block, the checksum.
+// advance finds the length of the next part: the header, a block, or the checksum.
 func (f *frameReader) advance() error {
 	switch {
 	case !f.begun:
@@ -72,8 +72,7 @@ func (f *frameReader) header() error {
 	return nil
 }
 
-// block reads the three bytes before a block: last, type (1 is a run of one
-// byte), size.
+// block reads the three bytes before a block: last, type (1 is a run of one byte), size.
 func (f *frameReader) block() error {
 	b, err := f.r.Peek(3)
 	if err != nil {
@@ -87,7 +86,7 @@ func (f *frameReader) block() error {
 	return nil
 }
 
-// tornError makes an error of an end before the end.
+// tornError returns [io.ErrUnexpectedEOF] for an early end.
 func tornError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -95,8 +94,7 @@ func tornError(err error) error {
 	return err
 }
 
-// end returns nil if nothing follows the frame. It must be called after Read
-// has reported [io.EOF].
+// end returns nil if nothing follows the frame. It must be called after Read has returned [io.EOF].
 func (f *frameReader) end() error {
 	switch _, err := f.r.Peek(1); {
 	case err == nil:

@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// block is the unit of a tar stream, and trailer is what ends one: two blocks of zeros.
+// tarBlock is the unit of a tar stream. tarTrailer, two blocks of zeros, ends it.
 const (
 	tarBlock   = 512
 	tarTrailer = 2 * tarBlock
 )
 
-// zeros are what a content is filled up with to a block, and the trailer.
+// zeros pad a content to a block, and are the trailer.
 var zeros [tarTrailer]byte
 
-// tarPadding returns how many zeros follow a content of so many bytes.
+// tarPadding returns how many zeros follow a content of size bytes.
 func tarPadding(size int64) int64 { return -size & (tarBlock - 1) }
 
-// writeHeader appends the header blocks of h to b. [tar.Writer] takes the first instant
-// of the year 1, which is the zero [time.Time], for no time at all, and writes 1970: that
-// one is written as the second after it, and corrected.
+// writeHeader appends the header blocks of h to b. [tar.Writer] takes the zero [time.Time], the
+// first instant of the year 1, for no time and writes 1970. Therefore that time is written as one
+// second later, and corrected.
 func writeHeader(b *bytes.Buffer, h *tar.Header) error {
 	first := h.ModTime.IsZero()
 	if first {
@@ -38,8 +38,8 @@ func writeHeader(b *bytes.Buffer, h *tar.Header) error {
 	return nil
 }
 
-// writeNegativeTime takes a second off the mtime of a header that begins with its PAX records: a
-// block, the records in whole blocks, and the block of the entry itself.
+// writeNegativeTime subtracts a second from the mtime in a header that begins with PAX records: a
+// block, the records in whole blocks, and the block of the entry.
 func writeNegativeTime(header []byte, sec int64) error {
 	const key = "mtime="
 	was := key + strconv.FormatInt(sec, 10) + "\n"
@@ -51,7 +51,7 @@ func writeNegativeTime(header []byte, sec int64) error {
 			break // the padding, if nothing is wrong
 		}
 		if record := records[len(digits)+1 : size]; string(record) == was {
-			copy(record, key+strconv.FormatInt(sec-1, 10)+"\n") // as many digits
+			copy(record, key+strconv.FormatInt(sec-1, 10)+"\n") // has as many digits
 			return nil
 		}
 		records = records[size:]

@@ -8,36 +8,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An Inspection says what deleting a tree depends on.
+// Inspection says whether a tree can be deleted.
 type Inspection struct {
 	Marks
 	// Files has the stamp of each entry that is not a directory, by inode. Hard links share one.
 	Files map[uint64]Stamp
-	// FirstSkip is the path of the first entry that an archive leaves out, in printable
-	// ASCII; empty if there is none.
+	// FirstSkip is the path of the first skipped entry, in printable ASCII. It is empty if there is
+	// none.
 	FirstSkip string
-	// Obstacle says why this process could not delete the whole tree without loss, and what
-	// to do about it, in printable ASCII. It is empty if nothing is known to prevent that.
+	// Obstacle is why this process could not delete the whole tree without loss, and what to do
+	// about it, in printable ASCII. It is empty if no reason is known.
 	Obstacle string
 
-	skipped map[uint64]*skippedFile // regular files that an archive leaves out, by inode
+	skipped map[uint64]*skippedFile // skipped regular files, by inode
 }
 
-// A skippedFile is in no archive. It may be deleted only if it has a name outside.
+// skippedFile is a file that is in no archive. It may be deleted only if it has a name outside of
+// the tree.
 type skippedFile struct {
 	path         string
-	names, links int // in the tree, and in all
+	names, links int // number of names in the tree, and in all
 }
 
-// A Stamp is how a file was last changed. A write changes it, unless the clock
-// goes back to the very nanosecond.
+// Stamp identifies the last change of a file. A write changes it, unless the clock is set back to
+// the same nanosecond.
 type Stamp struct {
 	Size         int64
 	Mtime, Ctime unix.Timespec
 }
 
-// Inspect walks the tree as [Tree.Marks] does, and keeps a stamp of each file: as many
-// as [Limits] allow entries.
+// Inspect walks the tree as [Tree.Marks] does, and keeps a stamp of each file, up to the limit of
+// entries.
 func (t *Tree) Inspect(ctx context.Context) (Inspection, error) {
 	in := Inspection{Files: make(map[uint64]Stamp), skipped: make(map[uint64]*skippedFile)}
 	w := walker{tree: t, statOnly: true, visit: func(*node) error { return nil }}
@@ -76,7 +77,7 @@ func (in *Inspection) add(n *node) {
 	}
 }
 
-// statAttributes returns what statx(2) says of a file or a directory.
+// statAttributes returns the attributes of statx(2).
 func statAttributes(n *node) uint64 {
 	var x unix.Statx_t
 	if n.fd >= 0 && unix.Statx(n.fd, "", unix.AT_EMPTY_PATH, 0, &x) == nil {
@@ -85,8 +86,7 @@ func statAttributes(n *node) uint64 {
 	return n.attributes
 }
 
-// findObstacle returns why a node could not be deleted. Only what can be seen without
-// trying is found.
+// findObstacle returns why a node could not be deleted, as far as that shows without trying.
 func findObstacle(n *node) string {
 	switch {
 	case n.skip == mountPoint:

@@ -13,30 +13,28 @@ import (
 	"cis490/internal/episode"
 )
 
-// Marks identify the state of a tree by what the file system says of it, without
-// reading a file. They are equal for two walks of an untouched tree.
+// Marks identify the state of a tree by its metadata, without reading files. Two walks of an
+// unchanged tree return equal marks.
 type Marks struct {
-	// Fingerprint is of names, types, inodes, sizes, mtimes, ctimes and link targets.
+	// Fingerprint is the digest of names, types, inodes, sizes, mtimes, ctimes and link targets.
 	Fingerprint digest.Digest
-	// Below is the fingerprint without the mtime and ctime of the episode's own
-	// directory, which retiring the episode changes.
+	// Below is the fingerprint without the times of the episode's own directory, which retiring the
+	// episode changes.
 	Below digest.Digest
-	// Skips is of the names and kinds of what an archive leaves out. It is zero if
-	// nothing is.
+	// Skips is the digest of the names and kinds of skipped entries. It is zero if there are none.
 	Skips digest.Digest
-	// ChangedAt is the latest ctime below the episode's own directory, and
-	// ChangedLast the path that has it, in printable ASCII.
+	// ChangedAt is the latest ctime below the episode's own directory. ChangedLast is the path that
+	// has it, in printable ASCII.
 	ChangedAt   time.Time
 	ChangedLast string
-	// RootChangedAt is the ctime of the episode's own directory, and MarkerChangedAt that
-	// of its marker; zero if there is none.
+	// RootChangedAt is the ctime of the episode's own directory. MarkerChangedAt is that of its
+	// marker, or zero if there is none.
 	RootChangedAt, MarkerChangedAt time.Time
-	// MarkerAlone reports that nothing but the marker is below the episode's own directory.
+	// MarkerAlone reports that only the marker is below the episode's own directory.
 	MarkerAlone bool
 }
 
-// Marks walks the tree and opens directories only. It returns errors as
-// [Tree.Survey] does.
+// Marks walks the tree. It opens only directories. It returns errors as [Tree.Survey] does.
 func (t *Tree) Marks(ctx context.Context) (Marks, error) {
 	w := walker{tree: t, statOnly: true, visit: func(*node) error { return nil }}
 	return w.walkTree(ctx)
@@ -57,8 +55,8 @@ func newMarkSums() markSums {
 	return markSums{all: sha256.New(), below: sha256.New(), skips: sha256.New()}
 }
 
-// add adds a node. Strings are preceded by their lengths, so that no two trees give
-// the same bytes.
+// add adds a node. Strings are preceded by their lengths, so that different trees give different
+// bytes.
 func (s *markSums) add(n *node) {
 	b := appendStrings(s.record[:0], n.path, n.target, n.skip)
 	b = appendInts(b, uint64(n.st.Mode&unix.S_IFMT), n.st.Ino, uint64(n.st.Size))
@@ -66,7 +64,7 @@ func (s *markSums) add(n *node) {
 	b = appendInts(b, uint64(n.st.Mtim.Sec), uint64(n.st.Mtim.Nsec), uint64(n.st.Ctim.Sec), uint64(n.st.Ctim.Nsec))
 	s.all.Write(b)
 	if n.path == "" {
-		// The size of a directory changes with its names as its times do.
+		// The size of a directory changes with its names, as its times do.
 		s.below.Write(b[:untimed-8])
 	} else {
 		s.below.Write(b)
@@ -79,7 +77,7 @@ func (s *markSums) add(n *node) {
 	s.record = b
 }
 
-// addBelow remembers the latest ctime, and that of the marker.
+// addBelow records the latest ctime, and that of the marker.
 func (s *markSums) addBelow(n *node) {
 	s.entries++
 	if n.path == episode.Marker {

@@ -7,18 +7,17 @@ import (
 	"cis490/internal/episode"
 )
 
-// Where ReadMeta looks for meta.json: our own archives have it first, those of
-// the program before us behind files that sort before it.
+// Limits of the search for meta.json. Our archives have it first. Those of the previous program
+// have it after files that sort before it.
 const (
 	metaEntries = 64
 	metaWithin  = 1 << 20
 	metaOutput  = metaWithin + episode.MaxMeta + 1
-	metaInput   = 2 * metaOutput // blocks may be empty: no output bounds their number
+	metaInput   = 2 * metaOutput // blocks may be empty, so the output does not bound their number
 )
 
-// A MetaReader looks into archives for their meta.json. It keeps its decoder and
-// its buffers, so that a small archive costs little; it must not be used from two
-// goroutines at once.
+// MetaReader reads meta.json out of archives. It reuses its decoder and buffers, so that small
+// archives are cheap. It must not be used concurrently.
 type MetaReader struct {
 	s *tarStream
 }
@@ -30,17 +29,16 @@ func ReadMeta(r io.Reader, name episode.Name) (episode.Meta, error) {
 	return m.Read(r, name)
 }
 
-// Close gives the decoder up.
+// Close releases the decoder.
 func (m *MetaReader) Close() {
 	if m.s != nil {
 		m.s.close()
 	}
 }
 
-// Read returns what the archive's <name>/meta.json says. An archive that has none
-// among its first entries gives the zero Meta and no error; one that does not
-// decode so far, or a meta.json that is not one, gives an error. It reads and
-// decodes at most a few MiB, whatever the archive holds.
+// Read returns the contents of <name>/meta.json in an archive. It returns the zero Meta if
+// meta.json is not among the first entries, and an error if the archive does not decode that far or
+// meta.json is not valid. It reads and decodes at most a few MiB.
 func (m *MetaReader) Read(r io.Reader, name episode.Name) (episode.Meta, error) {
 	if err := m.open(io.LimitReader(r, metaInput)); err != nil {
 		return episode.Meta{}, err

@@ -14,23 +14,22 @@ import (
 	"cis490/internal/durable"
 )
 
-// A node is one name in a tree, held by a descriptor that can tell what it is
-// and open it, but that did not open it: an O_PATH descriptor of a FIFO does
-// not wait, one of a device wakes nothing, one of a link does not follow.
+// node is a name in a tree. Its O_PATH descriptor can be examined and opened later, but has opened
+// nothing itself: it does not wait for a FIFO, touch a device or follow a link.
 type node struct {
 	path   string // below the episode; empty for the episode's directory
 	fd     int    // -1 for a mount point
 	st     unix.Stat_t
-	target string // of a symbolic link
-	skip   string // why it is left out; empty if it is not
+	target string // target of a symbolic link
+	skip   string // why it is skipped; empty if it is not
 
-	attributes uint64 // as statx(2) reports them, of a node without a descriptor
+	attributes uint64 // of statx(2), for a node without a descriptor
 }
 
-// mountPoint is the skip of what another file system is mounted on.
+// mountPoint is the skip reason of a mount point.
 const mountPoint = "mount point"
 
-// openNode opens the entry base of the directory dirfd, whose path is path.
+// openNode opens the entry base of the directory dirfd. Its path is path.
 func openNode(dirfd int, base, path string) (*node, error) {
 	fd, err := durable.OpenBeneath(dirfd, base, unix.O_PATH)
 	if errors.Is(err, unix.EXDEV) {
@@ -47,9 +46,9 @@ func openNode(dirfd int, base, path string) (*node, error) {
 	return n, nil
 }
 
-// statNode describes the entry base of the directory dirfd without a descriptor,
-// which is enough where nothing is opened. It returns nil for a directory, which is,
-// and on a kernel that does not tell where mounts are.
+// statNode describes the entry base of the directory dirfd without a descriptor, for a walk that
+// opens no files. It returns nil for a directory, which needs one, and on a kernel that does not
+// report mount points.
 func statNode(dirfd int, base, path string) (*node, error) {
 	var x unix.Statx_t
 	err := unix.Statx(dirfd, base, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_BASIC_STATS, &x)
@@ -76,11 +75,11 @@ func statNode(dirfd int, base, path string) (*node, error) {
 	})
 }
 
-// convert is for a field that is not as wide on every machine.
+// convert assigns n to a field whose width depends on the architecture.
 func convert[T uint32 | uint64 | int32 | int64, N uint32 | int64](to *T, n N) { *to = T(n) }
 
-// timespec keeps any time: nanoseconds since 1970 would overflow outside the years 1677
-// to 2262, and malware sets such times.
+// timespec keeps any time. Nanoseconds since 1970 would overflow outside the years 1677 to 2262,
+// and malware sets such times.
 func timespec(t unix.StatxTimestamp) (ts unix.Timespec) {
 	convert(&ts.Sec, t.Sec)
 	convert(&ts.Nsec, t.Nsec)
@@ -94,7 +93,7 @@ func (n *node) stat() error {
 	return n.classify(func() (string, error) { return readlink(n.fd, "") })
 }
 
-// classify says what is left out, and where a link leads to.
+// classify sets the skip reason, and the target of a link.
 func (n *node) classify(readlink func() (string, error)) error {
 	switch n.st.Mode & unix.S_IFMT {
 	case unix.S_IFREG, unix.S_IFDIR:
@@ -114,8 +113,7 @@ func (n *node) classify(readlink func() (string, error)) error {
 	return nil
 }
 
-// readlink reads the link base of a directory, or, without a name, the link that
-// the descriptor is of.
+// readlink reads the link base of a directory, or, if base is empty, the link of the descriptor.
 func readlink(fd int, base string) (string, error) {
 	b := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, base, b)
@@ -127,7 +125,7 @@ func readlink(fd int, base string) (string, error) {
 
 func (n *node) close() {
 	if n.fd >= 0 {
-		unix.Close(n.fd) // opened nothing, so it has nothing to report
+		unix.Close(n.fd) // opened nothing, so it cannot fail
 	}
 }
 
@@ -139,9 +137,8 @@ func (n *node) directory() bool {
 	return n.skip == "" && n.st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// open opens the very file that n holds, whatever its name stands for by now. It
-// does not wait for whoever holds a lease on the file, which would keep the packer
-// from other episodes.
+// open opens the file that n holds, whatever its name leads to now. It does not wait for the holder
+// of a lease, which would keep the packer from other episodes.
 func (n *node) open() (*os.File, error) {
 	fd := -1
 	err := durable.RetryEINTR(func() (err error) {
@@ -149,7 +146,7 @@ func (n *node) open() (*os.File, error) {
 		return err
 	})
 	if errors.Is(err, unix.ENOENT) {
-		// The file is at hand, even if it was unlinked: what is missing is /proc.
+		// n holds the file, even if it was unlinked: it is /proc that is missing.
 		return nil, fmt.Errorf("open %s through /proc/self/fd (is /proc mounted?): %w", quotePath(n.path), err)
 	}
 	if errors.Is(err, unix.EAGAIN) {
@@ -170,8 +167,7 @@ func (n *node) openDir() (*os.File, error) {
 	return os.NewFile(uintptr(fd), n.path), nil
 }
 
-// checkUnchanged returns [ErrChanged] if the file that n holds is not as it was
-// when n was opened.
+// checkUnchanged returns [ErrChanged] if the file has changed since n was opened.
 func (n *node) checkUnchanged() error {
 	var now unix.Stat_t
 	if err := unix.Fstat(n.fd, &now); err != nil {
@@ -183,8 +179,8 @@ func (n *node) checkUnchanged() error {
 	return nil
 }
 
-// header returns n as an entry of the archive. It holds nothing of the host
-// but the mode and the time: no owner, no names, no access times.
+// header returns the tar header of n. Of the host it has only mode and mtime: no owner, no names,
+// no access times.
 func (n *node) header(name string) *tar.Header {
 	h := &tar.Header{
 		Format:   tar.FormatPAX,
@@ -206,7 +202,7 @@ func (n *node) header(name string) *tar.Header {
 	return h
 }
 
-// fileError gives an error of the file system its meaning for the episode.
+// fileError turns an error of the file system into one about the episode.
 func fileError(op, path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -215,7 +211,7 @@ func fileError(op, path string, err error) error {
 		return unreadableError(path, err)
 	}
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
-		err = at.Err // says the same path, as it is
+		err = at.Err // it has the same path, not quoted
 	}
 	if durable.IsReadFailure(err) {
 		return &durable.ReadError{Op: op, Path: quotePath(path), Err: err}

@@ -14,31 +14,30 @@ import (
 	"cis490/internal/digest"
 )
 
-// copyBufferSize is how much of a file is read at a time, and how much is read after a
-// context was cancelled.
+// copyBufferSize is how much of a file is read at a time, and so how much may be read after a
+// context is cancelled.
 const copyBufferSize = 128 << 10
 
-// Level and window of the frames, chosen by BenchmarkLevels: on telemetry the
-// fastest level is smaller than zstd -3, and better levels cost three times its
-// price for 4 %. A larger window saves nothing there, and falls out of the
-// processor's cache.
+// Level and window of the frames, chosen with BenchmarkLevels. On telemetry the fastest level
+// compresses better than zstd -3, and better levels cost three times as much for 4 %. A larger
+// window saves nothing there, and does not fit into the processor's cache.
 const (
 	level  = zstd.SpeedFastest
 	window = 512 << 10
 )
 
-// largeFrom is the size from which an episode is packed by two goroutines, which
-// compress sections of it side by side: it would keep one core busy for long. Smaller
-// episodes are packed side by side by several packers instead. A section is four
-// windows, and five or so are in memory at a time: hence the smaller window.
+// Episodes of largeFrom bytes or more are packed by two goroutines, which compress sections in
+// parallel, because one core would be busy for long. Several packers pack smaller episodes in
+// parallel. A section is four windows, and about five are in memory at a time. Hence the smaller
+// window.
 const (
 	largeFrom   = 64 << 20
 	splitBy     = 2
 	splitWindow = window / 2
 )
 
-// A Packer writes archives. It keeps its encoder and its buffers, so that a small
-// episode costs little; it must not be used from two goroutines at once.
+// Packer writes archives. It reuses its encoder and buffers, so that small episodes are cheap. It
+// must not be used concurrently.
 type Packer struct {
 	enc  *zstd.Encoder
 	buf  []byte
@@ -53,39 +52,37 @@ func newPacker(l zstd.EncoderLevel, window int) *Packer {
 	return &Packer{enc: newEncoder(l, window, 1), buf: make([]byte, copyBufferSize), out: bufio.NewWriterSize(nil, copyBufferSize)}
 }
 
-// newEncoder returns an encoder of so many goroutines. All make one frame. That of
-// several is another than that of one, but always the same: the sections depend on
-// the window alone.
+// newEncoder returns an encoder with that many goroutines. Each writes one frame. Frames of one and
+// of several goroutines differ, but are always the same, because sections depend only on the
+// window.
 func newEncoder(l zstd.EncoderLevel, window, goroutines int) *zstd.Encoder {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(goroutines), zstd.WithConcurrentBlocks(goroutines > 1),
 		zstd.WithEncoderCRC(true), zstd.WithEncoderLevel(l), zstd.WithWindowSize(window))
 	if err != nil {
-		panic(err) // options that the library does not know: a bug here
+		panic(err) // invalid options, which is a bug here
 	}
 	return enc
 }
 
-// encoder returns the one for an episode.
+// encoder returns the encoder for an episode.
 func (p *Packer) encoder(s Survey) *zstd.Encoder {
 	if !s.Large() {
 		return p.enc
 	}
-	// A new one each time: in zstd 1.20.4 one that has coded 2 GiB can take for an
-	// episode's own what stood in the one before, if that ended with a section, and
-	// nobody can read what it then writes.
+	// Always a new one. In zstd 1.20.4 an encoder that has written 2 GiB can refer to bytes of an
+	// earlier episode if that one ended with a section. Nobody can decode the result.
 	return newEncoder(level, splitWindow, splitBy)
 }
 
-// Pack writes t to w as one zstd frame over s.Size bytes of tar. It returns
-// [ErrChanged] if the tree is not, or not any more, what s says; an [UnpackableError] if
-// the episode is to be held; the context's error; or one of w or the disk.
-// Whatever the error, what w got is no archive and must be thrown away.
+// Pack writes t to w as one zstd frame over s.Size bytes of tar. It returns [ErrChanged] if the
+// tree differs from s, an [UnpackableError] if the episode must be held, the context's error, or an
+// error of w or of the disk. After any error, what w got is not an archive and must be discarded.
 func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error {
 	enc := p.encoder(s)
 	p.out.Reset(w)
-	defer p.out.Reset(nil) // lets go of w; what is buffered was void
+	defer p.out.Reset(nil) // releases w; the buffered bytes are not needed
 	enc.ResetContentSize(p.out, s.Size)
-	defer enc.Reset(nil) // waits until nobody writes to p.out
+	defer enc.Reset(nil) // waits until no goroutine writes to p.out
 	out := &exactWriter{w: enc, left: s.Size}
 	walk := walker{tree: t, visit: func(n *node) error { return p.add(ctx, out, t, n) }}
 	marks, err := walk.walkTree(ctx)
@@ -93,7 +90,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 		return err
 	}
 	if marks.Fingerprint != s.Fingerprint {
-		// still would miss what was put back within a tick of the clock.
+		// checkFingerprint would miss a change that was undone within a tick of the clock.
 		return changedError("", "differs from the survey")
 	}
 	if _, err := out.Write(zeros[:tarTrailer]); err != nil {
@@ -136,8 +133,8 @@ func (p *Packer) add(ctx context.Context, out io.Writer, t *Tree, n *node) error
 	return err
 }
 
-// readContent hands the file's bytes to use, piece by piece: as many as n's size
-// says, or [ErrChanged].
+// readContent calls use with the pieces of the file. It returns [ErrChanged] if they are not as
+// many bytes as n's size.
 func (n *node) readContent(ctx context.Context, buf []byte, use func([]byte) error) error {
 	f, err := n.open()
 	if err != nil {
@@ -163,8 +160,8 @@ func (n *node) readContent(ctx context.Context, buf []byte, use func([]byte) err
 	return n.checkUnchanged()
 }
 
-// exactWriter passes on what was surveyed and not a byte more, so that a tree that
-// grows under our hands cannot fill the disk.
+// exactWriter accepts only as many bytes as were surveyed, so that a growing tree cannot fill the
+// disk.
 type exactWriter struct {
 	w    io.Writer
 	left int64

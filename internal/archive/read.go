@@ -14,31 +14,30 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxContent bounds the time that an archive of a few bytes can cost.
+// maxContent bounds the time that a small archive can cost.
 const maxContent = 1 << 40
 
-// maxPadding is how many zeros may follow the end of the tar: writers fill up
-// their last record, 10 KiB with the usual ones.
+// maxPadding is how many zeros may follow the end of the tar. Writers fill the last record, usually
+// of 10 KiB.
 const maxPadding = 1 << 20
 
-// A Member is one entry of an archive. Name and Link are what the archive
-// says: they must not be made a path or be printed as they are.
+// Member is an entry of an archive. Name and Link come from the archive as they are. They must not
+// be printed or used as a path.
 type Member struct {
-	Name    string      // a directory's ends in a slash
+	Name    string      // that of a directory ends in a slash
 	Mode    fs.FileMode // type and permissions
-	Size    int64       // of Content
+	Size    int64       // number of bytes in Content
 	ModTime time.Time
-	Link    string    // target of a symbolic link; in archives of other makers also of a hard link
-	Content io.Reader // until the next Member is asked for
+	Link    string    // target of a symbolic link; from other programs also of a hard link
+	Content io.Reader // valid until the next Member
 }
 
-// Read yields the members of the archive in r, in its order. It ends with an
-// error if the archive does not decode to its very end: the frame's checksum,
-// the end of the tar, and nothing after it. Frames of other makers may lack
-// the checksum.
+// Read yields the members of the archive in r, in its order. It yields an error unless the archive
+// decodes to its end: the frame's checksum, the end of the tar, and nothing after it. Frames of
+// other programs may lack the checksum.
 func Read(r io.Reader) iter.Seq2[Member, error] { return read(r, maxContent) }
 
-// read is [Read] that decodes at most limit bytes.
+// read is [Read] of at most limit decoded bytes.
 func read(r io.Reader, limit int64) iter.Seq2[Member, error] {
 	return func(yield func(Member, error) bool) {
 		s, err := openStream(r, limit)
@@ -59,7 +58,7 @@ func read(r io.Reader, limit int64) iter.Seq2[Member, error] {
 	}
 }
 
-// Verify returns nil if the archive in r decodes to its very end.
+// Verify returns nil if the archive in r decodes to its end.
 func Verify(r io.Reader) error {
 	for _, err := range Read(r) {
 		if err != nil {
@@ -69,8 +68,7 @@ func Verify(r io.Reader) error {
 	return nil
 }
 
-// A tarStream decodes an archive. Its memory is bounded by [maxWindow], its time
-// by the limit that it was opened with.
+// tarStream decodes an archive. [maxWindow] bounds its memory, and the limit its time.
 type tarStream struct {
 	frame *frameReader
 	zstd  *zstd.Decoder
@@ -78,7 +76,7 @@ type tarStream struct {
 	tar   *tar.Reader
 }
 
-// openStream reads nothing yet. The stream must be closed.
+// openStream returns a stream, which must be closed. It reads nothing yet.
 func openStream(r io.Reader, limit int64) (*tarStream, error) {
 	f := &frameReader{r: bufio.NewReaderSize(r, 64<<10)}
 	d, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
@@ -90,7 +88,7 @@ func openStream(r io.Reader, limit int64) (*tarStream, error) {
 	return &tarStream{frame: f, zstd: d, out: out, tar: tar.NewReader(out)}, nil
 }
 
-// reset makes the stream one of another archive.
+// reset starts the stream anew on another archive.
 func (s *tarStream) reset(r io.Reader, limit int64) error {
 	in := s.frame.r
 	in.Reset(r)
@@ -105,7 +103,7 @@ func (s *tarStream) reset(r io.Reader, limit int64) error {
 
 func (s *tarStream) close() { s.zstd.Close() }
 
-// next returns the next member, or [io.EOF] itself after a flawless end.
+// next returns the next member, or [io.EOF] after a complete archive.
 func (s *tarStream) next() (Member, error) {
 	for {
 		h, err := s.tar.Next()
@@ -119,10 +117,10 @@ func (s *tarStream) next() (Member, error) {
 			return Member{}, fmt.Errorf("read archive: %w", err)
 		}
 		if h.Typeflag == tar.TypeXGlobalHeader {
-			continue // says something of the archive, not of a member
+			continue // a header of the archive, not of a member
 		}
 		if sparse(h) {
-			// Its content would be as long as the header pleases.
+			// The header could claim content of any length.
 			return Member{}, fmt.Errorf("read archive: %s is sparse, which no writer of ours makes", quotePath(h.Name))
 		}
 		return s.member(h), nil
@@ -152,7 +150,7 @@ func sparse(h *tar.Header) bool {
 	return false
 }
 
-// end reads what follows the last member and returns [io.EOF] if all is well.
+// end reads what follows the last member. It returns [io.EOF] if the archive is complete.
 func (s *tarStream) end() error {
 	if s.out.ended {
 		return fmt.Errorf("the tar has no end: %w", io.ErrUnexpectedEOF)
@@ -184,14 +182,14 @@ func (s *tarStream) padding() error {
 
 var errLimit = errors.New("holds more than it may")
 
-// limitedOutput is the decoded stream: counted, limited, and with its end remembered,
-// which the tar reader takes for the end of the archive wherever it comes.
+// limitedOutput is the decoded stream with a limit. It records how the stream ended, because the
+// tar reader takes any end for that of the archive.
 type limitedOutput struct {
 	r     io.Reader
 	n     int64
 	limit int64
-	to    io.Writer // if it is set, it gets all of it too
-	err   error     // what came with the last bytes
+	to    io.Writer // if not nil, also gets all bytes
+	err   error     // returned with the last bytes
 	ended bool
 }
 

@@ -8,28 +8,27 @@ import (
 	"cis490/internal/digest"
 )
 
-// A Survey says what a tree holds. Two surveys of an untouched tree are equal
-// in all parts.
+// Survey describes the contents of a tree. Two surveys of an unchanged tree are equal.
 type Survey struct {
-	Fingerprint digest.Digest // of names, types, inodes, sizes, mtimes, ctimes and link targets
-	Size        int64         // of the tar stream that Pack will write, to the byte
+	Fingerprint digest.Digest // digest of names, types, inodes, sizes, mtimes, ctimes and link targets
+	Size        int64         // exact size of the tar stream that Pack will write
 	Entries     int           // members of the archive: files, directories and links
-	Bytes       int64         // content of the files
+	Bytes       int64         // bytes in the files
 	Skipped     Skips
 	Marks       Marks // of the same walk
 }
 
-// Large reports whether the episode takes long to pack, and more than one core.
+// Large reports whether the episode takes long to pack, and uses more than one core.
 func (s Survey) Large() bool { return s.Bytes >= largeFrom }
 
-// Skips are the entries that an archive leaves out: sockets, FIFOs, devices,
-// mount points, and hard links to other people's files.
+// Skips are the entries that the archive leaves out: sockets, FIFOs, devices, mount points, and
+// hard links to files of other owners.
 type Skips struct {
 	Count int
 	First []Skip // the first 16
 }
 
-// A Skip is one entry left out. Both fields are printable ASCII.
+// Skip is a skipped entry. Both fields are printable ASCII.
 type Skip struct {
 	Path   string
 	Reason string
@@ -44,12 +43,12 @@ func (s *Skips) add(n *node) {
 	}
 }
 
-// Survey walks the tree; it opens directories and no file. It returns an
-// [UnpackableError] if the episode is to be held, [ErrChanged] if it is being changed. With an
-// [UnpackableError] the Marks say when what was met until then had changed, and nothing else.
+// Survey walks the tree. It opens directories and no files. It returns an [UnpackableError] if the
+// episode must be held, and [ErrChanged] if it changes meanwhile. With an [UnpackableError], the
+// Marks only say when the entries visited so far had changed.
 func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	s := Survey{Size: tarTrailer}
-	var head bytes.Buffer // the writer itself says how long it is
+	var head bytes.Buffer // the writer says how long its header is
 	w := walker{tree: t, statOnly: true, visit: func(n *node) error {
 		h := n.header(t.memberName(n))
 		head.Reset()
@@ -69,7 +68,7 @@ func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	return s, nil
 }
 
-// memberName returns the name of n in the archive, without a directory's slash.
+// memberName returns the name of n in the archive, without the slash of a directory.
 func (t *Tree) memberName(n *node) string {
 	if n.path == "" {
 		return string(t.name)

@@ -12,17 +12,16 @@ import (
 	"cis490/internal/episode"
 )
 
-// A Tree is the open directory of one episode. Its methods may be called one
-// after the other, not at the same time.
+// Tree is the open directory of an episode. Its methods must not be called concurrently.
 type Tree struct {
 	name   episode.Name
-	dir    *os.File // only a place to start from: its offset is never used
+	dir    *os.File // only to open what is below; its offset is never used
 	limits Limits
 }
 
-// OpenTree opens the directory dir in parent, which must be open, as the tree of the
-// episode called name: a retired episode's directory may be called otherwise. OpenTree
-// returns an [UnpackableError] if dir is not a directory or is another mount, and an error wrapping
+// OpenTree opens the directory dir in the open directory parent as the tree of the episode called
+// name. The directory of a retired episode may have another name. OpenTree returns an
+// [UnpackableError] if dir is not a directory or is a mount point, and an error wrapping
 // [fs.ErrNotExist] if it does not exist.
 func OpenTree(parent *os.File, dir string, name episode.Name, l Limits) (*Tree, error) {
 	fd, err := durable.OpenBeneath(int(parent.Fd()), dir, unix.O_RDONLY|unix.O_DIRECTORY)
@@ -43,8 +42,8 @@ func OpenTree(parent *os.File, dir string, name episode.Name, l Limits) (*Tree, 
 	return nil, fileError("open", string(name), err)
 }
 
-// checkSibling returns an [UnpackableError] unless the tree is on the file system of its parent: a
-// subvolume of btrfs is a file system of its own without a mount.
+// checkSibling returns an [UnpackableError] unless the tree is on the file system of its parent. A
+// btrfs subvolume is a file system of its own without a mount.
 func (t *Tree) checkSibling(parent *os.File) error {
 	var own, of unix.Stat_t
 	if err := unix.Fstat(int(t.dir.Fd()), &own); err != nil {
@@ -59,7 +58,7 @@ func (t *Tree) checkSibling(parent *os.File) error {
 	return nil
 }
 
-// misplacedError is the hold of what cannot be moved as a folder is.
+// misplacedError is the error for a directory that cannot be moved as others are.
 func misplacedError(name episode.Name, what string) *UnpackableError {
 	return &UnpackableError{fmt.Sprintf("%s is %s, and cannot be moved with its neighbours: copy it with cp -a to a place outside of this folder, "+
 		"remove or unmount it here, and move the copy to its place", name, what)}
@@ -68,7 +67,7 @@ func misplacedError(name episode.Name, what string) *UnpackableError {
 // Close closes the directory.
 func (t *Tree) Close() error { return t.dir.Close() }
 
-// unreadableError is the hold for a path that the shipper has no right to.
+// unreadableError is the error for a path that the shipper may not read.
 func unreadableError(path string, err error) *UnpackableError {
 	return &UnpackableError{fmt.Sprintf("%s cannot be read (%v): give the shipper's user read access to the whole episode", quotePath(path), err)}
 }

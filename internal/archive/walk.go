@@ -12,35 +12,35 @@ import (
 	"cis490/internal/episode"
 )
 
-// maxNames bounds the bytes of names held at one time: those of the
-// directories on the way down to the current entry.
+// maxNames bounds the bytes of names in memory: those of the directories on the way to the current
+// entry.
 const maxNames = 16 << 20
 
-// readAhead is how many names are read before the caps are looked at.
+// readAhead is how many names are read between two checks of the limits.
 const readAhead = 1024
 
-// A walker visits the entries of a tree in the archive's order: a regular
-// meta.json, the episode's directory, then depth first, sorted by the bytes of
-// the names. It holds open one descriptor for each directory on the way down.
+// walker visits the entries of a tree in the archive's order: a regular meta.json, the episode's
+// directory, then depth first, sorted by the bytes of the names. It holds one descriptor per
+// directory on the way down.
 type walker struct {
 	tree     *Tree
-	visit    func(*node) error // not called for what is skipped
-	statOnly bool              // visit opens nothing: files need no descriptor
-	observe  func(*node)       // called for each node, also for what is skipped; may be nil
+	visit    func(*node) error // not called for skipped entries
+	statOnly bool              // visit opens nothing, so files need no descriptor
+	observe  func(*node)       // called for every node, skipped or not; may be nil
 
 	owner   uint32 // of the episode's directory
 	entries int
 	bytes   int64
-	names   int // bytes of names held now
+	names   int // bytes of names in memory
 	skipped Skips
 	sums    markSums
 }
 
-// walkTree walks the whole tree and returns what identifies the state that it met.
+// walkTree walks the whole tree and returns the marks of the state that it saw.
 func (w *walker) walkTree(ctx context.Context) (Marks, error) {
 	w.sums = newMarkSums()
 	w.entries = 1
-	root := &node{fd: int(w.tree.dir.Fd())} // the tree's own: not closed here
+	root := &node{fd: int(w.tree.dir.Fd())} // owned by the tree: not closed here
 	if err := root.stat(); err != nil {
 		return Marks{}, err
 	}
@@ -77,8 +77,7 @@ func (w *walker) visitRoot(ctx context.Context, root *node) error {
 	return w.visitChildren(ctx, dir, "", names, 1)
 }
 
-// visitMeta visits meta.json ahead of all, if it is a file to be read; otherwise it
-// is an entry like others.
+// visitMeta visits meta.json first if it is a regular file. Otherwise it is an entry like others.
 func (w *walker) visitMeta(ctx context.Context, dir *os.File) (bool, error) {
 	n, err := w.openNode(dir, episode.MetaFile, episode.MetaFile)
 	if err != nil {
@@ -148,8 +147,8 @@ func (w *walker) visitChild(ctx context.Context, parent *os.File, base, path str
 	return w.visitChildren(ctx, dir, path, names, depth+1)
 }
 
-// listNames returns the sorted names in dir. The caps hold while it reads, so that
-// a directory of ten million names costs no more than one of the permitted size.
+// listNames returns the sorted names in dir. It checks the limits while it reads, so that a
+// directory of ten million names costs no more than one of the permitted size.
 func (w *walker) listNames(ctx context.Context, dir *os.File, path string) ([]string, error) {
 	var names []string
 	for {
@@ -176,15 +175,15 @@ func (w *walker) listNames(ctx context.Context, dir *os.File, path string) ([]st
 	}
 }
 
-// skipForeignLink leaves out a file that somebody may have linked into the episode to
-// have it read by us: it has other names, and another owner than the episode.
+// skipForeignLink skips a hard link to a file of another owner, which somebody may have linked into
+// the episode to have it read.
 func (w *walker) skipForeignLink(n *node) {
 	if n.regular() && n.st.Nlink > 1 && n.st.Uid != w.owner {
 		n.skip = "hard link to a file of another owner"
 	}
 }
 
-// visitNode takes n into the account and visits it.
+// visitNode counts n and visits it.
 func (w *walker) visitNode(ctx context.Context, n *node) error {
 	if err := ctx.Err(); err != nil {
 		return err

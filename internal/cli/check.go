@@ -17,39 +17,38 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// CheckReport is what a check of a configuration has found, of what both daemons have.
+// CheckReport collects the findings of a check that both daemons share.
 type CheckReport struct {
 	Folders []serviceuser.Folder `json:"folders"`
 	Secrets []serviceuser.Secret `json:"secrets"`
 	Space   *Space               `json:"space,omitempty"`
 	Notes   []string             `json:"notes,omitempty"`
 
-	// Lenient makes notes of what a daemon starts with in spite of it.
+	// Lenient makes notes of faults with which a daemon starts.
 	Lenient bool `json:"-"`
-	// WasRoot says that root runs the check, which has become the service user.
+	// WasRoot says that root ran the check, which has become the service user.
 	WasRoot bool `json:"-"`
 
 	errs []error
 }
 
-// Space is what is free where a daemon writes, and what it leaves free.
+// Space is the free space where a daemon writes, and its minimum free space.
 type Space struct {
-	Unknown       bool   `json:"unknown,omitempty"` // the file system does not say
+	Unknown       bool   `json:"unknown,omitempty"` // the file system does not state its size
 	FreeBytes     int64  `json:"free_bytes"`
 	MinFree       int64  `json:"min_free"`
-	FreeInodes    *int64 `json:"free_inodes,omitempty"` // nil where they have no limit
+	FreeInodes    *int64 `json:"free_inodes,omitempty"` // nil if the file system has no limit
 	MinFreeInodes int64  `json:"min_free_inodes"`
 }
 
-// Note adds what a person should know, unless it is empty.
+// Note adds a note, unless it is empty.
 func (k *CheckReport) Note(text string) {
 	if text != "" {
 		k.Notes = append(k.Notes, text)
 	}
 }
 
-// Fail adds an error, unless it is nil or was said: a file that is missing is missed more
-// than once.
+// Fail adds an error, unless it is nil or a repetition: a missing file is found more than once.
 func (k *CheckReport) Fail(err error) {
 	for _, e := range splitErrors(err) {
 		if !slices.ContainsFunc(k.errs, func(said error) bool { return said.Error() == e.Error() }) {
@@ -58,8 +57,7 @@ func (k *CheckReport) Fail(err error) {
 	}
 }
 
-// Warn adds errors that a daemon starts in spite of, as a misuse or, with Lenient, as
-// notes.
+// Warn adds faults with which a daemon starts: as a misuse or, with Lenient, as notes.
 func (k *CheckReport) Warn(err error) {
 	for _, e := range splitErrors(err) {
 		if k.Lenient {
@@ -70,7 +68,7 @@ func (k *CheckReport) Warn(err error) {
 	}
 }
 
-// Err returns all errors, and prints the notes to stderr.
+// Err prints the notes to stderr and returns all errors.
 func (k *CheckReport) Err(c *cobra.Command) error {
 	for _, note := range k.Notes {
 		fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", c.Root().Name(), note)
@@ -78,7 +76,7 @@ func (k *CheckReport) Err(c *cobra.Command) error {
 	return errors.Join(k.errs...)
 }
 
-// ExamineFolders reports whether the user of this process can work in directories, or make
+// ExamineFolders reports whether the user of this process can work in the directories, or create
 // them. It must be called after [BecomeServiceUser].
 func (k *CheckReport) ExamineFolders(paths ...string) (usable bool) {
 	usable = true
@@ -94,8 +92,8 @@ func (k *CheckReport) ExamineFolders(paths ...string) (usable bool) {
 	return usable
 }
 
-// NoteParent notes that the directory of a file that a key names is missing, or closed to
-// the user of this process. A unit or systemd-tmpfiles may make it before a start.
+// NoteParent notes that the directory of a key's file is missing, or closed to the user of this
+// process. A unit or systemd-tmpfiles may create it before a start.
 func (k *CheckReport) NoteParent(key, file string) {
 	if file == "" {
 		return
@@ -109,8 +107,8 @@ func (k *CheckReport) NoteParent(key, file string) {
 	}
 }
 
-// CheckMove returns a [*durable.SeparateError] if nothing can be moved between two
-// directories, or between the ones that they will be made in. It changes nothing.
+// CheckMove returns a [*durable.SeparateError] if nothing can be moved between two directories, or
+// between their nearest existing parents. It changes nothing.
 func CheckMove(from, to string) error {
 	a, err := serviceuser.OpenNearest(from)
 	if err != nil {
@@ -125,8 +123,8 @@ func CheckMove(from, to string) error {
 	return a.CheckMove(b)
 }
 
-// ExamineSecrets looks at the modes and owners of files that only the daemon and root may
-// read. It must be called after [BecomeServiceUser].
+// ExamineSecrets checks modes and owners of files that only the daemon and root should read. It
+// must be called after [BecomeServiceUser].
 func (k *CheckReport) ExamineSecrets(paths ...string) {
 	for _, path := range paths {
 		s, err := serviceuser.ExamineSecret(path)
@@ -137,11 +135,11 @@ func (k *CheckReport) ExamineSecrets(paths ...string) {
 		if errors.Is(err, serviceuser.ErrExposed) {
 			k.Warn(err)
 		}
-		// Whether a file is there and can be read is said by others.
+		// Missing and unreadable files are reported elsewhere.
 	}
 }
 
-// FreeAt returns what is free on the file system that a directory is on, or will be on.
+// FreeAt returns the free space of the file system that a directory is on, or will be on.
 func FreeAt(path string) (durable.Free, error) {
 	dir, err := serviceuser.OpenNearest(path)
 	if err != nil {
@@ -151,8 +149,8 @@ func FreeAt(path string) (durable.Free, error) {
 	return dir.Free()
 }
 
-// WarnAtStart logs what a check would complain of and a daemon starts with: sizes without a
-// unit, secrets that others can read, and a disk that does not say how much is free.
+// WarnAtStart logs faults of a configuration with which a daemon starts: sizes without a unit,
+// secrets that others can read, and a disk that does not state its size.
 func WarnAtStart(log *slog.Logger, sizes error, disk string, secrets ...string) {
 	for _, e := range splitErrors(sizes) {
 		log.Warn("size has no unit", "err", e)
@@ -169,7 +167,7 @@ func WarnAtStart(log *slog.Logger, sizes error, disk string, secrets ...string) 
 	}
 }
 
-// A Row is a line of a table, or several under one name.
+// Row is a row of a table, with one or more lines.
 type Row struct {
 	Name  string
 	Lines []string
@@ -178,8 +176,8 @@ type Row struct {
 // tableWidth is the width of a terminal.
 const tableWidth = 80
 
-// PrintRows prints rows with their names in a column. A line that would be wider than a
-// terminal goes on in the next one, but a word is not cut: a path can be copied.
+// PrintRows prints rows with their names in a column. It wraps lines at the width of a terminal,
+// but does not split words, so that paths can be copied.
 func PrintRows(w io.Writer, rows []Row) error {
 	width := 0
 	for _, r := range rows {
@@ -199,7 +197,7 @@ func PrintRows(w io.Writer, rows []Row) error {
 	return err
 }
 
-// wrap cuts a line at blanks into parts of at most width bytes.
+// wrap splits a line at blanks into parts of at most width bytes.
 func wrap(line string, width int) []string {
 	var lines []string
 	at := ""
@@ -217,8 +215,7 @@ func FolderRow(name string, f serviceuser.Folder) Row {
 	return Row{name, []string{f.Path, f.String()}}
 }
 
-// FileRow returns the row of the files that a start reads, with owner and mode of the
-// secret ones.
+// FileRow returns the row of the files that a start reads, with owner and mode of the secret ones.
 func (k *CheckReport) FileRow(user string, files []string) Row {
 	lines := []string{"readable for " + user + ":"}
 	for _, path := range files {
@@ -233,7 +230,7 @@ func (k *CheckReport) FileRow(user string, files []string) Row {
 	return Row{"files", lines}
 }
 
-// SpaceRows returns the rows of what is free.
+// SpaceRows returns the rows of the free space.
 func (k *CheckReport) SpaceRows() []Row {
 	s := cmp.Or(k.Space, &Space{Unknown: true})
 	if s.Unknown {

@@ -1,8 +1,8 @@
-// Package cli is what the two programs have in common on the command line: exit
-// codes, how they speak, how they log, and what they are told by signals.
+// Package cli has what the command lines of both programs share: exit codes, messages, checks,
+// reloads and the service user.
 //
-// The law: stdout is for results, stderr for people. A message begins with the
-// program's name, in lower case, and ends with what to do.
+// Invariant: stdout is for results, stderr for people. A message begins with the program's name, in
+// lower case, and ends with what to do.
 package cli
 
 import (
@@ -27,19 +27,18 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// Exit codes. Where several apply, the first of StorageFault, Locked, Misuse,
-// Unreachable, SomeHeld, Failed does.
+// Exit codes. If several apply, the first of StorageFault, Locked, Misuse, Unreachable, SomeHeld,
+// Failed counts.
 const (
 	Failed       = 1
 	Misuse       = 2  // wrong arguments or configuration
-	SomeHeld     = 3  // an episode waits for a person
-	Unreachable  = 4  // the receiver is, or it refuses this host
+	SomeHeld     = 3  // an episode needs operator action
+	Unreachable  = 4  // the receiver is unreachable, or refuses this host
 	Locked       = 5  // another process has the state directory
 	StorageFault = 74 // the disk cannot be trusted; systemd does not restart
 )
 
-// Exit is an error with the code that the program ends with. A nil Err ends it
-// without a word: everything is said.
+// Exit is an error with the exit code of the program. A nil Err prints nothing.
 type Exit struct {
 	Code int
 	Err  error
@@ -52,14 +51,14 @@ func (e *Exit) Error() string {
 	return e.Err.Error()
 }
 
-// Unwrap returns the error.
+// Unwrap returns e.Err.
 func (e *Exit) Unwrap() error { return e.Err }
 
-// ExitCode returns the code.
+// ExitCode returns e.Code.
 func (e *Exit) ExitCode() int { return e.Code }
 
-// UsageError returns err as a [Misuse], unless it says something else of the machine: what a
-// broken disk or a want of descriptors causes is not for a person to change in a file.
+// UsageError returns err with [Misuse], unless it says more about the machine: no change of a file
+// fixes a broken disk or a lack of descriptors.
 func UsageError(err error) error {
 	switch {
 	case err == nil, errors.Is(err, durable.ErrFault), durable.IsShortage(err):
@@ -70,21 +69,20 @@ func UsageError(err error) error {
 	return &Exit{Misuse, err}
 }
 
-// StartError returns an error of a daemon's start, with EROFS as a [Misuse]: mostly the
-// unit has not been told of a directory that the configuration names. Later it is a
-// storage fault: the kernel makes a disk that it does not trust read-only.
+// StartError returns the error of a daemon's start, with EROFS as a [Misuse]: usually the unit
+// lacks a directory that the configuration names. Later, EROFS is a storage fault, because the
+// kernel remounts a faulty disk read-only.
 func StartError(err error) error {
 	if !errors.Is(err, syscall.EROFS) {
 		return err
 	}
-	// Not wrapped: it would be a fault still.
+	// Not wrapped, or it would still be a fault.
 	return &Exit{Misuse, fmt.Errorf("%v; add the directory to ReadWritePaths= of the unit (systemctl edit), "+
 		"or mount its file system for writing; if the kernel has made it read-only, 'dmesg' says why", err)}
 }
 
-// Main runs a program's command until it ends or SIGTERM or SIGINT says so, and
-// returns the exit code. What a command writes has the modes that the daemon would
-// have given it, whatever the umask of whoever runs the command.
+// Main runs a program's command until it ends or gets SIGTERM or SIGINT, and returns the exit code.
+// It sets the daemon's umask, so that a command's files have the modes of the daemon's.
 func Main(root *cobra.Command) int {
 	syscall.Umask(serviceuser.Umask)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -93,7 +91,7 @@ func Main(root *cobra.Command) int {
 	root.Version = Version()
 	begun := false
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
-		// cobra would check these after it, too late to tell them from failures.
+		// cobra checks these later, when they cannot be told from failures.
 		if err := errors.Join(c.ValidateRequiredFlags(), c.ValidateFlagGroups(), refuseJSON(c)); err != nil {
 			return err
 		}
@@ -104,7 +102,7 @@ func Main(root *cobra.Command) int {
 	if err == nil {
 		err = root.ExecuteContext(ctx)
 	} else {
-		begun = true // it says what to do
+		begun = true // the error says what to do
 	}
 	if err != nil && !begun { // cobra has no type for it
 		err = &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", err, root.Name())}
@@ -113,7 +111,8 @@ func Main(root *cobra.Command) int {
 	return exitCode(err)
 }
 
-// printErrors prints each error on a line. It gives up after [logging.FlushTimeout] if nobody reads.
+// printErrors prints each error on a line of its own. It gives up after [logging.FlushTimeout] if
+// nothing reads.
 func printErrors(root *cobra.Command, err error) {
 	printed := make(chan struct{})
 	go func() {
@@ -139,7 +138,7 @@ func splitErrors(err error) []error {
 		return nil
 	}
 	several, ok := err.(interface{ Unwrap() []error })
-	// Others have several as well: fmt.Errorf with two of %w.
+	// Other errors unwrap to several too: fmt.Errorf with two of %w.
 	if !ok || err.Error() != errors.Join(several.Unwrap()...).Error() {
 		return []error{err}
 	}
@@ -150,7 +149,7 @@ func splitErrors(err error) []error {
 	return all
 }
 
-// precedence is the order of the codes: of several errors, the first counts.
+// precedence is the order of the codes: of several errors, the first code counts.
 var precedence = [...]int{StorageFault, Locked, Misuse, Unreachable, SomeHeld, Failed}
 
 func exitCode(err error) int {
@@ -185,7 +184,7 @@ func singleCode(err error) int {
 // version is set by the linker.
 var version string
 
-// Version returns what the program calls itself.
+// Version returns the version of the program.
 func Version() string {
 	if version != "" {
 		return version
@@ -197,10 +196,10 @@ func Version() string {
 	return "devel"
 }
 
-// LockHolder is what a program says of itself to the next one that wants its lock.
+// LockHolder returns how a process describes itself to others that want its lock.
 func LockHolder(what string) string { return fmt.Sprintf("pid %d (%s)", os.Getpid(), what) }
 
-// RunDaily calls do now and once a day until ctx ends.
+// RunDaily calls do now and then once a day until ctx ends.
 func RunDaily(ctx context.Context, do func()) {
 	tick := time.NewTicker(24 * time.Hour)
 	defer tick.Stop()
@@ -214,8 +213,7 @@ func RunDaily(ctx context.Context, do func()) {
 	}
 }
 
-// LogNotifyError logs a message to the service manager that did not arrive. Nothing else
-// can be done about it.
+// LogNotifyError logs the error of a message to the service manager.
 func LogNotifyError(log *slog.Logger, err error) {
 	if err != nil {
 		log.Warn("could not tell the service manager", "err", err)

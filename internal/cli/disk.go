@@ -13,10 +13,10 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// CheckDisks returns an error if a program could not work on the file systems that its
-// directories are on, or will be. Of each file system, the first of the directories is
-// probed. It must be called after [BecomeServiceUser]: a file is created there, which
-// root must not do where others can write. What this user cannot probe is noted.
+// CheckDisks returns an error if a program cannot work on the file systems of its directories. It
+// probes the first directory on each file system. It must be called after [BecomeServiceUser],
+// because it creates a file, which root must not do where others can write. It notes what this user
+// cannot probe.
 func CheckDisks(c *cobra.Command, dirs ...string) error {
 	var seen []uint64
 	for _, path := range dirs {
@@ -35,7 +35,7 @@ func CheckDisks(c *cobra.Command, dirs ...string) error {
 	return nil
 }
 
-// checkDisk probes the file system of a directory unless it is one of seen.
+// checkDisk probes the file system of a directory unless it is in seen.
 func checkDisk(path string, seen []uint64) (uint64, error) {
 	dir, err := serviceuser.OpenNearest(path)
 	if err != nil {

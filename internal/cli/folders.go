@@ -14,8 +14,8 @@ import (
 	"cis490/internal/config"
 )
 
-// MissingDirs returns the directories that a start has to make for paths, the outermost
-// first. It must be called before [BecomeServiceUser], which may make some.
+// MissingDirs returns the directories that a start must create for paths, the outermost first. It
+// must be called before [BecomeServiceUser], which may create some.
 func MissingDirs(paths ...config.Path) []string {
 	var missing []string
 	for _, p := range paths {
@@ -32,16 +32,15 @@ func MissingDirs(paths ...config.Path) []string {
 	return missing
 }
 
-// NoteLiteral is the warning of [LogFolders] for a command that has no log.
+// NoteLiteral is the warning of [LogFolders] for a command without a log.
 func NoteLiteral(c *cobra.Command, literal []config.Path) {
 	for _, path := range literal {
 		fmt.Fprintf(c.ErrOrStderr(), "%s: note: %+q is taken literally: nothing expands ~ and $ here\n", c.Root().Name(), string(path))
 	}
 }
 
-// LogFolders logs which directories a start has made, of those that [MissingDirs]
-// returned: a path that is spelled wrong is made as well. It warns of paths that stand for
-// themselves and look as if a shell should expand them.
+// LogFolders logs which directories of [MissingDirs] a start has created, because a misspelled path
+// is created too. It warns of literal paths that a shell would expand.
 func LogFolders(log *slog.Logger, missing []string, literal []config.Path) {
 	for _, path := range missing {
 		log.Info("created folder", "path", path)

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// GenerateCommand writes what a package of the program contains beside it. It is
-// hidden: whoever runs the program has no use for it.
+// GenerateCommand writes files of the program's package. It is hidden, because users do not need
+// it.
 func GenerateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:    "generate",
@@ -31,7 +31,7 @@ func newGenerator(name, short string, generate func(root *cobra.Command, dir str
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			// A package is for all users of a machine, unlike what a daemon writes.
+			// Files of a package are for all users, unlike those of a daemon.
 			syscall.Umask(0o022)
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return err
@@ -44,10 +44,9 @@ func newGenerator(name, short string, generate func(root *cobra.Command, dir str
 	}
 }
 
-// generateMan dates the pages by SOURCE_DATE_EPOCH, if that is set, so that two
-// builds of one commit are the same.
+// generateMan dates the pages by SOURCE_DATE_EPOCH, if it is set, for reproducible builds.
 func generateMan(root *cobra.Command, dir string) error {
-	root.DisableAutoGenTag = true // the date of a build by a person's machine
+	root.DisableAutoGenTag = true // the date of a local build
 	header := &doc.GenManHeader{Section: "1", Source: root.Name() + " " + Version(), Manual: "CIS490"}
 	return doc.GenManTree(root, header, dir)
 }

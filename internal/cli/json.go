@@ -6,11 +6,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// jsonAnnotation marks the commands that print JSON if they are asked to.
+// jsonAnnotation marks commands that can print JSON.
 const jsonAnnotation = "cis490.json"
 
-// PrintsJSON marks commands that honour a flag --json of their root, and returns them. Any
-// other command refuses the flag: a script must not take text for JSON.
+// PrintsJSON marks commands that support the flag --json of their root, and returns them. All
+// others refuse the flag, because a script must not take text for JSON.
 func PrintsJSON(commands ...*cobra.Command) []*cobra.Command {
 	for _, c := range commands {
 		if c.Annotations == nil {
@@ -21,8 +21,7 @@ func PrintsJSON(commands ...*cobra.Command) []*cobra.Command {
 	return commands
 }
 
-// refuseJSON returns an error if c was given the flag --json of its root and does not
-// honour it.
+// refuseJSON returns an error if c got --json and does not support it.
 func refuseJSON(c *cobra.Command) error {
 	f := c.InheritedFlags().Lookup("json")
 	if f == nil || !f.Changed || c.Annotations[jsonAnnotation] != "" {

@@ -18,27 +18,26 @@ import (
 	"cis490/internal/systemd"
 )
 
-// NotifyHangup makes SIGHUP a request that waits to be taken: a daemon calls it before
-// it begins to start, or a reload in that moment would end it.
+// NotifyHangup returns a channel of SIGHUP signals. A daemon must call it before it starts, or an
+// early reload would end it.
 func NotifyHangup() <-chan os.Signal {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	return hup
 }
 
-// Reloader reads certificates, keys and lists again when a daemon is asked to, and
-// keeps the service manager informed.
+// Reloader reloads certificates, keys and lists on request, and informs the service manager.
 type Reloader struct {
 	Log    *slog.Logger
-	Files  []string     // what Load reads
-	Config string       // what is read at the start only
-	Check  string       // the command line of root that checks all of it
-	Load   func() error // after an error everything stays as it was
+	Files  []string     // files that Load reads
+	Config string       // files that only the start reads
+	Check  string       // the command line with which root checks the files
+	Load   func() error // after an error nothing must have changed
 
-	failure atomic.Pointer[string] // of the last reload
+	failure atomic.Pointer[string] // of the last reload, or nil
 }
 
-// Run calls Load at each of the hangups until ctx ends.
+// Run calls Load for each hangup until ctx ends.
 func (r *Reloader) Run(ctx context.Context, hup <-chan os.Signal) {
 	for {
 		select {
@@ -65,12 +64,11 @@ func (r *Reloader) reload() {
 	LogNotifyError(r.Log, systemd.Ready("reloaded"))
 }
 
-// Recovered notes that the files, at which the last reload may have failed, were loaded
-// since.
+// Recovered records that the files of a failed reload were loaded since.
 func (r *Reloader) Recovered() { r.failure.Store(nil) }
 
-// Status tells the service manager how the daemon is. As long as the last reload has
-// failed, that is part of it.
+// Status sends the daemon's status to the service manager. It includes a failure of the last
+// reload.
 func (r *Reloader) Status(status string) {
 	LogNotifyError(r.Log, systemd.Status(r.withFailure(status)))
 }
@@ -87,12 +85,12 @@ func (r *Reloader) withFailure(status string) string {
 	return status + "; " + text
 }
 
-// configNote is the file, in the runtime directory of a unit, in which the daemon notes
-// the path of its configuration file.
+// configNote is the file in the unit's runtime directory in which the daemon records the path of
+// its configuration file.
 const configNote = "config"
 
-// NoteConfig notes the daemon's configuration file for [UseConfigOfDaemon], if the
-// service manager gave the daemon a runtime directory.
+// NoteConfig records the daemon's configuration file for [UseConfigOfDaemon]. It does nothing
+// without a runtime directory.
 func NoteConfig(file string) error {
 	dir := os.Getenv("RUNTIME_DIRECTORY")
 	if dir == "" {
@@ -105,24 +103,23 @@ func NoteConfig(file string) error {
 	return os.WriteFile(filepath.Join(dir, configNote), []byte(path), 0o600)
 }
 
-// UseConfigOfDaemon makes file the configuration file of the daemon that the service
-// manager is about to reload, if the command line names none: the unit may have been
-// changed to start the daemon with another one.
+// UseConfigOfDaemon sets file to the configuration file of the daemon that is about to be reloaded,
+// unless the command line names one. The unit may have been changed to start the daemon with
+// another file.
 func UseConfigOfDaemon(c *cobra.Command, file *string) {
 	dir := os.Getenv("RUNTIME_DIRECTORY")
 	if dir == "" || c.Flags().Changed("config") {
 		return
 	}
-	// Without the note the default is right for the unit as it is installed.
+	// Without the record, the default is right for an unchanged unit.
 	if b, err := os.ReadFile(filepath.Join(dir, configNote)); err == nil {
 		*file = string(b)
 	}
 }
 
-// LeaveHiddenOut returns the files that a check before a reload can load. Systemd 252
-// hides the credentials of a unit from the command that it runs before a reload. They
-// stay as they were at the start, so that a reload finds them good. Hidden is what to
-// say of them.
+// LeaveHiddenOut returns the files that a check before a reload can load. Systemd 252 hides the
+// credentials of a unit from its reload command. They stay as at the start, so a reload accepts
+// them. Hidden is a message about them.
 func LeaveHiddenOut(files []string) (visible []string, hidden string) {
 	var left []string
 	for _, path := range files {
@@ -138,8 +135,7 @@ func LeaveHiddenOut(files []string) (visible []string, hidden string) {
 	return visible, hidden
 }
 
-// PrintReload prints what a check before a reload has loaded, and what it was to leave
-// out.
+// PrintReload prints what a check before a reload has loaded and left out.
 func PrintReload(w io.Writer, files []string, config, hidden string) error {
 	_, err := fmt.Fprintf(w, "a reload can load: %s\n%snot read by a reload: %s\n", strings.Join(files, " "), hidden, config)
 	return err

@@ -8,9 +8,8 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// BecomeServiceUser makes a command that root runs the user of the daemon. Each command
-// that works with a program's state must call it, once it has read what root alone may
-// read. See [serviceuser.Become].
+// BecomeServiceUser gives up root for the service user. Each command that works with a program's
+// state must call it, once it has read what only root may read. See [serviceuser.Become].
 func BecomeServiceUser(c *cobra.Command, s serviceuser.State) error {
 	_, notes, err := serviceuser.Become(s)
 	if notes != nil {
@@ -19,8 +18,7 @@ func BecomeServiceUser(c *cobra.Command, s serviceuser.State) error {
 	return err
 }
 
-// CheckLine returns the command line that hands over what root left, with the
-// configuration that c was given.
+// CheckLine returns the command line that hands over root's files, with the configuration of c.
 func CheckLine(c *cobra.Command) string {
 	line := c.Root().Name() + " check"
 	if f := c.Root().PersistentFlags().Lookup("config"); f != nil && f.Changed {

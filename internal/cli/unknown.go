@@ -7,17 +7,17 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// checkCommand returns an error if args name a command that root does not have. Without
-// it, cobra would answer --help and some others with the help of the parent, and success.
+// checkCommand returns an error if args name an unknown command. Without it, cobra would answer
+// --help and some others with the parent's help, and exit with 0.
 func checkCommand(root *cobra.Command, args []string) error {
 	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
-		return nil // the shell completes what is not finished
+		return nil // the shell completes unfinished words
 	}
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
 	c, rest, err := root.Find(args)
 	if err != nil {
-		return nil // Execute says it
+		return nil // Execute returns the error
 	}
 	isHelp := c.Name() == "help"
 	if !isHelp && !c.HasAvailableSubCommands() {
@@ -26,9 +26,9 @@ func checkCommand(root *cobra.Command, args []string) error {
 	c.InitDefaultHelpFlag()
 	c.InitDefaultVersionFlag()
 	if c.ParseFlags(rest) != nil {
-		return nil // Execute says what is wrong with a flag
+		return nil // Execute returns the error of a flag
 	}
-	if isHelp && refuseJSON(c) != nil { // its own hooks take the place of ours
+	if isHelp && refuseJSON(c) != nil { // its own hooks replace those of the root
 		return &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", refuseJSON(c), root.Name())}
 	}
 	if c.Flags().NArg() == 0 {
@@ -43,7 +43,7 @@ func checkCommand(root *cobra.Command, args []string) error {
 	return unknownCommand(c, words)
 }
 
-// unknownCommand returns the error for the first of words, which is no command of parent.
+// unknownCommand returns the error for the first of words, which is not a command of parent.
 func unknownCommand(parent *cobra.Command, words []string) error {
 	err := fmt.Errorf("unknown command %+q for %q", words[0], parent.CommandPath())
 	parent.SuggestionsMinimumDistance = 2

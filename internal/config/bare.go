@@ -10,23 +10,22 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// BareSize is a size that a file gives without a unit. It counts bytes, which whoever
-// wrote "32" seldom meant. It is an error for a check only: such files always loaded, and
-// a daemon takes them with a warning.
+// BareSize is a size that a file gives without a unit. It counts as bytes, which is seldom meant.
+// Only a check takes it for an error: such files always loaded, and a daemon logs a warning.
 type BareSize struct {
 	Key  string
 	Size Bytes
 
 	path string
 	line int
-	unit string // of the default: what the key is mostly counted in
+	unit string // of the default
 }
 
-// minLikelySize is the least number of bytes that people write out. A smaller number is
-// more likely one of a larger unit.
+// minLikelySize is the smallest number of bytes that people write out. A smaller number more likely
+// lacks a larger unit.
 const minLikelySize = 64 << 10
 
-// Error says how the size is taken, and how to write it.
+// Error says how the size is interpreted, and how to write it.
 func (b *BareSize) Error() string {
 	exact, _ := b.Size.MarshalText()
 	advice := fmt.Sprintf("write %q", exact)
@@ -44,7 +43,7 @@ func sizeBefore(field reflect.Value) Bytes {
 	return Bytes(field.Int())
 }
 
-// noteBare notes a size of a field that the file gives without a unit. Zero needs none.
+// noteBare records a size that the file gives without a unit. Zero needs none.
 func (d *decoder) noteBare(value toml.Primitive, field reflect.Value, key toml.Key, before Bytes) {
 	if field.Type() != reflect.TypeFor[Bytes]() || field.Int() == 0 {
 		return
@@ -56,8 +55,8 @@ func (d *decoder) noteBare(value toml.Primitive, field reflect.Value, key toml.K
 	d.bare = append(d.bare, &BareSize{Key: key.String(), Size: Bytes(field.Int()), path: d.path, line: d.lineOf(key), unit: unitOf(before)})
 }
 
-// unitOf returns the unit that a size is written in, or GiB for none: a key that is off by
-// default bounds what a disk holds.
+// unitOf returns the unit of a size, or GiB for 0, because a key that is off by default bounds disk
+// usage.
 func unitOf(b Bytes) string {
 	if b == 0 {
 		return "GiB"
@@ -66,7 +65,7 @@ func unitOf(b Bytes) string {
 	return strings.TrimLeft(string(text), "0123456789")
 }
 
-// joinBareSizes returns the sizes without a unit, joined, in the order of the file.
+// joinBareSizes returns the sizes without a unit, in the order of the file.
 func (d *decoder) joinBareSizes() error {
 	slices.SortFunc(d.bare, func(a, b *BareSize) int { return a.line - b.line })
 	var errs []error
@@ -76,14 +75,14 @@ func (d *decoder) joinBareSizes() error {
 	return errors.Join(errs...)
 }
 
-// TypedBytes is a size on a command line. It is [Bytes], but a number without a unit that
-// nobody means in bytes is refused: nothing runs yet that would have to go on.
+// TypedBytes is a size on a command line. It is [Bytes], but refuses a small number without a unit,
+// because no old file depends on it.
 type TypedBytes Bytes
 
-// MarshalText returns the form that [TypedBytes.UnmarshalText] reads.
+// MarshalText returns the format that [TypedBytes.UnmarshalText] parses.
 func (b TypedBytes) MarshalText() ([]byte, error) { return Bytes(b).MarshalText() }
 
-// UnmarshalText reads a number with a unit of bytes, 0, or a number of 64 KiB and more.
+// UnmarshalText parses a number with a unit of bytes, 0, or a number of at least 64 KiB.
 func (b *TypedBytes) UnmarshalText(text []byte) error {
 	var read Bytes
 	if err := read.UnmarshalText(text); err != nil {

@@ -1,12 +1,10 @@
-// Package config reads a program's TOML file into a struct that already holds
-// the defaults, strictly: every mistake that the file's form can show is found
-// before the program touches anything, and all of them at once, each with its
-// line and with what should stand there. [Duration], [Bytes] and [Path] are
-// the kinds of value that TOML lacks.
+// Package config reads a program's TOML file strictly into a struct that has the defaults. It finds
+// every mistake that the syntax and the struct's types can show before the program changes
+// anything, and returns them all, each with its line and the expected value. [Duration], [Bytes]
+// and [Path] are types that TOML lacks.
 //
-// Its law: a file is either understood to the last key or refused. What a
-// value means (a port that is taken, a folder that is missing) is for the
-// Validate of the struct, which speaks through [Invalid].
+// Invariant: a file is either understood to the last key or refused. Whether a value makes sense (a
+// port in use, a missing directory) is for the struct's Validate, which reports with [Invalid].
 package config
 
 import (
@@ -26,22 +24,21 @@ import (
 // MaxFile bounds the size of a file that [Load] reads.
 const MaxFile = 1 << 20
 
-// Load reads the TOML file at path into the struct that into points to. Keys
-// that the file lacks keep the value they have. A field's key is its toml tag,
-// or its name in lower case; a key of any other spelling is an error that
-// names the nearest known one. Each [Path] in the struct, a default too, is
-// made absolute from the file's folder.
+// Load reads the TOML file at path into the struct that into points to. Keys that are not in the
+// file keep their values. A field's key is its toml tag, or its name in lower case. Any other key
+// is an error, which names the nearest known key. Each [Path] in the struct, also a default, is
+// made absolute from the file's directory.
 //
-// A missing file is an fs.ErrNotExist. After an error the struct may be
-// filled in part and must not be used. A path with a ~ or $ that a shell would expand is
-// refused, unless it exists as it is written: see [LiteralPaths].
+// The error wraps fs.ErrNotExist if the file is missing. After an error the struct must not be
+// used. A path with a ~ or $ that a shell would expand is refused, unless it exists as written: see
+// [LiteralPaths].
 func Load(path string, into any) error {
 	_, err := LoadSizes(path, into)
 	return err
 }
 
-// LoadSizes is [Load], and returns the sizes that the file gives without a unit: nil, or
-// a [*BareSize] for each, joined.
+// LoadSizes is [Load]. It also returns the sizes that the file gives without a unit: nil, or a
+// [*BareSize] for each, joined.
 func LoadSizes(path string, into any) (bare, err error) {
 	folder, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
@@ -60,14 +57,13 @@ func LoadSizes(path string, into any) (bare, err error) {
 	return d.joinBareSizes(), nil
 }
 
-// Invalid returns what a Validate says of a key whose value cannot be used. It
-// reads like an error of [Load] once the caller has put the file's path before
-// it: "PATH: KEY: what is wrong and what to write".
+// Invalid returns the error of a Validate for the value of a key. With the file's path in front it
+// reads like an error of [Load]: "PATH: KEY: what is wrong and what to write".
 func Invalid(key, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", key, fmt.Errorf(format, args...))
 }
 
-// LoadValid is [Load] into a configuration that has its defaults, which it then validates.
+// LoadValid loads a file over the defaults in c, and validates the result.
 func LoadValid[T interface{ Validate() error }](path string, c T) (T, error) {
 	if err := Load(path, &c); err != nil {
 		return c, err
@@ -97,18 +93,18 @@ func readFile(path string) (string, error) {
 	if len(b) > MaxFile {
 		return "", fmt.Errorf("%s: larger than %s: this is no configuration file", path, Bytes(MaxFile))
 	}
-	// The decoder drops a byte order mark, which would shift its offsets.
+	// The TOML decoder drops a byte order mark, which would shift its offsets.
 	return string(bytes.TrimPrefix(b, []byte("\ufeff"))), nil
 }
 
 var textUnmarshalerType = reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()
 
-// isTable reports whether t is written as a table whose keys we know.
+// isTable reports whether t is written as a table with known keys.
 func isTable(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(textUnmarshalerType)
 }
 
-// fieldsByKey yields the keys of the struct type t and the field behind each.
+// fieldsByKey returns the fields of the struct type t by their keys.
 func fieldsByKey(t reflect.Type) map[string]reflect.StructField {
 	found := map[string]reflect.StructField{}
 	for _, f := range reflect.VisibleFields(t) {
@@ -124,7 +120,7 @@ func fieldsByKey(t reflect.Type) map[string]reflect.StructField {
 	return found
 }
 
-// knownKeys returns every key of the struct type t in full, below prefix.
+// knownKeys returns the full names of all keys of the struct type t, below prefix.
 func knownKeys(t reflect.Type, prefix toml.Key) []string {
 	var keys []string
 	for name, f := range fieldsByKey(t) {

@@ -14,22 +14,20 @@ import (
 	"cis490/internal/printable"
 )
 
-// maxReported bounds how many faults of one file are told; a file that has
-// more is not ours.
+// maxReported bounds how many faults of a file are reported.
 const maxReported = 20
 
-// decoder is one file on its way into a struct. It goes down the tables by
-// itself and leaves the values to the decoder, because the decoder alone stops
-// at the first wrong value and takes keys of any case.
+// decoder decodes one file into a struct. It descends the tables itself and leaves only the values
+// to the TOML decoder, which would stop at the first wrong value and accept keys of any case.
 type decoder struct {
 	path    string
-	folder  string // of the file
+	folder  string // text of the file
 	doc     string
 	md      toml.MetaData
 	root    map[string]toml.Primitive
-	refused map[string]string // key -> what is wrong with its value
+	refused map[string]string // what is wrong with the value of a key
 	unknown map[string]bool   // topmost keys without a field
-	bare    []*BareSize       // sizes without a unit, in no order
+	bare    []*BareSize       // sizes without a unit, not sorted
 }
 
 func (d *decoder) decode(v reflect.Value) error {
@@ -74,7 +72,7 @@ func (d *decoder) decodeValue(value toml.Primitive, field reflect.Value, key tom
 		return
 	}
 	if field.CanUint() {
-		// The decoder would make a huge number of a negative one.
+		// The TOML decoder would turn a negative number into a huge one.
 		var n int64
 		if err := d.md.PrimitiveDecode(value, &n); err == nil && n < 0 {
 			d.refused[key.String()] = "must not be negative"
@@ -99,9 +97,8 @@ func (d *decoder) decodeValue(value toml.Primitive, field reflect.Value, key tom
 	})
 }
 
-// accepts reports whether a TOML value of the type found may stand for a t.
-// The decoder passes any simple value to a type that reads text, as if a host
-// could be named true.
+// accepts reports whether a TOML value of the given type may stand for a t. The TOML decoder passes
+// any simple value to a type with UnmarshalText, as if a host could be named true.
 func accepts(t reflect.Type, found string) bool {
 	switch {
 	case t == reflect.TypeFor[Duration]():
@@ -146,13 +143,13 @@ func tomlType(name string) string {
 		return "an array"
 	case "ArrayHash":
 		return "an array of tables"
-	case "Hash", "": // a table that only dotted keys make has no type
+	case "Hash", "": // a table from dotted keys only has no type
 		return "a table"
 	}
 	return "a " + strings.ToLower(name)
 }
 
-// joinFaults returns all that is wrong with the file, in its order, or nil.
+// joinFaults returns all faults of the file in its order, or nil.
 func (d *decoder) joinFaults(known []string) error {
 	keys := d.md.Keys()
 	var errs []error
@@ -173,7 +170,7 @@ func (d *decoder) joinFaults(known []string) error {
 		case refused != "" || told[full]:
 		case d.isUnknown(key) || undecoded[full]:
 			told[full] = true
-			if i+1 == len(keys) || !hasPrefix(keys[i+1], key) { // else its own keys tell more
+			if i+1 == len(keys) || !hasPrefix(keys[i+1], key) { // otherwise its own keys say more
 				errs = append(errs, d.newFault(d.lineOf(key), "unknown key "+describeUnknownKey(full, known)))
 			}
 		}
@@ -184,7 +181,7 @@ func (d *decoder) joinFaults(known []string) error {
 	return errors.Join(errs...)
 }
 
-// knownPrefix returns the part of key, from its root, that is in set, or "".
+// knownPrefix returns the leading part of key that is in set, or "".
 func (d *decoder) knownPrefix(key toml.Key, set map[string]string) string {
 	for n := range len(key) {
 		if s := key[:n+1].String(); set[s] != "" {
@@ -226,9 +223,8 @@ func describeUnknownKey(key string, known []string) string {
 	return shown
 }
 
-// nearestKey returns the key of known that differs least from key, or "" if none
-// is near enough to have been meant: below the tables that the two share, two
-// letters or a third of them may be wrong, but not all.
+// nearestKey returns the known key that differs least from key, or "" if none is likely meant.
+// Below the tables that both share, two letters or a third of them may differ, but not all.
 func nearestKey(key string, known []string) string {
 	distance := map[string]int{}
 	for _, k := range known {
@@ -248,7 +244,7 @@ func nearestKey(key string, known []string) string {
 	})
 }
 
-// trimShared cuts the leading tables that two keys have in common.
+// trimShared removes the leading tables that two keys share.
 func trimShared(a, b string) (string, string) {
 	for {
 		tableA, belowA, okA := strings.Cut(a, ".")
@@ -260,8 +256,8 @@ func trimShared(a, b string) (string, string) {
 	}
 }
 
-// editDistance counts the bytes to insert, delete or replace to make b of a, which
-// costs len(a)*len(b): longer keys than a person types count as all different.
+// editDistance returns how many bytes to insert, delete or replace to turn a into b. It takes
+// len(a)*len(b) steps, so that a very long key counts as entirely different.
 func editDistance(a, b string) int {
 	if len(a) > maxShown {
 		return len(a)

@@ -9,14 +9,13 @@ import (
 
 var errProbe = errors.New("probe")
 
-// A probe refuses to be decoded, so that the decoder says where it was.
+// probe refuses to be decoded, so that the TOML decoder returns its position.
 type probe struct{}
 
 func (*probe) UnmarshalTOML(any) error { return errProbe }
 
-// lineOf returns the line of the file that key is on, or 0. The decoder knows
-// the place of every value but gives it away only with an error, so we cause
-// one; a scan of our own for the key would be a second parser to keep right.
+// lineOf returns the line of key in the file, or 0. The TOML decoder returns the position of a
+// value only with an error, so this causes one. A scan for the key would be a second parser.
 func (d *decoder) lineOf(key toml.Key) int { return d.findLine(d.root, key) }
 
 func (d *decoder) findLine(values map[string]toml.Primitive, key toml.Key) int {
@@ -29,7 +28,7 @@ func (d *decoder) findLine(values map[string]toml.Primitive, key toml.Key) int {
 		if !ok || p.Position.Line == 0 {
 			return 0
 		}
-		// The decoder's own line is that of the end of a value.
+		// The decoder's own line is that of the end of the value.
 		return 1 + strings.Count(d.doc[:min(p.Position.Start, len(d.doc))], "\n")
 	}
 	var inner map[string]toml.Primitive

@@ -10,9 +10,8 @@ import (
 	"strings"
 )
 
-// shellExpansion returns the beginning of a path to the end of its first name that a shell
-// would expand, "~/x" or "$HOME/x", or "" if there is none. Here such names stand for
-// themselves.
+// shellExpansion returns the beginning of a path up to its first name that a shell would expand
+// ("~/x" or "$HOME/x"), or "". Here such names are literal.
 func shellExpansion(path string) string {
 	for at := 0; at < len(path); {
 		end := at + strings.IndexByte(path[at:]+"/", '/')
@@ -36,7 +35,7 @@ func hasVariable(name string) bool {
 	return false
 }
 
-// explainLiteral returns what is wrong with a path of a file in folder, or "".
+// explainLiteral returns what is wrong with a path in a file of the given directory, or "".
 func explainLiteral(p Path, folder string) string {
 	part := shellExpansion(string(p))
 	if part == "" {
@@ -52,9 +51,9 @@ func explainLiteral(p Path, folder string) string {
 	return fmt.Sprintf("%s has a ~ or $ that only a shell expands, and there is no %s: write the whole path", quote(string(p)), quote(at))
 }
 
-// LiteralPaths returns the paths in a struct that [Load] has filled that have a name with
-// a ~ or $ in it, which a shell would expand. They exist as they are written, or Load
-// would have refused them; but whoever wrote them may have meant others.
+// LiteralPaths returns the paths in a loaded struct that have a name with a ~ or $, which a shell
+// would expand. They exist as written, or [Load] would have refused them, but others may have been
+// meant.
 func LiteralPaths(in any) []Path {
 	var found []Path
 	eachPath(reflect.ValueOf(in), func(v reflect.Value) {

@@ -13,18 +13,19 @@ import (
 	"cis490/internal/printable"
 )
 
-// A Duration is a length of time, never negative, written "30s", "1h30m" or "7d".
+// Duration is a length of time, never negative, written "30s", "1h30m" or "7d".
 type Duration time.Duration
 
-// Std returns d as package time knows it.
+// Std returns d as a time.Duration.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// MarshalText returns the form that [Duration.UnmarshalText] reads.
+// MarshalText returns the format that [Duration.UnmarshalText] parses.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads the form of time.ParseDuration, with days before it: "7d", "1d12h".
+// UnmarshalText parses the format of time.ParseDuration, optionally with days in front: "7d",
+// "1d12h".
 func (d *Duration) UnmarshalText(text []byte) error {
 	s := string(text)
 	read, err := parseDuration(s)
@@ -41,7 +42,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// parseDuration reads days of 24 hours, and then what time.ParseDuration reads.
+// parseDuration parses days of 24 hours, and then what time.ParseDuration parses.
 func parseDuration(s string) (time.Duration, error) {
 	days, rest, found := strings.Cut(s, "d")
 	if !found {
@@ -78,8 +79,8 @@ func (b Bytes) String() string {
 	return humanize.IBytes(uint64(b))
 }
 
-// MarshalText returns b unrounded in the largest 1024-based unit that divides
-// it: [Bytes.UnmarshalText] reads the same size again.
+// MarshalText returns b in the largest 1024-based unit that divides it. [Bytes.UnmarshalText]
+// parses it to the same size.
 func (b Bytes) MarshalText() ([]byte, error) {
 	n, unit := int64(b), "B"
 	for _, larger := range []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"} {
@@ -91,11 +92,11 @@ func (b Bytes) MarshalText() ([]byte, error) {
 	return fmt.Appendf(nil, "%d%s", n, unit), nil
 }
 
-// UnmarshalText reads a number with a unit of bytes, or a whole number.
+// UnmarshalText parses a number with a unit of bytes, or a whole number.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	s := strings.TrimSpace(string(text))
 	if strings.ContainsRune(s, ',') {
-		// To the parser a comma is nothing: "1,5GiB" would be fifteen.
+		// humanize ignores a comma: "1,5GiB" would be fifteen.
 		return fmt.Errorf("%s has a comma: write a fraction with a dot", quote(s))
 	}
 	if strings.HasPrefix(s, "-") {
@@ -119,11 +120,11 @@ func isNumber(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r != '.' && !unicode.IsDigit(r) }) < 0
 }
 
-// A Path is a file or folder. [Load] makes a relative one absolute from the
-// folder of the configuration file; "" stays "" and means none.
+// Path is a file or directory. [Load] makes a relative one absolute from the directory of the
+// configuration file. "" stays "" and means none.
 type Path string
 
-// maxShown bounds what an error repeats of a file.
+// maxShown bounds how much of a file an error repeats.
 const maxShown = 100
 
 // quote returns s for an error.

@@ -1,21 +1,21 @@
-// Package device tells files, file systems and disks apart. It answers for an open
-// file, because what is noted of a file must not count for a copy of it.
+// Package device identifies files, file systems and disks. It takes open files, because a fact
+// about a file must not be used for a copy of it.
 //
-// A file is known by the UUID of its file system, its inode number, and its birth
-// time (its generation if there is none): inode numbers alone coincide after a copy
-// with rsync. A disk is known by its serial number or WWID: a copy of a disk's image
-// has the UUIDs, inode numbers and birth times of the original. The first sector of a
-// partition tells it from a copy in another partition of that disk.
+// A file is identified by the UUID of its file system, its inode number, and its birth time, or its
+// generation if there is none. Inode numbers alone may be equal after a copy with rsync. A disk is
+// identified by its serial number or WWID, because the copy of a disk image has the same UUIDs,
+// inode numbers and birth times. The first sector of a partition tells it from a copy in another
+// partition of the same disk.
 //
-// Where a disk shows no serial number (device mapper, loop, most virtual disks), the
-// boot ID of the machine stands in for it: nobody exchanges a disk below a mounted
-// file system. Where there is no boot ID, a random number of the process does.
+// If a disk has no serial number (device mapper, loop, most virtual disks), the boot ID of the
+// machine is used instead: nobody replaces a disk below a mounted file system. Without a boot ID, a
+// random number of the process is used.
 //
-// The invariant: two files have one [Identity] only if they are the same file on the
-// same disk. The reverse does not hold: a reboot may change an identity.
+// Invariant: two files have the same [Identity] only if they are the same file on the same disk.
+// The reverse does not hold, because a reboot may change an identity.
 //
-// BUG(device): a disk or bridge that reports the serial number of another one cannot
-// be told from it. What is known to report constant numbers counts as virtual.
+// BUG(device): a disk or bridge that reports the serial number of another one cannot be told from
+// it. Devices known to report constant numbers count as virtual.
 package device
 
 import (
@@ -33,41 +33,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ID is a hash that names a file, or a file on a disk.
+// ID is a hash that identifies a file, or a file on a disk.
 type ID [16]byte
 
-// Identity says which file an open file is.
+// Identity identifies an open file.
 type Identity struct {
-	File   ID // the file, by its file system; the same on a copy of the disk's image
+	File   ID // the file on its file system; the same on a copy of the disk image
 	OnDisk ID // the file on this disk
 }
 
 // Lifetime is how long an identity stays the same.
 type Lifetime string
 
-// Lifetimes of an identity.
+// The values of a Lifetime.
 const (
 	UntilMoved   Lifetime = "disk"    // as long as the file is on this disk
-	UntilReboot  Lifetime = "boot"    // until the machine is booted
+	UntilReboot  Lifetime = "boot"    // until the machine reboots
 	UntilRestart Lifetime = "process" // until the store is opened again
 )
 
 // Volume is a file system on a disk.
 type Volume struct {
-	UUID     string // of the file system; empty if it shows none
-	Serial   string // serial number or WWID of the disk; empty if it shows none
+	UUID     string // of the file system; empty if it has none
+	Serial   string // serial number or WWID of the disk; empty if it has none
 	Lifetime Lifetime
 
-	fileSystem, disk string // what is hashed
+	fileSystem, disk string // input of the hashes
 }
 
-// ID names the volume.
+// ID returns the id of the volume.
 func (v Volume) ID() string {
 	sum := sha256.Sum256([]byte("cis490 volume\x00" + v.fileSystem + "\x00" + v.disk))
 	return hex.EncodeToString(sum[:16])
 }
 
-// String says what an identity depends on, for an operator.
+// String describes for an operator what an identity depends on.
 func (v Volume) String() string {
 	missing := "no serial"
 	switch {
@@ -84,25 +84,24 @@ func (v Volume) String() string {
 
 // Volumes identifies the files of one store. Its methods are safe for concurrent use.
 type Volumes struct {
-	// Session names the time from one boot of the machine to the next, or the time of this
-	// process where the boot ID is not known.
+	// Session identifies the current boot of the machine or, without a boot ID, this process.
 	Session ID
 
 	find   func(*os.File) Volume
-	pinned uint64 // the file system that stays mounted while the store is open
+	pinned uint64 // number of the file system that stays mounted while the store is open
 
 	mu           sync.Mutex
-	pinnedVolume *Volume // guarded by mu; of pinned
+	pinnedVolume *Volume // volume of pinned; guarded by mu
 }
 
-// Open returns the volumes of a store whose directory is dir, which must stay open as
-// long as they are used.
+// Open returns the volumes of a store in the directory dir, which must stay open while they are
+// used.
 func Open(dir *os.File) (*Volumes, error) {
 	m := machine{sys: "/sys", boot: bootID("/proc/sys/kernel/random/boot_id", os.Getenv("CIS490_BOOT_ID")), process: rand.Text()}
 	return open(dir, m, m.findVolume)
 }
 
-// OpenDisk is [Open] for a test: the store is on the disk with the serial number.
+// OpenDisk is [Open] for tests. The store is on a disk with the given serial number.
 func OpenDisk(dir *os.File, serial string) (*Volumes, error) {
 	m := machine{boot: "test"}
 	return open(dir, m, func(f *os.File) Volume { return m.newVolume(f, readUUID(f), serial, serial) })
@@ -127,7 +126,7 @@ func (v *Volumes) Of(f *os.File) (Volume, error) {
 
 func (v *Volumes) volumeOf(f *os.File, dev uint64) Volume {
 	if dev != v.pinned {
-		return v.find(f) // its number may be that of another file system later
+		return v.find(f) // another file system may have its number later
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -138,8 +137,8 @@ func (v *Volumes) volumeOf(f *os.File, dev uint64) Volume {
 	return *v.pinnedVolume
 }
 
-// Identify returns which file f is. It costs one system call, or two where files have
-// no birth time.
+// Identify returns the identity of f. It takes one system call, or two if the file has no birth
+// time.
 func (v *Volumes) Identify(f *os.File) (Identity, error) {
 	st, err := stat(f)
 	if err != nil {
@@ -174,8 +173,8 @@ func stat(f *os.File) (unix.Statx_t, error) {
 
 func deviceNumber(st *unix.Statx_t) uint64 { return unix.Mkdev(st.Dev_major, st.Dev_minor) }
 
-// generation returns the number that tells a file from earlier ones of its inode
-// number, or 0 if the file system has none.
+// generation returns the number that distinguishes files that have used the same inode number, or 0
+// if the file system has none.
 func generation(f *os.File) uint64 {
 	const getVersion = 0x80087601 // FS_IOC_GETVERSION
 	var n uint64
@@ -185,8 +184,8 @@ func generation(f *os.File) uint64 {
 	return n
 }
 
-// bootID returns the boot ID of the machine as 32 hex digits, or "". The daemon's unit
-// hides the file, and says it in the environment, without dashes.
+// bootID returns the boot ID of the machine as 32 hex digits, or "". The daemon's unit hides the
+// file, and passes the ID in the environment, without dashes.
 func bootID(file, environment string) string {
 	b, _ := os.ReadFile(file) // no file, no ID
 	for _, id := range []string{string(b), environment} {
@@ -198,7 +197,7 @@ func bootID(file, environment string) string {
 	return ""
 }
 
-// machine is where disks are looked for, and what stands in for a serial number.
+// machine is where disks are looked up, and what replaces a missing serial number.
 type machine struct {
 	sys           string // where sysfs is mounted
 	boot, process string
@@ -211,7 +210,7 @@ func (m machine) findVolume(f *os.File) Volume {
 	return m.newVolume(f, readUUID(f), serial, id)
 }
 
-// newVolume makes a volume of what is known of it. An empty uuid or serial is not known.
+// newVolume returns a volume. An empty uuid or serial is unknown.
 func (m machine) newVolume(f *os.File, uuid, serial, id string) Volume {
 	v := Volume{UUID: uuid, Serial: serial, Lifetime: UntilMoved, fileSystem: "uuid " + uuid, disk: "serial " + id}
 	standIn := "boot " + m.boot
@@ -225,7 +224,7 @@ func (m machine) newVolume(f *os.File, uuid, serial, id string) Volume {
 	}
 	if serial == "" {
 		v.disk, v.Lifetime = standIn, short
-		if unix.Major(dev) != 0 { // a block device, not the number of one mount, as of btrfs
+		if unix.Major(dev) != 0 { // a block device, and not a number of one mount, as on btrfs
 			v.disk += fmt.Sprintf(" device %d:%d", unix.Major(dev), unix.Minor(dev))
 		}
 	}

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// findDisks returns the serial number or WWID of the disk below f, and what tells it from
-// other disks and other partitions of the same disk; both are empty if a disk below f shows none. Several disks of one file
-// system have them all.
+// findDisks returns the serial number or WWID of the disk of f, and an id that distinguishes it
+// from other disks and from other partitions of the same disk. Both are empty if a disk of f has
+// none. A file system on several disks has those of all of them.
 func (m machine) findDisks(f *os.File) (serial, id string) {
 	var serials, ids []string
 	for _, link := range m.sysfsLinks(f) {
@@ -32,7 +32,7 @@ func (m machine) findDisks(f *os.File) (serial, id string) {
 	return strings.Join(serials, ", "), strings.Join(ids, "\x00")
 }
 
-// sysfsLinks returns the names in sysfs of the devices that the file system of f is on.
+// sysfsLinks returns the paths in sysfs of the devices of f's file system.
 func (m machine) sysfsLinks(f *os.File) []string {
 	st, err := stat(f)
 	if err != nil {
@@ -48,15 +48,14 @@ func (m machine) sysfsLinks(f *os.File) []string {
 	return links
 }
 
-// sharedSerials are words in the names of disks whose serial numbers name a slot of a
-// virtual machine: a copy of the image in that slot has the same.
+// sharedSerials are words in names of virtual disks whose serial numbers name a slot of a machine:
+// a copy of the image in that slot has the same one.
 var sharedSerials = [...]string{"qemu", "vbox", "vmware", "virtual", "persistentdisk"}
 
-// readSerial returns the serial number or WWID of the whole disk that a directory of
-// sysfs is, or is a partition of, and which part of the disk it is: the disk's size, and
-// the first sector of a partition. A copy of one partition in another has the UUID of the
-// file system, so only the sector tells them apart. The serial number of a USB bridge is
-// not asked for: it stays when the disk in it is exchanged.
+// readSerial returns the serial number or WWID of the disk in a sysfs directory, which may be that
+// of a partition. Part is the size of the disk and the first sector of the partition. A copied
+// partition has the same UUID, so only the sector distinguishes it. The serial number of a USB
+// bridge is not used, because it stays when its disk is replaced.
 func readSerial(dir string) (serial, part string) {
 	start := ""
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
@@ -81,7 +80,7 @@ func readSerial(dir string) (serial, part string) {
 	return "", ""
 }
 
-// readAttribute returns what a file of sysfs says, as printable ASCII, or "".
+// readAttribute returns the content of a sysfs file as printable ASCII, or "".
 func readAttribute(dir, name string) string {
 	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {

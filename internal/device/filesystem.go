@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Requests of ioctl(2), as amd64, arm64 and arm have them.
+// Requests of ioctl(2) on amd64, arm64 and arm.
 const (
 	getUUID         = 0x80111500 // FS_IOC_GETFSUUID, of any file system since Linux 6.9
 	ext4GetUUID     = 0x8008662c // EXT4_IOC_GETFSUUID, since Linux 6.0
@@ -18,9 +18,8 @@ const (
 	btrfsDeviceInfo = 0xd000941e // BTRFS_IOC_DEV_INFO
 )
 
-// readUUID returns the UUID of the file system of f in hex digits, or "" if it shows
-// none. It is asked of the file, because the unit hides /dev; the number of statfs(2)
-// is no UUID.
+// readUUID returns the UUID of f's file system in hex digits, or "" if it has none. It asks through
+// the file, because the unit hides /dev. The number of statfs(2) is not a UUID.
 func readUUID(f *os.File) string {
 	var generic struct {
 		size uint8
@@ -32,7 +31,7 @@ func readUUID(f *os.File) string {
 	return fileSystemUUID(f)
 }
 
-// fileSystemUUID is uuid in the words of each file system that we know.
+// fileSystemUUID is readUUID with requests of particular file systems.
 func fileSystemUUID(f *os.File) string {
 	switch fsMagic(f) {
 	case unix.EXT4_SUPER_MAGIC:
@@ -68,7 +67,7 @@ func formatHex(b []byte) string {
 	return hex.EncodeToString(b)
 }
 
-// btrfsVolume is what a btrfs says of itself.
+// btrfsVolume is the response to BTRFS_IOC_FS_INFO.
 type btrfsVolume struct {
 	maxID, devices uint64
 	uuid           [16]byte
@@ -80,11 +79,11 @@ func readBtrfsInfo(f *os.File) (btrfsVolume, bool) {
 	return a, ioctl(f, btrfsInfo, unsafe.Pointer(&a)) == nil
 }
 
-// maxDevices bounds the disks of a btrfs that are looked for.
+// maxDevices bounds the number of disks of a btrfs.
 const maxDevices = 64
 
-// btrfsDevices returns the paths of the devices of a btrfs, or nil if not all are
-// known. Its files have a device number that no disk has.
+// btrfsDevices returns the paths of the devices of a btrfs, or nil if not all are known. The device
+// number of its files is not that of a disk.
 func btrfsDevices(f *os.File) []string {
 	info, ok := readBtrfsInfo(f)
 	if !ok || info.devices > maxDevices {

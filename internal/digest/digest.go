@@ -1,6 +1,6 @@
-// Package digest names bytes by their SHA-256. Its text form is 64 lower-case
-// hex digits, everywhere: in JSON, logs, file attributes and on the command
-// line. Only package wire writes it otherwise, where RFC 9530 says so.
+// Package digest identifies bytes by their SHA-256. The text format is 64 lower-case hex digits: in
+// JSON, logs, file attributes and on the command line. Only package wire uses another one, where
+// RFC 9530 requires it.
 package digest
 
 import (
@@ -17,12 +17,10 @@ import (
 // Size is the length of a [Digest] in bytes.
 const Size = sha256.Size
 
-// A Digest is the SHA-256 of some bytes. The zero Digest is that of no bytes
-// that anybody has seen, and stands for "not known".
+// Digest is the SHA-256 of some bytes. The zero Digest means "not known".
 type Digest [Size]byte
 
-// Parse reads the text form. Upper-case digits are not accepted: one digest
-// has one spelling.
+// Parse parses the text format. It refuses upper-case digits, so that each digest has one spelling.
 func Parse(s string) (Digest, error) {
 	var d Digest
 	if err := d.UnmarshalText([]byte(s)); err != nil {
@@ -31,7 +29,7 @@ func Parse(s string) (Digest, error) {
 	return d, nil
 }
 
-// Of returns the digest of what r yields and how many bytes that was.
+// Of returns the digest of all bytes of r, and their number.
 func Of(r io.Reader) (Digest, int64, error) {
 	w := NewWriter(io.Discard)
 	n, err := io.CopyBuffer(w, onlyReader{r}, make([]byte, 128<<10))
@@ -45,15 +43,15 @@ func Of(r io.Reader) (Digest, int64, error) {
 // onlyReader hides WriterTo, so that io.CopyBuffer uses the buffer it is given.
 type onlyReader struct{ io.Reader }
 
-// IsZero reports whether d is not known.
+// IsZero reports whether d is unknown.
 func (d Digest) IsZero() bool { return d == Digest{} }
 
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
-// MarshalText returns the text form.
+// MarshalText returns the text format.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads the text form.
+// UnmarshalText parses the text format.
 func (d *Digest) UnmarshalText(text []byte) error {
 	var read Digest
 	if len(text) == hex.EncodedLen(Size) {
@@ -65,14 +63,14 @@ func (d *Digest) UnmarshalText(text []byte) error {
 	return fmt.Errorf("%s is no sha256: it needs 64 of 0-9 a-f", printable.Quote(string(text), 2*Size))
 }
 
-// A Writer passes bytes on and hashes those that the next writer took.
+// Writer writes to the next writer, and hashes the bytes that it accepted.
 type Writer struct {
 	next io.Writer
 	hash hash.Hash
 	n    int64
 }
 
-// NewWriter returns a [Writer] that passes on to next.
+// NewWriter returns a [Writer] in front of next.
 func NewWriter(next io.Writer) *Writer {
 	return &Writer{next: next, hash: sha256.New()}
 }
@@ -89,21 +87,20 @@ func (w *Writer) Sum() (Digest, int64) {
 	return Digest(w.hash.Sum(nil)), w.n
 }
 
-// Size returns the number of the bytes written so far.
+// Size returns the number of bytes written so far.
 func (w *Writer) Size() int64 { return w.n }
 
-// State returns what [ResumeWriter] needs to go on behind the bytes that were
-// written so far.
+// State returns the state of the hash, for [ResumeWriter].
 func (w *Writer) State() []byte {
 	b, err := w.hash.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {
-		panic(err) // that of crypto/sha256 knows no error
+		panic(err) // crypto/sha256 returns no error
 	}
 	return b
 }
 
-// ResumeWriter returns a [Writer] that goes on where one had come to: at n bytes,
-// with a state. It returns an error if that is no state.
+// ResumeWriter returns a [Writer] that continues after n bytes from a state. It returns an error if
+// the state is not valid.
 func ResumeWriter(next io.Writer, n int64, state []byte) (*Writer, error) {
 	w := NewWriter(next)
 	w.n = n

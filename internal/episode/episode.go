@@ -1,10 +1,10 @@
-// Package episode says what an episode is and how it is named.
+// Package episode defines episodes and their names.
 //
-// An episode is one run of a malware experiment: a directory that a lab host
-// fills with telemetry and closes with an empty [Marker]. Its name, its files
-// and their bytes come from malware. The law of this package: no other package
-// makes a path, a header or a log line of a name that has not been through
-// [ParseName].
+// An episode is one run of a malware experiment: a directory that a lab host fills with telemetry
+// and finishes with an empty [Marker]. Its name, its files and their bytes come from malware.
+//
+// Invariant: no package makes a path, a header or a log line of a name that [ParseName] has not
+// checked.
 package episode
 
 import (
@@ -14,25 +14,24 @@ import (
 	"cis490/internal/printable"
 )
 
-// Files of an episode that have a meaning to us.
+// Files of an episode that the programs know.
 const (
-	Marker   = "done.marker" // its presence says that the episode is finished
-	MetaFile = "meta.json"   // what [ReadMeta] reads
+	Marker   = "done.marker" // present once the episode is finished
+	MetaFile = "meta.json"   // parsed by [ReadMeta]
 )
 
-// MaxName is the length of the longest [Name] in bytes. It leaves room in a
-// file name (255 bytes) for every suffix that the outbox and the store append.
+// MaxName is the maximum length of a [Name] in bytes. It leaves room in a file name (255 bytes) for
+// the suffixes of outbox and store.
 const MaxName = 128
 
-// A Name names a host or an episode. A Name made by [ParseName] is one path
-// segment of letters, digits, dots, dashes and underscores that begins with a
-// letter or a digit: never empty, never "..", never hidden, and the same when
-// it is escaped for a URL.
+// Name is the name of a host or an episode. A Name from [ParseName] is one path segment of letters,
+// digits, dots, dashes and underscores that begins with a letter or a digit. It is never empty,
+// "..", or hidden, and needs no escapes in a URL.
 type Name string
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
-// ParseName returns s as a [Name], or an error that shows s in printable ASCII.
+// ParseName returns s as a [Name]. Its error shows s in printable ASCII.
 func ParseName(s string) (Name, error) {
 	if namePattern.MatchString(s) {
 		return Name(s), nil
@@ -41,7 +40,7 @@ func ParseName(s string) (Name, error) {
 		printable.Quote(s, MaxName), MaxName)
 }
 
-// UnmarshalText makes a [Name] of a configuration value.
+// UnmarshalText parses a name in a configuration file.
 func (n *Name) UnmarshalText(text []byte) error {
 	parsed, err := ParseName(string(text))
 	if err != nil {
@@ -51,8 +50,7 @@ func (n *Name) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// A Key is what an episode is known by from the receiver on: two hosts may use
-// the same name.
+// Key identifies an episode on the receiver. Two hosts may use the same name.
 type Key struct {
 	Host Name
 	Name Name

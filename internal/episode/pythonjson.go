@@ -6,18 +6,17 @@ import (
 	"unicode/utf16"
 )
 
-// standardJSON returns what Python's json.loads takes for JSON as JSON of RFC 8259 in
-// UTF-8: null for NaN, Infinity and -Infinity, and without a byte order mark. Of
-// anything else it changes nothing that would make it JSON.
+// standardJSON turns what Python's json.loads accepts into JSON of RFC 8259 in UTF-8: null for NaN,
+// Infinity and -Infinity, and no byte order mark. It does not make valid JSON of anything else.
 func standardJSON(b []byte) []byte {
 	return replaceConstants(toUTF8(b))
 }
 
-// pythonConstants are what Python's json.dumps writes for floats that JSON does not have.
-// None begins another.
+// pythonConstants are what Python's json.dumps writes for floats that JSON does not have. None is a
+// prefix of another.
 var pythonConstants = [][]byte{[]byte("NaN"), []byte("-Infinity"), []byte("Infinity")}
 
-// replaceConstants puts null in the place of the constants that stand outside of strings.
+// replaceConstants replaces the constants outside of strings by null.
 func replaceConstants(b []byte) []byte {
 	if !bytes.Contains(b, pythonConstants[0]) && !bytes.Contains(b, pythonConstants[2]) {
 		return b
@@ -41,7 +40,7 @@ func replaceConstants(b []byte) []byte {
 	return out
 }
 
-// leadingConstant returns the length of the constant that b begins with, or 0.
+// leadingConstant returns the length of the constant at the start of b, or 0.
 func leadingConstant(b []byte) int {
 	for _, c := range pythonConstants {
 		if bytes.HasPrefix(b, c) {
@@ -51,8 +50,8 @@ func leadingConstant(b []byte) int {
 	return 0
 }
 
-// toUTF8 returns text in the encoding that json.detect_encoding of Python finds, as UTF-8:
-// by its byte order mark, or by the zero bytes among the first four.
+// toUTF8 converts text to UTF-8 from the encoding that Python's json.detect_encoding finds: by the
+// byte order mark, or by the zeros among the first four bytes.
 func toUTF8(b []byte) []byte {
 	zero := func(i int) bool { return i < len(b) && b[i] == 0 }
 	switch {

@@ -13,19 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Folder is what a check says of a directory that a program works in.
+// Folder describes a directory in which a program works.
 type Folder struct {
 	Path   string `json:"path"`
 	Exists bool   `json:"exists"`
 	Owner  string `json:"owner,omitempty"` // of the directory: USER:GROUP
 	Mode   string `json:"mode,omitempty"`
-	// MadeBy is the user who makes the directory at the next start, if it is missing.
+	// MadeBy is the user that creates a missing directory at the next start.
 	MadeBy string `json:"made_by,omitempty"`
-	// Note is what to do if a unit is to make the directory, and cannot.
+	// Note is what to do if a unit should create the directory and cannot.
 	Note string `json:"note,omitempty"`
 }
 
-// String says it for people. It does not repeat the path.
+// String describes f without its path.
 func (f Folder) String() string {
 	if f.Exists {
 		return fmt.Sprintf("writable (%s, mode %s)", f.Owner, f.Mode)
@@ -33,12 +33,12 @@ func (f Folder) String() string {
 	return "missing: " + f.MadeBy + " makes it at the next start"
 }
 
-// stateDirectory is what the units have systemd make (StateDirectory=).
+// stateDirectory is the directory that systemd creates for the units (StateDirectory=).
 const stateDirectory = "/var/lib/cis490"
 
-// ExamineFolder describes a directory. It returns an error if this process can neither
-// work in it nor make it; wasRoot says that the process has given root up, and that a
-// start by root makes what is missing. It changes nothing.
+// ExamineFolder describes a directory. It returns an error if this process can neither work in it
+// nor create it. wasRoot says that the process has given up root, and that a start by root creates
+// what is missing. It changes nothing.
 func ExamineFolder(path string, wasRoot bool) (Folder, error) {
 	f := Folder{Path: path}
 	info, err := os.Stat(path)
@@ -59,8 +59,8 @@ func ExamineFolder(path string, wasRoot bool) (Folder, error) {
 	return f, checkWritable(path)
 }
 
-// checkWritable returns an error unless this process may make and remove names in a
-// directory, and list it.
+// checkWritable returns an error unless this process can list a directory, and create and remove
+// names in it.
 func checkWritable(path string) error {
 	err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 	if err != nil {
@@ -69,7 +69,7 @@ func checkWritable(path string) error {
 	return nil
 }
 
-// findCreator finds out who makes a directory that is missing.
+// findCreator finds out which user creates a missing directory.
 func (f *Folder) findCreator(wasRoot bool) error {
 	at := filepath.Dir(filepath.Clean(f.Path))
 	for at != "/" && isMissing(at) {
@@ -92,7 +92,7 @@ func (f *Folder) findCreator(wasRoot bool) error {
 	return nil
 }
 
-// isRootsAlone reports whether nobody but root can make a name in a directory.
+// isRootsAlone reports whether only root can create a name in a directory.
 func isRootsAlone(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -111,24 +111,21 @@ func ownerOf(st *syscall.Stat_t) string {
 	return strings.TrimPrefix(userName(int(st.Uid)), "uid ") + ":" + groupName(int(st.Gid))
 }
 
-// Secret is what a check says of a file that only the daemon, root and the daemon's group
-// may read.
+// Secret describes a file that only the daemon, root and the daemon's group should read.
 type Secret struct {
 	Path  string `json:"path"`
 	Owner string `json:"owner"` // USER:GROUP
 	Mode  string `json:"mode"`
-	// Note is what should be different, with the command that changes it; empty if nothing
-	// should.
+	// Note is what should change, with the command for it. It is empty if the file is fine.
 	Note string `json:"note,omitempty"`
 }
 
-// ErrExposed says that every user of this machine can read a secret, or change it.
+// ErrExposed says that every user of the machine can read or change a secret.
 var ErrExposed = errors.New("every user of this machine can")
 
-// ExamineSecret describes the mode and the owner of a file for the user of this process.
-// It returns an error wrapping [ErrExposed] if everybody can read or write the file; less
-// than that is a note. A credential of systemd is for its unit alone, whatever its mode,
-// and gives a zero Secret.
+// ExamineSecret describes mode and owner of a file for the user of this process. It returns an
+// error wrapping [ErrExposed] if everybody can read or write the file, and a note for lesser
+// faults. It returns a zero Secret for a credential of systemd, which only its unit sees.
 func ExamineSecret(path string) (Secret, error) {
 	if path == "" || isCredential(path) {
 		return Secret{}, nil
@@ -154,7 +151,7 @@ func ExamineSecret(path string) (Secret, error) {
 	return s, nil
 }
 
-// describeExposure returns who else than root, a user and its groups has to do with a secret.
+// describeExposure returns which others can access a secret, and how to prevent that.
 func describeExposure(path string, st *syscall.Stat_t, us User) string {
 	groups, _ := os.Getgroups()
 	ourGroup := st.Gid == 0 || int(st.Gid) == us.GID || slices.Contains(groups, int(st.Gid))
@@ -173,7 +170,7 @@ func describeExposure(path string, st *syscall.Stat_t, us User) string {
 	return ""
 }
 
-// isReachable reports whether others can enter all directories on the way to a file.
+// isReachable reports whether others can enter all directories above a file.
 func isReachable(path string) bool {
 	at, err := filepath.EvalSymlinks(path)
 	if err != nil {

@@ -12,10 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Explain adds to an error about a permission who owns what is in the way, who this
-// process is and which command fixes it. Program is how root runs the program so that
-// it hands over what root left, "receiver check" say. Any other error is returned as
-// it is.
+// Explain adds advice to a permission error: who owns the directory, which user this process is,
+// and the command that fixes it. Program is the command line with which root hands over its files,
+// for example "receiver check". It returns any other error unchanged.
 func Explain(err error, program string) error {
 	path, ok := deniedPath(err)
 	if !ok || os.Geteuid() == 0 {
@@ -30,7 +29,7 @@ func Explain(err error, program string) error {
 		err, b.path, userName(b.uid), b.mode, us.Name(), b.fix(us, program))
 }
 
-// deniedPath returns the path that err, which must be about a permission, is about.
+// deniedPath returns the path of a permission error.
 func deniedPath(err error) (string, bool) {
 	if !errors.Is(err, fs.ErrPermission) {
 		return "", false
@@ -44,19 +43,19 @@ func deniedPath(err error) (string, bool) {
 	return "", false
 }
 
-// obstacle is what keeps this process from a path.
+// obstacle is a directory or file that this process cannot access.
 type obstacle struct {
-	want   string // the path that was asked for
+	want   string // the requested path
 	path   string
 	uid    int
-	parent int // the owner of the directory that it is in
+	parent int // the owner of the directory above
 	mode   uint32
 	isDir  bool
-	enter  bool // the directory cannot be entered; otherwise it is one to write to
+	enter  bool // the directory cannot be entered; otherwise it cannot be written to
 }
 
-// findObstacle returns the first directory on the way to path that this process cannot
-// enter, or else path itself, or the directory that it would be in.
+// findObstacle returns the first directory above path that this process cannot enter. If there is
+// none, it returns path itself, or the directory above if path does not exist.
 func findObstacle(path string) (obstacle, bool) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -67,7 +66,7 @@ func findObstacle(path string) (obstacle, bool) {
 	for _, name := range append(splitPath(path), "") {
 		b, ok := statObstacle(at)
 		if !ok {
-			break // it does not exist: what it would be in is in the way
+			break // it does not exist, so the directory above is the obstacle
 		}
 		b.want, b.parent = path, parent
 		last, found = b, true
@@ -93,7 +92,7 @@ func statObstacle(path string) (obstacle, bool) {
 	return obstacle{path: path, uid: int(st.Uid), mode: st.Mode & 0o7777, isDir: info.IsDir()}, true
 }
 
-// fix returns the command that removes the obstacle.
+// fix returns the command that gives access.
 func (b obstacle) fix(us User, program string) string {
 	name := filepath.Base(strings.Fields(program)[0])
 	switch {
@@ -119,14 +118,13 @@ func (b obstacle) fix(us User, program string) string {
 	return fmt.Sprintf("if %s should work there, run chown -h %s %s, then '%s' once as root", us.Name(), ownerName(us), b.path, program)
 }
 
-// isOurs reports whether a directory of root's looks like one that our programs made:
-// closed to others.
+// isOurs reports whether a directory of root looks like one of our programs: closed to others.
 func (b obstacle) isOurs() bool { return b.mode&0o007 == 0 }
 
 func isNumber(uid int) bool { return strings.HasPrefix(userName(uid), "uid ") }
 
-// ownerName returns what chown accepts for a user.
+// ownerName returns a user as chown accepts it.
 func ownerName(u User) string { return strings.TrimPrefix(u.Name(), "uid ") }
 
-// isCredential reports whether systemd hands a file to a unit.
+// isCredential reports whether path is a credential that systemd passes to a unit.
 func isCredential(path string) bool { return strings.HasPrefix(path, "/run/credentials/") }

@@ -13,28 +13,26 @@ import (
 	"cis490/internal/durable"
 )
 
-// maxLinks is the maximum number of links that a path may lead through, as the
-// kernel's own.
+// maxLinks is the maximum number of links in a path, as in the kernel.
 const maxLinks = 40
 
-// resolvedPath is how far a path leads: to its end, or to the last directory that exists.
+// resolvedPath is the end of a path, or its last directory that exists.
 type resolvedPath struct {
 	path    string
 	fd      int      // a path descriptor
-	missing []string // what follows and does not exist
+	missing []string // the rest of the path, which does not exist
 	links   []link
 }
 
-// link is a symbolic link on the way.
+// link is a symbolic link in a path.
 type link struct {
 	path string
 	uid  uint32
 }
 
-// resolve follows a path step by step. Each step is taken from a descriptor of the
-// one before, so that a directory that is swapped meanwhile changes nothing. A link
-// counts only if root or the owner of the place that the path leads to has made it:
-// everybody else could lead root to a directory of a third user.
+// resolve follows a path step by step. It opens each name below the descriptor of the one before,
+// so that a directory swapped meanwhile has no effect. It follows only links of root and of the
+// owner of the final directory: any other user could lead root to a directory of a third user.
 func resolve(path string) (*resolvedPath, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -66,7 +64,7 @@ func (p *resolvedPath) close() {
 	}
 }
 
-// replaceFD makes fd the descriptor of the place.
+// replaceFD closes p.fd and sets it to fd.
 func (p *resolvedPath) replaceFD(fd int) {
 	p.close()
 	p.fd = fd
@@ -119,8 +117,7 @@ func (p *resolvedPath) followLinks() error {
 	return nil
 }
 
-// readLink returns where a link leads, and goes back to the root directory if that is
-// an absolute path.
+// readLink returns the target of a link. For an absolute target it sets p.fd to the root directory.
 func (p *resolvedPath) readLink(fd int, path string, uid uint32) (string, error) {
 	p.links = append(p.links, link{path, uid})
 	if len(p.links) > maxLinks {
@@ -147,8 +144,8 @@ func splitPath(path string) []string {
 	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
 }
 
-// openPath opens a name without following a link. It asks for a directory first,
-// which mounts one that systemd mounts on demand.
+// openPath opens a name without following a link. It tries a directory first, which mounts a
+// systemd automount.
 func openPath(dirfd int, name string) (int, error) {
 	const flags = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(dirfd, name, flags|unix.O_DIRECTORY, 0)
@@ -158,7 +155,7 @@ func openPath(dirfd int, name string) (int, error) {
 	return fd, err
 }
 
-// statOwner describes the directory of the place.
+// statOwner describes the directory.
 func (p *resolvedPath) statOwner() (unix.Stat_t, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(p.fd, &st); err != nil {
@@ -167,11 +164,10 @@ func (p *resolvedPath) statOwner() (unix.Stat_t, error) {
 	return st, nil
 }
 
-// OpenDir opens the directory at path for a process that must not be led elsewhere by
-// other users. A link on the way counts only if root or the owner of the directory
-// made it; another one is an error. It returns an error wrapping [fs.ErrNotExist] if
-// there is no such directory. A directory that this process may enter but not list is
-// opened too: names in it can be used, and no more.
+// OpenDir opens the directory at path for a process that other users must not lead elsewhere. It
+// returns an error for a link in the path unless root or the owner of the directory created it, and
+// an error wrapping [fs.ErrNotExist] if there is no such directory. It also opens a directory that
+// this process may enter but not list.
 func OpenDir(path string) (*durable.Dir, error) {
 	p, err := resolve(path)
 	if err != nil {
@@ -181,11 +177,11 @@ func OpenDir(path string) (*durable.Dir, error) {
 	if len(p.missing) > 0 {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: unix.ENOENT}
 	}
-	p.path = path // in messages, it is called as the operator calls it
+	p.path = path // messages show the path as the operator wrote it
 	return p.openToUse()
 }
 
-// OpenNearest is [OpenDir] for the last directory on the way to path that exists.
+// OpenNearest is [OpenDir] for the last directory of path that exists.
 func OpenNearest(path string) (*durable.Dir, error) {
 	p, err := resolve(path)
 	if err != nil {
@@ -198,7 +194,7 @@ func OpenNearest(path string) (*durable.Dir, error) {
 	return p.openToUse()
 }
 
-// openToUse is open, but also for a directory that cannot be listed.
+// openToUse is open that also opens a directory which cannot be listed.
 func (p *resolvedPath) openToUse() (*durable.Dir, error) {
 	dir, err := p.open()
 	if !errors.Is(err, fs.ErrPermission) {
@@ -211,7 +207,7 @@ func (p *resolvedPath) openToUse() (*durable.Dir, error) {
 	return durable.NewDir(os.NewFile(uintptr(fd), p.path)), nil
 }
 
-// open opens the directory of the place for reading.
+// open opens the directory for reading.
 func (p *resolvedPath) open() (*durable.Dir, error) {
 	fd, err := unix.Openat(p.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -220,9 +216,9 @@ func (p *resolvedPath) open() (*durable.Dir, error) {
 	return durable.NewDir(os.NewFile(uintptr(fd), p.path)), nil
 }
 
-// prepareDir makes sure that u can use the directory at path. One that root made in a
-// directory of u is handed over. With create, the first directory that is missing is
-// made for u if its parent is root's alone; u itself makes the others.
+// prepareDir makes sure that u can use the directory at path. It hands over a directory of root
+// that is in a directory of u. With create, it creates the first missing directory for u if only
+// root can write to its parent; u itself creates the others.
 func prepareDir(path string, u User, create bool) error {
 	p, err := resolve(path)
 	if err != nil {
@@ -237,7 +233,7 @@ func prepareDir(path string, u User, create bool) error {
 		return p.giveToUser(u)
 	}
 	if !create || owner.Mode&0o022 != 0 {
-		return nil // u can make it, or nobody asked for it
+		return nil // u can create it, or the command creates none
 	}
 	parent, err := p.open()
 	if err != nil {
@@ -252,7 +248,7 @@ func prepareDir(path string, u User, create bool) error {
 	return made.ChownFromRoot(u.UID, u.GID)
 }
 
-// giveToUser gives u a directory of root's that is in a directory of u.
+// giveToUser gives u a directory of root that is in a directory of u.
 func (p *resolvedPath) giveToUser(u User) error {
 	var parent unix.Stat_t
 	if err := unix.Fstatat(p.fd, "..", &parent, 0); err != nil {

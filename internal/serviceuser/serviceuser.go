@@ -1,15 +1,12 @@
-// Package serviceuser makes a command that root runs the user that the daemon runs
-// as, so that the command leaves what the daemon would have left: the same owner,
-// group and mode.
+// Package serviceuser lets a command that root runs become the user of the daemon, so that its
+// files have the same owner, group and mode as the daemon's.
 //
-// The service user is the owner of the directory in which a program keeps its state.
-// A program that is root reads its secrets first, then calls [Become], which hands
-// over what an earlier run as root left there, and gives root up for good. [Explain]
-// says who may do what when a permission is denied.
+// The service user is the owner of the directory in which a program keeps its state. A program run
+// by root reads its secrets first and then calls [Become], which hands over the files of earlier
+// runs as root, and gives up root for good. [Explain] adds advice to a permission error.
 //
-// The invariant: while it is root, this package changes nothing that it has reached
-// by a path that another user can change, and after [Become] no thread of the process
-// can become root again.
+// Invariant: as root, this package changes nothing by a path that another user can change. After
+// [Become], no thread of the process can become root again.
 package serviceuser
 
 import (
@@ -27,31 +24,31 @@ import (
 	"cis490/internal/durable"
 )
 
-// DefaultName is the service user where the state directory does not exist yet.
+// DefaultName is the service user if the state directory does not exist yet.
 const DefaultName = "cis490"
 
-// Umask is that of both daemons: the group reads what they write, others see nothing.
-// Programs set it themselves, because the umask of whoever starts a command must not
-// decide whether the daemon can read what the command leaves.
+// Umask is the umask of both daemons: the group can read their files, others have no access.
+// Programs set it themselves, so that the daemon can read a command's files whatever the umask of
+// its caller is.
 const Umask = 0o027
 
-// User is a user with the groups that a process of it has.
+// User is a user with the groups of its processes.
 type User struct {
 	UID, GID int
-	Groups   []int // supplementary ones
+	Groups   []int // supplementary groups
 }
 
 // State is where a program keeps its state.
 type State struct {
 	Dir    string         // its owner is the service user
-	Layout durable.Layout // what the program makes in it
-	// Dirs are further directories that the program makes.
+	Layout durable.Layout // what the program creates in it
+	// Dirs are further directories that the program creates.
 	Dirs []string
-	// Create says that the command makes directories that are missing.
+	// Create says that the command creates missing directories.
 	Create bool
 }
 
-// Current returns the user that this process is now.
+// Current returns the user of this process.
 func Current() User { return User{UID: os.Geteuid(), GID: os.Getegid()} }
 
 // Name returns the user's name, or its number if it has none.
@@ -85,19 +82,19 @@ func userName(uid int) string {
 	return "uid " + id
 }
 
-// Become makes a process of root the service user of s, and does nothing in any other
-// process. It returns the user that the process is then: root, if root owns the state
-// directory, or if nobody owns it yet and there is no user called [DefaultName].
+// Become makes a process of root that of the service user of s. It does nothing in any other
+// process. It returns the user of the process. That is still root if root owns the state directory,
+// or if the directory does not exist and there is no user called [DefaultName].
 //
-// What an earlier run as root left is handed over first. Notes are what could not be:
-// the command may not need it.
+// It first hands over the files of earlier runs as root. Notes are errors of that, which the
+// command may be able to ignore.
 func Become(s State) (u User, notes, err error) {
 	if os.Geteuid() != 0 {
 		return Current(), nil, nil
 	}
 	dir, u, err := findOwner(s.Dir)
 	if errors.Is(err, unix.ENOTDIR) {
-		return Current(), nil, nil // the command itself says what is wrong with it
+		return Current(), nil, nil // the command itself reports the error
 	}
 	if err != nil || u.UID == 0 {
 		return Current(), nil, err
@@ -114,8 +111,8 @@ func Become(s State) (u User, notes, err error) {
 	return u, notes, dropPrivileges(u)
 }
 
-// findOwner opens a state directory and returns its service user. The directory is nil if
-// it does not exist.
+// findOwner opens a state directory and returns its service user. The directory is nil if it does
+// not exist.
 func findOwner(path string) (*durable.Dir, User, error) {
 	at, err := resolve(path)
 	if err != nil {
@@ -130,14 +127,14 @@ func findOwner(path string) (*durable.Dir, User, error) {
 		if owner.Uid == 0 {
 			return nil, lookupName(DefaultName), nil
 		}
-		return nil, lookup(int(owner.Uid), int(owner.Gid)), nil // nobody else can make it
+		return nil, lookup(int(owner.Uid), int(owner.Gid)), nil // only that user can create it
 	}
 	dir, err := at.open()
 	return dir, lookup(int(owner.Uid), int(owner.Gid)), err
 }
 
-// lookup returns the user with these ids, which needs no name. The group of root is
-// left to a directory that somebody gave to a user by name alone.
+// lookup returns the user with these ids, which needs no name. It replaces the group of root, which
+// a directory has that was given to a user by name alone.
 func lookup(uid, gid int) User {
 	u := User{UID: uid, GID: gid, Groups: []int{gid}}
 	known, err := user.LookupId(strconv.Itoa(uid))
@@ -173,9 +170,9 @@ func lookupName(name string) User {
 	return lookup(uid, gid)
 }
 
-// dropPrivileges makes all threads of the process u, for good. It must be a process of root.
+// dropPrivileges changes all threads of the process to u for good. The process must be root.
 func dropPrivileges(u User) error {
-	// These of package syscall act on all threads, those of x/sys on one.
+	// Package syscall changes all threads, x/sys only one.
 	if err := syscall.Setgroups(u.Groups); err != nil {
 		return fmt.Errorf("take the groups of %s: %w", u.Name(), err)
 	}
@@ -196,8 +193,8 @@ func dropPrivileges(u User) error {
 	return nil
 }
 
-// IsHiddenCredential reports whether path is a credential of a unit that systemd does
-// not show to this process.
+// IsHiddenCredential reports whether path is a credential of a unit that systemd hides from this
+// process.
 func IsHiddenCredential(path string) bool {
 	if !isCredential(path) {
 		return false
@@ -210,9 +207,9 @@ func IsHiddenCredential(path string) bool {
 	return false
 }
 
-// CheckReadable returns an error for each file that this process cannot read. After
-// [Become] it speaks for the daemon, which has to read them without root. Credentials
-// of systemd are left out: they are readable inside of their unit only.
+// CheckReadable returns an error for each file that this process cannot read. After [Become] that
+// stands for the daemon, which reads them without root. It skips credentials of systemd, which only
+// their unit can read.
 func CheckReadable(files []string, program string) error {
 	var errs []error
 	for _, path := range files {

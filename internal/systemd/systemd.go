@@ -18,28 +18,26 @@ import (
 	"cis490/internal/printable"
 )
 
-// Ready says that the start, or the reload after [Reloading], is done. Status
-// is shown by systemctl.
+// Ready reports that the start, or the reload after [Reloading], is complete. Systemctl shows the
+// status.
 func Ready(status string) error {
 	return notify(daemon.SdNotifyReady + "\nSTATUS=" + printable.Text(status))
 }
 
-// Status replaces what systemctl shows as the daemon's state.
+// Status replaces the status that systemctl shows.
 func Status(status string) error { return notify("STATUS=" + printable.Text(status)) }
 
-// Reloading says that the configuration is being read again. [Ready] must
-// follow, also if the old configuration was kept.
+// Reloading reports that a reload has begun. [Ready] must follow, even if the reload failed.
 func Reloading() error {
 	return notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
 
-// ExtendTimeout says that the start takes longer, and asks for d more from now on, beyond
-// the unit's TimeoutStartSec.
+// ExtendTimeout asks for d more time from now for a start that exceeds the unit's TimeoutStartSec.
 func ExtendTimeout(d time.Duration) error {
 	return notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
 }
 
-// Stopping says that the end was asked for and is near.
+// Stopping reports that the daemon is about to end.
 func Stopping() error { return notify(daemon.SdNotifyStopping) }
 
 func notify(state string) error {
@@ -49,12 +47,10 @@ func notify(state string) error {
 	return nil
 }
 
-// Watchdog asks alive three times in the interval that the unit's WatchdogSec
-// names and passes a yes on. It is fed by progress, not by a timer: alive must
-// look at the work itself (take the lock, touch the disk) and honour its
-// context, which ends with the third. A no, or a yes that comes too late, is
-// kept quiet about; systemd restarts a daemon that it has not heard of for
-// the whole interval.
+// Watchdog calls alive three times per interval of the unit's WatchdogSec, and reports each true to
+// systemd. alive must test the work itself (take the lock, touch the disk), not a timer, and honour
+// its context, which ends after a third of the interval. Systemd restarts a daemon that reports
+// nothing for the whole interval.
 //
 // Watchdog returns nil when ctx ends, and at once if the unit has no watchdog.
 func Watchdog(ctx context.Context, alive func(context.Context) bool) error {
@@ -75,7 +71,7 @@ func Watchdog(ctx context.Context, alive func(context.Context) bool) error {
 		case <-tick.C:
 		}
 		if answersWithin(ctx, third, alive) {
-			// A failure is like a no: systemd acts if it lasts.
+			// A failure has the effect of a false: systemd acts if it lasts.
 			_ = notify(daemon.SdNotifyWatchdog)
 		}
 	}
@@ -87,8 +83,8 @@ func answersWithin(ctx context.Context, limit time.Duration, alive func(context.
 	return alive(ctx) && ctx.Err() == nil
 }
 
-// Listeners returns the sockets that systemd opened for this process, in the
-// unit's order; none without socket activation. It must be called once.
+// Listeners returns the sockets that systemd opened for this process, in the order of the unit. It
+// returns none without socket activation. It must be called once.
 func Listeners() ([]net.Listener, error) {
 	listeners, err := activation.Listeners()
 	if err != nil {

@@ -11,18 +11,16 @@ import (
 	"cis490/internal/printable"
 )
 
-// Booted reports whether systemd is the service manager of this machine, as sd_booted(3)
-// does. Elsewhere there are no units.
+// Booted reports whether systemd is the service manager of the machine, as sd_booted(3) does.
 func Booted() bool {
 	_, err := os.Stat("/run/systemd/system")
 	return err == nil
 }
 
-// showTimeout is the maximum time to wait for systemctl.
+// showTimeout bounds the wait for systemctl.
 const showTimeout = 5 * time.Second
 
-// Unit has the properties of a unit, as systemctl prints them. A property may come
-// several times.
+// Unit has the properties of a unit, as systemctl prints them. A property may have several values.
 type Unit map[string][]string
 
 // First returns the first value of a property, or "".
@@ -33,8 +31,8 @@ func (u Unit) First(property string) string {
 	return u[property][0]
 }
 
-// ShowUnit asks systemctl for properties of a unit. It is for commands: a daemon executes
-// nothing.
+// ShowUnit returns properties of a unit from systemctl. It is for commands only: a daemon executes
+// no programs.
 func ShowUnit(ctx context.Context, unit string, properties ...string) (Unit, error) {
 	ctx, cancel := context.WithTimeout(ctx, showTimeout)
 	defer cancel()
