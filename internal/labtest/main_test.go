@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -66,32 +66,11 @@ func copyTree(t *testing.T, from, to string) {
 	}
 }
 
-func read(t *testing.T, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
 // hold reads why an episode is held.
 func hold(t *testing.T, h *labtest.Host, name string) (reason, cause string) {
 	t.Helper()
 	var held struct{ Reason, Cause string }
-	if err := json.Unmarshal([]byte(read(t, h.Outbox(name+".held"))), &held); err != nil {
+	if err := json.Unmarshal([]byte(fixture.ReadFile(t, h.Outbox(name+".held"))), &held); err != nil {
 		t.Fatal(err)
 	}
 	return held.Reason, held.Cause
@@ -109,7 +88,7 @@ func noHolds(t *testing.T, h *labtest.Host) {
 // tokens writes a file that asks a token of lab-01 and names the file's key.
 func tokens(t *testing.T, l *labtest.Lab, token string) {
 	t.Helper()
-	write(t, l.Path("tokens"), fmt.Sprintf("lab-01 %x\n", sha256.Sum256([]byte(token))))
+	fixture.WriteFile(t, l.Path("tokens"), fmt.Sprintf("lab-01 %x\n", sha256.Sum256([]byte(token))))
 }
 
 func mustContain(t *testing.T, what, text string, parts ...string) {
@@ -146,11 +125,4 @@ func shell(t *testing.T, script string, args ...string) string {
 		t.Fatalf("%s: %v\n%s%s", script, err, out, stderr.String())
 	}
 	return string(out)
-}
-
-// noise returns bytes that do not compress, the same each time.
-func noise(size int) string {
-	b := make([]byte, size)
-	rand.NewChaCha8([32]byte{1}).Read(b)
-	return string(b)
 }
