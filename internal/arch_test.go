@@ -61,7 +61,7 @@ var laws = map[string]law{
 	"cmd/receiver": {"cli config durable episode index pki receiver serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	// A whole lab in one test, so it may know all but the programs.
-	"internal/labtest": {"fixture archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
+	"internal/labtest": {"archive cli config digest durable episode index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
 
 	// Test helpers.
 	"internal/fixture":    {"", "what any test needs, of no program"},

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,7 +27,67 @@ func TestMain(m *testing.M) {
 	if calls := os.Getenv(refusedCalls); calls != "" {
 		refuseAndExec(calls)
 	}
+	selectShort()
 	labtest.Main(m)
+}
+
+// shortTests are the labs that run under -short: each promise once, in seconds. The others
+// need minutes; make test runs all.
+var shortTests = []string{
+	"TestAlreadyPresentMakesSureOfTheRow",
+	"TestBadNamesAreReportedAndOthersGoOn",
+	"TestCheckSeesEachBreachOfCustody",
+	"TestCurlCanUpload",
+	"TestDaemonShipsAtOnceWhatBecomesFinished",
+	"TestEpisodeChangedAfterSealingIsHeldUntilAccepted",
+	"TestEveryCommandPrintsJSONOrRefusesIt",
+	"TestFinishedEpisodeIsPackedAndShipped",
+	"TestHostAdoptsWithItsFirstReceipt",
+	"TestHostCannotReachAnothersPath",
+	"TestHostileRequestsAreRefusedAndChangeNothing",
+	"TestIndexSchemaTakesRowsAndNothingElse",
+	"TestLostAnswerIsAlreadyPresentNextTime",
+	"TestOtherBytesUnderTheSameNameAreAConflictAndBothStay",
+	"TestPartialLeftByACrashIsOverwritten",
+	"TestPingSaysWhoWeAreAndCreatesNothing",
+	"TestReadersSnippetsAreAllRun",
+	"TestReceiverDownLosesNothingAndHeals",
+	"TestReceiverMakesEachStepDurableBeforeTheNext",
+	"TestRetireNeedsReceipt",
+	"TestRetiredEpisodeIsNotShippedAgain",
+	"TestRoundTripThroughSystemZstdAndTar",
+	"TestRowIsOfTheOriginalsForm",
+	"TestSealOnce",
+	"TestShipperMakesEachStepDurableBeforeTheNext",
+	"TestShippingTheSameAgainIsAlreadyPresent",
+	"TestShortTestsExist",
+	"TestStagedFileWithTwoLinksGetsItsRowAtStart",
+	"TestTornTailIsCutAndSaved",
+	"TestUnfinishedEpisodeWaits",
+	"TestWrongCertificatesAreRefused",
+}
+
+// selectShort makes -short run [shortTests] alone, unless -run selects tests.
+func selectShort() {
+	flag.Parse()
+	if testing.Short() && flag.Lookup("test.run").Value.String() == "" {
+		flag.Set("test.run", "^("+strings.Join(shortTests, "|")+")$")
+	}
+}
+
+// TestShortTestsExist guards the list against a test that was renamed.
+func TestShortTestsExist(t *testing.T) {
+	files, err := filepath.Glob("*_test.go")
+	fixture.Must(t, err)
+	var source strings.Builder
+	for _, f := range files {
+		source.WriteString(fixture.ReadFile(t, f))
+	}
+	for _, name := range shortTests {
+		if !strings.Contains(source.String(), "\nfunc "+name+"(t *testing.T)") {
+			t.Errorf("no test is named %s", name)
+		}
+	}
 }
 
 // lab returns a lab with one host, lab-01.
