@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -32,7 +33,7 @@ func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 			h.Once().MustExit(t, 0)
 			// Nothing may be on its way now: the loop device calls a write good
 			// of which only a part found room.
-			must(t, s.store.Sync())
+			fixture.Must(t, s.store.Sync())
 			thin.fill(t)
 			s.load(time.Hour) // until the first error
 			if code := s.Process().Wait(t); code != 74 {
@@ -42,8 +43,8 @@ func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 			h.Episode("run-away")
 			h.Once().MustExit(t, 4)
 
-			must(t, os.Remove(thin.ballast)) // the operator's fix, and a reboot
-			must(t, s.store.Reattach())
+			fixture.Must(t, os.Remove(thin.ballast)) // the operator's fix, and a reboot
+			fixture.Must(t, s.store.Reattach())
 			s.Start()
 			s.judge(t, promised)
 			h.Once().MustExit(t, 0)
@@ -73,9 +74,9 @@ func newThinSite(t *testing.T, fs string) (*site, *thin) {
 	s := &site{Lab: labtest.New(t, labtest.Unstarted()), random: newRandom(0), acked: make(map[string]string)}
 	s.toll = &toll{fs: fs, cuts: make(map[string]int)}
 	dir := s.Path("thin")
-	must(t, os.Mkdir(dir, 0o755))
-	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256m"))
-	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	fixture.Must(t, os.Mkdir(dir, 0o755))
+	fixture.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256m"))
+	t.Cleanup(func() { fixture.Must(t, unix.Unmount(dir, 0)) })
 	s.store = s.disk(t, fs, "thin/store.img", s.Path("data"))
 	s.wire = newWire(t, s.Lab, newRandom(1))
 	h := s.Host("lab-01")
@@ -88,7 +89,7 @@ func newThinSite(t *testing.T, fs string) (*site, *thin) {
 func (th *thin) fill(t *testing.T) {
 	t.Helper()
 	f, err := os.Create(th.ballast)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	size := int64(0)
 	for _, step := range []int64{1 << 20, int64(os.Getpagesize())} {
@@ -97,7 +98,7 @@ func (th *thin) fill(t *testing.T) {
 			if errors.Is(err, unix.ENOSPC) {
 				break
 			}
-			must(t, err)
+			fixture.Must(t, err)
 			size += step
 		}
 	}

@@ -51,13 +51,6 @@ func needMounts(t *testing.T) {
 	t.Skip("power cuts need root and loop devices")
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func sha256Of(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"net/http"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // send sends a parcel in pieces and breaks some of them off, until it is
@@ -90,7 +92,7 @@ func (w *wire) keeps(t *testing.T, before map[string]int64) int {
 		}
 		kept++
 		a, err := w.sender.Announce(p.name, p.body)
-		if must(t, err); !a.Receipt(p.body) && a.Offset < told {
+		if fixture.Must(t, err); !a.Receipt(p.body) && a.Offset < told {
 			t.Errorf("%s goes on at %d, and was told %d: %s", p.name, a.Offset, told, a.Told)
 		}
 	}

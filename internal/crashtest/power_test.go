@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cis490/internal/crashtest"
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -108,7 +109,7 @@ func newSite(t *testing.T, fs string, random *rand.Rand, to *toll) *site {
 		h.Set("settle", `"20ms"`) // so that some are cut while they settle
 		s.disks = append(s.disks, s.disk(t, fs, name+".img", h.Path("data")))
 		s.hosts = append(s.hosts, h)
-		must(t, os.Mkdir(h.Episodes(), 0o755))
+		fixture.Must(t, os.Mkdir(h.Episodes(), 0o755))
 	}
 	return s
 }
@@ -117,13 +118,13 @@ func newSite(t *testing.T, fs string, random *rand.Rand, to *toll) *site {
 func (s *site) disk(t *testing.T, fs, name, dir string) *crashtest.Disk {
 	t.Helper()
 	const size = 512 << 20
-	must(t, os.MkdirAll(dir, 0o755))
+	fixture.Must(t, os.MkdirAll(dir, 0o755))
 	d, err := crashtest.NewDisk(fs, s.Path(name), size)
-	must(t, err)
+	fixture.Must(t, err)
 	if s.toll.tearing {
 		d.Tear = s.random.Uint64
 	}
-	must(t, d.Attach(dir))
+	fixture.Must(t, d.Attach(dir))
 	t.Cleanup(func() {
 		if err := d.Detach(); err != nil {
 			t.Error(err)
@@ -194,7 +195,7 @@ func (s *site) produce(t *testing.T) {
 	const backlog = 16
 	for i, h := range s.hosts {
 		waiting, err := filepath.Glob(h.Episodes("*"))
-		must(t, err)
+		fixture.Must(t, err)
 		for range backlog - len(waiting) {
 			s.made++
 			name := fmt.Sprintf("run-%d", s.made)
@@ -208,7 +209,7 @@ func (s *site) produce(t *testing.T) {
 			}
 			h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "mem.raw", Body: string(noise)})
 		}
-		must(t, s.disks[i].Sync())
+		fixture.Must(t, s.disks[i].Sync())
 	}
 }
 
@@ -231,22 +232,22 @@ func (s *site) promises(shippers []*labtest.Process) map[string]string {
 
 func (s *site) cut(t *testing.T, whose string) {
 	if whose != "hosts" {
-		must(t, s.store.Cut())
+		fixture.Must(t, s.store.Cut())
 	}
 	if whose != "receiver" {
 		for _, d := range s.disks {
-			must(t, d.Cut())
+			fixture.Must(t, d.Cut())
 		}
 	}
 }
 
 func (s *site) restore(t *testing.T, whose string) {
 	if whose != "hosts" {
-		must(t, s.store.Reattach())
+		fixture.Must(t, s.store.Reattach())
 	}
 	if whose != "receiver" {
 		for _, d := range s.disks {
-			must(t, d.Reattach())
+			fixture.Must(t, d.Reattach())
 		}
 	}
 }
@@ -258,9 +259,9 @@ func (s *site) again(t *testing.T, whose string) int {
 	}
 	s.StartUnready()
 	<-time.After(time.Duration(s.random.IntN(40_000)) * time.Microsecond)
-	must(t, s.store.Cut())
+	fixture.Must(t, s.store.Cut())
 	s.Kill()
-	must(t, s.store.Reattach())
+	fixture.Must(t, s.store.Reattach())
 	s.toll.cuts["recovery"]++
 	return 1
 }
@@ -310,7 +311,7 @@ func (s *site) judgeStores(t *testing.T) {
 		IndexBytes int64 `json:"index_bytes"`
 	}
 	r := s.Receiver("store", "--json", "--config", s.Path("receiver.toml")).MustExit(t, 0)
-	must(t, json.Unmarshal([]byte(r.Stdout), &is))
+	fixture.Must(t, json.Unmarshal([]byte(r.Stdout), &is))
 	if s.id == "" {
 		s.id = is.ID
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -192,7 +193,7 @@ func TestACertificateThatWasRenewedOnTheDiskIsUsed(t *testing.T) {
 				return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "this host's disk has no other certificate")
 			})
 
-			write(t, h.Path("pki", "lab-01.crt"), "half of a") // a copy that is under way
+			fixture.WriteFile(t, h.Path("pki", "lab-01.crt"), "half of a") // a copy that is under way
 			labtest.Eventually(t, "status has the other hint", func() bool {
 				st := statusOf(t, h)
 				return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "cannot be loaded") && strings.Contains(st.Receiver.Hint, "systemctl reload")

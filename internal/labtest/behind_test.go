@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -66,7 +67,7 @@ func ping(t *testing.T, c *http.Client, url string, values ...string) (pong, err
 // fields returns a host's certificate as each proxy writes it.
 func fields(t *testing.T, l *labtest.Lab, host string) []string {
 	t.Helper()
-	text := read(t, l.Path(host, "pki", host+".crt"))
+	text := fixture.ReadFile(t, l.Path(host, "pki", host+".crt"))
 	b, _ := pem.Decode([]byte(text))
 	return []string{":" + base64.StdEncoding.EncodeToString(b.Bytes) + ":", url.PathEscape(text)}
 }
@@ -105,13 +106,13 @@ func TestBehindAProxyAConflictIsHeld(t *testing.T) {
 	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, _ *front) {
 		h.Episode("run-1")
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-		stored := read(t, l.Archive("lab-01", "run-1"))
+		stored := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 		h.Episode("run-1", labtest.File{Name: "other", Body: "bytes"})
 		h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Conflicts: 1})
 		if reason, _ := hold(t, h, "run-1"); reason != "conflict" {
 			t.Errorf("held for the reason %q, want conflict", reason)
 		}
-		if read(t, l.Archive("lab-01", "run-1")) != stored {
+		if fixture.ReadFile(t, l.Archive("lab-01", "run-1")) != stored {
 			t.Error("the conflict changed what is stored")
 		}
 		l.Check(t)
@@ -340,16 +341,16 @@ func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
 			continue
 		}
 		l.Kill()
-		if !exists(path) {
+		if !fixture.Exists(path) {
 			t.Error("a kill takes the socket away: there is nothing to replace")
 		}
 	}
 
 	// What is no socket is somebody's.
-	write(t, path, "precious")
+	fixture.WriteFile(t, path, "precious")
 	p := l.StartUnready()
-	if code := p.Wait(t); code != 1 || read(t, path) != "precious" {
-		t.Errorf("exit code %d, want 1, and there is %q", code, read(t, path))
+	if code := p.Wait(t); code != 1 || fixture.ReadFile(t, path) != "precious" {
+		t.Errorf("exit code %d, want 1, and there is %q", code, fixture.ReadFile(t, path))
 	}
 	mustContain(t, "the receiver", p.Output(), "proxy.socket", path)
 }

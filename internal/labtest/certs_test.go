@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -54,9 +55,9 @@ func certificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(dir, "lab-01.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	fixture.WriteFile(t, filepath.Join(dir, "lab-01.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 	path := filepath.Join(dir, "lab-01.key")
-	write(t, path, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
+	fixture.WriteFile(t, path, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
 	if err := os.Chmod(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +65,7 @@ func certificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate)) {
 
 func block(t *testing.T, path string) []byte {
 	t.Helper()
-	b, _ := pem.Decode([]byte(read(t, path)))
+	b, _ := pem.Decode([]byte(fixture.ReadFile(t, path)))
 	if b == nil {
 		t.Fatalf("%s holds no PEM", path)
 	}
@@ -125,11 +126,11 @@ func TestReceiverOfAnotherCAIsNotTrusted(t *testing.T) {
 	l, h := lab(t)
 	h.Episode("run-1")
 	l.Receiver("pki", "init", "--dir", l.Path("foreign"), "--name", "127.0.0.1").MustExit(t, 0)
-	ours := read(t, h.Path("pki", "ca.crt"))
-	write(t, h.Path("pki", "ca.crt"), read(t, l.Path("foreign", "ca.crt")))
+	ours := fixture.ReadFile(t, h.Path("pki", "ca.crt"))
+	fixture.WriteFile(t, h.Path("pki", "ca.crt"), fixture.ReadFile(t, l.Path("foreign", "ca.crt")))
 	p := h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
 	mustContain(t, "shipper", p.Stderr, "receiver.ca_file")
-	write(t, h.Path("pki", "ca.crt"), ours)
+	fixture.WriteFile(t, h.Path("pki", "ca.crt"), ours)
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Settled(t)
 }
@@ -178,13 +179,13 @@ func TestRevokedHostIsRefusedOnItsKeptAliveConnection(t *testing.T) {
 func TestBadReloadKeepsTheLastGoodState(t *testing.T) {
 	t.Parallel()
 	l, h := lab(t)
-	good := read(t, l.Path("pki", "hosts.crl"))
-	write(t, l.Path("pki", "hosts.crl"), "no list at all")
+	good := fixture.ReadFile(t, l.Path("pki", "hosts.crl"))
+	fixture.WriteFile(t, l.Path("pki", "hosts.crl"), "no list at all")
 	l.Process().Signal(t, syscall.SIGHUP)
 	l.Process().WaitLine(t, "kept the certificates and lists as they were")
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	write(t, l.Path("pki", "hosts.crl"), good)
+	fixture.WriteFile(t, l.Path("pki", "hosts.crl"), good)
 	l.Settled(t)
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -50,7 +51,7 @@ func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 	l.Settled(t)
 	l.Stop()
 	archive, index := l.Archive("lab-01", "run-1"), l.Path("data", "index.jsonl")
-	text := read(t, index)
+	text := fixture.ReadFile(t, index)
 	first := strings.SplitAfter(text, "\n")[0]
 	telemetry := h.Shipped("run-1", "telemetry.jsonl")
 	breaches := []struct {
@@ -61,8 +62,8 @@ func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 		{"a row comes twice", index, text + first, "more than one row"},
 		{"a row is torn", index, text[:len(text)-5], "a line of the index"},
 		{"an archive is lost", archive, "", "is not stored"},
-		{"an archive is another", archive, read(t, l.Archive("lab-01", "run-2")), "its row says"},
-		{"an archive is torn", archive, read(t, archive)[:200], "zstd -t"},
+		{"an archive is another", archive, fixture.ReadFile(t, l.Archive("lab-01", "run-2")), "its row says"},
+		{"an archive is torn", archive, fixture.ReadFile(t, archive)[:200], "zstd -t"},
 		{"a stranger is stored", l.Path("data/episodes/lab-01/note.txt"), "x", "is no recording"},
 		{"a retired file changed", telemetry, "x", "is not whole anywhere"},
 		{"a retired file is lost", telemetry, "", "is not whole anywhere"},
@@ -86,7 +87,7 @@ func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 // back.
 func swap(t *testing.T, path, text string) (back func()) {
 	t.Helper()
-	had, aside := exists(path), ""
+	had, aside := fixture.Exists(path), ""
 	if had {
 		aside = t.TempDir() + "/aside"
 		if err := os.Rename(path, aside); err != nil {
@@ -94,14 +95,14 @@ func swap(t *testing.T, path, text string) (back func()) {
 		}
 	}
 	dir := strings.TrimSuffix(path, "/done.marker")
-	made := dir != path && !exists(dir)
+	made := dir != path && !fixture.Exists(dir)
 	if made {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if text != "" {
-		write(t, path, text)
+		fixture.WriteFile(t, path, text)
 	}
 	return func() {
 		os.Remove(path)

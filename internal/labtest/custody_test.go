@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -122,7 +123,7 @@ func TestPruneKeepsWhatWasWrittenAfterShipping(t *testing.T) {
 	if _, err := recorder.WriteString(" "); err != nil {
 		t.Fatal(err)
 	}
-	write(t, h.Shipped("w2", "analysis.txt"), "a week of work")
+	fixture.WriteFile(t, h.Shipped("w2", "analysis.txt"), "a week of work")
 	h.Forget("w1") // it is no longer what was made
 	h.Forget("w2")
 
@@ -138,10 +139,10 @@ func TestPruneKeepsWhatWasWrittenAfterShipping(t *testing.T) {
 	mustContain(t, "prune", out, "kept          w1")
 	mustContain(t, "prune", out, "kept=2")
 	h.Forget("w3")
-	if b := read(t, h.Shipped("w2", "analysis.txt")); b != "a week of work" {
+	if b := fixture.ReadFile(t, h.Shipped("w2", "analysis.txt")); b != "a week of work" {
 		t.Errorf("the analysis says %q", b)
 	}
-	if !strings.HasSuffix(read(t, h.Shipped("w1", "meta.json")), " ") {
+	if !strings.HasSuffix(fixture.ReadFile(t, h.Shipped("w1", "meta.json")), " ") {
 		t.Error("what the recorder wrote is gone")
 	}
 	// As verify says: both copies, the one of before and the one of now.
@@ -192,7 +193,7 @@ func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	if err != nil {
 		t.Skipf("the file system of the tests has no attributes: %v", err)
 	}
-	sum := sha256.Sum256([]byte(read(t, entry)))
+	sum := sha256.Sum256([]byte(fixture.ReadFile(t, entry)))
 	copy(seal, sum[:])
 	if err := unix.Setxattr(entry, "user.cis490.seal", seal[:n], 0); err != nil {
 		t.Fatal(err)
@@ -207,7 +208,7 @@ func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	verify.MustExit(t, 1)
 	mustContain(t, "verify", verify.Stdout, "undecodable  run-1: the receiver has what was sent")
 	h.Run("prune", "--max-age", "1ns").MustExit(t, 0)
-	if !h.IsShipped("run-1") || !exists(l.Archive("lab-01", "run-1")) {
+	if !h.IsShipped("run-1") || !fixture.Exists(l.Archive("lab-01", "run-1")) {
 		t.Fatal("it is not on both ends any more")
 	}
 
@@ -287,6 +288,6 @@ func TestDaemonScrubs(t *testing.T) {
 	if err := os.Mkdir(l.Path("data"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	write(t, l.Path("data", "scrub.json"), "not JSON")
+	fixture.WriteFile(t, l.Path("data", "scrub.json"), "not JSON")
 	l.Start().WaitLine(t, "scrub begins again")
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -32,7 +33,7 @@ func TestDaemonShipsAtOnceWhatBecomesFinished(t *testing.T) {
 	if err := os.Rename(h.Episodes("moved"), elsewhere); err != nil {
 		t.Fatal(err)
 	}
-	write(t, elsewhere+"/done.marker", "")
+	fixture.WriteFile(t, elsewhere+"/done.marker", "")
 	h.Note("moved", elsewhere)
 	if err := os.Rename(elsewhere, h.Episodes("moved")); err != nil {
 		t.Fatal(err)
@@ -40,7 +41,7 @@ func TestDaemonShipsAtOnceWhatBecomesFinished(t *testing.T) {
 	h.WaitShipped("moved")
 
 	h.Draft("renamed") // its marker comes by a rename
-	write(t, h.Path("data", "marker"), "")
+	fixture.WriteFile(t, h.Path("data", "marker"), "")
 	tree := labtest.ReadTree(t, h.Episodes("renamed"))
 	if err := os.Rename(h.Path("data", "marker"), h.Episodes("renamed", "done.marker")); err != nil {
 		t.Fatal(err)
@@ -120,10 +121,10 @@ func TestRetryWorksBesideTheDaemon(t *testing.T) {
 	d := h.Daemon()
 	h.Draft("run-1", labtest.File{Name: "meta.json"})
 	h.Finish("run-1")
-	labtest.Eventually(t, "run-1 is held", func() bool { return exists(h.Outbox("run-1.held")) })
+	labtest.Eventually(t, "run-1 is held", func() bool { return fixture.Exists(h.Outbox("run-1.held")) })
 	h.Run("status").MustExit(t, 3)
 	h.Forget("run-1")
-	write(t, h.Episodes("run-1", "meta.json"), "{}")
+	fixture.WriteFile(t, h.Episodes("run-1", "meta.json"), "{}")
 	h.Note("run-1", h.Episodes("run-1"))
 	h.Run("retry", "run-1").MustExit(t, 0)
 	h.WaitShipped("run-1")
@@ -135,7 +136,7 @@ func TestRetryWorksBesideTheDaemon(t *testing.T) {
 // bulky is an episode whose upload is many records long and does not compress.
 func bulky(t *testing.T, h *labtest.Host, name string, size int) {
 	t.Helper()
-	h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "blob", Body: noise(size)})
+	h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "blob", Body: string(fixture.Noise(size, 1))})
 }
 
 func TestTerminatedShipperEndsInTimeAndLosesNothing(t *testing.T) {
@@ -146,7 +147,7 @@ func TestTerminatedShipperEndsInTimeAndLosesNothing(t *testing.T) {
 	d := h.Daemon()
 	labtest.Eventually(t, "an upload is under way", func() bool { return len(l.Staged()) > 0 })
 	d.Stop(t)
-	if !exists(h.Episodes("run-1", "done.marker")) {
+	if !fixture.Exists(h.Episodes("run-1", "done.marker")) {
 		t.Error("run-1 was retired")
 	}
 	l.Check(t)
@@ -199,7 +200,7 @@ func TestDaemonComesBackByItselfAfterTheReceiver(t *testing.T) {
 	h.WaitShipped("before")
 	l.Kill()
 	h.Episode("during")
-	labtest.Eventually(t, "during is packed", func() bool { return exists(h.Outbox("during.tar.zst")) })
+	labtest.Eventually(t, "during is packed", func() bool { return fixture.Exists(h.Outbox("during.tar.zst")) })
 	d.WaitLine(t, "receiver unavailable")
 	l.Start()
 	h.WaitShipped("during") // with the next probe, seconds later

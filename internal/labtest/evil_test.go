@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -85,9 +86,9 @@ func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
 		case labtest.Ships:
 			h.WaitShipped(name)
 		case labtest.IsHeld:
-			labtest.Eventually(t, name+" is held", func() bool { return exists(h.Outbox(name + ".held")) })
+			labtest.Eventually(t, name+" is held", func() bool { return fixture.Exists(h.Outbox(name + ".held")) })
 		case labtest.Named:
-			if h.IsShipped(name) || exists(h.Outbox(name+".tar.zst")) {
+			if h.IsShipped(name) || fixture.Exists(h.Outbox(name+".tar.zst")) {
 				t.Errorf("%q was taken up", name)
 			}
 		}
@@ -119,7 +120,7 @@ func crowd(t *testing.T, h *labtest.Host, name string, entries int) string {
 			t.Fatal(err)
 		}
 	}
-	write(t, filepath.Join(dir, "done.marker"), "")
+	fixture.WriteFile(t, filepath.Join(dir, "done.marker"), "")
 	return name
 }
 
@@ -135,7 +136,7 @@ func TestGiantEpisodesDelayNobody(t *testing.T) {
 		if err := os.Truncate(h.Episodes(name, "empty.log"), 60<<30); err != nil {
 			t.Fatal(err)
 		}
-		write(t, h.Episodes(name, "done.marker"), "") // a lab does not answer for 60 GiB
+		fixture.WriteFile(t, h.Episodes(name, "done.marker"), "") // a lab does not answer for 60 GiB
 	}
 	packed := func() []string { // or being packed
 		found, err := filepath.Glob(h.Outbox("a-giant*"))
@@ -177,11 +178,11 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 	}
 	l, h := lab(t)
 	outside := h.Path("data", "outside")
-	write(t, h.Path("data", "victim"), labtest.Secret)
+	fixture.WriteFile(t, h.Path("data", "victim"), labtest.Secret)
 	if err := os.Mkdir(outside, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(outside, "victim"), labtest.Secret)
+	fixture.WriteFile(t, filepath.Join(outside, "victim"), labtest.Secret)
 	passes, shipped, transient := 0, 0, 0
 	// Swaps come between, or do not, as the scheduler has it: it goes on until both were seen.
 	begun := time.Now()
@@ -190,7 +191,7 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 			t.Fatalf("the swaps never came between, or always: %d passes, %d shipped, %d to be tried again", passes, shipped, transient)
 		}
 		name := fmt.Sprintf("run-%d", passes)
-		h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "blob", Body: noise(256 << 10)}, labtest.File{Name: "swap/victim", Body: "harmless"})
+		h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "blob", Body: string(fixture.Noise(256<<10, 1))}, labtest.File{Name: "swap/victim", Body: "harmless"})
 		h.Forget(name)
 		stop := make(chan struct{})
 		var swapper sync.WaitGroup

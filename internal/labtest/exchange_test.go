@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -133,22 +134,15 @@ func shared(t *testing.T) (*labtest.Lab, *labtest.Host, unit) {
 	t.Helper()
 	l, h := service(t)
 	owned(l, h)
-	must(t, os.Chmod(h.Episodes(), 0o2770))
+	fixture.Must(t, os.Chmod(h.Episodes(), 0o2770))
 	return l, h, readUnit(t, l, "cis490-episodes.service")
 }
 
 func mkdirAs(t *testing.T, path string, mode os.FileMode, uid, gid int) {
 	t.Helper()
-	must(t, os.Mkdir(path, 0o700))
-	must(t, os.Chown(path, uid, gid))
-	must(t, os.Chmod(path, mode))
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Mkdir(path, 0o700))
+	fixture.Must(t, os.Chown(path, uid, gid))
+	fixture.Must(t, os.Chmod(path, mode))
 }
 
 // TestEpisodesUnitSharesFoldersOfAnybody, with any mode, and nothing else.
@@ -160,10 +154,10 @@ func TestEpisodesUnitSharesFoldersOfAnybody(t *testing.T) {
 	mkdirAs(t, h.Episodes("roots"), 0o755, 0, 0)
 	mkdirAs(t, h.Episodes("setgid"), os.ModeSetgid|0o750, recorderUID, serviceUID)
 	mkdirAs(t, h.Episodes("closed", "inside"), 0o700, recorderUID, recorderUID)
-	must(t, os.WriteFile(h.Episodes("file"), nil, 0o600))
-	must(t, unix.Mkfifo(h.Episodes("fifo"), 0o600))
+	fixture.Must(t, os.WriteFile(h.Episodes("file"), nil, 0o600))
+	fixture.Must(t, unix.Mkfifo(h.Episodes("fifo"), 0o600))
 	mkdirAs(t, h.Path("outside"), 0o700, 0, 0)
-	must(t, os.Symlink(h.Path("outside"), h.Episodes("link")))
+	fixture.Must(t, os.Symlink(h.Path("outside"), h.Episodes("link")))
 	if out, err := u.run(h.Episodes()); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -192,13 +186,13 @@ func TestExchangedNamesLeadEpisodesUnitNowhere(t *testing.T) {
 	victim, x, y := h.Path("roots"), h.Episodes("x"), h.Episodes("y")
 	mkdirAs(t, victim, 0o700, 0, 0)
 	mkdirAs(t, x, 0o700, recorderUID, recorderUID)
-	must(t, os.Symlink(victim, y))
-	must(t, os.Lchown(y, recorderUID, recorderUID))
+	fixture.Must(t, os.Symlink(victim, y))
+	fixture.Must(t, os.Lchown(y, recorderUID, recorderUID))
 	for n := range 20 { // so that each run takes a while
 		mkdirAs(t, h.Episodes(fmt.Sprint("other-", n)), 0o700, recorderUID, recorderUID)
 	}
 	own, err := os.Open(x)
-	must(t, err)
+	fixture.Must(t, err)
 	defer own.Close()
 	attack := exchange(t, x, y, func() error {
 		return errors.Join(own.Chown(recorderUID, recorderUID), own.Chmod(0o700))
@@ -231,9 +225,9 @@ func TestEpisodesUnitSharesItsOwnFolderOnly(t *testing.T) {
 	elsewhere := h.Path("roots")
 	mkdirAs(t, elsewhere, 0o755, 0, 0)
 	mkdirAs(t, filepath.Join(elsewhere, "closed"), 0o700, 0, 0)
-	must(t, os.Rename(h.Episodes(), h.Path("data", "away")))
-	must(t, os.Symlink(elsewhere, h.Episodes()))
-	must(t, os.Lchown(h.Episodes(), serviceUID, serviceUID))
+	fixture.Must(t, os.Rename(h.Episodes(), h.Path("data", "away")))
+	fixture.Must(t, os.Symlink(elsewhere, h.Episodes()))
+	fixture.Must(t, os.Lchown(h.Episodes(), serviceUID, serviceUID))
 	if out, err := u.run(h.Episodes()); err == nil || !strings.Contains(string(out), "belongs to uid 0") {
 		t.Errorf("got %v, %s", err, out)
 	}
@@ -245,7 +239,7 @@ func TestEpisodesUnitSharesItsOwnFolderOnly(t *testing.T) {
 		t.Errorf("root's directory became %s", got)
 	}
 	// An operator's own link, to a folder of root, leads on.
-	must(t, os.Lchown(h.Episodes(), 0, 0))
+	fixture.Must(t, os.Lchown(h.Episodes(), 0, 0))
 	if out, err := u.run("/"); err != nil {
 		t.Errorf("%v, %s", err, out)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -154,12 +155,12 @@ func TestAMountForAnEpisodeIsHeld(t *testing.T) {
 		t.Skip(err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	write(t, filepath.Join(dir, "meta.json"), "{}")
+	fixture.WriteFile(t, filepath.Join(dir, "meta.json"), "{}")
 	h.Once().Must(t, 0, labtest.Tally{})
 	if st := statusOf(t, h); st.Unfinished != 1 {
 		t.Errorf("status says %+v", st)
 	}
-	write(t, filepath.Join(dir, "done.marker"), "")
+	fixture.WriteFile(t, filepath.Join(dir, "done.marker"), "")
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Held: 1})
 	if reason, cause := hold(t, h, "run-1"); reason != "unfit" || !strings.Contains(cause, "cp -a") {
 		t.Errorf("held as %s: %s", reason, cause)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -67,8 +68,8 @@ func TestUploadCutAnywhereLosesNothing(t *testing.T) {
 				t.Errorf("%s: exit code %d, %+v", name, p.Code, p.Tally)
 			}
 			noHolds(t, h)
-			l.Check(t)                                  // which waits for what is still being stored
-			stored := exists(l.Archive("lab-01", name)) // or only its answer was cut off
+			l.Check(t)                                          // which waits for what is still being stored
+			stored := fixture.Exists(l.Archive("lab-01", name)) // or only its answer was cut off
 			h.Once().Must(t, 0, outcome(stored))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -73,7 +74,7 @@ func program(t *testing.T, name string) string {
 func snippet(t *testing.T, kind string) string {
 	t.Helper()
 	language := map[string]string{"nginx": "nginx", "caddy": "caddyfile"}[kind]
-	_, rest, _ := strings.Cut(read(t, "../../docs/proxy.md"), "```"+language+"\n")
+	_, rest, _ := strings.Cut(fixture.ReadFile(t, "../../docs/proxy.md"), "```"+language+"\n")
 	text, _, found := strings.Cut(rest, "```")
 	if !found {
 		t.Fatalf("docs/proxy.md has no configuration of %s", kind)
@@ -120,12 +121,12 @@ func (f *front) run(t *testing.T) {
 		for _, what := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 			text = what + "_temp_path " + dir + "/" + what + ";\n" + text
 		}
-		write(t, dir+"/nginx.conf", "daemon off;\nmaster_process off;\npid "+dir+"/pid;\nevents {}\nhttp {\naccess_log off;\n"+text+"}\n")
+		fixture.WriteFile(t, dir+"/nginx.conf", "daemon off;\nmaster_process off;\npid "+dir+"/pid;\nevents {}\nhttp {\naccess_log off;\n"+text+"}\n")
 		args = []string{"-e", "stderr", "-g", "error_log stderr;", "-p", dir, "-c", dir + "/nginx.conf"}
 	case "caddy":
 		text := strings.Replace(f.config, "https://receiver.lab", "https://:"+port, 1)
 		// The hosts of a lab know it by its address alone: see the page.
-		write(t, dir+"/Caddyfile", "{\nadmin off\nauto_https off\ndefault_bind 127.0.0.1\n"+
+		fixture.WriteFile(t, dir+"/Caddyfile", "{\nadmin off\nauto_https off\ndefault_bind 127.0.0.1\n"+
 			"servers {\nprotocols h1\nstrict_sni_host insecure_off\n}\n}\n"+text)
 		args = []string{"run", "--adapter", "caddyfile", "--config", dir + "/Caddyfile"}
 	}
@@ -170,7 +171,7 @@ func (f *front) isEnded() bool {
 func (f *front) answers(t *testing.T) bool {
 	t.Helper()
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(read(t, f.lab.Path("pki", "ca.crt"))))
+	roots.AppendCertsFromPEM([]byte(fixture.ReadFile(t, f.lab.Path("pki", "ca.crt"))))
 	c, err := tls.Dial("tcp", f.addr, &tls.Config{RootCAs: roots})
 	if err == nil {
 		c.Close()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -24,12 +25,12 @@ func TestRefusedHandshakeSaysWhatToDo(t *testing.T) {
 		config := &tls.Config{InsecureSkipVerify: true}
 		if c.cert != "" {
 			pair, err := tls.LoadX509KeyPair(c.cert+".crt", c.cert+".key")
-			must(t, err)
+			fixture.Must(t, err)
 			// Whatever CA the receiver asks for.
 			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		}
 		conn, err := net.Dial("tcp", strings.TrimPrefix(l.URL(""), "https://"))
-		must(t, err)
+		fixture.Must(t, err)
 		tlsConn := tls.Client(conn, config)
 		tlsConn.Handshake()
 		tlsConn.Read(make([]byte, 1)) // until the receiver has refused it

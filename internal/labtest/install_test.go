@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -34,17 +35,17 @@ func TestInstallerWritesNothingByNameInTheEpisodesFolder(t *testing.T) {
 	t.Parallel()
 	l, h := service(t)
 	owned(l, h)
-	must(t, os.Chmod(h.Episodes(), 0o2770))
+	fixture.Must(t, os.Chmod(h.Episodes(), 0o2770))
 	precious := h.Path("precious")
-	must(t, os.WriteFile(precious, []byte("precious"), 0o600))
+	fixture.Must(t, os.WriteFile(precious, []byte("precious"), 0o600))
 	evil := h.Episodes("evil")
-	must(t, os.Mkdir(evil, 0o777))
-	must(t, os.Symlink(precious, filepath.Join(evil, "a")))
+	fixture.Must(t, os.Mkdir(evil, 0o777))
+	fixture.Must(t, os.Symlink(precious, filepath.Join(evil, "a")))
 
 	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = unix.InotifyAddWatch(watch, h.Episodes(), unix.IN_CREATE)
-	must(t, err)
+	fixture.Must(t, err)
 	created := make(chan string, 1000)
 	go func() {
 		defer close(created)
@@ -68,11 +69,11 @@ func TestInstallerWritesNothingByNameInTheEpisodesFolder(t *testing.T) {
 			t.Errorf("run %d: %v\n%s", n+1, err, out)
 		}
 	}
-	must(t, os.Mkdir(h.Episodes("last"), 0o755))
+	fixture.Must(t, os.Mkdir(h.Episodes("last"), 0o755))
 	for name := range created {
 		t.Errorf("%s was created in the episodes folder", name)
 	}
-	must(t, unix.Close(watch))
+	fixture.Must(t, unix.Close(watch))
 	if b, err := os.ReadFile(precious); err != nil || string(b) != "precious" {
 		t.Errorf("root's file says %q, %v", b, err)
 	}
@@ -106,15 +107,15 @@ func TestCheckDiskTriesAsTheServiceUser(t *testing.T) {
 		}
 	}
 	// A directory that the user cannot write in is not probed, not even by root.
-	must(t, os.Chmod(h.Outbox(), 0o550))
-	must(t, os.Chmod(h.Shipped(), 0o550))
-	must(t, os.Chmod(h.Episodes(), 0o550))
+	fixture.Must(t, os.Chmod(h.Outbox(), 0o550))
+	fixture.Must(t, os.Chmod(h.Shipped(), 0o550))
+	fixture.Must(t, os.Chmod(h.Episodes(), 0o550))
 	if r := h.Run("check", "--disk").MustExit(t, 0); strings.Count(r.Stderr, "was not tried") != 3 {
 		t.Errorf("it said %s", r.Stderr)
 	}
 	// Nor is root's, if others than root can change what is in it.
-	must(t, os.Chown(h.Outbox(), 0, 0))
-	must(t, os.Chmod(h.Outbox(), 0o770))
+	fixture.Must(t, os.Chown(h.Outbox(), 0, 0))
+	fixture.Must(t, os.Chmod(h.Outbox(), 0o770))
 	if r := h.Run("check", "--disk").MustExit(t, 0); !strings.Contains(r.Stderr, fmt.Sprintf("%s can be changed by others than root", h.Outbox())) {
 		t.Errorf("it said %s", r.Stderr)
 	}

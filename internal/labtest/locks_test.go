@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -49,18 +50,6 @@ func lockAll(dirs []string) {
 
 // groupReader is nobody, in the group that the lab's files have.
 var groupReader = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 0}}
-
-// needRoot skips a test of several users, and fails it where CI promised that it runs.
-func needRoot(t *testing.T) {
-	t.Helper()
-	switch {
-	case os.Getuid() == 0:
-	case os.Getenv("CI") != "":
-		t.Fatal("this test must not be skipped under CI: it needs root")
-	default:
-		t.Skip("needs root: several users")
-	}
-}
 
 // reachable lets other users into the lab, as far as the modes of its files go.
 func reachable(t *testing.T, l *labtest.Lab) {
@@ -114,14 +103,14 @@ func startLocker(t *testing.T, l *labtest.Lab, dirs ...string) string {
 // has left, whose lock files the group may read.
 func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	fixture.RequireRoot(t)
 	l, h := lab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Stop()
 	older := []string{l.Path("data", ".lock"), h.Outbox(".lock")}
 	for _, path := range older {
-		write(t, path, "")
+		fixture.WriteFile(t, path, "")
 		if err := os.Chmod(path, 0o640); err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +143,7 @@ func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
 // TestStatusOfAGroupReaderCannotTell who has a folder, and says so.
 func TestStatusOfAGroupReaderCannotTell(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	fixture.RequireRoot(t)
 	l, h := lab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})

@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -26,7 +27,67 @@ func TestMain(m *testing.M) {
 	if calls := os.Getenv(refusedCalls); calls != "" {
 		refuseAndExec(calls)
 	}
+	selectShort()
 	labtest.Main(m)
+}
+
+// shortTests are the labs that run under -short: each promise once, in seconds. The others
+// need minutes; make test runs all.
+var shortTests = []string{
+	"TestAlreadyPresentMakesSureOfTheRow",
+	"TestBadNamesAreReportedAndOthersGoOn",
+	"TestCheckSeesEachBreachOfCustody",
+	"TestCurlCanUpload",
+	"TestDaemonShipsAtOnceWhatBecomesFinished",
+	"TestEpisodeChangedAfterSealingIsHeldUntilAccepted",
+	"TestEveryCommandPrintsJSONOrRefusesIt",
+	"TestFinishedEpisodeIsPackedAndShipped",
+	"TestHostAdoptsWithItsFirstReceipt",
+	"TestHostCannotReachAnothersPath",
+	"TestHostileRequestsAreRefusedAndChangeNothing",
+	"TestIndexSchemaTakesRowsAndNothingElse",
+	"TestLostAnswerIsAlreadyPresentNextTime",
+	"TestOtherBytesUnderTheSameNameAreAConflictAndBothStay",
+	"TestPartialLeftByACrashIsOverwritten",
+	"TestPingSaysWhoWeAreAndCreatesNothing",
+	"TestReadersSnippetsAreAllRun",
+	"TestReceiverDownLosesNothingAndHeals",
+	"TestReceiverMakesEachStepDurableBeforeTheNext",
+	"TestRetireNeedsReceipt",
+	"TestRetiredEpisodeIsNotShippedAgain",
+	"TestRoundTripThroughSystemZstdAndTar",
+	"TestRowIsOfTheOriginalsForm",
+	"TestSealOnce",
+	"TestShipperMakesEachStepDurableBeforeTheNext",
+	"TestShippingTheSameAgainIsAlreadyPresent",
+	"TestShortTestsExist",
+	"TestStagedFileWithTwoLinksGetsItsRowAtStart",
+	"TestTornTailIsCutAndSaved",
+	"TestUnfinishedEpisodeWaits",
+	"TestWrongCertificatesAreRefused",
+}
+
+// selectShort makes -short run [shortTests] alone, unless -run selects tests.
+func selectShort() {
+	flag.Parse()
+	if testing.Short() && flag.Lookup("test.run").Value.String() == "" {
+		flag.Set("test.run", "^("+strings.Join(shortTests, "|")+")$")
+	}
+}
+
+// TestShortTestsExist guards the list against a test that was renamed.
+func TestShortTestsExist(t *testing.T) {
+	files, err := filepath.Glob("*_test.go")
+	fixture.Must(t, err)
+	var source strings.Builder
+	for _, f := range files {
+		source.WriteString(fixture.ReadFile(t, f))
+	}
+	for _, name := range shortTests {
+		if !strings.Contains(source.String(), "\nfunc "+name+"(t *testing.T)") {
+			t.Errorf("no test is named %s", name)
+		}
+	}
 }
 
 // lab returns a lab with one host, lab-01.
@@ -66,32 +127,11 @@ func copyTree(t *testing.T, from, to string) {
 	}
 }
 
-func read(t *testing.T, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
 // hold reads why an episode is held.
 func hold(t *testing.T, h *labtest.Host, name string) (reason, cause string) {
 	t.Helper()
 	var held struct{ Reason, Cause string }
-	if err := json.Unmarshal([]byte(read(t, h.Outbox(name+".held"))), &held); err != nil {
+	if err := json.Unmarshal([]byte(fixture.ReadFile(t, h.Outbox(name+".held"))), &held); err != nil {
 		t.Fatal(err)
 	}
 	return held.Reason, held.Cause
@@ -109,7 +149,7 @@ func noHolds(t *testing.T, h *labtest.Host) {
 // tokens writes a file that asks a token of lab-01 and names the file's key.
 func tokens(t *testing.T, l *labtest.Lab, token string) {
 	t.Helper()
-	write(t, l.Path("tokens"), fmt.Sprintf("lab-01 %x\n", sha256.Sum256([]byte(token))))
+	fixture.WriteFile(t, l.Path("tokens"), fmt.Sprintf("lab-01 %x\n", sha256.Sum256([]byte(token))))
 }
 
 func mustContain(t *testing.T, what, text string, parts ...string) {
@@ -146,11 +186,4 @@ func shell(t *testing.T, script string, args ...string) string {
 		t.Fatalf("%s: %v\n%s%s", script, err, out, stderr.String())
 	}
 	return string(out)
-}
-
-// noise returns bytes that do not compress, the same each time.
-func noise(size int) string {
-	b := make([]byte, size)
-	rand.NewChaCha8([32]byte{1}).Read(b)
-	return string(b)
 }

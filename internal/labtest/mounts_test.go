@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -15,7 +16,7 @@ import (
 // bind makes a directory a mount of its own.
 func bind(t *testing.T, path string) {
 	t.Helper()
-	needRoot(t)
+	fixture.RequireRoot(t)
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func TestCheckLooksAtTheMountsOfWhatIsMissing(t *testing.T) {
 	h.Set("shipped_dir", `"other/shipped"`)
 	said := h.Run("check").MustExit(t, 2).Stderr
 	mustContain(t, "check", said, twoMounts, h.Path("other"), "lab-host.toml")
-	if exists(h.Path("other", "shipped")) {
+	if fixture.Exists(h.Path("other", "shipped")) {
 		t.Error("it was made")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -41,7 +42,7 @@ func moveAway(t *testing.T, path string) {
 // mountOver mounts a disk on a directory.
 func mountOver(t *testing.T, path string) {
 	t.Helper()
-	needRoot(t)
+	fixture.RequireRoot(t)
 	if err := syscall.Mount("late", path, "tmpfs", 0, ""); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal(err)

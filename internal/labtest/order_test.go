@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -157,7 +158,7 @@ func owe(t *testing.T, l *labtest.Lab, h *labtest.Host, staging bool) {
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Kill()
 	archive := l.Archive("lab-01", "run-1")
-	bytes := read(t, archive)
+	bytes := fixture.ReadFile(t, archive)
 	if err := os.Remove(l.Path("data", "index.jsonl")); err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +172,7 @@ func owe(t *testing.T, l *labtest.Lab, h *labtest.Host, staging bool) {
 	if err := os.Remove(archive); err != nil { // and its attribute with it
 		t.Fatal(err)
 	}
-	write(t, archive, bytes)
+	fixture.WriteFile(t, archive, bytes)
 }
 
 func TestRecoverySyncsTheFolderBeforeItWritesARow(t *testing.T) {

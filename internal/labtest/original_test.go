@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -39,7 +40,7 @@ func TestFinishedEpisodeIsPackedAndShipped(t *testing.T) {
 	l, h := lab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	if !h.IsShipped("run-1") || exists(h.Episodes("run-1")) {
+	if !h.IsShipped("run-1") || fixture.Exists(h.Episodes("run-1")) {
 		t.Error("run-1 was not moved to the shipped folder")
 	}
 	l.Settled(t)
@@ -52,8 +53,8 @@ func TestRoundTripThroughSystemZstdAndTar(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(dir, "evil\n\x1b[2Jname"), "x")
-	write(t, filepath.Join(dir, strings.Repeat("long", 50)), "y")
+	fixture.WriteFile(t, filepath.Join(dir, "evil\n\x1b[2Jname"), "x")
+	fixture.WriteFile(t, filepath.Join(dir, strings.Repeat("long", 50)), "y")
 	h.Finish("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Settled(t) // compares the trees
@@ -99,14 +100,14 @@ func TestOtherBytesUnderTheSameNameAreAConflictAndBothStay(t *testing.T) {
 	l, h := lab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	stored, index := read(t, l.Archive("lab-01", "run-1")), l.Index(t)
+	stored, index := fixture.ReadFile(t, l.Archive("lab-01", "run-1")), l.Index(t)
 
 	h.Episode("run-1", labtest.File{Name: "meta.json", Body: `{"another": true}`})
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Conflicts: 1})
 	if reason, _ := hold(t, h, "run-1"); reason != "conflict" {
 		t.Errorf("held for the reason %q, want conflict", reason)
 	}
-	mustContain(t, "the hold", read(t, h.Outbox("run-1.held")), l.RowOf(t, "lab-01", "run-1").SHA256)
+	mustContain(t, "the hold", fixture.ReadFile(t, h.Outbox("run-1.held")), l.RowOf(t, "lab-01", "run-1").SHA256)
 	l.Check(t)
 
 	accepted := l.Proxy.Accepted()
@@ -114,7 +115,7 @@ func TestOtherBytesUnderTheSameNameAreAConflictAndBothStay(t *testing.T) {
 	if n := l.Proxy.Accepted() - accepted; n != 0 {
 		t.Errorf("an old hold was sent again: %d connections", n)
 	}
-	if read(t, l.Archive("lab-01", "run-1")) != stored || l.Index(t) != index {
+	if fixture.ReadFile(t, l.Archive("lab-01", "run-1")) != stored || l.Index(t) != index {
 		t.Error("the conflict changed what is stored")
 	}
 	l.Check(t)
@@ -167,7 +168,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h.Set("receiver.token_file", `""`)
 			if c.token != "" {
-				write(t, h.Path("token"), c.token+"\n")
+				fixture.WriteFile(t, h.Path("token"), c.token+"\n")
 				if err := os.Chmod(h.Path("token"), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -204,8 +205,8 @@ func TestPartialLeftByACrashIsOverwritten(t *testing.T) {
 	if err := os.MkdirAll(h.Outbox(), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, h.Outbox("run-1.tar.zst.partial"), strings.Repeat("torn", 100_000))
-	write(t, h.Outbox("gone.tar.zst.partial"), "torn")
+	fixture.WriteFile(t, h.Outbox("run-1.tar.zst.partial"), strings.Repeat("torn", 100_000))
+	fixture.WriteFile(t, h.Outbox("gone.tar.zst.partial"), "torn")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Settled(t)
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -33,7 +34,7 @@ func TestSymlinkToADirectoryIsNoEpisode(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Once().Must(t, 0, labtest.Tally{})
-	if !exists(filepath.Join(elsewhere, "done.marker")) {
+	if !fixture.Exists(filepath.Join(elsewhere, "done.marker")) {
 		t.Error("what the link leads to was touched")
 	}
 	l.Settled(t)
@@ -88,7 +89,7 @@ func TestHardLinkToAnothersFileIsSkipped(t *testing.T) {
 	}
 	l, h := lab(t)
 	h.Draft("run-1")
-	write(t, l.Path("secret"), "secret")
+	fixture.WriteFile(t, l.Path("secret"), "secret")
 	if err := os.Link(l.Path("secret"), h.Episodes("run-1", "mine")); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +102,7 @@ func TestHardLinkToAnothersFileIsSkipped(t *testing.T) {
 		t.Errorf("the row says skipped %d, want 1", row.Skipped)
 	}
 	unpacked := labtest.Unpack(t, l.Archive("lab-01", "run-1"))
-	if exists(filepath.Join(unpacked, "run-1", "mine")) {
+	if fixture.Exists(filepath.Join(unpacked, "run-1", "mine")) {
 		t.Error("somebody else's file was packed")
 	}
 }
@@ -117,7 +118,7 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
 	if err := os.Truncate(h.Episodes("b-sparse", "empty.log"), 1<<40); err != nil {
 		t.Fatal(err)
 	}
-	write(t, h.Episodes("b-sparse", "done.marker"), "") // a lab does not answer for a terabyte
+	fixture.WriteFile(t, h.Episodes("b-sparse", "done.marker"), "") // a lab does not answer for a terabyte
 	var many []labtest.File
 	for i := range 101 {
 		many = append(many, labtest.File{Name: fmt.Sprintf("f%d", i)})
@@ -139,7 +140,7 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
 
 	// The way out: mend it, and let it be tried again.
 	h.Forget("a-empty-meta")
-	write(t, h.Episodes("a-empty-meta", "meta.json"), "{}")
+	fixture.WriteFile(t, h.Episodes("a-empty-meta", "meta.json"), "{}")
 	h.Note("a-empty-meta", h.Episodes("a-empty-meta"))
 	h.Run("retry", "a-empty-meta").MustExit(t, 0)
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 3, Shipped: 1, Held: 2})
@@ -148,7 +149,7 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Held: 1})
-	if exists(h.Outbox("b-sparse.held")) {
+	if fixture.Exists(h.Outbox("b-sparse.held")) {
 		t.Error("the hold of an episode that is gone stays")
 	}
 	l.Settled(t)

@@ -12,13 +12,14 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
 // archive makes an archive of about some bytes with the system's tools.
 func archive(t *testing.T, h *labtest.Host, name string, size int) []byte {
 	t.Helper()
-	h.Draft(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "mem.raw", Body: noise(size)})
+	h.Draft(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "mem.raw", Body: string(fixture.Noise(size, 1))})
 	return []byte(shell(t, `tar -C "$1" -cf - "$2" | zstd -q -c`, h.Episodes(), name))
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 	"cis490/internal/labtest"
 )
@@ -315,8 +316,8 @@ func readersArchive(t *testing.T) (dir, archive string) {
 	episode := h.Draft("run-7")
 	noise := make([]byte, 50_000)
 	rand.NewChaCha8([32]byte{7}).Read(noise)
-	write(t, filepath.Join(episode, "capture.bin"), string(noise))
-	write(t, filepath.Join(episode, "zeros"), strings.Repeat("\x00", 30_000))
+	fixture.WriteFile(t, filepath.Join(episode, "capture.bin"), string(noise))
+	fixture.WriteFile(t, filepath.Join(episode, "zeros"), strings.Repeat("\x00", 30_000))
 	h.Finish("run-7")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	return l.Path("data"), l.Archive("lab-01", "run-7")
@@ -347,9 +348,9 @@ func TestReadersOfArchivesNoticeEachCutAndFlip(t *testing.T) {
 		damaged[fmt.Sprint("flip-", at)] = flipped
 	}
 	for name, b := range damaged {
-		write(t, filepath.Join(dir, name), string(b))
+		fixture.WriteFile(t, filepath.Join(dir, name), string(b))
 	}
-	write(t, filepath.Join(dir, "whole"), string(whole))
+	fixture.WriteFile(t, filepath.Join(dir, "whole"), string(whole))
 
 	// A flip that changes nothing of the content (an unused bit) is none.
 	code := snippets(t)[pythonMembers].code + `
@@ -377,8 +378,8 @@ print("done")
 			reader(t, program)
 			for name := range damaged {
 				into := t.TempDir()
-				must(t, os.MkdirAll(filepath.Join(into, "episodes/lab-01"), 0o755))
-				must(t, os.Link(filepath.Join(dir, name), filepath.Join(into, "episodes/lab-01/run-7.tar.zst")))
+				fixture.Must(t, os.MkdirAll(filepath.Join(into, "episodes/lab-01"), 0o755))
+				fixture.Must(t, os.Link(filepath.Join(dir, name), filepath.Join(into, "episodes/lab-01/run-7.tar.zst")))
 				cmd := exec.Command("sh", "-c", line)
 				cmd.Dir = into
 				if err := cmd.Run(); err == nil && (strings.HasPrefix(name, "cut-") || !sameTree(t, archive, into)) {
@@ -413,10 +414,10 @@ func TestReadersFindOneMemberAndCheckACopy(t *testing.T) {
 		t.Errorf("a good copy: %s, %v", out, err)
 	}
 	file, err := os.OpenFile(archive, os.O_WRONLY|os.O_APPEND, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = io.WriteString(file, "x")
-	must(t, err)
-	must(t, file.Close())
+	fixture.Must(t, err)
+	fixture.Must(t, file.Close())
 	if out, err := check(); err == nil || !strings.Contains(string(out), "run-7") {
 		t.Errorf("a bad copy: %s, %v", out, err)
 	}
@@ -426,7 +427,7 @@ func TestReadersFindOneMemberAndCheckACopy(t *testing.T) {
 func TestReadersOfTheREADMEAreRight(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
-	must(t, err)
+	fixture.Must(t, err)
 	block := regexp.MustCompile("(?s)## Read what arrived\n```\n(.*?)\n```").FindSubmatch(readme)
 	if block == nil {
 		t.Fatal("README.md has no such block")
@@ -438,16 +439,16 @@ func TestReadersOfTheREADMEAreRight(t *testing.T) {
 		t.Fatalf("not two lines: %q", script)
 	}
 	file, err := os.OpenFile(filepath.Join(dir, "index.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = io.WriteString(file, `{"episode_id": "tor`)
-	must(t, errors.Join(err, file.Close()))
+	fixture.Must(t, errors.Join(err, file.Close()))
 	if got := string(output(t, reader(t, "sh", "-c", rows), ".")); !strings.HasPrefix(got, "lab-01\trun-7\t") || strings.Count(got, "\n") != 1 {
 		t.Errorf("it printed %q", got)
 	}
 	output(t, reader(t, "sh", "-c", unpack), ".")
 	info, err := os.Stat(archive)
-	must(t, err)
-	must(t, os.Truncate(archive, info.Size()-2))
+	fixture.Must(t, err)
+	fixture.Must(t, os.Truncate(archive, info.Size()-2))
 	if err := reader(t, "sh", "-c", unpack).Run(); err == nil {
 		t.Error("a cut archive is unpacked without an error")
 	}
@@ -456,7 +457,7 @@ func TestReadersOfTheREADMEAreRight(t *testing.T) {
 // TestIndexSchemaTakesRowsAndNothingElse: with a validator that many readers have.
 func TestIndexSchemaTakesRowsAndNothingElse(t *testing.T) {
 	page, err := os.ReadFile("../../docs/index.md")
-	must(t, err)
+	fixture.Must(t, err)
 	example := regexp.MustCompile("(?s)```json\n(.*?)\n```").FindSubmatch(page)[1]
 	good := `{"episode_id": "run-7", "host_id": "lab-01", "received_at_wall": "2026-11-23T07:59:13.000001+00:00", "schema_version": 1, "sha256": "` + strings.Repeat("a", 64) + `", "size_bytes": 1}`
 	with := func(old, new string) string { return strings.Replace(good, old, new, 1) }
@@ -477,7 +478,7 @@ func TestIndexSchemaTakesRowsAndNothingElse(t *testing.T) {
 		},
 	}
 	in, err := json.Marshal(rows)
-	must(t, err)
+	fixture.Must(t, err)
 	cmd := python(t, `
 import json, jsonschema, sys
 schema = json.load(open("../../docs/index.schema.json"))
@@ -504,7 +505,7 @@ func TestTruncatedIndexIsSaidAndBackfilled(t *testing.T) {
 		}
 	}
 	send("run-1")
-	must(t, os.Truncate(l.Path("data/index.jsonl"), 0))
+	fixture.Must(t, os.Truncate(l.Path("data/index.jsonl"), 0))
 	send("run-2")
 	mustContain(t, "the log", l.Process().WaitLine(t, "index was truncated"), "ERROR", "receiver index backfill")
 	if got := len(l.Rows(t)); got != 1 {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -190,13 +191,13 @@ func TestStagedFileWithTwoLinksGetsItsRowAtStart(t *testing.T) {
 			kept += line
 		}
 	}
-	write(t, l.Path("data", "index.jsonl"), kept)
+	fixture.WriteFile(t, l.Path("data", "index.jsonl"), kept)
 	for _, name := range []string{"run-1", "run-2"} {
 		if err := os.Link(l.Archive("lab-01", name), l.Path("data/staging/lab-01", name+"~CRASH")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(t, l.Path("data/staging/lab-01", "run-3~CRASH"), "half an upload")
+	fixture.WriteFile(t, l.Path("data/staging/lab-01", "run-3~CRASH"), "half an upload")
 	l.Check(t)
 	l.Start()
 	if got := l.RowOf(t, "lab-01", "run-2"); got != row {
@@ -211,14 +212,14 @@ func TestAlreadyPresentMakesSureOfTheRow(t *testing.T) {
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	// A file that somebody copied in by hand has no attribute and no row.
-	stored := read(t, l.Archive("lab-01", "run-1"))
+	stored := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 	l.Kill()
 	for _, path := range []string{l.Archive("lab-01", "run-1"), l.Path("data", "index.jsonl")} {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(t, l.Archive("lab-01", "run-1"), stored)
+	fixture.WriteFile(t, l.Archive("lab-01", "run-1"), stored)
 	h.ForgetStore()
 	l.Start()
 	if err := os.Rename(h.Shipped("run-1"), h.Episodes("run-1")); err != nil {
@@ -234,14 +235,14 @@ func TestRotIsRepairedAndNeverAcknowledged(t *testing.T) {
 	dir := h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	first := l.RowOf(t, "lab-01", "run-1")
-	good := read(t, l.Archive("lab-01", "run-1"))
+	good := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 	f, err := os.OpenFile(l.Archive("lab-01", "run-1"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	f.WriteAt([]byte{good[40] ^ 0x40}, 40)
-	bad := read(t, l.Archive("lab-01", "run-1"))
+	bad := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 	if r := l.Receiver("index", "verify", "--deep", "--config", l.Path("receiver.toml")); r.Code == 0 {
 		t.Error("verify --deep finds nothing")
 	}
@@ -252,11 +253,11 @@ func TestRotIsRepairedAndNeverAcknowledged(t *testing.T) {
 	if p := h.Once(); p.Code != 0 || p.AlreadyPresent != 0 || p.Shipped != 1 {
 		t.Errorf("exit code %d, %+v", p.Code, p.Tally)
 	}
-	if read(t, l.Archive("lab-01", "run-1")) != good {
+	if fixture.ReadFile(t, l.Archive("lab-01", "run-1")) != good {
 		t.Error("what is stored is not what was sent")
 	}
 	aside, err := filepath.Glob(l.Path("data/quarantine/lab-01/run-1*"))
-	if err != nil || len(aside) != 1 || read(t, aside[0]) != bad {
+	if err != nil || len(aside) != 1 || fixture.ReadFile(t, aside[0]) != bad {
 		t.Errorf("set aside: %q (%v), want the one bad copy", aside, err)
 	}
 	rows := l.Rows(t)
@@ -295,11 +296,11 @@ func TestFileCopiedInByHandConflictsToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyTree(t, l.Path("run-1.tar.zst"), l.Archive("lab-01", "run-1"))
-	stored := read(t, l.Archive("lab-01", "run-1"))
+	stored := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 	l.Receiver("index", "backfill", "--config", l.Path("receiver.toml")).MustExit(t, 0)
 	h.Finish("run-1")
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Conflicts: 1})
-	if read(t, l.Archive("lab-01", "run-1")) != stored {
+	if fixture.ReadFile(t, l.Archive("lab-01", "run-1")) != stored {
 		t.Error("the conflict changed what is stored")
 	}
 	if row := l.RowOf(t, "lab-01", "run-1"); !row.Backfilled {
@@ -313,7 +314,7 @@ func TestRacingUploadsOfOneNameStoreOne(t *testing.T) {
 	l, h := lab(t)
 	pack(t, h, "ours")
 	pack(t, h, "theirs")
-	bodies := []string{read(t, l.Path("ours.tar.zst")), read(t, l.Path("theirs.tar.zst"))}
+	bodies := []string{fixture.ReadFile(t, l.Path("ours.tar.zst")), fixture.ReadFile(t, l.Path("theirs.tar.zst"))}
 	const racers = 6 // fewer than a host may have
 	for round := range 10 {
 		var counts [600]atomic.Int32
@@ -358,12 +359,12 @@ func TestReceiptAndRowSayTheSameTime(t *testing.T) {
 	l.Kill()
 	first, rest, _ := strings.Cut(l.Index(t), "\n")
 	mustContain(t, "the first row", first, `"run-1"`)
-	write(t, l.Path("data", "index.jsonl"), rest)
+	fixture.WriteFile(t, l.Path("data", "index.jsonl"), rest)
 	if err := os.Link(l.Archive("lab-01", "run-1"), l.Path("data/staging/lab-01/run-1~CRASH")); err != nil {
 		t.Fatal(err)
 	}
 	l.Start()
-	status, receipt := put(t, l, h.Client(t), "/v1/episodes/lab-01/run-1", []byte(read(t, l.Archive("lab-01", "run-1"))))
+	status, receipt := put(t, l, h.Client(t), "/v1/episodes/lab-01/run-1", []byte(fixture.ReadFile(t, l.Archive("lab-01", "run-1"))))
 	if status != http.StatusOK {
 		t.Fatalf("PUT of the same: %d %s", status, receipt)
 	}

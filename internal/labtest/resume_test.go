@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -141,7 +142,7 @@ func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 	t.Parallel()
 	l, h := lab(t, labtest.Unstarted())
 	pack(t, h, "run-1")
-	archive := read(t, filepath.Join(filepath.Dir(h.Dir), "run-1.tar.zst"))
+	archive := fixture.ReadFile(t, filepath.Join(filepath.Dir(h.Dir), "run-1.tar.zst"))
 	tr := receiverTrace(t, l, func() {
 		up := byHand(t, h, "run-1", archive)
 		up.patch(t, 0, 100, false, http.StatusNoContent)
@@ -206,7 +207,7 @@ func TestCurlCanResume(t *testing.T) {
 	l, h := lab(t)
 	pack(t, h, "run-9")
 	dir := filepath.Dir(h.Dir)
-	doc := read(t, "../../docs/transport.md")
+	doc := fixture.ReadFile(t, "../../docs/transport.md")
 	_, script, found := strings.Cut(doc, "<!-- labtest runs this -->\n```sh\n")
 	script, _, ended := strings.Cut(script, "```")
 	if !found || !ended {

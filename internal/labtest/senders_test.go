@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -33,7 +34,7 @@ func newMallory(t *testing.T, l *labtest.Lab) *mallory {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(read(t, l.Path("pki", "ca.crt"))))
+	roots.AppendCertsFromPEM([]byte(fixture.ReadFile(t, l.Path("pki", "ca.crt"))))
 	addr := regexp.MustCompile(`listen=(\S+)`).FindStringSubmatch(l.Process().Output())
 	return &mallory{h, addr[1], &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots, ServerName: "127.0.0.1"}}
 }
@@ -150,9 +151,9 @@ func TestBombsAreStoredUnopened(t *testing.T) {
 	}
 	c := m.Client(t)
 	for name, body := range map[string]string{
-		"zeros":  read(t, zeros),
+		"zeros":  fixture.ReadFile(t, zeros),
 		"window": "\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00",
-		"noise":  noise(1 << 20),
+		"noise":  string(fixture.Noise(1<<20, 1)),
 		"empty":  "",
 	} {
 		status, text := put(t, l, c, "/v1/episodes/mallory/"+name, []byte(body))

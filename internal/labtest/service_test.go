@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -141,10 +142,10 @@ func besideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	}
 	h.Forget("run-4")
 	recordAs(l, h, "run-4", labtest.File{Name: "meta.json", Body: "{}"})
-	labtest.Eventually(t, "run-4 is held", func() bool { return exists(h.Outbox("run-4.held")) })
+	labtest.Eventually(t, "run-4 is held", func() bool { return fixture.Exists(h.Outbox("run-4.held")) })
 	c.root(t, l, h, 3, "shipper", "held")
 	c.root(t, l, h, 0, "shipper", "retry", "run-4")
-	labtest.Eventually(t, "run-4 is held again", func() bool { return exists(h.Outbox("run-4.held")) })
+	labtest.Eventually(t, "run-4 is held again", func() bool { return fixture.Exists(h.Outbox("run-4.held")) })
 	c.root(t, l, h, 0, "shipper", "retry", "--beside", "run-4")
 	labtest.Eventually(t, "run-4 is shipped beside", func() bool {
 		found, _ := filepath.Glob(h.Shipped("run-4.conflict-*"))
@@ -265,7 +266,7 @@ func TestAcceptedAsRoot(t *testing.T) {
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Run("--once").MustExit(t, 4)
 	l.Proxy.Always(labtest.Fault{})
-	h.Change("run-1", func(dir string) { write(t, filepath.Join(dir, "new"), "late") })
+	h.Change("run-1", func(dir string) { fixture.WriteFile(t, filepath.Join(dir, "new"), "late") })
 	h.Run("--once").MustExit(t, 3)
 	h.Run("retry", "--accept", "run-1").MustExit(t, 0)
 	checkOwners(t, l, h)

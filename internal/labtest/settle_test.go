@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -155,7 +156,7 @@ func TestAnEpisodeThatNeverSettlesHindersNobody(t *testing.T) {
 	h.Set("settle", `"500ms"`)
 	d := h.Daemon()
 	dir := h.Draft("a-restless")
-	write(t, filepath.Join(dir, "done.marker"), "")
+	fixture.WriteFile(t, filepath.Join(dir, "done.marker"), "")
 	restless, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -21,7 +22,7 @@ func TestSealOnce(t *testing.T) {
 	h.Episode("run-1")
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
-	sealed := read(t, h.Outbox("run-1.tar.zst"))
+	sealed := fixture.ReadFile(t, h.Outbox("run-1.tar.zst"))
 	l.Check(t)
 
 	// What an installer does to a backlog, and a restart after each.
@@ -35,13 +36,13 @@ func TestSealOnce(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
-		if read(t, h.Outbox("run-1.tar.zst")) != sealed {
+		if fixture.ReadFile(t, h.Outbox("run-1.tar.zst")) != sealed {
 			t.Fatalf("the sealed bytes changed after %s", name)
 		}
 	}
 	l.Proxy.Always(labtest.Fault{})
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	if read(t, l.Archive("lab-01", "run-1")) != sealed {
+	if fixture.ReadFile(t, l.Archive("lab-01", "run-1")) != sealed {
 		t.Error("other bytes are stored than were sealed")
 	}
 	l.Settled(t)
@@ -143,14 +144,14 @@ func TestAChangedEpisodeGoesBeside(t *testing.T) {
 	if err := json.Unmarshal([]byte(h.Run("held", "--json").Stdout), &held); err != nil || held.Delivered == "" || held.Delivered != held.Digest {
 		t.Fatalf("the hold says %+v, %v", held, err)
 	}
-	text := read(t, h.Outbox("run-1.held"))
+	text := fixture.ReadFile(t, h.Outbox("run-1.held"))
 	older := strings.Replace(text, "delivered_sha256", "nobody_knows", 1) // as an older shipper left it
 	if err := os.WriteFile(h.Outbox("run-1.held"), []byte(older), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Run("retry", "--beside", "run-1").MustExit(t, 4)
-	if read(t, h.Outbox("run-1.held")) != older || len(h.Run("held", "--json").Stdout) == 0 {
+	if fixture.ReadFile(t, h.Outbox("run-1.held")) != older || len(h.Run("held", "--json").Stdout) == 0 {
 		t.Error("a receiver that cannot be asked changed something")
 	}
 	l.Proxy.Always(labtest.Fault{})
@@ -179,7 +180,7 @@ func TestNameTakenInShippedGetsASuffix(t *testing.T) {
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
 		l.Settled(t)
 	}
-	if !exists(h.Shipped("run-1~2")) || !exists(h.Shipped("run-1~3")) {
+	if !fixture.Exists(h.Shipped("run-1~2")) || !fixture.Exists(h.Shipped("run-1~3")) {
 		t.Error("the second and third run-1 have no suffix")
 	}
 }
@@ -233,7 +234,7 @@ func TestPackingGoesOnWhileTheReceiverIsAway(t *testing.T) {
 		h.Episode(fmt.Sprintf("run-%d", i))
 	}
 	for i := range 5 {
-		labtest.Eventually(t, "it is packed", func() bool { return exists(h.Outbox(fmt.Sprintf("run-%d.tar.zst", i))) })
+		labtest.Eventually(t, "it is packed", func() bool { return fixture.Exists(h.Outbox(fmt.Sprintf("run-%d.tar.zst", i))) })
 	}
 	d.Stop(t)
 	l.Check(t)

@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -12,11 +13,11 @@ import (
 // overlay file systems do. Both daemons took it for full, and nothing was ever shipped.
 func TestFileSystemThatReportsNoSizeIsNotFull(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	fixture.RequireRoot(t)
 	l := labtest.New(t, labtest.Unstarted())
 	h := l.Host("lab-01")
 	for _, path := range []string{l.Path("data"), h.Path("data")} {
-		must(t, os.MkdirAll(path, 0o755))
+		fixture.Must(t, os.MkdirAll(path, 0o755))
 		if err := syscall.Mount("none", path, "ramfs", 0, ""); err != nil {
 			if os.Getenv("CI") != "" {
 				t.Fatal(err)
@@ -54,7 +55,7 @@ func TestCheckOfRootSpeaksForTheServiceUser(t *testing.T) {
 	mustContain(t, "receiver check", r.Stdout, "writable (4242:4242, mode 0750)", "readable for uid 4242")
 	mustContain(t, "shipper check", s.Stdout, "writable (4242:4242, mode 0750)")
 	for _, dir := range []string{l.Path("data"), h.Outbox()} {
-		must(t, os.Chmod(dir, 0o550))
+		fixture.Must(t, os.Chmod(dir, 0o550))
 	}
 	r, s = check(2)
 	mustContain(t, "receiver check", r.Stderr, "write in "+l.Path("data")+": permission denied", "runs as uid 4242: run chmod u+rwX "+l.Path("data"))

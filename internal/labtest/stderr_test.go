@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/fixture"
 )
 
 // unreadDaemon starts a daemon whose log is a small pipe, and reads of it no further than
@@ -21,15 +23,15 @@ import (
 func unreadDaemon(t *testing.T, line string, argv ...string) (*exec.Cmd, *os.File, string) {
 	t.Helper()
 	r, w, err := os.Pipe()
-	must(t, err)
+	fixture.Must(t, err)
 	defer w.Close()
 	t.Cleanup(func() { r.Close() })
 	_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096)
-	must(t, err)
+	fixture.Must(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stderr = w
-	must(t, cmd.Start())
+	fixture.Must(t, cmd.Start())
 	t.Cleanup(func() { cancel(); cmd.Wait() })
 	lines := bufio.NewReader(r)
 	for {
@@ -61,13 +63,13 @@ func TestDaemonsGoOnWhenNobodyReadsTheirLog(t *testing.T) {
 		}
 	}
 	store(0, 100)
-	must(t, unread.Close())
+	fixture.Must(t, unread.Close())
 	store(100, 120)
 	if got := len(l.Rows(t)); got != 120 {
 		t.Errorf("there are %d rows, want 120", got)
 	}
 	begun := time.Now()
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	fixture.Must(t, cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err != nil || time.Since(begun) > 5*time.Second {
 		t.Errorf("it ended %v after SIGTERM with %v", time.Since(begun), err)
 	}
@@ -84,12 +86,12 @@ func TestShipperGoesOnWhenNobodyReadsItsLog(t *testing.T) {
 		h.Episode(names[n])
 	}
 	h.WaitShipped(names...)
-	must(t, unread.Close())
+	fixture.Must(t, unread.Close())
 	h.Episode("last")
 	h.WaitShipped("last")
 	h.WaitEmpty()
 	begun := time.Now()
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	fixture.Must(t, cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err != nil || time.Since(begun) > 5*time.Second {
 		t.Errorf("it ended %v after SIGTERM with %v", time.Since(begun), err)
 	}
@@ -101,16 +103,16 @@ func TestLastWordsAreWaitedForInBoundedTime(t *testing.T) {
 	t.Parallel()
 	l, _ := lab(t)
 	r, w, err := os.Pipe()
-	must(t, err)
+	fixture.Must(t, err)
 	defer r.Close()
 	defer w.Close()
 	_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = w.Write(make([]byte, 4096))
-	must(t, err)
+	fixture.Must(t, err)
 	cmd := exec.Command(l.Program("receiver"), "--config", l.Path("none.toml"))
 	cmd.Stderr = w
-	must(t, cmd.Start())
+	fixture.Must(t, cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {

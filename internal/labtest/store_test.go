@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -96,7 +97,7 @@ func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 	mustContain(t, "the empty store's log", l.Process().Output(), "a new, empty store", l.Path("data"))
 	theirs := storeID(t, l)
 	h.Episode("run-2")
-	h.Episode("large", labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "noise", Body: noise(1 << 20)})
+	h.Episode("large", labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "noise", Body: string(fixture.Noise(1<<20, 1))})
 	refusedStore(t, h, 2, ours, theirs, "receiver.url", "receiver store replaces "+ours)
 	if rows := l.Rows(t); len(rows) > 0 || len(l.Staged()) > 0 {
 		t.Errorf("the empty store has %+v, staged %q", rows, l.Staged())
@@ -106,7 +107,7 @@ func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 		mustContain(t, strings.Join(args, " "), r.Stderr, "another store", ours, theirs)
 	}
 	mustContain(t, "an idle host's ping", idle.Run("--ping").MustExit(t, 4).Stderr, "another store")
-	if !h.IsShipped("run-1") || exists(h.Episodes("run-1")) || !exists(h.Episodes("run-2")) {
+	if !h.IsShipped("run-1") || fixture.Exists(h.Episodes("run-1")) || !fixture.Exists(h.Episodes("run-2")) {
 		t.Error("something was moved or deleted")
 	}
 	d := h.Daemon()
@@ -202,7 +203,7 @@ func TestOlderHostAdoptsOnlyAStoreThatKnowsIt(t *testing.T) {
 		refusedStore(t, h, 1, storeID(t, l), "knows none of the episodes", "receiver store replaces unnamed")
 	}
 	mustContain(t, "healing", h.Run("verify", "--heal").MustExit(t, 4).Stderr, "knows none of the episodes")
-	if exists(h.Episodes("run-1")) || adopted(t, h) != "" {
+	if fixture.Exists(h.Episodes("run-1")) || adopted(t, h) != "" {
 		t.Error("it was healed or adopted")
 	}
 	back()
@@ -313,7 +314,7 @@ func TestTruncatedIndexIsAnotherStoreToItsHosts(t *testing.T) {
 	h.Episode("run-1")
 	h.Episode("run-2")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
-	must(t, os.Truncate(l.Path("data/index.jsonl"), 100))
+	fixture.Must(t, os.Truncate(l.Path("data/index.jsonl"), 100))
 	ping := h.Run("--ping").MustExit(t, 4)
 	mustContain(t, "the ping", ping.Stderr, "another store", "--rewound")
 	l.Process().WaitLine(t, "index was truncated")

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // TestTmpfilesLeadTheServiceUserNowhere: systemd-tmpfiles, as root, makes our folders
@@ -34,8 +36,8 @@ func TestTmpfilesLeadTheServiceUserNowhere(t *testing.T) {
 	}
 	victim, link := filepath.Join(dir, "victim"), filepath.Join(dir, "lib", "data", "link")
 	mkdirAs(t, victim, 0o700, 0, 0)
-	must(t, os.Symlink(victim, link))
-	must(t, os.Lchown(link, serviceUID, serviceUID))
+	fixture.Must(t, os.Symlink(victim, link))
+	fixture.Must(t, os.Lchown(link, serviceUID, serviceUID))
 	attack := exchange(t, episodes, link, nil)
 	for range 50 {
 		create() // it may refuse
@@ -55,7 +57,7 @@ func TestTmpfilesLeadTheServiceUserNowhere(t *testing.T) {
 func writeTmpfiles(t *testing.T, conf, lib string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "etc", "cis490-shipper.tmpfiles"))
-	must(t, err)
+	fixture.Must(t, err)
 	var lines []string
 	for line := range strings.Lines(string(text)) {
 		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1], "/var/lib/cis490") {
@@ -68,5 +70,5 @@ func writeTmpfiles(t *testing.T, conf, lib string) {
 	if len(lines) < 5 {
 		t.Fatalf("found %q", lines)
 	}
-	must(t, os.WriteFile(conf, []byte(strings.Join(lines, "")), 0o600))
+	fixture.Must(t, os.WriteFile(conf, []byte(strings.Join(lines, "")), 0o600))
 }

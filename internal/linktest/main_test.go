@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/crashtest"
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 	"cis490/internal/linktest"
 )
@@ -35,13 +36,6 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	labtest.Main(m)
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // need skips a test unless all are asked for, or where namespaces cannot be made. With
@@ -81,13 +75,13 @@ func newSite(t *testing.T, join func(n *linktest.Net) error) *site {
 	need(t)
 	t.Parallel()
 	n, err := linktest.New(t.Name())
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { // after the programs have ended
 		if err := n.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	must(t, join(n))
+	fixture.Must(t, join(n))
 	at := linktest.Receiver.Addr()
 	l := labtest.New(t, labtest.Elsewhere(at, n.Via(linktest.Receiver)...))
 	s := &site{Net: n, Lab: l, host: l.Host("lab-01")}
@@ -103,7 +97,7 @@ func newSite(t *testing.T, join func(n *linktest.Net) error) *site {
 // do runs a command on a side.
 func (s *site) do(t *testing.T, side linktest.Side, line string) {
 	t.Helper()
-	must(t, s.Do(side, line))
+	fixture.Must(t, s.Do(side, line))
 }
 
 // arrived returns how much of the upload the receiver has.
@@ -145,7 +139,7 @@ func (s *site) home(t *testing.T, most float64) {
 	}
 	s.Settled(t)
 	sent, err := s.Sent(linktest.Host)
-	must(t, err)
+	fixture.Must(t, err)
 	archive := s.RowOf(t, "lab-01", "run-1").Size
 	factor := float64(sent) / float64(archive)
 	fmt.Printf("%-52s %5.1f s, %4.1f MB on the way for an archive of %4.1f MB: %.2f, at most %.2f\n",

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -50,9 +51,9 @@ func TestWhatTheDiskDoesNotGiveIsOfOneEpisode(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			l, h := c.lab(t)
-			write(t, h.Path("fail"), "0 none")
+			fixture.WriteFile(t, h.Path("fail"), "0 none")
 			h.Run(c.argv...)
-			steps := strings.Split(strings.TrimSpace(read(t, h.Path("failed"))), "\n")
+			steps := strings.Split(strings.TrimSpace(fixture.ReadFile(t, h.Path("failed"))), "\n")
 			l.Kill()
 			tried := 0
 			for at, step := range steps {
@@ -60,9 +61,9 @@ func TestWhatTheDiskDoesNotGiveIsOfOneEpisode(t *testing.T) {
 					continue
 				}
 				l, h := c.lab(t)
-				write(t, h.Path("fail"), fmt.Sprint(at+1, " eio"))
+				fixture.WriteFile(t, h.Path("fail"), fmt.Sprint(at+1, " eio"))
 				result := h.Run(c.argv...)
-				must(t, os.Remove(h.Path("fail")))
+				fixture.Must(t, os.Remove(h.Path("fail")))
 				// The step may be of the other episode: folders have no order, nor have workers.
 				failed, _ := os.ReadFile(h.Path("failed"))
 				other := otherThan(strings.TrimSpace(string(failed)))

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -94,7 +95,7 @@ func receiveBehind(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool, bef
 
 func waiting(t *testing.T, h *labtest.Host) bool {
 	left, err := os.ReadDir(h.Episodes())
-	must(t, err)
+	fixture.Must(t, err)
 	return len(left) > 0
 }
 
@@ -174,9 +175,9 @@ func idle(t *testing.T) (*labtest.Lab, *labtest.Host) {
 // that waits.
 func owing(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := stored(t)
-	must(t, os.Remove(l.Path("data", "index.jsonl")))
+	fixture.Must(t, os.Remove(l.Path("data", "index.jsonl")))
 	h.ForgetStore()
-	must(t, os.Link(l.Archive("lab-01", "run-1"), l.Path("data/staging/lab-01/run-1~CRASH")))
+	fixture.Must(t, os.Link(l.Archive("lab-01", "run-1"), l.Path("data/staging/lab-01/run-1~CRASH")))
 	h.Episode("run-2")
 	return l, h
 }
@@ -186,18 +187,18 @@ func owing(t *testing.T) (*labtest.Lab, *labtest.Host) {
 func resent(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := stored(t)
 	archive := l.Archive("lab-01", "run-1")
-	text := read(t, archive)
-	must(t, os.Remove(archive))
-	write(t, archive, text)
-	must(t, os.Remove(l.Path("data", "index.jsonl")))
+	text := fixture.ReadFile(t, archive)
+	fixture.Must(t, os.Remove(archive))
+	fixture.WriteFile(t, archive, text)
+	fixture.Must(t, os.Remove(l.Path("data", "index.jsonl")))
 	h.ForgetStore()
-	must(t, os.Rename(h.Shipped("run-1"), h.Episodes("run-1")))
+	fixture.Must(t, os.Rename(h.Shipped("run-1"), h.Episodes("run-1")))
 	return l, h
 }
 
 func torn(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := stored(t)
-	write(t, l.Path("data", "index.jsonl"), l.Index(t)+`{"episode_id": "run-`)
+	fixture.WriteFile(t, l.Path("data", "index.jsonl"), l.Index(t)+`{"episode_id": "run-`)
 	h.Episode("run-2")
 	return l, h
 }
@@ -207,11 +208,11 @@ func torn(t *testing.T) (*labtest.Lab, *labtest.Host) {
 func rotten(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := stored(t)
 	f, err := os.OpenFile(l.Archive("lab-01", "run-1"), os.O_RDWR, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	_, err = f.WriteAt([]byte("rot"), 40)
-	must(t, err)
-	must(t, os.Rename(h.Shipped("run-1"), h.Episodes("run-1")))
+	fixture.Must(t, err)
+	fixture.Must(t, os.Rename(h.Shipped("run-1"), h.Episodes("run-1")))
 	return l, h
 }
 
@@ -227,10 +228,10 @@ func unfit(t *testing.T) (*labtest.Lab, *labtest.Host) {
 func orphan(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := fresh(t)
 	h.Once() // seals it, and finds no receiver
-	must(t, os.Link(h.Outbox("run-1.tar.zst"), h.Path("kept")))
+	fixture.Must(t, os.Link(h.Outbox("run-1.tar.zst"), h.Path("kept")))
 	l.Start()
 	h.Once().MustExit(t, 0)
-	must(t, os.Rename(h.Path("kept"), h.Outbox("run-1.tar.zst")))
+	fixture.Must(t, os.Rename(h.Path("kept"), h.Outbox("run-1.tar.zst")))
 	return l, h
 }
 
@@ -252,7 +253,7 @@ const pieceSize = 300_000
 // piece sends the first piece of what is sealed, whatever comes of it, and returns
 // what it was answered.
 func piece(t *testing.T, h *labtest.Host) labtest.Answer {
-	archive := []byte(read(t, h.Outbox("run-1.tar.zst")))
+	archive := []byte(fixture.ReadFile(t, h.Outbox("run-1.tar.zst")))
 	s := h.Sender(t)
 	a, err := s.Announce("run-1", archive)
 	if err == nil && a.Where != "" {
@@ -276,7 +277,7 @@ func outdated(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := parted(t)
 	ago := time.Now().Add(-30 * 24 * time.Hour)
 	for _, path := range l.Staged() {
-		must(t, os.Chtimes(path, ago, ago))
+		fixture.Must(t, os.Chtimes(path, ago, ago))
 	}
 	return l, h
 }

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // kind is what may become of a step.
@@ -97,9 +99,9 @@ func (s scenario) each(t *testing.T, idle []string, counts *tally) {
 func (s scenario) steps(t *testing.T) []string {
 	l, h := s.lab(t)
 	dir := s.dir(l, h)
-	write(t, filepath.Join(dir, "fail"), "0 none")
+	fixture.WriteFile(t, filepath.Join(dir, "fail"), "0 none")
 	s.work(t, l, h, false)
-	steps := strings.Split(strings.TrimSpace(read(t, filepath.Join(dir, "failed"))), "\n")
+	steps := strings.Split(strings.TrimSpace(fixture.ReadFile(t, filepath.Join(dir, "failed"))), "\n")
 	if len(steps) < 5 {
 		t.Fatalf("steps: %q", steps)
 	}
@@ -120,9 +122,9 @@ func known(steps, idle []string) int {
 func (s scenario) fail(t *testing.T, at int, kind string, fatal bool) bool {
 	l, h := s.lab(t)
 	dir := s.dir(l, h)
-	write(t, filepath.Join(dir, "fail"), fmt.Sprint(at, " ", kind))
+	fixture.WriteFile(t, filepath.Join(dir, "fail"), fmt.Sprint(at, " ", kind))
 	code := s.work(t, l, h, fatal || strings.HasPrefix(kind, "kill"))
-	must(t, os.Remove(filepath.Join(dir, "fail")))
+	fixture.Must(t, os.Remove(filepath.Join(dir, "fail")))
 	_, err := os.Stat(filepath.Join(dir, "failed"))
 	reached := err == nil
 	if reached && fatal && code != 74 {
@@ -149,23 +151,4 @@ func (s scenario) fail(t *testing.T, at int, kind string, fatal bool) bool {
 		t.Errorf("%d rows, want %d", n, s.rows)
 	}
 	return reached
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	must(t, os.WriteFile(path, []byte(text), 0o644))
-}
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	must(t, err)
-	return string(b)
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -107,9 +108,9 @@ func (s *site) next(f func() labtest.Fault) {
 func (s *site) fill(t *testing.T, whose string, left int64) {
 	path := filepath.Join(s.disks[whose], "ballast")
 	f, err := os.Create(path)
-	must(t, err)
+	fixture.Must(t, err)
 	var st unix.Statfs_t
-	must(t, unix.Fstatfs(int(f.Fd()), &st))
+	fixture.Must(t, unix.Fstatfs(int(f.Fd()), &st))
 	free := int64(st.Bavail)*st.Bsize - left
 	// The file system needs some of it to say which blocks these are.
 	for size, step := int64(0), free; step >= 4096; {
@@ -123,9 +124,9 @@ func (s *site) fill(t *testing.T, whose string, left int64) {
 			t.Fatal(err)
 		}
 	}
-	must(t, f.Close())
+	fixture.Must(t, f.Close())
 	s.pause()
-	must(t, os.Remove(path))
+	fixture.Must(t, os.Remove(path))
 }
 
 // intrude is what a host may try that was taken over: others' episodes, lies
@@ -141,7 +142,7 @@ func intrude(t *testing.T, s *site) {
 		{"/v1/episodes/intruder/silent", ""},
 	} {
 		r, err := http.NewRequest(http.MethodPut, s.URL(req.path), bytes.NewReader([]byte("x")))
-		must(t, err)
+		fixture.Must(t, err)
 		if req.digest != "" {
 			r.Header.Set("Repr-Digest", req.digest)
 		}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -46,9 +47,9 @@ func ask(t *testing.T, p *labtest.Process) gauge {
 	last := said[len(said)-1]
 	dir := filepath.Join("/proc", strconv.Itoa(p.Pid()))
 	fds, err := os.ReadDir(filepath.Join(dir, "fd"))
-	must(t, err)
+	fixture.Must(t, err)
 	status, err := os.ReadFile(filepath.Join(dir, "status"))
-	must(t, err)
+	fixture.Must(t, err)
 	return gauge{
 		rss: statusOf(t, status, "VmRSS") << 10, peak: statusOf(t, status, "VmHWM") << 10,
 		threads: statusOf(t, status, "Threads"), fds: int64(len(fds)),
@@ -68,7 +69,7 @@ func statusOf(t *testing.T, status []byte, key string) int64 {
 func number(t *testing.T, text string) int64 {
 	t.Helper()
 	n, err := strconv.ParseInt(text, 10, 64)
-	must(t, err)
+	fixture.Must(t, err)
 	return n
 }
 

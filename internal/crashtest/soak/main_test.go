@@ -63,10 +63,3 @@ func overlay(o *crashtest.Overlay) error {
 		o.Put("cmd/shipper/gauge.go", string(gauge)),
 	)
 }
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}

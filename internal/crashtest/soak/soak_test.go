@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cis490/internal/crashtest"
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -94,7 +95,7 @@ func newSite(t *testing.T, fs string, random *rand.Rand) *site {
 		h.Set("scan_interval", `"1s"`)
 		h.Set("settle", `"50ms"`)
 		s.disk(t, fs, h.Name, h.Path("data"))
-		must(t, os.MkdirAll(h.Episodes(), 0o755))
+		fixture.Must(t, os.MkdirAll(h.Episodes(), 0o755))
 		s.hosts = append(s.hosts, h)
 	}
 	s.Start()
@@ -111,10 +112,10 @@ func (s *site) disk(t *testing.T, fs, whose, dir string) {
 		return
 	}
 	const size = 2 << 30 // most of it never written
-	must(t, os.MkdirAll(dir, 0o755))
+	fixture.Must(t, os.MkdirAll(dir, 0o755))
 	d, err := crashtest.NewDisk(fs, s.Path(whose+".img"), size)
-	must(t, err)
-	must(t, d.Attach(dir))
+	fixture.Must(t, err)
+	fixture.Must(t, d.Attach(dir))
 	s.disks[whose] = dir
 	t.Cleanup(func() {
 		if err := d.Detach(); err != nil {
@@ -212,7 +213,7 @@ func (s *site) settle(t *testing.T) {
 		case labtest.Ships:
 			labtest.Within(t, comeHome, h.Name+" has shipped "+e.name, func() bool { return h.IsShipped(e.name) })
 		case labtest.IsHeld:
-			labtest.Within(t, comeHome, h.Name+" holds "+e.name, func() bool { return exists(h.Outbox(e.name + ".held")) })
+			labtest.Within(t, comeHome, h.Name+" holds "+e.name, func() bool { return fixture.Exists(h.Outbox(e.name + ".held")) })
 		}
 	}
 	for _, h := range s.hosts {
@@ -236,7 +237,7 @@ func (s *site) judge(t *testing.T) {
 	for _, key := range slices.Sorted(maps.Keys(s.acked)) {
 		host, name, _ := strings.Cut(key, "/")
 		p, sum := s.acked[key], rows[key].SHA256
-		stored, kept := exists(s.Archive(host, name)), p.pruned || exists(s.Path(host, "data", "shipped", name))
+		stored, kept := fixture.Exists(s.Archive(host, name)), p.pruned || fixture.Exists(s.Path(host, "data", "shipped", name))
 		if sum == "" || sum != p.sha256 || !stored || !kept {
 			s.losses++
 			t.Errorf("%s was acknowledged with the sha256 %q: its row says %q, its archive is there: %v, the host's copy: %v", key, p.sha256, sum, stored, kept)
@@ -249,7 +250,7 @@ func (s *site) judge(t *testing.T) {
 		}
 	}
 	held, err := filepath.Glob(s.Path("*", "data", "outbox", "*.held"))
-	if must(t, err); len(held) > s.fated(labtest.IsHeld) {
+	if fixture.Must(t, err); len(held) > s.fated(labtest.IsHeld) {
 		t.Errorf("held: %q, want %d", held, s.fated(labtest.IsHeld))
 	}
 	s.secrets(t)
@@ -280,11 +281,6 @@ func (s *site) secrets(t *testing.T) {
 			}
 		}
 	}
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }
 
 // finish ends the daemons as a service manager would.

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -70,18 +71,18 @@ func (s *site) shippedBy(i int) string {
 // flip changes a byte where it lies.
 func flip(t *testing.T, path string) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	b := make([]byte, 1)
 	st, err := f.Stat()
-	must(t, err)
+	fixture.Must(t, err)
 	at := st.Size() / 2
 	_, err = f.ReadAt(b, at)
-	must(t, err)
+	fixture.Must(t, err)
 	b[0] ^= 1
 	_, err = f.WriteAt(b, at)
-	must(t, err)
-	must(t, unix.Fsync(int(f.Fd())))
+	fixture.Must(t, err)
+	fixture.Must(t, unix.Fsync(int(f.Fd())))
 }
 
 // prune has the receiver read back what a host has shipped, and the host delete
