@@ -80,7 +80,7 @@ func hup(t *testing.T, p *labtest.Process) {
 	p.Signal(t, syscall.SIGHUP)
 }
 
-const answering, away = "receiver answers, last at 20", "receiver does not take anything since 20"
+const answering, away = "receiver answers, last at 20", "receiver has not accepted uploads since 20"
 
 // Nothing waits, and no lab host says that a receiver answers which does not. When that is
 // made right, it is said too.

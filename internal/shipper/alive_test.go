@@ -101,7 +101,7 @@ func TestStatusSaysHowItGoes(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		l.must(stop())
 		const asked, away, back = "0 shipped since the start, 0 held; 0 B wait in the outbox; asking the receiver",
-			" wait in the outbox; receiver does not take anything since 2000-01-01 00:00:00 UTC: connection refused",
+			" wait in the outbox; receiver has not accepted uploads since 2000-01-01 00:00:00 UTC: connection refused",
 			"1 shipped since the start, 0 held; 0 B wait in the outbox; receiver answers, last at 2000-01-01 00:0"
 		if len(said) < 3 || said[0] != asked || !strings.HasSuffix(said[1], away) || !strings.HasPrefix(said[len(said)-1], back) {
 			l.Errorf("it said %q", said)

@@ -61,7 +61,7 @@ type link struct {
 func (l link) String() string {
 	switch {
 	case l.state != linkUp:
-		return fmt.Sprintf("receiver does not take anything since %s: %s", l.downSince.Format(statusTime), printableCause(l.err.Error()))
+		return fmt.Sprintf("receiver has not accepted uploads since %s: %s", l.downSince.Format(statusTime), printableCause(l.err.Error()))
 	case l.heardAt.IsZero():
 		return "asking the receiver"
 	}

@@ -54,7 +54,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 		l.rx.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
 		_, says, stop := l.watched()
 		time.Sleep(time.Minute)
-		if got := says.last(); !strings.Contains(got, "receiver does not take anything since 20") || !strings.Contains(got, "connection refused") {
+		if got := says.last(); !strings.Contains(got, "receiver has not accepted uploads since 20") || !strings.Contains(got, "connection refused") {
 			l.Errorf("with a wrong port it says %q", got)
 		}
 		if loud := l.logs.with("receiver unavailable"); len(loud) != 1 {
