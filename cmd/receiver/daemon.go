@@ -52,7 +52,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 		log.Warn("a check before a reload will not know the configuration file", "err", err)
 	}
 	recovery := &recoveryProgress{log: log}
-	r, err := receiver.NewWithGate(c.Context(), gate, cfg, cli.Version(), cli.LockHolder("receiver"), log, recovery.addBytes)
+	r, err := receiver.New(c.Context(), gate, cfg, cli.Version(), cli.LockHolder("receiver"), log, recovery.addBytes)
 	if err != nil {
 		return startError(c.Context(), err, o.config)
 	}
