@@ -7,7 +7,9 @@
 package datadir
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/episode"
 )
 
 // IndexFile is the name of the index in the data directory.
@@ -65,6 +68,34 @@ func readTrusted(data *durable.Dir, name string, maxBytes int64) ([]byte, durabl
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
 	return b, st, err
+}
+
+// decode parses a file that must be one JSON object of at most maxBytes, with the
+// schema_version 1. version must point to that member of into.
+func decode(b []byte, maxBytes int, into any, version *int) error {
+	if len(b) > maxBytes {
+		return fmt.Errorf("larger than %d bytes", maxBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("not valid JSON: \"%s\"", episode.Printable(err.Error()))
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return errors.New("there is something after the JSON object")
+	}
+	if *version != 1 {
+		return fmt.Errorf("schema_version is %d, not 1; a newer receiver may have written it", *version)
+	}
+	return nil
+}
+
+// writeJSON replaces a file of the data directory.
+func writeJSON(data *durable.Dir, name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return data.WriteFile(name, append(b, '\n'), 0o640)
 }
 
 // checkTrusted returns an error if a user other than the receiver's and root may have
