@@ -54,7 +54,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 			"hint", "a check before a reload reads the default file")
 	}
 	recovery := &recoveryProgress{log: log}
-	r, err := receiver.NewWithGate(c.Context(), gate, cfg, cli.Version(), cli.LockHolder("receiver"), log, recovery.addBytes)
+	r, err := receiver.New(c.Context(), gate, cfg, cli.Version(), cli.LockHolder("receiver"), log, recovery.addBytes)
 	if err != nil {
 		return startError(c.Context(), err, o.config)
 	}

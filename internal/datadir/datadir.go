@@ -7,12 +7,16 @@
 package datadir
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
+
+	"cis490/internal/printable"
 
 	"cis490/internal/durable"
 )
@@ -65,6 +69,34 @@ func readTrusted(data *durable.Dir, name string, maxBytes int64) ([]byte, durabl
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
 	return b, st, err
+}
+
+// decode parses a file that must be one JSON object of at most maxBytes, with the
+// schema_version 1. version must point to that member of into.
+func decode(b []byte, maxBytes int, into any, version *int) error {
+	if len(b) > maxBytes {
+		return fmt.Errorf("larger than %d bytes", maxBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("not valid JSON: \"%s\"", printable.Text(err.Error()))
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return errors.New("there is something after the JSON object")
+	}
+	if *version != 1 {
+		return fmt.Errorf("schema_version is %d, not 1; a newer receiver may have written it", *version)
+	}
+	return nil
+}
+
+// writeJSON replaces a file of the data directory.
+func writeJSON(data *durable.Dir, name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return data.WriteFile(name, append(b, '\n'), 0o640)
 }
 
 // checkTrusted returns an error if a user other than the receiver's and root may have

@@ -1,20 +1,15 @@
 package datadir
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"time"
-
-	"cis490/internal/printable"
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -79,19 +74,9 @@ func disabledListError(data *durable.Dir, err error) error {
 
 // parseDisabled parses the content of the file. It refuses what it does not understand.
 func parseDisabled(b []byte) (disabledHosts, error) {
-	if len(b) > maxDisabledBytes {
-		return nil, fmt.Errorf("larger than %d bytes", maxDisabledBytes)
-	}
 	var list disabledList
-	dec := json.NewDecoder(bytes.NewReader(b))
-	if err := dec.Decode(&list); err != nil {
-		return nil, fmt.Errorf("not valid JSON: \"%s\"", printable.Text(err.Error()))
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("there is something after the JSON object")
-	}
-	if list.Version != 1 {
-		return nil, fmt.Errorf("schema_version is %d, not 1; a newer receiver may have written it", list.Version)
+	if err := decode(b, maxDisabledBytes, &list, &list.Version); err != nil {
+		return nil, err
 	}
 	if list.Disabled == nil {
 		return nil, errors.New("there is no member \"disabled\"")
@@ -115,11 +100,7 @@ func (h disabledHosts) save(data *durable.Dir) error {
 	for _, host := range slices.Sorted(maps.Keys(h)) {
 		list.Disabled = append(list.Disabled, disabledEntry{host, h[host]})
 	}
-	b, err := json.MarshalIndent(list, "", "  ")
-	if err != nil {
-		return err
-	}
-	return data.WriteFile(disabledFile, append(b, '\n'), 0o640)
+	return writeJSON(data, disabledFile, list)
 }
 
 // DisabledWatch reads the list for a running receiver. Other processes change the file, so

@@ -80,13 +80,8 @@ func addStored(dir string, all map[episode.Name]Host) error {
 		return err
 	}
 	defer r.Close()
-	for name, err := range r.Hosts() {
-		if _, stray := errors.AsType[*store.StrayError](err); stray {
-			continue
-		}
-		if err != nil {
-			return err
-		}
+	hosts, err := r.HostNames()
+	for _, name := range hosts {
 		h, known := all[name]
 		if !known {
 			h = Host{Host: name, State: HostActive}
@@ -94,7 +89,7 @@ func addStored(dir string, all map[episode.Name]Host) error {
 		h.Stored = true
 		all[name] = h
 	}
-	return nil
+	return err
 }
 
 // HostChange is what [DisableHosts] or [EnableHosts] did for a host.

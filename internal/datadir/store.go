@@ -1,20 +1,15 @@
 package datadir
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
-
-	"cis490/internal/printable"
 
 	"cis490/internal/durable"
 	"cis490/internal/wire"
@@ -70,18 +65,8 @@ func loadStoreName(data *durable.Dir) (StoreName, durable.Stat, error) {
 // parseStoreName parses the content of the file. It refuses what it does not understand.
 func parseStoreName(b []byte) (StoreName, error) {
 	var name StoreName
-	if len(b) > maxStoreBytes {
-		return name, fmt.Errorf("larger than %d bytes", maxStoreBytes)
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	if err := dec.Decode(&name); err != nil {
-		return StoreName{}, fmt.Errorf("not valid JSON: \"%s\"", printable.Text(err.Error()))
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return StoreName{}, errors.New("there is something after the JSON object")
-	}
-	if name.Version != 1 {
-		return StoreName{}, fmt.Errorf("schema_version is %d, not 1; a newer receiver may have written it", name.Version)
+	if err := decode(b, maxStoreBytes, &name, &name.Version); err != nil {
+		return StoreName{}, err
 	}
 	if err := (&wire.Store{ID: name.ID, Replaces: name.Replaces}).Check(); err != nil {
 		return StoreName{}, err
@@ -90,13 +75,7 @@ func parseStoreName(b []byte) (StoreName, error) {
 }
 
 // save replaces the file. A power loss leaves the old content or the new one.
-func (n StoreName) save(data *durable.Dir) error {
-	b, err := json.MarshalIndent(n, "", "  ")
-	if err != nil {
-		return err
-	}
-	return data.WriteFile(storeFile, append(b, '\n'), 0o640)
-}
+func (n StoreName) save(data *durable.Dir) error { return writeJSON(data, storeFile, n) }
 
 // newStoreAge is how long a status shows a store that began empty as new: a host that does
 // not adopt it may have left an archive in it.
@@ -155,12 +134,13 @@ func (w *StoreWatch) Current() StoreName {
 	name, st, err := loadStoreName(w.data)
 	w.readAt = time.Now()
 	if err != nil {
-		msg := "the next start will fail"
+		consequence := "the next start will fail"
 		if errors.Is(err, fs.ErrNotExist) {
-			msg = "the next start gives this store another id"
+			consequence = "the next start gives this store another id"
 		}
 		if w.failed != err.Error() {
-			w.log.Error(msg, "err", err, "store", w.now.ID, "hint", "put "+storeFile+" back as it was, from a backup")
+			w.log.Error("identity of the store is lost", "err", err, "store", w.now.ID,
+				"hint", consequence+": put "+storeFile+" back as it was, from a backup")
 		}
 		w.failed = err.Error()
 		return w.now

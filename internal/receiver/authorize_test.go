@@ -62,7 +62,7 @@ func newDoors(t *testing.T) *doors {
 	trust.Now = func() time.Time { return time.Now().Add(time.Duration(d.late.Load())) }
 	gate, err := pki.Open(trust)
 	must(t, err)
-	d.r, err = receiver.NewWithGate(t.Context(), gate, d.cfg, "test", "the lab", slog.New(slog.DiscardHandler), nil)
+	d.r, err = receiver.New(t.Context(), gate, d.cfg, "test", "the lab", slog.New(slog.DiscardHandler), nil)
 	must(t, err)
 	d.r.SetMaxWait(time.Hour)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

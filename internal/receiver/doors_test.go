@@ -101,7 +101,7 @@ func statuses(t *testing.T, conns []net.Conn) map[int]int {
 // A request that waits must not have its body in memory, whichever way it came.
 func TestInventoriesOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 	l := newLab(t, withProxy(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 2 }))
-	l.r.Unqueued()
+	l.r.SetMaxWait(0)
 	for _, d := range l.doors() {
 		var conns []net.Conn
 		for range 10 {

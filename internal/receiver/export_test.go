@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -11,15 +12,25 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/index"
+	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
 
-// SetDisk puts a disk of the test's in the place of the store's, for reading back.
+// OpenGateAndNew is New with the gate that c describes.
+func OpenGateAndNew(ctx context.Context, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
+	gate, err := pki.Open(c.Trust())
+	if err != nil {
+		return nil, err
+	}
+	return New(ctx, gate, c, version, holder, log, nil)
+}
+
+// SetDisk replaces the disk from which stored archives are read.
 func (r *Receiver) SetDisk(open func(*durable.Dir, string) (io.ReadCloser, error)) {
 	r.store.Reader.Uncached = open
 }
 
-// SetDiskSerial puts the store on a disk that says that it has the serial number.
+// SetDiskSerial puts the store on a disk with a serial number.
 func (r *Receiver) SetDiskSerial(serial string) error {
 	episodes, err := r.data.OpenDir("episodes")
 	if err != nil {
@@ -30,7 +41,7 @@ func (r *Receiver) SetDiskSerial(serial string) error {
 	return err
 }
 
-// Recover is what a start does with what a crash left.
+// Recover does what a start does with the uploads that a crash interrupted.
 func (r *Receiver) Recover(ctx context.Context) error { return r.recoverUploads(ctx, nil) }
 
 // Searches are the searches for rows.
@@ -50,10 +61,10 @@ func (s Searches) LookUp(ctx context.Context, host episode.Name, keys ...episode
 // Close waits for the end of searches.
 func (s Searches) Close() { s.s.close() }
 
-// NoteFault is what an upload does with its error.
+// NoteFault calls noteFault.
 func (r *Receiver) NoteFault(err error) error { return r.noteFault(err) }
 
-// BlockMetaReaders keeps commits from looking into archives, until done.
+// BlockMetaReaders prevents commits from reading meta.json, until done is called.
 func (r *Receiver) BlockMetaReaders() (done func()) {
 	var all []*archive.MetaReader
 	for range maxMetaReaders {
@@ -66,36 +77,33 @@ func (r *Receiver) BlockMetaReaders() (done func()) {
 	}
 }
 
-// LockKey keeps others from the key of an archive, until unlock.
+// LockKey holds the lock of an archive's key until unlock is called.
 func (r *Receiver) LockKey(key episode.Key) (unlock func()) { return r.keyLocks.Lock(key) }
 
-// ActiveUploads returns how many requests have a place.
+// ActiveUploads returns how many requests have a slot.
 func (r *Receiver) ActiveUploads() int { return r.uploadLimiter.Active() }
 
-// Unqueued makes those wait no more who find no place.
-func (r *Receiver) Unqueued() { r.uploadLimiter.MaxWait = 0 }
-
-// Drain tells those whose requests go on that the receiver stops.
+// Drain ends the requests in flight, as at the end of a shutdown.
 func (r *Receiver) Drain() { r.cancelBase(wire.ErrDraining) }
 
-// MaxCachedReadbacks is how many answers are kept for a host.
+// MaxCachedReadbacks is the maximum number of results that are kept per host.
 const MaxCachedReadbacks = maxCachedReadbacks
 
-// SetMaxWait makes requests wait so long for a place.
+// SetMaxWait sets how long requests wait for a slot.
 func (r *Receiver) SetMaxWait(d time.Duration) { r.uploadLimiter.MaxWait = d }
 
-// QueuedUploads returns how many requests wait for a place.
+// QueuedUploads returns how many requests wait for a slot.
 func (r *Receiver) QueuedUploads() int { return r.uploadLimiter.Queued() }
 
-// AdmittedRequests returns how many requests are under way whose hosts were let in.
+// AdmittedRequests returns how many requests of admitted hosts are in flight.
 func (r *Receiver) AdmittedRequests() int {
 	r.access.mu.Lock()
 	defer r.access.mu.Unlock()
 	return len(r.access.requests)
 }
 
-// ReviewRequests is what the timer of the access control does each second.
+// ReviewRequests does what the timer of the access control does each second.
 func (r *Receiver) ReviewRequests() { r.access.tick() }
 
-// PortHandler is what serves the requests of the TLS port.
+// PortHandler returns the handler of the TLS port.
 func (r *Receiver) PortHandler() http.Handler { return r.newServer(r.gate.Caller).Handler }

@@ -139,7 +139,7 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 			t.Errorf("a running receiver calls itself %q", got.ID)
 		}
 		l.stop()
-		_, err := receiver.New(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
+		_, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
 		if !errors.Is(err, datadir.ErrStoreFile) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "restore") {
 			t.Errorf("a start on %.40q: %v", content, err)
 		}
@@ -154,7 +154,7 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 	}
 	must(t, os.Chmod(path, 0o666))
 	l.stop()
-	if _, err := receiver.New(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler)); !errors.Is(err, datadir.ErrStoreFile) {
+	if _, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler)); !errors.Is(err, datadir.ErrStoreFile) {
 		t.Errorf("a start with a name that everybody may write: %v", err)
 	}
 }

@@ -85,7 +85,7 @@ func TestReadBackIsBounded(t *testing.T) {
 		<-open
 		return d.OpenUncached(name)
 	})
-	l.r.Unqueued()
+	l.r.SetMaxWait(0)
 	release, err := l.r.AdmitInventory(t.Context(), "lab-01")
 	must(t, err)
 	done := make(chan error, 1)

@@ -73,7 +73,7 @@ func (l *lab) start() {
 	if l.log != nil {
 		log = l.log
 	}
-	r, err := receiver.New(l.Context(), l.cfg, "test", "the lab", slog.New(log))
+	r, err := receiver.OpenGateAndNew(l.Context(), l.cfg, "test", "the lab", slog.New(log))
 	must(l, err)
 	l.r = r
 }

@@ -41,9 +41,9 @@ func (r *Receiver) separateHostProblem(err error) error {
 	return wire.Refuse(wire.Full, "%s", wire.HostIsMount)
 }
 
-// CheckMoves returns a [*ConfigError] if nothing can be stored in the data directory of c, or
-// nothing of some hosts, because its directories are on several mounts, or it is a dangling
-// link. It changes nothing.
+// CheckMoves returns a [*ConfigError] if archives of some or all hosts cannot be stored in the
+// data directory of c. Its directories may be on several mounts, or it may be a dangling link.
+// CheckMoves changes nothing.
 func (c Config) CheckMoves() error {
 	data, err := durable.Open(string(c.DataDir))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {

@@ -21,8 +21,8 @@ const proxyMode = 0o660
 // ListenProxy opens the socket for a proxy, or returns nil if none is configured. It removes
 // the socket of an earlier receiver, which no longer runs: the data directory is locked.
 //
-// The proxy's user may be able to write to the directory, so the socket is removed and
-// changed relative to the open directory, and only if it is a socket of this process.
+// The proxy's user may be able to write to the directory. So the socket is removed and changed
+// relative to the open directory, and only if it is a socket.
 func (r *Receiver) ListenProxy() (net.Listener, error) {
 	path := string(r.cfg.Proxy.Socket)
 	if path == "" {

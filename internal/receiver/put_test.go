@@ -91,7 +91,7 @@ func TestReceiptIsThatOfTheRow(t *testing.T) {
 
 func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.Uploads, c.Limits.UploadsPerHost = 3, 2 })
-	l.r.Unqueued()
+	l.r.SetMaxWait(0)
 	content := noise(1000, 1)
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	begin := func(host, name string) {
@@ -347,7 +347,7 @@ func TestRepairIsToldAfterACrash(t *testing.T) {
 
 func TestOneReceiverForADataDirectory(t *testing.T) {
 	l := newLab(t, nil)
-	r, err := receiver.New(t.Context(), l.cfg, "test", "another", discard())
+	r, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "another", discard())
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the lab" {
 		t.Errorf("%v, %v", r, err)
 	}

@@ -77,21 +77,12 @@ type Receiver struct {
 	fault   chan error // the first storage fault, or the first directory that was moved
 }
 
-// New opens the certificates that c names and returns a receiver, see [NewWithGate].
-func New(ctx context.Context, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
-	gate, err := pki.Open(c.Trust())
-	if err != nil {
-		return nil, err
-	}
-	return NewWithGate(ctx, gate, c, version, holder, log, nil)
-}
-
-// NewWithGate opens the data directory of c, or returns a [*durable.LockedError], and
+// New opens the data directory of c, or returns a [*durable.LockedError], and
 // completes what a crash has interrupted. holder describes this process to others that want
 // the lock. The gate is separate because root opens it before it becomes the service user.
 // recovered, unless nil, is called with the number of bytes of each read of the recovery,
 // which may take long.
-func NewWithGate(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger, recovered func(bytes int)) (*Receiver, error) {
+func New(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger, recovered func(bytes int)) (*Receiver, error) {
 	log = slog.New(admission.LimitLines(log.Handler()))
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,

@@ -34,8 +34,8 @@ const (
 	closeTimeout = time.Second
 )
 
-// Run serves requests from ln, and from proxy unless it is nil, verifies the store in the
-// background and drops expired uploads, until ctx ends or one of these fails.
+// Run serves requests from ln, and from proxy unless it is nil. In the background it verifies the
+// store and drops expired uploads. It returns when ctx ends or one of these fails.
 func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Serve(ctx, ln, proxy) })

@@ -31,7 +31,7 @@ func child(path string) error {
 	if err != nil {
 		return err
 	}
-	r, err := receiver.New(context.Background(), cfg, "test", "child", discard())
+	r, err := receiver.OpenGateAndNew(context.Background(), cfg, "test", "child", discard())
 	if err != nil {
 		return err
 	}

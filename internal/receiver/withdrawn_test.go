@@ -334,7 +334,7 @@ func TestReceiverDoesNotStartWithADamagedListOfDisabledHosts(t *testing.T) {
 	l := newLab(t, nil)
 	l.stop()
 	must(t, os.WriteFile(filepath.Join(l.data, "disabled-hosts.json"), []byte("{"), 0o640))
-	r, err := receiver.New(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
+	r, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
 	if !errors.Is(err, datadir.ErrDisabledList) {
 		t.Errorf("%v, %v", r, err)
 	}

@@ -85,9 +85,12 @@ func (p *pass) verifyHosts(ctx context.Context) error {
 // one that a restart interrupted: an archive that takes longer than the time between two
 // restarts must not block all others.
 func (p *pass) startWalks() error {
-	hosts, err := p.listHosts()
-	if err != nil {
-		return err
+	hosts := []episode.Name{p.onlyHost}
+	if p.onlyHost == "" {
+		var err error
+		if hosts, err = p.verifier.Store.HostNames(); err != nil {
+			return err
+		}
 	}
 	saved := make(map[episode.Name]hostCursor, len(p.progress.cursors))
 	for _, c := range p.progress.cursors {
@@ -107,25 +110,6 @@ func (p *pass) startWalks() error {
 	p.walks = slices.Concat(p.walks[next:], p.walks[:next])
 	p.progress.byName = false
 	return nil
-}
-
-// listHosts returns the names of the hosts to verify, sorted.
-func (p *pass) listHosts() ([]episode.Name, error) {
-	if p.onlyHost != "" {
-		return []episode.Name{p.onlyHost}, nil
-	}
-	var hosts []episode.Name
-	for host, err := range p.verifier.Store.Hosts() {
-		if _, stray := errors.AsType[*store.StrayError](err); stray {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		hosts = append(hosts, host)
-	}
-	slices.Sort(hosts)
-	return hosts, nil
 }
 
 // runTurn verifies archives of a host until its credit is spent.

@@ -81,9 +81,9 @@ func readDecoded(f *os.File, want digest.Digest) (Decoded, error) {
 	return Decoded{}, nil
 }
 
-// DecodedBefore returns the result of decoding the bytes with the digest want, if that is
-// expensive and an earlier [Reader.ReadBack] has recorded it at the file under key, and zero
-// otherwise. The file may have other bytes now.
+// DecodedBefore returns the result of decoding the bytes with the digest want, or zero. It is
+// known if that is expensive, and an earlier [Reader.ReadBack] has recorded it at the file under
+// key. The file may have other bytes now.
 func (r *Reader) DecodedBefore(key episode.Key, want digest.Digest) (Decoded, error) {
 	f, err := r.Open(key)
 	if err != nil {

@@ -36,8 +36,8 @@ func asUnsuitableMove(err error) error {
 // or file system: an upload could be received, and not stored.
 func (s *Store) CheckHost(host episode.Name) error { return checkHost(s.staging, s.episodes, host) }
 
-// checkHost returns nil for a directory that is missing, which will be created in the right
-// place, and for one that cannot be opened, which the next operation in it reports.
+// checkHost returns nil for a directory that is missing: it will be created in the right place.
+// It also does for one that cannot be opened: the next operation in it returns the error.
 func checkHost(staging, episodes *durable.Dir, host episode.Name) error {
 	to, err := episodes.OpenDir(string(host))
 	if err != nil {

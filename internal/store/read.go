@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -211,6 +212,22 @@ func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
 			}
 		}
 	}
+}
+
+// HostNames returns the hosts that have a directory, sorted. It skips other names.
+func (r *Reader) HostNames() ([]episode.Name, error) {
+	var hosts []episode.Name
+	for host, err := range r.Hosts() {
+		if _, stray := errors.AsType[*StrayError](err); stray {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, host)
+	}
+	slices.Sort(hosts)
+	return hosts, nil
 }
 
 // HostObjects yields the objects of one host, unsorted. It continues after a [*StrayError] or

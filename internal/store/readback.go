@@ -123,8 +123,8 @@ var errReplaced = fmt.Errorf("it was put in another's place meanwhile: %w", fs.E
 // [ErrUndecided], the earlier record stays.
 //
 // ReadBack returns [ErrDamaged] if the digest differs, [ErrUnreadable] if the disk does not
-// return the bytes, [ErrUndecodable] if the check fails, and an error wrapping
-// [fs.ErrNotExist] if the archive does not exist any more. Then the earlier record is removed.
+// return the bytes, and [ErrUndecodable] if the check fails. Then the earlier record is
+// removed. It returns an error wrapping [fs.ErrNotExist] if the archive no longer exists.
 // The caller should read twice before it believes an error: cables and memory fail too.
 func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest, how Reading) (Object, error) {
 	dir, err := r.episodes.OpenDir(string(key.Host))
