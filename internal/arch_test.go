@@ -54,11 +54,11 @@ var laws = map[string]law{
 	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
 	"internal/index":     {"digest durable episode printable", "one file of rows: what they say of archives is checked elsewhere"},
 
-	"internal/bandwidth": {"config", "slows readers down and does not ask what they read"},
-	"internal/settling":  {"archive digest", "judges the marks of a tree that another package walked"},
-	"internal/hostdir":   {"archive config durable outbox serviceuser source", "opens what source and outbox keep, so that the daemon and the commands do it alike"},
-	"internal/shipped":   {"archive config digest durable episode hostdir outbox printable source uplink wire", "does for a person, or the retention, what the loop need not; the daemon prunes with it"},
-	"internal/uplink":    {"digest durable hostdir outbox source wire", "asks for the daemon and for the commands, which must mistake no store for another"},
+	"internal/bandwidth": {"config", "limits readers, whatever they read"},
+	"internal/settling":  {"archive digest", "decides by the marks of a tree that another package walked"},
+	"internal/hostdir":   {"archive config durable outbox serviceuser source", "opens the directories of source and outbox, for the daemon and the commands alike"},
+	"internal/shipped":   {"archive config digest durable episode hostdir outbox printable source uplink wire", "serves the commands; the daemon only prunes with it, so it must not need the dispatcher"},
+	"internal/uplink":    {"digest durable hostdir outbox source wire", "daemon and commands must check the store of every response in the same way"},
 
 	// The daemons. Neither knows the rooms of the other: they meet in wire.
 	"internal/shipper":  {"archive bandwidth config digest durable episode hint hostdir outbox printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
