@@ -211,7 +211,7 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 		return f, nil // the daemon makes it
 	}
 	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("data_dir %s is no folder", c.DataDir)
+		err = fmt.Errorf("data_dir %s is not a directory", c.DataDir)
 	}
 	if err != nil {
 		return f, cli.UsageError(err)

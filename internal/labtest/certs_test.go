@@ -181,7 +181,7 @@ func TestBadReloadKeepsTheLastGoodState(t *testing.T) {
 	good := read(t, l.Path("pki", "hosts.crl"))
 	write(t, l.Path("pki", "hosts.crl"), "no list at all")
 	l.Process().Signal(t, syscall.SIGHUP)
-	l.Process().WaitLine(t, "kept the certificates and lists as they were")
+	l.Process().WaitLine(t, "certificates and lists not reloaded")
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	write(t, l.Path("pki", "hosts.crl"), good)
