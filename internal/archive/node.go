@@ -69,7 +69,7 @@ func statNode(dirfd int, base, path string) (*node, error) {
 	return n, n.classify(func() (string, error) {
 		target, err := readlink(dirfd, base)
 		if errors.Is(err, unix.EINVAL) {
-			err = changedError(path, "is no link any more")
+			err = changedError(path, "is not a link any more")
 		}
 		return target, err
 	})

@@ -157,7 +157,7 @@ func WarnAtStart(log *slog.Logger, sizes error, disk string, secrets ...string) 
 	}
 	for _, path := range secrets {
 		if s, err := serviceuser.ExamineSecret(path); errors.Is(err, serviceuser.ErrExposed) {
-			log.Warn("secret is not secret", "err", err)
+			log.Warn("secret readable by everyone", "err", err)
 		} else if s.Note != "" {
 			log.Warn("secret has a wide mode", "file", path, "hint", s.Note)
 		}

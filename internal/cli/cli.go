@@ -216,7 +216,7 @@ func RunDaily(ctx context.Context, do func()) {
 // LogNotifyError logs the error of a message to the service manager.
 func LogNotifyError(log *slog.Logger, err error) {
 	if err != nil {
-		log.Warn("could not tell the service manager", "err", err)
+		log.Warn("service manager not notified", "err", err)
 	}
 }
 

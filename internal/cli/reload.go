@@ -55,7 +55,7 @@ func (r *Reloader) reload() {
 		err = serviceuser.Explain(err, r.Check)
 		text := err.Error()
 		r.failure.Store(&text)
-		r.Log.Error("kept the certificates and lists as they were", "err", err, "hint", "fix that and reload again; '"+r.Check+"' tells what a reload would find")
+		r.Log.Error("certificates and lists not reloaded", "err", err, "hint", "fix that and reload again; '"+r.Check+"' tells what a reload would find")
 		LogNotifyError(r.Log, systemd.Ready(r.withFailure("")))
 		return
 	}

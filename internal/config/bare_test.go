@@ -64,7 +64,7 @@ func TestTypedSizeWantsAUnit(t *testing.T) {
 		"1.5GiB":     "",
 		"1073741824": "",
 		"-1":         `"-1" is negative: a size is 0 or more`,
-		"lots":       `"lots" is no size: write a number with a unit, such as "1MiB" or "500MB"`,
+		"lots":       `"lots" is not a valid size: write a number with a unit, such as "1MiB" or "500MB"`,
 	} {
 		var b config.TypedBytes
 		got := ""

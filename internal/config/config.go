@@ -91,7 +91,7 @@ func readFile(path string) (string, error) {
 		return "", err
 	}
 	if len(b) > MaxFile {
-		return "", fmt.Errorf("%s: larger than %s: this is no configuration file", path, Bytes(MaxFile))
+		return "", fmt.Errorf("%s: larger than %s: not a configuration file", path, Bytes(MaxFile))
 	}
 	// The TOML decoder drops a byte order mark, which would shift its offsets.
 	return string(bytes.TrimPrefix(b, []byte("\ufeff"))), nil

@@ -57,7 +57,7 @@ func (d *decoder) decodeTable(values map[string]toml.Primitive, v reflect.Value,
 
 func (d *decoder) decodeValue(value toml.Primitive, field reflect.Value, key toml.Key) {
 	found, t := d.md.Type(key...), field.Type()
-	mismatch := fmt.Sprintf("wants %s, found %s", describeType(t), tomlType(found))
+	mismatch := fmt.Sprintf("requires %s, found %s", describeType(t), tomlType(found))
 	if isTable(t) {
 		var values map[string]toml.Primitive
 		if err := d.md.PrimitiveDecode(value, &values); err != nil || values == nil {

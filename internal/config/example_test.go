@@ -32,5 +32,5 @@ func ExampleLoad() {
 	fmt.Println(strings.ReplaceAll(err.Error(), folder, "/etc/cis490"))
 	// Output:
 	// /etc/cis490/lab-host.toml:1: unknown key "scan_intervall"; did you mean "scan_interval"?
-	// /etc/cis490/lab-host.toml:2: min_free: "lots" is no size: write a number with a unit, such as "1MiB" or "500MB"
+	// /etc/cis490/lab-host.toml:2: min_free: "lots" is not a valid size: write a number with a unit, such as "1MiB" or "500MB"
 }

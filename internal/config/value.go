@@ -33,7 +33,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		if _, err := strconv.ParseFloat(s, 64); err == nil {
 			return fmt.Errorf(`%s has no unit: write "30s" for thirty seconds`, quote(s))
 		}
-		return fmt.Errorf(`%s is no duration: write a number with a unit, such as "30s" or "1h30m"`, quote(s))
+		return fmt.Errorf(`%s is not a valid duration: write a number with a unit, such as "30s" or "1h30m"`, quote(s))
 	}
 	if read < 0 {
 		return fmt.Errorf("%s is negative: a duration is 0 or more", quote(s))
@@ -107,7 +107,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		return fmt.Errorf(`%s has no unit: write "1.5MiB"`, quote(s))
 	}
 	if err != nil && !strings.HasPrefix(err.Error(), "too large") {
-		return fmt.Errorf(`%s is no size: write a number with a unit, such as "1MiB" or "500MB"`, quote(s))
+		return fmt.Errorf(`%s is not a valid size: write a number with a unit, such as "1MiB" or "500MB"`, quote(s))
 	}
 	if err != nil || n > math.MaxInt64 {
 		return fmt.Errorf("%s is too large: the largest size is %s", quote(s), Bytes(math.MaxInt64))

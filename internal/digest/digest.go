@@ -60,7 +60,7 @@ func (d *Digest) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s is no sha256: it needs 64 of 0-9 a-f", printable.Quote(string(text), 2*Size))
+	return fmt.Errorf("%s is not a valid sha256: it needs 64 of 0-9 a-f", printable.Quote(string(text), 2*Size))
 }
 
 // Writer writes to the next writer, and hashes the bytes that it accepted.

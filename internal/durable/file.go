@@ -55,7 +55,7 @@ func truncateTo(f *os.File, size int64) error {
 		return opError("stat", f.Name(), err)
 	}
 	if !info.Mode().IsRegular() || info.Size() < size {
-		return fmt.Errorf("%s is no file of %d bytes or more: %w", f.Name(), size, fs.ErrNotExist)
+		return fmt.Errorf("%s is not a regular file of at least %d bytes: %w", f.Name(), size, fs.ErrNotExist)
 	}
 	if err := f.Truncate(size); err != nil {
 		return opError("truncate", f.Name(), err)

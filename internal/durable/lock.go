@@ -182,7 +182,7 @@ func (d *Dir) secureLock(f *os.File) error {
 		return opError("stat", f.Name(), err)
 	}
 	if us := uint32(os.Geteuid()); st.Uid != us && st.Uid != dir.Uid && st.Uid != 0 {
-		return fmt.Errorf("lock file %s belongs to %s, who can keep others waiting with it: remove it", f.Name(), userName(st.Uid))
+		return fmt.Errorf("lock file %s belongs to %s, who can make others wait for it: remove it", f.Name(), userName(st.Uid))
 	}
 	if st.Mode&0o7777 == lockMode {
 		return nil

@@ -27,7 +27,7 @@ const (
 	causeOther   = "is another directory than the one that was opened (it was moved, or something was mounted over it)"
 	causeGone    = "is gone (the directory that was opened was moved or removed, or something was mounted over one that it is in)"
 	causeMounted = "is hidden by a mount that came after it was opened"
-	causeUnmount = "is on a mount that was taken away after it was opened"
+	causeUnmount = "is on a mount that was unmounted after it was opened"
 )
 
 // pathMask selects what identifies a directory. Kernels before 5.8 return no mount.

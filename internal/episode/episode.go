@@ -36,7 +36,7 @@ func ParseName(s string) (Name, error) {
 	if namePattern.MatchString(s) {
 		return Name(s), nil
 	}
-	return "", fmt.Errorf("%s is no name: it needs 1 to %d of A-Z a-z 0-9 . _ - and begins with a letter or a digit",
+	return "", fmt.Errorf("%s is not a valid name: it needs 1 to %d of A-Z a-z 0-9 . _ - and begins with a letter or a digit",
 		printable.Quote(s, MaxName), MaxName)
 }
 

@@ -182,7 +182,7 @@ func TestBadReloadKeepsTheLastGoodState(t *testing.T) {
 	good := fixture.ReadFile(t, l.Path("pki", "hosts.crl"))
 	fixture.WriteFile(t, l.Path("pki", "hosts.crl"), "no list at all")
 	l.Process().Signal(t, syscall.SIGHUP)
-	l.Process().WaitLine(t, "kept the certificates and lists as they were")
+	l.Process().WaitLine(t, "certificates and lists not reloaded")
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	fixture.WriteFile(t, l.Path("pki", "hosts.crl"), good)

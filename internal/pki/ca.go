@@ -197,7 +197,7 @@ func parseNames(names []string) (*x509.Certificate, error) {
 		case err != nil && len(name) <= 253 && dnsGrammar.MatchString(name):
 			template.DNSNames = append(template.DNSNames, name)
 		default:
-			return nil, fmt.Errorf("%s is no name of a receiver: it needs a DNS name or an IP address, without scheme or port", quote(name))
+			return nil, fmt.Errorf("%s is not a valid receiver name: it needs a DNS name or an IP address, without scheme or port", quote(name))
 		}
 	}
 	if len(names) == 0 {
@@ -234,7 +234,7 @@ func newAuthority(f *pemDir, name string, template *x509.Certificate, now time.T
 func loadHostsCA(f *pemDir) (authority, error) {
 	ca, err := loadAuthority(f, hostsCA)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, shuts a host out at once and needs no key", err)
+		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, blocks a host at once and needs no key", err)
 	}
 	return ca, err
 }
@@ -250,7 +250,7 @@ func loadAuthority(f *pemDir, name string) (authority, error) {
 		return authority{}, fmt.Errorf("%w (is %s a directory made by receiver pki init?)", err, f.path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return authority{}, fmt.Errorf("%w (it is kept elsewhere? run this where the CA's keys are, and copy what it makes)", err)
+		return authority{}, fmt.Errorf("%w (is it kept elsewhere? run this where the CA's keys are, and copy its output)", err)
 	}
 	if err != nil {
 		return authority{}, err
@@ -269,7 +269,7 @@ func loadAuthority(f *pemDir, name string) (authority, error) {
 // sign sets serial and validity of a template and signs it. No certificate outlasts its CA.
 func (a authority) sign(template *x509.Certificate, public crypto.PublicKey, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	if !now.Before(a.cert.NotAfter) {
-		return nil, fmt.Errorf("the CA %s ended on %s; make a new one with receiver pki init in another directory",
+		return nil, fmt.Errorf("the CA %s expired on %s; create a new one with receiver pki init in another directory",
 			quote(a.cert.Subject.CommonName), formatDay(a.cert.NotAfter))
 	}
 	serial, err := newSerial()
@@ -298,7 +298,7 @@ func newSerial() (*big.Int, error) {
 	bits := make([]byte, 16)
 	for bytes.Equal(bits, make([]byte, 16)) {
 		if _, err := rand.Read(bits); err != nil {
-			return nil, fmt.Errorf("make serial: %w", err)
+			return nil, fmt.Errorf("generate serial: %w", err)
 		}
 	}
 	return new(big.Int).SetBytes(bits), nil
@@ -308,7 +308,7 @@ func newSerial() (*big.Int, error) {
 func newKey(f *pemDir, name string) (crypto.Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
+		return nil, fmt.Errorf("generate key: %w", err)
 	}
 	return key, writeKey(f, name, key)
 }

@@ -196,7 +196,7 @@ func (c *Client) leaf() *x509.Certificate { return c.current.Load().certificate.
 func (c *Client) ID() (ID, error) {
 	leaf := c.leaf()
 	if serverOnly(leaf) {
-		return ID{}, fmt.Errorf("certificate %s is a receiver's, for TLS servers, and no host's", c.config.CertFile)
+		return ID{}, fmt.Errorf("certificate %s is a receiver's certificate, for TLS servers, not a host's", c.config.CertFile)
 	}
 	id, err := idOf(leaf)
 	if err != nil {

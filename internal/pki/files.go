@@ -196,7 +196,7 @@ func parseCAs(data []byte, path string) ([]*x509.Certificate, error) {
 			return nil, fmt.Errorf("parse %s: %w", path, err)
 		}
 		if !ca.BasicConstraintsValid || !ca.IsCA {
-			return nil, fmt.Errorf("%s holds the certificate of %s, which is no CA", path, quote(ca.Subject.CommonName))
+			return nil, fmt.Errorf("%s holds the certificate of %s, which is not a CA", path, quote(ca.Subject.CommonName))
 		}
 		cas = append(cas, ca)
 	}

@@ -115,7 +115,7 @@ func issueCertificate(f *pemDir, ca authority, host episode.Name, target *pemDir
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
+		return nil, fmt.Errorf("generate key: %w", err)
 	}
 	cert, err := ca.sign(&x509.Certificate{
 		// For people only: X.520 allows 64 characters, and the URI is the identity.
@@ -260,7 +260,7 @@ func readRecord(record *pemDir, name string) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("parse %s: %w", record.Path(name), err)
 	}
 	if _, err := idOf(cert); err != nil {
-		return nil, fmt.Errorf("%s is no host's certificate: %w", record.Path(name), err)
+		return nil, fmt.Errorf("%s is not a host's certificate: %w", record.Path(name), err)
 	}
 	return cert, nil
 }

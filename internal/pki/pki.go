@@ -50,7 +50,7 @@ func ParseID(uri string) (ID, error) {
 	rest, ok := strings.CutPrefix(uri, idScheme)
 	domain, host, cut := strings.Cut(rest, idHost)
 	if !ok || !cut {
-		return ID{}, fmt.Errorf("%s is no host's identity: that looks like %s", quote(uri),
+		return ID{}, fmt.Errorf("%s is not a valid host identity: it looks like %s", quote(uri),
 			ID{DefaultTrustDomain, "lab-01"})
 	}
 	if err := checkTrustDomain(domain); err != nil {
@@ -72,7 +72,7 @@ func checkTrustDomain(domain string) error {
 	if len(domain) <= 253 && domainGrammar.MatchString(domain) && notAddress != nil {
 		return nil
 	}
-	return fmt.Errorf("%s is no trust domain: it needs a lower-case name like %s", quote(domain), DefaultTrustDomain)
+	return fmt.Errorf("%s is not a valid trust domain: it needs a lower-case name like %s", quote(domain), DefaultTrustDomain)
 }
 
 // idOf returns the identity in a certificate, which must have exactly one URI.

@@ -50,7 +50,7 @@ func ExamineFolder(path string, wasRoot bool) (Folder, error) {
 		return f, err
 	}
 	if !info.IsDir() {
-		return f, fmt.Errorf("%s is no folder", path)
+		return f, fmt.Errorf("%s is not a directory", path)
 	}
 	f.Exists = true
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
