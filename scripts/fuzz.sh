@@ -1,37 +1,40 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for the given time, one after the other, since go test runs
-# one target of one package. A failing input stays below testdata/fuzz of its package,
-# and go test runs it as a test case from then on.
+# Runs every fuzz target for the given time, one per core at a time. Each package is
+# compiled once. A failing input stays below testdata/fuzz of its package, and go test runs
+# it as a test case from then on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-fuzztime=${1:-10s}
-count=0
-said=$(mktemp)
-trap 'rm -f "$said"' EXIT
+export fuzztime=${1:-10s} work cache
+work=$(mktemp -d)
+cache=$(go env GOCACHE)/fuzz/cis490
+trap 'rm -rf "$work"' EXIT
 
-# fuzz runs one target. Until Go 1.27 the end of the time may be reported as a failure
-# without a failing input (https://go.dev/issue/75804); fuzz ignores that.
+# fuzz runs one target: fuzz PACKAGE TARGET. Until Go 1.27 the end of the time may be
+# reported as a failure without a failing input (https://go.dev/issue/75804); fuzz ignores
+# that.
 fuzz() {
-  local code=0
-  go test -run '^$' -fuzz "^$1\$" -fuzztime "$fuzztime" "$2" 2>&1 | tee "$said" || code=$?
-  if [ "$code" -ne 0 ] && grep -qx '    context deadline exceeded' "$said" && ! grep -q 'Failing input written to' "$said"; then
-    echo "$1: its time ended, which this version of Go reports as a failure"
+  local code=0 log=$work/$2.${1//\//.}.log
+  (cd "$1" && "$work/${1//\//.}.test" -test.run '^$' -test.fuzz "^$2\$" -test.fuzztime "$fuzztime" \
+    -test.fuzzcachedir "$cache/$1" -test.parallel 1) >"$log" 2>&1 || code=$?
+  printf '%s %s\n' "$1" "$2"
+  cat "$log"
+  if [ "$code" -ne 0 ] && grep -qx '    context deadline exceeded' "$log" && ! grep -q 'Failing input written to' "$log"; then
+    echo "$2: its time ended, which this version of Go reports as a failure"
     return
   fi
   return "$code"
 }
+export -f fuzz
 
-while IFS=: read -r file line; do
-  target=$(sed -E 's/^func (Fuzz[A-Za-z0-9_]+).*/\1/' <<<"$line")
-  package=./$(dirname "$file")
-  echo "$package $target"
-  fuzz "$target" "$package"
-  count=$((count + 1))
-done < <(grep -rE --include='*_test.go' '^func Fuzz[A-Z]' cmd internal | sort)
-
-if [ "$count" -eq 0 ]; then
+grep -rE --include='*_test.go' '^func Fuzz[A-Z]' cmd internal |
+  sed -E 's|^(.*)/[^/]*:func (Fuzz[A-Za-z0-9_]+).*|\1 \2|' | sort >"$work/targets"
+if [ ! -s "$work/targets" ]; then
   echo "found no fuzz target" >&2
   exit 1
 fi
-echo "$count fuzz targets, $fuzztime each: nothing found"
+for package in $(cut -d ' ' -f 1 "$work/targets" | uniq); do
+  go test -c -fuzz=. -o "$work/${package//\//.}.test" "./$package"
+done
+xargs -P "$(nproc)" -L 1 bash -c 'fuzz "$@"' fuzz <"$work/targets"
+echo "$(wc -l <"$work/targets") fuzz targets, $fuzztime each: nothing found"

@@ -214,7 +214,7 @@ func member(h int) string { return fmt.Sprintf("lab-%02d", h+1) }
 // member prepares the folders of a host of its own.
 func (l *lab) member(ctx context.Context, h int, url string) (conf string, err error) {
 	name := member(h)
-	papers, err := l.host(ctx, name)
+	credentials, err := l.host(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -224,5 +224,5 @@ func (l *lab) member(ctx context.Context, h int, url string) (conf string, err e
 		}
 	}
 	conf = l.run(name, "lab-host.toml")
-	return conf, l.write(conf, shipperConf, name, l.run(name, "src"), l.run(name, "outbox"), l.run(name, "shipped"), url, papers)
+	return conf, l.write(conf, shipperConf, name, l.run(name, "src"), l.run(name, "outbox"), l.run(name, "shipped"), url, credentials)
 }

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lab is the folder in which everything happens, and the papers in it.
+// lab is the directory of a run, and the credentials in it.
 //
 //	disk         a file system of the lab's own, if the folder's is not fit; then the rest is in there
 //	pki          both CAs, the servers' certificate
@@ -53,15 +53,15 @@ func newLab(ctx context.Context, o options) (*lab, error) {
 			return nil, err
 		}
 	}
-	if err := l.papers(ctx); err != nil {
+	if err := l.credentials(ctx); err != nil {
 		l.close()
 		return nil, err
 	}
 	return l, nil
 }
 
-// papers empties the lab of what another run has left, and makes new CAs.
-func (l *lab) papers(ctx context.Context) error {
+// credentials empties the lab of what another run has left, and makes new CAs.
+func (l *lab) credentials(ctx context.Context) error {
 	for _, old := range []string{l.run(), l.path("pki"), l.path("hosts")} {
 		if err := os.RemoveAll(old); err != nil {
 			return err
@@ -96,7 +96,7 @@ func (l *lab) receiver(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// host makes sure that a host has its papers, and one file of certificate and
+// host makes sure that a host has its credentials, and one file of certificate and
 // key, as restic wants it.
 func (l *lab) host(ctx context.Context, name string) (dir string, err error) {
 	dir = l.path("hosts", name)

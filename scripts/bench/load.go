@@ -39,9 +39,9 @@ type loadResult struct {
 // it has connections. Each holds its own name: a receiver that looks for meta.json
 // must find it where it is in a real one.
 type loader struct {
-	url    string
-	papers string
-	bodies []body
+	url         string
+	credentials string
+	bodies      []body
 	// announces says that the server is ours: it is spoken to as our shipper does.
 	announces bool
 	next      atomic.Int64
@@ -67,7 +67,7 @@ func load(args []string) error {
 	f := flag.NewFlagSet("load", flag.ExitOnError)
 	l := &loader{}
 	f.StringVar(&l.url, "url", "", "address of the receiver")
-	f.StringVar(&l.papers, "papers", "", "folder of the hosts' folders")
+	f.StringVar(&l.credentials, "credentials", "", "folder of the hosts' folders")
 	total := f.Int("requests", 1, "uploads in all")
 	conns := f.Int("conns", 1, "uploads at once")
 	src := f.String("src", "", "`folder` of the one episode to send; it gets other names")
@@ -146,7 +146,7 @@ func packOne(p *archive.Packer, dir *os.File, name string) ([]byte, error) {
 func hostOf(conn int) string { return fmt.Sprintf("load-%d", conn%loadHosts) }
 
 func (l *loader) client(host string) (*http.Client, error) {
-	dir := filepath.Join(l.papers, host)
+	dir := filepath.Join(l.credentials, host)
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, host+".crt"), filepath.Join(dir, host+".key"))
 	if err != nil {
 		return nil, err

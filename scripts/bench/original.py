@@ -15,9 +15,9 @@ import urllib.parse
 
 src, outbox, shipped, host = (os.environ[k] for k in ("SRC", "OUT", "SHIPPED", "HOST"))
 url = urllib.parse.urlsplit(os.environ["URL"])
-papers = ssl.create_default_context(cafile=os.environ["CA"])
-papers.load_cert_chain(os.environ["CRT"], os.environ["KEY"])
-receiver = http.client.HTTPSConnection(url.hostname, url.port, context=papers, blocksize=1 << 16)
+credentials = ssl.create_default_context(cafile=os.environ["CA"])
+credentials.load_cert_chain(os.environ["CRT"], os.environ["KEY"])
+receiver = http.client.HTTPSConnection(url.hostname, url.port, context=credentials, blocksize=1 << 16)
 
 for name in sorted(os.listdir(src)):
     final = os.path.join(outbox, name + ".tar.zst")

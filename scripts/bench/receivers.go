@@ -57,7 +57,7 @@ func (l *lab) client(ctx context.Context, s loadShape, srv *server, more ...stri
 		return row{}, err
 	}
 	return l.drive(ctx, s, srv.process, append([]string{
-		"load", "-url", srv.url, "-papers", l.path("hosts"), "-src", l.run("src"),
+		"load", "-url", srv.url, "-credentials", l.path("hosts"), "-src", l.run("src"),
 		"-size", fmt.Sprint(s.size), "-conns", fmt.Sprint(s.conns), "-requests", fmt.Sprint(s.requests),
 	}, more...)...)
 }

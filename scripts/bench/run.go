@@ -146,12 +146,12 @@ func (l *lab) send(ctx context.Context, s system, w work) (r row, err error) {
 
 // env is what the scripts of a system may use.
 func (l *lab) env(ctx context.Context, srv *server) ([]string, error) {
-	papers, err := l.host(ctx, host)
+	credentials, err := l.host(ctx, host)
 	if err != nil {
 		return nil, err
 	}
 	conf := l.run("lab-host.toml")
-	if err := l.write(conf, shipperConf, host, l.run("src"), l.run("outbox"), l.run("shipped"), srv.url, papers); err != nil {
+	if err := l.write(conf, shipperConf, host, l.run("src"), l.run("outbox"), l.run("shipped"), srv.url, credentials); err != nil {
 		return nil, err
 	}
 	self, err := os.Executable()
@@ -162,8 +162,8 @@ func (l *lab) env(ctx context.Context, srv *server) ([]string, error) {
 		os.Environ(), "BENCH="+self, "BIN="+l.bin, "CONF="+conf, "HOST="+host,
 		"SRC="+l.run("src"), "OUT="+l.run("outbox"), "SHIPPED="+l.run("shipped"), "DATA="+l.run("data"), "TO="+l.run("unpacked"),
 		"URL="+srv.url, fmt.Sprintf("PORT=%d", srv.port),
-		"CA="+filepath.Join(papers, "ca.crt"), "CRT="+filepath.Join(papers, host+".crt"),
-		"KEY="+filepath.Join(papers, host+".key"), "PEM="+filepath.Join(papers, host+".pem"),
+		"CA="+filepath.Join(credentials, "ca.crt"), "CRT="+filepath.Join(credentials, host+".crt"),
+		"KEY="+filepath.Join(credentials, host+".key"), "PEM="+filepath.Join(credentials, host+".pem"),
 		"ORIGINAL="+original, "RCLONE_CONFIG="+os.DevNull, "RESTIC_PASSWORD=bench", "RESTIC_CACHE_DIR="+l.run("cache"), "TMPDIR="+l.run("tmp"),
 	), nil
 }

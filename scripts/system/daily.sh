@@ -190,7 +190,7 @@ revocation() {
   on receiver systemctl reload cis490-receiver
   eventually fails ping_receiver
   record ep-revoked 64
-  issue_papers_anew
+  reissue_credentials
   eventually ping_receiver
   # A refusal is waited out, and the wait is long: a reload is a person's word.
   on lab systemctl reload cis490-shipper
@@ -198,8 +198,8 @@ revocation() {
   unit_is receiver cis490-receiver MainPID "$pid"
 }
 
-issue_papers_anew() {
-  issue_papers
+reissue_credentials() {
+  issue_credentials
   on lab sh -c 'install -o root -g cis490 -m 0640 /root/lab-01/* /etc/cis490/pki/'
 }
 

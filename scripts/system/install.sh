@@ -6,7 +6,7 @@ readonly releases=/src # on both machines: 1/ and 2/, each a project as it is ha
 install_scenarios() {
   check "both machines boot" boot_both
   check "receiver: install by $way" "install_receiver_by_$way" 1
-  check "receiver: certificates by receiver pki" make_papers
+  check "receiver: certificates by receiver pki" make_credentials
   check "receiver: check names the address of the socket unit" socket_address
   check "lab host: install by $way" "install_lab_by_$way" 1
   if [ "$way" = script ]; then
@@ -63,16 +63,16 @@ deb() {
   echo "$releases/$found"
 }
 
-# make_papers makes the receiver's where the installer did not, and brings the
+# make_credentials makes the receiver's where the installer did not, and brings the
 # lab host's over.
-make_papers() {
+make_credentials() {
   if [ "$way" != script ]; then
     on receiver receiver pki init --dir /etc/cis490/pki --name receiver.lab,192.0.2.1
     on receiver systemd-tmpfiles --create
     on receiver systemctl enable --now cis490-receiver.socket cis490-receiver.service
   fi
   eventually active receiver cis490-receiver
-  issue_papers
+  issue_credentials
   as cis490 receiver receiver check
 }
 
@@ -82,7 +82,7 @@ socket_address() {
   on receiver receiver check --json | grep '"address_from":"cis490-receiver.socket","port":"held by systemd for the receiver"'
 }
 
-issue_papers() {
+issue_credentials() {
   rm -rf "$(root lab)/root/lab-01"
   on receiver receiver pki issue lab-01 --dir /etc/cis490/pki --out /root/lab-01
   mv "$(root receiver)/root/lab-01" "$(root lab)/root/lab-01"

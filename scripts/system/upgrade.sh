@@ -6,7 +6,7 @@
 upgrade_scenarios() {
   check "both machines boot" boot_both
   check "receiver: install the old release" install_receiver_by_package old
-  check "receiver: certificates by receiver pki" make_papers
+  check "receiver: certificates by receiver pki" make_credentials
   check "lab host: install the old release" install_lab_by_package old
   check "both machines run the old release" set_up_old_release
   require_installed
