@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -98,16 +97,19 @@ func measurePing(ctx context.Context, client *wire.Client, creds *pki.Client, cf
 }
 
 func printPing(c *cobra.Command, cfg shipper.Config, creds *pki.Client, resp wire.PingResponse, skew time.Duration, adopted bool) error {
-	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "receiver\t%s, version %+q\n", cfg.Receiver.URL, resp.Receiver.Version)
-	fmt.Fprintf(w, "this host\t%s by %+q\n", resp.Host, resp.Auth.Method)
-	fmt.Fprintf(w, "certificate\tvalid until %s, %s\n", creds.NotAfter().UTC().Format(time.DateOnly), humanize.Time(creds.NotAfter()))
-	fmt.Fprintf(w, "clock\t%s\n", clockText(skew))
-	fmt.Fprintf(w, "storage\t%s available to this host\n", sizeOrUnknown(resp.Storage.FreeBytes))
-	fmt.Fprintf(w, "store\t%s\n", storeOf(resp.Store, adopted))
-	fmt.Fprintf(w, "limits\t%s per archive, %d concurrent uploads\n", humanize.IBytes(uint64(max(resp.Limits.MaxSize, 0))), resp.Limits.UploadsPerHost)
-	fmt.Fprintf(w, "ok\tthe receiver accepts episodes from this host\n")
-	return w.Flush()
+	row := func(name, format string, args ...any) cli.Row {
+		return cli.Row{Name: name, Lines: []string{fmt.Sprintf(format, args...)}}
+	}
+	return cli.PrintRows(c.OutOrStdout(), []cli.Row{
+		row("receiver", "%s, version %+q", cfg.Receiver.URL, resp.Receiver.Version),
+		row("this host", "%s by %+q", resp.Host, resp.Auth.Method),
+		row("certificate", "valid until %s, %s", creds.NotAfter().UTC().Format(time.DateOnly), humanize.Time(creds.NotAfter())),
+		row("clock", "%s", clockText(skew)),
+		row("storage", "%s available to this host", sizeOrUnknown(resp.Storage.FreeBytes)),
+		row("store", "%s", storeOf(resp.Store, adopted)),
+		row("limits", "%s per archive, %d concurrent uploads", humanize.IBytes(uint64(max(resp.Limits.MaxSize, 0))), resp.Limits.UploadsPerHost),
+		row("ok", "the receiver accepts episodes from this host"),
+	})
 }
 
 // clockText describes how far the local clock is ahead of the receiver's.

@@ -73,7 +73,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 		}
 		l.rx.set(func() { l.rx.down = wire.Refuse(wire.Forbidden, "disabled") })
 		time.Sleep(6 * time.Minute)
-		if got := says.last(); !strings.Contains(got, "does not take anything since 20") || !strings.Contains(got, "disabled") {
+		if got := says.last(); !strings.Contains(got, "has not accepted uploads since 20") || !strings.Contains(got, "disabled") {
 			l.Errorf("disabled it says %q", got)
 		}
 		l.must(stop())
@@ -161,7 +161,7 @@ func TestStatusSaysHowMuchWaits(t *testing.T) {
 		if st.Sealed != 2 || st.SealedBytes == 0 {
 			l.Errorf("status shows %d packed with %d bytes", st.Sealed, st.SealedBytes)
 		}
-		if want := fmt.Sprintf("1 held; %d B wait in the outbox; receiver does not", st.SealedBytes); !strings.Contains(says.last(), want) {
+		if want := fmt.Sprintf("1 held; %d B wait in the outbox; receiver has not accepted uploads since", st.SealedBytes); !strings.Contains(says.last(), want) {
 			l.Errorf("it says %q, want %q", says.last(), want)
 		}
 		l.must(stop())
