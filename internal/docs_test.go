@@ -45,7 +45,7 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range name.FindAllSubmatch(text, -1) {
-			if !defined[strings.Replace(string(m[1]), "lab.", "labtest.", 1)] {
+			if !defined[string(m[1])] {
 				t.Errorf("%s names %s, which does not exist", filepath.Base(page), m[1])
 			}
 		}

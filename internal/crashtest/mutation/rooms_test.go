@@ -368,7 +368,7 @@ var ofRooms = []mutant{
 		killer{"index", "TestTornTailIsCutWhereverItTears"},
 		[]edit{
 			{
-				"index/tail.go",
+				"index/writer.go",
 				"	if end < size {",
 				"	if false {",
 			},
@@ -379,7 +379,7 @@ var ofRooms = []mutant{
 		killer{"index", "TestTornTailIsCutWhereverItTears"},
 		[]edit{
 			{
-				"index/tail.go",
+				"index/writer.go",
 				"	if err := f.Commit(saved); err != nil {\n		return err\n	}",
 				"	f.Discard()",
 			},
@@ -390,7 +390,7 @@ var ofRooms = []mutant{
 		killer{"index", "TestTailIsNotCutUnlessSaved"},
 		[]edit{
 			{
-				"index/tail.go",
+				"index/writer.go",
 				"	if err := w.dir.Unlink(temp); err != nil { // left by a crash\n		return err",
 				"	if err := w.dir.Unlink(temp); err != nil {\n		return w.log.Cut(end)",
 			},
