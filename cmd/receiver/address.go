@@ -38,7 +38,7 @@ type address struct {
 // process becomes the service user.
 func findAddress(ctx context.Context, file, listen string) address {
 	a := address{Address: listen, From: "listen"}
-	if systemd.Booted() {
+	if systemd.IsRunning() {
 		a.askSystemd(ctx, file)
 	}
 	if a.Port == "" {
@@ -66,9 +66,9 @@ func (a *address) askSystemd(ctx context.Context, file string) {
 
 // startsWith reports whether a service starts the receiver with a configuration file.
 func startsWith(service systemd.Unit, file string) bool {
-	command := service.First("ExecStart")
+	command := service.FirstValue("ExecStart")
 	switch {
-	case service.First("LoadState") != "loaded":
+	case service.FirstValue("LoadState") != "loaded":
 		return false
 	case strings.Contains(command, "--config"):
 		return strings.Contains(command, file)
@@ -78,11 +78,11 @@ func startsWith(service systemd.Unit, file string) bool {
 
 // useSocket sets the address of the socket unit, if the unit is in use.
 func (a *address) useSocket(socket systemd.Unit) {
-	active := socket.First("ActiveState") == "active"
-	if socket.First("LoadState") != "loaded" || !active && socket.First("UnitFileState") != "enabled" {
+	active := socket.FirstValue("ActiveState") == "active"
+	if socket.FirstValue("LoadState") != "loaded" || !active && socket.FirstValue("UnitFileState") != "enabled" {
 		return
 	}
-	at := socket.First("Listen") // "[::]:8443 (Stream)"
+	at := socket.FirstValue("Listen") // "[::]:8443 (Stream)"
 	at, _, _ = strings.Cut(at, " ")
 	configured := a.Address
 	a.Address, a.From = at, socketUnit

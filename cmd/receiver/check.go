@@ -127,7 +127,7 @@ func examineHost(cfg receiver.Config, f *facts, folder bool) {
 	}
 	f.Fail(f.describePort(st.Running, st.RunningUnknown))
 	if free, err := cli.FreeAt(f.DataDir); err == nil {
-		f.Space = &cli.Space{Unknown: free.Unknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
+		f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 		if free.TotalInodes > 0 {
 			f.Space.FreeInodes, f.Space.MinFreeInodes = &free.Inodes, cfg.InodeFloor(free.TotalInodes)
 		}

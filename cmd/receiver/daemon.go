@@ -87,9 +87,9 @@ func warnUnreadable(log *slog.Logger, cfg receiver.Config, check string) {
 // serve runs the daemon's parts until one fails or SIGTERM.
 func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloads *cli.Reloader, hup <-chan os.Signal) error {
 	log := reloads.Log
-	cli.LogNotifyError(log, systemd.Ready("listening on "+ln.Addr().String()))
+	cli.LogNotifyError(log, systemd.NotifyReady("listening on "+ln.Addr().String()))
 	g, ctx := errgroup.WithContext(c.Context())
-	g.Go(func() error { return systemd.Watchdog(ctx, r.Alive) })
+	g.Go(func() error { return systemd.RunWatchdog(ctx, r.Alive) })
 	g.Go(func() error {
 		reloads.Run(ctx, hup)
 		return nil
@@ -100,7 +100,7 @@ func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloa
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		cli.LogNotifyError(log, systemd.Stopping())
+		cli.LogNotifyError(log, systemd.NotifyStopping())
 		return nil
 	})
 	g.Go(func() error {
@@ -130,7 +130,7 @@ func remind(log *slog.Logger, r *receiver.Receiver) {
 // listen returns systemd's socket if there is one, and reports that in activated. Otherwise
 // it listens on the address of the configuration.
 func listen(addr string) (ln net.Listener, activated bool, err error) {
-	sockets, err := systemd.Listeners()
+	sockets, err := systemd.InheritedListeners()
 	if err != nil {
 		return nil, false, err
 	}

@@ -35,7 +35,7 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 			if err != nil {
 				return err
 			}
-			hosts, err := datadir.Hosts(string(cfg.DataDir))
+			hosts, err := datadir.ListHosts(string(cfg.DataDir))
 			if err != nil {
 				return explainNoDataDir(err)
 			}

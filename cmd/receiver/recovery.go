@@ -37,5 +37,5 @@ func (p *recoveryProgress) addBytes(bytes int) {
 	}
 	p.sentAt = now
 	cli.LogNotifyError(p.log, systemd.ExtendTimeout(recoveryTimeout))
-	cli.LogNotifyError(p.log, systemd.Status("recovering interrupted uploads, read "+humanize.IBytes(uint64(p.total))))
+	cli.LogNotifyError(p.log, systemd.NotifyStatus("recovering interrupted uploads, read "+humanize.IBytes(uint64(p.total))))
 }

@@ -165,7 +165,7 @@ func examineHost(cfg shipper.Config, f *facts, file, line string) {
 	if err != nil {
 		return // said of the folder
 	}
-	f.Space = &cli.Space{Unknown: free.Unknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
+	f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 	if free.Bytes < int64(cfg.MinFree) {
 		f.Fail(fmt.Errorf("nothing is packed: %s free on the disk of %s is below min_free (%s): free some space or lower min_free",
 			config.Bytes(free.Bytes), f.OutboxDir, cfg.MinFree))

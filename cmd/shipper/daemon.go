@@ -81,10 +81,10 @@ func runDaemon(c *cobra.Command, o *options) error {
 	renewal := &renewal{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads}
 	s.Status, s.Renew = reloads.Status, renewal.renew
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
-	cli.LogNotifyError(log, systemd.Ready("looking for episodes"))
+	cli.LogNotifyError(log, systemd.NotifyReady("looking for episodes"))
 
 	g, ctx := errgroup.WithContext(c.Context())
-	g.Go(func() error { return systemd.Watchdog(ctx, s.Alive) })
+	g.Go(func() error { return systemd.RunWatchdog(ctx, s.Alive) })
 	g.Go(func() error {
 		cli.RunDaily(ctx, renewal.remind)
 		return nil
@@ -104,7 +104,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		cli.LogNotifyError(log, systemd.Stopping())
+		cli.LogNotifyError(log, systemd.NotifyStopping())
 		return nil
 	})
 	g.Go(func() error {

@@ -146,7 +146,7 @@ func FreeAt(path string) (durable.Free, error) {
 		return durable.Free{}, err
 	}
 	defer dir.Close()
-	return dir.Free()
+	return dir.FreeSpace()
 }
 
 // WarnAtStart logs faults of a configuration with which a daemon starts: sizes without a unit,
@@ -162,7 +162,7 @@ func WarnAtStart(log *slog.Logger, sizes error, disk string, secrets ...string) 
 			log.Warn("secret has a wide mode", "file", path, "hint", s.Note)
 		}
 	}
-	if free, err := FreeAt(disk); err == nil && free.Unknown() {
+	if free, err := FreeAt(disk); err == nil && free.IsUnknown() {
 		log.Warn("free space is not known", "dir", disk, "hint", "its file system reports a size of 0: min_free has no effect")
 	}
 }

@@ -60,8 +60,8 @@ func (d *Dir) Contains(other *Dir) (bool, error) {
 		if err := unix.Fstat(fd, &at.st); err != nil {
 			return false, errors.Join(opError("stat", other.f.Name(), err), unix.Close(fd))
 		}
-		if at.Same(ours) || at.Same(last) { // the root directory is its own parent
-			return at.Same(ours), unix.Close(fd)
+		if at.IsSameFile(ours) || at.IsSameFile(last) { // the root directory is its own parent
+			return at.IsSameFile(ours), unix.Close(fd)
 		}
 		last = at
 		up, err := unix.Openat(fd, "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -104,7 +104,7 @@ func (d *Dir) fd() int { return int(d.f.Fd()) }
 
 // Sync makes the names in the directory durable. Concurrent calls share an fsync.
 func (d *Dir) Sync() error {
-	return d.syncs.do(func() error {
+	return d.syncs.syncShared(func() error {
 		if err := d.f.Sync(); err != nil {
 			return faultError("sync", d.f.Name(), err)
 		}

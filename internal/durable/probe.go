@@ -143,7 +143,7 @@ func (d *Dir) clearProbe(name string, flags int) error {
 		return nil
 	case err != nil:
 		return err
-	case flags == 0 && (!st.Regular() || st.Size() > 0):
+	case flags == 0 && (!st.IsRegular() || st.Size() > 0):
 		return errInconclusive
 	}
 	err = unix.Unlinkat(d.fd(), name, flags)

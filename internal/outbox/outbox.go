@@ -322,7 +322,7 @@ func (o *Outbox) Entry(name episode.Name) (*Entry, error) {
 }
 
 func (o *Outbox) readSeal(f *os.File, name episode.Name) (Seal, error) {
-	b, err := durable.Attr(f, sealAttr)
+	b, err := durable.ReadAttr(f, sealAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		b, err = o.readFile(string(name) + sealEnd)
 	}

@@ -101,7 +101,7 @@ func (f *pemDir) writeKey(name string, data []byte) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err == nil && old.Regular() {
+	if err == nil && old.IsRegular() {
 		perm |= old.Perm() & 0o040
 	}
 	return f.WriteFile(name, data, perm)

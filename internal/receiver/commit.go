@@ -27,7 +27,7 @@ func (r *Receiver) commit(sender context.Context, up *store.Upload, u wire.Uploa
 		return io.NewSectionReader(up, 0, u.Size), func() error { return nil }, nil
 	})
 	unlock := r.keyLocks.Lock(u.Key)
-	o := store.Object{Key: u.Key, Size: u.Size, Digest: u.Digest, ReceivedAt: r.index.Now(time.Now())}
+	o := store.Object{Key: u.Key, Size: u.Size, Digest: u.Digest, ReceivedAt: r.index.RowTime(time.Now())}
 	repaired, err := r.commitFile(sender, up, u, o, state)
 	if err != nil {
 		// The lock must be released first: resolveCommitError calls lookupStored, which
@@ -92,7 +92,7 @@ func (r *Receiver) quarantineCorrupt(ctx context.Context, u wire.Upload, state s
 		return false, err
 	}
 	rows, err := r.rowSearches.lookUp(ctx, key.Host, key)
-	_, found := rows.Last(key)
+	_, found := rows.LastRow(key)
 	return found, err
 }
 

@@ -160,7 +160,7 @@ func (r *Receiver) addRows(ctx context.Context, host episode.Name, queries []wir
 		return err
 	}
 	for i, h := range entries {
-		row, known := rows.Last(episode.Key{Host: host, Name: h.Episode})
+		row, known := rows.LastRow(episode.Key{Host: host, Name: h.Episode})
 		if !known {
 			continue
 		}

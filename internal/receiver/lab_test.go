@@ -198,7 +198,7 @@ func (l *lab) rows() []index.Row {
 		l.Errorf("the index ends with %+q", b[max(0, len(b)-40):])
 	}
 	var rows []index.Row
-	for r, err := range index.Rows(bytes.NewReader(b)) {
+	for r, err := range index.ReadRows(bytes.NewReader(b)) {
 		must(l, err)
 		rows = append(rows, r)
 	}

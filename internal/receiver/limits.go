@@ -93,7 +93,7 @@ func (c Config) InodeFloor(total int64) int64 { return admission.FloorOf(c.MinFr
 
 // available returns what is free on the file system of data, above the minimum of c.
 func (c Config) available(data *durable.Dir) (admission.Space, error) {
-	free, err := data.Free()
+	free, err := data.FreeSpace()
 	s := admission.Space{Bytes: free.Bytes - int64(c.MinFree), Inodes: math.MaxInt64}
 	if free.TotalInodes > 0 {
 		s.Inodes = free.Inodes - c.InodeFloor(free.TotalInodes)

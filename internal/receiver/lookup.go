@@ -117,7 +117,7 @@ func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found inde
 	}
 	row := rowOf(o)
 	row.Commit = r.readCommit(o.Key, r.openStored(o.Key))
-	row, err := r.index.Ensure(ctx, row, found)
+	row, err := r.index.EnsureRow(ctx, row, found)
 	if err != nil {
 		return o, err
 	}

@@ -153,7 +153,7 @@ func (r *Receiver) open(holder string) error {
 	if r.index, err = index.Open(r.data, datadir.IndexFile, r.logIndexNotice); err != nil {
 		return err
 	}
-	r.rowSearches = newRowSearches(r.baseCtx, r.index.FindAll)
+	r.rowSearches = newRowSearches(r.baseCtx, r.index.FindRows)
 	if err := r.watchPaths(); err != nil {
 		return err
 	}
@@ -221,4 +221,4 @@ func (r *Receiver) Reload() error {
 func (r *Receiver) CertNotAfter() time.Time { return r.gate.Trust().NotAfter() }
 
 // Alive reports whether the receiver can still make an archive durable, for a watchdog.
-func (r *Receiver) Alive(ctx context.Context) bool { return r.index.Alive(ctx) }
+func (r *Receiver) Alive(ctx context.Context) bool { return r.index.IsAlive(ctx) }

@@ -221,7 +221,7 @@ func (c *checkpointer) flush() error {
 	if n == c.h.offset {
 		return nil
 	}
-	state := c.w.State()
+	state := c.w.HashState()
 	err := c.up.Checkpoint(store.Progress{Digest: c.h.Digest, Length: c.h.Size, Skipped: c.h.Skipped, Resent: c.h.Resent, Offset: n, State: state})
 	if err == nil {
 		c.h.advance(n, state)

@@ -17,7 +17,7 @@ func (r *Receiver) newVerifier() *scrub.Verifier {
 		Lock:       r.keyLocks.Lock,
 		Quarantine: r.store.Quarantine,
 		Row: func(ctx context.Context, key episode.Key) (digest.Digest, bool, error) {
-			row, found, err := r.index.Find(ctx, key)
+			row, found, err := r.index.FindRow(ctx, key)
 			return row.SHA256, found, err
 		},
 	}

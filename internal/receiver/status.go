@@ -99,7 +99,7 @@ func Inspect(c Config, now time.Time) (Status, error) {
 
 // inspectSpace sets the free space, and a problem if uploads are refused for it.
 func (st *Status) inspectSpace(c Config, data *durable.Dir) error {
-	free, err := data.Free()
+	free, err := data.FreeSpace()
 	if err != nil {
 		return err
 	}

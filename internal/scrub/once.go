@@ -70,6 +70,6 @@ func lookUpDigest(ctx context.Context, data *durable.Dir, indexFile string, key 
 	if err != nil {
 		return digest.Digest{}, false, err
 	}
-	row, found, err := index.Lookup(ctx, f, info.Size(), key)
+	row, found, err := index.FindRow(ctx, f, info.Size(), key)
 	return row.SHA256, found, err
 }

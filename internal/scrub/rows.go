@@ -29,7 +29,7 @@ func (p *pass) findMissing(ctx context.Context) error {
 	n := 0
 	// Rows that are appended from now on are left to the next pass, so that this one ends
 	// however many there are.
-	for row, err := range index.Rows(io.LimitReader(in, end.Size())) {
+	for row, err := range index.ReadRows(io.LimitReader(in, end.Size())) {
 		if _, bad := errors.AsType[*index.LineError](err); bad {
 			continue // 'receiver index verify' reports it
 		}

@@ -35,10 +35,10 @@ type Config struct {
 func (c Config) Validate() []error {
 	var errs []error
 	if c.Rate != 0 && c.Rate < 4<<10 {
-		errs = append(errs, config.Invalid("scrub.rate", "must be at least 4KiB, or 0B for none"))
+		errs = append(errs, config.InvalidValue("scrub.rate", "must be at least 4KiB, or 0B for none"))
 	}
 	if c.Interval.Std() < time.Minute {
-		errs = append(errs, config.Invalid("scrub.interval", "must be at least 1m"))
+		errs = append(errs, config.InvalidValue("scrub.interval", "must be at least 1m"))
 	}
 	return errs
 }
@@ -109,5 +109,5 @@ type Finding struct {
 
 // Layout describes the names that this package creates in the data directory.
 func Layout() durable.Layout {
-	return durable.Layout{{Match: durable.Named(positionFile, durable.TempName(positionFile)), Perm: 0o640}}
+	return durable.Layout{{Match: durable.MatchNames(positionFile, durable.TempName(positionFile)), Perm: 0o640}}
 }

@@ -64,7 +64,7 @@ func Check(settle time.Duration, m archive.Marks, seen *Observation, now time.Ti
 	}
 	if !changedAt.After(now) {
 		seen = nil
-		wait = changedAt.Add(wait + granularity(changedAt)).Sub(now)
+		wait = changedAt.Add(wait + timestampGranularity(changedAt)).Sub(now)
 	} else {
 		if seen == nil || seen.Fingerprint != m.Fingerprint {
 			seen = &Observation{m.Fingerprint, now}
@@ -95,7 +95,7 @@ func CheckError(err error, settle time.Duration, m archive.Marks, markedAt, now 
 	default:
 		changedAt = m.ChangedAt
 	}
-	wait := changedAt.Add(MarkerFirstFactor*settle + granularity(changedAt)).Sub(now)
+	wait := changedAt.Add(MarkerFirstFactor*settle + timestampGranularity(changedAt)).Sub(now)
 	if wait <= 0 || changedAt.After(now) {
 		return err
 	}
@@ -105,22 +105,22 @@ func CheckError(err error, settle time.Duration, m archive.Marks, markedAt, now 
 // clockTick is the longest time for which a kernel writes the same time into ctimes.
 const clockTick = 10 * time.Millisecond
 
-// granularity returns how much later than its ctime a change may have been. A kernel uses
+// timestampGranularity returns how much later than its ctime a change may have been. A kernel uses
 // the time of its last tick, and some file systems store whole seconds.
-func granularity(ctime time.Time) time.Duration {
+func timestampGranularity(ctime time.Time) time.Duration {
 	if ctime.Nanosecond() == 0 {
 		return time.Second
 	}
 	return clockTick
 }
 
-// Earliest returns the earliest time at which an episode may have settled that changed at
+// EarliestSettled returns the earliest time at which an episode may have settled that changed at
 // changedAt or later. It returns false if that time has passed, or if changedAt is in the
 // future: then the whole tree must be checked.
-func Earliest(settle time.Duration, changedAt, now time.Time) (time.Time, bool) {
+func EarliestSettled(settle time.Duration, changedAt, now time.Time) (time.Time, bool) {
 	if settle == 0 || changedAt.After(now) {
 		return time.Time{}, false
 	}
-	wait := changedAt.Add(settle + granularity(changedAt)).Sub(now)
+	wait := changedAt.Add(settle + timestampGranularity(changedAt)).Sub(now)
 	return now.Add(wait), wait > 0
 }

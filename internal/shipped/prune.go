@@ -152,7 +152,7 @@ func (p *pruning) applyPolicy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.free, err = p.dirs.Outbox.Dir().Space(); err != nil {
+	if p.free, err = p.dirs.Outbox.Dir().FreeBytes(); err != nil {
 		return err
 	}
 	for batch := range slices.Chunk(candidates, wire.MaxQueries) {
@@ -175,7 +175,7 @@ func (p *pruning) findCandidates(ctx context.Context) ([]source.Retired, error) 
 		all = all[:min(len(all), maxPruneCandidates)]
 	}
 	_, shipped := p.src.Dirs()
-	for r, err := range p.src.Shipped() {
+	for r, err := range p.src.AllRetired() {
 		if err != nil {
 			return nil, err
 		}

@@ -49,7 +49,7 @@ func Resend(c hostdir.Config, dir string) error {
 		return err
 	}
 	defer dirs.Close()
-	r, err := dirs.Source.Retired(dir)
+	r, err := dirs.Source.ReadRetired(dir)
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func Verify(ctx context.Context, c hostdir.Config, client uplink.InventoryClient
 	v := &verification{VerifyOptions: o, dirs: dirs, inventory: inventory, startedAt: time.Now()}
 	v.comparer = comparer{src: dirs.Source, onRead: withoutLimit(o.OnRead), readAll: o.Deep, readNone: o.Quick}
 	var batch []source.Retired
-	for r, err := range dirs.Source.Shipped() {
+	for r, err := range dirs.Source.AllRetired() {
 		if err != nil {
 			return v.report, err
 		}

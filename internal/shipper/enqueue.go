@@ -63,7 +63,7 @@ func (d *dispatcher) enqueuePack(c candidate, now time.Time) {
 		d.skip(c)
 		return
 	}
-	if until, settles := settling.Earliest(d.cfg.Settle.Std(), c.changedAt, now); settles {
+	if until, settles := settling.EarliestSettled(d.cfg.Settle.Std(), c.changedAt, now); settles {
 		d.awaitSettled(c, until, now)
 		return
 	}

@@ -34,7 +34,7 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 	if err := s.dirs.CheckPaths(); err != nil {
 		return 0, err
 	}
-	tree, err := s.src.Tree(name)
+	tree, err := s.src.OpenTree(name)
 	if err != nil {
 		return 0, err
 	}
@@ -121,7 +121,7 @@ func (w *spaceLimitedWriter) Write(p []byte) (int, error) {
 		return 0, errOutboxFull
 	}
 	if w.untilCheck <= 0 {
-		free, err := w.out.Dir().Space()
+		free, err := w.out.Dir().FreeBytes()
 		if err != nil {
 			return 0, err
 		}

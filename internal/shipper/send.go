@@ -79,7 +79,7 @@ func (s *Shipper) sendArchive(ctx context.Context, u wire.Upload, entry *outbox.
 		return wire.Receipt{}, err
 	}
 	defer release()
-	from := s.limiter.Reader(ctx, entry)
+	from := s.limiter.LimitReader(ctx, entry)
 	send := func() (wire.Receipt, error) {
 		defer entry.OnRead() // a response, or none, is progress too
 		return s.client.Put(ctx, u, from)
@@ -152,7 +152,7 @@ func (s *Shipper) checkUnchanged(ctx context.Context, name episode.Name, entry *
 	if accepted, err := s.out.Accepted(name); err != nil || accepted {
 		return source.State{}, err
 	}
-	tree, err := s.src.Tree(name)
+	tree, err := s.src.OpenTree(name)
 	if err != nil {
 		return source.State{}, err
 	}

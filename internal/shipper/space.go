@@ -57,7 +57,7 @@ func (d *dispatcher) pausePacking(r result) bool {
 
 // belowMinFree reports whether free space is below min_free, whatever the cause.
 func (d *dispatcher) belowMinFree() bool {
-	free, err := d.out.Dir().Space()
+	free, err := d.out.Dir().FreeBytes()
 	return err == nil && free < int64(d.cfg.MinFree)
 }
 
@@ -123,7 +123,7 @@ func (d *dispatcher) waitsForSpace() bool {
 
 // freeForPacking returns how many bytes can be packed now.
 func (d *dispatcher) freeForPacking() int64 {
-	free, err := d.out.Dir().Space()
+	free, err := d.out.Dir().FreeBytes()
 	if err != nil {
 		return 0
 	}

@@ -102,7 +102,7 @@ func Inspect(c Config) (Status, error) {
 	if state == durable.LockHeld {
 		st.Running = cmp.Or(holder, "another process")
 	}
-	if st.FreeBytes, err = s.out.Dir().Space(); err != nil {
+	if st.FreeBytes, err = s.out.Dir().FreeBytes(); err != nil {
 		return st, err
 	}
 	if store, err := s.out.Store(); err != nil {
@@ -245,13 +245,13 @@ const settlingCheckTimeout = time.Second
 
 // isSettling reports whether an episode is known to have changed too recently to be packed.
 func (s *Shipper) isSettling(ctx context.Context, c candidate) bool {
-	if _, settles := settling.Earliest(s.cfg.Settle.Std(), c.changedAt, time.Now()); settles {
+	if _, settles := settling.EarliestSettled(s.cfg.Settle.Std(), c.changedAt, time.Now()); settles {
 		return true
 	}
 	if s.cfg.Settle == 0 || ctx.Err() != nil {
 		return false
 	}
-	tree, err := s.src.Tree(c.name)
+	tree, err := s.src.OpenTree(c.name)
 	if err != nil {
 		return false // packing reports it
 	}
@@ -262,7 +262,7 @@ func (s *Shipper) isSettling(ctx context.Context, c candidate) bool {
 }
 
 func countShipped(src *source.Source, st *Status) error {
-	for r, err := range src.Shipped() {
+	for r, err := range src.AllRetired() {
 		if err != nil {
 			return err
 		}

@@ -111,7 +111,7 @@ func (s *Shipper) appendPiece(ctx context.Context, id string, draft io.ReaderAt,
 	}
 	defer release()
 	_, err = uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (struct{}, error) {
-		return struct{}{}, s.client.Append(ctx, id, s.limiter.Reader(ctx, draft), offset, streamPieceSize)
+		return struct{}{}, s.client.Append(ctx, id, s.limiter.LimitReader(ctx, draft), offset, streamPieceSize)
 	})
 	return err
 }

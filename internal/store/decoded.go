@@ -68,7 +68,7 @@ func readDecoded(f *os.File, want digest.Digest) (Decoded, error) {
 	if want.IsZero() {
 		return Decoded{}, nil
 	}
-	b, err := durable.Attr(f, decodedAttr)
+	b, err := durable.ReadAttr(f, decodedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return Decoded{}, nil
 	}

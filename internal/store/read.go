@@ -73,7 +73,7 @@ func OpenReader(path string) (*Reader, error) {
 }
 
 // Volume returns the file system and the disk that the archives are on.
-func (r *Reader) Volume() (device.Volume, error) { return r.Volumes.Of(r.episodes.File()) }
+func (r *Reader) Volume() (device.Volume, error) { return r.Volumes.FindVolume(r.episodes.File()) }
 
 // Close closes the directories.
 func (r *Reader) Close() error {
@@ -109,7 +109,7 @@ func (r *Reader) hasStagedLink(key episode.Key, stored durable.Stat) (bool, erro
 		if err != nil {
 			return false, err
 		}
-		if st, err := a.dir.Lstat(a.name); err == nil && st.Same(stored) {
+		if st, err := a.dir.Lstat(a.name); err == nil && st.IsSameFile(stored) {
 			return true, nil
 		}
 	}
@@ -136,7 +136,7 @@ func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	if !st.Regular() {
+	if !st.IsRegular() {
 		return Object{}, &StrayError{d.Path(name), "is not a regular file"}
 	}
 	o := Object{Key: key, Size: st.Size(), ReceivedAt: fileTime(st)}
@@ -150,7 +150,7 @@ func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 		return Object{}, err
 	}
 	defer f.Close()
-	b, err := durable.Attr(f, receiptAttr)
+	b, err := durable.ReadAttr(f, receiptAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return o, nil
 	}

@@ -58,7 +58,7 @@ func parseVerified(b []byte) (verified, bool) {
 // readVerified returns when the open file with the digest d was last verified, and the digest
 // of its contents, or zero if that is not known.
 func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
-	b, err := durable.Attr(f, verifiedAttr)
+	b, err := durable.ReadAttr(f, verifiedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return time.Time{}, digest.Digest{}, nil
 	}
@@ -167,7 +167,7 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 	}
 	// The open file keeps its inode number: a name that has it now had it during all of
 	// the reading.
-	if now, serr := dir.Lstat(fileName(key.Name)); serr != nil || !now.Same(before) {
+	if now, serr := dir.Lstat(fileName(key.Name)); serr != nil || !now.IsSameFile(before) {
 		return o, errors.Join(errReplaced, readError(serr))
 	}
 	return r.recordResult(f, o, d, how, got, err)
@@ -352,7 +352,7 @@ func readError(err error) error {
 
 // clearVerified removes the record that a file was verified.
 func clearVerified(f *os.File) error {
-	if _, err := durable.Attr(f, verifiedAttr); errors.Is(err, durable.ErrNoAttr) {
+	if _, err := durable.ReadAttr(f, verifiedAttr); errors.Is(err, durable.ErrNoAttr) {
 		return nil
 	}
 	return setAttrBestEffort(f, verifiedAttr, nil)

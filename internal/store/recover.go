@@ -88,7 +88,7 @@ func (st Staged) Linked(ctx context.Context, progress func(bytes int)) (Object, 
 		return Object{}, false, readError(err)
 	}
 	stored, err := to.Lstat(fileName(st.Key.Name))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !stored.Same(ours) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !stored.IsSameFile(ours) {
 		return Object{}, false, nil
 	}
 	if err != nil {
@@ -206,7 +206,7 @@ func (s *Store) unlinkStaged(key episode.Key) error {
 			return err
 		}
 		st, err := a.dir.Lstat(a.name)
-		if err == nil && st.Same(stored) {
+		if err == nil && st.IsSameFile(stored) {
 			err = a.dir.Unlink(a.name)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

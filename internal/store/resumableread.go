@@ -69,7 +69,7 @@ func (r *Reader) newResumableRead(f *os.File, o Object) (*resumableRead, error) 
 		return nil, err
 	}
 	none := readPosition{digest: o.Digest, file: id.OnDisk, session: r.Volumes.Session}
-	b, err := durable.Attr(f, readPositionAttr)
+	b, err := durable.ReadAttr(f, readPositionAttr)
 	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (c *resumableRead) startHash(from io.Reader) *digest.Writer {
 func (c *resumableRead) saving(from io.Reader, w *digest.Writer) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		if n := w.Size(); c.err == nil && n-c.last.offset >= readPositionInterval && n%durable.SeekAlign == 0 {
-			c.last.offset, c.last.state = n, w.State()
+			c.last.offset, c.last.state = n, w.HashState()
 			c.err = setAttrBestEffort(c.f, readPositionAttr, c.last.encode())
 		}
 		return from.Read(p)

@@ -24,7 +24,7 @@ type Progress struct {
 	Skipped int           // as announced
 	Resent  bool          // as announced
 	Offset  int64         // bytes that are durable
-	State   []byte        // of the sha256 of these ([digest.Writer.State])
+	State   []byte        // of the sha256 of these ([digest.Writer.HashState])
 }
 
 const progressVersion = 1
@@ -118,7 +118,7 @@ func (st Staged) Progress() (p Progress, id string, at time.Time, ok bool, err e
 		return p, "", at, false, readError(err)
 	}
 	defer f.Close()
-	b, err := durable.Attr(f, progressAttr)
+	b, err := durable.ReadAttr(f, progressAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return p, "", at, false, nil
 	}

@@ -294,7 +294,7 @@ func (s *Store) isCurrentDir(parent *durable.Dir, name episode.Name, known *dura
 		return false, err
 	}
 	ours, err := durable.StatFile(known.File())
-	return st.Same(ours), err
+	return st.IsSameFile(ours), err
 }
 
 // cacheHostDir keeps d as a host's directory in the place of old, unless another upload has

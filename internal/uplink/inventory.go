@@ -85,7 +85,7 @@ func (a *Adoption) checkKnowsRetired(ctx context.Context, reported *wire.Store) 
 		batch, pages = batch[:0], pages+1
 		return known, err
 	}
-	for r, err := range a.src.Shipped() {
+	for r, err := range a.src.AllRetired() {
 		if err != nil {
 			return err
 		}

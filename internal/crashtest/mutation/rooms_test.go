@@ -15,7 +15,7 @@ var ofRooms = []mutant{
 	{
 		"durable: a mount beneath ours is not seen",
 		killer{"durable", "TestMountBeneathOursIsFound"},
-		[]edit{{"durable/mounts.go", "w.moved = w.compare(now)", "_ = now"}},
+		[]edit{{"durable/mounts.go", "w.moved = w.compareMounts(now)", "_ = now"}},
 	},
 	{
 		"durable: another mount of one file system passes for the same",
@@ -64,8 +64,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/recover.go",
-				" || err == nil && !stored.Same(ours)",
-				" || err == nil && !stored.Same(ours) && false",
+				" || err == nil && !stored.IsSameFile(ours)",
+				" || err == nil && !stored.IsSameFile(ours) && false",
 			},
 		},
 	},
