@@ -90,20 +90,20 @@ func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
 	}
 	cli.NoteLiteral(c, config.LiteralPaths(cfg))
 	k := &cli.CheckReport{Lenient: lenient, WasRoot: os.Geteuid() == 0}
-	k.Warn(receiver.BareSizes(o.config))
+	k.AddWarning(receiver.BareSizes(o.config))
 	at := findAddress(c.Context(), o.config, cfg.Listen)
 	f, err := check(o.config, cfg, time.Now())
-	k.Fail(err)
+	k.AddError(err)
 	f.address, f.CheckReport = &at, k
 	// What root left is handed over whatever is wrong with the files.
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
-		return errors.Join(k.Err(c), err)
+		return errors.Join(k.ExitError(c), err)
 	}
 	// Root can read everything: the daemon's user must be able to.
-	k.Fail(serviceuser.CheckReadable(f.Files, cli.CheckLine(c)))
+	k.AddError(serviceuser.CheckReadable(f.Files, cli.CheckLine(c)))
 	f.User = serviceuser.Current().Name()
 	examineHost(cfg, &f, err == nil)
-	if err := k.Err(c); err != nil {
+	if err := k.ExitError(c); err != nil {
 		return err
 	}
 	if asJSON {
@@ -119,13 +119,13 @@ func examineHost(cfg receiver.Config, f *facts, folder bool) {
 		f.ExamineFolders(f.DataDir)
 	}
 	f.ExamineSecrets(string(cfg.TLS.KeyFile))
-	f.Note(f.Hint)
+	f.AddNote(f.Hint)
 	f.NoteParent("proxy.socket", string(cfg.Proxy.Socket))
-	st, err := receiver.Inspect(cfg, time.Now())
+	st, err := receiver.InspectStatus(cfg, time.Now())
 	if errors.Is(err, durable.ErrFault) {
-		f.Fail(err)
+		f.AddError(err)
 	}
-	f.Fail(f.describePort(st.Running, st.RunningUnknown))
+	f.AddError(f.describePort(st.Running, st.RunningUnknown))
 	if free, err := cli.FreeAt(f.DataDir); err == nil {
 		f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 		if free.TotalInodes > 0 {
@@ -195,8 +195,8 @@ func printFacts(to io.Writer, f facts) error {
 
 // check loads what the daemon would load.
 func check(file string, c receiver.Config, now time.Time) (facts, error) {
-	f := facts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir), Files: c.Trust().Files()}
-	trust, err := pki.LoadTrust(c.Trust())
+	f := facts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir), Files: c.TrustConfig().Files()}
+	trust, err := pki.LoadTrust(c.TrustConfig())
 	if err != nil {
 		return f, err
 	}
@@ -205,7 +205,7 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 		return f, fmt.Errorf("%s is valid from %s to %s, but this machine's clock says %s: set the clock, or renew it with 'receiver pki renew'",
 			c.TLS.CertFile, date(trust.NotBefore()), date(trust.NotAfter()), date(now))
 	}
-	if err := c.Trust().CheckRoles(); err != nil {
+	if err := c.TrustConfig().CheckRoles(); err != nil {
 		return f, cli.UsageError(err)
 	}
 	info, err := os.Stat(string(c.DataDir))
@@ -238,13 +238,13 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 // checkReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
 func checkReload(file string, c receiver.Config) (f facts, hidden string, err error) {
 	f = facts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir)}
-	if f.Files, hidden = cli.LeaveHiddenOut(c.Trust().Files()); !slices.Contains(f.Files, string(c.Auth.TokensFile)) {
+	if f.Files, hidden = cli.LeaveHiddenOut(c.TrustConfig().Files()); !slices.Contains(f.Files, string(c.Auth.TokensFile)) {
 		c.Auth.TokensFile = ""
 	}
-	if len(f.Files) < len(c.Trust().Files()) {
+	if len(f.Files) < len(c.TrustConfig().Files()) {
 		return f, hidden, nil // without certificate or key there is nothing to try
 	}
-	trust, err := pki.LoadTrust(c.Trust())
+	trust, err := pki.LoadTrust(c.TrustConfig())
 	if err != nil {
 		return f, hidden, err
 	}

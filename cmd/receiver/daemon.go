@@ -34,7 +34,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	log, flush := logging.NewDaemon(o.verbose)
 	defer flush()
-	gate, err := pki.Open(cfg.Trust())
+	gate, err := pki.Open(cfg.TrustConfig())
 	if err != nil {
 		return trustError(err, cfg, o.config)
 	}
@@ -72,14 +72,14 @@ func runDaemon(c *cobra.Command, o *options) error {
 		return fmt.Errorf("proxy.socket: %w", err)
 	}
 	log.Info("receiver started", "version", cli.Version(), "listen", ln.Addr().String(), "data_dir", string(cfg.DataDir))
-	reloads := &cli.Reloader{Log: log, Files: cfg.Trust().Files(), Config: o.config, Check: cli.CheckLine(c), Load: r.Reload}
+	reloads := &cli.Reloader{Log: log, Files: cfg.TrustConfig().Files(), Config: o.config, Check: cli.CheckLine(c), Load: r.Reload}
 	return serve(c, r, ln, proxy, reloads, hup)
 }
 
 // warnUnreadable warns of files that root could read at the start and that the
 // receiver's user cannot read at a reload.
 func warnUnreadable(log *slog.Logger, cfg receiver.Config, check string) {
-	if err := serviceuser.CheckReadable(cfg.Trust().Files(), check); err != nil {
+	if err := serviceuser.CheckReadable(cfg.TrustConfig().Files(), check); err != nil {
 		log.Warn("next reload will fail", "err", err)
 	}
 }

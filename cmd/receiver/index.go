@@ -130,7 +130,7 @@ others are processed, and the exit code is then 1.`,
 
 func runBackfill(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	program, stderr := c.Root().Name(), c.ErrOrStderr()
-	progress, done := cli.Progress(stderr, "reading archives")
+	progress, done := cli.ShowProgress(stderr, "reading archives")
 	opts.Progress = progress
 	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable.Text(err.Error())) }
 	opts.Notify = func(n index.Notice) { fmt.Fprintf(stderr, "%s: %s\n", program, printable.Text(n.String())) }
@@ -210,7 +210,7 @@ has decoded it before; a note on stderr counts such archives. On a terminal
 func runVerify(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	done := func() {}
 	if opts.Deep {
-		opts.Progress, done = cli.Progress(c.ErrOrStderr(), "reading archives")
+		opts.Progress, done = cli.ShowProgress(c.ErrOrStderr(), "reading archives")
 	}
 	var expanding expandingNotes
 	opts.Expanding = expanding.add

@@ -98,7 +98,7 @@ are revoked.`,
 		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Valid = inDays(days)
-			issued, err := pki.Issue(dir, episode.Name(args[0]), out, o)
+			issued, err := pki.IssueHost(dir, episode.Name(args[0]), out, o)
 			if err != nil {
 				return err
 			}
@@ -129,7 +129,7 @@ func pkiListCommand() *cobra.Command {
 		Example: `  receiver pki list --dir /etc/cis490/pki`,
 		Args:    checked(cobra.NoArgs, nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := pki.List(dir, time.Now())
+			list, err := pki.ListIssued(dir, time.Now())
 			if list == nil {
 				return err
 			}
@@ -168,7 +168,7 @@ certificates that were revoked since the backup become valid again.`,
 			if len(args) == 0 {
 				return revokeOne(cmd, dir, serial, cert)
 			}
-			revoked, err := pki.Revoke(dir, episode.Name(args[0]), time.Now())
+			revoked, err := pki.RevokeHost(dir, episode.Name(args[0]), time.Now())
 			if len(revoked) == 0 {
 				return err
 			}
@@ -247,7 +247,7 @@ changes for the hosts. Without --name, the names stay too.`,
 		}),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.LeafValid = inDays(days)
-			ends, err := pki.Renew(dir, o)
+			ends, err := pki.RenewServer(dir, o)
 			if err != nil {
 				return err
 			}

@@ -35,7 +35,7 @@ however much is stored, and changes nothing.`,
 				return err
 			}
 			now := time.Now()
-			st, err := receiver.Inspect(cfg, now)
+			st, err := receiver.InspectStatus(cfg, now)
 			if err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	oldest := "never completed"
 	if !st.Scrub.WholeSince.IsZero() {
 		oldest = "everything was verified since " + st.Scrub.WholeSince.Format(time.DateTime) + " UTC, " +
-			cli.Ago(st.Scrub.WholeSince, now)
+			cli.FormatAgo(st.Scrub.WholeSince, now)
 	}
 	fmt.Fprintf(w, "oldest\t%s\n", oldest)
 	if n := st.Scrub.HostsUnreadable; n > 0 {
@@ -119,9 +119,9 @@ func scrubLine(st receiver.Status, now time.Time) string {
 	case p.Started.IsZero():
 		return "not started"
 	case !p.Ended.IsZero():
-		return "ended " + cli.Ago(p.Ended, now) + ": " + read
+		return "ended " + cli.FormatAgo(p.Ended, now) + ": " + read
 	case p.Host == "":
-		return "started " + cli.Ago(p.Started, now)
+		return "started " + cli.FormatAgo(p.Started, now)
 	}
 	return fmt.Sprintf("at %s/%s: %s", p.Host, p.Episode, read)
 }

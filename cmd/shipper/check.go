@@ -125,22 +125,22 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) error {
 	cli.NoteLiteral(c, config.LiteralPaths(cfg))
 	k := &cli.CheckReport{Lenient: lenient, WasRoot: os.Geteuid() == 0}
-	k.Warn(shipper.BareSizes(o.config))
+	k.AddWarning(shipper.BareSizes(o.config))
 	_, creds, err := connect(cfg)
 	if err == nil {
-		err = cli.UsageError(errors.Join(creds.Check(cfg.HostID, time.Now()), credentials(cfg).CheckRoles()))
+		err = cli.UsageError(errors.Join(creds.CheckValidity(cfg.HostID, time.Now()), credentials(cfg).CheckRoles()))
 	}
-	k.Fail(err)
+	k.AddError(err)
 	// What root left is handed over whatever is wrong with the files.
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
-		return errors.Join(k.Err(c), err)
+		return errors.Join(k.ExitError(c), err)
 	}
 	f := facts{
 		Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(),
 		Files: files(cfg), Receiver: cfg.Receiver.URL, CheckReport: k,
 	}
 	examineHost(cfg, &f, o.config, cli.CheckLine(c))
-	if err := k.Err(c); err != nil {
+	if err := k.ExitError(c); err != nil {
 		return err
 	}
 	f.CertNotAfter = creds.NotAfter()
@@ -153,13 +153,13 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 // examineHost checks files, directories, key and space as the shipper's user. Root could
 // read everything and write everywhere: the daemon's user must be able to.
 func examineHost(cfg shipper.Config, f *facts, file, line string) {
-	f.Fail(cli.UsageError(serviceuser.CheckReadable(f.Files, line)))
+	f.AddError(cli.UsageError(serviceuser.CheckReadable(f.Files, line)))
 	usable := f.ExamineFolders(string(cfg.EpisodesDir), string(cfg.OutboxDir), string(cfg.ShippedDir))
 	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))
 	if usable {
 		_, err := uplink.AdoptedBy(cfg.Dirs())
-		f.Fail(errors.Join(startError(checkMoves(cfg), file), err))
+		f.AddError(errors.Join(startError(checkMoves(cfg), file), err))
 	}
 	free, err := cli.FreeAt(f.OutboxDir)
 	if err != nil {
@@ -167,14 +167,14 @@ func examineHost(cfg shipper.Config, f *facts, file, line string) {
 	}
 	f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 	if free.Bytes < int64(cfg.MinFree) {
-		f.Fail(fmt.Errorf("nothing is packed: %s free on the disk of %s is below min_free (%s): free some space or lower min_free",
+		f.AddError(fmt.Errorf("nothing is packed: %s free on the disk of %s is below min_free (%s): free some space or lower min_free",
 			config.Bytes(free.Bytes), f.OutboxDir, cfg.MinFree))
 	}
 	if free.TotalInodes > 0 {
 		f.Space.FreeInodes = &free.Inodes
 	}
 	if free.TotalInodes > 0 && free.Inodes == 0 {
-		f.Fail(fmt.Errorf("nothing is packed: the disk of %s has no free inode (see 'df -i'): delete files", f.OutboxDir))
+		f.AddError(fmt.Errorf("nothing is packed: the disk of %s has no free inode (see 'df -i'): delete files", f.OutboxDir))
 	}
 }
 

@@ -73,7 +73,7 @@ func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
 	}
 	for _, h := range st.Held {
 		line("\n%s\n", h.Episode)
-		line("  %s, held %s\n", cmp.Or(ascii(string(h.Reason)), "unknown"), cli.Ago(h.HeldAt, now))
+		line("  %s, held %s\n", cmp.Or(ascii(string(h.Reason)), "unknown"), cli.FormatAgo(h.HeldAt, now))
 		line("  %s\n", ascii(h.Cause))
 		if h.Digest != nil {
 			line("  local     %s\n", h.Digest)

@@ -79,7 +79,7 @@ func runPing(c *cobra.Command, o *options) error {
 
 // measurePing pings the receiver and returns how far the local clock is ahead of it.
 func measurePing(ctx context.Context, client *wire.Client, creds *pki.Client, cfg shipper.Config, adopted outbox.Store) (wire.PingResponse, time.Duration, error) {
-	if err := creds.Check(cfg.HostID, time.Now()); err != nil {
+	if err := creds.CheckValidity(cfg.HostID, time.Now()); err != nil {
 		return wire.PingResponse{}, 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)

@@ -93,7 +93,7 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.Pru
 			humanize.IBytes(uint64(max(p.Bytes, 0))), receivedAt(p.ReceivedAt, now), p.Reason, keptReason(p))
 		return err
 	}
-	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
+	read, done := cli.ShowProgress(c.ErrOrStderr(), "comparing episodes")
 	opts.OnRead = read
 	opts.Log = logging.New(o.verbose)
 	report, err := shipped.Prune(c.Context(), cfg.Dirs(), client, opts)

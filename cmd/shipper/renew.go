@@ -25,7 +25,7 @@ type renewal struct {
 
 // renew is [shipper.Shipper.Renew].
 func (r *renewal) renew(refusal error) (renewed bool, advice string) {
-	own := r.creds.Check(r.cfg.HostID, time.Now())
+	own := r.creds.CheckValidity(r.cfg.HostID, time.Now())
 	if own == nil && !hint.BlamesCredentials(refusal) {
 		return false, ""
 	}
@@ -44,13 +44,13 @@ func (r *renewal) renew(refusal error) (renewed bool, advice string) {
 
 // refresh loads the credentials on disk, and reports whether they changed.
 func (r *renewal) refresh() (changed bool, err error) {
-	changed, err = r.creds.Refresh()
+	changed, err = r.creds.ReloadIfChanged()
 	if err != nil {
 		return false, serviceuser.Explain(err, r.reloads.Check)
 	}
 	if changed {
 		r.client.CloseIdle()
-		r.reloads.Recovered()
+		r.reloads.ClearFailure()
 		r.log.Info("loaded renewed certificates", "files", strings.Join(r.reloads.Files, " "), "not_after", r.creds.NotAfter().UTC().Format(time.RFC3339))
 	}
 	return changed, nil
@@ -62,7 +62,7 @@ func (r *renewal) remind() {
 		// A reload and the receiver's refusal report what cannot be loaded.
 		_, _ = r.refresh()
 	}
-	if err := r.creds.Check(r.cfg.HostID, time.Now()); err != nil {
+	if err := r.creds.CheckValidity(r.cfg.HostID, time.Now()); err != nil {
 		r.log.Error("the receiver will refuse this host", "err", err)
 		return
 	}
@@ -75,5 +75,5 @@ func (r *renewal) remind() {
 
 // expiring reports whether the certificate expires soon or is not valid now.
 func (r *renewal) expiring() bool {
-	return time.Until(r.creds.NotAfter()) < expiresSoon || r.creds.Check(r.cfg.HostID, time.Now()) != nil
+	return time.Until(r.creds.NotAfter()) < expiresSoon || r.creds.CheckValidity(r.cfg.HostID, time.Now()) != nil
 }

@@ -121,7 +121,7 @@ func unfinished(st shipper.Status, now time.Time) string {
 	if st.LastFinished.IsZero() {
 		return text + ", no finished episode here"
 	}
-	return text + ", the last one finished " + cli.Ago(st.LastFinished, now)
+	return text + ", the last one finished " + cli.FormatAgo(st.LastFinished, now)
 }
 
 // adopted describes the store that has this host's episodes.
@@ -157,8 +157,8 @@ func changes(c shipper.Changes, now time.Time) string {
 	if c.Count == 0 {
 		return ""
 	}
-	noted := cli.Ago(c.Newest, now)
-	if oldest := cli.Ago(c.Oldest, now); oldest != noted {
+	noted := cli.FormatAgo(c.Newest, now)
+	if oldest := cli.FormatAgo(c.Oldest, now); oldest != noted {
 		noted = oldest + " to " + noted
 	}
 	return fmt.Sprintf(", %d changed since (noted %s): see 'shipper verify'", c.Count, noted)

@@ -19,7 +19,7 @@ func printOldest(to io.Writer, st shipper.Status, now time.Time) error {
 		return nil
 	}
 	_, err := fmt.Fprintf(to, "\n%s\n  unfinished; a name in it last changed %s\n",
-		ascii(st.Oldest.Entry), cli.Ago(st.Oldest.ChangedAt, now))
+		ascii(st.Oldest.Entry), cli.FormatAgo(st.Oldest.ChangedAt, now))
 	return err
 }
 

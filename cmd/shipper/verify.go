@@ -70,7 +70,7 @@ func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all boo
 		_, err := fmt.Fprintf(out, "%-11s  %s%s\n", a.Finding, a.Dir, advice(a))
 		return err
 	}
-	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
+	read, done := cli.ShowProgress(c.ErrOrStderr(), "comparing episodes")
 	opts.OnRead = read
 	opts.Log = logging.New(o.verbose)
 	report, err := shipped.Verify(c.Context(), cfg.Dirs(), client, opts)

@@ -46,11 +46,11 @@ func (r *Reloader) Run(ctx context.Context, hup <-chan os.Signal) {
 		case <-hup:
 		}
 		LogNotifyError(r.Log, systemd.NotifyReloading())
-		r.reload()
+		r.loadFiles()
 	}
 }
 
-func (r *Reloader) reload() {
+func (r *Reloader) loadFiles() {
 	if err := r.Load(); err != nil {
 		err = serviceuser.Explain(err, r.Check)
 		text := err.Error()
@@ -64,12 +64,12 @@ func (r *Reloader) reload() {
 	LogNotifyError(r.Log, systemd.NotifyReady("reloaded"))
 }
 
-// Recovered records that the files of a failed reload were loaded since.
-func (r *Reloader) Recovered() { r.failure.Store(nil) }
+// ClearFailure records that the files of a failed reload were loaded since.
+func (r *Reloader) ClearFailure() { r.failure.Store(nil) }
 
-// Status sends the daemon's status to the service manager. It includes a failure of the last
+// NotifyStatus sends the daemon's status to the service manager. It includes a failure of the last
 // reload.
-func (r *Reloader) Status(status string) {
+func (r *Reloader) NotifyStatus(status string) {
 	LogNotifyError(r.Log, systemd.NotifyStatus(r.withFailure(status)))
 }
 

@@ -173,8 +173,8 @@ func statxFile(f *os.File) (unix.Statx_t, error) {
 
 func deviceNumber(st *unix.Statx_t) uint64 { return unix.Mkdev(st.Dev_major, st.Dev_minor) }
 
-// readGeneration returns the number that distinguishes files that have used the same inode number, or 0
-// if the file system has none.
+// readGeneration returns the number that distinguishes files that have used the same inode number,
+// or 0 if the file system has none.
 func readGeneration(f *os.File) uint64 {
 	const getVersion = 0x80087601 // FS_IOC_GETVERSION
 	var n uint64

@@ -76,8 +76,8 @@ func (w *mountWatch) close() error {
 	return w.f.Close()
 }
 
-// checkUnmoved returns a [*MovedError] if something was mounted or unmounted. Concurrent calls wait for
-// one examination, because the kernel reports a change only once.
+// checkUnmoved returns a [*MovedError] if something was mounted or unmounted. Concurrent calls wait
+// for one examination, because the kernel reports a change only once.
 func (w *mountWatch) checkUnmoved() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -207,7 +207,8 @@ func parseMount(line []byte) (mount, bool) {
 	}, true
 }
 
-// unescapePath decodes a backslash and three octal digits to a byte. Other bytes stand for themselves.
+// unescapePath decodes a backslash and three octal digits to a byte. Other bytes stand for
+// themselves.
 func unescapePath(b []byte) string {
 	if bytes.IndexByte(b, '\\') < 0 {
 		return string(b)

@@ -19,8 +19,8 @@ func (f Free) IsUnknown() bool { return f.Bytes == UnknownSpace }
 // handle that.
 const UnknownSpace = 1 << 62
 
-// FreeSpace returns the free space of d's file system. A file system of size 0, such as ramfs and some
-// FUSE file systems, is not full: it does not state its size.
+// FreeSpace returns the free space of d's file system. A file system of size 0, such as ramfs and
+// some FUSE file systems, is not full: it does not state its size.
 func (d *Dir) FreeSpace() (Free, error) {
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(d.fd(), &s); err != nil {

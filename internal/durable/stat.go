@@ -42,8 +42,8 @@ func (s Stat) Links() int { return int(s.st.Nlink) }
 // Inode returns the inode number.
 func (s Stat) Inode() uint64 { return s.st.Ino }
 
-// IsSameFile reports whether both are the same file. They must have been taken at one time, because the
-// file system reuses inode numbers.
+// IsSameFile reports whether both are the same file. They must have been taken at one time, because
+// the file system reuses inode numbers.
 func (s Stat) IsSameFile(other Stat) bool {
 	return s.st.Ino == other.st.Ino && s.st.Dev == other.st.Dev
 }

@@ -26,8 +26,8 @@ func newSyncGroup() *syncGroup {
 	return s
 }
 
-// syncShared returns after a sync that began after the call. It returns an error if that sync or an earlier
-// one failed.
+// syncShared returns after a sync that began after the call. It returns an error if that sync or an
+// earlier one failed.
 func (s *syncGroup) syncShared(sync func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

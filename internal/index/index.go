@@ -150,8 +150,8 @@ func (l *Log) RowTime(now time.Time) time.Time {
 	return notBefore(now, l.last)
 }
 
-// CommitCount returns how many batches were made durable. Rows per batch show how well uploads share
-// syncs.
+// CommitCount returns how many batches were made durable. Rows per batch show how well uploads
+// share syncs.
 func (l *Log) CommitCount() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -23,8 +23,8 @@ func (f SearchResult) LastRow(key episode.Key) (Row, bool) {
 	return row, found
 }
 
-// FindRow is [Log.FindRow] for a process that does not append. It searches the first size bytes of an
-// index to which another process may append.
+// FindRow is [Log.FindRow] for a process that does not append. It searches the first size bytes of
+// an index to which another process may append.
 func FindRow(ctx context.Context, r io.ReaderAt, size int64, key episode.Key) (Row, bool, error) {
 	found, err := findAll(ctx, r, size, []episode.Key{key})
 	row, ok := found.LastRow(key)

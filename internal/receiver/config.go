@@ -139,8 +139,8 @@ func (c Config) Validate() error {
 	return errors.Join(append(errs, c.Scrub.Validate()...)...)
 }
 
-// Trust returns the configuration of [pki.Open].
-func (c Config) Trust() pki.Config {
+// TrustConfig returns the configuration of [pki.Open].
+func (c Config) TrustConfig() pki.Config {
 	return pki.Config{
 		CertFile:     string(c.TLS.CertFile),
 		KeyFile:      string(c.TLS.KeyFile),

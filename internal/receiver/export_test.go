@@ -18,7 +18,7 @@ import (
 
 // OpenGateAndNew is New with the gate that c describes.
 func OpenGateAndNew(ctx context.Context, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
-	gate, err := pki.Open(c.Trust())
+	gate, err := pki.Open(c.TrustConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (r *Receiver) AdmittedRequests() int {
 }
 
 // ReviewRequests does what the timer of the access control does each second.
-func (r *Receiver) ReviewRequests() { r.access.tick() }
+func (r *Receiver) ReviewRequests() { r.access.reviewDue() }
 
 // PortHandler returns the handler of the TLS port.
-func (r *Receiver) PortHandler() http.Handler { return r.newServer(r.gate.Caller).Handler }
+func (r *Receiver) PortHandler() http.Handler { return r.newServer(r.gate.IdentifyCaller).Handler }

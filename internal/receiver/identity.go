@@ -60,9 +60,9 @@ func (r *Receiver) Store() (wire.Store, error) {
 	return wire.Store{ID: name.ID, IndexBytes: n, IndexTail: tail, Replaces: name.Replaces}, nil
 }
 
-// Has reports whether this is the store that a host knows, or replaces it. The length of the
+// HasStore reports whether this is the store that a host knows, or replaces it. The length of the
 // index is not enough: one that was restored from an older image may have grown since.
-func (r *Receiver) Has(known wire.Store) (bool, error) {
+func (r *Receiver) HasStore(known wire.Store) (bool, error) {
 	name := r.identity.Current()
 	if known.ID != name.ID {
 		return slices.Contains(name.Replaces, known.ID), nil

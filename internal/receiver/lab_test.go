@@ -291,7 +291,7 @@ func (l *lab) listen(ctx context.Context) (addr string, served <-chan error) {
 func (l *lab) papers(host episode.Name) *pki.Client {
 	l.Helper()
 	out := l.TempDir()
-	_, err := pki.Issue(l.pki, host, out, pki.IssueOptions{})
+	_, err := pki.IssueHost(l.pki, host, out, pki.IssueOptions{})
 	must(l, err)
 	papers, err := pki.LoadClient(pki.ClientConfig{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"), KeyFile: filepath.Join(out, string(host)+".key"),

@@ -81,7 +81,7 @@ func (c Config) CheckSpace() error {
 }
 
 func (c Config) checkSpace(data *durable.Dir) error {
-	d := admission.NewDisk(func() (admission.Space, error) { return c.available(data) }, new(admission.Quota))
+	d := admission.NewDisk(func() (admission.Space, error) { return c.availableSpace(data) }, new(admission.Quota))
 	if err := d.Check("", 0, 1); err != nil {
 		return fmt.Errorf("uploads are refused: %w", err)
 	}
@@ -91,8 +91,8 @@ func (c Config) checkSpace(data *durable.Dir) error {
 // InodeFloor returns how many inodes of a file system with total inodes stay free.
 func (c Config) InodeFloor(total int64) int64 { return admission.FloorOf(c.MinFreeInodes, total) }
 
-// available returns what is free on the file system of data, above the minimum of c.
-func (c Config) available(data *durable.Dir) (admission.Space, error) {
+// availableSpace returns what is free on the file system of data, above the minimum of c.
+func (c Config) availableSpace(data *durable.Dir) (admission.Space, error) {
 	free, err := data.FreeSpace()
 	s := admission.Space{Bytes: free.Bytes - int64(c.MinFree), Inodes: math.MaxInt64}
 	if free.TotalInodes > 0 {

@@ -419,7 +419,7 @@ func (l *lab) scrubbing() (stop func()) {
 
 func (l *lab) inspect() receiver.Status {
 	l.Helper()
-	st, err := receiver.Inspect(l.cfg, time.Now())
+	st, err := receiver.InspectStatus(l.cfg, time.Now())
 	must(l, err)
 	return st
 }

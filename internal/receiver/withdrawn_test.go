@@ -220,7 +220,7 @@ func TestRequestEndsWithItsCertificate(t *testing.T) {
 func (l *lab) request(t *testing.T, host episode.Name, valid time.Duration) *http.Request {
 	t.Helper()
 	out := t.TempDir()
-	_, err := pki.Issue(l.pki, host, out, pki.IssueOptions{Valid: valid})
+	_, err := pki.IssueHost(l.pki, host, out, pki.IssueOptions{Valid: valid})
 	must(t, err)
 	text, err := os.ReadFile(filepath.Join(out, string(host)+".crt"))
 	must(t, err)
@@ -265,7 +265,7 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 		default:
 		}
 		must(t, os.WriteFile(crl, good, 0o644))
-		_, err = pki.Revoke(l.pki, "lab-01", time.Now())
+		_, err = pki.RevokeHost(l.pki, "lab-01", time.Now())
 		must(t, errors.Join(err, l.r.Reload()))
 		began := time.Now()
 		<-done

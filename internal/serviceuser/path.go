@@ -30,9 +30,9 @@ type link struct {
 	uid  uint32
 }
 
-// resolvePath follows a path step by step. It opens each name below the descriptor of the one before,
-// so that a directory swapped meanwhile has no effect. It follows only links of root and of the
-// owner of the final directory: any other user could lead root to a directory of a third user.
+// resolvePath follows a path step by step. It opens each name below the descriptor of the one
+// before, so that a directory swapped meanwhile has no effect. It follows only links of root and of
+// the owner of the final directory: any other user could lead root to a directory of a third user.
 func resolvePath(path string) (*resolvedPath, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {

@@ -133,8 +133,8 @@ func findOwner(path string) (*durable.Dir, User, error) {
 	return dir, lookUpUser(int(owner.Uid), int(owner.Gid)), err
 }
 
-// lookUpUser returns the user with these ids, which needs no name. It replaces the group of root, which
-// a directory has that was given to a user by name alone.
+// lookUpUser returns the user with these ids, which needs no name. It replaces the group of root,
+// which a directory has that was given to a user by name alone.
 func lookUpUser(uid, gid int) User {
 	u := User{UID: uid, GID: gid, Groups: []int{gid}}
 	known, err := user.LookupId(strconv.Itoa(uid))

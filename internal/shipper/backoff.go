@@ -68,7 +68,7 @@ func (d *dispatcher) faultOf(r result, act action, b backoff) fault {
 func (d *dispatcher) withRetryTime(r result, f fault, b backoff, now time.Time) backoff {
 	b.fault, b.needed, b.free = f, r.size, -1
 	b.notBefore = now.Add(uplink.RetryAfter(r.err))
-	b.retryAt = latest(now.Add(uplink.Backoff(firstBackoff, maxBackoff, b.failures)), b.notBefore)
+	b.retryAt = latest(now.Add(uplink.BackoffDelay(firstBackoff, maxBackoff, b.failures)), b.notBefore)
 	switch f {
 	case pathFault:
 		d.anyPathFault = true

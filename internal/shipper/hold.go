@@ -90,7 +90,7 @@ func (d *dispatcher) scheduleHeldRetry(r result, reason outbox.Reason, now time.
 		b = backoff{} // earlier failures had another cause
 	}
 	b = b.afterFailure(r.err, now)
-	b.held, b.retryAt = true, now.Add(uplink.Backoff(firstBackoff, maxBackoff, b.failures-1))
+	b.held, b.retryAt = true, now.Add(uplink.BackoffDelay(firstBackoff, maxBackoff, b.failures-1))
 	d.setBackoff(r.name, b)
 }
 

@@ -27,8 +27,8 @@ type Retired struct {
 	MarkedAt time.Time
 }
 
-// AllRetired yields the retired episodes, in no order. It skips what is not a directory with the name
-// of an episode.
+// AllRetired yields the retired episodes, in no order. It skips what is not a directory with the
+// name of an episode.
 func (s *Source) AllRetired() iter.Seq2[Retired, error] {
 	return func(yield func(Retired, error) bool) {
 		for e, err := range s.shipped.Names() {
@@ -57,9 +57,9 @@ func (s *Source) AllRetired() iter.Seq2[Retired, error] {
 // errStray says that a name is not of a retired episode.
 var errStray = errors.New("is not a retired episode")
 
-// ReadRetired returns what one directory of the shipped directory holds. It returns an error wrapping
-// [fs.ErrNotExist] if there is none, and a [*durable.ReadError] if the disk does not return its
-// data.
+// ReadRetired returns what one directory of the shipped directory holds. It returns an error
+// wrapping [fs.ErrNotExist] if there is none, and a [*durable.ReadError] if the disk does not
+// return its data.
 func (s *Source) ReadRetired(dir string) (Retired, error) {
 	r, err := s.parseRetired(dir)
 	return r, durable.AsReadError(err)

@@ -1,8 +1,8 @@
 // Package source finds finished episodes on the lab host and retires them.
 //
 // An episode is finished when it is a directory, not a link, and has a regular [episode.Marker]. If
-// it is on another file system than the episodes directory, it cannot be moved, and [Source.OpenTree]
-// returns an error.
+// it is on another file system than the episodes directory, it cannot be moved, and
+// [Source.OpenTree] returns an error.
 //
 // Invariant: this package destroys nothing. Retiring moves the directory to the shipped directory,
 // where a name that is taken gets a suffix. Its one caller must hold a receipt.
@@ -175,8 +175,8 @@ func wrongMarker(st durable.Stat) string {
 	return fmt.Sprintf("never ships: its %s %s; remove that, and make an empty file", episode.Marker, what)
 }
 
-// readMarker looks for the marker of an episode. It returns a [*durable.ReadError] if the disk does not
-// return its data: that concerns this one episode, and is no storage fault.
+// readMarker looks for the marker of an episode. It returns a [*durable.ReadError] if the disk does
+// not return its data: that concerns this one episode, and is no storage fault.
 func (s *Source) readMarker(name string) (marker, error) {
 	m, err := s.findMarker(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -18,8 +18,8 @@ import (
 	"cis490/internal/printable"
 )
 
-// NotifyReady reports that the start, or the reload after [NotifyReloading], is complete. Systemctl shows the
-// status.
+// NotifyReady reports that the start, or the reload after [NotifyReloading], is complete. Systemctl
+// shows the status.
 func NotifyReady(status string) error {
 	return sendState(daemon.SdNotifyReady + "\nSTATUS=" + printable.Text(status))
 }
@@ -27,7 +27,8 @@ func NotifyReady(status string) error {
 // NotifyStatus replaces the status that systemctl shows.
 func NotifyStatus(status string) error { return sendState("STATUS=" + printable.Text(status)) }
 
-// NotifyReloading reports that a reload has begun. [NotifyReady] must follow, even if the reload failed.
+// NotifyReloading reports that a reload has begun. [NotifyReady] must follow, even if the reload
+// failed.
 func NotifyReloading() error {
 	return sendState(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
@@ -47,10 +48,10 @@ func sendState(state string) error {
 	return nil
 }
 
-// RunWatchdog calls alive three times per interval of the unit's WatchdogSec, and reports each true to
-// systemd. alive must test the work itself (take the lock, touch the disk), not a timer, and honour
-// its context, which ends after a third of the interval. Systemd restarts a daemon that reports
-// nothing for the whole interval.
+// RunWatchdog calls alive three times per interval of the unit's WatchdogSec, and reports each true
+// to systemd. alive must test the work itself (take the lock, touch the disk), not a timer, and
+// honour its context, which ends after a third of the interval. Systemd restarts a daemon that
+// reports nothing for the whole interval.
 //
 // Watchdog returns nil when ctx ends, and at once if the unit has no watchdog.
 func RunWatchdog(ctx context.Context, alive func(context.Context) bool) error {
@@ -83,8 +84,8 @@ func answersWithin(ctx context.Context, limit time.Duration, alive func(context.
 	return alive(ctx) && ctx.Err() == nil
 }
 
-// InheritedListeners returns the sockets that systemd opened for this process, in the order of the unit. It
-// returns none without socket activation. It must be called once.
+// InheritedListeners returns the sockets that systemd opened for this process, in the order of the
+// unit. It returns none without socket activation. It must be called once.
 func InheritedListeners() ([]net.Listener, error) {
 	listeners, err := activation.Listeners()
 	if err != nil {

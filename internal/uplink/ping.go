@@ -43,7 +43,7 @@ func Ping(ctx context.Context, c hostdir.Config, client PingClient, adopted outb
 	case adopted.ID == "" && !pong.Store.Follows(wire.Unnamed):
 		return pong, checkKnowsRetiredOf(ctx, c, client, pong.Store)
 	}
-	return pong, (&Adoption{store: adopted}).check(pong.Store, adopted)
+	return pong, (&Adoption{store: adopted}).checkStore(pong.Store, adopted)
 }
 
 // checkKnowsRetiredOf is [Adoption.checkKnowsRetired] for the host of c. A directory that does

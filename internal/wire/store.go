@@ -141,7 +141,7 @@ func (h *Handler) checkKnownStore(r *http.Request) error {
 	if err != nil || !says {
 		return err
 	}
-	has, err := h.Backend.Has(known)
+	has, err := h.Backend.HasStore(known)
 	if has || err != nil {
 		return err
 	}

@@ -184,8 +184,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	got, err := r.commit(ctx, up",
-				"	r.sessions.remove(h)\n	got, err := r.commit(ctx, up",
+				"	got, err := r.commitUpload(ctx, up",
+				"	r.sessions.remove(h)\n	got, err := r.commitUpload(ctx, up",
 			},
 		},
 	},
@@ -270,7 +270,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/commit.go",
-				"		err = r.access.recheck(sender)\n",
+				"		err = r.access.recheckRequest(sender)\n",
 				"",
 			},
 		},
@@ -292,7 +292,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/receiver.go",
-				"	r.access.review()\n",
+				"	r.access.reviewAll()\n",
 				"",
 			},
 		},
