@@ -184,7 +184,7 @@ func checkMoves(cfg shipper.Config) error {
 	if err == nil {
 		err = cli.CheckMove(string(cfg.EpisodesDir), string(cfg.ShippedDir))
 	}
-	if err == nil && cfg.Retention.On() {
+	if err == nil && cfg.Retention.IsEnabled() {
 		err = cli.CheckMove(string(cfg.ShippedDir), string(cfg.OutboxDir))
 	}
 	if _, separate := errors.AsType[*durable.SeparateError](err); separate {

@@ -43,14 +43,14 @@ deletes.`,
 				return cli.UsageError(errors.New("--limit: must be at least 1"))
 			}
 			given := shipped.RetentionConfig{MaxAge: maxAge, MaxBytes: config.Bytes(maxBytes), MinFree: config.Bytes(minFree)}
-			if given.On() {
+			if given.IsEnabled() {
 				cfg.Retention = given
 			}
 			interrupted, err := shipped.CountInterrupted(cfg.Dirs())
 			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 				return err
 			}
-			if !cfg.Retention.On() && interrupted == 0 {
+			if !cfg.Retention.IsEnabled() && interrupted == 0 {
 				return cli.UsageError(errors.New("no retention policy set: set [retention] in the configuration, or use --max-age, --max-bytes or --min-free"))
 			}
 			if err := cfg.Validate(); err != nil {

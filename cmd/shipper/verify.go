@@ -87,7 +87,7 @@ func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all boo
 		return err
 	}
 	var bad []error
-	if n := report.Problems() - report.Changed; n > 0 {
+	if n := report.ProblemCount() - report.Changed; n > 0 {
 		bad = append(bad, fmt.Errorf("%d retired episodes could not be verified at the receiver", n))
 	}
 	if report.Changed > 0 {

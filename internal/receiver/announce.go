@@ -124,7 +124,7 @@ func (r *Receiver) getOrCreateSession(ctx context.Context, u wire.Upload) (wire.
 		return none, err
 	}
 	if r.sessions.findSession(u) == nil {
-		if err := r.disk.Check(u.Key.Host, 0, u.Size); err != nil {
+		if err := r.disk.CheckReserve(u.Key.Host, 0, u.Size); err != nil {
 			return none, err // before another session is dropped for it
 		}
 	}
@@ -140,7 +140,7 @@ func (r *Receiver) getOrCreateSession(ctx context.Context, u wire.Upload) (wire.
 		return none, err
 	}
 	defer h.Close()
-	if err := r.disk.Check(u.Key.Host, h.offset, max(h.offset, u.Size)); err != nil {
+	if err := r.disk.CheckReserve(u.Key.Host, h.offset, max(h.offset, u.Size)); err != nil {
 		return none, err
 	}
 	return h.progress(), nil

@@ -81,7 +81,7 @@ func (r *Receiver) BlockMetaReaders() (done func()) {
 func (r *Receiver) LockKey(key episode.Key) (unlock func()) { return r.keyLocks.Lock(key) }
 
 // ActiveUploads returns how many requests have a slot.
-func (r *Receiver) ActiveUploads() int { return r.uploadLimiter.Active() }
+func (r *Receiver) ActiveUploads() int { return r.uploadLimiter.ActiveCount() }
 
 // Drain ends the requests in flight, as at the end of a shutdown.
 func (r *Receiver) Drain() { r.cancelBase(wire.ErrDraining) }
@@ -93,7 +93,7 @@ const MaxCachedReadbacks = maxCachedReadbacks
 func (r *Receiver) SetMaxWait(d time.Duration) { r.uploadLimiter.MaxWait = d }
 
 // QueuedUploads returns how many requests wait for a slot.
-func (r *Receiver) QueuedUploads() int { return r.uploadLimiter.Queued() }
+func (r *Receiver) QueuedUploads() int { return r.uploadLimiter.QueuedCount() }
 
 // AdmittedRequests returns how many requests of admitted hosts are in flight.
 func (r *Receiver) AdmittedRequests() int {

@@ -37,7 +37,7 @@ func (r *Receiver) isEmpty() (bool, error) {
 	if r.index.DurableBytes() > 0 {
 		return false, nil
 	}
-	for host, err := range r.store.Hosts() {
+	for host, err := range r.store.AllHosts() {
 		if err != nil {
 			continue // not a host, or unreadable: the scrub reports it
 		}

@@ -68,7 +68,7 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, queries []w
 func (r *Receiver) readBack(ctx context.Context, key episode.Key) (scrub.Result, error) {
 	result, err := r.verifier.VerifyNow(ctx, key)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		result.Log(r.log.With("host", key.Host, "episode", key.Name))
+		result.LogTo(r.log.With("host", key.Host, "episode", key.Name))
 	}
 	return result, err
 }

@@ -53,7 +53,7 @@ func (r *Receiver) Limits() wire.Limits {
 
 // Storage returns how much may still be stored for a host, for a ping.
 func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, error) {
-	left, err := r.disk.Left(host)
+	left, err := r.disk.SpaceLeft(host)
 	if err != nil {
 		return wire.Storage{}, err
 	}
@@ -62,7 +62,7 @@ func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, 
 		free := max(left.Inodes, 0)
 		s.FreeInodes = &free
 	}
-	err = r.disk.Check(host, 0, 1)
+	err = r.disk.CheckReserve(host, 0, 1)
 	if refused, ok := errors.AsType[*admission.RefusedError](err); ok {
 		s.Accepting, s.Detail, err = false, refused.Detail, nil
 	}
@@ -82,7 +82,7 @@ func (c Config) CheckSpace() error {
 
 func (c Config) checkSpace(data *durable.Dir) error {
 	d := admission.NewDisk(func() (admission.Space, error) { return c.availableSpace(data) }, new(admission.Quota))
-	if err := d.Check("", 0, 1); err != nil {
+	if err := d.CheckReserve("", 0, 1); err != nil {
 		return fmt.Errorf("uploads are refused: %w", err)
 	}
 	return nil

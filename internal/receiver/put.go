@@ -109,7 +109,7 @@ func (r *Receiver) copyBody(w io.Writer, size int64, body io.Reader, reserved *a
 		if _, werr := w.Write(buf[:n]); werr != nil {
 			return werr
 		}
-		reserved.Wrote(int64(n))
+		reserved.RecordWritten(int64(n))
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return nil
 		}

@@ -52,7 +52,7 @@ func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	port := r.newServer(r.gate.IdentifyCaller)
 	all := servers{port}
 	failed := make(chan error, 2)
-	go func() { failed <- port.Serve(tls.NewListener(r.conns.Limit(ln), r.gate.TLSConfig())) }()
+	go func() { failed <- port.Serve(tls.NewListener(r.conns.LimitListener(ln), r.gate.TLSConfig())) }()
 	if proxy != nil {
 		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.IdentifyForwarded(req, r.cfg.Proxy.Header) }
 		behind := r.newServer(forwarded)

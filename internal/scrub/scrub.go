@@ -3,7 +3,7 @@
 //
 // The hosts take turns, and a budget of bytes per second bounds what a scrub costs. A
 // [Scheduler] runs one pass per interval beside a live receiver, and continues a pass that
-// a restart interrupted. [Once] runs a single pass from the command line.
+// a restart interrupted. [RunOnce] runs a single pass from the command line.
 //
 // Invariant: an archive is moved to quarantine only after two readings that found it
 // corrupt, and never on a disk that fails to give one archive after another.
@@ -88,13 +88,13 @@ type Progress struct {
 	// disk.
 	Disk string `json:"disk,omitempty"`
 
-	// cursors hold the position in each host's archives, see [pass.position].
+	// cursors hold the position in each host's archives, see [pass.savedPosition].
 	cursors []hostCursor
 	byName  bool // Host and Episode are the position of a pass in the order of names
 }
 
-// Lost returns how many archives are corrupt, unreadable or missing.
-func (p Progress) Lost() int64 { return p.Damaged + p.Unreadable + p.Missing }
+// LostCount returns how many archives are corrupt, unreadable or missing.
+func (p Progress) LostCount() int64 { return p.Damaged + p.Unreadable + p.Missing }
 
 // A Finding is a problem with one archive, or with all archives of a host.
 type Finding struct {

@@ -100,7 +100,7 @@ func (c Config) Dirs() hostdir.Config {
 	limits.Bytes, limits.Entries = int64(c.Limits.EpisodeBytes), c.Limits.EpisodeEntries
 	return hostdir.Config{
 		Episodes: c.EpisodesDir, Outbox: c.OutboxDir, Shipped: c.ShippedDir,
-		Limits: limits, Prunes: c.Retention.On(),
+		Limits: limits, Prunes: c.Retention.IsEnabled(),
 	}
 }
 

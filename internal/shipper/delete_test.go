@@ -96,7 +96,7 @@ func TestVerifyFindsWhatChangedSinceItWasShipped(t *testing.T) {
 		l := old(t, "run-1", "run-2")
 		change(l, l.at("shipped", "run-1"))
 		report, found := l.audit(shipped.VerifyOptions{})
-		if found != "run-1 changed, run-2 verified" || report.Changed != 1 || report.Problems() != 1 {
+		if found != "run-1 changed, run-2 verified" || report.Changed != 1 || report.ProblemCount() != 1 {
 			t.Errorf("%s: %s, %+v", what, found, report)
 		}
 		if note := l.changeOf("run-1"); note == "" {
@@ -273,7 +273,7 @@ func (l *lab) judged(name string) (path string, at time.Time) {
 	l.must(err)
 	defer d.Close()
 	at = time.Now()
-	l.must(d.Judge(outbox.Judgement{ChangedAt: at}))
+	l.must(d.RecordJudgement(outbox.Judgement{ChangedAt: at}))
 	return l.at("outbox", ".trash", d.Name()), at
 }
 

@@ -255,7 +255,7 @@ func (d *dispatcher) scanMore(now time.Time) error {
 		return err
 	}
 	if d.scanCursor == "" && (d.cfg.OutboxMax > 0 || d.Status != nil) {
-		if err := d.out.Measure(); err != nil {
+		if err := d.out.MeasureSize(); err != nil {
 			return err
 		}
 	}

@@ -22,7 +22,7 @@ func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) 
 	if delivered, ok := errors.AsType[*deliveredError](r.err); ok {
 		h.Delivered = &delivered.digest
 	}
-	if entry, err := d.out.Entry(r.name); err == nil {
+	if entry, err := d.out.OpenEntry(r.name); err == nil {
 		if sealed := entry.Digest; !sealed.IsZero() {
 			h.Digest = &sealed
 		}
@@ -69,7 +69,7 @@ func (d *dispatcher) causeOf(r result, reason outbox.Reason) string {
 // before. The earlier hold, with its time, stays then.
 func (d *dispatcher) writeHold(r result, h outbox.Hold) (known bool, err error) {
 	if r.held {
-		if was, err := d.out.Held(r.name); err == nil && was.Reason == h.Reason {
+		if was, err := d.out.ReadHold(r.name); err == nil && was.Reason == h.Reason {
 			h.HeldAt = was.HeldAt
 			if was.Cause == h.Cause || h.Reason == outbox.Unreadable {
 				return true, nil
@@ -113,7 +113,7 @@ func (d *dispatcher) retriesHeld(name episode.Name) bool {
 	if d.holdsRead {
 		return false
 	}
-	h, err := d.out.Held(name)
+	h, err := d.out.ReadHold(name)
 	if err != nil || !h.Reason.IsRetried() {
 		return false
 	}

@@ -25,7 +25,7 @@ func (d *dispatcher) pruneLoop(ctx context.Context) error {
 			return err
 		}
 	}
-	if !d.cfg.Retention.On() {
+	if !d.cfg.Retention.IsEnabled() {
 		return nil
 	}
 	tick := time.NewTicker(max(pruneInterval, d.cfg.ScanInterval.Std()))

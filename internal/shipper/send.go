@@ -19,7 +19,7 @@ import (
 // send sends a packed episode and retires it with the receipt. It calls sent in between.
 func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()) (wire.Status, error) {
 	start := time.Now()
-	entry, err := s.out.Entry(name)
+	entry, err := s.out.OpenEntry(name)
 	if err != nil {
 		return "", durable.AsReadError(err)
 	}
@@ -36,8 +36,8 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	}
 	before, asking := s.store.WithKnown(ctx)
 	receipt, err := s.sendArchive(asking, upload, entry)
-	if err != nil && entry.Err() != nil { // of this host's disk, not of the path
-		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.AsReadError(entry.Err()))
+	if err != nil && entry.ReadError() != nil { // of this host's disk, not of the path
+		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.AsReadError(entry.ReadError()))
 	}
 	if errors.Is(err, wire.DigestMismatch) {
 		return "", s.explainMismatch(name, entry, err)
@@ -133,7 +133,7 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 			return durable.AsReadError(err)
 		}
 		kept := &source.Receipt{Digest: receipt.Digest, Size: receipt.Size, ReceivedAt: receipt.ReceivedAt.Time}
-		if accepted, err := s.out.Accepted(name); err != nil {
+		if accepted, err := s.out.IsAccepted(name); err != nil {
 			return err
 		} else if accepted {
 			kept = nil // the receiver does not have what is retired
@@ -149,7 +149,7 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 // returns an error, unless an operator has accepted the change. A chown changes the fingerprint;
 // only names, types, sizes and contents count.
 func (s *Shipper) checkUnchanged(ctx context.Context, name episode.Name, entry *outbox.Entry) (source.State, error) {
-	if accepted, err := s.out.Accepted(name); err != nil || accepted {
+	if accepted, err := s.out.IsAccepted(name); err != nil || accepted {
 		return source.State{}, err
 	}
 	tree, err := s.src.OpenTree(name)

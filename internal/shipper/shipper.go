@@ -139,7 +139,7 @@ func (s *Shipper) inspect(name episode.Name) (candidate, error) {
 	if err != nil && !isStray {
 		return candidate{}, err
 	}
-	state, err := s.out.State(name)
+	state, err := s.out.ReadState(name)
 	c := candidate{name: name, stage: stageOf(facts{finished, state}), sortTime: finish.At, size: state.Size, markedAt: finish.MarkedAt}
 	if time.Since(c.markedAt) < restlessAfter { // later, the log must name what keeps changing
 		c.changedAt = finish.ChangedAt

@@ -105,7 +105,7 @@ func Inspect(c Config) (Status, error) {
 	if st.FreeBytes, err = s.out.Dir().FreeBytes(); err != nil {
 		return st, err
 	}
-	if store, err := s.out.Store(); err != nil {
+	if store, err := s.out.ReadStore(); err != nil {
 		st.StoreProblem = printableCause(err.Error())
 	} else if store.ID != "" {
 		st.Store = &store
@@ -116,7 +116,7 @@ func Inspect(c Config) (Status, error) {
 	if st.Discarded, err = s.out.CountDiscarded(); err != nil {
 		return st, err
 	}
-	reported, err := s.out.Report()
+	reported, err := s.out.ReadReport()
 	if err != nil {
 		reported = outbox.Report{} // there is none, or it cannot be read
 	}
@@ -172,7 +172,7 @@ func (st *Status) receiverState(asking bool, now time.Time) ReceiverState {
 
 // addReport adds what a shipper reported, without episodes that do not wait any more.
 func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
-	if r.Empty() {
+	if r.IsEmpty() {
 		return
 	}
 	st.ReportedAt, st.ReportedBy, st.Receiver = r.WrittenAt, r.PID, r.Receiver
@@ -228,7 +228,7 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 				st.Sealed++
 				st.SealedBytes += c.size
 			case Held:
-				hold, err := s.out.Held(c.name)
+				hold, err := s.out.ReadHold(c.name)
 				if err != nil {
 					continue // released meanwhile
 				}

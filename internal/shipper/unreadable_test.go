@@ -20,7 +20,7 @@ func TestAuditHealsNothingThatCannotBeExamined(t *testing.T) {
 		nameless.Digest = digest.Digest{}
 		l.rx.stored["nameless"] = nameless
 		report, found := l.audit(shipped.VerifyOptions{Heal: true, Quick: quick})
-		if found != "closed stored, nameless unknown" || report.Healing != 0 || report.Problems() != 1 {
+		if found != "closed stored, nameless unknown" || report.Healing != 0 || report.ProblemCount() != 1 {
 			t.Errorf("quick %v: got %s, %v", quick, found, report)
 		}
 		_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{Quick: quick, OnResult: func(a shipped.VerifyResult) error {

@@ -59,11 +59,11 @@ func TestAuditAsksTheReceiversDisk(t *testing.T) {
 	if want := "before-receipts unknown, gone missing, good stored, other divergent, rotten stored"; found != want || l.rx.shelf.read != 0 {
 		t.Errorf("quick: %s, %d read back, want %s", found, l.rx.shelf.read, want)
 	}
-	if report.Problems() != 3 {
+	if report.ProblemCount() != 3 {
 		t.Errorf("%+v", report)
 	}
 	report, found = l.audit(shipped.VerifyOptions{})
-	if want := "before-receipts unknown, gone missing, good verified, other divergent, rotten damaged"; found != want || report.Problems() != 4 || report.Healing != 0 {
+	if want := "before-receipts unknown, gone missing, good verified, other divergent, rotten damaged"; found != want || report.ProblemCount() != 4 || report.Healing != 0 {
 		t.Errorf("%s, %+v, want %s", found, report, want)
 	}
 	if l.rx.shelf.read != 2 {
@@ -81,7 +81,7 @@ func TestAuditGoesOnBehindAnArchiveThatCannotBeReadBack(t *testing.T) {
 	l := newLab(t)
 	l.ship("a", "giant", "z")
 	l.rx.shelf.slow = map[episode.Name]bool{"giant": true}
-	if report, found := l.audit(shipped.VerifyOptions{}); found != "a verified, giant stored, z verified" || report.Problems() != 0 {
+	if report, found := l.audit(shipped.VerifyOptions{}); found != "a verified, giant stored, z verified" || report.ProblemCount() != 0 {
 		t.Errorf("%s, %+v", found, report)
 	}
 	l.rx.down = errors.New("no network")
@@ -107,7 +107,7 @@ func TestAuditHealsWhatIsLost(t *testing.T) {
 	l.wantFiles("episodes", "gone", "rotten")
 	l.must(shipped.Resend(l.cfg.Dirs(), "taken"))
 	l.wantOnce(shipper.Tally{Scanned: 3, Shipped: 3})
-	if report, found := l.audit(shipped.VerifyOptions{}); report.Verified != 4 || report.Problems() != 0 {
+	if report, found := l.audit(shipped.VerifyOptions{}); report.Verified != 4 || report.ProblemCount() != 0 {
 		t.Errorf("after it was sent again: %s", found)
 	}
 }

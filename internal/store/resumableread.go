@@ -96,8 +96,8 @@ func (c *resumableRead) startHash(from io.Reader) *digest.Writer {
 	return digest.NewWriter(io.Discard)
 }
 
-// saving returns a reader that saves the position of w, which hashes what is read.
-func (c *resumableRead) saving(from io.Reader, w *digest.Writer) io.Reader {
+// savePositions returns a reader that saves the position of w, which hashes what is read.
+func (c *resumableRead) savePositions(from io.Reader, w *digest.Writer) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		if n := w.Size(); c.err == nil && n-c.last.offset >= readPositionInterval && n%durable.SeekAlign == 0 {
 			c.last.offset, c.last.state = n, w.HashState()
@@ -107,8 +107,8 @@ func (c *resumableRead) saving(from io.Reader, w *digest.Writer) io.Reader {
 	})
 }
 
-// discard removes the saved position, so that the next reading starts at the first byte.
-func (c *resumableRead) discard() error { return durable.RemoveAttr(c.f, readPositionAttr) }
+// removePosition removes the saved position, so that the next reading starts at the first byte.
+func (c *resumableRead) removePosition() error { return durable.RemoveAttr(c.f, readPositionAttr) }
 
 type readerFunc func([]byte) (int, error)
 

@@ -57,7 +57,7 @@ func parseProgress(b []byte) (Progress, bool) {
 
 // CreateWithID is [Store.Create] for an upload that may be continued, by its id.
 func (s *Store) CreateWithID(key episode.Key, id string) (*Upload, error) {
-	return s.create(key, id)
+	return s.createNamed(key, id)
 }
 
 // Continue continues an upload that was ended by [Upload.Abandon] or by a crash, after the
@@ -94,7 +94,7 @@ func (u *Upload) Checkpoint(p Progress) error {
 // ReadBack reads the bytes of an upload from the disk, past the page cache, and returns
 // [ErrDamaged] if they do not have the digest d. They must be durable.
 func (u *Upload) ReadBack(ctx context.Context, d digest.Digest) error {
-	got, err := u.store.read(ctx, u.dir, u.Name(), Reading{})
+	got, err := u.store.readArchive(ctx, u.dir, u.Name(), Reading{})
 	if err == nil && got.Digest != d {
 		err = fmt.Errorf("%s: %w", u.dir.Path(u.Name()), ErrDamaged)
 	}

@@ -136,15 +136,15 @@ func (s *Store) probeOnce() error {
 	if s.probed {
 		return nil
 	}
-	err := s.probe()
+	err := s.probeLinks()
 	s.probed = err == nil
 	return err
 }
 
-// probe tests what this package needs: links and renames between directories, and a link that
+// probeLinks tests what this package needs: links and renames between directories, and a link that
 // does not replace. A file system without attributes works, and costs a search of the index
 // for each upload of a stored archive.
-func (s *Store) probe() error {
+func (s *Store) probeLinks() error {
 	const a, b = "probe~a", "probe~b"
 	clean := func() error { return errors.Join(s.staging.Unlink(a), s.staging.Unlink(b)) }
 	if err := clean(); err != nil {
@@ -188,9 +188,9 @@ type Upload struct {
 }
 
 // Create starts an upload.
-func (s *Store) Create(key episode.Key) (*Upload, error) { return s.create(key, rand.Text()) }
+func (s *Store) Create(key episode.Key) (*Upload, error) { return s.createNamed(key, rand.Text()) }
 
-func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
+func (s *Store) createNamed(key episode.Key, nonce string) (*Upload, error) {
 	if err := s.probeOnce(); err != nil {
 		return nil, err
 	}

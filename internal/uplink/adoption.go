@@ -72,7 +72,7 @@ type Adoption struct {
 
 // NewAdoption reads which store this host has adopted.
 func NewAdoption(src *source.Source, out *outbox.Outbox, client InventoryClient, log *slog.Logger) (*Adoption, error) {
-	store, err := out.Store()
+	store, err := out.ReadStore()
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (a *Adoption) adoptStore(ctx context.Context, reported wire.Store) error {
 		}
 	}
 	next := outbox.Store{ID: reported.ID, IndexBytes: reported.IndexBytes, IndexTail: reported.IndexTail}
-	err := a.out.Adopt(next)
+	err := a.out.AdoptStore(next)
 	switch {
 	case durable.IsShortage(err):
 		// Retiring frees space. After a crash this host has adopted no store, or the former
@@ -254,7 +254,7 @@ func (a *Adoption) saveAfter(interval time.Duration) error {
 	if !due {
 		return nil
 	}
-	err := a.out.Adopt(store)
+	err := a.out.AdoptStore(store)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.savedAt = time.Now()

@@ -23,7 +23,7 @@ func AdoptedBy(c hostdir.Config) (outbox.Store, error) {
 	}
 	out := outbox.New(dir)
 	defer out.Close()
-	adopted, err := out.Store()
+	adopted, err := out.ReadStore()
 	if errors.Is(err, fs.ErrPermission) {
 		return outbox.Store{}, nil
 	}

@@ -172,7 +172,7 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"store/readback.go",
-				"how.Check, how.Remember = o.Decoded.check, nil",
+				"how.Check, how.Remember = o.Decoded.checkRemembered, nil",
 				"o.Decoded = Decoded{}",
 			},
 		},

@@ -185,7 +185,7 @@ var ofRooms = []mutant{
 			{
 				"receiver/resume.go",
 				"	got, err := r.commitUpload(ctx, up",
-				"	r.sessions.remove(h)\n	got, err := r.commitUpload(ctx, up",
+				"	r.sessions.removeSession(h)\n	got, err := r.commitUpload(ctx, up",
 			},
 		},
 	},
@@ -703,7 +703,7 @@ var ofRooms = []mutant{
 			{
 				"shipped/delete.go",
 				"	if judged {\n",
-				"	if d.Judge(outbox.Judgement{ChangedAt: p.startedAt}) == nil {\n",
+				"	if d.RecordJudgement(outbox.Judgement{ChangedAt: p.startedAt}) == nil {\n",
 			},
 		},
 	},

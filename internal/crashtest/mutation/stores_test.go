@@ -45,7 +45,7 @@ var ofStores = []mutant{
 	},
 	{
 		"shipper: a store is adopted and not written down", shipperOrder,
-		[]edit{{"uplink/adoption.go", "	err := a.out.Adopt(next)\n", "	var err error\n"}, {"uplink/adoption.go", "	if err == nil {\n		a.savedBytes = next.IndexBytes", "	if true {\n		a.savedBytes = next.IndexBytes"}},
+		[]edit{{"uplink/adoption.go", "	err := a.out.AdoptStore(next)\n", "	var err error\n"}, {"uplink/adoption.go", "	if err == nil {\n		a.savedBytes = next.IndexBytes", "	if true {\n		a.savedBytes = next.IndexBytes"}},
 	},
 	{
 		"shipper: the pings of a link that is down ask for no store",
