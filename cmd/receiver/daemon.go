@@ -28,7 +28,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err := receiver.CheckKernel(); err != nil {
 		return err
 	}
-	cfg, err := o.load()
+	cfg, err := o.loadConfig()
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return trustError(err, cfg, o.config)
 	}
-	ln, activated, lerr := listen(cfg.Listen) // now, because only root may listen on a port below 1024
+	ln, activated, lerr := openListener(cfg.Listen) // now, because only root may listen on a port below 1024
 	if ln != nil {
 		defer ln.Close()
 	}
@@ -73,7 +73,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	log.Info("receiver started", "version", cli.Version(), "listen", ln.Addr().String(), "data_dir", string(cfg.DataDir))
 	reloads := &cli.Reloader{Log: log, Files: cfg.TrustConfig().Files(), Config: o.config, Check: cli.CheckLine(c), Load: r.Reload}
-	return serve(c, r, ln, proxy, reloads, hup)
+	return serveUntilStopped(c, r, ln, proxy, reloads, hup)
 }
 
 // warnUnreadable warns of files that root could read at the start and that the
@@ -84,8 +84,8 @@ func warnUnreadable(log *slog.Logger, cfg receiver.Config, check string) {
 	}
 }
 
-// serve runs the daemon's parts until one fails or SIGTERM.
-func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloads *cli.Reloader, hup <-chan os.Signal) error {
+// serveUntilStopped runs the daemon's parts until one fails or SIGTERM.
+func serveUntilStopped(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloads *cli.Reloader, hup <-chan os.Signal) error {
 	log := reloads.Log
 	cli.LogNotifyError(log, systemd.NotifyReady("listening on "+ln.Addr().String()))
 	g, ctx := errgroup.WithContext(c.Context())
@@ -95,7 +95,7 @@ func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloa
 		return nil
 	})
 	g.Go(func() error {
-		cli.RunDaily(ctx, func() { remind(log, r) })
+		cli.RunDaily(ctx, func() { warnExpiry(log, r) })
 		return nil
 	})
 	g.Go(func() error {
@@ -117,7 +117,7 @@ func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloa
 // stop shipping when it expires.
 const expiresSoon = 30 * 24 * time.Hour
 
-func remind(log *slog.Logger, r *receiver.Receiver) {
+func warnExpiry(log *slog.Logger, r *receiver.Receiver) {
 	hint := slog.String("hint", "issue a new one with 'receiver pki renew', then reload")
 	switch left := time.Until(r.CertNotAfter()); {
 	case left < 0:
@@ -127,9 +127,9 @@ func remind(log *slog.Logger, r *receiver.Receiver) {
 	}
 }
 
-// listen returns systemd's socket if there is one, and reports that in activated. Otherwise
+// openListener returns systemd's socket if there is one, and reports that in activated. Otherwise
 // it listens on the address of the configuration.
-func listen(addr string) (ln net.Listener, activated bool, err error) {
+func openListener(addr string) (ln net.Listener, activated bool, err error) {
 	sockets, err := systemd.InheritedListeners()
 	if err != nil {
 		return nil, false, err

@@ -100,7 +100,7 @@ func hostNames(_ *cobra.Command, args []string) error {
 
 // openDataDir is open for a command whose duration must not grow with what is stored.
 func (o *options) openDataDir(c *cobra.Command) (receiver.Config, error) {
-	cfg, err := o.load()
+	cfg, err := o.loadConfig()
 	if err != nil {
 		return cfg, err
 	}

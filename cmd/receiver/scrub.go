@@ -42,7 +42,7 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
   systemctl stop cis490-receiver && receiver scrub --quarantine`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.open(c)
+			cfg, err := o.openAsUser(c)
 			if err != nil {
 				return err
 			}

@@ -20,8 +20,8 @@ import (
 	"cis490/internal/uplink"
 )
 
-// facts is the result of a check.
-type facts struct {
+// checkFacts is the result of a check.
+type checkFacts struct {
 	Config       string    `json:"config"`
 	OutboxDir    string    `json:"outbox_dir"`
 	CertNotAfter time.Time `json:"cert_not_after"`
@@ -65,7 +65,7 @@ no certificate.`,
 			if reload {
 				cli.UseConfigOfDaemon(c, &o.config)
 			}
-			cfg, err := o.load()
+			cfg, err := o.loadConfig()
 			if err != nil {
 				return err
 			}
@@ -88,7 +88,7 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	if err := hostdir.CheckKernel(); err != nil {
 		return err
 	}
-	cfg, err := o.open(c)
+	cfg, err := o.openAsUser(c)
 	if err != nil {
 		return err
 	}
@@ -96,18 +96,18 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	return startError(hostdir.CheckMoves(cfg.Dirs()), o.config)
+	return startError(hostdir.CheckMoves(cfg.DirsConfig()), o.config)
 }
 
 // runCheckReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
 func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
-	visible, hidden := cli.LeaveHiddenOut(files(cfg))
+	visible, hidden := cli.LeaveHiddenOut(reloadedFiles(cfg))
 	if !slices.Contains(visible, string(cfg.Receiver.TokenFile)) {
 		cfg.Receiver.TokenFile = ""
 	}
 	var err error
-	if len(visible) == len(files(cfg)) { // without certificate or key there is nothing to try
-		_, err = pki.LoadClient(credentials(cfg))
+	if len(visible) == len(reloadedFiles(cfg)) { // without certificate or key there is nothing to try
+		_, err = pki.LoadClient(credentialFiles(cfg))
 	}
 	if err := errors.Join(cli.UsageError(err), cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
 		return err
@@ -116,7 +116,7 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 		return cli.UsageError(err)
 	}
 	if o.json {
-		return cli.WriteJSON(c.OutOrStdout(), facts{Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(), Files: visible})
+		return cli.WriteJSON(c.OutOrStdout(), checkFacts{Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(), Files: visible})
 	}
 	return cli.PrintReload(c.OutOrStdout(), visible, o.config, hidden)
 }
@@ -126,18 +126,18 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 	cli.NoteLiteral(c, config.LiteralPaths(cfg))
 	k := &cli.CheckReport{Lenient: lenient, WasRoot: os.Geteuid() == 0}
 	k.AddWarning(shipper.BareSizes(o.config))
-	_, creds, err := connect(cfg)
+	_, creds, err := newClient(cfg)
 	if err == nil {
-		err = cli.UsageError(errors.Join(creds.CheckValidity(cfg.HostID, time.Now()), credentials(cfg).CheckRoles()))
+		err = cli.UsageError(errors.Join(creds.CheckValidity(cfg.HostID, time.Now()), credentialFiles(cfg).CheckRoles()))
 	}
 	k.AddError(err)
 	// What root left is handed over whatever is wrong with the files.
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
 		return errors.Join(k.ExitError(c), err)
 	}
-	f := facts{
+	f := checkFacts{
 		Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(),
-		Files: files(cfg), Receiver: cfg.Receiver.URL, CheckReport: k,
+		Files: reloadedFiles(cfg), Receiver: cfg.Receiver.URL, CheckReport: k,
 	}
 	examineHost(cfg, &f, o.config, cli.CheckLine(c))
 	if err := k.ExitError(c); err != nil {
@@ -152,13 +152,13 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 
 // examineHost checks files, directories, key and space as the shipper's user. Root could
 // read everything and write everywhere: the daemon's user must be able to.
-func examineHost(cfg shipper.Config, f *facts, file, line string) {
+func examineHost(cfg shipper.Config, f *checkFacts, file, line string) {
 	f.AddError(cli.UsageError(serviceuser.CheckReadable(f.Files, line)))
 	usable := f.ExamineFolders(string(cfg.EpisodesDir), string(cfg.OutboxDir), string(cfg.ShippedDir))
 	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))
 	if usable {
-		_, err := uplink.AdoptedBy(cfg.Dirs())
+		_, err := uplink.AdoptedBy(cfg.DirsConfig())
 		f.AddError(errors.Join(startError(checkMoves(cfg), file), err))
 	}
 	free, err := cli.FreeAt(f.OutboxDir)
@@ -180,7 +180,7 @@ func examineHost(cfg shipper.Config, f *facts, file, line string) {
 
 // checkMoves is [hostdir.CheckMoves], also for folders that are made at the next start.
 func checkMoves(cfg shipper.Config) error {
-	err := hostdir.CheckMoves(cfg.Dirs())
+	err := hostdir.CheckMoves(cfg.DirsConfig())
 	if err == nil {
 		err = cli.CheckMove(string(cfg.EpisodesDir), string(cfg.ShippedDir))
 	}
@@ -193,7 +193,7 @@ func checkMoves(cfg shipper.Config) error {
 	return err
 }
 
-func printFacts(to io.Writer, f facts) error {
+func printFacts(to io.Writer, f checkFacts) error {
 	rows := []cli.Row{{Name: "config", Lines: []string{f.Config}}, {Name: "receiver", Lines: []string{f.Receiver}}}
 	for i, name := range []string{"episodes", "outbox", "shipped"} {
 		rows = append(rows, cli.FolderRow(name, f.Folders[i]))

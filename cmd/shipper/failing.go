@@ -127,7 +127,7 @@ func wrapText(text string) string {
 	const indent = "  "
 	var b strings.Builder
 	column := 0
-	for _, word := range strings.Fields(ascii(text)) {
+	for _, word := range strings.Fields(asciiText(text)) {
 		for {
 			room := width - column - 1
 			if column == 0 {

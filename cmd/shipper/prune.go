@@ -35,7 +35,7 @@ deletes.`,
   shipper verify && shipper prune --max-age 30d`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.load()
+			cfg, err := o.loadConfig()
 			if err != nil {
 				return err
 			}
@@ -46,7 +46,7 @@ deletes.`,
 			if given.IsEnabled() {
 				cfg.Retention = given
 			}
-			interrupted, err := shipped.CountInterrupted(cfg.Dirs())
+			interrupted, err := shipped.CountInterrupted(cfg.DirsConfig())
 			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 				return err
 			}
@@ -69,7 +69,7 @@ deletes.`,
 }
 
 func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.PruneOptions) error {
-	client, _, err := connect(cfg)
+	client, _, err := newClient(cfg)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.Pru
 	read, done := cli.ShowProgress(c.ErrOrStderr(), "comparing episodes")
 	opts.OnRead = read
 	opts.Log = logging.New(o.verbose)
-	report, err := shipped.Prune(c.Context(), cfg.Dirs(), client, opts)
+	report, err := shipped.Prune(c.Context(), cfg.DirsConfig(), client, opts)
 	done()
 	if err != nil {
 		return auditError(cfg, err)
@@ -116,5 +116,5 @@ func keptReason(p shipped.PruneResult) string {
 	if p.Kept == "" {
 		return ""
 	}
-	return ": " + ascii(p.Kept)
+	return ": " + asciiText(p.Kept)
 }

@@ -77,7 +77,7 @@ func (c *comparer) compareTree(ctx context.Context, folder *durable.Dir, dir str
 	if contents.IsZero() {
 		contents = r.State.Contents
 	}
-	got, marks, err := tree.Contents(ctx, c.onRead)
+	got, marks, err := tree.HashContents(ctx, c.onRead)
 	if err == nil && marks.Fingerprint != found.Fingerprint {
 		err = archive.ErrChanged
 	}

@@ -94,8 +94,8 @@ func LoadConfig(path string) (Config, error) {
 	return config.LoadValid(path, DefaultConfig())
 }
 
-// Dirs returns the configuration of the directories.
-func (c Config) Dirs() hostdir.Config {
+// DirsConfig returns the configuration of the directories.
+func (c Config) DirsConfig() hostdir.Config {
 	limits := archive.DefaultLimits()
 	limits.Bytes, limits.Entries = int64(c.Limits.EpisodeBytes), c.Limits.EpisodeEntries
 	return hostdir.Config{
@@ -112,8 +112,8 @@ func BareSizes(path string) error {
 	return errors.Join(err, bare, c.BandwidthLimit.CheckUnits(path))
 }
 
-// within reports whether two paths are equal, or one is within the other.
-func within(a, b config.Path) bool {
+// isWithin reports whether two paths are equal, or one is within the other.
+func isWithin(a, b config.Path) bool {
 	x, y := filepath.Clean(string(a))+"/", filepath.Clean(string(b))+"/"
 	return strings.HasPrefix(x, y) || strings.HasPrefix(y, x)
 }
@@ -134,7 +134,7 @@ func (c Config) Validate() error {
 	needs("receiver.ca_file", string(c.Receiver.CAFile))
 	needs("receiver.cert_file", string(c.Receiver.CertFile))
 	needs("receiver.key_file", string(c.Receiver.KeyFile))
-	if within(c.EpisodesDir, c.ShippedDir) || within(c.EpisodesDir, c.OutboxDir) || within(c.OutboxDir, c.ShippedDir) {
+	if isWithin(c.EpisodesDir, c.ShippedDir) || isWithin(c.EpisodesDir, c.OutboxDir) || isWithin(c.OutboxDir, c.ShippedDir) {
 		errs = append(errs, config.InvalidValue("episodes_dir", "outbox_dir and shipped_dir must be three folders, none within another"))
 	}
 	if c.ScanInterval.Std() < time.Second {

@@ -73,7 +73,7 @@ func (l link) String() string {
 func (l *link) noteResponse(now time.Time, interval time.Duration) {
 	l.heardAt = now
 	if l.state == linkUp {
-		l.nextPing = now.Add(jitter(interval))
+		l.nextPing = now.Add(addJitter(interval))
 	}
 }
 

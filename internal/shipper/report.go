@@ -75,7 +75,7 @@ func (d *dispatcher) loadReport(now time.Time) {
 		d.log.Debug("report ignored", "err", err)
 	}
 	for _, f := range r.Failing {
-		c, err := d.inspect(f.Episode)
+		c, err := d.inspectEpisode(f.Episode)
 		if err != nil || c.stage != Pack && c.stage != Send {
 			continue
 		}
@@ -130,7 +130,7 @@ func (d *dispatcher) makeReport(now time.Time) outbox.Report {
 			Since: wholeSecond(d.link.downSince), NextPing: wholeSecond(d.link.nextPing), Cause: printableCause(d.link.err.Error()), Hint: printableCause(d.link.hint),
 		}
 	}
-	r.AnsweredAt = wholeSecond(latest(d.link.heardAt, d.reporting.answeredBefore))
+	r.AnsweredAt = wholeSecond(latestTime(d.link.heardAt, d.reporting.answeredBefore))
 	r.Asking = !d.once && d.link.state == linkUp && d.link.heardAt.IsZero()
 	return r
 }

@@ -16,8 +16,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// send sends a packed episode and retires it with the receipt. It calls sent in between.
-func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()) (wire.Status, error) {
+// sendEntry sends a packed episode and retires it with the receipt. It calls sent in between.
+func (s *Shipper) sendEntry(ctx context.Context, name episode.Name, beat, sent func()) (wire.Status, error) {
 	start := time.Now()
 	entry, err := s.out.OpenEntry(name)
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 		return "", err
 	}
 	sent()
-	if err := s.retire(ctx, name, entry, receipt); err != nil {
+	if err := s.retireEpisode(ctx, name, entry, receipt); err != nil {
 		return "", &deliveredError{err, receipt.Digest}
 	}
 	s.log.Info("shipped", "episode", name, "sha256", entry.Digest, "bytes", entry.Size,
@@ -115,9 +115,9 @@ func (s *Shipper) explainMismatch(name episode.Name, entry *outbox.Entry, refusa
 	return fmt.Errorf("the packed copy of %s was corrupt on this host's disk and was dropped; the episode is packed again", name)
 }
 
-// retire moves an episode for which the caller has a receipt, and then removes the entry. A crash
-// in between leaves the entry, which is sent once more.
-func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.Entry, receipt wire.Receipt) error {
+// retireEpisode moves an episode for which the caller has a receipt, and then removes the entry. A
+// crash in between leaves the entry, which is sent once more.
+func (s *Shipper) retireEpisode(ctx context.Context, name episode.Name, entry *outbox.Entry, receipt wire.Receipt) error {
 	if err := s.dirs.CheckPaths(); err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (s *Shipper) checkUnchanged(ctx context.Context, name episode.Name, entry *
 	}
 	defer tree.Close()
 	at := time.Now()
-	marks, err := tree.Marks(ctx)
+	marks, err := tree.ReadMarks(ctx)
 	if err != nil {
 		return source.State{}, err
 	}

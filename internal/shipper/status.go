@@ -66,7 +66,7 @@ type Changes struct {
 	Newest time.Time `json:"newest_noted_at,omitzero"`
 }
 
-func (c *Changes) add(at time.Time) {
+func (c *Changes) addChange(at time.Time) {
 	if c.Count++; c.Count == 1 || at.Before(c.Oldest) {
 		c.Oldest = at
 	}
@@ -81,9 +81,9 @@ type HeldEpisode struct {
 	outbox.Hold
 }
 
-// Inspect reads the directories of c. It writes nothing, and works beside a running shipper.
-func Inspect(c Config) (Status, error) {
-	dirs, err := hostdir.Open(c.Dirs())
+// InspectStatus reads the directories of c. It writes nothing, and works beside a running shipper.
+func InspectStatus(c Config) (Status, error) {
+	dirs, err := hostdir.Open(c.DirsConfig())
 	if err != nil {
 		return Status{}, err
 	}
@@ -206,7 +206,7 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	defer cancel()
 	for page := (scanPage{}); !page.last; {
 		var err error
-		if page, err = s.scan(page.cursor, report); err != nil {
+		if page, err = s.readPage(page.cursor, report); err != nil {
 			return err
 		}
 		for _, c := range page.candidates {
@@ -256,7 +256,7 @@ func (s *Shipper) isSettling(ctx context.Context, c candidate) bool {
 		return false // packing reports it
 	}
 	defer tree.Close()
-	_, err = s.survey(ctx, tree, c)
+	_, err = s.surveyTree(ctx, tree, c)
 	_, settles := errors.AsType[*settling.UnsettledError](err)
 	return settles
 }
@@ -269,7 +269,7 @@ func countShipped(src *source.Source, st *Status) error {
 		st.Shipped++
 		st.addFinished(r.MarkedAt)
 		if r.Change != nil {
-			st.Changed.add(r.Change.At)
+			st.Changed.addChange(r.Change.At)
 		}
 	}
 	return nil

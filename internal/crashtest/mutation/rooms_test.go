@@ -456,7 +456,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"archive/node.go",
-				"	convert(&ts.Sec, t.Sec)\n	convert(&ts.Nsec, t.Nsec)\n	return ts",
+				"	convertInt(&ts.Sec, t.Sec)\n	convertInt(&ts.Nsec, t.Nsec)\n	return ts",
 				"	return unix.NsecToTimespec(t.Sec*1e9 + int64(t.Nsec))",
 			},
 		},
