@@ -17,7 +17,7 @@ const (
 	recoveryEvery   = 15 * time.Second
 )
 
-// recoveryProgress tells the service manager that a recovery makes progress. Only bytes
+// recoveryProgress reports to the service manager that a recovery makes progress. Only bytes
 // read from the disk count, so that a start that hangs is ended.
 type recoveryProgress struct {
 	log    *slog.Logger

@@ -82,7 +82,7 @@ no certificate.`,
 	return c
 }
 
-// runCheckDisk probes the file systems. The outbox comes first: nobody else can write
+// runCheckDisk probes the file systems. The outbox comes first: no other user can write
 // in it, and the other folders are on its file system.
 func runCheckDisk(c *cobra.Command, o *options) error {
 	if err := hostdir.CheckKernel(); err != nil {

@@ -50,7 +50,7 @@ const (
 )
 
 // Descriptors that connections must leave: those of an upload (staging file, its
-// directory, a stored copy that is read), and of everything else together.
+// directory, a stored copy that is read), and of the rest of the process.
 const (
 	descriptorsPerUpload = 4
 	otherDescriptors     = 64
@@ -60,7 +60,7 @@ const (
 const minConns = 32
 
 // NewConns returns the bounds for a number of uploads, in total and per host, for a
-// process that may have so many open files. It returns an error if they are too few.
+// process that may have openFiles open files. It returns an error if that is too few.
 func NewConns(uploads, uploadsPerHost int, openFiles uint64) (*Conns, error) {
 	c := &Conns{
 		max:          2*uploads + spareConns,

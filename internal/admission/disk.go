@@ -17,7 +17,7 @@ type Space struct {
 // eighth, so that a small file system is of use.
 func FloorOf(want, total int64) int64 { return min(want, total/8) }
 
-// What a file takes of a file system beside its bytes.
+// What a file takes of a file system in addition to its bytes.
 const (
 	blockSize = 4 << 10
 	inodeSize = 512
@@ -47,7 +47,7 @@ type Disk struct {
 	reserved Space // guarded by mu; not used yet
 }
 
-// NewDisk returns the budget of a file system that has so much available above its
+// NewDisk returns the budget of a file system. available returns what is free above its
 // floors. Reservations count against quota as well.
 func NewDisk(available func() (Space, error), quota *Quota) *Disk {
 	return &Disk{available: available, quota: quota}

@@ -88,7 +88,7 @@ func openStream(r io.Reader, limit int64) (*tarStream, error) {
 	return &tarStream{frame: f, zstd: d, out: out, tar: tar.NewReader(out)}, nil
 }
 
-// resetTo starts the stream anew on another archive.
+// resetTo restarts the stream on another archive.
 func (s *tarStream) resetTo(r io.Reader, limit int64) error {
 	in := s.frame.r
 	in.Reset(r)

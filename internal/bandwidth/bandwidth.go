@@ -19,7 +19,7 @@ import (
 
 // Timetable says how many bytes per second may be sent, by the time of day: one rate for the
 // whole day, or times with the rates that apply from then on, "08:00 1MiB, 18:00 off". The
-// empty one is no limit.
+// empty one sets no limit.
 type Timetable string
 
 // UnmarshalText parses a timetable.

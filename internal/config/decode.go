@@ -97,8 +97,8 @@ func (d *decoder) decodeValue(value toml.Primitive, field reflect.Value, key tom
 	})
 }
 
-// acceptsType reports whether a TOML value of the given type may stand for a t. The TOML decoder
-// passes any simple value to a type with UnmarshalText, as if a host could be named true.
+// acceptsType reports whether a TOML value of the given type may be decoded into a t. The TOML
+// decoder passes any simple value to a type with UnmarshalText, as if a host could be named true.
 func acceptsType(t reflect.Type, found string) bool {
 	switch {
 	case t == reflect.TypeFor[Duration]():

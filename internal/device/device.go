@@ -8,7 +8,7 @@
 // partition of the same disk.
 //
 // If a disk has no serial number (device mapper, loop, most virtual disks), the boot ID of the
-// machine is used instead: nobody replaces a disk below a mounted file system. Without a boot ID, a
+// machine is used instead: a disk is not replaced below a mounted file system. Without a boot ID, a
 // random number of the process is used.
 //
 // Invariant: two files have the same [Identity] only if they are the same file on the same disk.

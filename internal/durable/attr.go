@@ -38,7 +38,7 @@ func RemoveAttr(f *os.File, name string) error {
 
 // ReadAttr returns an extended attribute of an open file, or [ErrNoAttr].
 func ReadAttr(f *os.File, name string) ([]byte, error) {
-	b := make([]byte, 512) // ours are smaller
+	b := make([]byte, 512) // all attributes of this program are smaller
 	n, err := unix.Fgetxattr(int(f.Fd()), attrPrefix+name, b)
 	if err == unix.ENODATA || err == unix.ENOTSUP || err == unix.ERANGE {
 		return nil, ErrNoAttr

@@ -9,7 +9,7 @@ import (
 )
 
 // OpenBeneath opens name in the open directory dirfd and returns a descriptor that is closed on
-// exec. It follows no link and crosses no mount, so that nobody who can write in the directory
+// exec. It follows no link and crosses no mount, so that no one with write access to the directory
 // leads the caller elsewhere. It returns [unix.ELOOP] for a link, or [unix.ENOTDIR] with
 // [unix.O_DIRECTORY], and [unix.EXDEV] for a mount point.
 func OpenBeneath(dirfd int, name string, flags uint64) (int, error) {

@@ -10,7 +10,7 @@ import (
 )
 
 // Layout describes the names that our programs create in a directory. The first entry that matches
-// a name counts. A name that matches none is not ours.
+// a name counts. A name that matches none belongs to other programs.
 type Layout []LayoutEntry
 
 // LayoutEntry describes a set of names of a [Layout].

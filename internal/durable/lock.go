@@ -139,8 +139,8 @@ func (d *Dir) examineLock(name string, former bool) (string, LockState, error) {
 }
 
 // TryFlock takes the flock lock of the directory itself until d is closed. Older programs use that
-// lock to exclude each other. Whether it was free means nothing, because everybody who may open the
-// directory can lock it.
+// lock to exclude each other. Whether it was free means nothing, because every user that may open
+// the directory can lock it.
 func (d *Dir) TryFlock() { unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB) }
 
 // openLock opens a lock file and creates it if it is missing.

@@ -207,7 +207,7 @@ func parseMount(line []byte) (mount, bool) {
 	}, true
 }
 
-// unescapePath decodes a backslash and three octal digits to a byte. Other bytes stand for
+// unescapePath decodes a backslash and three octal digits to a byte. Other bytes represent
 // themselves.
 func unescapePath(b []byte) string {
 	if bytes.IndexByte(b, '\\') < 0 {

@@ -135,7 +135,7 @@ func ignoreInconclusive(err error) error {
 }
 
 // clearProbe removes the name of a probe if it exists: an empty directory, or, with flags 0, an
-// empty file in a directory of our own. Anything else gives errInconclusive.
+// empty file in a new directory. Any other result gives errInconclusive.
 func (d *Dir) clearProbe(name string, flags int) error {
 	st, err := d.Lstat(name)
 	switch {

@@ -15,7 +15,7 @@ import (
 )
 
 // rowsPerWrite is how many rows a backfill appends at once. Reading their archives takes
-// far longer. A backfill that is killed loses at most so many.
+// far longer. A backfill that is killed loses at most these.
 const rowsPerWrite = 256
 
 // dryRunRows is how many rows a dry run shows.

@@ -69,7 +69,7 @@ type appendReply struct {
 }
 
 // Open opens the index called name in dir and creates it, durably, if it is missing. A torn tail
-// is saved in a file beside it and cut. Open reads the tail only. notify, unless nil, is called
+// is saved in a file next to it and cut. Open reads the tail only. notify, unless nil, is called
 // for each repair, now and later, from one goroutine at a time. dir must stay open until
 // [Log.Close].
 func Open(dir *durable.Dir, name string, notify func(Notice)) (*Log, error) {

@@ -27,7 +27,7 @@ func (e *LineError) Unwrap() error { return e.Err }
 
 var errLineTooLong = fmt.Errorf("is longer than %d bytes", maxLine)
 
-// ReadRows yields the rows of an index. Lines end with a newline and nothing else. Bytes after the
+// ReadRows yields the rows of an index. Only a newline ends a line. Bytes after the
 // last one are a row that is being appended, and are skipped. For a line that is not a row it
 // yields a [*LineError] and continues. An error of r ends it.
 func ReadRows(r io.Reader) iter.Seq2[Row, error] {

@@ -18,7 +18,7 @@ import (
 const MaxLine = 16 << 10
 
 // NewHandler returns a handler that writes each event of at least the level to w, in one Write.
-// Keys and values look as in slog.TextHandler, and the message stands unquoted. All but printable
+// Keys and values look as in slog.TextHandler, and the message is not quoted. All but printable
 // ASCII is escaped as in a Go string. A line that would be longer than [MaxLine] ends in "...".
 func NewHandler(w io.Writer, level slog.Leveler, form Form) slog.Handler {
 	return &handler{out: &output{w: w}, level: level, form: form}

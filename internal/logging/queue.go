@@ -11,9 +11,9 @@ import (
 // maxQueued bounds the queued log lines in bytes.
 const maxQueued = 1 << 20
 
-// Queue is a writer of log lines that never waits for its reader, because a daemon must go on when
-// nothing reads its log. A line that does not fit is dropped, and the next line says how many were.
-// A queue must be closed.
+// Queue is a writer of log lines that never waits for its reader, because a daemon must continue
+// when nothing reads its log. A line that does not fit is dropped, and the next line says how many
+// were. A queue must be closed.
 type Queue struct {
 	w    io.Writer
 	form Form

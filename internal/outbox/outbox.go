@@ -58,7 +58,7 @@ const sealAttr = "seal"
 type Outbox struct {
 	dir     *durable.Dir
 	bytes   atomic.Int64 // of the entries at the last Measure and since, and of pending
-	pending atomic.Int64 // bytes of drafts that are counted and are no entries yet
+	pending atomic.Int64 // bytes of drafts that are counted and not yet entries
 }
 
 // New returns the outbox in an open directory, and takes ownership of it.

@@ -22,9 +22,9 @@ const (
 // Trash is the directory of retired episodes that are being deleted, locked for this process. It
 // must be closed.
 //
-// An episode is moved there first, so that nobody finds it under its name while it is compared with
-// what was shipped. Then it is either restored or judged. Once the judgement is durable, what has
-// not changed since may be deleted, also by a later process. An episode without a judgement is
+// An episode is moved there first, so that no process finds it under its name while it is compared
+// with what was shipped. Then it is either restored or judged. Once the judgement is durable, what
+// has not changed since may be deleted, also by a later process. An episode without a judgement is
 // complete.
 //
 //	<episode>~<nonce>                    not judged

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Names in a CA directory. The first three stand for a .crt and a .key each.
+// Names in a CA directory. The first three are stems of a .crt and a .key each.
 const (
 	serverCA   = "ca"
 	hostsCA    = "hosts-ca"

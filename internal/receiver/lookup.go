@@ -74,7 +74,7 @@ func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookup, err
 		if lerr != nil {
 			return lookup{}, lerr
 		}
-		// It continues if the sender disconnects, who will ask again.
+		// It continues if the sender disconnects: the next attempt needs the result.
 		o, err = r.store.ReadBack(work, u.Key, digest.Digest{}, store.Reading{})
 		unlockHost()
 	}

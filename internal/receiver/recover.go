@@ -11,7 +11,7 @@ import (
 )
 
 // recoverUploads completes or drops the uploads that a crash interrupted. It lists staging
-// and nothing else: its cost is proportional to the uploads in flight. progress, unless nil,
+// only: its cost is proportional to the uploads in flight. progress, unless nil,
 // is called with the number of bytes of each read of a committed upload.
 //
 // An upload that cannot be read does not affect the others. Too many of them in a row are a

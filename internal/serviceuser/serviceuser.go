@@ -207,9 +207,9 @@ func IsHiddenCredential(path string) bool {
 	return false
 }
 
-// CheckReadable returns an error for each file that this process cannot read. After [Become] that
-// stands for the daemon, which reads them without root. It skips credentials of systemd, which only
-// their unit can read.
+// CheckReadable returns an error for each file that this process cannot read. After [Become] this
+// process is the user of the daemon, which reads them without root. It skips credentials of
+// systemd, which only their unit can read.
 func CheckReadable(files []string, program string) error {
 	var errs []error
 	for _, path := range files {

@@ -2,7 +2,7 @@
 //
 // An episode has settled when nothing in it has changed for the settling time: its marker
 // may have arrived before the rest, from a program that copies in sorted order. The last
-// change is read off the ctimes, which nobody can set, so a restart does not start the wait
+// change is read from the ctimes, which no process can set, so a restart does not start the wait
 // again.
 //
 // Invariant: a tree with a ctime in the future settles only after it was seen unchanged for
@@ -42,7 +42,7 @@ func (e *UnsettledError) Error() string {
 }
 
 // Observation is the state of a tree that has a ctime in the future, because the clock was
-// set back. Only a second look can tell for how long that state has lasted.
+// set back. Only a second check shows for how long that state has lasted.
 type Observation struct {
 	Fingerprint digest.Digest
 	At          time.Time

@@ -25,7 +25,7 @@ const minUnchanged = 3 * time.Second
 
 // deleteEpisode deletes a retired episode, or sets found.Kept. It compares the episode
 // twice: under its name, so that one that must be kept is not moved, and in the trash, where
-// nobody finds it, directly before the deletion.
+// no other process finds it, directly before the deletion.
 func (p *pruning) deleteEpisode(ctx context.Context, r source.Retired, contents digest.Digest, found *PruneResult) error {
 	_, shipped := p.src.Dirs()
 	first := p.comparer

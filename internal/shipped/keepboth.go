@@ -18,7 +18,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// suffixDigits is how many digits of a sha256 tell two copies of one name apart.
+// suffixDigits is how many digits of a sha256 distinguish two copies with one name.
 const suffixDigits = 8
 
 // maxSecondNames is the maximum number of names that are tried for one copy.

@@ -55,7 +55,7 @@ func classifyError(err error) (errorAction, outbox.Reason) {
 	return actionRetry, ""
 }
 
-// classifyCode tells the refusals of the episode from those of this host.
+// classifyCode distinguishes refusals of the episode from those of this host.
 func classifyCode(code wire.Code) (errorAction, outbox.Reason) {
 	switch code {
 	case wire.Conflict:

@@ -14,7 +14,7 @@ const (
 	firstBackoff = 5 * time.Second
 	maxBackoff   = time.Hour
 	// pathRetryInterval is the average time after which at least one episode that failed on the path
-	// is retried. If pings succeed and uploads do not, nothing else shows that the fault is gone.
+	// is retried. If pings succeed and uploads do not, only an upload shows that the fault is gone.
 	pathRetryInterval = 3 * time.Minute
 )
 

@@ -30,7 +30,7 @@ type candidate struct {
 	seen         *settling.Observation // by the last check, if there is a ctime in the future
 	waitingSince time.Time             // since when it has been settling; zero if it has not
 
-	restless bool // it has been settling for so long that others come first
+	restless bool // others come first, because it has been settling for long
 	logged   bool // that it does not settle
 }
 

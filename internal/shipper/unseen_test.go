@@ -135,7 +135,7 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 			got[s.Entry] = s.Why
 		}
 		for entry, part := range map[string]string{
-			"folder": "its done.marker is a folder", "link": "its done.marker is a link", "fifo": "its done.marker is no regular file",
+			"folder": "its done.marker is a folder", "link": "its done.marker is a link", "fifo": "its done.marker is not a regular file",
 			`"latest\n"`: "is a link", "README": "is a file",
 		} {
 			if !strings.Contains(got[entry], part) {

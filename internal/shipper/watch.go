@@ -24,8 +24,8 @@ const (
 	noFlags = unix.IN_CLOEXEC | unix.IN_NONBLOCK
 )
 
-// watchEpisodes tells the loop which episodes have just become finished. It only saves the time
-// until the next scan, which finds whatever is missed here.
+// watchEpisodes reports to the loop which episodes have just become finished. It only saves the
+// time until the next scan, which finds whatever is missed here.
 func (d *dispatcher) watchEpisodes(ctx context.Context) error {
 	w, err := d.newWatcher(ctx)
 	if err == nil {
@@ -132,8 +132,8 @@ func (w *watcher) requestScan() error {
 	return nil
 }
 
-// checkEpisode tells the loop of a finished episode, and watches an unfinished one. The marker may
-// have come before the watch, so it checks twice.
+// checkEpisode reports a finished episode to the loop, and watches an unfinished one. The marker
+// may have come before the watch, so it checks twice.
 func (w *watcher) checkEpisode(name string) error {
 	parsed, err := episode.ParseName(name)
 	if err != nil {

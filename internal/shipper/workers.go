@@ -14,7 +14,7 @@ import (
 type workResult struct {
 	name   episode.Name
 	stage  Stage
-	size   int64       // of the archive, or of the episode with errLarge; else what was known before
+	size   int64       // of the archive, or of the episode with errLarge; otherwise what was known before
 	status wire.Status // of Send
 	held   bool        // it is held, and was retried all the same
 	err    error

@@ -41,7 +41,7 @@ func (s *Source) AllRetired() iter.Seq2[Retired, error] {
 			}
 			r, err := s.ReadRetired(e.Name())
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStray) {
-				continue // moved away meanwhile, or no episode
+				continue // moved meanwhile, or not an episode
 			}
 			if err != nil && !errors.Is(err, durable.ErrFault) {
 				// What the receiver has of this one is unknown. The others continue.

@@ -96,7 +96,7 @@ func describeStray(e fs.DirEntry) *StrayError {
 	case e.Type().IsRegular():
 		s.Why = "is a file: only folders are episodes"
 	default:
-		s.Why = "is no folder: only folders are episodes"
+		s.Why = "is not a folder: only folders are episodes"
 	}
 	return s
 }
@@ -165,7 +165,7 @@ func (m marker) finishTimes() Finish {
 }
 
 func wrongMarker(st durable.Stat) string {
-	what := "is no regular file"
+	what := "is not a regular file"
 	switch {
 	case st.IsDir():
 		what = "is a folder"
@@ -176,7 +176,7 @@ func wrongMarker(st durable.Stat) string {
 }
 
 // readMarker looks for the marker of an episode. It returns a [*durable.ReadError] if the disk does
-// not return its data: that concerns this one episode, and is no storage fault.
+// not return its data: that concerns this one episode, and is not a storage fault.
 func (s *Source) readMarker(name string) (marker, error) {
 	m, err := s.findMarker(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -190,7 +190,7 @@ func (s *Source) findMarker(name string) (marker, error) {
 	if err != nil {
 		return marker{}, err
 	}
-	// A link to a directory is no episode: its target must not be moved.
+	// A link to a directory is not an episode: its target must not be moved.
 	if !st.IsDir() {
 		return marker{}, nil
 	}

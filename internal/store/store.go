@@ -12,7 +12,7 @@
 // is proportional to the uploads in flight.
 //
 // An unfinished upload stays in staging with one link, and has its [Progress] in an
-// attribute. No sender was told of more bytes than that.
+// attribute. No sender got a response with more bytes than that.
 //
 // A stored file has two extended attributes. Both name the file for which they were written
 // ([device.Identity]), so that they do not count for a copy:

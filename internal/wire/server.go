@@ -90,7 +90,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if caller.Release != nil {
 		defer caller.Release()
 	}
-	if err == nil { // authenticate first: a stranger learns nothing else
+	if err == nil { // authenticate first: an unknown client gets no other answer
 		err = h.route(w, r, caller)
 	} else {
 		w.Header().Set("Connection", "close") // refused callers get no second request
