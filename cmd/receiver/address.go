@@ -23,8 +23,8 @@ const (
 	serviceUnit = "cis490-receiver.service"
 )
 
-// address is where a receiver is reached, and what decides that.
-type address struct {
+// listenFacts is where a receiver is reached, and what decides that.
+type listenFacts struct {
 	Address string `json:"address"`      // what is listened on, or will be
 	From    string `json:"address_from"` // "listen", or the socket unit
 	Port    string `json:"port"`         // the state of the port, in words
@@ -36,9 +36,9 @@ type address struct {
 // findAddress returns the address of a receiver with a configuration file. Under systemd
 // the socket unit decides, and the key listen is not used. It must be called before the
 // process becomes the service user.
-func findAddress(ctx context.Context, file, listen string) address {
-	a := address{Address: listen, From: "listen"}
-	if systemd.Booted() {
+func findAddress(ctx context.Context, file, listen string) listenFacts {
+	a := listenFacts{Address: listen, From: "listen"}
+	if systemd.IsRunning() {
 		a.askSystemd(ctx, file)
 	}
 	if a.Port == "" {
@@ -51,7 +51,7 @@ func findAddress(ctx context.Context, file, listen string) address {
 }
 
 // askSystemd finds out whether the socket unit decides the address.
-func (a *address) askSystemd(ctx context.Context, file string) {
+func (a *listenFacts) askSystemd(ctx context.Context, file string) {
 	service, err := systemd.ShowUnit(ctx, serviceUnit, "LoadState", "ExecStart")
 	if err == nil && !startsWith(service, file) {
 		return // a start by hand: no unit starts a receiver with this file
@@ -66,9 +66,9 @@ func (a *address) askSystemd(ctx context.Context, file string) {
 
 // startsWith reports whether a service starts the receiver with a configuration file.
 func startsWith(service systemd.Unit, file string) bool {
-	command := service.First("ExecStart")
+	command := service.FirstValue("ExecStart")
 	switch {
-	case service.First("LoadState") != "loaded":
+	case service.FirstValue("LoadState") != "loaded":
 		return false
 	case strings.Contains(command, "--config"):
 		return strings.Contains(command, file)
@@ -77,12 +77,12 @@ func startsWith(service systemd.Unit, file string) bool {
 }
 
 // useSocket sets the address of the socket unit, if the unit is in use.
-func (a *address) useSocket(socket systemd.Unit) {
-	active := socket.First("ActiveState") == "active"
-	if socket.First("LoadState") != "loaded" || !active && socket.First("UnitFileState") != "enabled" {
+func (a *listenFacts) useSocket(socket systemd.Unit) {
+	active := socket.FirstValue("ActiveState") == "active"
+	if socket.FirstValue("LoadState") != "loaded" || !active && socket.FirstValue("UnitFileState") != "enabled" {
 		return
 	}
-	at := socket.First("Listen") // "[::]:8443 (Stream)"
+	at := socket.FirstValue("Listen") // "[::]:8443 (Stream)"
 	at, _, _ = strings.Cut(at, " ")
 	configured := a.Address
 	a.Address, a.From = at, socketUnit
@@ -160,7 +160,7 @@ func socketAddress(addr *net.TCPAddr) (family int, sa unix.Sockaddr) {
 
 // describePort sets the state of the port, given which process holds the data directory. It
 // returns an error if the port cannot be used and no receiver can be using it.
-func (a *address) describePort(holder string, unknown bool) error {
+func (a *listenFacts) describePort(holder string, unknown bool) error {
 	switch {
 	case a.bindErr == nil:
 		return nil

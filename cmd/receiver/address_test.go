@@ -41,7 +41,7 @@ func TestSocketUnitDecidesAboutTheAddress(t *testing.T) {
 		{"enabled and stopped", ":8443", unit("loaded", "inactive", "enabled", "[::]:8443 (Stream)"), "[::]:8443", "", true, ""},
 		{"two addresses", ":8443", unit("loaded", "active", "enabled", "[::]:8443 (Stream)", "[::]:8444 (Stream)"), "[::]:8443", "held by systemd for the receiver", true, "keep one ListenStream="},
 	} {
-		a := address{Address: c.listen, From: "listen"}
+		a := listenFacts{Address: c.listen, From: "listen"}
 		a.useSocket(c.socket)
 		if a.Address != c.address || a.Port != c.port || (a.From == socketUnit) != c.ours || !strings.Contains(a.Hint, c.hint) || (c.hint == "") != (a.Hint == "") {
 			t.Errorf("%s: got %+v", c.name, a)
@@ -129,7 +129,7 @@ func TestPortOfOursIsNoFault(t *testing.T) {
 		{inUse, "", false, "cannot be used", true},
 		{syscall.EADDRNOTAVAIL, "pid 7 (receiver)", false, "cannot be used", true},
 	} {
-		a := address{Port: "free", bindErr: c.taken}
+		a := listenFacts{Port: "free", bindErr: c.taken}
 		if err := a.describePort(c.holder, c.unknown); (err != nil) != c.fault || a.Port != c.port {
 			t.Errorf("%+v: %v, port %q", c, err, a.Port)
 		}
@@ -140,10 +140,10 @@ func TestPortOfOursIsNoFault(t *testing.T) {
 func TestFactsFitATerminal(t *testing.T) {
 	free := int64(123456789)
 	pki := []string{"/etc/cis490/pki/server.crt", "/etc/cis490/pki/server.key", "/etc/cis490/pki/hosts-ca.crt", "/etc/cis490/pki/hosts.crl", "/etc/cis490/tokens"}
-	f := facts{
+	f := checkFacts{
 		Config: "/etc/cis490/receiver.toml", CertNotAfter: time.Unix(2e9, 0), User: "cis490", Files: pki,
-		Disk:    "no file system UUID and no boot ID: a restart voids what was read back",
-		address: &address{Address: "[fd00:1234:5678:9abc:def0:1234:5678:9abc]:8443", From: socketUnit, Port: "in use, perhaps by a receiver: only root and the receiver's user can tell"},
+		Disk:        "no file system UUID and no boot ID: a restart voids what was read back",
+		listenFacts: &listenFacts{Address: "[fd00:1234:5678:9abc:def0:1234:5678:9abc]:8443", From: socketUnit, Port: "in use, perhaps by a receiver: only root and the receiver's user can tell"},
 		CheckReport: &cli.CheckReport{
 			Folders: []serviceuser.Folder{{Path: "/var/lib/cis490", Exists: true, Owner: "cis490:cis490-lab", Mode: "2750"}},
 			Secrets: []serviceuser.Secret{{Path: pki[1], Owner: "root:cis490", Mode: "0640"}},

@@ -22,11 +22,11 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// facts is the result of a check.
-type facts struct {
+// checkFacts is the result of a check.
+type checkFacts struct {
 	Config string `json:"config"`
 	Listen string `json:"listen"` // the key; address is what is used
-	*address
+	*listenFacts
 	DataDir      string    `json:"data_dir"`
 	CertNotAfter time.Time `json:"cert_not_after"`
 	User         string    `json:"user"`  // who the files were readable for
@@ -84,26 +84,26 @@ certificate.`,
 // runCheck checks all that a start would use. It reads first what only root may read, and
 // tries the port as a start would.
 func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
-	cfg, err := o.load()
+	cfg, err := o.loadConfig()
 	if err != nil {
 		return err
 	}
 	cli.NoteLiteral(c, config.LiteralPaths(cfg))
 	k := &cli.CheckReport{Lenient: lenient, WasRoot: os.Geteuid() == 0}
-	k.Warn(receiver.BareSizes(o.config))
+	k.AddWarning(receiver.BareSizes(o.config))
 	at := findAddress(c.Context(), o.config, cfg.Listen)
-	f, err := check(o.config, cfg, time.Now())
-	k.Fail(err)
-	f.address, f.CheckReport = &at, k
+	f, err := checkConfig(o.config, cfg, time.Now())
+	k.AddError(err)
+	f.listenFacts, f.CheckReport = &at, k
 	// What root left is handed over whatever is wrong with the files.
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
-		return errors.Join(k.Err(c), err)
+		return errors.Join(k.ExitError(c), err)
 	}
 	// Root can read everything: the daemon's user must be able to.
-	k.Fail(serviceuser.CheckReadable(f.Files, cli.CheckLine(c)))
+	k.AddError(serviceuser.CheckReadable(f.Files, cli.CheckLine(c)))
 	f.User = serviceuser.Current().Name()
 	examineHost(cfg, &f, err == nil)
-	if err := k.Err(c); err != nil {
+	if err := k.ExitError(c); err != nil {
 		return err
 	}
 	if asJSON {
@@ -114,20 +114,20 @@ func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
 
 // examineHost checks the key, the port and the space as the receiver's user, and the
 // directory unless it is known to be wrong.
-func examineHost(cfg receiver.Config, f *facts, folder bool) {
+func examineHost(cfg receiver.Config, f *checkFacts, folder bool) {
 	if folder {
 		f.ExamineFolders(f.DataDir)
 	}
 	f.ExamineSecrets(string(cfg.TLS.KeyFile))
-	f.Note(f.Hint)
+	f.AddNote(f.Hint)
 	f.NoteParent("proxy.socket", string(cfg.Proxy.Socket))
-	st, err := receiver.Inspect(cfg, time.Now())
+	st, err := receiver.InspectStatus(cfg, time.Now())
 	if errors.Is(err, durable.ErrFault) {
-		f.Fail(err)
+		f.AddError(err)
 	}
-	f.Fail(f.describePort(st.Running, st.RunningUnknown))
+	f.AddError(f.describePort(st.Running, st.RunningUnknown))
 	if free, err := cli.FreeAt(f.DataDir); err == nil {
-		f.Space = &cli.Space{Unknown: free.Unknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
+		f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 		if free.TotalInodes > 0 {
 			f.Space.FreeInodes, f.Space.MinFreeInodes = &free.Inodes, cfg.InodeFloor(free.TotalInodes)
 		}
@@ -137,7 +137,7 @@ func examineHost(cfg receiver.Config, f *facts, folder bool) {
 // runCheckReload loads what a reload loads.
 func runCheckReload(c *cobra.Command, o *options, asJSON bool) error {
 	cli.UseConfigOfDaemon(c, &o.config)
-	cfg, err := o.load()
+	cfg, err := o.loadConfig()
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func runCheckReload(c *cobra.Command, o *options, asJSON bool) error {
 
 // runCheckDisk tries the file system of data_dir.
 func runCheckDisk(c *cobra.Command, o *options) error {
-	cfg, err := o.open(c)
+	cfg, err := o.openAsUser(c)
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	return startError(c.Context(), cfg.CheckMoves(), o.config)
 }
 
-func printFacts(to io.Writer, f facts) error {
+func printFacts(to io.Writer, f checkFacts) error {
 	listen := f.Address
 	if f.From != "listen" {
 		listen += ", from " + f.From
@@ -181,7 +181,7 @@ func printFacts(to io.Writer, f facts) error {
 		rows = append(rows, cli.FolderRow("data", folder))
 	}
 	rows = append(rows, f.FileRow(f.User, f.Files),
-		cli.Row{Name: "certificate", Lines: []string{"valid until " + date(f.CertNotAfter)}})
+		cli.Row{Name: "certificate", Lines: []string{"valid until " + formatDate(f.CertNotAfter)}})
 	rows = append(rows, f.SpaceRows()...)
 	if f.Disk != "" {
 		rows = append(rows, cli.Row{Name: "disk", Lines: []string{printable.Text(f.Disk)}})
@@ -193,19 +193,19 @@ func printFacts(to io.Writer, f facts) error {
 	return err
 }
 
-// check loads what the daemon would load.
-func check(file string, c receiver.Config, now time.Time) (facts, error) {
-	f := facts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir), Files: c.Trust().Files()}
-	trust, err := pki.LoadTrust(c.Trust())
+// checkConfig loads what the daemon would load.
+func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, error) {
+	f := checkFacts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir), Files: c.TrustConfig().Files()}
+	trust, err := pki.LoadTrust(c.TrustConfig())
 	if err != nil {
 		return f, err
 	}
 	f.CertNotAfter = trust.NotAfter()
 	if now.Before(trust.NotBefore()) || now.After(trust.NotAfter()) {
 		return f, fmt.Errorf("%s is valid from %s to %s, but this machine's clock says %s: set the clock, or renew it with 'receiver pki renew'",
-			c.TLS.CertFile, date(trust.NotBefore()), date(trust.NotAfter()), date(now))
+			c.TLS.CertFile, formatDate(trust.NotBefore()), formatDate(trust.NotAfter()), formatDate(now))
 	}
-	if err := c.Trust().CheckRoles(); err != nil {
+	if err := c.TrustConfig().CheckRoles(); err != nil {
 		return f, cli.UsageError(err)
 	}
 	info, err := os.Stat(string(c.DataDir))
@@ -236,15 +236,15 @@ func check(file string, c receiver.Config, now time.Time) (facts, error) {
 }
 
 // checkReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
-func checkReload(file string, c receiver.Config) (f facts, hidden string, err error) {
-	f = facts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir)}
-	if f.Files, hidden = cli.LeaveHiddenOut(c.Trust().Files()); !slices.Contains(f.Files, string(c.Auth.TokensFile)) {
+func checkReload(file string, c receiver.Config) (f checkFacts, hidden string, err error) {
+	f = checkFacts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir)}
+	if f.Files, hidden = cli.LeaveHiddenOut(c.TrustConfig().Files()); !slices.Contains(f.Files, string(c.Auth.TokensFile)) {
 		c.Auth.TokensFile = ""
 	}
-	if len(f.Files) < len(c.Trust().Files()) {
+	if len(f.Files) < len(c.TrustConfig().Files()) {
 		return f, hidden, nil // without certificate or key there is nothing to try
 	}
-	trust, err := pki.LoadTrust(c.Trust())
+	trust, err := pki.LoadTrust(c.TrustConfig())
 	if err != nil {
 		return f, hidden, err
 	}

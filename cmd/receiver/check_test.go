@@ -30,29 +30,29 @@ client_ca_file = "pki/hosts-ca.crt"
 	if err != nil {
 		t.Fatal(err)
 	}
-	good, err := check(file, c, time.Now())
+	good, err := checkConfig(file, c, time.Now())
 	if err != nil {
 		t.Fatalf("a receiver that could start: %v", err)
 	}
 	if _, err := os.Stat(string(c.DataDir)); !os.IsNotExist(err) {
 		t.Errorf("check made the data folder: %v", err)
 	}
-	if _, err := check(file, c, time.Unix(0, 0)); err == nil {
+	if _, err := checkConfig(file, c, time.Unix(0, 0)); err == nil {
 		t.Error("a clock from 1970 was found good")
 	}
-	if _, err := check(file, c, good.CertNotAfter.Add(time.Second)); err == nil {
+	if _, err := checkConfig(file, c, good.CertNotAfter.Add(time.Second)); err == nil {
 		t.Error("a certificate that has ended was found good")
 	}
 	if err := os.WriteFile(string(c.DataDir), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := check(file, c, time.Now()); err == nil {
+	if _, err := checkConfig(file, c, time.Now()); err == nil {
 		t.Error("a data_dir that is a file was found good")
 	}
 	if err := os.Remove(string(c.TLS.KeyFile)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := check(file, c, time.Now()); err == nil {
+	if _, err := checkConfig(file, c, time.Now()); err == nil {
 		t.Error("a missing key was found good")
 	}
 }

@@ -28,17 +28,17 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err := receiver.CheckKernel(); err != nil {
 		return err
 	}
-	cfg, err := o.load()
+	cfg, err := o.loadConfig()
 	if err != nil {
 		return err
 	}
 	log, flush := logging.NewDaemon(o.verbose)
 	defer flush()
-	gate, err := pki.Open(cfg.Trust())
+	gate, err := pki.Open(cfg.TrustConfig())
 	if err != nil {
 		return trustError(err, cfg, o.config)
 	}
-	ln, activated, lerr := listen(cfg.Listen) // now, because only root may listen on a port below 1024
+	ln, activated, lerr := openListener(cfg.Listen) // now, because only root may listen on a port below 1024
 	if ln != nil {
 		defer ln.Close()
 	}
@@ -72,35 +72,35 @@ func runDaemon(c *cobra.Command, o *options) error {
 		return fmt.Errorf("proxy.socket: %w", err)
 	}
 	log.Info("receiver started", "version", cli.Version(), "listen", ln.Addr().String(), "data_dir", string(cfg.DataDir))
-	reloads := &cli.Reloader{Log: log, Files: cfg.Trust().Files(), Config: o.config, Check: cli.CheckLine(c), Load: r.Reload}
-	return serve(c, r, ln, proxy, reloads, hup)
+	reloads := &cli.Reloader{Log: log, Files: cfg.TrustConfig().Files(), Config: o.config, Check: cli.CheckLine(c), Load: r.Reload}
+	return serveUntilStopped(c, r, ln, proxy, reloads, hup)
 }
 
 // warnUnreadable warns of files that root could read at the start and that the
 // receiver's user cannot read at a reload.
 func warnUnreadable(log *slog.Logger, cfg receiver.Config, check string) {
-	if err := serviceuser.CheckReadable(cfg.Trust().Files(), check); err != nil {
+	if err := serviceuser.CheckReadable(cfg.TrustConfig().Files(), check); err != nil {
 		log.Warn("next reload will fail", "err", err)
 	}
 }
 
-// serve runs the daemon's parts until one fails or SIGTERM.
-func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloads *cli.Reloader, hup <-chan os.Signal) error {
+// serveUntilStopped runs the daemon's parts until one fails or SIGTERM.
+func serveUntilStopped(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloads *cli.Reloader, hup <-chan os.Signal) error {
 	log := reloads.Log
-	cli.LogNotifyError(log, systemd.Ready("listening on "+ln.Addr().String()))
+	cli.LogNotifyError(log, systemd.NotifyReady("listening on "+ln.Addr().String()))
 	g, ctx := errgroup.WithContext(c.Context())
-	g.Go(func() error { return systemd.Watchdog(ctx, r.Alive) })
+	g.Go(func() error { return systemd.RunWatchdog(ctx, r.Alive) })
 	g.Go(func() error {
 		reloads.Run(ctx, hup)
 		return nil
 	})
 	g.Go(func() error {
-		cli.RunDaily(ctx, func() { remind(log, r) })
+		cli.RunDaily(ctx, func() { warnExpiry(log, r) })
 		return nil
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		cli.LogNotifyError(log, systemd.Stopping())
+		cli.LogNotifyError(log, systemd.NotifyStopping())
 		return nil
 	})
 	g.Go(func() error {
@@ -117,7 +117,7 @@ func serve(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloa
 // stop shipping when it expires.
 const expiresSoon = 30 * 24 * time.Hour
 
-func remind(log *slog.Logger, r *receiver.Receiver) {
+func warnExpiry(log *slog.Logger, r *receiver.Receiver) {
 	hint := slog.String("hint", "issue a new one with 'receiver pki renew', then reload")
 	switch left := time.Until(r.CertNotAfter()); {
 	case left < 0:
@@ -127,10 +127,10 @@ func remind(log *slog.Logger, r *receiver.Receiver) {
 	}
 }
 
-// listen returns systemd's socket if there is one, and reports that in activated. Otherwise
+// openListener returns systemd's socket if there is one, and reports that in activated. Otherwise
 // it listens on the address of the configuration.
-func listen(addr string) (ln net.Listener, activated bool, err error) {
-	sockets, err := systemd.Listeners()
+func openListener(addr string) (ln net.Listener, activated bool, err error) {
+	sockets, err := systemd.InheritedListeners()
 	if err != nil {
 		return nil, false, err
 	}

@@ -35,7 +35,7 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 			if err != nil {
 				return err
 			}
-			hosts, err := datadir.Hosts(string(cfg.DataDir))
+			hosts, err := datadir.ListHosts(string(cfg.DataDir))
 			if err != nil {
 				return explainNoDataDir(err)
 			}
@@ -100,7 +100,7 @@ func hostNames(_ *cobra.Command, args []string) error {
 
 // openDataDir is open for a command whose duration must not grow with what is stored.
 func (o *options) openDataDir(c *cobra.Command) (receiver.Config, error) {
-	cfg, err := o.load()
+	cfg, err := o.loadConfig()
 	if err != nil {
 		return cfg, err
 	}

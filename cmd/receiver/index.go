@@ -44,16 +44,16 @@ type indexFlags struct {
 	json bool
 }
 
-func (f *indexFlags) add(c *cobra.Command) {
+func (f *indexFlags) addTo(c *cobra.Command) {
 	c.Flags().StringVar(&f.opts.EpisodesRoot, "episodes-root", "", "`DIR` of the archives (default: episodes in data_dir)")
 	c.Flags().StringVar(&f.opts.Index, "index", "", "index `FILE` (default: index.jsonl in data_dir)")
 	c.Flags().StringVar(&f.host, "host", "", "only the episodes of `HOST`")
 	c.Flags().BoolVar(&f.json, "json", false, "print JSON, one object per line")
 }
 
-// options fills in flags that are not set from the configuration. If root runs the command,
+// fsckOptions fills in flags that are not set from the configuration. If root runs the command,
 // it becomes the user that owns the directory of the index.
-func (f *indexFlags) options(c *cobra.Command, paths func() (string, string, error)) (fsck.Options, error) {
+func (f *indexFlags) fsckOptions(c *cobra.Command, paths func() (string, string, error)) (fsck.Options, error) {
 	o := f.opts
 	if o.EpisodesRoot == "" || o.Index == "" {
 		root, path, err := paths()
@@ -116,10 +116,10 @@ others are processed, and the exit code is then 1.`,
   receiver index backfill --host lab-01
   receiver index backfill --episodes-root copy/episodes --index copy/index.jsonl`,
 	}
-	f.add(c)
+	f.addTo(c)
 	c.Flags().BoolVar(&f.opts.DryRun, "dry-run", false, "print what would be appended without writing it")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		opts, err := f.options(c, paths)
+		opts, err := f.fsckOptions(c, paths)
 		if err != nil {
 			return err
 		}
@@ -130,13 +130,13 @@ others are processed, and the exit code is then 1.`,
 
 func runBackfill(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	program, stderr := c.Root().Name(), c.ErrOrStderr()
-	progress, done := cli.Progress(stderr, "reading archives")
+	progress, done := cli.ShowProgress(stderr, "reading archives")
 	opts.Progress = progress
 	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable.Text(err.Error())) }
 	opts.Notify = func(n index.Notice) { fmt.Fprintf(stderr, "%s: %s\n", program, printable.Text(n.String())) }
 	opts.BadMeta = func(err error) { fmt.Fprintf(stderr, "%s: no commit: %s\n", program, printable.Text(err.Error())) }
 	var expanding expandingNotes
-	opts.Expanding = expanding.add
+	opts.Expanding = expanding.addArchive
 	report, err := fsck.Backfill(c.Context(), opts)
 	done()
 	if err != nil {
@@ -145,7 +145,7 @@ func runBackfill(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	if report.Underway > 0 {
 		fmt.Fprintf(stderr, "%s: %d uploads are in flight: the receiver will write their rows\n", program, report.Underway)
 	}
-	expanding.print(stderr, program)
+	expanding.printTo(stderr, program)
 	if err := printBackfill(c.OutOrStdout(), report, opts, asJSON); err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ for each finding, and exits with 1 if there is one.`,
   receiver index verify --deep --json
   receiver index verify --present --episodes-root part/episodes`,
 	}
-	f.add(c)
+	f.addTo(c)
 	c.Flags().BoolVar(&f.opts.Deep, "deep", false, "read and decode every archive and compare its sha256")
 	c.Flags().BoolVar(&f.opts.Present, "present", false, "check only archives that exist, for a partial copy")
 	c.Long += `
@@ -198,7 +198,7 @@ With --deep, an archive is decoded to at most 128 times its size, unless a scrub
 has decoded it before; a note on stderr counts such archives. On a terminal
 --deep shows its progress.`
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		opts, err := f.options(c, paths)
+		opts, err := f.fsckOptions(c, paths)
 		if err != nil {
 			return err
 		}
@@ -210,17 +210,17 @@ has decoded it before; a note on stderr counts such archives. On a terminal
 func runVerify(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	done := func() {}
 	if opts.Deep {
-		opts.Progress, done = cli.Progress(c.ErrOrStderr(), "reading archives")
+		opts.Progress, done = cli.ShowProgress(c.ErrOrStderr(), "reading archives")
 	}
 	var expanding expandingNotes
-	opts.Expanding = expanding.add
+	opts.Expanding = expanding.addArchive
 	out := bufio.NewWriter(c.OutOrStdout())
 	report, err := fsck.Verify(c.Context(), opts, func(found fsck.Finding) { printFinding(out, found, asJSON) })
 	done()
 	if err != nil {
 		return indexError(errors.Join(err, out.Flush()))
 	}
-	expanding.print(c.ErrOrStderr(), c.Root().Name())
+	expanding.printTo(c.ErrOrStderr(), c.Root().Name())
 	printVerified(out, report, asJSON)
 	if err := out.Flush(); err != nil {
 		return err
@@ -265,7 +265,7 @@ type expandingNotes struct {
 	count map[episode.Name]int
 }
 
-func (n *expandingNotes) add(key episode.Key) {
+func (n *expandingNotes) addArchive(key episode.Key) {
 	if n.count == nil {
 		n.names, n.count = make(map[episode.Name][]episode.Name), make(map[episode.Name]int)
 	}
@@ -277,7 +277,7 @@ func (n *expandingNotes) add(key episode.Key) {
 	}
 }
 
-func (n *expandingNotes) print(w io.Writer, program string) {
+func (n *expandingNotes) printTo(w io.Writer, program string) {
 	for _, host := range n.hosts {
 		more := ""
 		if n.count[host] > maxExpandingNamed {

@@ -11,7 +11,7 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-func main() { os.Exit(cli.Main(command())) }
+func main() { os.Exit(cli.Main(newRootCommand())) }
 
 // options are the flags of the daemon and of the commands that need its
 // configuration.
@@ -20,15 +20,15 @@ type options struct {
 	verbose bool
 }
 
-func (o *options) load() (receiver.Config, error) {
+func (o *options) loadConfig() (receiver.Config, error) {
 	c, err := receiver.LoadConfig(o.config)
 	return c, cli.UsageError(err)
 }
 
-// open is load for a command that works with the data directory and reads no secret:
+// openAsUser is loadConfig for a command that works with the data directory and reads no secret:
 // if root runs it, it becomes the receiver's user.
-func (o *options) open(cmd *cobra.Command) (receiver.Config, error) {
-	c, err := o.load()
+func (o *options) openAsUser(cmd *cobra.Command) (receiver.Config, error) {
+	c, err := o.loadConfig()
 	if err != nil {
 		return c, err
 	}
@@ -40,7 +40,7 @@ func stateOf(c receiver.Config) serviceuser.State {
 	return serviceuser.State{Dir: string(c.DataDir), Layout: receiver.Layout(true)}
 }
 
-func command() *cobra.Command {
+func newRootCommand() *cobra.Command {
 	var o options
 	root := &cobra.Command{
 		Use:   "receiver",
@@ -60,13 +60,13 @@ receiver runs, 74 storage fault.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.config, "config", receiver.DefaultConfigFile, "configuration `FILE`")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
-	root.AddCommand(pkiCommand(), hostsCommand(&o), storeCommand(&o), indexCommand(o.paths), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
+	root.AddCommand(pkiCommand(), hostsCommand(&o), storeCommand(&o), indexCommand(o.indexPaths), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
 	return root
 }
 
-// paths returns where the receiver of the configuration keeps its data.
-func (o *options) paths() (episodes, index string, err error) {
-	cfg, err := o.load()
+// indexPaths returns where the receiver of the configuration keeps its data.
+func (o *options) indexPaths() (episodes, index string, err error) {
+	cfg, err := o.loadConfig()
 	if err != nil {
 		return "", "", err
 	}

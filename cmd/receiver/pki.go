@@ -50,7 +50,7 @@ creates too. It never replaces an existing CA.
 
 The names are the DNS names and IP addresses by which hosts reach the receiver.`,
 		Example: `  receiver pki init --dir /etc/cis490/pki --name receiver.lab,10.0.0.1`,
-		Args: checked(cobra.NoArgs, func([]string) error {
+		Args: checkArgs(cobra.NoArgs, func([]string) error {
 			return errors.Join(o.Validate(), checkDays("days", days), checkDays("ca-days", caDays))
 		}),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -75,7 +75,7 @@ Next, for each host: receiver pki issue HOST --dir %[1]s --out DIR
 	cmd.Flags().StringVar(&o.TrustDomain, "trust-domain", pki.DefaultTrustDomain, "trust `DOMAIN` of the hosts")
 	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make server.crt valid for `N` days")
 	cmd.Flags().IntVar(&caDays, "ca-days", asDays(pki.DefaultCAValid), "make the CAs valid for `N` days")
-	must(cmd.MarkFlagRequired("name"))
+	mustMark(cmd.MarkFlagRequired("name"))
 	return cmd
 }
 
@@ -93,12 +93,12 @@ HOST.key. HOST is the host_id of the host's configuration.
 A host may have several certificates. Older ones stay valid until they expire or
 are revoked.`,
 		Example: `  receiver pki issue lab-01 --dir /etc/cis490/pki --out ./lab-01`,
-		Args: checked(hostArg, func(args []string) error {
+		Args: checkArgs(hostArg, func(args []string) error {
 			return errors.Join(pki.CheckHost(episode.Name(args[0])), checkDays("days", days))
 		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Valid = inDays(days)
-			issued, err := pki.Issue(dir, episode.Name(args[0]), out, o)
+			issued, err := pki.IssueHost(dir, episode.Name(args[0]), out, o)
 			if err != nil {
 				return err
 			}
@@ -108,14 +108,14 @@ Next: copy these files to /etc/cis490/pki on %[1]s, then delete the key here:
   %[6]s
   %[2]s
   %[3]s
-`, issued.Host, filepath.Join(out, args[0]+".crt"), key, date(issued.NotAfter), issued.Serial, filepath.Join(out, "ca.crt"))
+`, issued.Host, filepath.Join(out, args[0]+".crt"), key, formatDate(issued.NotAfter), issued.Serial, filepath.Join(out, "ca.crt"))
 		},
 	}
 	dirFlag(cmd, &dir)
 	cmd.Flags().StringVar(&out, "out", "", "write the host's files to `OUT` (required)")
 	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make the certificate valid for `N` days")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "replace existing files of this host")
-	must(cmd.MarkFlagRequired("out"))
+	mustMark(cmd.MarkFlagRequired("out"))
 	return cmd
 }
 
@@ -127,9 +127,9 @@ func pkiListCommand() *cobra.Command {
 		Short:   "List the certificates issued to hosts",
 		Long:    "List lists the certificates issued to hosts.",
 		Example: `  receiver pki list --dir /etc/cis490/pki`,
-		Args:    checked(cobra.NoArgs, nil),
+		Args:    checkArgs(cobra.NoArgs, nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := pki.List(dir, time.Now())
+			list, err := pki.ListIssued(dir, time.Now())
 			if list == nil {
 				return err
 			}
@@ -161,14 +161,14 @@ number. First copy the receiver's hosts.crl into the restored directory, or
 certificates that were revoked since the backup become valid again.`,
 		Example: `  receiver pki revoke lab-01 --dir /etc/cis490/pki
   receiver pki revoke --cert lab-01.crt --dir /etc/cis490/pki`,
-		Args: checked(func(cmd *cobra.Command, args []string) error {
+		Args: checkArgs(func(cmd *cobra.Command, args []string) error {
 			return checkRevoke(cmd, args, serial)
 		}, nil),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return revokeOne(cmd, dir, serial, cert)
 			}
-			revoked, err := pki.Revoke(dir, episode.Name(args[0]), time.Now())
+			revoked, err := pki.RevokeHost(dir, episode.Name(args[0]), time.Now())
 			if len(revoked) == 0 {
 				return err
 			}
@@ -238,7 +238,7 @@ func pkiRenewCommand() *cobra.Command {
 		Long: `Renew replaces server.crt by one that expires later. Key and CA stay, so nothing
 changes for the hosts. Without --name, the names stay too.`,
 		Example: `  receiver pki renew --dir /etc/cis490/pki`,
-		Args: checked(cobra.NoArgs, func([]string) error {
+		Args: checkArgs(cobra.NoArgs, func([]string) error {
 			var err error
 			if len(o.Names) > 0 {
 				err = pki.InitOptions{Names: o.Names}.Validate()
@@ -247,14 +247,14 @@ changes for the hosts. Without --name, the names stay too.`,
 		}),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.LeafValid = inDays(days)
-			ends, err := pki.Renew(dir, o)
+			ends, err := pki.RenewServer(dir, o)
 			if err != nil {
 				return err
 			}
 			return printf(cmd.OutOrStdout(), `%s is valid until %s
 Next: copy it to the receiver as its cert_file, and reload the receiver:
   systemctl reload cis490-receiver
-`, filepath.Join(dir, "server.crt"), date(ends))
+`, filepath.Join(dir, "server.crt"), formatDate(ends))
 		},
 	}
 	dirFlag(cmd, &dir)
@@ -265,20 +265,20 @@ Next: copy it to the receiver as its cert_file, and reload the receiver:
 
 func dirFlag(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "dir", "", "directory `DIR` of the CAs (required)")
-	must(cmd.MarkFlagRequired("dir"))
+	mustMark(cmd.MarkFlagRequired("dir"))
 }
 
-// must panics if a flag does not exist, which is a bug.
-func must(err error) {
+// mustMark panics if a flag does not exist, which is a bug.
+func mustMark(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// checked adds checks of flags to those of arguments, so that misuse is found before a
+// checkArgs adds checks of flags to those of arguments, so that misuse is found before a
 // command runs. A directory must not be empty: that is usually an unset shell variable, and
 // would mean the working directory.
-func checked(args cobra.PositionalArgs, more func([]string) error) cobra.PositionalArgs {
+func checkArgs(args cobra.PositionalArgs, more func([]string) error) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		if err := args(cmd, given); err != nil {
 			return err
@@ -323,7 +323,7 @@ func inDays(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 func asDays(d time.Duration) int { return int(d / (24 * time.Hour)) }
 
-func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+func formatDate(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 func printf(w io.Writer, format string, args ...any) error {
 	_, err := fmt.Fprintf(w, format, args...)
@@ -345,7 +345,7 @@ func printTable(w io.Writer, list []pki.Issued) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "STATE\tFROM\tUNTIL\tSERIAL\tHOST")
 	for _, i := range list {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", i.State, date(i.NotBefore), date(i.NotAfter), i.Serial[:digits], i.Host)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", i.State, formatDate(i.NotBefore), formatDate(i.NotAfter), i.Serial[:digits], i.Host)
 	}
 	return table.Flush()
 }

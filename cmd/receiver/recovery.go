@@ -17,7 +17,7 @@ const (
 	recoveryEvery   = 15 * time.Second
 )
 
-// recoveryProgress tells the service manager that a recovery makes progress. Only bytes
+// recoveryProgress reports to the service manager that a recovery makes progress. Only bytes
 // read from the disk count, so that a start that hangs is ended.
 type recoveryProgress struct {
 	log    *slog.Logger
@@ -37,5 +37,5 @@ func (p *recoveryProgress) addBytes(bytes int) {
 	}
 	p.sentAt = now
 	cli.LogNotifyError(p.log, systemd.ExtendTimeout(recoveryTimeout))
-	cli.LogNotifyError(p.log, systemd.Status("recovering interrupted uploads, read "+humanize.IBytes(uint64(p.total))))
+	cli.LogNotifyError(p.log, systemd.NotifyStatus("recovering interrupted uploads, read "+humanize.IBytes(uint64(p.total))))
 }

@@ -9,6 +9,6 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-func TestMain(m *testing.M) { scripttest.Main(m, command) }
+func TestMain(m *testing.M) { scripttest.Main(m, newRootCommand) }
 
 func TestScripts(t *testing.T) { scripttest.Run(t, "receiver", *update) }

@@ -42,7 +42,7 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
   systemctl stop cis490-receiver && receiver scrub --quarantine`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.open(c)
+			cfg, err := o.openAsUser(c)
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON 
 		printed = errors.Join(printed, err)
 	}
 	var done func()
-	opts.Progress, done = cli.Progress(c.ErrOrStderr(), "reading archives")
+	opts.Progress, done = cli.ShowProgress(c.ErrOrStderr(), "reading archives")
 	p, err := receiver.ScrubOnce(c.Context(), cfg, cli.LockHolder("receiver scrub --quarantine"), opts)
 	done()
 	if errors.Is(err, fs.ErrNotExist) {

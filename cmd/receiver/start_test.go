@@ -39,7 +39,7 @@ func TestStopDuringRecoveryIsNoFailure(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	c := command()
+	c := newRootCommand()
 	c.SilenceErrors, c.SilenceUsage = true, true
 	c.SetArgs([]string{"--config", file})
 	if err := c.ExecuteContext(ctx); err != nil {

@@ -35,7 +35,7 @@ however much is stored, and changes nothing.`,
 				return err
 			}
 			now := time.Now()
-			st, err := receiver.Inspect(cfg, now)
+			st, err := receiver.InspectStatus(cfg, now)
 			if err != nil {
 				return err
 			}
@@ -52,7 +52,7 @@ however much is stored, and changes nothing.`,
 func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "data\t%s\n", printable.Text(st.DataDir))
-	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
+	fmt.Fprintf(w, "running\t%s\n", describeHolder(st.Running, st.RunningUnknown))
 	free := humanize.IBytes(uint64(st.FreeBytes))
 	if st.FreeBytes == durable.UnknownSpace {
 		free = "an unknown amount is"
@@ -74,7 +74,7 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	oldest := "never completed"
 	if !st.Scrub.WholeSince.IsZero() {
 		oldest = "everything was verified since " + st.Scrub.WholeSince.Format(time.DateTime) + " UTC, " +
-			cli.Ago(st.Scrub.WholeSince, now)
+			cli.FormatAgo(st.Scrub.WholeSince, now)
 	}
 	fmt.Fprintf(w, "oldest\t%s\n", oldest)
 	if n := st.Scrub.HostsUnreadable; n > 0 {
@@ -102,8 +102,8 @@ func disabledLine(st receiver.Status) string {
 	return fmt.Sprintf("%d disabled", *st.DisabledHosts)
 }
 
-// running describes the process that holds the lock.
-func running(holder string, unknown bool) string {
+// describeHolder describes the process that holds the lock.
+func describeHolder(holder string, unknown bool) string {
 	if unknown {
 		return "unknown: only root and the receiver's user can read the lock"
 	}
@@ -119,9 +119,9 @@ func scrubLine(st receiver.Status, now time.Time) string {
 	case p.Started.IsZero():
 		return "not started"
 	case !p.Ended.IsZero():
-		return "ended " + cli.Ago(p.Ended, now) + ": " + read
+		return "ended " + cli.FormatAgo(p.Ended, now) + ": " + read
 	case p.Host == "":
-		return "started " + cli.Ago(p.Started, now)
+		return "started " + cli.FormatAgo(p.Started, now)
 	}
 	return fmt.Sprintf("at %s/%s: %s", p.Host, p.Episode, read)
 }

@@ -6,4 +6,4 @@ import (
 	"cis490/internal/labtest"
 )
 
-func TestAdviceNamesCommandsThatExist(t *testing.T) { labtest.CheckAdvice(t, "../..", command) }
+func TestAdviceNamesCommandsThatExist(t *testing.T) { labtest.CheckAdvice(t, "../..", newRootCommand) }

@@ -19,19 +19,19 @@ func (u failedInventory) Inventory(context.Context, []wire.InventoryQuery, bool)
 	return nil, nil, u.err
 }
 
-// openToAsk is open for a command that may have to ask the receiver. Otherwise the command
+// openToAsk is openAsUser for a command that may have to ask the receiver. Otherwise the command
 // works without certificate and key.
 func (o *options) openToAsk(cmd *cobra.Command, ask bool) (shipper.Config, uplink.InventoryClient, error) {
 	if !ask {
-		c, err := o.open(cmd)
+		c, err := o.openAsUser(cmd)
 		return c, nil, err
 	}
-	c, err := o.load()
+	c, err := o.loadConfig()
 	if err != nil {
 		return c, nil, err
 	}
 	var client uplink.InventoryClient
-	if connected, _, err := connect(c); err != nil {
+	if connected, _, err := newClient(c); err != nil {
 		client = failedInventory{err}
 	} else {
 		client = connected

@@ -20,8 +20,8 @@ import (
 	"cis490/internal/uplink"
 )
 
-// facts is the result of a check.
-type facts struct {
+// checkFacts is the result of a check.
+type checkFacts struct {
 	Config       string    `json:"config"`
 	OutboxDir    string    `json:"outbox_dir"`
 	CertNotAfter time.Time `json:"cert_not_after"`
@@ -65,7 +65,7 @@ no certificate.`,
 			if reload {
 				cli.UseConfigOfDaemon(c, &o.config)
 			}
-			cfg, err := o.load()
+			cfg, err := o.loadConfig()
 			if err != nil {
 				return err
 			}
@@ -82,13 +82,13 @@ no certificate.`,
 	return c
 }
 
-// runCheckDisk probes the file systems. The outbox comes first: nobody else can write
+// runCheckDisk probes the file systems. The outbox comes first: no other user can write
 // in it, and the other folders are on its file system.
 func runCheckDisk(c *cobra.Command, o *options) error {
 	if err := hostdir.CheckKernel(); err != nil {
 		return err
 	}
-	cfg, err := o.open(c)
+	cfg, err := o.openAsUser(c)
 	if err != nil {
 		return err
 	}
@@ -96,18 +96,18 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	return startError(hostdir.CheckMoves(cfg.Dirs()), o.config)
+	return startError(hostdir.CheckMoves(cfg.DirsConfig()), o.config)
 }
 
 // runCheckReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
 func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
-	visible, hidden := cli.LeaveHiddenOut(files(cfg))
+	visible, hidden := cli.LeaveHiddenOut(reloadedFiles(cfg))
 	if !slices.Contains(visible, string(cfg.Receiver.TokenFile)) {
 		cfg.Receiver.TokenFile = ""
 	}
 	var err error
-	if len(visible) == len(files(cfg)) { // without certificate or key there is nothing to try
-		_, err = pki.LoadClient(credentials(cfg))
+	if len(visible) == len(reloadedFiles(cfg)) { // without certificate or key there is nothing to try
+		_, err = pki.LoadClient(credentialFiles(cfg))
 	}
 	if err := errors.Join(cli.UsageError(err), cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
 		return err
@@ -116,7 +116,7 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 		return cli.UsageError(err)
 	}
 	if o.json {
-		return cli.WriteJSON(c.OutOrStdout(), facts{Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(), Files: visible})
+		return cli.WriteJSON(c.OutOrStdout(), checkFacts{Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(), Files: visible})
 	}
 	return cli.PrintReload(c.OutOrStdout(), visible, o.config, hidden)
 }
@@ -125,22 +125,22 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) error {
 	cli.NoteLiteral(c, config.LiteralPaths(cfg))
 	k := &cli.CheckReport{Lenient: lenient, WasRoot: os.Geteuid() == 0}
-	k.Warn(shipper.BareSizes(o.config))
-	_, creds, err := connect(cfg)
+	k.AddWarning(shipper.BareSizes(o.config))
+	_, creds, err := newClient(cfg)
 	if err == nil {
-		err = cli.UsageError(errors.Join(creds.Check(cfg.HostID, time.Now()), credentials(cfg).CheckRoles()))
+		err = cli.UsageError(errors.Join(creds.CheckValidity(cfg.HostID, time.Now()), credentialFiles(cfg).CheckRoles()))
 	}
-	k.Fail(err)
+	k.AddError(err)
 	// What root left is handed over whatever is wrong with the files.
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
-		return errors.Join(k.Err(c), err)
+		return errors.Join(k.ExitError(c), err)
 	}
-	f := facts{
+	f := checkFacts{
 		Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(),
-		Files: files(cfg), Receiver: cfg.Receiver.URL, CheckReport: k,
+		Files: reloadedFiles(cfg), Receiver: cfg.Receiver.URL, CheckReport: k,
 	}
 	examineHost(cfg, &f, o.config, cli.CheckLine(c))
-	if err := k.Err(c); err != nil {
+	if err := k.ExitError(c); err != nil {
 		return err
 	}
 	f.CertNotAfter = creds.NotAfter()
@@ -152,39 +152,39 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 
 // examineHost checks files, directories, key and space as the shipper's user. Root could
 // read everything and write everywhere: the daemon's user must be able to.
-func examineHost(cfg shipper.Config, f *facts, file, line string) {
-	f.Fail(cli.UsageError(serviceuser.CheckReadable(f.Files, line)))
+func examineHost(cfg shipper.Config, f *checkFacts, file, line string) {
+	f.AddError(cli.UsageError(serviceuser.CheckReadable(f.Files, line)))
 	usable := f.ExamineFolders(string(cfg.EpisodesDir), string(cfg.OutboxDir), string(cfg.ShippedDir))
 	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))
 	if usable {
-		_, err := uplink.AdoptedBy(cfg.Dirs())
-		f.Fail(errors.Join(startError(checkMoves(cfg), file), err))
+		_, err := uplink.AdoptedBy(cfg.DirsConfig())
+		f.AddError(errors.Join(startError(checkMoves(cfg), file), err))
 	}
 	free, err := cli.FreeAt(f.OutboxDir)
 	if err != nil {
 		return // said of the folder
 	}
-	f.Space = &cli.Space{Unknown: free.Unknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
+	f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 	if free.Bytes < int64(cfg.MinFree) {
-		f.Fail(fmt.Errorf("nothing is packed: %s free on the disk of %s is below min_free (%s): free some space or lower min_free",
+		f.AddError(fmt.Errorf("nothing is packed: %s free on the disk of %s is below min_free (%s): free some space or lower min_free",
 			config.Bytes(free.Bytes), f.OutboxDir, cfg.MinFree))
 	}
 	if free.TotalInodes > 0 {
 		f.Space.FreeInodes = &free.Inodes
 	}
 	if free.TotalInodes > 0 && free.Inodes == 0 {
-		f.Fail(fmt.Errorf("nothing is packed: the disk of %s has no free inode (see 'df -i'): delete files", f.OutboxDir))
+		f.AddError(fmt.Errorf("nothing is packed: the disk of %s has no free inode (see 'df -i'): delete files", f.OutboxDir))
 	}
 }
 
 // checkMoves is [hostdir.CheckMoves], also for folders that are made at the next start.
 func checkMoves(cfg shipper.Config) error {
-	err := hostdir.CheckMoves(cfg.Dirs())
+	err := hostdir.CheckMoves(cfg.DirsConfig())
 	if err == nil {
 		err = cli.CheckMove(string(cfg.EpisodesDir), string(cfg.ShippedDir))
 	}
-	if err == nil && cfg.Retention.On() {
+	if err == nil && cfg.Retention.IsEnabled() {
 		err = cli.CheckMove(string(cfg.ShippedDir), string(cfg.OutboxDir))
 	}
 	if _, separate := errors.AsType[*durable.SeparateError](err); separate {
@@ -193,7 +193,7 @@ func checkMoves(cfg shipper.Config) error {
 	return err
 }
 
-func printFacts(to io.Writer, f facts) error {
+func printFacts(to io.Writer, f checkFacts) error {
 	rows := []cli.Row{{Name: "config", Lines: []string{f.Config}}, {Name: "receiver", Lines: []string{f.Receiver}}}
 	for i, name := range []string{"episodes", "outbox", "shipped"} {
 		rows = append(rows, cli.FolderRow(name, f.Folders[i]))

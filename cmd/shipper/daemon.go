@@ -22,8 +22,8 @@ import (
 // expiresSoon is how long before its expiry a certificate is warned about.
 const expiresSoon = 30 * 24 * time.Hour
 
-// credentials returns the files that a start and a reload read.
-func credentials(c shipper.Config) pki.ClientConfig {
+// credentialFiles returns the files that a start and a reload read.
+func credentialFiles(c shipper.Config) pki.ClientConfig {
 	return pki.ClientConfig{
 		CAFile:    string(c.Receiver.CAFile),
 		CertFile:  string(c.Receiver.CertFile),
@@ -32,11 +32,11 @@ func credentials(c shipper.Config) pki.ClientConfig {
 	}
 }
 
-func files(c shipper.Config) []string { return credentials(c).Files() }
+func reloadedFiles(c shipper.Config) []string { return credentialFiles(c).Files() }
 
-// connect returns the client of c, and the credentials that it presents.
-func connect(c shipper.Config) (*wire.Client, *pki.Client, error) {
-	creds, err := pki.LoadClient(credentials(c))
+// newClient returns the client of c, and the credentials that it presents.
+func newClient(c shipper.Config) (*wire.Client, *pki.Client, error) {
+	creds, err := pki.LoadClient(credentialFiles(c))
 	if err != nil {
 		return nil, nil, cli.UsageError(err)
 	}
@@ -63,7 +63,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	log, flush := logging.NewDaemon(o.verbose)
 	defer flush()
-	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
+	if err := serviceuser.CheckReadable(reloadedFiles(cfg), cli.CheckLine(c)); err != nil {
 		log.Warn("next reload will fail", "err", err)
 	}
 	if err := cli.NoteConfig(o.config); err != nil {
@@ -77,16 +77,16 @@ func runDaemon(c *cobra.Command, o *options) error {
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
-	reloads := &cli.Reloader{Log: log, Files: files(cfg), Config: o.config, Check: cli.CheckLine(c)}
+	reloads := &cli.Reloader{Log: log, Files: reloadedFiles(cfg), Config: o.config, Check: cli.CheckLine(c)}
 	renewal := &renewal{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads}
-	s.Status, s.Renew = reloads.Status, renewal.renew
+	s.Status, s.Renew = reloads.NotifyStatus, renewal.renewAfterRefusal
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
-	cli.LogNotifyError(log, systemd.Ready("looking for episodes"))
+	cli.LogNotifyError(log, systemd.NotifyReady("looking for episodes"))
 
 	g, ctx := errgroup.WithContext(c.Context())
-	g.Go(func() error { return systemd.Watchdog(ctx, s.Alive) })
+	g.Go(func() error { return systemd.RunWatchdog(ctx, s.IsAlive) })
 	g.Go(func() error {
-		cli.RunDaily(ctx, renewal.remind)
+		cli.RunDaily(ctx, renewal.warnExpiry)
 		return nil
 	})
 	g.Go(func() error {
@@ -96,7 +96,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 			}
 			client.CloseIdle()
 			s.Wake()
-			renewal.remind()
+			renewal.warnExpiry()
 			return nil
 		}
 		reloads.Run(ctx, hup)
@@ -104,7 +104,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		cli.LogNotifyError(log, systemd.Stopping())
+		cli.LogNotifyError(log, systemd.NotifyStopping())
 		return nil
 	})
 	g.Go(func() error {

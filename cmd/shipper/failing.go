@@ -27,7 +27,7 @@ func failingLine(st shipper.Status, now time.Time) string {
 
 // reportAge describes how old the shipper's report is, if it is not current.
 func reportAge(st shipper.Status, now time.Time) string {
-	age := cli.Ago(st.ReportedAt, now)
+	age := cli.FormatAgo(st.ReportedAt, now)
 	switch {
 	case st.Running == "" && !st.RunningUnknown:
 		return fmt.Sprintf(", when the last run ended %s", age)
@@ -39,7 +39,7 @@ func reportAge(st shipper.Status, now time.Time) string {
 
 // receiverLine describes whether the receiver accepts uploads, and how old that is.
 func receiverLine(st shipper.Status, now time.Time) string {
-	ago := func(t time.Time) string { return cli.Ago(t, now) }
+	ago := func(t time.Time) string { return cli.FormatAgo(t, now) }
 	last := ""
 	if !st.AnsweredAt.IsZero() {
 		last = ", last answered " + ago(st.AnsweredAt)
@@ -98,7 +98,7 @@ func attemptsText(f outbox.Failure, now time.Time) string {
 	if f.Attempts > 1 {
 		times = fmt.Sprintf("%d times", f.Attempts)
 	}
-	return fmt.Sprintf("tried %s, first %s", times, cli.Ago(f.Since, now))
+	return fmt.Sprintf("tried %s, first %s", times, cli.FormatAgo(f.Since, now))
 }
 
 func nextTry(f outbox.Failure, st shipper.Status, now time.Time) string {
@@ -127,7 +127,7 @@ func wrapText(text string) string {
 	const indent = "  "
 	var b strings.Builder
 	column := 0
-	for _, word := range strings.Fields(ascii(text)) {
+	for _, word := range strings.Fields(asciiText(text)) {
 		for {
 			room := width - column - 1
 			if column == 0 {

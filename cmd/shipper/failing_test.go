@@ -44,16 +44,16 @@ func TestTimesAreSaidInWords(t *testing.T) {
 		"a run that has just ended":   {failingLine(st(now), now), "1, when the last run ended just now"},
 		"a run of long ago":           {failingLine(st(now.Add(-time.Hour)), now), "1, when the last run ended 1 hour ago"},
 		"a run in the future":         {failingLine(st(now.Add(time.Hour)), now), "1, when the last run ended in the future (was the clock set back?)"},
-		"finished now":                {unfinished(st(now), now), "0, the last one finished just now"},
-		"finished an hour ago":        {unfinished(st(now.Add(-time.Hour)), now), "0, the last one finished 1 hour ago"},
-		"finished in the future":      {unfinished(st(now.AddDate(600, 0, 0)), now), "0, the last one finished in the future (was the clock set back?)"},
+		"finished now":                {describeUnfinished(st(now), now), "0, the last one finished just now"},
+		"finished an hour ago":        {describeUnfinished(st(now.Add(-time.Hour)), now), "0, the last one finished 1 hour ago"},
+		"finished in the future":      {describeUnfinished(st(now.AddDate(600, 0, 0)), now), "0, the last one finished in the future (was the clock set back?)"},
 		"tried a moment ago":          {attemptsText(outbox.Failure{Attempts: 1, Since: now}, now), "tried once, first just now"},
 		"due":                         {nextTry(outbox.Failure{NextAt: now}, running, now), ", again now"},
 		"due before":                  {nextTry(outbox.Failure{NextAt: now.Add(-time.Hour)}, running, now), ", again now"},
 		"due in less than a second":   {nextTry(outbox.Failure{NextAt: now.Add(time.Second / 2)}, running, now), ", again now"},
 		"due later":                   {nextTry(outbox.Failure{NextAt: now.Add(time.Minute)}, running, now), ", again 1 minute from now"},
 		"due while no shipper is run": {nextTry(outbox.Failure{NextAt: now}, shipper.Status{}, now), ""},
-		"changes":                     {changes(shipper.Changes{Count: 2, Oldest: now.Add(-time.Hour), Newest: now}, now), ", 2 changed since (noted 1 hour ago to just now): see 'shipper verify'"},
+		"changes":                     {describeChanges(shipper.Changes{Count: 2, Oldest: now.Add(-time.Hour), Newest: now}, now), ", 2 changed since (noted 1 hour ago to just now): see 'shipper verify'"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %q, want %q", what, c.got, c.want)
@@ -75,7 +75,7 @@ func FuzzWrapped(f *testing.F) {
 			}
 		}
 		squeeze := func(s string) string { return strings.Join(strings.Fields(s), "") }
-		if want := squeeze(ascii(text)); squeeze(got) != want {
+		if want := squeeze(asciiText(text)); squeeze(got) != want {
 			t.Errorf("%q became %q", want, got)
 		}
 	})

@@ -24,11 +24,11 @@ the shipper runs, and changes nothing. It exits with 3 if something is held.`,
 		Example: "  shipper held\n  shipper held --json | jq -r 'select(.reason == \"conflict\").episode_id'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.open(c)
+			cfg, err := o.openAsUser(c)
 			if err != nil {
 				return err
 			}
-			st, err := inspect(cfg)
+			st, err := inspectStatus(cfg)
 			if err != nil {
 				return err
 			}
@@ -73,8 +73,8 @@ func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
 	}
 	for _, h := range st.Held {
 		line("\n%s\n", h.Episode)
-		line("  %s, held %s\n", cmp.Or(ascii(string(h.Reason)), "unknown"), cli.Ago(h.HeldAt, now))
-		line("  %s\n", ascii(h.Cause))
+		line("  %s, held %s\n", cmp.Or(asciiText(string(h.Reason)), "unknown"), cli.FormatAgo(h.HeldAt, now))
+		line("  %s\n", asciiText(h.Cause))
 		if h.Digest != nil {
 			line("  local     %s\n", h.Digest)
 		}
@@ -97,7 +97,7 @@ func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
 		}
 	}
 	for _, u := range st.Unshippable {
-		line("\ncannot be shipped: %s\n", ascii(u))
+		line("\ncannot be shipped: %s\n", asciiText(u))
 	}
 	return err
 }

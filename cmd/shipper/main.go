@@ -16,7 +16,7 @@ import (
 	"cis490/internal/wire"
 )
 
-func main() { os.Exit(cli.Main(command())) }
+func main() { os.Exit(cli.Main(newRootCommand())) }
 
 // options are the flags that every command has.
 type options struct {
@@ -27,28 +27,28 @@ type options struct {
 	missing []string // directories that the start has to make
 }
 
-func (o *options) load() (shipper.Config, error) {
+func (o *options) loadConfig() (shipper.Config, error) {
 	c, err := shipper.LoadConfig(o.config)
 	return c, cli.UsageError(err)
 }
 
-// open is load for a command that works with the folders and reads no secret: if root
+// openAsUser is loadConfig for a command that works with the folders and reads no secret: if root
 // runs it, it becomes the shipper's user.
-func (o *options) open(cmd *cobra.Command) (shipper.Config, error) {
-	c, err := o.load()
+func (o *options) openAsUser(cmd *cobra.Command) (shipper.Config, error) {
+	c, err := o.loadConfig()
 	if err != nil {
 		return c, err
 	}
 	return c, cli.BecomeServiceUser(cmd, stateOf(c))
 }
 
-// connect is open for a command that talks to the receiver: it reads certificate, key
+// connectAsUser is openAsUser for a command that talks to the receiver: it reads certificate, key
 // and token first, which root may be able to read and the shipper's user not.
-func (o *options) connect(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
+func (o *options) connectAsUser(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
 	return o.connectAs(cmd, false)
 }
 
-// connectToShip is connect for a command that makes the folders if they are missing.
+// connectToShip is connectAsUser for a command that makes the folders if they are missing.
 func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
 	if err := hostdir.CheckKernel(); err != nil {
 		return shipper.Config{}, nil, nil, err
@@ -57,11 +57,11 @@ func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Clien
 }
 
 func (o *options) connectAs(cmd *cobra.Command, create bool) (shipper.Config, *wire.Client, *pki.Client, error) {
-	c, err := o.load()
+	c, err := o.loadConfig()
 	if err != nil {
 		return c, nil, nil, err
 	}
-	client, credentials, err := connect(c)
+	client, credentials, err := newClient(c)
 	if err != nil {
 		return c, nil, nil, err
 	}
@@ -81,7 +81,7 @@ func stateOf(c shipper.Config) serviceuser.State {
 	}
 }
 
-func command() *cobra.Command {
+func newRootCommand() *cobra.Command {
 	var o options
 	var once, ping bool
 	root := &cobra.Command{

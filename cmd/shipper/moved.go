@@ -8,8 +8,8 @@ import (
 	"cis490/internal/cli"
 )
 
-// moved is the result of retry or resend for one episode.
-type moved struct {
+// retriedEpisode is the result of retry or resend for one episode.
+type retriedEpisode struct {
 	Episode string `json:"episode_id"`
 	Again   bool   `json:"again"`        // it will be retried or sent again
 	As      string `json:"as,omitempty"` // under this name
@@ -17,7 +17,7 @@ type moved struct {
 }
 
 // printMoved prints m as JSON, or what will be done if err is nil.
-func (o *options) printMoved(c *cobra.Command, m moved, err error, what string) error {
+func (o *options) printMoved(c *cobra.Command, m retriedEpisode, err error, what string) error {
 	if o.json {
 		if err != nil {
 			m.Error = err.Error()
@@ -31,6 +31,6 @@ func (o *options) printMoved(c *cobra.Command, m moved, err error, what string) 
 	if m.As != "" {
 		as = ", as " + m.As
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%s will be %s%s\n", ascii(m.Episode), what, as)
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s will be %s%s\n", asciiText(m.Episode), what, as)
 	return err
 }

@@ -33,7 +33,7 @@ func runOnce(c *cobra.Command, o *options) error {
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	done := showProgress(c.Context(), s)
-	tally, passErr := s.Once(c.Context())
+	tally, passErr := s.RunOnce(c.Context())
 	done()
 	canceled := errors.Is(passErr, context.Canceled)
 	if c.Context().Err() != nil && canceled {

@@ -25,8 +25,8 @@ const pingTimeout = 20 * time.Second
 // maxClockSkew is how far the clocks may be apart before --ping warns.
 const maxClockSkew = 5 * time.Second
 
-// report is what --ping --json prints.
-type report struct {
+// pingReport is what --ping --json prints.
+type pingReport struct {
 	OK        bool               `json:"ok"`
 	URL       string             `json:"url"`
 	Error     string             `json:"error,omitempty"`
@@ -37,14 +37,14 @@ type report struct {
 
 // runPing tests the connection to the receiver and explains what is wrong.
 func runPing(c *cobra.Command, o *options) error {
-	cfg, client, creds, err := o.connect(c)
+	cfg, client, creds, err := o.connectAsUser(c)
 	if err != nil {
 		return err
 	}
-	if err := serviceuser.CheckReadable(files(cfg), cli.CheckLine(c)); err != nil {
+	if err := serviceuser.CheckReadable(reloadedFiles(cfg), cli.CheckLine(c)); err != nil {
 		return cli.UsageError(err)
 	}
-	adopted, err := uplink.AdoptedBy(cfg.Dirs())
+	adopted, err := uplink.AdoptedBy(cfg.DirsConfig())
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func runPing(c *cobra.Command, o *options) error {
 	}
 	hint := hint.For(err)
 	if o.json {
-		r := report{OK: err == nil, URL: cfg.Receiver.URL, Hint: hint, ClockSkew: skew.Seconds()}
+		r := pingReport{OK: err == nil, URL: cfg.Receiver.URL, Hint: hint, ClockSkew: skew.Seconds()}
 		if err != nil {
 			r.Error = err.Error()
 		}
@@ -79,17 +79,17 @@ func runPing(c *cobra.Command, o *options) error {
 
 // measurePing pings the receiver and returns how far the local clock is ahead of it.
 func measurePing(ctx context.Context, client *wire.Client, creds *pki.Client, cfg shipper.Config, adopted outbox.Store) (wire.PingResponse, time.Duration, error) {
-	if err := creds.Check(cfg.HostID, time.Now()); err != nil {
+	if err := creds.CheckValidity(cfg.HostID, time.Now()); err != nil {
 		return wire.PingResponse{}, 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	// The first ping opens the connection, the second one measures the skew.
-	if _, err := uplink.Ping(ctx, cfg.Dirs(), client, adopted); err != nil {
+	if _, err := uplink.Ping(ctx, cfg.DirsConfig(), client, adopted); err != nil {
 		return wire.PingResponse{}, 0, err
 	}
 	sent := time.Now()
-	resp, err := uplink.Ping(ctx, cfg.Dirs(), client, adopted)
+	resp, err := uplink.Ping(ctx, cfg.DirsConfig(), client, adopted)
 	if err != nil {
 		return wire.PingResponse{}, 0, err
 	}

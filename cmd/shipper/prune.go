@@ -35,7 +35,7 @@ deletes.`,
   shipper verify && shipper prune --max-age 30d`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.load()
+			cfg, err := o.loadConfig()
 			if err != nil {
 				return err
 			}
@@ -43,14 +43,14 @@ deletes.`,
 				return cli.UsageError(errors.New("--limit: must be at least 1"))
 			}
 			given := shipped.RetentionConfig{MaxAge: maxAge, MaxBytes: config.Bytes(maxBytes), MinFree: config.Bytes(minFree)}
-			if given.On() {
+			if given.IsEnabled() {
 				cfg.Retention = given
 			}
-			interrupted, err := shipped.CountInterrupted(cfg.Dirs())
+			interrupted, err := shipped.CountInterrupted(cfg.DirsConfig())
 			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 				return err
 			}
-			if !cfg.Retention.On() && interrupted == 0 {
+			if !cfg.Retention.IsEnabled() && interrupted == 0 {
 				return cli.UsageError(errors.New("no retention policy set: set [retention] in the configuration, or use --max-age, --max-bytes or --min-free"))
 			}
 			if err := cfg.Validate(); err != nil {
@@ -69,7 +69,7 @@ deletes.`,
 }
 
 func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.PruneOptions) error {
-	client, _, err := connect(cfg)
+	client, _, err := newClient(cfg)
 	if err != nil {
 		return err
 	}
@@ -93,10 +93,10 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.Pru
 			humanize.IBytes(uint64(max(p.Bytes, 0))), receivedAt(p.ReceivedAt, now), p.Reason, keptReason(p))
 		return err
 	}
-	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
+	read, done := cli.ShowProgress(c.ErrOrStderr(), "comparing episodes")
 	opts.OnRead = read
 	opts.Log = logging.New(o.verbose)
-	report, err := shipped.Prune(c.Context(), cfg.Dirs(), client, opts)
+	report, err := shipped.Prune(c.Context(), cfg.DirsConfig(), client, opts)
 	done()
 	if err != nil {
 		return auditError(cfg, err)
@@ -116,5 +116,5 @@ func keptReason(p shipped.PruneResult) string {
 	if p.Kept == "" {
 		return ""
 	}
-	return ": " + ascii(p.Kept)
+	return ": " + asciiText(p.Kept)
 }

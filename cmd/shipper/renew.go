@@ -23,14 +23,14 @@ type renewal struct {
 	reloads *cli.Reloader
 }
 
-// renew is [shipper.Shipper.Renew].
-func (r *renewal) renew(refusal error) (renewed bool, advice string) {
-	own := r.creds.Check(r.cfg.HostID, time.Now())
+// renewAfterRefusal is [shipper.Shipper.Renew].
+func (r *renewal) renewAfterRefusal(refusal error) (renewed bool, advice string) {
+	own := r.creds.CheckValidity(r.cfg.HostID, time.Now())
 	if own == nil && !hint.BlamesCredentials(refusal) {
 		return false, ""
 	}
 	r.client.CloseIdle() // these connections use the old credentials
-	changed, err := r.refresh()
+	changed, err := r.reloadCredentials()
 	switch {
 	case err != nil:
 		return false, fmt.Sprintf("fix this, then 'systemctl reload cis490-shipper': the credentials on this host's disk, perhaps newer, cannot be loaded: %v", err)
@@ -42,38 +42,38 @@ func (r *renewal) renew(refusal error) (renewed bool, advice string) {
 	return false, hint.For(refusal) + "; this host's disk has no other certificate, CA or token"
 }
 
-// refresh loads the credentials on disk, and reports whether they changed.
-func (r *renewal) refresh() (changed bool, err error) {
-	changed, err = r.creds.Refresh()
+// reloadCredentials loads the credentials on disk, and reports whether they changed.
+func (r *renewal) reloadCredentials() (changed bool, err error) {
+	changed, err = r.creds.ReloadIfChanged()
 	if err != nil {
 		return false, serviceuser.Explain(err, r.reloads.Check)
 	}
 	if changed {
 		r.client.CloseIdle()
-		r.reloads.Recovered()
+		r.reloads.ClearFailure()
 		r.log.Info("loaded renewed certificates", "files", strings.Join(r.reloads.Files, " "), "not_after", r.creds.NotAfter().UTC().Format(time.RFC3339))
 	}
 	return changed, nil
 }
 
-// remind logs that the certificate expires or is refused, unless a newer one is on disk.
-func (r *renewal) remind() {
-	if r.expiring() {
+// warnExpiry logs that the certificate expires or is refused, unless a newer one is on disk.
+func (r *renewal) warnExpiry() {
+	if r.expiresSoon() {
 		// A reload and the receiver's refusal report what cannot be loaded.
-		_, _ = r.refresh()
+		_, _ = r.reloadCredentials()
 	}
-	if err := r.creds.Check(r.cfg.HostID, time.Now()); err != nil {
+	if err := r.creds.CheckValidity(r.cfg.HostID, time.Now()); err != nil {
 		r.log.Error("the receiver will refuse this host", "err", err)
 		return
 	}
-	if r.expiring() {
+	if r.expiresSoon() {
 		left := time.Until(r.creds.NotAfter())
 		r.log.Warn("certificate expires soon", "file", string(r.cfg.Receiver.CertFile), "days", int(left.Hours()/24),
 			"hint", "issue a new one with 'receiver pki issue'")
 	}
 }
 
-// expiring reports whether the certificate expires soon or is not valid now.
-func (r *renewal) expiring() bool {
-	return time.Until(r.creds.NotAfter()) < expiresSoon || r.creds.Check(r.cfg.HostID, time.Now()) != nil
+// expiresSoon reports whether the certificate expires soon or is not valid now.
+func (r *renewal) expiresSoon() bool {
+	return time.Until(r.creds.NotAfter()) < expiresSoon || r.creds.CheckValidity(r.cfg.HostID, time.Now()) != nil
 }

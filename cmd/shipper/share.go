@@ -30,7 +30,7 @@ others are shared; the exit code is then 1.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				cfg, err := o.load()
+				cfg, err := o.loadConfig()
 				if err != nil {
 					return err
 				}

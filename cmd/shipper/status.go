@@ -38,11 +38,11 @@ minutes; 'shipper --ping' asks it now.`,
 		Example: "  shipper status\n  shipper status --json | jq '.held[].cause'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.open(c)
+			cfg, err := o.openAsUser(c)
 			if err != nil {
 				return err
 			}
-			st, err := inspect(cfg)
+			st, err := inspectStatus(cfg)
 			if err != nil {
 				return err
 			}
@@ -56,9 +56,9 @@ minutes; 'shipper --ping' asks it now.`,
 	}
 }
 
-// inspect returns the status that 'status' and 'held' print.
-func inspect(cfg shipper.Config) (shipper.Status, error) {
-	st, err := shipper.Inspect(cfg)
+// inspectStatus returns the status that 'status' and 'held' print.
+func inspectStatus(cfg shipper.Config) (shipper.Status, error) {
+	st, err := shipper.InspectStatus(cfg)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the shipper creates its directories at its first start)", err)
 	}
@@ -84,13 +84,13 @@ func exitOfStore(st shipper.Status) error {
 func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
-	fmt.Fprintf(w, "running\t%s\n", running(st.Running, st.RunningUnknown))
+	fmt.Fprintf(w, "running\t%s\n", describeHolder(st.Running, st.RunningUnknown))
 	fmt.Fprintf(w, "receiver\t%s\n", receiverLine(st, now))
-	fmt.Fprintf(w, "store\t%s\n", adopted(st))
-	fmt.Fprintf(w, "unfinished\t%s\n", unfinished(st, now))
-	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling(st.Settling))
+	fmt.Fprintf(w, "store\t%s\n", describeStore(st))
+	fmt.Fprintf(w, "unfinished\t%s\n", describeUnfinished(st, now))
+	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, describeSettling(st.Settling))
 	fmt.Fprintf(w, "outbox\t%s to be sent\n", humanize.IBytes(uint64(st.SealedBytes)))
-	fmt.Fprintf(w, "shipped\t%d in the shipped directory%s\n", st.Shipped, changes(st.Changed, now))
+	fmt.Fprintf(w, "shipped\t%d in the shipped directory%s\n", st.Shipped, describeChanges(st.Changed, now))
 	if st.Discarded > 0 {
 		fmt.Fprintf(w, "deleting\t%d in the trash: 'shipper prune' completes an interrupted deletion\n", st.Discarded)
 	}
@@ -115,17 +115,17 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	return printStrays(to, st)
 }
 
-// unfinished describes how many episodes have no marker, and when the last one finished.
-func unfinished(st shipper.Status, now time.Time) string {
+// describeUnfinished describes how many episodes have no marker, and when the last one finished.
+func describeUnfinished(st shipper.Status, now time.Time) string {
 	text := strconv.Itoa(st.Unfinished)
 	if st.LastFinished.IsZero() {
 		return text + ", no finished episode here"
 	}
-	return text + ", the last one finished " + cli.Ago(st.LastFinished, now)
+	return text + ", the last one finished " + cli.FormatAgo(st.LastFinished, now)
 }
 
-// adopted describes the store that has this host's episodes.
-func adopted(st shipper.Status) string {
+// describeStore describes the store that has this host's episodes.
+func describeStore(st shipper.Status) string {
 	s := st.Store
 	if st.StoreProblem != "" {
 		return "cannot be read, see below"
@@ -133,40 +133,40 @@ func adopted(st shipper.Status) string {
 	if s == nil {
 		return "none adopted: the first receipt names it"
 	}
-	return fmt.Sprintf("%s, index %d bytes at least", ascii(s.ID), s.IndexBytes)
+	return fmt.Sprintf("%s, index %d bytes at least", asciiText(s.ID), s.IndexBytes)
 }
 
-// settling describes how many waiting episodes changed too recently to be packed.
-func settling(n int) string {
+// describeSettling describes how many waiting episodes changed too recently to be packed.
+func describeSettling(n int) string {
 	if n == 0 {
 		return ""
 	}
 	return fmt.Sprintf(" (%d settling)", n)
 }
 
-// running describes the process that holds the lock.
-func running(holder string, unknown bool) string {
+// describeHolder describes the process that holds the lock.
+func describeHolder(holder string, unknown bool) string {
 	if unknown {
 		return "unknown: only root and the shipper's user can read the lock"
 	}
-	return cmp.Or(ascii(holder), "no")
+	return cmp.Or(asciiText(holder), "no")
 }
 
-// changes describes how many retired episodes were found to have changed, and when.
-func changes(c shipper.Changes, now time.Time) string {
+// describeChanges describes how many retired episodes were found to have changed, and when.
+func describeChanges(c shipper.Changes, now time.Time) string {
 	if c.Count == 0 {
 		return ""
 	}
-	noted := cli.Ago(c.Newest, now)
-	if oldest := cli.Ago(c.Oldest, now); oldest != noted {
+	noted := cli.FormatAgo(c.Newest, now)
+	if oldest := cli.FormatAgo(c.Oldest, now); oldest != noted {
 		noted = oldest + " to " + noted
 	}
 	return fmt.Sprintf(", %d changed since (noted %s): see 'shipper verify'", c.Count, noted)
 }
 
-// ascii returns untrusted text in printable ASCII. Printable text may already be escaped
+// asciiText returns untrusted text in printable ASCII. Printable text may already be escaped
 // and is returned as it is.
-func ascii(s string) string { return printable.Text(s) }
+func asciiText(s string) string { return printable.Text(s) }
 
 func retryCommand(o *options) *cobra.Command {
 	var accept, keepBoth bool
@@ -193,11 +193,11 @@ cannot reach it.`,
 			for _, arg := range args {
 				name, err := episode.ParseName(arg)
 				if err != nil {
-					errs = append(errs, cli.UsageError(err), o.printMoved(c, moved{Episode: arg}, err, ""))
+					errs = append(errs, cli.UsageError(err), o.printMoved(c, retriedEpisode{Episode: arg}, err, ""))
 					continue
 				}
-				as, err := retry(c.Context(), cfg, up, name, accept, keepBoth)
-				errs = append(errs, err, o.printMoved(c, moved{Episode: arg, Again: err == nil, As: as}, err, "tried again"))
+				as, err := releaseEpisode(c.Context(), cfg, up, name, accept, keepBoth)
+				errs = append(errs, err, o.printMoved(c, retriedEpisode{Episode: arg, Again: err == nil, As: as}, err, "tried again"))
 			}
 			return errors.Join(errs...)
 		},
@@ -209,16 +209,16 @@ cannot reach it.`,
 	return c
 }
 
-// retry releases an episode and returns the second name that it gets with keepBoth.
-func retry(ctx context.Context, cfg shipper.Config, client uplink.InventoryClient, name episode.Name, accept, keepBoth bool) (string, error) {
+// releaseEpisode releases an episode and returns the second name that it gets with keepBoth.
+func releaseEpisode(ctx context.Context, cfg shipper.Config, client uplink.InventoryClient, name episode.Name, accept, keepBoth bool) (string, error) {
 	as := ""
 	var err error
 	if keepBoth {
 		var other episode.Name
-		other, err = shipped.KeepBoth(ctx, cfg.Dirs(), name, client)
+		other, err = shipped.KeepBoth(ctx, cfg.DirsConfig(), name, client)
 		as = string(other)
 	} else {
-		err = shipped.Release(cfg.Dirs(), name, accept)
+		err = shipped.Release(cfg.DirsConfig(), name, accept)
 	}
 	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s is not held: see 'shipper status'", name)

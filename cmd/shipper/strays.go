@@ -19,7 +19,7 @@ func printOldest(to io.Writer, st shipper.Status, now time.Time) error {
 		return nil
 	}
 	_, err := fmt.Fprintf(to, "\n%s\n  unfinished; a name in it last changed %s\n",
-		ascii(st.Oldest.Entry), cli.Ago(st.Oldest.ChangedAt, now))
+		asciiText(st.Oldest.Entry), cli.FormatAgo(st.Oldest.ChangedAt, now))
 	return err
 }
 
@@ -30,7 +30,7 @@ func printStrays(to io.Writer, st shipper.Status) error {
 		if i == maxShown {
 			break
 		}
-		fmt.Fprintf(&b, "\n%s\n%s", ascii(s.Entry), wrapText(s.Why))
+		fmt.Fprintf(&b, "\n%s\n%s", asciiText(s.Entry), wrapText(s.Why))
 	}
 	if more := st.StraysTotal - maxShown; more > 0 {
 		fmt.Fprintf(&b, "\nand %d more that never ship: see --json\n", more)

@@ -54,7 +54,7 @@ refuses this host.`,
 }
 
 func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all bool) error {
-	cfg, client, _, err := o.connect(c)
+	cfg, client, _, err := o.connectAsUser(c)
 	if err != nil {
 		return err
 	}
@@ -67,13 +67,13 @@ func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all boo
 		case o.json:
 			return cli.WriteJSON(out, a)
 		}
-		_, err := fmt.Fprintf(out, "%-11s  %s%s\n", a.Finding, a.Dir, advice(a))
+		_, err := fmt.Fprintf(out, "%-11s  %s%s\n", a.Finding, a.Dir, adviceFor(a))
 		return err
 	}
-	read, done := cli.Progress(c.ErrOrStderr(), "comparing episodes")
+	read, done := cli.ShowProgress(c.ErrOrStderr(), "comparing episodes")
 	opts.OnRead = read
 	opts.Log = logging.New(o.verbose)
-	report, err := shipped.Verify(c.Context(), cfg.Dirs(), client, opts)
+	report, err := shipped.Verify(c.Context(), cfg.DirsConfig(), client, opts)
 	done()
 	if err != nil {
 		return auditError(cfg, err)
@@ -87,7 +87,7 @@ func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all boo
 		return err
 	}
 	var bad []error
-	if n := report.Problems() - report.Changed; n > 0 {
+	if n := report.ProblemCount() - report.Changed; n > 0 {
 		bad = append(bad, fmt.Errorf("%d retired episodes could not be verified at the receiver", n))
 	}
 	if report.Changed > 0 {
@@ -96,13 +96,13 @@ func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all boo
 	return errors.Join(bad...)
 }
 
-// advice says what to do about a finding.
-func advice(a shipped.VerifyResult) string {
+// adviceFor says what to do about a finding.
+func adviceFor(a shipped.VerifyResult) string {
 	switch {
 	case a.Healing:
 		return ": moved back, will be sent again"
 	case a.NotHealed != "":
-		return ": " + ascii(a.NotHealed)
+		return ": " + asciiText(a.NotHealed)
 	case a.Finding == shipped.Missing, a.Finding == shipped.Damaged:
 		return ": send it again with 'shipper resend " + a.Dir + "'"
 	case a.Finding == shipped.Undecodable:
@@ -110,11 +110,11 @@ func advice(a shipped.VerifyResult) string {
 	case a.Finding == shipped.Divergent:
 		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', then 'shipper retry --keep-both', keeps both"
 	case a.Finding == shipped.Changed && a.Partial:
-		return ": " + ascii(a.Detail) + "; keep what you need of it elsewhere, then delete the directory"
+		return ": " + asciiText(a.Detail) + "; keep what you need of it elsewhere, then delete the directory"
 	case a.Finding == shipped.Changed:
-		return ": " + ascii(a.Detail) + "; it is kept; 'shipper resend " + a.Dir + "', then 'shipper retry --keep-both', ships it as it is now"
+		return ": " + asciiText(a.Detail) + "; it is kept; 'shipper resend " + a.Dir + "', then 'shipper retry --keep-both', ships it as it is now"
 	case a.Detail != "":
-		return ": " + ascii(a.Detail)
+		return ": " + asciiText(a.Detail)
 	case a.Finding == shipped.Unknown:
 		return ": it carries no receipt; keep it, or send it again with 'shipper resend " + a.Dir + "'"
 	}
@@ -147,17 +147,17 @@ run while the shipper runs.`,
 		Example: "  shipper resend run-7 run-8\n  shipper resend --json run-7 | jq -r 'select(.again).episode_id'",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := o.open(c)
+			cfg, err := o.openAsUser(c)
 			if err != nil {
 				return err
 			}
 			var errs []error
 			for _, dir := range args {
-				err := shipped.Resend(cfg.Dirs(), dir)
+				err := shipped.Resend(cfg.DirsConfig(), dir)
 				if errors.Is(err, fs.ErrNotExist) {
-					err = fmt.Errorf("%s is not in %s", ascii(dir), cfg.ShippedDir)
+					err = fmt.Errorf("%s is not in %s", asciiText(dir), cfg.ShippedDir)
 				}
-				errs = append(errs, err, o.printMoved(c, moved{Episode: dir, Again: err == nil}, err, "sent again"))
+				errs = append(errs, err, o.printMoved(c, retriedEpisode{Episode: dir, Again: err == nil}, err, "sent again"))
 			}
 			return errors.Join(errs...)
 		},

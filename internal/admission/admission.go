@@ -53,6 +53,6 @@ const (
 	fullRetry = 5 * time.Minute
 )
 
-func busy(r Reason, format string, args ...any) *RefusedError {
+func busyError(r Reason, format string, args ...any) *RefusedError {
 	return &RefusedError{Reason: r, Detail: fmt.Sprintf(format, args...), RetryAfter: busyRetry}
 }

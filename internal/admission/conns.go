@@ -50,7 +50,7 @@ const (
 )
 
 // Descriptors that connections must leave: those of an upload (staging file, its
-// directory, a stored copy that is read), and of everything else together.
+// directory, a stored copy that is read), and of the rest of the process.
 const (
 	descriptorsPerUpload = 4
 	otherDescriptors     = 64
@@ -60,7 +60,7 @@ const (
 const minConns = 32
 
 // NewConns returns the bounds for a number of uploads, in total and per host, for a
-// process that may have so many open files. It returns an error if they are too few.
+// process that may have openFiles open files. It returns an error if that is too few.
 func NewConns(uploads, uploadsPerHost int, openFiles uint64) (*Conns, error) {
 	c := &Conns{
 		max:          2*uploads + spareConns,
@@ -84,10 +84,12 @@ func NewConns(uploads, uploadsPerHost int, openFiles uint64) (*Conns, error) {
 // Max returns how many connections a listener may have.
 func (c *Conns) Max() int { return c.max }
 
-// Limit returns a listener that closes the connections over the bounds at once.
-func (c *Conns) Limit(ln net.Listener) net.Listener { return &limitListener{Listener: ln, conns: c} }
+// LimitListener returns a listener that closes the connections over the bounds at once.
+func (c *Conns) LimitListener(ln net.Listener) net.Listener {
+	return &limitListener{Listener: ln, conns: c}
+}
 
-// LimitProxy is [Conns.Limit] for a listener whose connections are a proxy's.
+// LimitProxy is [Conns.LimitListener] for a listener whose connections are a proxy's.
 func (c *Conns) LimitProxy(ln net.Listener) net.Listener {
 	return &limitListener{Listener: ln, conns: c, shared: true}
 }
@@ -109,7 +111,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		if !l.shared {
 			tracked.address = addressOf(conn)
 		}
-		if l.conns.add(tracked) {
+		if l.conns.addConn(tracked) {
 			return tracked, nil
 		}
 		conn.Close() // nothing was said on it yet
@@ -137,11 +139,11 @@ type trackedConn struct {
 }
 
 func (t *trackedConn) Close() error {
-	t.listener.conns.remove(t)
+	t.listener.conns.removeConn(t)
 	return t.Conn.Close()
 }
 
-func (c *Conns) add(t *trackedConn) bool {
+func (c *Conns) addConn(t *trackedConn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t.listener.open >= c.max {
@@ -174,7 +176,7 @@ func (c *Conns) allowArrivalLocked(address string) bool {
 	return l.Allow()
 }
 
-func (c *Conns) remove(t *trackedConn) {
+func (c *Conns) removeConn(t *trackedConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t.closed {
@@ -184,7 +186,7 @@ func (c *Conns) remove(t *trackedConn) {
 	t.listener.open--
 	c.markIdentifiedLocked(t)
 	if t.host != "" {
-		decrement(c.hosts, t.host)
+		decrementCount(c.hosts, t.host)
 	}
 }
 
@@ -192,12 +194,12 @@ func (c *Conns) remove(t *trackedConn) {
 // hold c.mu.
 func (c *Conns) markIdentifiedLocked(t *trackedConn) {
 	if t.address != "" {
-		decrement(c.unidentified, t.address)
+		decrementCount(c.unidentified, t.address)
 		t.address = ""
 	}
 }
 
-func decrement[K comparable](counts map[K]int, key K) {
+func decrementCount[K comparable](counts map[K]int, key K) {
 	if counts[key]--; counts[key] == 0 {
 		delete(counts, key)
 	}
@@ -229,19 +231,19 @@ func (c *Conns) BindHost(ctx context.Context, host episode.Name) (release func()
 		return none, nil
 	}
 	if n := c.hosts[host]; n >= c.perHost {
-		return none, busy(HostBusy, "%d connections of this host are open", n)
+		return none, busyError(HostBusy, "%d connections of this host are open", n)
 	}
 	c.hosts[host]++
 	if t.listener.shared {
-		return func() { c.unbind(host) }, nil
+		return func() { c.unbindHost(host) }, nil
 	}
 	t.host = host
 	c.markIdentifiedLocked(t)
 	return none, nil
 }
 
-func (c *Conns) unbind(host episode.Name) {
+func (c *Conns) unbindHost(host episode.Name) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	decrement(c.hosts, host)
+	decrementCount(c.hosts, host)
 }

@@ -53,13 +53,13 @@ func TestHandshakesOfAnAddressAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := c.Limit(nil).(*limitListener)
+		l := c.LimitListener(nil).(*limitListener)
 		connect := func(address string, times int) (admitted int) {
 			for range times {
 				conn := &trackedConn{listener: l, address: address}
-				if c.add(conn) {
+				if c.addConn(conn) {
 					admitted++
-					c.remove(conn)
+					c.removeConn(conn)
 				}
 			}
 			return admitted
@@ -84,16 +84,16 @@ func TestAddressesAreForgotten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := c.Limit(nil).(*limitListener)
+		l := c.LimitListener(nil).(*limitListener)
 		for i := range maxArrivals + 1 {
 			conn := &trackedConn{listener: l, address: string(rune(i + 1))}
-			if want := i < maxArrivals; c.add(conn) != want {
+			if want := i < maxArrivals; c.addConn(conn) != want {
 				t.Fatalf("address %d: not %v", i, want)
 			}
-			c.remove(conn)
+			c.removeConn(conn)
 		}
 		time.Sleep(time.Second)
-		if conn := (&trackedConn{listener: l, address: "new"}); !c.add(conn) || len(c.arrivals) != 1 {
+		if conn := (&trackedConn{listener: l, address: "new"}); !c.addConn(conn) || len(c.arrivals) != 1 {
 			t.Errorf("%d addresses are remembered, want 1", len(c.arrivals))
 		}
 	})

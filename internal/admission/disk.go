@@ -17,7 +17,7 @@ type Space struct {
 // eighth, so that a small file system is of use.
 func FloorOf(want, total int64) int64 { return min(want, total/8) }
 
-// What a file takes of a file system beside its bytes.
+// What a file takes of a file system in addition to its bytes.
 const (
 	blockSize = 4 << 10
 	inodeSize = 512
@@ -47,15 +47,15 @@ type Disk struct {
 	reserved Space // guarded by mu; not used yet
 }
 
-// NewDisk returns the budget of a file system that has so much available above its
+// NewDisk returns the budget of a file system. available returns what is free above its
 // floors. Reservations count against quota as well.
 func NewDisk(available func() (Space, error), quota *Quota) *Disk {
 	return &Disk{available: available, quota: quota}
 }
 
-// Left returns what may still be reserved for a host.
-func (d *Disk) Left(host episode.Name) (Space, error) {
-	hostLeft, err := d.quota.left(host)
+// SpaceLeft returns what may still be reserved for a host.
+func (d *Disk) SpaceLeft(host episode.Name) (Space, error) {
+	hostLeft, err := d.quota.bytesLeft(host)
 	if err != nil {
 		return Space{}, err
 	}
@@ -71,8 +71,8 @@ func (d *Disk) leftLocked() (Space, error) {
 	return Space{s.Bytes - d.reserved.Bytes, s.Inodes - d.reserved.Inodes}, err
 }
 
-// Check returns the refusal that [Disk.Reserve] would return now.
-func (d *Disk) Check(host episode.Name, from, to int64) error {
+// CheckReserve returns the refusal that [Disk.Reserve] would return now.
+func (d *Disk) CheckReserve(host episode.Name, from, to int64) error {
 	r, err := d.Reserve(host, from, to)
 	if err == nil {
 		r.Release()
@@ -83,26 +83,26 @@ func (d *Disk) Check(host episode.Name, from, to int64) error {
 // Reserve reserves the space for a host's file that has from bytes, 0 if it does not
 // exist yet, and is to have to. It returns a [*RefusedError] if there is not enough.
 func (d *Disk) Reserve(host episode.Name, from, to int64) (*Reservation, error) {
-	r := &Reservation{disk: d, host: host, from: from, to: to, size: from, left: need(from, to)}
-	if err := d.quota.reserve(host, r.cost(to)); err != nil {
+	r := &Reservation{disk: d, host: host, from: from, to: to, size: from, left: spaceFor(from, to)}
+	if err := d.quota.reserveBytes(host, r.quotaCost(to)); err != nil {
 		return nil, err
 	}
-	if err := d.reserve(r.left); err != nil {
-		d.quota.release(host, r.cost(to), 0)
+	if err := d.reserveSpace(r.left); err != nil {
+		d.quota.releaseBytes(host, r.quotaCost(to), 0)
 		return nil, err
 	}
 	return r, nil
 }
 
-// need returns what a file takes of the disk that grows from one size to another.
-func need(from, to int64) Space {
+// spaceFor returns what a file takes of the disk that grows from one size to another.
+func spaceFor(from, to int64) Space {
 	if from > 0 {
 		return Space{Bytes: FileCost(to) - FileCost(from)}
 	}
 	return Space{Bytes: FileCost(to), Inodes: inodesPerFile}
 }
 
-func (d *Disk) reserve(n Space) error {
+func (d *Disk) reserveSpace(n Space) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	left, err := d.leftLocked()
@@ -128,21 +128,21 @@ type Reservation struct {
 	left     Space // not used yet
 }
 
-// cost is what the file takes of the quota at a size, beyond what it took before.
-func (r *Reservation) cost(size int64) int64 {
+// quotaCost is what the file takes of the quota at a size, beyond what it took before.
+func (r *Reservation) quotaCost(size int64) int64 {
 	if r.from == 0 {
 		return FileCost(size)
 	}
 	return FileCost(size) - FileCost(r.from)
 }
 
-// Wrote notes that n bytes more are written: the file system counts them now.
-func (r *Reservation) Wrote(n int64) {
+// RecordWritten notes that n bytes more are written: the file system counts them now.
+func (r *Reservation) RecordWritten(n int64) {
 	r.size += n
-	r.use(Space{Bytes: n})
+	r.consumeSpace(Space{Bytes: n})
 }
 
-func (r *Reservation) use(n Space) {
+func (r *Reservation) consumeSpace(n Space) {
 	r.disk.mu.Lock()
 	defer r.disk.mu.Unlock()
 	r.disk.reserved.Bytes -= n.Bytes
@@ -155,10 +155,10 @@ func (r *Reservation) use(n Space) {
 func (r *Reservation) Release() {
 	written := int64(0)
 	if r.size > r.from || r.to == 0 {
-		written = r.cost(r.size)
+		written = r.quotaCost(r.size)
 	}
-	r.disk.quota.release(r.host, r.cost(r.to), written)
-	r.use(r.left)
+	r.disk.quota.releaseBytes(r.host, r.quotaCost(r.to), written)
+	r.consumeSpace(r.left)
 }
 
 // NoSpace is the refusal of an upload that met a full disk. It names no path.

@@ -25,17 +25,17 @@ func (k *KeyLocks[K]) Lock(key K) (unlock func()) {
 
 // LockContext is Lock that gives up when ctx ends.
 func (k *KeyLocks[K]) LockContext(ctx context.Context, key K) (unlock func(), err error) {
-	l := k.use(key)
+	l := k.acquireRef(key)
 	select {
 	case l.held <- struct{}{}:
-		return func() { <-l.held; k.leave(key, l) }, nil
+		return func() { <-l.held; k.releaseRef(key, l) }, nil
 	case <-ctx.Done():
-		k.leave(key, l)
+		k.releaseRef(key, l)
 		return nil, ctx.Err()
 	}
 }
 
-func (k *KeyLocks[K]) use(key K) *keyLock {
+func (k *KeyLocks[K]) acquireRef(key K) *keyLock {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.locks == nil {
@@ -50,7 +50,7 @@ func (k *KeyLocks[K]) use(key K) *keyLock {
 	return l
 }
 
-func (k *KeyLocks[K]) leave(key K, l *keyLock) {
+func (k *KeyLocks[K]) releaseRef(key K, l *keyLock) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if l.users--; l.users == 0 {

@@ -52,7 +52,7 @@ func (l *Limiter) Acquire(ctx context.Context, host episode.Name) (release func(
 	select {
 	case <-w.granted:
 	case <-timeout:
-		err = l.refusal(w)
+		err = l.refusalError(w)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -62,15 +62,15 @@ func (l *Limiter) Acquire(ctx context.Context, host episode.Name) (release func(
 	return func() { l.release(host) }, nil
 }
 
-// Active returns how many requests have a slot.
-func (l *Limiter) Active() int {
+// ActiveCount returns how many requests have a slot.
+func (l *Limiter) ActiveCount() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.active
 }
 
-// Queued returns how many requests wait for a slot.
-func (l *Limiter) Queued() int {
+// QueuedCount returns how many requests wait for a slot.
+func (l *Limiter) QueuedCount() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.queue)
@@ -90,7 +90,7 @@ func (l *Limiter) enqueue(host episode.Name) (*waiter, error) {
 		}
 	}
 	if n >= 2*l.PerHost {
-		return nil, busy(HostBusy, "%d requests of this host are active or waiting", n)
+		return nil, busyError(HostBusy, "%d requests of this host are active or waiting", n)
 	}
 	w := &waiter{host, make(chan struct{})}
 	l.queue, l.demand[host] = append(l.queue, w), time.Now()
@@ -98,16 +98,16 @@ func (l *Limiter) enqueue(host episode.Name) (*waiter, error) {
 	return w, nil
 }
 
-// refusal returns why a request has no slot even now: the demand of another host may
+// refusalError returns why a request has no slot even now: the demand of another host may
 // have expired while it waited.
-func (l *Limiter) refusal(w *waiter) error {
+func (l *Limiter) refusalError(w *waiter) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.grantLocked()
 	if n := l.hosts[w.host]; n >= l.PerHost {
-		return busy(HostBusy, "%d requests of this host are active", n)
+		return busyError(HostBusy, "%d requests of this host are active", n)
 	}
-	return busy(Busy, "all slots are in use")
+	return busyError(Busy, "all slots are in use")
 }
 
 // dequeue removes a request from the queue and reports whether it was still there.

@@ -80,7 +80,7 @@ func (l *lineLimiter) Handle(ctx context.Context, r slog.Record) error {
 		}
 		return a.Key != hostKey
 	})
-	pass, suppressed := l.budget.take(host, r.Level)
+	pass, suppressed := l.budget.allowLine(host, r.Level)
 	if !pass {
 		return nil
 	}
@@ -91,8 +91,8 @@ func (l *lineLimiter) Handle(ctx context.Context, r slog.Record) error {
 	return l.Handler.Handle(ctx, r)
 }
 
-// take reports whether a record may be passed on, and how many before it were not.
-func (b *lineBudget) take(host string, level slog.Level) (pass bool, suppressed int) {
+// allowLine reports whether a record may be passed on, and how many before it were not.
+func (b *lineBudget) allowLine(host string, level slog.Level) (pass bool, suppressed int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := b.hosts[host]

@@ -53,8 +53,8 @@ func (q *Quota) usageOf(host episode.Name) *usage {
 	return u
 }
 
-// left returns how much may still be reserved for a host.
-func (q *Quota) left(host episode.Name) (int64, error) {
+// bytesLeft returns how much may still be reserved for a host.
+func (q *Quota) bytesLeft(host episode.Name) (int64, error) {
 	if q.Max == 0 {
 		return math.MaxInt64, nil
 	}
@@ -80,8 +80,8 @@ func (q *Quota) leftLocked(u *usage, host episode.Name, n int64) (int64, error) 
 	return q.Max - u.written - u.reserved, nil
 }
 
-// reserve reserves n bytes for a host, or refuses.
-func (q *Quota) reserve(host episode.Name, n int64) error {
+// reserveBytes reserves n bytes for a host, or refuses.
+func (q *Quota) reserveBytes(host episode.Name, n int64) error {
 	if q.Max == 0 {
 		return nil
 	}
@@ -104,8 +104,8 @@ func (q *Quota) reserve(host episode.Name, n int64) error {
 	return nil
 }
 
-// release returns a reservation of n bytes, of which some were written.
-func (q *Quota) release(host episode.Name, n, written int64) {
+// releaseBytes returns a reservation of n bytes, of which some were written.
+func (q *Quota) releaseBytes(host episode.Name, n, written int64) {
 	if q.Max == 0 {
 		return
 	}

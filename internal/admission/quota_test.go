@@ -35,7 +35,7 @@ func TestCountingTakesAPartOfTheTime(t *testing.T) {
 		disk := admission.NewDisk(func() (admission.Space, error) { return plenty, nil }, quota)
 		end := time.Now().Add(2 * time.Hour)
 		for time.Now().Before(end) {
-			if err := disk.Check("h", 0, 1); !errors.Is(err, admission.QuotaSpent) {
+			if err := disk.CheckReserve("h", 0, 1); !errors.Is(err, admission.QuotaSpent) {
 				t.Fatalf("got %v, want QuotaSpent", err)
 			}
 			time.Sleep(time.Second)
@@ -54,17 +54,17 @@ func TestReservationsFillTheDiskOnce(t *testing.T) {
 	must(t, err)
 	second, err := disk.Reserve("b", 0, 1)
 	must(t, err)
-	if err := disk.Check("c", 0, 1); !errors.Is(err, admission.DiskFull) {
+	if err := disk.CheckReserve("c", 0, 1); !errors.Is(err, admission.DiskFull) {
 		t.Errorf("a third file, beside one inode: %v, want DiskFull", err)
 	}
-	must(t, disk.Check("c", 1, 4096)) // a file that exists has its inode
-	if err := disk.Check("c", 1, 1<<20); !errors.Is(err, admission.DiskFull) {
+	must(t, disk.CheckReserve("c", 1, 4096)) // a file that exists has its inode
+	if err := disk.CheckReserve("c", 1, 1<<20); !errors.Is(err, admission.DiskFull) {
 		t.Errorf("1 MiB more: %v, want DiskFull", err)
 	}
-	first.Wrote(1)
+	first.RecordWritten(1)
 	first.Release()
 	second.Release()
-	if left, err := disk.Left("c"); err != nil || left != free {
+	if left, err := disk.SpaceLeft("c"); err != nil || left != free {
 		t.Errorf("%+v is left, %v, want %+v", left, err, free)
 	}
 }

@@ -25,10 +25,10 @@ type Requests struct {
 
 // Wait waits until a host may send its next request, or ctx ends.
 func (r *Requests) Wait(ctx context.Context, host episode.Name) error {
-	return r.limiter(host).Wait(ctx)
+	return r.hostLimiter(host).Wait(ctx)
 }
 
-func (r *Requests) limiter(host episode.Name) *rate.Limiter {
+func (r *Requests) hostLimiter(host episode.Name) *rate.Limiter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.hosts == nil {

@@ -31,12 +31,12 @@ func Compare(ctx context.Context, r io.Reader, t *Tree) (Marks, error) {
 	}
 	defer s.close()
 	c := comparer{tree: t, archive: s, file: make([]byte, copyBufferSize), packed: make([]byte, copyBufferSize)}
-	w := walker{tree: t, visit: func(n *node) error { return c.visit(ctx, n) }}
+	w := walker{tree: t, visit: func(n *node) error { return c.compareNode(ctx, n) }}
 	marks, err := w.walkTree(ctx)
 	if err != nil {
 		return Marks{}, err
 	}
-	switch m, err := s.next(); {
+	switch m, err := s.nextMember(); {
 	case err == nil:
 		return Marks{}, &Difference{quotePath(m.Name), "was packed and is not there any more"}
 	case err != io.EOF:
@@ -52,9 +52,9 @@ type comparer struct {
 	file, packed []byte
 }
 
-func (c *comparer) visit(ctx context.Context, n *node) error {
-	h := n.header(c.tree.memberName(n))
-	m, err := c.archive.next()
+func (c *comparer) compareNode(ctx context.Context, n *node) error {
+	h := n.tarHeader(c.tree.memberName(n))
+	m, err := c.archive.nextMember()
 	differs := func(format string, a ...any) error {
 		return &Difference{quotePath(h.Name), fmt.Sprintf(format, a...)}
 	}
@@ -71,7 +71,7 @@ func (c *comparer) visit(ctx context.Context, n *node) error {
 		return differs("links to another target than was packed")
 	case m.Size != h.Size:
 		return differs("has %d bytes and had %d when it was packed", h.Size, m.Size)
-	case !n.regular():
+	case !n.isRegular():
 		return nil
 	}
 	return n.readContent(ctx, c.file, func(b []byte) error {

@@ -20,9 +20,9 @@ type contentHash struct {
 
 func newContentHash() *contentHash { return &contentHash{hash: sha256.New()} }
 
-// begin starts an entry. The content of a regular file follows. Strings and contents are preceded
-// by their lengths, so that different trees give different bytes.
-func (c *contentHash) begin(path string, kind fs.FileMode, target string, size int64) {
+// beginEntry starts an entry. The content of a regular file follows. Strings and contents are
+// preceded by their lengths, so that different trees give different bytes.
+func (c *contentHash) beginEntry(path string, kind fs.FileMode, target string, size int64) {
 	c.head = appendStrings(c.head[:0], path, target)
 	c.head = appendInts(c.head, uint64(kind), uint64(size))
 	c.hash.Write(c.head)
@@ -30,15 +30,15 @@ func (c *contentHash) begin(path string, kind fs.FileMode, target string, size i
 
 func (c *contentHash) sum() digest.Digest { return digest.Digest(c.hash.Sum(nil)) }
 
-// Contents reads all files of the tree. It returns the digest that [ContentDigest] returns for its
-// archive, and the marks of the tree. It calls pace with the size of each piece before it uses the
-// piece; an error of pace ends it. It returns [ErrChanged] if the tree changes meanwhile.
-func (t *Tree) Contents(ctx context.Context, pace func(n int) error) (digest.Digest, Marks, error) {
+// HashContents reads all files of the tree. It returns the digest that [ContentDigest] returns for
+// its archive, and the marks of the tree. It calls pace with the size of each piece before it uses
+// the piece; an error of pace ends it. It returns [ErrChanged] if the tree changes meanwhile.
+func (t *Tree) HashContents(ctx context.Context, pace func(n int) error) (digest.Digest, Marks, error) {
 	c, buf := newContentHash(), make([]byte, copyBufferSize)
 	w := walker{tree: t, visit: func(n *node) error {
-		h := n.header("")
-		c.begin(n.path, fileType(n), h.Linkname, h.Size)
-		if !n.regular() {
+		h := n.tarHeader("")
+		c.beginEntry(n.path, fileType(n), h.Linkname, h.Size)
+		if !n.isRegular() {
 			return nil
 		}
 		return n.readContent(ctx, buf, func(b []byte) error {
@@ -54,8 +54,8 @@ func (t *Tree) Contents(ctx context.Context, pace func(n int) error) (digest.Dig
 }
 
 // ContentDigest reads the archive in r as [Read] does, and returns the digest of its contents. It
-// equals [Tree.Contents] of the episode. All decoded bytes, headers included, are also written to
-// decoded, whose error ends the reading.
+// equals [Tree.HashContents] of the episode. All decoded bytes, headers included, are also written
+// to decoded, whose error ends the reading.
 func ContentDigest(r io.Reader, decoded io.Writer) (digest.Digest, error) {
 	s, err := openStream(r, maxContent)
 	if err != nil {
@@ -65,7 +65,7 @@ func ContentDigest(r io.Reader, decoded io.Writer) (digest.Digest, error) {
 	s.out.to = decoded
 	c := newContentHash()
 	for {
-		m, err := s.next()
+		m, err := s.nextMember()
 		if err == io.EOF {
 			return c.sum(), nil
 		}
@@ -73,7 +73,7 @@ func ContentDigest(r io.Reader, decoded io.Writer) (digest.Digest, error) {
 			return digest.Digest{}, err
 		}
 		_, below, _ := strings.Cut(strings.TrimSuffix(m.Name, "/"), "/")
-		c.begin(below, m.Mode.Type(), m.Link, m.Size)
+		c.beginEntry(below, m.Mode.Type(), m.Link, m.Size)
 		if _, err := io.Copy(c.hash, m.Content); err != nil {
 			return digest.Digest{}, err
 		}

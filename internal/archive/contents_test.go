@@ -14,7 +14,7 @@ import (
 
 func (l *lab) contents() digest.Digest {
 	l.Helper()
-	d, _, err := l.tree(archive.Limits{}).Contents(l.Context(), func(int) error { return nil })
+	d, _, err := l.tree(archive.Limits{}).HashContents(l.Context(), func(int) error { return nil })
 	l.must(err)
 	return d
 }
@@ -80,16 +80,16 @@ func TestContentsDifferForEachDifference(t *testing.T) {
 func TestMarksBelowOutliveARename(t *testing.T) {
 	l := odd(t)
 	tree := l.tree(archive.Limits{})
-	before, err := tree.Marks(t.Context())
+	before, err := tree.ReadMarks(t.Context())
 	l.must(err)
 	l.must(os.Chtimes(l.path(""), time.Now(), time.Unix(1, 0)))
-	after, err := tree.Marks(t.Context())
+	after, err := tree.ReadMarks(t.Context())
 	l.must(err)
 	if after.Below != before.Below || after.Fingerprint == before.Fingerprint {
 		t.Errorf("below %s and %s, all %s and %s", before.Below, after.Below, before.Fingerprint, after.Fingerprint)
 	}
 	l.append("meta.json", " ")
-	after, err = tree.Marks(t.Context())
+	after, err = tree.ReadMarks(t.Context())
 	l.must(err)
 	if after.Below == before.Below {
 		t.Error("a write leaves it as it was")
@@ -103,7 +103,7 @@ func TestMarksBelowOutliveARename(t *testing.T) {
 func TestMarksTellWhenTheMarkerCame(t *testing.T) {
 	l := odd(t)
 	marks := func() archive.Marks {
-		m, err := l.tree(archive.Limits{}).Marks(t.Context())
+		m, err := l.tree(archive.Limits{}).ReadMarks(t.Context())
 		l.must(err)
 		return m
 	}
@@ -148,7 +148,7 @@ func TestSurveyOfAnUnfitTreeTellsWhenItChanged(t *testing.T) {
 func TestMarksTellSkippedEntries(t *testing.T) {
 	l := odd(t)
 	skips := func() digest.Digest {
-		m, err := l.tree(archive.Limits{}).Marks(t.Context())
+		m, err := l.tree(archive.Limits{}).ReadMarks(t.Context())
 		l.must(err)
 		return m.Skips
 	}

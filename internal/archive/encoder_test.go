@@ -6,10 +6,10 @@ import "testing"
 func TestLargeEpisodesShareNoEncoder(t *testing.T) {
 	p := NewPacker()
 	large, small := Survey{Bytes: largeFrom}, Survey{Bytes: largeFrom - 1}
-	if first, second := p.encoder(large), p.encoder(large); first == second || first == p.encoder(small) {
+	if first, second := p.encoderFor(large), p.encoderFor(large); first == second || first == p.encoderFor(small) {
 		t.Error("an encoder is used again for a large episode")
 	}
-	if first, second := p.encoder(small), p.encoder(small); first != second {
+	if first, second := p.encoderFor(small), p.encoderFor(small); first != second {
 		t.Error("each small episode has an encoder of its own")
 	}
 }

@@ -25,7 +25,7 @@ func ExpansionLimit(size int64) int64 { return MaxRatio * max(size, minStored) }
 // wrapping [ErrExpands], and the archive may be valid or not.
 func VerifyUpTo(r io.Reader, limit int64) error {
 	limit = min(limit, maxContent)
-	for _, err := range read(r, limit) {
+	for _, err := range readMembers(r, limit) {
 		if errors.Is(err, errLimit) && limit < maxContent {
 			return fmt.Errorf("%w: %w", ErrExpands, err)
 		}

@@ -29,7 +29,7 @@ type frameReader struct {
 
 func (f *frameReader) Read(p []byte) (int, error) {
 	for f.left == 0 {
-		if err := f.advance(); err != nil {
+		if err := f.readNextPart(); err != nil {
 			return 0, err
 		}
 	}
@@ -38,13 +38,13 @@ func (f *frameReader) Read(p []byte) (int, error) {
 	return n, tornError(err)
 }
 
-// advance finds the length of the next part: the header, a block, or the checksum.
-func (f *frameReader) advance() error {
+// readNextPart finds the length of the next part: the header, a block, or the checksum.
+func (f *frameReader) readNextPart() error {
 	switch {
 	case !f.begun:
-		return f.header()
+		return f.readHeader()
 	case !f.last:
-		return f.block()
+		return f.readBlockHeader()
 	case f.checksum:
 		f.checksum = false
 		f.left = 4
@@ -53,7 +53,7 @@ func (f *frameReader) advance() error {
 	return io.EOF
 }
 
-func (f *frameReader) header() error {
+func (f *frameReader) readHeader() error {
 	b, err := f.r.Peek(headerPeek)
 	if len(b) == 0 || err != nil && !errors.Is(err, io.EOF) {
 		return tornError(err)
@@ -72,8 +72,8 @@ func (f *frameReader) header() error {
 	return nil
 }
 
-// block reads the three bytes before a block: last, type (1 is a run of one byte), size.
-func (f *frameReader) block() error {
+// readBlockHeader reads the three bytes before a block: last, type (1 is a run of one byte), size.
+func (f *frameReader) readBlockHeader() error {
 	b, err := f.r.Peek(3)
 	if err != nil {
 		return tornError(err)
@@ -94,8 +94,9 @@ func tornError(err error) error {
 	return err
 }
 
-// end returns nil if nothing follows the frame. It must be called after Read has returned [io.EOF].
-func (f *frameReader) end() error {
+// checkEnd returns nil if nothing follows the frame. It must be called after Read has returned
+// [io.EOF].
+func (f *frameReader) checkEnd() error {
 	switch _, err := f.r.Peek(1); {
 	case err == nil:
 		return errors.New("bytes follow the zstd frame")

@@ -37,12 +37,12 @@ type Stamp struct {
 	Mtime, Ctime unix.Timespec
 }
 
-// Inspect walks the tree as [Tree.Marks] does, and keeps a stamp of each file, up to the limit of
-// entries.
+// Inspect walks the tree as [Tree.ReadMarks] does, and keeps a stamp of each file, up to the limit
+// of entries.
 func (t *Tree) Inspect(ctx context.Context) (Inspection, error) {
 	in := Inspection{Files: make(map[uint64]Stamp), skipped: make(map[uint64]*skippedFile)}
 	w := walker{tree: t, statOnly: true, visit: func(*node) error { return nil }}
-	w.observe = in.add
+	w.observe = in.addNode
 	marks, err := w.walkTree(ctx)
 	in.Marks = marks
 	for _, f := range in.skipped {
@@ -53,7 +53,7 @@ func (t *Tree) Inspect(ctx context.Context) (Inspection, error) {
 	return in, err
 }
 
-func (in *Inspection) add(n *node) {
+func (in *Inspection) addNode(n *node) {
 	if n.st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		in.Files[n.st.Ino] = Stamp{n.st.Size, n.st.Mtim, n.st.Ctim}
 	}

@@ -36,7 +36,7 @@ func TestLeasedFileIsNotWaitedFor(t *testing.T) {
 	l.lease("telemetry/a.jsonl")
 	for what, do := range map[string]func(*archive.Tree) error{
 		"Survey": func(t *archive.Tree) error { _, err := t.Survey(context.Background()); return err },
-		"Marks":  func(t *archive.Tree) error { _, err := t.Marks(context.Background()); return err },
+		"Marks":  func(t *archive.Tree) error { _, err := t.ReadMarks(context.Background()); return err },
 		"Pack": func(t *archive.Tree) error {
 			return archive.NewPacker().Pack(context.Background(), &bytes.Buffer{}, t, s)
 		},

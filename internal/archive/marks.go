@@ -34,8 +34,8 @@ type Marks struct {
 	MarkerAlone bool
 }
 
-// Marks walks the tree. It opens only directories. It returns errors as [Tree.Survey] does.
-func (t *Tree) Marks(ctx context.Context) (Marks, error) {
+// ReadMarks walks the tree. It opens only directories. It returns errors as [Tree.Survey] does.
+func (t *Tree) ReadMarks(ctx context.Context) (Marks, error) {
 	w := walker{tree: t, statOnly: true, visit: func(*node) error { return nil }}
 	return w.walkTree(ctx)
 }
@@ -55,9 +55,9 @@ func newMarkSums() markSums {
 	return markSums{all: sha256.New(), below: sha256.New(), skips: sha256.New()}
 }
 
-// add adds a node. Strings are preceded by their lengths, so that different trees give different
-// bytes.
-func (s *markSums) add(n *node) {
+// addNode adds a node. Strings are preceded by their lengths, so that different trees give
+// different bytes.
+func (s *markSums) addNode(n *node) {
 	b := appendStrings(s.record[:0], n.path, n.target, n.skip)
 	b = appendInts(b, uint64(n.st.Mode&unix.S_IFMT), n.st.Ino, uint64(n.st.Size))
 	untimed := len(b)
@@ -88,7 +88,7 @@ func (s *markSums) addBelow(n *node) {
 	}
 }
 
-func (s *markSums) marks() Marks {
+func (s *markSums) sumMarks() Marks {
 	m := Marks{
 		Fingerprint: digest.Digest(s.all.Sum(nil)),
 		Below:       digest.Digest(s.below.Sum(nil)),

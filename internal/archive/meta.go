@@ -45,7 +45,7 @@ func (m *MetaReader) Read(r io.Reader, name episode.Name) (episode.Meta, error) 
 	}
 	s, want := m.s, string(name)+"/"+episode.MetaFile
 	for range metaEntries {
-		m, err := s.next()
+		m, err := s.nextMember()
 		if err == io.EOF || errors.Is(err, errLimit) || err == nil && s.out.n > metaWithin {
 			return episode.Meta{}, nil
 		}
@@ -61,7 +61,7 @@ func (m *MetaReader) Read(r io.Reader, name episode.Name) (episode.Meta, error) 
 
 func (m *MetaReader) open(r io.Reader) error {
 	if m.s != nil {
-		return m.s.reset(r, metaOutput)
+		return m.s.resetTo(r, metaOutput)
 	}
 	var err error
 	m.s, err = openStream(r, metaOutput)

@@ -39,7 +39,7 @@ func openNode(dirfd int, base, path string) (*node, error) {
 		return nil, fileError("open", path, err)
 	}
 	n := &node{path: path, fd: fd}
-	if err := n.stat(); err != nil {
+	if err := n.readStat(); err != nil {
 		n.close()
 		return nil, err
 	}
@@ -57,9 +57,9 @@ func statNode(dirfd int, base, path string) (*node, error) {
 	}
 	n := &node{path: path, fd: -1, attributes: x.Attributes, st: unix.Stat_t{
 		Mode: uint32(x.Mode), Ino: x.Ino, Size: int64(x.Size), Uid: x.Uid,
-		Mtim: timespec(x.Mtime), Ctim: timespec(x.Ctime),
+		Mtim: toTimespec(x.Mtime), Ctim: toTimespec(x.Ctime),
 	}}
-	convert(&n.st.Nlink, x.Nlink)
+	convertInt(&n.st.Nlink, x.Nlink)
 	switch {
 	case x.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0, n.st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return nil, nil
@@ -67,7 +67,7 @@ func statNode(dirfd int, base, path string) (*node, error) {
 		return &node{path: path, fd: -1, skip: mountPoint}, nil
 	}
 	return n, n.classify(func() (string, error) {
-		target, err := readlink(dirfd, base)
+		target, err := readLink(dirfd, base)
 		if errors.Is(err, unix.EINVAL) {
 			err = changedError(path, "is not a link any more")
 		}
@@ -75,22 +75,22 @@ func statNode(dirfd int, base, path string) (*node, error) {
 	})
 }
 
-// convert assigns n to a field whose width depends on the architecture.
-func convert[T uint32 | uint64 | int32 | int64, N uint32 | int64](to *T, n N) { *to = T(n) }
+// convertInt assigns n to a field whose width depends on the architecture.
+func convertInt[T uint32 | uint64 | int32 | int64, N uint32 | int64](to *T, n N) { *to = T(n) }
 
-// timespec keeps any time. Nanoseconds since 1970 would overflow outside the years 1677 to 2262,
+// toTimespec keeps any time. Nanoseconds since 1970 would overflow outside the years 1677 to 2262,
 // and malware sets such times.
-func timespec(t unix.StatxTimestamp) (ts unix.Timespec) {
-	convert(&ts.Sec, t.Sec)
-	convert(&ts.Nsec, t.Nsec)
+func toTimespec(t unix.StatxTimestamp) (ts unix.Timespec) {
+	convertInt(&ts.Sec, t.Sec)
+	convertInt(&ts.Nsec, t.Nsec)
 	return ts
 }
 
-func (n *node) stat() error {
+func (n *node) readStat() error {
 	if err := unix.Fstat(n.fd, &n.st); err != nil {
 		return fileError("stat", n.path, err)
 	}
-	return n.classify(func() (string, error) { return readlink(n.fd, "") })
+	return n.classify(func() (string, error) { return readLink(n.fd, "") })
 }
 
 // classify sets the skip reason, and the target of a link.
@@ -113,8 +113,8 @@ func (n *node) classify(readlink func() (string, error)) error {
 	return nil
 }
 
-// readlink reads the link base of a directory, or, if base is empty, the link of the descriptor.
-func readlink(fd int, base string) (string, error) {
+// readLink reads the link base of a directory, or, if base is empty, the link of the descriptor.
+func readLink(fd int, base string) (string, error) {
 	b := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, base, b)
 	if err != nil {
@@ -129,11 +129,11 @@ func (n *node) close() {
 	}
 }
 
-func (n *node) regular() bool {
+func (n *node) isRegular() bool {
 	return n.skip == "" && n.st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
-func (n *node) directory() bool {
+func (n *node) isDirectory() bool {
 	return n.skip == "" && n.st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
@@ -179,9 +179,9 @@ func (n *node) checkUnchanged() error {
 	return nil
 }
 
-// header returns the tar header of n. Of the host it has only mode and mtime: no owner, no names,
-// no access times.
-func (n *node) header(name string) *tar.Header {
+// tarHeader returns the tar header of n. Of the host it has only mode and mtime: no owner, no
+// names, no access times.
+func (n *node) tarHeader(name string) *tar.Header {
 	h := &tar.Header{
 		Format:   tar.FormatPAX,
 		Name:     name,
@@ -190,10 +190,10 @@ func (n *node) header(name string) *tar.Header {
 		Typeflag: tar.TypeReg,
 	}
 	switch {
-	case n.directory():
+	case n.isDirectory():
 		h.Typeflag = tar.TypeDir
 		h.Name += "/"
-	case n.regular():
+	case n.isRegular():
 		h.Size = n.st.Size
 	default:
 		h.Typeflag = tar.TypeSymlink

@@ -64,9 +64,9 @@ func newEncoder(l zstd.EncoderLevel, window, goroutines int) *zstd.Encoder {
 	return enc
 }
 
-// encoder returns the encoder for an episode.
-func (p *Packer) encoder(s Survey) *zstd.Encoder {
-	if !s.Large() {
+// encoderFor returns the encoder for an episode.
+func (p *Packer) encoderFor(s Survey) *zstd.Encoder {
+	if !s.IsLarge() {
 		return p.enc
 	}
 	// Always a new one. In zstd 1.20.4 an encoder that has written 2 GiB can refer to bytes of an
@@ -78,13 +78,13 @@ func (p *Packer) encoder(s Survey) *zstd.Encoder {
 // tree differs from s, an [UnpackableError] if the episode must be held, the context's error, or an
 // error of w or of the disk. After any error, what w got is not an archive and must be discarded.
 func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error {
-	enc := p.encoder(s)
+	enc := p.encoderFor(s)
 	p.out.Reset(w)
 	defer p.out.Reset(nil) // releases w; the buffered bytes are not needed
 	enc.ResetContentSize(p.out, s.Size)
 	defer enc.Reset(nil) // waits until no goroutine writes to p.out
 	out := &exactWriter{w: enc, left: s.Size}
-	walk := walker{tree: t, visit: func(n *node) error { return p.add(ctx, out, t, n) }}
+	walk := walker{tree: t, visit: func(n *node) error { return p.addNode(ctx, out, t, n) }}
 	marks, err := walk.walkTree(ctx)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 
 // checkFingerprint returns [ErrChanged] unless t has the fingerprint.
 func (t *Tree) checkFingerprint(ctx context.Context, fingerprint digest.Digest) error {
-	now, err := t.Marks(ctx)
+	now, err := t.ReadMarks(ctx)
 	if err != nil {
 		return err
 	}
@@ -114,12 +114,12 @@ func (t *Tree) checkFingerprint(ctx context.Context, fingerprint digest.Digest) 
 	return nil
 }
 
-func (p *Packer) add(ctx context.Context, out io.Writer, t *Tree, n *node) error {
+func (p *Packer) addNode(ctx context.Context, out io.Writer, t *Tree, n *node) error {
 	p.head.Reset()
-	if err := writeHeader(&p.head, n.header(t.memberName(n))); err != nil {
+	if err := writeHeader(&p.head, n.tarHeader(t.memberName(n))); err != nil {
 		return err
 	}
-	if _, err := out.Write(p.head.Bytes()); err != nil || !n.regular() {
+	if _, err := out.Write(p.head.Bytes()); err != nil || !n.isRegular() {
 		return err
 	}
 	err := n.readContent(ctx, p.buf, func(b []byte) error {

@@ -35,10 +35,10 @@ type Member struct {
 // Read yields the members of the archive in r, in its order. It yields an error unless the archive
 // decodes to its end: the frame's checksum, the end of the tar, and nothing after it. Frames of
 // other programs may lack the checksum.
-func Read(r io.Reader) iter.Seq2[Member, error] { return read(r, maxContent) }
+func Read(r io.Reader) iter.Seq2[Member, error] { return readMembers(r, maxContent) }
 
-// read is [Read] of at most limit decoded bytes.
-func read(r io.Reader, limit int64) iter.Seq2[Member, error] {
+// readMembers is [Read] of at most limit decoded bytes.
+func readMembers(r io.Reader, limit int64) iter.Seq2[Member, error] {
 	return func(yield func(Member, error) bool) {
 		s, err := openStream(r, limit)
 		if err != nil {
@@ -47,7 +47,7 @@ func read(r io.Reader, limit int64) iter.Seq2[Member, error] {
 		}
 		defer s.close()
 		for {
-			m, err := s.next()
+			m, err := s.nextMember()
 			if err == io.EOF {
 				return
 			}
@@ -88,8 +88,8 @@ func openStream(r io.Reader, limit int64) (*tarStream, error) {
 	return &tarStream{frame: f, zstd: d, out: out, tar: tar.NewReader(out)}, nil
 }
 
-// reset starts the stream anew on another archive.
-func (s *tarStream) reset(r io.Reader, limit int64) error {
+// resetTo restarts the stream on another archive.
+func (s *tarStream) resetTo(r io.Reader, limit int64) error {
 	in := s.frame.r
 	in.Reset(r)
 	*s.frame = frameReader{r: in}
@@ -103,12 +103,12 @@ func (s *tarStream) reset(r io.Reader, limit int64) error {
 
 func (s *tarStream) close() { s.zstd.Close() }
 
-// next returns the next member, or [io.EOF] after a complete archive.
-func (s *tarStream) next() (Member, error) {
+// nextMember returns the next member, or [io.EOF] after a complete archive.
+func (s *tarStream) nextMember() (Member, error) {
 	for {
 		h, err := s.tar.Next()
 		if err == io.EOF {
-			err = s.end()
+			err = s.checkEnd()
 		}
 		if err == io.EOF {
 			return Member{}, io.EOF
@@ -119,15 +119,15 @@ func (s *tarStream) next() (Member, error) {
 		if h.Typeflag == tar.TypeXGlobalHeader {
 			continue // a header of the archive, not of a member
 		}
-		if sparse(h) {
+		if isSparse(h) {
 			// The header could claim content of any length.
 			return Member{}, fmt.Errorf("read archive: %s is sparse, which no writer of ours makes", quotePath(h.Name))
 		}
-		return s.member(h), nil
+		return s.newMember(h), nil
 	}
 }
 
-func (s *tarStream) member(h *tar.Header) Member {
+func (s *tarStream) newMember(h *tar.Header) Member {
 	return Member{
 		Name:    h.Name,
 		Mode:    h.FileInfo().Mode(),
@@ -138,7 +138,7 @@ func (s *tarStream) member(h *tar.Header) Member {
 	}
 }
 
-func sparse(h *tar.Header) bool {
+func isSparse(h *tar.Header) bool {
 	if h.Typeflag == tar.TypeGNUSparse {
 		return true
 	}
@@ -150,21 +150,21 @@ func sparse(h *tar.Header) bool {
 	return false
 }
 
-// end reads what follows the last member. It returns [io.EOF] if the archive is complete.
-func (s *tarStream) end() error {
+// checkEnd reads what follows the last member. It returns [io.EOF] if the archive is complete.
+func (s *tarStream) checkEnd() error {
 	if s.out.ended {
 		return fmt.Errorf("the tar has no end: %w", io.ErrUnexpectedEOF)
 	}
-	if err := s.padding(); err != nil {
+	if err := s.checkPadding(); err != nil {
 		return err
 	}
-	if err := s.frame.end(); err != nil {
+	if err := s.frame.checkEnd(); err != nil {
 		return err
 	}
 	return io.EOF
 }
 
-func (s *tarStream) padding() error {
+func (s *tarStream) checkPadding() error {
 	b := make([]byte, 4<<10)
 	for left := maxPadding; ; {
 		n, err := s.out.Read(b)

@@ -18,8 +18,8 @@ type Survey struct {
 	Marks       Marks // of the same walk
 }
 
-// Large reports whether the episode takes long to pack, and uses more than one core.
-func (s Survey) Large() bool { return s.Bytes >= largeFrom }
+// IsLarge reports whether the episode takes long to pack, and uses more than one core.
+func (s Survey) IsLarge() bool { return s.Bytes >= largeFrom }
 
 // Skips are the entries that the archive leaves out: sockets, FIFOs, devices, mount points, and
 // hard links to files of other owners.
@@ -36,7 +36,7 @@ type Skip struct {
 
 const maxSkips = 16
 
-func (s *Skips) add(n *node) {
+func (s *Skips) addSkip(n *node) {
 	s.Count++
 	if len(s.First) < maxSkips {
 		s.First = append(s.First, Skip{Path: quotePath(n.path), Reason: n.skip})
@@ -50,7 +50,7 @@ func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	s := Survey{Size: tarTrailer}
 	var head bytes.Buffer // the writer says how long its header is
 	w := walker{tree: t, statOnly: true, visit: func(n *node) error {
-		h := n.header(t.memberName(n))
+		h := n.tarHeader(t.memberName(n))
 		head.Reset()
 		if err := writeHeader(&head, h); err != nil {
 			return fmt.Errorf("name %s in an archive: %w", quotePath(n.path), err)
@@ -61,7 +61,7 @@ func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	}}
 	marks, err := w.walkTree(ctx)
 	if err != nil {
-		met := w.sums.marks()
+		met := w.sums.sumMarks()
 		return Survey{Marks: Marks{ChangedAt: met.ChangedAt, ChangedLast: met.ChangedLast, RootChangedAt: met.RootChangedAt}}, err
 	}
 	s.Fingerprint, s.Bytes, s.Skipped, s.Marks = marks.Fingerprint, w.bytes, w.skipped, marks

@@ -41,7 +41,7 @@ func (w *walker) walkTree(ctx context.Context) (Marks, error) {
 	w.sums = newMarkSums()
 	w.entries = 1
 	root := &node{fd: int(w.tree.dir.Fd())} // owned by the tree: not closed here
-	if err := root.stat(); err != nil {
+	if err := root.readStat(); err != nil {
 		return Marks{}, err
 	}
 	w.owner = root.st.Uid
@@ -49,7 +49,7 @@ func (w *walker) walkTree(ctx context.Context) (Marks, error) {
 	if err := w.visitRoot(ctx, root); err != nil {
 		return Marks{}, err
 	}
-	return w.sums.marks(), nil
+	return w.sums.sumMarks(), nil
 }
 
 func (w *walker) visitRoot(ctx context.Context, root *node) error {
@@ -85,7 +85,7 @@ func (w *walker) visitMeta(ctx context.Context, dir *os.File) (bool, error) {
 	}
 	defer n.close()
 	w.skipForeignLink(n)
-	if !n.regular() {
+	if !n.isRegular() {
 		return false, nil
 	}
 	if n.st.Size == 0 {
@@ -132,7 +132,7 @@ func (w *walker) visitChild(ctx context.Context, parent *os.File, base, path str
 	}
 	defer n.close()
 	w.skipForeignLink(n)
-	if err := w.visitNode(ctx, n); err != nil || !n.directory() {
+	if err := w.visitNode(ctx, n); err != nil || !n.isDirectory() {
 		return err
 	}
 	dir, err := n.openDir()
@@ -178,7 +178,7 @@ func (w *walker) listNames(ctx context.Context, dir *os.File, path string) ([]st
 // skipForeignLink skips a hard link to a file of another owner, which somebody may have linked into
 // the episode to have it read.
 func (w *walker) skipForeignLink(n *node) {
-	if n.regular() && n.st.Nlink > 1 && n.st.Uid != w.owner {
+	if n.isRegular() && n.st.Nlink > 1 && n.st.Uid != w.owner {
 		n.skip = "hard link to a file of another owner"
 	}
 }
@@ -188,15 +188,15 @@ func (w *walker) visitNode(ctx context.Context, n *node) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w.sums.add(n)
+	w.sums.addNode(n)
 	if w.observe != nil {
 		w.observe(n)
 	}
 	if n.skip != "" {
-		w.skipped.add(n)
+		w.skipped.addSkip(n)
 		return nil
 	}
-	if n.regular() {
+	if n.isRegular() {
 		if n.st.Size > w.tree.limits.Bytes-w.bytes {
 			return &UnpackableError{fmt.Sprintf("the files hold more than %d bytes by the time of %s (%d bytes): move it out of the episode, or raise the limit",
 				w.tree.limits.Bytes, quotePath(n.path), n.st.Size)}

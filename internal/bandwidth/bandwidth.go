@@ -19,7 +19,7 @@ import (
 
 // Timetable says how many bytes per second may be sent, by the time of day: one rate for the
 // whole day, or times with the rates that apply from then on, "08:00 1MiB, 18:00 off". The
-// empty one is no limit.
+// empty one sets no limit.
 type Timetable string
 
 // UnmarshalText parses a timetable.
@@ -31,13 +31,13 @@ func (t *Timetable) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// At returns the rate at a time, or 0 if there is no limit.
-func (t Timetable) At(now time.Time) config.Bytes { return t.entries().at(now) }
+// LimitAt returns the rate at a time, or 0 if there is no limit.
+func (t Timetable) LimitAt(now time.Time) config.Bytes { return t.parsedEntries().limitAt(now) }
 
-// Lowest returns the lowest rate that is a limit, or 0.
-func (t Timetable) Lowest() config.Bytes {
+// LowestLimit returns the lowest rate that is a limit, or 0.
+func (t Timetable) LowestLimit() config.Bytes {
 	lowest := config.Bytes(0)
-	for _, e := range t.entries() {
+	for _, e := range t.parsedEntries() {
 		if e.limit > 0 && (lowest == 0 || e.limit < lowest) {
 			lowest = e.limit
 		}
@@ -45,7 +45,7 @@ func (t Timetable) Lowest() config.Bytes {
 	return lowest
 }
 
-func (t Timetable) entries() timetable {
+func (t Timetable) parsedEntries() timetable {
 	entries, _ := parseTimetable(string(t)) // UnmarshalText has checked it
 	return entries
 }
@@ -112,9 +112,9 @@ func parseEntry(s string) (entry, error) {
 	return e, e.limit.UnmarshalText([]byte(limit))
 }
 
-// at returns the rate at a time. Before the first entry of a day the last one of the day
+// limitAt returns the rate at a time. Before the first entry of a day the last one of the day
 // before applies.
-func (t timetable) at(now time.Time) config.Bytes {
+func (t timetable) limitAt(now time.Time) config.Bytes {
 	if len(t) == 0 {
 		return 0
 	}
@@ -140,13 +140,13 @@ type Limiter struct {
 
 // NewLimiter returns a limiter for a timetable.
 func NewLimiter(t Timetable) *Limiter {
-	return &Limiter{t.entries(), rate.NewLimiter(rate.Inf, maxBurst)}
+	return &Limiter{t.parsedEntries(), rate.NewLimiter(rate.Inf, maxBurst)}
 }
 
-// wait waits until n bytes may be sent. N must not be above maxBurst.
-func (l *Limiter) wait(ctx context.Context, n int) error {
+// waitBytes waits until n bytes may be sent. N must not be above maxBurst.
+func (l *Limiter) waitBytes(ctx context.Context, n int) error {
 	limit := rate.Inf
-	if now := l.table.at(time.Now()); now > 0 {
+	if now := l.table.limitAt(time.Now()); now > 0 {
 		limit = rate.Limit(now)
 	}
 	if l.limiter.Limit() != limit {
@@ -155,8 +155,8 @@ func (l *Limiter) wait(ctx context.Context, n int) error {
 	return l.limiter.WaitN(ctx, n)
 }
 
-// Reader returns a reader of r that waits for the limit, or until ctx ends.
-func (l *Limiter) Reader(ctx context.Context, r io.ReaderAt) io.ReaderAt {
+// LimitReader returns a reader of r that waits for the limit, or until ctx ends.
+func (l *Limiter) LimitReader(ctx context.Context, r io.ReaderAt) io.ReaderAt {
 	return limitedReader{r, ctx, l}
 }
 
@@ -169,7 +169,7 @@ type limitedReader struct {
 func (r limitedReader) ReadAt(p []byte, off int64) (int, error) {
 	for done := 0; ; {
 		part := p[done:min(len(p), done+maxBurst)]
-		if err := r.wait(r.ctx, len(part)); err != nil {
+		if err := r.waitBytes(r.ctx, len(part)); err != nil {
 			return done, err
 		}
 		n, err := r.ReaderAt.ReadAt(part, off+int64(done))

@@ -38,7 +38,7 @@ func TestTimetableSaysWhatHoldsWhen(t *testing.T) {
 			t.Fatal(err)
 		}
 		now := day.Add(time.Duration(clock.Hour())*time.Hour + time.Duration(clock.Minute())*time.Minute)
-		if got := table.At(now); got != c.want {
+		if got := table.LimitAt(now); got != c.want {
 			t.Errorf("%q at %s: %v, want %v", c.table, c.at, got, c.want)
 		}
 	}
@@ -59,7 +59,7 @@ func FuzzTimetable(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		var table bandwidth.Timetable
-		if table.UnmarshalText([]byte(s)) == nil && table.At(time.Unix(0, 0)) < 0 {
+		if table.UnmarshalText([]byte(s)) == nil && table.LimitAt(time.Unix(0, 0)) < 0 {
 			t.Errorf("%q is a limit below zero", s)
 		}
 	})
@@ -79,7 +79,7 @@ func TestAllSendersKeepToTheLimitTogether(t *testing.T) {
 		done := make(chan error, senders)
 		for range senders {
 			go func() {
-				_, err := io.Copy(io.Discard, io.NewSectionReader(limiter.Reader(t.Context(), archive), 0, each))
+				_, err := io.Copy(io.Discard, io.NewSectionReader(limiter.LimitReader(t.Context(), archive), 0, each))
 				done <- err
 			}()
 		}

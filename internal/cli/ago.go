@@ -6,9 +6,9 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Ago describes a time in the past in words. A time in the future means that the clock was
+// FormatAgo describes a time in the past in words. A time in the future means that the clock was
 // set back since, or that the times of a file were set.
-func Ago(at, now time.Time) string {
+func FormatAgo(at, now time.Time) string {
 	switch age := now.Sub(at); {
 	case age < -time.Second:
 		return "in the future (was the clock set back?)"

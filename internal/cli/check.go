@@ -41,15 +41,15 @@ type Space struct {
 	MinFreeInodes int64  `json:"min_free_inodes"`
 }
 
-// Note adds a note, unless it is empty.
-func (k *CheckReport) Note(text string) {
+// AddNote adds a note, unless it is empty.
+func (k *CheckReport) AddNote(text string) {
 	if text != "" {
 		k.Notes = append(k.Notes, text)
 	}
 }
 
-// Fail adds an error, unless it is nil or a repetition: a missing file is found more than once.
-func (k *CheckReport) Fail(err error) {
+// AddError adds an error, unless it is nil or a repetition: a missing file is found more than once.
+func (k *CheckReport) AddError(err error) {
 	for _, e := range splitErrors(err) {
 		if !slices.ContainsFunc(k.errs, func(said error) bool { return said.Error() == e.Error() }) {
 			k.errs = append(k.errs, e)
@@ -57,19 +57,19 @@ func (k *CheckReport) Fail(err error) {
 	}
 }
 
-// Warn adds faults with which a daemon starts: as a misuse or, with Lenient, as notes.
-func (k *CheckReport) Warn(err error) {
+// AddWarning adds faults with which a daemon starts: as a misuse or, with Lenient, as notes.
+func (k *CheckReport) AddWarning(err error) {
 	for _, e := range splitErrors(err) {
 		if k.Lenient {
-			k.Note(e.Error())
+			k.AddNote(e.Error())
 		} else {
-			k.Fail(UsageError(e))
+			k.AddError(UsageError(e))
 		}
 	}
 }
 
-// Err prints the notes to stderr and returns all errors.
-func (k *CheckReport) Err(c *cobra.Command) error {
+// ExitError prints the notes to stderr and returns all errors.
+func (k *CheckReport) ExitError(c *cobra.Command) error {
 	for _, note := range k.Notes {
 		fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", c.Root().Name(), note)
 	}
@@ -83,9 +83,9 @@ func (k *CheckReport) ExamineFolders(paths ...string) (usable bool) {
 	for _, path := range paths {
 		f, err := serviceuser.ExamineFolder(path, k.WasRoot)
 		k.Folders = append(k.Folders, f)
-		k.Note(f.Note)
+		k.AddNote(f.Note)
 		if err != nil {
-			k.Fail(UsageError(StartError(err)))
+			k.AddError(UsageError(StartError(err)))
 			usable = false
 		}
 	}
@@ -101,9 +101,9 @@ func (k *CheckReport) NoteParent(key, file string) {
 	dir := filepath.Dir(file)
 	f, err := serviceuser.ExamineFolder(dir, false)
 	if err != nil {
-		k.Note(fmt.Sprintf("%s cannot be made: %v", key, err))
+		k.AddNote(fmt.Sprintf("%s cannot be made: %v", key, err))
 	} else if !f.Exists {
-		k.Note(fmt.Sprintf("%s cannot be made: %s is missing, and no start makes it (see systemd-tmpfiles)", key, dir))
+		k.AddNote(fmt.Sprintf("%s cannot be made: %s is missing, and no start makes it (see systemd-tmpfiles)", key, dir))
 	}
 }
 
@@ -131,9 +131,9 @@ func (k *CheckReport) ExamineSecrets(paths ...string) {
 		if s.Path != "" {
 			k.Secrets = append(k.Secrets, s)
 		}
-		k.Note(s.Note)
+		k.AddNote(s.Note)
 		if errors.Is(err, serviceuser.ErrExposed) {
-			k.Warn(err)
+			k.AddWarning(err)
 		}
 		// Missing and unreadable files are reported elsewhere.
 	}
@@ -146,7 +146,7 @@ func FreeAt(path string) (durable.Free, error) {
 		return durable.Free{}, err
 	}
 	defer dir.Close()
-	return dir.Free()
+	return dir.FreeSpace()
 }
 
 // WarnAtStart logs faults of a configuration with which a daemon starts: sizes without a unit,
@@ -162,7 +162,7 @@ func WarnAtStart(log *slog.Logger, sizes error, disk string, secrets ...string) 
 			log.Warn("secret has a wide mode", "file", path, "hint", s.Note)
 		}
 	}
-	if free, err := FreeAt(disk); err == nil && free.Unknown() {
+	if free, err := FreeAt(disk); err == nil && free.IsUnknown() {
 		log.Warn("free space is not known", "dir", disk, "hint", "its file system reports a size of 0: min_free has no effect")
 	}
 }
@@ -187,7 +187,7 @@ func PrintRows(w io.Writer, rows []Row) error {
 	for _, r := range rows {
 		name := r.Name
 		for _, line := range r.Lines {
-			for _, part := range wrap(line, tableWidth-width) {
+			for _, part := range wrapLine(line, tableWidth-width) {
 				fmt.Fprintf(&b, "%-*s%s\n", width, name, part)
 				name = ""
 			}
@@ -197,8 +197,8 @@ func PrintRows(w io.Writer, rows []Row) error {
 	return err
 }
 
-// wrap splits a line at blanks into parts of at most width bytes.
-func wrap(line string, width int) []string {
+// wrapLine splits a line at blanks into parts of at most width bytes.
+func wrapLine(line string, width int) []string {
 	var lines []string
 	at := ""
 	for word := range strings.FieldsSeq(line) {

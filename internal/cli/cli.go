@@ -91,7 +91,7 @@ func Main(root *cobra.Command) int {
 	root.Version = Version()
 	begun := false
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
-		// cobra checks these later, when they cannot be told from failures.
+		// cobra checks these later, when they look like failures.
 		if err := errors.Join(c.ValidateRequiredFlags(), c.ValidateFlagGroups(), refuseJSON(c)); err != nil {
 			return err
 		}

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/term"
 )
 
-// Progress shows how many bytes were read, until done is called. It shows nothing if w is not a
+// ShowProgress shows how many bytes were read, until done is called. It shows nothing if w is not a
 // terminal. What is a short description.
-func Progress(w io.Writer, what string) (read func(n int), done func()) {
+func ShowProgress(w io.Writer, what string) (read func(n int), done func()) {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return func(int) {}, func() {}

@@ -45,32 +45,32 @@ func (r *Reloader) Run(ctx context.Context, hup <-chan os.Signal) {
 			return
 		case <-hup:
 		}
-		LogNotifyError(r.Log, systemd.Reloading())
-		r.reload()
+		LogNotifyError(r.Log, systemd.NotifyReloading())
+		r.loadFiles()
 	}
 }
 
-func (r *Reloader) reload() {
+func (r *Reloader) loadFiles() {
 	if err := r.Load(); err != nil {
 		err = serviceuser.Explain(err, r.Check)
 		text := err.Error()
 		r.failure.Store(&text)
 		r.Log.Error("certificates and lists not reloaded", "err", err, "hint", "fix that and reload again; '"+r.Check+"' tells what a reload would find")
-		LogNotifyError(r.Log, systemd.Ready(r.withFailure("")))
+		LogNotifyError(r.Log, systemd.NotifyReady(r.withFailure("")))
 		return
 	}
 	r.failure.Store(nil)
 	r.Log.Info("reloaded certificates and lists", "files", strings.Join(r.Files, " "), "not_read", r.Config+" (read at start only)")
-	LogNotifyError(r.Log, systemd.Ready("reloaded"))
+	LogNotifyError(r.Log, systemd.NotifyReady("reloaded"))
 }
 
-// Recovered records that the files of a failed reload were loaded since.
-func (r *Reloader) Recovered() { r.failure.Store(nil) }
+// ClearFailure records that the files of a failed reload were loaded since.
+func (r *Reloader) ClearFailure() { r.failure.Store(nil) }
 
-// Status sends the daemon's status to the service manager. It includes a failure of the last
+// NotifyStatus sends the daemon's status to the service manager. It includes a failure of the last
 // reload.
-func (r *Reloader) Status(status string) {
-	LogNotifyError(r.Log, systemd.Status(r.withFailure(status)))
+func (r *Reloader) NotifyStatus(status string) {
+	LogNotifyError(r.Log, systemd.NotifyStatus(r.withFailure(status)))
 }
 
 func (r *Reloader) withFailure(status string) string {

@@ -69,22 +69,22 @@ func TestFailedReloadStaysInTheStatus(t *testing.T) {
 		<-ended
 	}
 	reload()
-	r.Status("3 waiting")
+	r.NotifyStatus("3 waiting")
 	if got := heard(t, conn); !strings.Contains(got, "3 waiting; last reload failed: hosts.crl: not a list") {
 		t.Errorf("the status is %q", got)
 	}
 	if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "hosts.crl: not a list") {
 		t.Errorf("the log has %s", text)
 	}
-	r.Recovered() // the files were loaded without a reload
-	r.Status("3 waiting")
+	r.ClearFailure() // the files were loaded without a reload
+	r.NotifyStatus("3 waiting")
 	if got := heard(t, conn); strings.Contains(got, "failed") {
 		t.Errorf("after it recovered the status is %q", got)
 	}
 	failure = nil
 	log.Reset()
 	reload()
-	r.Status("3 waiting")
+	r.NotifyStatus("3 waiting")
 	if got := heard(t, conn); strings.Contains(got, "failed") {
 		t.Errorf("the status is %q", got)
 	}

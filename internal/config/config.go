@@ -4,7 +4,8 @@
 // and [Path] are types that TOML lacks.
 //
 // Invariant: a file is either understood to the last key or refused. Whether a value makes sense (a
-// port in use, a missing directory) is for the struct's Validate, which reports with [Invalid].
+// port in use, a missing directory) is for the struct's Validate, which reports with
+// [InvalidValue].
 package config
 
 import (
@@ -57,9 +58,9 @@ func LoadSizes(path string, into any) (bare, err error) {
 	return d.joinBareSizes(), nil
 }
 
-// Invalid returns the error of a Validate for the value of a key. With the file's path in front it
-// reads like an error of [Load]: "PATH: KEY: what is wrong and what to write".
-func Invalid(key, format string, args ...any) error {
+// InvalidValue returns the error of a Validate for the value of a key. With the file's path in
+// front it reads like an error of [Load]: "PATH: KEY: what is wrong and what to write".
+func InvalidValue(key, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", key, fmt.Errorf(format, args...))
 }
 

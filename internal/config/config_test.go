@@ -186,7 +186,7 @@ func TestMissingFileSaysWhatToDo(t *testing.T) {
 }
 
 func TestInvalidNamesTheKey(t *testing.T) {
-	err := config.Invalid("receiver.url", "wants https, found %w", fs.ErrInvalid)
+	err := config.InvalidValue("receiver.url", "wants https, found %w", fs.ErrInvalid)
 	if got := err.Error(); got != "receiver.url: wants https, found invalid argument" || !errors.Is(err, fs.ErrInvalid) {
 		t.Error(got)
 	}

@@ -67,7 +67,7 @@ func (d *decoder) decodeValue(value toml.Primitive, field reflect.Value, key tom
 		d.decodeTable(values, field, key)
 		return
 	}
-	if !accepts(t, found) {
+	if !acceptsType(t, found) {
 		d.refused[key.String()] = mismatch
 		return
 	}
@@ -97,9 +97,9 @@ func (d *decoder) decodeValue(value toml.Primitive, field reflect.Value, key tom
 	})
 }
 
-// accepts reports whether a TOML value of the given type may stand for a t. The TOML decoder passes
-// any simple value to a type with UnmarshalText, as if a host could be named true.
-func accepts(t reflect.Type, found string) bool {
+// acceptsType reports whether a TOML value of the given type may be decoded into a t. The TOML
+// decoder passes any simple value to a type with UnmarshalText, as if a host could be named true.
+func acceptsType(t reflect.Type, found string) bool {
 	switch {
 	case t == reflect.TypeFor[Duration]():
 		return found == "String" || found == "Integer" || found == "Float" // a number gets a hint

@@ -44,11 +44,11 @@ func Holder(data *durable.Dir) (string, durable.LockState, error) {
 // Layout describes the names that this package creates in the data directory.
 func Layout() durable.Layout {
 	return durable.Layout{
-		{Match: durable.Named(lockName, formerLockName), Perm: 0o600},
-		{Match: durable.Named(disabledLock), Perm: 0o600},
-		{Match: durable.Named(disabledFile, durable.TempName(disabledFile)), Perm: 0o640},
-		{Match: durable.Named(storeLock), Perm: 0o600},
-		{Match: durable.Named(storeFile, durable.TempName(storeFile)), Perm: 0o640},
+		{Match: durable.MatchNames(lockName, formerLockName), Perm: 0o600},
+		{Match: durable.MatchNames(disabledLock), Perm: 0o600},
+		{Match: durable.MatchNames(disabledFile, durable.TempName(disabledFile)), Perm: 0o640},
+		{Match: durable.MatchNames(storeLock), Perm: 0o600},
+		{Match: durable.MatchNames(storeFile, durable.TempName(storeFile)), Perm: 0o640},
 	}
 }
 
@@ -71,9 +71,9 @@ func readTrusted(data *durable.Dir, name string, maxBytes int64) ([]byte, durabl
 	return b, st, err
 }
 
-// decode parses a file that must be one JSON object of at most maxBytes, with the
+// decodeJSON parses a file that must be one JSON object of at most maxBytes, with the
 // schema_version 1. version must point to that member of into.
-func decode(b []byte, maxBytes int, into any, version *int) error {
+func decodeJSON(b []byte, maxBytes int, into any, version *int) error {
 	if len(b) > maxBytes {
 		return fmt.Errorf("larger than %d bytes", maxBytes)
 	}
@@ -109,7 +109,7 @@ func checkTrusted(data *durable.Dir, st durable.Stat) error {
 	uid, _ := st.Owner()
 	owner, _ := dir.Owner()
 	switch {
-	case !st.Regular():
+	case !st.IsRegular():
 		return errors.New("not a regular file")
 	case uid != 0 && uid != owner && uid != os.Geteuid():
 		return fmt.Errorf("it belongs to the user %d, not to the owner of the data directory", uid)
@@ -124,7 +124,7 @@ func checkTrusted(data *durable.Dir, st durable.Stat) error {
 func isUnchanged(a, b durable.Stat) bool {
 	am, ac := a.Times()
 	bm, bc := b.Times()
-	return a.Same(b) && a.Size() == b.Size() && am == bm && ac == bc
+	return a.IsSameFile(b) && a.Size() == b.Size() && am == bm && ac == bc
 }
 
 // rereadInterval is the minimum time between two reads of a file that cannot be used.

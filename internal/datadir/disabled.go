@@ -75,7 +75,7 @@ func disabledListError(data *durable.Dir, err error) error {
 // parseDisabled parses the content of the file. It refuses what it does not understand.
 func parseDisabled(b []byte) (disabledHosts, error) {
 	var list disabledList
-	if err := decode(b, maxDisabledBytes, &list, &list.Version); err != nil {
+	if err := decodeJSON(b, maxDisabledBytes, &list, &list.Version); err != nil {
 		return nil, err
 	}
 	if list.Disabled == nil {

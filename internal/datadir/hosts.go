@@ -32,9 +32,9 @@ type Host struct {
 	Stored        bool         `json:"stored"` // it has a folder of archives
 }
 
-// Hosts returns the hosts that have stored something or are disabled, sorted by name. It
+// ListHosts returns the hosts that have stored something or are disabled, sorted by name. It
 // changes nothing, and may run beside a live receiver.
-func Hosts(dir string) ([]Host, error) {
+func ListHosts(dir string) ([]Host, error) {
 	data, err := durable.Open(dir)
 	if err != nil {
 		return nil, err

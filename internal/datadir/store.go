@@ -65,7 +65,7 @@ func loadStoreName(data *durable.Dir) (StoreName, durable.Stat, error) {
 // parseStoreName parses the content of the file. It refuses what it does not understand.
 func parseStoreName(b []byte) (StoreName, error) {
 	var name StoreName
-	if err := decode(b, maxStoreBytes, &name, &name.Version); err != nil {
+	if err := decodeJSON(b, maxStoreBytes, &name, &name.Version); err != nil {
 		return StoreName{}, err
 	}
 	if err := (&wire.Store{ID: name.ID, Replaces: name.Replaces}).Check(); err != nil {
@@ -175,10 +175,10 @@ func InspectStore(dir string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	return identify(data, name)
+	return identifyStore(data, name)
 }
 
-func identify(data *durable.Dir, name StoreName) (Identity, error) {
+func identifyStore(data *durable.Dir, name StoreName) (Identity, error) {
 	st, err := data.Lstat(IndexFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		st, err = durable.Stat{}, nil
@@ -205,7 +205,7 @@ func ReplaceStore(ctx context.Context, dir, old, holder string) (StoreChange, er
 			return old, fmt.Errorf("%s is this store: name the one that it replaces", old)
 		}
 		if !slices.Contains(name.Replaces, old) {
-			name.replace(old)
+			name.replaceID(old)
 		}
 		return old, nil
 	})
@@ -218,14 +218,14 @@ func RewindStore(ctx context.Context, dir string, holder string, now time.Time) 
 	return changeStore(ctx, dir, holder, func(name *StoreName) (string, error) {
 		former := name.ID
 		name.ID = newStoreName(now).ID
-		name.replace(former)
+		name.replaceID(former)
 		return former, nil
 	})
 }
 
-// replace puts an id first on the list of those that the store replaces. The last ones are
+// replaceID puts an id first on the list of those that the store replaces. The last ones are
 // dropped if there are too many.
-func (n *StoreName) replace(old string) {
+func (n *StoreName) replaceID(old string) {
 	n.Replaces = slices.Insert(slices.Clone(n.Replaces), 0, old)
 	n.Replaces = n.Replaces[:min(len(n.Replaces), wire.MaxReplaced)]
 }
@@ -257,6 +257,6 @@ func changeStore(ctx context.Context, dir, holder string, change func(*StoreName
 			return StoreChange{}, err
 		}
 	}
-	is, err := identify(data, name)
+	is, err := identifyStore(data, name)
 	return StoreChange{Identity: is, Former: former, Changed: changed}, err
 }

@@ -8,7 +8,7 @@
 // partition of the same disk.
 //
 // If a disk has no serial number (device mapper, loop, most virtual disks), the boot ID of the
-// machine is used instead: nobody replaces a disk below a mounted file system. Without a boot ID, a
+// machine is used instead: a disk is not replaced below a mounted file system. Without a boot ID, a
 // random number of the process is used.
 //
 // Invariant: two files have the same [Identity] only if they are the same file on the same disk.
@@ -108,16 +108,16 @@ func OpenDisk(dir *os.File, serial string) (*Volumes, error) {
 }
 
 func open(dir *os.File, m machine, find func(*os.File) Volume) (*Volumes, error) {
-	st, err := stat(dir)
+	st, err := statxFile(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &Volumes{Session: m.session(), find: find, pinned: deviceNumber(&st)}, nil
+	return &Volumes{Session: m.sessionID(), find: find, pinned: deviceNumber(&st)}, nil
 }
 
-// Of returns the volume of an open file.
-func (v *Volumes) Of(f *os.File) (Volume, error) {
-	st, err := stat(f)
+// FindVolume returns the volume of an open file.
+func (v *Volumes) FindVolume(f *os.File) (Volume, error) {
+	st, err := statxFile(f)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -140,7 +140,7 @@ func (v *Volumes) volumeOf(f *os.File, dev uint64) Volume {
 // Identify returns the identity of f. It takes one system call, or two if the file has no birth
 // time.
 func (v *Volumes) Identify(f *os.File) (Identity, error) {
-	st, err := stat(f)
+	st, err := statxFile(f)
 	if err != nil {
 		return Identity{}, err
 	}
@@ -151,18 +151,18 @@ func (v *Volumes) Identify(f *os.File) (Identity, error) {
 		b = binary.BigEndian.AppendUint64(append(b, 'b'), uint64(st.Btime.Sec))
 		b = binary.BigEndian.AppendUint32(b, st.Btime.Nsec)
 	} else {
-		b = binary.BigEndian.AppendUint64(append(b, 'g'), generation(f))
+		b = binary.BigEndian.AppendUint64(append(b, 'g'), readGeneration(f))
 	}
-	file := hash(b)
-	return Identity{File: file, OnDisk: hash(append(append(b, "\x00disk\x00"...), vol.disk...))}, nil
+	file := hashID(b)
+	return Identity{File: file, OnDisk: hashID(append(append(b, "\x00disk\x00"...), vol.disk...))}, nil
 }
 
-func hash(b []byte) ID {
+func hashID(b []byte) ID {
 	sum := sha256.Sum256(b)
 	return ID(sum[:16])
 }
 
-func stat(f *os.File) (unix.Statx_t, error) {
+func statxFile(f *os.File) (unix.Statx_t, error) {
 	var st unix.Statx_t
 	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
 	if err != nil {
@@ -173,9 +173,9 @@ func stat(f *os.File) (unix.Statx_t, error) {
 
 func deviceNumber(st *unix.Statx_t) uint64 { return unix.Mkdev(st.Dev_major, st.Dev_minor) }
 
-// generation returns the number that distinguishes files that have used the same inode number, or 0
-// if the file system has none.
-func generation(f *os.File) uint64 {
+// readGeneration returns the number that distinguishes files that have used the same inode number,
+// or 0 if the file system has none.
+func readGeneration(f *os.File) uint64 {
 	const getVersion = 0x80087601 // FS_IOC_GETVERSION
 	var n uint64
 	if ioctl(f, getVersion, unsafe.Pointer(&n)) != nil {
@@ -203,7 +203,9 @@ type machine struct {
 	boot, process string
 }
 
-func (m machine) session() ID { return hash([]byte("cis490 session\x00" + cmp.Or(m.boot, m.process))) }
+func (m machine) sessionID() ID {
+	return hashID([]byte("cis490 session\x00" + cmp.Or(m.boot, m.process)))
+}
 
 func (m machine) findVolume(f *os.File) Volume {
 	serial, id := m.findDisks(f)
@@ -219,7 +221,7 @@ func (m machine) newVolume(f *os.File, uuid, serial, id string) Volume {
 		standIn, short = "process "+m.process, UntilRestart
 	}
 	dev := uint64(0)
-	if st, err := stat(f); err == nil {
+	if st, err := statxFile(f); err == nil {
 		dev = deviceNumber(&st)
 	}
 	if serial == "" {

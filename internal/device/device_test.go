@@ -264,7 +264,7 @@ func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 func TestDevicesOfOneBootDiffer(t *testing.T) {
 	path, _ := mount(t, image(t, "ext4"))
 	f := openFile(t, path)
-	st, err := stat(f)
+	st, err := statxFile(f)
 	must(t, err)
 	v := machine{boot: "b1"}.newVolume(f, "u", "", "")
 	if want := fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor); v.Lifetime != UntilReboot || !strings.Contains(v.disk, want) {

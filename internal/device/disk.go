@@ -34,7 +34,7 @@ func (m machine) findDisks(f *os.File) (serial, id string) {
 
 // sysfsLinks returns the paths in sysfs of the devices of f's file system.
 func (m machine) sysfsLinks(f *os.File) []string {
-	st, err := stat(f)
+	st, err := statxFile(f)
 	if err != nil {
 		return nil
 	}

@@ -90,8 +90,8 @@ func (w *Writer) Sum() (Digest, int64) {
 // Size returns the number of bytes written so far.
 func (w *Writer) Size() int64 { return w.n }
 
-// State returns the state of the hash, for [ResumeWriter].
-func (w *Writer) State() []byte {
+// HashState returns the state of the hash, for [ResumeWriter].
+func (w *Writer) HashState() []byte {
 	b, err := w.hash.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {
 		panic(err) // crypto/sha256 returns no error

@@ -36,9 +36,9 @@ func RemoveAttr(f *os.File, name string) error {
 	return opError("remove attribute "+name, f.Name(), err)
 }
 
-// Attr returns an extended attribute of an open file, or [ErrNoAttr].
-func Attr(f *os.File, name string) ([]byte, error) {
-	b := make([]byte, 512) // ours are smaller
+// ReadAttr returns an extended attribute of an open file, or [ErrNoAttr].
+func ReadAttr(f *os.File, name string) ([]byte, error) {
+	b := make([]byte, 512) // all attributes of this program are smaller
 	n, err := unix.Fgetxattr(int(f.Fd()), attrPrefix+name, b)
 	if err == unix.ENODATA || err == unix.ENOTSUP || err == unix.ERANGE {
 		return nil, ErrNoAttr

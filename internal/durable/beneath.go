@@ -9,7 +9,7 @@ import (
 )
 
 // OpenBeneath opens name in the open directory dirfd and returns a descriptor that is closed on
-// exec. It follows no link and crosses no mount, so that nobody who can write in the directory
+// exec. It follows no link and crosses no mount, so that no one with write access to the directory
 // leads the caller elsewhere. It returns [unix.ELOOP] for a link, or [unix.ENOTDIR] with
 // [unix.O_DIRECTORY], and [unix.EXDEV] for a mount point.
 func OpenBeneath(dirfd int, name string, flags uint64) (int, error) {
@@ -60,8 +60,8 @@ func (d *Dir) Contains(other *Dir) (bool, error) {
 		if err := unix.Fstat(fd, &at.st); err != nil {
 			return false, errors.Join(opError("stat", other.f.Name(), err), unix.Close(fd))
 		}
-		if at.Same(ours) || at.Same(last) { // the root directory is its own parent
-			return at.Same(ours), unix.Close(fd)
+		if at.IsSameFile(ours) || at.IsSameFile(last) { // the root directory is its own parent
+			return at.IsSameFile(ours), unix.Close(fd)
 		}
 		last = at
 		up, err := unix.Openat(fd, "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -42,10 +42,10 @@ func BeneathCall() Call {
 	}}
 }
 
-// Calls are the system calls that every program with durable state needs. Without sync_file_range,
-// fadvise, flock and inotify the programs are only slower. A file system may have no attributes:
-// that cannot be told from a kernel that refuses those calls.
-func Calls() []Call {
+// RefusedCalls are the system calls that every program with durable state needs. Without
+// sync_file_range, fadvise, flock and inotify the programs are only slower. A file system may have
+// no attributes: it looks like a kernel that refuses those calls.
+func RefusedCalls() []Call {
 	return []Call{
 		{"statx", "4.11", "tell a folder from another one in its place", func() error {
 			return unix.Statx(badFD, "x", 0, pathMask, new(unix.Statx_t))

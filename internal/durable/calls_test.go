@@ -9,7 +9,7 @@ import (
 func TestCallsThatAreNeededAreProbedWithoutEffect(t *testing.T) {
 	d, path := open(t)
 	t.Chdir(path)
-	must(t, durable.CheckCalls(append(durable.Calls(), durable.BeneathCall())...))
+	must(t, durable.CheckCalls(append(durable.RefusedCalls(), durable.BeneathCall())...))
 	must(t, d.CheckPath())
 	holds(t, path)
 }

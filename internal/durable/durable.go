@@ -1,10 +1,11 @@
 // Package durable is package os whose changes are on the disk when a call returns.
 //
 // A [Dir] is a directory held open. Every name below it is one path segment, opened without
-// following a link, so that nobody who can write in the directory leads the program out of it. A
-// file is created hidden or in a staging directory with [Dir.Create], written, and made visible as
-// a whole by [File.Publish] or [File.Commit]. Those write, fsync the file, link or rename it
-// without replacing, and fsync the directory. Power loss leaves the old state or the new one.
+// following a link, so that no one with write access to the directory can lead the program out of
+// it. A file is created hidden or in a staging directory with [Dir.Create], written, and made
+// visible as a whole by [File.Publish] or [File.Commit]. Those write, fsync the file, link or
+// rename it without replacing, and fsync the directory. Power loss leaves the old state or the new
+// one.
 //
 // Invariant: a failed fsync is never retried. The kernel reports a failed writeback once, marks the
 // pages clean, and returns success the next time (on ext4, xfs and btrfs). Therefore the process
@@ -104,7 +105,7 @@ func (d *Dir) fd() int { return int(d.f.Fd()) }
 
 // Sync makes the names in the directory durable. Concurrent calls share an fsync.
 func (d *Dir) Sync() error {
-	return d.syncs.do(func() error {
+	return d.syncs.syncShared(func() error {
 		if err := d.f.Sync(); err != nil {
 			return faultError("sync", d.f.Name(), err)
 		}

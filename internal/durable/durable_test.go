@@ -123,7 +123,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	holds(t, outside, "secret")
 	st, err := d.Lstat("file")
 	must(t, err)
-	if st.Regular() || st.IsDir() {
+	if st.IsRegular() || st.IsDir() {
 		t.Error("Lstat described what the link leads to")
 	}
 	must(t, d.WriteFile("file", []byte("ours"), 0o600)) // it replaces the link itself
@@ -230,11 +230,11 @@ func TestAttributesTravelWithTheFile(t *testing.T) {
 	g, err := d.Open("b")
 	must(t, err)
 	defer g.Close()
-	got, err := durable.Attr(g, "t")
+	got, err := durable.ReadAttr(g, "t")
 	if string(got) != "second" || err != nil {
 		t.Errorf("attribute %q, %v", got, err)
 	}
-	if _, err := durable.Attr(g, "other"); !errors.Is(err, durable.ErrNoAttr) {
+	if _, err := durable.ReadAttr(g, "other"); !errors.Is(err, durable.ErrNoAttr) {
 		t.Errorf("a missing attribute gives %v", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Layout describes the names that our programs create in a directory. The first entry that matches
-// a name counts. A name that matches none is not ours.
+// a name counts. A name that matches none belongs to other programs.
 type Layout []LayoutEntry
 
 // LayoutEntry describes a set of names of a [Layout].
@@ -21,8 +21,8 @@ type LayoutEntry struct {
 	Below Layout      // of a directory: its names
 }
 
-// Named returns a function that matches exactly these names.
-func Named(names ...string) func(string) bool {
+// MatchNames returns a function that matches exactly these names.
+func MatchNames(names ...string) func(string) bool {
 	return func(name string) bool {
 		for _, n := range names {
 			if n == name {
@@ -50,7 +50,7 @@ func (d *Dir) HandOver(layout Layout, uid, gid int) error {
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		entry := layout.find(e.Name())
+		entry := layout.findEntry(e.Name())
 		if entry == nil {
 			continue
 		}
@@ -65,7 +65,7 @@ func (d *Dir) HandOver(layout Layout, uid, gid int) error {
 // maxHandOverErrors bounds the errors that [Dir.HandOver] returns of one directory.
 const maxHandOverErrors = 10
 
-func (l Layout) find(name string) *LayoutEntry {
+func (l Layout) findEntry(name string) *LayoutEntry {
 	for i := range l {
 		if l[i].Match(name) {
 			return &l[i]

@@ -67,13 +67,13 @@ func (d *Dir) Lock(name, holder string, former ...string) (*Lock, error) {
 			l.files = append(l.files, f)
 		}
 	}
-	l.describe(holder)
+	l.writeHolder(holder)
 	return l, nil
 }
 
-// describe writes holder into the lock files. It ignores errors, because the text is only
+// writeHolder writes holder into the lock files. It ignores errors, because the text is only
 // information.
-func (l *Lock) describe(holder string) {
+func (l *Lock) writeHolder(holder string) {
 	for _, f := range l.files {
 		if f.Truncate(0) == nil {
 			f.WriteAt([]byte(holder+"\n"), 0)
@@ -139,8 +139,8 @@ func (d *Dir) examineLock(name string, former bool) (string, LockState, error) {
 }
 
 // TryFlock takes the flock lock of the directory itself until d is closed. Older programs use that
-// lock to exclude each other. Whether it was free means nothing, because everybody who may open the
-// directory can lock it.
+// lock to exclude each other. Whether it was free means nothing, because every user that may open
+// the directory can lock it.
 func (d *Dir) TryFlock() { unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB) }
 
 // openLock opens a lock file and creates it if it is missing.
@@ -318,7 +318,7 @@ func conflictingLock(f *os.File) (int16, error) {
 
 func isBusy(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) }
 
-// readHolder reads what [Lock.describe] wrote.
+// readHolder reads what [Lock.writeHolder] wrote.
 func readHolder(f *os.File) string {
 	b, err := io.ReadAll(io.LimitReader(f, 200))
 	if err != nil {

@@ -38,7 +38,7 @@ func (d *Dir) keepOwner(f *os.File, name string, perm fs.FileMode) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.shareOwner(f, perm)
 	}
-	if err != nil || !old.Regular() {
+	if err != nil || !old.IsRegular() {
 		return err
 	}
 	var dir unix.Stat_t

@@ -136,13 +136,13 @@ func TestHandOverGivesOnlyOurOwn(t *testing.T) {
 	write(t, at("of-another-dir", "file"), "")
 	must(t, os.Chown(at("of-another-dir"), 4242, 4242))
 
-	file := durable.LayoutEntry{Match: durable.Named("lock", "twice", "second-name", "of-another", "link", "dir-for-file", "fifo"), Perm: 0o640}
-	below := durable.Layout{{Match: durable.Named("file"), Perm: 0o640}}
+	file := durable.LayoutEntry{Match: durable.MatchNames("lock", "twice", "second-name", "of-another", "link", "dir-for-file", "fifo"), Perm: 0o640}
+	below := durable.Layout{{Match: durable.MatchNames("file"), Perm: 0o640}}
 	layout := durable.Layout{
 		file,
-		{Match: durable.Named("of-another-dir"), Perm: 0o750, Dir: true, Below: below},
-		{Match: durable.Named("hosts"), Perm: 0o750, Dir: true, Below: durable.Layout{
-			{Match: durable.Named("one"), Perm: 0o750, Dir: true, Below: below},
+		{Match: durable.MatchNames("of-another-dir"), Perm: 0o750, Dir: true, Below: below},
+		{Match: durable.MatchNames("hosts"), Perm: 0o750, Dir: true, Below: durable.Layout{
+			{Match: durable.MatchNames("one"), Perm: 0o750, Dir: true, Below: below},
 		}},
 	}
 	must(t, d.HandOver(layout, 4242, 4243))

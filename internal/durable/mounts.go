@@ -64,7 +64,7 @@ func watchMounts(dirs []*Dir) (*mountWatch, error) {
 		return nil, &os.PathError{Op: "open", Path: mountinfoPath, Err: err}
 	}
 	w.f = os.NewFile(uintptr(fd), mountinfoPath)
-	if w.initial, err = w.read(); err != nil {
+	if w.initial, err = w.readTable(); err != nil {
 		return nil, errors.Join(err, w.f.Close())
 	}
 	return w, nil
@@ -76,33 +76,33 @@ func (w *mountWatch) close() error {
 	return w.f.Close()
 }
 
-// check returns a [*MovedError] if something was mounted or unmounted. Concurrent calls wait for
-// one examination, because the kernel reports a change only once.
-func (w *mountWatch) check() error {
+// checkUnmoved returns a [*MovedError] if something was mounted or unmounted. Concurrent calls wait
+// for one examination, because the kernel reports a change only once.
+func (w *mountWatch) checkUnmoved() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.moved != nil {
 		return w.moved
 	}
-	changed, err := w.changed()
+	changed, err := w.hasChanged()
 	if err != nil || !changed && !w.pending {
 		return err
 	}
 	w.pending = true
-	now, err := w.read()
+	now, err := w.readTable()
 	if err != nil {
 		return err
 	}
 	w.pending = false
-	w.moved = w.compare(now)
+	w.moved = w.compareMounts(now)
 	if w.moved != nil {
 		return w.moved
 	}
 	return nil
 }
 
-// changed asks the kernel whether the list of mounts has changed since the last call.
-func (w *mountWatch) changed() (bool, error) {
+// hasChanged asks the kernel whether the list of mounts has changed since the last call.
+func (w *mountWatch) hasChanged() (bool, error) {
 	fds := []unix.PollFd{{Fd: int32(w.f.Fd()), Events: unix.POLLPRI}}
 	err := RetryEINTR(func() error {
 		_, err := unix.Poll(fds, 0)
@@ -114,8 +114,8 @@ func (w *mountWatch) changed() (bool, error) {
 	return fds[0].Revents&(unix.POLLPRI|unix.POLLERR) != 0, nil
 }
 
-// read returns the mounts at the paths and above them.
-func (w *mountWatch) read() (map[mount]struct{}, error) {
+// readTable returns the mounts at the paths and above them.
+func (w *mountWatch) readTable() (map[mount]struct{}, error) {
 	if _, err := w.f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -134,8 +134,8 @@ func (w *mountWatch) read() (map[mount]struct{}, error) {
 	return found, nil
 }
 
-// compare returns what happened to one of the paths, or nil.
-func (w *mountWatch) compare(now map[mount]struct{}) *MovedError {
+// compareMounts returns what happened to one of the paths, or nil.
+func (w *mountWatch) compareMounts(now map[mount]struct{}) *MovedError {
 	for m := range now {
 		if _, old := w.initial[m]; !old {
 			return w.movedBy(m, causeMounted)
@@ -202,13 +202,14 @@ func parseMount(line []byte) (mount, bool) {
 		return mount{}, false
 	}
 	return mount{
-		id: id, device: string(fields[2]), root: unescape(fields[3]), point: unescape(fields[4]),
-		fsType: unescape(rest[0]), source: unescape(rest[1]),
+		id: id, device: string(fields[2]), root: unescapePath(fields[3]), point: unescapePath(fields[4]),
+		fsType: unescapePath(rest[0]), source: unescapePath(rest[1]),
 	}, true
 }
 
-// unescape decodes a backslash and three octal digits to a byte. Other bytes stand for themselves.
-func unescape(b []byte) string {
+// unescapePath decodes a backslash and three octal digits to a byte. Other bytes represent
+// themselves.
+func unescapePath(b []byte) string {
 	if bytes.IndexByte(b, '\\') < 0 {
 		return string(b)
 	}

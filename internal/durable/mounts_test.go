@@ -51,7 +51,7 @@ func TestUnescapedNameIsItself(t *testing.T) {
 		``: "", `plain`: "plain", `\040`: " ", `\`: `\`, `\04`: `\04`, `a\1`: `a\1`, `\999`: `\999`, `\777`: `\777`,
 		`\134040`: `\040`, `\377\000`: "\xff\x00", `\-12`: `\-12`, `\+12`: `\+12`,
 	} {
-		if got := unescape([]byte(in)); got != want {
+		if got := unescapePath([]byte(in)); got != want {
 			t.Errorf("unescape(%q) = %q, want %q", in, got, want)
 		}
 	}

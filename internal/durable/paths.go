@@ -108,7 +108,7 @@ func (w *PathWatch) Check() error {
 	if w.mounts == nil {
 		return nil
 	}
-	return w.mounts.check()
+	return w.mounts.checkUnmoved()
 }
 
 // Close ends the watch. It does not close the directories.

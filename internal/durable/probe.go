@@ -135,7 +135,7 @@ func ignoreInconclusive(err error) error {
 }
 
 // clearProbe removes the name of a probe if it exists: an empty directory, or, with flags 0, an
-// empty file in a directory of our own. Anything else gives errInconclusive.
+// empty file in a new directory. Any other result gives errInconclusive.
 func (d *Dir) clearProbe(name string, flags int) error {
 	st, err := d.Lstat(name)
 	switch {
@@ -143,7 +143,7 @@ func (d *Dir) clearProbe(name string, flags int) error {
 		return nil
 	case err != nil:
 		return err
-	case flags == 0 && (!st.Regular() || st.Size() > 0):
+	case flags == 0 && (!st.IsRegular() || st.Size() > 0):
 		return errInconclusive
 	}
 	err = unix.Unlinkat(d.fd(), name, flags)

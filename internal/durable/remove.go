@@ -45,7 +45,7 @@ type linkTimes struct {
 	before, after unix.Timespec
 }
 
-func (r *treeRemoval) fail(err error) {
+func (r *treeRemoval) recordError(err error) {
 	switch {
 	case errors.Is(err, ErrFault), r.ctx.Err() != nil:
 		r.fatalErr = err
@@ -56,12 +56,12 @@ func (r *treeRemoval) fail(err error) {
 
 func (r *treeRemoval) removeDir(parent *Dir, name, path string, depth int) {
 	if depth == 0 {
-		r.fail(fmt.Errorf("%s is nested too deeply to be removed", parent.Path(name)))
+		r.recordError(fmt.Errorf("%s is nested too deeply to be removed", parent.Path(name)))
 		return
 	}
 	dir, err := parent.openBeneath(name)
 	if err != nil {
-		r.fail(err)
+		r.recordError(err)
 		return
 	}
 	defer dir.Close()
@@ -82,7 +82,7 @@ func (r *treeRemoval) removeDir(parent *Dir, name, path string, depth int) {
 		}
 	}
 	if r.firstErr == nil || !errors.Is(err, unix.ENOTEMPTY) {
-		r.fail(opError("remove", parent.Path(fmt.Sprintf("%+q", name)), err))
+		r.recordError(opError("remove", parent.Path(fmt.Sprintf("%+q", name)), err))
 	}
 }
 
@@ -106,7 +106,7 @@ func (r *treeRemoval) removeEntries(dir *Dir, path string, depth int) {
 			err = r.ctx.Err()
 		}
 		if err != nil {
-			r.fail(err)
+			r.recordError(err)
 			return
 		}
 		r.removeEntry(dir, e.Name(), path, depth)
@@ -127,7 +127,7 @@ func (r *treeRemoval) removeEntry(dir *Dir, name, path string, depth int) {
 	path += name
 	switch {
 	case err != nil:
-		r.fail(err)
+		r.recordError(err)
 	case st.IsDir():
 		r.removeDir(dir, name, path, depth-1)
 	default:
@@ -142,7 +142,7 @@ func (r *treeRemoval) removeFile(dir *Dir, name, path string, st Stat) {
 		shown.st.Ctim = times.before
 	}
 	if !r.mayRemove(path, shown) {
-		r.fail(kept)
+		r.recordError(kept)
 		return
 	}
 	if st.Links() < 2 {
@@ -151,13 +151,13 @@ func (r *treeRemoval) removeFile(dir *Dir, name, path string, st Stat) {
 	}
 	f, err := dir.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		r.fail(err)
+		r.recordError(err)
 		return
 	}
 	defer f.Close()
 	var now unix.Stat_t
 	if unix.Fstat(int(f.Fd()), &now) != nil || now.Ino != st.Inode() || now.Ctim != st.st.Ctim {
-		r.fail(kept)
+		r.recordError(kept)
 		return
 	}
 	r.unlink(dir, name)
@@ -169,7 +169,7 @@ func (r *treeRemoval) removeFile(dir *Dir, name, path string, st Stat) {
 func (r *treeRemoval) unlink(dir *Dir, name string) {
 	err := unix.Unlinkat(dir.fd(), name, 0)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		r.fail(opError("remove", dir.Path(fmt.Sprintf("%+q", name)), err))
+		r.recordError(opError("remove", dir.Path(fmt.Sprintf("%+q", name)), err))
 		return
 	}
 	r.removed++

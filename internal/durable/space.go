@@ -11,17 +11,17 @@ type Free struct {
 	TotalInodes int64 // used and free; 0 if the file system creates inodes as needed
 }
 
-// Unknown reports whether the file system does not say how much is free.
-func (f Free) Unknown() bool { return f.Bytes == UnknownSpace }
+// IsUnknown reports whether the file system does not say how much is free.
+func (f Free) IsUnknown() bool { return f.Bytes == UnknownSpace }
 
 // UnknownSpace is the number of free bytes of a file system that does not state its size. It is
 // larger than any disk, so that nothing waits for space. A write to a full disk fails, and callers
 // handle that.
 const UnknownSpace = 1 << 62
 
-// Free returns the free space of d's file system. A file system of size 0, such as ramfs and some
-// FUSE file systems, is not full: it does not state its size.
-func (d *Dir) Free() (Free, error) {
+// FreeSpace returns the free space of d's file system. A file system of size 0, such as ramfs and
+// some FUSE file systems, is not full: it does not state its size.
+func (d *Dir) FreeSpace() (Free, error) {
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(d.fd(), &s); err != nil {
 		return Free{}, opError("statfs", d.f.Name(), err)
@@ -33,9 +33,9 @@ func (d *Dir) Free() (Free, error) {
 	return f, nil
 }
 
-// Space returns how many bytes an unprivileged process may still write in d, or [UnknownSpace].
-func (d *Dir) Space() (int64, error) {
-	free, err := d.Free()
+// FreeBytes returns how many bytes an unprivileged process may still write in d, or [UnknownSpace].
+func (d *Dir) FreeBytes() (int64, error) {
+	free, err := d.FreeSpace()
 	return free.Bytes, err
 }
 

@@ -15,11 +15,11 @@ func TestFileSystemOfNoSizeIsNotFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer dir.Close()
-		free, err := dir.Free()
-		if err != nil || free.Unknown() != unknown || free.Bytes <= 0 {
-			t.Errorf("%s: %+v, unknown %t, %v", path, free, free.Unknown(), err)
+		free, err := dir.FreeSpace()
+		if err != nil || free.IsUnknown() != unknown || free.Bytes <= 0 {
+			t.Errorf("%s: %+v, unknown %t, %v", path, free, free.IsUnknown(), err)
 		}
-		if space, err := dir.Space(); err != nil || space != free.Bytes && unknown {
+		if space, err := dir.FreeBytes(); err != nil || space != free.Bytes && unknown {
 			t.Errorf("%s: space %d, %v", path, space, err)
 		}
 	}

@@ -15,8 +15,8 @@ type Stat struct {
 	st unix.Stat_t
 }
 
-// Regular reports whether s is a regular file.
-func (s Stat) Regular() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFREG }
+// IsRegular reports whether s is a regular file.
+func (s Stat) IsRegular() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFREG }
 
 // IsDir reports whether s is a directory.
 func (s Stat) IsDir() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFDIR }
@@ -42,9 +42,9 @@ func (s Stat) Links() int { return int(s.st.Nlink) }
 // Inode returns the inode number.
 func (s Stat) Inode() uint64 { return s.st.Ino }
 
-// Same reports whether both are the same file. They must have been taken at one time, because the
-// file system reuses inode numbers.
-func (s Stat) Same(other Stat) bool {
+// IsSameFile reports whether both are the same file. They must have been taken at one time, because
+// the file system reuses inode numbers.
+func (s Stat) IsSameFile(other Stat) bool {
 	return s.st.Ino == other.st.Ino && s.st.Dev == other.st.Dev
 }
 

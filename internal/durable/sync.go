@@ -26,9 +26,9 @@ func newSyncGroup() *syncGroup {
 	return s
 }
 
-// do returns after a sync that began after the call. It returns an error if that sync or an earlier
-// one failed.
-func (s *syncGroup) do(sync func() error) error {
+// syncShared returns after a sync that began after the call. It returns an error if that sync or an
+// earlier one failed.
+func (s *syncGroup) syncShared(sync func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for want := s.started + 1; s.completed < want && s.err == nil; {

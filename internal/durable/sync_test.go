@@ -18,7 +18,7 @@ func TestSyncsAreShared(t *testing.T) {
 		done := make(chan error, 100)
 		ask := func(n int) {
 			for range n {
-				go func() { done <- s.do(sync) }()
+				go func() { done <- s.syncShared(sync) }()
 			}
 			synctest.Wait()
 		}
@@ -45,7 +45,7 @@ func TestSyncsAreShared(t *testing.T) {
 		if ran.Load() != 3 || len(done) != 62 {
 			t.Errorf("a failed sync was tried again: %d ran, %d calls returned", ran.Load(), len(done))
 		}
-		if err := s.do(sync); !errors.Is(err, lost) {
+		if err := s.syncShared(sync); !errors.Is(err, lost) {
 			t.Errorf("after a failure: %v", err)
 		}
 	})

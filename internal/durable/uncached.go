@@ -43,7 +43,7 @@ func (d *Dir) OpenUncached(name string) (io.ReadCloser, error) {
 }
 
 // openAfterDrop makes the kernel drop the cached pages of a file. It drops only clean pages, which
-// suffices: nobody writes to a published file.
+// suffices: no process writes to a published file.
 func (d *Dir) openAfterDrop(name string) (io.ReadCloser, error) {
 	f, err := d.Open(name)
 	if err != nil {

@@ -20,8 +20,8 @@ const (
 	MetaFile = "meta.json"   // parsed by [ReadMeta]
 )
 
-// MaxName is the maximum length of a [Name] in bytes. It leaves room in a file name (255 bytes) for
-// the suffixes of outbox and store.
+// MaxName is the maximum length of a [Name] in bytes. It leaves space in a file name (255 bytes)
+// for the suffixes of outbox and store.
 const MaxName = 128
 
 // Name is the name of a host or an episode. A Name from [ParseName] is one path segment of letters,

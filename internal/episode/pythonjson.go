@@ -7,7 +7,7 @@ import (
 )
 
 // standardJSON turns what Python's json.loads accepts into JSON of RFC 8259 in UTF-8: null for NaN,
-// Infinity and -Infinity, and no byte order mark. It does not make valid JSON of anything else.
+// Infinity and -Infinity, and no byte order mark. It makes no other text valid JSON.
 func standardJSON(b []byte) []byte {
 	return replaceConstants(toUTF8(b))
 }

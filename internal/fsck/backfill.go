@@ -15,7 +15,7 @@ import (
 )
 
 // rowsPerWrite is how many rows a backfill appends at once. Reading their archives takes
-// far longer. A backfill that is killed loses at most so many.
+// far longer. A backfill that is killed loses at most these.
 const rowsPerWrite = 256
 
 // dryRunRows is how many rows a dry run shows.
@@ -48,7 +48,7 @@ func Backfill(ctx context.Context, opts Options) (BackfillReport, error) {
 	defer w.Close()
 	b := &backfill{walk: w}
 	defer b.close()
-	for files, err := range w.batches(ctx, b.reportWalkError) {
+	for files, err := range w.allBatches(ctx, b.reportWalkError) {
 		if err != nil {
 			return b.report, err
 		}
@@ -109,13 +109,13 @@ func (b *backfill) runBatch(ctx context.Context, files batch) error {
 			return err
 		}
 	}
-	return b.flush(ctx)
+	return b.writeRows(ctx)
 }
 
 // countRow counts the rows of the batch's keys. One that lacks other members counts too: a
 // second would be a duplicate, and [Verify] reports the first.
 func (b *backfill) countRow(_ int64, row index.Row, _ error) {
-	if e := b.files.find(row.Key()); e != nil {
+	if e := b.files.findEntry(row.Key()); e != nil {
 		e.rows++
 	}
 }
@@ -144,7 +144,7 @@ func (b *backfill) addRow(ctx context.Context, e *entry) error {
 	if len(b.rows) < rowsPerWrite {
 		return nil
 	}
-	return b.flush(ctx)
+	return b.writeRows(ctx)
 }
 
 // makeRow reads a file and returns its row.
@@ -171,8 +171,8 @@ func (b *backfill) makeRow(ctx context.Context, o store.Object) (index.Row, erro
 	return row, row.Validate()
 }
 
-// flush appends the rows, except those that other processes have appended meanwhile.
-func (b *backfill) flush(ctx context.Context) error {
+// writeRows appends the rows, except those that other processes have appended meanwhile.
+func (b *backfill) writeRows(ctx context.Context) error {
 	if len(b.rows) == 0 {
 		return nil
 	}
@@ -189,7 +189,7 @@ func (b *backfill) flush(ctx context.Context) error {
 		}
 		var missing []index.Row
 		for _, row := range b.rows {
-			if b.files.find(row.Key()).rows == 0 {
+			if b.files.findEntry(row.Key()).rows == 0 {
 				missing = append(missing, row)
 			}
 		}

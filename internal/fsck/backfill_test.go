@@ -228,7 +228,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 		}
 		for i := range 20 { // and as it makes sure of rows on the 200 path
 			name := fmt.Sprintf("ep-%02d", i)
-			_, found, err := log.Find(t.Context(), key("new", name))
+			_, found, err := log.FindRow(t.Context(), key("new", name))
 			if err != nil || !found {
 				t.Errorf("%s: %v %v", name, found, err)
 			}

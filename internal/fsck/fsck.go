@@ -35,7 +35,7 @@ type Options struct {
 	DryRun bool // Backfill: write nothing, show the first rows
 	Deep   bool // Verify: read and decode every archive
 	// Present limits Verify to the stored files, for a partial copy of a store: a row
-	// without a file is no finding.
+	// without a file is not a finding.
 	Present bool
 
 	// Batch is how many stored files are held in memory at a time. The index is read once

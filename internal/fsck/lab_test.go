@@ -92,7 +92,7 @@ func readRows(tb testing.TB, dir string) []index.Row {
 		tb.Errorf("the index ends with %+q", b[max(0, len(b)-40):])
 	}
 	var rows []index.Row
-	for r, err := range index.Rows(bytes.NewReader(b)) {
+	for r, err := range index.ReadRows(bytes.NewReader(b)) {
 		if err != nil {
 			tb.Errorf("the index is not valid: %v", err)
 		}

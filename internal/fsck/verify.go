@@ -67,7 +67,7 @@ func Verify(ctx context.Context, opts Options, found func(Finding)) (VerifyRepor
 	}
 	defer in.close()
 	v := &verifier{walk: w, in: in, found: found, firstBatch: true}
-	for files, err := range w.batches(ctx, v.reportWalkError) {
+	for files, err := range w.allBatches(ctx, v.reportWalkError) {
 		if err != nil {
 			return v.report, err
 		}
@@ -130,7 +130,7 @@ func (v *verifier) checkTail(ctx context.Context, c index.Cursor, end int64) err
 	before := c.Offset()
 	torn, err := c.Advance(ctx, v.in, func(int64, index.Row, error) {})
 	if err == nil && torn && c.Offset() == before && end == before {
-		v.add(Finding{Kind: TornTail, Line: c.Line() + 1, Detail: "bytes without a newline follow the last row; the next append or backfill completes a whole row with a newline, and saves and cuts anything else"})
+		v.reportFinding(Finding{Kind: TornTail, Line: c.Line() + 1, Detail: "bytes without a newline follow the last row; the next append or backfill completes a whole row with a newline, and saves and cuts anything else"})
 	}
 	return err
 }
@@ -141,12 +141,12 @@ func (v *verifier) visitRow(n int64, row index.Row, err error) {
 		v.report.Rows++
 	}
 	if err != nil && v.firstBatch {
-		v.add(Finding{Kind: BadLine, Host: row.Host, Episode: row.Episode, Line: n, Detail: err.Error()})
+		v.reportFinding(Finding{Kind: BadLine, Host: row.Host, Episode: row.Episode, Line: n, Detail: err.Error()})
 	}
 	if v.opts.Host != "" && row.Host != v.opts.Host {
 		return
 	}
-	e := v.files.find(row.Key())
+	e := v.files.findEntry(row.Key())
 	if e == nil {
 		if v.firstBatch && err == nil {
 			v.findFile(row.Key(), n)
@@ -154,7 +154,7 @@ func (v *verifier) visitRow(n int64, row index.Row, err error) {
 		return
 	}
 	if e.rows++; e.rows > 1 && !row.Repaired && err == nil {
-		v.add(Finding{DuplicateRow, row.Host, row.Episode, n, fmt.Sprintf("the key has a row in line %d already", e.line)})
+		v.reportFinding(Finding{DuplicateRow, row.Host, row.Episode, n, fmt.Sprintf("the key has a row in line %d already", e.line)})
 	}
 	e.line, e.size, e.digest = n, row.Size, row.SHA256
 	if err != nil {
@@ -183,7 +183,7 @@ func (v *verifier) findFile(key episode.Key, n int64) {
 func (v *verifier) addUnreadableOrHost(key episode.Key, err error) {
 	for o, err := range v.Reader.HostObjects(key.Host) {
 		if err != nil && o.Key.Host != "" && v.markUnlistable(key.Host) {
-			v.add(Finding{Kind: Unreadable, Host: key.Host, Detail: err.Error()})
+			v.reportFinding(Finding{Kind: Unreadable, Host: key.Host, Detail: err.Error()})
 		}
 		break
 	}
@@ -197,7 +197,7 @@ func (v *verifier) recheckAbsent() {
 	for _, a := range v.absent {
 		_, err := v.Stat(a.key)
 		if errors.Is(err, fs.ErrNotExist) {
-			v.add(Finding{RowWithoutFile, a.key.Host, a.key.Name, a.line, v.Path(a.key) + " does not exist"})
+			v.reportFinding(Finding{RowWithoutFile, a.key.Host, a.key.Name, a.line, v.Path(a.key) + " does not exist"})
 		}
 	}
 	v.absent = v.absent[:0]
@@ -211,7 +211,7 @@ func (v *verifier) checkFile(ctx context.Context, e *entry) error {
 		v.report.Underway++
 		return nil
 	}
-	if len(e.differences()) > 0 {
+	if len(e.findDifferences()) > 0 {
 		o, err := v.Stat(e.Key) // it may have been repaired or removed meanwhile
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -228,8 +228,8 @@ func (v *verifier) checkFile(ctx context.Context, e *entry) error {
 		}
 		e.Object = o
 	}
-	for _, f := range e.differences() {
-		v.add(f)
+	for _, f := range e.findDifferences() {
+		v.reportFinding(f)
 	}
 	if v.opts.Deep {
 		return v.verifyArchive(ctx, e)
@@ -237,8 +237,8 @@ func (v *verifier) checkFile(ctx context.Context, e *entry) error {
 	return nil
 }
 
-// differences returns the findings about a file and its last row.
-func (e *entry) differences() []Finding {
+// findDifferences returns the findings about a file and its last row.
+func (e *entry) findDifferences() []Finding {
 	f := Finding{Host: e.Key.Host, Episode: e.Key.Name, Line: e.line}
 	if e.rows == 0 {
 		f.Kind, f.Detail = FileWithoutRow, "`receiver index backfill` makes its row"
@@ -271,7 +271,7 @@ func (v *verifier) verifyArchive(ctx context.Context, e *entry) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, errCorrupt):
-		v.add(Finding{Damaged, e.Key.Host, e.Key.Name, e.line, err.Error()})
+		v.reportFinding(Finding{Damaged, e.Key.Host, e.Key.Name, e.line, err.Error()})
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		v.addUnreadable(e.Key, err)
 	}
@@ -293,17 +293,17 @@ func (v *verifier) verifyBytes(ctx context.Context, e *entry) error {
 // reportWalkError reports a name in the store that is not an archive or cannot be read.
 func (v *verifier) reportWalkError(err error) {
 	if stray, ok := errors.AsType[*store.StrayError](err); ok {
-		v.add(Finding{Kind: Stray, Detail: stray.Error()})
+		v.reportFinding(Finding{Kind: Stray, Detail: stray.Error()})
 		return
 	}
-	v.add(Finding{Kind: Unreadable, Detail: printable.Text(err.Error())})
+	v.reportFinding(Finding{Kind: Unreadable, Detail: printable.Text(err.Error())})
 }
 
 func (v *verifier) addUnreadable(key episode.Key, err error) {
-	v.add(Finding{Kind: Unreadable, Host: key.Host, Episode: key.Name, Detail: err.Error()})
+	v.reportFinding(Finding{Kind: Unreadable, Host: key.Host, Episode: key.Name, Detail: err.Error()})
 }
 
-func (v *verifier) add(f Finding) {
+func (v *verifier) reportFinding(f Finding) {
 	v.report.Findings++
 	v.found(f)
 }

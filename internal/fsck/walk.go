@@ -39,16 +39,16 @@ func openWalk(opts Options) (*walk, error) {
 	return &walk{Reader: r, opts: opts, unlistable: make(map[episode.Name]bool)}, nil
 }
 
-// batches yields all objects, in batches sorted by key. The last one may be empty. An error
+// allBatches yields all objects, in batches sorted by key. The last one may be empty. An error
 // of a single name or host is passed to report, and the walk continues.
-func (w *walk) batches(ctx context.Context, report func(error)) iter.Seq2[batch, error] {
+func (w *walk) allBatches(ctx context.Context, report func(error)) iter.Seq2[batch, error] {
 	limit := w.opts.Batch
 	if limit <= 0 {
 		limit = defaultBatch
 	}
 	return func(yield func(batch, error) bool) {
 		var b batch
-		for _, host := range w.hosts(report) {
+		for _, host := range w.listHosts(report) {
 			for o, err := range w.Reader.HostObjects(host) {
 				if ctx.Err() != nil {
 					yield(nil, ctx.Err())
@@ -65,14 +65,14 @@ func (w *walk) batches(ctx context.Context, report func(error)) iter.Seq2[batch,
 				}
 				b = append(b, entry{Object: o})
 				if len(b) == limit {
-					if !yield(b.sorted(), nil) {
+					if !yield(b.sortByKey(), nil) {
 						return
 					}
 					b = b[:0]
 				}
 			}
 		}
-		yield(b.sorted(), nil)
+		yield(b.sortByKey(), nil)
 	}
 }
 
@@ -84,12 +84,12 @@ func (w *walk) markUnlistable(host episode.Name) bool {
 	return !known
 }
 
-func (w *walk) hosts(report func(error)) []episode.Name {
+func (w *walk) listHosts(report func(error)) []episode.Name {
 	if w.opts.Host != "" {
 		return []episode.Name{w.opts.Host}
 	}
 	var hosts []episode.Name
-	for host, err := range w.Hosts() {
+	for host, err := range w.AllHosts() {
 		if err != nil {
 			report(err)
 			continue
@@ -112,13 +112,13 @@ type entry struct {
 	size   int64         // of its last row
 }
 
-func (b batch) sorted() batch {
+func (b batch) sortByKey() batch {
 	slices.SortFunc(b, func(x, y entry) int { return compareKeys(x.Key, y.Key) })
 	return b
 }
 
-// find returns the entry of key, or nil.
-func (b batch) find(key episode.Key) *entry {
+// findEntry returns the entry of key, or nil.
+func (b batch) findEntry(key episode.Key) *entry {
 	i, found := slices.BinarySearchFunc(b, key, func(e entry, key episode.Key) int { return compareKeys(e.Key, key) })
 	if !found {
 		return nil

@@ -114,10 +114,10 @@ func (d *Dirs) WatchPaths(log *slog.Logger) error {
 	return err
 }
 
-// CheckPaths returns a [*durable.MovedError] if a configured path no longer leads to the
-// open directory: experiments would then write elsewhere, and nobody would find what is
-// retired. It must be called before each scan, and before an episode is packed or retired.
-// The caller must have called [Dirs.WatchPaths].
+// CheckPaths returns a [*durable.MovedError] if a configured path no longer leads to the open
+// directory: experiments would then write to another directory, and what is retired would not be
+// found. It must be called before each scan, and before an episode is packed or retired. The caller
+// must have called [Dirs.WatchPaths].
 func (d *Dirs) CheckPaths() error { return d.paths.Check() }
 
 // Close closes the directories and releases the lock.

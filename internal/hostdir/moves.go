@@ -32,7 +32,7 @@ func asConfigError(err error) error {
 // CheckKernel returns an error if this kernel, or a seccomp filter, refuses a system call
 // that the shipper needs. Without it, each episode would be held or retried forever.
 func CheckKernel() error {
-	return durable.CheckCalls(append(durable.Calls(), durable.BeneathCall())...)
+	return durable.CheckCalls(append(durable.RefusedCalls(), durable.BeneathCall())...)
 }
 
 // CheckMoves returns a [*ConfigError] if two of the directories are one, if they are not on

@@ -33,7 +33,7 @@ func BenchmarkAppend(b *testing.B) {
 			for range n {
 				must(b, <-done)
 			}
-			b.ReportMetric(float64(b.N)/float64(l.Commits()), "rows/commit")
+			b.ReportMetric(float64(b.N)/float64(l.CommitCount()), "rows/commit")
 		})
 	}
 }
@@ -49,7 +49,7 @@ func BenchmarkRows(b *testing.B) {
 			b.SetBytes(int64(len(in)))
 			n := 0
 			for b.Loop() {
-				for _, err := range index.Rows(bytes.NewReader(in)) {
+				for _, err := range index.ReadRows(bytes.NewReader(in)) {
 					must(b, err)
 					n++
 				}

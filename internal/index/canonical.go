@@ -16,19 +16,19 @@ func parseCanonical(in []byte) (Row, bool) {
 	in = bytes.TrimSuffix(in, []byte("\n"))
 	t := rowScanner{rest: string(in), ok: true}
 	r := Row{}
-	t.expect("{")
-	r.Backfilled = t.skip(backfilledMember)
-	if t.skip(commitMember) {
-		r.Commit = t.until(nextMember)
+	t.expectPrefix("{")
+	r.Backfilled = t.skipPrefix(backfilledMember)
+	if t.skipPrefix(commitMember) {
+		r.Commit = t.readUntil(nextMember)
 	}
-	t.expect(episodeMember)
-	name := t.until(hostMember)
-	host := t.until(timeMember)
-	at := t.until(nextMember)
-	r.Repaired = t.skip(repairedMember)
-	t.expect(digestMember)
-	sha256 := t.until(sizeMember)
-	size, skipped, _ := strings.Cut(t.until("}"), skippedMember)
+	t.expectPrefix(episodeMember)
+	name := t.readUntil(hostMember)
+	host := t.readUntil(timeMember)
+	at := t.readUntil(nextMember)
+	r.Repaired = t.skipPrefix(repairedMember)
+	t.expectPrefix(digestMember)
+	sha256 := t.readUntil(sizeMember)
+	size, skipped, _ := strings.Cut(t.readUntil("}"), skippedMember)
 	if !t.ok || t.rest != "" {
 		return Row{}, false
 	}
@@ -54,19 +54,19 @@ type rowScanner struct {
 	ok   bool
 }
 
-func (t *rowScanner) expect(s string) {
-	if !t.skip(s) {
+func (t *rowScanner) expectPrefix(s string) {
+	if !t.skipPrefix(s) {
 		t.ok = false
 	}
 }
 
-func (t *rowScanner) skip(s string) bool {
+func (t *rowScanner) skipPrefix(s string) bool {
 	rest, found := strings.CutPrefix(t.rest, s)
 	t.rest = rest
 	return found
 }
 
-func (t *rowScanner) until(s string) string {
+func (t *rowScanner) readUntil(s string) string {
 	before, rest, found := strings.Cut(t.rest, s)
 	t.rest, t.ok = rest, t.ok && found
 	return before

@@ -34,7 +34,7 @@ func (c *Cursor) Advance(ctx context.Context, r io.ReaderAt, visit func(n int64,
 		}
 		c.line++
 		c.offset = from + l.end
-		row, err := l.row()
+		row, err := l.parseRow()
 		if err == nil || isObject(l.text) {
 			c.kept = c.offset
 		}

@@ -18,9 +18,9 @@ func TestDurableBytesHaveTheRowsThatWereAcknowledged(t *testing.T) {
 		if _, err := l.Append(t.Context(), row(i)); err != nil {
 			t.Fatal(err)
 		}
-		found, err := l.FindAll(t.Context(), row(i).Key())
+		found, err := l.FindRows(t.Context(), row(i).Key())
 		must(t, err)
-		if _, err := l.Ensure(t.Context(), row(i), found); err != nil {
+		if _, err := l.EnsureRow(t.Context(), row(i), found); err != nil {
 			t.Fatal(err)
 		}
 		info, err := os.Stat(path)

@@ -2,7 +2,7 @@
 // order of arrival, for readers with pandas, jq or DuckDB.
 //
 // A line is a row as Python's json.dumps(row, sort_keys=True) writes it ([Row.Append]). Lines
-// end with 0x0A, and bytes after the last newline are not a row yet. [Rows] reads the rows.
+// end with 0x0A, and bytes after the last newline are not a row yet. [ReadRows] reads the rows.
 // [Log] appends rows for the receiver: a row that [Log.Append] has returned is durable.
 // [Writer] appends for other processes. Memory does not grow with the file.
 //
@@ -69,7 +69,7 @@ type appendReply struct {
 }
 
 // Open opens the index called name in dir and creates it, durably, if it is missing. A torn tail
-// is saved in a file beside it and cut. Open reads the tail only. notify, unless nil, is called
+// is saved in a file next to it and cut. Open reads the tail only. notify, unless nil, is called
 // for each repair, now and later, from one goroutine at a time. dir must stay open until
 // [Log.Close].
 func Open(dir *durable.Dir, name string, notify func(Notice)) (*Log, error) {
@@ -106,22 +106,22 @@ func (l *Log) Close() error { return l.close() }
 // [syscall.ENOSPC] the index is as it was. After a [durable.ErrFault] every later Append returns
 // it again.
 func (l *Log) Append(ctx context.Context, r Row) (Row, error) {
-	return l.submit(ctx, appendRequest{row: r, since: unconditional})
+	return l.submitRequest(ctx, appendRequest{row: r, since: unconditional})
 }
 
-// Ensure makes sure that the last row of r's key has the sha256 and size of r, and returns it.
+// EnsureRow makes sure that the last row of r's key has the sha256 and size of r, and returns it.
 // Otherwise r is appended as by [Log.Append], marked as repaired if it supersedes a row. found
 // must be the result of a search that included the key. Another process may append meanwhile.
-func (l *Log) Ensure(ctx context.Context, r Row, found SearchResult) (Row, error) {
-	last, exists := found.Last(r.Key())
+func (l *Log) EnsureRow(ctx context.Context, r Row, found SearchResult) (Row, error) {
+	last, exists := found.LastRow(r.Key())
 	if exists && last.sameArchive(r) {
 		return last, nil
 	}
 	r.Repaired = exists
-	return l.submit(ctx, appendRequest{row: r, since: found.size})
+	return l.submitRequest(ctx, appendRequest{row: r, since: found.size})
 }
 
-func (l *Log) submit(ctx context.Context, req appendRequest) (Row, error) {
+func (l *Log) submitRequest(ctx context.Context, req appendRequest) (Row, error) {
 	req.row.ReceivedAt = req.row.ReceivedAt.UTC().Truncate(time.Microsecond)
 	if err := req.row.Validate(); err != nil {
 		return Row{}, fmt.Errorf("append a row to the index: %w", err)
@@ -143,16 +143,16 @@ func (l *Log) submit(ctx context.Context, req appendRequest) (Row, error) {
 	}
 }
 
-// Now returns the time that a row would get if it was appended now.
-func (l *Log) Now(now time.Time) time.Time {
+// RowTime returns the time that a row would get if it was appended now.
+func (l *Log) RowTime(now time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return notBefore(now, l.last)
 }
 
-// Commits returns how many batches were made durable. Rows per batch show how well uploads share
-// syncs.
-func (l *Log) Commits() int64 {
+// CommitCount returns how many batches were made durable. Rows per batch show how well uploads
+// share syncs.
+func (l *Log) CommitCount() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.commits
@@ -194,9 +194,9 @@ func (l *Log) requestTailCheck() {
 	}
 }
 
-// Alive reports whether the committer receives requests before ctx ends. While the disk is busy
+// IsAlive reports whether the committer receives requests before ctx ends. While the disk is busy
 // it waits.
-func (l *Log) Alive(ctx context.Context) bool {
+func (l *Log) IsAlive(ctx context.Context) bool {
 	select {
 	case l.pings <- struct{}{}:
 		return true
@@ -206,17 +206,17 @@ func (l *Log) Alive(ctx context.Context) bool {
 	return false
 }
 
-// Find returns the last row of key, or false if there is none. Its cost is that of
-// [Log.FindAll].
-func (l *Log) Find(ctx context.Context, key episode.Key) (Row, bool, error) {
-	found, err := l.FindAll(ctx, key)
-	row, ok := found.Last(key)
+// FindRow returns the last row of key, or false if there is none. Its cost is that of
+// [Log.FindRows].
+func (l *Log) FindRow(ctx context.Context, key episode.Key) (Row, bool, error) {
+	found, err := l.FindRows(ctx, key)
+	row, ok := found.LastRow(key)
 	return row, ok, err
 }
 
-// FindAll returns the last rows of keys. It reads backward, so that recent rows are found at once.
+// FindRows returns the last rows of keys. It reads backward, so that recent rows are found at once.
 // An unknown key costs one read of the whole index, in bounded memory, for any number of keys.
-func (l *Log) FindAll(ctx context.Context, keys ...episode.Key) (SearchResult, error) {
+func (l *Log) FindRows(ctx context.Context, keys ...episode.Key) (SearchResult, error) {
 	size, err := l.w.log.Size()
 	if err != nil {
 		return SearchResult{}, err
@@ -246,7 +246,7 @@ func (l *Log) run() {
 func (l *Log) commitAndReply(batch []appendRequest, fault error) error {
 	rows, err := make([]Row, len(batch)), fault
 	if fault == nil {
-		err = l.commit(batch, rows)
+		err = l.commitBatch(batch, rows)
 	}
 	for i, r := range batch {
 		if err != nil {
@@ -275,8 +275,8 @@ func (l *Log) collectBatch(first appendRequest) []appendRequest {
 	return batch
 }
 
-// commit appends a batch with one write and one fdatasync, and sets rows to what it wrote.
-func (l *Log) commit(batch []appendRequest, rows []Row) error {
+// commitBatch appends a batch with one write and one fdatasync, and sets rows to what it wrote.
+func (l *Log) commitBatch(batch []appendRequest, rows []Row) error {
 	last := time.Time{}
 	err := l.w.Update(func(io.ReaderAt) ([]Row, error) {
 		last = l.w.lastArrival
@@ -316,7 +316,7 @@ func (l *Log) alreadyAppended(r *Row, since int64) (bool, error) {
 		return false, nil
 	}
 	appended := false
-	for row, err := range Rows(io.NewSectionReader(l.w.log, since, l.w.end-since)) {
+	for row, err := range ReadRows(io.NewSectionReader(l.w.log, since, l.w.end-since)) {
 		if _, bad := errors.AsType[*LineError](err); bad || err == nil && row.Key() != r.Key() {
 			continue
 		}

@@ -10,8 +10,8 @@ import (
 // lock's, and those of saved torn tails.
 func Layout(name string) durable.Layout {
 	return durable.Layout{
-		{Match: durable.Named(durable.LogLockName(name)), Perm: 0o600},
-		{Match: durable.Named(name, "."+baseName(name)+tornInfix+"tmp"), Perm: 0o640},
+		{Match: durable.MatchNames(durable.LogLockName(name)), Perm: 0o600},
+		{Match: durable.MatchNames(name, "."+baseName(name)+tornInfix+"tmp"), Perm: 0o640},
 		{Match: func(s string) bool { return strings.HasPrefix(s, baseName(name)+tornInfix) }, Perm: 0o640},
 	}
 }

@@ -94,8 +94,8 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 	g.Wait()
 	oneRowEach(t, dir, n)
 	// The first one may have gone alone.
-	if l.Commits() > 2 {
-		t.Errorf("%d commits for %d rows that waited together", l.Commits(), n)
+	if l.CommitCount() > 2 {
+		t.Errorf("%d commits for %d rows that waited together", l.CommitCount(), n)
 	}
 }
 
@@ -134,7 +134,7 @@ func TestCloseTellsThoseWhoWait(t *testing.T) {
 	if _, err := l.Append(t.Context(), row(2)); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	if l.Alive(t.Context()) {
+	if l.IsAlive(t.Context()) {
 		t.Error("alive after Close")
 	}
 }
@@ -142,7 +142,7 @@ func TestCloseTellsThoseWhoWait(t *testing.T) {
 func TestAliveOnlyWhileTheCommitterAnswers(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
-	if !l.Alive(t.Context()) {
+	if !l.IsAlive(t.Context()) {
 		t.Fatal("not alive")
 	}
 	release := hold(t, dir)
@@ -151,14 +151,14 @@ func TestAliveOnlyWhileTheCommitterAnswers(t *testing.T) {
 	waitForAppends(1)
 	for { // the committer may not have taken the row yet
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		alive := l.Alive(ctx)
+		alive := l.IsAlive(ctx)
 		cancel()
 		if !alive {
 			break
 		}
 	}
 	release()
-	if !l.Alive(t.Context()) {
+	if !l.IsAlive(t.Context()) {
 		t.Error("not alive after the lock was free")
 	}
 }
@@ -177,7 +177,7 @@ func TestTimeDoesNotGoBackwards(t *testing.T) {
 			_, err := l.Append(t.Context(), row(0))
 			must(t, err)
 			for _, l := range []*index.Log{l, openLog(t, dir)} { // as known, and as read from the tail
-				if got := l.Now(arrival.Add(c.given)).Sub(arrival); got != c.want {
+				if got := l.RowTime(arrival.Add(c.given)).Sub(arrival); got != c.want {
 					t.Errorf("Now is %v after the last row, want %v", got, c.want)
 				}
 			}
@@ -200,7 +200,7 @@ func TestBackfilledRowsDoNotSetTheClock(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, indexName), lines(old, copied), 0o644))
 	l := openLog(t, dir)
 	for given, want := range map[time.Duration]time.Duration{-time.Minute: 0, time.Minute: time.Minute} {
-		if got := l.Now(arrival.Add(given)).Sub(arrival); got != want {
+		if got := l.RowTime(arrival.Add(given)).Sub(arrival); got != want {
 			t.Errorf("%v: got %v, want %v", given, got, want)
 		}
 	}
@@ -277,13 +277,13 @@ func TestFindReturnsTheLastRowOfAKey(t *testing.T) {
 	must(t, errors.Join(err, f.Close()))
 
 	for k, want := range map[episode.Key]index.Row{row(0).Key(): row(0), row(3).Key(): again, row(99).Key(): row(99)} {
-		got, found, err := l.Find(t.Context(), k)
+		got, found, err := l.FindRow(t.Context(), k)
 		if err != nil || !found || got != want {
 			t.Errorf("%s: %v %v %+v", k, err, found, got)
 		}
 	}
 	for _, k := range []episode.Key{key("lab-02", "ep-0000003"), key("lab-01", "ep-000000"), key("lab-01", "ep-0000044")} {
-		if got, found, err := l.Find(t.Context(), k); found || err != nil {
+		if got, found, err := l.FindRow(t.Context(), k); found || err != nil {
 			t.Errorf("%s: %v %+v", k, err, got)
 		}
 	}
@@ -301,7 +301,7 @@ func TestFindSeesEveryRowAcrossBlocks(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
 	l := openLog(t, dir)
 	for i := range n {
-		if got, found, err := l.Find(t.Context(), row(i).Key()); err != nil || !found || got != row(i) {
+		if got, found, err := l.FindRow(t.Context(), row(i).Key()); err != nil || !found || got != row(i) {
 			t.Fatalf("row %d: %v %v %+v", i, err, found, got)
 		}
 	}
@@ -372,7 +372,7 @@ func TestFaultIsFinal(t *testing.T) {
 	if _, err := l.Append(t.Context(), row(2)); err != first {
 		t.Errorf("the second Append returned %v, want the first one's %v", err, first)
 	}
-	if !l.Alive(t.Context()) {
+	if !l.IsAlive(t.Context()) {
 		t.Error("the committer is gone")
 	}
 }

@@ -17,17 +17,17 @@ type SearchResult struct {
 	size int64 // of the index that was searched
 }
 
-// Last returns the last row of key, or false if there is none.
-func (f SearchResult) Last(key episode.Key) (Row, bool) {
+// LastRow returns the last row of key, or false if there is none.
+func (f SearchResult) LastRow(key episode.Key) (Row, bool) {
 	row, found := f.rows[key]
 	return row, found
 }
 
-// Lookup is [Log.Find] for a process that does not append. It searches the first size bytes of an
-// index to which another process may append.
-func Lookup(ctx context.Context, r io.ReaderAt, size int64, key episode.Key) (Row, bool, error) {
+// FindRow is [Log.FindRow] for a process that does not append. It searches the first size bytes of
+// an index to which another process may append.
+func FindRow(ctx context.Context, r io.ReaderAt, size int64, key episode.Key) (Row, bool, error) {
 	found, err := findAll(ctx, r, size, []episode.Key{key})
-	row, ok := found.Last(key)
+	row, ok := found.LastRow(key)
 	return row, ok, err
 }
 
@@ -52,7 +52,7 @@ func findAll(ctx context.Context, r io.ReaderAt, size int64, keys []episode.Key)
 		if !mayMatch(l.text, keys) {
 			continue
 		}
-		if row, err := l.row(); err == nil && wanted[row.Key()] {
+		if row, err := l.parseRow(); err == nil && wanted[row.Key()] {
 			delete(wanted, row.Key())
 			found.rows[row.Key()] = row
 		}

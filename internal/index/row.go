@@ -98,16 +98,16 @@ func ParseRow(line []byte) (Row, error) {
 	version := schema
 	var at string
 	err := firstError(
-		m.require("host_id", &r.Host),
-		m.require("episode_id", &r.Episode),
-		m.read("schema_version", &version),
-		m.require("received_at_wall", &at),
-		m.require("sha256", &r.SHA256),
-		m.require("size_bytes", &r.Size),
-		m.read("commit", &r.Commit),
-		m.read("backfilled", &r.Backfilled),
-		m.read("repaired", &r.Repaired),
-		m.read("skipped", &r.Skipped),
+		m.readRequired("host_id", &r.Host),
+		m.readRequired("episode_id", &r.Episode),
+		m.readOptional("schema_version", &version),
+		m.readRequired("received_at_wall", &at),
+		m.readRequired("sha256", &r.SHA256),
+		m.readRequired("size_bytes", &r.Size),
+		m.readOptional("commit", &r.Commit),
+		m.readOptional("backfilled", &r.Backfilled),
+		m.readOptional("repaired", &r.Repaired),
+		m.readOptional("skipped", &r.Skipped),
 	)
 	if err != nil {
 		return r, err
@@ -141,16 +141,16 @@ func (r Row) checkValues(version int) error {
 // for host_id, which no reader in Python does.
 type members map[string]json.RawMessage
 
-// require reads a member that a row must have.
-func (m members) require(key string, into any) error {
+// readRequired reads a member that a row must have.
+func (m members) readRequired(key string, into any) error {
 	if raw, found := m[key]; !found || string(raw) == "null" {
 		return fmt.Errorf("%s is missing", key)
 	}
-	return m.read(key, into)
+	return m.readOptional(key, into)
 }
 
-// read reads a member if it is there.
-func (m members) read(key string, into any) error {
+// readOptional reads a member if it is there.
+func (m members) readOptional(key string, into any) error {
 	raw, found := m[key]
 	if !found {
 		return nil

@@ -164,7 +164,7 @@ func TestRowsNameABadLineAndGoOn(t *testing.T) {
 	long := append(bytes.Repeat([]byte("x"), 16*(64<<10+1)), row(9).Append(nil)...) // ends with a row behind full buffers
 	in := bytes.Join([][]byte{row(0).Append(nil), []byte("bad\n"), row(1).Append(nil), long, []byte("\n"), row(2).Append(nil), []byte(`{"on its wa`)}, nil)
 	var got []string
-	for r, err := range index.Rows(iotest.HalfReader(bytes.NewReader(in))) {
+	for r, err := range index.ReadRows(iotest.HalfReader(bytes.NewReader(in))) {
 		if bad, ok := errors.AsType[*index.LineError](err); ok {
 			got = append(got, fmt.Sprint("bad ", bad.Line))
 			continue
@@ -182,7 +182,7 @@ func TestRowsEndOnlyAtANewline(t *testing.T) {
 	in := with(map[string]any{"note": "VT\v NEL\u0085 LS\u2028 FS\u001c CR\r"})
 	in = append(bytes.ReplaceAll(in, []byte(`\u2028`), []byte("\u2028")), '\n')
 	n := 0
-	for r, err := range index.Rows(bytes.NewReader(in)) {
+	for r, err := range index.ReadRows(bytes.NewReader(in)) {
 		must(t, err)
 		if n++; r != row(5) {
 			t.Errorf("got %+v", r)
@@ -196,7 +196,7 @@ func TestRowsEndOnlyAtANewline(t *testing.T) {
 func TestRowsEndWithTheReadersError(t *testing.T) {
 	broken := errors.New("broken")
 	var last error
-	for _, err := range index.Rows(iotest.ErrReader(broken)) {
+	for _, err := range index.ReadRows(iotest.ErrReader(broken)) {
 		last = err
 	}
 	if !errors.Is(last, broken) {
@@ -223,11 +223,11 @@ func FuzzParseRow(f *testing.F) {
 	})
 }
 
-func ExampleRows() {
+func ExampleReadRows() {
 	file := strings.NewReader(`{"episode_id": "ep-1", "host_id": "lab-01", "received_at_wall": "2026-01-02T15:04:05.000000+00:00", "schema_version": 1, "sha256": "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b", "size_bytes": 4096}
 not a row
 `)
-	for row, err := range index.Rows(file) {
+	for row, err := range index.ReadRows(file) {
 		if err != nil {
 			fmt.Println(err)
 			continue

@@ -27,10 +27,10 @@ func (e *LineError) Unwrap() error { return e.Err }
 
 var errLineTooLong = fmt.Errorf("is longer than %d bytes", maxLine)
 
-// Rows yields the rows of an index. Lines end with a newline and nothing else. Bytes after the last
-// one are a row that is being appended, and are skipped. For a line that is not a row it yields a
-// [*LineError] and continues. An error of r ends it.
-func Rows(r io.Reader) iter.Seq2[Row, error] {
+// ReadRows yields the rows of an index. Only a newline ends a line. Bytes after the
+// last one are a row that is being appended, and are skipped. For a line that is not a row it
+// yields a [*LineError] and continues. An error of r ends it.
+func ReadRows(r io.Reader) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		n := int64(0)
 		for l, err := range linesForward(r) {
@@ -39,7 +39,7 @@ func Rows(r io.Reader) iter.Seq2[Row, error] {
 				return
 			}
 			n++
-			row, err := l.row()
+			row, err := l.parseRow()
 			if err != nil {
 				err = &LineError{n, err}
 			}
@@ -56,7 +56,7 @@ type line struct {
 	text       []byte // without the newline; valid until the next line; nil if it is too long
 }
 
-func (l line) row() (Row, error) {
+func (l line) parseRow() (Row, error) {
 	if l.text == nil {
 		return Row{}, errLineTooLong
 	}
@@ -115,11 +115,11 @@ func linesBackward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
 			pos -= n
 			for {
 				i := bytes.LastIndexByte(b, '\n')
-				w.prepend(b[i+1:])
+				w.prependBytes(b[i+1:])
 				if i < 0 {
 					break
 				}
-				if w.end >= 0 && !yield(w.line(pos+int64(i)+1), nil) {
+				if w.end >= 0 && !yield(w.toLine(pos+int64(i)+1), nil) {
 					return
 				}
 				w = partialLine{end: pos + int64(i) + 1, text: w.text[:0]}
@@ -127,7 +127,7 @@ func linesBackward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
 			}
 		}
 		if to == 0 && w.end >= 0 {
-			yield(w.line(0), nil)
+			yield(w.toLine(0), nil)
 		}
 	}
 }
@@ -139,7 +139,7 @@ type partialLine struct {
 	long bool
 }
 
-func (w *partialLine) prepend(b []byte) {
+func (w *partialLine) prependBytes(b []byte) {
 	if w.long || len(b)+len(w.text) > maxLine {
 		w.long, w.text = true, w.text[:0]
 		return
@@ -147,7 +147,7 @@ func (w *partialLine) prepend(b []byte) {
 	w.text = slices.Insert(w.text, 0, b...)
 }
 
-func (w *partialLine) line(start int64) line {
+func (w *partialLine) toLine(start int64) line {
 	l := line{start: start, end: w.end, text: w.text}
 	if w.long {
 		l.text = nil

@@ -177,7 +177,7 @@ func readTail(r io.ReaderAt, size int64) (end int64, last time.Time, err error) 
 		if err != nil {
 			return 0, time.Time{}, err
 		}
-		row, err := l.row()
+		row, err := l.parseRow()
 		if end < 0 && (err == nil || isObject(l.text)) {
 			end = l.end
 		}

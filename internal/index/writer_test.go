@@ -158,7 +158,7 @@ func TestMillionRowsCostNothingAtStart(t *testing.T) {
 	_, err = l.Append(t.Context(), row(1000))
 	must(t, err)
 	for _, k := range []int{100, 1000} {
-		if _, found, err := l.Find(t.Context(), row(k).Key()); !found || err != nil {
+		if _, found, err := l.FindRow(t.Context(), row(k).Key()); !found || err != nil {
 			t.Fatalf("row %d: %v %v", k, found, err)
 		}
 	}

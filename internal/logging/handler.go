@@ -18,7 +18,7 @@ import (
 const MaxLine = 16 << 10
 
 // NewHandler returns a handler that writes each event of at least the level to w, in one Write.
-// Keys and values look as in slog.TextHandler, and the message stands unquoted. All but printable
+// Keys and values look as in slog.TextHandler, and the message is not quoted. All but printable
 // ASCII is escaped as in a Go string. A line that would be longer than [MaxLine] ends in "...".
 func NewHandler(w io.Writer, level slog.Leveler, form Form) slog.Handler {
 	return &handler{out: &output{w: w}, level: level, form: form}
@@ -92,7 +92,7 @@ func (h *handler) formatAttrs(ctx context.Context, r slog.Record) (string, error
 func (h *handler) formatHead(r slog.Record) string {
 	switch {
 	case h.form == ForJournal:
-		return priority(r.Level) + formatMessage(r.Message)
+		return priorityPrefix(r.Level) + formatMessage(r.Message)
 	case r.Time.IsZero():
 		return r.Level.String() + " " + formatMessage(r.Message)
 	case h.form == ForTerminal:
@@ -101,8 +101,8 @@ func (h *handler) formatHead(r slog.Record) string {
 	return r.Time.Format("2006-01-02T15:04:05.000Z07:00") + " " + r.Level.String() + " " + formatMessage(r.Message)
 }
 
-// priority returns the level as journald parses it at the start of a line.
-func priority(level slog.Level) string {
+// priorityPrefix returns the level as journald parses it at the start of a line.
+func priorityPrefix(level slog.Level) string {
 	switch {
 	case level >= slog.LevelError:
 		return "<3>"

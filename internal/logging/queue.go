@@ -11,9 +11,9 @@ import (
 // maxQueued bounds the queued log lines in bytes.
 const maxQueued = 1 << 20
 
-// Queue is a writer of log lines that never waits for its reader, because a daemon must go on when
-// nothing reads its log. A line that does not fit is dropped, and the next line says how many were.
-// A queue must be closed.
+// Queue is a writer of log lines that never waits for its reader, because a daemon must continue
+// when nothing reads its log. A line that does not fit is dropped, and the next line says how many
+// were. A queue must be closed.
 type Queue struct {
 	w    io.Writer
 	form Form
@@ -43,7 +43,7 @@ func (q *Queue) Write(line []byte) (int, error) {
 		return len(line), nil
 	}
 	q.reportDropped()
-	q.add(append([]byte(nil), line...))
+	q.addLine(append([]byte(nil), line...))
 	return len(line), nil
 }
 
@@ -55,12 +55,12 @@ func (q *Queue) reportDropped() {
 	}
 	h := handler{form: q.form}
 	head := h.formatHead(slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped", 0))
-	q.add(fmt.Appendf(nil, "%s dropped=%d\n", head, q.dropped))
+	q.addLine(fmt.Appendf(nil, "%s dropped=%d\n", head, q.dropped))
 	q.dropped = 0
 }
 
-// add queues a line. The caller must hold q.mu.
-func (q *Queue) add(line []byte) {
+// addLine queues a line. The caller must hold q.mu.
+func (q *Queue) addLine(line []byte) {
 	q.lines = append(q.lines, line)
 	q.bytes += len(line)
 	select {

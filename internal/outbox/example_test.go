@@ -40,7 +40,7 @@ func Example() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		entry, err := box.Entry(name)
+		entry, err := box.OpenEntry(name)
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -57,9 +57,9 @@ func (o *Outbox) Hold(name episode.Name, h Hold) error {
 	return o.dir.WriteFile(string(name)+heldEnd, append(b, '\n'), 0o640)
 }
 
-// Held returns why an episode is held, or an error wrapping [fs.ErrNotExist]. If the hold cannot be
-// read, the episode is held all the same.
-func (o *Outbox) Held(name episode.Name) (Hold, error) {
+// ReadHold returns why an episode is held, or an error wrapping [fs.ErrNotExist]. If the hold
+// cannot be read, the episode is held all the same.
+func (o *Outbox) ReadHold(name episode.Name) (Hold, error) {
 	b, err := o.readFile(string(name) + heldEnd)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Hold{}, err
@@ -88,14 +88,14 @@ func (o *Outbox) Release(name episode.Name) error {
 // that it has what was packed, the episode is retired as it is now. For any other episode it
 // returns an error.
 func (o *Outbox) Accept(name episode.Name) error {
-	h, err := o.Held(name)
+	h, err := o.ReadHold(name)
 	if err != nil {
 		return err
 	}
 	if h.Reason != Changed {
 		return fmt.Errorf("%s is held for another reason (%s) than a change after it was packed: fix that, and retry without accepting", name, h.Reason)
 	}
-	entry, err := o.Entry(name)
+	entry, err := o.OpenEntry(name)
 	if err != nil {
 		return fmt.Errorf("%s has no packed copy that could be accepted: %w", name, err)
 	}
@@ -106,8 +106,8 @@ func (o *Outbox) Accept(name episode.Name) error {
 	return o.Release(name)
 }
 
-// Accepted reports whether an operator has accepted the episode as it is.
-func (o *Outbox) Accepted(name episode.Name) (bool, error) {
+// IsAccepted reports whether an operator has accepted the episode as it is.
+func (o *Outbox) IsAccepted(name episode.Name) (bool, error) {
 	b, err := o.readFile(string(name) + acceptedEnd)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -116,7 +116,7 @@ func (o *Outbox) Accepted(name episode.Name) (bool, error) {
 		return false, err
 	}
 	// A crash may have left the file of an earlier entry of that name.
-	entry, err := o.Entry(name)
+	entry, err := o.OpenEntry(name)
 	if err != nil {
 		return false, err
 	}

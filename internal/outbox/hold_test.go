@@ -23,7 +23,7 @@ func TestAHoldSurvivesARestart(t *testing.T) {
 	}
 	l.must(l.Hold(name, want))
 	l.reopen()
-	got, err := l.Held(name)
+	got, err := l.ReadHold(name)
 	l.must(err)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -41,7 +41,7 @@ func TestANewHoldReplacesTheOld(t *testing.T) {
 	l := newLab(t)
 	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Unpackable, Cause: "old"}))
 	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Changed, Cause: "new"}))
-	if h, err := l.Held(name); err != nil || h.Reason != outbox.Changed || h.Cause != "new" || h.Digest != nil {
+	if h, err := l.ReadHold(name); err != nil || h.Reason != outbox.Changed || h.Cause != "new" || h.Digest != nil {
 		t.Errorf("got %+v, %v", h, err)
 	}
 	l.wantFiles("run-7.held")
@@ -61,10 +61,10 @@ func TestAHoldThatCannotBeReadStillHolds(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.write("run-7.held", content)
-			if s, err := l.State(name); err != nil || !s.Held {
+			if s, err := l.ReadState(name); err != nil || !s.Held {
 				t.Errorf("state: %+v, %v", s, err)
 			}
-			h, err := l.Held(name)
+			h, err := l.ReadHold(name)
 			if err != nil || h.Cause == "" {
 				t.Errorf("got %+v, %v, want a cause that says what is wrong with the hold", h, err)
 			}
@@ -83,13 +83,13 @@ func TestReleaseNeedsAHold(t *testing.T) {
 	for what, release := range map[string]func() error{
 		"Release": func() error { return l.Release(name) },
 		"Accept":  func() error { return l.Accept(name) },
-		"Held":    func() error { _, err := l.Held(name); return err },
+		"Held":    func() error { _, err := l.ReadHold(name); return err },
 	} {
 		if err := release(); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s gives %v, want fs.ErrNotExist", what, err)
 		}
 	}
-	if accepted, err := l.Accepted(name); err != nil || accepted {
+	if accepted, err := l.IsAccepted(name); err != nil || accepted {
 		t.Errorf("accepted: %v, %v", accepted, err)
 	}
 	l.must(l.RemoveHold(name))
@@ -100,7 +100,7 @@ func TestReleaseIsNoAcceptance(t *testing.T) {
 	l := newLab(t)
 	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Changed}))
 	l.must(l.Release(name))
-	if accepted, err := l.Accepted(name); err != nil || accepted {
+	if accepted, err := l.IsAccepted(name); err != nil || accepted {
 		t.Errorf("accepted: %v, %v", accepted, err)
 	}
 	l.wantFiles()
@@ -112,12 +112,12 @@ func TestAnAcceptanceEndsWithItsEntry(t *testing.T) {
 	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Changed}))
 	l.must(l.Accept(name))
 	l.reopen()
-	accepted, err := l.Accepted(name)
-	if s, serr := l.State(name); err != nil || serr != nil || !accepted || s.Held || !s.Sealed {
+	accepted, err := l.IsAccepted(name)
+	if s, serr := l.ReadState(name); err != nil || serr != nil || !accepted || s.Held || !s.Sealed {
 		t.Errorf("accepted: %v, %v; state %+v, %v", accepted, err, s, serr)
 	}
 	l.must(l.Remove(name)) // delivered
-	if accepted, err := l.Accepted(name); err != nil || accepted {
+	if accepted, err := l.IsAccepted(name); err != nil || accepted {
 		t.Errorf("the next run of this name is accepted unseen: %v, %v", accepted, err)
 	}
 	l.wantFiles()
@@ -131,7 +131,7 @@ func TestAnAcceptanceIsOfItsEntryOnly(t *testing.T) {
 	l.must(l.Accept(name))
 	l.must(os.Remove(l.at("run-7.tar.zst"))) // by hand, or a crash between two unlinks
 	l.must(l.seal(name, "a later run"))
-	if accepted, err := l.Accepted(name); err != nil || accepted {
+	if accepted, err := l.IsAccepted(name); err != nil || accepted {
 		t.Errorf("the next run of this name is accepted unseen: %v, %v", accepted, err)
 	}
 }
@@ -154,7 +154,7 @@ func FuzzHeld(f *testing.F) {
 		if err := os.WriteFile(l.at("run-7.held"), content, 0o640); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Held(name); err != nil {
+		if _, err := l.ReadHold(name); err != nil {
 			t.Errorf("the hold does not hold: %v", err)
 		}
 	})

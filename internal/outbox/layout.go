@@ -13,10 +13,10 @@ import (
 // experiments, whose owners stay.
 func Layout() durable.Layout {
 	return durable.Layout{
-		{Match: durable.Named(lockName, formerLockName, trashLock), Perm: 0o600},
-		{Match: durable.Named(trashName), Perm: 0o750, Dir: true},
-		{Match: durable.Named(storeFile, durable.TempName(storeFile)), Perm: 0o640},
-		{Match: durable.Named(reportName, durable.TempName(reportName)), Perm: 0o640},
+		{Match: durable.MatchNames(lockName, formerLockName, trashLock), Perm: 0o600},
+		{Match: durable.MatchNames(trashName), Perm: 0o750, Dir: true},
+		{Match: durable.MatchNames(storeFile, durable.TempName(storeFile)), Perm: 0o640},
+		{Match: durable.MatchNames(reportName, durable.TempName(reportName)), Perm: 0o640},
 		{Match: isEpisodeFile, Perm: 0o640},
 		{Match: durable.IsProbe, Perm: 0o600},
 	}

@@ -58,7 +58,7 @@ const sealAttr = "seal"
 type Outbox struct {
 	dir     *durable.Dir
 	bytes   atomic.Int64 // of the entries at the last Measure and since, and of pending
-	pending atomic.Int64 // bytes of drafts that are counted and are no entries yet
+	pending atomic.Int64 // bytes of drafts that are counted and not yet entries
 }
 
 // New returns the outbox in an open directory, and takes ownership of it.
@@ -96,9 +96,9 @@ func (o *Outbox) RemovePartials() error {
 	return nil
 }
 
-// Measure sets [Outbox.Bytes] to the size of the entries that are not held: an operator may have
-// released or removed some.
-func (o *Outbox) Measure() error {
+// MeasureSize sets [Outbox.Bytes] to the size of the entries that are not held: an operator may
+// have released or removed some.
+func (o *Outbox) MeasureSize() error {
 	sum := int64(0)
 	for e, err := range o.dir.Names() {
 		if err != nil {
@@ -136,18 +136,18 @@ type State struct {
 	Held   bool
 }
 
-// State returns the state of an episode.
-func (o *Outbox) State(name episode.Name) (State, error) {
+// ReadState returns the state of an episode.
+func (o *Outbox) ReadState(name episode.Name) (State, error) {
 	sealed, err := o.dir.Lstat(string(name) + sealedEnd)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return State{}, err
 	}
 	s := State{Sealed: err == nil, Size: sealed.Size()}
-	s.Held, err = o.has(string(name) + heldEnd)
+	s.Held, err = o.fileExists(string(name) + heldEnd)
 	return s, err
 }
 
-func (o *Outbox) has(file string) (bool, error) {
+func (o *Outbox) fileExists(file string) (bool, error) {
 	_, err := o.dir.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -284,8 +284,8 @@ func (e *Entry) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Err returns the error of a read. The reader may have taken it for an error of its own.
-func (e *Entry) Err() error {
+// ReadError returns the error of a read. The reader may have taken it for an error of its own.
+func (e *Entry) ReadError() error {
 	if err := e.readErr.Load(); err != nil {
 		return *err
 	}
@@ -298,9 +298,9 @@ func (e *Entry) Reader() io.Reader { return io.NewSectionReader(e, 0, e.Size) }
 // Close closes the entry.
 func (e *Entry) Close() error { return e.f.Close() }
 
-// Entry opens the entry of an episode, or returns an error wrapping [fs.ErrNotExist]. If the seal
-// is lost, the archive is hashed again.
-func (o *Outbox) Entry(name episode.Name) (*Entry, error) {
+// OpenEntry opens the entry of an episode, or returns an error wrapping [fs.ErrNotExist]. If the
+// seal is lost, the archive is hashed again.
+func (o *Outbox) OpenEntry(name episode.Name) (*Entry, error) {
 	f, err := o.dir.Open(string(name) + sealedEnd)
 	if err != nil {
 		return nil, err
@@ -322,7 +322,7 @@ func (o *Outbox) Entry(name episode.Name) (*Entry, error) {
 }
 
 func (o *Outbox) readSeal(f *os.File, name episode.Name) (Seal, error) {
-	b, err := durable.Attr(f, sealAttr)
+	b, err := durable.ReadAttr(f, sealAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		b, err = o.readFile(string(name) + sealEnd)
 	}
@@ -355,7 +355,7 @@ func (o *Outbox) Remove(name episode.Name) error {
 	}
 	// The seal may outlive its entry, but not the reverse.
 	for _, end := range []string{sealedEnd, sealEnd, acceptedEnd} {
-		there, err := o.has(string(name) + end) // unlike an unlink of nothing, this does not wait for the file system
+		there, err := o.fileExists(string(name) + end) // unlike an unlink of nothing, this does not wait for the file system
 		if there {
 			err = o.dir.Unlink(string(name) + end)
 		}

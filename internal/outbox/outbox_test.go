@@ -98,7 +98,7 @@ func (l *lab) seal(n episode.Name, content string) error {
 // entry opens an entry and returns it with its bytes.
 func (l *lab) entry(n episode.Name) (*outbox.Entry, string) {
 	l.Helper()
-	e, err := l.Entry(n)
+	e, err := l.OpenEntry(n)
 	l.must(err)
 	l.TB.Cleanup(func() { e.Close() })
 	b, err := io.ReadAll(e.Reader())
@@ -126,10 +126,10 @@ func TestADraftIsNoEntry(t *testing.T) {
 	l.must(err)
 	_, err = io.WriteString(draft, "half")
 	l.must(err)
-	if s, err := l.State(name); err != nil || s != (outbox.State{}) {
+	if s, err := l.ReadState(name); err != nil || s != (outbox.State{}) {
 		t.Errorf("while packing the state is %+v, %v", s, err)
 	}
-	if _, err := l.Entry(name); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := l.OpenEntry(name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("opening a draft gives %v, want fs.ErrNotExist", err)
 	}
 	for n, err := range l.Names() {
@@ -238,7 +238,7 @@ func TestAnEntryIsARegularFile(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			l := newLab(t)
 			l.must(make(l.at("run-7.tar.zst")))
-			if e, err := l.Entry(name); err == nil {
+			if e, err := l.OpenEntry(name); err == nil {
 				e.Close()
 				t.Error("it was opened")
 			}
@@ -275,7 +275,7 @@ func TestNamesAndStates(t *testing.T) {
 	for n, want := range map[episode.Name]outbox.State{
 		"a": {Sealed: true}, "b": {Held: true}, "c": {Sealed: true, Held: true}, "d": {}, "e": {}, "f": {},
 	} {
-		if got, err := l.State(n); err != nil || got != want {
+		if got, err := l.ReadState(n); err != nil || got != want {
 			t.Errorf("state of %s: got %+v, %v, want %+v", n, got, err, want)
 		}
 	}

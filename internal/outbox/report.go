@@ -38,8 +38,8 @@ type Report struct {
 	Asking bool `json:"receiver_asking,omitempty"`
 }
 
-// Empty reports whether there is nothing to report.
-func (r Report) Empty() bool {
+// IsEmpty reports whether there is nothing to report.
+func (r Report) IsEmpty() bool {
 	return r.FailingTotal == 0 && r.Receiver == nil && r.AnsweredAt.IsZero() && !r.Asking
 }
 
@@ -70,9 +70,9 @@ func (o *Outbox) WriteReport(r Report) error {
 	return o.dir.WriteFileNoSync(reportName, append(b, '\n'), 0o640)
 }
 
-// Report returns the report, or an error wrapping [fs.ErrNotExist]. It returns an error for a file
-// that is not a valid report.
-func (o *Outbox) Report() (Report, error) {
+// ReadReport returns the report, or an error wrapping [fs.ErrNotExist]. It returns an error for a
+// file that is not a valid report.
+func (o *Outbox) ReadReport() (Report, error) {
 	b, err := o.readBounded(reportName, maxReportSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Report{}, err

@@ -15,7 +15,7 @@ import (
 
 func TestReportIsReadAsItWasWritten(t *testing.T) {
 	l := newLab(t)
-	if _, err := l.Report(); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := l.ReadReport(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("where there is none: %v", err)
 	}
 	at := time.Date(2026, 11, 29, 8, 0, 0, 0, time.UTC)
@@ -32,7 +32,7 @@ func TestReportIsReadAsItWasWritten(t *testing.T) {
 	for range 2 { // the second replaces the first
 		l.must(l.WriteReport(r))
 	}
-	got, err := l.Report()
+	got, err := l.ReadReport()
 	l.must(err)
 	want, _ := json.Marshal(r)
 	if b, _ := json.Marshal(got); string(b) != string(want) {
@@ -55,7 +55,7 @@ func FuzzReport(f *testing.F) {
 		if err := os.WriteFile(l.at(".status.json"), content, 0o640); err != nil {
 			t.Fatal(err)
 		}
-		r, err := l.Report()
+		r, err := l.ReadReport()
 		if err != nil {
 			return
 		}

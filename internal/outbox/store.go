@@ -19,8 +19,8 @@ type Store struct {
 	IndexTail string `json:"index_tail,omitempty"`
 }
 
-// Store returns the adopted store.
-func (o *Outbox) Store() (Store, error) {
+// ReadStore returns the adopted store.
+func (o *Outbox) ReadStore() (Store, error) {
 	b, err := o.readFile(storeFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Store{}, nil
@@ -42,10 +42,10 @@ type StoreError struct {
 }
 
 func (e *StoreError) Error() string {
-	return fmt.Sprintf("the store that this host has adopted cannot be read: %s: %v%s", e.Path, e.Err, e.remedy())
+	return fmt.Sprintf("the store that this host has adopted cannot be read: %s: %v%s", e.Path, e.Err, e.remedyText())
 }
 
-func (e *StoreError) remedy() string {
+func (e *StoreError) remedyText() string {
 	if errors.Is(e.Err, fs.ErrPermission) {
 		return ""
 	}
@@ -66,9 +66,9 @@ func parseStore(b []byte) (Store, error) {
 	return s, nil
 }
 
-// Adopt records the adopted store, durably, and replaces an earlier one. The caller must hold the
-// lock.
-func (o *Outbox) Adopt(s Store) error {
+// AdoptStore records the adopted store, durably, and replaces an earlier one. The caller must hold
+// the lock.
+func (o *Outbox) AdoptStore(s Store) error {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return err

@@ -23,23 +23,23 @@ func FuzzStore(f *testing.F) {
 		}
 		o := outbox.New(dir)
 		defer o.Close()
-		if s, err := o.Store(); err != nil || s != (outbox.Store{}) {
+		if s, err := o.ReadStore(); err != nil || s != (outbox.Store{}) {
 			t.Fatalf("of no file: %+v, %v", s, err)
 		}
 		if err := os.WriteFile(filepath.Join(path, ".store.json"), b, 0o640); err != nil {
 			t.Fatal(err)
 		}
-		s, err := o.Store()
+		s, err := o.ReadStore()
 		if err != nil {
 			return
 		}
 		if s.ID == "" || s.IndexBytes < 0 {
 			t.Fatalf("%q is %+v", b, s)
 		}
-		if err := o.Adopt(s); err != nil {
+		if err := o.AdoptStore(s); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := o.Store(); err != nil || again != s {
+		if again, err := o.ReadStore(); err != nil || again != s {
 			t.Fatalf("%+v comes back as %+v, %v", s, again, err)
 		}
 	})

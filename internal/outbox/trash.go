@@ -22,9 +22,9 @@ const (
 // Trash is the directory of retired episodes that are being deleted, locked for this process. It
 // must be closed.
 //
-// An episode is moved there first, so that nobody finds it under its name while it is compared with
-// what was shipped. Then it is either restored or judged. Once the judgement is durable, what has
-// not changed since may be deleted, also by a later process. An episode without a judgement is
+// An episode is moved there first, so that no process finds it under its name while it is compared
+// with what was shipped. Then it is either restored or judged. Once the judgement is durable, what
+// has not changed since may be deleted, also by a later process. An episode without a judgement is
 // complete.
 //
 //	<episode>~<nonce>                    not judged
@@ -147,8 +147,8 @@ type Judgement struct {
 // judgedMark precedes the judgement in a name. No episode has a ~ in its name.
 const judgedMark = "~judged-"
 
-// Judgement returns the judgement of an episode, or false if there is none.
-func (d *Discarded) Judgement() (Judgement, bool) {
+// ReadJudgement returns the judgement of an episode, or false if there is none.
+func (d *Discarded) ReadJudgement() (Judgement, bool) {
 	_, text, judged := strings.Cut(d.name, judgedMark)
 	if !judged {
 		return Judgement{}, false
@@ -160,8 +160,8 @@ func (d *Discarded) Judgement() (Judgement, bool) {
 	return Judgement{time.Unix(sec, nsec)}, true
 }
 
-// Judge records the judgement durably.
-func (d *Discarded) Judge(j Judgement) error {
+// RecordJudgement records the judgement durably.
+func (d *Discarded) RecordJudgement(j Judgement) error {
 	name := fmt.Sprintf("%s%s%d.%09d", d.name, judgedMark, j.ChangedAt.Unix(), j.ChangedAt.Nanosecond())
 	if err := d.trash.dir.Rename(d.name, d.trash.dir, name); err != nil {
 		return err
@@ -177,7 +177,7 @@ var errNotJudged = errors.New("it was not judged")
 // finished episode, wherever it is moved. It keeps a file whose ctime is later than the
 // judgement's, or for which unchanged returns false; the error wraps [durable.ErrKept] then.
 func (d *Discarded) Delete(ctx context.Context, unchanged func(durable.Stat) bool) error {
-	j, judged := d.Judgement()
+	j, judged := d.ReadJudgement()
 	if !judged {
 		return fmt.Errorf("delete %s: %w", d.name, errNotJudged)
 	}

@@ -84,7 +84,7 @@ func TestNothingIsDeletedWithoutAJudgement(t *testing.T) {
 	if _, err := d.Lstat(episode.Marker); err != nil {
 		t.Errorf("the marker: %v", err)
 	}
-	l.must(d.Judge(now()))
+	l.must(d.RecordJudgement(now()))
 	l.must(d.Delete(t.Context(), all))
 	if left := l.inTrash(); len(left) != 0 {
 		t.Errorf("left: %q", left)
@@ -103,7 +103,7 @@ func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 	st, err := d.Lstat("meta.json")
 	l.must(err)
 	_, ctime := st.Times()
-	l.must(d.Judge(outbox.Judgement{ChangedAt: time.Unix(ctime.Unix()).Add(time.Hour)}))
+	l.must(d.RecordJudgement(outbox.Judgement{ChangedAt: time.Unix(ctime.Unix()).Add(time.Hour)}))
 	late := filepath.Join(l.at(".trash"), d.Name(), "sub", "late")
 	l.must(os.WriteFile(late, nil, 0o644))
 	l.must(d.Close())
@@ -111,7 +111,7 @@ func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 	d, err = trash.Open(l.inTrash()[0])
 	l.must(err)
 	defer d.Close()
-	j, judged := d.Judgement()
+	j, judged := d.ReadJudgement()
 	if !judged || !j.ChangedAt.Equal(time.Unix(ctime.Unix()).Add(time.Hour)) {
 		t.Errorf("judged %v: %v", judged, j)
 	}
@@ -136,7 +136,7 @@ func TestAFileYoungerThanTheJudgementIsKept(t *testing.T) {
 	trash := l.trash()
 	from, _ := l.retired()
 	d := l.discarded(trash, from)
-	l.must(d.Judge(outbox.Judgement{ChangedAt: time.Unix(1, 0)}))
+	l.must(d.RecordJudgement(outbox.Judgement{ChangedAt: time.Unix(1, 0)}))
 	if err := d.Delete(t.Context(), all); !errors.Is(err, durable.ErrKept) {
 		t.Errorf("got %v, want that all was kept", err)
 	}
@@ -153,7 +153,7 @@ func TestRestoringReplacesNothing(t *testing.T) {
 	trash := l.trash()
 	from, at := l.retired()
 	d := l.discarded(trash, from)
-	l.must(d.Judge(now()))
+	l.must(d.RecordJudgement(now()))
 	l.must(os.Mkdir(at, 0o755))
 	name, err := d.Restore(from)
 	if err != nil || name != "run-7~2" {
@@ -163,7 +163,7 @@ func TestRestoringReplacesNothing(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 	d = l.discarded(trash, from) // the other one
-	if j, judged := d.Judgement(); judged {
+	if j, judged := d.ReadJudgement(); judged {
 		t.Errorf("judged %v", j)
 	}
 	if left := l.inTrash(); !slices.Equal(left, []string{d.Name()}) {

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Names in a CA directory. The first three stand for a .crt and a .key each.
+// Names in a CA directory. The first three are stems of a .crt and a .key each.
 const (
 	serverCA   = "ca"
 	hostsCA    = "hosts-ca"
@@ -129,16 +129,16 @@ func createCAs(f *pemDir, o InitOptions) error {
 	return err
 }
 
-// RenewOptions are options of [Renew].
+// RenewOptions are options of [RenewServer].
 type RenewOptions struct {
 	Names     []string      // empty means those of the old certificate
 	LeafValid time.Duration // zero means [DefaultLeafValid]
 	Now       time.Time     // zero means now
 }
 
-// Renew replaces the receiver's certificate and returns when the new one expires. The key stays, so
-// that only one file changes and power loss cannot leave a key with another certificate.
-func Renew(dir string, o RenewOptions) (time.Time, error) {
+// RenewServer replaces the receiver's certificate and returns when the new one expires. The key
+// stays, so that only one file changes and power loss cannot leave a key with another certificate.
+func RenewServer(dir string, o RenewOptions) (time.Time, error) {
 	f, err := openCA(dir)
 	if err != nil {
 		return time.Time{}, err
@@ -177,7 +177,7 @@ func signServer(f *pemDir, ca authority, key crypto.PublicKey, names []string, n
 	}
 	template.Subject = pkix.Name{CommonName: server}
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	cert, err := ca.sign(template, key, now, orDefault(valid, DefaultLeafValid))
+	cert, err := ca.signCertificate(template, key, now, orDefault(valid, DefaultLeafValid))
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +197,7 @@ func parseNames(names []string) (*x509.Certificate, error) {
 		case err != nil && len(name) <= 253 && dnsGrammar.MatchString(name):
 			template.DNSNames = append(template.DNSNames, name)
 		default:
-			return nil, fmt.Errorf("%s is not a valid receiver name: it needs a DNS name or an IP address, without scheme or port", quote(name))
+			return nil, fmt.Errorf("%s is not a valid receiver name: it needs a DNS name or an IP address, without scheme or port", quoteText(name))
 		}
 	}
 	if len(names) == 0 {
@@ -222,7 +222,7 @@ func newAuthority(f *pemDir, name string, template *x509.Certificate, now time.T
 	template.IsCA, template.MaxPathLenZero = true, true
 	self := authority{cert: template, key: key}
 	template.NotAfter = now.Add(valid)
-	cert, err := self.sign(template, key.Public(), now, valid)
+	cert, err := self.signCertificate(template, key.Public(), now, valid)
 	if err != nil {
 		return authority{}, err
 	}
@@ -266,11 +266,12 @@ func loadAuthority(f *pemDir, name string) (authority, error) {
 	return authority{cert: pair.Leaf, key: key}, nil
 }
 
-// sign sets serial and validity of a template and signs it. No certificate outlasts its CA.
-func (a authority) sign(template *x509.Certificate, public crypto.PublicKey, now time.Time, valid time.Duration) (*x509.Certificate, error) {
+// signCertificate sets serial and validity of a template and signs it. No certificate outlasts its
+// CA.
+func (a authority) signCertificate(template *x509.Certificate, public crypto.PublicKey, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	if !now.Before(a.cert.NotAfter) {
 		return nil, fmt.Errorf("the CA %s expired on %s; create a new one with receiver pki init in another directory",
-			quote(a.cert.Subject.CommonName), formatDay(a.cert.NotAfter))
+			quoteText(a.cert.Subject.CommonName), formatDay(a.cert.NotAfter))
 	}
 	serial, err := newSerial()
 	if err != nil {
@@ -288,7 +289,7 @@ func (a authority) sign(template *x509.Certificate, public crypto.PublicKey, now
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
 	if err != nil {
-		return nil, fmt.Errorf("sign certificate of %s: %w", quote(template.Subject.CommonName), err)
+		return nil, fmt.Errorf("sign certificate of %s: %w", quoteText(template.Subject.CommonName), err)
 	}
 	return x509.ParseCertificate(der)
 }

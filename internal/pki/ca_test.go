@@ -117,7 +117,7 @@ func TestBadNamesAreRefusedBeforeAnythingIsMade(t *testing.T) {
 func TestIssueWritesWhatAHostNeeds(t *testing.T) {
 	dir, out := createCAs(t), filepath.Join(t.TempDir(), "for", "lab-01")
 	now := time.Now()
-	got, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{})
+	got, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,24 +155,24 @@ func TestIssueWritesWhatAHostNeeds(t *testing.T) {
 
 func TestIssueNeverReplacesSilently(t *testing.T) {
 	dir, out := createCAs(t), t.TempDir()
-	first, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{})
+	first, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := read(t, filepath.Join(out, "lab-01.key"))
-	if _, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{}); err == nil || !strings.Contains(err.Error(), "--force") {
+	if _, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{}); err == nil || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("got %v; want a hint at --force", err)
 	}
 	if string(read(t, filepath.Join(out, "lab-01.key"))) != string(key) {
 		t.Error("the key was replaced")
 	}
-	if _, err := pki.Issue(createCAs(t), "lab-02", out, pki.IssueOptions{}); err == nil {
+	if _, err := pki.IssueHost(createCAs(t), "lab-02", out, pki.IssueOptions{}); err == nil {
 		t.Error("ca.crt of another CA was replaced")
 	}
-	if _, err := pki.Issue(dir, "lab-02", out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.IssueHost(dir, "lab-02", out, pki.IssueOptions{}); err != nil {
 		t.Errorf("a second host beside the first: %v", err)
 	}
-	again, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{Force: true})
+	again, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{Force: true})
 	if err != nil || again.Serial == first.Serial {
 		t.Errorf("with force: got serial %s, %v; want another than %s", again.Serial, err, first.Serial)
 	}
@@ -185,7 +185,7 @@ func TestHostCannotBeNamedAsAFileOfTheCA(t *testing.T) {
 	dir := createCAs(t)
 	key := read(t, filepath.Join(dir, "ca.key"))
 	for _, host := range []episode.Name{"ca", "hosts-ca", "server"} {
-		if _, err := pki.Issue(dir, host, dir, pki.IssueOptions{Force: true}); err == nil {
+		if _, err := pki.IssueHost(dir, host, dir, pki.IssueOptions{Force: true}); err == nil {
 			t.Errorf("%s was accepted", host)
 		}
 	}
@@ -200,11 +200,11 @@ func TestCertificateDoesNotOutlastItsCA(t *testing.T) {
 	if err := pki.InitCA(dir, pki.InitOptions{Names: []string{"x"}, CAValid: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
-	got, err := pki.Issue(dir, "lab-01", t.TempDir(), pki.IssueOptions{})
+	got, err := pki.IssueHost(dir, "lab-01", t.TempDir(), pki.IssueOptions{})
 	if err != nil || got.NotAfter.After(now.Add(time.Hour+time.Minute)) {
 		t.Errorf("got %v, %v; want an hour", got.NotAfter, err)
 	}
-	if _, err := pki.Issue(dir, "lab-01", t.TempDir(), pki.IssueOptions{Now: now.Add(2 * time.Hour)}); err == nil {
+	if _, err := pki.IssueHost(dir, "lab-01", t.TempDir(), pki.IssueOptions{Now: now.Add(2 * time.Hour)}); err == nil {
 		t.Error("an ended CA signed")
 	}
 }
@@ -215,10 +215,10 @@ func TestCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(out, "lab-01.key"), 0o755); err != nil { // in the way of the key
 		t.Fatal(err)
 	}
-	if _, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{Force: true}); err == nil {
+	if _, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{Force: true}); err == nil {
 		t.Fatal("the key was written over a directory")
 	}
-	if list, err := pki.List(dir, time.Now()); err != nil || len(list) != 1 {
+	if list, err := pki.ListIssued(dir, time.Now()); err != nil || len(list) != 1 {
 		t.Errorf("got %+v, %v; want the one certificate", list, err)
 	}
 	if _, err := os.Stat(filepath.Join(out, "lab-01.crt")); !errors.Is(err, fs.ErrNotExist) {
@@ -233,7 +233,7 @@ func TestOpenSSLAccepts(t *testing.T) {
 	}
 	dir, out := createCAs(t), t.TempDir()
 	host := episode.Name("h" + strings.Repeat("x", episode.MaxName-1))
-	if _, err := pki.Issue(dir, host, out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.IssueHost(dir, host, out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	leaf := filepath.Join(out, string(host)+".crt")
@@ -252,7 +252,7 @@ func TestOpenSSLAccepts(t *testing.T) {
 		"-CAfile", filepath.Join(dir, "ca.crt"), filepath.Join(dir, "server.crt")); err != nil {
 		t.Errorf("receiver: %v: %s", err, output)
 	}
-	if _, err := pki.Revoke(dir, host, time.Now()); err != nil {
+	if _, err := pki.RevokeHost(dir, host, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if output, err := run(verify...); err == nil || !strings.Contains(output, "revoked") {

@@ -66,8 +66,8 @@ func (c *Client) Reload() error {
 	return nil
 }
 
-// Refresh is [Client.Reload] after a refusal. It reports whether the credentials changed.
-func (c *Client) Refresh() (changed bool, err error) {
+// ReloadIfChanged is [Client.Reload] after a refusal. It reports whether the credentials changed.
+func (c *Client) ReloadIfChanged() (changed bool, err error) {
 	c.reload.Lock()
 	defer c.reload.Unlock()
 	p, err := loadCredentials(c.config)
@@ -122,9 +122,9 @@ func isToken(s string) bool {
 // Token returns the bearer token, or "" if the host has none.
 func (c *Client) Token() string { return c.current.Load().token }
 
-// TLS returns a configuration that trusts the current CAs. Its certificate follows [Client.Reload],
-// but its CAs do not. Therefore a long-lived transport must use [Client.DialTLS].
-func (c *Client) TLS() *tls.Config {
+// TLSConfig returns a configuration that trusts the current CAs. Its certificate follows
+// [Client.Reload], but its CAs do not. Therefore a long-lived transport must use [Client.DialTLS].
+func (c *Client) TLSConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"http/1.1"},
@@ -174,7 +174,7 @@ func (c *Client) DialTLS(dial Dial) Dial {
 		if err != nil {
 			return nil, err
 		}
-		config := c.TLS()
+		config := c.TLSConfig()
 		config.ServerName = host
 		conn := tls.Client(raw, config)
 		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
@@ -188,13 +188,13 @@ func (c *Client) DialTLS(dial Dial) Dial {
 }
 
 // NotAfter returns when the host's certificate expires.
-func (c *Client) NotAfter() time.Time { return c.leaf().NotAfter }
+func (c *Client) NotAfter() time.Time { return c.leafCertificate().NotAfter }
 
-func (c *Client) leaf() *x509.Certificate { return c.current.Load().certificate.Leaf }
+func (c *Client) leafCertificate() *x509.Certificate { return c.current.Load().certificate.Leaf }
 
 // ID returns the identity in the host's certificate.
 func (c *Client) ID() (ID, error) {
-	leaf := c.leaf()
+	leaf := c.leafCertificate()
 	if serverOnly(leaf) {
 		return ID{}, fmt.Errorf("certificate %s is a receiver's certificate, for TLS servers, not a host's", c.config.CertFile)
 	}
@@ -211,14 +211,14 @@ func serverOnly(cert *x509.Certificate) bool {
 		!slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
-// Check returns what the host itself can find wrong with its certificate: it is another host's, or
-// not valid at that time.
-func (c *Client) Check(host episode.Name, now time.Time) error {
+// CheckValidity returns what the host itself can find wrong with its certificate: it is another
+// host's, or not valid at that time.
+func (c *Client) CheckValidity(host episode.Name, now time.Time) error {
 	id, err := c.ID()
 	if err != nil {
 		return fmt.Errorf("%w; issue one with receiver pki issue %s", err, host)
 	}
-	leaf := c.leaf()
+	leaf := c.leafCertificate()
 	switch {
 	case id.Host != host:
 		return fmt.Errorf("certificate %s is for host %s, but the configuration says host_id = %q",

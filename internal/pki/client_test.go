@@ -15,7 +15,7 @@ import (
 func credentials(t testing.TB, dir, host string) pki.ClientConfig {
 	t.Helper()
 	out := t.TempDir()
-	if _, err := pki.Issue(dir, mustName(t, host), out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.IssueHost(dir, mustName(t, host), out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return pki.ClientConfig{
@@ -46,7 +46,7 @@ func TestClientTrustsItsOwnCAOnly(t *testing.T) {
 	config := credentials(t, l.dir, "lab-01")
 	write(t, config.CAFile, read(t, filepath.Join(createCAs(t), "ca.crt")))
 	client := load(t, config)
-	for name, c := range map[string]*caller{"TLS": l.calls(client.TLS()), "DialTLS": l.dials(client)} {
+	for name, c := range map[string]*caller{"TLS": l.calls(client.TLSConfig()), "DialTLS": l.dials(client)} {
 		if r := c.call(); r.err == nil {
 			t.Errorf("%s: got %d; want the receiver refused", name, r.status)
 		}
@@ -58,14 +58,14 @@ func TestClientTrustsItsOwnCAOnly(t *testing.T) {
 
 func TestClientChecksTheReceiversName(t *testing.T) {
 	l := newLab(t, nil)
-	if _, err := pki.Renew(l.dir, pki.RenewOptions{Names: []string{"localhost", "10.1.1.1"}}); err != nil {
+	if _, err := pki.RenewServer(l.dir, pki.RenewOptions{Names: []string{"localhost", "10.1.1.1"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	client := load(t, credentials(t, l.dir, "lab-01"))
-	for name, c := range map[string]*caller{"TLS": l.calls(client.TLS()), "DialTLS": l.dials(client)} {
+	for name, c := range map[string]*caller{"TLS": l.calls(client.TLSConfig()), "DialTLS": l.dials(client)} {
 		if r := c.call(); r.err == nil || !strings.Contains(r.err.Error(), "127.0.0.1") {
 			t.Errorf("%s: got %d, %v; want the name refused", name, r.status, r.err)
 		}
@@ -77,7 +77,7 @@ func TestClientReloadReachesALivingTransport(t *testing.T) {
 	config := credentials(t, l.dir, "lab-01")
 	goodCA, otherCA := read(t, config.CAFile), read(t, filepath.Join(createCAs(t), "ca.crt"))
 	client := load(t, config)
-	c, plain := l.dials(client), l.calls(client.TLS())
+	c, plain := l.dials(client), l.calls(client.TLSConfig())
 	c.enters("lab-01 mtls")
 
 	next := credentials(t, l.dir, "lab-02")
@@ -165,7 +165,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		{"expired", "lab-01", client.NotAfter().Add(time.Second), "expired"},
 		{"not yet valid", "lab-01", now.Add(-2 * time.Hour), "check the clock"},
 	} {
-		err := client.Check(mustName(t, c.host), c.now)
+		err := client.CheckValidity(mustName(t, c.host), c.now)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v; want %q", c.name, err, c.want)
 		}
@@ -177,7 +177,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		CAFile:   config.CAFile,
 		CertFile: filepath.Join(dir, "server.crt"), KeyFile: filepath.Join(dir, "server.key"),
 	})
-	if err := server.Check("lab-01", now); err == nil {
+	if err := server.CheckValidity("lab-01", now); err == nil {
 		t.Error("the receiver's certificate passed for a host's")
 	}
 }
@@ -192,10 +192,10 @@ func TestRefreshReportsWhatIsNew(t *testing.T) {
 	client := load(t, config)
 	refreshed := func(what string, want bool) {
 		t.Helper()
-		if changed, err := client.Refresh(); changed != want || err != nil {
+		if changed, err := client.ReloadIfChanged(); changed != want || err != nil {
 			t.Errorf("%s: %t, %v; want %t", what, changed, err, want)
 		}
-		if changed, err := client.Refresh(); changed || err != nil {
+		if changed, err := client.ReloadIfChanged(); changed || err != nil {
 			t.Errorf("%s, once more: %t, %v", what, changed, err)
 		}
 	}
@@ -203,7 +203,7 @@ func TestRefreshReportsWhatIsNew(t *testing.T) {
 	before := client.NotAfter()
 	next := credentials(t, l.dir, "lab-01")
 	write(t, config.CertFile, read(t, next.CertFile))
-	if changed, err := client.Refresh(); changed || err == nil || !client.NotAfter().Equal(before) {
+	if changed, err := client.ReloadIfChanged(); changed || err == nil || !client.NotAfter().Equal(before) {
 		t.Errorf("a certificate without its key: %t, %v", changed, err)
 	}
 	write(t, config.KeyFile, read(t, next.KeyFile))

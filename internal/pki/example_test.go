@@ -21,7 +21,7 @@ func Example() {
 	if err := pki.InitCA(cas, pki.InitOptions{Names: []string{"receiver.lab", "10.0.0.1"}}); err != nil {
 		log.Fatal(err)
 	}
-	issued, err := pki.Issue(cas, "lab-01", out, pki.IssueOptions{})
+	issued, err := pki.IssueHost(cas, "lab-01", out, pki.IssueOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func (f *pemDir) writeKey(name string, data []byte) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err == nil && old.Regular() {
+	if err == nil && old.IsRegular() {
 		perm |= old.Perm() & 0o040
 	}
 	return f.WriteFile(name, data, perm)
@@ -172,7 +172,7 @@ func decodeBlocks(data []byte, path, kind string) ([][]byte, error) {
 	var ders [][]byte
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != kind {
-			return nil, fmt.Errorf("%s holds a PEM block %s; only %q belongs there", path, quote(block.Type), kind)
+			return nil, fmt.Errorf("%s holds a PEM block %s; only %q belongs there", path, quoteText(block.Type), kind)
 		}
 		ders = append(ders, block.Bytes)
 	}
@@ -196,7 +196,7 @@ func parseCAs(data []byte, path string) ([]*x509.Certificate, error) {
 			return nil, fmt.Errorf("parse %s: %w", path, err)
 		}
 		if !ca.BasicConstraintsValid || !ca.IsCA {
-			return nil, fmt.Errorf("%s holds the certificate of %s, which is not a CA", path, quote(ca.Subject.CommonName))
+			return nil, fmt.Errorf("%s holds the certificate of %s, which is not a CA", path, quoteText(ca.Subject.CommonName))
 		}
 		cas = append(cas, ca)
 	}

@@ -56,11 +56,11 @@ func (g *Gate) Reload() error {
 // Trust returns what the gate trusts now.
 func (g *Gate) Trust() *Trust { return g.current.Load() }
 
-// TLS returns the receiver's end of mutual TLS. Each handshake uses the current [Trust].
+// TLSConfig returns the receiver's end of mutual TLS. Each handshake uses the current [Trust].
 //
 // Session tickets are off in both configurations, because a resumed session would skip checks of
 // the certificate. Neither is cloned, which would copy ticket keys.
-func (g *Gate) TLS() *tls.Config {
+func (g *Gate) TLSConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true,
@@ -81,7 +81,7 @@ func (g *Gate) configFor(t *Trust) *tls.Config {
 		ClientCAs:              t.pool,
 		Time:                   g.now,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			_, _, err := t.authorize(state.PeerCertificates, g.now())
+			_, _, err := t.authorizePeer(state.PeerCertificates, g.now())
 			return err
 		},
 	}
@@ -96,50 +96,50 @@ type Caller struct {
 	Ends   time.Time
 	Method string // "mtls" or "proxy", with "+token" if a token was checked too
 
-	peer  []*x509.Certificate // what the caller presented, for [Gate.Recheck]
+	peer  []*x509.Certificate // what the caller presented, for [Gate.RecheckCaller]
 	token presentedToken      // zero if tokens were not required
 }
 
-// Caller returns the sender of a request. It must be called for each request, not for each
+// IdentifyCaller returns the sender of a request. It must be called for each request, not for each
 // connection. The error is an [ErrIdentity] or an [ErrToken], whose text may be sent and logged.
-func (g *Gate) Caller(r *http.Request) (Caller, error) {
+func (g *Gate) IdentifyCaller(r *http.Request) (Caller, error) {
 	if r.TLS == nil {
 		return Caller{}, ErrIdentity
 	}
-	return g.identify(r, r.TLS.PeerCertificates, "mtls")
+	return g.identifyPeer(r, r.TLS.PeerCertificates, "mtls")
 }
 
-// Recheck checks again whether a caller has access, with what it presented, the files of the last
-// [Gate.Reload] and the current time. It returns the updated caller, or an error as [Gate.Caller]
-// does.
-func (g *Gate) Recheck(c Caller) (Caller, error) {
-	return g.check(g.current.Load(), c)
+// RecheckCaller checks again whether a caller has access, with what it presented, the files of the
+// last [Gate.Reload] and the current time. It returns the updated caller, or an error as
+// [Gate.IdentifyCaller] does.
+func (g *Gate) RecheckCaller(c Caller) (Caller, error) {
+	return g.checkCaller(g.current.Load(), c)
 }
 
 // Now returns the gate's clock.
 func (g *Gate) Now() time.Time { return g.now() }
 
-func (g *Gate) identify(r *http.Request, peer []*x509.Certificate, method string) (Caller, error) {
+func (g *Gate) identifyPeer(r *http.Request, peer []*x509.Certificate, method string) (Caller, error) {
 	t := g.current.Load()
 	c := Caller{Method: method, peer: peer}
 	if t.tokens != nil {
 		c.Method += "+token"
 		c.token = readToken(r.Header)
 	}
-	return g.check(t, c)
+	return g.checkCaller(t, c)
 }
 
-// check completes c from what it presented.
-func (g *Gate) check(t *Trust, c Caller) (Caller, error) {
+// checkCaller completes c from what it presented.
+func (g *Gate) checkCaller(t *Trust, c Caller) (Caller, error) {
 	var err error
-	if c.Host, c.Ends, err = t.authorize(c.peer, g.now()); err != nil {
+	if c.Host, c.Ends, err = t.authorizePeer(c.peer, g.now()); err != nil {
 		return Caller{}, err
 	}
 	c.NotAfter = c.peer[0].NotAfter
 	if t.tokens == nil {
 		return c, nil
 	}
-	if err := t.tokens.check(c.token, c.Host); err != nil {
+	if err := t.tokens.checkToken(c.token, c.Host); err != nil {
 		return Caller{}, err
 	}
 	return c, nil

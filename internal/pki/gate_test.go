@@ -27,7 +27,7 @@ func wrongCertificates(t *testing.T, ca, foreign authority) map[string]*tls.Cert
 		if change != nil {
 			change(c)
 		}
-		pair := by.sign(c, nil)
+		pair := by.signCertificate(c, nil)
 		return &pair
 	}
 	return map[string]*tls.Certificate{
@@ -70,7 +70,7 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 	write(t, file, certPEM(plain.cert))
 	l := newLab(t, func(c *pki.Config) { c.ClientCAFile, c.CRLFile = file, "" })
 
-	right := plain.sign(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
+	right := plain.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
 	l.calls(l.clientTLS(&right)).enters("lab-01 mtls")
 	served := l.served.Load()
 	for name, certificate := range wrongCertificates(t, plain, newAuthority(t)) {
@@ -82,7 +82,7 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 			if certificate != nil {
 				state.PeerCertificates = []*x509.Certificate{certificate.Leaf}
 			}
-			got, err := l.gate.Caller(&http.Request{TLS: state})
+			got, err := l.gate.IdentifyCaller(&http.Request{TLS: state})
 			if !errors.Is(err, pki.ErrIdentity) {
 				t.Errorf("request: got %+v, %v; want ErrIdentity", got, err)
 			}
@@ -95,7 +95,7 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 
 func TestRequestWithoutTLSIsRefused(t *testing.T) {
 	l := newLab(t, nil)
-	if got, err := l.gate.Caller(&http.Request{}); !errors.Is(err, pki.ErrIdentity) {
+	if got, err := l.gate.IdentifyCaller(&http.Request{}); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("got %+v, %v; want ErrIdentity", got, err)
 	}
 }
@@ -110,7 +110,7 @@ func TestHostsCAIsConstrainedToItsTrustDomain(t *testing.T) {
 		"spiffe://" + domain + "/host/lab-01": true,
 		"spiffe://other.lab/host/lab-01":      false,
 	} {
-		leaf := ca.sign(template(t, uri), nil).Leaf
+		leaf := ca.signCertificate(template(t, uri), nil).Leaf
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 		if (err == nil) != want {
 			t.Errorf("%s: got %v; want accepted %v", uri, err, want)
@@ -122,7 +122,7 @@ func TestHostsCAIsConstrainedToItsTrustDomain(t *testing.T) {
 // server's.
 func TestReceiverCADoesNotVouchForHosts(t *testing.T) {
 	l := newLab(t, nil)
-	pair := loadAuthority(t, l.dir, "ca").sign(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
+	pair := loadAuthority(t, l.dir, "ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
 	if r := l.calls(l.clientTLS(&pair)).call(); r.err == nil {
 		t.Errorf("got %d %q; want it refused", r.status, r.body)
 	}
@@ -150,7 +150,7 @@ func TestCAExpiryEndsKeptConnection(t *testing.T) {
 	l := newLab(t, func(c *pki.Config) { c.ClientCAFile, c.CRLFile = file, "" })
 	long := template(t, "spiffe://"+domain+"/host/lab-01")
 	long.NotAfter = time.Now().Add(24 * time.Hour)
-	pair := ca.sign(long, nil)
+	pair := ca.signCertificate(long, nil)
 	c := l.calls(l.clientTLS(&pair))
 	c.enters("lab-01 mtls")
 	l.late.Store(int64(2 * time.Hour))
@@ -161,7 +161,7 @@ func TestRevocationEndsKeptConnection(t *testing.T) {
 	l := newLab(t, nil)
 	c, other := l.issue("lab-01", pki.IssueOptions{}), l.issue("lab-02", pki.IssueOptions{})
 	c.enters("lab-01 mtls")
-	if _, err := pki.Revoke(l.dir, "lab-01", time.Now()); err != nil {
+	if _, err := pki.RevokeHost(l.dir, "lab-01", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.gate.Reload(); err != nil {
@@ -192,7 +192,7 @@ func TestNewCertificateOfReceiverIsShownAfterReload(t *testing.T) {
 	c := l.issue("lab-01", pki.IssueOptions{})
 	c.enters("lab-01 mtls")
 	before := l.gate.Trust().NotAfter()
-	ends, err := pki.Renew(l.dir, pki.RenewOptions{LeafValid: 2 * pki.DefaultLeafValid})
+	ends, err := pki.RenewServer(l.dir, pki.RenewOptions{LeafValid: 2 * pki.DefaultLeafValid})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 	c := l.issue("lab-01", pki.IssueOptions{})
 	c.token = "secret"
 	l.issue("lab-02", pki.IssueOptions{})
-	if _, err := pki.Revoke(l.dir, "lab-02", time.Now()); err != nil {
+	if _, err := pki.RevokeHost(l.dir, "lab-02", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.gate.Reload(); err != nil {
@@ -282,7 +282,7 @@ func TestOpenNeedsAllFiles(t *testing.T) {
 func TestSessionsAreNotResumed(t *testing.T) {
 	l := newLab(t, nil)
 	out := t.TempDir()
-	if _, err := pki.Issue(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.IssueHost(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(out, "lab-01.crt"), filepath.Join(out, "lab-01.key"))
@@ -311,7 +311,7 @@ func TestSessionsAreNotResumed(t *testing.T) {
 
 func TestOldTLSIsRefused(t *testing.T) {
 	l := newLab(t, nil)
-	pair := loadAuthority(t, l.dir, "hosts-ca").sign(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
+	pair := loadAuthority(t, l.dir, "hosts-ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
 	config := l.clientTLS(&pair)
 	l.calls(config).enters("lab-01 mtls")
 	old := l.clientTLS(&pair)
@@ -324,10 +324,10 @@ func TestOldTLSIsRefused(t *testing.T) {
 // Signatures are checked once for a leaf: a request costs far less than one.
 func BenchmarkCaller(b *testing.B) {
 	l := newLab(b, nil)
-	leaf := loadAuthority(b, l.dir, "hosts-ca").sign(template(b, "spiffe://"+domain+"/host/lab-01"), nil).Leaf
+	leaf := loadAuthority(b, l.dir, "hosts-ca").signCertificate(template(b, "spiffe://"+domain+"/host/lab-01"), nil).Leaf
 	r := &http.Request{TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}}
 	for b.Loop() {
-		if _, err := l.gate.Caller(r); err != nil {
+		if _, err := l.gate.IdentifyCaller(r); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -335,10 +335,10 @@ func BenchmarkCaller(b *testing.B) {
 
 func TestSignaturesAreCheckedOnceForALeaf(t *testing.T) {
 	l := newLab(t, nil)
-	leaf := loadAuthority(t, l.dir, "hosts-ca").sign(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Leaf
+	leaf := loadAuthority(t, l.dir, "hosts-ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Leaf
 	r := &http.Request{TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}}
 	cost := testing.AllocsPerRun(20, func() {
-		if _, err := l.gate.Caller(r); err != nil {
+		if _, err := l.gate.IdentifyCaller(r); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -346,7 +346,7 @@ func TestSignaturesAreCheckedOnceForALeaf(t *testing.T) {
 		if err := l.gate.Reload(); err != nil { // a new Trust has checked nothing yet
 			t.Fatal(err)
 		}
-		if _, err := l.gate.Caller(r); err != nil {
+		if _, err := l.gate.IdentifyCaller(r); err != nil {
 			t.Fatal(err)
 		}
 	}) - testing.AllocsPerRun(20, func() { _ = l.gate.Reload() })

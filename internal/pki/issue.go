@@ -19,21 +19,21 @@ import (
 	"cis490/internal/episode"
 )
 
-// IssueOptions are options of [Issue].
+// IssueOptions are options of [IssueHost].
 type IssueOptions struct {
 	Valid time.Duration // zero means [DefaultLeafValid]
 	Force bool          // replace an existing key and certificate
 	Now   time.Time     // zero means now
 }
 
-// Issue creates a key and a certificate for host, and writes out/ca.crt, out/HOST.crt and
+// IssueHost creates a key and a certificate for host, and writes out/ca.crt, out/HOST.crt and
 // out/HOST.key. A host may have several valid certificates, so that the next one is in place before
 // the old one expires.
 //
-// It first writes the copy in issued/, so that [Revoke] knows every certificate in use, then the
-// key, then the certificate. Each file is written as a whole. If only the key was written, issue
-// again with Force.
-func Issue(dir string, host episode.Name, out string, o IssueOptions) (Issued, error) {
+// It first writes the copy in issued/, so that [RevokeHost] knows every certificate in use, then
+// the key, then the certificate. Each file is written as a whole. If only the key was written,
+// issue again with Force.
+func IssueHost(dir string, host episode.Name, out string, o IssueOptions) (Issued, error) {
 	if err := CheckHost(host); err != nil {
 		return Issued{}, err
 	}
@@ -117,7 +117,7 @@ func issueCertificate(f *pemDir, ca authority, host episode.Name, target *pemDir
 	if err != nil {
 		return nil, fmt.Errorf("generate key: %w", err)
 	}
-	cert, err := ca.sign(&x509.Certificate{
+	cert, err := ca.signCertificate(&x509.Certificate{
 		// For people only: X.520 allows 64 characters, and the URI is the identity.
 		Subject:     pkix.Name{CommonName: string(host[:min(len(host), 64)])},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
@@ -170,9 +170,9 @@ type Issued struct {
 	State     State        `json:"state"`
 }
 
-// List returns the certificates issued from dir, sorted by host. If a record cannot be read, it
-// returns an error with the rest of the list.
-func List(dir string, now time.Time) ([]Issued, error) {
+// ListIssued returns the certificates issued from dir, sorted by host. If a record cannot be read,
+// it returns an error with the rest of the list.
+func ListIssued(dir string, now time.Time) ([]Issued, error) {
 	f, err := openCA(dir)
 	if err != nil {
 		return nil, err

@@ -72,7 +72,7 @@ func (l *lab) serve() {
 		l.t.Fatal(err)
 	}
 	server := &http.Server{
-		TLSConfig: l.gate.TLS(),
+		TLSConfig: l.gate.TLSConfig(),
 		ErrorLog:  log.New(io.Discard, "", 0),
 		Handler:   http.HandlerFunc(l.answer),
 	}
@@ -85,7 +85,7 @@ func (l *lab) serve() {
 
 func (l *lab) answer(w http.ResponseWriter, r *http.Request) {
 	l.served.Add(1)
-	caller, err := l.gate.Caller(r)
+	caller, err := l.gate.IdentifyCaller(r)
 	switch {
 	case errors.Is(err, pki.ErrToken):
 		http.Error(w, err.Error(), http.StatusUnauthorized)
@@ -104,7 +104,7 @@ func (l *lab) at(name string) string { return filepath.Join(l.dir, name) }
 func (l *lab) issue(host episode.Name, o pki.IssueOptions) *caller {
 	l.t.Helper()
 	out := l.t.TempDir()
-	if _, err := pki.Issue(l.dir, host, out, o); err != nil {
+	if _, err := pki.IssueHost(l.dir, host, out, o); err != nil {
 		l.t.Fatal(err)
 	}
 	client, err := pki.LoadClient(pki.ClientConfig{
@@ -114,7 +114,7 @@ func (l *lab) issue(host episode.Name, o pki.IssueOptions) *caller {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return l.calls(client.TLS())
+	return l.calls(client.TLSConfig())
 }
 
 // A caller makes requests over one connection.
@@ -209,7 +209,7 @@ func newAuthority(t testing.TB) authority {
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, IsCA: true, BasicConstraintsValid: true,
 	}
 	self := authority{t, template, key}
-	self.cert = self.sign(template, key).Leaf
+	self.cert = self.signCertificate(template, key).Leaf
 	return self
 }
 
@@ -235,7 +235,7 @@ func template(t testing.TB, uris ...string) *x509.Certificate {
 	return c
 }
 
-func (a authority) sign(template *x509.Certificate, key *ecdsa.PrivateKey) tls.Certificate {
+func (a authority) signCertificate(template *x509.Certificate, key *ecdsa.PrivateKey) tls.Certificate {
 	a.t.Helper()
 	if key == nil {
 		var err error

@@ -38,7 +38,7 @@ func TestRootFollowsNoLinkOfAnother(t *testing.T) {
 		}
 	}
 	for _, out := range []string{link, filepath.Join(link, "new")} {
-		_, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{Valid: time.Hour})
+		_, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{Valid: time.Hour})
 		refused("issue", err)
 	}
 	refused("init", pki.InitCA(link, pki.InitOptions{Names: []string{"127.0.0.1"}}))
@@ -47,6 +47,6 @@ func TestRootFollowsNoLinkOfAnother(t *testing.T) {
 	}
 	// An operator's own link leads on.
 	check(os.Lchown(link, 0, 0))
-	_, err := pki.Issue(dir, "lab-01", link, pki.IssueOptions{Valid: time.Hour})
+	_, err := pki.IssueHost(dir, "lab-01", link, pki.IssueOptions{Valid: time.Hour})
 	check(err)
 }

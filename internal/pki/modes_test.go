@@ -20,12 +20,12 @@ func useFolder(t *testing.T, dir, out string) {
 		must(t, pki.InitCA(dir, pki.InitOptions{Names: []string{"localhost"}}))
 	}
 	for range 2 { // the second replaces
-		_, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{Force: true})
+		_, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{Force: true})
 		must(t, err)
 	}
-	_, err := pki.Revoke(dir, "lab-01", time.Now())
+	_, err := pki.RevokeHost(dir, "lab-01", time.Now())
 	must(t, err)
-	_, err = pki.Renew(dir, pki.RenewOptions{})
+	_, err = pki.RenewServer(dir, pki.RenewOptions{})
 	must(t, err)
 }
 

@@ -13,7 +13,7 @@ import (
 // TestWrongFilesAreNamedForWhatTheyAre: each with the reason and what to do.
 func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 	out := t.TempDir()
-	if _, err := pki.Issue(createCAs(t), "lab-01", out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.IssueHost(createCAs(t), "lab-01", out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	good := pki.ClientConfig{

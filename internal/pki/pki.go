@@ -2,10 +2,10 @@
 //
 // There are two certificate authorities, so that neither side can impersonate the other. The hosts
 // trust ca.crt, which signs the receiver's certificate. The receiver trusts hosts-ca.crt, which
-// signs the hosts' certificates and is constrained to one trust domain. [InitCA], [Issue], [Renew],
-// [Revoke] and [List] work on a directory that has both. The identity of a host is the one URI in
-// its certificate, in the format of [ID]. Certificates of other tools work as well if they have
-// that URI.
+// signs the hosts' certificates and is constrained to one trust domain. [InitCA], [IssueHost],
+// [RenewServer], [RevokeHost] and [ListIssued] work on a directory that has both. The identity of a
+// host is the one URI in its certificate, in the format of [ID]. Certificates of other tools work
+// as well if they have that URI.
 //
 // [Gate] is the receiver's end, and [Client] the host's. Both load new files without a restart, and
 // keep the old ones if the new ones are not valid.
@@ -50,7 +50,7 @@ func ParseID(uri string) (ID, error) {
 	rest, ok := strings.CutPrefix(uri, idScheme)
 	domain, host, cut := strings.Cut(rest, idHost)
 	if !ok || !cut {
-		return ID{}, fmt.Errorf("%s is not a valid host identity: it looks like %s", quote(uri),
+		return ID{}, fmt.Errorf("%s is not a valid host identity: it looks like %s", quoteText(uri),
 			ID{DefaultTrustDomain, "lab-01"})
 	}
 	if err := checkTrustDomain(domain); err != nil {
@@ -58,7 +58,7 @@ func ParseID(uri string) (ID, error) {
 	}
 	name, err := episode.ParseName(host)
 	if err != nil {
-		return ID{}, fmt.Errorf("host in %s: %w", quote(uri), err)
+		return ID{}, fmt.Errorf("host in %s: %w", quoteText(uri), err)
 	}
 	return ID{TrustDomain: domain, Host: name}, nil
 }
@@ -72,7 +72,7 @@ func checkTrustDomain(domain string) error {
 	if len(domain) <= 253 && domainGrammar.MatchString(domain) && notAddress != nil {
 		return nil
 	}
-	return fmt.Errorf("%s is not a valid trust domain: it needs a lower-case name like %s", quote(domain), DefaultTrustDomain)
+	return fmt.Errorf("%s is not a valid trust domain: it needs a lower-case name like %s", quoteText(domain), DefaultTrustDomain)
 }
 
 // idOf returns the identity in a certificate, which must have exactly one URI.
@@ -115,5 +115,5 @@ func uriNames(cert *x509.Certificate) ([]string, error) {
 	return uris, nil
 }
 
-// quote returns untrusted text for a terminal or a log.
-func quote(s string) string { return printable.Quote(s, 200) }
+// quoteText returns untrusted text for a terminal or a log.
+func quoteText(s string) string { return printable.Quote(s, 200) }

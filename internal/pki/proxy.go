@@ -11,14 +11,15 @@ import (
 	"strings"
 )
 
-// Forwarded is [Gate.Caller] for a request from a proxy on this machine that terminated TLS. The
-// proxy put the caller's certificate into the header called name, as RFC 9440 (Client-Cert) or as
-// URL-escaped PEM (nginx). The gate trusts the proxy only for the caller's possession of the key:
-// it verifies the certificate itself, against the same CAs and lists. The header must occur exactly
-// once. Otherwise a proxy that appends its own to the caller's would let the caller choose.
+// IdentifyForwarded is [Gate.IdentifyCaller] for a request from a proxy on this machine that
+// terminated TLS. The proxy put the caller's certificate into the header called name, as RFC 9440
+// (Client-Cert) or as URL-escaped PEM (nginx). The gate trusts the proxy only for the caller's
+// possession of the key: it verifies the certificate itself, against the same CAs and lists. The
+// header must occur exactly once. Otherwise a proxy that appends its own to the caller's would let
+// the caller choose.
 //
 // The request must come from a listener that only the proxy can reach.
-func (g *Gate) Forwarded(r *http.Request, name string) (Caller, error) {
+func (g *Gate) IdentifyForwarded(r *http.Request, name string) (Caller, error) {
 	values := r.Header.Values(name)
 	if len(values) != 1 {
 		return Caller{}, fmt.Errorf("%w: the proxy sent %d fields %s, not one", ErrIdentity, len(values), name)
@@ -27,7 +28,7 @@ func (g *Gate) Forwarded(r *http.Request, name string) (Caller, error) {
 	if err != nil {
 		return Caller{}, fmt.Errorf("%w: the field %s: %w", ErrIdentity, name, err)
 	}
-	return g.identify(r, []*x509.Certificate{cert}, "proxy")
+	return g.identifyPeer(r, []*x509.Certificate{cert}, "proxy")
 }
 
 func parseForwardedCert(value string) (*x509.Certificate, error) {

@@ -26,7 +26,7 @@ func forwarded(values ...string) *http.Request {
 func issued(t *testing.T, l *lab) string {
 	t.Helper()
 	out := t.TempDir()
-	if _, err := pki.Issue(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.IssueHost(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return string(read(t, filepath.Join(out, "lab-01.crt")))
@@ -37,7 +37,7 @@ func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
 	pem := issued(t, l)
 	der := func(c []byte) string { return ":" + base64.StdEncoding.EncodeToString(c) + ":" }
 	host := loadAuthority(t, l.dir, "hosts-ca")
-	good := host.sign(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
+	good := host.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
 	foreign := newAuthority(t)
 	for what, c := range map[string]struct {
 		values []string
@@ -54,11 +54,11 @@ func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
 		"bad escape":      {[]string{"%zz"}, ""},
 		"two in one":      {[]string{url.PathEscape(pem + pem)}, ""},
 		"a key":           {[]string{url.PathEscape(string(read(t, l.at("hosts-ca.key"))))}, ""},
-		"of a foreign CA": {[]string{der(foreign.sign(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Certificate[0])}, ""},
+		"of a foreign CA": {[]string{der(foreign.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Certificate[0])}, ""},
 		"a server's":      {[]string{url.PathEscape(string(read(t, l.at("server.crt"))))}, ""},
-		"another domain":  {[]string{der(host.sign(template(t, "spiffe://else.where/host/lab-01"), nil).Certificate[0])}, ""},
+		"another domain":  {[]string{der(host.signCertificate(template(t, "spiffe://else.where/host/lab-01"), nil).Certificate[0])}, ""},
 	} {
-		caller, err := l.gate.Forwarded(forwarded(c.values...), "Client-Cert")
+		caller, err := l.gate.IdentifyForwarded(forwarded(c.values...), "Client-Cert")
 		if string(caller.Host) != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s: host %q, %v, want %q", what, caller.Host, err, c.want)
 		}
@@ -71,21 +71,21 @@ func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
 func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 	l := newLab(t, nil)
 	r := forwarded(url.PathEscape(issued(t, l)))
-	if c, err := l.gate.Forwarded(r, "Client-Cert"); err != nil || c.Method != "proxy" {
+	if c, err := l.gate.IdentifyForwarded(r, "Client-Cert"); err != nil || c.Method != "proxy" {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	l.late.Store(int64(pki.DefaultLeafValid + time.Hour))
-	if _, err := l.gate.Forwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
+	if _, err := l.gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("expired: %v", err)
 	}
 	l.late.Store(0)
-	if _, err := pki.Revoke(l.dir, "lab-01", time.Now()); err != nil {
+	if _, err := pki.RevokeHost(l.dir, "lab-01", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.gate.Forwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
+	if _, err := l.gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("revoked: %v", err)
 	}
 }
@@ -93,7 +93,7 @@ func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 // A field that the caller sends to the receiver's own port says nothing.
 func TestDirectCallerCannotForward(t *testing.T) {
 	l := newLab(t, nil)
-	if c, err := l.gate.Caller(forwarded(url.PathEscape(issued(t, l)))); !errors.Is(err, pki.ErrIdentity) {
+	if c, err := l.gate.IdentifyCaller(forwarded(url.PathEscape(issued(t, l)))); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

@@ -26,17 +26,17 @@ func presents(token string, certs ...*x509.Certificate) *http.Request {
 
 func TestRecheckSeesTheEndOfAnIssuingCA(t *testing.T) {
 	root := newAuthority(t)
-	issuing := root.sign(&x509.Certificate{
+	issuing := root.signCertificate(&x509.Certificate{
 		SerialNumber: root.cert.SerialNumber, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(30 * time.Minute),
 		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
 	}, root.key)
-	host := authority{t, issuing.Leaf, root.key}.sign(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
+	host := authority{t, issuing.Leaf, root.key}.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
 	l := newLab(t, func(c *pki.Config) { c.CRLFile = "" })
 	write(t, l.at("hosts-ca.crt"), certPEM(root.cert))
 	if err := l.gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := l.gate.Caller(presents("", host.Leaf, issuing.Leaf))
+	c, err := l.gate.IdentifyCaller(presents("", host.Leaf, issuing.Leaf))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,11 +44,11 @@ func TestRecheckSeesTheEndOfAnIssuingCA(t *testing.T) {
 		t.Errorf("access ends at %v, the certificate at %v; want %v and %v", c.Ends, c.NotAfter, issuing.Leaf.NotAfter, host.Leaf.NotAfter)
 	}
 	l.late.Store(int64(29 * time.Minute))
-	if c, err = l.gate.Recheck(c); err != nil || c.Host != "lab-01" {
+	if c, err = l.gate.RecheckCaller(c); err != nil || c.Host != "lab-01" {
 		t.Errorf("before the end: %+v, %v", c, err)
 	}
 	l.late.Store(int64(31 * time.Minute))
-	if _, err := l.gate.Recheck(c); !errors.Is(err, pki.ErrIdentity) {
+	if _, err := l.gate.RecheckCaller(c); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("after the end: %v", err)
 	}
 }
@@ -60,7 +60,7 @@ func TestRecheckSeesWhatAReloadChanged(t *testing.T) {
 	}{
 		"nothing": {func(*lab, episode.Name) error { return nil }, nil},
 		"a revocation": {func(l *lab, host episode.Name) error {
-			_, err := pki.Revoke(l.dir, host, time.Now())
+			_, err := pki.RevokeHost(l.dir, host, time.Now())
 			return err
 		}, pki.ErrIdentity},
 		"another token": {func(l *lab, host episode.Name) error {
@@ -85,11 +85,11 @@ func TestRecheckSeesWhatAReloadChanged(t *testing.T) {
 				write(t, c.TokensFile, fmt.Appendf(nil, "lab-01 %x\n", sha256.Sum256([]byte("secret"))))
 			})
 			out := t.TempDir()
-			if _, err := pki.Issue(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
+			if _, err := pki.IssueHost(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			leaf := loadAuthority(t, out, "lab-01").cert
-			c, err := l.gate.Caller(presents("secret", leaf))
+			c, err := l.gate.IdentifyCaller(presents("secret", leaf))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +99,7 @@ func TestRecheckSeesWhatAReloadChanged(t *testing.T) {
 			if err := l.gate.Reload(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := l.gate.Recheck(c); !errors.Is(err, test.want) {
+			if _, err := l.gate.RecheckCaller(c); !errors.Is(err, test.want) {
 				t.Errorf("%v, want %v", err, test.want)
 			}
 		})

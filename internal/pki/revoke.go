@@ -12,10 +12,10 @@ import (
 	"cis490/internal/episode"
 )
 
-// Revoke adds all certificates of host to dir/hosts.crl and returns them. It keeps the entries of
-// the list. It continues after a record that it cannot read, and then returns an error which says
-// that the host may still have access.
-func Revoke(dir string, host episode.Name, now time.Time) ([]Issued, error) {
+// RevokeHost adds all certificates of host to dir/hosts.crl and returns them. It keeps the entries
+// of the list. It continues after a record that it cannot read, and then returns an error which
+// says that the host may still have access.
+func RevokeHost(dir string, host episode.Name, now time.Time) ([]Issued, error) {
 	f, ca, err := openToRevoke(dir)
 	if err != nil {
 		return nil, err

@@ -37,13 +37,13 @@ func ParseSerial(text string) (*big.Int, error) {
 		return nil, serialError(text)
 	}
 	if b = bytes.TrimLeft(b, "\x00"); len(b) == 0 || len(b) > maxSerial {
-		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", quote(text), maxSerial)
+		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", quoteText(text), maxSerial)
 	}
 	return new(big.Int).SetBytes(b), nil
 }
 
 func serialError(text string) error {
-	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", quote(text))
+	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", quoteText(text))
 }
 
 // Revocation is the result of [RevokeSerial] or [RevokeCertificate].

@@ -16,7 +16,7 @@ import (
 func restored(t *testing.T) (dir, file string, issued pki.Issued) {
 	t.Helper()
 	dir, out := createCAs(t), t.TempDir()
-	issued, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{})
+	issued, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
 	if err == nil {
 		err = os.RemoveAll(filepath.Join(dir, "issued"))
 	}
@@ -41,7 +41,7 @@ func TestCertificateWithoutRecordCanBeRevoked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, file, issued := restored(t)
-			if _, err := pki.Revoke(dir, "lab-01", time.Now()); err == nil {
+			if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil {
 				t.Fatal("the directory has a record")
 			}
 			r, err := revoke(dir, file, issued)
@@ -66,7 +66,7 @@ func TestRevokedWithoutRecordIsRefused(t *testing.T) {
 	l := newLab(t, nil)
 	c := l.issue("lab-01", pki.IssueOptions{})
 	c.enters("lab-01 mtls")
-	list, err := pki.List(l.dir, time.Now())
+	list, err := pki.ListIssued(l.dir, time.Now())
 	if err == nil {
 		err = os.RemoveAll(l.at("issued"))
 	}

@@ -26,7 +26,7 @@ func crl(t testing.TB, dir string) *x509.RevocationList {
 
 func issueCertificate(t testing.TB, dir, host string, o pki.IssueOptions) pki.Issued {
 	t.Helper()
-	got, err := pki.Issue(dir, mustName(t, host), t.TempDir(), o)
+	got, err := pki.IssueHost(dir, mustName(t, host), t.TempDir(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
 		host    string
 		entries int
 	}{{"lab-01", 2}, {"lab-02", 3}, {"lab-01", 3}} {
-		if _, err := pki.Revoke(dir, mustName(t, step.host), time.Now()); err != nil {
+		if _, err := pki.RevokeHost(dir, mustName(t, step.host), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		list := crl(t, dir)
@@ -60,7 +60,7 @@ func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
 func TestRevokeOfUnknownHostChangesNothing(t *testing.T) {
 	dir := createCAs(t)
 	before := read(t, filepath.Join(dir, "hosts.crl"))
-	if _, err := pki.Revoke(dir, "lab-99", time.Now()); err == nil || !strings.Contains(err.Error(), "lab-99") {
+	if _, err := pki.RevokeHost(dir, "lab-99", time.Now()); err == nil || !strings.Contains(err.Error(), "lab-99") {
 		t.Errorf("got %v; want an error that names the host", err)
 	}
 	if string(read(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
@@ -76,7 +76,7 @@ func TestRevokeDoesNotReplaceABrokenList(t *testing.T) {
 	other := createCAs(t)
 	for name, data := range map[string][]byte{"garbage": []byte("x"), "foreign": read(t, filepath.Join(other, "hosts.crl"))} {
 		write(t, path, data)
-		if _, err := pki.Revoke(dir, "lab-01", time.Now()); err == nil {
+		if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil {
 			t.Errorf("%s: the list was accepted", name)
 		}
 		if string(read(t, path)) != string(data) {
@@ -89,7 +89,7 @@ func TestBrokenRecordDoesNotHoldUpRevocation(t *testing.T) {
 	dir := createCAs(t)
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	write(t, filepath.Join(dir, "issued", "broken.crt"), []byte("x"))
-	if _, err := pki.Revoke(dir, "lab-01", time.Now()); err == nil || !strings.Contains(err.Error(), "broken.crt") {
+	if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil || !strings.Contains(err.Error(), "broken.crt") {
 		t.Errorf("got %v; want an error that names the record", err)
 	}
 	if n := len(crl(t, dir).RevokedCertificateEntries); n != 1 {
@@ -104,10 +104,10 @@ func TestListTellsStates(t *testing.T) {
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{Valid: time.Hour})
 	issueCertificate(t, dir, "lab-02", pki.IssueOptions{})
 	issueCertificate(t, dir, "lab-04", pki.IssueOptions{Now: now.Add(3 * 24 * time.Hour)})
-	if _, err := pki.Revoke(dir, "lab-02", now); err != nil {
+	if _, err := pki.RevokeHost(dir, "lab-02", now); err != nil {
 		t.Fatal(err)
 	}
-	list, err := pki.List(dir, now.Add(2*time.Hour))
+	list, err := pki.ListIssued(dir, now.Add(2*time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,10 +126,10 @@ func TestListIgnoresUnfinishedRecords(t *testing.T) {
 	dir := createCAs(t)
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	write(t, filepath.Join(dir, "issued", ".0123.crt.ABC"), []byte("half"))
-	if list, err := pki.List(dir, time.Now()); err != nil || len(list) != 1 {
+	if list, err := pki.ListIssued(dir, time.Now()); err != nil || len(list) != 1 {
 		t.Errorf("got %+v, %v; want one certificate", list, err)
 	}
-	if _, err := pki.List(t.TempDir(), time.Now()); err == nil || !strings.Contains(err.Error(), "pki init") {
+	if _, err := pki.ListIssued(t.TempDir(), time.Now()); err == nil || !strings.Contains(err.Error(), "pki init") {
 		t.Errorf("of a directory without a CA: got %v; want a hint", err)
 	}
 }
@@ -174,9 +174,9 @@ func TestFlockOfTheDirectoryKeepsNobodyOut(t *testing.T) {
 
 // changes makes one change of each kind.
 func changes(dir string) map[string]error {
-	_, revoke := pki.Revoke(dir, "lab-01", time.Now())
+	_, revoke := pki.RevokeHost(dir, "lab-01", time.Now())
 	out := filepath.Join(dir, "lab-02")
-	_, issue := pki.Issue(dir, "lab-02", out, pki.IssueOptions{})
-	_, renew := pki.Renew(dir, pki.RenewOptions{})
+	_, issue := pki.IssueHost(dir, "lab-02", out, pki.IssueOptions{})
+	_, renew := pki.RenewServer(dir, pki.RenewOptions{})
 	return map[string]error{"revoke": revoke, "issue": issue, "renew": renew}
 }

@@ -69,9 +69,9 @@ func readToken(h http.Header) presentedToken {
 	return presentedToken{sha256.Sum256([]byte(token)), err}
 }
 
-// check returns nil if the token is that of host. The host comes from the certificate, so that
+// checkToken returns nil if the token is that of host. The host comes from the certificate, so that
 // another host's token is refused.
-func (t Tokens) check(token presentedToken, host episode.Name) error {
+func (t Tokens) checkToken(token presentedToken, host episode.Name) error {
 	if token.err != nil {
 		return fmt.Errorf("%w: %w", ErrToken, token.err)
 	}

@@ -49,7 +49,7 @@ func TestOneAuthorizationFieldCounts(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	write(t, tokens, []byte(tokenLine("lab-01", "one")))
 	l := newLab(t, func(c *pki.Config) { c.TokensFile = tokens })
-	leaf := loadAuthority(t, l.dir, "hosts-ca").sign(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Leaf
+	leaf := loadAuthority(t, l.dir, "hosts-ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Leaf
 	for _, c := range []struct {
 		fields []string
 		want   error
@@ -66,7 +66,7 @@ func TestOneAuthorizationFieldCounts(t *testing.T) {
 			Header: http.Header{"Authorization": c.fields},
 			TLS:    &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}},
 		}
-		if got, err := l.gate.Caller(r); !errors.Is(err, c.want) {
+		if got, err := l.gate.IdentifyCaller(r); !errors.Is(err, c.want) {
 			t.Errorf("%q: got %+v, %v; want %v", c.fields, got, err, c.want)
 		}
 	}

@@ -124,7 +124,7 @@ func checkPermitted(cas []*x509.Certificate, domain string) error {
 		}
 	}
 	return fmt.Errorf("the CA permits the trust domain %s, but the configuration says %s",
-		quote(cas[0].PermittedURIDomains[0]), quote(domain))
+		quoteText(cas[0].PermittedURIDomains[0]), quoteText(domain))
 }
 
 // readRevoked reads a file of CRLs, each of which must be signed by one of cas. A list past its
@@ -154,13 +154,13 @@ func readRevoked(path string, cas []*x509.Certificate) (map[revocationKey]struct
 	return revoked, nil
 }
 
-// authorize returns the host of the first certificate of peer if it has access now, and when the
-// access expires.
-func (t *Trust) authorize(peer []*x509.Certificate, now time.Time) (episode.Name, time.Time, error) {
+// authorizePeer returns the host of the first certificate of peer if it has access now, and when
+// the access expires.
+func (t *Trust) authorizePeer(peer []*x509.Certificate, now time.Time) (episode.Name, time.Time, error) {
 	if len(peer) == 0 {
 		return "", time.Time{}, fmt.Errorf("%w: none was presented", ErrIdentity)
 	}
-	ends, err := t.verify(peer, now)
+	ends, err := t.verifyChain(peer, now)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
@@ -177,9 +177,10 @@ func (t *Trust) authorize(peer []*x509.Certificate, now time.Time) (episode.Name
 // maxVerified bounds the cache of chains. A larger lab only verifies signatures again.
 const maxVerified = 1024
 
-// verify returns an error unless a valid chain leads from the leaf to the pool, and when the last
-// such chain expires. It verifies signatures once per leaf, and validity and revocations each time.
-func (t *Trust) verify(peer []*x509.Certificate, now time.Time) (time.Time, error) {
+// verifyChain returns an error unless a valid chain leads from the leaf to the pool, and when the
+// last such chain expires. It verifies signatures once per leaf, and validity and revocations each
+// time.
+func (t *Trust) verifyChain(peer []*x509.Certificate, now time.Time) (time.Time, error) {
 	leaf := sha256.Sum256(peer[0].Raw)
 	t.mu.Lock()
 	chains := t.verified[leaf]

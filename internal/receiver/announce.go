@@ -12,11 +12,11 @@ import (
 // Announce returns what the sender of an archive must do: nothing if it is stored, and
 // otherwise send the bytes from an offset on.
 func (r *Receiver) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
-	got, unfinished, err := r.announce(ctx, u)
+	got, unfinished, err := r.openOrResume(ctx, u)
 	return got, unfinished, r.checkFault(err)
 }
 
-func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
+func (r *Receiver) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	none := wire.Unfinished{}
 	if err := r.checkSize(u); err != nil {
 		return wire.Receipt{}, none, err
@@ -36,7 +36,7 @@ func (r *Receiver) announce(ctx context.Context, u wire.Upload) (wire.Receipt, w
 	for {
 		found, err := r.lookupStored(ctx, u)
 		if found.isFinal() {
-			got, answerErr := found.answer()
+			got, answerErr := found.wireResult()
 			return got, none, errors.Join(err, answerErr, r.discardSuperseded(ctx, u))
 		}
 		if err != nil {
@@ -62,7 +62,7 @@ func (r *Receiver) mayBeStored(key episode.Key) bool {
 
 // interruptPiece interrupts the piece of an upload that is in flight, if there is one.
 func (r *Receiver) interruptPiece(ctx context.Context, of wire.Upload) error {
-	session := r.sessions.find(of)
+	session := r.sessions.findSession(of)
 	if session == nil {
 		return nil
 	}
@@ -76,8 +76,8 @@ func (r *Receiver) interruptPiece(ctx context.Context, of wire.Upload) error {
 	return err
 }
 
-// Open starts an upload whose size and digest are not known yet.
-func (r *Receiver) Open(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
+// OpenUpload starts an upload whose size and digest are not known yet.
+func (r *Receiver) OpenUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
 	unfinished, err := r.openUpload(ctx, key)
 	return unfinished, r.checkFault(err)
 }
@@ -99,8 +99,8 @@ func (r *Receiver) openUpload(ctx context.Context, key episode.Key) (wire.Unfini
 // attachOpen makes the open upload under the name of an archive a part of that. If it is not,
 // the digest will show it.
 func (r *Receiver) attachOpen(ctx context.Context, u wire.Upload) error {
-	open := r.sessions.find(wire.Upload{Key: u.Key})
-	if open == nil || u.Digest.IsZero() || r.sessions.find(u) != nil {
+	open := r.sessions.findSession(wire.Upload{Key: u.Key})
+	if open == nil || u.Digest.IsZero() || r.sessions.findSession(u) != nil {
 		return nil
 	}
 	h, err := open.acquire(ctx, nil)
@@ -111,7 +111,7 @@ func (r *Receiver) attachOpen(ctx context.Context, u wire.Upload) error {
 	if h.offset > u.Size {
 		return r.dropSession(h, "its archive is shorter")
 	}
-	r.sessions.finalize(h, u)
+	r.sessions.finalizeLength(h, u)
 	return nil
 }
 
@@ -123,8 +123,8 @@ func (r *Receiver) getOrCreateSession(ctx context.Context, u wire.Upload) (wire.
 	if err := r.store.CheckHost(u.Key.Host); err != nil {
 		return none, err
 	}
-	if r.sessions.find(u) == nil {
-		if err := r.disk.Check(u.Key.Host, 0, u.Size); err != nil {
+	if r.sessions.findSession(u) == nil {
+		if err := r.disk.CheckReserve(u.Key.Host, 0, u.Size); err != nil {
 			return none, err // before another session is dropped for it
 		}
 	}
@@ -140,7 +140,7 @@ func (r *Receiver) getOrCreateSession(ctx context.Context, u wire.Upload) (wire.
 		return none, err
 	}
 	defer h.Close()
-	if err := r.disk.Check(u.Key.Host, h.offset, max(h.offset, u.Size)); err != nil {
+	if err := r.disk.CheckReserve(u.Key.Host, h.offset, max(h.offset, u.Size)); err != nil {
 		return none, err
 	}
 	return h.progress(), nil
@@ -158,7 +158,7 @@ func (r *Receiver) dropOldestIdle(host episode.Name) error {
 // discardSuperseded drops the session of an archive that was stored by another request, or
 // conflicts with a stored one.
 func (r *Receiver) discardSuperseded(ctx context.Context, u wire.Upload) error {
-	session := r.sessions.find(u)
+	session := r.sessions.findSession(u)
 	if session == nil {
 		return nil
 	}
@@ -172,7 +172,7 @@ func (r *Receiver) discardSuperseded(ctx context.Context, u wire.Upload) error {
 
 // dropSession ends a session and removes its staging file.
 func (r *Receiver) dropSession(h *heldSession, reason string) error {
-	r.sessions.remove(h)
+	r.sessions.removeSession(h)
 	if !h.started {
 		return nil
 	}

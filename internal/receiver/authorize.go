@@ -18,10 +18,10 @@ import (
 // checked for the requests in flight. Each new request and each commit checks them too.
 const reviewInterval = time.Second
 
-// access decides which hosts are served. It knows the requests in flight, and ends those of
+// accessControl decides which hosts are served. It knows the requests in flight, and ends those of
 // hosts that lose access. Their number is limited by that of the connections. The next
 // request on an open connection is refused like any other.
-type access struct {
+type accessControl struct {
 	gate     *pki.Gate
 	disabled *datadir.DisabledWatch
 	log      *slog.Logger
@@ -46,27 +46,27 @@ type activeRequest struct {
 	cancelWork context.CancelCauseFunc
 }
 
-// end ends a request. p is the answer.
-func (q *activeRequest) end(p *wire.Problem) {
+// cancelWith ends a request. p is the answer.
+func (q *activeRequest) cancelWith(p *wire.Problem) {
 	q.cancel(p)
 	q.cancelWork(p)
 }
 
-// refusal returns the problem that ended the request, or nil.
-func (q *activeRequest) refusal() *wire.Problem {
+// refusalProblem returns the problem that ended the request, or nil.
+func (q *activeRequest) refusalProblem() *wire.Problem {
 	p, _ := errors.AsType[*wire.Problem](context.Cause(q.work))
 	return p
 }
 
-func newAccess(gate *pki.Gate, disabled *datadir.DisabledWatch, log *slog.Logger) *access {
-	return &access{
+func newAccessControl(gate *pki.Gate, disabled *datadir.DisabledWatch, log *slog.Logger) *accessControl {
+	return &accessControl{
 		gate: gate, disabled: disabled, log: log, reviewed: disabled.Current(),
 		requests: make(map[*activeRequest]struct{}),
 	}
 }
 
 // close ends the reviews, so that the data directory may be closed. It does not end requests.
-func (a *access) close() {
+func (a *accessControl) close() {
 	a.mu.Lock()
 	a.closed = true
 	if a.timer != nil {
@@ -77,7 +77,7 @@ func (a *access) close() {
 	defer a.ticking.Unlock()
 }
 
-func (a *access) isClosed() bool {
+func (a *accessControl) isClosed() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.closed
@@ -86,9 +86,9 @@ func (a *access) isClosed() bool {
 // requestKey is the key of the activeRequest in a request's context.
 type requestKey struct{}
 
-// serve gives each request contexts that end when its host loses access. base is the parent
+// wrapHandler gives each request contexts that end when its host loses access. base is the parent
 // of the work that continues after a sender has disconnected.
-func (a *access) serve(base context.Context, next http.Handler) http.Handler {
+func (a *accessControl) wrapHandler(base context.Context, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		q := &activeRequest{}
 		ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), requestKey{}, q))
@@ -96,7 +96,7 @@ func (a *access) serve(base context.Context, next http.Handler) http.Handler {
 		q.work, q.cancelWork = context.WithCancelCause(context.WithValue(base, requestKey{}, q))
 		defer cancel(nil)
 		defer q.cancelWork(nil)
-		defer a.remove(q)
+		defer a.removeRequest(q)
 		next.ServeHTTP(w, req.WithContext(ctx))
 	})
 }
@@ -110,20 +110,20 @@ func workContext(ctx, base context.Context) context.Context {
 	return base
 }
 
-// admit admits a caller that the gate has admitted, unless its host is disabled, and adds the
-// request to those that are reviewed. It asks the gate again, because the answer may be older
+// admitRequest admits a caller that the gate has admitted, unless its host is disabled, and adds
+// the request to those that are reviewed. It asks the gate again, because the answer may be older
 // than the last review.
-func (a *access) admit(req *http.Request, caller pki.Caller) error {
+func (a *accessControl) admitRequest(req *http.Request, caller pki.Caller) error {
 	q, _ := req.Context().Value(requestKey{}).(*activeRequest)
-	a.add(q, caller)
-	if _, p := a.check(a.disabled.Current(), caller); p != nil {
-		a.remove(q)
+	a.addRequest(q, caller)
+	if _, p := a.checkCaller(a.disabled.Current(), caller); p != nil {
+		a.removeRequest(q)
 		return p
 	}
 	return nil
 }
 
-func (a *access) add(q *activeRequest, caller pki.Caller) {
+func (a *accessControl) addRequest(q *activeRequest, caller pki.Caller) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if q == nil {
@@ -132,11 +132,11 @@ func (a *access) add(q *activeRequest, caller pki.Caller) {
 	q.caller, q.ends = caller, caller.Ends
 	a.requests[q] = struct{}{}
 	if a.timer == nil && !a.closed {
-		a.timer = time.AfterFunc(reviewInterval, a.tick)
+		a.timer = time.AfterFunc(reviewInterval, a.reviewDue)
 	}
 }
 
-func (a *access) remove(q *activeRequest) {
+func (a *accessControl) removeRequest(q *activeRequest) {
 	if q == nil {
 		return
 	}
@@ -145,27 +145,27 @@ func (a *access) remove(q *activeRequest) {
 	delete(a.requests, q)
 }
 
-// recheck checks again whether the sender of a request has access. If not, it ends the request
-// and returns the [*wire.Problem] that a new request would get. A context that does not
+// recheckRequest checks again whether the sender of a request has access. If not, it ends the
+// request and returns the [*wire.Problem] that a new request would get. A context that does not
 // belong to a request passes.
-func (a *access) recheck(ctx context.Context) error {
+func (a *accessControl) recheckRequest(ctx context.Context) error {
 	q, ok := ctx.Value(requestKey{}).(*activeRequest)
 	if !ok || q.caller.Host == "" {
 		return nil
 	}
-	if p := q.refusal(); p != nil {
+	if p := q.refusalProblem(); p != nil {
 		return p
 	}
-	if _, p := a.check(a.disabled.Current(), q.caller); p != nil {
-		q.end(p)
+	if _, p := a.checkCaller(a.disabled.Current(), q.caller); p != nil {
+		q.cancelWith(p)
 		return p
 	}
 	return nil
 }
 
-// check returns a caller as the gate sees it now, or the problem for it.
-func (a *access) check(list *datadir.DisabledSnapshot, caller pki.Caller) (pki.Caller, *wire.Problem) {
-	now, err := a.gate.Recheck(caller)
+// checkCaller returns a caller as the gate sees it now, or the problem for it.
+func (a *accessControl) checkCaller(list *datadir.DisabledSnapshot, caller pki.Caller) (pki.Caller, *wire.Problem) {
+	now, err := a.gate.RecheckCaller(caller)
 	if err != nil {
 		return caller, refuseCaller(err)
 	}
@@ -194,9 +194,9 @@ func refuseDisabled(list *datadir.DisabledSnapshot, host episode.Name) *wire.Pro
 	return nil
 }
 
-// tick is called by the timer. It ends the requests of hosts whose certificate has expired
+// reviewDue is called by the timer. It ends the requests of hosts whose certificate has expired
 // or that were disabled since the last call.
-func (a *access) tick() {
+func (a *accessControl) reviewDue() {
 	a.ticking.Lock()
 	defer a.ticking.Unlock()
 	if a.isClosed() {
@@ -217,8 +217,8 @@ func (a *access) tick() {
 	a.timer.Reset(reviewInterval)
 }
 
-// review checks all requests in flight, and ends those of hosts that lost access.
-func (a *access) review() {
+// reviewAll checks all requests in flight, and ends those of hosts that lost access.
+func (a *accessControl) reviewAll() {
 	list := a.disabled.Current()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -234,19 +234,19 @@ type endedRequests struct {
 // reviewLocked checks the callers for which due reports true, and ends the requests of those
 // without access. due is called with the time when their certificates expire. The caller
 // must hold a.mu.
-func (a *access) reviewLocked(list *datadir.DisabledSnapshot, due func(ends time.Time) bool) {
+func (a *accessControl) reviewLocked(list *datadir.DisabledSnapshot, due func(ends time.Time) bool) {
 	a.reviewed = list
 	hosts := make(map[episode.Name]endedRequests)
 	for q := range a.requests {
-		if !due(q.ends) || q.refusal() != nil {
+		if !due(q.ends) || q.refusalProblem() != nil {
 			continue
 		}
-		caller, p := a.check(list, q.caller)
+		caller, p := a.checkCaller(list, q.caller)
 		if p == nil {
 			q.ends = caller.Ends
 			continue
 		}
-		q.end(p)
+		q.cancelWith(p)
 		e := hosts[q.caller.Host]
 		hosts[q.caller.Host] = endedRequests{e.count + 1, p}
 	}

@@ -58,7 +58,7 @@ func newDoors(t *testing.T) *doors {
 	})
 	d.stop()
 	d.cfg.TLS.CRLFile = config.Path(filepath.Join(d.pki, "hosts.crl"))
-	trust := d.cfg.Trust()
+	trust := d.cfg.TrustConfig()
 	trust.Now = func() time.Time { return time.Now().Add(time.Duration(d.late.Load())) }
 	gate, err := pki.Open(trust)
 	must(t, err)
@@ -99,7 +99,7 @@ type visitor struct {
 func (d *doors) visitor(host episode.Name, door string, valid time.Duration) *visitor {
 	d.Helper()
 	out := d.TempDir()
-	_, err := pki.Issue(d.lab.pki, host, out, pki.IssueOptions{Valid: valid})
+	_, err := pki.IssueHost(d.lab.pki, host, out, pki.IssueOptions{Valid: valid})
 	must(d, err)
 	file := func(suffix string) string { return filepath.Join(out, string(host)+suffix) }
 	v := &visitor{d: d, host: host}
@@ -108,7 +108,7 @@ func (d *doors) visitor(host episode.Name, door string, valid time.Duration) *vi
 	case "port":
 		papers, err := pki.LoadClient(pki.ClientConfig{CAFile: filepath.Join(out, "ca.crt"), CertFile: file(".crt"), KeyFile: file(".key")})
 		must(d, err)
-		transport.TLSClientConfig = papers.TLS()
+		transport.TLSClientConfig = papers.TLSConfig()
 	case "proxy":
 		text, err := os.ReadFile(file(".crt"))
 		must(d, err)
@@ -435,7 +435,7 @@ func (d *doors) waitsForUpload(t *testing.T, v *visitor, method string) underway
 	arrived, open, done := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
 	go func() {
 		p := wire.Piece{Size: 1000}
-		_, _, err := d.r.Append(context.WithoutCancel(t.Context()), victim, strings.TrimPrefix(to, "/v1/uploads/"), p, &gated{content[:1000], arrived, open})
+		_, _, err := d.r.AppendPiece(context.WithoutCancel(t.Context()), victim, strings.TrimPrefix(to, "/v1/uploads/"), p, &gated{content[:1000], arrived, open})
 		done <- err
 	}()
 	within(t, time.Minute, arrived, "the piece")
@@ -455,7 +455,7 @@ var withdrawals = map[string]struct {
 	do     func(t *testing.T, d *doors)
 }{
 	"revoked": {http.StatusForbidden, "forbidden", "was revoked", func(t *testing.T, d *doors) {
-		_, err := pki.Revoke(d.lab.pki, victim, time.Time{})
+		_, err := pki.RevokeHost(d.lab.pki, victim, time.Time{})
 		must(t, errors.Join(err, d.r.Reload()))
 	}},
 	"token removed": {http.StatusUnauthorized, "token-refused", "not the token of host", func(t *testing.T, d *doors) {

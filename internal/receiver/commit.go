@@ -18,16 +18,16 @@ import (
 	"cis490/internal/wire"
 )
 
-// commit makes a staged upload a stored archive with a row, in the place of a corrupt copy
+// commitUpload makes a staged upload a stored archive with a row, in the place of a corrupt copy
 // if state says that there is one. It continues if the sender disconnects: all bytes are
 // there.
-func (r *Receiver) commit(sender context.Context, up *store.Upload, u wire.Upload, state storedState) (wire.Receipt, error) {
+func (r *Receiver) commitUpload(sender context.Context, up *store.Upload, u wire.Upload, state storedState) (wire.Receipt, error) {
 	ctx := context.WithoutCancel(sender)
 	commit := r.readCommit(u.Key, func() (io.Reader, func() error, error) {
 		return io.NewSectionReader(up, 0, u.Size), func() error { return nil }, nil
 	})
 	unlock := r.keyLocks.Lock(u.Key)
-	o := store.Object{Key: u.Key, Size: u.Size, Digest: u.Digest, ReceivedAt: r.index.Now(time.Now())}
+	o := store.Object{Key: u.Key, Size: u.Size, Digest: u.Digest, ReceivedAt: r.index.RowTime(time.Now())}
 	repaired, err := r.commitFile(sender, up, u, o, state)
 	if err != nil {
 		// The lock must be released first: resolveCommitError calls lookupStored, which
@@ -47,9 +47,9 @@ func (r *Receiver) commit(sender context.Context, up *store.Upload, u wire.Uploa
 	if err := up.MarkIndexed(o.Digest, o.ReceivedAt); err != nil {
 		return wire.Receipt{}, err
 	}
-	r.readbackCache.add(sender, archiveID{u.Key, u.Digest})
+	r.readbackCache.addResult(sender, archiveID{u.Key, u.Digest})
 	r.log.Info("upload stored", "host", o.Key.Host, "episode", o.Key.Name, "sha256", o.Digest, "bytes", o.Size, "repaired", repaired)
-	return receipt(wire.Stored, o), nil
+	return newReceipt(wire.Stored, o), nil
 }
 
 // commitFile gives a staged upload its name in the store. It reports whether the key has a
@@ -60,7 +60,7 @@ func (r *Receiver) commitFile(sender context.Context, up *store.Upload, u wire.U
 	if err = contextCause(work, err); err == nil {
 		// The host may have lost access since the request began. From here on it gets its
 		// receipt.
-		err = r.access.recheck(sender)
+		err = r.access.recheckRequest(sender)
 	}
 	if err == nil {
 		err = cmp.Or(r.checkPaths(), r.store.CheckHost(u.Key.Host))
@@ -92,7 +92,7 @@ func (r *Receiver) quarantineCorrupt(ctx context.Context, u wire.Upload, state s
 		return false, err
 	}
 	rows, err := r.rowSearches.lookUp(ctx, key.Host, key)
-	_, found := rows.Last(key)
+	_, found := rows.LastRow(key)
 	return found, err
 }
 
@@ -117,14 +117,14 @@ func (r *Receiver) resolveCommitError(ctx context.Context, up *store.Upload, u w
 	if !found.isFinal() {
 		return wire.Receipt{}, wire.Refuse(wire.Damaged, "send it again")
 	}
-	return found.answer()
+	return found.wireResult()
 }
 
 func rowOf(o store.Object) index.Row {
 	return index.Row{ReceivedAt: o.ReceivedAt, Host: o.Key.Host, Episode: o.Key.Name, SHA256: o.Digest, Size: o.Size}
 }
 
-func receipt(s wire.Status, o store.Object) wire.Receipt {
+func newReceipt(s wire.Status, o store.Object) wire.Receipt {
 	return wire.Receipt{
 		Status: s, Host: o.Key.Host, Episode: o.Key.Name,
 		Digest: o.Digest, Size: o.Size, ReceivedAt: wire.Timestamp{Time: o.ReceivedAt},

@@ -115,32 +115,32 @@ func (c Config) Validate() error {
 		{"auth.trust_domain", c.Auth.TrustDomain},
 	} {
 		if need.value == "" {
-			errs = append(errs, config.Invalid(need.key, "is missing"))
+			errs = append(errs, config.InvalidValue(need.key, "is missing"))
 		}
 	}
 	if c.Proxy.Socket != "" && c.Proxy.Header == "" {
-		errs = append(errs, config.Invalid("proxy.header", "is missing: name the field that holds the certificate"))
+		errs = append(errs, config.InvalidValue("proxy.header", "is missing: name the field that holds the certificate"))
 	}
 	if c.Limits.Uploads < 1 || c.Limits.UploadsPerHost < 1 {
-		errs = append(errs, config.Invalid("limits", "uploads and uploads_per_host must be at least 1"))
+		errs = append(errs, config.InvalidValue("limits", "uploads and uploads_per_host must be at least 1"))
 	}
 	if c.MinFreeInodes < 0 {
-		errs = append(errs, config.Invalid("min_free_inodes", "must not be negative"))
+		errs = append(errs, config.InvalidValue("min_free_inodes", "must not be negative"))
 	}
 	if c.Limits.ArchiveBytes < 1 {
-		errs = append(errs, config.Invalid("limits.archive_bytes", "must be above 0"))
+		errs = append(errs, config.InvalidValue("limits.archive_bytes", "must be above 0"))
 	}
 	if c.Limits.IdleTimeout.Std() < time.Second {
-		errs = append(errs, config.Invalid("limits.idle_timeout", "must be at least 1s"))
+		errs = append(errs, config.InvalidValue("limits.idle_timeout", "must be at least 1s"))
 	}
 	if c.Limits.UnfinishedAge.Std() < time.Minute {
-		errs = append(errs, config.Invalid("limits.unfinished_age", "must be at least 1m"))
+		errs = append(errs, config.InvalidValue("limits.unfinished_age", "must be at least 1m"))
 	}
 	return errors.Join(append(errs, c.Scrub.Validate()...)...)
 }
 
-// Trust returns the configuration of [pki.Open].
-func (c Config) Trust() pki.Config {
+// TrustConfig returns the configuration of [pki.Open].
+func (c Config) TrustConfig() pki.Config {
 	return pki.Config{
 		CertFile:     string(c.TLS.CertFile),
 		KeyFile:      string(c.TLS.KeyFile),

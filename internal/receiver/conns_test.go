@@ -15,7 +15,7 @@ func TestAHostHasABoundedNumberOfConnections(t *testing.T) {
 	papers := l.papers("h")
 	refused, most := 0, 2*l.cfg.Limits.UploadsPerHost+48
 	for range most + 26 {
-		conn, err := tls.Dial("tcp", addr, papers.TLS())
+		conn, err := tls.Dial("tcp", addr, papers.TLSConfig())
 		must(t, err)
 		t.Cleanup(func() { conn.Close() })
 		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
@@ -49,7 +49,7 @@ func from(t *testing.T, ip, addr string) net.Conn {
 func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())
-	config := l.papers("h").TLS().Clone()
+	config := l.papers("h").TLSConfig().Clone()
 	config.ServerName = "127.0.0.1"
 	const dialed, maxOpen = 300, 256
 	var conns []net.Conn

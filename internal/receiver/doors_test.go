@@ -36,7 +36,7 @@ func (l *lab) doors() []door {
 	certificates := map[episode.Name]*tls.Config{}
 	of := func(host episode.Name) *tls.Config {
 		if certificates[host] == nil {
-			certificates[host] = l.papers(host).TLS().Clone()
+			certificates[host] = l.papers(host).TLSConfig().Clone()
 			certificates[host].ServerName = "127.0.0.1"
 		}
 		return certificates[host]

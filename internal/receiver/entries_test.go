@@ -228,7 +228,7 @@ func expiry(t *testing.T) {
 			u := uploadOf(k, packed(1000, 1))
 			_, told, err := l.r.Announce(t.Context(), u)
 			must(t, err)
-			_, _, err = l.r.Append(t.Context(), host, told.ID, wire.Piece{Size: 10}, strings.NewReader("0123456789"))
+			_, _, err = l.r.AppendPiece(t.Context(), host, told.ID, wire.Piece{Size: 10}, strings.NewReader("0123456789"))
 			must(t, err)
 		}
 		l.stagingHas(2)

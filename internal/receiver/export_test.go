@@ -18,7 +18,7 @@ import (
 
 // OpenGateAndNew is New with the gate that c describes.
 func OpenGateAndNew(ctx context.Context, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
-	gate, err := pki.Open(c.Trust())
+	gate, err := pki.Open(c.TrustConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (r *Receiver) BlockMetaReaders() (done func()) {
 func (r *Receiver) LockKey(key episode.Key) (unlock func()) { return r.keyLocks.Lock(key) }
 
 // ActiveUploads returns how many requests have a slot.
-func (r *Receiver) ActiveUploads() int { return r.uploadLimiter.Active() }
+func (r *Receiver) ActiveUploads() int { return r.uploadLimiter.ActiveCount() }
 
 // Drain ends the requests in flight, as at the end of a shutdown.
 func (r *Receiver) Drain() { r.cancelBase(wire.ErrDraining) }
@@ -93,7 +93,7 @@ const MaxCachedReadbacks = maxCachedReadbacks
 func (r *Receiver) SetMaxWait(d time.Duration) { r.uploadLimiter.MaxWait = d }
 
 // QueuedUploads returns how many requests wait for a slot.
-func (r *Receiver) QueuedUploads() int { return r.uploadLimiter.Queued() }
+func (r *Receiver) QueuedUploads() int { return r.uploadLimiter.QueuedCount() }
 
 // AdmittedRequests returns how many requests of admitted hosts are in flight.
 func (r *Receiver) AdmittedRequests() int {
@@ -103,7 +103,7 @@ func (r *Receiver) AdmittedRequests() int {
 }
 
 // ReviewRequests does what the timer of the access control does each second.
-func (r *Receiver) ReviewRequests() { r.access.tick() }
+func (r *Receiver) ReviewRequests() { r.access.reviewDue() }
 
 // PortHandler returns the handler of the TLS port.
-func (r *Receiver) PortHandler() http.Handler { return r.newServer(r.gate.Caller).Handler }
+func (r *Receiver) PortHandler() http.Handler { return r.newServer(r.gate.IdentifyCaller).Handler }

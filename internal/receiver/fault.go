@@ -33,7 +33,7 @@ func (r *Receiver) checkFault(err error) error {
 func (r *Receiver) noteFault(err error) error {
 	switch {
 	case errors.Is(err, durable.ErrFault):
-		r.fail(err)
+		r.recordFault(err)
 	case durable.IsFull(err):
 		r.log.Warn("no space", "err", err)
 		return problemOf(admission.NoSpace())
@@ -44,8 +44,8 @@ func (r *Receiver) noteFault(err error) error {
 	return problemOf(err)
 }
 
-// fail ends the daemon with its first fatal error.
-func (r *Receiver) fail(err error) {
+// recordFault ends the daemon with its first fatal error.
+func (r *Receiver) recordFault(err error) {
 	if !r.faulted.Swap(true) {
 		r.fault <- err
 	}
@@ -67,7 +67,7 @@ func (r *Receiver) watchPaths() error {
 func (r *Receiver) checkPaths() error {
 	err := r.paths.Check()
 	if err != nil {
-		r.fail(err)
+		r.recordFault(err)
 	}
 	return err
 }

@@ -81,7 +81,7 @@ func TestReceiverStartsWithoutAFreeInode(t *testing.T) {
 	}
 	l.takes(key("h", "1"), noise(10, 1), wire.AlreadyPresent)
 	l.refuses(key("h", "2"), noise(10, 2), wire.Full)
-	st, err := receiver.Inspect(l.cfg, time.Now())
+	st, err := receiver.InspectStatus(l.cfg, time.Now())
 	if err != nil || st.FreeInodes == nil || *st.FreeInodes != 0 || st.MinFreeInodes != 50 || len(st.Problems) != 1 {
 		t.Errorf("status says %+v, %v", st, err)
 	}

@@ -38,7 +38,7 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, queries []w
 	var first error
 	failed := 0
 	for i, c := range queries {
-		h, o, err := r.examine(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
+		h, o, err := r.examineEntry(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
 		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err)) {
 			return nil, r.noteFault(err)
 		}
@@ -68,15 +68,15 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, queries []w
 func (r *Receiver) readBack(ctx context.Context, key episode.Key) (scrub.Result, error) {
 	result, err := r.verifier.VerifyNow(ctx, key)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		result.Log(r.log.With("host", key.Host, "episode", key.Name))
+		result.LogTo(r.log.With("host", key.Host, "episode", key.Name))
 	}
 	return result, err
 }
 
-// examine returns the entry of an archive. With an error, the entry has what is known. An
+// examineEntry returns the entry of an archive. With an error, the entry has what is known. An
 // object that is returned with [wire.Absent] is stored without attributes: its row has its
 // digest.
-func (r *Receiver) examine(ctx context.Context, key episode.Key, c wire.InventoryQuery, readBack bool) (wire.InventoryEntry, store.Object, error) {
+func (r *Receiver) examineEntry(ctx context.Context, key episode.Key, c wire.InventoryQuery, readBack bool) (wire.InventoryEntry, store.Object, error) {
 	h := wire.InventoryEntry{Episode: c.Episode, State: wire.Absent}
 	o, err := r.store.Stat(key)
 	if err == nil && readBack {
@@ -160,7 +160,7 @@ func (r *Receiver) addRows(ctx context.Context, host episode.Name, queries []wir
 		return err
 	}
 	for i, h := range entries {
-		row, known := rows.Last(episode.Key{Host: host, Name: h.Episode})
+		row, known := rows.LastRow(episode.Key{Host: host, Name: h.Episode})
 		if !known {
 			continue
 		}

@@ -198,7 +198,7 @@ func (l *lab) rows() []index.Row {
 		l.Errorf("the index ends with %+q", b[max(0, len(b)-40):])
 	}
 	var rows []index.Row
-	for r, err := range index.Rows(bytes.NewReader(b)) {
+	for r, err := range index.ReadRows(bytes.NewReader(b)) {
 		must(l, err)
 		rows = append(rows, r)
 	}
@@ -291,7 +291,7 @@ func (l *lab) listen(ctx context.Context) (addr string, served <-chan error) {
 func (l *lab) papers(host episode.Name) *pki.Client {
 	l.Helper()
 	out := l.TempDir()
-	_, err := pki.Issue(l.pki, host, out, pki.IssueOptions{})
+	_, err := pki.IssueHost(l.pki, host, out, pki.IssueOptions{})
 	must(l, err)
 	papers, err := pki.LoadClient(pki.ClientConfig{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"), KeyFile: filepath.Join(out, string(host)+".key"),

@@ -53,7 +53,7 @@ func (r *Receiver) Limits() wire.Limits {
 
 // Storage returns how much may still be stored for a host, for a ping.
 func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, error) {
-	left, err := r.disk.Left(host)
+	left, err := r.disk.SpaceLeft(host)
 	if err != nil {
 		return wire.Storage{}, err
 	}
@@ -62,7 +62,7 @@ func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, 
 		free := max(left.Inodes, 0)
 		s.FreeInodes = &free
 	}
-	err = r.disk.Check(host, 0, 1)
+	err = r.disk.CheckReserve(host, 0, 1)
 	if refused, ok := errors.AsType[*admission.RefusedError](err); ok {
 		s.Accepting, s.Detail, err = false, refused.Detail, nil
 	}
@@ -81,8 +81,8 @@ func (c Config) CheckSpace() error {
 }
 
 func (c Config) checkSpace(data *durable.Dir) error {
-	d := admission.NewDisk(func() (admission.Space, error) { return c.available(data) }, new(admission.Quota))
-	if err := d.Check("", 0, 1); err != nil {
+	d := admission.NewDisk(func() (admission.Space, error) { return c.availableSpace(data) }, new(admission.Quota))
+	if err := d.CheckReserve("", 0, 1); err != nil {
 		return fmt.Errorf("uploads are refused: %w", err)
 	}
 	return nil
@@ -91,9 +91,9 @@ func (c Config) checkSpace(data *durable.Dir) error {
 // InodeFloor returns how many inodes of a file system with total inodes stay free.
 func (c Config) InodeFloor(total int64) int64 { return admission.FloorOf(c.MinFreeInodes, total) }
 
-// available returns what is free on the file system of data, above the minimum of c.
-func (c Config) available(data *durable.Dir) (admission.Space, error) {
-	free, err := data.Free()
+// availableSpace returns what is free on the file system of data, above the minimum of c.
+func (c Config) availableSpace(data *durable.Dir) (admission.Space, error) {
+	free, err := data.FreeSpace()
 	s := admission.Space{Bytes: free.Bytes - int64(c.MinFree), Inodes: math.MaxInt64}
 	if free.TotalInodes > 0 {
 		s.Inodes = free.Inodes - c.InodeFloor(free.TotalInodes)

@@ -32,12 +32,12 @@ type lookup struct {
 // isFinal reports whether the upload has its answer, and nothing is to be stored.
 func (l lookup) isFinal() bool { return l.state == stored || l.state == conflicts }
 
-// answer returns the answer to an upload for which isFinal reports true.
-func (l lookup) answer() (wire.Receipt, error) {
+// wireResult returns the answer to an upload for which isFinal reports true.
+func (l lookup) wireResult() (wire.Receipt, error) {
 	if l.state == conflicts {
 		return wire.Receipt{}, conflictError(l.object.Digest)
 	}
-	return receipt(wire.AlreadyPresent, l.object), nil
+	return newReceipt(wire.AlreadyPresent, l.object), nil
 }
 
 func conflictError(stored digest.Digest) error {
@@ -68,13 +68,13 @@ func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookup, err
 		return lookup{conflicts, o}, nil
 	}
 	id, work := archiveID{u.Key, u.Digest}, workContext(ctx, r.baseCtx)
-	if cached := r.readbackCache.remove(id); o.Digest.IsZero() || u.Resent || !cached {
+	if cached := r.readbackCache.takeResult(id); o.Digest.IsZero() || u.Resent || !cached {
 		// One per host: a few bytes of request must not occupy the disk.
 		unlockHost, lerr := r.readbackLocks.LockContext(ctx, u.Key.Host)
 		if lerr != nil {
 			return lookup{}, lerr
 		}
-		// It continues if the sender disconnects, who will ask again.
+		// It continues if the sender disconnects: the next attempt needs the result.
 		o, err = r.store.ReadBack(work, u.Key, digest.Digest{}, store.Reading{})
 		unlockHost()
 	}
@@ -88,11 +88,11 @@ func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookup, err
 	if o.Digest != u.Digest {
 		return lookup{conflicts, o}, nil
 	}
-	r.readbackCache.add(ctx, id)
+	r.readbackCache.addResult(ctx, id)
 	if !o.Indexed {
 		found, err := r.rowSearches.lookUp(ctx, u.Key.Host, u.Key)
 		if err != nil {
-			r.readbackCache.add(ctx, id)
+			r.readbackCache.addResult(ctx, id)
 			return lookup{}, err
 		}
 		if o, err = r.ensureIndexed(context.WithoutCancel(ctx), o, found); err != nil {
@@ -117,7 +117,7 @@ func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found inde
 	}
 	row := rowOf(o)
 	row.Commit = r.readCommit(o.Key, r.openStored(o.Key))
-	row, err := r.index.Ensure(ctx, row, found)
+	row, err := r.index.EnsureRow(ctx, row, found)
 	if err != nil {
 		return o, err
 	}

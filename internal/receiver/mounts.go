@@ -13,7 +13,7 @@ import (
 // CheckKernel returns an error if this kernel, or a seccomp filter, refuses a system call that
 // the receiver needs. openat2 is not one of them: the receiver opens no tree of other users,
 // and the sandbox of its unit refuses it (RestrictSUIDSGID=).
-func CheckKernel() error { return durable.CheckCalls(durable.Calls()...) }
+func CheckKernel() error { return durable.CheckCalls(durable.RefusedCalls()...) }
 
 // logSeparateHosts logs the hosts whose archives cannot be stored, because their directory is
 // a separate mount. The others are served.

@@ -11,7 +11,7 @@ import (
 // opens begins an upload whose end is not known, and sends the beginning of content.
 func (l *lab) opens(content []byte, to int) wire.Unfinished {
 	l.Helper()
-	left, err := l.r.Open(l.Context(), partKey)
+	left, err := l.r.OpenUpload(l.Context(), partKey)
 	must(l, err)
 	if left.Offset != 0 || left.Length != -1 {
 		l.Fatalf("opened %+v", left)
@@ -65,10 +65,10 @@ func TestOpenUploadCannotEnd(t *testing.T) {
 	_, _, err := l.piece(left, resumed, 1000, 2000, true)
 	l.wantsCode("the end", err, wire.DigestMissing)
 	p := wire.Piece{Offset: 1000, Size: 2 << 20, Interrupt: func(error) {}}
-	_, _, err = l.r.Append(t.Context(), "lab-01", left.ID, p, unread{t})
+	_, _, err = l.r.AppendPiece(t.Context(), "lab-01", left.ID, p, unread{t})
 	l.wantsCode("too much", err, wire.TooLarge)
 	l.takes(partKey, resumed, wire.Stored)
-	_, err = l.r.Open(t.Context(), partKey)
+	_, err = l.r.OpenUpload(t.Context(), partKey)
 	l.wantsCode("a name that is taken", err, wire.Conflict)
 }
 
@@ -78,7 +78,7 @@ func TestOpeningAgainBeginsAnew(t *testing.T) {
 	l := newLab(t, nil)
 	first := l.opens(resumed, 1000)
 	l.opens(resumed, 2000)
-	_, _, err := l.r.Append(t.Context(), "lab-01", first.ID, wire.Piece{Offset: 1000, Size: 1, Interrupt: func(error) {}}, bytes.NewReader(resumed[:1]))
+	_, _, err := l.r.AppendPiece(t.Context(), "lab-01", first.ID, wire.Piece{Offset: 1000, Size: 1, Interrupt: func(error) {}}, bytes.NewReader(resumed[:1]))
 	l.wantsCode("the first one", err, wire.NoUpload)
 	l.stagingHas(1)
 }

@@ -30,19 +30,19 @@ func (r *Receiver) Stat(ctx context.Context, key episode.Key) (wire.Receipt, err
 	if err != nil {
 		return wire.Receipt{}, r.noteFault(err)
 	}
-	return receipt(wire.AlreadyPresent, o), nil
+	return newReceipt(wire.AlreadyPresent, o), nil
 }
 
 // Put stores an archive, and returns when it is durable.
 func (r *Receiver) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
-	got, err := r.put(ctx, u, body)
+	got, err := r.putArchive(ctx, u, body)
 	if err = r.checkFault(err); err != nil {
 		return wire.Receipt{}, err
 	}
 	return got, nil
 }
 
-func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
+func (r *Receiver) putArchive(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
 	if err := r.checkSize(u); err != nil {
 		return wire.Receipt{}, err
 	}
@@ -56,7 +56,7 @@ func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire
 		return wire.Receipt{}, err
 	}
 	if found.isFinal() {
-		return found.answer()
+		return found.wireResult()
 	}
 	if err := r.store.CheckHost(u.Key.Host); err != nil {
 		return wire.Receipt{}, err
@@ -70,10 +70,10 @@ func (r *Receiver) put(ctx context.Context, u wire.Upload, body io.Reader) (wire
 	if err != nil {
 		return wire.Receipt{}, err
 	}
-	if err := r.stage(up, u, body, reserved); err != nil {
+	if err := r.stageBody(up, u, body, reserved); err != nil {
 		return wire.Receipt{}, errors.Join(err, up.Discard())
 	}
-	return r.commit(ctx, up, u, found.state)
+	return r.commitUpload(ctx, up, u, found.state)
 }
 
 // checkSize refuses an archive that is too large.
@@ -84,8 +84,8 @@ func (r *Receiver) checkSize(u wire.Upload) error {
 	return nil
 }
 
-// stage writes the body to staging and compares it with what was announced.
-func (r *Receiver) stage(up *store.Upload, u wire.Upload, body io.Reader, reserved *admission.Reservation) error {
+// stageBody writes the body to staging and compares it with what was announced.
+func (r *Receiver) stageBody(up *store.Upload, u wire.Upload, body io.Reader, reserved *admission.Reservation) error {
 	w := digest.NewWriter(up)
 	if err := r.copyBody(w, u.Size, body, reserved, func() error { return nil }); err != nil {
 		return err
@@ -102,14 +102,14 @@ const chunkSize = 32 << 10
 
 // copyBody writes a body of size bytes, and calls afterChunk after each chunk.
 func (r *Receiver) copyBody(w io.Writer, size int64, body io.Reader, reserved *admission.Reservation, afterChunk func() error) error {
-	buf, free := r.buffer(size)
+	buf, free := r.acquireBuffer(size)
 	defer free()
 	for {
 		n, err := io.ReadFull(body, buf)
 		if _, werr := w.Write(buf[:n]); werr != nil {
 			return werr
 		}
-		reserved.Wrote(int64(n))
+		reserved.RecordWritten(int64(n))
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return nil
 		}
@@ -122,9 +122,9 @@ func (r *Receiver) copyBody(w io.Writer, size int64, body io.Reader, reserved *a
 	}
 }
 
-// buffer returns a chunk, or less for a smaller body. Chunks are reused: most of the garbage
+// acquireBuffer returns a chunk, or less for a smaller body. Chunks are reused: most of the garbage
 // would be chunks.
-func (r *Receiver) buffer(size int64) (buf []byte, free func()) {
+func (r *Receiver) acquireBuffer(size int64) (buf []byte, free func()) {
 	if size < chunkSize {
 		return make([]byte, max(size, 1)), func() {}
 	}

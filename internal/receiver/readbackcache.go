@@ -31,8 +31,8 @@ type archiveID struct {
 	digest digest.Digest
 }
 
-// add keeps a result if the client of ctx has disconnected.
-func (c *readbackCache) add(ctx context.Context, id archiveID) {
+// addResult keeps a result if the client of ctx has disconnected.
+func (c *readbackCache) addResult(ctx context.Context, id archiveID) {
 	if ctx.Err() == nil {
 		return
 	}
@@ -58,8 +58,8 @@ func (c *readbackCache) add(ctx context.Context, id archiveID) {
 	c.foundAt[id] = time.Now()
 }
 
-// remove removes a result, and reports whether there was one. The client receives it now.
-func (c *readbackCache) remove(id archiveID) bool {
+// takeResult removes a result, and reports whether there was one. The client receives it now.
+func (c *readbackCache) takeResult(id archiveID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at, cached := c.foundAt[id]

@@ -2,7 +2,7 @@
 // protocol, with packages store and index, which write to the disk.
 //
 // Start with [Receiver.Put], which reads from top to bottom: limits, is it stored already,
-// space, stage, commit. [Receiver.Append] does the same for a piece of an announced upload.
+// space, stage, commit. [Receiver.AppendPiece] does the same for a piece of an announced upload.
 // Between the pieces, the state of an upload is an uploadSession.
 //
 // Invariant: before an answer of success these are durable, in this order: the bytes, the
@@ -49,7 +49,7 @@ type Receiver struct {
 
 	// What a request must pass.
 	gate          *pki.Gate
-	access        *access // checks the hosts of requests in flight
+	access        *accessControl // checks the hosts of requests in flight
 	conns         *admission.Conns
 	requests      admission.Requests
 	uploadLimiter admission.Limiter
@@ -106,7 +106,7 @@ func New(ctx context.Context, gate *pki.Gate, c Config, version, holder string, 
 		return nil, errors.Join(err, r.Close())
 	}
 	r.logSeparateHosts()
-	r.access = newAccess(gate, disabled, log)
+	r.access = newAccessControl(gate, disabled, log)
 	r.verifier = r.newVerifier()
 	if err := r.recoverUploads(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
@@ -132,7 +132,7 @@ func (r *Receiver) openDisk() {
 		Count: func(host episode.Name) (int64, error) { return r.store.HostBytes(host, admission.FileCost) },
 		Log:   r.log,
 	}
-	r.disk = admission.NewDisk(func() (admission.Space, error) { return r.cfg.available(r.data) }, quota)
+	r.disk = admission.NewDisk(func() (admission.Space, error) { return r.cfg.availableSpace(r.data) }, quota)
 	if err := r.cfg.checkSpace(r.data); err != nil {
 		r.log.Warn("disk is full", "err", err)
 	}
@@ -153,7 +153,7 @@ func (r *Receiver) open(holder string) error {
 	if r.index, err = index.Open(r.data, datadir.IndexFile, r.logIndexNotice); err != nil {
 		return err
 	}
-	r.rowSearches = newRowSearches(r.baseCtx, r.index.FindAll)
+	r.rowSearches = newRowSearches(r.baseCtx, r.index.FindRows)
 	if err := r.watchPaths(); err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (r *Receiver) Reload() error {
 	if err := r.gate.Reload(); err != nil {
 		return err
 	}
-	r.access.review()
+	r.access.reviewAll()
 	return nil
 }
 
@@ -221,4 +221,4 @@ func (r *Receiver) Reload() error {
 func (r *Receiver) CertNotAfter() time.Time { return r.gate.Trust().NotAfter() }
 
 // Alive reports whether the receiver can still make an archive durable, for a watchdog.
-func (r *Receiver) Alive(ctx context.Context) bool { return r.index.Alive(ctx) }
+func (r *Receiver) Alive(ctx context.Context) bool { return r.index.IsAlive(ctx) }

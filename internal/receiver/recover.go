@@ -11,7 +11,7 @@ import (
 )
 
 // recoverUploads completes or drops the uploads that a crash interrupted. It lists staging
-// and nothing else: its cost is proportional to the uploads in flight. progress, unless nil,
+// only: its cost is proportional to the uploads in flight. progress, unless nil,
 // is called with the number of bytes of each read of a committed upload.
 //
 // An upload that cannot be read does not affect the others. Too many of them in a row are a
@@ -68,7 +68,7 @@ func (r *Receiver) recoverStaged(ctx context.Context, staged store.Staged, progr
 	if !committed {
 		return r.recoverUncommitted(staged)
 	}
-	found, err := r.index.FindAll(ctx, o.Key)
+	found, err := r.index.FindRows(ctx, o.Key)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (r *Receiver) restoreUnlessStored(staged store.Staged) (bool, error) {
 // have the bytes.
 func (r *Receiver) recoverCorrupt(ctx context.Context, staged store.Staged, cause error) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
-	_, acknowledged, err := r.index.Find(ctx, staged.Key)
+	_, acknowledged, err := r.index.FindRow(ctx, staged.Key)
 	switch {
 	case err != nil:
 		return err

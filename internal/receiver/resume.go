@@ -14,8 +14,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// Append appends a piece to an upload.
-func (r *Receiver) Append(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+// AppendPiece appends a piece to an upload.
+func (r *Receiver) AppendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
 	got, unfinished, err := r.appendPiece(ctx, host, id, p, body)
 	return got, unfinished, r.checkFault(err)
 }
@@ -45,8 +45,8 @@ func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string
 	}
 	found, err := r.lookupStored(ctx, h.Upload)
 	if found.isFinal() { // stored by another request meanwhile, or in conflict
-		r.sessions.remove(h)
-		got, answerErr := found.answer()
+		r.sessions.removeSession(h)
+		got, answerErr := found.wireResult()
 		return got, none, errors.Join(err, answerErr, r.store.RemoveStaged(h.Key, h.id))
 	}
 	if err != nil {
@@ -60,10 +60,10 @@ func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string
 	if up == nil {
 		return wire.Receipt{}, h.progress(), nil
 	}
-	got, err := r.commit(ctx, up, h.Upload, found.state)
+	got, err := r.commitUpload(ctx, up, h.Upload, found.state)
 	// Not earlier, or an announcement meanwhile would find neither the session nor the
 	// archive, and start a new upload.
-	r.sessions.remove(h)
+	r.sessions.removeSession(h)
 	return got, none, err
 }
 
@@ -107,7 +107,7 @@ func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece,
 	if errors.Is(err, fs.ErrNotExist) {
 		// The staging file was removed externally.
 		r.log.Warn("staging file of upload is missing", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
-		r.sessions.remove(h)
+		r.sessions.removeSession(h)
 		return nil, errors.Join(errNoUpload, r.store.RemoveStaged(h.Key, h.id))
 	}
 	if err != nil {
@@ -124,14 +124,14 @@ func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece,
 	}
 	if err == nil && p.Last {
 		if err = r.verifyComplete(ctx, &c); err == nil {
-			err = r.access.recheck(ctx) // now, because a commit that is refused discards the bytes
+			err = r.access.recheckRequest(ctx) // now, because a commit that is refused discards the bytes
 		}
 		if err == nil {
 			return up, nil
 		}
 	}
 	if errors.Is(err, wire.DigestMismatch) {
-		r.sessions.remove(h)
+		r.sessions.removeSession(h)
 		return nil, errors.Join(err, up.Discard())
 	}
 	return nil, errors.Join(err, c.close(err))
@@ -148,7 +148,7 @@ func (r *Receiver) verifyComplete(ctx context.Context, c *checkpointer) error {
 	if !c.h.restored {
 		return nil
 	}
-	if err := c.flush(); err != nil {
+	if err := c.writeCheckpoint(); err != nil {
 		return err
 	}
 	err := c.up.ReadBack(ctx, c.h.Digest)
@@ -200,7 +200,7 @@ func (c *checkpointer) maybeFlush() error {
 		return nil
 	}
 	c.last = time.Now()
-	return c.flush()
+	return c.writeCheckpoint()
 }
 
 // close ends a piece that does not complete the upload. cause is the error that ended it.
@@ -212,25 +212,25 @@ func (c *checkpointer) close(cause error) error {
 		c.h.started = false // nothing was received: there is nothing to continue
 		return c.up.Discard()
 	}
-	return errors.Join(c.flush(), c.up.Abandon())
+	return errors.Join(c.writeCheckpoint(), c.up.Abandon())
 }
 
-// flush makes all received bytes durable, and records how many they are.
-func (c *checkpointer) flush() error {
+// writeCheckpoint makes all received bytes durable, and records how many they are.
+func (c *checkpointer) writeCheckpoint() error {
 	n := c.w.Size()
 	if n == c.h.offset {
 		return nil
 	}
-	state := c.w.State()
+	state := c.w.HashState()
 	err := c.up.Checkpoint(store.Progress{Digest: c.h.Digest, Length: c.h.Size, Skipped: c.h.Skipped, Resent: c.h.Resent, Offset: n, State: state})
 	if err == nil {
-		c.h.advance(n, state)
+		c.h.advanceTo(n, state)
 	}
 	return err
 }
 
-// Unfinished returns the offset of an upload.
-func (r *Receiver) Unfinished(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
+// UploadState returns the offset of an upload.
+func (r *Receiver) UploadState(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
 	h, err := r.acquireSession(ctx, host, id)
 	if err != nil {
 		return wire.Unfinished{}, err
@@ -239,8 +239,8 @@ func (r *Receiver) Unfinished(ctx context.Context, host episode.Name, id string)
 	return h.progress(), nil
 }
 
-// Forget drops an upload because its sender cancels it.
-func (r *Receiver) Forget(ctx context.Context, host episode.Name, id string) error {
+// CancelUpload drops an upload because its sender cancels it.
+func (r *Receiver) CancelUpload(ctx context.Context, host episode.Name, id string) error {
 	h, err := r.acquireSession(ctx, host, id)
 	if err != nil {
 		return err
@@ -294,5 +294,5 @@ func (r *Receiver) restoreSession(staged store.Staged) (bool, error) {
 	}
 	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped, Resent: p.Resent}, id, at)
 	u.started, u.restored, u.offset, u.hashState = true, true, p.Offset, p.State
-	return r.sessions.restore(u), nil
+	return r.sessions.addRestored(u), nil
 }

@@ -34,7 +34,7 @@ func (l *lab) announces(u wire.Upload, offset int64) wire.Unfinished {
 // piece appends content[from:to], of which the last byte may be said to end it.
 func (l *lab) piece(left wire.Unfinished, content []byte, from, to int, last bool) (wire.Receipt, wire.Unfinished, error) {
 	p := wire.Piece{Offset: int64(from), Size: int64(to - from), Last: last, Interrupt: func(error) {}}
-	return l.r.Append(l.Context(), "lab-01", left.ID, p, bytes.NewReader(content[from:to]))
+	return l.r.AppendPiece(l.Context(), "lab-01", left.ID, p, bytes.NewReader(content[from:to]))
 }
 
 // appends sends all that is left of an upload.
@@ -53,7 +53,7 @@ func (l *lab) cuts(left wire.Unfinished, content []byte, to int) {
 	broken := errors.New("the connection broke")
 	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: func(error) {}}
 	body := io.MultiReader(bytes.NewReader(content[left.Offset:to]), readerFunc(func([]byte) (int, error) { return 0, broken }))
-	if _, _, err := l.r.Append(l.Context(), "lab-01", left.ID, p, body); !errors.Is(err, broken) {
+	if _, _, err := l.r.AppendPiece(l.Context(), "lab-01", left.ID, p, body); !errors.Is(err, broken) {
 		l.Fatalf("got %v", err)
 	}
 }
@@ -152,7 +152,7 @@ func TestPiecesMustFit(t *testing.T) {
 		"is said to be all": {1000, 0, true, wire.LengthMismatch},
 	} {
 		p := wire.Piece{Offset: c.offset, Size: c.size, Last: c.last, Interrupt: func(error) {}}
-		_, _, err := l.r.Append(t.Context(), "lab-01", left.ID, p, unread{t})
+		_, _, err := l.r.AppendPiece(t.Context(), "lab-01", left.ID, p, unread{t})
 		refusal := l.wantsCode(what, err, c.code)
 		if c.code == wire.OffsetMismatch && (refusal.Offset == nil || *refusal.Offset != 1000) {
 			t.Errorf("%s: %+v does not say where to go on", what, refusal)
@@ -179,12 +179,12 @@ func TestNobodyElsesUploadIsThere(t *testing.T) {
 	u := uploadOf(partKey, resumed)
 	left := l.announces(u, 0)
 	l.cuts(left, resumed, 1000)
-	_, _, err := l.r.Append(t.Context(), "lab-02", left.ID, wire.Piece{Offset: 1000, Size: 1}, unread{t})
+	_, _, err := l.r.AppendPiece(t.Context(), "lab-02", left.ID, wire.Piece{Offset: 1000, Size: 1}, unread{t})
 	mine := l.wantsCode("another's piece", err, wire.NoUpload)
-	_, err = l.r.Unfinished(t.Context(), "lab-02", left.ID)
+	_, err = l.r.UploadState(t.Context(), "lab-02", left.ID)
 	l.wantsCode("another's offset", err, wire.NoUpload)
-	l.wantsCode("another's end", l.r.Forget(t.Context(), "lab-02", left.ID), wire.NoUpload)
-	_, _, err = l.r.Append(t.Context(), "lab-02", "NEVERSEEN", wire.Piece{}, unread{t})
+	l.wantsCode("another's end", l.r.CancelUpload(t.Context(), "lab-02", left.ID), wire.NoUpload)
+	_, _, err = l.r.AppendPiece(t.Context(), "lab-02", "NEVERSEEN", wire.Piece{}, unread{t})
 	if never := l.wantsCode("never announced", err, wire.NoUpload); *never != *mine {
 		t.Errorf("another's upload is told from none: %+v, %+v", mine, never)
 	}
@@ -215,7 +215,7 @@ func TestTheLatestRequestGoesOn(t *testing.T) {
 			return left.Offset
 		},
 		"offset": func(l *lab, _ wire.Upload, id string) int64 {
-			left, err := l.r.Unfinished(l.Context(), "lab-01", id)
+			left, err := l.r.UploadState(l.Context(), "lab-01", id)
 			must(l, err)
 			return left.Offset
 		},
@@ -260,7 +260,7 @@ func (l *lab) deadPiece(left wire.Unfinished, bytesOf int) (there <-chan struct{
 	l.Cleanup(func() { late.Stop() })
 	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: interrupt}
 	go func() {
-		_, _, err := l.r.Append(l.Context(), "lab-01", left.ID, p, body)
+		_, _, err := l.r.AppendPiece(l.Context(), "lab-01", left.ID, p, body)
 		done <- err
 	}()
 	return arrived, done
@@ -383,9 +383,9 @@ func TestForgottenUploadLeavesNothing(t *testing.T) {
 	u := uploadOf(partKey, resumed)
 	left := l.announces(u, 0)
 	l.cuts(left, resumed, 1000)
-	must(t, l.r.Forget(t.Context(), "lab-01", left.ID))
+	must(t, l.r.CancelUpload(t.Context(), "lab-01", left.ID))
 	l.stagingHas(0)
-	_, err := l.r.Unfinished(t.Context(), "lab-01", left.ID)
+	_, err := l.r.UploadState(t.Context(), "lab-01", left.ID)
 	l.wantsCode("afterwards", err, wire.NoUpload)
 }
 
@@ -508,7 +508,7 @@ func TestUnfinishedUploadsOfAHostAreBounded(t *testing.T) {
 		ids = append(ids, left.ID)
 	}
 	for i, id := range ids {
-		_, err := l.r.Unfinished(t.Context(), "lab-01", id)
+		_, err := l.r.UploadState(t.Context(), "lab-01", id)
 		if gone := errors.Is(err, wire.NoUpload); gone != (i < 3) {
 			t.Errorf("upload %d of 5: %v, want the last two to be left", i, err)
 		}

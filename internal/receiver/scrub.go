@@ -17,7 +17,7 @@ func (r *Receiver) newVerifier() *scrub.Verifier {
 		Lock:       r.keyLocks.Lock,
 		Quarantine: r.store.Quarantine,
 		Row: func(ctx context.Context, key episode.Key) (digest.Digest, bool, error) {
-			row, found, err := r.index.Find(ctx, key)
+			row, found, err := r.index.FindRow(ctx, key)
 			return row.SHA256, found, err
 		},
 	}
@@ -28,7 +28,7 @@ func (r *Receiver) newVerifier() *scrub.Verifier {
 func (r *Receiver) Scrub(ctx context.Context) error {
 	s := &scrub.Scheduler{
 		Config: r.cfg.Scrub, Data: r.data, IndexFile: datadir.IndexFile, Store: r.store, Verifier: r.verifier,
-		Busy: func() bool { return r.uploadLimiter.Active() > 0 }, Log: r.log,
+		Busy: func() bool { return r.uploadLimiter.ActiveCount() > 0 }, Log: r.log,
 	}
 	if err := s.Run(ctx); err != nil {
 		return r.noteFault(err)
@@ -36,7 +36,7 @@ func (r *Receiver) Scrub(ctx context.Context) error {
 	return nil
 }
 
-// ScrubOnce runs [scrub.Once] on the data directory of c. With [scrub.Options.Quarantine] it
+// ScrubOnce runs [scrub.RunOnce] on the data directory of c. With [scrub.Options.Quarantine] it
 // takes the lock of the data directory, which names holder, and returns a
 // [*durable.LockedError] beside a live receiver.
 func ScrubOnce(ctx context.Context, c Config, holder string, o scrub.Options) (scrub.Progress, error) {
@@ -52,5 +52,5 @@ func ScrubOnce(ctx context.Context, c Config, holder string, o scrub.Options) (s
 		}
 		defer lock.Unlock()
 	}
-	return scrub.Once(ctx, data, datadir.IndexFile, o)
+	return scrub.RunOnce(ctx, data, datadir.IndexFile, o)
 }

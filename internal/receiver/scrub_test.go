@@ -69,7 +69,7 @@ func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 		l.takes(k, content, wire.Stored)
 		total += int64(len(content))
 	}
-	if p, found := l.scrubOnce(scrub.Options{}); found != "" || p.Objects != 3 || p.Bytes != total || p.Lost() != 0 {
+	if p, found := l.scrubOnce(scrub.Options{}); found != "" || p.Objects != 3 || p.Bytes != total || p.LostCount() != 0 {
 		t.Fatalf("of a good store: %q, %+v", found, p)
 	}
 	l.rot(bad)
@@ -96,13 +96,13 @@ func TestScrubDecodes(t *testing.T) {
 		l.takes(key("lab-01", "run-7"), content, wire.Stored)
 		l.takes(key("lab-01", "run-8"), packed(1000, 8), wire.Stored)
 		p, found := l.scrubOnce(scrub.Options{})
-		if found != "undecodable run-7" || p.Undecodable != 1 || p.Lost() != 0 || p.Objects != 2 {
+		if found != "undecodable run-7" || p.Undecodable != 1 || p.LostCount() != 0 || p.Objects != 2 {
 			t.Errorf("found %q, %+v", found, p)
 		}
 		stop := l.scrubbing()
 		time.Sleep(10 * time.Minute)
 		stop()
-		if st := l.inspect(); st.Scrub.Undecodable != 1 || st.Scrub.Lost() != 0 || l.quarantined() != 0 {
+		if st := l.inspect(); st.Scrub.Undecodable != 1 || st.Scrub.LostCount() != 0 || l.quarantined() != 0 {
 			t.Errorf("in the background: %+v, %d set aside", st.Scrub, l.quarantined())
 		}
 		if h := l.ask(claim("run-7", content), true); h.State != wire.Present || !h.Undecodable || h.VerifiedAt != nil {
@@ -231,7 +231,7 @@ func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 	}
 	l.stop()
 	p, found := l.scrubOnce(scrub.Options{Quarantine: true})
-	if found != "damaged run-7 aside" || p.Quarantined != 1 || p.Lost() != 1 || l.quarantined() != 1 {
+	if found != "damaged run-7 aside" || p.Quarantined != 1 || p.LostCount() != 1 || l.quarantined() != 1 {
 		t.Errorf("found %q, %+v; %d in quarantine", found, p, l.quarantined())
 	}
 	l.start()
@@ -419,7 +419,7 @@ func (l *lab) scrubbing() (stop func()) {
 
 func (l *lab) inspect() receiver.Status {
 	l.Helper()
-	st, err := receiver.Inspect(l.cfg, time.Now())
+	st, err := receiver.InspectStatus(l.cfg, time.Now())
 	must(l, err)
 	return st
 }

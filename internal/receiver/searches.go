@@ -60,17 +60,17 @@ func (s *rowSearches) close() { s.running.Wait() }
 // lookUp returns the last rows of some keys of host. The search begins after the call.
 func (s *rowSearches) lookUp(ctx context.Context, host episode.Name, keys ...episode.Key) (index.SearchResult, error) {
 	w := &rowSearch{host: host, keys: keys, done: make(chan struct{})}
-	s.add(w)
+	s.addSearch(w)
 	select {
 	case <-w.done:
 		return w.found, w.err
 	case <-ctx.Done():
-		s.remove(w)
+		s.removeSearch(w)
 		return index.SearchResult{}, ctx.Err()
 	}
 }
 
-func (s *rowSearches) add(w *rowSearch) {
+func (s *rowSearches) addSearch(w *rowSearch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waiting = append(s.waiting, w)
@@ -85,7 +85,7 @@ func (s *rowSearches) add(w *rowSearch) {
 	}
 }
 
-func (s *rowSearches) remove(w *rowSearch) {
+func (s *rowSearches) removeSearch(w *rowSearch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waiting = slices.DeleteFunc(s.waiting, func(other *rowSearch) bool { return other == w })
@@ -105,7 +105,7 @@ func (s *rowSearches) run() {
 			}
 			t.Stop()
 		case len(batch) > 0:
-			s.search(batch)
+			s.searchBatch(batch)
 		default:
 			return
 		}
@@ -137,7 +137,7 @@ func (s *rowSearches) nextBatch() (batch []*rowSearch, pause time.Duration) {
 	return batch, 0
 }
 
-func (s *rowSearches) search(batch []*rowSearch) {
+func (s *rowSearches) searchBatch(batch []*rowSearch) {
 	var keys []episode.Key
 	for _, w := range batch {
 		keys = append(keys, w.keys...)

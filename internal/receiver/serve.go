@@ -49,12 +49,12 @@ func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 // trusted, and a [*durable.MovedError] if one of its directories is no longer at its path.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	defer durable.RaiseGOMAXPROCS()()
-	port := r.newServer(r.gate.Caller)
+	port := r.newServer(r.gate.IdentifyCaller)
 	all := servers{port}
 	failed := make(chan error, 2)
-	go func() { failed <- port.Serve(tls.NewListener(r.conns.Limit(ln), r.gate.TLS())) }()
+	go func() { failed <- port.Serve(tls.NewListener(r.conns.LimitListener(ln), r.gate.TLSConfig())) }()
 	if proxy != nil {
-		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.Forwarded(req, r.cfg.Proxy.Header) }
+		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.IdentifyForwarded(req, r.cfg.Proxy.Header) }
 		behind := r.newServer(forwarded)
 		all = append(all, behind)
 		go func() { failed <- behind.Serve(r.conns.LimitProxy(proxy)) }()
@@ -71,7 +71,7 @@ func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 		case <-tick.C:
 			_ = r.checkPaths() // its error arrives on r.fault
 		case <-ctx.Done():
-			return r.shutdown(all)
+			return r.shutDown(all)
 		}
 	}
 }
@@ -95,8 +95,8 @@ func (s servers) Close() error {
 	return errors.Join(errs...)
 }
 
-// shutdown lets uploads finish for drainTimeout, and then asks their senders to retry.
-func (r *Receiver) shutdown(srv servers) error {
+// shutDown lets uploads finish for drainTimeout, and then asks their senders to retry.
+func (r *Receiver) shutDown(srv servers) error {
 	interrupt := time.AfterFunc(drainTimeout, func() { r.cancelBase(wire.ErrDraining) })
 	defer interrupt.Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout+closeTimeout)
@@ -112,9 +112,9 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 	var one http.Protocols
 	one.SetHTTP1(true)
 	return &http.Server{
-		Handler: r.access.serve(r.baseCtx, &wire.Handler{
+		Handler: r.access.wrapHandler(r.baseCtx, &wire.Handler{
 			Backend:    guardedBackend{r},
-			Identify:   func(req *http.Request) (wire.Caller, error) { return r.identify(req, caller) },
+			Identify:   func(req *http.Request) (wire.Caller, error) { return r.identifyCaller(req, caller) },
 			BodyLimits: wire.BodyLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
 			About:      wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
 			Log:        r.log,
@@ -131,15 +131,15 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 	}
 }
 
-// identify identifies the caller of a request and admits the request. Callers without a host
+// identifyCaller identifies the caller of a request and admits the request. Callers without a host
 // share one budget.
-func (r *Receiver) identify(req *http.Request, callerOf func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
+func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
 	caller, err := callerOf(req)
 	if err := r.requests.Wait(req.Context(), caller.Host); err != nil {
 		return wire.Caller{Host: caller.Host}, err
 	}
 	if err == nil {
-		err = r.access.admit(req, caller)
+		err = r.access.admitRequest(req, caller)
 	}
 	release := func() {}
 	if err == nil {

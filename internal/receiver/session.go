@@ -111,8 +111,8 @@ func (h *heldSession) Close() {
 	<-h.sem
 }
 
-// advance records that the upload is durable up to offset.
-func (h *heldSession) advance(offset int64, hashState []byte) {
+// advanceTo records that the upload is durable up to offset.
+func (h *heldSession) advanceTo(offset int64, hashState []byte) {
 	h.offset, h.hashState = offset, hashState
 	h.mu.Lock()
 	h.lastByteAt = time.Now()
@@ -162,8 +162,8 @@ func (s *sessions) byID(host episode.Name, id string) *uploadSession {
 	return u
 }
 
-// find returns the session of an archive, or nil.
-func (s *sessions) find(of wire.Upload) *uploadSession {
+// findSession returns the session of an archive, or nil.
+func (s *sessions) findSession(of wire.Upload) *uploadSession {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.byUpload[of]
@@ -185,9 +185,9 @@ func (s *sessions) getOrCreate(of wire.Upload) *uploadSession {
 	return u
 }
 
-// restore inserts a session that an earlier process has started. It reports whether there
+// addRestored inserts a session that an earlier process has started. It reports whether there
 // is neither another one of the same archive nor the maximum number.
-func (s *sessions) restore(u *uploadSession) bool {
+func (s *sessions) addRestored(u *uploadSession) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.byUpload[u.Upload] != nil || s.perHost[u.Key.Host] >= s.maxPerHost {
@@ -197,9 +197,9 @@ func (s *sessions) restore(u *uploadSession) bool {
 	return true
 }
 
-// finalize makes an open session the one of an archive, under the same id. The open session
+// finalizeLength makes an open session the one of an archive, under the same id. The open session
 // has ended then. If the archive has a session already, both stay as they are.
-func (s *sessions) finalize(open *heldSession, of wire.Upload) {
+func (s *sessions) finalizeLength(open *heldSession, of wire.Upload) {
 	final := newSession(of, open.id, time.Now())
 	final.started, final.restored = open.started, open.restored
 	final.offset, final.hashState = open.offset, open.hashState
@@ -212,8 +212,8 @@ func (s *sessions) finalize(open *heldSession, of wire.Upload) {
 	s.insertLocked(final)
 }
 
-// remove ends a session.
-func (s *sessions) remove(h *heldSession) {
+// removeSession ends a session.
+func (s *sessions) removeSession(h *heldSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.removeLocked(h)

@@ -20,8 +20,8 @@ func TestNoUploadIsPutOverAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	s.finalize(h, archive)
-	if s.find(archive) != known || s.byID("h", known.id) != known || s.byID("h", open.id) != open || s.perHost["h"] != 2 {
-		t.Errorf("%d uploads are left, and the archive's is %+v", s.perHost["h"], s.find(archive))
+	s.finalizeLength(h, archive)
+	if s.findSession(archive) != known || s.byID("h", known.id) != known || s.byID("h", open.id) != open || s.perHost["h"] != 2 {
+		t.Errorf("%d uploads are left, and the archive's is %+v", s.perHost["h"], s.findSession(archive))
 	}
 }

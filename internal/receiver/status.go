@@ -49,9 +49,9 @@ type Status struct {
 	OldestRead *int64 `json:"oldest_unread_seconds"`
 }
 
-// Inspect reads the status of c's data directory. It writes nothing, and may run beside a live
-// receiver.
-func Inspect(c Config, now time.Time) (Status, error) {
+// InspectStatus reads the status of c's data directory. It writes nothing, and may run beside a
+// live receiver.
+func InspectStatus(c Config, now time.Time) (Status, error) {
 	st := Status{DataDir: string(c.DataDir), MinFree: int64(c.MinFree), ScrubRate: int64(c.Scrub.Rate)}
 	data, err := durable.Open(string(c.DataDir))
 	if err != nil {
@@ -99,7 +99,7 @@ func Inspect(c Config, now time.Time) (Status, error) {
 
 // inspectSpace sets the free space, and a problem if uploads are refused for it.
 func (st *Status) inspectSpace(c Config, data *durable.Dir) error {
-	free, err := data.Free()
+	free, err := data.FreeSpace()
 	if err != nil {
 		return err
 	}

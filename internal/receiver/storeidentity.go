@@ -37,7 +37,7 @@ func (r *Receiver) isEmpty() (bool, error) {
 	if r.index.DurableBytes() > 0 {
 		return false, nil
 	}
-	for host, err := range r.store.Hosts() {
+	for host, err := range r.store.AllHosts() {
 		if err != nil {
 			continue // not a host, or unreadable: the scrub reports it
 		}
@@ -60,9 +60,9 @@ func (r *Receiver) Store() (wire.Store, error) {
 	return wire.Store{ID: name.ID, IndexBytes: n, IndexTail: tail, Replaces: name.Replaces}, nil
 }
 
-// Has reports whether this is the store that a host knows, or replaces it. The length of the
+// HasStore reports whether this is the store that a host knows, or replaces it. The length of the
 // index is not enough: one that was restored from an older image may have grown since.
-func (r *Receiver) Has(known wire.Store) (bool, error) {
+func (r *Receiver) HasStore(known wire.Store) (bool, error) {
 	name := r.identity.Current()
 	if known.ID != name.ID {
 		return slices.Contains(name.Replaces, known.ID), nil

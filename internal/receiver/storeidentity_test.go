@@ -57,7 +57,7 @@ func TestNewEmptyStoreIsBegunLoudly(t *testing.T) {
 	if text := log.take(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, "a new, empty store") || !strings.Contains(text, first.ID) || !strings.Contains(text, l.data) {
 		t.Errorf("an empty store is begun with %q", text)
 	}
-	st, err := receiver.Inspect(l.cfg, time.Now())
+	st, err := receiver.InspectStatus(l.cfg, time.Now())
 	if err != nil || st.Store == nil || st.Store.ID != first.ID || !st.Store.Empty || st.Store.IndexBytes != 0 {
 		t.Errorf("status of an empty store: %+v, %v", st.Store, err)
 	}
@@ -66,7 +66,7 @@ func TestNewEmptyStoreIsBegunLoudly(t *testing.T) {
 	if text := log.take(); strings.Contains(text, "empty") {
 		t.Errorf("a store with a row is begun with %q", text)
 	}
-	st, err = receiver.Inspect(l.cfg, time.Now())
+	st, err = receiver.InspectStatus(l.cfg, time.Now())
 	if err != nil || st.Store == nil || st.Store.Empty || st.Store.IndexBytes == 0 {
 		t.Errorf("status of a store with a row: %+v, %v", st.Store, err)
 	}
@@ -273,7 +273,7 @@ func TestNoCommandNamesAStore(t *testing.T) {
 	l.stop()
 	path := filepath.Join(l.data, "store.json")
 	must(t, os.Remove(path))
-	if st, err := receiver.Inspect(l.cfg, time.Now()); err != nil || st.Store != nil || len(st.Problems) > 0 {
+	if st, err := receiver.InspectStatus(l.cfg, time.Now()); err != nil || st.Store != nil || len(st.Problems) > 0 {
 		t.Errorf("status without a name: %+v %q, %v", st.Store, st.Problems, err)
 	}
 	if _, err := datadir.InspectStore(string(l.cfg.DataDir)); !errors.Is(err, fs.ErrNotExist) {
@@ -318,7 +318,7 @@ func TestRestoredImageIsNotWhatItsHostsKnew(t *testing.T) {
 	}
 	has := func(what string, known wire.Store, want bool) {
 		t.Helper()
-		if got, err := l.r.Has(known); err != nil || got != want {
+		if got, err := l.r.HasStore(known); err != nil || got != want {
 			t.Errorf("%s: %v, %v, want %v", what, got, err, want)
 		}
 	}

@@ -220,7 +220,7 @@ func TestRequestEndsWithItsCertificate(t *testing.T) {
 func (l *lab) request(t *testing.T, host episode.Name, valid time.Duration) *http.Request {
 	t.Helper()
 	out := t.TempDir()
-	_, err := pki.Issue(l.pki, host, out, pki.IssueOptions{Valid: valid})
+	_, err := pki.IssueHost(l.pki, host, out, pki.IssueOptions{Valid: valid})
 	must(t, err)
 	text, err := os.ReadFile(filepath.Join(out, string(host)+".crt"))
 	must(t, err)
@@ -265,7 +265,7 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 		default:
 		}
 		must(t, os.WriteFile(crl, good, 0o644))
-		_, err = pki.Revoke(l.pki, "lab-01", time.Now())
+		_, err = pki.RevokeHost(l.pki, "lab-01", time.Now())
 		must(t, errors.Join(err, l.r.Reload()))
 		began := time.Now()
 		<-done
@@ -321,7 +321,7 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 			if _, err := datadir.EnableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test"); !errors.Is(err, datadir.ErrDisabledList) || !strings.Contains(err.Error(), path) {
 				t.Errorf("enabling: %v", err)
 			}
-			if _, err := datadir.Hosts(string(d.cfg.DataDir)); !errors.Is(err, datadir.ErrDisabledList) {
+			if _, err := datadir.ListHosts(string(d.cfg.DataDir)); !errors.Is(err, datadir.ErrDisabledList) {
 				t.Errorf("listing: %v", err)
 			}
 			must(t, os.RemoveAll(path))
@@ -354,7 +354,7 @@ func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 		}
 	}
 	l.restart(func() {})
-	hosts, err := datadir.Hosts(string(l.cfg.DataDir))
+	hosts, err := datadir.ListHosts(string(l.cfg.DataDir))
 	must(t, err)
 	if len(hosts) != 2 || hosts[0].State != datadir.HostDisabled || !hosts[0].Stored || hosts[1].State != datadir.HostDisabled || hosts[1].Stored {
 		t.Errorf("%+v", hosts)
@@ -366,7 +366,7 @@ func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 			t.Errorf("%d: %+v", i, changes)
 		}
 	}
-	if hosts, err = datadir.Hosts(string(l.cfg.DataDir)); err != nil || len(hosts) != 1 {
+	if hosts, err = datadir.ListHosts(string(l.cfg.DataDir)); err != nil || len(hosts) != 1 {
 		t.Errorf("%+v, %v", hosts, err)
 	}
 }
@@ -385,7 +385,7 @@ func TestSimultaneousDisablingLosesNone(t *testing.T) {
 	for range commands {
 		must(t, within(t, time.Minute, done, "a command"))
 	}
-	if hosts, err := datadir.Hosts(string(l.cfg.DataDir)); err != nil || len(hosts) != commands {
+	if hosts, err := datadir.ListHosts(string(l.cfg.DataDir)); err != nil || len(hosts) != commands {
 		t.Errorf("%+v, %v", hosts, err)
 	}
 }

@@ -39,12 +39,12 @@ func newBudget(perSecond int64, busy func() bool) *budget {
 	return &budget{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), burst: burst, busy: busy}
 }
 
-// charge counts n bytes and does not wait.
-func (b *budget) charge(n int) { b.spent += int64(n) }
+// chargeBytes counts n bytes and does not wait.
+func (b *budget) chargeBytes(n int) { b.spent += int64(n) }
 
-// wait counts n bytes and waits until they may be read.
-func (b *budget) wait(ctx context.Context, n int) error {
-	b.charge(n)
+// waitBytes counts n bytes and waits until they may be read.
+func (b *budget) waitBytes(ctx context.Context, n int) error {
+	b.chargeBytes(n)
 	if b.beforeWait != nil {
 		b.beforeWait()
 	}

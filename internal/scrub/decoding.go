@@ -31,49 +31,49 @@ type decoding struct {
 	remembered bool  // the result is stored in an attribute of the file
 }
 
-func (d *decoding) reading() store.Reading {
+func (d *decoding) readingOptions() store.Reading {
 	return store.Reading{
 		Pace:     func(r io.Reader) io.Reader { return &chargedReader{d, r} },
 		Check:    func(r io.Reader) (digest.Digest, error) { return archive.ContentDigest(r, d) },
-		Remember: d.remember,
+		Remember: d.rememberResult,
 		Progress: d.progress,
 	}
 }
 
-// remember reports whether the result is to be stored, so that an expensive archive is not
+// rememberResult reports whether the result is to be stored, so that an expensive archive is not
 // decoded again. A decoding error must have occurred twice: cables and memory fail too.
-func (d *decoding) remember(unfit error) (decoded int64, ok bool) {
-	d.remembered = d.expands() && (unfit == nil || d.confirming)
+func (d *decoding) rememberResult(unfit error) (decoded int64, ok bool) {
+	d.remembered = d.isExpansive() && (unfit == nil || d.confirming)
 	return d.decoded, d.remembered
 }
 
-func (d *decoding) expands() bool { return d.decoded > archive.ExpansionLimit(d.size) }
+func (d *decoding) isExpansive() bool { return d.decoded > archive.ExpansionLimit(d.size) }
 
 // Write receives decoded bytes. While a host waits, an expensive archive is not decoded to
 // its end: the scrub does that once.
 func (d *decoding) Write(b []byte) (int, error) {
 	d.decoded += int64(len(b))
-	if d.budget == nil && d.expands() {
+	if d.budget == nil && d.isExpansive() {
 		return 0, fmt.Errorf("%w: %w", store.ErrUndecided, archive.ErrExpands)
 	}
 	due := d.decoded/freeExpansionRatio - d.charged
 	if due <= 0 {
 		return len(b), d.ctx.Err()
 	}
-	return len(b), d.charge(int(due))
+	return len(b), d.chargeBytes(int(due))
 }
 
-// charge charges n bytes to the budget, and waits for them unless noWait is set.
-func (d *decoding) charge(n int) error {
+// chargeBytes charges n bytes to the budget, and waits for them unless noWait is set.
+func (d *decoding) chargeBytes(n int) error {
 	d.charged += int64(n)
 	switch {
 	case d.budget == nil:
 		return d.ctx.Err()
 	case d.noWait:
-		d.budget.charge(n)
+		d.budget.chargeBytes(n)
 		return d.ctx.Err()
 	}
-	return d.budget.wait(d.ctx, n)
+	return d.budget.waitBytes(d.ctx, n)
 }
 
 // chargedReader charges to the budget what is read from the disk.
@@ -84,7 +84,7 @@ type chargedReader struct {
 
 func (c *chargedReader) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
-	if cerr := c.d.charge(n); cerr != nil {
+	if cerr := c.d.chargeBytes(n); cerr != nil {
 		return 0, cerr
 	}
 	return n, err

@@ -23,8 +23,8 @@ type hostFinding struct {
 	finding string
 }
 
-// add logs a finding, unless enough of this kind were logged.
-func (l *findingLog) add(f Finding) {
+// logFinding logs a finding, unless enough of this kind were logged.
+func (l *findingLog) logFinding(f Finding) {
 	if l.counts == nil {
 		l.counts = make(map[hostFinding]int)
 	}
@@ -60,8 +60,8 @@ func (l *findingLog) logSuppressed() {
 	}
 }
 
-// Log logs what the verification found. log must have the attributes host and episode.
-func (r Result) Log(log *slog.Logger) {
+// LogTo logs what the verification found. log must have the attributes host and episode.
+func (r Result) LogTo(log *slog.Logger) {
 	switch {
 	case r.Err != nil:
 		logFailure(log, errors.Is(r.Err, store.ErrUndecodable), r.Quarantined, r.Err)

@@ -98,7 +98,7 @@ func (p *pass) startWalks() error {
 	}
 	p.walks = make([]*hostWalk, 0, len(hosts))
 	for _, host := range hosts {
-		c := p.progress.cursor(host, saved)
+		c := p.progress.cursorOf(host, saved)
 		p.walks = append(p.walks, &hostWalk{host: host, after: c.After, done: c.Done})
 	}
 	next, found := slices.BinarySearchFunc(p.walks, p.progress.Host, func(w *hostWalk, host episode.Name) int {
@@ -120,7 +120,7 @@ func (p *pass) runTurn(ctx context.Context, w *hostWalk, pageSize int) error {
 	p.progress.Host, p.progress.Episode = w.host, w.after
 	for w.credit > 0 && !w.done {
 		before := p.budget.spent
-		if err := p.advance(ctx, w, pageSize); err != nil {
+		if err := p.advanceWalk(ctx, w, pageSize); err != nil {
 			return err
 		}
 		w.credit -= p.budget.spent - before
@@ -131,8 +131,8 @@ func (p *pass) runTurn(ctx context.Context, w *hostWalk, pageSize int) error {
 	return ctx.Err()
 }
 
-// advance verifies the next archive of a host, or lists the names of the next ones.
-func (p *pass) advance(ctx context.Context, w *hostWalk, pageSize int) error {
+// advanceWalk verifies the next archive of a host, or lists the names of the next ones.
+func (p *pass) advanceWalk(ctx context.Context, w *hostWalk, pageSize int) error {
 	switch {
 	case len(w.names) > 0:
 		name := w.names[0]
@@ -157,7 +157,7 @@ func (p *pass) advance(ctx context.Context, w *hostWalk, pageSize int) error {
 // name.
 func (p *pass) listNames(w *hostWalk, pageSize int) error {
 	names, err := p.verifier.Store.ListNames(w.host, w.after, w.lastName, pageSize)
-	p.budget.charge(listCost * names.Seen)
+	p.budget.chargeBytes(listCost * names.Seen)
 	if err != nil {
 		w.done = true
 		return p.reportUnlistable(w.host, err)
@@ -185,8 +185,8 @@ func (p *pass) reportUnlistable(host episode.Name, err error) error {
 // attributes of the files.
 const maxCursors = 200
 
-// position returns the progress with a cursor for each host.
-func (p *pass) position() Progress {
+// savedPosition returns the progress with a cursor for each host.
+func (p *pass) savedPosition() Progress {
 	at := p.progress
 	at.cursors = nil
 	for _, w := range p.walks {

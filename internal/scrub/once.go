@@ -11,7 +11,7 @@ import (
 	"cis490/internal/store"
 )
 
-// Options say what [Once] does.
+// Options say what [RunOnce] does.
 type Options struct {
 	Rate      int64         // bytes per second; 0 means unlimited
 	OlderThan time.Duration // skip what was verified more recently
@@ -23,10 +23,10 @@ type Options struct {
 	Progress   func(bytes int) // unless nil, is called with the number of bytes of each read
 }
 
-// Once verifies the store in data, whose index has the name indexFile. It may run beside a
+// RunOnce verifies the store in data, whose index has the name indexFile. It may run beside a
 // live receiver, unless [Options.Quarantine] is set. It changes nothing but the attributes
 // that say when a file was verified.
-func Once(ctx context.Context, data *durable.Dir, indexFile string, o Options) (Progress, error) {
+func RunOnce(ctx context.Context, data *durable.Dir, indexFile string, o Options) (Progress, error) {
 	v := &Verifier{Progress: o.Progress, Row: func(ctx context.Context, key episode.Key) (digest.Digest, bool, error) {
 		return lookUpDigest(ctx, data, indexFile, key)
 	}}
@@ -70,6 +70,6 @@ func lookUpDigest(ctx context.Context, data *durable.Dir, indexFile string, key 
 	if err != nil {
 		return digest.Digest{}, false, err
 	}
-	row, found, err := index.Lookup(ctx, f, info.Size(), key)
+	row, found, err := index.FindRow(ctx, f, info.Size(), key)
 	return row.SHA256, found, err
 }

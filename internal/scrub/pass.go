@@ -66,17 +66,17 @@ func (p *pass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Key) er
 	if err == nil && w.skipNew(o, p.progress.Started) {
 		// No wait: otherwise new archives could come faster than the pass skips them.
 		p.progress.Skipped++
-		p.budget.charge(skipCost)
+		p.budget.chargeBytes(skipCost)
 		return nil
 	}
-	if err := p.budget.wait(ctx, seekCost); err != nil {
+	if err := p.budget.waitBytes(ctx, seekCost); err != nil {
 		return err
 	}
 	if err == nil && (o.InFlight || o.VerifiedAt.After(p.verifiedSince)) {
 		p.progress.Skipped++
 		return nil
 	}
-	result, err := p.verifier.verify(ctx, key, p.budget) // also if Stat failed: it is counted
+	result, err := p.verifier.verifyArchive(ctx, key, p.budget) // also if Stat failed: it is counted
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -93,12 +93,12 @@ func (p *pass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Key) er
 	}
 	p.progress.Objects++
 	p.progress.Bytes += result.Object.Size
-	p.record(key, result, verified)
+	p.recordResult(key, result, verified)
 	return nil
 }
 
-// record counts and reports the result for an archive.
-func (p *pass) record(key episode.Key, r Result, verified bool) {
+// recordResult counts and reports the result for an archive.
+func (p *pass) recordResult(key episode.Key, r Result, verified bool) {
 	if r.expandedSize > 0 {
 		p.progress.Expanding++
 	}
@@ -109,7 +109,7 @@ func (p *pass) record(key episode.Key, r Result, verified bool) {
 	}
 	if r.Err == nil {
 		if r.Transient != nil && verified && p.log != nil {
-			r.Log(p.log.With("host", key.Host, "episode", key.Name))
+			r.LogTo(p.log.With("host", key.Host, "episode", key.Name))
 		}
 		return
 	}

@@ -81,9 +81,9 @@ func saveProgress(data *durable.Dir, p Progress) error {
 	return err
 }
 
-// cursor returns the position in a host's archives before the last restart. A scrub before
+// cursorOf returns the position in a host's archives before the last restart. A scrub before
 // 2026-11-29 has read the hosts whose names come before its own position.
-func (p *Progress) cursor(host episode.Name, saved map[episode.Name]hostCursor) hostCursor {
+func (p *Progress) cursorOf(host episode.Name, saved map[episode.Name]hostCursor) hostCursor {
 	if !p.byName {
 		return saved[host]
 	}

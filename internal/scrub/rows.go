@@ -29,7 +29,7 @@ func (p *pass) findMissing(ctx context.Context) error {
 	n := 0
 	// Rows that are appended from now on are left to the next pass, so that this one ends
 	// however many there are.
-	for row, err := range index.Rows(io.LimitReader(in, end.Size())) {
+	for row, err := range index.ReadRows(io.LimitReader(in, end.Size())) {
 		if _, bad := errors.AsType[*index.LineError](err); bad {
 			continue // 'receiver index verify' reports it
 		}
@@ -37,7 +37,7 @@ func (p *pass) findMissing(ctx context.Context) error {
 			return err
 		}
 		if n++; n%256 == 0 {
-			if err := p.budget.wait(ctx, seekCost); err != nil {
+			if err := p.budget.waitBytes(ctx, seekCost); err != nil {
 				return err
 			}
 		}
@@ -62,12 +62,12 @@ func (p *pass) checkRow(ctx context.Context, row index.Row) error {
 		return err == nil && p.markIndexed != nil && !o.Indexed && !o.InFlight && o.Digest == row.SHA256 && o.Size == row.Size
 	}
 	if needsMark() {
-		if err := p.budget.wait(ctx, seekCost); err != nil {
+		if err := p.budget.waitBytes(ctx, seekCost); err != nil {
 			return err
 		}
 	}
 	if needsMark() || errors.Is(err, fs.ErrNotExist) {
-		unlock := p.verifier.lock(key)
+		unlock := p.verifier.lockKey(key)
 		defer unlock()
 		if o, err = p.verifier.Store.Stat(key); needsMark() {
 			o.ReceivedAt = row.ReceivedAt

@@ -37,7 +37,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		return nil
 	}
 	p, err := s.loadPosition()
-	if err != nil || !sleep(ctx, startDelay) {
+	if err != nil || !sleepContext(ctx, startDelay) {
 		return err
 	}
 	for {
@@ -45,7 +45,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		if p.Ended.IsZero() {
 			wait = 0
 		}
-		if !sleep(ctx, wait) {
+		if !sleepContext(ctx, wait) {
 			return nil
 		}
 		if p.Started.IsZero() || !p.Ended.IsZero() {
@@ -60,7 +60,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			s.Log.Error("scrub stopped for an hour", "err", err)
-			if !sleep(ctx, retryDelay) {
+			if !sleepContext(ctx, retryDelay) {
 				return nil
 			}
 		}
@@ -112,14 +112,14 @@ func (s *Scheduler) runPass(ctx context.Context, from Progress) (Progress, error
 		progress: from, verifier: s.Verifier, verifiedSince: from.Started,
 		budget: newBudget(int64(s.Config.Rate), s.Busy),
 		data:   s.Data, indexFile: s.IndexFile, markIndexed: s.Store.MarkIndexed,
-		found: findings.add, log: s.Log,
+		found: findings.logFinding, log: s.Log,
 	}
 	p.savePosition = func() error {
 		if time.Since(lastSave) < saveInterval {
 			return nil
 		}
 		lastSave = time.Now()
-		return s.savePosition(p.position())
+		return s.savePosition(p.savedPosition())
 	}
 	p.afterArchive = func() error {
 		if err := s.Verifier.diskError(); err != nil {
@@ -138,7 +138,7 @@ func (s *Scheduler) runPass(ctx context.Context, from Progress) (Progress, error
 		done = s.endPass(done)
 	} else {
 		done.Ended = time.Time{}
-		done.cursors = p.position().cursors
+		done.cursors = p.savedPosition().cursors
 	}
 	return done, errors.Join(err, s.savePosition(done))
 }
@@ -154,8 +154,8 @@ func (s *Scheduler) endPass(p Progress) Progress {
 	return p
 }
 
-// sleep waits, and reports whether ctx has not ended.
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleepContext waits, and reports whether ctx has not ended.
+func sleepContext(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}

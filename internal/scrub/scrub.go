@@ -3,7 +3,7 @@
 //
 // The hosts take turns, and a budget of bytes per second bounds what a scrub costs. A
 // [Scheduler] runs one pass per interval beside a live receiver, and continues a pass that
-// a restart interrupted. [Once] runs a single pass from the command line.
+// a restart interrupted. [RunOnce] runs a single pass from the command line.
 //
 // Invariant: an archive is moved to quarantine only after two readings that found it
 // corrupt, and never on a disk that fails to give one archive after another.
@@ -35,10 +35,10 @@ type Config struct {
 func (c Config) Validate() []error {
 	var errs []error
 	if c.Rate != 0 && c.Rate < 4<<10 {
-		errs = append(errs, config.Invalid("scrub.rate", "must be at least 4KiB, or 0B for none"))
+		errs = append(errs, config.InvalidValue("scrub.rate", "must be at least 4KiB, or 0B for none"))
 	}
 	if c.Interval.Std() < time.Minute {
-		errs = append(errs, config.Invalid("scrub.interval", "must be at least 1m"))
+		errs = append(errs, config.InvalidValue("scrub.interval", "must be at least 1m"))
 	}
 	return errs
 }
@@ -88,13 +88,13 @@ type Progress struct {
 	// disk.
 	Disk string `json:"disk,omitempty"`
 
-	// cursors hold the position in each host's archives, see [pass.position].
+	// cursors hold the position in each host's archives, see [pass.savedPosition].
 	cursors []hostCursor
 	byName  bool // Host and Episode are the position of a pass in the order of names
 }
 
-// Lost returns how many archives are corrupt, unreadable or missing.
-func (p Progress) Lost() int64 { return p.Damaged + p.Unreadable + p.Missing }
+// LostCount returns how many archives are corrupt, unreadable or missing.
+func (p Progress) LostCount() int64 { return p.Damaged + p.Unreadable + p.Missing }
 
 // A Finding is a problem with one archive, or with all archives of a host.
 type Finding struct {
@@ -109,5 +109,5 @@ type Finding struct {
 
 // Layout describes the names that this package creates in the data directory.
 func Layout() durable.Layout {
-	return durable.Layout{{Match: durable.Named(positionFile, durable.TempName(positionFile)), Perm: 0o640}}
+	return durable.Layout{{Match: durable.MatchNames(positionFile, durable.TempName(positionFile)), Perm: 0o640}}
 }

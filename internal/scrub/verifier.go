@@ -49,12 +49,12 @@ type Result struct {
 // VerifyNow is Verify for a host that waits: it is not slowed down, and does not decode
 // what is expensive to decode.
 func (v *Verifier) VerifyNow(ctx context.Context, key episode.Key) (Result, error) {
-	return v.verify(ctx, key, nil)
+	return v.verifyArchive(ctx, key, nil)
 }
 
-// verify reads and decodes the archive under key within b, which may be nil. The error
+// verifyArchive reads and decodes the archive under key within b, which may be nil. The error
 // wraps [fs.ErrNotExist] if there is none, or if it was replaced meanwhile.
-func (v *Verifier) verify(ctx context.Context, key episode.Key, b *budget) (Result, error) {
+func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *budget) (Result, error) {
 	o, err := v.Store.Stat(key)
 	if err != nil {
 		v.RecordReadError(err)
@@ -71,7 +71,7 @@ func (v *Verifier) verify(ctx context.Context, key episode.Key, b *budget) (Resu
 	newExpansion := false
 	read := func(d decoding) (store.Object, error) {
 		d.ctx, d.budget, d.size, d.progress = ctx, b, size, v.Progress
-		o, err := v.Store.ReadBack(ctx, key, want, d.reading())
+		o, err := v.Store.ReadBack(ctx, key, want, d.readingOptions())
 		newExpansion = newExpansion || d.remembered
 		if expandedSize = o.Decoded.Size; d.remembered {
 			expandedSize = d.decoded
@@ -105,13 +105,13 @@ func (v *Verifier) readTwice(key episode.Key, read func(decoding) (store.Object,
 		v.RecordReadError(first)
 		return Result{Object: o}, first
 	}
-	return v.confirm(key, first, read)
+	return v.confirmFailure(key, first, read)
 }
 
-// confirm reads an archive again after a reading that failed with first, and quarantines
+// confirmFailure reads an archive again after a reading that failed with first, and quarantines
 // it if that fails too.
-func (v *Verifier) confirm(key episode.Key, first error, read func(decoding) (store.Object, error)) (Result, error) {
-	defer v.lock(key)()
+func (v *Verifier) confirmFailure(key episode.Key, first error, read func(decoding) (store.Object, error)) (Result, error) {
+	defer v.lockKey(key)()
 	o, err := read(decoding{noWait: true})
 	diskFails := v.RecordReadError(err)
 	if !store.FailsVerification(err) {
@@ -128,7 +128,7 @@ func (v *Verifier) confirm(key episode.Key, first error, read func(decoding) (st
 	return result, nil
 }
 
-func (v *Verifier) lock(key episode.Key) (unlock func()) {
+func (v *Verifier) lockKey(key episode.Key) (unlock func()) {
 	if v.Lock == nil {
 		return func() {}
 	}

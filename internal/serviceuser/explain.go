@@ -26,7 +26,7 @@ func Explain(err error, program string) error {
 	}
 	us := Current()
 	return fmt.Errorf("%w; %s belongs to %s (mode %04o), and this process runs as %s: %s",
-		err, b.path, userName(b.uid), b.mode, us.Name(), b.fix(us, program))
+		err, b.path, userName(b.uid), b.mode, us.Name(), b.fixCommand(us, program))
 }
 
 // deniedPath returns the path of a permission error.
@@ -92,8 +92,8 @@ func statObstacle(path string) (obstacle, bool) {
 	return obstacle{path: path, uid: int(st.Uid), mode: st.Mode & 0o7777, isDir: info.IsDir()}, true
 }
 
-// fix returns the command that gives access.
-func (b obstacle) fix(us User, program string) string {
+// fixCommand returns the command that gives access.
+func (b obstacle) fixCommand(us User, program string) string {
 	name := filepath.Base(strings.Fields(program)[0])
 	switch {
 	case isCredential(b.want):

@@ -30,10 +30,10 @@ type link struct {
 	uid  uint32
 }
 
-// resolve follows a path step by step. It opens each name below the descriptor of the one before,
-// so that a directory swapped meanwhile has no effect. It follows only links of root and of the
-// owner of the final directory: any other user could lead root to a directory of a third user.
-func resolve(path string) (*resolvedPath, error) {
+// resolvePath follows a path step by step. It opens each name below the descriptor of the one
+// before, so that a directory swapped meanwhile has no effect. It follows only links of root and of
+// the owner of the final directory: any other user could lead root to a directory of a third user.
+func resolvePath(path string) (*resolvedPath, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (p *resolvedPath) statOwner() (unix.Stat_t, error) {
 // an error wrapping [fs.ErrNotExist] if there is no such directory. It also opens a directory that
 // this process may enter but not list.
 func OpenDir(path string) (*durable.Dir, error) {
-	p, err := resolve(path)
+	p, err := resolvePath(path)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func OpenDir(path string) (*durable.Dir, error) {
 
 // OpenNearest is [OpenDir] for the last directory of path that exists.
 func OpenNearest(path string) (*durable.Dir, error) {
-	p, err := resolve(path)
+	p, err := resolvePath(path)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +220,7 @@ func (p *resolvedPath) open() (*durable.Dir, error) {
 // that is in a directory of u. With create, it creates the first missing directory for u if only
 // root can write to its parent; u itself creates the others.
 func prepareDir(path string, u User, create bool) error {
-	p, err := resolve(path)
+	p, err := resolvePath(path)
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func Become(s State) (u User, notes, err error) {
 // findOwner opens a state directory and returns its service user. The directory is nil if it does
 // not exist.
 func findOwner(path string) (*durable.Dir, User, error) {
-	at, err := resolve(path)
+	at, err := resolvePath(path)
 	if err != nil {
 		return nil, User{}, err
 	}
@@ -127,15 +127,15 @@ func findOwner(path string) (*durable.Dir, User, error) {
 		if owner.Uid == 0 {
 			return nil, lookupName(DefaultName), nil
 		}
-		return nil, lookup(int(owner.Uid), int(owner.Gid)), nil // only that user can create it
+		return nil, lookUpUser(int(owner.Uid), int(owner.Gid)), nil // only that user can create it
 	}
 	dir, err := at.open()
-	return dir, lookup(int(owner.Uid), int(owner.Gid)), err
+	return dir, lookUpUser(int(owner.Uid), int(owner.Gid)), err
 }
 
-// lookup returns the user with these ids, which needs no name. It replaces the group of root, which
-// a directory has that was given to a user by name alone.
-func lookup(uid, gid int) User {
+// lookUpUser returns the user with these ids, which needs no name. It replaces the group of root,
+// which a directory has that was given to a user by name alone.
+func lookUpUser(uid, gid int) User {
 	u := User{UID: uid, GID: gid, Groups: []int{gid}}
 	known, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {
@@ -167,7 +167,7 @@ func lookupName(name string) User {
 	if uerr != nil || gerr != nil {
 		return User{}
 	}
-	return lookup(uid, gid)
+	return lookUpUser(uid, gid)
 }
 
 // dropPrivileges changes all threads of the process to u for good. The process must be root.
@@ -207,9 +207,9 @@ func IsHiddenCredential(path string) bool {
 	return false
 }
 
-// CheckReadable returns an error for each file that this process cannot read. After [Become] that
-// stands for the daemon, which reads them without root. It skips credentials of systemd, which only
-// their unit can read.
+// CheckReadable returns an error for each file that this process cannot read. After [Become] this
+// process is the user of the daemon, which reads them without root. It skips credentials of
+// systemd, which only their unit can read.
 func CheckReadable(files []string, program string) error {
 	var errs []error
 	for _, path := range files {

@@ -51,7 +51,7 @@ var acts = map[string]func(args []string) error{
 func become(args []string) error {
 	u, notes, err := serviceuser.Become(serviceuser.State{
 		Dir:    args[0],
-		Layout: durable.Layout{{Match: durable.Named(".lock"), Perm: 0o640}},
+		Layout: durable.Layout{{Match: durable.MatchNames(".lock"), Perm: 0o640}},
 		Dirs:   args[1:],
 		Create: true,
 	})

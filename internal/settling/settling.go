@@ -2,7 +2,7 @@
 //
 // An episode has settled when nothing in it has changed for the settling time: its marker
 // may have arrived before the rest, from a program that copies in sorted order. The last
-// change is read off the ctimes, which nobody can set, so a restart does not start the wait
+// change is read from the ctimes, which no process can set, so a restart does not start the wait
 // again.
 //
 // Invariant: a tree with a ctime in the future settles only after it was seen unchanged for
@@ -42,7 +42,7 @@ func (e *UnsettledError) Error() string {
 }
 
 // Observation is the state of a tree that has a ctime in the future, because the clock was
-// set back. Only a second look can tell for how long that state has lasted.
+// set back. Only a second check shows for how long that state has lasted.
 type Observation struct {
 	Fingerprint digest.Digest
 	At          time.Time
@@ -64,7 +64,7 @@ func Check(settle time.Duration, m archive.Marks, seen *Observation, now time.Ti
 	}
 	if !changedAt.After(now) {
 		seen = nil
-		wait = changedAt.Add(wait + granularity(changedAt)).Sub(now)
+		wait = changedAt.Add(wait + timestampGranularity(changedAt)).Sub(now)
 	} else {
 		if seen == nil || seen.Fingerprint != m.Fingerprint {
 			seen = &Observation{m.Fingerprint, now}
@@ -95,7 +95,7 @@ func CheckError(err error, settle time.Duration, m archive.Marks, markedAt, now 
 	default:
 		changedAt = m.ChangedAt
 	}
-	wait := changedAt.Add(MarkerFirstFactor*settle + granularity(changedAt)).Sub(now)
+	wait := changedAt.Add(MarkerFirstFactor*settle + timestampGranularity(changedAt)).Sub(now)
 	if wait <= 0 || changedAt.After(now) {
 		return err
 	}
@@ -105,22 +105,22 @@ func CheckError(err error, settle time.Duration, m archive.Marks, markedAt, now 
 // clockTick is the longest time for which a kernel writes the same time into ctimes.
 const clockTick = 10 * time.Millisecond
 
-// granularity returns how much later than its ctime a change may have been. A kernel uses
+// timestampGranularity returns how much later than its ctime a change may have been. A kernel uses
 // the time of its last tick, and some file systems store whole seconds.
-func granularity(ctime time.Time) time.Duration {
+func timestampGranularity(ctime time.Time) time.Duration {
 	if ctime.Nanosecond() == 0 {
 		return time.Second
 	}
 	return clockTick
 }
 
-// Earliest returns the earliest time at which an episode may have settled that changed at
+// EarliestSettled returns the earliest time at which an episode may have settled that changed at
 // changedAt or later. It returns false if that time has passed, or if changedAt is in the
 // future: then the whole tree must be checked.
-func Earliest(settle time.Duration, changedAt, now time.Time) (time.Time, bool) {
+func EarliestSettled(settle time.Duration, changedAt, now time.Time) (time.Time, bool) {
 	if settle == 0 || changedAt.After(now) {
 		return time.Time{}, false
 	}
-	wait := changedAt.Add(settle + granularity(changedAt)).Sub(now)
+	wait := changedAt.Add(settle + timestampGranularity(changedAt)).Sub(now)
 	return now.Add(wait), wait > 0
 }

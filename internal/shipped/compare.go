@@ -41,26 +41,26 @@ type comparer struct {
 	readNone bool
 }
 
-// compare compares the directory dir of folder, which holds the episode r, with its recorded
+// compareTree compares the directory dir of folder, which holds the episode r, with its recorded
 // state and with the contents that the receiver reports; zero if it does not. Errors of this
 // one tree are part of the comparison. Only a storage fault and the end of ctx are returned.
-func (c *comparer) compare(ctx context.Context, folder *durable.Dir, dir string, r source.Retired, contents digest.Digest) (comparison, error) {
+func (c *comparer) compareTree(ctx context.Context, folder *durable.Dir, dir string, r source.Retired, contents digest.Digest) (comparison, error) {
 	tree, err := c.src.TreeIn(folder, dir, r.Name)
 	if err != nil {
-		return incomparable(ctx, err)
+		return comparisonOfError(ctx, err)
 	}
 	defer tree.Close()
 	at := time.Now()
 	found := comparison{}
 	if found.Inspection, err = tree.Inspect(ctx); err != nil {
-		return incomparable(ctx, err)
+		return comparisonOfError(ctx, err)
 	}
 	below := found.Below.Short()
 	switch {
 	case r.Change != nil && (r.Change.Partial || r.Change.Fingerprint == below && !c.readAll):
-		return found.different(r.Change.Cause), nil
+		return found.withDifference(r.Change.Cause), nil
 	case found.Skips.Short() != r.State.Skips:
-		return found.different(skipCause(r, found.FirstSkip)), nil
+		return found.withDifference(skipCause(r, found.FirstSkip)), nil
 	case r.State.Fingerprint == below && !c.readAll:
 		found.equal = true
 		if r.Change != nil { // it was changed, and changed back
@@ -77,16 +77,16 @@ func (c *comparer) compare(ctx context.Context, folder *durable.Dir, dir string,
 	if contents.IsZero() {
 		contents = r.State.Contents
 	}
-	got, marks, err := tree.Contents(ctx, c.onRead)
+	got, marks, err := tree.HashContents(ctx, c.onRead)
 	if err == nil && marks.Fingerprint != found.Fingerprint {
 		err = archive.ErrChanged
 	}
 	if err != nil {
-		return incomparable(ctx, err)
+		return comparisonOfError(ctx, err)
 	}
 	if got != contents {
-		return found.different(fmt.Sprintf("it is not what the receiver has; %s changed last, at %s",
-			unquote(found.ChangedLast), found.ChangedAt.UTC().Format(time.RFC3339))), nil
+		return found.withDifference(fmt.Sprintf("it is not what the receiver has; %s changed last, at %s",
+			trimQuotes(found.ChangedLast), found.ChangedAt.UTC().Format(time.RFC3339))), nil
 	}
 	state := source.StateOf(marks, at)
 	state.Contents = contents
@@ -105,13 +105,13 @@ func skipCause(r source.Retired, first string) string {
 	return fmt.Sprintf("%s is not in its archive, and was not left out of it then", first)
 }
 
-func (c comparison) different(cause string) comparison {
+func (c comparison) withDifference(cause string) comparison {
 	c.differs, c.needsOperator, c.cause = true, true, cause
 	return c
 }
 
-// incomparable returns the comparison for an error of reading a tree.
-func incomparable(ctx context.Context, err error) (comparison, error) {
+// comparisonOfError returns the comparison for an error of reading a tree.
+func comparisonOfError(ctx context.Context, err error) (comparison, error) {
 	if ctx.Err() != nil || errors.Is(err, durable.ErrFault) {
 		return comparison{}, err
 	}
@@ -122,13 +122,13 @@ func incomparable(ctx context.Context, err error) (comparison, error) {
 	return comparison{cause: cause, needsOperator: true}, nil
 }
 
-// unquote removes the quotes of text that is printable ASCII.
-func unquote(s string) string {
+// trimQuotes removes the quotes of text that is printable ASCII.
+func trimQuotes(s string) string {
 	return strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(s, `"`), `"`), `\"`, `"`)
 }
 
-// record records the result at the open directory of the episode.
-func (c comparison) record(dir *durable.Dir, now time.Time) error {
+// recordAt records the result at the open directory of the episode.
+func (c comparison) recordAt(dir *durable.Dir, now time.Time) error {
 	switch {
 	case c.newState != nil:
 		return source.RecordState(dir, *c.newState)
@@ -141,7 +141,7 @@ func (c comparison) record(dir *durable.Dir, now time.Time) error {
 	return nil
 }
 
-// recordAt is [comparison.record] at a directory of folder. If it cannot be recorded, the
+// recordAt is [comparison.recordAt] at a directory of folder. If it cannot be recorded, the
 // next comparison finds the same.
 func recordAt(folder *durable.Dir, name string, c comparison, now time.Time) error {
 	if c.newState == nil && !c.differs {
@@ -158,7 +158,7 @@ func recordAt(folder *durable.Dir, name string, c comparison, now time.Time) err
 		return err
 	}
 	defer dir.Close()
-	return c.record(dir, now)
+	return c.recordAt(dir, now)
 }
 
 func wholeSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

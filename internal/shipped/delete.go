@@ -25,12 +25,12 @@ const minUnchanged = 3 * time.Second
 
 // deleteEpisode deletes a retired episode, or sets found.Kept. It compares the episode
 // twice: under its name, so that one that must be kept is not moved, and in the trash, where
-// nobody finds it, directly before the deletion.
+// no other process finds it, directly before the deletion.
 func (p *pruning) deleteEpisode(ctx context.Context, r source.Retired, contents digest.Digest, found *PruneResult) error {
 	_, shipped := p.src.Dirs()
 	first := p.comparer
 	first.readNone = !p.DryRun
-	c, err := first.compare(ctx, shipped, r.Dir, r, contents)
+	c, err := first.compareTree(ctx, shipped, r.Dir, r, contents)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (p *pruning) deleteEpisode(ctx context.Context, r source.Retired, contents 
 	if found.Deleted || found.inTrash || errors.Is(err, durable.ErrFault) {
 		return err
 	}
-	if _, judged := d.Judgement(); judged && err != nil {
+	if _, judged := d.ReadJudgement(); judged && err != nil {
 		return err // the next pruning finishes it
 	}
 	dir, restoreErr := d.Restore(shipped)
@@ -72,22 +72,22 @@ func (p *pruning) deleteDiscarded(ctx context.Context, d *outbox.Discarded, r so
 		found.Kept = "it was retired again meanwhile"
 		return nil
 	}
-	c, err := p.comparer.compare(ctx, p.trash.Dir(), d.Name(), r, contents)
+	c, err := p.comparer.compareTree(ctx, p.trash.Dir(), d.Name(), r, contents)
 	if err != nil {
 		return err
 	}
 	if mustKeep(c, found) {
-		return c.record(d.Dir, p.startedAt)
+		return c.recordAt(d.Dir, p.startedAt)
 	}
 	if found.Kept, err = p.reasonToKeepNow(ctx, r); err != nil || found.Kept != "" {
 		return err
 	}
 	quiet := cmp.Or(p.MinUnchanged, minUnchanged)
 	if young, err := isYoung(d, c.ChangedAt, quiet); young || err != nil {
-		found.Kept = fmt.Sprintf("%s changed less than %v ago", unquote(c.ChangedLast), quiet)
+		found.Kept = fmt.Sprintf("%s changed less than %v ago", trimQuotes(c.ChangedLast), quiet)
 		return err
 	}
-	if err := d.Judge(outbox.Judgement{ChangedAt: c.ChangedAt}); err != nil {
+	if err := d.RecordJudgement(outbox.Judgement{ChangedAt: c.ChangedAt}); err != nil {
 		return keepFor(err, found)
 	}
 	return p.deleteJudged(ctx, d, found, func(s durable.Stat) bool {
@@ -213,10 +213,10 @@ func (p *pruning) finishOne(ctx context.Context, name string) error {
 		if err := keepFor(err, &found); err != nil {
 			return err
 		}
-		return p.count(found)
+		return p.countResult(found)
 	}
 	defer d.Close()
-	_, judged := d.Judgement()
+	_, judged := d.ReadJudgement()
 	if judged {
 		if receipt, _, receiptErr := source.ReceiptOf(d.Dir); receiptErr == nil {
 			found.ReceivedAt = receipt.ReceivedAt
@@ -224,7 +224,7 @@ func (p *pruning) finishOne(ctx context.Context, name string) error {
 		err = p.deleteJudged(ctx, d, &found, func(durable.Stat) bool { return true })
 	}
 	if err == nil && !found.Deleted && !found.inTrash {
-		err = p.restore(d, judged, &found)
+		err = p.restoreDiscarded(d, judged, &found)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -234,13 +234,13 @@ func (p *pruning) finishOne(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	return p.count(found)
+	return p.countResult(found)
 }
 
-// restore moves a directory in the trash back to the shipped directory. An older program
+// restoreDiscarded moves a directory in the trash back to the shipped directory. An older program
 // removed the marker before it deleted, and recorded no judgement: what it left is
 // incomplete.
-func (p *pruning) restore(d *outbox.Discarded, judged bool, found *PruneResult) error {
+func (p *pruning) restoreDiscarded(d *outbox.Discarded, judged bool, found *PruneResult) error {
 	_, shipped := p.src.Dirs()
 	if !judged {
 		found.Kept = "an interrupted deletion left it whole"

@@ -18,7 +18,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// suffixDigits is how many digits of a sha256 tell two copies of one name apart.
+// suffixDigits is how many digits of a sha256 distinguish two copies with one name.
 const suffixDigits = 8
 
 // maxSecondNames is the maximum number of names that are tried for one copy.
@@ -62,7 +62,7 @@ func KeepBoth(ctx context.Context, c hostdir.Config, name episode.Name, client u
 		return "", err
 	}
 	defer dirs.Close()
-	hold, err := dirs.Outbox.Held(name)
+	hold, err := dirs.Outbox.ReadHold(name)
 	if err != nil {
 		return "", err
 	}
@@ -78,7 +78,7 @@ func KeepBoth(ctx context.Context, c hostdir.Config, name episode.Name, client u
 	}
 	// The packed copy has the old name inside. It must not go before the episode has its
 	// new name.
-	second, err := r.rename(ctx)
+	second, err := r.renameEpisode(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -99,7 +99,7 @@ type renaming struct {
 // checkDelivered returns an error unless the receiver has what was packed of the episode, or
 // nothing is packed of it.
 func (r *renaming) checkDelivered(ctx context.Context, client uplink.InventoryClient) error {
-	entry, err := r.out.Entry(r.name)
+	entry, err := r.out.OpenEntry(r.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -133,11 +133,11 @@ func (r *renaming) hasReceipt(d digest.Digest) bool {
 	return r.hold.Delivered != nil && *r.hold.Delivered == d
 }
 
-// rename gives the episode a free name, which it returns. It records the name in the hold
+// renameEpisode gives the episode a free name, which it returns. It records the name in the hold
 // first, so that a later call can finish.
-func (r *renaming) rename(ctx context.Context) (episode.Name, error) {
+func (r *renaming) renameEpisode(ctx context.Context) (episode.Name, error) {
 	episodes, shipped := r.src.Dirs()
-	if r.hold.SecondName == "" && !exists(episodes, r.name) {
+	if r.hold.SecondName == "" && !fileExists(episodes, r.name) {
 		return r.findRenamed(ctx)
 	}
 	for n := 1; n <= maxSecondNames; n++ {
@@ -145,7 +145,7 @@ func (r *renaming) rename(ctx context.Context) (episode.Name, error) {
 			return "", err
 		}
 		err := episodes.Rename(string(r.name), episodes, string(r.hold.SecondName))
-		if errors.Is(err, fs.ErrNotExist) && (exists(episodes, r.hold.SecondName) || exists(shipped, r.hold.SecondName)) {
+		if errors.Is(err, fs.ErrNotExist) && (fileExists(episodes, r.hold.SecondName) || fileExists(shipped, r.hold.SecondName)) {
 			err = nil // an earlier call was interrupted
 		}
 		switch {
@@ -182,8 +182,8 @@ func (r *renaming) chooseName(n *int) error {
 // isTaken reports whether there is an episode of this name, or a file of one.
 func (r *renaming) isTaken(name episode.Name) (bool, error) {
 	episodes, shipped := r.src.Dirs()
-	state, err := r.out.State(name)
-	return state.Sealed || state.Held || exists(episodes, name) || exists(shipped, name), err
+	state, err := r.out.ReadState(name)
+	return state.Sealed || state.Held || fileExists(episodes, name) || fileExists(shipped, name), err
 }
 
 // findRenamed returns the name that an older program gave the episode without recording it.
@@ -196,7 +196,7 @@ func (r *renaming) findRenamed(ctx context.Context) (episode.Name, error) {
 	}
 	episodes, shipped := r.src.Dirs()
 	for _, folder := range []*durable.Dir{episodes, shipped} {
-		if !exists(folder, second) {
+		if !fileExists(folder, second) {
 			continue
 		}
 		if r.hold.Reason == outbox.Conflict {
@@ -210,7 +210,7 @@ func (r *renaming) findRenamed(ctx context.Context) (episode.Name, error) {
 // compareWithEntry returns an error if the directory second of folder is not what was packed
 // of the episode.
 func (r *renaming) compareWithEntry(ctx context.Context, folder *durable.Dir, second episode.Name) error {
-	entry, err := r.out.Entry(r.name)
+	entry, err := r.out.OpenEntry(r.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -236,7 +236,7 @@ func (r *renaming) missingError() error {
 		r.name, episodes.Path(""), r.out.Dir().Path(string(r.name)+".tar.zst"))
 }
 
-func exists(dir *durable.Dir, name episode.Name) bool {
+func fileExists(dir *durable.Dir, name episode.Name) bool {
 	_, err := dir.Lstat(string(name))
 	return err == nil
 }

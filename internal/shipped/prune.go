@@ -27,8 +27,8 @@ type RetentionConfig struct {
 	MinFree  config.Bytes    `toml:"min_free"`  // on the disk
 }
 
-// On reports whether anything is to be deleted.
-func (c RetentionConfig) On() bool { return c != RetentionConfig{} }
+// IsEnabled reports whether anything is to be deleted.
+func (c RetentionConfig) IsEnabled() bool { return c != RetentionConfig{} }
 
 // maxPruneCandidates is the maximum number of episodes that one pruning considers.
 const maxPruneCandidates = 10_000
@@ -152,7 +152,7 @@ func (p *pruning) applyPolicy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.free, err = p.dirs.Outbox.Dir().Space(); err != nil {
+	if p.free, err = p.dirs.Outbox.Dir().FreeBytes(); err != nil {
 		return err
 	}
 	for batch := range slices.Chunk(candidates, wire.MaxQueries) {
@@ -175,7 +175,7 @@ func (p *pruning) findCandidates(ctx context.Context) ([]source.Retired, error) 
 		all = all[:min(len(all), maxPruneCandidates)]
 	}
 	_, shipped := p.src.Dirs()
-	for r, err := range p.src.Shipped() {
+	for r, err := range p.src.AllRetired() {
 		if err != nil {
 			return nil, err
 		}
@@ -187,7 +187,7 @@ func (p *pruning) findCandidates(ctx context.Context) ([]source.Retired, error) 
 			p.total += n
 		}
 		if r.Err != nil {
-			if err := p.count(PruneResult{Dir: r.Dir, Episode: r.Name, Reason: "unreadable", Kept: r.Err.Error(), NeedsOperator: true}); err != nil {
+			if err := p.countResult(PruneResult{Dir: r.Dir, Episode: r.Name, Reason: "unreadable", Kept: r.Err.Error(), NeedsOperator: true}); err != nil {
 				return nil, err
 			}
 		}
@@ -241,15 +241,15 @@ func (p *pruning) pruneBatch(ctx context.Context, batch []source.Retired) (bool,
 				return false, err
 			}
 		}
-		if err := p.count(found); err != nil {
+		if err := p.countResult(found); err != nil {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-// count counts a result, and passes it on.
-func (p *pruning) count(found PruneResult) error {
+// countResult counts a result, and passes it on.
+func (p *pruning) countResult(found PruneResult) error {
 	if found.Kept == "" {
 		p.report.Deleted++
 		p.report.Bytes += found.Bytes

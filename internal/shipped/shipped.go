@@ -49,17 +49,17 @@ func Resend(c hostdir.Config, dir string) error {
 		return err
 	}
 	defer dirs.Close()
-	r, err := dirs.Source.Retired(dir)
+	r, err := dirs.Source.ReadRetired(dir)
 	if err != nil {
 		return err
 	}
-	return resend(dirs, r)
+	return resendEpisode(dirs, r)
 }
 
-// resend refuses an episode of a name that is packed or held: the packed copy may be of
+// resendEpisode refuses an episode of a name that is packed or held: the packed copy may be of
 // another run.
-func resend(dirs *hostdir.Dirs, r source.Retired) error {
-	state, err := dirs.Outbox.State(r.Name)
+func resendEpisode(dirs *hostdir.Dirs, r source.Retired) error {
+	state, err := dirs.Outbox.ReadState(r.Name)
 	if err != nil {
 		return err
 	}

@@ -86,8 +86,8 @@ func (r VerifyReport) String() string {
 		r.Verified, r.Stored, r.Missing, r.Damaged, r.Undecodable, r.Divergent, r.Unknown, r.Healing, r.Changed)
 }
 
-// Problems returns how many episodes the receiver is not known to have as they are.
-func (r VerifyReport) Problems() int {
+// ProblemCount returns how many episodes the receiver is not known to have as they are.
+func (r VerifyReport) ProblemCount() int {
 	return r.Missing + r.Damaged + r.Undecodable + r.Divergent + r.Unknown + r.Changed
 }
 
@@ -103,7 +103,7 @@ func Verify(ctx context.Context, c hostdir.Config, client uplink.InventoryClient
 	v := &verification{VerifyOptions: o, dirs: dirs, inventory: inventory, startedAt: time.Now()}
 	v.comparer = comparer{src: dirs.Source, onRead: withoutLimit(o.OnRead), readAll: o.Deep, readNone: o.Quick}
 	var batch []source.Retired
-	for r, err := range dirs.Source.Shipped() {
+	for r, err := range dirs.Source.AllRetired() {
 		if err != nil {
 			return v.report, err
 		}
@@ -146,11 +146,11 @@ func (v *verification) verifyBatch(ctx context.Context, batch []source.Retired) 
 		}
 		if v.Heal && (found.Finding == Missing || found.Finding == Damaged) {
 			found.Healing = true
-			if err := resend(v.dirs, r); err != nil {
+			if err := resendEpisode(v.dirs, r); err != nil {
 				found.Healing, found.NotHealed = false, err.Error()
 			}
 		}
-		v.count(found)
+		v.countResult(found)
 		if err := v.OnResult(found); err != nil {
 			return err
 		}
@@ -223,7 +223,7 @@ func (v *verification) verifyEpisode(ctx context.Context, r source.Retired, e wi
 		found.Finding = Stored
 	}
 	if found.Finding == Verified || found.Finding == Stored {
-		return found, v.compare(ctx, r, contentsOf(e), &found)
+		return found, v.compareEpisode(ctx, r, contentsOf(e), &found)
 	}
 	return found, nil
 }
@@ -244,11 +244,11 @@ func (v *verification) readBack(ctx context.Context, r source.Retired, found *Ve
 	return unread[0], nil
 }
 
-// compare checks whether the episode on this host still is what the receiver has, and
+// compareEpisode checks whether the episode on this host still is what the receiver has, and
 // records the result at the episode.
-func (v *verification) compare(ctx context.Context, r source.Retired, contents digest.Digest, found *VerifyResult) error {
+func (v *verification) compareEpisode(ctx context.Context, r source.Retired, contents digest.Digest, found *VerifyResult) error {
 	_, shipped := v.dirs.Source.Dirs()
-	c, err := v.comparer.compare(ctx, shipped, r.Dir, r, contents)
+	c, err := v.comparer.compareTree(ctx, shipped, r.Dir, r, contents)
 	if err != nil {
 		return err
 	}
@@ -267,7 +267,7 @@ func (v *verification) isRecent(e wire.InventoryEntry) bool {
 	return e.VerifiedAt != nil && v.MaxAge > 0 && v.startedAt.Sub(e.VerifiedAt.Time) < v.MaxAge
 }
 
-func (v *verification) count(found VerifyResult) {
+func (v *verification) countResult(found VerifyResult) {
 	r := &v.report
 	*map[Finding]*int{
 		Verified: &r.Verified, Stored: &r.Stored, Missing: &r.Missing,

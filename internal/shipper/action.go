@@ -14,20 +14,20 @@ import (
 	"cis490/internal/wire"
 )
 
-// action is what to do about an error.
-type action int
+// errorAction is what to do about an error.
+type errorAction int
 
 const (
-	actionRetry        action = iota // retry the episode later
-	actionHold                       // hold the episode
-	actionPauseSending               // stop sending; this host or the path is the cause, and no episode is marked
-	actionPausePacking               // stop packing; this host's disk is full
-	actionStop                       // end the process
+	actionRetry        errorAction = iota // retry the episode later
+	actionHold                            // hold the episode
+	actionPauseSending                    // stop sending; this host or the path is the cause, and no episode is marked
+	actionPausePacking                    // stop packing; this host's disk is full
+	actionStop                            // end the process
 )
 
-// classify returns the action for an error of any package, and the reason of a hold. No other
+// classifyError returns the action for an error of any package, and the reason of a hold. No other
 // function does.
-func classify(err error) (action, outbox.Reason) {
+func classifyError(err error) (errorAction, outbox.Reason) {
 	if errors.Is(err, durable.ErrFault) || errors.Is(err, context.Canceled) {
 		return actionStop, ""
 	}
@@ -55,8 +55,8 @@ func classify(err error) (action, outbox.Reason) {
 	return actionRetry, ""
 }
 
-// classifyCode tells the refusals of the episode from those of this host.
-func classifyCode(code wire.Code) (action, outbox.Reason) {
+// classifyCode distinguishes refusals of the episode from those of this host.
+func classifyCode(code wire.Code) (errorAction, outbox.Reason) {
 	switch code {
 	case wire.Conflict:
 		return actionHold, outbox.Conflict

@@ -19,7 +19,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	alive := func(l *lab, s *shipper.Shipper) bool {
 		ctx, cancel := context.WithTimeout(l.Context(), 10*time.Second)
 		defer cancel()
-		return s.Alive(ctx)
+		return s.IsAlive(ctx)
 	}
 	t.Run("idle", func(t *testing.T) {
 		inBubble(t, func(l *lab) {

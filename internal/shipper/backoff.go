@@ -14,7 +14,7 @@ const (
 	firstBackoff = 5 * time.Second
 	maxBackoff   = time.Hour
 	// pathRetryInterval is the average time after which at least one episode that failed on the path
-	// is retried. If pings succeed and uploads do not, nothing else shows that the fault is gone.
+	// is retried. If pings succeed and uploads do not, only an upload shows that the fault is gone.
 	pathRetryInterval = 3 * time.Minute
 )
 
@@ -50,7 +50,7 @@ func (b backoff) waitsForReceiver() bool { return b.fault == pathFault || b.faul
 // faultOf returns the fault of one more failure of an episode, whose backoff was b. A failure of
 // the path or the receiver counts as the episode's own if others are delivered meanwhile, until it
 // succeeds.
-func (d *dispatcher) faultOf(r result, act action, b backoff) fault {
+func (d *dispatcher) faultOf(r workResult, act errorAction, b backoff) fault {
 	switch {
 	case act == actionPausePacking:
 		return hostFull
@@ -65,15 +65,15 @@ func (d *dispatcher) faultOf(r result, act action, b backoff) fault {
 }
 
 // withRetryTime sets the fault and the time of the next attempt.
-func (d *dispatcher) withRetryTime(r result, f fault, b backoff, now time.Time) backoff {
+func (d *dispatcher) withRetryTime(r workResult, f fault, b backoff, now time.Time) backoff {
 	b.fault, b.needed, b.free = f, r.size, -1
 	b.notBefore = now.Add(uplink.RetryAfter(r.err))
-	b.retryAt = latest(now.Add(uplink.Backoff(firstBackoff, maxBackoff, b.failures)), b.notBefore)
+	b.retryAt = latestTime(now.Add(uplink.BackoffDelay(firstBackoff, maxBackoff, b.failures)), b.notBefore)
 	switch f {
 	case pathFault:
 		d.anyPathFault = true
 		if _, answered := errors.AsType[wire.Code](r.err); !answered && !now.Before(d.nextPathRetry) {
-			b.retryAt = latest(earliest(b.retryAt, now.Add(jitter(pathRetryInterval))), b.notBefore)
+			b.retryAt = latestTime(earliestTime(b.retryAt, now.Add(addJitter(pathRetryInterval))), b.notBefore)
 			d.nextPathRetry = b.retryAt
 		}
 	case receiverFull:
@@ -104,7 +104,7 @@ func (d *dispatcher) endBackoffs(now time.Time, over func(backoff) bool) {
 	d.anyPathFault = false
 	d.updateBackoffs(func(_ episode.Name, b backoff) backoff {
 		if over(b) {
-			b.retryAt = earliest(b.retryAt, latest(now, b.notBefore))
+			b.retryAt = earliestTime(b.retryAt, latestTime(now, b.notBefore))
 		}
 		return b
 	})
@@ -136,24 +136,24 @@ func (d *dispatcher) noteReceiverSpace(free int64, now time.Time) {
 		}
 		d.anyReceiverFull = true
 		if b.free >= 0 && free > b.free && free >= b.needed {
-			b.retryAt = earliest(b.retryAt, latest(now, b.notBefore))
+			b.retryAt = earliestTime(b.retryAt, latestTime(now, b.notBefore))
 		}
 		b.free = free
 		return b
 	})
 	if d.anyReceiverFull {
-		d.link.nextPing = earliest(d.link.nextPing, now.Add(jitter(fullPingInterval)))
+		d.link.nextPing = earliestTime(d.link.nextPing, now.Add(addJitter(fullPingInterval)))
 	}
 }
 
-func latest(a, b time.Time) time.Time {
+func latestTime(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return b
 	}
 	return a
 }
 
-func earliest(a, b time.Time) time.Time {
+func earliestTime(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
 	}

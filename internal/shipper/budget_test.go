@@ -79,7 +79,7 @@ func TestHeldEpisodesDoNotCountAgainstTheBudget(t *testing.T) {
 	for _, n := range names("held", 4) {
 		l.must(o.Hold(n, outbox.Hold{Reason: outbox.Conflict, Cause: "a test"}))
 	}
-	l.must(o.Measure())
+	l.must(o.MeasureSize())
 	if o.Bytes() != 0 {
 		l.Errorf("%d bytes of held entries count", o.Bytes())
 	}

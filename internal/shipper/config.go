@@ -94,13 +94,13 @@ func LoadConfig(path string) (Config, error) {
 	return config.LoadValid(path, DefaultConfig())
 }
 
-// Dirs returns the configuration of the directories.
-func (c Config) Dirs() hostdir.Config {
+// DirsConfig returns the configuration of the directories.
+func (c Config) DirsConfig() hostdir.Config {
 	limits := archive.DefaultLimits()
 	limits.Bytes, limits.Entries = int64(c.Limits.EpisodeBytes), c.Limits.EpisodeEntries
 	return hostdir.Config{
 		Episodes: c.EpisodesDir, Outbox: c.OutboxDir, Shipped: c.ShippedDir,
-		Limits: limits, Prunes: c.Retention.On(),
+		Limits: limits, Prunes: c.Retention.IsEnabled(),
 	}
 }
 
@@ -112,8 +112,8 @@ func BareSizes(path string) error {
 	return errors.Join(err, bare, c.BandwidthLimit.CheckUnits(path))
 }
 
-// within reports whether two paths are equal, or one is within the other.
-func within(a, b config.Path) bool {
+// isWithin reports whether two paths are equal, or one is within the other.
+func isWithin(a, b config.Path) bool {
 	x, y := filepath.Clean(string(a))+"/", filepath.Clean(string(b))+"/"
 	return strings.HasPrefix(x, y) || strings.HasPrefix(y, x)
 }
@@ -123,7 +123,7 @@ func (c Config) Validate() error {
 	var errs []error
 	needs := func(key, value string) {
 		if value == "" {
-			errs = append(errs, config.Invalid(key, "is missing"))
+			errs = append(errs, config.InvalidValue(key, "is missing"))
 		}
 	}
 	needs("host_id", string(c.HostID))
@@ -134,29 +134,29 @@ func (c Config) Validate() error {
 	needs("receiver.ca_file", string(c.Receiver.CAFile))
 	needs("receiver.cert_file", string(c.Receiver.CertFile))
 	needs("receiver.key_file", string(c.Receiver.KeyFile))
-	if within(c.EpisodesDir, c.ShippedDir) || within(c.EpisodesDir, c.OutboxDir) || within(c.OutboxDir, c.ShippedDir) {
-		errs = append(errs, config.Invalid("episodes_dir", "outbox_dir and shipped_dir must be three folders, none within another"))
+	if isWithin(c.EpisodesDir, c.ShippedDir) || isWithin(c.EpisodesDir, c.OutboxDir) || isWithin(c.OutboxDir, c.ShippedDir) {
+		errs = append(errs, config.InvalidValue("episodes_dir", "outbox_dir and shipped_dir must be three folders, none within another"))
 	}
 	if c.ScanInterval.Std() < time.Second {
-		errs = append(errs, config.Invalid("scan_interval", "must be at least 1s"))
+		errs = append(errs, config.InvalidValue("scan_interval", "must be at least 1s"))
 	}
 	if settle := c.Settle.Std(); settle < 0 || settle > settling.MaxTime {
-		errs = append(errs, config.Invalid("settle", "must be between 0s and 1h"))
+		errs = append(errs, config.InvalidValue("settle", "must be between 0s and 1h"))
 	}
 	for key, n := range map[string]int{"packers": c.Packers, "senders": c.Senders} {
 		if n < 1 || n > 64 {
-			errs = append(errs, config.Invalid(key, "must be between 1 and 64"))
+			errs = append(errs, config.InvalidValue(key, "must be between 1 and 64"))
 		}
 	}
-	if lowest := c.BandwidthLimit.Lowest(); lowest > 0 && lowest < minBandwidth*config.Bytes(c.Senders) {
-		errs = append(errs, config.Invalid("bandwidth_limit",
+	if lowest := c.BandwidthLimit.LowestLimit(); lowest > 0 && lowest < minBandwidth*config.Bytes(c.Senders) {
+		errs = append(errs, config.InvalidValue("bandwidth_limit",
 			"must be at least 16KiB for each of the senders, or the receiver takes them for stalled; lower senders, or raise it"))
 	}
 	if c.Retention.MaxAge < 0 || c.Retention.MaxBytes < 0 || c.Retention.MinFree < 0 {
-		errs = append(errs, config.Invalid("retention", "must not be negative"))
+		errs = append(errs, config.InvalidValue("retention", "must not be negative"))
 	}
 	if c.Limits.EpisodeBytes < 1 || c.Limits.EpisodeEntries < 1 {
-		errs = append(errs, config.Invalid("limits", "must be above 0"))
+		errs = append(errs, config.InvalidValue("limits", "must be above 0"))
 	}
 	return errors.Join(errs...)
 }

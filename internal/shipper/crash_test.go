@@ -63,7 +63,7 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 					if err := s.Run(ctx); err != nil {
 						t.Errorf("the daemon ended with %v, want none: it was told to", err)
 					}
-				} else if _, err := s.Once(ctx); unlessUnreachable(err) != nil && !errors.Is(err, context.Canceled) {
+				} else if _, err := s.RunOnce(ctx); unlessUnreachable(err) != nil && !errors.Is(err, context.Canceled) {
 					t.Errorf("the pass ended with %v", err)
 				}
 				l.must(s.Close())

@@ -83,7 +83,7 @@ func TestPruneKeepsWhatChangedSinceItWasShipped(t *testing.T) {
 		if note := l.changeOf("run-1"); note == "" {
 			t.Errorf("%s: nothing is noted", what)
 		}
-		st, err := shipper.Inspect(l.cfg)
+		st, err := shipper.InspectStatus(l.cfg)
 		l.must(err)
 		if st.Changed.Count != 1 || time.Since(st.Changed.Oldest) > time.Hour {
 			t.Errorf("%s: status says %+v", what, st.Changed)
@@ -96,7 +96,7 @@ func TestVerifyFindsWhatChangedSinceItWasShipped(t *testing.T) {
 		l := old(t, "run-1", "run-2")
 		change(l, l.at("shipped", "run-1"))
 		report, found := l.audit(shipped.VerifyOptions{})
-		if found != "run-1 changed, run-2 verified" || report.Changed != 1 || report.Problems() != 1 {
+		if found != "run-1 changed, run-2 verified" || report.Changed != 1 || report.ProblemCount() != 1 {
 			t.Errorf("%s: %s, %+v", what, found, report)
 		}
 		if note := l.changeOf("run-1"); note == "" {
@@ -211,7 +211,7 @@ func TestTwoPruningsDoNotMeet(t *testing.T) {
 	defer dir.Close()
 	trash, err := outbox.New(dir).OpenTrash("pid 1")
 	l.must(err)
-	_, err = shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
+	_, err = shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
 	if _, locked := errors.AsType[*durable.LockedError](err); !locked {
 		t.Errorf("got %v", err)
 	}
@@ -273,7 +273,7 @@ func (l *lab) judged(name string) (path string, at time.Time) {
 	l.must(err)
 	defer d.Close()
 	at = time.Now()
-	l.must(d.Judge(outbox.Judgement{ChangedAt: at}))
+	l.must(d.RecordJudgement(outbox.Judgement{ChangedAt: at}))
 	return l.at("outbox", ".trash", d.Name()), at
 }
 
@@ -329,7 +329,7 @@ func TestOneObstacleKeepsOneEpisode(t *testing.T) {
 				}
 				return nil
 			}}
-			report, err := shipped.Prune(context.Background(), l.cfg.Dirs(), l.rx, o)
+			report, err := shipped.Prune(context.Background(), l.cfg.DirsConfig(), l.rx, o)
 			if err != nil || report.Deleted != 1 || report.Kept != 1 {
 				t.Errorf("%+v, %v", report, err)
 			}
@@ -453,7 +453,7 @@ func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
 	l := old(t, "run-1", "run-2")
 	l.judged("run-1")
 	l.must(os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~X")))
-	st, err := shipper.Inspect(l.cfg)
+	st, err := shipper.InspectStatus(l.cfg)
 	l.must(err)
 	if st.Discarded != 2 {
 		t.Errorf("status counts %d, want 2", st.Discarded)
@@ -498,7 +498,7 @@ func TestAnOldAnswerIsAskedForAgain(t *testing.T) {
 			}
 			return nil
 		}
-		report, err := shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, o)
+		report, err := shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.rx, o)
 		if err != nil || report.Deleted != 1 || report.Kept != 1 {
 			t.Errorf("%+v, %v", report, err)
 		}

@@ -57,7 +57,7 @@ type dispatcher struct {
 
 	packc       chan candidate
 	sendc       chan episode.Name
-	results     chan result
+	results     chan workResult
 	pingc       chan struct{}
 	pingResults chan pingResult
 	finishedc   chan episode.Name // names that have just become finished; "" asks for a scan
@@ -74,7 +74,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		toPack: newSizedQueue(s.cfg.Order, max(1, s.cfg.Packers/2)), toSend: newSizedQueue(s.cfg.Order, min(maxLargeSends, max(1, s.cfg.Senders/2))),
 		inFlight: make(map[episode.Name]candidate), backoffs: make(map[episode.Name]backoff),
 		packers: make(chan *archive.Packer, s.cfg.Packers), sendSlots: make(chan struct{}, s.cfg.Senders),
-		packc: make(chan candidate), sendc: make(chan episode.Name), results: make(chan result),
+		packc: make(chan candidate), sendc: make(chan episode.Name), results: make(chan workResult),
 		pingc: make(chan struct{}), pingResults: make(chan pingResult), finishedc: make(chan episode.Name),
 		keptLogged: make(map[string]string), loggedStrays: make(map[string]bool),
 	}
@@ -94,7 +94,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 	}
 	g.Go(func() error { return d.pingLoop(ctx) })
 	if !once {
-		g.Go(func() error { return d.watch(ctx) })
+		g.Go(func() error { return d.watchEpisodes(ctx) })
 		g.Go(func() error { return d.pruneLoop(ctx) })
 	}
 	g.Go(func() error {
@@ -102,7 +102,7 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		defer close(d.sendc)
 		defer close(d.pingc)
 		d.loadReport(time.Now())
-		return d.loop(ctx)
+		return d.runLoop(ctx)
 	})
 	if err = g.Wait(); !errors.Is(err, durable.ErrFault) {
 		d.reporting.changed = d.reporting.changed || !d.link.heardAt.IsZero() && !d.link.heardAt.Before(d.reporting.writtenAt)
@@ -112,8 +112,8 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 	return d.link.err, err
 }
 
-// loop handles events until ctx ends or, once, until the pass is over.
-func (d *dispatcher) loop(ctx context.Context) error {
+// runLoop handles events until ctx ends or, once, until the pass is over.
+func (d *dispatcher) runLoop(ctx context.Context) error {
 	for {
 		if err := d.enqueueDue(time.Now()); err != nil {
 			return err
@@ -153,17 +153,17 @@ func (d *dispatcher) handleNext(ctx context.Context) error {
 	select {
 	case packc <- nextPack:
 		packQueue.pop()
-		d.toPack.started(nextPack)
+		d.toPack.countStarted(nextPack)
 	case sendc <- nextSend.name:
 		sendQueue.pop()
-		d.toSend.started(nextSend)
+		d.toSend.countStarted(nextSend)
 		d.activeSends++
 	case pingc <- struct{}{}:
 		d.link.notePing()
 	case <-d.wakec:
 		d.link.requestPing(time.Now())
 	case r := <-d.results:
-		return d.handleResult(r, d.finish(&r), time.Now())
+		return d.handleResult(r, d.finishWork(&r), time.Now())
 	case p := <-d.pingResults:
 		return d.handlePing(p)
 	case name := <-d.finishedc:
@@ -177,16 +177,16 @@ func (d *dispatcher) handleNext(ctx context.Context) error {
 	return nil
 }
 
-// finish counts the worker of a result as idle, and returns the candidate that it had.
-func (d *dispatcher) finish(r *result) candidate {
+// finishWork counts the worker of a result as idle, and returns the candidate that it had.
+func (d *dispatcher) finishWork(r *workResult) candidate {
 	c := d.inFlight[r.name]
 	delete(d.inFlight, r.name)
 	r.held = c.held
 	if r.stage == Send {
 		d.activeSends--
-		d.toSend.finished(c)
+		d.toSend.countFinished(c)
 	} else {
-		d.toPack.finished(c)
+		d.toPack.countFinished(c)
 	}
 	return c
 }
@@ -210,7 +210,7 @@ func (d *dispatcher) nextWake(now time.Time) time.Duration {
 	if d.waitsForSpace() {
 		wait = min(wait, d.spaceCheckedAt.Add(spaceCheckInterval).Sub(now))
 	}
-	if d.settling.length() > 0 {
+	if d.settling.size() > 0 {
 		wait = min(wait, d.settling.next().sortTime.Sub(now))
 	}
 	if d.settleWaitOver(now) {
@@ -255,18 +255,18 @@ func (d *dispatcher) scanMore(now time.Time) error {
 		return err
 	}
 	if d.scanCursor == "" && (d.cfg.OutboxMax > 0 || d.Status != nil) {
-		if err := d.out.Measure(); err != nil {
+		if err := d.out.MeasureSize(); err != nil {
 			return err
 		}
 	}
-	page, err := d.scan(d.scanCursor, d.reportUnshippable)
+	page, err := d.readPage(d.scanCursor, d.reportUnshippable)
 	if err != nil {
 		return err
 	}
 	d.scanCursor = page.cursor
 	slices.SortFunc(page.candidates, compareAge)
 	for _, c := range page.candidates {
-		if err := d.enqueue(c, now); err != nil {
+		if err := d.enqueueCandidate(c, now); err != nil {
 			return err
 		}
 	}
@@ -289,7 +289,7 @@ func (d *dispatcher) finishScan(now time.Time) {
 
 // needsScan reports whether another page may be scanned.
 func (d *dispatcher) needsScan() bool {
-	return !d.scanDone && d.toPack.small.length() == 0 && d.toPack.large.length() < scanPageSize && d.toSend.length() < scanPageSize
+	return !d.scanDone && d.toPack.small.size() == 0 && d.toPack.large.size() < scanPageSize && d.toSend.size() < scanPageSize
 }
 
 // restartScan starts a scan from the first name.

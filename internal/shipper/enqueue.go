@@ -17,7 +17,7 @@ func (d *dispatcher) reportUnshippable(err error) {
 		d.logStray(stray)
 		return
 	}
-	d.tally.count(func(t *Tally) { t.Scanned++; t.Held++ })
+	d.tally.update(func(t *Tally) { t.Scanned++; t.Held++ })
 	d.heldSeen++
 	hint := "rename it or fix its permissions"
 	if durable.IsReadFailure(err) {
@@ -26,8 +26,8 @@ func (d *dispatcher) reportUnshippable(err error) {
 	d.log.Error("cannot ship an episode", "err", err, "hint", hint)
 }
 
-// enqueue puts an episode into the queue of its stage.
-func (d *dispatcher) enqueue(c candidate, now time.Time) error {
+// enqueueCandidate puts an episode into the queue of its stage.
+func (d *dispatcher) enqueueCandidate(c candidate, now time.Time) error {
 	if c.stage != Held && d.backoffs[c.name].held {
 		d.clearBackoff(c.name) // an operator has released it
 	}
@@ -46,7 +46,7 @@ func (d *dispatcher) enqueue(c candidate, now time.Time) error {
 		}
 		return nil // the next scan finds it again
 	}
-	d.tally.count(func(t *Tally) { t.Scanned++ })
+	d.tally.update(func(t *Tally) { t.Scanned++ })
 	switch c.stage {
 	case Held:
 		d.enqueueHeld(c, now)
@@ -60,10 +60,10 @@ func (d *dispatcher) enqueue(c candidate, now time.Time) error {
 
 func (d *dispatcher) enqueuePack(c candidate, now time.Time) {
 	if d.packing == packingPaused {
-		d.skip(c)
+		d.countSkipped(c)
 		return
 	}
-	if until, settles := settling.Earliest(d.cfg.Settle.Std(), c.changedAt, now); settles {
+	if until, settles := settling.EarliestSettled(d.cfg.Settle.Std(), c.changedAt, now); settles {
 		d.awaitSettled(c, until, now)
 		return
 	}
@@ -75,7 +75,7 @@ func (d *dispatcher) enqueuePack(c candidate, now time.Time) {
 // may hold more names than memory should.
 func (d *dispatcher) enqueueSend(c candidate) {
 	if d.link.state == linkDown || d.link.state == linkSuspect && !d.once {
-		d.skip(c)
+		d.countSkipped(c)
 		return
 	}
 	d.toSend.add(c)
@@ -86,19 +86,19 @@ func (d *dispatcher) enqueueSend(c candidate) {
 func (d *dispatcher) dropQueues(queues ...*queue) {
 	for _, q := range queues {
 		for _, c := range q.items {
-			d.skip(c)
+			d.countSkipped(c)
 			delete(d.inFlight, c.name)
 		}
 		q.items = nil
 	}
 }
 
-func (d *dispatcher) countTransient(n int) { d.tally.count(func(t *Tally) { t.Transient += n }) }
+func (d *dispatcher) countTransient(n int) { d.tally.update(func(t *Tally) { t.Transient += n }) }
 
-// skip counts an episode that is not tried now.
-func (d *dispatcher) skip(c candidate) {
+// countSkipped counts an episode that is not tried now.
+func (d *dispatcher) countSkipped(c candidate) {
 	if c.held {
-		d.tally.count(func(t *Tally) { t.Held++ })
+		d.tally.update(func(t *Tally) { t.Held++ })
 		return
 	}
 	d.countTransient(1)
@@ -110,7 +110,7 @@ func (d *dispatcher) enqueueNow(name episode.Name, now time.Time) error {
 		d.restartScan()
 		return nil
 	}
-	c, err := d.inspect(name)
+	c, err := d.inspectEpisode(name)
 	switch {
 	case err != nil:
 		return nil // the next scan reports it
@@ -121,5 +121,5 @@ func (d *dispatcher) enqueueNow(name episode.Name, now time.Time) error {
 		d.clearBackoff(name)
 		return nil
 	}
-	return d.enqueue(c, now)
+	return d.enqueueCandidate(c, now)
 }

@@ -25,12 +25,12 @@ const StuckAfter = stuckAfter
 
 // StageOf is the state machine.
 func StageOf(finished, sealed, held bool) Stage {
-	return stageOf(facts{finished, outbox.State{Sealed: sealed, Held: held}})
+	return stageOf(diskFacts{finished, outbox.State{Sealed: sealed, Held: held}})
 }
 
 // Classify is classify, with words for its actions.
 func Classify(err error) (string, outbox.Reason) {
-	v, reason := classify(err)
+	v, reason := classifyError(err)
 	return [...]string{actionRetry: "retry", actionHold: "hold", actionPauseSending: "pause", actionPausePacking: "full", actionStop: "stop"}[v], reason
 }
 
@@ -42,7 +42,7 @@ func (s *Shipper) ScanOnly() { s.inotify = func(int) (int, error) { return -1, u
 
 // Scan returns the names of a page.
 func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
-	sheet, err := s.scan(after, func(error) {})
+	sheet, err := s.readPage(after, func(error) {})
 	var names []episode.Name
 	for _, c := range sheet.candidates {
 		names = append(names, c.name)
@@ -122,7 +122,7 @@ func (s *Shipper) AwaitSettled(n int) (inMemory, left int) {
 		now := time.Now()
 		d.awaitSettled(candidate{name: episode.Name(fmt.Sprint("run-", i))}, now, now)
 	}
-	return d.settling.length(), s.Tally().Transient
+	return d.settling.size(), s.Tally().Transient
 }
 
 // KeepsChanging has packers find so many times that an episode, whose marker has the ctime marked,
@@ -150,15 +150,15 @@ func (s *Shipper) PackOrder(order Order, packers int, finished episode.Name, res
 	for _, name := range restless {
 		d.awaitSettled(candidate{name: name, waitingSince: now.Add(-time.Hour)}, now, now)
 	}
-	c, err := s.inspect(finished)
+	c, err := s.inspectEpisode(finished)
 	if err == nil {
-		err = d.enqueue(c, now)
+		err = d.enqueueCandidate(c, now)
 	}
 	if err = errors.Join(err, d.enqueueSettled(now.Add(time.Hour))); err != nil {
 		panic(err)
 	}
 	for q := d.toPack.next(); q != nil && len(turns) < packers; q = d.toPack.next() {
-		d.toPack.started(q.next())
+		d.toPack.countStarted(q.next())
 		turns = append(turns, q.next().name)
 		q.pop()
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // holdEpisode holds an episode until an operator acts.
-func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) error {
+func (d *dispatcher) holdEpisode(r workResult, reason outbox.Reason, now time.Time) error {
 	h := outbox.Hold{Reason: reason, Cause: d.causeOf(r, reason), HeldAt: wholeSecond(now)}
 	if p, ok := errors.AsType[*wire.Problem](r.err); ok && !p.Stored.IsZero() {
 		h.Stored = &p.Stored
@@ -22,7 +22,7 @@ func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) 
 	if delivered, ok := errors.AsType[*deliveredError](r.err); ok {
 		h.Delivered = &delivered.digest
 	}
-	if entry, err := d.out.Entry(r.name); err == nil {
+	if entry, err := d.out.OpenEntry(r.name); err == nil {
 		if sealed := entry.Digest; !sealed.IsZero() {
 			h.Digest = &sealed
 		}
@@ -30,7 +30,7 @@ func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) 
 	}
 	known, err := d.writeHold(r, h)
 	if err != nil {
-		if v, _ := classify(err); v == actionStop {
+		if v, _ := classifyError(err); v == actionStop {
 			return err
 		}
 		// The disk may be full. Sending the others frees space.
@@ -41,7 +41,7 @@ func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) 
 		d.held++
 	}
 	d.scheduleHeldRetry(r, reason, now)
-	d.tally.count(func(t *Tally) {
+	d.tally.update(func(t *Tally) {
 		if reason == outbox.Conflict {
 			t.Conflicts++
 		} else {
@@ -57,7 +57,7 @@ func (d *dispatcher) holdEpisode(r result, reason outbox.Reason, now time.Time) 
 }
 
 // causeOf returns the cause for the operator.
-func (d *dispatcher) causeOf(r result, reason outbox.Reason) string {
+func (d *dispatcher) causeOf(r workResult, reason outbox.Reason) string {
 	if reason != outbox.Unreadable {
 		return r.err.Error()
 	}
@@ -67,9 +67,9 @@ func (d *dispatcher) causeOf(r result, reason outbox.Reason) string {
 
 // writeHold writes a hold. It reports whether the episode was held for the same reason and cause
 // before. The earlier hold, with its time, stays then.
-func (d *dispatcher) writeHold(r result, h outbox.Hold) (known bool, err error) {
+func (d *dispatcher) writeHold(r workResult, h outbox.Hold) (known bool, err error) {
 	if r.held {
-		if was, err := d.out.Held(r.name); err == nil && was.Reason == h.Reason {
+		if was, err := d.out.ReadHold(r.name); err == nil && was.Reason == h.Reason {
 			h.HeldAt = was.HeldAt
 			if was.Cause == h.Cause || h.Reason == outbox.Unreadable {
 				return true, nil
@@ -80,7 +80,7 @@ func (d *dispatcher) writeHold(r result, h outbox.Hold) (known bool, err error) 
 }
 
 // scheduleHeldRetry schedules a retry if the cause may go away by itself.
-func (d *dispatcher) scheduleHeldRetry(r result, reason outbox.Reason, now time.Time) {
+func (d *dispatcher) scheduleHeldRetry(r workResult, reason outbox.Reason, now time.Time) {
 	if !reason.IsRetried() {
 		d.clearBackoff(r.name)
 		return
@@ -90,7 +90,7 @@ func (d *dispatcher) scheduleHeldRetry(r result, reason outbox.Reason, now time.
 		b = backoff{} // earlier failures had another cause
 	}
 	b = b.afterFailure(r.err, now)
-	b.held, b.retryAt = true, now.Add(uplink.Backoff(firstBackoff, maxBackoff, b.failures-1))
+	b.held, b.retryAt = true, now.Add(uplink.BackoffDelay(firstBackoff, maxBackoff, b.failures-1))
 	d.setBackoff(r.name, b)
 }
 
@@ -101,7 +101,7 @@ func (d *dispatcher) enqueueHeld(c candidate, now time.Time) {
 		d.retryHeld(c, now)
 		return
 	}
-	d.tally.count(func(t *Tally) { t.Held++ })
+	d.tally.update(func(t *Tally) { t.Held++ })
 }
 
 // retriesHeld reports whether a held episode is to be retried. The first scan reads the holds of
@@ -113,7 +113,7 @@ func (d *dispatcher) retriesHeld(name episode.Name) bool {
 	if d.holdsRead {
 		return false
 	}
-	h, err := d.out.Held(name)
+	h, err := d.out.ReadHold(name)
 	if err != nil || !h.Reason.IsRetried() {
 		return false
 	}
@@ -136,12 +136,12 @@ func (d *dispatcher) retryHeld(c candidate, now time.Time) {
 }
 
 // releaseHold removes the hold of an episode that was retried and succeeded.
-func (d *dispatcher) releaseHold(r result) error {
+func (d *dispatcher) releaseHold(r workResult) error {
 	if !r.held {
 		return nil
 	}
 	err := d.out.RemoveHold(r.name)
-	if v, _ := classify(err); err != nil && v == actionStop {
+	if v, _ := classifyError(err); err != nil && v == actionStop {
 		return err
 	}
 	if err != nil { // the hold is stale, or of what is retried

@@ -54,7 +54,7 @@ func TestBesideSendsUnderANameOfItsOwn(t *testing.T) {
 	l := newLab(t)
 	want := l.conflict("run-1")
 	ours := l.held()["run-1"].Digest.String()
-	beside, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx)
+	beside, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx)
 	l.must(err)
 	if beside != want || string(beside) != "run-1.conflict-"+ours[:8] {
 		t.Errorf("it goes as %s, want run-1.conflict-%s", beside, ours[:8])
@@ -77,7 +77,7 @@ func TestBesideEndsWhatWasInterrupted(t *testing.T) {
 			l := newLab(t)
 			beside := l.conflict("run-1")
 			cut(l, beside)
-			if again, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx); err != nil || again != beside {
+			if again, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx); err != nil || again != beside {
 				t.Fatalf("the second call: %s, %v", again, err)
 			}
 			l.goesBeside("run-1", beside)
@@ -88,23 +88,23 @@ func TestBesideEndsWhatWasInterrupted(t *testing.T) {
 func TestBesideIsForConflictsAndChangesOnly(t *testing.T) {
 	l := newLab(t)
 	beside := l.conflict("run-1")
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-2", l.rx); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-2", l.rx); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("not held: %v, want fs.ErrNotExist", err)
 	}
 	l.write(l.at("outbox", "run-2.held"), `{"reason":"unfit"}`)
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-2", l.rx); err == nil || !strings.Contains(err.Error(), "unfit") {
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-2", l.rx); err == nil || !strings.Contains(err.Error(), "unfit") {
 		t.Errorf("held for another reason: %v", err)
 	}
 	l.write(l.at("outbox", "run-3.held"), `{"reason":"conflict"}`)
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-3", l.rx); err == nil {
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-3", l.rx); err == nil {
 		t.Error("a hold without a digest")
 	}
 	l.must(os.Rename(l.at("episodes", "run-1"), l.at("away")))
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "run-1.tar.zst") {
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "run-1.tar.zst") {
 		t.Errorf("an episode that was taken away: %v", err)
 	}
 	l.write(l.at("episodes", string(beside), "meta.json"), "of another episode")
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "another episode") {
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "another episode") {
 		t.Errorf("one that was taken away, and another of the name: %v", err)
 	}
 	if !exists(l.at("outbox", "run-1.tar.zst")) || !exists(l.at("outbox", "run-1.held")) {
@@ -150,7 +150,7 @@ func TestAChangedEpisodeGoesBesideAtOnce(t *testing.T) {
 	l := newLab(t)
 	want := l.changed("run-1")
 	l.rx.down = unix.ECONNREFUSED
-	beside, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx)
+	beside, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx)
 	l.must(err)
 	if sha8 := l.rx.stored["run-1"].Digest.String()[:8]; beside != want || string(beside) != "run-1.conflict-"+sha8 {
 		t.Errorf("it goes as %s, want run-1.conflict-%s", beside, sha8)
@@ -167,7 +167,7 @@ func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
 	l.changed("run-1")
 	l.rx.set(func() { delete(l.rx.stored, "run-1") })
 	before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "absent") {
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "absent") {
 		t.Errorf("got %v, want that the receiver has lost it", err)
 	}
 	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
@@ -183,7 +183,7 @@ func TestInterruptedBesideChangesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(l.Context())
 	cancel()
 	l.rx.down = context.Canceled
-	if _, err := shipped.KeepBoth(ctx, l.cfg.Dirs(), "run-1", l.rx); !errors.Is(err, context.Canceled) {
+	if _, err := shipped.KeepBoth(ctx, l.cfg.DirsConfig(), "run-1", l.rx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
@@ -214,7 +214,7 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 			l.undelivered("run-1")
 			c.spoil(l)
 			before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
-			got, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx)
+			got, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx)
 			if c.want == "" {
 				l.must(err)
 				l.goesBeside("run-1", beside)
@@ -247,7 +247,7 @@ func TestBesideFindsANameThatIsFree(t *testing.T) {
 				first := string(hold(l, "run-1"))
 				take(l, first)
 				take(l, first+"-2")
-				beside, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx)
+				beside, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx)
 				if err != nil || string(beside) != first+"-3" {
 					t.Fatalf("it goes as %s, %v, want %s-3", beside, err, first)
 				}
@@ -290,7 +290,7 @@ func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
 				if runs {
 					l.once()
 				}
-				again, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx)
+				again, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx)
 				forgotten := what == "entry dropped" && runs // a hold of nothing
 				if forgotten && !errors.Is(err, fs.ErrNotExist) || !forgotten && (err != nil || again != beside) {
 					t.Fatalf("the second call: %s, %v", again, err)

@@ -124,7 +124,7 @@ func (l *lab) once() (shipper.Tally, error) {
 	l.Helper()
 	s := l.open()
 	defer s.Close()
-	tally, err := s.Once(l.Context())
+	tally, err := s.RunOnce(l.Context())
 	if fatal := unlessUnreachable(err); fatal != nil {
 		l.Fatalf("pass: %v", fatal)
 	}
@@ -222,7 +222,7 @@ func (l *lab) held() map[episode.Name]shipper.HeldEpisode {
 	l.Helper()
 	cfg := l.cfg
 	cfg.EpisodesDir = config.Path(l.episodes)
-	st, err := shipper.Inspect(cfg)
+	st, err := shipper.InspectStatus(cfg)
 	l.must(err)
 	all := map[episode.Name]shipper.HeldEpisode{}
 	for _, h := range st.Held {

@@ -73,7 +73,7 @@ func (l link) String() string {
 func (l *link) noteResponse(now time.Time, interval time.Duration) {
 	l.heardAt = now
 	if l.state == linkUp {
-		l.nextPing = now.Add(jitter(interval))
+		l.nextPing = now.Add(addJitter(interval))
 	}
 }
 
@@ -144,7 +144,7 @@ func (l *link) markDown(err error, advice string, now time.Time) {
 	l.err, l.hint = err, cmp.Or(advice, hint.For(err))
 	l.failedPings++
 	if l.nextPing = now; !l.pingNow {
-		l.nextPing = now.Add(max(firstProbe, uplink.Backoff(firstProbe, maxProbe, l.failedPings), uplink.RetryAfter(err)))
+		l.nextPing = now.Add(max(firstProbe, uplink.BackoffDelay(firstProbe, maxProbe, l.failedPings), uplink.RetryAfter(err)))
 	}
 	switch {
 	case l.failedPings == 1 || isNews:

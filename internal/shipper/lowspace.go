@@ -28,7 +28,7 @@ func writeLowSpaceFile(path string) error {
 	f, err := dir.Create(name, 0o644) // for every user, whatever the umask
 	if errors.Is(err, fs.ErrExist) {
 		st, err := dir.Lstat(name)
-		if err == nil && !st.Regular() {
+		if err == nil && !st.IsRegular() {
 			err = fmt.Errorf("%s is not a regular file: remove it", path)
 		}
 		return err

@@ -36,11 +36,11 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge = config.Duration(time.Hour)
 			l.must(l.open().Close()) // makes them
-			l.must(hostdir.CheckMoves(l.cfg.Dirs()))
+			l.must(hostdir.CheckMoves(l.cfg.DirsConfig()))
 			mount(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
 			_, err := shipper.New(l.cfg, l.rx, "", discard)
 			for what, err := range map[string]error{
-				"start": err, "check": hostdir.CheckMoves(l.cfg.Dirs()),
+				"start": err, "check": hostdir.CheckMoves(l.cfg.DirsConfig()),
 			} {
 				_, named := errors.AsType[*hostdir.ConfigError](err)
 				separate, ok := errors.AsType[*durable.SeparateError](err)
@@ -65,7 +65,7 @@ func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 		l.must(os.MkdirAll(l.at("shipped"), 0o755))
 		l.must(os.MkdirAll(l.at("outbox"), 0o755))
 		l.cfg.Retention.MaxAge = config.Duration(time.Hour)
-		check := hostdir.CheckMoves(l.cfg.Dirs())
+		check := hostdir.CheckMoves(l.cfg.DirsConfig())
 		_, err := shipper.New(l.cfg, l.rx, "", discard)
 		for what, err := range map[string]error{"start": err, "check": check} {
 			if _, named := errors.AsType[*hostdir.ConfigError](err); !named {
@@ -85,7 +85,7 @@ func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 		l := newLabOn(t, tempDir(t)) // the others are missing
 		l.must(os.Symlink("nowhere", l.at(folder)))
 		_, err := shipper.New(l.cfg, l.rx, "", discard)
-		for what, err := range map[string]error{"start": err, "check": hostdir.CheckMoves(l.cfg.Dirs())} {
+		for what, err := range map[string]error{"start": err, "check": hostdir.CheckMoves(l.cfg.DirsConfig())} {
 			if _, named := errors.AsType[*hostdir.ConfigError](err); !named || !strings.Contains(err.Error(), l.at(folder)+" is a link to nothing") {
 				t.Errorf("%s, %s: got %v", folder, what, err)
 			}
@@ -103,7 +103,7 @@ func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
 	if len(l.logs.with("retired episodes cannot be deleted")) != 1 {
 		t.Errorf("no warning\n%s", l.logs)
 	}
-	l.must(hostdir.CheckMoves(l.cfg.Dirs()))
+	l.must(hostdir.CheckMoves(l.cfg.DirsConfig()))
 }
 
 // empty checks that there is nothing in a folder, hidden or not.
@@ -119,7 +119,7 @@ func (l *lab) empty(folder string) {
 // TestFoldersThatAreNotThereAreNoAlarm: the start makes them.
 func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 	l := newLab(t)
-	l.must(hostdir.CheckMoves(l.cfg.Dirs()))
+	l.must(hostdir.CheckMoves(l.cfg.DirsConfig()))
 	l.must(l.open().Close())
 	l.empty("episodes")
 	l.empty("shipped")

@@ -68,7 +68,7 @@ func TestRetireNeedsReceipt(t *testing.T) {
 			s, err := shipper.New(l.cfg, liar{l.rx, spoil}, "the test", discard)
 			l.must(err)
 			defer s.Close()
-			tally, err := s.Once(t.Context())
+			tally, err := s.RunOnce(t.Context())
 			if unlessUnreachable(err) != nil || tally != (shipper.Tally{Scanned: 1, Transient: 1}) {
 				t.Errorf("got %v, %v", tally, err)
 			}
@@ -182,7 +182,7 @@ func TestAFaultEndsThePass(t *testing.T) {
 	}
 	s := l.open()
 	defer s.Close()
-	if _, err := s.Once(t.Context()); !errors.Is(err, durable.ErrFault) {
+	if _, err := s.RunOnce(t.Context()); !errors.Is(err, durable.ErrFault) {
 		t.Errorf("got %v, want a fault", err)
 	}
 	l.check()
@@ -196,7 +196,7 @@ func TestOneShipperAStateDirectory(t *testing.T) {
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the test" {
 		t.Errorf("the second gets %v", err)
 	}
-	st, err := shipper.Inspect(l.cfg)
+	st, err := shipper.InspectStatus(l.cfg)
 	if err != nil || st.Running != "the test" {
 		t.Errorf("status says %q, %v", st.Running, err)
 	}

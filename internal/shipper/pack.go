@@ -34,16 +34,16 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 	if err := s.dirs.CheckPaths(); err != nil {
 		return 0, err
 	}
-	tree, err := s.src.Tree(name)
+	tree, err := s.src.OpenTree(name)
 	if err != nil {
 		return 0, err
 	}
 	defer tree.Close()
-	before, err := s.survey(ctx, tree, c)
+	before, err := s.surveyTree(ctx, tree, c)
 	if err != nil {
 		return 0, err
 	}
-	if before.Large() && !c.isLarge() {
+	if before.IsLarge() && !c.isLarge() {
 		return before.Bytes, errLarge
 	}
 	draft, err := s.out.Create(name)
@@ -52,8 +52,8 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 	}
 	stream := s.startStreaming(ctx, name, draft, before)
 	sealed, size, err := s.writeArchive(ctx, p, tree, before, &spaceLimitedWriter{draft: draft, beat: beat, stream: stream})
-	if stream.stop(); err != nil {
-		stream.discard(ctx)
+	if stream.stopSending(); err != nil {
+		stream.discardUpload(ctx)
 	}
 	if err == nil {
 		draft.AddToTotal(size)
@@ -73,9 +73,9 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 	return size, nil
 }
 
-// survey surveys a tree before packing. It returns a [*settling.UnsettledError] if the tree has
+// surveyTree surveys a tree before packing. It returns a [*settling.UnsettledError] if the tree has
 // changed too recently.
-func (s *Shipper) survey(ctx context.Context, tree *archive.Tree, c candidate) (archive.Survey, error) {
+func (s *Shipper) surveyTree(ctx context.Context, tree *archive.Tree, c candidate) (archive.Survey, error) {
 	settle := s.cfg.Settle.Std()
 	survey, err := tree.Survey(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (w *spaceLimitedWriter) Write(p []byte) (int, error) {
 		return 0, errOutboxFull
 	}
 	if w.untilCheck <= 0 {
-		free, err := w.out.Dir().Space()
+		free, err := w.out.Dir().FreeBytes()
 		if err != nil {
 			return 0, err
 		}
@@ -133,6 +133,6 @@ func (w *spaceLimitedWriter) Write(p []byte) (int, error) {
 	w.untilCheck -= int64(len(p))
 	w.written += int64(len(p))
 	n, err := w.draft.Write(p)
-	w.stream.notify(n)
+	w.stream.addPacked(n)
 	return n, err
 }

@@ -78,13 +78,13 @@ func TestMovedFolderWakesTheDaemon(t *testing.T) {
 func TestMovedFolderEndsCommands(t *testing.T) {
 	for what, run := range map[string]func(l *lab, up *receiver) error{
 		"verify": func(l *lab, up *receiver) error {
-			_, err := shipped.Verify(l.Context(), l.cfg.Dirs(), up, shipped.VerifyOptions{OnResult: func(shipped.VerifyResult) error { return nil }})
+			_, err := shipped.Verify(l.Context(), l.cfg.DirsConfig(), up, shipped.VerifyOptions{OnResult: func(shipped.VerifyResult) error { return nil }})
 			return err
 		},
 		"prune": func(l *lab, up *receiver) error {
 			l.cfg.Retention.MaxBytes = 1
 			done := func(shipped.PruneResult) error { return nil }
-			_, err := shipped.Prune(l.Context(), l.cfg.Dirs(), up, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1, OnResult: done})
+			_, err := shipped.Prune(l.Context(), l.cfg.DirsConfig(), up, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1, OnResult: done})
 			return err
 		},
 	} {
@@ -130,7 +130,7 @@ func TestNothingIsRetiredIntoAMovedFolder(t *testing.T) {
 			}
 			s, err := shipper.New(l.cfg, atPut{l.rx, move}, "the test", slog.New(l.logs))
 			l.must(err)
-			_, err = s.Once(t.Context())
+			_, err = s.RunOnce(t.Context())
 			err = unlessUnreachable(err)
 			if _, moved := errors.AsType[*durable.MovedError](errors.Join(err, s.Close())); !moved {
 				t.Errorf("the pass ended with %v\n%s", err, l.logs)

@@ -17,8 +17,8 @@ const (
 	fullPingInterval = time.Minute // while an archive waits for space at the receiver
 )
 
-// jitter returns a random duration from d/2 to 3d/2, so that hosts do not ping together.
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
+// addJitter returns a random duration from d/2 to 3d/2, so that hosts do not ping together.
+func addJitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // pingTimeout bounds one ping.
 const pingTimeout = 30 * time.Second
@@ -43,7 +43,7 @@ func (s *Shipper) Wake() {
 
 func (d *dispatcher) pingLoop(ctx context.Context) error {
 	for range d.pingc {
-		if !publish(ctx, d.pingResults, d.pingAndRenew(ctx)) {
+		if !sendOrDone(ctx, d.pingResults, d.pingAndRenew(ctx)) {
 			return nil
 		}
 	}

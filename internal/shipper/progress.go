@@ -59,7 +59,7 @@ func (p *Progress) addStray(s *source.StrayError) {
 
 // addUnfinished adds a directory without a marker.
 func (p *Progress) addUnfinished(src *source.Source, name string) {
-	u, err := src.Unfinished(name)
+	u, err := src.InspectUnfinished(name)
 	if err != nil {
 		return // it is gone
 	}

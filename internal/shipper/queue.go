@@ -43,7 +43,7 @@ type queue struct {
 	oldestNext bool // with [Mixed]
 }
 
-func (q *queue) length() int { return len(q.items) }
+func (q *queue) size() int { return len(q.items) }
 
 // add inserts c. An episode that has just been finished goes to the end, and so does each episode
 // of a sorted page.
@@ -93,7 +93,7 @@ func newSizedQueue(order Order, most int) sizedQueue {
 	return sizedQueue{small: queue{order: order}, large: queue{order: order}, maxLarge: most}
 }
 
-func (q *sizedQueue) length() int { return q.small.length() + q.large.length() }
+func (q *sizedQueue) size() int { return q.small.size() + q.large.size() }
 
 func (q *sizedQueue) add(c candidate) {
 	if c.isLarge() {
@@ -105,13 +105,13 @@ func (q *sizedQueue) add(c candidate) {
 
 // next returns the queue that is next, or nil if no episode may start now.
 func (q *sizedQueue) next() *queue {
-	large := q.large.length() > 0 && q.largeActive < q.maxLarge
+	large := q.large.size() > 0 && q.largeActive < q.maxLarge
 	switch {
-	case large && q.small.length() > 0 && !q.largeFirst():
+	case large && q.small.size() > 0 && !q.largeFirst():
 		return &q.small
 	case large:
 		return &q.large
-	case q.small.length() > 0:
+	case q.small.size() > 0:
 		return &q.small
 	}
 	return nil
@@ -126,14 +126,14 @@ func (q *sizedQueue) largeFirst() bool {
 	return compareAge(large, small) <= 0
 }
 
-// started and finished count what is with the workers.
-func (q *sizedQueue) started(c candidate) {
+// countStarted and finished count what is with the workers.
+func (q *sizedQueue) countStarted(c candidate) {
 	if c.isLarge() {
 		q.largeActive++
 	}
 }
 
-func (q *sizedQueue) finished(c candidate) {
+func (q *sizedQueue) countFinished(c candidate) {
 	if c.isLarge() {
 		q.largeActive--
 	}

@@ -65,7 +65,7 @@ func (d *dispatcher) clearBackoff(name episode.Name) {
 // loadReport restores the failures that an earlier process reported, without their waits. It skips
 // episodes that do not wait any more.
 func (d *dispatcher) loadReport(now time.Time) {
-	r, err := d.out.Report()
+	r, err := d.out.ReadReport()
 	d.reporting.exists = !errors.Is(err, fs.ErrNotExist)
 	d.reporting.changed = d.reporting.exists || !d.once // replaces that of another process
 	if d.reporting.answeredBefore = r.AnsweredAt; r.AnsweredAt.After(now) {
@@ -75,7 +75,7 @@ func (d *dispatcher) loadReport(now time.Time) {
 		d.log.Debug("report ignored", "err", err)
 	}
 	for _, f := range r.Failing {
-		c, err := d.inspect(f.Episode)
+		c, err := d.inspectEpisode(f.Episode)
 		if err != nil || c.stage != Pack && c.stage != Send {
 			continue
 		}
@@ -95,12 +95,12 @@ func (d *dispatcher) writeReport(now time.Time, last bool) {
 	}
 	d.reporting.changed, d.reporting.writtenAt = false, now
 	r := d.makeReport(now)
-	if r.Empty() && !d.reporting.exists {
+	if r.IsEmpty() && !d.reporting.exists {
 		return
 	}
 	err := d.out.WriteReport(r)
 	if err == nil {
-		d.reporting.exists, d.reporting.failureLogged = !r.Empty(), false
+		d.reporting.exists, d.reporting.failureLogged = !r.IsEmpty(), false
 		return
 	}
 	// On a full disk, say: it is retried with the next change.
@@ -130,7 +130,7 @@ func (d *dispatcher) makeReport(now time.Time) outbox.Report {
 			Since: wholeSecond(d.link.downSince), NextPing: wholeSecond(d.link.nextPing), Cause: printableCause(d.link.err.Error()), Hint: printableCause(d.link.hint),
 		}
 	}
-	r.AnsweredAt = wholeSecond(latest(d.link.heardAt, d.reporting.answeredBefore))
+	r.AnsweredAt = wholeSecond(latestTime(d.link.heardAt, d.reporting.answeredBefore))
 	r.Asking = !d.once && d.link.state == linkUp && d.link.heardAt.IsZero()
 	return r
 }

@@ -17,7 +17,7 @@ import (
 const quietFailures = 3
 
 // handleResult acts on a result of the episode that was in flight as c.
-func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
+func (d *dispatcher) handleResult(r workResult, c candidate, now time.Time) error {
 	if r.err == nil {
 		d.clearBackoff(r.name)
 		if err := d.releaseHold(r); err != nil {
@@ -47,7 +47,7 @@ func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
 	if r.size == 0 {
 		r.size = c.size
 	}
-	act, reason := classify(r.err)
+	act, reason := classifyError(r.err)
 	switch act {
 	case actionStop:
 		return r.err
@@ -67,7 +67,7 @@ func (d *dispatcher) handleResult(r result, c candidate, now time.Time) error {
 }
 
 // scheduleRetry schedules a retry, so that the episode does not block the others.
-func (d *dispatcher) scheduleRetry(r result, act action, now time.Time) error {
+func (d *dispatcher) scheduleRetry(r workResult, act errorAction, now time.Time) error {
 	b := d.backoffs[r.name]
 	f := d.faultOf(r, act, b)
 	if _, progressed := errors.AsType[*wire.InterruptedError](r.err); progressed {
@@ -77,7 +77,7 @@ func (d *dispatcher) scheduleRetry(r result, act action, now time.Time) error {
 		return d.holdEpisode(r, outbox.Unreadable, now)
 	}
 	d.setBackoff(r.name, d.withRetryTime(r, f, b, now))
-	d.skip(candidate{held: r.held})
+	d.countSkipped(candidate{held: r.held})
 	d.log.Log(context.Background(), d.failureLevel(act, b), "will try again", "episode", r.name, "attempt", b.attempts, "err", r.err)
 	return nil
 }
@@ -87,7 +87,7 @@ const maxLoggedFailures = 20
 
 // failureLevel returns the level at which to log a failure. A single pass says why each episode
 // stays.
-func (d *dispatcher) failureLevel(act action, b backoff) slog.Level {
+func (d *dispatcher) failureLevel(act errorAction, b backoff) slog.Level {
 	switch {
 	case d.once && d.loggedFailures < maxLoggedFailures:
 		d.loggedFailures++
@@ -111,7 +111,7 @@ func (d *dispatcher) logUnlogged() {
 }
 
 // onSuccess enqueues an episode for its next stage, or counts it.
-func (d *dispatcher) onSuccess(r result, at time.Time) {
+func (d *dispatcher) onSuccess(r workResult, at time.Time) {
 	if r.stage == Send && d.packing == packingPaused && !d.once && d.cfg.OutboxMax > 0 && !d.outboxNearLimit() {
 		d.restartScan() // the outbox has space again
 	}
@@ -120,8 +120,8 @@ func (d *dispatcher) onSuccess(r result, at time.Time) {
 		d.packing = d.packing.afterPacked()
 		d.enqueueSend(candidate{name: r.name, stage: Send, sortTime: at, size: r.size})
 	case r.status == wire.AlreadyPresent:
-		d.tally.count(func(t *Tally) { t.AlreadyPresent++ })
+		d.tally.update(func(t *Tally) { t.AlreadyPresent++ })
 	default:
-		d.tally.count(func(t *Tally) { t.Shipped++ })
+		d.tally.update(func(t *Tally) { t.Shipped++ })
 	}
 }

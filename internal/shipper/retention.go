@@ -21,11 +21,11 @@ const (
 // time to time.
 func (d *dispatcher) pruneLoop(ctx context.Context) error {
 	if n, err := d.out.CountDiscarded(); err != nil || n > 0 {
-		if err := errors.Join(err, d.prune(ctx, 0)); errors.Is(err, durable.ErrFault) {
+		if err := errors.Join(err, d.pruneShipped(ctx, 0)); errors.Is(err, durable.ErrFault) {
 			return err
 		}
 	}
-	if !d.cfg.Retention.On() {
+	if !d.cfg.Retention.IsEnabled() {
 		return nil
 	}
 	tick := time.NewTicker(max(pruneInterval, d.cfg.ScanInterval.Std()))
@@ -36,14 +36,14 @@ func (d *dispatcher) pruneLoop(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := d.prune(ctx, maxPruned); err != nil {
+		if err := d.pruneShipped(ctx, maxPruned); err != nil {
 			return err
 		}
 	}
 }
 
-// prune deletes at most limit episodes.
-func (d *dispatcher) prune(ctx context.Context, limit int) error {
+// pruneShipped deletes at most limit episodes.
+func (d *dispatcher) pruneShipped(ctx context.Context, limit int) error {
 	report, err := shipped.PruneIn(ctx, d.dirs, uplink.NewInventory(d.client, d.store), shipped.PruneOptions{
 		Retention: d.cfg.Retention, Limit: limit, Rate: pruneRate, Holder: d.holder,
 		OnResult: d.logPruned, MinUnchanged: d.minUnchanged,
@@ -57,7 +57,7 @@ func (d *dispatcher) prune(ctx context.Context, limit int) error {
 	case ctx.Err() != nil:
 		return nil
 	case uplink.IsOtherStore(err):
-		publish(ctx, d.pingResults, pingResult{err: err, unsolicited: true}) // which stops sending
+		sendOrDone(ctx, d.pingResults, pingResult{err: err, unsolicited: true}) // which stops sending
 	case unreachable:
 		d.log.Debug("nothing pruned, receiver unreachable", "err", err)
 	case locked:

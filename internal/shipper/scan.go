@@ -30,7 +30,7 @@ type candidate struct {
 	seen         *settling.Observation // by the last check, if there is a ctime in the future
 	waitingSince time.Time             // since when it has been settling; zero if it has not
 
-	restless bool // it has been settling for so long that others come first
+	restless bool // others come first, because it has been settling for long
 	logged   bool // that it does not settle
 }
 
@@ -46,10 +46,10 @@ type scanPage struct {
 	last       bool
 }
 
-// scan returns the first page of episodes after a name, in the order of names. It calls report with
-// entries that cannot be shipped: those without a valid name, those that cannot be read, and a
+// readPage returns the first page of episodes after a name, in the order of names. It calls report
+// with entries that cannot be shipped: those without a valid name, those that cannot be read, and a
 // [*source.StrayError] for those that never ship. It reads each episode once and changes nothing.
-func (s *Shipper) scan(after episode.Name, report func(error)) (scanPage, error) {
+func (s *Shipper) readPage(after episode.Name, report func(error)) (scanPage, error) {
 	first := namePage{after: after, limit: scanPageSize}
 	for name, err := range s.src.Entries() {
 		if _, stray := errors.AsType[*source.StrayError](err); stray {
@@ -78,7 +78,7 @@ func (s *Shipper) scan(after episode.Name, report func(error)) (scanPage, error)
 		}
 		first.add(name)
 	}
-	names, last := first.sorted()
+	names, last := first.sortedNames()
 	if len(names) == 0 {
 		return scanPage{last: true}, nil
 	}
@@ -89,7 +89,7 @@ func (s *Shipper) scan(after episode.Name, report func(error)) (scanPage, error)
 func (s *Shipper) inspectAll(names []episode.Name, report func(error)) ([]candidate, error) {
 	found := make([]candidate, 0, len(names))
 	for _, name := range names {
-		c, err := s.inspect(name)
+		c, err := s.inspectEpisode(name)
 		if errors.Is(err, durable.ErrFault) {
 			return nil, err
 		}
@@ -128,8 +128,8 @@ func (p *namePage) truncate() {
 	}
 }
 
-// sorted returns the names, and whether they are all.
-func (p *namePage) sorted() (names []episode.Name, last bool) {
+// sortedNames returns the names, and whether they are all.
+func (p *namePage) sortedNames() (names []episode.Name, last bool) {
 	p.truncate()
 	return p.names, !p.more
 }

@@ -16,10 +16,10 @@ import (
 	"cis490/internal/wire"
 )
 
-// send sends a packed episode and retires it with the receipt. It calls sent in between.
-func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()) (wire.Status, error) {
+// sendEntry sends a packed episode and retires it with the receipt. It calls sent in between.
+func (s *Shipper) sendEntry(ctx context.Context, name episode.Name, beat, sent func()) (wire.Status, error) {
 	start := time.Now()
-	entry, err := s.out.Entry(name)
+	entry, err := s.out.OpenEntry(name)
 	if err != nil {
 		return "", durable.AsReadError(err)
 	}
@@ -36,8 +36,8 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 	}
 	before, asking := s.store.WithKnown(ctx)
 	receipt, err := s.sendArchive(asking, upload, entry)
-	if err != nil && entry.Err() != nil { // of this host's disk, not of the path
-		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.AsReadError(entry.Err()))
+	if err != nil && entry.ReadError() != nil { // of this host's disk, not of the path
+		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.AsReadError(entry.ReadError()))
 	}
 	if errors.Is(err, wire.DigestMismatch) {
 		return "", s.explainMismatch(name, entry, err)
@@ -52,7 +52,7 @@ func (s *Shipper) send(ctx context.Context, name episode.Name, beat, sent func()
 		return "", err
 	}
 	sent()
-	if err := s.retire(ctx, name, entry, receipt); err != nil {
+	if err := s.retireEpisode(ctx, name, entry, receipt); err != nil {
 		return "", &deliveredError{err, receipt.Digest}
 	}
 	s.log.Info("shipped", "episode", name, "sha256", entry.Digest, "bytes", entry.Size,
@@ -79,7 +79,7 @@ func (s *Shipper) sendArchive(ctx context.Context, u wire.Upload, entry *outbox.
 		return wire.Receipt{}, err
 	}
 	defer release()
-	from := s.limiter.Reader(ctx, entry)
+	from := s.limiter.LimitReader(ctx, entry)
 	send := func() (wire.Receipt, error) {
 		defer entry.OnRead() // a response, or none, is progress too
 		return s.client.Put(ctx, u, from)
@@ -115,9 +115,9 @@ func (s *Shipper) explainMismatch(name episode.Name, entry *outbox.Entry, refusa
 	return fmt.Errorf("the packed copy of %s was corrupt on this host's disk and was dropped; the episode is packed again", name)
 }
 
-// retire moves an episode for which the caller has a receipt, and then removes the entry. A crash
-// in between leaves the entry, which is sent once more.
-func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.Entry, receipt wire.Receipt) error {
+// retireEpisode moves an episode for which the caller has a receipt, and then removes the entry. A
+// crash in between leaves the entry, which is sent once more.
+func (s *Shipper) retireEpisode(ctx context.Context, name episode.Name, entry *outbox.Entry, receipt wire.Receipt) error {
 	if err := s.dirs.CheckPaths(); err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 			return durable.AsReadError(err)
 		}
 		kept := &source.Receipt{Digest: receipt.Digest, Size: receipt.Size, ReceivedAt: receipt.ReceivedAt.Time}
-		if accepted, err := s.out.Accepted(name); err != nil {
+		if accepted, err := s.out.IsAccepted(name); err != nil {
 			return err
 		} else if accepted {
 			kept = nil // the receiver does not have what is retired
@@ -149,16 +149,16 @@ func (s *Shipper) retire(ctx context.Context, name episode.Name, entry *outbox.E
 // returns an error, unless an operator has accepted the change. A chown changes the fingerprint;
 // only names, types, sizes and contents count.
 func (s *Shipper) checkUnchanged(ctx context.Context, name episode.Name, entry *outbox.Entry) (source.State, error) {
-	if accepted, err := s.out.Accepted(name); err != nil || accepted {
+	if accepted, err := s.out.IsAccepted(name); err != nil || accepted {
 		return source.State{}, err
 	}
-	tree, err := s.src.Tree(name)
+	tree, err := s.src.OpenTree(name)
 	if err != nil {
 		return source.State{}, err
 	}
 	defer tree.Close()
 	at := time.Now()
-	marks, err := tree.Marks(ctx)
+	marks, err := tree.ReadMarks(ctx)
 	if err != nil {
 		return source.State{}, err
 	}

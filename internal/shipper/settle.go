@@ -29,7 +29,7 @@ func (c candidate) minSettleWait(now time.Time) time.Duration {
 // awaitSettled keeps an episode until a time at which it may have settled. If a page of them is
 // kept, the others are left to the next scan.
 func (d *dispatcher) awaitSettled(c candidate, until, now time.Time) {
-	if d.settling.length() >= scanPageSize {
+	if d.settling.size() >= scanPageSize {
 		level := slog.LevelDebug
 		if d.once {
 			level = slog.LevelWarn
@@ -37,7 +37,7 @@ func (d *dispatcher) awaitSettled(c candidate, until, now time.Time) {
 		d.crowdLogged.Do(func() {
 			d.log.Log(context.Background(), level, "too many unsettled episodes at once", "at_once", scanPageSize)
 		})
-		d.skip(c)
+		d.countSkipped(c)
 		return
 	}
 	if c.waitingSince.IsZero() {
@@ -66,11 +66,11 @@ func (d *dispatcher) handleUnsettled(c candidate, err *settling.UnsettledError, 
 // enqueueSettled enqueues the episodes whose wait is over. A single pass skips the others when its
 // wait is over.
 func (d *dispatcher) enqueueSettled(now time.Time) error {
-	for q := &d.settling; q.length() > 0 && !now.Before(q.next().sortTime); {
+	for q := &d.settling; q.size() > 0 && !now.Before(q.next().sortTime); {
 		waited := q.next()
 		q.pop()
 		delete(d.inFlight, waited.name)
-		c, err := d.inspect(waited.name)
+		c, err := d.inspectEpisode(waited.name)
 		if waited.held && c.stage == Held { // it is tried although it is held
 			c.held, c.stage = true, c.next
 		}
@@ -79,7 +79,7 @@ func (d *dispatcher) enqueueSettled(now time.Time) error {
 		}
 		if err != nil || c.stage != Pack {
 			d.log.Info("settling episode is gone or unreadable", "episode", waited.name, "err", err)
-			d.skip(waited)
+			d.countSkipped(waited)
 			continue
 		}
 		c.seen, c.logged, c.waitingSince = waited.seen, waited.logged, waited.waitingSince
@@ -97,7 +97,7 @@ func (d *dispatcher) enqueueSettled(now time.Time) error {
 // settleWaitOver reports whether a single pass must wait no longer: no episode settles before its
 // deadline.
 func (d *dispatcher) settleWaitOver(now time.Time) bool {
-	return !d.settleDeadline.IsZero() && d.settling.length() > 0 && (!now.Before(d.settleDeadline) || d.settling.next().sortTime.After(d.settleDeadline))
+	return !d.settleDeadline.IsZero() && d.settling.size() > 0 && (!now.Before(d.settleDeadline) || d.settling.next().sortTime.After(d.settleDeadline))
 }
 
 // maxGivenUpLogged is the maximum number of unsettled episodes that a pass logs.
@@ -107,7 +107,7 @@ const maxGivenUpLogged = 10
 func (d *dispatcher) giveUpSettling() {
 	for i, c := range d.settling.items {
 		if i == maxGivenUpLogged {
-			d.log.Warn("more episodes are still being changed", "episodes", d.settling.length()-i)
+			d.log.Warn("more episodes are still being changed", "episodes", d.settling.size()-i)
 			break
 		}
 		d.log.Warn("episode is still being changed", "episode", c.name, "hint", "see settle in lab-host.toml")

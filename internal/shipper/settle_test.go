@@ -305,7 +305,7 @@ func TestWhatSettlesDoesNotKeepAShipperFromEnding(t *testing.T) {
 		s := l.open()
 		ctx, cancel := context.WithCancel(l.Context())
 		time.AfterFunc(time.Minute, cancel)
-		tally, err := s.Once(ctx)
+		tally, err := s.RunOnce(ctx)
 		l.must(s.Close())
 		if d := time.Since(start); d != time.Minute || err == nil {
 			l.Errorf("the pass ended %v later with %v, %v", d, tally, err)
@@ -429,16 +429,16 @@ func TestStatusCountsWhatSettles(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Settle = config.Duration(time.Hour)
 	l.finish("run-1", "run-2")
-	st, err := shipper.Inspect(l.cfg)
+	st, err := shipper.InspectStatus(l.cfg)
 	if err == nil {
 		t.Fatal("the folders are not there yet")
 	}
 	l.must(l.open().Close())
-	if st, err = shipper.Inspect(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 2 {
+	if st, err = shipper.InspectStatus(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 2 {
 		t.Errorf("%d wait and %d settle, %v, want 2 and 2", st.Waiting, st.Settling, err)
 	}
 	l.cfg.Settle = 0
-	if st, err = shipper.Inspect(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 0 {
+	if st, err = shipper.InspectStatus(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 0 {
 		t.Errorf("without settling %d wait and %d settle, %v", st.Waiting, st.Settling, err)
 	}
 }

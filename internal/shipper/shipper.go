@@ -2,8 +2,8 @@
 // what is packed, and retires what the receiver has given a receipt for.
 //
 // The disk is the state machine: [stageOf] reads from the directories how far an episode has come.
-// There is no other list, so a start after a power cut is an ordinary start. [Shipper.Once] makes
-// one pass over all waiting episodes, and [Shipper.Run] works until its context ends.
+// There is no other list, so a start after a power cut is an ordinary start. [Shipper.RunOnce]
+// makes one pass over all waiting episodes, and [Shipper.Run] works until its context ends.
 //
 // One goroutine, [dispatcher], decides; workers pack and send. Channels carry names to look at,
 // never facts.
@@ -78,7 +78,7 @@ type Shipper struct {
 // New opens and locks the directories of c, or returns a [*durable.LockedError]. Holder is the text
 // that the next process reads that wants the lock.
 func New(c Config, client receiverClient, holder string, log *slog.Logger) (*Shipper, error) {
-	dirs, err := hostdir.Acquire(c.Dirs(), holder, log)
+	dirs, err := hostdir.Acquire(c.DirsConfig(), holder, log)
 	if err != nil {
 		return nil, err
 	}
@@ -109,14 +109,14 @@ const (
 	Stale                // a hold without an episode
 )
 
-// facts are what the directories say of an episode.
-type facts struct {
+// diskFacts are what the directories say of an episode.
+type diskFacts struct {
 	finished bool // episodes/<name> exists and has its marker
 	outbox.State
 }
 
 // stageOf is the state machine.
-func stageOf(f facts) Stage {
+func stageOf(f diskFacts) Stage {
 	switch {
 	case f.Held && !f.finished && !f.Sealed:
 		return Stale
@@ -132,30 +132,30 @@ func stageOf(f facts) Stage {
 	return Nothing
 }
 
-// inspect reads from the directories how far an episode has come.
-func (s *Shipper) inspect(name episode.Name) (candidate, error) {
+// inspectEpisode reads from the directories how far an episode has come.
+func (s *Shipper) inspectEpisode(name episode.Name) (candidate, error) {
 	finish, finished, err := s.src.FinishedAt(name)
 	stray, isStray := errors.AsType[*source.StrayError](err)
 	if err != nil && !isStray {
 		return candidate{}, err
 	}
-	state, err := s.out.State(name)
-	c := candidate{name: name, stage: stageOf(facts{finished, state}), sortTime: finish.At, size: state.Size, markedAt: finish.MarkedAt}
+	state, err := s.out.ReadState(name)
+	c := candidate{name: name, stage: stageOf(diskFacts{finished, state}), sortTime: finish.At, size: state.Size, markedAt: finish.MarkedAt}
 	if time.Since(c.markedAt) < restlessAfter { // later, the log must name what keeps changing
 		c.changedAt = finish.ChangedAt
 	}
 	state.Held = false
-	c.next = stageOf(facts{finished, state})
+	c.next = stageOf(diskFacts{finished, state})
 	if err == nil && isStray && c.stage == Nothing {
 		return c, stray
 	}
 	return c, durable.AsReadError(err)
 }
 
-// Once makes one pass over all waiting episodes, without regard to their backoffs, and
+// RunOnce makes one pass over all waiting episodes, without regard to their backoffs, and
 // returns its counts. If sending ended early because of this host or the path, packing did
 // not, and the error is an [*uplink.UnreachableError].
-func (s *Shipper) Once(ctx context.Context) (Tally, error) {
+func (s *Shipper) RunOnce(ctx context.Context) (Tally, error) {
 	unreachable, err := s.run(ctx, true)
 	if err == nil && unreachable != nil {
 		err = &uplink.UnreachableError{Err: unreachable}

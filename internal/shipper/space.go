@@ -41,7 +41,7 @@ func (p packingState) isShort(belowMinFree, outboxNearLimit bool) bool {
 
 // pausePacking pauses packing until the next scan. Sending continues and frees space. It
 // returns false if only this episode was too large for the space: others may fit.
-func (d *dispatcher) pausePacking(r result) bool {
+func (d *dispatcher) pausePacking(r workResult) bool {
 	if !d.belowMinFree() && !d.outboxNearLimit() {
 		return false
 	}
@@ -57,7 +57,7 @@ func (d *dispatcher) pausePacking(r result) bool {
 
 // belowMinFree reports whether free space is below min_free, whatever the cause.
 func (d *dispatcher) belowMinFree() bool {
-	free, err := d.out.Dir().Space()
+	free, err := d.out.Dir().FreeBytes()
 	return err == nil && free < int64(d.cfg.MinFree)
 }
 
@@ -110,7 +110,7 @@ func (d *dispatcher) checkSpace(now time.Time) {
 		}
 		d.anyHostFull = true
 		if growth := free - b.free; growth >= minSpaceGrowth && (free >= b.needed || growth >= b.free/4) {
-			b.retryAt = earliest(b.retryAt, now)
+			b.retryAt = earliestTime(b.retryAt, now)
 		}
 		return b
 	})
@@ -123,7 +123,7 @@ func (d *dispatcher) waitsForSpace() bool {
 
 // freeForPacking returns how many bytes can be packed now.
 func (d *dispatcher) freeForPacking() int64 {
-	free, err := d.out.Dir().Space()
+	free, err := d.out.Dir().FreeBytes()
 	if err != nil {
 		return 0
 	}

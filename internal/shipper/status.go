@@ -66,7 +66,7 @@ type Changes struct {
 	Newest time.Time `json:"newest_noted_at,omitzero"`
 }
 
-func (c *Changes) add(at time.Time) {
+func (c *Changes) addChange(at time.Time) {
 	if c.Count++; c.Count == 1 || at.Before(c.Oldest) {
 		c.Oldest = at
 	}
@@ -81,9 +81,9 @@ type HeldEpisode struct {
 	outbox.Hold
 }
 
-// Inspect reads the directories of c. It writes nothing, and works beside a running shipper.
-func Inspect(c Config) (Status, error) {
-	dirs, err := hostdir.Open(c.Dirs())
+// InspectStatus reads the directories of c. It writes nothing, and works beside a running shipper.
+func InspectStatus(c Config) (Status, error) {
+	dirs, err := hostdir.Open(c.DirsConfig())
 	if err != nil {
 		return Status{}, err
 	}
@@ -102,10 +102,10 @@ func Inspect(c Config) (Status, error) {
 	if state == durable.LockHeld {
 		st.Running = cmp.Or(holder, "another process")
 	}
-	if st.FreeBytes, err = s.out.Dir().Space(); err != nil {
+	if st.FreeBytes, err = s.out.Dir().FreeBytes(); err != nil {
 		return st, err
 	}
-	if store, err := s.out.Store(); err != nil {
+	if store, err := s.out.ReadStore(); err != nil {
 		st.StoreProblem = printableCause(err.Error())
 	} else if store.ID != "" {
 		st.Store = &store
@@ -116,7 +116,7 @@ func Inspect(c Config) (Status, error) {
 	if st.Discarded, err = s.out.CountDiscarded(); err != nil {
 		return st, err
 	}
-	reported, err := s.out.Report()
+	reported, err := s.out.ReadReport()
 	if err != nil {
 		reported = outbox.Report{} // there is none, or it cannot be read
 	}
@@ -172,7 +172,7 @@ func (st *Status) receiverState(asking bool, now time.Time) ReceiverState {
 
 // addReport adds what a shipper reported, without episodes that do not wait any more.
 func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
-	if r.Empty() {
+	if r.IsEmpty() {
 		return
 	}
 	st.ReportedAt, st.ReportedBy, st.Receiver = r.WrittenAt, r.PID, r.Receiver
@@ -206,7 +206,7 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	defer cancel()
 	for page := (scanPage{}); !page.last; {
 		var err error
-		if page, err = s.scan(page.cursor, report); err != nil {
+		if page, err = s.readPage(page.cursor, report); err != nil {
 			return err
 		}
 		for _, c := range page.candidates {
@@ -228,7 +228,7 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 				st.Sealed++
 				st.SealedBytes += c.size
 			case Held:
-				hold, err := s.out.Held(c.name)
+				hold, err := s.out.ReadHold(c.name)
 				if err != nil {
 					continue // released meanwhile
 				}
@@ -245,31 +245,31 @@ const settlingCheckTimeout = time.Second
 
 // isSettling reports whether an episode is known to have changed too recently to be packed.
 func (s *Shipper) isSettling(ctx context.Context, c candidate) bool {
-	if _, settles := settling.Earliest(s.cfg.Settle.Std(), c.changedAt, time.Now()); settles {
+	if _, settles := settling.EarliestSettled(s.cfg.Settle.Std(), c.changedAt, time.Now()); settles {
 		return true
 	}
 	if s.cfg.Settle == 0 || ctx.Err() != nil {
 		return false
 	}
-	tree, err := s.src.Tree(c.name)
+	tree, err := s.src.OpenTree(c.name)
 	if err != nil {
 		return false // packing reports it
 	}
 	defer tree.Close()
-	_, err = s.survey(ctx, tree, c)
+	_, err = s.surveyTree(ctx, tree, c)
 	_, settles := errors.AsType[*settling.UnsettledError](err)
 	return settles
 }
 
 func countShipped(src *source.Source, st *Status) error {
-	for r, err := range src.Shipped() {
+	for r, err := range src.AllRetired() {
 		if err != nil {
 			return err
 		}
 		st.Shipped++
 		st.addFinished(r.MarkedAt)
 		if r.Change != nil {
-			st.Changed.add(r.Change.At)
+			st.Changed.addChange(r.Change.At)
 		}
 	}
 	return nil

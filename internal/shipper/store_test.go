@@ -41,7 +41,7 @@ func (r *receiver) image() (restore func()) {
 // adopted returns what the outbox says of the store.
 func (l *lab) adopted() outbox.Store {
 	l.Helper()
-	st, err := shipper.Inspect(l.cfg)
+	st, err := shipper.InspectStatus(l.cfg)
 	l.must(err)
 	if st.Store == nil {
 		return outbox.Store{}
@@ -163,7 +163,7 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	l.finish("run-3")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := uplink.Ping(ctx, l.cfg.Dirs(), l.rx, outbox.Store{}); !isOther(err) {
+	if _, err := uplink.Ping(ctx, l.cfg.DirsConfig(), l.rx, outbox.Store{}); !isOther(err) {
 		t.Errorf("ping: %v", err)
 	}
 	l.refusesStore("STORE2 knows none of the episodes", "receiver store replaces unnamed")
@@ -309,7 +309,7 @@ func TestNothingIsDeletedOrHealedAgainstAnotherStore(t *testing.T) {
 	} {
 		l := old(t, "run-1", "run-2")
 		l.rx.set(func() { change(l) })
-		_, err := shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1, OnResult: func(p shipped.PruneResult) error {
+		_, err := shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1, OnResult: func(p shipped.PruneResult) error {
 			t.Errorf("%s: prune came to %+v", what, p)
 			return nil
 		}})
@@ -320,7 +320,7 @@ func TestNothingIsDeletedOrHealedAgainstAnotherStore(t *testing.T) {
 				t.Errorf("%s: verify came to %+v", what, a)
 				return nil
 			}
-			_, err = shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, o)
+			_, err = shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.rx, o)
 			wantOther(t, what+": verify", err)
 		}
 		l.wantFiles("shipped", "run-1", "run-2")
@@ -348,13 +348,13 @@ func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
 	l.ship("run-1", "run-2")
 	ours := l.rx.image()
 	l.rx.swap(wire.Store{ID: "STORE2"})
-	_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{Heal: true, OnResult: func(shipped.VerifyResult) error { return nil }})
+	_, err := shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.VerifyOptions{Heal: true, OnResult: func(shipped.VerifyResult) error { return nil }})
 	wantOther(t, "heal", err)
 	l.wantFiles("episodes")
-	_, err = shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{Quick: true, OnResult: func(shipped.VerifyResult) error { return nil }})
+	_, err = shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.VerifyOptions{Quick: true, OnResult: func(shipped.VerifyResult) error { return nil }})
 	wantOther(t, "verify", err) // nothing of it is missing in the store that has it
 	l.cfg.Retention.MaxAge = 1
-	_, err = shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, DryRun: true, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
+	_, err = shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, DryRun: true, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
 	wantOther(t, "prune", err)
 	ours()
 	l.rx.set(func() { l.rx.disk.ID = "STORE1"; delete(l.rx.stored, "run-1") })
@@ -377,7 +377,7 @@ func (p pinger) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.
 func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 	l := newLab(t)
 	l.ship("run-1")
-	adopted, err := uplink.AdoptedBy(l.cfg.Dirs())
+	adopted, err := uplink.AdoptedBy(l.cfg.DirsConfig())
 	l.must(err)
 	for _, c := range []struct {
 		store *wire.Store
@@ -389,7 +389,7 @@ func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 		{&wire.Store{ID: "STORE2"}, true},
 		{&wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}}, false},
 	} {
-		_, err := uplink.Ping(t.Context(), l.cfg.Dirs(), pinger{c.store}, adopted)
+		_, err := uplink.Ping(t.Context(), l.cfg.DirsConfig(), pinger{c.store}, adopted)
 		if _, other := errors.AsType[*uplink.OtherStoreError](err); other != c.other {
 			t.Errorf("%+v: %v", c.store, err)
 		}

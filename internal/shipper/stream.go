@@ -22,13 +22,13 @@ type streamingUpload struct {
 	packed        int64      // bytes packed so far
 	sizes         chan int64 // the latest value of packed
 	cancelAndWait func()     // cancels it and waits until it has ended
-	id            string     // of the upload, or ""; to be read after stop
+	id            string     // of the upload, or ""; to be read after stopSending
 }
 
 // startStreaming starts a streaming upload. It returns nil if the episode is not large or the
 // receiver is not reachable.
 func (s *Shipper) startStreaming(ctx context.Context, name episode.Name, draft io.ReaderAt, of archive.Survey) *streamingUpload {
-	if !of.Large() || !s.receiverUp.Load() {
+	if !of.IsLarge() || !s.receiverUp.Load() {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -43,8 +43,8 @@ func (s *Shipper) startStreaming(ctx context.Context, name episode.Name, draft i
 	return u
 }
 
-// notify records that n more bytes can be read of the draft. It never blocks.
-func (u *streamingUpload) notify(n int) {
+// addPacked records that n more bytes can be read of the draft. It never blocks.
+func (u *streamingUpload) addPacked(n int) {
 	if u == nil {
 		return
 	}
@@ -56,19 +56,20 @@ func (u *streamingUpload) notify(n int) {
 	u.sizes <- u.packed
 }
 
-// stop ends the streaming upload. It must be called before the draft is committed or discarded.
-func (u *streamingUpload) stop() {
+// stopSending ends the streaming upload. It must be called before the draft is committed or
+// discarded.
+func (u *streamingUpload) stopSending() {
 	if u != nil {
 		u.cancelAndWait()
 	}
 }
 
-// discardTimeout bounds how long a packer waits for [streamingUpload.discard].
+// discardTimeout bounds how long a packer waits for [streamingUpload.discardUpload].
 const discardTimeout = 10 * time.Second
 
-// discard has the receiver discard an upload whose archive was not packed. If that fails, the
+// discardUpload has the receiver discard an upload whose archive was not packed. If that fails, the
 // receiver does so by itself, later.
-func (u *streamingUpload) discard(ctx context.Context) {
+func (u *streamingUpload) discardUpload(ctx context.Context) {
 	if u == nil || u.id == "" {
 		return
 	}
@@ -111,7 +112,7 @@ func (s *Shipper) appendPiece(ctx context.Context, id string, draft io.ReaderAt,
 	}
 	defer release()
 	_, err = uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (struct{}, error) {
-		return struct{}{}, s.client.Append(ctx, id, s.limiter.Reader(ctx, draft), offset, streamPieceSize)
+		return struct{}{}, s.client.Append(ctx, id, s.limiter.LimitReader(ctx, draft), offset, streamPieceSize)
 	})
 	return err
 }

@@ -32,7 +32,7 @@ type counters struct {
 	t  Tally // guarded by mu
 }
 
-func (t *counters) count(f func(*Tally)) {
+func (t *counters) update(f func(*Tally)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f(&t.t)

@@ -20,10 +20,10 @@ func TestAuditHealsNothingThatCannotBeExamined(t *testing.T) {
 		nameless.Digest = digest.Digest{}
 		l.rx.stored["nameless"] = nameless
 		report, found := l.audit(shipped.VerifyOptions{Heal: true, Quick: quick})
-		if found != "closed stored, nameless unknown" || report.Healing != 0 || report.Problems() != 1 {
+		if found != "closed stored, nameless unknown" || report.Healing != 0 || report.ProblemCount() != 1 {
 			t.Errorf("quick %v: got %s, %v", quick, found, report)
 		}
-		_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{Quick: quick, OnResult: func(a shipped.VerifyResult) error {
+		_, err := shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.VerifyOptions{Quick: quick, OnResult: func(a shipped.VerifyResult) error {
 			if !strings.HasPrefix(a.Detail, "not read back: ") {
 				t.Errorf("quick %v: %s does not say why: %q", quick, a.Dir, a.Detail)
 			}

@@ -41,7 +41,7 @@ func (l *lab) audit(o shipped.VerifyOptions) (shipped.VerifyReport, string) {
 		found = append(found, s)
 		return nil
 	}
-	report, err := shipped.Verify(l.Context(), l.cfg.Dirs(), l.rx, o)
+	report, err := shipped.Verify(l.Context(), l.cfg.DirsConfig(), l.rx, o)
 	l.must(err)
 	return report, strings.Join(found, ", ")
 }
@@ -59,11 +59,11 @@ func TestAuditAsksTheReceiversDisk(t *testing.T) {
 	if want := "before-receipts unknown, gone missing, good stored, other divergent, rotten stored"; found != want || l.rx.shelf.read != 0 {
 		t.Errorf("quick: %s, %d read back, want %s", found, l.rx.shelf.read, want)
 	}
-	if report.Problems() != 3 {
+	if report.ProblemCount() != 3 {
 		t.Errorf("%+v", report)
 	}
 	report, found = l.audit(shipped.VerifyOptions{})
-	if want := "before-receipts unknown, gone missing, good verified, other divergent, rotten damaged"; found != want || report.Problems() != 4 || report.Healing != 0 {
+	if want := "before-receipts unknown, gone missing, good verified, other divergent, rotten damaged"; found != want || report.ProblemCount() != 4 || report.Healing != 0 {
 		t.Errorf("%s, %+v, want %s", found, report, want)
 	}
 	if l.rx.shelf.read != 2 {
@@ -81,11 +81,11 @@ func TestAuditGoesOnBehindAnArchiveThatCannotBeReadBack(t *testing.T) {
 	l := newLab(t)
 	l.ship("a", "giant", "z")
 	l.rx.shelf.slow = map[episode.Name]bool{"giant": true}
-	if report, found := l.audit(shipped.VerifyOptions{}); found != "a verified, giant stored, z verified" || report.Problems() != 0 {
+	if report, found := l.audit(shipped.VerifyOptions{}); found != "a verified, giant stored, z verified" || report.ProblemCount() != 0 {
 		t.Errorf("%s, %+v", found, report)
 	}
 	l.rx.down = errors.New("no network")
-	_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{OnResult: func(shipped.VerifyResult) error { return nil }})
+	_, err := shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.VerifyOptions{OnResult: func(shipped.VerifyResult) error { return nil }})
 	if _, away := errors.AsType[*uplink.UnreachableError](err); !away {
 		t.Errorf("without a receiver: %v", err)
 	}
@@ -105,9 +105,9 @@ func TestAuditHealsWhatIsLost(t *testing.T) {
 	l.rx.shelf.rotten = nil
 	l.must(os.Remove(l.at("outbox", "taken.held")))
 	l.wantFiles("episodes", "gone", "rotten")
-	l.must(shipped.Resend(l.cfg.Dirs(), "taken"))
+	l.must(shipped.Resend(l.cfg.DirsConfig(), "taken"))
 	l.wantOnce(shipper.Tally{Scanned: 3, Shipped: 3})
-	if report, found := l.audit(shipped.VerifyOptions{}); report.Verified != 4 || report.Problems() != 0 {
+	if report, found := l.audit(shipped.VerifyOptions{}); report.Verified != 4 || report.ProblemCount() != 0 {
 		t.Errorf("after it was sent again: %s", found)
 	}
 }
@@ -118,12 +118,12 @@ func TestResendPacksTheSameBytes(t *testing.T) {
 	l := newLab(t)
 	l.ship("run-1")
 	want := l.rx.stored["run-1"].Digest
-	l.must(shipped.Resend(l.cfg.Dirs(), "run-1"))
+	l.must(shipped.Resend(l.cfg.DirsConfig(), "run-1"))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	if got := l.rx.sent["run-1"]; got != want {
 		t.Errorf("sent %s, and %s before", got, want)
 	}
-	if err := shipped.Resend(l.cfg.Dirs(), "../episodes"); err == nil {
+	if err := shipped.Resend(l.cfg.DirsConfig(), "../episodes"); err == nil {
 		t.Error("resent what is no episode")
 	}
 }
@@ -137,7 +137,7 @@ func TestAuditIsPatientWithABusyReceiver(t *testing.T) {
 			t.Errorf("%+v", report)
 		}
 		l.rx.shelf.busy = 1000
-		_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.rx, shipped.VerifyOptions{OnResult: func(shipped.VerifyResult) error { return nil }})
+		_, err := shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.VerifyOptions{OnResult: func(shipped.VerifyResult) error { return nil }})
 		if _, ok := errors.AsType[*uplink.UnreachableError](err); !ok || !errors.Is(err, wire.HostBusy) {
 			t.Errorf("one that stays busy: %v", err)
 		}
@@ -152,7 +152,7 @@ func TestAcceptedEpisodeIsUnknownForEver(t *testing.T) {
 	l.sealed("run-1")
 	l.write(l.at("episodes", "run-1", "late.txt"), "more")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-	l.must(shipped.Release(l.cfg.Dirs(), "run-1", true))
+	l.must(shipped.Release(l.cfg.DirsConfig(), "run-1", true))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 unknown" {
 		t.Errorf("got %s", found)
@@ -181,7 +181,7 @@ func (l *lab) prune(o shipped.PruneOptions) (shipped.PruneReport, string) {
 	if o.MinUnchanged == 0 {
 		o.MinUnchanged = 1
 	}
-	report, err := shipped.Prune(l.Context(), l.cfg.Dirs(), l.rx, o)
+	report, err := shipped.Prune(l.Context(), l.cfg.DirsConfig(), l.rx, o)
 	l.must(err)
 	return report, strings.Join(found, ", ")
 }

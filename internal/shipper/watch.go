@@ -24,9 +24,9 @@ const (
 	noFlags = unix.IN_CLOEXEC | unix.IN_NONBLOCK
 )
 
-// watch tells the loop which episodes have just become finished. It only saves the time until the
-// next scan, which finds whatever is missed here.
-func (d *dispatcher) watch(ctx context.Context) error {
+// watchEpisodes reports to the loop which episodes have just become finished. It only saves the
+// time until the next scan, which finds whatever is missed here.
+func (d *dispatcher) watchEpisodes(ctx context.Context) error {
 	w, err := d.newWatcher(ctx)
 	if err == nil {
 		defer w.f.Close()
@@ -97,10 +97,10 @@ func (w *watcher) handleEvent(wd int32, mask uint32, name string) error {
 	case mask&unix.IN_IGNORED != 0:
 		delete(w.names, wd)
 	case wd == w.root:
-		return w.check(name)
+		return w.checkEpisode(name)
 	case name == episode.Marker:
 		if of, known := w.names[wd]; known {
-			return w.check(of)
+			return w.checkEpisode(of)
 		}
 	}
 	return nil
@@ -117,7 +117,7 @@ func (w *watcher) watchAll() error {
 		if err != nil || finished {
 			continue
 		}
-		if err := w.check(name); err != nil {
+		if err := w.checkEpisode(name); err != nil {
 			return err
 		}
 	}
@@ -126,15 +126,15 @@ func (w *watcher) watchAll() error {
 
 // requestScan has the loop start a scan.
 func (w *watcher) requestScan() error {
-	if !publish(w.ctx, w.d.finishedc, "") {
+	if !sendOrDone(w.ctx, w.d.finishedc, "") {
 		return w.ctx.Err()
 	}
 	return nil
 }
 
-// check tells the loop of a finished episode, and watches an unfinished one. The marker may have
-// come before the watch, so it checks twice.
-func (w *watcher) check(name string) error {
+// checkEpisode reports a finished episode to the loop, and watches an unfinished one. The marker
+// may have come before the watch, so it checks twice.
+func (w *watcher) checkEpisode(name string) error {
 	parsed, err := episode.ParseName(name)
 	if err != nil {
 		return nil // the scan reports it
@@ -150,7 +150,7 @@ func (w *watcher) check(name string) error {
 		return nil
 	}
 	w.removeWatch(name)
-	if !publish(w.ctx, w.d.finishedc, parsed) {
+	if !sendOrDone(w.ctx, w.d.finishedc, parsed) {
 		return w.ctx.Err()
 	}
 	return nil

@@ -10,11 +10,11 @@ import (
 	"cis490/internal/wire"
 )
 
-// result is the result of a worker.
-type result struct {
+// workResult is the result of a worker.
+type workResult struct {
 	name   episode.Name
 	stage  Stage
-	size   int64       // of the archive, or of the episode with errLarge; else what was known before
+	size   int64       // of the archive, or of the episode with errLarge; otherwise what was known before
 	status wire.Status // of Send
 	held   bool        // it is held, and was retried all the same
 	err    error
@@ -39,11 +39,11 @@ func (d *dispatcher) packWorker(ctx context.Context, id int) error {
 			releasePacker()
 			return nil
 		}
-		beat, end := d.work.start(id)
+		beat, end := d.work.startWork(id)
 		size, err := d.packEpisode(ctx, p, c, beat, releasePacker)
 		releasePacker()
 		end()
-		if !publish(ctx, d.results, result{name: c.name, stage: Pack, size: size, err: err}) {
+		if !sendOrDone(ctx, d.results, workResult{name: c.name, stage: Pack, size: size, err: err}) {
 			return nil
 		}
 	}
@@ -63,10 +63,10 @@ func (d *dispatcher) sendWorker(ctx context.Context, id int) error {
 			releaseSlot()
 			return nil
 		}
-		beat, end := d.work.start(id)
-		status, err := d.send(ctx, name, beat, releaseSlot)
+		beat, end := d.work.startWork(id)
+		status, err := d.sendEntry(ctx, name, beat, releaseSlot)
 		end()
-		published := publish(ctx, d.results, result{name: name, stage: Send, status: status, err: err})
+		published := sendOrDone(ctx, d.results, workResult{name: name, stage: Send, status: status, err: err})
 		releaseSlot() // not before: the failure may pause sending
 		if !published {
 			return nil
@@ -74,7 +74,7 @@ func (d *dispatcher) sendWorker(ctx context.Context, id int) error {
 	}
 }
 
-func publish[T any](ctx context.Context, to chan<- T, v T) bool {
+func sendOrDone[T any](ctx context.Context, to chan<- T, v T) bool {
 	select {
 	case to <- v:
 		return true
@@ -94,8 +94,8 @@ type workTracker struct {
 	lastProgress map[int]time.Time // guarded by mu; by worker
 }
 
-// start records that a worker has started. The worker must call beat on progress, and end.
-func (w *workTracker) start(worker int) (beat, end func()) {
+// startWork records that a worker has started. The worker must call beat on progress, and end.
+func (w *workTracker) startWork(worker int) (beat, end func()) {
 	beat = func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -112,8 +112,8 @@ func (w *workTracker) start(worker int) (beat, end func()) {
 	}
 }
 
-// progressing reports whether no worker is stuck.
-func (w *workTracker) progressing() bool {
+// isProgressing reports whether no worker is stuck.
+func (w *workTracker) isProgressing() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, last := range w.lastProgress {
@@ -124,8 +124,9 @@ func (w *workTracker) progressing() bool {
 	return true
 }
 
-// Alive reports whether the dispatcher responds and no worker is stuck. It is meant for a watchdog.
-func (s *Shipper) Alive(ctx context.Context) bool {
+// IsAlive reports whether the dispatcher responds and no worker is stuck. It is meant for a
+// watchdog.
+func (s *Shipper) IsAlive(ctx context.Context) bool {
 	answer := make(chan struct{}, 1)
 	select {
 	case s.livenessProbes <- answer:
@@ -134,7 +135,7 @@ func (s *Shipper) Alive(ctx context.Context) bool {
 	}
 	select {
 	case <-answer:
-		return s.work.progressing()
+		return s.work.isProgressing()
 	case <-ctx.Done():
 		return false
 	}

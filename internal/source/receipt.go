@@ -57,7 +57,7 @@ func (s *Source) recordReceipt(name episode.Name, r *Receipt, state State) (sync
 	if err != nil {
 		return nil, durable.AsReadError(err)
 	}
-	_, err = durable.Attr(dir.File(), receiptAttr)
+	_, err = durable.ReadAttr(dir.File(), receiptAttr)
 	fresh := errors.Is(err, durable.ErrNoAttr)
 	if fresh && r == nil {
 		return dir.Close, nil
@@ -109,7 +109,7 @@ func cannotStoreAttr(err error) bool {
 
 // ReceiptOf returns the receipt at the open directory of a retired episode, or false.
 func ReceiptOf(dir *durable.Dir) (Receipt, bool, error) {
-	b, err := durable.Attr(dir.File(), receiptAttr)
+	b, err := durable.ReadAttr(dir.File(), receiptAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return Receipt{}, false, nil
 	}

@@ -29,7 +29,7 @@ func receiptOf(text string) *source.Receipt {
 func (l *lab) retired() map[string]source.Retired {
 	l.Helper()
 	all := map[string]source.Retired{}
-	for r, err := range l.Shipped() {
+	for r, err := range l.AllRetired() {
 		l.must(err)
 		all[r.Dir] = r
 	}
@@ -135,7 +135,7 @@ func FuzzReceipt(f *testing.F) {
 		if err := unix.Setxattr(dir, "user.cis490.receipt", value, 0); err != nil {
 			t.Skip(err)
 		}
-		r, err := l.Retired("run-7")
+		r, err := l.ReadRetired("run-7")
 		if err != nil || r.HasReceipt && (r.Receipt.Size < 0 || r.Receipt.Digest.IsZero()) {
 			t.Errorf("%q: %+v, %v", value, r, err)
 		}

@@ -27,9 +27,9 @@ type Retired struct {
 	MarkedAt time.Time
 }
 
-// Shipped yields the retired episodes, in no order. It skips what is not a directory with the name
-// of an episode.
-func (s *Source) Shipped() iter.Seq2[Retired, error] {
+// AllRetired yields the retired episodes, in no order. It skips what is not a directory with the
+// name of an episode.
+func (s *Source) AllRetired() iter.Seq2[Retired, error] {
 	return func(yield func(Retired, error) bool) {
 		for e, err := range s.shipped.Names() {
 			if err != nil {
@@ -39,9 +39,9 @@ func (s *Source) Shipped() iter.Seq2[Retired, error] {
 			if !e.IsDir() {
 				continue
 			}
-			r, err := s.Retired(e.Name())
+			r, err := s.ReadRetired(e.Name())
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStray) {
-				continue // moved away meanwhile, or no episode
+				continue // moved meanwhile, or not an episode
 			}
 			if err != nil && !errors.Is(err, durable.ErrFault) {
 				// What the receiver has of this one is unknown. The others continue.
@@ -57,15 +57,15 @@ func (s *Source) Shipped() iter.Seq2[Retired, error] {
 // errStray says that a name is not of a retired episode.
 var errStray = errors.New("is not a retired episode")
 
-// Retired returns what one directory of the shipped directory holds. It returns an error wrapping
-// [fs.ErrNotExist] if there is none, and a [*durable.ReadError] if the disk does not return its
-// data.
-func (s *Source) Retired(dir string) (Retired, error) {
-	r, err := s.readRetired(dir)
+// ReadRetired returns what one directory of the shipped directory holds. It returns an error
+// wrapping [fs.ErrNotExist] if there is none, and a [*durable.ReadError] if the disk does not
+// return its data.
+func (s *Source) ReadRetired(dir string) (Retired, error) {
+	r, err := s.parseRetired(dir)
 	return r, durable.AsReadError(err)
 }
 
-func (s *Source) readRetired(dir string) (Retired, error) {
+func (s *Source) parseRetired(dir string) (Retired, error) {
 	stem, _, _ := strings.Cut(dir, "~")
 	name, err := episode.ParseName(stem)
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *Source) Resend(r Retired) error {
 	}
 	defer d.Close()
 	marker, err := d.Lstat(episode.Marker)
-	if err != nil || !marker.Regular() {
+	if err != nil || !marker.IsRegular() {
 		return errors.Join(err, fmt.Errorf("%s has no regular %s: it would never be sent", d.Path(""), episode.Marker))
 	}
 	return s.shipped.Rename(r.Dir, s.episodes, string(r.Name))

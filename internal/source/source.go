@@ -1,8 +1,8 @@
 // Package source finds finished episodes on the lab host and retires them.
 //
 // An episode is finished when it is a directory, not a link, and has a regular [episode.Marker]. If
-// it is on another file system than the episodes directory, it cannot be moved, and [Source.Tree]
-// returns an error.
+// it is on another file system than the episodes directory, it cannot be moved, and
+// [Source.OpenTree] returns an error.
 //
 // Invariant: this package destroys nothing. Retiring moves the directory to the shipped directory,
 // where a name that is taken gets a suffix. Its one caller must hold a receipt.
@@ -67,7 +67,7 @@ func (s *Source) Entries() iter.Seq2[string, error] {
 				return
 			}
 			if !e.IsDir() {
-				err = stray(e)
+				err = describeStray(e)
 			}
 			if !yield(e.Name(), err) {
 				return
@@ -87,8 +87,8 @@ type StrayError struct {
 
 func (e *StrayError) Error() string { return e.Entry + " " + e.Why }
 
-// stray describes an entry that is not a directory.
-func stray(e fs.DirEntry) *StrayError {
+// describeStray describes an entry that is not a directory.
+func describeStray(e fs.DirEntry) *StrayError {
 	s := &StrayError{Entry: printable.Name(e.Name())}
 	switch {
 	case e.Type()&fs.ModeSymlink != 0:
@@ -96,7 +96,7 @@ func stray(e fs.DirEntry) *StrayError {
 	case e.Type().IsRegular():
 		s.Why = "is a file: only folders are episodes"
 	default:
-		s.Why = "is no folder: only folders are episodes"
+		s.Why = "is not a folder: only folders are episodes"
 	}
 	return s
 }
@@ -108,16 +108,16 @@ func (s *Source) NameError(name string) error {
 	if err == nil {
 		return nil
 	}
-	if _, finished, ferr := s.finished(name); ferr != nil || !finished {
+	if _, finished, ferr := s.readFinished(name); ferr != nil || !finished {
 		return ferr
 	}
 	return err
 }
 
 // IsFinished reports whether there is a finished episode of this name. It may be on another file
-// system: see [Source.Tree].
+// system: see [Source.OpenTree].
 func (s *Source) IsFinished(name episode.Name) (bool, error) {
-	_, finished, err := s.finished(string(name))
+	_, finished, err := s.readFinished(string(name))
 	return finished, err
 }
 
@@ -132,16 +132,16 @@ type Finish struct {
 // FinishedAt is [Source.IsFinished] with the times. It returns a [*StrayError] for an episode whose
 // marker is not a regular file, which is not finished.
 func (s *Source) FinishedAt(name episode.Name) (at Finish, finished bool, err error) {
-	m, err := s.marker(string(name))
-	if err == nil && m.there && !m.Regular() {
+	m, err := s.readMarker(string(name))
+	if err == nil && m.there && !m.IsRegular() {
 		err = &StrayError{Entry: string(name), Why: wrongMarker(m.Stat), Marked: true}
 	}
-	return m.finish(), m.finished(), err
+	return m.finishTimes(), m.isFinished(), err
 }
 
-func (s *Source) finished(name string) (m marker, finished bool, err error) {
-	m, err = s.marker(name)
-	return m, m.finished(), err
+func (s *Source) readFinished(name string) (m marker, finished bool, err error) {
+	m, err = s.readMarker(name)
+	return m, m.isFinished(), err
 }
 
 // marker is what has the name of an episode's marker.
@@ -151,10 +151,10 @@ type marker struct {
 	dir   durable.Stat // of the episode
 }
 
-func (m marker) finished() bool { return m.there && m.Regular() }
+func (m marker) isFinished() bool { return m.there && m.IsRegular() }
 
-func (m marker) finish() Finish {
-	if !m.finished() {
+func (m marker) finishTimes() Finish {
+	if !m.isFinished() {
 		return Finish{}
 	}
 	at := Finish{At: m.ModTime(), MarkedAt: m.ChangedAt(), ChangedAt: m.ChangedAt()}
@@ -165,7 +165,7 @@ func (m marker) finish() Finish {
 }
 
 func wrongMarker(st durable.Stat) string {
-	what := "is no regular file"
+	what := "is not a regular file"
 	switch {
 	case st.IsDir():
 		what = "is a folder"
@@ -175,9 +175,9 @@ func wrongMarker(st durable.Stat) string {
 	return fmt.Sprintf("never ships: its %s %s; remove that, and make an empty file", episode.Marker, what)
 }
 
-// marker looks for the marker of an episode. It returns a [*durable.ReadError] if the disk does not
-// return its data: that concerns this one episode, and is no storage fault.
-func (s *Source) marker(name string) (marker, error) {
+// readMarker looks for the marker of an episode. It returns a [*durable.ReadError] if the disk does
+// not return its data: that concerns this one episode, and is not a storage fault.
+func (s *Source) readMarker(name string) (marker, error) {
 	m, err := s.findMarker(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return marker{}, nil
@@ -190,7 +190,7 @@ func (s *Source) findMarker(name string) (marker, error) {
 	if err != nil {
 		return marker{}, err
 	}
-	// A link to a directory is no episode: its target must not be moved.
+	// A link to a directory is not an episode: its target must not be moved.
 	if !st.IsDir() {
 		return marker{}, nil
 	}
@@ -209,8 +209,8 @@ type Unfinished struct {
 	ChangedAt time.Time `json:"changed_at"` // the ctime of its directory
 }
 
-// Unfinished describes an unfinished episode, or returns an error wrapping [fs.ErrNotExist].
-func (s *Source) Unfinished(name string) (Unfinished, error) {
+// InspectUnfinished describes an unfinished episode, or returns an error wrapping [fs.ErrNotExist].
+func (s *Source) InspectUnfinished(name string) (Unfinished, error) {
 	st, err := s.episodes.Lstat(name)
 	if err != nil {
 		return Unfinished{}, durable.AsReadError(err)
@@ -221,20 +221,20 @@ func (s *Source) Unfinished(name string) (Unfinished, error) {
 // MarkedAt returns the ctime of an episode's marker: when it came to this host, or was changed
 // last. It is zero without a marker.
 func (s *Source) MarkedAt(name episode.Name) time.Time {
-	m, err := s.marker(string(name))
-	if err != nil || !m.finished() {
+	m, err := s.readMarker(string(name))
+	if err != nil || !m.isFinished() {
 		return time.Time{}
 	}
 	return m.ChangedAt()
 }
 
-// Tree opens an episode for packing or comparing, or returns an error wrapping
+// OpenTree opens an episode for packing or comparing, or returns an error wrapping
 // [fs.ErrNotExist].
-func (s *Source) Tree(name episode.Name) (*archive.Tree, error) {
+func (s *Source) OpenTree(name episode.Name) (*archive.Tree, error) {
 	return archive.OpenTree(s.episodes.File(), string(name), name, s.limits)
 }
 
-// TreeIn is [Source.Tree] for a retired episode in a directory of any name.
+// TreeIn is [Source.OpenTree] for a retired episode in a directory of any name.
 func (s *Source) TreeIn(folder *durable.Dir, dir string, name episode.Name) (*archive.Tree, error) {
 	return archive.OpenTree(folder.File(), dir, name, s.limits)
 }
@@ -261,11 +261,11 @@ func (s *Source) Retire(name episode.Name, r *Receipt, state State) error {
 		return fmt.Errorf("retire %s: record its receipt: %w", name, err)
 	}
 	// The file system may make both durable in one commit.
-	return errors.Join(s.move(name), sync())
+	return errors.Join(s.moveToShipped(name), sync())
 }
 
-// move moves an episode to the shipped directory.
-func (s *Source) move(name episode.Name) error {
+// moveToShipped moves an episode to the shipped directory.
+func (s *Source) moveToShipped(name episode.Name) error {
 	_, err := s.episodes.RenameFree(string(name), s.shipped, string(name), maxSuffix)
 	switch {
 	case errors.Is(err, fs.ErrPermission):

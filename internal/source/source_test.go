@@ -163,7 +163,7 @@ func TestAnotherFileSystemIsNotPacked(t *testing.T) {
 	l.wantFinished("good")
 	l.finished(l.episodes, "mounted", "")
 	l.wantFinished("good", "mounted")
-	_, err := l.Tree("mounted")
+	_, err := l.OpenTree("mounted")
 	if unfit, ok := errors.AsType[*archive.UnpackableError](err); !ok || !strings.Contains(unfit.Cause, "cp -a") {
 		t.Errorf("it is opened: %v", err)
 	}
@@ -236,7 +236,7 @@ func TestRetiringNothingIsNotExist(t *testing.T) {
 	if err := l.Retire("run-7", nil, source.State{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := l.Tree("run-7"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := l.OpenTree("run-7"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Tree: got %v", err)
 	}
 }

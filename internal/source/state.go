@@ -116,12 +116,12 @@ func parseNoteTime(sec int64) time.Time {
 
 // readState returns what the open directory of a retired episode has besides its receipt.
 func readState(dir *durable.Dir) (s State, noted bool, change *Change, err error) {
-	b, err := durable.Attr(dir.File(), stateAttr)
+	b, err := durable.ReadAttr(dir.File(), stateAttr)
 	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
 		return s, false, nil, err
 	}
 	s, noted = parseState(b)
-	b, err = durable.Attr(dir.File(), changedAttr)
+	b, err = durable.ReadAttr(dir.File(), changedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return s, noted, nil, nil
 	}

@@ -28,7 +28,7 @@ func (l *lab) open(dir string) *durable.Dir {
 
 func (l *lab) lookup(dir string) source.Retired {
 	l.Helper()
-	r, err := l.Retired(dir)
+	r, err := l.ReadRetired(dir)
 	l.must(err)
 	return r
 }
@@ -135,7 +135,7 @@ func FuzzChange(f *testing.F) {
 		if err := unix.Setxattr(dir, "user.cis490.changed", value, 0); err != nil {
 			t.Skip(err)
 		}
-		r, err := l.Retired("run-7")
+		r, err := l.ReadRetired("run-7")
 		if err != nil || r.Change == nil {
 			t.Fatalf("%q: %+v, %v", value, r, err)
 		}

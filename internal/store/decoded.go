@@ -53,9 +53,9 @@ func parseDecoded(b []byte) (Decoded, bool) {
 // errDecodedBefore is the error of an archive that could not be decoded before.
 var errDecodedBefore = errors.New("an earlier reading could not decode these bytes, and they are expensive to decode")
 
-// check takes the place of [Reading.Check]. It reads nothing: if the bytes do not have the
-// digest, the reading finds them corrupt anyway.
-func (d Decoded) check(io.Reader) (digest.Digest, error) {
+// checkRemembered takes the place of [Reading.Check]. It reads nothing: if the bytes do not have
+// the digest, the reading finds them corrupt anyway.
+func (d Decoded) checkRemembered(io.Reader) (digest.Digest, error) {
 	if d.Undecodable {
 		return digest.Digest{}, errDecodedBefore
 	}
@@ -68,7 +68,7 @@ func readDecoded(f *os.File, want digest.Digest) (Decoded, error) {
 	if want.IsZero() {
 		return Decoded{}, nil
 	}
-	b, err := durable.Attr(f, decodedAttr)
+	b, err := durable.ReadAttr(f, decodedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return Decoded{}, nil
 	}

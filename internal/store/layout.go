@@ -12,11 +12,11 @@ import (
 func Layout(archives bool) durable.Layout {
 	var layout durable.Layout
 	for _, name := range []string{"episodes", "staging", "quarantine"} {
-		top := durable.LayoutEntry{Match: durable.Named(name), Perm: 0o750, Dir: true}
+		top := durable.LayoutEntry{Match: durable.MatchNames(name), Perm: 0o750, Dir: true}
 		if archives {
 			top.Below = durable.Layout{
 				{Match: isName, Perm: 0o750, Dir: true, Below: durable.Layout{{Match: isArchive, Perm: 0o640}}},
-				{Match: durable.Named("probe~a", "probe~b"), Perm: 0o600},
+				{Match: durable.MatchNames("probe~a", "probe~b"), Perm: 0o600},
 				{Match: durable.IsProbe, Perm: 0o600},
 			}
 		}

@@ -81,7 +81,7 @@ func sumFiles(dir *durable.Dir, staging bool, cost func(size int64) int64) (int6
 		if err != nil {
 			continue // stored or dropped meanwhile, or a broken inode
 		}
-		if st.Regular() && !(staging && st.Links() > 1) {
+		if st.IsRegular() && !(staging && st.Links() > 1) {
 			sum += cost(st.Size())
 		}
 	}

@@ -73,7 +73,7 @@ func OpenReader(path string) (*Reader, error) {
 }
 
 // Volume returns the file system and the disk that the archives are on.
-func (r *Reader) Volume() (device.Volume, error) { return r.Volumes.Of(r.episodes.File()) }
+func (r *Reader) Volume() (device.Volume, error) { return r.Volumes.FindVolume(r.episodes.File()) }
 
 // Close closes the directories.
 func (r *Reader) Close() error {
@@ -96,7 +96,7 @@ func (r *Reader) Stat(key episode.Key) (Object, error) {
 		return Object{}, readError(err)
 	}
 	defer d.Close()
-	o, err := r.stat(d, key)
+	o, err := r.statIn(d, key)
 	return o, readError(err)
 }
 
@@ -105,11 +105,11 @@ func (r *Reader) hasStagedLink(key episode.Key, stored durable.Stat) (bool, erro
 	if r.staging == nil {
 		return false, nil
 	}
-	for a, err := range attempts(r.staging, key) {
+	for a, err := range attemptsOf(r.staging, key) {
 		if err != nil {
 			return false, err
 		}
-		if st, err := a.dir.Lstat(a.name); err == nil && st.Same(stored) {
+		if st, err := a.dir.Lstat(a.name); err == nil && st.IsSameFile(stored) {
 			return true, nil
 		}
 	}
@@ -130,13 +130,13 @@ func fileTime(st durable.Stat) time.Time {
 	return at
 }
 
-func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
+func (r *Reader) statIn(d *durable.Dir, key episode.Key) (Object, error) {
 	name := fileName(key.Name)
 	st, err := d.Lstat(name)
 	if err != nil {
 		return Object{}, err
 	}
-	if !st.Regular() {
+	if !st.IsRegular() {
 		return Object{}, &StrayError{d.Path(name), "is not a regular file"}
 	}
 	o := Object{Key: key, Size: st.Size(), ReceivedAt: fileTime(st)}
@@ -150,7 +150,7 @@ func (r *Reader) stat(d *durable.Dir, key episode.Key) (Object, error) {
 		return Object{}, err
 	}
 	defer f.Close()
-	b, err := durable.Attr(f, receiptAttr)
+	b, err := durable.ReadAttr(f, receiptAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return o, nil
 	}
@@ -189,8 +189,8 @@ type StrayError struct {
 
 func (e *StrayError) Error() string { return fmt.Sprintf("%+q %s", e.Path, e.Why) }
 
-// Hosts yields the hosts that have a directory, unsorted.
-func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
+// AllHosts yields the hosts that have a directory, unsorted.
+func (r *Reader) AllHosts() iter.Seq2[episode.Name, error] {
 	return func(yield func(episode.Name, error) bool) {
 		for e, err := range r.episodes.Names() {
 			if err != nil {
@@ -217,7 +217,7 @@ func (r *Reader) Hosts() iter.Seq2[episode.Name, error] {
 // HostNames returns the hosts that have a directory, sorted. It skips other names.
 func (r *Reader) HostNames() ([]episode.Name, error) {
 	var hosts []episode.Name
-	for host, err := range r.Hosts() {
+	for host, err := range r.AllHosts() {
 		if _, stray := errors.AsType[*StrayError](err); stray {
 			continue
 		}
@@ -270,5 +270,5 @@ func (r *Reader) statEntry(d *durable.Dir, host episode.Name, e fs.DirEntry) (Ob
 	if e.Type() != 0 {
 		return Object{}, &StrayError{d.Path(e.Name()), "is not a regular file"}
 	}
-	return r.stat(d, episode.Key{Host: host, Name: name})
+	return r.statIn(d, episode.Key{Host: host, Name: name})
 }

@@ -58,7 +58,7 @@ func parseVerified(b []byte) (verified, bool) {
 // readVerified returns when the open file with the digest d was last verified, and the digest
 // of its contents, or zero if that is not known.
 func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
-	b, err := durable.Attr(f, verifiedAttr)
+	b, err := durable.ReadAttr(f, verifiedAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return time.Time{}, digest.Digest{}, nil
 	}
@@ -137,7 +137,7 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 		return Object{}, readError(err)
 	}
 	defer f.Close()
-	o, err := r.stat(dir, key)
+	o, err := r.statIn(dir, key)
 	if err != nil {
 		return o, readError(err)
 	}
@@ -153,7 +153,7 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 			return o, readError(err)
 		}
 		if !o.Decoded.Digest.IsZero() {
-			how.Check, how.Remember = o.Decoded.check, nil
+			how.Check, how.Remember = o.Decoded.checkRemembered, nil
 		}
 	}
 	if how.resume {
@@ -161,13 +161,13 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 			return o, readError(err)
 		}
 	}
-	got, err := r.read(ctx, dir, fileName(key.Name), how)
+	got, err := r.readArchive(ctx, dir, fileName(key.Name), how)
 	if ctx.Err() != nil {
 		return o, ctx.Err()
 	}
 	// The open file keeps its inode number: a name that has it now had it during all of
 	// the reading.
-	if now, serr := dir.Lstat(fileName(key.Name)); serr != nil || !now.Same(before) {
+	if now, serr := dir.Lstat(fileName(key.Name)); serr != nil || !now.IsSameFile(before) {
 		return o, errors.Join(errReplaced, readError(serr))
 	}
 	return r.recordResult(f, o, d, how, got, err)
@@ -178,10 +178,10 @@ func (r *Reader) ReadBack(ctx context.Context, key episode.Key, d digest.Digest,
 func (r *Reader) recordResult(f *os.File, o Object, d digest.Digest, how Reading, got Content, readErr error) (Object, error) {
 	err := readErr
 	if err == nil || errors.Is(err, ErrUnreadable) {
-		err = r.compare(o, d, got, err)
+		err = r.comparisonError(o, d, got, err)
 	}
 	if err != nil && how.position != nil {
-		err = errors.Join(err, how.position.discard())
+		err = errors.Join(err, how.position.removePosition())
 	}
 	if (err == nil || errors.Is(err, ErrUndecodable)) && how.Remember != nil && !d.IsZero() {
 		if rerr := storeDecoded(f, got, how); rerr != nil {
@@ -211,9 +211,9 @@ func (r *Reader) recordResult(f *os.File, o Object, d digest.Digest, how Reading
 	return o, r.markVerified(f, o)
 }
 
-// compare returns the error of an archive that was read. Its digest must be d, unless that is
-// zero. readErr is the error of the disk, or nil.
-func (r *Reader) compare(o Object, d digest.Digest, got Content, readErr error) error {
+// comparisonError returns the error of an archive that was read. Its digest must be d, unless that
+// is zero. readErr is the error of the disk, or nil.
+func (r *Reader) comparisonError(o Object, d digest.Digest, got Content, readErr error) error {
 	switch {
 	case readErr != nil:
 		return fmt.Errorf("%s: %w", r.Path(o.Key), readErr)
@@ -254,11 +254,11 @@ func (r *Reader) Read(ctx context.Context, key episode.Key, how Reading) (Conten
 		return Content{}, err
 	}
 	defer d.Close()
-	return r.read(ctx, d, fileName(key.Name), how)
+	return r.readArchive(ctx, d, fileName(key.Name), how)
 }
 
-// read reads the bytes of an archive past the page cache, hashes and checks them.
-func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Reading) (Content, error) {
+// readArchive reads the bytes of an archive past the page cache, hashes and checks them.
+func (r *Reader) readArchive(ctx context.Context, dir *durable.Dir, name string, how Reading) (Content, error) {
 	open := dir.OpenUncached
 	if r.Uncached != nil {
 		open = func(name string) (io.ReadCloser, error) { return r.Uncached(dir, name) }
@@ -278,7 +278,7 @@ func (r *Reader) read(ctx context.Context, dir *durable.Dir, name string, how Re
 	}
 	hashed := io.TeeReader(src, w)
 	if how.position != nil {
-		hashed = how.position.saving(hashed, w)
+		hashed = how.position.savePositions(hashed, w)
 	}
 	got := Content{}
 	if how.Check != nil {
@@ -352,7 +352,7 @@ func readError(err error) error {
 
 // clearVerified removes the record that a file was verified.
 func clearVerified(f *os.File) error {
-	if _, err := durable.Attr(f, verifiedAttr); errors.Is(err, durable.ErrNoAttr) {
+	if _, err := durable.ReadAttr(f, verifiedAttr); errors.Is(err, durable.ErrNoAttr) {
 		return nil
 	}
 	return setAttrBestEffort(f, verifiedAttr, nil)

@@ -88,7 +88,7 @@ func (st Staged) Linked(ctx context.Context, progress func(bytes int)) (Object, 
 		return Object{}, false, readError(err)
 	}
 	stored, err := to.Lstat(fileName(st.Key.Name))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !stored.Same(ours) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !stored.IsSameFile(ours) {
 		return Object{}, false, nil
 	}
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *Store) Quarantine(key episode.Key) error {
 
 // IsQuarantined reports whether an archive of this key is in quarantine.
 func (s *Store) IsQuarantined(key episode.Key) (bool, error) {
-	for _, err := range attempts(s.quarantine, key) {
+	for _, err := range attemptsOf(s.quarantine, key) {
 		return err == nil, err
 	}
 	return false, nil
@@ -197,16 +197,16 @@ func (s *Store) writeReceipt(o Object) error {
 
 // unlinkStaged removes the staging names of the stored file under key.
 func (s *Store) unlinkStaged(key episode.Key) error {
-	stored, err := s.lstat(key)
+	stored, err := s.lstatKey(key)
 	if err != nil {
 		return err
 	}
-	for a, err := range attempts(s.staging, key) {
+	for a, err := range attemptsOf(s.staging, key) {
 		if err != nil {
 			return err
 		}
 		st, err := a.dir.Lstat(a.name)
-		if err == nil && st.Same(stored) {
+		if err == nil && st.IsSameFile(stored) {
 			err = a.dir.Unlink(a.name)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -222,8 +222,8 @@ type attempt struct {
 	name string
 }
 
-// attempts yields the files of a key in staging or quarantine. It ends after an error.
-func attempts(parent *durable.Dir, key episode.Key) iter.Seq2[attempt, error] {
+// attemptsOf yields the files of a key in staging or quarantine. It ends after an error.
+func attemptsOf(parent *durable.Dir, key episode.Key) iter.Seq2[attempt, error] {
 	return func(yield func(attempt, error) bool) {
 		dir, err := parent.OpenDir(string(key.Host))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -246,7 +246,7 @@ func attempts(parent *durable.Dir, key episode.Key) iter.Seq2[attempt, error] {
 	}
 }
 
-func (s *Store) lstat(key episode.Key) (durable.Stat, error) {
+func (s *Store) lstatKey(key episode.Key) (durable.Stat, error) {
 	dir, err := s.episodes.OpenDir(string(key.Host))
 	if err != nil {
 		return durable.Stat{}, err

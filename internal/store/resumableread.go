@@ -69,7 +69,7 @@ func (r *Reader) newResumableRead(f *os.File, o Object) (*resumableRead, error) 
 		return nil, err
 	}
 	none := readPosition{digest: o.Digest, file: id.OnDisk, session: r.Volumes.Session}
-	b, err := durable.Attr(f, readPositionAttr)
+	b, err := durable.ReadAttr(f, readPositionAttr)
 	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
 		return nil, err
 	}
@@ -96,19 +96,19 @@ func (c *resumableRead) startHash(from io.Reader) *digest.Writer {
 	return digest.NewWriter(io.Discard)
 }
 
-// saving returns a reader that saves the position of w, which hashes what is read.
-func (c *resumableRead) saving(from io.Reader, w *digest.Writer) io.Reader {
+// savePositions returns a reader that saves the position of w, which hashes what is read.
+func (c *resumableRead) savePositions(from io.Reader, w *digest.Writer) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		if n := w.Size(); c.err == nil && n-c.last.offset >= readPositionInterval && n%durable.SeekAlign == 0 {
-			c.last.offset, c.last.state = n, w.State()
+			c.last.offset, c.last.state = n, w.HashState()
 			c.err = setAttrBestEffort(c.f, readPositionAttr, c.last.encode())
 		}
 		return from.Read(p)
 	})
 }
 
-// discard removes the saved position, so that the next reading starts at the first byte.
-func (c *resumableRead) discard() error { return durable.RemoveAttr(c.f, readPositionAttr) }
+// removePosition removes the saved position, so that the next reading starts at the first byte.
+func (c *resumableRead) removePosition() error { return durable.RemoveAttr(c.f, readPositionAttr) }
 
 type readerFunc func([]byte) (int, error)
 

@@ -24,7 +24,7 @@ type Progress struct {
 	Skipped int           // as announced
 	Resent  bool          // as announced
 	Offset  int64         // bytes that are durable
-	State   []byte        // of the sha256 of these ([digest.Writer.State])
+	State   []byte        // of the sha256 of these ([digest.Writer.HashState])
 }
 
 const progressVersion = 1
@@ -57,7 +57,7 @@ func parseProgress(b []byte) (Progress, bool) {
 
 // CreateWithID is [Store.Create] for an upload that may be continued, by its id.
 func (s *Store) CreateWithID(key episode.Key, id string) (*Upload, error) {
-	return s.create(key, id)
+	return s.createNamed(key, id)
 }
 
 // Continue continues an upload that was ended by [Upload.Abandon] or by a crash, after the
@@ -94,7 +94,7 @@ func (u *Upload) Checkpoint(p Progress) error {
 // ReadBack reads the bytes of an upload from the disk, past the page cache, and returns
 // [ErrDamaged] if they do not have the digest d. They must be durable.
 func (u *Upload) ReadBack(ctx context.Context, d digest.Digest) error {
-	got, err := u.store.read(ctx, u.dir, u.Name(), Reading{})
+	got, err := u.store.readArchive(ctx, u.dir, u.Name(), Reading{})
 	if err == nil && got.Digest != d {
 		err = fmt.Errorf("%s: %w", u.dir.Path(u.Name()), ErrDamaged)
 	}
@@ -118,7 +118,7 @@ func (st Staged) Progress() (p Progress, id string, at time.Time, ok bool, err e
 		return p, "", at, false, readError(err)
 	}
 	defer f.Close()
-	b, err := durable.Attr(f, progressAttr)
+	b, err := durable.ReadAttr(f, progressAttr)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return p, "", at, false, nil
 	}

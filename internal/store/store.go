@@ -12,7 +12,7 @@
 // is proportional to the uploads in flight.
 //
 // An unfinished upload stays in staging with one link, and has its [Progress] in an
-// attribute. No sender was told of more bytes than that.
+// attribute. No sender got a response with more bytes than that.
 //
 // A stored file has two extended attributes. Both name the file for which they were written
 // ([device.Identity]), so that they do not count for a copy:
@@ -136,15 +136,15 @@ func (s *Store) probeOnce() error {
 	if s.probed {
 		return nil
 	}
-	err := s.probe()
+	err := s.probeLinks()
 	s.probed = err == nil
 	return err
 }
 
-// probe tests what this package needs: links and renames between directories, and a link that
+// probeLinks tests what this package needs: links and renames between directories, and a link that
 // does not replace. A file system without attributes works, and costs a search of the index
 // for each upload of a stored archive.
-func (s *Store) probe() error {
+func (s *Store) probeLinks() error {
 	const a, b = "probe~a", "probe~b"
 	clean := func() error { return errors.Join(s.staging.Unlink(a), s.staging.Unlink(b)) }
 	if err := clean(); err != nil {
@@ -188,9 +188,9 @@ type Upload struct {
 }
 
 // Create starts an upload.
-func (s *Store) Create(key episode.Key) (*Upload, error) { return s.create(key, rand.Text()) }
+func (s *Store) Create(key episode.Key) (*Upload, error) { return s.createNamed(key, rand.Text()) }
 
-func (s *Store) create(key episode.Key, nonce string) (*Upload, error) {
+func (s *Store) createNamed(key episode.Key, nonce string) (*Upload, error) {
 	if err := s.probeOnce(); err != nil {
 		return nil, err
 	}
@@ -294,7 +294,7 @@ func (s *Store) isCurrentDir(parent *durable.Dir, name episode.Name, known *dura
 		return false, err
 	}
 	ours, err := durable.StatFile(known.File())
-	return st.Same(ours), err
+	return st.IsSameFile(ours), err
 }
 
 // cacheHostDir keeps d as a host's directory in the place of old, unless another upload has

@@ -63,7 +63,7 @@ func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 		w := digest.NewWriter(u)
 		_, err = io.WriteString(w, "bytes")
 		must(t, err)
-		must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Length: 5, Offset: 5, State: w.State()}))
+		must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Length: 5, Offset: 5, State: w.HashState()}))
 		if continued {
 			must(t, u.Abandon())
 			u, err = l.Continue(k, "id", 5)
@@ -233,7 +233,7 @@ func TestReaderWritesNothing(t *testing.T) {
 	r, err := store.OpenReader(data)
 	must(t, err)
 	defer r.Close()
-	for range r.Hosts() {
+	for range r.AllHosts() {
 		t.Error("a host in an empty tree")
 	}
 	if entries, _ := os.ReadDir(data); len(entries) != 0 {

@@ -18,42 +18,43 @@ import (
 	"cis490/internal/printable"
 )
 
-// Ready reports that the start, or the reload after [Reloading], is complete. Systemctl shows the
-// status.
-func Ready(status string) error {
-	return notify(daemon.SdNotifyReady + "\nSTATUS=" + printable.Text(status))
+// NotifyReady reports that the start, or the reload after [NotifyReloading], is complete. Systemctl
+// shows the status.
+func NotifyReady(status string) error {
+	return sendState(daemon.SdNotifyReady + "\nSTATUS=" + printable.Text(status))
 }
 
-// Status replaces the status that systemctl shows.
-func Status(status string) error { return notify("STATUS=" + printable.Text(status)) }
+// NotifyStatus replaces the status that systemctl shows.
+func NotifyStatus(status string) error { return sendState("STATUS=" + printable.Text(status)) }
 
-// Reloading reports that a reload has begun. [Ready] must follow, even if the reload failed.
-func Reloading() error {
-	return notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+// NotifyReloading reports that a reload has begun. [NotifyReady] must follow, even if the reload
+// failed.
+func NotifyReloading() error {
+	return sendState(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
 
 // ExtendTimeout asks for d more time from now for a start that exceeds the unit's TimeoutStartSec.
 func ExtendTimeout(d time.Duration) error {
-	return notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
+	return sendState(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
 }
 
-// Stopping reports that the daemon is about to end.
-func Stopping() error { return notify(daemon.SdNotifyStopping) }
+// NotifyStopping reports that the daemon is about to end.
+func NotifyStopping() error { return sendState(daemon.SdNotifyStopping) }
 
-func notify(state string) error {
+func sendState(state string) error {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		return fmt.Errorf("notify the service manager: %w", err)
 	}
 	return nil
 }
 
-// Watchdog calls alive three times per interval of the unit's WatchdogSec, and reports each true to
-// systemd. alive must test the work itself (take the lock, touch the disk), not a timer, and honour
-// its context, which ends after a third of the interval. Systemd restarts a daemon that reports
-// nothing for the whole interval.
+// RunWatchdog calls alive three times per interval of the unit's WatchdogSec, and reports each true
+// to systemd. alive must test the work itself (take the lock, touch the disk), not a timer, and
+// honour its context, which ends after a third of the interval. Systemd restarts a daemon that
+// reports nothing for the whole interval.
 //
 // Watchdog returns nil when ctx ends, and at once if the unit has no watchdog.
-func Watchdog(ctx context.Context, alive func(context.Context) bool) error {
+func RunWatchdog(ctx context.Context, alive func(context.Context) bool) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		return fmt.Errorf("read the watchdog's interval: %w", err)
@@ -72,7 +73,7 @@ func Watchdog(ctx context.Context, alive func(context.Context) bool) error {
 		}
 		if answersWithin(ctx, third, alive) {
 			// A failure has the effect of a false: systemd acts if it lasts.
-			_ = notify(daemon.SdNotifyWatchdog)
+			_ = sendState(daemon.SdNotifyWatchdog)
 		}
 	}
 }
@@ -83,9 +84,9 @@ func answersWithin(ctx context.Context, limit time.Duration, alive func(context.
 	return alive(ctx) && ctx.Err() == nil
 }
 
-// Listeners returns the sockets that systemd opened for this process, in the order of the unit. It
-// returns none without socket activation. It must be called once.
-func Listeners() ([]net.Listener, error) {
+// InheritedListeners returns the sockets that systemd opened for this process, in the order of the
+// unit. It returns none without socket activation. It must be called once.
+func InheritedListeners() ([]net.Listener, error) {
 	listeners, err := activation.Listeners()
 	if err != nil {
 		return nil, fmt.Errorf("take the sockets of the service manager: %w", err)

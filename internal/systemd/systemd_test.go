@@ -66,11 +66,11 @@ func TestManagerHearsEachState(t *testing.T) {
 		say  func() error
 		want string // a pattern
 	}{
-		{func() error { return systemd.Ready("serving :8443") }, `READY=1\nSTATUS=serving :8443`},
-		{func() error { return systemd.Status("2 held") }, `STATUS=2 held`},
-		{func() error { return systemd.Status("x\nWATCHDOG=1\u202e\xff") }, `STATUS=x\\nWATCHDOG=1\\u202e\\xff`},
-		{systemd.Reloading, `RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*\n`},
-		{systemd.Stopping, `STOPPING=1`},
+		{func() error { return systemd.NotifyReady("serving :8443") }, `READY=1\nSTATUS=serving :8443`},
+		{func() error { return systemd.NotifyStatus("2 held") }, `STATUS=2 held`},
+		{func() error { return systemd.NotifyStatus("x\nWATCHDOG=1\u202e\xff") }, `STATUS=x\\nWATCHDOG=1\\u202e\\xff`},
+		{systemd.NotifyReloading, `RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*\n`},
+		{systemd.NotifyStopping, `STOPPING=1`},
 		{func() error { return systemd.ExtendTimeout(10 * time.Minute) }, `EXTEND_TIMEOUT_USEC=600000000`},
 	} {
 		if err := c.say(); err != nil {
@@ -88,21 +88,21 @@ func TestWithoutManagerNothingHappens(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "")
 	t.Setenv("LISTEN_FDS", "")
 	for _, say := range []func() error{
-		func() error { return systemd.Ready("") }, func() error { return systemd.Status("") }, systemd.Reloading, systemd.Stopping,
-		func() error { return systemd.Watchdog(t.Context(), nil) },
+		func() error { return systemd.NotifyReady("") }, func() error { return systemd.NotifyStatus("") }, systemd.NotifyReloading, systemd.NotifyStopping,
+		func() error { return systemd.RunWatchdog(t.Context(), nil) },
 	} {
 		if err := say(); err != nil {
 			t.Error(err)
 		}
 	}
-	if got, err := systemd.Listeners(); err != nil || len(got) != 0 {
+	if got, err := systemd.InheritedListeners(); err != nil || len(got) != 0 {
 		t.Errorf("Listeners = %v, %v", got, err)
 	}
 }
 
 func TestDeafManagerIsAnError(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
-	if err := systemd.Ready(""); err == nil || !strings.HasPrefix(err.Error(), "notify the service manager: ") {
+	if err := systemd.NotifyReady(""); err == nil || !strings.HasPrefix(err.Error(), "notify the service manager: ") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -117,7 +117,7 @@ func TestWatchdogIsFedByProgress(t *testing.T) {
 		var asked atomic.Int32
 		ended := make(chan error)
 		go func() {
-			ended <- systemd.Watchdog(ctx, func(ctx context.Context) bool {
+			ended <- systemd.RunWatchdog(ctx, func(ctx context.Context) bool {
 				asked.Add(1)
 				if slow.Load() {
 					<-ctx.Done()
@@ -164,11 +164,11 @@ func TestWatchdogOfAnotherProcessIsLeftAlone(t *testing.T) {
 	newManager(t)
 	t.Setenv("WATCHDOG_USEC", "30000000")
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()+1))
-	if err := systemd.Watchdog(t.Context(), nil); err != nil {
+	if err := systemd.RunWatchdog(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 	t.Setenv("WATCHDOG_USEC", "soon")
-	if err := systemd.Watchdog(t.Context(), nil); err == nil {
+	if err := systemd.RunWatchdog(t.Context(), nil); err == nil {
 		t.Error("an interval that is no number was accepted")
 	}
 }
@@ -178,7 +178,7 @@ func TestWatchdogOfAnotherProcessIsLeftAlone(t *testing.T) {
 func TestListenersAreThoseOfTheUnit(t *testing.T) {
 	if os.Getenv("TEST_ACTIVATED") != "" {
 		t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
-		listeners, err := systemd.Listeners()
+		listeners, err := systemd.InheritedListeners()
 		for _, l := range listeners {
 			os.Stdout.WriteString("listens on " + l.Addr().String() + "\n")
 		}

@@ -11,8 +11,8 @@ import (
 	"cis490/internal/printable"
 )
 
-// Booted reports whether systemd is the service manager of the machine, as sd_booted(3) does.
-func Booted() bool {
+// IsRunning reports whether systemd is the service manager of the machine, as sd_booted(3) does.
+func IsRunning() bool {
 	_, err := os.Stat("/run/systemd/system")
 	return err == nil
 }
@@ -23,8 +23,8 @@ const showTimeout = 5 * time.Second
 // Unit has the properties of a unit, as systemctl prints them. A property may have several values.
 type Unit map[string][]string
 
-// First returns the first value of a property, or "".
-func (u Unit) First(property string) string {
+// FirstValue returns the first value of a property, or "".
+func (u Unit) FirstValue(property string) string {
 	if len(u[property]) == 0 {
 		return ""
 	}

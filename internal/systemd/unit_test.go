@@ -27,8 +27,8 @@ printf 'LoadState=loaded\nListen=[::]:8443 (Stream)\nListen=/run/\033x=y (Stream
 	if diff := cmp.Diff(want, u); diff != "" || err != nil {
 		t.Errorf("%v, -want +got\n%s", err, diff)
 	}
-	if u.First("Listen") != "[::]:8443 (Stream)" || u.First("None") != "" {
-		t.Errorf("first: %q, %q", u.First("Listen"), u.First("None"))
+	if u.FirstValue("Listen") != "[::]:8443 (Stream)" || u.FirstValue("None") != "" {
+		t.Errorf("first: %q, %q", u.FirstValue("Listen"), u.FirstValue("None"))
 	}
 	if _, err := systemd.ShowUnit(t.Context(), "b.socket", "Listen", "LoadState"); err == nil {
 		t.Error("a systemctl that fails is no error")

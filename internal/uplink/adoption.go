@@ -72,7 +72,7 @@ type Adoption struct {
 
 // NewAdoption reads which store this host has adopted.
 func NewAdoption(src *source.Source, out *outbox.Outbox, client InventoryClient, log *slog.Logger) (*Adoption, error) {
-	store, err := out.Store()
+	store, err := out.ReadStore()
 	if err != nil {
 		return nil, err
 	}
@@ -82,8 +82,8 @@ func NewAdoption(src *source.Source, out *outbox.Outbox, client InventoryClient,
 	}, nil
 }
 
-// known returns what this host knows of the adopted store.
-func (a *Adoption) known() outbox.Store {
+// knownStore returns what this host knows of the adopted store.
+func (a *Adoption) knownStore() outbox.Store {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.store
@@ -92,7 +92,7 @@ func (a *Adoption) known() outbox.Store {
 // WithKnown returns what this host knows of the adopted store, and a context for a request
 // that says so.
 func (a *Adoption) WithKnown(ctx context.Context) (outbox.Store, context.Context) {
-	before := a.known()
+	before := a.knownStore()
 	return before, withKnown(ctx, before)
 }
 
@@ -107,7 +107,7 @@ func (a *Adoption) CheckResponse(reported *wire.Store, before outbox.Store, err 
 	if err != nil {
 		return refusedFor(before, err)
 	}
-	return a.check(reported, before)
+	return a.checkStore(reported, before)
 }
 
 // refusedFor returns err as an [*OtherStoreError] if it is a refusal because of the store.
@@ -118,16 +118,16 @@ func refusedFor(before outbox.Store, err error) error {
 	return err
 }
 
-// check returns an [*OtherStoreError] if a response is not of the adopted store. A receiver
+// checkStore returns an [*OtherStoreError] if a response is not of the adopted store. A receiver
 // that names no store is an older one, and is trusted.
-func (a *Adoption) check(reported *wire.Store, before outbox.Store) error {
+func (a *Adoption) checkStore(reported *wire.Store, before outbox.Store) error {
 	if reported == nil {
 		if !a.warned.Swap(true) {
 			a.log.Warn("receiver does not name its store", "hint", "upgrade it: only then this host notices an empty disk or a restored image")
 		}
 		return nil
 	}
-	now := a.known()
+	now := a.knownStore()
 	switch {
 	case reported.ID == before.ID:
 		if reported.IndexBytes < before.IndexBytes {
@@ -144,7 +144,7 @@ func (a *Adoption) check(reported *wire.Store, before outbox.Store) error {
 // retired. The store of the first receipt is adopted, durably, and so is one that replaces
 // the adopted store.
 func (a *Adoption) AcceptReceipt(ctx context.Context, reported *wire.Store, before outbox.Store) error {
-	if err := a.check(reported, before); err != nil || reported == nil {
+	if err := a.checkStore(reported, before); err != nil || reported == nil {
 		return err
 	}
 	if a.noteGrowth(reported) {
@@ -161,10 +161,10 @@ func (a *Adoption) AcceptReceipt(ctx context.Context, reported *wire.Store, befo
 		return ctx.Err()
 	}
 	// Another sender may have adopted a store meanwhile.
-	if err := a.check(reported, before); err != nil || a.noteGrowth(reported) {
+	if err := a.checkStore(reported, before); err != nil || a.noteGrowth(reported) {
 		return err
 	}
-	return a.adopt(ctx, *reported)
+	return a.adoptStore(ctx, *reported)
 }
 
 // noteGrowth records the reported length of the index, and reports whether the store is the
@@ -181,16 +181,16 @@ func (a *Adoption) noteGrowth(reported *wire.Store) bool {
 	return true
 }
 
-// adopt adopts a store. The caller must hold a.sem.
-func (a *Adoption) adopt(ctx context.Context, reported wire.Store) error {
-	former := a.known().ID
+// adoptStore adopts a store. The caller must hold a.sem.
+func (a *Adoption) adoptStore(ctx context.Context, reported wire.Store) error {
+	former := a.knownStore().ID
 	if former == "" && !reported.Follows(wire.Unnamed) {
 		if err := a.checkKnowsRetired(ctx, &reported); err != nil {
 			return err
 		}
 	}
 	next := outbox.Store{ID: reported.ID, IndexBytes: reported.IndexBytes, IndexTail: reported.IndexTail}
-	err := a.out.Adopt(next)
+	err := a.out.AdoptStore(next)
 	switch {
 	case durable.IsShortage(err):
 		// Retiring frees space. After a crash this host has adopted no store, or the former
@@ -220,7 +220,7 @@ func (a *Adoption) Ping(ctx context.Context, client PingClient) (wire.PingRespon
 	if err := a.CheckResponse(pong.Store, before, err); err != nil || pong.Store == nil {
 		return pong, err
 	}
-	if a.noteGrowth(pong.Store); a.known().ID != "" || pong.Store.Follows(wire.Unnamed) {
+	if a.noteGrowth(pong.Store); a.knownStore().ID != "" || pong.Store.Follows(wire.Unnamed) {
 		return pong, nil
 	}
 	return pong, a.checkKnowsRetired(ctx, pong.Store)
@@ -254,7 +254,7 @@ func (a *Adoption) saveAfter(interval time.Duration) error {
 	if !due {
 		return nil
 	}
-	err := a.out.Adopt(store)
+	err := a.out.AdoptStore(store)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.savedAt = time.Now()

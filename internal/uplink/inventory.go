@@ -32,7 +32,7 @@ func NewInventory(client InventoryClient, store *Adoption) *Inventory {
 // [*UnreachableError].
 func (i *Inventory) Query(ctx context.Context, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
 	entries, err := RetryWhileBusy(ctx, BusyTimeout, new(atomic.Int64), func() ([]wire.InventoryEntry, error) {
-		return i.query(ctx, queries, readBack)
+		return i.queryOnce(ctx, queries, readBack)
 	})
 	if err != nil && ctx.Err() == nil {
 		err = &UnreachableError{err}
@@ -40,7 +40,7 @@ func (i *Inventory) Query(ctx context.Context, queries []wire.InventoryQuery, re
 	return entries, err
 }
 
-func (i *Inventory) query(ctx context.Context, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
+func (i *Inventory) queryOnce(ctx context.Context, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
 	before, ctx := i.store.WithKnown(ctx)
 	entries, reported, err := i.client.Inventory(ctx, queries, readBack)
 	if err := i.store.CheckResponse(reported, before, err); err != nil {
@@ -58,7 +58,7 @@ func (i *Inventory) query(ctx context.Context, queries []wire.InventoryQuery, re
 // CheckStore returns an error if this host has adopted no store and the one that answered
 // last may be another: all episodes would be missing there, and be sent to it again.
 func (i *Inventory) CheckStore(ctx context.Context) error {
-	if i.reported == nil || i.anyPresent || i.store.known().ID != "" || i.reported.Follows(wire.Unnamed) {
+	if i.reported == nil || i.anyPresent || i.store.knownStore().ID != "" || i.reported.Follows(wire.Unnamed) {
 		return nil
 	}
 	err := i.store.checkKnowsRetired(ctx, i.reported)
@@ -85,7 +85,7 @@ func (a *Adoption) checkKnowsRetired(ctx context.Context, reported *wire.Store) 
 		batch, pages = batch[:0], pages+1
 		return known, err
 	}
-	for r, err := range a.src.Shipped() {
+	for r, err := range a.src.AllRetired() {
 		if err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ func AdoptedBy(c hostdir.Config) (outbox.Store, error) {
 	}
 	out := outbox.New(dir)
 	defer out.Close()
-	adopted, err := out.Store()
+	adopted, err := out.ReadStore()
 	if errors.Is(err, fs.ErrPermission) {
 		return outbox.Store{}, nil
 	}
@@ -43,7 +43,7 @@ func Ping(ctx context.Context, c hostdir.Config, client PingClient, adopted outb
 	case adopted.ID == "" && !pong.Store.Follows(wire.Unnamed):
 		return pong, checkKnowsRetiredOf(ctx, c, client, pong.Store)
 	}
-	return pong, (&Adoption{store: adopted}).check(pong.Store, adopted)
+	return pong, (&Adoption{store: adopted}).checkStore(pong.Store, adopted)
 }
 
 // checkKnowsRetiredOf is [Adoption.checkKnowsRetired] for the host of c. A directory that does

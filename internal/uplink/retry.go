@@ -35,7 +35,7 @@ func RetryWhileBusy[T any](ctx context.Context, timeout time.Duration, openReque
 		if deadline.IsZero() || errors.Is(err, wire.HostBusy) && others {
 			deadline = now.Add(timeout)
 		}
-		wait := minWait + Backoff(time.Second, maxRetryJitter, n)
+		wait := minWait + BackoffDelay(time.Second, maxRetryJitter, n)
 		if now.Add(wait).After(deadline) {
 			return got, err
 		}
@@ -60,8 +60,8 @@ func RetryAfter(err error) time.Duration {
 	return 0
 }
 
-// Backoff returns a random wait below a bound that doubles from base with each attempt, up
+// BackoffDelay returns a random wait below a bound that doubles from base with each attempt, up
 // to ceiling: hosts that failed together must not return together.
-func Backoff(base, ceiling time.Duration, attempt int) time.Duration {
+func BackoffDelay(base, ceiling time.Duration, attempt int) time.Duration {
 	return rand.N(min(ceiling, base<<min(attempt, 20))) + 1
 }

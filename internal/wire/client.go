@@ -164,7 +164,7 @@ func (c *Client) newRequest(ctx context.Context, method string, u *url.URL, body
 	}
 	req.Header.Set("User-Agent", c.agent)
 	if method != http.MethodPatch {
-		// net/http may retry the request. The header tells it so; without a value it is not sent. A
+		// net/http may retry the request. The header allows that; without a value it is not sent. A
 		// PATCH must not be retried: its upload may continue elsewhere by then.
 		req.Header["Idempotency-Key"] = nil
 	}

@@ -51,7 +51,7 @@ func (d *depot) Announce(_ context.Context, u wire.Upload) (wire.Receipt, wire.U
 	return wire.Receipt{}, d.parts[id].unfinished(id), nil
 }
 
-func (d *depot) Open(_ context.Context, k episode.Key) (wire.Unfinished, error) {
+func (d *depot) OpenUpload(_ context.Context, k episode.Key) (wire.Unfinished, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.refuse != nil {
@@ -70,7 +70,7 @@ func (p *part) unfinished(id string) wire.Unfinished {
 	return wire.Unfinished{ID: id, Offset: int64(len(p.content)), Length: p.Size}
 }
 
-func (d *depot) Append(ctx context.Context, host episode.Name, id string, piece wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+func (d *depot) AppendPiece(ctx context.Context, host episode.Name, id string, piece wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
 	if piece.Offset < 0 || piece.Size < 0 || piece.Interrupt == nil {
 		d.tb.Errorf("the handler let the piece %+v through", piece)
 	}
@@ -122,7 +122,7 @@ func (d *depot) asks(id string) {
 	}
 }
 
-func (d *depot) Unfinished(_ context.Context, host episode.Name, id string) (wire.Unfinished, error) {
+func (d *depot) UploadState(_ context.Context, host episode.Name, id string) (wire.Unfinished, error) {
 	d.asks(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -133,7 +133,7 @@ func (d *depot) Unfinished(_ context.Context, host episode.Name, id string) (wir
 	return p.unfinished(id), nil
 }
 
-func (d *depot) Forget(_ context.Context, host episode.Name, id string) error {
+func (d *depot) CancelUpload(_ context.Context, host episode.Name, id string) error {
 	d.asks(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -131,8 +131,8 @@ var store = wire.Store{ID: "STORE1", IndexBytes: 300, IndexTail: "abcd", Replace
 // Store keeps the contract: the index has the rows of what is stored.
 func (d *depot) Store() (wire.Store, error) { return store, d.unnamed }
 
-// Has knows that store alone.
-func (d *depot) Has(known wire.Store) (bool, error) {
+// HasStore knows that store alone.
+func (d *depot) HasStore(known wire.Store) (bool, error) {
 	return store.Follows(known.ID) && (known.ID != store.ID || known.IndexBytes <= store.IndexBytes), d.unnamed
 }
 

@@ -19,7 +19,7 @@ import (
 // errors.Is(err, wire.Conflict).
 type Code string
 
-// The refusals. Each stands for one HTTP status and one problem type.
+// The refusals. Each has one HTTP status and one problem type.
 const (
 	BadName        Code = "bad-name"                 // host or episode is not a valid name
 	BadRequest     Code = "bad-request"              // a field is malformed, or contradicts another one

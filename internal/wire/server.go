@@ -32,18 +32,18 @@ type Backend interface {
 	// interrupts a piece of the upload that is in flight. It must refuse now what it can refuse of
 	// the archive.
 	Announce(ctx context.Context, u Upload) (Receipt, Unfinished, error)
-	// Open begins an upload without digest, of length -1. Announce continues it once both are
-	// known. Open discards an earlier open upload under the same key.
-	Open(ctx context.Context, key episode.Key) (Unfinished, error)
-	// Append adds a piece to an upload of the host. It returns [NoUpload] if the host has no upload
-	// with this id, and [OffsetMismatch] if the upload continues at another offset. It returns the
-	// receipt after the last piece, and the state of the upload after any other: so many bytes are
-	// on the disk.
-	Append(ctx context.Context, host episode.Name, id string, p Piece, body io.Reader) (Receipt, Unfinished, error)
-	// Unfinished returns the state of an upload, and Forget discards it. Both interrupt a piece of
-	// it that is in flight.
-	Unfinished(ctx context.Context, host episode.Name, id string) (Unfinished, error)
-	Forget(ctx context.Context, host episode.Name, id string) error
+	// OpenUpload begins an upload without digest, of length -1. Announce continues it once both
+	// are known. OpenUpload discards an earlier open upload under the same key.
+	OpenUpload(ctx context.Context, key episode.Key) (Unfinished, error)
+	// AppendPiece adds a piece to an upload of the host. It returns [NoUpload] if the host has no
+	// upload with this id, and [OffsetMismatch] if the upload continues at another offset. It
+	// returns the receipt after the last piece, and the state of the upload after any other. The
+	// bytes that it states are durable.
+	AppendPiece(ctx context.Context, host episode.Name, id string, p Piece, body io.Reader) (Receipt, Unfinished, error)
+	// UploadState returns the state of an upload, and CancelUpload discards it. Both interrupt a
+	// piece of it that is in flight.
+	UploadState(ctx context.Context, host episode.Name, id string) (Unfinished, error)
+	CancelUpload(ctx context.Context, host episode.Name, id string) error
 	// AdmitInventory waits until the host may query the inventory, or refuses. The caller must call
 	// release after it has written the response, because request and response take memory until
 	// then.
@@ -54,9 +54,9 @@ type Backend interface {
 	// Store returns the store's identity and the length of its index. The handler calls it last, so
 	// that the index has the row of the receipt that it sends.
 	Store() (Store, error)
-	// Has reports whether known is this store, or one that it replaces: the index was as long, and
-	// ended with the same bytes.
-	Has(known Store) (bool, error)
+	// HasStore reports whether known is this store, or one that it replaces: the index was as long,
+	// and ended with the same bytes.
+	HasStore(known Store) (bool, error)
 	// Limits and Storage are part of the response to a ping.
 	Limits() Limits
 	Storage(ctx context.Context, host episode.Name) (Storage, error)
@@ -90,7 +90,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if caller.Release != nil {
 		defer caller.Release()
 	}
-	if err == nil { // authenticate first: a stranger learns nothing else
+	if err == nil { // authenticate first: an unknown client gets no other answer
 		err = h.route(w, r, caller)
 	} else {
 		w.Header().Set("Connection", "close") // refused callers get no second request

@@ -43,7 +43,7 @@ func (h *Handler) serveAnnounce(w http.ResponseWriter, r *http.Request, key epis
 		return err
 	}
 	if open {
-		unfinished, err = h.Backend.Open(r.Context(), key)
+		unfinished, err = h.Backend.OpenUpload(r.Context(), key)
 	} else if u, err = parseUpload(r, key); err == nil {
 		receipt, unfinished, err = h.Backend.Announce(r.Context(), u)
 	}
@@ -79,13 +79,13 @@ func (h *Handler) serveUpload(w http.ResponseWriter, r *http.Request, host episo
 		return err
 	}
 	if r.Method == http.MethodDelete {
-		if err := h.Backend.Forget(r.Context(), host, id); err != nil {
+		if err := h.Backend.CancelUpload(r.Context(), host, id); err != nil {
 			return err
 		}
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	unfinished, err := h.Backend.Unfinished(r.Context(), host, id)
+	unfinished, err := h.Backend.UploadState(r.Context(), host, id)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (h *Handler) servePatch(w http.ResponseWriter, r *http.Request, host episod
 	piece.Interrupt = interrupt
 	body := h.BodyLimits.newBody(ctx, http.NewResponseController(w), r)
 	defer body.detach()
-	receipt, unfinished, err := h.Backend.Append(ctx, host, id, piece, body)
+	receipt, unfinished, err := h.Backend.AppendPiece(ctx, host, id, piece, body)
 	body.detach()
 	if body.wasInterrupted() {
 		w.Header().Set("Connection", "close")

@@ -23,15 +23,15 @@ const (
 // its episodes before stores had ids.
 const Unnamed = "unnamed"
 
-// Store identifies the store of a receiver. The id moves with the data: a host can tell the store
-// that has its episodes from an empty disk, another receiver and a restored image. Receivers before
-// 2026-11-29 send no store.
+// Store identifies the store of a receiver. The id moves with the data: a host can distinguish the
+// store that has its episodes from an empty disk, another receiver and a restored image. Receivers
+// before 2026-11-29 send no store.
 type Store struct {
 	ID string `json:"id"`
 	// IndexBytes is the length in bytes of the index on the disk. It decreases only if the index is
 	// lost or an older image of it is restored.
 	IndexBytes int64 `json:"index_bytes"`
-	// IndexTail stands for the last bytes of the index before IndexBytes. An index that was
+	// IndexTail identifies the last bytes of the index before IndexBytes. An index that was
 	// restored and has grown past IndexBytes has other bytes there. It is empty if not known.
 	IndexTail string `json:"index_tail,omitempty"`
 	// Replaces are the ids of stores that an operator has declared replaced by this one.
@@ -141,7 +141,7 @@ func (h *Handler) checkKnownStore(r *http.Request) error {
 	if err != nil || !says {
 		return err
 	}
-	has, err := h.Backend.Has(known)
+	has, err := h.Backend.HasStore(known)
 	if has || err != nil {
 		return err
 	}

@@ -55,8 +55,8 @@
 //
 //	"store":{"id":"4TQ7…","index_bytes":18004,"index_tail":"9f3c…","replaces":["K2LM…"]}
 //
-// The index_tail stands for the last bytes of the index before that length. Each request of a
-// host repeats what it was told last:
+// The index_tail identifies the last bytes of the index before that length. Each request of a
+// host repeats the values of the last response:
 //
 //	Store-Known: "4TQ7…";index-bytes=18004;index-tail="9f3c…"
 //

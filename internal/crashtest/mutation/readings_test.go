@@ -8,7 +8,7 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"device/device.go",
-				"OnDisk: hash(append(append(b, \"\\x00disk\\x00\"...), vol.disk...))",
+				"OnDisk: hashID(append(append(b, \"\\x00disk\\x00\"...), vol.disk...))",
 				"OnDisk: hash(b)",
 			},
 		},
@@ -172,7 +172,7 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"store/readback.go",
-				"how.Check, how.Remember = o.Decoded.check, nil",
+				"how.Check, how.Remember = o.Decoded.checkRemembered, nil",
 				"o.Decoded = Decoded{}",
 			},
 		},

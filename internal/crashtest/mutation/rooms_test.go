@@ -15,7 +15,7 @@ var ofRooms = []mutant{
 	{
 		"durable: a mount beneath ours is not seen",
 		killer{"durable", "TestMountBeneathOursIsFound"},
-		[]edit{{"durable/mounts.go", "w.moved = w.compare(now)", "_ = now"}},
+		[]edit{{"durable/mounts.go", "w.moved = w.compareMounts(now)", "_ = now"}},
 	},
 	{
 		"durable: another mount of one file system passes for the same",
@@ -64,8 +64,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"store/recover.go",
-				" || err == nil && !stored.Same(ours)",
-				" || err == nil && !stored.Same(ours) && false",
+				" || err == nil && !stored.IsSameFile(ours)",
+				" || err == nil && !stored.IsSameFile(ours) && false",
 			},
 		},
 	},
@@ -184,8 +184,8 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	got, err := r.commit(ctx, up",
-				"	r.sessions.remove(h)\n	got, err := r.commit(ctx, up",
+				"	got, err := r.commitUpload(ctx, up",
+				"	r.sessions.removeSession(h)\n	got, err := r.commitUpload(ctx, up",
 			},
 		},
 	},
@@ -270,7 +270,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/commit.go",
-				"		err = r.access.recheck(sender)\n",
+				"		err = r.access.recheckRequest(sender)\n",
 				"",
 			},
 		},
@@ -292,7 +292,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"receiver/receiver.go",
-				"	r.access.review()\n",
+				"	r.access.reviewAll()\n",
 				"",
 			},
 		},
@@ -456,7 +456,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"archive/node.go",
-				"	convert(&ts.Sec, t.Sec)\n	convert(&ts.Nsec, t.Nsec)\n	return ts",
+				"	convertInt(&ts.Sec, t.Sec)\n	convertInt(&ts.Nsec, t.Nsec)\n	return ts",
 				"	return unix.NsecToTimespec(t.Sec*1e9 + int64(t.Nsec))",
 			},
 		},
@@ -703,7 +703,7 @@ var ofRooms = []mutant{
 			{
 				"shipped/delete.go",
 				"	if judged {\n",
-				"	if d.Judge(outbox.Judgement{ChangedAt: p.startedAt}) == nil {\n",
+				"	if d.RecordJudgement(outbox.Judgement{ChangedAt: p.startedAt}) == nil {\n",
 			},
 		},
 	},

@@ -45,7 +45,7 @@ var ofStores = []mutant{
 	},
 	{
 		"shipper: a store is adopted and not written down", shipperOrder,
-		[]edit{{"uplink/adoption.go", "	err := a.out.Adopt(next)\n", "	var err error\n"}, {"uplink/adoption.go", "	if err == nil {\n		a.savedBytes = next.IndexBytes", "	if true {\n		a.savedBytes = next.IndexBytes"}},
+		[]edit{{"uplink/adoption.go", "	err := a.out.AdoptStore(next)\n", "	var err error\n"}, {"uplink/adoption.go", "	if err == nil {\n		a.savedBytes = next.IndexBytes", "	if true {\n		a.savedBytes = next.IndexBytes"}},
 	},
 	{
 		"shipper: the pings of a link that is down ask for no store",
@@ -54,7 +54,7 @@ var ofStores = []mutant{
 	},
 	{
 		"shipper: inventories of another store count", deletes,
-		[]edit{{"uplink/inventory.go", "	if err := i.store.CheckResponse(reported, before, err); err != nil {\n		return nil, err\n	}\n", "	if _ = before; err != nil && reported == nil {\n		_, reported, err = i.client.Inventory(context.Background(), nil, false)\n	}\n	if err != nil {\n		return nil, err\n	}\n"}, {"uplink/inventory.go", "	before, ctx := i.store.WithKnown(ctx)\n	entries, reported", "	before := i.store.known()\n	entries, reported"}},
+		[]edit{{"uplink/inventory.go", "	if err := i.store.CheckResponse(reported, before, err); err != nil {\n		return nil, err\n	}\n", "	if _ = before; err != nil && reported == nil {\n		_, reported, err = i.client.Inventory(context.Background(), nil, false)\n	}\n	if err != nil {\n		return nil, err\n	}\n"}, {"uplink/inventory.go", "	before, ctx := i.store.WithKnown(ctx)\n	entries, reported", "	before := i.store.knownStore()\n	entries, reported"}},
 	},
 	{
 		"shipper: healing trusts a store that knows nothing",
