@@ -106,7 +106,8 @@ func PruneIn(ctx context.Context, dirs *hostdir.Dirs, inventory *uplink.Inventor
 	if o.Limit == 0 {
 		return p.report, nil
 	}
-	return p.report, p.applyPolicy(ctx)
+	err := p.applyPolicy(ctx)
+	return p.report, err
 }
 
 // onRead returns the function that limits the rate at which files are read.

@@ -114,7 +114,8 @@ func Verify(ctx context.Context, c hostdir.Config, client uplink.InventoryClient
 			batch = batch[:0]
 		}
 	}
-	return v.report, v.verifyBatch(ctx, batch)
+	err = v.verifyBatch(ctx, batch)
+	return v.report, err
 }
 
 // verification is one run of [Verify].

@@ -75,7 +75,7 @@ type Store struct {
 	replacedDirs []*durable.Dir                                 // guarded by mu; their names lead to other directories now
 
 	probeMu sync.Mutex
-	probed  bool // guarded by probing
+	probed  bool // guarded by probeMu
 }
 
 // Open opens the store below data and creates its directories, durably, if they are missing.
