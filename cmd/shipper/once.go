@@ -94,7 +94,7 @@ func showProgress(ctx context.Context, s *shipper.Shipper) (done func()) {
 			case <-tick.C:
 				t := s.Tally()
 				bar.ChangeMax(max(t.Scanned, 1))
-				bar.Set(t.Done())
+				bar.Set(t.ResultCount())
 			}
 		}
 	}()

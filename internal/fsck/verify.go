@@ -204,7 +204,7 @@ func (v *verifier) recheckAbsent() {
 }
 
 // checkFile compares a file with its rows.
-func (v *verifier) checkFile(ctx context.Context, e *entry) error {
+func (v *verifier) checkFile(ctx context.Context, e *walkEntry) error {
 	v.report.Files++
 	// Even if its upload is complete now, its row may have been appended after the last look.
 	if e.InFlight {
@@ -238,7 +238,7 @@ func (v *verifier) checkFile(ctx context.Context, e *entry) error {
 }
 
 // findDifferences returns the findings about a file and its last row.
-func (e *entry) findDifferences() []Finding {
+func (e *walkEntry) findDifferences() []Finding {
 	f := Finding{Host: e.Key.Host, Episode: e.Key.Name, Line: e.line}
 	if e.rows == 0 {
 		f.Kind, f.Detail = FileWithoutRow, "`receiver index backfill` makes its row"
@@ -261,7 +261,7 @@ func (e *entry) findDifferences() []Finding {
 
 // verifyArchive reads an archive, a second time if it is corrupt: it may have been repaired
 // during the first reading.
-func (v *verifier) verifyArchive(ctx context.Context, e *entry) error {
+func (v *verifier) verifyArchive(ctx context.Context, e *walkEntry) error {
 	v.report.Read++
 	err := v.verifyBytes(ctx, e)
 	if errors.Is(err, errCorrupt) {
@@ -278,7 +278,7 @@ func (v *verifier) verifyArchive(ctx context.Context, e *entry) error {
 	return nil
 }
 
-func (v *verifier) verifyBytes(ctx context.Context, e *entry) error {
+func (v *verifier) verifyBytes(ctx context.Context, e *walkEntry) error {
 	got, err := v.readArchive(ctx, e.Object)
 	want := e.digest
 	if want.IsZero() {

@@ -160,7 +160,7 @@ func (l *Log) CommitCount() int64 {
 
 // DurableBytes returns the number of durable bytes of the index. They include the rows of each
 // Append and Ensure that has returned.
-func (l *Log) DurableBytes() int64 { return l.w.log.Synced() }
+func (l *Log) DurableBytes() int64 { return l.w.log.SyncedSize() }
 
 // tailBytes is how much of the index [Log.TailHash] reads: about two rows, with their times of
 // arrival and the sha256 of their archives.

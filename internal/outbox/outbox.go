@@ -213,8 +213,8 @@ type Draft struct {
 	counted int64 // in pending
 }
 
-// Create starts an entry. It replaces what an earlier attempt left.
-func (o *Outbox) Create(name episode.Name) (*Draft, error) {
+// CreateDraft starts an entry. It replaces what an earlier attempt left.
+func (o *Outbox) CreateDraft(name episode.Name) (*Draft, error) {
 	partial := string(name) + partialEnd
 	f, err := o.dir.Create(partial, 0o640)
 	if errors.Is(err, fs.ErrExist) { // left by a crash

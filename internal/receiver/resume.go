@@ -163,7 +163,7 @@ func (r *Receiver) verifyComplete(ctx context.Context, c *checkpointer) error {
 // openStaged opens the staging file of a session, and creates it for the first piece.
 func (r *Receiver) openStaged(h *heldSession) (*store.Upload, error) {
 	if h.started {
-		return r.store.Continue(h.Key, h.id, h.offset)
+		return r.store.ContinueUpload(h.Key, h.id, h.offset)
 	}
 	up, err := r.store.CreateWithID(h.Key, h.id)
 	h.started = err == nil
@@ -288,7 +288,7 @@ func (r *Receiver) ExpireUploads(ctx context.Context) error {
 // restoreSession restores the session of a staging file. It reports whether the upload can
 // be continued.
 func (r *Receiver) restoreSession(staged store.Staged) (bool, error) {
-	p, id, at, ok, err := staged.Progress()
+	p, id, at, ok, err := staged.ReadProgress()
 	if err != nil || !ok || time.Since(at) > r.cfg.Limits.UnfinishedAge.Std() {
 		return false, err
 	}

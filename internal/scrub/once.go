@@ -49,7 +49,7 @@ func RunOnce(ctx context.Context, data *durable.Dir, indexFile string, o Options
 		return Progress{}, err
 	}
 	now := time.Now().UTC()
-	p := &pass{
+	p := &scrubPass{
 		progress: Progress{Started: now, Decoded: true, Disk: disk.ID()}, verifier: v,
 		verifiedSince: now.Add(-o.OlderThan), onlyHost: o.Host,
 		budget: newBudget(o.Rate, func() bool { return false }),

@@ -14,8 +14,8 @@ import (
 	"cis490/internal/store"
 )
 
-// pass verifies the store once, from the position in progress on.
-type pass struct {
+// scrubPass verifies the store once, from the position in progress on.
+type scrubPass struct {
 	progress      Progress
 	verifier      *Verifier
 	budget        *budget
@@ -40,7 +40,7 @@ type pass struct {
 }
 
 // run verifies the archives of all hosts, and then looks for the archive of each row.
-func (p *pass) run(ctx context.Context) error {
+func (p *scrubPass) run(ctx context.Context) error {
 	p.budget.beforeWait = func() {
 		if p.savePosition != nil && p.saveErr == nil {
 			p.saveErr = p.savePosition()
@@ -58,7 +58,7 @@ func (p *pass) run(ctx context.Context) error {
 }
 
 // verifyIfDue verifies one archive of a host, unless that may be skipped.
-func (p *pass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Key) error {
+func (p *scrubPass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Key) error {
 	o, err := p.verifier.Store.Stat(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -98,7 +98,7 @@ func (p *pass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Key) er
 }
 
 // recordResult counts and reports the result for an archive.
-func (p *pass) recordResult(key episode.Key, r Result, verified bool) {
+func (p *scrubPass) recordResult(key episode.Key, r Result, verified bool) {
 	if r.expandedSize > 0 {
 		p.progress.Expanding++
 	}

@@ -100,7 +100,7 @@ func Verify(ctx context.Context, c hostdir.Config, client uplink.InventoryClient
 		return VerifyReport{}, err
 	}
 	defer dirs.Close()
-	v := &verification{VerifyOptions: o, dirs: dirs, inventory: inventory, startedAt: time.Now()}
+	v := &verifyRun{VerifyOptions: o, dirs: dirs, inventory: inventory, startedAt: time.Now()}
 	v.comparer = comparer{src: dirs.Source, onRead: withoutLimit(o.OnRead), readAll: o.Deep, readNone: o.Quick}
 	var batch []source.Retired
 	for r, err := range dirs.Source.AllRetired() {
@@ -117,8 +117,8 @@ func Verify(ctx context.Context, c hostdir.Config, client uplink.InventoryClient
 	return v.report, v.verifyBatch(ctx, batch)
 }
 
-// verification is one run of [Verify].
-type verification struct {
+// verifyRun is one run of [Verify].
+type verifyRun struct {
 	VerifyOptions
 	dirs      *hostdir.Dirs
 	inventory *uplink.Inventory
@@ -127,7 +127,7 @@ type verification struct {
 	report    VerifyReport
 }
 
-func (v *verification) verifyBatch(ctx context.Context, batch []source.Retired) error {
+func (v *verifyRun) verifyBatch(ctx context.Context, batch []source.Retired) error {
 	slices.SortFunc(batch, func(x, y source.Retired) int { return strings.Compare(x.Dir, y.Dir) })
 	entries, err := queryRetired(ctx, v.inventory, batch)
 	if err != nil {
@@ -185,7 +185,7 @@ func queryRetired(ctx context.Context, inventory *uplink.Inventory, batch []sour
 
 // verifyEpisode returns the state of one episode. The receiver reads it back first, unless
 // the options say otherwise.
-func (v *verification) verifyEpisode(ctx context.Context, r source.Retired, e wire.InventoryEntry) (VerifyResult, error) {
+func (v *verifyRun) verifyEpisode(ctx context.Context, r source.Retired, e wire.InventoryEntry) (VerifyResult, error) {
 	found := VerifyResult{Dir: r.Dir, Episode: r.Name, Finding: Unknown}
 	if r.Err != nil {
 		found.Detail = r.Err.Error()
@@ -230,7 +230,7 @@ func (v *verification) verifyEpisode(ctx context.Context, r source.Retired, e wi
 
 // readBack has the receiver read its copy of an episode. If the receiver cannot read this
 // one but still answers, found says so.
-func (v *verification) readBack(ctx context.Context, r source.Retired, found *VerifyResult) (wire.InventoryEntry, error) {
+func (v *verifyRun) readBack(ctx context.Context, r source.Retired, found *VerifyResult) (wire.InventoryEntry, error) {
 	query := []wire.InventoryQuery{{Episode: r.Name, Digest: r.Receipt.Digest}}
 	entries, err := v.inventory.Query(ctx, query, true)
 	if err == nil {
@@ -246,7 +246,7 @@ func (v *verification) readBack(ctx context.Context, r source.Retired, found *Ve
 
 // compareEpisode checks whether the episode on this host still is what the receiver has, and
 // records the result at the episode.
-func (v *verification) compareEpisode(ctx context.Context, r source.Retired, contents digest.Digest, found *VerifyResult) error {
+func (v *verifyRun) compareEpisode(ctx context.Context, r source.Retired, contents digest.Digest, found *VerifyResult) error {
 	_, shipped := v.dirs.Source.Dirs()
 	c, err := v.comparer.compareTree(ctx, shipped, r.Dir, r, contents)
 	if err != nil {
@@ -263,11 +263,11 @@ func (v *verification) compareEpisode(ctx context.Context, r source.Retired, con
 }
 
 // isRecent reports whether the receiver read its copy back within MaxAge.
-func (v *verification) isRecent(e wire.InventoryEntry) bool {
+func (v *verifyRun) isRecent(e wire.InventoryEntry) bool {
 	return e.VerifiedAt != nil && v.MaxAge > 0 && v.startedAt.Sub(e.VerifiedAt.Time) < v.MaxAge
 }
 
-func (v *verification) countResult(found VerifyResult) {
+func (v *verifyRun) countResult(found VerifyResult) {
 	r := &v.report
 	*map[Finding]*int{
 		Verified: &r.Verified, Stored: &r.Stored, Missing: &r.Missing,

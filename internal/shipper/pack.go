@@ -46,7 +46,7 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 	if before.IsLarge() && !c.isLarge() {
 		return before.Bytes, errLarge
 	}
-	draft, err := s.out.Create(name)
+	draft, err := s.out.CreateDraft(name)
 	if err != nil {
 		return 0, err
 	}

@@ -21,8 +21,8 @@ func (t Tally) String() string {
 		t.Scanned, t.Shipped, t.AlreadyPresent, t.Transient, t.Conflicts, t.Held)
 }
 
-// Done returns how many of the scanned episodes have a result.
-func (t Tally) Done() int {
+// ResultCount returns how many of the scanned episodes have a result.
+func (t Tally) ResultCount() int {
 	return t.Shipped + t.AlreadyPresent + t.Transient + t.Conflicts + t.Held
 }
 

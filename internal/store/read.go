@@ -105,7 +105,7 @@ func (r *Reader) hasStagedLink(key episode.Key, stored durable.Stat) (bool, erro
 	if r.staging == nil {
 		return false, nil
 	}
-	for a, err := range attemptsOf(r.staging, key) {
+	for a, err := range stagedFilesOf(r.staging, key) {
 		if err != nil {
 			return false, err
 		}

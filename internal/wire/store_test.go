@@ -173,7 +173,7 @@ func FuzzStore(f *testing.F) {
 	f.Add([]byte(`{"id":"4TQ7ZC5WJ2M3N6PXVB1KD8RHSE","index_bytes":9,"replaces":["A"],"more":{}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var s wire.Store
-		if json.Unmarshal(b, &s) != nil || s.Check() != nil {
+		if json.Unmarshal(b, &s) != nil || s.Validate() != nil {
 			return
 		}
 		for _, id := range append(s.Replaces, s.ID) {

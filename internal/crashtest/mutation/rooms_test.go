@@ -637,7 +637,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"wire/client_upload.go",
-				"errors.Join(receipt.Covers(u), receipt.Store.Check()); err != nil",
+				"errors.Join(receipt.Covers(u), receipt.Store.Validate()); err != nil",
 				"error(nil); err != nil",
 			},
 			{
