@@ -95,7 +95,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 				return err
 			}
 			client.CloseIdle()
-			s.Wake()
+			s.RequestPing()
 			renewal.warnExpiry()
 			return nil
 		}

@@ -14,26 +14,26 @@ import (
 	"cis490/internal/store"
 )
 
-// A Kind says what a [Finding] is.
-type Kind string
+// A FindingKind says what a [Finding] is.
+type FindingKind string
 
 // Kinds of findings.
 const (
-	FileWithoutRow Kind = "file-without-row" // repaired by Backfill
-	RowWithoutFile Kind = "row-without-file"
-	SizeDiffers    Kind = "size-differs"   // between the file and its row
-	DigestDiffers  Kind = "digest-differs" // between what was received and its row
-	DuplicateRow   Kind = "duplicate-row"  // a second row of a key that does not say repaired
-	BadLine        Kind = "bad-line"       // of the index
-	TornTail       Kind = "torn-tail"      // repaired by the next append
-	Stray          Kind = "stray"          // a name in the store that is not an archive
-	Unreadable     Kind = "unreadable"     // the file system returned an error
-	Damaged        Kind = "damaged"        // an archive whose bytes do not match its row, or cannot be decoded
+	FileWithoutRow FindingKind = "file-without-row" // repaired by Backfill
+	RowWithoutFile FindingKind = "row-without-file"
+	SizeDiffers    FindingKind = "size-differs"   // between the file and its row
+	DigestDiffers  FindingKind = "digest-differs" // between what was received and its row
+	DuplicateRow   FindingKind = "duplicate-row"  // a second row of a key that does not say repaired
+	BadLine        FindingKind = "bad-line"       // of the index
+	TornTail       FindingKind = "torn-tail"      // repaired by the next append
+	Stray          FindingKind = "stray"          // a name in the store that is not an archive
+	Unreadable     FindingKind = "unreadable"     // the file system returned an error
+	Damaged        FindingKind = "damaged"        // an archive whose bytes do not match its row, or cannot be decoded
 )
 
 // A Finding is one difference between the index and the store.
 type Finding struct {
-	Kind    Kind         `json:"finding"`
+	Kind    FindingKind  `json:"finding"`
 	Host    episode.Name `json:"host_id,omitempty"`
 	Episode episode.Name `json:"episode_id,omitempty"`
 	Line    int64        `json:"line,omitempty"` // of the index, counted from 1

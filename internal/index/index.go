@@ -72,7 +72,7 @@ type appendReply struct {
 // is saved in a file next to it and cut. Open reads the tail only. notify, unless nil, is called
 // for each repair, now and later, from one goroutine at a time. dir must stay open until
 // [Log.Close].
-func Open(dir *durable.Dir, name string, notify func(Notice)) (*Log, error) {
+func Open(dir *durable.Dir, name string, notify func(TailNotice)) (*Log, error) {
 	w, err := OpenWriter(dir, name, notify)
 	if err != nil {
 		return nil, err

@@ -36,36 +36,36 @@ type VerifyOptions struct {
 	Log *slog.Logger
 }
 
-// Finding is the state of a retired episode.
-type Finding string
+// VerifyFinding is the state of a retired episode.
+type VerifyFinding string
 
 // The findings.
 const (
-	Verified  Finding = "verified"  // the receiver has read it back from its disk
-	Stored    Finding = "stored"    // the receiver has it, and has not read it back
-	Missing   Finding = "missing"   // the receiver has nothing of this name
-	Damaged   Finding = "damaged"   // the receiver's copy is corrupt
-	Divergent Finding = "divergent" // the receiver has another archive of this name
-	Unknown   Finding = "unknown"   // the episode has no receipt to ask about
+	Verified  VerifyFinding = "verified"  // the receiver has read it back from its disk
+	Stored    VerifyFinding = "stored"    // the receiver has it, and has not read it back
+	Missing   VerifyFinding = "missing"   // the receiver has nothing of this name
+	Damaged   VerifyFinding = "damaged"   // the receiver's copy is corrupt
+	Divergent VerifyFinding = "divergent" // the receiver has another archive of this name
+	Unknown   VerifyFinding = "unknown"   // the episode has no receipt to ask about
 	// Undecodable: the receiver has what was sent, and it cannot be decoded.
-	Undecodable Finding = "undecodable"
+	Undecodable VerifyFinding = "undecodable"
 	// Changed: the receiver has what was sent, and the episode on this host has changed.
-	Changed Finding = "changed"
+	Changed VerifyFinding = "changed"
 )
 
 // VerifyResult is a retired episode and what the receiver has of it.
 type VerifyResult struct {
-	Dir        string       `json:"directory"` // in the shipped directory
-	Episode    episode.Name `json:"episode_id"`
-	Finding    Finding      `json:"finding"`
-	Digest     string       `json:"sha256,omitempty"`
-	Stored     string       `json:"stored_sha256,omitempty"` // if divergent
-	ReceivedAt time.Time    `json:"received_at,omitzero"`
-	VerifiedAt time.Time    `json:"verified_at,omitzero"`
-	Healing    bool         `json:"healing,omitempty"`    // it was moved back, to be sent again
-	NotHealed  string       `json:"not_healed,omitempty"` // why it was not
-	Partial    bool         `json:"partial,omitempty"`    // if changed: a deletion was interrupted, and part of it is gone
-	Detail     string       `json:"detail,omitempty"`     // why it is changed, not read back, or unknown with Deep
+	Dir        string        `json:"directory"` // in the shipped directory
+	Episode    episode.Name  `json:"episode_id"`
+	Finding    VerifyFinding `json:"finding"`
+	Digest     string        `json:"sha256,omitempty"`
+	Stored     string        `json:"stored_sha256,omitempty"` // if divergent
+	ReceivedAt time.Time     `json:"received_at,omitzero"`
+	VerifiedAt time.Time     `json:"verified_at,omitzero"`
+	Healing    bool          `json:"healing,omitempty"`    // it was moved back, to be sent again
+	NotHealed  string        `json:"not_healed,omitempty"` // why it was not
+	Partial    bool          `json:"partial,omitempty"`    // if changed: a deletion was interrupted, and part of it is gone
+	Detail     string        `json:"detail,omitempty"`     // why it is changed, not read back, or unknown with Deep
 }
 
 // VerifyReport counts the findings.
@@ -269,7 +269,7 @@ func (v *verifyRun) isRecent(e wire.InventoryEntry) bool {
 
 func (v *verifyRun) countResult(found VerifyResult) {
 	r := &v.report
-	*map[Finding]*int{
+	*map[VerifyFinding]*int{
 		Verified: &r.Verified, Stored: &r.Stored, Missing: &r.Missing,
 		Damaged: &r.Damaged, Undecodable: &r.Undecodable, Divergent: &r.Divergent, Unknown: &r.Unknown,
 		Changed: &r.Changed,

@@ -44,7 +44,7 @@ type receiverLink struct {
 	// Of the ping that was sent and not answered.
 	pinging bool
 	stale   bool // an upload has failed since it was sent
-	woken   bool // it answers a [Shipper.Wake]
+	woken   bool // it answers a [Shipper.RequestPing]
 
 	pingNow     bool      // a ping was requested
 	nextPing    time.Time // when to send the next one

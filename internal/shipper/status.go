@@ -35,7 +35,7 @@ type Status struct {
 	Failing      []outbox.Failure `json:"failing"`
 	FailingTotal int              `json:"failing_total"`
 	// Receiver is nil while the receiver accepts uploads, as far as the last shipper knew.
-	Receiver *outbox.Outage `json:"receiver_down,omitempty"`
+	Receiver *outbox.ReceiverOutage `json:"receiver_down,omitempty"`
 	// ReceiverState says whether the receiver accepts what this host sends.
 	ReceiverState ReceiverState `json:"receiver_state"`
 	// AnsweredAt is when the receiver last accepted something, as far as is known. Zero is unknown.

@@ -180,9 +180,9 @@ func (c *Client) newUploadRequest(ctx context.Context, method string, to *url.UR
 	return req, nil
 }
 
-// Open begins to send an archive whose end is not known yet, and returns the upload's id. A later
-// Put continues from what [Client.Append] has sent.
-func (c *Client) Open(ctx context.Context, name episode.Name) (string, error) {
+// OpenUpload begins to send an archive whose end is not known yet, and returns the upload's id. A
+// later Put continues from what [Client.AppendPiece] has sent.
+func (c *Client) OpenUpload(ctx context.Context, name episode.Name) (string, error) {
 	key := episode.Key{Host: c.host, Name: name}
 	req, err := c.newRequest(ctx, http.MethodPut, c.episodeURL(key), nil)
 	if err != nil {
@@ -197,8 +197,9 @@ func (c *Client) Open(ctx context.Context, name episode.Name) (string, error) {
 	return resp.Upload, err
 }
 
-// Append sends size bytes of an archive, from offset on, to an upload that [Client.Open] began.
-func (c *Client) Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error {
+// AppendPiece sends size bytes of an archive, from offset on, to an upload that [Client.OpenUpload]
+// began.
+func (c *Client) AppendPiece(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error {
 	req, err := c.newRequest(ctx, http.MethodPatch, c.base.JoinPath(uploadsPath, url.PathEscape(id)), nil)
 	if err != nil {
 		return err
@@ -208,8 +209,8 @@ func (c *Client) Append(ctx context.Context, id string, archive io.ReaderAt, off
 	return err
 }
 
-// Forget discards an upload that [Client.Open] began.
-func (c *Client) Forget(ctx context.Context, id string) error {
+// CancelUpload discards an upload that [Client.OpenUpload] began.
+func (c *Client) CancelUpload(ctx context.Context, id string) error {
 	req, err := c.newRequest(ctx, http.MethodDelete, c.base.JoinPath(uploadsPath, url.PathEscape(id)), nil)
 	if err != nil {
 		return err

@@ -127,7 +127,7 @@ func TestRequestsOfAHostThatKnowsAnotherStoreAreRefused(t *testing.T) {
 			_, err := c.Put(ctx, uploadOf(large), bytes.NewReader(large))
 			return err
 		},
-		"open":      func(ctx context.Context) error { _, err := c.Open(ctx, key.Name); return err },
+		"open":      func(ctx context.Context) error { _, err := c.OpenUpload(ctx, key.Name); return err },
 		"ping":      func(ctx context.Context) error { _, err := c.Ping(ctx); return err },
 		"inventory": func(ctx context.Context) error { _, _, err := c.Inventory(ctx, nil, false); return err },
 	}
