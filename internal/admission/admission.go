@@ -49,10 +49,10 @@ func (e *RefusedError) Unwrap() error { return e.Reason }
 
 // How long refused senders should wait before they try again.
 const (
-	busyRetry = time.Second
-	fullRetry = 5 * time.Minute
+	busyRetryAfter = time.Second
+	fullRetryAfter = 5 * time.Minute
 )
 
 func busyError(r RefusalReason, format string, args ...any) *RefusedError {
-	return &RefusedError{Reason: r, Detail: fmt.Sprintf(format, args...), RetryAfter: busyRetry}
+	return &RefusedError{Reason: r, Detail: fmt.Sprintf(format, args...), RetryAfter: busyRetryAfter}
 }

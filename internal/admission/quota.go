@@ -120,6 +120,6 @@ func overQuota() *RefusedError {
 	return &RefusedError{
 		Reason:     QuotaSpent,
 		Detail:     "this host's archives have reached the receiver's limits.host_bytes",
-		RetryAfter: fullRetry,
+		RetryAfter: fullRetryAfter,
 	}
 }

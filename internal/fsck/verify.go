@@ -66,7 +66,7 @@ func Verify(ctx context.Context, opts Options, found func(Finding)) (VerifyRepor
 		return VerifyReport{}, err
 	}
 	defer in.close()
-	v := &verifier{walk: w, in: in, found: found, firstBatch: true}
+	v := &verifier{walk: w, in: in, onFinding: found, firstBatch: true}
 	for files, err := range w.allBatches(ctx, v.reportWalkError) {
 		if err != nil {
 			return v.report, err
@@ -83,7 +83,7 @@ func Verify(ctx context.Context, opts Options, found func(Finding)) (VerifyRepor
 type verifier struct {
 	*walk
 	in         indexFile
-	found      func(Finding)
+	onFinding  func(Finding)
 	report     VerifyReport
 	files      batch
 	firstBatch bool        // rows without a file in a batch are checked during the first
@@ -305,5 +305,5 @@ func (v *verifier) addUnreadable(key episode.Key, err error) {
 
 func (v *verifier) reportFinding(f Finding) {
 	v.report.Findings++
-	v.found(f)
+	v.onFinding(f)
 }

@@ -47,9 +47,9 @@ type Log struct {
 	stopped    chan struct{} // closed by the committer
 	close      func() error
 
-	mu      sync.Mutex // guards the fields below
-	last    time.Time
-	commits int64
+	mu       sync.Mutex // guards the fields below
+	lastTime time.Time
+	commits  int64
 }
 
 // appendRequest is a row to append. Its channel is unbuffered: until the committer receives it,
@@ -84,7 +84,7 @@ func Open(dir *durable.Dir, name string, notify func(TailNotice)) (*Log, error) 
 		tailChecks: make(chan struct{}, 1),
 		stop:       make(chan struct{}),
 		stopped:    make(chan struct{}),
-		last:       w.lastArrival,
+		lastTime:   w.lastArrival,
 	}
 	l.close = sync.OnceValue(func() error {
 		close(l.stop)
@@ -147,7 +147,7 @@ func (l *Log) submitRequest(ctx context.Context, req appendRequest) (Row, error)
 func (l *Log) RowTime(now time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return notBefore(now, l.last)
+	return notBefore(now, l.lastTime)
 }
 
 // CommitCount returns how many batches were made durable. Rows per batch show how well uploads
@@ -304,7 +304,7 @@ func (l *Log) commitBatch(batch []appendRequest, rows []Row) error {
 	l.w.lastArrival = last
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last, l.commits = last, l.commits+1
+	l.lastTime, l.commits = last, l.commits+1
 	return nil
 }
 

@@ -117,7 +117,7 @@ func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece,
 	if err != nil {
 		return nil, errors.Join(err, up.Abandon())
 	}
-	c := checkpointer{h: h, up: up, w: w, last: time.Now()}
+	c := checkpointer{h: h, up: up, w: w, lastAt: time.Now()}
 	err = r.copyBody(w, p.Size, body, reserved, c.maybeFlush)
 	if err == nil && w.Size() < p.Offset+p.Size {
 		err = io.ErrUnexpectedEOF // or a broken connection would look like a digest mismatch
@@ -187,19 +187,19 @@ const (
 
 // checkpointer makes an upload durable while it is received.
 type checkpointer struct {
-	h    *heldSession
-	up   *store.Upload
-	w    *digest.Writer
-	last time.Time
+	h      *heldSession
+	up     *store.Upload
+	w      *digest.Writer
+	lastAt time.Time
 }
 
 // maybeFlush makes a checkpoint if it is time for one.
 func (c *checkpointer) maybeFlush() error {
-	since := time.Since(c.last)
+	since := time.Since(c.lastAt)
 	if since < minCheckpointInterval || c.w.Size()-c.h.offset < checkpointBytes && since < maxCheckpointInterval {
 		return nil
 	}
-	c.last = time.Now()
+	c.lastAt = time.Now()
 	return c.writeCheckpoint()
 }
 

@@ -176,7 +176,7 @@ func (p *scrubPass) reportUnlistable(host episode.Name, err error) error {
 		return err
 	}
 	p.progress.HostsUnreadable++
-	p.found(Finding{Finding: "unreadable", Host: host, Detail: err.Error()})
+	p.onFinding(Finding{Finding: "unreadable", Host: host, Detail: err.Error()})
 	return nil
 }
 

@@ -23,7 +23,7 @@ type scrubPass struct {
 	indexFile     string
 	verifiedSince time.Time    // what was verified since then is skipped
 	onlyHost      episode.Name // empty: all hosts
-	found         func(Finding)
+	onFinding     func(Finding)
 	// markIndexed records at a file that its archive has a row. Nil: nothing is written.
 	// It is called while uploads of the key are locked out.
 	markIndexed func(store.Object) error
@@ -103,7 +103,7 @@ func (p *scrubPass) recordResult(key episode.Key, r Result, verified bool) {
 		p.progress.Expanding++
 	}
 	if r.newExpansion {
-		p.found(Finding{Finding: "expanding", Host: key.Host, Episode: key.Name, Detail: fmt.Sprintf(
+		p.onFinding(Finding{Finding: "expanding", Host: key.Host, Episode: key.Name, Detail: fmt.Sprintf(
 			"decodes to %d bytes, %d times its size; it is decoded once, and afterwards only its bytes are read",
 			r.expandedSize, r.expandedSize/max(r.Object.Size, 1))})
 	}
@@ -129,7 +129,7 @@ func (p *scrubPass) recordResult(key episode.Key, r Result, verified bool) {
 		p.progress.Quarantined++
 		p.quarantined.add(key)
 	}
-	p.found(f)
+	p.onFinding(f)
 }
 
 // quarantinedSet has the archives that a pass has quarantined, so that their rows do not

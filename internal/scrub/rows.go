@@ -95,5 +95,5 @@ func (p *scrubPass) reportMissing(key episode.Key, err error, stray bool) {
 		detail = err.Error() + ", and has a row"
 	}
 	p.progress.Missing++
-	p.found(Finding{Finding: "missing", Host: key.Host, Episode: key.Name, Detail: detail})
+	p.onFinding(Finding{Finding: "missing", Host: key.Host, Episode: key.Name, Detail: detail})
 }

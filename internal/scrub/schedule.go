@@ -112,7 +112,7 @@ func (s *Scheduler) runPass(ctx context.Context, from Progress) (Progress, error
 		progress: from, verifier: s.Verifier, verifiedSince: from.Started,
 		budget: newBudget(int64(s.Config.Rate), s.Busy),
 		data:   s.Data, indexFile: s.IndexFile, markIndexed: s.Store.MarkIndexed,
-		found: findings.logFinding, log: s.Log,
+		onFinding: findings.logFinding, log: s.Log,
 	}
 	p.savePosition = func() error {
 		if time.Since(lastSave) < saveInterval {

@@ -34,7 +34,7 @@ func (p *pruneRun) deleteEpisode(ctx context.Context, r source.Retired, contents
 	if err != nil {
 		return err
 	}
-	if !c.unread && mustKeep(c, found) {
+	if !c.notRead && mustKeep(c, found) {
 		if p.DryRun {
 			return nil
 		}

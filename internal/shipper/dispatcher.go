@@ -270,7 +270,7 @@ func (d *dispatcher) scanMore(now time.Time) error {
 			return err
 		}
 	}
-	if page.last {
+	if page.isLast {
 		d.finishScan(now)
 	}
 	return nil

@@ -47,7 +47,7 @@ func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
 	for _, c := range sheet.candidates {
 		names = append(names, c.name)
 	}
-	return names, sheet.last, err
+	return names, sheet.isLast, err
 }
 
 // PackOnly packs an episode and stops, like a crash.

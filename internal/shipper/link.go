@@ -15,8 +15,8 @@ import (
 
 // Waits of the link between pings after the receiver failed.
 const (
-	firstProbe = 5 * time.Second
-	maxProbe   = 2 * time.Minute
+	minProbeInterval = 5 * time.Second
+	maxProbeInterval = 2 * time.Minute
 	// reminderInterval is how often the log repeats that the receiver is unavailable.
 	reminderInterval = 6 * time.Hour
 )
@@ -144,7 +144,7 @@ func (l *receiverLink) markDown(err error, advice string, now time.Time) {
 	l.err, l.hint = err, cmp.Or(advice, hint.For(err))
 	l.failedPings++
 	if l.nextPing = now; !l.pingNow {
-		l.nextPing = now.Add(max(firstProbe, uplink.BackoffDelay(firstProbe, maxProbe, l.failedPings), uplink.RetryAfter(err)))
+		l.nextPing = now.Add(max(minProbeInterval, uplink.BackoffDelay(minProbeInterval, maxProbeInterval, l.failedPings), uplink.RetryAfter(err)))
 	}
 	switch {
 	case l.failedPings == 1 || isNews:

@@ -81,7 +81,7 @@ func (s *Shipper) surveyTree(ctx context.Context, tree *archive.Tree, c candidat
 	if err != nil {
 		return survey, settling.CheckError(err, settle, survey.Marks, c.markedAt, time.Now())
 	}
-	return survey, settling.CheckSettled(settle, survey.Marks, c.seen, time.Now())
+	return survey, settling.CheckSettled(settle, survey.Marks, c.lastObservation, time.Now())
 }
 
 func (s *Shipper) writeArchive(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, to *spaceLimitedWriter) (outbox.Seal, int64, error) {

@@ -204,7 +204,7 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), settlingCheckTimeout)
 	defer cancel()
-	for page := (scanPage{}); !page.last; {
+	for page := (scanPage{}); !page.isLast; {
 		var err error
 		if page, err = s.readPage(page.cursor, report); err != nil {
 			return err

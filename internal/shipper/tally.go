@@ -28,19 +28,19 @@ func (t Tally) ResultCount() int {
 
 // counters is a [Tally] for concurrent use.
 type counters struct {
-	mu sync.Mutex
-	t  Tally // guarded by mu
+	mu    sync.Mutex
+	tally Tally // guarded by mu
 }
 
 func (t *counters) update(f func(*Tally)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f(&t.t)
+	f(&t.tally)
 }
 
 // Tally returns the counts so far.
 func (s *Shipper) Tally() Tally {
 	s.tally.mu.Lock()
 	defer s.tally.mu.Unlock()
-	return s.tally.t
+	return s.tally.tally
 }

@@ -132,7 +132,7 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 		st := l.inspect()
 		got := map[string]string{}
 		for _, s := range st.Strays {
-			got[s.Entry] = s.Why
+			got[s.Entry] = s.Reason
 		}
 		for entry, part := range map[string]string{
 			"folder": "its done.marker is a folder", "link": "its done.marker is a link", "fifo": "its done.marker is not a regular file",

@@ -24,10 +24,10 @@ const verifiedAttr = "verified"
 // verifiedRecord says when a file was last read from the disk, had its digest, and passed the
 // check. It does not count for a copy that has the attribute too, nor on a copy of the disk.
 type verifiedRecord struct {
-	digest   digest.Digest
-	at       time.Time
-	file     device.ID // [device.Identity.OnDisk]
-	contents digest.Digest
+	digest     digest.Digest
+	verifiedAt time.Time
+	file       device.ID // [device.Identity.OnDisk]
+	contents   digest.Digest
 }
 
 // verifiedVersion is the last byte of the attribute. Receivers before 2026-11-28 did not decode
@@ -36,7 +36,7 @@ type verifiedRecord struct {
 const verifiedVersion = 2
 
 func (v verifiedRecord) encode() []byte {
-	b := binary.BigEndian.AppendUint64(v.digest[:], uint64(v.at.UnixNano()))
+	b := binary.BigEndian.AppendUint64(v.digest[:], uint64(v.verifiedAt.UnixNano()))
 	b = append(append(b, v.file[:]...), v.contents[:]...)
 	return append(b, verifiedVersion)
 }
@@ -48,10 +48,10 @@ func parseVerified(b []byte) (verifiedRecord, bool) {
 	}
 	rest := b[digest.Size:]
 	return verifiedRecord{
-		digest:   digest.Digest(b[:digest.Size]),
-		at:       time.Unix(0, int64(binary.BigEndian.Uint64(rest))).UTC(),
-		file:     device.ID(rest[8:]),
-		contents: digest.Digest(rest[8+len(device.ID{}):]),
+		digest:     digest.Digest(b[:digest.Size]),
+		verifiedAt: time.Unix(0, int64(binary.BigEndian.Uint64(rest))).UTC(),
+		file:       device.ID(rest[8:]),
+		contents:   digest.Digest(rest[8+len(device.ID{}):]),
 	}, true
 }
 
@@ -69,7 +69,7 @@ func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, d
 	if !ok || d.IsZero() || v.digest != d || v.file != id.OnDisk {
 		return time.Time{}, digest.Digest{}, nil
 	}
-	return v.at, v.contents, nil
+	return v.verifiedAt, v.contents, nil
 }
 
 // ErrUnreadable says that the disk does not return the bytes of a stored file.

@@ -768,7 +768,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/pack.go",
-				"return survey, settling.CheckSettled(settle, survey.Marks, c.seen, time.Now())",
+				"return survey, settling.CheckSettled(settle, survey.Marks, c.lastObservation, time.Now())",
 				"return survey, nil",
 			},
 		},
