@@ -65,7 +65,7 @@ func (a *listenFacts) askSystemd(ctx context.Context, file string) {
 }
 
 // startsWith reports whether a service starts the receiver with a configuration file.
-func startsWith(service systemd.Unit, file string) bool {
+func startsWith(service systemd.UnitState, file string) bool {
 	command := service.FirstValue("ExecStart")
 	switch {
 	case service.FirstValue("LoadState") != "loaded":
@@ -77,7 +77,7 @@ func startsWith(service systemd.Unit, file string) bool {
 }
 
 // useSocket sets the address of the socket unit, if the unit is in use.
-func (a *listenFacts) useSocket(socket systemd.Unit) {
+func (a *listenFacts) useSocket(socket systemd.UnitState) {
 	active := socket.FirstValue("ActiveState") == "active"
 	if socket.FirstValue("LoadState") != "loaded" || !active && socket.FirstValue("UnitFileState") != "enabled" {
 		return

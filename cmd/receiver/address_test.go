@@ -20,13 +20,13 @@ import (
 
 // TestSocketUnitDecidesAboutTheAddress: the key listen is not used beside it.
 func TestSocketUnitDecidesAboutTheAddress(t *testing.T) {
-	unit := func(load, active, enabled string, listen ...string) systemd.Unit {
-		return systemd.Unit{"LoadState": {load}, "ActiveState": {active}, "UnitFileState": {enabled}, "Listen": listen}
+	unit := func(load, active, enabled string, listen ...string) systemd.UnitState {
+		return systemd.UnitState{"LoadState": {load}, "ActiveState": {active}, "UnitFileState": {enabled}, "Listen": listen}
 	}
 	for _, c := range []struct {
 		name          string
 		listen        string
-		socket        systemd.Unit
+		socket        systemd.UnitState
 		address, port string
 		ours          bool // the socket unit's
 		hint          string
@@ -63,7 +63,7 @@ func TestServiceDecidesForItsOwnFileOnly(t *testing.T) {
 		{"loaded", named, "/etc/cis490/receiver.toml", false},
 		{"not-found", "", "/etc/cis490/receiver.toml", false},
 	} {
-		got := startsWith(systemd.Unit{"LoadState": {c.load}, "ExecStart": {c.command}}, c.file)
+		got := startsWith(systemd.UnitState{"LoadState": {c.load}, "ExecStart": {c.command}}, c.file)
 		if got != c.want {
 			t.Errorf("%+v: got %t", c, got)
 		}

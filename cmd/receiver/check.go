@@ -97,13 +97,13 @@ func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
 	f.listenFacts, f.CheckReport = &at, k
 	// What root left is handed over whatever is wrong with the files.
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
-		return errors.Join(k.ExitError(c), err)
+		return errors.Join(k.Finish(c), err)
 	}
 	// Root can read everything: the daemon's user must be able to.
 	k.AddError(serviceuser.CheckReadable(f.Files, cli.CheckLine(c)))
 	f.User = serviceuser.Current().Name()
 	examineHost(cfg, &f, err == nil)
-	if err := k.ExitError(c); err != nil {
+	if err := k.Finish(c); err != nil {
 		return err
 	}
 	if asJSON {
@@ -173,7 +173,7 @@ func printFacts(to io.Writer, f checkFacts) error {
 	if f.From != "listen" {
 		listen += ", from " + f.From
 	}
-	rows := []cli.Row{
+	rows := []cli.TableRow{
 		{Name: "config", Lines: []string{f.Config}},
 		{Name: "listen", Lines: []string{listen, f.Port}},
 	}
@@ -181,10 +181,10 @@ func printFacts(to io.Writer, f checkFacts) error {
 		rows = append(rows, cli.FolderRow("data", folder))
 	}
 	rows = append(rows, f.FileRow(f.User, f.Files),
-		cli.Row{Name: "certificate", Lines: []string{"valid until " + formatDate(f.CertNotAfter)}})
+		cli.TableRow{Name: "certificate", Lines: []string{"valid until " + formatDate(f.CertNotAfter)}})
 	rows = append(rows, f.SpaceRows()...)
 	if f.Disk != "" {
-		rows = append(rows, cli.Row{Name: "disk", Lines: []string{printable.Text(f.Disk)}})
+		rows = append(rows, cli.TableRow{Name: "disk", Lines: []string{printable.Text(f.Disk)}})
 	}
 	if err := cli.PrintRows(to, rows); err != nil {
 		return err

@@ -133,7 +133,7 @@ func runBackfill(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	progress, done := cli.ShowProgress(stderr, "reading archives")
 	opts.Progress = progress
 	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable.Text(err.Error())) }
-	opts.Notify = func(n index.Notice) { fmt.Fprintf(stderr, "%s: %s\n", program, printable.Text(n.String())) }
+	opts.Notify = func(n index.TailNotice) { fmt.Fprintf(stderr, "%s: %s\n", program, printable.Text(n.String())) }
 	opts.BadMeta = func(err error) { fmt.Fprintf(stderr, "%s: no commit: %s\n", program, printable.Text(err.Error())) }
 	var expanding expandingNotes
 	opts.Expanding = expanding.addArchive

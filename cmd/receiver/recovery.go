@@ -13,8 +13,8 @@ import (
 // Waits of a recovery. The service manager ends the start after recoveryTimeout without
 // progress: TimeoutStartSec of the unit is the same.
 const (
-	recoveryTimeout = 10 * time.Minute
-	recoveryEvery   = 15 * time.Second
+	recoveryTimeout  = 10 * time.Minute
+	recoveryInterval = 15 * time.Second
 )
 
 // recoveryProgress reports to the service manager that a recovery makes progress. Only bytes
@@ -32,7 +32,7 @@ func (p *recoveryProgress) addBytes(bytes int) {
 	if p.sentAt.IsZero() {
 		p.sentAt = now // most recoveries end before they need more time
 	}
-	if now.Sub(p.sentAt) < recoveryEvery {
+	if now.Sub(p.sentAt) < recoveryInterval {
 		return
 	}
 	p.sentAt = now

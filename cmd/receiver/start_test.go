@@ -68,7 +68,7 @@ func TestStartErrorsKeepTheirCodes(t *testing.T) {
 	} {
 		got := startError(t.Context(), c.err, "receiver.toml")
 		code := 0
-		if exit, ok := errors.AsType[*cli.Exit](got); ok {
+		if exit, ok := errors.AsType[*cli.ExitError](got); ok {
 			code = exit.Code
 		}
 		if code != c.code || !errors.Is(got, c.err) {
@@ -90,7 +90,7 @@ func TestTrustErrorsKeepTheirCodes(t *testing.T) {
 	} {
 		code := 0
 		got := trustError(&fs.PathError{Op: "open", Path: "server.crt", Err: c.err}, receiver.Config{}, "receiver.toml")
-		if exit, ok := errors.AsType[*cli.Exit](got); ok {
+		if exit, ok := errors.AsType[*cli.ExitError](got); ok {
 			code = exit.Code
 		}
 		if code != c.code {
@@ -114,7 +114,7 @@ func TestListenErrorsKeepTheirCodes(t *testing.T) {
 		{&net.AddrError{Err: "missing port in address"}, cli.Misuse},
 	} {
 		code := 0
-		if exit, ok := errors.AsType[*cli.Exit](listenError(&net.OpError{Op: "listen", Err: c.err})); ok {
+		if exit, ok := errors.AsType[*cli.ExitError](listenError(&net.OpError{Op: "listen", Err: c.err})); ok {
 			code = exit.Code
 		}
 		if code != c.code {

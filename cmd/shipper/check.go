@@ -133,14 +133,14 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 	k.AddError(err)
 	// What root left is handed over whatever is wrong with the files.
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
-		return errors.Join(k.ExitError(c), err)
+		return errors.Join(k.Finish(c), err)
 	}
 	f := checkFacts{
 		Config: o.config, OutboxDir: string(cfg.OutboxDir), User: serviceuser.Current().Name(),
 		Files: reloadedFiles(cfg), Receiver: cfg.Receiver.URL, CheckReport: k,
 	}
 	examineHost(cfg, &f, o.config, cli.CheckLine(c))
-	if err := k.ExitError(c); err != nil {
+	if err := k.Finish(c); err != nil {
 		return err
 	}
 	f.CertNotAfter = creds.NotAfter()
@@ -194,12 +194,12 @@ func checkMoves(cfg shipper.Config) error {
 }
 
 func printFacts(to io.Writer, f checkFacts) error {
-	rows := []cli.Row{{Name: "config", Lines: []string{f.Config}}, {Name: "receiver", Lines: []string{f.Receiver}}}
+	rows := []cli.TableRow{{Name: "config", Lines: []string{f.Config}}, {Name: "receiver", Lines: []string{f.Receiver}}}
 	for i, name := range []string{"episodes", "outbox", "shipped"} {
 		rows = append(rows, cli.FolderRow(name, f.Folders[i]))
 	}
 	rows = append(rows, f.FileRow(f.User, f.Files),
-		cli.Row{Name: "certificate", Lines: []string{"valid until " + f.CertNotAfter.UTC().Format(time.DateOnly)}})
+		cli.TableRow{Name: "certificate", Lines: []string{"valid until " + f.CertNotAfter.UTC().Format(time.DateOnly)}})
 	if err := cli.PrintRows(to, append(rows, f.SpaceRows()...)); err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	reloads := &cli.Reloader{Log: log, Files: reloadedFiles(cfg), Config: o.config, Check: cli.CheckLine(c)}
-	renewal := &renewal{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads}
+	renewal := &credentialRenewal{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads}
 	s.Status, s.Renew = reloads.NotifyStatus, renewal.renewAfterRefusal
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
 	cli.LogNotifyError(log, systemd.NotifyReady("looking for episodes"))
@@ -95,7 +95,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 				return err
 			}
 			client.CloseIdle()
-			s.Wake()
+			s.RequestPing()
 			renewal.warnExpiry()
 			return nil
 		}

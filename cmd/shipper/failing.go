@@ -13,9 +13,9 @@ import (
 	"cis490/internal/shipper"
 )
 
-// freshFor is how long the report of a running shipper counts as current. It is written
+// maxReportAge is how long the report of a running shipper counts as current. It is written
 // with each scan, every 30 s by default.
-const freshFor = time.Minute
+const maxReportAge = time.Minute
 
 // failingLine describes how many episodes fail, and how old that information is.
 func failingLine(st shipper.Status, now time.Time) string {
@@ -31,7 +31,7 @@ func reportAge(st shipper.Status, now time.Time) string {
 	switch {
 	case st.Running == "" && !st.RunningUnknown:
 		return fmt.Sprintf(", when the last run ended %s", age)
-	case now.Sub(st.ReportedAt) > freshFor || st.ReportedAt.After(now.Add(freshFor)):
+	case now.Sub(st.ReportedAt) > maxReportAge || st.ReportedAt.After(now.Add(maxReportAge)):
 		return fmt.Sprintf(", as it was %s", age)
 	}
 	return ""
@@ -46,7 +46,7 @@ func receiverLine(st shipper.Status, now time.Time) string {
 	}
 	switch st.ReceiverState {
 	case shipper.ReceiverAnswers:
-		if now.Sub(st.AnsweredAt) > longSilence {
+		if now.Sub(st.AnsweredAt) > maxSilence {
 			return "last answered " + ago(st.AnsweredAt) + "; an upload is in progress"
 		}
 		return "answers, asked " + ago(st.AnsweredAt)
@@ -64,9 +64,9 @@ func receiverLine(st shipper.Status, now time.Time) string {
 	return "unknown, last report " + ago(st.ReportedAt) + last
 }
 
-// longSilence is longer than the interval between pings: after it, an upload in progress is
+// maxSilence is longer than the interval between pings: after it, an upload in progress is
 // why the receiver was not asked.
-const longSilence = 10 * time.Minute
+const maxSilence = 10 * time.Minute
 
 // printFailing shows what a shipper reports and the directories do not show.
 func printFailing(to io.Writer, st shipper.Status, now time.Time) error {
@@ -119,32 +119,32 @@ func untilText(at time.Time, st shipper.Status, now time.Time) string {
 	return humanize.RelTime(at, now, "", "from now")
 }
 
-// width is the width of a terminal.
-const width = 80
+// maxColumns is the width of a terminal.
+const maxColumns = 80
 
-// wrapText returns a text as indented lines of at most [width] columns.
+// wrapText returns a text as indented lines of at most [maxColumns] columns.
 func wrapText(text string) string {
 	const indent = "  "
 	var b strings.Builder
 	column := 0
 	for _, word := range strings.Fields(asciiText(text)) {
 		for {
-			room := width - column - 1
+			space := maxColumns - column - 1
 			if column == 0 {
 				b.WriteString(indent)
-				column, room = len(indent), width-len(indent)
-			} else if len(word) <= room {
+				column, space = len(indent), maxColumns-len(indent)
+			} else if len(word) <= space {
 				b.WriteByte(' ')
 				column++
 			}
-			if len(word) <= room {
+			if len(word) <= space {
 				b.WriteString(word)
 				column += len(word)
 				break
 			}
 			if column == len(indent) { // longer than a line
-				b.WriteString(word[:room])
-				word = word[room:]
+				b.WriteString(word[:space])
+				word = word[space:]
 			}
 			b.WriteByte('\n')
 			column = 0

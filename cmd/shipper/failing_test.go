@@ -19,7 +19,7 @@ func TestReceiverLineSaysWhatIsKnownAndOfWhen(t *testing.T) {
 	}{
 		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverAnswers, AnsweredAt: ago(12 * time.Second)}, "answers, asked 12 seconds ago"},
 		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverAnswers, AnsweredAt: ago(40 * time.Minute)}, "last answered 40 minutes ago; an upload is in progress"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverDown, Receiver: &outbox.Outage{}}, "not accepting uploads, see below"},
+		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverDown, Receiver: &outbox.ReceiverOutage{}}, "not accepting uploads, see below"},
 		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverDown, AnsweredAt: ago(3 * time.Hour)}, "not accepting uploads, see below, last answered 3 hours ago"},
 		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverAsked}, "is being asked"},
 		{shipper.Status{ReceiverState: shipper.ReceiverUnknown, AnsweredAt: ago(3 * time.Hour)}, "unknown, no shipper is running, last answered 3 hours ago"},

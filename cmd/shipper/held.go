@@ -42,8 +42,8 @@ the shipper runs, and changes nothing. It exits with 3 if something is held.`,
 	}
 }
 
-// unshippable is the line of 'held --json' for an entry that has no name to be held under.
-type unshippable struct {
+// unshippableEpisode is the line of 'held --json' for an entry that has no name to be held under.
+type unshippableEpisode struct {
 	Reason string `json:"reason"` // always "unshippable"
 	Cause  string `json:"cause"`
 }
@@ -56,7 +56,7 @@ func listHeld(to io.Writer, st shipper.Status) error {
 		}
 	}
 	for _, u := range st.Unshippable {
-		if err := cli.WriteJSON(to, unshippable{"unshippable", u}); err != nil {
+		if err := cli.WriteJSON(to, unshippableEpisode{"unshippable", u}); err != nil {
 			return err
 		}
 	}

@@ -51,7 +51,7 @@ func runOnce(c *cobra.Command, o *options) error {
 		passErr = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, passErr)
 	}
 	if c.Context().Err() != nil {
-		return errors.Join(err, &cli.Exit{Code: cli.Failed, Err: errors.New("interrupted; episodes that were not reached are unchanged")})
+		return errors.Join(err, &cli.ExitError{Code: cli.Failed, Err: errors.New("interrupted; episodes that were not reached are unchanged")})
 	}
 	return errors.Join(err, passError(tally, passErr))
 }
@@ -64,11 +64,11 @@ func passError(t shipper.Tally, unreachable error) error {
 		if hint := hint.For(err); hint != "" {
 			err = fmt.Errorf("%w (%s)", err, hint)
 		}
-		return &cli.Exit{Code: cli.Unreachable, Err: err}
+		return &cli.ExitError{Code: cli.Unreachable, Err: err}
 	case t.Held+t.Conflicts > 0:
-		return &cli.Exit{Code: cli.SomeHeld, Err: fmt.Errorf("%d episodes are held: see 'shipper status'", t.Held+t.Conflicts)}
+		return &cli.ExitError{Code: cli.SomeHeld, Err: fmt.Errorf("%d episodes are held: see 'shipper status'", t.Held+t.Conflicts)}
 	case t.Transient > 0:
-		return &cli.Exit{Code: cli.Failed, Err: fmt.Errorf("%d episodes could not be shipped now: see the log", t.Transient)}
+		return &cli.ExitError{Code: cli.Failed, Err: fmt.Errorf("%d episodes could not be shipped now: see the log", t.Transient)}
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ func showProgress(ctx context.Context, s *shipper.Shipper) (done func()) {
 			case <-tick.C:
 				t := s.Tally()
 				bar.ChangeMax(max(t.Scanned, 1))
-				bar.Set(t.Done())
+				bar.Set(t.ResultCount())
 			}
 		}
 	}()

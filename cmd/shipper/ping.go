@@ -69,7 +69,7 @@ func runPing(c *cobra.Command, o *options) error {
 		if hint != "" {
 			err = fmt.Errorf("%w\n  hint: %s", err, hint)
 		}
-		return &cli.Exit{Code: cli.Unreachable, Err: fmt.Errorf("ping %s: %w", cfg.Receiver.URL, err)}
+		return &cli.ExitError{Code: cli.Unreachable, Err: fmt.Errorf("ping %s: %w", cfg.Receiver.URL, err)}
 	}
 	if o.json {
 		return nil
@@ -97,10 +97,10 @@ func measurePing(ctx context.Context, client *wire.Client, creds *pki.Client, cf
 }
 
 func printPing(c *cobra.Command, cfg shipper.Config, creds *pki.Client, resp wire.PingResponse, skew time.Duration, adopted bool) error {
-	row := func(name, format string, args ...any) cli.Row {
-		return cli.Row{Name: name, Lines: []string{fmt.Sprintf(format, args...)}}
+	row := func(name, format string, args ...any) cli.TableRow {
+		return cli.TableRow{Name: name, Lines: []string{fmt.Sprintf(format, args...)}}
 	}
-	return cli.PrintRows(c.OutOrStdout(), []cli.Row{
+	return cli.PrintRows(c.OutOrStdout(), []cli.TableRow{
 		row("receiver", "%s, version %+q", cfg.Receiver.URL, resp.Receiver.Version),
 		row("this host", "%s by %+q", resp.Host, resp.Auth.Method),
 		row("certificate", "valid until %s, %s", creds.NotAfter().UTC().Format(time.DateOnly), humanize.Time(creds.NotAfter())),

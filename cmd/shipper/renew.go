@@ -14,8 +14,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// renewal loads credentials that were renewed on disk and not reloaded.
-type renewal struct {
+// credentialRenewal loads credentials that were renewed on disk and not reloaded.
+type credentialRenewal struct {
 	log     *slog.Logger
 	cfg     shipper.Config
 	creds   *pki.Client
@@ -24,7 +24,7 @@ type renewal struct {
 }
 
 // renewAfterRefusal is [shipper.Shipper.Renew].
-func (r *renewal) renewAfterRefusal(refusal error) (renewed bool, advice string) {
+func (r *credentialRenewal) renewAfterRefusal(refusal error) (renewed bool, advice string) {
 	own := r.creds.CheckValidity(r.cfg.HostID, time.Now())
 	if own == nil && !hint.BlamesCredentials(refusal) {
 		return false, ""
@@ -43,7 +43,7 @@ func (r *renewal) renewAfterRefusal(refusal error) (renewed bool, advice string)
 }
 
 // reloadCredentials loads the credentials on disk, and reports whether they changed.
-func (r *renewal) reloadCredentials() (changed bool, err error) {
+func (r *credentialRenewal) reloadCredentials() (changed bool, err error) {
 	changed, err = r.creds.ReloadIfChanged()
 	if err != nil {
 		return false, serviceuser.Explain(err, r.reloads.Check)
@@ -57,7 +57,7 @@ func (r *renewal) reloadCredentials() (changed bool, err error) {
 }
 
 // warnExpiry logs that the certificate expires or is refused, unless a newer one is on disk.
-func (r *renewal) warnExpiry() {
+func (r *credentialRenewal) warnExpiry() {
 	if r.expiresSoon() {
 		// A reload and the receiver's refusal report what cannot be loaded.
 		_, _ = r.reloadCredentials()
@@ -74,6 +74,6 @@ func (r *renewal) warnExpiry() {
 }
 
 // expiresSoon reports whether the certificate expires soon or is not valid now.
-func (r *renewal) expiresSoon() bool {
+func (r *credentialRenewal) expiresSoon() bool {
 	return time.Until(r.creds.NotAfter()) < expiresSoon || r.creds.CheckValidity(r.cfg.HostID, time.Now()) != nil
 }

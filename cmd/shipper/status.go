@@ -68,7 +68,7 @@ func inspectStatus(cfg shipper.Config) (shipper.Status, error) {
 // exitOf gives 'status' and 'held' the same exit code, unless err is one.
 func exitOf(st shipper.Status, err error) error {
 	if err == nil && st.HeldTotal > 0 {
-		return &cli.Exit{Code: cli.SomeHeld}
+		return &cli.ExitError{Code: cli.SomeHeld}
 	}
 	return err
 }
@@ -78,7 +78,7 @@ func exitOfStore(st shipper.Status) error {
 	if st.StoreProblem == "" {
 		return nil
 	}
-	return &cli.Exit{Code: cli.Failed}
+	return &cli.ExitError{Code: cli.Failed}
 }
 
 func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
@@ -218,7 +218,7 @@ func releaseEpisode(ctx context.Context, cfg shipper.Config, client uplink.Inven
 		other, err = shipped.KeepBoth(ctx, cfg.DirsConfig(), name, client)
 		as = string(other)
 	} else {
-		err = shipped.Release(cfg.DirsConfig(), name, accept)
+		err = shipped.ReleaseHold(cfg.DirsConfig(), name, accept)
 	}
 	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s is not held: see 'shipper status'", name)

@@ -30,7 +30,7 @@ func printStrays(to io.Writer, st shipper.Status) error {
 		if i == maxShown {
 			break
 		}
-		fmt.Fprintf(&b, "\n%s\n%s", asciiText(s.Entry), wrapText(s.Why))
+		fmt.Fprintf(&b, "\n%s\n%s", asciiText(s.Entry), wrapText(s.Reason))
 	}
 	if more := st.StraysTotal - maxShown; more > 0 {
 		fmt.Fprintf(&b, "\nand %d more that never ship: see --json\n", more)

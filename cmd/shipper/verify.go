@@ -128,7 +128,7 @@ func auditError(cfg shipper.Config, err error) error {
 		if hint := hint.For(err); hint != "" {
 			err = fmt.Errorf("%w (%s)", err, hint)
 		}
-		return &cli.Exit{Code: cli.Unreachable, Err: err}
+		return &cli.ExitError{Code: cli.Unreachable, Err: err}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the shipper creates its directories at its first start)", err)
@@ -153,7 +153,7 @@ run while the shipper runs.`,
 			}
 			var errs []error
 			for _, dir := range args {
-				err := shipped.Resend(cfg.DirsConfig(), dir)
+				err := shipped.ResendRetired(cfg.DirsConfig(), dir)
 				if errors.Is(err, fs.ErrNotExist) {
 					err = fmt.Errorf("%s is not in %s", asciiText(dir), cfg.ShippedDir)
 				}

@@ -21,23 +21,23 @@ import (
 	"time"
 )
 
-// Reason says which budget is used up. As an error it is what callers branch on:
+// RefusalReason says which budget is used up. As an error it is what callers branch on:
 // errors.Is(err, admission.HostBusy).
-type Reason string
+type RefusalReason string
 
 // The reasons of refusals.
 const (
-	HostBusy   Reason = "the host has enough in flight"
-	Busy       Reason = "all hosts together have enough in flight"
-	DiskFull   Reason = "the disk has no space above its floor"
-	QuotaSpent Reason = "the host's archives have reached their quota"
+	HostBusy   RefusalReason = "the host has enough in flight"
+	Busy       RefusalReason = "all hosts together have enough in flight"
+	DiskFull   RefusalReason = "the disk has no space above its floor"
+	QuotaSpent RefusalReason = "the host's archives have reached their quota"
 )
 
-func (r Reason) Error() string { return string(r) }
+func (r RefusalReason) Error() string { return string(r) }
 
 // RefusedError says that a budget is used up.
 type RefusedError struct {
-	Reason     Reason
+	Reason     RefusalReason
 	Detail     string        // for a person at the sender's end
 	RetryAfter time.Duration // when the sender should try again
 }
@@ -49,10 +49,10 @@ func (e *RefusedError) Unwrap() error { return e.Reason }
 
 // How long refused senders should wait before they try again.
 const (
-	busyRetry = time.Second
-	fullRetry = 5 * time.Minute
+	busyRetryAfter = time.Second
+	fullRetryAfter = 5 * time.Minute
 )
 
-func busyError(r Reason, format string, args ...any) *RefusedError {
-	return &RefusedError{Reason: r, Detail: fmt.Sprintf(format, args...), RetryAfter: busyRetry}
+func busyError(r RefusalReason, format string, args ...any) *RefusedError {
+	return &RefusedError{Reason: r, Detail: fmt.Sprintf(format, args...), RetryAfter: busyRetryAfter}
 }

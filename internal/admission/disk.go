@@ -165,5 +165,5 @@ func (r *Reservation) Release() {
 func NoSpace() *RefusedError { return noSpace("the receiver's disk is full") }
 
 func noSpace(detail string) *RefusedError {
-	return &RefusedError{Reason: DiskFull, Detail: detail, RetryAfter: fullRetry}
+	return &RefusedError{Reason: DiskFull, Detail: detail, RetryAfter: fullRetryAfter}
 }

@@ -14,12 +14,12 @@ import (
 // Each host has a few lines of its own, and takes further ones from a budget of all
 // hosts. Errors have a budget apart, so that no flood hides them.
 const (
-	hostLines      = 2 // per second
-	hostLineBurst  = 50
-	errorLines     = 5 // per second and host
-	errorLineBurst = 100
-	sharedLines    = 200 // per second
-	sharedBurst    = 3000
+	hostLinesPerSecond   = 2 // per second
+	hostLineBurst        = 50
+	errorLinesPerSecond  = 5 // per second and host
+	errorLineBurst       = 100
+	sharedLinesPerSecond = 200 // per second
+	sharedLineBurst      = 3000
 )
 
 // hostKey is the attribute of a record that names the host that caused it.
@@ -30,7 +30,7 @@ const hostKey = "host"
 // it, as suppressed=N. Records without a host share one budget.
 func LimitLines(next slog.Handler) slog.Handler {
 	return &lineLimiter{Handler: next, budget: &lineBudget{
-		shared: rate.NewLimiter(sharedLines, sharedBurst),
+		shared: rate.NewLimiter(sharedLinesPerSecond, sharedLineBurst),
 		hosts:  make(map[string]*hostBudget),
 	}}
 }
@@ -97,7 +97,7 @@ func (b *lineBudget) allowLine(host string, level slog.Level) (pass bool, suppre
 	defer b.mu.Unlock()
 	h := b.hosts[host]
 	if h == nil {
-		h = &hostBudget{lines: rate.NewLimiter(hostLines, hostLineBurst), errors: rate.NewLimiter(errorLines, errorLineBurst)}
+		h = &hostBudget{lines: rate.NewLimiter(hostLinesPerSecond, hostLineBurst), errors: rate.NewLimiter(errorLinesPerSecond, errorLineBurst)}
 		b.hosts[host] = h
 	}
 	if level >= slog.LevelError {

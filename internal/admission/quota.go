@@ -26,11 +26,11 @@ type Quota struct {
 	Log   *slog.Logger
 
 	mu    sync.Mutex
-	hosts map[episode.Name]*usage // guarded by mu
+	hosts map[episode.Name]*hostUsage // guarded by mu
 }
 
-// usage is the disk space of one host.
-type usage struct {
+// hostUsage is the disk space of one host.
+type hostUsage struct {
 	mu       sync.Mutex // guards the fields below
 	written  int64      // never too low, but includes what was discarded since counted
 	reserved int64      // not written yet
@@ -39,15 +39,15 @@ type usage struct {
 	warned   bool          // that it is near the quota
 }
 
-func (q *Quota) usageOf(host episode.Name) *usage {
+func (q *Quota) usageOf(host episode.Name) *hostUsage {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.hosts == nil {
-		q.hosts = make(map[episode.Name]*usage)
+		q.hosts = make(map[episode.Name]*hostUsage)
 	}
 	u := q.hosts[host]
 	if u == nil {
-		u = new(usage)
+		u = new(hostUsage)
 		q.hosts[host] = u
 	}
 	return u
@@ -66,7 +66,7 @@ func (q *Quota) bytesLeft(host episode.Name) (int64, error) {
 
 // leftLocked is left for a host that wants n bytes. It counts again if they are not
 // available. The caller must hold u.mu.
-func (q *Quota) leftLocked(u *usage, host episode.Name, n int64) (int64, error) {
+func (q *Quota) leftLocked(u *hostUsage, host episode.Name, n int64) (int64, error) {
 	left := q.Max - u.written - u.reserved
 	if !u.counted.IsZero() && (left >= n || time.Since(u.counted) < max(recountAfter, countPause*u.took)) {
 		return left, nil
@@ -120,6 +120,6 @@ func overQuota() *RefusedError {
 	return &RefusedError{
 		Reason:     QuotaSpent,
 		Detail:     "this host's archives have reached the receiver's limits.host_bytes",
-		RetryAfter: fullRetry,
+		RetryAfter: fullRetryAfter,
 	}
 }

@@ -62,7 +62,7 @@ func ContentDigest(r io.Reader, decoded io.Writer) (digest.Digest, error) {
 		return digest.Digest{}, err
 	}
 	defer s.close()
-	s.out.to = decoded
+	s.out.copyTo = decoded
 	c := newContentHash()
 	for {
 		m, err := s.nextMember()

@@ -5,7 +5,7 @@ import "testing"
 // TestLargeEpisodesShareNoEncoder: of two with one, the second may be unreadable.
 func TestLargeEpisodesShareNoEncoder(t *testing.T) {
 	p := NewPacker()
-	large, small := Survey{Bytes: largeFrom}, Survey{Bytes: largeFrom - 1}
+	large, small := Survey{Bytes: minLargeSize}, Survey{Bytes: minLargeSize - 1}
 	if first, second := p.encoderFor(large), p.encoderFor(large); first == second || first == p.encoderFor(small) {
 		t.Error("an encoder is used again for a large episode")
 	}

@@ -9,7 +9,7 @@ func NewPackerAt(l int, window int) *Packer { return newPacker(zstd.EncoderLevel
 // size of an episode.
 func NewPackerOf(goroutines int) *Packer {
 	p := NewPacker()
-	p.enc = newEncoder(level, splitWindow, goroutines)
+	p.enc = newEncoder(encoderLevel, splitWindowSize, goroutines)
 	return p
 }
 

@@ -20,11 +20,11 @@ const headerPeek = 32
 // The decoder alone would continue with further frames, skip the skippable ones, and take a torn
 // header for an end.
 type frameReader struct {
-	r        *bufio.Reader
-	left     int64 // of the current part
-	begun    bool
-	checksum bool // a checksum follows
-	last     bool // the last block has begun
+	r          *bufio.Reader
+	left       int64 // of the current part
+	headerRead bool
+	checksum   bool // a checksum follows
+	lastBlock  bool // the last block has begun
 }
 
 func (f *frameReader) Read(p []byte) (int, error) {
@@ -41,9 +41,9 @@ func (f *frameReader) Read(p []byte) (int, error) {
 // readNextPart finds the length of the next part: the header, a block, or the checksum.
 func (f *frameReader) readNextPart() error {
 	switch {
-	case !f.begun:
+	case !f.headerRead:
 		return f.readHeader()
-	case !f.last:
+	case !f.lastBlock:
 		return f.readBlockHeader()
 	case f.checksum:
 		f.checksum = false
@@ -68,7 +68,7 @@ func (f *frameReader) readHeader() error {
 	case h.WindowSize > maxWindow, h.SingleSegment && h.FrameContentSize > maxWindow:
 		return fmt.Errorf("zstd header: asks for more than %d bytes of memory: %w", maxWindow, zstd.ErrWindowSizeExceeded)
 	}
-	f.begun, f.checksum, f.left = true, h.HasCheckSum, int64(h.HeaderSize)
+	f.headerRead, f.checksum, f.left = true, h.HasCheckSum, int64(h.HeaderSize)
 	return nil
 }
 
@@ -78,7 +78,7 @@ func (f *frameReader) readBlockHeader() error {
 	if err != nil {
 		return tornError(err)
 	}
-	f.last = b[0]&1 != 0
+	f.lastBlock = b[0]&1 != 0
 	f.left = 3 + int64(b[0]>>3) + int64(b[1])<<5 + int64(b[2])<<13
 	if b[0]>>1&3 == 1 {
 		f.left = 3 + 1

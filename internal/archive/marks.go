@@ -44,7 +44,7 @@ func (t *Tree) ReadMarks(ctx context.Context) (Marks, error) {
 type markSums struct {
 	all, below, skips hash.Hash
 	skipped           bool
-	last              unix.Timespec // latest ctime below the root
+	lastChange        unix.Timespec // latest ctime below the root
 	lastPath          string
 	root, marker      time.Time // their ctimes
 	entries           int       // below the root
@@ -83,8 +83,8 @@ func (s *markSums) addBelow(n *node) {
 	if n.path == episode.Marker {
 		s.marker = time.Unix(n.st.Ctim.Unix())
 	}
-	if c := n.st.Ctim; c.Sec > s.last.Sec || c.Sec == s.last.Sec && c.Nsec > s.last.Nsec {
-		s.last, s.lastPath = c, n.path
+	if c := n.st.Ctim; c.Sec > s.lastChange.Sec || c.Sec == s.lastChange.Sec && c.Nsec > s.lastChange.Nsec {
+		s.lastChange, s.lastPath = c, n.path
 	}
 }
 
@@ -92,7 +92,7 @@ func (s *markSums) sumMarks() Marks {
 	m := Marks{
 		Fingerprint: digest.Digest(s.all.Sum(nil)),
 		Below:       digest.Digest(s.below.Sum(nil)),
-		ChangedAt:   time.Unix(s.last.Unix()),
+		ChangedAt:   time.Unix(s.lastChange.Unix()),
 		ChangedLast: quotePath(s.lastPath),
 
 		RootChangedAt: s.root, MarkerChangedAt: s.marker,

@@ -19,7 +19,7 @@ const (
 // MetaReader reads meta.json out of archives. It reuses its decoder and buffers, so that small
 // archives are cheap. It must not be used concurrently.
 type MetaReader struct {
-	s *tarStream
+	stream *tarStream
 }
 
 // ReadMeta is [MetaReader.Read] for one archive.
@@ -31,8 +31,8 @@ func ReadMeta(r io.Reader, name episode.Name) (episode.Meta, error) {
 
 // Close releases the decoder.
 func (m *MetaReader) Close() {
-	if m.s != nil {
-		m.s.close()
+	if m.stream != nil {
+		m.stream.close()
 	}
 }
 
@@ -43,7 +43,7 @@ func (m *MetaReader) Read(r io.Reader, name episode.Name) (episode.Meta, error) 
 	if err := m.open(io.LimitReader(r, metaInput)); err != nil {
 		return episode.Meta{}, err
 	}
-	s, want := m.s, string(name)+"/"+episode.MetaFile
+	s, want := m.stream, string(name)+"/"+episode.MetaFile
 	for range metaEntries {
 		m, err := s.nextMember()
 		if err == io.EOF || errors.Is(err, errLimit) || err == nil && s.out.n > metaWithin {
@@ -60,10 +60,10 @@ func (m *MetaReader) Read(r io.Reader, name episode.Name) (episode.Meta, error) 
 }
 
 func (m *MetaReader) open(r io.Reader) error {
-	if m.s != nil {
-		return m.s.resetTo(r, metaOutput)
+	if m.stream != nil {
+		return m.stream.resetTo(r, metaOutput)
 	}
 	var err error
-	m.s, err = openStream(r, metaOutput)
+	m.stream, err = openStream(r, metaOutput)
 	return err
 }

@@ -22,18 +22,18 @@ const copyBufferSize = 128 << 10
 // compresses better than zstd -3, and better levels cost three times as much for 4 %. A larger
 // window saves nothing there, and does not fit into the processor's cache.
 const (
-	level  = zstd.SpeedFastest
-	window = 512 << 10
+	encoderLevel = zstd.SpeedFastest
+	windowSize   = 512 << 10
 )
 
-// Episodes of largeFrom bytes or more are packed by two goroutines, which compress sections in
+// Episodes of minLargeSize bytes or more are packed by two goroutines, which compress sections in
 // parallel, because one core would be busy for long. Several packers pack smaller episodes in
 // parallel. A section is four windows, and about five are in memory at a time. Hence the smaller
 // window.
 const (
-	largeFrom   = 64 << 20
-	splitBy     = 2
-	splitWindow = window / 2
+	minLargeSize    = 64 << 20
+	splitGoroutines = 2
+	splitWindowSize = windowSize / 2
 )
 
 // Packer writes archives. It reuses its encoder and buffers, so that small episodes are cheap. It
@@ -46,7 +46,7 @@ type Packer struct {
 }
 
 // NewPacker returns a Packer.
-func NewPacker() *Packer { return newPacker(level, window) }
+func NewPacker() *Packer { return newPacker(encoderLevel, windowSize) }
 
 func newPacker(l zstd.EncoderLevel, window int) *Packer {
 	return &Packer{enc: newEncoder(l, window, 1), buf: make([]byte, copyBufferSize), out: bufio.NewWriterSize(nil, copyBufferSize)}
@@ -71,7 +71,7 @@ func (p *Packer) encoderFor(s Survey) *zstd.Encoder {
 	}
 	// Always a new one. In zstd 1.20.4 an encoder that has written 2 GiB can refer to bytes of an
 	// earlier episode if that one ended with a section. Nobody can decode the result.
-	return newEncoder(level, splitWindow, splitBy)
+	return newEncoder(encoderLevel, splitWindowSize, splitGoroutines)
 }
 
 // Pack writes t to w as one zstd frame over s.Size bytes of tar. It returns [ErrChanged] if the

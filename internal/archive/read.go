@@ -185,12 +185,12 @@ var errLimit = errors.New("holds more than it may")
 // limitedOutput is the decoded stream with a limit. It records how the stream ended, because the
 // tar reader takes any end for that of the archive.
 type limitedOutput struct {
-	r     io.Reader
-	n     int64
-	limit int64
-	to    io.Writer // if not nil, also gets all bytes
-	err   error     // returned with the last bytes
-	ended bool
+	r      io.Reader
+	n      int64
+	limit  int64
+	copyTo io.Writer // if not nil, also gets all bytes
+	err    error     // returned with the last bytes
+	ended  bool
 }
 
 func (o *limitedOutput) Read(p []byte) (int, error) {
@@ -205,8 +205,8 @@ func (o *limitedOutput) Read(p []byte) (int, error) {
 	o.n += int64(n)
 	o.err = err
 	if n > 0 {
-		if o.to != nil {
-			if _, werr := o.to.Write(p[:n]); werr != nil {
+		if o.copyTo != nil {
+			if _, werr := o.copyTo.Write(p[:n]); werr != nil {
 				o.err = werr
 			}
 		}

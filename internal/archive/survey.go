@@ -19,7 +19,7 @@ type Survey struct {
 }
 
 // IsLarge reports whether the episode takes long to pack, and uses more than one core.
-func (s Survey) IsLarge() bool { return s.Bytes >= largeFrom }
+func (s Survey) IsLarge() bool { return s.Bytes >= minLargeSize }
 
 // Skips are the entries that the archive leaves out: sockets, FIFOs, devices, mount points, and
 // hard links to files of other owners.

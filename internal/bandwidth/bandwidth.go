@@ -69,9 +69,9 @@ func (t Timetable) CheckUnits(path string) error {
 }
 
 // timetable is a parsed [Timetable].
-type timetable []entry
+type timetable []timetableEntry
 
-type entry struct {
+type timetableEntry struct {
 	from  time.Duration // since midnight
 	limit config.Bytes  // 0: none
 }
@@ -95,8 +95,8 @@ func parseTimetable(s string) (timetable, error) {
 	return entries, nil
 }
 
-func parseEntry(s string) (entry, error) {
-	var e entry
+func parseEntry(s string) (timetableEntry, error) {
+	var e timetableEntry
 	at, limit, timed := strings.Cut(s, " ")
 	if !timed {
 		at, limit = "00:00", s

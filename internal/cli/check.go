@@ -68,8 +68,8 @@ func (k *CheckReport) AddWarning(err error) {
 	}
 }
 
-// ExitError prints the notes to stderr and returns all errors.
-func (k *CheckReport) ExitError(c *cobra.Command) error {
+// Finish prints the notes to stderr and returns all errors.
+func (k *CheckReport) Finish(c *cobra.Command) error {
 	for _, note := range k.Notes {
 		fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", c.Root().Name(), note)
 	}
@@ -167,8 +167,8 @@ func WarnAtStart(log *slog.Logger, sizes error, disk string, secrets ...string) 
 	}
 }
 
-// Row is a row of a table, with one or more lines.
-type Row struct {
+// TableRow is a row of a table, with one or more lines.
+type TableRow struct {
 	Name  string
 	Lines []string
 }
@@ -178,7 +178,7 @@ const tableWidth = 80
 
 // PrintRows prints rows with their names in a column. It wraps lines at the width of a terminal,
 // but does not split words, so that paths can be copied.
-func PrintRows(w io.Writer, rows []Row) error {
+func PrintRows(w io.Writer, rows []TableRow) error {
 	width := 0
 	for _, r := range rows {
 		width = max(width, len(r.Name)+2)
@@ -211,12 +211,12 @@ func wrapLine(line string, width int) []string {
 }
 
 // FolderRow returns the row of a directory.
-func FolderRow(name string, f serviceuser.Folder) Row {
-	return Row{name, []string{f.Path, f.String()}}
+func FolderRow(name string, f serviceuser.Folder) TableRow {
+	return TableRow{name, []string{f.Path, f.String()}}
 }
 
 // FileRow returns the row of the files that a start reads, with owner and mode of the secret ones.
-func (k *CheckReport) FileRow(user string, files []string) Row {
+func (k *CheckReport) FileRow(user string, files []string) TableRow {
 	lines := []string{"readable for " + user + ":"}
 	for _, path := range files {
 		for _, s := range k.Secrets {
@@ -227,18 +227,18 @@ func (k *CheckReport) FileRow(user string, files []string) Row {
 		}
 		lines = append(lines, path)
 	}
-	return Row{"files", lines}
+	return TableRow{"files", lines}
 }
 
 // SpaceRows returns the rows of the free space.
-func (k *CheckReport) SpaceRows() []Row {
+func (k *CheckReport) SpaceRows() []TableRow {
 	s := cmp.Or(k.Space, &Space{Unknown: true})
 	if s.Unknown {
-		return []Row{{"space", []string{"not known: the file system does not say how much is free"}}}
+		return []TableRow{{"space", []string{"not known: the file system does not say how much is free"}}}
 	}
-	rows := []Row{{"space", []string{fmt.Sprintf("%s free, %s kept free", config.Bytes(s.FreeBytes), config.Bytes(s.MinFree))}}}
+	rows := []TableRow{{"space", []string{fmt.Sprintf("%s free, %s kept free", config.Bytes(s.FreeBytes), config.Bytes(s.MinFree))}}}
 	if s.FreeInodes != nil {
-		rows = append(rows, Row{"inodes", []string{fmt.Sprintf("%d free, %d kept free", *s.FreeInodes, s.MinFreeInodes)}})
+		rows = append(rows, TableRow{"inodes", []string{fmt.Sprintf("%d free, %d kept free", *s.FreeInodes, s.MinFreeInodes)}})
 	}
 	return rows
 }

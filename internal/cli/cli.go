@@ -38,13 +38,13 @@ const (
 	StorageFault = 74 // the disk cannot be trusted; systemd does not restart
 )
 
-// Exit is an error with the exit code of the program. A nil Err prints nothing.
-type Exit struct {
+// ExitError is an error with the exit code of the program. A nil Err prints nothing.
+type ExitError struct {
 	Code int
 	Err  error
 }
 
-func (e *Exit) Error() string {
+func (e *ExitError) Error() string {
 	if e.Err == nil {
 		return fmt.Sprintf("exit code %d", e.Code)
 	}
@@ -52,10 +52,10 @@ func (e *Exit) Error() string {
 }
 
 // Unwrap returns e.Err.
-func (e *Exit) Unwrap() error { return e.Err }
+func (e *ExitError) Unwrap() error { return e.Err }
 
 // ExitCode returns e.Code.
-func (e *Exit) ExitCode() int { return e.Code }
+func (e *ExitError) ExitCode() int { return e.Code }
 
 // UsageError returns err with [Misuse], unless it says more about the machine: no change of a file
 // fixes a broken disk or a lack of descriptors.
@@ -64,9 +64,9 @@ func UsageError(err error) error {
 	case err == nil, errors.Is(err, durable.ErrFault), durable.IsShortage(err):
 		return err
 	case errors.Is(err, syscall.EIO):
-		return &Exit{StorageFault, fmt.Errorf("%w; look at the disk ('dmesg', 'smartctl -a')", err)}
+		return &ExitError{StorageFault, fmt.Errorf("%w; look at the disk ('dmesg', 'smartctl -a')", err)}
 	}
-	return &Exit{Misuse, err}
+	return &ExitError{Misuse, err}
 }
 
 // StartError returns the error of a daemon's start, with EROFS as a [Misuse]: usually the unit
@@ -77,7 +77,7 @@ func StartError(err error) error {
 		return err
 	}
 	// Not wrapped, or it would still be a fault.
-	return &Exit{Misuse, fmt.Errorf("%v; add the directory to ReadWritePaths= of the unit (systemctl edit), "+
+	return &ExitError{Misuse, fmt.Errorf("%v; add the directory to ReadWritePaths= of the unit (systemctl edit), "+
 		"or mount its file system for writing; if the kernel has made it read-only, 'dmesg' says why", err)}
 }
 
@@ -105,7 +105,7 @@ func Main(root *cobra.Command) int {
 		begun = true // the error says what to do
 	}
 	if err != nil && !begun { // cobra has no type for it
-		err = &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", err, root.Name())}
+		err = &ExitError{Misuse, fmt.Errorf("%w; see '%s --help'", err, root.Name())}
 	}
 	printErrors(root, err)
 	return exitCode(err)
@@ -118,7 +118,7 @@ func printErrors(root *cobra.Command, err error) {
 	go func() {
 		defer close(printed)
 		for _, e := range splitErrors(err) {
-			if exit, ok := e.(*Exit); !ok || exit.Err != nil {
+			if exit, ok := e.(*ExitError); !ok || exit.Err != nil {
 				text := serviceuser.Explain(e, CheckLine(root)).Error()
 				for line := range strings.SplitSeq(text, "\n") { // the faults of a file are one error
 					fmt.Fprintf(root.ErrOrStderr(), "%s: %s\n", root.Name(), line)

@@ -34,7 +34,7 @@ func run(do func(*cobra.Command) error, args ...string) (code int, stdout, stder
 }
 
 func TestExitCodes(t *testing.T) {
-	exit := func(code int) error { return &cli.Exit{Code: code, Err: fmt.Errorf("why %d", code)} }
+	exit := func(code int) error { return &cli.ExitError{Code: code, Err: fmt.Errorf("why %d", code)} }
 	fault := fmt.Errorf("sync: %w", durable.ErrFault)
 	locked := fmt.Errorf("start: %w", &durable.LockedError{Path: "p", Holder: "h"})
 	plain := errors.New("plain")
@@ -52,7 +52,7 @@ func TestExitCodes(t *testing.T) {
 		{"wrapped", fmt.Errorf("load: %w", exit(cli.SomeHeld)), cli.SomeHeld},
 		{"locked", locked, cli.Locked},
 		{"fault", fault, cli.StorageFault},
-		{"fault in an exit", &cli.Exit{Code: cli.SomeHeld, Err: fault}, cli.StorageFault},
+		{"fault in an exit", &cli.ExitError{Code: cli.SomeHeld, Err: fault}, cli.StorageFault},
 		// Of several, the first of 74, 5, 2, 4, 3, 1 holds, in whatever order.
 		{"3 and 74", errors.Join(exit(3), fault), 74},
 		{"74 and 5", errors.Join(locked, fault), 74},
@@ -79,8 +79,8 @@ func TestErrorsGoToStderrUnderTheProgramsName(t *testing.T) {
 	}{
 		{"done", nil, ""},
 		{"failed", errors.New("open f: denied"), "prog: open f: denied\n"},
-		{"said already", &cli.Exit{Code: 3}, ""},
-		{"said already, and more", errors.Join(&cli.Exit{Code: 3}, errors.New("unlock: broken")), "unlock: broken"},
+		{"said already", &cli.ExitError{Code: 3}, ""},
+		{"said already, and more", errors.Join(&cli.ExitError{Code: 3}, errors.New("unlock: broken")), "unlock: broken"},
 	} {
 		_, stdout, stderr := run(func(*cobra.Command) error { return c.err }, "do")
 		if stdout != "" {
@@ -194,7 +194,7 @@ func hangUp(t *testing.T, reloads <-chan int) int {
 func TestExitUnwraps(t *testing.T) {
 	plain := errors.New("plain")
 	err := cli.UsageError(plain)
-	if !errors.Is(err, plain) || cli.UsageError(nil) != nil || (&cli.Exit{Code: 3}).Error() == "" {
+	if !errors.Is(err, plain) || cli.UsageError(nil) != nil || (&cli.ExitError{Code: 3}).Error() == "" {
 		t.Errorf("%v", err)
 	}
 	if h := cli.LockHolder("once"); !strings.Contains(h, fmt.Sprint(os.Getpid())) || !strings.Contains(h, "once") {

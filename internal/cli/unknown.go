@@ -29,7 +29,7 @@ func checkCommand(root *cobra.Command, args []string) error {
 		return nil // Execute returns the error of a flag
 	}
 	if isHelp && refuseJSON(c) != nil { // its own hooks replace those of the root
-		return &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", refuseJSON(c), root.Name())}
+		return &ExitError{Misuse, fmt.Errorf("%w; see '%s --help'", refuseJSON(c), root.Name())}
 	}
 	if c.Flags().NArg() == 0 {
 		return nil
@@ -50,5 +50,5 @@ func unknownCommand(parent *cobra.Command, words []string) error {
 	if near := parent.SuggestionsFor(words[0]); len(near) > 0 {
 		err = fmt.Errorf("%w: did you mean %s?", err, strings.Join(near, ", "))
 	}
-	return &Exit{Misuse, fmt.Errorf("%w; see '%s --help'", err, parent.Root().Name())}
+	return &ExitError{Misuse, fmt.Errorf("%w; see '%s --help'", err, parent.Root().Name())}
 }

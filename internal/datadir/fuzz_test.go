@@ -14,8 +14,8 @@ func FuzzStoreName(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n, err := parseStoreName(b)
 		s := wire.Store{ID: n.ID, Replaces: n.Replaces}
-		if err == nil && s.Check() != nil {
-			t.Fatalf("%q is taken: %v", b, s.Check())
+		if err == nil && s.Validate() != nil {
+			t.Fatalf("%q is taken: %v", b, s.Validate())
 		}
 	})
 }

@@ -68,7 +68,7 @@ func parseStoreName(b []byte) (StoreName, error) {
 	if err := decodeJSON(b, maxStoreBytes, &name, &name.Version); err != nil {
 		return StoreName{}, err
 	}
-	if err := (&wire.Store{ID: name.ID, Replaces: name.Replaces}).Check(); err != nil {
+	if err := (&wire.Store{ID: name.ID, Replaces: name.Replaces}).Validate(); err != nil {
 		return StoreName{}, err
 	}
 	return name, nil

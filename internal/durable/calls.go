@@ -9,9 +9,9 @@ import (
 
 // Call is a required system call, which an old kernel, a container or a seccomp filter may refuse.
 type Call struct {
-	Name  string
-	Since string // the first version of Linux that has it
-	Why   string // what it is needed for, as the end of a sentence
+	Name    string
+	Since   string // the first version of Linux that has it
+	Purpose string // what it is needed for, as the end of a sentence
 
 	probe func() error // calls it with an invalid descriptor, so that nothing happens
 }
@@ -25,7 +25,7 @@ type RefusedCallError struct {
 func (e *RefusedCallError) Error() string {
 	return fmt.Sprintf("the system call %s is refused (%v), which is needed to %s: use Linux %s or later, and allow %s "+
 		"in the filter of the container (seccomp profile) or of the unit (SystemCallFilter=, RestrictSUIDSGID=)",
-		e.Name, e.Err, e.Why, e.Since, e.Name)
+		e.Name, e.Err, e.Purpose, e.Since, e.Name)
 }
 
 // Unwrap returns the error of the kernel.

@@ -20,7 +20,7 @@ func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
 	must(t, f.Checkpoint("progress", []byte{7}))
 	_, err := f.Write([]byte(", and this was not"))
 	must(t, errors.Join(err, f.Close()))
-	f, err = d.Continue("part", 7)
+	f, err = d.ContinueFile("part", 7)
 	must(t, err)
 	_, err = f.Write([]byte("!"))
 	must(t, errors.Join(err, f.Commit("whole")))
@@ -37,7 +37,7 @@ func TestContinueNeedsTheBytes(t *testing.T) {
 	must(t, os.Symlink("short", filepath.Join(path, "link")))
 	must(t, unix.Mkfifo(filepath.Join(path, "fifo"), 0o600))
 	for name, missing := range map[string]bool{"short": true, "none": true, "fifo": true, "dir": false, "link": false} {
-		f, err := d.Continue(name, 7)
+		f, err := d.ContinueFile(name, 7)
 		if err == nil {
 			f.Close()
 		}

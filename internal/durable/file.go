@@ -34,10 +34,10 @@ func (d *Dir) Create(name string, perm fs.FileMode) (*File, error) {
 	return &File{dir: d, name: name, f: f}, nil
 }
 
-// Continue opens a file of d that was left with [File.Close], truncates it to size, and continues
-// there. It returns an error wrapping [fs.ErrNotExist] if there is no regular file of at least that
-// size.
-func (d *Dir) Continue(name string, size int64) (*File, error) {
+// ContinueFile opens a file of d that was left with [File.Close], truncates it to size, and
+// continues there. It returns an error wrapping [fs.ErrNotExist] if there is no regular file of at
+// least that size.
+func (d *Dir) ContinueFile(name string, size int64) (*File, error) {
 	f, err := d.open(name, unix.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
@@ -110,8 +110,8 @@ func (f *File) SetAttr(name string, value []byte) error {
 // RemoveAttr removes an extended attribute. It may come back after power loss.
 func (f *File) RemoveAttr(name string) error { return RemoveAttr(f.f, name) }
 
-// sync makes the bytes durable, once.
-func (f *File) sync() error {
+// syncOnce makes the bytes durable, once.
+func (f *File) syncOnce() error {
 	if f.synced || f.writeback.err != nil {
 		return f.writeback.err
 	}
@@ -127,7 +127,7 @@ func (f *File) sync() error {
 // first name stays as a mark that the file is not finished, until [File.UnlinkStaged]. Publish
 // never replaces: it returns an error wrapping [fs.ErrExist] if name exists.
 func (f *File) Publish(to *Dir, name string) error {
-	if err := f.sync(); err != nil {
+	if err := f.syncOnce(); err != nil {
 		return err
 	}
 	return f.dir.Link(f.name, to, name)
@@ -148,7 +148,7 @@ func (f *File) Close() error { return f.f.Close() }
 // Commit makes the bytes durable, renames the file in its directory, durably, and closes it. It
 // never replaces: it returns an error wrapping [fs.ErrExist] if name exists.
 func (f *File) Commit(name string) error {
-	if err := f.sync(); err != nil {
+	if err := f.syncOnce(); err != nil {
 		return err
 	}
 	if err := f.f.Close(); err != nil {
@@ -186,10 +186,10 @@ func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if err := f.sync(); err != nil {
+	if err := f.syncOnce(); err != nil {
 		return err
 	}
-	if err := f.replace(name); err != nil {
+	if err := f.replaceName(name); err != nil {
 		return err
 	}
 	return d.Sync()
@@ -202,7 +202,7 @@ func (d *Dir) WriteFileNoSync(name string, data []byte, perm fs.FileMode) error 
 	if err != nil {
 		return err
 	}
-	return f.replace(name)
+	return f.replaceName(name)
 }
 
 // writeTemp writes the new content of name under a temporary name.
@@ -225,8 +225,8 @@ func (d *Dir) writeTemp(name string, data []byte, perm fs.FileMode) (*File, erro
 	return f, nil
 }
 
-// replace closes the file and renames it, replacing what was there.
-func (f *File) replace(name string) error {
+// replaceName closes the file and renames it, replacing what was there.
+func (f *File) replaceName(name string) error {
 	if err := f.f.Close(); err != nil {
 		return faultError("close", f.f.Name(), err)
 	}

@@ -300,7 +300,7 @@ func TestOpeningNeverWaitsForALease(t *testing.T) {
 	for name, call := range map[string]func(n string) error{
 		"file":     func(n string) error { _, err := d.Open(n); return err },
 		"uncached": func(n string) error { _, err := d.OpenUncached(n); return err },
-		"part":     func(n string) error { _, err := d.Continue(n, 0); return err },
+		"part":     func(n string) error { _, err := d.ContinueFile(n, 0); return err },
 		"log":      func(n string) error { _, err := d.OpenLog(n, 0o600); return err },
 		"lock":     func(n string) error { _, err := d.Lock(n, "us"); return err },
 		"holder":   func(n string) error { _, _, err := d.Holder(n); return err },

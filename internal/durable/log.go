@@ -36,7 +36,7 @@ func (d *Dir) OpenLog(name string, perm fs.FileMode) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{dir: d, name: name, f: f}
-	if err := l.prepare(); err != nil {
+	if err := l.prepareFile(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -59,7 +59,7 @@ func (d *Dir) openOrCreateLog(name string, perm fs.FileMode) (*os.File, error) {
 	return f, nil
 }
 
-func (l *Log) prepare() error {
+func (l *Log) prepareFile() error {
 	if err := checkRegular(l.f); err != nil {
 		return err
 	}
@@ -109,9 +109,9 @@ func (l *Log) rewriteTail() error {
 	return nil
 }
 
-// Synced returns how many bytes of the log this process knows to be on the disk. Bytes of other
+// SyncedSize returns how many bytes of the log this process knows to be on the disk. Bytes of other
 // processes count after the next Append of this one.
-func (l *Log) Synced() int64 { return l.synced.Load() }
+func (l *Log) SyncedSize() int64 { return l.synced.Load() }
 
 // NoteTruncated records that another process truncated the log to size. The lock must be held.
 func (l *Log) NoteTruncated(size int64) { l.synced.Store(min(l.synced.Load(), size)) }

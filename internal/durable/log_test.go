@@ -185,7 +185,7 @@ func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	defer l.Close()
 	want := func(what string, n int64) {
 		t.Helper()
-		if got := l.Synced(); got != n {
+		if got := l.SyncedSize(); got != n {
 			t.Errorf("%s: %d bytes are on the disk, want %d", what, got, n)
 		}
 	}
@@ -209,7 +209,7 @@ func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	again, err := d.OpenLog("log", 0o640)
 	must(t, err)
 	defer again.Close()
-	if got := again.Synced(); got != 8 {
+	if got := again.SyncedSize(); got != 8 {
 		t.Errorf("opened again: %d bytes, want 8", got)
 	}
 }

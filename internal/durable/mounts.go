@@ -24,8 +24,8 @@ const maxMountinfo = 64 << 20
 // maxMountLine bounds a line of the list. Only options follow beyond it.
 const maxMountLine = 64 << 10
 
-// mount is a line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
-type mount struct {
+// mountEntry is a line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
+type mountEntry struct {
 	id     uint64
 	device string
 	root   string // path within the file system
@@ -39,10 +39,10 @@ type mount struct {
 // the same place. No path leads to it: only the list of mounts shows it.
 type mountWatch struct {
 	mu      sync.Mutex
-	f       *os.File           // guarded by mu
-	paths   map[string]string  // paths of directories, by where they really are
-	initial map[mount]struct{} // the mounts at these paths and above, when the watch began
-	moved   *MovedError        // guarded by mu; never reset
+	f       *os.File                // guarded by mu
+	paths   map[string]string       // paths of directories, by where they really are
+	initial map[mountEntry]struct{} // the mounts at these paths and above, when the watch began
+	moved   *MovedError             // guarded by mu; never reset
 	// pending says that the kernel reported a change that was not examined yet; guarded by mu.
 	pending bool
 }
@@ -115,12 +115,12 @@ func (w *mountWatch) hasChanged() (bool, error) {
 }
 
 // readTable returns the mounts at the paths and above them.
-func (w *mountWatch) readTable() (map[mount]struct{}, error) {
+func (w *mountWatch) readTable() (map[mountEntry]struct{}, error) {
 	if _, err := w.f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
-	found := make(map[mount]struct{})
-	err := eachMount(w.f, func(m mount) {
+	found := make(map[mountEntry]struct{})
+	err := eachMount(w.f, func(m mountEntry) {
 		for real := range w.paths {
 			if isBelow(real, m.point) {
 				found[m] = struct{}{}
@@ -135,7 +135,7 @@ func (w *mountWatch) readTable() (map[mount]struct{}, error) {
 }
 
 // compareMounts returns what happened to one of the paths, or nil.
-func (w *mountWatch) compareMounts(now map[mount]struct{}) *MovedError {
+func (w *mountWatch) compareMounts(now map[mountEntry]struct{}) *MovedError {
 	for m := range now {
 		if _, old := w.initial[m]; !old {
 			return w.movedBy(m, causeMounted)
@@ -149,7 +149,7 @@ func (w *mountWatch) compareMounts(now map[mount]struct{}) *MovedError {
 	return nil
 }
 
-func (w *mountWatch) movedBy(m mount, cause string) *MovedError {
+func (w *mountWatch) movedBy(m mountEntry, cause string) *MovedError {
 	for real, path := range w.paths {
 		if isBelow(real, m.point) {
 			return &MovedError{Path: path, Cause: fmt.Sprintf("%s: %s from %s on %s", cause, printable.Text(m.fsType), printable.Text(m.source), printable.Text(m.point))}
@@ -166,7 +166,7 @@ func isBelow(path, dir string) bool {
 
 // eachMount calls do for each mount of a list. It skips malformed lines: others choose the names,
 // and no such line is of our directories.
-func eachMount(list io.Reader, do func(mount)) error {
+func eachMount(list io.Reader, do func(mountEntry)) error {
 	limited := &io.LimitedReader{R: list, N: maxMountinfo}
 	r := bufio.NewReaderSize(limited, maxMountLine)
 	for {
@@ -190,18 +190,18 @@ func eachMount(list io.Reader, do func(mount)) error {
 }
 
 // parseMount parses a line of the list.
-func parseMount(line []byte) (mount, bool) {
+func parseMount(line []byte) (mountEntry, bool) {
 	before, after, found := bytes.Cut(line, []byte(" - "))
 	fields := bytes.Split(before, []byte(" "))
 	rest := bytes.Split(bytes.TrimSuffix(after, []byte("\n")), []byte(" "))
 	if !found || len(fields) < 6 || len(rest) < 2 {
-		return mount{}, false
+		return mountEntry{}, false
 	}
 	id, err := strconv.ParseUint(string(fields[0]), 10, 64)
 	if err != nil || len(fields[4]) == 0 || fields[4][0] != '/' {
-		return mount{}, false
+		return mountEntry{}, false
 	}
-	return mount{
+	return mountEntry{
 		id: id, device: string(fields[2]), root: unescapePath(fields[3]), point: unescapePath(fields[4]),
 		fsType: unescapePath(rest[0]), source: unescapePath(rest[1]),
 	}, true

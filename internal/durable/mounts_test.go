@@ -19,11 +19,11 @@ not a mount
 x 36 0:42 / /letters rw - tmpfs tmpfs rw
 40 36 0:43 / /short
 `
-	var got []mount
-	if err := eachMount(strings.NewReader(list), func(m mount) { got = append(got, m) }); err != nil {
+	var got []mountEntry
+	if err := eachMount(strings.NewReader(list), func(m mountEntry) { got = append(got, m) }); err != nil {
 		t.Fatal(err)
 	}
-	want := []mount{
+	want := []mountEntry{
 		{36, "98:0", "/mnt1", "/mnt/a b\tc\\d\n", "ext3", "/dev/root"},
 		{37, "0:40", "/", "/data", "tmpfs", "a disk"},
 		{38, "0:41", "/", "/none", "fuse.x", ""},
@@ -38,7 +38,7 @@ func TestLongLineHidesNoMount(t *testing.T) {
 	long := strings.Repeat("lowerdir=/x:", maxMountLine/4)
 	list := "36 35 0:1 / /a rw - overlay " + long + " " + long + "\n37 35 0:2 / /b rw - tmpfs tmpfs rw\n"
 	var got []string
-	if err := eachMount(strings.NewReader(list), func(m mount) { got = append(got, m.point) }); err != nil {
+	if err := eachMount(strings.NewReader(list), func(m mountEntry) { got = append(got, m.point) }); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"/a", "/b"}; !slices.Equal(got, want) {
@@ -65,7 +65,7 @@ func FuzzMounts(f *testing.F) {
 	f.Add([]byte("1 1 0:0 \\ /\\0 x - \\ \\"))
 	f.Fuzz(func(t *testing.T, list []byte) {
 		lines, count := strings.Count(string(list), "\n")+1, 0
-		err := eachMount(strings.NewReader(string(list)), func(m mount) {
+		err := eachMount(strings.NewReader(string(list)), func(m mountEntry) {
 			count++
 			if m.point == "" || strings.Contains(m.device, " ") {
 				t.Errorf("a mount without a place: %+v", m)

@@ -46,7 +46,7 @@ func Backfill(ctx context.Context, opts Options) (BackfillReport, error) {
 		return BackfillReport{}, err
 	}
 	defer w.Close()
-	b := &backfill{walk: w}
+	b := &backfillRun{walk: w}
 	defer b.close()
 	for files, err := range w.allBatches(ctx, b.reportWalkError) {
 		if err != nil {
@@ -60,7 +60,7 @@ func Backfill(ctx context.Context, opts Options) (BackfillReport, error) {
 	return b.report, nil
 }
 
-type backfill struct {
+type backfillRun struct {
 	*walk
 	report BackfillReport
 	files  batch        // the present one
@@ -71,7 +71,7 @@ type backfill struct {
 	out *index.Writer
 }
 
-func (b *backfill) close() {
+func (b *backfillRun) close() {
 	if b.out != nil {
 		b.out.Close() // every append was synced
 		b.dir.Close()
@@ -80,7 +80,7 @@ func (b *backfill) close() {
 
 // runBatch does the files of one batch. The index is read after the files were listed: a
 // file with one link had its row by then.
-func (b *backfill) runBatch(ctx context.Context, files batch) error {
+func (b *backfillRun) runBatch(ctx context.Context, files batch) error {
 	b.files, b.cursor = files, index.Cursor{}
 	in, err := openIndex(b.opts.Index)
 	if err != nil {
@@ -90,7 +90,7 @@ func (b *backfill) runBatch(ctx context.Context, files batch) error {
 	if _, err := b.cursor.Advance(ctx, in, b.countRow); err != nil {
 		return err
 	}
-	missing := []*entry{}
+	missing := []*walkEntry{}
 	for i := range files {
 		switch e := &files[i]; {
 		case e.rows > 0:
@@ -114,14 +114,14 @@ func (b *backfill) runBatch(ctx context.Context, files batch) error {
 
 // countRow counts the rows of the batch's keys. One that lacks other members counts too: a
 // second would be a duplicate, and [Verify] reports the first.
-func (b *backfill) countRow(_ int64, row index.Row, _ error) {
+func (b *backfillRun) countRow(_ int64, row index.Row, _ error) {
 	if e := b.files.findEntry(row.Key()); e != nil {
 		e.rows++
 	}
 }
 
 // addRow adds the row of a file to those to append.
-func (b *backfill) addRow(ctx context.Context, e *entry) error {
+func (b *backfillRun) addRow(ctx context.Context, e *walkEntry) error {
 	if b.opts.DryRun && len(b.report.Rows) == dryRunRows {
 		b.report.More++
 		return nil
@@ -148,7 +148,7 @@ func (b *backfill) addRow(ctx context.Context, e *entry) error {
 }
 
 // makeRow reads a file and returns its row.
-func (b *backfill) makeRow(ctx context.Context, o store.Object) (index.Row, error) {
+func (b *backfillRun) makeRow(ctx context.Context, o store.Object) (index.Row, error) {
 	got, err := b.readArchive(ctx, o)
 	if err != nil {
 		return index.Row{}, err
@@ -172,7 +172,7 @@ func (b *backfill) makeRow(ctx context.Context, o store.Object) (index.Row, erro
 }
 
 // writeRows appends the rows, except those that other processes have appended meanwhile.
-func (b *backfill) writeRows(ctx context.Context) error {
+func (b *backfillRun) writeRows(ctx context.Context) error {
 	if len(b.rows) == 0 {
 		return nil
 	}
@@ -203,7 +203,7 @@ func (b *backfill) writeRows(ctx context.Context) error {
 	return err
 }
 
-func (b *backfill) openWriter() error {
+func (b *backfillRun) openWriter() error {
 	if b.out != nil {
 		return nil
 	}
@@ -220,7 +220,7 @@ func (b *backfill) openWriter() error {
 	return nil
 }
 
-func (b *backfill) reportBad(err error) {
+func (b *backfillRun) reportBad(err error) {
 	b.report.Bad++
 	if b.opts.Bad != nil {
 		b.opts.Bad(err)
@@ -229,7 +229,7 @@ func (b *backfill) reportBad(err error) {
 
 // reportWalkError reports a name that is not a stored archive, unless it does not even look
 // like one: [Verify] reports those.
-func (b *backfill) reportWalkError(err error) {
+func (b *backfillRun) reportWalkError(err error) {
 	if stray, ok := errors.AsType[*store.StrayError](err); ok && !strings.HasSuffix(stray.Path, store.Suffix) {
 		return
 	}

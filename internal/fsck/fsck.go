@@ -50,7 +50,7 @@ type Options struct {
 	// a commit because its meta.json cannot be read.
 	BadMeta func(error)
 	// Notify, unless nil, is called for what Backfill repairs at the end of the index.
-	Notify func(index.Notice)
+	Notify func(index.TailNotice)
 	// Progress, unless nil, is called with the number of bytes of each read of an archive.
 	Progress func(bytes int)
 }

@@ -179,7 +179,7 @@ func (l *lab) receive(key episode.Key, b []byte, at time.Time) (index.Row, *stor
 	l.Helper()
 	d, n, err := digest.Of(bytes.NewReader(b))
 	must(l, err)
-	u, err := l.store.Create(key)
+	u, err := l.store.CreateUpload(key)
 	must(l, err)
 	_, err = u.Write(b)
 	must(l, err)

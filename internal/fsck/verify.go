@@ -14,26 +14,26 @@ import (
 	"cis490/internal/store"
 )
 
-// A Kind says what a [Finding] is.
-type Kind string
+// A FindingKind says what a [Finding] is.
+type FindingKind string
 
 // Kinds of findings.
 const (
-	FileWithoutRow Kind = "file-without-row" // repaired by Backfill
-	RowWithoutFile Kind = "row-without-file"
-	SizeDiffers    Kind = "size-differs"   // between the file and its row
-	DigestDiffers  Kind = "digest-differs" // between what was received and its row
-	DuplicateRow   Kind = "duplicate-row"  // a second row of a key that does not say repaired
-	BadLine        Kind = "bad-line"       // of the index
-	TornTail       Kind = "torn-tail"      // repaired by the next append
-	Stray          Kind = "stray"          // a name in the store that is not an archive
-	Unreadable     Kind = "unreadable"     // the file system returned an error
-	Damaged        Kind = "damaged"        // an archive whose bytes do not match its row, or cannot be decoded
+	FileWithoutRow FindingKind = "file-without-row" // repaired by Backfill
+	RowWithoutFile FindingKind = "row-without-file"
+	SizeDiffers    FindingKind = "size-differs"   // between the file and its row
+	DigestDiffers  FindingKind = "digest-differs" // between what was received and its row
+	DuplicateRow   FindingKind = "duplicate-row"  // a second row of a key that does not say repaired
+	BadLine        FindingKind = "bad-line"       // of the index
+	TornTail       FindingKind = "torn-tail"      // repaired by the next append
+	Stray          FindingKind = "stray"          // a name in the store that is not an archive
+	Unreadable     FindingKind = "unreadable"     // the file system returned an error
+	Damaged        FindingKind = "damaged"        // an archive whose bytes do not match its row, or cannot be decoded
 )
 
 // A Finding is one difference between the index and the store.
 type Finding struct {
-	Kind    Kind         `json:"finding"`
+	Kind    FindingKind  `json:"finding"`
 	Host    episode.Name `json:"host_id,omitempty"`
 	Episode episode.Name `json:"episode_id,omitempty"`
 	Line    int64        `json:"line,omitempty"` // of the index, counted from 1
@@ -66,7 +66,7 @@ func Verify(ctx context.Context, opts Options, found func(Finding)) (VerifyRepor
 		return VerifyReport{}, err
 	}
 	defer in.close()
-	v := &verifier{walk: w, in: in, found: found, firstBatch: true}
+	v := &verifier{walk: w, in: in, onFinding: found, firstBatch: true}
 	for files, err := range w.allBatches(ctx, v.reportWalkError) {
 		if err != nil {
 			return v.report, err
@@ -83,7 +83,7 @@ func Verify(ctx context.Context, opts Options, found func(Finding)) (VerifyRepor
 type verifier struct {
 	*walk
 	in         indexFile
-	found      func(Finding)
+	onFinding  func(Finding)
 	report     VerifyReport
 	files      batch
 	firstBatch bool        // rows without a file in a batch are checked during the first
@@ -204,7 +204,7 @@ func (v *verifier) recheckAbsent() {
 }
 
 // checkFile compares a file with its rows.
-func (v *verifier) checkFile(ctx context.Context, e *entry) error {
+func (v *verifier) checkFile(ctx context.Context, e *walkEntry) error {
 	v.report.Files++
 	// Even if its upload is complete now, its row may have been appended after the last look.
 	if e.InFlight {
@@ -238,7 +238,7 @@ func (v *verifier) checkFile(ctx context.Context, e *entry) error {
 }
 
 // findDifferences returns the findings about a file and its last row.
-func (e *entry) findDifferences() []Finding {
+func (e *walkEntry) findDifferences() []Finding {
 	f := Finding{Host: e.Key.Host, Episode: e.Key.Name, Line: e.line}
 	if e.rows == 0 {
 		f.Kind, f.Detail = FileWithoutRow, "`receiver index backfill` makes its row"
@@ -261,7 +261,7 @@ func (e *entry) findDifferences() []Finding {
 
 // verifyArchive reads an archive, a second time if it is corrupt: it may have been repaired
 // during the first reading.
-func (v *verifier) verifyArchive(ctx context.Context, e *entry) error {
+func (v *verifier) verifyArchive(ctx context.Context, e *walkEntry) error {
 	v.report.Read++
 	err := v.verifyBytes(ctx, e)
 	if errors.Is(err, errCorrupt) {
@@ -278,7 +278,7 @@ func (v *verifier) verifyArchive(ctx context.Context, e *entry) error {
 	return nil
 }
 
-func (v *verifier) verifyBytes(ctx context.Context, e *entry) error {
+func (v *verifier) verifyBytes(ctx context.Context, e *walkEntry) error {
 	got, err := v.readArchive(ctx, e.Object)
 	want := e.digest
 	if want.IsZero() {
@@ -305,5 +305,5 @@ func (v *verifier) addUnreadable(key episode.Key, err error) {
 
 func (v *verifier) reportFinding(f Finding) {
 	v.report.Findings++
-	v.found(f)
+	v.onFinding(f)
 }

@@ -63,7 +63,7 @@ func (w *walk) allBatches(ctx context.Context, report func(error)) iter.Seq2[bat
 					}
 					continue
 				}
-				b = append(b, entry{Object: o})
+				b = append(b, walkEntry{Object: o})
 				if len(b) == limit {
 					if !yield(b.sortByKey(), nil) {
 						return
@@ -101,10 +101,10 @@ func (w *walk) listHosts(report func(error)) []episode.Name {
 }
 
 // batch has some of the store's objects, sorted by key, with their rows.
-type batch []entry
+type batch []walkEntry
 
-// entry is a stored object and what the index says of it.
-type entry struct {
+// walkEntry is a stored object and what the index says of it.
+type walkEntry struct {
 	store.Object
 	rows   int           // of this key
 	line   int64         // of its last row
@@ -113,13 +113,13 @@ type entry struct {
 }
 
 func (b batch) sortByKey() batch {
-	slices.SortFunc(b, func(x, y entry) int { return compareKeys(x.Key, y.Key) })
+	slices.SortFunc(b, func(x, y walkEntry) int { return compareKeys(x.Key, y.Key) })
 	return b
 }
 
 // findEntry returns the entry of key, or nil.
-func (b batch) findEntry(key episode.Key) *entry {
-	i, found := slices.BinarySearchFunc(b, key, func(e entry, key episode.Key) int { return compareKeys(e.Key, key) })
+func (b batch) findEntry(key episode.Key) *walkEntry {
+	i, found := slices.BinarySearchFunc(b, key, func(e walkEntry, key episode.Key) int { return compareKeys(e.Key, key) })
 	if !found {
 		return nil
 	}

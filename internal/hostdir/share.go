@@ -13,7 +13,7 @@ import (
 )
 
 // ShareEpisodes gives each directory in the episodes directory at path to the group of this
-// process or, if that is root, to the group of the episodes directory: see [source.Share].
+// process or, if that is root, to the group of the episodes directory: see [source.ShareEpisodes].
 //
 // The process may have rights over all users' files, and the service user can change where
 // the path leads. So the directory must belong to this process's user, or belong to root
@@ -28,7 +28,7 @@ func ShareEpisodes(ctx context.Context, path string) (source.Sharing, error) {
 	if err != nil {
 		return source.Sharing{}, err
 	}
-	return source.Share(ctx, dir, gid)
+	return source.ShareEpisodes(ctx, dir, gid)
 }
 
 // sharedGroup returns the group to which the episodes directory may be shared.

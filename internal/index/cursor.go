@@ -8,9 +8,9 @@ import (
 // Cursor is a position in the index. The zero value is its beginning. Reading takes no
 // lock: a line that has its newline is complete.
 type Cursor struct {
-	offset int64 // after the last newline that was read
-	line   int64 // number of lines before offset
-	kept   int64 // after the last line that cannot be cut as part of a torn tail
+	offset     int64 // after the last newline that was read
+	line       int64 // number of lines before offset
+	keptOffset int64 // after the last line that cannot be cut as part of a torn tail
 }
 
 // Offset returns the number of bytes that were read, up to the last newline.
@@ -21,7 +21,7 @@ func (c *Cursor) Line() int64 { return c.line }
 
 // Rewind goes back to the end of the last line that cannot be cut as part of a torn tail:
 // other rows may take the place of what follows.
-func (c *Cursor) Rewind() { c.offset = c.kept }
+func (c *Cursor) Rewind() { c.offset = c.keptOffset }
 
 // Advance passes the lines after the cursor to visit, with their numbers. It reports whether
 // bytes without a newline follow them.
@@ -36,7 +36,7 @@ func (c *Cursor) Advance(ctx context.Context, r io.ReaderAt, visit func(n int64,
 		c.offset = from + l.end
 		row, err := l.parseRow()
 		if err == nil || isObject(l.text) {
-			c.kept = c.offset
+			c.keptOffset = c.offset
 		}
 		visit(c.line, row, err)
 	}

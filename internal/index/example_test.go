@@ -25,7 +25,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer dir.Close()
-	rows, err := index.Open(dir, "index.jsonl", func(index.Notice) {})
+	rows, err := index.Open(dir, "index.jsonl", func(index.TailNotice) {})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -47,9 +47,9 @@ type Log struct {
 	stopped    chan struct{} // closed by the committer
 	close      func() error
 
-	mu      sync.Mutex // guards the fields below
-	last    time.Time
-	commits int64
+	mu       sync.Mutex // guards the fields below
+	lastTime time.Time
+	commits  int64
 }
 
 // appendRequest is a row to append. Its channel is unbuffered: until the committer receives it,
@@ -72,7 +72,7 @@ type appendReply struct {
 // is saved in a file next to it and cut. Open reads the tail only. notify, unless nil, is called
 // for each repair, now and later, from one goroutine at a time. dir must stay open until
 // [Log.Close].
-func Open(dir *durable.Dir, name string, notify func(Notice)) (*Log, error) {
+func Open(dir *durable.Dir, name string, notify func(TailNotice)) (*Log, error) {
 	w, err := OpenWriter(dir, name, notify)
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func Open(dir *durable.Dir, name string, notify func(Notice)) (*Log, error) {
 		tailChecks: make(chan struct{}, 1),
 		stop:       make(chan struct{}),
 		stopped:    make(chan struct{}),
-		last:       w.lastArrival,
+		lastTime:   w.lastArrival,
 	}
 	l.close = sync.OnceValue(func() error {
 		close(l.stop)
@@ -147,7 +147,7 @@ func (l *Log) submitRequest(ctx context.Context, req appendRequest) (Row, error)
 func (l *Log) RowTime(now time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return notBefore(now, l.last)
+	return notBefore(now, l.lastTime)
 }
 
 // CommitCount returns how many batches were made durable. Rows per batch show how well uploads
@@ -160,7 +160,7 @@ func (l *Log) CommitCount() int64 {
 
 // DurableBytes returns the number of durable bytes of the index. They include the rows of each
 // Append and Ensure that has returned.
-func (l *Log) DurableBytes() int64 { return l.w.log.Synced() }
+func (l *Log) DurableBytes() int64 { return l.w.log.SyncedSize() }
 
 // tailBytes is how much of the index [Log.TailHash] reads: about two rows, with their times of
 // arrival and the sha256 of their archives.
@@ -304,7 +304,7 @@ func (l *Log) commitBatch(batch []appendRequest, rows []Row) error {
 	l.w.lastArrival = last
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last, l.commits = last, l.commits+1
+	l.lastTime, l.commits = last, l.commits+1
 	return nil
 }
 

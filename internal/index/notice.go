@@ -9,7 +9,7 @@ import (
 	"cis490/internal/durable"
 )
 
-// NoticeKind says what a [Notice] is about.
+// NoticeKind says what a [TailNotice] is about.
 type NoticeKind string
 
 // Kinds of notices.
@@ -19,8 +19,8 @@ const (
 	Shortened NoticeKind = "shortened" // another process truncated the index: rows are missing
 )
 
-// A Notice is a repair or a loss that an operator should know. The index stays usable.
-type Notice struct {
+// A TailNotice is a repair or a loss that an operator should know. The index stays usable.
+type TailNotice struct {
 	Kind  NoticeKind
 	Path  string // of the index
 	Bytes int64  // added, cut or missing
@@ -28,7 +28,7 @@ type Notice struct {
 }
 
 // String describes the notice for an operator.
-func (n Notice) String() string {
+func (n TailNotice) String() string {
 	switch n.Kind {
 	case Completed:
 		return fmt.Sprintf("%s: the last row got the newline that it lacked", n.Path)
@@ -39,7 +39,7 @@ func (n Notice) String() string {
 }
 
 // Hint says what to do about a notice, or "".
-func (n Notice) Hint() string {
+func (n TailNotice) Hint() string {
 	if n.Kind == Shortened {
 		return "'receiver index backfill' makes the missing rows, and 'receiver store replaces --rewound' tells the hosts; never rotate the index"
 	}

@@ -11,10 +11,10 @@ import (
 )
 
 // noticed opens an index and returns it with what it says.
-func noticed(tb testing.TB, dir string) (*index.Log, *[]index.Notice) {
+func noticed(tb testing.TB, dir string) (*index.Log, *[]index.TailNotice) {
 	tb.Helper()
-	var all []index.Notice
-	l, err := index.Open(openDir(tb, dir), indexName, func(n index.Notice) { all = append(all, n) })
+	var all []index.TailNotice
+	l, err := index.Open(openDir(tb, dir), indexName, func(n index.TailNotice) { all = append(all, n) })
 	must(tb, err)
 	tb.Cleanup(func() { l.Close() })
 	return l, &all
@@ -87,8 +87,8 @@ func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 // TestTruncationIsNoticedByAQuestion: hosts ask before they send.
 func TestTruncationIsNoticedByAQuestion(t *testing.T) {
 	dir := memoryDir(t)
-	said := make(chan index.Notice, 10)
-	l, err := index.Open(openDir(t, dir), indexName, func(n index.Notice) { said <- n })
+	said := make(chan index.TailNotice, 10)
+	l, err := index.Open(openDir(t, dir), indexName, func(n index.TailNotice) { said <- n })
 	must(t, err)
 	defer l.Close()
 	for n := range 3 {

@@ -90,7 +90,7 @@ func ParseRow(line []byte) (Row, error) {
 	if r, ok := parseCanonical(line); ok {
 		return r, nil
 	}
-	var m members
+	var m jsonMembers
 	if err := json.Unmarshal(line, &m); err != nil {
 		return Row{}, fmt.Errorf("is not a JSON object: \"%s\"", printable.Text(err.Error()))
 	}
@@ -137,12 +137,12 @@ func (r Row) checkValues(version int) error {
 	return nil
 }
 
-// members has the members of a JSON object under their exact names: a struct would accept HOST_ID
-// for host_id, which no reader in Python does.
-type members map[string]json.RawMessage
+// jsonMembers has the members of a JSON object under their exact names: a struct would accept
+// HOST_ID for host_id, which no reader in Python does.
+type jsonMembers map[string]json.RawMessage
 
 // readRequired reads a member that a row must have.
-func (m members) readRequired(key string, into any) error {
+func (m jsonMembers) readRequired(key string, into any) error {
 	if raw, found := m[key]; !found || string(raw) == "null" {
 		return fmt.Errorf("%s is missing", key)
 	}
@@ -150,7 +150,7 @@ func (m members) readRequired(key string, into any) error {
 }
 
 // readOptional reads a member if it is there.
-func (m members) readOptional(key string, into any) error {
+func (m jsonMembers) readOptional(key string, into any) error {
 	raw, found := m[key]
 	if !found {
 		return nil

@@ -50,13 +50,13 @@ func ReadRows(r io.Reader) iter.Seq2[Row, error] {
 	}
 }
 
-// line is a line of the index that ends with a newline.
-type line struct {
+// indexLine is a line of the index that ends with a newline.
+type indexLine struct {
 	start, end int64  // end is after the newline
 	text       []byte // without the newline; valid until the next line; nil if it is too long
 }
 
-func (l line) parseRow() (Row, error) {
+func (l indexLine) parseRow() (Row, error) {
 	if l.text == nil {
 		return Row{}, errLineTooLong
 	}
@@ -64,12 +64,12 @@ func (l line) parseRow() (Row, error) {
 }
 
 // linesForward yields the lines of r, which begins at offset 0.
-func linesForward(r io.Reader) iter.Seq2[line, error] {
-	return func(yield func(line, error) bool) {
+func linesForward(r io.Reader) iter.Seq2[indexLine, error] {
+	return func(yield func(indexLine, error) bool) {
 		b := bufio.NewReaderSize(r, maxLine+1)
 		pos := int64(0)
 		for {
-			l := line{start: pos, end: pos}
+			l := indexLine{start: pos, end: pos}
 			text, err := b.ReadSlice('\n')
 			l.end += int64(len(text))
 			long := errors.Is(err, bufio.ErrBufferFull)
@@ -81,7 +81,7 @@ func linesForward(r io.Reader) iter.Seq2[line, error] {
 				return
 			}
 			if err != nil {
-				yield(line{}, fmt.Errorf("read the index: %w", err))
+				yield(indexLine{}, fmt.Errorf("read the index: %w", err))
 				return
 			}
 			if !long {
@@ -101,15 +101,15 @@ const blockSize = 64 << 10
 // linesBackward yields the lines of r between the offsets to and from, the last one
 // first. It skips a line that begins before to, and bytes after the last newline. It holds one
 // block and one line in memory.
-func linesBackward(r io.ReaderAt, from, to int64) iter.Seq2[line, error] {
-	return func(yield func(line, error) bool) {
+func linesBackward(r io.ReaderAt, from, to int64) iter.Seq2[indexLine, error] {
+	return func(yield func(indexLine, error) bool) {
 		w := partialLine{end: -1}
 		buf := make([]byte, blockSize)
 		for pos := from; pos > to; {
 			n := min(blockSize, pos-to)
 			b, err := readBlock(r, buf[:n], pos-n, pos == from)
 			if err != nil {
-				yield(line{}, err)
+				yield(indexLine{}, err)
 				return
 			}
 			pos -= n
@@ -147,8 +147,8 @@ func (w *partialLine) prependBytes(b []byte) {
 	w.text = slices.Insert(w.text, 0, b...)
 }
 
-func (w *partialLine) toLine(start int64) line {
-	l := line{start: start, end: w.end, text: w.text}
+func (w *partialLine) toLine(start int64) indexLine {
+	l := indexLine{start: start, end: w.end, text: w.text}
 	if w.long {
 		l.text = nil
 	} else if l.text == nil {

@@ -21,7 +21,7 @@ type Writer struct {
 	dir         *durable.Dir
 	name        string
 	log         *durable.Log
-	notify      func(Notice)
+	notify      func(TailNotice)
 	end         int64     // of the rows that this Writer knows; -1 if not known
 	lastArrival time.Time // of the last row that was appended at its arrival
 }
@@ -29,13 +29,13 @@ type Writer struct {
 // OpenWriter opens the index called name in dir, creates it durably if it is missing, and
 // repairs its tail. notify, unless nil, is called for each repair. dir must stay open until
 // [Writer.Close].
-func OpenWriter(dir *durable.Dir, name string, notify func(Notice)) (*Writer, error) {
+func OpenWriter(dir *durable.Dir, name string, notify func(TailNotice)) (*Writer, error) {
 	log, err := dir.OpenLog(name, 0o640)
 	if err != nil {
 		return nil, err
 	}
 	if notify == nil {
-		notify = func(Notice) {}
+		notify = func(TailNotice) {}
 	}
 	w := &Writer{dir: dir, name: name, log: log, notify: notify, end: -1}
 	if err := w.withLock(w.catchUp); err != nil {
@@ -93,7 +93,7 @@ func (w *Writer) catchUp() error {
 	}
 	if size < w.end {
 		w.log.NoteTruncated(size)
-		w.notify(Notice{Kind: Shortened, Path: w.dir.Path(w.name), Bytes: w.end - size})
+		w.notify(TailNotice{Kind: Shortened, Path: w.dir.Path(w.name), Bytes: w.end - size})
 	}
 	if size, err = w.completeRow(size); err != nil {
 		return fmt.Errorf("complete the last row of %s: %w", w.dir.Path(w.name), err)
@@ -131,7 +131,7 @@ func (w *Writer) completeRow(size int64) (int64, error) {
 	if err := w.log.Append([]byte{'\n'}); err != nil {
 		return size, err
 	}
-	w.notify(Notice{Kind: Completed, Path: w.dir.Path(w.name), Bytes: 1})
+	w.notify(TailNotice{Kind: Completed, Path: w.dir.Path(w.name), Bytes: 1})
 	return size + 1, nil
 }
 
@@ -160,7 +160,7 @@ func (w *Writer) cutTail(end, size int64) error {
 	if err := w.log.Truncate(end); err != nil {
 		return err
 	}
-	w.notify(Notice{Kind: TailCut, Path: w.dir.Path(w.name), Bytes: size - end, Saved: w.dir.Path(saved)})
+	w.notify(TailNotice{Kind: TailCut, Path: w.dir.Path(w.name), Bytes: size - end, Saved: w.dir.Path(saved)})
 	return nil
 }
 

@@ -25,7 +25,7 @@ func Example() {
 	box := outbox.New(dir)
 	defer box.Close()
 
-	draft, err := box.Create("run-7")
+	draft, err := box.CreateDraft("run-7")
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -208,13 +208,13 @@ func parseSeal(b []byte) (Seal, bool) {
 // Draft is an entry that is being packed. It must end with [Draft.Seal] or [Draft.Discard].
 type Draft struct {
 	*durable.File
-	o       *Outbox
+	outbox  *Outbox
 	name    episode.Name
 	counted int64 // in pending
 }
 
-// Create starts an entry. It replaces what an earlier attempt left.
-func (o *Outbox) Create(name episode.Name) (*Draft, error) {
+// CreateDraft starts an entry. It replaces what an earlier attempt left.
+func (o *Outbox) CreateDraft(name episode.Name) (*Draft, error) {
 	partial := string(name) + partialEnd
 	f, err := o.dir.Create(partial, 0o640)
 	if errors.Is(err, fs.ErrExist) { // left by a crash
@@ -226,20 +226,20 @@ func (o *Outbox) Create(name episode.Name) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Draft{File: f, o: o, name: name}, nil
+	return &Draft{File: f, outbox: o, name: name}, nil
 }
 
 // AddToTotal adds the packed draft to [Outbox.Bytes]: many may wait for fsync at once.
 func (d *Draft) AddToTotal(size int64) {
 	d.counted += size
-	d.o.pending.Add(size)
-	d.o.bytes.Add(size)
+	d.outbox.pending.Add(size)
+	d.outbox.bytes.Add(size)
 }
 
 // Discard removes the draft.
 func (d *Draft) Discard() error {
-	d.o.pending.Add(-d.counted)
-	d.o.bytes.Add(-d.counted)
+	d.outbox.pending.Add(-d.counted)
+	d.outbox.bytes.Add(-d.counted)
 	return d.File.Discard()
 }
 
@@ -247,7 +247,7 @@ func (d *Draft) Discard() error {
 func (d *Draft) Seal(s Seal) error {
 	err := d.SetAttr(sealAttr, s.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
-		err = d.o.dir.WriteFile(string(d.name)+sealEnd, s.encode(), 0o640)
+		err = d.outbox.dir.WriteFile(string(d.name)+sealEnd, s.encode(), 0o640)
 	}
 	if err != nil {
 		return err
@@ -255,9 +255,9 @@ func (d *Draft) Seal(s Seal) error {
 	if err := d.Commit(string(d.name) + sealedEnd); err != nil {
 		return err
 	}
-	st, err := d.o.dir.Lstat(string(d.name) + sealedEnd)
-	d.o.pending.Add(-d.counted)
-	d.o.bytes.Add(st.Size() - d.counted)
+	st, err := d.outbox.dir.Lstat(string(d.name) + sealedEnd)
+	d.outbox.pending.Add(-d.counted)
+	d.outbox.bytes.Add(st.Size() - d.counted)
 	return err
 }
 

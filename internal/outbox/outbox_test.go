@@ -85,7 +85,7 @@ func sealOf(content string) outbox.Seal {
 // seal makes an entry of content.
 func (l *lab) seal(n episode.Name, content string) error {
 	l.Helper()
-	draft, err := l.Create(n)
+	draft, err := l.CreateDraft(n)
 	l.must(err)
 	_, err = io.WriteString(draft, content)
 	l.must(err)
@@ -122,7 +122,7 @@ func TestAnEpisodeIsSealedOnce(t *testing.T) {
 
 func TestADraftIsNoEntry(t *testing.T) {
 	l := newLab(t)
-	draft, err := l.Create(name)
+	draft, err := l.CreateDraft(name)
 	l.must(err)
 	_, err = io.WriteString(draft, "half")
 	l.must(err)

@@ -31,7 +31,7 @@ type Report struct {
 	Failing      []Failure `json:"failing"`
 	FailingTotal int       `json:"failing_total"`
 	// Receiver is nil while the receiver accepts uploads, as far as is known.
-	Receiver *Outage `json:"receiver_down,omitempty"`
+	Receiver *ReceiverOutage `json:"receiver_down,omitempty"`
 	// AnsweredAt is when the receiver last accepted something, as far as is known.
 	AnsweredAt time.Time `json:"receiver_answered_at,omitzero"`
 	// Asking reports that the process has asked, and has had no response since it started.
@@ -53,8 +53,8 @@ type Failure struct {
 	Cause    string       `json:"cause"`
 }
 
-// Outage says that the receiver accepts nothing.
-type Outage struct {
+// ReceiverOutage says that the receiver accepts nothing.
+type ReceiverOutage struct {
 	Since    time.Time `json:"since"`
 	NextPing time.Time `json:"next_ping_at,omitzero"`
 	Cause    string    `json:"cause"`

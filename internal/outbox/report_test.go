@@ -19,7 +19,7 @@ func TestReportIsReadAsItWasWritten(t *testing.T) {
 		t.Errorf("where there is none: %v", err)
 	}
 	at := time.Date(2026, 11, 29, 8, 0, 0, 0, time.UTC)
-	r := outbox.Report{WrittenAt: at, PID: 7, FailingTotal: 300, Receiver: &outbox.Outage{Since: at, Cause: `"x"`}}
+	r := outbox.Report{WrittenAt: at, PID: 7, FailingTotal: 300, Receiver: &outbox.ReceiverOutage{Since: at, Cause: `"x"`}}
 	for i := range outbox.MaxFailing {
 		cause := make([]byte, outbox.MaxCause)
 		for j := range cause {
@@ -45,7 +45,7 @@ func TestReportIsReadAsItWasWritten(t *testing.T) {
 }
 
 func FuzzReport(f *testing.F) {
-	b, _ := json.Marshal(outbox.Report{FailingTotal: 2, Failing: []outbox.Failure{{Episode: "run-1", Attempts: 1}}, Receiver: &outbox.Outage{}})
+	b, _ := json.Marshal(outbox.Report{FailingTotal: 2, Failing: []outbox.Failure{{Episode: "run-1", Attempts: 1}}, Receiver: &outbox.ReceiverOutage{}})
 	f.Add(b)
 	f.Add([]byte(`{"failing":[{"episode_id":"../x","attempts":1}],"failing_total":1}`))
 	f.Add([]byte(`{"failing":[{"attempts":1}],"failing_total":-1}`))

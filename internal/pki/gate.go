@@ -93,8 +93,8 @@ type Caller struct {
 	NotAfter time.Time // when its certificate expires
 	// Ends is when the access ends without a reload: the first expiry of its certificate or of its
 	// CAs. It is zero unless a [Gate] set it.
-	Ends   time.Time
-	Method string // "mtls" or "proxy", with "+token" if a token was checked too
+	AccessEnds time.Time
+	Method     string // "mtls" or "proxy", with "+token" if a token was checked too
 
 	peer  []*x509.Certificate // what the caller presented, for [Gate.RecheckCaller]
 	token presentedToken      // zero if tokens were not required
@@ -132,7 +132,7 @@ func (g *Gate) identifyPeer(r *http.Request, peer []*x509.Certificate, method st
 // checkCaller completes c from what it presented.
 func (g *Gate) checkCaller(t *Trust, c Caller) (Caller, error) {
 	var err error
-	if c.Host, c.Ends, err = t.authorizePeer(c.peer, g.now()); err != nil {
+	if c.Host, c.AccessEnds, err = t.authorizePeer(c.peer, g.now()); err != nil {
 		return Caller{}, err
 	}
 	c.NotAfter = c.peer[0].NotAfter

@@ -40,8 +40,8 @@ func TestRecheckSeesTheEndOfAnIssuingCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.Ends.Equal(issuing.Leaf.NotAfter) || !c.NotAfter.Equal(host.Leaf.NotAfter) {
-		t.Errorf("access ends at %v, the certificate at %v; want %v and %v", c.Ends, c.NotAfter, issuing.Leaf.NotAfter, host.Leaf.NotAfter)
+	if !c.AccessEnds.Equal(issuing.Leaf.NotAfter) || !c.NotAfter.Equal(host.Leaf.NotAfter) {
+		t.Errorf("access ends at %v, the certificate at %v; want %v and %v", c.AccessEnds, c.NotAfter, issuing.Leaf.NotAfter, host.Leaf.NotAfter)
 	}
 	l.late.Store(int64(29 * time.Minute))
 	if c, err = l.gate.RecheckCaller(c); err != nil || c.Host != "lab-01" {

@@ -37,12 +37,12 @@ type accessControl struct {
 
 // activeRequest is a request in flight whose host was admitted.
 type activeRequest struct {
-	caller pki.Caller // guarded by access.mu until admitted, then constant
-	ends   time.Time  // guarded by access.mu; when the caller's certificates expire
+	caller     pki.Caller // guarded by access.mu until admitted, then constant
+	accessEnds time.Time  // guarded by access.mu; when the caller's certificates expire
 
 	cancel context.CancelCauseFunc // ends the request
 	// work ends when the host loses access, but not when the sender disconnects.
-	work       context.Context
+	workCtx    context.Context
 	cancelWork context.CancelCauseFunc
 }
 
@@ -54,7 +54,7 @@ func (q *activeRequest) cancelWith(p *wire.Problem) {
 
 // refusalProblem returns the problem that ended the request, or nil.
 func (q *activeRequest) refusalProblem() *wire.Problem {
-	p, _ := errors.AsType[*wire.Problem](context.Cause(q.work))
+	p, _ := errors.AsType[*wire.Problem](context.Cause(q.workCtx))
 	return p
 }
 
@@ -93,7 +93,7 @@ func (a *accessControl) wrapHandler(base context.Context, next http.Handler) htt
 		q := &activeRequest{}
 		ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), requestKey{}, q))
 		q.cancel = cancel
-		q.work, q.cancelWork = context.WithCancelCause(context.WithValue(base, requestKey{}, q))
+		q.workCtx, q.cancelWork = context.WithCancelCause(context.WithValue(base, requestKey{}, q))
 		defer cancel(nil)
 		defer q.cancelWork(nil)
 		defer a.removeRequest(q)
@@ -105,7 +105,7 @@ func (a *accessControl) wrapHandler(base context.Context, next http.Handler) htt
 // ends with base, or when the sender's host loses access.
 func workContext(ctx, base context.Context) context.Context {
 	if q, ok := ctx.Value(requestKey{}).(*activeRequest); ok {
-		return q.work
+		return q.workCtx
 	}
 	return base
 }
@@ -129,7 +129,7 @@ func (a *accessControl) addRequest(q *activeRequest, caller pki.Caller) {
 	if q == nil {
 		return
 	}
-	q.caller, q.ends = caller, caller.Ends
+	q.caller, q.accessEnds = caller, caller.AccessEnds
 	a.requests[q] = struct{}{}
 	if a.timer == nil && !a.closed {
 		a.timer = time.AfterFunc(reviewInterval, a.reviewDue)
@@ -238,12 +238,12 @@ func (a *accessControl) reviewLocked(list *datadir.DisabledSnapshot, due func(en
 	a.reviewed = list
 	hosts := make(map[episode.Name]endedRequests)
 	for q := range a.requests {
-		if !due(q.ends) || q.refusalProblem() != nil {
+		if !due(q.accessEnds) || q.refusalProblem() != nil {
 			continue
 		}
 		caller, p := a.checkCaller(list, q.caller)
 		if p == nil {
-			q.ends = caller.Ends
+			q.accessEnds = caller.AccessEnds
 			continue
 		}
 		q.cancelWith(p)

@@ -23,7 +23,7 @@ func problemOf(err error) error {
 	if !ok {
 		return err
 	}
-	code := map[admission.Reason]wire.Code{
+	code := map[admission.RefusalReason]wire.Code{
 		admission.HostBusy:   wire.HostBusy,
 		admission.Busy:       wire.Busy,
 		admission.DiskFull:   wire.Full,

@@ -23,17 +23,17 @@ const (
 	corrupt               // the same archive once, but its copy is corrupt now
 )
 
-// lookup is the result of [Receiver.lookupStored].
-type lookup struct {
+// lookupResult is the result of [Receiver.lookupStored].
+type lookupResult struct {
 	state  storedState
 	object store.Object // what is stored, if state is stored or conflicts
 }
 
 // isFinal reports whether the upload has its answer, and nothing is to be stored.
-func (l lookup) isFinal() bool { return l.state == stored || l.state == conflicts }
+func (l lookupResult) isFinal() bool { return l.state == stored || l.state == conflicts }
 
 // wireResult returns the answer to an upload for which isFinal reports true.
-func (l lookup) wireResult() (wire.Receipt, error) {
+func (l lookupResult) wireResult() (wire.Receipt, error) {
 	if l.state == conflicts {
 		return wire.Receipt{}, conflictError(l.object.Digest)
 	}
@@ -51,28 +51,28 @@ func conflictError(stored digest.Digest) error {
 // has a row. It takes the lock of the key for all of that.
 //
 // With state stored and an error, the archive is stored and its row could not be ensured.
-func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookup, error) {
+func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
 	unlock, err := r.keyLocks.LockContext(ctx, u.Key)
 	if err != nil {
-		return lookup{}, err
+		return lookupResult{}, err
 	}
 	defer unlock()
 	o, err := r.store.Stat(u.Key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return lookup{state: notStored}, nil
+		return lookupResult{state: notStored}, nil
 	}
 	if err != nil {
-		return lookup{}, err
+		return lookupResult{}, err
 	}
 	if !o.Digest.IsZero() && o.Digest != u.Digest {
-		return lookup{conflicts, o}, nil
+		return lookupResult{conflicts, o}, nil
 	}
 	id, work := archiveID{u.Key, u.Digest}, workContext(ctx, r.baseCtx)
 	if cached := r.readbackCache.takeResult(id); o.Digest.IsZero() || u.Resent || !cached {
 		// One per host: a few bytes of request must not occupy the disk.
 		unlockHost, lerr := r.readbackLocks.LockContext(ctx, u.Key.Host)
 		if lerr != nil {
-			return lookup{}, lerr
+			return lookupResult{}, lerr
 		}
 		// It continues if the sender disconnects: the next attempt needs the result.
 		o, err = r.store.ReadBack(work, u.Key, digest.Digest{}, store.Reading{})
@@ -80,26 +80,26 @@ func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookup, err
 	}
 	if isCorrupt(err) {
 		r.log.Error("stored archive is corrupt", "host", u.Key.Host, "episode", u.Key.Name, "err", err, "hint", "its host sends it again")
-		return lookup{state: corrupt}, nil
+		return lookupResult{state: corrupt}, nil
 	}
 	if err != nil {
-		return lookup{}, contextCause(work, err)
+		return lookupResult{}, contextCause(work, err)
 	}
 	if o.Digest != u.Digest {
-		return lookup{conflicts, o}, nil
+		return lookupResult{conflicts, o}, nil
 	}
 	r.readbackCache.addResult(ctx, id)
 	if !o.Indexed {
 		found, err := r.rowSearches.lookUp(ctx, u.Key.Host, u.Key)
 		if err != nil {
 			r.readbackCache.addResult(ctx, id)
-			return lookup{}, err
+			return lookupResult{}, err
 		}
 		if o, err = r.ensureIndexed(context.WithoutCancel(ctx), o, found); err != nil {
-			return lookup{stored, o}, err
+			return lookupResult{stored, o}, err
 		}
 	}
-	return lookup{stored, o}, nil
+	return lookupResult{stored, o}, nil
 }
 
 // isCorrupt reports whether err says that the bytes of a stored copy are wrong, or that the

@@ -66,7 +66,7 @@ func (r *Receiver) putArchive(ctx context.Context, u wire.Upload, body io.Reader
 		return wire.Receipt{}, err
 	}
 	defer reserved.Release()
-	up, err := r.store.Create(u.Key)
+	up, err := r.store.CreateUpload(u.Key)
 	if err != nil {
 		return wire.Receipt{}, err
 	}

@@ -161,7 +161,7 @@ func (r *Receiver) open(holder string) error {
 }
 
 // logIndexNotice logs a repair of the index.
-func (r *Receiver) logIndexNotice(n index.Notice) {
+func (r *Receiver) logIndexNotice(n index.TailNotice) {
 	log := r.log.With("index", n.Path, "bytes", n.Bytes)
 	switch n.Kind {
 	case index.Completed:

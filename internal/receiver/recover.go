@@ -17,7 +17,7 @@ import (
 // An upload that cannot be read does not affect the others. Too many of them in a row are a
 // storage fault.
 func (r *Receiver) recoverUploads(ctx context.Context, progress func(bytes int)) error {
-	for staged, err := range r.store.Staged() {
+	for staged, err := range r.store.AllStaged() {
 		if stray, ok := errors.AsType[*store.StrayError](err); ok {
 			r.log.Warn("unknown file in staging", "err", stray)
 			continue
@@ -101,7 +101,7 @@ func (r *Receiver) recoverUncommitted(staged store.Staged) error {
 // restoreUnlessStored is [Receiver.restoreSession], except for an upload whose archive was
 // stored by another request: after a start that could not read its directory, for example.
 func (r *Receiver) restoreUnlessStored(staged store.Staged) (bool, error) {
-	p, _, _, ok, err := staged.Progress()
+	p, _, _, ok, err := staged.ReadProgress()
 	if err != nil || !ok {
 		return false, err
 	}

@@ -117,7 +117,7 @@ func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece,
 	if err != nil {
 		return nil, errors.Join(err, up.Abandon())
 	}
-	c := checkpointer{h: h, up: up, w: w, last: time.Now()}
+	c := checkpointer{h: h, up: up, w: w, lastAt: time.Now()}
 	err = r.copyBody(w, p.Size, body, reserved, c.maybeFlush)
 	if err == nil && w.Size() < p.Offset+p.Size {
 		err = io.ErrUnexpectedEOF // or a broken connection would look like a digest mismatch
@@ -163,7 +163,7 @@ func (r *Receiver) verifyComplete(ctx context.Context, c *checkpointer) error {
 // openStaged opens the staging file of a session, and creates it for the first piece.
 func (r *Receiver) openStaged(h *heldSession) (*store.Upload, error) {
 	if h.started {
-		return r.store.Continue(h.Key, h.id, h.offset)
+		return r.store.ContinueUpload(h.Key, h.id, h.offset)
 	}
 	up, err := r.store.CreateWithID(h.Key, h.id)
 	h.started = err == nil
@@ -187,19 +187,19 @@ const (
 
 // checkpointer makes an upload durable while it is received.
 type checkpointer struct {
-	h    *heldSession
-	up   *store.Upload
-	w    *digest.Writer
-	last time.Time
+	h      *heldSession
+	up     *store.Upload
+	w      *digest.Writer
+	lastAt time.Time
 }
 
 // maybeFlush makes a checkpoint if it is time for one.
 func (c *checkpointer) maybeFlush() error {
-	since := time.Since(c.last)
+	since := time.Since(c.lastAt)
 	if since < minCheckpointInterval || c.w.Size()-c.h.offset < checkpointBytes && since < maxCheckpointInterval {
 		return nil
 	}
-	c.last = time.Now()
+	c.lastAt = time.Now()
 	return c.writeCheckpoint()
 }
 
@@ -288,7 +288,7 @@ func (r *Receiver) ExpireUploads(ctx context.Context) error {
 // restoreSession restores the session of a staging file. It reports whether the upload can
 // be continued.
 func (r *Receiver) restoreSession(staged store.Staged) (bool, error) {
-	p, id, at, ok, err := staged.Progress()
+	p, id, at, ok, err := staged.ReadProgress()
 	if err != nil || !ok || time.Since(at) > r.cfg.Limits.UnfinishedAge.Std() {
 		return false, err
 	}

@@ -23,9 +23,9 @@ func (r *Receiver) newVerifier() *scrub.Verifier {
 	}
 }
 
-// Scrub verifies the store in the background until ctx ends. It returns an error only if
+// RunScrub verifies the store in the background until ctx ends. It returns an error only if
 // the storage can no longer be trusted.
-func (r *Receiver) Scrub(ctx context.Context) error {
+func (r *Receiver) RunScrub(ctx context.Context) error {
 	s := &scrub.Scheduler{
 		Config: r.cfg.Scrub, Data: r.data, IndexFile: datadir.IndexFile, Store: r.store, Verifier: r.verifier,
 		Busy: func() bool { return r.uploadLimiter.ActiveCount() > 0 }, Log: r.log,

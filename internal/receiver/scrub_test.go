@@ -342,7 +342,7 @@ func TestScrubYieldsToUploads(t *testing.T) {
 
 func TestScrubOfRateZeroReadsNothing(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 0 })
-	must(t, l.r.Scrub(t.Context()))
+	must(t, l.r.RunScrub(t.Context()))
 }
 
 // Whatever a crash or a person left in scrub.json, the walk goes on.
@@ -409,7 +409,7 @@ func (l *lab) scrubbing() (stop func()) {
 	l.Helper()
 	ctx, cancel := context.WithCancel(l.Context())
 	done := make(chan error, 1)
-	go func() { done <- l.r.Scrub(ctx) }()
+	go func() { done <- l.r.RunScrub(ctx) }()
 	return func() {
 		l.Helper()
 		cancel()

@@ -39,7 +39,7 @@ const (
 func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Serve(ctx, ln, proxy) })
-	g.Go(func() error { return r.Scrub(ctx) })
+	g.Go(func() error { return r.RunScrub(ctx) })
 	g.Go(func() error { return r.ExpireUploads(ctx) })
 	return g.Wait()
 }

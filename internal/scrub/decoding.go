@@ -15,8 +15,8 @@ import (
 // few megabytes can keep a core busy for minutes.
 const freeExpansionRatio = 16
 
-// decoding reads one archive from the disk and decodes it.
-type decoding struct {
+// decodeMeter reads one archive from the disk and decodes it.
+type decodeMeter struct {
 	ctx    context.Context
 	budget *budget // nil: a host waits for the result
 	size   int64   // of the archive
@@ -31,7 +31,7 @@ type decoding struct {
 	remembered bool  // the result is stored in an attribute of the file
 }
 
-func (d *decoding) readingOptions() store.Reading {
+func (d *decodeMeter) readingOptions() store.Reading {
 	return store.Reading{
 		Pace:     func(r io.Reader) io.Reader { return &chargedReader{d, r} },
 		Check:    func(r io.Reader) (digest.Digest, error) { return archive.ContentDigest(r, d) },
@@ -42,16 +42,16 @@ func (d *decoding) readingOptions() store.Reading {
 
 // rememberResult reports whether the result is to be stored, so that an expensive archive is not
 // decoded again. A decoding error must have occurred twice: cables and memory fail too.
-func (d *decoding) rememberResult(unfit error) (decoded int64, ok bool) {
+func (d *decodeMeter) rememberResult(unfit error) (decoded int64, ok bool) {
 	d.remembered = d.isExpansive() && (unfit == nil || d.confirming)
 	return d.decoded, d.remembered
 }
 
-func (d *decoding) isExpansive() bool { return d.decoded > archive.ExpansionLimit(d.size) }
+func (d *decodeMeter) isExpansive() bool { return d.decoded > archive.ExpansionLimit(d.size) }
 
 // Write receives decoded bytes. While a host waits, an expensive archive is not decoded to
 // its end: the scrub does that once.
-func (d *decoding) Write(b []byte) (int, error) {
+func (d *decodeMeter) Write(b []byte) (int, error) {
 	d.decoded += int64(len(b))
 	if d.budget == nil && d.isExpansive() {
 		return 0, fmt.Errorf("%w: %w", store.ErrUndecided, archive.ErrExpands)
@@ -64,7 +64,7 @@ func (d *decoding) Write(b []byte) (int, error) {
 }
 
 // chargeBytes charges n bytes to the budget, and waits for them unless noWait is set.
-func (d *decoding) chargeBytes(n int) error {
+func (d *decodeMeter) chargeBytes(n int) error {
 	d.charged += int64(n)
 	switch {
 	case d.budget == nil:
@@ -78,7 +78,7 @@ func (d *decoding) chargeBytes(n int) error {
 
 // chargedReader charges to the budget what is read from the disk.
 type chargedReader struct {
-	d *decoding
+	d *decodeMeter
 	r io.Reader
 }
 

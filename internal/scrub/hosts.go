@@ -61,7 +61,7 @@ func (w *hostWalk) skipNew(o store.Object, started time.Time) bool {
 }
 
 // verifyHosts verifies the archives of all hosts, which take turns.
-func (p *pass) verifyHosts(ctx context.Context) error {
+func (p *scrubPass) verifyHosts(ctx context.Context) error {
 	if err := p.startWalks(); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (p *pass) verifyHosts(ctx context.Context) error {
 // startWalks lists the hosts and sets p.walks. The first turn goes to the host after the
 // one that a restart interrupted: an archive that takes longer than the time between two
 // restarts must not block all others.
-func (p *pass) startWalks() error {
+func (p *scrubPass) startWalks() error {
 	hosts := []episode.Name{p.onlyHost}
 	if p.onlyHost == "" {
 		var err error
@@ -113,7 +113,7 @@ func (p *pass) startWalks() error {
 }
 
 // runTurn verifies archives of a host until its credit is spent.
-func (p *pass) runTurn(ctx context.Context, w *hostWalk, pageSize int) error {
+func (p *scrubPass) runTurn(ctx context.Context, w *hostWalk, pageSize int) error {
 	if w.credit += quantum; w.credit <= 0 {
 		return ctx.Err()
 	}
@@ -132,7 +132,7 @@ func (p *pass) runTurn(ctx context.Context, w *hostWalk, pageSize int) error {
 }
 
 // advanceWalk verifies the next archive of a host, or lists the names of the next ones.
-func (p *pass) advanceWalk(ctx context.Context, w *hostWalk, pageSize int) error {
+func (p *scrubPass) advanceWalk(ctx context.Context, w *hostWalk, pageSize int) error {
 	switch {
 	case len(w.names) > 0:
 		name := w.names[0]
@@ -155,7 +155,7 @@ func (p *pass) advanceWalk(ctx context.Context, w *hostWalk, pageSize int) error
 
 // listNames lists the next names of a host's archives. The first time it records the last
 // name.
-func (p *pass) listNames(w *hostWalk, pageSize int) error {
+func (p *scrubPass) listNames(w *hostWalk, pageSize int) error {
 	names, err := p.verifier.Store.ListNames(w.host, w.after, w.lastName, pageSize)
 	p.budget.chargeBytes(listCost * names.Seen)
 	if err != nil {
@@ -171,12 +171,12 @@ func (p *pass) listNames(w *hostWalk, pageSize int) error {
 
 // reportUnlistable reports a host whose archives cannot be listed. It returns err if that
 // says nothing about the host.
-func (p *pass) reportUnlistable(host episode.Name, err error) error {
+func (p *scrubPass) reportUnlistable(host episode.Name, err error) error {
 	if errors.Is(err, durable.ErrFault) || durable.IsShortage(err) {
 		return err
 	}
 	p.progress.HostsUnreadable++
-	p.found(Finding{Finding: "unreadable", Host: host, Detail: err.Error()})
+	p.onFinding(Finding{Finding: "unreadable", Host: host, Detail: err.Error()})
 	return nil
 }
 
@@ -186,7 +186,7 @@ func (p *pass) reportUnlistable(host episode.Name, err error) error {
 const maxCursors = 200
 
 // savedPosition returns the progress with a cursor for each host.
-func (p *pass) savedPosition() Progress {
+func (p *scrubPass) savedPosition() Progress {
 	at := p.progress
 	at.cursors = nil
 	for _, w := range p.walks {

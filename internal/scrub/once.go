@@ -49,11 +49,11 @@ func RunOnce(ctx context.Context, data *durable.Dir, indexFile string, o Options
 		return Progress{}, err
 	}
 	now := time.Now().UTC()
-	p := &pass{
+	p := &scrubPass{
 		progress: Progress{Started: now, Decoded: true, Disk: disk.ID()}, verifier: v,
 		verifiedSince: now.Add(-o.OlderThan), onlyHost: o.Host,
 		budget: newBudget(o.Rate, func() bool { return false }),
-		data:   data, indexFile: indexFile, found: o.Found, afterArchive: v.diskError,
+		data:   data, indexFile: indexFile, onFinding: o.Found, afterArchive: v.diskError,
 	}
 	err = p.run(ctx)
 	return p.progress, err

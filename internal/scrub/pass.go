@@ -14,8 +14,8 @@ import (
 	"cis490/internal/store"
 )
 
-// pass verifies the store once, from the position in progress on.
-type pass struct {
+// scrubPass verifies the store once, from the position in progress on.
+type scrubPass struct {
 	progress      Progress
 	verifier      *Verifier
 	budget        *budget
@@ -23,7 +23,7 @@ type pass struct {
 	indexFile     string
 	verifiedSince time.Time    // what was verified since then is skipped
 	onlyHost      episode.Name // empty: all hosts
-	found         func(Finding)
+	onFinding     func(Finding)
 	// markIndexed records at a file that its archive has a row. Nil: nothing is written.
 	// It is called while uploads of the key are locked out.
 	markIndexed func(store.Object) error
@@ -40,7 +40,7 @@ type pass struct {
 }
 
 // run verifies the archives of all hosts, and then looks for the archive of each row.
-func (p *pass) run(ctx context.Context) error {
+func (p *scrubPass) run(ctx context.Context) error {
 	p.budget.beforeWait = func() {
 		if p.savePosition != nil && p.saveErr == nil {
 			p.saveErr = p.savePosition()
@@ -58,7 +58,7 @@ func (p *pass) run(ctx context.Context) error {
 }
 
 // verifyIfDue verifies one archive of a host, unless that may be skipped.
-func (p *pass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Key) error {
+func (p *scrubPass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Key) error {
 	o, err := p.verifier.Store.Stat(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -98,12 +98,12 @@ func (p *pass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Key) er
 }
 
 // recordResult counts and reports the result for an archive.
-func (p *pass) recordResult(key episode.Key, r Result, verified bool) {
+func (p *scrubPass) recordResult(key episode.Key, r Result, verified bool) {
 	if r.expandedSize > 0 {
 		p.progress.Expanding++
 	}
 	if r.newExpansion {
-		p.found(Finding{Finding: "expanding", Host: key.Host, Episode: key.Name, Detail: fmt.Sprintf(
+		p.onFinding(Finding{Finding: "expanding", Host: key.Host, Episode: key.Name, Detail: fmt.Sprintf(
 			"decodes to %d bytes, %d times its size; it is decoded once, and afterwards only its bytes are read",
 			r.expandedSize, r.expandedSize/max(r.Object.Size, 1))})
 	}
@@ -129,7 +129,7 @@ func (p *pass) recordResult(key episode.Key, r Result, verified bool) {
 		p.progress.Quarantined++
 		p.quarantined.add(key)
 	}
-	p.found(f)
+	p.onFinding(f)
 }
 
 // quarantinedSet has the archives that a pass has quarantined, so that their rows do not

@@ -13,7 +13,7 @@ import (
 )
 
 // findMissing looks for the archive of each row. It holds one row in memory.
-func (p *pass) findMissing(ctx context.Context) error {
+func (p *scrubPass) findMissing(ctx context.Context) error {
 	in, err := p.data.Open(p.indexFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -55,7 +55,7 @@ func (p *pass) findMissing(ctx context.Context) error {
 // locked, because an archive that is being repaired is absent for a moment. An archive that
 // was stored by an older version, or copied, does not say that it has a row: that is
 // recorded, so that no search of the index is needed for it.
-func (p *pass) checkRow(ctx context.Context, row index.Row) error {
+func (p *scrubPass) checkRow(ctx context.Context, row index.Row) error {
 	key := row.Key()
 	o, err := p.verifier.Store.Stat(key)
 	needsMark := func() bool {
@@ -86,7 +86,7 @@ func (p *pass) checkRow(ctx context.Context, row index.Row) error {
 
 // reportMissing reports a row whose archive is not in the store, unless this pass has
 // quarantined and counted it.
-func (p *pass) reportMissing(key episode.Key, err error, stray bool) {
+func (p *scrubPass) reportMissing(key episode.Key, err error, stray bool) {
 	if p.quarantined.has(key) {
 		return
 	}
@@ -95,5 +95,5 @@ func (p *pass) reportMissing(key episode.Key, err error, stray bool) {
 		detail = err.Error() + ", and has a row"
 	}
 	p.progress.Missing++
-	p.found(Finding{Finding: "missing", Host: key.Host, Episode: key.Name, Detail: detail})
+	p.onFinding(Finding{Finding: "missing", Host: key.Host, Episode: key.Name, Detail: detail})
 }

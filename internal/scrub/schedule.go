@@ -108,11 +108,11 @@ func (s *Scheduler) savePosition(p Progress) error {
 func (s *Scheduler) runPass(ctx context.Context, from Progress) (Progress, error) {
 	findings := &findingLog{log: s.Log}
 	lastSave := time.Now()
-	p := &pass{
+	p := &scrubPass{
 		progress: from, verifier: s.Verifier, verifiedSince: from.Started,
 		budget: newBudget(int64(s.Config.Rate), s.Busy),
 		data:   s.Data, indexFile: s.IndexFile, markIndexed: s.Store.MarkIndexed,
-		found: findings.logFinding, log: s.Log,
+		onFinding: findings.logFinding, log: s.Log,
 	}
 	p.savePosition = func() error {
 		if time.Since(lastSave) < saveInterval {

@@ -69,7 +69,7 @@ func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *budget
 	size := o.Size
 	var expandedSize int64
 	newExpansion := false
-	read := func(d decoding) (store.Object, error) {
+	read := func(d decodeMeter) (store.Object, error) {
 		d.ctx, d.budget, d.size, d.progress = ctx, b, size, v.Progress
 		o, err := v.Store.ReadBack(ctx, key, want, d.readingOptions())
 		newExpansion = newExpansion || d.remembered
@@ -84,8 +84,8 @@ func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *budget
 }
 
 // readTwice reads an archive until a reading succeeds, or two of them fail.
-func (v *Verifier) readTwice(key episode.Key, read func(decoding) (store.Object, error)) (Result, error) {
-	o, first := read(decoding{})
+func (v *Verifier) readTwice(key episode.Key, read func(decodeMeter) (store.Object, error)) (Result, error) {
+	o, first := read(decodeMeter{})
 	if errors.Is(first, store.ErrUndecodable) {
 		if !o.Decoded.Digest.IsZero() {
 			return Result{Object: o, Err: first}, nil // confirmed by two earlier readings
@@ -93,7 +93,7 @@ func (v *Verifier) readTwice(key episode.Key, read func(decoding) (store.Object,
 		// Its host sent these bytes, and they stay: the second reading needs no lock on
 		// the key, unless it fails in another way.
 		var err error
-		o, err = read(decoding{confirming: true})
+		o, err = read(decodeMeter{confirming: true})
 		if errors.Is(err, store.ErrUndecodable) {
 			return Result{Object: o, Err: err}, nil
 		}
@@ -110,9 +110,9 @@ func (v *Verifier) readTwice(key episode.Key, read func(decoding) (store.Object,
 
 // confirmFailure reads an archive again after a reading that failed with first, and quarantines
 // it if that fails too.
-func (v *Verifier) confirmFailure(key episode.Key, first error, read func(decoding) (store.Object, error)) (Result, error) {
+func (v *Verifier) confirmFailure(key episode.Key, first error, read func(decodeMeter) (store.Object, error)) (Result, error) {
 	defer v.lockKey(key)()
-	o, err := read(decoding{noWait: true})
+	o, err := read(decodeMeter{noWait: true})
 	diskFails := v.RecordReadError(err)
 	if !store.FailsVerification(err) {
 		return Result{Object: o, Transient: first}, err

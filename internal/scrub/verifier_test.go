@@ -56,7 +56,7 @@ func archiveOf(t *testing.T, seed byte) []byte {
 
 func put(t *testing.T, s *store.Store, name string, content []byte) {
 	t.Helper()
-	u, err := s.Create(keyOf(name))
+	u, err := s.CreateUpload(keyOf(name))
 	must(t, err)
 	_, err = u.Write(content)
 	must(t, err)

@@ -45,13 +45,13 @@ func deniedPath(err error) (string, bool) {
 
 // obstacle is a directory or file that this process cannot access.
 type obstacle struct {
-	want   string // the requested path
-	path   string
-	uid    int
-	parent int // the owner of the directory above
-	mode   uint32
-	isDir  bool
-	enter  bool // the directory cannot be entered; otherwise it cannot be written to
+	requestedPath string // the requested path
+	path          string
+	uid           int
+	parent        int // the owner of the directory above
+	mode          uint32
+	isDir         bool
+	enter         bool // the directory cannot be entered; otherwise it cannot be written to
 }
 
 // findObstacle returns the first directory above path that this process cannot enter. If there is
@@ -68,7 +68,7 @@ func findObstacle(path string) (obstacle, bool) {
 		if !ok {
 			break // it does not exist, so the directory above is the obstacle
 		}
-		b.want, b.parent = path, parent
+		b.requestedPath, b.parent = path, parent
 		last, found = b, true
 		if b.isDir && unix.Faccessat(unix.AT_FDCWD, at, unix.X_OK, unix.AT_EACCESS) != nil {
 			last.enter = true
@@ -96,7 +96,7 @@ func statObstacle(path string) (obstacle, bool) {
 func (b obstacle) fixCommand(us User, program string) string {
 	name := filepath.Base(strings.Fields(program)[0])
 	switch {
-	case isCredential(b.want):
+	case isCredential(b.requestedPath):
 		return "systemd shows it to its unit and to root only: run the command as root"
 	case b.uid == us.UID:
 		return "run chmod u+rwX " + b.path
@@ -111,9 +111,9 @@ func (b obstacle) fixCommand(us User, program string) string {
 		return fmt.Sprintf("run chgrp %[1]s %[2]s && chmod 0640 %[2]s", us.GroupName(), b.path)
 	case b.enter:
 		return fmt.Sprintf("move %s to a directory that %s can enter, or run chgrp %s %[4]s && chmod 0750 %[4]s",
-			filepath.Base(b.want), us.Name(), us.GroupName(), b.path)
-	case filepath.Dir(b.want) == b.path && !b.isOurs():
-		return fmt.Sprintf("run install -d -o %s -g %s -m 0750 %s", ownerName(us), us.GroupName(), b.want)
+			filepath.Base(b.requestedPath), us.Name(), us.GroupName(), b.path)
+	case filepath.Dir(b.requestedPath) == b.path && !b.isOurs():
+		return fmt.Sprintf("run install -d -o %s -g %s -m 0750 %s", ownerName(us), us.GroupName(), b.requestedPath)
 	}
 	return fmt.Sprintf("if %s should work there, run chown -h %s %s, then '%s' once as root", us.Name(), ownerName(us), b.path, program)
 }

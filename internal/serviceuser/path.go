@@ -21,11 +21,11 @@ type resolvedPath struct {
 	path    string
 	fd      int      // a path descriptor
 	missing []string // the rest of the path, which does not exist
-	links   []link
+	links   []symlink
 }
 
-// link is a symbolic link in a path.
-type link struct {
+// symlink is a symbolic link in a path.
+type symlink struct {
 	path string
 	uid  uint32
 }
@@ -119,7 +119,7 @@ func (p *resolvedPath) followLinks() error {
 
 // readLink returns the target of a link. For an absolute target it sets p.fd to the root directory.
 func (p *resolvedPath) readLink(fd int, path string, uid uint32) (string, error) {
-	p.links = append(p.links, link{path, uid})
+	p.links = append(p.links, symlink{path, uid})
 	if len(p.links) > maxLinks {
 		return "", unix.ELOOP
 	}

@@ -48,10 +48,10 @@ type Observation struct {
 	At          time.Time
 }
 
-// Check returns an [*UnsettledError] unless a tree has settled. Now must be the end of the
+// CheckSettled returns an [*UnsettledError] unless a tree has settled. Now must be the end of the
 // walk that returned m: a change that this walk missed is found by the walk after packing.
 // Seen is that of the last error, or nil.
-func Check(settle time.Duration, m archive.Marks, seen *Observation, now time.Time) error {
+func CheckSettled(settle time.Duration, m archive.Marks, seen *Observation, now time.Time) error {
 	if settle == 0 {
 		return nil
 	}

@@ -60,7 +60,7 @@ func TestSettledIsJudgedByCtimes(t *testing.T) {
 		{"a file in the future, after the marker", settle, marks(time.Hour, time.Hour, -time.Hour), seen(settle, 1), 9 * settle},
 		{"a sighting, and the clock is right again", settle, marks(0, 0, 0), seen(time.Hour, 1), settle + tick},
 	} {
-		if got := leftAlone(settling.Check(c.settle, c.marks, c.seen, now), now); got != c.want {
+		if got := leftAlone(settling.CheckSettled(c.settle, c.marks, c.seen, now), now); got != c.want {
 			t.Errorf("%s: left alone for %v, want %v", c.what, got, c.want)
 		}
 	}

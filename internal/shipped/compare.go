@@ -21,7 +21,7 @@ type comparison struct {
 	archive.Inspection
 	equal   bool
 	differs bool
-	unread  bool // the files may have changed, and were not read
+	notRead bool // the files may have changed, and were not read
 	// cause says why the episode is not known to be equal, in printable ASCII.
 	cause         string
 	needsOperator bool // this stays so until an operator acts
@@ -71,7 +71,7 @@ func (c *comparer) compareTree(ctx context.Context, folder *durable.Dir, dir str
 		found.cause = "the receiver has not reported the contents of its archive: it does once it has read it back, or when it is upgraded"
 		return found, nil
 	case c.readNone:
-		found.unread, found.cause = true, "its files may have changed, and were not read"
+		found.notRead, found.cause = true, "its files may have changed, and were not read"
 		return found, nil
 	}
 	if contents.IsZero() {

@@ -26,7 +26,7 @@ const minUnchanged = 3 * time.Second
 // deleteEpisode deletes a retired episode, or sets found.Kept. It compares the episode
 // twice: under its name, so that one that must be kept is not moved, and in the trash, where
 // no other process finds it, directly before the deletion.
-func (p *pruning) deleteEpisode(ctx context.Context, r source.Retired, contents digest.Digest, found *PruneResult) error {
+func (p *pruneRun) deleteEpisode(ctx context.Context, r source.Retired, contents digest.Digest, found *PruneResult) error {
 	_, shipped := p.src.Dirs()
 	first := p.comparer
 	first.readNone = !p.DryRun
@@ -34,7 +34,7 @@ func (p *pruning) deleteEpisode(ctx context.Context, r source.Retired, contents 
 	if err != nil {
 		return err
 	}
-	if !c.unread && mustKeep(c, found) {
+	if !c.notRead && mustKeep(c, found) {
 		if p.DryRun {
 			return nil
 		}
@@ -63,7 +63,7 @@ func (p *pruning) deleteEpisode(ctx context.Context, r source.Retired, contents 
 }
 
 // deleteDiscarded compares an episode in the trash, judges it and deletes it.
-func (p *pruning) deleteDiscarded(ctx context.Context, d *outbox.Discarded, r source.Retired, contents digest.Digest, found *PruneResult) error {
+func (p *pruneRun) deleteDiscarded(ctx context.Context, d *outbox.Discarded, r source.Retired, contents digest.Digest, found *PruneResult) error {
 	receipt, known, err := source.ReceiptOf(d.Dir)
 	if err != nil {
 		return keepFor(err, found)
@@ -101,7 +101,7 @@ func (p *pruning) deleteDiscarded(ctx context.Context, d *outbox.Discarded, r so
 const maxResponseAge = time.Minute
 
 // reasonToKeepNow is [ReasonToKeep] with a new response, if the last one is too old.
-func (p *pruning) reasonToKeepNow(ctx context.Context, r source.Retired) (string, error) {
+func (p *pruneRun) reasonToKeepNow(ctx context.Context, r source.Retired) (string, error) {
 	if time.Since(p.queriedAt) < maxResponseAge {
 		return "", nil
 	}
@@ -129,7 +129,7 @@ func isYoung(d *outbox.Discarded, changedAt time.Time, quiet time.Duration) (boo
 
 // deleteJudged deletes a judged episode. If a file has changed since, that is recorded, and
 // the rest is kept.
-func (p *pruning) deleteJudged(ctx context.Context, d *outbox.Discarded, found *PruneResult, unchanged func(durable.Stat) bool) error {
+func (p *pruneRun) deleteJudged(ctx context.Context, d *outbox.Discarded, found *PruneResult, unchanged func(durable.Stat) bool) error {
 	err := d.Delete(ctx, unchanged)
 	switch {
 	case err == nil:
@@ -193,7 +193,7 @@ func keepFor(err error, found *PruneResult) error {
 
 // finishInterrupted finishes what an interrupted pruning left in the trash. It deletes what
 // was judged, and moves the rest back to the shipped directory.
-func (p *pruning) finishInterrupted(ctx context.Context) error {
+func (p *pruneRun) finishInterrupted(ctx context.Context) error {
 	for name, err := range p.trash.Names() {
 		if err != nil {
 			return err
@@ -205,7 +205,7 @@ func (p *pruning) finishInterrupted(ctx context.Context) error {
 	return nil
 }
 
-func (p *pruning) finishOne(ctx context.Context, name string) error {
+func (p *pruneRun) finishOne(ctx context.Context, name string) error {
 	stem, _, _ := strings.Cut(name, "~")
 	found := PruneResult{Dir: name, Episode: episode.Name(stem), Reason: "interrupted"}
 	d, err := p.trash.Open(name)
@@ -240,7 +240,7 @@ func (p *pruning) finishOne(ctx context.Context, name string) error {
 // restoreDiscarded moves a directory in the trash back to the shipped directory. An older program
 // removed the marker before it deleted, and recorded no judgement: what it left is
 // incomplete.
-func (p *pruning) restoreDiscarded(d *outbox.Discarded, judged bool, found *PruneResult) error {
+func (p *pruneRun) restoreDiscarded(d *outbox.Discarded, judged bool, found *PruneResult) error {
 	_, shipped := p.src.Dirs()
 	if !judged {
 		found.Kept = "an interrupted deletion left it whole"

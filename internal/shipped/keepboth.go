@@ -66,7 +66,7 @@ func KeepBoth(ctx context.Context, c hostdir.Config, name episode.Name, client u
 	if err != nil {
 		return "", err
 	}
-	r := renaming{src: dirs.Source, out: dirs.Outbox, name: name, hold: hold}
+	r := keepBothRun{src: dirs.Source, out: dirs.Outbox, name: name, hold: hold}
 	switch hold.Reason {
 	case outbox.Conflict:
 	case outbox.Changed:
@@ -88,8 +88,8 @@ func KeepBoth(ctx context.Context, c hostdir.Config, name episode.Name, client u
 	return second, r.out.Release(name)
 }
 
-// renaming is an episode that gets a second name.
-type renaming struct {
+// keepBothRun is an episode that gets a second name.
+type keepBothRun struct {
 	src  *source.Source
 	out  *outbox.Outbox
 	name episode.Name
@@ -98,7 +98,7 @@ type renaming struct {
 
 // checkDelivered returns an error unless the receiver has what was packed of the episode, or
 // nothing is packed of it.
-func (r *renaming) checkDelivered(ctx context.Context, client uplink.InventoryClient) error {
+func (r *keepBothRun) checkDelivered(ctx context.Context, client uplink.InventoryClient) error {
 	entry, err := r.out.OpenEntry(r.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -129,13 +129,13 @@ func (r *renaming) checkDelivered(ctx context.Context, client uplink.InventoryCl
 }
 
 // hasReceipt reports whether there was a receipt for an archive before the episode was held.
-func (r *renaming) hasReceipt(d digest.Digest) bool {
+func (r *keepBothRun) hasReceipt(d digest.Digest) bool {
 	return r.hold.Delivered != nil && *r.hold.Delivered == d
 }
 
 // renameEpisode gives the episode a free name, which it returns. It records the name in the hold
 // first, so that a later call can finish.
-func (r *renaming) renameEpisode(ctx context.Context) (episode.Name, error) {
+func (r *keepBothRun) renameEpisode(ctx context.Context) (episode.Name, error) {
 	episodes, shipped := r.src.Dirs()
 	if r.hold.SecondName == "" && !fileExists(episodes, r.name) {
 		return r.findRenamed(ctx)
@@ -161,7 +161,7 @@ func (r *renaming) renameEpisode(ctx context.Context) (episode.Name, error) {
 }
 
 // chooseName records the first free name from the nth on, unless one is recorded.
-func (r *renaming) chooseName(n *int) error {
+func (r *keepBothRun) chooseName(n *int) error {
 	for ; r.hold.SecondName == "" && *n <= maxSecondNames; *n++ {
 		name, err := nthName(r.name, r.hold, *n)
 		if err != nil {
@@ -180,7 +180,7 @@ func (r *renaming) chooseName(n *int) error {
 }
 
 // isTaken reports whether there is an episode of this name, or a file of one.
-func (r *renaming) isTaken(name episode.Name) (bool, error) {
+func (r *keepBothRun) isTaken(name episode.Name) (bool, error) {
 	episodes, shipped := r.src.Dirs()
 	state, err := r.out.ReadState(name)
 	return state.Sealed || state.Held || fileExists(episodes, name) || fileExists(shipped, name), err
@@ -189,7 +189,7 @@ func (r *renaming) isTaken(name episode.Name) (bool, error) {
 // findRenamed returns the name that an older program gave the episode without recording it.
 // In a conflict the packed copy may be all that is left of the episode, so the directory of
 // that name is compared with it.
-func (r *renaming) findRenamed(ctx context.Context) (episode.Name, error) {
+func (r *keepBothRun) findRenamed(ctx context.Context) (episode.Name, error) {
 	second, err := SecondName(r.name, r.hold)
 	if err != nil {
 		return "", err
@@ -209,7 +209,7 @@ func (r *renaming) findRenamed(ctx context.Context) (episode.Name, error) {
 
 // compareWithEntry returns an error if the directory second of folder is not what was packed
 // of the episode.
-func (r *renaming) compareWithEntry(ctx context.Context, folder *durable.Dir, second episode.Name) error {
+func (r *keepBothRun) compareWithEntry(ctx context.Context, folder *durable.Dir, second episode.Name) error {
 	entry, err := r.out.OpenEntry(r.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -230,7 +230,7 @@ func (r *renaming) compareWithEntry(ctx context.Context, folder *durable.Dir, se
 }
 
 // missingError says that the episode was removed.
-func (r *renaming) missingError() error {
+func (r *keepBothRun) missingError() error {
 	episodes, _ := r.src.Dirs()
 	return fmt.Errorf("%s is not in %s any more: what is left of it is %s",
 		r.name, episodes.Path(""), r.out.Dir().Path(string(r.name)+".tar.zst"))

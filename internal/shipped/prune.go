@@ -87,7 +87,7 @@ func Prune(ctx context.Context, c hostdir.Config, client uplink.InventoryClient,
 
 // PruneIn is [Prune] in open directories.
 func PruneIn(ctx context.Context, dirs *hostdir.Dirs, inventory *uplink.Inventory, o PruneOptions) (PruneReport, error) {
-	p := &pruning{
+	p := &pruneRun{
 		PruneOptions: o, dirs: dirs, src: dirs.Source, inventory: inventory, startedAt: time.Now(),
 		comparer: comparer{src: dirs.Source, onRead: o.onRead(ctx)},
 		restored: make(map[string]bool), report: PruneReport{DryRun: o.DryRun},
@@ -132,8 +132,8 @@ func withoutLimit(onRead func(n int)) func(int) error {
 // maxReadBurst is more than one read of a file returns.
 const maxReadBurst = 1 << 20
 
-// pruning is one run of [Prune].
-type pruning struct {
+// pruneRun is one run of [Prune].
+type pruneRun struct {
 	PruneOptions
 	dirs      *hostdir.Dirs
 	src       *source.Source // of dirs
@@ -148,7 +148,7 @@ type pruning struct {
 	report    PruneReport
 }
 
-func (p *pruning) applyPolicy(ctx context.Context) error {
+func (p *pruneRun) applyPolicy(ctx context.Context) error {
 	candidates, err := p.findCandidates(ctx)
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func (p *pruning) applyPolicy(ctx context.Context) error {
 }
 
 // findCandidates returns the oldest episodes that have a receipt, oldest first.
-func (p *pruning) findCandidates(ctx context.Context) ([]source.Retired, error) {
+func (p *pruneRun) findCandidates(ctx context.Context) ([]source.Retired, error) {
 	var all []source.Retired
 	keepOldest := func() {
 		slices.SortFunc(all, func(x, y source.Retired) int { return x.Receipt.ReceivedAt.Compare(y.Receipt.ReceivedAt) })
@@ -204,7 +204,7 @@ func (p *pruning) findCandidates(ctx context.Context) ([]source.Retired, error) 
 }
 
 // reasonToDelete returns why the policy selects an episode, or "" if it does not.
-func (p *pruning) reasonToDelete(r source.Retired) string {
+func (p *pruneRun) reasonToDelete(r source.Retired) string {
 	c := p.Retention
 	switch {
 	case c.MaxAge > 0 && p.startedAt.Sub(r.Receipt.ReceivedAt) > c.MaxAge.Std():
@@ -218,7 +218,7 @@ func (p *pruning) reasonToDelete(r source.Retired) string {
 }
 
 // pruneBatch deletes what it may of a batch, and reports whether to continue.
-func (p *pruning) pruneBatch(ctx context.Context, batch []source.Retired) (bool, error) {
+func (p *pruneRun) pruneBatch(ctx context.Context, batch []source.Retired) (bool, error) {
 	entries, err := queryRetired(ctx, p.inventory, batch)
 	if err == nil {
 		err = errors.Join(p.dirs.CheckPaths(), p.inventory.CheckStore(ctx))
@@ -250,7 +250,7 @@ func (p *pruning) pruneBatch(ctx context.Context, batch []source.Retired) (bool,
 }
 
 // countResult counts a result, and passes it on.
-func (p *pruning) countResult(found PruneResult) error {
+func (p *pruneRun) countResult(found PruneResult) error {
 	if found.Kept == "" {
 		p.report.Deleted++
 		p.report.Bytes += found.Bytes

@@ -40,10 +40,10 @@ func open(c hostdir.Config, client uplink.InventoryClient, log *slog.Logger) (*h
 	return dirs, uplink.NewInventory(client, store), nil
 }
 
-// Resend moves a retired episode back to the episodes directory, so that it is packed and
+// ResendRetired moves a retired episode back to the episodes directory, so that it is packed and
 // sent again. Dir is its directory in the shipped directory. It returns an error wrapping
 // [fs.ErrNotExist] if there is none.
-func Resend(c hostdir.Config, dir string) error {
+func ResendRetired(c hostdir.Config, dir string) error {
 	dirs, err := hostdir.Open(c)
 	if err != nil {
 		return err
@@ -74,10 +74,10 @@ func resendEpisode(dirs *hostdir.Dirs, r source.Retired) error {
 	return err
 }
 
-// Release lets a held episode be tried again. With accept, an episode that was changed after
+// ReleaseHold lets a held episode be tried again. With accept, an episode that was changed after
 // it was packed is retired as it is, once the receiver confirms again that it has what was
 // packed. It returns an error wrapping [fs.ErrNotExist] if the episode is not held.
-func Release(c hostdir.Config, name episode.Name, accept bool) error {
+func ReleaseHold(c hostdir.Config, name episode.Name, accept bool) error {
 	dirs, err := hostdir.Open(c)
 	if err != nil {
 		return err

@@ -36,36 +36,36 @@ type VerifyOptions struct {
 	Log *slog.Logger
 }
 
-// Finding is the state of a retired episode.
-type Finding string
+// VerifyFinding is the state of a retired episode.
+type VerifyFinding string
 
 // The findings.
 const (
-	Verified  Finding = "verified"  // the receiver has read it back from its disk
-	Stored    Finding = "stored"    // the receiver has it, and has not read it back
-	Missing   Finding = "missing"   // the receiver has nothing of this name
-	Damaged   Finding = "damaged"   // the receiver's copy is corrupt
-	Divergent Finding = "divergent" // the receiver has another archive of this name
-	Unknown   Finding = "unknown"   // the episode has no receipt to ask about
+	Verified  VerifyFinding = "verified"  // the receiver has read it back from its disk
+	Stored    VerifyFinding = "stored"    // the receiver has it, and has not read it back
+	Missing   VerifyFinding = "missing"   // the receiver has nothing of this name
+	Damaged   VerifyFinding = "damaged"   // the receiver's copy is corrupt
+	Divergent VerifyFinding = "divergent" // the receiver has another archive of this name
+	Unknown   VerifyFinding = "unknown"   // the episode has no receipt to ask about
 	// Undecodable: the receiver has what was sent, and it cannot be decoded.
-	Undecodable Finding = "undecodable"
+	Undecodable VerifyFinding = "undecodable"
 	// Changed: the receiver has what was sent, and the episode on this host has changed.
-	Changed Finding = "changed"
+	Changed VerifyFinding = "changed"
 )
 
 // VerifyResult is a retired episode and what the receiver has of it.
 type VerifyResult struct {
-	Dir        string       `json:"directory"` // in the shipped directory
-	Episode    episode.Name `json:"episode_id"`
-	Finding    Finding      `json:"finding"`
-	Digest     string       `json:"sha256,omitempty"`
-	Stored     string       `json:"stored_sha256,omitempty"` // if divergent
-	ReceivedAt time.Time    `json:"received_at,omitzero"`
-	VerifiedAt time.Time    `json:"verified_at,omitzero"`
-	Healing    bool         `json:"healing,omitempty"`    // it was moved back, to be sent again
-	NotHealed  string       `json:"not_healed,omitempty"` // why it was not
-	Partial    bool         `json:"partial,omitempty"`    // if changed: a deletion was interrupted, and part of it is gone
-	Detail     string       `json:"detail,omitempty"`     // why it is changed, not read back, or unknown with Deep
+	Dir        string        `json:"directory"` // in the shipped directory
+	Episode    episode.Name  `json:"episode_id"`
+	Finding    VerifyFinding `json:"finding"`
+	Digest     string        `json:"sha256,omitempty"`
+	Stored     string        `json:"stored_sha256,omitempty"` // if divergent
+	ReceivedAt time.Time     `json:"received_at,omitzero"`
+	VerifiedAt time.Time     `json:"verified_at,omitzero"`
+	Healing    bool          `json:"healing,omitempty"`    // it was moved back, to be sent again
+	NotHealed  string        `json:"not_healed,omitempty"` // why it was not
+	Partial    bool          `json:"partial,omitempty"`    // if changed: a deletion was interrupted, and part of it is gone
+	Detail     string        `json:"detail,omitempty"`     // why it is changed, not read back, or unknown with Deep
 }
 
 // VerifyReport counts the findings.
@@ -100,7 +100,7 @@ func Verify(ctx context.Context, c hostdir.Config, client uplink.InventoryClient
 		return VerifyReport{}, err
 	}
 	defer dirs.Close()
-	v := &verification{VerifyOptions: o, dirs: dirs, inventory: inventory, startedAt: time.Now()}
+	v := &verifyRun{VerifyOptions: o, dirs: dirs, inventory: inventory, startedAt: time.Now()}
 	v.comparer = comparer{src: dirs.Source, onRead: withoutLimit(o.OnRead), readAll: o.Deep, readNone: o.Quick}
 	var batch []source.Retired
 	for r, err := range dirs.Source.AllRetired() {
@@ -118,8 +118,8 @@ func Verify(ctx context.Context, c hostdir.Config, client uplink.InventoryClient
 	return v.report, err
 }
 
-// verification is one run of [Verify].
-type verification struct {
+// verifyRun is one run of [Verify].
+type verifyRun struct {
 	VerifyOptions
 	dirs      *hostdir.Dirs
 	inventory *uplink.Inventory
@@ -128,7 +128,7 @@ type verification struct {
 	report    VerifyReport
 }
 
-func (v *verification) verifyBatch(ctx context.Context, batch []source.Retired) error {
+func (v *verifyRun) verifyBatch(ctx context.Context, batch []source.Retired) error {
 	slices.SortFunc(batch, func(x, y source.Retired) int { return strings.Compare(x.Dir, y.Dir) })
 	entries, err := queryRetired(ctx, v.inventory, batch)
 	if err != nil {
@@ -186,7 +186,7 @@ func queryRetired(ctx context.Context, inventory *uplink.Inventory, batch []sour
 
 // verifyEpisode returns the state of one episode. The receiver reads it back first, unless
 // the options say otherwise.
-func (v *verification) verifyEpisode(ctx context.Context, r source.Retired, e wire.InventoryEntry) (VerifyResult, error) {
+func (v *verifyRun) verifyEpisode(ctx context.Context, r source.Retired, e wire.InventoryEntry) (VerifyResult, error) {
 	found := VerifyResult{Dir: r.Dir, Episode: r.Name, Finding: Unknown}
 	if r.Err != nil {
 		found.Detail = r.Err.Error()
@@ -231,7 +231,7 @@ func (v *verification) verifyEpisode(ctx context.Context, r source.Retired, e wi
 
 // readBack has the receiver read its copy of an episode. If the receiver cannot read this
 // one but still answers, found says so.
-func (v *verification) readBack(ctx context.Context, r source.Retired, found *VerifyResult) (wire.InventoryEntry, error) {
+func (v *verifyRun) readBack(ctx context.Context, r source.Retired, found *VerifyResult) (wire.InventoryEntry, error) {
 	query := []wire.InventoryQuery{{Episode: r.Name, Digest: r.Receipt.Digest}}
 	entries, err := v.inventory.Query(ctx, query, true)
 	if err == nil {
@@ -247,7 +247,7 @@ func (v *verification) readBack(ctx context.Context, r source.Retired, found *Ve
 
 // compareEpisode checks whether the episode on this host still is what the receiver has, and
 // records the result at the episode.
-func (v *verification) compareEpisode(ctx context.Context, r source.Retired, contents digest.Digest, found *VerifyResult) error {
+func (v *verifyRun) compareEpisode(ctx context.Context, r source.Retired, contents digest.Digest, found *VerifyResult) error {
 	_, shipped := v.dirs.Source.Dirs()
 	c, err := v.comparer.compareTree(ctx, shipped, r.Dir, r, contents)
 	if err != nil {
@@ -264,13 +264,13 @@ func (v *verification) compareEpisode(ctx context.Context, r source.Retired, con
 }
 
 // isRecent reports whether the receiver read its copy back within MaxAge.
-func (v *verification) isRecent(e wire.InventoryEntry) bool {
+func (v *verifyRun) isRecent(e wire.InventoryEntry) bool {
 	return e.VerifiedAt != nil && v.MaxAge > 0 && v.startedAt.Sub(e.VerifiedAt.Time) < v.MaxAge
 }
 
-func (v *verification) countResult(found VerifyResult) {
+func (v *verifyRun) countResult(found VerifyResult) {
 	r := &v.report
-	*map[Finding]*int{
+	*map[VerifyFinding]*int{
 		Verified: &r.Verified, Stored: &r.Stored, Missing: &r.Missing,
 		Damaged: &r.Damaged, Undecodable: &r.Undecodable, Divergent: &r.Divergent, Unknown: &r.Unknown,
 		Changed: &r.Changed,

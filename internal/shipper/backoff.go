@@ -18,14 +18,14 @@ const (
 	pathRetryInterval = 3 * time.Minute
 )
 
-// fault says what must change before a failed episode can succeed.
-type fault int
+// faultCause says what must change before a failed episode can succeed.
+type faultCause int
 
 const (
-	ownFault     fault = iota // of the episode, as far as is known
-	pathFault                 // of the path or the receiver
-	receiverFull              // the receiver has no space
-	hostFull                  // this host's disk or the outbox has no space
+	ownFault     faultCause = iota // of the episode, as far as is known
+	pathFault                      // of the path or the receiver
+	receiverFull                   // the receiver has no space
+	hostFull                       // this host's disk or the outbox has no space
 )
 
 // backoff records how often an episode has failed, and when it may be retried.
@@ -39,7 +39,7 @@ type backoff struct {
 	cause     string    // printable ASCII
 	held      bool      // it is held, and retried all the same
 
-	fault  fault
+	fault  faultCause
 	needed int64 // bytes that did not fit; 0 if unknown
 	free   int64 // bytes that were free when it failed; negative if unknown
 }
@@ -50,7 +50,7 @@ func (b backoff) waitsForReceiver() bool { return b.fault == pathFault || b.faul
 // faultOf returns the fault of one more failure of an episode, whose backoff was b. A failure of
 // the path or the receiver counts as the episode's own if others are delivered meanwhile, until it
 // succeeds.
-func (d *dispatcher) faultOf(r workResult, act errorAction, b backoff) fault {
+func (d *dispatcher) faultOf(r workResult, act errorAction, b backoff) faultCause {
 	switch {
 	case act == actionPausePacking:
 		return hostFull
@@ -65,7 +65,7 @@ func (d *dispatcher) faultOf(r workResult, act errorAction, b backoff) fault {
 }
 
 // withRetryTime sets the fault and the time of the next attempt.
-func (d *dispatcher) withRetryTime(r workResult, f fault, b backoff, now time.Time) backoff {
+func (d *dispatcher) withRetryTime(r workResult, f faultCause, b backoff, now time.Time) backoff {
 	b.fault, b.needed, b.free = f, r.size, -1
 	b.notBefore = now.Add(uplink.RetryAfter(r.err))
 	b.retryAt = latestTime(now.Add(uplink.BackoffDelay(firstBackoff, maxBackoff, b.failures)), b.notBefore)

@@ -28,7 +28,7 @@ type dispatcher struct {
 	activeSends      int                        // how many are with a send worker
 	backoffs         map[episode.Name]backoff   // of episodes that failed
 	nextRetry        time.Time                  // the earliest of backoffs; zero if there is none
-	link             link
+	link             receiverLink
 	reporting        reportState
 	loggedFailures   int // of a single pass, in the log
 	unloggedFailures int // of a single pass, not in the log
@@ -70,7 +70,7 @@ type dispatcher struct {
 // waited was tried.
 func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err error) {
 	d := &dispatcher{
-		Shipper: s, once: once, link: link{log: s.log},
+		Shipper: s, once: once, link: receiverLink{log: s.log},
 		toPack: newSizedQueue(s.cfg.Order, max(1, s.cfg.Packers/2)), toSend: newSizedQueue(s.cfg.Order, min(maxLargeSends, max(1, s.cfg.Senders/2))),
 		inFlight: make(map[episode.Name]candidate), backoffs: make(map[episode.Name]backoff),
 		packers: make(chan *archive.Packer, s.cfg.Packers), sendSlots: make(chan struct{}, s.cfg.Senders),
@@ -270,7 +270,7 @@ func (d *dispatcher) scanMore(now time.Time) error {
 			return err
 		}
 	}
-	if page.last {
+	if page.isLast {
 		d.finishScan(now)
 	}
 	return nil

@@ -47,7 +47,7 @@ func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
 	for _, c := range sheet.candidates {
 		names = append(names, c.name)
 	}
-	return names, sheet.last, err
+	return names, sheet.isLast, err
 }
 
 // PackOnly packs an episode and stops, like a crash.
@@ -60,10 +60,10 @@ func (s *Shipper) PackWhile(name episode.Name, do func()) error {
 }
 
 // Link is the link, for a test.
-type Link struct{ l link }
+type Link struct{ l receiverLink }
 
 // NewLink returns a link that is up.
-func NewLink(log *slog.Logger) *Link { return &Link{link{log: log}} }
+func NewLink(log *slog.Logger) *Link { return &Link{receiverLink{log: log}} }
 
 // MarkSuspect handles a failed upload, and returns the wait before the next ping.
 func (l *Link) MarkSuspect(err error, now time.Time) time.Duration {
@@ -83,7 +83,7 @@ func (l *Link) HandlePing(pong wire.PingResponse, err error, now time.Time) (boo
 // memory then.
 func (s *Shipper) RunWatcher(ctx context.Context, overflow bool) (inMemory int, err error) {
 	d := &dispatcher{
-		Shipper: s, link: link{log: s.log}, inFlight: make(map[episode.Name]candidate),
+		Shipper: s, link: receiverLink{log: s.log}, inFlight: make(map[episode.Name]candidate),
 		backoffs: make(map[episode.Name]backoff), finishedc: make(chan episode.Name),
 		scanDone: true, nextScan: time.Now().Add(time.Hour),
 	}

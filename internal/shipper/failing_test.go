@@ -307,7 +307,7 @@ func TestAPassTriesWhatIsStuck(t *testing.T) {
 	}
 	l.rx.down = nil
 	freeze(t, l.at("shipped"), false)
-	l.must(shipped.Release(l.cfg.DirsConfig(), "run-2", false))
+	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-2", false))
 	l.wantOnce(shipper.Tally{Scanned: 2, AlreadyPresent: 2})
 	l.wantFiles("outbox")
 }
@@ -323,7 +323,7 @@ func TestRetryOfWhatIsStuckDoesNotWait(t *testing.T) {
 		freeze(l, l.at("shipped"), false)
 		cfg := l.cfg
 		cfg.EpisodesDir = config.Path(l.episodes)
-		l.must(shipped.Release(cfg.DirsConfig(), "run-1", false))
+		l.must(shipped.ReleaseHold(cfg.DirsConfig(), "run-1", false))
 		time.Sleep(l.cfg.ScanInterval.Std() + time.Second)
 		if !exists(l.at("shipped", "run-1")) {
 			l.Errorf("it is not shipped\n%s", l.logs)

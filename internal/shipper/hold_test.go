@@ -38,12 +38,12 @@ func TestAConflictIsHeldUntilAPersonRetries(t *testing.T) {
 	l.wantFiles("episodes", "run-1")
 	l.wantFiles("outbox", "run-1.held", "run-1.tar.zst")
 
-	l.must(shipped.Release(l.cfg.DirsConfig(), "run-1", false))
+	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, Conflicts: 1})
 	if n := l.rx.attempts("run-1"); n != 2 {
 		t.Errorf("after a retry it was sent %d times in all", n)
 	}
-	l.must(shipped.Release(l.cfg.DirsConfig(), "run-1", false))
+	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 	delete(l.rx.stored, "run-1") // the person has cleared it up there
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	l.wantFiles("outbox")
@@ -177,9 +177,9 @@ func TestAChangeAfterPackingIsSeen(t *testing.T) {
 
 			// Without an acceptance it is found again; with one it is retired
 			// as it is, once the receiver says that it has what was packed.
-			l.must(shipped.Release(l.cfg.DirsConfig(), "run-1", false))
+			l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-			l.must(shipped.Release(l.cfg.DirsConfig(), "run-1", true))
+			l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true))
 			l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 			l.wantFiles("shipped", "run-1", "run-2")
 			l.wantFiles("outbox")
@@ -193,7 +193,7 @@ func TestAcceptedNeedsTheReceiverAgain(t *testing.T) {
 	l.sealed("run-1")
 	l.write(l.at("episodes", "run-1", "late.csv"), "1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-	l.must(shipped.Release(l.cfg.DirsConfig(), "run-1", true))
+	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true))
 	l.rx.down = unix.ECONNREFUSED
 	if tally, unreachable := l.once(); tally.Transient != 1 || unreachable == nil {
 		t.Errorf("got %v, %v", tally, unreachable)
@@ -289,10 +289,10 @@ func TestAnAcceptanceIsOfWhatWasPacked(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
 	l.write(l.at("episodes", "run-1", "meta.json"), "")
-	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})         // unfit, so there is no entry
-	_ = shipped.Release(l.cfg.DirsConfig(), "run-1", true) // may be refused
+	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})             // unfit, so there is no entry
+	_ = shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true) // may be refused
 	l.write(l.at("episodes", "run-1", "meta.json"), "{}")
-	_ = shipped.Release(l.cfg.DirsConfig(), "run-1", false)
+	_ = shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false)
 	l.sealed("run-1")
 	l.write(l.at("episodes", "run-1", "late.csv"), "not packed")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})

@@ -128,7 +128,7 @@ func (l *lab) once() (shipper.Tally, error) {
 	if fatal := unlessUnreachable(err); fatal != nil {
 		l.Fatalf("pass: %v", fatal)
 	}
-	if tally.Done() != tally.Scanned {
+	if tally.ResultCount() != tally.Scanned {
 		l.Errorf("the counters do not add up: %v", tally)
 	}
 	return tally, err

@@ -15,8 +15,8 @@ import (
 
 // Waits of the link between pings after the receiver failed.
 const (
-	firstProbe = 5 * time.Second
-	maxProbe   = 2 * time.Minute
+	minProbeInterval = 5 * time.Second
+	maxProbeInterval = 2 * time.Minute
 	// reminderInterval is how often the log repeats that the receiver is unavailable.
 	reminderInterval = 6 * time.Hour
 )
@@ -34,17 +34,17 @@ const (
 	linkDown                     // a ping failed too, or none is sent; nothing is sent
 )
 
-// link is what the shipper knows of the receiver and the path to it. While it is not up,
+// receiverLink is what the shipper knows of the receiver and the path to it. While it is not up,
 // only pings are sent, with backoff, however many episodes wait. While it is up, pings keep
 // the status current. It belongs to [dispatcher].
-type link struct {
+type receiverLink struct {
 	log   *slog.Logger
 	state linkState
 
 	// Of the ping that was sent and not answered.
 	pinging bool
 	stale   bool // an upload has failed since it was sent
-	woken   bool // it answers a [Shipper.Wake]
+	woken   bool // it answers a [Shipper.RequestPing]
 
 	pingNow     bool      // a ping was requested
 	nextPing    time.Time // when to send the next one
@@ -58,7 +58,7 @@ type link struct {
 }
 
 // String describes the link for the service manager.
-func (l link) String() string {
+func (l receiverLink) String() string {
 	switch {
 	case l.state != linkUp:
 		return fmt.Sprintf("receiver has not accepted uploads since %s: %s", l.downSince.Format(statusTime), printableCause(l.err.Error()))
@@ -70,7 +70,7 @@ func (l link) String() string {
 
 // noteResponse records that the receiver accepted something. The next ping follows after
 // interval, unless the link is not up.
-func (l *link) noteResponse(now time.Time, interval time.Duration) {
+func (l *receiverLink) noteResponse(now time.Time, interval time.Duration) {
 	l.heardAt = now
 	if l.state == linkUp {
 		l.nextPing = now.Add(addJitter(interval))
@@ -78,19 +78,19 @@ func (l *link) noteResponse(now time.Time, interval time.Duration) {
 }
 
 // requestPing has a ping sent at once. The ping in flight may not reflect what has changed.
-func (l *link) requestPing(now time.Time) { l.pingNow, l.nextPing = true, now }
+func (l *receiverLink) requestPing(now time.Time) { l.pingNow, l.nextPing = true, now }
 
 // notePing records that a ping is sent.
-func (l *link) notePing() { l.pinging, l.woken, l.pingNow = true, l.woken || l.pingNow, false }
+func (l *receiverLink) notePing() { l.pinging, l.woken, l.pingNow = true, l.woken || l.pingNow, false }
 
 // markSuspect stops sending after an upload failed because of this host or the path. A ping
 // follows at once, or when the receiver allows it. A single pass does not wait, and sends no
 // ping to a receiver that was busy all the time.
-func (l *link) markSuspect(err error, once bool, now time.Time) {
+func (l *receiverLink) markSuspect(err error, once bool, now time.Time) {
 	if l.state != linkUp {
 		return // another upload that was in flight
 	}
-	*l = link{
+	*l = receiverLink{
 		log: l.log, state: linkSuspect, pinging: l.pinging, stale: l.pinging, pingNow: l.pingNow, woken: l.woken,
 		heardAt: l.heardAt, nextPing: now, downSince: now, err: err,
 	}
@@ -106,7 +106,7 @@ func (l *link) markSuspect(err error, once bool, now time.Time) {
 
 // handlePing handles the result of a ping. A ping that was sent before an upload failed does
 // not make up for that.
-func (l *link) handlePing(p pingResult, now time.Time) {
+func (l *receiverLink) handlePing(p pingResult, now time.Time) {
 	stale := l.stale && !p.unsolicited
 	if !p.unsolicited {
 		l.pinging, l.stale = false, false
@@ -124,17 +124,17 @@ func (l *link) handlePing(p pingResult, now time.Time) {
 	l.markDown(err, p.hint, now)
 }
 
-func (l *link) markUp(now time.Time) {
+func (l *receiverLink) markUp(now time.Time) {
 	if l.state == linkDown {
 		l.log.Info("receiver is back", "after", now.Sub(l.downSince).Round(time.Second))
 	}
-	*l = link{log: l.log, pingNow: l.pingNow, nextPing: l.nextPing, heardAt: now}
+	*l = receiverLink{log: l.log, pingNow: l.pingNow, nextPing: l.nextPing, heardAt: now}
 	if !l.pingNow {
 		l.noteResponse(now, pingInterval)
 	}
 }
 
-func (l *link) markDown(err error, advice string, now time.Time) {
+func (l *receiverLink) markDown(err error, advice string, now time.Time) {
 	l.woken = false
 	if l.state == linkUp {
 		l.downSince = now
@@ -144,7 +144,7 @@ func (l *link) markDown(err error, advice string, now time.Time) {
 	l.err, l.hint = err, cmp.Or(advice, hint.For(err))
 	l.failedPings++
 	if l.nextPing = now; !l.pingNow {
-		l.nextPing = now.Add(max(firstProbe, uplink.BackoffDelay(firstProbe, maxProbe, l.failedPings), uplink.RetryAfter(err)))
+		l.nextPing = now.Add(max(minProbeInterval, uplink.BackoffDelay(minProbeInterval, maxProbeInterval, l.failedPings), uplink.RetryAfter(err)))
 	}
 	switch {
 	case l.failedPings == 1 || isNews:

@@ -46,7 +46,7 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 	if before.IsLarge() && !c.isLarge() {
 		return before.Bytes, errLarge
 	}
-	draft, err := s.out.Create(name)
+	draft, err := s.out.CreateDraft(name)
 	if err != nil {
 		return 0, err
 	}
@@ -81,7 +81,7 @@ func (s *Shipper) surveyTree(ctx context.Context, tree *archive.Tree, c candidat
 	if err != nil {
 		return survey, settling.CheckError(err, settle, survey.Marks, c.markedAt, time.Now())
 	}
-	return survey, settling.Check(settle, survey.Marks, c.seen, time.Now())
+	return survey, settling.CheckSettled(settle, survey.Marks, c.lastObservation, time.Now())
 }
 
 func (s *Shipper) writeArchive(ctx context.Context, p *archive.Packer, tree *archive.Tree, before archive.Survey, to *spaceLimitedWriter) (outbox.Seal, int64, error) {

@@ -32,9 +32,9 @@ type pingResult struct {
 	unsolicited bool   // it is not of pingLoop
 }
 
-// Wake pings the receiver at once. If it answers, what failed because of the receiver or the
-// path is retried at once. Wake may be called at any time.
-func (s *Shipper) Wake() {
+// RequestPing pings the receiver at once. If it answers, what failed because of the receiver or the
+// path is retried at once. RequestPing may be called at any time.
+func (s *Shipper) RequestPing() {
 	select {
 	case s.wakec <- struct{}{}:
 	default: // a wake is pending

@@ -189,7 +189,7 @@ func TestWakeAsksAtOnce(t *testing.T) {
 		s, stop := l.daemon()
 		time.Sleep(time.Hour)
 		l.rx.set(func() { l.rx.down = nil })
-		s.Wake()
+		s.RequestPing()
 		time.Sleep(time.Second)
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("a second later %d of 5 are sent\n%s", n, l.logs)
@@ -202,7 +202,7 @@ func TestWakeAsksAtOnce(t *testing.T) {
 			s, says, stop := l.watched()
 			time.Sleep(10 * time.Second)
 			l.rx.set(func() { l.rx.ping = nil })
-			s.Wake()
+			s.RequestPing()
 			time.Sleep(11 * time.Second)
 			if got := says.last(); !strings.Contains(got, "receiver answers") {
 				l.Errorf("it says %q\n%s", got, l.logs)
@@ -323,7 +323,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 			s, stop := l.daemon()
 			time.Sleep(time.Hour) // each has earned waits of half an hour
 			l.rx.set(func() { l.rx.down = unix.ECONNREFUSED; l.rx.before = nil })
-			s.Wake()
+			s.RequestPing()
 			time.Sleep(time.Second) // no wait of an episode ends in so short an outage
 			end()
 			l.rx.set(func() { l.rx.down = nil })
@@ -387,7 +387,7 @@ func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
 		s, stop := l.daemon()
 		time.Sleep(10 * time.Hour)
 		end()
-		s.Wake()
+		s.RequestPing()
 		time.Sleep(time.Second)
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("a second later %d of 5 are sent\n%s", n, l.logs)
@@ -408,7 +408,7 @@ func TestRetryAfterIsNotHurried(t *testing.T) {
 		time.Sleep(time.Minute)
 		end()
 		l.rx.set(func() { l.rx.free = 1 << 30 })
-		s.Wake()
+		s.RequestPing()
 		time.Sleep(18 * time.Minute)
 		if _, puts, _ := l.rx.counts(); puts != 1 {
 			l.Errorf("%d uploads before it was time", puts)

@@ -26,7 +26,7 @@ func (d *dispatcher) logStray(s *source.StrayError) {
 	case s.Link:
 		level = slog.LevelInfo
 	}
-	d.log.Log(context.Background(), level, "entry never ships", "entry", s.Entry, "reason", s.Why)
+	d.log.Log(context.Background(), level, "entry never ships", "entry", s.Entry, "reason", s.Reason)
 }
 
 // Progress is the part of [Status] about what is not finished or never ships.

@@ -122,14 +122,14 @@ func (r *receiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) 
 	return receipt, err
 }
 
-func (r *receiver) Open(context.Context, episode.Name) (string, error) {
+func (r *receiver) OpenUpload(context.Context, episode.Name) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.opened++
 	return "AHEAD", r.down
 }
 
-func (r *receiver) Append(_ context.Context, id string, archive io.ReaderAt, offset, size int64) error {
+func (r *receiver) AppendPiece(_ context.Context, id string, archive io.ReaderAt, offset, size int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if id != "AHEAD" || offset != r.ahead {
@@ -145,7 +145,7 @@ func (r *receiver) Append(_ context.Context, id string, archive io.ReaderAt, off
 	return err
 }
 
-func (r *receiver) Forget(_ context.Context, id string) error {
+func (r *receiver) CancelUpload(_ context.Context, id string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if id != "AHEAD" || r.opened == 0 {

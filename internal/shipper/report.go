@@ -126,7 +126,7 @@ func (d *dispatcher) makeReport(now time.Time) outbox.Report {
 	r.FailingTotal = len(r.Failing)
 	r.Failing = r.Failing[:min(len(r.Failing), outbox.MaxFailing)]
 	if d.link.state != linkUp {
-		r.Receiver = &outbox.Outage{
+		r.Receiver = &outbox.ReceiverOutage{
 			Since: wholeSecond(d.link.downSince), NextPing: wholeSecond(d.link.nextPing), Cause: printableCause(d.link.err.Error()), Hint: printableCause(d.link.hint),
 		}
 	}

@@ -25,10 +25,10 @@ type candidate struct {
 	held     bool      // it is tried although it is held
 	next     Stage     // of a held one: its stage without the hold
 
-	markedAt     time.Time             // the ctime of its marker
-	changedAt    time.Time             // the earliest time of its last change; zero if the whole tree must be checked
-	seen         *settling.Observation // by the last check, if there is a ctime in the future
-	waitingSince time.Time             // since when it has been settling; zero if it has not
+	markedAt        time.Time             // the ctime of its marker
+	changedAt       time.Time             // the earliest time of its last change; zero if the whole tree must be checked
+	lastObservation *settling.Observation // by the last check, if there is a ctime in the future
+	waitingSince    time.Time             // since when it has been settling; zero if it has not
 
 	restless bool // others come first, because it has been settling for long
 	logged   bool // that it does not settle
@@ -43,7 +43,7 @@ func (c candidate) isLarge() bool { return c.size >= wire.MinAnnounced || c.rest
 type scanPage struct {
 	candidates []candidate
 	cursor     episode.Name // the last name; the next page begins after it
-	last       bool
+	isLast     bool
 }
 
 // readPage returns the first page of episodes after a name, in the order of names. It calls report
@@ -80,7 +80,7 @@ func (s *Shipper) readPage(after episode.Name, report func(error)) (scanPage, er
 	}
 	names, last := first.sortedNames()
 	if len(names) == 0 {
-		return scanPage{last: true}, nil
+		return scanPage{isLast: true}, nil
 	}
 	found, err := s.inspectAll(names, report)
 	return scanPage{found, names[len(names)-1], last}, err

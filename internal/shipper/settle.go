@@ -59,7 +59,7 @@ func (d *dispatcher) handleUnsettled(c candidate, err *settling.UnsettledError, 
 			"hint", "it is not packed: find what writes to it, or lower settle")
 		c.logged = true
 	}
-	c.seen = err.Seen
+	c.lastObservation = err.Seen
 	d.awaitSettled(c, err.Until, now)
 }
 
@@ -82,7 +82,7 @@ func (d *dispatcher) enqueueSettled(now time.Time) error {
 			d.countSkipped(waited)
 			continue
 		}
-		c.seen, c.logged, c.waitingSince = waited.seen, waited.logged, waited.waitingSince
+		c.lastObservation, c.logged, c.waitingSince = waited.lastObservation, waited.logged, waited.waitingSince
 		if c.minSettleWait(now) > settling.MarkerFirstFactor*d.cfg.Settle.Std() {
 			c.restless, c.sortTime = true, d.cfg.Order.endOfQueue(now)
 		}

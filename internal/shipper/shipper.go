@@ -36,9 +36,9 @@ import (
 // receiverClient is what the shipper needs of a [wire.Client].
 type receiverClient interface {
 	Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error)
-	Open(ctx context.Context, name episode.Name) (id string, err error)
-	Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error
-	Forget(ctx context.Context, id string) error
+	OpenUpload(ctx context.Context, name episode.Name) (id string, err error)
+	AppendPiece(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error
+	CancelUpload(ctx context.Context, id string) error
 	uplink.PingClient
 }
 
@@ -70,7 +70,7 @@ type Shipper struct {
 	inotify      func(flags int) (fd int, err error) // inotify_init1(2), or a test's
 
 	livenessProbes chan chan<- struct{} // answered by the dispatcher
-	wakec          chan struct{}        // see [Shipper.Wake]
+	wakec          chan struct{}        // see [Shipper.RequestPing]
 	work           workTracker
 	tally          counters
 }

@@ -50,34 +50,34 @@ func TestOnlyAPingThatIsNotStaleBringsTheLinkUp(t *testing.T) {
 	now := time.Now()
 	failure := errors.New("connection refused")
 	busy := wire.Refuse(wire.Busy, "")
-	uploadFails := func(err error, once bool) func(*link) {
-		return func(l *link) { l.markSuspect(err, once, now) }
+	uploadFails := func(err error, once bool) func(*receiverLink) {
+		return func(l *receiverLink) { l.markSuspect(err, once, now) }
 	}
-	pingSent := func(l *link) { l.notePing() }
-	pingAnswered := func(err error) func(*link) {
-		return func(l *link) {
+	pingSent := func(l *receiverLink) { l.notePing() }
+	pingAnswered := func(err error) func(*receiverLink) {
+		return func(l *receiverLink) {
 			l.handlePing(pingResult{response: wire.PingResponse{Storage: wire.Storage{Accepting: true}}, err: err}, now)
 		}
 	}
-	otherRequest := func(l *link) { l.handlePing(pingResult{err: failure, unsolicited: true}, now) }
+	otherRequest := func(l *receiverLink) { l.handlePing(pingResult{err: failure, unsolicited: true}, now) }
 	for what, c := range map[string]struct {
-		events []func(*link)
+		events []func(*receiverLink)
 		want   linkState
 	}{
 		"start":                                 {nil, linkUp},
-		"a ping fails":                          {[]func(*link){pingSent, pingAnswered(failure)}, linkDown},
-		"an upload fails":                       {[]func(*link){uploadFails(failure, false)}, linkSuspect},
-		"then a ping succeeds":                  {[]func(*link){uploadFails(failure, false), pingSent, pingAnswered(nil)}, linkUp},
-		"then a ping fails":                     {[]func(*link){uploadFails(failure, false), pingSent, pingAnswered(failure)}, linkDown},
-		"another upload fails while it is down": {[]func(*link){pingSent, pingAnswered(failure), uploadFails(failure, false)}, linkDown},
-		"the ping was sent before":              {[]func(*link){pingSent, uploadFails(failure, false), pingAnswered(nil)}, linkSuspect},
-		"a later ping decides":                  {[]func(*link){pingSent, uploadFails(failure, false), pingAnswered(nil), pingSent, pingAnswered(nil)}, linkUp},
-		"a busy receiver":                       {[]func(*link){uploadFails(busy, false)}, linkSuspect},
-		"a busy receiver, in a single pass":     {[]func(*link){uploadFails(busy, true)}, linkDown},
-		"another request found another store":   {[]func(*link){otherRequest}, linkDown},
-		"a receiver that is back":               {[]func(*link){pingSent, pingAnswered(failure), pingSent, pingAnswered(nil)}, linkUp},
+		"a ping fails":                          {[]func(*receiverLink){pingSent, pingAnswered(failure)}, linkDown},
+		"an upload fails":                       {[]func(*receiverLink){uploadFails(failure, false)}, linkSuspect},
+		"then a ping succeeds":                  {[]func(*receiverLink){uploadFails(failure, false), pingSent, pingAnswered(nil)}, linkUp},
+		"then a ping fails":                     {[]func(*receiverLink){uploadFails(failure, false), pingSent, pingAnswered(failure)}, linkDown},
+		"another upload fails while it is down": {[]func(*receiverLink){pingSent, pingAnswered(failure), uploadFails(failure, false)}, linkDown},
+		"the ping was sent before":              {[]func(*receiverLink){pingSent, uploadFails(failure, false), pingAnswered(nil)}, linkSuspect},
+		"a later ping decides":                  {[]func(*receiverLink){pingSent, uploadFails(failure, false), pingAnswered(nil), pingSent, pingAnswered(nil)}, linkUp},
+		"a busy receiver":                       {[]func(*receiverLink){uploadFails(busy, false)}, linkSuspect},
+		"a busy receiver, in a single pass":     {[]func(*receiverLink){uploadFails(busy, true)}, linkDown},
+		"another request found another store":   {[]func(*receiverLink){otherRequest}, linkDown},
+		"a receiver that is back":               {[]func(*receiverLink){pingSent, pingAnswered(failure), pingSent, pingAnswered(nil)}, linkUp},
 	} {
-		l := &link{log: slog.New(slog.DiscardHandler)}
+		l := &receiverLink{log: slog.New(slog.DiscardHandler)}
 		for _, event := range c.events {
 			event(l)
 		}

@@ -35,7 +35,7 @@ type Status struct {
 	Failing      []outbox.Failure `json:"failing"`
 	FailingTotal int              `json:"failing_total"`
 	// Receiver is nil while the receiver accepts uploads, as far as the last shipper knew.
-	Receiver *outbox.Outage `json:"receiver_down,omitempty"`
+	Receiver *outbox.ReceiverOutage `json:"receiver_down,omitempty"`
 	// ReceiverState says whether the receiver accepts what this host sends.
 	ReceiverState ReceiverState `json:"receiver_state"`
 	// AnsweredAt is when the receiver last accepted something, as far as is known. Zero is unknown.
@@ -204,7 +204,7 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), settlingCheckTimeout)
 	defer cancel()
-	for page := (scanPage{}); !page.last; {
+	for page := (scanPage{}); !page.isLast; {
 		var err error
 		if page, err = s.readPage(page.cursor, report); err != nil {
 			return err

@@ -75,7 +75,7 @@ func (u *streamingUpload) discardUpload(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
 	defer cancel()
-	if err := u.client.Forget(ctx, u.id); err != nil {
+	if err := u.client.CancelUpload(ctx, u.id); err != nil {
 		u.log.Debug("streaming upload not discarded", "err", err)
 	}
 }
@@ -102,7 +102,7 @@ func (s *Shipper) openUpload(ctx context.Context, name episode.Name) (string, er
 		return "", err
 	}
 	defer release()
-	return uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (string, error) { return s.client.Open(ctx, name) })
+	return uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (string, error) { return s.client.OpenUpload(ctx, name) })
 }
 
 func (s *Shipper) appendPiece(ctx context.Context, id string, draft io.ReaderAt, offset int64) error {
@@ -112,7 +112,7 @@ func (s *Shipper) appendPiece(ctx context.Context, id string, draft io.ReaderAt,
 	}
 	defer release()
 	_, err = uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (struct{}, error) {
-		return struct{}{}, s.client.Append(ctx, id, s.limiter.LimitReader(ctx, draft), offset, streamPieceSize)
+		return struct{}{}, s.client.AppendPiece(ctx, id, s.limiter.LimitReader(ctx, draft), offset, streamPieceSize)
 	})
 	return err
 }

@@ -21,26 +21,26 @@ func (t Tally) String() string {
 		t.Scanned, t.Shipped, t.AlreadyPresent, t.Transient, t.Conflicts, t.Held)
 }
 
-// Done returns how many of the scanned episodes have a result.
-func (t Tally) Done() int {
+// ResultCount returns how many of the scanned episodes have a result.
+func (t Tally) ResultCount() int {
 	return t.Shipped + t.AlreadyPresent + t.Transient + t.Conflicts + t.Held
 }
 
 // counters is a [Tally] for concurrent use.
 type counters struct {
-	mu sync.Mutex
-	t  Tally // guarded by mu
+	mu    sync.Mutex
+	tally Tally // guarded by mu
 }
 
 func (t *counters) update(f func(*Tally)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f(&t.t)
+	f(&t.tally)
 }
 
 // Tally returns the counts so far.
 func (s *Shipper) Tally() Tally {
 	s.tally.mu.Lock()
 	defer s.tally.mu.Unlock()
-	return s.tally.t
+	return s.tally.tally
 }

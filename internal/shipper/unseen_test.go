@@ -41,7 +41,7 @@ func wantUnmovable(l *lab, remedy func()) {
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	remedy()
-	l.must(shipped.Release(l.cfg.DirsConfig(), "run-1", false))
+	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
@@ -108,7 +108,7 @@ func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 		t.Errorf("the pass came to %v\n%s", tally, l.logs)
 	}
 	l.must(unix.Unmount(l.at("episodes", "run-1"), 0))
-	l.must(shipped.Release(l.cfg.DirsConfig(), "run-1", false))
+	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 }
 
@@ -132,7 +132,7 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 		st := l.inspect()
 		got := map[string]string{}
 		for _, s := range st.Strays {
-			got[s.Entry] = s.Why
+			got[s.Entry] = s.Reason
 		}
 		for entry, part := range map[string]string{
 			"folder": "its done.marker is a folder", "link": "its done.marker is a link", "fifo": "its done.marker is not a regular file",

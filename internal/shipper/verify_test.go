@@ -105,7 +105,7 @@ func TestAuditHealsWhatIsLost(t *testing.T) {
 	l.rx.shelf.rotten = nil
 	l.must(os.Remove(l.at("outbox", "taken.held")))
 	l.wantFiles("episodes", "gone", "rotten")
-	l.must(shipped.Resend(l.cfg.DirsConfig(), "taken"))
+	l.must(shipped.ResendRetired(l.cfg.DirsConfig(), "taken"))
 	l.wantOnce(shipper.Tally{Scanned: 3, Shipped: 3})
 	if report, found := l.audit(shipped.VerifyOptions{}); report.Verified != 4 || report.ProblemCount() != 0 {
 		t.Errorf("after it was sent again: %s", found)
@@ -118,12 +118,12 @@ func TestResendPacksTheSameBytes(t *testing.T) {
 	l := newLab(t)
 	l.ship("run-1")
 	want := l.rx.stored["run-1"].Digest
-	l.must(shipped.Resend(l.cfg.DirsConfig(), "run-1"))
+	l.must(shipped.ResendRetired(l.cfg.DirsConfig(), "run-1"))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	if got := l.rx.sent["run-1"]; got != want {
 		t.Errorf("sent %s, and %s before", got, want)
 	}
-	if err := shipped.Resend(l.cfg.DirsConfig(), "../episodes"); err == nil {
+	if err := shipped.ResendRetired(l.cfg.DirsConfig(), "../episodes"); err == nil {
 		t.Error("resent what is no episode")
 	}
 }
@@ -152,7 +152,7 @@ func TestAcceptedEpisodeIsUnknownForEver(t *testing.T) {
 	l.sealed("run-1")
 	l.write(l.at("episodes", "run-1", "late.txt"), "more")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-	l.must(shipped.Release(l.cfg.DirsConfig(), "run-1", true))
+	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 unknown" {
 		t.Errorf("got %s", found)

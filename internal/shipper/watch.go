@@ -18,10 +18,10 @@ import (
 // The events. This is not fsnotify, because that asks for writes as well: a directory in which an
 // experiment writes has thousands of them per second.
 const (
-	onName  = unix.IN_CREATE | unix.IN_MOVED_TO
-	onSelf  = unix.IN_MOVE_SELF | unix.IN_DELETE_SELF
-	onDirs  = unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW | unix.IN_EXCL_UNLINK
-	noFlags = unix.IN_CLOEXEC | unix.IN_NONBLOCK
+	nameEvents = unix.IN_CREATE | unix.IN_MOVED_TO
+	selfEvents = unix.IN_MOVE_SELF | unix.IN_DELETE_SELF
+	watchFlags = unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW | unix.IN_EXCL_UNLINK
+	initFlags  = unix.IN_CLOEXEC | unix.IN_NONBLOCK
 )
 
 // watchEpisodes reports to the loop which episodes have just become finished. It only saves the
@@ -40,7 +40,7 @@ func (d *dispatcher) watchEpisodes(ctx context.Context) error {
 
 // watcher watches the episodes directory, and in it the episodes without a marker.
 type watcher struct {
-	d           *dispatcher
+	dispatcher  *dispatcher
 	ctx         context.Context // of the run
 	f           *os.File
 	episodes    *durable.Dir
@@ -50,14 +50,14 @@ type watcher struct {
 }
 
 func (d *dispatcher) newWatcher(ctx context.Context) (*watcher, error) {
-	fd, err := d.inotify(noFlags)
+	fd, err := d.inotify(initFlags)
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
 	episodes, _ := d.src.Dirs()
-	w := &watcher{d: d, ctx: ctx, f: os.NewFile(uintptr(fd), "inotify"), episodes: episodes, names: make(map[int32]string)}
+	w := &watcher{dispatcher: d, ctx: ctx, f: os.NewFile(uintptr(fd), "inotify"), episodes: episodes, names: make(map[int32]string)}
 	context.AfterFunc(ctx, func() { w.f.Close() })
-	root, err := unix.InotifyAddWatch(fd, episodes.Path(""), onName|onSelf|unix.IN_ONLYDIR)
+	root, err := unix.InotifyAddWatch(fd, episodes.Path(""), nameEvents|selfEvents|unix.IN_ONLYDIR)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("watch %s: %w", episodes.Path(""), err), w.f.Close())
 	}
@@ -92,7 +92,7 @@ func (w *watcher) handleEvent(wd int32, mask uint32, name string) error {
 	switch {
 	case mask&unix.IN_Q_OVERFLOW != 0:
 		return w.watchAll()
-	case wd == w.root && mask&(onSelf|unix.IN_UNMOUNT|unix.IN_IGNORED) != 0:
+	case wd == w.root && mask&(selfEvents|unix.IN_UNMOUNT|unix.IN_IGNORED) != 0:
 		return w.requestScan() // which finds that the directory was moved
 	case mask&unix.IN_IGNORED != 0:
 		delete(w.names, wd)
@@ -109,11 +109,11 @@ func (w *watcher) handleEvent(wd int32, mask uint32, name string) error {
 // watchAll watches every unfinished episode, at the start and after events were lost. Then it
 // requests a scan: an episode may have become finished between the last scan and its watch.
 func (w *watcher) watchAll() error {
-	for name, err := range w.d.src.Names() {
+	for name, err := range w.dispatcher.src.Names() {
 		if err != nil {
 			return err
 		}
-		finished, err := w.d.src.IsFinished(episode.Name(name))
+		finished, err := w.dispatcher.src.IsFinished(episode.Name(name))
 		if err != nil || finished {
 			continue
 		}
@@ -126,7 +126,7 @@ func (w *watcher) watchAll() error {
 
 // requestScan has the loop start a scan.
 func (w *watcher) requestScan() error {
-	if !sendOrDone(w.ctx, w.d.finishedc, "") {
+	if !sendOrDone(w.ctx, w.dispatcher.finishedc, "") {
 		return w.ctx.Err()
 	}
 	return nil
@@ -139,28 +139,28 @@ func (w *watcher) checkEpisode(name string) error {
 	if err != nil {
 		return nil // the scan reports it
 	}
-	finished, err := w.d.src.IsFinished(parsed)
+	finished, err := w.dispatcher.src.IsFinished(parsed)
 	if err == nil && !finished {
 		if err := w.addWatch(name); err != nil {
 			return nil
 		}
-		finished, err = w.d.src.IsFinished(parsed)
+		finished, err = w.dispatcher.src.IsFinished(parsed)
 	}
 	if err != nil || !finished {
 		return nil
 	}
 	w.removeWatch(name)
-	if !sendOrDone(w.ctx, w.d.finishedc, parsed) {
+	if !sendOrDone(w.ctx, w.dispatcher.finishedc, parsed) {
 		return w.ctx.Err()
 	}
 	return nil
 }
 
 func (w *watcher) addWatch(name string) error {
-	wd, err := unix.InotifyAddWatch(int(w.f.Fd()), w.episodes.Path(name), onName|onDirs)
+	wd, err := unix.InotifyAddWatch(int(w.f.Fd()), w.episodes.Path(name), nameEvents|watchFlags)
 	if errors.Is(err, unix.ENOSPC) && !w.limitLogged {
 		w.limitLogged = true
-		w.d.log.Warn("inotify watches exhausted", "every", w.d.cfg.ScanInterval,
+		w.dispatcher.log.Warn("inotify watches exhausted", "every", w.dispatcher.cfg.ScanInterval,
 			"hint", "some episodes are found only by the scan")
 	}
 	if err != nil {

@@ -9,23 +9,23 @@ import (
 	"cis490/internal/durable"
 )
 
-// Sharing is the result of [Share].
+// Sharing is the result of [ShareEpisodes].
 type Sharing struct {
 	Shared int `json:"shared"` // directories whose group or mode changed
 	Failed int `json:"failed"`
 }
 
-// maxShareErrors is the maximum number of errors of one pass that [Share] returns.
+// maxShareErrors is the maximum number of errors of one pass that [ShareEpisodes] returns.
 const maxShareErrors = 10
 
-// Share gives each directory in the episodes directory to a group, so that the shipper, which is in
-// that group, can move it whatever its owner and mode. It skips what is not a directory, and what
-// is renamed meanwhile, which the next pass finds. A directory that cannot be shared does not stop
-// the others; the error names the first few.
+// ShareEpisodes gives each directory in the episodes directory to a group, so that the shipper,
+// which is in that group, can move it whatever its owner and mode. It skips what is not a
+// directory, and what is renamed meanwhile, which the next pass finds. A directory that cannot be
+// shared does not stop the others; the error names the first few.
 //
 // Share may run as root, or with root's rights over all owners: see [durable.Dir.ShareDir]. Its
 // memory does not grow with the number of entries.
-func Share(ctx context.Context, episodes *durable.Dir, gid int) (Sharing, error) {
+func ShareEpisodes(ctx context.Context, episodes *durable.Dir, gid int) (Sharing, error) {
 	var s Sharing
 	var errs []error
 	for e, err := range episodes.Names() {

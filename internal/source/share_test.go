@@ -24,7 +24,7 @@ func TestSharingReadsPageByPage(t *testing.T) {
 		}
 	}
 	episodes, _ := l.Dirs()
-	done, err := source.Share(t.Context(), episodes, os.Getgid())
+	done, err := source.ShareEpisodes(t.Context(), episodes, os.Getgid())
 	if err != nil || done.Shared != dirs || done.Failed != 0 {
 		t.Errorf("got %+v, %v", done, err)
 	}
@@ -37,7 +37,7 @@ func TestSharingReadsPageByPage(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if done, err := source.Share(ctx, episodes, os.Getgid()); !errors.Is(err, context.Canceled) || done.Shared != 0 {
+	if done, err := source.ShareEpisodes(ctx, episodes, os.Getgid()); !errors.Is(err, context.Canceled) || done.Shared != 0 {
 		t.Errorf("after the end was asked for: %+v, %v", done, err)
 	}
 }

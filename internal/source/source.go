@@ -80,23 +80,23 @@ func (s *Source) Entries() iter.Seq2[string, error] {
 // directory, or its marker is not a regular file.
 type StrayError struct {
 	Entry  string `json:"entry"`  // its name, quoted if it is not printable
-	Why    string `json:"reason"` // a sentence for an operator
+	Reason string `json:"reason"` // a sentence for an operator
 	Marked bool   `json:"-"`      // it has something named like a marker, so it seems to be meant as an episode
 	Link   bool   `json:"-"`      // it is a link
 }
 
-func (e *StrayError) Error() string { return e.Entry + " " + e.Why }
+func (e *StrayError) Error() string { return e.Entry + " " + e.Reason }
 
 // describeStray describes an entry that is not a directory.
 func describeStray(e fs.DirEntry) *StrayError {
 	s := &StrayError{Entry: printable.Name(e.Name())}
 	switch {
 	case e.Type()&fs.ModeSymlink != 0:
-		s.Why, s.Link = "is a link, which is not followed: put the folder itself here", true
+		s.Reason, s.Link = "is a link, which is not followed: put the folder itself here", true
 	case e.Type().IsRegular():
-		s.Why = "is a file: only folders are episodes"
+		s.Reason = "is a file: only folders are episodes"
 	default:
-		s.Why = "is not a folder: only folders are episodes"
+		s.Reason = "is not a folder: only folders are episodes"
 	}
 	return s
 }
@@ -133,8 +133,8 @@ type Finish struct {
 // marker is not a regular file, which is not finished.
 func (s *Source) FinishedAt(name episode.Name) (at Finish, finished bool, err error) {
 	m, err := s.readMarker(string(name))
-	if err == nil && m.there && !m.IsRegular() {
-		err = &StrayError{Entry: string(name), Why: wrongMarker(m.Stat), Marked: true}
+	if err == nil && m.exists && !m.IsRegular() {
+		err = &StrayError{Entry: string(name), Reason: wrongMarker(m.Stat), Marked: true}
 	}
 	return m.finishTimes(), m.isFinished(), err
 }
@@ -147,11 +147,11 @@ func (s *Source) readFinished(name string) (m marker, finished bool, err error) 
 // marker is what has the name of an episode's marker.
 type marker struct {
 	durable.Stat
-	there bool
-	dir   durable.Stat // of the episode
+	exists bool
+	dir    durable.Stat // of the episode
 }
 
-func (m marker) isFinished() bool { return m.there && m.IsRegular() }
+func (m marker) isFinished() bool { return m.exists && m.IsRegular() }
 
 func (m marker) finishTimes() Finish {
 	if !m.isFinished() {
@@ -200,7 +200,7 @@ func (s *Source) findMarker(name string) (marker, error) {
 	}
 	defer dir.Close()
 	found, err := dir.Lstat(episode.Marker)
-	return marker{Stat: found, there: err == nil, dir: st}, err
+	return marker{Stat: found, exists: err == nil, dir: st}, err
 }
 
 // Unfinished is an episode without a valid marker.

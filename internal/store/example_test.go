@@ -33,7 +33,7 @@ func Example() {
 	}
 	defer archives.Close()
 
-	upload, err := archives.Create(episode.Key{Host: "lab-01", Name: "run-7"})
+	upload, err := archives.CreateUpload(episode.Key{Host: "lab-01", Name: "run-7"})
 	if err != nil {
 		log.Fatal(err)
 	}

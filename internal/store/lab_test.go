@@ -57,7 +57,7 @@ func sum(content string) digest.Digest { return sha256.Sum256([]byte(content)) }
 // upload writes content in staging.
 func (l *lab) upload(k episode.Key, content string) *store.Upload {
 	l.Helper()
-	u, err := l.Create(k)
+	u, err := l.CreateUpload(k)
 	must(l, err)
 	_, err = u.Write([]byte(content))
 	must(l, err)
@@ -132,7 +132,7 @@ func (l *lab) write(path, content string) {
 func (l *lab) leftovers() []store.Staged {
 	l.Helper()
 	var all []store.Staged
-	for st, err := range l.Staged() {
+	for st, err := range l.AllStaged() {
 		must(l, err)
 		all = append(all, st)
 	}
@@ -143,7 +143,7 @@ func (l *lab) leftovers() []store.Staged {
 func (l *lab) recover() (published bool, damaged bool) {
 	l.Helper()
 	count := 0
-	for st, err := range l.Staged() {
+	for st, err := range l.AllStaged() {
 		must(l, err)
 		count++
 		_, published, err = st.Linked(l.Context(), nil)

@@ -105,7 +105,7 @@ func (r *Reader) hasStagedLink(key episode.Key, stored durable.Stat) (bool, erro
 	if r.staging == nil {
 		return false, nil
 	}
-	for a, err := range attemptsOf(r.staging, key) {
+	for a, err := range stagedFilesOf(r.staging, key) {
 		if err != nil {
 			return false, err
 		}
@@ -183,11 +183,11 @@ func (r *Reader) Open(key episode.Key) (*os.File, error) {
 
 // A StrayError is about a name in the store that is not an archive. Walks continue after it.
 type StrayError struct {
-	Path string
-	Why  string
+	Path   string
+	Reason string
 }
 
-func (e *StrayError) Error() string { return fmt.Sprintf("%+q %s", e.Path, e.Why) }
+func (e *StrayError) Error() string { return fmt.Sprintf("%+q %s", e.Path, e.Reason) }
 
 // AllHosts yields the hosts that have a directory, unsorted.
 func (r *Reader) AllHosts() iter.Seq2[episode.Name, error] {

@@ -18,16 +18,16 @@ import (
 	"cis490/internal/episode"
 )
 
-// verifiedAttr is the attribute that has a [verified].
+// verifiedAttr is the attribute that has a [verifiedRecord].
 const verifiedAttr = "verified"
 
-// verified says when a file was last read from the disk, had its digest, and passed the check.
-// It does not count for a copy that has the attribute too, nor on a copy of the disk.
-type verified struct {
-	digest   digest.Digest
-	at       time.Time
-	file     device.ID // [device.Identity.OnDisk]
-	contents digest.Digest
+// verifiedRecord says when a file was last read from the disk, had its digest, and passed the
+// check. It does not count for a copy that has the attribute too, nor on a copy of the disk.
+type verifiedRecord struct {
+	digest     digest.Digest
+	verifiedAt time.Time
+	file       device.ID // [device.Identity.OnDisk]
+	contents   digest.Digest
 }
 
 // verifiedVersion is the last byte of the attribute. Receivers before 2026-11-28 did not decode
@@ -35,23 +35,23 @@ type verified struct {
 // Their attributes do not count, and they ignore those of now.
 const verifiedVersion = 2
 
-func (v verified) encode() []byte {
-	b := binary.BigEndian.AppendUint64(v.digest[:], uint64(v.at.UnixNano()))
+func (v verifiedRecord) encode() []byte {
+	b := binary.BigEndian.AppendUint64(v.digest[:], uint64(v.verifiedAt.UnixNano()))
 	b = append(append(b, v.file[:]...), v.contents[:]...)
 	return append(b, verifiedVersion)
 }
 
-func parseVerified(b []byte) (verified, bool) {
+func parseVerified(b []byte) (verifiedRecord, bool) {
 	const size = digest.Size + 8 + len(device.ID{}) + digest.Size + 1
 	if len(b) != size || b[size-1] != verifiedVersion {
-		return verified{}, false
+		return verifiedRecord{}, false
 	}
 	rest := b[digest.Size:]
-	return verified{
-		digest:   digest.Digest(b[:digest.Size]),
-		at:       time.Unix(0, int64(binary.BigEndian.Uint64(rest))).UTC(),
-		file:     device.ID(rest[8:]),
-		contents: digest.Digest(rest[8+len(device.ID{}):]),
+	return verifiedRecord{
+		digest:     digest.Digest(b[:digest.Size]),
+		verifiedAt: time.Unix(0, int64(binary.BigEndian.Uint64(rest))).UTC(),
+		file:       device.ID(rest[8:]),
+		contents:   digest.Digest(rest[8+len(device.ID{}):]),
 	}, true
 }
 
@@ -69,7 +69,7 @@ func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, d
 	if !ok || d.IsZero() || v.digest != d || v.file != id.OnDisk {
 		return time.Time{}, digest.Digest{}, nil
 	}
-	return v.at, v.contents, nil
+	return v.verifiedAt, v.contents, nil
 }
 
 // ErrUnreadable says that the disk does not return the bytes of a stored file.
@@ -233,7 +233,7 @@ func (r *Reader) markVerified(f *os.File, o Object) error {
 	if err != nil {
 		return err
 	}
-	return setAttrBestEffort(f, verifiedAttr, verified{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
+	return setAttrBestEffort(f, verifiedAttr, verifiedRecord{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
 }
 
 // storeDecoded records the result of the check at an open file, if how.Remember says so.

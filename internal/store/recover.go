@@ -21,10 +21,10 @@ type Staged struct {
 	name  string
 }
 
-// Staged yields the files in staging. It must be called before uploads are received. Each file
+// AllStaged yields the files in staging. It must be called before uploads are received. Each file
 // must be ended with [Staged.Unlink], [Staged.Quarantine], [Staged.QuarantineStored] or
 // [Store.MarkIndexed], or belong to an upload that continues.
-func (s *Store) Staged() iter.Seq2[Staged, error] {
+func (s *Store) AllStaged() iter.Seq2[Staged, error] {
 	return func(yield func(Staged, error) bool) {
 		for e, err := range s.staging.Names() {
 			if err != nil {
@@ -146,7 +146,7 @@ func (s *Store) Quarantine(key episode.Key) error {
 
 // IsQuarantined reports whether an archive of this key is in quarantine.
 func (s *Store) IsQuarantined(key episode.Key) (bool, error) {
-	for _, err := range attemptsOf(s.quarantine, key) {
+	for _, err := range stagedFilesOf(s.quarantine, key) {
 		return err == nil, err
 	}
 	return false, nil
@@ -183,7 +183,7 @@ func (s *Store) writeReceipt(o Object) error {
 	if err != nil {
 		return err
 	}
-	err = durable.SetAttr(f, receiptAttr, receipt{o.Digest, o.ReceivedAt, fileID(id.File[:8])}.encode())
+	err = durable.SetAttr(f, receiptAttr, receiptRecord{o.Digest, o.ReceivedAt, fileID(id.File[:8])}.encode())
 	for _, name := range []string{progressAttr, readPositionAttr} {
 		if err == nil {
 			err = durable.RemoveAttr(f, name)
@@ -201,7 +201,7 @@ func (s *Store) unlinkStaged(key episode.Key) error {
 	if err != nil {
 		return err
 	}
-	for a, err := range attemptsOf(s.staging, key) {
+	for a, err := range stagedFilesOf(s.staging, key) {
 		if err != nil {
 			return err
 		}
@@ -216,30 +216,30 @@ func (s *Store) unlinkStaged(key episode.Key) error {
 	return nil
 }
 
-// attempt is a file of a key in staging or quarantine.
-type attempt struct {
+// stagedFile is a file of a key in staging or quarantine.
+type stagedFile struct {
 	dir  *durable.Dir
 	name string
 }
 
-// attemptsOf yields the files of a key in staging or quarantine. It ends after an error.
-func attemptsOf(parent *durable.Dir, key episode.Key) iter.Seq2[attempt, error] {
-	return func(yield func(attempt, error) bool) {
+// stagedFilesOf yields the files of a key in staging or quarantine. It ends after an error.
+func stagedFilesOf(parent *durable.Dir, key episode.Key) iter.Seq2[stagedFile, error] {
+	return func(yield func(stagedFile, error) bool) {
 		dir, err := parent.OpenDir(string(key.Host))
 		if errors.Is(err, fs.ErrNotExist) {
 			return
 		}
 		if err != nil {
-			yield(attempt{}, err)
+			yield(stagedFile{}, err)
 			return
 		}
 		defer dir.Close()
 		for e, err := range dir.Names() {
 			if err != nil {
-				yield(attempt{}, err)
+				yield(stagedFile{}, err)
 				return
 			}
-			if strings.HasPrefix(e.Name(), string(key.Name)+"~") && !yield(attempt{dir, e.Name()}, nil) {
+			if strings.HasPrefix(e.Name(), string(key.Name)+"~") && !yield(stagedFile{dir, e.Name()}, nil) {
 				return
 			}
 		}

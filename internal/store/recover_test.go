@@ -82,7 +82,7 @@ func TestPublishedTellsDigestAndTime(t *testing.T) {
 			t.Errorf("key %s", st.Key)
 		}
 	}
-	for st, err := range l.Staged() {
+	for st, err := range l.AllStaged() {
 		must(t, err)
 		o, ok, err := st.Linked(t.Context(), nil)
 		if !ok || err != nil || o.Digest != sum("whole") || !o.ReceivedAt.Equal(arrival) || o.Size != 5 || o.Indexed {
@@ -113,7 +113,7 @@ func TestStraysInStagingAreReportedAndLeft(t *testing.T) {
 	must(t, os.Symlink(filepath.Join(outside, "secret~1"), l.staged("h", "link~1")))
 	l.write(l.staged("h", "e~1"), "x")
 	strays, uploads := 0, 0
-	for st, err := range l.Staged() {
+	for st, err := range l.AllStaged() {
 		if _, ok := errors.AsType[*store.StrayError](err); ok {
 			strays++
 			continue
@@ -213,7 +213,7 @@ func TestLinkedFolderIsNeverEntered(t *testing.T) {
 		t.Errorf("Stat: %+v", o)
 	}
 	must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "i")))
-	if _, err := l.Create(key("i", "f")); err == nil {
+	if _, err := l.CreateUpload(key("i", "f")); err == nil {
 		t.Error("Create wrote there")
 	}
 	if names, _ := os.ReadDir(outside); len(names) != 1 {

@@ -53,9 +53,9 @@ func parseReadPosition(b []byte) (readPosition, bool) {
 
 // resumableRead reads a file from the position of an earlier recovery on, and saves its own.
 type resumableRead struct {
-	f    *os.File // has the attribute
-	last readPosition
-	err  error // of the last save; a reader that returned it would look like a broken disk
+	f         *os.File // has the attribute
+	lastSaved readPosition
+	err       error // of the last save; a reader that returned it would look like a broken disk
 }
 
 // newResumableRead returns the state to continue the reading of the open file f of o, or nil if
@@ -77,31 +77,31 @@ func (r *Reader) newResumableRead(f *os.File, o Object) (*resumableRead, error) 
 	if !ok || c.digest != none.digest || c.file != none.file || c.session != none.session || c.offset > o.Size {
 		c = none
 	}
-	return &resumableRead{f: f, last: c}, nil
+	return &resumableRead{f: f, lastSaved: c}, nil
 }
 
 // startHash returns the hash to write to, and seeks the reader to the saved position. A reader
 // that cannot seek starts at the first byte.
 func (c *resumableRead) startHash(from io.Reader) *digest.Writer {
 	s, seeks := from.(io.Seeker)
-	if c.last.offset > 0 && seeks {
-		w, err := digest.ResumeWriter(io.Discard, c.last.offset, c.last.state)
+	if c.lastSaved.offset > 0 && seeks {
+		w, err := digest.ResumeWriter(io.Discard, c.lastSaved.offset, c.lastSaved.state)
 		if err == nil {
-			if _, err = s.Seek(c.last.offset, io.SeekStart); err == nil {
+			if _, err = s.Seek(c.lastSaved.offset, io.SeekStart); err == nil {
 				return w
 			}
 		}
 	}
-	c.last.offset = 0
+	c.lastSaved.offset = 0
 	return digest.NewWriter(io.Discard)
 }
 
 // savePositions returns a reader that saves the position of w, which hashes what is read.
 func (c *resumableRead) savePositions(from io.Reader, w *digest.Writer) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
-		if n := w.Size(); c.err == nil && n-c.last.offset >= readPositionInterval && n%durable.SeekAlign == 0 {
-			c.last.offset, c.last.state = n, w.HashState()
-			c.err = setAttrBestEffort(c.f, readPositionAttr, c.last.encode())
+		if n := w.Size(); c.err == nil && n-c.lastSaved.offset >= readPositionInterval && n%durable.SeekAlign == 0 {
+			c.lastSaved.offset, c.lastSaved.state = n, w.HashState()
+			c.err = setAttrBestEffort(c.f, readPositionAttr, c.lastSaved.encode())
 		}
 		return from.Read(p)
 	})

@@ -51,7 +51,7 @@ func interrupted(t *testing.T) (*lab, episode.Key, *int64) {
 		f, err := d.OpenUncached(name)
 		return &metered{f, read, limit, stop}, err
 	}
-	for st, err := range l.Staged() {
+	for st, err := range l.AllStaged() {
 		must(t, err)
 		if _, _, err := st.Linked(ctx, nil); !errors.Is(err, context.Canceled) {
 			t.Fatalf("it was not interrupted: %v", err)
@@ -63,7 +63,7 @@ func interrupted(t *testing.T) (*lab, episode.Key, *int64) {
 
 func TestRecoveryGoesOnWhereItWasInterrupted(t *testing.T) {
 	l, k, read := interrupted(t)
-	for st, err := range l.Staged() {
+	for st, err := range l.AllStaged() {
 		must(t, err)
 		o, published, err := st.Linked(t.Context(), nil)
 		if !published || err != nil || o.Size != large {
@@ -85,7 +85,7 @@ func TestRecoveryGoesOnWhereItWasInterrupted(t *testing.T) {
 func TestRecoveryReadsAllAfterAReboot(t *testing.T) {
 	l, _, read := interrupted(t)
 	l.Volumes.Session = device.ID{1}
-	for st, err := range l.Staged() {
+	for st, err := range l.AllStaged() {
 		must(t, err)
 		if _, published, err := st.Linked(t.Context(), nil); !published || err != nil || *read != large {
 			t.Errorf("read %d bytes, %v, %v", *read, published, err)
@@ -100,7 +100,7 @@ func TestSecondLookOfRecoveryReadsAll(t *testing.T) {
 	must(t, err)
 	_, err = f.WriteAt([]byte{1}, large-1)
 	must(t, errors.Join(err, f.Close()))
-	for st, err := range l.Staged() {
+	for st, err := range l.AllStaged() {
 		must(t, err)
 		if _, _, err := st.Linked(t.Context(), nil); !errors.Is(err, store.ErrDamaged) || *read > 9<<20 {
 			t.Errorf("first look: %v after %d bytes", err, *read)

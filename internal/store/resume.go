@@ -55,19 +55,19 @@ func parseProgress(b []byte) (Progress, bool) {
 	return p, err == nil && p.Offset >= 0 && (p.Offset <= p.Length || p.Digest.IsZero()) && p.Length >= 0 && p.Skipped >= 0
 }
 
-// CreateWithID is [Store.Create] for an upload that may be continued, by its id.
+// CreateWithID is [Store.CreateUpload] for an upload that may be continued, by its id.
 func (s *Store) CreateWithID(key episode.Key, id string) (*Upload, error) {
-	return s.createNamed(key, id)
+	return s.createUpload(key, id)
 }
 
-// Continue continues an upload that was ended by [Upload.Abandon] or by a crash, after the
+// ContinueUpload continues an upload that was ended by [Upload.Abandon] or by a crash, after the
 // bytes that were durable then.
-func (s *Store) Continue(key episode.Key, id string, offset int64) (*Upload, error) {
+func (s *Store) ContinueUpload(key episode.Key, id string, offset int64) (*Upload, error) {
 	dir, err := s.hostDir(s.staging, key.Host)
 	if err != nil {
 		return nil, err
 	}
-	f, err := dir.Continue(stagedName(key.Name, id), offset)
+	f, err := dir.ContinueFile(stagedName(key.Name, id), offset)
 	if err != nil {
 		return nil, err
 	}
@@ -110,9 +110,9 @@ func (s *Store) RemoveStaged(key episode.Key, id string) error {
 	return dir.Unlink(stagedName(key.Name, id))
 }
 
-// Progress returns the progress of an upload that can be continued, its id, and the time of
+// ReadProgress returns the progress of an upload that can be continued, its id, and the time of
 // its last byte. ok reports whether it can.
-func (st Staged) Progress() (p Progress, id string, at time.Time, ok bool, err error) {
+func (st Staged) ReadProgress() (p Progress, id string, at time.Time, ok bool, err error) {
 	f, err := st.dir.Open(st.name)
 	if err != nil {
 		return p, "", at, false, readError(err)

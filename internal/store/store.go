@@ -8,7 +8,7 @@
 // staging name stays until the row in the index is durable: it marks a missing row.
 //
 // Invariant: a stored file with one link has a durable row. A file with two is completed by
-// [Store.Staged] after a crash, or by the next upload of the same key. The cost of recovery
+// [Store.AllStaged] after a crash, or by the next upload of the same key. The cost of recovery
 // is proportional to the uploads in flight.
 //
 // An unfinished upload stays in staging with one link, and has its [Progress] in an
@@ -48,7 +48,7 @@ import (
 // Suffix ends the name of every stored archive.
 const Suffix = ".tar.zst"
 
-// receiptAttr is the attribute that has a [receipt].
+// receiptAttr is the attribute that has a [receiptRecord].
 const receiptAttr = "receipt"
 
 // ErrUnsuitable says that a store cannot work on the file system of a data directory, or on
@@ -187,10 +187,12 @@ type Upload struct {
 	arrivedAt   time.Time // in the receipt attribute
 }
 
-// Create starts an upload.
-func (s *Store) Create(key episode.Key) (*Upload, error) { return s.createNamed(key, rand.Text()) }
+// CreateUpload starts an upload.
+func (s *Store) CreateUpload(key episode.Key) (*Upload, error) {
+	return s.createUpload(key, rand.Text())
+}
 
-func (s *Store) createNamed(key episode.Key, nonce string) (*Upload, error) {
+func (s *Store) createUpload(key episode.Key, nonce string) (*Upload, error) {
 	if err := s.probeOnce(); err != nil {
 		return nil, err
 	}
@@ -249,7 +251,7 @@ func (u *Upload) writeReceipt(d digest.Digest, arrived time.Time) error {
 		return err
 	}
 	u.arrivedAt = arrived
-	err = u.SetAttr(receiptAttr, receipt{d, arrived, fileID(id.File[:8])}.encode())
+	err = u.SetAttr(receiptAttr, receiptRecord{d, arrived, fileID(id.File[:8])}.encode())
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil
 	}
@@ -318,8 +320,8 @@ func (s *Store) cacheHostDir(parent *durable.Dir, name episode.Name, old, d *dur
 
 func fileName(name episode.Name) string { return string(name) + Suffix }
 
-// receipt is the content of the receipt attribute. On ext4 its 48 bytes fit in the inode.
-type receipt struct {
+// receiptRecord is the content of the receipt attribute. On ext4 its 48 bytes fit in the inode.
+type receiptRecord struct {
 	digest  digest.Digest
 	arrived time.Time
 	file    fileID // that the attribute was written for: a copy may have no row
@@ -329,16 +331,16 @@ type receipt struct {
 // inode number instead, which copies may share: it is not the fileID of any file.
 type fileID [8]byte
 
-func (r receipt) encode() []byte {
+func (r receiptRecord) encode() []byte {
 	b := binary.BigEndian.AppendUint64(r.digest[:], uint64(r.arrived.UnixNano()))
 	return append(b, r.file[:]...)
 }
 
-func parseReceipt(b []byte) (receipt, bool) {
+func parseReceipt(b []byte) (receiptRecord, bool) {
 	if len(b) != digest.Size+16 {
-		return receipt{}, false
+		return receiptRecord{}, false
 	}
 	d, rest := b[:digest.Size], b[digest.Size:]
 	at := time.Unix(0, int64(binary.BigEndian.Uint64(rest)))
-	return receipt{digest.Digest(d), at.UTC(), fileID(rest[8:])}, true
+	return receiptRecord{digest.Digest(d), at.UTC(), fileID(rest[8:])}, true
 }

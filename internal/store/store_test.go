@@ -66,7 +66,7 @@ func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 		must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Length: 5, Offset: 5, State: w.HashState()}))
 		if continued {
 			must(t, u.Abandon())
-			u, err = l.Continue(k, "id", 5)
+			u, err = l.ContinueUpload(k, "id", 5)
 			must(t, err)
 		}
 		must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(sum("bytes"), arrival)))

@@ -20,11 +20,12 @@ func IsRunning() bool {
 // showTimeout bounds the wait for systemctl.
 const showTimeout = 5 * time.Second
 
-// Unit has the properties of a unit, as systemctl prints them. A property may have several values.
-type Unit map[string][]string
+// UnitState has the properties of a unit, as systemctl prints them. A property may have several
+// values.
+type UnitState map[string][]string
 
 // FirstValue returns the first value of a property, or "".
-func (u Unit) FirstValue(property string) string {
+func (u UnitState) FirstValue(property string) string {
 	if len(u[property]) == 0 {
 		return ""
 	}
@@ -33,7 +34,7 @@ func (u Unit) FirstValue(property string) string {
 
 // ShowUnit returns properties of a unit from systemctl. It is for commands only: a daemon executes
 // no programs.
-func ShowUnit(ctx context.Context, unit string, properties ...string) (Unit, error) {
+func ShowUnit(ctx context.Context, unit string, properties ...string) (UnitState, error) {
 	ctx, cancel := context.WithTimeout(ctx, showTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "systemctl", "show", "--no-pager", "--property="+strings.Join(properties, ","), "--", unit)
@@ -42,7 +43,7 @@ func ShowUnit(ctx context.Context, unit string, properties ...string) (Unit, err
 	if err != nil {
 		return nil, fmt.Errorf("systemctl show %s: %w", unit, err)
 	}
-	u := Unit{}
+	u := UnitState{}
 	for line := range strings.Lines(string(out)) {
 		if key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
 			u[key] = append(u[key], printable.Text(value))

@@ -23,7 +23,7 @@ printf 'LoadState=loaded\nListen=[::]:8443 (Stream)\nListen=/run/\033x=y (Stream
 		t.Fatal(err)
 	}
 	u, err := systemd.ShowUnit(t.Context(), "a.socket", "Listen", "LoadState")
-	want := systemd.Unit{"LoadState": {"loaded"}, "Listen": {"[::]:8443 (Stream)", `/run/\x1bx=y (Stream)`}}
+	want := systemd.UnitState{"LoadState": {"loaded"}, "Listen": {"[::]:8443 (Stream)", `/run/\x1bx=y (Stream)`}}
 	if diff := cmp.Diff(want, u); diff != "" || err != nil {
 		t.Errorf("%v, -want +got\n%s", err, diff)
 	}

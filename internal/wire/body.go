@@ -60,7 +60,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 		b.stopInterrupt = context.AfterFunc(b.ctx, b.interrupt)
 	}
 	if err := b.ctx.Err(); err != nil {
-		return 0, b.cause(err)
+		return 0, b.interruptCause(err)
 	}
 	n, err := b.r.Read(p)
 	b.remaining -= int64(n)
@@ -70,7 +70,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 		return n, b.conn.SetReadDeadline(time.Time{})
 	}
 	if err != nil {
-		return n, b.cause(err)
+		return n, b.interruptCause(err)
 	}
 	return n, b.checkRate(n, time.Since(before))
 }
@@ -89,8 +89,8 @@ func (b *limitedBody) checkRate(n int, waited time.Duration) error {
 	return nil
 }
 
-// cause returns why the body ended before its length.
-func (b *limitedBody) cause(err error) error {
+// interruptCause returns why the body ended before its length.
+func (b *limitedBody) interruptCause(err error) error {
 	cause := context.Cause(b.ctx)
 	if errors.Is(cause, ErrDraining) {
 		return drainingProblem()

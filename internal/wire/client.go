@@ -114,7 +114,7 @@ func (c *Client) Stat(ctx context.Context, name episode.Name) (digest.Digest, in
 	if err != nil {
 		return digest.Digest{}, 0, err
 	}
-	resp, err := c.send(req)
+	resp, err := c.sendRequest(req)
 	if err != nil {
 		return digest.Digest{}, 0, err
 	}
@@ -140,14 +140,14 @@ func (c *Client) Ping(ctx context.Context) (PingResponse, error) {
 		return PingResponse{}, err
 	}
 	var resp PingResponse
-	status, err := c.do(req, &resp, http.StatusOK)
+	status, err := c.doRequest(req, &resp, http.StatusOK)
 	if err != nil {
 		return PingResponse{}, err
 	}
 	if resp.Status != "ok" || resp.Host != c.host {
 		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("response to a ping of host %+q", string(resp.Host))}
 	}
-	if err := resp.Store.Check(); err != nil {
+	if err := resp.Store.Validate(); err != nil {
 		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: err}
 	}
 	return resp, nil
@@ -177,8 +177,8 @@ func (c *Client) newRequest(ctx context.Context, method string, u *url.URL, body
 	return req, nil
 }
 
-// send sends a request. It removes the URL from an error, because the caller knows it.
-func (c *Client) send(req *http.Request) (*http.Response, error) {
+// sendRequest sends a request. It removes the URL from an error, because the caller knows it.
+func (c *Client) sendRequest(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
@@ -198,12 +198,12 @@ func contextCause(ctx context.Context, err error) error {
 // errBodyTimeout says that a response began and did not end.
 var errBodyTimeout = fmt.Errorf("response did not end within %v: %w", bodyTimeout, os.ErrDeadlineExceeded)
 
-// do sends a request and decodes the JSON of a response that has one of the statuses. If into is
-// nil, the response must have no body.
-func (c *Client) do(req *http.Request, into any, statuses ...int) (int, error) {
+// doRequest sends a request and decodes the JSON of a response that has one of the statuses. If
+// into is nil, the response must have no body.
+func (c *Client) doRequest(req *http.Request, into any, statuses ...int) (int, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
-	resp, err := c.send(req.WithContext(ctx))
+	resp, err := c.sendRequest(req.WithContext(ctx))
 	if err != nil {
 		return 0, err
 	}

@@ -26,17 +26,17 @@ func (c *Client) Put(ctx context.Context, u Upload, archive io.ReaderAt) (Receip
 		return c.putWhole(ctx, u, archive)
 	}
 	for p := (sendProgress{first: -1}); ; {
-		resp, err := c.announce(ctx, u)
+		resp, err := c.announceUpload(ctx, u)
 		if err == nil && resp.Upload == "" {
 			return resp.Receipt, nil
 		}
 		if err != nil {
-			return Receipt{}, p.wrap(err)
+			return Receipt{}, p.wrapError(err)
 		}
-		further := p.advance(resp.Offset)
+		further := p.advanceTo(resp.Offset)
 		receipt, err := c.sendRemaining(ctx, u, resp, archive)
-		if err == nil || !further || !retryable(err) {
-			return receipt, p.wrap(err)
+		if err == nil || !further || !isRetryable(err) {
+			return receipt, p.wrapError(err)
 		}
 		select {
 		case <-time.After(rand.N(maxRetryJitter)):
@@ -51,9 +51,9 @@ type sendProgress struct {
 	first, offset int64
 }
 
-// advance records where the upload continues. It reports whether to try again: at the first offset,
-// and at each larger one.
-func (p *sendProgress) advance(offset int64) bool {
+// advanceTo records where the upload continues. It reports whether to try again: at the first
+// offset, and at each larger one.
+func (p *sendProgress) advanceTo(offset int64) bool {
 	further := p.first < 0 || offset > p.offset
 	if p.first < 0 {
 		p.first = offset
@@ -62,16 +62,16 @@ func (p *sendProgress) advance(offset int64) bool {
 	return further
 }
 
-func (p *sendProgress) wrap(err error) error {
+func (p *sendProgress) wrapError(err error) error {
 	if err == nil || p.first < 0 || p.offset <= p.first {
 		return err
 	}
 	return &InterruptedError{Offset: p.offset, Err: err}
 }
 
-// retryable reports whether an upload can resume at once: the connection broke, or the server lost
-// the upload or moved its offset.
-func retryable(err error) bool {
+// isRetryable reports whether an upload can resume at once: the connection broke, or the server
+// lost the upload or moved its offset.
+func isRetryable(err error) bool {
 	if _, ok := errors.AsType[*UnexpectedResponseError](err); ok || errors.Is(err, context.Canceled) {
 		return false
 	}
@@ -113,9 +113,9 @@ func (c *Client) putWhole(ctx context.Context, u Upload, archive io.ReaderAt) (R
 	return checkReceipt(receipt, status, u)
 }
 
-// announce announces an archive. The response has a receipt that covers u, or the upload to
+// announceUpload announces an archive. The response has a receipt that covers u, or the upload to
 // continue.
-func (c *Client) announce(ctx context.Context, u Upload) (announceResponse, error) {
+func (c *Client) announceUpload(ctx context.Context, u Upload) (announceResponse, error) {
 	req, err := c.newUploadRequest(ctx, http.MethodPut, c.episodeURL(u.Key), u)
 	if err != nil {
 		return announceResponse{}, err
@@ -123,7 +123,7 @@ func (c *Client) announce(ctx context.Context, u Upload) (announceResponse, erro
 	req.Header.Set(uploadComplete, "?0")
 	req.Header.Set(uploadLength, strconv.FormatInt(u.Size, 10))
 	var resp announceResponse
-	status, err := c.do(req, &resp, http.StatusOK, http.StatusCreated)
+	status, err := c.doRequest(req, &resp, http.StatusOK, http.StatusCreated)
 	if err != nil {
 		return announceResponse{}, err
 	}
@@ -158,7 +158,7 @@ func (c *Client) sendRemaining(ctx context.Context, u Upload, at announceRespons
 
 // checkReceipt returns the receipt if it covers u, and an error otherwise.
 func checkReceipt(receipt Receipt, status int, u Upload) (Receipt, error) {
-	if err := errors.Join(receipt.Covers(u), receipt.Store.Check()); err != nil {
+	if err := errors.Join(receipt.Covers(u), receipt.Store.Validate()); err != nil {
 		return Receipt{}, &UnexpectedResponseError{Status: status, Err: err}
 	}
 	return receipt, nil
@@ -180,9 +180,9 @@ func (c *Client) newUploadRequest(ctx context.Context, method string, to *url.UR
 	return req, nil
 }
 
-// Open begins to send an archive whose end is not known yet, and returns the upload's id. A later
-// Put continues from what [Client.Append] has sent.
-func (c *Client) Open(ctx context.Context, name episode.Name) (string, error) {
+// OpenUpload begins to send an archive whose end is not known yet, and returns the upload's id. A
+// later Put continues from what [Client.AppendPiece] has sent.
+func (c *Client) OpenUpload(ctx context.Context, name episode.Name) (string, error) {
 	key := episode.Key{Host: c.host, Name: name}
 	req, err := c.newRequest(ctx, http.MethodPut, c.episodeURL(key), nil)
 	if err != nil {
@@ -190,15 +190,16 @@ func (c *Client) Open(ctx context.Context, name episode.Name) (string, error) {
 	}
 	req.Header.Set(uploadComplete, "?0")
 	var resp announceResponse
-	status, err := c.do(req, &resp, http.StatusCreated)
+	status, err := c.doRequest(req, &resp, http.StatusCreated)
 	if err == nil && (resp.Status != unfinishedStatus || resp.Host != c.host || resp.Episode != name || resp.Upload == "" || resp.Offset != 0) {
 		err = &UnexpectedResponseError{Status: status, Err: errors.New("response does not name an opened upload")}
 	}
 	return resp.Upload, err
 }
 
-// Append sends size bytes of an archive, from offset on, to an upload that [Client.Open] began.
-func (c *Client) Append(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error {
+// AppendPiece sends size bytes of an archive, from offset on, to an upload that [Client.OpenUpload]
+// began.
+func (c *Client) AppendPiece(ctx context.Context, id string, archive io.ReaderAt, offset, size int64) error {
 	req, err := c.newRequest(ctx, http.MethodPatch, c.base.JoinPath(uploadsPath, url.PathEscape(id)), nil)
 	if err != nil {
 		return err
@@ -208,13 +209,13 @@ func (c *Client) Append(ctx context.Context, id string, archive io.ReaderAt, off
 	return err
 }
 
-// Forget discards an upload that [Client.Open] began.
-func (c *Client) Forget(ctx context.Context, id string) error {
+// CancelUpload discards an upload that [Client.OpenUpload] began.
+func (c *Client) CancelUpload(ctx context.Context, id string) error {
 	req, err := c.newRequest(ctx, http.MethodDelete, c.base.JoinPath(uploadsPath, url.PathEscape(id)), nil)
 	if err != nil {
 		return err
 	}
-	_, err = c.do(req, nil, http.StatusNoContent)
+	_, err = c.doRequest(req, nil, http.StatusNoContent)
 	return err
 }
 
@@ -241,7 +242,7 @@ func (*stalledError) Timeout() bool { return true }
 
 func (*stalledError) Temporary() bool { return true }
 
-// doWithBody is [Client.do] with a part of an archive as the body.
+// doWithBody is [Client.doRequest] with a part of an archive as the body.
 func (c *Client) doWithBody(req *http.Request, archive io.ReaderAt, offset, size int64, into any, statuses ...int) (int, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
@@ -260,7 +261,7 @@ func (c *Client) doWithBody(req *http.Request, archive io.ReaderAt, offset, size
 		req.Body, _ = part()
 		req.GetBody = part
 	}
-	return c.do(req, into, statuses...)
+	return c.doRequest(req, into, statuses...)
 }
 
 // bodyReader restarts a timer with each read.

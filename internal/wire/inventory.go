@@ -127,19 +127,19 @@ func (c *Client) Inventory(ctx context.Context, asked []InventoryQuery, readBack
 	}
 	req.Header.Set("Content-Type", "application/json")
 	var resp inventoryResponse
-	status, err := c.do(req, &resp, http.StatusOK)
+	status, err := c.doRequest(req, &resp, http.StatusOK)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := resp.check(c.host, asked); err != nil {
+	if err := resp.validate(c.host, asked); err != nil {
 		return nil, nil, &UnexpectedResponseError{Status: status, Err: err}
 	}
 	return resp.Episodes, resp.Store, nil
 }
 
-// check returns nil if these entries answer the queries. Episodes are deleted because of them.
-func (h inventoryResponse) check(host episode.Name, asked []InventoryQuery) error {
-	if err := h.Store.Check(); err != nil {
+// validate returns nil if these entries answer the queries. Episodes are deleted because of them.
+func (h inventoryResponse) validate(host episode.Name, asked []InventoryQuery) error {
+	if err := h.Store.Validate(); err != nil {
 		return err
 	}
 	if h.Host != host || len(h.Episodes) != len(asked) {

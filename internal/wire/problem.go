@@ -136,8 +136,8 @@ type problemDocument struct {
 
 const problemMediaType = "application/problem+json"
 
-// write sends p as the response.
-func (p *Problem) write(w http.ResponseWriter) {
+// writeTo sends p as the response.
+func (p *Problem) writeTo(w http.ResponseWriter) {
 	k, known := problemTypes[p.Code]
 	if !known {
 		p, k = &Problem{Code: Internal}, problemTypes[Internal]
@@ -181,7 +181,7 @@ func readProblem(resp *http.Response) error {
 	}
 	p := &Problem{Code: codeOf(doc), Detail: printable.Text(doc.Detail), Offset: doc.Offset, RetryAfter: parseRetryAfter(resp)}
 	if p.Code == OtherStore {
-		if doc.Store == nil || doc.Store.Check() != nil {
+		if doc.Store == nil || doc.Store.Validate() != nil {
 			return &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("refusal for another store does not name it")}
 		}
 		p.Store = doc.Store

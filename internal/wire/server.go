@@ -91,7 +91,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer caller.Release()
 	}
 	if err == nil { // authenticate first: an unknown client gets no other answer
-		err = h.route(w, r, caller)
+		err = h.routeRequest(w, r, caller)
 	} else {
 		w.Header().Set("Connection", "close") // refused callers get no second request
 	}
@@ -104,7 +104,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if cancelProblem(r.Context()) != nil || slices.Contains(closeAfter, problem.Code) || !h.keepAlive(conn, r) {
 		w.Header().Set("Connection", "close")
 	}
-	problem.write(w)
+	problem.writeTo(w)
 }
 
 // maxLogged bounds how many bytes of a sender's text are logged.
@@ -189,8 +189,8 @@ func (a *deadlineWriter) WriteHeader(status int) {
 // Unwrap is for [http.ResponseController].
 func (a *deadlineWriter) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// route handles a request, or returns why it is refused.
-func (h *Handler) route(w http.ResponseWriter, r *http.Request, caller Caller) error {
+// routeRequest handles a request, or returns why it is refused.
+func (h *Handler) routeRequest(w http.ResponseWriter, r *http.Request, caller Caller) error {
 	if err := h.checkKnownStore(r); err != nil {
 		return err
 	}

@@ -57,8 +57,8 @@ func (s *Store) Follows(id string) bool {
 	return s != nil && (s.ID == id || slices.Contains(s.Replaces, id))
 }
 
-// Check returns an error if s is not a valid store. A nil store is valid.
-func (s *Store) Check() error {
+// Validate returns an error if s is not a valid store. A nil store is valid.
+func (s *Store) Validate() error {
 	switch {
 	case s == nil:
 		return nil
@@ -100,7 +100,7 @@ func KnownStore(ctx context.Context) Store {
 // setKnownStore sets the header of a request.
 func setKnownStore(req *http.Request) {
 	known := KnownStore(req.Context())
-	if known.ID == "" || known.Check() != nil {
+	if known.ID == "" || known.Validate() != nil {
 		return
 	}
 	item := httpsfv.NewItem(known.ID)
@@ -126,7 +126,7 @@ func parseKnownStore(h http.Header) (Store, bool, error) {
 			known.IndexBytes, _ = bytes.(int64)
 			tail, _ := item.Params.Get("index-tail")
 			known.IndexTail, _ = tail.(string)
-			err = known.Check()
+			err = known.Validate()
 		}
 	}
 	if err != nil || !ok {

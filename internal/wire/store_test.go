@@ -127,7 +127,7 @@ func TestRequestsOfAHostThatKnowsAnotherStoreAreRefused(t *testing.T) {
 			_, err := c.Put(ctx, uploadOf(large), bytes.NewReader(large))
 			return err
 		},
-		"open":      func(ctx context.Context) error { _, err := c.Open(ctx, key.Name); return err },
+		"open":      func(ctx context.Context) error { _, err := c.OpenUpload(ctx, key.Name); return err },
 		"ping":      func(ctx context.Context) error { _, err := c.Ping(ctx); return err },
 		"inventory": func(ctx context.Context) error { _, _, err := c.Inventory(ctx, nil, false); return err },
 	}
@@ -173,7 +173,7 @@ func FuzzStore(f *testing.F) {
 	f.Add([]byte(`{"id":"4TQ7ZC5WJ2M3N6PXVB1KD8RHSE","index_bytes":9,"replaces":["A"],"more":{}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var s wire.Store
-		if json.Unmarshal(b, &s) != nil || s.Check() != nil {
+		if json.Unmarshal(b, &s) != nil || s.Validate() != nil {
 			return
 		}
 		for _, id := range append(s.Replaces, s.ID) {

@@ -200,28 +200,28 @@ func TestArchiveIsSentWhileItIsMade(t *testing.T) {
 	d := &depot{tb: t}
 	s := serve(t, handler(d))
 	c := s.client(t)
-	id, err := c.Open(t.Context(), key.Name)
+	id, err := c.OpenUpload(t.Context(), key.Name)
 	must(t, err)
 	const sent = 1 << 20
-	must(t, c.Append(t.Context(), id, bytes.NewReader(large), 0, sent/2))
-	must(t, c.Append(t.Context(), id, bytes.NewReader(large), sent/2, sent/2))
+	must(t, c.AppendPiece(t.Context(), id, bytes.NewReader(large), 0, sent/2))
+	must(t, c.AppendPiece(t.Context(), id, bytes.NewReader(large), sent/2, sent/2))
 	in := &counted{ReaderAt: bytes.NewReader(large)}
 	r, err := c.Put(t.Context(), uploadOf(large), in)
 	must(t, err)
 	if n := in.n.Load(); r.Status != wire.Stored || n > int64(len(large)-sent)+64<<10 {
 		t.Errorf("%+v after %d bytes more", r, n)
 	}
-	if err := c.Append(t.Context(), id, bytes.NewReader(large), 0, 1); !errors.Is(err, wire.NoUpload) {
+	if err := c.AppendPiece(t.Context(), id, bytes.NewReader(large), 0, 1); !errors.Is(err, wire.NoUpload) {
 		t.Errorf("after the end: %v", err)
 	}
 	if n := s.conns.Load(); n != 1 {
 		t.Errorf("%d connections", n)
 	}
-	id, err = c.Open(t.Context(), "run-8")
+	id, err = c.OpenUpload(t.Context(), "run-8")
 	must(t, err)
-	must(t, c.Append(t.Context(), id, bytes.NewReader(large), 0, 1))
-	must(t, c.Forget(t.Context(), id))
-	if err := c.Forget(t.Context(), id); !errors.Is(err, wire.NoUpload) {
+	must(t, c.AppendPiece(t.Context(), id, bytes.NewReader(large), 0, 1))
+	must(t, c.CancelUpload(t.Context(), id))
+	if err := c.CancelUpload(t.Context(), id); !errors.Is(err, wire.NoUpload) {
 		t.Errorf("given up twice: %v, want %s", err, wire.NoUpload)
 	}
 }

@@ -136,7 +136,7 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"func (f *File) Publish(to *Dir, name string) error {\n	if err := f.sync(); err != nil {\n		return err\n	}",
+				"func (f *File) Publish(to *Dir, name string) error {\n	if err := f.syncOnce(); err != nil {\n		return err\n	}",
 				"func (f *File) Publish(to *Dir, name string) error {",
 			},
 		},
@@ -146,7 +146,7 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"func (f *File) Commit(name string) error {\n	if err := f.sync(); err != nil {\n		return err\n	}",
+				"func (f *File) Commit(name string) error {\n	if err := f.syncOnce(); err != nil {\n		return err\n	}",
 				"func (f *File) Commit(name string) error {",
 			},
 		},
@@ -293,8 +293,8 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"	if err := f.sync(); err != nil {\n		return err\n	}\n	if err := f.replace(name); err != nil {",
-				"	if err := f.replace(name); err != nil {",
+				"	if err := f.syncOnce(); err != nil {\n		return err\n	}\n	if err := f.replaceName(name); err != nil {",
+				"	if err := f.replaceName(name); err != nil {",
 			},
 		},
 	},
@@ -303,8 +303,8 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"	if err := f.replace(name); err != nil {\n		return err\n	}\n	return d.Sync()",
-				"	return f.replace(name)",
+				"	if err := f.replaceName(name); err != nil {\n		return err\n	}\n	return d.Sync()",
+				"	return f.replaceName(name)",
 			},
 		},
 	},

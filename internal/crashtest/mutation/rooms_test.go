@@ -637,7 +637,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"wire/client_upload.go",
-				"errors.Join(receipt.Covers(u), receipt.Store.Check()); err != nil",
+				"errors.Join(receipt.Covers(u), receipt.Store.Validate()); err != nil",
 				"error(nil); err != nil",
 			},
 			{
@@ -768,7 +768,7 @@ var ofRooms = []mutant{
 		[]edit{
 			{
 				"shipper/pack.go",
-				"return survey, settling.Check(settle, survey.Marks, c.seen, time.Now())",
+				"return survey, settling.CheckSettled(settle, survey.Marks, c.lastObservation, time.Now())",
 				"return survey, nil",
 			},
 		},

@@ -88,6 +88,6 @@ var ofStores = []mutant{
 	{
 		"index: bytes count that are not synced",
 		killer{"durable", "TestSyncedIsWhatIsOnTheDisk"},
-		[]edit{{"durable/log.go", "func (l *Log) Synced() int64 { return l.synced.Load() }", "func (l *Log) Synced() int64 { n, _ := l.Size(); return n }"}},
+		[]edit{{"durable/log.go", "func (l *Log) SyncedSize() int64 { return l.synced.Load() }", "func (l *Log) SyncedSize() int64 { n, _ := l.Size(); return n }"}},
 	},
 }

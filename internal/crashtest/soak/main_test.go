@@ -46,8 +46,8 @@ func overlay(o *crashtest.Overlay) error {
 		return err
 	}
 	waits := []struct{ file, old, text string }{
-		{"shipper/link.go", "firstProbe = 5 * time.Second", "firstProbe = 200 * time.Millisecond"},
-		{"shipper/link.go", "maxProbe   = 2 * time.Minute", "maxProbe   = 2 * time.Second"},
+		{"shipper/link.go", "minProbeInterval = 5 * time.Second", "minProbeInterval = 200 * time.Millisecond"},
+		{"shipper/link.go", "maxProbeInterval = 2 * time.Minute", "maxProbeInterval = 2 * time.Second"},
 		{"shipper/backoff.go", "firstBackoff = 5 * time.Second", "firstBackoff = 200 * time.Millisecond"},
 		{"shipper/backoff.go", "maxBackoff   = time.Hour", "maxBackoff   = 2 * time.Second"},
 		{"admission/admission.go", "fullRetry = 5 * time.Minute", "fullRetry = time.Second"},
