@@ -11,14 +11,8 @@ import (
 
 	"cis490/internal/admission"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 )
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
 
 // TestHostsShareThePlaces: hosts that have more than their share must give way
 // when others come, and nobody else.
@@ -126,7 +120,7 @@ func TestAHostWaitsForItsOwn(t *testing.T) {
 		var free []func()
 		for range 2 {
 			done, err := p.Acquire(t.Context(), "a")
-			must(t, err)
+			fixture.Must(t, err)
 			free = append(free, done)
 		}
 		for range 2 {
@@ -163,7 +157,7 @@ func TestAShareThatNobodyClaimsIsGiven(t *testing.T) {
 		p := &admission.Limiter{Total: 4, PerHost: 4, MaxWait: 10 * time.Second}
 		take := func(host episode.Name) func() {
 			free, err := p.Acquire(t.Context(), host)
-			must(t, err)
+			fixture.Must(t, err)
 			return free
 		}
 		free := take("c")
@@ -186,7 +180,7 @@ func TestNobodyWaitsForAPlaceForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &admission.Limiter{Total: 1, PerHost: 1, MaxWait: 10 * time.Second}
 		free, err := p.Acquire(t.Context(), "a")
-		must(t, err)
+		fixture.Must(t, err)
 		start := time.Now()
 		_, err = p.Acquire(t.Context(), "b")
 		problem, _ := errors.AsType[*admission.RefusedError](err)

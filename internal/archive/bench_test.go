@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
 // recording fills an episode with size bytes: telemetry, metrics, and a blob
@@ -68,12 +69,12 @@ func packAll(b *testing.B, l *lab, p *archive.Packer) {
 	var s archive.Survey
 	for b.Loop() {
 		tree, err := l.open(archive.Limits{})
-		l.must(err)
+		fixture.Must(l, err)
 		s, err = tree.Survey(b.Context())
-		l.must(err)
+		fixture.Must(l, err)
 		out = 0
-		l.must(p.Pack(b.Context(), &out, tree, s))
-		l.must(tree.Close())
+		fixture.Must(l, p.Pack(b.Context(), &out, tree, s))
+		fixture.Must(l, tree.Close())
 	}
 	runtime.ReadMemStats(&after)
 	perCPU(b, began, s)
@@ -125,7 +126,7 @@ func BenchmarkSystemTools(b *testing.B) {
 				}
 			}
 			s, err := l.survey()
-			l.must(err)
+			fixture.Must(l, err)
 			perCPU(b, began, s)
 			b.ReportMetric(float64(s.Size)/float64(out), "ratio")
 		})

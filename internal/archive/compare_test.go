@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
 // TestWhatIsNotContentIsNoDifference: what an installer's chown -R, chmod and
@@ -29,14 +30,14 @@ func TestWhatIsNotContentIsNoDifference(t *testing.T) {
 	}
 	compare("nothing")
 	for _, rel := range []string{"", "telemetry.csv", "telemetry", "meta.json"} {
-		l.must(os.Chmod(l.path(rel), 0o711))
-		l.must(os.Chtimes(l.path(rel), time.Now(), time.Unix(1, 0)))
+		fixture.Must(l, os.Chmod(l.path(rel), 0o711))
+		fixture.Must(l, os.Chtimes(l.path(rel), time.Now(), time.Unix(1, 0)))
 		if os.Getuid() == 0 {
-			l.must(os.Lchown(l.path(rel), 4900, 4900))
+			fixture.Must(l, os.Lchown(l.path(rel), 4900, 4900))
 		}
 	}
 	compare("chown, chmod and touch")
-	l.must(os.Remove(l.path("fifo")))
+	fixture.Must(l, os.Remove(l.path("fifo")))
 	compare("a FIFO went")
 	mkfifo(t, l.path("fifo-2"))
 	compare("a FIFO came")
@@ -52,35 +53,35 @@ func TestEveryDifferenceIsFound(t *testing.T) {
 		{"content", func(l *lab) { l.write("telemetry.csv", "9,9,9\n") }, "telemetry"},
 		{"last byte of a long file", func(l *lab) {
 			b, err := os.ReadFile(l.path("blob.bin"))
-			l.must(err)
+			fixture.Must(l, err)
 			b[len(b)-1]++
-			l.must(os.WriteFile(l.path("blob.bin"), b, 0o644))
+			fixture.Must(l, os.WriteFile(l.path("blob.bin"), b, 0o644))
 		}, "blob.bin"},
 		{"longer", func(l *lab) { l.append("telemetry.csv", "x") }, "telemetry"},
-		{"shorter", func(l *lab) { l.must(os.Truncate(l.path("telemetry.csv"), 2)) }, "telemetry"},
+		{"shorter", func(l *lab) { fixture.Must(l, os.Truncate(l.path("telemetry.csv"), 2)) }, "telemetry"},
 		{"target", func(l *lab) {
-			l.must(os.Remove(l.path("link-abs")))
-			l.must(os.Symlink("/etc/passwe", l.path("link-abs")))
+			fixture.Must(l, os.Remove(l.path("link-abs")))
+			fixture.Must(l, os.Symlink("/etc/passwe", l.path("link-abs")))
 		}, "link-abs"},
 		{"type", func(l *lab) {
-			l.must(os.Remove(l.path("telemetry.csv")))
-			l.must(os.Symlink("telemetry.csv", l.path("telemetry.csv")))
+			fixture.Must(l, os.Remove(l.path("telemetry.csv")))
+			fixture.Must(l, os.Symlink("telemetry.csv", l.path("telemetry.csv")))
 		}, "telemetry.csv"},
 		{"became a directory", func(l *lab) {
-			l.must(os.Remove(l.path("done.marker")))
-			l.must(os.Mkdir(l.path("done.marker"), 0o755))
+			fixture.Must(l, os.Remove(l.path("done.marker")))
+			fixture.Must(l, os.Mkdir(l.path("done.marker"), 0o755))
 		}, "done.marker"},
-		{"renamed", func(l *lab) { l.must(os.Rename(l.path("telemetry.csv"), l.path("telemetry.csw"))) }, "telemetry.csw"},
+		{"renamed", func(l *lab) { fixture.Must(l, os.Rename(l.path("telemetry.csv"), l.path("telemetry.csw"))) }, "telemetry.csw"},
 		{"new", func(l *lab) { l.write("zzz\n", "") }, `zzz\n`},
-		{"gone, the last one", func(l *lab) { l.must(os.RemoveAll(l.path("zz"))) }, "zz"},
-		{"gone", func(l *lab) { l.must(os.Remove(l.path("done.marker"))) }, ""},
-		{"no meta.json", func(l *lab) { l.must(os.Remove(l.path("meta.json"))) }, ""},
-		{"became a FIFO", func(l *lab) { l.must(os.Remove(l.path("done.marker"))); mkfifo(l, l.path("done.marker")) }, ""},
+		{"gone, the last one", func(l *lab) { fixture.Must(l, os.RemoveAll(l.path("zz"))) }, "zz"},
+		{"gone", func(l *lab) { fixture.Must(l, os.Remove(l.path("done.marker"))) }, ""},
+		{"no meta.json", func(l *lab) { fixture.Must(l, os.Remove(l.path("meta.json"))) }, ""},
+		{"became a FIFO", func(l *lab) { fixture.Must(l, os.Remove(l.path("done.marker"))); mkfifo(l, l.path("done.marker")) }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := odd(t)
 			l.noise("blob.bin", 300<<10)
-			l.must(os.Mkdir(l.path("zz"), 0o755))
+			fixture.Must(l, os.Mkdir(l.path("zz"), 0o755))
 			packed, _ := l.pack()
 			c.do(l)
 			_, err := archive.Compare(t.Context(), bytes.NewReader(packed), l.tree(archive.Limits{}))
@@ -122,7 +123,7 @@ func TestChangeUnderCompareIsSeen(t *testing.T) {
 		packed, _ := l.pack()
 		// The archive's last bytes are read after blob.bin was opened and
 		// before the walk has ended.
-		change := &onRead{func() { l.must(os.Chmod(l.path(rel), 0o640)) }}
+		change := &onRead{func() { fixture.Must(l, os.Chmod(l.path(rel), 0o640)) }}
 		r := io.MultiReader(bytes.NewReader(packed[:200<<10]), change, bytes.NewReader(packed[200<<10:]))
 		_, err := archive.Compare(t.Context(), r, l.tree(archive.Limits{}))
 		if rel == "telemetry.csv" { // not read yet, and a mode is no difference

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
 // TestSpecialFilesAreSkippedAndNamed: a monitor's socket must not hold an
@@ -27,11 +28,11 @@ func TestSpecialFilesAreSkippedAndNamed(t *testing.T) {
 	mkfifo(t, l.path("fifo\x1b[2J\n"))
 	addr := &net.UnixAddr{Name: l.path("qmp.sock"), Net: "unix"}
 	sock, err := net.ListenUnix("unix", addr)
-	l.must(err)
+	fixture.Must(l, err)
 	defer sock.Close()
 	want := 2
 	if os.Getuid() == 0 {
-		l.must(unix.Mknod(l.path("null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+		fixture.Must(l, unix.Mknod(l.path("null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
 		want++
 	}
 	packed, s := l.pack()
@@ -59,7 +60,7 @@ func TestSkipsAreBounded(t *testing.T) {
 		mkfifo(t, l.path("f"+strings.Repeat("x", i)))
 	}
 	s, err := l.survey()
-	l.must(err)
+	fixture.Must(l, err)
 	if s.Skipped.Count != 40 || len(s.Skipped.First) != 16 {
 		t.Errorf("got %d, %d of them named", s.Skipped.Count, len(s.Skipped.First))
 	}
@@ -70,12 +71,12 @@ func TestForeignHardLinkIsNotRead(t *testing.T) {
 	needRoot(t)
 	l := usual(t)
 	secret := filepath.Join(l.parent, "secret")
-	l.must(os.WriteFile(secret, []byte("secret"), 0o600))
-	l.must(os.Chown(secret, 4900, 4900))
-	l.must(os.Link(secret, l.path("loot")))
+	fixture.Must(l, os.WriteFile(secret, []byte("secret"), 0o600))
+	fixture.Must(l, os.Chown(secret, 4900, 4900))
+	fixture.Must(l, os.Link(secret, l.path("loot")))
 	own := filepath.Join(l.parent, "own")
-	l.must(os.WriteFile(own, []byte("own"), 0o600))
-	l.must(os.Link(own, l.path("own")))
+	fixture.Must(l, os.WriteFile(own, []byte("own"), 0o600))
+	fixture.Must(l, os.Link(own, l.path("own")))
 	packed, s := l.pack()
 	_, contents := members(t, packed)
 	if _, there := contents["ep-1/loot"]; there || s.Skipped.Count != 1 {
@@ -85,8 +86,8 @@ func TestForeignHardLinkIsNotRead(t *testing.T) {
 		t.Error("the owner's own linked file is missing")
 	}
 	// As meta.json, which is visited first, it is skipped like any other.
-	l.must(os.Remove(l.path("meta.json")))
-	l.must(os.Link(secret, l.path("meta.json")))
+	fixture.Must(l, os.Remove(l.path("meta.json")))
+	fixture.Must(l, os.Link(secret, l.path("meta.json")))
 	packed, s = l.pack()
 	if names, _ := members(t, packed); slices.Contains(names, "ep-1/meta.json") || s.Skipped.Count != 2 {
 		t.Errorf("packed %q, skipped %+v", names, s.Skipped)
@@ -97,7 +98,7 @@ func TestForeignHardLinkIsNotRead(t *testing.T) {
 func TestMountPointIsSkipped(t *testing.T) {
 	needRoot(t)
 	l := usual(t)
-	l.must(os.Mkdir(l.path("mnt"), 0o755))
+	fixture.Must(l, os.Mkdir(l.path("mnt"), 0o755))
 	if err := unix.Mount("tmpfs", l.path("mnt"), "tmpfs", 0, ""); err != nil {
 		t.Skip("cannot mount: ", err)
 	}
@@ -113,14 +114,14 @@ func TestMountPointIsSkipped(t *testing.T) {
 // TestOnlyADirectoryIsAnEpisode.
 func TestOnlyADirectoryIsAnEpisode(t *testing.T) {
 	l := usual(t)
-	l.must(os.Rename(l.episode, filepath.Join(l.parent, "real")))
+	fixture.Must(l, os.Rename(l.episode, filepath.Join(l.parent, "real")))
 	if _, err := l.open(archive.Limits{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: got %v", err)
 	}
-	l.must(os.Symlink("real", l.episode))
+	fixture.Must(l, os.Symlink("real", l.episode))
 	_, err := l.open(archive.Limits{})
 	unfit(t, err, "ep-1 is not a directory")
-	l.must(os.Remove(l.episode))
+	fixture.Must(l, os.Remove(l.episode))
 	mkfifo(t, l.episode)
 	_, err = l.open(archive.Limits{})
 	unfit(t, err, "ep-1 is not a directory")
@@ -136,13 +137,13 @@ func TestCapsHoldTheEpisode(t *testing.T) {
 		names string
 	}{
 		{"bytes", func(l *lab) { l.noise("big\n", 1<<20) }, `"big\n"`},
-		{"sparse", func(l *lab) { l.write("hole", ""); l.must(os.Truncate(l.path("hole"), 100<<30)) }, "107374182400 bytes"},
+		{"sparse", func(l *lab) { l.write("hole", ""); fixture.Must(l, os.Truncate(l.path("hole"), 100<<30)) }, "107374182400 bytes"},
 		{"entries", func(l *lab) {
 			for i := range 60 {
 				l.write("many/"+strings.Repeat("x", 1+i), "")
 			}
 		}, "more than 50 entries"},
-		{"depth", func(l *lab) { l.must(os.MkdirAll(l.path("1/2/3/4/5/6"), 0o755)) }, `"1/2/3/4/5/6" lies deeper`},
+		{"depth", func(l *lab) { fixture.Must(l, os.MkdirAll(l.path("1/2/3/4/5/6"), 0o755)) }, `"1/2/3/4/5/6" lies deeper`},
 		{"path", func(l *lab) { l.write("d/"+strings.Repeat("p", 99), "") }, "100 bytes"},
 		{"empty meta.json", func(l *lab) { l.write("meta.json", "") }, "meta.json is empty"},
 	} {
@@ -181,9 +182,9 @@ func TestAtTheCapsIsFit(t *testing.T) {
 func TestManyNamesAreNotCollected(t *testing.T) {
 	l := usual(t)
 	dir := l.path("many")
-	l.must(os.Mkdir(dir, 0o755))
+	fixture.Must(l, os.Mkdir(dir, 0o755))
 	for i := range 8_000 {
-		l.must(os.Symlink("x", filepath.Join(dir, fmt.Sprintf("%0100d", i))))
+		fixture.Must(l, os.Symlink("x", filepath.Join(dir, fmt.Sprintf("%0100d", i))))
 	}
 	tree := l.tree(archive.Limits{Entries: 100})
 	got := allocated(func() {
@@ -206,7 +207,7 @@ func TestLongNamesAreBounded(t *testing.T) {
 	}
 	l := usual(t)
 	for i := range 70_000 {
-		l.must(os.Symlink("x", l.path(fmt.Sprintf("%0255d", i))))
+		fixture.Must(l, os.Symlink("x", l.path(fmt.Sprintf("%0255d", i))))
 	}
 	_, err := l.survey()
 	unfit(t, err, "too many long names")
@@ -218,15 +219,15 @@ func TestDeepTreeIsHeld(t *testing.T) {
 	l := usual(t)
 	at := l.episode
 	root, err := os.OpenRoot(at)
-	l.must(err)
+	fixture.Must(l, err)
 	for range 300 {
-		l.must(root.Mkdir(strings.Repeat("d", 20), 0o755))
+		fixture.Must(l, root.Mkdir(strings.Repeat("d", 20), 0o755))
 		next, err := root.OpenRoot(strings.Repeat("d", 20))
-		l.must(err)
-		l.must(root.Close())
+		fixture.Must(l, err)
+		fixture.Must(l, root.Close())
 		root = next
 	}
-	l.must(root.Close())
+	fixture.Must(l, root.Close())
 	_, err = l.survey()
 	unfit(t, err, "lies deeper than 64 directories")
 }
@@ -241,10 +242,10 @@ func TestUnreadableIsHeld(t *testing.T) {
 	}{{"file", "telemetry.csv", 0}, {"directory", "telemetry", 0}, {"directory without x", "telemetry", 0o444}} {
 		t.Run(c.name, func(t *testing.T) {
 			l := usual(t)
-			l.must(os.Chmod(l.path(c.path), c.mode))
+			fixture.Must(l, os.Chmod(l.path(c.path), c.mode))
 			defer os.Chmod(l.path(c.path), 0o755)
-			l.must(os.Chmod(filepath.Dir(l.parent), 0o755))
-			l.must(os.Chmod(l.parent, 0o755))
+			fixture.Must(l, os.Chmod(filepath.Dir(l.parent), 0o755))
+			fixture.Must(l, os.Chmod(l.parent, 0o755))
 			tree := l.tree(archive.Limits{})
 			if os.Getuid() == 0 {
 				runtime.LockOSThread()
@@ -269,8 +270,8 @@ func TestSwapsNeverLeadOutside(t *testing.T) {
 	l := usual(t)
 	secret := strings.Repeat("SECRET", 100)
 	outside := filepath.Join(l.parent, "outside")
-	l.must(os.Mkdir(outside, 0o755))
-	l.must(os.WriteFile(filepath.Join(outside, "victim"), []byte(secret), 0o644))
+	fixture.Must(l, os.Mkdir(outside, 0o755))
+	fixture.Must(l, os.WriteFile(filepath.Join(outside, "victim"), []byte(secret), 0o644))
 	stop := make(chan struct{})
 	var swapper sync.WaitGroup
 	swapper.Go(func() { l.swap(stop, outside) })

@@ -17,6 +17,7 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 )
 
 const name = episode.Name("ep-1")
@@ -32,7 +33,7 @@ func newLab(t testing.TB) *lab {
 	t.Helper()
 	l := &lab{TB: t, parent: t.TempDir()}
 	l.episode = filepath.Join(l.parent, string(name))
-	l.must(os.Mkdir(l.episode, 0o755))
+	fixture.Must(l, os.Mkdir(l.episode, 0o755))
 	return l
 }
 
@@ -46,19 +47,12 @@ func usual(t testing.TB) *lab {
 	return l
 }
 
-func (l *lab) must(err error) {
-	l.Helper()
-	if err != nil {
-		l.Fatal(err)
-	}
-}
-
 func (l *lab) path(rel string) string { return l.episode + "/" + rel }
 
 func (l *lab) write(rel, content string) {
 	l.Helper()
-	l.must(os.MkdirAll(filepath.Dir(l.path(rel)), 0o755))
-	l.must(os.WriteFile(l.path(rel), []byte(content), 0o644))
+	fixture.Must(l, os.MkdirAll(filepath.Dir(l.path(rel)), 0o755))
+	fixture.Must(l, os.WriteFile(l.path(rel), []byte(content), 0o644))
 }
 
 // noise writes n bytes that do not compress, so that a Pack of them writes.
@@ -73,7 +67,7 @@ func (l *lab) noise(rel string, n int) {
 func (l *lab) tree(limits archive.Limits) *archive.Tree {
 	l.Helper()
 	t, err := l.open(limits)
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { t.Close() })
 	return t
 }
@@ -81,7 +75,7 @@ func (l *lab) tree(limits archive.Limits) *archive.Tree {
 func (l *lab) open(limits archive.Limits) (*archive.Tree, error) {
 	l.Helper()
 	parent, err := os.Open(l.parent)
-	l.must(err)
+	fixture.Must(l, err)
 	defer parent.Close()
 	return archive.OpenTree(parent, string(name), name, limits)
 }
@@ -96,9 +90,9 @@ func (l *lab) pack() ([]byte, archive.Survey) {
 	l.Helper()
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(l.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	var b bytes.Buffer
-	l.must(archive.NewPacker().Pack(l.Context(), &b, tree, s))
+	fixture.Must(l, archive.NewPacker().Pack(l.Context(), &b, tree, s))
 	return b.Bytes(), s
 }
 
@@ -107,7 +101,7 @@ func (l *lab) packDuring(during func()) error {
 	l.Helper()
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(l.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	done := false
 	err = archive.NewPacker().Pack(l.Context(), writerFunc(func(p []byte) (int, error) {
 		if !done {

@@ -13,6 +13,7 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // lease takes a lease on a file, as its owner can. The kernel makes whoever opens the
@@ -20,10 +21,10 @@ import (
 func (l *lab) lease(rel string) {
 	l.Helper()
 	f, err := os.Open(l.path(rel))
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { f.Close() })
 	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-	l.must(err)
+	fixture.Must(l, err)
 }
 
 // TestLeasedFileIsNotWaitedFor: it is named, and nobody is to hold the episode for it.
@@ -32,7 +33,7 @@ func TestLeasedFileIsNotWaitedFor(t *testing.T) {
 	packed, _ := l.pack()
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	l.lease("telemetry/a.jsonl")
 	for what, do := range map[string]func(*archive.Tree) error{
 		"Survey": func(t *archive.Tree) error { _, err := t.Survey(context.Background()); return err },
@@ -69,7 +70,7 @@ func TestLeasedFileIsNotWaitedFor(t *testing.T) {
 func TestDirectoryCannotBeLeased(t *testing.T) {
 	l := usual(t)
 	f, err := os.Open(l.path("telemetry"))
-	l.must(err)
+	fixture.Must(l, err)
 	defer f.Close()
 	for _, kind := range []int{unix.F_RDLCK, unix.F_WRLCK} {
 		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, kind); !errors.Is(err, unix.EINVAL) {

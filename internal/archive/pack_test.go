@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
 // odd fills a lab with names and nodes that trip tar readers.
@@ -27,22 +28,22 @@ func odd(t testing.TB) *lab {
 	} {
 		l.write("odd/"+s, "content of "+s)
 	}
-	l.must(os.Mkdir(l.path("empty"), 0o700))
+	fixture.Must(l, os.Mkdir(l.path("empty"), 0o700))
 	l.write("run.sh", "#!/bin/sh\n")
-	l.must(os.Chmod(l.path("run.sh"), os.ModeSetuid|0o755))
+	fixture.Must(l, os.Chmod(l.path("run.sh"), os.ModeSetuid|0o755))
 	for to, from := range map[string]string{
 		"/etc/passwd": "link-abs", "../../outside": "link-up", "telemetry": "link-dir", "nowhere": "link-dangling",
 		strings.Repeat("t", 4000): "link-long", "\xe9\n": "link-latin",
 	} {
-		l.must(os.Symlink(to, l.path(from)))
+		fixture.Must(l, os.Symlink(to, l.path(from)))
 	}
-	l.must(os.Link(l.path("telemetry.csv"), l.path("telemetry-again.csv")))
+	fixture.Must(l, os.Link(l.path("telemetry.csv"), l.path("telemetry-again.csv")))
 	for i, s := range []string{"telemetry.csv", "done.marker", "telemetry/a.jsonl", "telemetry"} {
 		when := time.Unix(1_700_000_000+int64(i), int64(i)*123_456_789)
-		l.must(os.Chtimes(l.path(s), when, when))
+		fixture.Must(l, os.Chtimes(l.path(s), when, when))
 	}
 	old := time.Date(1969, 7, 20, 20, 17, 40, 500_000_000, time.UTC)
-	l.must(os.Chtimes(l.path("run.sh"), old, old))
+	fixture.Must(l, os.Chtimes(l.path("run.sh"), old, old))
 	return l
 }
 
@@ -52,7 +53,7 @@ func TestSystemToolsUnpackTheSourceTree(t *testing.T) {
 	l := odd(t)
 	packed, _ := l.pack()
 	plain := run(t, packed, "zstd", "-d", "-c")
-	l.must(os.Chmod(l.path("run.sh"), 0o755)) // set-uid is not packed
+	fixture.Must(l, os.Chmod(l.path("run.sh"), 0o755)) // set-uid is not packed
 	for _, c := range []struct {
 		program   string
 		tick      time.Duration
@@ -88,7 +89,7 @@ func TestOneFrameWithChecksumAndSize(t *testing.T) {
 			l.write("calls.jsonl", strings.Repeat(`{"ts":12345,"call":"NtCreateFile"}`+"\n", c.text/35))
 			packed, s := l.pack()
 			file := filepath.Join(t.TempDir(), "x.tar.zst")
-			l.must(os.WriteFile(file, packed, 0o600))
+			fixture.Must(l, os.WriteFile(file, packed, 0o600))
 			facts := run(t, nil, "zstd", "-l", "-v", file)
 			for _, want := range []string{"# Zstandard Frames: 1\n", "Check: XXH64"} {
 				if !strings.Contains(facts, want) {
@@ -118,7 +119,7 @@ func TestSurveyTellsTheArchive(t *testing.T) {
 		t.Errorf("surveyed %d entries, %d bytes, skipped %+v; archive has %d, %d", s.Entries, s.Bytes, s.Skipped, len(names), bytes)
 	}
 	again, err := l.survey()
-	l.must(err)
+	fixture.Must(l, err)
 	if d := cmp.Diff(s, again); d != "" {
 		t.Errorf("two surveys of an untouched tree differ:\n%s", d)
 	}
@@ -136,9 +137,9 @@ func TestSameTreeSameBytes(t *testing.T) {
 	want, _ := l.pack()
 	packsTheSame(t, archive.NewPacker(), l, other, want)
 	if os.Getuid() == 0 { // an owner is no part of an archive
-		l.must(os.Chown(l.path("telemetry.csv"), 4900, 4900))
-		l.must(os.Chown(l.path("telemetry"), 4900, 4900))
-		l.must(os.Chown(l.episode, 4900, 4900))
+		fixture.Must(l, os.Chown(l.path("telemetry.csv"), 4900, 4900))
+		fixture.Must(l, os.Chown(l.path("telemetry"), 4900, 4900))
+		fixture.Must(l, os.Chown(l.episode, 4900, 4900))
 	}
 	if got, _ := l.pack(); !bytes.Equal(got, want) {
 		t.Error("a chown changed the bytes")
@@ -150,8 +151,8 @@ func TestSameTreeSameBytes(t *testing.T) {
 	var b bytes.Buffer
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
-	l.must(archive.NewPackerOf(2).Pack(t.Context(), &b, tree, s))
+	fixture.Must(l, err)
+	fixture.Must(l, archive.NewPackerOf(2).Pack(t.Context(), &b, tree, s))
 	for _, goroutines := range []int{2, 3} {
 		packsTheSame(t, archive.NewPackerOf(goroutines), l, other, b.Bytes())
 	}
@@ -163,14 +164,14 @@ func packsTheSame(t *testing.T, p *archive.Packer, l, other *lab, want []byte) {
 	t.Helper()
 	tree, otherTree := l.tree(archive.Limits{}), other.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	so, err := otherTree.Survey(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	for range 3 {
-		l.must(p.Pack(t.Context(), &bytes.Buffer{}, otherTree, so))
+		fixture.Must(l, p.Pack(t.Context(), &bytes.Buffer{}, otherTree, so))
 		wantChanged(t, p.Pack(t.Context(), &bytes.Buffer{}, otherTree, s))
 		var b bytes.Buffer
-		l.must(p.Pack(t.Context(), &b, tree, s))
+		fixture.Must(l, p.Pack(t.Context(), &b, tree, s))
 		if !bytes.Equal(b.Bytes(), want) {
 			t.Fatal("the same tree gave other bytes")
 		}
@@ -198,8 +199,8 @@ func TestMetaIsFirst(t *testing.T) {
 func TestHeadersNameNobody(t *testing.T) {
 	l := odd(t)
 	if os.Getuid() == 0 {
-		l.must(os.Chown(l.path("run.sh"), 4900, 4901))
-		l.must(os.Chmod(l.path("run.sh"), os.ModeSetuid|0o755))
+		fixture.Must(l, os.Chown(l.path("run.sh"), 4900, 4901))
+		fixture.Must(l, os.Chmod(l.path("run.sh"), os.ModeSetuid|0o755))
 	}
 	packed, _ := l.pack()
 	out := run(t, []byte(run(t, packed, "zstd", "-d", "-c")), "python3", "-c", `
@@ -220,7 +221,7 @@ func TestPackStopsWhenCancelled(t *testing.T) {
 	l.noise("blob.bin", 8<<20)
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	written := 0
 	err = archive.NewPacker().Pack(ctx, writerFunc(func(p []byte) (int, error) {
@@ -244,7 +245,7 @@ func TestWriteErrorIsPassedOn(t *testing.T) {
 	for _, noise := range []int{0, 1 << 20} { // at Close, and under way
 		l.noise("blob.bin", noise)
 		s, err := tree.Survey(t.Context())
-		l.must(err)
+		fixture.Must(l, err)
 		err = archive.NewPacker().Pack(t.Context(), writerFunc(func([]byte) (int, error) { return 0, full }), tree, s)
 		if !errors.Is(err, full) {
 			t.Errorf("got %v", err)
@@ -259,7 +260,7 @@ func TestWhoEndsEarlyIsAlone(t *testing.T) {
 	l.noise("blob.bin", 9<<20)
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	full := errors.New("full")
 	for goroutines := range 4 {
 		for _, at := range []int{0, 1, 1 << 20, 5 << 20, 9 << 20} {

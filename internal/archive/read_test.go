@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 )
 
 // TestDamageIsFound: every cut is; a flipped bit is, or does no harm, as some
@@ -236,7 +237,7 @@ func TestHugeWindowIsRefused(t *testing.T) {
 func TestSparseMembersAreRefused(t *testing.T) {
 	l := usual(t)
 	l.write("hole", "")
-	l.must(os.Truncate(l.path("hole"), 1<<40))
+	fixture.Must(l, os.Truncate(l.path("hole"), 1<<40))
 	for _, format := range []string{"gnu", "posix"} {
 		plain := run(t, nil, "tar", "-c", "-S", "--format="+format, "-C", l.parent, "ep-1")
 		b := run(t, []byte(plain), "zstd", "-q", "-c")

@@ -9,14 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
+	"cis490/internal/fixture"
+)
 
 // needRoot skips a test that mounts, and fails it where CI promised that it runs.
 func needRoot(tb testing.TB, err error) {
@@ -49,8 +44,8 @@ var makers = map[string][]string{
 func image(tb testing.TB, kind string) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "image")
-	must(tb, os.WriteFile(path, nil, 0o600))
-	must(tb, os.Truncate(path, 320<<20))
+	fixture.Must(tb, os.WriteFile(path, nil, 0o600))
+	fixture.Must(tb, os.Truncate(path, 320<<20))
 	argv := append(makers[kind], path)
 	needRoot(tb, run(argv[0], argv[1:]...))
 	return path
@@ -78,7 +73,7 @@ func mount(tb testing.TB, image string) (path string, unmount func()) {
 func openFile(tb testing.TB, path string) *os.File {
 	tb.Helper()
 	f, err := os.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { f.Close() })
 	return f
 }
@@ -87,15 +82,15 @@ func openFile(tb testing.TB, path string) *os.File {
 func identify(tb testing.TB, root, name, serial string) Identity {
 	tb.Helper()
 	dir, err := os.Open(root)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer dir.Close()
 	v, err := OpenDisk(dir, serial)
-	must(tb, err)
+	fixture.Must(tb, err)
 	f, err := os.Open(filepath.Join(root, name))
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	id, err := v.Identify(f)
-	must(tb, err)
+	fixture.Must(tb, err)
 	return id
 }
 
@@ -126,7 +121,7 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 			img := image(t, kind)
 			path, unmount := mount(t, img)
 			for _, name := range []string{"a", "b"} {
-				must(t, os.WriteFile(filepath.Join(path, name), []byte(name), 0o640))
+				fixture.Must(t, os.WriteFile(filepath.Join(path, name), []byte(name), 0o640))
 			}
 			a, b := identify(t, path, "a", "S1"), identify(t, path, "b", "S1")
 			if a.File == b.File || a.OnDisk == b.OnDisk {
@@ -134,13 +129,13 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 			}
 			unmount()
 			copied := filepath.Join(t.TempDir(), "copy")
-			must(t, run("cp", "--sparse=always", img, copied))
+			fixture.Must(t, run("cp", "--sparse=always", img, copied))
 			path, unmount = mount(t, img)
 			if again := identify(t, path, "a", "S1"); again != a {
 				t.Errorf("after a mount: %x, want %x", again, a)
 			}
-			must(t, os.Remove(filepath.Join(path, "a")))
-			must(t, os.WriteFile(filepath.Join(path, "a"), []byte("a"), 0o640))
+			fixture.Must(t, os.Remove(filepath.Join(path, "a")))
+			fixture.Must(t, os.WriteFile(filepath.Join(path, "a"), []byte("a"), 0o640))
 			if again := identify(t, path, "a", "S1"); again.File == a.File {
 				t.Error("a later file of the name is the same")
 			}
@@ -213,14 +208,14 @@ func TestSerialNumbersOfDisks(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		for name, text := range c.files {
-			must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
-			must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+			fixture.Must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+			fixture.Must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 		}
-		must(t, os.WriteFile(filepath.Join(dir, "size"), []byte("1024\n"), 0o644))
+		fixture.Must(t, os.WriteFile(filepath.Join(dir, "size"), []byte("1024\n"), 0o644))
 		at := dir
 		if c.part {
 			at = filepath.Join(dir, "part1")
-			must(t, errors.Join(os.Mkdir(at, 0o755), os.WriteFile(filepath.Join(at, "partition"), []byte("1\n"), 0o644),
+			fixture.Must(t, errors.Join(os.Mkdir(at, 0o755), os.WriteFile(filepath.Join(at, "partition"), []byte("1\n"), 0o644),
 				os.WriteFile(filepath.Join(at, "size"), []byte("7\n"), 0o644), os.WriteFile(filepath.Join(at, "start"), []byte("2048\n"), 0o644)))
 		}
 		part := map[bool]string{false: "1024", true: "1024 from 2048"}[c.part]
@@ -236,7 +231,7 @@ func TestSerialNumbersOfDisks(t *testing.T) {
 func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 	disk := t.TempDir()
 	write := func(name, text string) {
-		must(t, errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(disk, name)), 0o755), os.WriteFile(filepath.Join(disk, name), []byte(text), 0o644)))
+		fixture.Must(t, errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(disk, name)), 0o755), os.WriteFile(filepath.Join(disk, name), []byte(text), 0o644)))
 	}
 	write("size", "1000215216\n")
 	write("wwid", "eui.0025385b71b0a1c2\n")
@@ -265,7 +260,7 @@ func TestDevicesOfOneBootDiffer(t *testing.T) {
 	path, _ := mount(t, image(t, "ext4"))
 	f := openFile(t, path)
 	st, err := stat(f)
-	must(t, err)
+	fixture.Must(t, err)
 	v := machine{boot: "b1"}.newVolume(f, "u", "", "")
 	if want := fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor); v.Lifetime != UntilReboot || !strings.Contains(v.disk, want) {
 		t.Errorf("got %q, want the device %s in it", v.disk, want)
@@ -276,7 +271,7 @@ func TestDevicesOfOneBootDiffer(t *testing.T) {
 // the daemon must know one boot.
 func TestBootIDIsSpelledInOneWay(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "boot_id")
-	must(t, os.WriteFile(file, []byte("85D4a754-f62d-4362-9b54-c721f00b2b3b\n"), 0o644))
+	fixture.Must(t, os.WriteFile(file, []byte("85D4a754-f62d-4362-9b54-c721f00b2b3b\n"), 0o644))
 	const want, other = "85d4a754f62d43629b54c721f00b2b3b", "00000000f62d43629b54c721f00b2b3b"
 	for _, c := range []struct{ file, environment, want string }{
 		{file, "", want},

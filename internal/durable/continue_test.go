@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // TestContinueGoesOnBehindWhatWasDurable: what a crash left behind that is cut off,
@@ -17,13 +18,13 @@ import (
 func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
 	d, path := open(t)
 	f := create(t, d, "part", "durable")
-	must(t, f.Checkpoint("progress", []byte{7}))
+	fixture.Must(t, f.Checkpoint("progress", []byte{7}))
 	_, err := f.Write([]byte(", and this was not"))
-	must(t, errors.Join(err, f.Close()))
+	fixture.Must(t, errors.Join(err, f.Close()))
 	f, err = d.Continue("part", 7)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = f.Write([]byte("!"))
-	must(t, errors.Join(err, f.Commit("whole")))
+	fixture.Must(t, errors.Join(err, f.Commit("whole")))
 	if got := read(t, filepath.Join(path, "whole")); got != "durable!" {
 		t.Errorf("the file holds %q", got)
 	}
@@ -33,9 +34,9 @@ func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
 func TestContinueNeedsTheBytes(t *testing.T) {
 	d, path := open(t)
 	write(t, filepath.Join(path, "short"), "123456")
-	must(t, os.Mkdir(filepath.Join(path, "dir"), 0o700))
-	must(t, os.Symlink("short", filepath.Join(path, "link")))
-	must(t, unix.Mkfifo(filepath.Join(path, "fifo"), 0o600))
+	fixture.Must(t, os.Mkdir(filepath.Join(path, "dir"), 0o700))
+	fixture.Must(t, os.Symlink("short", filepath.Join(path, "link")))
+	fixture.Must(t, unix.Mkfifo(filepath.Join(path, "fifo"), 0o600))
 	for name, missing := range map[string]bool{"short": true, "none": true, "fifo": true, "dir": false, "link": false} {
 		f, err := d.Continue(name, 7)
 		if err == nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 func TestNothingIsReplaced(t *testing.T) {
@@ -25,12 +26,12 @@ func TestNothingIsReplaced(t *testing.T) {
 		}},
 		{"Commit", func(d, _ *durable.Dir) error {
 			f, err := d.Create("new", 0o600)
-			must(t, err)
+			fixture.Must(t, err)
 			return f.Commit("taken")
 		}},
 		{"Publish", func(d, to *durable.Dir) error {
 			f, err := to.Create("new", 0o600)
-			must(t, err)
+			fixture.Must(t, err)
 			defer f.Discard()
 			return f.Publish(d, "taken")
 		}},
@@ -60,7 +61,7 @@ func TestNothingIsReplaced(t *testing.T) {
 func TestNamesStayInTheDirectory(t *testing.T) {
 	d, path := open(t)
 	write(t, filepath.Join(path, "file"), "x")
-	must(t, os.Mkdir(filepath.Join(path, "sub"), 0o700))
+	fixture.Must(t, os.Mkdir(filepath.Join(path, "sub"), 0o700))
 	f := create(t, d, "open", "x")
 	defer f.Discard()
 	calls := map[string]func(name string) error{
@@ -99,9 +100,9 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	d, path := open(t)
 	outside := t.TempDir()
 	write(t, filepath.Join(outside, "secret"), "secret")
-	must(t, os.Symlink(filepath.Join(outside, "secret"), filepath.Join(path, "file")))
-	must(t, os.Symlink(filepath.Join(outside, "new"), filepath.Join(path, "dangling")))
-	must(t, os.Symlink(outside, filepath.Join(path, "dir")))
+	fixture.Must(t, os.Symlink(filepath.Join(outside, "secret"), filepath.Join(path, "file")))
+	fixture.Must(t, os.Symlink(filepath.Join(outside, "new"), filepath.Join(path, "dangling")))
+	fixture.Must(t, os.Symlink(outside, filepath.Join(path, "dir")))
 	for what, call := range map[string]func() error{
 		"Open":         func() error { _, err := d.Open("file"); return err },
 		"OpenUncached": func() error { _, err := d.OpenUncached("file"); return err },
@@ -122,11 +123,11 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	}
 	holds(t, outside, "secret")
 	st, err := d.Lstat("file")
-	must(t, err)
+	fixture.Must(t, err)
 	if st.Regular() || st.IsDir() {
 		t.Error("Lstat described what the link leads to")
 	}
-	must(t, d.WriteFile("file", []byte("ours"), 0o600)) // it replaces the link itself
+	fixture.Must(t, d.WriteFile("file", []byte("ours"), 0o600)) // it replaces the link itself
 	if got := read(t, filepath.Join(outside, "secret")); got != "secret" {
 		t.Errorf("WriteFile wrote %q through a link", got)
 	}
@@ -134,7 +135,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 
 func TestOpeningAPipeDoesNotBlock(t *testing.T) {
 	d, path := open(t)
-	must(t, syscall.Mkfifo(filepath.Join(path, "pipe"), 0o600))
+	fixture.Must(t, syscall.Mkfifo(filepath.Join(path, "pipe"), 0o600))
 	done := make(chan error, 2)
 	go func() { f, err := d.Open("pipe"); done <- err; f.Close() }()
 	go func() { _, err := d.OpenUncached("pipe"); done <- err }()
@@ -151,13 +152,13 @@ func TestPublishedFileKeepsItsFirstNameUntilForget(t *testing.T) {
 	d, path := open(t)
 	to, other := open(t)
 	f := create(t, d, "a", "bytes")
-	must(t, f.Publish(to, "b"))
+	fixture.Must(t, f.Publish(to, "b"))
 	st, err := to.Lstat("b")
-	must(t, err)
+	fixture.Must(t, err)
 	if st.Links() != 2 || st.Size() != 5 {
 		t.Errorf("%d links and %d bytes, want 2 and 5", st.Links(), st.Size())
 	}
-	must(t, f.UnlinkStaged())
+	fixture.Must(t, f.UnlinkStaged())
 	holds(t, path)
 	if got := read(t, filepath.Join(other, "b")); got != "bytes" {
 		t.Errorf("the published file holds %q", got)
@@ -166,11 +167,11 @@ func TestPublishedFileKeepsItsFirstNameUntilForget(t *testing.T) {
 
 func TestFileEndsUnderOneName(t *testing.T) {
 	d, path := open(t)
-	must(t, create(t, d, "a", "committed").Commit("b"))
-	must(t, create(t, d, "c", "unwanted").Discard())
+	fixture.Must(t, create(t, d, "a", "committed").Commit("b"))
+	fixture.Must(t, create(t, d, "c", "unwanted").Discard())
 	f := create(t, d, "d", "x")
-	must(t, f.Publish(d, "e"))
-	must(t, f.Close())
+	fixture.Must(t, f.Publish(d, "e"))
+	fixture.Must(t, f.Close())
 	holds(t, path, "b", "d", "e")
 	if got := read(t, filepath.Join(path, "b")); got != "committed" {
 		t.Errorf("the committed file holds %q", got)
@@ -179,9 +180,9 @@ func TestFileEndsUnderOneName(t *testing.T) {
 
 func TestWriteFileReplacesWhole(t *testing.T) {
 	d, path := open(t)
-	must(t, d.WriteFile("f", []byte("a long first text"), 0o600))
+	fixture.Must(t, d.WriteFile("f", []byte("a long first text"), 0o600))
 	write(t, filepath.Join(path, ".f.tmp"), "what a crash left, and longer than the new text")
-	must(t, d.WriteFile("f", []byte("second"), 0o640))
+	fixture.Must(t, d.WriteFile("f", []byte("second"), 0o640))
 	if got := read(t, filepath.Join(path, "f")); got != "second" {
 		t.Errorf("the file holds %q", got)
 	}
@@ -190,8 +191,8 @@ func TestWriteFileReplacesWhole(t *testing.T) {
 
 func TestMissingNames(t *testing.T) {
 	d, _ := open(t)
-	must(t, d.Remove("none"))
-	must(t, d.Unlink("none"))
+	fixture.Must(t, d.Remove("none"))
+	fixture.Must(t, d.Unlink("none"))
 	_, opened := d.Open("none")
 	_, dir := d.OpenDir("none")
 	_, lstat := d.Lstat("none")
@@ -210,8 +211,8 @@ func TestCreateMakesParents(t *testing.T) {
 	root := t.TempDir()
 	for range 2 {
 		d, err := durable.Create(filepath.Join(root, "a", "b", "c"))
-		must(t, err)
-		must(t, d.Close())
+		fixture.Must(t, err)
+		fixture.Must(t, d.Close())
 	}
 	write(t, filepath.Join(root, "file"), "")
 	if _, err := durable.Create(filepath.Join(root, "file", "below")); err == nil {
@@ -225,10 +226,10 @@ func TestAttributesTravelWithTheFile(t *testing.T) {
 	if err := f.SetAttr("t", []byte("first")); errors.Is(err, durable.ErrNoAttr) {
 		t.Skip("no attributes here")
 	}
-	must(t, f.SetAttr("t", []byte("second")))
-	must(t, f.Commit("b"))
+	fixture.Must(t, f.SetAttr("t", []byte("second")))
+	fixture.Must(t, f.Commit("b"))
 	g, err := d.Open("b")
-	must(t, err)
+	fixture.Must(t, err)
 	defer g.Close()
 	got, err := durable.Attr(g, "t")
 	if string(got) != "second" || err != nil {
@@ -247,13 +248,13 @@ func TestNamesAreStreamed(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(path) })
 	const files = 50_000
 	for n := range files {
-		must(t, syscall.Mknod(filepath.Join(path, fmt.Sprintf("episode-with-a-long-name-%d", n)), syscall.S_IFREG|0o600, 0))
+		fixture.Must(t, syscall.Mknod(filepath.Join(path, fmt.Sprintf("episode-with-a-long-name-%d", n)), syscall.S_IFREG|0o600, 0))
 	}
 	d := openAt(t, path)
 	before, during := heap(), uint64(0)
 	n := 0
 	for _, err := range d.Names() {
-		must(t, err)
+		fixture.Must(t, err)
 		if n++; n == files/2 {
 			during = heap()
 		}

@@ -13,14 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
 
 // open returns a directory held open and its path.
 func open(tb testing.TB) (*durable.Dir, string) {
@@ -32,7 +26,7 @@ func open(tb testing.TB) (*durable.Dir, string) {
 func openAt(tb testing.TB, path string) *durable.Dir {
 	tb.Helper()
 	d, err := durable.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { d.Close() })
 	return d
 }
@@ -41,29 +35,29 @@ func openAt(tb testing.TB, path string) *durable.Dir {
 func create(tb testing.TB, d *durable.Dir, name, content string) *durable.File {
 	tb.Helper()
 	f, err := d.Create(name, 0o600)
-	must(tb, err)
+	fixture.Must(tb, err)
 	_, err = f.Write([]byte(content))
-	must(tb, err)
+	fixture.Must(tb, err)
 	return f
 }
 
 func read(tb testing.TB, path string) string {
 	tb.Helper()
 	b, err := os.ReadFile(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	return string(b)
 }
 
 func write(tb testing.TB, path, content string) {
 	tb.Helper()
-	must(tb, os.WriteFile(path, []byte(content), 0o600))
+	fixture.Must(tb, os.WriteFile(path, []byte(content), 0o600))
 }
 
 // holds checks that the directory at path holds exactly the names.
 func holds(tb testing.TB, path string, names ...string) {
 	tb.Helper()
 	entries, err := os.ReadDir(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	var got []string
 	for _, e := range entries {
 		got = append(got, e.Name())
@@ -101,8 +95,8 @@ func ext4(tb testing.TB, in string, size int64) string {
 		needRoot(tb, syscall.EPERM)
 	}
 	image, path := filepath.Join(in, "ext4.img"), tb.TempDir()
-	must(tb, os.WriteFile(image, nil, 0o600))
-	must(tb, os.Truncate(image, size))
+	fixture.Must(tb, os.WriteFile(image, nil, 0o600))
+	fixture.Must(tb, os.Truncate(image, size))
 	needRoot(tb, run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4", "-E", "nodiscard", image))
 	needRoot(tb, run("timeout", "60", "mount", "-o", "loop,nodiscard", image, path))
 	tb.Cleanup(func() { run("umount", "-l", path) })
@@ -121,7 +115,7 @@ func run(program string, args ...string) error {
 func fill(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Create(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	for size := 1 << 20; size > 0; {
 		if _, err := f.Write(make([]byte, size)); err != nil {

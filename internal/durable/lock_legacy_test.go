@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // What other users can do to locks and files, and what older programs do.
@@ -44,16 +45,16 @@ func asOther(t *testing.T, path string) string {
 		needRoot(t, syscall.EPERM)
 	}
 	for at := path; at != os.TempDir() && at != "/"; at = filepath.Dir(at) {
-		must(t, os.Chmod(at, 0o755)) // a test's directory is closed to others
+		fixture.Must(t, os.Chmod(at, 0o755)) // a test's directory is closed to others
 	}
 	program := filepath.Join(path, "program")
-	must(t, run("cp", os.Args[0], program)) // go test builds where others may not look
+	fixture.Must(t, run("cp", os.Args[0], program)) // go test builds where others may not look
 	defer os.Remove(program)
 	c := exec.Command(program)
 	c.Env = append(os.Environ(), otherDir+"="+path)
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: otherUID, Gid: otherUID}}
 	out, err := c.CombinedOutput()
-	must(t, err)
+	fixture.Must(t, err)
 	return string(out)
 }
 
@@ -61,8 +62,8 @@ func asOther(t *testing.T, path string) string {
 func lockFile(t *testing.T, path string, kind int16) (release func()) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(t, err)
-	must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
+	fixture.Must(t, err)
+	fixture.Must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
 	t.Cleanup(func() { f.Close() })
 	return func() { f.Close() }
 }
@@ -96,23 +97,23 @@ func TestLockFilesAreTheirOwnersUnderAnyUmask(t *testing.T) {
 			log, err = d.OpenLog("log", 0o640)
 		}
 		syscall.Umask(before)
-		must(t, err)
+		fixture.Must(t, err)
 		for _, name := range []string{"lock", "former", durable.LogLockName("log")} {
 			info, err := os.Stat(filepath.Join(path, name))
-			if must(t, err); info.Mode() != 0o600 {
+			if fixture.Must(t, err); info.Mode() != 0o600 {
 				t.Errorf("umask %03o: %s has mode %v", umask, name, info.Mode())
 			}
 		}
-		must(t, errors.Join(l.Unlock(), log.Close()))
+		fixture.Must(t, errors.Join(l.Unlock(), log.Close()))
 	}
 }
 
 func TestLockFileThatOthersMayOpenIsClosedToThem(t *testing.T) {
 	d, path := open(t)
 	write(t, filepath.Join(path, "lock"), "")
-	must(t, os.Chmod(filepath.Join(path, "lock"), 0o666))
+	fixture.Must(t, os.Chmod(filepath.Join(path, "lock"), 0o666))
 	l, err := d.Lock("lock", "us")
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Unlock()
 	if info, err := os.Stat(filepath.Join(path, "lock")); err != nil || info.Mode() != 0o600 {
 		t.Errorf("it has mode %v, %v", info.Mode(), err)
@@ -126,16 +127,16 @@ func TestLockFileOfAnotherUserIsRefused(t *testing.T) {
 	if _, err := d.Lock("lock", "us"); err == nil || !strings.Contains(err.Error(), "belongs to") {
 		t.Errorf("got %v, want the owner's name", err)
 	}
-	must(t, os.Chown(path, otherUID, otherUID)) // the directory's owner may have it
+	fixture.Must(t, os.Chown(path, otherUID, otherUID)) // the directory's owner may have it
 	l, err := d.Lock("lock", "us")
-	must(t, err)
-	must(t, l.Unlock())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Unlock())
 }
 
 func TestWhoMayNotOpenALockCannotTell(t *testing.T) {
 	d, path := open(t)
 	l, err := d.Lock("lock", "us")
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Unlock()
 	said := strings.Split(asOther(t, path), "\n")
 	if said[0] != "true <nil>" {
@@ -151,8 +152,8 @@ func TestLockThatRootMadeIsTheDirectorysOwners(t *testing.T) {
 	d, path := open(t)
 	needRoot(t, os.Chown(path, otherUID, otherUID))
 	l, err := d.Lock("lock", "root", "former")
-	must(t, err)
-	must(t, l.Unlock())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Unlock())
 	wantOwner(t, filepath.Join(path, "lock"), fmt.Sprintf("0600 %d:%d", otherUID, otherUID))
 	wantOwner(t, filepath.Join(path, "former"), fmt.Sprintf("0600 %d:%d", otherUID, otherUID))
 }
@@ -168,8 +169,8 @@ func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			d, path := open(t)
-			must(t, put(filepath.Join(path, "bad")))
-			must(t, put(filepath.Join(path, durable.LogLockName("log"))))
+			fixture.Must(t, put(filepath.Join(path, "bad")))
+			fixture.Must(t, put(filepath.Join(path, durable.LogLockName("log"))))
 			for call, do := range map[string]func() error{
 				"Lock":    func() error { _, err := d.Lock("bad", "us"); return err },
 				"Holder":  func() error { _, _, err := d.Holder("bad"); return err },
@@ -204,14 +205,14 @@ func TestReadLockOnAnOldNameKeepsNobodyOut(t *testing.T) {
 		t.Errorf("the holder is %q, %v, %v", who, state, err)
 	}
 	l, err := d.Lock("lock", "us", "former")
-	must(t, err)
+	fixture.Must(t, err)
 	if who, state, err := d.Holder("lock", "former"); who != "us" || state != durable.LockHeld || err != nil {
 		t.Errorf("the holder is %q, %v, %v", who, state, err)
 	}
-	must(t, l.Unlock())
+	fixture.Must(t, l.Unlock())
 	release()
 	l, err = d.Lock("lock", "us", "former")
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Unlock()
 	if _, err := d.Lock("former", "an older program"); err == nil {
 		t.Error("an older program does not meet our lock")
@@ -221,7 +222,7 @@ func TestReadLockOnAnOldNameKeepsNobodyOut(t *testing.T) {
 func TestOlderProgramHasTheLock(t *testing.T) {
 	d, path := open(t)
 	older, err := d.Lock("former", "pid 4711 (older)")
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = d.Lock("lock", "us", "former")
 	locked, ok := errors.AsType[*durable.LockedError](err)
 	if !ok || locked.Holder != "pid 4711 (older)" || locked.Path != filepath.Join(path, "former") {
@@ -233,10 +234,10 @@ func TestOlderProgramHasTheLock(t *testing.T) {
 	if _, state, err := d.Holder("lock"); state != durable.LockFree || err != nil {
 		t.Errorf("the attempt left the new lock taken: %v, %v", state, err)
 	}
-	must(t, older.Unlock())
+	fixture.Must(t, older.Unlock())
 	l, err := d.Lock("lock", "us", "former")
-	must(t, err)
-	must(t, l.Unlock())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Unlock())
 }
 
 // TestLogNeverWaitsForALockOnItself has somebody lock the data, which every reader
@@ -247,7 +248,7 @@ func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 		write(t, filepath.Join(path, "log"), "one\ntorn")
 		lockFile(t, filepath.Join(path, "log"), kind)
 		var cut error
-		must(t, soon(t, "a writer", func() error {
+		fixture.Must(t, soon(t, "a writer", func() error {
 			l, err := d.OpenLog("log", 0o600)
 			if err != nil {
 				return err
@@ -274,20 +275,20 @@ func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 func TestOlderAppenderWaitsForUs(t *testing.T) {
 	d, path := open(t)
 	l, err := d.OpenLog("log", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
 	f, err := os.OpenFile(filepath.Join(path, "log"), os.O_RDWR, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	try := func() error {
 		return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
 	}
-	must(t, l.Lock())
+	fixture.Must(t, l.Lock())
 	if err := try(); !errors.Is(err, unix.EAGAIN) {
 		t.Errorf("an older program gets the lock beside us: %v", err)
 	}
-	must(t, l.Unlock())
-	must(t, try())
+	fixture.Must(t, l.Unlock())
+	fixture.Must(t, try())
 }
 
 // TestOpeningNeverWaitsForALease opens every kind of file that somebody else may hold
@@ -295,8 +296,8 @@ func TestOlderAppenderWaitsForUs(t *testing.T) {
 func TestOpeningNeverWaitsForALease(t *testing.T) {
 	d, path := open(t)
 	l, err := d.Lock("lock", "us")
-	must(t, err)
-	must(t, l.Unlock())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Unlock())
 	for name, call := range map[string]func(n string) error{
 		"file":     func(n string) error { _, err := d.Open(n); return err },
 		"uncached": func(n string) error { _, err := d.OpenUncached(n); return err },
@@ -307,10 +308,10 @@ func TestOpeningNeverWaitsForALease(t *testing.T) {
 	} {
 		write(t, filepath.Join(path, name), "")
 		f, err := os.Open(filepath.Join(path, name))
-		must(t, err)
+		fixture.Must(t, err)
 		defer f.Close()
 		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-		must(t, err)
+		fixture.Must(t, err)
 		if err := soon(t, name, func() error { return call(name) }); !errors.Is(err, durable.ErrLeased) {
 			t.Errorf("%s: got %v, want ErrLeased", name, err)
 		}

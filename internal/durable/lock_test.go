@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // holderDir makes the test binary a process that takes a lock and holds it
@@ -40,13 +41,13 @@ func holder(t *testing.T, path string) *exec.Cmd {
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), holderDir+"="+path)
 	in, err := c.StdinPipe()
-	must(t, err)
+	fixture.Must(t, err)
 	out, err := c.StdoutPipe()
-	must(t, err)
-	must(t, c.Start())
+	fixture.Must(t, err)
+	fixture.Must(t, c.Start())
 	t.Cleanup(func() { in.Close(); c.Process.Kill(); c.Wait() })
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if must(t, err); line != "locked <nil>\n" {
+	if fixture.Must(t, err); line != "locked <nil>\n" {
 		t.Fatalf("the other process says %q", line)
 	}
 	return c
@@ -63,17 +64,17 @@ func TestLockNamesItsHolderAndDiesWithIt(t *testing.T) {
 	if who, held, err := d.Holder("lock"); who != "pid 4711 (another)" || held != durable.LockHeld || err != nil {
 		t.Errorf("the holder is %q, %v, %v", who, held, err)
 	}
-	must(t, c.Process.Kill())
+	fixture.Must(t, c.Process.Kill())
 	c.Wait()
 	if who, held, err := d.Holder("lock"); held != durable.LockFree || err != nil {
 		t.Errorf("a dead process holds the lock: %q, %v", who, err)
 	}
 	l, err := d.Lock("lock", "us")
-	must(t, err)
+	fixture.Must(t, err)
 	if who, _, _ := d.Holder("lock"); who != "us" {
 		t.Errorf("the lock still names %q", who)
 	}
-	must(t, l.Unlock())
+	fixture.Must(t, l.Unlock())
 }
 
 func TestLockIsFreeAgain(t *testing.T) {
@@ -83,8 +84,8 @@ func TestLockIsFreeAgain(t *testing.T) {
 	}
 	for range 2 {
 		l, err := d.Lock("lock", "us")
-		must(t, err)
-		must(t, l.Unlock())
+		fixture.Must(t, err)
+		fixture.Must(t, l.Unlock())
 	}
 }
 
@@ -93,8 +94,8 @@ func TestLockIsFreeAgain(t *testing.T) {
 func TestLookingDoesNotKeepTheTakerOut(t *testing.T) {
 	d, _ := open(t)
 	l, err := d.Lock("lock", "us")
-	must(t, err)
-	must(t, l.Unlock())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Unlock())
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -113,6 +114,6 @@ func TestLookingDoesNotKeepTheTakerOut(t *testing.T) {
 		if err != nil {
 			t.Fatalf("start %d of 2000: %v", n, err)
 		}
-		must(t, l.Unlock())
+		fixture.Must(t, l.Unlock())
 	}
 }

@@ -12,17 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 func TestLogGrows(t *testing.T) {
 	d, path := open(t)
 	for _, line := range []string{"one\n", "two\n"} {
 		l, err := d.OpenLog("log", 0o600)
-		must(t, err)
-		must(t, l.Lock())
-		must(t, l.Append([]byte(line)))
-		must(t, l.Unlock())
-		must(t, l.Close())
+		fixture.Must(t, err)
+		fixture.Must(t, l.Lock())
+		fixture.Must(t, l.Append([]byte(line)))
+		fixture.Must(t, l.Unlock())
+		fixture.Must(t, l.Close())
 	}
 	if got := read(t, filepath.Join(path, "log")); got != "one\ntwo\n" {
 		t.Errorf("the log holds %q", got)
@@ -33,10 +34,10 @@ func TestLogIsCut(t *testing.T) {
 	d, path := open(t)
 	write(t, filepath.Join(path, "log"), "whole\ntorn")
 	l, err := d.OpenLog("log", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
-	must(t, l.Truncate(6))
-	must(t, l.Append([]byte("next\n")))
+	fixture.Must(t, l.Truncate(6))
+	fixture.Must(t, l.Append([]byte("next\n")))
 	if got := read(t, filepath.Join(path, "log")); got != "whole\nnext\n" {
 		t.Errorf("the log holds %q", got)
 	}
@@ -48,9 +49,9 @@ func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
 	path := tmpfs(t, "size=1m")
 	d := openAt(t, path)
 	l, err := d.OpenLog("log", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
-	must(t, l.Append([]byte("first\n")))
+	fixture.Must(t, l.Append([]byte("first\n")))
 	err = l.Append(bytes.Repeat([]byte("x"), 2<<20))
 	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, durable.ErrFault) {
 		t.Errorf("a full disk gives %v, want ENOSPC and no fault", err)
@@ -58,7 +59,7 @@ func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
 	if size, err := l.Size(); size != 6 || err != nil {
 		t.Errorf("the log has %d bytes, want 6; %v", size, err)
 	}
-	must(t, l.Append([]byte("second\n")))
+	fixture.Must(t, l.Append([]byte("second\n")))
 	if got := read(t, filepath.Join(path, "log")); got != "first\nsecond\n" {
 		t.Errorf("the log holds %.40q", got)
 	}
@@ -69,12 +70,12 @@ func TestFullDiskIsNoFault(t *testing.T) {
 	d := openAt(t, path)
 	fill(t, filepath.Join(path, "filler"))
 	f, err := d.Create("f", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = f.Write(make([]byte, 64<<10))
 	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, durable.ErrFault) {
 		t.Errorf("a full disk gives %v, want ENOSPC and no fault", err)
 	}
-	must(t, f.Discard())
+	fixture.Must(t, f.Discard())
 	if err := d.WriteFile("g", make([]byte, 64<<10), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a full disk gives %v", err)
 	}
@@ -100,7 +101,7 @@ func TestFailedSyncIsAFault(t *testing.T) {
 		},
 		"Append": func(t *testing.T, d *durable.Dir) func() error {
 			l, err := d.OpenLog("log", 0o600)
-			must(t, err)
+			fixture.Must(t, err)
 			t.Cleanup(func() { l.Close() })
 			return func() error { return l.Append([]byte(content)) }
 		},
@@ -124,10 +125,10 @@ func TestReadOnlyIsAFault(t *testing.T) {
 	path := ext4(t, t.TempDir(), 32<<20)
 	d := openAt(t, path)
 	l, err := d.OpenLog("log", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	write(t, filepath.Join(path, "old"), "x")
-	must(t, l.Close())
-	must(t, run("mount", "-o", "remount,ro", path))
+	fixture.Must(t, l.Close())
+	fixture.Must(t, run("mount", "-o", "remount,ro", path))
 	_, created := d.Create("f", 0o600)
 	_, made := d.MakeDir("dir")
 	_, logged := d.OpenLog("log", 0o600)
@@ -147,10 +148,10 @@ func TestReadOnlyIsAFault(t *testing.T) {
 func TestDeadDiskIsAFault(t *testing.T) {
 	path := ext4(t, t.TempDir(), 32<<20)
 	d := openAt(t, path)
-	must(t, d.WriteFile("old", bytes.Repeat([]byte("x"), 64<<10), 0o600))
+	fixture.Must(t, d.WriteFile("old", bytes.Repeat([]byte("x"), 64<<10), 0o600))
 	f := create(t, d, "f", strings.Repeat("x", 4096))
 	l, err := d.OpenLog("log", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
 	shutdown(t, path)
 	_, created := d.Create("new", 0o600)
@@ -167,7 +168,7 @@ func TestDeadDiskIsAFault(t *testing.T) {
 func shutdown(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	const goingDown = 0x8004587d // EXT4_IOC_SHUTDOWN
 	const noFlush = 2
@@ -178,10 +179,10 @@ func shutdown(tb testing.TB, path string) {
 func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	d := openAt(t, t.TempDir())
 	other, err := d.OpenLog("log", 0o640)
-	must(t, err)
+	fixture.Must(t, err)
 	defer other.Close()
 	l, err := d.OpenLog("log", 0o640)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
 	want := func(what string, n int64) {
 		t.Helper()
@@ -191,9 +192,9 @@ func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	}
 	appendTo := func(l *durable.Log, s string) {
 		t.Helper()
-		must(t, l.Lock())
-		must(t, l.Append([]byte(s)))
-		must(t, l.Unlock())
+		fixture.Must(t, l.Lock())
+		fixture.Must(t, l.Append([]byte(s)))
+		fixture.Must(t, l.Unlock())
 	}
 	want("new", 0)
 	appendTo(l, "one\n")
@@ -202,12 +203,12 @@ func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	want("another process has appended", 4)
 	appendTo(l, "three\n")
 	want("all of them", 14)
-	must(t, l.Lock())
-	must(t, l.Truncate(8))
-	must(t, l.Unlock())
+	fixture.Must(t, l.Lock())
+	fixture.Must(t, l.Truncate(8))
+	fixture.Must(t, l.Unlock())
 	want("cut", 8)
 	again, err := d.OpenLog("log", 0o640)
-	must(t, err)
+	fixture.Must(t, err)
 	defer again.Close()
 	if got := again.Synced(); got != 8 {
 		t.Errorf("opened again: %d bytes, want 8", got)

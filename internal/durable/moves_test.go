@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // pair opens two directories beside each other.
 func pair(tb testing.TB) (from, to *durable.Dir, at string) {
 	tb.Helper()
 	at = tb.TempDir()
-	must(tb, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755)))
+	fixture.Must(tb, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755)))
 	return openAt(tb, filepath.Join(at, "from")), openAt(tb, filepath.Join(at, "to")), at
 }
 
@@ -36,8 +37,8 @@ func TestProbesOfMovesLeaveNothing(t *testing.T) {
 	for what, probe := range probes {
 		from, to, at := pair(t)
 		for range 2 {
-			must(t, probe(from, to))
-			must(t, probe(from, from))
+			fixture.Must(t, probe(from, to))
+			fixture.Must(t, probe(from, from))
 		}
 		holds(t, filepath.Join(at, "from"))
 		holds(t, filepath.Join(at, "to"))
@@ -52,9 +53,9 @@ func TestTwoMountsOfOneFileSystemAreSeparate(t *testing.T) {
 		bind(t, filepath.Join(at, "to"))
 		to := openAt(t, filepath.Join(at, "to"))
 		a, err := from.Device()
-		must(t, err)
+		fixture.Must(t, err)
 		b, err := to.Device()
-		must(t, err)
+		fixture.Must(t, err)
 		if a != b {
 			t.Fatal("they have two device numbers, which is not what is tested")
 		}
@@ -71,12 +72,12 @@ func TestWhatAKilledProbeLeftIsTakenAway(t *testing.T) {
 		from, to, at := pair(t)
 		switch what {
 		case "try":
-			must(t, errors.Join(os.Mkdir(filepath.Join(at, "from", ".cis490-probe.from"), 0o700), os.Mkdir(filepath.Join(at, "to", ".cis490-probe.to"), 0o700)))
+			fixture.Must(t, errors.Join(os.Mkdir(filepath.Join(at, "from", ".cis490-probe.from"), 0o700), os.Mkdir(filepath.Join(at, "to", ".cis490-probe.to"), 0o700)))
 		case "try links":
 			write(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "")
 			write(t, filepath.Join(at, "to", ".cis490-probe.link-to"), "")
 		}
-		must(t, probe(from, to))
+		fixture.Must(t, probe(from, to))
 		holds(t, filepath.Join(at, "from"))
 		holds(t, filepath.Join(at, "to"))
 	}
@@ -88,8 +89,8 @@ func TestProbesDestroyNothing(t *testing.T) {
 		from, to, at := pair(t)
 		write(t, filepath.Join(at, "from", ".cis490-probe.from"), "precious")
 		write(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "precious")
-		must(t, os.MkdirAll(filepath.Join(at, "to", ".cis490-probe.to", "precious"), 0o700))
-		must(t, probe(from, to)) // says nothing, because it could not be tried
+		fixture.Must(t, os.MkdirAll(filepath.Join(at, "to", ".cis490-probe.to", "precious"), 0o700))
+		fixture.Must(t, probe(from, to)) // says nothing, because it could not be tried
 		if got := read(t, filepath.Join(at, "from", ".cis490-probe.link-from")); got != "precious" {
 			t.Errorf("the file says %q", got)
 		}
@@ -124,7 +125,7 @@ func TestWhatIsExchangedForAProbeIsKept(t *testing.T) {
 		}
 	}()
 	for range 3000 {
-		must(t, from.TryMove(to))
+		fixture.Must(t, from.TryMove(to))
 	}
 	close(stop)
 	t.Logf("exchanged %d times", <-ended)
@@ -145,7 +146,7 @@ func TestProbeThatMayNotChangeADirectoryIsNoAlarm(t *testing.T) {
 		needRoot(t, syscall.EPERM)
 	}
 	from, to, at := pair(t)
-	must(t, errors.Join(os.Chmod(at, 0o755), os.Chmod(filepath.Dir(at), 0o755)))
+	fixture.Must(t, errors.Join(os.Chmod(at, 0o755), os.Chmod(filepath.Dir(at), 0o755)))
 	said := asOtherIn(t, func() (string, error) {
 		return "", errors.Join(from.TryMove(to), from.TryLink(to), from.CheckMove(to))
 	})
@@ -157,7 +158,7 @@ func TestProbeThatMayNotChangeADirectoryIsNoAlarm(t *testing.T) {
 // TestFullDiskPutsAProbeOff: it says nothing of the directories.
 func TestFullDiskPutsAProbeOff(t *testing.T) {
 	at := tmpfs(t, "size=1m,nr_inodes=4")
-	must(t, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755), os.Mkdir(filepath.Join(at, "last"), 0o755)))
+	fixture.Must(t, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755), os.Mkdir(filepath.Join(at, "last"), 0o755)))
 	from, to := openAt(t, filepath.Join(at, "from")), openAt(t, filepath.Join(at, "to"))
 	if err := os.Mkdir(filepath.Join(at, "more"), 0o755); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("the disk is not full: %v", err)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // wantMoved checks that err is a [*durable.MovedError] about a path.
@@ -27,14 +28,14 @@ func below(tb testing.TB) (d *durable.Dir, parent, path string) {
 	tb.Helper()
 	parent = filepath.Join(tb.TempDir(), "parent")
 	path = filepath.Join(parent, "dir")
-	must(tb, os.MkdirAll(path, 0o755))
+	fixture.Must(tb, os.MkdirAll(path, 0o755))
 	return openAt(tb, path), parent, path
 }
 
 func watch(tb testing.TB, dirs ...*durable.Dir) *durable.PathWatch {
 	tb.Helper()
 	w, err := durable.WatchPaths(dirs...)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { w.Close() })
 	return w
 }
@@ -43,32 +44,32 @@ func TestDirThatStaysKeepsItsPath(t *testing.T) {
 	d, _, path := below(t)
 	w := watch(t, d)
 	write(t, filepath.Join(path, "file"), "x")
-	must(t, os.Chmod(path, 0o700))
+	fixture.Must(t, os.Chmod(path, 0o700))
 	for range 3 {
-		must(t, w.Check())
+		fixture.Must(t, w.Check())
 	}
 }
 
 func TestMovedDirIsFound(t *testing.T) {
 	for name, move := range map[string]func(t *testing.T, parent, path string){
 		"renamed, another made": func(t *testing.T, _, path string) {
-			must(t, os.Rename(path, path+".x"))
-			must(t, os.Mkdir(path, 0o755))
+			fixture.Must(t, os.Rename(path, path+".x"))
+			fixture.Must(t, os.Mkdir(path, 0o755))
 		},
-		"renamed":        func(t *testing.T, _, path string) { must(t, os.Rename(path, path+".x")) },
-		"removed":        func(t *testing.T, _, path string) { must(t, os.Remove(path)) },
-		"parent renamed": func(t *testing.T, parent, _ string) { must(t, os.Rename(parent, parent+".x")) },
+		"renamed":        func(t *testing.T, _, path string) { fixture.Must(t, os.Rename(path, path+".x")) },
+		"removed":        func(t *testing.T, _, path string) { fixture.Must(t, os.Remove(path)) },
+		"parent renamed": func(t *testing.T, parent, _ string) { fixture.Must(t, os.Rename(parent, parent+".x")) },
 		"parent replaced": func(t *testing.T, parent, path string) {
-			must(t, os.Rename(parent, parent+".x"))
-			must(t, os.MkdirAll(path, 0o755))
+			fixture.Must(t, os.Rename(parent, parent+".x"))
+			fixture.Must(t, os.MkdirAll(path, 0o755))
 		},
 		"a file in the parent's place": func(t *testing.T, parent, _ string) {
-			must(t, os.Rename(parent, parent+".x"))
+			fixture.Must(t, os.Rename(parent, parent+".x"))
 			write(t, parent, "")
 		},
 		"exchanged": func(t *testing.T, _, path string) {
-			must(t, os.Mkdir(path+".x", 0o755))
-			must(t, unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, path+".x", unix.RENAME_EXCHANGE))
+			fixture.Must(t, os.Mkdir(path+".x", 0o755))
+			fixture.Must(t, unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, path+".x", unix.RENAME_EXCHANGE))
 		},
 		"a mount over it":         func(t *testing.T, _, path string) { mountOver(t, path) },
 		"a mount over the parent": func(t *testing.T, parent, _ string) { mountOver(t, parent) },
@@ -97,31 +98,31 @@ func mountOver(tb testing.TB, path string) {
 func TestPathThatComesBackIsNotTakenForMoved(t *testing.T) {
 	d, _, path := below(t)
 	w := watch(t, d)
-	must(t, os.Rename(path, path+".x"))
+	fixture.Must(t, os.Rename(path, path+".x"))
 	wantMoved(t, w.Check(), path)
-	must(t, os.Rename(path+".x", path))
-	must(t, w.Check())
+	fixture.Must(t, os.Rename(path+".x", path))
+	fixture.Must(t, w.Check())
 }
 
 // TestMountElsewhereIsNoMove: the list of mounts changes all the time on some machines.
 func TestMountElsewhereIsNoMove(t *testing.T) {
 	d, parent, path := below(t)
-	must(t, os.MkdirAll(filepath.Join(path, "below"), 0o755))
-	must(t, os.MkdirAll(path+"-other", 0o755))
+	fixture.Must(t, os.MkdirAll(filepath.Join(path, "below"), 0o755))
+	fixture.Must(t, os.MkdirAll(path+"-other", 0o755))
 	w := watch(t, d)
 	mountOver(t, filepath.Join(path, "below"))
-	must(t, w.Check())
+	fixture.Must(t, w.Check())
 	mountOver(t, path+"-other")
-	must(t, w.Check())
+	fixture.Must(t, w.Check())
 	if strings.HasPrefix(path, parent) {
-		must(t, w.Check())
+		fixture.Must(t, w.Check())
 	}
 }
 
 // TestWatchBeginsWithWhatIsThere: a path that moved before the watch began.
 func TestWatchBeginsWithWhatIsThere(t *testing.T) {
 	d, _, path := below(t)
-	must(t, os.Rename(path, path+".x"))
+	fixture.Must(t, os.Rename(path, path+".x"))
 	_, err := durable.WatchPaths(d)
 	wantMoved(t, err, path)
 }
@@ -129,12 +130,12 @@ func TestWatchBeginsWithWhatIsThere(t *testing.T) {
 func TestPathThroughALinkIsFollowedAtEachCheck(t *testing.T) {
 	_, parent, path := below(t)
 	link := filepath.Join(parent, "link")
-	must(t, os.Symlink(path, link))
+	fixture.Must(t, os.Symlink(path, link))
 	w := watch(t, openAt(t, link))
-	must(t, w.Check())
+	fixture.Must(t, w.Check())
 	other := t.TempDir()
-	must(t, os.Remove(link))
-	must(t, os.Symlink(other, link))
+	fixture.Must(t, os.Remove(link))
+	fixture.Must(t, os.Symlink(other, link))
 	wantMoved(t, w.Check(), link)
 }
 
@@ -146,6 +147,6 @@ func BenchmarkCheckPaths(b *testing.B) {
 	}
 	w := watch(b, dirs...)
 	for b.Loop() {
-		must(b, w.Check())
+		fixture.Must(b, w.Check())
 	}
 }

@@ -7,11 +7,13 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/fixture"
 )
 
 func TestCheckingLinksLeavesNothing(t *testing.T) {
 	d, path := open(t)
-	must(t, d.CheckLinks())
+	fixture.Must(t, d.CheckLinks())
 	holds(t, path)
 }
 
@@ -42,12 +44,12 @@ func TestCheckingLinksOpensNothingThatIsExchangedForIt(t *testing.T) {
 		}
 	}()
 	for range 5000 {
-		must(t, d.CheckLinks())
+		fixture.Must(t, d.CheckLinks())
 	}
 	close(stop)
 	t.Logf("exchanged %d times", <-ended)
 	info, err := os.Stat(precious)
-	must(t, err)
+	fixture.Must(t, err)
 	if got := read(t, precious); got != "precious" || info.Mode() != 0o600 {
 		t.Errorf("what the link led to says %q, with mode %v", got, info.Mode())
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 const sharedGID = 4243
@@ -31,7 +32,7 @@ func ownership(t *testing.T, path string) (mode fs.FileMode, uid, gid uint32) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, 0
 	}
-	must(t, err)
+	fixture.Must(t, err)
 	st := info.Sys().(*syscall.Stat_t)
 	return info.Mode() &^ fs.ModeDir, st.Uid, st.Gid
 }
@@ -46,10 +47,10 @@ func TestSharingChangesGroupAndGroupBitsOnly(t *testing.T) {
 		{fs.ModeSetgid | 0o770, fs.ModeSetgid | 0o770},
 	} {
 		dir, inside := filepath.Join(path, "x"), filepath.Join(path, "x", "inside")
-		must(t, os.Mkdir(dir, 0o700))
-		must(t, os.Mkdir(inside, 0o700))
-		must(t, os.Chown(dir, otherUID, otherUID))
-		must(t, os.Chmod(dir, c.before))
+		fixture.Must(t, os.Mkdir(dir, 0o700))
+		fixture.Must(t, os.Mkdir(inside, 0o700))
+		fixture.Must(t, os.Chown(dir, otherUID, otherUID))
+		fixture.Must(t, os.Chmod(dir, c.before))
 		if changed, err := d.ShareDir("x", sharedGID); !changed || err != nil {
 			t.Errorf("%v: got %v, %v", c.before, changed, err)
 		}
@@ -62,7 +63,7 @@ func TestSharingChangesGroupAndGroupBitsOnly(t *testing.T) {
 		if changed, err := d.ShareDir("x", sharedGID); changed || err != nil {
 			t.Errorf("%v: the second time got %v, %v", c.before, changed, err)
 		}
-		must(t, os.RemoveAll(dir))
+		fixture.Must(t, os.RemoveAll(dir))
 	}
 }
 
@@ -70,7 +71,7 @@ func TestSharingChangesGroupAndGroupBitsOnly(t *testing.T) {
 func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
 	d, path := sharable(t)
 	victim := t.TempDir()
-	must(t, os.Chmod(victim, 0o700))
+	fixture.Must(t, os.Chmod(victim, 0o700))
 	at := filepath.Join(path, "x")
 	for what, put := range map[string]func() error{
 		"nothing":         func() error { return nil },
@@ -109,7 +110,7 @@ func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
 			t.Errorf("%s: it became %v of group %d", what, now, group)
 		}
 		unix.Unmount(at, unix.MNT_DETACH)
-		must(t, os.RemoveAll(at))
+		fixture.Must(t, os.RemoveAll(at))
 	}
 	for _, name := range []string{"", ".", "..", "a/b", "/"} {
 		if changed, err := d.ShareDir(name, sharedGID); changed || err == nil {
@@ -127,12 +128,12 @@ func TestSharingSurvivesExchangedNames(t *testing.T) {
 	const rounds = 20_000
 	d, path := sharable(t)
 	victim := t.TempDir()
-	must(t, os.Chmod(victim, 0o700))
+	fixture.Must(t, os.Chmod(victim, 0o700))
 	x, y := filepath.Join(path, "x"), filepath.Join(path, "y")
-	must(t, os.Mkdir(x, 0o700))
-	must(t, os.Symlink(victim, y))
+	fixture.Must(t, os.Mkdir(x, 0o700))
+	fixture.Must(t, os.Symlink(victim, y))
 	own, err := os.Open(x)
-	must(t, err)
+	fixture.Must(t, err)
 	defer own.Close()
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -168,7 +169,7 @@ func TestSharingSurvivesExchangedNames(t *testing.T) {
 		}
 	}
 	close(stop)
-	must(t, <-ended)
+	fixture.Must(t, <-ended)
 	if mode, _, gid := ownership(t, victim); mode != 0o700 || gid != 0 {
 		t.Errorf("what the link led to became %v of group %d", mode, gid)
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"testing/iotest"
+
+	"cis490/internal/fixture"
 )
 
 var sizes = []int{0, 1, 511, 4095, 4096, 4097, 1<<20 - 1, 1 << 20, 1<<20 + 1, 2 << 20, 3<<20 + 7}
@@ -19,18 +21,18 @@ func TestUncachedReadsEveryByte(t *testing.T) {
 		d := openAt(t, path)
 		for _, size := range sizes {
 			want := noise(size)
-			must(t, os.WriteFile(filepath.Join(path, "f"), want, 0o600))
+			fixture.Must(t, os.WriteFile(filepath.Join(path, "f"), want, 0o600))
 			f, err := d.OpenUncached("f")
-			must(t, err)
+			fixture.Must(t, err)
 			got, err := io.ReadAll(f)
-			must(t, err)
+			fixture.Must(t, err)
 			if !bytes.Equal(got, want) {
 				t.Errorf("%s: a file of %d bytes is read as %d other ones", where, size, len(got))
 			}
 			if n, err := f.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 				t.Errorf("%s: after the end of %d: %d, %v", where, size, n, err)
 			}
-			must(t, f.Close())
+			fixture.Must(t, f.Close())
 		}
 	}
 }
@@ -38,12 +40,12 @@ func TestUncachedReadsEveryByte(t *testing.T) {
 func TestUncachedReadsInSmallSteps(t *testing.T) {
 	d, path := open(t)
 	want := noise(1<<20 + 9999)
-	must(t, os.WriteFile(filepath.Join(path, "f"), want, 0o600))
+	fixture.Must(t, os.WriteFile(filepath.Join(path, "f"), want, 0o600))
 	f, err := d.OpenUncached("f")
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	got, err := io.ReadAll(iotest.HalfReader(f))
-	if must(t, err); !bytes.Equal(got, want) {
+	if fixture.Must(t, err); !bytes.Equal(got, want) {
 		t.Error("other bytes")
 	}
 }
@@ -55,11 +57,11 @@ func TestUncachedSeesTheDisk(t *testing.T) {
 	mount := ext4(t, backing, 32<<20)
 	d := openAt(t, mount)
 	content := bytes.Repeat([]byte("good"), 4096)
-	must(t, d.WriteFile("f", content, 0o600))
-	must(t, run("sync", "-f", mount))
+	fixture.Must(t, d.WriteFile("f", content, 0o600))
+	fixture.Must(t, run("sync", "-f", mount))
 	image := filepath.Join(backing, "ext4.img")
 	raw, err := os.ReadFile(image)
-	must(t, err)
+	fixture.Must(t, err)
 	at := bytes.Index(raw, content)
 	if at < 0 {
 		t.Fatal("the file is not in the image")
@@ -68,16 +70,16 @@ func TestUncachedSeesTheDisk(t *testing.T) {
 		t.Fatal("the file was not written")
 	}
 	img, err := os.OpenFile(image, os.O_WRONLY, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = img.WriteAt([]byte("rot!"), int64(at))
-	must(t, err)
-	must(t, img.Sync())
-	must(t, img.Close())
+	fixture.Must(t, err)
+	fixture.Must(t, img.Sync())
+	fixture.Must(t, img.Close())
 	f, err := d.OpenUncached("f")
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	got, err := io.ReadAll(f)
-	must(t, err)
+	fixture.Must(t, err)
 	if bytes.Equal(got, content) {
 		t.Error("the page cache answered")
 	}

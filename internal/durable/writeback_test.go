@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // TestLargeFileLeavesThePageCache while it is being written, and keeps its bytes.
@@ -24,7 +25,7 @@ func TestLargeFileLeavesThePageCache(t *testing.T) {
 	for want.Len() < size {
 		want.Write(part)
 		n, err := f.Write(part)
-		must(t, err)
+		fixture.Must(t, err)
 		if n != len(part) {
 			t.Fatalf("%d of %d were written", n, len(part))
 		}
@@ -32,9 +33,9 @@ func TestLargeFileLeavesThePageCache(t *testing.T) {
 			t.Fatalf("%d of %d bytes are in the page cache", there, want.Len())
 		}
 	}
-	must(t, f.Commit("g"))
+	fixture.Must(t, f.Commit("g"))
 	got, err := os.Open(filepath.Join(path, "g"))
-	must(t, err)
+	fixture.Must(t, err)
 	defer got.Close()
 	buf := make([]byte, want.Len()+1)
 	if n, err := io.ReadFull(got, buf); err != io.ErrUnexpectedEOF || !bytes.Equal(buf[:n], want.Bytes()) {
@@ -46,14 +47,14 @@ func TestLargeFileLeavesThePageCache(t *testing.T) {
 func cached(tb testing.TB, path string) int64 {
 	tb.Helper()
 	f, err := os.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	var st unix.Cachestat_t
 	err = unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{}, &st, 0)
 	if errors.Is(err, unix.ENOSYS) {
 		tb.Skip("this kernel does not say what is in its page cache")
 	}
-	must(tb, err)
+	fixture.Must(tb, err)
 	return int64(st.Cache) * int64(os.Getpagesize())
 }
 
@@ -73,7 +74,7 @@ func TestFaultOfTheDiskIsNotForgotten(t *testing.T) {
 	if !errors.Is(err, durable.ErrFault) {
 		t.Fatalf("80 MiB on a disk that takes nothing: %v, want a fault", err)
 	}
-	must(t, os.Remove(filepath.Join(backing, "filler"))) // the disk is well again
+	fixture.Must(t, os.Remove(filepath.Join(backing, "filler"))) // the disk is well again
 	for what, err := range map[string]error{"Checkpoint": f.Checkpoint("x", nil), "Publish": f.Publish(d, "g"), "Commit": f.Commit("g")} {
 		if !errors.Is(err, durable.ErrFault) {
 			t.Errorf("%s after it: %v, want a fault", what, err)

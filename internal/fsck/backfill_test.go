@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/fsck"
 	"cis490/internal/index"
 )
@@ -30,7 +31,7 @@ func (l *lab) backfill(change ...func(*fsck.Options)) (fsck.BackfillReport, []st
 		c(&opts)
 	}
 	r, err := fsck.Backfill(l.Context(), opts)
-	must(l, err)
+	fixture.Must(l, err)
 	return r, bad
 }
 
@@ -52,7 +53,7 @@ func TestBackfillWritesTheRowOfArrival(t *testing.T) {
 func TestBackfillTakesTheFilesTimeWithoutAttribute(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	path := l.copyIn("lab-01/ep-1.tar.zst", l.pack("ep-1", "z"))
-	must(t, os.Chtimes(path, arrival, arrival))
+	fixture.Must(t, os.Chtimes(path, arrival, arrival))
 	l.backfill()
 	if rows := readRows(t, l.data); len(rows) != 1 || !rows[0].ReceivedAt.Equal(arrival) || rows[0].Commit != "" {
 		t.Errorf("got %+v", rows)
@@ -112,7 +113,7 @@ func TestBackfillOfOneHostLeavesTheOthers(t *testing.T) {
 func TestBackfillNeedsAStore(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
-	must(t, os.WriteFile(file, nil, 0o644))
+	fixture.Must(t, os.WriteFile(file, nil, 0o644))
 	for _, root := range []string{filepath.Join(dir, "none"), file} {
 		_, err := fsck.Backfill(t.Context(), fsck.Options{EpisodesRoot: root, Index: filepath.Join(dir, indexName)})
 		if !errors.Is(err, fsck.ErrNoEpisodes) || err.Error() != "no episodes dir at "+root {
@@ -126,18 +127,18 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 	l.put(key("lab-01", "a-good"), l.pack("a-good", "a"))
 	flipped := l.put(key("lab-01", "b-flipped"), l.pack("b-flipped", "a"))
 	b, err := os.ReadFile(l.path(flipped.Key()))
-	must(t, err)
+	fixture.Must(t, err)
 	b[len(b)/2] ^= 1
-	must(t, os.WriteFile(l.path(flipped.Key()), b, 0o644))
+	fixture.Must(t, os.WriteFile(l.path(flipped.Key()), b, 0o644))
 	whole := l.pack("c-cut", "a")
 	l.copyIn("lab-01/c-cut.tar.zst", whole[:len(whole)-7])
 	l.copyIn("lab-01/d-empty.tar.zst", nil)
 	l.copyIn("lab-01/e-text.tar.zst", []byte("no archive"))
 	swapped := l.put(key("lab-01", "f-swapped"), l.pack("f-swapped", "a"))
-	must(t, os.WriteFile(l.path(swapped.Key()), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
-	must(t, os.MkdirAll(filepath.Join(l.data, "episodes/lab-01/g-dir.tar.zst"), 0o755))
-	must(t, os.Symlink("a-good.tar.zst", filepath.Join(l.data, "episodes/lab-01/h-link.tar.zst")))
-	must(t, os.WriteFile(filepath.Join(l.data, "episodes/lab-01/notes.txt"), nil, 0o644)) // the original passed it over as well
+	fixture.Must(t, os.WriteFile(l.path(swapped.Key()), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
+	fixture.Must(t, os.MkdirAll(filepath.Join(l.data, "episodes/lab-01/g-dir.tar.zst"), 0o755))
+	fixture.Must(t, os.Symlink("a-good.tar.zst", filepath.Join(l.data, "episodes/lab-01/h-link.tar.zst")))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "episodes/lab-01/notes.txt"), nil, 0o644)) // the original passed it over as well
 	l.put(key("lab-02", "z-good"), l.pack("z-good", "a"))
 
 	r, bad := l.backfill()
@@ -159,7 +160,7 @@ func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 	if diff := cmp.Diff(fsck.BackfillReport{Underway: 1}, r); diff != "" {
 		t.Error(diff)
 	}
-	must(t, u.MarkIndexed(row.SHA256, arrival))
+	fixture.Must(t, u.MarkIndexed(row.SHA256, arrival))
 	if r, _ := l.backfill(); r.Written != 1 {
 		t.Errorf("settled without a row: %+v", r)
 	}
@@ -168,7 +169,7 @@ func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 func TestBackfillMendsATornTailFirst(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
-	must(t, os.WriteFile(filepath.Join(l.data, indexName), append(lines(row(1)), "{\"half\x00"...), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), append(lines(row(1)), "{\"half\x00"...), 0o644))
 	l.backfill()
 	oneRowEach(t, l.data, 2)
 	if saved := torn(t, l.data); len(saved) != 1 {
@@ -199,9 +200,9 @@ func TestBackfillInBatchesIsTheSame(t *testing.T) {
 func appendRows(tb testing.TB, dir string, rows ...index.Row) {
 	tb.Helper()
 	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
-	must(tb, err)
+	fixture.Must(tb, err)
 	_, err = f.Write(lines(rows...))
-	must(tb, errors.Join(err, f.Close()))
+	fixture.Must(tb, errors.Join(err, f.Close()))
 }
 
 func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
@@ -274,8 +275,8 @@ func TestBackfillSeesRowsInPlaceOfGarbage(t *testing.T) {
 	first := l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	path := filepath.Join(l.data, indexName)
 	good := lines(row(1))
-	must(t, os.WriteFile(path, append(bytes.Clone(good), strings.Repeat("garbage\n", 200)...), 0o644))
-	came := sync.OnceFunc(func() { must(t, os.WriteFile(path, append(good, lines(first)...), 0o644)) })
+	fixture.Must(t, os.WriteFile(path, append(bytes.Clone(good), strings.Repeat("garbage\n", 200)...), 0o644))
+	came := sync.OnceFunc(func() { fixture.Must(t, os.WriteFile(path, append(good, lines(first)...), 0o644)) })
 	l.backfill(func(o *fsck.Options) { o.Progress = func(int) { came() } })
 	oneRowEach(t, l.data, 2)
 }
@@ -339,18 +340,18 @@ func TestBackfillMakesTheOriginalsRows(t *testing.T) {
 	}
 	theirs := filepath.Join(t.TempDir(), "theirs.jsonl")
 	b, err := os.ReadFile(filepath.Join(l.data, indexName))
-	must(t, err)
-	must(t, os.WriteFile(theirs, b, 0o644))
+	fixture.Must(t, err)
+	fixture.Must(t, os.WriteFile(theirs, b, 0o644))
 	out, err := exec.Command("python3", tool, "--episodes-root", l.options().EpisodesRoot, "--index", theirs).CombinedOutput()
-	must(t, err)
+	fixture.Must(t, err)
 	r, _ := l.backfill()
 	if want := fmt.Sprintf("scanned: %d already-indexed: %d to-backfill: %d\n", r.Scanned, r.Indexed, r.Missing); !strings.HasPrefix(string(out), want) {
 		t.Errorf("the original said %s, ours %s", out, want)
 	}
 	b, err = os.ReadFile(theirs)
-	must(t, err)
+	fixture.Must(t, err)
 	ours, err := os.ReadFile(filepath.Join(l.data, indexName))
-	must(t, err)
+	fixture.Must(t, err)
 	if diff := cmp.Diff(timeless(t, b), timeless(t, ours)); diff != "" {
 		t.Errorf("theirs and ours: %s", diff)
 	}
@@ -362,7 +363,7 @@ func timeless(tb testing.TB, b []byte) []string {
 	var all []string
 	for line := range bytes.Lines(b) {
 		var m map[string]any
-		must(tb, json.Unmarshal(line, &m))
+		fixture.Must(tb, json.Unmarshal(line, &m))
 		at := m["received_at_wall"].(string)
 		if m["backfilled"] == true {
 			line = bytes.Replace(line, []byte(at), []byte("TIME"), 1)
@@ -395,7 +396,7 @@ func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
 	for i := range 200_000 {
 		b = row(i).Append(b)
 	}
-	must(t, os.WriteFile(filepath.Join(l.data, indexName), b, 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), b, 0o644))
 	b = nil
 	most := heap(func(sample func(int)) {
 		opts := l.options()

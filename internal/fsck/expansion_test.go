@@ -13,6 +13,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/fsck"
 	"cis490/internal/store"
 )
@@ -22,11 +23,11 @@ func bomb(tb testing.TB, bad bool) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	enc, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
-	must(tb, err)
+	fixture.Must(tb, err)
 	w := tar.NewWriter(enc)
-	must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: 64 << 20}))
+	fixture.Must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: 64 << 20}))
 	_, err = w.Write(make([]byte, 64<<20))
-	must(tb, errors.Join(err, w.Close(), enc.Close()))
+	fixture.Must(tb, errors.Join(err, w.Close(), enc.Close()))
 	if bad {
 		b.Bytes()[b.Len()-1] ^= 1
 	}
@@ -61,7 +62,7 @@ func TestVerifyBelievesTheScrubOfABomb(t *testing.T) {
 	fine, bad := key("lab-01", "bomb"), key("lab-01", "undecodable")
 	appendRows(t, l.data, l.put(fine, bomb(t, false)), l.put(bad, bomb(t, true)))
 	r, err := store.OpenReader(l.options().EpisodesRoot)
-	must(t, err)
+	fixture.Must(t, err)
 	defer r.Close()
 	for _, k := range []episode.Key{fine, bad} {
 		_, err := r.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{
@@ -85,7 +86,7 @@ func TestVerifyBelievesTheScrubOfABomb(t *testing.T) {
 func TestBackfillDecodesABombInPart(t *testing.T) {
 	l, _ := good(t, 1)
 	_, up := l.receive(key("lab-01", "bomb"), bomb(t, false), time.Now())
-	must(t, up.MarkIndexed(sumOf(bomb(t, false)), time.Now()))
+	fixture.Must(t, up.MarkIndexed(sumOf(bomb(t, false)), time.Now()))
 	r, err := fsck.Backfill(t.Context(), l.options())
 	if err != nil || r.Written != 1 || r.Expanding != 1 || r.Bad != 0 {
 		t.Errorf("got %+v, %v", r, err)

@@ -16,6 +16,7 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/fsck"
 	"cis490/internal/index"
 	"cis490/internal/store"
@@ -40,7 +41,7 @@ func memoryDir(tb testing.TB) string {
 func openDir(tb testing.TB, path string) *durable.Dir {
 	tb.Helper()
 	d, err := durable.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { d.Close() })
 	return d
 }
@@ -48,16 +49,9 @@ func openDir(tb testing.TB, path string) *durable.Dir {
 func openLog(tb testing.TB, path string) *index.Log {
 	tb.Helper()
 	l, err := index.Open(openDir(tb, path), indexName, nil)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { l.Close() })
 	return l
-}
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
 }
 
 // row returns the n-th row of host lab-01.
@@ -87,7 +81,7 @@ func readRows(tb testing.TB, dir string) []index.Row {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	must(tb, err)
+	fixture.Must(tb, err)
 	if len(b) > 0 && b[len(b)-1] != '\n' {
 		tb.Errorf("the index ends with %+q", b[max(0, len(b)-40):])
 	}
@@ -119,11 +113,11 @@ func oneRowEach(tb testing.TB, dir string, want int) {
 func torn(tb testing.TB, dir string) []string {
 	tb.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "index.torn-*"))
-	must(tb, err)
+	fixture.Must(tb, err)
 	var saved []string
 	for _, name := range names {
 		b, err := os.ReadFile(name)
-		must(tb, err)
+		fixture.Must(tb, err)
 		saved = append(saved, string(b))
 	}
 	return saved
@@ -139,7 +133,7 @@ type lab struct {
 func newLab(tb testing.TB, data string) *lab {
 	tb.Helper()
 	s, err := store.Open(openDir(tb, data))
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { s.Close() })
 	return &lab{tb, data, s}
 }
@@ -153,23 +147,23 @@ func (l *lab) pack(name episode.Name, c string) []byte {
 	l.Helper()
 	root := l.TempDir()
 	dir := filepath.Join(root, string(name))
-	must(l, os.Mkdir(dir, 0o755))
+	fixture.Must(l, os.Mkdir(dir, 0o755))
 	meta := fmt.Sprintf(`{"code_version": {"commit": %q}}`, strings.Repeat(c, 40))
 	for file, content := range map[string]string{"meta.json": meta, "telemetry.jsonl": strings.Repeat(string(name), 100), "done.marker": ""} {
-		must(l, os.WriteFile(filepath.Join(dir, file), []byte(content), 0o644))
-		must(l, os.Chtimes(filepath.Join(dir, file), arrival, arrival)) // the same bytes each time
+		fixture.Must(l, os.WriteFile(filepath.Join(dir, file), []byte(content), 0o644))
+		fixture.Must(l, os.Chtimes(filepath.Join(dir, file), arrival, arrival)) // the same bytes each time
 	}
-	must(l, os.Chtimes(dir, arrival, arrival))
+	fixture.Must(l, os.Chtimes(dir, arrival, arrival))
 	parent, err := os.Open(root)
-	must(l, err)
+	fixture.Must(l, err)
 	defer parent.Close()
 	tree, err := archive.OpenTree(parent, string(name), name, archive.Limits{})
-	must(l, err)
+	fixture.Must(l, err)
 	defer tree.Close()
 	survey, err := tree.Survey(l.Context())
-	must(l, err)
+	fixture.Must(l, err)
 	var b bytes.Buffer
-	must(l, archive.NewPacker().Pack(l.Context(), &b, tree, survey))
+	fixture.Must(l, archive.NewPacker().Pack(l.Context(), &b, tree, survey))
 	return b.Bytes()
 }
 
@@ -178,12 +172,12 @@ func (l *lab) pack(name episode.Name, c string) []byte {
 func (l *lab) receive(key episode.Key, b []byte, at time.Time) (index.Row, *store.Upload) {
 	l.Helper()
 	d, n, err := digest.Of(bytes.NewReader(b))
-	must(l, err)
+	fixture.Must(l, err)
 	u, err := l.store.Create(key)
-	must(l, err)
+	fixture.Must(l, err)
 	_, err = u.Write(b)
-	must(l, err)
-	must(l, u.Commit(d, at))
+	fixture.Must(l, err)
+	fixture.Must(l, u.Commit(d, at))
 	return index.Row{ReceivedAt: at, Host: key.Host, Episode: key.Name, SHA256: d, Size: n}, u
 }
 
@@ -191,7 +185,7 @@ func (l *lab) receive(key episode.Key, b []byte, at time.Time) (index.Row, *stor
 func (l *lab) put(key episode.Key, b []byte) index.Row {
 	l.Helper()
 	r, u := l.receive(key, b, arrival)
-	must(l, u.MarkIndexed(r.SHA256, arrival))
+	fixture.Must(l, u.MarkIndexed(r.SHA256, arrival))
 	return r
 }
 
@@ -204,8 +198,8 @@ func (l *lab) path(key episode.Key) string {
 func (l *lab) copyIn(name string, b []byte) string {
 	l.Helper()
 	path := filepath.Join(l.data, "episodes", name)
-	must(l, os.MkdirAll(filepath.Dir(path), 0o755))
-	must(l, os.WriteFile(path, b, 0o644))
+	fixture.Must(l, os.MkdirAll(filepath.Dir(path), 0o755))
+	fixture.Must(l, os.WriteFile(path, b, 0o644))
 	return path
 }
 

@@ -21,22 +21,16 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/hint"
 	"cis490/internal/wire"
 )
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
 
 // clientOf returns a client whose connections come from dial.
 func clientOf(tb testing.TB, url string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *wire.Client {
 	tb.Helper()
 	c, err := wire.NewClient(wire.ClientConfig{URL: url, Host: "lab-01", DialTLS: dial, Version: "test", Conns: 2})
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(c.CloseIdle)
 	return c
 }
@@ -45,7 +39,7 @@ func clientOf(tb testing.TB, url string, dial func(ctx context.Context, network,
 func issue(tb testing.TB, name string, from, to time.Duration) tls.Certificate {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(tb, err)
+	fixture.Must(tb, err)
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
@@ -53,9 +47,9 @@ func issue(tb testing.TB, name string, from, to time.Duration) tls.Certificate {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	must(tb, err)
+	fixture.Must(tb, err)
 	leaf, err := x509.ParseCertificate(der)
-	must(tb, err)
+	fixture.Must(tb, err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
@@ -171,10 +165,10 @@ func TestNetworkFailuresAreExplained(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	fixture.Must(t, err)
 	defer silent.Close()
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	fixture.Must(t, err)
 	gone.Close()
 	handshake := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := wire.Dial(ctx, network, addr)

@@ -13,6 +13,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
@@ -35,7 +36,7 @@ func memoryDir(tb testing.TB) string {
 func openDir(tb testing.TB, path string) *durable.Dir {
 	tb.Helper()
 	d, err := durable.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { d.Close() })
 	return d
 }
@@ -43,16 +44,9 @@ func openDir(tb testing.TB, path string) *durable.Dir {
 func openLog(tb testing.TB, path string) *index.Log {
 	tb.Helper()
 	l, err := index.Open(openDir(tb, path), indexName, nil)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { l.Close() })
 	return l
-}
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
 }
 
 // row returns the n-th row of host lab-01.
@@ -82,7 +76,7 @@ func readRows(tb testing.TB, dir string) []index.Row {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	must(tb, err)
+	fixture.Must(tb, err)
 	if len(b) > 0 && b[len(b)-1] != '\n' {
 		tb.Errorf("the index ends with %+q", b[max(0, len(b)-40):])
 	}
@@ -114,11 +108,11 @@ func oneRowEach(tb testing.TB, dir string, want int) {
 func torn(tb testing.TB, dir string) []string {
 	tb.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "index.torn-*"))
-	must(tb, err)
+	fixture.Must(tb, err)
 	var saved []string
 	for _, name := range names {
 		b, err := os.ReadFile(name)
-		must(tb, err)
+		fixture.Must(tb, err)
 		saved = append(saved, string(b))
 	}
 	return saved

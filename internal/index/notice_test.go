@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
@@ -15,7 +16,7 @@ func noticed(tb testing.TB, dir string) (*index.Log, *[]index.Notice) {
 	tb.Helper()
 	var all []index.Notice
 	l, err := index.Open(openDir(tb, dir), indexName, func(n index.Notice) { all = append(all, n) })
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { l.Close() })
 	return l, &all
 }
@@ -30,10 +31,10 @@ func TestLastRowGetsItsNewline(t *testing.T) {
 	} {
 		dir := memoryDir(t)
 		path := filepath.Join(dir, indexName)
-		must(t, os.WriteFile(path, b, 0o644))
+		fixture.Must(t, os.WriteFile(path, b, 0o644))
 		_, said := noticed(t, dir)
 		after, err := os.ReadFile(path)
-		must(t, err)
+		fixture.Must(t, err)
 		if want := string(b) + "\n"; string(after) != want || len(torn(t, dir)) > 0 {
 			t.Errorf("%s: it became %q, saved %q", name, after, torn(t, dir))
 		}
@@ -45,7 +46,7 @@ func TestLastRowGetsItsNewline(t *testing.T) {
 
 func TestEveryCutNamesTheSavedFile(t *testing.T) {
 	dir := memoryDir(t)
-	must(t, os.WriteFile(filepath.Join(dir, indexName), append(lines(row(0)), "half a row"...), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), append(lines(row(0)), "half a row"...), 0o644))
 	_, said := noticed(t, dir)
 	if len(*said) != 1 || (*said)[0].Kind != index.TailCut || (*said)[0].Bytes != 10 {
 		t.Fatalf("it said %v", *said)
@@ -66,16 +67,16 @@ func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 	l, said := noticed(t, dir)
 	for n := range 3 {
 		_, err := l.Append(t.Context(), row(n))
-		must(t, err)
+		fixture.Must(t, err)
 	}
 	if len(*said) > 0 {
 		t.Fatalf("it said %v", *said)
 	}
 	info, err := os.Stat(path)
-	must(t, err)
-	must(t, os.Truncate(path, 0))
+	fixture.Must(t, err)
+	fixture.Must(t, os.Truncate(path, 0))
 	_, err = l.Append(t.Context(), row(3))
-	must(t, err)
+	fixture.Must(t, err)
 	if len(*said) != 1 || (*said)[0].Kind != index.Shortened || (*said)[0].Bytes != info.Size() || !strings.Contains((*said)[0].Hint(), "receiver index backfill") {
 		t.Errorf("it said %v", *said)
 	}
@@ -89,21 +90,21 @@ func TestTruncationIsNoticedByAQuestion(t *testing.T) {
 	dir := memoryDir(t)
 	said := make(chan index.Notice, 10)
 	l, err := index.Open(openDir(t, dir), indexName, func(n index.Notice) { said <- n })
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
 	for n := range 3 {
 		_, err := l.Append(t.Context(), row(n))
-		must(t, err)
+		fixture.Must(t, err)
 	}
 	whole := l.DurableBytes()
-	must(t, os.Truncate(filepath.Join(dir, indexName), 10))
+	fixture.Must(t, os.Truncate(filepath.Join(dir, indexName), 10))
 	if tail, err := l.TailHash(whole); tail != "" || err != nil {
 		t.Errorf("its end is %q, %v", tail, err)
 	}
 	if n := <-said; n.Kind != index.Shortened || n.Bytes != whole-10 {
 		t.Errorf("it said %v", n)
 	}
-	must(t, l.Close())
+	fixture.Must(t, l.Close())
 	if l.DurableBytes() > 10 {
 		t.Errorf("%d bytes are durable", l.DurableBytes())
 	}

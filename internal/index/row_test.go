@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
@@ -45,7 +46,7 @@ func TestRowIsWhatPythonWrites(t *testing.T) {
 for line in sys.stdin: print(json.dumps(json.loads(line), sort_keys=True))`)
 	c.Stdin = bytes.NewReader(ours)
 	theirs, err := c.Output()
-	must(t, err)
+	fixture.Must(t, err)
 	if !bytes.Equal(ours, theirs) {
 		t.Errorf("ours:\n%s\nPython's:\n%s", ours, theirs)
 	}
@@ -70,7 +71,7 @@ func TestRowTimeHasSixDigits(t *testing.T) {
 func TestRowSurvivesWritingAndReading(t *testing.T) {
 	for _, r := range samples() {
 		got, err := index.ParseRow(r.Append(nil))
-		must(t, err)
+		fixture.Must(t, err)
 		r.ReceivedAt = r.ReceivedAt.UTC().Truncate(time.Microsecond)
 		if got != r {
 			t.Errorf("got  %+v\nwant %+v", got, r)
@@ -169,7 +170,7 @@ func TestRowsNameABadLineAndGoOn(t *testing.T) {
 			got = append(got, fmt.Sprint("bad ", bad.Line))
 			continue
 		}
-		must(t, err)
+		fixture.Must(t, err)
 		got = append(got, string(r.Episode))
 	}
 	want := "ep-0000000 bad 2 ep-0000001 bad 4 bad 5 ep-0000002"
@@ -183,7 +184,7 @@ func TestRowsEndOnlyAtANewline(t *testing.T) {
 	in = append(bytes.ReplaceAll(in, []byte(`\u2028`), []byte("\u2028")), '\n')
 	n := 0
 	for r, err := range index.Rows(bytes.NewReader(in)) {
-		must(t, err)
+		fixture.Must(t, err)
 		if n++; r != row(5) {
 			t.Errorf("got %+v", r)
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
@@ -17,13 +18,13 @@ func opened(tb testing.TB, b []byte) (after []byte, saved []string, err error) {
 	dir := memoryDir(tb)
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, indexName)
-	must(tb, os.WriteFile(path, b, 0o644))
+	fixture.Must(tb, os.WriteFile(path, b, 0o644))
 	l, err := index.Open(openDir(tb, dir), indexName, nil)
 	if err == nil {
-		must(tb, l.Close())
+		fixture.Must(tb, l.Close())
 	}
 	after, readErr := os.ReadFile(path)
-	must(tb, readErr)
+	fixture.Must(tb, readErr)
 	return after, torn(tb, dir), err
 }
 
@@ -43,7 +44,7 @@ func TestTornTailIsCutWhereverItTears(t *testing.T) {
 				continue // only the newline is missing: see TestLastRowGetsItsNewline
 			}
 			after, saved, err := opened(t, b)
-			must(t, err)
+			fixture.Must(t, err)
 			if !bytes.Equal(after, whole[:want]) {
 				t.Fatalf("cut at %d, then %s: %d bytes left, want %d", cut, name, len(after), want)
 			}
@@ -101,8 +102,8 @@ func TestOpenAsksBeforeALargeCut(t *testing.T) {
 
 func TestUnfinishedSaveIsNoObstacle(t *testing.T) {
 	dir := memoryDir(t)
-	must(t, os.WriteFile(filepath.Join(dir, ".index.torn-tmp"), []byte("half"), 0o644))
-	must(t, os.WriteFile(filepath.Join(dir, indexName), []byte("torn"), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, ".index.torn-tmp"), []byte("half"), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), []byte("torn"), 0o644))
 	openLog(t, dir)
 	if saved := torn(t, dir); len(saved) != 1 || saved[0] != "torn" {
 		t.Errorf("saved %q", saved)
@@ -111,9 +112,9 @@ func TestUnfinishedSaveIsNoObstacle(t *testing.T) {
 
 func TestTailIsNotCutUnlessSaved(t *testing.T) {
 	dir := memoryDir(t)
-	must(t, os.Mkdir(filepath.Join(dir, ".index.torn-tmp"), 0o755)) // in the way
+	fixture.Must(t, os.Mkdir(filepath.Join(dir, ".index.torn-tmp"), 0o755)) // in the way
 	path := filepath.Join(dir, indexName)
-	must(t, os.WriteFile(path, []byte("torn"), 0o644))
+	fixture.Must(t, os.WriteFile(path, []byte("torn"), 0o644))
 	if l, err := index.Open(openDir(t, dir), indexName, nil); err == nil {
 		l.Close()
 		t.Error("opened")
@@ -144,19 +145,19 @@ func TestMillionRowsCostNothingAtStart(t *testing.T) {
 	dir := memoryDir(t)
 	const n = 1_000_000
 	f, err := os.Create(filepath.Join(dir, indexName))
-	must(t, err)
+	fixture.Must(t, err)
 	one := lines(row(0))
 	chunk := bytes.Repeat(one, n/100-1)
 	for i := range 100 {
 		_, err := f.Write(append(bytes.Clone(chunk), row(i+1).Append(nil)...))
-		must(t, err)
+		fixture.Must(t, err)
 	}
-	must(t, f.Close())
+	fixture.Must(t, f.Close())
 
 	before := readChars(t)
 	l := openLog(t, dir)
 	_, err = l.Append(t.Context(), row(1000))
-	must(t, err)
+	fixture.Must(t, err)
 	for _, k := range []int{100, 1000} {
 		if _, found, err := l.Find(t.Context(), row(k).Key()); !found || err != nil {
 			t.Fatalf("row %d: %v %v", k, found, err)
@@ -170,8 +171,8 @@ func TestMillionRowsCostNothingAtStart(t *testing.T) {
 func TestRefusalReadsTheTailOnly(t *testing.T) {
 	dir := memoryDir(t)
 	path := filepath.Join(dir, indexName)
-	must(t, os.WriteFile(path, lines(row(0)), 0o644))
-	must(t, os.Truncate(path, 1<<30))
+	fixture.Must(t, os.WriteFile(path, lines(row(0)), 0o644))
+	fixture.Must(t, os.Truncate(path, 1<<30))
 	before := readChars(t)
 	if _, err := index.Open(openDir(t, dir), indexName, nil); err == nil {
 		t.Fatal("opened")

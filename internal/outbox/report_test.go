@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 )
 
@@ -30,10 +31,10 @@ func TestReportIsReadAsItWasWritten(t *testing.T) {
 		})
 	}
 	for range 2 { // the second replaces the first
-		l.must(l.WriteReport(r))
+		fixture.Must(l, l.WriteReport(r))
 	}
 	got, err := l.Report()
-	l.must(err)
+	fixture.Must(l, err)
 	want, _ := json.Marshal(r)
 	if b, _ := json.Marshal(got); string(b) != string(want) {
 		t.Errorf("read %.300s", b)

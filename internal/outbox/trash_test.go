@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 )
 
@@ -19,12 +20,12 @@ func (l *lab) retired() (*durable.Dir, string) {
 	l.Helper()
 	path := l.TempDir()
 	at := filepath.Join(path, "run-7")
-	l.must(os.MkdirAll(filepath.Join(at, "sub"), 0o755))
+	fixture.Must(l, os.MkdirAll(filepath.Join(at, "sub"), 0o755))
 	for _, name := range []string{episode.Marker, "meta.json", "sub/file"} {
-		l.must(os.WriteFile(filepath.Join(at, name), []byte(name), 0o644))
+		fixture.Must(l, os.WriteFile(filepath.Join(at, name), []byte(name), 0o644))
 	}
 	d, err := durable.Open(path)
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { d.Close() })
 	return d, at
 }
@@ -32,7 +33,7 @@ func (l *lab) retired() (*durable.Dir, string) {
 func (l *lab) trash() *outbox.Trash {
 	l.Helper()
 	trash, err := l.OpenTrash("the test")
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { trash.Close() })
 	return trash
 }
@@ -41,7 +42,7 @@ func (l *lab) trash() *outbox.Trash {
 func (l *lab) discarded(trash *outbox.Trash, from *durable.Dir) *outbox.Discarded {
 	l.Helper()
 	d, err := trash.Discard(from, "run-7")
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { d.Close() })
 	return d
 }
@@ -54,7 +55,7 @@ func all(durable.Stat) bool { return true }
 func (l *lab) inTrash() []string {
 	l.Helper()
 	entries, err := os.ReadDir(l.at(".trash"))
-	l.must(err)
+	fixture.Must(l, err)
 	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())
@@ -69,7 +70,7 @@ func TestOneProcessAtATimeHasTheTrash(t *testing.T) {
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the test" {
 		t.Errorf("got %v, want that the test has it", err)
 	}
-	l.must(first.Close())
+	fixture.Must(l, first.Close())
 	l.trash()
 }
 
@@ -84,8 +85,8 @@ func TestNothingIsDeletedWithoutAJudgement(t *testing.T) {
 	if _, err := d.Lstat(episode.Marker); err != nil {
 		t.Errorf("the marker: %v", err)
 	}
-	l.must(d.Judge(now()))
-	l.must(d.Delete(t.Context(), all))
+	fixture.Must(l, d.Judge(now()))
+	fixture.Must(l, d.Delete(t.Context(), all))
 	if left := l.inTrash(); len(left) != 0 {
 		t.Errorf("left: %q", left)
 	}
@@ -101,15 +102,15 @@ func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 	from, at := l.retired()
 	d := l.discarded(trash, from)
 	st, err := d.Lstat("meta.json")
-	l.must(err)
+	fixture.Must(l, err)
 	_, ctime := st.Times()
-	l.must(d.Judge(outbox.Judgement{ChangedAt: time.Unix(ctime.Unix()).Add(time.Hour)}))
+	fixture.Must(l, d.Judge(outbox.Judgement{ChangedAt: time.Unix(ctime.Unix()).Add(time.Hour)}))
 	late := filepath.Join(l.at(".trash"), d.Name(), "sub", "late")
-	l.must(os.WriteFile(late, nil, 0o644))
-	l.must(d.Close())
+	fixture.Must(l, os.WriteFile(late, nil, 0o644))
+	fixture.Must(l, d.Close())
 
 	d, err = trash.Open(l.inTrash()[0])
-	l.must(err)
+	fixture.Must(l, err)
 	defer d.Close()
 	j, judged := d.Judgement()
 	if !judged || !j.ChangedAt.Equal(time.Unix(ctime.Unix()).Add(time.Hour)) {
@@ -136,7 +137,7 @@ func TestAFileYoungerThanTheJudgementIsKept(t *testing.T) {
 	trash := l.trash()
 	from, _ := l.retired()
 	d := l.discarded(trash, from)
-	l.must(d.Judge(outbox.Judgement{ChangedAt: time.Unix(1, 0)}))
+	fixture.Must(l, d.Judge(outbox.Judgement{ChangedAt: time.Unix(1, 0)}))
 	if err := d.Delete(t.Context(), all); !errors.Is(err, durable.ErrKept) {
 		t.Errorf("got %v, want that all was kept", err)
 	}
@@ -153,8 +154,8 @@ func TestRestoringReplacesNothing(t *testing.T) {
 	trash := l.trash()
 	from, at := l.retired()
 	d := l.discarded(trash, from)
-	l.must(d.Judge(now()))
-	l.must(os.Mkdir(at, 0o755))
+	fixture.Must(l, d.Judge(now()))
+	fixture.Must(l, os.Mkdir(at, 0o755))
 	name, err := d.Restore(from)
 	if err != nil || name != "run-7~2" {
 		t.Errorf("restored as %s, %v", name, err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 
@@ -17,32 +18,25 @@ import (
 func useFolder(t *testing.T, dir, out string) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(dir, "ca.key")); err != nil {
-		must(t, pki.InitCA(dir, pki.InitOptions{Names: []string{"localhost"}}))
+		fixture.Must(t, pki.InitCA(dir, pki.InitOptions{Names: []string{"localhost"}}))
 	}
 	for range 2 { // the second replaces
 		_, err := pki.Issue(dir, "lab-01", out, pki.IssueOptions{Force: true})
-		must(t, err)
+		fixture.Must(t, err)
 	}
 	_, err := pki.Revoke(dir, "lab-01", time.Now())
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = pki.Renew(dir, pki.RenewOptions{})
-	must(t, err)
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 }
 
 // eachFile calls do with each file below dir and its owner, as in "0:0".
 func eachFile(t *testing.T, dir string, do func(path string, info fs.FileInfo, owner string)) {
 	t.Helper()
-	must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		must(t, err)
+	fixture.Must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		fixture.Must(t, err)
 		info, err := os.Lstat(path)
-		must(t, err)
+		fixture.Must(t, err)
 		st := info.Sys().(*syscall.Stat_t)
 		do(path, info, fmt.Sprintf("%d:%d", st.Uid, st.Gid))
 		return nil
@@ -79,7 +73,7 @@ func TestKeyKeepsTheGroupThatReadsIt(t *testing.T) {
 	dir, out := filepath.Join(t.TempDir(), "pki"), filepath.Join(t.TempDir(), "out")
 	useFolder(t, dir, out)
 	key := filepath.Join(out, "lab-01.key")
-	must(t, os.Chmod(key, 0o640))
+	fixture.Must(t, os.Chmod(key, 0o640))
 	useFolder(t, dir, out)
 	if info, err := os.Stat(key); err != nil || info.Mode() != 0o640 {
 		t.Errorf("%v, %v", info.Mode(), err)
@@ -97,9 +91,9 @@ func TestFolderStaysItsOwners(t *testing.T) {
 	dir, out := filepath.Join(t.TempDir(), "pki"), filepath.Join(t.TempDir(), "out")
 	useFolder(t, dir, out)
 	for _, folder := range []string{dir, out} {
-		eachFile(t, folder, func(path string, _ fs.FileInfo, _ string) { must(t, os.Chown(path, 4242, 4243)) })
+		eachFile(t, folder, func(path string, _ fs.FileInfo, _ string) { fixture.Must(t, os.Chown(path, 4242, 4243)) })
 	}
-	must(t, os.RemoveAll(filepath.Join(dir, "issued")))
+	fixture.Must(t, os.RemoveAll(filepath.Join(dir, "issued")))
 	useFolder(t, dir, out)
 	for _, folder := range []string{dir, out} {
 		eachFile(t, folder, func(path string, _ fs.FileInfo, owner string) {

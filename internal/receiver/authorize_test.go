@@ -24,6 +24,7 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -46,11 +47,11 @@ const (
 func newDoors(t *testing.T) *doors {
 	t.Helper()
 	run, err := os.MkdirTemp("", "doors")
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(run) })
 	d := &doors{socket: filepath.Join(run, "proxy.sock")}
 	tokens := filepath.Join(run, "tokens")
-	must(t, os.WriteFile(tokens, tokensOf(victim, witness), 0o600))
+	fixture.Must(t, os.WriteFile(tokens, tokensOf(victim, witness), 0o600))
 	d.lab = newLab(t, func(c *receiver.Config) {
 		c.Auth.TokensFile = config.Path(tokens)
 		c.Proxy.Socket = config.Path(d.socket)
@@ -61,21 +62,21 @@ func newDoors(t *testing.T) *doors {
 	trust := d.cfg.Trust()
 	trust.Now = func() time.Time { return time.Now().Add(time.Duration(d.late.Load())) }
 	gate, err := pki.Open(trust)
-	must(t, err)
+	fixture.Must(t, err)
 	d.r, err = receiver.New(t.Context(), gate, d.cfg, "test", "the lab", slog.New(slog.DiscardHandler), nil)
-	must(t, err)
+	fixture.Must(t, err)
 	d.r.SetMaxWait(time.Hour)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	fixture.Must(t, err)
 	proxy, err := d.r.ListenProxy()
-	must(t, err)
+	fixture.Must(t, err)
 	d.addr = ln.Addr().String()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	served := make(chan error, 1)
 	go func() { served <- d.r.Serve(ctx, ln, proxy) }()
 	t.Cleanup(func() {
 		cancel()
-		must(t, within(t, time.Minute, served, "the end"))
+		fixture.Must(t, within(t, time.Minute, served, "the end"))
 	})
 	return d
 }
@@ -100,18 +101,18 @@ func (d *doors) visitor(host episode.Name, door string, valid time.Duration) *vi
 	d.Helper()
 	out := d.TempDir()
 	_, err := pki.Issue(d.lab.pki, host, out, pki.IssueOptions{Valid: valid})
-	must(d, err)
+	fixture.Must(d, err)
 	file := func(suffix string) string { return filepath.Join(out, string(host)+suffix) }
 	v := &visitor{d: d, host: host}
 	transport := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Hour}
 	switch door {
 	case "port":
 		papers, err := pki.LoadClient(pki.ClientConfig{CAFile: filepath.Join(out, "ca.crt"), CertFile: file(".crt"), KeyFile: file(".key")})
-		must(d, err)
+		fixture.Must(d, err)
 		transport.TLSClientConfig = papers.TLS()
 	case "proxy":
 		text, err := os.ReadFile(file(".crt"))
-		must(d, err)
+		fixture.Must(d, err)
 		block, _ := pem.Decode(text)
 		v.cert = block.Bytes
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -149,7 +150,7 @@ func (v *visitor) send(q request) <-chan reply {
 		base = "http://receiver"
 	}
 	req, err := http.NewRequestWithContext(v.d.Context(), q.method, base+q.path, q.body)
-	must(v.d, err)
+	fixture.Must(v.d, err)
 	req.ContentLength = q.size
 	req.Header.Set("Authorization", "Bearer token of "+string(v.host))
 	if v.cert != nil {
@@ -280,7 +281,7 @@ func (d *doors) occupy(t *testing.T) (release func()) {
 	return func() {
 		close(open)
 		for range 2 {
-			must(t, within(t, time.Minute, done, "the upload that takes the place"))
+			fixture.Must(t, within(t, time.Minute, done, "the upload that takes the place"))
 		}
 	}
 }
@@ -382,8 +383,8 @@ var kinds = map[string]func(t *testing.T, d *doors, v *visitor) underway{
 		return d.waitsForUpload(t, v, "DELETE")
 	},
 	"head of what is read": func(t *testing.T, d *doors, v *visitor) underway {
-		must(t, os.MkdirAll(filepath.Dir(d.stored(key(string(victim), "e"))), 0o755))
-		must(t, os.WriteFile(d.stored(key(string(victim), "e")), packed(3000, 1), 0o644))
+		fixture.Must(t, os.MkdirAll(filepath.Dir(d.stored(key(string(victim), "e"))), 0o755))
+		fixture.Must(t, os.WriteFile(d.stored(key(string(victim), "e")), packed(3000, 1), 0o644))
 		reached, release := d.withEndlessDisk()
 		answer := v.send(request{method: "HEAD", path: v.path("e")})
 		within(t, time.Minute, reached, "the reading")
@@ -443,7 +444,7 @@ func (d *doors) waitsForUpload(t *testing.T, v *visitor, method string) underway
 	labtest.Eventually(t, "the request is under way", func() bool { return d.r.AdmittedRequests() == 1 })
 	return underway{answer: answer, release: func() {
 		close(open)
-		must(t, within(t, time.Minute, done, "the piece"))
+		fixture.Must(t, within(t, time.Minute, done, "the piece"))
 	}}
 }
 
@@ -456,11 +457,11 @@ var withdrawals = map[string]struct {
 }{
 	"revoked": {http.StatusForbidden, "forbidden", "was revoked", func(t *testing.T, d *doors) {
 		_, err := pki.Revoke(d.lab.pki, victim, time.Time{})
-		must(t, errors.Join(err, d.r.Reload()))
+		fixture.Must(t, errors.Join(err, d.r.Reload()))
 	}},
 	"token removed": {http.StatusUnauthorized, "token-refused", "not the token of host", func(t *testing.T, d *doors) {
-		must(t, os.WriteFile(string(d.cfg.Auth.TokensFile), tokensOf(witness), 0o600))
-		must(t, d.r.Reload())
+		fixture.Must(t, os.WriteFile(string(d.cfg.Auth.TokensFile), tokensOf(witness), 0o600))
+		fixture.Must(t, d.r.Reload())
 	}},
 	"expired": {http.StatusForbidden, "forbidden", "expired", func(_ *testing.T, d *doors) {
 		d.late.Store(int64(2 * time.Hour))
@@ -468,7 +469,7 @@ var withdrawals = map[string]struct {
 	}},
 	"disabled": {http.StatusForbidden, "forbidden", "receiver hosts enable lab-01", func(t *testing.T, d *doors) {
 		_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test", time.Now())
-		must(t, err)
+		fixture.Must(t, err)
 		d.r.ReviewRequests()
 	}},
 }

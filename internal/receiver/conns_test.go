@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"cis490/internal/fixture"
 )
 
 // One host that opens connections without end must leave room for another.
@@ -16,11 +18,11 @@ func TestAHostHasABoundedNumberOfConnections(t *testing.T) {
 	refused, most := 0, 2*l.cfg.Limits.UploadsPerHost+48
 	for range most + 26 {
 		conn, err := tls.Dial("tcp", addr, papers.TLS())
-		must(t, err)
+		fixture.Must(t, err)
 		t.Cleanup(func() { conn.Close() })
-		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		fixture.Must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 		_, err = conn.Write([]byte("POST /v1/ping HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\n\r\n"))
-		must(t, err)
+		fixture.Must(t, err)
 		status := make([]byte, len("HTTP/1.1 200"))
 		if _, err := conn.Read(status); err != nil || string(status) != "HTTP/1.1 200" {
 			refused++
@@ -39,7 +41,7 @@ func from(t *testing.T, ip, addr string) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
 	conn, err := d.Dial("tcp", addr)
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return conn
 }
@@ -59,7 +61,7 @@ func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 	open := 0
 	for _, c := range conns {
 		conn := tls.Client(c, config)
-		must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+		fixture.Must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 		if conn.Handshake() == nil {
 			open++
 		}
@@ -82,7 +84,7 @@ func TestSilentConnectionsAreBounded(t *testing.T) {
 		from(t, fmt.Sprintf("127.0.1.%d", 1+i/each), addr)
 	}
 	conn := from(t, "127.0.2.1", addr)
-	must(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+	fixture.Must(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("one connection too many is served")
 	} else if timeout, ok := err.(net.Error); ok && timeout.Timeout() {

@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 )
 
@@ -29,9 +30,9 @@ type door struct {
 func (l *lab) doors() []door {
 	l.Helper()
 	port, err := net.Listen("tcp", "127.0.0.1:0")
-	must(l, err)
+	fixture.Must(l, err)
 	socket, err := l.r.ListenProxy()
-	must(l, err)
+	fixture.Must(l, err)
 	go l.r.Serve(l.Context(), port, socket)
 	certificates := map[episode.Name]*tls.Config{}
 	of := func(host episode.Name) *tls.Config {
@@ -44,14 +45,14 @@ func (l *lab) doors() []door {
 	return []door{
 		{"port", "h1", func(host episode.Name) (net.Conn, string) {
 			conn, err := tls.Dial("tcp", port.Addr().String(), of(host))
-			must(l, err)
+			fixture.Must(l, err)
 			return conn, ""
 		}},
 		{"proxy", "h2", func(host episode.Name) (net.Conn, string) {
 			conn, err := net.Dial("unix", socket.Addr().String())
-			must(l, err)
+			fixture.Must(l, err)
 			cert, err := of(host).GetClientCertificate(&tls.CertificateRequestInfo{})
-			must(l, err)
+			fixture.Must(l, err)
 			return conn, "Client-Cert: :" + base64.StdEncoding.EncodeToString(cert.Certificate[0]) + ":\r\n"
 		}},
 	}
@@ -73,9 +74,9 @@ func (d door) ask(t *testing.T, host episode.Name, line, fields string) net.Conn
 	t.Helper()
 	conn, header := d.dial(host)
 	t.Cleanup(func() { conn.Close() })
-	must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	fixture.Must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	_, err := fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: r\r\n%s%s\r\n", line, header, fields)
-	must(t, err)
+	fixture.Must(t, err)
 	return conn
 }
 
@@ -83,7 +84,7 @@ func (d door) ask(t *testing.T, host episode.Name, line, fields string) net.Conn
 func status(t *testing.T, conn net.Conn) int {
 	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	must(t, err)
+	fixture.Must(t, err)
 	resp.Body.Close()
 	return resp.StatusCode
 }
@@ -174,7 +175,7 @@ func TestConnectionsOfTheProxyAreBounded(t *testing.T) {
 	}
 	conn, _ := proxy.dial("h")
 	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	fixture.Must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("one connection too many ends with %v, want EOF at once", err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/fsck"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
@@ -29,14 +30,14 @@ func TestOneBadEntryStopsNoLoop(t *testing.T) {
 		t.Skip("needs root to become somebody else; " + name + " runs as it is")
 	}
 	dir, err := os.MkdirTemp("", "receiver-test")
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	self, err := os.Executable()
-	must(t, err)
+	fixture.Must(t, err)
 	binary, err := os.ReadFile(self)
-	must(t, err)
+	fixture.Must(t, err)
 	child := filepath.Join(dir, "receiver.test") // go test keeps it where others may not go
-	must(t, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(child, binary, 0o755)))
+	fixture.Must(t, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(child, binary, 0o755)))
 	cmd := exec.Command(child, "-test.run=^"+name+"$", "-test.v")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
@@ -50,8 +51,8 @@ func TestOneBadEntryStopsNoLoop(t *testing.T) {
 func (l *lab) closed(path string) {
 	l.Helper()
 	info, err := os.Stat(path)
-	must(l, err)
-	must(l, os.Chmod(path, 0))
+	fixture.Must(l, err)
+	fixture.Must(l, os.Chmod(path, 0))
 	l.Cleanup(func() { os.Chmod(path, info.Mode().Perm()) })
 }
 
@@ -59,7 +60,7 @@ func (l *lab) closed(path string) {
 func (l *lab) dir(parts ...string) string {
 	l.Helper()
 	path := filepath.Join(append([]string{l.data}, parts...)...)
-	must(l, os.MkdirAll(path, 0o750))
+	fixture.Must(l, os.MkdirAll(path, 0o750))
 	return path
 }
 
@@ -90,8 +91,8 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		var log strings.Builder
 		l := opened(t, &log)
 		whole, bad := key("lab-01", "a"), key("lab-02", "b")
-		must(t, os.Link(l.stored(whole), l.staged(whole)))
-		must(t, os.Link(l.stored(bad), l.staged(bad)))
+		fixture.Must(t, os.Link(l.stored(whole), l.staged(whole)))
+		fixture.Must(t, os.Link(l.stored(bad), l.staged(bad)))
 		l.closed(l.stored(bad))
 		l.start()
 		if _, err := os.Stat(l.staged(whole)); !errors.Is(err, fs.ErrNotExist) {
@@ -111,7 +112,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 			var log strings.Builder
 			l := opened(t, &log)
 			l.closed(l.stored(key("lab-01", "a")))
-			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), nil, 0o640))
+			fixture.Must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), nil, 0o640))
 			l.start()
 			stop := l.scrubbing()
 			time.Sleep(10 * time.Minute)
@@ -121,7 +122,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 				t.Errorf("got %+v", p)
 			}
 			got, err := l.r.Inventory(t.Context(), "lab-02", []wire.InventoryQuery{claim("b", packed(1000, 2))}, false)
-			must(t, err)
+			fixture.Must(t, err)
 			if got[0].VerifiedAt == nil {
 				t.Errorf("the last host was not reached: %+v", got)
 			}
@@ -162,7 +163,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 				claims = claims[:1]
 			}
 			got, err := l.r.Inventory(t.Context(), "lab-01", claims, readBack)
-			must(t, err)
+			fixture.Must(t, err)
 			if len(got) != len(claims) || got[0].State != wire.Present || !got[0].Unreadable || got[0].VerifiedAt != nil {
 				t.Errorf("of the one that cannot be looked at: %+v", got)
 			}
@@ -181,10 +182,10 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		if err != nil || report.Written != 2 || bad != 1 {
 			t.Errorf("backfill: %+v, %d bad, %v", report, bad, err)
 		}
-		must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0o750))
+		fixture.Must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0o750))
 		_, err = fsck.Backfill(t.Context(), opts)
-		must(t, err)
-		must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0))
+		fixture.Must(t, err)
+		fixture.Must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0))
 		for _, batch := range []int{0, 1} { // rows are looked at before the folder, and after
 			var found []fsck.Finding
 			opts.Deep, opts.Batch = true, batch
@@ -196,7 +197,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 	})
 	t.Run("status", func(t *testing.T) {
 		l := opened(t, nil)
-		must(t, os.WriteFile(filepath.Join(l.dir("quarantine", "lab-01"), "a~1"), nil, 0o640))
+		fixture.Must(t, os.WriteFile(filepath.Join(l.dir("quarantine", "lab-01"), "a~1"), nil, 0o640))
 		if st := l.inspect(); st.Quarantined != 1 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "lab-00") {
 			t.Errorf("got %+v", st)
 		}
@@ -227,9 +228,9 @@ func expiry(t *testing.T) {
 			k := key(string(host), "part")
 			u := uploadOf(k, packed(1000, 1))
 			_, told, err := l.r.Announce(t.Context(), u)
-			must(t, err)
+			fixture.Must(t, err)
 			_, _, err = l.r.Append(t.Context(), host, told.ID, wire.Piece{Size: 10}, strings.NewReader("0123456789"))
-			must(t, err)
+			fixture.Must(t, err)
 		}
 		l.stagingHas(2)
 		l.closed(l.dir("staging", "lab-00"))
@@ -238,9 +239,9 @@ func expiry(t *testing.T) {
 		go func() { done <- l.r.ExpireUploads(ctx) }()
 		time.Sleep(4 * time.Hour)
 		cancel()
-		must(t, <-done)
+		fixture.Must(t, <-done)
 		left, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "*"))
-		if must(t, err); len(left) != 0 {
+		if fixture.Must(t, err); len(left) != 0 {
 			t.Errorf("left %q", left)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -43,7 +44,7 @@ func (s *said) take() string {
 func (l *lab) identity() wire.Store {
 	l.Helper()
 	s, err := l.r.Store()
-	must(l, err)
+	fixture.Must(l, err)
 	return s
 }
 
@@ -73,7 +74,7 @@ func TestNewEmptyStoreIsBegunLoudly(t *testing.T) {
 	if got := l.identity(); got.ID != first.ID {
 		t.Errorf("a restart made %s of the store %s", got.ID, first.ID)
 	}
-	l.restart(func() { must(t, os.Remove(filepath.Join(l.data, "store.json"))) })
+	l.restart(func() { fixture.Must(t, os.Remove(filepath.Join(l.data, "store.json"))) })
 	text := log.take()
 	if strings.Contains(text, "WARN") || !strings.Contains(text, "store has an id now") {
 		t.Errorf("an older store gets its id with %q", text)
@@ -83,8 +84,8 @@ func TestNewEmptyStoreIsBegunLoudly(t *testing.T) {
 	}
 	// Archives without an index are data as well.
 	l.restart(func() {
-		must(t, os.Remove(filepath.Join(l.data, "index.jsonl")))
-		must(t, os.Remove(filepath.Join(l.data, "store.json")))
+		fixture.Must(t, os.Remove(filepath.Join(l.data, "index.jsonl")))
+		fixture.Must(t, os.Remove(filepath.Join(l.data, "store.json")))
 	})
 	if text := log.take(); strings.Contains(text, "empty") {
 		t.Errorf("a store with archives is begun with %q", text)
@@ -99,7 +100,7 @@ func TestIndexBytesHaveTheRowOfTheReceipt(t *testing.T) {
 	check := func(what string, grows bool) {
 		t.Helper()
 		info, err := os.Stat(filepath.Join(l.data, "index.jsonl"))
-		must(t, err)
+		fixture.Must(t, err)
 		got := l.identity().IndexBytes
 		if got != info.Size() || got < told || grows && got == told {
 			t.Errorf("%s: told %d after %d, and the index has %d", what, got, told, info.Size())
@@ -117,9 +118,9 @@ func TestIndexBytesHaveTheRowOfTheReceipt(t *testing.T) {
 	check("restarted", false)
 	l.restart(func() { // a power cut in the middle of a row
 		f, err := os.OpenFile(filepath.Join(l.data, "index.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
-		must(t, err)
+		fixture.Must(t, err)
 		_, err = f.WriteString(`{"episode_id": "to`)
-		must(t, errors.Join(err, f.Close()))
+		fixture.Must(t, errors.Join(err, f.Close()))
 	})
 	check("torn", false)
 }
@@ -128,13 +129,13 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 	l := newLab(t, nil)
 	path := filepath.Join(l.data, "store.json")
 	good, err := os.ReadFile(path)
-	must(t, err)
+	fixture.Must(t, err)
 	first := l.identity()
 	for _, content := range []string{
 		"", "{}", "null", string(good[:len(good)/2]), string(good) + "x", strings.Repeat(" ", 1<<20),
 		strings.Replace(string(good), `"schema_version": 1`, `"schema_version": 2`, 1), strings.Replace(string(good), first.ID, "a/../b", 1),
 	} {
-		must(t, os.WriteFile(path, []byte(content), 0o640))
+		fixture.Must(t, os.WriteFile(path, []byte(content), 0o640))
 		if got := l.identity(); got.ID != first.ID { // the open store is the same
 			t.Errorf("a running receiver calls itself %q", got.ID)
 		}
@@ -149,10 +150,10 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 		if _, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now()); !errors.Is(err, datadir.ErrStoreFile) {
 			t.Errorf("a command on %.40q: %v", content, err)
 		}
-		must(t, os.WriteFile(path, good, 0o640))
+		fixture.Must(t, os.WriteFile(path, good, 0o640))
 		l.start()
 	}
-	must(t, os.Chmod(path, 0o666))
+	fixture.Must(t, os.Chmod(path, 0o666))
 	l.stop()
 	if _, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler)); !errors.Is(err, datadir.ErrStoreFile) {
 		t.Errorf("a start with a name that everybody may write: %v", err)
@@ -168,7 +169,7 @@ func TestLostStoreNameIsSaidForWhatItIs(t *testing.T) {
 	l.restart(func() {})
 	first := l.identity()
 	log.take()
-	must(t, os.Remove(filepath.Join(l.data, "store.json")))
+	fixture.Must(t, os.Remove(filepath.Join(l.data, "store.json")))
 	if got := l.identity(); got.ID != first.ID {
 		t.Errorf("a running receiver calls itself %q", got.ID)
 	}
@@ -222,7 +223,7 @@ func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 // A person may have edited the file.
 func TestRewoundWithoutAFormerStoreIsRewound(t *testing.T) {
 	l := newLab(t, nil)
-	must(t, os.WriteFile(filepath.Join(l.data, "store.json"), []byte(`{"schema_version":1,"id":"A"}`), 0o640))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "store.json"), []byte(`{"schema_version":1,"id":"A"}`), 0o640))
 	did, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now())
 	if err != nil || did.Former != "A" || !did.Changed {
 		t.Errorf("%+v, %v", did, err)
@@ -234,11 +235,11 @@ func TestReplacedStoresAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	for i := range wire.MaxReplaced {
 		_, err := datadir.ReplaceStore(t.Context(), string(l.cfg.DataDir), "OLD"+string(rune('A'+i/26))+string(rune('A'+i%26)), "the test")
-		must(t, err)
+		fixture.Must(t, err)
 	}
 	before := l.identity()
 	did, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now())
-	must(t, err)
+	fixture.Must(t, err)
 	if got := l.identity(); got.ID != did.ID || len(got.Replaces) != wire.MaxReplaced || got.Replaces[0] != before.ID || slices.Contains(got.Replaces, "OLDAA") {
 		t.Errorf("%+v", got)
 	}
@@ -250,7 +251,7 @@ func TestStoreThatBeganEmptyIsNewForADay(t *testing.T) {
 	isNew := func() bool {
 		t.Helper()
 		is, err := datadir.InspectStore(string(l.cfg.DataDir))
-		must(t, err)
+		fixture.Must(t, err)
 		return is.New
 	}
 	if !isNew() {
@@ -261,7 +262,7 @@ func TestStoreThatBeganEmptyIsNewForADay(t *testing.T) {
 		t.Error("one archive makes it old")
 	}
 	_, err := datadir.ReplaceStore(t.Context(), string(l.cfg.DataDir), "OLD1", "the test")
-	must(t, err)
+	fixture.Must(t, err)
 	if isNew() {
 		t.Error("it is new although a person has said what it replaces")
 	}
@@ -272,7 +273,7 @@ func TestNoCommandNamesAStore(t *testing.T) {
 	l := newLab(t, nil)
 	l.stop()
 	path := filepath.Join(l.data, "store.json")
-	must(t, os.Remove(path))
+	fixture.Must(t, os.Remove(path))
 	if st, err := receiver.Inspect(l.cfg, time.Now()); err != nil || st.Store != nil || len(st.Problems) > 0 {
 		t.Errorf("status without a name: %+v %q, %v", st.Store, st.Problems, err)
 	}
@@ -326,7 +327,7 @@ func TestRestoredImageIsNotWhatItsHostsKnew(t *testing.T) {
 	stores("a", "b")
 	atImage := l.identity()
 	image, err := os.ReadFile(filepath.Join(l.data, "index.jsonl"))
-	must(t, err)
+	fixture.Must(t, err)
 	stores("c", "d")
 	before := l.identity()
 	for what, known := range map[string]wire.Store{"empty": empty, "two rows": atImage, "four rows": before, "without a tail": {ID: before.ID, IndexBytes: 5}} {
@@ -335,9 +336,9 @@ func TestRestoredImageIsNotWhatItsHostsKnew(t *testing.T) {
 	has("a tail that never was", wire.Store{ID: before.ID, IndexBytes: atImage.IndexBytes, IndexTail: before.IndexTail}, false)
 	has("another", wire.Store{ID: "OTHER"}, false)
 	l.restart(func() {
-		must(t, os.WriteFile(filepath.Join(l.data, "index.jsonl"), image, 0o640))
+		fixture.Must(t, os.WriteFile(filepath.Join(l.data, "index.jsonl"), image, 0o640))
 		for _, n := range []string{"c", "d"} {
-			must(t, os.Remove(l.stored(key("lab-01", n))))
+			fixture.Must(t, os.Remove(l.stored(key("lab-01", n))))
 		}
 	})
 	has("restored, what was before the image", atImage, true)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -23,7 +24,7 @@ func fewInodes(t *testing.T) func(*receiver.Config) {
 func (l *lab) freeInodes() int {
 	l.Helper()
 	var s syscall.Statfs_t
-	must(l, syscall.Statfs(l.data, &s))
+	fixture.Must(l, syscall.Statfs(l.data, &s))
 	return int(s.Ffree)
 }
 
@@ -32,13 +33,13 @@ func (l *lab) freeInodes() int {
 func (l *lab) takeInodes() (remove func()) {
 	l.Helper()
 	dir := filepath.Join(l.data, "others")
-	must(l, os.Mkdir(dir, 0o700))
+	fixture.Must(l, os.Mkdir(dir, 0o700))
 	for i := 0; ; i++ {
 		f, err := os.Create(filepath.Join(dir, fmt.Sprint(i)))
 		if err != nil {
-			return func() { must(l, os.RemoveAll(dir)) }
+			return func() { fixture.Must(l, os.RemoveAll(dir)) }
 		}
-		must(l, f.Close())
+		fixture.Must(l, f.Close())
 	}
 }
 

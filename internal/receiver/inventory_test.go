@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -24,7 +25,7 @@ func claim(name string, content []byte) wire.InventoryQuery {
 func (l *lab) ask(c wire.InventoryQuery, readBack bool) wire.InventoryEntry {
 	l.Helper()
 	got, err := l.r.Inventory(l.Context(), "lab-01", []wire.InventoryQuery{c}, readBack)
-	must(l, err)
+	fixture.Must(l, err)
 	if len(got) != 1 || got[0].Episode != c.Episode {
 		l.Fatalf("got %+v", got)
 	}
@@ -36,7 +37,7 @@ func TestInventoryTellsWhatIsStored(t *testing.T) {
 	l.takes(key("lab-01", "run-1"), []byte("one"), wire.Stored)
 	l.takes(key("lab-02", "run-2"), []byte("two"), wire.Stored)
 	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-2", []byte("two")), claim("run-1", []byte("one")), claim("run-1", []byte("other"))}, false)
-	must(t, err)
+	fixture.Must(t, err)
 	if len(got) != 3 || got[0].State != wire.Absent || got[0].Digest != nil {
 		t.Fatalf("another host's episode: %+v", got)
 	}
@@ -87,7 +88,7 @@ func TestReadBackIsBounded(t *testing.T) {
 	})
 	l.r.SetMaxWait(0)
 	release, err := l.r.AdmitInventory(t.Context(), "lab-01")
-	must(t, err)
+	fixture.Must(t, err)
 	done := make(chan error, 1)
 	go func() {
 		defer release()
@@ -113,8 +114,8 @@ func TestReadBackIsBounded(t *testing.T) {
 	}
 	close(open)
 	close(gate)
-	must(t, within(t, time.Minute, done, "the reading"))
-	must(t, within(t, time.Minute, put, "the upload"))
+	fixture.Must(t, within(t, time.Minute, done, "the reading"))
+	fixture.Must(t, within(t, time.Minute, put, "the upload"))
 }
 
 // Where files carry nothing, the row is asked, and without one the bytes, but
@@ -122,11 +123,11 @@ func TestReadBackIsBounded(t *testing.T) {
 func TestInventoryOfWhatWasCopiedInByHand(t *testing.T) {
 	l := newLab(t, nil)
 	l.takes(key("lab-01", "run-1"), []byte("x"), wire.Stored)
-	must(t, unix.Removexattr(l.stored(key("lab-01", "run-1")), "user.cis490.receipt"))
+	fixture.Must(t, unix.Removexattr(l.stored(key("lab-01", "run-1")), "user.cis490.receipt"))
 	if h := l.ask(claim("run-1", []byte("x")), false); h.State != wire.Present || h.VerifiedAt != nil {
 		t.Errorf("by its row: %+v", h)
 	}
-	must(t, os.WriteFile(l.stored(key("lab-01", "by-hand")), []byte("by hand"), 0o640))
+	fixture.Must(t, os.WriteFile(l.stored(key("lab-01", "by-hand")), []byte("by hand"), 0o640))
 	if h := l.ask(claim("by-hand", []byte("by hand")), false); h.State != wire.Absent {
 		t.Errorf("without row: %+v", h)
 	}

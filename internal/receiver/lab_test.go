@@ -22,19 +22,13 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/store"
 	"cis490/internal/wire"
 )
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
 
 // lab is a receiver with its CA and its data directory.
 type lab struct {
@@ -49,7 +43,7 @@ type lab struct {
 func newLab(tb testing.TB, change func(*receiver.Config)) *lab {
 	tb.Helper()
 	l := &lab{TB: tb, pki: tb.TempDir(), data: memory(tb)}
-	must(tb, pki.InitCA(l.pki, pki.InitOptions{Names: []string{"127.0.0.1"}}))
+	fixture.Must(tb, pki.InitCA(l.pki, pki.InitOptions{Names: []string{"127.0.0.1"}}))
 	l.cfg = receiver.DefaultConfig()
 	l.cfg.MinFree = 0
 	l.cfg.DataDir = config.Path(l.data)
@@ -74,7 +68,7 @@ func (l *lab) start() {
 		log = l.log
 	}
 	r, err := receiver.OpenGateAndNew(l.Context(), l.cfg, "test", "the lab", slog.New(log))
-	must(l, err)
+	fixture.Must(l, err)
 	l.r = r
 }
 
@@ -163,7 +157,7 @@ func (l *lab) put(k episode.Key, content []byte) (wire.Receipt, error) {
 func (l *lab) takes(k episode.Key, content []byte, want wire.Status) wire.Receipt {
 	l.Helper()
 	r, err := l.put(k, content)
-	must(l, err)
+	fixture.Must(l, err)
 	if err := r.Covers(uploadOf(k, content)); err != nil || r.Status != want {
 		l.Fatalf("%s: %+v, %v, want %s", k, r, err, want)
 	}
@@ -193,13 +187,13 @@ func (l *lab) staged(k episode.Key) string {
 func (l *lab) rows() []index.Row {
 	l.Helper()
 	b, err := os.ReadFile(filepath.Join(l.data, datadir.IndexFile))
-	must(l, err)
+	fixture.Must(l, err)
 	if len(b) > 0 && b[len(b)-1] != '\n' {
 		l.Errorf("the index ends with %+q", b[max(0, len(b)-40):])
 	}
 	var rows []index.Row
 	for r, err := range index.Rows(bytes.NewReader(b)) {
-		must(l, err)
+		fixture.Must(l, err)
 		rows = append(rows, r)
 	}
 	return rows
@@ -232,14 +226,14 @@ func (l *lab) whole(archives int) {
 		rows[r.Key()] = r
 	}
 	paths, err := filepath.Glob(filepath.Join(l.data, "episodes", "*", "*"))
-	must(l, err)
+	fixture.Must(l, err)
 	if len(paths) != archives || len(rows) != archives {
 		l.Errorf("%d archives and %d rows, want %d", len(paths), len(rows), archives)
 	}
 	for _, path := range paths {
 		k := key(filepath.Base(filepath.Dir(path)), strings.TrimSuffix(filepath.Base(path), store.Suffix))
 		b, err := os.ReadFile(path)
-		must(l, err)
+		fixture.Must(l, err)
 		if r := rows[k]; r.SHA256 != sha256.Sum256(b) || r.Size != int64(len(b)) {
 			l.Errorf("%s has the row %+v", k, r)
 		}
@@ -250,7 +244,7 @@ func (l *lab) whole(archives int) {
 func (l *lab) stagingHas(want int) {
 	l.Helper()
 	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "*", "*"))
-	must(l, err)
+	fixture.Must(l, err)
 	if len(staged) != want {
 		l.Errorf("staging has %q, want %d", staged, want)
 	}
@@ -281,7 +275,7 @@ func (g *gated) Read(p []byte) (int, error) {
 func (l *lab) listen(ctx context.Context) (addr string, served <-chan error) {
 	l.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(l, err)
+	fixture.Must(l, err)
 	done := make(chan error, 1)
 	go func() { done <- l.r.Serve(ctx, ln, nil) }()
 	return ln.Addr().String(), done
@@ -292,11 +286,11 @@ func (l *lab) papers(host episode.Name) *pki.Client {
 	l.Helper()
 	out := l.TempDir()
 	_, err := pki.Issue(l.pki, host, out, pki.IssueOptions{})
-	must(l, err)
+	fixture.Must(l, err)
 	papers, err := pki.LoadClient(pki.ClientConfig{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"), KeyFile: filepath.Join(out, string(host)+".key"),
 	})
-	must(l, err)
+	fixture.Must(l, err)
 	return papers
 }
 
@@ -305,7 +299,7 @@ func (l *lab) client(addr string, host episode.Name) *wire.Client {
 	l.Helper()
 	papers := l.papers(host)
 	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: papers.DialTLS(wire.Dial), Conns: 8})
-	must(l, err)
+	fixture.Must(l, err)
 	l.Cleanup(c.CloseIdle)
 	return c
 }

@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/hint"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
@@ -43,7 +44,7 @@ func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 		_, errs["open"] = l.r.Open(t.Context(), u.Key)
 		_, _, errs["append"] = l.r.Append(t.Context(), "lab-01", before.ID, wire.Piece{Size: 1000, Last: true}, unread)
 		s, err := l.r.Storage(t.Context(), "lab-01")
-		must(t, err)
+		fixture.Must(t, err)
 		errs["ping"] = s.Err()
 		for door, err := range errs {
 			if !errors.Is(err, wire.Full) || !strings.HasSuffix(err.Error(), wire.HostIsMount) || strings.Contains(hint.For(err), "full") {
@@ -58,7 +59,7 @@ func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 // TestCheckNamesADataDirThatIsALinkToNothing, or is below one: the start makes neither.
 func TestCheckNamesADataDirThatIsALinkToNothing(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "data")
-	must(t, os.Symlink("nowhere", link))
+	fixture.Must(t, os.Symlink("nowhere", link))
 	for _, path := range []string{link, filepath.Join(link, "below")} {
 		c := receiver.Config{DataDir: config.Path(path)}
 		_, startErr := durable.Create(path)

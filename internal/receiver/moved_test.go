@@ -21,6 +21,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
@@ -50,18 +51,18 @@ func TestAnotherDiskWasNeverRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		l := newLab(t, nil)
-		must(t, l.r.SetDiskSerial("S1"))
+		fixture.Must(t, l.r.SetDiskSerial("S1"))
 		for i, name := range []string{"a", "b", "c", "d"} {
 			l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
 		}
 		run := func(disk string, d time.Duration) scrub.Progress {
-			must(t, l.r.SetDiskSerial(disk))
+			fixture.Must(t, l.r.SetDiskSerial(disk))
 			stop := l.scrubbing()
 			time.Sleep(d)
 			stop()
 			var p scrub.Progress
 			b, err := os.ReadFile(l.data + "/scrub.json")
-			must(t, errors.Join(err, json.Unmarshal(b, &p)))
+			fixture.Must(t, errors.Join(err, json.Unmarshal(b, &p)))
 			return p
 		}
 		if p := run("S1", 10*time.Minute); p.Objects != 4 || p.WholeSince.IsZero() || l.unverified() != 0 {
@@ -98,18 +99,18 @@ func TestScrubNotesRowsThatAnOlderVersionDidNot(t *testing.T) {
 		k := key("lab-01", "a")
 		before := l.takes(k, packed(1000, 1), wire.Stored)
 		var st unix.Stat_t
-		must(t, unix.Stat(l.stored(k), &st))
+		fixture.Must(t, unix.Stat(l.stored(k), &st))
 		b := make([]byte, 64)
 		n, err := unix.Getxattr(l.stored(k), "user.cis490.receipt", b)
-		must(t, err)
+		fixture.Must(t, err)
 		noted := bytes.Clone(b[:n])
 		binary.BigEndian.PutUint64(b[n-8:n], st.Ino)
-		must(t, unix.Setxattr(l.stored(k), "user.cis490.receipt", b[:n], 0))
+		fixture.Must(t, unix.Setxattr(l.stored(k), "user.cis490.receipt", b[:n], 0))
 		stop := l.scrubbing()
 		time.Sleep(10 * time.Minute)
 		stop()
 		n, err = unix.Getxattr(l.stored(k), "user.cis490.receipt", b)
-		must(t, err)
+		fixture.Must(t, err)
 		// The row has microseconds, and the attribute says what the row says.
 		if !bytes.Equal(b[n-8:n], noted[n-8:]) || !bytes.Equal(b[:32], noted[:32]) {
 			t.Errorf("noted %x, want %x", b[:n], noted)
@@ -137,7 +138,7 @@ func TestSearchesForRowsArePaced(t *testing.T) {
 		defer cancel()
 		search := func(host episode.Name) (elapsed time.Duration) {
 			begun := time.Now()
-			must(t, s.LookUp(ctx, host, episode.Key{Host: host, Name: "e"}))
+			fixture.Must(t, s.LookUp(ctx, host, episode.Key{Host: host, Name: "e"}))
 			return time.Since(begun)
 		}
 		begun := time.Now()
@@ -218,7 +219,7 @@ func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
 			}
 			for i := range c.archives {
 				k := key("lab-01", fmt.Sprint("run-", i))
-				must(t, os.Link(l.stored(k), l.staged(k)))
+				fixture.Must(t, os.Link(l.stored(k), l.staged(k)))
 			}
 			l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) {
 				return nil, fmt.Errorf("open: %w: %w", durable.ErrFault, unix.EIO)
@@ -231,7 +232,7 @@ func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
 				t.Errorf("%d set aside, want %d", n, c.aside)
 			}
 			kept, err := filepath.Glob(filepath.Join(l.data, "episodes", "*", "*"))
-			if must(t, err); len(kept) != c.kept {
+			if fixture.Must(t, err); len(kept) != c.kept {
 				t.Errorf("kept %q, want %d", kept, c.kept)
 			}
 		})

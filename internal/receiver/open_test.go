@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -12,12 +13,12 @@ import (
 func (l *lab) opens(content []byte, to int) wire.Unfinished {
 	l.Helper()
 	left, err := l.r.Open(l.Context(), partKey)
-	must(l, err)
+	fixture.Must(l, err)
 	if left.Offset != 0 || left.Length != -1 {
 		l.Fatalf("opened %+v", left)
 	}
 	_, at, err := l.piece(left, content, 0, to, false)
-	must(l, err)
+	fixture.Must(l, err)
 	if at.Offset != int64(to) || at.Length != -1 {
 		l.Fatalf("after a piece %+v", at)
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -22,7 +23,7 @@ func (l *lab) part() (wire.Upload, string) {
 	u := uploadOf(partKey, resumed)
 	l.cuts(l.announces(u, 0), resumed, 300_000)
 	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "part~*"))
-	if must(l, err); len(staged) != 1 {
+	if fixture.Must(l, err); len(staged) != 1 {
 		l.Fatalf("staging has %q", staged)
 	}
 	return u, staged[0]
@@ -58,8 +59,8 @@ func TestPartThatLiesIsDropped(t *testing.T) {
 			l.restart(func() {
 				b := make([]byte, 512)
 				n, err := unix.Getxattr(path, partAttr, b)
-				must(t, err)
-				must(t, unix.Setxattr(path, partAttr, lie(b[:n]), 0))
+				fixture.Must(t, err)
+				fixture.Must(t, unix.Setxattr(path, partAttr, lie(b[:n]), 0))
 			})
 			l.stagingHas(0)
 			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
@@ -73,7 +74,7 @@ func TestPartThatLostItsEndIsDropped(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
 	u, path := l.part()
-	l.restart(func() { must(t, os.Truncate(path, 299_999)) })
+	l.restart(func() { fixture.Must(t, os.Truncate(path, 299_999)) })
 	l.stagingHas(0)
 	l.appends(u, l.announces(u, 0), resumed, wire.Stored)
 	l.whole(1)
@@ -89,9 +90,9 @@ func TestStateOfOtherBytesIsSeen(t *testing.T) {
 	l.restart(func() {
 		b := make([]byte, 512)
 		n, err := unix.Getxattr(path, partAttr, b)
-		must(t, err)
+		fixture.Must(t, err)
 		binary.BigEndian.PutUint64(b[50:], 200_000)
-		must(t, unix.Setxattr(path, partAttr, b[:n], 0))
+		fixture.Must(t, unix.Setxattr(path, partAttr, b[:n], 0))
 	})
 	_, _, err := l.piece(l.announces(u, 200_000), resumed, 200_000, len(resumed), true)
 	l.wantsCode("the end", err, wire.DigestMismatch)
@@ -131,14 +132,14 @@ func TestDamagedPartIsNeverAcknowledged(t *testing.T) {
 func flip(t *testing.T, path string, at int64) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	b := make([]byte, 1)
 	_, err = f.ReadAt(b, at)
-	must(t, err)
+	fixture.Must(t, err)
 	b[0] ^= 1
 	_, err = f.WriteAt(b, at)
-	must(t, err)
+	fixture.Must(t, err)
 }
 
 // TestPartThatIsTakenAwayIsBegunAnew: somebody tidied staging under a receiver that
@@ -154,7 +155,7 @@ func TestPartThatIsTakenAwayIsBegunAnew(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, nil)
 			u, path := l.part()
-			must(t, tidy(path))
+			fixture.Must(t, tidy(path))
 			_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
 			l.wantsCode("the end", err, wire.NoUpload)
 			l.appends(u, l.announces(u, 0), resumed, wire.Stored)

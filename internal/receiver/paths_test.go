@@ -14,14 +14,15 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
 // replace moves the directory at path away and makes an empty one in its place.
 func replace(tb testing.TB, path string) {
 	tb.Helper()
-	must(tb, os.Rename(path, path+".x"))
-	must(tb, os.Mkdir(path, 0o750))
+	fixture.Must(tb, os.Rename(path, path+".x"))
+	fixture.Must(tb, os.Mkdir(path, 0o750))
 	tb.Cleanup(func() { os.RemoveAll(path + ".x") })
 }
 
@@ -29,7 +30,7 @@ func replace(tb testing.TB, path string) {
 func coverings(l *lab) map[string]func() {
 	return map[string]func(){
 		"data_dir moved":        func() { replace(l, l.data) },
-		"data_dir moved, alone": func() { must(l, os.Rename(l.data, l.data+".x")) },
+		"data_dir moved, alone": func() { fixture.Must(l, os.Rename(l.data, l.data+".x")) },
 		"episodes moved":        func() { replace(l, filepath.Join(l.data, "episodes")) },
 		"staging moved":         func() { replace(l, filepath.Join(l.data, "staging")) },
 		"quarantine moved":      func() { replace(l, filepath.Join(l.data, "quarantine")) },
@@ -78,7 +79,7 @@ func TestStoreThatMovesUnderAnUpload(t *testing.T) {
 		t := l.TB
 		k, content := key("h", "e"), noise(1<<20, 1)
 		old, err := os.Open(l.data)
-		must(t, err)
+		fixture.Must(t, err)
 		defer old.Close()
 		moving := readerFunc(func([]byte) (int, error) { move(); return 0, io.EOF })
 		body := io.MultiReader(bytes.NewReader(content[:1<<19]), moving, bytes.NewReader(content[1<<19:]))
@@ -125,7 +126,7 @@ func TestNoAnswerOfAMovedStoreIsOne(t *testing.T) {
 		addr, served := l.listen(ctx)
 		c := l.client(addr, "lab-01")
 		_, err := c.Ping(t.Context())
-		must(t, err)
+		fixture.Must(t, err)
 		move()
 		if d, n, err := c.Stat(t.Context(), "e"); err == nil {
 			t.Errorf("it says that it has %s, %d bytes", d, n)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 )
 
@@ -16,7 +17,7 @@ import (
 func socketLab(t *testing.T) (l *lab, path string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "proxy") // the path of a socket must be short
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path = filepath.Join(dir, "sock")
 	return newLab(t, func(c *receiver.Config) { c.Proxy.Socket = config.Path(path) }), path
@@ -26,17 +27,17 @@ func TestProxySocketIsForItsGroupAndReplacesOnlyASocket(t *testing.T) {
 	l, path := socketLab(t)
 	for range 2 { // the second one finds what a kill leaves
 		ln, err := l.r.ListenProxy()
-		must(t, err)
+		fixture.Must(t, err)
 		info, err := os.Lstat(path)
-		if must(t, err); info.Mode() != fs.ModeSocket|0o660 {
+		if fixture.Must(t, err); info.Mode() != fs.ModeSocket|0o660 {
 			t.Errorf("it has mode %v", info.Mode())
 		}
-		must(t, os.Link(path, path+".kept"))
-		must(t, ln.Close())
-		must(t, os.Rename(path+".kept", path))
+		fixture.Must(t, os.Link(path, path+".kept"))
+		fixture.Must(t, ln.Close())
+		fixture.Must(t, os.Rename(path+".kept", path))
 	}
-	must(t, os.Remove(path))
-	must(t, os.WriteFile(path, []byte("mine"), 0o600))
+	fixture.Must(t, os.Remove(path))
+	fixture.Must(t, os.WriteFile(path, []byte("mine"), 0o600))
 	if _, err := l.r.ListenProxy(); err == nil {
 		t.Error("a file was replaced by the socket")
 	}
@@ -47,7 +48,7 @@ func TestProxySocketIsForItsGroupAndReplacesOnlyASocket(t *testing.T) {
 func TestProxySocketChangesNothingInItsPlace(t *testing.T) {
 	l, path := socketLab(t)
 	precious, other := filepath.Join(t.TempDir(), "precious"), path+".other"
-	must(t, os.WriteFile(precious, nil, 0o600))
+	fixture.Must(t, os.WriteFile(precious, nil, 0o600))
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -66,13 +67,13 @@ func TestProxySocketChangesNothingInItsPlace(t *testing.T) {
 		ln, err := l.r.ListenProxy()
 		if err == nil {
 			opened++
-			must(t, ln.Close())
+			fixture.Must(t, ln.Close())
 		}
 	}
 	close(stop)
 	<-ended
 	info, err := os.Stat(precious)
-	if must(t, err); info.Mode() != 0o600 {
+	if fixture.Must(t, err); info.Mode() != 0o600 {
 		t.Errorf("what the link led to has mode %v", info.Mode())
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
@@ -74,7 +75,7 @@ func TestReceiptIsThatOfTheRow(t *testing.T) {
 	u := uploadOf(k, noise(5000, 1))
 	u.Skipped = 3
 	r, err := l.r.Put(t.Context(), u, bytes.NewReader(noise(5000, 1)))
-	must(t, err)
+	fixture.Must(t, err)
 	row := l.row(k)
 	if !row.ReceivedAt.Equal(r.ReceivedAt.Truncate(time.Microsecond)) || row.SHA256 != u.Digest || row.Size != 5000 || row.Skipped != 3 || row.Backfilled {
 		t.Errorf("row %+v, receipt %+v", row, r)
@@ -112,7 +113,7 @@ func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 	}
 	close(open)
 	for range 3 {
-		must(t, within(t, 10*time.Second, done, "an answer"))
+		fixture.Must(t, within(t, 10*time.Second, done, "an answer"))
 	}
 	l.takes(key("h", "3"), content, wire.Stored) // the places are free again
 	l.takes(key("k", "1"), content, wire.Stored)
@@ -149,10 +150,10 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	}
 	l.takes(key("h", "3"), noise(1<<20, 3), wire.Stored) // a small one has room beside it
 	close(open)
-	must(t, within(t, 10*time.Second, done, "the first upload"))
+	fixture.Must(t, within(t, 10*time.Second, done, "the first upload"))
 	l.refuses(key("h", "2"), big, wire.Full)
 	l.whole(2)
-	must(t, os.Remove(l.stored(key("h", "1"))))
+	fixture.Must(t, os.Remove(l.stored(key("h", "1"))))
 	if s, _ := l.r.Storage(t.Context(), "h"); s.FreeBytes < 4<<20 {
 		t.Errorf("promises are not given back: %+v", s)
 	}
@@ -191,7 +192,7 @@ func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 				t.Error(err)
 			}
 			l.refuses(k, content, wire.Full) // still no space: nothing is acknowledged
-			must(t, os.Remove(filler))
+			fixture.Must(t, os.Remove(filler))
 			later := l.takes(key("i", "later"), noise(10, 3), wire.Stored)
 			if healing == "by the next start" {
 				l.restart(func() {})
@@ -216,29 +217,29 @@ func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 func grow(tb testing.TB, path string) {
 	tb.Helper()
 	info, err := os.Stat(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	row := index.Row{ReceivedAt: time.Now(), Host: "h", Episode: "filler", SHA256: [32]byte{1}}
 	line := string(row.Append(nil)[1:])
 	const note, end = `{"note": "`, `", `
 	missing := 4096 - (int(info.Size())+len(note+end+line))%4096
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	_, err = f.WriteString(note + strings.Repeat("x", missing) + end + line)
-	must(tb, err)
+	fixture.Must(tb, err)
 }
 
 // fill writes to a file until the file system is full.
 func fill(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Create(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	for size := 1 << 20; size > 0; {
 		if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
 			size /= 2
 		} else {
-			must(tb, err)
+			fixture.Must(tb, err)
 		}
 	}
 }
@@ -251,7 +252,7 @@ func TestCopyByHandGetsItsRow(t *testing.T) {
 		content := noise(5000, 1)
 		l.takes(key("h", "from"), content, wire.Stored)
 		k := key("h", "copy")
-		must(t, os.WriteFile(l.stored(k), content, 0o640))
+		fixture.Must(t, os.WriteFile(l.stored(k), content, 0o640))
 		if attributes {
 			copyAttributes(t, l.stored(key("h", "from")), l.stored(k))
 		}
@@ -268,12 +269,12 @@ func copyAttributes(tb testing.TB, from, to string) {
 	tb.Helper()
 	names := make([]byte, 1024)
 	n, err := unix.Listxattr(from, names)
-	must(tb, err)
+	fixture.Must(tb, err)
 	for name := range strings.SplitSeq(strings.TrimRight(string(names[:n]), "\x00"), "\x00") {
 		value := make([]byte, 1024)
 		n, err := unix.Getxattr(from, name, value)
-		must(tb, err)
-		must(tb, unix.Setxattr(to, name, value[:n], 0))
+		fixture.Must(tb, err)
+		fixture.Must(tb, unix.Setxattr(to, name, value[:n], 0))
 	}
 }
 
@@ -283,7 +284,7 @@ func TestArrivalNeverGoesBack(t *testing.T) {
 		last := time.Now().Add(ahead).UTC()
 		l.restart(func() {
 			row := index.Row{ReceivedAt: last, Host: "h", Episode: "future", SHA256: [32]byte{1}, Size: 1}
-			must(t, os.WriteFile(filepath.Join(l.data, datadir.IndexFile), row.Append(nil), 0o640))
+			fixture.Must(t, os.WriteFile(filepath.Join(l.data, datadir.IndexFile), row.Append(nil), 0o640))
 		})
 		r := l.takes(key("h", "now"), noise(10, 1), wire.Stored)
 		if before := r.ReceivedAt.Before(last.Truncate(time.Microsecond)); before != back {
@@ -299,19 +300,19 @@ func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 	bad := bytes.Clone(content)
 	bad[77_777] ^= 1
 	f, err := os.OpenFile(l.stored(k), os.O_WRONLY, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = f.WriteAt(bad, 0)
-	must(t, err)
-	must(t, f.Close())
+	fixture.Must(t, err)
+	fixture.Must(t, f.Close())
 	l.refuses(k, noise(100_000, 2), wire.Conflict) // rot does not open the name to other bytes
 	l.takes(k, content, wire.Stored)               // not already-present: the copy is the new one
 	got, err := os.ReadFile(l.stored(k))
-	must(t, err)
+	fixture.Must(t, err)
 	if !bytes.Equal(got, content) {
 		t.Error("the damaged copy is still there")
 	}
 	aside, err := filepath.Glob(filepath.Join(l.data, "quarantine", "h", "e~*"))
-	must(t, err)
+	fixture.Must(t, err)
 	if len(aside) != 1 {
 		t.Fatalf("set aside: %q, want one", aside)
 	}
@@ -336,8 +337,8 @@ func TestRepairIsToldAfterACrash(t *testing.T) {
 	k, content := key("h", "e"), noise(1000, 1)
 	l.takes(k, content, wire.Stored)
 	l.restart(func() {
-		must(t, os.MkdirAll(filepath.Join(l.data, "quarantine", "h"), 0o750))
-		must(t, os.Rename(l.stored(k), filepath.Join(l.data, "quarantine", "h", "e~aside")))
+		fixture.Must(t, os.MkdirAll(filepath.Join(l.data, "quarantine", "h"), 0o750))
+		fixture.Must(t, os.Rename(l.stored(k), filepath.Join(l.data, "quarantine", "h", "e~aside")))
 	})
 	l.takes(k, content, wire.Stored)
 	if rows := l.rows(); len(rows) != 2 || !rows[1].Repaired {

@@ -13,6 +13,7 @@ import (
 	"cis490/internal/admission"
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -29,7 +30,7 @@ func holdsFiles(sizes ...int64) func(*receiver.Config) {
 func (l *lab) leftFor(host episode.Name) int64 {
 	l.Helper()
 	s, err := l.r.Storage(l.Context(), host)
-	must(l, err)
+	fixture.Must(l, err)
 	if s.Accepting != (s.FreeBytes >= admission.FileCost(1)) {
 		l.Errorf("%s is told %+v", host, s)
 	}
@@ -56,7 +57,7 @@ func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 		}
 		l.takes(key("other", "1"), big(1), wire.Stored)
 		l.takes(key("h", "1"), big(1), wire.AlreadyPresent) // and is told so with nothing left
-		must(t, os.Remove(l.stored(key("h", "2"))))
+		fixture.Must(t, os.Remove(l.stored(key("h", "2"))))
 		time.Sleep(time.Minute)
 		if left := l.leftFor("h"); left != admission.FileCost(2<<20) {
 			t.Errorf("%d bytes are left where 2 MiB were removed", left)
@@ -82,7 +83,7 @@ func TestUploadsOnTheirWayAreInTheHostsPart(t *testing.T) {
 		t.Errorf("a second one beside it: %v", err)
 	}
 	close(open)
-	must(t, within(t, 10*time.Second, done, "the first upload"))
+	fixture.Must(t, within(t, 10*time.Second, done, "the first upload"))
 
 	second := noise(2<<20, 2)
 	cut := io.MultiReader(bytes.NewReader(second[:1<<20]), iotest.ErrReader(io.ErrUnexpectedEOF))

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -50,7 +51,7 @@ func TestRaceOfTheSameBytesStoresOnce(t *testing.T) {
 	statuses := map[wire.Status]int{}
 	var times []time.Time
 	for _, o := range l.race([][]byte{content, content, content, content, content, content, content, content}) {
-		must(t, o.err)
+		fixture.Must(t, o.err)
 		statuses[o.receipt.Status]++
 		times = append(times, o.receipt.ReceivedAt.Time)
 	}
@@ -98,9 +99,9 @@ func TestRowBelongsToOneUpload(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), noise(1000, 1)
 	f, err := os.OpenFile(filepath.Join(l.data, durable.LogLockName(datadir.IndexFile)), os.O_RDWR, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
-	must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})) // as a backfill does
+	fixture.Must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})) // as a backfill does
 	answers := make(chan outcome, 2)
 	put := func() {
 		r, err := l.put(k, content)
@@ -122,9 +123,9 @@ func TestRowBelongsToOneUpload(t *testing.T) {
 		t.Errorf("an answer before the row: %+v", o)
 	case <-time.After(200 * time.Millisecond): // enough for the second to come as far as it can
 	}
-	must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_UNLCK}))
+	fixture.Must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_UNLCK}))
 	for range 2 {
-		must(t, within(t, 10*time.Second, answers, "an answer").err)
+		fixture.Must(t, within(t, 10*time.Second, answers, "an answer").err)
 	}
 	l.whole(1)
 }

@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -124,7 +125,7 @@ func TestWhoResendsIsNotToldWhatWasKept(t *testing.T) {
 	u := uploadOf(k, content)
 	u.Resent = true
 	_, err := l.r.Put(t.Context(), u, bytes.NewReader(content))
-	must(t, err)
+	fixture.Must(t, err)
 	if len(begun) != 1 {
 		t.Errorf("%d readings, want 1", len(begun))
 	}
@@ -177,7 +178,7 @@ func (l *lab) leaves(k episode.Key, content []byte) {
 	l.Helper()
 	ctx, leave := context.WithCancel(l.Context())
 	_, err := l.r.Put(ctx, uploadOf(k, content), &closeTimeout{bytes.NewReader(content), leave})
-	must(l, err)
+	fixture.Must(l, err)
 }
 
 // closeTimeout is a body whose sender leaves at its end.

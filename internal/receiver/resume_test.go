@@ -16,6 +16,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -24,7 +25,7 @@ import (
 func (l *lab) announces(u wire.Upload, offset int64) wire.Unfinished {
 	l.Helper()
 	r, left, err := l.r.Announce(l.Context(), u)
-	must(l, err)
+	fixture.Must(l, err)
 	if r != (wire.Receipt{}) || left.ID == "" || left.Offset != offset || left.Length != u.Size {
 		l.Fatalf("announced %s: %+v, %+v, want it unfinished at %d", u.Key, r, left, offset)
 	}
@@ -41,7 +42,7 @@ func (l *lab) piece(left wire.Unfinished, content []byte, from, to int, last boo
 func (l *lab) appends(u wire.Upload, left wire.Unfinished, content []byte, want wire.Status) {
 	l.Helper()
 	r, _, err := l.piece(left, content, int(left.Offset), len(content), true)
-	must(l, err)
+	fixture.Must(l, err)
 	if err := r.Covers(u); err != nil || r.Status != want {
 		l.Fatalf("%s: %+v, %v, want %s", u.Key, r, err, want)
 	}
@@ -100,14 +101,14 @@ func TestCutUploadOutlivesTheReceiver(t *testing.T) {
 	u.Skipped = 3
 	l.cuts(l.announces(u, 0), resumed, 300_000)
 	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "part~*"))
-	if must(t, err); len(staged) != 1 {
+	if fixture.Must(t, err); len(staged) != 1 {
 		t.Fatalf("staging has %q", staged)
 	}
 	l.restart(func() { // what was written behind the last checkpoint was not durable
 		f, err := os.OpenFile(staged[0], os.O_APPEND|os.O_WRONLY, 0)
-		must(t, err)
+		fixture.Must(t, err)
 		_, err = f.WriteString("not durable")
-		must(t, errors.Join(err, f.Close()))
+		fixture.Must(t, errors.Join(err, f.Close()))
 	})
 	l.appends(u, l.announces(u, 300_000), resumed, wire.Stored)
 	if l.row(partKey).Skipped != 3 {
@@ -137,7 +138,7 @@ func TestPiecesMustFit(t *testing.T) {
 	u := uploadOf(partKey, resumed)
 	left := l.announces(u, 0)
 	_, left, err := l.piece(left, resumed, 0, 1000, false)
-	must(t, err)
+	fixture.Must(t, err)
 	for what, c := range map[string]struct {
 		offset, size int64
 		last         bool
@@ -211,12 +212,12 @@ func TestTheLatestRequestGoesOn(t *testing.T) {
 	for what, ask := range map[string]func(l *lab, u wire.Upload, id string) (offset int64){
 		"announcement": func(l *lab, u wire.Upload, _ string) int64 {
 			_, left, err := l.r.Announce(l.Context(), u)
-			must(l, err)
+			fixture.Must(l, err)
 			return left.Offset
 		},
 		"offset": func(l *lab, _ wire.Upload, id string) int64 {
 			left, err := l.r.Unfinished(l.Context(), "lab-01", id)
-			must(l, err)
+			fixture.Must(l, err)
 			return left.Offset
 		},
 		"piece": func(l *lab, _ wire.Upload, id string) int64 {
@@ -294,8 +295,8 @@ func TestAnnouncementWaitsForACommit(t *testing.T) {
 	case <-time.After(200 * time.Millisecond): // enough for it to come as far as it can
 	}
 	done()
-	must(t, within(t, 10*time.Second, committed, "the commit"))
-	must(t, within(t, 10*time.Second, told, "the answer"))
+	fixture.Must(t, within(t, 10*time.Second, committed, "the commit"))
+	fixture.Must(t, within(t, 10*time.Second, told, "the answer"))
 	l.whole(1)
 }
 
@@ -319,8 +320,8 @@ func TestAnnouncementOfAnUploadThatEndsIsAnswered(t *testing.T) {
 	}()
 	l.underway(2)
 	unlock()
-	must(t, within(t, 10*time.Second, committed, "the commit"))
-	must(t, within(t, 10*time.Second, told, "the answer"))
+	fixture.Must(t, within(t, 10*time.Second, committed, "the commit"))
+	fixture.Must(t, within(t, 10*time.Second, told, "the answer"))
 	l.whole(1)
 }
 
@@ -335,7 +336,7 @@ func (l *lab) stagedAll(u wire.Upload) {
 	l.Helper()
 	l.eventually("the bytes are there", func() bool {
 		paths, err := filepath.Glob(filepath.Join(l.data, "staging", string(u.Key.Host), string(u.Key.Name)+"~*"))
-		must(l, err)
+		fixture.Must(l, err)
 		if len(paths) != 1 {
 			return false
 		}
@@ -383,7 +384,7 @@ func TestForgottenUploadLeavesNothing(t *testing.T) {
 	u := uploadOf(partKey, resumed)
 	left := l.announces(u, 0)
 	l.cuts(left, resumed, 1000)
-	must(t, l.r.Forget(t.Context(), "lab-01", left.ID))
+	fixture.Must(t, l.r.Forget(t.Context(), "lab-01", left.ID))
 	l.stagingHas(0)
 	_, err := l.r.Unfinished(t.Context(), "lab-01", left.ID)
 	l.wantsCode("afterwards", err, wire.NoUpload)
@@ -399,9 +400,9 @@ func TestOldUploadsExpire(t *testing.T) {
 	}
 	l.restart(func() {
 		paths, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "old~*"))
-		must(t, err)
+		fixture.Must(t, err)
 		ago := time.Now().Add(-2 * time.Hour)
-		must(t, os.Chtimes(paths[0], ago, ago))
+		fixture.Must(t, os.Chtimes(paths[0], ago, ago))
 	})
 	l.announces(young, 1000)
 	l.announces(old, 0)
@@ -421,9 +422,9 @@ func TestUploadExpiresByItsLastByte(t *testing.T) {
 		for hour := range 20 {
 			time.Sleep(2 * time.Hour)
 			_, left, err := l.r.Announce(t.Context(), grows)
-			must(t, err)
+			fixture.Must(t, err)
 			_, _, err = l.piece(left, resumed, hour, hour+1, false)
-			must(t, err)
+			fixture.Must(t, err)
 			if time.Duration(hour)*2*time.Hour < 20*time.Hour {
 				l.announces(asked, 1000)
 			}
@@ -432,7 +433,7 @@ func TestUploadExpiresByItsLastByte(t *testing.T) {
 		l.announces(grows, 20)
 		l.stagingHas(1)
 		stop()
-		must(t, <-ended)
+		fixture.Must(t, <-ended)
 	})
 }
 
@@ -486,7 +487,7 @@ func TestUnfinishedUploadsOfManyHostsAreKeptApart(t *testing.T) {
 	for i := range 20 {
 		host := episode.Name(fmt.Sprintf("lab-%02d", i))
 		_, left, err := l.r.Announce(t.Context(), uploadOf(episode.Key{Host: host, Name: "part"}, resumed))
-		must(t, err)
+		fixture.Must(t, err)
 		ids = append(ids, left.ID)
 	}
 	slices.Sort(ids)
@@ -503,7 +504,7 @@ func TestUnfinishedUploadsOfAHostAreBounded(t *testing.T) {
 	for i := range 5 {
 		u := uploadOf(key("lab-01", fmt.Sprint("part-", i)), resumed)
 		_, left, err := l.r.Announce(t.Context(), u)
-		must(t, err)
+		fixture.Must(t, err)
 		l.cuts(left, resumed, 1)
 		ids = append(ids, left.ID)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
 	"cis490/internal/wire"
@@ -27,14 +28,14 @@ func (l *lab) rot(k episode.Key) {
 	l.Helper()
 	path := l.stored(k)
 	info, err := os.Stat(path)
-	must(l, err)
+	fixture.Must(l, err)
 	b, err := os.ReadFile(path)
-	must(l, err)
+	fixture.Must(l, err)
 	b[len(b)/2] ^= 1
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	must(l, err)
+	fixture.Must(l, err)
 	_, err = f.Write(b)
-	must(l, errors.Join(err, f.Sync(), f.Close(), os.Chtimes(path, info.ModTime(), info.ModTime())))
+	fixture.Must(l, errors.Join(err, f.Sync(), f.Close(), os.Chtimes(path, info.ModTime(), info.ModTime())))
 }
 
 // scrubOnce returns what a scrub from the command line finds, as "damaged run-7".
@@ -49,14 +50,14 @@ func (l *lab) scrubOnce(o scrub.Options) (scrub.Progress, string) {
 		found = append(found, s)
 	}
 	p, err := receiver.ScrubOnce(l.Context(), l.cfg, "me", o)
-	must(l, err)
+	fixture.Must(l, err)
 	return p, strings.Join(found, ", ")
 }
 
 func (l *lab) quarantined() int {
 	l.Helper()
 	paths, err := filepath.Glob(filepath.Join(l.data, "quarantine", "*", "*"))
-	must(l, err)
+	fixture.Must(l, err)
 	return len(paths)
 }
 
@@ -73,7 +74,7 @@ func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 		t.Fatalf("of a good store: %q, %+v", found, p)
 	}
 	l.rot(bad)
-	must(t, os.Remove(l.stored(gone)))
+	fixture.Must(t, os.Remove(l.stored(gone)))
 	p, found := l.scrubOnce(scrub.Options{})
 	if want := "damaged bad, missing gone"; found != want || p.Damaged != 1 || p.Missing != 1 || p.Objects != 2 {
 		t.Errorf("found %q, %+v, want %q", found, p, want)
@@ -156,7 +157,7 @@ func TestAnOlderScrubHasReadNothing(t *testing.T) {
 		l := newLab(t, nil)
 		l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
 		const older = `{"started":"1999-12-31T00:00:00Z","ended":"1999-12-31T01:00:00Z","whole_since":"1999-12-31T00:00:00Z"}`
-		must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(older), 0o640))
+		fixture.Must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(older), 0o640))
 		if st := l.inspect(); st.OldestRead != nil {
 			t.Errorf("it counts as read: %+v", st)
 		}
@@ -192,14 +193,14 @@ func bombOf(tb testing.TB, members int, size int64) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	enc, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
-	must(tb, err)
+	fixture.Must(tb, err)
 	w := tar.NewWriter(enc)
 	for range members {
-		must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: size}))
+		fixture.Must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: size}))
 		_, err = io.Copy(w, bytes.NewReader(make([]byte, size)))
-		must(tb, err)
+		fixture.Must(tb, err)
 	}
-	must(tb, errors.Join(w.Close(), enc.Close()))
+	fixture.Must(tb, errors.Join(w.Close(), enc.Close()))
 	return b.Bytes()
 }
 
@@ -210,7 +211,7 @@ func TestScrubGoesOnWhereItWas(t *testing.T) {
 		l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
 	}
 	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("a", packed(1000, 0))}, true)
-	must(t, err)
+	fixture.Must(t, err)
 	p, _ := l.scrubOnce(scrub.Options{OlderThan: time.Hour})
 	if p.Objects != 2 || p.Skipped != 1 {
 		t.Errorf("read %d and skipped %d, want 2 and 1", p.Objects, p.Skipped)
@@ -336,13 +337,13 @@ func TestScrubYieldsToUploads(t *testing.T) {
 			t.Errorf("read %d archives beside an upload that does not end, want 1: it must not starve", st.Scrub.Objects)
 		}
 		close(open)
-		must(t, <-done)
+		fixture.Must(t, <-done)
 	})
 }
 
 func TestScrubOfRateZeroReadsNothing(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 0 })
-	must(t, l.r.Scrub(t.Context()))
+	fixture.Must(t, l.r.Scrub(t.Context()))
 }
 
 // Whatever a crash or a person left in scrub.json, the walk goes on.
@@ -354,7 +355,7 @@ func TestScrubSurvivesItsOwnFile(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLab(t, nil)
 			l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
-			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(text), 0o640))
+			fixture.Must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(text), 0o640))
 			stop := l.scrubbing()
 			time.Sleep(10 * time.Minute)
 			stop()
@@ -379,7 +380,7 @@ func TestOneWrongReadingIsNoProof(t *testing.T) {
 		return d.OpenUncached(name)
 	})
 	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-7", packed(1000, 7))}, true)
-	must(t, err)
+	fixture.Must(t, err)
 	if reads != 2 || l.quarantined() != 0 || got[0].State != wire.Present || got[0].VerifiedAt == nil {
 		t.Errorf("%d reads, %d set aside, %+v", reads, l.quarantined(), got)
 	}
@@ -413,13 +414,13 @@ func (l *lab) scrubbing() (stop func()) {
 	return func() {
 		l.Helper()
 		cancel()
-		must(l, <-done)
+		fixture.Must(l, <-done)
 	}
 }
 
 func (l *lab) inspect() receiver.Status {
 	l.Helper()
 	st, err := receiver.Inspect(l.cfg, time.Now())
-	must(l, err)
+	fixture.Must(l, err)
 	return st
 }

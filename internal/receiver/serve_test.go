@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
@@ -28,7 +29,7 @@ func TestOverTheWire(t *testing.T) {
 	addr, served := l.listen(ctx)
 	c := l.client(addr, "lab-01")
 	pong, err := c.Ping(t.Context())
-	must(t, err)
+	fixture.Must(t, err)
 	if pong.Host != "lab-01" || pong.Limits.Uploads != 64 || !pong.Storage.Accepting || pong.Auth.CertNotAfter.IsZero() {
 		t.Errorf("%+v", pong)
 	}
@@ -41,7 +42,7 @@ func TestOverTheWire(t *testing.T) {
 	content := noise(1<<20, 1)
 	for _, want := range []wire.Status{wire.Stored, wire.AlreadyPresent} {
 		r, err := c.Put(t.Context(), uploadOf(key("lab-01", "e"), content), bytes.NewReader(content))
-		if must(t, err); r.Status != want {
+		if fixture.Must(t, err); r.Status != want {
 			t.Errorf("%s, want %s", r.Status, want)
 		}
 	}
@@ -52,7 +53,7 @@ func TestOverTheWire(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	cancel()
-	must(t, within(t, 5*time.Second, served, "the end"))
+	fixture.Must(t, within(t, 5*time.Second, served, "the end"))
 	l.whole(1)
 }
 
@@ -60,7 +61,7 @@ func TestOverTheWire(t *testing.T) {
 func (l *lab) tree() string {
 	l.Helper()
 	out, err := exec.Command("find", l.data, "-printf", "%P %s\n").Output()
-	must(l, err)
+	fixture.Must(l, err)
 	return string(out)
 }
 
@@ -117,12 +118,12 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 	cancel()
 	began := time.Now()
 	close(short.open)
-	must(t, within(t, 3*time.Second, answers[short], "the short upload's answer"))
+	fixture.Must(t, within(t, 3*time.Second, answers[short], "the short upload's answer"))
 	err := within(t, 10*time.Second, answers[long], "the long upload's answer")
 	if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Draining || p.RetryAfter <= 0 {
 		t.Errorf("the long upload is told %v", err)
 	}
-	must(t, within(t, 10*time.Second, served, "the end"))
+	fixture.Must(t, within(t, 10*time.Second, served, "the end"))
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the stop took %v", took)
 	}
@@ -133,7 +134,7 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 	l.restart(func() {})
 	u := uploadOf(key("lab-01", "long"), content)
 	_, left, err := l.r.Announce(t.Context(), u)
-	must(t, err)
+	fixture.Must(t, err)
 	if left.Offset == 0 {
 		t.Error("nothing is left of the upload that was interrupted")
 	}
@@ -149,7 +150,7 @@ func TestFaultEndsTheReceiver(t *testing.T) {
 	c := l.client(addr, "lab-01")
 	content := noise(500_000, 1)
 	_, err := c.Put(t.Context(), uploadOf(key("lab-01", "good"), content), bytes.NewReader(content))
-	must(t, err)
+	fixture.Must(t, err)
 	h, answer := hold(content), make(chan error, 1)
 	go func() {
 		r, err := c.Put(t.Context(), uploadOf(key("lab-01", "lost"), content), h)
@@ -181,7 +182,7 @@ func TestReadOnlyDiskEndsTheReceiver(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(data) })
 	_, served := l.listen(t.Context())
 	l.takes(key("h", "e"), noise(10, 1), wire.Stored)
-	must(t, os.WriteFile("/sys/fs/ext4/"+device(t, data)+"/trigger_fs_error", []byte("1"), 0))
+	fixture.Must(t, os.WriteFile("/sys/fs/ext4/"+device(t, data)+"/trigger_fs_error", []byte("1"), 0))
 	if r, err := l.put(key("h", "f"), noise(10, 1)); err == nil {
 		t.Errorf("acknowledged: %+v", r)
 	}
@@ -197,8 +198,8 @@ func ext4(tb testing.TB) string {
 		needRoot(tb, syscall.EPERM)
 	}
 	image, path := filepath.Join(tb.TempDir(), "ext4.img"), tb.TempDir()
-	must(tb, os.WriteFile(image, nil, 0o600))
-	must(tb, os.Truncate(image, 64<<20))
+	fixture.Must(tb, os.WriteFile(image, nil, 0o600))
+	fixture.Must(tb, os.Truncate(image, 64<<20))
 	needRoot(tb, exec.Command("mkfs.ext4", "-q", "-F", "-J", "size=4", image).Run())
 	needRoot(tb, exec.Command("timeout", "60", "mount", "-o", "loop,errors=remount-ro", image, path).Run())
 	tb.Cleanup(func() { exec.Command("umount", "-l", path).Run() })
@@ -209,7 +210,7 @@ func ext4(tb testing.TB) string {
 func device(tb testing.TB, path string) string {
 	tb.Helper()
 	out, err := exec.Command("findmnt", "-no", "SOURCE", path).Output()
-	must(tb, err)
+	fixture.Must(tb, err)
 	return filepath.Base(string(bytes.TrimSpace(out)))
 }
 
@@ -217,7 +218,7 @@ func device(tb testing.TB, path string) string {
 func pullOut(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	const goingDown = 0x8004587d // EXT4_IOC_SHUTDOWN
 	const noFlush = 2

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -52,14 +53,14 @@ func TestFailedSyncOfTheNameLeavesTheDebt(t *testing.T) {
 	l.takes(key("h", "first"), noise(10, 2), wire.Stored)
 	l.restart(func() {
 		config := filepath.Join(l.pki, "receiver.toml")
-		must(t, os.WriteFile(config, fmt.Appendf(nil,
+		fixture.Must(t, os.WriteFile(config, fmt.Appendf(nil,
 			"data_dir = %q\nmin_free = \"0\"\n[tls]\ncert_file = %q\nkey_file = %q\nclient_ca_file = %q\n",
 			l.data, l.cfg.TLS.CertFile, l.cfg.TLS.KeyFile, l.cfg.TLS.ClientCAFile), 0o600))
 		c := exec.Command(strace, "-f", "-qq", "-o", "/dev/null", "-P", filepath.Join(l.data, "episodes", "h"),
 			"-e", "trace=fsync", "-e", "inject=fsync:error=EIO", os.Args[0])
 		c.Env = append(os.Environ(), childConfig+"="+config)
 		out, err := c.CombinedOutput()
-		must(t, err)
+		fixture.Must(t, err)
 		if !strings.Contains(string(out), "storage fault") {
 			t.Skipf("strace injected nothing: %s", out)
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -25,7 +26,7 @@ func (l *lab) verified(host string, names ...string) int {
 		claims[i] = wire.InventoryQuery{Episode: episode.Name(name)}
 	}
 	found, err := l.r.Inventory(l.Context(), episode.Name(host), claims, false)
-	must(l, err)
+	fixture.Must(l, err)
 	n := 0
 	for _, h := range found {
 		if h.VerifiedAt != nil {
@@ -184,13 +185,13 @@ func TestScrubGoesOnFromAnOlderPosition(t *testing.T) {
 		time.Sleep(time.Minute)
 		l.restart(func() {
 			disk, err := receiver.VolumeOf(l.cfg)
-			must(t, err)
+			fixture.Must(t, err)
 			older, err := json.Marshal(map[string]any{
 				"started": time.Now(), "host_id": "b", "episode_id": "1",
 				"objects": 3, "decoded": true, "disk": disk.ID(),
 			})
-			must(t, err)
-			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), older, 0o640))
+			fixture.Must(t, err)
+			fixture.Must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), older, 0o640))
 		})
 		stop := l.scrubbing()
 		time.Sleep(10 * time.Minute)
@@ -216,12 +217,12 @@ func TestOlderProgramsReadThePositionAsABeginning(t *testing.T) {
 		time.Sleep(5*time.Minute + 280*time.Second)
 		stop()
 		b, err := os.ReadFile(filepath.Join(l.data, "scrub.json"))
-		must(t, err)
+		fixture.Must(t, err)
 		var p struct {
 			Host  string `json:"host_id"`
 			Hosts []any  `json:"hosts"`
 		}
-		must(t, json.Unmarshal(b, &p))
+		fixture.Must(t, json.Unmarshal(b, &p))
 		if p.Host != "" || len(p.Hosts) != 200 || len(b) > 64<<10 {
 			t.Errorf("%d bytes, position %q, %d hosts", len(b), p.Host, len(p.Hosts))
 		}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
@@ -106,8 +107,8 @@ func TestWhatCannotBeExaminedIsNotSentAgain(t *testing.T) {
 	}
 	for _, name := range []string{"b", "none"} { // nobody can read a folder as an archive
 		path := filepath.Join(l.data, "episodes", "lab-01", name+".tar.zst")
-		must(t, os.RemoveAll(path))
-		must(t, os.Mkdir(path, 0o750))
+		fixture.Must(t, os.RemoveAll(path))
+		fixture.Must(t, os.Mkdir(path, 0o750))
 	}
 	for _, readBack := range []bool{false, true} {
 		if h := l.ask(claim("b", content), readBack); h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil || h.ReceivedAt == nil || h.Size != int64(len(content)) {
@@ -150,8 +151,8 @@ func TestAFailingDiskIsNotHealed(t *testing.T) {
 func TestALinkInPlaceOfAnArchiveIsFound(t *testing.T) {
 	l := three(t)
 	path := l.stored(key("lab-01", "b"))
-	must(t, os.Rename(path, path+".away"))
-	must(t, os.Symlink(path+".away", path))
+	fixture.Must(t, os.Rename(path, path+".away"))
+	fixture.Must(t, os.Symlink(path+".away", path))
 	if p, found := l.scrubOnce(scrub.Options{}); found != "missing b" || p.Objects != 2 || p.Missing != 1 {
 		t.Errorf("got %+v, %q", p, found)
 	}

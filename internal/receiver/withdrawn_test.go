@@ -22,6 +22,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -84,12 +85,12 @@ func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
 	d.arrivedAtLeast(t, len(content)/4)
 	disable, enable := []episode.Name{victim}, datadir.EnableHosts
 	_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), disable, "the test", time.Now())
-	must(t, err)
+	fixture.Must(t, err)
 	if r := within(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
 		t.Errorf("the answer is %+v, %v", r, r.err)
 	}
 	_, err = enable(t.Context(), string(d.cfg.DataDir), disable, "the test")
-	must(t, err)
+	fixture.Must(t, err)
 	if r := v.do(request{method: "HEAD", path: to}); r.status != http.StatusNoContent || r.fields.Get("Upload-Offset") == "0" {
 		t.Errorf("what came is not kept: %+v, %v", r, r.err)
 	}
@@ -119,7 +120,7 @@ func TestIdleConnectionOfAHostThatLostAccessServesNoMore(t *testing.T) {
 				v := d.visitor(host, "port", map[episode.Name]time.Duration{victim: time.Hour, witness: 24 * time.Hour}[host])
 				dial := v.http.Transport.(*http.Transport)
 				conn, err := tls.Dial("tcp", d.addr, dial.TLSClientConfig)
-				must(t, err)
+				fixture.Must(t, err)
 				defer conn.Close()
 				idle[host] = conn
 				ping(t, conn, host)
@@ -148,13 +149,13 @@ func ping(t *testing.T, conn net.Conn, host episode.Name) {
 func pingOn(t *testing.T, conn net.Conn, host episode.Name) int {
 	t.Helper()
 	_, err := conn.Write([]byte("POST /v1/ping HTTP/1.1\r\nHost: receiver\r\nAuthorization: Bearer token of " + string(host) + "\r\nContent-Length: 0\r\n\r\n"))
-	must(t, err)
+	fixture.Must(t, err)
 	conn.SetReadDeadline(time.Now().Add(time.Minute))
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	must(t, err)
+	fixture.Must(t, err)
 	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)
-	must(t, err)
+	fixture.Must(t, err)
 	return resp.StatusCode
 }
 
@@ -170,7 +171,7 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 					t.Fatalf("%+v, %v", r, r.err)
 				}
 				_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test", time.Now())
-				must(t, err)
+				fixture.Must(t, err)
 				r := v.do(request{method: "HEAD", path: v.path("e")})
 				if r.status != http.StatusForbidden || !r.close {
 					t.Fatalf("%+v, %v", r, r.err)
@@ -179,7 +180,7 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 					t.Fatalf("%+v, %v", r, r.err)
 				}
 				_, err = datadir.EnableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test")
-				must(t, err)
+				fixture.Must(t, err)
 			}
 		})
 	}
@@ -221,12 +222,12 @@ func (l *lab) request(t *testing.T, host episode.Name, valid time.Duration) *htt
 	t.Helper()
 	out := t.TempDir()
 	_, err := pki.Issue(l.pki, host, out, pki.IssueOptions{Valid: valid})
-	must(t, err)
+	fixture.Must(t, err)
 	text, err := os.ReadFile(filepath.Join(out, string(host)+".crt"))
-	must(t, err)
+	fixture.Must(t, err)
 	block, _ := pem.Decode(text)
 	cert, err := x509.ParseCertificate(block.Bytes)
-	must(t, err)
+	fixture.Must(t, err)
 	req := httptest.NewRequestWithContext(t.Context(), "PUT", "/v1/episodes/"+string(host)+"/e", http.NoBody)
 	req.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}
 	req.Header.Set("Content-Length", "0")
@@ -253,8 +254,8 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 		}()
 		synctest.Wait()
 		good, err := os.ReadFile(crl)
-		must(t, err)
-		must(t, os.WriteFile(crl, []byte("damaged"), 0o644))
+		fixture.Must(t, err)
+		fixture.Must(t, os.WriteFile(crl, []byte("damaged"), 0o644))
 		if err := l.r.Reload(); err == nil {
 			t.Error("a damaged CRL was accepted")
 		}
@@ -264,9 +265,9 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 			t.Fatalf("a reload that failed ended a request: %d %s", answer.Code, answer.Body)
 		default:
 		}
-		must(t, os.WriteFile(crl, good, 0o644))
+		fixture.Must(t, os.WriteFile(crl, good, 0o644))
 		_, err = pki.Revoke(l.pki, "lab-01", time.Now())
-		must(t, errors.Join(err, l.r.Reload()))
+		fixture.Must(t, errors.Join(err, l.r.Reload()))
 		began := time.Now()
 		<-done
 		if answer.Code != http.StatusForbidden || time.Since(began) > 0 {
@@ -310,7 +311,7 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 			answer := v.send(v.put("e", content, halfOf(t, content)))
 			labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
 			path := filepath.Join(d.data, "disabled-hosts.json")
-			must(t, damage(path))
+			fixture.Must(t, damage(path))
 			if r := within(t, time.Minute, answer, "the answer"); r.status != http.StatusInternalServerError {
 				t.Errorf("a request under way ended with %+v, %v", r, r.err)
 			}
@@ -324,7 +325,7 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 			if _, err := datadir.Hosts(string(d.cfg.DataDir)); !errors.Is(err, datadir.ErrDisabledList) {
 				t.Errorf("listing: %v", err)
 			}
-			must(t, os.RemoveAll(path))
+			fixture.Must(t, os.RemoveAll(path))
 			labtest.Eventually(t, "hosts are served again", func() bool { return v.ping().status == http.StatusOK })
 		})
 	}
@@ -333,7 +334,7 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 func TestReceiverDoesNotStartWithADamagedListOfDisabledHosts(t *testing.T) {
 	l := newLab(t, nil)
 	l.stop()
-	must(t, os.WriteFile(filepath.Join(l.data, "disabled-hosts.json"), []byte("{"), 0o640))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "disabled-hosts.json"), []byte("{"), 0o640))
 	r, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
 	if !errors.Is(err, datadir.ErrDisabledList) {
 		t.Errorf("%v, %v", r, err)
@@ -346,7 +347,7 @@ func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 	first := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	for i, at := range []time.Time{first, first.Add(time.Hour)} {
 		changes, err := datadir.DisableHosts(t.Context(), string(l.cfg.DataDir), []episode.Name{"lab-01", "lab-09"}, "the test", at)
-		must(t, err)
+		fixture.Must(t, err)
 		for j, c := range changes {
 			if c.Changed != (i == 0) || !c.Since.Equal(first) || c.Known != (j == 0) || c.State != datadir.HostDisabled {
 				t.Errorf("%d: %+v", i, c)
@@ -355,13 +356,13 @@ func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 	}
 	l.restart(func() {})
 	hosts, err := datadir.Hosts(string(l.cfg.DataDir))
-	must(t, err)
+	fixture.Must(t, err)
 	if len(hosts) != 2 || hosts[0].State != datadir.HostDisabled || !hosts[0].Stored || hosts[1].State != datadir.HostDisabled || hosts[1].Stored {
 		t.Errorf("%+v", hosts)
 	}
 	for i := range 2 {
 		changes, err := datadir.EnableHosts(t.Context(), string(l.cfg.DataDir), []episode.Name{"lab-09"}, "the test")
-		must(t, err)
+		fixture.Must(t, err)
 		if changes[0].Changed != (i == 0) {
 			t.Errorf("%d: %+v", i, changes)
 		}
@@ -383,7 +384,7 @@ func TestSimultaneousDisablingLosesNone(t *testing.T) {
 		}()
 	}
 	for range commands {
-		must(t, within(t, time.Minute, done, "a command"))
+		fixture.Must(t, within(t, time.Minute, done, "a command"))
 	}
 	if hosts, err := datadir.Hosts(string(l.cfg.DataDir)); err != nil || len(hosts) != commands {
 		t.Errorf("%+v, %v", hosts, err)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -30,7 +31,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 				}
 				time.Sleep(17 * time.Minute)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 			if alive(l, s) {
 				l.Error("it has ended, and counts as alive")
 			}
@@ -49,14 +50,14 @@ func TestAliveMeansGettingOn(t *testing.T) {
 			if alive(l, s) {
 				l.Error("a worker is stuck, and the shipper counts as alive")
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 	t.Run("an upload that moves", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
 			l.finish("run-1")
 			s, err := shipper.New(l.cfg, slow{l.rx}, "the test", discard)
-			l.must(err)
+			fixture.Must(l, err)
 			s.ScanOnly()
 			stop := l.run(s)
 			for range 12 {
@@ -65,7 +66,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 					l.Fatal("an upload moves, and the shipper does not count as alive")
 				}
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 }
@@ -99,7 +100,7 @@ func TestStatusSaysHowItGoes(t *testing.T) {
 		time.Sleep(time.Minute)
 		l.rx.set(func() { l.rx.down = nil })
 		time.Sleep(5 * time.Minute)
-		l.must(stop())
+		fixture.Must(l, stop())
 		const asked, away, back = "0 shipped since the start, 0 held; 0 B wait in the outbox; asking the receiver",
 			" wait in the outbox; receiver has not accepted uploads since 2000-01-01 00:00:00 UTC: connection refused",
 			"1 shipped since the start, 0 held; 0 B wait in the outbox; receiver answers, last at 2000-01-01 00:0"

@@ -10,6 +10,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 )
 
@@ -17,11 +18,11 @@ import (
 func outboxBytes(l *lab) int64 {
 	l.Helper()
 	entries, err := filepath.Glob(l.at("outbox", "*.tar.zst"))
-	l.must(err)
+	fixture.Must(l, err)
 	sum := int64(0)
 	for _, e := range entries {
 		info, err := os.Stat(e)
-		l.must(err)
+		fixture.Must(l, err)
 		sum += info.Size()
 	}
 	return sum
@@ -51,7 +52,7 @@ func TestTheOutboxKeepsItsBudgetWhileTheReceiverIsAway(t *testing.T) {
 		if _, err := os.Stat(l.at("low-space")); err == nil {
 			l.Error("the experiment queue is still told to wait")
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.check()
 	})
 }
@@ -72,18 +73,18 @@ func TestHeldEpisodesDoNotCountAgainstTheBudget(t *testing.T) {
 	l.finish(names("held", 4)...)
 	s := l.open()
 	for _, n := range names("held", 4) {
-		l.must(s.PackOnly(n))
+		fixture.Must(l, s.PackOnly(n))
 	}
-	l.must(s.Close())
+	fixture.Must(l, s.Close())
 	o := outboxOf(l)
 	for _, n := range names("held", 4) {
-		l.must(o.Hold(n, outbox.Hold{Reason: outbox.Conflict, Cause: "a test"}))
+		fixture.Must(l, o.Hold(n, outbox.Hold{Reason: outbox.Conflict, Cause: "a test"}))
 	}
-	l.must(o.Measure())
+	fixture.Must(l, o.Measure())
 	if o.Bytes() != 0 {
 		l.Errorf("%d bytes of held entries count", o.Bytes())
 	}
-	l.must(o.Close())
+	fixture.Must(l, o.Close())
 	l.cfg.OutboxMax = 1 << 10
 	l.finish(names("run", 3)...) // together with the held they are over it
 	l.cfg.Packers = 1
@@ -102,6 +103,6 @@ func TestHeldEpisodesDoNotCountAgainstTheBudget(t *testing.T) {
 func outboxOf(l *lab) *outbox.Outbox {
 	l.Helper()
 	dir, err := durable.Open(l.at("outbox"))
-	l.must(err)
+	fixture.Must(l, err)
 	return outbox.New(dir)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -66,7 +67,7 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 				} else if _, err := s.Once(ctx); unlessUnreachable(err) != nil && !errors.Is(err, context.Canceled) {
 					t.Errorf("the pass ended with %v", err)
 				}
-				l.must(s.Close())
+				fixture.Must(l, s.Close())
 				l.check()
 				if held := l.held(); len(held) != 0 {
 					t.Errorf("held: %+v", held)
@@ -126,7 +127,7 @@ func TestAnOrphanIsSentAgainAndDropped(t *testing.T) {
 	l.sealed("run-1")
 	l.sealed("run-2")
 	for _, n := range []string{"run-1", "run-2"} {
-		l.must(os.Rename(l.at("episodes", n), l.at("shipped", n)))
+		fixture.Must(l, os.Rename(l.at("episodes", n), l.at("shipped", n)))
 	}
 	l.wantOnce(tallyOf(2))
 	l.wantFiles("outbox")
@@ -138,7 +139,7 @@ func TestAStartSweepsPartials(t *testing.T) {
 	l.finish("run-1")
 	l.write(l.at("outbox", "run-1.tar.zst.partial"), "left by a crash")
 	l.write(l.at("outbox", "gone.tar.zst.partial"), "left by a crash")
-	l.must(l.open().Close())
+	fixture.Must(l, l.open().Close())
 	l.wantFiles("outbox")
 	l.wantOnce(tallyOf(1))
 }

@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -39,7 +40,7 @@ func (l *lab) changeOf(dir string) string {
 	if errors.Is(err, unix.ENODATA) {
 		return ""
 	}
-	l.must(err)
+	fixture.Must(l, err)
 	return string(b[25:n])
 }
 
@@ -47,25 +48,25 @@ func (l *lab) changeOf(dir string) string {
 var changes = map[string]func(l *lab, at string){
 	"appended": func(l *lab, at string) {
 		f, err := os.OpenFile(filepath.Join(at, "telemetry.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
-		l.must(err)
+		fixture.Must(l, err)
 		_, err = f.WriteString("late")
-		l.must(errors.Join(err, f.Close()))
+		fixture.Must(l, errors.Join(err, f.Close()))
 	},
 	"same size, old mtime": func(l *lab, at string) {
 		path := filepath.Join(at, "telemetry.jsonl")
 		info, err := os.Stat(path)
-		l.must(err)
-		l.must(os.WriteFile(path, []byte(strings.Repeat("y", int(info.Size()))), 0o644))
-		l.must(os.Chtimes(path, info.ModTime(), info.ModTime()))
+		fixture.Must(l, err)
+		fixture.Must(l, os.WriteFile(path, []byte(strings.Repeat("y", int(info.Size()))), 0o644))
+		fixture.Must(l, os.Chtimes(path, info.ModTime(), info.ModTime()))
 	},
 	"added":      func(l *lab, at string) { l.write(filepath.Join(at, "analysis.txt"), "a week of work") },
-	"added, dir": func(l *lab, at string) { l.must(os.Mkdir(filepath.Join(at, "plots"), 0o755)) },
-	"removed":    func(l *lab, at string) { l.must(os.Remove(filepath.Join(at, "telemetry.jsonl"))) },
+	"added, dir": func(l *lab, at string) { fixture.Must(l, os.Mkdir(filepath.Join(at, "plots"), 0o755)) },
+	"removed":    func(l *lab, at string) { fixture.Must(l, os.Remove(filepath.Join(at, "telemetry.jsonl"))) },
 	"renamed": func(l *lab, at string) {
-		l.must(os.Rename(filepath.Join(at, "telemetry.jsonl"), filepath.Join(at, "t.jsonl")))
+		fixture.Must(l, os.Rename(filepath.Join(at, "telemetry.jsonl"), filepath.Join(at, "t.jsonl")))
 	},
-	"linked": func(l *lab, at string) { l.must(os.Symlink("meta.json", filepath.Join(at, "meta-2.json"))) },
-	"a FIFO": func(l *lab, at string) { l.must(unix.Mkfifo(filepath.Join(at, "pipe"), 0o644)) },
+	"linked": func(l *lab, at string) { fixture.Must(l, os.Symlink("meta.json", filepath.Join(at, "meta-2.json"))) },
+	"a FIFO": func(l *lab, at string) { fixture.Must(l, unix.Mkfifo(filepath.Join(at, "pipe"), 0o644)) },
 	"marker": func(l *lab, at string) { l.write(filepath.Join(at, episode.Marker), "notes") },
 }
 
@@ -84,7 +85,7 @@ func TestPruneKeepsWhatChangedSinceItWasShipped(t *testing.T) {
 			t.Errorf("%s: nothing is noted", what)
 		}
 		st, err := shipper.Inspect(l.cfg)
-		l.must(err)
+		fixture.Must(l, err)
 		if st.Changed.Count != 1 || time.Since(st.Changed.Oldest) > time.Hour {
 			t.Errorf("%s: status says %+v", what, st.Changed)
 		}
@@ -109,8 +110,8 @@ func TestVerifyFindsWhatChangedSinceItWasShipped(t *testing.T) {
 func TestOtherOwnersAndModesAreNoChange(t *testing.T) {
 	l := old(t, "run-1")
 	at := l.at("shipped", "run-1")
-	l.must(os.Chmod(filepath.Join(at, "telemetry.jsonl"), 0o640))
-	l.must(os.Chtimes(filepath.Join(at, "meta.json"), time.Now(), time.Unix(1, 0)))
+	fixture.Must(l, os.Chmod(filepath.Join(at, "telemetry.jsonl"), 0o640))
+	fixture.Must(l, os.Chtimes(filepath.Join(at, "meta.json"), time.Now(), time.Unix(1, 0)))
 	if _, found := l.audit(shipped.VerifyOptions{Deep: true}); found != "run-1 verified" {
 		t.Errorf("verify: %s", found)
 	}
@@ -125,12 +126,12 @@ func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 	for _, name := range []episode.Name{"same", "other"} {
 		l.finish(name)
-		l.must(unix.Mkfifo(l.at("episodes", string(name), "pipe"), 0o644))
+		fixture.Must(l, unix.Mkfifo(l.at("episodes", string(name), "pipe"), 0o644))
 		l.rx.shelf.ago = 3 * time.Hour
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 		l.rx.verify(name, time.Now())
 	}
-	l.must(unix.Mkfifo(l.at("shipped", "other", "pipe-2"), 0o644))
+	fixture.Must(l, unix.Mkfifo(l.at("shipped", "other", "pipe-2"), 0o644))
 	if _, found := l.prune(shipped.PruneOptions{}); found != "same max_age deleted, other max_age kept" && found != "other max_age kept, same max_age deleted" {
 		t.Errorf("got %s", found)
 	}
@@ -144,7 +145,7 @@ func TestANoteGoesWithTheChange(t *testing.T) {
 	if l.changeOf("run-1") == "" {
 		t.Fatal("nothing is noted")
 	}
-	l.must(os.Remove(l.at("shipped", "run-1", "analysis.txt")))
+	fixture.Must(l, os.Remove(l.at("shipped", "run-1", "analysis.txt")))
 	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 verified" || l.changeOf("run-1") != "" {
 		t.Errorf("%s, noted: %q", found, l.changeOf("run-1"))
 	}
@@ -171,7 +172,7 @@ func TestNothingIsDeletedThatCannotBeCompared(t *testing.T) {
 func TestAnOlderReceiptIsComparedByContents(t *testing.T) {
 	l := old(t, "run-1", "run-2")
 	for _, dir := range []string{"run-1", "run-2"} {
-		l.must(unix.Removexattr(l.at("shipped", dir), "user.cis490.state"))
+		fixture.Must(l, unix.Removexattr(l.at("shipped", dir), "user.cis490.state"))
 	}
 	l.write(l.at("shipped", "run-1", "late"), "x")
 	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age kept") || !strings.Contains(found, "run-2 max_age deleted") {
@@ -207,10 +208,10 @@ func TestADryRunChangesNothing(t *testing.T) {
 func TestTwoPruningsDoNotMeet(t *testing.T) {
 	l := old(t, "run-1")
 	dir, err := durable.Open(l.at("outbox"))
-	l.must(err)
+	fixture.Must(l, err)
 	defer dir.Close()
 	trash, err := outbox.New(dir).OpenTrash("pid 1")
-	l.must(err)
+	fixture.Must(l, err)
 	_, err = shipped.Prune(t.Context(), l.cfg.Dirs(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
 	if _, locked := errors.AsType[*durable.LockedError](err); !locked {
 		t.Errorf("got %v", err)
@@ -219,12 +220,12 @@ func TestTwoPruningsDoNotMeet(t *testing.T) {
 		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, rx: newReceiver(t), logs: &logs{}, made: l.made}
 		_, stop := d.daemon()
 		time.Sleep(time.Hour)
-		d.must(stop())
+		fixture.Must(d, stop())
 		if loud := d.logs.loud(); len(loud) > 1 { // it has no inotify
 			t.Errorf("the daemon does not skip its turn in silence: %q", loud)
 		}
 	})
-	l.must(trash.Close())
+	fixture.Must(l, trash.Close())
 	l.wantFiles("shipped", "run-1")
 }
 
@@ -232,10 +233,10 @@ func TestTwoPruningsDoNotMeet(t *testing.T) {
 func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
 	l := old(t, "run-1", "run-2")
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("100h"))
-	l.must(os.MkdirAll(l.at("outbox", ".trash"), 0o750))
-	l.must(os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
-	l.must(os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~Y")))
-	l.must(os.Mkdir(l.at("shipped", "run-2"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.at("outbox", ".trash"), 0o750))
+	fixture.Must(l, os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
+	fixture.Must(l, os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~Y")))
+	fixture.Must(l, os.Mkdir(l.at("shipped", "run-2"), 0o755))
 	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 interrupted kept") || !strings.Contains(found, "run-2~2 interrupted kept") {
 		t.Errorf("got %s", found)
 	}
@@ -249,7 +250,7 @@ func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
 func TestWhatAnOlderPruningLeftGoesBackAndIsNamed(t *testing.T) {
 	l := newLab(t)
 	l.write(l.at("outbox", ".trash", "run-1~X", "sub", "file"), "x")
-	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
 	_, found := l.prune(shipped.PruneOptions{})
 	if found != "run-1 interrupted kept" || l.changeOf("run-1") == "" {
 		t.Errorf("%s, noted %q", found, l.changeOf("run-1"))
@@ -261,19 +262,19 @@ func TestWhatAnOlderPruningLeftGoesBackAndIsNamed(t *testing.T) {
 func (l *lab) judged(name string) (path string, at time.Time) {
 	l.Helper()
 	dir, err := durable.Open(l.at("outbox"))
-	l.must(err)
+	fixture.Must(l, err)
 	defer dir.Close()
 	trash, err := outbox.New(dir).OpenTrash("the test")
-	l.must(err)
+	fixture.Must(l, err)
 	defer trash.Close()
 	shipped, err := durable.Open(l.at("shipped"))
-	l.must(err)
+	fixture.Must(l, err)
 	defer shipped.Close()
 	d, err := trash.Discard(shipped, name)
-	l.must(err)
+	fixture.Must(l, err)
 	defer d.Close()
 	at = time.Now()
-	l.must(d.Judge(outbox.Judgement{ChangedAt: at}))
+	fixture.Must(l, d.Judge(outbox.Judgement{ChangedAt: at}))
 	return l.at("outbox", ".trash", d.Name()), at
 }
 
@@ -281,11 +282,11 @@ func TestAJudgedEpisodeIsDeletedFurther(t *testing.T) {
 	l := old(t, "run-1", "run-2")
 	l.judged("run-1")
 	at, judged := l.judged("run-2")
-	l.must(os.Remove(filepath.Join(at, episode.Marker)))
+	fixture.Must(l, os.Remove(filepath.Join(at, episode.Marker)))
 	path := filepath.Join(at, "late.txt")
 	for st := (unix.Stat_t{}); !time.Unix(st.Ctim.Unix()).After(judged); { // until the kernel's clock has ticked
-		l.must(os.WriteFile(path, []byte("late"), 0o644))
-		l.must(unix.Stat(path, &st))
+		fixture.Must(l, os.WriteFile(path, []byte("late"), 0o644))
+		fixture.Must(l, unix.Stat(path, &st))
 	}
 	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "interrupted deleted") || !strings.Contains(found, "run-2 interrupted kept") {
 		t.Errorf("got %s", found)
@@ -306,7 +307,7 @@ func TestOneObstacleKeepsOneEpisode(t *testing.T) {
 	}
 	for what, obstruct := range map[string]func(l *lab, at string){
 		"a mount": func(l *lab, at string) {
-			l.must(unix.Mount(l.TempDir(), at, "", unix.MS_BIND, ""))
+			fixture.Must(l, unix.Mount(l.TempDir(), at, "", unix.MS_BIND, ""))
 			l.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
 		},
 		"immutable":   func(l *lab, at string) { l.chattr(filepath.Join(at, "file"), true) },
@@ -349,7 +350,7 @@ func (l *lab) chattr(path string, immutable bool) {
 	l.Helper()
 	const immutableFlag, appendFlag = 0x10, 0x20
 	f, err := os.Open(path)
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { f.Close() })
 	flag := appendFlag
 	if immutable {
@@ -358,7 +359,7 @@ func (l *lab) chattr(path string, immutable bool) {
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flag); err != nil {
 		l.Skipf("%s: the file system of the tests has no such attribute: %v", path, err)
 	}
-	l.Cleanup(func() { l.must(unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)) })
+	l.Cleanup(func() { fixture.Must(l, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)) })
 }
 
 // A file of another owner that has all its names in the episode is in no archive.
@@ -371,11 +372,11 @@ func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
 		l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 		l.finish("run-1")
 		at := l.at("episodes", "run-1")
-		l.must(os.Chown(at, 4242, 4242))
+		fixture.Must(l, os.Chown(at, 4242, 4242))
 		l.write(filepath.Join(at, "capture.pcap"), "only here")
-		l.must(os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(at, "latest.pcap")))
+		fixture.Must(l, os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(at, "latest.pcap")))
 		if outside {
-			l.must(os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(l.dir, "capture.pcap")))
+			fixture.Must(l, os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(l.dir, "capture.pcap")))
 		}
 		l.rx.shelf.ago = 3 * time.Hour
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
@@ -452,9 +453,9 @@ func fill(t *testing.T, dir string) {
 func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
 	l := old(t, "run-1", "run-2")
 	l.judged("run-1")
-	l.must(os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~X")))
+	fixture.Must(l, os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~X")))
 	st, err := shipper.Inspect(l.cfg)
-	l.must(err)
+	fixture.Must(l, err)
 	if st.Discarded != 2 {
 		t.Errorf("status counts %d, want 2", st.Discarded)
 	}
@@ -463,7 +464,7 @@ func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
 		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, rx: newReceiver(t), logs: &logs{}, made: l.made}
 		_, stop := d.daemon()
 		time.Sleep(time.Minute)
-		d.must(stop())
+		fixture.Must(d, stop())
 	})
 	l.wantFiles("shipped", "run-2")
 }
@@ -471,9 +472,9 @@ func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
 // The note that part of an episode is gone outlives the comparisons that follow.
 func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
 	l := old(t, "run-1")
-	l.must(os.MkdirAll(l.at("outbox", ".trash"), 0o750))
-	l.must(os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
-	l.must(os.Remove(l.at("outbox", ".trash", "run-1~X", episode.Marker)))
+	fixture.Must(l, os.MkdirAll(l.at("outbox", ".trash"), 0o750))
+	fixture.Must(l, os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
+	fixture.Must(l, os.Remove(l.at("outbox", ".trash", "run-1~X", episode.Marker)))
 	for range 2 {
 		report, found := l.prune(shipped.PruneOptions{})
 		if report.Kept != 1 {

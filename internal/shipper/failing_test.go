@@ -18,6 +18,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -30,7 +31,7 @@ func (l *lab) inspect() shipper.Status {
 	cfg := l.cfg
 	cfg.EpisodesDir = config.Path(l.episodes)
 	st, err := shipper.Inspect(cfg)
-	l.must(err)
+	fixture.Must(l, err)
 	return st
 }
 
@@ -77,7 +78,7 @@ func TestStatusShowsWhatFails(t *testing.T) {
 		if st := l.inspect(); len(st.Failing) != 0 || st.FailingTotal != 0 {
 			l.Errorf("at home, it is shown as %+v", st.Failing)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -91,7 +92,7 @@ func TestAnOutageIsShownByStatus(t *testing.T) {
 		_, stop := l.daemon()
 		time.Sleep(10 * time.Hour)
 		running := l.inspect()
-		l.must(stop())
+		fixture.Must(l, stop())
 		for _, st := range []shipper.Status{running, l.inspect()} {
 			if st.Receiver == nil || !strings.Contains(st.Receiver.Cause, "502") || st.Receiver.Since.Sub(start) > time.Minute {
 				l.Errorf("status shows %+v", st.Receiver)
@@ -139,8 +140,8 @@ func TestFailuresAreCountedAcrossPasses(t *testing.T) {
 		t.Errorf("it was sent %d times in 4 passes", n)
 	}
 	// What was taken away is not remembered.
-	l.must(os.RemoveAll(l.at("episodes", "run-1")))
-	l.must(os.Remove(l.at("outbox", "run-1.tar.zst")))
+	fixture.Must(l, os.RemoveAll(l.at("episodes", "run-1")))
+	fixture.Must(l, os.Remove(l.at("outbox", "run-1.tar.zst")))
 	delete(l.made, "run-1")
 	if st := l.inspect(); len(st.Failing) != 0 || st.FailingTotal != 0 {
 		t.Errorf("it is gone, and status shows %+v", st.Failing)
@@ -155,7 +156,7 @@ func TestFailuresAreCountedAcrossPasses(t *testing.T) {
 // have got on since.
 func TestNoMoreFailThanWait(t *testing.T) {
 	l := newLab(t)
-	l.must(l.open().Close())
+	fixture.Must(l, l.open().Close())
 	l.finish("run-1", "run-2", "run-3")
 	l.write(l.at("outbox", ".status.json"), `{"written_at": "2026-11-29T10:00:00Z", "failing_total": 303, "failing": [
 		{"episode_id": "run-1", "attempts": 1}, {"episode_id": "run-9", "attempts": 1}]}`)
@@ -179,7 +180,7 @@ func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
 			if loud := l.logs.loud(); len(loud) != 1 || !strings.Contains(loud[0], says) {
 				t.Errorf("%v: the log says %q, want %q", err, loud, says)
 			}
-			l.must(s.Close())
+			fixture.Must(l, s.Close())
 		}
 	}
 }
@@ -187,8 +188,8 @@ func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
 // TestADamagedReportIsNoLoss, nor is one that another program wrote.
 func TestADamagedReportIsNoLoss(t *testing.T) {
 	l := newLab(t)
-	l.must(os.MkdirAll(l.at("outbox"), 0o755))
-	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.at("outbox"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
 	for i, text := range []string{"", "{", `{"failing":[{"episode_id":"../x","attempts":1}],"failing_total":1}`, strings.Repeat("x", 1<<20)} {
 		l.write(l.at("outbox", ".status.json"), text)
 		l.finish(names("run", i+1)[i])
@@ -240,7 +241,7 @@ func needRoot(t testing.TB, err error) {
 func TestStuckIsTriedAgain(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		l.must(os.MkdirAll(l.at("shipped"), 0o755))
+		fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
 		freeze(l, l.at("shipped"), true)
 		s, stop := l.daemon()
 		time.Sleep(time.Second)
@@ -266,7 +267,7 @@ func TestStuckIsTriedAgain(t *testing.T) {
 		if len(l.held()) != 0 || !exists(l.at("shipped", "run-1")) || s.Tally().Shipped+s.Tally().AlreadyPresent != 1 {
 			l.Errorf("mended, it is not shipped: %v\n%s", s.Tally(), l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.wantFiles("outbox")
 		l.check()
 	})
@@ -276,7 +277,7 @@ func TestStuckIsTriedAgain(t *testing.T) {
 func TestStuckForASecondIsShippedSoon(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		l.must(os.MkdirAll(l.at("shipped"), 0o755))
+		fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
 		freeze(l, l.at("shipped"), true)
 		_, stop := l.daemon()
 		time.Sleep(time.Second)
@@ -285,7 +286,7 @@ func TestStuckForASecondIsShippedSoon(t *testing.T) {
 		if !exists(l.at("shipped", "run-1")) {
 			l.Errorf("it is not shipped\n%s", l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -294,7 +295,7 @@ func TestStuckForASecondIsShippedSoon(t *testing.T) {
 func TestAPassTriesWhatIsStuck(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2")
-	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
 	freeze(t, l.at("shipped"), true)
 	l.wantOnce(shipper.Tally{Scanned: 2, Held: 2})
 	l.wantOnce(shipper.Tally{Scanned: 2, Held: 2})
@@ -307,7 +308,7 @@ func TestAPassTriesWhatIsStuck(t *testing.T) {
 	}
 	l.rx.down = nil
 	freeze(t, l.at("shipped"), false)
-	l.must(shipped.Release(l.cfg.Dirs(), "run-2", false))
+	fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-2", false))
 	l.wantOnce(shipper.Tally{Scanned: 2, AlreadyPresent: 2})
 	l.wantFiles("outbox")
 }
@@ -316,19 +317,19 @@ func TestAPassTriesWhatIsStuck(t *testing.T) {
 func TestRetryOfWhatIsStuckDoesNotWait(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		l.must(os.MkdirAll(l.at("shipped"), 0o755))
+		fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
 		freeze(l, l.at("shipped"), true)
 		_, stop := l.daemon()
 		time.Sleep(24 * time.Hour)
 		freeze(l, l.at("shipped"), false)
 		cfg := l.cfg
 		cfg.EpisodesDir = config.Path(l.episodes)
-		l.must(shipped.Release(cfg.Dirs(), "run-1", false))
+		fixture.Must(l, shipped.Release(cfg.Dirs(), "run-1", false))
 		time.Sleep(l.cfg.ScanInterval.Std() + time.Second)
 		if !exists(l.at("shipped", "run-1")) {
 			l.Errorf("it is not shipped\n%s", l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -414,12 +415,12 @@ func TestWhatTheDiskDoesNotGiveIsHeld(t *testing.T) {
 		if n := len(l.logs.loud()); n != loud {
 			l.Errorf("a day in which nothing changes has %d lines in the log: %q", n-loud, l.logs.loud()[loud:])
 		}
-		l.must(os.Remove(l.at("episodes", "run-1", "blob.bin")))
+		fixture.Must(l, os.Remove(l.at("episodes", "run-1", "blob.bin")))
 		time.Sleep(2 * time.Hour)
 		if len(l.held()) != 0 || s.Tally().Shipped != 2 {
 			l.Errorf("mended: %v, %v\n%s", l.held(), s.Tally(), l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.check()
 	})
 }
@@ -443,7 +444,7 @@ func TestPassesHoldWhatTheDiskDoesNotGive(t *testing.T) {
 		if h := l.held()["run-1"]; h.Reason != outbox.Unreadable {
 			l.Errorf("held as %+v", h)
 		}
-		l.must(os.Remove(l.at("episodes", "run-1", "blob.bin")))
+		fixture.Must(l, os.Remove(l.at("episodes", "run-1", "blob.bin")))
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -38,12 +39,12 @@ func TestAConflictIsHeldUntilAPersonRetries(t *testing.T) {
 	l.wantFiles("episodes", "run-1")
 	l.wantFiles("outbox", "run-1.held", "run-1.tar.zst")
 
-	l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
+	fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, Conflicts: 1})
 	if n := l.rx.attempts("run-1"); n != 2 {
 		t.Errorf("after a retry it was sent %d times in all", n)
 	}
-	l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
+	fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", false))
 	delete(l.rx.stored, "run-1") // the person has cleared it up there
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	l.wantFiles("outbox")
@@ -117,7 +118,7 @@ func TestARottenEntryWithoutItsEpisodeIsHeld(t *testing.T) {
 	l.finish("run-1")
 	l.sealed("run-1")
 	l.rot("run-1")
-	l.must(os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1")))
+	fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1")))
 	delete(l.made, "run-1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	l.wantFiles("outbox", "run-1.held", "run-1.tar.zst")
@@ -128,7 +129,7 @@ func (l *lab) sealed(n episode.Name) {
 	l.Helper()
 	s := l.open()
 	defer s.Close()
-	l.must(s.PackOnly(n))
+	fixture.Must(l, s.PackOnly(n))
 }
 
 // rot flips a bit of an entry.
@@ -136,12 +137,12 @@ func (l *lab) rot(n episode.Name) {
 	l.Helper()
 	path := l.at("outbox", string(n)+".tar.zst")
 	b, err := os.ReadFile(path)
-	l.must(err)
+	fixture.Must(l, err)
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	l.must(err)
+	fixture.Must(l, err)
 	defer f.Close()
 	_, err = f.WriteAt([]byte{b[len(b)/2] ^ 1}, int64(len(b)/2))
-	l.must(err)
+	fixture.Must(l, err)
 }
 
 // I8: what is retired is what was packed.
@@ -151,15 +152,18 @@ func TestAChangeAfterPackingIsSeen(t *testing.T) {
 		"appended": func(l *lab) { l.write(file(l, "telemetry.jsonl"), l.made["run-1"]+"more") },
 		"other bytes, same size and times": func(l *lab) {
 			var st unix.Stat_t
-			l.must(unix.Stat(file(l, "telemetry.jsonl"), &st))
+			fixture.Must(l, unix.Stat(file(l, "telemetry.jsonl"), &st))
 			l.write(file(l, "telemetry.jsonl"), strings.ToUpper(l.made["run-1"]))
-			l.must(unix.UtimesNanoAt(unix.AT_FDCWD, file(l, "telemetry.jsonl"), []unix.Timespec{st.Atim, st.Mtim}, 0))
+			fixture.Must(l, unix.UtimesNanoAt(unix.AT_FDCWD, file(l, "telemetry.jsonl"), []unix.Timespec{st.Atim, st.Mtim}, 0))
 		},
-		"added":        func(l *lab) { l.write(file(l, "late.csv"), "1") },
-		"added deep":   func(l *lab) { l.write(file(l, "a", "b", "late.csv"), "1") },
-		"removed":      func(l *lab) { l.must(os.Remove(file(l, "meta.json"))) },
-		"a link now":   func(l *lab) { l.must(os.Remove(file(l, "meta.json"))); l.must(os.Symlink("x", file(l, "meta.json"))) },
-		"empty folder": func(l *lab) { l.must(os.Mkdir(file(l, "new"), 0o755)) },
+		"added":      func(l *lab) { l.write(file(l, "late.csv"), "1") },
+		"added deep": func(l *lab) { l.write(file(l, "a", "b", "late.csv"), "1") },
+		"removed":    func(l *lab) { fixture.Must(l, os.Remove(file(l, "meta.json"))) },
+		"a link now": func(l *lab) {
+			fixture.Must(l, os.Remove(file(l, "meta.json")))
+			fixture.Must(l, os.Symlink("x", file(l, "meta.json")))
+		},
+		"empty folder": func(l *lab) { fixture.Must(l, os.Mkdir(file(l, "new"), 0o755)) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
@@ -177,9 +181,9 @@ func TestAChangeAfterPackingIsSeen(t *testing.T) {
 
 			// Without an acceptance it is found again; with one it is retired
 			// as it is, once the receiver says that it has what was packed.
-			l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
+			fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", false))
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-			l.must(shipped.Release(l.cfg.Dirs(), "run-1", true))
+			fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", true))
 			l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 			l.wantFiles("shipped", "run-1", "run-2")
 			l.wantFiles("outbox")
@@ -193,7 +197,7 @@ func TestAcceptedNeedsTheReceiverAgain(t *testing.T) {
 	l.sealed("run-1")
 	l.write(l.at("episodes", "run-1", "late.csv"), "1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-	l.must(shipped.Release(l.cfg.Dirs(), "run-1", true))
+	fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", true))
 	l.rx.down = unix.ECONNREFUSED
 	if tally, unreachable := l.once(); tally.Transient != 1 || unreachable == nil {
 		t.Errorf("got %v, %v", tally, unreachable)
@@ -227,7 +231,7 @@ func TestMetadataAloneHoldsNothing(t *testing.T) {
 			l.finish("run-1")
 			l.sealed("run-1")
 			for _, f := range []string{"meta.json", "telemetry.jsonl", episode.Marker} {
-				l.must(change(l.at("episodes", "run-1", f)))
+				fixture.Must(l, change(l.at("episodes", "run-1", f)))
 			}
 			l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 		})
@@ -244,9 +248,9 @@ func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
 		if tally, _ := l.once(); tally.Transient != 1 {
 			t.Fatalf("attempt %d: %v", i, tally)
 		}
-		l.must(os.Chtimes(l.at("episodes", "run-1", "meta.json"), time.Unix(int64(i), 0), time.Unix(int64(i), 0)))
+		fixture.Must(l, os.Chtimes(l.at("episodes", "run-1", "meta.json"), time.Unix(int64(i), 0), time.Unix(int64(i), 0)))
 		if i == 3 { // a backup tool without attributes
-			l.must(unix.Removexattr(l.at("outbox", "run-1.tar.zst"), "user.cis490.seal"))
+			fixture.Must(l, unix.Removexattr(l.at("outbox", "run-1.tar.zst"), "user.cis490.seal"))
 		}
 	}
 	l.rx.after = nil
@@ -342,7 +346,7 @@ func TestAMountedEpisodeIsHeld(t *testing.T) {
 func TestWhatIsLeftOutIsToldAndCounted(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.must(unix.Mkfifo(l.at("episodes", "run-1", "monitor\x1b.sock"), 0o644))
+	fixture.Must(l, unix.Mkfifo(l.at("episodes", "run-1", "monitor\x1b.sock"), 0o644))
 	skipped := -1
 	l.rx.before = func(_ context.Context, u wire.Upload) error { skipped = u.Skipped; return nil }
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})

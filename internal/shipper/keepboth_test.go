@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -31,7 +32,7 @@ func (l *lab) conflict(name episode.Name) episode.Name {
 	l.rx.stored[name] = other
 	l.wantOnce(shipper.Tally{Scanned: 1, Conflicts: 1})
 	beside, err := shipped.SecondName(name, l.held()[name].Hold)
-	l.must(err)
+	fixture.Must(l, err)
 	return beside
 }
 
@@ -55,7 +56,7 @@ func TestBesideSendsUnderANameOfItsOwn(t *testing.T) {
 	want := l.conflict("run-1")
 	ours := l.held()["run-1"].Digest.String()
 	beside, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx)
-	l.must(err)
+	fixture.Must(l, err)
 	if beside != want || string(beside) != "run-1.conflict-"+ours[:8] {
 		t.Errorf("it goes as %s, want run-1.conflict-%s", beside, ours[:8])
 	}
@@ -66,11 +67,11 @@ func TestBesideSendsUnderANameOfItsOwn(t *testing.T) {
 func TestBesideEndsWhatWasInterrupted(t *testing.T) {
 	for what, cut := range map[string]func(l *lab, beside episode.Name){
 		"renamed": func(l *lab, beside episode.Name) {
-			l.must(os.Rename(l.at("episodes", "run-1"), l.at("episodes", string(beside))))
+			fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("episodes", string(beside))))
 		},
 		"entry dropped": func(l *lab, beside episode.Name) {
-			l.must(os.Rename(l.at("episodes", "run-1"), l.at("episodes", string(beside))))
-			l.must(os.Remove(l.at("outbox", "run-1.tar.zst")))
+			fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("episodes", string(beside))))
+			fixture.Must(l, os.Remove(l.at("outbox", "run-1.tar.zst")))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -99,7 +100,7 @@ func TestBesideIsForConflictsAndChangesOnly(t *testing.T) {
 	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-3", l.rx); err == nil {
 		t.Error("a hold without a digest")
 	}
-	l.must(os.Rename(l.at("episodes", "run-1"), l.at("away")))
+	fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("away")))
 	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "run-1.tar.zst") {
 		t.Errorf("an episode that was taken away: %v", err)
 	}
@@ -131,7 +132,7 @@ func (l *lab) changed(name episode.Name) episode.Name {
 		l.Fatalf("it is held as %s: %s", hold.Reason, hold.Cause)
 	}
 	beside, err := shipped.SecondName(name, hold.Hold)
-	l.must(err)
+	fixture.Must(l, err)
 	return beside
 }
 
@@ -151,7 +152,7 @@ func TestAChangedEpisodeGoesBesideAtOnce(t *testing.T) {
 	want := l.changed("run-1")
 	l.rx.down = unix.ECONNREFUSED
 	beside, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx)
-	l.must(err)
+	fixture.Must(l, err)
 	if sha8 := l.rx.stored["run-1"].Digest.String()[:8]; beside != want || string(beside) != "run-1.conflict-"+sha8 {
 		t.Errorf("it goes as %s, want run-1.conflict-%s", beside, sha8)
 	}
@@ -216,7 +217,7 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 			before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
 			got, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx)
 			if c.want == "" {
-				l.must(err)
+				fixture.Must(l, err)
 				l.goesBeside("run-1", beside)
 				return
 			}
@@ -266,19 +267,19 @@ func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
 		h := l.held()["run-1"].Hold
 		h.SecondName = beside
 		b, err := json.Marshal(h)
-		l.must(err)
+		fixture.Must(l, err)
 		l.write(l.at("outbox", "run-1.held"), string(b))
 	}
 	rename := func(l *lab, beside episode.Name) {
 		note(l, beside)
-		l.must(os.Rename(l.at("episodes", "run-1"), l.at("episodes", string(beside))))
+		fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("episodes", string(beside))))
 	}
 	for what, cut := range map[string]func(l *lab, beside episode.Name){
 		"name noted": note,
 		"renamed":    rename,
 		"entry dropped": func(l *lab, beside episode.Name) {
 			rename(l, beside)
-			l.must(os.Remove(l.at("outbox", "run-1.tar.zst")))
+			fixture.Must(l, os.Remove(l.at("outbox", "run-1.tar.zst")))
 		},
 	} {
 		for _, runs := range []bool{false, true} {

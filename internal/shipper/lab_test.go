@@ -17,6 +17,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
@@ -43,7 +44,7 @@ func newLab(t testing.TB) *lab {
 func newLabAt(t testing.TB, dir string) *lab {
 	t.Helper()
 	l := newLabOn(t, dir)
-	l.must(os.MkdirAll(l.episodes, 0o755))
+	fixture.Must(l, os.MkdirAll(l.episodes, 0o755))
 	return l
 }
 
@@ -79,13 +80,6 @@ func tempDir(t testing.TB) string {
 	return dir
 }
 
-func (l *lab) must(err error) {
-	l.Helper()
-	if err != nil {
-		l.Fatal(err)
-	}
-}
-
 func (l *lab) at(parts ...string) string {
 	if parts[0] == "episodes" {
 		return filepath.Join(append([]string{l.episodes}, parts[1:]...)...)
@@ -95,8 +89,8 @@ func (l *lab) at(parts ...string) string {
 
 func (l *lab) write(path, content string) {
 	l.Helper()
-	l.must(os.MkdirAll(filepath.Dir(path), 0o755))
-	l.must(os.WriteFile(path, []byte(content), 0o644))
+	fixture.Must(l, os.MkdirAll(filepath.Dir(path), 0o755))
+	fixture.Must(l, os.WriteFile(path, []byte(content), 0o644))
 }
 
 // finish makes a finished episode for each name.
@@ -115,7 +109,7 @@ func (l *lab) finish(names ...episode.Name) {
 func (l *lab) open() *shipper.Shipper {
 	l.Helper()
 	s, err := shipper.New(l.cfg, l.rx, "the test", slog.New(l.logs))
-	l.must(err)
+	fixture.Must(l, err)
 	return s
 }
 
@@ -206,7 +200,7 @@ func (l *lab) wantFiles(folder string, want ...string) {
 func (l *lab) files(folder string) []string {
 	l.Helper()
 	entries, err := os.ReadDir(l.at(folder))
-	l.must(err)
+	fixture.Must(l, err)
 	var names []string
 	for _, e := range entries {
 		ours := append(outbox.LockNames(), ".trash", ".store.json", ".status.json") // are no episodes
@@ -223,7 +217,7 @@ func (l *lab) held() map[episode.Name]shipper.HeldEpisode {
 	cfg := l.cfg
 	cfg.EpisodesDir = config.Path(l.episodes)
 	st, err := shipper.Inspect(cfg)
-	l.must(err)
+	fixture.Must(l, err)
 	all := map[episode.Name]shipper.HeldEpisode{}
 	for _, h := range st.Held {
 		all[h.Episode] = h

@@ -18,6 +18,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -72,7 +73,7 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 				if n := l.rx.attempts("a-poison"); n > 50 {
 					l.Errorf("the poison was sent %d times in six hours", n)
 				}
-				l.must(stop())
+				fixture.Must(l, stop())
 				l.check()
 			})
 		})
@@ -87,8 +88,8 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of so many takes real time
 		waiting := shipper.ScanPageSize + 200                  // more than one page
 		for _, n := range names("sealed", waiting) {
-			l.must(os.MkdirAll(l.at("outbox"), 0o750))
-			l.must(os.WriteFile(l.at("outbox", string(n)+".tar.zst"), nil, 0o640))
+			fixture.Must(l, os.MkdirAll(l.at("outbox"), 0o750))
+			fixture.Must(l, os.WriteFile(l.at("outbox", string(n)+".tar.zst"), nil, 0o640))
 		}
 		l.finish(names("late", 100)...)
 		s, stop := l.daemon()
@@ -118,7 +119,7 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 		if took := time.Since(back); took > 3*time.Minute {
 			l.Errorf("it took %v to deliver %d\n%s", took, s.Tally().Shipped, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		if n := len(l.logs.with("receiver is back")); n != 1 {
 			l.Errorf("%d lines say that the receiver is back", n)
 		}
@@ -176,7 +177,7 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 				if n := s.Tally().Shipped; n != 10 {
 					l.Errorf("%d of 10 were delivered after it ended\n%s", n, l.logs)
 				}
-				l.must(stop())
+				fixture.Must(l, stop())
 				l.check()
 			})
 		})
@@ -207,7 +208,7 @@ func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 				if _, puts, pings := l.rx.counts(); puts > 200 || pings > 250 {
 					l.Errorf("%d uploads and %d pings in two hours", puts, pings)
 				}
-				l.must(stop())
+				fixture.Must(l, stop())
 			})
 		})
 	}
@@ -244,7 +245,7 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 		if s.Tally().Shipped != 5 {
 			l.Errorf("%v", s.Tally())
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -268,7 +269,7 @@ func TestAReceiverThatAcceptsNothingIsSentNothing(t *testing.T) {
 		if s.Tally().Shipped != 5 {
 			l.Errorf("%v\n%s", s.Tally(), l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -299,10 +300,10 @@ func TestAFailingDiskEndsTheDaemon(t *testing.T) {
 	l.finish("run-1")
 	s := l.open()
 	dir, err := os.Open(l.dir)
-	l.must(err)
+	fixture.Must(l, err)
 	noFlush := uint32(2)
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), 0x8004587d, uintptr(unsafe.Pointer(&noFlush))) // EXT4_IOC_SHUTDOWN
-	l.must(dir.Close())
+	fixture.Must(l, dir.Close())
 	if errno != 0 {
 		t.Skipf("cannot shut the file system down: %v", errno)
 	}
@@ -321,16 +322,16 @@ func (l *lab) onDisk() {
 		l.Skip("needs root to mount")
 	}
 	image := filepath.Join(l.TB.TempDir(), "disk")
-	l.must(os.WriteFile(image, nil, 0o600))
-	l.must(os.Truncate(image, 16<<20))
+	fixture.Must(l, os.WriteFile(image, nil, 0o600))
+	fixture.Must(l, os.Truncate(image, 16<<20))
 	if out, err := exec.Command("mkfs.ext4", "-q", image).CombinedOutput(); err != nil {
 		l.Skipf("mkfs.ext4: %v: %s", err, out)
 	}
 	if out, err := exec.Command("timeout", "60", "mount", "-o", "loop", image, l.dir).CombinedOutput(); err != nil {
 		l.Skipf("mount: %v: %s", err, out)
 	}
-	l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, 0)) })
-	l.must(os.Mkdir(l.episodes, 0o755))
+	l.TB.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, 0)) })
+	fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 }
 
 func TestNoMoreUploadsAtOnceThanAsked(t *testing.T) {

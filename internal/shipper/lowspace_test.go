@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 )
 
@@ -49,7 +50,7 @@ func TestLowSpaceFileIsForEverybodyWhileSpaceIsLow(t *testing.T) {
 	l := shortOfSpace(t, "low-space")
 	l.onceSoon()
 	info, err := os.Lstat(l.at("low-space"))
-	l.must(err)
+	fixture.Must(l, err)
 	if b, err := os.ReadFile(l.at("low-space")); info.Mode() != 0o644 || len(b) == 0 || err != nil {
 		t.Errorf("it has mode %v and says %q, %v", info.Mode(), b, err)
 	}
@@ -71,21 +72,21 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 		put     func(l *lab, path string)
 		refused bool
 	}{
-		"FIFO":          {func(l *lab, path string) { l.must(unix.Mkfifo(path, 0o666)) }, true},
-		"link":          {func(l *lab, path string) { l.must(os.Symlink(l.at("precious"), path)) }, true},
-		"dangling link": {func(l *lab, path string) { l.must(os.Symlink(l.at("new"), path)) }, true},
-		"directory":     {func(l *lab, path string) { l.must(os.Mkdir(path, 0o755)) }, true},
+		"FIFO":          {func(l *lab, path string) { fixture.Must(l, unix.Mkfifo(path, 0o666)) }, true},
+		"link":          {func(l *lab, path string) { fixture.Must(l, os.Symlink(l.at("precious"), path)) }, true},
+		"dangling link": {func(l *lab, path string) { fixture.Must(l, os.Symlink(l.at("new"), path)) }, true},
+		"directory":     {func(l *lab, path string) { fixture.Must(l, os.Mkdir(path, 0o755)) }, true},
 		"lease": {func(l *lab, path string) {
 			f, err := os.Create(path)
-			l.must(err)
+			fixture.Must(l, err)
 			l.Cleanup(func() { f.Close() })
 			_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-			l.must(err)
+			fixture.Must(l, err)
 		}, false},
 		"hard link": {func(l *lab, path string) {
-			l.must(os.Truncate(l.at("precious"), 0))
-			l.must(os.Chmod(l.at("precious"), 0o600))
-			l.must(os.Link(l.at("precious"), path))
+			fixture.Must(l, os.Truncate(l.at("precious"), 0))
+			fixture.Must(l, os.Chmod(l.at("precious"), 0o600))
+			fixture.Must(l, os.Link(l.at("precious"), path))
 		}, false},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -98,7 +99,7 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 			}
 			if what == "hard link" {
 				info, err := os.Stat(l.at("precious"))
-				if l.must(err); info.Size() != 0 || info.Mode() != 0o600 {
+				if fixture.Must(l, err); info.Size() != 0 || info.Mode() != 0o600 {
 					t.Errorf("the other name's file has %d bytes and mode %v", info.Size(), info.Mode())
 				}
 				return
@@ -123,11 +124,11 @@ func TestLowSpaceFileStaysInItsDirectory(t *testing.T) {
 	const other = 4242
 	l := shortOfSpace(t, "queue", "flags", "precious-too")
 	queue, flags, away := l.at("queue"), l.at("queue", "flags"), l.at("queue", "away")
-	l.must(os.Mkdir(queue, 0o755))
-	l.must(os.Mkdir(flags, 0o755))
-	l.must(os.Symlink(l.dir, away)) // a directory of the shipper's user
+	fixture.Must(l, os.Mkdir(queue, 0o755))
+	fixture.Must(l, os.Mkdir(flags, 0o755))
+	fixture.Must(l, os.Symlink(l.dir, away)) // a directory of the shipper's user
 	for _, path := range []string{queue, flags, away} {
-		l.must(os.Lchown(path, other, other))
+		fixture.Must(l, os.Lchown(path, other, other))
 	}
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -156,8 +157,8 @@ func TestLowSpaceFileStaysInItsDirectory(t *testing.T) {
 		if !exists(l.at("precious-too")) {
 			t.Fatal("a file was removed where the link led")
 		}
-		l.must(os.Remove(l.at("precious-too")))
+		fixture.Must(l, os.Remove(l.at("precious-too")))
 	}
 	close(stop)
-	l.must(<-ended)
+	fixture.Must(l, <-ended)
 }

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
@@ -35,8 +36,8 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 		t.Run(folder, func(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge = config.Duration(time.Hour)
-			l.must(l.open().Close()) // makes them
-			l.must(hostdir.CheckMoves(l.cfg.Dirs()))
+			fixture.Must(l, l.open().Close()) // makes them
+			fixture.Must(l, hostdir.CheckMoves(l.cfg.Dirs()))
 			mount(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
 			_, err := shipper.New(l.cfg, l.rx, "", discard)
 			for what, err := range map[string]error{
@@ -60,10 +61,10 @@ func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 	dir := btrfs(t)
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		l := newLabOn(t, dir)
-		l.must(exec.Command("btrfs", "subvolume", "create", l.at(folder)).Run())
-		l.must(os.MkdirAll(l.at("episodes"), 0o755))
-		l.must(os.MkdirAll(l.at("shipped"), 0o755))
-		l.must(os.MkdirAll(l.at("outbox"), 0o755))
+		fixture.Must(l, exec.Command("btrfs", "subvolume", "create", l.at(folder)).Run())
+		fixture.Must(l, os.MkdirAll(l.at("episodes"), 0o755))
+		fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
+		fixture.Must(l, os.MkdirAll(l.at("outbox"), 0o755))
 		l.cfg.Retention.MaxAge = config.Duration(time.Hour)
 		check := hostdir.CheckMoves(l.cfg.Dirs())
 		_, err := shipper.New(l.cfg, l.rx, "", discard)
@@ -74,8 +75,8 @@ func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 		}
 		l.empty("episodes")
 		l.empty("shipped")
-		l.must(exec.Command("btrfs", "subvolume", "delete", l.at(folder)).Run())
-		l.must(errors.Join(os.RemoveAll(l.at("episodes")), os.RemoveAll(l.at("shipped")), os.RemoveAll(l.at("outbox"))))
+		fixture.Must(l, exec.Command("btrfs", "subvolume", "delete", l.at(folder)).Run())
+		fixture.Must(l, errors.Join(os.RemoveAll(l.at("episodes")), os.RemoveAll(l.at("shipped")), os.RemoveAll(l.at("outbox"))))
 	}
 }
 
@@ -83,7 +84,7 @@ func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		l := newLabOn(t, tempDir(t)) // the others are missing
-		l.must(os.Symlink("nowhere", l.at(folder)))
+		fixture.Must(l, os.Symlink("nowhere", l.at(folder)))
 		_, err := shipper.New(l.cfg, l.rx, "", discard)
 		for what, err := range map[string]error{"start": err, "check": hostdir.CheckMoves(l.cfg.Dirs())} {
 			if _, named := errors.AsType[*hostdir.ConfigError](err); !named || !strings.Contains(err.Error(), l.at(folder)+" is a link to nothing") {
@@ -96,21 +97,21 @@ func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 // TestTrashOfAnotherMountIsAWarning as long as nothing is deleted: older versions ran so.
 func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
 	l := newLab(t)
-	l.must(os.Mkdir(l.at("outbox"), 0o755))
+	fixture.Must(l, os.Mkdir(l.at("outbox"), 0o755))
 	mount(t, l.at("outbox"), l.at("outbox"), "", syscall.MS_BIND, "")
 	l.finish("run-1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	if len(l.logs.with("retired episodes cannot be deleted")) != 1 {
 		t.Errorf("no warning\n%s", l.logs)
 	}
-	l.must(hostdir.CheckMoves(l.cfg.Dirs()))
+	fixture.Must(l, hostdir.CheckMoves(l.cfg.Dirs()))
 }
 
 // empty checks that there is nothing in a folder, hidden or not.
 func (l *lab) empty(folder string) {
 	l.Helper()
 	entries, err := os.ReadDir(l.at(folder))
-	l.must(err)
+	fixture.Must(l, err)
 	if len(entries) > 0 {
 		l.Errorf("%s holds %v", folder, entries)
 	}
@@ -119,8 +120,8 @@ func (l *lab) empty(folder string) {
 // TestFoldersThatAreNotThereAreNoAlarm: the start makes them.
 func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 	l := newLab(t)
-	l.must(hostdir.CheckMoves(l.cfg.Dirs()))
-	l.must(l.open().Close())
+	fixture.Must(l, hostdir.CheckMoves(l.cfg.Dirs()))
+	fixture.Must(l, l.open().Close())
 	l.empty("episodes")
 	l.empty("shipped")
 }
@@ -141,15 +142,15 @@ func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
 	l.finish("run-2")
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
 	b, err := os.ReadFile(l.at("outbox", "run-1.held"))
-	l.must(err)
+	fixture.Must(l, err)
 	if held := string(b); !strings.Contains(held, string(outbox.Stuck)) || !strings.Contains(held, "lower layer of an overlay") ||
 		!strings.Contains(held, "no other try helps before that") {
 		t.Errorf("held as %s", held)
 	}
 	// What the cause advises.
-	l.must(os.CopyFS(l.at("episodes", "run-1-copy"), os.DirFS(l.at("episodes", "run-1"))))
-	l.must(errors.Join(os.RemoveAll(l.at("episodes", "run-1")), os.Rename(l.at("episodes", "run-1-copy"), l.at("episodes", "run-1"))))
-	l.must(os.Remove(l.at("outbox", "run-1.held")))
+	fixture.Must(l, os.CopyFS(l.at("episodes", "run-1-copy"), os.DirFS(l.at("episodes", "run-1"))))
+	fixture.Must(l, errors.Join(os.RemoveAll(l.at("episodes", "run-1")), os.Rename(l.at("episodes", "run-1-copy"), l.at("episodes", "run-1"))))
+	fixture.Must(l, os.Remove(l.at("outbox", "run-1.held")))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	l.wantFiles("shipped", "run-1", "run-2")
 }

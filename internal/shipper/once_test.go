@@ -15,6 +15,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -66,7 +67,7 @@ func TestRetireNeedsReceipt(t *testing.T) {
 			l := newLab(t)
 			l.finish("run-1")
 			s, err := shipper.New(l.cfg, liar{l.rx, spoil}, "the test", discard)
-			l.must(err)
+			fixture.Must(l, err)
 			defer s.Close()
 			tally, err := s.Once(t.Context())
 			if unlessUnreachable(err) != nil || tally != (shipper.Tally{Scanned: 1, Transient: 1}) {
@@ -206,7 +207,7 @@ func TestTheFoldersAreOfOneFileSystem(t *testing.T) {
 	l := newLab(t)
 	other := t.TempDir()
 	var a, b unix.Stat_t
-	l.must(errors.Join(unix.Stat(other, &a), unix.Stat(l.dir, &b)))
+	fixture.Must(l, errors.Join(unix.Stat(other, &a), unix.Stat(l.dir, &b)))
 	if a.Dev == b.Dev {
 		t.Skip("there is only one file system here")
 	}

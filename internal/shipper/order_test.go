@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -30,13 +31,13 @@ func TestEpisodesAreSentInTheOrderThatIsAsked(t *testing.T) {
 			for i, name := range age {
 				l.finish(name)
 				at := time.Now().Add(time.Duration(i-10) * time.Hour)
-				l.must(os.Chtimes(l.at("episodes", string(name), episode.Marker), at, at))
+				fixture.Must(l, os.Chtimes(l.at("episodes", string(name), episode.Marker), at, at))
 			}
 			s := l.open()
 			for _, name := range age {
-				l.must(s.PackOnly(name))
+				fixture.Must(l, s.PackOnly(name))
 			}
-			l.must(s.Close())
+			fixture.Must(l, s.Close())
 			l.wantOnce(shipper.Tally{Scanned: 5, Shipped: 5})
 			var sent strings.Builder
 			for _, name := range l.rx.puts {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -70,7 +71,7 @@ func TestThreeDaysOfOutage(t *testing.T) {
 		if _, puts, _ := l.rx.counts(); puts > before+3*hours+2*l.cfg.Senders {
 			l.Errorf("%d uploads of %d episodes", puts, 3*hours+1)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.wantFiles("outbox")
 		l.wantFiles("episodes")
 		l.check()

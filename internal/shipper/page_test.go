@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -17,12 +18,12 @@ import (
 // backlog makes n sealed episodes. Empty entries do for what reads names.
 func (l *lab) backlog(n int) []episode.Name {
 	l.Helper()
-	l.must(os.MkdirAll(l.at("outbox"), 0o750))
+	fixture.Must(l, os.MkdirAll(l.at("outbox"), 0o750))
 	all := names("run", n)
 	shuffled := slices.Clone(all)
 	rand.New(rand.NewPCG(1, 2)).Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	for _, name := range shuffled {
-		l.must(os.WriteFile(l.at("outbox", string(name)+".tar.zst"), nil, 0o640))
+		fixture.Must(l, os.WriteFile(l.at("outbox", string(name)+".tar.zst"), nil, 0o640))
 	}
 	return all
 }
@@ -62,7 +63,7 @@ func TestPagesCoverEverything(t *testing.T) {
 		var page []episode.Name
 		var err error
 		page, last, err = s.Scan(after)
-		l.must(err)
+		fixture.Must(l, err)
 		if len(page) == 0 {
 			t.Fatal("an empty page")
 		}

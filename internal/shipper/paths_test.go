@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
@@ -34,10 +35,10 @@ func TestMovedFolderEndsTheDaemon(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		for what, move := range map[string]func(l *lab, path string){
 			"renamed, another made": func(l *lab, path string) {
-				l.must(os.Rename(path, path+".x"))
-				l.must(os.Mkdir(path, 0o755))
+				fixture.Must(l, os.Rename(path, path+".x"))
+				fixture.Must(l, os.Mkdir(path, 0o755))
 			},
-			"renamed": func(l *lab, path string) { l.must(os.Rename(path, path+".x")) },
+			"renamed": func(l *lab, path string) { fixture.Must(l, os.Rename(path, path+".x")) },
 		} {
 			t.Run(folder+" "+what, func(t *testing.T) {
 				inBubble(t, func(l *lab) {
@@ -61,8 +62,8 @@ func TestMovedFolderWakesTheDaemon(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(t.Context()) }()
 	<-watching
-	l.must(os.Rename(l.at("episodes"), l.at("episodes.x")))
-	l.must(os.Mkdir(l.at("episodes"), 0o755))
+	fixture.Must(l, os.Rename(l.at("episodes"), l.at("episodes.x")))
+	fixture.Must(l, os.Mkdir(l.at("episodes"), 0o755))
 	select {
 	case err := <-ended:
 		if _, moved := errors.AsType[*durable.MovedError](err); !moved {
@@ -71,7 +72,7 @@ func TestMovedFolderWakesTheDaemon(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Errorf("nothing happens\n%s", l.logs)
 	}
-	l.must(s.Close())
+	fixture.Must(l, s.Close())
 }
 
 // TestMovedFolderEndsCommands: what verify says would be of a folder that was moved.
@@ -94,8 +95,8 @@ func TestMovedFolderEndsCommands(t *testing.T) {
 			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 2})
 			l.rx.during = func() {
 				l.rx.during = nil
-				l.must(os.Rename(l.at("shipped"), l.at("shipped.x")))
-				l.must(os.Mkdir(l.at("shipped"), 0o755))
+				fixture.Must(l, os.Rename(l.at("shipped"), l.at("shipped.x")))
+				fixture.Must(l, os.Mkdir(l.at("shipped"), 0o755))
 			}
 			err := run(l, l.rx)
 			if _, moved := errors.AsType[*durable.MovedError](err); !moved {
@@ -125,11 +126,11 @@ func TestNothingIsRetiredIntoAMovedFolder(t *testing.T) {
 			l := newLab(t)
 			l.finish("run-1")
 			move := func() {
-				l.must(os.Rename(l.at(folder), l.at(folder+".x")))
-				l.must(os.Mkdir(l.dir+"/"+folder, 0o755))
+				fixture.Must(l, os.Rename(l.at(folder), l.at(folder+".x")))
+				fixture.Must(l, os.Mkdir(l.dir+"/"+folder, 0o755))
 			}
 			s, err := shipper.New(l.cfg, atPut{l.rx, move}, "the test", slog.New(l.logs))
-			l.must(err)
+			fixture.Must(l, err)
 			_, err = s.Once(t.Context())
 			err = unlessUnreachable(err)
 			if _, moved := errors.AsType[*durable.MovedError](errors.Join(err, s.Close())); !moved {
@@ -139,8 +140,8 @@ func TestNothingIsRetiredIntoAMovedFolder(t *testing.T) {
 				t.Errorf("%v does not name the folder", err)
 			}
 			if folder == "episodes" {
-				l.must(os.Remove(l.at(folder)))
-				l.must(os.Rename(l.dir+"/episodes.x", l.at(folder)))
+				fixture.Must(l, os.Remove(l.at(folder)))
+				fixture.Must(l, os.Rename(l.dir+"/episodes.x", l.at(folder)))
 			}
 			for _, gone := range []string{"shipped", "shipped.x"} {
 				if _, err := os.Stat(l.dir + "/" + gone + "/run-1"); err == nil {

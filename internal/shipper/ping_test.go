@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -76,7 +77,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 		if got := says.last(); !strings.Contains(got, "has not accepted uploads since 20") || !strings.Contains(got, "disabled") {
 			l.Errorf("disabled it says %q", got)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -99,7 +100,7 @@ func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 		if got := says.last(); !strings.Contains(got, "receiver answers") {
 			l.Errorf("back, it says %q", got)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -122,7 +123,7 @@ func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
 		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers || time.Since(st.AnsweredAt) > 10*time.Second {
 			l.Errorf("status says %q, %v", st.ReceiverState, st.AnsweredAt)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		if st := l.inspect(); st.ReceiverState != shipper.ReceiverUnknown || st.AnsweredAt.IsZero() {
 			l.Errorf("without a shipper status says %q, %v", st.ReceiverState, st.AnsweredAt)
 		}
@@ -134,7 +135,7 @@ func TestStatusDoesNotTrustAnOldReport(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		_, stop := l.daemon()
 		time.Sleep(time.Minute)
-		l.must(stop())
+		fixture.Must(l, stop())
 		s := l.open() // has the lock, and does not run
 		defer s.Close()
 		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers {
@@ -164,7 +165,7 @@ func TestStatusSaysHowMuchWaits(t *testing.T) {
 		if want := fmt.Sprintf("1 held; %d B wait in the outbox; receiver has not accepted uploads since", st.SealedBytes); !strings.Contains(says.last(), want) {
 			l.Errorf("it says %q, want %q", says.last(), want)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -194,7 +195,7 @@ func TestWakeAsksAtOnce(t *testing.T) {
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("a second later %d of 5 are sent\n%s", n, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 	t.Run("while a ping is on its way", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
@@ -207,7 +208,7 @@ func TestWakeAsksAtOnce(t *testing.T) {
 			if got := says.last(); !strings.Contains(got, "receiver answers") {
 				l.Errorf("it says %q\n%s", got, l.logs)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 }
@@ -247,7 +248,7 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("%d of 5 are sent\n%s", n, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 	t.Run("before anybody noticed", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
@@ -269,7 +270,7 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 			if n := s.Tally().Shipped; n != 6 || len(l.logs.with("receiver unavailable")) != 0 {
 				l.Errorf("a second later %d of 6 are sent\n%s", n, l.logs)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 }
@@ -289,7 +290,7 @@ func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
 		if _, puts, pings := l.rx.counts(); puts != 1 || pings != 1 {
 			l.Errorf("%d uploads and %d pings before it was time", puts, pings)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -337,7 +338,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 			if took := time.Since(asked); took > time.Second || after != pings+1 {
 				l.Errorf("%d of 5 were sent %v and %d pings after the receiver was back\n%s", s.Tally().Shipped, took, after-pings, l.logs)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 	t.Run("uploads got lost and pings did not", func(t *testing.T) {
@@ -358,7 +359,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 			if n := s.Tally().Shipped; n != 5 {
 				l.Errorf("one came through, and a second later %d of 5 are sent\n%s", n, l.logs)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 	t.Run("no room for an archive", func(t *testing.T) {
@@ -374,7 +375,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 			if n := s.Tally().Shipped; n != 5 {
 				l.Errorf("two minutes after there was room %d of 5 are sent\n%s", n, l.logs)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 }
@@ -392,7 +393,7 @@ func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("a second later %d of 5 are sent\n%s", n, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -417,7 +418,7 @@ func TestRetryAfterIsNotHurried(t *testing.T) {
 		if n := s.Tally().Shipped; n != 1 {
 			l.Errorf("it is not sent when it is time\n%s", l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -441,7 +442,7 @@ func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
 		if n := l.rx.attempts("poison"); n > 45 {
 			l.Errorf("the poison was sent %d times in seven hours", n)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -463,6 +464,6 @@ func TestPackingGoesOnWhenThereIsSpace(t *testing.T) {
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("ten seconds later %d of 5 are sent\n%s", n, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 )
 
@@ -33,7 +34,7 @@ func TestAnUnfitCopyIsHeldOnlyWhenItHasSettled(t *testing.T) {
 		if held := l.held(); len(held) != 1 {
 			l.Errorf("%d are held in the end", len(held))
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -51,7 +52,7 @@ func settling(t *testing.T, f func(l *lab)) {
 func (l *lab) align() {
 	l.Helper()
 	var last time.Time
-	l.must(filepath.WalkDir(l.episodes, func(path string, _ fs.DirEntry, err error) error {
+	fixture.Must(l, filepath.WalkDir(l.episodes, func(path string, _ fs.DirEntry, err error) error {
 		var st unix.Stat_t
 		if err == nil {
 			err = unix.Lstat(path, &st)
@@ -88,7 +89,7 @@ func (l *lab) tick() {
 	changed := func() unix.Timespec {
 		var st unix.Stat_t
 		l.write(path, "")
-		l.must(unix.Stat(path, &st))
+		fixture.Must(l, unix.Stat(path, &st))
 		return st.Ctim
 	}
 	for first := changed(); changed() == first; {
@@ -105,13 +106,13 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 		"the folder renamed": {func(l *lab) {
 			l.finish("run-1")
 			l.tick()
-			l.must(os.Rename(l.at("episodes", "run-1"), l.at("x")))
-			l.must(os.Rename(l.at("x"), l.at("episodes", "run-1")))
+			fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("x")))
+			fixture.Must(l, os.Rename(l.at("x"), l.at("episodes", "run-1")))
 		}, second},
 		"the folder touched": {func(l *lab) {
 			l.finish("run-1")
 			l.tick()
-			l.must(os.Chmod(l.at("episodes", "run-1"), 0o775))
+			fixture.Must(l, os.Chmod(l.at("episodes", "run-1"), 0o775))
 		}, second},
 		"the marker first": {func(l *lab) {
 			l.write(l.at("episodes", "run-1", episode.Marker), "")
@@ -127,7 +128,7 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 		"a link after the marker": {func(l *lab) {
 			l.finish("run-1")
 			l.tick()
-			l.must(os.Symlink("telemetry.jsonl", l.at("episodes", "run-1", "latest")))
+			fixture.Must(l, os.Symlink("telemetry.jsonl", l.at("episodes", "run-1", "latest")))
 		}, 10 * second},
 		"nothing but the marker": {func(l *lab) { l.write(l.at("episodes", "run-1", episode.Marker), "") }, 10 * second},
 	} {
@@ -147,7 +148,7 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 				if got := s.Tally(); got != tallyOf(1) || len(l.logs.loud()) > 0 {
 					l.Errorf("it came to %v, and %q", got, l.logs.loud())
 				}
-				l.must(stop())
+				fixture.Must(l, stop())
 			})
 		})
 	}
@@ -161,11 +162,11 @@ func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
 		for range 9 {
 			_, stop := l.daemon()
 			time.Sleep(time.Second)
-			l.must(stop())
+			fixture.Must(l, stop())
 		}
 		_, stop := l.daemon()
 		l.packedAfter(time.Second, 1)
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -180,7 +181,7 @@ func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
 		time.Sleep(900 * time.Millisecond)
 		l.write(l.at("episodes", "run-1", episode.Marker), "again")
 		l.packedAfter(1100*time.Millisecond, 1) // it was seen at 1 s to be another
-		l.must(stop())
+		fixture.Must(l, stop())
 		if got := s.Tally(); got != tallyOf(1) {
 			l.Errorf("it came to %v", got)
 		}
@@ -197,7 +198,7 @@ func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
 			time.Sleep(950 * time.Millisecond)
 			l.write(l.at("episodes", "run-1", fmt.Sprintf("%02d", i/10), fmt.Sprintf("file-%02d", i)), "data")
 			if i == 0 { // the shipper is told by its next start
-				l.must(stop())
+				fixture.Must(l, stop())
 				_, stop = l.daemon()
 			}
 		}
@@ -206,7 +207,7 @@ func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
 		}
 		// The last look but one was at 50.95 s, 50 s after the start, and the next a quarter of that later.
 		l.packedAfter(15950*time.Millisecond, 1)
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -301,12 +302,12 @@ func TestWhatSettlesDoesNotKeepAShipperFromEnding(t *testing.T) {
 		_, stop := l.daemon()
 		time.Sleep(time.Minute)
 		start := time.Now()
-		l.must(stop())
+		fixture.Must(l, stop())
 		s := l.open()
 		ctx, cancel := context.WithCancel(l.Context())
 		time.AfterFunc(time.Minute, cancel)
 		tally, err := s.Once(ctx)
-		l.must(s.Close())
+		fixture.Must(l, s.Close())
 		if d := time.Since(start); d != time.Minute || err == nil {
 			l.Errorf("the pass ended %v later with %v, %v", d, tally, err)
 		}
@@ -336,11 +337,11 @@ func TestWhatNeverSettlesIsNamed(t *testing.T) {
 func (l *lab) keepsChanging(name episode.Name, d time.Duration) {
 	l.Helper()
 	f, err := os.OpenFile(l.at("episodes", string(name), "telemetry.jsonl"), os.O_WRONLY|os.O_APPEND, 0)
-	l.must(err)
+	fixture.Must(l, err)
 	defer f.Close()
 	for start := time.Now(); time.Since(start) < d; time.Sleep(500 * time.Millisecond) {
 		_, err := f.WriteString("x")
-		l.must(err)
+		fixture.Must(l, err)
 	}
 	delete(l.made, name) // it is another one
 }
@@ -362,7 +363,7 @@ func TestWhatNeverSettlesIsLookedAtLessAndLess(t *testing.T) {
 				l.Errorf("in %v it was looked at %d times, want %d to %d", c.during, looks, c.min, c.max)
 			}
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -381,7 +382,7 @@ func TestWhatSettlesInTheEndIsPackedSoon(t *testing.T) {
 			if got := s.Tally(); got != tallyOf(1) {
 				l.Errorf("after %v of changes it came to %v", restless, got)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	}
 }
@@ -405,13 +406,13 @@ func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 		l.cfg.Order = c.order
 		l.finish("fresh", "old-1", "old-2", "old-3")
 		for name, at := range map[string]time.Time{"old-1": time.Unix(0, 0), "old-2": time.Unix(1, 0), "old-3": time.Now().Add(24 * time.Hour)} {
-			l.must(os.Chtimes(l.at("episodes", name, episode.Marker), at, at))
+			fixture.Must(l, os.Chtimes(l.at("episodes", name, episode.Marker), at, at))
 		}
 		s := l.open()
 		if got := strings.Trim(fmt.Sprint(s.PackOrder(c.order, c.packers, "fresh", "old-1", "old-2", "old-3")), "[]"); got != c.want {
 			t.Errorf("%s, %d packers: %s, want %s", c.order, c.packers, got, c.want)
 		}
-		l.must(s.Close())
+		fixture.Must(l, s.Close())
 	}
 }
 
@@ -433,7 +434,7 @@ func TestStatusCountsWhatSettles(t *testing.T) {
 	if err == nil {
 		t.Fatal("the folders are not there yet")
 	}
-	l.must(l.open().Close())
+	fixture.Must(l, l.open().Close())
 	if st, err = shipper.Inspect(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 2 {
 		t.Errorf("%d wait and %d settle, %v, want 2 and 2", st.Waiting, st.Settling, err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -25,15 +26,15 @@ func TestPackingPausesAtTheFloor(t *testing.T) {
 		if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=8m"); err != nil {
 			l.Skipf("cannot mount: %v", err)
 		}
-		l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
-		l.must(os.Mkdir(l.episodes, 0o755))
+		l.TB.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
+		fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 		l.finish(names("sealed", 3)...)
 		for _, n := range names("sealed", 3) {
 			l.sealed(n)
 		}
 		l.finish(names("waiting", 30)...)
 		l.cfg.MinFree = 4 << 20
-		l.must(os.WriteFile(l.at("ballast"), make([]byte, 5<<20), 0o644))
+		fixture.Must(l, os.WriteFile(l.at("ballast"), make([]byte, 5<<20), 0o644))
 		s, stop := l.daemon()
 		time.Sleep(20 * time.Second) // less than a scan interval
 		if shipped := s.Tally().Shipped; shipped != 3 {
@@ -52,12 +53,12 @@ func TestPackingPausesAtTheFloor(t *testing.T) {
 		if held := l.held(); len(held) != 0 {
 			l.Errorf("held for want of space: %+v", held)
 		}
-		l.must(os.Remove(l.at("ballast")))
+		fixture.Must(l, os.Remove(l.at("ballast")))
 		time.Sleep(time.Minute)
 		if shipped := s.Tally().Shipped; shipped != 33 {
 			l.Errorf("%d of 33 were delivered once there was room\n%s", shipped, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.wantFiles("outbox")
 		l.check()
 	})
@@ -73,10 +74,10 @@ func (l *lab) ballast() (free func()) {
 	if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=8m"); err != nil {
 		l.Skipf("cannot mount: %v", err)
 	}
-	l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
-	l.must(os.Mkdir(l.episodes, 0o755))
-	l.must(os.WriteFile(l.at("ballast"), make([]byte, 5<<20), 0o644))
-	return func() { l.must(os.Remove(l.at("ballast"))) }
+	l.TB.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
+	fixture.Must(l, os.Mkdir(l.episodes, 0o755))
+	fixture.Must(l, os.WriteFile(l.at("ballast"), make([]byte, 5<<20), 0o644))
+	return func() { fixture.Must(l, os.Remove(l.at("ballast"))) }
 }
 
 // I18: one episode may be larger than what is above the floor.
@@ -90,8 +91,8 @@ func TestThePackerStopsInMidEpisode(t *testing.T) {
 			if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=64m"); err != nil {
 				t.Skipf("cannot mount: %v", err)
 			}
-			t.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
-			l.must(os.Mkdir(l.episodes, 0o755))
+			t.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
+			fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 			l.finish("large")
 			l.noise(l.at("episodes", "large", "capture.pcap"), 40<<20)
 			l.cfg.MinFree = minFree
@@ -115,8 +116,8 @@ func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=64m"); err != nil {
 		t.Skipf("cannot mount: %v", err)
 	}
-	t.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
-	l.must(os.Mkdir(l.episodes, 0o755))
+	t.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
+	fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 	l.finish("a-large", "small-1", "small-2", "small-3")
 	l.noise(l.at("episodes", "a-large", "capture.pcap"), 40<<20)
 	l.cfg.MinFree, l.cfg.Packers = 4<<20, 1
@@ -131,12 +132,12 @@ func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 func (l *lab) noise(path string, size int) {
 	l.Helper()
 	f, err := os.Open("/dev/urandom")
-	l.must(err)
+	fixture.Must(l, err)
 	defer f.Close()
 	b := make([]byte, size)
 	_, err = f.Read(b)
-	l.must(err)
-	l.must(os.WriteFile(path, b, 0o644))
+	fixture.Must(l, err)
+	fixture.Must(l, os.WriteFile(path, b, 0o644))
 }
 
 func TestAFloorThatIsNeverReachedLetsSendingGoOn(t *testing.T) {
@@ -158,8 +159,8 @@ func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 		l.finish("run-1")
 		delete(l.made, "run-1")
 		s := l.open()
-		err := s.PackWhile("run-1", func() { l.must(os.Rename(l.at("episodes", "run-1"), l.at("taken"))) })
-		l.must(s.Close())
+		err := s.PackWhile("run-1", func() { fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("taken"))) })
+		fixture.Must(l, s.Close())
 		if verdict, _ := shipper.Classify(err); verdict != "retry" {
 			t.Errorf("%v: %s, want that it is tried again", err, verdict)
 		}
@@ -185,7 +186,7 @@ func TestAnEpisodeThatIsBeingWrittenWaits(t *testing.T) {
 	l.noise(l.at("episodes", "run-1", "capture.pcap"), 1<<20)
 	s := l.open()
 	err := s.PackWhile("run-1", func() { l.write(l.at("episodes", "run-1", "capture.pcap"), "shorter") })
-	l.must(s.Close())
+	fixture.Must(l, s.Close())
 	if verdict, _ := shipper.Classify(err); verdict != "retry" {
 		t.Errorf("%v: %s, want that it is tried again", err, verdict)
 	}
@@ -211,7 +212,7 @@ func TestALaterUnfinishedRunIsNotMoved(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
 	l.sealed("run-1")
-	l.must(os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1"))) // a crash came here
+	fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1"))) // a crash came here
 	l.write(l.at("episodes", "run-1", "telemetry.jsonl"), "of the later run")
 	if tally, _ := l.once(); tally != tallyOf(1) {
 		t.Errorf("got %v", tally)
@@ -229,7 +230,7 @@ func TestALaterFinishedRunIsNotRetiredForTheFormer(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
 	l.sealed("run-1")
-	l.must(os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1")))
+	fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1")))
 	l.write(l.at("episodes", "run-1", "telemetry.jsonl"), "of the later run")
 	l.write(l.at("episodes", "run-1", episode.Marker), "")
 	delete(l.made, "run-1")

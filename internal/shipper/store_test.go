@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -42,7 +43,7 @@ func (r *receiver) image() (restore func()) {
 func (l *lab) adopted() outbox.Store {
 	l.Helper()
 	st, err := shipper.Inspect(l.cfg)
-	l.must(err)
+	fixture.Must(l, err)
 	if st.Store == nil {
 		return outbox.Store{}
 	}
@@ -150,7 +151,7 @@ func TestAnswersMayOvertakeOneAnother(t *testing.T) {
 		if loud := l.logs.loud(); len(loud) > 0 {
 			l.Errorf("the log says %q", loud)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -188,7 +189,7 @@ func TestEpisodesWithoutReceiptsAreKnownByName(t *testing.T) {
 	l.rx.disk = wire.Store{}
 	l.ship("run-1", "run-2")
 	for _, name := range []string{"run-1", "run-2"} {
-		l.must(unix.Removexattr(l.at("shipped", name), "user.cis490.receipt"))
+		fixture.Must(l, unix.Removexattr(l.at("shipped", name), "user.cis490.receipt"))
 	}
 	l.rx.set(func() { l.rx.disk = wire.Store{ID: "STORE1"} })
 	back := l.rx.swap(wire.Store{ID: "STORE2"})
@@ -378,7 +379,7 @@ func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 	l := newLab(t)
 	l.ship("run-1")
 	adopted, err := uplink.AdoptedBy(l.cfg.Dirs())
-	l.must(err)
+	fixture.Must(l, err)
 	for _, c := range []struct {
 		store *wire.Store
 		other bool
@@ -412,7 +413,7 @@ func TestAdoptedStoreThatCannotBeReadEndsTheStart(t *testing.T) {
 			t.Errorf("%.20q: %v", content, err)
 		}
 	}
-	l.must(os.Remove(l.at("outbox", ".store.json")))
+	fixture.Must(l, os.Remove(l.at("outbox", ".store.json")))
 	l.ship("run-2")
 	if got := l.adopted(); got.ID != "STORE1" {
 		t.Errorf("adopted %+v", got)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/wire"
 )
@@ -59,7 +60,7 @@ func TestDaemonWaitsForItsStore(t *testing.T) {
 				if n := s.Tally().Shipped; n != 23 {
 					l.Errorf("%d came home\n%s", n, l.logs)
 				}
-				l.must(stop())
+				fixture.Must(l, stop())
 				l.check()
 			})
 		})
@@ -86,7 +87,7 @@ func TestDaemonOfAnOlderHostWaits(t *testing.T) {
 		if n := s.Tally().Shipped; n != 21 {
 			l.Errorf("%d came home\n%s", n, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -104,7 +105,7 @@ func TestRetentionAgainstAnotherStoreDeletesNothingAndSaysSo(t *testing.T) {
 		l.rx.set(func() { l.rx.disk.ID = "STORE1" })
 		time.Sleep(time.Hour)
 		l.wantFiles("shipped")
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -121,7 +122,7 @@ func TestLengthOfTheIndexIsWrittenDownNowAndThen(t *testing.T) {
 				written[string(b)] = true
 			}
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		if len(written) < 3 || len(written) > 6 {
 			l.Errorf("written down %d times in 45 s", len(written))
 		}
@@ -142,8 +143,8 @@ func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 		if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=2m"); err != nil {
 			l.Skipf("cannot mount: %v", err)
 		}
-		l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
-		l.must(os.Mkdir(l.episodes, 0o755))
+		l.TB.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
+		fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 		l.finish("run-1")
 		l.sealed("run-1")
 		if err := os.WriteFile(l.at("ballast"), make([]byte, 4<<20), 0o644); !errors.Is(err, unix.ENOSPC) {
@@ -157,14 +158,14 @@ func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 		if n := len(l.logs.with("WARN store adopted but not saved")); n != 1 {
 			l.Errorf("%d lines say that the store is not noted\n%s", n, l.logs)
 		}
-		l.must(os.Remove(l.at("ballast")))
+		fixture.Must(l, os.Remove(l.at("ballast")))
 		l.finish("run-2")
 		time.Sleep(time.Minute)
 		b, err := os.ReadFile(l.at("outbox", ".store.json"))
 		if err != nil || !strings.Contains(string(b), `"STORE1"`) {
 			l.Errorf("%s, %v", b, err)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.check()
 	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipped"
 )
 
@@ -29,6 +30,6 @@ func TestAuditHealsNothingThatCannotBeExamined(t *testing.T) {
 			}
 			return nil
 		}})
-		l.must(err)
+		fixture.Must(l, err)
 	}
 }

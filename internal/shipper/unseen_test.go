@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -21,7 +22,7 @@ import (
 func (l *lab) mountIn(name episode.Name, fs, source string, flags uintptr, options string) {
 	l.Helper()
 	dir := l.at("episodes", string(name))
-	l.must(os.MkdirAll(dir, 0o755))
+	fixture.Must(l, os.MkdirAll(dir, 0o755))
 	if err := unix.Mount(source, dir, fs, flags, options); err != nil {
 		needRoot(l, err)
 	}
@@ -41,7 +42,7 @@ func wantUnmovable(l *lab, remedy func()) {
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	remedy()
-	l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
+	fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
@@ -52,7 +53,7 @@ func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
 		"tmpfs": func(l *lab) { l.mountIn("run-1", "tmpfs", "none", 0, "size=1m") },
 		"bind": func(l *lab) {
 			elsewhere := l.at("elsewhere")
-			l.must(os.Mkdir(elsewhere, 0o755))
+			fixture.Must(l, os.Mkdir(elsewhere, 0o755))
 			l.mountIn("run-1", "", elsewhere, unix.MS_BIND, "")
 		},
 	} {
@@ -62,18 +63,18 @@ func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
 			if st, err := os.Stat(l.at("episodes")); err != nil || !st.IsDir() {
 				t.Fatal(err)
 			}
-			l.must(os.MkdirAll(l.at("outbox"), 0o755))
-			l.must(os.MkdirAll(l.at("shipped"), 0o755))
+			fixture.Must(l, os.MkdirAll(l.at("outbox"), 0o755))
+			fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
 			if st := l.inspect(); st.Unfinished != 1 || st.Waiting != 0 { // without a marker it is as any other
 				t.Errorf("status shows %+v", st)
 			}
 			l.finish("run-1", "run-2")
 			dir := l.at("episodes", "run-1")
 			wantUnmovable(l, func() {
-				l.must(exec.Command("cp", "-a", dir, l.at("copy")).Run())
-				l.must(unix.Unmount(dir, 0))
-				l.must(os.Remove(dir))
-				l.must(os.Rename(l.at("copy"), dir))
+				fixture.Must(l, exec.Command("cp", "-a", dir, l.at("copy")).Run())
+				fixture.Must(l, unix.Unmount(dir, 0))
+				fixture.Must(l, os.Remove(dir))
+				fixture.Must(l, os.Rename(l.at("copy"), dir))
 			})
 		})
 	}
@@ -91,9 +92,9 @@ func TestASubvolumeIsHeld(t *testing.T) {
 	}
 	l.finish("run-1", "run-2")
 	wantUnmovable(l, func() {
-		l.must(exec.Command("cp", "-a", run, l.at("copy")).Run())
-		l.must(exec.Command("btrfs", "subvolume", "delete", run).Run())
-		l.must(os.Rename(l.at("copy"), run))
+		fixture.Must(l, exec.Command("cp", "-a", run, l.at("copy")).Run())
+		fixture.Must(l, exec.Command("btrfs", "subvolume", "delete", run).Run())
+		fixture.Must(l, os.Rename(l.at("copy"), run))
 	})
 }
 
@@ -107,8 +108,8 @@ func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 	if tally, _ := l.once(); tally != (shipper.Tally{Scanned: 1, Held: 1}) {
 		t.Errorf("the pass came to %v\n%s", tally, l.logs)
 	}
-	l.must(unix.Unmount(l.at("episodes", "run-1"), 0))
-	l.must(shipped.Release(l.cfg.Dirs(), "run-1", false))
+	fixture.Must(l, unix.Unmount(l.at("episodes", "run-1"), 0))
+	fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 }
 
@@ -119,12 +120,12 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 			l.write(l.at("episodes", name, "meta.json"), "{}")
 			return l.at("episodes", name, episode.Marker)
 		}
-		l.must(os.Mkdir(mark("folder"), 0o755))
-		l.must(os.Symlink("meta.json", mark("link")))
-		l.must(unix.Mkfifo(mark("fifo"), 0o644))
-		l.must(os.Mkdir(mark("esc\x1b[31m"), 0o755))
+		fixture.Must(l, os.Mkdir(mark("folder"), 0o755))
+		fixture.Must(l, os.Symlink("meta.json", mark("link")))
+		fixture.Must(l, unix.Mkfifo(mark("fifo"), 0o644))
+		fixture.Must(l, os.Mkdir(mark("esc\x1b[31m"), 0o755))
 		mark("young")
-		l.must(os.Symlink("young", l.at("episodes", "latest\n")))
+		fixture.Must(l, os.Symlink("young", l.at("episodes", "latest\n")))
 		l.write(l.at("episodes", "README"), "")
 		l.finish("good")
 		_, stop := l.daemon()
@@ -152,13 +153,13 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 			l.Errorf("%d lines in the log in an hour, want 3: %q", n, l.logs.with("never ships"))
 		}
 		// A correct marker is all that it needs.
-		l.must(os.Remove(l.at("episodes", "folder", episode.Marker)))
+		fixture.Must(l, os.Remove(l.at("episodes", "folder", episode.Marker)))
 		l.write(l.at("episodes", "folder", episode.Marker), "")
 		time.Sleep(time.Minute)
 		if !exists(l.at("shipped", "folder")) {
 			l.Errorf("mended, it is not shipped\n%s", l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -166,15 +167,15 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 // any time.
 func TestStatusSaysForHowLongNothingFinished(t *testing.T) {
 	l := newLab(t)
-	l.must(os.MkdirAll(l.at("outbox"), 0o755))
-	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.at("outbox"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
 	if st := l.inspect(); !st.LastFinished.IsZero() || st.Oldest != nil || st.Unfinished != 0 {
 		t.Errorf("of nothing: %+v", st.Progress)
 	}
 	before := time.Now().Truncate(time.Second)
 	l.write(l.at("episodes", "old", "meta.json"), "{}")
 	for tick := ""; tick == "" || changed(l, "new").Equal(changed(l, "old")); tick = "x" { // until the kernel's clock has ticked
-		l.must(os.RemoveAll(l.at("episodes", "new")))
+		fixture.Must(l, os.RemoveAll(l.at("episodes", "new")))
 		time.Sleep(time.Second / 10)
 		l.write(l.at("episodes", "new", "meta.json"), "{}")
 	}
@@ -182,7 +183,7 @@ func TestStatusSaysForHowLongNothingFinished(t *testing.T) {
 	for _, at := range []time.Time{time.Unix(1<<40, 0), time.Unix(-1<<40, 0)} {
 		ts := unix.NsecToTimespec(0)
 		ts.Sec = at.Unix()
-		l.must(unix.UtimesNanoAt(unix.AT_FDCWD, l.at("episodes", "run-1", episode.Marker), []unix.Timespec{ts, ts}, 0))
+		fixture.Must(l, unix.UtimesNanoAt(unix.AT_FDCWD, l.at("episodes", "run-1", episode.Marker), []unix.Timespec{ts, ts}, 0))
 		if st := l.inspect(); st.LastFinished.Before(before) || st.LastFinished.After(time.Now()) {
 			t.Errorf("a marker of %d was finished at %v, want about %v", at.Unix(), st.LastFinished, before)
 		}
@@ -200,7 +201,7 @@ func TestStatusSaysForHowLongNothingFinished(t *testing.T) {
 // changed returns the second in which a folder was changed.
 func changed(l *lab, name string) time.Time {
 	var st unix.Stat_t
-	l.must(unix.Lstat(l.at("episodes", name), &st))
+	fixture.Must(l, unix.Lstat(l.at("episodes", name), &st))
 	return time.Unix(st.Ctim.Unix()).Truncate(time.Second)
 }
 

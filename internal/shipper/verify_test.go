@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
@@ -42,7 +43,7 @@ func (l *lab) audit(o shipped.VerifyOptions) (shipped.VerifyReport, string) {
 		return nil
 	}
 	report, err := shipped.Verify(l.Context(), l.cfg.Dirs(), l.rx, o)
-	l.must(err)
+	fixture.Must(l, err)
 	return report, strings.Join(found, ", ")
 }
 
@@ -54,7 +55,7 @@ func TestAuditAsksTheReceiversDisk(t *testing.T) {
 	other := l.rx.stored["other"]
 	other.Digest[0]++
 	l.rx.stored["other"] = other
-	l.must(os.MkdirAll(l.at("shipped", "before-receipts"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.at("shipped", "before-receipts"), 0o755))
 	report, found := l.audit(shipped.VerifyOptions{Quick: true})
 	if want := "before-receipts unknown, gone missing, good stored, other divergent, rotten stored"; found != want || l.rx.shelf.read != 0 {
 		t.Errorf("quick: %s, %d read back, want %s", found, l.rx.shelf.read, want)
@@ -97,15 +98,15 @@ func TestAuditHealsWhatIsLost(t *testing.T) {
 	l.rx.shelf.rotten = map[episode.Name]bool{"rotten": true}
 	delete(l.rx.stored, "gone")
 	delete(l.rx.stored, "taken")
-	l.must(os.WriteFile(l.at("outbox", "taken.held"), []byte("{}"), 0o640))
+	fixture.Must(l, os.WriteFile(l.at("outbox", "taken.held"), []byte("{}"), 0o640))
 	report, found := l.audit(shipped.VerifyOptions{Heal: true})
 	if want := "gone missing healing, good verified, rotten damaged healing, taken missing not healed"; found != want || report.Healing != 2 {
 		t.Fatalf("%s, %+v, want %s", found, report, want)
 	}
 	l.rx.shelf.rotten = nil
-	l.must(os.Remove(l.at("outbox", "taken.held")))
+	fixture.Must(l, os.Remove(l.at("outbox", "taken.held")))
 	l.wantFiles("episodes", "gone", "rotten")
-	l.must(shipped.Resend(l.cfg.Dirs(), "taken"))
+	fixture.Must(l, shipped.Resend(l.cfg.Dirs(), "taken"))
 	l.wantOnce(shipper.Tally{Scanned: 3, Shipped: 3})
 	if report, found := l.audit(shipped.VerifyOptions{}); report.Verified != 4 || report.Problems() != 0 {
 		t.Errorf("after it was sent again: %s", found)
@@ -118,7 +119,7 @@ func TestResendPacksTheSameBytes(t *testing.T) {
 	l := newLab(t)
 	l.ship("run-1")
 	want := l.rx.stored["run-1"].Digest
-	l.must(shipped.Resend(l.cfg.Dirs(), "run-1"))
+	fixture.Must(l, shipped.Resend(l.cfg.Dirs(), "run-1"))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	if got := l.rx.sent["run-1"]; got != want {
 		t.Errorf("sent %s, and %s before", got, want)
@@ -152,7 +153,7 @@ func TestAcceptedEpisodeIsUnknownForEver(t *testing.T) {
 	l.sealed("run-1")
 	l.write(l.at("episodes", "run-1", "late.txt"), "more")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-	l.must(shipped.Release(l.cfg.Dirs(), "run-1", true))
+	fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", true))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 unknown" {
 		t.Errorf("got %s", found)
@@ -182,7 +183,7 @@ func (l *lab) prune(o shipped.PruneOptions) (shipped.PruneReport, string) {
 		o.MinUnchanged = 1
 	}
 	report, err := shipped.Prune(l.Context(), l.cfg.Dirs(), l.rx, o)
-	l.must(err)
+	fixture.Must(l, err)
 	return report, strings.Join(found, ", ")
 }
 
@@ -217,7 +218,7 @@ func TestPruneNeedsAReadBack(t *testing.T) {
 	other.Digest[0]++
 	l.rx.stored["divergent"] = other
 	delete(l.rx.stored, "missing")
-	l.must(os.MkdirAll(l.at("shipped", "unknown"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.at("shipped", "unknown"), 0o755))
 	for _, dry := range []bool{true, false} {
 		report, found := l.prune(shipped.PruneOptions{DryRun: dry})
 		if report.Deleted != 1 || report.Kept != 4 || report.Bytes == 0 || strings.Contains(found, "deleted") == dry {
@@ -270,11 +271,11 @@ func TestPruneFollowsNoLink(t *testing.T) {
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 	l.write(l.at("precious", "file"), "precious")
 	l.finish("run-1")
-	l.must(os.Symlink(l.at("precious"), l.at("episodes", "run-1", "link")))
+	fixture.Must(l, os.Symlink(l.at("precious"), l.at("episodes", "run-1", "link")))
 	l.rx.shelf.ago = 2 * time.Hour
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	l.rx.verify("run-1", time.Now())
-	l.must(os.Symlink(l.at("precious"), l.at("shipped", "run-2")))
+	fixture.Must(l, os.Symlink(l.at("precious"), l.at("shipped", "run-2")))
 	if _, found := l.prune(shipped.PruneOptions{}); found != "run-1 max_age deleted" {
 		t.Errorf("got %s", found)
 	}
@@ -292,9 +293,9 @@ func TestPruneOfAnotherReceiptGoesBack(t *testing.T) {
 	l.rx.during = func() {
 		b := make([]byte, 48)
 		n, err := unix.Getxattr(l.at("shipped", "run-1"), "user.cis490.receipt", b)
-		l.must(err)
+		fixture.Must(l, err)
 		b[n-1]++
-		l.must(unix.Setxattr(l.at("shipped", "run-1"), "user.cis490.receipt", b, 0))
+		fixture.Must(l, unix.Setxattr(l.at("shipped", "run-1"), "user.cis490.receipt", b, 0))
 	}
 	if report, found := l.prune(shipped.PruneOptions{}); found != "run-1 max_age kept" || report.Deleted != 0 {
 		t.Errorf("got %s", found)
@@ -311,12 +312,12 @@ func TestDaemonPrunesAsConfigured(t *testing.T) {
 		delete(l.rx.shelf.verified, "unread")
 		_, stop := l.daemon()
 		time.Sleep(time.Hour)
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.wantFiles("shipped", "old", "unread")
 		l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 		_, stop = l.daemon()
 		time.Sleep(time.Hour)
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.wantFiles("shipped", "unread")
 		if len(l.logs.with("deleted a retired episode episode=old")) != 1 {
 			t.Errorf("the log:\n%s", l.logs)
@@ -324,7 +325,7 @@ func TestDaemonPrunesAsConfigured(t *testing.T) {
 		l.rx.down = errors.New("no network")
 		_, stop = l.daemon()
 		time.Sleep(time.Hour)
-		l.must(stop())
+		fixture.Must(l, stop())
 		if loud := l.logs.loud(); slices.ContainsFunc(loud, func(s string) bool { return strings.Contains(s, "delete") }) {
 			t.Errorf("a receiver that is away: %q", loud)
 		}

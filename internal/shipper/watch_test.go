@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 )
 
@@ -45,14 +46,14 @@ func TestTheMarkerWakesTheShipper(t *testing.T) {
 	for i := range races {
 		dir := l.at("episodes", fmt.Sprintf("race-%04d", i))
 		marker := filepath.Join(dir, episode.Marker)
-		l.must(os.Mkdir(dir, 0o755))
+		fixture.Must(l, os.Mkdir(dir, 0o755))
 		// Another pause each time, so that some end while the watch is added.
 		for made := time.Now(); time.Since(made) < time.Duration(i%100)*time.Microsecond; {
 		}
-		l.must(os.WriteFile(marker, nil, 0o644))
+		fixture.Must(l, os.WriteFile(marker, nil, 0o644))
 	}
 	l.wantShipped(s, 2+races)
-	l.must(stop())
+	fixture.Must(l, stop())
 	l.wantFiles("episodes")
 }
 
@@ -61,21 +62,21 @@ func TestRenamingWakesTheShipper(t *testing.T) {
 	s, stop := l.awake()
 	for i, n := range names("made-elsewhere", 20) { // whole, from beside
 		l.write(l.at("made", string(n), episode.Marker), "")
-		l.must(os.Rename(l.at("made", string(n)), l.at("episodes", string(n))))
+		fixture.Must(l, os.Rename(l.at("made", string(n)), l.at("episodes", string(n))))
 		l.wantShipped(s, i+1)
 	}
 	for i, n := range names("marker-renamed", 20) {
 		l.write(l.at("episodes", string(n), "done.marker.tmp"), "")
-		l.must(os.Rename(l.at("episodes", string(n), "done.marker.tmp"), l.at("episodes", string(n), episode.Marker)))
+		fixture.Must(l, os.Rename(l.at("episodes", string(n), "done.marker.tmp"), l.at("episodes", string(n), episode.Marker)))
 		l.wantShipped(s, 20+i+1)
 	}
 	for i, n := range names("renamed-first", 20) { // watched under another name
-		l.must(os.Mkdir(l.at("episodes", "tmp-"+string(n)), 0o755))
-		l.must(os.Rename(l.at("episodes", "tmp-"+string(n)), l.at("episodes", string(n))))
-		l.must(os.WriteFile(l.at("episodes", string(n), episode.Marker), nil, 0o644))
+		fixture.Must(l, os.Mkdir(l.at("episodes", "tmp-"+string(n)), 0o755))
+		fixture.Must(l, os.Rename(l.at("episodes", "tmp-"+string(n)), l.at("episodes", string(n))))
+		fixture.Must(l, os.WriteFile(l.at("episodes", string(n), episode.Marker), nil, 0o644))
 		l.wantShipped(s, 40+i+1)
 	}
-	l.must(stop())
+	fixture.Must(l, stop())
 }
 
 // A folder that is removed and made again is another one to watch.
@@ -85,12 +86,12 @@ func TestANameThatComesAgainWakesTheShipper(t *testing.T) {
 	l.finish("witness")
 	l.wantShipped(s, 1)
 	for range 50 {
-		l.must(os.Mkdir(l.at("episodes", "run-1"), 0o755))
-		l.must(os.Remove(l.at("episodes", "run-1")))
+		fixture.Must(l, os.Mkdir(l.at("episodes", "run-1"), 0o755))
+		fixture.Must(l, os.Remove(l.at("episodes", "run-1")))
 	}
 	l.finish("run-1")
 	l.wantShipped(s, 2)
-	l.must(stop())
+	fixture.Must(l, stop())
 }
 
 // When the kernel lost events, everything is looked at again.
@@ -109,8 +110,8 @@ func TestLostEventsAreMadeUpFor(t *testing.T) {
 func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
 	l := newLab(t)
 	for _, n := range names("run", 2*shipper.ScanPageSize) {
-		l.must(os.Mkdir(l.at("episodes", string(n)), 0o755))
-		l.must(os.WriteFile(l.at("episodes", string(n), episode.Marker), nil, 0o644))
+		fixture.Must(l, os.Mkdir(l.at("episodes", string(n)), 0o755))
+		fixture.Must(l, os.WriteFile(l.at("episodes", string(n), episode.Marker), nil, 0o644))
 	}
 	s := l.open()
 	defer s.Close()
@@ -128,6 +129,6 @@ func TestWithoutWatchesTheScanFinds(t *testing.T) {
 		if s.Tally().Shipped != 1 || len(l.logs.with("inotify unavailable")) != 1 {
 			l.Errorf("got %v\n%s", s.Tally(), l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }

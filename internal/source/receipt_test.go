@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/source"
 )
 
@@ -30,7 +31,7 @@ func (l *lab) retired() map[string]source.Retired {
 	l.Helper()
 	all := map[string]source.Retired{}
 	for r, err := range l.Shipped() {
-		l.must(err)
+		fixture.Must(l, err)
 		all[r.Dir] = r
 	}
 	return all
@@ -41,12 +42,12 @@ func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 	l.finished(l.episodes, "run-7", "first")
 	l.finished(l.episodes, "run-8", "other")
 	want := receiptOf("archive of run-7")
-	l.must(l.Retire("run-7", want, source.State{}))
-	l.must(l.Retire("run-8", nil, source.State{}))
+	fixture.Must(l, l.Retire("run-7", want, source.State{}))
+	fixture.Must(l, l.Retire("run-8", nil, source.State{}))
 	l.finished(l.episodes, "run-7", "second")
-	l.must(l.Retire("run-7", receiptOf("second"), source.State{}))
-	l.must(os.WriteFile(filepath.Join(l.shipped, "notes.txt"), nil, 0o644))
-	l.must(os.Mkdir(filepath.Join(l.shipped, ".hidden"), 0o755))
+	fixture.Must(l, l.Retire("run-7", receiptOf("second"), source.State{}))
+	fixture.Must(l, os.WriteFile(filepath.Join(l.shipped, "notes.txt"), nil, 0o644))
+	fixture.Must(l, os.Mkdir(filepath.Join(l.shipped, ".hidden"), 0o755))
 	got := l.retired()
 	if len(got) != 3 {
 		t.Fatalf("got %v", got)
@@ -67,9 +68,9 @@ func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 func TestRetiringWithoutReceiptTakesAnOldOneAway(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "first")
-	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
-	l.must(l.Resend(l.retired()["run-7"]))
-	l.must(l.Retire("run-7", nil, source.State{}))
+	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{}))
+	fixture.Must(l, l.Resend(l.retired()["run-7"]))
+	fixture.Must(l, l.Retire("run-7", nil, source.State{}))
 	if r := l.retired()["run-7"]; r.HasReceipt {
 		t.Errorf("it carries %+v", r.Receipt)
 	}
@@ -79,8 +80,8 @@ func TestRetiringWithoutReceiptTakesAnOldOneAway(t *testing.T) {
 func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	l := newLab(t)
 	for _, value := range []string{"", "x", strings.Repeat("\x00", 48), strings.Repeat("\xff", 48), strings.Repeat("x", 49)} {
-		l.must(os.MkdirAll(filepath.Join(l.shipped, "run-7"), 0o755))
-		l.must(unix.Setxattr(filepath.Join(l.shipped, "run-7"), "user.cis490.receipt", []byte(value), 0))
+		fixture.Must(l, os.MkdirAll(filepath.Join(l.shipped, "run-7"), 0o755))
+		fixture.Must(l, unix.Setxattr(filepath.Join(l.shipped, "run-7"), "user.cis490.receipt", []byte(value), 0))
 		if r := l.retired()["run-7"]; r.HasReceipt {
 			t.Errorf("%q is taken for %+v", value, r.Receipt)
 		}
@@ -90,14 +91,14 @@ func TestForeignAttributeIsNoReceipt(t *testing.T) {
 func TestResendGoesTheSameWayBack(t *testing.T) {
 	l := newLab(t)
 	l.finished(l.episodes, "run-7", "first")
-	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
+	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{}))
 	l.finished(l.episodes, "run-7", "a later run")
 	r := l.retired()["run-7"]
 	if err := l.Resend(r); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a name that is taken: %v, want fs.ErrExist", err)
 	}
-	l.must(os.RemoveAll(filepath.Join(l.episodes, "run-7")))
-	l.must(l.Resend(r))
+	fixture.Must(l, os.RemoveAll(filepath.Join(l.episodes, "run-7")))
+	fixture.Must(l, l.Resend(r))
 	if b, err := os.ReadFile(filepath.Join(l.episodes, "run-7", "meta.json")); err != nil || string(b) != "first" {
 		t.Errorf("it says %q, %v", b, err)
 	}
@@ -107,7 +108,7 @@ func TestResendGoesTheSameWayBack(t *testing.T) {
 	if err := l.Resend(r); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is not there: %v, want fs.ErrNotExist", err)
 	}
-	l.must(os.Mkdir(filepath.Join(l.shipped, "run-8"), 0o755))
+	fixture.Must(l, os.Mkdir(filepath.Join(l.shipped, "run-8"), 0o755))
 	if err := l.Resend(l.retired()["run-8"]); err == nil || !strings.Contains(err.Error(), episode.Marker) {
 		t.Errorf("without marker: %v", err)
 	}
@@ -127,7 +128,7 @@ func FuzzReceipt(f *testing.F) {
 	f.Add([]byte{})
 	l := newLab(f)
 	dir := filepath.Join(l.shipped, "run-7")
-	l.must(os.Mkdir(dir, 0o755))
+	fixture.Must(l, os.Mkdir(dir, 0o755))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		if len(value) > 512 {
 			return

@@ -18,6 +18,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/source"
 )
 
@@ -33,28 +34,21 @@ func newLab(t testing.TB) *lab {
 	dir := t.TempDir()
 	l := &lab{TB: t, episodes: filepath.Join(dir, "episodes"), shipped: filepath.Join(dir, "shipped")}
 	episodes, err := durable.Create(l.episodes)
-	l.must(err)
+	fixture.Must(l, err)
 	shipped, err := durable.Create(l.shipped)
-	l.must(err)
+	fixture.Must(l, err)
 	l.Source = source.New(episodes, shipped, archive.DefaultLimits())
 	t.Cleanup(func() { l.Source.Close() })
 	return l
-}
-
-func (l *lab) must(err error) {
-	l.Helper()
-	if err != nil {
-		l.Fatal(err)
-	}
 }
 
 // finished makes a finished episode below dir that says what it is.
 func (l *lab) finished(dir, name, says string) string {
 	l.Helper()
 	path := filepath.Join(dir, name)
-	l.must(os.MkdirAll(path, 0o755))
-	l.must(os.WriteFile(filepath.Join(path, "meta.json"), []byte(says), 0o644))
-	l.must(os.WriteFile(filepath.Join(path, episode.Marker), nil, 0o644))
+	fixture.Must(l, os.MkdirAll(path, 0o755))
+	fixture.Must(l, os.WriteFile(filepath.Join(path, "meta.json"), []byte(says), 0o644))
+	fixture.Must(l, os.WriteFile(filepath.Join(path, episode.Marker), nil, 0o644))
 	return path
 }
 
@@ -63,7 +57,7 @@ func (l *lab) finished(dir, name, says string) string {
 func (l *lab) walk() (names []string, reports []string) {
 	l.Helper()
 	for n, err := range l.Names() {
-		l.must(err)
+		fixture.Must(l, err)
 		if err := l.NameError(n); err != nil {
 			reports = append(reports, err.Error())
 			continue
@@ -96,7 +90,7 @@ func (l *lab) wantFinished(want ...string) {
 func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 	marker := func(make func(path string) error) func(*lab, string) error {
 		return func(l *lab, path string) error {
-			l.must(os.Mkdir(path, 0o755))
+			fixture.Must(l, os.Mkdir(path, 0o755))
 			return make(filepath.Join(path, episode.Marker))
 		}
 	}
@@ -128,7 +122,7 @@ func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.finished(l.episodes, "good", "")
-			l.must(make(l, filepath.Join(l.episodes, "x")))
+			fixture.Must(l, make(l, filepath.Join(l.episodes, "x")))
 			l.wantFinished("good")
 			if finished, err := l.IsFinished("x"); err != nil || finished {
 				t.Errorf("IsFinished: %v, %v", finished, err)
@@ -139,7 +133,7 @@ func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 
 func TestAMarkerMayHaveBytes(t *testing.T) {
 	l := newLab(t)
-	l.must(os.WriteFile(filepath.Join(l.finished(l.episodes, "run-7", ""), episode.Marker), []byte("done"), 0o644))
+	fixture.Must(l, os.WriteFile(filepath.Join(l.finished(l.episodes, "run-7", ""), episode.Marker), []byte("done"), 0o644))
 	l.wantFinished("run-7")
 	if finished, err := l.IsFinished("run-8"); err != nil || finished {
 		t.Errorf("an episode that is not there: %v, %v", finished, err)
@@ -154,7 +148,7 @@ func TestAnotherFileSystemIsNotPacked(t *testing.T) {
 	}
 	l := newLab(t)
 	mounted := filepath.Join(l.episodes, "mounted")
-	l.must(os.Mkdir(mounted, 0o755))
+	fixture.Must(l, os.Mkdir(mounted, 0o755))
 	if err := unix.Mount("none", mounted, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skipf("cannot mount: %v", err)
 	}
@@ -175,7 +169,7 @@ func TestABadNameIsReportedAndTheWalkGoesOn(t *testing.T) {
 	for _, n := range bad {
 		l.finished(l.episodes, n, "")
 	}
-	l.must(os.Mkdir(filepath.Join(l.episodes, ".still being made"), 0o755))
+	fixture.Must(l, os.Mkdir(filepath.Join(l.episodes, ".still being made"), 0o755))
 	l.finished(l.episodes, "good-1", "")
 	l.finished(l.episodes, "zgood-2", "")
 	names, reports := l.walk()
@@ -194,7 +188,7 @@ func TestABadNameIsReportedAndTheWalkGoesOn(t *testing.T) {
 
 func TestTheFoldersOwnErrorEndsTheWalk(t *testing.T) {
 	l := newLab(t)
-	l.must(l.Source.Close())
+	fixture.Must(l, l.Source.Close())
 	n := 0
 	for _, err := range l.Names() {
 		n++
@@ -211,12 +205,12 @@ func TestRetireNeverReplaces(t *testing.T) {
 	l := newLab(t)
 	for _, says := range []string{"first", "second", "third"} {
 		l.finished(l.episodes, "run-7", says)
-		l.must(l.Retire("run-7", nil, source.State{}))
+		fixture.Must(l, l.Retire("run-7", nil, source.State{}))
 		l.wantFinished()
 	}
-	l.must(os.WriteFile(filepath.Join(l.shipped, "run-8"), []byte("a file"), 0o644))
+	fixture.Must(l, os.WriteFile(filepath.Join(l.shipped, "run-8"), []byte("a file"), 0o644))
 	l.finished(l.episodes, "run-8", "fourth")
-	l.must(l.Retire("run-8", nil, source.State{}))
+	fixture.Must(l, l.Retire("run-8", nil, source.State{}))
 	for name, want := range map[string]string{"run-7": "first", "run-7~2": "second", "run-7~3": "third", "run-8~2": "fourth"} {
 		b, err := os.ReadFile(filepath.Join(l.shipped, name, "meta.json"))
 		if err != nil || string(b) != want {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"cis490/internal/digest"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
@@ -28,7 +29,7 @@ func TestExpensiveArchiveIsCheckedOnce(t *testing.T) {
 	calls := 0
 	for i := range 3 {
 		o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, nil))
-		must(t, err)
+		fixture.Must(t, err)
 		if o.Contents != sum("contents") || o.VerifiedAt.IsZero() || o.Decoded.Digest.IsZero() != (i == 0) {
 			t.Errorf("reading %d: %+v", i, o)
 		}
@@ -66,10 +67,10 @@ func TestOutcomeOfOtherBytesCountsForNothing(t *testing.T) {
 	l.put(k, "bytes")
 	calls := 0
 	_, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, nil))
-	must(t, err)
-	must(t, os.WriteFile(l.stored(k), []byte("other"), 0o640)) // the attributes stay
+	fixture.Must(t, err)
+	fixture.Must(t, os.WriteFile(l.stored(k), []byte("other"), 0o640)) // the attributes stay
 	_, err = l.ReadBack(t.Context(), k, sum("other"), expensive(&calls, nil))
-	must(t, err)
+	fixture.Must(t, err)
 	if calls != 2 {
 		t.Errorf("checked %d times, want 2", calls)
 	}
@@ -85,7 +86,7 @@ func TestUndecidedCheckChangesNothing(t *testing.T) {
 		t.Errorf("got %+v, %v", o, err)
 	}
 	before, err := l.readBack(k)
-	must(t, err)
+	fixture.Must(t, err)
 	o, err = l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, store.ErrUndecided))
 	if err != nil || !o.VerifiedAt.Equal(before.VerifiedAt) || calls != 2 {
 		t.Errorf("got %+v, %v, %d calls", o, err, calls)

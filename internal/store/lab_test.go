@@ -15,18 +15,12 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
 // arrival has nanoseconds, as time.Now has.
 var arrival = time.Date(2026, 1, 2, 15, 4, 5, 123456789, time.UTC)
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
 
 func key(host, name string) episode.Key {
 	return episode.Key{Host: episode.Name(host), Name: episode.Name(name)}
@@ -44,10 +38,10 @@ func newLab(tb testing.TB) *lab { return openLab(tb, tb.TempDir()) }
 func openLab(tb testing.TB, data string) *lab {
 	tb.Helper()
 	d, err := durable.Open(data)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { d.Close() })
 	s, err := store.Open(d)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { s.Close() })
 	return &lab{tb, data, s}
 }
@@ -58,9 +52,9 @@ func sum(content string) digest.Digest { return sha256.Sum256([]byte(content)) }
 func (l *lab) upload(k episode.Key, content string) *store.Upload {
 	l.Helper()
 	u, err := l.Create(k)
-	must(l, err)
+	fixture.Must(l, err)
 	_, err = u.Write([]byte(content))
-	must(l, err)
+	fixture.Must(l, err)
 	return u
 }
 
@@ -68,16 +62,16 @@ func (l *lab) upload(k episode.Key, content string) *store.Upload {
 func (l *lab) commit(k episode.Key, content string) {
 	l.Helper()
 	u := l.upload(k, content)
-	must(l, u.Commit(sum(content), arrival))
-	must(l, u.Abandon())
+	fixture.Must(l, u.Commit(sum(content), arrival))
+	fixture.Must(l, u.Abandon())
 }
 
 // put stores content whole.
 func (l *lab) put(k episode.Key, content string) {
 	l.Helper()
 	u := l.upload(k, content)
-	must(l, u.Commit(sum(content), arrival))
-	must(l, u.MarkIndexed(sum(content), arrival))
+	fixture.Must(l, u.Commit(sum(content), arrival))
+	fixture.Must(l, u.MarkIndexed(sum(content), arrival))
 }
 
 func (l *lab) stored(k episode.Key) string {
@@ -90,7 +84,7 @@ func (l *lab) staged(host, name string) string { return filepath.Join(l.data, "s
 func (l *lab) files() string {
 	l.Helper()
 	var names []string
-	must(l, filepath.Walk(l.data, func(path string, info os.FileInfo, err error) error {
+	fixture.Must(l, filepath.Walk(l.data, func(path string, info os.FileInfo, err error) error {
 		if err != nil || info.IsDir() {
 			return err
 		}
@@ -115,7 +109,7 @@ func (l *lab) holds(want string) {
 func (l *lab) content(path, want string) {
 	l.Helper()
 	b, err := os.ReadFile(path)
-	must(l, err)
+	fixture.Must(l, err)
 	if !bytes.Equal(b, []byte(want)) {
 		l.Errorf("%s holds %.40q, want %.40q", path, b, want)
 	}
@@ -124,8 +118,8 @@ func (l *lab) content(path, want string) {
 // write puts a file anywhere, as a person would.
 func (l *lab) write(path, content string) {
 	l.Helper()
-	must(l, os.MkdirAll(filepath.Dir(path), 0o750))
-	must(l, os.WriteFile(path, []byte(content), 0o640))
+	fixture.Must(l, os.MkdirAll(filepath.Dir(path), 0o750))
+	fixture.Must(l, os.WriteFile(path, []byte(content), 0o640))
 }
 
 // leftovers returns what staging has, which must have no strays.
@@ -133,7 +127,7 @@ func (l *lab) leftovers() []store.Staged {
 	l.Helper()
 	var all []store.Staged
 	for st, err := range l.Staged() {
-		must(l, err)
+		fixture.Must(l, err)
 		all = append(all, st)
 	}
 	return all
@@ -144,15 +138,15 @@ func (l *lab) recover() (published bool, damaged bool) {
 	l.Helper()
 	count := 0
 	for st, err := range l.Staged() {
-		must(l, err)
+		fixture.Must(l, err)
 		count++
 		_, published, err = st.Linked(l.Context(), nil)
 		if damaged = errors.Is(err, store.ErrDamaged); damaged {
-			must(l, st.QuarantineStored())
+			fixture.Must(l, st.QuarantineStored())
 			continue
 		}
-		must(l, err)
-		must(l, st.Unlink())
+		fixture.Must(l, err)
+		fixture.Must(l, st.Unlink())
 	}
 	if count != 1 {
 		l.Fatalf("%d leftovers, want 1", count)
@@ -163,7 +157,7 @@ func (l *lab) recover() (published bool, damaged bool) {
 // tmpfs mounts a file system in memory at path.
 func tmpfs(tb testing.TB, path string) {
 	tb.Helper()
-	must(tb, os.MkdirAll(path, 0o750))
+	fixture.Must(tb, os.MkdirAll(path, 0o750))
 	if err := syscall.Mount("tmpfs", path, "tmpfs", 0, "size=1m"); err != nil {
 		if os.Getuid() == 0 && os.Getenv("CI") != "" {
 			tb.Fatalf("this test must not be skipped under CI: %v", err)

@@ -15,6 +15,7 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
@@ -40,12 +41,12 @@ var makers = map[string][]string{
 func makeImage(tb testing.TB, kind string) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "image")
-	must(tb, os.WriteFile(path, nil, 0o600))
+	fixture.Must(tb, os.WriteFile(path, nil, 0o600))
 	size := int64(320 << 20)
 	if kind == "ext4" {
 		size = 64 << 20 // one block group: inode numbers do not depend on chance
 	}
-	must(tb, os.Truncate(path, size))
+	fixture.Must(tb, os.Truncate(path, size))
 	argv := append(makers[kind], path)
 	needRoot(tb, exec.Command(argv[0], argv[1:]...).Run())
 	return path
@@ -62,7 +63,7 @@ func mountImage(tb testing.TB, image string) (path string, unmount func()) {
 	unmount = func() {
 		if !done {
 			done = true
-			must(tb, exec.Command("umount", path).Run())
+			fixture.Must(tb, exec.Command("umount", path).Run())
 		}
 	}
 	tb.Cleanup(unmount)
@@ -73,16 +74,16 @@ func mountImage(tb testing.TB, image string) (path string, unmount func()) {
 func onDisk(tb testing.TB, path, serial string, use func(l *lab)) {
 	tb.Helper()
 	d, err := durable.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer d.Close()
 	s, err := store.Open(d)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer s.Close()
 	episodes, err := os.Open(filepath.Join(path, "episodes"))
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer episodes.Close()
 	s.Volumes, err = device.OpenDisk(episodes, serial)
-	must(tb, err)
+	fixture.Must(tb, err)
 	use(&lab{tb, path, s})
 }
 
@@ -97,7 +98,7 @@ func fillStore(l *lab) {
 	for i := range archives {
 		l.put(nth(i), fmt.Sprint("bytes of ", i))
 		_, err := l.readBack(nth(i))
-		must(l, err)
+		fixture.Must(l, err)
 	}
 	if settled, verified := l.counts(); settled != archives || verified != archives {
 		l.Fatalf("%d settled and %d verified", settled, verified)
@@ -109,7 +110,7 @@ func (l *lab) counts() (settled, verified int) {
 	l.Helper()
 	for i := range archives {
 		o, err := l.Stat(nth(i))
-		must(l, err)
+		fixture.Must(l, err)
 		if o.Digest.IsZero() {
 			l.Errorf("%s has lost its digest", o.Key)
 		}
@@ -130,7 +131,7 @@ func inodes(tb testing.TB, data string) map[episode.Key]uint64 {
 	for i := range archives {
 		k := nth(i)
 		var st unix.Stat_t
-		must(tb, unix.Stat(filepath.Join(data, "episodes", string(k.Host), string(k.Name)+store.Suffix), &st))
+		fixture.Must(tb, unix.Stat(filepath.Join(data, "episodes", string(k.Host), string(k.Name)+store.Suffix), &st))
 		numbers[k] = st.Ino
 	}
 	return numbers
@@ -144,18 +145,18 @@ func takeNumbers(tb testing.TB, numbers map[episode.Key]uint64, path string) {
 	wanted := map[uint64]episode.Key{}
 	for k, n := range numbers {
 		wanted[n] = k
-		must(tb, os.MkdirAll(filepath.Join(path, "episodes", string(k.Host)), 0o750))
+		fixture.Must(tb, os.MkdirAll(filepath.Join(path, "episodes", string(k.Host)), 0o750))
 	}
 	for i := range 32 { // XFS and ext4 spread folders over the disk, and files with them
 		dir := filepath.Join(path, "numbers", fmt.Sprint(i))
-		must(tb, os.MkdirAll(dir, 0o750))
+		fixture.Must(tb, os.MkdirAll(dir, 0o750))
 		for j := 0; j < 256 && len(wanted) > 0; j++ {
 			name := filepath.Join(dir, fmt.Sprint(j))
-			must(tb, os.WriteFile(name, nil, 0o640))
+			fixture.Must(tb, os.WriteFile(name, nil, 0o640))
 			var st unix.Stat_t
-			must(tb, unix.Stat(name, &st))
+			fixture.Must(tb, unix.Stat(name, &st))
 			if k, found := wanted[st.Ino]; found {
-				must(tb, os.Rename(name, filepath.Join(path, "episodes", string(k.Host), string(k.Name)+store.Suffix)))
+				fixture.Must(tb, os.Rename(name, filepath.Join(path, "episodes", string(k.Host), string(k.Name)+store.Suffix)))
 				delete(wanted, st.Ino)
 			}
 		}
@@ -171,7 +172,7 @@ func TestACopiedStoreWasNeverRead(t *testing.T) {
 			to, _ := mountImage(t, makeImage(t, kind))
 			onDisk(t, from, "S1", fillStore)
 			takeNumbers(t, inodes(t, from), to)
-			must(t, exec.Command("cp", "-a", filepath.Join(from, "episodes"), to).Run())
+			fixture.Must(t, exec.Command("cp", "-a", filepath.Join(from, "episodes"), to).Run())
 			coincide, old := 0, inodes(t, from)
 			for k, n := range inodes(t, to) {
 				if old[k] == n {
@@ -207,7 +208,7 @@ func TestACopiedImageWasNeverRead(t *testing.T) {
 			onDisk(t, from, "S1", fillStore)
 			unmount()
 			copied := filepath.Join(t.TempDir(), "copy")
-			must(t, exec.Command("cp", "--sparse=always", image, copied).Run())
+			fixture.Must(t, exec.Command("cp", "--sparse=always", image, copied).Run())
 			to, _ := mountImage(t, copied)
 			onDisk(t, to, "S1", func(l *lab) {
 				if settled, verified := l.counts(); settled != archives || verified != archives {
@@ -242,19 +243,19 @@ func TestWhatAnOlderVersionNotedDoesNotCount(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
 	_, err := l.readBack(k)
-	must(t, err)
+	fixture.Must(t, err)
 	d := sum("bytes")
 	var st unix.Stat_t
-	must(t, unix.Stat(l.stored(k), &st))
+	fixture.Must(t, unix.Stat(l.stored(k), &st))
 	old := binary.BigEndian.AppendUint64(d[:], uint64(arrival.UnixNano()))
 	old = binary.BigEndian.AppendUint64(old, st.Ino)
-	must(t, unix.Setxattr(l.stored(k), "user.cis490.receipt", old, 0))
-	must(t, unix.Setxattr(l.stored(k), "user.cis490.verified", append(old[:len(old):len(old)], 1), 0))
+	fixture.Must(t, unix.Setxattr(l.stored(k), "user.cis490.receipt", old, 0))
+	fixture.Must(t, unix.Setxattr(l.stored(k), "user.cis490.verified", append(old[:len(old):len(old)], 1), 0))
 	o, err := l.Stat(k)
 	if err != nil || o.Indexed || !o.VerifiedAt.IsZero() || o.Digest != d || !o.ReceivedAt.Equal(arrival) {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	must(t, l.MarkIndexed(o))
+	fixture.Must(t, l.MarkIndexed(o))
 	if o, err = l.Stat(k); err != nil || !o.Indexed || !o.ReceivedAt.Equal(arrival) {
 		t.Errorf("after its row was found: %+v, %v", o, err)
 	}
@@ -264,7 +265,7 @@ func TestWhatAnOlderVersionNotedDoesNotCount(t *testing.T) {
 		t.Errorf("an older version reads %d bytes: %x, %v", n, b[:n], err)
 	}
 	_, err = l.readBack(k)
-	must(t, err)
+	fixture.Must(t, err)
 	if n, err = unix.Getxattr(l.stored(k), "user.cis490.verified", b); err != nil || b[n-1] == 1 {
 		t.Errorf("an older version takes %x for its own, %v", b[:n], err)
 	}

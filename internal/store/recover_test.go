@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"cis490/internal/digest"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
@@ -25,14 +26,14 @@ func TestRecoveryOfEachCrashPoint(t *testing.T) {
 			l.write(l.staged("h", "e~1"), "half")
 		}, false, false, ""},
 		{"before the link, host known", func(l *lab) {
-			must(l, l.upload(k, "whole").Close())
-			must(l, os.MkdirAll(filepath.Dir(l.stored(k)), 0o750))
+			fixture.Must(l, l.upload(k, "whole").Close())
+			fixture.Must(l, os.MkdirAll(filepath.Dir(l.stored(k)), 0o750))
 		}, false, false, ""},
 		{"after the link", func(l *lab) { l.commit(k, "whole") }, true, false, kept},
 		{"after the link, without attributes", func(l *lab) {
 			l.write(l.stored(k), "whole")
-			must(l, os.MkdirAll(filepath.Dir(l.staged("h", "e")), 0o750))
-			must(l, os.Link(l.stored(k), l.staged("h", "e~1")))
+			fixture.Must(l, os.MkdirAll(filepath.Dir(l.staged("h", "e")), 0o750))
+			fixture.Must(l, os.Link(l.stored(k), l.staged("h", "e~1")))
 		}, true, false, kept},
 		{"beside an archive that was first", func(l *lab) {
 			l.put(k, "first")
@@ -48,7 +49,7 @@ func TestRecoveryOfEachCrashPoint(t *testing.T) {
 		}, false, true, "quarantine/h/e~"},
 		{"with a length that the disk lost", func(l *lab) {
 			l.commit(k, "whole")
-			must(l, os.Truncate(l.stored(k), 0))
+			fixture.Must(l, os.Truncate(l.stored(k), 0))
 		}, false, true, "quarantine/h/e~"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -83,7 +84,7 @@ func TestPublishedTellsDigestAndTime(t *testing.T) {
 		}
 	}
 	for st, err := range l.Staged() {
-		must(t, err)
+		fixture.Must(t, err)
 		o, ok, err := st.Linked(t.Context(), nil)
 		if !ok || err != nil || o.Digest != sum("whole") || !o.ReceivedAt.Equal(arrival) || o.Size != 5 || o.Indexed {
 			t.Errorf("%+v, %v, %v", o, ok, err)
@@ -106,11 +107,11 @@ func TestStraysInStagingAreReportedAndLeft(t *testing.T) {
 	l := newLab(t)
 	outside := t.TempDir()
 	l.write(filepath.Join(outside, "secret~1"), "x")
-	must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "linked")))
+	fixture.Must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "linked")))
 	l.write(filepath.Join(l.data, "staging", "file"), "x")
 	l.write(l.staged("h", ".hidden~1"), "x")
-	must(t, os.MkdirAll(l.staged("h", "dir~1"), 0o750))
-	must(t, os.Symlink(filepath.Join(outside, "secret~1"), l.staged("h", "link~1")))
+	fixture.Must(t, os.MkdirAll(l.staged("h", "dir~1"), 0o750))
+	fixture.Must(t, os.Symlink(filepath.Join(outside, "secret~1"), l.staged("h", "link~1")))
 	l.write(l.staged("h", "e~1"), "x")
 	strays, uploads := 0, 0
 	for st, err := range l.Staged() {
@@ -118,7 +119,7 @@ func TestStraysInStagingAreReportedAndLeft(t *testing.T) {
 			strays++
 			continue
 		}
-		must(t, err)
+		fixture.Must(t, err)
 		uploads++
 		if st.Key != key("h", "e") {
 			t.Errorf("took %s for an upload", st.Key)
@@ -135,15 +136,15 @@ func TestStraysInTheTreeAreReportedAndTheWalkGoesOn(t *testing.T) {
 	outside := t.TempDir()
 	l.write(filepath.Join(outside, "e.tar.zst"), "secret")
 	episodes := filepath.Join(l.data, "episodes")
-	must(t, os.Symlink(outside, filepath.Join(episodes, "linked")))
+	fixture.Must(t, os.Symlink(outside, filepath.Join(episodes, "linked")))
 	l.write(filepath.Join(episodes, "notes.txt"), "x")
 	l.write(filepath.Join(episodes, ".hidden", "e.tar.zst"), "x")
 	l.put(key("h", "e"), "good")
 	l.put(key("h", "f"), "good")
 	l.write(filepath.Join(episodes, "h", "e.tar.gz"), "x")
 	l.write(filepath.Join(episodes, "h", ".tar.zst"), "x")
-	must(t, os.Mkdir(filepath.Join(episodes, "h", "dir.tar.zst"), 0o750))
-	must(t, os.Symlink(filepath.Join(outside, "e.tar.zst"), filepath.Join(episodes, "h", "link.tar.zst")))
+	fixture.Must(t, os.Mkdir(filepath.Join(episodes, "h", "dir.tar.zst"), 0o750))
+	fixture.Must(t, os.Symlink(filepath.Join(outside, "e.tar.zst"), filepath.Join(episodes, "h", "link.tar.zst")))
 
 	hosts, strays := 0, 0
 	for host, err := range l.Hosts() {
@@ -178,7 +179,7 @@ func stray(tb testing.TB, err error) bool {
 	if _, ok := errors.AsType[*store.StrayError](err); ok {
 		return true
 	}
-	must(tb, err)
+	fixture.Must(tb, err)
 	return false
 }
 
@@ -187,7 +188,7 @@ func TestLinkedFolderIsNeverEntered(t *testing.T) {
 	l := newLab(t)
 	outside := t.TempDir()
 	l.write(filepath.Join(outside, "e.tar.zst"), "secret")
-	must(t, os.Symlink(outside, filepath.Join(l.data, "episodes", "h")))
+	fixture.Must(t, os.Symlink(outside, filepath.Join(l.data, "episodes", "h")))
 	k := key("h", "e")
 	if o, err := l.Stat(k); err == nil {
 		t.Errorf("Stat: %+v", o)
@@ -205,14 +206,14 @@ func TestLinkedFolderIsNeverEntered(t *testing.T) {
 	if err := u.Commit(sum("x"), arrival); err == nil {
 		t.Error("Commit wrote there")
 	}
-	must(t, u.Discard())
+	fixture.Must(t, u.Discard())
 	// A link as an archive.
-	must(t, os.Mkdir(filepath.Join(l.data, "episodes", "i"), 0o750))
-	must(t, os.Symlink(filepath.Join(outside, "e.tar.zst"), l.stored(key("i", "e"))))
+	fixture.Must(t, os.Mkdir(filepath.Join(l.data, "episodes", "i"), 0o750))
+	fixture.Must(t, os.Symlink(filepath.Join(outside, "e.tar.zst"), l.stored(key("i", "e"))))
 	if o, err := l.Stat(key("i", "e")); err == nil {
 		t.Errorf("Stat: %+v", o)
 	}
-	must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "i")))
+	fixture.Must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "i")))
 	if _, err := l.Create(key("i", "f")); err == nil {
 		t.Error("Create wrote there")
 	}

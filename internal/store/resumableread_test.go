@@ -12,6 +12,7 @@ import (
 	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
@@ -52,7 +53,7 @@ func interrupted(t *testing.T) (*lab, episode.Key, *int64) {
 		return &metered{f, read, limit, stop}, err
 	}
 	for st, err := range l.Staged() {
-		must(t, err)
+		fixture.Must(t, err)
 		if _, _, err := st.Linked(ctx, nil); !errors.Is(err, context.Canceled) {
 			t.Fatalf("it was not interrupted: %v", err)
 		}
@@ -64,7 +65,7 @@ func interrupted(t *testing.T) (*lab, episode.Key, *int64) {
 func TestRecoveryGoesOnWhereItWasInterrupted(t *testing.T) {
 	l, k, read := interrupted(t)
 	for st, err := range l.Staged() {
-		must(t, err)
+		fixture.Must(t, err)
 		o, published, err := st.Linked(t.Context(), nil)
 		if !published || err != nil || o.Size != large {
 			t.Errorf("%+v, %v, %v", o, published, err)
@@ -74,8 +75,8 @@ func TestRecoveryGoesOnWhereItWasInterrupted(t *testing.T) {
 		}
 	}
 	o, err := l.Stat(k)
-	must(t, err)
-	must(t, l.MarkIndexed(o))
+	fixture.Must(t, err)
+	fixture.Must(t, l.MarkIndexed(o))
 	if n, err := unix.Getxattr(l.stored(k), "user.cis490.recovery", nil); !errors.Is(err, unix.ENODATA) {
 		t.Errorf("a settled file carries the note: %d bytes, %v", n, err)
 	}
@@ -86,7 +87,7 @@ func TestRecoveryReadsAllAfterAReboot(t *testing.T) {
 	l, _, read := interrupted(t)
 	l.Volumes.Session = device.ID{1}
 	for st, err := range l.Staged() {
-		must(t, err)
+		fixture.Must(t, err)
 		if _, published, err := st.Linked(t.Context(), nil); !published || err != nil || *read != large {
 			t.Errorf("read %d bytes, %v, %v", *read, published, err)
 		}
@@ -97,11 +98,11 @@ func TestRecoveryReadsAllAfterAReboot(t *testing.T) {
 func TestSecondLookOfRecoveryReadsAll(t *testing.T) {
 	l, k, read := interrupted(t)
 	f, err := os.OpenFile(l.stored(k), os.O_WRONLY, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = f.WriteAt([]byte{1}, large-1)
-	must(t, errors.Join(err, f.Close()))
+	fixture.Must(t, errors.Join(err, f.Close()))
 	for st, err := range l.Staged() {
-		must(t, err)
+		fixture.Must(t, err)
 		if _, _, err := st.Linked(t.Context(), nil); !errors.Is(err, store.ErrDamaged) || *read > 9<<20 {
 			t.Errorf("first look: %v after %d bytes", err, *read)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
@@ -25,25 +26,25 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 	if _, err := l.Stat(k); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an upload is shown before its commit: %v", err)
 	}
-	must(t, u.Commit(sum("bytes"), arrival))
+	fixture.Must(t, u.Commit(sum("bytes"), arrival))
 	l.holds("episodes/lab-01/run-7.tar.zst staging/lab-01/run-7~")
 	o, err := l.Stat(k)
-	must(t, err)
+	fixture.Must(t, err)
 	if o.Indexed || !o.InFlight {
 		t.Errorf("before its row: settled %v, underway %v", o.Indexed, o.InFlight)
 	}
 	later := arrival.Add(time.Second)
-	must(t, u.MarkIndexed(sum("bytes"), later))
+	fixture.Must(t, u.MarkIndexed(sum("bytes"), later))
 	l.holds("episodes/lab-01/run-7.tar.zst")
 	l.content(l.stored(k), "bytes")
 	o, err = l.Stat(k)
-	must(t, err)
+	fixture.Must(t, err)
 	want := store.Object{Key: k, Size: 5, Digest: sum("bytes"), ReceivedAt: later, Indexed: true}
 	if o != want {
 		t.Errorf("got  %+v\nwant %+v", o, want)
 	}
 	f, err := l.Open(k)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	if b, _ := io.ReadAll(f); string(b) != "bytes" {
 		t.Errorf("Open reads %q", b)
@@ -59,17 +60,17 @@ func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 	for _, continued := range []bool{false, true} {
 		k := key("h", fmt.Sprint("continued-", continued))
 		u, err := l.CreateWithID(k, "id")
-		must(t, err)
+		fixture.Must(t, err)
 		w := digest.NewWriter(u)
 		_, err = io.WriteString(w, "bytes")
-		must(t, err)
-		must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Length: 5, Offset: 5, State: w.State()}))
+		fixture.Must(t, err)
+		fixture.Must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Length: 5, Offset: 5, State: w.State()}))
 		if continued {
-			must(t, u.Abandon())
+			fixture.Must(t, u.Abandon())
 			u, err = l.Continue(k, "id", 5)
-			must(t, err)
+			fixture.Must(t, err)
 		}
-		must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(sum("bytes"), arrival)))
+		fixture.Must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(sum("bytes"), arrival)))
 		if n, err := unix.Getxattr(l.stored(k), "user.cis490.upload", nil); !errors.Is(err, unix.ENODATA) {
 			t.Errorf("%s: %d bytes, %v", k, n, err)
 		}
@@ -84,7 +85,7 @@ func TestFirstArchiveOfAKeyStays(t *testing.T) {
 	if err := u.Commit(sum("second"), arrival); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a second commit: %v, want fs.ErrExist", err)
 	}
-	must(t, u.Discard())
+	fixture.Must(t, u.Discard())
 	l.content(l.stored(k), "first")
 	l.holds("episodes/h/e.tar.zst")
 	// Another host may use the same name.
@@ -94,7 +95,7 @@ func TestFirstArchiveOfAKeyStays(t *testing.T) {
 
 func TestDiscardLeavesNothing(t *testing.T) {
 	l := newLab(t)
-	must(t, l.upload(key("h", "e"), "x").Discard())
+	fixture.Must(t, l.upload(key("h", "e"), "x").Discard())
 	l.holds("")
 }
 
@@ -103,15 +104,15 @@ func TestFileWithoutAttributeIsNotSettled(t *testing.T) {
 	l := newLab(t)
 	k := key("h", "e")
 	l.write(l.stored(k), "by hand")
-	must(t, os.Chtimes(l.stored(k), arrival, arrival))
+	fixture.Must(t, os.Chtimes(l.stored(k), arrival, arrival))
 	o, err := l.Stat(k)
-	must(t, err)
+	fixture.Must(t, err)
 	want := store.Object{Key: k, Size: 7, ReceivedAt: arrival}
 	if o != want {
 		t.Errorf("got  %+v\nwant %+v", o, want)
 	}
 	o, err = l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{})
-	must(t, err)
+	fixture.Must(t, err)
 	if o.Digest != sum("by hand") || o.Indexed {
 		t.Errorf("got %+v", o)
 	}
@@ -123,9 +124,9 @@ func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	k := key("h", "e")
 	l.write(l.stored(k), "x")
 	f, err := os.OpenFile(l.stored(k), os.O_RDWR, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
-	must(t, durable.SetAttr(f, "receipt", make([]byte, 39)))
+	fixture.Must(t, durable.SetAttr(f, "receipt", make([]byte, 39)))
 	if o, err := l.Stat(k); err != nil || o.Indexed || !o.Digest.IsZero() {
 		t.Errorf("%+v, %v", o, err)
 	}
@@ -147,7 +148,7 @@ func TestReadBackReadsTheBytes(t *testing.T) {
 	if got.Digest == sum(big) || got.Size != int64(len(big)) || err != nil {
 		t.Errorf("Read tells the attribute: %+v, %v", got, err)
 	}
-	must(t, os.Truncate(l.stored(k), 100))
+	fixture.Must(t, os.Truncate(l.stored(k), 100))
 	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("a cut file: %v", err)
 	}
@@ -157,15 +158,15 @@ func TestReadBackReadsTheBytes(t *testing.T) {
 func damage(tb testing.TB, path string, off int64) {
 	tb.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	b := make([]byte, 1)
 	_, err = f.ReadAt(b, off)
-	must(tb, err)
+	fixture.Must(tb, err)
 	b[0] ^= 1
 	_, err = f.WriteAt(b, off)
-	must(tb, err)
-	must(tb, f.Sync())
+	fixture.Must(tb, err)
+	fixture.Must(tb, f.Sync())
 }
 
 func TestSettleForgetsOnlyTheFilesOwnNames(t *testing.T) {
@@ -176,10 +177,10 @@ func TestSettleForgetsOnlyTheFilesOwnNames(t *testing.T) {
 	}
 	l.commit(key("i", "a"), "other host")
 	l.write(l.staged("h", "a~running"), "an upload of the same key that is under way")
-	must(t, os.Link(l.stored(key("h", "a")), l.staged("h", "a.b~same"))) // same file, other key
+	fixture.Must(t, os.Link(l.stored(key("h", "a")), l.staged("h", "a.b~same"))) // same file, other key
 	o, err := l.Stat(key("h", "a"))
-	must(t, err)
-	must(t, l.MarkIndexed(o))
+	fixture.Must(t, err)
+	fixture.Must(t, l.MarkIndexed(o))
 	left := "staging/h/A~ staging/h/a-~ staging/h/a.b~ staging/h/a.b~ staging/h/ab~ staging/h/a~ staging/i/a~"
 	if got := l.files(); !strings.HasSuffix(got, left) || strings.Count(got, "staging/") != 7 {
 		t.Errorf("the store has %s\nwant at its end %s", got, left)
@@ -195,7 +196,7 @@ func TestSetAsideDestroysNothing(t *testing.T) {
 	k := key("h", "e")
 	for _, content := range []string{"first", "second"} {
 		l.put(k, content)
-		must(t, l.Quarantine(k))
+		fixture.Must(t, l.Quarantine(k))
 	}
 	l.holds("quarantine/h/e~ quarantine/h/e~")
 	if err := l.Quarantine(k); !errors.Is(err, fs.ErrNotExist) {
@@ -208,7 +209,7 @@ func TestTwoFileSystemsAreRefused(t *testing.T) {
 		data := t.TempDir()
 		tmpfs(t, filepath.Join(data, mounted))
 		d, err := durable.Open(data)
-		must(t, err)
+		fixture.Must(t, err)
 		defer d.Close()
 		if s, err := store.Open(d); err == nil || !strings.Contains(err.Error(), "file system") {
 			t.Errorf("%s on its own: %v, %v", mounted, s, err)
@@ -231,7 +232,7 @@ func TestReaderWritesNothing(t *testing.T) {
 		t.Errorf("%v, %v", r, err)
 	}
 	r, err := store.OpenReader(data)
-	must(t, err)
+	fixture.Must(t, err)
 	defer r.Close()
 	for range r.Hosts() {
 		t.Error("a host in an empty tree")

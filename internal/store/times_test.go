@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 )
 
 // A file that does not carry the time of its arrival has its own, which may be any; a row
@@ -25,9 +26,9 @@ func TestAnyTimeOfAFileCanBeShown(t *testing.T) {
 		-11676096000:  "1600-01-01T00:00:00.000000+00:00",
 	} {
 		at := unix.Timespec{Sec: sec}
-		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, l.stored(k), []unix.Timespec{at, at}, 0))
+		fixture.Must(t, unix.UtimesNanoAt(unix.AT_FDCWD, l.stored(k), []unix.Timespec{at, at}, 0))
 		o, err := l.Stat(k)
-		must(t, err)
+		fixture.Must(t, err)
 		got := episode.FormatWall(o.ReceivedAt)
 		if _, err := episode.ParseWall(got); err != nil || got != want {
 			t.Errorf("a file of the second %d arrived at %s, want %s; %v", sec, got, want, err)

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -76,7 +77,7 @@ func inBubble(t *testing.T, d *depot, do func(b *bubble)) {
 func (b *bubble) begin(content []byte, size int) {
 	b.Helper()
 	_, err := io.WriteString(b.conn, request("", fmt.Sprint("Content-Length: ", size), "Repr-Digest: "+formatDigest(content)))
-	must(b, err)
+	fixture.Must(b, err)
 }
 
 // send writes in the background, bytes at a time with a pause after each.
@@ -98,9 +99,9 @@ func (b *bubble) answer() *http.Response {
 	b.Helper()
 	began := time.Now()
 	resp, err := http.ReadResponse(b.in, nil)
-	must(b, err)
+	fixture.Must(b, err)
 	body, err := io.ReadAll(resp.Body)
-	must(b, err)
+	fixture.Must(b, err)
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	b.took = time.Since(began)
 	return resp
@@ -292,8 +293,8 @@ func TestSenderThatLeavesIsNotStalled(t *testing.T) {
 	inBubble(t, d, func(b *bubble) {
 		b.begin(make([]byte, 10_000), 10_000)
 		_, err := b.conn.Write(make([]byte, 100))
-		must(b, err)
-		must(b, b.conn.Close())
+		fixture.Must(b, err)
+		fixture.Must(b, b.conn.Close())
 		synctest.Wait()
 	})
 	if err := <-left; !errors.Is(err, context.Canceled) {
@@ -319,10 +320,10 @@ func TestUnwantedBodyDoesNotHoldTheConnection(t *testing.T) {
 	for _, line := range []string{"POST /v1/ping HTTP/1.1", "HEAD /v1/episodes/lab-01/run-1 HTTP/1.1"} {
 		inBubble(t, &depot{}, func(b *bubble) {
 			_, err := b.conn.Write([]byte(line + "\r\nHost: r\r\nContent-Length: 10\r\n\r\n"))
-			must(b, err)
+			fixture.Must(b, err)
 			began := time.Now()
 			_, err = io.ReadAll(b.in) // to the end of the connection
-			must(b, err)
+			fixture.Must(b, err)
 			if took := time.Since(began); took > 2*idle {
 				b.Errorf("%s: the connection was held for %v", line, took)
 			}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"cis490/internal/digest"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -32,7 +33,7 @@ func TestPutStoresOnce(t *testing.T) {
 		u.Skipped = 2
 		for _, want := range []wire.Status{wire.Stored, wire.AlreadyPresent} {
 			r, err := c.Put(t.Context(), u, bytes.NewReader(content))
-			must(t, err)
+			fixture.Must(t, err)
 			if r.Status != want || r.Covers(u) != nil || !r.ReceivedAt.Equal(received) {
 				t.Errorf("%d bytes: %+v, want %s", size, r, want)
 			}
@@ -57,7 +58,7 @@ func TestStatOfNothingIsNotFound(t *testing.T) {
 func TestPingTellsWhoAndHow(t *testing.T) {
 	s := serve(t, handler(&depot{tb: t}))
 	p, err := s.client(t).Ping(t.Context())
-	must(t, err)
+	fixture.Must(t, err)
 	if p.Host != self || p.Auth.Method != "mtls" || p.Limits.Uploads != 64 || p.Storage.FreeBytes != 7 || !p.Storage.Accepting ||
 		p.Time.IsZero() || p.Receiver.Version != "test" {
 		t.Errorf("%+v", p)
@@ -114,11 +115,11 @@ func TestTokenIsAskedForEachRequest(t *testing.T) {
 	s := serve(t, h)
 	n := 0
 	c, err := wire.NewClient(wire.ClientConfig{URL: s.URL, Host: self, DialTLS: s.dial, Token: func() string { n++; return fmt.Sprint("t", n) }})
-	must(t, err)
+	fixture.Must(t, err)
 	defer c.CloseIdle()
 	for range 2 {
 		_, err := c.Ping(t.Context())
-		must(t, err)
+		fixture.Must(t, err)
 	}
 	if fmt.Sprint(seen) != "[Bearer t1 Bearer t2]" {
 		t.Errorf("%v", seen)
@@ -232,7 +233,7 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 	content := random(100_000)
 	for range 2 {
 		_, err := c.Put(t.Context(), uploadOf(content), bytes.NewReader(content))
-		must(t, err)
+		fixture.Must(t, err)
 		dialed[0].dead.Store(true)
 	}
 	if len(dialed) != 2 {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -41,7 +42,7 @@ func FuzzDigestField(f *testing.F) {
 		f.Add(s)
 	}
 	where, err := url.Parse("/v1/episodes/lab-01/run-7")
-	must(f, err)
+	fixture.Must(f, err)
 	f.Fuzz(func(t *testing.T, s string) {
 		d, resp := ask(t, where, http.Header{"Repr-Digest": {s}})
 		n, u := d.called()
@@ -101,14 +102,14 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		d := &depot{tb: t}
 		ln, err := net.Listen("unix", socket)
-		must(t, err)
+		fixture.Must(t, err)
 		server := &http.Server{Handler: handler(d)}
 		go server.Serve(ln)
 		defer server.Close()
 		conn, err := net.Dial("unix", socket)
-		must(t, err)
+		fixture.Must(t, err)
 		defer conn.Close()
-		must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		fixture.Must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
 		io.WriteString(conn, s)
 		conn.(*net.UnixConn).CloseWrite()
 		answers, err := io.ReadAll(conn)
@@ -184,7 +185,7 @@ func (unhurried) SetWriteDeadline(time.Time) error { return nil }
 func FuzzReceipt(f *testing.F) {
 	u := uploadOf([]byte("x"))
 	good, err := json.Marshal(receiptOf(u))
-	must(f, err)
+	fixture.Must(f, err)
 	f.Add(200, "application/json", string(good))
 	f.Add(201, "", string(good)+" ")
 	f.Add(200, "application/json", strings.Replace(string(good), "host_id", "HOST_ID", 1))

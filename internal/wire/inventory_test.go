@@ -17,6 +17,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -73,9 +74,9 @@ func TestInventoryGoesThereAndBack(t *testing.T) {
 	d := &depot{tb: t}
 	c := serve(t, handler(d)).client(t)
 	_, err := c.Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
-	must(t, err)
+	fixture.Must(t, err)
 	said, _, err := c.Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x"), claim("run-8", "x"), claim("run-7", "y")}, false)
-	must(t, err)
+	fixture.Must(t, err)
 	var states []wire.State
 	for _, h := range said {
 		states = append(states, h.State)

@@ -21,19 +21,13 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
 const self = episode.Name("lab-01")
 
 var key = episode.Key{Host: self, Name: "run-7"}
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
 
 // depot keeps the contract of [wire.Backend] and complains when the handler
 // breaks its own.
@@ -223,7 +217,7 @@ func (s *server) client(tb testing.TB) *wire.Client {
 func clientOf(tb testing.TB, url string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *wire.Client {
 	tb.Helper()
 	c, err := wire.NewClient(wire.ClientConfig{URL: url, Host: self, DialTLS: dial, Version: "test", Conns: 2})
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(c.CloseIdle)
 	return c
 }
@@ -232,15 +226,15 @@ func clientOf(tb testing.TB, url string, dial func(ctx context.Context, network,
 func (s *server) raw(tb testing.TB, request string) *http.Response {
 	tb.Helper()
 	conn, err := s.dial(tb.Context(), "tcp", s.Listener.Addr().String())
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { conn.Close() })
-	must(tb, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	fixture.Must(tb, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	go io.WriteString(conn, request) // the server may answer before it has read all
 	method, _, _ := strings.Cut(request, " ")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
-	must(tb, err)
+	fixture.Must(tb, err)
 	b, err := io.ReadAll(resp.Body)
-	must(tb, err)
+	fixture.Must(tb, err)
 	resp.Body = io.NopCloser(bytes.NewReader(b))
 	return resp
 }
@@ -267,7 +261,7 @@ func readProblem(tb testing.TB, resp *http.Response) problem {
 		tb.Errorf("%s: content type %q", resp.Status, got)
 		return p
 	}
-	must(tb, json.NewDecoder(resp.Body).Decode(&p))
+	fixture.Must(tb, json.NewDecoder(resp.Body).Decode(&p))
 	if p.Status != resp.StatusCode || p.Title == "" {
 		tb.Errorf("the document says %+v, the answer %s", p, resp.Status)
 	}

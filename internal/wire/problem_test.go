@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cis490/internal/digest"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -96,7 +97,7 @@ func TestEveryCodeTravels(t *testing.T) {
 // TestEveryCodeHasARow keeps the table above whole.
 func TestEveryCodeHasARow(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "problem.go", nil, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	rows := map[string]bool{}
 	for _, c := range codes {
 		rows[string(c.code)] = true

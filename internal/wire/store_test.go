@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -76,7 +77,7 @@ var storeAnswers = []string{
 func TestStoreThatIsNoneIsAFaultOfThePath(t *testing.T) {
 	u := uploadOf([]byte("x"))
 	good, err := json.Marshal(receiptOf(u))
-	must(t, err)
+	fixture.Must(t, err)
 	for _, said := range storeAnswers {
 		body := func(s string) string { return strings.TrimSuffix(s, "}") + `,"store":` + said + "}" }
 		answer := ""
@@ -155,7 +156,7 @@ func FuzzKnownField(f *testing.F) {
 		f.Add(s)
 	}
 	where, err := url.Parse("/v1/episodes/lab-01/run-7")
-	must(f, err)
+	fixture.Must(f, err)
 	f.Fuzz(func(t *testing.T, s string) {
 		d, resp := ask(t, where, http.Header{"Repr-Digest": {formatDigest([]byte("x"))}, "Store-Known": {s}})
 		n, _ := d.called()

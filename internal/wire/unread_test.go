@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -85,9 +86,9 @@ func TestRefusalOfAReadBodyKeepsTheConnection(t *testing.T) {
 func (s *server) answers(tb testing.TB, text string) (n int, closed bool) {
 	tb.Helper()
 	conn, err := s.dial(tb.Context(), "tcp", s.Listener.Addr().String())
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer conn.Close()
-	must(tb, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	fixture.Must(tb, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	go io.WriteString(conn, text) // the server may answer before it has read all
 	in := bufio.NewReader(conn)
 	method, _, _ := strings.Cut(text, " ")
@@ -99,7 +100,7 @@ func (s *server) answers(tb testing.TB, text string) (n int, closed bool) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, false // it waits for the next request
 		}
-		must(tb, err)
+		fixture.Must(tb, err)
 		n++
 		closed = resp.Close
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil && !errors.Is(err, syscall.ECONNRESET) {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -30,7 +31,7 @@ func TestCutUploadGoesOnWhereItWas(t *testing.T) {
 	})
 	in := &counted{ReaderAt: bytes.NewReader(large)}
 	r, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), in)
-	must(t, err)
+	fixture.Must(t, err)
 	if r.Status != wire.Stored || cuts.Load() != 6 {
 		t.Errorf("%+v after %d pieces", r, cuts.Load())
 	}
@@ -108,7 +109,7 @@ func TestLostUploadIsAnnouncedAgain(t *testing.T) {
 		handler(d).ServeHTTP(w, r)
 	})
 	r, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
-	if must(t, err); r.Status != wire.Stored || !lost {
+	if fixture.Must(t, err); r.Status != wire.Stored || !lost {
 		t.Errorf("%+v, lost: %v", r, lost)
 	}
 }
@@ -201,13 +202,13 @@ func TestArchiveIsSentWhileItIsMade(t *testing.T) {
 	s := serve(t, handler(d))
 	c := s.client(t)
 	id, err := c.Open(t.Context(), key.Name)
-	must(t, err)
+	fixture.Must(t, err)
 	const sent = 1 << 20
-	must(t, c.Append(t.Context(), id, bytes.NewReader(large), 0, sent/2))
-	must(t, c.Append(t.Context(), id, bytes.NewReader(large), sent/2, sent/2))
+	fixture.Must(t, c.Append(t.Context(), id, bytes.NewReader(large), 0, sent/2))
+	fixture.Must(t, c.Append(t.Context(), id, bytes.NewReader(large), sent/2, sent/2))
 	in := &counted{ReaderAt: bytes.NewReader(large)}
 	r, err := c.Put(t.Context(), uploadOf(large), in)
-	must(t, err)
+	fixture.Must(t, err)
 	if n := in.n.Load(); r.Status != wire.Stored || n > int64(len(large)-sent)+64<<10 {
 		t.Errorf("%+v after %d bytes more", r, n)
 	}
@@ -218,9 +219,9 @@ func TestArchiveIsSentWhileItIsMade(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 	id, err = c.Open(t.Context(), "run-8")
-	must(t, err)
-	must(t, c.Append(t.Context(), id, bytes.NewReader(large), 0, 1))
-	must(t, c.Forget(t.Context(), id))
+	fixture.Must(t, err)
+	fixture.Must(t, c.Append(t.Context(), id, bytes.NewReader(large), 0, 1))
+	fixture.Must(t, c.Forget(t.Context(), id))
 	if err := c.Forget(t.Context(), id); !errors.Is(err, wire.NoUpload) {
 		t.Errorf("given up twice: %v, want %s", err, wire.NoUpload)
 	}
