@@ -68,7 +68,7 @@ func TestSkipsAreBounded(t *testing.T) {
 
 // TestForeignHardLinkIsNotRead: a link to another owner's file could ship it.
 func TestForeignHardLinkIsNotRead(t *testing.T) {
-	needRoot(t)
+	fixture.RequireRoot(t)
 	l := usual(t)
 	secret := filepath.Join(l.parent, "secret")
 	fixture.Must(l, os.WriteFile(secret, []byte("secret"), 0o600))
@@ -96,7 +96,7 @@ func TestForeignHardLinkIsNotRead(t *testing.T) {
 
 // TestMountPointIsSkipped: what is mounted there is not the episode's.
 func TestMountPointIsSkipped(t *testing.T) {
-	needRoot(t)
+	fixture.RequireRoot(t)
 	l := usual(t)
 	fixture.Must(l, os.Mkdir(l.path("mnt"), 0o755))
 	if err := unix.Mount("tmpfs", l.path("mnt"), "tmpfs", 0, ""); err != nil {

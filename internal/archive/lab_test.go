@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,17 +50,13 @@ func (l *lab) path(rel string) string { return l.episode + "/" + rel }
 
 func (l *lab) write(rel, content string) {
 	l.Helper()
-	fixture.Must(l, os.MkdirAll(filepath.Dir(l.path(rel)), 0o755))
-	fixture.Must(l, os.WriteFile(l.path(rel), []byte(content), 0o644))
+	fixture.WriteFile(l, l.path(rel), content)
 }
 
 // noise writes n bytes that do not compress, so that a Pack of them writes.
 func (l *lab) noise(rel string, n int) {
 	l.Helper()
-	b := make([]byte, n)
-	r := rand.NewChaCha8([32]byte{4, 9})
-	r.Read(b)
-	l.write(rel, string(b))
+	l.write(rel, string(fixture.Noise(n, 4)))
 }
 
 func (l *lab) tree(limits archive.Limits) *archive.Tree {
@@ -235,13 +230,6 @@ func describe(t testing.TB, root string, tick time.Duration, linkTimes bool) []s
 		t.Fatal(err)
 	}
 	return lines
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
 }
 
 func mkfifo(t testing.TB, path string) {

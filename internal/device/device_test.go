@@ -13,18 +13,6 @@ import (
 	"cis490/internal/fixture"
 )
 
-// needRoot skips a test that mounts, and fails it where CI promised that it runs.
-func needRoot(tb testing.TB, err error) {
-	tb.Helper()
-	if err == nil {
-		return
-	}
-	if os.Getuid() == 0 && os.Getenv("CI") != "" {
-		tb.Fatalf("this test must not be skipped under CI: %v", err)
-	}
-	tb.Skipf("needs root and mounts: %v", err)
-}
-
 func run(program string, args ...string) error {
 	out, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {
@@ -47,7 +35,7 @@ func image(tb testing.TB, kind string) string {
 	fixture.Must(tb, os.WriteFile(path, nil, 0o600))
 	fixture.Must(tb, os.Truncate(path, 320<<20))
 	argv := append(makers[kind], path)
-	needRoot(tb, run(argv[0], argv[1:]...))
+	fixture.RequireMount(tb, run(argv[0], argv[1:]...))
 	return path
 }
 
@@ -55,10 +43,10 @@ func image(tb testing.TB, kind string) string {
 func mount(tb testing.TB, image string) (path string, unmount func()) {
 	tb.Helper()
 	if os.Getuid() != 0 {
-		needRoot(tb, os.ErrPermission)
+		fixture.RequireMount(tb, os.ErrPermission)
 	}
 	path = tb.TempDir()
-	needRoot(tb, run("timeout", "60", "mount", "-o", "loop", image, path))
+	fixture.RequireMount(tb, run("timeout", "60", "mount", "-o", "loop", image, path))
 	done := false
 	unmount = func() {
 		if !done {
@@ -99,7 +87,7 @@ func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			img := image(t, kind)
 			out, err := exec.Command("blkid", "-o", "value", "-s", "UUID", img).Output()
-			needRoot(t, err)
+			fixture.RequireMount(t, err)
 			path, _ := mount(t, img)
 			f := openFile(t, path)
 			want := strings.ReplaceAll(strings.TrimSpace(string(out)), "-", "")

@@ -25,7 +25,7 @@ func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
 	fixture.Must(t, err)
 	_, err = f.Write([]byte("!"))
 	fixture.Must(t, errors.Join(err, f.Commit("whole")))
-	if got := read(t, filepath.Join(path, "whole")); got != "durable!" {
+	if got := fixture.ReadFile(t, filepath.Join(path, "whole")); got != "durable!" {
 		t.Errorf("the file holds %q", got)
 	}
 }
@@ -46,7 +46,7 @@ func TestContinueNeedsTheBytes(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if got := read(t, filepath.Join(path, "short")); got != "123456" {
+	if got := fixture.ReadFile(t, filepath.Join(path, "short")); got != "123456" {
 		t.Errorf("a refused file holds %q", got)
 	}
 }

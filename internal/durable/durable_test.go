@@ -48,10 +48,10 @@ func TestNothingIsReplaced(t *testing.T) {
 			if err := c.do(d, to); !errors.Is(err, fs.ErrExist) || errors.Is(err, durable.ErrFault) {
 				t.Errorf("error %v, want one that is fs.ErrExist and no fault", err)
 			}
-			if got := read(t, filepath.Join(path, "taken")); got != "first" {
+			if got := fixture.ReadFile(t, filepath.Join(path, "taken")); got != "first" {
 				t.Errorf("the file holds %q now", got)
 			}
-			if got := read(t, filepath.Join(other, "other")); got != "other" {
+			if got := fixture.ReadFile(t, filepath.Join(other, "other")); got != "other" {
 				t.Errorf("the source holds %q now", got)
 			}
 		})
@@ -128,7 +128,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 		t.Error("Lstat described what the link leads to")
 	}
 	fixture.Must(t, d.WriteFile("file", []byte("ours"), 0o600)) // it replaces the link itself
-	if got := read(t, filepath.Join(outside, "secret")); got != "secret" {
+	if got := fixture.ReadFile(t, filepath.Join(outside, "secret")); got != "secret" {
 		t.Errorf("WriteFile wrote %q through a link", got)
 	}
 }
@@ -160,7 +160,7 @@ func TestPublishedFileKeepsItsFirstNameUntilForget(t *testing.T) {
 	}
 	fixture.Must(t, f.UnlinkStaged())
 	holds(t, path)
-	if got := read(t, filepath.Join(other, "b")); got != "bytes" {
+	if got := fixture.ReadFile(t, filepath.Join(other, "b")); got != "bytes" {
 		t.Errorf("the published file holds %q", got)
 	}
 }
@@ -173,7 +173,7 @@ func TestFileEndsUnderOneName(t *testing.T) {
 	fixture.Must(t, f.Publish(d, "e"))
 	fixture.Must(t, f.Close())
 	holds(t, path, "b", "d", "e")
-	if got := read(t, filepath.Join(path, "b")); got != "committed" {
+	if got := fixture.ReadFile(t, filepath.Join(path, "b")); got != "committed" {
 		t.Errorf("the committed file holds %q", got)
 	}
 }
@@ -183,7 +183,7 @@ func TestWriteFileReplacesWhole(t *testing.T) {
 	fixture.Must(t, d.WriteFile("f", []byte("a long first text"), 0o600))
 	write(t, filepath.Join(path, ".f.tmp"), "what a crash left, and longer than the new text")
 	fixture.Must(t, d.WriteFile("f", []byte("second"), 0o640))
-	if got := read(t, filepath.Join(path, "f")); got != "second" {
+	if got := fixture.ReadFile(t, filepath.Join(path, "f")); got != "second" {
 		t.Errorf("the file holds %q", got)
 	}
 	holds(t, path, "f")
@@ -241,11 +241,7 @@ func TestAttributesTravelWithTheFile(t *testing.T) {
 }
 
 func TestNamesAreStreamed(t *testing.T) {
-	path, err := os.MkdirTemp("/dev/shm", "durable")
-	if err != nil {
-		t.Skip("needs a file system in memory")
-	}
-	t.Cleanup(func() { os.RemoveAll(path) })
+	path := memory(t)
 	const files = 50_000
 	for n := range files {
 		fixture.Must(t, syscall.Mknod(filepath.Join(path, fmt.Sprintf("episode-with-a-long-name-%d", n)), syscall.S_IFREG|0o600, 0))

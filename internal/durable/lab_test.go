@@ -41,13 +41,6 @@ func create(tb testing.TB, d *durable.Dir, name, content string) *durable.File {
 	return f
 }
 
-func read(tb testing.TB, path string) string {
-	tb.Helper()
-	b, err := os.ReadFile(path)
-	fixture.Must(tb, err)
-	return string(b)
-}
-
 func write(tb testing.TB, path, content string) {
 	tb.Helper()
 	fixture.Must(tb, os.WriteFile(path, []byte(content), 0o600))
@@ -67,38 +60,17 @@ func holds(tb testing.TB, path string, names ...string) {
 	}
 }
 
-// needRoot skips a test that mounts, and fails it where CI promised that it runs.
-func needRoot(tb testing.TB, err error) {
-	tb.Helper()
-	if err == nil {
-		return
-	}
-	if os.Getuid() == 0 && os.Getenv("CI") != "" {
-		tb.Fatalf("this test must not be skipped under CI: %v", err)
-	}
-	tb.Skipf("needs root and mounts: %v", err)
-}
-
-// tmpfs mounts a file system in memory.
-func tmpfs(tb testing.TB, options string) string {
-	tb.Helper()
-	path := tb.TempDir()
-	needRoot(tb, syscall.Mount("tmpfs", path, "tmpfs", 0, options))
-	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
-	return path
-}
-
 // ext4 mounts a file system of size bytes on a sparse file in the directory.
 func ext4(tb testing.TB, in string, size int64) string {
 	tb.Helper()
 	if os.Getuid() != 0 {
-		needRoot(tb, syscall.EPERM)
+		fixture.RequireMount(tb, syscall.EPERM)
 	}
 	image, path := filepath.Join(in, "ext4.img"), tb.TempDir()
 	fixture.Must(tb, os.WriteFile(image, nil, 0o600))
 	fixture.Must(tb, os.Truncate(image, size))
-	needRoot(tb, run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4", "-E", "nodiscard", image))
-	needRoot(tb, run("timeout", "60", "mount", "-o", "loop,nodiscard", image, path))
+	fixture.RequireMount(tb, run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4", "-E", "nodiscard", image))
+	fixture.RequireMount(tb, run("timeout", "60", "mount", "-o", "loop,nodiscard", image, path))
 	tb.Cleanup(func() { run("umount", "-l", path) })
 	return path
 }

@@ -42,7 +42,7 @@ func actAsOther(path string) {
 func asOther(t *testing.T, path string) string {
 	t.Helper()
 	if os.Getuid() != 0 {
-		needRoot(t, syscall.EPERM)
+		fixture.RequireMount(t, syscall.EPERM)
 	}
 	for at := path; at != os.TempDir() && at != "/"; at = filepath.Dir(at) {
 		fixture.Must(t, os.Chmod(at, 0o755)) // a test's directory is closed to others
@@ -123,7 +123,7 @@ func TestLockFileThatOthersMayOpenIsClosedToThem(t *testing.T) {
 func TestLockFileOfAnotherUserIsRefused(t *testing.T) {
 	d, path := open(t)
 	write(t, filepath.Join(path, "lock"), "")
-	needRoot(t, os.Chown(filepath.Join(path, "lock"), otherUID, otherUID))
+	fixture.RequireMount(t, os.Chown(filepath.Join(path, "lock"), otherUID, otherUID))
 	if _, err := d.Lock("lock", "us"); err == nil || !strings.Contains(err.Error(), "belongs to") {
 		t.Errorf("got %v, want the owner's name", err)
 	}
@@ -150,7 +150,7 @@ func TestWhoMayNotOpenALockCannotTell(t *testing.T) {
 // TestLockThatRootMadeIsTheDirectorysOwners, or that user could never take it.
 func TestLockThatRootMadeIsTheDirectorysOwners(t *testing.T) {
 	d, path := open(t)
-	needRoot(t, os.Chown(path, otherUID, otherUID))
+	fixture.RequireMount(t, os.Chown(path, otherUID, otherUID))
 	l, err := d.Lock("lock", "root", "former")
 	fixture.Must(t, err)
 	fixture.Must(t, l.Unlock())
@@ -264,7 +264,7 @@ func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 		if kind == unix.F_WRLCK { // an older program's, and the tail may be its row
 			want = "one\ntorntwo\n"
 		}
-		if got := read(t, filepath.Join(path, "log")); got != want || isLocked(cut) != (kind == unix.F_WRLCK) {
+		if got := fixture.ReadFile(t, filepath.Join(path, "log")); got != want || isLocked(cut) != (kind == unix.F_WRLCK) {
 			t.Errorf("beside a lock of kind %d it holds %q, and Cut says %v", kind, got, cut)
 		}
 	}

@@ -25,7 +25,7 @@ func TestLogGrows(t *testing.T) {
 		fixture.Must(t, l.Unlock())
 		fixture.Must(t, l.Close())
 	}
-	if got := read(t, filepath.Join(path, "log")); got != "one\ntwo\n" {
+	if got := fixture.ReadFile(t, filepath.Join(path, "log")); got != "one\ntwo\n" {
 		t.Errorf("the log holds %q", got)
 	}
 }
@@ -38,7 +38,7 @@ func TestLogIsCut(t *testing.T) {
 	defer l.Close()
 	fixture.Must(t, l.Truncate(6))
 	fixture.Must(t, l.Append([]byte("next\n")))
-	if got := read(t, filepath.Join(path, "log")); got != "whole\nnext\n" {
+	if got := fixture.ReadFile(t, filepath.Join(path, "log")); got != "whole\nnext\n" {
 		t.Errorf("the log holds %q", got)
 	}
 }
@@ -46,7 +46,7 @@ func TestLogIsCut(t *testing.T) {
 // TestFullDiskLeavesTheLogAsItWas appends more than there is room for: part of
 // it is written, and must be gone again.
 func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
-	path := tmpfs(t, "size=1m")
+	path := fixture.MountTmpfs(t, "size=1m")
 	d := openAt(t, path)
 	l, err := d.OpenLog("log", 0o600)
 	fixture.Must(t, err)
@@ -60,13 +60,13 @@ func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
 		t.Errorf("the log has %d bytes, want 6; %v", size, err)
 	}
 	fixture.Must(t, l.Append([]byte("second\n")))
-	if got := read(t, filepath.Join(path, "log")); got != "first\nsecond\n" {
+	if got := fixture.ReadFile(t, filepath.Join(path, "log")); got != "first\nsecond\n" {
 		t.Errorf("the log holds %.40q", got)
 	}
 }
 
 func TestFullDiskIsNoFault(t *testing.T) {
-	path := tmpfs(t, "size=1m")
+	path := fixture.MountTmpfs(t, "size=1m")
 	d := openAt(t, path)
 	fill(t, filepath.Join(path, "filler"))
 	f, err := d.Create("f", 0o600)
@@ -107,7 +107,7 @@ func TestFailedSyncIsAFault(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			backing := tmpfs(t, "size=12m")
+			backing := fixture.MountTmpfs(t, "size=12m")
 			d := openAt(t, ext4(t, backing, 64<<20))
 			do := begin(t, d)
 			fill(t, filepath.Join(backing, "filler"))
@@ -172,7 +172,7 @@ func shutdown(tb testing.TB, path string) {
 	defer f.Close()
 	const goingDown = 0x8004587d // EXT4_IOC_SHUTDOWN
 	const noFlush = 2
-	needRoot(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
+	fixture.RequireMount(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
 }
 
 // TestSyncedIsWhatIsOnTheDisk: the length that others are told of must survive a power cut.

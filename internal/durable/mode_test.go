@@ -33,7 +33,7 @@ func wantOwner(t *testing.T, path, want string) {
 func asRoot(t *testing.T) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		needRoot(t, syscall.EPERM)
+		fixture.RequireMount(t, syscall.EPERM)
 	}
 }
 

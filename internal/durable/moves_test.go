@@ -22,7 +22,7 @@ func pair(tb testing.TB) (from, to *durable.Dir, at string) {
 // bind makes a mount of a directory of its own.
 func bind(tb testing.TB, path string) {
 	tb.Helper()
-	needRoot(tb, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
+	fixture.RequireMount(tb, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
 	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 }
 
@@ -91,10 +91,10 @@ func TestProbesDestroyNothing(t *testing.T) {
 		write(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "precious")
 		fixture.Must(t, os.MkdirAll(filepath.Join(at, "to", ".cis490-probe.to", "precious"), 0o700))
 		fixture.Must(t, probe(from, to)) // says nothing, because it could not be tried
-		if got := read(t, filepath.Join(at, "from", ".cis490-probe.link-from")); got != "precious" {
+		if got := fixture.ReadFile(t, filepath.Join(at, "from", ".cis490-probe.link-from")); got != "precious" {
 			t.Errorf("the file says %q", got)
 		}
-		if got := read(t, filepath.Join(at, "from", ".cis490-probe.from")); got != "precious" {
+		if got := fixture.ReadFile(t, filepath.Join(at, "from", ".cis490-probe.from")); got != "precious" {
 			t.Errorf("the file says %q", got)
 		}
 		holds(t, filepath.Join(at, "to", ".cis490-probe.to"), "precious")
@@ -143,7 +143,7 @@ func TestWhatIsExchangedForAProbeIsKept(t *testing.T) {
 // TestProbeThatMayNotChangeADirectoryIsNoAlarm: episodes/ may be another user's.
 func TestProbeThatMayNotChangeADirectoryIsNoAlarm(t *testing.T) {
 	if os.Getuid() != 0 {
-		needRoot(t, syscall.EPERM)
+		fixture.RequireMount(t, syscall.EPERM)
 	}
 	from, to, at := pair(t)
 	fixture.Must(t, errors.Join(os.Chmod(at, 0o755), os.Chmod(filepath.Dir(at), 0o755)))
@@ -157,7 +157,7 @@ func TestProbeThatMayNotChangeADirectoryIsNoAlarm(t *testing.T) {
 
 // TestFullDiskPutsAProbeOff: it says nothing of the directories.
 func TestFullDiskPutsAProbeOff(t *testing.T) {
-	at := tmpfs(t, "size=1m,nr_inodes=4")
+	at := fixture.MountTmpfs(t, "size=1m,nr_inodes=4")
 	fixture.Must(t, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755), os.Mkdir(filepath.Join(at, "last"), 0o755)))
 	from, to := openAt(t, filepath.Join(at, "from")), openAt(t, filepath.Join(at, "to"))
 	if err := os.Mkdir(filepath.Join(at, "more"), 0o755); !errors.Is(err, syscall.ENOSPC) {

@@ -71,10 +71,10 @@ func TestMovedDirIsFound(t *testing.T) {
 			fixture.Must(t, os.Mkdir(path+".x", 0o755))
 			fixture.Must(t, unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, path+".x", unix.RENAME_EXCHANGE))
 		},
-		"a mount over it":         func(t *testing.T, _, path string) { mountOver(t, path) },
-		"a mount over the parent": func(t *testing.T, parent, _ string) { mountOver(t, parent) },
+		"a mount over it":         func(t *testing.T, _, path string) { fixture.MountTmpfsAt(t, path, "") },
+		"a mount over the parent": func(t *testing.T, parent, _ string) { fixture.MountTmpfsAt(t, parent, "") },
 		"the same, bound over it": func(t *testing.T, parent, path string) {
-			needRoot(t, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
+			fixture.RequireMount(t, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
 			t.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 		},
 	} {
@@ -87,12 +87,6 @@ func TestMovedDirIsFound(t *testing.T) {
 			t.Log(err)
 		})
 	}
-}
-
-func mountOver(tb testing.TB, path string) {
-	tb.Helper()
-	needRoot(tb, syscall.Mount("tmpfs", path, "tmpfs", 0, ""))
-	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 }
 
 func TestPathThatComesBackIsNotTakenForMoved(t *testing.T) {
@@ -110,9 +104,9 @@ func TestMountElsewhereIsNoMove(t *testing.T) {
 	fixture.Must(t, os.MkdirAll(filepath.Join(path, "below"), 0o755))
 	fixture.Must(t, os.MkdirAll(path+"-other", 0o755))
 	w := watch(t, d)
-	mountOver(t, filepath.Join(path, "below"))
+	fixture.MountTmpfsAt(t, filepath.Join(path, "below"), "")
 	fixture.Must(t, w.Check())
-	mountOver(t, path+"-other")
+	fixture.MountTmpfsAt(t, path+"-other", "")
 	fixture.Must(t, w.Check())
 	if strings.HasPrefix(path, parent) {
 		fixture.Must(t, w.Check())

@@ -50,7 +50,7 @@ func TestCheckingLinksOpensNothingThatIsExchangedForIt(t *testing.T) {
 	t.Logf("exchanged %d times", <-ended)
 	info, err := os.Stat(precious)
 	fixture.Must(t, err)
-	if got := read(t, precious); got != "precious" || info.Mode() != 0o600 {
+	if got := fixture.ReadFile(t, precious); got != "precious" || info.Mode() != 0o600 {
 		t.Errorf("what the link led to says %q, with mode %v", got, info.Mode())
 	}
 }

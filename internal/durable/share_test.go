@@ -21,7 +21,7 @@ const sharedGID = 4243
 func sharable(t *testing.T) (*durable.Dir, string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		needRoot(t, syscall.EPERM)
+		fixture.RequireMount(t, syscall.EPERM)
 	}
 	return open(t)
 }
@@ -98,7 +98,7 @@ func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
 			if what == "a hard link" && errors.Is(err, unix.EXDEV) {
 				continue
 			}
-			needRoot(t, err) // to mount, or to make a device
+			fixture.RequireMount(t, err) // to mount, or to make a device
 		}
 		mode, _, gid := ownership(t, at)
 		changed := false

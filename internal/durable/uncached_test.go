@@ -3,7 +3,6 @@ package durable_test
 import (
 	"bytes"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -20,7 +19,7 @@ func TestUncachedReadsEveryByte(t *testing.T) {
 	for where, path := range map[string]string{"disk": t.TempDir(), "memory": memory(t)} {
 		d := openAt(t, path)
 		for _, size := range sizes {
-			want := noise(size)
+			want := fixture.Noise(size, byte(size))
 			fixture.Must(t, os.WriteFile(filepath.Join(path, "f"), want, 0o600))
 			f, err := d.OpenUncached("f")
 			fixture.Must(t, err)
@@ -39,7 +38,7 @@ func TestUncachedReadsEveryByte(t *testing.T) {
 
 func TestUncachedReadsInSmallSteps(t *testing.T) {
 	d, path := open(t)
-	want := noise(1<<20 + 9999)
+	want := fixture.Noise(1<<20+9999, 1)
 	fixture.Must(t, os.WriteFile(filepath.Join(path, "f"), want, 0o600))
 	f, err := d.OpenUncached("f")
 	fixture.Must(t, err)
@@ -66,7 +65,7 @@ func TestUncachedSeesTheDisk(t *testing.T) {
 	if at < 0 {
 		t.Fatal("the file is not in the image")
 	}
-	if got := read(t, filepath.Join(mount, "f")); got != string(content) {
+	if got := fixture.ReadFile(t, filepath.Join(mount, "f")); got != string(content) {
 		t.Fatal("the file was not written")
 	}
 	img, err := os.OpenFile(image, os.O_WRONLY, 0)
@@ -93,10 +92,4 @@ func memory(tb testing.TB) string {
 	}
 	tb.Cleanup(func() { os.RemoveAll(path) })
 	return path
-}
-
-func noise(n int) []byte {
-	b := make([]byte, n)
-	rand.NewChaCha8([32]byte{byte(n)}).Read(b)
-	return b
 }

@@ -20,7 +20,7 @@ func TestLargeFileLeavesThePageCache(t *testing.T) {
 	path := ext4(t, t.TempDir(), 128<<20)
 	d := openAt(t, path)
 	f := create(t, d, "f", "")
-	part := noise(1<<20 + 1)
+	part := fixture.Noise(1<<20+1, 1)
 	var want bytes.Buffer
 	for want.Len() < size {
 		want.Write(part)
@@ -61,12 +61,12 @@ func cached(tb testing.TB, path string) int64 {
 // TestFaultOfTheDiskIsNotForgotten: the kernel tells of it once, while the file
 // grows, and gives success to the syncs that follow.
 func TestFaultOfTheDiskIsNotForgotten(t *testing.T) {
-	backing := tmpfs(t, "size=100m")
+	backing := fixture.MountTmpfs(t, "size=100m")
 	path := ext4(t, backing, 100<<20)
 	d := openAt(t, path)
 	f := create(t, d, "f", "")
 	fill(t, filepath.Join(backing, "filler"))
-	part := noise(1 << 20)
+	part := fixture.Noise(1<<20, 0)
 	var err error
 	for n := 0; n < 80 && err == nil; n++ {
 		_, err = f.Write(part)

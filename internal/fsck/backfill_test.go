@@ -178,7 +178,7 @@ func TestBackfillMendsATornTailFirst(t *testing.T) {
 }
 
 func TestBackfillInBatchesIsTheSame(t *testing.T) {
-	l := newLab(t, memoryDir(t))
+	l := newLab(t, fixture.MemoryDir(t))
 	const hosts, each = 3, 7
 	for h := range hosts {
 		for i := range each {
@@ -206,7 +206,7 @@ func appendRows(tb testing.TB, dir string, rows ...index.Row) {
 }
 
 func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
-	l := newLab(t, memoryDir(t))
+	l := newLab(t, fixture.MemoryDir(t))
 	archives := map[string][]byte{}
 	for i := range 30 {
 		name := fmt.Sprintf("ep-%02d", i)
@@ -282,7 +282,7 @@ func TestBackfillSeesRowsInPlaceOfGarbage(t *testing.T) {
 }
 
 func TestInterruptedBackfillKeepsWhatItWrote(t *testing.T) {
-	l := newLab(t, memoryDir(t))
+	l := newLab(t, fixture.MemoryDir(t))
 	b := l.pack("ep", "a")
 	for i := range 300 {
 		l.copyIn(fmt.Sprintf("lab-01/ep-%03d.tar.zst", i), b)
@@ -390,7 +390,7 @@ func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 50 MB")
 	}
-	l := newLab(t, memoryDir(t))
+	l := newLab(t, fixture.MemoryDir(t))
 	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	var b []byte
 	for i := range 200_000 {

@@ -26,18 +26,6 @@ const indexName = "index.jsonl"
 
 var arrival = time.Date(2026, 1, 2, 15, 4, 5, 123456000, time.UTC)
 
-// memoryDir returns a directory that is quick to sync, for tests of bytes and
-// not of disks.
-func memoryDir(tb testing.TB) string {
-	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "index")
-	if err != nil {
-		return tb.TempDir()
-	}
-	tb.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 func openDir(tb testing.TB, path string) *durable.Dir {
 	tb.Helper()
 	d, err := durable.Open(path)

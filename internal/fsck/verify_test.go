@@ -40,7 +40,7 @@ func deep(o *fsck.Options) { o.Deep = true }
 
 // good returns a lab with n episodes and their rows.
 func good(t *testing.T, n int) (*lab, []index.Row) {
-	l := newLab(t, memoryDir(t))
+	l := newLab(t, fixture.MemoryDir(t))
 	var rows []index.Row
 	for i := range n {
 		name := episode.Name(fmt.Sprint("ep-", i))

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
@@ -49,7 +50,7 @@ func writer(dir string) {
 }
 
 func TestKilledWritersLoseNoAcknowledgedRow(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	told := map[episode.Name]bool{}
 	var mu sync.Mutex
 	for range 5 {

@@ -173,7 +173,7 @@ func TestTimeDoesNotGoBackwards(t *testing.T) {
 		"a wrong clock once": {-300 * 24 * time.Hour, -300 * 24 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := memoryDir(t)
+			dir := fixture.MemoryDir(t)
 			l := openLog(t, dir)
 			_, err := l.Append(t.Context(), row(0))
 			fixture.Must(t, err)
@@ -194,7 +194,7 @@ func TestTimeDoesNotGoBackwards(t *testing.T) {
 }
 
 func TestBackfilledRowsDoNotSetTheClock(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	old, copied := row(0), row(1)
 	copied.Backfilled = true
 	copied.ReceivedAt = arrival.Add(time.Hour) // a copy's mtime, not our clock
@@ -213,7 +213,7 @@ func TestBackfilledRowsDoNotSetTheClock(t *testing.T) {
 }
 
 func TestTwoLogsShareAFile(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	const n = 100
 	var g sync.WaitGroup
 	for i, l := range []*index.Log{openLog(t, dir), openLog(t, dir)} {
@@ -241,7 +241,7 @@ func TestTwoLogsShareAFile(t *testing.T) {
 }
 
 func TestAppendMendsWhatAnotherProcessTore(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	l := openLog(t, dir)
 	_, err := l.Append(t.Context(), row(0))
 	fixture.Must(t, err)
@@ -261,7 +261,7 @@ func TestAppendMendsWhatAnotherProcessTore(t *testing.T) {
 }
 
 func TestFindReturnsTheLastRowOfAKey(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	l := openLog(t, dir)
 	for i := range 20 {
 		_, err := l.Append(t.Context(), row(i))
@@ -293,7 +293,7 @@ func TestFindReturnsTheLastRowOfAKey(t *testing.T) {
 // Find walks blocks from behind: every row must be found wherever the borders
 // of the blocks fall.
 func TestFindSeesEveryRowAcrossBlocks(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	const n = 2000 // some seven blocks
 	var b []byte
 	for i := range n {

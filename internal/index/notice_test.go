@@ -29,7 +29,7 @@ func TestLastRowGetsItsNewline(t *testing.T) {
 		"behind a bad one": append([]byte("garbage\n"), bytes.TrimSuffix(lines(row(0)), []byte("\n"))...),
 		"a newer schema's": append(lines(row(0)), newer...),
 	} {
-		dir := memoryDir(t)
+		dir := fixture.MemoryDir(t)
 		path := filepath.Join(dir, indexName)
 		fixture.Must(t, os.WriteFile(path, b, 0o644))
 		_, said := noticed(t, dir)
@@ -45,7 +45,7 @@ func TestLastRowGetsItsNewline(t *testing.T) {
 }
 
 func TestEveryCutNamesTheSavedFile(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), append(lines(row(0)), "half a row"...), 0o644))
 	_, said := noticed(t, dir)
 	if len(*said) != 1 || (*said)[0].Kind != index.TailCut || (*said)[0].Bytes != 10 {
@@ -62,7 +62,7 @@ func TestEveryCutNamesTheSavedFile(t *testing.T) {
 
 // An index that somebody truncates under the receiver, as copytruncate of logrotate does.
 func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	path := filepath.Join(dir, indexName)
 	l, said := noticed(t, dir)
 	for n := range 3 {
@@ -87,7 +87,7 @@ func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 
 // TestTruncationIsNoticedByAQuestion: hosts ask before they send.
 func TestTruncationIsNoticedByAQuestion(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	said := make(chan index.Notice, 10)
 	l, err := index.Open(openDir(t, dir), indexName, func(n index.Notice) { said <- n })
 	fixture.Must(t, err)

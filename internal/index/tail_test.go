@@ -15,7 +15,7 @@ import (
 // opened writes b as an index, opens it, and returns what it is then.
 func opened(tb testing.TB, b []byte) (after []byte, saved []string, err error) {
 	tb.Helper()
-	dir := memoryDir(tb)
+	dir := fixture.MemoryDir(tb)
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, indexName)
 	fixture.Must(tb, os.WriteFile(path, b, 0o644))
@@ -101,7 +101,7 @@ func TestOpenAsksBeforeALargeCut(t *testing.T) {
 }
 
 func TestUnfinishedSaveIsNoObstacle(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	fixture.Must(t, os.WriteFile(filepath.Join(dir, ".index.torn-tmp"), []byte("half"), 0o644))
 	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), []byte("torn"), 0o644))
 	openLog(t, dir)
@@ -111,7 +111,7 @@ func TestUnfinishedSaveIsNoObstacle(t *testing.T) {
 }
 
 func TestTailIsNotCutUnlessSaved(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	fixture.Must(t, os.Mkdir(filepath.Join(dir, ".index.torn-tmp"), 0o755)) // in the way
 	path := filepath.Join(dir, indexName)
 	fixture.Must(t, os.WriteFile(path, []byte("torn"), 0o644))
@@ -142,7 +142,7 @@ func TestMillionRowsCostNothingAtStart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 200 MB")
 	}
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	const n = 1_000_000
 	f, err := os.Create(filepath.Join(dir, indexName))
 	fixture.Must(t, err)
@@ -169,7 +169,7 @@ func TestMillionRowsCostNothingAtStart(t *testing.T) {
 }
 
 func TestRefusalReadsTheTailOnly(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	path := filepath.Join(dir, indexName)
 	fixture.Must(t, os.WriteFile(path, lines(row(0)), 0o644))
 	fixture.Must(t, os.Truncate(path, 1<<30))

@@ -270,7 +270,7 @@ func (d *doors) occupy(t *testing.T) (release func()) {
 	arrived, open := make(chan struct{}, 2), make(chan struct{})
 	done := make(chan error, 2)
 	for i := range 2 {
-		content := noise(1000, byte(i))
+		content := fixture.Noise(1000, byte(i))
 		u := uploadOf(key(string(victim), fmt.Sprint("occupied-", i)), content)
 		go func() {
 			_, err := d.r.Put(context.WithoutCancel(t.Context()), u, &gated{content, arrived, open})
@@ -494,7 +494,7 @@ func testWithdrawal(t *testing.T, door, how, kind string) {
 	u := kinds[kind](t, d, v)
 	rows := d.rows()
 	other := d.visitor(witness, door, 24*time.Hour)
-	content := noise(1000, 9)
+	content := fixture.Noise(1000, 9)
 	body, last := io.Pipe()
 	untouched := other.send(other.put("other", content, body))
 	last.Write(content[:999])

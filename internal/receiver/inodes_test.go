@@ -16,7 +16,7 @@ import (
 
 // fewInodes is a disk with 400 inodes, of which an eighth stay free.
 func fewInodes(t *testing.T) func(*receiver.Config) {
-	disk := tmpfs(t, "size=64m,nr_inodes=400")
+	disk := fixture.MountTmpfs(t, "size=64m,nr_inodes=400")
 	return func(c *receiver.Config) { c.DataDir = config.Path(disk) }
 }
 
@@ -49,7 +49,7 @@ func TestUploadsLeaveInodes(t *testing.T) {
 	var refused *wire.Problem
 	stored := 0
 	for i := range 400 {
-		k, content := key(fmt.Sprint("h", i%3), fmt.Sprint("e", i)), noise(10, byte(i))
+		k, content := key(fmt.Sprint("h", i%3), fmt.Sprint("e", i)), fixture.Noise(10, byte(i))
 		r, err := l.put(k, content)
 		if err == nil && r.Status == wire.Stored {
 			stored++
@@ -74,19 +74,19 @@ func TestUploadsLeaveInodes(t *testing.T) {
 // TestReceiverStartsWithoutAFreeInode and says what is missing. What it has it serves.
 func TestReceiverStartsWithoutAFreeInode(t *testing.T) {
 	l := newLab(t, fewInodes(t))
-	l.takes(key("h", "1"), noise(10, 1), wire.Stored)
+	l.takes(key("h", "1"), fixture.Noise(10, 1), wire.Stored)
 	var remove func()
 	l.restart(func() { remove = l.takeInodes() })
 	if free := l.freeInodes(); free != 0 {
 		t.Fatalf("%d inodes are free", free)
 	}
-	l.takes(key("h", "1"), noise(10, 1), wire.AlreadyPresent)
-	l.refuses(key("h", "2"), noise(10, 2), wire.Full)
+	l.takes(key("h", "1"), fixture.Noise(10, 1), wire.AlreadyPresent)
+	l.refuses(key("h", "2"), fixture.Noise(10, 2), wire.Full)
 	st, err := receiver.Inspect(l.cfg, time.Now())
 	if err != nil || st.FreeInodes == nil || *st.FreeInodes != 0 || st.MinFreeInodes != 50 || len(st.Problems) != 1 {
 		t.Errorf("status says %+v, %v", st, err)
 	}
 	remove()
-	l.takes(key("h", "2"), noise(10, 2), wire.Stored)
+	l.takes(key("h", "2"), fixture.Noise(10, 2), wire.Stored)
 	l.whole(2)
 }

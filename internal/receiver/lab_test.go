@@ -8,12 +8,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -42,7 +40,7 @@ type lab struct {
 // newLab opens a receiver on a data directory, which change may replace.
 func newLab(tb testing.TB, change func(*receiver.Config)) *lab {
 	tb.Helper()
-	l := &lab{TB: tb, pki: tb.TempDir(), data: memory(tb)}
+	l := &lab{TB: tb, pki: tb.TempDir(), data: fixture.MemoryDir(tb)}
 	fixture.Must(tb, pki.InitCA(l.pki, pki.InitOptions{Names: []string{"127.0.0.1"}}))
 	l.cfg = receiver.DefaultConfig()
 	l.cfg.MinFree = 0
@@ -87,39 +85,6 @@ func (l *lab) restart(meanwhile func()) {
 	l.start()
 }
 
-// memory returns a directory that is quick to sync, for tests of laws and not
-// of disks.
-func memory(tb testing.TB) string {
-	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "receiver")
-	if err != nil {
-		return tb.TempDir()
-	}
-	tb.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
-// tmpfs mounts a small file system.
-func tmpfs(tb testing.TB, options string) string {
-	tb.Helper()
-	path := tb.TempDir()
-	needRoot(tb, syscall.Mount("tmpfs", path, "tmpfs", 0, options))
-	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
-	return path
-}
-
-// needRoot skips a test that mounts, and fails it where CI promised that it runs.
-func needRoot(tb testing.TB, err error) {
-	tb.Helper()
-	if err == nil {
-		return
-	}
-	if os.Getuid() == 0 && os.Getenv("CI") != "" {
-		tb.Fatalf("this test must not be skipped under CI: %v", err)
-	}
-	tb.Skipf("needs root and mounts: %v", err)
-}
-
 func key(host, name string) episode.Key {
 	return episode.Key{Host: episode.Name(host), Name: episode.Name(name)}
 }
@@ -128,19 +93,13 @@ func uploadOf(k episode.Key, content []byte) wire.Upload {
 	return wire.Upload{Key: k, Digest: sha256.Sum256(content), Size: int64(len(content))}
 }
 
-func noise(n int, seed byte) []byte {
-	b := make([]byte, n)
-	rand.NewChaCha8([32]byte{seed}).Read(b)
-	return b
-}
-
 // packed returns an archive of n bytes of noise.
 func packed(n int, seed byte) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	err := w.WriteHeader(&tar.Header{Name: "noise", Mode: 0o644, Size: int64(n)})
 	if err == nil {
-		_, err = w.Write(noise(n, seed))
+		_, err = w.Write(fixture.Noise(n, seed))
 	}
 	enc, zerr := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err := errors.Join(err, w.Close(), zerr); err != nil {

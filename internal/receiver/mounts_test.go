@@ -23,18 +23,18 @@ import (
 func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 	for _, of := range []string{"episodes", "staging"} {
 		l := newLab(t, nil)
-		l.takes(key("lab-01", "a"), noise(1000, 1), wire.Stored)
-		u := uploadOf(key("lab-01", "b"), noise(1000, 2))
-		before := l.announces(uploadOf(key("lab-01", "c"), noise(1000, 3)), 0)
+		l.takes(key("lab-01", "a"), fixture.Noise(1000, 1), wire.Stored)
+		u := uploadOf(key("lab-01", "b"), fixture.Noise(1000, 2))
+		before := l.announces(uploadOf(key("lab-01", "c"), fixture.Noise(1000, 3)), 0)
 		bind := func() {
 			path := l.dir(of, "lab-01")
-			needRoot(t, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
+			fixture.RequireMount(t, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
 			t.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 		}
 		later := readerFunc(func([]byte) (int, error) { bind(); return 0, io.EOF })
 		errs := map[string]error{}
 		if of == "episodes" { // what came is in staging already
-			_, errs["a mount meanwhile"] = l.r.Put(t.Context(), u, io.MultiReader(bytes.NewReader(noise(1000, 2)), later))
+			_, errs["a mount meanwhile"] = l.r.Put(t.Context(), u, io.MultiReader(bytes.NewReader(fixture.Noise(1000, 2)), later))
 		} else {
 			bind()
 		}
@@ -51,8 +51,8 @@ func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 				t.Errorf("%s of %s says %v (%s)", of, door, err, hint.For(err))
 			}
 		}
-		l.takes(key("lab-01", "a"), noise(1000, 1), wire.AlreadyPresent)
-		l.takes(key("lab-02", "a"), noise(1000, 1), wire.Stored)
+		l.takes(key("lab-01", "a"), fixture.Noise(1000, 1), wire.AlreadyPresent)
+		l.takes(key("lab-02", "a"), fixture.Noise(1000, 1), wire.Stored)
 	}
 }
 

@@ -49,7 +49,7 @@ func TestOpenUploadBecomesAnArchives(t *testing.T) {
 func TestOpenUploadOfAnotherArchiveIsFoundOut(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
-	l.opens(noise(1<<20, 8), 300_000)
+	l.opens(fixture.Noise(1<<20, 8), 300_000)
 	u := uploadOf(partKey, resumed)
 	_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
 	l.wantsCode("the last piece", err, wire.DigestMismatch)

@@ -44,7 +44,7 @@ func TestPartThatLiesIsDropped(t *testing.T) {
 		"half a state":       func(b []byte) []byte { return b[:state+20] },
 		"another state":      func(b []byte) []byte { b[state] ^= 1; return b },
 		"another version":    func(b []byte) []byte { b[0]++; return b },
-		"noise":              func(b []byte) []byte { return noise(len(b), 3) },
+		"noise":              func(b []byte) []byte { return fixture.Noise(len(b), 3) },
 		"more than the file": number(offset, 300_001),
 		"more than all":      number(offset, 1<<20+1),
 		"less than nothing":  number(offset, 1<<64-1),

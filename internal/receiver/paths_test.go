@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,15 +33,9 @@ func coverings(l *lab) map[string]func() {
 		"episodes moved":        func() { replace(l, filepath.Join(l.data, "episodes")) },
 		"staging moved":         func() { replace(l, filepath.Join(l.data, "staging")) },
 		"quarantine moved":      func() { replace(l, filepath.Join(l.data, "quarantine")) },
-		"a disk over data_dir":  func() { mountOver(l, l.data) },
-		"a disk over episodes":  func() { mountOver(l, filepath.Join(l.data, "episodes")) },
+		"a disk over data_dir":  func() { fixture.MountTmpfsAt(l, l.data, "") },
+		"a disk over episodes":  func() { fixture.MountTmpfsAt(l, filepath.Join(l.data, "episodes"), "") },
 	}
-}
-
-func mountOver(tb testing.TB, path string) {
-	tb.Helper()
-	needRoot(tb, syscall.Mount("tmpfs", path, "tmpfs", 0, ""))
-	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 }
 
 // whileMoving calls do with a lab for each covering of its store.
@@ -68,8 +61,8 @@ func (l *lab) wantsNoReceipt(got wire.Receipt, err error) {
 func TestNothingIsAcknowledgedIntoAMovedStore(t *testing.T) {
 	whileMoving(t, func(l *lab, move func()) {
 		move()
-		l.wantsNoReceipt(l.put(key("h", "e"), noise(100, 1)))
-		l.wantsNoReceipt(l.put(key("h", "e2"), noise(100, 2))) // nor the next
+		l.wantsNoReceipt(l.put(key("h", "e"), fixture.Noise(100, 1)))
+		l.wantsNoReceipt(l.put(key("h", "e2"), fixture.Noise(100, 2))) // nor the next
 	})
 }
 
@@ -77,7 +70,7 @@ func TestNothingIsAcknowledgedIntoAMovedStore(t *testing.T) {
 func TestStoreThatMovesUnderAnUpload(t *testing.T) {
 	whileMoving(t, func(l *lab, move func()) {
 		t := l.TB
-		k, content := key("h", "e"), noise(1<<20, 1)
+		k, content := key("h", "e"), fixture.Noise(1<<20, 1)
 		old, err := os.Open(l.data)
 		fixture.Must(t, err)
 		defer old.Close()
@@ -111,7 +104,7 @@ func TestStoreThatMovesBeforeTheAnswer(t *testing.T) {
 	whileMoving(t, func(l *lab, move func()) {
 		l.log = onStored{slog.DiscardHandler, move}
 		l.restart(func() {})
-		l.wantsNoReceipt(l.put(key("h", "e"), noise(100, 1)))
+		l.wantsNoReceipt(l.put(key("h", "e"), fixture.Noise(100, 1)))
 	})
 }
 
@@ -119,7 +112,7 @@ func TestStoreThatMovesBeforeTheAnswer(t *testing.T) {
 func TestNoAnswerOfAMovedStoreIsOne(t *testing.T) {
 	whileMoving(t, func(l *lab, move func()) {
 		t := l.TB
-		content := noise(100, 1)
+		content := fixture.Noise(100, 1)
 		l.takes(key("lab-01", "e"), content, wire.Stored)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

@@ -26,9 +26,9 @@ import (
 
 func TestConflictComesBeforeTheBody(t *testing.T) {
 	l := newLab(t, nil)
-	first := noise(1000, 1)
+	first := fixture.Noise(1000, 1)
 	l.takes(key("h", "e"), first, wire.Stored)
-	_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), noise(1000, 2)), untouched{t})
+	_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1000, 2)), untouched{t})
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok || p.Code != wire.Conflict || p.Stored != uploadOf(key("h", "e"), first).Digest {
 		t.Errorf("%v", err)
@@ -37,7 +37,7 @@ func TestConflictComesBeforeTheBody(t *testing.T) {
 	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), first), untouched{t}); err != nil {
 		t.Error(err)
 	}
-	l.takes(key("i", "e"), noise(1000, 2), wire.Stored)
+	l.takes(key("i", "e"), fixture.Noise(1000, 2), wire.Stored)
 	l.whole(2)
 }
 
@@ -51,7 +51,7 @@ func (u untouched) Read([]byte) (int, error) {
 
 func TestOtherBytesThanAnnouncedLeaveNothing(t *testing.T) {
 	l := newLab(t, nil)
-	content := noise(300_000, 1)
+	content := fixture.Noise(300_000, 1)
 	u := uploadOf(key("h", "e"), content)
 	broken := errors.New("the sender left")
 	for what, body := range map[string]io.Reader{
@@ -72,15 +72,15 @@ func TestOtherBytesThanAnnouncedLeaveNothing(t *testing.T) {
 func TestReceiptIsThatOfTheRow(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("h", "e")
-	u := uploadOf(k, noise(5000, 1))
+	u := uploadOf(k, fixture.Noise(5000, 1))
 	u.Skipped = 3
-	r, err := l.r.Put(t.Context(), u, bytes.NewReader(noise(5000, 1)))
+	r, err := l.r.Put(t.Context(), u, bytes.NewReader(fixture.Noise(5000, 1)))
 	fixture.Must(t, err)
 	row := l.row(k)
 	if !row.ReceivedAt.Equal(r.ReceivedAt.Truncate(time.Microsecond)) || row.SHA256 != u.Digest || row.Size != 5000 || row.Skipped != 3 || row.Backfilled {
 		t.Errorf("row %+v, receipt %+v", row, r)
 	}
-	again := l.takes(k, noise(5000, 1), wire.AlreadyPresent)
+	again := l.takes(k, fixture.Noise(5000, 1), wire.AlreadyPresent)
 	stat, err := l.r.Stat(t.Context(), k)
 	if err != nil || stat != again || again.ReceivedAt != r.ReceivedAt {
 		t.Errorf("first %+v\nagain %+v\nstat %+v, %v", r, again, stat, err)
@@ -93,7 +93,7 @@ func TestReceiptIsThatOfTheRow(t *testing.T) {
 func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.Uploads, c.Limits.UploadsPerHost = 3, 2 })
 	l.r.SetMaxWait(0)
-	content := noise(1000, 1)
+	content := fixture.Noise(1000, 1)
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	begin := func(host, name string) {
 		go func() {
@@ -122,18 +122,18 @@ func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 
 func TestTooLargeComesBeforeTheBody(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.ArchiveBytes = 1000 })
-	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), noise(1001, 1)), untouched{t}); !errors.Is(err, wire.TooLarge) {
+	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1001, 1)), untouched{t}); !errors.Is(err, wire.TooLarge) {
 		t.Errorf("%v", err)
 	}
-	l.takes(key("h", "e"), noise(1000, 1), wire.Stored)
+	l.takes(key("h", "e"), fixture.Noise(1000, 1), wire.Stored)
 }
 
 // TestUploadsTogetherStayAboveTheFloor: each alone has room.
 func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) {
-		c.DataDir, c.MinFree = configPath(tmpfs(t, "size=8m")), 2<<20
+		c.DataDir, c.MinFree = configPath(fixture.MountTmpfs(t, "size=8m")), 2<<20
 	})
-	big := noise(4<<20, 1)
+	big := fixture.Noise(4<<20, 1)
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
 		late := io.MultiReader(&gated{big[:1], arrived, open}, bytes.NewReader(big[1:])) // promised, and not written
@@ -148,7 +148,7 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	if s, err := l.r.Storage(t.Context(), "h"); err != nil || s.FreeBytes > 2<<20 || !s.Accepting {
 		t.Errorf("a ping tells %+v, %v", s, err)
 	}
-	l.takes(key("h", "3"), noise(1<<20, 3), wire.Stored) // a small one has room beside it
+	l.takes(key("h", "3"), fixture.Noise(1<<20, 3), wire.Stored) // a small one has room beside it
 	close(open)
 	fixture.Must(t, within(t, 10*time.Second, done, "the first upload"))
 	l.refuses(key("h", "2"), big, wire.Full)
@@ -161,8 +161,8 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 
 // TestPromisesAreGivenBack: uploads that fail must not eat the space.
 func TestPromisesAreGivenBack(t *testing.T) {
-	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(tmpfs(t, "size=8m")) })
-	big := noise(5<<20, 1)
+	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=8m")) })
+	big := fixture.Noise(5<<20, 1)
 	for n := range 10 {
 		_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), big), io.MultiReader(bytes.NewReader(big[:n<<18]), iotest.ErrReader(context.Canceled)))
 		if !errors.Is(err, context.Canceled) {
@@ -177,10 +177,10 @@ func TestPromisesAreGivenBack(t *testing.T) {
 func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 	for _, healing := range []string{"by the next attempt", "by the next start"} {
 		t.Run(healing, func(t *testing.T) {
-			l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(tmpfs(t, "size=1m")) })
-			l.takes(key("i", "other"), noise(10, 2), wire.Stored)
+			l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=1m")) })
+			l.takes(key("i", "other"), fixture.Noise(10, 2), wire.Stored)
 			grow(t, filepath.Join(l.data, datadir.IndexFile))
-			k, content := key("h", "e"), noise(10_000, 1)
+			k, content := key("h", "e"), fixture.Noise(10_000, 1)
 			filler := filepath.Join(l.data, "filler")
 			last := readFunc(func([]byte) (int, error) { fill(t, filler); return 0, io.EOF })
 			_, err := l.r.Put(t.Context(), uploadOf(k, content), io.MultiReader(bytes.NewReader(content), last))
@@ -193,7 +193,7 @@ func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 			}
 			l.refuses(k, content, wire.Full) // still no space: nothing is acknowledged
 			fixture.Must(t, os.Remove(filler))
-			later := l.takes(key("i", "later"), noise(10, 3), wire.Stored)
+			later := l.takes(key("i", "later"), fixture.Noise(10, 3), wire.Stored)
 			if healing == "by the next start" {
 				l.restart(func() {})
 				l.row(k)
@@ -249,14 +249,14 @@ func fill(tb testing.TB, path string) {
 func TestCopyByHandGetsItsRow(t *testing.T) {
 	for _, attributes := range []bool{false, true} {
 		l := newLab(t, nil)
-		content := noise(5000, 1)
+		content := fixture.Noise(5000, 1)
 		l.takes(key("h", "from"), content, wire.Stored)
 		k := key("h", "copy")
 		fixture.Must(t, os.WriteFile(l.stored(k), content, 0o640))
 		if attributes {
 			copyAttributes(t, l.stored(key("h", "from")), l.stored(k))
 		}
-		l.refuses(k, noise(5000, 2), wire.Conflict)
+		l.refuses(k, fixture.Noise(5000, 2), wire.Conflict)
 		l.takes(k, content, wire.AlreadyPresent)
 		l.takes(k, content, wire.AlreadyPresent)
 		if rows := l.rows(); len(rows) != 2 {
@@ -286,7 +286,7 @@ func TestArrivalNeverGoesBack(t *testing.T) {
 			row := index.Row{ReceivedAt: last, Host: "h", Episode: "future", SHA256: [32]byte{1}, Size: 1}
 			fixture.Must(t, os.WriteFile(filepath.Join(l.data, datadir.IndexFile), row.Append(nil), 0o640))
 		})
-		r := l.takes(key("h", "now"), noise(10, 1), wire.Stored)
+		r := l.takes(key("h", "now"), fixture.Noise(10, 1), wire.Stored)
 		if before := r.ReceivedAt.Before(last.Truncate(time.Microsecond)); before != back {
 			t.Errorf("%v ahead: the next row is of %v", ahead, r.ReceivedAt)
 		}
@@ -295,7 +295,7 @@ func TestArrivalNeverGoesBack(t *testing.T) {
 
 func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(100_000, 1)
+	k, content := key("h", "e"), fixture.Noise(100_000, 1)
 	l.takes(k, content, wire.Stored)
 	bad := bytes.Clone(content)
 	bad[77_777] ^= 1
@@ -304,8 +304,8 @@ func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 	_, err = f.WriteAt(bad, 0)
 	fixture.Must(t, err)
 	fixture.Must(t, f.Close())
-	l.refuses(k, noise(100_000, 2), wire.Conflict) // rot does not open the name to other bytes
-	l.takes(k, content, wire.Stored)               // not already-present: the copy is the new one
+	l.refuses(k, fixture.Noise(100_000, 2), wire.Conflict) // rot does not open the name to other bytes
+	l.takes(k, content, wire.Stored)                       // not already-present: the copy is the new one
 	got, err := os.ReadFile(l.stored(k))
 	fixture.Must(t, err)
 	if !bytes.Equal(got, content) {
@@ -334,7 +334,7 @@ func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 // the next upload's row still says that it supersedes it.
 func TestRepairIsToldAfterACrash(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(1000, 1)
+	k, content := key("h", "e"), fixture.Noise(1000, 1)
 	l.takes(k, content, wire.Stored)
 	l.restart(func() {
 		fixture.Must(t, os.MkdirAll(filepath.Join(l.data, "quarantine", "h"), 0o750))

@@ -42,7 +42,7 @@ func (l *lab) leftFor(host episode.Name) int64 {
 func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, holdsFiles(2<<20, 2<<20, 1<<20))
-		big := func(i byte) []byte { return noise(2<<20, i) }
+		big := func(i byte) []byte { return fixture.Noise(2<<20, i) }
 		l.takes(key("h", "1"), big(1), wire.Stored)
 		l.takes(key("h", "1"), big(1), wire.AlreadyPresent) // counts once
 		l.restart(func() {})
@@ -50,8 +50,8 @@ func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 		if p := l.refuses(key("h", "3"), big(3), wire.Full); p.RetryAfter <= 0 {
 			t.Errorf("no Retry-After: %v", p)
 		}
-		l.takes(key("h", "small"), noise(1<<20, 4), wire.Stored)
-		l.refuses(key("h", "tiny"), noise(1, 5), wire.Full)
+		l.takes(key("h", "small"), fixture.Noise(1<<20, 4), wire.Stored)
+		l.refuses(key("h", "tiny"), fixture.Noise(1, 5), wire.Full)
 		if left := l.leftFor("h"); left != 0 {
 			t.Errorf("%d bytes are left for who has all of his", left)
 		}
@@ -70,7 +70,7 @@ func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 // of others.
 func TestUploadsOnTheirWayAreInTheHostsPart(t *testing.T) {
 	l := newLab(t, holdsFiles(3<<20, 2<<20))
-	first := noise(3<<20, 1)
+	first := fixture.Noise(3<<20, 1)
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
 		late := io.MultiReader(&gated{first[:1], arrived, open}, bytes.NewReader(first[1:])) // promised, and not written
@@ -85,7 +85,7 @@ func TestUploadsOnTheirWayAreInTheHostsPart(t *testing.T) {
 	close(open)
 	fixture.Must(t, within(t, 10*time.Second, done, "the first upload"))
 
-	second := noise(2<<20, 2)
+	second := fixture.Noise(2<<20, 2)
 	cut := io.MultiReader(bytes.NewReader(second[:1<<20]), iotest.ErrReader(io.ErrUnexpectedEOF))
 	if _, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "2"), second), cut); err == nil || errors.Is(err, wire.Full) {
 		t.Fatalf("an upload that was cut: %v", err)

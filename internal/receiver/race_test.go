@@ -47,7 +47,7 @@ func (l *lab) race(contents [][]byte) []outcome {
 func TestRaceOfTheSameBytesStoresOnce(t *testing.T) {
 	// On a disk, where the winner takes a while from its name to its row.
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(t.TempDir()) })
-	content := noise(100_000, 1)
+	content := fixture.Noise(100_000, 1)
 	statuses := map[wire.Status]int{}
 	var times []time.Time
 	for _, o := range l.race([][]byte{content, content, content, content, content, content, content, content}) {
@@ -70,7 +70,7 @@ func TestRaceOfOtherBytesHasOneWinner(t *testing.T) {
 	l := newLab(t, nil)
 	var contents [][]byte
 	for n := range 8 {
-		contents = append(contents, noise(100_000, byte(n)))
+		contents = append(contents, fixture.Noise(100_000, byte(n)))
 	}
 	outcomes := l.race(contents)
 	row := l.row(key("h", "e"))
@@ -97,7 +97,7 @@ func TestRaceOfOtherBytesHasOneWinner(t *testing.T) {
 // Another one of the same bytes must wait for it, or both would write a row.
 func TestRowBelongsToOneUpload(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(1000, 1)
+	k, content := key("h", "e"), fixture.Noise(1000, 1)
 	f, err := os.OpenFile(filepath.Join(l.data, durable.LogLockName(datadir.IndexFile)), os.O_RDWR, 0)
 	fixture.Must(t, err)
 	defer f.Close()

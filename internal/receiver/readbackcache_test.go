@@ -36,13 +36,13 @@ func TestAHostHasOneArchiveReadAtATime(t *testing.T) {
 		l := newLab(t, nil)
 		keys := []episode.Key{key("a", "e1"), key("a", "e2"), key("a", "e3"), key("b", "e1")}
 		for i, k := range keys {
-			l.takes(k, noise(5000, byte(i)), wire.Stored)
+			l.takes(k, fixture.Noise(5000, byte(i)), wire.Stored)
 		}
 		begun, let := l.readsOfDisk()
 		answers := make(chan error, len(keys))
 		for i, k := range keys {
 			go func() {
-				u := uploadOf(k, noise(5000, byte(i)))
+				u := uploadOf(k, fixture.Noise(5000, byte(i)))
 				u.Resent = true
 				_, err := l.r.Put(t.Context(), u, untouched{t})
 				answers <- err
@@ -66,7 +66,7 @@ func TestAHostHasOneArchiveReadAtATime(t *testing.T) {
 // told; the time after that it is read again.
 func TestAnAnswerThatNobodyHearsIsKept(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(5000, 1)
+	k, content := key("h", "e"), fixture.Noise(5000, 1)
 	first := l.takes(k, content, wire.Stored)
 	begun, let := l.readsOfDisk()
 	impatient := func(after <-chan struct{}) chan error {
@@ -101,7 +101,7 @@ func TestAnAnswerThatNobodyHearsIsKept(t *testing.T) {
 // ago, for a sender that had gone by then.
 func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(5000, 1)
+	k, content := key("h", "e"), fixture.Noise(5000, 1)
 	begun, let := l.readsOfDisk()
 	close(let)
 	l.leaves(k, content)
@@ -110,7 +110,7 @@ func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
 		t.Errorf("%d readings", len(begun))
 	}
 	// What is kept is for these bytes alone.
-	if _, err := l.put(k, noise(5000, 2)); !errors.Is(err, wire.Conflict) {
+	if _, err := l.put(k, fixture.Noise(5000, 2)); !errors.Is(err, wire.Conflict) {
 		t.Errorf("other bytes: %v", err)
 	}
 }
@@ -118,7 +118,7 @@ func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
 // TestWhoResendsIsNotToldWhatWasKept: the host has learnt that the copy is damaged.
 func TestWhoResendsIsNotToldWhatWasKept(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(5000, 1)
+	k, content := key("h", "e"), fixture.Noise(5000, 1)
 	begun, let := l.readsOfDisk()
 	close(let)
 	l.leaves(k, content)
@@ -136,7 +136,7 @@ func TestAnswersAreKeptForEachHost(t *testing.T) {
 	l := newLab(t, nil)
 	begun, let := l.readsOfDisk()
 	close(let)
-	content := noise(100, 1)
+	content := fixture.Noise(100, 1)
 	l.leaves(key("other", "e"), content)
 	const n = receiver.MaxCachedReadbacks + 1
 	for i := range n {
@@ -157,7 +157,7 @@ func TestAnswersAreKeptForEachHost(t *testing.T) {
 // TestReadingEndsWithTheReceiver, and its sender is told to come again.
 func TestReadingEndsWithTheReceiver(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(5000, 1)
+	k, content := key("h", "e"), fixture.Noise(5000, 1)
 	l.takes(k, content, wire.Stored)
 	begun, let := l.readsOfDisk()
 	told := make(chan error, 1)

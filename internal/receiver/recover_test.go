@@ -26,7 +26,7 @@ func configPath(path string) config.Path { return config.Path(path) }
 // TestEveryCrashPointIsMended lays down what a crash leaves after each step of
 // an upload, starts, and sends the episode again.
 func TestEveryCrashPointIsMended(t *testing.T) {
-	k, content := key("h", "e"), noise(200_000, 1)
+	k, content := key("h", "e"), fixture.Noise(200_000, 1)
 	for _, c := range []struct {
 		what string
 		lay  func(l *lab)
@@ -59,7 +59,7 @@ func TestEveryCrashPointIsMended(t *testing.T) {
 			fixture.Must(l, os.Truncate(l.stored(k), 100_000))
 		}, 0, wire.Stored},
 		{"beside what is stored", func(l *lab) {
-			fixture.Must(l, os.WriteFile(l.staged(k), noise(100, 2), 0o640))
+			fixture.Must(l, os.WriteFile(l.staged(k), fixture.Noise(100, 2), 0o640))
 		}, 1, wire.AlreadyPresent},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -103,8 +103,8 @@ func TestStraysDoNotStopTheStart(t *testing.T) {
 		fixture.Must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "linked")))
 		fixture.Must(t, os.WriteFile(filepath.Join(l.data, "staging", "file"), nil, 0o600))
 	})
-	l.takes(key("h", "e"), noise(10, 1), wire.Stored)
-	if r, err := l.put(key("linked", "e"), noise(10, 1)); err == nil {
+	l.takes(key("h", "e"), fixture.Noise(10, 1), wire.Stored)
+	if r, err := l.put(key("linked", "e"), fixture.Noise(10, 1)); err == nil {
 		t.Errorf("%+v", r)
 	}
 	if names, _ := os.ReadDir(outside); len(names) != 0 {
@@ -119,15 +119,15 @@ func TestMillionRowsCostNothing(t *testing.T) {
 		t.Skip("writes 200 MB")
 	}
 	l := newLab(t, nil)
-	l.takes(key("h", "before"), noise(10, 1), wire.Stored)
+	l.takes(key("h", "before"), fixture.Noise(10, 1), wire.Stored)
 	l.stop()
 	size := millionRows(t, filepath.Join(l.data, datadir.IndexFile))
 	heap, read := heapInUse(), bytesRead(t)
 	l.start()
-	l.takes(key("h", "new"), noise(10, 2), wire.Stored)
-	l.takes(key("h", "new"), noise(10, 2), wire.AlreadyPresent)
-	l.refuses(key("h", "new"), noise(10, 3), wire.Conflict)
-	l.takes(key("h", "before"), noise(10, 1), wire.AlreadyPresent)
+	l.takes(key("h", "new"), fixture.Noise(10, 2), wire.Stored)
+	l.takes(key("h", "new"), fixture.Noise(10, 2), wire.AlreadyPresent)
+	l.refuses(key("h", "new"), fixture.Noise(10, 3), wire.Conflict)
+	l.takes(key("h", "before"), fixture.Noise(10, 1), wire.AlreadyPresent)
 	if _, err := l.r.Stat(t.Context(), key("h", "before")); err != nil {
 		t.Error(err)
 	}

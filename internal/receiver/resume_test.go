@@ -74,7 +74,7 @@ func (l *lab) wantsCode(what string, err error, code wire.Code) *wire.Problem {
 }
 
 var (
-	resumed = noise(1<<20, 7)
+	resumed = fixture.Noise(1<<20, 7)
 	partKey = key("lab-01", "part")
 )
 
@@ -447,7 +447,7 @@ func TestArchiveThatCameAnotherWayEndsTheUpload(t *testing.T) {
 	l.cuts(left, resumed, 1000)
 	l.cuts(conflicting, resumed, 1000)
 	l.takes(partKey, resumed, wire.Stored)
-	l.takes(other.Key, noise(10, 1), wire.Stored)
+	l.takes(other.Key, fixture.Noise(10, 1), wire.Stored)
 	r, _, err := l.piece(left, resumed, 1000, len(resumed), true)
 	if err != nil || r.Status != wire.AlreadyPresent {
 		t.Errorf("%+v, %v", r, err)

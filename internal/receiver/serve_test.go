@@ -39,7 +39,7 @@ func TestOverTheWire(t *testing.T) {
 	if after := l.tree(); after != before {
 		t.Errorf("a ping made\n%s of\n%s", after, before)
 	}
-	content := noise(1<<20, 1)
+	content := fixture.Noise(1<<20, 1)
 	for _, want := range []wire.Status{wire.Stored, wire.AlreadyPresent} {
 		r, err := c.Put(t.Context(), uploadOf(key("lab-01", "e"), content), bytes.NewReader(content))
 		if fixture.Must(t, err); r.Status != want {
@@ -99,7 +99,7 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	addr, served := l.listen(ctx)
 	c := l.client(addr, "lab-01")
-	content := noise(500_000, 1)
+	content := fixture.Noise(500_000, 1)
 	short, long := hold(content), hold(content)
 	answers := map[*held]chan error{}
 	for h, name := range map[*held]string{short: "short", long: "long"} {
@@ -148,7 +148,7 @@ func TestFaultEndsTheReceiver(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(data) })
 	addr, served := l.listen(t.Context())
 	c := l.client(addr, "lab-01")
-	content := noise(500_000, 1)
+	content := fixture.Noise(500_000, 1)
 	_, err := c.Put(t.Context(), uploadOf(key("lab-01", "good"), content), bytes.NewReader(content))
 	fixture.Must(t, err)
 	h, answer := hold(content), make(chan error, 1)
@@ -169,7 +169,7 @@ func TestFaultEndsTheReceiver(t *testing.T) {
 		t.Error("no error")
 	}
 	for _, name := range []string{"good", "new"} { // whatever comes now
-		if r, err := l.put(key("lab-01", name), noise(10, 9)); err == nil {
+		if r, err := l.put(key("lab-01", name), fixture.Noise(10, 9)); err == nil {
 			t.Errorf("%s is acknowledged after a fault: %+v", name, r)
 		}
 	}
@@ -181,9 +181,9 @@ func TestReadOnlyDiskEndsTheReceiver(t *testing.T) {
 	data := ext4(t)
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(data) })
 	_, served := l.listen(t.Context())
-	l.takes(key("h", "e"), noise(10, 1), wire.Stored)
+	l.takes(key("h", "e"), fixture.Noise(10, 1), wire.Stored)
 	fixture.Must(t, os.WriteFile("/sys/fs/ext4/"+device(t, data)+"/trigger_fs_error", []byte("1"), 0))
-	if r, err := l.put(key("h", "f"), noise(10, 1)); err == nil {
+	if r, err := l.put(key("h", "f"), fixture.Noise(10, 1)); err == nil {
 		t.Errorf("acknowledged: %+v", r)
 	}
 	if err := within(t, 10*time.Second, served, "the end"); !errors.Is(err, durable.ErrFault) {
@@ -195,13 +195,13 @@ func TestReadOnlyDiskEndsTheReceiver(t *testing.T) {
 func ext4(tb testing.TB) string {
 	tb.Helper()
 	if os.Getuid() != 0 {
-		needRoot(tb, syscall.EPERM)
+		fixture.RequireMount(tb, syscall.EPERM)
 	}
 	image, path := filepath.Join(tb.TempDir(), "ext4.img"), tb.TempDir()
 	fixture.Must(tb, os.WriteFile(image, nil, 0o600))
 	fixture.Must(tb, os.Truncate(image, 64<<20))
-	needRoot(tb, exec.Command("mkfs.ext4", "-q", "-F", "-J", "size=4", image).Run())
-	needRoot(tb, exec.Command("timeout", "60", "mount", "-o", "loop,errors=remount-ro", image, path).Run())
+	fixture.RequireMount(tb, exec.Command("mkfs.ext4", "-q", "-F", "-J", "size=4", image).Run())
+	fixture.RequireMount(tb, exec.Command("timeout", "60", "mount", "-o", "loop,errors=remount-ro", image, path).Run())
 	tb.Cleanup(func() { exec.Command("umount", "-l", path).Run() })
 	return path
 }
@@ -222,5 +222,5 @@ func pullOut(tb testing.TB, path string) {
 	defer f.Close()
 	const goingDown = 0x8004587d // EXT4_IOC_SHUTDOWN
 	const noFlush = 2
-	needRoot(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
+	fixture.RequireMount(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
 }

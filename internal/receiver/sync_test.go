@@ -36,7 +36,7 @@ func child(path string) error {
 	if err != nil {
 		return err
 	}
-	content := noise(1000, 1)
+	content := fixture.Noise(1000, 1)
 	_, err = r.Put(context.Background(), uploadOf(key("h", "e"), content), bytes.NewReader(content))
 	return err
 }
@@ -50,7 +50,7 @@ func TestFailedSyncOfTheNameLeavesTheDebt(t *testing.T) {
 		t.Skip("needs strace")
 	}
 	l := newLab(t, nil)
-	l.takes(key("h", "first"), noise(10, 2), wire.Stored)
+	l.takes(key("h", "first"), fixture.Noise(10, 2), wire.Stored)
 	l.restart(func() {
 		config := filepath.Join(l.pki, "receiver.toml")
 		fixture.Must(t, os.WriteFile(config, fmt.Appendf(nil,
@@ -68,6 +68,6 @@ func TestFailedSyncOfTheNameLeavesTheDebt(t *testing.T) {
 			t.Skip("the name does not stand")
 		}
 	})
-	l.takes(key("h", "e"), noise(1000, 1), wire.AlreadyPresent)
+	l.takes(key("h", "e"), fixture.Noise(1000, 1), wire.AlreadyPresent)
 	l.whole(2)
 }

@@ -244,9 +244,9 @@ func TestOneHostsFindingsDoNotHideAnothers(t *testing.T) {
 		l.log = slog.NewTextHandler(&log, nil)
 		l.restart(func() {})
 		for i := range 30 {
-			l.takes(key("a-noisy", fmt.Sprintf("run-%02d", i)), noise(10, byte(i)), wire.Stored)
+			l.takes(key("a-noisy", fmt.Sprintf("run-%02d", i)), fixture.Noise(10, byte(i)), wire.Stored)
 		}
-		l.takes(key("b-quiet", "run-1"), noise(10, 1), wire.Stored)
+		l.takes(key("b-quiet", "run-1"), fixture.Noise(10, 1), wire.Stored)
 		log.Reset()
 		stop := l.scrubbing()
 		time.Sleep(10 * time.Minute)

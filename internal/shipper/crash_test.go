@@ -23,7 +23,7 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 			go func() {
 				tick := time.NewTicker(time.Millisecond)
 				defer tick.Stop()
-				for !exists(l.at("outbox", "run-00000.tar.zst.partial")) {
+				for !fixture.Exists(l.at("outbox", "run-00000.tar.zst.partial")) {
 					select {
 					case <-tick.C:
 					case <-l.Context().Done(): // it was packed between two looks
@@ -32,7 +32,7 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 				}
 				cancel()
 			}()
-			l.noise(l.at("episodes", "run-00000", "capture.pcap"), 32<<20)
+			fixture.WriteFile(l, l.at("episodes", "run-00000", "capture.pcap"), string(fixture.Noise(32<<20, 1)))
 		},
 		"when one is packed": func(l *lab, cancel func()) { l.logs.on = onMessage("packed", 1, cancel) },
 		"when more are":      func(l *lab, cancel func()) { l.logs.on = onMessage("packed", 6, cancel) },
@@ -75,7 +75,7 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 				l.set(nil, nil, nil)
 				left := 12 - len(l.files("shipped"))
 				for _, e := range l.files("outbox") { // retired, and not dropped
-					if n, _, _ := cutName(e); exists(l.at("shipped", n)) {
+					if n, _, _ := cutName(e); fixture.Exists(l.at("shipped", n)) {
 						left++
 					}
 				}
@@ -137,8 +137,8 @@ func TestAnOrphanIsSentAgainAndDropped(t *testing.T) {
 func TestAStartSweepsPartials(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.write(l.at("outbox", "run-1.tar.zst.partial"), "left by a crash")
-	l.write(l.at("outbox", "gone.tar.zst.partial"), "left by a crash")
+	fixture.WriteFile(l, l.at("outbox", "run-1.tar.zst.partial"), "left by a crash")
+	fixture.WriteFile(l, l.at("outbox", "gone.tar.zst.partial"), "left by a crash")
 	fixture.Must(l, l.open().Close())
 	l.wantFiles("outbox")
 	l.wantOnce(tallyOf(1))
@@ -148,7 +148,7 @@ func TestAStartSweepsPartials(t *testing.T) {
 func TestANameThatWasShippedBeforeGetsASuffix(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.write(l.at("shipped", "run-1", "telemetry.jsonl"), "of a former run")
+	fixture.WriteFile(l, l.at("shipped", "run-1", "telemetry.jsonl"), "of a former run")
 	delete(l.made, "run-1")
 	l.wantOnce(tallyOf(1))
 	l.wantFiles("shipped", "run-1", "run-1~2")

@@ -59,7 +59,7 @@ var changes = map[string]func(l *lab, at string){
 		fixture.Must(l, os.WriteFile(path, []byte(strings.Repeat("y", int(info.Size()))), 0o644))
 		fixture.Must(l, os.Chtimes(path, info.ModTime(), info.ModTime()))
 	},
-	"added":      func(l *lab, at string) { l.write(filepath.Join(at, "analysis.txt"), "a week of work") },
+	"added":      func(l *lab, at string) { fixture.WriteFile(l, filepath.Join(at, "analysis.txt"), "a week of work") },
 	"added, dir": func(l *lab, at string) { fixture.Must(l, os.Mkdir(filepath.Join(at, "plots"), 0o755)) },
 	"removed":    func(l *lab, at string) { fixture.Must(l, os.Remove(filepath.Join(at, "telemetry.jsonl"))) },
 	"renamed": func(l *lab, at string) {
@@ -67,7 +67,7 @@ var changes = map[string]func(l *lab, at string){
 	},
 	"linked": func(l *lab, at string) { fixture.Must(l, os.Symlink("meta.json", filepath.Join(at, "meta-2.json"))) },
 	"a FIFO": func(l *lab, at string) { fixture.Must(l, unix.Mkfifo(filepath.Join(at, "pipe"), 0o644)) },
-	"marker": func(l *lab, at string) { l.write(filepath.Join(at, episode.Marker), "notes") },
+	"marker": func(l *lab, at string) { fixture.WriteFile(l, filepath.Join(at, episode.Marker), "notes") },
 }
 
 func TestPruneKeepsWhatChangedSinceItWasShipped(t *testing.T) {
@@ -140,7 +140,7 @@ func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
 // A change that was taken back is none.
 func TestANoteGoesWithTheChange(t *testing.T) {
 	l := old(t, "run-1")
-	l.write(l.at("shipped", "run-1", "analysis.txt"), "x")
+	fixture.WriteFile(l, l.at("shipped", "run-1", "analysis.txt"), "x")
 	l.prune(shipped.PruneOptions{})
 	if l.changeOf("run-1") == "" {
 		t.Fatal("nothing is noted")
@@ -174,7 +174,7 @@ func TestAnOlderReceiptIsComparedByContents(t *testing.T) {
 	for _, dir := range []string{"run-1", "run-2"} {
 		fixture.Must(l, unix.Removexattr(l.at("shipped", dir), "user.cis490.state"))
 	}
-	l.write(l.at("shipped", "run-1", "late"), "x")
+	fixture.WriteFile(l, l.at("shipped", "run-1", "late"), "x")
 	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age kept") || !strings.Contains(found, "run-2 max_age deleted") {
 		t.Errorf("got %s", found)
 	}
@@ -197,7 +197,7 @@ func TestPruneKeepsWhatIsYoung(t *testing.T) {
 
 func TestADryRunChangesNothing(t *testing.T) {
 	l := old(t, "run-1", "run-2")
-	l.write(l.at("shipped", "run-1", "late"), "x")
+	fixture.WriteFile(l, l.at("shipped", "run-1", "late"), "x")
 	report, found := l.prune(shipped.PruneOptions{DryRun: true})
 	if !strings.Contains(found, "run-1 max_age kept") || report.Deleted != 1 || l.changeOf("run-1") != "" {
 		t.Errorf("%s, %+v, noted %q", found, report, l.changeOf("run-1"))
@@ -249,7 +249,7 @@ func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
 // Shippers before 2026-11-29 removed the marker and went on deleting whatever was there.
 func TestWhatAnOlderPruningLeftGoesBackAndIsNamed(t *testing.T) {
 	l := newLab(t)
-	l.write(l.at("outbox", ".trash", "run-1~X", "sub", "file"), "x")
+	fixture.WriteFile(l, l.at("outbox", ".trash", "run-1~X", "sub", "file"), "x")
 	fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
 	_, found := l.prune(shipped.PruneOptions{})
 	if found != "run-1 interrupted kept" || l.changeOf("run-1") == "" {
@@ -317,7 +317,7 @@ func TestOneObstacleKeepsOneEpisode(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 			l.finish("run-1")
-			l.write(l.at("episodes", "run-1", "sub", "file"), "x")
+			fixture.WriteFile(l, l.at("episodes", "run-1", "sub", "file"), "x")
 			l.rx.shelf.ago = 4 * time.Hour
 			l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 			l.rx.verify("run-1", time.Now())
@@ -373,7 +373,7 @@ func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
 		l.finish("run-1")
 		at := l.at("episodes", "run-1")
 		fixture.Must(l, os.Chown(at, 4242, 4242))
-		l.write(filepath.Join(at, "capture.pcap"), "only here")
+		fixture.WriteFile(l, filepath.Join(at, "capture.pcap"), "only here")
 		fixture.Must(l, os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(at, "latest.pcap")))
 		if outside {
 			fixture.Must(l, os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(l.dir, "capture.pcap")))

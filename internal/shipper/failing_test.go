@@ -158,7 +158,7 @@ func TestNoMoreFailThanWait(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, l.open().Close())
 	l.finish("run-1", "run-2", "run-3")
-	l.write(l.at("outbox", ".status.json"), `{"written_at": "2026-11-29T10:00:00Z", "failing_total": 303, "failing": [
+	fixture.WriteFile(l, l.at("outbox", ".status.json"), `{"written_at": "2026-11-29T10:00:00Z", "failing_total": 303, "failing": [
 		{"episode_id": "run-1", "attempts": 1}, {"episode_id": "run-9", "attempts": 1}]}`)
 	if st := l.inspect(); st.Waiting != 3 || len(st.Failing) != 1 || st.FailingTotal != 3 {
 		t.Errorf("%d wait, %d of %d fail", st.Waiting, len(st.Failing), st.FailingTotal)
@@ -191,7 +191,7 @@ func TestADamagedReportIsNoLoss(t *testing.T) {
 	fixture.Must(l, os.MkdirAll(l.at("outbox"), 0o755))
 	fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
 	for i, text := range []string{"", "{", `{"failing":[{"episode_id":"../x","attempts":1}],"failing_total":1}`, strings.Repeat("x", 1<<20)} {
-		l.write(l.at("outbox", ".status.json"), text)
+		fixture.WriteFile(l, l.at("outbox", ".status.json"), text)
 		l.finish(names("run", i+1)[i])
 		if st := l.inspect(); st.Waiting != 1 || len(st.Failing) != 0 {
 			t.Errorf("%.20q: status shows %+v", text, st)
@@ -218,22 +218,13 @@ func freeze(t testing.TB, dir string, yes bool) {
 		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags))
 	}
 	if err != nil {
-		needRoot(t, err)
+		fixture.RequireMount(t, err)
 	}
 	t.Cleanup(func() {
-		if yes && exists(dir) {
+		if yes && fixture.Exists(dir) {
 			freeze(t, dir, false)
 		}
 	})
-}
-
-// needRoot skips a test that lacks what root has, but not under CI.
-func needRoot(t testing.TB, err error) {
-	t.Helper()
-	if os.Getuid() == 0 && os.Getenv("CI") != "" {
-		t.Fatal(err)
-	}
-	t.Skip(err)
 }
 
 // An episode that is delivered and may not be moved is held, and tried again by itself:
@@ -264,7 +255,7 @@ func TestStuckIsTriedAgain(t *testing.T) {
 		}
 		freeze(l, l.at("shipped"), false)
 		time.Sleep(2 * time.Hour)
-		if len(l.held()) != 0 || !exists(l.at("shipped", "run-1")) || s.Tally().Shipped+s.Tally().AlreadyPresent != 1 {
+		if len(l.held()) != 0 || !fixture.Exists(l.at("shipped", "run-1")) || s.Tally().Shipped+s.Tally().AlreadyPresent != 1 {
 			l.Errorf("mended, it is not shipped: %v\n%s", s.Tally(), l.logs)
 		}
 		fixture.Must(l, stop())
@@ -283,7 +274,7 @@ func TestStuckForASecondIsShippedSoon(t *testing.T) {
 		time.Sleep(time.Second)
 		freeze(l, l.at("shipped"), false)
 		time.Sleep(time.Minute)
-		if !exists(l.at("shipped", "run-1")) {
+		if !fixture.Exists(l.at("shipped", "run-1")) {
 			l.Errorf("it is not shipped\n%s", l.logs)
 		}
 		fixture.Must(l, stop())
@@ -326,7 +317,7 @@ func TestRetryOfWhatIsStuckDoesNotWait(t *testing.T) {
 		cfg.EpisodesDir = config.Path(l.episodes)
 		fixture.Must(l, shipped.Release(cfg.Dirs(), "run-1", false))
 		time.Sleep(l.cfg.ScanInterval.Std() + time.Second)
-		if !exists(l.at("shipped", "run-1")) {
+		if !fixture.Exists(l.at("shipped", "run-1")) {
 			l.Errorf("it is not shipped\n%s", l.logs)
 		}
 		fixture.Must(l, stop())
@@ -374,7 +365,7 @@ func rottenLab(t *testing.T) string {
 	return rotten(t, rottenText, func(dir string) {
 		l := newLabAt(t, dir)
 		l.finish("run-1", "run-2")
-		l.write(l.at("episodes", "run-1", "blob.bin"), strings.Repeat(rottenText, 1000))
+		fixture.WriteFile(l, l.at("episodes", "run-1", "blob.bin"), strings.Repeat(rottenText, 1000))
 	})
 }
 

@@ -57,7 +57,7 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 		cause  string
 		entry  bool
 	}{
-		"empty meta.json": {func(l *lab) { l.write(l.at("episodes", "run-1", "meta.json"), "") }, outbox.Unpackable, "meta.json", false},
+		"empty meta.json": {func(l *lab) { fixture.WriteFile(l, l.at("episodes", "run-1", "meta.json"), "") }, outbox.Unpackable, "meta.json", false},
 		"too many files":  {func(l *lab) { l.cfg.Limits.EpisodeEntries = 2 }, outbox.Unpackable, "2", false},
 		"too large":       {func(l *lab) { l.cfg.Limits.EpisodeBytes = 3 }, outbox.Unpackable, "3", false},
 		"refused": {func(l *lab) {
@@ -80,7 +80,7 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.finish("run-1")
-			l.write(l.at("episodes", "run-2", episode.Marker), "") // fits into any limit above
+			fixture.WriteFile(l, l.at("episodes", "run-2", episode.Marker), "") // fits into any limit above
 			test.spoil(l)
 			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
 			h := l.held()["run-1"]
@@ -89,7 +89,7 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 			}
 			l.rx.before = nil
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-			if got := exists(l.at("outbox", "run-1.tar.zst")); got != test.entry {
+			if got := fixture.Exists(l.at("outbox", "run-1.tar.zst")); got != test.entry {
 				t.Errorf("there is an entry: %v", got)
 			}
 		})
@@ -149,15 +149,15 @@ func (l *lab) rot(n episode.Name) {
 func TestAChangeAfterPackingIsSeen(t *testing.T) {
 	file := func(l *lab, parts ...string) string { return l.at(append([]string{"episodes", "run-1"}, parts...)...) }
 	for what, change := range map[string]func(l *lab){
-		"appended": func(l *lab) { l.write(file(l, "telemetry.jsonl"), l.made["run-1"]+"more") },
+		"appended": func(l *lab) { fixture.WriteFile(l, file(l, "telemetry.jsonl"), l.made["run-1"]+"more") },
 		"other bytes, same size and times": func(l *lab) {
 			var st unix.Stat_t
 			fixture.Must(l, unix.Stat(file(l, "telemetry.jsonl"), &st))
-			l.write(file(l, "telemetry.jsonl"), strings.ToUpper(l.made["run-1"]))
+			fixture.WriteFile(l, file(l, "telemetry.jsonl"), strings.ToUpper(l.made["run-1"]))
 			fixture.Must(l, unix.UtimesNanoAt(unix.AT_FDCWD, file(l, "telemetry.jsonl"), []unix.Timespec{st.Atim, st.Mtim}, 0))
 		},
-		"added":      func(l *lab) { l.write(file(l, "late.csv"), "1") },
-		"added deep": func(l *lab) { l.write(file(l, "a", "b", "late.csv"), "1") },
+		"added":      func(l *lab) { fixture.WriteFile(l, file(l, "late.csv"), "1") },
+		"added deep": func(l *lab) { fixture.WriteFile(l, file(l, "a", "b", "late.csv"), "1") },
 		"removed":    func(l *lab) { fixture.Must(l, os.Remove(file(l, "meta.json"))) },
 		"a link now": func(l *lab) {
 			fixture.Must(l, os.Remove(file(l, "meta.json")))
@@ -195,7 +195,7 @@ func TestAcceptedNeedsTheReceiverAgain(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
 	l.sealed("run-1")
-	l.write(l.at("episodes", "run-1", "late.csv"), "1")
+	fixture.WriteFile(l, l.at("episodes", "run-1", "late.csv"), "1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", true))
 	l.rx.down = unix.ECONNREFUSED
@@ -268,7 +268,7 @@ func TestAHoldThatIsNoJSONStillHolds(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.finish("run-1")
-			l.write(l.at("outbox", "run-1.held"), content)
+			fixture.WriteFile(l, l.at("outbox", "run-1.held"), content)
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 			if h, shown := l.held()["run-1"]; !shown || h.Cause == "" {
 				t.Errorf("status does not show it: %+v", h)
@@ -280,7 +280,7 @@ func TestAHoldThatIsNoJSONStillHolds(t *testing.T) {
 // An operator renamed or removed what was held: the hold goes with it.
 func TestAHoldOfNothingIsForgotten(t *testing.T) {
 	l := newLab(t)
-	l.write(l.at("outbox", "run-1.held"), `{"cause": "old"}`)
+	fixture.WriteFile(l, l.at("outbox", "run-1.held"), `{"cause": "old"}`)
 	l.wantOnce(shipper.Tally{})
 	l.wantFiles("outbox")
 	l.finish("run-1") // a later run of this name is not held for the former
@@ -292,13 +292,13 @@ func TestAHoldOfNothingIsForgotten(t *testing.T) {
 func TestAnAcceptanceIsOfWhatWasPacked(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.write(l.at("episodes", "run-1", "meta.json"), "")
+	fixture.WriteFile(l, l.at("episodes", "run-1", "meta.json"), "")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})   // unfit, so there is no entry
 	_ = shipped.Release(l.cfg.Dirs(), "run-1", true) // may be refused
-	l.write(l.at("episodes", "run-1", "meta.json"), "{}")
+	fixture.WriteFile(l, l.at("episodes", "run-1", "meta.json"), "{}")
 	_ = shipped.Release(l.cfg.Dirs(), "run-1", false)
 	l.sealed("run-1")
-	l.write(l.at("episodes", "run-1", "late.csv"), "not packed")
+	fixture.WriteFile(l, l.at("episodes", "run-1", "late.csv"), "not packed")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 }
 
@@ -306,7 +306,7 @@ func TestABadNameIsReportedAtEachScan(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
 	for _, bad := range []string{"a b", "esc\x1b[31m", "\xff"} {
-		l.write(l.at("episodes", bad, episode.Marker), "")
+		fixture.WriteFile(l, l.at("episodes", bad, episode.Marker), "")
 	}
 	l.wantOnce(shipper.Tally{Scanned: 4, Shipped: 1, Held: 3})
 	l.wantOnce(shipper.Tally{Scanned: 3, Held: 3})

@@ -92,11 +92,11 @@ func TestBesideIsForConflictsAndChangesOnly(t *testing.T) {
 	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-2", l.rx); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("not held: %v, want fs.ErrNotExist", err)
 	}
-	l.write(l.at("outbox", "run-2.held"), `{"reason":"unfit"}`)
+	fixture.WriteFile(l, l.at("outbox", "run-2.held"), `{"reason":"unfit"}`)
 	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-2", l.rx); err == nil || !strings.Contains(err.Error(), "unfit") {
 		t.Errorf("held for another reason: %v", err)
 	}
-	l.write(l.at("outbox", "run-3.held"), `{"reason":"conflict"}`)
+	fixture.WriteFile(l, l.at("outbox", "run-3.held"), `{"reason":"conflict"}`)
 	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-3", l.rx); err == nil {
 		t.Error("a hold without a digest")
 	}
@@ -104,11 +104,11 @@ func TestBesideIsForConflictsAndChangesOnly(t *testing.T) {
 	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "run-1.tar.zst") {
 		t.Errorf("an episode that was taken away: %v", err)
 	}
-	l.write(l.at("episodes", string(beside), "meta.json"), "of another episode")
+	fixture.WriteFile(l, l.at("episodes", string(beside), "meta.json"), "of another episode")
 	if _, err := shipped.KeepBoth(l.Context(), l.cfg.Dirs(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "another episode") {
 		t.Errorf("one that was taken away, and another of the name: %v", err)
 	}
-	if !exists(l.at("outbox", "run-1.tar.zst")) || !exists(l.at("outbox", "run-1.held")) {
+	if !fixture.Exists(l.at("outbox", "run-1.tar.zst")) || !fixture.Exists(l.at("outbox", "run-1.held")) {
 		t.Error("the only copy was dropped")
 	}
 	long := episode.Name(strings.Repeat("x", episode.MaxName-10))
@@ -125,7 +125,7 @@ func (l *lab) changed(name episode.Name) episode.Name {
 	l.finish(name)
 	l.sealed(name)
 	l.made[name] = "data that came late"
-	l.write(l.at("episodes", string(name), "telemetry.jsonl"), l.made[name])
+	fixture.WriteFile(l, l.at("episodes", string(name), "telemetry.jsonl"), l.made[name])
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	hold := l.held()[name]
 	if hold.Reason != outbox.Changed {
@@ -143,7 +143,7 @@ func (l *lab) undelivered(name episode.Name) {
 	if h.Delivered == nil || *h.Delivered != l.rx.stored[name].Digest {
 		l.Errorf("the receipt of %s is noted as %v", name, h.Delivered)
 	}
-	l.write(l.at("outbox", string(name)+".held"), fmt.Sprintf(`{"reason":"changed","cause":"x","sha256":%q}`, h.Digest))
+	fixture.WriteFile(l, l.at("outbox", string(name)+".held"), fmt.Sprintf(`{"reason":"changed","cause":"x","sha256":%q}`, h.Digest))
 }
 
 // A changed episode needs neither a conflict nor the receiver: there is a receipt.
@@ -205,7 +205,7 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 		"it has something else": {func(l *lab) { l.rx.stored["run-1"] = wire.Receipt{Digest: digest.Digest{1}} }, "divergent"},
 		"the receipt is of other bytes": {func(l *lab) {
 			h := l.held()["run-1"].Hold
-			l.write(l.at("outbox", "run-1.held"), fmt.Sprintf(`{"reason":"changed","sha256":%q,"delivered_sha256":%q}`, h.Digest, digest.Digest{1}))
+			fixture.WriteFile(l, l.at("outbox", "run-1.held"), fmt.Sprintf(`{"reason":"changed","sha256":%q,"delivered_sha256":%q}`, h.Digest, digest.Digest{1}))
 			delete(l.rx.stored, "run-1")
 		}, "absent"},
 	} {
@@ -236,11 +236,11 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 
 func TestBesideFindsANameThatIsFree(t *testing.T) {
 	for what, take := range map[string]func(l *lab, name string){
-		"an episode":       func(l *lab, name string) { l.write(l.at("episodes", name, "meta.json"), "{}") },
-		"a shipped one":    func(l *lab, name string) { l.write(l.at("shipped", name, "meta.json"), "{}") },
-		"a packed one":     func(l *lab, name string) { l.write(l.at("outbox", name+".tar.zst"), "bytes") },
-		"a held one":       func(l *lab, name string) { l.write(l.at("outbox", name+".held"), "{}") },
-		"a file of a name": func(l *lab, name string) { l.write(l.at("episodes", name), "x") },
+		"an episode":       func(l *lab, name string) { fixture.WriteFile(l, l.at("episodes", name, "meta.json"), "{}") },
+		"a shipped one":    func(l *lab, name string) { fixture.WriteFile(l, l.at("shipped", name, "meta.json"), "{}") },
+		"a packed one":     func(l *lab, name string) { fixture.WriteFile(l, l.at("outbox", name+".tar.zst"), "bytes") },
+		"a held one":       func(l *lab, name string) { fixture.WriteFile(l, l.at("outbox", name+".held"), "{}") },
+		"a file of a name": func(l *lab, name string) { fixture.WriteFile(l, l.at("episodes", name), "x") },
 	} {
 		for kind, hold := range map[string]func(*lab, episode.Name) episode.Name{"conflict": (*lab).conflict, "changed": (*lab).changed} {
 			t.Run(what+", "+kind, func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestBesideFindsANameThatIsFree(t *testing.T) {
 					t.Fatalf("it goes as %s, %v, want %s-3", beside, err, first)
 				}
 				b, err := os.ReadFile(l.at("episodes", string(beside), "telemetry.jsonl"))
-				if err != nil || string(b) != l.made["run-1"] || exists(l.at("outbox", "run-1.tar.zst")) {
+				if err != nil || string(b) != l.made["run-1"] || fixture.Exists(l.at("outbox", "run-1.tar.zst")) {
 					t.Errorf("it says %q, %v", b, err)
 				}
 			})
@@ -268,7 +268,7 @@ func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
 		h.SecondName = beside
 		b, err := json.Marshal(h)
 		fixture.Must(l, err)
-		l.write(l.at("outbox", "run-1.held"), string(b))
+		fixture.WriteFile(l, l.at("outbox", "run-1.held"), string(b))
 	}
 	rename := func(l *lab, beside episode.Name) {
 		note(l, beside)
@@ -287,7 +287,7 @@ func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
 				l := newLab(t)
 				beside := l.changed("run-1") + "-2" // the first was taken when it was chosen
 				cut(l, beside)
-				moved := exists(l.at("episodes", string(beside)))
+				moved := fixture.Exists(l.at("episodes", string(beside)))
 				if runs {
 					l.once()
 				}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -38,7 +37,7 @@ type lab struct {
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	return newLabAt(t, tempDir(t))
+	return newLabAt(t, fixture.MemoryDir(t))
 }
 
 func newLabAt(t testing.TB, dir string) *lab {
@@ -64,33 +63,11 @@ func newLabOn(t testing.TB, dir string) *lab {
 	return l
 }
 
-// tempDir is in memory if it can be: these tests make many folders, and what
-// a disk adds is for others to test.
-func tempDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "shipper-test")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func (l *lab) at(parts ...string) string {
 	if parts[0] == "episodes" {
 		return filepath.Join(append([]string{l.episodes}, parts[1:]...)...)
 	}
 	return filepath.Join(append([]string{l.dir}, parts...)...)
-}
-
-func (l *lab) write(path, content string) {
-	l.Helper()
-	fixture.Must(l, os.MkdirAll(filepath.Dir(path), 0o755))
-	fixture.Must(l, os.WriteFile(path, []byte(content), 0o644))
 }
 
 // finish makes a finished episode for each name.
@@ -99,9 +76,9 @@ func (l *lab) finish(names ...episode.Name) {
 	for _, n := range names {
 		says := "data of " + string(n)
 		l.made[n] = says
-		l.write(l.at("episodes", string(n), "meta.json"), "{}")
-		l.write(l.at("episodes", string(n), "telemetry.jsonl"), says)
-		l.write(l.at("episodes", string(n), episode.Marker), "")
+		fixture.WriteFile(l, l.at("episodes", string(n), "meta.json"), "{}")
+		fixture.WriteFile(l, l.at("episodes", string(n), "telemetry.jsonl"), says)
+		fixture.WriteFile(l, l.at("episodes", string(n), episode.Marker), "")
 	}
 }
 
@@ -232,11 +209,6 @@ func names(prefix string, n int) []episode.Name {
 		all[i] = episode.Name(fmt.Sprintf("%s-%05d", prefix, i))
 	}
 	return all
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // logs keeps what was logged.

@@ -18,7 +18,7 @@ import (
 func shortOfSpace(t *testing.T, path ...string) *lab {
 	t.Helper()
 	l := newLab(t)
-	l.write(l.at("precious"), "precious")
+	fixture.WriteFile(l, l.at("precious"), "precious")
 	l.cfg.LowSpaceFile, l.cfg.MinFree = config.Path(l.at(path...)), 1<<60
 	l.finish("run-1")
 	return l
@@ -60,7 +60,7 @@ func TestLowSpaceFileIsForEverybodyWhileSpaceIsLow(t *testing.T) {
 	}
 	l.cfg.MinFree = 0
 	l.onceSoon()
-	if exists(l.at("low-space")) {
+	if fixture.Exists(l.at("low-space")) {
 		t.Error("it exists though there is space")
 	}
 }
@@ -105,7 +105,7 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 				return
 			}
 			l.wantPrecious()
-			if exists(l.at("new")) {
+			if fixture.Exists(l.at("new")) {
 				t.Error("what the link named was created")
 			}
 		})
@@ -115,12 +115,7 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 // TestLowSpaceFileStaysInItsDirectory though another user exchanges the directory for
 // a link all the time.
 func TestLowSpaceFileStaysInItsDirectory(t *testing.T) {
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("this test must not be skipped under CI: it needs root")
-		}
-		t.Skip("needs root to be another user")
-	}
+	fixture.RequireRoot(t)
 	const other = 4242
 	l := shortOfSpace(t, "queue", "flags", "precious-too")
 	queue, flags, away := l.at("queue"), l.at("queue", "flags"), l.at("queue", "away")
@@ -148,13 +143,13 @@ func TestLowSpaceFileStaysInItsDirectory(t *testing.T) {
 	for range 100 {
 		l.cfg.MinFree = 1 << 60
 		l.once()
-		if exists(l.at("precious-too")) {
+		if fixture.Exists(l.at("precious-too")) {
 			t.Fatal("the file was created where the link led")
 		}
-		l.write(l.at("precious-too"), "precious")
+		fixture.WriteFile(l, l.at("precious-too"), "precious")
 		l.cfg.MinFree = 0
 		l.once()
-		if !exists(l.at("precious-too")) {
+		if !fixture.Exists(l.at("precious-too")) {
 			t.Fatal("a file was removed where the link led")
 		}
 		fixture.Must(l, os.Remove(l.at("precious-too")))

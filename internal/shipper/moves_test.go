@@ -83,7 +83,7 @@ func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 // TestAFolderThatIsALinkToNothingIsNamed: it is not made, and not followed.
 func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
-		l := newLabOn(t, tempDir(t)) // the others are missing
+		l := newLabOn(t, fixture.MemoryDir(t)) // the others are missing
 		fixture.Must(l, os.Symlink("nowhere", l.at(folder)))
 		_, err := shipper.New(l.cfg, l.rx, "", discard)
 		for what, err := range map[string]error{"start": err, "check": hostdir.CheckMoves(l.cfg.Dirs())} {
@@ -128,7 +128,7 @@ func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 
 // TestEpisodeOfALowerLayerIsHeld: no probe sees that a directory of it cannot be moved.
 func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
-	dir := tempDir(t)
+	dir := fixture.MemoryDir(t)
 	for _, d := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(dir+"/"+d, 0o755); err != nil {
 			t.Fatal(err)

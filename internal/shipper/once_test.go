@@ -25,7 +25,7 @@ var discard = slog.New(slog.DiscardHandler)
 func TestAPassBringsEverythingHome(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2", "run-3")
-	l.write(l.at("episodes", "unfinished", "meta.json"), "{}")
+	fixture.WriteFile(l, l.at("episodes", "unfinished", "meta.json"), "{}")
 	l.wantOnce(shipper.Tally{Scanned: 3, Shipped: 3})
 	l.wantFiles("episodes", "unfinished")
 	l.wantFiles("shipped", "run-1", "run-2", "run-3")
@@ -125,10 +125,10 @@ func (l *lab) randomBacklog(random *rand.Rand) {
 		switch random.IntN(9) {
 		case 0: // held from before, packed or not
 			l.finish(n)
-			l.write(l.at("outbox", string(n)+".held"), `{"cause": "old"}`)
+			fixture.WriteFile(l, l.at("outbox", string(n)+".held"), `{"cause": "old"}`)
 		case 1:
 			l.finish(n)
-			l.write(l.at("episodes", string(n), "meta.json"), "") // unfit
+			fixture.WriteFile(l, l.at("episodes", string(n), "meta.json"), "") // unfit
 		case 2:
 			l.finish(episode.Name(fmt.Sprintf("bad name %d", i)))
 			delete(l.made, episode.Name(fmt.Sprintf("bad name %d", i)))
@@ -142,7 +142,7 @@ func (l *lab) randomBacklog(random *rand.Rand) {
 			l.finish(n)
 			fates[n] = io.ErrUnexpectedEOF
 		case 6: // an entry alone: retired before, not dropped
-			l.write(l.at("outbox", string(n)+".tar.zst"), "packed bytes of "+string(n))
+			fixture.WriteFile(l, l.at("outbox", string(n)+".tar.zst"), "packed bytes of "+string(n))
 			fates[n] = wire.Refuse(wire.Unsupported, "")
 		default:
 			l.finish(n)

@@ -59,7 +59,7 @@ func TestLargeArchivesLeaveSendersToSmallOnes(t *testing.T) {
 			l.cfg.Senders = senders
 			large := names("large", most+2)
 			for _, name := range large {
-				l.write(l.at("episodes", string(name), "blob"), noise(1<<20))
+				fixture.WriteFile(l, l.at("episodes", string(name), "blob"), string(fixture.Noise(1<<20, 1)))
 				l.finish(name)
 			}
 			l.finish(names("small", 100)...)
@@ -90,13 +90,4 @@ func TestLargeArchivesLeaveSendersToSmallOnes(t *testing.T) {
 			l.wantOnce(shipper.Tally{Scanned: 102 + most, Shipped: 102 + most})
 		})
 	}
-}
-
-func noise(n int) string {
-	var b strings.Builder
-	for x := uint64(1); b.Len() < n; {
-		x = x*6364136223846793005 + 1442695040888963407
-		fmt.Fprintf(&b, "%x", x)
-	}
-	return b.String()
 }

@@ -177,7 +177,7 @@ func TestAPassWithNothingToShipAsksNobody(t *testing.T) {
 	if _, _, pings := l.rx.counts(); pings != 0 {
 		t.Errorf("%d pings", pings)
 	}
-	if exists(l.at("outbox", ".status.json")) {
+	if fixture.Exists(l.at("outbox", ".status.json")) {
 		t.Error("a pass in which nothing was to be said has left a report")
 	}
 }

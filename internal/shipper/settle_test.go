@@ -22,8 +22,8 @@ import (
 // TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: who copies makes meta.json empty at first.
 func TestAnUnfitCopyIsHeldOnlyWhenItHasSettled(t *testing.T) {
 	settling(t, func(l *lab) {
-		l.write(l.at("episodes", "run-1", episode.Marker), "")
-		l.write(l.at("episodes", "run-1", "meta.json"), "")
+		fixture.WriteFile(l, l.at("episodes", "run-1", episode.Marker), "")
+		fixture.WriteFile(l, l.at("episodes", "run-1", "meta.json"), "")
 		l.align()
 		_, stop := l.daemon()
 		time.Sleep(9900 * time.Millisecond)
@@ -88,7 +88,7 @@ func (l *lab) tick() {
 	path := l.at("tick")
 	changed := func() unix.Timespec {
 		var st unix.Stat_t
-		l.write(path, "")
+		fixture.WriteFile(l, path, "")
 		fixture.Must(l, unix.Stat(path, &st))
 		return st.Ctim
 	}
@@ -115,22 +115,22 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 			fixture.Must(l, os.Chmod(l.at("episodes", "run-1"), 0o775))
 		}, second},
 		"the marker first": {func(l *lab) {
-			l.write(l.at("episodes", "run-1", episode.Marker), "")
+			fixture.WriteFile(l, l.at("episodes", "run-1", episode.Marker), "")
 			l.tick()
 			l.finish("run-1")
 		}, second}, // it was written anew
 		"a file below after the marker": {func(l *lab) {
-			l.write(l.at("episodes", "run-1", "net", "flows.csv"), "a")
+			fixture.WriteFile(l, l.at("episodes", "run-1", "net", "flows.csv"), "a")
 			l.finish("run-1")
 			l.tick()
-			l.write(l.at("episodes", "run-1", "net", "flows.csv"), "b")
+			fixture.WriteFile(l, l.at("episodes", "run-1", "net", "flows.csv"), "b")
 		}, 10 * second},
 		"a link after the marker": {func(l *lab) {
 			l.finish("run-1")
 			l.tick()
 			fixture.Must(l, os.Symlink("telemetry.jsonl", l.at("episodes", "run-1", "latest")))
 		}, 10 * second},
-		"nothing but the marker": {func(l *lab) { l.write(l.at("episodes", "run-1", episode.Marker), "") }, 10 * second},
+		"nothing but the marker": {func(l *lab) { fixture.WriteFile(l, l.at("episodes", "run-1", episode.Marker), "") }, 10 * second},
 	} {
 		t.Run(what, func(t *testing.T) {
 			settling(t, func(l *lab) {
@@ -157,7 +157,7 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 // TestARestartDoesNotBeginTheSettlingAnew: it is judged by what the disk says.
 func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
 	settling(t, func(l *lab) {
-		l.write(l.at("episodes", "run-1", episode.Marker), "")
+		fixture.WriteFile(l, l.at("episodes", "run-1", episode.Marker), "")
 		l.align()
 		for range 9 {
 			_, stop := l.daemon()
@@ -174,12 +174,12 @@ func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
 func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
 	settling(t, func(l *lab) {
 		l.finish("run-1")
-		l.noise(l.at("episodes", "run-1", "capture.pcap"), 65<<20) // sized, and then packed in its turn
+		fixture.WriteFile(l, l.at("episodes", "run-1", "capture.pcap"), string(fixture.Noise(65<<20, 1))) // sized, and then packed in its turn
 		l.tick()
-		l.write(l.at("episodes", "run-1", episode.Marker), "")
+		fixture.WriteFile(l, l.at("episodes", "run-1", episode.Marker), "")
 		s, stop := l.daemon()
 		time.Sleep(900 * time.Millisecond)
-		l.write(l.at("episodes", "run-1", episode.Marker), "again")
+		fixture.WriteFile(l, l.at("episodes", "run-1", episode.Marker), "again")
 		l.packedAfter(1100*time.Millisecond, 1) // it was seen at 1 s to be another
 		fixture.Must(l, stop())
 		if got := s.Tally(); got != tallyOf(1) {
@@ -193,10 +193,10 @@ func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
 func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
 	settling(t, func(l *lab) {
 		_, stop := l.daemon()
-		l.write(l.at("episodes", "run-1", episode.Marker), "")
+		fixture.WriteFile(l, l.at("episodes", "run-1", episode.Marker), "")
 		for i := range 50 {
 			time.Sleep(950 * time.Millisecond)
-			l.write(l.at("episodes", "run-1", fmt.Sprintf("%02d", i/10), fmt.Sprintf("file-%02d", i)), "data")
+			fixture.WriteFile(l, l.at("episodes", "run-1", fmt.Sprintf("%02d", i/10), fmt.Sprintf("file-%02d", i)), "data")
 			if i == 0 { // the shipper is told by its next start
 				fixture.Must(l, stop())
 				_, stop = l.daemon()
@@ -237,14 +237,14 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 	settling(t, func(l *lab) { // the clock went back, so that a change begins the wait anew
 		l.finish("run-1", "run-2")
 		l.tick()
-		l.write(l.at("episodes", "run-2", "telemetry.jsonl"), "after the marker")
+		fixture.WriteFile(l, l.at("episodes", "run-2", "telemetry.jsonl"), "after the marker")
 		ctx, cancel := context.WithCancel(l.Context())
 		ended := make(chan struct{})
 		defer func() { cancel(); <-ended }()
 		go func() {
 			defer close(ended)
 			for ctx.Err() == nil {
-				l.write(l.at("episodes", "run-2", "telemetry.jsonl"), fmt.Sprint(time.Now()))
+				fixture.WriteFile(l, l.at("episodes", "run-2", "telemetry.jsonl"), fmt.Sprint(time.Now()))
 				time.Sleep(300 * time.Millisecond)
 			}
 		}()
@@ -267,7 +267,7 @@ func TestAPassLooksAsOftenAsItMay(t *testing.T) {
 		go func() {
 			defer close(ended)
 			for i := range 28 { // the last one at 8.1 s
-				l.write(l.at("episodes", "run-1", episode.Marker), strings.Repeat("x", i))
+				fixture.WriteFile(l, l.at("episodes", "run-1", episode.Marker), strings.Repeat("x", i))
 				time.Sleep(300 * time.Millisecond)
 			}
 		}()
@@ -284,7 +284,7 @@ func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
 		start := time.Now()
 		time.AfterFunc(500*time.Millisecond, func() {
 			l.tick()
-			l.write(l.at("episodes", "run-1", "late.csv"), "")
+			fixture.WriteFile(l, l.at("episodes", "run-1", "late.csv"), "")
 		})
 		l.wantOnce(shipper.Tally{Scanned: 1, Transient: 1})
 		if d := time.Since(start); d != time.Second {

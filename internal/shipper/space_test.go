@@ -94,7 +94,7 @@ func TestThePackerStopsInMidEpisode(t *testing.T) {
 			t.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
 			fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 			l.finish("large")
-			l.noise(l.at("episodes", "large", "capture.pcap"), 40<<20)
+			fixture.WriteFile(l, l.at("episodes", "large", "capture.pcap"), string(fixture.Noise(40<<20, 1)))
 			l.cfg.MinFree = minFree
 			tally, unreachable := l.once()
 			if tally.Transient != 1 || unreachable != nil || len(l.logs.with("no space left")) != 1 {
@@ -119,25 +119,13 @@ func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	t.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
 	fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 	l.finish("a-large", "small-1", "small-2", "small-3")
-	l.noise(l.at("episodes", "a-large", "capture.pcap"), 40<<20)
+	fixture.WriteFile(l, l.at("episodes", "a-large", "capture.pcap"), string(fixture.Noise(40<<20, 1)))
 	l.cfg.MinFree, l.cfg.Packers = 4<<20, 1
 	tally, _ := l.once()
 	if tally.Shipped != 3 || tally.Transient != 1 {
 		t.Errorf("got %v\n%s", tally, l.logs)
 	}
 	l.check()
-}
-
-// noise writes a file that does not compress.
-func (l *lab) noise(path string, size int) {
-	l.Helper()
-	f, err := os.Open("/dev/urandom")
-	fixture.Must(l, err)
-	defer f.Close()
-	b := make([]byte, size)
-	_, err = f.Read(b)
-	fixture.Must(l, err)
-	fixture.Must(l, os.WriteFile(path, b, 0o644))
 }
 
 func TestAFloorThatIsNeverReachedLetsSendingGoOn(t *testing.T) {
@@ -183,9 +171,9 @@ func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 func TestAnEpisodeThatIsBeingWrittenWaits(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.noise(l.at("episodes", "run-1", "capture.pcap"), 1<<20)
+	fixture.WriteFile(l, l.at("episodes", "run-1", "capture.pcap"), string(fixture.Noise(1<<20, 1)))
 	s := l.open()
-	err := s.PackWhile("run-1", func() { l.write(l.at("episodes", "run-1", "capture.pcap"), "shorter") })
+	err := s.PackWhile("run-1", func() { fixture.WriteFile(l, l.at("episodes", "run-1", "capture.pcap"), "shorter") })
 	fixture.Must(l, s.Close())
 	if verdict, _ := shipper.Classify(err); verdict != "retry" {
 		t.Errorf("%v: %s, want that it is tried again", err, verdict)
@@ -213,7 +201,7 @@ func TestALaterUnfinishedRunIsNotMoved(t *testing.T) {
 	l.finish("run-1")
 	l.sealed("run-1")
 	fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1"))) // a crash came here
-	l.write(l.at("episodes", "run-1", "telemetry.jsonl"), "of the later run")
+	fixture.WriteFile(l, l.at("episodes", "run-1", "telemetry.jsonl"), "of the later run")
 	if tally, _ := l.once(); tally != tallyOf(1) {
 		t.Errorf("got %v", tally)
 	}
@@ -231,8 +219,8 @@ func TestALaterFinishedRunIsNotRetiredForTheFormer(t *testing.T) {
 	l.finish("run-1")
 	l.sealed("run-1")
 	fixture.Must(l, os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1")))
-	l.write(l.at("episodes", "run-1", "telemetry.jsonl"), "of the later run")
-	l.write(l.at("episodes", "run-1", episode.Marker), "")
+	fixture.WriteFile(l, l.at("episodes", "run-1", "telemetry.jsonl"), "of the later run")
+	fixture.WriteFile(l, l.at("episodes", "run-1", episode.Marker), "")
 	delete(l.made, "run-1")
 	l.once()
 	b, err := os.ReadFile(l.at("episodes", "run-1", "telemetry.jsonl"))

@@ -404,7 +404,7 @@ func TestAdoptedStoreThatCannotBeReadEndsTheStart(t *testing.T) {
 	l := newLab(t)
 	l.ship("run-1")
 	for _, content := range []string{"", "{}", "null", `{"id":"X","index_bytes":-1}`, `{"id":`, strings.Repeat(" ", 1<<20)} {
-		l.write(l.at("outbox", ".store.json"), content)
+		fixture.WriteFile(l, l.at("outbox", ".store.json"), content)
 		s, err := shipper.New(l.cfg, l.rx, "the test", nil)
 		if err == nil {
 			s.Close()

@@ -5,13 +5,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 )
 
 // TestALargeEpisodeIsSentWhileItIsPacked, and in the end as any other.
 func TestALargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 	l := newLab(t)
-	l.write(l.at("episodes", "large", "blob"), noise(140<<20))
+	fixture.WriteFile(l, l.at("episodes", "large", "blob"), string(fixture.Noise(140<<20, 1)))
 	l.finish("large", "small")
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 2})
 	if l.rx.opened != 1 || l.rx.ahead == 0 {
@@ -22,9 +23,9 @@ func TestALargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 // TestAHeadStartOfNothingIsGivenUp: the episode changed while it was packed.
 func TestAHeadStartOfNothingIsGivenUp(t *testing.T) {
 	l := newLab(t)
-	l.write(l.at("episodes", "large", "blob"), noise(140<<20))
+	fixture.WriteFile(l, l.at("episodes", "large", "blob"), string(fixture.Noise(140<<20, 1)))
 	l.finish("large")
-	l.rx.appended = func() { l.write(l.at("episodes", "large", "late"), "more") }
+	l.rx.appended = func() { fixture.WriteFile(l, l.at("episodes", "large", "late"), "more") }
 	if tally, _ := l.once(); tally.Shipped != 0 {
 		t.Errorf("%v", tally)
 	}
@@ -38,7 +39,7 @@ func TestNothingIsSentAheadToADeadReceiver(t *testing.T) {
 	l := newLab(t)
 	l.rx.down = unix.ECONNREFUSED
 	l.cfg.Packers = 1
-	l.write(l.at("episodes", "b-large", "blob"), noise(65<<20))
+	fixture.WriteFile(l, l.at("episodes", "b-large", "blob"), string(fixture.Noise(65<<20, 1)))
 	l.finish("a-small", "b-large")
 	tally, unreachable := l.once()
 	if want := (shipper.Tally{Scanned: 2, Transient: 2}); tally != want || unreachable == nil {

@@ -24,7 +24,7 @@ func (l *lab) mountIn(name episode.Name, fs, source string, flags uintptr, optio
 	dir := l.at("episodes", string(name))
 	fixture.Must(l, os.MkdirAll(dir, 0o755))
 	if err := unix.Mount(source, dir, fs, flags, options); err != nil {
-		needRoot(l, err)
+		fixture.RequireMount(l, err)
 	}
 	l.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
@@ -88,7 +88,7 @@ func TestASubvolumeIsHeld(t *testing.T) {
 	run := l.at("episodes", "run-1")
 	if out, err := exec.Command("btrfs", "subvolume", "create", run).CombinedOutput(); err != nil {
 		t.Log(string(out))
-		needRoot(t, err)
+		fixture.RequireMount(t, err)
 	}
 	l.finish("run-1", "run-2")
 	wantUnmovable(l, func() {
@@ -104,7 +104,7 @@ func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 	l.finish("run-1")
 	l.sealed("run-1")
 	l.mountIn("run-1", "tmpfs", "none", 0, "size=1m")
-	l.write(l.at("episodes", "run-1", episode.Marker), "")
+	fixture.WriteFile(l, l.at("episodes", "run-1", episode.Marker), "")
 	if tally, _ := l.once(); tally != (shipper.Tally{Scanned: 1, Held: 1}) {
 		t.Errorf("the pass came to %v\n%s", tally, l.logs)
 	}
@@ -117,7 +117,7 @@ func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 func TestWhatNeverShipsIsShown(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		mark := func(name string) string {
-			l.write(l.at("episodes", name, "meta.json"), "{}")
+			fixture.WriteFile(l, l.at("episodes", name, "meta.json"), "{}")
 			return l.at("episodes", name, episode.Marker)
 		}
 		fixture.Must(l, os.Mkdir(mark("folder"), 0o755))
@@ -126,7 +126,7 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 		fixture.Must(l, os.Mkdir(mark("esc\x1b[31m"), 0o755))
 		mark("young")
 		fixture.Must(l, os.Symlink("young", l.at("episodes", "latest\n")))
-		l.write(l.at("episodes", "README"), "")
+		fixture.WriteFile(l, l.at("episodes", "README"), "")
 		l.finish("good")
 		_, stop := l.daemon()
 		time.Sleep(time.Hour)
@@ -154,9 +154,9 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 		}
 		// A correct marker is all that it needs.
 		fixture.Must(l, os.Remove(l.at("episodes", "folder", episode.Marker)))
-		l.write(l.at("episodes", "folder", episode.Marker), "")
+		fixture.WriteFile(l, l.at("episodes", "folder", episode.Marker), "")
 		time.Sleep(time.Minute)
-		if !exists(l.at("shipped", "folder")) {
+		if !fixture.Exists(l.at("shipped", "folder")) {
 			l.Errorf("mended, it is not shipped\n%s", l.logs)
 		}
 		fixture.Must(l, stop())
@@ -173,11 +173,11 @@ func TestStatusSaysForHowLongNothingFinished(t *testing.T) {
 		t.Errorf("of nothing: %+v", st.Progress)
 	}
 	before := time.Now().Truncate(time.Second)
-	l.write(l.at("episodes", "old", "meta.json"), "{}")
+	fixture.WriteFile(l, l.at("episodes", "old", "meta.json"), "{}")
 	for tick := ""; tick == "" || changed(l, "new").Equal(changed(l, "old")); tick = "x" { // until the kernel's clock has ticked
 		fixture.Must(l, os.RemoveAll(l.at("episodes", "new")))
 		time.Sleep(time.Second / 10)
-		l.write(l.at("episodes", "new", "meta.json"), "{}")
+		fixture.WriteFile(l, l.at("episodes", "new", "meta.json"), "{}")
 	}
 	l.finish("run-1")
 	for _, at := range []time.Time{time.Unix(1<<40, 0), time.Unix(-1<<40, 0)} {
@@ -212,7 +212,7 @@ func btrfs(t *testing.T) string {
 		t.Skip("makes a file system")
 	}
 	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
-		needRoot(t, err)
+		fixture.RequireMount(t, err)
 	}
 	base := t.TempDir()
 	dir, image := filepath.Join(base, "disk"), filepath.Join(base, "image")
@@ -224,7 +224,7 @@ func btrfs(t *testing.T) string {
 	} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			t.Log(string(out))
-			needRoot(t, err)
+			fixture.RequireMount(t, err)
 		}
 	}
 	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })

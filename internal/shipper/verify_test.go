@@ -151,7 +151,7 @@ func TestAcceptedEpisodeIsUnknownForEver(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
 	l.sealed("run-1")
-	l.write(l.at("episodes", "run-1", "late.txt"), "more")
+	fixture.WriteFile(l, l.at("episodes", "run-1", "late.txt"), "more")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", true))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
@@ -244,7 +244,7 @@ func TestPruneTakesTheOldestFirst(t *testing.T) {
 	for i := range 5 {
 		name := episode.Name(fmt.Sprintf("run-%d", i))
 		l.finish(name)
-		l.write(l.at("episodes", string(name), "big"), strings.Repeat("x", 1<<20))
+		fixture.WriteFile(l, l.at("episodes", string(name), "big"), strings.Repeat("x", 1<<20))
 		l.rx.shelf.ago = time.Duration(10-i) * time.Hour
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 		l.rx.verify(name, time.Now())
@@ -269,7 +269,7 @@ func TestPruneTakesTheOldestFirst(t *testing.T) {
 func TestPruneFollowsNoLink(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
-	l.write(l.at("precious", "file"), "precious")
+	fixture.WriteFile(l, l.at("precious", "file"), "precious")
 	l.finish("run-1")
 	fixture.Must(l, os.Symlink(l.at("precious"), l.at("episodes", "run-1", "link")))
 	l.rx.shelf.ago = 2 * time.Hour

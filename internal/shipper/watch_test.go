@@ -36,7 +36,7 @@ func (l *lab) wantShipped(s *shipper.Shipper, n int) {
 // may be missed.
 func TestTheMarkerWakesTheShipper(t *testing.T) {
 	l := newLab(t)
-	l.write(l.at("episodes", "before", "meta.json"), "{}") // unfinished at the start
+	fixture.WriteFile(l, l.at("episodes", "before", "meta.json"), "{}") // unfinished at the start
 	s, stop := l.awake()
 	l.finish("first")
 	l.wantShipped(s, 1)
@@ -61,12 +61,12 @@ func TestRenamingWakesTheShipper(t *testing.T) {
 	l := newLab(t)
 	s, stop := l.awake()
 	for i, n := range names("made-elsewhere", 20) { // whole, from beside
-		l.write(l.at("made", string(n), episode.Marker), "")
+		fixture.WriteFile(l, l.at("made", string(n), episode.Marker), "")
 		fixture.Must(l, os.Rename(l.at("made", string(n)), l.at("episodes", string(n))))
 		l.wantShipped(s, i+1)
 	}
 	for i, n := range names("marker-renamed", 20) {
-		l.write(l.at("episodes", string(n), "done.marker.tmp"), "")
+		fixture.WriteFile(l, l.at("episodes", string(n), "done.marker.tmp"), "")
 		fixture.Must(l, os.Rename(l.at("episodes", string(n), "done.marker.tmp"), l.at("episodes", string(n), episode.Marker)))
 		l.wantShipped(s, 20+i+1)
 	}

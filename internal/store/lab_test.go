@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -152,17 +151,4 @@ func (l *lab) recover() (published bool, damaged bool) {
 		l.Fatalf("%d leftovers, want 1", count)
 	}
 	return published, damaged
-}
-
-// tmpfs mounts a file system in memory at path.
-func tmpfs(tb testing.TB, path string) {
-	tb.Helper()
-	fixture.Must(tb, os.MkdirAll(path, 0o750))
-	if err := syscall.Mount("tmpfs", path, "tmpfs", 0, "size=1m"); err != nil {
-		if os.Getuid() == 0 && os.Getenv("CI") != "" {
-			tb.Fatalf("this test must not be skipped under CI: %v", err)
-		}
-		tb.Skipf("needs root: %v", err)
-	}
-	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 }

@@ -19,18 +19,6 @@ import (
 	"cis490/internal/store"
 )
 
-// needRoot skips a test that mounts, and fails it where CI promised that it runs.
-func needRoot(tb testing.TB, err error) {
-	tb.Helper()
-	if err == nil {
-		return
-	}
-	if os.Getuid() == 0 && os.Getenv("CI") != "" {
-		tb.Fatalf("this test must not be skipped under CI: %v", err)
-	}
-	tb.Skipf("needs root and mounts: %v", err)
-}
-
 // makers make the file systems that operators use.
 var makers = map[string][]string{
 	"ext4":  {"mkfs.ext4", "-q", "-F"},
@@ -48,17 +36,17 @@ func makeImage(tb testing.TB, kind string) string {
 	}
 	fixture.Must(tb, os.Truncate(path, size))
 	argv := append(makers[kind], path)
-	needRoot(tb, exec.Command(argv[0], argv[1:]...).Run())
+	fixture.RequireMount(tb, exec.Command(argv[0], argv[1:]...).Run())
 	return path
 }
 
 func mountImage(tb testing.TB, image string) (path string, unmount func()) {
 	tb.Helper()
 	if os.Getuid() != 0 {
-		needRoot(tb, os.ErrPermission)
+		fixture.RequireMount(tb, os.ErrPermission)
 	}
 	path = tb.TempDir()
-	needRoot(tb, exec.Command("timeout", "60", "mount", "-o", "loop", image, path).Run())
+	fixture.RequireMount(tb, exec.Command("timeout", "60", "mount", "-o", "loop", image, path).Run())
 	done := false
 	unmount = func() {
 		if !done {

@@ -26,7 +26,7 @@ func TestCheckRefusesASubvolumeAsTheStartDoes(t *testing.T) {
 				fixture.Must(t, os.Mkdir(filepath.Join(path, name), 0o755))
 			}
 		}
-		needRoot(t, exec.Command("btrfs", "subvolume", "create", filepath.Join(path, folder)).Run())
+		fixture.RequireMount(t, exec.Command("btrfs", "subvolume", "create", filepath.Join(path, folder)).Run())
 		d, err := durable.Open(path)
 		fixture.Must(t, err)
 		_, startErr := store.Open(d)

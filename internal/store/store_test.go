@@ -207,7 +207,8 @@ func TestSetAsideDestroysNothing(t *testing.T) {
 func TestTwoFileSystemsAreRefused(t *testing.T) {
 	for _, mounted := range []string{"episodes", "staging"} {
 		data := t.TempDir()
-		tmpfs(t, filepath.Join(data, mounted))
+		fixture.Must(t, os.MkdirAll(filepath.Join(data, mounted), 0o750))
+		fixture.MountTmpfsAt(t, filepath.Join(data, mounted), "size=1m")
 		d, err := durable.Open(data)
 		fixture.Must(t, err)
 		defer d.Close()

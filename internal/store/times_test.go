@@ -13,8 +13,7 @@ import (
 // A file that does not carry the time of its arrival has its own, which may be any; a row
 // or an inventory that could not be read for it would be that of every episode in it.
 func TestAnyTimeOfAFileCanBeShown(t *testing.T) {
-	data := t.TempDir()
-	tmpfs(t, data)
+	data := fixture.MountTmpfs(t, "size=1m")
 	l := openLab(t, data)
 	k := key("h", "e")
 	l.write(l.stored(k), "x")

@@ -3,7 +3,6 @@ package wire_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -18,17 +17,11 @@ import (
 	"cis490/internal/wire"
 )
 
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b)
-	return b
-}
-
 func TestPutStoresOnce(t *testing.T) {
 	for _, size := range []int{0, 1, wire.MinAnnounced, wire.MinAnnounced + 1, 3 << 20} {
 		s := serve(t, handler(&depot{tb: t}))
 		c := s.client(t)
-		content := random(size)
+		content := fixture.Noise(size, 1)
 		u := uploadOf(content)
 		u.Skipped = 2
 		for _, want := range []wire.Status{wire.Stored, wire.AlreadyPresent} {
@@ -69,7 +62,7 @@ func TestPingTellsWhoAndHow(t *testing.T) {
 // keeps its bytes, and its connection is the price.
 func TestRefusalAboveTheLimitCostsNoByte(t *testing.T) {
 	s := serve(t, handler(&depot{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}))
-	content := random(wire.MinAnnounced + 1)
+	content := fixture.Noise(wire.MinAnnounced+1, 1)
 	in := &counted{ReaderAt: bytes.NewReader(content)}
 	if _, err := s.client(t).Put(t.Context(), uploadOf(content), in); !errors.Is(err, wire.Conflict) {
 		t.Fatal(err)
@@ -94,7 +87,7 @@ func TestConnectionSurvivesASmallRefusedBody(t *testing.T) {
 	d := &depot{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}
 	s := serve(t, handler(d))
 	c := s.client(t)
-	content := random(wire.MinAnnounced - 1)
+	content := fixture.Noise(wire.MinAnnounced-1, 1)
 	for range 3 {
 		if _, err := c.Put(t.Context(), uploadOf(content), bytes.NewReader(content)); !errors.Is(err, wire.Conflict) {
 			t.Fatal(err)
@@ -230,7 +223,7 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 		dialed = append(dialed, m)
 		return m, nil
 	})
-	content := random(100_000)
+	content := fixture.Noise(100_000, 1)
 	for range 2 {
 		_, err := c.Put(t.Context(), uploadOf(content), bytes.NewReader(content))
 		fixture.Must(t, err)

@@ -15,7 +15,7 @@ import (
 )
 
 // large is an archive that is announced.
-var large = random(3 << 20)
+var large = fixture.Noise(3<<20, 1)
 
 // TestCutUploadGoesOnWhereItWas: whatever cuts it, wherever, no byte that the
 // receiver has is sent again.
