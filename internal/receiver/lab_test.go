@@ -93,8 +93,8 @@ func uploadOf(k episode.Key, content []byte) wire.Upload {
 	return wire.Upload{Key: k, Digest: sha256.Sum256(content), Size: int64(len(content))}
 }
 
-// packed returns an archive of n bytes of noise.
-func packed(n int, seed byte) []byte {
+// packNoise returns an archive of n bytes of noise.
+func packNoise(n int, seed byte) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	err := w.WriteHeader(&tar.Header{Name: "noise", Mode: 0o644, Size: int64(n)})
@@ -112,8 +112,8 @@ func (l *lab) put(k episode.Key, content []byte) (wire.Receipt, error) {
 	return l.r.Put(l.Context(), uploadOf(k, content), bytes.NewReader(content))
 }
 
-// takes puts content and wants a receipt that says so.
-func (l *lab) takes(k episode.Key, content []byte, want wire.Status) wire.Receipt {
+// wantReceipt puts content, and wants a receipt that covers it and has a status.
+func (l *lab) wantReceipt(k episode.Key, content []byte, want wire.Status) wire.Receipt {
 	l.Helper()
 	r, err := l.put(k, content)
 	fixture.Must(l, err)
@@ -123,8 +123,8 @@ func (l *lab) takes(k episode.Key, content []byte, want wire.Status) wire.Receip
 	return r
 }
 
-// refuses puts content and wants a refusal.
-func (l *lab) refuses(k episode.Key, content []byte, want wire.Code) *wire.Problem {
+// wantRefusal puts content, and wants a problem with a code.
+func (l *lab) wantRefusal(k episode.Key, content []byte, want wire.Code) *wire.Problem {
 	l.Helper()
 	r, err := l.put(k, content)
 	p, ok := errors.AsType[*wire.Problem](err)
@@ -134,11 +134,11 @@ func (l *lab) refuses(k episode.Key, content []byte, want wire.Code) *wire.Probl
 	return p
 }
 
-func (l *lab) stored(k episode.Key) string {
+func (l *lab) storedPath(k episode.Key) string {
 	return filepath.Join(l.data, "episodes", string(k.Host), string(k.Name)+store.Suffix)
 }
 
-func (l *lab) staged(k episode.Key) string {
+func (l *lab) stagedPath(k episode.Key) string {
 	return filepath.Join(l.data, "staging", string(k.Host), string(k.Name)+"~CRASH")
 }
 
@@ -173,9 +173,9 @@ func (l *lab) row(k episode.Key) index.Row {
 	return found[0]
 }
 
-// whole checks what holds when nothing is under way: one row for each archive
+// wantConsistent checks what holds when no upload is in flight: one row for each archive
 // and one archive for each row, the same digests, and an empty staging.
-func (l *lab) whole(archives int) {
+func (l *lab) wantConsistent(archives int) {
 	l.Helper()
 	rows := map[episode.Key]index.Row{}
 	for _, r := range l.rows() {
@@ -197,10 +197,10 @@ func (l *lab) whole(archives int) {
 			l.Errorf("%s has the row %+v", k, r)
 		}
 	}
-	l.stagingHas(0)
+	l.wantStaged(0)
 }
 
-func (l *lab) stagingHas(want int) {
+func (l *lab) wantStaged(want int) {
 	l.Helper()
 	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "*", "*"))
 	fixture.Must(l, err)
@@ -240,31 +240,31 @@ func (l *lab) listen(ctx context.Context) (addr string, served <-chan error) {
 	return ln.Addr().String(), done
 }
 
-// papers returns a new certificate of a host.
-func (l *lab) papers(host episode.Name) *pki.Client {
+// issueCredentials issues a new certificate to a host.
+func (l *lab) issueCredentials(host episode.Name) *pki.Client {
 	l.Helper()
 	out := l.TempDir()
 	_, err := pki.Issue(l.pki, host, out, pki.IssueOptions{})
 	fixture.Must(l, err)
-	papers, err := pki.LoadClient(pki.ClientConfig{
+	credentials, err := pki.LoadClient(pki.ClientConfig{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"), KeyFile: filepath.Join(out, string(host)+".key"),
 	})
 	fixture.Must(l, err)
-	return papers
+	return credentials
 }
 
-// client returns a shipper's end with a certificate of its own.
-func (l *lab) client(addr string, host episode.Name) *wire.Client {
+// newClient returns a shipper's client with a new certificate.
+func (l *lab) newClient(addr string, host episode.Name) *wire.Client {
 	l.Helper()
-	papers := l.papers(host)
-	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: papers.DialTLS(wire.Dial), Conns: 8})
+	credentials := l.issueCredentials(host)
+	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: credentials.DialTLS(wire.Dial), Conns: 8})
 	fixture.Must(l, err)
 	l.Cleanup(c.CloseIdle)
 	return c
 }
 
-// within fails the test if nothing comes in time.
-func within[T any](tb testing.TB, limit time.Duration, c <-chan T, what string) T {
+// receiveWithin receives a value, or fails the test after limit.
+func receiveWithin[T any](tb testing.TB, limit time.Duration, c <-chan T, what string) T {
 	tb.Helper()
 	select {
 	case v := <-c:

@@ -23,11 +23,11 @@ import (
 func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 	for _, of := range []string{"episodes", "staging"} {
 		l := newLab(t, nil)
-		l.takes(key("lab-01", "a"), fixture.Noise(1000, 1), wire.Stored)
+		l.wantReceipt(key("lab-01", "a"), fixture.Noise(1000, 1), wire.Stored)
 		u := uploadOf(key("lab-01", "b"), fixture.Noise(1000, 2))
-		before := l.announces(uploadOf(key("lab-01", "c"), fixture.Noise(1000, 3)), 0)
+		before := l.wantAnnounced(uploadOf(key("lab-01", "c"), fixture.Noise(1000, 3)), 0)
 		bind := func() {
-			path := l.dir(of, "lab-01")
+			path := l.makeHostDir(of, "lab-01")
 			fixture.RequireMount(t, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
 			t.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 		}
@@ -51,8 +51,8 @@ func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 				t.Errorf("%s of %s says %v (%s)", of, door, err, hint.For(err))
 			}
 		}
-		l.takes(key("lab-01", "a"), fixture.Noise(1000, 1), wire.AlreadyPresent)
-		l.takes(key("lab-02", "a"), fixture.Noise(1000, 1), wire.Stored)
+		l.wantReceipt(key("lab-01", "a"), fixture.Noise(1000, 1), wire.AlreadyPresent)
+		l.wantReceipt(key("lab-02", "a"), fixture.Noise(1000, 1), wire.Stored)
 	}
 }
 

@@ -17,11 +17,11 @@ import (
 // partAttr is the attribute that says how far a part has come.
 const partAttr = "user.cis490.upload"
 
-// part leaves 300000 bytes of an upload, and returns it and its file.
-func (l *lab) part() (wire.Upload, string) {
+// leavePartial leaves 300000 bytes of an upload, and returns it and its file.
+func (l *lab) leavePartial() (wire.Upload, string) {
 	l.Helper()
 	u := uploadOf(partKey, resumed)
-	l.cuts(l.announces(u, 0), resumed, 300_000)
+	l.sendInterrupted(l.wantAnnounced(u, 0), resumed, 300_000)
 	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "part~*"))
 	if fixture.Must(l, err); len(staged) != 1 {
 		l.Fatalf("staging has %q", staged)
@@ -55,16 +55,16 @@ func TestPartThatLiesIsDropped(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, nil)
-			u, path := l.part()
+			u, path := l.leavePartial()
 			l.restart(func() {
 				b := make([]byte, 512)
 				n, err := unix.Getxattr(path, partAttr, b)
 				fixture.Must(t, err)
 				fixture.Must(t, unix.Setxattr(path, partAttr, lie(b[:n]), 0))
 			})
-			l.stagingHas(0)
-			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
-			l.whole(1)
+			l.wantStaged(0)
+			l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
+			l.wantConsistent(1)
 		})
 	}
 }
@@ -73,11 +73,11 @@ func TestPartThatLiesIsDropped(t *testing.T) {
 func TestPartThatLostItsEndIsDropped(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
-	u, path := l.part()
+	u, path := l.leavePartial()
 	l.restart(func() { fixture.Must(t, os.Truncate(path, 299_999)) })
-	l.stagingHas(0)
-	l.appends(u, l.announces(u, 0), resumed, wire.Stored)
-	l.whole(1)
+	l.wantStaged(0)
+	l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
+	l.wantConsistent(1)
 }
 
 // TestStateOfOtherBytesIsSeen: an attribute that parses, and is that of another
@@ -86,7 +86,7 @@ func TestPartThatLostItsEndIsDropped(t *testing.T) {
 func TestStateOfOtherBytesIsSeen(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
-	u, path := l.part()
+	u, path := l.leavePartial()
 	l.restart(func() {
 		b := make([]byte, 512)
 		n, err := unix.Getxattr(path, partAttr, b)
@@ -94,11 +94,11 @@ func TestStateOfOtherBytesIsSeen(t *testing.T) {
 		binary.BigEndian.PutUint64(b[50:], 200_000)
 		fixture.Must(t, unix.Setxattr(path, partAttr, b[:n], 0))
 	})
-	_, _, err := l.piece(l.announces(u, 200_000), resumed, 200_000, len(resumed), true)
-	l.wantsCode("the end", err, wire.DigestMismatch)
-	l.whole(0)
-	l.appends(u, l.announces(u, 0), resumed, wire.Stored)
-	l.whole(1)
+	_, _, err := l.sendPiece(l.wantAnnounced(u, 200_000), resumed, 200_000, len(resumed), true)
+	l.wantCode("the end", err, wire.DigestMismatch)
+	l.wantConsistent(0)
+	l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
+	l.wantConsistent(1)
 }
 
 // TestDamagedPartIsNeverAcknowledged: a byte below the offset was flipped, or is
@@ -109,10 +109,10 @@ func TestDamagedPartIsNeverAcknowledged(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, nil)
-			u, path := l.part()
+			u, path := l.leavePartial()
 			l.restart(func() {
 				if !unreadable {
-					flip(t, path, 1000)
+					flipByte(t, path, 1000)
 				}
 			})
 			if unreadable {
@@ -120,16 +120,16 @@ func TestDamagedPartIsNeverAcknowledged(t *testing.T) {
 					return io.NopCloser(readerFunc(func([]byte) (int, error) { return 0, unix.EIO })), nil
 				})
 			}
-			_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
-			l.wantsCode("the end", err, wire.DigestMismatch)
-			l.whole(0)
-			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
-			l.whole(1)
+			_, _, err := l.sendPiece(l.wantAnnounced(u, 300_000), resumed, 300_000, len(resumed), true)
+			l.wantCode("the end", err, wire.DigestMismatch)
+			l.wantConsistent(0)
+			l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
+			l.wantConsistent(1)
 		})
 	}
 }
 
-func flip(t *testing.T, path string, at int64) {
+func flipByte(t *testing.T, path string, at int64) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	fixture.Must(t, err)
@@ -154,11 +154,11 @@ func TestPartThatIsTakenAwayIsBegunAnew(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, nil)
-			u, path := l.part()
+			u, path := l.leavePartial()
 			fixture.Must(t, tidy(path))
-			_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
-			l.wantsCode("the end", err, wire.NoUpload)
-			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
+			_, _, err := l.sendPiece(l.wantAnnounced(u, 300_000), resumed, 300_000, len(resumed), true)
+			l.wantCode("the end", err, wire.NoUpload)
+			l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
 		})
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"cis490/internal/receiver"
 )
 
-// socketLab returns a receiver with a proxy's socket, in a directory of its own.
-func socketLab(t *testing.T) (l *lab, path string) {
+// newSocketLab returns a receiver with a proxy's socket, in a directory of its own.
+func newSocketLab(t *testing.T) (l *lab, path string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "proxy") // the path of a socket must be short
 	fixture.Must(t, err)
@@ -24,7 +24,7 @@ func socketLab(t *testing.T) (l *lab, path string) {
 }
 
 func TestProxySocketIsForItsGroupAndReplacesOnlyASocket(t *testing.T) {
-	l, path := socketLab(t)
+	l, path := newSocketLab(t)
 	for range 2 { // the second one finds what a kill leaves
 		ln, err := l.r.ListenProxy()
 		fixture.Must(t, err)
@@ -46,7 +46,7 @@ func TestProxySocketIsForItsGroupAndReplacesOnlyASocket(t *testing.T) {
 // TestProxySocketChangesNothingInItsPlace: the proxy's user, who can write in the
 // directory, exchanges the socket for a link all the time.
 func TestProxySocketChangesNothingInItsPlace(t *testing.T) {
-	l, path := socketLab(t)
+	l, path := newSocketLab(t)
 	precious, other := filepath.Join(t.TempDir(), "precious"), path+".other"
 	fixture.Must(t, os.WriteFile(precious, nil, 0o600))
 	stop, ended := make(chan struct{}), make(chan struct{})

@@ -27,7 +27,7 @@ import (
 func TestConflictComesBeforeTheBody(t *testing.T) {
 	l := newLab(t, nil)
 	first := fixture.Noise(1000, 1)
-	l.takes(key("h", "e"), first, wire.Stored)
+	l.wantReceipt(key("h", "e"), first, wire.Stored)
 	_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1000, 2)), untouched{t})
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok || p.Code != wire.Conflict || p.Stored != uploadOf(key("h", "e"), first).Digest {
@@ -37,8 +37,8 @@ func TestConflictComesBeforeTheBody(t *testing.T) {
 	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), first), untouched{t}); err != nil {
 		t.Error(err)
 	}
-	l.takes(key("i", "e"), fixture.Noise(1000, 2), wire.Stored)
-	l.whole(2)
+	l.wantReceipt(key("i", "e"), fixture.Noise(1000, 2), wire.Stored)
+	l.wantConsistent(2)
 }
 
 // untouched is a body that nobody may read.
@@ -64,9 +64,9 @@ func TestOtherBytesThanAnnouncedLeaveNothing(t *testing.T) {
 		if p, ok := errors.AsType[*wire.Problem](err); what == "broken" && !errors.Is(err, broken) || what != "broken" && (!ok || p.Code != wire.DigestMismatch) {
 			t.Errorf("%s: %v", what, err)
 		}
-		l.whole(0)
+		l.wantConsistent(0)
 	}
-	l.takes(u.Key, content, wire.Stored)
+	l.wantReceipt(u.Key, content, wire.Stored)
 }
 
 func TestReceiptIsThatOfTheRow(t *testing.T) {
@@ -80,7 +80,7 @@ func TestReceiptIsThatOfTheRow(t *testing.T) {
 	if !row.ReceivedAt.Equal(r.ReceivedAt.Truncate(time.Microsecond)) || row.SHA256 != u.Digest || row.Size != 5000 || row.Skipped != 3 || row.Backfilled {
 		t.Errorf("row %+v, receipt %+v", row, r)
 	}
-	again := l.takes(k, fixture.Noise(5000, 1), wire.AlreadyPresent)
+	again := l.wantReceipt(k, fixture.Noise(5000, 1), wire.AlreadyPresent)
 	stat, err := l.r.Stat(t.Context(), k)
 	if err != nil || stat != again || again.ReceivedAt != r.ReceivedAt {
 		t.Errorf("first %+v\nagain %+v\nstat %+v, %v", r, again, stat, err)
@@ -100,24 +100,24 @@ func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 			_, err := l.r.Put(t.Context(), uploadOf(key(host, name), content), &gated{content, arrived, open})
 			done <- err
 		}()
-		within(t, 10*time.Second, arrived, "an upload")
+		receiveWithin(t, 10*time.Second, arrived, "an upload")
 	}
 	begin("h", "1")
 	begin("h", "2")
-	if p := l.refuses(key("h", "3"), content, wire.HostBusy); p.RetryAfter <= 0 {
+	if p := l.wantRefusal(key("h", "3"), content, wire.HostBusy); p.RetryAfter <= 0 {
 		t.Error("no Retry-After")
 	}
 	begin("i", "1") // others go on
-	if p := l.refuses(key("k", "1"), content, wire.Busy); p.RetryAfter <= 0 {
+	if p := l.wantRefusal(key("k", "1"), content, wire.Busy); p.RetryAfter <= 0 {
 		t.Error("no Retry-After")
 	}
 	close(open)
 	for range 3 {
-		fixture.Must(t, within(t, 10*time.Second, done, "an answer"))
+		fixture.Must(t, receiveWithin(t, 10*time.Second, done, "an answer"))
 	}
-	l.takes(key("h", "3"), content, wire.Stored) // the places are free again
-	l.takes(key("k", "1"), content, wire.Stored)
-	l.whole(5)
+	l.wantReceipt(key("h", "3"), content, wire.Stored) // the places are free again
+	l.wantReceipt(key("k", "1"), content, wire.Stored)
+	l.wantConsistent(5)
 }
 
 func TestTooLargeComesBeforeTheBody(t *testing.T) {
@@ -125,7 +125,7 @@ func TestTooLargeComesBeforeTheBody(t *testing.T) {
 	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1001, 1)), untouched{t}); !errors.Is(err, wire.TooLarge) {
 		t.Errorf("%v", err)
 	}
-	l.takes(key("h", "e"), fixture.Noise(1000, 1), wire.Stored)
+	l.wantReceipt(key("h", "e"), fixture.Noise(1000, 1), wire.Stored)
 }
 
 // TestUploadsTogetherStayAboveTheFloor: each alone has room.
@@ -140,7 +140,7 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 		_, err := l.r.Put(t.Context(), uploadOf(key("h", "1"), big), late)
 		done <- err
 	}()
-	within(t, 10*time.Second, arrived, "the first upload")
+	receiveWithin(t, 10*time.Second, arrived, "the first upload")
 	_, err := l.r.Put(t.Context(), uploadOf(key("h", "2"), big), untouched{t})
 	if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full || p.RetryAfter <= 0 {
 		t.Errorf("%v", err)
@@ -148,12 +148,12 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	if s, err := l.r.Storage(t.Context(), "h"); err != nil || s.FreeBytes > 2<<20 || !s.Accepting {
 		t.Errorf("a ping tells %+v, %v", s, err)
 	}
-	l.takes(key("h", "3"), fixture.Noise(1<<20, 3), wire.Stored) // a small one has room beside it
+	l.wantReceipt(key("h", "3"), fixture.Noise(1<<20, 3), wire.Stored) // a small one has room beside it
 	close(open)
-	fixture.Must(t, within(t, 10*time.Second, done, "the first upload"))
-	l.refuses(key("h", "2"), big, wire.Full)
-	l.whole(2)
-	fixture.Must(t, os.Remove(l.stored(key("h", "1"))))
+	fixture.Must(t, receiveWithin(t, 10*time.Second, done, "the first upload"))
+	l.wantRefusal(key("h", "2"), big, wire.Full)
+	l.wantConsistent(2)
+	fixture.Must(t, os.Remove(l.storedPath(key("h", "1"))))
 	if s, _ := l.r.Storage(t.Context(), "h"); s.FreeBytes < 4<<20 {
 		t.Errorf("promises are not given back: %+v", s)
 	}
@@ -169,7 +169,7 @@ func TestPromisesAreGivenBack(t *testing.T) {
 			t.Fatalf("attempt %d: %v", n, err)
 		}
 	}
-	l.takes(key("h", "e"), big, wire.Stored)
+	l.wantReceipt(key("h", "e"), big, wire.Stored)
 }
 
 // TestRowThatFindsNoSpaceIsOwed fills the disk after the body: the archive
@@ -178,33 +178,33 @@ func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 	for _, healing := range []string{"by the next attempt", "by the next start"} {
 		t.Run(healing, func(t *testing.T) {
 			l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=1m")) })
-			l.takes(key("i", "other"), fixture.Noise(10, 2), wire.Stored)
-			grow(t, filepath.Join(l.data, datadir.IndexFile))
+			l.wantReceipt(key("i", "other"), fixture.Noise(10, 2), wire.Stored)
+			fillIndexPage(t, filepath.Join(l.data, datadir.IndexFile))
 			k, content := key("h", "e"), fixture.Noise(10_000, 1)
 			filler := filepath.Join(l.data, "filler")
-			last := readFunc(func([]byte) (int, error) { fill(t, filler); return 0, io.EOF })
+			last := readFunc(func([]byte) (int, error) { fillDisk(t, filler); return 0, io.EOF })
 			_, err := l.r.Put(t.Context(), uploadOf(k, content), io.MultiReader(bytes.NewReader(content), last))
 			if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full {
 				t.Fatalf("%v, want %s", err, wire.Full)
 			}
-			l.stagingHas(1)
-			if _, err := os.Stat(l.stored(k)); err != nil {
+			l.wantStaged(1)
+			if _, err := os.Stat(l.storedPath(k)); err != nil {
 				t.Error(err)
 			}
-			l.refuses(k, content, wire.Full) // still no space: nothing is acknowledged
+			l.wantRefusal(k, content, wire.Full) // still no space: nothing is acknowledged
 			fixture.Must(t, os.Remove(filler))
-			later := l.takes(key("i", "later"), fixture.Noise(10, 3), wire.Stored)
+			later := l.wantReceipt(key("i", "later"), fixture.Noise(10, 3), wire.Stored)
 			if healing == "by the next start" {
 				l.restart(func() {})
 				l.row(k)
 			}
-			first := l.takes(k, content, wire.AlreadyPresent)
-			again := l.takes(k, content, wire.AlreadyPresent)
+			first := l.wantReceipt(k, content, wire.AlreadyPresent)
+			again := l.wantReceipt(k, content, wire.AlreadyPresent)
 			row := l.row(k)
 			if !row.ReceivedAt.Equal(first.ReceivedAt.Truncate(time.Microsecond)) || first != again {
 				t.Errorf("row %v\nfirst %v\nagain %v\n(after %v)", row.ReceivedAt, first.ReceivedAt, again.ReceivedAt, later.ReceivedAt)
 			}
-			l.stagingHas(0)
+			l.wantStaged(0)
 		})
 	}
 }
@@ -213,8 +213,8 @@ type readFunc func(p []byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
-// grow brings the index to the end of a page: the next row needs a new one.
-func grow(tb testing.TB, path string) {
+// fillIndexPage extends the index to the end of a page, so that the next row needs a new one.
+func fillIndexPage(tb testing.TB, path string) {
 	tb.Helper()
 	info, err := os.Stat(path)
 	fixture.Must(tb, err)
@@ -229,8 +229,8 @@ func grow(tb testing.TB, path string) {
 	fixture.Must(tb, err)
 }
 
-// fill writes to a file until the file system is full.
-func fill(tb testing.TB, path string) {
+// fillDisk writes to a file until the file system is full.
+func fillDisk(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Create(path)
 	fixture.Must(tb, err)
@@ -250,15 +250,15 @@ func TestCopyByHandGetsItsRow(t *testing.T) {
 	for _, attributes := range []bool{false, true} {
 		l := newLab(t, nil)
 		content := fixture.Noise(5000, 1)
-		l.takes(key("h", "from"), content, wire.Stored)
+		l.wantReceipt(key("h", "from"), content, wire.Stored)
 		k := key("h", "copy")
-		fixture.Must(t, os.WriteFile(l.stored(k), content, 0o640))
+		fixture.Must(t, os.WriteFile(l.storedPath(k), content, 0o640))
 		if attributes {
-			copyAttributes(t, l.stored(key("h", "from")), l.stored(k))
+			copyAttributes(t, l.storedPath(key("h", "from")), l.storedPath(k))
 		}
-		l.refuses(k, fixture.Noise(5000, 2), wire.Conflict)
-		l.takes(k, content, wire.AlreadyPresent)
-		l.takes(k, content, wire.AlreadyPresent)
+		l.wantRefusal(k, fixture.Noise(5000, 2), wire.Conflict)
+		l.wantReceipt(k, content, wire.AlreadyPresent)
+		l.wantReceipt(k, content, wire.AlreadyPresent)
 		if rows := l.rows(); len(rows) != 2 {
 			t.Errorf("with attributes %v: %d rows, want 2", attributes, len(rows))
 		}
@@ -286,7 +286,7 @@ func TestArrivalNeverGoesBack(t *testing.T) {
 			row := index.Row{ReceivedAt: last, Host: "h", Episode: "future", SHA256: [32]byte{1}, Size: 1}
 			fixture.Must(t, os.WriteFile(filepath.Join(l.data, datadir.IndexFile), row.Append(nil), 0o640))
 		})
-		r := l.takes(key("h", "now"), fixture.Noise(10, 1), wire.Stored)
+		r := l.wantReceipt(key("h", "now"), fixture.Noise(10, 1), wire.Stored)
 		if before := r.ReceivedAt.Before(last.Truncate(time.Microsecond)); before != back {
 			t.Errorf("%v ahead: the next row is of %v", ahead, r.ReceivedAt)
 		}
@@ -296,17 +296,17 @@ func TestArrivalNeverGoesBack(t *testing.T) {
 func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(100_000, 1)
-	l.takes(k, content, wire.Stored)
+	l.wantReceipt(k, content, wire.Stored)
 	bad := bytes.Clone(content)
 	bad[77_777] ^= 1
-	f, err := os.OpenFile(l.stored(k), os.O_WRONLY, 0)
+	f, err := os.OpenFile(l.storedPath(k), os.O_WRONLY, 0)
 	fixture.Must(t, err)
 	_, err = f.WriteAt(bad, 0)
 	fixture.Must(t, err)
 	fixture.Must(t, f.Close())
-	l.refuses(k, fixture.Noise(100_000, 2), wire.Conflict) // rot does not open the name to other bytes
-	l.takes(k, content, wire.Stored)                       // not already-present: the copy is the new one
-	got, err := os.ReadFile(l.stored(k))
+	l.wantRefusal(k, fixture.Noise(100_000, 2), wire.Conflict) // rot does not open the name to other bytes
+	l.wantReceipt(k, content, wire.Stored)                     // not already-present: the copy is the new one
+	got, err := os.ReadFile(l.storedPath(k))
 	fixture.Must(t, err)
 	if !bytes.Equal(got, content) {
 		t.Error("the damaged copy is still there")
@@ -326,8 +326,8 @@ func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 	if !slices.Equal(repaired, []bool{false, true}) {
 		t.Errorf("repaired in the rows: %v, want the second only", repaired)
 	}
-	l.takes(k, content, wire.AlreadyPresent)
-	l.stagingHas(0)
+	l.wantReceipt(k, content, wire.AlreadyPresent)
+	l.wantStaged(0)
 }
 
 // A crash between setting aside and the new name leaves a row without a file:
@@ -335,12 +335,12 @@ func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 func TestRepairIsToldAfterACrash(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(1000, 1)
-	l.takes(k, content, wire.Stored)
+	l.wantReceipt(k, content, wire.Stored)
 	l.restart(func() {
 		fixture.Must(t, os.MkdirAll(filepath.Join(l.data, "quarantine", "h"), 0o750))
-		fixture.Must(t, os.Rename(l.stored(k), filepath.Join(l.data, "quarantine", "h", "e~aside")))
+		fixture.Must(t, os.Rename(l.storedPath(k), filepath.Join(l.data, "quarantine", "h", "e~aside")))
 	})
-	l.takes(k, content, wire.Stored)
+	l.wantReceipt(k, content, wire.Stored)
 	if rows := l.rows(); len(rows) != 2 || !rows[1].Repaired {
 		t.Errorf("rows: %+v", rows)
 	}

@@ -22,8 +22,8 @@ type outcome struct {
 	err     error
 }
 
-// race uploads each content under one key, all of them before any commits.
-func (l *lab) race(contents [][]byte) []outcome {
+// raceUploads uploads each content under one key, all of them before any commits.
+func (l *lab) raceUploads(contents [][]byte) []outcome {
 	l.Helper()
 	k := key("h", "e")
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan outcome)
@@ -34,12 +34,12 @@ func (l *lab) race(contents [][]byte) []outcome {
 		}()
 	}
 	for range contents {
-		within(l, 10*time.Second, arrived, "an upload")
+		receiveWithin(l, 10*time.Second, arrived, "an upload")
 	}
 	close(open)
 	var all []outcome
 	for range contents {
-		all = append(all, within(l, 10*time.Second, done, "an answer"))
+		all = append(all, receiveWithin(l, 10*time.Second, done, "an answer"))
 	}
 	return all
 }
@@ -50,7 +50,7 @@ func TestRaceOfTheSameBytesStoresOnce(t *testing.T) {
 	content := fixture.Noise(100_000, 1)
 	statuses := map[wire.Status]int{}
 	var times []time.Time
-	for _, o := range l.race([][]byte{content, content, content, content, content, content, content, content}) {
+	for _, o := range l.raceUploads([][]byte{content, content, content, content, content, content, content, content}) {
 		fixture.Must(t, o.err)
 		statuses[o.receipt.Status]++
 		times = append(times, o.receipt.ReceivedAt.Time)
@@ -63,7 +63,7 @@ func TestRaceOfTheSameBytesStoresOnce(t *testing.T) {
 			t.Errorf("the receipts tell %v", times)
 		}
 	}
-	l.whole(1)
+	l.wantConsistent(1)
 }
 
 func TestRaceOfOtherBytesHasOneWinner(t *testing.T) {
@@ -72,7 +72,7 @@ func TestRaceOfOtherBytesHasOneWinner(t *testing.T) {
 	for n := range 8 {
 		contents = append(contents, fixture.Noise(100_000, byte(n)))
 	}
-	outcomes := l.race(contents)
+	outcomes := l.raceUploads(contents)
 	row := l.row(key("h", "e"))
 	stored := 0
 	for _, o := range outcomes {
@@ -90,7 +90,7 @@ func TestRaceOfOtherBytesHasOneWinner(t *testing.T) {
 	if stored != 1 {
 		t.Errorf("%d uploads were stored", stored)
 	}
-	l.whole(1)
+	l.wantConsistent(1)
 }
 
 // TestRowBelongsToOneUpload holds an upload up between its name and its row.
@@ -110,7 +110,7 @@ func TestRowBelongsToOneUpload(t *testing.T) {
 	go put()
 	again, cancel := time.NewTicker(time.Millisecond), time.After(10*time.Second)
 	defer again.Stop()
-	for _, err := os.Stat(l.stored(k)); err != nil; _, err = os.Stat(l.stored(k)) {
+	for _, err := os.Stat(l.storedPath(k)); err != nil; _, err = os.Stat(l.storedPath(k)) {
 		select {
 		case <-again.C:
 		case <-cancel:
@@ -125,7 +125,7 @@ func TestRowBelongsToOneUpload(t *testing.T) {
 	}
 	fixture.Must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_UNLCK}))
 	for range 2 {
-		fixture.Must(t, within(t, 10*time.Second, answers, "an answer").err)
+		fixture.Must(t, receiveWithin(t, 10*time.Second, answers, "an answer").err)
 	}
-	l.whole(1)
+	l.wantConsistent(1)
 }

@@ -23,10 +23,10 @@ import (
 	"cis490/internal/wire"
 )
 
-// rot changes one byte of a stored file and leaves its times as they were.
-func (l *lab) rot(k episode.Key) {
+// corruptStored changes one byte of a stored file and leaves its times as they were.
+func (l *lab) corruptStored(k episode.Key) {
 	l.Helper()
-	path := l.stored(k)
+	path := l.storedPath(k)
 	info, err := os.Stat(path)
 	fixture.Must(l, err)
 	b, err := os.ReadFile(path)
@@ -54,7 +54,7 @@ func (l *lab) scrubOnce(o scrub.Options) (scrub.Progress, string) {
 	return p, strings.Join(found, ", ")
 }
 
-func (l *lab) quarantined() int {
+func (l *lab) countQuarantined() int {
 	l.Helper()
 	paths, err := filepath.Glob(filepath.Join(l.data, "quarantine", "*", "*"))
 	fixture.Must(l, err)
@@ -66,20 +66,20 @@ func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 	good, bad, gone := key("lab-01", "good"), key("lab-01", "bad"), key("lab-02", "gone")
 	total := int64(0)
 	for i, k := range []episode.Key{good, bad, gone} {
-		content := packed(3<<20, byte(i))
-		l.takes(k, content, wire.Stored)
+		content := packNoise(3<<20, byte(i))
+		l.wantReceipt(k, content, wire.Stored)
 		total += int64(len(content))
 	}
 	if p, found := l.scrubOnce(scrub.Options{}); found != "" || p.Objects != 3 || p.Bytes != total || p.Lost() != 0 {
 		t.Fatalf("of a good store: %q, %+v", found, p)
 	}
-	l.rot(bad)
-	fixture.Must(t, os.Remove(l.stored(gone)))
+	l.corruptStored(bad)
+	fixture.Must(t, os.Remove(l.storedPath(gone)))
 	p, found := l.scrubOnce(scrub.Options{})
 	if want := "damaged bad, missing gone"; found != want || p.Damaged != 1 || p.Missing != 1 || p.Objects != 2 {
 		t.Errorf("found %q, %+v, want %q", found, p, want)
 	}
-	if _, err := os.Stat(l.stored(bad)); err != nil || l.quarantined() != 0 {
+	if _, err := os.Stat(l.storedPath(bad)); err != nil || l.countQuarantined() != 0 {
 		t.Errorf("a scrub beside the receiver moved something: %v", err)
 	}
 	if p, found := l.scrubOnce(scrub.Options{Host: "lab-02"}); found != "missing gone" || p.Objects != 0 {
@@ -92,32 +92,32 @@ func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 func TestScrubDecodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
-		content := packed(1000, 7)
+		content := packNoise(1000, 7)
 		content[len(content)-1] ^= 1 // of the frame's checksum
-		l.takes(key("lab-01", "run-7"), content, wire.Stored)
-		l.takes(key("lab-01", "run-8"), packed(1000, 8), wire.Stored)
+		l.wantReceipt(key("lab-01", "run-7"), content, wire.Stored)
+		l.wantReceipt(key("lab-01", "run-8"), packNoise(1000, 8), wire.Stored)
 		p, found := l.scrubOnce(scrub.Options{})
 		if found != "undecodable run-7" || p.Undecodable != 1 || p.Lost() != 0 || p.Objects != 2 {
 			t.Errorf("found %q, %+v", found, p)
 		}
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
-		if st := l.inspect(); st.Scrub.Undecodable != 1 || st.Scrub.Lost() != 0 || l.quarantined() != 0 {
-			t.Errorf("in the background: %+v, %d set aside", st.Scrub, l.quarantined())
+		if st := l.inspect(); st.Scrub.Undecodable != 1 || st.Scrub.Lost() != 0 || l.countQuarantined() != 0 {
+			t.Errorf("in the background: %+v, %d set aside", st.Scrub, l.countQuarantined())
 		}
-		if h := l.ask(claim("run-7", content), true); h.State != wire.Present || !h.Undecodable || h.VerifiedAt != nil {
+		if h := l.queryInventory(queryFor("run-7", content), true); h.State != wire.Present || !h.Undecodable || h.VerifiedAt != nil {
 			t.Errorf("its host is told %+v", h)
 		}
-		if h := l.ask(claim("run-7", content), false); h.State != wire.Present || h.Undecodable || h.VerifiedAt != nil {
+		if h := l.queryInventory(queryFor("run-7", content), false); h.State != wire.Present || h.Undecodable || h.VerifiedAt != nil {
 			t.Errorf("without reading: %+v", h)
 		}
-		if h := l.ask(claim("run-8", packed(1000, 8)), false); h.VerifiedAt == nil {
+		if h := l.queryInventory(queryFor("run-8", packNoise(1000, 8)), false); h.VerifiedAt == nil {
 			t.Errorf("its neighbour: %+v", h)
 		}
 		l.stop()
-		if _, found := l.scrubOnce(scrub.Options{Quarantine: true}); found != "undecodable run-7" || l.quarantined() != 0 {
-			t.Errorf("alone: %q, %d set aside", found, l.quarantined())
+		if _, found := l.scrubOnce(scrub.Options{Quarantine: true}); found != "undecodable run-7" || l.countQuarantined() != 0 {
+			t.Errorf("alone: %q, %d set aside", found, l.countQuarantined())
 		}
 	})
 }
@@ -133,11 +133,11 @@ func TestABombCostsTheScrubTime(t *testing.T) {
 	}{{1, 1, 64 << 20}, {2, 1, 64 << 20}, {1, 128 << 10, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
-			bomb := bombOf(t, of.members, of.size)
+			bomb := packBomb(t, of.members, of.size)
 			bomb[len(bomb)-1] ^= byte(of.looks - 1)
-			l.takes(key("lab-01", "bomb"), bomb, wire.Stored)
-			l.takes(key("lab-01", "run-7"), packed(1000, 7), wire.Stored)
-			stop := l.scrubbing()
+			l.wantReceipt(key("lab-01", "bomb"), bomb, wire.Stored)
+			l.wantReceipt(key("lab-01", "run-7"), packNoise(1000, 7), wire.Stored)
+			stop := l.startScrub()
 			time.Sleep(5*time.Minute + time.Duration(of.looks)*55*time.Second)
 			if st := l.inspect(); st.Scrub.Objects != 0 {
 				t.Errorf("%d bytes that hold 64 MiB were decoded %d times within %d s", len(bomb), of.looks, of.looks*55)
@@ -155,13 +155,13 @@ func TestABombCostsTheScrubTime(t *testing.T) {
 func TestAnOlderScrubHasReadNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
-		l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
+		l.wantReceipt(key("lab-01", "a"), packNoise(1000, 1), wire.Stored)
 		const older = `{"started":"1999-12-31T00:00:00Z","ended":"1999-12-31T01:00:00Z","whole_since":"1999-12-31T00:00:00Z"}`
 		fixture.Must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(older), 0o640))
 		if st := l.inspect(); st.OldestRead != nil {
 			t.Errorf("it counts as read: %+v", st)
 		}
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
 		if st := l.inspect(); st.Scrub.Objects != 1 || st.Scrub.WholeSince.Year() != 2000 {
@@ -173,23 +173,23 @@ func TestAnOlderScrubHasReadNothing(t *testing.T) {
 // TestTwoLooksThatDisagreeAreFollowedByAThird.
 func TestTwoLooksThatDisagreeAreFollowedByAThird(t *testing.T) {
 	l := newLab(t, nil)
-	content := packed(1000, 7)
+	content := packNoise(1000, 7)
 	content[len(content)-1] ^= 1
-	l.takes(key("lab-01", "run-7"), content, wire.Stored)
+	l.wantReceipt(key("lab-01", "run-7"), content, wire.Stored)
 	reads := 0
 	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		if reads++; reads == 2 {
-			return io.NopCloser(bytes.NewReader(packed(1000, 8))), nil
+			return io.NopCloser(bytes.NewReader(packNoise(1000, 8))), nil
 		}
 		return d.OpenUncached(name)
 	})
-	if h := l.ask(claim("run-7", content), true); reads != 3 || h.State != wire.Present || !h.Undecodable || l.quarantined() != 0 {
-		t.Errorf("%d looks, %+v, %d set aside", reads, h, l.quarantined())
+	if h := l.queryInventory(queryFor("run-7", content), true); reads != 3 || h.State != wire.Present || !h.Undecodable || l.countQuarantined() != 0 {
+		t.Errorf("%d looks, %+v, %d set aside", reads, h, l.countQuarantined())
 	}
 }
 
-// bombOf returns an archive of so many files of so many zeros.
-func bombOf(tb testing.TB, members int, size int64) []byte {
+// packBomb returns an archive of members files, each of size zeros.
+func packBomb(tb testing.TB, members int, size int64) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	enc, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
@@ -208,9 +208,9 @@ func bombOf(tb testing.TB, members int, size int64) []byte {
 func TestScrubGoesOnWhereItWas(t *testing.T) {
 	l := newLab(t, nil)
 	for i, name := range []string{"a", "b", "c"} {
-		l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
+		l.wantReceipt(key("lab-01", name), packNoise(1000, byte(i)), wire.Stored)
 	}
-	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("a", packed(1000, 0))}, true)
+	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("a", packNoise(1000, 0))}, true)
 	fixture.Must(t, err)
 	p, _ := l.scrubOnce(scrub.Options{OlderThan: time.Hour})
 	if p.Objects != 2 || p.Skipped != 1 {
@@ -224,19 +224,19 @@ func TestScrubGoesOnWhereItWas(t *testing.T) {
 func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("lab-01", "run-7")
-	l.takes(k, packed(1000, 7), wire.Stored)
-	l.rot(k)
+	l.wantReceipt(k, packNoise(1000, 7), wire.Stored)
+	l.corruptStored(k)
 	_, err := receiver.ScrubOnce(t.Context(), l.cfg, "me", scrub.Options{Quarantine: true})
-	if _, locked := errors.AsType[*durable.LockedError](err); !locked || l.quarantined() != 0 {
+	if _, locked := errors.AsType[*durable.LockedError](err); !locked || l.countQuarantined() != 0 {
 		t.Errorf("got %v, want a LockedError", err)
 	}
 	l.stop()
 	p, found := l.scrubOnce(scrub.Options{Quarantine: true})
-	if found != "damaged run-7 aside" || p.Quarantined != 1 || p.Lost() != 1 || l.quarantined() != 1 {
-		t.Errorf("found %q, %+v; %d in quarantine", found, p, l.quarantined())
+	if found != "damaged run-7 aside" || p.Quarantined != 1 || p.Lost() != 1 || l.countQuarantined() != 1 {
+		t.Errorf("found %q, %+v; %d in quarantine", found, p, l.countQuarantined())
 	}
 	l.start()
-	l.takes(k, packed(1000, 7), wire.Stored)
+	l.wantReceipt(k, packNoise(1000, 7), wire.Stored)
 	if rows := l.rows(); len(rows) != 2 || !rows[1].Repaired {
 		t.Errorf("rows: %+v", rows)
 	}
@@ -248,20 +248,20 @@ func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		good, bad := key("lab-01", "good"), key("lab-02", "bad")
-		l.takes(good, packed(1<<20, 1), wire.Stored)
-		l.takes(bad, packed(1<<20, 2), wire.Stored)
-		l.rot(bad)
-		stop := l.scrubbing()
+		l.wantReceipt(good, packNoise(1<<20, 1), wire.Stored)
+		l.wantReceipt(bad, packNoise(1<<20, 2), wire.Stored)
+		l.corruptStored(bad)
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
 		st := l.inspect()
-		if l.quarantined() != 1 || st.Quarantined != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 0 {
+		if l.countQuarantined() != 1 || st.Quarantined != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 0 {
 			t.Errorf("got %+v", st)
 		}
 		if st.OldestRead == nil || *st.OldestRead < 60 || *st.OldestRead > 600 {
 			t.Errorf("the oldest reading lies %v back", st.OldestRead)
 		}
-		l.takes(bad, packed(1<<20, 2), wire.Stored)
+		l.wantReceipt(bad, packNoise(1<<20, 2), wire.Stored)
 		if rows := l.rows(); len(rows) != 3 || !rows[2].Repaired {
 			t.Errorf("rows: %+v", rows)
 		}
@@ -273,16 +273,16 @@ func TestScrubBeginsAnewEachInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		k := key("lab-01", "run-7")
-		l.takes(k, packed(1<<20, 1), wire.Stored)
-		stop := l.scrubbing()
+		l.wantReceipt(k, packNoise(1<<20, 1), wire.Stored)
+		stop := l.startScrub()
 		time.Sleep(time.Hour)
-		l.rot(k)
+		l.corruptStored(k)
 		time.Sleep(l.cfg.Scrub.Interval.Std() - 2*time.Hour)
-		if l.quarantined() != 0 {
+		if l.countQuarantined() != 0 {
 			t.Error("a round began before its time")
 		}
 		time.Sleep(2 * time.Hour)
-		if l.quarantined() != 1 {
+		if l.countQuarantined() != 1 {
 			t.Error("the flipped byte was not found in the second round")
 		}
 		stop()
@@ -295,18 +295,18 @@ func TestScrubIsSlowAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
 		for i, name := range []string{"a", "b", "c", "d"} {
-			l.takes(key("lab-01", name), packed(1<<20, byte(i)), wire.Stored)
+			l.wantReceipt(key("lab-01", name), packNoise(1<<20, byte(i)), wire.Stored)
 		}
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(5*time.Minute + 40*time.Second)
 		stop()
 		st := l.inspect()
 		if st.Scrub.Objects != 2 || st.Scrub.Episode != "b" || !st.Scrub.WholeSince.IsZero() || st.OldestRead != nil {
 			t.Fatalf("after 40 s: %+v", st.Scrub)
 		}
-		l.rot(key("lab-01", "a")) // behind the position: of the next round
+		l.corruptStored(key("lab-01", "a")) // behind the position: of the next round
 		l.restart(func() {})
-		stop = l.scrubbing()
+		stop = l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
 		if st := l.inspect(); st.Scrub.Objects != 4 || st.Scrub.Skipped != 0 || st.Scrub.Damaged != 0 || st.Scrub.Ended.IsZero() || !st.Scrub.WholeSince.Equal(st.Scrub.Started) {
@@ -318,7 +318,7 @@ func TestScrubIsSlowAndResumes(t *testing.T) {
 func TestScrubYieldsToUploads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
-		l.takes(key("lab-01", "a"), packed(1<<20, 1), wire.Stored)
+		l.wantReceipt(key("lab-01", "a"), packNoise(1<<20, 1), wire.Stored)
 		arrived, open := make(chan struct{}, 1), make(chan struct{})
 		done := make(chan error, 1)
 		go func() {
@@ -326,7 +326,7 @@ func TestScrubYieldsToUploads(t *testing.T) {
 			done <- err
 		}()
 		<-arrived
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(5*time.Minute + 60*time.Second)
 		if st := l.inspect(); st.Scrub.Objects != 0 {
 			t.Errorf("read %d archives at full speed beside an upload", st.Scrub.Objects)
@@ -354,9 +354,9 @@ func TestScrubSurvivesItsOwnFile(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLab(t, nil)
-			l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
+			l.wantReceipt(key("lab-01", "a"), packNoise(1000, 1), wire.Stored)
 			fixture.Must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(text), 0o640))
-			stop := l.scrubbing()
+			stop := l.startScrub()
 			time.Sleep(10 * time.Minute)
 			stop()
 			if st := l.inspect(); st.Scrub.Objects != 1 || st.Scrub.Ended.IsZero() {
@@ -371,18 +371,18 @@ func TestScrubSurvivesItsOwnFile(t *testing.T) {
 func TestOneWrongReadingIsNoProof(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("lab-01", "run-7")
-	l.takes(k, packed(1000, 7), wire.Stored)
+	l.wantReceipt(k, packNoise(1000, 7), wire.Stored)
 	reads := 0
 	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		if reads++; reads == 1 {
-			return io.NopCloser(bytes.NewReader(packed(1000, 8))), nil
+			return io.NopCloser(bytes.NewReader(packNoise(1000, 8))), nil
 		}
 		return d.OpenUncached(name)
 	})
-	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-7", packed(1000, 7))}, true)
+	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-7", packNoise(1000, 7))}, true)
 	fixture.Must(t, err)
-	if reads != 2 || l.quarantined() != 0 || got[0].State != wire.Present || got[0].VerifiedAt == nil {
-		t.Errorf("%d reads, %d set aside, %+v", reads, l.quarantined(), got)
+	if reads != 2 || l.countQuarantined() != 0 || got[0].State != wire.Present || got[0].VerifiedAt == nil {
+		t.Errorf("%d reads, %d set aside, %+v", reads, l.countQuarantined(), got)
 	}
 }
 
@@ -390,13 +390,13 @@ func TestAFailingDiskDoesNotEmptyTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		for i := range 10 {
-			l.takes(key("lab-01", string(rune('a'+i))), packed(1000, byte(i)), wire.Stored)
+			l.wantReceipt(key("lab-01", string(rune('a'+i))), packNoise(1000, byte(i)), wire.Stored)
 		}
 		l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
-		if n := l.quarantined(); n == 0 || n > 3 {
+		if n := l.countQuarantined(); n == 0 || n > 3 {
 			t.Errorf("%d archives were set aside for the disk's fault", n)
 		}
 		if st := l.inspect(); !st.Scrub.WholeSince.IsZero() {
@@ -405,8 +405,8 @@ func TestAFailingDiskDoesNotEmptyTheStore(t *testing.T) {
 	})
 }
 
-// scrubbing runs the background scrub until the function that it returns.
-func (l *lab) scrubbing() (stop func()) {
+// startScrub runs the background scrub until stop is called.
+func (l *lab) startScrub() (stop func()) {
 	l.Helper()
 	ctx, cancel := context.WithCancel(l.Context())
 	done := make(chan error, 1)

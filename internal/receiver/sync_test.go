@@ -21,13 +21,13 @@ const childConfig = "RECEIVER_TEST_CONFIG"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childConfig); path != "" {
-		fmt.Println(child(path))
+		fmt.Println(runChild(path))
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
 
-func child(path string) error {
+func runChild(path string) error {
 	cfg, err := receiver.LoadConfig(path)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func TestFailedSyncOfTheNameLeavesTheDebt(t *testing.T) {
 		t.Skip("needs strace")
 	}
 	l := newLab(t, nil)
-	l.takes(key("h", "first"), fixture.Noise(10, 2), wire.Stored)
+	l.wantReceipt(key("h", "first"), fixture.Noise(10, 2), wire.Stored)
 	l.restart(func() {
 		config := filepath.Join(l.pki, "receiver.toml")
 		fixture.Must(t, os.WriteFile(config, fmt.Appendf(nil,
@@ -64,10 +64,10 @@ func TestFailedSyncOfTheNameLeavesTheDebt(t *testing.T) {
 		if !strings.Contains(string(out), "storage fault") {
 			t.Skipf("strace injected nothing: %s", out)
 		}
-		if _, err := os.Stat(l.stored(key("h", "e"))); err != nil {
+		if _, err := os.Stat(l.storedPath(key("h", "e"))); err != nil {
 			t.Skip("the name does not stand")
 		}
 	})
-	l.takes(key("h", "e"), fixture.Noise(1000, 1), wire.AlreadyPresent)
-	l.whole(2)
+	l.wantReceipt(key("h", "e"), fixture.Noise(1000, 1), wire.AlreadyPresent)
+	l.wantConsistent(2)
 }

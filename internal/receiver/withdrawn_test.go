@@ -31,25 +31,25 @@ import (
 
 func TestCommitAsksAgainWhoSends(t *testing.T) {
 	t.Parallel()
-	for name, begin := range map[string]func(*testing.T, *doors, *visitor) underway{
+	for name, begin := range map[string]func(*testing.T, *accessLab, *visitor) underway{
 		"put":   kinds["put before its commit"],
 		"piece": kinds["piece before its commit"],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDoors(t)
-			v := d.visitor(victim, "port", time.Hour)
+			d := newAccessLab(t)
+			v := d.newVisitor(victim, "port", time.Hour)
 			u := begin(t, d, v)
 			// Neither a reload nor the timer has ended the request.
-			d.late.Store(int64(2 * time.Hour))
+			d.clockOffset.Store(int64(2 * time.Hour))
 			u.release()
-			if r := within(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
+			if r := receiveWithin(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
 				t.Errorf("the answer is %+v, %v", r, r.err)
 			}
 			if rows := d.rows(); len(rows) != 0 {
 				t.Errorf("rows were written: %+v", rows)
 			}
-			if _, err := os.Lstat(d.stored(key(string(victim), "e"))); !errors.Is(err, os.ErrNotExist) {
+			if _, err := os.Lstat(d.storedPath(key(string(victim), "e"))); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("the archive was stored: %v", err)
 			}
 		})
@@ -61,14 +61,14 @@ func TestAnswerAsksAgainWhoSends(t *testing.T) {
 	for kind, begin := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			d := newDoors(t)
-			v := d.visitor(victim, "port", time.Hour)
+			d := newAccessLab(t)
+			v := d.newVisitor(victim, "port", time.Hour)
 			u := begin(t, d, v)
-			d.late.Store(int64(2 * time.Hour))
+			d.clockOffset.Store(int64(2 * time.Hour))
 			if u.release != nil {
 				u.release()
 			}
-			if r := within(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
+			if r := receiveWithin(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
 				t.Errorf("the answer is %+v, %v", r, r.err)
 			}
 		})
@@ -77,16 +77,16 @@ func TestAnswerAsksAgainWhoSends(t *testing.T) {
 
 func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
 	t.Parallel()
-	d := newDoors(t)
-	v := d.visitor(victim, "port", time.Hour)
-	content := packed(300_000, 1)
+	d := newAccessLab(t)
+	v := d.newVisitor(victim, "port", time.Hour)
+	content := packNoise(300_000, 1)
 	to := v.announce("e", content)
-	answer := v.send(lastPiece(to, content, halfOf(t, content)))
-	d.arrivedAtLeast(t, len(content)/4)
+	answer := v.send(lastPiece(to, content, halfBody(t, content)))
+	d.waitArrivedAtLeast(t, len(content)/4)
 	disable, enable := []episode.Name{victim}, datadir.EnableHosts
 	_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), disable, "the test", time.Now())
 	fixture.Must(t, err)
-	if r := within(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
+	if r := receiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
 		t.Errorf("the answer is %+v, %v", r, r.err)
 	}
 	_, err = enable(t.Context(), string(d.cfg.DataDir), disable, "the test")
@@ -96,8 +96,8 @@ func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
 	}
 }
 
-// arrivedAtLeast waits until so much of the victim's upload is in staging.
-func (d *doors) arrivedAtLeast(t *testing.T, size int) {
+// waitArrivedAtLeast waits until size bytes of the victim's upload are in staging.
+func (d *accessLab) waitArrivedAtLeast(t *testing.T, size int) {
 	t.Helper()
 	labtest.Eventually(t, "a part of the upload has come", func() bool {
 		staged, err := filepath.Glob(filepath.Join(d.data, "staging", string(victim), "*"))
@@ -114,39 +114,39 @@ func TestIdleConnectionOfAHostThatLostAccessServesNoMore(t *testing.T) {
 	for how, w := range withdrawals {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			d := newDoors(t)
+			d := newAccessLab(t)
 			idle := map[episode.Name]net.Conn{}
 			for _, host := range []episode.Name{victim, witness} {
-				v := d.visitor(host, "port", map[episode.Name]time.Duration{victim: time.Hour, witness: 24 * time.Hour}[host])
+				v := d.newVisitor(host, "port", map[episode.Name]time.Duration{victim: time.Hour, witness: 24 * time.Hour}[host])
 				dial := v.http.Transport.(*http.Transport)
 				conn, err := tls.Dial("tcp", d.addr, dial.TLSClientConfig)
 				fixture.Must(t, err)
 				defer conn.Close()
 				idle[host] = conn
-				ping(t, conn, host)
+				sendPing(t, conn, host)
 			}
 			w.do(t, d)
-			if status := pingOn(t, idle[victim], victim); status != http.StatusForbidden && status != http.StatusUnauthorized {
+			if status := pingStatus(t, idle[victim], victim); status != http.StatusForbidden && status != http.StatusUnauthorized {
 				t.Errorf("the connection answers %d", status)
 			}
 			if n, err := idle[victim].Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("the connection is open: %d, %v", n, err)
 			}
-			ping(t, idle[witness], witness)
+			sendPing(t, idle[witness], witness)
 		})
 	}
 }
 
-// ping sends a ping by a connection that stays open.
-func ping(t *testing.T, conn net.Conn, host episode.Name) {
+// sendPing sends a ping by a connection that stays open.
+func sendPing(t *testing.T, conn net.Conn, host episode.Name) {
 	t.Helper()
-	if status := pingOn(t, conn, host); status != http.StatusOK {
+	if status := pingStatus(t, conn, host); status != http.StatusOK {
 		t.Fatalf("a ping of %s is answered with %d", host, status)
 	}
 }
 
-// pingOn returns the status of a ping on a connection.
-func pingOn(t *testing.T, conn net.Conn, host episode.Name) int {
+// pingStatus returns the status of a ping on a connection.
+func pingStatus(t *testing.T, conn net.Conn, host episode.Name) int {
 	t.Helper()
 	_, err := conn.Write([]byte("POST /v1/ping HTTP/1.1\r\nHost: receiver\r\nAuthorization: Bearer token of " + string(host) + "\r\nContent-Length: 0\r\n\r\n"))
 	fixture.Must(t, err)
@@ -164,8 +164,8 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 	for _, door := range []string{"port", "proxy"} {
 		t.Run(door, func(t *testing.T) {
 			t.Parallel()
-			d := newDoors(t)
-			v := d.visitor(victim, door, time.Hour)
+			d := newAccessLab(t)
+			v := d.newVisitor(victim, door, time.Hour)
 			for range 3 {
 				if r := v.ping(); r.status != http.StatusOK {
 					t.Fatalf("%+v, %v", r, r.err)
@@ -190,7 +190,7 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 func TestRequestEndsWithItsCertificate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
-		req := l.request(t, "lab-01", time.Hour)
+		req := l.newRequest(t, "lab-01", time.Hour)
 		unlock := sync.OnceFunc(l.r.LockKey(key("lab-01", "e")))
 		defer unlock()
 		answer := httptest.NewRecorder()
@@ -217,8 +217,8 @@ func TestRequestEndsWithItsCertificate(t *testing.T) {
 	})
 }
 
-// request returns the announcement of an archive, by a host with a new certificate.
-func (l *lab) request(t *testing.T, host episode.Name, valid time.Duration) *http.Request {
+// newRequest returns the announcement of an archive, by a host with a new certificate.
+func (l *lab) newRequest(t *testing.T, host episode.Name, valid time.Duration) *http.Request {
 	t.Helper()
 	out := t.TempDir()
 	_, err := pki.Issue(l.pki, host, out, pki.IssueOptions{Valid: valid})
@@ -249,7 +249,7 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 		answer := httptest.NewRecorder()
 		done := make(chan struct{})
 		go func() {
-			l.r.PortHandler().ServeHTTP(answer, l.request(t, "lab-01", 24*time.Hour))
+			l.r.PortHandler().ServeHTTP(answer, l.newRequest(t, "lab-01", 24*time.Hour))
 			close(done)
 		}()
 		synctest.Wait()
@@ -305,14 +305,14 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDoors(t)
-			v := d.visitor(victim, "port", time.Hour)
-			content := packed(300_000, 1)
-			answer := v.send(v.put("e", content, halfOf(t, content)))
+			d := newAccessLab(t)
+			v := d.newVisitor(victim, "port", time.Hour)
+			content := packNoise(300_000, 1)
+			answer := v.send(v.put("e", content, halfBody(t, content)))
 			labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
 			path := filepath.Join(d.data, "disabled-hosts.json")
 			fixture.Must(t, damage(path))
-			if r := within(t, time.Minute, answer, "the answer"); r.status != http.StatusInternalServerError {
+			if r := receiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusInternalServerError {
 				t.Errorf("a request under way ended with %+v, %v", r, r.err)
 			}
 			if r := v.ping(); r.status != http.StatusInternalServerError || !strings.Contains(r.doc.Detail, "disabled hosts") {
@@ -343,7 +343,7 @@ func TestReceiverDoesNotStartWithADamagedListOfDisabledHosts(t *testing.T) {
 
 func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 	l := newLab(t, nil)
-	l.takes(key("lab-01", "e"), packed(1000, 1), wire.Stored)
+	l.wantReceipt(key("lab-01", "e"), packNoise(1000, 1), wire.Stored)
 	first := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	for i, at := range []time.Time{first, first.Add(time.Hour)} {
 		changes, err := datadir.DisableHosts(t.Context(), string(l.cfg.DataDir), []episode.Name{"lab-01", "lab-09"}, "the test", at)
@@ -384,7 +384,7 @@ func TestSimultaneousDisablingLosesNone(t *testing.T) {
 		}()
 	}
 	for range commands {
-		fixture.Must(t, within(t, time.Minute, done, "a command"))
+		fixture.Must(t, receiveWithin(t, time.Minute, done, "a command"))
 	}
 	if hosts, err := datadir.Hosts(string(l.cfg.DataDir)); err != nil || len(hosts) != commands {
 		t.Errorf("%+v, %v", hosts, err)
