@@ -24,7 +24,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	}
 	t.Run("idle", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			s, stop := l.daemon()
+			s, stop := l.startDaemon()
 			for range 100 {
 				if !alive(l, s) {
 					l.Fatal("it is idle, and does not count as alive")
@@ -40,8 +40,8 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	t.Run("a worker is stuck", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
 			l.finish("run-1")
-			l.rx.before = func(ctx context.Context, _ wire.Upload) error { <-ctx.Done(); return ctx.Err() }
-			s, stop := l.daemon()
+			l.receiver.before = func(ctx context.Context, _ wire.Upload) error { <-ctx.Done(); return ctx.Err() }
+			s, stop := l.startDaemon()
 			time.Sleep(shipper.StuckAfter - time.Second)
 			if !alive(l, s) {
 				l.Error("not alive before the time is up")
@@ -56,10 +56,10 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	t.Run("an upload that moves", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
 			l.finish("run-1")
-			s, err := shipper.New(l.cfg, slow{l.rx}, "the test", discard)
+			s, err := shipper.New(l.cfg, slowReceiver{l.receiver}, "the test", discard)
 			fixture.Must(l, err)
 			s.ScanOnly()
-			stop := l.run(s)
+			stop := l.start(s)
 			for range 12 {
 				time.Sleep(5 * time.Minute)
 				if !alive(l, s) {
@@ -71,10 +71,10 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	})
 }
 
-// slow reads a byte a minute.
-type slow struct{ *receiver }
+// slowReceiver reads a byte a minute.
+type slowReceiver struct{ *receiver }
 
-func (slow) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
+func (slowReceiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
 	for i := range u.Size {
 		if _, err := archive.ReadAt(make([]byte, 1), i); err != nil {
 			return wire.Receipt{}, err
@@ -91,14 +91,14 @@ func (slow) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.R
 func TestStatusSaysHowItGoes(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		l.rx.down = unix.ECONNREFUSED
+		l.receiver.down = unix.ECONNREFUSED
 		var said []string
 		s := l.open()
 		s.Status = func(status string) { said = append(said, status) }
 		s.ScanOnly()
-		stop := l.run(s)
+		stop := l.start(s)
 		time.Sleep(time.Minute)
-		l.rx.set(func() { l.rx.down = nil })
+		l.receiver.update(func() { l.receiver.down = nil })
 		time.Sleep(5 * time.Minute)
 		fixture.Must(l, stop())
 		const asked, away, back = "0 shipped since the start, 0 held; 0 B wait in the outbox; asking the receiver",

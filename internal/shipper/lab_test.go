@@ -30,9 +30,9 @@ type lab struct {
 	dir      string
 	episodes string // the folder's present path
 	cfg      shipper.Config
-	rx       *receiver
+	receiver *receiver
 	logs     *logs
-	made     map[episode.Name]string // what each finished episode's data says
+	contents map[episode.Name]string // what each finished episode's data says
 }
 
 func newLab(t testing.TB) *lab {
@@ -47,10 +47,10 @@ func newLabAt(t testing.TB, dir string) *lab {
 	return l
 }
 
-// newLabOn is a lab in folders that are there.
+// newLabOn returns a lab in directories that exist.
 func newLabOn(t testing.TB, dir string) *lab {
 	t.Helper()
-	l := &lab{TB: t, dir: dir, logs: &logs{}, made: map[episode.Name]string{}}
+	l := &lab{TB: t, dir: dir, logs: &logs{}, contents: map[episode.Name]string{}}
 	l.cfg = shipper.DefaultConfig()
 	l.cfg.HostID = host
 	l.cfg.EpisodesDir = config.Path(filepath.Join(dir, "episodes"))
@@ -59,11 +59,11 @@ func newLabOn(t testing.TB, dir string) *lab {
 	l.cfg.MinFree, l.cfg.Packers, l.cfg.Senders = 0, 2, 4
 	l.cfg.Settle = 0 // what is made here is finished; see settle_test.go
 	l.episodes = filepath.Join(dir, "episodes")
-	l.rx = newReceiver(t)
+	l.receiver = newReceiver(t)
 	return l
 }
 
-func (l *lab) at(parts ...string) string {
+func (l *lab) path(parts ...string) string {
 	if parts[0] == "episodes" {
 		return filepath.Join(append([]string{l.episodes}, parts[1:]...)...)
 	}
@@ -75,23 +75,23 @@ func (l *lab) finish(names ...episode.Name) {
 	l.Helper()
 	for _, n := range names {
 		says := "data of " + string(n)
-		l.made[n] = says
-		fixture.WriteFile(l, l.at("episodes", string(n), "meta.json"), "{}")
-		fixture.WriteFile(l, l.at("episodes", string(n), "telemetry.jsonl"), says)
-		fixture.WriteFile(l, l.at("episodes", string(n), episode.Marker), "")
+		l.contents[n] = says
+		fixture.WriteFile(l, l.path("episodes", string(n), "meta.json"), "{}")
+		fixture.WriteFile(l, l.path("episodes", string(n), "telemetry.jsonl"), says)
+		fixture.WriteFile(l, l.path("episodes", string(n), episode.Marker), "")
 	}
 }
 
 // open opens the shipper, until the test ends.
 func (l *lab) open() *shipper.Shipper {
 	l.Helper()
-	s, err := shipper.New(l.cfg, l.rx, "the test", slog.New(l.logs))
+	s, err := shipper.New(l.cfg, l.receiver, "the test", slog.New(l.logs))
 	fixture.Must(l, err)
 	return s
 }
 
-// once makes one pass.
-func (l *lab) once() (shipper.Tally, error) {
+// runOnce makes one pass.
+func (l *lab) runOnce() (shipper.Tally, error) {
 	l.Helper()
 	s := l.open()
 	defer s.Close()
@@ -114,27 +114,26 @@ func unlessUnreachable(err error) error {
 	return err
 }
 
-// wantOnce makes a pass that must come to want.
+// wantOnce makes a pass, and wants its tally to be want.
 func (l *lab) wantOnce(want shipper.Tally) {
 	l.Helper()
-	if got, unreachable := l.once(); got != want || unreachable != nil {
+	if got, unreachable := l.runOnce(); got != want || unreachable != nil {
 		l.Errorf("the pass came to %v (unreachable: %v), want %v\n%s", got, unreachable, want, l.logs)
 	}
-	l.check()
+	l.checkNothingLost()
 }
 
-// daemon runs the shipper until stop, which returns what it ended with. The
-// file system does not wake it: a read of inotify would keep virtual time from
-// passing.
-func (l *lab) daemon() (s *shipper.Shipper, stop func() error) {
+// startDaemon runs the shipper until stop, which returns its error. It scans only: a read of
+// inotify would stop virtual time.
+func (l *lab) startDaemon() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
 	s = l.open()
 	s.SetMinUnchanged(1) // they are as young as the test
 	s.ScanOnly()
-	return s, l.run(s)
+	return s, l.start(s)
 }
 
-func (l *lab) run(s *shipper.Shipper) (stop func() error) {
+func (l *lab) start(s *shipper.Shipper) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -144,15 +143,15 @@ func (l *lab) run(s *shipper.Shipper) (stop func() error) {
 	}
 }
 
-// check sees that nothing is lost: each episode that was ever finished is whole
+// checkNothingLost checks that nothing is lost: each episode that was ever finished is whole
 // in exactly one of the folders, and one that is retired is at the receiver,
 // with the same bytes.
-func (l *lab) check() {
+func (l *lab) checkNothingLost() {
 	l.Helper()
-	for n, says := range l.made {
+	for n, says := range l.contents {
 		var places []string
 		for _, place := range []string{"episodes", "shipped"} {
-			b, err := os.ReadFile(l.at(place, string(n), "telemetry.jsonl"))
+			b, err := os.ReadFile(l.path(place, string(n), "telemetry.jsonl"))
 			if err == nil && string(b) == says {
 				places = append(places, place)
 			}
@@ -160,13 +159,13 @@ func (l *lab) check() {
 		if len(places) != 1 {
 			l.Errorf("%s is whole in %q, want it in one place", n, places)
 		}
-		if slices.Contains(places, "shipped") && !l.rx.has(n) {
+		if slices.Contains(places, "shipped") && !l.receiver.has(n) {
 			l.Errorf("%s is retired, and the receiver does not have it", n)
 		}
 	}
 }
 
-// wantFiles compares what a folder holds.
+// wantFiles compares the names in a folder.
 func (l *lab) wantFiles(folder string, want ...string) {
 	l.Helper()
 	if got := l.files(folder); !slices.Equal(got, want) {
@@ -176,7 +175,7 @@ func (l *lab) wantFiles(folder string, want ...string) {
 
 func (l *lab) files(folder string) []string {
 	l.Helper()
-	entries, err := os.ReadDir(l.at(folder))
+	entries, err := os.ReadDir(l.path(folder))
 	fixture.Must(l, err)
 	var names []string
 	for _, e := range entries {
@@ -235,9 +234,8 @@ func (l *logs) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// loud returns the lines of Warn and Error, without the one that [lab.daemon]
-// brings about.
-func (l *logs) loud() []string {
+// warnings returns the lines of Warn and Error, except the one that [lab.startDaemon] causes.
+func (l *logs) warnings() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var found []string
@@ -249,8 +247,8 @@ func (l *logs) loud() []string {
 	return found
 }
 
-// with returns the lines that contain s.
-func (l *logs) with(s string) []string {
+// containing returns the lines that contain s.
+func (l *logs) containing(s string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var found []string

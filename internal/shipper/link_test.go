@@ -52,14 +52,14 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 				l.finish("a-poison")
 				l.finish(names("good", 50)...)
 				start := time.Now()
-				l.rx.before = func(ctx context.Context, u wire.Upload) error {
+				l.receiver.before = func(ctx context.Context, u wire.Upload) error {
 					if u.Key.Name == "a-poison" {
 						return fail(ctx)
 					}
 					time.Sleep(100 * time.Millisecond)
 					return nil
 				}
-				s, stop := l.daemon()
+				s, stop := l.startDaemon()
 				for s.Tally().Shipped < 50 && time.Since(start) < time.Hour {
 					time.Sleep(100 * time.Millisecond)
 				}
@@ -70,11 +70,11 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 				}
 				time.Sleep(6 * time.Hour)
 				// 10 s doubling to an hour, anywhere within each step.
-				if n := l.rx.attempts("a-poison"); n > 50 {
+				if n := l.receiver.attempts("a-poison"); n > 50 {
 					l.Errorf("the poison was sent %d times in six hours", n)
 				}
 				fixture.Must(l, stop())
-				l.check()
+				l.checkNothingLost()
 			})
 		})
 	}
@@ -84,17 +84,17 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 // whatever waits, and two lines in the log; packing goes on meanwhile.
 func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.rx.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
+		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
 		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of so many takes real time
 		waiting := shipper.ScanPageSize + 200                  // more than one page
 		for _, n := range names("sealed", waiting) {
-			fixture.Must(l, os.MkdirAll(l.at("outbox"), 0o750))
-			fixture.Must(l, os.WriteFile(l.at("outbox", string(n)+".tar.zst"), nil, 0o640))
+			fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o750))
+			fixture.Must(l, os.WriteFile(l.path("outbox", string(n)+".tar.zst"), nil, 0o640))
 		}
 		l.finish(names("late", 100)...)
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
-		_, puts, pings := l.rx.counts()
+		_, puts, pings := l.receiver.counts()
 		// Steps of up to 10, 20, 40, 80, 120, 120... seconds, and not below 5: one
 		// a minute.
 		if pings < 35 || pings > 110 {
@@ -103,14 +103,14 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 		if puts > l.cfg.Senders {
 			l.Errorf("%d uploads to a dead receiver", puts)
 		}
-		l.wantSteps()
-		if packed := len(l.logs.with(" INFO packed ")); packed != 100 {
+		l.wantPingBackoff()
+		if packed := len(l.logs.containing(" INFO packed ")); packed != 100 {
 			l.Errorf("%d of 100 were packed while the receiver was down", packed)
 		}
-		if loud := l.logs.loud(); len(loud) != 1 {
+		if loud := l.logs.warnings(); len(loud) != 1 {
 			l.Errorf("an hour without a receiver says %q", loud)
 		}
-		l.rx.set(func() { l.rx.down = nil })
+		l.receiver.update(func() { l.receiver.down = nil })
 		back := time.Now()
 		for s.Tally().Shipped < waiting+100 && time.Since(back) < time.Hour {
 			time.Sleep(time.Second)
@@ -120,24 +120,24 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 			l.Errorf("it took %v to deliver %d\n%s", took, s.Tally().Shipped, l.logs)
 		}
 		fixture.Must(l, stop())
-		if n := len(l.logs.with("receiver is back")); n != 1 {
+		if n := len(l.logs.containing("receiver is back")); n != 1 {
 			l.Errorf("%d lines say that the receiver is back", n)
 		}
-		if loud := l.logs.loud(); len(loud) != 1 {
+		if loud := l.logs.warnings(); len(loud) != 1 {
 			l.Errorf("in the end the log has %q", loud)
 		}
 		l.wantFiles("outbox")
-		l.check()
+		l.checkNothingLost()
 	})
 }
 
-// wantSteps sees that pings come within bounds that double, up to two minutes.
-func (l *lab) wantSteps() {
+// wantPingBackoff checks that the intervals of pings double, up to two minutes.
+func (l *lab) wantPingBackoff() {
 	l.Helper()
 	const least = 5 * time.Second
 	most := 2 * least
-	for i := 1; i < len(l.rx.pings); i++ {
-		gap := l.rx.pings[i].Sub(l.rx.pings[i-1])
+	for i := 1; i < len(l.receiver.pings); i++ {
+		gap := l.receiver.pings[i].Sub(l.receiver.pings[i-1])
 		if gap < least || gap > most+time.Second {
 			l.Errorf("ping %d came %v after the one before, want %v to %v", i, gap, least, most)
 		}
@@ -163,22 +163,22 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
 				l.finish(names("run", 10)...)
-				l.rx.down = fault
-				s, stop := l.daemon()
+				l.receiver.down = fault
+				s, stop := l.startDaemon()
 				time.Sleep(30 * time.Minute)
 				if held := l.held(); len(held) != 0 {
 					l.Errorf("held: %+v", held)
 				}
-				if loud := l.logs.loud(); len(loud) != 1 {
+				if loud := l.logs.warnings(); len(loud) != 1 {
 					l.Errorf("half an hour of it says %q", loud)
 				}
-				l.rx.set(func() { l.rx.down = nil })
+				l.receiver.update(func() { l.receiver.down = nil })
 				time.Sleep(3 * time.Minute)
 				if n := s.Tally().Shipped; n != 10 {
 					l.Errorf("%d of 10 were delivered after it ended\n%s", n, l.logs)
 				}
 				fixture.Must(l, stop())
-				l.check()
+				l.checkNothingLost()
 			})
 		})
 	}
@@ -195,17 +195,17 @@ func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
 				l.finish(names("run", 10)...)
-				l.rx.before = func(context.Context, wire.Upload) error { return fault }
-				_, stop := l.daemon()
+				l.receiver.before = func(context.Context, wire.Upload) error { return fault }
+				_, stop := l.startDaemon()
 				time.Sleep(2 * time.Hour)
-				loud := l.logs.loud()
+				loud := l.logs.warnings()
 				if len(loud) == 0 {
 					l.Errorf("nothing was delivered for two hours, and the log says nothing")
 				}
 				if len(loud) > 150 {
 					l.Errorf("%d lines in two hours", len(loud))
 				}
-				if _, puts, pings := l.rx.counts(); puts > 200 || pings > 250 {
+				if _, puts, pings := l.receiver.counts(); puts > 200 || pings > 250 {
 					l.Errorf("%d uploads and %d pings in two hours", puts, pings)
 				}
 				fixture.Must(l, stop())
@@ -221,7 +221,7 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 		busy.RetryAfter = 10 * time.Minute
 		start := time.Now()
 		var first atomic.Int64 // when it was sent again, after the start
-		l.rx.before = func(context.Context, wire.Upload) error {
+		l.receiver.before = func(context.Context, wire.Upload) error {
 			since := time.Since(start)
 			if since < busy.RetryAfter {
 				return busy
@@ -229,11 +229,11 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 			first.CompareAndSwap(0, int64(since))
 			return nil
 		}
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(20 * time.Minute)
-		_, puts, _ := l.rx.counts()
+		_, puts, _ := l.receiver.counts()
 		pings := 0 // but for the one at the start
-		for _, at := range l.rx.pings {
+		for _, at := range l.receiver.pings {
 			if since := at.Sub(start); since > 0 && since < busy.RetryAfter {
 				pings++
 			}
@@ -252,19 +252,19 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 func TestAReceiverThatAcceptsNothingIsSentNothing(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 5)...)
-		l.rx.full = true
-		l.rx.before = func(context.Context, wire.Upload) error {
-			if l.rx.full {
+		l.receiver.full = true
+		l.receiver.before = func(context.Context, wire.Upload) error {
+			if l.receiver.full {
 				return wire.Refuse(wire.Full, "")
 			}
 			return nil
 		}
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
-		if _, puts, _ := l.rx.counts(); puts > l.cfg.Senders {
+		if _, puts, _ := l.receiver.counts(); puts > l.cfg.Senders {
 			l.Errorf("%d uploads to a full receiver", puts)
 		}
-		l.rx.set(func() { l.rx.full = false })
+		l.receiver.update(func() { l.receiver.full = false })
 		time.Sleep(3 * time.Minute)
 		if s.Tally().Shipped != 5 {
 			l.Errorf("%v\n%s", s.Tally(), l.logs)
@@ -276,19 +276,19 @@ func TestAReceiverThatAcceptsNothingIsSentNothing(t *testing.T) {
 func TestAFaultEndsTheDaemon(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 20)...)
-		l.rx.before = func(_ context.Context, u wire.Upload) error {
+		l.receiver.before = func(_ context.Context, u wire.Upload) error {
 			if u.Key.Name == "run-00007" {
 				return fmt.Errorf("read: %w: %w", durable.ErrFault, unix.EIO)
 			}
 			time.Sleep(time.Second)
 			return nil
 		}
-		_, stop := l.daemon()
+		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		if err := stop(); !errors.Is(err, durable.ErrFault) {
 			l.Errorf("got %v, want a fault", err)
 		}
-		l.check()
+		l.checkNothingLost()
 	})
 }
 
@@ -296,7 +296,7 @@ func TestAFaultEndsTheDaemon(t *testing.T) {
 // to be believed.
 func TestAFailingDiskEndsTheDaemon(t *testing.T) {
 	l := newLab(t)
-	l.onDisk()
+	l.moveToExt4()
 	l.finish("run-1")
 	s := l.open()
 	dir, err := os.Open(l.dir)
@@ -315,8 +315,8 @@ func TestAFailingDiskEndsTheDaemon(t *testing.T) {
 	s.Close()
 }
 
-// onDisk puts the lab on an ext4 of its own.
-func (l *lab) onDisk() {
+// moveToExt4 moves the lab to an ext4 of its own.
+func (l *lab) moveToExt4() {
 	l.Helper()
 	if os.Getuid() != 0 {
 		l.Skip("needs root to mount")
@@ -337,11 +337,11 @@ func (l *lab) onDisk() {
 func TestNoMoreUploadsAtOnceThanAsked(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 40)...)
-		l.rx.before = func(context.Context, wire.Upload) error { time.Sleep(time.Minute); return nil }
+		l.receiver.before = func(context.Context, wire.Upload) error { time.Sleep(time.Minute); return nil }
 		start := time.Now()
 		l.wantOnce(shipper.Tally{Scanned: 40, Shipped: 40})
-		if l.rx.most != 4 || time.Since(start) > 15*time.Minute {
-			l.Errorf("%d at once, %v for all", l.rx.most, time.Since(start))
+		if l.receiver.most != 4 || time.Since(start) > 15*time.Minute {
+			l.Errorf("%d at once, %v for all", l.receiver.most, time.Since(start))
 		}
 	})
 }

@@ -13,22 +13,22 @@ import (
 	"cis490/internal/shipper"
 )
 
-// shortOfSpace returns a lab that has an episode and no space, with a low-space file
+// newFullLab returns a lab that has an episode and no space, with a low-space file
 // at path.
-func shortOfSpace(t *testing.T, path ...string) *lab {
+func newFullLab(t *testing.T, path ...string) *lab {
 	t.Helper()
 	l := newLab(t)
-	fixture.WriteFile(l, l.at("precious"), "precious")
-	l.cfg.LowSpaceFile, l.cfg.MinFree = config.Path(l.at(path...)), 1<<60
+	fixture.WriteFile(l, l.path("precious"), "precious")
+	l.cfg.LowSpaceFile, l.cfg.MinFree = config.Path(l.path(path...)), 1<<60
 	l.finish("run-1")
 	return l
 }
 
-// onceSoon makes a pass that must not wait.
-func (l *lab) onceSoon() {
+// runOnceWithoutWait makes a pass, which must not wait.
+func (l *lab) runOnceWithoutWait() {
 	l.Helper()
 	done := make(chan shipper.Tally, 1)
-	go func() { tally, _ := l.once(); done <- tally }()
+	go func() { tally, _ := l.runOnce(); done <- tally }()
 	select {
 	case tally := <-done:
 		if tally.Transient+tally.Shipped != 1 {
@@ -41,26 +41,26 @@ func (l *lab) onceSoon() {
 
 func (l *lab) wantPrecious() {
 	l.Helper()
-	if b, err := os.ReadFile(l.at("precious")); err != nil || string(b) != "precious" {
+	if b, err := os.ReadFile(l.path("precious")); err != nil || string(b) != "precious" {
 		l.Errorf("the file that nothing may write to holds %q, %v", b, err)
 	}
 }
 
 func TestLowSpaceFileIsForEverybodyWhileSpaceIsLow(t *testing.T) {
-	l := shortOfSpace(t, "low-space")
-	l.onceSoon()
-	info, err := os.Lstat(l.at("low-space"))
+	l := newFullLab(t, "low-space")
+	l.runOnceWithoutWait()
+	info, err := os.Lstat(l.path("low-space"))
 	fixture.Must(l, err)
-	if b, err := os.ReadFile(l.at("low-space")); info.Mode() != 0o644 || len(b) == 0 || err != nil {
+	if b, err := os.ReadFile(l.path("low-space")); info.Mode() != 0o644 || len(b) == 0 || err != nil {
 		t.Errorf("it has mode %v and says %q, %v", info.Mode(), b, err)
 	}
-	l.onceSoon() // it exists already
-	if said := l.logs.with("low_space_file not updated"); len(said) != 0 {
+	l.runOnceWithoutWait() // it exists already
+	if said := l.logs.containing("low_space_file not updated"); len(said) != 0 {
 		t.Errorf("said %q", said)
 	}
 	l.cfg.MinFree = 0
-	l.onceSoon()
-	if fixture.Exists(l.at("low-space")) {
+	l.runOnceWithoutWait()
+	if fixture.Exists(l.path("low-space")) {
 		t.Error("it exists though there is space")
 	}
 }
@@ -73,8 +73,8 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 		refused bool
 	}{
 		"FIFO":          {func(l *lab, path string) { fixture.Must(l, unix.Mkfifo(path, 0o666)) }, true},
-		"link":          {func(l *lab, path string) { fixture.Must(l, os.Symlink(l.at("precious"), path)) }, true},
-		"dangling link": {func(l *lab, path string) { fixture.Must(l, os.Symlink(l.at("new"), path)) }, true},
+		"link":          {func(l *lab, path string) { fixture.Must(l, os.Symlink(l.path("precious"), path)) }, true},
+		"dangling link": {func(l *lab, path string) { fixture.Must(l, os.Symlink(l.path("new"), path)) }, true},
 		"directory":     {func(l *lab, path string) { fixture.Must(l, os.Mkdir(path, 0o755)) }, true},
 		"lease": {func(l *lab, path string) {
 			f, err := os.Create(path)
@@ -84,28 +84,28 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 			fixture.Must(l, err)
 		}, false},
 		"hard link": {func(l *lab, path string) {
-			fixture.Must(l, os.Truncate(l.at("precious"), 0))
-			fixture.Must(l, os.Chmod(l.at("precious"), 0o600))
-			fixture.Must(l, os.Link(l.at("precious"), path))
+			fixture.Must(l, os.Truncate(l.path("precious"), 0))
+			fixture.Must(l, os.Chmod(l.path("precious"), 0o600))
+			fixture.Must(l, os.Link(l.path("precious"), path))
 		}, false},
 	} {
 		t.Run(what, func(t *testing.T) {
-			l := shortOfSpace(t, "low-space")
-			c.put(l, l.at("low-space"))
-			l.onceSoon()
-			said := l.logs.with("low_space_file not updated")
+			l := newFullLab(t, "low-space")
+			c.put(l, l.path("low-space"))
+			l.runOnceWithoutWait()
+			said := l.logs.containing("low_space_file not updated")
 			if refused := len(said) > 0; refused != c.refused || refused && !strings.Contains(said[0], "is not a regular file: remove it") {
 				t.Errorf("it is refused: %v, want %v\n%s", refused, c.refused, l.logs)
 			}
 			if what == "hard link" {
-				info, err := os.Stat(l.at("precious"))
+				info, err := os.Stat(l.path("precious"))
 				if fixture.Must(l, err); info.Size() != 0 || info.Mode() != 0o600 {
 					t.Errorf("the other name's file has %d bytes and mode %v", info.Size(), info.Mode())
 				}
 				return
 			}
 			l.wantPrecious()
-			if fixture.Exists(l.at("new")) {
+			if fixture.Exists(l.path("new")) {
 				t.Error("what the link named was created")
 			}
 		})
@@ -117,8 +117,8 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 func TestLowSpaceFileStaysInItsDirectory(t *testing.T) {
 	fixture.RequireRoot(t)
 	const other = 4242
-	l := shortOfSpace(t, "queue", "flags", "precious-too")
-	queue, flags, away := l.at("queue"), l.at("queue", "flags"), l.at("queue", "away")
+	l := newFullLab(t, "queue", "flags", "precious-too")
+	queue, flags, away := l.path("queue"), l.path("queue", "flags"), l.path("queue", "away")
 	fixture.Must(l, os.Mkdir(queue, 0o755))
 	fixture.Must(l, os.Mkdir(flags, 0o755))
 	fixture.Must(l, os.Symlink(l.dir, away)) // a directory of the shipper's user
@@ -142,17 +142,17 @@ func TestLowSpaceFileStaysInItsDirectory(t *testing.T) {
 	}()
 	for range 100 {
 		l.cfg.MinFree = 1 << 60
-		l.once()
-		if fixture.Exists(l.at("precious-too")) {
+		l.runOnce()
+		if fixture.Exists(l.path("precious-too")) {
 			t.Fatal("the file was created where the link led")
 		}
-		fixture.WriteFile(l, l.at("precious-too"), "precious")
+		fixture.WriteFile(l, l.path("precious-too"), "precious")
 		l.cfg.MinFree = 0
-		l.once()
-		if !fixture.Exists(l.at("precious-too")) {
+		l.runOnce()
+		if !fixture.Exists(l.path("precious-too")) {
 			t.Fatal("a file was removed where the link led")
 		}
-		fixture.Must(l, os.Remove(l.at("precious-too")))
+		fixture.Must(l, os.Remove(l.path("precious-too")))
 	}
 	close(stop)
 	fixture.Must(l, <-ended)

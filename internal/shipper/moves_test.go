@@ -39,7 +39,7 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 			fixture.Must(l, l.open().Close()) // makes them
 			fixture.Must(l, hostdir.CheckMoves(l.cfg.Dirs()))
 			mount(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
-			_, err := shipper.New(l.cfg, l.rx, "", discard)
+			_, err := shipper.New(l.cfg, l.receiver, "", discard)
 			for what, err := range map[string]error{
 				"start": err, "check": hostdir.CheckMoves(l.cfg.Dirs()),
 			} {
@@ -49,8 +49,8 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 					t.Errorf("%s: got %v", what, err)
 				}
 			}
-			l.empty("episodes")
-			l.empty("shipped")
+			l.wantEmpty("episodes")
+			l.wantEmpty("shipped")
 		})
 	}
 }
@@ -58,25 +58,25 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 // TestAFolderThatIsASubvolumeIsRefused: a mount of btrfs has several device numbers, and
 // the kernel moves no folder from one to another.
 func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
-	dir := btrfs(t)
+	dir := mountBtrfs(t)
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		l := newLabOn(t, dir)
-		fixture.Must(l, exec.Command("btrfs", "subvolume", "create", l.at(folder)).Run())
-		fixture.Must(l, os.MkdirAll(l.at("episodes"), 0o755))
-		fixture.Must(l, os.MkdirAll(l.at("shipped"), 0o755))
-		fixture.Must(l, os.MkdirAll(l.at("outbox"), 0o755))
+		fixture.Must(l, exec.Command("btrfs", "subvolume", "create", l.path(folder)).Run())
+		fixture.Must(l, os.MkdirAll(l.path("episodes"), 0o755))
+		fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
+		fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o755))
 		l.cfg.Retention.MaxAge = config.Duration(time.Hour)
 		check := hostdir.CheckMoves(l.cfg.Dirs())
-		_, err := shipper.New(l.cfg, l.rx, "", discard)
+		_, err := shipper.New(l.cfg, l.receiver, "", discard)
 		for what, err := range map[string]error{"start": err, "check": check} {
 			if _, named := errors.AsType[*hostdir.ConfigError](err); !named {
 				t.Errorf("%s, %s: got %v", folder, what, err)
 			}
 		}
-		l.empty("episodes")
-		l.empty("shipped")
-		fixture.Must(l, exec.Command("btrfs", "subvolume", "delete", l.at(folder)).Run())
-		fixture.Must(l, errors.Join(os.RemoveAll(l.at("episodes")), os.RemoveAll(l.at("shipped")), os.RemoveAll(l.at("outbox"))))
+		l.wantEmpty("episodes")
+		l.wantEmpty("shipped")
+		fixture.Must(l, exec.Command("btrfs", "subvolume", "delete", l.path(folder)).Run())
+		fixture.Must(l, errors.Join(os.RemoveAll(l.path("episodes")), os.RemoveAll(l.path("shipped")), os.RemoveAll(l.path("outbox"))))
 	}
 }
 
@@ -84,10 +84,10 @@ func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		l := newLabOn(t, fixture.MemoryDir(t)) // the others are missing
-		fixture.Must(l, os.Symlink("nowhere", l.at(folder)))
-		_, err := shipper.New(l.cfg, l.rx, "", discard)
+		fixture.Must(l, os.Symlink("nowhere", l.path(folder)))
+		_, err := shipper.New(l.cfg, l.receiver, "", discard)
 		for what, err := range map[string]error{"start": err, "check": hostdir.CheckMoves(l.cfg.Dirs())} {
-			if _, named := errors.AsType[*hostdir.ConfigError](err); !named || !strings.Contains(err.Error(), l.at(folder)+" is a link to nothing") {
+			if _, named := errors.AsType[*hostdir.ConfigError](err); !named || !strings.Contains(err.Error(), l.path(folder)+" is a link to nothing") {
 				t.Errorf("%s, %s: got %v", folder, what, err)
 			}
 		}
@@ -97,20 +97,20 @@ func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 // TestTrashOfAnotherMountIsAWarning as long as nothing is deleted: older versions ran so.
 func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
 	l := newLab(t)
-	fixture.Must(l, os.Mkdir(l.at("outbox"), 0o755))
-	mount(t, l.at("outbox"), l.at("outbox"), "", syscall.MS_BIND, "")
+	fixture.Must(l, os.Mkdir(l.path("outbox"), 0o755))
+	mount(t, l.path("outbox"), l.path("outbox"), "", syscall.MS_BIND, "")
 	l.finish("run-1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if len(l.logs.with("retired episodes cannot be deleted")) != 1 {
+	if len(l.logs.containing("retired episodes cannot be deleted")) != 1 {
 		t.Errorf("no warning\n%s", l.logs)
 	}
 	fixture.Must(l, hostdir.CheckMoves(l.cfg.Dirs()))
 }
 
-// empty checks that there is nothing in a folder, hidden or not.
-func (l *lab) empty(folder string) {
+// wantEmpty checks that a folder has no entries, hidden or not.
+func (l *lab) wantEmpty(folder string) {
 	l.Helper()
-	entries, err := os.ReadDir(l.at(folder))
+	entries, err := os.ReadDir(l.path(folder))
 	fixture.Must(l, err)
 	if len(entries) > 0 {
 		l.Errorf("%s holds %v", folder, entries)
@@ -122,8 +122,8 @@ func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, hostdir.CheckMoves(l.cfg.Dirs()))
 	fixture.Must(l, l.open().Close())
-	l.empty("episodes")
-	l.empty("shipped")
+	l.wantEmpty("episodes")
+	l.wantEmpty("shipped")
 }
 
 // TestEpisodeOfALowerLayerIsHeld: no probe sees that a directory of it cannot be moved.
@@ -138,19 +138,19 @@ func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
 	below.finish("run-1")
 	mount(t, "overlay", dir+"/merged", "overlay", 0, "redirect_dir=off,lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work")
 	l := newLabAt(t, dir+"/merged")
-	l.made = below.made
+	l.contents = below.contents
 	l.finish("run-2")
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
-	b, err := os.ReadFile(l.at("outbox", "run-1.held"))
+	b, err := os.ReadFile(l.path("outbox", "run-1.held"))
 	fixture.Must(l, err)
 	if held := string(b); !strings.Contains(held, string(outbox.Stuck)) || !strings.Contains(held, "lower layer of an overlay") ||
 		!strings.Contains(held, "no other try helps before that") {
 		t.Errorf("held as %s", held)
 	}
 	// What the cause advises.
-	fixture.Must(l, os.CopyFS(l.at("episodes", "run-1-copy"), os.DirFS(l.at("episodes", "run-1"))))
-	fixture.Must(l, errors.Join(os.RemoveAll(l.at("episodes", "run-1")), os.Rename(l.at("episodes", "run-1-copy"), l.at("episodes", "run-1"))))
-	fixture.Must(l, os.Remove(l.at("outbox", "run-1.held")))
+	fixture.Must(l, os.CopyFS(l.path("episodes", "run-1-copy"), os.DirFS(l.path("episodes", "run-1"))))
+	fixture.Must(l, errors.Join(os.RemoveAll(l.path("episodes", "run-1")), os.Rename(l.path("episodes", "run-1-copy"), l.path("episodes", "run-1"))))
+	fixture.Must(l, os.Remove(l.path("outbox", "run-1.held")))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	l.wantFiles("shipped", "run-1", "run-2")
 }

@@ -31,7 +31,7 @@ func TestEpisodesAreSentInTheOrderThatIsAsked(t *testing.T) {
 			for i, name := range age {
 				l.finish(name)
 				at := time.Now().Add(time.Duration(i-10) * time.Hour)
-				fixture.Must(l, os.Chtimes(l.at("episodes", string(name), episode.Marker), at, at))
+				fixture.Must(l, os.Chtimes(l.path("episodes", string(name), episode.Marker), at, at))
 			}
 			s := l.open()
 			for _, name := range age {
@@ -40,7 +40,7 @@ func TestEpisodesAreSentInTheOrderThatIsAsked(t *testing.T) {
 			fixture.Must(l, s.Close())
 			l.wantOnce(shipper.Tally{Scanned: 5, Shipped: 5})
 			var sent strings.Builder
-			for _, name := range l.rx.puts {
+			for _, name := range l.receiver.puts {
 				sent.WriteString(string(name))
 			}
 			if sent.String() != want {
@@ -59,14 +59,14 @@ func TestLargeArchivesLeaveSendersToSmallOnes(t *testing.T) {
 			l.cfg.Senders = senders
 			large := names("large", most+2)
 			for _, name := range large {
-				fixture.WriteFile(l, l.at("episodes", string(name), "blob"), string(fixture.Noise(1<<20, 1)))
+				fixture.WriteFile(l, l.path("episodes", string(name), "blob"), string(fixture.Noise(1<<20, 1)))
 				l.finish(name)
 			}
 			l.finish(names("small", 100)...)
 			var mu sync.Mutex
 			gone, standing := 0, 0
 			open := make(chan struct{})
-			l.rx.before = func(ctx context.Context, u wire.Upload) error {
+			l.receiver.before = func(ctx context.Context, u wire.Upload) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if !slices.Contains(large, u.Key.Name) {
