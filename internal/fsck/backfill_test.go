@@ -35,7 +35,7 @@ func (l *lab) backfill(change ...func(*fsck.Options)) (fsck.BackfillReport, []st
 	return r, bad
 }
 
-func dry(o *fsck.Options) { o.DryRun = true }
+func setDryRun(o *fsck.Options) { o.DryRun = true }
 
 func TestBackfillWritesTheRowOfArrival(t *testing.T) {
 	l := newLab(t, t.TempDir())
@@ -52,7 +52,7 @@ func TestBackfillWritesTheRowOfArrival(t *testing.T) {
 
 func TestBackfillTakesTheFilesTimeWithoutAttribute(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	path := l.copyIn("lab-01/ep-1.tar.zst", l.pack("ep-1", "z"))
+	path := l.copyByHand("lab-01/ep-1.tar.zst", l.pack("ep-1", "z"))
 	fixture.Must(t, os.Chtimes(path, arrival, arrival))
 	l.backfill()
 	if rows := readRows(t, l.data); len(rows) != 1 || !rows[0].ReceivedAt.Equal(arrival) || rows[0].Commit != "" {
@@ -69,14 +69,14 @@ func TestBackfillTwiceIsBackfillOnce(t *testing.T) {
 	if diff := cmp.Diff(fsck.BackfillReport{Scanned: 2, Indexed: 2}, r); diff != "" {
 		t.Error(diff)
 	}
-	oneRowEach(t, l.data, 2)
+	wantOneRowPerKey(t, l.data, 2)
 }
 
 func TestBackfillWithNothingToDoWritesNothing(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.backfill()
 	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
-	l.backfill(dry)
+	l.backfill(setDryRun)
 	if _, err := os.Lstat(filepath.Join(l.data, indexName)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the index: %v", err)
 	}
@@ -87,7 +87,7 @@ func TestDryRunShowsTheRowsThatWouldCome(t *testing.T) {
 	for i := range 8 {
 		l.put(key("lab-01", fmt.Sprint("ep-", i)), l.pack(episode.Name(fmt.Sprint("ep-", i)), "a"))
 	}
-	r, _ := l.backfill(dry)
+	r, _ := l.backfill(setDryRun)
 	if r.Missing != 8 || len(r.Rows) != 5 || r.More != 3 || r.Written != 0 {
 		t.Errorf("got %+v", r)
 	}
@@ -126,16 +126,16 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.put(key("lab-01", "a-good"), l.pack("a-good", "a"))
 	flipped := l.put(key("lab-01", "b-flipped"), l.pack("b-flipped", "a"))
-	b, err := os.ReadFile(l.path(flipped.Key()))
+	b, err := os.ReadFile(l.archivePath(flipped.Key()))
 	fixture.Must(t, err)
 	b[len(b)/2] ^= 1
-	fixture.Must(t, os.WriteFile(l.path(flipped.Key()), b, 0o644))
+	fixture.Must(t, os.WriteFile(l.archivePath(flipped.Key()), b, 0o644))
 	whole := l.pack("c-cut", "a")
-	l.copyIn("lab-01/c-cut.tar.zst", whole[:len(whole)-7])
-	l.copyIn("lab-01/d-empty.tar.zst", nil)
-	l.copyIn("lab-01/e-text.tar.zst", []byte("no archive"))
+	l.copyByHand("lab-01/c-cut.tar.zst", whole[:len(whole)-7])
+	l.copyByHand("lab-01/d-empty.tar.zst", nil)
+	l.copyByHand("lab-01/e-text.tar.zst", []byte("no archive"))
 	swapped := l.put(key("lab-01", "f-swapped"), l.pack("f-swapped", "a"))
-	fixture.Must(t, os.WriteFile(l.path(swapped.Key()), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
+	fixture.Must(t, os.WriteFile(l.archivePath(swapped.Key()), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
 	fixture.Must(t, os.MkdirAll(filepath.Join(l.data, "episodes/lab-01/g-dir.tar.zst"), 0o755))
 	fixture.Must(t, os.Symlink("a-good.tar.zst", filepath.Join(l.data, "episodes/lab-01/h-link.tar.zst")))
 	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "episodes/lab-01/notes.txt"), nil, 0o644)) // the original passed it over as well
@@ -150,12 +150,12 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 			t.Errorf("%s was told of %d times: %q", name, n, bad)
 		}
 	}
-	oneRowEach(t, l.data, 2)
+	wantOneRowPerKey(t, l.data, 2)
 }
 
 func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	row, u := l.receive(key("lab-01", "ep-1"), l.pack("ep-1", "a"), arrival)
+	row, u := l.storeWithoutRow(key("lab-01", "ep-1"), l.pack("ep-1", "a"), arrival)
 	r, _ := l.backfill()
 	if diff := cmp.Diff(fsck.BackfillReport{Underway: 1}, r); diff != "" {
 		t.Error(diff)
@@ -169,10 +169,10 @@ func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 func TestBackfillMendsATornTailFirst(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
-	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), append(lines(row(1)), "{\"half\x00"...), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), append(encodeRows(row(1)), "{\"half\x00"...), 0o644))
 	l.backfill()
-	oneRowEach(t, l.data, 2)
-	if saved := torn(t, l.data); len(saved) != 1 {
+	wantOneRowPerKey(t, l.data, 2)
+	if saved := savedTails(t, l.data); len(saved) != 1 {
 		t.Errorf("saved %q", saved)
 	}
 }
@@ -194,14 +194,14 @@ func TestBackfillInBatchesIsTheSame(t *testing.T) {
 	if r.Scanned != 21 || r.Indexed != 9 || r.Written != 12 || len(bad) > 0 {
 		t.Errorf("%+v %q", r, bad)
 	}
-	oneRowEach(t, l.data, 21)
+	wantOneRowPerKey(t, l.data, 21)
 }
 
 func appendRows(tb testing.TB, dir string, rows ...index.Row) {
 	tb.Helper()
 	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	fixture.Must(tb, err)
-	_, err = f.Write(lines(rows...))
+	_, err = f.Write(encodeRows(rows...))
 	fixture.Must(tb, errors.Join(err, f.Close()))
 }
 
@@ -219,7 +219,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 	var receiver, backfills sync.WaitGroup
 	receiver.Go(func() { // as the receiver takes in uploads
 		for name, b := range archives {
-			row, u := l.receive(key("new", name), b, arrival)
+			row, u := l.storeWithoutRow(key("new", name), b, arrival)
 			if _, err := log.Append(t.Context(), row); err != nil {
 				t.Error(err)
 			}
@@ -255,7 +255,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 	}
 	backfills.Wait()
 	receiver.Wait()
-	oneRowEach(t, l.data, 50)
+	wantOneRowPerKey(t, l.data, 50)
 }
 
 func TestBackfillDropsRowsThatCameWhileItRead(t *testing.T) {
@@ -267,25 +267,25 @@ func TestBackfillDropsRowsThatCameWhileItRead(t *testing.T) {
 	if r.Missing != 2 || r.Written != 1 {
 		t.Errorf("%+v", r)
 	}
-	oneRowEach(t, l.data, 2)
+	wantOneRowPerKey(t, l.data, 2)
 }
 
 func TestBackfillSeesRowsInPlaceOfGarbage(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	first := l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	path := filepath.Join(l.data, indexName)
-	good := lines(row(1))
+	good := encodeRows(row(1))
 	fixture.Must(t, os.WriteFile(path, append(bytes.Clone(good), strings.Repeat("garbage\n", 200)...), 0o644))
-	came := sync.OnceFunc(func() { fixture.Must(t, os.WriteFile(path, append(good, lines(first)...), 0o644)) })
+	came := sync.OnceFunc(func() { fixture.Must(t, os.WriteFile(path, append(good, encodeRows(first)...), 0o644)) })
 	l.backfill(func(o *fsck.Options) { o.Progress = func(int) { came() } })
-	oneRowEach(t, l.data, 2)
+	wantOneRowPerKey(t, l.data, 2)
 }
 
 func TestInterruptedBackfillKeepsWhatItWrote(t *testing.T) {
 	l := newLab(t, fixture.MemoryDir(t))
 	b := l.pack("ep", "a")
 	for i := range 300 {
-		l.copyIn(fmt.Sprintf("lab-01/ep-%03d.tar.zst", i), b)
+		l.copyByHand(fmt.Sprintf("lab-01/ep-%03d.tar.zst", i), b)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	opts := l.options()
@@ -299,7 +299,7 @@ func TestInterruptedBackfillKeepsWhatItWrote(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || r.Written == 0 {
 		t.Errorf("%v, %+v", err, r)
 	}
-	oneRowEach(t, l.data, int(r.Written))
+	wantOneRowPerKey(t, l.data, int(r.Written))
 }
 
 func TestCancelledBackfillLeavesAValidIndex(t *testing.T) {
@@ -352,13 +352,13 @@ func TestBackfillMakesTheOriginalsRows(t *testing.T) {
 	fixture.Must(t, err)
 	ours, err := os.ReadFile(filepath.Join(l.data, indexName))
 	fixture.Must(t, err)
-	if diff := cmp.Diff(timeless(t, b), timeless(t, ours)); diff != "" {
+	if diff := cmp.Diff(withoutTimes(t, b), withoutTimes(t, ours)); diff != "" {
 		t.Errorf("theirs and ours: %s", diff)
 	}
 }
 
-// timeless returns lines without the time of those that were backfilled.
-func timeless(tb testing.TB, b []byte) []string {
+// withoutTimes returns lines without the time of those that were backfilled.
+func withoutTimes(tb testing.TB, b []byte) []string {
 	tb.Helper()
 	var all []string
 	for line := range bytes.Lines(b) {
@@ -373,9 +373,9 @@ func timeless(tb testing.TB, b []byte) []string {
 	return all
 }
 
-// heap returns the largest heap that is live while do runs, as sampled at each
+// peakHeap returns the largest heap that is live while do runs, as sampled at each
 // call of the function that do gets.
-func heap(do func(sample func(int))) uint64 {
+func peakHeap(do func(sample func(int))) uint64 {
 	most := uint64(0)
 	do(func(int) {
 		runtime.GC()
@@ -398,7 +398,7 @@ func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
 	}
 	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), b, 0o644))
 	b = nil
-	most := heap(func(sample func(int)) {
+	most := peakHeap(func(sample func(int)) {
 		opts := l.options()
 		opts.Progress = sample
 		if r, err := fsck.Backfill(t.Context(), opts); err != nil || r.Written != 1 {

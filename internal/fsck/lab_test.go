@@ -53,7 +53,7 @@ func row(n int) index.Row {
 	}
 }
 
-func lines(rows ...index.Row) []byte {
+func encodeRows(rows ...index.Row) []byte {
 	var b []byte
 	for _, r := range rows {
 		b = r.Append(b)
@@ -83,8 +83,8 @@ func readRows(tb testing.TB, dir string) []index.Row {
 	return rows
 }
 
-// oneRowEach checks that every key has a single row.
-func oneRowEach(tb testing.TB, dir string, want int) {
+// wantOneRowPerKey checks that every key has a single row.
+func wantOneRowPerKey(tb testing.TB, dir string, want int) {
 	tb.Helper()
 	seen := map[episode.Key]int{}
 	for _, r := range readRows(tb, dir) {
@@ -97,8 +97,8 @@ func oneRowEach(tb testing.TB, dir string, want int) {
 	}
 }
 
-// torn returns what was saved of torn tails.
-func torn(tb testing.TB, dir string) []string {
+// savedTails returns the torn tails that were saved.
+func savedTails(tb testing.TB, dir string) []string {
 	tb.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "index.torn-*"))
 	fixture.Must(tb, err)
@@ -155,9 +155,9 @@ func (l *lab) pack(name episode.Name, c string) []byte {
 	return b.Bytes()
 }
 
-// receive stores an archive as the receiver does and returns its row, which is
+// storeWithoutRow stores an archive as the receiver does and returns its row, which is
 // not written. settle ends the upload.
-func (l *lab) receive(key episode.Key, b []byte, at time.Time) (index.Row, *store.Upload) {
+func (l *lab) storeWithoutRow(key episode.Key, b []byte, at time.Time) (index.Row, *store.Upload) {
 	l.Helper()
 	d, n, err := digest.Of(bytes.NewReader(b))
 	fixture.Must(l, err)
@@ -172,18 +172,18 @@ func (l *lab) receive(key episode.Key, b []byte, at time.Time) (index.Row, *stor
 // put stores an archive without a row, as after the loss of the index.
 func (l *lab) put(key episode.Key, b []byte) index.Row {
 	l.Helper()
-	r, u := l.receive(key, b, arrival)
+	r, u := l.storeWithoutRow(key, b, arrival)
 	fixture.Must(l, u.MarkIndexed(r.SHA256, arrival))
 	return r
 }
 
-// path returns where an archive lies.
-func (l *lab) path(key episode.Key) string {
+// archivePath returns the path of a stored archive.
+func (l *lab) archivePath(key episode.Key) string {
 	return filepath.Join(l.data, "episodes", string(key.Host), string(key.Name)+store.Suffix)
 }
 
-// copyIn puts a file into the tree by hand.
-func (l *lab) copyIn(name string, b []byte) string {
+// copyByHand puts a file into the tree by hand.
+func (l *lab) copyByHand(name string, b []byte) string {
 	l.Helper()
 	path := filepath.Join(l.data, "episodes", name)
 	fixture.Must(l, os.MkdirAll(filepath.Dir(path), 0o755))

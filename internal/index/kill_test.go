@@ -21,12 +21,12 @@ const writerEnv = "INDEX_TEST_WRITER"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(writerEnv); dir != "" {
-		writer(dir)
+		runWriter(dir)
 	}
 	os.Exit(m.Run())
 }
 
-func writer(dir string) {
+func runWriter(dir string) {
 	d, err := durable.Open(dir)
 	if err != nil {
 		panic(err)

@@ -48,7 +48,7 @@ func row(n int) index.Row {
 	}
 }
 
-func lines(rows ...index.Row) []byte {
+func encodeRows(rows ...index.Row) []byte {
 	var b []byte
 	for _, r := range rows {
 		b = r.Append(b)
@@ -78,8 +78,8 @@ func readRows(tb testing.TB, dir string) []index.Row {
 	return rows
 }
 
-// oneRowEach checks that every key has a single row.
-func oneRowEach(tb testing.TB, dir string, want int) {
+// wantOneRowPerKey checks that every key has a single row.
+func wantOneRowPerKey(tb testing.TB, dir string, want int) {
 	tb.Helper()
 	seen := map[episode.Key]int{}
 	for _, r := range readRows(tb, dir) {
@@ -92,8 +92,8 @@ func oneRowEach(tb testing.TB, dir string, want int) {
 	}
 }
 
-// torn returns what was saved of torn tails.
-func torn(tb testing.TB, dir string) []string {
+// savedTails returns the torn tails that were saved.
+func savedTails(tb testing.TB, dir string) []string {
 	tb.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "index.torn-*"))
 	fixture.Must(tb, err)

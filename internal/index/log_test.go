@@ -54,8 +54,8 @@ func TestAppendRefusesWhatCouldNotBeRead(t *testing.T) {
 	}
 }
 
-// hold takes the lock of the index as another process would.
-func hold(tb testing.TB, dir string) (release func()) {
+// lockAsOther locks the index as another process would.
+func lockAsOther(tb testing.TB, dir string) (release func()) {
 	tb.Helper()
 	f, err := os.OpenFile(filepath.Join(dir, durable.LogLockName(indexName)), os.O_RDWR, 0)
 	fixture.Must(tb, err)
@@ -81,7 +81,7 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 	const n = 50
 	dir := t.TempDir()
 	l := openLog(t, dir)
-	release := hold(t, dir)
+	release := lockAsOther(t, dir)
 	var g sync.WaitGroup
 	for i := range n {
 		g.Go(func() {
@@ -93,7 +93,7 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 	waitForAppends(n)
 	release()
 	g.Wait()
-	oneRowEach(t, dir, n)
+	wantOneRowPerKey(t, dir, n)
 	// The first one may have gone alone.
 	if l.Commits() > 2 {
 		t.Errorf("%d commits for %d rows that waited together", l.Commits(), n)
@@ -103,7 +103,7 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 func TestAppendThatGaveUpHarmsNobody(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
-	release := hold(t, dir)
+	release := lockAsOther(t, dir)
 	defer release()
 	ctx, cancel := context.WithCancel(t.Context())
 	var g sync.WaitGroup
@@ -146,7 +146,7 @@ func TestAliveOnlyWhileTheCommitterAnswers(t *testing.T) {
 	if !l.Alive(t.Context()) {
 		t.Fatal("not alive")
 	}
-	release := hold(t, dir)
+	release := lockAsOther(t, dir)
 	defer release()
 	go l.Append(t.Context(), row(1))
 	waitForAppends(1)
@@ -198,7 +198,7 @@ func TestBackfilledRowsDoNotSetTheClock(t *testing.T) {
 	old, copied := row(0), row(1)
 	copied.Backfilled = true
 	copied.ReceivedAt = arrival.Add(time.Hour) // a copy's mtime, not our clock
-	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), lines(old, copied), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), encodeRows(old, copied), 0o644))
 	l := openLog(t, dir)
 	for given, want := range map[time.Duration]time.Duration{-time.Minute: 0, time.Minute: time.Minute} {
 		if got := l.Now(arrival.Add(given)).Sub(arrival); got != want {
@@ -230,7 +230,7 @@ func TestTwoLogsShareAFile(t *testing.T) {
 		}
 	}
 	g.Wait()
-	oneRowEach(t, dir, 4*n)
+	wantOneRowPerKey(t, dir, 4*n)
 	last := time.Time{}
 	for _, r := range readRows(t, dir) {
 		if r.ReceivedAt.Before(last) {
@@ -255,7 +255,7 @@ func TestAppendMendsWhatAnotherProcessTore(t *testing.T) {
 	if rows := readRows(t, dir); len(rows) != 3 || rows[2] != got || !got.ReceivedAt.Equal(other.ReceivedAt) {
 		t.Errorf("got %+v", rows)
 	}
-	if saved := torn(t, dir); len(saved) != 1 || saved[0] != string(row(2).Append(nil)[:50]) {
+	if saved := savedTails(t, dir); len(saved) != 1 || saved[0] != string(row(2).Append(nil)[:50]) {
 		t.Errorf("saved %q", saved)
 	}
 }
@@ -329,9 +329,9 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 		fixture.Must(t, err)
 		written++
 	}
-	oneRowEach(t, dir, written)
+	wantOneRowPerKey(t, dir, written)
 
-	release := hold(t, dir)
+	release := lockAsOther(t, dir)
 	var g sync.WaitGroup
 	var refused atomic.Int64
 	for i := range 200 { // more than a page, together
@@ -354,7 +354,7 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 	fixture.Must(t, os.Remove(ballast))
 	_, err := l.Append(t.Context(), row(2_000_000))
 	fixture.Must(t, err)
-	oneRowEach(t, dir, rows+1)
+	wantOneRowPerKey(t, dir, rows+1)
 }
 
 // TestFaultIsFinal: what is wrong with the disk, or with the file, may seem to be well

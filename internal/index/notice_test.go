@@ -11,8 +11,8 @@ import (
 	"cis490/internal/index"
 )
 
-// noticed opens an index and returns it with what it says.
-func noticed(tb testing.TB, dir string) (*index.Log, *[]index.Notice) {
+// openWithNotices opens an index, and returns it with its notices.
+func openWithNotices(tb testing.TB, dir string) (*index.Log, *[]index.Notice) {
 	tb.Helper()
 	var all []index.Notice
 	l, err := index.Open(openDir(tb, dir), indexName, func(n index.Notice) { all = append(all, n) })
@@ -24,19 +24,19 @@ func noticed(tb testing.TB, dir string) (*index.Log, *[]index.Notice) {
 func TestLastRowGetsItsNewline(t *testing.T) {
 	newer := []byte(`{"schema_version": 2, "sha512": "x"}`)
 	for name, b := range map[string][]byte{
-		"one row":          bytes.TrimSuffix(lines(row(0)), []byte("\n")),
-		"the last of two":  bytes.TrimSuffix(lines(row(0), row(1)), []byte("\n")),
-		"behind a bad one": append([]byte("garbage\n"), bytes.TrimSuffix(lines(row(0)), []byte("\n"))...),
-		"a newer schema's": append(lines(row(0)), newer...),
+		"one row":          bytes.TrimSuffix(encodeRows(row(0)), []byte("\n")),
+		"the last of two":  bytes.TrimSuffix(encodeRows(row(0), row(1)), []byte("\n")),
+		"behind a bad one": append([]byte("garbage\n"), bytes.TrimSuffix(encodeRows(row(0)), []byte("\n"))...),
+		"a newer schema's": append(encodeRows(row(0)), newer...),
 	} {
 		dir := fixture.MemoryDir(t)
 		path := filepath.Join(dir, indexName)
 		fixture.Must(t, os.WriteFile(path, b, 0o644))
-		_, said := noticed(t, dir)
+		_, said := openWithNotices(t, dir)
 		after, err := os.ReadFile(path)
 		fixture.Must(t, err)
-		if want := string(b) + "\n"; string(after) != want || len(torn(t, dir)) > 0 {
-			t.Errorf("%s: it became %q, saved %q", name, after, torn(t, dir))
+		if want := string(b) + "\n"; string(after) != want || len(savedTails(t, dir)) > 0 {
+			t.Errorf("%s: it became %q, saved %q", name, after, savedTails(t, dir))
 		}
 		if len(*said) != 1 || (*said)[0].Kind != index.Completed {
 			t.Errorf("%s: it said %v", name, *said)
@@ -46,8 +46,8 @@ func TestLastRowGetsItsNewline(t *testing.T) {
 
 func TestEveryCutNamesTheSavedFile(t *testing.T) {
 	dir := fixture.MemoryDir(t)
-	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), append(lines(row(0)), "half a row"...), 0o644))
-	_, said := noticed(t, dir)
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), append(encodeRows(row(0)), "half a row"...), 0o644))
+	_, said := openWithNotices(t, dir)
 	if len(*said) != 1 || (*said)[0].Kind != index.TailCut || (*said)[0].Bytes != 10 {
 		t.Fatalf("it said %v", *said)
 	}
@@ -64,7 +64,7 @@ func TestEveryCutNamesTheSavedFile(t *testing.T) {
 func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	path := filepath.Join(dir, indexName)
-	l, said := noticed(t, dir)
+	l, said := openWithNotices(t, dir)
 	for n := range 3 {
 		_, err := l.Append(t.Context(), row(n))
 		fixture.Must(t, err)

@@ -28,7 +28,7 @@ func lockIndex(tb testing.TB, dir string, kind int16) (release func()) {
 func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
 	for kind, locked := range map[int16]bool{unix.F_WRLCK: true, unix.F_RDLCK: false} {
 		dir := t.TempDir()
-		whole := lines(row(0))
+		whole := encodeRows(row(0))
 		b := append(bytes.Clone(whole), "torn"...)
 		fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
 		release := lockIndex(t, dir, kind)
@@ -44,8 +44,8 @@ func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
 			t.Errorf("lock of kind %d: got %v", kind, err)
 		}
 		after, err := os.ReadFile(filepath.Join(dir, indexName))
-		if fixture.Must(t, err); !bytes.Equal(after, want) || len(torn(t, dir)) != copies {
-			t.Errorf("lock of kind %d: the index holds %q, and %d tails are saved", kind, after, len(torn(t, dir)))
+		if fixture.Must(t, err); !bytes.Equal(after, want) || len(savedTails(t, dir)) != copies {
+			t.Errorf("lock of kind %d: the index holds %q, and %d tails are saved", kind, after, len(savedTails(t, dir)))
 		}
 		release()
 		l, err = index.Open(openDir(t, dir), indexName, nil)

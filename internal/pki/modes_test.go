@@ -14,8 +14,8 @@ import (
 	"cis490/internal/pki"
 )
 
-// useFolder runs every command that writes in a CA's folder.
-func useFolder(t *testing.T, dir, out string) {
+// runWriteCommands runs every command that writes to a CA's directory.
+func runWriteCommands(t *testing.T, dir, out string) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(dir, "ca.key")); err != nil {
 		fixture.Must(t, pki.InitCA(dir, pki.InitOptions{Names: []string{"localhost"}}))
@@ -49,7 +49,7 @@ func TestModesInTheFolderDoNotDependOnTheUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o022, 0o027, 0o077} {
 		old := syscall.Umask(mask)
 		dir, out := filepath.Join(t.TempDir(), "pki"), filepath.Join(t.TempDir(), "out")
-		useFolder(t, dir, out)
+		runWriteCommands(t, dir, out)
 		syscall.Umask(old)
 		for _, folder := range []string{dir, out} {
 			eachFile(t, folder, func(path string, info fs.FileInfo, _ string) {
@@ -71,10 +71,10 @@ func TestModesInTheFolderDoNotDependOnTheUmask(t *testing.T) {
 // TestKeyKeepsTheGroupThatReadsIt: the installers give keys to the daemon's group.
 func TestKeyKeepsTheGroupThatReadsIt(t *testing.T) {
 	dir, out := filepath.Join(t.TempDir(), "pki"), filepath.Join(t.TempDir(), "out")
-	useFolder(t, dir, out)
+	runWriteCommands(t, dir, out)
 	key := filepath.Join(out, "lab-01.key")
 	fixture.Must(t, os.Chmod(key, 0o640))
-	useFolder(t, dir, out)
+	runWriteCommands(t, dir, out)
 	if info, err := os.Stat(key); err != nil || info.Mode() != 0o640 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
@@ -84,12 +84,12 @@ func TestKeyKeepsTheGroupThatReadsIt(t *testing.T) {
 func TestFolderStaysItsOwners(t *testing.T) {
 	fixture.RequireRoot(t)
 	dir, out := filepath.Join(t.TempDir(), "pki"), filepath.Join(t.TempDir(), "out")
-	useFolder(t, dir, out)
+	runWriteCommands(t, dir, out)
 	for _, folder := range []string{dir, out} {
 		eachFile(t, folder, func(path string, _ fs.FileInfo, _ string) { fixture.Must(t, os.Chown(path, 4242, 4243)) })
 	}
 	fixture.Must(t, os.RemoveAll(filepath.Join(dir, "issued")))
-	useFolder(t, dir, out)
+	runWriteCommands(t, dir, out)
 	for _, folder := range []string{dir, out} {
 		eachFile(t, folder, func(path string, _ fs.FileInfo, owner string) {
 			if owner != "4242:4243" {

@@ -59,9 +59,9 @@ func put(t *testing.T, s *store.Store, name string, content []byte) {
 	fixture.Must(t, u.MarkIndexed(sha256.Sum256(content), now))
 }
 
-// returnOther makes the first n readings return other bytes than those that are stored, and
+// replaceReads makes the first n readings return other bytes than those that are stored, and
 // counts all readings.
-func returnOther(s *store.Store, n int, other []byte) (readings *int) {
+func replaceReads(s *store.Store, n int, other []byte) (readings *int) {
 	readings = new(int)
 	s.Reader.Uncached = func(dir *durable.Dir, name string) (io.ReadCloser, error) {
 		if *readings++; *readings <= n {
@@ -75,7 +75,7 @@ func returnOther(s *store.Store, n int, other []byte) (readings *int) {
 func TestArchiveIsQuarantinedAfterTwoReadings(t *testing.T) {
 	s, v := newStore(t)
 	put(t, s, "run-7", archiveOf(t, 7))
-	readings := returnOther(s, 2, archiveOf(t, 8))
+	readings := replaceReads(s, 2, archiveOf(t, 8))
 	got, err := v.VerifyNow(t.Context(), keyOf("run-7"))
 	fixture.Must(t, err)
 	if !got.Quarantined || !errors.Is(got.Err, store.ErrDamaged) || *readings != 2 {
@@ -89,7 +89,7 @@ func TestArchiveIsQuarantinedAfterTwoReadings(t *testing.T) {
 func TestSecondReadingRefutesTheFirst(t *testing.T) {
 	s, v := newStore(t)
 	put(t, s, "run-7", archiveOf(t, 7))
-	returnOther(s, 1, archiveOf(t, 8))
+	replaceReads(s, 1, archiveOf(t, 8))
 	got, err := v.VerifyNow(t.Context(), keyOf("run-7"))
 	fixture.Must(t, err)
 	if got.Quarantined || got.Err != nil || !errors.Is(got.Transient, store.ErrDamaged) || got.Object.VerifiedAt.IsZero() {

@@ -57,15 +57,15 @@ func (l *lab) upload(k episode.Key, content string) *store.Upload {
 	return u
 }
 
-// commit stores content and leaves the staging name, as before its row.
-func (l *lab) commit(k episode.Key, content string) {
+// commitWithoutRow stores content and keeps the staging name, as before its row is written.
+func (l *lab) commitWithoutRow(k episode.Key, content string) {
 	l.Helper()
 	u := l.upload(k, content)
 	fixture.Must(l, u.Commit(sum(content), arrival))
 	fixture.Must(l, u.Abandon())
 }
 
-// put stores content whole.
+// put stores content, and removes its staging name.
 func (l *lab) put(k episode.Key, content string) {
 	l.Helper()
 	u := l.upload(k, content)
@@ -73,14 +73,16 @@ func (l *lab) put(k episode.Key, content string) {
 	fixture.Must(l, u.MarkIndexed(sum(content), arrival))
 }
 
-func (l *lab) stored(k episode.Key) string {
+func (l *lab) storedPath(k episode.Key) string {
 	return filepath.Join(l.data, "episodes", string(k.Host), string(k.Name)+store.Suffix)
 }
 
-func (l *lab) staged(host, name string) string { return filepath.Join(l.data, "staging", host, name) }
+func (l *lab) stagedPath(host, name string) string {
+	return filepath.Join(l.data, "staging", host, name)
+}
 
-// files returns all files below the data directory, nonces cut off.
-func (l *lab) files() string {
+// listFiles returns all files below the data directory, without their nonces.
+func (l *lab) listFiles() string {
 	l.Helper()
 	var names []string
 	fixture.Must(l, filepath.Walk(l.data, func(path string, info os.FileInfo, err error) error {
@@ -98,14 +100,14 @@ func (l *lab) files() string {
 	return strings.Join(names, " ")
 }
 
-func (l *lab) holds(want string) {
+func (l *lab) wantFiles(want string) {
 	l.Helper()
-	if got := l.files(); got != want {
+	if got := l.listFiles(); got != want {
 		l.Errorf("the store has  %s\n            want %s", got, want)
 	}
 }
 
-func (l *lab) content(path, want string) {
+func (l *lab) wantContent(path, want string) {
 	l.Helper()
 	b, err := os.ReadFile(path)
 	fixture.Must(l, err)
@@ -114,14 +116,14 @@ func (l *lab) content(path, want string) {
 	}
 }
 
-// write puts a file anywhere, as a person would.
-func (l *lab) write(path, content string) {
+// writeFile writes a file anywhere, as a person would.
+func (l *lab) writeFile(path, content string) {
 	l.Helper()
 	fixture.Must(l, os.MkdirAll(filepath.Dir(path), 0o750))
 	fixture.Must(l, os.WriteFile(path, []byte(content), 0o640))
 }
 
-// leftovers returns what staging has, which must have no strays.
+// leftovers returns the uploads in staging, which must have no strays.
 func (l *lab) leftovers() []store.Staged {
 	l.Helper()
 	var all []store.Staged
@@ -132,8 +134,8 @@ func (l *lab) leftovers() []store.Staged {
 	return all
 }
 
-// recover ends the one leftover as the receiver does, and returns what it was.
-func (l *lab) recover() (published bool, damaged bool) {
+// recoverLeftover recovers the only leftover as the receiver does, and returns its state.
+func (l *lab) recoverLeftover() (published bool, damaged bool) {
 	l.Helper()
 	count := 0
 	for st, err := range l.Staged() {

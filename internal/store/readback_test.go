@@ -21,8 +21,8 @@ import (
 	"cis490/internal/store"
 )
 
-// flip changes one byte of a file, as a disk does: its times stay.
-func flip(tb testing.TB, path string) {
+// flipByte changes one byte of a file and keeps its times, as a failing disk does.
+func flipByte(tb testing.TB, path string) {
 	tb.Helper()
 	info, err := os.Stat(path)
 	fixture.Must(tb, err)
@@ -102,7 +102,7 @@ func TestReadBackFindsAFlippedByteAndTakesItsWordBack(t *testing.T) {
 	if _, err := l.readBack(k); err != nil {
 		t.Fatal(err)
 	}
-	flip(t, l.stored(k))
+	flipByte(t, l.storedPath(k))
 	if _, err := l.readBack(k); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("got %v, want ErrDamaged", err)
 	}
@@ -117,7 +117,7 @@ func TestReadBackOfWhatTheDiskDoesNotGive(t *testing.T) {
 	_, err := l.readBack(k)
 	fixture.Must(t, err)
 	l.Uncached = func(*durable.Dir, string) (io.ReadCloser, error) {
-		return io.NopCloser(io.MultiReader(bytes.NewReader([]byte("by")), broken{})), nil
+		return io.NopCloser(io.MultiReader(bytes.NewReader([]byte("by")), brokenReader{})), nil
 	}
 	if _, err := l.readBack(k); !errors.Is(err, store.ErrUnreadable) || errors.Is(err, durable.ErrFault) {
 		t.Errorf("got %v, want ErrUnreadable and no fault of the whole storage", err)
@@ -127,21 +127,21 @@ func TestReadBackOfWhatTheDiskDoesNotGive(t *testing.T) {
 	}
 }
 
-type broken struct{}
+type brokenReader struct{}
 
-func (broken) Read([]byte) (int, error) { return 0, unix.EIO }
+func (brokenReader) Read([]byte) (int, error) { return 0, unix.EIO }
 
 // What the page cache shows is not what the disk has: nothing is read from
 // there, and nothing is left there either.
 func TestReadBackGoesPastThePageCache(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, string(bytes.Repeat([]byte("bytes"), 1<<18)))
-	f, err := os.Open(l.stored(k))
+	f, err := os.Open(l.storedPath(k))
 	fixture.Must(t, err)
 	defer f.Close()
 	info, err := f.Stat()
 	fixture.Must(t, err)
-	if direct, err := unix.Open(l.stored(k), unix.O_DIRECT, 0); err != nil {
+	if direct, err := unix.Open(l.storedPath(k), unix.O_DIRECT, 0); err != nil {
 		t.Skipf("no direct reads on the file system of the tests: %v", err)
 	} else {
 		unix.Close(direct)
@@ -166,8 +166,8 @@ func TestReadBackGoesPastThePageCache(t *testing.T) {
 // none, and a file of which nobody knows one is never called verified.
 func TestReadBackWithoutAReceipt(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
-	fixture.Must(t, os.MkdirAll(filepath.Dir(l.stored(k)), 0o755))
-	fixture.Must(t, os.WriteFile(l.stored(k), []byte("by hand"), 0o640))
+	fixture.Must(t, os.MkdirAll(filepath.Dir(l.storedPath(k)), 0o755))
+	fixture.Must(t, os.WriteFile(l.storedPath(k), []byte("by hand"), 0o640))
 	if o, err := l.readBack(k); err != nil || o.Digest != sum("by hand") {
 		t.Errorf("got %+v, %v", o, err)
 	}
@@ -205,7 +205,7 @@ func TestReadBackHasTheBytesChecked(t *testing.T) {
 	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, first(nil)); err != nil || o.VerifiedAt.IsZero() {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	flip(t, l.stored(k))
+	flipByte(t, l.storedPath(k))
 	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, first(no)); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("of other bytes: %v, want ErrDamaged", err)
 	}
@@ -218,9 +218,9 @@ func TestWhatWasNotCheckedCountsAsUnread(t *testing.T) {
 	_, err := l.readBack(k)
 	fixture.Must(t, err)
 	b := make([]byte, 256)
-	n, err := unix.Getxattr(l.stored(k), "user.cis490.verified", b)
+	n, err := unix.Getxattr(l.storedPath(k), "user.cis490.verified", b)
 	fixture.Must(t, err)
-	fixture.Must(t, unix.Setxattr(l.stored(k), "user.cis490.verified", b[:n-1], 0)) // as it was written before
+	fixture.Must(t, unix.Setxattr(l.storedPath(k), "user.cis490.verified", b[:n-1], 0)) // as it was written before
 	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
 		t.Errorf("got %+v, %v", o, err)
 	}
@@ -233,12 +233,12 @@ func TestACopyWasNotVerified(t *testing.T) {
 	_, err := l.readBack(k)
 	fixture.Must(t, err)
 	other := key("lab-01", "copy")
-	fixture.Must(t, os.WriteFile(l.stored(other), []byte("bytes"), 0o640))
+	fixture.Must(t, os.WriteFile(l.storedPath(other), []byte("bytes"), 0o640))
 	for _, name := range []string{"user.cis490.receipt", "user.cis490.verified"} {
 		b := make([]byte, 256)
-		n, err := unix.Getxattr(l.stored(k), name, b)
+		n, err := unix.Getxattr(l.storedPath(k), name, b)
 		fixture.Must(t, err)
-		fixture.Must(t, unix.Setxattr(l.stored(other), name, b[:n], 0))
+		fixture.Must(t, unix.Setxattr(l.storedPath(other), name, b[:n], 0))
 	}
 	if o, err := l.Stat(other); err != nil || o.Digest != sum("bytes") || !o.VerifiedAt.IsZero() {
 		t.Errorf("got %+v, %v", o, err)
@@ -300,7 +300,7 @@ func TestNamesComeInOrderAPageAtATime(t *testing.T) {
 	}
 }
 
-// contentsOf is a check that says so of any bytes.
-func contentsOf(contents string, err error) func(io.Reader) (digest.Digest, error) {
+// checkReturning returns a check with the same result for any bytes.
+func checkReturning(contents string, err error) func(io.Reader) (digest.Digest, error) {
 	return func(io.Reader) (digest.Digest, error) { return sum(contents), err }
 }

@@ -27,7 +27,7 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 		t.Errorf("an upload is shown before its commit: %v", err)
 	}
 	fixture.Must(t, u.Commit(sum("bytes"), arrival))
-	l.holds("episodes/lab-01/run-7.tar.zst staging/lab-01/run-7~")
+	l.wantFiles("episodes/lab-01/run-7.tar.zst staging/lab-01/run-7~")
 	o, err := l.Stat(k)
 	fixture.Must(t, err)
 	if o.Indexed || !o.InFlight {
@@ -35,8 +35,8 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 	}
 	later := arrival.Add(time.Second)
 	fixture.Must(t, u.MarkIndexed(sum("bytes"), later))
-	l.holds("episodes/lab-01/run-7.tar.zst")
-	l.content(l.stored(k), "bytes")
+	l.wantFiles("episodes/lab-01/run-7.tar.zst")
+	l.wantContent(l.storedPath(k), "bytes")
 	o, err = l.Stat(k)
 	fixture.Must(t, err)
 	want := store.Object{Key: k, Size: 5, Digest: sum("bytes"), ReceivedAt: later, Indexed: true}
@@ -71,7 +71,7 @@ func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 			fixture.Must(t, err)
 		}
 		fixture.Must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(sum("bytes"), arrival)))
-		if n, err := unix.Getxattr(l.stored(k), "user.cis490.upload", nil); !errors.Is(err, unix.ENODATA) {
+		if n, err := unix.Getxattr(l.storedPath(k), "user.cis490.upload", nil); !errors.Is(err, unix.ENODATA) {
 			t.Errorf("%s: %d bytes, %v", k, n, err)
 		}
 	}
@@ -86,25 +86,25 @@ func TestFirstArchiveOfAKeyStays(t *testing.T) {
 		t.Errorf("a second commit: %v, want fs.ErrExist", err)
 	}
 	fixture.Must(t, u.Discard())
-	l.content(l.stored(k), "first")
-	l.holds("episodes/h/e.tar.zst")
+	l.wantContent(l.storedPath(k), "first")
+	l.wantFiles("episodes/h/e.tar.zst")
 	// Another host may use the same name.
 	l.put(key("i", "e"), "second")
-	l.content(l.stored(k), "first")
+	l.wantContent(l.storedPath(k), "first")
 }
 
 func TestDiscardLeavesNothing(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(t, l.upload(key("h", "e"), "x").Discard())
-	l.holds("")
+	l.wantFiles("")
 }
 
 // TestFileWithoutAttributeIsNotSettled is a file that a person copied in.
 func TestFileWithoutAttributeIsNotSettled(t *testing.T) {
 	l := newLab(t)
 	k := key("h", "e")
-	l.write(l.stored(k), "by hand")
-	fixture.Must(t, os.Chtimes(l.stored(k), arrival, arrival))
+	l.writeFile(l.storedPath(k), "by hand")
+	fixture.Must(t, os.Chtimes(l.storedPath(k), arrival, arrival))
 	o, err := l.Stat(k)
 	fixture.Must(t, err)
 	want := store.Object{Key: k, Size: 7, ReceivedAt: arrival}
@@ -122,8 +122,8 @@ func TestFileWithoutAttributeIsNotSettled(t *testing.T) {
 func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	l := newLab(t)
 	k := key("h", "e")
-	l.write(l.stored(k), "x")
-	f, err := os.OpenFile(l.stored(k), os.O_RDWR, 0)
+	l.writeFile(l.storedPath(k), "x")
+	f, err := os.OpenFile(l.storedPath(k), os.O_RDWR, 0)
 	fixture.Must(t, err)
 	defer f.Close()
 	fixture.Must(t, durable.SetAttr(f, "receipt", make([]byte, 39)))
@@ -140,7 +140,7 @@ func TestReadBackReadsTheBytes(t *testing.T) {
 	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); err != nil || o.Digest != sum(big) || !o.Indexed {
 		t.Fatalf("%+v, %v", o, err)
 	}
-	damage(t, l.stored(k), 1<<20)
+	flipByteAt(t, l.storedPath(k), 1<<20)
 	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("a changed byte: %v", err)
 	}
@@ -148,14 +148,14 @@ func TestReadBackReadsTheBytes(t *testing.T) {
 	if got.Digest == sum(big) || got.Size != int64(len(big)) || err != nil {
 		t.Errorf("Read tells the attribute: %+v, %v", got, err)
 	}
-	fixture.Must(t, os.Truncate(l.stored(k), 100))
+	fixture.Must(t, os.Truncate(l.storedPath(k), 100))
 	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("a cut file: %v", err)
 	}
 }
 
-// damage changes one byte of a file.
-func damage(tb testing.TB, path string, off int64) {
+// flipByteAt changes one byte of a file.
+func flipByteAt(tb testing.TB, path string, off int64) {
 	tb.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	fixture.Must(tb, err)
@@ -171,21 +171,21 @@ func damage(tb testing.TB, path string, off int64) {
 
 func TestSettleForgetsOnlyTheFilesOwnNames(t *testing.T) {
 	l := newLab(t)
-	l.commit(key("h", "a"), "a")
+	l.commitWithoutRow(key("h", "a"), "a")
 	for _, other := range []string{"a.b", "a-", "ab", "A"} {
-		l.commit(key("h", other), other)
+		l.commitWithoutRow(key("h", other), other)
 	}
-	l.commit(key("i", "a"), "other host")
-	l.write(l.staged("h", "a~running"), "an upload of the same key that is under way")
-	fixture.Must(t, os.Link(l.stored(key("h", "a")), l.staged("h", "a.b~same"))) // same file, other key
+	l.commitWithoutRow(key("i", "a"), "other host")
+	l.writeFile(l.stagedPath("h", "a~running"), "an upload of the same key that is under way")
+	fixture.Must(t, os.Link(l.storedPath(key("h", "a")), l.stagedPath("h", "a.b~same"))) // same file, other key
 	o, err := l.Stat(key("h", "a"))
 	fixture.Must(t, err)
 	fixture.Must(t, l.MarkIndexed(o))
 	left := "staging/h/A~ staging/h/a-~ staging/h/a.b~ staging/h/a.b~ staging/h/ab~ staging/h/a~ staging/i/a~"
-	if got := l.files(); !strings.HasSuffix(got, left) || strings.Count(got, "staging/") != 7 {
+	if got := l.listFiles(); !strings.HasSuffix(got, left) || strings.Count(got, "staging/") != 7 {
 		t.Errorf("the store has %s\nwant at its end %s", got, left)
 	}
-	l.content(l.staged("h", "a~running"), "an upload of the same key that is under way")
+	l.wantContent(l.stagedPath("h", "a~running"), "an upload of the same key that is under way")
 	if o, err = l.Stat(key("h", "a.b")); err != nil || !o.InFlight {
 		t.Errorf("another key: %+v, %v", o, err)
 	}
@@ -198,7 +198,7 @@ func TestSetAsideDestroysNothing(t *testing.T) {
 		l.put(k, content)
 		fixture.Must(t, l.Quarantine(k))
 	}
-	l.holds("quarantine/h/e~ quarantine/h/e~")
+	l.wantFiles("quarantine/h/e~ quarantine/h/e~")
 	if err := l.Quarantine(k); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing to set aside: %v", err)
 	}
@@ -221,10 +221,10 @@ func TestTwoFileSystemsAreRefused(t *testing.T) {
 func TestOpenLeavesWhatIsThere(t *testing.T) {
 	l := newLab(t)
 	l.put(key("h", "e"), "x")
-	l.commit(key("h", "f"), "y")
-	l.write(filepath.Join(l.data, "staging", "probe~a"), "of a start that was killed")
+	l.commitWithoutRow(key("h", "f"), "y")
+	l.writeFile(filepath.Join(l.data, "staging", "probe~a"), "of a start that was killed")
 	again := openLab(t, l.data)
-	again.holds("episodes/h/e.tar.zst episodes/h/f.tar.zst staging/h/f~")
+	again.wantFiles("episodes/h/e.tar.zst episodes/h/f.tar.zst staging/h/f~")
 }
 
 func TestReaderWritesNothing(t *testing.T) {

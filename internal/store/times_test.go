@@ -16,7 +16,7 @@ func TestAnyTimeOfAFileCanBeShown(t *testing.T) {
 	data := fixture.MountTmpfs(t, "size=1m")
 	l := openLab(t, data)
 	k := key("h", "e")
-	l.write(l.stored(k), "x")
+	l.writeFile(l.storedPath(k), "x")
 	for sec, want := range map[int64]string{
 		253402300800:  "9999-12-31T23:59:59.999999+00:00",
 		math.MaxInt64: "9999-12-31T23:59:59.999999+00:00",
@@ -25,7 +25,7 @@ func TestAnyTimeOfAFileCanBeShown(t *testing.T) {
 		-11676096000:  "1600-01-01T00:00:00.000000+00:00",
 	} {
 		at := unix.Timespec{Sec: sec}
-		fixture.Must(t, unix.UtimesNanoAt(unix.AT_FDCWD, l.stored(k), []unix.Timespec{at, at}, 0))
+		fixture.Must(t, unix.UtimesNanoAt(unix.AT_FDCWD, l.storedPath(k), []unix.Timespec{at, at}, 0))
 		o, err := l.Stat(k)
 		fixture.Must(t, err)
 		got := episode.FormatWall(o.ReceivedAt)
