@@ -52,9 +52,9 @@ func (l *lab) append(rel, content string) {
 func TestChangeUnderPackIsSeen(t *testing.T) {
 	for _, c := range changes {
 		fill := func(t *testing.T) *lab {
-			l := usual(t)
+			l := newUsualLab(t)
 			l.write("a-first", "first")
-			l.noise("blob.bin", 1<<20)
+			l.writeNoise("blob.bin", 1<<20)
 			return l
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -78,11 +78,11 @@ func TestChangeUnderPackIsSeen(t *testing.T) {
 
 // TestGrowingTreeDoesNotFillTheDisk: Pack writes no more than was surveyed.
 func TestGrowingTreeDoesNotFillTheDisk(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
 	fixture.Must(l, err)
-	l.noise("blob.bin", 4<<20)
+	l.writeNoise("blob.bin", 4<<20)
 	var b bytes.Buffer
 	wantChanged(t, archive.NewPacker().Pack(t.Context(), &b, tree, s))
 	if int64(b.Len()) > s.Size {

@@ -17,8 +17,8 @@ import (
 // TestWhatIsNotContentIsNoDifference: what an installer's chown -R, chmod and
 // touch do, and what comes and goes with a monitor.
 func TestWhatIsNotContentIsNoDifference(t *testing.T) {
-	l := odd(t)
-	l.noise("blob.bin", 300<<10)
+	l := newOddLab(t)
+	l.writeNoise("blob.bin", 300<<10)
 	mkfifo(t, l.path("fifo"))
 	packed, _ := l.pack()
 	tree := l.tree(archive.Limits{})
@@ -79,8 +79,8 @@ func TestEveryDifferenceIsFound(t *testing.T) {
 		{"became a FIFO", func(l *lab) { fixture.Must(l, os.Remove(l.path("done.marker"))); mkfifo(l, l.path("done.marker")) }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := odd(t)
-			l.noise("blob.bin", 300<<10)
+			l := newOddLab(t)
+			l.writeNoise("blob.bin", 300<<10)
 			fixture.Must(l, os.Mkdir(l.path("zz"), 0o755))
 			packed, _ := l.pack()
 			c.do(l)
@@ -95,14 +95,14 @@ func TestEveryDifferenceIsFound(t *testing.T) {
 			if c.name == "type" && !strings.Contains(d.What, "type") {
 				t.Errorf("got %q, want the type named", d)
 			}
-			printable(t, d.Error())
+			wantPrintable(t, d.Error())
 		})
 	}
 }
 
 // TestComparedArchiveMustBeWhole: a torn copy is no ground to let an episode go.
 func TestComparedArchiveMustBeWhole(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	packed, _ := l.pack()
 	tree := l.tree(archive.Limits{})
 	for _, b := range [][]byte{packed[:len(packed)-1], packed[:len(packed)/2], nil, append(slices.Clone(packed), 0)} {
@@ -117,9 +117,9 @@ func TestComparedArchiveMustBeWhole(t *testing.T) {
 // TestChangeUnderCompareIsSeen even where what was compared was equal.
 func TestChangeUnderCompareIsSeen(t *testing.T) {
 	for _, rel := range []string{"a-first", "blob.bin", "telemetry.csv"} {
-		l := usual(t)
+		l := newUsualLab(t)
 		l.write("a-first", "first")
-		l.noise("blob.bin", 300<<10)
+		l.writeNoise("blob.bin", 300<<10)
 		packed, _ := l.pack()
 		// The archive's last bytes are read after blob.bin was opened and
 		// before the walk has ended.

@@ -13,7 +13,7 @@ import (
 	"cis490/internal/fixture"
 )
 
-func (l *lab) contents() digest.Digest {
+func (l *lab) contentDigest() digest.Digest {
 	l.Helper()
 	d, _, err := l.tree(archive.Limits{}).Contents(l.Context(), func(int) error { return nil })
 	fixture.Must(l, err)
@@ -22,11 +22,11 @@ func (l *lab) contents() digest.Digest {
 
 // The receiver's digest of an archive is compared with the host's of the tree.
 func TestContentsOfTreeAndArchiveAreEqual(t *testing.T) {
-	l := odd(t)
-	l.noise("blob.bin", 300<<10)
+	l := newOddLab(t)
+	l.writeNoise("blob.bin", 300<<10)
 	mkfifo(t, l.path("fifo"))
 	packed, _ := l.pack()
-	want := l.contents()
+	want := l.contentDigest()
 	got, err := archive.ContentDigest(bytes.NewReader(packed), io.Discard)
 	if err != nil || got != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
@@ -37,13 +37,13 @@ func TestContentsOfTreeAndArchiveAreEqual(t *testing.T) {
 }
 
 func TestContentsLeaveOutTimesModesAndOwners(t *testing.T) {
-	l := odd(t)
-	want := l.contents()
+	l := newOddLab(t)
+	want := l.contentDigest()
 	for _, rel := range []string{"", "telemetry.csv", "meta.json"} {
 		fixture.Must(l, os.Chmod(l.path(rel), 0o711))
 		fixture.Must(l, os.Chtimes(l.path(rel), time.Now(), time.Unix(1, 0)))
 	}
-	if got := l.contents(); got != want {
+	if got := l.contentDigest(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -67,9 +67,9 @@ func TestContentsDifferForEachDifference(t *testing.T) {
 		"directory": func(l *lab) { fixture.Must(l, os.Mkdir(l.path("zzz"), 0o755)) },
 		"gone":      func(l *lab) { fixture.Must(l, os.Remove(l.path("done.marker"))) },
 	} {
-		l := odd(t)
+		l := newOddLab(t)
 		do(l)
-		sum := l.contents()
+		sum := l.contentDigest()
 		if other, taken := seen[sum]; taken {
 			t.Errorf("%s and %s have the same digest", name, other)
 		}
@@ -79,7 +79,7 @@ func TestContentsDifferForEachDifference(t *testing.T) {
 
 // Retiring renames the directory of the episode and sets attributes of it.
 func TestMarksBelowOutliveARename(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	tree := l.tree(archive.Limits{})
 	before, err := tree.Marks(t.Context())
 	fixture.Must(l, err)
@@ -102,7 +102,7 @@ func TestMarksBelowOutliveARename(t *testing.T) {
 
 // When a tree changed, as who packs it must know.
 func TestMarksTellWhenTheMarkerCame(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	marks := func() archive.Marks {
 		m, err := l.tree(archive.Limits{}).Marks(t.Context())
 		fixture.Must(l, err)
@@ -135,7 +135,7 @@ func TestMarksTellWhenTheMarkerCame(t *testing.T) {
 
 // An unfit tree that is being copied is told from one that stays as it is.
 func TestSurveyOfAnUnfitTreeTellsWhenItChanged(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	fixture.Must(l, os.WriteFile(l.path("meta.json"), nil, 0o644))
 	s, err := l.survey()
 	if _, unfit := errors.AsType[*archive.UnpackableError](err); !unfit {
@@ -147,7 +147,7 @@ func TestSurveyOfAnUnfitTreeTellsWhenItChanged(t *testing.T) {
 }
 
 func TestMarksTellSkippedEntries(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	skips := func() digest.Digest {
 		m, err := l.tree(archive.Limits{}).Marks(t.Context())
 		fixture.Must(l, err)

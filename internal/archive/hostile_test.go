@@ -24,7 +24,7 @@ import (
 // TestSpecialFilesAreSkippedAndNamed: a monitor's socket must not hold an
 // episode, a FIFO must not stop the shipper.
 func TestSpecialFilesAreSkippedAndNamed(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	mkfifo(t, l.path("fifo\x1b[2J\n"))
 	addr := &net.UnixAddr{Name: l.path("qmp.sock"), Net: "unix"}
 	sock, err := net.ListenUnix("unix", addr)
@@ -36,7 +36,7 @@ func TestSpecialFilesAreSkippedAndNamed(t *testing.T) {
 		want++
 	}
 	packed, s := l.pack()
-	names, _ := members(t, packed)
+	names, _ := readMembers(t, packed)
 	for _, n := range names {
 		if strings.Contains(n, "fifo") || strings.Contains(n, "sock") || strings.Contains(n, "null") {
 			t.Errorf("%q was packed", n)
@@ -46,7 +46,7 @@ func TestSpecialFilesAreSkippedAndNamed(t *testing.T) {
 		t.Fatalf("skipped %+v, want %d", s.Skipped, want)
 	}
 	for _, skip := range s.Skipped.First {
-		printable(t, skip.Path+skip.Reason)
+		wantPrintable(t, skip.Path+skip.Reason)
 	}
 	if got := s.Skipped.First[want-1]; got != (archive.Skip{Path: `"qmp.sock"`, Reason: "socket"}) {
 		t.Errorf("got %+v", got)
@@ -55,7 +55,7 @@ func TestSpecialFilesAreSkippedAndNamed(t *testing.T) {
 
 // TestSkipsAreBounded however many there are.
 func TestSkipsAreBounded(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	for i := range 40 {
 		mkfifo(t, l.path("f"+strings.Repeat("x", i)))
 	}
@@ -69,7 +69,7 @@ func TestSkipsAreBounded(t *testing.T) {
 // TestForeignHardLinkIsNotRead: a link to another owner's file could ship it.
 func TestForeignHardLinkIsNotRead(t *testing.T) {
 	fixture.RequireRoot(t)
-	l := usual(t)
+	l := newUsualLab(t)
 	secret := filepath.Join(l.parent, "secret")
 	fixture.Must(l, os.WriteFile(secret, []byte("secret"), 0o600))
 	fixture.Must(l, os.Chown(secret, 4900, 4900))
@@ -78,7 +78,7 @@ func TestForeignHardLinkIsNotRead(t *testing.T) {
 	fixture.Must(l, os.WriteFile(own, []byte("own"), 0o600))
 	fixture.Must(l, os.Link(own, l.path("own")))
 	packed, s := l.pack()
-	_, contents := members(t, packed)
+	_, contents := readMembers(t, packed)
 	if _, there := contents["ep-1/loot"]; there || s.Skipped.Count != 1 {
 		t.Errorf("loot packed: %v; skipped %+v", there, s.Skipped)
 	}
@@ -89,7 +89,7 @@ func TestForeignHardLinkIsNotRead(t *testing.T) {
 	fixture.Must(l, os.Remove(l.path("meta.json")))
 	fixture.Must(l, os.Link(secret, l.path("meta.json")))
 	packed, s = l.pack()
-	if names, _ := members(t, packed); slices.Contains(names, "ep-1/meta.json") || s.Skipped.Count != 2 {
+	if names, _ := readMembers(t, packed); slices.Contains(names, "ep-1/meta.json") || s.Skipped.Count != 2 {
 		t.Errorf("packed %q, skipped %+v", names, s.Skipped)
 	}
 }
@@ -97,7 +97,7 @@ func TestForeignHardLinkIsNotRead(t *testing.T) {
 // TestMountPointIsSkipped: what is mounted there is not the episode's.
 func TestMountPointIsSkipped(t *testing.T) {
 	fixture.RequireRoot(t)
-	l := usual(t)
+	l := newUsualLab(t)
 	fixture.Must(l, os.Mkdir(l.path("mnt"), 0o755))
 	if err := unix.Mount("tmpfs", l.path("mnt"), "tmpfs", 0, ""); err != nil {
 		t.Skip("cannot mount: ", err)
@@ -105,7 +105,7 @@ func TestMountPointIsSkipped(t *testing.T) {
 	defer unix.Unmount(l.path("mnt"), unix.MNT_DETACH)
 	l.write("mnt/inside", "x")
 	packed, s := l.pack()
-	names, _ := members(t, packed)
+	names, _ := readMembers(t, packed)
 	if slices.Contains(names, "ep-1/mnt/") || s.Skipped.Count != 1 || s.Skipped.First[0].Reason != "mount point" {
 		t.Errorf("packed %q, skipped %+v", names, s.Skipped)
 	}
@@ -113,18 +113,18 @@ func TestMountPointIsSkipped(t *testing.T) {
 
 // TestOnlyADirectoryIsAnEpisode.
 func TestOnlyADirectoryIsAnEpisode(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	fixture.Must(l, os.Rename(l.episode, filepath.Join(l.parent, "real")))
 	if _, err := l.open(archive.Limits{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: got %v", err)
 	}
 	fixture.Must(l, os.Symlink("real", l.episode))
 	_, err := l.open(archive.Limits{})
-	unfit(t, err, "ep-1 is not a directory")
+	wantUnpackable(t, err, "ep-1 is not a directory")
 	fixture.Must(l, os.Remove(l.episode))
 	mkfifo(t, l.episode)
 	_, err = l.open(archive.Limits{})
-	unfit(t, err, "ep-1 is not a directory")
+	wantUnpackable(t, err, "ep-1 is not a directory")
 }
 
 // TestCapsHoldTheEpisode with a cause that says what to do, and in a Survey:
@@ -136,7 +136,7 @@ func TestCapsHoldTheEpisode(t *testing.T) {
 		fill  func(*lab)
 		names string
 	}{
-		{"bytes", func(l *lab) { l.noise("big\n", 1<<20) }, `"big\n"`},
+		{"bytes", func(l *lab) { l.writeNoise("big\n", 1<<20) }, `"big\n"`},
 		{"sparse", func(l *lab) { l.write("hole", ""); fixture.Must(l, os.Truncate(l.path("hole"), 100<<30)) }, "107374182400 bytes"},
 		{"entries", func(l *lab) {
 			for i := range 60 {
@@ -148,13 +148,13 @@ func TestCapsHoldTheEpisode(t *testing.T) {
 		{"empty meta.json", func(l *lab) { l.write("meta.json", "") }, "meta.json is empty"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := usual(t)
+			l := newUsualLab(t)
 			if _, err := l.tree(limits).Survey(t.Context()); err != nil {
 				t.Fatal("unfit from the start:", err)
 			}
 			c.fill(l)
 			_, err := l.tree(limits).Survey(t.Context())
-			unfit(t, err, c.names)
+			wantUnpackable(t, err, c.names)
 		})
 	}
 }
@@ -174,22 +174,22 @@ func TestAtTheCapsIsFit(t *testing.T) {
 		{Bytes: 1000, Entries: 4, Depth: 3, Path: 19},
 	} {
 		_, err := l.tree(less).Survey(t.Context())
-		unfit(t, err, "raise the limit")
+		wantUnpackable(t, err, "raise the limit")
 	}
 }
 
 // TestManyNamesAreNotCollected: the caps hold while a directory is read.
 func TestManyNamesAreNotCollected(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	dir := l.path("many")
 	fixture.Must(l, os.Mkdir(dir, 0o755))
 	for i := range 8_000 {
 		fixture.Must(l, os.Symlink("x", filepath.Join(dir, fmt.Sprintf("%0100d", i))))
 	}
 	tree := l.tree(archive.Limits{Entries: 100})
-	got := allocated(func() {
+	got := bytesAllocated(func() {
 		_, err := tree.Survey(t.Context())
-		unfit(t, err, "more than 100 entries")
+		wantUnpackable(t, err, "more than 100 entries")
 	})
 	if got > 512<<10 {
 		t.Errorf("allocated %d bytes to refuse a directory", got)
@@ -205,18 +205,18 @@ func TestLongNamesAreBounded(t *testing.T) {
 	if _, err := os.Stat("/dev/shm"); err == nil {
 		t.Setenv("TMPDIR", "/dev/shm") // where a file costs a tenth
 	}
-	l := usual(t)
+	l := newUsualLab(t)
 	for i := range 70_000 {
 		fixture.Must(l, os.Symlink("x", l.path(fmt.Sprintf("%0255d", i))))
 	}
 	_, err := l.survey()
-	unfit(t, err, "too many long names")
+	wantUnpackable(t, err, "too many long names")
 }
 
 // TestDeepTreeIsHeld: a tree made with relative calls can be
 // deeper than any path the kernel takes.
 func TestDeepTreeIsHeld(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	at := l.episode
 	root, err := os.OpenRoot(at)
 	fixture.Must(l, err)
@@ -229,7 +229,7 @@ func TestDeepTreeIsHeld(t *testing.T) {
 	}
 	fixture.Must(l, root.Close())
 	_, err = l.survey()
-	unfit(t, err, "lies deeper than 64 directories")
+	wantUnpackable(t, err, "lies deeper than 64 directories")
 }
 
 // TestUnreadableIsHeld. The thread gives up root's rights on files: a mode
@@ -241,7 +241,7 @@ func TestUnreadableIsHeld(t *testing.T) {
 		mode os.FileMode
 	}{{"file", "telemetry.csv", 0}, {"directory", "telemetry", 0}, {"directory without x", "telemetry", 0o444}} {
 		t.Run(c.name, func(t *testing.T) {
-			l := usual(t)
+			l := newUsualLab(t)
 			fixture.Must(l, os.Chmod(l.path(c.path), c.mode))
 			defer os.Chmod(l.path(c.path), 0o755)
 			fixture.Must(l, os.Chmod(filepath.Dir(l.parent), 0o755))
@@ -257,8 +257,8 @@ func TestUnreadableIsHeld(t *testing.T) {
 			if err == nil {
 				err = archive.NewPacker().Pack(t.Context(), &bytes.Buffer{}, tree, s)
 			}
-			unfit(t, err, c.path)
-			unfit(t, err, "give the shipper's user read access")
+			wantUnpackable(t, err, c.path)
+			wantUnpackable(t, err, "give the shipper's user read access")
 		})
 	}
 }
@@ -267,14 +267,14 @@ func TestUnreadableIsHeld(t *testing.T) {
 // link out of the tree, a FIFO, a directory and itself, Pack does not wait,
 // and no secret comes into what it wrote, accepted or not.
 func TestSwapsNeverLeadOutside(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	secret := strings.Repeat("SECRET", 100)
 	outside := filepath.Join(l.parent, "outside")
 	fixture.Must(l, os.Mkdir(outside, 0o755))
 	fixture.Must(l, os.WriteFile(filepath.Join(outside, "victim"), []byte(secret), 0o644))
 	stop := make(chan struct{})
 	var swapper sync.WaitGroup
-	swapper.Go(func() { l.swap(stop, outside) })
+	swapper.Go(func() { l.swapPaths(stop, outside) })
 	defer swapper.Wait()
 	defer close(stop)
 
@@ -286,7 +286,7 @@ func TestSwapsNeverLeadOutside(t *testing.T) {
 		if err == nil {
 			var b bytes.Buffer
 			err = packer.Pack(t.Context(), &b, tree, s)
-			if bytes.Contains(decodable(b.Bytes()), []byte("SECRET")) {
+			if bytes.Contains(decodePrefix(b.Bytes()), []byte("SECRET")) {
 				t.Fatal("the archive holds what lies outside")
 			}
 		}
@@ -305,8 +305,8 @@ func TestSwapsNeverLeadOutside(t *testing.T) {
 	t.Log(outcomes)
 }
 
-// swap replaces swap/victim and swap itself by all that is not to be opened.
-func (l *lab) swap(stop chan struct{}, outside string) {
+// swapPaths replaces swap/victim, and swap itself, with things that must not be opened.
+func (l *lab) swapPaths(stop chan struct{}, outside string) {
 	file, dir := l.path("swap/victim"), l.path("swap")
 	os.Mkdir(dir, 0o755)
 	steps := []func(){
@@ -327,8 +327,8 @@ func (l *lab) swap(stop chan struct{}, outside string) {
 	}
 }
 
-// decodable returns what an archive, perhaps a torn one, decodes to.
-func decodable(b []byte) []byte {
+// decodePrefix returns what can be decoded of an archive, which may be truncated.
+func decodePrefix(b []byte) []byte {
 	var all bytes.Buffer
 	for m, err := range archive.Read(bytes.NewReader(b)) {
 		if err != nil {

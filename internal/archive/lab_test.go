@@ -36,8 +36,8 @@ func newLab(t testing.TB) *lab {
 	return l
 }
 
-// usual is a lab with what an episode has at the least, and a directory.
-func usual(t testing.TB) *lab {
+// newUsualLab returns a lab with the files that every episode has, and a directory.
+func newUsualLab(t testing.TB) *lab {
 	l := newLab(t)
 	l.write("meta.json", `{"code_version":{"commit":"0123456789ABCDEF0123456789abcdef01234567"}}`)
 	l.write("done.marker", "")
@@ -53,8 +53,8 @@ func (l *lab) write(rel, content string) {
 	fixture.WriteFile(l, l.path(rel), content)
 }
 
-// noise writes n bytes that do not compress, so that a Pack of them writes.
-func (l *lab) noise(rel string, n int) {
+// writeNoise writes n bytes that do not compress, so that Pack writes output for them.
+func (l *lab) writeNoise(rel string, n int) {
 	l.Helper()
 	l.write(rel, string(fixture.Noise(n, 4)))
 }
@@ -115,8 +115,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// members returns the names in an archive and the contents of its files.
-func members(t testing.TB, b []byte) (names []string, contents map[string]string) {
+// readMembers returns the names in an archive and the contents of its files.
+func readMembers(t testing.TB, b []byte) (names []string, contents map[string]string) {
 	t.Helper()
 	contents = map[string]string{}
 	for m, err := range archive.Read(bytes.NewReader(b)) {
@@ -133,8 +133,8 @@ func members(t testing.TB, b []byte) (names []string, contents map[string]string
 	return names, contents
 }
 
-// unfit fails the test unless err is an UnpackableError whose cause contains part.
-func unfit(t testing.TB, err error, part string) {
+// wantUnpackable fails the test unless err is an UnpackableError whose cause contains part.
+func wantUnpackable(t testing.TB, err error, part string) {
 	t.Helper()
 	var u *archive.UnpackableError
 	if !errors.As(err, &u) {
@@ -143,10 +143,10 @@ func unfit(t testing.TB, err error, part string) {
 	if !strings.Contains(u.Cause, part) {
 		t.Errorf("cause %q does not name %q", u.Cause, part)
 	}
-	printable(t, u.Cause)
+	wantPrintable(t, u.Cause)
 }
 
-func printable(t testing.TB, s string) {
+func wantPrintable(t testing.TB, s string) {
 	t.Helper()
 	for _, c := range []byte(s) {
 		if c < ' ' || c > '~' {
@@ -162,9 +162,9 @@ func wantChanged(t testing.TB, err error) {
 	}
 }
 
-// tool returns a program's path. On a developer's machine a missing one skips
+// requireTool returns a program's path. On a developer's machine a missing one skips
 // the test; where CI is set it fails it.
-func tool(t testing.TB, program string) string {
+func requireTool(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err == nil {
@@ -177,10 +177,10 @@ func tool(t testing.TB, program string) string {
 	return ""
 }
 
-// run runs a program and returns its output.
-func run(t testing.TB, stdin []byte, program string, args ...string) string {
+// runTool runs a program and returns its output.
+func runTool(t testing.TB, stdin []byte, program string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(tool(t, program), args...)
+	cmd := exec.Command(requireTool(t, program), args...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -189,10 +189,10 @@ func run(t testing.TB, stdin []byte, program string, args ...string) string {
 	return string(out)
 }
 
-// describe lists a tree: path, type and mode, mtime, content or target. What
+// listTree lists a tree: path, type and mode, mtime, content or target. What
 // an archive leaves out is left out. Python sets times from a float, and none
 // of links, so times are cut to tick and may leave out links.
-func describe(t testing.TB, root string, tick time.Duration, linkTimes bool) []string {
+func listTree(t testing.TB, root string, tick time.Duration, linkTimes bool) []string {
 	t.Helper()
 	var lines []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

@@ -16,9 +16,9 @@ import (
 	"cis490/internal/fixture"
 )
 
-// lease takes a lease on a file, as its owner can. The kernel makes whoever opens the
-// file wait for lease-break-time, 45 s.
-func (l *lab) lease(rel string) {
+// takeLease takes a lease on a file, as its owner can. An open of the file waits for
+// lease-break-time, 45 s.
+func (l *lab) takeLease(rel string) {
 	l.Helper()
 	f, err := os.Open(l.path(rel))
 	fixture.Must(l, err)
@@ -29,12 +29,12 @@ func (l *lab) lease(rel string) {
 
 // TestLeasedFileIsNotWaitedFor: it is named, and nobody is to hold the episode for it.
 func TestLeasedFileIsNotWaitedFor(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	packed, _ := l.pack()
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
 	fixture.Must(l, err)
-	l.lease("telemetry/a.jsonl")
+	l.takeLease("telemetry/a.jsonl")
 	for what, do := range map[string]func(*archive.Tree) error{
 		"Survey": func(t *archive.Tree) error { _, err := t.Survey(context.Background()); return err },
 		"Marks":  func(t *archive.Tree) error { _, err := t.Marks(context.Background()); return err },
@@ -68,7 +68,7 @@ func TestLeasedFileIsNotWaitedFor(t *testing.T) {
 // opened before it is known whose they are. A kernel that lets them be leased turns
 // this test red.
 func TestDirectoryCannotBeLeased(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	f, err := os.Open(l.path("telemetry"))
 	fixture.Must(l, err)
 	defer f.Close()

@@ -18,9 +18,9 @@ import (
 	"cis490/internal/fixture"
 )
 
-// odd fills a lab with names and nodes that trip tar readers.
-func odd(t testing.TB) *lab {
-	l := usual(t)
+// newOddLab returns a lab with names and nodes that break tar readers.
+func newOddLab(t testing.TB) *lab {
+	l := newUsualLab(t)
 	for _, s := range []string{
 		"new\nline", "latin-\xe9.csv", "\xff\xfe", "snow\u2603man", "tab\t and \x1b[31m", "back\\slash",
 		" space ", "-rf", "=", "12 path=x", strings.Repeat("n", 255), strings.Repeat("\u00fc", 127),
@@ -50,9 +50,9 @@ func odd(t testing.TB) *lab {
 // TestSystemToolsUnpackTheSourceTree: GNU tar, the zstd command and Python's
 // tarfile get back what was packed.
 func TestSystemToolsUnpackTheSourceTree(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	packed, _ := l.pack()
-	plain := run(t, packed, "zstd", "-d", "-c")
+	plain := runTool(t, packed, "zstd", "-d", "-c")
 	fixture.Must(l, os.Chmod(l.path("run.sh"), 0o755)) // set-uid is not packed
 	for _, c := range []struct {
 		program   string
@@ -67,9 +67,9 @@ func TestSystemToolsUnpackTheSourceTree(t *testing.T) {
 	} {
 		t.Run(c.program, func(t *testing.T) {
 			out := t.TempDir()
-			run(t, []byte(plain), c.program, append(c.args, out)...)
-			want := describe(t, l.episode, c.tick, c.linkTimes)
-			got := describe(t, filepath.Join(out, string(name)), c.tick, c.linkTimes)
+			runTool(t, []byte(plain), c.program, append(c.args, out)...)
+			want := listTree(t, l.episode, c.tick, c.linkTimes)
+			got := listTree(t, filepath.Join(out, string(name)), c.tick, c.linkTimes)
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("unpacked tree differs (-want +got):\n%s", d)
 			}
@@ -84,13 +84,13 @@ func TestOneFrameWithChecksumAndSize(t *testing.T) {
 		noise, text int
 	}{{"small", 0, 0}, {"large", 9 << 20, 0}, {"packed by two goroutines", 34 << 20, 34 << 20}} {
 		t.Run(c.name, func(t *testing.T) {
-			l := usual(t)
-			l.noise("blob.bin", c.noise)
+			l := newUsualLab(t)
+			l.writeNoise("blob.bin", c.noise)
 			l.write("calls.jsonl", strings.Repeat(`{"ts":12345,"call":"NtCreateFile"}`+"\n", c.text/35))
 			packed, s := l.pack()
 			file := filepath.Join(t.TempDir(), "x.tar.zst")
 			fixture.Must(l, os.WriteFile(file, packed, 0o600))
-			facts := run(t, nil, "zstd", "-l", "-v", file)
+			facts := runTool(t, nil, "zstd", "-l", "-v", file)
 			for _, want := range []string{"# Zstandard Frames: 1\n", "Check: XXH64"} {
 				if !strings.Contains(facts, want) {
 					t.Errorf("zstd -l -v does not say %q:\n%s", want, facts)
@@ -99,7 +99,7 @@ func TestOneFrameWithChecksumAndSize(t *testing.T) {
 			if !strings.Contains(facts, "("+strconv.FormatInt(s.Size, 10)+" B)") {
 				t.Errorf("zstd -l -v does not state the size %d:\n%s", s.Size, facts)
 			}
-			if got := len(run(t, packed, "zstd", "-d", "-c")); int64(got) != s.Size {
+			if got := len(runTool(t, packed, "zstd", "-d", "-c")); int64(got) != s.Size {
 				t.Errorf("decoded to %d bytes, surveyed %d", got, s.Size)
 			}
 		})
@@ -108,9 +108,9 @@ func TestOneFrameWithChecksumAndSize(t *testing.T) {
 
 // TestSurveyTellsTheArchive: entries and bytes are those of the members.
 func TestSurveyTellsTheArchive(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	packed, s := l.pack()
-	names, contents := members(t, packed)
+	names, contents := readMembers(t, packed)
 	var bytes int64
 	for _, c := range contents {
 		bytes += int64(len(c))
@@ -128,14 +128,14 @@ func TestSurveyTellsTheArchive(t *testing.T) {
 // TestSameTreeSameBytes also for a Packer that has packed other things, and
 // one that failed; of a large episode, however many goroutines there are.
 func TestSameTreeSameBytes(t *testing.T) {
-	l := odd(t)
-	l.noise("blob.bin", 300<<10)
+	l := newOddLab(t)
+	l.writeNoise("blob.bin", 300<<10)
 	l.write("big.jsonl", strings.Repeat(`{"ts":12345,"call":"NtCreateFile"}`+"\n", 40_000))
-	other := usual(t)
-	other.noise("other.bin", 200<<10)
+	other := newUsualLab(t)
+	other.writeNoise("other.bin", 200<<10)
 	other.write("big.jsonl", strings.Repeat(`{"call":"NtCreateFile","ts":12345}`+"\n", 50_000))
 	want, _ := l.pack()
-	packsTheSame(t, archive.NewPacker(), l, other, want)
+	wantSamePack(t, archive.NewPacker(), l, other, want)
 	if os.Getuid() == 0 { // an owner is no part of an archive
 		fixture.Must(l, os.Chown(l.path("telemetry.csv"), 4900, 4900))
 		fixture.Must(l, os.Chown(l.path("telemetry"), 4900, 4900))
@@ -146,7 +146,7 @@ func TestSameTreeSameBytes(t *testing.T) {
 	}
 
 	const section = 1 << 20 // that one goroutine of several takes
-	l.noise("middle.bin", section+1)
+	l.writeNoise("middle.bin", section+1)
 	l.write("more.jsonl", strings.Repeat(`{"ts":12345,"call":"NtCreateFile"}`+"\n", section/10))
 	var b bytes.Buffer
 	tree := l.tree(archive.Limits{})
@@ -154,13 +154,12 @@ func TestSameTreeSameBytes(t *testing.T) {
 	fixture.Must(l, err)
 	fixture.Must(l, archive.NewPackerOf(2).Pack(t.Context(), &b, tree, s))
 	for _, goroutines := range []int{2, 3} {
-		packsTheSame(t, archive.NewPackerOf(goroutines), l, other, b.Bytes())
+		wantSamePack(t, archive.NewPackerOf(goroutines), l, other, b.Bytes())
 	}
 }
 
-// packsTheSame wants a packer to make the same bytes of l each time, whatever it
-// packed before.
-func packsTheSame(t *testing.T, p *archive.Packer, l, other *lab, want []byte) {
+// wantSamePack wants a packer to pack l to the same bytes each time, whatever it packed before.
+func wantSamePack(t *testing.T, p *archive.Packer, l, other *lab, want []byte) {
 	t.Helper()
 	tree, otherTree := l.tree(archive.Limits{}), other.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
@@ -180,12 +179,12 @@ func packsTheSame(t *testing.T, p *archive.Packer, l, other *lab, want []byte) {
 
 // TestMetaIsFirst and the rest sorted by bytes, depth first.
 func TestMetaIsFirst(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	l.write("a", "")
 	l.write("Z/z", "")
 	l.write("Z.txt", "")
 	packed, _ := l.pack()
-	names, _ := members(t, packed)
+	names, _ := readMembers(t, packed)
 	want := []string{
 		"ep-1/meta.json", "ep-1/", "ep-1/Z/", "ep-1/Z/z", "ep-1/Z.txt", "ep-1/a", "ep-1/done.marker",
 		"ep-1/telemetry/", "ep-1/telemetry/a.jsonl", "ep-1/telemetry.csv",
@@ -197,13 +196,13 @@ func TestMetaIsFirst(t *testing.T) {
 
 // TestHeadersNameNobody: no owner, no set-uid, no times but the mtime.
 func TestHeadersNameNobody(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	if os.Getuid() == 0 {
 		fixture.Must(l, os.Chown(l.path("run.sh"), 4900, 4901))
 		fixture.Must(l, os.Chmod(l.path("run.sh"), os.ModeSetuid|0o755))
 	}
 	packed, _ := l.pack()
-	out := run(t, []byte(run(t, packed, "zstd", "-d", "-c")), "python3", "-c", `
+	out := runTool(t, []byte(runTool(t, packed, "zstd", "-d", "-c")), "python3", "-c", `
 import sys, tarfile
 for m in tarfile.open(fileobj=sys.stdin.buffer, mode="r|"):
     bad = set(m.pax_headers) - {"path", "linkpath", "mtime", "size"}
@@ -217,8 +216,8 @@ for m in tarfile.open(fileobj=sys.stdin.buffer, mode="r|"):
 
 // TestPackStopsWhenCancelled within a chunk, though the file is long.
 func TestPackStopsWhenCancelled(t *testing.T) {
-	l := usual(t)
-	l.noise("blob.bin", 8<<20)
+	l := newUsualLab(t)
+	l.writeNoise("blob.bin", 8<<20)
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
 	fixture.Must(l, err)
@@ -239,11 +238,11 @@ func TestPackStopsWhenCancelled(t *testing.T) {
 
 // TestWriteErrorIsPassedOn so that the caller can tell a full disk.
 func TestWriteErrorIsPassedOn(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	tree := l.tree(archive.Limits{})
 	full := errors.New("full")
 	for _, noise := range []int{0, 1 << 20} { // at Close, and under way
-		l.noise("blob.bin", noise)
+		l.writeNoise("blob.bin", noise)
 		s, err := tree.Survey(t.Context())
 		fixture.Must(l, err)
 		err = archive.NewPacker().Pack(t.Context(), writerFunc(func([]byte) (int, error) { return 0, full }), tree, s)
@@ -256,8 +255,8 @@ func TestWriteErrorIsPassedOn(t *testing.T) {
 // TestWhoEndsEarlyIsAlone: when Pack returns, for whatever reason, nobody writes any
 // more and no goroutine is left.
 func TestWhoEndsEarlyIsAlone(t *testing.T) {
-	l := usual(t)
-	l.noise("blob.bin", 9<<20)
+	l := newUsualLab(t)
+	l.writeNoise("blob.bin", 9<<20)
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
 	fixture.Must(l, err)

@@ -107,18 +107,18 @@ func TestTimesArePackedAsTheyAre(t *testing.T) {
 				}
 				_, err := archive.Compare(t.Context(), bytes.NewReader(packed), l.tree(archive.Limits{}))
 				fixture.Must(l, err)
-				unpacksWithTar(t, l, packed)
+				wantTarTimes(t, l, packed)
 			})
 		}
 	}
 }
 
-// unpacksWithTar wants GNU tar to make the same times of an archive.
-func unpacksWithTar(t *testing.T, l *lab, packed []byte) {
+// wantTarTimes wants GNU tar to restore the same times from an archive.
+func wantTarTimes(t *testing.T, l *lab, packed []byte) {
 	t.Helper()
 	out := filepath.Join(l.parent, "out") // on the same file system
 	fixture.Must(l, os.Mkdir(out, 0o755))
-	run(t, []byte(run(t, packed, "zstd", "-d", "-c")), "tar", "-x", "-p", "-C", out)
+	runTool(t, []byte(runTool(t, packed, "zstd", "-d", "-c")), "tar", "-x", "-p", "-C", out)
 	for _, path := range []string{"meta.json", "done.marker", "dir/telemetry.jsonl", "dir/link", "dir", ""} {
 		want, err := os.Lstat(l.path(path))
 		fixture.Must(l, err)
@@ -133,8 +133,8 @@ func unpacksWithTar(t *testing.T, l *lab, packed []byte) {
 // TestTheTarIsThatOfTheStandardWriter to the byte, but for the one time that it cannot
 // write.
 func TestTheTarIsThatOfTheStandardWriter(t *testing.T) {
-	packed, _ := odd(t).pack()
-	plain := run(t, packed, "zstd", "-d", "-c")
+	packed, _ := newOddLab(t).pack()
+	plain := runTool(t, packed, "zstd", "-d", "-c")
 	var again bytes.Buffer
 	tr, tw := tar.NewReader(strings.NewReader(plain)), tar.NewWriter(&again)
 	for {

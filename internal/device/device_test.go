@@ -13,7 +13,7 @@ import (
 	"cis490/internal/fixture"
 )
 
-func run(program string, args ...string) error {
+func runTool(program string, args ...string) error {
 	out, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", program, err, bytes.TrimSpace(out))
@@ -28,30 +28,30 @@ var makers = map[string][]string{
 	"btrfs": {"mkfs.btrfs", "-q", "-f"},
 }
 
-// image makes a file system in a file.
-func image(tb testing.TB, kind string) string {
+// makeImage makes a file system in a new file.
+func makeImage(tb testing.TB, kind string) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "image")
 	fixture.Must(tb, os.WriteFile(path, nil, 0o600))
 	fixture.Must(tb, os.Truncate(path, 320<<20))
 	argv := append(makers[kind], path)
-	fixture.RequireMount(tb, run(argv[0], argv[1:]...))
+	fixture.RequireMount(tb, runTool(argv[0], argv[1:]...))
 	return path
 }
 
-// mount mounts an image, until the returned function or the end of the test.
-func mount(tb testing.TB, image string) (path string, unmount func()) {
+// mountImage mounts an image, until the returned function or the end of the test.
+func mountImage(tb testing.TB, image string) (path string, unmount func()) {
 	tb.Helper()
 	if os.Getuid() != 0 {
 		fixture.RequireMount(tb, os.ErrPermission)
 	}
 	path = tb.TempDir()
-	fixture.RequireMount(tb, run("timeout", "60", "mount", "-o", "loop", image, path))
+	fixture.RequireMount(tb, runTool("timeout", "60", "mount", "-o", "loop", image, path))
 	done := false
 	unmount = func() {
 		if !done {
 			done = true
-			run("umount", "-l", path)
+			runTool("umount", "-l", path)
 		}
 	}
 	tb.Cleanup(unmount)
@@ -85,10 +85,10 @@ func identify(tb testing.TB, root, name, serial string) Identity {
 func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
 	for kind := range makers {
 		t.Run(kind, func(t *testing.T) {
-			img := image(t, kind)
+			img := makeImage(t, kind)
 			out, err := exec.Command("blkid", "-o", "value", "-s", "UUID", img).Output()
 			fixture.RequireMount(t, err)
-			path, _ := mount(t, img)
+			path, _ := mountImage(t, img)
 			f := openFile(t, path)
 			want := strings.ReplaceAll(strings.TrimSpace(string(out)), "-", "")
 			if got := readUUID(f); got != want || want == "" {
@@ -106,8 +106,8 @@ func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
 func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 	for kind := range makers {
 		t.Run(kind, func(t *testing.T) {
-			img := image(t, kind)
-			path, unmount := mount(t, img)
+			img := makeImage(t, kind)
+			path, unmount := mountImage(t, img)
 			for _, name := range []string{"a", "b"} {
 				fixture.Must(t, os.WriteFile(filepath.Join(path, name), []byte(name), 0o640))
 			}
@@ -117,8 +117,8 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 			}
 			unmount()
 			copied := filepath.Join(t.TempDir(), "copy")
-			fixture.Must(t, run("cp", "--sparse=always", img, copied))
-			path, unmount = mount(t, img)
+			fixture.Must(t, runTool("cp", "--sparse=always", img, copied))
+			path, unmount = mountImage(t, img)
 			if again := identify(t, path, "a", "S1"); again != a {
 				t.Errorf("after a mount: %x, want %x", again, a)
 			}
@@ -128,7 +128,7 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 				t.Error("a later file of the name is the same")
 			}
 			unmount() // btrfs does not mount two of one UUID
-			path, _ = mount(t, copied)
+			path, _ = mountImage(t, copied)
 			if c := identify(t, path, "a", "S1"); c != a {
 				t.Errorf("the copy of an image differs by more than its disk: %x, want %x", c, a)
 			}
@@ -143,7 +143,7 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 func TestBootIDStandsInForASerialNumber(t *testing.T) {
 	for kind := range makers {
 		t.Run(kind, func(t *testing.T) {
-			path, _ := mount(t, image(t, kind))
+			path, _ := mountImage(t, makeImage(t, kind))
 			f := openFile(t, path)
 			m := machine{sys: "/sys", boot: "b1", process: "p1"}
 			v := m.findVolume(f)
@@ -245,7 +245,7 @@ func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 // Device mapper shows no serial number: a copy of one volume in another, within one boot,
 // is told by the number of the device.
 func TestDevicesOfOneBootDiffer(t *testing.T) {
-	path, _ := mount(t, image(t, "ext4"))
+	path, _ := mountImage(t, makeImage(t, "ext4"))
 	f := openFile(t, path)
 	st, err := stat(f)
 	fixture.Must(t, err)

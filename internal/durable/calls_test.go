@@ -8,9 +8,9 @@ import (
 )
 
 func TestCallsThatAreNeededAreProbedWithoutEffect(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	t.Chdir(path)
 	fixture.Must(t, durable.CheckCalls(append(durable.Calls(), durable.BeneathCall())...))
 	fixture.Must(t, d.CheckPath())
-	holds(t, path)
+	wantEntries(t, path)
 }

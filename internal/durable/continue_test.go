@@ -16,8 +16,8 @@ import (
 // TestContinueGoesOnBehindWhatWasDurable: what a crash left behind that is cut off,
 // also where less comes than was there.
 func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
-	d, path := open(t)
-	f := create(t, d, "part", "durable")
+	d, path := openTemp(t)
+	f := createFile(t, d, "part", "durable")
 	fixture.Must(t, f.Checkpoint("progress", []byte{7}))
 	_, err := f.Write([]byte(", and this was not"))
 	fixture.Must(t, errors.Join(err, f.Close()))
@@ -32,8 +32,8 @@ func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
 
 // TestContinueNeedsTheBytes that it is to go on behind, in a file.
 func TestContinueNeedsTheBytes(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "short"), "123456")
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "short"), "123456")
 	fixture.Must(t, os.Mkdir(filepath.Join(path, "dir"), 0o700))
 	fixture.Must(t, os.Symlink("short", filepath.Join(path, "link")))
 	fixture.Must(t, unix.Mkfifo(filepath.Join(path, "fifo"), 0o600))

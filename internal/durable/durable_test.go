@@ -40,11 +40,11 @@ func TestNothingIsReplaced(t *testing.T) {
 		{"Rename in place", func(d, _ *durable.Dir) error { return d.Rename("second", d, "taken") }},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			d, path := open(t)
-			to, other := open(t)
-			write(t, filepath.Join(path, "taken"), "first")
-			write(t, filepath.Join(path, "second"), "second")
-			write(t, filepath.Join(other, "other"), "other")
+			d, path := openTemp(t)
+			to, other := openTemp(t)
+			writeFile(t, filepath.Join(path, "taken"), "first")
+			writeFile(t, filepath.Join(path, "second"), "second")
+			writeFile(t, filepath.Join(other, "other"), "other")
 			if err := c.do(d, to); !errors.Is(err, fs.ErrExist) || errors.Is(err, durable.ErrFault) {
 				t.Errorf("error %v, want one that is fs.ErrExist and no fault", err)
 			}
@@ -59,10 +59,10 @@ func TestNothingIsReplaced(t *testing.T) {
 }
 
 func TestNamesStayInTheDirectory(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "file"), "x")
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "file"), "x")
 	fixture.Must(t, os.Mkdir(filepath.Join(path, "sub"), 0o700))
-	f := create(t, d, "open", "x")
+	f := createFile(t, d, "open", "x")
 	defer f.Discard()
 	calls := map[string]func(name string) error{
 		"Open":         func(n string) error { _, err := d.Open(n); return err },
@@ -93,13 +93,13 @@ func TestNamesStayInTheDirectory(t *testing.T) {
 			t.Errorf("WriteFile(%q) wrote", name)
 		}
 	}
-	holds(t, path, "file", "open", "sub")
+	wantEntries(t, path, "file", "open", "sub")
 }
 
 func TestLinksAreNotFollowed(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	outside := t.TempDir()
-	write(t, filepath.Join(outside, "secret"), "secret")
+	writeFile(t, filepath.Join(outside, "secret"), "secret")
 	fixture.Must(t, os.Symlink(filepath.Join(outside, "secret"), filepath.Join(path, "file")))
 	fixture.Must(t, os.Symlink(filepath.Join(outside, "new"), filepath.Join(path, "dangling")))
 	fixture.Must(t, os.Symlink(outside, filepath.Join(path, "dir")))
@@ -112,7 +112,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 		"OpenLog":      func() error { _, err := d.OpenLog("dangling", 0o600); return err },
 		"Lock":         func() error { _, err := d.Lock("dangling", ""); return err },
 		"Publish": func() error {
-			f := create(t, d, "f", "")
+			f := createFile(t, d, "f", "")
 			defer f.Discard()
 			return f.Publish(d, "dangling")
 		},
@@ -121,7 +121,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 			t.Errorf("%s followed a link", what)
 		}
 	}
-	holds(t, outside, "secret")
+	wantEntries(t, outside, "secret")
 	st, err := d.Lstat("file")
 	fixture.Must(t, err)
 	if st.Regular() || st.IsDir() {
@@ -134,7 +134,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 }
 
 func TestOpeningAPipeDoesNotBlock(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	fixture.Must(t, syscall.Mkfifo(filepath.Join(path, "pipe"), 0o600))
 	done := make(chan error, 2)
 	go func() { f, err := d.Open("pipe"); done <- err; f.Close() }()
@@ -149,9 +149,9 @@ func TestOpeningAPipeDoesNotBlock(t *testing.T) {
 }
 
 func TestPublishedFileKeepsItsFirstNameUntilForget(t *testing.T) {
-	d, path := open(t)
-	to, other := open(t)
-	f := create(t, d, "a", "bytes")
+	d, path := openTemp(t)
+	to, other := openTemp(t)
+	f := createFile(t, d, "a", "bytes")
 	fixture.Must(t, f.Publish(to, "b"))
 	st, err := to.Lstat("b")
 	fixture.Must(t, err)
@@ -159,38 +159,38 @@ func TestPublishedFileKeepsItsFirstNameUntilForget(t *testing.T) {
 		t.Errorf("%d links and %d bytes, want 2 and 5", st.Links(), st.Size())
 	}
 	fixture.Must(t, f.UnlinkStaged())
-	holds(t, path)
+	wantEntries(t, path)
 	if got := fixture.ReadFile(t, filepath.Join(other, "b")); got != "bytes" {
 		t.Errorf("the published file holds %q", got)
 	}
 }
 
 func TestFileEndsUnderOneName(t *testing.T) {
-	d, path := open(t)
-	fixture.Must(t, create(t, d, "a", "committed").Commit("b"))
-	fixture.Must(t, create(t, d, "c", "unwanted").Discard())
-	f := create(t, d, "d", "x")
+	d, path := openTemp(t)
+	fixture.Must(t, createFile(t, d, "a", "committed").Commit("b"))
+	fixture.Must(t, createFile(t, d, "c", "unwanted").Discard())
+	f := createFile(t, d, "d", "x")
 	fixture.Must(t, f.Publish(d, "e"))
 	fixture.Must(t, f.Close())
-	holds(t, path, "b", "d", "e")
+	wantEntries(t, path, "b", "d", "e")
 	if got := fixture.ReadFile(t, filepath.Join(path, "b")); got != "committed" {
 		t.Errorf("the committed file holds %q", got)
 	}
 }
 
 func TestWriteFileReplacesWhole(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	fixture.Must(t, d.WriteFile("f", []byte("a long first text"), 0o600))
-	write(t, filepath.Join(path, ".f.tmp"), "what a crash left, and longer than the new text")
+	writeFile(t, filepath.Join(path, ".f.tmp"), "what a crash left, and longer than the new text")
 	fixture.Must(t, d.WriteFile("f", []byte("second"), 0o640))
 	if got := fixture.ReadFile(t, filepath.Join(path, "f")); got != "second" {
 		t.Errorf("the file holds %q", got)
 	}
-	holds(t, path, "f")
+	wantEntries(t, path, "f")
 }
 
 func TestMissingNames(t *testing.T) {
-	d, _ := open(t)
+	d, _ := openTemp(t)
 	fixture.Must(t, d.Remove("none"))
 	fixture.Must(t, d.Unlink("none"))
 	_, opened := d.Open("none")
@@ -214,15 +214,15 @@ func TestCreateMakesParents(t *testing.T) {
 		fixture.Must(t, err)
 		fixture.Must(t, d.Close())
 	}
-	write(t, filepath.Join(root, "file"), "")
+	writeFile(t, filepath.Join(root, "file"), "")
 	if _, err := durable.Create(filepath.Join(root, "file", "below")); err == nil {
 		t.Error("a directory below a file")
 	}
 }
 
 func TestAttributesTravelWithTheFile(t *testing.T) {
-	d, _ := open(t)
-	f := create(t, d, "a", "x")
+	d, _ := openTemp(t)
+	f := createFile(t, d, "a", "x")
 	if err := f.SetAttr("t", []byte("first")); errors.Is(err, durable.ErrNoAttr) {
 		t.Skip("no attributes here")
 	}
@@ -241,18 +241,18 @@ func TestAttributesTravelWithTheFile(t *testing.T) {
 }
 
 func TestNamesAreStreamed(t *testing.T) {
-	path := memory(t)
+	path := requireMemoryDir(t)
 	const files = 50_000
 	for n := range files {
 		fixture.Must(t, syscall.Mknod(filepath.Join(path, fmt.Sprintf("episode-with-a-long-name-%d", n)), syscall.S_IFREG|0o600, 0))
 	}
 	d := openAt(t, path)
-	before, during := heap(), uint64(0)
+	before, during := heapInUse(), uint64(0)
 	n := 0
 	for _, err := range d.Names() {
 		fixture.Must(t, err)
 		if n++; n == files/2 {
-			during = heap()
+			during = heapInUse()
 		}
 	}
 	if n != files {
@@ -266,7 +266,7 @@ func TestNamesAreStreamed(t *testing.T) {
 	}
 }
 
-func heap() uint64 {
+func heapInUse() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

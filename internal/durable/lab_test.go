@@ -16,8 +16,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// open returns a directory held open and its path.
-func open(tb testing.TB) (*durable.Dir, string) {
+// openTemp opens a temporary directory, and returns it with its path.
+func openTemp(tb testing.TB) (*durable.Dir, string) {
 	tb.Helper()
 	path := tb.TempDir()
 	return openAt(tb, path), path
@@ -31,8 +31,8 @@ func openAt(tb testing.TB, path string) *durable.Dir {
 	return d
 }
 
-// create makes a file with content that is not durable yet.
-func create(tb testing.TB, d *durable.Dir, name, content string) *durable.File {
+// createFile creates a file with content that is not durable yet.
+func createFile(tb testing.TB, d *durable.Dir, name, content string) *durable.File {
 	tb.Helper()
 	f, err := d.Create(name, 0o600)
 	fixture.Must(tb, err)
@@ -41,13 +41,13 @@ func create(tb testing.TB, d *durable.Dir, name, content string) *durable.File {
 	return f
 }
 
-func write(tb testing.TB, path, content string) {
+func writeFile(tb testing.TB, path, content string) {
 	tb.Helper()
 	fixture.Must(tb, os.WriteFile(path, []byte(content), 0o600))
 }
 
-// holds checks that the directory at path holds exactly the names.
-func holds(tb testing.TB, path string, names ...string) {
+// wantEntries checks that the directory at path holds exactly the names.
+func wantEntries(tb testing.TB, path string, names ...string) {
 	tb.Helper()
 	entries, err := os.ReadDir(path)
 	fixture.Must(tb, err)
@@ -60,8 +60,8 @@ func holds(tb testing.TB, path string, names ...string) {
 	}
 }
 
-// ext4 mounts a file system of size bytes on a sparse file in the directory.
-func ext4(tb testing.TB, in string, size int64) string {
+// mountExt4 mounts a file system of size bytes on a sparse file in the directory.
+func mountExt4(tb testing.TB, in string, size int64) string {
 	tb.Helper()
 	if os.Getuid() != 0 {
 		fixture.RequireMount(tb, syscall.EPERM)
@@ -83,8 +83,8 @@ func run(program string, args ...string) error {
 	return nil
 }
 
-// fill writes to a file at path until the file system is full.
-func fill(tb testing.TB, path string) {
+// fillDisk writes to a file at path until the file system is full.
+func fillDisk(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Create(path)
 	fixture.Must(tb, err)
@@ -97,13 +97,13 @@ func fill(tb testing.TB, path string) {
 	f.Sync() // delayed allocation: what does not fit is told here
 }
 
-func exchange(a, b string) error {
+func exchangePaths(a, b string) error {
 	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 }
 
-// asOtherIn calls do in a thread of another user, which has no rights of root, and returns
-// what it says.
-func asOtherIn(tb testing.TB, do func() (string, error)) string {
+// callAsOther calls do in a thread of another user, without the rights of root, and returns its
+// result.
+func callAsOther(tb testing.TB, do func() (string, error)) string {
 	tb.Helper()
 	done := make(chan string)
 	go func() {

@@ -26,7 +26,7 @@ const otherDir = "DURABLE_TEST_OTHER_DIR"
 
 const otherUID = 65534
 
-func actAsOther(path string) {
+func actAsOtherUser(path string) {
 	d, err := durable.Open(path)
 	if err != nil {
 		fmt.Println(err)
@@ -38,8 +38,8 @@ func actAsOther(path string) {
 	fmt.Println(errors.Is(err, fs.ErrPermission), err)
 }
 
-// asOther runs the test binary as another user and returns what it prints.
-func asOther(t *testing.T, path string) string {
+// runAsOther runs the test binary as another user and returns what it prints.
+func runAsOther(t *testing.T, path string) string {
 	t.Helper()
 	if os.Getuid() != 0 {
 		fixture.RequireMount(t, syscall.EPERM)
@@ -73,8 +73,8 @@ func isLocked(err error) bool {
 	return locked
 }
 
-// soon fails the test if do waits.
-func soon(t *testing.T, what string, do func() error) error {
+// wantNoWait fails the test if do waits.
+func wantNoWait(t *testing.T, what string, do func() error) error {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- do() }()
@@ -89,7 +89,7 @@ func soon(t *testing.T, what string, do func() error) error {
 
 func TestLockFilesAreTheirOwnersUnderAnyUmask(t *testing.T) {
 	for _, umask := range []int{0, 0o027, 0o077, 0o777} {
-		d, path := open(t)
+		d, path := openTemp(t)
 		before := syscall.Umask(umask)
 		l, err := d.Lock("lock", "us", "former")
 		var log *durable.Log
@@ -109,8 +109,8 @@ func TestLockFilesAreTheirOwnersUnderAnyUmask(t *testing.T) {
 }
 
 func TestLockFileThatOthersMayOpenIsClosedToThem(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "lock"), "")
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "lock"), "")
 	fixture.Must(t, os.Chmod(filepath.Join(path, "lock"), 0o666))
 	l, err := d.Lock("lock", "us")
 	fixture.Must(t, err)
@@ -121,8 +121,8 @@ func TestLockFileThatOthersMayOpenIsClosedToThem(t *testing.T) {
 }
 
 func TestLockFileOfAnotherUserIsRefused(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "lock"), "")
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "lock"), "")
 	fixture.RequireMount(t, os.Chown(filepath.Join(path, "lock"), otherUID, otherUID))
 	if _, err := d.Lock("lock", "us"); err == nil || !strings.Contains(err.Error(), "belongs to") {
 		t.Errorf("got %v, want the owner's name", err)
@@ -134,11 +134,11 @@ func TestLockFileOfAnotherUserIsRefused(t *testing.T) {
 }
 
 func TestWhoMayNotOpenALockCannotTell(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	l, err := d.Lock("lock", "us")
 	fixture.Must(t, err)
 	defer l.Unlock()
-	said := strings.Split(asOther(t, path), "\n")
+	said := strings.Split(runAsOther(t, path), "\n")
 	if said[0] != "true <nil>" {
 		t.Errorf("another user is told %q of the holder", said[0])
 	}
@@ -149,7 +149,7 @@ func TestWhoMayNotOpenALockCannotTell(t *testing.T) {
 
 // TestLockThatRootMadeIsTheDirectorysOwners, or that user could never take it.
 func TestLockThatRootMadeIsTheDirectorysOwners(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	fixture.RequireMount(t, os.Chown(path, otherUID, otherUID))
 	l, err := d.Lock("lock", "root", "former")
 	fixture.Must(t, err)
@@ -168,7 +168,7 @@ func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 		"socket":    func(path string) error { return unix.Mknod(path, unix.S_IFSOCK|0o600, 0) },
 	} {
 		t.Run(what, func(t *testing.T) {
-			d, path := open(t)
+			d, path := openTemp(t)
 			fixture.Must(t, put(filepath.Join(path, "bad")))
 			fixture.Must(t, put(filepath.Join(path, durable.LogLockName("log"))))
 			for call, do := range map[string]func() error{
@@ -176,11 +176,11 @@ func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 				"Holder":  func() error { _, _, err := d.Holder("bad"); return err },
 				"OpenLog": func() error { _, err := d.OpenLog("log", 0o600); return err },
 			} {
-				if err := soon(t, call, do); err == nil {
+				if err := wantNoWait(t, call, do); err == nil {
 					t.Errorf("%s took a %s for a lock", call, what)
 				}
 			}
-			err := soon(t, "Lock", func() error {
+			err := wantNoWait(t, "Lock", func() error {
 				l, err := d.Lock("lock", "us", "bad")
 				if err == nil {
 					err = l.Unlock()
@@ -198,8 +198,8 @@ func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 // TestReadLockOnAnOldNameKeepsNobodyOut has a reader do what a group reader of an
 // older version's lock file can do.
 func TestReadLockOnAnOldNameKeepsNobodyOut(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "former"), "pid 4711 (older)")
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "former"), "pid 4711 (older)")
 	release := lockFile(t, filepath.Join(path, "former"), unix.F_RDLCK)
 	if who, state, err := d.Holder("lock", "former"); state != durable.LockFree || err != nil {
 		t.Errorf("the holder is %q, %v, %v", who, state, err)
@@ -220,7 +220,7 @@ func TestReadLockOnAnOldNameKeepsNobodyOut(t *testing.T) {
 }
 
 func TestOlderProgramHasTheLock(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	older, err := d.Lock("former", "pid 4711 (older)")
 	fixture.Must(t, err)
 	_, err = d.Lock("lock", "us", "former")
@@ -244,11 +244,11 @@ func TestOlderProgramHasTheLock(t *testing.T) {
 // can do.
 func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 	for _, kind := range []int16{unix.F_RDLCK, unix.F_WRLCK} {
-		d, path := open(t)
-		write(t, filepath.Join(path, "log"), "one\ntorn")
+		d, path := openTemp(t)
+		writeFile(t, filepath.Join(path, "log"), "one\ntorn")
 		lockFile(t, filepath.Join(path, "log"), kind)
 		var cut error
-		fixture.Must(t, soon(t, "a writer", func() error {
+		fixture.Must(t, wantNoWait(t, "a writer", func() error {
 			l, err := d.OpenLog("log", 0o600)
 			if err != nil {
 				return err
@@ -273,7 +273,7 @@ func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 // TestOlderAppenderWaitsForUs guards the rows of a receiver against a backfill of an
 // older version.
 func TestOlderAppenderWaitsForUs(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	l, err := d.OpenLog("log", 0o600)
 	fixture.Must(t, err)
 	defer l.Close()
@@ -294,7 +294,7 @@ func TestOlderAppenderWaitsForUs(t *testing.T) {
 // TestOpeningNeverWaitsForALease opens every kind of file that somebody else may hold
 // a lease on. The kernel would wait for lease-break-time, 45 s.
 func TestOpeningNeverWaitsForALease(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	l, err := d.Lock("lock", "us")
 	fixture.Must(t, err)
 	fixture.Must(t, l.Unlock())
@@ -306,13 +306,13 @@ func TestOpeningNeverWaitsForALease(t *testing.T) {
 		"lock":     func(n string) error { _, err := d.Lock(n, "us"); return err },
 		"holder":   func(n string) error { _, _, err := d.Holder(n); return err },
 	} {
-		write(t, filepath.Join(path, name), "")
+		writeFile(t, filepath.Join(path, name), "")
 		f, err := os.Open(filepath.Join(path, name))
 		fixture.Must(t, err)
 		defer f.Close()
 		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
 		fixture.Must(t, err)
-		if err := soon(t, name, func() error { return call(name) }); !errors.Is(err, durable.ErrLeased) {
+		if err := wantNoWait(t, name, func() error { return call(name) }); !errors.Is(err, durable.ErrLeased) {
 			t.Errorf("%s: got %v, want ErrLeased", name, err)
 		}
 	}

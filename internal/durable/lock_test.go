@@ -20,7 +20,7 @@ const holderDir = "DURABLE_TEST_HOLDER_DIR"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(otherDir); path != "" {
-		actAsOther(path)
+		actAsOtherUser(path)
 		os.Exit(0)
 	}
 	if path := os.Getenv(holderDir); path != "" {
@@ -35,8 +35,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// holder starts a process that holds the lock in path.
-func holder(t *testing.T, path string) *exec.Cmd {
+// startLockHolder starts a process that holds the lock in path.
+func startLockHolder(t *testing.T, path string) *exec.Cmd {
 	t.Helper()
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), holderDir+"="+path)
@@ -54,8 +54,8 @@ func holder(t *testing.T, path string) *exec.Cmd {
 }
 
 func TestLockNamesItsHolderAndDiesWithIt(t *testing.T) {
-	d, path := open(t)
-	c := holder(t, path)
+	d, path := openTemp(t)
+	c := startLockHolder(t, path)
 	_, err := d.Lock("lock", "us")
 	locked, ok := errors.AsType[*durable.LockedError](err)
 	if !ok || locked.Holder != "pid 4711 (another)" || locked.Path != filepath.Join(path, "lock") {
@@ -78,7 +78,7 @@ func TestLockNamesItsHolderAndDiesWithIt(t *testing.T) {
 }
 
 func TestLockIsFreeAgain(t *testing.T) {
-	d, _ := open(t)
+	d, _ := openTemp(t)
 	if _, held, err := d.Holder("lock"); held != durable.LockFree || err != nil {
 		t.Errorf("a lock that was never taken: %v, %v", held, err)
 	}
@@ -92,7 +92,7 @@ func TestLockIsFreeAgain(t *testing.T) {
 // TestLookingDoesNotKeepTheTakerOut guards a daemon's start against a status
 // command that looks at the same time.
 func TestLookingDoesNotKeepTheTakerOut(t *testing.T) {
-	d, _ := open(t)
+	d, _ := openTemp(t)
 	l, err := d.Lock("lock", "us")
 	fixture.Must(t, err)
 	fixture.Must(t, l.Unlock())

@@ -16,7 +16,7 @@ import (
 )
 
 func TestLogGrows(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	for _, line := range []string{"one\n", "two\n"} {
 		l, err := d.OpenLog("log", 0o600)
 		fixture.Must(t, err)
@@ -31,8 +31,8 @@ func TestLogGrows(t *testing.T) {
 }
 
 func TestLogIsCut(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "log"), "whole\ntorn")
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "log"), "whole\ntorn")
 	l, err := d.OpenLog("log", 0o600)
 	fixture.Must(t, err)
 	defer l.Close()
@@ -68,7 +68,7 @@ func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
 func TestFullDiskIsNoFault(t *testing.T) {
 	path := fixture.MountTmpfs(t, "size=1m")
 	d := openAt(t, path)
-	fill(t, filepath.Join(path, "filler"))
+	fillDisk(t, filepath.Join(path, "filler"))
 	f, err := d.Create("f", 0o600)
 	fixture.Must(t, err)
 	_, err = f.Write(make([]byte, 64<<10))
@@ -79,7 +79,7 @@ func TestFullDiskIsNoFault(t *testing.T) {
 	if err := d.WriteFile("g", make([]byte, 64<<10), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a full disk gives %v", err)
 	}
-	holds(t, path, "filler")
+	wantEntries(t, path, "filler")
 }
 
 // TestFailedSyncIsAFault writes to a file system whose disk has no room for
@@ -89,11 +89,11 @@ func TestFailedSyncIsAFault(t *testing.T) {
 	content := strings.Repeat("x", 4<<20)
 	for what, begin := range map[string]func(t *testing.T, d *durable.Dir) func() error{
 		"Commit": func(t *testing.T, d *durable.Dir) func() error {
-			f := create(t, d, "f", "")
+			f := createFile(t, d, "f", "")
 			return func() error { f.Write([]byte(content)); return f.Commit("g") }
 		},
 		"Publish": func(t *testing.T, d *durable.Dir) func() error {
-			f := create(t, d, "f", "")
+			f := createFile(t, d, "f", "")
 			return func() error { f.Write([]byte(content)); return f.Publish(d, "g") }
 		},
 		"WriteFile": func(_ *testing.T, d *durable.Dir) func() error {
@@ -108,9 +108,9 @@ func TestFailedSyncIsAFault(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			backing := fixture.MountTmpfs(t, "size=12m")
-			d := openAt(t, ext4(t, backing, 64<<20))
+			d := openAt(t, mountExt4(t, backing, 64<<20))
 			do := begin(t, d)
-			fill(t, filepath.Join(backing, "filler"))
+			fillDisk(t, filepath.Join(backing, "filler"))
 			if err := do(); !errors.Is(err, durable.ErrFault) {
 				t.Errorf("a failed fsync gives %v, want a fault", err)
 			}
@@ -122,11 +122,11 @@ func TestFailedSyncIsAFault(t *testing.T) {
 }
 
 func TestReadOnlyIsAFault(t *testing.T) {
-	path := ext4(t, t.TempDir(), 32<<20)
+	path := mountExt4(t, t.TempDir(), 32<<20)
 	d := openAt(t, path)
 	l, err := d.OpenLog("log", 0o600)
 	fixture.Must(t, err)
-	write(t, filepath.Join(path, "old"), "x")
+	writeFile(t, filepath.Join(path, "old"), "x")
 	fixture.Must(t, l.Close())
 	fixture.Must(t, run("mount", "-o", "remount,ro", path))
 	_, created := d.Create("f", 0o600)
@@ -146,14 +146,14 @@ func TestReadOnlyIsAFault(t *testing.T) {
 // TestDeadDiskIsAFault shuts the file system down, after which everything that
 // needs the disk gives EIO.
 func TestDeadDiskIsAFault(t *testing.T) {
-	path := ext4(t, t.TempDir(), 32<<20)
+	path := mountExt4(t, t.TempDir(), 32<<20)
 	d := openAt(t, path)
 	fixture.Must(t, d.WriteFile("old", bytes.Repeat([]byte("x"), 64<<10), 0o600))
-	f := create(t, d, "f", strings.Repeat("x", 4096))
+	f := createFile(t, d, "f", strings.Repeat("x", 4096))
 	l, err := d.OpenLog("log", 0o600)
 	fixture.Must(t, err)
 	defer l.Close()
-	shutdown(t, path)
+	shutDownFS(t, path)
 	_, created := d.Create("new", 0o600)
 	for what, err := range map[string]error{
 		"Create": created, "Commit": f.Commit("g"), "Sync": d.Sync(), "Append": l.Append([]byte("row\n")),
@@ -164,8 +164,8 @@ func TestDeadDiskIsAFault(t *testing.T) {
 	}
 }
 
-// shutdown ends a file system as if its disk were pulled out.
-func shutdown(tb testing.TB, path string) {
+// shutDownFS ends a file system as if its disk were pulled out.
+func shutDownFS(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Open(path)
 	fixture.Must(tb, err)

@@ -40,7 +40,7 @@ func asRoot(t *testing.T) {
 func TestModesDoNotDependOnTheUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o022, 0o077, 0o777} {
 		withUmask(t, mask)
-		d, path := open(t)
+		d, path := openTemp(t)
 		f, err := d.Create("file", 0o640)
 		fixture.Must(t, err)
 		fixture.Must(t, f.Commit("committed"))
@@ -65,8 +65,8 @@ func TestModesDoNotDependOnTheUmask(t *testing.T) {
 }
 
 func TestModeOfAnExistingLogStays(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "log"), "")
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "log"), "")
 	fixture.Must(t, os.Chmod(filepath.Join(path, "log"), 0o644))
 	log, err := d.OpenLog("log", 0o640)
 	fixture.Must(t, err)
@@ -77,7 +77,7 @@ func TestModeOfAnExistingLogStays(t *testing.T) {
 }
 
 func TestSetgidIsPassedOn(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	fixture.Must(t, os.Chmod(path, 0o750|fs.ModeSetgid))
 	withUmask(t, 0o077)
 	sub, err := d.MakeDir("dir")
@@ -92,11 +92,11 @@ func TestSetgidIsPassedOn(t *testing.T) {
 // belongs to that user, but for secrets that are new.
 func TestRootTakesNoFileFromItsOwner(t *testing.T) {
 	asRoot(t)
-	d, path := open(t)
+	d, path := openTemp(t)
 	fixture.Must(t, os.Chmod(path, 0o755))
 	fixture.Must(t, os.Chown(path, 4242, 4243))
 	for _, name := range []string{"list", "key"} {
-		write(t, filepath.Join(path, name), "old")
+		writeFile(t, filepath.Join(path, name), "old")
 		fixture.Must(t, os.Chown(filepath.Join(path, name), 4242, 4244))
 	}
 	fixture.Must(t, d.WriteFile("list", nil, 0o644))
@@ -110,7 +110,7 @@ func TestRootTakesNoFileFromItsOwner(t *testing.T) {
 
 	// Whoever may write in a directory could wait there for the next key.
 	fixture.Must(t, os.Chmod(path, 0o777))
-	write(t, filepath.Join(path, "bait"), "old")
+	writeFile(t, filepath.Join(path, "bait"), "old")
 	fixture.Must(t, os.Chown(filepath.Join(path, "bait"), 6666, 6666))
 	fixture.Must(t, d.WriteFile("bait", nil, 0o600))
 	wantOwner(t, filepath.Join(path, "bait"), "0600 0:0")
@@ -120,13 +120,13 @@ func TestRootTakesNoFileFromItsOwner(t *testing.T) {
 // could have put in their place.
 func TestHandOverGivesOnlyOurOwn(t *testing.T) {
 	asRoot(t)
-	d, path := open(t)
+	d, path := openTemp(t)
 	at := func(elem ...string) string { return filepath.Join(append([]string{path}, elem...)...) }
 	outside := filepath.Join(t.TempDir(), "outside")
-	write(t, outside, "root's")
+	writeFile(t, outside, "root's")
 	fixture.Must(t, os.MkdirAll(at("hosts", "one"), 0o700))
 	for _, name := range []string{"lock", "stranger", "twice", "of-another", "hosts/one/file", "hosts/one/stranger"} {
-		write(t, at(name), "")
+		writeFile(t, at(name), "")
 	}
 	fixture.Must(t, os.Link(at("twice"), at("second-name")))
 	fixture.Must(t, os.Chown(at("of-another"), 7, 7))
@@ -134,7 +134,7 @@ func TestHandOverGivesOnlyOurOwn(t *testing.T) {
 	fixture.Must(t, os.Mkdir(at("dir-for-file"), 0o700))
 	fixture.Must(t, syscall.Mkfifo(at("fifo"), 0o600))
 	fixture.Must(t, os.Mkdir(at("of-another-dir"), 0o700))
-	write(t, at("of-another-dir", "file"), "")
+	writeFile(t, at("of-another-dir", "file"), "")
 	fixture.Must(t, os.Chown(at("of-another-dir"), 4242, 4242))
 
 	file := durable.LayoutEntry{Match: durable.Named("lock", "twice", "second-name", "of-another", "link", "dir-for-file", "fifo"), Perm: 0o640}

@@ -11,16 +11,16 @@ import (
 	"cis490/internal/fixture"
 )
 
-// pair opens two directories beside each other.
-func pair(tb testing.TB) (from, to *durable.Dir, at string) {
+// openPair opens two directories beside each other.
+func openPair(tb testing.TB) (from, to *durable.Dir, at string) {
 	tb.Helper()
 	at = tb.TempDir()
 	fixture.Must(tb, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755)))
 	return openAt(tb, filepath.Join(at, "from")), openAt(tb, filepath.Join(at, "to")), at
 }
 
-// bind makes a mount of a directory of its own.
-func bind(tb testing.TB, path string) {
+// bindMount mounts a directory on itself.
+func bindMount(tb testing.TB, path string) {
 	tb.Helper()
 	fixture.RequireMount(tb, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
 	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
@@ -35,13 +35,13 @@ var probes = map[string]func(from, to *durable.Dir) error{
 
 func TestProbesOfMovesLeaveNothing(t *testing.T) {
 	for what, probe := range probes {
-		from, to, at := pair(t)
+		from, to, at := openPair(t)
 		for range 2 {
 			fixture.Must(t, probe(from, to))
 			fixture.Must(t, probe(from, from))
 		}
-		holds(t, filepath.Join(at, "from"))
-		holds(t, filepath.Join(at, "to"))
+		wantEntries(t, filepath.Join(at, "from"))
+		wantEntries(t, filepath.Join(at, "to"))
 		t.Log(what)
 	}
 }
@@ -49,8 +49,8 @@ func TestProbesOfMovesLeaveNothing(t *testing.T) {
 // TestTwoMountsOfOneFileSystemAreSeparate: they have one device number.
 func TestTwoMountsOfOneFileSystemAreSeparate(t *testing.T) {
 	for what, probe := range probes {
-		_, from, at := pair(t)
-		bind(t, filepath.Join(at, "to"))
+		_, from, at := openPair(t)
+		bindMount(t, filepath.Join(at, "to"))
 		to := openAt(t, filepath.Join(at, "to"))
 		a, err := from.Device()
 		fixture.Must(t, err)
@@ -63,32 +63,32 @@ func TestTwoMountsOfOneFileSystemAreSeparate(t *testing.T) {
 		if separate, ok := errors.AsType[*durable.SeparateError](err); !ok || separate.To != filepath.Join(at, "to") {
 			t.Errorf("%s: got %v", what, err)
 		}
-		holds(t, filepath.Join(at, "to"))
+		wantEntries(t, filepath.Join(at, "to"))
 	}
 }
 
 func TestWhatAKilledProbeLeftIsTakenAway(t *testing.T) {
 	for what, probe := range probes {
-		from, to, at := pair(t)
+		from, to, at := openPair(t)
 		switch what {
 		case "try":
 			fixture.Must(t, errors.Join(os.Mkdir(filepath.Join(at, "from", ".cis490-probe.from"), 0o700), os.Mkdir(filepath.Join(at, "to", ".cis490-probe.to"), 0o700)))
 		case "try links":
-			write(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "")
-			write(t, filepath.Join(at, "to", ".cis490-probe.link-to"), "")
+			writeFile(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "")
+			writeFile(t, filepath.Join(at, "to", ".cis490-probe.link-to"), "")
 		}
 		fixture.Must(t, probe(from, to))
-		holds(t, filepath.Join(at, "from"))
-		holds(t, filepath.Join(at, "to"))
+		wantEntries(t, filepath.Join(at, "from"))
+		wantEntries(t, filepath.Join(at, "to"))
 	}
 }
 
 // TestProbesDestroyNothing: others can write in the first directory.
 func TestProbesDestroyNothing(t *testing.T) {
 	for _, probe := range probes {
-		from, to, at := pair(t)
-		write(t, filepath.Join(at, "from", ".cis490-probe.from"), "precious")
-		write(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "precious")
+		from, to, at := openPair(t)
+		writeFile(t, filepath.Join(at, "from", ".cis490-probe.from"), "precious")
+		writeFile(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "precious")
 		fixture.Must(t, os.MkdirAll(filepath.Join(at, "to", ".cis490-probe.to", "precious"), 0o700))
 		fixture.Must(t, probe(from, to)) // says nothing, because it could not be tried
 		if got := fixture.ReadFile(t, filepath.Join(at, "from", ".cis490-probe.link-from")); got != "precious" {
@@ -97,14 +97,14 @@ func TestProbesDestroyNothing(t *testing.T) {
 		if got := fixture.ReadFile(t, filepath.Join(at, "from", ".cis490-probe.from")); got != "precious" {
 			t.Errorf("the file says %q", got)
 		}
-		holds(t, filepath.Join(at, "to", ".cis490-probe.to"), "precious")
+		wantEntries(t, filepath.Join(at, "to", ".cis490-probe.to"), "precious")
 	}
 }
 
 // TestWhatIsExchangedForAProbeIsKept: a directory with something in it takes the place of
 // the empty one.
 func TestWhatIsExchangedForAProbeIsKept(t *testing.T) {
-	from, to, at := pair(t)
+	from, to, at := openPair(t)
 	probe := filepath.Join(at, "from", ".cis490-probe.from")
 	stop, ended := make(chan struct{}), make(chan int, 1)
 	go func() {
@@ -118,9 +118,9 @@ func TestWhatIsExchangedForAProbeIsKept(t *testing.T) {
 			}
 			evil := filepath.Join(at, "from", "evil")
 			os.MkdirAll(filepath.Join(evil, "precious"), 0o700)
-			if exchange(evil, probe) == nil {
+			if exchangePaths(evil, probe) == nil {
 				n++
-				exchange(evil, probe)
+				exchangePaths(evil, probe)
 			}
 		}
 	}()
@@ -145,9 +145,9 @@ func TestProbeThatMayNotChangeADirectoryIsNoAlarm(t *testing.T) {
 	if os.Getuid() != 0 {
 		fixture.RequireMount(t, syscall.EPERM)
 	}
-	from, to, at := pair(t)
+	from, to, at := openPair(t)
 	fixture.Must(t, errors.Join(os.Chmod(at, 0o755), os.Chmod(filepath.Dir(at), 0o755)))
-	said := asOtherIn(t, func() (string, error) {
+	said := callAsOther(t, func() (string, error) {
 		return "", errors.Join(from.TryMove(to), from.TryLink(to), from.CheckMove(to))
 	})
 	if said != "" {

@@ -23,8 +23,8 @@ func wantMoved(tb testing.TB, err error, path string) {
 	}
 }
 
-// below makes a directory with two more in it, and opens the innermost by its path.
-func below(tb testing.TB) (d *durable.Dir, parent, path string) {
+// openNested makes a directory with two more in it, and opens the innermost by its path.
+func openNested(tb testing.TB) (d *durable.Dir, parent, path string) {
 	tb.Helper()
 	parent = filepath.Join(tb.TempDir(), "parent")
 	path = filepath.Join(parent, "dir")
@@ -32,7 +32,7 @@ func below(tb testing.TB) (d *durable.Dir, parent, path string) {
 	return openAt(tb, path), parent, path
 }
 
-func watch(tb testing.TB, dirs ...*durable.Dir) *durable.PathWatch {
+func watchPaths(tb testing.TB, dirs ...*durable.Dir) *durable.PathWatch {
 	tb.Helper()
 	w, err := durable.WatchPaths(dirs...)
 	fixture.Must(tb, err)
@@ -41,9 +41,9 @@ func watch(tb testing.TB, dirs ...*durable.Dir) *durable.PathWatch {
 }
 
 func TestDirThatStaysKeepsItsPath(t *testing.T) {
-	d, _, path := below(t)
-	w := watch(t, d)
-	write(t, filepath.Join(path, "file"), "x")
+	d, _, path := openNested(t)
+	w := watchPaths(t, d)
+	writeFile(t, filepath.Join(path, "file"), "x")
 	fixture.Must(t, os.Chmod(path, 0o700))
 	for range 3 {
 		fixture.Must(t, w.Check())
@@ -65,7 +65,7 @@ func TestMovedDirIsFound(t *testing.T) {
 		},
 		"a file in the parent's place": func(t *testing.T, parent, _ string) {
 			fixture.Must(t, os.Rename(parent, parent+".x"))
-			write(t, parent, "")
+			writeFile(t, parent, "")
 		},
 		"exchanged": func(t *testing.T, _, path string) {
 			fixture.Must(t, os.Mkdir(path+".x", 0o755))
@@ -79,8 +79,8 @@ func TestMovedDirIsFound(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, parent, path := below(t)
-			w := watch(t, d)
+			d, parent, path := openNested(t)
+			w := watchPaths(t, d)
 			move(t, parent, path)
 			err := w.Check()
 			wantMoved(t, err, path)
@@ -90,8 +90,8 @@ func TestMovedDirIsFound(t *testing.T) {
 }
 
 func TestPathThatComesBackIsNotTakenForMoved(t *testing.T) {
-	d, _, path := below(t)
-	w := watch(t, d)
+	d, _, path := openNested(t)
+	w := watchPaths(t, d)
 	fixture.Must(t, os.Rename(path, path+".x"))
 	wantMoved(t, w.Check(), path)
 	fixture.Must(t, os.Rename(path+".x", path))
@@ -100,10 +100,10 @@ func TestPathThatComesBackIsNotTakenForMoved(t *testing.T) {
 
 // TestMountElsewhereIsNoMove: the list of mounts changes all the time on some machines.
 func TestMountElsewhereIsNoMove(t *testing.T) {
-	d, parent, path := below(t)
+	d, parent, path := openNested(t)
 	fixture.Must(t, os.MkdirAll(filepath.Join(path, "below"), 0o755))
 	fixture.Must(t, os.MkdirAll(path+"-other", 0o755))
-	w := watch(t, d)
+	w := watchPaths(t, d)
 	fixture.MountTmpfsAt(t, filepath.Join(path, "below"), "")
 	fixture.Must(t, w.Check())
 	fixture.MountTmpfsAt(t, path+"-other", "")
@@ -115,17 +115,17 @@ func TestMountElsewhereIsNoMove(t *testing.T) {
 
 // TestWatchBeginsWithWhatIsThere: a path that moved before the watch began.
 func TestWatchBeginsWithWhatIsThere(t *testing.T) {
-	d, _, path := below(t)
+	d, _, path := openNested(t)
 	fixture.Must(t, os.Rename(path, path+".x"))
 	_, err := durable.WatchPaths(d)
 	wantMoved(t, err, path)
 }
 
 func TestPathThroughALinkIsFollowedAtEachCheck(t *testing.T) {
-	_, parent, path := below(t)
+	_, parent, path := openNested(t)
 	link := filepath.Join(parent, "link")
 	fixture.Must(t, os.Symlink(path, link))
-	w := watch(t, openAt(t, link))
+	w := watchPaths(t, openAt(t, link))
 	fixture.Must(t, w.Check())
 	other := t.TempDir()
 	fixture.Must(t, os.Remove(link))
@@ -136,10 +136,10 @@ func TestPathThroughALinkIsFollowedAtEachCheck(t *testing.T) {
 func BenchmarkCheckPaths(b *testing.B) {
 	var dirs []*durable.Dir
 	for range 4 {
-		d, _, _ := below(b)
+		d, _, _ := openNested(b)
 		dirs = append(dirs, d)
 	}
-	w := watch(b, dirs...)
+	w := watchPaths(b, dirs...)
 	for b.Loop() {
 		fixture.Must(b, w.Check())
 	}

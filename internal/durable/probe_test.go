@@ -12,17 +12,17 @@ import (
 )
 
 func TestCheckingLinksLeavesNothing(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	fixture.Must(t, d.CheckLinks())
-	holds(t, path)
+	wantEntries(t, path)
 }
 
 // TestCheckingLinksOpensNothingThatIsExchangedForIt: another user sees the file appear
 // and puts a link in its place.
 func TestCheckingLinksOpensNothingThatIsExchangedForIt(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	precious, evil := filepath.Join(t.TempDir(), "precious"), filepath.Join(path, "evil")
-	write(t, precious, "precious")
+	writeFile(t, precious, "precious")
 	stop, ended := make(chan struct{}), make(chan int, 1)
 	go func() {
 		exchanged := 0

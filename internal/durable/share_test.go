@@ -17,13 +17,13 @@ import (
 
 const sharedGID = 4243
 
-// sharable returns an open directory whose entries can be given to any group.
-func sharable(t *testing.T) (*durable.Dir, string) {
+// openSharable returns an open directory whose entries can be given to any group.
+func openSharable(t *testing.T) (*durable.Dir, string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		fixture.RequireMount(t, syscall.EPERM)
 	}
-	return open(t)
+	return openTemp(t)
 }
 
 func ownership(t *testing.T, path string) (mode fs.FileMode, uid, gid uint32) {
@@ -38,7 +38,7 @@ func ownership(t *testing.T, path string) (mode fs.FileMode, uid, gid uint32) {
 }
 
 func TestSharingChangesGroupAndGroupBitsOnly(t *testing.T) {
-	d, path := sharable(t)
+	d, path := openSharable(t)
 	for _, c := range []struct{ before, want fs.FileMode }{
 		{0o700, 0o770},
 		{0, 0o070},
@@ -69,7 +69,7 @@ func TestSharingChangesGroupAndGroupBitsOnly(t *testing.T) {
 
 // TestOnlyDirectoriesOfTheMountAreShared, and nothing waits for what is not one.
 func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
-	d, path := sharable(t)
+	d, path := openSharable(t)
 	victim := t.TempDir()
 	fixture.Must(t, os.Chmod(victim, 0o700))
 	at := filepath.Join(path, "x")
@@ -102,7 +102,7 @@ func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
 		}
 		mode, _, gid := ownership(t, at)
 		changed := false
-		err := soon(t, what, func() (err error) { changed, err = d.ShareDir("x", sharedGID); return })
+		err := wantNoWait(t, what, func() (err error) { changed, err = d.ShareDir("x", sharedGID); return })
 		if changed || err != nil && !durable.IsNotDirBeneath(err) {
 			t.Errorf("%s: got %v, %v", what, changed, err)
 		}
@@ -126,7 +126,7 @@ func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
 // time.
 func TestSharingSurvivesExchangedNames(t *testing.T) {
 	const rounds = 20_000
-	d, path := sharable(t)
+	d, path := openSharable(t)
 	victim := t.TempDir()
 	fixture.Must(t, os.Chmod(victim, 0o700))
 	x, y := filepath.Join(path, "x"), filepath.Join(path, "y")

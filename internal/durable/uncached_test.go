@@ -16,7 +16,7 @@ var sizes = []int{0, 1, 511, 4095, 4096, 4097, 1<<20 - 1, 1 << 20, 1<<20 + 1, 2 
 // TestUncachedReadsEveryByte reads with direct reads where the temporary
 // directory is on a disk, and by the other way on a file system in memory.
 func TestUncachedReadsEveryByte(t *testing.T) {
-	for where, path := range map[string]string{"disk": t.TempDir(), "memory": memory(t)} {
+	for where, path := range map[string]string{"disk": t.TempDir(), "memory": requireMemoryDir(t)} {
 		d := openAt(t, path)
 		for _, size := range sizes {
 			want := fixture.Noise(size, byte(size))
@@ -37,7 +37,7 @@ func TestUncachedReadsEveryByte(t *testing.T) {
 }
 
 func TestUncachedReadsInSmallSteps(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	want := fixture.Noise(1<<20+9999, 1)
 	fixture.Must(t, os.WriteFile(filepath.Join(path, "f"), want, 0o600))
 	f, err := d.OpenUncached("f")
@@ -53,7 +53,7 @@ func TestUncachedReadsInSmallSteps(t *testing.T) {
 // goes on telling the old bytes, and only a read past it tells the truth.
 func TestUncachedSeesTheDisk(t *testing.T) {
 	backing := t.TempDir()
-	mount := ext4(t, backing, 32<<20)
+	mount := mountExt4(t, backing, 32<<20)
 	d := openAt(t, mount)
 	content := bytes.Repeat([]byte("good"), 4096)
 	fixture.Must(t, d.WriteFile("f", content, 0o600))
@@ -84,7 +84,7 @@ func TestUncachedSeesTheDisk(t *testing.T) {
 	}
 }
 
-func memory(tb testing.TB) string {
+func requireMemoryDir(tb testing.TB) string {
 	tb.Helper()
 	path, err := os.MkdirTemp("/dev/shm", "durable")
 	if err != nil {

@@ -17,9 +17,9 @@ import (
 // TestLargeFileLeavesThePageCache while it is being written, and keeps its bytes.
 func TestLargeFileLeavesThePageCache(t *testing.T) {
 	const size, most = 96 << 20, 48 << 20
-	path := ext4(t, t.TempDir(), 128<<20)
+	path := mountExt4(t, t.TempDir(), 128<<20)
 	d := openAt(t, path)
-	f := create(t, d, "f", "")
+	f := createFile(t, d, "f", "")
 	part := fixture.Noise(1<<20+1, 1)
 	var want bytes.Buffer
 	for want.Len() < size {
@@ -29,7 +29,7 @@ func TestLargeFileLeavesThePageCache(t *testing.T) {
 		if n != len(part) {
 			t.Fatalf("%d of %d were written", n, len(part))
 		}
-		if there := cached(t, filepath.Join(path, "f")); there > most {
+		if there := cachedBytes(t, filepath.Join(path, "f")); there > most {
 			t.Fatalf("%d of %d bytes are in the page cache", there, want.Len())
 		}
 	}
@@ -43,8 +43,8 @@ func TestLargeFileLeavesThePageCache(t *testing.T) {
 	}
 }
 
-// cached returns how many bytes of a file are in the page cache.
-func cached(tb testing.TB, path string) int64 {
+// cachedBytes returns how many bytes of a file are in the page cache.
+func cachedBytes(tb testing.TB, path string) int64 {
 	tb.Helper()
 	f, err := os.Open(path)
 	fixture.Must(tb, err)
@@ -62,10 +62,10 @@ func cached(tb testing.TB, path string) int64 {
 // grows, and gives success to the syncs that follow.
 func TestFaultOfTheDiskIsNotForgotten(t *testing.T) {
 	backing := fixture.MountTmpfs(t, "size=100m")
-	path := ext4(t, backing, 100<<20)
+	path := mountExt4(t, backing, 100<<20)
 	d := openAt(t, path)
-	f := create(t, d, "f", "")
-	fill(t, filepath.Join(backing, "filler"))
+	f := createFile(t, d, "f", "")
+	fillDisk(t, filepath.Join(backing, "filler"))
 	part := fixture.Noise(1<<20, 0)
 	var err error
 	for n := 0; n < 80 && err == nil; n++ {

@@ -32,7 +32,7 @@ var copiers = map[string]string{
 func TestCopiesThatBeginWithTheMarkerAreNotTorn(t *testing.T) {
 	t.Parallel()
 	const settle, rounds = 300 * time.Millisecond, 4
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Set("settle", fmt.Sprintf("%q", settle.String()))
 	h.Daemon()
 	var names []string
@@ -152,7 +152,7 @@ func longestGap(t *testing.T, dir string) time.Duration {
 // TestAnEpisodeThatNeverSettlesHindersNobody: malware may go on writing.
 func TestAnEpisodeThatNeverSettlesHindersNobody(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Set("settle", `"500ms"`)
 	d := h.Daemon()
 	dir := h.Draft("a-restless")
@@ -195,7 +195,7 @@ func TestAnEpisodeThatNeverSettlesHindersNobody(t *testing.T) {
 // without one.
 func TestAPassShipsWhatWasFinishedJustNow(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	for i, settle := range []string{"1s", "0s"} {
 		h.Set("settle", fmt.Sprintf("%q", settle))
 		name := fmt.Sprintf("run-%d", i)

@@ -29,7 +29,7 @@ func TestAHoldSurvivesARestart(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	b, err := os.ReadFile(l.at("run-7.held"))
+	b, err := os.ReadFile(l.filePath("run-7.held"))
 	fixture.Must(l, err)
 	for _, s := range []string{ours.String(), theirs.String(), `"held_at": "2026-11-23T08:00:00Z"`, `"reason": "conflict"`} {
 		if !strings.Contains(string(b), s) {
@@ -61,7 +61,7 @@ func TestAHoldThatCannotBeReadStillHolds(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			l.write("run-7.held", content)
+			l.writeFile("run-7.held", content)
 			if s, err := l.State(name); err != nil || !s.Held {
 				t.Errorf("state: %+v, %v", s, err)
 			}
@@ -80,7 +80,7 @@ func TestAHoldThatCannotBeReadStillHolds(t *testing.T) {
 
 func TestReleaseNeedsAHold(t *testing.T) {
 	l := newLab(t)
-	fixture.Must(l, l.seal(name, "x"))
+	fixture.Must(l, l.sealEntry(name, "x"))
 	for what, release := range map[string]func() error{
 		"Release": func() error { return l.Release(name) },
 		"Accept":  func() error { return l.Accept(name) },
@@ -109,7 +109,7 @@ func TestReleaseIsNoAcceptance(t *testing.T) {
 
 func TestAnAcceptanceEndsWithItsEntry(t *testing.T) {
 	l := newLab(t)
-	fixture.Must(l, l.seal(name, "x"))
+	fixture.Must(l, l.sealEntry(name, "x"))
 	fixture.Must(l, l.Hold(name, outbox.Hold{Reason: outbox.Changed}))
 	fixture.Must(l, l.Accept(name))
 	l.reopen()
@@ -127,11 +127,11 @@ func TestAnAcceptanceEndsWithItsEntry(t *testing.T) {
 // What a crash left of an acceptance is of the entry that it was given for.
 func TestAnAcceptanceIsOfItsEntryOnly(t *testing.T) {
 	l := newLab(t)
-	fixture.Must(l, l.seal(name, "x"))
+	fixture.Must(l, l.sealEntry(name, "x"))
 	fixture.Must(l, l.Hold(name, outbox.Hold{Reason: outbox.Changed}))
 	fixture.Must(l, l.Accept(name))
-	fixture.Must(l, os.Remove(l.at("run-7.tar.zst"))) // by hand, or a crash between two unlinks
-	fixture.Must(l, l.seal(name, "a later run"))
+	fixture.Must(l, os.Remove(l.filePath("run-7.tar.zst"))) // by hand, or a crash between two unlinks
+	fixture.Must(l, l.sealEntry(name, "a later run"))
 	if accepted, err := l.Accepted(name); err != nil || accepted {
 		t.Errorf("the next run of this name is accepted unseen: %v, %v", accepted, err)
 	}
@@ -152,7 +152,7 @@ func FuzzHeld(f *testing.F) {
 	f.Add([]byte{0})
 	l := newLab(f)
 	f.Fuzz(func(t *testing.T, content []byte) {
-		if err := os.WriteFile(l.at("run-7.held"), content, 0o640); err != nil {
+		if err := os.WriteFile(l.filePath("run-7.held"), content, 0o640); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := l.Held(name); err != nil {

@@ -45,15 +45,15 @@ func (l *lab) reopen() {
 	l.TB.Cleanup(func() { dir.Close() })
 }
 
-func (l *lab) at(file string) string { return filepath.Join(l.path, file) }
+func (l *lab) filePath(file string) string { return filepath.Join(l.path, file) }
 
-func (l *lab) write(file, content string) {
+func (l *lab) writeFile(file, content string) {
 	l.Helper()
-	fixture.Must(l, os.WriteFile(l.at(file), []byte(content), 0o640))
+	fixture.Must(l, os.WriteFile(l.filePath(file), []byte(content), 0o640))
 }
 
-// files returns the names in the folder, sorted.
-func (l *lab) files() []string {
+// listFiles returns the names in the folder, sorted.
+func (l *lab) listFiles() []string {
 	l.Helper()
 	entries, err := os.ReadDir(l.path)
 	fixture.Must(l, err)
@@ -66,7 +66,7 @@ func (l *lab) files() []string {
 
 func (l *lab) wantFiles(want ...string) {
 	l.Helper()
-	if got := l.files(); !slices.Equal(got, want) {
+	if got := l.listFiles(); !slices.Equal(got, want) {
 		l.Errorf("the folder holds %q, want %q", got, want)
 	}
 }
@@ -76,8 +76,8 @@ func sealOf(content string) outbox.Seal {
 	return outbox.Seal{Digest: d, Fingerprint: digest.Short{1, 2, 3, 15: 9}, Skipped: 4}
 }
 
-// seal makes an entry of content.
-func (l *lab) seal(n episode.Name, content string) error {
+// sealEntry creates an entry with content.
+func (l *lab) sealEntry(n episode.Name, content string) error {
 	l.Helper()
 	draft, err := l.Create(n)
 	fixture.Must(l, err)
@@ -89,8 +89,8 @@ func (l *lab) seal(n episode.Name, content string) error {
 	return nil
 }
 
-// entry opens an entry and returns it with its bytes.
-func (l *lab) entry(n episode.Name) (*outbox.Entry, string) {
+// openEntry opens an entry and returns it with its bytes.
+func (l *lab) openEntry(n episode.Name) (*outbox.Entry, string) {
 	l.Helper()
 	e, err := l.Entry(n)
 	fixture.Must(l, err)
@@ -102,12 +102,12 @@ func (l *lab) entry(n episode.Name) (*outbox.Entry, string) {
 
 func TestAnEpisodeIsSealedOnce(t *testing.T) {
 	l := newLab(t)
-	fixture.Must(l, l.seal(name, "the first"))
-	if err := l.seal(name, "the second"); !errors.Is(err, fs.ErrExist) {
+	fixture.Must(l, l.sealEntry(name, "the first"))
+	if err := l.sealEntry(name, "the second"); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("sealing again gives %v, want fs.ErrExist", err)
 	}
 	l.reopen()
-	e, content := l.entry(name)
+	e, content := l.openEntry(name)
 	if content != "the first" || e.Seal != sealOf("the first") || e.Size != 9 || e.Name != name {
 		t.Errorf("got %q %+v %d %q, want the first", content, e.Seal, e.Size, e.Name)
 	}
@@ -135,9 +135,9 @@ func TestADraftIsNoEntry(t *testing.T) {
 
 func TestWhatACrashLeftIsOverwritten(t *testing.T) {
 	l := newLab(t)
-	l.write("run-7.tar.zst.partial", strings.Repeat("left by a crash", 100))
-	fixture.Must(l, l.seal(name, "new"))
-	if _, content := l.entry(name); content != "new" {
+	l.writeFile("run-7.tar.zst.partial", strings.Repeat("left by a crash", 100))
+	fixture.Must(l, l.sealEntry(name, "new"))
+	if _, content := l.openEntry(name); content != "new" {
 		t.Errorf("the entry holds %q", content)
 	}
 }
@@ -146,7 +146,7 @@ func TestSweepTakesPartialsOnly(t *testing.T) {
 	l := newLab(t)
 	keep := []string{".lock", "notes.txt", "run-7.accepted", "run-7.held", "run-7.seal", "run-7.tar.zst"}
 	for _, f := range append(keep, "run-7.tar.zst.partial", "run-8.tar.zst.partial") {
-		l.write(f, "x")
+		l.writeFile(f, "x")
 	}
 	fixture.Must(l, l.RemovePartials())
 	l.wantFiles(keep...)
@@ -157,13 +157,13 @@ func TestSweepTakesPartialsOnly(t *testing.T) {
 // Only what packing leaves is removed; a directory of that name stops no start.
 func TestSweepLeavesADirectory(t *testing.T) {
 	l := newLab(t)
-	fixture.Must(l, os.Mkdir(l.at("run-1.tar.zst.partial"), 0o755))
-	fixture.Must(l, os.WriteFile(l.at("run-2.tar.zst.partial"), nil, 0o644))
+	fixture.Must(l, os.Mkdir(l.filePath("run-1.tar.zst.partial"), 0o755))
+	fixture.Must(l, os.WriteFile(l.filePath("run-2.tar.zst.partial"), nil, 0o644))
 	fixture.Must(l, l.RemovePartials())
-	if _, err := os.Stat(l.at("run-1.tar.zst.partial")); err != nil {
+	if _, err := os.Stat(l.filePath("run-1.tar.zst.partial")); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(l.at("run-2.tar.zst.partial")); err == nil {
+	if _, err := os.Stat(l.filePath("run-2.tar.zst.partial")); err == nil {
 		t.Error("a partial is left")
 	}
 }
@@ -171,10 +171,10 @@ func TestSweepLeavesADirectory(t *testing.T) {
 func TestTheSealSurvivesTheLossOfItsPlace(t *testing.T) {
 	const content = "packed bytes"
 	full := sealOf(content)
-	noAttr := func(l *lab) { fixture.Must(l, unix.Removexattr(l.at("run-7.tar.zst"), "user.cis490.seal")) }
+	noAttr := func(l *lab) { fixture.Must(l, unix.Removexattr(l.filePath("run-7.tar.zst"), "user.cis490.seal")) }
 	encoded := func(l *lab) string {
 		b := make([]byte, 256)
-		n, err := unix.Getxattr(l.at("run-7.tar.zst"), "user.cis490.seal", b)
+		n, err := unix.Getxattr(l.filePath("run-7.tar.zst"), "user.cis490.seal", b)
 		fixture.Must(l, err)
 		return string(b[:n])
 	}
@@ -184,19 +184,19 @@ func TestTheSealSurvivesTheLossOfItsPlace(t *testing.T) {
 		want   outbox.Seal
 	}{
 		{"attribute", func(*lab) {}, full},
-		{"attribute before sidecar", func(l *lab) { l.write("run-7.seal", strings.Repeat("x", 52)) }, full},
-		{"sidecar", func(l *lab) { s := encoded(l); noAttr(l); l.write("run-7.seal", s) }, full},
+		{"attribute before sidecar", func(l *lab) { l.writeFile("run-7.seal", strings.Repeat("x", 52)) }, full},
+		{"sidecar", func(l *lab) { s := encoded(l); noAttr(l); l.writeFile("run-7.seal", s) }, full},
 		{"both lost", noAttr, outbox.Seal{Digest: full.Digest}},
-		{"sidecar torn", func(l *lab) { s := encoded(l); noAttr(l); l.write("run-7.seal", s[:20]) }, outbox.Seal{Digest: full.Digest}},
+		{"sidecar torn", func(l *lab) { s := encoded(l); noAttr(l); l.writeFile("run-7.seal", s[:20]) }, outbox.Seal{Digest: full.Digest}},
 		{"attribute torn", func(l *lab) {
-			fixture.Must(l, unix.Setxattr(l.at("run-7.tar.zst"), "user.cis490.seal", []byte("short"), 0))
+			fixture.Must(l, unix.Setxattr(l.filePath("run-7.tar.zst"), "user.cis490.seal", []byte("short"), 0))
 		}, outbox.Seal{Digest: full.Digest}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := newLab(t)
-			fixture.Must(l, l.seal(name, content))
+			fixture.Must(l, l.sealEntry(name, content))
 			test.damage(l)
-			e, got := l.entry(name) // reads from where Entry left the offset
+			e, got := l.openEntry(name) // reads from where Entry left the offset
 			if got != content || e.Seal != test.want {
 				t.Errorf("got %q %+v, want %+v", got, e.Seal, test.want)
 			}
@@ -209,12 +209,12 @@ func TestTheSealSurvivesTheLossOfItsPlace(t *testing.T) {
 
 func TestRotIsSeen(t *testing.T) {
 	l := newLab(t)
-	fixture.Must(l, l.seal(name, "packed bytes"))
-	f, err := os.OpenFile(l.at("run-7.tar.zst"), os.O_WRONLY, 0)
+	fixture.Must(l, l.sealEntry(name, "packed bytes"))
+	f, err := os.OpenFile(l.filePath("run-7.tar.zst"), os.O_WRONLY, 0)
 	fixture.Must(l, err)
 	_, err = f.WriteAt([]byte{'P'}, 0)
 	fixture.Must(l, errors.Join(err, f.Close()))
-	e, _ := l.entry(name)
+	e, _ := l.openEntry(name)
 	if e.Digest != sealOf("packed bytes").Digest {
 		t.Error("the digest is not the one that was sealed")
 	}
@@ -231,7 +231,7 @@ func TestAnEntryIsARegularFile(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			l := newLab(t)
-			fixture.Must(l, make(l.at("run-7.tar.zst")))
+			fixture.Must(l, make(l.filePath("run-7.tar.zst")))
 			if e, err := l.Entry(name); err == nil {
 				e.Close()
 				t.Error("it was opened")
@@ -243,7 +243,7 @@ func TestAnEntryIsARegularFile(t *testing.T) {
 func TestRemoveTakesAllOfAnEntryAndNoHold(t *testing.T) {
 	l := newLab(t)
 	for _, f := range []string{"run-7.accepted", "run-7.held", "run-7.seal", "run-7.tar.zst", "run-70.tar.zst"} {
-		l.write(f, "x")
+		l.writeFile(f, "x")
 	}
 	fixture.Must(l, l.Remove(name))
 	l.wantFiles("run-7.held", "run-70.tar.zst")
@@ -256,7 +256,7 @@ func TestNamesAndStates(t *testing.T) {
 		"a.tar.zst", "b.held", "c.tar.zst", "c.held", "d.seal", "e.accepted", "f.tar.zst.partial",
 		".lock", ".g.held.tmp", "-h.tar.zst", ".tar.zst", ".held", "i j.held", "ü.tar.zst", "notes",
 	} {
-		l.write(f, "")
+		l.writeFile(f, "")
 	}
 	times := map[episode.Name]int{}
 	for n, err := range l.Names() {

@@ -40,7 +40,7 @@ func TestReportIsReadAsItWasWritten(t *testing.T) {
 		t.Errorf("read %.300s", b)
 	}
 	l.wantFiles(".status.json")
-	if st, err := os.Lstat(l.at(".status.json")); err != nil || st.Mode() != 0o640 {
+	if st, err := os.Lstat(l.filePath(".status.json")); err != nil || st.Mode() != 0o640 {
 		t.Errorf("%v, %v", st.Mode(), err)
 	}
 }
@@ -53,7 +53,7 @@ func FuzzReport(f *testing.F) {
 	f.Add([]byte(`{"written_at":"0000-01-01T00:00:00+23:59"}`))
 	l := newLab(f)
 	f.Fuzz(func(t *testing.T, content []byte) {
-		if err := os.WriteFile(l.at(".status.json"), content, 0o640); err != nil {
+		if err := os.WriteFile(l.filePath(".status.json"), content, 0o640); err != nil {
 			t.Fatal(err)
 		}
 		r, err := l.Report()

@@ -15,8 +15,8 @@ import (
 	"cis490/internal/outbox"
 )
 
-// retired makes a folder with a retired episode beside the outbox.
-func (l *lab) retired() (*durable.Dir, string) {
+// makeRetired makes a folder with a retired episode beside the outbox.
+func (l *lab) makeRetired() (*durable.Dir, string) {
 	l.Helper()
 	path := l.TempDir()
 	at := filepath.Join(path, "run-7")
@@ -30,7 +30,7 @@ func (l *lab) retired() (*durable.Dir, string) {
 	return d, at
 }
 
-func (l *lab) trash() *outbox.Trash {
+func (l *lab) openTrash() *outbox.Trash {
 	l.Helper()
 	trash, err := l.OpenTrash("the test")
 	fixture.Must(l, err)
@@ -38,8 +38,8 @@ func (l *lab) trash() *outbox.Trash {
 	return trash
 }
 
-// discarded moves the episode into the trash.
-func (l *lab) discarded(trash *outbox.Trash, from *durable.Dir) *outbox.Discarded {
+// discardEpisode moves the episode into the trash.
+func (l *lab) discardEpisode(trash *outbox.Trash, from *durable.Dir) *outbox.Discarded {
 	l.Helper()
 	d, err := trash.Discard(from, "run-7")
 	fixture.Must(l, err)
@@ -47,14 +47,14 @@ func (l *lab) discarded(trash *outbox.Trash, from *durable.Dir) *outbox.Discarde
 	return d
 }
 
-// now is a judgement that covers all files that exist.
-func now() outbox.Judgement { return outbox.Judgement{ChangedAt: time.Now().Add(time.Minute)} }
+// judgeNow returns a judgement that covers all files that exist.
+func judgeNow() outbox.Judgement { return outbox.Judgement{ChangedAt: time.Now().Add(time.Minute)} }
 
 func all(durable.Stat) bool { return true }
 
-func (l *lab) inTrash() []string {
+func (l *lab) listTrash() []string {
 	l.Helper()
-	entries, err := os.ReadDir(l.at(".trash"))
+	entries, err := os.ReadDir(l.filePath(".trash"))
 	fixture.Must(l, err)
 	var names []string
 	for _, e := range entries {
@@ -65,29 +65,29 @@ func (l *lab) inTrash() []string {
 
 func TestOneProcessAtATimeHasTheTrash(t *testing.T) {
 	l := newLab(t)
-	first := l.trash()
+	first := l.openTrash()
 	_, err := l.OpenTrash("another one")
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the test" {
 		t.Errorf("got %v, want that the test has it", err)
 	}
 	fixture.Must(l, first.Close())
-	l.trash()
+	l.openTrash()
 }
 
 func TestNothingIsDeletedWithoutAJudgement(t *testing.T) {
 	l := newLab(t)
-	trash := l.trash()
-	from, _ := l.retired()
-	d := l.discarded(trash, from)
+	trash := l.openTrash()
+	from, _ := l.makeRetired()
+	d := l.discardEpisode(trash, from)
 	if err := d.Delete(t.Context(), all); err == nil {
 		t.Error("deleted what nobody has judged")
 	}
 	if _, err := d.Lstat(episode.Marker); err != nil {
 		t.Errorf("the marker: %v", err)
 	}
-	fixture.Must(l, d.Judge(now()))
+	fixture.Must(l, d.Judge(judgeNow()))
 	fixture.Must(l, d.Delete(t.Context(), all))
-	if left := l.inTrash(); len(left) != 0 {
+	if left := l.listTrash(); len(left) != 0 {
 		t.Errorf("left: %q", left)
 	}
 	for name, err := range l.Names() {
@@ -98,18 +98,18 @@ func TestNothingIsDeletedWithoutAJudgement(t *testing.T) {
 // A judgement outlives the process, and covers what it has seen.
 func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 	l := newLab(t)
-	trash := l.trash()
-	from, at := l.retired()
-	d := l.discarded(trash, from)
+	trash := l.openTrash()
+	from, at := l.makeRetired()
+	d := l.discardEpisode(trash, from)
 	st, err := d.Lstat("meta.json")
 	fixture.Must(l, err)
 	_, ctime := st.Times()
 	fixture.Must(l, d.Judge(outbox.Judgement{ChangedAt: time.Unix(ctime.Unix()).Add(time.Hour)}))
-	late := filepath.Join(l.at(".trash"), d.Name(), "sub", "late")
+	late := filepath.Join(l.filePath(".trash"), d.Name(), "sub", "late")
 	fixture.Must(l, os.WriteFile(late, nil, 0o644))
 	fixture.Must(l, d.Close())
 
-	d, err = trash.Open(l.inTrash()[0])
+	d, err = trash.Open(l.listTrash()[0])
 	fixture.Must(l, err)
 	defer d.Close()
 	j, judged := d.Judgement()
@@ -134,9 +134,9 @@ func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 
 func TestAFileYoungerThanTheJudgementIsKept(t *testing.T) {
 	l := newLab(t)
-	trash := l.trash()
-	from, _ := l.retired()
-	d := l.discarded(trash, from)
+	trash := l.openTrash()
+	from, _ := l.makeRetired()
+	d := l.discardEpisode(trash, from)
 	fixture.Must(l, d.Judge(outbox.Judgement{ChangedAt: time.Unix(1, 0)}))
 	if err := d.Delete(t.Context(), all); !errors.Is(err, durable.ErrKept) {
 		t.Errorf("got %v, want that all was kept", err)
@@ -151,10 +151,10 @@ func TestAFileYoungerThanTheJudgementIsKept(t *testing.T) {
 // Its former name may have been taken by a later run.
 func TestRestoringReplacesNothing(t *testing.T) {
 	l := newLab(t)
-	trash := l.trash()
-	from, at := l.retired()
-	d := l.discarded(trash, from)
-	fixture.Must(l, d.Judge(now()))
+	trash := l.openTrash()
+	from, at := l.makeRetired()
+	d := l.discardEpisode(trash, from)
+	fixture.Must(l, d.Judge(judgeNow()))
 	fixture.Must(l, os.Mkdir(at, 0o755))
 	name, err := d.Restore(from)
 	if err != nil || name != "run-7~2" {
@@ -163,11 +163,11 @@ func TestRestoringReplacesNothing(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(filepath.Dir(at), "run-7~2", "meta.json")); err != nil || string(b) != "meta.json" {
 		t.Errorf("%q, %v", b, err)
 	}
-	d = l.discarded(trash, from) // the other one
+	d = l.discardEpisode(trash, from) // the other one
 	if j, judged := d.Judgement(); judged {
 		t.Errorf("judged %v", j)
 	}
-	if left := l.inTrash(); !slices.Equal(left, []string{d.Name()}) {
+	if left := l.listTrash(); !slices.Equal(left, []string{d.Name()}) {
 		t.Errorf("left: %q", left)
 	}
 	if _, err := trash.Discard(from, "run-8"); !errors.Is(err, fs.ErrNotExist) {

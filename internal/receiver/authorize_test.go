@@ -31,7 +31,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// accessLab is a receiver with both of its entries, tokens, a CRL and a clock that the test sets.
+// accessLab is a receiver with both of its listeners, tokens, a CRL and a clock that the test sets.
 type accessLab struct {
 	*lab
 	clockOffset atomic.Int64 // nanoseconds that the receiver's clock is ahead
@@ -89,7 +89,7 @@ func tokensOf(hosts ...episode.Name) []byte {
 	return b.Bytes()
 }
 
-// visitor sends requests of a host through one of the entries.
+// visitor sends requests of a host through one of the listeners.
 type visitor struct {
 	d    *accessLab
 	host episode.Name
@@ -264,7 +264,7 @@ func (d *accessLab) stallReadback() (reached <-chan struct{}, release func()) {
 	return e.reached, func() { close(e.release) }
 }
 
-// occupySlots takes all slots of the victim with requests that come through neither entry,
+// occupySlots takes all slots of the victim with requests that come through neither listener,
 // until release is called.
 func (d *accessLab) occupySlots(t *testing.T) (release func()) {
 	arrived, open := make(chan struct{}, 2), make(chan struct{})

@@ -26,8 +26,8 @@ func receiptOf(text string) *source.Receipt {
 	return &source.Receipt{Digest: d, Size: n, ReceivedAt: time.Date(2026, 11, 23, 8, 0, 0, 1000, time.UTC)}
 }
 
-// retired returns what the shipped folder has, by directory.
-func (l *lab) retired() map[string]source.Retired {
+// listRetired returns the retired episodes in the shipped folder, by directory.
+func (l *lab) listRetired() map[string]source.Retired {
 	l.Helper()
 	all := map[string]source.Retired{}
 	for r, err := range l.Shipped() {
@@ -39,16 +39,16 @@ func (l *lab) retired() map[string]source.Retired {
 
 func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "first")
-	l.finished(l.episodes, "run-8", "other")
+	l.makeFinished(l.episodes, "run-7", "first")
+	l.makeFinished(l.episodes, "run-8", "other")
 	want := receiptOf("archive of run-7")
 	fixture.Must(l, l.Retire("run-7", want, source.State{}))
 	fixture.Must(l, l.Retire("run-8", nil, source.State{}))
-	l.finished(l.episodes, "run-7", "second")
+	l.makeFinished(l.episodes, "run-7", "second")
 	fixture.Must(l, l.Retire("run-7", receiptOf("second"), source.State{}))
 	fixture.Must(l, os.WriteFile(filepath.Join(l.shipped, "notes.txt"), nil, 0o644))
 	fixture.Must(l, os.Mkdir(filepath.Join(l.shipped, ".hidden"), 0o755))
-	got := l.retired()
+	got := l.listRetired()
 	if len(got) != 3 {
 		t.Fatalf("got %v", got)
 	}
@@ -67,11 +67,11 @@ func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 // accepted though it was changed.
 func TestRetiringWithoutReceiptTakesAnOldOneAway(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "first")
+	l.makeFinished(l.episodes, "run-7", "first")
 	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{}))
-	fixture.Must(l, l.Resend(l.retired()["run-7"]))
+	fixture.Must(l, l.Resend(l.listRetired()["run-7"]))
 	fixture.Must(l, l.Retire("run-7", nil, source.State{}))
-	if r := l.retired()["run-7"]; r.HasReceipt {
+	if r := l.listRetired()["run-7"]; r.HasReceipt {
 		t.Errorf("it carries %+v", r.Receipt)
 	}
 }
@@ -82,7 +82,7 @@ func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	for _, value := range []string{"", "x", strings.Repeat("\x00", 48), strings.Repeat("\xff", 48), strings.Repeat("x", 49)} {
 		fixture.Must(l, os.MkdirAll(filepath.Join(l.shipped, "run-7"), 0o755))
 		fixture.Must(l, unix.Setxattr(filepath.Join(l.shipped, "run-7"), "user.cis490.receipt", []byte(value), 0))
-		if r := l.retired()["run-7"]; r.HasReceipt {
+		if r := l.listRetired()["run-7"]; r.HasReceipt {
 			t.Errorf("%q is taken for %+v", value, r.Receipt)
 		}
 	}
@@ -90,10 +90,10 @@ func TestForeignAttributeIsNoReceipt(t *testing.T) {
 
 func TestResendGoesTheSameWayBack(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "first")
+	l.makeFinished(l.episodes, "run-7", "first")
 	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{}))
-	l.finished(l.episodes, "run-7", "a later run")
-	r := l.retired()["run-7"]
+	l.makeFinished(l.episodes, "run-7", "a later run")
+	r := l.listRetired()["run-7"]
 	if err := l.Resend(r); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a name that is taken: %v, want fs.ErrExist", err)
 	}
@@ -109,11 +109,11 @@ func TestResendGoesTheSameWayBack(t *testing.T) {
 		t.Errorf("what is not there: %v, want fs.ErrNotExist", err)
 	}
 	fixture.Must(l, os.Mkdir(filepath.Join(l.shipped, "run-8"), 0o755))
-	if err := l.Resend(l.retired()["run-8"]); err == nil || !strings.Contains(err.Error(), episode.Marker) {
+	if err := l.Resend(l.listRetired()["run-8"]); err == nil || !strings.Contains(err.Error(), episode.Marker) {
 		t.Errorf("without marker: %v", err)
 	}
 	if got := slices.Sorted(func(yield func(string) bool) {
-		for dir := range l.retired() {
+		for dir := range l.listRetired() {
 			if !yield(dir) {
 				return
 			}

@@ -42,8 +42,8 @@ func newLab(t testing.TB) *lab {
 	return l
 }
 
-// finished makes a finished episode below dir that says what it is.
-func (l *lab) finished(dir, name, says string) string {
+// makeFinished makes a finished episode below dir that says what it is.
+func (l *lab) makeFinished(dir, name, says string) string {
 	l.Helper()
 	path := filepath.Join(dir, name)
 	fixture.Must(l, os.MkdirAll(path, 0o755))
@@ -52,9 +52,9 @@ func (l *lab) finished(dir, name, says string) string {
 	return path
 }
 
-// walk looks at every name as the shipper does, and returns the finished ones
+// walkAll looks at every name as the shipper does, and returns the finished ones
 // and what is wrong with others, sorted.
-func (l *lab) walk() (names []string, reports []string) {
+func (l *lab) walkAll() (names []string, reports []string) {
 	l.Helper()
 	for n, err := range l.Names() {
 		fixture.Must(l, err)
@@ -80,7 +80,7 @@ func (l *lab) walk() (names []string, reports []string) {
 
 func (l *lab) wantFinished(want ...string) {
 	l.Helper()
-	got, reports := l.walk()
+	got, reports := l.walkAll()
 	if !slices.Equal(got, want) {
 		l.Errorf("finished: got %q, want %q (%q)", got, want, reports)
 	}
@@ -98,7 +98,7 @@ func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 		"no marker": func(_ *lab, p string) error { return os.Mkdir(p, 0o755) },
 		"a file":    func(_ *lab, p string) error { return os.WriteFile(p, nil, 0o644) },
 		"a link to an episode": func(l *lab, p string) error {
-			return os.Symlink(l.finished(t.TempDir(), "elsewhere", ""), p)
+			return os.Symlink(l.makeFinished(t.TempDir(), "elsewhere", ""), p)
 		},
 		"a dangling link":  func(_ *lab, p string) error { return os.Symlink("nowhere", p) },
 		"a link to itself": func(_ *lab, p string) error { return os.Symlink(filepath.Base(p), p) },
@@ -114,14 +114,14 @@ func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 			}
 			return err
 		}),
-		"marker below": func(l *lab, p string) error { l.finished(p, "below", ""); return nil },
+		"marker below": func(l *lab, p string) error { l.makeFinished(p, "below", ""); return nil },
 		"marker with another ending": func(_ *lab, p string) error {
 			return errors.Join(os.Mkdir(p, 0o755), os.WriteFile(filepath.Join(p, "done.marker.tmp"), nil, 0o644))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			l.finished(l.episodes, "good", "")
+			l.makeFinished(l.episodes, "good", "")
 			fixture.Must(l, make(l, filepath.Join(l.episodes, "x")))
 			l.wantFinished("good")
 			if finished, err := l.IsFinished("x"); err != nil || finished {
@@ -133,7 +133,7 @@ func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 
 func TestAMarkerMayHaveBytes(t *testing.T) {
 	l := newLab(t)
-	fixture.Must(l, os.WriteFile(filepath.Join(l.finished(l.episodes, "run-7", ""), episode.Marker), []byte("done"), 0o644))
+	fixture.Must(l, os.WriteFile(filepath.Join(l.makeFinished(l.episodes, "run-7", ""), episode.Marker), []byte("done"), 0o644))
 	l.wantFinished("run-7")
 	if finished, err := l.IsFinished("run-8"); err != nil || finished {
 		t.Errorf("an episode that is not there: %v, %v", finished, err)
@@ -153,9 +153,9 @@ func TestAnotherFileSystemIsNotPacked(t *testing.T) {
 		t.Skipf("cannot mount: %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(mounted, unix.MNT_DETACH) })
-	l.finished(l.episodes, "good", "")
+	l.makeFinished(l.episodes, "good", "")
 	l.wantFinished("good")
-	l.finished(l.episodes, "mounted", "")
+	l.makeFinished(l.episodes, "mounted", "")
 	l.wantFinished("good", "mounted")
 	_, err := l.Tree("mounted")
 	if unfit, ok := errors.AsType[*archive.UnpackableError](err); !ok || !strings.Contains(unfit.Cause, "cp -a") {
@@ -167,12 +167,12 @@ func TestABadNameIsReportedAndTheWalkGoesOn(t *testing.T) {
 	l := newLab(t)
 	bad := []string{".hidden", "-dash", "a b", "new\nline", "esc\x1b[31m", "\xff\xfe", "ü", "a~2", strings.Repeat("n", 129), `q"uote`}
 	for _, n := range bad {
-		l.finished(l.episodes, n, "")
+		l.makeFinished(l.episodes, n, "")
 	}
 	fixture.Must(l, os.Mkdir(filepath.Join(l.episodes, ".still being made"), 0o755))
-	l.finished(l.episodes, "good-1", "")
-	l.finished(l.episodes, "zgood-2", "")
-	names, reports := l.walk()
+	l.makeFinished(l.episodes, "good-1", "")
+	l.makeFinished(l.episodes, "zgood-2", "")
+	names, reports := l.walkAll()
 	if !slices.Equal(names, []string{"good-1", "zgood-2"}) || len(reports) != len(bad) {
 		t.Errorf("got %q and %d reports %q, want %d", names, len(reports), reports, len(bad))
 	}
@@ -204,12 +204,12 @@ func TestTheFoldersOwnErrorEndsTheWalk(t *testing.T) {
 func TestRetireNeverReplaces(t *testing.T) {
 	l := newLab(t)
 	for _, says := range []string{"first", "second", "third"} {
-		l.finished(l.episodes, "run-7", says)
+		l.makeFinished(l.episodes, "run-7", says)
 		fixture.Must(l, l.Retire("run-7", nil, source.State{}))
 		l.wantFinished()
 	}
 	fixture.Must(l, os.WriteFile(filepath.Join(l.shipped, "run-8"), []byte("a file"), 0o644))
-	l.finished(l.episodes, "run-8", "fourth")
+	l.makeFinished(l.episodes, "run-8", "fourth")
 	fixture.Must(l, l.Retire("run-8", nil, source.State{}))
 	for name, want := range map[string]string{"run-7": "first", "run-7~2": "second", "run-7~3": "third", "run-8~2": "fourth"} {
 		b, err := os.ReadFile(filepath.Join(l.shipped, name, "meta.json"))
@@ -331,7 +331,7 @@ func TestAsNobodyRetireExplainsWhatIsNotAllowed(t *testing.T) {
 func TestAsNobodyAnUnreadableDirectoryIsReported(t *testing.T) {
 	s := nobodysLab(t)
 	l := &lab{TB: t, Source: s}
-	names, reports := l.walk()
+	names, reports := l.walkAll()
 	if !slices.Equal(names, []string{"foreign", "good"}) || len(reports) != 1 {
 		t.Fatalf("got %q and the reports %q", names, reports)
 	}

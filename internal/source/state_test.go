@@ -36,7 +36,7 @@ func (l *lab) lookup(dir string) source.Retired {
 
 func TestStateTravelsWithTheEpisode(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "x")
+	l.makeFinished(l.episodes, "run-7", "x")
 	state := source.State{Fingerprint: digest.Short{1}, Skips: digest.Short{2}, Contents: digest.Digest{3}}
 	fixture.Must(l, l.Retire("run-7", receiptOf("first"), state))
 	if r := l.lookup("run-7"); r.State != state || !r.HasReceipt || r.Change != nil {
@@ -53,7 +53,7 @@ func TestStateTravelsWithTheEpisode(t *testing.T) {
 // read back many times.
 func TestChangeShowsANameEscapedOnce(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "x")
+	l.makeFinished(l.episodes, "run-7", "x")
 	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{}))
 	fixture.Must(l, source.RecordChange(l.open("run-7"), source.Change{At: time.Unix(1e9, 0), Cause: `"esc\x1b" changed, and ` + "\xff"}))
 	if r, want := l.lookup("run-7"), `"esc\x1b" changed, and \xff`; r.Change == nil || r.Change.Cause != want {
@@ -63,7 +63,7 @@ func TestChangeShowsANameEscapedOnce(t *testing.T) {
 
 func TestChangeKeepsTheTimeOfItsFirstNote(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "x")
+	l.makeFinished(l.episodes, "run-7", "x")
 	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{}))
 	dir := l.open("run-7")
 	first := source.Change{At: time.Unix(1e9, 0).UTC(), Cause: `"x" changed`, Fingerprint: digest.Short{7}}
@@ -106,7 +106,7 @@ func TestFingerprintCountsOnlyOfWhatWasQuiet(t *testing.T) {
 
 func TestAnotherVersionsStateIsNone(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "x")
+	l.makeFinished(l.episodes, "run-7", "x")
 	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{Skips: digest.Short{1}}))
 	for _, value := range [][]byte{nil, {2, 1, 1}, make([]byte, 200)} {
 		f, err := os.Open(filepath.Join(l.shipped, "run-7"))

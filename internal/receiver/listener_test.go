@@ -19,15 +19,15 @@ import (
 	"cis490/internal/receiver"
 )
 
-// entry is a way into the receiver: its port, or the socket of a proxy.
-type entry struct {
+// listener is where requests come in: the TLS port, or the socket of a proxy.
+type listener struct {
 	name string
 	host episode.Name // one that has sent nothing yet
 	dial func(host episode.Name) (conn net.Conn, header string)
 }
 
-// serveAllEntries serves the receiver at every entry. Its configuration must name a socket.
-func (l *lab) serveAllEntries() []entry {
+// serveListeners serves the receiver on every listener. Its configuration must name a socket.
+func (l *lab) serveListeners() []listener {
 	l.Helper()
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	fixture.Must(l, err)
@@ -42,7 +42,7 @@ func (l *lab) serveAllEntries() []entry {
 		}
 		return certificates[host]
 	}
-	return []entry{
+	return []listener{
 		{"port", "h1", func(host episode.Name) (net.Conn, string) {
 			conn, err := tls.Dial("tcp", port.Addr().String(), of(host))
 			fixture.Must(l, err)
@@ -70,7 +70,7 @@ func withProxy(t *testing.T, change func(*receiver.Config)) func(*receiver.Confi
 }
 
 // ask sends the head of a request on a connection of its own.
-func (d entry) ask(t *testing.T, host episode.Name, line, fields string) net.Conn {
+func (d listener) ask(t *testing.T, host episode.Name, line, fields string) net.Conn {
 	t.Helper()
 	conn, header := d.dial(host)
 	t.Cleanup(func() { conn.Close() })
@@ -103,7 +103,7 @@ func countStatuses(t *testing.T, conns []net.Conn) map[int]int {
 func TestInventoriesOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 	l := newLab(t, withProxy(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 2 }))
 	l.r.SetMaxWait(0)
-	for _, d := range l.serveAllEntries() {
+	for _, d := range l.serveListeners() {
 		var conns []net.Conn
 		for range 10 {
 			conn := d.ask(t, d.host, "POST /v1/inventory", "Content-Length: 1000000\r\nExpect: 100-continue\r\n")
@@ -125,7 +125,7 @@ func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 	l := newLab(t, withProxy(t, nil))
 	const over = 20
 	most := 2*l.cfg.Limits.UploadsPerHost + 48
-	for _, d := range l.serveAllEntries() {
+	for _, d := range l.serveListeners() {
 		answers := make(chan int, most+over)
 		var conns []net.Conn
 		for range most + over {
@@ -167,7 +167,7 @@ func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 // Connections that say nothing are bounded at the socket of a proxy as well.
 func TestConnectionsOfTheProxyAreBounded(t *testing.T) {
 	l := newLab(t, withProxy(t, nil))
-	proxy := l.serveAllEntries()[1]
+	proxy := l.serveListeners()[1]
 	const most = 2*64 + 1024
 	for range most {
 		conn, _ := proxy.dial("h")
