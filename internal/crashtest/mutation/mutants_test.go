@@ -24,7 +24,7 @@ const (
 	indexSync = "	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {\n		return faultError(\"sync\", l.f.Name(), err)\n	}\n	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Truncate"
 )
 
-// mutants are all of them, in the order of the table.
+// mutants returns all mutants, in the order of the table.
 func mutants() []mutant { return slices.Concat(ofDurable, ofLocks, ofRooms, ofReadings, ofStores) }
 
 // ofDurable are the mutants of the ground on which all stands.
