@@ -247,7 +247,7 @@ func TestWriteErrorIsPassedOn(t *testing.T) {
 		fixture.Must(l, err)
 		err = archive.NewPacker().Pack(t.Context(), writerFunc(func([]byte) (int, error) { return 0, full }), tree, s)
 		if !errors.Is(err, full) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want %v", err, full)
 		}
 	}
 }

@@ -96,7 +96,7 @@ func TestForeignArchivesAreRead(t *testing.T) {
 		}
 		m, err := archive.ReadMeta(strings.NewReader(b), name)
 		if err != nil || m.Commit != "0123456789abcdef0123456789abcdef01234567" {
-			t.Errorf("got %+v, %v", m, err)
+			t.Errorf("got %+v, %v, want Commit %q", m, err, "0123456789abcdef0123456789abcdef01234567")
 		}
 	}
 }
@@ -287,7 +287,7 @@ func TestReadMetaOfOurs(t *testing.T) {
 	packed, _ := l.pack()
 	m, err := archive.ReadMeta(bytes.NewReader(packed[:128<<10]), name)
 	if err != nil || m.Commit != "0123456789abcdef0123456789abcdef01234567" {
-		t.Errorf("got %+v, %v", m, err)
+		t.Errorf("got %+v, %v, want Commit %q", m, err, "0123456789abcdef0123456789abcdef01234567")
 	}
 	if _, err := archive.ReadMeta(strings.NewReader("not zstd"), name); err == nil {
 		t.Error("no archive: no error")

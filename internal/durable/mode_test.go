@@ -72,7 +72,7 @@ func TestModeOfAnExistingLogStays(t *testing.T) {
 	fixture.Must(t, err)
 	fixture.Must(t, log.Close())
 	if info, err := os.Stat(filepath.Join(path, "log")); err != nil || info.Mode() != 0o644 {
-		t.Errorf("%v, %v", info.Mode(), err)
+		t.Errorf("got %v, %v, want Mode %v", info.Mode(), err, os.FileMode(0o644))
 	}
 }
 

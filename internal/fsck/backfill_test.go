@@ -265,7 +265,7 @@ func TestBackfillDropsRowsThatCameWhileItRead(t *testing.T) {
 	came := sync.OnceFunc(func() { appendRows(t, l.data, first) })
 	r, _ := l.backfill(func(o *fsck.Options) { o.Progress = func(int) { came() } })
 	if r.Missing != 2 || r.Written != 1 {
-		t.Errorf("%+v", r)
+		t.Errorf("got %+v, want Missing 2 and Written 1", r)
 	}
 	wantOneRowPerKey(t, l.data, 2)
 }
@@ -310,7 +310,7 @@ func TestCancelledBackfillLeavesAValidIndex(t *testing.T) {
 	opts.Progress = func(int) { cancel() }
 	opts.Bad = func(err error) { t.Errorf("told of as bad: %v", err) }
 	if _, err := fsck.Backfill(ctx, opts); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	readRows(t, l.data)
 }
@@ -402,7 +402,7 @@ func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
 		opts := l.options()
 		opts.Progress = sample
 		if r, err := fsck.Backfill(t.Context(), opts); err != nil || r.Written != 1 {
-			t.Errorf("%v %+v", err, r)
+			t.Errorf("got %v %+v, want Written 1", err, r)
 		}
 		n := 0
 		opts.Deep = true

@@ -110,7 +110,7 @@ func TestAppendThatGaveUpHarmsNobody(t *testing.T) {
 	for i := range 10 {
 		g.Go(func() {
 			if _, err := l.Append(ctx, row(i)); !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v", err)
+				t.Errorf("got %v, want %v", err, context.Canceled)
 			}
 		})
 	}
@@ -133,7 +133,7 @@ func TestCloseTellsThoseWhoWait(t *testing.T) {
 	fixture.Must(t, l.Close())
 	fixture.Must(t, l.Close())
 	if _, err := l.Append(t.Context(), row(2)); !errors.Is(err, fs.ErrClosed) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %v", err, fs.ErrClosed)
 	}
 	if l.Alive(t.Context()) {
 		t.Error("alive after Close")
@@ -367,7 +367,7 @@ func TestFaultIsFinal(t *testing.T) {
 	fixture.Must(t, os.Rename(path+"/index.jsonl", path+"/moved"))
 	_, first := l.Append(t.Context(), row(1))
 	if !errors.Is(first, durable.ErrFault) {
-		t.Fatalf("got %v", first)
+		t.Fatalf("got %v, want %v", first, durable.ErrFault)
 	}
 	fixture.Must(t, os.Rename(path+"/moved", path+"/index.jsonl"))
 	if _, err := l.Append(t.Context(), row(2)); err != first {

@@ -201,7 +201,7 @@ func TestRowsEndWithTheReadersError(t *testing.T) {
 		last = err
 	}
 	if !errors.Is(last, broken) {
-		t.Errorf("got %v", last)
+		t.Errorf("got %v, want %v", last, broken)
 	}
 }
 

@@ -195,7 +195,7 @@ func TestBehindAProxyARevokedHostIsRefused(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		c := h.Client(t)
 		if p, err := ping(t, c, f.url("/v1/ping")); err != nil || p.Status != http.StatusOK {
-			t.Fatalf("%+v, %v", p, err)
+			t.Fatalf("got %+v, %v, want Status %d", p, err, http.StatusOK)
 		}
 		l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
 		reloadReceiver(t, l)

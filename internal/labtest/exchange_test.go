@@ -229,11 +229,11 @@ func TestEpisodesUnitSharesItsOwnFolderOnly(t *testing.T) {
 	fixture.Must(t, os.Symlink(elsewhere, h.Episodes()))
 	fixture.Must(t, os.Lchown(h.Episodes(), serviceUID, serviceUID))
 	if out, err := u.run(h.Episodes()); err == nil || !strings.Contains(string(out), "belongs to uid 0") {
-		t.Errorf("got %v, %s", err, out)
+		t.Errorf("got %v, %s, want %q in it", err, out, "belongs to uid 0")
 	}
 	u.commands[0][len(u.commands[0])-1] = h.Episodes() // named by its whole path
 	if out, err := u.run("/"); err == nil || !strings.Contains(string(out), "is a link of uid 4242 to a directory of root") {
-		t.Errorf("got %v, %s", err, out)
+		t.Errorf("got %v, %s, want %q in it", err, out, "is a link of uid 4242 to a directory of root")
 	}
 	if got := modeAndGroup(t, filepath.Join(elsewhere, "closed")); got != "0700 0:0" {
 		t.Errorf("root's directory became %s", got)

@@ -501,7 +501,7 @@ func TestTruncatedIndexIsSaidAndBackfilled(t *testing.T) {
 	send := func(name string) {
 		t.Helper()
 		if status, told := putArchive(t, l, h.Client(t), "/v1/episodes/lab-01/"+name, []byte("archive of "+name)); status != 201 {
-			t.Fatalf("%s: %d %s", name, status, told)
+			t.Fatalf("%s: got %d %s, want status 201", name, status, told)
 		}
 	}
 	send("run-1")

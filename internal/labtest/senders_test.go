@@ -157,7 +157,7 @@ func TestBombsAreStoredUnopened(t *testing.T) {
 	} {
 		status, text := putArchive(t, l, c, "/v1/episodes/mallory/"+name, []byte(body))
 		if status != http.StatusCreated {
-			t.Errorf("%s: %d %s", name, status, text)
+			t.Errorf("%s: got %d %s, want status %d", name, status, text, http.StatusCreated)
 		}
 		if row := l.RowOf(t, "mallory", name); row.Commit != "" {
 			t.Errorf("%s: the row says %+v", name, row)

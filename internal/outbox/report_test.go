@@ -41,7 +41,7 @@ func TestReportIsReadAsItWasWritten(t *testing.T) {
 	}
 	l.wantFiles(".status.json")
 	if st, err := os.Lstat(l.filePath(".status.json")); err != nil || st.Mode() != 0o640 {
-		t.Errorf("%v, %v", st.Mode(), err)
+		t.Errorf("got %v, %v, want Mode %v", st.Mode(), err, os.FileMode(0o640))
 	}
 }
 

@@ -161,7 +161,7 @@ func TestRestoringReplacesNothing(t *testing.T) {
 		t.Errorf("restored as %s, %v", name, err)
 	}
 	if b, err := os.ReadFile(filepath.Join(filepath.Dir(at), "run-7~2", "meta.json")); err != nil || string(b) != "meta.json" {
-		t.Errorf("%q, %v", b, err)
+		t.Errorf("got %q, %v, want %q", b, err, "meta.json")
 	}
 	d = l.discardEpisode(trash, from) // the other one
 	if j, judged := d.Judgement(); judged {

@@ -301,7 +301,7 @@ func TestSessionsAreNotResumed(t *testing.T) {
 		state := conn.ConnectionState()
 		conn.Close()
 		if err != nil || !strings.Contains(string(answer), "lab-01 mtls") {
-			t.Fatalf("got %q, %v", answer, err)
+			t.Fatalf("got %q, %v, want %q in it", answer, err, "lab-01 mtls")
 		}
 		if state.DidResume || state.Version != tls.VersionTLS13 {
 			t.Fatalf("resumed %v, version %x; want a full handshake of TLS 1.3", state.DidResume, state.Version)

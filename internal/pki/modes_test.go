@@ -76,7 +76,7 @@ func TestKeyKeepsTheGroupThatReadsIt(t *testing.T) {
 	fixture.Must(t, os.Chmod(key, 0o640))
 	runWriteCommands(t, dir, out)
 	if info, err := os.Stat(key); err != nil || info.Mode() != 0o640 {
-		t.Errorf("%v, %v", info.Mode(), err)
+		t.Errorf("got %v, %v, want Mode %v", info.Mode(), err, os.FileMode(0o640))
 	}
 }
 

@@ -72,7 +72,7 @@ func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 	l := newLab(t, nil)
 	r := forwardedRequest(url.PathEscape(issueAsText(t, l)))
 	if c, err := l.gate.Forwarded(r, "Client-Cert"); err != nil || c.Method != "proxy" {
-		t.Fatalf("%+v, %v", c, err)
+		t.Fatalf("got %+v, %v, want Method %q", c, err, "proxy")
 	}
 	l.late.Store(int64(pki.DefaultLeafValid + time.Hour))
 	if _, err := l.gate.Forwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
@@ -94,6 +94,6 @@ func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 func TestDirectCallerCannotForward(t *testing.T) {
 	l := newLab(t, nil)
 	if c, err := l.gate.Caller(forwardedRequest(url.PathEscape(issueAsText(t, l)))); !errors.Is(err, pki.ErrIdentity) {
-		t.Errorf("%+v, %v", c, err)
+		t.Errorf("got %+v, %v, want %v", c, err, pki.ErrIdentity)
 	}
 }

@@ -27,7 +27,7 @@ func (l *lab) queryInventory(c wire.InventoryQuery, readBack bool) wire.Inventor
 	got, err := l.r.Inventory(l.Context(), "lab-01", []wire.InventoryQuery{c}, readBack)
 	fixture.Must(l, err)
 	if len(got) != 1 || got[0].Episode != c.Episode {
-		l.Fatalf("got %+v", got)
+		l.Fatalf("got %+v, want 1 of them and Episode %v", got, c.Episode)
 	}
 	return got[0]
 }

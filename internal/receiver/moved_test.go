@@ -35,7 +35,7 @@ func (l *lab) countUnverified() int {
 	for i, name := range []string{"a", "b", "c", "d"} {
 		h := l.queryInventory(queryFor(name, packNoise(1000, byte(i))), false)
 		if h.State != wire.Present {
-			l.Errorf("%s: %+v", name, h)
+			l.Errorf("%s: got %+v, want State %v", name, h, wire.Present)
 		}
 		if h.VerifiedAt == nil {
 			n++

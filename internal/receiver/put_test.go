@@ -86,7 +86,7 @@ func TestReceiptIsThatOfTheRow(t *testing.T) {
 		t.Errorf("first %+v\nagain %+v\nstat %+v, %v", r, again, stat, err)
 	}
 	if _, err := l.r.Stat(t.Context(), key("h", "none")); !errors.Is(err, wire.NotFound) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want %v", err, wire.NotFound)
 	}
 }
 
@@ -123,7 +123,7 @@ func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 func TestTooLargeComesBeforeTheBody(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.ArchiveBytes = 1000 })
 	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1001, 1)), untouched{t}); !errors.Is(err, wire.TooLarge) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want %v", err, wire.TooLarge)
 	}
 	l.wantReceipt(key("h", "e"), fixture.Noise(1000, 1), wire.Stored)
 }
@@ -350,6 +350,6 @@ func TestOneReceiverForADataDirectory(t *testing.T) {
 	l := newLab(t, nil)
 	r, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "another", discard())
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the lab" {
-		t.Errorf("%v, %v", r, err)
+		t.Errorf("got %v, %v, want Holder %q", r, err, "the lab")
 	}
 }

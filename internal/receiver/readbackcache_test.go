@@ -83,7 +83,7 @@ func TestAnAnswerThatNobodyHearsIsKept(t *testing.T) {
 	read := impatient(begun)
 	other := impatient(closedChannel())
 	if err := receiveWithin(t, 10*time.Second, other, "who waits for another's reading and leaves"); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	close(let)
 	receiveWithin(t, 10*time.Second, read, "the end of the reading")

@@ -55,7 +55,7 @@ func (l *lab) sendInterrupted(left wire.Unfinished, content []byte, to int) {
 	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: func(error) {}}
 	body := io.MultiReader(bytes.NewReader(content[left.Offset:to]), readerFunc(func([]byte) (int, error) { return 0, broken }))
 	if _, _, err := l.r.Append(l.Context(), "lab-01", left.ID, p, body); !errors.Is(err, broken) {
-		l.Fatalf("got %v", err)
+		l.Fatalf("got %v, want %v", err, broken)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestUploadThatMissesItsCommitOnlyIsCommitted(t *testing.T) {
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
 	if _, left, err := l.sendPiece(l.wantAnnounced(u, 0), resumed, 0, len(resumed), false); err != nil || left.Offset != u.Size {
-		t.Fatalf("%+v, %v", left, err)
+		t.Fatalf("got %+v, %v, want Offset %v", left, err, u.Size)
 	}
 	l.restart(func() {})
 	l.sendRest(u, l.wantAnnounced(u, u.Size), resumed, wire.Stored)
@@ -450,7 +450,7 @@ func TestArchiveThatCameAnotherWayEndsTheUpload(t *testing.T) {
 	l.wantReceipt(other.Key, fixture.Noise(10, 1), wire.Stored)
 	r, _, err := l.sendPiece(left, resumed, 1000, len(resumed), true)
 	if err != nil || r.Status != wire.AlreadyPresent {
-		t.Errorf("%+v, %v", r, err)
+		t.Errorf("got %+v, %v, want Status %v", r, err, wire.AlreadyPresent)
 	}
 	_, _, err = l.sendPiece(conflicting, resumed, 1000, len(resumed), true)
 	l.wantCode("another archive", err, wire.Conflict)

@@ -34,7 +34,7 @@ func TestOverTheWire(t *testing.T) {
 		t.Errorf("%+v", pong)
 	}
 	if _, _, err := c.Stat(t.Context(), "e"); !errors.Is(err, wire.NotFound) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want %v", err, wire.NotFound)
 	}
 	if after := l.listFiles(); after != before {
 		t.Errorf("a ping made\n%s of\n%s", after, before)
@@ -50,7 +50,7 @@ func TestOverTheWire(t *testing.T) {
 		t.Errorf("%s, %d, %v", d, n, err)
 	}
 	if _, err := c.Put(t.Context(), uploadOf(key("lab-02", "e"), content), bytes.NewReader(content)); !errors.Is(err, wire.HostMismatch) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want %v", err, wire.HostMismatch)
 	}
 	cancel()
 	fixture.Must(t, receiveWithin(t, 5*time.Second, served, "the end"))

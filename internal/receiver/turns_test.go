@@ -256,7 +256,7 @@ func TestOneHostsFindingsDoNotHideAnothers(t *testing.T) {
 			t.Errorf("%d archives are named:\n%s", n, text)
 		}
 		if p := l.inspect().Scrub; p.Undecodable != 31 {
-			t.Errorf("got %+v", p)
+			t.Errorf("got %+v, want Undecodable 31", p)
 		}
 	})
 }

@@ -168,7 +168,7 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 			v := d.newVisitor(victim, door, time.Hour)
 			for range 3 {
 				if r := v.ping(); r.status != http.StatusOK {
-					t.Fatalf("%+v, %v", r, r.err)
+					t.Fatalf("got %+v, %v, want status %d", r, r.err, http.StatusOK)
 				}
 				_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test", time.Now())
 				fixture.Must(t, err)
@@ -177,7 +177,7 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 					t.Fatalf("%+v, %v", r, r.err)
 				}
 				if r := v.ping(); r.status != http.StatusForbidden || !strings.Contains(r.doc.Detail, "disabled") {
-					t.Fatalf("%+v, %v", r, r.err)
+					t.Fatalf("got %+v, %v, want status %d and %q in it", r, r.err, http.StatusForbidden, "disabled")
 				}
 				_, err = datadir.EnableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test")
 				fixture.Must(t, err)
@@ -209,7 +209,7 @@ func TestRequestEndsWithItsCertificate(t *testing.T) {
 			took = (<-done).Sub(began)
 		}
 		if answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), "expired") {
-			t.Errorf("%d %s", answer.Code, answer.Body)
+			t.Errorf("got %d %s, want Code %d and %q in it", answer.Code, answer.Body, http.StatusForbidden, "expired")
 		}
 		if took < time.Hour || took > time.Hour+2*time.Second {
 			t.Errorf("the request ended after %v, and its certificate after an hour", took)
@@ -337,7 +337,7 @@ func TestReceiverDoesNotStartWithADamagedListOfDisabledHosts(t *testing.T) {
 	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "disabled-hosts.json"), []byte("{"), 0o640))
 	r, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
 	if !errors.Is(err, datadir.ErrDisabledList) {
-		t.Errorf("%v, %v", r, err)
+		t.Errorf("got %v, %v, want %v", r, err, datadir.ErrDisabledList)
 	}
 }
 
@@ -368,7 +368,7 @@ func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 		}
 	}
 	if hosts, err = datadir.Hosts(string(l.cfg.DataDir)); err != nil || len(hosts) != 1 {
-		t.Errorf("%+v, %v", hosts, err)
+		t.Errorf("got %+v, %v, want 1 of them", hosts, err)
 	}
 }
 

@@ -128,7 +128,7 @@ func TestRootBecomesTheOwnerOfTheState(t *testing.T) {
 	fixture.Must(t, os.WriteFile(filepath.Join(dir, ".lock"), nil, 0o600))
 	out, ok := do(t, "become", 0, dir)
 	if !ok || out != "4242 4243 4242 4243 [4243]" {
-		t.Fatalf("got %q", out)
+		t.Fatalf("got %q, want %q", out, "4242 4243 4242 4243 [4243]")
 	}
 	wantOwner(t, filepath.Join(dir, "made"), "0640 4242:4243")
 	wantOwner(t, filepath.Join(dir, ".lock"), "0640 4242:4243")
@@ -140,7 +140,7 @@ func TestNamedUserBringsItsGroups(t *testing.T) {
 	dir := makeDir(t, filepath.Join(folder(t), "state"), 65534, 0) // nobody
 	out, ok := do(t, "become", 0, dir)
 	if !ok || !strings.HasPrefix(out, "65534 65534 65534 65534 [65534") {
-		t.Fatalf("got %q", out)
+		t.Fatalf("got %q, want prefix %q", out, "65534 65534 65534 65534 [65534")
 	}
 }
 
@@ -148,7 +148,7 @@ func TestRootStaysRootWhereRootOwnsTheState(t *testing.T) {
 	dir := makeDir(t, filepath.Join(folder(t), "state"), 0, 0)
 	out, ok := do(t, "become", 0, dir)
 	if !ok || !strings.HasPrefix(out, "0 0 0 0") {
-		t.Fatalf("got %q", out)
+		t.Fatalf("got %q, want prefix %q", out, "0 0 0 0")
 	}
 }
 
@@ -185,23 +185,23 @@ func TestLinkOfAnotherLeadsRootNowhere(t *testing.T) {
 	fixture.Must(t, os.Symlink(victim, link))
 	fixture.Must(t, os.Lchown(link, 4242, 4242))
 	if out, ok := do(t, "become", 0, link); ok || !strings.Contains(out, "is a link of uid 4242 to a directory of uid 5555") {
-		t.Errorf("got %q", out)
+		t.Errorf("got %q, want %q in it", out, "is a link of uid 4242 to a directory of uid 5555")
 	}
 	// The operator's own links lead on, and so do those of the user that root becomes.
 	fixture.Must(t, os.Lchown(link, 0, 0))
 	if out, ok := do(t, "become", 0, link); !ok || !strings.HasPrefix(out, "5555 ") {
-		t.Errorf("got %q", out)
+		t.Errorf("got %q, want prefix %q", out, "5555 ")
 	}
 	fixture.Must(t, os.Lchown(link, 5555, 5555))
 	if out, ok := do(t, "become", 0, filepath.Join(base, "attacker", "..", "attacker", "outbox")); !ok || !strings.HasPrefix(out, "5555 ") {
-		t.Errorf("got %q", out)
+		t.Errorf("got %q, want prefix %q", out, "5555 ")
 	}
 }
 
 func TestOthersStayWhoTheyAre(t *testing.T) {
 	dir := makeDir(t, filepath.Join(folder(t), "state"), 4242, 4242)
 	if out, ok := do(t, "become", 4242, dir); !ok || !strings.HasPrefix(out, "4242 4242 4242 4242") {
-		t.Fatalf("got %q", out)
+		t.Fatalf("got %q, want prefix %q", out, "4242 4242 4242 4242")
 	}
 }
 

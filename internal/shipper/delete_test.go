@@ -77,7 +77,7 @@ func TestPruneKeepsWhatChangedSinceItWasShipped(t *testing.T) {
 		for range 2 { // the second time it is known
 			report, found := l.pruneShipped(shipped.PruneOptions{})
 			if !strings.Contains(found, "run-1 max_age kept") || report.Kept != 1 {
-				t.Errorf("%s: %s, %+v", what, found, report)
+				t.Errorf("%s: got %s, %+v, want %q in it and Kept 1", what, found, report, "run-1 max_age kept")
 			}
 		}
 		l.wantFiles("shipped", "run-1")
@@ -176,14 +176,14 @@ func TestAnOlderReceiptIsComparedByContents(t *testing.T) {
 	}
 	fixture.WriteFile(l, l.path("shipped", "run-1", "late"), "x")
 	if _, found := l.pruneShipped(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age kept") || !strings.Contains(found, "run-2 max_age deleted") {
-		t.Errorf("got %s", found)
+		t.Errorf("got %s, want %q in it and %q in it", found, "run-1 max_age kept", "run-2 max_age deleted")
 	}
 }
 
 func TestPruneKeepsWhatIsYoung(t *testing.T) {
 	l := newExpiredLab(t, "run-1")
 	if _, found := l.pruneShipped(shipped.PruneOptions{MinUnchanged: time.Hour}); found != "run-1 max_age kept" {
-		t.Errorf("got %s", found)
+		t.Errorf("got %s, want %q", found, "run-1 max_age kept")
 	}
 	l.wantFiles("shipped", "run-1")
 	if l.notedChange("run-1") != "" {
@@ -238,7 +238,7 @@ func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
 	fixture.Must(l, os.Rename(l.path("shipped", "run-2"), l.path("outbox", ".trash", "run-2~Y")))
 	fixture.Must(l, os.Mkdir(l.path("shipped", "run-2"), 0o755))
 	if _, found := l.pruneShipped(shipped.PruneOptions{}); !strings.Contains(found, "run-1 interrupted kept") || !strings.Contains(found, "run-2~2 interrupted kept") {
-		t.Errorf("got %s", found)
+		t.Errorf("got %s, want %q in it and %q in it", found, "run-1 interrupted kept", "run-2~2 interrupted kept")
 	}
 	l.wantFiles("shipped", "run-1", "run-2", "run-2~2")
 	if l.notedChange("run-1") != "" {
@@ -289,7 +289,7 @@ func TestAJudgedEpisodeIsDeletedFurther(t *testing.T) {
 		fixture.Must(l, unix.Stat(path, &st))
 	}
 	if _, found := l.pruneShipped(shipped.PruneOptions{}); !strings.Contains(found, "interrupted deleted") || !strings.Contains(found, "run-2 interrupted kept") {
-		t.Errorf("got %s", found)
+		t.Errorf("got %s, want %q in it and %q in it", found, "interrupted deleted", "run-2 interrupted kept")
 	}
 	l.wantFiles("shipped", "run-2")
 	if b, err := os.ReadFile(l.path("shipped", "run-2", "late.txt")); err != nil || string(b) != "late" {
@@ -332,7 +332,7 @@ func TestOneObstacleKeepsOneEpisode(t *testing.T) {
 			}}
 			report, err := shipped.Prune(context.Background(), l.cfg.Dirs(), l.receiver, o)
 			if err != nil || report.Deleted != 1 || report.Kept != 1 {
-				t.Errorf("%+v, %v", report, err)
+				t.Errorf("got %+v, %v, want Deleted 1 and Kept 1", report, err)
 			}
 			if !strings.Contains(cause, "sub") {
 				t.Errorf("the cause does not name it: %q", cause)
@@ -397,7 +397,7 @@ func TestPruneWorksOnAFullDisk(t *testing.T) {
 	l.shipEpisodeAt("run-2", 3*time.Hour)
 	fillDisk(t, disk)
 	if _, found := l.pruneShipped(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age deleted") || !strings.Contains(found, "run-2 max_age deleted") {
-		t.Errorf("got %s", found)
+		t.Errorf("got %s, want %q in it and %q in it", found, "run-1 max_age deleted", "run-2 max_age deleted")
 	}
 }
 
@@ -478,7 +478,7 @@ func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
 	for range 2 {
 		report, found := l.pruneShipped(shipped.PruneOptions{})
 		if report.Kept != 1 {
-			t.Errorf("%s, %+v", found, report)
+			t.Errorf("got %s, %+v, want Kept 1", found, report)
 		}
 		l.verifyShipped(shipped.VerifyOptions{})
 	}
@@ -501,7 +501,7 @@ func TestAnOldAnswerIsAskedForAgain(t *testing.T) {
 		}
 		report, err := shipped.Prune(t.Context(), l.cfg.Dirs(), l.receiver, o)
 		if err != nil || report.Deleted != 1 || report.Kept != 1 {
-			t.Errorf("%+v, %v", report, err)
+			t.Errorf("got %+v, %v, want Deleted 1 and Kept 1", report, err)
 		}
 	})
 }

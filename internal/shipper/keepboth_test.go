@@ -185,7 +185,7 @@ func TestInterruptedBesideChangesNothing(t *testing.T) {
 	cancel()
 	l.receiver.down = context.Canceled
 	if _, err := shipped.KeepBoth(ctx, l.cfg.Dirs(), "run-1", l.receiver); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
 		t.Errorf("it changed something:\n%s\n%s", before, after)

@@ -243,7 +243,7 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 			l.Errorf("sent again after %v, with %d uploads and %d pings\n%s", again, puts, pings, l.logs)
 		}
 		if s.Tally().Shipped != 5 {
-			l.Errorf("%v", s.Tally())
+			l.Errorf("got %v, want Shipped 5", s.Tally())
 		}
 		fixture.Must(l, stop())
 	})
@@ -267,7 +267,7 @@ func TestAReceiverThatAcceptsNothingIsSentNothing(t *testing.T) {
 		l.receiver.update(func() { l.receiver.full = false })
 		time.Sleep(3 * time.Minute)
 		if s.Tally().Shipped != 5 {
-			l.Errorf("%v\n%s", s.Tally(), l.logs)
+			l.Errorf("got %v, want Shipped 5\n%s", s.Tally(), l.logs)
 		}
 		fixture.Must(l, stop())
 	})

@@ -213,6 +213,6 @@ func TestTheFoldersAreOfOneFileSystem(t *testing.T) {
 	}
 	l.cfg.ShippedDir = config.Path(other)
 	if _, err := shipper.New(l.cfg, l.receiver, "", discard); err == nil || !strings.Contains(err.Error(), "two file systems") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %q in it", err, "two file systems")
 	}
 }

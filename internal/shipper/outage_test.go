@@ -24,7 +24,7 @@ func TestThreeDaysOfOutage(t *testing.T) {
 		s, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		if s.Tally().Shipped != 1 {
-			l.Fatalf("%v", s.Tally())
+			l.Fatalf("got %v, want Shipped 1", s.Tally())
 		}
 		_, before, _ := l.receiver.counts()
 		ways := []error{

@@ -123,7 +123,7 @@ func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	l.cfg.MinFree, l.cfg.Packers = 4<<20, 1
 	tally, _ := l.runOnce()
 	if tally.Shipped != 3 || tally.Transient != 1 {
-		t.Errorf("got %v\n%s", tally, l.logs)
+		t.Errorf("got %v, want Shipped 3 and Transient 1\n%s", tally, l.logs)
 	}
 	l.checkNothingLost()
 }
@@ -164,7 +164,7 @@ func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 		}
 		delete(l.contents, "run-1")
 		if tally, _ := l.runOnce(); tally.Shipped != 1 {
-			t.Errorf("got %v\n%s", tally, l.logs)
+			t.Errorf("got %v, want Shipped 1\n%s", tally, l.logs)
 		}
 		l.wantFiles("outbox")
 	})

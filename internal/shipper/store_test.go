@@ -146,7 +146,7 @@ func TestAnswersMayOvertakeOneAnother(t *testing.T) {
 		l.finish(names("run", 20)...)
 		time.Sleep(5 * time.Minute)
 		if got := s.Tally(); got.Shipped != 22 || got.Transient != 0 {
-			l.Errorf("%v\n%s", got, l.logs)
+			l.Errorf("got %v, want Shipped 22 and Transient 0\n%s", got, l.logs)
 		}
 		if loud := l.logs.warnings(); len(loud) > 0 {
 			l.Errorf("the log says %q", loud)
@@ -273,7 +273,7 @@ func TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing(t *testing.T) {
 	})
 	l.finish("run-1", "run-2")
 	if tally, _ := l.runOnce(); tally.Shipped != 1 || tally.Transient != 1 {
-		t.Errorf("got %v\n%s", tally, l.logs)
+		t.Errorf("got %v, want Shipped 1 and Transient 1\n%s", tally, l.logs)
 	}
 	l.wantFiles("episodes", "run-1")
 	l.receiver.update(func() { l.receiver.before, l.receiver.after = nil, nil })

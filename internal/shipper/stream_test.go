@@ -27,7 +27,7 @@ func TestAHeadStartOfNothingIsGivenUp(t *testing.T) {
 	l.finish("large")
 	l.receiver.appended = func() { fixture.WriteFile(l, l.path("episodes", "large", "late"), "more") }
 	if tally, _ := l.runOnce(); tally.Shipped != 0 {
-		t.Errorf("%v", tally)
+		t.Errorf("got %v, want Shipped 0", tally)
 	}
 	if l.receiver.ahead == 0 || l.receiver.opened != 0 || l.receiver.forgot != 1 {
 		t.Errorf("%d bytes were sent ahead; %d are open, %d were given up", l.receiver.ahead, l.receiver.opened, l.receiver.forgot)

@@ -61,7 +61,7 @@ func TestAuditAsksTheReceiversDisk(t *testing.T) {
 		t.Errorf("quick: %s, %d read back, want %s", found, l.receiver.archives.reads, want)
 	}
 	if report.Problems() != 3 {
-		t.Errorf("%+v", report)
+		t.Errorf("got %+v, want Problems 3", report)
 	}
 	report, found = l.verifyShipped(shipped.VerifyOptions{})
 	if want := "before-receipts unknown, gone missing, good verified, other divergent, rotten damaged"; found != want || report.Problems() != 4 || report.Healing != 0 {
@@ -83,7 +83,7 @@ func TestAuditGoesOnBehindAnArchiveThatCannotBeReadBack(t *testing.T) {
 	l.shipEpisodes("a", "giant", "z")
 	l.receiver.archives.slow = map[episode.Name]bool{"giant": true}
 	if report, found := l.verifyShipped(shipped.VerifyOptions{}); found != "a verified, giant stored, z verified" || report.Problems() != 0 {
-		t.Errorf("%s, %+v", found, report)
+		t.Errorf("got %s, %+v, want %q and Problems 0", found, report, "a verified, giant stored, z verified")
 	}
 	l.receiver.down = errors.New("no network")
 	_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.receiver, shipped.VerifyOptions{OnResult: func(shipped.VerifyResult) error { return nil }})
@@ -135,7 +135,7 @@ func TestAuditIsPatientWithABusyReceiver(t *testing.T) {
 		l.shipEpisodes("run-1")
 		l.receiver.archives.busyAnswers = 3
 		if report, _ := l.verifyShipped(shipped.VerifyOptions{}); report.Verified != 1 {
-			t.Errorf("%+v", report)
+			t.Errorf("got %+v, want Verified 1", report)
 		}
 		l.receiver.archives.busyAnswers = 1000
 		_, err := shipped.Verify(t.Context(), l.cfg.Dirs(), l.receiver, shipped.VerifyOptions{OnResult: func(shipped.VerifyResult) error { return nil }})
@@ -156,7 +156,7 @@ func TestAcceptedEpisodeIsUnknownForEver(t *testing.T) {
 	fixture.Must(l, shipped.Release(l.cfg.Dirs(), "run-1", true))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	if _, found := l.verifyShipped(shipped.VerifyOptions{}); found != "run-1 unknown" {
-		t.Errorf("got %s", found)
+		t.Errorf("got %s, want %q", found, "run-1 unknown")
 	}
 }
 
@@ -251,7 +251,7 @@ func TestPruneTakesTheOldestFirst(t *testing.T) {
 	delete(l.receiver.archives.verified, "run-0")
 	l.cfg.Retention.MaxBytes = 3<<20 + 512<<10
 	if _, found := l.pruneShipped(shipped.PruneOptions{DryRun: true}); found != "run-0 max_bytes kept, run-1 max_bytes, run-2 max_bytes" {
-		t.Errorf("got %s", found)
+		t.Errorf("got %s, want %q", found, "run-0 max_bytes kept, run-1 max_bytes, run-2 max_bytes")
 	}
 	if _, found := l.pruneShipped(shipped.PruneOptions{Limit: 1}); found != "run-0 max_bytes kept, run-1 max_bytes deleted" {
 		t.Errorf("at most one: %s", found)
@@ -276,10 +276,10 @@ func TestPruneFollowsNoLink(t *testing.T) {
 	l.receiver.markVerified("run-1", time.Now())
 	fixture.Must(l, os.Symlink(l.path("precious"), l.path("shipped", "run-2")))
 	if _, found := l.pruneShipped(shipped.PruneOptions{}); found != "run-1 max_age deleted" {
-		t.Errorf("got %s", found)
+		t.Errorf("got %s, want %q", found, "run-1 max_age deleted")
 	}
 	if b, err := os.ReadFile(l.path("precious", "file")); err != nil || string(b) != "precious" {
-		t.Errorf("%q, %v", b, err)
+		t.Errorf("got %q, %v, want %q", b, err, "precious")
 	}
 }
 
@@ -297,7 +297,7 @@ func TestPruneOfAnotherReceiptGoesBack(t *testing.T) {
 		fixture.Must(l, unix.Setxattr(l.path("shipped", "run-1"), "user.cis490.receipt", b, 0))
 	}
 	if report, found := l.pruneShipped(shipped.PruneOptions{}); found != "run-1 max_age kept" || report.Deleted != 0 {
-		t.Errorf("got %s", found)
+		t.Errorf("got %s, want %q and Deleted 0", found, "run-1 max_age kept")
 	}
 	l.wantFiles("shipped", "run-1")
 	l.checkNothingLost()

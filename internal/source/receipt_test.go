@@ -50,7 +50,7 @@ func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 	fixture.Must(l, os.Mkdir(filepath.Join(l.shipped, ".hidden"), 0o755))
 	got := l.listRetired()
 	if len(got) != 3 {
-		t.Fatalf("got %v", got)
+		t.Fatalf("got %v, want 3 of them", got)
 	}
 	if r := got["run-7"]; !r.HasReceipt || r.Receipt != *want || r.Name != "run-7" {
 		t.Errorf("run-7 carries %+v, want %+v", r, want)

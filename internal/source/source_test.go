@@ -228,7 +228,7 @@ func TestRetireNeverReplaces(t *testing.T) {
 func TestRetiringNothingIsNotExist(t *testing.T) {
 	l := newLab(t)
 	if err := l.Retire("run-7", nil, source.State{}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %v", err, fs.ErrNotExist)
 	}
 	if _, err := l.Tree("run-7"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Tree: got %v", err)
@@ -321,7 +321,7 @@ func TestAsNobodyRetireExplainsWhatIsNotAllowed(t *testing.T) {
 	s := nobodysLab(t)
 	err := s.Retire("foreign", nil, source.State{})
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(fmt.Sprint(err), "must own the episode, or share its group") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %v and %q in it", err, fs.ErrPermission, "must own the episode, or share its group")
 	}
 	if finished, err := s.IsFinished("foreign"); err != nil || !finished {
 		t.Errorf("it is not where it was: %v, %v", finished, err)

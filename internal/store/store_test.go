@@ -230,7 +230,7 @@ func TestOpenLeavesWhatIsThere(t *testing.T) {
 func TestReaderWritesNothing(t *testing.T) {
 	data := t.TempDir()
 	if r, err := store.OpenReader(filepath.Join(data, "none")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%v, %v", r, err)
+		t.Errorf("got %v, %v, want %v", r, err, fs.ErrNotExist)
 	}
 	r, err := store.OpenReader(data)
 	fixture.Must(t, err)

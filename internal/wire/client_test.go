@@ -44,7 +44,7 @@ func TestPutStoresOnce(t *testing.T) {
 func TestStatOfNothingIsNotFound(t *testing.T) {
 	s := serve(t, newHandler(&fakeBackend{tb: t}))
 	if _, _, err := s.newClient(t).Stat(t.Context(), "none"); !errors.Is(err, wire.NotFound) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want %v", err, wire.NotFound)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestTokenIsAskedForEachRequest(t *testing.T) {
 		fixture.Must(t, err)
 	}
 	if fmt.Sprint(seen) != "[Bearer t1 Bearer t2]" {
-		t.Errorf("%v", seen)
+		t.Errorf("got %v, want %q", seen, "[Bearer t1 Bearer t2]")
 	}
 }
 

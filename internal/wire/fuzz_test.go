@@ -48,7 +48,7 @@ func FuzzDigestField(f *testing.F) {
 		n, u := d.putCalls()
 		if n == 0 {
 			if p := readProblem(t, resp); resp.StatusCode != 400 {
-				t.Errorf("%q: %+v", s, p)
+				t.Errorf("%q: got %+v, want StatusCode 400", s, p)
 			}
 			return
 		}
