@@ -1,4 +1,4 @@
-// Package internal_test holds the rules of the house that a machine can hold:
+// Package internal_test holds the rules of the repository that a test can check:
 // who may import whom, and what the files of a package look like.
 package internal_test
 

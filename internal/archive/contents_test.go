@@ -133,7 +133,7 @@ func TestMarksTellWhenTheMarkerCame(t *testing.T) {
 	}
 }
 
-// An unfit tree that is being copied is told from one that stays as it is.
+// An unfit tree that is being copied is distinguished from one that does not change.
 func TestSurveyOfAnUnfitTreeTellsWhenItChanged(t *testing.T) {
 	l := newOddLab(t)
 	fixture.Must(l, os.WriteFile(l.path("meta.json"), nil, 0o644))

@@ -167,7 +167,7 @@ func bytesAllocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// TestBombsCostNoMemory for whoever reads an archive, and no time for ReadMeta.
+// TestBombsCostNoMemory to a reader of an archive, and no time to ReadMeta.
 func TestBombsCostNoMemory(t *testing.T) {
 	const size = 1 << 30 // for Verify
 	r := &counted{r: packBomb(16 * size)}

@@ -21,7 +21,7 @@ import (
 // worn cards and pulled cables look.
 //
 // The receiver ends with 74, and what it had acknowledged by then is there when
-// it starts again on a disk that was given room and mounted anew.
+// it starts again on a disk that was given space and mounted again.
 func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 	needMounts(t)
 	for _, fs := range []string{"ext4", "xfs"} {

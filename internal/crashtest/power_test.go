@@ -139,7 +139,7 @@ func (s *site) runCuts(t *testing.T, cuts int) {
 	for n := 0; n < cuts && !t.Failed(); {
 		n += s.runRound(t)
 	}
-	// The faults are over: now everything comes home.
+	// The faults are over: now everything is delivered.
 	s.wire.sendWaiting(t)
 	for _, h := range s.hosts {
 		h.Once("--json").MustExit(t, 0)

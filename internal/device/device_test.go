@@ -243,7 +243,7 @@ func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 }
 
 // Device mapper shows no serial number: a copy of one volume in another, within one boot,
-// is told by the number of the device.
+// is recognised by the number of the device.
 func TestDevicesOfOneBootDiffer(t *testing.T) {
 	path, _ := mountImage(t, makeImage(t, "ext4"))
 	f := openFile(t, path)

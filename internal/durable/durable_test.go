@@ -261,7 +261,7 @@ func TestNamesAreStreamed(t *testing.T) {
 	if grown := int64(during) - int64(before); grown > 2<<20 {
 		t.Errorf("the walk holds %d bytes", grown)
 	}
-	for range d.Names() { // a walk may end early, and begins anew
+	for range d.Names() { // a walk may end early, and starts again
 		break
 	}
 }

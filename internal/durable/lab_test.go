@@ -94,7 +94,7 @@ func fillDisk(tb testing.TB, path string) {
 			size /= 2
 		}
 	}
-	f.Sync() // delayed allocation: what does not fit is told here
+	f.Sync() // delayed allocation: what does not fit fails here
 }
 
 func exchangePaths(a, b string) error {

@@ -159,7 +159,7 @@ func TestLockThatRootMadeIsTheDirectorysOwners(t *testing.T) {
 }
 
 // TestWhatIsNoLockFileIsNeverWaitedFor has others put in the place of a lock what
-// blocks whoever opens it.
+// blocks a process that opens it.
 func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 	for what, put := range map[string]func(path string) error{
 		"FIFO":      func(path string) error { return syscall.Mkfifo(path, 0o600) },

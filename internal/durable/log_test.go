@@ -175,7 +175,7 @@ func shutDownFS(tb testing.TB, path string) {
 	fixture.RequireMount(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
 }
 
-// TestSyncedIsWhatIsOnTheDisk: the length that others are told of must survive a power cut.
+// TestSyncedIsWhatIsOnTheDisk: the length that is reported to others must survive a power cut.
 func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	d := openAt(t, t.TempDir())
 	other, err := d.OpenLog("log", 0o640)

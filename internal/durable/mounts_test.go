@@ -108,7 +108,7 @@ func TestMountBeneathOursIsFound(t *testing.T) {
 	}
 }
 
-// twoNamespaces is told the test's directory and its binary. In the inner namespace the
+// twoNamespaces gets the test's directory and its binary. In the inner namespace the
 // directory "data" is the root of a file system of its own, so that a mount of the outer
 // one over "data" comes to be beneath it.
 const twoNamespaces = `

@@ -16,7 +16,7 @@ import (
 )
 
 // writerEnv makes this test program a process that appends rows until it is
-// killed, and prints each that it was told is durable.
+// killed, and prints each row that is acknowledged as durable.
 const writerEnv = "INDEX_TEST_WRITER"
 
 func TestMain(m *testing.M) {

@@ -39,7 +39,7 @@ func record(t *testing.T, check func(testing.TB)) string {
 	return strings.Join(r.said, "\n")
 }
 
-// TestCheckSeesEachBreachOfCustody breaks the law in a lab, one way at a time.
+// TestCheckSeesEachBreachOfCustody breaks the invariants in a lab, one way at a time.
 func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -102,7 +102,7 @@ func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
 	status := h.Run("status")
 	wantPrintable(t, "status", status.Stdout+status.Stderr)
 	wantNoSecret(t, l, h)
-	os.RemoveAll(h.Episodes("b-crowd")) // the law need not read it
+	os.RemoveAll(h.Episodes("b-crowd")) // Check need not read it
 	l.Settled(t)
 }
 

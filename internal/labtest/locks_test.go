@@ -163,7 +163,7 @@ func TestStatusOfAGroupReaderCannotTell(t *testing.T) {
 }
 
 // takeLease takes a lease on a file until the test ends, as its owner can. The kernel
-// makes whoever opens the file wait for lease-break-time, 45 s.
+// makes a process that opens the file wait for lease-break-time, 45 s.
 func takeLease(t *testing.T, path string) (release func()) {
 	t.Helper()
 	f, err := os.Open(path)

@@ -139,7 +139,7 @@ func TestReceiverSyncsAtStartWhatAKilledOneMade(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("run-1")
-	l.Stop() // the folders are there: nothing is made anew
+	l.Stop() // the folders exist: nothing is created again
 	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1}) })
 	body := tr.each("the body", written, staged+">")
 	for what, path := range map[string]string{"episodes": "/data/episodes", "staging": "/data/staging", "data": l.Dir + "/data"} {
@@ -299,7 +299,7 @@ func TestPruneJudgesDurablyBeforeItDeletes(t *testing.T) {
 	l.Check(t)
 }
 
-// TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade: whoever made a
+// TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade: a process that made a
 // folder may have been killed before it synced the parent; nobody after it can
 // know.
 func TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade(t *testing.T) {

@@ -56,7 +56,7 @@ func TestBadNamesAreReportedAndOthersGoOn(t *testing.T) {
 		}
 	}
 	l.Check(t)
-	h.Once().Must(t, 3, labtest.Tally{Scanned: len(bad), Held: len(bad)}) // anew at each scan
+	h.Once().Must(t, 3, labtest.Tally{Scanned: len(bad), Held: len(bad)}) // again at each scan
 	var status struct{ Unshippable []string }
 	out := h.Run("status", "--json").MustExit(t, 3).Stdout
 	if err := json.Unmarshal([]byte(out), &status); err != nil || len(status.Unshippable) != len(bad) {
@@ -138,7 +138,7 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
 	out := h.Run("status").MustExit(t, 3).Stdout // in another process: holds are on the disk
 	mustContain(t, "status", out, "a-empty-meta", "b-sparse", "c-many")
 
-	// The way out: mend it, and let it be tried again.
+	// The remedy: fix it, and release it.
 	h.Forget("a-empty-meta")
 	fixture.WriteFile(t, h.Episodes("a-empty-meta", "meta.json"), "{}")
 	h.Note("a-empty-meta", h.Episodes("a-empty-meta"))

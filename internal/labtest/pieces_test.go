@@ -65,7 +65,7 @@ func TestHostilePiecesChangeNothing(t *testing.T) {
 		}
 		a, err := c.who.Send(c.method, c.where, body, c.fields)
 		if errors.Is(err, http.ErrBodyNotAllowed) || c.what == "giant body" && err != nil {
-			a, err = labtest.Answer{Status: c.status}, nil // our own client does not say so much
+			a, err = labtest.Answer{Status: c.status}, nil // our own client does not report the details
 		}
 		if err != nil || a.Status != c.status {
 			t.Errorf("%s: %v, %s, want %d", c.what, err, a.Told, c.status)
@@ -147,7 +147,7 @@ func TestSlowPieceDoesNotSit(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestManyAnnouncementsCostLittle: a host that only ever begins has so many files and
+// TestManyAnnouncementsCostLittle: a host that only begins uploads has a limited number of files and
 // no more, and the receiver's memory does not grow with what it announces.
 func TestManyAnnouncementsCostLittle(t *testing.T) {
 	t.Parallel()

@@ -249,7 +249,7 @@ func TestRotIsRepairedAndNeverAcknowledged(t *testing.T) {
 	if err := os.Rename(h.Shipped("run-1"), dir); err != nil {
 		t.Fatal(err)
 	}
-	// The new bytes are taken, the bad ones set aside, and a second row says so.
+	// The new bytes are stored, the corrupt ones quarantined, and a second row says so.
 	if p := h.Once(); p.Code != 0 || p.AlreadyPresent != 0 || p.Shipped != 1 {
 		t.Errorf("exit code %d, %+v", p.Code, p.Tally)
 	}

@@ -27,7 +27,7 @@ var copiers = map[string]string{
 	"rsync": `rsync -a "$1/" "$2/"`,
 }
 
-// TestCopiesThatBeginWithTheMarkerAreNotTorn: what comes home is the whole episode,
+// TestCopiesThatBeginWithTheMarkerAreNotTorn: what is delivered is the whole episode,
 // whichever program brought it in beside a running shipper, and in whatever order.
 func TestCopiesThatBeginWithTheMarkerAreNotTorn(t *testing.T) {
 	t.Parallel()

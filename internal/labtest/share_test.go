@@ -30,7 +30,7 @@ func TestManyHostsShareFewPlaces(t *testing.T) {
 }
 
 // TestAHostThatHasItsPartOfTheDiskWaits, and nobody else does; with a larger part all
-// of it comes home.
+// of it is delivered.
 func TestAHostThatHasItsPartOfTheDiskWaits(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t, labtest.Set("limits.host_bytes", `"2500KiB"`))

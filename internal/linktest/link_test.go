@@ -16,7 +16,7 @@ const plain = 1.08
 // What a connection that broke may have had on its way, of an archive of [size].
 const inFlight = 0.25
 
-// TestBlackHoleOutlastsAConnection: packets vanish in mid-upload, nobody is told,
+// TestBlackHoleOutlastsAConnection: packets vanish in mid-upload, neither end is told,
 // and the way comes back when both ends have given the connection up. The daemon
 // says so in one line, sends nothing but pings, and goes on where it was.
 //

@@ -274,7 +274,7 @@ func TestNamesAndStates(t *testing.T) {
 		}
 	}
 	for range l.Names() {
-		break // whoever stops early is not called again
+		break // an iteration that stops early is not called again
 	}
 }
 

@@ -448,7 +448,7 @@ func (d *accessLab) sendDuringPiece(t *testing.T, v *visitor, method string) und
 	}}
 }
 
-// withdrawals are the ways in which the victim loses access, and what it is told.
+// withdrawals are the ways in which the victim loses access, and the answers it gets.
 var withdrawals = map[string]struct {
 	status int
 	kind   string

@@ -19,7 +19,7 @@ import (
 )
 
 // TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor, before its bytes are read, and not that
-// the disk is full. A mount that comes later is told too.
+// the disk is full. A later mount is reported too.
 func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 	for _, of := range []string{"episodes", "staging"} {
 		l := newLab(t, nil)

@@ -196,7 +196,7 @@ func TestSearchForRowsEndsWithItsRequest(t *testing.T) {
 }
 
 // TestUnreadableUploadDoesNotKeepTheReceiverFromStarting: what the disk does not give
-// of an interrupted upload stays if it has a row, and is set aside if it has none. A
+// of an interrupted upload stays if it has a row, and is quarantined if it has none. A
 // disk that gives nothing is a fault of the storage.
 func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
 	for _, c := range []struct {

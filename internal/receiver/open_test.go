@@ -73,7 +73,7 @@ func TestOpenUploadCannotEnd(t *testing.T) {
 	l.wantCode("a name that is taken", err, wire.Conflict)
 }
 
-// TestOpeningAgainBeginsAnew: the archive is made anew, of what may have changed.
+// TestOpeningAgainBeginsAnew: the archive is packed again, from files that may have changed.
 func TestOpeningAgainBeginsAnew(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)

@@ -30,7 +30,7 @@ func (l *lab) leavePartial() (wire.Upload, string) {
 }
 
 // TestPartThatLiesIsDropped at a start: whatever its attribute says, no upload goes
-// on where there is nothing to go on with.
+// where there is nothing to continue.
 func TestPartThatLiesIsDropped(t *testing.T) {
 	t.Parallel()
 	number := func(at int, n uint64) func([]byte) []byte {
@@ -82,7 +82,7 @@ func TestPartThatLostItsEndIsDropped(t *testing.T) {
 
 // TestStateOfOtherBytesIsSeen: an attribute that parses, and is that of another
 // part. The end does not have the digest, nothing is stored, and the host begins
-// anew.
+// again.
 func TestStateOfOtherBytesIsSeen(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)

@@ -108,7 +108,7 @@ func TestStoreThatMovesBeforeTheAnswer(t *testing.T) {
 	})
 }
 
-// TestNoAnswerOfAMovedStoreIsOne: what a host is told of what is stored, it may act on.
+// TestNoAnswerOfAMovedStoreIsOne: a host may act on what it is told is stored.
 func TestNoAnswerOfAMovedStoreIsOne(t *testing.T) {
 	forEachStoreMove(t, func(l *lab, move func()) {
 		t := l.TB

@@ -173,7 +173,7 @@ func TestPromisesAreGivenBack(t *testing.T) {
 }
 
 // TestRowThatFindsNoSpaceIsOwed fills the disk after the body: the archive
-// stands, its sender is told to come again, and then there is one row.
+// stands, its client is told to retry, and then there is one row.
 func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 	for _, healing := range []string{"by the next attempt", "by the next start"} {
 		t.Run(healing, func(t *testing.T) {
@@ -304,7 +304,7 @@ func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 	_, err = f.WriteAt(bad, 0)
 	fixture.Must(t, err)
 	fixture.Must(t, f.Close())
-	l.wantRefusal(k, fixture.Noise(100_000, 2), wire.Conflict) // rot does not open the name to other bytes
+	l.wantRefusal(k, fixture.Noise(100_000, 2), wire.Conflict) // a corrupt copy does not free the name for other bytes
 	l.wantReceipt(k, content, wire.Stored)                     // not already-present: the copy is the new one
 	got, err := os.ReadFile(l.storedPath(k))
 	fixture.Must(t, err)
@@ -330,7 +330,7 @@ func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 	l.wantStaged(0)
 }
 
-// A crash between setting aside and the new name leaves a row without a file:
+// A crash between the quarantine and the new name leaves a row without a file:
 // the next upload's row still says that it supersedes it.
 func TestRepairIsToldAfterACrash(t *testing.T) {
 	l := newLab(t, nil)

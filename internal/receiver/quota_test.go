@@ -90,7 +90,7 @@ func TestUploadsOnTheirWayAreInTheHostsPart(t *testing.T) {
 	if _, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "2"), second), cut); err == nil || errors.Is(err, wire.Full) {
 		t.Fatalf("an upload that was cut: %v", err)
 	}
-	l.restart(func() {}) // counts anew, without what was thrown away
+	l.restart(func() {}) // counts again, without what was dropped
 	l.sendInterrupted(l.wantAnnounced(uploadOf(key("lab-01", "3"), second), 0), second, 1<<20)
 	if left := l.quotaLeft("lab-01"); left != 1<<20 {
 		t.Errorf("%d bytes are left of 5 MiB beside 3 that are stored and 1 that is unfinished", left)

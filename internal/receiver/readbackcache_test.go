@@ -154,7 +154,7 @@ func TestAnswersAreKeptForEachHost(t *testing.T) {
 	}
 }
 
-// TestReadingEndsWithTheReceiver, and its sender is told to come again.
+// TestReadingEndsWithTheReceiver, and its client is told to retry.
 func TestReadingEndsWithTheReceiver(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(5000, 1)

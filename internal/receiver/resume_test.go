@@ -268,7 +268,7 @@ func (l *lab) stallPiece(left wire.Unfinished, bytesOf int) (there <-chan struct
 }
 
 // TestAnnouncementWaitsForACommit: a sender whose connection broke behind its last
-// byte is told of the archive, and not to begin anew.
+// byte is told of the archive, and not to start again.
 func TestAnnouncementWaitsForACommit(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
@@ -358,7 +358,7 @@ func (l *lab) waitFor(what string, ok func() bool) {
 	}
 }
 
-// TestAbandonedUploadsGiveWay: a host has so many, and the ones with which it went
+// TestAbandonedUploadsGiveWay: a host has a limited number, and those with which it went
 // on last.
 func TestAbandonedUploadsGiveWay(t *testing.T) {
 	t.Parallel()

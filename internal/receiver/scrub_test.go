@@ -88,7 +88,7 @@ func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 }
 
 // TestScrubDecodes: what its host has packed wrongly has the right sha256. It stays
-// where it is, nobody is told that it was verified, and each scrub says so again.
+// where it is, it does not count as verified, and each scrub reports it again.
 func TestScrubDecodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
@@ -242,7 +242,7 @@ func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 	}
 }
 
-// The background scrub sets a rotten copy aside, so that its host's next
+// The background scrub quarantines a corrupt copy, so that its host's next
 // attempt is stored as a repair.
 func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

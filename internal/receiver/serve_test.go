@@ -130,7 +130,7 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 	if _, err := c.Ping(t.Context()); err == nil {
 		t.Error("a stopped receiver answers")
 	}
-	// What came of it is kept, and its host goes on with it.
+	// The received bytes are kept, and its host continues with them.
 	l.restart(func() {})
 	u := uploadOf(key("lab-01", "long"), content)
 	_, left, err := l.r.Announce(t.Context(), u)
@@ -168,7 +168,7 @@ func TestFaultEndsTheReceiver(t *testing.T) {
 	if err := receiveWithin(t, 10*time.Second, answer, "the answer"); err == nil {
 		t.Error("no error")
 	}
-	for _, name := range []string{"good", "new"} { // whatever comes now
+	for _, name := range []string{"good", "new"} { // any upload now
 		if r, err := l.put(key("lab-01", name), fixture.Noise(10, 9)); err == nil {
 			t.Errorf("%s is acknowledged after a fault: %+v", name, r)
 		}

@@ -50,7 +50,7 @@ func (l *lab) refuseOnly(err error, names ...episode.Name) {
 }
 
 // A receiver that fails for one episode, again and again: status names it, how often it
-// was tried, since when and why, and no more once it is home.
+// was tried, since when and why, and no more once it is delivered.
 func TestStatusShowsWhatFails(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1", "run-2", "run-3")
@@ -139,7 +139,7 @@ func TestFailuresAreCountedAcrossPasses(t *testing.T) {
 	if n := l.receiver.attempts("run-1"); n != 4 {
 		t.Errorf("it was sent %d times in 4 passes", n)
 	}
-	// What was taken away is not remembered.
+	// What was removed is forgotten.
 	fixture.Must(l, os.RemoveAll(l.path("episodes", "run-1")))
 	fixture.Must(l, os.Remove(l.path("outbox", "run-1.tar.zst")))
 	delete(l.contents, "run-1")
@@ -264,7 +264,7 @@ func TestStuckIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A folder that is mended a second later is shipped seconds later.
+// A folder that is repaired a second later is shipped seconds later.
 func TestStuckForASecondIsShippedSoon(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")

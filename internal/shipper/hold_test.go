@@ -112,7 +112,7 @@ func TestARottenEntryIsPackedAnew(t *testing.T) {
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
-// Without the episode the rotten entry is all that is left: nothing is dropped.
+// Without the episode the corrupt entry is all that is left: nothing is dropped.
 func TestARottenEntryWithoutItsEpisodeIsHeld(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")

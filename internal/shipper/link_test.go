@@ -85,7 +85,7 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
-		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of so many takes real time
+		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of this many takes real time
 		waiting := shipper.ScanPageSize + 200                  // more than one page
 		for _, n := range names("sealed", waiting) {
 			fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o750))
@@ -146,7 +146,7 @@ func (l *lab) wantPingBackoff() {
 }
 
 // These judge us, the path or the receiver: no episode gets a mark that a
-// person would have to take away.
+// person would have to remove.
 func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 	for what, fault := range map[string]error{
 		"disk full":      wire.Refuse(wire.Full, ""),
@@ -185,7 +185,7 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 }
 
 // A way that lets a ping through and no upload (a proxy's limit, an MTU) must
-// not stay unsaid: no episode ever comes home.
+// not stay unlogged: no episode is ever delivered.
 func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 	for what, fault := range map[string]error{
 		"a proxy's 413": &wire.UnexpectedResponseError{Status: 413},

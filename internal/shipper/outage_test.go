@@ -15,11 +15,11 @@ import (
 
 // TestThreeDaysOfOutage: the receiver is away for 72 hours, in one way and then in
 // another, while experiments go on. Nothing is sent but a ping now and then, the log
-// has one line when it goes and one when it is back, and then all of it comes home.
+// has one line when it goes and one when it is back, and then all of it is delivered.
 func TestThreeDaysOfOutage(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const hours = 72
-		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of so many takes real time
+		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of this many takes real time
 		l.finish("before")
 		s, stop := l.startDaemon()
 		time.Sleep(time.Minute)

@@ -294,7 +294,7 @@ func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
 	})
 }
 
-// TestAPassNotesThatTheReceiverAnswered, for whoever asks for the status afterwards.
+// TestAPassNotesThatTheReceiverAnswered, for a later 'shipper status'.
 func TestAPassNotesThatTheReceiverAnswered(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")

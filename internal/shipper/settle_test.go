@@ -118,7 +118,7 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 			fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
 			l.waitClockTick()
 			l.finish("run-1")
-		}, second}, // it was written anew
+		}, second}, // it was written again
 		"a file below after the marker": {func(l *lab) {
 			fixture.WriteFile(l, l.path("episodes", "run-1", "net", "flows.csv"), "a")
 			l.finish("run-1")
@@ -197,7 +197,7 @@ func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
 		for i := range 50 {
 			time.Sleep(950 * time.Millisecond)
 			fixture.WriteFile(l, l.path("episodes", "run-1", fmt.Sprintf("%02d", i/10), fmt.Sprintf("file-%02d", i)), "data")
-			if i == 0 { // the shipper is told by its next start
+			if i == 0 { // the shipper learns it at its next start
 				fixture.Must(l, stop())
 				_, stop = l.startDaemon()
 			}
@@ -234,7 +234,7 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 			l.Errorf("one that has settled takes %v", d)
 		}
 	})
-	withSettling(t, func(l *lab) { // the clock went back, so that a change begins the wait anew
+	withSettling(t, func(l *lab) { // the clock went back, so that a change restarts the wait
 		l.finish("run-1", "run-2")
 		l.waitClockTick()
 		fixture.WriteFile(l, l.path("episodes", "run-2", "telemetry.jsonl"), "after the marker")
@@ -333,7 +333,7 @@ func TestWhatNeverSettlesIsNamed(t *testing.T) {
 }
 
 // keepChanging has an episode change twice a second for a while. The clock went back, so
-// that each change begins the wait anew.
+// that each change restarts the wait.
 func (l *lab) keepChanging(name episode.Name, d time.Duration) {
 	l.Helper()
 	f, err := os.OpenFile(l.path("episodes", string(name), "telemetry.jsonl"), os.O_WRONLY|os.O_APPEND, 0)

@@ -17,7 +17,7 @@ import (
 )
 
 // TestDaemonWaitsForItsStore: to another one nothing is sent but pings, one line says so,
-// and when it is back all comes home by itself.
+// and when it is back everything is delivered by itself.
 func TestDaemonWaitsForItsStore(t *testing.T) {
 	for _, c := range []struct {
 		what     string

@@ -283,7 +283,7 @@ func TestPruneFollowsNoLink(t *testing.T) {
 	}
 }
 
-// An episode that is resent and retired anew between the question and the
+// An episode that is resent and retired again between the question and the
 // deletion is another one.
 func TestPruneOfAnotherReceiptGoesBack(t *testing.T) {
 	l := newLab(t)

@@ -140,7 +140,7 @@ func TestAMarkerMayHaveBytes(t *testing.T) {
 	}
 }
 
-// An episode that is a mount of its own is seen, and cannot be moved: whoever opens it is
+// An episode that is a mount of its own is seen, and cannot be moved: a process that opens it is
 // told what to do. A mount without a marker is like any other folder without one.
 func TestAnotherFileSystemIsNotPacked(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -182,7 +182,7 @@ func TestABadNameIsReportedAndTheWalkGoesOn(t *testing.T) {
 		}
 	}
 	for range l.Names() {
-		break // whoever stops early is not called again
+		break // an iteration that stops early is not called again
 	}
 }
 

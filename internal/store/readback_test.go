@@ -179,7 +179,7 @@ func TestReadBackWithoutAReceipt(t *testing.T) {
 	}
 }
 
-// What the check has against the right bytes is told, whatever it read of them, and
+// The check's error about the right bytes is returned, however much it read of them, and
 // the file counts as unread.
 func TestReadBackHasTheBytesChecked(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")

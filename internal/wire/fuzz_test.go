@@ -86,7 +86,7 @@ func FuzzPath(f *testing.F) {
 
 // FuzzRequest sends what no HTTP library would, over a connection of its own.
 // The backend complains of what the handler must not let through; what is stored
-// was asked for in so many bytes, and is what was announced.
+// was asked for with its size, and is what was announced.
 func FuzzRequest(f *testing.F) {
 	good := putRequest("x", honest, field)
 	for _, s := range []string{

@@ -98,7 +98,7 @@ func pieceRequest(method, id, content string, fields ...string) string {
 	return method + " /v1/uploads/" + id + " HTTP/1.1\r\nHost: r\r\n" + strings.Join(append(fields, ""), "\r\n") + "\r\n" + content
 }
 
-// TestHostilePiecesComeToNothing is the same for what goes on with an upload.
+// TestHostilePiecesComeToNothing is the same for requests that continue an upload.
 func TestHostilePiecesComeToNothing(t *testing.T) {
 	const (
 		partial = "Content-Type: application/partial-upload"

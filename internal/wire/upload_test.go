@@ -96,7 +96,7 @@ func TestInterruptedSaysThatItCameFurther(t *testing.T) {
 	}
 }
 
-// TestLostUploadIsAnnouncedAgain: a receiver that was started anew knows nothing
+// TestLostUploadIsAnnouncedAgain: a restarted receiver knows nothing
 // of it.
 func TestLostUploadIsAnnouncedAgain(t *testing.T) {
 	d := &fakeBackend{tb: t}

@@ -21,7 +21,7 @@ type scenario struct {
 	shipper bool // is the program that may fail
 	whole   bool // also the steps of a start like any other
 	lab     func(t *testing.T) (*labtest.Lab, *labtest.Host)
-	// ill says that the state itself breaks the law, which the work mends.
+	// ill says that the state itself breaks an invariant, which the work repairs.
 	ill bool
 	// work does it, with a program that may fail, and returns the program's exit
 	// code, or running. If ends is true the program is waited for.
@@ -84,7 +84,7 @@ func runReceiverAfter(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool, 
 	if m := listens.FindStringSubmatch(p.Output()); m != nil && hasWaiting(t, h) {
 		l.Proxy.Forward(m[1])
 		before()
-		h.Once() // whatever comes of it
+		h.Once() // its result does not matter
 	}
 	_, err := os.Stat(l.Path("failed"))
 	if ends && err == nil || !p.Running() {

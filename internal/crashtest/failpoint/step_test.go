@@ -130,7 +130,7 @@ func (s scenario) failStep(t *testing.T, at int, kind string, fatal bool) bool {
 	if reached && fatal && code != 74 {
 		t.Errorf("exit code %d after a fault of the storage, want 74", code)
 	}
-	// A receiver that refused for want of something mends it by itself, at the
+	// A receiver that refused because something is missing recovers by itself, at the
 	// next attempt; one that ended, when it starts.
 	if s.shipper || !l.Process().Running() || fatal || at%2 == 0 || strings.HasPrefix(kind, "eio") {
 		l.Kill()

@@ -1,5 +1,5 @@
-// Package soak_test runs labs for as long as it is told to, with faults of all
-// kinds drawn at random, and holds them to the law of custody after each round.
+// Package soak_test runs labs for a given time, with random faults of all kinds, and checks the
+// invariants of custody after each round.
 // `make soak MINUTES=n` runs it at length.
 package soak_test
 

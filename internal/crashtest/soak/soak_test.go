@@ -17,12 +17,12 @@ import (
 )
 
 // TestSoakLosesNothingAndStaysFlat runs two labs side by side. In one daemons
-// are killed and started anew all the time. In the other they stand from the
+// are killed and restarted all the time. In the other they stand from the
 // first round to the last, for all else that goes wrong there: so what they
 // leak adds up, and is seen.
 //
-// After each round the faults end, all that can be shipped must come home, and
-// the law of custody is asked of every episode that was ever made.
+// After each round the faults end, all that can be shipped must be delivered, and
+// every episode ever made is checked for the invariants of custody.
 func TestSoakLosesNothingAndStaysFlat(t *testing.T) {
 	switch {
 	case testing.Short():
@@ -232,7 +232,7 @@ func (s *site) checkPromises(t *testing.T) {
 			s.acked[key] = promise{sha256: rows[key].SHA256}
 		}
 	}
-	// That a row is true of its file is for the law to see.
+	// Check compares rows with their files.
 	for _, key := range slices.Sorted(maps.Keys(s.acked)) {
 		host, name, _ := strings.Cut(key, "/")
 		p, sum := s.acked[key], rows[key].SHA256
