@@ -15,7 +15,7 @@ import (
 )
 
 // TestHostsShareThePlaces: hosts that have more than their share must give way
-// when others come, and nobody else.
+// when others come, and no other hosts must.
 func TestHostsShareThePlaces(t *testing.T) {
 	p := &admission.Limiter{Total: 16, PerHost: 8, MaxWait: 0}
 	held := map[episode.Name][]func(){}
@@ -52,7 +52,7 @@ func TestHostsShareThePlaces(t *testing.T) {
 	release("a")
 	take("a", admission.Busy)
 	take("b", admission.Busy)
-	take("c", nil) // who has the least
+	take("c", nil) // the host with the least
 	if a, b, c := len(held["a"]), len(held["b"]), len(held["c"]); a != 6 || b != 5 || c != 5 {
 		t.Errorf("a has %d, b has %d, c has %d, want 6, 5 and 5", a, b, c)
 	}

@@ -27,7 +27,7 @@ func (l *lab) takeLease(rel string) {
 	fixture.Must(l, err)
 }
 
-// TestLeasedFileIsNotWaitedFor: it is named, and nobody is to hold the episode for it.
+// TestLeasedFileIsNotWaitedFor: it is named, and the episode is not held for it.
 func TestLeasedFileIsNotWaitedFor(t *testing.T) {
 	l := newUsualLab(t)
 	packed, _ := l.pack()

@@ -241,7 +241,7 @@ func TestWriteErrorIsPassedOn(t *testing.T) {
 	l := newUsualLab(t)
 	tree := l.tree(archive.Limits{})
 	full := errors.New("full")
-	for _, noise := range []int{0, 1 << 20} { // at Close, and under way
+	for _, noise := range []int{0, 1 << 20} { // at Close, and before
 		l.writeNoise("blob.bin", noise)
 		s, err := tree.Survey(t.Context())
 		fixture.Must(l, err)
@@ -252,7 +252,7 @@ func TestWriteErrorIsPassedOn(t *testing.T) {
 	}
 }
 
-// TestWhoEndsEarlyIsAlone: when Pack returns, for whatever reason, nobody writes any
+// TestWhoEndsEarlyIsAlone: when Pack returns, for whatever reason, nothing writes any
 // more and no goroutine is left.
 func TestWhoEndsEarlyIsAlone(t *testing.T) {
 	l := newUsualLab(t)

@@ -32,7 +32,7 @@ func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 			h := s.hosts[0]
 			h.Once().MustExit(t, 0)
 			// Nothing may be on its way now: the loop device calls a write good
-			// of which only a part found room.
+			// of which only a part fit.
 			fixture.Must(t, s.store.Sync())
 			thin.fillPool(t)
 			s.runWire(time.Hour) // until the first error

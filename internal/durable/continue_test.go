@@ -30,7 +30,7 @@ func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
 	}
 }
 
-// TestContinueNeedsTheBytes that it is to go on behind, in a file.
+// TestContinueNeedsTheBytes before the offset at which it continues, in a file.
 func TestContinueNeedsTheBytes(t *testing.T) {
 	d, path := openTemp(t)
 	writeFile(t, filepath.Join(path, "short"), "123456")

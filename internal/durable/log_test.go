@@ -43,7 +43,7 @@ func TestLogIsCut(t *testing.T) {
 	}
 }
 
-// TestFullDiskLeavesTheLogAsItWas appends more than there is room for: part of
+// TestFullDiskLeavesTheLogAsItWas appends more than fits: part of
 // it is written, and must be gone again.
 func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
 	path := fixture.MountTmpfs(t, "size=1m")
@@ -82,7 +82,7 @@ func TestFullDiskIsNoFault(t *testing.T) {
 	wantEntries(t, path, "filler")
 }
 
-// TestFailedSyncIsAFault writes to a file system whose disk has no room for
+// TestFailedSyncIsAFault writes to a file system whose disk has no space for
 // what it promised, as a thin volume or a broken card: the write is taken, and
 // fsync fails with ENOSPC or EIO.
 func TestFailedSyncIsAFault(t *testing.T) {

@@ -50,7 +50,7 @@ func TestUncachedReadsInSmallSteps(t *testing.T) {
 }
 
 // TestUncachedSeesTheDisk changes the disk below a cached file: the page cache
-// goes on telling the old bytes, and only a read past it tells the truth.
+// still returns the old bytes, and only a read past it returns the new ones.
 func TestUncachedSeesTheDisk(t *testing.T) {
 	backing := t.TempDir()
 	mount := mountExt4(t, backing, 32<<20)

@@ -191,7 +191,7 @@ func FuzzTail(f *testing.F) {
 		whole := append(append(bytes.Clone(head), encodeRows(row(7))...), tail...)
 		keep := len(whole) - len(tail)
 		if len(head) > 0 && head[len(head)-1] != '\n' {
-			keep = 0 // the row is glued to what stands before it
+			keep = 0 // the row is joined to what is before it
 		}
 		after, saved, err := reopenWith(t, whole)
 		if err != nil {

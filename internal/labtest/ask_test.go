@@ -192,7 +192,7 @@ func TestACertificateThatWasRenewedOnTheDiskIsUsed(t *testing.T) {
 				return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "this host's disk has no other certificate")
 			})
 
-			fixture.WriteFile(t, h.Path("pki", "lab-01.crt"), "half of a") // a copy that is under way
+			fixture.WriteFile(t, h.Path("pki", "lab-01.crt"), "half of a") // a copy in progress
 			labtest.Eventually(t, "status has the other hint", func() bool {
 				st := statusOf(t, h)
 				return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "cannot be loaded") && strings.Contains(st.Receiver.Hint, "systemctl reload")

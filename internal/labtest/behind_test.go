@@ -23,7 +23,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The laws of a receiver behind a real proxy.
+// The invariants of a receiver behind a real proxy.
 
 // pong is what the receiver says to a ping.
 type pong struct {
@@ -253,7 +253,7 @@ func TestBehindAProxyACutUploadIsSentAgain(t *testing.T) {
 			labtest.Eventually(t, "an upload is under way", func() bool { return len(l.Staged()) > 0 })
 			fault()
 			l.Proxy.Always(labtest.Fault{Refuse: true})
-			// What is said to a dead proxy nobody reads; and Caddy waits for the body
+			// Nothing reads what is sent to a dead proxy; and Caddy waits for the body
 			// of a request whose receiver is gone.
 			l.Proxy.Sever()
 			if code := p.Wait(t); code != 4 {

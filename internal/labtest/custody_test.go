@@ -14,7 +14,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The laws of what is kept on both ends: a store that is read back, a host that
+// The invariants of what is kept on both ends: a store that is read back, a host that
 // asks, and a copy that is deleted only for what was read.
 
 // flipByte changes a byte of a stored archive, as a failing disk does.
@@ -68,7 +68,7 @@ func TestStoreHealsFromTheHostsCopy(t *testing.T) {
 }
 
 // The receipt travels with the episode through a real shipper, and nothing else
-// comes to be in the shipped folder.
+// gets into the shipped folder.
 func TestPruneDeletesOnlyWhatWasReadBack(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -179,7 +179,7 @@ func TestVerifyRemembersWhatItCompared(t *testing.T) {
 
 // What a host has packed wrongly has its sha256 all the same, and is retired for it.
 // Whoever reads it back says so, and the episode stays on its host: from there it comes
-// home whole.
+// delivered whole.
 func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

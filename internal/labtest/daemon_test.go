@@ -117,7 +117,7 @@ func TestMarkerMadeBeforeItsWatchIsSeen(t *testing.T) {
 func TestRetryWorksBesideTheDaemon(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
-	h.Set("scan_interval", `"1s"`) // which is how a daemon comes to know of it
+	h.Set("scan_interval", `"1s"`) // which is how a daemon learns of it
 	d := h.Daemon()
 	h.Draft("run-1", labtest.File{Name: "meta.json"})
 	h.Finish("run-1")

@@ -18,7 +18,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// What malware leaves, and what it must not come to.
+// What malware leaves, and what it must not achieve.
 
 // mostMiB is the maximum memory of either program.
 const mostMiB = 96
@@ -184,7 +184,7 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 	}
 	fixture.WriteFile(t, filepath.Join(outside, "victim"), labtest.Secret)
 	passes, shipped, transient := 0, 0, 0
-	// Swaps come between, or do not, as the scheduler has it: it goes on until both were seen.
+	// Swaps come between, or do not, as the scheduler decides: the test continues until it saw both.
 	begun := time.Now()
 	for ; time.Since(begun) < 3*time.Second || shipped == 0 || transient == 0; passes++ {
 		if time.Since(begun) > 2*time.Minute {

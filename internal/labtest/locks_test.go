@@ -140,7 +140,7 @@ func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestStatusOfAGroupReaderCannotTell who has a folder, and says so.
+// TestStatusOfAGroupReaderCannotTell which process holds a folder, and says so.
 func TestStatusOfAGroupReaderCannotTell(t *testing.T) {
 	t.Parallel()
 	fixture.RequireRoot(t)
@@ -202,7 +202,7 @@ func TestLeasesDelayNoOtherEpisode(t *testing.T) {
 }
 
 // TestLeasedEpisodeIsTriedAgain: a pass counts it and says why, and the next one after
-// the lease brings it home.
+// the lease delivers it.
 func TestLeasedEpisodeIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

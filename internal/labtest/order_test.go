@@ -53,7 +53,7 @@ func wantOrder(t *testing.T, steps ...step) {
 	}
 }
 
-// trace is a trace with the calls that the laws are about.
+// trace is a trace with the calls that the invariants are about.
 type trace []labtest.Call
 
 func (tr trace) each(what, names, args string) step {

@@ -124,7 +124,7 @@ func TestOtherBytesUnderTheSameNameAreAConflictAndBothStay(t *testing.T) {
 func TestReceiverDownLosesNothingAndHeals(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Unstarted())
-	unused, err := net.Listen("tcp", "127.0.0.1:0") // a port where nobody listens
+	unused, err := net.Listen("tcp", "127.0.0.1:0") // a port without a listener
 	if err != nil {
 		t.Fatal(err)
 	}

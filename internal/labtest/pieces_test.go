@@ -23,7 +23,7 @@ func makeArchive(t *testing.T, h *labtest.Host, name string, size int) []byte {
 	return []byte(runShell(t, `tar -C "$1" -cf - "$2" | zstd -q -c`, h.Episodes(), name))
 }
 
-// TestHostilePiecesChangeNothing: whatever is asked of an upload, it goes on where it
+// TestHostilePiecesChangeNothing: whatever is asked of an upload, it continues where it
 // was.
 func TestHostilePiecesChangeNothing(t *testing.T) {
 	t.Parallel()
@@ -85,7 +85,7 @@ func TestHostilePiecesChangeNothing(t *testing.T) {
 }
 
 // TestTwoSendersOfOneUploadStoreItOnce: a host that was cloned, say. Each takes it
-// over from the other, again and again, and both come to a receipt.
+// over from the other, again and again, and both get a receipt.
 func TestTwoSendersOfOneUploadStoreItOnce(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -48,7 +48,7 @@ func snippets(t *testing.T) map[string]codeBlock {
 	return found
 }
 
-// readersIndex is what the rows of readersFixture come to.
+// readersIndex has the rows of readersFixture, as readers must see them.
 type readersIndex struct {
 	dir  string
 	last map[episode.Key]index.Row // the last row of each key

@@ -15,7 +15,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The laws of the receiver.
+// The invariants of the receiver.
 
 func TestOneReceiverADataDirectory(t *testing.T) {
 	t.Parallel()

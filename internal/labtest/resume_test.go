@@ -60,7 +60,7 @@ func TestLostAnswerToTheLastPieceCostsNoByte(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestUploadOutlivesEitherProgram: a pass goes on where an earlier one was ended,
+// TestUploadOutlivesEitherProgram: a pass continues where an earlier one ended,
 // whoever ended it.
 func TestUploadOutlivesEitherProgram(t *testing.T) {
 	t.Parallel()

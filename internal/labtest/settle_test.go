@@ -149,7 +149,7 @@ func longestGap(t *testing.T, dir string) time.Duration {
 	return longest
 }
 
-// TestAnEpisodeThatNeverSettlesHindersNobody: malware may go on writing.
+// TestAnEpisodeThatNeverSettlesHindersNobody: malware may continue to write.
 func TestAnEpisodeThatNeverSettlesHindersNobody(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

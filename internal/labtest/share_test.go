@@ -8,7 +8,7 @@ import (
 )
 
 // TestManyHostsShareFewPlaces of a receiver, and of one host there are more senders
-// than it may have: each brings everything home in one pass, and takes none of it for
+// than it may have: each delivers everything in one pass, and takes none of it for
 // a fault.
 func TestManyHostsShareFewPlaces(t *testing.T) {
 	t.Parallel()

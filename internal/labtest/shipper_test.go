@@ -14,7 +14,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The laws of the lab host.
+// The invariants of the lab host.
 
 func TestSealOnce(t *testing.T) {
 	t.Parallel()

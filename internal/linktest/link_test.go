@@ -18,7 +18,7 @@ const inFlight = 0.25
 
 // TestBlackHoleOutlastsAConnection: packets vanish in mid-upload, neither end is told,
 // and the way comes back when both ends have given the connection up. The daemon
-// says so in one line, sends nothing but pings, and goes on where it was.
+// says so in one line, sends nothing but pings, and continues where it was.
 //
 // It comes first, because it waits for the kernel.
 func TestBlackHoleOutlastsAConnection(t *testing.T) {
@@ -62,7 +62,7 @@ func joinByWire(w **linktest.Wire, f linktest.Faults) func(*linktest.Net) error 
 }
 
 // TestShortBlackHoleCostsLittle: the connection outlives it, or the receiver ends
-// what is silent and the upload goes on by another.
+// what is silent and the upload continues on another.
 func TestShortBlackHoleCostsLittle(t *testing.T) {
 	var w *linktest.Wire
 	s := newSite(t, joinByWire(&w, linktest.Faults{Delay: 5 * time.Millisecond}))
@@ -133,7 +133,7 @@ func TestLinkThatGoesDownComesBack(t *testing.T) {
 
 // TestSmallMTUHealsABlackHole: packets of full size vanish in mid-upload, as in a
 // tunnel within a tunnel. A ping of ours, whose handshake has one, says that the
-// way is bad; what docs/operations.md says to do lets the very upload go on.
+// way is bad; what docs/operations.md says to do lets the same upload continue.
 func TestSmallMTUHealsABlackHole(t *testing.T) {
 	s := newSite(t, (*linktest.Net).Veth)
 	s.runCommand(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 40mbit burst 32kb latency 50ms")

@@ -44,7 +44,7 @@ func eachFile(t *testing.T, dir string, do func(path string, info fs.FileInfo, o
 }
 
 // TestModesInTheFolderDoNotDependOnTheUmask: a list that the receiver cannot read lets
-// a revoked host go on.
+// a revoked host continue.
 func TestModesInTheFolderDoNotDependOnTheUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o022, 0o027, 0o077} {
 		old := syscall.Umask(mask)

@@ -286,131 +286,131 @@ func (d *accessLab) occupySlots(t *testing.T) (release func()) {
 	}
 }
 
-// underway is a request that waits for something.
-type underway struct {
+// waitingRequest is a request that waits for something.
+type waitingRequest struct {
 	answer  <-chan reply
 	release func() // ends what it waits for
 	// only says that the answer comes only after release.
 	only bool
 }
 
-// kinds are the requests that may take long, each under way in its own way.
-var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) underway{
-	"put body": func(t *testing.T, d *accessLab, v *visitor) underway {
+// kinds are the requests that may take long, each in its own way.
+var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingRequest{
+	"put body": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(300_000, 1)
 		answer := v.send(v.put("e", content, halfBody(t, content)))
 		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
-		return underway{answer: answer}
+		return waitingRequest{answer: answer}
 	},
-	"small put body": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"small put body": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(3000, 1)
 		answer := v.send(v.put("e", content, halfBody(t, content)))
 		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
-		return underway{answer: answer}
+		return waitingRequest{answer: answer}
 	},
-	"put in the queue": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"put in the queue": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		release := d.occupySlots(t)
 		content := packNoise(300_000, 1)
 		q := v.put("e", content, bytes.NewReader(content))
 		q.fields["Expect"] = "100-continue"
 		answer := v.send(q)
 		labtest.Eventually(t, "the upload waits", func() bool { return d.r.QueuedUploads() == 1 })
-		return underway{answer: answer, release: release}
+		return waitingRequest{answer: answer, release: release}
 	},
-	"put waits for its name": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"put waits for its name": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		unlock := d.r.LockKey(key(string(victim), "e"))
 		content := packNoise(3000, 1)
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
 		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
-		return underway{answer: answer, release: unlock}
+		return waitingRequest{answer: answer, release: unlock}
 	},
-	"put of what is read back": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"put of what is read back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(3000, 1)
 		d.wantReceipt(key(string(victim), "e"), content, wire.Stored)
 		reached, release := d.stallReadback()
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
 		receiveWithin(t, time.Minute, reached, "the reading")
-		return underway{answer: answer, release: release}
+		return waitingRequest{answer: answer, release: release}
 	},
-	"put before its commit": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"put before its commit": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		release := d.r.BlockMetaReaders()
 		content := packNoise(3000, 1)
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
 		d.waitArrived(t, len(content))
-		return underway{answer: answer, release: release, only: true}
+		return waitingRequest{answer: answer, release: release, only: true}
 	},
-	"announcement": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"announcement": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		unlock := d.r.LockKey(key(string(victim), "e"))
 		answer := v.send(v.announcement("e", packNoise(300_000, 1)))
 		labtest.Eventually(t, "the announcement is under way", func() bool { return d.r.ActiveUploads() == 1 })
-		return underway{answer: answer, release: unlock}
+		return waitingRequest{answer: answer, release: unlock}
 	},
-	"announcement of what is read back": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"announcement of what is read back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(300_000, 1)
 		d.wantReceipt(key(string(victim), "e"), content, wire.Stored)
 		reached, release := d.stallReadback()
 		answer := v.send(v.announcement("e", content))
 		receiveWithin(t, time.Minute, reached, "the reading")
-		return underway{answer: answer, release: release}
+		return waitingRequest{answer: answer, release: release}
 	},
-	"piece": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"piece": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(300_000, 1)
 		to := v.announce("e", content)
 		answer := v.send(lastPiece(to, content, halfBody(t, content)))
 		labtest.Eventually(t, "the piece is under way", func() bool { return d.r.ActiveUploads() == 1 })
-		return underway{answer: answer}
+		return waitingRequest{answer: answer}
 	},
-	"piece in the queue": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"piece in the queue": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(3000, 1)
 		to := v.announce("e", content)
 		release := d.occupySlots(t)
 		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
 		labtest.Eventually(t, "the piece waits", func() bool { return d.r.QueuedUploads() == 1 })
-		return underway{answer: answer, release: release}
+		return waitingRequest{answer: answer, release: release}
 	},
-	"piece before its commit": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"piece before its commit": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(3000, 1)
 		to := v.announce("e", content)
 		release := d.r.BlockMetaReaders()
 		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
 		d.waitArrived(t, len(content))
-		return underway{answer: answer, release: release, only: true}
+		return waitingRequest{answer: answer, release: release, only: true}
 	},
-	"state of an upload": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"state of an upload": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		return d.sendDuringPiece(t, v, "HEAD")
 	},
-	"end of an upload": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"end of an upload": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		return d.sendDuringPiece(t, v, "DELETE")
 	},
-	"head of what is read": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"head of what is read": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		fixture.Must(t, os.MkdirAll(filepath.Dir(d.storedPath(key(string(victim), "e"))), 0o755))
 		fixture.Must(t, os.WriteFile(d.storedPath(key(string(victim), "e")), packNoise(3000, 1), 0o644))
 		reached, release := d.stallReadback()
 		answer := v.send(request{method: "HEAD", path: v.path("e")})
 		receiveWithin(t, time.Minute, reached, "the reading")
-		return underway{answer: answer, release: release}
+		return waitingRequest{answer: answer, release: release}
 	},
-	"inventory body": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"inventory body": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		body := inventory("e", nil, false)
 		answer := v.send(request{"POST", "/v1/inventory", nil, halfBody(t, body), int64(len(body))})
 		labtest.Eventually(t, "the inventory is under way", func() bool { return d.r.AdmittedRequests() == 1 })
-		return underway{answer: answer}
+		return waitingRequest{answer: answer}
 	},
-	"inventory in the queue": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"inventory in the queue": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		release := d.occupySlots(t)
 		body := inventory("e", nil, false)
 		answer := v.send(request{"POST", "/v1/inventory", nil, bytes.NewReader(body), int64(len(body))})
 		labtest.Eventually(t, "the inventory waits", func() bool { return d.r.QueuedUploads() == 1 })
-		return underway{answer: answer, release: release}
+		return waitingRequest{answer: answer, release: release}
 	},
-	"inventory that reads back": func(t *testing.T, d *accessLab, v *visitor) underway {
+	"inventory that reads back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(3000, 1)
 		d.wantReceipt(key(string(victim), "e"), content, wire.Stored)
 		reached, release := d.stallReadback()
 		body := inventory("e", content, true)
 		answer := v.send(request{"POST", "/v1/inventory", nil, bytes.NewReader(body), int64(len(body))})
 		receiveWithin(t, time.Minute, reached, "the reading")
-		return underway{answer: answer, release: release}
+		return waitingRequest{answer: answer, release: release}
 	},
 }
 
@@ -430,7 +430,7 @@ func (d *accessLab) waitArrived(t *testing.T, size int) {
 
 // sendDuringPiece sends a request about an upload of which a piece is just coming that
 // cannot be interrupted.
-func (d *accessLab) sendDuringPiece(t *testing.T, v *visitor, method string) underway {
+func (d *accessLab) sendDuringPiece(t *testing.T, v *visitor, method string) waitingRequest {
 	content := packNoise(300_000, 1)
 	to := v.announce("e", content)
 	arrived, open, done := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
@@ -442,7 +442,7 @@ func (d *accessLab) sendDuringPiece(t *testing.T, v *visitor, method string) und
 	receiveWithin(t, time.Minute, arrived, "the piece")
 	answer := v.send(request{method: method, path: to})
 	labtest.Eventually(t, "the request is under way", func() bool { return d.r.AdmittedRequests() == 1 })
-	return underway{answer: answer, release: func() {
+	return waitingRequest{answer: answer, release: func() {
 		close(open)
 		fixture.Must(t, receiveWithin(t, time.Minute, done, "the piece"))
 	}}

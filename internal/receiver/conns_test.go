@@ -10,7 +10,7 @@ import (
 	"cis490/internal/fixture"
 )
 
-// One host that opens connections without end must leave room for another.
+// One host that opens connections without end must leave some for another.
 func TestAHostHasABoundedNumberOfConnections(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())

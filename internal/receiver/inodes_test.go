@@ -20,7 +20,7 @@ func limitInodes(t *testing.T) func(*receiver.Config) {
 	return func(c *receiver.Config) { c.DataDir = config.Path(disk) }
 }
 
-// freeInodes returns how many files the lab's disk has room for.
+// freeInodes returns the number of free inodes of the lab's disk.
 func (l *lab) freeInodes() int {
 	l.Helper()
 	var s syscall.Statfs_t

@@ -209,8 +209,8 @@ func (l *lab) wantStaged(want int) {
 	}
 }
 
-// gated is a body that stops before its last byte until the test goes on, and
-// says when it is there.
+// gated is a body that stops before its last byte until the test opens it, and reports
+// when it is there.
 type gated struct {
 	content []byte
 	arrived chan<- struct{}

@@ -92,7 +92,7 @@ func TestAnotherDiskWasNeverRead(t *testing.T) {
 	})
 }
 
-// TestScrubNotesRowsThatAnOlderVersionDidNot, so that nobody needs to search for them.
+// TestScrubNotesRowsThatAnOlderVersionDidNot, so that nothing needs to search for them.
 func TestScrubNotesRowsThatAnOlderVersionDidNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)

@@ -41,7 +41,7 @@ func TestConflictComesBeforeTheBody(t *testing.T) {
 	l.wantConsistent(2)
 }
 
-// untouched is a body that nobody may read.
+// untouched is a body that must not be read.
 type untouched struct{ tb testing.TB }
 
 func (u untouched) Read([]byte) (int, error) {
@@ -107,7 +107,7 @@ func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 	if p := l.wantRefusal(key("h", "3"), content, wire.HostBusy); p.RetryAfter <= 0 {
 		t.Error("no Retry-After")
 	}
-	begin("i", "1") // others go on
+	begin("i", "1") // others continue
 	if p := l.wantRefusal(key("k", "1"), content, wire.Busy); p.RetryAfter <= 0 {
 		t.Error("no Retry-After")
 	}
@@ -128,7 +128,7 @@ func TestTooLargeComesBeforeTheBody(t *testing.T) {
 	l.wantReceipt(key("h", "e"), fixture.Noise(1000, 1), wire.Stored)
 }
 
-// TestUploadsTogetherStayAboveTheFloor: each alone has room.
+// TestUploadsTogetherStayAboveTheFloor: each alone fits.
 func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) {
 		c.DataDir, c.MinFree = configPath(fixture.MountTmpfs(t, "size=8m")), 2<<20
@@ -148,7 +148,7 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	if s, err := l.r.Storage(t.Context(), "h"); err != nil || s.FreeBytes > 2<<20 || !s.Accepting {
 		t.Errorf("a ping tells %+v, %v", s, err)
 	}
-	l.wantReceipt(key("h", "3"), fixture.Noise(1<<20, 3), wire.Stored) // a small one has room beside it
+	l.wantReceipt(key("h", "3"), fixture.Noise(1<<20, 3), wire.Stored) // a small one fits beside it
 	close(open)
 	fixture.Must(t, receiveWithin(t, 10*time.Second, done, "the first upload"))
 	l.wantRefusal(key("h", "2"), big, wire.Full)

@@ -37,8 +37,8 @@ func (l *lab) quotaLeft(host episode.Name) int64 {
 	return s.FreeBytes
 }
 
-// TestAHostHasItsPartOfTheDisk, over restarts, and leaves the others theirs. Who makes
-// room by hand has it within minutes.
+// TestAHostHasItsPartOfTheDisk, over restarts, and leaves the others theirs. Space that
+// is freed by hand counts within minutes.
 func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, limitQuota(2<<20, 2<<20, 1<<20))

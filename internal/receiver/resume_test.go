@@ -165,7 +165,7 @@ func TestPiecesMustFit(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// unread is a body that nobody may read.
+// unread is a body that must not be read.
 type unread struct{ testing.TB }
 
 func (u unread) Read([]byte) (int, error) {
@@ -390,7 +390,7 @@ func TestForgottenUploadLeavesNothing(t *testing.T) {
 	l.wantCode("afterwards", err, wire.NoUpload)
 }
 
-// TestOldUploadsExpire at a start, and those that can go on stay.
+// TestOldUploadsExpire at a start, and those that can continue stay.
 func TestOldUploadsExpire(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, func(c *receiver.Config) { c.Limits.UnfinishedAge = config.Duration(time.Hour) })

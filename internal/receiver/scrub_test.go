@@ -204,7 +204,7 @@ func packBomb(tb testing.TB, members int, size int64) []byte {
 	return b.Bytes()
 }
 
-// What was read lately is not read again: that is how an interrupted scrub goes on.
+// What was read lately is not read again: that is how an interrupted scrub continues.
 func TestScrubGoesOnWhereItWas(t *testing.T) {
 	l := newLab(t, nil)
 	for i, name := range []string{"a", "b", "c"} {
@@ -289,7 +289,7 @@ func TestScrubBeginsAnewEachInterval(t *testing.T) {
 	})
 }
 
-// A round that was interrupted goes on behind the last archive that it read, as
+// A round that was interrupted continues after the last archive that it read, as
 // slowly as it may: 1 MiB at 64 KiB/s is 16 s.
 func TestScrubIsSlowAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -346,7 +346,7 @@ func TestScrubOfRateZeroReadsNothing(t *testing.T) {
 	fixture.Must(t, l.r.Scrub(t.Context()))
 }
 
-// Whatever a crash or a person left in scrub.json, the walk goes on.
+// Whatever a crash or a person left in scrub.json, the walk continues.
 func TestScrubSurvivesItsOwnFile(t *testing.T) {
 	for what, text := range map[string]string{
 		"empty": "", "no JSON": "x", "a name that is none": `{"started":"2026-01-01T00:00:00Z","host_id":"../x"}`,

@@ -64,7 +64,7 @@ func (l *lab) floodArchives(host string, perSecond int) (stop func()) {
 
 // TestNoHostKeepsTheScrubFromOthers: one host has archives that are expensive to decode,
 // a second one sends archives faster than they can be read, and the third one's are read
-// within its share of the budget. The scrub ends while the flood goes on.
+// within its share of the budget. The scrub ends while the flood continues.
 func TestNoHostKeepsTheScrubFromOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate = 1 << 20 // so a second is a MiB of the budget

@@ -31,7 +31,7 @@ import (
 
 func TestCommitAsksAgainWhoSends(t *testing.T) {
 	t.Parallel()
-	for name, begin := range map[string]func(*testing.T, *accessLab, *visitor) underway{
+	for name, begin := range map[string]func(*testing.T, *accessLab, *visitor) waitingRequest{
 		"put":   kinds["put before its commit"],
 		"piece": kinds["piece before its commit"],
 	} {

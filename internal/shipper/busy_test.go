@@ -31,7 +31,7 @@ func (r *receiver) limitUploads(places int64) (refused *atomic.Int64) {
 }
 
 // TestABusyReceiverIsNoFault: where many hosts share the places of a receiver, each
-// of them brings everything home in one pass, and does not press.
+// of them delivers everything in one pass, and does not press.
 func TestABusyReceiverIsNoFault(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 100

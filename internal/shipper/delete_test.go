@@ -387,7 +387,7 @@ func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
 	}
 }
 
-// On a full disk what frees it must still work. It is small and has no room for another
+// On a full disk what frees it must still work. It is small and has no space for another
 // attribute.
 func TestPruneWorksOnAFullDisk(t *testing.T) {
 	disk := mountSmallDisk(t)

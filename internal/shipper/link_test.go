@@ -81,7 +81,7 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 }
 
 // What is wrong with the receiver or the way there costs one ping a step,
-// whatever waits, and two lines in the log; packing goes on meanwhile.
+// whatever waits, and two lines in the log. Packing continues meanwhile.
 func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)

@@ -14,7 +14,7 @@ import (
 )
 
 // TestThreeDaysOfOutage: the receiver is away for 72 hours, in one way and then in
-// another, while experiments go on. Nothing is sent but a ping now and then, the log
+// another, while experiments continue. Nothing is sent but a ping now and then, the log
 // has one line when it goes and one when it is back, and then all of it is delivered.
 func TestThreeDaysOfOutage(t *testing.T) {
 	inBubble(t, func(l *lab) {

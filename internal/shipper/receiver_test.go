@@ -25,7 +25,7 @@ type receiver struct {
 	under   map[episode.Name]bool          // being sent just now
 	puts    []episode.Name                 // in order
 	pings   []time.Time
-	waiting int // Puts under way
+	waiting int // Puts in flight
 	most    int // at once, ever
 	opened  int
 	forgot  int
@@ -48,7 +48,7 @@ type receiver struct {
 	rows     []int      // of the index
 	written  int        // rows, ever
 	disk     wire.Store // without an id the receiver does not name it
-	// appended happens behind each piece of a head start.
+	// appended is called after each piece of a streaming upload.
 	appended func()
 	// during happens while an inventory is on its way back.
 	during func()

@@ -19,7 +19,7 @@ import (
 	"cis490/internal/shipper"
 )
 
-// TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: who copies makes meta.json empty at first.
+// TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: a copier creates meta.json empty at first.
 func TestAnUnfitCopyIsHeldOnlyWhenItHasSettled(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")

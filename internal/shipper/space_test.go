@@ -17,7 +17,7 @@ import (
 )
 
 // Below the floor nothing is packed, and what is packed is still sent: that
-// makes room. With the next scan it is tried again.
+// frees space. With the next scan it is tried again.
 func TestPackingPausesAtTheFloor(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		if os.Getuid() != 0 {
@@ -106,7 +106,7 @@ func TestThePackerStopsInMidEpisode(t *testing.T) {
 	}
 }
 
-// One episode that is larger than the room that there is must not keep the
+// One episode that is larger than the free space must not keep the
 // others from being packed, with one packer either.
 func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	if os.Getuid() != 0 {

@@ -133,7 +133,7 @@ func TestLengthOfTheIndexIsWrittenDownNowAndThen(t *testing.T) {
 	})
 }
 
-// TestAdoptionOutlivesAFullDisk: what is delivered is retired, which makes room, and the
+// TestAdoptionOutlivesAFullDisk: what is delivered is retired, which frees space, and the
 // store is written down when there is some.
 func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 	inBubble(t, func(l *lab) {

@@ -163,7 +163,7 @@ func TestReadBackGoesPastThePageCache(t *testing.T) {
 }
 
 // A digest that the caller knows from elsewhere counts where the file carries
-// none, and a file of which nobody knows one is never called verified.
+// none, and a file without any known digest is never called verified.
 func TestReadBackWithoutAReceipt(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	fixture.Must(t, os.MkdirAll(filepath.Dir(l.storedPath(k)), 0o755))
@@ -245,7 +245,7 @@ func TestACopyWasNotVerified(t *testing.T) {
 	}
 }
 
-// Who reads while the file is replaced has read neither.
+// A read during a replacement of the file has read neither.
 func TestReadBackOfWhatIsReplacedMeanwhile(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")

@@ -130,7 +130,7 @@ func FuzzRequest(f *testing.F) {
 }
 
 // FuzzPiece sends any method with any fields to any place below /v1/uploads/, and
-// announcements. What comes to the backend is what the fields say, once.
+// announcements. What reaches the backend is what the fields say, once.
 func FuzzPiece(f *testing.F) {
 	for _, offset := range []string{"0", "1", "-1", "999999999999999", "9223372036854775807", "0.5", "0, 1", "0;a", " 0", ""} {
 		f.Add("PATCH", "/v1/uploads/X", "application/partial-upload", offset, "?1", "5")

@@ -240,7 +240,7 @@ func TestHonestFormsAreTaken(t *testing.T) {
 }
 
 // TestLargeRefusedBodyIsNotRead: the answer comes though no byte of a large
-// body does, and nobody waits for the rest.
+// body does, and nothing waits for the rest.
 func TestLargeRefusedBodyIsNotRead(t *testing.T) {
 	for _, length := range []string{"9223372036854775807", "300000"} {
 		d := &fakeBackend{tb: t, refuse: wire.Refuse(wire.TooLarge, "no")}

@@ -36,7 +36,7 @@ type scenario struct {
 	rows  int // in the end
 }
 
-// running stands for the exit code of a program that goes on.
+// running stands for the exit code of a program that still runs.
 const running = -2
 
 // idleReceiver and idleShipper start where they were before, and find nothing

@@ -21,7 +21,7 @@ type kind struct {
 	fatal string
 }
 
-// fatalIfBroken are the steps after whose EIO no program may go on. What could
+// fatalIfBroken are the steps after whose EIO no program may continue. What could
 // not be opened may have been of no consequence.
 const fatalIfBroken = "^(write|setxattr|fsync|fdatasync|truncate|close|link|rename|mkdir|unlink)$"
 

@@ -30,7 +30,7 @@ type killer struct{ dir, test string }
 func (k killer) String() string { return k.dir + "." + k.test }
 
 // TestEverySyncAndCheckHasATestThatMissesIt takes each of them out in turn. A
-// mutant that nobody notices is a promise that nobody guards.
+// mutant that no test notices is a promise that no test guards.
 func TestEverySyncAndCheckHasATestThatMissesIt(t *testing.T) {
 	if os.Getenv("CRASH_MUTATIONS") == "" {
 		t.Skip("slow: make crash runs it")
