@@ -151,7 +151,7 @@ func TestProbeThatMayNotChangeADirectoryIsNoAlarm(t *testing.T) {
 		return "", errors.Join(from.TryMove(to), from.TryLink(to), from.CheckMove(to))
 	})
 	if said != "" {
-		t.Errorf("it says %q", said)
+		t.Errorf("got the errors %q, want none", said)
 	}
 }
 

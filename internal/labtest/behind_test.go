@@ -57,7 +57,7 @@ func ping(t *testing.T, c *http.Client, url string, values ...string) (pong, err
 	}
 	if resp.StatusCode == http.StatusOK {
 		if err := json.Unmarshal(b, &p); err != nil {
-			t.Errorf("the answer to a ping: %v: %q", err, b)
+			t.Errorf("got the answer %q to a ping: %v", b, err)
 		}
 	}
 	p.Status, p.Kind = resp.StatusCode, resp.Header.Get("Content-Type")

@@ -174,7 +174,7 @@ func TestLostStoreNameIsSaidForWhatItIs(t *testing.T) {
 		t.Errorf("a running receiver calls itself %q", got.ID)
 	}
 	if text := log.drain(); !strings.Contains(text, "the next start gives this store another id") || !strings.Contains(text, first.ID) {
-		t.Errorf("it says %q", text)
+		t.Errorf("logged %q, want the announcement of a new id and %s", text, first.ID)
 	}
 	l.restart(func() {})
 	if got := l.storeIdentity(); got.ID == first.ID {

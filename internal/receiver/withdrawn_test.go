@@ -44,7 +44,7 @@ func TestCommitAsksAgainWhoSends(t *testing.T) {
 			d.clockOffset.Store(int64(2 * time.Hour))
 			u.release()
 			if r := receiveWithin(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
-				t.Errorf("the answer is %+v, %v", r, r.err)
+				t.Errorf("got %+v, %v, want status %d", r, r.err, http.StatusForbidden)
 			}
 			if rows := d.rows(); len(rows) != 0 {
 				t.Errorf("rows were written: %+v", rows)
@@ -69,7 +69,7 @@ func TestAnswerAsksAgainWhoSends(t *testing.T) {
 				u.release()
 			}
 			if r := receiveWithin(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
-				t.Errorf("the answer is %+v, %v", r, r.err)
+				t.Errorf("got %+v, %v, want status %d", r, r.err, http.StatusForbidden)
 			}
 		})
 	}
@@ -87,7 +87,7 @@ func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
 	_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), disable, "the test", time.Now())
 	fixture.Must(t, err)
 	if r := receiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
-		t.Errorf("the answer is %+v, %v", r, r.err)
+		t.Errorf("got %+v, %v, want status %d", r, r.err, http.StatusForbidden)
 	}
 	_, err = enable(t.Context(), string(d.cfg.DataDir), disable, "the test")
 	fixture.Must(t, err)

@@ -48,7 +48,7 @@ func TestABusyReceiverIsNoFault(t *testing.T) {
 			t.Errorf("%d refusals of %d episodes in %v", refused.Load(), n, took)
 		}
 		if loud := l.logs.warnings(); len(loud) != 0 {
-			t.Errorf("it says %q", loud)
+			t.Errorf("logged %q, want no warning", loud)
 		}
 		l.checkNothingLost()
 	})
@@ -87,7 +87,7 @@ func TestAHostWaitsForItsOwnUploads(t *testing.T) {
 			t.Errorf("%d pings, %d refusals", pings, refused.Load())
 		}
 		if loud := l.logs.warnings(); len(loud) != 0 {
-			t.Errorf("it says %q", loud)
+			t.Errorf("logged %q, want no warning", loud)
 		}
 		l.checkNothingLost()
 	})

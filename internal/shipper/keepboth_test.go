@@ -254,7 +254,7 @@ func TestBesideFindsANameThatIsFree(t *testing.T) {
 				}
 				b, err := os.ReadFile(l.path("episodes", string(beside), "telemetry.jsonl"))
 				if err != nil || string(b) != l.contents["run-1"] || fixture.Exists(l.path("outbox", "run-1.tar.zst")) {
-					t.Errorf("it says %q, %v", b, err)
+					t.Errorf("telemetry.jsonl has %q, %v, want %q and no packed copy", b, err, l.contents["run-1"])
 				}
 			})
 		}

@@ -170,7 +170,7 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 					l.Errorf("held: %+v", held)
 				}
 				if loud := l.logs.warnings(); len(loud) != 1 {
-					l.Errorf("half an hour of it says %q", loud)
+					l.Errorf("half an hour of it logged %q, want one line", loud)
 				}
 				l.receiver.update(func() { l.receiver.down = nil })
 				time.Sleep(3 * time.Minute)

@@ -56,7 +56,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 		_, says, stop := l.startWithStatus()
 		time.Sleep(time.Minute)
 		if got := says.last(); !strings.Contains(got, "receiver has not accepted uploads since 20") || !strings.Contains(got, "connection refused") {
-			l.Errorf("with a wrong port it says %q", got)
+			l.Errorf("with a wrong port the status is %q, want uploads not accepted, and why", got)
 		}
 		if loud := l.logs.containing("receiver unavailable"); len(loud) != 1 {
 			l.Errorf("the log says %q", loud)
@@ -64,7 +64,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 		l.receiver.update(func() { l.receiver.down = nil })
 		time.Sleep(5 * time.Minute)
 		if got := says.last(); !strings.Contains(got, "receiver answers, last at 20") {
-			l.Errorf("once it is right it says %q", got)
+			l.Errorf("with the right port the status is %q, want that the receiver answers", got)
 		}
 		_, _, before := l.receiver.counts()
 		time.Sleep(2 * time.Hour)
@@ -75,7 +75,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 		l.receiver.update(func() { l.receiver.down = wire.Refuse(wire.Forbidden, "disabled") })
 		time.Sleep(6 * time.Minute)
 		if got := says.last(); !strings.Contains(got, "has not accepted uploads since 20") || !strings.Contains(got, "disabled") {
-			l.Errorf("disabled it says %q", got)
+			l.Errorf("disabled, the status is %q, want uploads not accepted, and why", got)
 		}
 		fixture.Must(l, stop())
 	})
@@ -90,7 +90,7 @@ func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 		back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
 		time.Sleep(6 * time.Minute)
 		if got := says.last(); !strings.Contains(got, "another store") {
-			l.Errorf("it says %q", got)
+			l.Errorf("the status is %q, want %q in it", got, "another store")
 		}
 		if loud := l.logs.containing(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
 			l.Errorf("the log says %q", loud)
@@ -98,7 +98,7 @@ func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 		back()
 		time.Sleep(5 * time.Minute)
 		if got := says.last(); !strings.Contains(got, "receiver answers") {
-			l.Errorf("back, it says %q", got)
+			l.Errorf("after the return the status is %q, want that the receiver answers", got)
 		}
 		fixture.Must(l, stop())
 	})
@@ -111,14 +111,14 @@ func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
 		_, says, stop := l.startWithStatus()
 		time.Sleep(10 * time.Second)
 		if got := says.last(); !strings.Contains(got, "; asking the receiver") || strings.Contains(got, "answers") {
-			l.Errorf("before the first answer it says %q", got)
+			l.Errorf("before the first answer the status is %q, want that it asks the receiver", got)
 		}
 		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAsked {
 			l.Errorf("status says %q", st.ReceiverState)
 		}
 		time.Sleep(15 * time.Second)
 		if got := says.last(); !strings.Contains(got, "receiver answers, last at") {
-			l.Errorf("behind it it says %q", got)
+			l.Errorf("after it the status is %q, want that the receiver answers", got)
 		}
 		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers || time.Since(st.AnsweredAt) > 10*time.Second {
 			l.Errorf("status says %q, %v", st.ReceiverState, st.AnsweredAt)
@@ -163,7 +163,7 @@ func TestStatusSaysHowMuchWaits(t *testing.T) {
 			l.Errorf("status shows %d packed with %d bytes", st.Sealed, st.SealedBytes)
 		}
 		if want := fmt.Sprintf("1 held; %d B wait in the outbox; receiver has not accepted uploads since", st.SealedBytes); !strings.Contains(says.last(), want) {
-			l.Errorf("it says %q, want %q", says.last(), want)
+			l.Errorf("the status is %q, want %q", says.last(), want)
 		}
 		fixture.Must(l, stop())
 	})
@@ -206,7 +206,7 @@ func TestWakeAsksAtOnce(t *testing.T) {
 			s.Wake()
 			time.Sleep(11 * time.Second)
 			if got := says.last(); !strings.Contains(got, "receiver answers") {
-				l.Errorf("it says %q\n%s", got, l.logs)
+				l.Errorf("the status is %q, want that the receiver answers\n%s", got, l.logs)
 			}
 			fixture.Must(l, stop())
 		})

@@ -100,7 +100,7 @@ func TestResendGoesTheSameWayBack(t *testing.T) {
 	fixture.Must(l, os.RemoveAll(filepath.Join(l.episodes, "run-7")))
 	fixture.Must(l, l.Resend(r))
 	if b, err := os.ReadFile(filepath.Join(l.episodes, "run-7", "meta.json")); err != nil || string(b) != "first" {
-		t.Errorf("it says %q, %v", b, err)
+		t.Errorf("meta.json has %q, %v, want %q", b, err, "first")
 	}
 	if finished, err := l.IsFinished("run-7"); err != nil || !finished {
 		t.Errorf("it is not finished: %v", err)

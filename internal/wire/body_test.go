@@ -309,7 +309,7 @@ func TestRefusedBodyDoesNotHoldTheConnection(t *testing.T) {
 		b.begin(make([]byte, 10_000), 10_000)
 		b.wantAnswer(507, wire.Full)
 		if b.took > 2*idle {
-			b.Errorf("the answer came after %v", b.took)
+			b.Errorf("the answer came after %v, want at most %v", b.took, 2*idle)
 		}
 	})
 }

@@ -262,7 +262,7 @@ func readProblem(tb testing.TB, resp *http.Response) problem {
 	}
 	fixture.Must(tb, json.NewDecoder(resp.Body).Decode(&p))
 	if p.Status != resp.StatusCode || p.Title == "" {
-		tb.Errorf("the document says %+v, the answer %s", p, resp.Status)
+		tb.Errorf("got the document %+v with status %s, want the same status and a title", p, resp.Status)
 	}
 	return p
 }
