@@ -1,4 +1,4 @@
-// Package internal_test holds the rules of the house that a machine can hold:
+// Package internal_test holds the rules of the repository that a test can check:
 // who may import whom, and what the files of a package look like.
 package internal_test
 
@@ -21,16 +21,16 @@ import (
 
 const module = "cis490"
 
-// law says which packages of ours a package may import, by what is below
+// importRule says which packages of ours a package may import, by what is below
 // internal/.
-type law struct {
+type importRule struct {
 	may string
 	why string
 }
 
-// laws has a row for each package. An arrow that is missing is added here, with
+// importRules has a row for each package. An arrow that is missing is added here, with
 // a reason that a reader believes, or not at all.
-var laws = map[string]law{
+var importRules = map[string]importRule{
 	// Ground: they import nothing of ours but printable.
 	"internal/printable": {"", "untrusted text for a terminal or a log, whoever shows it"},
 	"internal/digest":    {"printable", "names bytes and knows nothing else"},
@@ -43,7 +43,7 @@ var laws = map[string]law{
 	// Just above: it hands over what durable made.
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 
-	// What stands on the ground, in the order of travel.
+	// What stands on those, in the order in which an episode passes them.
 	"internal/source":    {"archive digest durable episode printable", "compares an episode with what was sealed before it retires it"},
 	"internal/archive":   {"digest durable episode printable", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
 	"internal/outbox":    {"digest durable episode", "keeps sealed bytes and does not look into them"},
@@ -60,7 +60,7 @@ var laws = map[string]law{
 	"internal/shipped":   {"archive config digest durable episode hostdir outbox printable source uplink wire", "serves the commands; the daemon only prunes with it, so it must not need the dispatcher"},
 	"internal/uplink":    {"digest durable hostdir outbox source wire", "daemon and commands must check the store of every response in the same way"},
 
-	// The daemons. Neither knows the rooms of the other: they meet in wire.
+	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"archive bandwidth config digest durable episode hint hostdir outbox printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"admission archive config datadir device digest durable episode index pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
@@ -117,7 +117,7 @@ var testOnly = map[string]bool{"internal/labtest": true, "internal/fixture": tru
 
 func TestImportsFollowTheTable(t *testing.T) {
 	for _, p := range project(t) {
-		l, known := laws[p.dir]
+		l, known := importRules[p.dir]
 		if !known {
 			t.Errorf("%s has no row in laws: say what it may import, and why", p.dir)
 			continue
@@ -142,7 +142,7 @@ func refusal(dir string, test bool, imported string) string {
 		return ""
 	}
 	if room, ours := strings.CutPrefix(imported, module+"/"); ours {
-		if !slices.Contains(strings.Fields(laws[dir].may), strings.TrimPrefix(room, "internal/")) {
+		if !slices.Contains(strings.Fields(importRules[dir].may), strings.TrimPrefix(room, "internal/")) {
 			return "its row in laws does not have it"
 		}
 		if testOnly[room] && !testOnly[dir] {
@@ -206,7 +206,7 @@ func reach(packages map[string]*pkg, dir string, reached map[string]bool) {
 
 // A row that outlived its package would make the table a story.
 func TestTableNamesRealPackages(t *testing.T) {
-	for dir := range laws {
+	for dir := range importRules {
 		if info, err := os.Stat(filepath.Join("..", dir)); err != nil || !info.IsDir() {
 			t.Errorf("laws has a row for %s, which is no package", dir)
 		}
@@ -361,7 +361,7 @@ func (f *file) functions() func(yield func(*ast.FuncDecl) bool) {
 }
 
 // project reads all Go files of the module, by the folder that they are in. It
-// fails if it finds so few that a law would hold of nothing.
+// fails if it finds too few, since a rule about no package always holds.
 func project(t *testing.T) map[string]*pkg {
 	t.Helper()
 	packages := map[string]*pkg{}
@@ -380,7 +380,7 @@ func project(t *testing.T) map[string]*pkg {
 			return err
 		}
 		dir := path.Dir(f.path)
-		if dir == "internal" { // these laws themselves
+		if dir == "internal" { // these rules themselves
 			return nil
 		}
 		p := packages[dir]

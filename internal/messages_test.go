@@ -33,7 +33,7 @@ func TestOperationsQuotesMessagesThatExist(t *testing.T) {
 // saidByOthers are messages of the kernel, of systemd and of the scripts.
 var saidByOthers = []string{"permission denied", "active (running)", "the receiver runs"}
 
-// quotedIn returns what stands between backquotes.
+// quotedIn returns the texts between backquotes.
 func quotedIn(text string) []string {
 	var all []string
 	for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(text, -1) {

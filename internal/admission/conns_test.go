@@ -46,7 +46,7 @@ func TestConnectionsFitIntoTheLimitOfOpenFiles(t *testing.T) {
 	}
 }
 
-// TestHandshakesOfAnAddressAreBounded over time, and those of another go on.
+// TestHandshakesOfAnAddressAreBounded over time, and those of another continue.
 func TestHandshakesOfAnAddressAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := NewConns(64, 16, 4096)

@@ -11,17 +11,11 @@ import (
 
 	"cis490/internal/admission"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 )
 
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
-
 // TestHostsShareThePlaces: hosts that have more than their share must give way
-// when others come, and nobody else.
+// when others come, and no other hosts must.
 func TestHostsShareThePlaces(t *testing.T) {
 	p := &admission.Limiter{Total: 16, PerHost: 8, MaxWait: 0}
 	held := map[episode.Name][]func(){}
@@ -58,7 +52,7 @@ func TestHostsShareThePlaces(t *testing.T) {
 	release("a")
 	take("a", admission.Busy)
 	take("b", admission.Busy)
-	take("c", nil) // who has the least
+	take("c", nil) // the host with the least
 	if a, b, c := len(held["a"]), len(held["b"]), len(held["c"]); a != 6 || b != 5 || c != 5 {
 		t.Errorf("a has %d, b has %d, c has %d, want 6, 5 and 5", a, b, c)
 	}
@@ -126,7 +120,7 @@ func TestAHostWaitsForItsOwn(t *testing.T) {
 		var free []func()
 		for range 2 {
 			done, err := p.Acquire(t.Context(), "a")
-			must(t, err)
+			fixture.Must(t, err)
 			free = append(free, done)
 		}
 		for range 2 {
@@ -163,7 +157,7 @@ func TestAShareThatNobodyClaimsIsGiven(t *testing.T) {
 		p := &admission.Limiter{Total: 4, PerHost: 4, MaxWait: 10 * time.Second}
 		take := func(host episode.Name) func() {
 			free, err := p.Acquire(t.Context(), host)
-			must(t, err)
+			fixture.Must(t, err)
 			return free
 		}
 		free := take("c")
@@ -186,7 +180,7 @@ func TestNobodyWaitsForAPlaceForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &admission.Limiter{Total: 1, PerHost: 1, MaxWait: 10 * time.Second}
 		free, err := p.Acquire(t.Context(), "a")
-		must(t, err)
+		fixture.Must(t, err)
 		start := time.Now()
 		_, err = p.Acquire(t.Context(), "b")
 		problem, _ := errors.AsType[*admission.RefusedError](err)

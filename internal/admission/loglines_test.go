@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/admission"
+	"cis490/internal/fixture"
 )
 
 // TestNoFloodHidesTheLinesOfOthers, nor the errors of the host that causes it.
@@ -76,7 +77,7 @@ func parseLines(t *testing.T, b []byte) []map[string]any {
 	var records []map[string]any
 	for line := range bytes.Lines(b) {
 		var r map[string]any
-		must(t, json.Unmarshal(line, &r))
+		fixture.Must(t, json.Unmarshal(line, &r))
 		records = append(records, r)
 	}
 	return records

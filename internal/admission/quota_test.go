@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/admission"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 )
 
 // TestAFileCostsItsBlocksAndItsInode, at least 4 KiB.
@@ -51,13 +52,13 @@ func TestReservationsFillTheDiskOnce(t *testing.T) {
 	free := admission.Space{Bytes: 10 * 4608, Inodes: 7}
 	disk := admission.NewDisk(func() (admission.Space, error) { return free, nil }, new(admission.Quota))
 	first, err := disk.Reserve("a", 0, 1)
-	must(t, err)
+	fixture.Must(t, err)
 	second, err := disk.Reserve("b", 0, 1)
-	must(t, err)
+	fixture.Must(t, err)
 	if err := disk.CheckReserve("c", 0, 1); !errors.Is(err, admission.DiskFull) {
 		t.Errorf("a third file, beside one inode: %v, want DiskFull", err)
 	}
-	must(t, disk.CheckReserve("c", 1, 4096)) // a file that exists has its inode
+	fixture.Must(t, disk.CheckReserve("c", 1, 4096)) // a file that exists has its inode
 	if err := disk.CheckReserve("c", 1, 1<<20); !errors.Is(err, admission.DiskFull) {
 		t.Errorf("1 MiB more: %v, want DiskFull", err)
 	}

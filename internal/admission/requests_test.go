@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cis490/internal/admission"
+	"cis490/internal/fixture"
 )
 
 // TestAHostThatSendsTooManyRequestsWaits, and no other does.
@@ -14,13 +15,13 @@ func TestAHostThatSendsTooManyRequestsWaits(t *testing.T) {
 		var r admission.Requests
 		start := time.Now()
 		for range 12000 {
-			must(t, r.Wait(t.Context(), "h"))
+			fixture.Must(t, r.Wait(t.Context(), "h"))
 		}
 		if took := time.Since(start); took < 1900*time.Millisecond || took > 2*time.Second {
 			t.Errorf("12000 requests took %v, want 2 s", took)
 		}
 		start = time.Now()
-		must(t, r.Wait(t.Context(), "other"))
+		fixture.Must(t, r.Wait(t.Context(), "other"))
 		if took := time.Since(start); took != 0 {
 			t.Errorf("another host waited for %v", took)
 		}

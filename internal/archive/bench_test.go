@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
-// recording fills an episode with size bytes: telemetry, metrics, and a blob
+// writeRecording fills an episode with size bytes: telemetry, metrics, and a blob
 // that does not compress.
-func recording(l *lab, files int, size int) {
+func writeRecording(l *lab, files int, size int) {
 	r := rand.New(rand.NewPCG(490, 1))
 	calls := []string{"NtCreateFile", "NtOpenKey", "NtReadFile", "NtClose", "openat", "mmap", "connect", "futex"}
 	procs := []string{"svchost.exe", "explorer.exe", "lsass.exe", "sample.bin", "rundll32.exe", "sshd"}
@@ -40,14 +41,14 @@ func recording(l *lab, files int, size int) {
 		}
 		l.write(fmt.Sprintf("stream-%03d", i), string(b))
 	}
-	l.noise("blob.bin", size/10)
+	l.writeNoise("blob.bin", size/10)
 }
 
 // BenchmarkLevels shows what the level and the window were chosen from: MB of
 // tar a second, how many times smaller the archive is, MiB allocated at start.
 func BenchmarkLevels(b *testing.B) {
 	l := newLab(b)
-	recording(l, 24, 48<<20)
+	writeRecording(l, 24, 48<<20)
 	for lv, level := range []string{1: "fastest", "default", "better"} {
 		for _, window := range []int{1 << 20, 2 << 20, 4 << 20, 8 << 20} {
 			if level != "" {
@@ -63,27 +64,27 @@ func BenchmarkLevels(b *testing.B) {
 func packAll(b *testing.B, l *lab, p *archive.Packer) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	began := cpu(b)
+	began := cpuTime(b)
 	var out counter
 	var s archive.Survey
 	for b.Loop() {
 		tree, err := l.open(archive.Limits{})
-		l.must(err)
+		fixture.Must(l, err)
 		s, err = tree.Survey(b.Context())
-		l.must(err)
+		fixture.Must(l, err)
 		out = 0
-		l.must(p.Pack(b.Context(), &out, tree, s))
-		l.must(tree.Close())
+		fixture.Must(l, p.Pack(b.Context(), &out, tree, s))
+		fixture.Must(l, tree.Close())
 	}
 	runtime.ReadMemStats(&after)
-	perCPU(b, began, s)
+	reportPerCPU(b, began, s)
 	b.ReportMetric(float64(s.Size)/float64(out), "ratio")
 	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/float64(b.N)/(1<<20), "MiB/op")
 }
 
-// cpu returns the processor time of this process and its children: a shared
+// cpuTime returns the processor time of this process and its children: a shared
 // machine's wall clock says little.
-func cpu(b *testing.B) time.Duration {
+func cpuTime(b *testing.B) time.Duration {
 	var sum time.Duration
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
 		var u syscall.Rusage
@@ -95,9 +96,9 @@ func cpu(b *testing.B) time.Duration {
 	return sum
 }
 
-func perCPU(b *testing.B, began time.Duration, s archive.Survey) {
+func reportPerCPU(b *testing.B, began time.Duration, s archive.Survey) {
 	b.SetBytes(s.Size)
-	spent := cpu(b) - began
+	spent := cpuTime(b) - began
 	b.ReportMetric(float64(s.Size)*float64(b.N)/1e6/spent.Seconds(), "MB/cpu-s")
 }
 
@@ -111,10 +112,10 @@ func (c *counter) Write(p []byte) (int, error) {
 // BenchmarkSystemTools is `tar | zstd -3` on the same tree.
 func BenchmarkSystemTools(b *testing.B) {
 	l := newLab(b)
-	recording(l, 24, 48<<20)
+	writeRecording(l, 24, 48<<20)
 	for _, level := range []string{"-1", "-3"} {
 		b.Run("zstd"+level, func(b *testing.B) {
-			began := cpu(b)
+			began := cpuTime(b)
 			var out counter
 			for b.Loop() {
 				cmd := exec.Command("sh", "-c", `tar -c --format=posix -C "$1" ep-1 | zstd -q "$2" -T1`, "sh", l.parent, level)
@@ -125,8 +126,8 @@ func BenchmarkSystemTools(b *testing.B) {
 				}
 			}
 			s, err := l.survey()
-			l.must(err)
-			perCPU(b, began, s)
+			fixture.Must(l, err)
+			reportPerCPU(b, began, s)
 			b.ReportMetric(float64(s.Size)/float64(out), "ratio")
 		})
 	}
@@ -136,7 +137,7 @@ func BenchmarkSystemTools(b *testing.B) {
 // shipper does.
 func BenchmarkSmallEpisode(b *testing.B) {
 	l := newLab(b)
-	recording(l, 8, 40<<10)
+	writeRecording(l, 8, 40<<10)
 	b.ReportAllocs()
 	packAll(b, l, archive.NewPacker())
 }
@@ -146,7 +147,7 @@ func BenchmarkReadMeta(b *testing.B) {
 	for _, size := range []int{40 << 10, 48 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			l := newLab(b)
-			recording(l, 24, size)
+			writeRecording(l, 24, size)
 			packed, _ := l.pack()
 			b.ReportAllocs()
 			var meta archive.MetaReader
@@ -161,7 +162,7 @@ func BenchmarkReadMeta(b *testing.B) {
 
 func BenchmarkVerify(b *testing.B) {
 	l := newLab(b)
-	recording(l, 24, 48<<20)
+	writeRecording(l, 24, 48<<20)
 	packed, s := l.pack()
 	b.SetBytes(s.Size)
 	for b.Loop() {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
 // changes are what may happen to a file that Pack reads after the blob.
@@ -14,53 +15,53 @@ var changes = []struct {
 	name string
 	do   func(l *lab)
 }{
-	{"vanished", func(l *lab) { l.must(os.Remove(l.path("telemetry.csv"))) }},
-	{"directory vanished", func(l *lab) { l.must(os.RemoveAll(l.path("telemetry"))) }},
+	{"vanished", func(l *lab) { fixture.Must(l, os.Remove(l.path("telemetry.csv"))) }},
+	{"directory vanished", func(l *lab) { fixture.Must(l, os.RemoveAll(l.path("telemetry"))) }},
 	{"grew", func(l *lab) { l.append("telemetry.csv", "4,5,6\n") }},
-	{"shrank", func(l *lab) { l.must(os.Truncate(l.path("telemetry.csv"), 3)) }},
+	{"shrank", func(l *lab) { fixture.Must(l, os.Truncate(l.path("telemetry.csv"), 3)) }},
 	{"same size", func(l *lab) { l.append("telemetry.csv", ""); l.write("telemetry.csv", "9,9,9\n") }},
 	{"replaced by itself", func(l *lab) {
 		l.write("new", "1,2,3\n")
-		l.must(os.Rename(l.path("new"), l.path("telemetry.csv")))
+		fixture.Must(l, os.Rename(l.path("new"), l.path("telemetry.csv")))
 	}},
 	{"became a link", func(l *lab) {
-		l.must(os.Remove(l.path("telemetry.csv")))
-		l.must(os.Symlink("/etc/passwd", l.path("telemetry.csv")))
+		fixture.Must(l, os.Remove(l.path("telemetry.csv")))
+		fixture.Must(l, os.Symlink("/etc/passwd", l.path("telemetry.csv")))
 	}},
 	{"became a FIFO", func(l *lab) {
-		l.must(os.Remove(l.path("telemetry.csv")))
+		fixture.Must(l, os.Remove(l.path("telemetry.csv")))
 		mkfifo(l, l.path("telemetry.csv"))
 	}},
 	{"new file", func(l *lab) { l.write("zzz", "") }},
 	{"new socket-like", func(l *lab) { mkfifo(l, l.path("zzz")) }},
 	{"changed behind the reader", func(l *lab) { l.append("a-first", "more") }},
 	{"changed the file being read", func(l *lab) { l.append("blob.bin", "more") }},
-	{"shrank the file being read", func(l *lab) { l.must(os.Truncate(l.path("blob.bin"), 700<<10)) }},
+	{"shrank the file being read", func(l *lab) { fixture.Must(l, os.Truncate(l.path("blob.bin"), 700<<10)) }},
 }
 
 func (l *lab) append(rel, content string) {
 	l.Helper()
 	f, err := os.OpenFile(l.path(rel), os.O_APPEND|os.O_WRONLY, 0)
-	l.must(err)
+	fixture.Must(l, err)
 	_, err = f.WriteString(content)
-	l.must(err)
-	l.must(f.Close())
+	fixture.Must(l, err)
+	fixture.Must(l, f.Close())
 }
 
 // TestChangeUnderPackIsSeen whether it happens before Pack or in its midst.
 func TestChangeUnderPackIsSeen(t *testing.T) {
 	for _, c := range changes {
 		fill := func(t *testing.T) *lab {
-			l := usual(t)
+			l := newUsualLab(t)
 			l.write("a-first", "first")
-			l.noise("blob.bin", 1<<20)
+			l.writeNoise("blob.bin", 1<<20)
 			return l
 		}
 		t.Run(c.name, func(t *testing.T) {
 			l := fill(t)
 			tree := l.tree(archive.Limits{})
 			s, err := tree.Survey(t.Context())
-			l.must(err)
+			fixture.Must(l, err)
 			c.do(l)
 			wantChanged(t, archive.NewPacker().Pack(t.Context(), &bytes.Buffer{}, tree, s))
 		})
@@ -77,11 +78,11 @@ func TestChangeUnderPackIsSeen(t *testing.T) {
 
 // TestGrowingTreeDoesNotFillTheDisk: Pack writes no more than was surveyed.
 func TestGrowingTreeDoesNotFillTheDisk(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
-	l.noise("blob.bin", 4<<20)
+	fixture.Must(l, err)
+	l.writeNoise("blob.bin", 4<<20)
 	var b bytes.Buffer
 	wantChanged(t, archive.NewPacker().Pack(t.Context(), &b, tree, s))
 	if int64(b.Len()) > s.Size {

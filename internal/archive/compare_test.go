@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
 // TestWhatIsNotContentIsNoDifference: what an installer's chown -R, chmod and
 // touch do, and what comes and goes with a monitor.
 func TestWhatIsNotContentIsNoDifference(t *testing.T) {
-	l := odd(t)
-	l.noise("blob.bin", 300<<10)
+	l := newOddLab(t)
+	l.writeNoise("blob.bin", 300<<10)
 	mkfifo(t, l.path("fifo"))
 	packed, _ := l.pack()
 	tree := l.tree(archive.Limits{})
@@ -29,14 +30,14 @@ func TestWhatIsNotContentIsNoDifference(t *testing.T) {
 	}
 	compare("nothing")
 	for _, rel := range []string{"", "telemetry.csv", "telemetry", "meta.json"} {
-		l.must(os.Chmod(l.path(rel), 0o711))
-		l.must(os.Chtimes(l.path(rel), time.Now(), time.Unix(1, 0)))
+		fixture.Must(l, os.Chmod(l.path(rel), 0o711))
+		fixture.Must(l, os.Chtimes(l.path(rel), time.Now(), time.Unix(1, 0)))
 		if os.Getuid() == 0 {
-			l.must(os.Lchown(l.path(rel), 4900, 4900))
+			fixture.Must(l, os.Lchown(l.path(rel), 4900, 4900))
 		}
 	}
 	compare("chown, chmod and touch")
-	l.must(os.Remove(l.path("fifo")))
+	fixture.Must(l, os.Remove(l.path("fifo")))
 	compare("a FIFO went")
 	mkfifo(t, l.path("fifo-2"))
 	compare("a FIFO came")
@@ -52,35 +53,35 @@ func TestEveryDifferenceIsFound(t *testing.T) {
 		{"content", func(l *lab) { l.write("telemetry.csv", "9,9,9\n") }, "telemetry"},
 		{"last byte of a long file", func(l *lab) {
 			b, err := os.ReadFile(l.path("blob.bin"))
-			l.must(err)
+			fixture.Must(l, err)
 			b[len(b)-1]++
-			l.must(os.WriteFile(l.path("blob.bin"), b, 0o644))
+			fixture.Must(l, os.WriteFile(l.path("blob.bin"), b, 0o644))
 		}, "blob.bin"},
 		{"longer", func(l *lab) { l.append("telemetry.csv", "x") }, "telemetry"},
-		{"shorter", func(l *lab) { l.must(os.Truncate(l.path("telemetry.csv"), 2)) }, "telemetry"},
+		{"shorter", func(l *lab) { fixture.Must(l, os.Truncate(l.path("telemetry.csv"), 2)) }, "telemetry"},
 		{"target", func(l *lab) {
-			l.must(os.Remove(l.path("link-abs")))
-			l.must(os.Symlink("/etc/passwe", l.path("link-abs")))
+			fixture.Must(l, os.Remove(l.path("link-abs")))
+			fixture.Must(l, os.Symlink("/etc/passwe", l.path("link-abs")))
 		}, "link-abs"},
 		{"type", func(l *lab) {
-			l.must(os.Remove(l.path("telemetry.csv")))
-			l.must(os.Symlink("telemetry.csv", l.path("telemetry.csv")))
+			fixture.Must(l, os.Remove(l.path("telemetry.csv")))
+			fixture.Must(l, os.Symlink("telemetry.csv", l.path("telemetry.csv")))
 		}, "telemetry.csv"},
 		{"became a directory", func(l *lab) {
-			l.must(os.Remove(l.path("done.marker")))
-			l.must(os.Mkdir(l.path("done.marker"), 0o755))
+			fixture.Must(l, os.Remove(l.path("done.marker")))
+			fixture.Must(l, os.Mkdir(l.path("done.marker"), 0o755))
 		}, "done.marker"},
-		{"renamed", func(l *lab) { l.must(os.Rename(l.path("telemetry.csv"), l.path("telemetry.csw"))) }, "telemetry.csw"},
+		{"renamed", func(l *lab) { fixture.Must(l, os.Rename(l.path("telemetry.csv"), l.path("telemetry.csw"))) }, "telemetry.csw"},
 		{"new", func(l *lab) { l.write("zzz\n", "") }, `zzz\n`},
-		{"gone, the last one", func(l *lab) { l.must(os.RemoveAll(l.path("zz"))) }, "zz"},
-		{"gone", func(l *lab) { l.must(os.Remove(l.path("done.marker"))) }, ""},
-		{"no meta.json", func(l *lab) { l.must(os.Remove(l.path("meta.json"))) }, ""},
-		{"became a FIFO", func(l *lab) { l.must(os.Remove(l.path("done.marker"))); mkfifo(l, l.path("done.marker")) }, ""},
+		{"gone, the last one", func(l *lab) { fixture.Must(l, os.RemoveAll(l.path("zz"))) }, "zz"},
+		{"gone", func(l *lab) { fixture.Must(l, os.Remove(l.path("done.marker"))) }, ""},
+		{"no meta.json", func(l *lab) { fixture.Must(l, os.Remove(l.path("meta.json"))) }, ""},
+		{"became a FIFO", func(l *lab) { fixture.Must(l, os.Remove(l.path("done.marker"))); mkfifo(l, l.path("done.marker")) }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := odd(t)
-			l.noise("blob.bin", 300<<10)
-			l.must(os.Mkdir(l.path("zz"), 0o755))
+			l := newOddLab(t)
+			l.writeNoise("blob.bin", 300<<10)
+			fixture.Must(l, os.Mkdir(l.path("zz"), 0o755))
 			packed, _ := l.pack()
 			c.do(l)
 			_, err := archive.Compare(t.Context(), bytes.NewReader(packed), l.tree(archive.Limits{}))
@@ -94,14 +95,14 @@ func TestEveryDifferenceIsFound(t *testing.T) {
 			if c.name == "type" && !strings.Contains(d.What, "type") {
 				t.Errorf("got %q, want the type named", d)
 			}
-			printable(t, d.Error())
+			wantPrintable(t, d.Error())
 		})
 	}
 }
 
 // TestComparedArchiveMustBeWhole: a torn copy is no ground to let an episode go.
 func TestComparedArchiveMustBeWhole(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	packed, _ := l.pack()
 	tree := l.tree(archive.Limits{})
 	for _, b := range [][]byte{packed[:len(packed)-1], packed[:len(packed)/2], nil, append(slices.Clone(packed), 0)} {
@@ -116,13 +117,13 @@ func TestComparedArchiveMustBeWhole(t *testing.T) {
 // TestChangeUnderCompareIsSeen even where what was compared was equal.
 func TestChangeUnderCompareIsSeen(t *testing.T) {
 	for _, rel := range []string{"a-first", "blob.bin", "telemetry.csv"} {
-		l := usual(t)
+		l := newUsualLab(t)
 		l.write("a-first", "first")
-		l.noise("blob.bin", 300<<10)
+		l.writeNoise("blob.bin", 300<<10)
 		packed, _ := l.pack()
 		// The archive's last bytes are read after blob.bin was opened and
 		// before the walk has ended.
-		change := &onRead{func() { l.must(os.Chmod(l.path(rel), 0o640)) }}
+		change := &onRead{func() { fixture.Must(l, os.Chmod(l.path(rel), 0o640)) }}
 		r := io.MultiReader(bytes.NewReader(packed[:200<<10]), change, bytes.NewReader(packed[200<<10:]))
 		_, err := archive.Compare(t.Context(), r, l.tree(archive.Limits{}))
 		if rel == "telemetry.csv" { // not read yet, and a mode is no difference

@@ -10,22 +10,23 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/digest"
+	"cis490/internal/fixture"
 )
 
-func (l *lab) contents() digest.Digest {
+func (l *lab) contentDigest() digest.Digest {
 	l.Helper()
 	d, _, err := l.tree(archive.Limits{}).HashContents(l.Context(), func(int) error { return nil })
-	l.must(err)
+	fixture.Must(l, err)
 	return d
 }
 
 // The receiver's digest of an archive is compared with the host's of the tree.
 func TestContentsOfTreeAndArchiveAreEqual(t *testing.T) {
-	l := odd(t)
-	l.noise("blob.bin", 300<<10)
+	l := newOddLab(t)
+	l.writeNoise("blob.bin", 300<<10)
 	mkfifo(t, l.path("fifo"))
 	packed, _ := l.pack()
-	want := l.contents()
+	want := l.contentDigest()
 	got, err := archive.ContentDigest(bytes.NewReader(packed), io.Discard)
 	if err != nil || got != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
@@ -36,13 +37,13 @@ func TestContentsOfTreeAndArchiveAreEqual(t *testing.T) {
 }
 
 func TestContentsLeaveOutTimesModesAndOwners(t *testing.T) {
-	l := odd(t)
-	want := l.contents()
+	l := newOddLab(t)
+	want := l.contentDigest()
 	for _, rel := range []string{"", "telemetry.csv", "meta.json"} {
-		l.must(os.Chmod(l.path(rel), 0o711))
-		l.must(os.Chtimes(l.path(rel), time.Now(), time.Unix(1, 0)))
+		fixture.Must(l, os.Chmod(l.path(rel), 0o711))
+		fixture.Must(l, os.Chtimes(l.path(rel), time.Now(), time.Unix(1, 0)))
 	}
-	if got := l.contents(); got != want {
+	if got := l.contentDigest(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -54,21 +55,21 @@ func TestContentsDifferForEachDifference(t *testing.T) {
 		"content": func(l *lab) { l.write("telemetry.csv", "9,9,9\n") },
 		"longer":  func(l *lab) { l.append("telemetry.csv", "x") },
 		"target": func(l *lab) {
-			l.must(os.Remove(l.path("link-abs")))
-			l.must(os.Symlink("/etc/passwe", l.path("link-abs")))
+			fixture.Must(l, os.Remove(l.path("link-abs")))
+			fixture.Must(l, os.Symlink("/etc/passwe", l.path("link-abs")))
 		},
 		"type": func(l *lab) {
-			l.must(os.Remove(l.path("telemetry.csv")))
-			l.must(os.Symlink("telemetry.csv", l.path("telemetry.csv")))
+			fixture.Must(l, os.Remove(l.path("telemetry.csv")))
+			fixture.Must(l, os.Symlink("telemetry.csv", l.path("telemetry.csv")))
 		},
-		"renamed":   func(l *lab) { l.must(os.Rename(l.path("telemetry.csv"), l.path("telemetry.csw"))) },
+		"renamed":   func(l *lab) { fixture.Must(l, os.Rename(l.path("telemetry.csv"), l.path("telemetry.csw"))) },
 		"new":       func(l *lab) { l.write("zzz", "") },
-		"directory": func(l *lab) { l.must(os.Mkdir(l.path("zzz"), 0o755)) },
-		"gone":      func(l *lab) { l.must(os.Remove(l.path("done.marker"))) },
+		"directory": func(l *lab) { fixture.Must(l, os.Mkdir(l.path("zzz"), 0o755)) },
+		"gone":      func(l *lab) { fixture.Must(l, os.Remove(l.path("done.marker"))) },
 	} {
-		l := odd(t)
+		l := newOddLab(t)
 		do(l)
-		sum := l.contents()
+		sum := l.contentDigest()
 		if other, taken := seen[sum]; taken {
 			t.Errorf("%s and %s have the same digest", name, other)
 		}
@@ -78,19 +79,19 @@ func TestContentsDifferForEachDifference(t *testing.T) {
 
 // Retiring renames the directory of the episode and sets attributes of it.
 func TestMarksBelowOutliveARename(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	tree := l.tree(archive.Limits{})
 	before, err := tree.ReadMarks(t.Context())
-	l.must(err)
-	l.must(os.Chtimes(l.path(""), time.Now(), time.Unix(1, 0)))
+	fixture.Must(l, err)
+	fixture.Must(l, os.Chtimes(l.path(""), time.Now(), time.Unix(1, 0)))
 	after, err := tree.ReadMarks(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	if after.Below != before.Below || after.Fingerprint == before.Fingerprint {
 		t.Errorf("below %s and %s, all %s and %s", before.Below, after.Below, before.Fingerprint, after.Fingerprint)
 	}
 	l.append("meta.json", " ")
 	after, err = tree.ReadMarks(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	if after.Below == before.Below {
 		t.Error("a write leaves it as it was")
 	}
@@ -101,26 +102,26 @@ func TestMarksBelowOutliveARename(t *testing.T) {
 
 // When a tree changed, as who packs it must know.
 func TestMarksTellWhenTheMarkerCame(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	marks := func() archive.Marks {
 		m, err := l.tree(archive.Limits{}).ReadMarks(t.Context())
-		l.must(err)
+		fixture.Must(l, err)
 		return m
 	}
-	l.must(os.RemoveAll(l.path("done.marker")))
+	fixture.Must(l, os.RemoveAll(l.path("done.marker")))
 	if m := marks(); !m.MarkerChangedAt.IsZero() || m.MarkerAlone || m.RootChangedAt.Before(m.ChangedAt) {
 		t.Errorf("without a marker %+v", m)
 	}
-	l.must(os.WriteFile(l.path("done.marker"), nil, 0o644))
+	fixture.Must(l, os.WriteFile(l.path("done.marker"), nil, 0o644))
 	m := marks()
 	if m.MarkerChangedAt.IsZero() || m.ChangedAt.After(m.MarkerChangedAt) || m.MarkerAlone {
 		t.Errorf("with the marker last %+v", m)
 	}
 	entries, err := os.ReadDir(l.path(""))
-	l.must(err)
+	fixture.Must(l, err)
 	for _, e := range entries {
 		if e.Name() != "done.marker" {
-			l.must(os.RemoveAll(l.path(e.Name())))
+			fixture.Must(l, os.RemoveAll(l.path(e.Name())))
 		}
 	}
 	if m = marks(); !m.MarkerAlone || !m.ChangedAt.Equal(m.MarkerChangedAt) {
@@ -132,10 +133,10 @@ func TestMarksTellWhenTheMarkerCame(t *testing.T) {
 	}
 }
 
-// An unfit tree that is being copied is told from one that stays as it is.
+// An unfit tree that is being copied is distinguished from one that does not change.
 func TestSurveyOfAnUnfitTreeTellsWhenItChanged(t *testing.T) {
-	l := odd(t)
-	l.must(os.WriteFile(l.path("meta.json"), nil, 0o644))
+	l := newOddLab(t)
+	fixture.Must(l, os.WriteFile(l.path("meta.json"), nil, 0o644))
 	s, err := l.survey()
 	if _, unfit := errors.AsType[*archive.UnpackableError](err); !unfit {
 		t.Fatalf("got %v, want an Unfit", err)
@@ -146,10 +147,10 @@ func TestSurveyOfAnUnfitTreeTellsWhenItChanged(t *testing.T) {
 }
 
 func TestMarksTellSkippedEntries(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	skips := func() digest.Digest {
 		m, err := l.tree(archive.Limits{}).ReadMarks(t.Context())
-		l.must(err)
+		fixture.Must(l, err)
 		return m.Skips
 	}
 	without := skips()
@@ -158,7 +159,7 @@ func TestMarksTellSkippedEntries(t *testing.T) {
 	if with == without {
 		t.Error("a FIFO changes nothing")
 	}
-	l.must(os.Remove(l.path("fifo")))
+	fixture.Must(l, os.Remove(l.path("fifo")))
 	mkfifo(t, l.path("fifo"))
 	if again := skips(); again != with {
 		t.Error("another FIFO of the same name counts as another skip")

@@ -11,8 +11,8 @@ import (
 	"cis490/internal/archive"
 )
 
-// zeros returns an archive of one file of n zeros.
-func zeros(tb testing.TB, n int64) []byte {
+// packZeros returns an archive of one file of n zeros.
+func packZeros(tb testing.TB, n int64) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	enc, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
@@ -31,7 +31,7 @@ func zeros(tb testing.TB, n int64) []byte {
 }
 
 func TestVerifyUpToDecodesNoMore(t *testing.T) {
-	bomb := zeros(t, 64<<20)
+	bomb := packZeros(t, 64<<20)
 	if err := archive.VerifyUpTo(bytes.NewReader(bomb), 128<<20); err != nil {
 		t.Errorf("within the limit: %v", err)
 	}

@@ -5,8 +5,8 @@ import "github.com/klauspost/compress/zstd"
 // NewPackerAt returns a Packer of another level and window, to compare.
 func NewPackerAt(l int, window int) *Packer { return newPacker(zstd.EncoderLevel(l), window) }
 
-// NewPackerOf returns a Packer that works with so many goroutines, whatever the
-// size of an episode.
+// NewPackerOf returns a Packer with a number of goroutines, whatever the size of an
+// episode.
 func NewPackerOf(goroutines int) *Packer {
 	p := NewPacker()
 	p.enc = newEncoder(encoderLevel, splitWindowSize, goroutines)

@@ -9,21 +9,21 @@ import (
 	"cis490/internal/archive"
 )
 
-// seeds are archives to start from: ours, a foreign one, a bomb's beginning.
-func seeds(f *testing.F) {
-	l := usual(f)
+// addSeeds adds archives to start from: one of ours, a foreign one, the beginning of a bomb.
+func addSeeds(f *testing.F) {
+	l := newUsualLab(f)
 	packed, _ := l.pack()
 	f.Add(packed)
 	f.Add(packed[:len(packed)/2])
-	f.Add(tarOf(f, 1<<20, tar.Header{Name: "ep-1/meta.json", Typeflag: tar.TypeReg, Size: 100}))
-	f.Add(tarOf(f, 1<<20, tar.Header{Name: "ep-1/l", Typeflag: tar.TypeSymlink, Linkname: "x", PAXRecords: map[string]string{"a.b": "c"}}))
-	b, _ := io.ReadAll(io.LimitReader(bomb(1<<20), 2000))
+	f.Add(packHeaders(f, 1<<20, tar.Header{Name: "ep-1/meta.json", Typeflag: tar.TypeReg, Size: 100}))
+	f.Add(packHeaders(f, 1<<20, tar.Header{Name: "ep-1/l", Typeflag: tar.TypeSymlink, Linkname: "x", PAXRecords: map[string]string{"a.b": "c"}}))
+	b, _ := io.ReadAll(io.LimitReader(packBomb(1<<20), 2000))
 	f.Add(b)
 }
 
 // FuzzRead: no input makes Read panic, and Verify agrees with it.
 func FuzzRead(f *testing.F) {
-	seeds(f)
+	addSeeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 64<<10 {
 			return
@@ -64,8 +64,8 @@ func FuzzReadUncompressed(f *testing.F) {
 
 // FuzzReadMeta: no input makes it panic, read on or take much memory.
 func FuzzReadMeta(f *testing.F) {
-	seeds(f)
-	good, _ := usual(f).pack()
+	addSeeds(f)
+	good, _ := newUsualLab(f).pack()
 	want, err := archive.ReadMeta(bytes.NewReader(good), name)
 	if err != nil || want.Commit == "" {
 		f.Fatalf("%+v, %v", want, err)

@@ -18,24 +18,25 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
 // TestSpecialFilesAreSkippedAndNamed: a monitor's socket must not hold an
 // episode, a FIFO must not stop the shipper.
 func TestSpecialFilesAreSkippedAndNamed(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	mkfifo(t, l.path("fifo\x1b[2J\n"))
 	addr := &net.UnixAddr{Name: l.path("qmp.sock"), Net: "unix"}
 	sock, err := net.ListenUnix("unix", addr)
-	l.must(err)
+	fixture.Must(l, err)
 	defer sock.Close()
 	want := 2
 	if os.Getuid() == 0 {
-		l.must(unix.Mknod(l.path("null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+		fixture.Must(l, unix.Mknod(l.path("null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
 		want++
 	}
 	packed, s := l.pack()
-	names, _ := members(t, packed)
+	names, _ := readMembers(t, packed)
 	for _, n := range names {
 		if strings.Contains(n, "fifo") || strings.Contains(n, "sock") || strings.Contains(n, "null") {
 			t.Errorf("%q was packed", n)
@@ -45,7 +46,7 @@ func TestSpecialFilesAreSkippedAndNamed(t *testing.T) {
 		t.Fatalf("skipped %+v, want %d", s.Skipped, want)
 	}
 	for _, skip := range s.Skipped.First {
-		printable(t, skip.Path+skip.Reason)
+		wantPrintable(t, skip.Path+skip.Reason)
 	}
 	if got := s.Skipped.First[want-1]; got != (archive.Skip{Path: `"qmp.sock"`, Reason: "socket"}) {
 		t.Errorf("got %+v", got)
@@ -54,12 +55,12 @@ func TestSpecialFilesAreSkippedAndNamed(t *testing.T) {
 
 // TestSkipsAreBounded however many there are.
 func TestSkipsAreBounded(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	for i := range 40 {
 		mkfifo(t, l.path("f"+strings.Repeat("x", i)))
 	}
 	s, err := l.survey()
-	l.must(err)
+	fixture.Must(l, err)
 	if s.Skipped.Count != 40 || len(s.Skipped.First) != 16 {
 		t.Errorf("got %d, %d of them named", s.Skipped.Count, len(s.Skipped.First))
 	}
@@ -67,17 +68,17 @@ func TestSkipsAreBounded(t *testing.T) {
 
 // TestForeignHardLinkIsNotRead: a link to another owner's file could ship it.
 func TestForeignHardLinkIsNotRead(t *testing.T) {
-	needRoot(t)
-	l := usual(t)
+	fixture.RequireRoot(t)
+	l := newUsualLab(t)
 	secret := filepath.Join(l.parent, "secret")
-	l.must(os.WriteFile(secret, []byte("secret"), 0o600))
-	l.must(os.Chown(secret, 4900, 4900))
-	l.must(os.Link(secret, l.path("loot")))
+	fixture.Must(l, os.WriteFile(secret, []byte("secret"), 0o600))
+	fixture.Must(l, os.Chown(secret, 4900, 4900))
+	fixture.Must(l, os.Link(secret, l.path("loot")))
 	own := filepath.Join(l.parent, "own")
-	l.must(os.WriteFile(own, []byte("own"), 0o600))
-	l.must(os.Link(own, l.path("own")))
+	fixture.Must(l, os.WriteFile(own, []byte("own"), 0o600))
+	fixture.Must(l, os.Link(own, l.path("own")))
 	packed, s := l.pack()
-	_, contents := members(t, packed)
+	_, contents := readMembers(t, packed)
 	if _, there := contents["ep-1/loot"]; there || s.Skipped.Count != 1 {
 		t.Errorf("loot packed: %v; skipped %+v", there, s.Skipped)
 	}
@@ -85,26 +86,26 @@ func TestForeignHardLinkIsNotRead(t *testing.T) {
 		t.Error("the owner's own linked file is missing")
 	}
 	// As meta.json, which is visited first, it is skipped like any other.
-	l.must(os.Remove(l.path("meta.json")))
-	l.must(os.Link(secret, l.path("meta.json")))
+	fixture.Must(l, os.Remove(l.path("meta.json")))
+	fixture.Must(l, os.Link(secret, l.path("meta.json")))
 	packed, s = l.pack()
-	if names, _ := members(t, packed); slices.Contains(names, "ep-1/meta.json") || s.Skipped.Count != 2 {
+	if names, _ := readMembers(t, packed); slices.Contains(names, "ep-1/meta.json") || s.Skipped.Count != 2 {
 		t.Errorf("packed %q, skipped %+v", names, s.Skipped)
 	}
 }
 
 // TestMountPointIsSkipped: what is mounted there is not the episode's.
 func TestMountPointIsSkipped(t *testing.T) {
-	needRoot(t)
-	l := usual(t)
-	l.must(os.Mkdir(l.path("mnt"), 0o755))
+	fixture.RequireRoot(t)
+	l := newUsualLab(t)
+	fixture.Must(l, os.Mkdir(l.path("mnt"), 0o755))
 	if err := unix.Mount("tmpfs", l.path("mnt"), "tmpfs", 0, ""); err != nil {
 		t.Skip("cannot mount: ", err)
 	}
 	defer unix.Unmount(l.path("mnt"), unix.MNT_DETACH)
 	l.write("mnt/inside", "x")
 	packed, s := l.pack()
-	names, _ := members(t, packed)
+	names, _ := readMembers(t, packed)
 	if slices.Contains(names, "ep-1/mnt/") || s.Skipped.Count != 1 || s.Skipped.First[0].Reason != "mount point" {
 		t.Errorf("packed %q, skipped %+v", names, s.Skipped)
 	}
@@ -112,18 +113,18 @@ func TestMountPointIsSkipped(t *testing.T) {
 
 // TestOnlyADirectoryIsAnEpisode.
 func TestOnlyADirectoryIsAnEpisode(t *testing.T) {
-	l := usual(t)
-	l.must(os.Rename(l.episode, filepath.Join(l.parent, "real")))
+	l := newUsualLab(t)
+	fixture.Must(l, os.Rename(l.episode, filepath.Join(l.parent, "real")))
 	if _, err := l.open(archive.Limits{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: got %v", err)
 	}
-	l.must(os.Symlink("real", l.episode))
+	fixture.Must(l, os.Symlink("real", l.episode))
 	_, err := l.open(archive.Limits{})
-	unfit(t, err, "ep-1 is not a directory")
-	l.must(os.Remove(l.episode))
+	wantUnpackable(t, err, "ep-1 is not a directory")
+	fixture.Must(l, os.Remove(l.episode))
 	mkfifo(t, l.episode)
 	_, err = l.open(archive.Limits{})
-	unfit(t, err, "ep-1 is not a directory")
+	wantUnpackable(t, err, "ep-1 is not a directory")
 }
 
 // TestCapsHoldTheEpisode with a cause that says what to do, and in a Survey:
@@ -135,25 +136,25 @@ func TestCapsHoldTheEpisode(t *testing.T) {
 		fill  func(*lab)
 		names string
 	}{
-		{"bytes", func(l *lab) { l.noise("big\n", 1<<20) }, `"big\n"`},
-		{"sparse", func(l *lab) { l.write("hole", ""); l.must(os.Truncate(l.path("hole"), 100<<30)) }, "107374182400 bytes"},
+		{"bytes", func(l *lab) { l.writeNoise("big\n", 1<<20) }, `"big\n"`},
+		{"sparse", func(l *lab) { l.write("hole", ""); fixture.Must(l, os.Truncate(l.path("hole"), 100<<30)) }, "107374182400 bytes"},
 		{"entries", func(l *lab) {
 			for i := range 60 {
 				l.write("many/"+strings.Repeat("x", 1+i), "")
 			}
 		}, "more than 50 entries"},
-		{"depth", func(l *lab) { l.must(os.MkdirAll(l.path("1/2/3/4/5/6"), 0o755)) }, `"1/2/3/4/5/6" lies deeper`},
+		{"depth", func(l *lab) { fixture.Must(l, os.MkdirAll(l.path("1/2/3/4/5/6"), 0o755)) }, `"1/2/3/4/5/6" lies deeper`},
 		{"path", func(l *lab) { l.write("d/"+strings.Repeat("p", 99), "") }, "100 bytes"},
 		{"empty meta.json", func(l *lab) { l.write("meta.json", "") }, "meta.json is empty"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := usual(t)
+			l := newUsualLab(t)
 			if _, err := l.tree(limits).Survey(t.Context()); err != nil {
 				t.Fatal("unfit from the start:", err)
 			}
 			c.fill(l)
 			_, err := l.tree(limits).Survey(t.Context())
-			unfit(t, err, c.names)
+			wantUnpackable(t, err, c.names)
 		})
 	}
 }
@@ -173,22 +174,22 @@ func TestAtTheCapsIsFit(t *testing.T) {
 		{Bytes: 1000, Entries: 4, Depth: 3, Path: 19},
 	} {
 		_, err := l.tree(less).Survey(t.Context())
-		unfit(t, err, "raise the limit")
+		wantUnpackable(t, err, "raise the limit")
 	}
 }
 
 // TestManyNamesAreNotCollected: the caps hold while a directory is read.
 func TestManyNamesAreNotCollected(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	dir := l.path("many")
-	l.must(os.Mkdir(dir, 0o755))
+	fixture.Must(l, os.Mkdir(dir, 0o755))
 	for i := range 8_000 {
-		l.must(os.Symlink("x", filepath.Join(dir, fmt.Sprintf("%0100d", i))))
+		fixture.Must(l, os.Symlink("x", filepath.Join(dir, fmt.Sprintf("%0100d", i))))
 	}
 	tree := l.tree(archive.Limits{Entries: 100})
-	got := allocated(func() {
+	got := bytesAllocated(func() {
 		_, err := tree.Survey(t.Context())
-		unfit(t, err, "more than 100 entries")
+		wantUnpackable(t, err, "more than 100 entries")
 	})
 	if got > 512<<10 {
 		t.Errorf("allocated %d bytes to refuse a directory", got)
@@ -204,31 +205,31 @@ func TestLongNamesAreBounded(t *testing.T) {
 	if _, err := os.Stat("/dev/shm"); err == nil {
 		t.Setenv("TMPDIR", "/dev/shm") // where a file costs a tenth
 	}
-	l := usual(t)
+	l := newUsualLab(t)
 	for i := range 70_000 {
-		l.must(os.Symlink("x", l.path(fmt.Sprintf("%0255d", i))))
+		fixture.Must(l, os.Symlink("x", l.path(fmt.Sprintf("%0255d", i))))
 	}
 	_, err := l.survey()
-	unfit(t, err, "too many long names")
+	wantUnpackable(t, err, "too many long names")
 }
 
 // TestDeepTreeIsHeld: a tree made with relative calls can be
 // deeper than any path the kernel takes.
 func TestDeepTreeIsHeld(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	at := l.episode
 	root, err := os.OpenRoot(at)
-	l.must(err)
+	fixture.Must(l, err)
 	for range 300 {
-		l.must(root.Mkdir(strings.Repeat("d", 20), 0o755))
+		fixture.Must(l, root.Mkdir(strings.Repeat("d", 20), 0o755))
 		next, err := root.OpenRoot(strings.Repeat("d", 20))
-		l.must(err)
-		l.must(root.Close())
+		fixture.Must(l, err)
+		fixture.Must(l, root.Close())
 		root = next
 	}
-	l.must(root.Close())
+	fixture.Must(l, root.Close())
 	_, err = l.survey()
-	unfit(t, err, "lies deeper than 64 directories")
+	wantUnpackable(t, err, "lies deeper than 64 directories")
 }
 
 // TestUnreadableIsHeld. The thread gives up root's rights on files: a mode
@@ -240,11 +241,11 @@ func TestUnreadableIsHeld(t *testing.T) {
 		mode os.FileMode
 	}{{"file", "telemetry.csv", 0}, {"directory", "telemetry", 0}, {"directory without x", "telemetry", 0o444}} {
 		t.Run(c.name, func(t *testing.T) {
-			l := usual(t)
-			l.must(os.Chmod(l.path(c.path), c.mode))
+			l := newUsualLab(t)
+			fixture.Must(l, os.Chmod(l.path(c.path), c.mode))
 			defer os.Chmod(l.path(c.path), 0o755)
-			l.must(os.Chmod(filepath.Dir(l.parent), 0o755))
-			l.must(os.Chmod(l.parent, 0o755))
+			fixture.Must(l, os.Chmod(filepath.Dir(l.parent), 0o755))
+			fixture.Must(l, os.Chmod(l.parent, 0o755))
 			tree := l.tree(archive.Limits{})
 			if os.Getuid() == 0 {
 				runtime.LockOSThread()
@@ -256,8 +257,8 @@ func TestUnreadableIsHeld(t *testing.T) {
 			if err == nil {
 				err = archive.NewPacker().Pack(t.Context(), &bytes.Buffer{}, tree, s)
 			}
-			unfit(t, err, c.path)
-			unfit(t, err, "give the shipper's user read access")
+			wantUnpackable(t, err, c.path)
+			wantUnpackable(t, err, "give the shipper's user read access")
 		})
 	}
 }
@@ -266,14 +267,14 @@ func TestUnreadableIsHeld(t *testing.T) {
 // link out of the tree, a FIFO, a directory and itself, Pack does not wait,
 // and no secret comes into what it wrote, accepted or not.
 func TestSwapsNeverLeadOutside(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	secret := strings.Repeat("SECRET", 100)
 	outside := filepath.Join(l.parent, "outside")
-	l.must(os.Mkdir(outside, 0o755))
-	l.must(os.WriteFile(filepath.Join(outside, "victim"), []byte(secret), 0o644))
+	fixture.Must(l, os.Mkdir(outside, 0o755))
+	fixture.Must(l, os.WriteFile(filepath.Join(outside, "victim"), []byte(secret), 0o644))
 	stop := make(chan struct{})
 	var swapper sync.WaitGroup
-	swapper.Go(func() { l.swap(stop, outside) })
+	swapper.Go(func() { l.swapPaths(stop, outside) })
 	defer swapper.Wait()
 	defer close(stop)
 
@@ -285,7 +286,7 @@ func TestSwapsNeverLeadOutside(t *testing.T) {
 		if err == nil {
 			var b bytes.Buffer
 			err = packer.Pack(t.Context(), &b, tree, s)
-			if bytes.Contains(decodable(b.Bytes()), []byte("SECRET")) {
+			if bytes.Contains(decodePrefix(b.Bytes()), []byte("SECRET")) {
 				t.Fatal("the archive holds what lies outside")
 			}
 		}
@@ -304,8 +305,8 @@ func TestSwapsNeverLeadOutside(t *testing.T) {
 	t.Log(outcomes)
 }
 
-// swap replaces swap/victim and swap itself by all that is not to be opened.
-func (l *lab) swap(stop chan struct{}, outside string) {
+// swapPaths replaces swap/victim, and swap itself, with things that must not be opened.
+func (l *lab) swapPaths(stop chan struct{}, outside string) {
 	file, dir := l.path("swap/victim"), l.path("swap")
 	os.Mkdir(dir, 0o755)
 	steps := []func(){
@@ -326,8 +327,8 @@ func (l *lab) swap(stop chan struct{}, outside string) {
 	}
 }
 
-// decodable returns what an archive, perhaps a torn one, decodes to.
-func decodable(b []byte) []byte {
+// decodePrefix returns what can be decoded of an archive, which may be truncated.
+func decodePrefix(b []byte) []byte {
 	var all bytes.Buffer
 	for m, err := range archive.Read(bytes.NewReader(b)) {
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 )
 
 const name = episode.Name("ep-1")
@@ -32,12 +32,12 @@ func newLab(t testing.TB) *lab {
 	t.Helper()
 	l := &lab{TB: t, parent: t.TempDir()}
 	l.episode = filepath.Join(l.parent, string(name))
-	l.must(os.Mkdir(l.episode, 0o755))
+	fixture.Must(l, os.Mkdir(l.episode, 0o755))
 	return l
 }
 
-// usual is a lab with what an episode has at the least, and a directory.
-func usual(t testing.TB) *lab {
+// newUsualLab returns a lab with the files that every episode has, and a directory.
+func newUsualLab(t testing.TB) *lab {
 	l := newLab(t)
 	l.write("meta.json", `{"code_version":{"commit":"0123456789ABCDEF0123456789abcdef01234567"}}`)
 	l.write("done.marker", "")
@@ -46,34 +46,23 @@ func usual(t testing.TB) *lab {
 	return l
 }
 
-func (l *lab) must(err error) {
-	l.Helper()
-	if err != nil {
-		l.Fatal(err)
-	}
-}
-
 func (l *lab) path(rel string) string { return l.episode + "/" + rel }
 
 func (l *lab) write(rel, content string) {
 	l.Helper()
-	l.must(os.MkdirAll(filepath.Dir(l.path(rel)), 0o755))
-	l.must(os.WriteFile(l.path(rel), []byte(content), 0o644))
+	fixture.WriteFile(l, l.path(rel), content)
 }
 
-// noise writes n bytes that do not compress, so that a Pack of them writes.
-func (l *lab) noise(rel string, n int) {
+// writeNoise writes n bytes that do not compress, so that Pack writes output for them.
+func (l *lab) writeNoise(rel string, n int) {
 	l.Helper()
-	b := make([]byte, n)
-	r := rand.NewChaCha8([32]byte{4, 9})
-	r.Read(b)
-	l.write(rel, string(b))
+	l.write(rel, string(fixture.Noise(n, 4)))
 }
 
 func (l *lab) tree(limits archive.Limits) *archive.Tree {
 	l.Helper()
 	t, err := l.open(limits)
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { t.Close() })
 	return t
 }
@@ -81,7 +70,7 @@ func (l *lab) tree(limits archive.Limits) *archive.Tree {
 func (l *lab) open(limits archive.Limits) (*archive.Tree, error) {
 	l.Helper()
 	parent, err := os.Open(l.parent)
-	l.must(err)
+	fixture.Must(l, err)
 	defer parent.Close()
 	return archive.OpenTree(parent, string(name), name, limits)
 }
@@ -96,9 +85,9 @@ func (l *lab) pack() ([]byte, archive.Survey) {
 	l.Helper()
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(l.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	var b bytes.Buffer
-	l.must(archive.NewPacker().Pack(l.Context(), &b, tree, s))
+	fixture.Must(l, archive.NewPacker().Pack(l.Context(), &b, tree, s))
 	return b.Bytes(), s
 }
 
@@ -107,7 +96,7 @@ func (l *lab) packDuring(during func()) error {
 	l.Helper()
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(l.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	done := false
 	err = archive.NewPacker().Pack(l.Context(), writerFunc(func(p []byte) (int, error) {
 		if !done {
@@ -126,8 +115,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// members returns the names in an archive and the contents of its files.
-func members(t testing.TB, b []byte) (names []string, contents map[string]string) {
+// readMembers returns the names in an archive and the contents of its files.
+func readMembers(t testing.TB, b []byte) (names []string, contents map[string]string) {
 	t.Helper()
 	contents = map[string]string{}
 	for m, err := range archive.Read(bytes.NewReader(b)) {
@@ -144,8 +133,8 @@ func members(t testing.TB, b []byte) (names []string, contents map[string]string
 	return names, contents
 }
 
-// unfit fails the test unless err is an UnpackableError whose cause contains part.
-func unfit(t testing.TB, err error, part string) {
+// wantUnpackable fails the test unless err is an UnpackableError whose cause contains part.
+func wantUnpackable(t testing.TB, err error, part string) {
 	t.Helper()
 	var u *archive.UnpackableError
 	if !errors.As(err, &u) {
@@ -154,10 +143,10 @@ func unfit(t testing.TB, err error, part string) {
 	if !strings.Contains(u.Cause, part) {
 		t.Errorf("cause %q does not name %q", u.Cause, part)
 	}
-	printable(t, u.Cause)
+	wantPrintable(t, u.Cause)
 }
 
-func printable(t testing.TB, s string) {
+func wantPrintable(t testing.TB, s string) {
 	t.Helper()
 	for _, c := range []byte(s) {
 		if c < ' ' || c > '~' {
@@ -173,9 +162,9 @@ func wantChanged(t testing.TB, err error) {
 	}
 }
 
-// tool returns a program's path. On a developer's machine a missing one skips
+// requireTool returns a program's path. On a developer's machine a missing one skips
 // the test; where CI is set it fails it.
-func tool(t testing.TB, program string) string {
+func requireTool(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err == nil {
@@ -188,10 +177,10 @@ func tool(t testing.TB, program string) string {
 	return ""
 }
 
-// run runs a program and returns its output.
-func run(t testing.TB, stdin []byte, program string, args ...string) string {
+// runTool runs a program and returns its output.
+func runTool(t testing.TB, stdin []byte, program string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(tool(t, program), args...)
+	cmd := exec.Command(requireTool(t, program), args...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -200,10 +189,10 @@ func run(t testing.TB, stdin []byte, program string, args ...string) string {
 	return string(out)
 }
 
-// describe lists a tree: path, type and mode, mtime, content or target. What
+// listTree lists a tree: path, type and mode, mtime, content or target. What
 // an archive leaves out is left out. Python sets times from a float, and none
 // of links, so times are cut to tick and may leave out links.
-func describe(t testing.TB, root string, tick time.Duration, linkTimes bool) []string {
+func listTree(t testing.TB, root string, tick time.Duration, linkTimes bool) []string {
 	t.Helper()
 	var lines []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -241,13 +230,6 @@ func describe(t testing.TB, root string, tick time.Duration, linkTimes bool) []s
 		t.Fatal(err)
 	}
 	return lines
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
 }
 
 func mkfifo(t testing.TB, path string) {

@@ -13,27 +13,28 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
-// lease takes a lease on a file, as its owner can. The kernel makes whoever opens the
-// file wait for lease-break-time, 45 s.
-func (l *lab) lease(rel string) {
+// takeLease takes a lease on a file, as its owner can. An open of the file waits for
+// lease-break-time, 45 s.
+func (l *lab) takeLease(rel string) {
 	l.Helper()
 	f, err := os.Open(l.path(rel))
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { f.Close() })
 	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-	l.must(err)
+	fixture.Must(l, err)
 }
 
-// TestLeasedFileIsNotWaitedFor: it is named, and nobody is to hold the episode for it.
+// TestLeasedFileIsNotWaitedFor: it is named, and the episode is not held for it.
 func TestLeasedFileIsNotWaitedFor(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	packed, _ := l.pack()
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
-	l.lease("telemetry/a.jsonl")
+	fixture.Must(l, err)
+	l.takeLease("telemetry/a.jsonl")
 	for what, do := range map[string]func(*archive.Tree) error{
 		"Survey": func(t *archive.Tree) error { _, err := t.Survey(context.Background()); return err },
 		"Marks":  func(t *archive.Tree) error { _, err := t.ReadMarks(context.Background()); return err },
@@ -67,9 +68,9 @@ func TestLeasedFileIsNotWaitedFor(t *testing.T) {
 // opened before it is known whose they are. A kernel that lets them be leased turns
 // this test red.
 func TestDirectoryCannotBeLeased(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	f, err := os.Open(l.path("telemetry"))
-	l.must(err)
+	fixture.Must(l, err)
 	defer f.Close()
 	for _, kind := range []int{unix.F_RDLCK, unix.F_WRLCK} {
 		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, kind); !errors.Is(err, unix.EINVAL) {

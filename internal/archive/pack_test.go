@@ -15,11 +15,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
-// odd fills a lab with names and nodes that trip tar readers.
-func odd(t testing.TB) *lab {
-	l := usual(t)
+// newOddLab returns a lab with names and nodes that break tar readers.
+func newOddLab(t testing.TB) *lab {
+	l := newUsualLab(t)
 	for _, s := range []string{
 		"new\nline", "latin-\xe9.csv", "\xff\xfe", "snow\u2603man", "tab\t and \x1b[31m", "back\\slash",
 		" space ", "-rf", "=", "12 path=x", strings.Repeat("n", 255), strings.Repeat("\u00fc", 127),
@@ -27,32 +28,32 @@ func odd(t testing.TB) *lab {
 	} {
 		l.write("odd/"+s, "content of "+s)
 	}
-	l.must(os.Mkdir(l.path("empty"), 0o700))
+	fixture.Must(l, os.Mkdir(l.path("empty"), 0o700))
 	l.write("run.sh", "#!/bin/sh\n")
-	l.must(os.Chmod(l.path("run.sh"), os.ModeSetuid|0o755))
+	fixture.Must(l, os.Chmod(l.path("run.sh"), os.ModeSetuid|0o755))
 	for to, from := range map[string]string{
 		"/etc/passwd": "link-abs", "../../outside": "link-up", "telemetry": "link-dir", "nowhere": "link-dangling",
 		strings.Repeat("t", 4000): "link-long", "\xe9\n": "link-latin",
 	} {
-		l.must(os.Symlink(to, l.path(from)))
+		fixture.Must(l, os.Symlink(to, l.path(from)))
 	}
-	l.must(os.Link(l.path("telemetry.csv"), l.path("telemetry-again.csv")))
+	fixture.Must(l, os.Link(l.path("telemetry.csv"), l.path("telemetry-again.csv")))
 	for i, s := range []string{"telemetry.csv", "done.marker", "telemetry/a.jsonl", "telemetry"} {
 		when := time.Unix(1_700_000_000+int64(i), int64(i)*123_456_789)
-		l.must(os.Chtimes(l.path(s), when, when))
+		fixture.Must(l, os.Chtimes(l.path(s), when, when))
 	}
 	old := time.Date(1969, 7, 20, 20, 17, 40, 500_000_000, time.UTC)
-	l.must(os.Chtimes(l.path("run.sh"), old, old))
+	fixture.Must(l, os.Chtimes(l.path("run.sh"), old, old))
 	return l
 }
 
 // TestSystemToolsUnpackTheSourceTree: GNU tar, the zstd command and Python's
 // tarfile get back what was packed.
 func TestSystemToolsUnpackTheSourceTree(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	packed, _ := l.pack()
-	plain := run(t, packed, "zstd", "-d", "-c")
-	l.must(os.Chmod(l.path("run.sh"), 0o755)) // set-uid is not packed
+	plain := runTool(t, packed, "zstd", "-d", "-c")
+	fixture.Must(l, os.Chmod(l.path("run.sh"), 0o755)) // set-uid is not packed
 	for _, c := range []struct {
 		program   string
 		tick      time.Duration
@@ -66,9 +67,9 @@ func TestSystemToolsUnpackTheSourceTree(t *testing.T) {
 	} {
 		t.Run(c.program, func(t *testing.T) {
 			out := t.TempDir()
-			run(t, []byte(plain), c.program, append(c.args, out)...)
-			want := describe(t, l.episode, c.tick, c.linkTimes)
-			got := describe(t, filepath.Join(out, string(name)), c.tick, c.linkTimes)
+			runTool(t, []byte(plain), c.program, append(c.args, out)...)
+			want := listTree(t, l.episode, c.tick, c.linkTimes)
+			got := listTree(t, filepath.Join(out, string(name)), c.tick, c.linkTimes)
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("unpacked tree differs (-want +got):\n%s", d)
 			}
@@ -83,13 +84,13 @@ func TestOneFrameWithChecksumAndSize(t *testing.T) {
 		noise, text int
 	}{{"small", 0, 0}, {"large", 9 << 20, 0}, {"packed by two goroutines", 34 << 20, 34 << 20}} {
 		t.Run(c.name, func(t *testing.T) {
-			l := usual(t)
-			l.noise("blob.bin", c.noise)
+			l := newUsualLab(t)
+			l.writeNoise("blob.bin", c.noise)
 			l.write("calls.jsonl", strings.Repeat(`{"ts":12345,"call":"NtCreateFile"}`+"\n", c.text/35))
 			packed, s := l.pack()
 			file := filepath.Join(t.TempDir(), "x.tar.zst")
-			l.must(os.WriteFile(file, packed, 0o600))
-			facts := run(t, nil, "zstd", "-l", "-v", file)
+			fixture.Must(l, os.WriteFile(file, packed, 0o600))
+			facts := runTool(t, nil, "zstd", "-l", "-v", file)
 			for _, want := range []string{"# Zstandard Frames: 1\n", "Check: XXH64"} {
 				if !strings.Contains(facts, want) {
 					t.Errorf("zstd -l -v does not say %q:\n%s", want, facts)
@@ -98,7 +99,7 @@ func TestOneFrameWithChecksumAndSize(t *testing.T) {
 			if !strings.Contains(facts, "("+strconv.FormatInt(s.Size, 10)+" B)") {
 				t.Errorf("zstd -l -v does not state the size %d:\n%s", s.Size, facts)
 			}
-			if got := len(run(t, packed, "zstd", "-d", "-c")); int64(got) != s.Size {
+			if got := len(runTool(t, packed, "zstd", "-d", "-c")); int64(got) != s.Size {
 				t.Errorf("decoded to %d bytes, surveyed %d", got, s.Size)
 			}
 		})
@@ -107,9 +108,9 @@ func TestOneFrameWithChecksumAndSize(t *testing.T) {
 
 // TestSurveyTellsTheArchive: entries and bytes are those of the members.
 func TestSurveyTellsTheArchive(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	packed, s := l.pack()
-	names, contents := members(t, packed)
+	names, contents := readMembers(t, packed)
 	var bytes int64
 	for _, c := range contents {
 		bytes += int64(len(c))
@@ -118,7 +119,7 @@ func TestSurveyTellsTheArchive(t *testing.T) {
 		t.Errorf("surveyed %d entries, %d bytes, skipped %+v; archive has %d, %d", s.Entries, s.Bytes, s.Skipped, len(names), bytes)
 	}
 	again, err := l.survey()
-	l.must(err)
+	fixture.Must(l, err)
 	if d := cmp.Diff(s, again); d != "" {
 		t.Errorf("two surveys of an untouched tree differ:\n%s", d)
 	}
@@ -127,50 +128,49 @@ func TestSurveyTellsTheArchive(t *testing.T) {
 // TestSameTreeSameBytes also for a Packer that has packed other things, and
 // one that failed; of a large episode, however many goroutines there are.
 func TestSameTreeSameBytes(t *testing.T) {
-	l := odd(t)
-	l.noise("blob.bin", 300<<10)
+	l := newOddLab(t)
+	l.writeNoise("blob.bin", 300<<10)
 	l.write("big.jsonl", strings.Repeat(`{"ts":12345,"call":"NtCreateFile"}`+"\n", 40_000))
-	other := usual(t)
-	other.noise("other.bin", 200<<10)
+	other := newUsualLab(t)
+	other.writeNoise("other.bin", 200<<10)
 	other.write("big.jsonl", strings.Repeat(`{"call":"NtCreateFile","ts":12345}`+"\n", 50_000))
 	want, _ := l.pack()
-	packsTheSame(t, archive.NewPacker(), l, other, want)
+	wantSamePack(t, archive.NewPacker(), l, other, want)
 	if os.Getuid() == 0 { // an owner is no part of an archive
-		l.must(os.Chown(l.path("telemetry.csv"), 4900, 4900))
-		l.must(os.Chown(l.path("telemetry"), 4900, 4900))
-		l.must(os.Chown(l.episode, 4900, 4900))
+		fixture.Must(l, os.Chown(l.path("telemetry.csv"), 4900, 4900))
+		fixture.Must(l, os.Chown(l.path("telemetry"), 4900, 4900))
+		fixture.Must(l, os.Chown(l.episode, 4900, 4900))
 	}
 	if got, _ := l.pack(); !bytes.Equal(got, want) {
 		t.Error("a chown changed the bytes")
 	}
 
 	const section = 1 << 20 // that one goroutine of several takes
-	l.noise("middle.bin", section+1)
+	l.writeNoise("middle.bin", section+1)
 	l.write("more.jsonl", strings.Repeat(`{"ts":12345,"call":"NtCreateFile"}`+"\n", section/10))
 	var b bytes.Buffer
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
-	l.must(archive.NewPackerOf(2).Pack(t.Context(), &b, tree, s))
+	fixture.Must(l, err)
+	fixture.Must(l, archive.NewPackerOf(2).Pack(t.Context(), &b, tree, s))
 	for _, goroutines := range []int{2, 3} {
-		packsTheSame(t, archive.NewPackerOf(goroutines), l, other, b.Bytes())
+		wantSamePack(t, archive.NewPackerOf(goroutines), l, other, b.Bytes())
 	}
 }
 
-// packsTheSame wants a packer to make the same bytes of l each time, whatever it
-// packed before.
-func packsTheSame(t *testing.T, p *archive.Packer, l, other *lab, want []byte) {
+// wantSamePack wants a packer to pack l to the same bytes each time, whatever it packed before.
+func wantSamePack(t *testing.T, p *archive.Packer, l, other *lab, want []byte) {
 	t.Helper()
 	tree, otherTree := l.tree(archive.Limits{}), other.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	so, err := otherTree.Survey(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	for range 3 {
-		l.must(p.Pack(t.Context(), &bytes.Buffer{}, otherTree, so))
+		fixture.Must(l, p.Pack(t.Context(), &bytes.Buffer{}, otherTree, so))
 		wantChanged(t, p.Pack(t.Context(), &bytes.Buffer{}, otherTree, s))
 		var b bytes.Buffer
-		l.must(p.Pack(t.Context(), &b, tree, s))
+		fixture.Must(l, p.Pack(t.Context(), &b, tree, s))
 		if !bytes.Equal(b.Bytes(), want) {
 			t.Fatal("the same tree gave other bytes")
 		}
@@ -179,12 +179,12 @@ func packsTheSame(t *testing.T, p *archive.Packer, l, other *lab, want []byte) {
 
 // TestMetaIsFirst and the rest sorted by bytes, depth first.
 func TestMetaIsFirst(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	l.write("a", "")
 	l.write("Z/z", "")
 	l.write("Z.txt", "")
 	packed, _ := l.pack()
-	names, _ := members(t, packed)
+	names, _ := readMembers(t, packed)
 	want := []string{
 		"ep-1/meta.json", "ep-1/", "ep-1/Z/", "ep-1/Z/z", "ep-1/Z.txt", "ep-1/a", "ep-1/done.marker",
 		"ep-1/telemetry/", "ep-1/telemetry/a.jsonl", "ep-1/telemetry.csv",
@@ -196,13 +196,13 @@ func TestMetaIsFirst(t *testing.T) {
 
 // TestHeadersNameNobody: no owner, no set-uid, no times but the mtime.
 func TestHeadersNameNobody(t *testing.T) {
-	l := odd(t)
+	l := newOddLab(t)
 	if os.Getuid() == 0 {
-		l.must(os.Chown(l.path("run.sh"), 4900, 4901))
-		l.must(os.Chmod(l.path("run.sh"), os.ModeSetuid|0o755))
+		fixture.Must(l, os.Chown(l.path("run.sh"), 4900, 4901))
+		fixture.Must(l, os.Chmod(l.path("run.sh"), os.ModeSetuid|0o755))
 	}
 	packed, _ := l.pack()
-	out := run(t, []byte(run(t, packed, "zstd", "-d", "-c")), "python3", "-c", `
+	out := runTool(t, []byte(runTool(t, packed, "zstd", "-d", "-c")), "python3", "-c", `
 import sys, tarfile
 for m in tarfile.open(fileobj=sys.stdin.buffer, mode="r|"):
     bad = set(m.pax_headers) - {"path", "linkpath", "mtime", "size"}
@@ -216,11 +216,11 @@ for m in tarfile.open(fileobj=sys.stdin.buffer, mode="r|"):
 
 // TestPackStopsWhenCancelled within a chunk, though the file is long.
 func TestPackStopsWhenCancelled(t *testing.T) {
-	l := usual(t)
-	l.noise("blob.bin", 8<<20)
+	l := newUsualLab(t)
+	l.writeNoise("blob.bin", 8<<20)
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	written := 0
 	err = archive.NewPacker().Pack(ctx, writerFunc(func(p []byte) (int, error) {
@@ -238,28 +238,28 @@ func TestPackStopsWhenCancelled(t *testing.T) {
 
 // TestWriteErrorIsPassedOn so that the caller can tell a full disk.
 func TestWriteErrorIsPassedOn(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	tree := l.tree(archive.Limits{})
 	full := errors.New("full")
-	for _, noise := range []int{0, 1 << 20} { // at Close, and under way
-		l.noise("blob.bin", noise)
+	for _, noise := range []int{0, 1 << 20} { // at Close, and before
+		l.writeNoise("blob.bin", noise)
 		s, err := tree.Survey(t.Context())
-		l.must(err)
+		fixture.Must(l, err)
 		err = archive.NewPacker().Pack(t.Context(), writerFunc(func([]byte) (int, error) { return 0, full }), tree, s)
 		if !errors.Is(err, full) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want %v", err, full)
 		}
 	}
 }
 
-// TestWhoEndsEarlyIsAlone: when Pack returns, for whatever reason, nobody writes any
+// TestWhoEndsEarlyIsAlone: when Pack returns, for whatever reason, nothing writes any
 // more and no goroutine is left.
 func TestWhoEndsEarlyIsAlone(t *testing.T) {
-	l := usual(t)
-	l.noise("blob.bin", 9<<20)
+	l := newUsualLab(t)
+	l.writeNoise("blob.bin", 9<<20)
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
-	l.must(err)
+	fixture.Must(l, err)
 	full := errors.New("full")
 	for goroutines := range 4 {
 		for _, at := range []int{0, 1, 1 << 20, 5 << 20, 9 << 20} {

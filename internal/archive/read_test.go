@@ -14,15 +14,16 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 )
 
 // TestDamageIsFound: every cut is; a flipped bit is, or does no harm, as some
 // in zstd's stream do not: there are spare bits, and two matches of one text.
 func TestDamageIsFound(t *testing.T) {
-	l := usual(t)
-	l.noise("blob.bin", 2<<10)
+	l := newUsualLab(t)
+	l.writeNoise("blob.bin", 2<<10)
 	packed, _ := l.pack()
-	names, contents := members(t, packed)
+	names, contents := readMembers(t, packed)
 	harmless := 0
 	for i := range packed {
 		if archive.Verify(bytes.NewReader(packed[:i])) == nil {
@@ -34,7 +35,7 @@ func TestDamageIsFound(t *testing.T) {
 			continue
 		}
 		harmless++
-		n, c := members(t, broken)
+		n, c := readMembers(t, broken)
 		if !slices.Equal(n, names) || !maps.Equal(c, contents) {
 			t.Errorf("bit %d of byte %d of %d flipped: not found", i%8, i, len(packed))
 		}
@@ -47,8 +48,8 @@ func TestDamageIsFound(t *testing.T) {
 // TestNothingFollowsTheArchive: what follows is read by some tools and not by
 // others.
 func TestNothingFollowsTheArchive(t *testing.T) {
-	packed, _ := usual(t).pack()
-	plain := []byte(run(t, packed, "zstd", "-d", "-c"))
+	packed, _ := newUsualLab(t).pack()
+	plain := []byte(runTool(t, packed, "zstd", "-d", "-c"))
 	cut := plain[:len(plain)-1024]
 	skippable := []byte{0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4}
 	pack := func(b ...[]byte) []byte { return archive.Compressor(1 << 20)(bytes.Join(b, nil)) }
@@ -84,26 +85,26 @@ func TestNothingFollowsTheArchive(t *testing.T) {
 // TestForeignArchivesAreRead: those of the program before this one, and of
 // common tools.
 func TestForeignArchivesAreRead(t *testing.T) {
-	l := odd(t)
-	python := run(t, nil, "python3", "-c",
+	l := newOddLab(t)
+	python := runTool(t, nil, "python3", "-c",
 		"import sys, tarfile\nwith tarfile.open(fileobj=sys.stdout.buffer, mode='w|') as t: t.add(sys.argv[1], arcname='ep-1')", l.episode)
-	gnu := run(t, nil, "tar", "-c", "-C", l.parent, "ep-1")
+	gnu := runTool(t, nil, "tar", "-c", "-C", l.parent, "ep-1")
 	for _, c := range []struct{ tar, level string }{{python, "-19"}, {python, "-1"}, {gnu, "-3"}} {
-		b := run(t, []byte(c.tar), "zstd", "-q", "-T0", c.level, "--stdout")
+		b := runTool(t, []byte(c.tar), "zstd", "-q", "-T0", c.level, "--stdout")
 		if err := archive.Verify(strings.NewReader(b)); err != nil {
 			t.Error(err)
 		}
 		m, err := archive.ReadMeta(strings.NewReader(b), name)
 		if err != nil || m.Commit != "0123456789abcdef0123456789abcdef01234567" {
-			t.Errorf("got %+v, %v", m, err)
+			t.Errorf("got %+v, %v, want Commit %q", m, err, "0123456789abcdef0123456789abcdef01234567")
 		}
 	}
 }
 
 // TestReadErrorIsPassedOn so that a dying disk is not taken for a bad archive.
 func TestReadErrorIsPassedOn(t *testing.T) {
-	l := usual(t)
-	l.noise("blob.bin", 300<<10)
+	l := newUsualLab(t)
+	l.writeNoise("blob.bin", 300<<10)
 	packed, _ := l.pack()
 	disk := errors.New("disk")
 	for _, at := range []int{0, 3, 5000, 200 << 10, len(packed)} {
@@ -118,8 +119,8 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// tarOf returns an archive of the given headers, each with its Size in zeros.
-func tarOf(t testing.TB, window int, headers ...tar.Header) []byte {
+// packHeaders returns an archive of the given headers, each with its Size in zeros.
+func packHeaders(t testing.TB, window int, headers ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	tw := tar.NewWriter(&b)
@@ -137,8 +138,8 @@ func tarOf(t testing.TB, window int, headers ...tar.Header) []byte {
 	return archive.Compressor(window)(b.Bytes())
 }
 
-// bomb returns an archive of one file of size zeros: 32 bytes a MiB.
-func bomb(size int) io.Reader {
+// packBomb returns an archive of one file of size zeros: 32 bytes per MiB.
+func packBomb(size int) io.Reader {
 	var head bytes.Buffer
 	h := tar.Header{Name: "ep-1/zeros", Size: int64(size), Mode: 0o644, Typeflag: tar.TypeReg}
 	if err := tar.NewWriter(&head).WriteHeader(&h); err != nil {
@@ -157,8 +158,8 @@ func bomb(size int) io.Reader {
 	return bytes.NewReader(frame)
 }
 
-// allocated returns how many bytes f allocates.
-func allocated(f func()) uint64 {
+// bytesAllocated returns how many bytes f allocates.
+func bytesAllocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	f()
@@ -166,11 +167,11 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// TestBombsCostNoMemory for whoever reads an archive, and no time for ReadMeta.
+// TestBombsCostNoMemory to a reader of an archive, and no time to ReadMeta.
 func TestBombsCostNoMemory(t *testing.T) {
 	const size = 1 << 30 // for Verify
-	r := &counted{r: bomb(16 * size)}
-	got := allocated(func() {
+	r := &counted{r: packBomb(16 * size)}
+	got := bytesAllocated(func() {
 		if m, err := archive.ReadMeta(r, name); err != nil || m != (episode.Meta{}) {
 			t.Errorf("ReadMeta: got %+v, %v", m, err)
 		}
@@ -181,8 +182,8 @@ func TestBombsCostNoMemory(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	whole := bomb(size)
-	got = allocated(func() {
+	whole := packBomb(size)
+	got = bytesAllocated(func() {
 		if err := archive.Verify(whole); err != nil {
 			t.Errorf("Verify: got %v", err)
 		}
@@ -220,7 +221,7 @@ func TestHugeWindowIsRefused(t *testing.T) {
 		{0x28, 0xb5, 0x2f, 0xfd, 0, 13<<3 | 1, 1, 0, 0},                 // 9 MiB
 		archive.Compressor(16 << 20)(make([]byte, 33<<20)),              // 16 MiB
 	} {
-		got := allocated(func() {
+		got := bytesAllocated(func() {
 			_, err := archive.ReadMeta(bytes.NewReader(b), name)
 			if verr := archive.Verify(bytes.NewReader(b)); err == nil || verr == nil || !strings.Contains(err.Error(), "memory") {
 				t.Errorf("% x: got %v, %v", b[:9], err, verr)
@@ -234,12 +235,12 @@ func TestHugeWindowIsRefused(t *testing.T) {
 
 // TestSparseMembersAreRefused: a map of a few bytes stands for any length.
 func TestSparseMembersAreRefused(t *testing.T) {
-	l := usual(t)
+	l := newUsualLab(t)
 	l.write("hole", "")
-	l.must(os.Truncate(l.path("hole"), 1<<40))
+	fixture.Must(l, os.Truncate(l.path("hole"), 1<<40))
 	for _, format := range []string{"gnu", "posix"} {
-		plain := run(t, nil, "tar", "-c", "-S", "--format="+format, "-C", l.parent, "ep-1")
-		b := run(t, []byte(plain), "zstd", "-q", "-c")
+		plain := runTool(t, nil, "tar", "-c", "-S", "--format="+format, "-C", l.parent, "ep-1")
+		b := runTool(t, []byte(plain), "zstd", "-q", "-c")
 		if err := archive.Verify(strings.NewReader(b)); err == nil || !strings.Contains(err.Error(), "sparse") {
 			t.Errorf("%s: got %v", format, err)
 		}
@@ -271,7 +272,7 @@ func TestReadMetaTakesExactlyTheEpisodesOwn(t *testing.T) {
 		{"a directory", []tar.Header{{Name: "ep-1/meta.json/", Typeflag: tar.TypeDir}}, false},
 	} {
 		// Two NUL bytes are no JSON: an error tells that the file was read.
-		_, err := archive.ReadMeta(bytes.NewReader(tarOf(t, 1<<20, c.headers...)), name)
+		_, err := archive.ReadMeta(bytes.NewReader(packHeaders(t, 1<<20, c.headers...)), name)
 		if read := err != nil && strings.Contains(err.Error(), "meta.json"); read != c.found || err != nil && !read {
 			t.Errorf("%s: got %v", c.name, err)
 		}
@@ -281,12 +282,12 @@ func TestReadMetaTakesExactlyTheEpisodesOwn(t *testing.T) {
 // TestReadMetaOfOurs finds the commit in the first block of an archive, and
 // says so if there is no archive.
 func TestReadMetaOfOurs(t *testing.T) {
-	l := usual(t)
-	l.noise("aaa.bin", 4<<20)
+	l := newUsualLab(t)
+	l.writeNoise("aaa.bin", 4<<20)
 	packed, _ := l.pack()
 	m, err := archive.ReadMeta(bytes.NewReader(packed[:128<<10]), name)
 	if err != nil || m.Commit != "0123456789abcdef0123456789abcdef01234567" {
-		t.Errorf("got %+v, %v", m, err)
+		t.Errorf("got %+v, %v, want Commit %q", m, err, "0123456789abcdef0123456789abcdef01234567")
 	}
 	if _, err := archive.ReadMeta(strings.NewReader("not zstd"), name); err == nil {
 		t.Error("no archive: no error")

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
 // instants are times that malware sets. Nanoseconds since 1970 overflow outside the
@@ -77,11 +78,11 @@ func TestTimesArePackedAsTheyAre(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d.%09d", kind, at.Sec, at.Nsec), func(t *testing.T) {
 				l := &lab{TB: t, parent: filepath.Join(dir, fmt.Sprint(at.Sec, at.Nsec))}
 				l.episode = filepath.Join(l.parent, string(name))
-				l.must(os.MkdirAll(l.episode, 0o755))
+				fixture.Must(l, os.MkdirAll(l.episode, 0o755))
 				l.write("meta.json", "{}")
 				l.write("done.marker", "")
 				l.write("dir/telemetry.jsonl", "x")
-				l.must(os.Symlink("telemetry.jsonl", l.path("dir/link")))
+				fixture.Must(l, os.Symlink("telemetry.jsonl", l.path("dir/link")))
 				want := make(map[string]time.Time)
 				for _, path := range []string{"meta.json", "done.marker", "dir/telemetry.jsonl", "dir/link"} {
 					want[string(name)+"/"+path] = setTime(t, l.path(path), at)
@@ -93,7 +94,7 @@ func TestTimesArePackedAsTheyAre(t *testing.T) {
 				}
 				packed, _ := l.pack()
 				for m, err := range archive.Read(bytes.NewReader(packed)) {
-					l.must(err)
+					fixture.Must(l, err)
 					w := want[m.Name]
 					if m.ModTime.Unix() != w.Unix() || m.ModTime.Nanosecond() != w.Nanosecond() {
 						t.Errorf("%s was packed with %d.%09d, want %d.%09d", m.Name,
@@ -105,24 +106,24 @@ func TestTimesArePackedAsTheyAre(t *testing.T) {
 					t.Errorf("not packed: %v", want)
 				}
 				_, err := archive.Compare(t.Context(), bytes.NewReader(packed), l.tree(archive.Limits{}))
-				l.must(err)
-				unpacksWithTar(t, l, packed)
+				fixture.Must(l, err)
+				wantTarTimes(t, l, packed)
 			})
 		}
 	}
 }
 
-// unpacksWithTar wants GNU tar to make the same times of an archive.
-func unpacksWithTar(t *testing.T, l *lab, packed []byte) {
+// wantTarTimes wants GNU tar to restore the same times from an archive.
+func wantTarTimes(t *testing.T, l *lab, packed []byte) {
 	t.Helper()
 	out := filepath.Join(l.parent, "out") // on the same file system
-	l.must(os.Mkdir(out, 0o755))
-	run(t, []byte(run(t, packed, "zstd", "-d", "-c")), "tar", "-x", "-p", "-C", out)
+	fixture.Must(l, os.Mkdir(out, 0o755))
+	runTool(t, []byte(runTool(t, packed, "zstd", "-d", "-c")), "tar", "-x", "-p", "-C", out)
 	for _, path := range []string{"meta.json", "done.marker", "dir/telemetry.jsonl", "dir/link", "dir", ""} {
 		want, err := os.Lstat(l.path(path))
-		l.must(err)
+		fixture.Must(l, err)
 		got, err := os.Lstat(filepath.Join(out, string(name), path))
-		l.must(err)
+		fixture.Must(l, err)
 		if g, w := got.ModTime(), want.ModTime(); g.Unix() != w.Unix() || g.Nanosecond() != w.Nanosecond() {
 			t.Errorf("tar made %d.%09d of %q, want %d.%09d", g.Unix(), g.Nanosecond(), path, w.Unix(), w.Nanosecond())
 		}
@@ -132,8 +133,8 @@ func unpacksWithTar(t *testing.T, l *lab, packed []byte) {
 // TestTheTarIsThatOfTheStandardWriter to the byte, but for the one time that it cannot
 // write.
 func TestTheTarIsThatOfTheStandardWriter(t *testing.T) {
-	packed, _ := odd(t).pack()
-	plain := run(t, packed, "zstd", "-d", "-c")
+	packed, _ := newOddLab(t).pack()
+	plain := runTool(t, packed, "zstd", "-d", "-c")
 	var again bytes.Buffer
 	tr, tw := tar.NewReader(strings.NewReader(plain)), tar.NewWriter(&again)
 	for {
@@ -163,19 +164,19 @@ func TestTheTarIsThatOfTheStandardWriter(t *testing.T) {
 func TestANameCannotPassForATime(t *testing.T) {
 	for kind, dir := range fileSystems(t) {
 		l := &lab{TB: t, parent: dir, episode: filepath.Join(dir, string(name))}
-		l.must(os.Mkdir(l.episode, 0o755))
+		fixture.Must(l, os.Mkdir(l.episode, 0o755))
 		for _, base := range []string{"22 mtime=-62135596799\n\u00fc", "\u00fc\n22 mtime=-62135596799\n", "\u00fc\n22 mtime=-62135596799\n22 mtime=-62135596799\n"} {
 			l.write(base, base)
-			l.must(os.Symlink(base, l.path("link "+base)))
+			fixture.Must(l, os.Symlink(base, l.path("link "+base)))
 			for _, path := range []string{base, "link " + base} {
 				setTime(t, l.path(path), unix.Timespec{Sec: -62135596800})
 			}
 		}
 		packed, _ := l.pack()
 		for m, err := range archive.Read(bytes.NewReader(packed)) {
-			l.must(err)
+			fixture.Must(l, err)
 			info, err := os.Lstat(filepath.Join(dir, m.Name))
-			l.must(err)
+			fixture.Must(l, err)
 			if !m.ModTime.Equal(info.ModTime()) {
 				t.Errorf("%s: %q was packed with %v, want %v", kind, m.Name, m.ModTime, info.ModTime())
 			}

@@ -119,7 +119,7 @@ func TestSignalEndsTheCommand(t *testing.T) {
 			return nil
 		}, "do")
 		if code != 0 {
-			t.Errorf("%v: %d, %q", sig, code, stderr)
+			t.Errorf("%v: got %d, %q, want code 0", sig, code, stderr)
 		}
 	}
 }

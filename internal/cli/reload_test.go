@@ -43,7 +43,7 @@ func heard(t *testing.T, conn *net.UnixConn) string {
 	return string(b[:n])
 }
 
-// TestFailedReloadStaysInTheStatus until a reload succeeds: whoever revoked a host must
+// TestFailedReloadStaysInTheStatus until a reload succeeds: an operator who revoked a host must
 // learn that the receiver does not know it.
 func TestFailedReloadStaysInTheStatus(t *testing.T) {
 	conn := manager(t)

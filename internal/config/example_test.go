@@ -11,7 +11,7 @@ import (
 )
 
 // The defaults stand in the struct before the file is read; what the file gets
-// wrong is told with its place and its remedy, all at once.
+// wrong is reported with its place and its remedy, all at once.
 func ExampleLoad() {
 	folder, err := os.MkdirTemp("", "example")
 	if err != nil {

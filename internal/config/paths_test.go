@@ -11,7 +11,7 @@ import (
 	"cis490/internal/config"
 )
 
-// TestPathForAShellIsRefused: it would be made as it is written, and nobody looks there.
+// TestPathForAShellIsRefused: it would be created as written, in a place where no one looks.
 func TestPathForAShellIsRefused(t *testing.T) {
 	for _, p := range []string{"~/x", "~", "~user/x", "$HOME/x", "${HOME}/x", "/srv/$HOST/x", "/srv/x$_y", "a/~b/$c"} {
 		file := write(t, fmt.Sprintf("[receiver]\nca_file = %q\n", p))

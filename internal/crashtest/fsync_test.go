@@ -21,42 +21,42 @@ import (
 // worn cards and pulled cables look.
 //
 // The receiver ends with 74, and what it had acknowledged by then is there when
-// it starts again on a disk that was given room and mounted anew.
+// it starts again on a disk that was given space and mounted again.
 func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 	needMounts(t)
 	for _, fs := range []string{"ext4", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
 			s, thin := newThinSite(t, fs)
 			s.Start()
-			s.load(200 * time.Millisecond)
+			s.runWire(200 * time.Millisecond)
 			h := s.hosts[0]
 			h.Once().MustExit(t, 0)
 			// Nothing may be on its way now: the loop device calls a write good
-			// of which only a part found room.
+			// of which only a part fit.
 			fixture.Must(t, s.store.Sync())
-			thin.fill(t)
-			s.load(time.Hour) // until the first error
+			thin.fillPool(t)
+			s.runWire(time.Hour) // until the first error
 			if code := s.Process().Wait(t); code != 74 {
 				t.Errorf("the receiver ended with %d, want 74\n%s", code, s.Process().Output())
 			}
-			promised := s.promises(nil)
+			promised := s.acknowledged(nil)
 			h.Episode("run-away")
 			h.Once().MustExit(t, 4)
 
 			fixture.Must(t, os.Remove(thin.ballast)) // the operator's fix, and a reboot
 			fixture.Must(t, s.store.Reattach())
 			s.Start()
-			s.judge(t, promised)
+			s.checkPromises(t, promised)
 			h.Once().MustExit(t, 0)
-			s.wire.drain(t)
+			s.wire.sendWaiting(t)
 			s.Settled(t)
 			fmt.Printf("%-5s a real fsync error: exit code 74, %d acknowledgements before it, %d lost\n", fs, len(promised), s.toll.losses)
 		})
 	}
 }
 
-// load lets the wire work for a time, or until nobody answers it.
-func (s *site) load(most time.Duration) {
+// runWire uploads for a time, or until the receiver does not answer.
+func (s *site) runWire(most time.Duration) {
 	var all sync.WaitGroup
 	stop := make(chan struct{})
 	timer := time.AfterFunc(most, func() { close(stop) })
@@ -72,12 +72,12 @@ type thin struct {
 
 func newThinSite(t *testing.T, fs string) (*site, *thin) {
 	s := &site{Lab: labtest.New(t, labtest.Unstarted()), random: newRandom(0), acked: make(map[string]string)}
-	s.toll = &toll{fs: fs, cuts: make(map[string]int)}
+	s.toll = &cutStats{fs: fs, cuts: make(map[string]int)}
 	dir := s.Path("thin")
 	fixture.Must(t, os.Mkdir(dir, 0o755))
 	fixture.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256m"))
 	t.Cleanup(func() { fixture.Must(t, unix.Unmount(dir, 0)) })
-	s.store = s.disk(t, fs, "thin/store.img", s.Path("data"))
+	s.store = s.mountDisk(t, fs, "thin/store.img", s.Path("data"))
 	s.wire = newWire(t, s.Lab, newRandom(1))
 	h := s.Host("lab-01")
 	h.Episode("run-1")
@@ -85,8 +85,8 @@ func newThinSite(t *testing.T, fs string) (*site, *thin) {
 	return s, &thin{dir, filepath.Join(dir, "ballast")}
 }
 
-// fill leaves no page for the image to grow.
-func (th *thin) fill(t *testing.T) {
+// fillPool fills the file system below the image, so that the image cannot grow.
+func (th *thin) fillPool(t *testing.T) {
 	t.Helper()
 	f, err := os.Create(th.ballast)
 	fixture.Must(t, err)

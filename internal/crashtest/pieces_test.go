@@ -23,13 +23,13 @@ func (w *wire) send(p *parcel) bool {
 		if a.Status != http.StatusCreated || a.Offset < 0 {
 			return false
 		}
-		w.tell(p.name, a.Offset)
+		w.noteOffset(p.name, a.Offset)
 		left := p.body[a.Offset:]
-		switch some := left[:w.chance(len(left)/2+1)]; w.chance(6) {
+		switch some := left[:w.randomBelow(len(left)/2+1)]; w.randomBelow(6) {
 		case 0, 1, 2: // and the answer says how far that came
 			a, err = w.sender.Patch(a.Where, a.Offset, some, false)
 			if err == nil && a.Status == http.StatusNoContent {
-				w.tell(p.name, a.Offset)
+				w.noteOffset(p.name, a.Offset)
 			}
 		case 3, 4: // and nobody says so
 			w.sender.PatchFrom(a.Where, a.Offset, io.MultiReader(bytes.NewReader(some), broken{}), int64(len(left)), true)
@@ -49,15 +49,15 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("cut on purpose") }
 
-func (w *wire) chance(n int) int {
+func (w *wire) randomBelow(n int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.random.IntN(n)
 }
 
-// tell notes an offset that the receiver has told. On a disk that is cut off, an
-// archive that it has stored may seem to have rotted.
-func (w *wire) tell(name string, offset int64) {
+// noteOffset records an offset that the receiver has reported. After a power cut, a stored
+// archive may seem to be corrupt.
+func (w *wire) noteOffset(name string, offset int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if offset < w.told[name] && !w.over {
@@ -66,8 +66,7 @@ func (w *wire) tell(name string, offset int64) {
 	w.told[name] = max(offset, w.told[name])
 }
 
-// offsets returns how far the receiver has said that uploads have come, before
-// something is cut off.
+// offsets returns the offsets that the receiver has reported before a power cut.
 func (w *wire) offsets() map[string]int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -75,9 +74,9 @@ func (w *wire) offsets() map[string]int64 {
 	return maps.Clone(w.told)
 }
 
-// keeps wants no upload to be back behind an offset that was told before a cut, and
-// returns how many uploads there were.
-func (w *wire) keeps(t *testing.T, before map[string]int64) int {
+// wantOffsetsKept wants every upload to be at least at the offset reported before a cut, and returns
+// the number of uploads.
+func (w *wire) wantOffsetsKept(t *testing.T, before map[string]int64) int {
 	t.Helper()
 	w.mu.Lock()
 	waiting := w.waiting

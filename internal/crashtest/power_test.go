@@ -20,8 +20,8 @@ import (
 // campaign is how many cuts one lab and its file systems live through.
 const campaign = 10
 
-// toll is what the cuts of one kind of file system came to.
-type toll struct {
+// cutStats is what the cuts of one kind of file system came to.
+type cutStats struct {
 	fs      string
 	tearing bool           // the disks have caches
 	cuts    map[string]int // by whose power it was
@@ -56,11 +56,11 @@ func powerCuts(t *testing.T, tearing bool, most int) {
 	for _, fs := range []string{"ext4", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
 			t.Parallel()
-			to := &toll{fs: fs, tearing: tearing, cuts: make(map[string]int), began: time.Now()}
+			to := &cutStats{fs: fs, tearing: tearing, cuts: make(map[string]int), began: time.Now()}
 			defer to.print()
 			for first := 0; first < most; first += campaign {
 				t.Run(fmt.Sprint(first), func(t *testing.T) {
-					newSite(t, fs, newRandom(first), to).campaign(t, min(campaign, most-first))
+					newSite(t, fs, newRandom(first), to).runCuts(t, min(campaign, most-first))
 				})
 				if t.Failed() {
 					return
@@ -72,7 +72,7 @@ func powerCuts(t *testing.T, tearing bool, most int) {
 
 func newRandom(stream int) *rand.Rand { return rand.New(rand.NewPCG(*seed, uint64(stream))) }
 
-func (to *toll) print() {
+func (to *cutStats) print() {
 	all := 0
 	for _, n := range to.cuts {
 		all += n
@@ -94,28 +94,28 @@ type site struct {
 	disks  []*crashtest.Disk // of the hosts
 	wire   *wire
 	random *rand.Rand
-	toll   *toll
+	toll   *cutStats
 	made   int               // episodes
 	id     string            // of the store
 	acked  map[string]string // what is promised so far: the sha256 by host/episode
 }
 
-func newSite(t *testing.T, fs string, random *rand.Rand, to *toll) *site {
+func newSite(t *testing.T, fs string, random *rand.Rand, to *cutStats) *site {
 	s := &site{Lab: labtest.New(t, labtest.Unstarted()), random: random, toll: to, acked: make(map[string]string)}
-	s.store = s.disk(t, fs, "store.img", s.Path("data"))
+	s.store = s.mountDisk(t, fs, "store.img", s.Path("data"))
 	s.wire = newWire(t, s.Lab, newRandom(int(random.Uint32())))
 	for _, name := range []string{"lab-01", "lab-02"} {
 		h := s.Host(name)
 		h.Set("settle", `"20ms"`) // so that some are cut while they settle
-		s.disks = append(s.disks, s.disk(t, fs, name+".img", h.Path("data")))
+		s.disks = append(s.disks, s.mountDisk(t, fs, name+".img", h.Path("data")))
 		s.hosts = append(s.hosts, h)
 		fixture.Must(t, os.Mkdir(h.Episodes(), 0o755))
 	}
 	return s
 }
 
-// disk makes a disk and mounts it until the test ends.
-func (s *site) disk(t *testing.T, fs, name, dir string) *crashtest.Disk {
+// mountDisk makes a disk and mounts it until the test ends.
+func (s *site) mountDisk(t *testing.T, fs, name, dir string) *crashtest.Disk {
 	t.Helper()
 	const size = 512 << 20
 	fixture.Must(t, os.MkdirAll(dir, 0o755))
@@ -134,13 +134,13 @@ func (s *site) disk(t *testing.T, fs, name, dir string) *crashtest.Disk {
 	return d
 }
 
-func (s *site) campaign(t *testing.T, cuts int) {
+func (s *site) runCuts(t *testing.T, cuts int) {
 	s.Start()
 	for n := 0; n < cuts && !t.Failed(); {
-		n += s.round(t)
+		n += s.runRound(t)
 	}
-	// The faults are over: now everything comes home.
-	s.wire.drain(t)
+	// The faults are over: now everything is delivered.
+	s.wire.sendWaiting(t)
 	for _, h := range s.hosts {
 		h.Once("--json").MustExit(t, 0)
 	}
@@ -150,10 +150,9 @@ func (s *site) campaign(t *testing.T, cuts int) {
 	}
 }
 
-// round lets all work, cuts, and looks at what is left. It returns how many
-// cuts that took.
-func (s *site) round(t *testing.T) int {
-	s.produce(t)
+// runRound runs everything, cuts the power, and checks the result. It returns the number of cuts.
+func (s *site) runRound(t *testing.T) int {
+	s.finishEpisodes(t)
 	var all sync.WaitGroup
 	stop := make(chan struct{})
 	s.wire.start(stop, &all)
@@ -162,10 +161,10 @@ func (s *site) round(t *testing.T) int {
 		shippers = append(shippers, h.Launch())
 	}
 	whose := []string{"receiver", "hosts", "all"}[s.random.IntN(3)]
-	<-time.After(s.moment())
+	<-time.After(s.randomDelay())
 	offsets := s.wire.offsets()
-	before := s.promises(shippers) // no answer counts that the cut could not know of
-	s.cut(t, whose)
+	before := s.acknowledged(shippers) // no answer counts that the cut could not know of
+	s.cutPower(t, whose)
 	close(stop)
 	for i, h := range s.hosts {
 		h.Kill(shippers[i])
@@ -173,25 +172,24 @@ func (s *site) round(t *testing.T) int {
 	s.Kill()
 	all.Wait()
 	s.toll.cuts[whose]++
-	s.restore(t, whose)
-	n := 1 + s.again(t, whose)
+	s.restorePower(t, whose)
+	n := 1 + s.cutDuringRecovery(t, whose)
 	s.Start()
-	s.toll.parts += s.wire.keeps(t, offsets)
-	s.judge(t, before)
+	s.toll.parts += s.wire.wantOffsetsKept(t, offsets)
+	s.checkPromises(t, before)
 	return n
 }
 
-// moment is when the cut comes: often in full work, at times in mid-start.
-func (s *site) moment() time.Duration {
+// randomDelay returns the delay before a cut: often under load, sometimes during a start.
+func (s *site) randomDelay() time.Duration {
 	if s.random.IntN(5) == 0 {
 		return time.Duration(s.random.IntN(60_000)) * time.Microsecond
 	}
 	return 60*time.Millisecond + time.Duration(s.random.IntN(600_000))*time.Microsecond
 }
 
-// produce has each host's experiments end a number of episodes. They are on the
-// disk before the law counts on them, as the producer owes.
-func (s *site) produce(t *testing.T) {
+// finishEpisodes finishes a number of episodes on each host, and syncs them, as producers must.
+func (s *site) finishEpisodes(t *testing.T) {
 	const backlog = 16
 	for i, h := range s.hosts {
 		waiting, err := filepath.Glob(h.Episodes("*"))
@@ -215,9 +213,9 @@ func (s *site) produce(t *testing.T) {
 
 var shippedLine = regexp.MustCompile(`INFO shipped .*?episode=(\S+) sha256=([0-9a-f]{64}) `)
 
-// promises returns what is acknowledged at this moment: what the wire was
-// answered and what the shippers say they have retired.
-func (s *site) promises(shippers []*labtest.Process) map[string]string {
+// acknowledged returns what is acknowledged now: the receipts of the wire, and the episodes that the
+// shippers report as retired.
+func (s *site) acknowledged(shippers []*labtest.Process) map[string]string {
 	now := make(map[string]string)
 	for name, sum := range s.wire.acks() {
 		now[s.wire.host.Name+"/"+name] = sum
@@ -230,7 +228,7 @@ func (s *site) promises(shippers []*labtest.Process) map[string]string {
 	return now
 }
 
-func (s *site) cut(t *testing.T, whose string) {
+func (s *site) cutPower(t *testing.T, whose string) {
 	if whose != "hosts" {
 		fixture.Must(t, s.store.Cut())
 	}
@@ -241,7 +239,7 @@ func (s *site) cut(t *testing.T, whose string) {
 	}
 }
 
-func (s *site) restore(t *testing.T, whose string) {
+func (s *site) restorePower(t *testing.T, whose string) {
 	if whose != "hosts" {
 		fixture.Must(t, s.store.Reattach())
 	}
@@ -252,8 +250,8 @@ func (s *site) restore(t *testing.T, whose string) {
 	}
 }
 
-// again cuts the receiver off at times while it mends what the last cut left.
-func (s *site) again(t *testing.T, whose string) int {
+// cutDuringRecovery sometimes cuts the power again while the receiver recovers from the last cut.
+func (s *site) cutDuringRecovery(t *testing.T, whose string) int {
 	if whose == "hosts" || s.random.IntN(4) > 0 {
 		return 0
 	}
@@ -266,8 +264,8 @@ func (s *site) again(t *testing.T, whose string) int {
 	return 1
 }
 
-// judge holds the lab to its promises. The receiver runs, the shippers do not.
-func (s *site) judge(t *testing.T, now map[string]string) {
+// checkPromises checks that nothing acknowledged is lost. The receiver runs, the shippers do not.
+func (s *site) checkPromises(t *testing.T, now map[string]string) {
 	t.Helper()
 	for key, sum := range now {
 		if _, known := s.acked[key]; !known {
@@ -294,7 +292,7 @@ func (s *site) judge(t *testing.T, now map[string]string) {
 			}
 		}
 	}
-	s.judgeStores(t)
+	s.checkStores(t)
 	r := s.Receiver("index", "verify", "--deep", "--config", s.Path("receiver.toml"))
 	if r.Code != 0 {
 		t.Errorf("index verify --deep: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
@@ -302,9 +300,9 @@ func (s *site) judge(t *testing.T, now map[string]string) {
 	s.Check(t)
 }
 
-// judgeStores wants each host that has retired something to know where that is, and to
-// know no more of the index than the disk has.
-func (s *site) judgeStores(t *testing.T) {
+// checkStores wants each host that has retired an episode to have adopted the store, and to know no
+// more of the index than the disk has.
+func (s *site) checkStores(t *testing.T) {
 	t.Helper()
 	var is struct {
 		ID         string

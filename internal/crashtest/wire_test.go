@@ -59,12 +59,11 @@ func newWire(t testing.TB, l *labtest.Lab, random *rand.Rand) *wire {
 	return w
 }
 
-// start uploads until stop is closed or a connection fails, and calls done in
-// the end of each uploader.
+// start uploads until stop is closed or a connection fails. Each uploader calls Done at its end.
 func (w *wire) start(stop <-chan struct{}, all *sync.WaitGroup) {
 	for range uploaders {
 		all.Go(func() {
-			for w.upload(w.next()) {
+			for w.upload(w.nextParcel()) {
 				select {
 				case <-stop:
 					return
@@ -75,8 +74,8 @@ func (w *wire) start(stop <-chan struct{}, all *sync.WaitGroup) {
 	}
 }
 
-// next returns a parcel that has waited, or a new one.
-func (w *wire) next() *parcel {
+// nextParcel returns a waiting parcel, or a new one.
+func (w *wire) nextParcel() *parcel {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if n := len(w.waiting); n > 0 {
@@ -86,19 +85,19 @@ func (w *wire) next() *parcel {
 	}
 	w.made++
 	name := fmt.Sprintf("run-%d", w.made)
-	return &parcel{name, packed(name, size(w.random), w.random)}
+	return &parcel{name, packRandom(name, randomSize(w.random), w.random)}
 }
 
-// size is that of a recording: most are small.
-func size(random *rand.Rand) int {
+// randomSize returns the size of a recording. Most are small.
+func randomSize(random *rand.Rand) int {
 	if random.IntN(8) == 0 {
 		return 200<<10 + random.IntN(2<<20)
 	}
 	return random.IntN(6 << 10)
 }
 
-// packed makes an archive that verify --deep can read.
-func packed(name string, size int, random *rand.Rand) []byte {
+// packRandom makes an archive that verify --deep can read.
+func packRandom(name string, size int, random *rand.Rand) []byte {
 	noise := make([]byte, size)
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[:], random.Uint64())
@@ -117,7 +116,7 @@ func packed(name string, size int, random *rand.Rand) []byte {
 	return enc.EncodeAll(b.Bytes(), nil)
 }
 
-// upload sends a parcel and reports whether it is worth while to go on.
+// upload sends a parcel, and reports whether to continue.
 func (w *wire) upload(p *parcel) bool {
 	sum := sha256.Sum256(p.body)
 	ok := false
@@ -153,23 +152,23 @@ func (w *wire) put(p *parcel, sum [32]byte) bool {
 	return err == nil && resp.StatusCode/100 == 2 && json.Unmarshal(text, &receipt) == nil && receipt.SHA256 == hex.EncodeToString(sum[:])
 }
 
-// acks returns a copy of what was acknowledged so far.
+// acks returns a copy of the receipts so far.
 func (w *wire) acks() map[string]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.acked)
 }
 
-// drain sends what has waited.
-func (w *wire) drain(t testing.TB) {
-	for w.left() > 0 {
-		if p := w.next(); !w.upload(p) {
+// sendWaiting sends the waiting parcels.
+func (w *wire) sendWaiting(t testing.TB) {
+	for w.countWaiting() > 0 {
+		if p := w.nextParcel(); !w.upload(p) {
 			t.Fatalf("%s is refused after the faults", p.name)
 		}
 	}
 }
 
-func (w *wire) left() int {
+func (w *wire) countWaiting() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.waiting)

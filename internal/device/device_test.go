@@ -9,28 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
-
-// needRoot skips a test that mounts, and fails it where CI promised that it runs.
-func needRoot(tb testing.TB, err error) {
-	tb.Helper()
-	if err == nil {
-		return
-	}
-	if os.Getuid() == 0 && os.Getenv("CI") != "" {
-		tb.Fatalf("this test must not be skipped under CI: %v", err)
-	}
-	tb.Skipf("needs root and mounts: %v", err)
-}
-
-func run(program string, args ...string) error {
+func runTool(program string, args ...string) error {
 	out, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", program, err, bytes.TrimSpace(out))
@@ -45,30 +28,30 @@ var makers = map[string][]string{
 	"btrfs": {"mkfs.btrfs", "-q", "-f"},
 }
 
-// image makes a file system in a file.
-func image(tb testing.TB, kind string) string {
+// makeImage makes a file system in a new file.
+func makeImage(tb testing.TB, kind string) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "image")
-	must(tb, os.WriteFile(path, nil, 0o600))
-	must(tb, os.Truncate(path, 320<<20))
+	fixture.Must(tb, os.WriteFile(path, nil, 0o600))
+	fixture.Must(tb, os.Truncate(path, 320<<20))
 	argv := append(makers[kind], path)
-	needRoot(tb, run(argv[0], argv[1:]...))
+	fixture.RequireMount(tb, runTool(argv[0], argv[1:]...))
 	return path
 }
 
-// mount mounts an image, until the returned function or the end of the test.
-func mount(tb testing.TB, image string) (path string, unmount func()) {
+// mountImage mounts an image, until the returned function or the end of the test.
+func mountImage(tb testing.TB, image string) (path string, unmount func()) {
 	tb.Helper()
 	if os.Getuid() != 0 {
-		needRoot(tb, os.ErrPermission)
+		fixture.RequireMount(tb, os.ErrPermission)
 	}
 	path = tb.TempDir()
-	needRoot(tb, run("timeout", "60", "mount", "-o", "loop", image, path))
+	fixture.RequireMount(tb, runTool("timeout", "60", "mount", "-o", "loop", image, path))
 	done := false
 	unmount = func() {
 		if !done {
 			done = true
-			run("umount", "-l", path)
+			runTool("umount", "-l", path)
 		}
 	}
 	tb.Cleanup(unmount)
@@ -78,7 +61,7 @@ func mount(tb testing.TB, image string) (path string, unmount func()) {
 func openFile(tb testing.TB, path string) *os.File {
 	tb.Helper()
 	f, err := os.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { f.Close() })
 	return f
 }
@@ -87,25 +70,25 @@ func openFile(tb testing.TB, path string) *os.File {
 func identify(tb testing.TB, root, name, serial string) Identity {
 	tb.Helper()
 	dir, err := os.Open(root)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer dir.Close()
 	v, err := OpenDisk(dir, serial)
-	must(tb, err)
+	fixture.Must(tb, err)
 	f, err := os.Open(filepath.Join(root, name))
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	id, err := v.Identify(f)
-	must(tb, err)
+	fixture.Must(tb, err)
 	return id
 }
 
 func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
 	for kind := range makers {
 		t.Run(kind, func(t *testing.T) {
-			img := image(t, kind)
+			img := makeImage(t, kind)
 			out, err := exec.Command("blkid", "-o", "value", "-s", "UUID", img).Output()
-			needRoot(t, err)
-			path, _ := mount(t, img)
+			fixture.RequireMount(t, err)
+			path, _ := mountImage(t, img)
 			f := openFile(t, path)
 			want := strings.ReplaceAll(strings.TrimSpace(string(out)), "-", "")
 			if got := readUUID(f); got != want || want == "" {
@@ -123,10 +106,10 @@ func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
 func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 	for kind := range makers {
 		t.Run(kind, func(t *testing.T) {
-			img := image(t, kind)
-			path, unmount := mount(t, img)
+			img := makeImage(t, kind)
+			path, unmount := mountImage(t, img)
 			for _, name := range []string{"a", "b"} {
-				must(t, os.WriteFile(filepath.Join(path, name), []byte(name), 0o640))
+				fixture.Must(t, os.WriteFile(filepath.Join(path, name), []byte(name), 0o640))
 			}
 			a, b := identify(t, path, "a", "S1"), identify(t, path, "b", "S1")
 			if a.File == b.File || a.OnDisk == b.OnDisk {
@@ -134,18 +117,18 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 			}
 			unmount()
 			copied := filepath.Join(t.TempDir(), "copy")
-			must(t, run("cp", "--sparse=always", img, copied))
-			path, unmount = mount(t, img)
+			fixture.Must(t, runTool("cp", "--sparse=always", img, copied))
+			path, unmount = mountImage(t, img)
 			if again := identify(t, path, "a", "S1"); again != a {
 				t.Errorf("after a mount: %x, want %x", again, a)
 			}
-			must(t, os.Remove(filepath.Join(path, "a")))
-			must(t, os.WriteFile(filepath.Join(path, "a"), []byte("a"), 0o640))
+			fixture.Must(t, os.Remove(filepath.Join(path, "a")))
+			fixture.Must(t, os.WriteFile(filepath.Join(path, "a"), []byte("a"), 0o640))
 			if again := identify(t, path, "a", "S1"); again.File == a.File {
 				t.Error("a later file of the name is the same")
 			}
 			unmount() // btrfs does not mount two of one UUID
-			path, _ = mount(t, copied)
+			path, _ = mountImage(t, copied)
 			if c := identify(t, path, "a", "S1"); c != a {
 				t.Errorf("the copy of an image differs by more than its disk: %x, want %x", c, a)
 			}
@@ -160,7 +143,7 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 func TestBootIDStandsInForASerialNumber(t *testing.T) {
 	for kind := range makers {
 		t.Run(kind, func(t *testing.T) {
-			path, _ := mount(t, image(t, kind))
+			path, _ := mountImage(t, makeImage(t, kind))
 			f := openFile(t, path)
 			m := machine{sys: "/sys", boot: "b1", process: "p1"}
 			v := m.findVolume(f)
@@ -213,14 +196,14 @@ func TestSerialNumbersOfDisks(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		for name, text := range c.files {
-			must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
-			must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+			fixture.Must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+			fixture.Must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 		}
-		must(t, os.WriteFile(filepath.Join(dir, "size"), []byte("1024\n"), 0o644))
+		fixture.Must(t, os.WriteFile(filepath.Join(dir, "size"), []byte("1024\n"), 0o644))
 		at := dir
 		if c.part {
 			at = filepath.Join(dir, "part1")
-			must(t, errors.Join(os.Mkdir(at, 0o755), os.WriteFile(filepath.Join(at, "partition"), []byte("1\n"), 0o644),
+			fixture.Must(t, errors.Join(os.Mkdir(at, 0o755), os.WriteFile(filepath.Join(at, "partition"), []byte("1\n"), 0o644),
 				os.WriteFile(filepath.Join(at, "size"), []byte("7\n"), 0o644), os.WriteFile(filepath.Join(at, "start"), []byte("2048\n"), 0o644)))
 		}
 		part := map[bool]string{false: "1024", true: "1024 from 2048"}[c.part]
@@ -236,7 +219,7 @@ func TestSerialNumbersOfDisks(t *testing.T) {
 func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 	disk := t.TempDir()
 	write := func(name, text string) {
-		must(t, errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(disk, name)), 0o755), os.WriteFile(filepath.Join(disk, name), []byte(text), 0o644)))
+		fixture.Must(t, errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(disk, name)), 0o755), os.WriteFile(filepath.Join(disk, name), []byte(text), 0o644)))
 	}
 	write("size", "1000215216\n")
 	write("wwid", "eui.0025385b71b0a1c2\n")
@@ -260,12 +243,12 @@ func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 }
 
 // Device mapper shows no serial number: a copy of one volume in another, within one boot,
-// is told by the number of the device.
+// is recognised by the number of the device.
 func TestDevicesOfOneBootDiffer(t *testing.T) {
-	path, _ := mount(t, image(t, "ext4"))
+	path, _ := mountImage(t, makeImage(t, "ext4"))
 	f := openFile(t, path)
 	st, err := statxFile(f)
-	must(t, err)
+	fixture.Must(t, err)
 	v := machine{boot: "b1"}.newVolume(f, "u", "", "")
 	if want := fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor); v.Lifetime != UntilReboot || !strings.Contains(v.disk, want) {
 		t.Errorf("got %q, want the device %s in it", v.disk, want)
@@ -276,7 +259,7 @@ func TestDevicesOfOneBootDiffer(t *testing.T) {
 // the daemon must know one boot.
 func TestBootIDIsSpelledInOneWay(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "boot_id")
-	must(t, os.WriteFile(file, []byte("85D4a754-f62d-4362-9b54-c721f00b2b3b\n"), 0o644))
+	fixture.Must(t, os.WriteFile(file, []byte("85D4a754-f62d-4362-9b54-c721f00b2b3b\n"), 0o644))
 	const want, other = "85d4a754f62d43629b54c721f00b2b3b", "00000000f62d43629b54c721f00b2b3b"
 	for _, c := range []struct{ file, environment, want string }{
 		{file, "", want},

@@ -97,7 +97,7 @@ func TestOnlyTakenBytesAreHashed(t *testing.T) {
 	w := digest.NewWriter(&next)
 	n, err := w.Write([]byte("abcdef"))
 	if n != 3 || !errors.Is(err, errShort) {
-		t.Fatalf("%d, %v", n, err)
+		t.Fatalf("got %d, %v, want n 3 and %v", n, err, errShort)
 	}
 	if d, size := w.Sum(); d.String() != abc || size != 3 {
 		t.Errorf("%s of %d bytes", d, size)

@@ -5,12 +5,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 func TestContainsSeesThroughLinks(t *testing.T) {
 	at := t.TempDir()
 	path := func(name string) string { return filepath.Join(at, name) }
-	must(t, errors.Join(os.MkdirAll(path("a/b/c"), 0o755), os.Mkdir(path("ab"), 0o755),
+	fixture.Must(t, errors.Join(os.MkdirAll(path("a/b/c"), 0o755), os.Mkdir(path("ab"), 0o755),
 		os.Symlink(path("a"), path("link")), os.Symlink(path("a/b"), path("ab/in"))))
 	for _, c := range []struct {
 		dir, other string
@@ -28,7 +30,7 @@ func TestContainsSeesThroughLinks(t *testing.T) {
 		{".", "a/b/c", true},
 	} {
 		got, err := openAt(t, path(c.dir)).Contains(openAt(t, path(c.other)))
-		if must(t, err); got != c.want {
+		if fixture.Must(t, err); got != c.want {
 			t.Errorf("%s contains %s: %v, want %v", c.dir, c.other, got, c.want)
 		}
 	}

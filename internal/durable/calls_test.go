@@ -4,12 +4,13 @@ import (
 	"testing"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 func TestCallsThatAreNeededAreProbedWithoutEffect(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	t.Chdir(path)
-	must(t, durable.CheckCalls(append(durable.RefusedCalls(), durable.BeneathCall())...))
-	must(t, d.CheckPath())
-	holds(t, path)
+	fixture.Must(t, durable.CheckCalls(append(durable.RefusedCalls(), durable.BeneathCall())...))
+	fixture.Must(t, d.CheckPath())
+	wantEntries(t, path)
 }

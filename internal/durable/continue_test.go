@@ -10,32 +10,33 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // TestContinueGoesOnBehindWhatWasDurable: what a crash left behind that is cut off,
 // also where less comes than was there.
 func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
-	d, path := open(t)
-	f := create(t, d, "part", "durable")
-	must(t, f.Checkpoint("progress", []byte{7}))
+	d, path := openTemp(t)
+	f := createFile(t, d, "part", "durable")
+	fixture.Must(t, f.Checkpoint("progress", []byte{7}))
 	_, err := f.Write([]byte(", and this was not"))
-	must(t, errors.Join(err, f.Close()))
+	fixture.Must(t, errors.Join(err, f.Close()))
 	f, err = d.ContinueFile("part", 7)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = f.Write([]byte("!"))
-	must(t, errors.Join(err, f.Commit("whole")))
-	if got := read(t, filepath.Join(path, "whole")); got != "durable!" {
+	fixture.Must(t, errors.Join(err, f.Commit("whole")))
+	if got := fixture.ReadFile(t, filepath.Join(path, "whole")); got != "durable!" {
 		t.Errorf("the file holds %q", got)
 	}
 }
 
-// TestContinueNeedsTheBytes that it is to go on behind, in a file.
+// TestContinueNeedsTheBytes before the offset at which it continues, in a file.
 func TestContinueNeedsTheBytes(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "short"), "123456")
-	must(t, os.Mkdir(filepath.Join(path, "dir"), 0o700))
-	must(t, os.Symlink("short", filepath.Join(path, "link")))
-	must(t, unix.Mkfifo(filepath.Join(path, "fifo"), 0o600))
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "short"), "123456")
+	fixture.Must(t, os.Mkdir(filepath.Join(path, "dir"), 0o700))
+	fixture.Must(t, os.Symlink("short", filepath.Join(path, "link")))
+	fixture.Must(t, unix.Mkfifo(filepath.Join(path, "fifo"), 0o600))
 	for name, missing := range map[string]bool{"short": true, "none": true, "fifo": true, "dir": false, "link": false} {
 		f, err := d.ContinueFile(name, 7)
 		if err == nil {
@@ -45,7 +46,7 @@ func TestContinueNeedsTheBytes(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if got := read(t, filepath.Join(path, "short")); got != "123456" {
+	if got := fixture.ReadFile(t, filepath.Join(path, "short")); got != "123456" {
 		t.Errorf("a refused file holds %q", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 func TestNothingIsReplaced(t *testing.T) {
@@ -25,12 +26,12 @@ func TestNothingIsReplaced(t *testing.T) {
 		}},
 		{"Commit", func(d, _ *durable.Dir) error {
 			f, err := d.Create("new", 0o600)
-			must(t, err)
+			fixture.Must(t, err)
 			return f.Commit("taken")
 		}},
 		{"Publish", func(d, to *durable.Dir) error {
 			f, err := to.Create("new", 0o600)
-			must(t, err)
+			fixture.Must(t, err)
 			defer f.Discard()
 			return f.Publish(d, "taken")
 		}},
@@ -39,18 +40,18 @@ func TestNothingIsReplaced(t *testing.T) {
 		{"Rename in place", func(d, _ *durable.Dir) error { return d.Rename("second", d, "taken") }},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			d, path := open(t)
-			to, other := open(t)
-			write(t, filepath.Join(path, "taken"), "first")
-			write(t, filepath.Join(path, "second"), "second")
-			write(t, filepath.Join(other, "other"), "other")
+			d, path := openTemp(t)
+			to, other := openTemp(t)
+			writeFile(t, filepath.Join(path, "taken"), "first")
+			writeFile(t, filepath.Join(path, "second"), "second")
+			writeFile(t, filepath.Join(other, "other"), "other")
 			if err := c.do(d, to); !errors.Is(err, fs.ErrExist) || errors.Is(err, durable.ErrFault) {
 				t.Errorf("error %v, want one that is fs.ErrExist and no fault", err)
 			}
-			if got := read(t, filepath.Join(path, "taken")); got != "first" {
+			if got := fixture.ReadFile(t, filepath.Join(path, "taken")); got != "first" {
 				t.Errorf("the file holds %q now", got)
 			}
-			if got := read(t, filepath.Join(other, "other")); got != "other" {
+			if got := fixture.ReadFile(t, filepath.Join(other, "other")); got != "other" {
 				t.Errorf("the source holds %q now", got)
 			}
 		})
@@ -58,10 +59,10 @@ func TestNothingIsReplaced(t *testing.T) {
 }
 
 func TestNamesStayInTheDirectory(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "file"), "x")
-	must(t, os.Mkdir(filepath.Join(path, "sub"), 0o700))
-	f := create(t, d, "open", "x")
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "file"), "x")
+	fixture.Must(t, os.Mkdir(filepath.Join(path, "sub"), 0o700))
+	f := createFile(t, d, "open", "x")
 	defer f.Discard()
 	calls := map[string]func(name string) error{
 		"Open":         func(n string) error { _, err := d.Open(n); return err },
@@ -92,16 +93,16 @@ func TestNamesStayInTheDirectory(t *testing.T) {
 			t.Errorf("WriteFile(%q) wrote", name)
 		}
 	}
-	holds(t, path, "file", "open", "sub")
+	wantEntries(t, path, "file", "open", "sub")
 }
 
 func TestLinksAreNotFollowed(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	outside := t.TempDir()
-	write(t, filepath.Join(outside, "secret"), "secret")
-	must(t, os.Symlink(filepath.Join(outside, "secret"), filepath.Join(path, "file")))
-	must(t, os.Symlink(filepath.Join(outside, "new"), filepath.Join(path, "dangling")))
-	must(t, os.Symlink(outside, filepath.Join(path, "dir")))
+	writeFile(t, filepath.Join(outside, "secret"), "secret")
+	fixture.Must(t, os.Symlink(filepath.Join(outside, "secret"), filepath.Join(path, "file")))
+	fixture.Must(t, os.Symlink(filepath.Join(outside, "new"), filepath.Join(path, "dangling")))
+	fixture.Must(t, os.Symlink(outside, filepath.Join(path, "dir")))
 	for what, call := range map[string]func() error{
 		"Open":         func() error { _, err := d.Open("file"); return err },
 		"OpenUncached": func() error { _, err := d.OpenUncached("file"); return err },
@@ -111,7 +112,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 		"OpenLog":      func() error { _, err := d.OpenLog("dangling", 0o600); return err },
 		"Lock":         func() error { _, err := d.Lock("dangling", ""); return err },
 		"Publish": func() error {
-			f := create(t, d, "f", "")
+			f := createFile(t, d, "f", "")
 			defer f.Discard()
 			return f.Publish(d, "dangling")
 		},
@@ -120,21 +121,21 @@ func TestLinksAreNotFollowed(t *testing.T) {
 			t.Errorf("%s followed a link", what)
 		}
 	}
-	holds(t, outside, "secret")
+	wantEntries(t, outside, "secret")
 	st, err := d.Lstat("file")
-	must(t, err)
+	fixture.Must(t, err)
 	if st.IsRegular() || st.IsDir() {
 		t.Error("Lstat described what the link leads to")
 	}
-	must(t, d.WriteFile("file", []byte("ours"), 0o600)) // it replaces the link itself
-	if got := read(t, filepath.Join(outside, "secret")); got != "secret" {
+	fixture.Must(t, d.WriteFile("file", []byte("ours"), 0o600)) // it replaces the link itself
+	if got := fixture.ReadFile(t, filepath.Join(outside, "secret")); got != "secret" {
 		t.Errorf("WriteFile wrote %q through a link", got)
 	}
 }
 
 func TestOpeningAPipeDoesNotBlock(t *testing.T) {
-	d, path := open(t)
-	must(t, syscall.Mkfifo(filepath.Join(path, "pipe"), 0o600))
+	d, path := openTemp(t)
+	fixture.Must(t, syscall.Mkfifo(filepath.Join(path, "pipe"), 0o600))
 	done := make(chan error, 2)
 	go func() { f, err := d.Open("pipe"); done <- err; f.Close() }()
 	go func() { _, err := d.OpenUncached("pipe"); done <- err }()
@@ -148,50 +149,50 @@ func TestOpeningAPipeDoesNotBlock(t *testing.T) {
 }
 
 func TestPublishedFileKeepsItsFirstNameUntilForget(t *testing.T) {
-	d, path := open(t)
-	to, other := open(t)
-	f := create(t, d, "a", "bytes")
-	must(t, f.Publish(to, "b"))
+	d, path := openTemp(t)
+	to, other := openTemp(t)
+	f := createFile(t, d, "a", "bytes")
+	fixture.Must(t, f.Publish(to, "b"))
 	st, err := to.Lstat("b")
-	must(t, err)
+	fixture.Must(t, err)
 	if st.Links() != 2 || st.Size() != 5 {
 		t.Errorf("%d links and %d bytes, want 2 and 5", st.Links(), st.Size())
 	}
-	must(t, f.UnlinkStaged())
-	holds(t, path)
-	if got := read(t, filepath.Join(other, "b")); got != "bytes" {
+	fixture.Must(t, f.UnlinkStaged())
+	wantEntries(t, path)
+	if got := fixture.ReadFile(t, filepath.Join(other, "b")); got != "bytes" {
 		t.Errorf("the published file holds %q", got)
 	}
 }
 
 func TestFileEndsUnderOneName(t *testing.T) {
-	d, path := open(t)
-	must(t, create(t, d, "a", "committed").Commit("b"))
-	must(t, create(t, d, "c", "unwanted").Discard())
-	f := create(t, d, "d", "x")
-	must(t, f.Publish(d, "e"))
-	must(t, f.Close())
-	holds(t, path, "b", "d", "e")
-	if got := read(t, filepath.Join(path, "b")); got != "committed" {
+	d, path := openTemp(t)
+	fixture.Must(t, createFile(t, d, "a", "committed").Commit("b"))
+	fixture.Must(t, createFile(t, d, "c", "unwanted").Discard())
+	f := createFile(t, d, "d", "x")
+	fixture.Must(t, f.Publish(d, "e"))
+	fixture.Must(t, f.Close())
+	wantEntries(t, path, "b", "d", "e")
+	if got := fixture.ReadFile(t, filepath.Join(path, "b")); got != "committed" {
 		t.Errorf("the committed file holds %q", got)
 	}
 }
 
 func TestWriteFileReplacesWhole(t *testing.T) {
-	d, path := open(t)
-	must(t, d.WriteFile("f", []byte("a long first text"), 0o600))
-	write(t, filepath.Join(path, ".f.tmp"), "what a crash left, and longer than the new text")
-	must(t, d.WriteFile("f", []byte("second"), 0o640))
-	if got := read(t, filepath.Join(path, "f")); got != "second" {
+	d, path := openTemp(t)
+	fixture.Must(t, d.WriteFile("f", []byte("a long first text"), 0o600))
+	writeFile(t, filepath.Join(path, ".f.tmp"), "what a crash left, and longer than the new text")
+	fixture.Must(t, d.WriteFile("f", []byte("second"), 0o640))
+	if got := fixture.ReadFile(t, filepath.Join(path, "f")); got != "second" {
 		t.Errorf("the file holds %q", got)
 	}
-	holds(t, path, "f")
+	wantEntries(t, path, "f")
 }
 
 func TestMissingNames(t *testing.T) {
-	d, _ := open(t)
-	must(t, d.Remove("none"))
-	must(t, d.Unlink("none"))
+	d, _ := openTemp(t)
+	fixture.Must(t, d.Remove("none"))
+	fixture.Must(t, d.Unlink("none"))
 	_, opened := d.Open("none")
 	_, dir := d.OpenDir("none")
 	_, lstat := d.Lstat("none")
@@ -210,25 +211,25 @@ func TestCreateMakesParents(t *testing.T) {
 	root := t.TempDir()
 	for range 2 {
 		d, err := durable.Create(filepath.Join(root, "a", "b", "c"))
-		must(t, err)
-		must(t, d.Close())
+		fixture.Must(t, err)
+		fixture.Must(t, d.Close())
 	}
-	write(t, filepath.Join(root, "file"), "")
+	writeFile(t, filepath.Join(root, "file"), "")
 	if _, err := durable.Create(filepath.Join(root, "file", "below")); err == nil {
 		t.Error("a directory below a file")
 	}
 }
 
 func TestAttributesTravelWithTheFile(t *testing.T) {
-	d, _ := open(t)
-	f := create(t, d, "a", "x")
+	d, _ := openTemp(t)
+	f := createFile(t, d, "a", "x")
 	if err := f.SetAttr("t", []byte("first")); errors.Is(err, durable.ErrNoAttr) {
 		t.Skip("no attributes here")
 	}
-	must(t, f.SetAttr("t", []byte("second")))
-	must(t, f.Commit("b"))
+	fixture.Must(t, f.SetAttr("t", []byte("second")))
+	fixture.Must(t, f.Commit("b"))
 	g, err := d.Open("b")
-	must(t, err)
+	fixture.Must(t, err)
 	defer g.Close()
 	got, err := durable.ReadAttr(g, "t")
 	if string(got) != "second" || err != nil {
@@ -240,22 +241,18 @@ func TestAttributesTravelWithTheFile(t *testing.T) {
 }
 
 func TestNamesAreStreamed(t *testing.T) {
-	path, err := os.MkdirTemp("/dev/shm", "durable")
-	if err != nil {
-		t.Skip("needs a file system in memory")
-	}
-	t.Cleanup(func() { os.RemoveAll(path) })
+	path := requireMemoryDir(t)
 	const files = 50_000
 	for n := range files {
-		must(t, syscall.Mknod(filepath.Join(path, fmt.Sprintf("episode-with-a-long-name-%d", n)), syscall.S_IFREG|0o600, 0))
+		fixture.Must(t, syscall.Mknod(filepath.Join(path, fmt.Sprintf("episode-with-a-long-name-%d", n)), syscall.S_IFREG|0o600, 0))
 	}
 	d := openAt(t, path)
-	before, during := heap(), uint64(0)
+	before, during := heapInUse(), uint64(0)
 	n := 0
 	for _, err := range d.Names() {
-		must(t, err)
+		fixture.Must(t, err)
 		if n++; n == files/2 {
-			during = heap()
+			during = heapInUse()
 		}
 	}
 	if n != files {
@@ -264,12 +261,12 @@ func TestNamesAreStreamed(t *testing.T) {
 	if grown := int64(during) - int64(before); grown > 2<<20 {
 		t.Errorf("the walk holds %d bytes", grown)
 	}
-	for range d.Names() { // a walk may end early, and begins anew
+	for range d.Names() { // a walk may end early, and starts again
 		break
 	}
 }
 
-func heap() uint64 {
+func heapInUse() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -30,7 +30,7 @@ func TestOnlyWhatTheDiskSaysIsAReadError(t *testing.T) {
 	if durable.AsReadError(nil) != nil {
 		t.Error("no error became one")
 	}
-	// Of a sync nothing is known but that it failed: it stays a fault, whoever asks.
+	// All that is known of a sync is that it failed: it stays a fault for all callers.
 	if err := fmt.Errorf("sync x: %w: %w", durable.ErrFault, unix.EIO); !errors.Is(durable.AsReadError(err), durable.ErrFault) {
 		t.Errorf("%v became %v", err, durable.AsReadError(err))
 	}

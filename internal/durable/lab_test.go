@@ -13,17 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
-
-// open returns a directory held open and its path.
-func open(tb testing.TB) (*durable.Dir, string) {
+// openTemp opens a temporary directory, and returns it with its path.
+func openTemp(tb testing.TB) (*durable.Dir, string) {
 	tb.Helper()
 	path := tb.TempDir()
 	return openAt(tb, path), path
@@ -32,38 +26,31 @@ func open(tb testing.TB) (*durable.Dir, string) {
 func openAt(tb testing.TB, path string) *durable.Dir {
 	tb.Helper()
 	d, err := durable.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { d.Close() })
 	return d
 }
 
-// create makes a file with content that is not durable yet.
-func create(tb testing.TB, d *durable.Dir, name, content string) *durable.File {
+// createFile creates a file with content that is not durable yet.
+func createFile(tb testing.TB, d *durable.Dir, name, content string) *durable.File {
 	tb.Helper()
 	f, err := d.Create(name, 0o600)
-	must(tb, err)
+	fixture.Must(tb, err)
 	_, err = f.Write([]byte(content))
-	must(tb, err)
+	fixture.Must(tb, err)
 	return f
 }
 
-func read(tb testing.TB, path string) string {
+func writeFile(tb testing.TB, path, content string) {
 	tb.Helper()
-	b, err := os.ReadFile(path)
-	must(tb, err)
-	return string(b)
+	fixture.Must(tb, os.WriteFile(path, []byte(content), 0o600))
 }
 
-func write(tb testing.TB, path, content string) {
-	tb.Helper()
-	must(tb, os.WriteFile(path, []byte(content), 0o600))
-}
-
-// holds checks that the directory at path holds exactly the names.
-func holds(tb testing.TB, path string, names ...string) {
+// wantEntries checks that the directory at path holds exactly the names.
+func wantEntries(tb testing.TB, path string, names ...string) {
 	tb.Helper()
 	entries, err := os.ReadDir(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	var got []string
 	for _, e := range entries {
 		got = append(got, e.Name())
@@ -73,38 +60,17 @@ func holds(tb testing.TB, path string, names ...string) {
 	}
 }
 
-// needRoot skips a test that mounts, and fails it where CI promised that it runs.
-func needRoot(tb testing.TB, err error) {
-	tb.Helper()
-	if err == nil {
-		return
-	}
-	if os.Getuid() == 0 && os.Getenv("CI") != "" {
-		tb.Fatalf("this test must not be skipped under CI: %v", err)
-	}
-	tb.Skipf("needs root and mounts: %v", err)
-}
-
-// tmpfs mounts a file system in memory.
-func tmpfs(tb testing.TB, options string) string {
-	tb.Helper()
-	path := tb.TempDir()
-	needRoot(tb, syscall.Mount("tmpfs", path, "tmpfs", 0, options))
-	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
-	return path
-}
-
-// ext4 mounts a file system of size bytes on a sparse file in the directory.
-func ext4(tb testing.TB, in string, size int64) string {
+// mountExt4 mounts a file system of size bytes on a sparse file in the directory.
+func mountExt4(tb testing.TB, in string, size int64) string {
 	tb.Helper()
 	if os.Getuid() != 0 {
-		needRoot(tb, syscall.EPERM)
+		fixture.RequireMount(tb, syscall.EPERM)
 	}
 	image, path := filepath.Join(in, "ext4.img"), tb.TempDir()
-	must(tb, os.WriteFile(image, nil, 0o600))
-	must(tb, os.Truncate(image, size))
-	needRoot(tb, run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4", "-E", "nodiscard", image))
-	needRoot(tb, run("timeout", "60", "mount", "-o", "loop,nodiscard", image, path))
+	fixture.Must(tb, os.WriteFile(image, nil, 0o600))
+	fixture.Must(tb, os.Truncate(image, size))
+	fixture.RequireMount(tb, run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4", "-E", "nodiscard", image))
+	fixture.RequireMount(tb, run("timeout", "60", "mount", "-o", "loop,nodiscard", image, path))
 	tb.Cleanup(func() { run("umount", "-l", path) })
 	return path
 }
@@ -117,27 +83,27 @@ func run(program string, args ...string) error {
 	return nil
 }
 
-// fill writes to a file at path until the file system is full.
-func fill(tb testing.TB, path string) {
+// fillDisk writes to a file at path until the file system is full.
+func fillDisk(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Create(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	for size := 1 << 20; size > 0; {
 		if _, err := f.Write(make([]byte, size)); err != nil {
 			size /= 2
 		}
 	}
-	f.Sync() // delayed allocation: what does not fit is told here
+	f.Sync() // delayed allocation: what does not fit fails here
 }
 
-func exchange(a, b string) error {
+func exchangePaths(a, b string) error {
 	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 }
 
-// asOtherIn calls do in a thread of another user, which has no rights of root, and returns
-// what it says.
-func asOtherIn(tb testing.TB, do func() (string, error)) string {
+// callAsOther calls do in a thread of another user, without the rights of root, and returns its
+// result.
+func callAsOther(tb testing.TB, do func() (string, error)) string {
 	tb.Helper()
 	done := make(chan string)
 	go func() {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // What other users can do to locks and files, and what older programs do.
@@ -25,7 +26,7 @@ const otherDir = "DURABLE_TEST_OTHER_DIR"
 
 const otherUID = 65534
 
-func actAsOther(path string) {
+func actAsOtherUser(path string) {
 	d, err := durable.Open(path)
 	if err != nil {
 		fmt.Println(err)
@@ -37,23 +38,23 @@ func actAsOther(path string) {
 	fmt.Println(errors.Is(err, fs.ErrPermission), err)
 }
 
-// asOther runs the test binary as another user and returns what it prints.
-func asOther(t *testing.T, path string) string {
+// runAsOther runs the test binary as another user and returns what it prints.
+func runAsOther(t *testing.T, path string) string {
 	t.Helper()
 	if os.Getuid() != 0 {
-		needRoot(t, syscall.EPERM)
+		fixture.RequireMount(t, syscall.EPERM)
 	}
 	for at := path; at != os.TempDir() && at != "/"; at = filepath.Dir(at) {
-		must(t, os.Chmod(at, 0o755)) // a test's directory is closed to others
+		fixture.Must(t, os.Chmod(at, 0o755)) // a test's directory is closed to others
 	}
 	program := filepath.Join(path, "program")
-	must(t, run("cp", os.Args[0], program)) // go test builds where others may not look
+	fixture.Must(t, run("cp", os.Args[0], program)) // go test builds where others may not look
 	defer os.Remove(program)
 	c := exec.Command(program)
 	c.Env = append(os.Environ(), otherDir+"="+path)
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: otherUID, Gid: otherUID}}
 	out, err := c.CombinedOutput()
-	must(t, err)
+	fixture.Must(t, err)
 	return string(out)
 }
 
@@ -61,8 +62,8 @@ func asOther(t *testing.T, path string) string {
 func lockFile(t *testing.T, path string, kind int16) (release func()) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(t, err)
-	must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
+	fixture.Must(t, err)
+	fixture.Must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
 	t.Cleanup(func() { f.Close() })
 	return func() { f.Close() }
 }
@@ -72,8 +73,8 @@ func isLocked(err error) bool {
 	return locked
 }
 
-// soon fails the test if do waits.
-func soon(t *testing.T, what string, do func() error) error {
+// wantNoWait fails the test if do waits.
+func wantNoWait(t *testing.T, what string, do func() error) error {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- do() }()
@@ -88,7 +89,7 @@ func soon(t *testing.T, what string, do func() error) error {
 
 func TestLockFilesAreTheirOwnersUnderAnyUmask(t *testing.T) {
 	for _, umask := range []int{0, 0o027, 0o077, 0o777} {
-		d, path := open(t)
+		d, path := openTemp(t)
 		before := syscall.Umask(umask)
 		l, err := d.Lock("lock", "us", "former")
 		var log *durable.Log
@@ -96,23 +97,23 @@ func TestLockFilesAreTheirOwnersUnderAnyUmask(t *testing.T) {
 			log, err = d.OpenLog("log", 0o640)
 		}
 		syscall.Umask(before)
-		must(t, err)
+		fixture.Must(t, err)
 		for _, name := range []string{"lock", "former", durable.LogLockName("log")} {
 			info, err := os.Stat(filepath.Join(path, name))
-			if must(t, err); info.Mode() != 0o600 {
+			if fixture.Must(t, err); info.Mode() != 0o600 {
 				t.Errorf("umask %03o: %s has mode %v", umask, name, info.Mode())
 			}
 		}
-		must(t, errors.Join(l.Unlock(), log.Close()))
+		fixture.Must(t, errors.Join(l.Unlock(), log.Close()))
 	}
 }
 
 func TestLockFileThatOthersMayOpenIsClosedToThem(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "lock"), "")
-	must(t, os.Chmod(filepath.Join(path, "lock"), 0o666))
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "lock"), "")
+	fixture.Must(t, os.Chmod(filepath.Join(path, "lock"), 0o666))
 	l, err := d.Lock("lock", "us")
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Unlock()
 	if info, err := os.Stat(filepath.Join(path, "lock")); err != nil || info.Mode() != 0o600 {
 		t.Errorf("it has mode %v, %v", info.Mode(), err)
@@ -120,24 +121,24 @@ func TestLockFileThatOthersMayOpenIsClosedToThem(t *testing.T) {
 }
 
 func TestLockFileOfAnotherUserIsRefused(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "lock"), "")
-	needRoot(t, os.Chown(filepath.Join(path, "lock"), otherUID, otherUID))
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "lock"), "")
+	fixture.RequireMount(t, os.Chown(filepath.Join(path, "lock"), otherUID, otherUID))
 	if _, err := d.Lock("lock", "us"); err == nil || !strings.Contains(err.Error(), "belongs to") {
 		t.Errorf("got %v, want the owner's name", err)
 	}
-	must(t, os.Chown(path, otherUID, otherUID)) // the directory's owner may have it
+	fixture.Must(t, os.Chown(path, otherUID, otherUID)) // the directory's owner may have it
 	l, err := d.Lock("lock", "us")
-	must(t, err)
-	must(t, l.Unlock())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Unlock())
 }
 
 func TestWhoMayNotOpenALockCannotTell(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	l, err := d.Lock("lock", "us")
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Unlock()
-	said := strings.Split(asOther(t, path), "\n")
+	said := strings.Split(runAsOther(t, path), "\n")
 	if said[0] != "true <nil>" {
 		t.Errorf("another user is told %q of the holder", said[0])
 	}
@@ -148,17 +149,17 @@ func TestWhoMayNotOpenALockCannotTell(t *testing.T) {
 
 // TestLockThatRootMadeIsTheDirectorysOwners, or that user could never take it.
 func TestLockThatRootMadeIsTheDirectorysOwners(t *testing.T) {
-	d, path := open(t)
-	needRoot(t, os.Chown(path, otherUID, otherUID))
+	d, path := openTemp(t)
+	fixture.RequireMount(t, os.Chown(path, otherUID, otherUID))
 	l, err := d.Lock("lock", "root", "former")
-	must(t, err)
-	must(t, l.Unlock())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Unlock())
 	wantOwner(t, filepath.Join(path, "lock"), fmt.Sprintf("0600 %d:%d", otherUID, otherUID))
 	wantOwner(t, filepath.Join(path, "former"), fmt.Sprintf("0600 %d:%d", otherUID, otherUID))
 }
 
 // TestWhatIsNoLockFileIsNeverWaitedFor has others put in the place of a lock what
-// blocks whoever opens it.
+// blocks a process that opens it.
 func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 	for what, put := range map[string]func(path string) error{
 		"FIFO":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
@@ -167,19 +168,19 @@ func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 		"socket":    func(path string) error { return unix.Mknod(path, unix.S_IFSOCK|0o600, 0) },
 	} {
 		t.Run(what, func(t *testing.T) {
-			d, path := open(t)
-			must(t, put(filepath.Join(path, "bad")))
-			must(t, put(filepath.Join(path, durable.LogLockName("log"))))
+			d, path := openTemp(t)
+			fixture.Must(t, put(filepath.Join(path, "bad")))
+			fixture.Must(t, put(filepath.Join(path, durable.LogLockName("log"))))
 			for call, do := range map[string]func() error{
 				"Lock":    func() error { _, err := d.Lock("bad", "us"); return err },
 				"Holder":  func() error { _, _, err := d.Holder("bad"); return err },
 				"OpenLog": func() error { _, err := d.OpenLog("log", 0o600); return err },
 			} {
-				if err := soon(t, call, do); err == nil {
+				if err := wantNoWait(t, call, do); err == nil {
 					t.Errorf("%s took a %s for a lock", call, what)
 				}
 			}
-			err := soon(t, "Lock", func() error {
+			err := wantNoWait(t, "Lock", func() error {
 				l, err := d.Lock("lock", "us", "bad")
 				if err == nil {
 					err = l.Unlock()
@@ -197,21 +198,21 @@ func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 // TestReadLockOnAnOldNameKeepsNobodyOut has a reader do what a group reader of an
 // older version's lock file can do.
 func TestReadLockOnAnOldNameKeepsNobodyOut(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "former"), "pid 4711 (older)")
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "former"), "pid 4711 (older)")
 	release := lockFile(t, filepath.Join(path, "former"), unix.F_RDLCK)
 	if who, state, err := d.Holder("lock", "former"); state != durable.LockFree || err != nil {
 		t.Errorf("the holder is %q, %v, %v", who, state, err)
 	}
 	l, err := d.Lock("lock", "us", "former")
-	must(t, err)
+	fixture.Must(t, err)
 	if who, state, err := d.Holder("lock", "former"); who != "us" || state != durable.LockHeld || err != nil {
 		t.Errorf("the holder is %q, %v, %v", who, state, err)
 	}
-	must(t, l.Unlock())
+	fixture.Must(t, l.Unlock())
 	release()
 	l, err = d.Lock("lock", "us", "former")
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Unlock()
 	if _, err := d.Lock("former", "an older program"); err == nil {
 		t.Error("an older program does not meet our lock")
@@ -219,9 +220,9 @@ func TestReadLockOnAnOldNameKeepsNobodyOut(t *testing.T) {
 }
 
 func TestOlderProgramHasTheLock(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	older, err := d.Lock("former", "pid 4711 (older)")
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = d.Lock("lock", "us", "former")
 	locked, ok := errors.AsType[*durable.LockedError](err)
 	if !ok || locked.Holder != "pid 4711 (older)" || locked.Path != filepath.Join(path, "former") {
@@ -233,21 +234,21 @@ func TestOlderProgramHasTheLock(t *testing.T) {
 	if _, state, err := d.Holder("lock"); state != durable.LockFree || err != nil {
 		t.Errorf("the attempt left the new lock taken: %v, %v", state, err)
 	}
-	must(t, older.Unlock())
+	fixture.Must(t, older.Unlock())
 	l, err := d.Lock("lock", "us", "former")
-	must(t, err)
-	must(t, l.Unlock())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Unlock())
 }
 
 // TestLogNeverWaitsForALockOnItself has somebody lock the data, which every reader
 // can do.
 func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 	for _, kind := range []int16{unix.F_RDLCK, unix.F_WRLCK} {
-		d, path := open(t)
-		write(t, filepath.Join(path, "log"), "one\ntorn")
+		d, path := openTemp(t)
+		writeFile(t, filepath.Join(path, "log"), "one\ntorn")
 		lockFile(t, filepath.Join(path, "log"), kind)
 		var cut error
-		must(t, soon(t, "a writer", func() error {
+		fixture.Must(t, wantNoWait(t, "a writer", func() error {
 			l, err := d.OpenLog("log", 0o600)
 			if err != nil {
 				return err
@@ -263,7 +264,7 @@ func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 		if kind == unix.F_WRLCK { // an older program's, and the tail may be its row
 			want = "one\ntorntwo\n"
 		}
-		if got := read(t, filepath.Join(path, "log")); got != want || isLocked(cut) != (kind == unix.F_WRLCK) {
+		if got := fixture.ReadFile(t, filepath.Join(path, "log")); got != want || isLocked(cut) != (kind == unix.F_WRLCK) {
 			t.Errorf("beside a lock of kind %d it holds %q, and Cut says %v", kind, got, cut)
 		}
 	}
@@ -272,31 +273,31 @@ func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 // TestOlderAppenderWaitsForUs guards the rows of a receiver against a backfill of an
 // older version.
 func TestOlderAppenderWaitsForUs(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	l, err := d.OpenLog("log", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
 	f, err := os.OpenFile(filepath.Join(path, "log"), os.O_RDWR, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	try := func() error {
 		return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
 	}
-	must(t, l.Lock())
+	fixture.Must(t, l.Lock())
 	if err := try(); !errors.Is(err, unix.EAGAIN) {
 		t.Errorf("an older program gets the lock beside us: %v", err)
 	}
-	must(t, l.Unlock())
-	must(t, try())
+	fixture.Must(t, l.Unlock())
+	fixture.Must(t, try())
 }
 
 // TestOpeningNeverWaitsForALease opens every kind of file that somebody else may hold
 // a lease on. The kernel would wait for lease-break-time, 45 s.
 func TestOpeningNeverWaitsForALease(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	l, err := d.Lock("lock", "us")
-	must(t, err)
-	must(t, l.Unlock())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Unlock())
 	for name, call := range map[string]func(n string) error{
 		"file":     func(n string) error { _, err := d.Open(n); return err },
 		"uncached": func(n string) error { _, err := d.OpenUncached(n); return err },
@@ -305,13 +306,13 @@ func TestOpeningNeverWaitsForALease(t *testing.T) {
 		"lock":     func(n string) error { _, err := d.Lock(n, "us"); return err },
 		"holder":   func(n string) error { _, _, err := d.Holder(n); return err },
 	} {
-		write(t, filepath.Join(path, name), "")
+		writeFile(t, filepath.Join(path, name), "")
 		f, err := os.Open(filepath.Join(path, name))
-		must(t, err)
+		fixture.Must(t, err)
 		defer f.Close()
 		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-		must(t, err)
-		if err := soon(t, name, func() error { return call(name) }); !errors.Is(err, durable.ErrLeased) {
+		fixture.Must(t, err)
+		if err := wantNoWait(t, name, func() error { return call(name) }); !errors.Is(err, durable.ErrLeased) {
 			t.Errorf("%s: got %v, want ErrLeased", name, err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // holderDir makes the test binary a process that takes a lock and holds it
@@ -19,7 +20,7 @@ const holderDir = "DURABLE_TEST_HOLDER_DIR"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(otherDir); path != "" {
-		actAsOther(path)
+		actAsOtherUser(path)
 		os.Exit(0)
 	}
 	if path := os.Getenv(holderDir); path != "" {
@@ -34,27 +35,27 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// holder starts a process that holds the lock in path.
-func holder(t *testing.T, path string) *exec.Cmd {
+// startLockHolder starts a process that holds the lock in path.
+func startLockHolder(t *testing.T, path string) *exec.Cmd {
 	t.Helper()
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), holderDir+"="+path)
 	in, err := c.StdinPipe()
-	must(t, err)
+	fixture.Must(t, err)
 	out, err := c.StdoutPipe()
-	must(t, err)
-	must(t, c.Start())
+	fixture.Must(t, err)
+	fixture.Must(t, c.Start())
 	t.Cleanup(func() { in.Close(); c.Process.Kill(); c.Wait() })
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if must(t, err); line != "locked <nil>\n" {
+	if fixture.Must(t, err); line != "locked <nil>\n" {
 		t.Fatalf("the other process says %q", line)
 	}
 	return c
 }
 
 func TestLockNamesItsHolderAndDiesWithIt(t *testing.T) {
-	d, path := open(t)
-	c := holder(t, path)
+	d, path := openTemp(t)
+	c := startLockHolder(t, path)
 	_, err := d.Lock("lock", "us")
 	locked, ok := errors.AsType[*durable.LockedError](err)
 	if !ok || locked.Holder != "pid 4711 (another)" || locked.Path != filepath.Join(path, "lock") {
@@ -63,38 +64,38 @@ func TestLockNamesItsHolderAndDiesWithIt(t *testing.T) {
 	if who, held, err := d.Holder("lock"); who != "pid 4711 (another)" || held != durable.LockHeld || err != nil {
 		t.Errorf("the holder is %q, %v, %v", who, held, err)
 	}
-	must(t, c.Process.Kill())
+	fixture.Must(t, c.Process.Kill())
 	c.Wait()
 	if who, held, err := d.Holder("lock"); held != durable.LockFree || err != nil {
 		t.Errorf("a dead process holds the lock: %q, %v", who, err)
 	}
 	l, err := d.Lock("lock", "us")
-	must(t, err)
+	fixture.Must(t, err)
 	if who, _, _ := d.Holder("lock"); who != "us" {
 		t.Errorf("the lock still names %q", who)
 	}
-	must(t, l.Unlock())
+	fixture.Must(t, l.Unlock())
 }
 
 func TestLockIsFreeAgain(t *testing.T) {
-	d, _ := open(t)
+	d, _ := openTemp(t)
 	if _, held, err := d.Holder("lock"); held != durable.LockFree || err != nil {
 		t.Errorf("a lock that was never taken: %v, %v", held, err)
 	}
 	for range 2 {
 		l, err := d.Lock("lock", "us")
-		must(t, err)
-		must(t, l.Unlock())
+		fixture.Must(t, err)
+		fixture.Must(t, l.Unlock())
 	}
 }
 
 // TestLookingDoesNotKeepTheTakerOut guards a daemon's start against a status
 // command that looks at the same time.
 func TestLookingDoesNotKeepTheTakerOut(t *testing.T) {
-	d, _ := open(t)
+	d, _ := openTemp(t)
 	l, err := d.Lock("lock", "us")
-	must(t, err)
-	must(t, l.Unlock())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Unlock())
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -113,6 +114,6 @@ func TestLookingDoesNotKeepTheTakerOut(t *testing.T) {
 		if err != nil {
 			t.Fatalf("start %d of 2000: %v", n, err)
 		}
-		must(t, l.Unlock())
+		fixture.Must(t, l.Unlock())
 	}
 }

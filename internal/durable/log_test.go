@@ -12,45 +12,46 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 func TestLogGrows(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	for _, line := range []string{"one\n", "two\n"} {
 		l, err := d.OpenLog("log", 0o600)
-		must(t, err)
-		must(t, l.Lock())
-		must(t, l.Append([]byte(line)))
-		must(t, l.Unlock())
-		must(t, l.Close())
+		fixture.Must(t, err)
+		fixture.Must(t, l.Lock())
+		fixture.Must(t, l.Append([]byte(line)))
+		fixture.Must(t, l.Unlock())
+		fixture.Must(t, l.Close())
 	}
-	if got := read(t, filepath.Join(path, "log")); got != "one\ntwo\n" {
+	if got := fixture.ReadFile(t, filepath.Join(path, "log")); got != "one\ntwo\n" {
 		t.Errorf("the log holds %q", got)
 	}
 }
 
 func TestLogIsCut(t *testing.T) {
-	d, path := open(t)
-	write(t, filepath.Join(path, "log"), "whole\ntorn")
+	d, path := openTemp(t)
+	writeFile(t, filepath.Join(path, "log"), "whole\ntorn")
 	l, err := d.OpenLog("log", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
-	must(t, l.Truncate(6))
-	must(t, l.Append([]byte("next\n")))
-	if got := read(t, filepath.Join(path, "log")); got != "whole\nnext\n" {
+	fixture.Must(t, l.Truncate(6))
+	fixture.Must(t, l.Append([]byte("next\n")))
+	if got := fixture.ReadFile(t, filepath.Join(path, "log")); got != "whole\nnext\n" {
 		t.Errorf("the log holds %q", got)
 	}
 }
 
-// TestFullDiskLeavesTheLogAsItWas appends more than there is room for: part of
+// TestFullDiskLeavesTheLogAsItWas appends more than fits: part of
 // it is written, and must be gone again.
 func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
-	path := tmpfs(t, "size=1m")
+	path := fixture.MountTmpfs(t, "size=1m")
 	d := openAt(t, path)
 	l, err := d.OpenLog("log", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
-	must(t, l.Append([]byte("first\n")))
+	fixture.Must(t, l.Append([]byte("first\n")))
 	err = l.Append(bytes.Repeat([]byte("x"), 2<<20))
 	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, durable.ErrFault) {
 		t.Errorf("a full disk gives %v, want ENOSPC and no fault", err)
@@ -58,41 +59,41 @@ func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
 	if size, err := l.Size(); size != 6 || err != nil {
 		t.Errorf("the log has %d bytes, want 6; %v", size, err)
 	}
-	must(t, l.Append([]byte("second\n")))
-	if got := read(t, filepath.Join(path, "log")); got != "first\nsecond\n" {
+	fixture.Must(t, l.Append([]byte("second\n")))
+	if got := fixture.ReadFile(t, filepath.Join(path, "log")); got != "first\nsecond\n" {
 		t.Errorf("the log holds %.40q", got)
 	}
 }
 
 func TestFullDiskIsNoFault(t *testing.T) {
-	path := tmpfs(t, "size=1m")
+	path := fixture.MountTmpfs(t, "size=1m")
 	d := openAt(t, path)
-	fill(t, filepath.Join(path, "filler"))
+	fillDisk(t, filepath.Join(path, "filler"))
 	f, err := d.Create("f", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = f.Write(make([]byte, 64<<10))
 	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, durable.ErrFault) {
 		t.Errorf("a full disk gives %v, want ENOSPC and no fault", err)
 	}
-	must(t, f.Discard())
+	fixture.Must(t, f.Discard())
 	if err := d.WriteFile("g", make([]byte, 64<<10), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a full disk gives %v", err)
 	}
-	holds(t, path, "filler")
+	wantEntries(t, path, "filler")
 }
 
-// TestFailedSyncIsAFault writes to a file system whose disk has no room for
+// TestFailedSyncIsAFault writes to a file system whose disk has no space for
 // what it promised, as a thin volume or a broken card: the write is taken, and
 // fsync fails with ENOSPC or EIO.
 func TestFailedSyncIsAFault(t *testing.T) {
 	content := strings.Repeat("x", 4<<20)
 	for what, begin := range map[string]func(t *testing.T, d *durable.Dir) func() error{
 		"Commit": func(t *testing.T, d *durable.Dir) func() error {
-			f := create(t, d, "f", "")
+			f := createFile(t, d, "f", "")
 			return func() error { f.Write([]byte(content)); return f.Commit("g") }
 		},
 		"Publish": func(t *testing.T, d *durable.Dir) func() error {
-			f := create(t, d, "f", "")
+			f := createFile(t, d, "f", "")
 			return func() error { f.Write([]byte(content)); return f.Publish(d, "g") }
 		},
 		"WriteFile": func(_ *testing.T, d *durable.Dir) func() error {
@@ -100,16 +101,16 @@ func TestFailedSyncIsAFault(t *testing.T) {
 		},
 		"Append": func(t *testing.T, d *durable.Dir) func() error {
 			l, err := d.OpenLog("log", 0o600)
-			must(t, err)
+			fixture.Must(t, err)
 			t.Cleanup(func() { l.Close() })
 			return func() error { return l.Append([]byte(content)) }
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			backing := tmpfs(t, "size=12m")
-			d := openAt(t, ext4(t, backing, 64<<20))
+			backing := fixture.MountTmpfs(t, "size=12m")
+			d := openAt(t, mountExt4(t, backing, 64<<20))
 			do := begin(t, d)
-			fill(t, filepath.Join(backing, "filler"))
+			fillDisk(t, filepath.Join(backing, "filler"))
 			if err := do(); !errors.Is(err, durable.ErrFault) {
 				t.Errorf("a failed fsync gives %v, want a fault", err)
 			}
@@ -121,13 +122,13 @@ func TestFailedSyncIsAFault(t *testing.T) {
 }
 
 func TestReadOnlyIsAFault(t *testing.T) {
-	path := ext4(t, t.TempDir(), 32<<20)
+	path := mountExt4(t, t.TempDir(), 32<<20)
 	d := openAt(t, path)
 	l, err := d.OpenLog("log", 0o600)
-	must(t, err)
-	write(t, filepath.Join(path, "old"), "x")
-	must(t, l.Close())
-	must(t, run("mount", "-o", "remount,ro", path))
+	fixture.Must(t, err)
+	writeFile(t, filepath.Join(path, "old"), "x")
+	fixture.Must(t, l.Close())
+	fixture.Must(t, run("mount", "-o", "remount,ro", path))
 	_, created := d.Create("f", 0o600)
 	_, made := d.MakeDir("dir")
 	_, logged := d.OpenLog("log", 0o600)
@@ -145,14 +146,14 @@ func TestReadOnlyIsAFault(t *testing.T) {
 // TestDeadDiskIsAFault shuts the file system down, after which everything that
 // needs the disk gives EIO.
 func TestDeadDiskIsAFault(t *testing.T) {
-	path := ext4(t, t.TempDir(), 32<<20)
+	path := mountExt4(t, t.TempDir(), 32<<20)
 	d := openAt(t, path)
-	must(t, d.WriteFile("old", bytes.Repeat([]byte("x"), 64<<10), 0o600))
-	f := create(t, d, "f", strings.Repeat("x", 4096))
+	fixture.Must(t, d.WriteFile("old", bytes.Repeat([]byte("x"), 64<<10), 0o600))
+	f := createFile(t, d, "f", strings.Repeat("x", 4096))
 	l, err := d.OpenLog("log", 0o600)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
-	shutdown(t, path)
+	shutDownFS(t, path)
 	_, created := d.Create("new", 0o600)
 	for what, err := range map[string]error{
 		"Create": created, "Commit": f.Commit("g"), "Sync": d.Sync(), "Append": l.Append([]byte("row\n")),
@@ -163,25 +164,25 @@ func TestDeadDiskIsAFault(t *testing.T) {
 	}
 }
 
-// shutdown ends a file system as if its disk were pulled out.
-func shutdown(tb testing.TB, path string) {
+// shutDownFS ends a file system as if its disk were pulled out.
+func shutDownFS(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	const goingDown = 0x8004587d // EXT4_IOC_SHUTDOWN
 	const noFlush = 2
-	needRoot(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
+	fixture.RequireMount(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
 }
 
-// TestSyncedIsWhatIsOnTheDisk: the length that others are told of must survive a power cut.
+// TestSyncedIsWhatIsOnTheDisk: the length that is reported to others must survive a power cut.
 func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	d := openAt(t, t.TempDir())
 	other, err := d.OpenLog("log", 0o640)
-	must(t, err)
+	fixture.Must(t, err)
 	defer other.Close()
 	l, err := d.OpenLog("log", 0o640)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
 	want := func(what string, n int64) {
 		t.Helper()
@@ -191,9 +192,9 @@ func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	}
 	appendTo := func(l *durable.Log, s string) {
 		t.Helper()
-		must(t, l.Lock())
-		must(t, l.Append([]byte(s)))
-		must(t, l.Unlock())
+		fixture.Must(t, l.Lock())
+		fixture.Must(t, l.Append([]byte(s)))
+		fixture.Must(t, l.Unlock())
 	}
 	want("new", 0)
 	appendTo(l, "one\n")
@@ -202,12 +203,12 @@ func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	want("another process has appended", 4)
 	appendTo(l, "three\n")
 	want("all of them", 14)
-	must(t, l.Lock())
-	must(t, l.Truncate(8))
-	must(t, l.Unlock())
+	fixture.Must(t, l.Lock())
+	fixture.Must(t, l.Truncate(8))
+	fixture.Must(t, l.Unlock())
 	want("cut", 8)
 	again, err := d.OpenLog("log", 0o640)
-	must(t, err)
+	fixture.Must(t, err)
 	defer again.Close()
 	if got := again.SyncedSize(); got != 8 {
 		t.Errorf("opened again: %d bytes, want 8", got)

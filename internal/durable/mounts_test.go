@@ -78,7 +78,7 @@ func FuzzMounts(f *testing.F) {
 }
 
 // TestMountBeneathOursIsFound: a service has a mount of its own over its directory, and
-// the machine mounts a disk there. It comes to be beneath ours, where no path leads to it.
+// the machine mounts a disk there. It ends up beneath ours, where no path leads to it.
 // The kernel passes it on from one namespace to another, so this test needs two: unshare(1)
 // makes them, and a shell of the outer one mounts.
 func TestMountBeneathOursIsFound(t *testing.T) {
@@ -108,9 +108,9 @@ func TestMountBeneathOursIsFound(t *testing.T) {
 	}
 }
 
-// twoNamespaces is told the test's directory and its binary. In the inner namespace the
+// twoNamespaces gets the test's directory and its binary. In the inner namespace the
 // directory "data" is the root of a file system of its own, so that a mount of the outer
-// one over "data" comes to be beneath it.
+// one over "data" ends up beneath it.
 const twoNamespaces = `
 cd "$1"
 mkdir host

@@ -8,20 +8,21 @@ import (
 	"testing"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
-// pair opens two directories beside each other.
-func pair(tb testing.TB) (from, to *durable.Dir, at string) {
+// openPair opens two directories beside each other.
+func openPair(tb testing.TB) (from, to *durable.Dir, at string) {
 	tb.Helper()
 	at = tb.TempDir()
-	must(tb, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755)))
+	fixture.Must(tb, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755)))
 	return openAt(tb, filepath.Join(at, "from")), openAt(tb, filepath.Join(at, "to")), at
 }
 
-// bind makes a mount of a directory of its own.
-func bind(tb testing.TB, path string) {
+// bindMount mounts a directory on itself.
+func bindMount(tb testing.TB, path string) {
 	tb.Helper()
-	needRoot(tb, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
+	fixture.RequireMount(tb, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
 	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 }
 
@@ -34,13 +35,13 @@ var probes = map[string]func(from, to *durable.Dir) error{
 
 func TestProbesOfMovesLeaveNothing(t *testing.T) {
 	for what, probe := range probes {
-		from, to, at := pair(t)
+		from, to, at := openPair(t)
 		for range 2 {
-			must(t, probe(from, to))
-			must(t, probe(from, from))
+			fixture.Must(t, probe(from, to))
+			fixture.Must(t, probe(from, from))
 		}
-		holds(t, filepath.Join(at, "from"))
-		holds(t, filepath.Join(at, "to"))
+		wantEntries(t, filepath.Join(at, "from"))
+		wantEntries(t, filepath.Join(at, "to"))
 		t.Log(what)
 	}
 }
@@ -48,13 +49,13 @@ func TestProbesOfMovesLeaveNothing(t *testing.T) {
 // TestTwoMountsOfOneFileSystemAreSeparate: they have one device number.
 func TestTwoMountsOfOneFileSystemAreSeparate(t *testing.T) {
 	for what, probe := range probes {
-		_, from, at := pair(t)
-		bind(t, filepath.Join(at, "to"))
+		_, from, at := openPair(t)
+		bindMount(t, filepath.Join(at, "to"))
 		to := openAt(t, filepath.Join(at, "to"))
 		a, err := from.Device()
-		must(t, err)
+		fixture.Must(t, err)
 		b, err := to.Device()
-		must(t, err)
+		fixture.Must(t, err)
 		if a != b {
 			t.Fatal("they have two device numbers, which is not what is tested")
 		}
@@ -62,48 +63,48 @@ func TestTwoMountsOfOneFileSystemAreSeparate(t *testing.T) {
 		if separate, ok := errors.AsType[*durable.SeparateError](err); !ok || separate.To != filepath.Join(at, "to") {
 			t.Errorf("%s: got %v", what, err)
 		}
-		holds(t, filepath.Join(at, "to"))
+		wantEntries(t, filepath.Join(at, "to"))
 	}
 }
 
 func TestWhatAKilledProbeLeftIsTakenAway(t *testing.T) {
 	for what, probe := range probes {
-		from, to, at := pair(t)
+		from, to, at := openPair(t)
 		switch what {
 		case "try":
-			must(t, errors.Join(os.Mkdir(filepath.Join(at, "from", ".cis490-probe.from"), 0o700), os.Mkdir(filepath.Join(at, "to", ".cis490-probe.to"), 0o700)))
+			fixture.Must(t, errors.Join(os.Mkdir(filepath.Join(at, "from", ".cis490-probe.from"), 0o700), os.Mkdir(filepath.Join(at, "to", ".cis490-probe.to"), 0o700)))
 		case "try links":
-			write(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "")
-			write(t, filepath.Join(at, "to", ".cis490-probe.link-to"), "")
+			writeFile(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "")
+			writeFile(t, filepath.Join(at, "to", ".cis490-probe.link-to"), "")
 		}
-		must(t, probe(from, to))
-		holds(t, filepath.Join(at, "from"))
-		holds(t, filepath.Join(at, "to"))
+		fixture.Must(t, probe(from, to))
+		wantEntries(t, filepath.Join(at, "from"))
+		wantEntries(t, filepath.Join(at, "to"))
 	}
 }
 
 // TestProbesDestroyNothing: others can write in the first directory.
 func TestProbesDestroyNothing(t *testing.T) {
 	for _, probe := range probes {
-		from, to, at := pair(t)
-		write(t, filepath.Join(at, "from", ".cis490-probe.from"), "precious")
-		write(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "precious")
-		must(t, os.MkdirAll(filepath.Join(at, "to", ".cis490-probe.to", "precious"), 0o700))
-		must(t, probe(from, to)) // says nothing, because it could not be tried
-		if got := read(t, filepath.Join(at, "from", ".cis490-probe.link-from")); got != "precious" {
+		from, to, at := openPair(t)
+		writeFile(t, filepath.Join(at, "from", ".cis490-probe.from"), "precious")
+		writeFile(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "precious")
+		fixture.Must(t, os.MkdirAll(filepath.Join(at, "to", ".cis490-probe.to", "precious"), 0o700))
+		fixture.Must(t, probe(from, to)) // says nothing, because it could not be tried
+		if got := fixture.ReadFile(t, filepath.Join(at, "from", ".cis490-probe.link-from")); got != "precious" {
 			t.Errorf("the file says %q", got)
 		}
-		if got := read(t, filepath.Join(at, "from", ".cis490-probe.from")); got != "precious" {
+		if got := fixture.ReadFile(t, filepath.Join(at, "from", ".cis490-probe.from")); got != "precious" {
 			t.Errorf("the file says %q", got)
 		}
-		holds(t, filepath.Join(at, "to", ".cis490-probe.to"), "precious")
+		wantEntries(t, filepath.Join(at, "to", ".cis490-probe.to"), "precious")
 	}
 }
 
 // TestWhatIsExchangedForAProbeIsKept: a directory with something in it takes the place of
 // the empty one.
 func TestWhatIsExchangedForAProbeIsKept(t *testing.T) {
-	from, to, at := pair(t)
+	from, to, at := openPair(t)
 	probe := filepath.Join(at, "from", ".cis490-probe.from")
 	stop, ended := make(chan struct{}), make(chan int, 1)
 	go func() {
@@ -117,14 +118,14 @@ func TestWhatIsExchangedForAProbeIsKept(t *testing.T) {
 			}
 			evil := filepath.Join(at, "from", "evil")
 			os.MkdirAll(filepath.Join(evil, "precious"), 0o700)
-			if exchange(evil, probe) == nil {
+			if exchangePaths(evil, probe) == nil {
 				n++
-				exchange(evil, probe)
+				exchangePaths(evil, probe)
 			}
 		}
 	}()
 	for range 3000 {
-		must(t, from.TryMove(to))
+		fixture.Must(t, from.TryMove(to))
 	}
 	close(stop)
 	t.Logf("exchanged %d times", <-ended)
@@ -142,22 +143,22 @@ func TestWhatIsExchangedForAProbeIsKept(t *testing.T) {
 // TestProbeThatMayNotChangeADirectoryIsNoAlarm: episodes/ may be another user's.
 func TestProbeThatMayNotChangeADirectoryIsNoAlarm(t *testing.T) {
 	if os.Getuid() != 0 {
-		needRoot(t, syscall.EPERM)
+		fixture.RequireMount(t, syscall.EPERM)
 	}
-	from, to, at := pair(t)
-	must(t, errors.Join(os.Chmod(at, 0o755), os.Chmod(filepath.Dir(at), 0o755)))
-	said := asOtherIn(t, func() (string, error) {
+	from, to, at := openPair(t)
+	fixture.Must(t, errors.Join(os.Chmod(at, 0o755), os.Chmod(filepath.Dir(at), 0o755)))
+	said := callAsOther(t, func() (string, error) {
 		return "", errors.Join(from.TryMove(to), from.TryLink(to), from.CheckMove(to))
 	})
 	if said != "" {
-		t.Errorf("it says %q", said)
+		t.Errorf("got the errors %q, want none", said)
 	}
 }
 
 // TestFullDiskPutsAProbeOff: it says nothing of the directories.
 func TestFullDiskPutsAProbeOff(t *testing.T) {
-	at := tmpfs(t, "size=1m,nr_inodes=4")
-	must(t, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755), os.Mkdir(filepath.Join(at, "last"), 0o755)))
+	at := fixture.MountTmpfs(t, "size=1m,nr_inodes=4")
+	fixture.Must(t, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755), os.Mkdir(filepath.Join(at, "last"), 0o755)))
 	from, to := openAt(t, filepath.Join(at, "from")), openAt(t, filepath.Join(at, "to"))
 	if err := os.Mkdir(filepath.Join(at, "more"), 0o755); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("the disk is not full: %v", err)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // wantMoved checks that err is a [*durable.MovedError] about a path.
@@ -22,64 +23,64 @@ func wantMoved(tb testing.TB, err error, path string) {
 	}
 }
 
-// below makes a directory with two more in it, and opens the innermost by its path.
-func below(tb testing.TB) (d *durable.Dir, parent, path string) {
+// openNested makes a directory with two more in it, and opens the innermost by its path.
+func openNested(tb testing.TB) (d *durable.Dir, parent, path string) {
 	tb.Helper()
 	parent = filepath.Join(tb.TempDir(), "parent")
 	path = filepath.Join(parent, "dir")
-	must(tb, os.MkdirAll(path, 0o755))
+	fixture.Must(tb, os.MkdirAll(path, 0o755))
 	return openAt(tb, path), parent, path
 }
 
-func watch(tb testing.TB, dirs ...*durable.Dir) *durable.PathWatch {
+func watchPaths(tb testing.TB, dirs ...*durable.Dir) *durable.PathWatch {
 	tb.Helper()
 	w, err := durable.WatchPaths(dirs...)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { w.Close() })
 	return w
 }
 
 func TestDirThatStaysKeepsItsPath(t *testing.T) {
-	d, _, path := below(t)
-	w := watch(t, d)
-	write(t, filepath.Join(path, "file"), "x")
-	must(t, os.Chmod(path, 0o700))
+	d, _, path := openNested(t)
+	w := watchPaths(t, d)
+	writeFile(t, filepath.Join(path, "file"), "x")
+	fixture.Must(t, os.Chmod(path, 0o700))
 	for range 3 {
-		must(t, w.Check())
+		fixture.Must(t, w.Check())
 	}
 }
 
 func TestMovedDirIsFound(t *testing.T) {
 	for name, move := range map[string]func(t *testing.T, parent, path string){
 		"renamed, another made": func(t *testing.T, _, path string) {
-			must(t, os.Rename(path, path+".x"))
-			must(t, os.Mkdir(path, 0o755))
+			fixture.Must(t, os.Rename(path, path+".x"))
+			fixture.Must(t, os.Mkdir(path, 0o755))
 		},
-		"renamed":        func(t *testing.T, _, path string) { must(t, os.Rename(path, path+".x")) },
-		"removed":        func(t *testing.T, _, path string) { must(t, os.Remove(path)) },
-		"parent renamed": func(t *testing.T, parent, _ string) { must(t, os.Rename(parent, parent+".x")) },
+		"renamed":        func(t *testing.T, _, path string) { fixture.Must(t, os.Rename(path, path+".x")) },
+		"removed":        func(t *testing.T, _, path string) { fixture.Must(t, os.Remove(path)) },
+		"parent renamed": func(t *testing.T, parent, _ string) { fixture.Must(t, os.Rename(parent, parent+".x")) },
 		"parent replaced": func(t *testing.T, parent, path string) {
-			must(t, os.Rename(parent, parent+".x"))
-			must(t, os.MkdirAll(path, 0o755))
+			fixture.Must(t, os.Rename(parent, parent+".x"))
+			fixture.Must(t, os.MkdirAll(path, 0o755))
 		},
 		"a file in the parent's place": func(t *testing.T, parent, _ string) {
-			must(t, os.Rename(parent, parent+".x"))
-			write(t, parent, "")
+			fixture.Must(t, os.Rename(parent, parent+".x"))
+			writeFile(t, parent, "")
 		},
 		"exchanged": func(t *testing.T, _, path string) {
-			must(t, os.Mkdir(path+".x", 0o755))
-			must(t, unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, path+".x", unix.RENAME_EXCHANGE))
+			fixture.Must(t, os.Mkdir(path+".x", 0o755))
+			fixture.Must(t, unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, path+".x", unix.RENAME_EXCHANGE))
 		},
-		"a mount over it":         func(t *testing.T, _, path string) { mountOver(t, path) },
-		"a mount over the parent": func(t *testing.T, parent, _ string) { mountOver(t, parent) },
+		"a mount over it":         func(t *testing.T, _, path string) { fixture.MountTmpfsAt(t, path, "") },
+		"a mount over the parent": func(t *testing.T, parent, _ string) { fixture.MountTmpfsAt(t, parent, "") },
 		"the same, bound over it": func(t *testing.T, parent, path string) {
-			needRoot(t, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
+			fixture.RequireMount(t, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
 			t.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, parent, path := below(t)
-			w := watch(t, d)
+			d, parent, path := openNested(t)
+			w := watchPaths(t, d)
 			move(t, parent, path)
 			err := w.Check()
 			wantMoved(t, err, path)
@@ -88,64 +89,58 @@ func TestMovedDirIsFound(t *testing.T) {
 	}
 }
 
-func mountOver(tb testing.TB, path string) {
-	tb.Helper()
-	needRoot(tb, syscall.Mount("tmpfs", path, "tmpfs", 0, ""))
-	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
-}
-
 func TestPathThatComesBackIsNotTakenForMoved(t *testing.T) {
-	d, _, path := below(t)
-	w := watch(t, d)
-	must(t, os.Rename(path, path+".x"))
+	d, _, path := openNested(t)
+	w := watchPaths(t, d)
+	fixture.Must(t, os.Rename(path, path+".x"))
 	wantMoved(t, w.Check(), path)
-	must(t, os.Rename(path+".x", path))
-	must(t, w.Check())
+	fixture.Must(t, os.Rename(path+".x", path))
+	fixture.Must(t, w.Check())
 }
 
 // TestMountElsewhereIsNoMove: the list of mounts changes all the time on some machines.
 func TestMountElsewhereIsNoMove(t *testing.T) {
-	d, parent, path := below(t)
-	must(t, os.MkdirAll(filepath.Join(path, "below"), 0o755))
-	must(t, os.MkdirAll(path+"-other", 0o755))
-	w := watch(t, d)
-	mountOver(t, filepath.Join(path, "below"))
-	must(t, w.Check())
-	mountOver(t, path+"-other")
-	must(t, w.Check())
+	d, parent, path := openNested(t)
+	fixture.Must(t, os.MkdirAll(filepath.Join(path, "below"), 0o755))
+	fixture.Must(t, os.MkdirAll(path+"-other", 0o755))
+	w := watchPaths(t, d)
+	fixture.MountTmpfsAt(t, filepath.Join(path, "below"), "")
+	fixture.Must(t, w.Check())
+	fixture.MountTmpfsAt(t, path+"-other", "")
+	fixture.Must(t, w.Check())
 	if strings.HasPrefix(path, parent) {
-		must(t, w.Check())
+		fixture.Must(t, w.Check())
 	}
 }
 
 // TestWatchBeginsWithWhatIsThere: a path that moved before the watch began.
 func TestWatchBeginsWithWhatIsThere(t *testing.T) {
-	d, _, path := below(t)
-	must(t, os.Rename(path, path+".x"))
+	d, _, path := openNested(t)
+	fixture.Must(t, os.Rename(path, path+".x"))
 	_, err := durable.WatchPaths(d)
 	wantMoved(t, err, path)
 }
 
 func TestPathThroughALinkIsFollowedAtEachCheck(t *testing.T) {
-	_, parent, path := below(t)
+	_, parent, path := openNested(t)
 	link := filepath.Join(parent, "link")
-	must(t, os.Symlink(path, link))
-	w := watch(t, openAt(t, link))
-	must(t, w.Check())
+	fixture.Must(t, os.Symlink(path, link))
+	w := watchPaths(t, openAt(t, link))
+	fixture.Must(t, w.Check())
 	other := t.TempDir()
-	must(t, os.Remove(link))
-	must(t, os.Symlink(other, link))
+	fixture.Must(t, os.Remove(link))
+	fixture.Must(t, os.Symlink(other, link))
 	wantMoved(t, w.Check(), link)
 }
 
 func BenchmarkCheckPaths(b *testing.B) {
 	var dirs []*durable.Dir
 	for range 4 {
-		d, _, _ := below(b)
+		d, _, _ := openNested(b)
 		dirs = append(dirs, d)
 	}
-	w := watch(b, dirs...)
+	w := watchPaths(b, dirs...)
 	for b.Loop() {
-		must(b, w.Check())
+		fixture.Must(b, w.Check())
 	}
 }

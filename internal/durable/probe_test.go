@@ -7,20 +7,22 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/fixture"
 )
 
 func TestCheckingLinksLeavesNothing(t *testing.T) {
-	d, path := open(t)
-	must(t, d.CheckLinks())
-	holds(t, path)
+	d, path := openTemp(t)
+	fixture.Must(t, d.CheckLinks())
+	wantEntries(t, path)
 }
 
 // TestCheckingLinksOpensNothingThatIsExchangedForIt: another user sees the file appear
 // and puts a link in its place.
 func TestCheckingLinksOpensNothingThatIsExchangedForIt(t *testing.T) {
-	d, path := open(t)
+	d, path := openTemp(t)
 	precious, evil := filepath.Join(t.TempDir(), "precious"), filepath.Join(path, "evil")
-	write(t, precious, "precious")
+	writeFile(t, precious, "precious")
 	stop, ended := make(chan struct{}), make(chan int, 1)
 	go func() {
 		exchanged := 0
@@ -42,13 +44,13 @@ func TestCheckingLinksOpensNothingThatIsExchangedForIt(t *testing.T) {
 		}
 	}()
 	for range 5000 {
-		must(t, d.CheckLinks())
+		fixture.Must(t, d.CheckLinks())
 	}
 	close(stop)
 	t.Logf("exchanged %d times", <-ended)
 	info, err := os.Stat(precious)
-	must(t, err)
-	if got := read(t, precious); got != "precious" || info.Mode() != 0o600 {
+	fixture.Must(t, err)
+	if got := fixture.ReadFile(t, precious); got != "precious" || info.Mode() != 0o600 {
 		t.Errorf("what the link led to says %q, with mode %v", got, info.Mode())
 	}
 }

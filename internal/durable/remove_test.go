@@ -13,9 +13,9 @@ import (
 	"cis490/internal/durable"
 )
 
-// hostileTree makes a directory with all that a tree may hold but mounts, and
+// makeHostileTree makes a directory with everything that a tree may hold except mounts, and with
 // links to outside.
-func hostileTree(t *testing.T, dir, outside string) {
+func makeHostileTree(t *testing.T, dir, outside string) {
 	t.Helper()
 	all := []error{
 		os.MkdirAll(filepath.Join(dir, "a", "b", "c"), 0o755),
@@ -41,8 +41,8 @@ func TestRemovingFollowsNothing(t *testing.T) {
 	if err := os.WriteFile(kept, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	hostileTree(t, filepath.Join(trash, "one"), outside)
-	hostileTree(t, filepath.Join(trash, "two"), outside)
+	makeHostileTree(t, filepath.Join(trash, "one"), outside)
+	makeHostileTree(t, filepath.Join(trash, "two"), outside)
 	d, err := durable.Open(trash)
 	if err != nil {
 		t.Fatal(err)

@@ -12,17 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 const sharedGID = 4243
 
-// sharable returns an open directory whose entries can be given to any group.
-func sharable(t *testing.T) (*durable.Dir, string) {
+// openSharable returns an open directory whose entries can be given to any group.
+func openSharable(t *testing.T) (*durable.Dir, string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		needRoot(t, syscall.EPERM)
+		fixture.RequireMount(t, syscall.EPERM)
 	}
-	return open(t)
+	return openTemp(t)
 }
 
 func ownership(t *testing.T, path string) (mode fs.FileMode, uid, gid uint32) {
@@ -31,13 +32,13 @@ func ownership(t *testing.T, path string) (mode fs.FileMode, uid, gid uint32) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, 0
 	}
-	must(t, err)
+	fixture.Must(t, err)
 	st := info.Sys().(*syscall.Stat_t)
 	return info.Mode() &^ fs.ModeDir, st.Uid, st.Gid
 }
 
 func TestSharingChangesGroupAndGroupBitsOnly(t *testing.T) {
-	d, path := sharable(t)
+	d, path := openSharable(t)
 	for _, c := range []struct{ before, want fs.FileMode }{
 		{0o700, 0o770},
 		{0, 0o070},
@@ -46,10 +47,10 @@ func TestSharingChangesGroupAndGroupBitsOnly(t *testing.T) {
 		{fs.ModeSetgid | 0o770, fs.ModeSetgid | 0o770},
 	} {
 		dir, inside := filepath.Join(path, "x"), filepath.Join(path, "x", "inside")
-		must(t, os.Mkdir(dir, 0o700))
-		must(t, os.Mkdir(inside, 0o700))
-		must(t, os.Chown(dir, otherUID, otherUID))
-		must(t, os.Chmod(dir, c.before))
+		fixture.Must(t, os.Mkdir(dir, 0o700))
+		fixture.Must(t, os.Mkdir(inside, 0o700))
+		fixture.Must(t, os.Chown(dir, otherUID, otherUID))
+		fixture.Must(t, os.Chmod(dir, c.before))
 		if changed, err := d.ShareDir("x", sharedGID); !changed || err != nil {
 			t.Errorf("%v: got %v, %v", c.before, changed, err)
 		}
@@ -62,15 +63,15 @@ func TestSharingChangesGroupAndGroupBitsOnly(t *testing.T) {
 		if changed, err := d.ShareDir("x", sharedGID); changed || err != nil {
 			t.Errorf("%v: the second time got %v, %v", c.before, changed, err)
 		}
-		must(t, os.RemoveAll(dir))
+		fixture.Must(t, os.RemoveAll(dir))
 	}
 }
 
 // TestOnlyDirectoriesOfTheMountAreShared, and nothing waits for what is not one.
 func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
-	d, path := sharable(t)
+	d, path := openSharable(t)
 	victim := t.TempDir()
-	must(t, os.Chmod(victim, 0o700))
+	fixture.Must(t, os.Chmod(victim, 0o700))
 	at := filepath.Join(path, "x")
 	for what, put := range map[string]func() error{
 		"nothing":         func() error { return nil },
@@ -97,11 +98,11 @@ func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
 			if what == "a hard link" && errors.Is(err, unix.EXDEV) {
 				continue
 			}
-			needRoot(t, err) // to mount, or to make a device
+			fixture.RequireMount(t, err) // to mount, or to make a device
 		}
 		mode, _, gid := ownership(t, at)
 		changed := false
-		err := soon(t, what, func() (err error) { changed, err = d.ShareDir("x", sharedGID); return })
+		err := wantNoWait(t, what, func() (err error) { changed, err = d.ShareDir("x", sharedGID); return })
 		if changed || err != nil && !durable.IsNotDirBeneath(err) {
 			t.Errorf("%s: got %v, %v", what, changed, err)
 		}
@@ -109,7 +110,7 @@ func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
 			t.Errorf("%s: it became %v of group %d", what, now, group)
 		}
 		unix.Unmount(at, unix.MNT_DETACH)
-		must(t, os.RemoveAll(at))
+		fixture.Must(t, os.RemoveAll(at))
 	}
 	for _, name := range []string{"", ".", "..", "a/b", "/"} {
 		if changed, err := d.ShareDir(name, sharedGID); changed || err == nil {
@@ -125,14 +126,14 @@ func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
 // time.
 func TestSharingSurvivesExchangedNames(t *testing.T) {
 	const rounds = 20_000
-	d, path := sharable(t)
+	d, path := openSharable(t)
 	victim := t.TempDir()
-	must(t, os.Chmod(victim, 0o700))
+	fixture.Must(t, os.Chmod(victim, 0o700))
 	x, y := filepath.Join(path, "x"), filepath.Join(path, "y")
-	must(t, os.Mkdir(x, 0o700))
-	must(t, os.Symlink(victim, y))
+	fixture.Must(t, os.Mkdir(x, 0o700))
+	fixture.Must(t, os.Symlink(victim, y))
 	own, err := os.Open(x)
-	must(t, err)
+	fixture.Must(t, err)
 	defer own.Close()
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -168,7 +169,7 @@ func TestSharingSurvivesExchangedNames(t *testing.T) {
 		}
 	}
 	close(stop)
-	must(t, <-ended)
+	fixture.Must(t, <-ended)
 	if mode, _, gid := ownership(t, victim); mode != 0o700 || gid != 0 {
 		t.Errorf("what the link led to became %v of group %d", mode, gid)
 	}

@@ -11,30 +11,31 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // TestLargeFileLeavesThePageCache while it is being written, and keeps its bytes.
 func TestLargeFileLeavesThePageCache(t *testing.T) {
 	const size, most = 96 << 20, 48 << 20
-	path := ext4(t, t.TempDir(), 128<<20)
+	path := mountExt4(t, t.TempDir(), 128<<20)
 	d := openAt(t, path)
-	f := create(t, d, "f", "")
-	part := noise(1<<20 + 1)
+	f := createFile(t, d, "f", "")
+	part := fixture.Noise(1<<20+1, 1)
 	var want bytes.Buffer
 	for want.Len() < size {
 		want.Write(part)
 		n, err := f.Write(part)
-		must(t, err)
+		fixture.Must(t, err)
 		if n != len(part) {
 			t.Fatalf("%d of %d were written", n, len(part))
 		}
-		if there := cached(t, filepath.Join(path, "f")); there > most {
+		if there := cachedBytes(t, filepath.Join(path, "f")); there > most {
 			t.Fatalf("%d of %d bytes are in the page cache", there, want.Len())
 		}
 	}
-	must(t, f.Commit("g"))
+	fixture.Must(t, f.Commit("g"))
 	got, err := os.Open(filepath.Join(path, "g"))
-	must(t, err)
+	fixture.Must(t, err)
 	defer got.Close()
 	buf := make([]byte, want.Len()+1)
 	if n, err := io.ReadFull(got, buf); err != io.ErrUnexpectedEOF || !bytes.Equal(buf[:n], want.Bytes()) {
@@ -42,30 +43,30 @@ func TestLargeFileLeavesThePageCache(t *testing.T) {
 	}
 }
 
-// cached returns how many bytes of a file are in the page cache.
-func cached(tb testing.TB, path string) int64 {
+// cachedBytes returns how many bytes of a file are in the page cache.
+func cachedBytes(tb testing.TB, path string) int64 {
 	tb.Helper()
 	f, err := os.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	var st unix.Cachestat_t
 	err = unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{}, &st, 0)
 	if errors.Is(err, unix.ENOSYS) {
 		tb.Skip("this kernel does not say what is in its page cache")
 	}
-	must(tb, err)
+	fixture.Must(tb, err)
 	return int64(st.Cache) * int64(os.Getpagesize())
 }
 
 // TestFaultOfTheDiskIsNotForgotten: the kernel tells of it once, while the file
 // grows, and gives success to the syncs that follow.
 func TestFaultOfTheDiskIsNotForgotten(t *testing.T) {
-	backing := tmpfs(t, "size=100m")
-	path := ext4(t, backing, 100<<20)
+	backing := fixture.MountTmpfs(t, "size=100m")
+	path := mountExt4(t, backing, 100<<20)
 	d := openAt(t, path)
-	f := create(t, d, "f", "")
-	fill(t, filepath.Join(backing, "filler"))
-	part := noise(1 << 20)
+	f := createFile(t, d, "f", "")
+	fillDisk(t, filepath.Join(backing, "filler"))
+	part := fixture.Noise(1<<20, 0)
 	var err error
 	for n := 0; n < 80 && err == nil; n++ {
 		_, err = f.Write(part)
@@ -73,7 +74,7 @@ func TestFaultOfTheDiskIsNotForgotten(t *testing.T) {
 	if !errors.Is(err, durable.ErrFault) {
 		t.Fatalf("80 MiB on a disk that takes nothing: %v, want a fault", err)
 	}
-	must(t, os.Remove(filepath.Join(backing, "filler"))) // the disk is well again
+	fixture.Must(t, os.Remove(filepath.Join(backing, "filler"))) // the disk is well again
 	for what, err := range map[string]error{"Checkpoint": f.Checkpoint("x", nil), "Publish": f.Publish(d, "g"), "Commit": f.Commit("g")} {
 		if !errors.Is(err, durable.ErrFault) {
 			t.Errorf("%s after it: %v, want a fault", what, err)

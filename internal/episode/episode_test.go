@@ -85,7 +85,7 @@ func printable(s string) bool {
 
 func TestKeyNamesHostFirst(t *testing.T) {
 	if got := (episode.Key{Host: "h", Name: "n"}).String(); got != "h/n" {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want %q", got, "h/n")
 	}
 }
 
@@ -184,7 +184,7 @@ func TestWallIsPythonsIsoformat(t *testing.T) {
 	}
 	// Python leaves out microseconds that are zero.
 	if at, err := episode.ParseWall("2026-11-23T07:17:41+00:00"); err != nil || at.Nanosecond() != 0 {
-		t.Errorf("%s, %v", at, err)
+		t.Errorf("got %s, %v, want Nanosecond 0", at, err)
 	}
 	for _, bad := range []string{"", "2026-11-23", "2026-11-23T07:17:41", "2026-13-23T07:17:41+00:00", "yesterday"} {
 		if at, err := episode.ParseWall(bad); err == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/fsck"
 	"cis490/internal/index"
 )
@@ -30,11 +31,11 @@ func (l *lab) backfill(change ...func(*fsck.Options)) (fsck.BackfillReport, []st
 		c(&opts)
 	}
 	r, err := fsck.Backfill(l.Context(), opts)
-	must(l, err)
+	fixture.Must(l, err)
 	return r, bad
 }
 
-func dry(o *fsck.Options) { o.DryRun = true }
+func setDryRun(o *fsck.Options) { o.DryRun = true }
 
 func TestBackfillWritesTheRowOfArrival(t *testing.T) {
 	l := newLab(t, t.TempDir())
@@ -51,8 +52,8 @@ func TestBackfillWritesTheRowOfArrival(t *testing.T) {
 
 func TestBackfillTakesTheFilesTimeWithoutAttribute(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	path := l.copyIn("lab-01/ep-1.tar.zst", l.pack("ep-1", "z"))
-	must(t, os.Chtimes(path, arrival, arrival))
+	path := l.copyByHand("lab-01/ep-1.tar.zst", l.pack("ep-1", "z"))
+	fixture.Must(t, os.Chtimes(path, arrival, arrival))
 	l.backfill()
 	if rows := readRows(t, l.data); len(rows) != 1 || !rows[0].ReceivedAt.Equal(arrival) || rows[0].Commit != "" {
 		t.Errorf("got %+v", rows)
@@ -68,14 +69,14 @@ func TestBackfillTwiceIsBackfillOnce(t *testing.T) {
 	if diff := cmp.Diff(fsck.BackfillReport{Scanned: 2, Indexed: 2}, r); diff != "" {
 		t.Error(diff)
 	}
-	oneRowEach(t, l.data, 2)
+	wantOneRowPerKey(t, l.data, 2)
 }
 
 func TestBackfillWithNothingToDoWritesNothing(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.backfill()
 	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
-	l.backfill(dry)
+	l.backfill(setDryRun)
 	if _, err := os.Lstat(filepath.Join(l.data, indexName)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the index: %v", err)
 	}
@@ -86,7 +87,7 @@ func TestDryRunShowsTheRowsThatWouldCome(t *testing.T) {
 	for i := range 8 {
 		l.put(key("lab-01", fmt.Sprint("ep-", i)), l.pack(episode.Name(fmt.Sprint("ep-", i)), "a"))
 	}
-	r, _ := l.backfill(dry)
+	r, _ := l.backfill(setDryRun)
 	if r.Missing != 8 || len(r.Rows) != 5 || r.More != 3 || r.Written != 0 {
 		t.Errorf("got %+v", r)
 	}
@@ -112,7 +113,7 @@ func TestBackfillOfOneHostLeavesTheOthers(t *testing.T) {
 func TestBackfillNeedsAStore(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
-	must(t, os.WriteFile(file, nil, 0o644))
+	fixture.Must(t, os.WriteFile(file, nil, 0o644))
 	for _, root := range []string{filepath.Join(dir, "none"), file} {
 		_, err := fsck.Backfill(t.Context(), fsck.Options{EpisodesRoot: root, Index: filepath.Join(dir, indexName)})
 		if !errors.Is(err, fsck.ErrNoEpisodes) || err.Error() != "no episodes dir at "+root {
@@ -125,19 +126,19 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.put(key("lab-01", "a-good"), l.pack("a-good", "a"))
 	flipped := l.put(key("lab-01", "b-flipped"), l.pack("b-flipped", "a"))
-	b, err := os.ReadFile(l.path(flipped.Key()))
-	must(t, err)
+	b, err := os.ReadFile(l.archivePath(flipped.Key()))
+	fixture.Must(t, err)
 	b[len(b)/2] ^= 1
-	must(t, os.WriteFile(l.path(flipped.Key()), b, 0o644))
+	fixture.Must(t, os.WriteFile(l.archivePath(flipped.Key()), b, 0o644))
 	whole := l.pack("c-cut", "a")
-	l.copyIn("lab-01/c-cut.tar.zst", whole[:len(whole)-7])
-	l.copyIn("lab-01/d-empty.tar.zst", nil)
-	l.copyIn("lab-01/e-text.tar.zst", []byte("no archive"))
+	l.copyByHand("lab-01/c-cut.tar.zst", whole[:len(whole)-7])
+	l.copyByHand("lab-01/d-empty.tar.zst", nil)
+	l.copyByHand("lab-01/e-text.tar.zst", []byte("no archive"))
 	swapped := l.put(key("lab-01", "f-swapped"), l.pack("f-swapped", "a"))
-	must(t, os.WriteFile(l.path(swapped.Key()), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
-	must(t, os.MkdirAll(filepath.Join(l.data, "episodes/lab-01/g-dir.tar.zst"), 0o755))
-	must(t, os.Symlink("a-good.tar.zst", filepath.Join(l.data, "episodes/lab-01/h-link.tar.zst")))
-	must(t, os.WriteFile(filepath.Join(l.data, "episodes/lab-01/notes.txt"), nil, 0o644)) // the original passed it over as well
+	fixture.Must(t, os.WriteFile(l.archivePath(swapped.Key()), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
+	fixture.Must(t, os.MkdirAll(filepath.Join(l.data, "episodes/lab-01/g-dir.tar.zst"), 0o755))
+	fixture.Must(t, os.Symlink("a-good.tar.zst", filepath.Join(l.data, "episodes/lab-01/h-link.tar.zst")))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "episodes/lab-01/notes.txt"), nil, 0o644)) // the original passed it over as well
 	l.put(key("lab-02", "z-good"), l.pack("z-good", "a"))
 
 	r, bad := l.backfill()
@@ -149,17 +150,17 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 			t.Errorf("%s was told of %d times: %q", name, n, bad)
 		}
 	}
-	oneRowEach(t, l.data, 2)
+	wantOneRowPerKey(t, l.data, 2)
 }
 
 func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	row, u := l.receive(key("lab-01", "ep-1"), l.pack("ep-1", "a"), arrival)
+	row, u := l.storeWithoutRow(key("lab-01", "ep-1"), l.pack("ep-1", "a"), arrival)
 	r, _ := l.backfill()
 	if diff := cmp.Diff(fsck.BackfillReport{Underway: 1}, r); diff != "" {
 		t.Error(diff)
 	}
-	must(t, u.MarkIndexed(row.SHA256, arrival))
+	fixture.Must(t, u.MarkIndexed(row.SHA256, arrival))
 	if r, _ := l.backfill(); r.Written != 1 {
 		t.Errorf("settled without a row: %+v", r)
 	}
@@ -168,16 +169,16 @@ func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 func TestBackfillMendsATornTailFirst(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
-	must(t, os.WriteFile(filepath.Join(l.data, indexName), append(lines(row(1)), "{\"half\x00"...), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), append(encodeRows(row(1)), "{\"half\x00"...), 0o644))
 	l.backfill()
-	oneRowEach(t, l.data, 2)
-	if saved := torn(t, l.data); len(saved) != 1 {
+	wantOneRowPerKey(t, l.data, 2)
+	if saved := savedTails(t, l.data); len(saved) != 1 {
 		t.Errorf("saved %q", saved)
 	}
 }
 
 func TestBackfillInBatchesIsTheSame(t *testing.T) {
-	l := newLab(t, memoryDir(t))
+	l := newLab(t, fixture.MemoryDir(t))
 	const hosts, each = 3, 7
 	for h := range hosts {
 		for i := range each {
@@ -193,19 +194,19 @@ func TestBackfillInBatchesIsTheSame(t *testing.T) {
 	if r.Scanned != 21 || r.Indexed != 9 || r.Written != 12 || len(bad) > 0 {
 		t.Errorf("%+v %q", r, bad)
 	}
-	oneRowEach(t, l.data, 21)
+	wantOneRowPerKey(t, l.data, 21)
 }
 
 func appendRows(tb testing.TB, dir string, rows ...index.Row) {
 	tb.Helper()
 	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
-	must(tb, err)
-	_, err = f.Write(lines(rows...))
-	must(tb, errors.Join(err, f.Close()))
+	fixture.Must(tb, err)
+	_, err = f.Write(encodeRows(rows...))
+	fixture.Must(tb, errors.Join(err, f.Close()))
 }
 
 func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
-	l := newLab(t, memoryDir(t))
+	l := newLab(t, fixture.MemoryDir(t))
 	archives := map[string][]byte{}
 	for i := range 30 {
 		name := fmt.Sprintf("ep-%02d", i)
@@ -218,7 +219,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 	var receiver, backfills sync.WaitGroup
 	receiver.Go(func() { // as the receiver takes in uploads
 		for name, b := range archives {
-			row, u := l.receive(key("new", name), b, arrival)
+			row, u := l.storeWithoutRow(key("new", name), b, arrival)
 			if _, err := log.Append(t.Context(), row); err != nil {
 				t.Error(err)
 			}
@@ -254,7 +255,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 	}
 	backfills.Wait()
 	receiver.Wait()
-	oneRowEach(t, l.data, 50)
+	wantOneRowPerKey(t, l.data, 50)
 }
 
 func TestBackfillDropsRowsThatCameWhileItRead(t *testing.T) {
@@ -264,27 +265,27 @@ func TestBackfillDropsRowsThatCameWhileItRead(t *testing.T) {
 	came := sync.OnceFunc(func() { appendRows(t, l.data, first) })
 	r, _ := l.backfill(func(o *fsck.Options) { o.Progress = func(int) { came() } })
 	if r.Missing != 2 || r.Written != 1 {
-		t.Errorf("%+v", r)
+		t.Errorf("got %+v, want Missing 2 and Written 1", r)
 	}
-	oneRowEach(t, l.data, 2)
+	wantOneRowPerKey(t, l.data, 2)
 }
 
 func TestBackfillSeesRowsInPlaceOfGarbage(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	first := l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	path := filepath.Join(l.data, indexName)
-	good := lines(row(1))
-	must(t, os.WriteFile(path, append(bytes.Clone(good), strings.Repeat("garbage\n", 200)...), 0o644))
-	came := sync.OnceFunc(func() { must(t, os.WriteFile(path, append(good, lines(first)...), 0o644)) })
+	good := encodeRows(row(1))
+	fixture.Must(t, os.WriteFile(path, append(bytes.Clone(good), strings.Repeat("garbage\n", 200)...), 0o644))
+	came := sync.OnceFunc(func() { fixture.Must(t, os.WriteFile(path, append(good, encodeRows(first)...), 0o644)) })
 	l.backfill(func(o *fsck.Options) { o.Progress = func(int) { came() } })
-	oneRowEach(t, l.data, 2)
+	wantOneRowPerKey(t, l.data, 2)
 }
 
 func TestInterruptedBackfillKeepsWhatItWrote(t *testing.T) {
-	l := newLab(t, memoryDir(t))
+	l := newLab(t, fixture.MemoryDir(t))
 	b := l.pack("ep", "a")
 	for i := range 300 {
-		l.copyIn(fmt.Sprintf("lab-01/ep-%03d.tar.zst", i), b)
+		l.copyByHand(fmt.Sprintf("lab-01/ep-%03d.tar.zst", i), b)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	opts := l.options()
@@ -298,7 +299,7 @@ func TestInterruptedBackfillKeepsWhatItWrote(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || r.Written == 0 {
 		t.Errorf("%v, %+v", err, r)
 	}
-	oneRowEach(t, l.data, int(r.Written))
+	wantOneRowPerKey(t, l.data, int(r.Written))
 }
 
 func TestCancelledBackfillLeavesAValidIndex(t *testing.T) {
@@ -309,7 +310,7 @@ func TestCancelledBackfillLeavesAValidIndex(t *testing.T) {
 	opts.Progress = func(int) { cancel() }
 	opts.Bad = func(err error) { t.Errorf("told of as bad: %v", err) }
 	if _, err := fsck.Backfill(ctx, opts); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	readRows(t, l.data)
 }
@@ -339,30 +340,30 @@ func TestBackfillMakesTheOriginalsRows(t *testing.T) {
 	}
 	theirs := filepath.Join(t.TempDir(), "theirs.jsonl")
 	b, err := os.ReadFile(filepath.Join(l.data, indexName))
-	must(t, err)
-	must(t, os.WriteFile(theirs, b, 0o644))
+	fixture.Must(t, err)
+	fixture.Must(t, os.WriteFile(theirs, b, 0o644))
 	out, err := exec.Command("python3", tool, "--episodes-root", l.options().EpisodesRoot, "--index", theirs).CombinedOutput()
-	must(t, err)
+	fixture.Must(t, err)
 	r, _ := l.backfill()
 	if want := fmt.Sprintf("scanned: %d already-indexed: %d to-backfill: %d\n", r.Scanned, r.Indexed, r.Missing); !strings.HasPrefix(string(out), want) {
 		t.Errorf("the original said %s, ours %s", out, want)
 	}
 	b, err = os.ReadFile(theirs)
-	must(t, err)
+	fixture.Must(t, err)
 	ours, err := os.ReadFile(filepath.Join(l.data, indexName))
-	must(t, err)
-	if diff := cmp.Diff(timeless(t, b), timeless(t, ours)); diff != "" {
+	fixture.Must(t, err)
+	if diff := cmp.Diff(withoutTimes(t, b), withoutTimes(t, ours)); diff != "" {
 		t.Errorf("theirs and ours: %s", diff)
 	}
 }
 
-// timeless returns lines without the time of those that were backfilled.
-func timeless(tb testing.TB, b []byte) []string {
+// withoutTimes returns lines without the time of those that were backfilled.
+func withoutTimes(tb testing.TB, b []byte) []string {
 	tb.Helper()
 	var all []string
 	for line := range bytes.Lines(b) {
 		var m map[string]any
-		must(tb, json.Unmarshal(line, &m))
+		fixture.Must(tb, json.Unmarshal(line, &m))
 		at := m["received_at_wall"].(string)
 		if m["backfilled"] == true {
 			line = bytes.Replace(line, []byte(at), []byte("TIME"), 1)
@@ -372,9 +373,9 @@ func timeless(tb testing.TB, b []byte) []string {
 	return all
 }
 
-// heap returns the largest heap that is live while do runs, as sampled at each
+// peakHeap returns the largest heap that is live while do runs, as sampled at each
 // call of the function that do gets.
-func heap(do func(sample func(int))) uint64 {
+func peakHeap(do func(sample func(int))) uint64 {
 	most := uint64(0)
 	do(func(int) {
 		runtime.GC()
@@ -389,19 +390,19 @@ func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 50 MB")
 	}
-	l := newLab(t, memoryDir(t))
+	l := newLab(t, fixture.MemoryDir(t))
 	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	var b []byte
 	for i := range 200_000 {
 		b = row(i).Append(b)
 	}
-	must(t, os.WriteFile(filepath.Join(l.data, indexName), b, 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), b, 0o644))
 	b = nil
-	most := heap(func(sample func(int)) {
+	most := peakHeap(func(sample func(int)) {
 		opts := l.options()
 		opts.Progress = sample
 		if r, err := fsck.Backfill(t.Context(), opts); err != nil || r.Written != 1 {
-			t.Errorf("%v %+v", err, r)
+			t.Errorf("got %v %+v, want Written 1", err, r)
 		}
 		n := 0
 		opts.Deep = true

@@ -13,20 +13,21 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/fsck"
 	"cis490/internal/store"
 )
 
-// bomb returns an archive that decodes to 64 MiB, and then to an error if it is bad.
-func bomb(tb testing.TB, bad bool) []byte {
+// packBomb returns an archive that decodes to 64 MiB, and then to an error if it is bad.
+func packBomb(tb testing.TB, bad bool) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	enc, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
-	must(tb, err)
+	fixture.Must(tb, err)
 	w := tar.NewWriter(enc)
-	must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: 64 << 20}))
+	fixture.Must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: 64 << 20}))
 	_, err = w.Write(make([]byte, 64<<20))
-	must(tb, errors.Join(err, w.Close(), enc.Close()))
+	fixture.Must(tb, errors.Join(err, w.Close(), enc.Close()))
 	if bad {
 		b.Bytes()[b.Len()-1] ^= 1
 	}
@@ -36,9 +37,9 @@ func bomb(tb testing.TB, bad bool) []byte {
 // TestVerifyDecodesABombInPart, and says so. Bytes that are not those of the row are
 // found all the same.
 func TestVerifyDecodesABombInPart(t *testing.T) {
-	l, _ := good(t, 1)
+	l, _ := newLabWith(t, 1)
 	small, large := key("lab-01", "bomb"), key("lab-01", "undecodable")
-	appendRows(t, l.data, l.put(small, bomb(t, false)), l.put(large, bomb(t, true)))
+	appendRows(t, l.data, l.put(small, packBomb(t, false)), l.put(large, packBomb(t, true)))
 	var expanding []string
 	noted := func(o *fsck.Options) {
 		o.Deep = true
@@ -47,9 +48,9 @@ func TestVerifyDecodesABombInPart(t *testing.T) {
 	if found := l.verify(noted); len(found) > 0 || len(expanding) != 2 {
 		t.Errorf("found %q, expanding %q", found, expanding)
 	}
-	other := bomb(t, false)
+	other := packBomb(t, false)
 	other[len(other)/2] ^= 1
-	l.copyIn("lab-01/bomb.tar.zst", other)
+	l.copyByHand("lab-01/bomb.tar.zst", other)
 	if found := l.verify(noted); len(found) != 1 || found[0] != "damaged lab-01/bomb 2" {
 		t.Errorf("found %q", found)
 	}
@@ -57,11 +58,11 @@ func TestVerifyDecodesABombInPart(t *testing.T) {
 
 // TestVerifyBelievesTheScrubOfABomb: what was decoded once is not decoded again.
 func TestVerifyBelievesTheScrubOfABomb(t *testing.T) {
-	l, _ := good(t, 1)
+	l, _ := newLabWith(t, 1)
 	fine, bad := key("lab-01", "bomb"), key("lab-01", "undecodable")
-	appendRows(t, l.data, l.put(fine, bomb(t, false)), l.put(bad, bomb(t, true)))
+	appendRows(t, l.data, l.put(fine, packBomb(t, false)), l.put(bad, packBomb(t, true)))
 	r, err := store.OpenReader(l.options().EpisodesRoot)
-	must(t, err)
+	fixture.Must(t, err)
 	defer r.Close()
 	for _, k := range []episode.Key{fine, bad} {
 		_, err := r.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{
@@ -83,9 +84,9 @@ func TestVerifyBelievesTheScrubOfABomb(t *testing.T) {
 
 // TestBackfillDecodesABombInPart: its row says what its bytes are, and no more.
 func TestBackfillDecodesABombInPart(t *testing.T) {
-	l, _ := good(t, 1)
-	_, up := l.receive(key("lab-01", "bomb"), bomb(t, false), time.Now())
-	must(t, up.MarkIndexed(sumOf(bomb(t, false)), time.Now()))
+	l, _ := newLabWith(t, 1)
+	_, up := l.storeWithoutRow(key("lab-01", "bomb"), packBomb(t, false), time.Now())
+	fixture.Must(t, up.MarkIndexed(sumOf(packBomb(t, false)), time.Now()))
 	r, err := fsck.Backfill(t.Context(), l.options())
 	if err != nil || r.Written != 1 || r.Expanding != 1 || r.Bad != 0 {
 		t.Errorf("got %+v, %v", r, err)

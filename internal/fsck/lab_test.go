@@ -16,6 +16,7 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/fsck"
 	"cis490/internal/index"
 	"cis490/internal/store"
@@ -25,22 +26,10 @@ const indexName = "index.jsonl"
 
 var arrival = time.Date(2026, 1, 2, 15, 4, 5, 123456000, time.UTC)
 
-// memoryDir returns a directory that is quick to sync, for tests of bytes and
-// not of disks.
-func memoryDir(tb testing.TB) string {
-	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "index")
-	if err != nil {
-		return tb.TempDir()
-	}
-	tb.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 func openDir(tb testing.TB, path string) *durable.Dir {
 	tb.Helper()
 	d, err := durable.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { d.Close() })
 	return d
 }
@@ -48,16 +37,9 @@ func openDir(tb testing.TB, path string) *durable.Dir {
 func openLog(tb testing.TB, path string) *index.Log {
 	tb.Helper()
 	l, err := index.Open(openDir(tb, path), indexName, nil)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { l.Close() })
 	return l
-}
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
 }
 
 // row returns the n-th row of host lab-01.
@@ -71,7 +53,7 @@ func row(n int) index.Row {
 	}
 }
 
-func lines(rows ...index.Row) []byte {
+func encodeRows(rows ...index.Row) []byte {
 	var b []byte
 	for _, r := range rows {
 		b = r.Append(b)
@@ -87,7 +69,7 @@ func readRows(tb testing.TB, dir string) []index.Row {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	must(tb, err)
+	fixture.Must(tb, err)
 	if len(b) > 0 && b[len(b)-1] != '\n' {
 		tb.Errorf("the index ends with %+q", b[max(0, len(b)-40):])
 	}
@@ -101,8 +83,8 @@ func readRows(tb testing.TB, dir string) []index.Row {
 	return rows
 }
 
-// oneRowEach checks that every key has a single row.
-func oneRowEach(tb testing.TB, dir string, want int) {
+// wantOneRowPerKey checks that every key has a single row.
+func wantOneRowPerKey(tb testing.TB, dir string, want int) {
 	tb.Helper()
 	seen := map[episode.Key]int{}
 	for _, r := range readRows(tb, dir) {
@@ -115,15 +97,15 @@ func oneRowEach(tb testing.TB, dir string, want int) {
 	}
 }
 
-// torn returns what was saved of torn tails.
-func torn(tb testing.TB, dir string) []string {
+// savedTails returns the torn tails that were saved.
+func savedTails(tb testing.TB, dir string) []string {
 	tb.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "index.torn-*"))
-	must(tb, err)
+	fixture.Must(tb, err)
 	var saved []string
 	for _, name := range names {
 		b, err := os.ReadFile(name)
-		must(tb, err)
+		fixture.Must(tb, err)
 		saved = append(saved, string(b))
 	}
 	return saved
@@ -139,7 +121,7 @@ type lab struct {
 func newLab(tb testing.TB, data string) *lab {
 	tb.Helper()
 	s, err := store.Open(openDir(tb, data))
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { s.Close() })
 	return &lab{tb, data, s}
 }
@@ -153,59 +135,59 @@ func (l *lab) pack(name episode.Name, c string) []byte {
 	l.Helper()
 	root := l.TempDir()
 	dir := filepath.Join(root, string(name))
-	must(l, os.Mkdir(dir, 0o755))
+	fixture.Must(l, os.Mkdir(dir, 0o755))
 	meta := fmt.Sprintf(`{"code_version": {"commit": %q}}`, strings.Repeat(c, 40))
 	for file, content := range map[string]string{"meta.json": meta, "telemetry.jsonl": strings.Repeat(string(name), 100), "done.marker": ""} {
-		must(l, os.WriteFile(filepath.Join(dir, file), []byte(content), 0o644))
-		must(l, os.Chtimes(filepath.Join(dir, file), arrival, arrival)) // the same bytes each time
+		fixture.Must(l, os.WriteFile(filepath.Join(dir, file), []byte(content), 0o644))
+		fixture.Must(l, os.Chtimes(filepath.Join(dir, file), arrival, arrival)) // the same bytes each time
 	}
-	must(l, os.Chtimes(dir, arrival, arrival))
+	fixture.Must(l, os.Chtimes(dir, arrival, arrival))
 	parent, err := os.Open(root)
-	must(l, err)
+	fixture.Must(l, err)
 	defer parent.Close()
 	tree, err := archive.OpenTree(parent, string(name), name, archive.Limits{})
-	must(l, err)
+	fixture.Must(l, err)
 	defer tree.Close()
 	survey, err := tree.Survey(l.Context())
-	must(l, err)
+	fixture.Must(l, err)
 	var b bytes.Buffer
-	must(l, archive.NewPacker().Pack(l.Context(), &b, tree, survey))
+	fixture.Must(l, archive.NewPacker().Pack(l.Context(), &b, tree, survey))
 	return b.Bytes()
 }
 
-// receive stores an archive as the receiver does and returns its row, which is
+// storeWithoutRow stores an archive as the receiver does and returns its row, which is
 // not written. settle ends the upload.
-func (l *lab) receive(key episode.Key, b []byte, at time.Time) (index.Row, *store.Upload) {
+func (l *lab) storeWithoutRow(key episode.Key, b []byte, at time.Time) (index.Row, *store.Upload) {
 	l.Helper()
 	d, n, err := digest.Of(bytes.NewReader(b))
-	must(l, err)
+	fixture.Must(l, err)
 	u, err := l.store.CreateUpload(key)
-	must(l, err)
+	fixture.Must(l, err)
 	_, err = u.Write(b)
-	must(l, err)
-	must(l, u.Commit(d, at))
+	fixture.Must(l, err)
+	fixture.Must(l, u.Commit(d, at))
 	return index.Row{ReceivedAt: at, Host: key.Host, Episode: key.Name, SHA256: d, Size: n}, u
 }
 
 // put stores an archive without a row, as after the loss of the index.
 func (l *lab) put(key episode.Key, b []byte) index.Row {
 	l.Helper()
-	r, u := l.receive(key, b, arrival)
-	must(l, u.MarkIndexed(r.SHA256, arrival))
+	r, u := l.storeWithoutRow(key, b, arrival)
+	fixture.Must(l, u.MarkIndexed(r.SHA256, arrival))
 	return r
 }
 
-// path returns where an archive lies.
-func (l *lab) path(key episode.Key) string {
+// archivePath returns the path of a stored archive.
+func (l *lab) archivePath(key episode.Key) string {
 	return filepath.Join(l.data, "episodes", string(key.Host), string(key.Name)+store.Suffix)
 }
 
-// copyIn puts a file into the tree by hand.
-func (l *lab) copyIn(name string, b []byte) string {
+// copyByHand puts a file into the tree by hand.
+func (l *lab) copyByHand(name string, b []byte) string {
 	l.Helper()
 	path := filepath.Join(l.data, "episodes", name)
-	must(l, os.MkdirAll(filepath.Dir(path), 0o755))
-	must(l, os.WriteFile(path, b, 0o644))
+	fixture.Must(l, os.MkdirAll(filepath.Dir(path), 0o755))
+	fixture.Must(l, os.WriteFile(path, b, 0o644))
 	return path
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/fsck"
 	"cis490/internal/index"
 )
@@ -27,7 +28,7 @@ func (l *lab) verify(change ...func(*fsck.Options)) []string {
 	r, err := fsck.Verify(l.Context(), opts, func(f fsck.Finding) {
 		found = append(found, fmt.Sprintf("%s %s/%s %d", f.Kind, f.Host, f.Episode, f.Line))
 	})
-	must(l, err)
+	fixture.Must(l, err)
 	if int(r.Findings) != len(found) {
 		l.Errorf("%d findings reported, %d told", r.Findings, len(found))
 	}
@@ -35,11 +36,11 @@ func (l *lab) verify(change ...func(*fsck.Options)) []string {
 	return found
 }
 
-func deep(o *fsck.Options) { o.Deep = true }
+func setDeep(o *fsck.Options) { o.Deep = true }
 
-// good returns a lab with n episodes and their rows.
-func good(t *testing.T, n int) (*lab, []index.Row) {
-	l := newLab(t, memoryDir(t))
+// newLabWith returns a lab with n archives, and their rows.
+func newLabWith(t *testing.T, n int) (*lab, []index.Row) {
+	l := newLab(t, fixture.MemoryDir(t))
 	var rows []index.Row
 	for i := range n {
 		name := episode.Name(fmt.Sprint("ep-", i))
@@ -50,12 +51,12 @@ func good(t *testing.T, n int) (*lab, []index.Row) {
 }
 
 func TestVerifyFindsNothingInAGoodStore(t *testing.T) {
-	l, rows := good(t, 5)
+	l, rows := newLabWith(t, 5)
 	again := rows[2]
 	again.Repaired = true
 	appendRows(t, l.data, again)
 	for _, batch := range []int{0, 1, 2, 5} {
-		if found := l.verify(deep, func(o *fsck.Options) { o.Batch = batch }); len(found) > 0 {
+		if found := l.verify(setDeep, func(o *fsck.Options) { o.Batch = batch }); len(found) > 0 {
 			t.Errorf("in batches of %d: %q", batch, found)
 		}
 	}
@@ -73,11 +74,11 @@ func TestVerifyNamesEachFault(t *testing.T) {
 			[]string{"file-without-row lab-02/new 0"},
 		},
 		"a row without a file": {
-			func(l *lab, rows []index.Row) { must(l, os.Remove(l.path(rows[1].Key()))) }, none,
+			func(l *lab, rows []index.Row) { fixture.Must(l, os.Remove(l.archivePath(rows[1].Key()))) }, none,
 			[]string{"row-without-file lab-01/ep-1 2"},
 		},
 		"another size": {
-			func(l *lab, rows []index.Row) { must(l, os.Truncate(l.path(rows[1].Key()), 10)) }, none,
+			func(l *lab, rows []index.Row) { fixture.Must(l, os.Truncate(l.archivePath(rows[1].Key()), 10)) }, none,
 			[]string{"size-differs lab-01/ep-1 2"},
 		},
 		"another digest": {func(l *lab, rows []index.Row) {
@@ -90,47 +91,47 @@ func TestVerifyNamesEachFault(t *testing.T) {
 			[]string{"duplicate-row lab-01/ep-2 4"},
 		},
 		"a bad line": {func(l *lab, rows []index.Row) {
-			must(l, os.WriteFile(filepath.Join(l.data, indexName), append([]byte("bad\n"), lines(rows...)...), 0o644))
+			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indexName), append([]byte("bad\n"), encodeRows(rows...)...), 0o644))
 		}, none, []string{"bad-line / 1"}},
 		"a torn tail": {func(l *lab, rows []index.Row) {
-			must(l, os.WriteFile(filepath.Join(l.data, indexName), append(lines(rows...), 0, 0), 0o644))
+			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indexName), append(encodeRows(rows...), 0, 0), 0o644))
 		}, none, []string{"torn-tail / 4"}},
 		"strays": {func(l *lab, rows []index.Row) {
-			l.copyIn("lab-01/notes.txt", nil)
-			l.copyIn("lab-01/-.tar.zst", nil)
-			l.copyIn("file", nil)
-			must(l, os.Mkdir(filepath.Join(l.data, "episodes", "..."), 0o755))
+			l.copyByHand("lab-01/notes.txt", nil)
+			l.copyByHand("lab-01/-.tar.zst", nil)
+			l.copyByHand("file", nil)
+			fixture.Must(l, os.Mkdir(filepath.Join(l.data, "episodes", "..."), 0o755))
 		}, none, []string{"stray / 0", "stray / 0", "stray / 0", "stray / 0"}},
-		"rot, not looked for": {rot, none, nil},
-		"rot":                 {rot, deep, []string{"damaged lab-01/ep-0 1"}},
+		"rot, not looked for": {corruptFirst, none, nil},
+		"rot":                 {corruptFirst, setDeep, []string{"damaged lab-01/ep-0 1"}},
 		"no archive": {func(l *lab, _ []index.Row) {
 			appendRows(l, l.data, l.put(key("lab-01", "text"), []byte("no archive")))
-		}, deep, []string{"damaged lab-01/text 4"}},
+		}, setDeep, []string{"damaged lab-01/text 4"}},
 		"other bytes": {func(l *lab, rows []index.Row) {
 			b := l.pack("ep-0", "b")
-			must(l, os.WriteFile(l.path(rows[0].Key()), b, 0o644)) // keeps the attribute
+			fixture.Must(l, os.WriteFile(l.archivePath(rows[0].Key()), b, 0o644)) // keeps the attribute
 			rows[0].Size = int64(len(b))
-			must(l, os.WriteFile(filepath.Join(l.data, indexName), lines(rows...), 0o644))
-		}, deep, []string{"damaged lab-01/ep-0 1"}},
+			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indexName), encodeRows(rows...), 0o644))
+		}, setDeep, []string{"damaged lab-01/ep-0 1"}},
 		"no index": {
-			func(l *lab, _ []index.Row) { must(l, os.Remove(filepath.Join(l.data, indexName))) }, none,
+			func(l *lab, _ []index.Row) { fixture.Must(l, os.Remove(filepath.Join(l.data, indexName))) }, none,
 			[]string{"file-without-row lab-01/ep-0 0", "file-without-row lab-01/ep-1 0", "file-without-row lab-01/ep-2 0"},
 		},
 		"a bad row of a key": {func(l *lab, rows []index.Row) {
-			b := lines(rows...)
-			must(l, os.WriteFile(filepath.Join(l.data, indexName), slices.Concat(b[:len(b)-2], []byte(`, "skipped": -1}`+"\n")), 0o644))
+			b := encodeRows(rows...)
+			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indexName), slices.Concat(b[:len(b)-2], []byte(`, "skipped": -1}`+"\n")), 0o644))
 		}, none, []string{"bad-line lab-01/ep-2 3"}},
 		"a partial copy": {func(l *lab, rows []index.Row) {
-			must(l, os.Remove(l.path(rows[0].Key())))
-			must(l, os.Truncate(l.path(rows[1].Key()), 10))
+			fixture.Must(l, os.Remove(l.archivePath(rows[0].Key())))
+			fixture.Must(l, os.Truncate(l.archivePath(rows[1].Key()), 10))
 		}, func(o *fsck.Options) { o.Present = true }, []string{"size-differs lab-01/ep-1 2"}},
 		"an empty store": {
-			func(l *lab, _ []index.Row) { must(l, os.RemoveAll(filepath.Join(l.data, "episodes/lab-01"))) }, none,
+			func(l *lab, _ []index.Row) { fixture.Must(l, os.RemoveAll(filepath.Join(l.data, "episodes/lab-01"))) }, none,
 			[]string{"row-without-file lab-01/ep-0 1", "row-without-file lab-01/ep-1 2", "row-without-file lab-01/ep-2 3"},
 		},
 	} {
 		for _, batch := range []int{0, 2} {
-			l, rows := good(t, 3)
+			l, rows := newLabWith(t, 3)
 			c.do(l, rows)
 			got := l.verify(c.with, func(o *fsck.Options) { o.Batch = batch })
 			if diff := cmp.Diff(append([]string{}, c.want...), got); diff != "" {
@@ -140,55 +141,55 @@ func TestVerifyNamesEachFault(t *testing.T) {
 	}
 }
 
-// rot flips a bit of the first episode and keeps its attribute.
-func rot(l *lab, rows []index.Row) {
-	path := l.path(rows[0].Key())
+// corruptFirst flips a bit of the first episode and keeps its attribute.
+func corruptFirst(l *lab, rows []index.Row) {
+	path := l.archivePath(rows[0].Key())
 	b, err := os.ReadFile(path)
-	must(l, err)
+	fixture.Must(l, err)
 	b[len(b)/2] ^= 1
-	must(l, os.WriteFile(path, b, 0o644))
+	fixture.Must(l, os.WriteFile(path, b, 0o644))
 }
 
 func TestVerifyChangesNothing(t *testing.T) {
-	l, rows := good(t, 2)
-	b := append(lines(rows...), "torn"...)
-	must(t, os.WriteFile(filepath.Join(l.data, indexName), b, 0o644))
-	l.verify(deep)
+	l, rows := newLabWith(t, 2)
+	b := append(encodeRows(rows...), "torn"...)
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), b, 0o644))
+	l.verify(setDeep)
 	after, err := os.ReadFile(filepath.Join(l.data, indexName))
-	must(t, err)
-	if diff := cmp.Diff(string(b), string(after)); diff != "" || len(torn(t, l.data)) > 0 {
+	fixture.Must(t, err)
+	if diff := cmp.Diff(string(b), string(after)); diff != "" || len(savedTails(t, l.data)) > 0 {
 		t.Error(diff)
 	}
 }
 
 func TestVerifyLeavesUploadsAlone(t *testing.T) {
-	l, _ := good(t, 1)
-	_, u := l.receive(key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), arrival)
+	l, _ := newLabWith(t, 1)
+	_, u := l.storeWithoutRow(key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), arrival)
 	defer u.Abandon()
-	if found := l.verify(deep); len(found) > 0 {
+	if found := l.verify(setDeep); len(found) > 0 {
 		t.Errorf("found %q", found)
 	}
 }
 
 func TestVerifyDoesNotJudgeAnUploadThatSettlesMeanwhile(t *testing.T) {
-	l, _ := good(t, 1)
-	row, u := l.receive(key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), arrival)
+	l, _ := newLabWith(t, 1)
+	row, u := l.storeWithoutRow(key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), arrival)
 	settle := sync.OnceFunc(func() { // while the first archive is read, after the index was
 		appendRows(t, l.data, row)
-		must(t, u.MarkIndexed(row.SHA256, arrival))
+		fixture.Must(t, u.MarkIndexed(row.SHA256, arrival))
 	})
-	if found := l.verify(deep, func(o *fsck.Options) { o.Progress = func(int) { settle() } }); len(found) > 0 {
+	if found := l.verify(setDeep, func(o *fsck.Options) { o.Progress = func(int) { settle() } }); len(found) > 0 {
 		t.Errorf("found %q", found)
 	}
 }
 
 func TestVerifyTakesARowOnItsWayForNoTornTail(t *testing.T) {
-	l, rows := good(t, 2)
-	b := lines(rows...)
+	l, rows := newLabWith(t, 2)
+	b := encodeRows(rows...)
 	path := filepath.Join(l.data, indexName)
-	must(t, os.WriteFile(path, b[:len(b)-1], 0o644))
-	arrive := sync.OnceFunc(func() { must(t, os.WriteFile(path, append(b, `{"the next`...), 0o644)) })
-	found := l.verify(deep, func(o *fsck.Options) { o.Progress = func(int) { arrive() } })
+	fixture.Must(t, os.WriteFile(path, b[:len(b)-1], 0o644))
+	arrive := sync.OnceFunc(func() { fixture.Must(t, os.WriteFile(path, append(b, `{"the next`...), 0o644)) })
+	found := l.verify(setDeep, func(o *fsck.Options) { o.Progress = func(int) { arrive() } })
 	// Without its newline it was no row at the first look.
 	if slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(f, string(fsck.TornTail)) }) {
 		t.Errorf("found %q", found)
@@ -196,22 +197,22 @@ func TestVerifyTakesARowOnItsWayForNoTornTail(t *testing.T) {
 }
 
 func TestVerifyLooksTwiceForAMissingFile(t *testing.T) {
-	l, rows := good(t, 1)
-	hidden := l.path(rows[0].Key()) + ".away"
-	must(t, os.Rename(l.path(rows[0].Key()), filepath.Join(l.data, filepath.Base(hidden))))
-	must(t, os.WriteFile(filepath.Join(l.data, indexName), append(lines(rows...), "bad\n"...), 0o644))
+	l, rows := newLabWith(t, 1)
+	hidden := l.archivePath(rows[0].Key()) + ".away"
+	fixture.Must(t, os.Rename(l.archivePath(rows[0].Key()), filepath.Join(l.data, filepath.Base(hidden))))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), append(encodeRows(rows...), "bad\n"...), 0o644))
 	_, err := fsck.Verify(t.Context(), l.options(), func(f fsck.Finding) {
 		if f.Kind != fsck.BadLine {
 			t.Errorf("found %+v", f)
 			return
 		}
-		must(t, os.Rename(filepath.Join(l.data, filepath.Base(hidden)), l.path(rows[0].Key()))) // it is back
+		fixture.Must(t, os.Rename(filepath.Join(l.data, filepath.Base(hidden)), l.archivePath(rows[0].Key()))) // it is back
 	})
-	must(t, err)
+	fixture.Must(t, err)
 }
 
 func TestVerifyOfOneHostLeavesTheOthers(t *testing.T) {
-	l, _ := good(t, 1)
+	l, _ := newLabWith(t, 1)
 	l.put(key("lab-02", "new"), l.pack("new", "a"))
 	gone := row(9)
 	gone.Host = "lab-03"

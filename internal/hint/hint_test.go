@@ -21,31 +21,25 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/hint"
 	"cis490/internal/wire"
 )
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
 
 // clientOf returns a client whose connections come from dial.
 func clientOf(tb testing.TB, url string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *wire.Client {
 	tb.Helper()
 	c, err := wire.NewClient(wire.ClientConfig{URL: url, Host: "lab-01", DialTLS: dial, Version: "test", Conns: 2})
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(c.CloseIdle)
 	return c
 }
 
-// issue returns a certificate that signs itself.
-func issue(tb testing.TB, name string, from, to time.Duration) tls.Certificate {
+// selfSign returns a self-signed certificate.
+func selfSign(tb testing.TB, name string, from, to time.Duration) tls.Certificate {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(tb, err)
+	fixture.Must(tb, err)
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
@@ -53,9 +47,9 @@ func issue(tb testing.TB, name string, from, to time.Duration) tls.Certificate {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	must(tb, err)
+	fixture.Must(tb, err)
 	leaf, err := x509.ParseCertificate(der)
-	must(tb, err)
+	fixture.Must(tb, err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
@@ -79,7 +73,7 @@ func (m connection) ping(t *testing.T) error {
 	}
 	s.StartTLS()
 	defer s.Close()
-	config := &tls.Config{RootCAs: pool(m.trusted), ServerName: m.name}
+	config := &tls.Config{RootCAs: newPool(m.trusted), ServerName: m.name}
 	if m.show != nil {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return m.show, nil }
 	}
@@ -95,7 +89,7 @@ func (m connection) ping(t *testing.T) error {
 	return err
 }
 
-func pool(certs ...tls.Certificate) *x509.CertPool {
+func newPool(certs ...tls.Certificate) *x509.CertPool {
 	p := x509.NewCertPool()
 	for _, c := range certs {
 		p.AddCert(c.Leaf)
@@ -104,10 +98,10 @@ func pool(certs ...tls.Certificate) *x509.CertPool {
 }
 
 func TestTLSFailuresAreExplained(t *testing.T) {
-	good := issue(t, "receiver.lab", -time.Hour, time.Hour)
-	other := issue(t, "receiver.lab", -time.Hour, time.Hour)
-	expired := issue(t, "receiver.lab", -2*time.Hour, -time.Hour)
-	early := issue(t, "receiver.lab", time.Hour, 2*time.Hour)
+	good := selfSign(t, "receiver.lab", -time.Hour, time.Hour)
+	other := selfSign(t, "receiver.lab", -time.Hour, time.Hour)
+	expired := selfSign(t, "receiver.lab", -2*time.Hour, -time.Hour)
+	early := selfSign(t, "receiver.lab", time.Hour, 2*time.Hour)
 	for _, c := range []struct {
 		what string
 		connection
@@ -117,16 +111,16 @@ func TestTLSFailuresAreExplained(t *testing.T) {
 		{"expired", connection{server: expired, trusted: expired, name: "receiver.lab"}, []string{"expired on", "clock"}},
 		{"not yet valid", connection{server: early, trusted: early, name: "receiver.lab"}, []string{"not valid before", "clock"}},
 		{"another name", connection{server: good, trusted: good, name: "elsewhere.lab"}, []string{"is for receiver.lab", "receiver.url"}},
-		{"we show nothing", connection{server: good, trusted: good, name: "receiver.lab", clients: pool(good)}, []string{"does not trust", "cert_file"}},
-		{"our CA is unknown there", connection{server: good, trusted: good, name: "receiver.lab", clients: pool(good), show: &other}, []string{"receiver"}},
-		{"ours is expired", connection{server: good, trusted: good, name: "receiver.lab", clients: pool(expired), show: &expired}, []string{"not valid now", "clock"}},
+		{"we show nothing", connection{server: good, trusted: good, name: "receiver.lab", clients: newPool(good)}, []string{"does not trust", "cert_file"}},
+		{"our CA is unknown there", connection{server: good, trusted: good, name: "receiver.lab", clients: newPool(good), show: &other}, []string{"receiver"}},
+		{"ours is expired", connection{server: good, trusted: good, name: "receiver.lab", clients: newPool(expired), show: &expired}, []string{"not valid now", "clock"}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			err := c.ping(t)
 			if err == nil {
 				t.Fatal("no error")
 			}
-			explains(t, err, c.want...)
+			wantAdvice(t, err, c.want...)
 			if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); ok {
 				t.Errorf("got an unexpected response: %v, want a TLS error", err)
 			}
@@ -134,8 +128,8 @@ func TestTLSFailuresAreExplained(t *testing.T) {
 	}
 }
 
-// explains checks what is said to an operator about an error.
-func explains(tb testing.TB, err error, words ...string) {
+// wantAdvice checks the hint for an error.
+func wantAdvice(tb testing.TB, err error, words ...string) {
 	tb.Helper()
 	got := hint.For(err)
 	for _, word := range words {
@@ -157,7 +151,7 @@ func TestAlertsAreExplained(t *testing.T) {
 		"tls: access denied":                 "revoked",
 		"tls: internal error":                "journal",
 	} {
-		explains(t, fmt.Errorf("put: %w", &net.OpError{Op: "remote error", Err: errors.New(alert)}), want)
+		wantAdvice(t, fmt.Errorf("put: %w", &net.OpError{Op: "remote error", Err: errors.New(alert)}), want)
 	}
 }
 
@@ -171,10 +165,10 @@ func TestNetworkFailuresAreExplained(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	fixture.Must(t, err)
 	defer silent.Close()
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	fixture.Must(t, err)
 	gone.Close()
 	handshake := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := wire.Dial(ctx, network, addr)
@@ -210,7 +204,7 @@ func TestNetworkFailuresAreExplained(t *testing.T) {
 			t.Errorf("%s: no error", c.what)
 			continue
 		}
-		explains(t, err, c.want)
+		wantAdvice(t, err, c.want)
 	}
 	if got := hint.For(errors.New("something else")); got != "" {
 		t.Errorf("hint for an unknown error: got %q, want none", got)
@@ -224,12 +218,12 @@ func TestRefusalsOfTheHostAreExplained(t *testing.T) {
 		wire.TokenRefused: "tokens_file", wire.Forbidden: "pki issue", wire.HostMismatch: "host_id", wire.Full: "disk",
 		wire.Busy: "mends itself", wire.HostBusy: "second shipper", wire.Draining: "restarting", wire.Damaged: "verify", wire.Internal: "journal",
 	} {
-		explains(t, fmt.Errorf("put: %w", wire.Refuse(code, "x")), want)
+		wantAdvice(t, fmt.Errorf("put: %w", wire.Refuse(code, "x")), want)
 	}
 }
 
 func TestUnexpectedResponseIsExplained(t *testing.T) {
-	explains(t, fmt.Errorf("put: %w", &wire.UnexpectedResponseError{Status: 403}), "receiver.url")
+	wantAdvice(t, fmt.Errorf("put: %w", &wire.UnexpectedResponseError{Status: 403}), "receiver.url")
 }
 
 // TestBlamesCredentials: other files of this host may help against a refusal of what it

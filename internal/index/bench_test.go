@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
@@ -31,7 +32,7 @@ func BenchmarkAppend(b *testing.B) {
 			}
 			close(jobs)
 			for range n {
-				must(b, <-done)
+				fixture.Must(b, <-done)
 			}
 			b.ReportMetric(float64(b.N)/float64(l.CommitCount()), "rows/commit")
 		})
@@ -50,7 +51,7 @@ func BenchmarkRows(b *testing.B) {
 			n := 0
 			for b.Loop() {
 				for _, err := range index.ReadRows(bytes.NewReader(in)) {
-					must(b, err)
+					fixture.Must(b, err)
 					n++
 				}
 			}

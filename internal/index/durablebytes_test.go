@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // TestDurableBytesHaveTheRowsThatWereAcknowledged, and none that is torn.
@@ -19,7 +21,7 @@ func TestDurableBytesHaveTheRowsThatWereAcknowledged(t *testing.T) {
 			t.Fatal(err)
 		}
 		found, err := l.FindRows(t.Context(), row(i).Key())
-		must(t, err)
+		fixture.Must(t, err)
 		if _, err := l.EnsureRow(t.Context(), row(i), found); err != nil {
 			t.Fatal(err)
 		}
@@ -29,12 +31,12 @@ func TestDurableBytesHaveTheRowsThatWereAcknowledged(t *testing.T) {
 		}
 	}
 	before := l.DurableBytes()
-	must(t, l.Close())
+	fixture.Must(t, l.Close())
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = f.WriteString(`{"torn": `)
-	must(t, err)
-	must(t, f.Close())
+	fixture.Must(t, err)
+	fixture.Must(t, f.Close())
 	if got := openLog(t, dir).DurableBytes(); got != before {
 		t.Errorf("with a torn row: %d bytes, want %d", got, before)
 	}

@@ -11,21 +11,22 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
 // writerEnv makes this test program a process that appends rows until it is
-// killed, and prints each that it was told is durable.
+// killed, and prints each row that is acknowledged as durable.
 const writerEnv = "INDEX_TEST_WRITER"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(writerEnv); dir != "" {
-		writer(dir)
+		runWriter(dir)
 	}
 	os.Exit(m.Run())
 }
 
-func writer(dir string) {
+func runWriter(dir string) {
 	d, err := durable.Open(dir)
 	if err != nil {
 		panic(err)
@@ -49,7 +50,7 @@ func writer(dir string) {
 }
 
 func TestKilledWritersLoseNoAcknowledgedRow(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	told := map[episode.Name]bool{}
 	var mu sync.Mutex
 	for range 5 {

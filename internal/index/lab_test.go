@@ -13,6 +13,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
@@ -20,22 +21,10 @@ const indexName = "index.jsonl"
 
 var arrival = time.Date(2026, 1, 2, 15, 4, 5, 123456000, time.UTC)
 
-// memoryDir returns a directory that is quick to sync, for tests of bytes and
-// not of disks.
-func memoryDir(tb testing.TB) string {
-	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "index")
-	if err != nil {
-		return tb.TempDir()
-	}
-	tb.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 func openDir(tb testing.TB, path string) *durable.Dir {
 	tb.Helper()
 	d, err := durable.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { d.Close() })
 	return d
 }
@@ -43,16 +32,9 @@ func openDir(tb testing.TB, path string) *durable.Dir {
 func openLog(tb testing.TB, path string) *index.Log {
 	tb.Helper()
 	l, err := index.Open(openDir(tb, path), indexName, nil)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { l.Close() })
 	return l
-}
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
 }
 
 // row returns the n-th row of host lab-01.
@@ -66,7 +48,7 @@ func row(n int) index.Row {
 	}
 }
 
-func lines(rows ...index.Row) []byte {
+func encodeRows(rows ...index.Row) []byte {
 	var b []byte
 	for _, r := range rows {
 		b = r.Append(b)
@@ -82,7 +64,7 @@ func readRows(tb testing.TB, dir string) []index.Row {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	must(tb, err)
+	fixture.Must(tb, err)
 	if len(b) > 0 && b[len(b)-1] != '\n' {
 		tb.Errorf("the index ends with %+q", b[max(0, len(b)-40):])
 	}
@@ -96,8 +78,8 @@ func readRows(tb testing.TB, dir string) []index.Row {
 	return rows
 }
 
-// oneRowEach checks that every key has a single row.
-func oneRowEach(tb testing.TB, dir string, want int) {
+// wantOneRowPerKey checks that every key has a single row.
+func wantOneRowPerKey(tb testing.TB, dir string, want int) {
 	tb.Helper()
 	seen := map[episode.Key]int{}
 	for _, r := range readRows(tb, dir) {
@@ -110,15 +92,15 @@ func oneRowEach(tb testing.TB, dir string, want int) {
 	}
 }
 
-// torn returns what was saved of torn tails.
-func torn(tb testing.TB, dir string) []string {
+// savedTails returns the torn tails that were saved.
+func savedTails(tb testing.TB, dir string) []string {
 	tb.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "index.torn-*"))
-	must(tb, err)
+	fixture.Must(tb, err)
 	var saved []string
 	for _, name := range names {
 		b, err := os.ReadFile(name)
-		must(tb, err)
+		fixture.Must(tb, err)
 		saved = append(saved, string(b))
 	}
 	return saved

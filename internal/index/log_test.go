@@ -18,6 +18,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
@@ -26,7 +27,7 @@ func TestAppendedRowIsInTheFile(t *testing.T) {
 	l := openLog(t, dir)
 	for i := range 3 {
 		got, err := l.Append(t.Context(), row(i))
-		must(t, err)
+		fixture.Must(t, err)
 		if rows := readRows(t, dir); len(rows) != i+1 || rows[i] != got || got != row(i) {
 			t.Fatalf("got %+v, the file has %+v", got, rows)
 		}
@@ -53,12 +54,12 @@ func TestAppendRefusesWhatCouldNotBeRead(t *testing.T) {
 	}
 }
 
-// hold takes the lock of the index as another process would.
-func hold(tb testing.TB, dir string) (release func()) {
+// lockAsOther locks the index as another process would.
+func lockAsOther(tb testing.TB, dir string) (release func()) {
 	tb.Helper()
 	f, err := os.OpenFile(filepath.Join(dir, durable.LogLockName(indexName)), os.O_RDWR, 0)
-	must(tb, err)
-	must(tb, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK}))
+	fixture.Must(tb, err)
+	fixture.Must(tb, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK}))
 	return sync.OnceFunc(func() { f.Close() })
 }
 
@@ -80,7 +81,7 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 	const n = 50
 	dir := t.TempDir()
 	l := openLog(t, dir)
-	release := hold(t, dir)
+	release := lockAsOther(t, dir)
 	var g sync.WaitGroup
 	for i := range n {
 		g.Go(func() {
@@ -92,7 +93,7 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 	waitForAppends(n)
 	release()
 	g.Wait()
-	oneRowEach(t, dir, n)
+	wantOneRowPerKey(t, dir, n)
 	// The first one may have gone alone.
 	if l.CommitCount() > 2 {
 		t.Errorf("%d commits for %d rows that waited together", l.CommitCount(), n)
@@ -102,14 +103,14 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 func TestAppendThatGaveUpHarmsNobody(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
-	release := hold(t, dir)
+	release := lockAsOther(t, dir)
 	defer release()
 	ctx, cancel := context.WithCancel(t.Context())
 	var g sync.WaitGroup
 	for i := range 10 {
 		g.Go(func() {
 			if _, err := l.Append(ctx, row(i)); !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v", err)
+				t.Errorf("got %v, want %v", err, context.Canceled)
 			}
 		})
 	}
@@ -118,7 +119,7 @@ func TestAppendThatGaveUpHarmsNobody(t *testing.T) {
 	g.Wait()
 	release()
 	_, err := l.Append(t.Context(), row(10))
-	must(t, err)
+	fixture.Must(t, err)
 	if rows := readRows(t, dir); rows[len(rows)-1].Episode != row(10).Episode {
 		t.Errorf("the last row is %+v", rows[len(rows)-1])
 	}
@@ -128,11 +129,11 @@ func TestCloseTellsThoseWhoWait(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	_, err := l.Append(t.Context(), row(1))
-	must(t, err)
-	must(t, l.Close())
-	must(t, l.Close())
+	fixture.Must(t, err)
+	fixture.Must(t, l.Close())
+	fixture.Must(t, l.Close())
 	if _, err := l.Append(t.Context(), row(2)); !errors.Is(err, fs.ErrClosed) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %v", err, fs.ErrClosed)
 	}
 	if l.IsAlive(t.Context()) {
 		t.Error("alive after Close")
@@ -145,7 +146,7 @@ func TestAliveOnlyWhileTheCommitterAnswers(t *testing.T) {
 	if !l.IsAlive(t.Context()) {
 		t.Fatal("not alive")
 	}
-	release := hold(t, dir)
+	release := lockAsOther(t, dir)
 	defer release()
 	go l.Append(t.Context(), row(1))
 	waitForAppends(1)
@@ -172,10 +173,10 @@ func TestTimeDoesNotGoBackwards(t *testing.T) {
 		"a wrong clock once": {-300 * 24 * time.Hour, -300 * 24 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := memoryDir(t)
+			dir := fixture.MemoryDir(t)
 			l := openLog(t, dir)
 			_, err := l.Append(t.Context(), row(0))
-			must(t, err)
+			fixture.Must(t, err)
 			for _, l := range []*index.Log{l, openLog(t, dir)} { // as known, and as read from the tail
 				if got := l.RowTime(arrival.Add(c.given)).Sub(arrival); got != c.want {
 					t.Errorf("Now is %v after the last row, want %v", got, c.want)
@@ -184,7 +185,7 @@ func TestTimeDoesNotGoBackwards(t *testing.T) {
 			r := row(0)
 			r.ReceivedAt = arrival.Add(c.given)
 			got, err := l.Append(t.Context(), r)
-			must(t, err)
+			fixture.Must(t, err)
 			if d := got.ReceivedAt.Sub(arrival); d != c.want || readRows(t, dir)[1] != got {
 				t.Errorf("written %v after the last row, want %v", d, c.want)
 			}
@@ -193,11 +194,11 @@ func TestTimeDoesNotGoBackwards(t *testing.T) {
 }
 
 func TestBackfilledRowsDoNotSetTheClock(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	old, copied := row(0), row(1)
 	copied.Backfilled = true
 	copied.ReceivedAt = arrival.Add(time.Hour) // a copy's mtime, not our clock
-	must(t, os.WriteFile(filepath.Join(dir, indexName), lines(old, copied), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), encodeRows(old, copied), 0o644))
 	l := openLog(t, dir)
 	for given, want := range map[time.Duration]time.Duration{-time.Minute: 0, time.Minute: time.Minute} {
 		if got := l.RowTime(arrival.Add(given)).Sub(arrival); got != want {
@@ -212,7 +213,7 @@ func TestBackfilledRowsDoNotSetTheClock(t *testing.T) {
 }
 
 func TestTwoLogsShareAFile(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	const n = 100
 	var g sync.WaitGroup
 	for i, l := range []*index.Log{openLog(t, dir), openLog(t, dir)} {
@@ -229,7 +230,7 @@ func TestTwoLogsShareAFile(t *testing.T) {
 		}
 	}
 	g.Wait()
-	oneRowEach(t, dir, 4*n)
+	wantOneRowPerKey(t, dir, 4*n)
 	last := time.Time{}
 	for _, r := range readRows(t, dir) {
 		if r.ReceivedAt.Before(last) {
@@ -240,41 +241,41 @@ func TestTwoLogsShareAFile(t *testing.T) {
 }
 
 func TestAppendMendsWhatAnotherProcessTore(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	l := openLog(t, dir)
 	_, err := l.Append(t.Context(), row(0))
-	must(t, err)
+	fixture.Must(t, err)
 	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	other := row(60_000)
 	_, err = f.Write(append(other.Append(nil), row(2).Append(nil)[:50]...))
-	must(t, errors.Join(err, f.Close()))
+	fixture.Must(t, errors.Join(err, f.Close()))
 	got, err := l.Append(t.Context(), row(3))
-	must(t, err)
+	fixture.Must(t, err)
 	if rows := readRows(t, dir); len(rows) != 3 || rows[2] != got || !got.ReceivedAt.Equal(other.ReceivedAt) {
 		t.Errorf("got %+v", rows)
 	}
-	if saved := torn(t, dir); len(saved) != 1 || saved[0] != string(row(2).Append(nil)[:50]) {
+	if saved := savedTails(t, dir); len(saved) != 1 || saved[0] != string(row(2).Append(nil)[:50]) {
 		t.Errorf("saved %q", saved)
 	}
 }
 
 func TestFindReturnsTheLastRowOfAKey(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	l := openLog(t, dir)
 	for i := range 20 {
 		_, err := l.Append(t.Context(), row(i))
-		must(t, err)
+		fixture.Must(t, err)
 	}
 	again := row(3)
 	again.Repaired, again.ReceivedAt = true, row(50).ReceivedAt
 	_, err := l.Append(t.Context(), again)
-	must(t, err)
+	fixture.Must(t, err)
 	escaped := []byte(strings.Replace(string(row(99).Append(nil)), "ep-", `\u0065p-`, 1))
 	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = f.Write(append(escaped, `{"on its way`...))
-	must(t, errors.Join(err, f.Close()))
+	fixture.Must(t, errors.Join(err, f.Close()))
 
 	for k, want := range map[episode.Key]index.Row{row(0).Key(): row(0), row(3).Key(): again, row(99).Key(): row(99)} {
 		got, found, err := l.FindRow(t.Context(), k)
@@ -292,13 +293,13 @@ func TestFindReturnsTheLastRowOfAKey(t *testing.T) {
 // Find walks blocks from behind: every row must be found wherever the borders
 // of the blocks fall.
 func TestFindSeesEveryRowAcrossBlocks(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	const n = 2000 // some seven blocks
 	var b []byte
 	for i := range n {
 		b = row(i).Append(b)
 	}
-	must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
 	l := openLog(t, dir)
 	for i := range n {
 		if got, found, err := l.FindRow(t.Context(), row(i).Key()); err != nil || !found || got != row(i) {
@@ -315,7 +316,7 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	l := openLog(t, dir)
 	ballast := filepath.Join(dir, "ballast")
-	must(t, os.WriteFile(ballast, make([]byte, 128<<10), 0o644))
+	fixture.Must(t, os.WriteFile(ballast, make([]byte, 128<<10), 0o644))
 	written := 0
 	for {
 		_, err := l.Append(t.Context(), row(written))
@@ -325,12 +326,12 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 		if errors.Is(err, syscall.ENOSPC) {
 			break
 		}
-		must(t, err)
+		fixture.Must(t, err)
 		written++
 	}
-	oneRowEach(t, dir, written)
+	wantOneRowPerKey(t, dir, written)
 
-	release := hold(t, dir)
+	release := lockAsOther(t, dir)
 	var g sync.WaitGroup
 	var refused atomic.Int64
 	for i := range 200 { // more than a page, together
@@ -350,10 +351,10 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 	if n := int(refused.Load()); n < 100 || rows != written+200-n {
 		t.Errorf("%d rows were refused, and there are %d, before %d", n, rows, written)
 	}
-	must(t, os.Remove(ballast))
+	fixture.Must(t, os.Remove(ballast))
 	_, err := l.Append(t.Context(), row(2_000_000))
-	must(t, err)
-	oneRowEach(t, dir, rows+1)
+	fixture.Must(t, err)
+	wantOneRowPerKey(t, dir, rows+1)
 }
 
 // TestFaultIsFinal: what is wrong with the disk, or with the file, may seem to be well
@@ -361,14 +362,14 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 func TestFaultIsFinal(t *testing.T) {
 	path := t.TempDir()
 	l, err := index.Open(openDir(t, path), "index.jsonl", nil)
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
-	must(t, os.Rename(path+"/index.jsonl", path+"/moved"))
+	fixture.Must(t, os.Rename(path+"/index.jsonl", path+"/moved"))
 	_, first := l.Append(t.Context(), row(1))
 	if !errors.Is(first, durable.ErrFault) {
-		t.Fatalf("got %v", first)
+		t.Fatalf("got %v, want %v", first, durable.ErrFault)
 	}
-	must(t, os.Rename(path+"/moved", path+"/index.jsonl"))
+	fixture.Must(t, os.Rename(path+"/moved", path+"/index.jsonl"))
 	if _, err := l.Append(t.Context(), row(2)); err != first {
 		t.Errorf("the second Append returned %v, want the first one's %v", err, first)
 	}

@@ -7,15 +7,16 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
-// noticed opens an index and returns it with what it says.
-func noticed(tb testing.TB, dir string) (*index.Log, *[]index.TailNotice) {
+// openWithNotices opens an index, and returns it with its notices.
+func openWithNotices(tb testing.TB, dir string) (*index.Log, *[]index.TailNotice) {
 	tb.Helper()
 	var all []index.TailNotice
 	l, err := index.Open(openDir(tb, dir), indexName, func(n index.TailNotice) { all = append(all, n) })
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { l.Close() })
 	return l, &all
 }
@@ -23,19 +24,19 @@ func noticed(tb testing.TB, dir string) (*index.Log, *[]index.TailNotice) {
 func TestLastRowGetsItsNewline(t *testing.T) {
 	newer := []byte(`{"schema_version": 2, "sha512": "x"}`)
 	for name, b := range map[string][]byte{
-		"one row":          bytes.TrimSuffix(lines(row(0)), []byte("\n")),
-		"the last of two":  bytes.TrimSuffix(lines(row(0), row(1)), []byte("\n")),
-		"behind a bad one": append([]byte("garbage\n"), bytes.TrimSuffix(lines(row(0)), []byte("\n"))...),
-		"a newer schema's": append(lines(row(0)), newer...),
+		"one row":          bytes.TrimSuffix(encodeRows(row(0)), []byte("\n")),
+		"the last of two":  bytes.TrimSuffix(encodeRows(row(0), row(1)), []byte("\n")),
+		"behind a bad one": append([]byte("garbage\n"), bytes.TrimSuffix(encodeRows(row(0)), []byte("\n"))...),
+		"a newer schema's": append(encodeRows(row(0)), newer...),
 	} {
-		dir := memoryDir(t)
+		dir := fixture.MemoryDir(t)
 		path := filepath.Join(dir, indexName)
-		must(t, os.WriteFile(path, b, 0o644))
-		_, said := noticed(t, dir)
+		fixture.Must(t, os.WriteFile(path, b, 0o644))
+		_, said := openWithNotices(t, dir)
 		after, err := os.ReadFile(path)
-		must(t, err)
-		if want := string(b) + "\n"; string(after) != want || len(torn(t, dir)) > 0 {
-			t.Errorf("%s: it became %q, saved %q", name, after, torn(t, dir))
+		fixture.Must(t, err)
+		if want := string(b) + "\n"; string(after) != want || len(savedTails(t, dir)) > 0 {
+			t.Errorf("%s: it became %q, saved %q", name, after, savedTails(t, dir))
 		}
 		if len(*said) != 1 || (*said)[0].Kind != index.Completed {
 			t.Errorf("%s: it said %v", name, *said)
@@ -44,9 +45,9 @@ func TestLastRowGetsItsNewline(t *testing.T) {
 }
 
 func TestEveryCutNamesTheSavedFile(t *testing.T) {
-	dir := memoryDir(t)
-	must(t, os.WriteFile(filepath.Join(dir, indexName), append(lines(row(0)), "half a row"...), 0o644))
-	_, said := noticed(t, dir)
+	dir := fixture.MemoryDir(t)
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), append(encodeRows(row(0)), "half a row"...), 0o644))
+	_, said := openWithNotices(t, dir)
 	if len(*said) != 1 || (*said)[0].Kind != index.TailCut || (*said)[0].Bytes != 10 {
 		t.Fatalf("it said %v", *said)
 	}
@@ -61,21 +62,21 @@ func TestEveryCutNamesTheSavedFile(t *testing.T) {
 
 // An index that somebody truncates under the receiver, as copytruncate of logrotate does.
 func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	path := filepath.Join(dir, indexName)
-	l, said := noticed(t, dir)
+	l, said := openWithNotices(t, dir)
 	for n := range 3 {
 		_, err := l.Append(t.Context(), row(n))
-		must(t, err)
+		fixture.Must(t, err)
 	}
 	if len(*said) > 0 {
 		t.Fatalf("it said %v", *said)
 	}
 	info, err := os.Stat(path)
-	must(t, err)
-	must(t, os.Truncate(path, 0))
+	fixture.Must(t, err)
+	fixture.Must(t, os.Truncate(path, 0))
 	_, err = l.Append(t.Context(), row(3))
-	must(t, err)
+	fixture.Must(t, err)
 	if len(*said) != 1 || (*said)[0].Kind != index.Shortened || (*said)[0].Bytes != info.Size() || !strings.Contains((*said)[0].Hint(), "receiver index backfill") {
 		t.Errorf("it said %v", *said)
 	}
@@ -86,24 +87,24 @@ func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 
 // TestTruncationIsNoticedByAQuestion: hosts ask before they send.
 func TestTruncationIsNoticedByAQuestion(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	said := make(chan index.TailNotice, 10)
 	l, err := index.Open(openDir(t, dir), indexName, func(n index.TailNotice) { said <- n })
-	must(t, err)
+	fixture.Must(t, err)
 	defer l.Close()
 	for n := range 3 {
 		_, err := l.Append(t.Context(), row(n))
-		must(t, err)
+		fixture.Must(t, err)
 	}
 	whole := l.DurableBytes()
-	must(t, os.Truncate(filepath.Join(dir, indexName), 10))
+	fixture.Must(t, os.Truncate(filepath.Join(dir, indexName), 10))
 	if tail, err := l.TailHash(whole); tail != "" || err != nil {
 		t.Errorf("its end is %q, %v", tail, err)
 	}
 	if n := <-said; n.Kind != index.Shortened || n.Bytes != whole-10 {
 		t.Errorf("it said %v", n)
 	}
-	must(t, l.Close())
+	fixture.Must(t, l.Close())
 	if l.DurableBytes() > 10 {
 		t.Errorf("%d bytes are durable", l.DurableBytes())
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
@@ -18,8 +19,8 @@ import (
 func lockIndex(tb testing.TB, dir string, kind int16) (release func()) {
 	tb.Helper()
 	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_RDWR, 0)
-	must(tb, err)
-	must(tb, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
+	fixture.Must(tb, err)
+	fixture.Must(tb, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
 	return func() { f.Close() }
 }
 
@@ -27,13 +28,13 @@ func lockIndex(tb testing.TB, dir string, kind int16) (release func()) {
 func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
 	for kind, locked := range map[int16]bool{unix.F_WRLCK: true, unix.F_RDLCK: false} {
 		dir := t.TempDir()
-		whole := lines(row(0))
+		whole := encodeRows(row(0))
 		b := append(bytes.Clone(whole), "torn"...)
-		must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
+		fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
 		release := lockIndex(t, dir, kind)
 		l, err := index.Open(openDir(t, dir), indexName, nil)
 		if err == nil {
-			must(t, l.Close())
+			fixture.Must(t, l.Close())
 		}
 		want, copies := whole, 1
 		if locked {
@@ -43,13 +44,13 @@ func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
 			t.Errorf("lock of kind %d: got %v", kind, err)
 		}
 		after, err := os.ReadFile(filepath.Join(dir, indexName))
-		if must(t, err); !bytes.Equal(after, want) || len(torn(t, dir)) != copies {
-			t.Errorf("lock of kind %d: the index holds %q, and %d tails are saved", kind, after, len(torn(t, dir)))
+		if fixture.Must(t, err); !bytes.Equal(after, want) || len(savedTails(t, dir)) != copies {
+			t.Errorf("lock of kind %d: the index holds %q, and %d tails are saved", kind, after, len(savedTails(t, dir)))
 		}
 		release()
 		l, err = index.Open(openDir(t, dir), indexName, nil)
-		must(t, err)
-		must(t, l.Close())
+		fixture.Must(t, err)
+		fixture.Must(t, l.Close())
 		if after, err := os.ReadFile(filepath.Join(dir, indexName)); err != nil || !bytes.Equal(after, whole) {
 			t.Errorf("without a lock the index holds %q, %v", after, err)
 		}
@@ -61,10 +62,10 @@ func TestAppendWaitsForNoReader(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	_, err := l.Append(t.Context(), row(0))
-	must(t, err)
+	fixture.Must(t, err)
 	defer lockIndex(t, dir, unix.F_RDLCK)()
 	_, err = l.Append(t.Context(), row(1))
-	must(t, err)
+	fixture.Must(t, err)
 	if rows := readRows(t, dir); len(rows) != 2 {
 		t.Errorf("the index has %d rows, want 2", len(rows))
 	}

@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
-// samples has every optional member and the edges of the others.
-func samples() []index.Row {
+// sampleRows returns rows with every optional member, and with edge cases of the others.
+func sampleRows() []index.Row {
 	full := row(7)
 	full.Commit = strings.Repeat("0af9", 10)
 	full.Backfilled, full.Repaired, full.Skipped = true, true, 12
@@ -40,19 +41,19 @@ func TestRowIsWhatPythonWrites(t *testing.T) {
 		}
 		t.Skip(err)
 	}
-	ours := lines(samples()...)
+	ours := encodeRows(sampleRows()...)
 	c := exec.Command(python, "-c", `import json, sys
 for line in sys.stdin: print(json.dumps(json.loads(line), sort_keys=True))`)
 	c.Stdin = bytes.NewReader(ours)
 	theirs, err := c.Output()
-	must(t, err)
+	fixture.Must(t, err)
 	if !bytes.Equal(ours, theirs) {
 		t.Errorf("ours:\n%s\nPython's:\n%s", ours, theirs)
 	}
 }
 
 func TestRowHasTheOriginalsMembers(t *testing.T) {
-	full := samples()[1]
+	full := sampleRows()[1]
 	const want = `{"backfilled": true, "commit": "0af90af90af90af90af90af90af90af90af90af9", "episode_id": "ep-0000007", "host_id": "lab-01", "received_at_wall": "2026-01-02T15:04:05.130456+00:00", "repaired": true, "schema_version": 1, "sha256": "7902699be42c8a8e46fbbb4501726517e86b22c56a189f7625a6da49081b2451", "size_bytes": 7, "skipped": 12}` + "\n"
 	if got := string(full.Append(nil)); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
@@ -68,9 +69,9 @@ func TestRowTimeHasSixDigits(t *testing.T) {
 }
 
 func TestRowSurvivesWritingAndReading(t *testing.T) {
-	for _, r := range samples() {
+	for _, r := range sampleRows() {
 		got, err := index.ParseRow(r.Append(nil))
-		must(t, err)
+		fixture.Must(t, err)
 		r.ReceivedAt = r.ReceivedAt.UTC().Truncate(time.Microsecond)
 		if got != r {
 			t.Errorf("got  %+v\nwant %+v", got, r)
@@ -78,8 +79,8 @@ func TestRowSurvivesWritingAndReading(t *testing.T) {
 	}
 }
 
-// with returns a row in compact JSON with changes; a nil removes a member.
-func with(changes map[string]any) []byte {
+// rowWith returns a row in compact JSON with changes; a nil removes a member.
+func rowWith(changes map[string]any) []byte {
 	m := map[string]any{}
 	json.Unmarshal(row(5).Append(nil), &m)
 	for k, v := range changes {
@@ -93,19 +94,19 @@ func with(changes map[string]any) []byte {
 
 func TestParseRowTakesOtherWritersRows(t *testing.T) {
 	for name, line := range map[string][]byte{
-		"compact":           with(nil),
-		"unknown member":    with(map[string]any{"uncompressed_bytes": 5, "x": []int{1}}),
-		"no schema version": with(map[string]any{"schema_version": nil}),
-		"spacing":           bytes.ReplaceAll(with(nil), []byte(","), []byte("\t ,  ")),
-		"escapes":           bytes.Replace(with(nil), []byte("ep-"), []byte(`\u0065p-`), 1),
-		"CRLF":              append(with(nil), '\r', '\n'),
+		"compact":           rowWith(nil),
+		"unknown member":    rowWith(map[string]any{"uncompressed_bytes": 5, "x": []int{1}}),
+		"no schema version": rowWith(map[string]any{"schema_version": nil}),
+		"spacing":           bytes.ReplaceAll(rowWith(nil), []byte(","), []byte("\t ,  ")),
+		"escapes":           bytes.Replace(rowWith(nil), []byte("ep-"), []byte(`\u0065p-`), 1),
+		"CRLF":              append(rowWith(nil), '\r', '\n'),
 	} {
 		r, err := index.ParseRow(line)
 		if err != nil || r != row(5) {
 			t.Errorf("%s: %v, got %+v", name, err, r)
 		}
 	}
-	full := with(map[string]any{"received_at_wall": "2026-01-02T15:04:05+00:00"}) // Python's at a full second
+	full := rowWith(map[string]any{"received_at_wall": "2026-01-02T15:04:05+00:00"}) // Python's at a full second
 	if r, err := index.ParseRow(full); err != nil || !r.ReceivedAt.Equal(arrival.Truncate(time.Second)) {
 		t.Errorf("full second: %v, %v", r.ReceivedAt, err)
 	}
@@ -119,26 +120,26 @@ func TestParseRowRefuses(t *testing.T) {
 		"null":              []byte("null"),
 		"half a row":        row(1).Append(nil)[:100],
 		"two rows":          append(bytes.TrimSpace(row(1).Append(nil)), row(2).Append(nil)...),
-		"a NUL":             append(with(nil), 0),
-		"no host":           with(map[string]any{"host_id": nil}),
+		"a NUL":             append(rowWith(nil), 0),
+		"no host":           rowWith(map[string]any{"host_id": nil}),
 		"a null host":       []byte(`{"host_id": null}`),
-		"another case":      bytes.Replace(with(nil), []byte("host_id"), []byte("HOST_ID"), 1),
-		"a bad host":        with(map[string]any{"host_id": ".."}),
-		"a bad episode":     with(map[string]any{"episode_id": "a/b"}),
-		"no digest":         with(map[string]any{"sha256": nil}),
-		"upper case digest": with(map[string]any{"sha256": strings.Repeat("A", 64)}),
-		"a zero digest":     with(map[string]any{"sha256": digits}),
-		"a bad time":        with(map[string]any{"received_at_wall": "yesterday"}),
-		"no time zone":      with(map[string]any{"received_at_wall": "2026-01-02T15:04:05.000000"}),
-		"a negative size":   with(map[string]any{"size_bytes": -1}),
-		"a broken size":     with(map[string]any{"size_bytes": 1.5}),
-		"a size as text":    with(map[string]any{"size_bytes": "5"}),
+		"another case":      bytes.Replace(rowWith(nil), []byte("host_id"), []byte("HOST_ID"), 1),
+		"a bad host":        rowWith(map[string]any{"host_id": ".."}),
+		"a bad episode":     rowWith(map[string]any{"episode_id": "a/b"}),
+		"no digest":         rowWith(map[string]any{"sha256": nil}),
+		"upper case digest": rowWith(map[string]any{"sha256": strings.Repeat("A", 64)}),
+		"a zero digest":     rowWith(map[string]any{"sha256": digits}),
+		"a bad time":        rowWith(map[string]any{"received_at_wall": "yesterday"}),
+		"no time zone":      rowWith(map[string]any{"received_at_wall": "2026-01-02T15:04:05.000000"}),
+		"a negative size":   rowWith(map[string]any{"size_bytes": -1}),
+		"a broken size":     rowWith(map[string]any{"size_bytes": 1.5}),
+		"a size as text":    rowWith(map[string]any{"size_bytes": "5"}),
 		"a size with plus":  bytes.Replace(row(5).Append(nil), []byte("_bytes\": "), []byte("_bytes\": +"), 1),
 		"a size with zeros": bytes.Replace(row(5).Append(nil), []byte("_bytes\": "), []byte("_bytes\": 00"), 1),
-		"a later schema":    with(map[string]any{"schema_version": 2}),
-		"a bad commit":      with(map[string]any{"commit": "evil"}),
-		"a text as bool":    with(map[string]any{"backfilled": "true"}),
-		"negative skipped":  with(map[string]any{"skipped": -1}),
+		"a later schema":    rowWith(map[string]any{"schema_version": 2}),
+		"a bad commit":      rowWith(map[string]any{"commit": "evil"}),
+		"a text as bool":    rowWith(map[string]any{"backfilled": "true"}),
+		"negative skipped":  rowWith(map[string]any{"skipped": -1}),
 	} {
 		if r, err := index.ParseRow(line); err == nil {
 			t.Errorf("%s: read %+v", name, r)
@@ -169,7 +170,7 @@ func TestRowsNameABadLineAndGoOn(t *testing.T) {
 			got = append(got, fmt.Sprint("bad ", bad.Line))
 			continue
 		}
-		must(t, err)
+		fixture.Must(t, err)
 		got = append(got, string(r.Episode))
 	}
 	want := "ep-0000000 bad 2 ep-0000001 bad 4 bad 5 ep-0000002"
@@ -179,11 +180,11 @@ func TestRowsNameABadLineAndGoOn(t *testing.T) {
 }
 
 func TestRowsEndOnlyAtANewline(t *testing.T) {
-	in := with(map[string]any{"note": "VT\v NEL\u0085 LS\u2028 FS\u001c CR\r"})
+	in := rowWith(map[string]any{"note": "VT\v NEL\u0085 LS\u2028 FS\u001c CR\r"})
 	in = append(bytes.ReplaceAll(in, []byte(`\u2028`), []byte("\u2028")), '\n')
 	n := 0
 	for r, err := range index.ReadRows(bytes.NewReader(in)) {
-		must(t, err)
+		fixture.Must(t, err)
 		if n++; r != row(5) {
 			t.Errorf("got %+v", r)
 		}
@@ -200,15 +201,15 @@ func TestRowsEndWithTheReadersError(t *testing.T) {
 		last = err
 	}
 	if !errors.Is(last, broken) {
-		t.Errorf("got %v", last)
+		t.Errorf("got %v, want %v", last, broken)
 	}
 }
 
 func FuzzParseRow(f *testing.F) {
-	for _, r := range samples() {
+	for _, r := range sampleRows() {
 		f.Add(r.Append(nil))
 	}
-	f.Add(with(nil))
+	f.Add(rowWith(nil))
 	f.Add([]byte(`{"host_id":null}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		r, err := index.ParseRow(line)

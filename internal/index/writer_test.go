@@ -8,28 +8,29 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
 
-// opened writes b as an index, opens it, and returns what it is then.
-func opened(tb testing.TB, b []byte) (after []byte, saved []string, err error) {
+// reopenWith writes b as an index, opens it, and returns its content after that.
+func reopenWith(tb testing.TB, b []byte) (after []byte, saved []string, err error) {
 	tb.Helper()
-	dir := memoryDir(tb)
+	dir := fixture.MemoryDir(tb)
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, indexName)
-	must(tb, os.WriteFile(path, b, 0o644))
+	fixture.Must(tb, os.WriteFile(path, b, 0o644))
 	l, err := index.Open(openDir(tb, dir), indexName, nil)
 	if err == nil {
-		must(tb, l.Close())
+		fixture.Must(tb, l.Close())
 	}
 	after, readErr := os.ReadFile(path)
-	must(tb, readErr)
-	return after, torn(tb, dir), err
+	fixture.Must(tb, readErr)
+	return after, savedTails(tb, dir), err
 }
 
 func TestTornTailIsCutWhereverItTears(t *testing.T) {
-	good := lines(row(0), row(1))
-	whole := lines(row(0), row(1), row(2), row(3))
+	good := encodeRows(row(0), row(1))
+	whole := encodeRows(row(0), row(1), row(2), row(3))
 	for cut := len(good); cut < len(whole); cut++ {
 		for name, torn := range map[string][]byte{
 			"nothing":       nil,
@@ -42,8 +43,8 @@ func TestTornTailIsCutWhereverItTears(t *testing.T) {
 			if name == "nothing" && whole[cut] == '\n' {
 				continue // only the newline is missing: see TestLastRowGetsItsNewline
 			}
-			after, saved, err := opened(t, b)
-			must(t, err)
+			after, saved, err := reopenWith(t, b)
+			fixture.Must(t, err)
 			if !bytes.Equal(after, whole[:want]) {
 				t.Fatalf("cut at %d, then %s: %d bytes left, want %d", cut, name, len(after), want)
 			}
@@ -57,12 +58,12 @@ func TestTornTailIsCutWhereverItTears(t *testing.T) {
 func TestOpenLeavesAGoodIndexAlone(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"empty":        nil,
-		"rows":         lines(row(0), row(1)),
-		"newer schema": append(lines(row(0)), `{"schema_version": 2, "sha512": "x"}`+"\n"...),
-		"a bad line":   append([]byte("garbage\n"), lines(row(0))...),
-		"odd name":     append(lines(row(0)), `{"host_id": "a b", "schema_version": 1}`+"\n"...),
+		"rows":         encodeRows(row(0), row(1)),
+		"newer schema": append(encodeRows(row(0)), `{"schema_version": 2, "sha512": "x"}`+"\n"...),
+		"a bad line":   append([]byte("garbage\n"), encodeRows(row(0))...),
+		"odd name":     append(encodeRows(row(0)), `{"host_id": "a b", "schema_version": 1}`+"\n"...),
 	} {
-		after, saved, err := opened(t, b)
+		after, saved, err := reopenWith(t, b)
 		if err != nil || !bytes.Equal(after, b) || len(saved) > 0 {
 			t.Errorf("%s: %v, saved %q", name, err, saved)
 		}
@@ -71,7 +72,7 @@ func TestOpenLeavesAGoodIndexAlone(t *testing.T) {
 
 func TestOpenAsksBeforeALargeCut(t *testing.T) {
 	const most = 4 << 20
-	good := lines(row(0))
+	good := encodeRows(row(0))
 	for name, c := range map[string]struct {
 		tail    []byte
 		refused bool
@@ -84,7 +85,7 @@ func TestOpenAsksBeforeALargeCut(t *testing.T) {
 	} {
 		for _, head := range [][]byte{good, nil} {
 			b := append(bytes.Clone(head), c.tail...)
-			after, saved, err := opened(t, b)
+			after, saved, err := reopenWith(t, b)
 			want := head
 			if c.refused {
 				want = b
@@ -100,20 +101,20 @@ func TestOpenAsksBeforeALargeCut(t *testing.T) {
 }
 
 func TestUnfinishedSaveIsNoObstacle(t *testing.T) {
-	dir := memoryDir(t)
-	must(t, os.WriteFile(filepath.Join(dir, ".index.torn-tmp"), []byte("half"), 0o644))
-	must(t, os.WriteFile(filepath.Join(dir, indexName), []byte("torn"), 0o644))
+	dir := fixture.MemoryDir(t)
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, ".index.torn-tmp"), []byte("half"), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), []byte("torn"), 0o644))
 	openLog(t, dir)
-	if saved := torn(t, dir); len(saved) != 1 || saved[0] != "torn" {
+	if saved := savedTails(t, dir); len(saved) != 1 || saved[0] != "torn" {
 		t.Errorf("saved %q", saved)
 	}
 }
 
 func TestTailIsNotCutUnlessSaved(t *testing.T) {
-	dir := memoryDir(t)
-	must(t, os.Mkdir(filepath.Join(dir, ".index.torn-tmp"), 0o755)) // in the way
+	dir := fixture.MemoryDir(t)
+	fixture.Must(t, os.Mkdir(filepath.Join(dir, ".index.torn-tmp"), 0o755)) // in the way
 	path := filepath.Join(dir, indexName)
-	must(t, os.WriteFile(path, []byte("torn"), 0o644))
+	fixture.Must(t, os.WriteFile(path, []byte("torn"), 0o644))
 	if l, err := index.Open(openDir(t, dir), indexName, nil); err == nil {
 		l.Close()
 		t.Error("opened")
@@ -141,22 +142,22 @@ func TestMillionRowsCostNothingAtStart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 200 MB")
 	}
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	const n = 1_000_000
 	f, err := os.Create(filepath.Join(dir, indexName))
-	must(t, err)
-	one := lines(row(0))
+	fixture.Must(t, err)
+	one := encodeRows(row(0))
 	chunk := bytes.Repeat(one, n/100-1)
 	for i := range 100 {
 		_, err := f.Write(append(bytes.Clone(chunk), row(i+1).Append(nil)...))
-		must(t, err)
+		fixture.Must(t, err)
 	}
-	must(t, f.Close())
+	fixture.Must(t, f.Close())
 
 	before := readChars(t)
 	l := openLog(t, dir)
 	_, err = l.Append(t.Context(), row(1000))
-	must(t, err)
+	fixture.Must(t, err)
 	for _, k := range []int{100, 1000} {
 		if _, found, err := l.FindRow(t.Context(), row(k).Key()); !found || err != nil {
 			t.Fatalf("row %d: %v %v", k, found, err)
@@ -168,10 +169,10 @@ func TestMillionRowsCostNothingAtStart(t *testing.T) {
 }
 
 func TestRefusalReadsTheTailOnly(t *testing.T) {
-	dir := memoryDir(t)
+	dir := fixture.MemoryDir(t)
 	path := filepath.Join(dir, indexName)
-	must(t, os.WriteFile(path, lines(row(0)), 0o644))
-	must(t, os.Truncate(path, 1<<30))
+	fixture.Must(t, os.WriteFile(path, encodeRows(row(0)), 0o644))
+	fixture.Must(t, os.Truncate(path, 1<<30))
 	before := readChars(t)
 	if _, err := index.Open(openDir(t, dir), indexName, nil); err == nil {
 		t.Fatal("opened")
@@ -182,17 +183,17 @@ func TestRefusalReadsTheTailOnly(t *testing.T) {
 }
 
 func FuzzTail(f *testing.F) {
-	f.Add(lines(row(0), row(1)), []byte("\x00\x00"))
-	f.Add(lines(row(0)), row(1).Append(nil)[:60])
+	f.Add(encodeRows(row(0), row(1)), []byte("\x00\x00"))
+	f.Add(encodeRows(row(0)), row(1).Append(nil)[:60])
 	f.Add([]byte("garbage\n"), []byte("{}\n{\n"))
 	f.Add([]byte{}, []byte(`{"a":1}`+"\n\n"))
 	f.Fuzz(func(t *testing.T, head, tail []byte) {
-		whole := append(append(bytes.Clone(head), lines(row(7))...), tail...)
+		whole := append(append(bytes.Clone(head), encodeRows(row(7))...), tail...)
 		keep := len(whole) - len(tail)
 		if len(head) > 0 && head[len(head)-1] != '\n' {
-			keep = 0 // the row is glued to what stands before it
+			keep = 0 // the row is joined to what is before it
 		}
-		after, saved, err := opened(t, whole)
+		after, saved, err := reopenWith(t, whole)
 		if err != nil {
 			t.Skip(err) // too large a cut
 		}
@@ -203,7 +204,7 @@ func FuzzTail(f *testing.F) {
 		if kept != string(whole) && kept != string(whole)+"\n" {
 			t.Errorf("%q became %q and %q", whole, after, saved)
 		}
-		again, saved, err := opened(t, after)
+		again, saved, err := reopenWith(t, after)
 		if err != nil || !bytes.Equal(again, after) || len(saved) > 0 {
 			t.Errorf("%q is not valid: %v, saved %q", after, err, saved)
 		}

@@ -25,8 +25,8 @@ func TestLargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			l, h := lab(t)
-			bulky(t, h, "large", size)
+			l, h := newLab(t)
+			makeLargeEpisode(t, h, "large", size)
 			l.Proxy.Next(c.fault)
 			if c.kill {
 				p := h.Launch("--once")

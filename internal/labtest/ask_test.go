@@ -25,9 +25,8 @@ type manager struct {
 	last string // STATUS=
 }
 
-// manage makes the next shipper of h tell a service manager how it goes. The receiver is
-// found at url.
-func manage(t *testing.T, h *labtest.Host, url string) *manager {
+// startManager starts a service manager that the next shipper of h notifies. The receiver is at url.
+func startManager(t *testing.T, h *labtest.Host, url string) *manager {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -60,8 +59,8 @@ func (m *manager) status() string {
 	return m.last
 }
 
-// says waits until the manager, and 'shipper status', hear of a state.
-func (m *manager) says(t *testing.T, h *labtest.Host, state string, texts ...string) {
+// waitForState waits until the manager, and 'shipper status', report a state and the texts.
+func (m *manager) waitForState(t *testing.T, h *labtest.Host, state string, texts ...string) {
 	t.Helper()
 	labtest.Eventually(t, fmt.Sprintf("the status is %s with %q", state, texts), func() bool {
 		for _, text := range texts {
@@ -71,11 +70,11 @@ func (m *manager) says(t *testing.T, h *labtest.Host, state string, texts ...str
 		}
 		return statusOf(t, h).State == state
 	})
-	narrow(t, h.Run("status").Stdout)
+	wantNarrowLines(t, h.Run("status").Stdout)
 }
 
-// hup has a daemon reload, and so ask at once.
-func hup(t *testing.T, p *labtest.Process) {
+// reloadDaemon makes a daemon reload, and so ping at once.
+func reloadDaemon(t *testing.T, p *labtest.Process) {
 	t.Helper()
 	p.Signal(t, syscall.SIGHUP)
 }
@@ -91,15 +90,15 @@ func TestAnIdleShipperSaysWhetherItsReceiverIsThere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, h := lab(t)
-			m := manage(t, h, "https://"+l.Proxy.Addr())
+			l, h := newLab(t)
+			m := startManager(t, h, "https://"+l.Proxy.Addr())
 			l.Proxy.Always(fault)
 			d := h.Daemon()
-			m.says(t, h, "down", "0 B wait in the outbox", away)
+			m.waitForState(t, h, "down", "0 B wait in the outbox", away)
 			text := h.Run("status").MustExit(t, 0).Stdout
 			mustContain(t, "status", text, "\nreceiver    not accepting uploads, see below\n", "\nreceiver has not accepted uploads since 20", "hint: ", "next attempt ")
 			l.Proxy.Always(labtest.Fault{})
-			m.says(t, h, "answers", answering) // with the next ping, seconds later
+			m.waitForState(t, h, "answers", answering) // with the next ping, seconds later
 			mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "\nreceiver    answers, asked ")
 			d.Stop(t)
 			mustContain(t, "status", h.Run("status").MustExit(t, 0).Stdout, "\nreceiver    unknown, no shipper is running, last answered ")
@@ -110,21 +109,21 @@ func TestAnIdleShipperSaysWhetherItsReceiverIsThere(t *testing.T) {
 
 func TestAnIdleShipperNoticesAWrongPort(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	nobody := "https://" + ln.Addr().String()
 	ln.Close()
-	m := manage(t, h, nobody)
+	m := startManager(t, h, nobody)
 	d := h.Daemon()
-	m.says(t, h, "down", away, "connection refused")
+	m.waitForState(t, h, "down", away, "connection refused")
 	d.WaitLine(t, "is the receiver running, and the port in receiver.url right?")
 	d.Stop(t)
-	m = manage(t, h, "https://"+l.Proxy.Addr())
+	m = startManager(t, h, "https://"+l.Proxy.Addr())
 	d = h.Daemon()
-	m.says(t, h, "answers", answering)
+	m.waitForState(t, h, "answers", answering)
 	d.Stop(t)
 	l.Settled(t)
 }
@@ -132,18 +131,18 @@ func TestAnIdleShipperNoticesAWrongPort(t *testing.T) {
 // TestAnIdleShipperNoticesThatItIsShutOut: disabled, and revoked.
 func TestAnIdleShipperNoticesThatItIsShutOut(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	m := manage(t, h, "https://"+l.Proxy.Addr())
+	l, h := newLab(t)
+	m := startManager(t, h, "https://"+l.Proxy.Addr())
 	hosts := func(args ...string) {
 		t.Helper()
 		l.Receiver(append([]string{"--config", l.Path("receiver.toml"), "hosts"}, args...)...).MustExit(t, 0)
 	}
 	hosts("disable", "lab-01")
 	d := h.Daemon()
-	m.says(t, h, "down", away, "disabled")
+	m.waitForState(t, h, "down", away, "disabled")
 	hosts("enable", "lab-01")
-	hup(t, d)
-	m.says(t, h, "answers", answering)
+	reloadDaemon(t, d)
+	m.waitForState(t, h, "answers", answering)
 	hosts("disable", "lab-01") // of a daemon that is idle for long; the signal stands for minutes
 	c := h.Client(t)
 	labtest.Eventually(t, "the receiver knows", func() bool {
@@ -154,23 +153,23 @@ func TestAnIdleShipperNoticesThatItIsShutOut(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusForbidden
 	})
-	hup(t, d)
-	m.says(t, h, "down", away)
+	reloadDaemon(t, d)
+	m.waitForState(t, h, "down", away)
 	hosts("enable", "lab-01")
-	m.says(t, h, "answers", answering) // by itself
+	m.waitForState(t, h, "answers", answering) // by itself
 
 	l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
 	l.Process().Signal(t, syscall.SIGHUP)
 	l.Process().WaitLine(t, "reloaded certificates and lists")
-	hup(t, d)
-	m.says(t, h, "down", away)
+	reloadDaemon(t, d)
+	m.waitForState(t, h, "down", away)
 	// Not always of the first ping: a reset may overtake the alert that names the cause.
 	labtest.Eventually(t, "the hint says that there is no other certificate", func() bool {
 		st := statusOf(t, h).Receiver
 		return st != nil && strings.Contains(st.Hint, "this host's disk has no other certificate, CA or token")
 	})
 	l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)
-	m.says(t, h, "answers", answering) // nobody has reloaded
+	m.waitForState(t, h, "answers", answering) // nobody has reloaded
 	d.WaitLine(t, "loaded renewed certificates")
 	d.Stop(t)
 	l.Settled(t)
@@ -184,8 +183,8 @@ func TestACertificateThatWasRenewedOnTheDiskIsUsed(t *testing.T) {
 	for _, reload := range []bool{false, true} {
 		t.Run(fmt.Sprintf("reload %t", reload), func(t *testing.T) {
 			t.Parallel()
-			l, h := lab(t)
-			certificate(t, l.Path("pki"), h.Path("pki"), expired)
+			l, h := newLab(t)
+			makeCertificate(t, l.Path("pki"), h.Path("pki"), expired)
 			h.Episode("run-1")
 			d := h.Daemon()
 			line := d.WaitLine(t, "receiver unavailable")
@@ -195,15 +194,15 @@ func TestACertificateThatWasRenewedOnTheDiskIsUsed(t *testing.T) {
 				return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "this host's disk has no other certificate")
 			})
 
-			fixture.WriteFile(t, h.Path("pki", "lab-01.crt"), "half of a") // a copy that is under way
+			fixture.WriteFile(t, h.Path("pki", "lab-01.crt"), "half of a") // a copy in progress
 			labtest.Eventually(t, "status has the other hint", func() bool {
 				st := statusOf(t, h)
 				return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "cannot be loaded") && strings.Contains(st.Receiver.Hint, "systemctl reload")
 			})
-			certificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
+			makeCertificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
 			want := "loaded renewed certificates"
 			if reload {
-				hup(t, d)
+				reloadDaemon(t, d)
 				want = "reloaded certificates and lists"
 			}
 			labtest.Within(t, time.Minute, want, func() bool { return strings.Contains(d.Output(), want) })
@@ -219,11 +218,11 @@ func TestACertificateThatWasRenewedOnTheDiskIsUsed(t *testing.T) {
 // do then.
 func TestARenewedCertificateThatTheServiceCannotReadIsSaid(t *testing.T) {
 	t.Parallel()
-	l, h := service(t)
-	owned(l, h)
+	l, h := newServiceLab(t)
+	chownToService(l, h)
 	l.Start()
 	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
-	certificate(t, l.Path("pki"), h.Path("pki"), expired)
+	makeCertificate(t, l.Path("pki"), h.Path("pki"), expired)
 	l.OwnTree(h.Path("pki"))
 	h.Episode("run-1")
 	l.OwnTree(h.Episodes("run-1"))
@@ -233,14 +232,14 @@ func TestARenewedCertificateThatTheServiceCannotReadIsSaid(t *testing.T) {
 	if err := errors.Join(os.Chown(file, 0, 0), os.Chmod(file, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	certificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
+	makeCertificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
 	labtest.Eventually(t, "the hint is there", func() bool {
 		st := statusOf(t, h)
 		return st.Receiver != nil && strings.Contains(st.Receiver.Hint, "permission denied") &&
 			strings.Contains(st.Receiver.Hint, "belongs to root") && strings.Contains(st.Receiver.Hint, "systemctl reload cis490-shipper")
 	})
 	l.OwnTree(h.Path("pki"))
-	hup(t, d)
+	reloadDaemon(t, d)
 	h.WaitShipped("run-1")
 	h.WaitEmpty()
 	d.Stop(t)
@@ -250,12 +249,12 @@ func TestARenewedCertificateThatTheServiceCannotReadIsSaid(t *testing.T) {
 // TestACertificateThatIsStillExpiredIsSaid, also when it is another one than before.
 func TestACertificateThatIsStillExpiredIsSaid(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
-	certificate(t, l.Path("pki"), h.Path("pki"), expired)
+	makeCertificate(t, l.Path("pki"), h.Path("pki"), expired)
 	d := h.Daemon()
 	d.WaitLine(t, "receiver unavailable")
-	certificate(t, l.Path("pki"), h.Path("pki"), expired)
+	makeCertificate(t, l.Path("pki"), h.Path("pki"), expired)
 	d.WaitLine(t, "loaded renewed certificates")
 	labtest.Eventually(t, "the hint is of the new one", func() bool {
 		st := statusOf(t, h)
@@ -269,7 +268,7 @@ func TestACertificateThatIsStillExpiredIsSaid(t *testing.T) {
 // were not, so that each episode has a wait of its own.
 func TestWhatWaitsGoesTogetherWhenAnOutageEnds(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	restore := l.Fake(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/ping" {
 			w.Header().Set("Content-Type", "application/json")

@@ -23,7 +23,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The laws of a receiver behind a real proxy.
+// The invariants of a receiver behind a real proxy.
 
 // pong is what the receiver says to a ping.
 type pong struct {
@@ -57,34 +57,34 @@ func ping(t *testing.T, c *http.Client, url string, values ...string) (pong, err
 	}
 	if resp.StatusCode == http.StatusOK {
 		if err := json.Unmarshal(b, &p); err != nil {
-			t.Errorf("the answer to a ping: %v: %q", err, b)
+			t.Errorf("got the answer %q to a ping: %v", b, err)
 		}
 	}
 	p.Status, p.Kind = resp.StatusCode, resp.Header.Get("Content-Type")
 	return p, nil
 }
 
-// fields returns a host's certificate as each proxy writes it.
-func fields(t *testing.T, l *labtest.Lab, host string) []string {
+// clientCertFields returns a host's certificate as each proxy writes it.
+func clientCertFields(t *testing.T, l *labtest.Lab, host string) []string {
 	t.Helper()
 	text := fixture.ReadFile(t, l.Path(host, "pki", host+".crt"))
 	b, _ := pem.Decode([]byte(text))
 	return []string{":" + base64.StdEncoding.EncodeToString(b.Bytes) + ":", url.PathEscape(text)}
 }
 
-// reload makes the receiver read its lists again.
-func reload(t *testing.T, l *labtest.Lab) {
+// reloadReceiver makes the receiver reload its lists.
+func reloadReceiver(t *testing.T, l *labtest.Lab) {
 	t.Helper()
 	l.Process().Signal(t, syscall.SIGHUP)
 	l.Process().WaitLine(t, "reloaded certificates and lists")
 }
 
 func TestBehindAProxyEpisodesArrive(t *testing.T) {
-	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, _ *front) {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, _ *frontProxy) {
 		r := h.Run("--ping").MustExit(t, 0)
 		mustContain(t, "ping", r.Stdout, `lab-01 by "proxy"`)
 		h.Episode("small")
-		bulky(t, h, "bulky", 20<<20)
+		makeLargeEpisode(t, h, "bulky", 20<<20)
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
 		if row := l.RowOf(t, "lab-01", "bulky"); row.Size < 20<<20 {
 			t.Errorf("the row of 20 MB says %d", row.Size)
@@ -103,13 +103,13 @@ func TestBehindAProxyEpisodesArrive(t *testing.T) {
 }
 
 func TestBehindAProxyAConflictIsHeld(t *testing.T) {
-	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, _ *front) {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, _ *frontProxy) {
 		h.Episode("run-1")
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 		stored := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 		h.Episode("run-1", labtest.File{Name: "other", Body: "bytes"})
 		h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Conflicts: 1})
-		if reason, _ := hold(t, h, "run-1"); reason != "conflict" {
+		if reason, _ := readHold(t, h, "run-1"); reason != "conflict" {
 			t.Errorf("held for the reason %q, want conflict", reason)
 		}
 		if fixture.ReadFile(t, l.Archive("lab-01", "run-1")) != stored {
@@ -120,9 +120,9 @@ func TestBehindAProxyAConflictIsHeld(t *testing.T) {
 }
 
 func TestBehindAProxyNobodyNamesTheirOwnCertificate(t *testing.T) {
-	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		c := h.Client(t)
-		theirs := fields(t, l, "lab-02")
+		theirs := clientCertFields(t, l, "lab-02")
 		for _, values := range append([][]string{{theirs[0]}, {theirs[1]}, {""}}, theirs) {
 			p, err := ping(t, c, f.url("/v1/ping"), values...)
 			if err != nil || p.Host != "lab-01" || p.Auth.Method != "proxy" {
@@ -153,8 +153,8 @@ func TestBehindAProxyNobodyNamesTheirOwnCertificate(t *testing.T) {
 }
 
 func TestBehindAProxyNobodyComesInWithoutACertificate(t *testing.T) {
-	behind(t, func(t *testing.T, l *labtest.Lab, _ *labtest.Host, f *front) {
-		for _, values := range [][]string{nil, fields(t, l, "lab-01")[:1], fields(t, l, "lab-01")[1:]} {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, _ *labtest.Host, f *frontProxy) {
+		for _, values := range [][]string{nil, clientCertFields(t, l, "lab-01")[:1], clientCertFields(t, l, "lab-01")[1:]} {
 			if p, err := ping(t, l.Stranger(t), f.url("/v1/ping"), values...); err == nil && p.Status != http.StatusBadRequest {
 				t.Errorf("a stranger that sends %.20q is answered %+v", values, p)
 			}
@@ -165,26 +165,26 @@ func TestBehindAProxyNobodyComesInWithoutACertificate(t *testing.T) {
 // A proxy that lets everybody in, by a mistake or a hole, opens nothing: the
 // refusal is the receiver's own.
 func TestBehindAProxyTheReceiverVerifiesItself(t *testing.T) {
-	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
-		for _, values := range [][]string{nil, fields(t, l, "lab-01")[:1], fields(t, l, "lab-01")[1:]} {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
+		for _, values := range [][]string{nil, clientCertFields(t, l, "lab-01")[:1], clientCertFields(t, l, "lab-01")[1:]} {
 			p, err := ping(t, l.Stranger(t), f.url("/v1/ping"), values...)
-			forbidden(t, fmt.Sprintf("a stranger that sends %.20q", values), p, err)
+			wantForbidden(t, fmt.Sprintf("a stranger that sends %.20q", values), p, err)
 		}
 		l.Receiver("pki", "init", "--dir", l.Path("foreign"), "--name", "127.0.0.1").MustExit(t, 0)
-		certificate(t, l.Path("foreign"), h.Path("pki"), func(*x509.Certificate) {})
+		makeCertificate(t, l.Path("foreign"), h.Path("pki"), func(*x509.Certificate) {})
 		p, err := ping(t, h.Client(t), f.url("/v1/ping"))
-		forbidden(t, "a certificate of a foreign CA", p, err)
+		wantForbidden(t, "a certificate of a foreign CA", p, err)
 		h.Episode("run-1")
-		refused(t, l, h)
-		certificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
+		wantHostRefused(t, l, h)
+		makeCertificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 		l.Settled(t)
 	}, "ssl_verify_client on", "ssl_verify_client optional_no_ca", "mode require_and_verify", "mode request",
 		"trusted_ca_cert_file /etc/cis490-proxy/hosts-ca.crt", "")
 }
 
-// forbidden wants an answer that is 403 and of the receiver, not of the proxy.
-func forbidden(t *testing.T, who string, p pong, err error) {
+// wantForbidden wants a 403 that comes from the receiver, not from the proxy.
+func wantForbidden(t *testing.T, who string, p pong, err error) {
 	t.Helper()
 	if err != nil || p.Status != http.StatusForbidden || p.Kind != "application/problem+json" {
 		t.Errorf("%s: %+v, %v, want 403 by the receiver", who, p, err)
@@ -192,17 +192,17 @@ func forbidden(t *testing.T, who string, p pong, err error) {
 }
 
 func TestBehindAProxyARevokedHostIsRefused(t *testing.T) {
-	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		c := h.Client(t)
 		if p, err := ping(t, c, f.url("/v1/ping")); err != nil || p.Status != http.StatusOK {
-			t.Fatalf("%+v, %v", p, err)
+			t.Fatalf("got %+v, %v, want Status %d", p, err, http.StatusOK)
 		}
 		l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
-		reload(t, l)
+		reloadReceiver(t, l)
 		p, err := ping(t, c, f.url("/v1/ping"))
-		forbidden(t, "the revoked host on its connection", p, err)
+		wantForbidden(t, "the revoked host on its connection", p, err)
 		h.Episode("run-1")
-		refused(t, l, h)
+		wantHostRefused(t, l, h)
 		l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 		l.Settled(t)
@@ -210,16 +210,16 @@ func TestBehindAProxyARevokedHostIsRefused(t *testing.T) {
 }
 
 func TestBehindAProxyItsFaultsJudgeNoEpisode(t *testing.T) {
-	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		h.Episode("run-1")
-		bulky(t, h, "bulky", 1<<20)
+		makeLargeEpisode(t, h, "bulky", 1<<20)
 		transient := func(state string) {
 			t.Helper()
 			if r := h.Run("--ping"); r.Code != 4 {
 				t.Errorf("%s: ping: exit code %d, want 4", state, r.Code)
 			}
 			h.Once().Must(t, 4, labtest.Tally{Scanned: 2, Transient: 2})
-			noHolds(t, h)
+			wantNoHolds(t, h)
 			l.Check(t)
 		}
 		l.Stop() // and its socket is gone
@@ -243,9 +243,9 @@ func TestBehindAProxyItsFaultsJudgeNoEpisode(t *testing.T) {
 // The proxy or the receiver goes while an archive is on its way: the lab's own
 // proxy holds it up before the other.
 func TestBehindAProxyACutUploadIsSentAgain(t *testing.T) {
-	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		h.Set("receiver.url", fmt.Sprintf("%q", "https://"+l.Proxy.Addr()))
-		bulky(t, h, "run-1", 2<<20)
+		makeLargeEpisode(t, h, "run-1", 2<<20)
 		for what, fault := range map[string]func(){"the receiver": l.Kill, "the proxy": f.stop} {
 			l.Proxy.Forward(f.addr)
 			l.Proxy.Always(labtest.Fault{StallAfter: 1 << 20})
@@ -253,13 +253,13 @@ func TestBehindAProxyACutUploadIsSentAgain(t *testing.T) {
 			labtest.Eventually(t, "an upload is under way", func() bool { return len(l.Staged()) > 0 })
 			fault()
 			l.Proxy.Always(labtest.Fault{Refuse: true})
-			// What is said to a dead proxy nobody reads; and Caddy waits for the body
+			// Nothing reads what is sent to a dead proxy; and Caddy waits for the body
 			// of a request whose receiver is gone.
 			l.Proxy.Sever()
 			if code := p.Wait(t); code != 4 {
 				t.Errorf("%s went: exit code %d, want 4", what, code)
 			}
-			noHolds(t, h)
+			wantNoHolds(t, h)
 			l.Check(t)
 			if !l.Process().Running() {
 				l.Start()
@@ -287,10 +287,10 @@ func unixClient(t *testing.T, path string) *http.Client {
 
 func TestSocketWantsOneCertificateAndThePortNone(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t, labtest.Set("proxy.socket", `"proxy.sock"`))
+	l, h := newLab(t, labtest.Set("proxy.socket", `"proxy.sock"`))
 	l.Host("lab-02")
 	c := unixClient(t, l.Path("proxy.sock"))
-	ours, theirs := fields(t, l, "lab-01"), fields(t, l, "lab-02")
+	ours, theirs := clientCertFields(t, l, "lab-01"), clientCertFields(t, l, "lab-02")
 	for _, value := range ours {
 		if p, err := ping(t, c, "http://receiver/v1/ping", value); err != nil || p.Host != "lab-01" || p.Auth.Method != "proxy" {
 			t.Errorf("the certificate as %.20q: %+v, %v", value, p, err)
@@ -307,7 +307,7 @@ func TestSocketWantsOneCertificateAndThePortNone(t *testing.T) {
 		"an empty more": {"", ours[0]},
 	} {
 		p, err := ping(t, c, "http://receiver/v1/ping", values...)
-		forbidden(t, "on the socket, "+what, p, err)
+		wantForbidden(t, "on the socket, "+what, p, err)
 	}
 	for _, values := range [][]string{theirs[:1], theirs[1:], theirs} {
 		if p, err := ping(t, h.Client(t), l.URL("/v1/ping"), values...); err != nil || p.Host != "lab-01" || p.Auth.Method != "mtls" {
@@ -321,12 +321,12 @@ func TestSocketWantsOneCertificateAndThePortNone(t *testing.T) {
 
 func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
 	t.Parallel()
-	l, _ := lab(t, labtest.Set("proxy.socket", `"front/proxy.sock"`), labtest.Unstarted())
+	l, _ := newLab(t, labtest.Set("proxy.socket", `"front/proxy.sock"`), labtest.Unstarted())
 	path := l.Path("front", "proxy.sock")
 	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	value := fields(t, l, "lab-01")[0]
+	value := clientCertFields(t, l, "lab-01")[0]
 	for _, before := range []string{"none", "a killed receiver's", "a stopped receiver's"} {
 		l.Start()
 		info, err := os.Lstat(path)
@@ -358,13 +358,13 @@ func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
 // TestBehindAProxyOneHostLeavesTheReceiverToOthers: a host that was taken over sends 150
 // inventories of a megabyte at the same time, which the proxy passes on.
 func TestBehindAProxyOneHostLeavesTheReceiverToOthers(t *testing.T) {
-	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
-		m := newMallory(t, l)
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
+		m := newAttacker(t, l)
 		m.addr = f.addr
 		ended := make(chan struct{}, 150)
 		padding := strings.Repeat(" ", 1<<10)
 		for range 150 {
-			conn := m.say(t, "POST /v1/inventory HTTP/1.1\r\nHost: r\r\nContent-Length: 1000000\r\n\r\n"+`{"x":[`)
+			conn := m.send(t, "POST /v1/inventory HTTP/1.1\r\nHost: r\r\nContent-Length: 1000000\r\n\r\n"+`{"x":[`)
 			go func() {
 				for range 900 { // never all of it
 					if _, err := io.WriteString(conn, padding+"1,"); err != nil {
@@ -394,6 +394,6 @@ func TestBehindAProxyOneHostLeavesTheReceiverToOthers(t *testing.T) {
 		if n := descriptors(t, l.Process().Pid()); n > 80+64 {
 			t.Errorf("the receiver has %d descriptors", n)
 		}
-		small(t, "the receiver", l.Process())
+		wantSmallMemory(t, "the receiver", l.Process())
 	})
 }

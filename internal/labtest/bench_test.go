@@ -37,7 +37,7 @@ func BenchmarkShip(b *testing.B) {
 		b.Run(w.name, func(b *testing.B) {
 			l := labtest.New(b)
 			h := l.Host("lab-01")
-			direct(l, h)
+			bypassProxy(l, h)
 			n := 0
 			for b.Loop() {
 				b.StopTimer()
@@ -95,7 +95,7 @@ func BenchmarkBacklog(b *testing.B) {
 func BenchmarkWakeUp(b *testing.B) {
 	l := labtest.New(b)
 	h := l.Host("lab-01")
-	direct(l, h)
+	bypassProxy(l, h)
 	h.Daemon()
 	for n := 0; b.Loop(); n++ {
 		b.StopTimer()
@@ -111,8 +111,8 @@ func BenchmarkWakeUp(b *testing.B) {
 	}
 }
 
-// direct lets a host reach the receiver without the test's proxy.
-func direct(l *labtest.Lab, h *labtest.Host) {
+// bypassProxy lets a host reach the receiver without the test's proxy.
+func bypassProxy(l *labtest.Lab, h *labtest.Host) {
 	addr := regexp.MustCompile(`listen=(\S+)`).FindStringSubmatch(l.Process().Output())
 	h.Set("receiver.url", strconv.Quote("https://"+addr[1]))
 }

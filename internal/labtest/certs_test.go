@@ -21,9 +21,9 @@ import (
 	"cis490/internal/labtest"
 )
 
-// certificate makes a host's certificate and key in dir, signed by the hosts'
+// makeCertificate makes a host's certificate and key in dir, signed by the hosts'
 // CA in pki, and lets spoil change what is signed.
-func certificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate)) {
+func makeCertificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate)) {
 	t.Helper()
 	ca, err := x509.ParseCertificate(block(t, filepath.Join(pki, "hosts-ca.crt")))
 	if err != nil {
@@ -74,7 +74,7 @@ func block(t *testing.T, path string) []byte {
 
 func TestWrongCertificatesAreRefused(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	cases := map[string]func(*x509.Certificate){
 		"expired":        func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) },
@@ -89,14 +89,14 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 	}
 	for name, spoil := range cases {
 		t.Run(name, func(t *testing.T) {
-			certificate(t, l.Path("pki"), h.Path("pki"), spoil)
-			refused(t, l, h)
+			makeCertificate(t, l.Path("pki"), h.Path("pki"), spoil)
+			wantHostRefused(t, l, h)
 		})
 	}
 	t.Run("foreign", func(t *testing.T) {
 		l.Receiver("pki", "init", "--dir", l.Path("foreign"), "--name", "127.0.0.1").MustExit(t, 0)
-		certificate(t, l.Path("foreign"), h.Path("pki"), func(*x509.Certificate) {})
-		refused(t, l, h)
+		makeCertificate(t, l.Path("foreign"), h.Path("pki"), func(*x509.Certificate) {})
+		wantHostRefused(t, l, h)
 	})
 	t.Run("missing", func(t *testing.T) {
 		if resp, err := l.Stranger(t).Post(l.URL("/v1/ping"), "", nil); err == nil {
@@ -104,26 +104,26 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 		}
 	})
 	t.Run("right", func(t *testing.T) {
-		certificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
+		makeCertificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	})
 	l.Settled(t)
 }
 
-// refused wants the host to be refused, and nothing to come of it.
-func refused(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+// wantHostRefused wants the host to be refused, and nothing to be stored.
+func wantHostRefused(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	t.Helper()
 	if r := h.Run("--ping"); r.Code != 4 || r.Stderr == "" {
 		t.Errorf("ping: exit code %d, want 4: %s", r.Code, r.Stderr)
 	}
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	l.Check(t)
 }
 
 func TestReceiverOfAnotherCAIsNotTrusted(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Receiver("pki", "init", "--dir", l.Path("foreign"), "--name", "127.0.0.1").MustExit(t, 0)
 	ours := fixture.ReadFile(t, h.Path("pki", "ca.crt"))
@@ -137,7 +137,7 @@ func TestReceiverOfAnotherCAIsNotTrusted(t *testing.T) {
 
 func TestRevokedHostIsRefusedOnItsKeptAliveConnection(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	c := h.Client(t)
 	ping := func() (status int, reused bool) {
 		req, err := http.NewRequest(http.MethodPost, l.URL("/v1/ping"), nil)
@@ -167,7 +167,7 @@ func TestRevokedHostIsRefusedOnItsKeptAliveConnection(t *testing.T) {
 	}
 	h.Episode("run-1")
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	l.Check(t)
 
 	// A certificate issued afterwards is good at once.
@@ -178,7 +178,7 @@ func TestRevokedHostIsRefusedOnItsKeptAliveConnection(t *testing.T) {
 
 func TestBadReloadKeepsTheLastGoodState(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	good := fixture.ReadFile(t, l.Path("pki", "hosts.crl"))
 	fixture.WriteFile(t, l.Path("pki", "hosts.crl"), "no list at all")
 	l.Process().Signal(t, syscall.SIGHUP)
@@ -191,7 +191,7 @@ func TestBadReloadKeepsTheLastGoodState(t *testing.T) {
 
 func TestShipperReloadsItsCertificate(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	d := h.Daemon()
 	h.Episode("run-1")
 	h.WaitShipped("run-1")

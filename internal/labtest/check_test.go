@@ -39,10 +39,10 @@ func record(t *testing.T, check func(testing.TB)) string {
 	return strings.Join(r.said, "\n")
 }
 
-// TestCheckSeesEachBreachOfCustody breaks the law in a lab, one way at a time.
+// TestCheckSeesEachBreachOfCustody breaks the invariants in a lab, one way at a time.
 func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Episode("run-2")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
@@ -74,7 +74,7 @@ func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 	}
 	for _, b := range breaches {
 		t.Run(b.name, func(t *testing.T) {
-			defer swap(t, b.path, b.text)()
+			defer replaceFile(t, b.path, b.text)()
 			if said := record(t, l.Check); !strings.Contains(said, b.says) {
 				t.Errorf("the check says %q, want %q among it", said, b.says)
 			}
@@ -83,9 +83,8 @@ func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 	l.Settled(t) // all is as it was
 }
 
-// swap puts text in the place of a file, or nothing, and returns what puts it
-// back.
-func swap(t *testing.T, path, text string) (back func()) {
+// replaceFile replaces a file with text, or removes it, and returns a function that restores it.
+func replaceFile(t *testing.T, path, text string) (back func()) {
 	t.Helper()
 	had, aside := fixture.Exists(path), ""
 	if had {

@@ -14,11 +14,11 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The laws of what is kept on both ends: a store that is read back, a host that
+// The invariants of what is kept on both ends: a store that is read back, a host that
 // asks, and a copy that is deleted only for what was read.
 
-// rot changes a byte of a stored archive, as a disk does.
-func rot(t *testing.T, path string) {
+// flipByte changes a byte of a stored archive, as a failing disk does.
+func flipByte(t *testing.T, path string) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -32,13 +32,13 @@ func rot(t *testing.T, path string) {
 
 func TestStoreHealsFromTheHostsCopy(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Episode("run-2")
 	h.Episode("run-3")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
 	h.Run("verify").MustExit(t, 0)
-	rot(t, l.Archive(h.Name, "run-1"))
+	flipByte(t, l.Archive(h.Name, "run-1"))
 	if err := os.Remove(l.Archive(h.Name, "run-2")); err != nil {
 		t.Fatal(err)
 	}
@@ -68,10 +68,10 @@ func TestStoreHealsFromTheHostsCopy(t *testing.T) {
 }
 
 // The receipt travels with the episode through a real shipper, and nothing else
-// comes to be in the shipped folder.
+// gets into the shipped folder.
 func TestPruneDeletesOnlyWhatWasReadBack(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Episode("run-2")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
@@ -81,7 +81,7 @@ func TestPruneDeletesOnlyWhatWasReadBack(t *testing.T) {
 	}
 	l.Check(t)
 	h.Run("verify").MustExit(t, 0)
-	rot(t, l.Archive(h.Name, "run-1"))
+	flipByte(t, l.Archive(h.Name, "run-1"))
 	h.Run("verify").MustExit(t, 1) // finds it, and the receiver sets it aside
 	pruneUntil(t, h, "deleted=1")
 	if !h.IsShipped("run-1") || h.IsShipped("run-2") {
@@ -108,7 +108,7 @@ func pruneUntil(t *testing.T, h *labtest.Host, says string) string {
 // another one. What they wrote exists nowhere else.
 func TestPruneKeepsWhatWasWrittenAfterShipping(t *testing.T) {
 	t.Parallel()
-	_, h := lab(t)
+	_, h := newLab(t)
 	names := []string{"w1", "w2", "w3"}
 	var recorder *os.File
 	for _, name := range names {
@@ -156,7 +156,7 @@ func TestPruneKeepsWhatWasWrittenAfterShipping(t *testing.T) {
 // then on, and --deep reads it again.
 func TestVerifyRemembersWhatItCompared(t *testing.T) {
 	t.Parallel()
-	_, h := lab(t)
+	_, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	quiet := time.Now().Add(2 * time.Second)
@@ -179,15 +179,15 @@ func TestVerifyRemembersWhatItCompared(t *testing.T) {
 
 // What a host has packed wrongly has its sha256 all the same, and is retired for it.
 // Whoever reads it back says so, and the episode stays on its host: from there it comes
-// home whole.
+// delivered whole.
 func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Stop()
 	h.Once().MustExit(t, 4) // packed, and not sent
 	entry := h.Outbox("run-1.tar.zst")
-	rot(t, entry)
+	flipByte(t, entry)
 	seal := make([]byte, 256)
 	n, err := unix.Getxattr(entry, "user.cis490.seal", seal)
 	if err != nil {
@@ -230,7 +230,7 @@ func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 
 func TestConflictGoesBesideTheFirst(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	first := l.RowOf(t, h.Name, "run-1")
@@ -259,7 +259,7 @@ func TestConflictGoesBesideTheFirst(t *testing.T) {
 // What a shipper retires is what another process may move back.
 func TestResentEpisodeIsKnownAgain(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	h.Run("resend", "run-1").MustExit(t, 0)
@@ -273,7 +273,7 @@ func TestResentEpisodeIsKnownAgain(t *testing.T) {
 
 func TestStatusTellsOfTheStore(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	status := l.Receiver("--config", l.Path("receiver.toml"), "status", "--json")
@@ -284,7 +284,7 @@ func TestStatusTellsOfTheStore(t *testing.T) {
 // The daemon scrubs: it looks at its position when it starts.
 func TestDaemonScrubs(t *testing.T) {
 	t.Parallel()
-	l, _ := lab(t, labtest.Unstarted())
+	l, _ := newLab(t, labtest.Unstarted())
 	if err := os.Mkdir(l.Path("data"), 0o750); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 
 func TestDaemonShipsAtOnceWhatBecomesFinished(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Draft("before") // in the folder when the daemon starts, without a marker
 	h.Episode("waiting")
 	d := h.Daemon()
@@ -61,7 +61,7 @@ func TestDaemonShipsAtOnceWhatBecomesFinished(t *testing.T) {
 // between a directory and its watch.
 func TestNoMarkerIsMissed(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	d := h.Daemon()
 	var names []string
 	for i := range 200 {
@@ -83,7 +83,7 @@ const watchDelay = 300 * time.Millisecond
 
 func TestEpisodeFinishedWhileTheDaemonBeginsToWatchIsSeen(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	d := h.Slowed(labtest.NewTrace(t), "inotify_add_watch", watchDelay)
 	d.WaitLine(t, "shipper started")
 	<-time.After(watchDelay / 5) // the moment: the folder is scanned, and not yet watched
@@ -99,7 +99,7 @@ func TestEpisodeFinishedWhileTheDaemonBeginsToWatchIsSeen(t *testing.T) {
 // sees nothing; it fails only if a marker is missed.
 func TestMarkerMadeBeforeItsWatchIsSeen(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	tr := labtest.NewTrace(t)
 	d := h.Slowed(tr, "inotify_add_watch", watchDelay)
 	labtest.Eventually(t, "the folder is watched", func() bool { return strings.Contains(tr.Text(), "= 1") })
@@ -116,8 +116,8 @@ func TestMarkerMadeBeforeItsWatchIsSeen(t *testing.T) {
 
 func TestRetryWorksBesideTheDaemon(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	h.Set("scan_interval", `"1s"`) // which is how a daemon comes to know of it
+	l, h := newLab(t)
+	h.Set("scan_interval", `"1s"`) // which is how a daemon learns of it
 	d := h.Daemon()
 	h.Draft("run-1", labtest.File{Name: "meta.json"})
 	h.Finish("run-1")
@@ -133,16 +133,16 @@ func TestRetryWorksBesideTheDaemon(t *testing.T) {
 	l.Settled(t)
 }
 
-// bulky is an episode whose upload is many records long and does not compress.
-func bulky(t *testing.T, h *labtest.Host, name string, size int) {
+// makeLargeEpisode makes an episode that does not compress and needs many TLS records.
+func makeLargeEpisode(t *testing.T, h *labtest.Host, name string, size int) {
 	t.Helper()
 	h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "blob", Body: string(fixture.Noise(size, 1))})
 }
 
 func TestTerminatedShipperEndsInTimeAndLosesNothing(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	bulky(t, h, "run-1", 4<<20)
+	l, h := newLab(t)
+	makeLargeEpisode(t, h, "run-1", 4<<20)
 	l.Proxy.Always(labtest.Fault{StallAfter: 1 << 20})
 	d := h.Daemon()
 	labtest.Eventually(t, "an upload is under way", func() bool { return len(l.Staged()) > 0 })
@@ -158,8 +158,8 @@ func TestTerminatedShipperEndsInTimeAndLosesNothing(t *testing.T) {
 
 func TestTerminatedReceiverEndsInTimeAndLosesNothing(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	bulky(t, h, "stalled", 4<<20)
+	l, h := newLab(t)
+	makeLargeEpisode(t, h, "stalled", 4<<20)
 	h.Episode("small")
 	l.Proxy.Always(labtest.Fault{StallAfter: 1 << 20})
 	d := h.Daemon()
@@ -168,7 +168,7 @@ func TestTerminatedReceiverEndsInTimeAndLosesNothing(t *testing.T) {
 	l.Stop() // after the grace of three seconds
 	l.Proxy.Always(labtest.Fault{})
 	d.Stop(t)
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	l.Check(t)
 	l.Start()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -177,7 +177,7 @@ func TestTerminatedReceiverEndsInTimeAndLosesNothing(t *testing.T) {
 
 func TestIdleDaemonsEndAtOnce(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		d := h.Daemon()
@@ -194,7 +194,7 @@ func TestIdleDaemonsEndAtOnce(t *testing.T) {
 
 func TestDaemonComesBackByItselfAfterTheReceiver(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	d := h.Daemon("-v")
 	h.Episode("before")
 	h.WaitShipped("before")

@@ -14,7 +14,7 @@ import (
 
 func TestDisabledHostIsShutOutInTheMiddleOfItsUpload(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	other := l.Host("lab-02")
 	hosts := func(args ...string) string {
 		t.Helper()

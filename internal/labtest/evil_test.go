@@ -18,20 +18,20 @@ import (
 	"cis490/internal/labtest"
 )
 
-// What malware leaves, and what it must not come to.
+// What malware leaves, and what it must not achieve.
 
-// mostMiB is what neither program may take up, whatever comes.
+// mostMiB is the maximum memory of either program.
 const mostMiB = 96
 
-func small(t *testing.T, what string, p *labtest.Process) {
+func wantSmallMemory(t *testing.T, what string, p *labtest.Process) {
 	t.Helper()
 	if got := peakOf(t, p.Pid()); got > mostMiB {
 		t.Errorf("%s took %.0f MiB, want at most %d", what, got, mostMiB)
 	}
 }
 
-// printable wants text to be lines of printable ASCII.
-func printable(t *testing.T, what, text string) {
+// wantPrintable wants text to be lines of printable ASCII.
+func wantPrintable(t *testing.T, what, text string) {
 	t.Helper()
 	for _, b := range []byte(text) {
 		if b != '\n' && (b < ' ' || b > '~') {
@@ -40,8 +40,8 @@ func printable(t *testing.T, what, text string) {
 	}
 }
 
-// noSecret wants no archive of a host to hold what lies outside of its episodes.
-func noSecret(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+// wantNoSecret wants no archive of a host to hold what lies outside of its episodes.
+func wantNoSecret(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	t.Helper()
 	stored, err := filepath.Glob(l.Path("data", "episodes", h.Name, "*"))
 	if err != nil || len(stored) == 0 {
@@ -62,7 +62,7 @@ func noSecret(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 // one in the order of names, with one of more entries than it may have.
 func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Set("settle", `"50ms"`)
 	fates := make(map[string]labtest.Fate)
 	for i := range 5 {
@@ -72,7 +72,7 @@ func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
 	}
 	if !testing.Short() {
 		h.Set("limits.episode_entries", "10_000")
-		fates[crowd(t, h, "b-crowd", 12_000)] = labtest.IsHeld
+		fates[makeCrowdedEpisode(t, h, "b-crowd", 12_000)] = labtest.IsHeld
 	}
 	h.Episode("c-good")
 	begun := time.Now()
@@ -94,20 +94,20 @@ func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
 		}
 	}
 	h.WaitEmpty()
-	small(t, "the shipper", d)
-	small(t, "the receiver", l.Process())
+	wantSmallMemory(t, "the shipper", d)
+	wantSmallMemory(t, "the receiver", l.Process())
 	d.Stop(t)
-	printable(t, "the shipper", d.Output())
-	printable(t, "the receiver", l.Process().Output())
+	wantPrintable(t, "the shipper", d.Output())
+	wantPrintable(t, "the receiver", l.Process().Output())
 	status := h.Run("status")
-	printable(t, "status", status.Stdout+status.Stderr)
-	noSecret(t, l, h)
-	os.RemoveAll(h.Episodes("b-crowd")) // the law need not read it
+	wantPrintable(t, "status", status.Stdout+status.Stderr)
+	wantNoSecret(t, l, h)
+	os.RemoveAll(h.Episodes("b-crowd")) // Check need not read it
 	l.Settled(t)
 }
 
-// crowd makes an episode of so many entries, for which no lab answers.
-func crowd(t *testing.T, h *labtest.Host, name string, entries int) string {
+// makeCrowdedEpisode makes an episode with a number of entries, which the lab does not check.
+func makeCrowdedEpisode(t *testing.T, h *labtest.Host, name string, entries int) string {
 	t.Helper()
 	dir := h.Draft(name)
 	for i := range entries {
@@ -129,7 +129,7 @@ func crowd(t *testing.T, h *labtest.Host, name string, entries int) string {
 // and little memory is used. It ends with the daemon at once.
 func TestGiantEpisodesDelayNobody(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	giants := []string{"a-giant", "a-giant-2", "a-giant-3"}
 	for _, name := range giants {
 		h.Draft(name)
@@ -159,7 +159,7 @@ func TestGiantEpisodesDelayNobody(t *testing.T) {
 	if found := packed(); len(found) != 1 || !strings.HasSuffix(found[0], ".partial") {
 		t.Errorf("in the outbox: %q, want one giant that is being packed", found)
 	}
-	small(t, "the shipper", d)
+	wantSmallMemory(t, "the shipper", d)
 	d.Stop(t)
 	for _, name := range giants {
 		os.RemoveAll(h.Episodes(name))
@@ -176,7 +176,7 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 	if testing.Short() {
 		t.Skip("swaps for seconds")
 	}
-	l, h := lab(t)
+	l, h := newLab(t)
 	outside := h.Path("data", "outside")
 	fixture.WriteFile(t, h.Path("data", "victim"), labtest.Secret)
 	if err := os.Mkdir(outside, 0o755); err != nil {
@@ -184,7 +184,7 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 	}
 	fixture.WriteFile(t, filepath.Join(outside, "victim"), labtest.Secret)
 	passes, shipped, transient := 0, 0, 0
-	// Swaps come between, or do not, as the scheduler has it: it goes on until both were seen.
+	// Swaps come between, or do not, as the scheduler decides: the test continues until it saw both.
 	begun := time.Now()
 	for ; time.Since(begun) < 3*time.Second || shipped == 0 || transient == 0; passes++ {
 		if time.Since(begun) > 2*time.Minute {
@@ -198,7 +198,7 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 		// Some passes have no swaps, so that they ship, some have them all the time, and
 		// some until a moment that is always another one.
 		swaps := [...]int{0, 1 << 20, passes % 20}[passes%3]
-		swapper.Go(func() { replace(h.Episodes(name, "swap"), outside, swaps, stop) })
+		swapper.Go(func() { swapPaths(h.Episodes(name, "swap"), outside, swaps, stop) })
 		p := h.Once()
 		close(stop)
 		swapper.Wait()
@@ -207,19 +207,19 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 		if p.Scanned != 1 || p.Shipped+p.Transient+p.Held != 1 {
 			t.Fatalf("%+v\n%s", p.Tally, p.Stderr)
 		}
-		printable(t, "the shipper", p.Stderr)
+		wantPrintable(t, "the shipper", p.Stderr)
 		os.RemoveAll(h.Episodes(name))
 		for _, left := range []string{".held", ".tar.zst", ".tar.zst.partial"} {
 			os.Remove(h.Outbox(name + left))
 		}
 	}
 	t.Logf("%d passes: %d shipped, %d to be tried again", passes, shipped, transient)
-	noSecret(t, l, h)
+	wantNoSecret(t, l, h)
 }
 
-// replace makes of a folder, and of a file in it, all that is not to be opened, in so
-// many swaps at the most.
-func replace(dir, outside string, swaps int, stop <-chan struct{}) {
+// swapPaths replaces a folder, and a file in it, with things that must not be opened, at most
+// swaps times.
+func swapPaths(dir, outside string, swaps int, stop <-chan struct{}) {
 	file := filepath.Join(dir, "victim")
 	steps := []func(){
 		func() { os.Remove(file); os.Symlink(filepath.Join(outside, "victim"), file) },

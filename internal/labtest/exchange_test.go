@@ -27,8 +27,8 @@ type exchanger struct {
 	ended chan error
 }
 
-// exchange begins. Before each tenth exchange it calls reset.
-func exchange(t *testing.T, a, b string, reset func() error) *exchanger {
+// startExchange exchanges a and b until end. Before each tenth exchange it calls reset.
+func startExchange(t *testing.T, a, b string, reset func() error) *exchanger {
 	x := &exchanger{t, make(chan struct{}), make(chan error, 1)}
 	go func() {
 		for n := 0; ; n++ {
@@ -129,11 +129,11 @@ func modeAndGroup(t *testing.T, path string) string {
 // recorderUID is who records episodes, with a group of its own.
 const recorderUID = 4343
 
-// shared returns a lab's episodes folder as an installation has it, and the unit.
-func shared(t *testing.T) (*labtest.Lab, *labtest.Host, unit) {
+// newSharedLab returns a lab's episodes folder as an installation has it, and the unit.
+func newSharedLab(t *testing.T) (*labtest.Lab, *labtest.Host, unit) {
 	t.Helper()
-	l, h := service(t)
-	owned(l, h)
+	l, h := newServiceLab(t)
+	chownToService(l, h)
 	fixture.Must(t, os.Chmod(h.Episodes(), 0o2770))
 	return l, h, readUnit(t, l, "cis490-episodes.service")
 }
@@ -148,7 +148,7 @@ func mkdirAs(t *testing.T, path string, mode os.FileMode, uid, gid int) {
 // TestEpisodesUnitSharesFoldersOfAnybody, with any mode, and nothing else.
 func TestEpisodesUnitSharesFoldersOfAnybody(t *testing.T) {
 	t.Parallel()
-	_, h, u := shared(t)
+	_, h, u := newSharedLab(t)
 	mkdirAs(t, h.Episodes("closed"), 0o700, recorderUID, recorderUID)
 	mkdirAs(t, h.Episodes("none"), 0, recorderUID, recorderUID)
 	mkdirAs(t, h.Episodes("roots"), 0o755, 0, 0)
@@ -182,7 +182,7 @@ func TestEpisodesUnitSharesFoldersOfAnybody(t *testing.T) {
 func TestExchangedNamesLeadEpisodesUnitNowhere(t *testing.T) {
 	t.Parallel()
 	const runs = 40 // the lines of before lost it in a tenth of these
-	_, h, u := shared(t)
+	_, h, u := newSharedLab(t)
 	victim, x, y := h.Path("roots"), h.Episodes("x"), h.Episodes("y")
 	mkdirAs(t, victim, 0o700, 0, 0)
 	mkdirAs(t, x, 0o700, recorderUID, recorderUID)
@@ -194,7 +194,7 @@ func TestExchangedNamesLeadEpisodesUnitNowhere(t *testing.T) {
 	own, err := os.Open(x)
 	fixture.Must(t, err)
 	defer own.Close()
-	attack := exchange(t, x, y, func() error {
+	attack := startExchange(t, x, y, func() error {
 		return errors.Join(own.Chown(recorderUID, recorderUID), own.Chmod(0o700))
 	})
 	for n := range runs {
@@ -221,7 +221,7 @@ func TestExchangedNamesLeadEpisodesUnitNowhere(t *testing.T) {
 // leads the unit to another one.
 func TestEpisodesUnitSharesItsOwnFolderOnly(t *testing.T) {
 	t.Parallel()
-	_, h, u := shared(t)
+	_, h, u := newSharedLab(t)
 	elsewhere := h.Path("roots")
 	mkdirAs(t, elsewhere, 0o755, 0, 0)
 	mkdirAs(t, filepath.Join(elsewhere, "closed"), 0o700, 0, 0)
@@ -229,11 +229,11 @@ func TestEpisodesUnitSharesItsOwnFolderOnly(t *testing.T) {
 	fixture.Must(t, os.Symlink(elsewhere, h.Episodes()))
 	fixture.Must(t, os.Lchown(h.Episodes(), serviceUID, serviceUID))
 	if out, err := u.run(h.Episodes()); err == nil || !strings.Contains(string(out), "belongs to uid 0") {
-		t.Errorf("got %v, %s", err, out)
+		t.Errorf("got %v, %s, want %q in it", err, out, "belongs to uid 0")
 	}
 	u.commands[0][len(u.commands[0])-1] = h.Episodes() // named by its whole path
 	if out, err := u.run("/"); err == nil || !strings.Contains(string(out), "is a link of uid 4242 to a directory of root") {
-		t.Errorf("got %v, %s", err, out)
+		t.Errorf("got %v, %s, want %q in it", err, out, "is a link of uid 4242 to a directory of root")
 	}
 	if got := modeAndGroup(t, filepath.Join(elsewhere, "closed")); got != "0700 0:0" {
 		t.Errorf("root's directory became %s", got)
@@ -252,7 +252,7 @@ func TestEpisodesUnitSharesItsOwnFolderOnly(t *testing.T) {
 // folders of the user itself can be.
 func TestAFolderThatCannotBeSharedKeepsNoOther(t *testing.T) {
 	t.Parallel()
-	_, h, u := shared(t)
+	_, h, u := newSharedLab(t)
 	u.caps = nil
 	for n := range 30 {
 		uid := serviceUID
@@ -276,7 +276,7 @@ func TestAFolderThatCannotBeSharedKeepsNoOther(t *testing.T) {
 // TestShareEpisodesOfRoot gives the folders to the group of the episodes folder.
 func TestShareEpisodesOfRoot(t *testing.T) {
 	t.Parallel()
-	_, h, _ := shared(t)
+	_, h, _ := newSharedLab(t)
 	mkdirAs(t, h.Episodes("closed"), 0o700, recorderUID, recorderUID)
 	h.Run("share-episodes").MustExit(t, 0)
 	if got := modeAndGroup(t, h.Episodes("closed")); got != "0770 4343:4242" {

@@ -47,8 +47,8 @@ func statusOf(t *testing.T, h *labtest.Host) status {
 	return st
 }
 
-// narrow wants no line of a text to be wider than a terminal.
-func narrow(t *testing.T, text string) {
+// wantNarrowLines wants no line of a text to be wider than a terminal.
+func wantNarrowLines(t *testing.T, text string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
 		if len(strings.TrimSuffix(line, "\n")) > 80 {
@@ -61,7 +61,7 @@ func narrow(t *testing.T, text string) {
 // the others go their way.
 func TestAnEpisodeThatFailsIsNamed(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	restore := l.Fake(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/ping" {
@@ -82,7 +82,7 @@ func TestAnEpisodeThatFailsIsNamed(t *testing.T) {
 		t.Errorf("status says %+v", st)
 	}
 	text := h.Run("status").MustExit(t, 0).Stdout
-	narrow(t, text)
+	wantNarrowLines(t, text)
 	mustContain(t, "status", text, "failing     1, when the last run ended ", "\nrun-1\n  failing, tried 2 times, first ")
 	restore()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -96,12 +96,12 @@ func TestAnEpisodeThatFailsIsNamed(t *testing.T) {
 // ended, and that it is of the last run.
 func TestStatusSaysThatTheReceiverIsAway(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
 	text := h.Run("status").MustExit(t, 0).Stdout
-	narrow(t, text)
+	wantNarrowLines(t, text)
 	mustContain(t, "status", text, "when the last run ended", "receiver has not accepted uploads since 20", "  failing, tried once")
 
 	d := h.Daemon()
@@ -123,8 +123,8 @@ func TestStatusSaysThatTheReceiverIsAway(t *testing.T) {
 // and shipped moments after.
 func TestAFolderThatGetsItsOwnerLaterShips(t *testing.T) {
 	t.Parallel()
-	l, h := service(t)
-	owned(l, h)
+	l, h := newServiceLab(t)
+	chownToService(l, h)
 	l.Start()
 	d := h.Daemon()
 	h.Episode("run-1") // root's
@@ -143,7 +143,7 @@ func TestAFolderThatGetsItsOwnerLaterShips(t *testing.T) {
 // What is mounted in the place of an episode is held with the way out.
 func TestAMountForAnEpisodeIsHeld(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	dir := h.Episodes("run-1")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func TestAMountForAnEpisodeIsHeld(t *testing.T) {
 	}
 	fixture.WriteFile(t, filepath.Join(dir, "done.marker"), "")
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Held: 1})
-	if reason, cause := hold(t, h, "run-1"); reason != "unfit" || !strings.Contains(cause, "cp -a") {
+	if reason, cause := readHold(t, h, "run-1"); reason != "unfit" || !strings.Contains(cause, "cp -a") {
 		t.Errorf("held as %s: %s", reason, cause)
 	}
 	l.Check(t)

@@ -17,7 +17,7 @@ import (
 
 func TestLostAnswerIsAlreadyPresentNextTime(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	for i := range 3 {
 		name := fmt.Sprintf("run-%d", i)
 		h.Episode(name)
@@ -29,7 +29,7 @@ func TestLostAnswerIsAlreadyPresentNextTime(t *testing.T) {
 		if h.IsShipped(name) {
 			t.Fatalf("%s was retired without an answer", name)
 		}
-		noHolds(t, h)
+		wantNoHolds(t, h)
 		l.Check(t)
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
 		if again := l.RowOf(t, "lab-01", name); again != row {
@@ -41,7 +41,7 @@ func TestLostAnswerIsAlreadyPresentNextTime(t *testing.T) {
 
 func TestUploadCutAnywhereLosesNothing(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	cuts := map[string][]int64{
 		"small": {1, 500, 1500, 1800, 2100, 2400, 2700, 3000, 3300, 3600},
 		"bulky": {3000, 5000, 300 << 10, 1 << 20, 1<<20 + 2000, 1<<20 + 4000},
@@ -52,7 +52,7 @@ func TestUploadCutAnywhereLosesNothing(t *testing.T) {
 			if size == "small" {
 				h.Episode(name)
 			} else {
-				bulky(t, h, name, 1<<20)
+				makeLargeEpisode(t, h, name, 1<<20)
 			}
 			l.Proxy.Always(labtest.Fault{CutAfter: n})
 			p := h.Once()
@@ -67,7 +67,7 @@ func TestUploadCutAnywhereLosesNothing(t *testing.T) {
 			if p.Code == 0 || p.Tally != (labtest.Tally{Scanned: 1, Transient: 1}) {
 				t.Errorf("%s: exit code %d, %+v", name, p.Code, p.Tally)
 			}
-			noHolds(t, h)
+			wantNoHolds(t, h)
 			l.Check(t)                                          // which waits for what is still being stored
 			stored := fixture.Exists(l.Archive("lab-01", name)) // or only its answer was cut off
 			h.Once().Must(t, 0, outcome(stored))
@@ -86,20 +86,20 @@ func outcome(stored bool) labtest.Tally {
 
 func TestStalledUploadDoesNotSit(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t, labtest.Set("limits.idle_timeout", `"1s"`))
-	bulky(t, h, "run-1", 2<<20)
+	l, h := newLab(t, labtest.Set("limits.idle_timeout", `"1s"`))
+	makeLargeEpisode(t, h, "run-1", 2<<20)
 	l.Proxy.Always(labtest.Fault{StallAfter: 1 << 20}) // so it takes three of them
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	labtest.Eventually(t, "two uploads that stood still were ended", func() bool {
 		return strings.Count(l.Process().Output(), "stalled: no byte for 1s") >= 2
 	})
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	l.Settled(t)
 }
 
 func TestHangingPathDoesNotKeepTheDaemon(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	l.Proxy.Always(labtest.Fault{Hang: true})
 	h.Episode("run-1")
 	d := h.Daemon()
@@ -113,7 +113,7 @@ func TestHangingPathDoesNotKeepTheDaemon(t *testing.T) {
 
 func TestDeadReceiverCostsOneProbeNotOneTimeoutAnEpisode(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	const senders = 4
 	h.Set("senders", strconv.Itoa(senders))
 	for i := range 50 {
@@ -132,8 +132,8 @@ func TestDeadReceiverCostsOneProbeNotOneTimeoutAnEpisode(t *testing.T) {
 // killsEnv scales the tests that kill.
 const killsEnv = "LAB_KILLS"
 
-// kills returns how often to kill, and the source of the moments.
-func kills(t *testing.T) (int, *rand.Rand) {
+// killSchedule returns the number of kills, and the random source of their times.
+func killSchedule(t *testing.T) (int, *rand.Rand) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("kills take their time")
@@ -152,32 +152,32 @@ func kills(t *testing.T) (int, *rand.Rand) {
 
 func TestKilledReceiverLosesNothing(t *testing.T) {
 	t.Parallel()
-	killing(t, true, false)
+	killDuringPasses(t, true, false)
 }
 
 func TestKilledShipperLosesNothing(t *testing.T) {
 	t.Parallel()
-	killing(t, false, true)
+	killDuringPasses(t, false, true)
 }
 
 func TestBothKilledLoseNothing(t *testing.T) {
 	t.Parallel()
-	killing(t, true, true)
+	killDuringPasses(t, true, true)
 }
 
 // load is how many episodes wait when a kill comes.
 const load = 6
 
-// killing kills one or both in the middle of passes, and checks after each kill
+// killDuringPasses kills one or both in the middle of passes, and checks after each kill
 // and after each start.
-func killing(t *testing.T, receiver, shipper bool) {
-	n, random := kills(t)
-	l, h := lab(t)
+func killDuringPasses(t *testing.T, receiver, shipper bool) {
+	n, random := killSchedule(t)
+	l, h := newLab(t)
 	for round := range n {
 		for i := range load - 1 {
 			h.Episode(fmt.Sprintf("run-%d-%d", round, i))
 		}
-		bulky(t, h, fmt.Sprintf("run-%d-bulky", round), 300<<10)
+		makeLargeEpisode(t, h, fmt.Sprintf("run-%d-bulky", round), 300<<10)
 		p := h.Launch("--once", "--json")
 		r := l.Process()
 		shoot := func() {
@@ -188,7 +188,7 @@ func killing(t *testing.T, receiver, shipper bool) {
 				p.Shoot()
 			}
 		}
-		moment(l, random, shoot)
+		doAtRandomMoment(l, random, shoot)
 		p.Wait(t)
 		shoot() // if the moment never came
 		if shipper {
@@ -205,16 +205,16 @@ func killing(t *testing.T, receiver, shipper bool) {
 	if last.Code != 0 || last.Shipped+last.AlreadyPresent != last.Scanned {
 		t.Errorf("the pass after the faults: exit code %d, %+v", last.Code, last.Tally)
 	}
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	l.Settled(t)
 	if rows := len(l.Rows(t)); rows != n*load {
 		t.Errorf("%d rows for %d episodes", rows, n*load)
 	}
 }
 
-// moment lets something happen in the course of a pass: at a byte of the
-// traffic or some time after it, or while packing, before any byte.
-func moment(l *labtest.Lab, random *rand.Rand, do func()) {
+// doAtRandomMoment calls do during a pass: at a byte of the traffic or some time after it, or
+// while packing, before any byte.
+func doAtRandomMoment(l *labtest.Lab, random *rand.Rand, do func()) {
 	wait := time.Duration(random.IntN(8000)) * time.Microsecond
 	switch random.IntN(4) {
 	case 0:

@@ -18,8 +18,8 @@ import (
 
 // Real proxies in front of the receiver, with the configurations of docs/proxy.md.
 
-// front is a proxy in front of a receiver's socket, as a process of the test.
-type front struct {
+// frontProxy is a proxy in front of a receiver's socket, as a process of the test.
+type frontProxy struct {
 	kind   string // nginx or caddy
 	lab    *labtest.Lab
 	config string // as the page has it, with the lab's paths, without the address
@@ -29,17 +29,17 @@ type front struct {
 	said   *bytes.Buffer // to be read when it has ended
 }
 
-// behind runs a test behind each proxy. Its lab has the hosts lab-01 and, with
-// no shipper, lab-02. The page's configuration may be made worse by old, new.
-func behind(t *testing.T, test func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front), worse ...string) {
+// forEachProxy runs a test behind each proxy. Its lab has the hosts lab-01 and, with
+// no shipper, lab-02. The pairs old, new in worse change the page's configuration.
+func forEachProxy(t *testing.T, test func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy), worse ...string) {
 	t.Parallel()
 	for _, kind := range []string{"nginx", "caddy"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			program(t, kind)
-			l, h := lab(t, labtest.Set("proxy.socket", `"proxy.sock"`))
+			requireProxy(t, kind)
+			l, h := newLab(t, labtest.Set("proxy.socket", `"proxy.sock"`))
 			l.Host("lab-02")
-			f := &front{kind: kind, lab: l, config: snippet(t, kind)}
+			f := &frontProxy{kind: kind, lab: l, config: configSnippet(t, kind)}
 			for i := 0; i+1 < len(worse); i += 2 {
 				f.config = strings.ReplaceAll(f.config, worse[i], worse[i+1])
 			}
@@ -54,9 +54,9 @@ func behind(t *testing.T, test func(t *testing.T, l *labtest.Lab, h *labtest.Hos
 	}
 }
 
-// program finds a proxy, or skips the test. With CI set in the environment that
+// requireProxy finds a proxy, or skips the test. With CI set in the environment that
 // is a failure.
-func program(t *testing.T, name string) string {
+func requireProxy(t *testing.T, name string) string {
 	t.Helper()
 	for _, candidate := range []string{name, "/usr/sbin/" + name} { // not in everybody's PATH
 		if path, err := exec.LookPath(candidate); err == nil {
@@ -70,8 +70,8 @@ func program(t *testing.T, name string) string {
 	return ""
 }
 
-// snippet returns the configuration of a proxy in docs/proxy.md.
-func snippet(t *testing.T, kind string) string {
+// configSnippet returns the configuration of a proxy in docs/proxy.md.
+func configSnippet(t *testing.T, kind string) string {
 	t.Helper()
 	language := map[string]string{"nginx": "nginx", "caddy": "caddyfile"}[kind]
 	_, rest, _ := strings.Cut(fixture.ReadFile(t, "../../docs/proxy.md"), "```"+language+"\n")
@@ -85,7 +85,7 @@ func snippet(t *testing.T, kind string) string {
 // start starts the proxy on a free port and waits until it answers with the
 // lab's certificate. None of them can be told to find a port: another process
 // may take it in between, and then there is another try.
-func (f *front) start(t *testing.T) {
+func (f *frontProxy) start(t *testing.T) {
 	t.Helper()
 	for range 5 {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -110,7 +110,7 @@ func (f *front) start(t *testing.T) {
 	t.Fatalf("%s found no free port", f.kind)
 }
 
-func (f *front) run(t *testing.T) {
+func (f *frontProxy) run(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
 	_, port, _ := net.SplitHostPort(f.addr)
@@ -131,7 +131,7 @@ func (f *front) run(t *testing.T) {
 		args = []string{"run", "--adapter", "caddyfile", "--config", dir + "/Caddyfile"}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, program(t, f.kind), args...)
+	cmd := exec.CommandContext(ctx, requireProxy(t, f.kind), args...)
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
 	f.end, f.ended, f.said = cancel, make(chan struct{}), new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = f.said, f.said
@@ -153,12 +153,12 @@ func (f *front) run(t *testing.T) {
 }
 
 // stop kills the proxy.
-func (f *front) stop() {
+func (f *frontProxy) stop() {
 	f.end()
 	<-f.ended
 }
 
-func (f *front) isEnded() bool {
+func (f *frontProxy) isEnded() bool {
 	select {
 	case <-f.ended:
 		return true
@@ -168,7 +168,7 @@ func (f *front) isEnded() bool {
 }
 
 // answers reports whether something with the lab's certificate listens.
-func (f *front) answers(t *testing.T) bool {
+func (f *frontProxy) answers(t *testing.T) bool {
 	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(fixture.ReadFile(t, f.lab.Path("pki", "ca.crt"))))
@@ -180,4 +180,4 @@ func (f *front) answers(t *testing.T) bool {
 }
 
 // url returns an address behind the proxy.
-func (f *front) url(path string) string { return "https://" + f.addr + path }
+func (f *frontProxy) url(path string) string { return "https://" + f.addr + path }

@@ -14,7 +14,7 @@ import (
 // host's, another lab's, none.
 func TestRefusedHandshakeSaysWhatToDo(t *testing.T) {
 	t.Parallel()
-	l, _ := lab(t)
+	l, _ := newLab(t)
 	other := labtest.New(t, labtest.Unstarted())
 	foreign := other.Host("lab-01")
 	for _, c := range []struct{ name, cert, want string }{

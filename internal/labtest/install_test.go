@@ -33,8 +33,8 @@ func runInstallerChecks(l *labtest.Lab, h *labtest.Host) ([]byte, error) {
 // what root creates there, and exchanges it for a directory with a link in it.
 func TestInstallerWritesNothingByNameInTheEpisodesFolder(t *testing.T) {
 	t.Parallel()
-	l, h := service(t)
-	owned(l, h)
+	l, h := newServiceLab(t)
+	chownToService(l, h)
 	fixture.Must(t, os.Chmod(h.Episodes(), 0o2770))
 	precious := h.Path("precious")
 	fixture.Must(t, os.WriteFile(precious, []byte("precious"), 0o600))
@@ -97,8 +97,8 @@ func inotifyNames(b []byte) []string {
 // that user alone.
 func TestCheckDiskTriesAsTheServiceUser(t *testing.T) {
 	t.Parallel()
-	l, h := service(t)
-	owned(l, h)
+	l, h := newServiceLab(t)
+	chownToService(l, h)
 	for _, r := range []labtest.Result{
 		h.Run("check", "--disk"), l.Receiver("check", "--disk", "--config", l.Path("receiver.toml")),
 	} {

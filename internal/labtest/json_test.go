@@ -45,7 +45,7 @@ func jsonRuns(pki string) map[string][]aJSONRun {
 // prints nothing.
 func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Set("limits.episode_entries", "30")
 	h.Episode("run-1")
 	h.Episode("run-2")

@@ -27,7 +27,7 @@ func refuseAndExec(call string) {
 	var nr, errno uint32
 	_, err := fmt.Sscan(call, &nr, &errno)
 	if err == nil {
-		err = refuse(nr, errno)
+		err = refuseCall(nr, errno)
 	}
 	if err == nil {
 		os.Unsetenv(refusedCalls)
@@ -37,8 +37,8 @@ func refuseAndExec(call string) {
 	os.Exit(99)
 }
 
-// refuse makes a call fail for this thread, and for what it executes.
-func refuse(nr, errno uint32) error {
+// refuseCall makes a call fail for this thread, and for what it executes.
+func refuseCall(nr, errno uint32) error {
 	runtime.LockOSThread()
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number
@@ -52,11 +52,11 @@ func refuse(nr, errno uint32) error {
 		unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0))
 }
 
-// under runs a program of the lab under a filter, to its end, and returns its exit code
-// and what it says.
-func under(t *testing.T, l *labtest.Lab, nr int, errno syscall.Errno, name string, args ...string) (int, string) {
+// runUnderFilter runs a program of the lab under a filter to its end, and returns its exit code
+// and output.
+func runUnderFilter(t *testing.T, l *labtest.Lab, nr int, errno syscall.Errno, name string, args ...string) (int, string) {
 	t.Helper()
-	c := underCommand(l, nr, errno, name, args...)
+	c := filterCommand(l, nr, errno, name, args...)
 	timeout := time.AfterFunc(20*time.Second, func() { c.Process.Kill() })
 	defer timeout.Stop()
 	out, err := c.CombinedOutput()
@@ -66,7 +66,7 @@ func under(t *testing.T, l *labtest.Lab, nr int, errno syscall.Errno, name strin
 	return c.ProcessState.ExitCode(), string(out)
 }
 
-func underCommand(l *labtest.Lab, nr int, errno syscall.Errno, name string, args ...string) *exec.Cmd {
+func filterCommand(l *labtest.Lab, nr int, errno syscall.Errno, name string, args ...string) *exec.Cmd {
 	c := exec.Command(os.Args[0], append([]string{l.Program(name)}, args...)...)
 	c.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", refusedCalls, nr, uint32(errno)))
 	return c
@@ -74,7 +74,7 @@ func underCommand(l *labtest.Lab, nr int, errno syscall.Errno, name string, args
 
 func TestRefusedSystemCallEndsTheStart(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	l.Stop()
 	h.Episode("run-1")
 	for name, nr := range map[string]int{
@@ -100,7 +100,7 @@ func TestRefusedSystemCallEndsTheStart(t *testing.T) {
 							continue // it needs none
 						}
 					}
-					code, said := under(t, l, nr, errno, args[0], append(args[1:], "--config", config)...)
+					code, said := runUnderFilter(t, l, nr, errno, args[0], append(args[1:], "--config", config)...)
 					want := fmt.Sprintf("%s: the system call %s is refused (%v), which is needed to ", args[0], name, errno)
 					if code != 1 {
 						t.Errorf("%q: exit code %d, want 1", args, code)
@@ -110,7 +110,7 @@ func TestRefusedSystemCallEndsTheStart(t *testing.T) {
 			})
 		}
 	}
-	t.Cleanup(func() { noHolds(t, h) })
+	t.Cleanup(func() { wantNoHolds(t, h) })
 }
 
 // TestOptionalSystemCallsAreMadeUpFor: what is refused makes it slower, and no more.
@@ -122,9 +122,9 @@ func TestOptionalSystemCallsAreMadeUpFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, h := lab(t)
+			l, h := newLab(t)
 			h.Episode("run-1")
-			if code, said := under(t, l, nr, unix.EPERM, "shipper", "--once", "--config", h.Path("lab-host.toml")); code != 0 {
+			if code, said := runUnderFilter(t, l, nr, unix.EPERM, "shipper", "--once", "--config", h.Path("lab-host.toml")); code != 0 {
 				t.Errorf("exit code %d\n%s", code, said)
 			}
 			l.Settled(t)

@@ -51,8 +51,8 @@ func lockAll(dirs []string) {
 // groupReader is nobody, in the group that the lab's files have.
 var groupReader = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 0}}
 
-// reachable lets other users into the lab, as far as the modes of its files go.
-func reachable(t *testing.T, l *labtest.Lab) {
+// makeReachable lets other users into the lab, as far as the modes of its files go.
+func makeReachable(t *testing.T, l *labtest.Lab) {
 	t.Helper()
 	for at := l.Dir; at != filepath.Clean(os.TempDir()) && at != "/"; at = filepath.Dir(at) {
 		if err := os.Chmod(at, 0o755); err != nil {
@@ -104,7 +104,7 @@ func startLocker(t *testing.T, l *labtest.Lab, dirs ...string) string {
 func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
 	t.Parallel()
 	fixture.RequireRoot(t)
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Stop()
@@ -115,7 +115,7 @@ func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	reachable(t, l)
+	makeReachable(t, l)
 	begun := time.Now()
 	has := startLocker(t, l, l.Path("data"), h.Outbox(), h.Shipped(), l.Path("pki"))
 	for _, path := range append(older, l.Path("data", "index.jsonl")) {
@@ -140,14 +140,14 @@ func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestStatusOfAGroupReaderCannotTell who has a folder, and says so.
+// TestStatusOfAGroupReaderCannotTell which process holds a folder, and says so.
 func TestStatusOfAGroupReaderCannotTell(t *testing.T) {
 	t.Parallel()
 	fixture.RequireRoot(t)
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	reachable(t, l)
+	makeReachable(t, l)
 	for program, config := range map[string]string{"receiver": l.Path("receiver.toml"), "shipper": h.Path("lab-host.toml")} {
 		copyProgram(t, l.Program(program), l.Path(program))
 		for args, want := range map[string]string{"status": "unknown: only root and", "status --json": `"running_unknown":true`} {
@@ -163,7 +163,7 @@ func TestStatusOfAGroupReaderCannotTell(t *testing.T) {
 }
 
 // takeLease takes a lease on a file until the test ends, as its owner can. The kernel
-// makes whoever opens the file wait for lease-break-time, 45 s.
+// makes a process that opens the file wait for lease-break-time, 45 s.
 func takeLease(t *testing.T, path string) (release func()) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -181,7 +181,7 @@ func takeLease(t *testing.T, path string) (release func()) {
 // stand before an honest one.
 func TestLeasesDelayNoOtherEpisode(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	var releases []func()
 	for _, name := range []string{"a-1", "a-2", "a-3"} {
 		releases = append(releases, takeLease(t, filepath.Join(h.Episode(name), "telemetry.jsonl")))
@@ -193,7 +193,7 @@ func TestLeasesDelayNoOtherEpisode(t *testing.T) {
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("the honest episode took %v", took)
 	}
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	d.Stop(t)
 	for _, release := range releases {
 		release()
@@ -202,10 +202,10 @@ func TestLeasesDelayNoOtherEpisode(t *testing.T) {
 }
 
 // TestLeasedEpisodeIsTriedAgain: a pass counts it and says why, and the next one after
-// the lease brings it home.
+// the lease delivers it.
 func TestLeasedEpisodeIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	release := takeLease(t, filepath.Join(h.Episode("run-1"), "telemetry.jsonl"))
 	h.Episode("run-2")
 	begun := time.Now()
@@ -214,7 +214,7 @@ func TestLeasedEpisodeIsTriedAgain(t *testing.T) {
 		t.Errorf("the pass took %v", took)
 	}
 	mustContain(t, "the pass", p.Stderr, "run-1", "telemetry.jsonl", "lease", "1 episodes could not be shipped now")
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	release()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Settled(t)
@@ -223,7 +223,7 @@ func TestLeasedEpisodeIsTriedAgain(t *testing.T) {
 // TestEveryLockFileIsItsOwnersUnderAnyUmask runs what takes a lock, one after the other.
 func TestEveryLockFileIsItsOwnersUnderAnyUmask(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Stop()

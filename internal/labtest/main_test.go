@@ -90,16 +90,15 @@ func TestShortTestsExist(t *testing.T) {
 	}
 }
 
-// lab returns a lab with one host, lab-01.
-func lab(t *testing.T, options ...labtest.Option) (*labtest.Lab, *labtest.Host) {
+// newLab returns a lab with one host, lab-01.
+func newLab(t *testing.T, options ...labtest.Option) (*labtest.Lab, *labtest.Host) {
 	t.Helper()
 	l := labtest.New(t, options...)
 	return l, l.Host("lab-01")
 }
 
-// put sends bytes as no shipper would, and returns status and body of the
-// answer.
-func put(t *testing.T, l *labtest.Lab, c *http.Client, path string, body []byte) (int, string) {
+// putArchive sends any bytes in a PUT, and returns status and body of the answer.
+func putArchive(t *testing.T, l *labtest.Lab, c *http.Client, path string, body []byte) (int, string) {
 	t.Helper()
 	sum := sha256.Sum256(body)
 	req, err := http.NewRequest(http.MethodPut, l.URL(path), bytes.NewReader(body))
@@ -127,8 +126,8 @@ func copyTree(t *testing.T, from, to string) {
 	}
 }
 
-// hold reads why an episode is held.
-func hold(t *testing.T, h *labtest.Host, name string) (reason, cause string) {
+// readHold returns why an episode is held.
+func readHold(t *testing.T, h *labtest.Host, name string) (reason, cause string) {
 	t.Helper()
 	var held struct{ Reason, Cause string }
 	if err := json.Unmarshal([]byte(fixture.ReadFile(t, h.Outbox(name+".held"))), &held); err != nil {
@@ -137,8 +136,8 @@ func hold(t *testing.T, h *labtest.Host, name string) (reason, cause string) {
 	return held.Reason, held.Cause
 }
 
-// noHolds wants no episode of a host to be held.
-func noHolds(t *testing.T, h *labtest.Host) {
+// wantNoHolds wants no episode of a host to be held.
+func wantNoHolds(t *testing.T, h *labtest.Host) {
 	t.Helper()
 	held, err := filepath.Glob(h.Outbox("*.held"))
 	if err != nil || len(held) > 0 {
@@ -146,8 +145,8 @@ func noHolds(t *testing.T, h *labtest.Host) {
 	}
 }
 
-// tokens writes a file that asks a token of lab-01 and names the file's key.
-func tokens(t *testing.T, l *labtest.Lab, token string) {
+// writeTokens writes a file that requires a token of lab-01, and configures it.
+func writeTokens(t *testing.T, l *labtest.Lab, token string) {
 	t.Helper()
 	fixture.WriteFile(t, l.Path("tokens"), fmt.Sprintf("lab-01 %x\n", sha256.Sum256([]byte(token))))
 }
@@ -167,16 +166,16 @@ func hexOf(field string) string {
 	return fmt.Sprintf("%x", b)
 }
 
-// pack makes an archive <name>.tar.zst in the lab's folder with the system's
+// packByHand makes an archive <name>.tar.zst in the lab's folder with the system's
 // tools.
-func pack(t *testing.T, h *labtest.Host, name string) {
+func packByHand(t *testing.T, h *labtest.Host, name string) {
 	t.Helper()
 	dir := h.Draft(name)
-	shell(t, `tar -C "$1" -cf - "$2" | zstd -q -o "$3"`, filepath.Dir(dir), name, filepath.Join(filepath.Dir(h.Dir), name+".tar.zst"))
+	runShell(t, `tar -C "$1" -cf - "$2" | zstd -q -o "$3"`, filepath.Dir(dir), name, filepath.Join(filepath.Dir(h.Dir), name+".tar.zst"))
 }
 
-// shell runs a script and returns its output.
-func shell(t *testing.T, script string, args ...string) string {
+// runShell runs a script and returns its output.
+func runShell(t *testing.T, script string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("bash", append([]string{"-euo", "pipefail", "-c", script, "test"}, args...)...)
 	var stderr strings.Builder

@@ -13,8 +13,8 @@ import (
 // Folders that are mounts of one file system: all that is asked of a disk works, but for
 // the step from one to the other.
 
-// bind makes a directory a mount of its own.
-func bind(t *testing.T, path string) {
+// bindMount makes a directory a mount of its own.
+func bindMount(t *testing.T, path string) {
 	t.Helper()
 	fixture.RequireRoot(t)
 	if err := os.MkdirAll(path, 0o755); err != nil {
@@ -36,11 +36,11 @@ func TestShippersFoldersMustBeOnOneMount(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		t.Run(folder, func(t *testing.T) {
 			t.Parallel()
-			l, h := lab(t)
+			l, h := newLab(t)
 			h.Set("retention.max_age", `"1h"`)   // without, the outbox may be a mount
 			h.Once().Must(t, 0, labtest.Tally{}) // makes the folders
 			h.Run("check").MustExit(t, 0)
-			bind(t, h.Path("data", folder))
+			bindMount(t, h.Path("data", folder))
 			h.Episode("run-1")
 			d := h.Launch()
 			if code := d.Wait(t); code != 2 {
@@ -69,7 +69,7 @@ func TestCheckLooksAtTheMountsOfWhatIsMissing(t *testing.T) {
 	l := labtest.New(t, labtest.Unstarted())
 	h := l.Host("lab-01")
 	h.Run("check").MustExit(t, 0)
-	bind(t, h.Path("other"))
+	bindMount(t, h.Path("other"))
 	h.Set("shipped_dir", `"other/shipped"`)
 	said := h.Run("check").MustExit(t, 2).Stderr
 	mustContain(t, "check", said, twoMounts, h.Path("other"), "lab-host.toml")
@@ -83,10 +83,10 @@ func TestStoresFoldersMustBeOnOneMount(t *testing.T) {
 	for _, folder := range []string{"episodes", "staging", "quarantine"} {
 		t.Run(folder, func(t *testing.T) {
 			t.Parallel()
-			l, _ := lab(t)
+			l, _ := newLab(t)
 			l.Receiver("check", "--config", l.Path("receiver.toml")).MustExit(t, 0)
 			l.Stop()
-			bind(t, l.Path("data", folder))
+			bindMount(t, l.Path("data", folder))
 			p := l.StartUnready()
 			if code := p.Wait(t); code != 2 {
 				t.Errorf("exit code %d of the daemon, want 2", code)
@@ -109,11 +109,11 @@ func TestHostWhoseFolderIsAMountStopsNoOther(t *testing.T) {
 	for _, of := range []string{"episodes", "staging"} {
 		t.Run(of, func(t *testing.T) {
 			t.Parallel()
-			l, bad := lab(t)
+			l, bad := newLab(t)
 			good := l.Host("lab-02")
 			bad.Episode("run-1")
 			bad.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-			bind(t, l.Path("data", of, "lab-01"))
+			bindMount(t, l.Path("data", of, "lab-01"))
 			mustContain(t, "check", l.Receiver("check", "--config", l.Path("receiver.toml")).MustExit(t, 2).Stderr, "nothing of host lab-01 can be stored")
 			l.Restart()
 			mustContain(t, "the receiver", l.Process().WaitLine(t, "host cannot be stored"), twoMounts)

@@ -14,8 +14,8 @@ import (
 
 const movedSays = "; the next start takes what is there"
 
-// movedAway wants a daemon to have ended for a folder that no longer stands at path.
-func movedAway(t *testing.T, p *labtest.Process, path string) {
+// wantEndedByMove wants a daemon to have ended because its folder is no longer at path.
+func wantEndedByMove(t *testing.T, p *labtest.Process, path string) {
 	t.Helper()
 	if code := p.Wait(t); code != 1 {
 		t.Errorf("exit code %d, want 1, which systemd restarts", code)
@@ -61,7 +61,7 @@ func TestShipperFollowsTheNameOfItsFolder(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			_, h := lab(t)
+			_, h := newLab(t)
 			h.Set("scan_interval", `"1s"`) // no event comes of a mount
 			h.Episode("run-1")
 			d := h.Daemon()
@@ -74,7 +74,7 @@ func TestShipperFollowsTheNameOfItsFolder(t *testing.T) {
 				}
 			}
 			h.Episode("run-2") // where the path leads
-			movedAway(t, d, h.Episodes())
+			wantEndedByMove(t, d, h.Episodes())
 			h.Daemon()
 			h.WaitShipped("run-2")
 		})
@@ -90,14 +90,14 @@ func TestReceiverFollowsTheNameOfItsStore(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			l, h := lab(t)
+			l, h := newLab(t)
 			p := l.Process()
 			move(t, l)
 			h.Episode("run-1")
 			if pass := h.Once(); pass.Code != 4 || h.IsShipped("run-1") {
 				t.Errorf("exit code %d of a pass, want 4; shipped: %v\n%s", pass.Code, h.IsShipped("run-1"), pass.Stderr)
 			}
-			movedAway(t, p, l.Path("data"))
+			wantEndedByMove(t, p, l.Path("data"))
 			l.Start()
 			h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 			l.Settled(t)

@@ -25,8 +25,8 @@ type step struct {
 	some bool
 }
 
-// inOrder wants each step to have returned before the next one begins.
-func inOrder(t *testing.T, steps ...step) {
+// wantOrder wants each step to have returned before the next one began.
+func wantOrder(t *testing.T, steps ...step) {
 	t.Helper()
 	var before *labtest.Call
 	after := "nothing"
@@ -53,7 +53,7 @@ func inOrder(t *testing.T, steps ...step) {
 	}
 }
 
-// trace is a trace with the calls that the laws are about.
+// trace is a trace with the calls that the invariants are about.
 type trace []labtest.Call
 
 func (tr trace) each(what, names, args string) step {
@@ -100,7 +100,7 @@ func receiverTrace(t *testing.T, l *labtest.Lab, act func()) trace {
 
 func TestReceiverMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t, labtest.Unstarted())
+	l, h := newLab(t, labtest.Unstarted())
 	h.Episode("run-1")
 	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1}) })
 	body := tr.each("the body", written, staged+">")
@@ -109,19 +109,19 @@ func TestReceiverMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	link := tr.each("the link", "linkat", staged[strings.LastIndex(staged, "/")+1:]+`.*"run-1\.tar\.zst"`)
 	answer := tr.answer(body)
 
-	inOrder(t, body, tr.sync("the archive", staged), link, tr.sync("the host's folder", hostDir), row, durableRow, answer)
-	inOrder(t, body, tr.each("the attribute", "fsetxattr", staged+`>, "user\.cis490\.receipt"`).first(), tr.sync("the archive", staged))
+	wantOrder(t, body, tr.sync("the archive", staged), link, tr.sync("the host's folder", hostDir), row, durableRow, answer)
+	wantOrder(t, body, tr.each("the attribute", "fsetxattr", staged+`>, "user\.cis490\.receipt"`).first(), tr.sync("the archive", staged))
 	// One link left means that the row is durable.
-	inOrder(t, durableRow, tr.each("the unlink of the staging name", "unlinkat", `/data/staging/lab-01>, "run-1~`))
+	wantOrder(t, durableRow, tr.each("the unlink of the staging name", "unlinkat", `/data/staging/lab-01>, "run-1~`))
 	// A new host's folders are there before anything is in them.
-	inOrder(t, tr.each("mkdir", "mkdirat", `/data/episodes>, "lab-01"`), tr.sync("episodes", "/data/episodes"), link)
-	inOrder(t, tr.each("mkdir", "mkdirat", `/data/staging>, "lab-01"`), tr.sync("staging", "/data/staging"), body)
+	wantOrder(t, tr.each("mkdir", "mkdirat", `/data/episodes>, "lab-01"`), tr.sync("episodes", "/data/episodes"), link)
+	wantOrder(t, tr.each("mkdir", "mkdirat", `/data/staging>, "lab-01"`), tr.sync("staging", "/data/staging"), body)
 	// So is the index, and the data directory itself.
-	inOrder(t, tr.each("creation of the index", "openat", `/data>, "index\.jsonl".*O_CREAT`).first(), tr.sync("data", l.Dir+"/data"),
+	wantOrder(t, tr.each("creation of the index", "openat", `/data>, "index\.jsonl".*O_CREAT`).first(), tr.sync("data", l.Dir+"/data"),
 		tr.each("scrub.json, which has a sync of its own", "renameat", `"scrub\.json"`).first(), answer)
-	inOrder(t, tr.each("mkdir", "mkdirat", l.Dir+`>, "data"`), tr.sync("the parent of data", l.Dir), answer)
+	wantOrder(t, tr.each("mkdir", "mkdirat", l.Dir+`>, "data"`), tr.sync("the parent of data", l.Dir), answer)
 	for _, name := range []string{"episodes", "staging"} {
-		inOrder(t, tr.each("mkdir", "mkdirat", `/data>, "`+name+`"`), tr.sync("data", l.Dir+"/data"), answer)
+		wantOrder(t, tr.each("mkdir", "mkdirat", `/data>, "`+name+`"`), tr.sync("data", l.Dir+"/data"), answer)
 	}
 	if calls := labtest.Find(tr, "rename|renameat|renameat2", "/data/episodes"); len(calls) > 0 {
 		t.Errorf("what is published by a rename may replace: %v", calls)
@@ -137,22 +137,22 @@ func (s step) first() step {
 
 func TestReceiverSyncsAtStartWhatAKilledOneMade(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
-	l.Stop() // the folders are there: nothing is made anew
+	l.Stop() // the folders exist: nothing is created again
 	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1}) })
 	body := tr.each("the body", written, staged+">")
 	for what, path := range map[string]string{"episodes": "/data/episodes", "staging": "/data/staging", "data": l.Dir + "/data"} {
 		sync := tr.sync(what, path)
 		sync.calls = sync.first().calls
-		inOrder(t, sync, body)
+		wantOrder(t, sync, body)
 	}
 	l.Settled(t)
 }
 
-// owe makes run-1 a stored file whose row is missing, with a staging name as a
+// loseRow makes run-1 a stored file whose row is missing, with a staging name as a
 // crash leaves it, or without.
-func owe(t *testing.T, l *labtest.Lab, h *labtest.Host, staging bool) {
+func loseRow(t *testing.T, l *labtest.Lab, h *labtest.Host, staging bool) {
 	t.Helper()
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -177,10 +177,10 @@ func owe(t *testing.T, l *labtest.Lab, h *labtest.Host, staging bool) {
 
 func TestRecoverySyncsTheFolderBeforeItWritesARow(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	owe(t, l, h, true)
+	l, h := newLab(t)
+	loseRow(t, l, h, true)
 	tr := receiverTrace(t, l, func() {})
-	inOrder(t, tr.sync("the host's folder", hostDir), tr.each("the row", written, indexFile+">"),
+	wantOrder(t, tr.sync("the host's folder", hostDir), tr.each("the row", written, indexFile+">"),
 		tr.each("fdatasync of the index", "fdatasync", indexFile+">"),
 		tr.each("the unlink of the staging name", "unlinkat", `/data/staging/lab-01>, "run-1~`))
 	l.Settled(t)
@@ -188,14 +188,14 @@ func TestRecoverySyncsTheFolderBeforeItWritesARow(t *testing.T) {
 
 func TestAlreadyPresentSyncsTheFolderBeforeItWritesARow(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	owe(t, l, h, false)
+	l, h := newLab(t)
+	loseRow(t, l, h, false)
 	if err := os.Rename(h.Shipped("run-1"), h.Episodes("run-1")); err != nil {
 		t.Fatal(err)
 	}
 	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1}) })
 	folder, row := tr.sync("the host's folder", hostDir), tr.each("the row", written, indexFile+">")
-	inOrder(t, folder, row, tr.each("fdatasync of the index", "fdatasync", indexFile+">"), tr.answer(row))
+	wantOrder(t, folder, row, tr.each("fdatasync of the index", "fdatasync", indexFile+">"), tr.answer(row))
 	l.Settled(t)
 }
 
@@ -209,7 +209,7 @@ func shipperTrace(t *testing.T, h *labtest.Host, code int) trace {
 
 func TestShipperMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	tr := shipperTrace(t, h, 0)
 	call := tr.each("the call of the receiver", "connect", "AF_INET")
@@ -220,18 +220,18 @@ func TestShipperMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	packed := tr.each("packing", written, partial+">")
 	seal := tr.each("the seal", "fsetxattr", partial+`>, "user\.cis490\.seal"`)
 	name := tr.each("the entry's name", "renameat2", `"run-1\.tar\.zst\.partial".*"run-1\.tar\.zst", RENAME_NOREPLACE`)
-	inOrder(t, packed, seal, tr.sync("the entry", partial), name, tr.sync("the outbox", "/data/outbox"), call, sent, move)
+	wantOrder(t, packed, seal, tr.sync("the entry", partial), name, tr.sync("the outbox", "/data/outbox"), call, sent, move)
 	noted := tr.each("the receipt at the episode", "fsetxattr", `/data/episodes/run-1>, "user\.cis490\.receipt"`)
-	inOrder(t, sent, noted, move)
+	wantOrder(t, sent, noted, move)
 	// Which store has it is durable before the first episode is retired there.
 	adopt := tr.each("the store's file", "renameat|renameat2|rename", `"\.store\.json\.tmp"|"\.\.store\.json\.tmp"`)
-	inOrder(t, sent, tr.sync("the store", `/data/outbox/\.\.store\.json\.tmp`), adopt.first(), tr.sync("the outbox", "/data/outbox"), move)
+	wantOrder(t, sent, tr.sync("the store", `/data/outbox/\.\.store\.json\.tmp`), adopt.first(), tr.sync("the outbox", "/data/outbox"), move)
 	for what, path := range map[string]string{"the episode": "/data/(episodes|shipped)/run-1", "the shipped folder": "/data/shipped", "the episodes": "/data/episodes"} {
-		inOrder(t, move, tr.sync(what, path), drop)
+		wantOrder(t, move, tr.sync(what, path), drop)
 	}
 	// The folders themselves are durable before anything depends on them.
 	for _, folder := range []string{"outbox", "shipped"} {
-		inOrder(t, tr.each("mkdir", "mkdirat|mkdir", `"[^"]*`+folder+`"`), tr.sync("the parent of "+folder, h.Path("data")), packed)
+		wantOrder(t, tr.each("mkdir", "mkdirat|mkdir", `"[^"]*`+folder+`"`), tr.sync("the parent of "+folder, h.Path("data")), packed)
 	}
 	calls := labtest.Find(tr, "unlink|unlinkat", "/data/episodes|/data/shipped")
 	calls = slices.DeleteFunc(calls, func(c labtest.Call) bool { return strings.Contains(c.Args, `".cis490-probe.to", AT_REMOVEDIR`) })
@@ -245,7 +245,7 @@ func TestShipperMakesEachStepDurableBeforeTheNext(t *testing.T) {
 // later run of its name be retired unsent.
 func TestAcceptedEntryIsGoneForGood(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Once().MustExit(t, 4)
@@ -258,19 +258,19 @@ func TestAcceptedEntryIsGoneForGood(t *testing.T) {
 	h.Once().MustExit(t, 3)
 	h.Run("retry", "--accept", "run-1").MustExit(t, 0)
 	tr := shipperTrace(t, h, 0)
-	inOrder(t, tr.each("the drop of the entry", "unlinkat", `/data/outbox>, "run-1\.tar\.zst"`),
+	wantOrder(t, tr.each("the drop of the entry", "unlinkat", `/data/outbox>, "run-1\.tar\.zst"`),
 		tr.each("the drop of the acceptance", "unlinkat", `/data/outbox>, "run-1\.accepted"`), tr.sync("the outbox", "/data/outbox"))
 	l.Settled(t)
 }
 
 func TestHoldIsDurable(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Draft("run-1", labtest.File{Name: "meta.json"})
 	h.Finish("run-1")
 	tr := shipperTrace(t, h, 3)
 	const temp = `/data/outbox/\.run-1\.held\.tmp`
-	inOrder(t, tr.each("the hold", written, temp+">"), tr.sync("the hold", temp),
+	wantOrder(t, tr.each("the hold", written, temp+">"), tr.sync("the hold", temp),
 		tr.each("the hold's name", "renameat", `"run-1\.held"`), tr.sync("the outbox", "/data/outbox"))
 	l.Check(t)
 }
@@ -279,7 +279,7 @@ func TestHoldIsDurable(t *testing.T) {
 // whole, or one whose judgement says that the rest may go.
 func TestPruneJudgesDurablyBeforeItDeletes(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	h.Run("verify").MustExit(t, 0)
@@ -290,7 +290,7 @@ func TestPruneJudgesDurablyBeforeItDeletes(t *testing.T) {
 	})
 	calls := trace(tr.Calls(t))
 	const entry = `/data/outbox/\.trash/run-1~[\w~.-]+`
-	inOrder(t, calls.each("the move", "renameat2", `/data/shipped>, "run-1", .*/data/outbox/\.trash>`),
+	wantOrder(t, calls.each("the move", "renameat2", `/data/shipped>, "run-1", .*/data/outbox/\.trash>`),
 		calls.sync("the trash", `/data/outbox/\.trash`), calls.sync("the shipped folder", "/data/shipped"),
 		calls.each("the judgement", "renameat2", `"run-1~\w+", .*"run-1~\w+~judged-[0-9.]+"`), calls.sync("the trash", `/data/outbox/\.trash`),
 		calls.each("the marker", "unlinkat", entry+`>, "done\.marker"`), calls.sync("the marker", entry),
@@ -299,12 +299,12 @@ func TestPruneJudgesDurablyBeforeItDeletes(t *testing.T) {
 	l.Check(t)
 }
 
-// TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade: whoever made a
+// TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade: a process that made a
 // folder may have been killed before it synced the parent; nobody after it can
 // know.
 func TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t, labtest.Unstarted())
+	l, h := newLab(t, labtest.Unstarted())
 	for _, dir := range []string{l.Path("data"), h.Outbox(), h.Shipped()} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -313,7 +313,7 @@ func TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade(t *testing.T) {
 	h.Episode("run-1")
 	var shipper trace
 	receiver := receiverTrace(t, l, func() { shipper = shipperTrace(t, h, 0) })
-	inOrder(t, receiver.sync("the parent of data", l.Dir), receiver.each("the body", written, staged+">"))
-	inOrder(t, shipper.sync("the parent of the folders", h.Path("data")),
+	wantOrder(t, receiver.sync("the parent of data", l.Dir), receiver.each("the body", written, staged+">"))
+	wantOrder(t, shipper.sync("the parent of the folders", h.Path("data")),
 		shipper.each("the move", "renameat2", `/data/episodes>, "run-1"`))
 }

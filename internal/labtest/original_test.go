@@ -17,7 +17,7 @@ import (
 
 func TestPingSaysWhoWeAreAndCreatesNothing(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	before := labtest.ReadTree(t, l.Path("data"))
 	var report struct {
 		OK       bool
@@ -37,7 +37,7 @@ func TestPingSaysWhoWeAreAndCreatesNothing(t *testing.T) {
 
 func TestFinishedEpisodeIsPackedAndShipped(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	if !h.IsShipped("run-1") || fixture.Exists(h.Episodes("run-1")) {
@@ -48,7 +48,7 @@ func TestFinishedEpisodeIsPackedAndShipped(t *testing.T) {
 
 func TestRoundTripThroughSystemZstdAndTar(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	dir := h.Draft("run-1")
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestRoundTripThroughSystemZstdAndTar(t *testing.T) {
 
 func TestShippingTheSameAgainIsAlreadyPresent(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	row := l.RowOf(t, "lab-01", "run-1")
@@ -97,14 +97,14 @@ func TestShippingTheSameAgainIsAlreadyPresent(t *testing.T) {
 
 func TestOtherBytesUnderTheSameNameAreAConflictAndBothStay(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	stored, index := fixture.ReadFile(t, l.Archive("lab-01", "run-1")), l.Index(t)
 
 	h.Episode("run-1", labtest.File{Name: "meta.json", Body: `{"another": true}`})
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Conflicts: 1})
-	if reason, _ := hold(t, h, "run-1"); reason != "conflict" {
+	if reason, _ := readHold(t, h, "run-1"); reason != "conflict" {
 		t.Errorf("held for the reason %q, want conflict", reason)
 	}
 	mustContain(t, "the hold", fixture.ReadFile(t, h.Outbox("run-1.held")), l.RowOf(t, "lab-01", "run-1").SHA256)
@@ -123,8 +123,8 @@ func TestOtherBytesUnderTheSameNameAreAConflictAndBothStay(t *testing.T) {
 
 func TestReceiverDownLosesNothingAndHeals(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t, labtest.Unstarted())
-	unused, err := net.Listen("tcp", "127.0.0.1:0") // a port where nobody listens
+	l, h := newLab(t, labtest.Unstarted())
+	unused, err := net.Listen("tcp", "127.0.0.1:0") // a port without a listener
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestReceiverDownLosesNothingAndHeals(t *testing.T) {
 		mustContain(t, "shipper", p.Stderr, "is the receiver running")
 		l.Check(t)
 	}
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	if r := h.Run("--ping"); r.Code != 4 {
 		t.Errorf("ping of nobody: exit code %d, want 4", r.Code)
 	}
@@ -160,8 +160,8 @@ func TestTokenIsAskedFor(t *testing.T) {
 		{"wrong", "guess", 4, labtest.Tally{Scanned: 1, Transient: 1}},
 		{"right", token, 0, labtest.Tally{Scanned: 1, Shipped: 1}},
 	}
-	l, h := lab(t, labtest.Unstarted(), labtest.Set("auth.tokens_file", `"tokens"`))
-	tokens(t, l, token)
+	l, h := newLab(t, labtest.Unstarted(), labtest.Set("auth.tokens_file", `"tokens"`))
+	writeTokens(t, l, token)
 	l.Start()
 	h.Episode("run-1")
 	for _, c := range cases { // in this order: it stays whole until the right one comes
@@ -178,7 +178,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 				t.Errorf("ping: exit code %d, want %d\n%s", r.Code, c.code, r.Stderr)
 			}
 			h.Once().Must(t, c.code, c.want)
-			noHolds(t, h)
+			wantNoHolds(t, h)
 			l.Check(t)
 		})
 	}
@@ -187,7 +187,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 
 func TestRetiredEpisodeIsNotShippedAgain(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	accepted := l.Proxy.Accepted()
@@ -200,7 +200,7 @@ func TestRetiredEpisodeIsNotShippedAgain(t *testing.T) {
 
 func TestPartialLeftByACrashIsOverwritten(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	if err := os.MkdirAll(h.Outbox(), 0o755); err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func TestPartialLeftByACrashIsOverwritten(t *testing.T) {
 
 func TestUnfinishedEpisodeWaits(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Draft("run-1")
 	h.Once().Must(t, 0, labtest.Tally{})
 	h.Finish("run-1")

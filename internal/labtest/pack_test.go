@@ -18,7 +18,7 @@ import (
 
 func TestSymlinkToADirectoryIsNoEpisode(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	elsewhere := l.Path("elsewhere")
 	h.Episode("real")
 	if err := os.Rename(h.Episodes("real"), elsewhere); err != nil {
@@ -42,7 +42,7 @@ func TestSymlinkToADirectoryIsNoEpisode(t *testing.T) {
 
 func TestBadNamesAreReportedAndOthersGoOn(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	bad := []string{".hidden", "-rf", "a b", "new\nline", "\x1b[31mred", "ünicode", strings.Repeat("x", 129), "a~2"}
 	for _, name := range bad {
 		h.Episode(name)
@@ -56,7 +56,7 @@ func TestBadNamesAreReportedAndOthersGoOn(t *testing.T) {
 		}
 	}
 	l.Check(t)
-	h.Once().Must(t, 3, labtest.Tally{Scanned: len(bad), Held: len(bad)}) // anew at each scan
+	h.Once().Must(t, 3, labtest.Tally{Scanned: len(bad), Held: len(bad)}) // again at each scan
 	var status struct{ Unshippable []string }
 	out := h.Run("status", "--json").MustExit(t, 3).Stdout
 	if err := json.Unmarshal([]byte(out), &status); err != nil || len(status.Unshippable) != len(bad) {
@@ -66,7 +66,7 @@ func TestBadNamesAreReportedAndOthersGoOn(t *testing.T) {
 
 func TestSpecialsAreSkippedAndCounted(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Draft("run-1")
 	for name, mode := range map[string]uint32{"qemu.sock": unix.S_IFSOCK, "pipe": unix.S_IFIFO, "net/monitor": unix.S_IFSOCK} {
 		if err := unix.Mknod(h.Episodes("run-1", name), mode|0o644, 0); err != nil {
@@ -87,7 +87,7 @@ func TestHardLinkToAnothersFileIsSkipped(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can give files away")
 	}
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Draft("run-1")
 	fixture.WriteFile(t, l.Path("secret"), "secret")
 	if err := os.Link(l.Path("secret"), h.Episodes("run-1", "mine")); err != nil {
@@ -109,7 +109,7 @@ func TestHardLinkToAnothersFileIsSkipped(t *testing.T) {
 
 func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Set("limits.episode_bytes", `"10MiB"`)
 	h.Set("limits.episode_entries", "100")
 	h.Draft("a-empty-meta", labtest.File{Name: "meta.json"})
@@ -129,7 +129,7 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 5, Shipped: 2, Held: 3})
 	l.Check(t)
 	for name, about := range map[string]string{"a-empty-meta": "meta.json is empty", "b-sparse": "empty.log", "c-many": "entries"} {
-		reason, cause := hold(t, h, name)
+		reason, cause := readHold(t, h, name)
 		if reason != "unfit" {
 			t.Errorf("%s is held for the reason %q, want unfit", name, reason)
 		}
@@ -138,7 +138,7 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
 	out := h.Run("status").MustExit(t, 3).Stdout // in another process: holds are on the disk
 	mustContain(t, "status", out, "a-empty-meta", "b-sparse", "c-many")
 
-	// The way out: mend it, and let it be tried again.
+	// The remedy: fix it, and release it.
 	h.Forget("a-empty-meta")
 	fixture.WriteFile(t, h.Episodes("a-empty-meta", "meta.json"), "{}")
 	h.Note("a-empty-meta", h.Episodes("a-empty-meta"))
@@ -157,7 +157,7 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
 
 func TestNamesThatLookLikeOurOwnFilesShip(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	names := []string{
 		"a", "a.tar.zst", "a.tar.zst.partial", "a.tar.zst.tar.zst", "a.held", "a.seal", "a.accepted",
 		"a..b", "0", "done.marker", "meta.json", strings.Repeat("x", 128),
@@ -171,8 +171,8 @@ func TestNamesThatLookLikeOurOwnFilesShip(t *testing.T) {
 
 func TestEpisodeThatIsStillWrittenIsNotSealed(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	bulky(t, h, "run-1", 24<<20) // so that packing takes longer than a writer may sleep
+	l, h := newLab(t)
+	makeLargeEpisode(t, h, "run-1", 24<<20) // so that packing takes longer than a writer may sleep
 	f, err := os.OpenFile(h.Episodes("run-1", "blob"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func TestEpisodeThatIsStillWrittenIsNotSealed(t *testing.T) {
 	if p.Code == 0 || p.Tally != (labtest.Tally{Scanned: 1, Transient: 1}) {
 		t.Errorf("exit code %d, %+v", p.Code, p.Tally)
 	}
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	h.Forget("run-1")
 	h.Note("run-1", h.Episodes("run-1"))
 	l.Check(t)

@@ -25,7 +25,7 @@ func TestLinkedFoldersAreNotThree(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			_, h := lab(t)
+			_, h := newLab(t)
 			h.Episode("run-1")
 			if link.from == "episodes" {
 				h.Forget("run-1")
@@ -59,7 +59,7 @@ func TestLinkedFoldersAreNotThree(t *testing.T) {
 // TestPathsForAShellAreRefused, in both configurations.
 func TestPathsForAShellAreRefused(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	l.Stop()
 	h.Set("episodes_dir", `"~/episodes"`)
 	l.Set("data_dir", `"$HOME/data"`)
@@ -84,7 +84,7 @@ func TestPathsForAShellAreRefused(t *testing.T) {
 // TestCreatedFoldersAreTold: a key that is spelled wrong is a folder that is made.
 func TestCreatedFoldersAreTold(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	mustContain(t, "the receiver", l.Process().Output(), "created folder path="+l.Path("data")+"\n")
 	l.Restart()
 	if said := l.Process().Output(); strings.Contains(said, "created folder") {

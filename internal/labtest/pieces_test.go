@@ -16,21 +16,21 @@ import (
 	"cis490/internal/labtest"
 )
 
-// archive makes an archive of about some bytes with the system's tools.
-func archive(t *testing.T, h *labtest.Host, name string, size int) []byte {
+// makeArchive makes an archive of about size bytes with the system's tools.
+func makeArchive(t *testing.T, h *labtest.Host, name string, size int) []byte {
 	t.Helper()
 	h.Draft(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "mem.raw", Body: string(fixture.Noise(size, 1))})
-	return []byte(shell(t, `tar -C "$1" -cf - "$2" | zstd -q -c`, h.Episodes(), name))
+	return []byte(runShell(t, `tar -C "$1" -cf - "$2" | zstd -q -c`, h.Episodes(), name))
 }
 
-// TestHostilePiecesChangeNothing: whatever is asked of an upload, it goes on where it
+// TestHostilePiecesChangeNothing: whatever is asked of an upload, it continues where it
 // was.
 func TestHostilePiecesChangeNothing(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	other := l.Host("lab-02")
-	content := archive(t, h, "run-1", 500_000)
-	up := byHand(t, h, "run-1", string(content))
+	content := makeArchive(t, h, "run-1", 500_000)
+	up := announceByHand(t, h, "run-1", string(content))
 	up.patch(t, 0, 1000, false, http.StatusNoContent)
 	piece := func(offset, size, complete string) map[string]string {
 		return map[string]string{
@@ -65,7 +65,7 @@ func TestHostilePiecesChangeNothing(t *testing.T) {
 		}
 		a, err := c.who.Send(c.method, c.where, body, c.fields)
 		if errors.Is(err, http.ErrBodyNotAllowed) || c.what == "giant body" && err != nil {
-			a, err = labtest.Answer{Status: c.status}, nil // our own client does not say so much
+			a, err = labtest.Answer{Status: c.status}, nil // our own client does not report the details
 		}
 		if err != nil || a.Status != c.status {
 			t.Errorf("%s: %v, %s, want %d", c.what, err, a.Told, c.status)
@@ -85,15 +85,15 @@ func TestHostilePiecesChangeNothing(t *testing.T) {
 }
 
 // TestTwoSendersOfOneUploadStoreItOnce: a host that was cloned, say. Each takes it
-// over from the other, again and again, and both come to a receipt.
+// over from the other, again and again, and both get a receipt.
 func TestTwoSendersOfOneUploadStoreItOnce(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	content := archive(t, h, "run-1", 2<<20)
+	l, h := newLab(t)
+	content := makeArchive(t, h, "run-1", 2<<20)
 	ended := make(chan error, 2)
 	for range 2 {
 		s := h.Sender(t)
-		go func() { ended <- insist(s, "run-1", content) }()
+		go func() { ended <- sendUntilReceipt(s, "run-1", content) }()
 	}
 	for range 2 {
 		if err := <-ended; err != nil {
@@ -104,8 +104,8 @@ func TestTwoSendersOfOneUploadStoreItOnce(t *testing.T) {
 	l.Settled(t)
 }
 
-// insist sends an archive in pieces of 100 kB until there is a receipt for it.
-func insist(s *labtest.Sender, name string, content []byte) error {
+// sendUntilReceipt sends an archive in pieces of 100 kB until there is a receipt for it.
+func sendUntilReceipt(s *labtest.Sender, name string, content []byte) error {
 	last := int64(0)
 	for range 1000 {
 		a, err := s.Announce(name, content)
@@ -131,9 +131,9 @@ func insist(s *labtest.Sender, name string, content []byte) error {
 // TestSlowPieceDoesNotSit, and what came of it is kept.
 func TestSlowPieceDoesNotSit(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t, labtest.Set("limits.idle_timeout", `"1s"`))
-	content := archive(t, h, "run-1", 500_000)
-	up := byHand(t, h, "run-1", string(content))
+	l, h := newLab(t, labtest.Set("limits.idle_timeout", `"1s"`))
+	content := makeArchive(t, h, "run-1", 500_000)
+	up := announceByHand(t, h, "run-1", string(content))
 	silent, end := io.Pipe()
 	defer end.Close()
 	a, err := up.PatchFrom(up.where, 0, io.MultiReader(bytes.NewReader(content[:100_000]), silent), int64(len(content)), true)
@@ -147,37 +147,37 @@ func TestSlowPieceDoesNotSit(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestManyAnnouncementsCostLittle: a host that only ever begins has so many files and
+// TestManyAnnouncementsCostLittle: a host that only begins uploads has a limited number of files and
 // no more, and the receiver's memory does not grow with what it announces.
 func TestManyAnnouncementsCostLittle(t *testing.T) {
 	t.Parallel()
 	const most = 32 // twice the uploads of a host
-	l, h := lab(t)
+	l, h := newLab(t)
 	s := h.Sender(t)
 	begin := func(n int) {
 		content := []byte(fmt.Sprintf("no archive, but %d", n))
 		a, err := s.Announce(fmt.Sprintf("run-%d", n), content)
-		answers(t, "the announcement", a, err, http.StatusCreated)
+		wantAnswer(t, "the announcement", a, err, http.StatusCreated)
 		a, err = s.Patch(a.Where, 0, content[:1], false)
-		answers(t, "its first byte", a, err, http.StatusNoContent)
+		wantAnswer(t, "its first byte", a, err, http.StatusNoContent)
 	}
 	for n := range 100 {
 		begin(n)
 	}
-	before := resident(t, l.Process().Pid())
+	before := residentMemory(t, l.Process().Pid())
 	for n := range 400 {
 		begin(100 + n)
 		if staged := len(l.Staged()); staged > most {
 			t.Fatalf("%d files are staged after %d announcements, want at most %d", staged, n, most)
 		}
 	}
-	if after := resident(t, l.Process().Pid()); after > before+16<<20 {
+	if after := residentMemory(t, l.Process().Pid()); after > before+16<<20 {
 		t.Errorf("the receiver had %d bytes, and has %d", before, after)
 	}
 	// Announced and never begun, they cost no file either.
 	for n := range 400 {
 		a, err := s.Announce(fmt.Sprintf("giant-%d", n), []byte(strconv.Itoa(n)))
-		answers(t, "an announcement", a, err, http.StatusCreated)
+		wantAnswer(t, "an announcement", a, err, http.StatusCreated)
 	}
 	if staged := len(l.Staged()); staged > 0 {
 		t.Errorf("%d files are staged of uploads that gave way to others", staged)
@@ -185,8 +185,8 @@ func TestManyAnnouncementsCostLittle(t *testing.T) {
 	l.Check(t)
 }
 
-// resident returns how much memory a process has.
-func resident(t *testing.T, pid int) int {
+// residentMemory returns the resident memory of a process.
+func residentMemory(t *testing.T, pid int) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -48,7 +48,7 @@ func snippets(t *testing.T) map[string]codeBlock {
 	return found
 }
 
-// readersIndex is what the rows of readersFixture come to.
+// readersIndex has the rows of readersFixture, as readers must see them.
 type readersIndex struct {
 	dir  string
 	last map[episode.Key]index.Row // the last row of each key
@@ -120,17 +120,17 @@ func (x readersIndex) compare(t *testing.T, out []byte) {
 	}
 }
 
-// reader returns a program, or skips the test. CI must have it.
-func reader(t *testing.T, name string, args ...string) *exec.Cmd {
+// requireReader returns a program, or skips the test. CI must have it.
+func requireReader(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	if cmd.Err != nil {
-		missing(t, cmd.Err.Error())
+		skipWithout(t, cmd.Err.Error())
 	}
 	return cmd
 }
 
-func missing(t *testing.T, what string) {
+func skipWithout(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatal(what)
@@ -138,31 +138,31 @@ func missing(t *testing.T, what string) {
 	t.Skip(what)
 }
 
-// python returns Debian's Python with the modules, or skips the test.
-func python(t *testing.T, code string, modules ...string) *exec.Cmd {
+// requirePython returns Debian's Python with the modules, or skips the test.
+func requirePython(t *testing.T, code string, modules ...string) *exec.Cmd {
 	t.Helper()
 	for _, m := range modules {
-		if out, err := reader(t, "/usr/bin/python3", "-c", "import "+m).CombinedOutput(); err != nil {
-			missing(t, "python3-"+m+": "+string(out))
+		if out, err := requireReader(t, "/usr/bin/python3", "-c", "import "+m).CombinedOutput(); err != nil {
+			skipWithout(t, "python3-"+m+": "+string(out))
 		}
 	}
 	return exec.Command("/usr/bin/python3", "-c", code)
 }
 
-// node returns Node.js with the modules that `make readers` installs, or skips the test.
-func node(t *testing.T, code string) *exec.Cmd {
+// requireNode returns Node.js with the modules that `make readers` installs, or skips the test.
+func requireNode(t *testing.T, code string) *exec.Cmd {
 	t.Helper()
 	modules := os.Getenv("CIS490_READERS")
 	if modules == "" {
 		t.Skip("DuckDB and Polars are tried by `make readers`")
 	}
-	cmd := reader(t, "node", "-e", code)
+	cmd := requireReader(t, "node", "-e", code)
 	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
 	return cmd
 }
 
-// output runs cmd in dir.
-func output(t *testing.T, cmd *exec.Cmd, dir string) []byte {
+// runReader runs cmd in dir.
+func runReader(t *testing.T, cmd *exec.Cmd, dir string) []byte {
 	t.Helper()
 	var stderr bytes.Buffer
 	cmd.Dir, cmd.Stderr = dir, &stderr
@@ -211,26 +211,26 @@ func TestReadersTakeTheLastRowOfEachKey(t *testing.T) {
 	}
 	for title, run := range map[string]func(*testing.T, string) *exec.Cmd{
 		pythonRows: func(t *testing.T, code string) *exec.Cmd {
-			return python(t, code+`
+			return requirePython(t, code+`
 for row in rows.values():
     print(json.dumps(row | {"size_bytes": str(row["size_bytes"])}))
 `)
 		},
 		pandasRows: func(t *testing.T, code string) *exec.Cmd {
-			return python(t, code+`
+			return requirePython(t, code+`
 rows["size_bytes"] = rows["size_bytes"].astype(str)
 rows["repaired"] = rows["repaired"] == True
 print(rows[["host_id", "episode_id", "sha256", "size_bytes", "repaired"]].to_json(orient="records", lines=True), end="")
 `, "pandas")
 		},
 		polarsRows: func(t *testing.T, code string) *exec.Cmd {
-			return node(t, code+`
+			return requireNode(t, code+`
 const out = rows.toRecords().map((r) => JSON.stringify({ ...r, size_bytes: String(r.size_bytes), repaired: r.repaired === true }));
 fs.writeSync(1, out.join("\n") + "\n");
 `)
 		},
 		duckdbRows: func(t *testing.T, code string) *exec.Cmd {
-			return node(t, `
+			return requireNode(t, `
 const { DuckDBInstance } = require("@duckdb/node-api");
 (async () => {
   const db = await (await DuckDBInstance.create(":memory:")).connect();
@@ -243,12 +243,12 @@ const { DuckDBInstance } = require("@duckdb/node-api");
 	} {
 		t.Run(title, func(t *testing.T) {
 			for _, x := range indexes {
-				x.compare(t, output(t, run(t, snippets(t)[title].code), x.dir))
+				x.compare(t, runReader(t, run(t, snippets(t)[title].code), x.dir))
 			}
 		})
 	}
 	t.Run(jqEpisodes, func(t *testing.T) {
-		got := string(output(t, reader(t, "sh", "-c", snippets(t)[jqEpisodes].code), indexes[0].dir))
+		got := string(runReader(t, requireReader(t, "sh", "-c", snippets(t)[jqEpisodes].code), indexes[0].dir))
 		if want := "{\"host\":\"lab-01\",\"episodes\":25000}\n{\"host\":\"lab-02\",\"episodes\":6}\n"; got != want {
 			t.Errorf("it printed %s, want %s", got, want)
 		}
@@ -275,7 +275,7 @@ func TestReadersFollowOverATornTail(t *testing.T) {
 		}
 	}
 	put(row(1))
-	cmd := reader(t, "sh", "-c", snippets(t)[jqFollow].code)
+	cmd := requireReader(t, "sh", "-c", snippets(t)[jqFollow].code)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()
@@ -312,7 +312,7 @@ func TestReadersFollowOverATornTail(t *testing.T) {
 // readersArchive ships an episode with real programs and returns the store's directory.
 func readersArchive(t *testing.T) (dir, archive string) {
 	t.Helper()
-	l, h := lab(t)
+	l, h := newLab(t)
 	episode := h.Draft("run-7")
 	noise := make([]byte, 50_000)
 	rand.NewChaCha8([32]byte{7}).Read(noise)
@@ -365,7 +365,7 @@ for name in sorted(os.listdir(".")):
         pass
 print("done")
 `
-	if out := string(output(t, python(t, code, "zstandard"), dir)); out != "done\n" {
+	if out := string(runReader(t, requirePython(t, code, "zstandard"), dir)); out != "done\n" {
 		t.Errorf("members(): %s", out)
 	}
 
@@ -375,7 +375,7 @@ print("done")
 		}
 		for _, line := range []string{snippets(t)[tarAll].code, "bsdtar -xf episodes/lab-01/run-7.tar.zst"} {
 			program := strings.Fields(line[strings.LastIndex(strings.TrimSpace(line), "\n")+1:])[0]
-			reader(t, program)
+			requireReader(t, program)
 			for name := range damaged {
 				into := t.TempDir()
 				fixture.Must(t, os.MkdirAll(filepath.Join(into, "episodes/lab-01"), 0o755))
@@ -401,12 +401,12 @@ func TestReadersFindOneMemberAndCheckACopy(t *testing.T) {
 	t.Parallel()
 	dir, archive := readersArchive(t)
 	var meta map[string]any
-	out := output(t, reader(t, "sh", "-c", snippets(t)[tarOneMember].code), dir)
+	out := runReader(t, requireReader(t, "sh", "-c", snippets(t)[tarOneMember].code), dir)
 	if err := json.Unmarshal(out, &meta); err != nil {
 		t.Errorf("it printed %q: %v", out, err)
 	}
 	check := func() ([]byte, error) {
-		cmd := reader(t, "sh", "-c", snippets(t)[sumsOfCopy].code)
+		cmd := requireReader(t, "sh", "-c", snippets(t)[sumsOfCopy].code)
 		cmd.Dir = dir
 		return cmd.CombinedOutput()
 	}
@@ -442,14 +442,14 @@ func TestReadersOfTheREADMEAreRight(t *testing.T) {
 	fixture.Must(t, err)
 	_, err = io.WriteString(file, `{"episode_id": "tor`)
 	fixture.Must(t, errors.Join(err, file.Close()))
-	if got := string(output(t, reader(t, "sh", "-c", rows), ".")); !strings.HasPrefix(got, "lab-01\trun-7\t") || strings.Count(got, "\n") != 1 {
+	if got := string(runReader(t, requireReader(t, "sh", "-c", rows), ".")); !strings.HasPrefix(got, "lab-01\trun-7\t") || strings.Count(got, "\n") != 1 {
 		t.Errorf("it printed %q", got)
 	}
-	output(t, reader(t, "sh", "-c", unpack), ".")
+	runReader(t, requireReader(t, "sh", "-c", unpack), ".")
 	info, err := os.Stat(archive)
 	fixture.Must(t, err)
 	fixture.Must(t, os.Truncate(archive, info.Size()-2))
-	if err := reader(t, "sh", "-c", unpack).Run(); err == nil {
+	if err := requireReader(t, "sh", "-c", unpack).Run(); err == nil {
 		t.Error("a cut archive is unpacked without an error")
 	}
 }
@@ -479,7 +479,7 @@ func TestIndexSchemaTakesRowsAndNothingElse(t *testing.T) {
 	}
 	in, err := json.Marshal(rows)
 	fixture.Must(t, err)
-	cmd := python(t, `
+	cmd := requirePython(t, `
 import json, jsonschema, sys
 schema = json.load(open("../../docs/index.schema.json"))
 jsonschema.Draft202012Validator.check_schema(schema)
@@ -489,7 +489,7 @@ for kind, rows in json.load(sys.stdin).items():
             print(kind, name)
 `, "jsonschema")
 	cmd.Stdin = bytes.NewReader(in)
-	if out := output(t, cmd, "."); len(out) > 0 {
+	if out := runReader(t, cmd, "."); len(out) > 0 {
 		t.Errorf("wrongly judged:\n%s", out)
 	}
 }
@@ -497,11 +497,11 @@ for kind, rows in json.load(sys.stdin).items():
 // TestTruncatedIndexIsSaidAndBackfilled: logrotate with copytruncate, under the receiver.
 func TestTruncatedIndexIsSaidAndBackfilled(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	send := func(name string) {
 		t.Helper()
-		if status, told := put(t, l, h.Client(t), "/v1/episodes/lab-01/"+name, []byte("archive of "+name)); status != 201 {
-			t.Fatalf("%s: %d %s", name, status, told)
+		if status, told := putArchive(t, l, h.Client(t), "/v1/episodes/lab-01/"+name, []byte("archive of "+name)); status != 201 {
+			t.Fatalf("%s: got %d %s, want status 201", name, status, told)
 		}
 	}
 	send("run-1")

@@ -9,15 +9,15 @@ import (
 	"cis490/internal/labtest"
 )
 
-// onReadOnly runs a program that sees a directory read-only, as a unit does without
+// runReadOnly runs a program that sees a directory read-only, as a unit does without
 // ReadWritePaths=, and returns its exit code and what it said.
-func onReadOnly(t *testing.T, dir string, argv ...string) (int, string) {
+func runReadOnly(t *testing.T, dir string, argv ...string) (int, string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to mount")
 	}
 	script := `mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"`
-	cmd := reader(t, "unshare", append([]string{"--mount", "--propagation", "private", "sh", "-c", script, "sh", dir}, argv...)...)
+	cmd := requireReader(t, "unshare", append([]string{"--mount", "--propagation", "private", "sh", "-c", script, "sh", dir}, argv...)...)
 	out, err := cmd.CombinedOutput()
 	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
 		t.Fatal(err)
@@ -29,7 +29,7 @@ func onReadOnly(t *testing.T, dir string, argv ...string) (int, string) {
 // the disk.
 func TestReadOnlyDirectoryAtStartIsToConfigure(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Once().Must(t, 0, labtest.Tally{})
 	l.Stop()
 	for name, c := range map[string]struct {
@@ -40,7 +40,7 @@ func TestReadOnlyDirectoryAtStartIsToConfigure(t *testing.T) {
 		"shipper":        {h.Outbox(), []string{l.Program("shipper"), "--config", h.Path("lab-host.toml")}},
 		"shipper --once": {h.Outbox(), []string{l.Program("shipper"), "--once", "--config", h.Path("lab-host.toml")}},
 	} {
-		code, said := onReadOnly(t, c.dir, c.argv...)
+		code, said := runReadOnly(t, c.dir, c.argv...)
 		if code != 2 {
 			t.Errorf("%s: exit code %d, want 2", name, code)
 		}

@@ -21,7 +21,7 @@ func TestRealRecordingComesHomeWhole(t *testing.T) {
 		t.Skip("a hundred megabytes")
 	}
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("small") // is not kept waiting by the others
 	dir := h.Draft("real", labtest.File{Name: "meta.json", Body: `{"code_version":{"commit":"` + labtest.Commit + `"}}`})
 	out, err := exec.Command("go", "env", "GOROOT").Output()
@@ -31,12 +31,12 @@ func TestRealRecordingComesHomeWhole(t *testing.T) {
 	goroot := strings.TrimSpace(string(out))
 	copyTree(t, filepath.Join(goroot, "src/cmd"), filepath.Join(dir, "src"))
 	copyTree(t, filepath.Join(goroot, "bin"), filepath.Join(dir, "bin"))
-	telemetry(t, filepath.Join(dir, "telemetry.jsonl"), 24<<20)
+	writeTelemetry(t, filepath.Join(dir, "telemetry.jsonl"), 24<<20)
 	if err := os.Symlink("../../../../etc/passwd", filepath.Join(dir, "out-of-the-tree")); err != nil {
 		t.Fatal(err)
 	}
 	h.Finish("real")
-	files, size := weigh(t, dir)
+	files, size := measureTree(t, dir)
 	if size < 50<<20 {
 		t.Logf("only %d MiB: is this a whole Go installation?", size>>20)
 	}
@@ -50,8 +50,8 @@ func TestRealRecordingComesHomeWhole(t *testing.T) {
 	t.Logf("%d files, %d MiB, as %d MiB", files, size>>20, row.Size>>20)
 }
 
-// telemetry writes lines as a hypervisor's tracer does.
-func telemetry(t *testing.T, path string, size int) {
+// writeTelemetry writes lines as a hypervisor's tracer does.
+func writeTelemetry(t *testing.T, path string, size int) {
 	t.Helper()
 	f, err := os.Create(path)
 	if err != nil {
@@ -73,7 +73,7 @@ func telemetry(t *testing.T, path string, size int) {
 	}
 }
 
-func weigh(t *testing.T, dir string) (files int, size int64) {
+func measureTree(t *testing.T, dir string) (files int, size int64) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {

@@ -64,14 +64,14 @@ func TestRetireNeedsReceipt(t *testing.T) {
 		"receipt of no status": receipt(replace(`"status":"stored"`, `"status":"fine"`)),
 		"receipt of no sha256": receipt(replace(`"sha256"`, `"sha"`)),
 	}
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	for name, handler := range cases {
 		t.Run(name, func(t *testing.T) {
 			restore := l.Fake(t, handler)
 			defer restore()
 			h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
-			noHolds(t, h)
+			wantNoHolds(t, h)
 			l.Check(t)
 		})
 	}
@@ -102,7 +102,7 @@ func (a *always202) WriteHeader(int) { a.ResponseWriter.WriteHeader(http.StatusA
 // TestAnswersOfThePathJudgeNoEpisode speaks to a shipper before TLS does.
 func TestAnswersOfThePathJudgeNoEpisode(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	for name, f := range map[string]labtest.Fault{
 		"refused":    {Refuse: true},
@@ -115,7 +115,7 @@ func TestAnswersOfThePathJudgeNoEpisode(t *testing.T) {
 		if p.Code != 4 || p.Transient != 1 {
 			t.Errorf("%s: exit code %d, %+v", name, p.Code, p.Tally)
 		}
-		noHolds(t, h)
+		wantNoHolds(t, h)
 		l.Check(t)
 	}
 	l.Proxy.Always(labtest.Fault{})
@@ -145,7 +145,7 @@ func TestRefusalsOfTheReceiverJudgeAsTheirCodesSay(t *testing.T) {
 		{503, "busy", 4, labtest.Tally{Scanned: 1, Transient: 1}},
 		{507, "insufficient-storage", 4, labtest.Tally{Scanned: 1, Transient: 1}},
 	}
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	for _, c := range cases {
 		t.Run(c.kind, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestRefusalsOfTheReceiverJudgeAsTheirCodesSay(t *testing.T) {
 			if c.code == 3 {
 				h.Run("retry", "run-1").MustExit(t, 0)
 			}
-			noHolds(t, h)
+			wantNoHolds(t, h)
 		})
 	}
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})

@@ -15,11 +15,11 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The laws of the receiver.
+// The invariants of the receiver.
 
 func TestOneReceiverADataDirectory(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	second := l.Receiver("--config", l.Path("receiver.toml"))
 	if second.Code != 5 {
 		t.Errorf("exit code %d of the second receiver, want 5", second.Code)
@@ -32,7 +32,7 @@ func TestOneReceiverADataDirectory(t *testing.T) {
 
 func TestHostCannotReachAnothersPath(t *testing.T) {
 	t.Parallel()
-	l, a := lab(t)
+	l, a := newLab(t)
 	b := l.Host("lab-02")
 	b.Episode("run-1")
 	b.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -40,7 +40,7 @@ func TestHostCannotReachAnothersPath(t *testing.T) {
 	mallory := a.Client(t)
 	var answers []string
 	for _, path := range []string{"/v1/episodes/lab-02/run-1", "/v1/episodes/lab-02/run-2", "/v1/episodes/nobody/run-1"} {
-		status, body := put(t, l, mallory, path, []byte("mine"))
+		status, body := putArchive(t, l, mallory, path, []byte("mine"))
 		if status != http.StatusForbidden {
 			t.Errorf("PUT %s: %d %s, want 403", path, status, body)
 		}
@@ -65,7 +65,7 @@ func TestHostCannotReachAnothersPath(t *testing.T) {
 
 func TestHostileRequestsAreRefusedAndChangeNothing(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	before := labtest.ReadTree(t, l.Path("data"))
 	c := h.Client(t)
 	for path, want := range map[string]int{
@@ -77,7 +77,7 @@ func TestHostileRequestsAreRefusedAndChangeNothing(t *testing.T) {
 		"/v1/episodes/lab-01/a/b":                         404,
 		"/elsewhere":                                      404,
 	} {
-		if status, body := put(t, l, c, path, []byte("x")); status != want {
+		if status, body := putArchive(t, l, c, path, []byte("x")); status != want {
 			t.Errorf("PUT %s: %d %s, want %d", path, status, body, want)
 		}
 	}
@@ -108,14 +108,14 @@ func TestHostileRequestsAreRefusedAndChangeNothing(t *testing.T) {
 
 func TestReceiversFloorRefusesBeforeTheBodyAndHeals(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	l.Set("min_free", `"1PiB"`)
 	l.Restart()
 	h.Episode("run-1")
 	p := h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
 	mustContain(t, "shipper", p.Stderr, "insufficient-storage")
-	noHolds(t, h)
-	if status, body := put(t, l, h.Client(t), "/v1/episodes/lab-01/by-hand", []byte("x")); status != http.StatusInsufficientStorage {
+	wantNoHolds(t, h)
+	if status, body := putArchive(t, l, h.Client(t), "/v1/episodes/lab-01/by-hand", []byte("x")); status != http.StatusInsufficientStorage {
 		t.Errorf("PUT: %d %s, want 507", status, body)
 	}
 	if r := h.Run("--ping"); r.Code != 4 {
@@ -130,7 +130,7 @@ func TestReceiversFloorRefusesBeforeTheBodyAndHeals(t *testing.T) {
 
 func TestRowIsOfTheOriginalsForm(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("with-commit")
 	h.Episode("without", labtest.File{Name: "a-not-meta.json", Body: `{"code_version":{"commit":"` + labtest.Commit + `"}}`})
 	h.Episode("upper", labtest.File{Name: "meta.json", Body: `{"code_version":{"commit":"` + strings.ToUpper(labtest.Commit) + `"}}`})
@@ -154,7 +154,7 @@ func TestRowIsOfTheOriginalsForm(t *testing.T) {
 
 func TestTornTailIsCutAndSaved(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	for i, torn := range []string{`{"episode_id": "ru`, strings.Repeat("\x00", 4096)} {
@@ -175,7 +175,7 @@ func TestTornTailIsCutAndSaved(t *testing.T) {
 
 func TestStagedFileWithTwoLinksGetsItsRowAtStart(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	for _, name := range []string{"run-1", "run-2"} { // one after the other: rows are in the order of time
 		h.Episode(name)
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -208,7 +208,7 @@ func TestStagedFileWithTwoLinksGetsItsRowAtStart(t *testing.T) {
 
 func TestAlreadyPresentMakesSureOfTheRow(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	// A file that somebody copied in by hand has no attribute and no row.
@@ -231,7 +231,7 @@ func TestAlreadyPresentMakesSureOfTheRow(t *testing.T) {
 
 func TestRotIsRepairedAndNeverAcknowledged(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	dir := h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	first := l.RowOf(t, "lab-01", "run-1")
@@ -249,7 +249,7 @@ func TestRotIsRepairedAndNeverAcknowledged(t *testing.T) {
 	if err := os.Rename(h.Shipped("run-1"), dir); err != nil {
 		t.Fatal(err)
 	}
-	// The new bytes are taken, the bad ones set aside, and a second row says so.
+	// The new bytes are stored, the corrupt ones quarantined, and a second row says so.
 	if p := h.Once(); p.Code != 0 || p.AlreadyPresent != 0 || p.Shipped != 1 {
 		t.Errorf("exit code %d, %+v", p.Code, p.Tally)
 	}
@@ -277,12 +277,12 @@ func TestRotIsRepairedAndNeverAcknowledged(t *testing.T) {
 
 func TestCurlCanUpload(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	pack(t, h, "by-curl")
+	l, h := newLab(t)
+	packByHand(t, h, "by-curl")
 	script := `d=$(openssl dgst -sha256 -binary "$1" | base64)
 exec curl -sS --fail-with-body --cacert "$3/ca.crt" --cert "$3/lab-01.crt" --key "$3/lab-01.key" -T "$1" -H "Repr-Digest: sha-256=:$d:" "$2"`
 	for _, status := range []string{"stored", "already-present"} {
-		out := shell(t, script, l.Path("by-curl.tar.zst"), l.URL("/v1/episodes/lab-01/by-curl"), h.Path("pki"))
+		out := runShell(t, script, l.Path("by-curl.tar.zst"), l.URL("/v1/episodes/lab-01/by-curl"), h.Path("pki"))
 		mustContain(t, "curl", out, `"status":"`+status+`"`, `"received_at_wall":"`)
 	}
 	l.Settled(t)
@@ -290,8 +290,8 @@ exec curl -sS --fail-with-body --cacert "$3/ca.crt" --cert "$3/lab-01.crt" --key
 
 func TestFileCopiedInByHandConflictsToo(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	pack(t, h, "run-1")
+	l, h := newLab(t)
+	packByHand(t, h, "run-1")
 	if err := os.MkdirAll(l.Path("data/episodes/lab-01"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -311,9 +311,9 @@ func TestFileCopiedInByHandConflictsToo(t *testing.T) {
 
 func TestRacingUploadsOfOneNameStoreOne(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	pack(t, h, "ours")
-	pack(t, h, "theirs")
+	l, h := newLab(t)
+	packByHand(t, h, "ours")
+	packByHand(t, h, "theirs")
 	bodies := []string{fixture.ReadFile(t, l.Path("ours.tar.zst")), fixture.ReadFile(t, l.Path("theirs.tar.zst"))}
 	const racers = 6 // fewer than a host may have
 	for round := range 10 {
@@ -323,7 +323,7 @@ func TestRacingUploadsOfOneNameStoreOne(t *testing.T) {
 		for i := range racers {
 			c := h.Client(t)
 			all.Go(func() {
-				status, _ := put(t, l, c, path, []byte(bodies[i%2]))
+				status, _ := putArchive(t, l, c, path, []byte(bodies[i%2]))
 				counts[status].Add(1)
 			})
 		}
@@ -337,11 +337,11 @@ func TestRacingUploadsOfOneNameStoreOne(t *testing.T) {
 
 func TestTooLargeAnArchiveIsHeldByItsHost(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t, labtest.Set("limits.archive_bytes", `"100KiB"`))
-	bulky(t, h, "large", 1<<20)
+	l, h := newLab(t, labtest.Set("limits.archive_bytes", `"100KiB"`))
+	makeLargeEpisode(t, h, "large", 1<<20)
 	h.Episode("small")
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 2, Shipped: 1, Held: 1})
-	if reason, _ := hold(t, h, "large"); reason != "refused" {
+	if reason, _ := readHold(t, h, "large"); reason != "refused" {
 		t.Errorf("held for the reason %q, want refused", reason)
 	}
 	l.Check(t)
@@ -351,7 +351,7 @@ func TestTooLargeAnArchiveIsHeldByItsHost(t *testing.T) {
 // time of the commit, because a later row was there already.
 func TestReceiptAndRowSayTheSameTime(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	for _, name := range []string{"run-1", "run-2"} {
 		h.Episode(name)
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -364,7 +364,7 @@ func TestReceiptAndRowSayTheSameTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Start()
-	status, receipt := put(t, l, h.Client(t), "/v1/episodes/lab-01/run-1", []byte(fixture.ReadFile(t, l.Archive("lab-01", "run-1"))))
+	status, receipt := putArchive(t, l, h.Client(t), "/v1/episodes/lab-01/run-1", []byte(fixture.ReadFile(t, l.Archive("lab-01", "run-1"))))
 	if status != http.StatusOK {
 		t.Fatalf("PUT of the same: %d %s", status, receipt)
 	}

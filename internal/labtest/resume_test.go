@@ -22,8 +22,8 @@ const twice = 6 << 20
 // TestUploadSurvivesAnyNumberOfCuts, in one pass, and little is sent twice.
 func TestUploadSurvivesAnyNumberOfCuts(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	bulky(t, h, "large", large)
+	l, h := newLab(t)
+	makeLargeEpisode(t, h, "large", large)
 	const cuts = 8
 	faults := make([]labtest.Fault, cuts)
 	for i := range faults {
@@ -46,8 +46,8 @@ func TestUploadSurvivesAnyNumberOfCuts(t *testing.T) {
 // told. It asks, and is.
 func TestLostAnswerToTheLastPieceCostsNoByte(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	bulky(t, h, "large", large)
+	l, h := newLab(t)
+	makeLargeEpisode(t, h, "large", large)
 	l.Proxy.Next(labtest.Fault{LoseBehind: large})
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
 	if sent := l.Proxy.Sent(); sent > large+large/16 {
@@ -60,7 +60,7 @@ func TestLostAnswerToTheLastPieceCostsNoByte(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestUploadOutlivesEitherProgram: a pass goes on where an earlier one was ended,
+// TestUploadOutlivesEitherProgram: a pass continues where an earlier one ended,
 // whoever ended it.
 func TestUploadOutlivesEitherProgram(t *testing.T) {
 	t.Parallel()
@@ -76,8 +76,8 @@ func TestUploadOutlivesEitherProgram(t *testing.T) {
 	} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			l, h := lab(t)
-			bulky(t, h, "large", large)
+			l, h := newLab(t)
+			makeLargeEpisode(t, h, "large", large)
 			l.Proxy.Always(labtest.Fault{Rate: 6 << 20})
 			p := h.Launch("--once")
 			l.Proxy.After(large/2, func() { c.end(l, p) })
@@ -103,8 +103,8 @@ func TestUploadOutlivesEitherProgram(t *testing.T) {
 // TestDeadConnectionGivesItsUploadUp: the one that stands still is not waited for.
 func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t, labtest.Set("limits.uploads_per_host", "1"))
-	bulky(t, h, "large", large)
+	l, h := newLab(t, labtest.Set("limits.uploads_per_host", "1"))
+	makeLargeEpisode(t, h, "large", large)
 	l.Proxy.Next(labtest.Fault{StallAfter: large / 2})
 	p := h.Launch("--once")
 	labtest.Eventually(t, "half of it is there", func() bool {
@@ -116,7 +116,7 @@ func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
 		return false
 	})
 	p.Signal(t, syscall.SIGSTOP) // its connections live on
-	unlock(t, h)                 // as another machine would have taken its place
+	removeLocks(t, h)            // as another machine would have taken its place
 	before := l.Proxy.Sent()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	if again := l.Proxy.Sent() - before; again > large/2+twice {
@@ -126,8 +126,8 @@ func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
 	l.Settled(t)
 }
 
-// unlock makes a state directory seem to be nobody's.
-func unlock(t *testing.T, h *labtest.Host) {
+// removeLocks removes the lock files, so that no process seems to hold the state directory.
+func removeLocks(t *testing.T, h *labtest.Host) {
 	t.Helper()
 	for _, name := range []string{".shipper.lock", ".lock"} {
 		if err := os.Remove(h.Outbox(name)); err != nil {
@@ -140,11 +140,11 @@ func unlock(t *testing.T, h *labtest.Host) {
 // speaks of them, then the answer that does.
 func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t, labtest.Unstarted())
-	pack(t, h, "run-1")
+	l, h := newLab(t, labtest.Unstarted())
+	packByHand(t, h, "run-1")
 	archive := fixture.ReadFile(t, filepath.Join(filepath.Dir(h.Dir), "run-1.tar.zst"))
 	tr := receiverTrace(t, l, func() {
-		up := byHand(t, h, "run-1", archive)
+		up := announceByHand(t, h, "run-1", archive)
 		up.patch(t, 0, 100, false, http.StatusNoContent)
 		up.patch(t, 100, len(archive), true, http.StatusCreated)
 	})
@@ -152,7 +152,7 @@ func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 	first := body.first()
 	bytes := tr.each("fdatasync of the part", "fdatasync", staged+">").first()
 	attr := tr.each("the attribute", "fsetxattr", staged+`>, "user\.cis490\.upload"`).first()
-	inOrder(t, first, bytes, attr, tr.sync("the part", staged), tr.each("the link", "linkat", `run-1~\w+.*"run-1\.tar\.zst"`))
+	wantOrder(t, first, bytes, attr, tr.sync("the part", staged), tr.each("the link", "linkat", `run-1~\w+.*"run-1\.tar\.zst"`))
 	// No answer comes between the first byte and the attribute, nor between that and
 	// its sync.
 	for _, c := range tr.answer(first).calls {
@@ -161,10 +161,10 @@ func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 			break
 		}
 	}
-	inOrder(t, attr, tr.sync("the part", staged), tr.answer(attr))
+	wantOrder(t, attr, tr.sync("the part", staged), tr.answer(attr))
 	// So is its name.
 	name := tr.each("the name of the part", "openat", `/data/staging/lab-01>, "run-1~.*O_CREAT`)
-	inOrder(t, name, tr.sync("the folder of the part", "/data/staging/lab-01"), attr)
+	wantOrder(t, name, tr.sync("the folder of the part", "/data/staging/lab-01"), attr)
 	l.Settled(t)
 }
 
@@ -175,12 +175,12 @@ type pieces struct {
 	archive []byte
 }
 
-// byHand announces an archive.
-func byHand(t *testing.T, h *labtest.Host, name, archive string) pieces {
+// announceByHand announces an archive without a shipper.
+func announceByHand(t *testing.T, h *labtest.Host, name, archive string) pieces {
 	t.Helper()
 	up := pieces{Sender: h.Sender(t), archive: []byte(archive)}
 	a, err := up.Announce(name, up.archive)
-	answers(t, "the announcement", a, err, http.StatusCreated)
+	wantAnswer(t, "the announcement", a, err, http.StatusCreated)
 	up.where = a.Where
 	return up
 }
@@ -189,12 +189,12 @@ func byHand(t *testing.T, h *labtest.Host, name, archive string) pieces {
 func (u pieces) patch(t *testing.T, from, to int, last bool, status int) labtest.Answer {
 	t.Helper()
 	a, err := u.Patch(u.where, int64(from), u.archive[from:to], last)
-	answers(t, "the piece", a, err, status)
+	wantAnswer(t, "the piece", a, err, status)
 	return a
 }
 
-// answers wants an answer with a status.
-func answers(t *testing.T, what string, a labtest.Answer, err error, status int) {
+// wantAnswer wants an answer with a status.
+func wantAnswer(t *testing.T, what string, a labtest.Answer, err error, status int) {
 	t.Helper()
 	if err != nil || a.Status != status {
 		t.Fatalf("%s: %v, %s, want %d", what, err, a.Told, status)
@@ -204,8 +204,8 @@ func answers(t *testing.T, what string, a labtest.Answer, err error, status int)
 // TestCurlCanResume does what docs/transport.md says, with its very lines.
 func TestCurlCanResume(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	pack(t, h, "run-9")
+	l, h := newLab(t)
+	packByHand(t, h, "run-9")
 	dir := filepath.Dir(h.Dir)
 	doc := fixture.ReadFile(t, "../../docs/transport.md")
 	_, script, found := strings.Cut(doc, "<!-- labtest runs this -->\n```sh\n")
@@ -213,7 +213,7 @@ func TestCurlCanResume(t *testing.T) {
 	if !found || !ended {
 		t.Fatal("docs/transport.md has lost its example")
 	}
-	out := shell(t, "cd \"$1\"\n"+strings.NewReplacer(
+	out := runShell(t, "cd \"$1\"\n"+strings.NewReplacer(
 		"https://receiver.lab:8443", l.URL(""), "lab-01.crt", h.Path("pki", "lab-01.crt"), "lab-01.key", h.Path("pki", "lab-01.key"),
 		"ca.crt", h.Path("pki", "ca.crt"),
 	).Replace(script), dir)

@@ -19,14 +19,14 @@ import (
 	"cis490/internal/labtest"
 )
 
-// mallory is a host that was taken over: its certificate is good.
-type mallory struct {
+// attacker is a host that was taken over: its certificate is good.
+type attacker struct {
 	*labtest.Host
 	addr   string // of the receiver, without the proxy of the test between
 	config *tls.Config
 }
 
-func newMallory(t *testing.T, l *labtest.Lab) *mallory {
+func newAttacker(t *testing.T, l *labtest.Lab) *attacker {
 	t.Helper()
 	h := l.Host("mallory")
 	cert, err := tls.LoadX509KeyPair(h.Path("pki", "mallory.crt"), h.Path("pki", "mallory.key"))
@@ -36,12 +36,12 @@ func newMallory(t *testing.T, l *labtest.Lab) *mallory {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(fixture.ReadFile(t, l.Path("pki", "ca.crt"))))
 	addr := regexp.MustCompile(`listen=(\S+)`).FindStringSubmatch(l.Process().Output())
-	return &mallory{h, addr[1], &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots, ServerName: "127.0.0.1"}}
+	return &attacker{h, addr[1], &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots, ServerName: "127.0.0.1"}}
 }
 
 // dial opens a connection from an address, and leaves it open until the test
 // ends.
-func (m *mallory) dial(t *testing.T, from string) net.Conn {
+func (m *attacker) dial(t *testing.T, from string) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	conn, err := d.Dial("tcp", m.addr)
@@ -52,9 +52,8 @@ func (m *mallory) dial(t *testing.T, from string) net.Conn {
 	return conn
 }
 
-// say says text on a connection of its own. That the receiver has too many is no
-// failure.
-func (m *mallory) say(t *testing.T, text string) net.Conn {
+// send sends text on a new connection. That the receiver has too many connections is no failure.
+func (m *attacker) send(t *testing.T, text string) net.Conn {
 	t.Helper()
 	c := tls.Client(m.dial(t, "127.0.0.2"), m.config)
 	c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -62,8 +61,8 @@ func (m *mallory) say(t *testing.T, text string) net.Conn {
 	return c
 }
 
-// upload is the head of one that promises a megabyte.
-func upload(name string) string {
+// uploadHead returns the head of a PUT that announces a megabyte.
+func uploadHead(name string) string {
 	return "PUT /v1/episodes/mallory/" + name + " HTTP/1.1\r\nHost: r\r\nContent-Length: 1048576\r\n" +
 		"Repr-Digest: sha-256=:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=:\r\n\r\n"
 }
@@ -74,18 +73,18 @@ func upload(name string) string {
 // ships as ever, and the receiver stays small.
 func TestHostileSendersHinderNobody(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
-	m := newMallory(t, l)
+	l, h := newLab(t)
+	m := newAttacker(t, l)
 	stop := make(chan struct{})
 	defer close(stop)
 	for i := range 8 {
-		slow := m.say(t, upload(fmt.Sprintf("slow-%d", i)))
-		go crawl(slow, stop)
+		slow := m.send(t, uploadHead(fmt.Sprintf("slow-%d", i)))
+		go sendSlowly(slow, stop)
 	}
 	for i := range 200 {
-		m.say(t, upload(fmt.Sprintf("stalled-%d", i)))
-		m.say(t, "PUT /v1/episodes/mallory/half HTTP/1.1\r\nX: ")
-		m.say(t, "POST /v1/ping HTTP/1.1\r\nHost: r\r\n\r\n")
+		m.send(t, uploadHead(fmt.Sprintf("stalled-%d", i)))
+		m.send(t, "PUT /v1/episodes/mallory/half HTTP/1.1\r\nX: ")
+		m.send(t, "POST /v1/ping HTTP/1.1\r\nHost: r\r\n\r\n")
 	}
 	for range 100 {
 		m.dial(t, "127.0.0.3")
@@ -108,12 +107,12 @@ func TestHostileSendersHinderNobody(t *testing.T) {
 	if n := descriptors(t, l.Process().Pid()); n > most+32 {
 		t.Errorf("the receiver has %d descriptors", n)
 	}
-	small(t, "the receiver", l.Process())
-	printable(t, "the receiver", l.Process().Output())
+	wantSmallMemory(t, "the receiver", l.Process())
+	wantPrintable(t, "the receiver", l.Process().Output())
 }
 
-// crawl sends a byte a second.
-func crawl(to io.Writer, stop <-chan struct{}) {
+// sendSlowly sends one byte per second.
+func sendSlowly(to io.Writer, stop <-chan struct{}) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -143,7 +142,7 @@ func descriptors(t *testing.T, pid int) int {
 func TestBombsAreStoredUnopened(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
-	m := newMallory(t, l)
+	m := newAttacker(t, l)
 	dir := t.TempDir()
 	zeros := filepath.Join(dir, "zeros.zst")
 	if out, err := exec.Command("bash", "-c", "head -c 256M /dev/zero | zstd -q --long=31 -1 -o "+zeros).CombinedOutput(); err != nil {
@@ -156,27 +155,27 @@ func TestBombsAreStoredUnopened(t *testing.T) {
 		"noise":  string(fixture.Noise(1<<20, 1)),
 		"empty":  "",
 	} {
-		status, text := put(t, l, c, "/v1/episodes/mallory/"+name, []byte(body))
+		status, text := putArchive(t, l, c, "/v1/episodes/mallory/"+name, []byte(body))
 		if status != http.StatusCreated {
-			t.Errorf("%s: %d %s", name, status, text)
+			t.Errorf("%s: got %d %s, want status %d", name, status, text, http.StatusCreated)
 		}
 		if row := l.RowOf(t, "mallory", name); row.Commit != "" {
 			t.Errorf("%s: the row says %+v", name, row)
 		}
 	}
-	small(t, "the receiver", l.Process())
-	printable(t, "the receiver", l.Process().Output())
+	wantSmallMemory(t, "the receiver", l.Process())
+	wantPrintable(t, "the receiver", l.Process().Output())
 }
 
 // TestNothingTellsOfAnothersEpisodes: whatever is asked, the answer is the same
 // for what another host has and for what it has not, but for the time.
 func TestNothingTellsOfAnothersEpisodes(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("there")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	before := labtest.ReadTree(t, l.Path("data"))
-	c := newMallory(t, l).Client(t)
+	c := newAttacker(t, l).Client(t)
 	sum := "sha-256=:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=:" // of "x"
 	for _, method := range []string{"PUT", "HEAD", "GET", "POST", "DELETE", "PATCH", "OPTIONS"} {
 		answers := make(map[string]string)

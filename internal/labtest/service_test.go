@@ -16,8 +16,8 @@ import (
 // serviceUID is a user without a name.
 const serviceUID = 4242
 
-// service returns a lab whose daemons run as another user than its commands.
-func service(t *testing.T, options ...labtest.Option) (*labtest.Lab, *labtest.Host) {
+// newServiceLab returns a lab whose daemons run as another user than its commands.
+func newServiceLab(t *testing.T, options ...labtest.Option) (*labtest.Lab, *labtest.Host) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		if os.Getenv("CI") != "" {
@@ -33,16 +33,16 @@ func service(t *testing.T, options ...labtest.Option) (*labtest.Lab, *labtest.Ho
 	return l, h
 }
 
-// owned gives the service's user its folders, as an installation does.
-func owned(l *labtest.Lab, h *labtest.Host) {
+// chownToService gives the folders to the service's user, as an installation does.
+func chownToService(l *labtest.Lab, h *labtest.Host) {
 	l.Own(l.Path("data"), h.Path("data"), h.Episodes(), h.Outbox(), h.Shipped())
 	for _, dir := range []string{h.Path("data"), h.Episodes()} {
 		os.Chmod(dir, 0o750)
 	}
 }
 
-// recordAs makes an episode as the service's user would.
-func recordAs(l *labtest.Lab, h *labtest.Host, name string, files ...labtest.File) {
+// makeEpisodeAsService makes an episode as the service's user would.
+func makeEpisodeAsService(l *labtest.Lab, h *labtest.Host, name string, files ...labtest.File) {
 	l.OwnTree(h.Draft(name, files...))
 	h.Finish(name)
 }
@@ -74,20 +74,20 @@ func (c covered) root(t *testing.T, l *labtest.Lab, h *labtest.Host, code int, p
 // 077 beside the daemons of another user, and then both daemons once more.
 func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
 	t.Parallel()
-	l, h := service(t)
-	owned(l, h)
+	l, h := newServiceLab(t)
+	chownToService(l, h)
 	l.Start()
 	d := h.Daemon()
 	c := covered{}
 	for _, name := range []string{"run-1", "run-2", "run-3"} {
-		recordAs(l, h, name)
+		makeEpisodeAsService(l, h, name)
 		h.WaitShipped(name)
 	}
 	h.WaitEmpty()
 
-	besideShipper(t, l, h, c)
-	besideReceiver(t, l, h, c)
-	withoutState(t, l, h, c)
+	runBesideShipper(t, l, h, c)
+	runBesideReceiver(t, l, h, c)
+	runWithoutState(t, l, h, c)
 	for _, program := range []string{"shipper", "receiver"} {
 		for _, command := range l.Commands(t, program) {
 			if !c[program+" "+command] {
@@ -99,12 +99,12 @@ func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
 
 	d.Stop(t)
 	l.Stop()
-	withoutDaemons(t, l, h, c)
+	runWithoutDaemons(t, l, h, c)
 	checkOwners(t, l, h)
 
 	l.Start()
 	d = h.Daemon()
-	recordAs(l, h, "run-last")
+	makeEpisodeAsService(l, h, "run-last")
 	h.WaitShipped("run-last")
 	h.WaitEmpty()
 	d.Stop(t)
@@ -112,8 +112,8 @@ func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
 	l.Check(t)
 }
 
-// besideShipper runs the shipper's commands beside its daemon.
-func besideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+// runBesideShipper runs the shipper's commands beside its daemon.
+func runBesideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	t.Helper()
 	c.root(t, l, h, 0, "shipper", "", "--ping")
 	c.root(t, l, h, 5, "shipper", "", "--once")
@@ -134,14 +134,14 @@ func besideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	})
 
 	// The receiver has another run-4, so that the host's is held.
-	recordAs(l, h, "run-4")
+	makeEpisodeAsService(l, h, "run-4")
 	h.WaitShipped("run-4")
 	h.WaitEmpty()
 	if err := os.RemoveAll(h.Shipped("run-4")); err != nil {
 		t.Fatal(err)
 	}
 	h.Forget("run-4")
-	recordAs(l, h, "run-4", labtest.File{Name: "meta.json", Body: "{}"})
+	makeEpisodeAsService(l, h, "run-4", labtest.File{Name: "meta.json", Body: "{}"})
 	labtest.Eventually(t, "run-4 is held", func() bool { return fixture.Exists(h.Outbox("run-4.held")) })
 	c.root(t, l, h, 3, "shipper", "held")
 	c.root(t, l, h, 0, "shipper", "retry", "run-4")
@@ -157,8 +157,8 @@ func besideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	h.Note(filepath.Base(found[0]), found[0])
 }
 
-// besideReceiver runs the receiver's commands beside its daemon.
-func besideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+// runBesideReceiver runs the receiver's commands beside its daemon.
+func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	t.Helper()
 	c.root(t, l, h, 0, "receiver", "check")
 	c.root(t, l, h, 0, "receiver", "check", "--reload")
@@ -183,8 +183,8 @@ func besideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	mustContain(t, "the reload", line, pki+"/hosts.crl", pki+"/server.crt", "receiver.toml (read at start only)")
 }
 
-// withoutState runs the commands that have nothing to do with a configuration.
-func withoutState(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+// runWithoutState runs the commands that have nothing to do with a configuration.
+func runWithoutState(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	t.Helper()
 	for _, program := range []string{"shipper", "receiver"} {
 		c.root(t, l, h, 0, program, "version")
@@ -208,8 +208,8 @@ func withoutState(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	}
 }
 
-// withoutDaemons runs what needs the locks, or makes what a daemon would have made.
-func withoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+// runWithoutDaemons runs commands that need the locks, or create what a daemon would create.
+func runWithoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	t.Helper()
 	for _, pattern := range []string{h.Outbox(".*"), l.Path("data", ".*")} {
 		found, err := filepath.Glob(pattern)
@@ -222,7 +222,7 @@ func withoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 			}
 		}
 	}
-	damage(t, l.Archive("lab-01", "run-2"))
+	damageFile(t, l.Archive("lab-01", "run-2"))
 	c.root(t, l, h, 1, "receiver", "scrub", "--rate", "0", "--set-aside")
 	if err := os.Remove(l.Path("data", "index.jsonl")); err != nil {
 		t.Fatal(err)
@@ -235,7 +235,7 @@ func withoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	c.root(t, l, h, 1, "shipper", "verify", "--heal") // run-2 is sent again
 	d := h.Daemon()
 	h.WaitShipped("run-2")
-	recordAs(l, h, "run-5")
+	makeEpisodeAsService(l, h, "run-5")
 	h.WaitShipped("run-5")
 	h.WaitEmpty()
 	d.Stop(t)
@@ -243,8 +243,8 @@ func withoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	l.ByHand(false)
 }
 
-// damage changes a byte of a file, whose times stay as they were.
-func damage(t *testing.T, path string) {
+// damageFile changes a byte of a file, whose times stay as they were.
+func damageFile(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -259,10 +259,10 @@ func damage(t *testing.T, path string) {
 // TestAcceptedAsRoot: the daemon reads what "retry --accept" leaves.
 func TestAcceptedAsRoot(t *testing.T) {
 	t.Parallel()
-	l, h := service(t)
-	owned(l, h)
+	l, h := newServiceLab(t)
+	chownToService(l, h)
 	l.Start()
-	recordAs(l, h, "run-1")
+	makeEpisodeAsService(l, h, "run-1")
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Run("--once").MustExit(t, 4)
 	l.Proxy.Always(labtest.Fault{})
@@ -281,11 +281,11 @@ func TestAcceptedAsRoot(t *testing.T) {
 // another user afterwards, in whose folders root left its own.
 func TestByHandAndThenTheService(t *testing.T) {
 	t.Parallel()
-	l, h := service(t)
+	l, h := newServiceLab(t)
 	l.ByHand(true)
 	l.Start()
 	d := h.Daemon()
-	recordAs(l, h, "run-1")
+	makeEpisodeAsService(l, h, "run-1")
 	h.WaitShipped("run-1")
 	h.WaitEmpty()
 	d.Stop(t)
@@ -295,7 +295,7 @@ func TestByHandAndThenTheService(t *testing.T) {
 		t.Fatal("root did not stay root, where nobody else was named")
 	}
 
-	owned(l, h) // as an installation does: the folders, and not what is in them
+	chownToService(l, h) // as an installation does: the folders, and not what is in them
 	r := l.StartUnready()
 	if code := r.Wait(t); code != 2 && code != 1 {
 		t.Errorf("the receiver ended with %d", code)
@@ -310,7 +310,7 @@ func TestByHandAndThenTheService(t *testing.T) {
 	checkOwners(t, l, h)
 	l.Start()
 	d = h.Daemon()
-	recordAs(l, h, "run-2")
+	makeEpisodeAsService(l, h, "run-2")
 	h.WaitShipped("run-2")
 	h.WaitEmpty()
 	h.Run("verify").MustExit(t, 0)
@@ -332,8 +332,8 @@ func owner(t *testing.T, path string) string {
 // TestRootDoesNotVouchForTheDaemon: what root can read, the daemon may not.
 func TestRootDoesNotVouchForTheDaemon(t *testing.T) {
 	t.Parallel()
-	l, h := service(t)
-	owned(l, h)
+	l, h := newServiceLab(t)
+	chownToService(l, h)
 	l.Start()
 	closeKey := func(path string) {
 		if err := os.Chmod(path, 0o600); err != nil {
@@ -364,8 +364,8 @@ func TestRootDoesNotVouchForTheDaemon(t *testing.T) {
 // TestRevokedUnderAnyUmask: the list that root writes is one that the receiver reads.
 func TestRevokedUnderAnyUmask(t *testing.T) {
 	t.Parallel()
-	l, h := service(t)
-	owned(l, h)
+	l, h := newServiceLab(t)
+	chownToService(l, h)
 	l.Start()
 	l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
 	l.Receiver("pki", "renew", "--dir", l.Path("pki")).MustExit(t, 0)

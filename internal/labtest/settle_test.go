@@ -27,12 +27,12 @@ var copiers = map[string]string{
 	"rsync": `rsync -a "$1/" "$2/"`,
 }
 
-// TestCopiesThatBeginWithTheMarkerAreNotTorn: what comes home is the whole episode,
+// TestCopiesThatBeginWithTheMarkerAreNotTorn: what is delivered is the whole episode,
 // whichever program brought it in beside a running shipper, and in whatever order.
 func TestCopiesThatBeginWithTheMarkerAreNotTorn(t *testing.T) {
 	t.Parallel()
 	const settle, rounds = 300 * time.Millisecond, 4
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Set("settle", fmt.Sprintf("%q", settle.String()))
 	h.Daemon()
 	var names []string
@@ -149,10 +149,10 @@ func longestGap(t *testing.T, dir string) time.Duration {
 	return longest
 }
 
-// TestAnEpisodeThatNeverSettlesHindersNobody: malware may go on writing.
+// TestAnEpisodeThatNeverSettlesHindersNobody: malware may continue to write.
 func TestAnEpisodeThatNeverSettlesHindersNobody(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Set("settle", `"500ms"`)
 	d := h.Daemon()
 	dir := h.Draft("a-restless")
@@ -195,7 +195,7 @@ func TestAnEpisodeThatNeverSettlesHindersNobody(t *testing.T) {
 // without one.
 func TestAPassShipsWhatWasFinishedJustNow(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	for i, settle := range []string{"1s", "0s"} {
 		h.Set("settle", fmt.Sprintf("%q", settle))
 		name := fmt.Sprintf("run-%d", i)

@@ -8,7 +8,7 @@ import (
 )
 
 // TestManyHostsShareFewPlaces of a receiver, and of one host there are more senders
-// than it may have: each brings everything home in one pass, and takes none of it for
+// than it may have: each delivers everything in one pass, and takes none of it for
 // a fault.
 func TestManyHostsShareFewPlaces(t *testing.T) {
 	t.Parallel()
@@ -30,13 +30,13 @@ func TestManyHostsShareFewPlaces(t *testing.T) {
 }
 
 // TestAHostThatHasItsPartOfTheDiskWaits, and nobody else does; with a larger part all
-// of it comes home.
+// of it is delivered.
 func TestAHostThatHasItsPartOfTheDiskWaits(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t, labtest.Set("limits.host_bytes", `"2500KiB"`))
 	h, other := l.Host("lab-01"), l.Host("lab-02")
 	for n := range 3 {
-		bulky(t, h, fmt.Sprintf("run-%d", n), 2<<20)
+		makeLargeEpisode(t, h, fmt.Sprintf("run-%d", n), 2<<20)
 	}
 	h.Set("senders", "1")
 	pass := h.Once().Must(t, 1, labtest.Tally{Scanned: 3, Shipped: 1, Transient: 2})
@@ -46,9 +46,9 @@ func TestAHostThatHasItsPartOfTheDiskWaits(t *testing.T) {
 	// 2500 KiB without 513 blocks of 4 KiB and an inode, rounded.
 	mustContain(t, "the ping", ping.Stdout, "448 KiB available to this host")
 	l.Process().WaitLine(t, "a host comes near limits.host_bytes host=lab-01")
-	bulky(t, other, "run-0", 2<<20)
+	makeLargeEpisode(t, other, "run-0", 2<<20)
 	other.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	l.Set("limits.host_bytes", `"1GiB"`)
 	l.Restart()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})

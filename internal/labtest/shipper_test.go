@@ -14,11 +14,11 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The laws of the lab host.
+// The invariants of the lab host.
 
 func TestSealOnce(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
@@ -53,7 +53,7 @@ func TestChownAloneDoesNotHold(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can give files away")
 	}
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
@@ -90,7 +90,7 @@ func TestEpisodeChangedAfterSealingIsHeldUntilAccepted(t *testing.T) {
 			return os.Symlink("nowhere", filepath.Join(dir, "empty.log"))
 		},
 	}
-	l, h := lab(t)
+	l, h := newLab(t)
 	for name := range changes {
 		h.Episode(name)
 	}
@@ -107,7 +107,7 @@ func TestEpisodeChangedAfterSealingIsHeldUntilAccepted(t *testing.T) {
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 5, Held: 5})
 	l.Check(t)
 	for name := range changes {
-		if reason, _ := hold(t, h, name); reason != "changed" {
+		if reason, _ := readHold(t, h, name); reason != "changed" {
 			t.Errorf("%s is held for the reason %q, want changed", name, reason)
 		}
 		if h.IsShipped(name) {
@@ -127,7 +127,7 @@ func TestEpisodeChangedAfterSealingIsHeldUntilAccepted(t *testing.T) {
 // without it, by the word of a receiver that is there.
 func TestAChangedEpisodeGoesBeside(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
@@ -171,7 +171,7 @@ func TestAChangedEpisodeGoesBeside(t *testing.T) {
 
 func TestNameTakenInShippedGetsASuffix(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	for range 2 {
@@ -187,7 +187,7 @@ func TestNameTakenInShippedGetsASuffix(t *testing.T) {
 
 func TestOneShipperAStateDirectory(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	d := h.Daemon()
 	h.Episode("run-1")
 	h.WaitShipped("run-1")
@@ -205,7 +205,7 @@ func TestOneShipperAStateDirectory(t *testing.T) {
 
 func TestHostsFloorStopsPackingAndLosesNothing(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Episode("run-2")
 	h.Set("min_free", `"1PiB"`)
@@ -214,7 +214,7 @@ func TestHostsFloorStopsPackingAndLosesNothing(t *testing.T) {
 		t.Errorf("exit code %d, %+v", p.Code, p.Tally)
 	}
 	mustContain(t, "the log", p.Stderr, "min_free")
-	noHolds(t, h)
+	wantNoHolds(t, h)
 	left, err := filepath.Glob(h.Outbox("*.tar.zst*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left in the outbox: %q (%v)", left, err)
@@ -227,7 +227,7 @@ func TestHostsFloorStopsPackingAndLosesNothing(t *testing.T) {
 
 func TestPackingGoesOnWhileTheReceiverIsAway(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	l.Stop()
 	d := h.Daemon()
 	for i := range 5 {
@@ -245,7 +245,7 @@ func TestPackingGoesOnWhileTheReceiverIsAway(t *testing.T) {
 
 func TestEntryWithoutItsEpisodeIsStillDelivered(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
@@ -260,7 +260,7 @@ func TestEntryWithoutItsEpisodeIsStillDelivered(t *testing.T) {
 func TestFoldersMustShareAFileSystem(t *testing.T) {
 	t.Parallel()
 	var tmp, shm syscall.Stat_t
-	l, h := lab(t)
+	l, h := newLab(t)
 	if syscall.Stat(l.Dir, &tmp) != nil || syscall.Stat("/dev/shm", &shm) != nil || tmp.Dev == shm.Dev {
 		t.Skip("no second file system")
 	}

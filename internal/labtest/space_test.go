@@ -45,8 +45,8 @@ func TestFileSystemThatReportsNoSizeIsNotFull(t *testing.T) {
 // It makes nothing and changes no mode.
 func TestCheckOfRootSpeaksForTheServiceUser(t *testing.T) {
 	t.Parallel()
-	l, h := service(t)
-	owned(l, h)
+	l, h := newServiceLab(t)
+	chownToService(l, h)
 	check := func(code int) (receiver, shipper labtest.Result) {
 		t.Helper()
 		return l.Receiver("check", "--config", l.Path("receiver.toml")).MustExit(t, code), h.Run("check").MustExit(t, code)

@@ -48,7 +48,7 @@ func unreadDaemon(t *testing.T, line string, argv ...string) (*exec.Cmd, *os.Fil
 // TestDaemonsGoOnWhenNobodyReadsTheirLog: a full pipe, and then one without a reader.
 func TestDaemonsGoOnWhenNobodyReadsTheirLog(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	l.Stop()
 	cmd, unread, started := unreadDaemon(t, "receiver started", l.Program("receiver"), "-v", "--config", l.Path("receiver.toml"))
 	l.Proxy.Forward(regexp.MustCompile(`listen=(\S+)`).FindStringSubmatch(started)[1])
@@ -57,7 +57,7 @@ func TestDaemonsGoOnWhenNobodyReadsTheirLog(t *testing.T) {
 	store := func(from, to int) {
 		t.Helper()
 		for n := from; n < to; n++ {
-			if status, told := put(t, l, client, fmt.Sprintf("/v1/episodes/lab-01/run-%d", n), []byte("x")); status != 201 {
+			if status, told := putArchive(t, l, client, fmt.Sprintf("/v1/episodes/lab-01/run-%d", n), []byte("x")); status != 201 {
 				t.Fatalf("run-%d: %d %s", n, status, told)
 			}
 		}
@@ -78,7 +78,7 @@ func TestDaemonsGoOnWhenNobodyReadsTheirLog(t *testing.T) {
 // TestShipperGoesOnWhenNobodyReadsItsLog is the same for the other daemon.
 func TestShipperGoesOnWhenNobodyReadsItsLog(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	cmd, unread, _ := unreadDaemon(t, "shipper started", l.Program("shipper"), "-v", "--config", h.Path("lab-host.toml"))
 	var names []string
 	for n := range 50 {
@@ -101,7 +101,7 @@ func TestShipperGoesOnWhenNobodyReadsItsLog(t *testing.T) {
 // TestLastWordsAreWaitedForInBoundedTime: of a program that fails into a full pipe.
 func TestLastWordsAreWaitedForInBoundedTime(t *testing.T) {
 	t.Parallel()
-	l, _ := lab(t)
+	l, _ := newLab(t)
 	r, w, err := os.Pipe()
 	fixture.Must(t, err)
 	defer r.Close()

@@ -16,8 +16,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// store runs "receiver store" with args and returns what it says.
-func store(t *testing.T, l *labtest.Lab, args ...string) string {
+// runStoreCommand runs "receiver store" with args, and returns its output.
+func runStoreCommand(t *testing.T, l *labtest.Lab, args ...string) string {
 	t.Helper()
 	return l.Receiver(append([]string{"--config", l.Path("receiver.toml"), "store"}, args...)...).MustExit(t, 0).Stdout
 }
@@ -26,14 +26,14 @@ func store(t *testing.T, l *labtest.Lab, args ...string) string {
 func storeID(t *testing.T, l *labtest.Lab) string {
 	t.Helper()
 	var is struct{ ID string }
-	if err := json.Unmarshal([]byte(store(t, l, "--json")), &is); err != nil || len(is.ID) < 26 {
+	if err := json.Unmarshal([]byte(runStoreCommand(t, l, "--json")), &is); err != nil || len(is.ID) < 26 {
 		t.Fatalf("%q, %v", is.ID, err)
 	}
 	return is.ID
 }
 
-// adopted returns the store that a host has adopted, or "".
-func adopted(t *testing.T, h *labtest.Host) string {
+// adoptedStore returns the store that a host has adopted, or "".
+func adoptedStore(t *testing.T, h *labtest.Host) string {
 	t.Helper()
 	var st struct{ Store struct{ ID string } }
 	if err := json.Unmarshal([]byte(h.Run("status", "--json").MustExit(t, 0).Stdout), &st); err != nil {
@@ -71,21 +71,21 @@ func rename(t *testing.T, from, to string) {
 	}
 }
 
-// refusedStore makes a pass that retires nothing, ends with 4 and says each of want.
-func refusedStore(t *testing.T, h *labtest.Host, waiting int, want ...string) {
+// wantStoreRefused makes a pass, which must retire nothing, exit with 4 and log each of want.
+func wantStoreRefused(t *testing.T, h *labtest.Host, waiting int, want ...string) {
 	t.Helper()
 	p := h.Once()
 	if p.Code != 4 || p.Shipped+p.AlreadyPresent+p.Held+p.Conflicts > 0 || p.Transient != waiting {
 		t.Errorf("a pass to another store: exit code %d, %+v", p.Code, p.Tally)
 	}
 	mustContain(t, "the pass", p.Stderr, want...)
-	noHolds(t, h)
+	wantNoHolds(t, h)
 }
 
 // TestEmptyStoreTakesNothingOfItsHosts is a Raspberry Pi that came up without its disk.
 func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	idle := l.Host("lab-02")
 	for _, x := range []*labtest.Host{h, idle} {
 		x.Episode("run-1")
@@ -98,7 +98,7 @@ func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 	theirs := storeID(t, l)
 	h.Episode("run-2")
 	h.Episode("large", labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "noise", Body: string(fixture.Noise(1<<20, 1))})
-	refusedStore(t, h, 2, ours, theirs, "receiver.url", "receiver store replaces "+ours)
+	wantStoreRefused(t, h, 2, ours, theirs, "receiver.url", "receiver store replaces "+ours)
 	if rows := l.Rows(t); len(rows) > 0 || len(l.Staged()) > 0 {
 		t.Errorf("the empty store has %+v, staged %q", rows, l.Staged())
 	}
@@ -128,7 +128,7 @@ func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 // there, and comes back by healing. The index of the image grows again by another host.
 func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("before")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Stop()
@@ -142,16 +142,16 @@ func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
 	copyTree(t, l.Path("image"), l.Path("data"))
 	l.Start()
 	h.Episode("later")
-	refusedStore(t, h, 1, ours, "an older image of it was restored", "receiver store replaces --rewound")
+	wantStoreRefused(t, h, 1, ours, "an older image of it was restored", "receiver store replaces --rewound")
 	other := l.Host("lab-02") // adopts this one, and makes its index as long as it was
 	for _, name := range []string{"run-1", "run-2", "run-3"} {
 		other.Episode(name)
 	}
 	other.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
-	refusedStore(t, h, 1, ours, "an older image of it was restored", "receiver store replaces --rewound")
+	wantStoreRefused(t, h, 1, ours, "an older image of it was restored", "receiver store replaces --rewound")
 	mustContain(t, "healing", h.Run("verify", "--heal").MustExit(t, 4).Stderr, "another store")
 
-	said := store(t, l, "replaces", "--rewound")
+	said := runStoreCommand(t, l, "replaces", "--rewound")
 	rewound := storeID(t, l)
 	mustContain(t, "the command", said, "store "+rewound+" replaces "+ours, "hosts of "+ours+" adopt this store", "shipper verify --heal")
 	if rewound == ours {
@@ -161,7 +161,7 @@ func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
 	other.Episode("run-4")
 	other.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	for _, x := range []*labtest.Host{h, other} {
-		if got := adopted(t, x); got != rewound {
+		if got := adoptedStore(t, x); got != rewound {
 			t.Errorf("%s has adopted %s, want %s", x.Name, got, rewound)
 		}
 	}
@@ -173,16 +173,16 @@ func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
 
 func TestHostAdoptsWithItsFirstReceipt(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Run("--ping").MustExit(t, 0)
 	h.Once().Must(t, 0, labtest.Tally{})
 	h.Run("--ping").MustExit(t, 0)
-	if got := adopted(t, h); got != "" {
+	if got := adoptedStore(t, h); got != "" {
 		t.Errorf("adopted %s for a ping", got)
 	}
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	if got := adopted(t, h); got != storeID(t, l) {
+	if got := adoptedStore(t, h); got != storeID(t, l) {
 		t.Errorf("adopted %s, want %s", got, storeID(t, l))
 	}
 }
@@ -191,7 +191,7 @@ func TestHostAdoptsWithItsFirstReceipt(t *testing.T) {
 // episodes, and no store.
 func TestOlderHostAdoptsOnlyAStoreThatKnowsIt(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	for _, name := range []string{"run-1", "run-2"} {
 		h.Episode(name)
 	}
@@ -200,15 +200,15 @@ func TestOlderHostAdoptsOnlyAStoreThatKnowsIt(t *testing.T) {
 	back := swapData(t, l, "")
 	h.Episode("run-3")
 	for range 2 { // the upload that was refused makes it none that knows
-		refusedStore(t, h, 1, storeID(t, l), "knows none of the episodes", "receiver store replaces unnamed")
+		wantStoreRefused(t, h, 1, storeID(t, l), "knows none of the episodes", "receiver store replaces unnamed")
 	}
 	mustContain(t, "healing", h.Run("verify", "--heal").MustExit(t, 4).Stderr, "knows none of the episodes")
-	if fixture.Exists(h.Episodes("run-1")) || adopted(t, h) != "" {
+	if fixture.Exists(h.Episodes("run-1")) || adoptedStore(t, h) != "" {
 		t.Error("it was healed or adopted")
 	}
 	back()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	if got := adopted(t, h); got != storeID(t, l) {
+	if got := adoptedStore(t, h); got != storeID(t, l) {
 		t.Errorf("adopted %s", got)
 	}
 	l.Settled(t)
@@ -217,7 +217,7 @@ func TestOlderHostAdoptsOnlyAStoreThatKnowsIt(t *testing.T) {
 // TestStoreThatReplacesAnotherIsFollowed: the disk is lost, and a person begins a new one.
 func TestStoreThatReplacesAnotherIsFollowed(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	older := l.Host("lab-02") // upgraded since, with nothing adopted
 	for _, x := range []*labtest.Host{h, older} {
 		x.Episode("run-1")
@@ -228,10 +228,10 @@ func TestStoreThatReplacesAnotherIsFollowed(t *testing.T) {
 	swapData(t, l, "")
 	for _, x := range []*labtest.Host{h, older} {
 		x.Episode("run-2")
-		refusedStore(t, x, 1, "another store")
+		wantStoreRefused(t, x, 1, "another store")
 	}
-	store(t, l, "replaces", ours)
-	store(t, l, "replaces", "unnamed")
+	runStoreCommand(t, l, "replaces", ours)
+	runStoreCommand(t, l, "replaces", "unnamed")
 	for _, x := range []*labtest.Host{h, older} {
 		if p := x.Once(); p.Code != 0 || p.Shipped+p.AlreadyPresent != 1 {
 			t.Errorf("%s: %d %+v\n%s", x.Name, p.Code, p.Tally, p.Stderr)
@@ -242,8 +242,8 @@ func TestStoreThatReplacesAnotherIsFollowed(t *testing.T) {
 	l.Settled(t)
 }
 
-// olderReceiver answers as receivers did before stores had ids.
-func olderReceiver(t *testing.T) http.Handler {
+// newOlderReceiver returns a handler that answers as receivers did before stores had ids.
+func newOlderReceiver(t *testing.T) http.Handler {
 	stored := map[string]string{}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -268,11 +268,11 @@ func olderReceiver(t *testing.T) http.Handler {
 
 func TestOlderReceiverIsTakenWithOneWarning(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Set("senders", "1")
 	h.Episode("adopts")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	restore := l.Fake(t, olderReceiver(t))
+	restore := l.Fake(t, newOlderReceiver(t))
 	for _, name := range []string{"run-1", "run-2", "run-3"} {
 		h.Episode(name)
 	}
@@ -290,16 +290,16 @@ func TestOlderReceiverIsTakenWithOneWarning(t *testing.T) {
 }
 
 func TestStoreIsNamedBehindAProxy(t *testing.T) {
-	behind(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *front) {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		h.Episode("run-1")
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 		ours := storeID(t, l)
-		if got := adopted(t, h); got != ours {
+		if got := adoptedStore(t, h); got != ours {
 			t.Errorf("adopted %s, want %s", got, ours)
 		}
 		back := swapData(t, l, "")
 		h.Episode("run-2")
-		refusedStore(t, h, 1, "another store", ours)
+		wantStoreRefused(t, h, 1, "another store", ours)
 		back()
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 		l.Settled(t)
@@ -310,7 +310,7 @@ func TestStoreIsNamedBehindAProxy(t *testing.T) {
 // says what happened.
 func TestTruncatedIndexIsAnotherStoreToItsHosts(t *testing.T) {
 	t.Parallel()
-	l, h := lab(t)
+	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Episode("run-2")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})

@@ -12,8 +12,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// stamp sets the mtime of a path, which may be a link.
-func stamp(t *testing.T, path string, at unix.Timespec) {
+// setMtime sets the mtime of a path, which may be a link.
+func setMtime(t *testing.T, path string, at unix.Timespec) {
 	t.Helper()
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		t.Fatalf("set the time of %s to %v: %v", path, at, err)
@@ -29,8 +29,8 @@ func mtime(t *testing.T, path string) unix.Timespec {
 	return st.Mtim
 }
 
-// inMemory puts a host's folders on a file system that keeps any time.
-func inMemory(t *testing.T, h *labtest.Host) {
+// moveToMemory moves a host's folders to a file system that keeps any time.
+func moveToMemory(t *testing.T, h *labtest.Host) {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "labtest-*")
 	if err != nil {
@@ -57,12 +57,12 @@ func inMemory(t *testing.T, h *labtest.Host) {
 // deleted as others are: malware sets the times of its files far from ours.
 func TestAnyTimeShips(t *testing.T) {
 	t.Parallel()
-	t.Run("temporary", func(t *testing.T) { t.Parallel(); anyTimeShips(t, func(*testing.T, *labtest.Host) {}) })
-	t.Run("memory", func(t *testing.T) { t.Parallel(); anyTimeShips(t, inMemory) })
+	t.Run("temporary", func(t *testing.T) { t.Parallel(); wantAnyTimeShipped(t, func(*testing.T, *labtest.Host) {}) })
+	t.Run("memory", func(t *testing.T) { t.Parallel(); wantAnyTimeShipped(t, moveToMemory) })
 }
 
-func anyTimeShips(t *testing.T, place func(*testing.T, *labtest.Host)) {
-	l, h := lab(t)
+func wantAnyTimeShipped(t *testing.T, place func(*testing.T, *labtest.Host)) {
+	l, h := newLab(t)
 	place(t, h)
 	instants := []unix.Timespec{
 		{Sec: -62135596800},
@@ -82,7 +82,7 @@ func anyTimeShips(t *testing.T, place func(*testing.T, *labtest.Host)) {
 		}
 		h.Finish(name)
 		for _, path := range paths {
-			stamp(t, h.Episodes(name, path), at)
+			setMtime(t, h.Episodes(name, path), at)
 		}
 	}
 	h.Once().Must(t, 0, labtest.Tally{Scanned: len(instants), Shipped: len(instants)})
@@ -90,7 +90,7 @@ func anyTimeShips(t *testing.T, place func(*testing.T, *labtest.Host)) {
 	out := h.Path("data", "unpacked") // on the same file system
 	for i := range instants {
 		name := fmt.Sprintf("run-%d", i)
-		shell(t, `mkdir -p "$2" && tar --use-compress-program=zstd -xf "$1" -C "$2"`, l.Archive(h.Name, name), out)
+		runShell(t, `mkdir -p "$2" && tar --use-compress-program=zstd -xf "$1" -C "$2"`, l.Archive(h.Name, name), out)
 		for _, path := range paths[:len(paths)-1] { // retiring it changes the directory's own
 			if got, want := mtime(t, filepath.Join(out, name, path)), mtime(t, h.Shipped(name, path)); got != want {
 				t.Errorf("tar unpacked %s/%s with %v, want %v", name, path, got, want)

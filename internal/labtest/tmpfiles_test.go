@@ -38,7 +38,7 @@ func TestTmpfilesLeadTheServiceUserNowhere(t *testing.T) {
 	mkdirAs(t, victim, 0o700, 0, 0)
 	fixture.Must(t, os.Symlink(victim, link))
 	fixture.Must(t, os.Lchown(link, serviceUID, serviceUID))
-	attack := exchange(t, episodes, link, nil)
+	attack := startExchange(t, episodes, link, nil)
 	for range 50 {
 		create() // it may refuse
 		if got := modeAndGroup(t, victim); got != "0700 0:0" {

@@ -16,16 +16,16 @@ const plain = 1.08
 // What a connection that broke may have had on its way, of an archive of [size].
 const inFlight = 0.25
 
-// TestBlackHoleOutlastsAConnection: packets vanish in mid-upload, nobody is told,
+// TestBlackHoleOutlastsAConnection: packets vanish in mid-upload, neither end is told,
 // and the way comes back when both ends have given the connection up. The daemon
-// says so in one line, sends nothing but pings, and goes on where it was.
+// says so in one line, sends nothing but pings, and continues where it was.
 //
 // It comes first, because it waits for the kernel.
 func TestBlackHoleOutlastsAConnection(t *testing.T) {
 	var w *linktest.Wire
-	s := newSite(t, onWire(&w, linktest.Faults{Delay: 5 * time.Millisecond}))
+	s := newSite(t, joinByWire(&w, linktest.Faults{Delay: 5 * time.Millisecond}))
 	d := s.host.Daemon()
-	s.half(t)
+	s.waitHalf(t)
 	w.Set(linktest.Faults{Dead: true})
 	began := time.Now()
 	labtest.Within(t, 4*time.Minute, "the shipper gives it up", func() bool {
@@ -35,7 +35,7 @@ func TestBlackHoleOutlastsAConnection(t *testing.T) {
 	if took := time.Since(began); took > 115*time.Second {
 		t.Errorf("the shipper noticed after %v", took)
 	}
-	before := s.arrived()
+	before := s.receivedBytes()
 	if before < size/2 {
 		t.Errorf("%d bytes are left of the upload", before)
 	}
@@ -46,11 +46,11 @@ func TestBlackHoleOutlastsAConnection(t *testing.T) {
 		t.Errorf("%d lines say that the receiver is back", n)
 	}
 	d.Stop(t)
-	s.home(t, plain+inFlight)
+	s.wantDelivered(t, plain+inFlight)
 }
 
-// onWire joins two sides by a wire with faults.
-func onWire(w **linktest.Wire, f linktest.Faults) func(*linktest.Net) error {
+// joinByWire connects two sides by a wire with faults.
+func joinByWire(w **linktest.Wire, f linktest.Faults) func(*linktest.Net) error {
 	return func(n *linktest.Net) error {
 		made, err := n.Wire(1)
 		if err == nil {
@@ -62,21 +62,21 @@ func onWire(w **linktest.Wire, f linktest.Faults) func(*linktest.Net) error {
 }
 
 // TestShortBlackHoleCostsLittle: the connection outlives it, or the receiver ends
-// what is silent and the upload goes on by another.
+// what is silent and the upload continues on another.
 func TestShortBlackHoleCostsLittle(t *testing.T) {
 	var w *linktest.Wire
-	s := newSite(t, onWire(&w, linktest.Faults{Delay: 5 * time.Millisecond}))
+	s := newSite(t, joinByWire(&w, linktest.Faults{Delay: 5 * time.Millisecond}))
 	p := s.host.Launch("--once")
-	s.half(t)
+	s.waitHalf(t)
 	w.Set(linktest.Faults{Dead: true})
-	s.still(t)
+	s.waitIdle(t)
 	w.Set(linktest.Faults{})
-	s.ended(t, p)
-	s.home(t, plain+inFlight)
+	s.waitDelivered(t, p)
+	s.wantDelivered(t, plain+inFlight)
 }
 
-// ended waits for the end of a pass that brought the episode home.
-func (s *site) ended(t *testing.T, p *labtest.Process) {
+// waitDelivered waits for the end of a pass that delivers the episode.
+func (s *site) waitDelivered(t *testing.T, p *labtest.Process) {
 	t.Helper()
 	labtest.Within(t, 2*time.Minute, "the pass ends", func() bool { return !p.Running() })
 	if code := p.Wait(t); code != 0 {
@@ -87,74 +87,74 @@ func (s *site) ended(t *testing.T, p *labtest.Process) {
 // TestSlowLinkIsNoFault: one attempt, however long it takes.
 func TestSlowLinkIsNoFault(t *testing.T) {
 	s := newSite(t, (*linktest.Net).Veth)
-	s.do(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 16mbit burst 32kb latency 50ms")
+	s.runCommand(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 16mbit burst 32kb latency 50ms")
 	s.host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	if took := time.Since(s.begun); took < 10*time.Second {
 		t.Errorf("24 MB took %v at 2 MB a second", took)
 	}
-	s.home(t, plain)
+	s.wantDelivered(t, plain)
 }
 
 // TestLossCostsWhatIsLost.
 func TestLossCostsWhatIsLost(t *testing.T) {
 	var w *linktest.Wire
-	s := newSite(t, onWire(&w, linktest.Faults{Loss: 0.05}))
+	s := newSite(t, joinByWire(&w, linktest.Faults{Loss: 0.05}))
 	s.host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	if n := w.Lost(); n < 500 {
 		t.Errorf("%d packets were lost", n)
 	}
-	s.home(t, plain+0.07)
+	s.wantDelivered(t, plain+0.07)
 }
 
 // TestLongWayWithLoss has 100 ms from a byte to its acknowledgement.
 func TestLongWayWithLoss(t *testing.T) {
 	var w *linktest.Wire
-	s := newSite(t, onWire(&w, linktest.Faults{Delay: 45 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.001}))
+	s := newSite(t, joinByWire(&w, linktest.Faults{Delay: 45 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.001}))
 	s.host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	if w.Lost() == 0 {
 		t.Error("nothing was lost")
 	}
-	s.home(t, plain+0.02)
+	s.wantDelivered(t, plain+0.02)
 }
 
 // TestLinkThatGoesDownComesBack: a cable is pulled out of the receiver in
 // mid-upload, and put back.
 func TestLinkThatGoesDownComesBack(t *testing.T) {
 	s := newSite(t, (*linktest.Net).Veth)
-	s.do(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 40mbit burst 32kb latency 50ms")
+	s.runCommand(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 40mbit burst 32kb latency 50ms")
 	p := s.host.Launch("--once")
-	s.half(t)
-	s.do(t, linktest.Receiver, "ip link set DEV down")
-	s.still(t)
-	s.do(t, linktest.Receiver, "ip link set DEV up")
-	s.ended(t, p)
-	s.home(t, plain+inFlight)
+	s.waitHalf(t)
+	s.runCommand(t, linktest.Receiver, "ip link set DEV down")
+	s.waitIdle(t)
+	s.runCommand(t, linktest.Receiver, "ip link set DEV up")
+	s.waitDelivered(t, p)
+	s.wantDelivered(t, plain+inFlight)
 }
 
 // TestSmallMTUHealsABlackHole: packets of full size vanish in mid-upload, as in a
 // tunnel within a tunnel. A ping of ours, whose handshake has one, says that the
-// way is bad; what docs/operations.md says to do lets the very upload go on.
+// way is bad; what docs/operations.md says to do lets the same upload continue.
 func TestSmallMTUHealsABlackHole(t *testing.T) {
 	s := newSite(t, (*linktest.Net).Veth)
-	s.do(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 40mbit burst 32kb latency 50ms")
+	s.runCommand(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 40mbit burst 32kb latency 50ms")
 	p := s.host.Launch("--once")
-	s.half(t)
+	s.waitHalf(t)
 	for _, side := range []linktest.Side{linktest.Host, linktest.Receiver} {
-		s.do(t, side, "iptables -A INPUT -m length --length 1281: -j DROP")
+		s.runCommand(t, side, "iptables -A INPUT -m length --length 1281: -j DROP")
 	}
-	s.still(t)
+	s.waitIdle(t)
 	if r := s.host.Run("--ping"); r.Code != 4 {
 		t.Errorf("a ping through the hole: exit code %d, want 4\n%s", r.Code, r.Stderr)
 	}
 	for _, side := range []linktest.Side{linktest.Host, linktest.Receiver} {
-		s.do(t, side, "ip link set DEV mtu 1280")
+		s.runCommand(t, side, "ip link set DEV mtu 1280")
 	}
 	s.host.Run("--ping").MustExit(t, 0)
-	s.ended(t, p)
+	s.waitDelivered(t, p)
 	if n, err := s.Counted(linktest.Receiver); err != nil || n == 0 {
 		t.Errorf("%d packets were too large (%v)", n, err)
 	}
-	s.home(t, plain+inFlight)
+	s.wantDelivered(t, plain+inFlight)
 }
 
 // TestResetInMidTransferGoesOn: something between resets each connection that has
@@ -162,11 +162,11 @@ func TestSmallMTUHealsABlackHole(t *testing.T) {
 // until the next request for the upload ends it.
 func TestResetInMidTransferGoesOn(t *testing.T) {
 	s := newSite(t, (*linktest.Net).Veth)
-	s.do(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 100mbit burst 32kb latency 50ms")
-	s.do(t, linktest.Receiver, "iptables -A INPUT -p tcp -m connbytes --connbytes 5000000: --connbytes-dir original --connbytes-mode bytes -j REJECT --reject-with tcp-reset")
+	s.runCommand(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 100mbit burst 32kb latency 50ms")
+	s.runCommand(t, linktest.Receiver, "iptables -A INPUT -p tcp -m connbytes --connbytes 5000000: --connbytes-dir original --connbytes-mode bytes -j REJECT --reject-with tcp-reset")
 	s.host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	if n, err := s.Counted(linktest.Receiver); err != nil || n < 4 {
 		t.Errorf("%d packets were answered with a reset (%v), want 4 connections or more to end so", n, err)
 	}
-	s.home(t, plain+inFlight)
+	s.wantDelivered(t, plain+inFlight)
 }

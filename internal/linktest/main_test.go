@@ -38,9 +38,9 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// need skips a test unless all are asked for, or where namespaces cannot be made. With
-// CI set in the environment the second is a failure.
-func need(t *testing.T) {
+// requireNamespaces skips a test unless all tests were requested, or if namespaces cannot be made.
+// With CI set in the environment the latter is a failure.
+func requireNamespaces(t *testing.T) {
 	t.Helper()
 	if !*all {
 		t.Skip("slow: make links runs it")
@@ -69,10 +69,10 @@ type site struct {
 	begun time.Time
 }
 
-// newSite makes the two machines, with an episode that waits, and joins them.
+// newSite makes the two machines, with a waiting episode, and connects them.
 func newSite(t *testing.T, join func(n *linktest.Net) error) *site {
 	t.Helper()
-	need(t)
+	requireNamespaces(t)
 	t.Parallel()
 	n, err := linktest.New(t.Name())
 	fixture.Must(t, err)
@@ -94,14 +94,14 @@ func newSite(t *testing.T, join func(n *linktest.Net) error) *site {
 	return s
 }
 
-// do runs a command on a side.
-func (s *site) do(t *testing.T, side linktest.Side, line string) {
+// runCommand runs a command on a side.
+func (s *site) runCommand(t *testing.T, side linktest.Side, line string) {
 	t.Helper()
 	fixture.Must(t, s.Do(side, line))
 }
 
-// arrived returns how much of the upload the receiver has.
-func (s *site) arrived() int64 {
+// receivedBytes returns how much of the upload the receiver has.
+func (s *site) receivedBytes() int64 {
 	all := int64(0)
 	for _, path := range s.Staged() {
 		if info, err := os.Stat(path); err == nil {
@@ -111,27 +111,27 @@ func (s *site) arrived() int64 {
 	return all
 }
 
-// half waits until half of the upload is there.
-func (s *site) half(t *testing.T) {
+// waitHalf waits until the receiver has half of the upload.
+func (s *site) waitHalf(t *testing.T) {
 	t.Helper()
-	labtest.Eventually(t, "half of the upload is there", func() bool { return s.arrived() > size/2 })
+	labtest.Eventually(t, "half of the upload is there", func() bool { return s.receivedBytes() > size/2 })
 }
 
-// still waits until nothing has come for a while.
-func (s *site) still(t *testing.T) {
+// waitIdle waits until nothing has arrived for a while.
+func (s *site) waitIdle(t *testing.T) {
 	t.Helper()
 	last, since := int64(-1), time.Now()
 	labtest.Eventually(t, "nothing comes any more", func() bool {
-		if now := s.arrived(); now != last {
+		if now := s.receivedBytes(); now != last {
 			last, since = now, time.Now()
 		}
 		return time.Since(since) > time.Second
 	})
 }
 
-// home wants the episode to be home and the lab to be settled, and no more bytes
-// on the way than most, for one of the archive.
-func (s *site) home(t *testing.T, most float64) {
+// wantDelivered wants the episode to be delivered and the lab to be settled. At most most bytes may be
+// sent per byte of the archive.
+func (s *site) wantDelivered(t *testing.T, most float64) {
 	t.Helper()
 	took := time.Since(s.begun)
 	if !s.host.IsShipped("run-1") {

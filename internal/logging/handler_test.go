@@ -98,7 +98,7 @@ func TestLevelMayChange(t *testing.T) {
 	level.Set(slog.LevelDebug)
 	log.Debug("two")
 	if got := b.String(); got != "<7>two a=1\n" {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want %q", got, "<7>two a=1\n")
 	}
 }
 

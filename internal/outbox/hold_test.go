@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 )
 
@@ -21,15 +22,15 @@ func TestAHoldSurvivesARestart(t *testing.T) {
 		Reason: outbox.Conflict, Cause: "another \x1b[31m archive\n\"quoted\"",
 		HeldAt: time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), Digest: &ours, Stored: &theirs,
 	}
-	l.must(l.Hold(name, want))
+	fixture.Must(l, l.Hold(name, want))
 	l.reopen()
 	got, err := l.ReadHold(name)
-	l.must(err)
+	fixture.Must(l, err)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	b, err := os.ReadFile(l.at("run-7.held"))
-	l.must(err)
+	b, err := os.ReadFile(l.filePath("run-7.held"))
+	fixture.Must(l, err)
 	for _, s := range []string{ours.String(), theirs.String(), `"held_at": "2026-11-23T08:00:00Z"`, `"reason": "conflict"`} {
 		if !strings.Contains(string(b), s) {
 			t.Errorf("a person does not find %s in\n%s", s, b)
@@ -39,8 +40,8 @@ func TestAHoldSurvivesARestart(t *testing.T) {
 
 func TestANewHoldReplacesTheOld(t *testing.T) {
 	l := newLab(t)
-	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Unpackable, Cause: "old"}))
-	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Changed, Cause: "new"}))
+	fixture.Must(l, l.Hold(name, outbox.Hold{Reason: outbox.Unpackable, Cause: "old"}))
+	fixture.Must(l, l.Hold(name, outbox.Hold{Reason: outbox.Changed, Cause: "new"}))
 	if h, err := l.ReadHold(name); err != nil || h.Reason != outbox.Changed || h.Cause != "new" || h.Digest != nil {
 		t.Errorf("got %+v, %v", h, err)
 	}
@@ -60,7 +61,7 @@ func TestAHoldThatCannotBeReadStillHolds(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			l.write("run-7.held", content)
+			l.writeFile("run-7.held", content)
 			if s, err := l.ReadState(name); err != nil || !s.Held {
 				t.Errorf("state: %+v, %v", s, err)
 			}
@@ -71,7 +72,7 @@ func TestAHoldThatCannotBeReadStillHolds(t *testing.T) {
 			if len(h.Cause) > 1000 {
 				t.Errorf("the cause has %d bytes", len(h.Cause))
 			}
-			l.must(l.Release(name))
+			fixture.Must(l, l.Release(name))
 			l.wantFiles()
 		})
 	}
@@ -79,7 +80,7 @@ func TestAHoldThatCannotBeReadStillHolds(t *testing.T) {
 
 func TestReleaseNeedsAHold(t *testing.T) {
 	l := newLab(t)
-	l.must(l.seal(name, "x"))
+	fixture.Must(l, l.sealEntry(name, "x"))
 	for what, release := range map[string]func() error{
 		"Release": func() error { return l.Release(name) },
 		"Accept":  func() error { return l.Accept(name) },
@@ -92,14 +93,14 @@ func TestReleaseNeedsAHold(t *testing.T) {
 	if accepted, err := l.IsAccepted(name); err != nil || accepted {
 		t.Errorf("accepted: %v, %v", accepted, err)
 	}
-	l.must(l.RemoveHold(name))
+	fixture.Must(l, l.RemoveHold(name))
 	l.wantFiles("run-7.tar.zst")
 }
 
 func TestReleaseIsNoAcceptance(t *testing.T) {
 	l := newLab(t)
-	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Changed}))
-	l.must(l.Release(name))
+	fixture.Must(l, l.Hold(name, outbox.Hold{Reason: outbox.Changed}))
+	fixture.Must(l, l.Release(name))
 	if accepted, err := l.IsAccepted(name); err != nil || accepted {
 		t.Errorf("accepted: %v, %v", accepted, err)
 	}
@@ -108,15 +109,15 @@ func TestReleaseIsNoAcceptance(t *testing.T) {
 
 func TestAnAcceptanceEndsWithItsEntry(t *testing.T) {
 	l := newLab(t)
-	l.must(l.seal(name, "x"))
-	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Changed}))
-	l.must(l.Accept(name))
+	fixture.Must(l, l.sealEntry(name, "x"))
+	fixture.Must(l, l.Hold(name, outbox.Hold{Reason: outbox.Changed}))
+	fixture.Must(l, l.Accept(name))
 	l.reopen()
 	accepted, err := l.IsAccepted(name)
 	if s, serr := l.ReadState(name); err != nil || serr != nil || !accepted || s.Held || !s.Sealed {
 		t.Errorf("accepted: %v, %v; state %+v, %v", accepted, err, s, serr)
 	}
-	l.must(l.Remove(name)) // delivered
+	fixture.Must(l, l.Remove(name)) // delivered
 	if accepted, err := l.IsAccepted(name); err != nil || accepted {
 		t.Errorf("the next run of this name is accepted unseen: %v, %v", accepted, err)
 	}
@@ -126,11 +127,11 @@ func TestAnAcceptanceEndsWithItsEntry(t *testing.T) {
 // What a crash left of an acceptance is of the entry that it was given for.
 func TestAnAcceptanceIsOfItsEntryOnly(t *testing.T) {
 	l := newLab(t)
-	l.must(l.seal(name, "x"))
-	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Changed}))
-	l.must(l.Accept(name))
-	l.must(os.Remove(l.at("run-7.tar.zst"))) // by hand, or a crash between two unlinks
-	l.must(l.seal(name, "a later run"))
+	fixture.Must(l, l.sealEntry(name, "x"))
+	fixture.Must(l, l.Hold(name, outbox.Hold{Reason: outbox.Changed}))
+	fixture.Must(l, l.Accept(name))
+	fixture.Must(l, os.Remove(l.filePath("run-7.tar.zst"))) // by hand, or a crash between two unlinks
+	fixture.Must(l, l.sealEntry(name, "a later run"))
 	if accepted, err := l.IsAccepted(name); err != nil || accepted {
 		t.Errorf("the next run of this name is accepted unseen: %v, %v", accepted, err)
 	}
@@ -138,9 +139,9 @@ func TestAnAcceptanceIsOfItsEntryOnly(t *testing.T) {
 
 func TestForgetTakesAHoldOfNothing(t *testing.T) {
 	l := newLab(t)
-	l.must(l.Hold(name, outbox.Hold{Reason: outbox.Unpackable}))
-	l.must(l.RemoveHold(name))
-	l.must(l.RemoveHold(name))
+	fixture.Must(l, l.Hold(name, outbox.Hold{Reason: outbox.Unpackable}))
+	fixture.Must(l, l.RemoveHold(name))
+	fixture.Must(l, l.RemoveHold(name))
 	l.wantFiles()
 }
 
@@ -151,7 +152,7 @@ func FuzzHeld(f *testing.F) {
 	f.Add([]byte{0})
 	l := newLab(f)
 	f.Fuzz(func(t *testing.T, content []byte) {
-		if err := os.WriteFile(l.at("run-7.held"), content, 0o640); err != nil {
+		if err := os.WriteFile(l.filePath("run-7.held"), content, 0o640); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := l.ReadHold(name); err != nil {

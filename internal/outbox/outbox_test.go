@@ -16,6 +16,7 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 )
 
@@ -39,30 +40,23 @@ func newLab(t testing.TB) *lab {
 func (l *lab) reopen() {
 	l.Helper()
 	dir, err := durable.Open(l.path)
-	l.must(err)
+	fixture.Must(l, err)
 	l.Outbox = outbox.New(dir)
 	l.TB.Cleanup(func() { dir.Close() })
 }
 
-func (l *lab) must(err error) {
+func (l *lab) filePath(file string) string { return filepath.Join(l.path, file) }
+
+func (l *lab) writeFile(file, content string) {
 	l.Helper()
-	if err != nil {
-		l.Fatal(err)
-	}
+	fixture.Must(l, os.WriteFile(l.filePath(file), []byte(content), 0o640))
 }
 
-func (l *lab) at(file string) string { return filepath.Join(l.path, file) }
-
-func (l *lab) write(file, content string) {
-	l.Helper()
-	l.must(os.WriteFile(l.at(file), []byte(content), 0o640))
-}
-
-// files returns the names in the folder, sorted.
-func (l *lab) files() []string {
+// listFiles returns the names in the folder, sorted.
+func (l *lab) listFiles() []string {
 	l.Helper()
 	entries, err := os.ReadDir(l.path)
-	l.must(err)
+	fixture.Must(l, err)
 	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())
@@ -72,7 +66,7 @@ func (l *lab) files() []string {
 
 func (l *lab) wantFiles(want ...string) {
 	l.Helper()
-	if got := l.files(); !slices.Equal(got, want) {
+	if got := l.listFiles(); !slices.Equal(got, want) {
 		l.Errorf("the folder holds %q, want %q", got, want)
 	}
 }
@@ -82,38 +76,38 @@ func sealOf(content string) outbox.Seal {
 	return outbox.Seal{Digest: d, Fingerprint: digest.Short{1, 2, 3, 15: 9}, Skipped: 4}
 }
 
-// seal makes an entry of content.
-func (l *lab) seal(n episode.Name, content string) error {
+// sealEntry creates an entry with content.
+func (l *lab) sealEntry(n episode.Name, content string) error {
 	l.Helper()
 	draft, err := l.CreateDraft(n)
-	l.must(err)
+	fixture.Must(l, err)
 	_, err = io.WriteString(draft, content)
-	l.must(err)
+	fixture.Must(l, err)
 	if err := draft.Seal(sealOf(content)); err != nil {
 		return errors.Join(err, draft.Discard())
 	}
 	return nil
 }
 
-// entry opens an entry and returns it with its bytes.
-func (l *lab) entry(n episode.Name) (*outbox.Entry, string) {
+// openEntry opens an entry and returns it with its bytes.
+func (l *lab) openEntry(n episode.Name) (*outbox.Entry, string) {
 	l.Helper()
 	e, err := l.OpenEntry(n)
-	l.must(err)
+	fixture.Must(l, err)
 	l.TB.Cleanup(func() { e.Close() })
 	b, err := io.ReadAll(e.Reader())
-	l.must(err)
+	fixture.Must(l, err)
 	return e, string(b)
 }
 
 func TestAnEpisodeIsSealedOnce(t *testing.T) {
 	l := newLab(t)
-	l.must(l.seal(name, "the first"))
-	if err := l.seal(name, "the second"); !errors.Is(err, fs.ErrExist) {
+	fixture.Must(l, l.sealEntry(name, "the first"))
+	if err := l.sealEntry(name, "the second"); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("sealing again gives %v, want fs.ErrExist", err)
 	}
 	l.reopen()
-	e, content := l.entry(name)
+	e, content := l.openEntry(name)
 	if content != "the first" || e.Seal != sealOf("the first") || e.Size != 9 || e.Name != name {
 		t.Errorf("got %q %+v %d %q, want the first", content, e.Seal, e.Size, e.Name)
 	}
@@ -123,9 +117,9 @@ func TestAnEpisodeIsSealedOnce(t *testing.T) {
 func TestADraftIsNoEntry(t *testing.T) {
 	l := newLab(t)
 	draft, err := l.CreateDraft(name)
-	l.must(err)
+	fixture.Must(l, err)
 	_, err = io.WriteString(draft, "half")
-	l.must(err)
+	fixture.Must(l, err)
 	if s, err := l.ReadState(name); err != nil || s != (outbox.State{}) {
 		t.Errorf("while packing the state is %+v, %v", s, err)
 	}
@@ -135,15 +129,15 @@ func TestADraftIsNoEntry(t *testing.T) {
 	for n, err := range l.Names() {
 		t.Errorf("a draft is listed: %q %v", n, err)
 	}
-	l.must(draft.Discard())
+	fixture.Must(l, draft.Discard())
 	l.wantFiles()
 }
 
 func TestWhatACrashLeftIsOverwritten(t *testing.T) {
 	l := newLab(t)
-	l.write("run-7.tar.zst.partial", strings.Repeat("left by a crash", 100))
-	l.must(l.seal(name, "new"))
-	if _, content := l.entry(name); content != "new" {
+	l.writeFile("run-7.tar.zst.partial", strings.Repeat("left by a crash", 100))
+	fixture.Must(l, l.sealEntry(name, "new"))
+	if _, content := l.openEntry(name); content != "new" {
 		t.Errorf("the entry holds %q", content)
 	}
 }
@@ -152,9 +146,9 @@ func TestSweepTakesPartialsOnly(t *testing.T) {
 	l := newLab(t)
 	keep := []string{".lock", "notes.txt", "run-7.accepted", "run-7.held", "run-7.seal", "run-7.tar.zst"}
 	for _, f := range append(keep, "run-7.tar.zst.partial", "run-8.tar.zst.partial") {
-		l.write(f, "x")
+		l.writeFile(f, "x")
 	}
-	l.must(l.RemovePartials())
+	fixture.Must(l, l.RemovePartials())
 	l.wantFiles(keep...)
 }
 
@@ -163,13 +157,13 @@ func TestSweepTakesPartialsOnly(t *testing.T) {
 // Only what packing leaves is removed; a directory of that name stops no start.
 func TestSweepLeavesADirectory(t *testing.T) {
 	l := newLab(t)
-	l.must(os.Mkdir(l.at("run-1.tar.zst.partial"), 0o755))
-	l.must(os.WriteFile(l.at("run-2.tar.zst.partial"), nil, 0o644))
-	l.must(l.RemovePartials())
-	if _, err := os.Stat(l.at("run-1.tar.zst.partial")); err != nil {
+	fixture.Must(l, os.Mkdir(l.filePath("run-1.tar.zst.partial"), 0o755))
+	fixture.Must(l, os.WriteFile(l.filePath("run-2.tar.zst.partial"), nil, 0o644))
+	fixture.Must(l, l.RemovePartials())
+	if _, err := os.Stat(l.filePath("run-1.tar.zst.partial")); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(l.at("run-2.tar.zst.partial")); err == nil {
+	if _, err := os.Stat(l.filePath("run-2.tar.zst.partial")); err == nil {
 		t.Error("a partial is left")
 	}
 }
@@ -177,11 +171,11 @@ func TestSweepLeavesADirectory(t *testing.T) {
 func TestTheSealSurvivesTheLossOfItsPlace(t *testing.T) {
 	const content = "packed bytes"
 	full := sealOf(content)
-	noAttr := func(l *lab) { l.must(unix.Removexattr(l.at("run-7.tar.zst"), "user.cis490.seal")) }
+	noAttr := func(l *lab) { fixture.Must(l, unix.Removexattr(l.filePath("run-7.tar.zst"), "user.cis490.seal")) }
 	encoded := func(l *lab) string {
 		b := make([]byte, 256)
-		n, err := unix.Getxattr(l.at("run-7.tar.zst"), "user.cis490.seal", b)
-		l.must(err)
+		n, err := unix.Getxattr(l.filePath("run-7.tar.zst"), "user.cis490.seal", b)
+		fixture.Must(l, err)
 		return string(b[:n])
 	}
 	for _, test := range []struct {
@@ -190,19 +184,19 @@ func TestTheSealSurvivesTheLossOfItsPlace(t *testing.T) {
 		want   outbox.Seal
 	}{
 		{"attribute", func(*lab) {}, full},
-		{"attribute before sidecar", func(l *lab) { l.write("run-7.seal", strings.Repeat("x", 52)) }, full},
-		{"sidecar", func(l *lab) { s := encoded(l); noAttr(l); l.write("run-7.seal", s) }, full},
+		{"attribute before sidecar", func(l *lab) { l.writeFile("run-7.seal", strings.Repeat("x", 52)) }, full},
+		{"sidecar", func(l *lab) { s := encoded(l); noAttr(l); l.writeFile("run-7.seal", s) }, full},
 		{"both lost", noAttr, outbox.Seal{Digest: full.Digest}},
-		{"sidecar torn", func(l *lab) { s := encoded(l); noAttr(l); l.write("run-7.seal", s[:20]) }, outbox.Seal{Digest: full.Digest}},
+		{"sidecar torn", func(l *lab) { s := encoded(l); noAttr(l); l.writeFile("run-7.seal", s[:20]) }, outbox.Seal{Digest: full.Digest}},
 		{"attribute torn", func(l *lab) {
-			l.must(unix.Setxattr(l.at("run-7.tar.zst"), "user.cis490.seal", []byte("short"), 0))
+			fixture.Must(l, unix.Setxattr(l.filePath("run-7.tar.zst"), "user.cis490.seal", []byte("short"), 0))
 		}, outbox.Seal{Digest: full.Digest}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := newLab(t)
-			l.must(l.seal(name, content))
+			fixture.Must(l, l.sealEntry(name, content))
 			test.damage(l)
-			e, got := l.entry(name) // reads from where Entry left the offset
+			e, got := l.openEntry(name) // reads from where Entry left the offset
 			if got != content || e.Seal != test.want {
 				t.Errorf("got %q %+v, want %+v", got, e.Seal, test.want)
 			}
@@ -215,12 +209,12 @@ func TestTheSealSurvivesTheLossOfItsPlace(t *testing.T) {
 
 func TestRotIsSeen(t *testing.T) {
 	l := newLab(t)
-	l.must(l.seal(name, "packed bytes"))
-	f, err := os.OpenFile(l.at("run-7.tar.zst"), os.O_WRONLY, 0)
-	l.must(err)
+	fixture.Must(l, l.sealEntry(name, "packed bytes"))
+	f, err := os.OpenFile(l.filePath("run-7.tar.zst"), os.O_WRONLY, 0)
+	fixture.Must(l, err)
 	_, err = f.WriteAt([]byte{'P'}, 0)
-	l.must(errors.Join(err, f.Close()))
-	e, _ := l.entry(name)
+	fixture.Must(l, errors.Join(err, f.Close()))
+	e, _ := l.openEntry(name)
 	if e.Digest != sealOf("packed bytes").Digest {
 		t.Error("the digest is not the one that was sealed")
 	}
@@ -237,7 +231,7 @@ func TestAnEntryIsARegularFile(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			l := newLab(t)
-			l.must(make(l.at("run-7.tar.zst")))
+			fixture.Must(l, make(l.filePath("run-7.tar.zst")))
 			if e, err := l.OpenEntry(name); err == nil {
 				e.Close()
 				t.Error("it was opened")
@@ -249,11 +243,11 @@ func TestAnEntryIsARegularFile(t *testing.T) {
 func TestRemoveTakesAllOfAnEntryAndNoHold(t *testing.T) {
 	l := newLab(t)
 	for _, f := range []string{"run-7.accepted", "run-7.held", "run-7.seal", "run-7.tar.zst", "run-70.tar.zst"} {
-		l.write(f, "x")
+		l.writeFile(f, "x")
 	}
-	l.must(l.Remove(name))
+	fixture.Must(l, l.Remove(name))
 	l.wantFiles("run-7.held", "run-70.tar.zst")
-	l.must(l.Remove(name)) // a second time, after a crash
+	fixture.Must(l, l.Remove(name)) // a second time, after a crash
 }
 
 func TestNamesAndStates(t *testing.T) {
@@ -262,11 +256,11 @@ func TestNamesAndStates(t *testing.T) {
 		"a.tar.zst", "b.held", "c.tar.zst", "c.held", "d.seal", "e.accepted", "f.tar.zst.partial",
 		".lock", ".g.held.tmp", "-h.tar.zst", ".tar.zst", ".held", "i j.held", "ü.tar.zst", "notes",
 	} {
-		l.write(f, "")
+		l.writeFile(f, "")
 	}
 	times := map[episode.Name]int{}
 	for n, err := range l.Names() {
-		l.must(err)
+		fixture.Must(l, err)
 		times[n]++
 	}
 	if got, want := fmt.Sprint(times), fmt.Sprint(map[episode.Name]int{"a": 1, "b": 1, "c": 2}); got != want {
@@ -280,7 +274,7 @@ func TestNamesAndStates(t *testing.T) {
 		}
 	}
 	for range l.Names() {
-		break // whoever stops early is not called again
+		break // an iteration that stops early is not called again
 	}
 }
 
@@ -290,7 +284,7 @@ func TestOneProcessHasTheOutbox(t *testing.T) {
 		t.Errorf("before anybody came: %q %v %v", who, held, err)
 	}
 	lock, err := l.Lock("the first")
-	l.must(err)
+	fixture.Must(l, err)
 	_, err = l.Lock("the second")
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the first" {
 		t.Errorf("the second gets %v", err)
@@ -298,7 +292,7 @@ func TestOneProcessHasTheOutbox(t *testing.T) {
 	if who, held, err := l.Holder(); who != "the first" || held != durable.LockHeld || err != nil {
 		t.Errorf("while it is locked: %q %v %v", who, held, err)
 	}
-	l.must(lock.Unlock())
+	fixture.Must(l, lock.Unlock())
 	if _, held, err := l.Holder(); held != durable.LockFree || err != nil {
 		t.Errorf("after it was given up: %v %v", held, err)
 	}

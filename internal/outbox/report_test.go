@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 )
 
@@ -30,17 +31,17 @@ func TestReportIsReadAsItWasWritten(t *testing.T) {
 		})
 	}
 	for range 2 { // the second replaces the first
-		l.must(l.WriteReport(r))
+		fixture.Must(l, l.WriteReport(r))
 	}
 	got, err := l.ReadReport()
-	l.must(err)
+	fixture.Must(l, err)
 	want, _ := json.Marshal(r)
 	if b, _ := json.Marshal(got); string(b) != string(want) {
 		t.Errorf("read %.300s", b)
 	}
 	l.wantFiles(".status.json")
-	if st, err := os.Lstat(l.at(".status.json")); err != nil || st.Mode() != 0o640 {
-		t.Errorf("%v, %v", st.Mode(), err)
+	if st, err := os.Lstat(l.filePath(".status.json")); err != nil || st.Mode() != 0o640 {
+		t.Errorf("got %v, %v, want Mode %v", st.Mode(), err, os.FileMode(0o640))
 	}
 }
 
@@ -52,7 +53,7 @@ func FuzzReport(f *testing.F) {
 	f.Add([]byte(`{"written_at":"0000-01-01T00:00:00+23:59"}`))
 	l := newLab(f)
 	f.Fuzz(func(t *testing.T, content []byte) {
-		if err := os.WriteFile(l.at(".status.json"), content, 0o640); err != nil {
+		if err := os.WriteFile(l.filePath(".status.json"), content, 0o640); err != nil {
 			t.Fatal(err)
 		}
 		r, err := l.ReadReport()

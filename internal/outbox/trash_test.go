@@ -11,50 +11,51 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 )
 
-// retired makes a folder with a retired episode beside the outbox.
-func (l *lab) retired() (*durable.Dir, string) {
+// makeRetired makes a folder with a retired episode beside the outbox.
+func (l *lab) makeRetired() (*durable.Dir, string) {
 	l.Helper()
 	path := l.TempDir()
 	at := filepath.Join(path, "run-7")
-	l.must(os.MkdirAll(filepath.Join(at, "sub"), 0o755))
+	fixture.Must(l, os.MkdirAll(filepath.Join(at, "sub"), 0o755))
 	for _, name := range []string{episode.Marker, "meta.json", "sub/file"} {
-		l.must(os.WriteFile(filepath.Join(at, name), []byte(name), 0o644))
+		fixture.Must(l, os.WriteFile(filepath.Join(at, name), []byte(name), 0o644))
 	}
 	d, err := durable.Open(path)
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { d.Close() })
 	return d, at
 }
 
-func (l *lab) trash() *outbox.Trash {
+func (l *lab) openTrash() *outbox.Trash {
 	l.Helper()
 	trash, err := l.OpenTrash("the test")
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { trash.Close() })
 	return trash
 }
 
-// discarded moves the episode into the trash.
-func (l *lab) discarded(trash *outbox.Trash, from *durable.Dir) *outbox.Discarded {
+// discardEpisode moves the episode into the trash.
+func (l *lab) discardEpisode(trash *outbox.Trash, from *durable.Dir) *outbox.Discarded {
 	l.Helper()
 	d, err := trash.Discard(from, "run-7")
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { d.Close() })
 	return d
 }
 
-// now is a judgement that covers all files that exist.
-func now() outbox.Judgement { return outbox.Judgement{ChangedAt: time.Now().Add(time.Minute)} }
+// judgeNow returns a judgement that covers all files that exist.
+func judgeNow() outbox.Judgement { return outbox.Judgement{ChangedAt: time.Now().Add(time.Minute)} }
 
 func all(durable.Stat) bool { return true }
 
-func (l *lab) inTrash() []string {
+func (l *lab) listTrash() []string {
 	l.Helper()
-	entries, err := os.ReadDir(l.at(".trash"))
-	l.must(err)
+	entries, err := os.ReadDir(l.filePath(".trash"))
+	fixture.Must(l, err)
 	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())
@@ -64,29 +65,29 @@ func (l *lab) inTrash() []string {
 
 func TestOneProcessAtATimeHasTheTrash(t *testing.T) {
 	l := newLab(t)
-	first := l.trash()
+	first := l.openTrash()
 	_, err := l.OpenTrash("another one")
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the test" {
 		t.Errorf("got %v, want that the test has it", err)
 	}
-	l.must(first.Close())
-	l.trash()
+	fixture.Must(l, first.Close())
+	l.openTrash()
 }
 
 func TestNothingIsDeletedWithoutAJudgement(t *testing.T) {
 	l := newLab(t)
-	trash := l.trash()
-	from, _ := l.retired()
-	d := l.discarded(trash, from)
+	trash := l.openTrash()
+	from, _ := l.makeRetired()
+	d := l.discardEpisode(trash, from)
 	if err := d.Delete(t.Context(), all); err == nil {
 		t.Error("deleted what nobody has judged")
 	}
 	if _, err := d.Lstat(episode.Marker); err != nil {
 		t.Errorf("the marker: %v", err)
 	}
-	l.must(d.RecordJudgement(now()))
-	l.must(d.Delete(t.Context(), all))
-	if left := l.inTrash(); len(left) != 0 {
+	fixture.Must(l, d.RecordJudgement(judgeNow()))
+	fixture.Must(l, d.Delete(t.Context(), all))
+	if left := l.listTrash(); len(left) != 0 {
 		t.Errorf("left: %q", left)
 	}
 	for name, err := range l.Names() {
@@ -97,19 +98,19 @@ func TestNothingIsDeletedWithoutAJudgement(t *testing.T) {
 // A judgement outlives the process, and covers what it has seen.
 func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 	l := newLab(t)
-	trash := l.trash()
-	from, at := l.retired()
-	d := l.discarded(trash, from)
+	trash := l.openTrash()
+	from, at := l.makeRetired()
+	d := l.discardEpisode(trash, from)
 	st, err := d.Lstat("meta.json")
-	l.must(err)
+	fixture.Must(l, err)
 	_, ctime := st.Times()
-	l.must(d.RecordJudgement(outbox.Judgement{ChangedAt: time.Unix(ctime.Unix()).Add(time.Hour)}))
-	late := filepath.Join(l.at(".trash"), d.Name(), "sub", "late")
-	l.must(os.WriteFile(late, nil, 0o644))
-	l.must(d.Close())
+	fixture.Must(l, d.RecordJudgement(outbox.Judgement{ChangedAt: time.Unix(ctime.Unix()).Add(time.Hour)}))
+	late := filepath.Join(l.filePath(".trash"), d.Name(), "sub", "late")
+	fixture.Must(l, os.WriteFile(late, nil, 0o644))
+	fixture.Must(l, d.Close())
 
-	d, err = trash.Open(l.inTrash()[0])
-	l.must(err)
+	d, err = trash.Open(l.listTrash()[0])
+	fixture.Must(l, err)
 	defer d.Close()
 	j, judged := d.ReadJudgement()
 	if !judged || !j.ChangedAt.Equal(time.Unix(ctime.Unix()).Add(time.Hour)) {
@@ -133,10 +134,10 @@ func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 
 func TestAFileYoungerThanTheJudgementIsKept(t *testing.T) {
 	l := newLab(t)
-	trash := l.trash()
-	from, _ := l.retired()
-	d := l.discarded(trash, from)
-	l.must(d.RecordJudgement(outbox.Judgement{ChangedAt: time.Unix(1, 0)}))
+	trash := l.openTrash()
+	from, _ := l.makeRetired()
+	d := l.discardEpisode(trash, from)
+	fixture.Must(l, d.RecordJudgement(outbox.Judgement{ChangedAt: time.Unix(1, 0)}))
 	if err := d.Delete(t.Context(), all); !errors.Is(err, durable.ErrKept) {
 		t.Errorf("got %v, want that all was kept", err)
 	}
@@ -150,23 +151,23 @@ func TestAFileYoungerThanTheJudgementIsKept(t *testing.T) {
 // Its former name may have been taken by a later run.
 func TestRestoringReplacesNothing(t *testing.T) {
 	l := newLab(t)
-	trash := l.trash()
-	from, at := l.retired()
-	d := l.discarded(trash, from)
-	l.must(d.RecordJudgement(now()))
-	l.must(os.Mkdir(at, 0o755))
+	trash := l.openTrash()
+	from, at := l.makeRetired()
+	d := l.discardEpisode(trash, from)
+	fixture.Must(l, d.RecordJudgement(judgeNow()))
+	fixture.Must(l, os.Mkdir(at, 0o755))
 	name, err := d.Restore(from)
 	if err != nil || name != "run-7~2" {
 		t.Errorf("restored as %s, %v", name, err)
 	}
 	if b, err := os.ReadFile(filepath.Join(filepath.Dir(at), "run-7~2", "meta.json")); err != nil || string(b) != "meta.json" {
-		t.Errorf("%q, %v", b, err)
+		t.Errorf("got %q, %v, want %q", b, err, "meta.json")
 	}
-	d = l.discarded(trash, from) // the other one
+	d = l.discardEpisode(trash, from) // the other one
 	if j, judged := d.ReadJudgement(); judged {
 		t.Errorf("judged %v", j)
 	}
-	if left := l.inTrash(); !slices.Equal(left, []string{d.Name()}) {
+	if left := l.listTrash(); !slices.Equal(left, []string{d.Name()}) {
 		t.Errorf("left: %q", left)
 	}
 	if _, err := trash.Discard(from, "run-8"); !errors.Is(err, fs.ErrNotExist) {

@@ -26,9 +26,9 @@ func createCAs(t testing.TB) string {
 	return dir
 }
 
-func parse(t testing.TB, path string) *x509.Certificate {
+func parseCertificate(t testing.TB, path string) *x509.Certificate {
 	t.Helper()
-	block, _ := pem.Decode(read(t, path))
+	block, _ := pem.Decode(readFile(t, path))
 	if block == nil {
 		t.Fatalf("%s is not PEM", path)
 	}
@@ -49,13 +49,13 @@ func TestInitMakesBothCAsAndTheReceiver(t *testing.T) {
 		if info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: got mode %v; want 0600", name, info.Mode().Perm())
 		}
-		if !strings.HasPrefix(string(read(t, filepath.Join(dir, name))), "-----BEGIN PRIVATE KEY-----") {
+		if !strings.HasPrefix(string(readFile(t, filepath.Join(dir, name))), "-----BEGIN PRIVATE KEY-----") {
 			t.Errorf("%s is not PKCS#8", name)
 		}
 	}
 	pool := x509.NewCertPool()
-	pool.AddCert(parse(t, filepath.Join(dir, "ca.crt")))
-	leaf := parse(t, filepath.Join(dir, "server.crt"))
+	pool.AddCert(parseCertificate(t, filepath.Join(dir, "ca.crt")))
+	leaf := parseCertificate(t, filepath.Join(dir, "server.crt"))
 	for _, name := range []string{"receiver.lab", "10.0.0.1", "fd00::1"} {
 		_, err := leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 		if err != nil {
@@ -77,12 +77,12 @@ func TestInitNeverReplacesACA(t *testing.T) {
 	for _, left := range []string{"ca.key", "ca.crt", "hosts-ca.key", "hosts-ca.crt", "server.key", "server.crt", "hosts.crl", "issued"} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, left)
-		write(t, path, []byte("precious"))
+		writeFile(t, path, []byte("precious"))
 		err := pki.InitCA(dir, pki.InitOptions{Names: []string{"x"}})
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v; want an error that names it", left, err)
 		}
-		if entries, _ := os.ReadDir(dir); len(entries) != 1 || string(read(t, path)) != "precious" {
+		if entries, _ := os.ReadDir(dir); len(entries) != 1 || string(readFile(t, path)) != "precious" {
 			t.Errorf("%s: the directory was changed", left)
 		}
 	}
@@ -135,7 +135,7 @@ func TestIssueWritesWhatAHostNeeds(t *testing.T) {
 	if info, _ := os.Stat(filepath.Join(out, "lab-01.key")); info.Mode().Perm() != 0o600 {
 		t.Errorf("key: got mode %v; want 0600", info.Mode().Perm())
 	}
-	cert := parse(t, filepath.Join(out, "lab-01.crt"))
+	cert := parseCertificate(t, filepath.Join(out, "lab-01.crt"))
 	if len(cert.URIs) != 1 || cert.URIs[0].String() != "spiffe://cis490.lab/host/lab-01" {
 		t.Errorf("got URIs %v", cert.URIs)
 	}
@@ -159,11 +159,11 @@ func TestIssueNeverReplacesSilently(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := read(t, filepath.Join(out, "lab-01.key"))
+	key := readFile(t, filepath.Join(out, "lab-01.key"))
 	if _, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{}); err == nil || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("got %v; want a hint at --force", err)
 	}
-	if string(read(t, filepath.Join(out, "lab-01.key"))) != string(key) {
+	if string(readFile(t, filepath.Join(out, "lab-01.key"))) != string(key) {
 		t.Error("the key was replaced")
 	}
 	if _, err := pki.IssueHost(createCAs(t), "lab-02", out, pki.IssueOptions{}); err == nil {
@@ -176,20 +176,20 @@ func TestIssueNeverReplacesSilently(t *testing.T) {
 	if err != nil || again.Serial == first.Serial {
 		t.Errorf("with force: got serial %s, %v; want another than %s", again.Serial, err, first.Serial)
 	}
-	if string(read(t, filepath.Join(out, "lab-01.key"))) == string(key) {
+	if string(readFile(t, filepath.Join(out, "lab-01.key"))) == string(key) {
 		t.Error("with force, the key was kept")
 	}
 }
 
 func TestHostCannotBeNamedAsAFileOfTheCA(t *testing.T) {
 	dir := createCAs(t)
-	key := read(t, filepath.Join(dir, "ca.key"))
+	key := readFile(t, filepath.Join(dir, "ca.key"))
 	for _, host := range []episode.Name{"ca", "hosts-ca", "server"} {
 		if _, err := pki.IssueHost(dir, host, dir, pki.IssueOptions{Force: true}); err == nil {
 			t.Errorf("%s was accepted", host)
 		}
 	}
-	if string(read(t, filepath.Join(dir, "ca.key"))) != string(key) {
+	if string(readFile(t, filepath.Join(dir, "ca.key"))) != string(key) {
 		t.Error("the CA's key was replaced")
 	}
 }

@@ -24,7 +24,7 @@ func credentials(t testing.TB, dir, host string) pki.ClientConfig {
 	}
 }
 
-func load(t testing.TB, c pki.ClientConfig) *pki.Client {
+func loadClient(t testing.TB, c pki.ClientConfig) *pki.Client {
 	t.Helper()
 	client, err := pki.LoadClient(c)
 	if err != nil {
@@ -33,8 +33,8 @@ func load(t testing.TB, c pki.ClientConfig) *pki.Client {
 	return client
 }
 
-// dials is a caller over a transport that lives as long as a shipper's.
-func (l *lab) dials(client *pki.Client) *caller {
+// newPersistentCaller returns a caller whose transport keeps connections, as a shipper's does.
+func (l *lab) newPersistentCaller(client *pki.Client) *caller {
 	var dialer net.Dialer
 	transport := &http.Transport{DialTLSContext: client.DialTLS(dialer.DialContext), MaxConnsPerHost: 1}
 	l.t.Cleanup(transport.CloseIdleConnections)
@@ -44,9 +44,9 @@ func (l *lab) dials(client *pki.Client) *caller {
 func TestClientTrustsItsOwnCAOnly(t *testing.T) {
 	l := newLab(t, nil)
 	config := credentials(t, l.dir, "lab-01")
-	write(t, config.CAFile, read(t, filepath.Join(createCAs(t), "ca.crt")))
-	client := load(t, config)
-	for name, c := range map[string]*caller{"TLS": l.calls(client.TLSConfig()), "DialTLS": l.dials(client)} {
+	writeFile(t, config.CAFile, readFile(t, filepath.Join(createCAs(t), "ca.crt")))
+	client := loadClient(t, config)
+	for name, c := range map[string]*caller{"TLS": l.newCaller(client.TLSConfig()), "DialTLS": l.newPersistentCaller(client)} {
 		if r := c.call(); r.err == nil {
 			t.Errorf("%s: got %d; want the receiver refused", name, r.status)
 		}
@@ -64,8 +64,8 @@ func TestClientChecksTheReceiversName(t *testing.T) {
 	if err := l.gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	client := load(t, credentials(t, l.dir, "lab-01"))
-	for name, c := range map[string]*caller{"TLS": l.calls(client.TLSConfig()), "DialTLS": l.dials(client)} {
+	client := loadClient(t, credentials(t, l.dir, "lab-01"))
+	for name, c := range map[string]*caller{"TLS": l.newCaller(client.TLSConfig()), "DialTLS": l.newPersistentCaller(client)} {
 		if r := c.call(); r.err == nil || !strings.Contains(r.err.Error(), "127.0.0.1") {
 			t.Errorf("%s: got %d, %v; want the name refused", name, r.status, r.err)
 		}
@@ -75,28 +75,28 @@ func TestClientChecksTheReceiversName(t *testing.T) {
 func TestClientReloadReachesALivingTransport(t *testing.T) {
 	l := newLab(t, nil)
 	config := credentials(t, l.dir, "lab-01")
-	goodCA, otherCA := read(t, config.CAFile), read(t, filepath.Join(createCAs(t), "ca.crt"))
-	client := load(t, config)
-	c, plain := l.dials(client), l.calls(client.TLSConfig())
-	c.enters("lab-01 mtls")
+	goodCA, otherCA := readFile(t, config.CAFile), readFile(t, filepath.Join(createCAs(t), "ca.crt"))
+	client := loadClient(t, config)
+	c, plain := l.newPersistentCaller(client), l.newCaller(client.TLSConfig())
+	c.wantAccess("lab-01 mtls")
 
 	next := credentials(t, l.dir, "lab-02")
-	write(t, config.CertFile, read(t, next.CertFile))
+	writeFile(t, config.CertFile, readFile(t, next.CertFile))
 	if err := client.Reload(); err == nil {
 		t.Error("a certificate with another's key was taken")
 	}
 	c.http.CloseIdleConnections()
-	c.enters("lab-01 mtls")
+	c.wantAccess("lab-01 mtls")
 
-	write(t, config.KeyFile, read(t, next.KeyFile))
+	writeFile(t, config.KeyFile, readFile(t, next.KeyFile))
 	if err := client.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	c.http.CloseIdleConnections()
-	c.enters("lab-02 mtls")
-	plain.enters("lab-02 mtls") // the certificate, though not the CAs, reaches this one too
+	c.wantAccess("lab-02 mtls")
+	plain.wantAccess("lab-02 mtls") // the certificate, though not the CAs, reaches this one too
 
-	write(t, config.CAFile, otherCA)
+	writeFile(t, config.CAFile, otherCA)
 	if err := client.Reload(); err != nil {
 		t.Fatal(err)
 	}
@@ -104,21 +104,21 @@ func TestClientReloadReachesALivingTransport(t *testing.T) {
 	if r := c.call(); r.err == nil {
 		t.Error("a receiver of the CA before was trusted")
 	}
-	write(t, config.CAFile, goodCA)
+	writeFile(t, config.CAFile, goodCA)
 	if err := client.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c.enters("lab-02 mtls")
+	c.wantAccess("lab-02 mtls")
 }
 
 func TestClientShowsItsCertificateToAnyReceiver(t *testing.T) {
 	l := newLab(t, func(c *pki.Config) { c.CRLFile = "" })
-	client := load(t, credentials(t, l.dir, "lab-01"))
-	write(t, l.at("hosts-ca.crt"), certPEM(newAuthority(t).cert))
+	client := loadClient(t, credentials(t, l.dir, "lab-01"))
+	writeFile(t, l.path("hosts-ca.crt"), encodeCertificate(newAuthority(t).cert))
 	if err := l.gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	r := l.dials(client).call()
+	r := l.newPersistentCaller(client).call()
 	// "certificate required" would send a person looking for a missing file.
 	if r.err == nil || strings.Contains(r.err.Error(), "required") {
 		t.Errorf("got %d, %v; want the certificate refused, not missed", r.status, r.err)
@@ -128,17 +128,17 @@ func TestClientShowsItsCertificateToAnyReceiver(t *testing.T) {
 func TestTokenFileHoldsOneWord(t *testing.T) {
 	dir := createCAs(t)
 	config := credentials(t, dir, "lab-01")
-	if got := load(t, config).Token(); got != "" {
+	if got := loadClient(t, config).Token(); got != "" {
 		t.Errorf("without a file: got %q", got)
 	}
 	config.TokenFile = filepath.Join(t.TempDir(), "token")
-	write(t, config.TokenFile, []byte(" secret\r\n"))
-	client := load(t, config)
+	writeFile(t, config.TokenFile, []byte(" secret\r\n"))
+	client := loadClient(t, config)
 	if got := client.Token(); got != "secret" {
 		t.Errorf("got %q; want it trimmed", got)
 	}
 	for _, bad := range []string{"", " \n", "two words", "a\nb", "a\x00", "h\u00e9", strings.Repeat("x", 5000)} {
-		write(t, config.TokenFile, []byte(bad))
+		writeFile(t, config.TokenFile, []byte(bad))
 		err := client.Reload()
 		if err == nil || client.Token() != "secret" {
 			t.Errorf("%.20q: got %v, token %q; want an error and the token before", bad, err, client.Token())
@@ -152,7 +152,7 @@ func TestTokenFileHoldsOneWord(t *testing.T) {
 func TestCheckNamesWhatIsWrong(t *testing.T) {
 	dir := createCAs(t)
 	config := credentials(t, dir, "lab-01")
-	client := load(t, config)
+	client := loadClient(t, config)
 	now := time.Now()
 	for _, c := range []struct {
 		name string
@@ -173,7 +173,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 	if id, err := client.ID(); err != nil || id != (pki.ID{TrustDomain: domain, Host: "lab-01"}) {
 		t.Errorf("got %+v, %v", id, err)
 	}
-	server := load(t, pki.ClientConfig{
+	server := loadClient(t, pki.ClientConfig{
 		CAFile:   config.CAFile,
 		CertFile: filepath.Join(dir, "server.crt"), KeyFile: filepath.Join(dir, "server.key"),
 	})
@@ -188,8 +188,8 @@ func TestRefreshReportsWhatIsNew(t *testing.T) {
 	l := newLab(t, nil)
 	config := credentials(t, l.dir, "lab-01")
 	config.TokenFile = filepath.Join(t.TempDir(), "token")
-	write(t, config.TokenFile, []byte("one"))
-	client := load(t, config)
+	writeFile(t, config.TokenFile, []byte("one"))
+	client := loadClient(t, config)
 	refreshed := func(what string, want bool) {
 		t.Helper()
 		if changed, err := client.ReloadIfChanged(); changed != want || err != nil {
@@ -202,17 +202,17 @@ func TestRefreshReportsWhatIsNew(t *testing.T) {
 	refreshed("nothing new", false)
 	before := client.NotAfter()
 	next := credentials(t, l.dir, "lab-01")
-	write(t, config.CertFile, read(t, next.CertFile))
+	writeFile(t, config.CertFile, readFile(t, next.CertFile))
 	if changed, err := client.ReloadIfChanged(); changed || err == nil || !client.NotAfter().Equal(before) {
 		t.Errorf("a certificate without its key: %t, %v", changed, err)
 	}
-	write(t, config.KeyFile, read(t, next.KeyFile))
+	writeFile(t, config.KeyFile, readFile(t, next.KeyFile))
 	refreshed("another certificate", true)
-	write(t, config.TokenFile, []byte("two"))
+	writeFile(t, config.TokenFile, []byte("two"))
 	refreshed("another token", true)
 	if got := client.Token(); got != "two" {
 		t.Errorf("the token is %q", got)
 	}
-	write(t, config.CAFile, append(read(t, config.CAFile), read(t, filepath.Join(createCAs(t), "ca.crt"))...))
+	writeFile(t, config.CAFile, append(readFile(t, config.CAFile), readFile(t, filepath.Join(createCAs(t), "ca.crt"))...))
 	refreshed("another CA", true)
 }

@@ -16,7 +16,7 @@ import (
 
 func TestIssuedCertificateIsAcceptedAtOnce(t *testing.T) {
 	l := newLab(t, nil)
-	l.issue("lab-01", pki.IssueOptions{}).enters("lab-01 mtls")
+	l.issue("lab-01", pki.IssueOptions{}).wantAccess("lab-01 mtls")
 }
 
 // wrongCertificates are refused whichever CA signs them.
@@ -67,15 +67,15 @@ func wrongCertificates(t *testing.T, ca, foreign authority) map[string]*tls.Cert
 func TestWrongCertificatesAreRefused(t *testing.T) {
 	plain := newAuthority(t)
 	file := filepath.Join(t.TempDir(), "plain.crt")
-	write(t, file, certPEM(plain.cert))
+	writeFile(t, file, encodeCertificate(plain.cert))
 	l := newLab(t, func(c *pki.Config) { c.ClientCAFile, c.CRLFile = file, "" })
 
 	right := plain.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
-	l.calls(l.clientTLS(&right)).enters("lab-01 mtls")
+	l.newCaller(l.clientTLS(&right)).wantAccess("lab-01 mtls")
 	served := l.served.Load()
 	for name, certificate := range wrongCertificates(t, plain, newAuthority(t)) {
 		t.Run(name, func(t *testing.T) {
-			if r := l.calls(l.clientTLS(certificate)).call(); r.err == nil {
+			if r := l.newCaller(l.clientTLS(certificate)).call(); r.err == nil {
 				t.Errorf("handshake: got %d %q; want it refused", r.status, r.body)
 			}
 			state := &tls.ConnectionState{}
@@ -123,7 +123,7 @@ func TestHostsCAIsConstrainedToItsTrustDomain(t *testing.T) {
 func TestReceiverCADoesNotVouchForHosts(t *testing.T) {
 	l := newLab(t, nil)
 	pair := loadAuthority(t, l.dir, "ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
-	if r := l.calls(l.clientTLS(&pair)).call(); r.err == nil {
+	if r := l.newCaller(l.clientTLS(&pair)).call(); r.err == nil {
 		t.Errorf("got %d %q; want it refused", r.status, r.body)
 	}
 }
@@ -131,66 +131,66 @@ func TestReceiverCADoesNotVouchForHosts(t *testing.T) {
 func TestExpiryEndsKeptConnection(t *testing.T) {
 	l := newLab(t, nil)
 	c := l.issue("lab-01", pki.IssueOptions{Valid: time.Hour})
-	c.enters("lab-01 mtls")
-	if r := c.enters("lab-01 mtls"); !r.reused {
+	c.wantAccess("lab-01 mtls")
+	if r := c.wantAccess("lab-01 mtls"); !r.reused {
 		t.Fatal("the connection was not kept; the test would show nothing")
 	}
 	l.late.Store(int64(time.Hour + time.Minute))
-	c.refusedOnKeptConnection(http.StatusForbidden)
+	c.wantRefusedOnSameConnection(http.StatusForbidden)
 	l.late.Store(int64(-2 * time.Hour)) // a clock that fell back: not valid yet
-	c.refusedOnKeptConnection(http.StatusForbidden)
+	c.wantRefusedOnSameConnection(http.StatusForbidden)
 	l.late.Store(0)
-	c.enters("lab-01 mtls")
+	c.wantAccess("lab-01 mtls")
 }
 
 func TestCAExpiryEndsKeptConnection(t *testing.T) {
 	ca := newAuthority(t) // ends in an hour
 	file := filepath.Join(t.TempDir(), "ca.crt")
-	write(t, file, certPEM(ca.cert))
+	writeFile(t, file, encodeCertificate(ca.cert))
 	l := newLab(t, func(c *pki.Config) { c.ClientCAFile, c.CRLFile = file, "" })
 	long := template(t, "spiffe://"+domain+"/host/lab-01")
 	long.NotAfter = time.Now().Add(24 * time.Hour)
 	pair := ca.signCertificate(long, nil)
-	c := l.calls(l.clientTLS(&pair))
-	c.enters("lab-01 mtls")
+	c := l.newCaller(l.clientTLS(&pair))
+	c.wantAccess("lab-01 mtls")
 	l.late.Store(int64(2 * time.Hour))
-	c.refusedOnKeptConnection(http.StatusForbidden)
+	c.wantRefusedOnSameConnection(http.StatusForbidden)
 }
 
 func TestRevocationEndsKeptConnection(t *testing.T) {
 	l := newLab(t, nil)
 	c, other := l.issue("lab-01", pki.IssueOptions{}), l.issue("lab-02", pki.IssueOptions{})
-	c.enters("lab-01 mtls")
+	c.wantAccess("lab-01 mtls")
 	if _, err := pki.RevokeHost(l.dir, "lab-01", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c.refusedOnKeptConnection(http.StatusForbidden)
+	c.wantRefusedOnSameConnection(http.StatusForbidden)
 	c.http.CloseIdleConnections()
 	if r := c.call(); r.err == nil {
 		t.Errorf("new connection: got %d %q; want it refused", r.status, r.body)
 	}
-	other.enters("lab-02 mtls")
-	l.issue("lab-01", pki.IssueOptions{}).enters("lab-01 mtls") // a new certificate of a revoked host
+	other.wantAccess("lab-02 mtls")
+	l.issue("lab-01", pki.IssueOptions{}).wantAccess("lab-01 mtls") // a new certificate of a revoked host
 }
 
 func TestSwappedCAEndsKeptConnection(t *testing.T) {
 	l := newLab(t, func(c *pki.Config) { c.CRLFile = "" })
 	c := l.issue("lab-01", pki.IssueOptions{})
-	c.enters("lab-01 mtls")
-	write(t, l.at("hosts-ca.crt"), certPEM(newAuthority(t).cert))
+	c.wantAccess("lab-01 mtls")
+	writeFile(t, l.path("hosts-ca.crt"), encodeCertificate(newAuthority(t).cert))
 	if err := l.gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c.refusedOnKeptConnection(http.StatusForbidden)
+	c.wantRefusedOnSameConnection(http.StatusForbidden)
 }
 
 func TestNewCertificateOfReceiverIsShownAfterReload(t *testing.T) {
 	l := newLab(t, nil)
 	c := l.issue("lab-01", pki.IssueOptions{})
-	c.enters("lab-01 mtls")
+	c.wantAccess("lab-01 mtls")
 	before := l.gate.Trust().NotAfter()
 	ends, err := pki.RenewServer(l.dir, pki.RenewOptions{LeafValid: 2 * pki.DefaultLeafValid})
 	if err != nil {
@@ -203,7 +203,7 @@ func TestNewCertificateOfReceiverIsShownAfterReload(t *testing.T) {
 		t.Errorf("got %v; want %v, after %v", got, ends, before)
 	}
 	c.http.CloseIdleConnections()
-	c.enters("lab-01 mtls") // the names were carried over
+	c.wantAccess("lab-01 mtls") // the names were carried over
 }
 
 func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
@@ -212,7 +212,7 @@ func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 		t.Fatal(err)
 	}
 	tokens := filepath.Join(t.TempDir(), "tokens")
-	write(t, tokens, []byte(tokenLine("lab-01", "secret")))
+	writeFile(t, tokens, []byte(tokenLine("lab-01", "secret")))
 	l := newLab(t, func(c *pki.Config) { c.TokensFile = tokens })
 	c := l.issue("lab-01", pki.IssueOptions{})
 	c.token = "secret"
@@ -223,28 +223,28 @@ func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 	if err := l.gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	hostsCA := read(t, l.at("hosts-ca.crt"))
+	hostsCA := readFile(t, l.path("hosts-ca.crt"))
 	for name, broken := range map[string]struct {
 		path string
 		data []byte
 	}{
 		"empty CA":        {l.config.ClientCAFile, nil},
-		"no CA":           {l.config.ClientCAFile, read(t, l.at("server.crt"))},
-		"key for CA":      {l.config.ClientCAFile, append(hostsCA[:len(hostsCA):len(hostsCA)], read(t, l.at("hosts-ca.key"))...)},
+		"no CA":           {l.config.ClientCAFile, readFile(t, l.path("server.crt"))},
+		"key for CA":      {l.config.ClientCAFile, append(hostsCA[:len(hostsCA):len(hostsCA)], readFile(t, l.path("hosts-ca.key"))...)},
 		"half a CA":       {l.config.ClientCAFile, append(hostsCA[:len(hostsCA):len(hostsCA)], hostsCA[:200]...)},
-		"other domain":    {l.config.ClientCAFile, read(t, filepath.Join(foreign, "hosts-ca.crt"))},
+		"other domain":    {l.config.ClientCAFile, readFile(t, filepath.Join(foreign, "hosts-ca.crt"))},
 		"empty CRL":       {l.config.CRLFile, nil},
-		"foreign CRL":     {l.config.CRLFile, read(t, filepath.Join(foreign, "hosts.crl"))},
-		"cut CRL":         {l.config.CRLFile, read(t, l.config.CRLFile)[:150]},
-		"key of another":  {l.config.KeyFile, read(t, filepath.Join(foreign, "server.key"))},
-		"cut certificate": {l.config.CertFile, read(t, l.config.CertFile)[:100]},
+		"foreign CRL":     {l.config.CRLFile, readFile(t, filepath.Join(foreign, "hosts.crl"))},
+		"cut CRL":         {l.config.CRLFile, readFile(t, l.config.CRLFile)[:150]},
+		"key of another":  {l.config.KeyFile, readFile(t, filepath.Join(foreign, "server.key"))},
+		"cut certificate": {l.config.CertFile, readFile(t, l.config.CertFile)[:100]},
 		"bad tokens":      {tokens, []byte("lab-01 secret\n")},
 		"too large":       {tokens, []byte(strings.Repeat("# much\n", 1<<20))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			good := read(t, broken.path)
-			write(t, broken.path, broken.data)
-			defer write(t, broken.path, good)
+			good := readFile(t, broken.path)
+			writeFile(t, broken.path, broken.data)
+			defer writeFile(t, broken.path, good)
 			before := l.gate.Trust()
 			err := l.gate.Reload()
 			if err == nil || !strings.Contains(err.Error(), broken.path) {
@@ -254,7 +254,7 @@ func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 				t.Error("the broken state was taken")
 			}
 			c.http.CloseIdleConnections()
-			c.enters("lab-01 mtls+token")
+			c.wantAccess("lab-01 mtls+token")
 		})
 	}
 }
@@ -301,7 +301,7 @@ func TestSessionsAreNotResumed(t *testing.T) {
 		state := conn.ConnectionState()
 		conn.Close()
 		if err != nil || !strings.Contains(string(answer), "lab-01 mtls") {
-			t.Fatalf("got %q, %v", answer, err)
+			t.Fatalf("got %q, %v, want %q in it", answer, err, "lab-01 mtls")
 		}
 		if state.DidResume || state.Version != tls.VersionTLS13 {
 			t.Fatalf("resumed %v, version %x; want a full handshake of TLS 1.3", state.DidResume, state.Version)
@@ -313,10 +313,10 @@ func TestOldTLSIsRefused(t *testing.T) {
 	l := newLab(t, nil)
 	pair := loadAuthority(t, l.dir, "hosts-ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
 	config := l.clientTLS(&pair)
-	l.calls(config).enters("lab-01 mtls")
+	l.newCaller(config).wantAccess("lab-01 mtls")
 	old := l.clientTLS(&pair)
 	old.MaxVersion = tls.VersionTLS12
-	if r := l.calls(old).call(); r.err == nil {
+	if r := l.newCaller(old).call(); r.err == nil {
 		t.Errorf("got %d over TLS 1.2; want it refused", r.status)
 	}
 }

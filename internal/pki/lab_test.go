@@ -50,8 +50,8 @@ func newLab(t testing.TB, change func(*pki.Config)) *lab {
 		t.Fatal(err)
 	}
 	l.config = pki.Config{
-		CertFile: l.at("server.crt"), KeyFile: l.at("server.key"),
-		ClientCAFile: l.at("hosts-ca.crt"), CRLFile: l.at("hosts.crl"), TrustDomain: domain,
+		CertFile: l.path("server.crt"), KeyFile: l.path("server.key"),
+		ClientCAFile: l.path("hosts-ca.crt"), CRLFile: l.path("hosts.crl"), TrustDomain: domain,
 		Now: func() time.Time { return time.Now().Add(time.Duration(l.late.Load())) },
 	}
 	if change != nil {
@@ -98,9 +98,9 @@ func (l *lab) answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (l *lab) at(name string) string { return filepath.Join(l.dir, name) }
+func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
 
-// issue makes a host's certificate and returns a client that uses it.
+// issue issues a certificate to a host, and returns a caller that uses it.
 func (l *lab) issue(host episode.Name, o pki.IssueOptions) *caller {
 	l.t.Helper()
 	out := l.t.TempDir()
@@ -114,7 +114,7 @@ func (l *lab) issue(host episode.Name, o pki.IssueOptions) *caller {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return l.calls(client.TLSConfig())
+	return l.newCaller(client.TLSConfig())
 }
 
 // A caller makes requests over one connection.
@@ -124,7 +124,7 @@ type caller struct {
 	token string
 }
 
-func (l *lab) calls(config *tls.Config) *caller {
+func (l *lab) newCaller(config *tls.Config) *caller {
 	transport := &http.Transport{TLSClientConfig: config, MaxConnsPerHost: 1}
 	l.t.Cleanup(transport.CloseIdleConnections)
 	return &caller{l: l, http: &http.Client{Transport: transport}}
@@ -160,8 +160,8 @@ func (c *caller) call() reply {
 	return r
 }
 
-// enters fails the test unless the caller gets in as host.
-func (c *caller) enters(want string) reply {
+// wantAccess fails the test unless the caller is admitted as host want.
+func (c *caller) wantAccess(want string) reply {
 	c.l.t.Helper()
 	r := c.call()
 	if r.err != nil || r.status != http.StatusOK || r.body != want {
@@ -170,9 +170,9 @@ func (c *caller) enters(want string) reply {
 	return r
 }
 
-// refusedOnKeptConnection fails the test unless the next request goes over the
+// wantRefusedOnSameConnection fails the test unless the next request goes over the
 // same connection and is answered with status.
-func (c *caller) refusedOnKeptConnection(status int) {
+func (c *caller) wantRefusedOnSameConnection(status int) {
 	c.l.t.Helper()
 	r := c.call()
 	if r.err != nil || r.status != status || !r.reused {
@@ -254,11 +254,11 @@ func (a authority) signCertificate(template *x509.Certificate, key *ecdsa.Privat
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-// clientTLS is a client that shows any certificate, or none.
+// clientTLS returns the configuration of a client that presents a certificate, or none.
 func (l *lab) clientTLS(show *tls.Certificate) *tls.Config {
 	l.t.Helper()
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(read(l.t, l.at("ca.crt"))) {
+	if !pool.AppendCertsFromPEM(readFile(l.t, l.path("ca.crt"))) {
 		l.t.Fatal("no CA")
 	}
 	config := &tls.Config{RootCAs: pool}
@@ -268,7 +268,7 @@ func (l *lab) clientTLS(show *tls.Certificate) *tls.Config {
 	return config
 }
 
-func read(t testing.TB, path string) []byte {
+func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -277,13 +277,13 @@ func read(t testing.TB, path string) []byte {
 	return data
 }
 
-func write(t testing.TB, path string, data []byte) {
+func writeFile(t testing.TB, path string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func certPEM(c *x509.Certificate) []byte {
+func encodeCertificate(c *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
 }

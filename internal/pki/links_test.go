@@ -7,18 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 
 // TestRootFollowsNoLinkOfAnother: root leaves keys and certificates in the directories
 // that its commands name, and replaces files there.
 func TestRootFollowsNoLinkOfAnother(t *testing.T) {
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("this test must not be skipped under CI: it needs root")
-		}
-		t.Skip("needs root")
-	}
+	fixture.RequireRoot(t)
 	base := t.TempDir()
 	dir, victim, link := filepath.Join(base, "pki"), filepath.Join(base, "victim"), filepath.Join(base, "link")
 	check := func(err error) {

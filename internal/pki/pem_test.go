@@ -23,11 +23,11 @@ func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 	}
 	file := func(name string, data []byte) string {
 		path := filepath.Join(t.TempDir(), name)
-		write(t, path, data)
+		writeFile(t, path, data)
 		return path
 	}
 	der := func(path string) []byte {
-		block, _ := pem.Decode(read(t, path))
+		block, _ := pem.Decode(readFile(t, path))
 		return block.Bytes
 	}
 	old := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: []byte("x"), Headers: map[string]string{
@@ -37,11 +37,13 @@ func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 		change func(*pki.ClientConfig)
 		want   string
 	}{
-		"as issued":             {func(*pki.ClientConfig) {}, ""},
-		"a byte order mark":     {func(c *pki.ClientConfig) { c.CertFile = file("f", append([]byte("\ufeff"), read(t, c.CertFile)...)) }, ""},
-		"a mark in the CA file": {func(c *pki.ClientConfig) { c.CAFile = file("f", append([]byte("\ufeff"), read(t, c.CAFile)...)) }, ""},
+		"as issued": {func(*pki.ClientConfig) {}, ""},
+		"a byte order mark": {func(c *pki.ClientConfig) {
+			c.CertFile = file("f", append([]byte("\ufeff"), readFile(t, c.CertFile)...))
+		}, ""},
+		"a mark in the CA file": {func(c *pki.ClientConfig) { c.CAFile = file("f", append([]byte("\ufeff"), readFile(t, c.CAFile)...)) }, ""},
 		"lines of Windows": {func(c *pki.ClientConfig) {
-			c.KeyFile = file("f", bytes.ReplaceAll(read(t, c.KeyFile), []byte("\n"), []byte("\r\n")))
+			c.KeyFile = file("f", bytes.ReplaceAll(readFile(t, c.KeyFile), []byte("\n"), []byte("\r\n")))
 		}, ""},
 		"an empty certificate": {func(c *pki.ClientConfig) { c.CertFile = file("f", nil) }, "f is empty"},
 		"an empty key":         {func(c *pki.ClientConfig) { c.KeyFile = file("f", []byte("\n")) }, "f is empty"},

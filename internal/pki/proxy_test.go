@@ -13,8 +13,8 @@ import (
 	"cis490/internal/pki"
 )
 
-// forwarded is a request that a proxy brought, with these fields.
-func forwarded(values ...string) *http.Request {
+// forwardedRequest returns a request that a proxy forwarded, with values of Client-Cert.
+func forwardedRequest(values ...string) *http.Request {
 	r := &http.Request{Header: http.Header{}}
 	for _, v := range values {
 		r.Header.Add("Client-Cert", v)
@@ -22,19 +22,19 @@ func forwarded(values ...string) *http.Request {
 	return r
 }
 
-// issued returns a host's new certificate.
-func issued(t *testing.T, l *lab) string {
+// issueAsText issues a host's certificate, and returns it as PEM.
+func issueAsText(t *testing.T, l *lab) string {
 	t.Helper()
 	out := t.TempDir()
 	if _, err := pki.IssueHost(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	return string(read(t, filepath.Join(out, "lab-01.crt")))
+	return string(readFile(t, filepath.Join(out, "lab-01.crt")))
 }
 
 func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
 	l := newLab(t, nil)
-	pem := issued(t, l)
+	pem := issueAsText(t, l)
 	der := func(c []byte) string { return ":" + base64.StdEncoding.EncodeToString(c) + ":" }
 	host := loadAuthority(t, l.dir, "hosts-ca")
 	good := host.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
@@ -53,12 +53,12 @@ func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
 		"no certificate":  {[]string{der([]byte("x"))}, ""},
 		"bad escape":      {[]string{"%zz"}, ""},
 		"two in one":      {[]string{url.PathEscape(pem + pem)}, ""},
-		"a key":           {[]string{url.PathEscape(string(read(t, l.at("hosts-ca.key"))))}, ""},
+		"a key":           {[]string{url.PathEscape(string(readFile(t, l.path("hosts-ca.key"))))}, ""},
 		"of a foreign CA": {[]string{der(foreign.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Certificate[0])}, ""},
-		"a server's":      {[]string{url.PathEscape(string(read(t, l.at("server.crt"))))}, ""},
+		"a server's":      {[]string{url.PathEscape(string(readFile(t, l.path("server.crt"))))}, ""},
 		"another domain":  {[]string{der(host.signCertificate(template(t, "spiffe://else.where/host/lab-01"), nil).Certificate[0])}, ""},
 	} {
-		caller, err := l.gate.IdentifyForwarded(forwarded(c.values...), "Client-Cert")
+		caller, err := l.gate.IdentifyForwarded(forwardedRequest(c.values...), "Client-Cert")
 		if string(caller.Host) != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s: host %q, %v, want %q", what, caller.Host, err, c.want)
 		}
@@ -70,9 +70,9 @@ func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
 
 func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 	l := newLab(t, nil)
-	r := forwarded(url.PathEscape(issued(t, l)))
+	r := forwardedRequest(url.PathEscape(issueAsText(t, l)))
 	if c, err := l.gate.IdentifyForwarded(r, "Client-Cert"); err != nil || c.Method != "proxy" {
-		t.Fatalf("%+v, %v", c, err)
+		t.Fatalf("got %+v, %v, want Method %q", c, err, "proxy")
 	}
 	l.late.Store(int64(pki.DefaultLeafValid + time.Hour))
 	if _, err := l.gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
@@ -93,7 +93,7 @@ func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 // A field that the caller sends to the receiver's own port says nothing.
 func TestDirectCallerCannotForward(t *testing.T) {
 	l := newLab(t, nil)
-	if c, err := l.gate.IdentifyCaller(forwarded(url.PathEscape(issued(t, l)))); !errors.Is(err, pki.ErrIdentity) {
-		t.Errorf("%+v, %v", c, err)
+	if c, err := l.gate.IdentifyCaller(forwardedRequest(url.PathEscape(issueAsText(t, l)))); !errors.Is(err, pki.ErrIdentity) {
+		t.Errorf("got %+v, %v, want %v", c, err, pki.ErrIdentity)
 	}
 }

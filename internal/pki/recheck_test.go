@@ -15,8 +15,8 @@ import (
 	"cis490/internal/pki"
 )
 
-// presents returns a request as it comes from a caller with these certificates.
-func presents(token string, certs ...*x509.Certificate) *http.Request {
+// requestWith returns a request of a caller with a token and certificates.
+func requestWith(token string, certs ...*x509.Certificate) *http.Request {
 	r := &http.Request{TLS: &tls.ConnectionState{PeerCertificates: certs}, Header: http.Header{}}
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
@@ -32,11 +32,11 @@ func TestRecheckSeesTheEndOfAnIssuingCA(t *testing.T) {
 	}, root.key)
 	host := authority{t, issuing.Leaf, root.key}.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
 	l := newLab(t, func(c *pki.Config) { c.CRLFile = "" })
-	write(t, l.at("hosts-ca.crt"), certPEM(root.cert))
+	writeFile(t, l.path("hosts-ca.crt"), encodeCertificate(root.cert))
 	if err := l.gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := l.gate.IdentifyCaller(presents("", host.Leaf, issuing.Leaf))
+	c, err := l.gate.IdentifyCaller(requestWith("", host.Leaf, issuing.Leaf))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,32 +64,32 @@ func TestRecheckSeesWhatAReloadChanged(t *testing.T) {
 			return err
 		}, pki.ErrIdentity},
 		"another token": {func(l *lab, host episode.Name) error {
-			write(l.t, l.at("tokens"), fmt.Appendf(nil, "%s %x\n", host, sha256.Sum256([]byte("another"))))
+			writeFile(l.t, l.path("tokens"), fmt.Appendf(nil, "%s %x\n", host, sha256.Sum256([]byte("another"))))
 			return nil
 		}, pki.ErrToken},
 		"no token": {func(l *lab, _ episode.Name) error {
-			write(l.t, l.at("tokens"), nil)
+			writeFile(l.t, l.path("tokens"), nil)
 			return nil
 		}, pki.ErrToken},
 		"another CA": {func(l *lab, _ episode.Name) error {
 			other := l.t.TempDir()
 			err := pki.InitCA(other, pki.InitOptions{Names: []string{"other"}})
-			write(l.t, l.at("hosts-ca.crt"), read(l.t, other+"/hosts-ca.crt"))
-			write(l.t, l.at("hosts.crl"), read(l.t, other+"/hosts.crl"))
+			writeFile(l.t, l.path("hosts-ca.crt"), readFile(l.t, other+"/hosts-ca.crt"))
+			writeFile(l.t, l.path("hosts.crl"), readFile(l.t, other+"/hosts.crl"))
 			return err
 		}, pki.ErrIdentity},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, func(c *pki.Config) {
 				c.TokensFile = filepath.Join(filepath.Dir(c.CRLFile), "tokens")
-				write(t, c.TokensFile, fmt.Appendf(nil, "lab-01 %x\n", sha256.Sum256([]byte("secret"))))
+				writeFile(t, c.TokensFile, fmt.Appendf(nil, "lab-01 %x\n", sha256.Sum256([]byte("secret"))))
 			})
 			out := t.TempDir()
 			if _, err := pki.IssueHost(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			leaf := loadAuthority(t, out, "lab-01").cert
-			c, err := l.gate.IdentifyCaller(presents("secret", leaf))
+			c, err := l.gate.IdentifyCaller(requestWith("secret", leaf))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,9 +11,9 @@ import (
 	"cis490/internal/pki"
 )
 
-// restored returns a CA directory, and a certificate that was issued from it after the
+// newRestoredCA returns a CA directory, and a certificate that was issued from it after the
 // backup from which it was restored.
-func restored(t *testing.T) (dir, file string, issued pki.Issued) {
+func newRestoredCA(t *testing.T) (dir, file string, issued pki.Issued) {
 	t.Helper()
 	dir, out := createCAs(t), t.TempDir()
 	issued, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
@@ -40,7 +40,7 @@ func TestCertificateWithoutRecordCanBeRevoked(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, file, issued := restored(t)
+			dir, file, issued := newRestoredCA(t)
 			if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil {
 				t.Fatal("the directory has a record")
 			}
@@ -48,14 +48,14 @@ func TestCertificateWithoutRecordCanBeRevoked(t *testing.T) {
 			if err != nil || r.Already || r.Serial != issued.Serial {
 				t.Fatalf("%+v, %v", r, err)
 			}
-			list := crl(t, dir)
+			list := readCRL(t, dir)
 			if n := len(list.RevokedCertificateEntries); n != 1 || list.RevokedCertificateEntries[0].SerialNumber.Text(16) != strings.TrimLeft(issued.Serial, "0") {
 				t.Fatalf("the list has %+v", list.RevokedCertificateEntries)
 			}
 			if r, err = revoke(dir, file, issued); err != nil || !r.Already {
 				t.Errorf("again: %+v, %v", r, err)
 			}
-			if again := crl(t, dir); again.Number.Cmp(list.Number) != 0 {
+			if again := readCRL(t, dir); again.Number.Cmp(list.Number) != 0 {
 				t.Errorf("the second time wrote the list %v after %v", again.Number, list.Number)
 			}
 		})
@@ -65,10 +65,10 @@ func TestCertificateWithoutRecordCanBeRevoked(t *testing.T) {
 func TestRevokedWithoutRecordIsRefused(t *testing.T) {
 	l := newLab(t, nil)
 	c := l.issue("lab-01", pki.IssueOptions{})
-	c.enters("lab-01 mtls")
+	c.wantAccess("lab-01 mtls")
 	list, err := pki.ListIssued(l.dir, time.Now())
 	if err == nil {
-		err = os.RemoveAll(l.at("issued"))
+		err = os.RemoveAll(l.path("issued"))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -83,16 +83,16 @@ func TestRevokedWithoutRecordIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.refusedOnKeptConnection(403)
+	c.wantRefusedOnSameConnection(403)
 }
 
 func TestOnlyOwnCertificatesAreRevokedByFile(t *testing.T) {
-	dir, file, _ := restored(t)
-	other, foreign, _ := restored(t)
+	dir, file, _ := newRestoredCA(t)
+	other, foreign, _ := newRestoredCA(t)
 	garbage := filepath.Join(t.TempDir(), "garbage.crt")
-	write(t, garbage, []byte("garbage"))
+	writeFile(t, garbage, []byte("garbage"))
 	key := strings.TrimSuffix(file, ".crt") + ".key"
-	before := read(t, filepath.Join(dir, "hosts.crl"))
+	before := readFile(t, filepath.Join(dir, "hosts.crl"))
 	for path, want := range map[string]string{
 		foreign:                              "was not signed by",
 		filepath.Join(dir, "server.crt"):     "was not signed by",
@@ -106,7 +106,7 @@ func TestOnlyOwnCertificatesAreRevokedByFile(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want an error that says %q", path, r, err, want)
 		}
 	}
-	if string(read(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
+	if string(readFile(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
 		t.Error("the list was written")
 	}
 }

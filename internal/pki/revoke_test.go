@@ -14,9 +14,9 @@ import (
 	"cis490/internal/pki"
 )
 
-func crl(t testing.TB, dir string) *x509.RevocationList {
+func readCRL(t testing.TB, dir string) *x509.RevocationList {
 	t.Helper()
-	block, _ := pem.Decode(read(t, filepath.Join(dir, "hosts.crl")))
+	block, _ := pem.Decode(readFile(t, filepath.Join(dir, "hosts.crl")))
 	list, err := x509.ParseRevocationList(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	issueCertificate(t, dir, "lab-02", pki.IssueOptions{})
-	number := crl(t, dir).Number
+	number := readCRL(t, dir).Number
 	for _, step := range []struct {
 		host    string
 		entries int
@@ -46,7 +46,7 @@ func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
 		if _, err := pki.RevokeHost(dir, mustName(t, step.host), time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		list := crl(t, dir)
+		list := readCRL(t, dir)
 		if len(list.RevokedCertificateEntries) != step.entries {
 			t.Errorf("after %s: got %d entries; want %d", step.host, len(list.RevokedCertificateEntries), step.entries)
 		}
@@ -59,11 +59,11 @@ func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
 
 func TestRevokeOfUnknownHostChangesNothing(t *testing.T) {
 	dir := createCAs(t)
-	before := read(t, filepath.Join(dir, "hosts.crl"))
+	before := readFile(t, filepath.Join(dir, "hosts.crl"))
 	if _, err := pki.RevokeHost(dir, "lab-99", time.Now()); err == nil || !strings.Contains(err.Error(), "lab-99") {
 		t.Errorf("got %v; want an error that names the host", err)
 	}
-	if string(read(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
+	if string(readFile(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
 		t.Error("the list was written")
 	}
 }
@@ -74,12 +74,12 @@ func TestRevokeDoesNotReplaceABrokenList(t *testing.T) {
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	path := filepath.Join(dir, "hosts.crl")
 	other := createCAs(t)
-	for name, data := range map[string][]byte{"garbage": []byte("x"), "foreign": read(t, filepath.Join(other, "hosts.crl"))} {
-		write(t, path, data)
+	for name, data := range map[string][]byte{"garbage": []byte("x"), "foreign": readFile(t, filepath.Join(other, "hosts.crl"))} {
+		writeFile(t, path, data)
 		if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil {
 			t.Errorf("%s: the list was accepted", name)
 		}
-		if string(read(t, path)) != string(data) {
+		if string(readFile(t, path)) != string(data) {
 			t.Errorf("%s: the list was replaced", name)
 		}
 	}
@@ -88,11 +88,11 @@ func TestRevokeDoesNotReplaceABrokenList(t *testing.T) {
 func TestBrokenRecordDoesNotHoldUpRevocation(t *testing.T) {
 	dir := createCAs(t)
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
-	write(t, filepath.Join(dir, "issued", "broken.crt"), []byte("x"))
+	writeFile(t, filepath.Join(dir, "issued", "broken.crt"), []byte("x"))
 	if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil || !strings.Contains(err.Error(), "broken.crt") {
 		t.Errorf("got %v; want an error that names the record", err)
 	}
-	if n := len(crl(t, dir).RevokedCertificateEntries); n != 1 {
+	if n := len(readCRL(t, dir).RevokedCertificateEntries); n != 1 {
 		t.Errorf("got %d entries; want 1", n)
 	}
 }
@@ -125,7 +125,7 @@ func TestListTellsStates(t *testing.T) {
 func TestListIgnoresUnfinishedRecords(t *testing.T) {
 	dir := createCAs(t)
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
-	write(t, filepath.Join(dir, "issued", ".0123.crt.ABC"), []byte("half"))
+	writeFile(t, filepath.Join(dir, "issued", ".0123.crt.ABC"), []byte("half"))
 	if list, err := pki.ListIssued(dir, time.Now()); err != nil || len(list) != 1 {
 		t.Errorf("got %+v, %v; want one certificate", list, err)
 	}
@@ -146,7 +146,7 @@ func TestOneChangeAtATime(t *testing.T) {
 	if err := unix.FcntlFlock(held.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
 		t.Fatal(err)
 	}
-	for name, err := range changes(dir) {
+	for name, err := range changeCA(dir) {
 		if err == nil || !strings.Contains(err.Error(), "in use") {
 			t.Errorf("%s beside another command: got %v; want it refused", name, err)
 		}
@@ -165,15 +165,15 @@ func TestFlockOfTheDirectoryKeepsNobodyOut(t *testing.T) {
 	if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	for name, err := range changes(dir) {
+	for name, err := range changeCA(dir) {
 		if err != nil {
 			t.Errorf("%s beside a lock on the directory: %v", name, err)
 		}
 	}
 }
 
-// changes makes one change of each kind.
-func changes(dir string) map[string]error {
+// changeCA revokes, issues and renews, and returns the error of each.
+func changeCA(dir string) map[string]error {
 	_, revoke := pki.RevokeHost(dir, "lab-01", time.Now())
 	out := filepath.Join(dir, "lab-02")
 	_, issue := pki.IssueHost(dir, "lab-02", out, pki.IssueOptions{})

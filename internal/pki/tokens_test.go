@@ -21,7 +21,7 @@ func tokenLine(host, token string) string {
 
 func TestTokenIsOfTheCertificatesHost(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens")
-	write(t, tokens, []byte("# the lab\n\n"+tokenLine("lab-01", "one")+tokenLine("lab-02", "two")))
+	writeFile(t, tokens, []byte("# the lab\n\n"+tokenLine("lab-01", "one")+tokenLine("lab-02", "two")))
 	l := newLab(t, func(c *pki.Config) { c.TokensFile = tokens })
 	first, third := l.issue("lab-01", pki.IssueOptions{}), l.issue("lab-03", pki.IssueOptions{})
 	for _, c := range []struct {
@@ -47,7 +47,7 @@ func TestTokenIsOfTheCertificatesHost(t *testing.T) {
 
 func TestOneAuthorizationFieldCounts(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens")
-	write(t, tokens, []byte(tokenLine("lab-01", "one")))
+	writeFile(t, tokens, []byte(tokenLine("lab-01", "one")))
 	l := newLab(t, func(c *pki.Config) { c.TokensFile = tokens })
 	leaf := loadAuthority(t, l.dir, "hosts-ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Leaf
 	for _, c := range []struct {

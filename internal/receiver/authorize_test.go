@@ -24,18 +24,19 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
-// doors is a receiver with both of its doors, tokens, a CRL and a clock of the test's.
-type doors struct {
+// accessLab is a receiver with both of its listeners, tokens, a CRL and a clock that the test sets.
+type accessLab struct {
 	*lab
-	late   atomic.Int64 // nanoseconds that the receiver's clock is ahead
-	addr   string
-	socket string
+	clockOffset atomic.Int64 // nanoseconds that the receiver's clock is ahead
+	addr        string
+	socket      string
 }
 
 const (
@@ -43,14 +44,14 @@ const (
 	witness = episode.Name("lab-02") // keeps it
 )
 
-func newDoors(t *testing.T) *doors {
+func newAccessLab(t *testing.T) *accessLab {
 	t.Helper()
 	run, err := os.MkdirTemp("", "doors")
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(run) })
-	d := &doors{socket: filepath.Join(run, "proxy.sock")}
+	d := &accessLab{socket: filepath.Join(run, "proxy.sock")}
 	tokens := filepath.Join(run, "tokens")
-	must(t, os.WriteFile(tokens, tokensOf(victim, witness), 0o600))
+	fixture.Must(t, os.WriteFile(tokens, tokensOf(victim, witness), 0o600))
 	d.lab = newLab(t, func(c *receiver.Config) {
 		c.Auth.TokensFile = config.Path(tokens)
 		c.Proxy.Socket = config.Path(d.socket)
@@ -59,23 +60,23 @@ func newDoors(t *testing.T) *doors {
 	d.stop()
 	d.cfg.TLS.CRLFile = config.Path(filepath.Join(d.pki, "hosts.crl"))
 	trust := d.cfg.TrustConfig()
-	trust.Now = func() time.Time { return time.Now().Add(time.Duration(d.late.Load())) }
+	trust.Now = func() time.Time { return time.Now().Add(time.Duration(d.clockOffset.Load())) }
 	gate, err := pki.Open(trust)
-	must(t, err)
+	fixture.Must(t, err)
 	d.r, err = receiver.New(t.Context(), gate, d.cfg, "test", "the lab", slog.New(slog.DiscardHandler), nil)
-	must(t, err)
+	fixture.Must(t, err)
 	d.r.SetMaxWait(time.Hour)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	fixture.Must(t, err)
 	proxy, err := d.r.ListenProxy()
-	must(t, err)
+	fixture.Must(t, err)
 	d.addr = ln.Addr().String()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	served := make(chan error, 1)
 	go func() { served <- d.r.Serve(ctx, ln, proxy) }()
 	t.Cleanup(func() {
 		cancel()
-		must(t, within(t, time.Minute, served, "the end"))
+		fixture.Must(t, receiveWithin(t, time.Minute, served, "the end"))
 	})
 	return d
 }
@@ -88,30 +89,30 @@ func tokensOf(hosts ...episode.Name) []byte {
 	return b.Bytes()
 }
 
-// visitor sends requests of a host through one of the doors.
+// visitor sends requests of a host through one of the listeners.
 type visitor struct {
-	d    *doors
+	d    *accessLab
 	host episode.Name
 	cert []byte // in DER; nil at the port
 	http *http.Client
 }
 
-func (d *doors) visitor(host episode.Name, door string, valid time.Duration) *visitor {
+func (d *accessLab) newVisitor(host episode.Name, door string, valid time.Duration) *visitor {
 	d.Helper()
 	out := d.TempDir()
 	_, err := pki.IssueHost(d.lab.pki, host, out, pki.IssueOptions{Valid: valid})
-	must(d, err)
+	fixture.Must(d, err)
 	file := func(suffix string) string { return filepath.Join(out, string(host)+suffix) }
 	v := &visitor{d: d, host: host}
 	transport := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Hour}
 	switch door {
 	case "port":
 		papers, err := pki.LoadClient(pki.ClientConfig{CAFile: filepath.Join(out, "ca.crt"), CertFile: file(".crt"), KeyFile: file(".key")})
-		must(d, err)
+		fixture.Must(d, err)
 		transport.TLSClientConfig = papers.TLSConfig()
 	case "proxy":
 		text, err := os.ReadFile(file(".crt"))
-		must(d, err)
+		fixture.Must(d, err)
 		block, _ := pem.Decode(text)
 		v.cert = block.Bytes
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -123,7 +124,7 @@ func (d *doors) visitor(host episode.Name, door string, valid time.Duration) *vi
 	return v
 }
 
-// reply is what came of a request.
+// reply is the answer to a request, or its error.
 type reply struct {
 	status int
 	close  bool
@@ -141,7 +142,7 @@ type request struct {
 	size         int64
 }
 
-// send sends a request and returns where its answer comes.
+// send sends a request and returns the channel of its answer.
 func (v *visitor) send(q request) <-chan reply {
 	v.d.Helper()
 	base := "https://" + v.d.addr
@@ -149,7 +150,7 @@ func (v *visitor) send(q request) <-chan reply {
 		base = "http://receiver"
 	}
 	req, err := http.NewRequestWithContext(v.d.Context(), q.method, base+q.path, q.body)
-	must(v.d, err)
+	fixture.Must(v.d, err)
 	req.ContentLength = q.size
 	req.Header.Set("Authorization", "Bearer token of "+string(v.host))
 	if v.cert != nil {
@@ -174,15 +175,15 @@ func (v *visitor) send(q request) <-chan reply {
 
 func (v *visitor) do(q request) reply {
 	v.d.Helper()
-	return within(v.d, time.Minute, v.send(q), q.method+" "+q.path)
+	return receiveWithin(v.d, time.Minute, v.send(q), q.method+" "+q.path)
 }
 
 func (v *visitor) ping() reply {
 	return v.do(request{method: "POST", path: "/v1/ping", body: http.NoBody})
 }
 
-// refused reports whether a ping is refused with a status, or its handshake is.
-func (v *visitor) refused(status int) bool {
+// isRefused reports whether a ping is refused with a status, or its handshake is.
+func (v *visitor) isRefused(status int) bool {
 	r := v.ping()
 	alert, isAlert := errors.AsType[*net.OpError](r.err)
 	return r.status == status || isAlert && alert.Op == "remote error"
@@ -226,8 +227,8 @@ func inventory(name string, content []byte, readBack bool) []byte {
 	return fmt.Appendf(nil, `{"episodes":[{"episode_id":%q,"sha256":"%x"}],"read_back":%v}`, name, sum, readBack)
 }
 
-// halfOf returns a body that stops in its middle until the test ends.
-func halfOf(t *testing.T, content []byte) io.Reader {
+// halfBody returns a body that stops in its middle until the test ends.
+func halfBody(t *testing.T, content []byte) io.Reader {
 	r, w := io.Pipe()
 	go w.Write(content[:len(content)/2])
 	t.Cleanup(func() { w.CloseWithError(errors.New("the test has ended")) })
@@ -256,166 +257,166 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func (e *endless) Close() error { return nil }
 
-// withEndlessDisk makes reading back last until release.
-func (d *doors) withEndlessDisk() (reached <-chan struct{}, release func()) {
+// stallReadback makes reading back last until release.
+func (d *accessLab) stallReadback() (reached <-chan struct{}, release func()) {
 	e := &endless{reached: make(chan struct{}), release: make(chan struct{})}
 	d.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return e, nil })
 	return e.reached, func() { close(e.release) }
 }
 
-// occupy takes all places of the victim by requests that did not come through a door,
-// until release.
-func (d *doors) occupy(t *testing.T) (release func()) {
+// occupySlots takes all slots of the victim with requests that come through neither listener,
+// until release is called.
+func (d *accessLab) occupySlots(t *testing.T) (release func()) {
 	arrived, open := make(chan struct{}, 2), make(chan struct{})
 	done := make(chan error, 2)
 	for i := range 2 {
-		content := noise(1000, byte(i))
+		content := fixture.Noise(1000, byte(i))
 		u := uploadOf(key(string(victim), fmt.Sprint("occupied-", i)), content)
 		go func() {
 			_, err := d.r.Put(context.WithoutCancel(t.Context()), u, &gated{content, arrived, open})
 			done <- err
 		}()
-		within(t, time.Minute, arrived, "the upload that takes the place")
+		receiveWithin(t, time.Minute, arrived, "the upload that takes the place")
 	}
 	return func() {
 		close(open)
 		for range 2 {
-			must(t, within(t, time.Minute, done, "the upload that takes the place"))
+			fixture.Must(t, receiveWithin(t, time.Minute, done, "the upload that takes the place"))
 		}
 	}
 }
 
-// underway is a request that waits for something.
-type underway struct {
+// waitingRequest is a request that waits for something.
+type waitingRequest struct {
 	answer  <-chan reply
 	release func() // ends what it waits for
 	// only says that the answer comes only after release.
 	only bool
 }
 
-// kinds are the requests that may take long, each under way in its own way.
-var kinds = map[string]func(t *testing.T, d *doors, v *visitor) underway{
-	"put body": func(t *testing.T, d *doors, v *visitor) underway {
-		content := packed(300_000, 1)
-		answer := v.send(v.put("e", content, halfOf(t, content)))
+// kinds are the requests that may take long, each in its own way.
+var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingRequest{
+	"put body": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		content := packNoise(300_000, 1)
+		answer := v.send(v.put("e", content, halfBody(t, content)))
 		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
-		return underway{answer: answer}
+		return waitingRequest{answer: answer}
 	},
-	"small put body": func(t *testing.T, d *doors, v *visitor) underway {
-		content := packed(3000, 1)
-		answer := v.send(v.put("e", content, halfOf(t, content)))
+	"small put body": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		content := packNoise(3000, 1)
+		answer := v.send(v.put("e", content, halfBody(t, content)))
 		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
-		return underway{answer: answer}
+		return waitingRequest{answer: answer}
 	},
-	"put in the queue": func(t *testing.T, d *doors, v *visitor) underway {
-		release := d.occupy(t)
-		content := packed(300_000, 1)
+	"put in the queue": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		release := d.occupySlots(t)
+		content := packNoise(300_000, 1)
 		q := v.put("e", content, bytes.NewReader(content))
 		q.fields["Expect"] = "100-continue"
 		answer := v.send(q)
 		labtest.Eventually(t, "the upload waits", func() bool { return d.r.QueuedUploads() == 1 })
-		return underway{answer: answer, release: release}
+		return waitingRequest{answer: answer, release: release}
 	},
-	"put waits for its name": func(t *testing.T, d *doors, v *visitor) underway {
+	"put waits for its name": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		unlock := d.r.LockKey(key(string(victim), "e"))
-		content := packed(3000, 1)
+		content := packNoise(3000, 1)
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
 		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
-		return underway{answer: answer, release: unlock}
+		return waitingRequest{answer: answer, release: unlock}
 	},
-	"put of what is read back": func(t *testing.T, d *doors, v *visitor) underway {
-		content := packed(3000, 1)
-		d.takes(key(string(victim), "e"), content, wire.Stored)
-		reached, release := d.withEndlessDisk()
+	"put of what is read back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		content := packNoise(3000, 1)
+		d.wantReceipt(key(string(victim), "e"), content, wire.Stored)
+		reached, release := d.stallReadback()
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
-		within(t, time.Minute, reached, "the reading")
-		return underway{answer: answer, release: release}
+		receiveWithin(t, time.Minute, reached, "the reading")
+		return waitingRequest{answer: answer, release: release}
 	},
-	"put before its commit": func(t *testing.T, d *doors, v *visitor) underway {
+	"put before its commit": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		release := d.r.BlockMetaReaders()
-		content := packed(3000, 1)
+		content := packNoise(3000, 1)
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
-		d.arrived(t, len(content))
-		return underway{answer: answer, release: release, only: true}
+		d.waitArrived(t, len(content))
+		return waitingRequest{answer: answer, release: release, only: true}
 	},
-	"announcement": func(t *testing.T, d *doors, v *visitor) underway {
+	"announcement": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		unlock := d.r.LockKey(key(string(victim), "e"))
-		answer := v.send(v.announcement("e", packed(300_000, 1)))
+		answer := v.send(v.announcement("e", packNoise(300_000, 1)))
 		labtest.Eventually(t, "the announcement is under way", func() bool { return d.r.ActiveUploads() == 1 })
-		return underway{answer: answer, release: unlock}
+		return waitingRequest{answer: answer, release: unlock}
 	},
-	"announcement of what is read back": func(t *testing.T, d *doors, v *visitor) underway {
-		content := packed(300_000, 1)
-		d.takes(key(string(victim), "e"), content, wire.Stored)
-		reached, release := d.withEndlessDisk()
+	"announcement of what is read back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		content := packNoise(300_000, 1)
+		d.wantReceipt(key(string(victim), "e"), content, wire.Stored)
+		reached, release := d.stallReadback()
 		answer := v.send(v.announcement("e", content))
-		within(t, time.Minute, reached, "the reading")
-		return underway{answer: answer, release: release}
+		receiveWithin(t, time.Minute, reached, "the reading")
+		return waitingRequest{answer: answer, release: release}
 	},
-	"piece": func(t *testing.T, d *doors, v *visitor) underway {
-		content := packed(300_000, 1)
+	"piece": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		content := packNoise(300_000, 1)
 		to := v.announce("e", content)
-		answer := v.send(lastPiece(to, content, halfOf(t, content)))
+		answer := v.send(lastPiece(to, content, halfBody(t, content)))
 		labtest.Eventually(t, "the piece is under way", func() bool { return d.r.ActiveUploads() == 1 })
-		return underway{answer: answer}
+		return waitingRequest{answer: answer}
 	},
-	"piece in the queue": func(t *testing.T, d *doors, v *visitor) underway {
-		content := packed(3000, 1)
+	"piece in the queue": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		content := packNoise(3000, 1)
 		to := v.announce("e", content)
-		release := d.occupy(t)
+		release := d.occupySlots(t)
 		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
 		labtest.Eventually(t, "the piece waits", func() bool { return d.r.QueuedUploads() == 1 })
-		return underway{answer: answer, release: release}
+		return waitingRequest{answer: answer, release: release}
 	},
-	"piece before its commit": func(t *testing.T, d *doors, v *visitor) underway {
-		content := packed(3000, 1)
+	"piece before its commit": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		content := packNoise(3000, 1)
 		to := v.announce("e", content)
 		release := d.r.BlockMetaReaders()
 		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
-		d.arrived(t, len(content))
-		return underway{answer: answer, release: release, only: true}
+		d.waitArrived(t, len(content))
+		return waitingRequest{answer: answer, release: release, only: true}
 	},
-	"state of an upload": func(t *testing.T, d *doors, v *visitor) underway {
-		return d.waitsForUpload(t, v, "HEAD")
+	"state of an upload": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		return d.sendDuringPiece(t, v, "HEAD")
 	},
-	"end of an upload": func(t *testing.T, d *doors, v *visitor) underway {
-		return d.waitsForUpload(t, v, "DELETE")
+	"end of an upload": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		return d.sendDuringPiece(t, v, "DELETE")
 	},
-	"head of what is read": func(t *testing.T, d *doors, v *visitor) underway {
-		must(t, os.MkdirAll(filepath.Dir(d.stored(key(string(victim), "e"))), 0o755))
-		must(t, os.WriteFile(d.stored(key(string(victim), "e")), packed(3000, 1), 0o644))
-		reached, release := d.withEndlessDisk()
+	"head of what is read": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		fixture.Must(t, os.MkdirAll(filepath.Dir(d.storedPath(key(string(victim), "e"))), 0o755))
+		fixture.Must(t, os.WriteFile(d.storedPath(key(string(victim), "e")), packNoise(3000, 1), 0o644))
+		reached, release := d.stallReadback()
 		answer := v.send(request{method: "HEAD", path: v.path("e")})
-		within(t, time.Minute, reached, "the reading")
-		return underway{answer: answer, release: release}
+		receiveWithin(t, time.Minute, reached, "the reading")
+		return waitingRequest{answer: answer, release: release}
 	},
-	"inventory body": func(t *testing.T, d *doors, v *visitor) underway {
+	"inventory body": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		body := inventory("e", nil, false)
-		answer := v.send(request{"POST", "/v1/inventory", nil, halfOf(t, body), int64(len(body))})
+		answer := v.send(request{"POST", "/v1/inventory", nil, halfBody(t, body), int64(len(body))})
 		labtest.Eventually(t, "the inventory is under way", func() bool { return d.r.AdmittedRequests() == 1 })
-		return underway{answer: answer}
+		return waitingRequest{answer: answer}
 	},
-	"inventory in the queue": func(t *testing.T, d *doors, v *visitor) underway {
-		release := d.occupy(t)
+	"inventory in the queue": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		release := d.occupySlots(t)
 		body := inventory("e", nil, false)
 		answer := v.send(request{"POST", "/v1/inventory", nil, bytes.NewReader(body), int64(len(body))})
 		labtest.Eventually(t, "the inventory waits", func() bool { return d.r.QueuedUploads() == 1 })
-		return underway{answer: answer, release: release}
+		return waitingRequest{answer: answer, release: release}
 	},
-	"inventory that reads back": func(t *testing.T, d *doors, v *visitor) underway {
-		content := packed(3000, 1)
-		d.takes(key(string(victim), "e"), content, wire.Stored)
-		reached, release := d.withEndlessDisk()
+	"inventory that reads back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
+		content := packNoise(3000, 1)
+		d.wantReceipt(key(string(victim), "e"), content, wire.Stored)
+		reached, release := d.stallReadback()
 		body := inventory("e", content, true)
 		answer := v.send(request{"POST", "/v1/inventory", nil, bytes.NewReader(body), int64(len(body))})
-		within(t, time.Minute, reached, "the reading")
-		return underway{answer: answer, release: release}
+		receiveWithin(t, time.Minute, reached, "the reading")
+		return waitingRequest{answer: answer, release: release}
 	},
 }
 
-// arrived waits until all of the victim's upload is in staging: what follows is the
+// waitArrived waits until all of the victim's upload is in staging: what follows is the
 // commit.
-func (d *doors) arrived(t *testing.T, size int) {
+func (d *accessLab) waitArrived(t *testing.T, size int) {
 	t.Helper()
 	labtest.Eventually(t, "the upload has come", func() bool {
 		staged, err := filepath.Glob(filepath.Join(d.data, "staging", string(victim), "*"))
@@ -427,10 +428,10 @@ func (d *doors) arrived(t *testing.T, size int) {
 	})
 }
 
-// waitsForUpload sends a request about an upload of which a piece is just coming that
+// sendDuringPiece sends a request about an upload of which a piece is just coming that
 // cannot be interrupted.
-func (d *doors) waitsForUpload(t *testing.T, v *visitor, method string) underway {
-	content := packed(300_000, 1)
+func (d *accessLab) sendDuringPiece(t *testing.T, v *visitor, method string) waitingRequest {
+	content := packNoise(300_000, 1)
 	to := v.announce("e", content)
 	arrived, open, done := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -438,37 +439,37 @@ func (d *doors) waitsForUpload(t *testing.T, v *visitor, method string) underway
 		_, _, err := d.r.AppendPiece(context.WithoutCancel(t.Context()), victim, strings.TrimPrefix(to, "/v1/uploads/"), p, &gated{content[:1000], arrived, open})
 		done <- err
 	}()
-	within(t, time.Minute, arrived, "the piece")
+	receiveWithin(t, time.Minute, arrived, "the piece")
 	answer := v.send(request{method: method, path: to})
 	labtest.Eventually(t, "the request is under way", func() bool { return d.r.AdmittedRequests() == 1 })
-	return underway{answer: answer, release: func() {
+	return waitingRequest{answer: answer, release: func() {
 		close(open)
-		must(t, within(t, time.Minute, done, "the piece"))
+		fixture.Must(t, receiveWithin(t, time.Minute, done, "the piece"))
 	}}
 }
 
-// withdrawals are the ways in which the victim loses access, and what it is told.
+// withdrawals are the ways in which the victim loses access, and the answers it gets.
 var withdrawals = map[string]struct {
 	status int
 	kind   string
 	detail string
-	do     func(t *testing.T, d *doors)
+	do     func(t *testing.T, d *accessLab)
 }{
-	"revoked": {http.StatusForbidden, "forbidden", "was revoked", func(t *testing.T, d *doors) {
+	"revoked": {http.StatusForbidden, "forbidden", "was revoked", func(t *testing.T, d *accessLab) {
 		_, err := pki.RevokeHost(d.lab.pki, victim, time.Time{})
-		must(t, errors.Join(err, d.r.Reload()))
+		fixture.Must(t, errors.Join(err, d.r.Reload()))
 	}},
-	"token removed": {http.StatusUnauthorized, "token-refused", "not the token of host", func(t *testing.T, d *doors) {
-		must(t, os.WriteFile(string(d.cfg.Auth.TokensFile), tokensOf(witness), 0o600))
-		must(t, d.r.Reload())
+	"token removed": {http.StatusUnauthorized, "token-refused", "not the token of host", func(t *testing.T, d *accessLab) {
+		fixture.Must(t, os.WriteFile(string(d.cfg.Auth.TokensFile), tokensOf(witness), 0o600))
+		fixture.Must(t, d.r.Reload())
 	}},
-	"expired": {http.StatusForbidden, "forbidden", "expired", func(_ *testing.T, d *doors) {
-		d.late.Store(int64(2 * time.Hour))
+	"expired": {http.StatusForbidden, "forbidden", "expired", func(_ *testing.T, d *accessLab) {
+		d.clockOffset.Store(int64(2 * time.Hour))
 		d.r.ReviewRequests()
 	}},
-	"disabled": {http.StatusForbidden, "forbidden", "receiver hosts enable lab-01", func(t *testing.T, d *doors) {
+	"disabled": {http.StatusForbidden, "forbidden", "receiver hosts enable lab-01", func(t *testing.T, d *accessLab) {
 		_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test", time.Now())
-		must(t, err)
+		fixture.Must(t, err)
 		d.r.ReviewRequests()
 	}},
 }
@@ -488,12 +489,12 @@ func TestHostThatLosesAccessIsServedNoFurther(t *testing.T) {
 }
 
 func testWithdrawal(t *testing.T, door, how, kind string) {
-	d := newDoors(t)
-	v := d.visitor(victim, door, time.Hour)
+	d := newAccessLab(t)
+	v := d.newVisitor(victim, door, time.Hour)
 	u := kinds[kind](t, d, v)
 	rows := d.rows()
-	other := d.visitor(witness, door, 24*time.Hour)
-	content := noise(1000, 9)
+	other := d.newVisitor(witness, door, 24*time.Hour)
+	content := fixture.Noise(1000, 9)
 	body, last := io.Pipe()
 	untouched := other.send(other.put("other", content, body))
 	last.Write(content[:999])
@@ -501,10 +502,10 @@ func testWithdrawal(t *testing.T, door, how, kind string) {
 	w := withdrawals[how]
 	w.do(t, d)
 	if u.only {
-		labtest.Eventually(t, "a new request is refused", func() bool { return v.refused(w.status) })
+		labtest.Eventually(t, "a new request is refused", func() bool { return v.isRefused(w.status) })
 		u.release()
 	}
-	got := within(t, time.Minute, u.answer, "the answer")
+	got := receiveWithin(t, time.Minute, u.answer, "the answer")
 	isHead := strings.HasPrefix(kind, "head") || strings.HasPrefix(kind, "state")
 	if got.err != nil || got.status != w.status || !got.close {
 		t.Fatalf("the request ends with %+v (%v), want the status %d and the connection's end", got, got.err, w.status)
@@ -512,7 +513,7 @@ func testWithdrawal(t *testing.T, door, how, kind string) {
 	if !isHead && (got.doc.Type != "urn:cis490:problem:"+w.kind || !strings.Contains(got.doc.Detail, w.detail)) {
 		t.Errorf("the request ends with %+v, want %s: %s", got.doc, w.kind, w.detail)
 	}
-	if new := v.ping(); new.err == nil && !isHead && new.doc != got.doc || !v.refused(w.status) {
+	if new := v.ping(); new.err == nil && !isHead && new.doc != got.doc || !v.isRefused(w.status) {
 		t.Errorf("a new request gets %+v, one under way got %+v", new, got)
 	}
 	if u.release != nil && !u.only {
@@ -520,7 +521,7 @@ func testWithdrawal(t *testing.T, door, how, kind string) {
 	}
 	last.Write(content[999:])
 	last.Close()
-	if r := within(t, time.Minute, untouched, "the other host's answer"); r.status != http.StatusCreated {
+	if r := receiveWithin(t, time.Minute, untouched, "the other host's answer"); r.status != http.StatusCreated {
 		t.Errorf("another host's upload ended with %+v", r)
 	}
 	labtest.Eventually(t, "no request is under way", func() bool { return d.r.AdmittedRequests() == 0 })

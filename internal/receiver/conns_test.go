@@ -6,21 +6,23 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"cis490/internal/fixture"
 )
 
-// One host that opens connections without end must leave room for another.
+// One host that opens connections without end must leave some for another.
 func TestAHostHasABoundedNumberOfConnections(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())
-	papers := l.papers("h")
+	papers := l.issueCredentials("h")
 	refused, most := 0, 2*l.cfg.Limits.UploadsPerHost+48
 	for range most + 26 {
 		conn, err := tls.Dial("tcp", addr, papers.TLSConfig())
-		must(t, err)
+		fixture.Must(t, err)
 		t.Cleanup(func() { conn.Close() })
-		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		fixture.Must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 		_, err = conn.Write([]byte("POST /v1/ping HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\n\r\n"))
-		must(t, err)
+		fixture.Must(t, err)
 		status := make([]byte, len("HTTP/1.1 200"))
 		if _, err := conn.Read(status); err != nil || string(status) != "HTTP/1.1 200" {
 			refused++
@@ -29,17 +31,17 @@ func TestAHostHasABoundedNumberOfConnections(t *testing.T) {
 	if refused != 26 {
 		t.Errorf("of %d connections of one host %d were refused, want 26", most+26, refused)
 	}
-	if _, err := l.client(addr, "other").Ping(t.Context()); err != nil {
+	if _, err := l.newClient(addr, "other").Ping(t.Context()); err != nil {
 		t.Errorf("another host: %v", err)
 	}
 }
 
-// from dials from one of this machine's own addresses.
-func from(t *testing.T, ip, addr string) net.Conn {
+// dialFrom dials addr from one of this machine's own addresses.
+func dialFrom(t *testing.T, ip, addr string) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
 	conn, err := d.Dial("tcp", addr)
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return conn
 }
@@ -49,17 +51,17 @@ func from(t *testing.T, ip, addr string) net.Conn {
 func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())
-	config := l.papers("h").TLSConfig().Clone()
+	config := l.issueCredentials("h").TLSConfig().Clone()
 	config.ServerName = "127.0.0.1"
 	const dialed, maxOpen = 300, 256
 	var conns []net.Conn
 	for range dialed { // all of them before the first handshake, none of which may time out first
-		conns = append(conns, from(t, "127.0.0.2", addr))
+		conns = append(conns, dialFrom(t, "127.0.0.2", addr))
 	}
 	open := 0
 	for _, c := range conns {
 		conn := tls.Client(c, config)
-		must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+		fixture.Must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 		if conn.Handshake() == nil {
 			open++
 		}
@@ -68,7 +70,7 @@ func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 	if open == 0 || open > maxOpen {
 		t.Errorf("%d of %d connections of one address were admitted, want at most %d", open, dialed, maxOpen)
 	}
-	if _, err := l.client(addr, "other").Ping(t.Context()); err != nil {
+	if _, err := l.newClient(addr, "other").Ping(t.Context()); err != nil {
 		t.Errorf("another host: %v", err)
 	}
 }
@@ -79,10 +81,10 @@ func TestSilentConnectionsAreBounded(t *testing.T) {
 	addr, _ := l.listen(t.Context())
 	const most, each = 2*64 + 1024, 256
 	for i := range most {
-		from(t, fmt.Sprintf("127.0.1.%d", 1+i/each), addr)
+		dialFrom(t, fmt.Sprintf("127.0.1.%d", 1+i/each), addr)
 	}
-	conn := from(t, "127.0.2.1", addr)
-	must(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+	conn := dialFrom(t, "127.0.2.1", addr)
+	fixture.Must(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("one connection too many is served")
 	} else if timeout, ok := err.(net.Error); ok && timeout.Timeout() {

@@ -16,6 +16,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/fsck"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
@@ -29,14 +30,14 @@ func TestOneBadEntryStopsNoLoop(t *testing.T) {
 		t.Skip("needs root to become somebody else; " + name + " runs as it is")
 	}
 	dir, err := os.MkdirTemp("", "receiver-test")
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	self, err := os.Executable()
-	must(t, err)
+	fixture.Must(t, err)
 	binary, err := os.ReadFile(self)
-	must(t, err)
+	fixture.Must(t, err)
 	child := filepath.Join(dir, "receiver.test") // go test keeps it where others may not go
-	must(t, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(child, binary, 0o755)))
+	fixture.Must(t, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(child, binary, 0o755)))
 	cmd := exec.Command(child, "-test.run=^"+name+"$", "-test.v")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
@@ -46,35 +47,35 @@ func TestOneBadEntryStopsNoLoop(t *testing.T) {
 	}
 }
 
-// closed takes all rights to a folder or file away, until the end of the test.
-func (l *lab) closed(path string) {
+// denyAccess removes all permissions of a directory or file until the test ends.
+func (l *lab) denyAccess(path string) {
 	l.Helper()
 	info, err := os.Stat(path)
-	must(l, err)
-	must(l, os.Chmod(path, 0))
+	fixture.Must(l, err)
+	fixture.Must(l, os.Chmod(path, 0))
 	l.Cleanup(func() { os.Chmod(path, info.Mode().Perm()) })
 }
 
-// dir makes a folder of a host.
-func (l *lab) dir(parts ...string) string {
+// makeHostDir creates the directory of a host.
+func (l *lab) makeHostDir(parts ...string) string {
 	l.Helper()
 	path := filepath.Join(append([]string{l.data}, parts...)...)
-	must(l, os.MkdirAll(path, 0o750))
+	fixture.Must(l, os.MkdirAll(path, 0o750))
 	return path
 }
 
-// opened is a lab with an archive of each of two hosts, and a third host whose
-// folders cannot be opened.
-func opened(t *testing.T, log *strings.Builder) *lab {
+// newUnreadableLab returns a lab with one archive from each of two hosts, and a third host whose
+// directories cannot be opened.
+func newUnreadableLab(t *testing.T, log *strings.Builder) *lab {
 	t.Helper()
 	l := newLab(t, func(c *receiver.Config) { c.Limits.HostBytes = 1 << 30 })
-	l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
-	l.takes(key("lab-02", "b"), packed(1000, 2), wire.Stored)
-	l.takes(key("lab-00", "c"), packed(1000, 3), wire.Stored)
+	l.wantReceipt(key("lab-01", "a"), packNoise(1000, 1), wire.Stored)
+	l.wantReceipt(key("lab-02", "b"), packNoise(1000, 2), wire.Stored)
+	l.wantReceipt(key("lab-00", "c"), packNoise(1000, 3), wire.Stored)
 	l.stop()
-	l.closed(l.dir("episodes", "lab-00"))
-	l.closed(l.dir("staging", "lab-00"))
-	l.closed(l.dir("quarantine", "lab-00"))
+	l.denyAccess(l.makeHostDir("episodes", "lab-00"))
+	l.denyAccess(l.makeHostDir("staging", "lab-00"))
+	l.denyAccess(l.makeHostDir("quarantine", "lab-00"))
 	if log != nil {
 		l.log = slog.NewTextHandler(log, nil)
 	}
@@ -88,16 +89,16 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 	}
 	t.Run("recovery", func(t *testing.T) {
 		var log strings.Builder
-		l := opened(t, &log)
+		l := newUnreadableLab(t, &log)
 		whole, bad := key("lab-01", "a"), key("lab-02", "b")
-		must(t, os.Link(l.stored(whole), l.staged(whole)))
-		must(t, os.Link(l.stored(bad), l.staged(bad)))
-		l.closed(l.stored(bad))
+		fixture.Must(t, os.Link(l.storedPath(whole), l.stagedPath(whole)))
+		fixture.Must(t, os.Link(l.storedPath(bad), l.stagedPath(bad)))
+		l.denyAccess(l.storedPath(bad))
 		l.start()
-		if _, err := os.Stat(l.staged(whole)); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(l.stagedPath(whole)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the upload that could be recovered was not: %v", err)
 		}
-		if _, err := os.Stat(l.staged(bad)); err != nil {
+		if _, err := os.Stat(l.stagedPath(bad)); err != nil {
 			t.Errorf("the other one is no longer noted: %v", err)
 		}
 		for _, want := range []string{"staging/lab-00", "host=lab-02 episode=b"} {
@@ -109,19 +110,19 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 	t.Run("scrub", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var log strings.Builder
-			l := opened(t, &log)
-			l.closed(l.stored(key("lab-01", "a")))
-			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), nil, 0o640))
+			l := newUnreadableLab(t, &log)
+			l.denyAccess(l.storedPath(key("lab-01", "a")))
+			fixture.Must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), nil, 0o640))
 			l.start()
-			stop := l.scrubbing()
+			stop := l.startScrub()
 			time.Sleep(10 * time.Minute)
 			stop()
 			p := l.inspect().Scrub
 			if p.Objects != 2 || p.Unreadable != 1 || p.HostsUnreadable != 1 || p.Missing != 0 || p.Ended.IsZero() || !p.WholeSince.IsZero() {
 				t.Errorf("got %+v", p)
 			}
-			got, err := l.r.Inventory(t.Context(), "lab-02", []wire.InventoryQuery{claim("b", packed(1000, 2))}, false)
-			must(t, err)
+			got, err := l.r.Inventory(t.Context(), "lab-02", []wire.InventoryQuery{queryFor("b", packNoise(1000, 2))}, false)
+			fixture.Must(t, err)
 			if got[0].VerifiedAt == nil {
 				t.Errorf("the last host was not reached: %+v", got)
 			}
@@ -134,9 +135,9 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 	})
 	t.Run("scrub of what is not listed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := opened(t, nil)
+			l := newUnreadableLab(t, nil)
 			l.start()
-			stop := l.scrubbing()
+			stop := l.startScrub()
 			time.Sleep(10 * time.Minute)
 			stop()
 			if p := l.inspect().Scrub; p.HostsUnreadable != 1 || p.NotOpened != 0 || p.Ended.IsZero() || !p.WholeSince.IsZero() {
@@ -145,24 +146,24 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		})
 	})
 	t.Run("scrub from the command line", func(t *testing.T) {
-		l := opened(t, nil)
+		l := newUnreadableLab(t, nil)
 		p, found := l.scrubOnce(scrub.Options{})
 		if p.Objects != 2 || p.HostsUnreadable != 1 || found != "unreadable " {
 			t.Errorf("got %+v, %q", p, found)
 		}
 	})
 	t.Run("inventory", func(t *testing.T) {
-		l := opened(t, nil)
+		l := newUnreadableLab(t, nil)
 		l.start()
-		l.takes(key("lab-01", "d"), packed(1000, 4), wire.Stored)
-		l.closed(l.stored(key("lab-01", "a")))
+		l.wantReceipt(key("lab-01", "d"), packNoise(1000, 4), wire.Stored)
+		l.denyAccess(l.storedPath(key("lab-01", "a")))
 		for _, readBack := range []bool{false, true} {
-			claims := []wire.InventoryQuery{claim("a", packed(1000, 1)), claim("d", packed(1000, 4)), claim("none", nil)}
+			claims := []wire.InventoryQuery{queryFor("a", packNoise(1000, 1)), queryFor("d", packNoise(1000, 4)), queryFor("none", nil)}
 			if readBack {
 				claims = claims[:1]
 			}
 			got, err := l.r.Inventory(t.Context(), "lab-01", claims, readBack)
-			must(t, err)
+			fixture.Must(t, err)
 			if len(got) != len(claims) || got[0].State != wire.Present || !got[0].Unreadable || got[0].VerifiedAt != nil {
 				t.Errorf("of the one that cannot be looked at: %+v", got)
 			}
@@ -172,8 +173,8 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		}
 	})
 	t.Run("backfill and verify", func(t *testing.T) {
-		l := opened(t, nil)
-		l.forgetRows()
+		l := newUnreadableLab(t, nil)
+		l.truncateIndex()
 		episodes, path := l.cfg.Paths()
 		bad := 0
 		opts := fsck.Options{EpisodesRoot: episodes, Index: path, Bad: func(error) { bad++ }}
@@ -181,10 +182,10 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		if err != nil || report.Written != 2 || bad != 1 {
 			t.Errorf("backfill: %+v, %d bad, %v", report, bad, err)
 		}
-		must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0o750))
+		fixture.Must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0o750))
 		_, err = fsck.Backfill(t.Context(), opts)
-		must(t, err)
-		must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0))
+		fixture.Must(t, err)
+		fixture.Must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0))
 		for _, batch := range []int{0, 1} { // rows are looked at before the folder, and after
 			var found []fsck.Finding
 			opts.Deep, opts.Batch = true, batch
@@ -195,52 +196,52 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		}
 	})
 	t.Run("status", func(t *testing.T) {
-		l := opened(t, nil)
-		must(t, os.WriteFile(filepath.Join(l.dir("quarantine", "lab-01"), "a~1"), nil, 0o640))
+		l := newUnreadableLab(t, nil)
+		fixture.Must(t, os.WriteFile(filepath.Join(l.makeHostDir("quarantine", "lab-01"), "a~1"), nil, 0o640))
 		if st := l.inspect(); st.Quarantined != 1 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "lab-00") {
 			t.Errorf("got %+v", st)
 		}
 	})
 	t.Run("status without quarantine", func(t *testing.T) {
-		l := opened(t, nil)
-		l.closed(l.dir("quarantine"))
+		l := newUnreadableLab(t, nil)
+		l.denyAccess(l.makeHostDir("quarantine"))
 		if st := l.inspect(); st.Quarantined != 0 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "quarantine") {
 			t.Errorf("got %+v", st)
 		}
 	})
 	t.Run("quota", func(t *testing.T) {
-		l := opened(t, nil)
+		l := newUnreadableLab(t, nil)
 		l.start()
-		l.takes(key("lab-01", "e"), packed(1000, 5), wire.Stored)
+		l.wantReceipt(key("lab-01", "e"), packNoise(1000, 5), wire.Stored)
 		if _, err := l.r.Storage(t.Context(), "lab-02"); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Run("expiry", expiry)
+	t.Run("expiry", expireUploads)
 }
 
-// expiry drops the uploads of a host whose staging folder can be opened.
-func expiry(t *testing.T) {
+// expireUploads drops the uploads of a host whose staging folder can be opened.
+func expireUploads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Limits.UnfinishedAge = config.Duration(time.Hour) })
 		for _, host := range []episode.Name{"lab-00", "lab-01"} {
 			k := key(string(host), "part")
-			u := uploadOf(k, packed(1000, 1))
+			u := uploadOf(k, packNoise(1000, 1))
 			_, told, err := l.r.Announce(t.Context(), u)
-			must(t, err)
+			fixture.Must(t, err)
 			_, _, err = l.r.AppendPiece(t.Context(), host, told.ID, wire.Piece{Size: 10}, strings.NewReader("0123456789"))
-			must(t, err)
+			fixture.Must(t, err)
 		}
-		l.stagingHas(2)
-		l.closed(l.dir("staging", "lab-00"))
+		l.wantStaged(2)
+		l.denyAccess(l.makeHostDir("staging", "lab-00"))
 		done := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { done <- l.r.ExpireUploads(ctx) }()
 		time.Sleep(4 * time.Hour)
 		cancel()
-		must(t, <-done)
+		fixture.Must(t, <-done)
 		left, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "*"))
-		if must(t, err); len(left) != 0 {
+		if fixture.Must(t, err); len(left) != 0 {
 			t.Errorf("left %q", left)
 		}
 	})

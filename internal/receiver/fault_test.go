@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // After one upload's sync has failed, what the kernel says of another's is worth
@@ -12,7 +13,7 @@ import (
 func TestNothingIsAcknowledgedAfterAnothersFault(t *testing.T) {
 	l := newLab(t, nil)
 	_ = l.r.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault)) // its sender is told, the others are the point
-	if r, err := l.put(key("h", "e"), noise(100, 1)); err == nil {
+	if r, err := l.put(key("h", "e"), fixture.Noise(100, 1)); err == nil {
 		t.Errorf("acknowledged after a fault: %+v", r)
 	}
 }

@@ -9,52 +9,53 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
-// fewInodes is a disk with 400 inodes, of which an eighth stay free.
-func fewInodes(t *testing.T) func(*receiver.Config) {
-	disk := tmpfs(t, "size=64m,nr_inodes=400")
+// limitInodes puts the store on a disk with 400 inodes, an eighth of which stay free.
+func limitInodes(t *testing.T) func(*receiver.Config) {
+	disk := fixture.MountTmpfs(t, "size=64m,nr_inodes=400")
 	return func(c *receiver.Config) { c.DataDir = config.Path(disk) }
 }
 
-// freeInodes returns how many files the lab's disk has room for.
+// freeInodes returns the number of free inodes of the lab's disk.
 func (l *lab) freeInodes() int {
 	l.Helper()
 	var s syscall.Statfs_t
-	must(l, syscall.Statfs(l.data, &s))
+	fixture.Must(l, syscall.Statfs(l.data, &s))
 	return int(s.Ffree)
 }
 
-// takeInodes creates files of somebody else's until none can be created. It returns
-// what removes them.
-func (l *lab) takeInodes() (remove func()) {
+// exhaustInodes creates files that are not the receiver's until none can be created. It returns
+// a function that removes them.
+func (l *lab) exhaustInodes() (remove func()) {
 	l.Helper()
 	dir := filepath.Join(l.data, "others")
-	must(l, os.Mkdir(dir, 0o700))
+	fixture.Must(l, os.Mkdir(dir, 0o700))
 	for i := 0; ; i++ {
 		f, err := os.Create(filepath.Join(dir, fmt.Sprint(i)))
 		if err != nil {
-			return func() { must(l, os.RemoveAll(dir)) }
+			return func() { fixture.Must(l, os.RemoveAll(dir)) }
 		}
-		must(l, f.Close())
+		fixture.Must(l, f.Close())
 	}
 }
 
 // TestUploadsLeaveInodes: archives of a few bytes use up inodes long before bytes.
 func TestUploadsLeaveInodes(t *testing.T) {
-	l := newLab(t, fewInodes(t))
+	l := newLab(t, limitInodes(t))
 	var refused *wire.Problem
 	stored := 0
 	for i := range 400 {
-		k, content := key(fmt.Sprint("h", i%3), fmt.Sprint("e", i)), noise(10, byte(i))
+		k, content := key(fmt.Sprint("h", i%3), fmt.Sprint("e", i)), fixture.Noise(10, byte(i))
 		r, err := l.put(k, content)
 		if err == nil && r.Status == wire.Stored {
 			stored++
 			continue
 		}
-		refused = l.refuses(k, content, wire.Full)
+		refused = l.wantRefusal(k, content, wire.Full)
 		break
 	}
 	if refused == nil || refused.Detail != "the receiver's disk has no free inodes above min_free_inodes: it holds too many files" {
@@ -67,25 +68,25 @@ func TestUploadsLeaveInodes(t *testing.T) {
 	if err != nil || s.Accepting || s.FreeInodes == nil || *s.FreeInodes > 3 || s.FreeBytes == 0 || s.Detail != refused.Detail {
 		t.Errorf("a ping is told %+v, %v", s, err)
 	}
-	l.whole(stored)
+	l.wantConsistent(stored)
 }
 
 // TestReceiverStartsWithoutAFreeInode and says what is missing. What it has it serves.
 func TestReceiverStartsWithoutAFreeInode(t *testing.T) {
-	l := newLab(t, fewInodes(t))
-	l.takes(key("h", "1"), noise(10, 1), wire.Stored)
+	l := newLab(t, limitInodes(t))
+	l.wantReceipt(key("h", "1"), fixture.Noise(10, 1), wire.Stored)
 	var remove func()
-	l.restart(func() { remove = l.takeInodes() })
+	l.restart(func() { remove = l.exhaustInodes() })
 	if free := l.freeInodes(); free != 0 {
 		t.Fatalf("%d inodes are free", free)
 	}
-	l.takes(key("h", "1"), noise(10, 1), wire.AlreadyPresent)
-	l.refuses(key("h", "2"), noise(10, 2), wire.Full)
+	l.wantReceipt(key("h", "1"), fixture.Noise(10, 1), wire.AlreadyPresent)
+	l.wantRefusal(key("h", "2"), fixture.Noise(10, 2), wire.Full)
 	st, err := receiver.InspectStatus(l.cfg, time.Now())
 	if err != nil || st.FreeInodes == nil || *st.FreeInodes != 0 || st.MinFreeInodes != 50 || len(st.Problems) != 1 {
 		t.Errorf("status says %+v, %v", st, err)
 	}
 	remove()
-	l.takes(key("h", "2"), noise(10, 2), wire.Stored)
-	l.whole(2)
+	l.wantReceipt(key("h", "2"), fixture.Noise(10, 2), wire.Stored)
+	l.wantConsistent(2)
 }

@@ -12,31 +12,32 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
-func claim(name string, content []byte) wire.InventoryQuery {
+func queryFor(name string, content []byte) wire.InventoryQuery {
 	return wire.InventoryQuery{Episode: episode.Name(name), Digest: sha256.Sum256(content)}
 }
 
-// ask asks about one episode of lab-01.
-func (l *lab) ask(c wire.InventoryQuery, readBack bool) wire.InventoryEntry {
+// queryInventory asks about one episode of lab-01.
+func (l *lab) queryInventory(c wire.InventoryQuery, readBack bool) wire.InventoryEntry {
 	l.Helper()
 	got, err := l.r.Inventory(l.Context(), "lab-01", []wire.InventoryQuery{c}, readBack)
-	must(l, err)
+	fixture.Must(l, err)
 	if len(got) != 1 || got[0].Episode != c.Episode {
-		l.Fatalf("got %+v", got)
+		l.Fatalf("got %+v, want 1 of them and Episode %v", got, c.Episode)
 	}
 	return got[0]
 }
 
 func TestInventoryTellsWhatIsStored(t *testing.T) {
 	l := newLab(t, nil)
-	l.takes(key("lab-01", "run-1"), []byte("one"), wire.Stored)
-	l.takes(key("lab-02", "run-2"), []byte("two"), wire.Stored)
-	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-2", []byte("two")), claim("run-1", []byte("one")), claim("run-1", []byte("other"))}, false)
-	must(t, err)
+	l.wantReceipt(key("lab-01", "run-1"), []byte("one"), wire.Stored)
+	l.wantReceipt(key("lab-02", "run-2"), []byte("two"), wire.Stored)
+	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-2", []byte("two")), queryFor("run-1", []byte("one")), queryFor("run-1", []byte("other"))}, false)
+	fixture.Must(t, err)
 	if len(got) != 3 || got[0].State != wire.Absent || got[0].Digest != nil {
 		t.Fatalf("another host's episode: %+v", got)
 	}
@@ -50,35 +51,35 @@ func TestInventoryTellsWhatIsStored(t *testing.T) {
 
 func TestReadBackIsOfTheDisk(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("lab-01", "run-7"), packed(1<<20, 7)
+	k, content := key("lab-01", "run-7"), packNoise(1<<20, 7)
 	begun := time.Now().Truncate(time.Microsecond)
-	l.takes(k, content, wire.Stored)
-	if h := l.ask(claim("run-7", content), true); h.State != wire.Present || h.VerifiedAt == nil || h.VerifiedAt.Before(begun) || !h.VerifiedAt.After(h.ReceivedAt.Time) {
+	l.wantReceipt(k, content, wire.Stored)
+	if h := l.queryInventory(queryFor("run-7", content), true); h.State != wire.Present || h.VerifiedAt == nil || h.VerifiedAt.Before(begun) || !h.VerifiedAt.After(h.ReceivedAt.Time) {
 		t.Errorf("got %+v", h)
 	}
-	if h := l.ask(claim("run-7", content), false); h.VerifiedAt == nil {
+	if h := l.queryInventory(queryFor("run-7", content), false); h.VerifiedAt == nil {
 		t.Errorf("it is forgotten: %+v", h)
 	}
-	l.rot(k)
-	if h := l.ask(claim("run-7", content), false); h.State != wire.Present {
+	l.corruptStored(k)
+	if h := l.queryInventory(queryFor("run-7", content), false); h.State != wire.Present {
 		t.Errorf("without reading: %+v", h)
 	}
-	if h := l.ask(claim("run-7", content), true); h.State != wire.StateDamaged || h.VerifiedAt != nil || l.quarantined() != 1 {
-		t.Errorf("a damaged copy: %+v, %d in quarantine", h, l.quarantined())
+	if h := l.queryInventory(queryFor("run-7", content), true); h.State != wire.StateDamaged || h.VerifiedAt != nil || l.countQuarantined() != 1 {
+		t.Errorf("a damaged copy: %+v, %d in quarantine", h, l.countQuarantined())
 	}
-	if h := l.ask(claim("run-7", content), true); h.State != wire.Absent {
+	if h := l.queryInventory(queryFor("run-7", content), true); h.State != wire.Absent {
 		t.Errorf("after it was set aside: %+v", h)
 	}
-	l.takes(k, content, wire.Stored)
-	if h := l.ask(claim("run-7", content), false); h.State != wire.Present || h.VerifiedAt != nil {
+	l.wantReceipt(k, content, wire.Stored)
+	if h := l.queryInventory(queryFor("run-7", content), false); h.State != wire.Present || h.VerifiedAt != nil {
 		t.Errorf("the new copy was not read yet: %+v", h)
 	}
 }
 
 func TestReadBackIsBounded(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 2 })
-	k, content := key("lab-01", "run-7"), packed(1000, 7)
-	l.takes(k, content, wire.Stored)
+	k, content := key("lab-01", "run-7"), packNoise(1000, 7)
+	l.wantReceipt(k, content, wire.Stored)
 	arrived, open := make(chan struct{}), make(chan struct{})
 	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		arrived <- struct{}{}
@@ -87,18 +88,18 @@ func TestReadBackIsBounded(t *testing.T) {
 	})
 	l.r.SetMaxWait(0)
 	release, err := l.r.AdmitInventory(t.Context(), "lab-01")
-	must(t, err)
+	fixture.Must(t, err)
 	done := make(chan error, 1)
 	go func() {
 		defer release()
-		_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-7", content)}, true)
+		_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-7", content)}, true)
 		done <- err
 	}()
 	<-arrived
-	if _, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-7", content)}, true); !errors.Is(err, wire.HostBusy) {
+	if _, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-7", content)}, true); !errors.Is(err, wire.HostBusy) {
 		t.Errorf("a second one at once: %v, want HostBusy", err)
 	}
-	if h := l.ask(claim("run-7", content), false); h.State != wire.Present {
+	if h := l.queryInventory(queryFor("run-7", content), false); h.State != wire.Present {
 		t.Errorf("asking beside it: %+v", h)
 	}
 	gate, come := make(chan struct{}), make(chan struct{}, 1)
@@ -113,27 +114,27 @@ func TestReadBackIsBounded(t *testing.T) {
 	}
 	close(open)
 	close(gate)
-	must(t, within(t, time.Minute, done, "the reading"))
-	must(t, within(t, time.Minute, put, "the upload"))
+	fixture.Must(t, receiveWithin(t, time.Minute, done, "the reading"))
+	fixture.Must(t, receiveWithin(t, time.Minute, put, "the upload"))
 }
 
 // Where files carry nothing, the row is asked, and without one the bytes, but
 // never those of a thousand files for one question.
 func TestInventoryOfWhatWasCopiedInByHand(t *testing.T) {
 	l := newLab(t, nil)
-	l.takes(key("lab-01", "run-1"), []byte("x"), wire.Stored)
-	must(t, unix.Removexattr(l.stored(key("lab-01", "run-1")), "user.cis490.receipt"))
-	if h := l.ask(claim("run-1", []byte("x")), false); h.State != wire.Present || h.VerifiedAt != nil {
+	l.wantReceipt(key("lab-01", "run-1"), []byte("x"), wire.Stored)
+	fixture.Must(t, unix.Removexattr(l.storedPath(key("lab-01", "run-1")), "user.cis490.receipt"))
+	if h := l.queryInventory(queryFor("run-1", []byte("x")), false); h.State != wire.Present || h.VerifiedAt != nil {
 		t.Errorf("by its row: %+v", h)
 	}
-	must(t, os.WriteFile(l.stored(key("lab-01", "by-hand")), []byte("by hand"), 0o640))
-	if h := l.ask(claim("by-hand", []byte("by hand")), false); h.State != wire.Absent {
+	fixture.Must(t, os.WriteFile(l.storedPath(key("lab-01", "by-hand")), []byte("by hand"), 0o640))
+	if h := l.queryInventory(queryFor("by-hand", []byte("by hand")), false); h.State != wire.Absent {
 		t.Errorf("without row: %+v", h)
 	}
-	if h := l.ask(claim("by-hand", []byte("by hand")), true); h.State != wire.Present {
+	if h := l.queryInventory(queryFor("by-hand", []byte("by hand")), true); h.State != wire.Present {
 		t.Errorf("its bytes: %+v", h)
 	}
-	if h := l.ask(claim("by-hand", []byte("other")), true); h.State != wire.Divergent {
+	if h := l.queryInventory(queryFor("by-hand", []byte("other")), true); h.State != wire.Divergent {
 		t.Errorf("other bytes: %+v", h)
 	}
 }

@@ -8,12 +8,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,19 +20,13 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/store"
 	"cis490/internal/wire"
 )
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
 
 // lab is a receiver with its CA and its data directory.
 type lab struct {
@@ -48,8 +40,8 @@ type lab struct {
 // newLab opens a receiver on a data directory, which change may replace.
 func newLab(tb testing.TB, change func(*receiver.Config)) *lab {
 	tb.Helper()
-	l := &lab{TB: tb, pki: tb.TempDir(), data: memory(tb)}
-	must(tb, pki.InitCA(l.pki, pki.InitOptions{Names: []string{"127.0.0.1"}}))
+	l := &lab{TB: tb, pki: tb.TempDir(), data: fixture.MemoryDir(tb)}
+	fixture.Must(tb, pki.InitCA(l.pki, pki.InitOptions{Names: []string{"127.0.0.1"}}))
 	l.cfg = receiver.DefaultConfig()
 	l.cfg.MinFree = 0
 	l.cfg.DataDir = config.Path(l.data)
@@ -74,7 +66,7 @@ func (l *lab) start() {
 		log = l.log
 	}
 	r, err := receiver.OpenGateAndNew(l.Context(), l.cfg, "test", "the lab", slog.New(log))
-	must(l, err)
+	fixture.Must(l, err)
 	l.r = r
 }
 
@@ -93,39 +85,6 @@ func (l *lab) restart(meanwhile func()) {
 	l.start()
 }
 
-// memory returns a directory that is quick to sync, for tests of laws and not
-// of disks.
-func memory(tb testing.TB) string {
-	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "receiver")
-	if err != nil {
-		return tb.TempDir()
-	}
-	tb.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
-// tmpfs mounts a small file system.
-func tmpfs(tb testing.TB, options string) string {
-	tb.Helper()
-	path := tb.TempDir()
-	needRoot(tb, syscall.Mount("tmpfs", path, "tmpfs", 0, options))
-	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
-	return path
-}
-
-// needRoot skips a test that mounts, and fails it where CI promised that it runs.
-func needRoot(tb testing.TB, err error) {
-	tb.Helper()
-	if err == nil {
-		return
-	}
-	if os.Getuid() == 0 && os.Getenv("CI") != "" {
-		tb.Fatalf("this test must not be skipped under CI: %v", err)
-	}
-	tb.Skipf("needs root and mounts: %v", err)
-}
-
 func key(host, name string) episode.Key {
 	return episode.Key{Host: episode.Name(host), Name: episode.Name(name)}
 }
@@ -134,19 +93,13 @@ func uploadOf(k episode.Key, content []byte) wire.Upload {
 	return wire.Upload{Key: k, Digest: sha256.Sum256(content), Size: int64(len(content))}
 }
 
-func noise(n int, seed byte) []byte {
-	b := make([]byte, n)
-	rand.NewChaCha8([32]byte{seed}).Read(b)
-	return b
-}
-
-// packed returns an archive of n bytes of noise.
-func packed(n int, seed byte) []byte {
+// packNoise returns an archive of n bytes of noise.
+func packNoise(n int, seed byte) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	err := w.WriteHeader(&tar.Header{Name: "noise", Mode: 0o644, Size: int64(n)})
 	if err == nil {
-		_, err = w.Write(noise(n, seed))
+		_, err = w.Write(fixture.Noise(n, seed))
 	}
 	enc, zerr := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err := errors.Join(err, w.Close(), zerr); err != nil {
@@ -159,19 +112,19 @@ func (l *lab) put(k episode.Key, content []byte) (wire.Receipt, error) {
 	return l.r.Put(l.Context(), uploadOf(k, content), bytes.NewReader(content))
 }
 
-// takes puts content and wants a receipt that says so.
-func (l *lab) takes(k episode.Key, content []byte, want wire.Status) wire.Receipt {
+// wantReceipt puts content, and wants a receipt that covers it and has a status.
+func (l *lab) wantReceipt(k episode.Key, content []byte, want wire.Status) wire.Receipt {
 	l.Helper()
 	r, err := l.put(k, content)
-	must(l, err)
+	fixture.Must(l, err)
 	if err := r.Covers(uploadOf(k, content)); err != nil || r.Status != want {
 		l.Fatalf("%s: %+v, %v, want %s", k, r, err, want)
 	}
 	return r
 }
 
-// refuses puts content and wants a refusal.
-func (l *lab) refuses(k episode.Key, content []byte, want wire.Code) *wire.Problem {
+// wantRefusal puts content, and wants a problem with a code.
+func (l *lab) wantRefusal(k episode.Key, content []byte, want wire.Code) *wire.Problem {
 	l.Helper()
 	r, err := l.put(k, content)
 	p, ok := errors.AsType[*wire.Problem](err)
@@ -181,11 +134,11 @@ func (l *lab) refuses(k episode.Key, content []byte, want wire.Code) *wire.Probl
 	return p
 }
 
-func (l *lab) stored(k episode.Key) string {
+func (l *lab) storedPath(k episode.Key) string {
 	return filepath.Join(l.data, "episodes", string(k.Host), string(k.Name)+store.Suffix)
 }
 
-func (l *lab) staged(k episode.Key) string {
+func (l *lab) stagedPath(k episode.Key) string {
 	return filepath.Join(l.data, "staging", string(k.Host), string(k.Name)+"~CRASH")
 }
 
@@ -193,13 +146,13 @@ func (l *lab) staged(k episode.Key) string {
 func (l *lab) rows() []index.Row {
 	l.Helper()
 	b, err := os.ReadFile(filepath.Join(l.data, datadir.IndexFile))
-	must(l, err)
+	fixture.Must(l, err)
 	if len(b) > 0 && b[len(b)-1] != '\n' {
 		l.Errorf("the index ends with %+q", b[max(0, len(b)-40):])
 	}
 	var rows []index.Row
 	for r, err := range index.ReadRows(bytes.NewReader(b)) {
-		must(l, err)
+		fixture.Must(l, err)
 		rows = append(rows, r)
 	}
 	return rows
@@ -220,9 +173,9 @@ func (l *lab) row(k episode.Key) index.Row {
 	return found[0]
 }
 
-// whole checks what holds when nothing is under way: one row for each archive
+// wantConsistent checks what holds when no upload is in flight: one row for each archive
 // and one archive for each row, the same digests, and an empty staging.
-func (l *lab) whole(archives int) {
+func (l *lab) wantConsistent(archives int) {
 	l.Helper()
 	rows := map[episode.Key]index.Row{}
 	for _, r := range l.rows() {
@@ -232,32 +185,32 @@ func (l *lab) whole(archives int) {
 		rows[r.Key()] = r
 	}
 	paths, err := filepath.Glob(filepath.Join(l.data, "episodes", "*", "*"))
-	must(l, err)
+	fixture.Must(l, err)
 	if len(paths) != archives || len(rows) != archives {
 		l.Errorf("%d archives and %d rows, want %d", len(paths), len(rows), archives)
 	}
 	for _, path := range paths {
 		k := key(filepath.Base(filepath.Dir(path)), strings.TrimSuffix(filepath.Base(path), store.Suffix))
 		b, err := os.ReadFile(path)
-		must(l, err)
+		fixture.Must(l, err)
 		if r := rows[k]; r.SHA256 != sha256.Sum256(b) || r.Size != int64(len(b)) {
 			l.Errorf("%s has the row %+v", k, r)
 		}
 	}
-	l.stagingHas(0)
+	l.wantStaged(0)
 }
 
-func (l *lab) stagingHas(want int) {
+func (l *lab) wantStaged(want int) {
 	l.Helper()
 	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "*", "*"))
-	must(l, err)
+	fixture.Must(l, err)
 	if len(staged) != want {
 		l.Errorf("staging has %q, want %d", staged, want)
 	}
 }
 
-// gated is a body that stops before its last byte until the test goes on, and
-// says when it is there.
+// gated is a body that stops before its last byte until the test opens it, and reports
+// when it is there.
 type gated struct {
 	content []byte
 	arrived chan<- struct{}
@@ -281,37 +234,37 @@ func (g *gated) Read(p []byte) (int, error) {
 func (l *lab) listen(ctx context.Context) (addr string, served <-chan error) {
 	l.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(l, err)
+	fixture.Must(l, err)
 	done := make(chan error, 1)
 	go func() { done <- l.r.Serve(ctx, ln, nil) }()
 	return ln.Addr().String(), done
 }
 
-// papers returns a new certificate of a host.
-func (l *lab) papers(host episode.Name) *pki.Client {
+// issueCredentials issues a new certificate to a host.
+func (l *lab) issueCredentials(host episode.Name) *pki.Client {
 	l.Helper()
 	out := l.TempDir()
 	_, err := pki.IssueHost(l.pki, host, out, pki.IssueOptions{})
-	must(l, err)
-	papers, err := pki.LoadClient(pki.ClientConfig{
+	fixture.Must(l, err)
+	credentials, err := pki.LoadClient(pki.ClientConfig{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"), KeyFile: filepath.Join(out, string(host)+".key"),
 	})
-	must(l, err)
-	return papers
+	fixture.Must(l, err)
+	return credentials
 }
 
-// client returns a shipper's end with a certificate of its own.
-func (l *lab) client(addr string, host episode.Name) *wire.Client {
+// newClient returns a shipper's client with a new certificate.
+func (l *lab) newClient(addr string, host episode.Name) *wire.Client {
 	l.Helper()
-	papers := l.papers(host)
-	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: papers.DialTLS(wire.Dial), Conns: 8})
-	must(l, err)
+	credentials := l.issueCredentials(host)
+	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: credentials.DialTLS(wire.Dial), Conns: 8})
+	fixture.Must(l, err)
 	l.Cleanup(c.CloseIdle)
 	return c
 }
 
-// within fails the test if nothing comes in time.
-func within[T any](tb testing.TB, limit time.Duration, c <-chan T, what string) T {
+// receiveWithin receives a value, or fails the test after limit.
+func receiveWithin[T any](tb testing.TB, limit time.Duration, c <-chan T, what string) T {
 	tb.Helper()
 	select {
 	case v := <-c:

@@ -12,28 +12,29 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/hint"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
 // TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor, before its bytes are read, and not that
-// the disk is full. A mount that comes later is told too.
+// the disk is full. A later mount is reported too.
 func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 	for _, of := range []string{"episodes", "staging"} {
 		l := newLab(t, nil)
-		l.takes(key("lab-01", "a"), noise(1000, 1), wire.Stored)
-		u := uploadOf(key("lab-01", "b"), noise(1000, 2))
-		before := l.announces(uploadOf(key("lab-01", "c"), noise(1000, 3)), 0)
+		l.wantReceipt(key("lab-01", "a"), fixture.Noise(1000, 1), wire.Stored)
+		u := uploadOf(key("lab-01", "b"), fixture.Noise(1000, 2))
+		before := l.wantAnnounced(uploadOf(key("lab-01", "c"), fixture.Noise(1000, 3)), 0)
 		bind := func() {
-			path := l.dir(of, "lab-01")
-			needRoot(t, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
+			path := l.makeHostDir(of, "lab-01")
+			fixture.RequireMount(t, syscall.Mount(path, path, "", syscall.MS_BIND, ""))
 			t.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 		}
 		later := readerFunc(func([]byte) (int, error) { bind(); return 0, io.EOF })
 		errs := map[string]error{}
 		if of == "episodes" { // what came is in staging already
-			_, errs["a mount meanwhile"] = l.r.Put(t.Context(), u, io.MultiReader(bytes.NewReader(noise(1000, 2)), later))
+			_, errs["a mount meanwhile"] = l.r.Put(t.Context(), u, io.MultiReader(bytes.NewReader(fixture.Noise(1000, 2)), later))
 		} else {
 			bind()
 		}
@@ -43,22 +44,22 @@ func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 		_, errs["open"] = l.r.OpenUpload(t.Context(), u.Key)
 		_, _, errs["append"] = l.r.AppendPiece(t.Context(), "lab-01", before.ID, wire.Piece{Size: 1000, Last: true}, unread)
 		s, err := l.r.Storage(t.Context(), "lab-01")
-		must(t, err)
+		fixture.Must(t, err)
 		errs["ping"] = s.Err()
 		for door, err := range errs {
 			if !errors.Is(err, wire.Full) || !strings.HasSuffix(err.Error(), wire.HostIsMount) || strings.Contains(hint.For(err), "full") {
 				t.Errorf("%s of %s says %v (%s)", of, door, err, hint.For(err))
 			}
 		}
-		l.takes(key("lab-01", "a"), noise(1000, 1), wire.AlreadyPresent)
-		l.takes(key("lab-02", "a"), noise(1000, 1), wire.Stored)
+		l.wantReceipt(key("lab-01", "a"), fixture.Noise(1000, 1), wire.AlreadyPresent)
+		l.wantReceipt(key("lab-02", "a"), fixture.Noise(1000, 1), wire.Stored)
 	}
 }
 
 // TestCheckNamesADataDirThatIsALinkToNothing, or is below one: the start makes neither.
 func TestCheckNamesADataDirThatIsALinkToNothing(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "data")
-	must(t, os.Symlink("nowhere", link))
+	fixture.Must(t, os.Symlink("nowhere", link))
 	for _, path := range []string{link, filepath.Join(link, "below")} {
 		c := receiver.Config{DataDir: config.Path(path)}
 		_, startErr := durable.Create(path)

@@ -21,20 +21,21 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
-// unverified returns how many of lab-01's archives a to d its host must keep.
-func (l *lab) unverified() int {
+// countUnverified returns how many of lab-01's archives a to d its host must keep.
+func (l *lab) countUnverified() int {
 	l.Helper()
 	n := 0
 	for i, name := range []string{"a", "b", "c", "d"} {
-		h := l.ask(claim(name, packed(1000, byte(i))), false)
+		h := l.queryInventory(queryFor(name, packNoise(1000, byte(i))), false)
 		if h.State != wire.Present {
-			l.Errorf("%s: %+v", name, h)
+			l.Errorf("%s: got %+v, want State %v", name, h, wire.Present)
 		}
 		if h.VerifiedAt == nil {
 			n++
@@ -50,39 +51,39 @@ func TestAnotherDiskWasNeverRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		l := newLab(t, nil)
-		must(t, l.r.SetDiskSerial("S1"))
+		fixture.Must(t, l.r.SetDiskSerial("S1"))
 		for i, name := range []string{"a", "b", "c", "d"} {
-			l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
+			l.wantReceipt(key("lab-01", name), packNoise(1000, byte(i)), wire.Stored)
 		}
 		run := func(disk string, d time.Duration) scrub.Progress {
-			must(t, l.r.SetDiskSerial(disk))
-			stop := l.scrubbing()
+			fixture.Must(t, l.r.SetDiskSerial(disk))
+			stop := l.startScrub()
 			time.Sleep(d)
 			stop()
 			var p scrub.Progress
 			b, err := os.ReadFile(l.data + "/scrub.json")
-			must(t, errors.Join(err, json.Unmarshal(b, &p)))
+			fixture.Must(t, errors.Join(err, json.Unmarshal(b, &p)))
 			return p
 		}
-		if p := run("S1", 10*time.Minute); p.Objects != 4 || p.WholeSince.IsZero() || l.unverified() != 0 {
-			t.Fatalf("on the first disk: %+v, %d to keep", p, l.unverified())
+		if p := run("S1", 10*time.Minute); p.Objects != 4 || p.WholeSince.IsZero() || l.countUnverified() != 0 {
+			t.Fatalf("on the first disk: %+v, %d to keep", p, l.countUnverified())
 		}
 		l.log = slog.NewTextHandler(&log, nil)
 		l.restart(func() {})
-		if p := run("S1", time.Minute); p.WholeSince.IsZero() || l.unverified() != 0 || strings.Contains(log.String(), warning) {
-			t.Errorf("a start alone voids what was read: %+v, %d to keep\n%s", p, l.unverified(), log.String())
+		if p := run("S1", time.Minute); p.WholeSince.IsZero() || l.countUnverified() != 0 || strings.Contains(log.String(), warning) {
+			t.Errorf("a start alone voids what was read: %+v, %d to keep\n%s", p, l.countUnverified(), log.String())
 		}
 		l.restart(func() {})
-		if p := run("S2", time.Minute); !p.WholeSince.IsZero() || p.Objects != 0 || l.unverified() != 4 {
-			t.Errorf("on another disk: %+v, %d to keep", p, l.unverified())
+		if p := run("S2", time.Minute); !p.WholeSince.IsZero() || p.Objects != 0 || l.countUnverified() != 4 {
+			t.Errorf("on another disk: %+v, %d to keep", p, l.countUnverified())
 		}
 		l.restart(func() {})
-		l.rot(key("lab-01", "c")) // the copy has a flipped byte
+		l.corruptStored(key("lab-01", "c")) // the copy has a flipped byte
 		p := run("S2", 10*time.Minute)
 		if p.Objects != 4 || p.Damaged != 1 || p.WholeSince.IsZero() {
 			t.Errorf("on another disk, read: %+v", p)
 		}
-		if h := l.ask(claim("c", packed(1000, 2)), false); h.VerifiedAt != nil {
+		if h := l.queryInventory(queryFor("c", packNoise(1000, 2)), false); h.VerifiedAt != nil {
 			t.Errorf("of the flipped byte: %+v", h)
 		}
 		if n := strings.Count(log.String(), warning); n != 1 {
@@ -91,33 +92,33 @@ func TestAnotherDiskWasNeverRead(t *testing.T) {
 	})
 }
 
-// TestScrubNotesRowsThatAnOlderVersionDidNot, so that nobody needs to search for them.
+// TestScrubNotesRowsThatAnOlderVersionDidNot, so that nothing needs to search for them.
 func TestScrubNotesRowsThatAnOlderVersionDidNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		k := key("lab-01", "a")
-		before := l.takes(k, packed(1000, 1), wire.Stored)
+		before := l.wantReceipt(k, packNoise(1000, 1), wire.Stored)
 		var st unix.Stat_t
-		must(t, unix.Stat(l.stored(k), &st))
+		fixture.Must(t, unix.Stat(l.storedPath(k), &st))
 		b := make([]byte, 64)
-		n, err := unix.Getxattr(l.stored(k), "user.cis490.receipt", b)
-		must(t, err)
+		n, err := unix.Getxattr(l.storedPath(k), "user.cis490.receipt", b)
+		fixture.Must(t, err)
 		noted := bytes.Clone(b[:n])
 		binary.BigEndian.PutUint64(b[n-8:n], st.Ino)
-		must(t, unix.Setxattr(l.stored(k), "user.cis490.receipt", b[:n], 0))
-		stop := l.scrubbing()
+		fixture.Must(t, unix.Setxattr(l.storedPath(k), "user.cis490.receipt", b[:n], 0))
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
-		n, err = unix.Getxattr(l.stored(k), "user.cis490.receipt", b)
-		must(t, err)
+		n, err = unix.Getxattr(l.storedPath(k), "user.cis490.receipt", b)
+		fixture.Must(t, err)
 		// The row has microseconds, and the attribute says what the row says.
 		if !bytes.Equal(b[n-8:n], noted[n-8:]) || !bytes.Equal(b[:32], noted[:32]) {
 			t.Errorf("noted %x, want %x", b[:n], noted)
 		}
-		if r := l.takes(k, packed(1000, 1), wire.AlreadyPresent); !r.ReceivedAt.Equal(before.ReceivedAt.Time) {
+		if r := l.wantReceipt(k, packNoise(1000, 1), wire.AlreadyPresent); !r.ReceivedAt.Equal(before.ReceivedAt.Time) {
 			t.Errorf("received at %v, want %v", r.ReceivedAt, before.ReceivedAt)
 		}
-		l.whole(1)
+		l.wantConsistent(1)
 	})
 }
 
@@ -137,7 +138,7 @@ func TestSearchesForRowsArePaced(t *testing.T) {
 		defer cancel()
 		search := func(host episode.Name) (elapsed time.Duration) {
 			begun := time.Now()
-			must(t, s.LookUp(ctx, host, episode.Key{Host: host, Name: "e"}))
+			fixture.Must(t, s.LookUp(ctx, host, episode.Key{Host: host, Name: "e"}))
 			return time.Since(begun)
 		}
 		begun := time.Now()
@@ -195,7 +196,7 @@ func TestSearchForRowsEndsWithItsRequest(t *testing.T) {
 }
 
 // TestUnreadableUploadDoesNotKeepTheReceiverFromStarting: what the disk does not give
-// of an interrupted upload stays if it has a row, and is set aside if it has none. A
+// of an interrupted upload stays if it has a row, and is quarantined if it has none. A
 // disk that gives nothing is a fault of the storage.
 func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
 	for _, c := range []struct {
@@ -211,14 +212,14 @@ func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
 			l := newLab(t, nil)
 			for i := range c.archives {
 				k := key("lab-01", fmt.Sprint("run-", i))
-				l.takes(k, packed(1000, byte(i)), wire.Stored)
+				l.wantReceipt(k, packNoise(1000, byte(i)), wire.Stored)
 			}
 			if c.rows == 0 {
-				l.restart(l.forgetRows)
+				l.restart(l.truncateIndex)
 			}
 			for i := range c.archives {
 				k := key("lab-01", fmt.Sprint("run-", i))
-				must(t, os.Link(l.stored(k), l.staged(k)))
+				fixture.Must(t, os.Link(l.storedPath(k), l.stagedPath(k)))
 			}
 			l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) {
 				return nil, fmt.Errorf("open: %w: %w", durable.ErrFault, unix.EIO)
@@ -227,11 +228,11 @@ func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
 			if errors.Is(err, durable.ErrFault) != c.fault || err != nil && !c.fault {
 				t.Errorf("got %v", err)
 			}
-			if n := l.quarantined(); n != c.aside {
+			if n := l.countQuarantined(); n != c.aside {
 				t.Errorf("%d set aside, want %d", n, c.aside)
 			}
 			kept, err := filepath.Glob(filepath.Join(l.data, "episodes", "*", "*"))
-			if must(t, err); len(kept) != c.kept {
+			if fixture.Must(t, err); len(kept) != c.kept {
 				t.Errorf("kept %q, want %d", kept, c.kept)
 			}
 		})

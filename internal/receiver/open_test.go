@@ -4,20 +4,21 @@ import (
 	"bytes"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
-// opens begins an upload whose end is not known, and sends the beginning of content.
-func (l *lab) opens(content []byte, to int) wire.Unfinished {
+// beginStreaming begins an upload whose end is not known, and sends the beginning of content.
+func (l *lab) beginStreaming(content []byte, to int) wire.Unfinished {
 	l.Helper()
 	left, err := l.r.OpenUpload(l.Context(), partKey)
-	must(l, err)
+	fixture.Must(l, err)
 	if left.Offset != 0 || left.Length != -1 {
 		l.Fatalf("opened %+v", left)
 	}
-	_, at, err := l.piece(left, content, 0, to, false)
-	must(l, err)
+	_, at, err := l.sendPiece(left, content, 0, to, false)
+	fixture.Must(l, err)
 	if at.Offset != int64(to) || at.Length != -1 {
 		l.Fatalf("after a piece %+v", at)
 	}
@@ -34,11 +35,11 @@ func TestOpenUploadBecomesAnArchives(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, nil)
-			l.opens(resumed, 300_000)
+			l.beginStreaming(resumed, 300_000)
 			meanwhile(l)
 			u := uploadOf(partKey, resumed)
-			l.appends(u, l.announces(u, 300_000), resumed, wire.Stored)
-			l.whole(1)
+			l.sendRest(u, l.wantAnnounced(u, 300_000), resumed, wire.Stored)
+			l.wantConsistent(1)
 		})
 	}
 }
@@ -48,48 +49,48 @@ func TestOpenUploadBecomesAnArchives(t *testing.T) {
 func TestOpenUploadOfAnotherArchiveIsFoundOut(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
-	l.opens(noise(1<<20, 8), 300_000)
+	l.beginStreaming(fixture.Noise(1<<20, 8), 300_000)
 	u := uploadOf(partKey, resumed)
-	_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
-	l.wantsCode("the last piece", err, wire.DigestMismatch)
-	l.whole(0)
-	l.appends(u, l.announces(u, 0), resumed, wire.Stored)
-	l.whole(1)
+	_, _, err := l.sendPiece(l.wantAnnounced(u, 300_000), resumed, 300_000, len(resumed), true)
+	l.wantCode("the last piece", err, wire.DigestMismatch)
+	l.wantConsistent(0)
+	l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
+	l.wantConsistent(1)
 }
 
 // TestOpenUploadCannotEnd, nor be larger than an archive, nor begin where one is.
 func TestOpenUploadCannotEnd(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, func(c *receiver.Config) { c.Limits.ArchiveBytes = 2 << 20 })
-	left := l.opens(resumed, 1000)
-	_, _, err := l.piece(left, resumed, 1000, 2000, true)
-	l.wantsCode("the end", err, wire.DigestMissing)
+	left := l.beginStreaming(resumed, 1000)
+	_, _, err := l.sendPiece(left, resumed, 1000, 2000, true)
+	l.wantCode("the end", err, wire.DigestMissing)
 	p := wire.Piece{Offset: 1000, Size: 2 << 20, Interrupt: func(error) {}}
 	_, _, err = l.r.AppendPiece(t.Context(), "lab-01", left.ID, p, unread{t})
-	l.wantsCode("too much", err, wire.TooLarge)
-	l.takes(partKey, resumed, wire.Stored)
+	l.wantCode("too much", err, wire.TooLarge)
+	l.wantReceipt(partKey, resumed, wire.Stored)
 	_, err = l.r.OpenUpload(t.Context(), partKey)
-	l.wantsCode("a name that is taken", err, wire.Conflict)
+	l.wantCode("a name that is taken", err, wire.Conflict)
 }
 
-// TestOpeningAgainBeginsAnew: the archive is made anew, of what may have changed.
+// TestOpeningAgainBeginsAnew: the archive is packed again, from files that may have changed.
 func TestOpeningAgainBeginsAnew(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
-	first := l.opens(resumed, 1000)
-	l.opens(resumed, 2000)
+	first := l.beginStreaming(resumed, 1000)
+	l.beginStreaming(resumed, 2000)
 	_, _, err := l.r.AppendPiece(t.Context(), "lab-01", first.ID, wire.Piece{Offset: 1000, Size: 1, Interrupt: func(error) {}}, bytes.NewReader(resumed[:1]))
-	l.wantsCode("the first one", err, wire.NoUpload)
-	l.stagingHas(1)
+	l.wantCode("the first one", err, wire.NoUpload)
+	l.wantStaged(1)
 }
 
 // TestShorterArchiveThanWasSentIsSentWhole.
 func TestShorterArchiveThanWasSentIsSentWhole(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
-	l.opens(resumed, 300_000)
+	l.beginStreaming(resumed, 300_000)
 	short := resumed[:200_000]
 	u := uploadOf(partKey, short)
-	l.appends(u, l.announces(u, 0), short, wire.Stored)
-	l.whole(1)
+	l.sendRest(u, l.wantAnnounced(u, 0), short, wire.Stored)
+	l.wantConsistent(1)
 }

@@ -10,26 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
 // partAttr is the attribute that says how far a part has come.
 const partAttr = "user.cis490.upload"
 
-// part leaves 300000 bytes of an upload, and returns it and its file.
-func (l *lab) part() (wire.Upload, string) {
+// leavePartial leaves 300000 bytes of an upload, and returns it and its file.
+func (l *lab) leavePartial() (wire.Upload, string) {
 	l.Helper()
 	u := uploadOf(partKey, resumed)
-	l.cuts(l.announces(u, 0), resumed, 300_000)
+	l.sendInterrupted(l.wantAnnounced(u, 0), resumed, 300_000)
 	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "part~*"))
-	if must(l, err); len(staged) != 1 {
+	if fixture.Must(l, err); len(staged) != 1 {
 		l.Fatalf("staging has %q", staged)
 	}
 	return u, staged[0]
 }
 
 // TestPartThatLiesIsDropped at a start: whatever its attribute says, no upload goes
-// on where there is nothing to go on with.
+// where there is nothing to continue.
 func TestPartThatLiesIsDropped(t *testing.T) {
 	t.Parallel()
 	number := func(at int, n uint64) func([]byte) []byte {
@@ -43,7 +44,7 @@ func TestPartThatLiesIsDropped(t *testing.T) {
 		"half a state":       func(b []byte) []byte { return b[:state+20] },
 		"another state":      func(b []byte) []byte { b[state] ^= 1; return b },
 		"another version":    func(b []byte) []byte { b[0]++; return b },
-		"noise":              func(b []byte) []byte { return noise(len(b), 3) },
+		"noise":              func(b []byte) []byte { return fixture.Noise(len(b), 3) },
 		"more than the file": number(offset, 300_001),
 		"more than all":      number(offset, 1<<20+1),
 		"less than nothing":  number(offset, 1<<64-1),
@@ -54,16 +55,16 @@ func TestPartThatLiesIsDropped(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, nil)
-			u, path := l.part()
+			u, path := l.leavePartial()
 			l.restart(func() {
 				b := make([]byte, 512)
 				n, err := unix.Getxattr(path, partAttr, b)
-				must(t, err)
-				must(t, unix.Setxattr(path, partAttr, lie(b[:n]), 0))
+				fixture.Must(t, err)
+				fixture.Must(t, unix.Setxattr(path, partAttr, lie(b[:n]), 0))
 			})
-			l.stagingHas(0)
-			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
-			l.whole(1)
+			l.wantStaged(0)
+			l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
+			l.wantConsistent(1)
 		})
 	}
 }
@@ -72,32 +73,32 @@ func TestPartThatLiesIsDropped(t *testing.T) {
 func TestPartThatLostItsEndIsDropped(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
-	u, path := l.part()
-	l.restart(func() { must(t, os.Truncate(path, 299_999)) })
-	l.stagingHas(0)
-	l.appends(u, l.announces(u, 0), resumed, wire.Stored)
-	l.whole(1)
+	u, path := l.leavePartial()
+	l.restart(func() { fixture.Must(t, os.Truncate(path, 299_999)) })
+	l.wantStaged(0)
+	l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
+	l.wantConsistent(1)
 }
 
 // TestStateOfOtherBytesIsSeen: an attribute that parses, and is that of another
 // part. The end does not have the digest, nothing is stored, and the host begins
-// anew.
+// again.
 func TestStateOfOtherBytesIsSeen(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
-	u, path := l.part()
+	u, path := l.leavePartial()
 	l.restart(func() {
 		b := make([]byte, 512)
 		n, err := unix.Getxattr(path, partAttr, b)
-		must(t, err)
+		fixture.Must(t, err)
 		binary.BigEndian.PutUint64(b[50:], 200_000)
-		must(t, unix.Setxattr(path, partAttr, b[:n], 0))
+		fixture.Must(t, unix.Setxattr(path, partAttr, b[:n], 0))
 	})
-	_, _, err := l.piece(l.announces(u, 200_000), resumed, 200_000, len(resumed), true)
-	l.wantsCode("the end", err, wire.DigestMismatch)
-	l.whole(0)
-	l.appends(u, l.announces(u, 0), resumed, wire.Stored)
-	l.whole(1)
+	_, _, err := l.sendPiece(l.wantAnnounced(u, 200_000), resumed, 200_000, len(resumed), true)
+	l.wantCode("the end", err, wire.DigestMismatch)
+	l.wantConsistent(0)
+	l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
+	l.wantConsistent(1)
 }
 
 // TestDamagedPartIsNeverAcknowledged: a byte below the offset was flipped, or is
@@ -108,10 +109,10 @@ func TestDamagedPartIsNeverAcknowledged(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, nil)
-			u, path := l.part()
+			u, path := l.leavePartial()
 			l.restart(func() {
 				if !unreadable {
-					flip(t, path, 1000)
+					flipByte(t, path, 1000)
 				}
 			})
 			if unreadable {
@@ -119,26 +120,26 @@ func TestDamagedPartIsNeverAcknowledged(t *testing.T) {
 					return io.NopCloser(readerFunc(func([]byte) (int, error) { return 0, unix.EIO })), nil
 				})
 			}
-			_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
-			l.wantsCode("the end", err, wire.DigestMismatch)
-			l.whole(0)
-			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
-			l.whole(1)
+			_, _, err := l.sendPiece(l.wantAnnounced(u, 300_000), resumed, 300_000, len(resumed), true)
+			l.wantCode("the end", err, wire.DigestMismatch)
+			l.wantConsistent(0)
+			l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
+			l.wantConsistent(1)
 		})
 	}
 }
 
-func flip(t *testing.T, path string, at int64) {
+func flipByte(t *testing.T, path string, at int64) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	b := make([]byte, 1)
 	_, err = f.ReadAt(b, at)
-	must(t, err)
+	fixture.Must(t, err)
 	b[0] ^= 1
 	_, err = f.WriteAt(b, at)
-	must(t, err)
+	fixture.Must(t, err)
 }
 
 // TestPartThatIsTakenAwayIsBegunAnew: somebody tidied staging under a receiver that
@@ -153,11 +154,11 @@ func TestPartThatIsTakenAwayIsBegunAnew(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, nil)
-			u, path := l.part()
-			must(t, tidy(path))
-			_, _, err := l.piece(l.announces(u, 300_000), resumed, 300_000, len(resumed), true)
-			l.wantsCode("the end", err, wire.NoUpload)
-			l.appends(u, l.announces(u, 0), resumed, wire.Stored)
+			u, path := l.leavePartial()
+			fixture.Must(t, tidy(path))
+			_, _, err := l.sendPiece(l.wantAnnounced(u, 300_000), resumed, 300_000, len(resumed), true)
+			l.wantCode("the end", err, wire.NoUpload)
+			l.sendRest(u, l.wantAnnounced(u, 0), resumed, wire.Stored)
 		})
 	}
 }

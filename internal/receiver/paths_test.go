@@ -9,55 +9,49 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
-// replace moves the directory at path away and makes an empty one in its place.
-func replace(tb testing.TB, path string) {
+// replaceDir moves the directory at path away and makes an empty one in its place.
+func replaceDir(tb testing.TB, path string) {
 	tb.Helper()
-	must(tb, os.Rename(path, path+".x"))
-	must(tb, os.Mkdir(path, 0o750))
+	fixture.Must(tb, os.Rename(path, path+".x"))
+	fixture.Must(tb, os.Mkdir(path, 0o750))
 	tb.Cleanup(func() { os.RemoveAll(path + ".x") })
 }
 
-// coverings are ways in which the store comes to be where nobody looks.
-func coverings(l *lab) map[string]func() {
+// storeMoves returns ways to move the store away from its path, by description.
+func storeMoves(l *lab) map[string]func() {
 	return map[string]func(){
-		"data_dir moved":        func() { replace(l, l.data) },
-		"data_dir moved, alone": func() { must(l, os.Rename(l.data, l.data+".x")) },
-		"episodes moved":        func() { replace(l, filepath.Join(l.data, "episodes")) },
-		"staging moved":         func() { replace(l, filepath.Join(l.data, "staging")) },
-		"quarantine moved":      func() { replace(l, filepath.Join(l.data, "quarantine")) },
-		"a disk over data_dir":  func() { mountOver(l, l.data) },
-		"a disk over episodes":  func() { mountOver(l, filepath.Join(l.data, "episodes")) },
+		"data_dir moved":        func() { replaceDir(l, l.data) },
+		"data_dir moved, alone": func() { fixture.Must(l, os.Rename(l.data, l.data+".x")) },
+		"episodes moved":        func() { replaceDir(l, filepath.Join(l.data, "episodes")) },
+		"staging moved":         func() { replaceDir(l, filepath.Join(l.data, "staging")) },
+		"quarantine moved":      func() { replaceDir(l, filepath.Join(l.data, "quarantine")) },
+		"a disk over data_dir":  func() { fixture.MountTmpfsAt(l, l.data, "") },
+		"a disk over episodes":  func() { fixture.MountTmpfsAt(l, filepath.Join(l.data, "episodes"), "") },
 	}
 }
 
-func mountOver(tb testing.TB, path string) {
-	tb.Helper()
-	needRoot(tb, syscall.Mount("tmpfs", path, "tmpfs", 0, ""))
-	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
-}
-
-// whileMoving calls do with a lab for each covering of its store.
-func whileMoving(t *testing.T, do func(l *lab, move func())) {
+// forEachStoreMove calls do with a new lab for each of [storeMoves].
+func forEachStoreMove(t *testing.T, do func(l *lab, move func())) {
 	t.Helper()
-	for what := range coverings(nil) {
+	for what := range storeMoves(nil) {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t, nil)
 			t.Cleanup(func() { os.RemoveAll(l.data + ".x") })
-			do(l, coverings(l)[what])
+			do(l, storeMoves(l)[what])
 		})
 	}
 }
 
-// wantsNoReceipt checks the answer to a request after the store was moved.
-func (l *lab) wantsNoReceipt(got wire.Receipt, err error) {
+// wantNoReceipt checks the answer to a request after the store was moved.
+func (l *lab) wantNoReceipt(got wire.Receipt, err error) {
 	l.Helper()
 	if err == nil {
 		l.Errorf("acknowledged: %+v", got)
@@ -65,25 +59,25 @@ func (l *lab) wantsNoReceipt(got wire.Receipt, err error) {
 }
 
 func TestNothingIsAcknowledgedIntoAMovedStore(t *testing.T) {
-	whileMoving(t, func(l *lab, move func()) {
+	forEachStoreMove(t, func(l *lab, move func()) {
 		move()
-		l.wantsNoReceipt(l.put(key("h", "e"), noise(100, 1)))
-		l.wantsNoReceipt(l.put(key("h", "e2"), noise(100, 2))) // nor the next
+		l.wantNoReceipt(l.put(key("h", "e"), fixture.Noise(100, 1)))
+		l.wantNoReceipt(l.put(key("h", "e2"), fixture.Noise(100, 2))) // nor the next
 	})
 }
 
 // TestStoreThatMovesUnderAnUpload: the bytes are there, and not committed.
 func TestStoreThatMovesUnderAnUpload(t *testing.T) {
-	whileMoving(t, func(l *lab, move func()) {
+	forEachStoreMove(t, func(l *lab, move func()) {
 		t := l.TB
-		k, content := key("h", "e"), noise(1<<20, 1)
+		k, content := key("h", "e"), fixture.Noise(1<<20, 1)
 		old, err := os.Open(l.data)
-		must(t, err)
+		fixture.Must(t, err)
 		defer old.Close()
 		moving := readerFunc(func([]byte) (int, error) { move(); return 0, io.EOF })
 		body := io.MultiReader(bytes.NewReader(content[:1<<19]), moving, bytes.NewReader(content[1<<19:]))
 		got, err := l.r.Put(l.Context(), uploadOf(k, content), body)
-		l.wantsNoReceipt(got, err)
+		l.wantNoReceipt(got, err)
 		if rows, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/index.jsonl", old.Fd())); err != nil || len(rows) > 0 {
 			t.Errorf("the index has %q, %v", rows, err)
 		}
@@ -107,30 +101,30 @@ func (h onStored) Handle(_ context.Context, r slog.Record) error {
 }
 
 func TestStoreThatMovesBeforeTheAnswer(t *testing.T) {
-	whileMoving(t, func(l *lab, move func()) {
+	forEachStoreMove(t, func(l *lab, move func()) {
 		l.log = onStored{slog.DiscardHandler, move}
 		l.restart(func() {})
-		l.wantsNoReceipt(l.put(key("h", "e"), noise(100, 1)))
+		l.wantNoReceipt(l.put(key("h", "e"), fixture.Noise(100, 1)))
 	})
 }
 
-// TestNoAnswerOfAMovedStoreIsOne: what a host is told of what is stored, it may act on.
+// TestNoAnswerOfAMovedStoreIsOne: a host may act on what it is told is stored.
 func TestNoAnswerOfAMovedStoreIsOne(t *testing.T) {
-	whileMoving(t, func(l *lab, move func()) {
+	forEachStoreMove(t, func(l *lab, move func()) {
 		t := l.TB
-		content := noise(100, 1)
-		l.takes(key("lab-01", "e"), content, wire.Stored)
+		content := fixture.Noise(100, 1)
+		l.wantReceipt(key("lab-01", "e"), content, wire.Stored)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		addr, served := l.listen(ctx)
-		c := l.client(addr, "lab-01")
+		c := l.newClient(addr, "lab-01")
 		_, err := c.Ping(t.Context())
-		must(t, err)
+		fixture.Must(t, err)
 		move()
 		if d, n, err := c.Stat(t.Context(), "e"); err == nil {
 			t.Errorf("it says that it has %s, %d bytes", d, n)
 		}
-		err = within(t, 10*time.Second, served, "the end")
+		err = receiveWithin(t, 10*time.Second, served, "the end")
 		if _, moved := errors.AsType[*durable.MovedError](err); !moved {
 			t.Errorf("it ended with %v", err)
 		}
@@ -143,8 +137,8 @@ func TestMovedStoreEndsAnIdleReceiver(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	_, served := l.listen(ctx)
-	replace(t, l.data)
-	err := within(t, 10*time.Second, served, "the end")
+	replaceDir(t, l.data)
+	err := receiveWithin(t, 10*time.Second, served, "the end")
 	if moved, ok := errors.AsType[*durable.MovedError](err); !ok {
 		t.Errorf("it ended with %v", err)
 	} else if moved.Path != l.data && filepath.Dir(moved.Path) != l.data {

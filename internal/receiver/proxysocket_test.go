@@ -9,34 +9,35 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 )
 
-// socketLab returns a receiver with a proxy's socket, in a directory of its own.
-func socketLab(t *testing.T) (l *lab, path string) {
+// newSocketLab returns a receiver with a proxy's socket, in a directory of its own.
+func newSocketLab(t *testing.T) (l *lab, path string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "proxy") // the path of a socket must be short
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path = filepath.Join(dir, "sock")
 	return newLab(t, func(c *receiver.Config) { c.Proxy.Socket = config.Path(path) }), path
 }
 
 func TestProxySocketIsForItsGroupAndReplacesOnlyASocket(t *testing.T) {
-	l, path := socketLab(t)
+	l, path := newSocketLab(t)
 	for range 2 { // the second one finds what a kill leaves
 		ln, err := l.r.ListenProxy()
-		must(t, err)
+		fixture.Must(t, err)
 		info, err := os.Lstat(path)
-		if must(t, err); info.Mode() != fs.ModeSocket|0o660 {
+		if fixture.Must(t, err); info.Mode() != fs.ModeSocket|0o660 {
 			t.Errorf("it has mode %v", info.Mode())
 		}
-		must(t, os.Link(path, path+".kept"))
-		must(t, ln.Close())
-		must(t, os.Rename(path+".kept", path))
+		fixture.Must(t, os.Link(path, path+".kept"))
+		fixture.Must(t, ln.Close())
+		fixture.Must(t, os.Rename(path+".kept", path))
 	}
-	must(t, os.Remove(path))
-	must(t, os.WriteFile(path, []byte("mine"), 0o600))
+	fixture.Must(t, os.Remove(path))
+	fixture.Must(t, os.WriteFile(path, []byte("mine"), 0o600))
 	if _, err := l.r.ListenProxy(); err == nil {
 		t.Error("a file was replaced by the socket")
 	}
@@ -45,9 +46,9 @@ func TestProxySocketIsForItsGroupAndReplacesOnlyASocket(t *testing.T) {
 // TestProxySocketChangesNothingInItsPlace: the proxy's user, who can write in the
 // directory, exchanges the socket for a link all the time.
 func TestProxySocketChangesNothingInItsPlace(t *testing.T) {
-	l, path := socketLab(t)
+	l, path := newSocketLab(t)
 	precious, other := filepath.Join(t.TempDir(), "precious"), path+".other"
-	must(t, os.WriteFile(precious, nil, 0o600))
+	fixture.Must(t, os.WriteFile(precious, nil, 0o600))
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -66,13 +67,13 @@ func TestProxySocketChangesNothingInItsPlace(t *testing.T) {
 		ln, err := l.r.ListenProxy()
 		if err == nil {
 			opened++
-			must(t, ln.Close())
+			fixture.Must(t, ln.Close())
 		}
 	}
 	close(stop)
 	<-ended
 	info, err := os.Stat(precious)
-	if must(t, err); info.Mode() != 0o600 {
+	if fixture.Must(t, err); info.Mode() != 0o600 {
 		t.Errorf("what the link led to has mode %v", info.Mode())
 	}
 }

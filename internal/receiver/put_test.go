@@ -18,6 +18,7 @@ import (
 
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
@@ -25,9 +26,9 @@ import (
 
 func TestConflictComesBeforeTheBody(t *testing.T) {
 	l := newLab(t, nil)
-	first := noise(1000, 1)
-	l.takes(key("h", "e"), first, wire.Stored)
-	_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), noise(1000, 2)), untouched{t})
+	first := fixture.Noise(1000, 1)
+	l.wantReceipt(key("h", "e"), first, wire.Stored)
+	_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1000, 2)), untouched{t})
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok || p.Code != wire.Conflict || p.Stored != uploadOf(key("h", "e"), first).Digest {
 		t.Errorf("%v", err)
@@ -36,11 +37,11 @@ func TestConflictComesBeforeTheBody(t *testing.T) {
 	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), first), untouched{t}); err != nil {
 		t.Error(err)
 	}
-	l.takes(key("i", "e"), noise(1000, 2), wire.Stored)
-	l.whole(2)
+	l.wantReceipt(key("i", "e"), fixture.Noise(1000, 2), wire.Stored)
+	l.wantConsistent(2)
 }
 
-// untouched is a body that nobody may read.
+// untouched is a body that must not be read.
 type untouched struct{ tb testing.TB }
 
 func (u untouched) Read([]byte) (int, error) {
@@ -50,7 +51,7 @@ func (u untouched) Read([]byte) (int, error) {
 
 func TestOtherBytesThanAnnouncedLeaveNothing(t *testing.T) {
 	l := newLab(t, nil)
-	content := noise(300_000, 1)
+	content := fixture.Noise(300_000, 1)
 	u := uploadOf(key("h", "e"), content)
 	broken := errors.New("the sender left")
 	for what, body := range map[string]io.Reader{
@@ -63,83 +64,83 @@ func TestOtherBytesThanAnnouncedLeaveNothing(t *testing.T) {
 		if p, ok := errors.AsType[*wire.Problem](err); what == "broken" && !errors.Is(err, broken) || what != "broken" && (!ok || p.Code != wire.DigestMismatch) {
 			t.Errorf("%s: %v", what, err)
 		}
-		l.whole(0)
+		l.wantConsistent(0)
 	}
-	l.takes(u.Key, content, wire.Stored)
+	l.wantReceipt(u.Key, content, wire.Stored)
 }
 
 func TestReceiptIsThatOfTheRow(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("h", "e")
-	u := uploadOf(k, noise(5000, 1))
+	u := uploadOf(k, fixture.Noise(5000, 1))
 	u.Skipped = 3
-	r, err := l.r.Put(t.Context(), u, bytes.NewReader(noise(5000, 1)))
-	must(t, err)
+	r, err := l.r.Put(t.Context(), u, bytes.NewReader(fixture.Noise(5000, 1)))
+	fixture.Must(t, err)
 	row := l.row(k)
 	if !row.ReceivedAt.Equal(r.ReceivedAt.Truncate(time.Microsecond)) || row.SHA256 != u.Digest || row.Size != 5000 || row.Skipped != 3 || row.Backfilled {
 		t.Errorf("row %+v, receipt %+v", row, r)
 	}
-	again := l.takes(k, noise(5000, 1), wire.AlreadyPresent)
+	again := l.wantReceipt(k, fixture.Noise(5000, 1), wire.AlreadyPresent)
 	stat, err := l.r.Stat(t.Context(), k)
 	if err != nil || stat != again || again.ReceivedAt != r.ReceivedAt {
 		t.Errorf("first %+v\nagain %+v\nstat %+v, %v", r, again, stat, err)
 	}
 	if _, err := l.r.Stat(t.Context(), key("h", "none")); !errors.Is(err, wire.NotFound) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want %v", err, wire.NotFound)
 	}
 }
 
 func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.Uploads, c.Limits.UploadsPerHost = 3, 2 })
 	l.r.SetMaxWait(0)
-	content := noise(1000, 1)
+	content := fixture.Noise(1000, 1)
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	begin := func(host, name string) {
 		go func() {
 			_, err := l.r.Put(t.Context(), uploadOf(key(host, name), content), &gated{content, arrived, open})
 			done <- err
 		}()
-		within(t, 10*time.Second, arrived, "an upload")
+		receiveWithin(t, 10*time.Second, arrived, "an upload")
 	}
 	begin("h", "1")
 	begin("h", "2")
-	if p := l.refuses(key("h", "3"), content, wire.HostBusy); p.RetryAfter <= 0 {
+	if p := l.wantRefusal(key("h", "3"), content, wire.HostBusy); p.RetryAfter <= 0 {
 		t.Error("no Retry-After")
 	}
-	begin("i", "1") // others go on
-	if p := l.refuses(key("k", "1"), content, wire.Busy); p.RetryAfter <= 0 {
+	begin("i", "1") // others continue
+	if p := l.wantRefusal(key("k", "1"), content, wire.Busy); p.RetryAfter <= 0 {
 		t.Error("no Retry-After")
 	}
 	close(open)
 	for range 3 {
-		must(t, within(t, 10*time.Second, done, "an answer"))
+		fixture.Must(t, receiveWithin(t, 10*time.Second, done, "an answer"))
 	}
-	l.takes(key("h", "3"), content, wire.Stored) // the places are free again
-	l.takes(key("k", "1"), content, wire.Stored)
-	l.whole(5)
+	l.wantReceipt(key("h", "3"), content, wire.Stored) // the places are free again
+	l.wantReceipt(key("k", "1"), content, wire.Stored)
+	l.wantConsistent(5)
 }
 
 func TestTooLargeComesBeforeTheBody(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.ArchiveBytes = 1000 })
-	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), noise(1001, 1)), untouched{t}); !errors.Is(err, wire.TooLarge) {
-		t.Errorf("%v", err)
+	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1001, 1)), untouched{t}); !errors.Is(err, wire.TooLarge) {
+		t.Errorf("got %v, want %v", err, wire.TooLarge)
 	}
-	l.takes(key("h", "e"), noise(1000, 1), wire.Stored)
+	l.wantReceipt(key("h", "e"), fixture.Noise(1000, 1), wire.Stored)
 }
 
-// TestUploadsTogetherStayAboveTheFloor: each alone has room.
+// TestUploadsTogetherStayAboveTheFloor: each alone fits.
 func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) {
-		c.DataDir, c.MinFree = configPath(tmpfs(t, "size=8m")), 2<<20
+		c.DataDir, c.MinFree = configPath(fixture.MountTmpfs(t, "size=8m")), 2<<20
 	})
-	big := noise(4<<20, 1)
+	big := fixture.Noise(4<<20, 1)
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
 		late := io.MultiReader(&gated{big[:1], arrived, open}, bytes.NewReader(big[1:])) // promised, and not written
 		_, err := l.r.Put(t.Context(), uploadOf(key("h", "1"), big), late)
 		done <- err
 	}()
-	within(t, 10*time.Second, arrived, "the first upload")
+	receiveWithin(t, 10*time.Second, arrived, "the first upload")
 	_, err := l.r.Put(t.Context(), uploadOf(key("h", "2"), big), untouched{t})
 	if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full || p.RetryAfter <= 0 {
 		t.Errorf("%v", err)
@@ -147,12 +148,12 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	if s, err := l.r.Storage(t.Context(), "h"); err != nil || s.FreeBytes > 2<<20 || !s.Accepting {
 		t.Errorf("a ping tells %+v, %v", s, err)
 	}
-	l.takes(key("h", "3"), noise(1<<20, 3), wire.Stored) // a small one has room beside it
+	l.wantReceipt(key("h", "3"), fixture.Noise(1<<20, 3), wire.Stored) // a small one fits beside it
 	close(open)
-	must(t, within(t, 10*time.Second, done, "the first upload"))
-	l.refuses(key("h", "2"), big, wire.Full)
-	l.whole(2)
-	must(t, os.Remove(l.stored(key("h", "1"))))
+	fixture.Must(t, receiveWithin(t, 10*time.Second, done, "the first upload"))
+	l.wantRefusal(key("h", "2"), big, wire.Full)
+	l.wantConsistent(2)
+	fixture.Must(t, os.Remove(l.storedPath(key("h", "1"))))
 	if s, _ := l.r.Storage(t.Context(), "h"); s.FreeBytes < 4<<20 {
 		t.Errorf("promises are not given back: %+v", s)
 	}
@@ -160,50 +161,50 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 
 // TestPromisesAreGivenBack: uploads that fail must not eat the space.
 func TestPromisesAreGivenBack(t *testing.T) {
-	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(tmpfs(t, "size=8m")) })
-	big := noise(5<<20, 1)
+	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=8m")) })
+	big := fixture.Noise(5<<20, 1)
 	for n := range 10 {
 		_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), big), io.MultiReader(bytes.NewReader(big[:n<<18]), iotest.ErrReader(context.Canceled)))
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("attempt %d: %v", n, err)
 		}
 	}
-	l.takes(key("h", "e"), big, wire.Stored)
+	l.wantReceipt(key("h", "e"), big, wire.Stored)
 }
 
 // TestRowThatFindsNoSpaceIsOwed fills the disk after the body: the archive
-// stands, its sender is told to come again, and then there is one row.
+// stands, its client is told to retry, and then there is one row.
 func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 	for _, healing := range []string{"by the next attempt", "by the next start"} {
 		t.Run(healing, func(t *testing.T) {
-			l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(tmpfs(t, "size=1m")) })
-			l.takes(key("i", "other"), noise(10, 2), wire.Stored)
-			grow(t, filepath.Join(l.data, datadir.IndexFile))
-			k, content := key("h", "e"), noise(10_000, 1)
+			l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=1m")) })
+			l.wantReceipt(key("i", "other"), fixture.Noise(10, 2), wire.Stored)
+			fillIndexPage(t, filepath.Join(l.data, datadir.IndexFile))
+			k, content := key("h", "e"), fixture.Noise(10_000, 1)
 			filler := filepath.Join(l.data, "filler")
-			last := readFunc(func([]byte) (int, error) { fill(t, filler); return 0, io.EOF })
+			last := readFunc(func([]byte) (int, error) { fillDisk(t, filler); return 0, io.EOF })
 			_, err := l.r.Put(t.Context(), uploadOf(k, content), io.MultiReader(bytes.NewReader(content), last))
 			if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full {
 				t.Fatalf("%v, want %s", err, wire.Full)
 			}
-			l.stagingHas(1)
-			if _, err := os.Stat(l.stored(k)); err != nil {
+			l.wantStaged(1)
+			if _, err := os.Stat(l.storedPath(k)); err != nil {
 				t.Error(err)
 			}
-			l.refuses(k, content, wire.Full) // still no space: nothing is acknowledged
-			must(t, os.Remove(filler))
-			later := l.takes(key("i", "later"), noise(10, 3), wire.Stored)
+			l.wantRefusal(k, content, wire.Full) // still no space: nothing is acknowledged
+			fixture.Must(t, os.Remove(filler))
+			later := l.wantReceipt(key("i", "later"), fixture.Noise(10, 3), wire.Stored)
 			if healing == "by the next start" {
 				l.restart(func() {})
 				l.row(k)
 			}
-			first := l.takes(k, content, wire.AlreadyPresent)
-			again := l.takes(k, content, wire.AlreadyPresent)
+			first := l.wantReceipt(k, content, wire.AlreadyPresent)
+			again := l.wantReceipt(k, content, wire.AlreadyPresent)
 			row := l.row(k)
 			if !row.ReceivedAt.Equal(first.ReceivedAt.Truncate(time.Microsecond)) || first != again {
 				t.Errorf("row %v\nfirst %v\nagain %v\n(after %v)", row.ReceivedAt, first.ReceivedAt, again.ReceivedAt, later.ReceivedAt)
 			}
-			l.stagingHas(0)
+			l.wantStaged(0)
 		})
 	}
 }
@@ -212,33 +213,33 @@ type readFunc func(p []byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
-// grow brings the index to the end of a page: the next row needs a new one.
-func grow(tb testing.TB, path string) {
+// fillIndexPage extends the index to the end of a page, so that the next row needs a new one.
+func fillIndexPage(tb testing.TB, path string) {
 	tb.Helper()
 	info, err := os.Stat(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	row := index.Row{ReceivedAt: time.Now(), Host: "h", Episode: "filler", SHA256: [32]byte{1}}
 	line := string(row.Append(nil)[1:])
 	const note, end = `{"note": "`, `", `
 	missing := 4096 - (int(info.Size())+len(note+end+line))%4096
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	_, err = f.WriteString(note + strings.Repeat("x", missing) + end + line)
-	must(tb, err)
+	fixture.Must(tb, err)
 }
 
-// fill writes to a file until the file system is full.
-func fill(tb testing.TB, path string) {
+// fillDisk writes to a file until the file system is full.
+func fillDisk(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Create(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	for size := 1 << 20; size > 0; {
 		if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
 			size /= 2
 		} else {
-			must(tb, err)
+			fixture.Must(tb, err)
 		}
 	}
 }
@@ -248,16 +249,16 @@ func fill(tb testing.TB, path string) {
 func TestCopyByHandGetsItsRow(t *testing.T) {
 	for _, attributes := range []bool{false, true} {
 		l := newLab(t, nil)
-		content := noise(5000, 1)
-		l.takes(key("h", "from"), content, wire.Stored)
+		content := fixture.Noise(5000, 1)
+		l.wantReceipt(key("h", "from"), content, wire.Stored)
 		k := key("h", "copy")
-		must(t, os.WriteFile(l.stored(k), content, 0o640))
+		fixture.Must(t, os.WriteFile(l.storedPath(k), content, 0o640))
 		if attributes {
-			copyAttributes(t, l.stored(key("h", "from")), l.stored(k))
+			copyAttributes(t, l.storedPath(key("h", "from")), l.storedPath(k))
 		}
-		l.refuses(k, noise(5000, 2), wire.Conflict)
-		l.takes(k, content, wire.AlreadyPresent)
-		l.takes(k, content, wire.AlreadyPresent)
+		l.wantRefusal(k, fixture.Noise(5000, 2), wire.Conflict)
+		l.wantReceipt(k, content, wire.AlreadyPresent)
+		l.wantReceipt(k, content, wire.AlreadyPresent)
 		if rows := l.rows(); len(rows) != 2 {
 			t.Errorf("with attributes %v: %d rows, want 2", attributes, len(rows))
 		}
@@ -268,12 +269,12 @@ func copyAttributes(tb testing.TB, from, to string) {
 	tb.Helper()
 	names := make([]byte, 1024)
 	n, err := unix.Listxattr(from, names)
-	must(tb, err)
+	fixture.Must(tb, err)
 	for name := range strings.SplitSeq(strings.TrimRight(string(names[:n]), "\x00"), "\x00") {
 		value := make([]byte, 1024)
 		n, err := unix.Getxattr(from, name, value)
-		must(tb, err)
-		must(tb, unix.Setxattr(to, name, value[:n], 0))
+		fixture.Must(tb, err)
+		fixture.Must(tb, unix.Setxattr(to, name, value[:n], 0))
 	}
 }
 
@@ -283,9 +284,9 @@ func TestArrivalNeverGoesBack(t *testing.T) {
 		last := time.Now().Add(ahead).UTC()
 		l.restart(func() {
 			row := index.Row{ReceivedAt: last, Host: "h", Episode: "future", SHA256: [32]byte{1}, Size: 1}
-			must(t, os.WriteFile(filepath.Join(l.data, datadir.IndexFile), row.Append(nil), 0o640))
+			fixture.Must(t, os.WriteFile(filepath.Join(l.data, datadir.IndexFile), row.Append(nil), 0o640))
 		})
-		r := l.takes(key("h", "now"), noise(10, 1), wire.Stored)
+		r := l.wantReceipt(key("h", "now"), fixture.Noise(10, 1), wire.Stored)
 		if before := r.ReceivedAt.Before(last.Truncate(time.Microsecond)); before != back {
 			t.Errorf("%v ahead: the next row is of %v", ahead, r.ReceivedAt)
 		}
@@ -294,24 +295,24 @@ func TestArrivalNeverGoesBack(t *testing.T) {
 
 func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(100_000, 1)
-	l.takes(k, content, wire.Stored)
+	k, content := key("h", "e"), fixture.Noise(100_000, 1)
+	l.wantReceipt(k, content, wire.Stored)
 	bad := bytes.Clone(content)
 	bad[77_777] ^= 1
-	f, err := os.OpenFile(l.stored(k), os.O_WRONLY, 0)
-	must(t, err)
+	f, err := os.OpenFile(l.storedPath(k), os.O_WRONLY, 0)
+	fixture.Must(t, err)
 	_, err = f.WriteAt(bad, 0)
-	must(t, err)
-	must(t, f.Close())
-	l.refuses(k, noise(100_000, 2), wire.Conflict) // rot does not open the name to other bytes
-	l.takes(k, content, wire.Stored)               // not already-present: the copy is the new one
-	got, err := os.ReadFile(l.stored(k))
-	must(t, err)
+	fixture.Must(t, err)
+	fixture.Must(t, f.Close())
+	l.wantRefusal(k, fixture.Noise(100_000, 2), wire.Conflict) // a corrupt copy does not free the name for other bytes
+	l.wantReceipt(k, content, wire.Stored)                     // not already-present: the copy is the new one
+	got, err := os.ReadFile(l.storedPath(k))
+	fixture.Must(t, err)
 	if !bytes.Equal(got, content) {
 		t.Error("the damaged copy is still there")
 	}
 	aside, err := filepath.Glob(filepath.Join(l.data, "quarantine", "h", "e~*"))
-	must(t, err)
+	fixture.Must(t, err)
 	if len(aside) != 1 {
 		t.Fatalf("set aside: %q, want one", aside)
 	}
@@ -325,21 +326,21 @@ func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 	if !slices.Equal(repaired, []bool{false, true}) {
 		t.Errorf("repaired in the rows: %v, want the second only", repaired)
 	}
-	l.takes(k, content, wire.AlreadyPresent)
-	l.stagingHas(0)
+	l.wantReceipt(k, content, wire.AlreadyPresent)
+	l.wantStaged(0)
 }
 
-// A crash between setting aside and the new name leaves a row without a file:
+// A crash between the quarantine and the new name leaves a row without a file:
 // the next upload's row still says that it supersedes it.
 func TestRepairIsToldAfterACrash(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(1000, 1)
-	l.takes(k, content, wire.Stored)
+	k, content := key("h", "e"), fixture.Noise(1000, 1)
+	l.wantReceipt(k, content, wire.Stored)
 	l.restart(func() {
-		must(t, os.MkdirAll(filepath.Join(l.data, "quarantine", "h"), 0o750))
-		must(t, os.Rename(l.stored(k), filepath.Join(l.data, "quarantine", "h", "e~aside")))
+		fixture.Must(t, os.MkdirAll(filepath.Join(l.data, "quarantine", "h"), 0o750))
+		fixture.Must(t, os.Rename(l.storedPath(k), filepath.Join(l.data, "quarantine", "h", "e~aside")))
 	})
-	l.takes(k, content, wire.Stored)
+	l.wantReceipt(k, content, wire.Stored)
 	if rows := l.rows(); len(rows) != 2 || !rows[1].Repaired {
 		t.Errorf("rows: %+v", rows)
 	}
@@ -349,6 +350,6 @@ func TestOneReceiverForADataDirectory(t *testing.T) {
 	l := newLab(t, nil)
 	r, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "another", discard())
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the lab" {
-		t.Errorf("%v, %v", r, err)
+		t.Errorf("got %v, %v, want Holder %q", r, err, "the lab")
 	}
 }

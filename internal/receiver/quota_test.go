@@ -13,12 +13,13 @@ import (
 	"cis490/internal/admission"
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
-// holdsFiles holds each host to files of these sizes.
-func holdsFiles(sizes ...int64) func(*receiver.Config) {
+// limitQuota gives each host a quota for files of these sizes.
+func limitQuota(sizes ...int64) func(*receiver.Config) {
 	sum := int64(0)
 	for _, size := range sizes {
 		sum += admission.FileCost(size)
@@ -26,76 +27,76 @@ func holdsFiles(sizes ...int64) func(*receiver.Config) {
 	return func(c *receiver.Config) { c.Limits.HostBytes = config.Bytes(sum) }
 }
 
-func (l *lab) leftFor(host episode.Name) int64 {
+func (l *lab) quotaLeft(host episode.Name) int64 {
 	l.Helper()
 	s, err := l.r.Storage(l.Context(), host)
-	must(l, err)
+	fixture.Must(l, err)
 	if s.Accepting != (s.FreeBytes >= admission.FileCost(1)) {
 		l.Errorf("%s is told %+v", host, s)
 	}
 	return s.FreeBytes
 }
 
-// TestAHostHasItsPartOfTheDisk, over restarts, and leaves the others theirs. Who makes
-// room by hand has it within minutes.
+// TestAHostHasItsPartOfTheDisk, over restarts, and leaves the others theirs. Space that
+// is freed by hand counts within minutes.
 func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, holdsFiles(2<<20, 2<<20, 1<<20))
-		big := func(i byte) []byte { return noise(2<<20, i) }
-		l.takes(key("h", "1"), big(1), wire.Stored)
-		l.takes(key("h", "1"), big(1), wire.AlreadyPresent) // counts once
+		l := newLab(t, limitQuota(2<<20, 2<<20, 1<<20))
+		big := func(i byte) []byte { return fixture.Noise(2<<20, i) }
+		l.wantReceipt(key("h", "1"), big(1), wire.Stored)
+		l.wantReceipt(key("h", "1"), big(1), wire.AlreadyPresent) // counts once
 		l.restart(func() {})
-		l.takes(key("h", "2"), big(2), wire.Stored)
-		if p := l.refuses(key("h", "3"), big(3), wire.Full); p.RetryAfter <= 0 {
+		l.wantReceipt(key("h", "2"), big(2), wire.Stored)
+		if p := l.wantRefusal(key("h", "3"), big(3), wire.Full); p.RetryAfter <= 0 {
 			t.Errorf("no Retry-After: %v", p)
 		}
-		l.takes(key("h", "small"), noise(1<<20, 4), wire.Stored)
-		l.refuses(key("h", "tiny"), noise(1, 5), wire.Full)
-		if left := l.leftFor("h"); left != 0 {
+		l.wantReceipt(key("h", "small"), fixture.Noise(1<<20, 4), wire.Stored)
+		l.wantRefusal(key("h", "tiny"), fixture.Noise(1, 5), wire.Full)
+		if left := l.quotaLeft("h"); left != 0 {
 			t.Errorf("%d bytes are left for who has all of his", left)
 		}
-		l.takes(key("other", "1"), big(1), wire.Stored)
-		l.takes(key("h", "1"), big(1), wire.AlreadyPresent) // and is told so with nothing left
-		must(t, os.Remove(l.stored(key("h", "2"))))
+		l.wantReceipt(key("other", "1"), big(1), wire.Stored)
+		l.wantReceipt(key("h", "1"), big(1), wire.AlreadyPresent) // and is told so with nothing left
+		fixture.Must(t, os.Remove(l.storedPath(key("h", "2"))))
 		time.Sleep(time.Minute)
-		if left := l.leftFor("h"); left != admission.FileCost(2<<20) {
+		if left := l.quotaLeft("h"); left != admission.FileCost(2<<20) {
 			t.Errorf("%d bytes are left where 2 MiB were removed", left)
 		}
-		l.takes(key("h", "3"), big(3), wire.Stored)
+		l.wantReceipt(key("h", "3"), big(3), wire.Stored)
 	})
 }
 
 // TestUploadsOnTheirWayAreInTheHostsPart: those that come together, and what was left
 // of others.
 func TestUploadsOnTheirWayAreInTheHostsPart(t *testing.T) {
-	l := newLab(t, holdsFiles(3<<20, 2<<20))
-	first := noise(3<<20, 1)
+	l := newLab(t, limitQuota(3<<20, 2<<20))
+	first := fixture.Noise(3<<20, 1)
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
 		late := io.MultiReader(&gated{first[:1], arrived, open}, bytes.NewReader(first[1:])) // promised, and not written
 		_, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "1"), first), late)
 		done <- err
 	}()
-	within(t, 10*time.Second, arrived, "the first upload")
+	receiveWithin(t, 10*time.Second, arrived, "the first upload")
 	_, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "2"), first), untouched{t})
 	if !errors.Is(err, wire.Full) {
 		t.Errorf("a second one beside it: %v", err)
 	}
 	close(open)
-	must(t, within(t, 10*time.Second, done, "the first upload"))
+	fixture.Must(t, receiveWithin(t, 10*time.Second, done, "the first upload"))
 
-	second := noise(2<<20, 2)
+	second := fixture.Noise(2<<20, 2)
 	cut := io.MultiReader(bytes.NewReader(second[:1<<20]), iotest.ErrReader(io.ErrUnexpectedEOF))
 	if _, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "2"), second), cut); err == nil || errors.Is(err, wire.Full) {
 		t.Fatalf("an upload that was cut: %v", err)
 	}
-	l.restart(func() {}) // counts anew, without what was thrown away
-	l.cuts(l.announces(uploadOf(key("lab-01", "3"), second), 0), second, 1<<20)
-	if left := l.leftFor("lab-01"); left != 1<<20 {
+	l.restart(func() {}) // counts again, without what was dropped
+	l.sendInterrupted(l.wantAnnounced(uploadOf(key("lab-01", "3"), second), 0), second, 1<<20)
+	if left := l.quotaLeft("lab-01"); left != 1<<20 {
 		t.Errorf("%d bytes are left of 5 MiB beside 3 that are stored and 1 that is unfinished", left)
 	}
 	l.restart(func() {})
-	if left := l.leftFor("lab-01"); left != 1<<20 {
+	if left := l.quotaLeft("lab-01"); left != 1<<20 {
 		t.Errorf("%d bytes are left of 5 MiB beside 3 that are stored and 1 that is unfinished", left)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -21,8 +22,8 @@ type outcome struct {
 	err     error
 }
 
-// race uploads each content under one key, all of them before any commits.
-func (l *lab) race(contents [][]byte) []outcome {
+// raceUploads uploads each content under one key, all of them before any commits.
+func (l *lab) raceUploads(contents [][]byte) []outcome {
 	l.Helper()
 	k := key("h", "e")
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan outcome)
@@ -33,12 +34,12 @@ func (l *lab) race(contents [][]byte) []outcome {
 		}()
 	}
 	for range contents {
-		within(l, 10*time.Second, arrived, "an upload")
+		receiveWithin(l, 10*time.Second, arrived, "an upload")
 	}
 	close(open)
 	var all []outcome
 	for range contents {
-		all = append(all, within(l, 10*time.Second, done, "an answer"))
+		all = append(all, receiveWithin(l, 10*time.Second, done, "an answer"))
 	}
 	return all
 }
@@ -46,11 +47,11 @@ func (l *lab) race(contents [][]byte) []outcome {
 func TestRaceOfTheSameBytesStoresOnce(t *testing.T) {
 	// On a disk, where the winner takes a while from its name to its row.
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(t.TempDir()) })
-	content := noise(100_000, 1)
+	content := fixture.Noise(100_000, 1)
 	statuses := map[wire.Status]int{}
 	var times []time.Time
-	for _, o := range l.race([][]byte{content, content, content, content, content, content, content, content}) {
-		must(t, o.err)
+	for _, o := range l.raceUploads([][]byte{content, content, content, content, content, content, content, content}) {
+		fixture.Must(t, o.err)
 		statuses[o.receipt.Status]++
 		times = append(times, o.receipt.ReceivedAt.Time)
 	}
@@ -62,16 +63,16 @@ func TestRaceOfTheSameBytesStoresOnce(t *testing.T) {
 			t.Errorf("the receipts tell %v", times)
 		}
 	}
-	l.whole(1)
+	l.wantConsistent(1)
 }
 
 func TestRaceOfOtherBytesHasOneWinner(t *testing.T) {
 	l := newLab(t, nil)
 	var contents [][]byte
 	for n := range 8 {
-		contents = append(contents, noise(100_000, byte(n)))
+		contents = append(contents, fixture.Noise(100_000, byte(n)))
 	}
-	outcomes := l.race(contents)
+	outcomes := l.raceUploads(contents)
 	row := l.row(key("h", "e"))
 	stored := 0
 	for _, o := range outcomes {
@@ -89,18 +90,18 @@ func TestRaceOfOtherBytesHasOneWinner(t *testing.T) {
 	if stored != 1 {
 		t.Errorf("%d uploads were stored", stored)
 	}
-	l.whole(1)
+	l.wantConsistent(1)
 }
 
 // TestRowBelongsToOneUpload holds an upload up between its name and its row.
 // Another one of the same bytes must wait for it, or both would write a row.
 func TestRowBelongsToOneUpload(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(1000, 1)
+	k, content := key("h", "e"), fixture.Noise(1000, 1)
 	f, err := os.OpenFile(filepath.Join(l.data, durable.LogLockName(datadir.IndexFile)), os.O_RDWR, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
-	must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})) // as a backfill does
+	fixture.Must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK})) // as a backfill does
 	answers := make(chan outcome, 2)
 	put := func() {
 		r, err := l.put(k, content)
@@ -109,7 +110,7 @@ func TestRowBelongsToOneUpload(t *testing.T) {
 	go put()
 	again, cancel := time.NewTicker(time.Millisecond), time.After(10*time.Second)
 	defer again.Stop()
-	for _, err := os.Stat(l.stored(k)); err != nil; _, err = os.Stat(l.stored(k)) {
+	for _, err := os.Stat(l.storedPath(k)); err != nil; _, err = os.Stat(l.storedPath(k)) {
 		select {
 		case <-again.C:
 		case <-cancel:
@@ -122,9 +123,9 @@ func TestRowBelongsToOneUpload(t *testing.T) {
 		t.Errorf("an answer before the row: %+v", o)
 	case <-time.After(200 * time.Millisecond): // enough for the second to come as far as it can
 	}
-	must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_UNLCK}))
+	fixture.Must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_UNLCK}))
 	for range 2 {
-		must(t, within(t, 10*time.Second, answers, "an answer").err)
+		fixture.Must(t, receiveWithin(t, 10*time.Second, answers, "an answer").err)
 	}
-	l.whole(1)
+	l.wantConsistent(1)
 }

@@ -12,13 +12,14 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
-// readsOfDisk counts how often an archive is read past the page cache, and keeps each
-// reading until the test lets it begin.
-func (l *lab) readsOfDisk() (begun chan struct{}, let chan struct{}) {
+// gateDiskReads reports each read of an archive past the page cache, and blocks it until the
+// test lets it begin.
+func (l *lab) gateDiskReads() (begun chan struct{}, let chan struct{}) {
 	begun, let = make(chan struct{}, 100), make(chan struct{})
 	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		begun <- struct{}{}
@@ -35,13 +36,13 @@ func TestAHostHasOneArchiveReadAtATime(t *testing.T) {
 		l := newLab(t, nil)
 		keys := []episode.Key{key("a", "e1"), key("a", "e2"), key("a", "e3"), key("b", "e1")}
 		for i, k := range keys {
-			l.takes(k, noise(5000, byte(i)), wire.Stored)
+			l.wantReceipt(k, fixture.Noise(5000, byte(i)), wire.Stored)
 		}
-		begun, let := l.readsOfDisk()
+		begun, let := l.gateDiskReads()
 		answers := make(chan error, len(keys))
 		for i, k := range keys {
 			go func() {
-				u := uploadOf(k, noise(5000, byte(i)))
+				u := uploadOf(k, fixture.Noise(5000, byte(i)))
 				u.Resent = true
 				_, err := l.r.Put(t.Context(), u, untouched{t})
 				answers <- err
@@ -65,9 +66,9 @@ func TestAHostHasOneArchiveReadAtATime(t *testing.T) {
 // told; the time after that it is read again.
 func TestAnAnswerThatNobodyHearsIsKept(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(5000, 1)
-	first := l.takes(k, content, wire.Stored)
-	begun, let := l.readsOfDisk()
+	k, content := key("h", "e"), fixture.Noise(5000, 1)
+	first := l.wantReceipt(k, content, wire.Stored)
+	begun, let := l.gateDiskReads()
 	impatient := func(after <-chan struct{}) chan error {
 		ctx, leave := context.WithCancel(t.Context())
 		left := make(chan error, 1)
@@ -75,41 +76,41 @@ func TestAnAnswerThatNobodyHearsIsKept(t *testing.T) {
 			_, err := l.r.Put(ctx, uploadOf(k, content), untouched{t})
 			left <- err
 		}()
-		within(t, 10*time.Second, after, "the reading")
+		receiveWithin(t, 10*time.Second, after, "the reading")
 		leave()
 		return left
 	}
 	read := impatient(begun)
-	other := impatient(closed())
-	if err := within(t, 10*time.Second, other, "who waits for another's reading and leaves"); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
+	other := impatient(closedChannel())
+	if err := receiveWithin(t, 10*time.Second, other, "who waits for another's reading and leaves"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	close(let)
-	within(t, 10*time.Second, read, "the end of the reading")
-	if again := l.takes(k, content, wire.AlreadyPresent); again.ReceivedAt != first.ReceivedAt || len(begun) != 0 {
+	receiveWithin(t, 10*time.Second, read, "the end of the reading")
+	if again := l.wantReceipt(k, content, wire.AlreadyPresent); again.ReceivedAt != first.ReceivedAt || len(begun) != 0 {
 		t.Errorf("%+v after %d more readings, want %+v after none", again, len(begun), first)
 	}
-	l.takes(k, content, wire.AlreadyPresent)
+	l.wantReceipt(k, content, wire.AlreadyPresent)
 	if len(begun) != 1 {
 		t.Errorf("%d readings for the next time, want 1", len(begun))
 	}
-	l.whole(1)
+	l.wantConsistent(1)
 }
 
 // TestAReceiptThatNobodyHearsIsKept: nor is an archive read that was stored a moment
 // ago, for a sender that had gone by then.
 func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(5000, 1)
-	begun, let := l.readsOfDisk()
+	k, content := key("h", "e"), fixture.Noise(5000, 1)
+	begun, let := l.gateDiskReads()
 	close(let)
-	l.leaves(k, content)
-	l.takes(k, content, wire.AlreadyPresent)
+	l.storeAndDisconnect(k, content)
+	l.wantReceipt(k, content, wire.AlreadyPresent)
 	if len(begun) != 0 {
 		t.Errorf("%d readings", len(begun))
 	}
 	// What is kept is for these bytes alone.
-	if _, err := l.put(k, noise(5000, 2)); !errors.Is(err, wire.Conflict) {
+	if _, err := l.put(k, fixture.Noise(5000, 2)); !errors.Is(err, wire.Conflict) {
 		t.Errorf("other bytes: %v", err)
 	}
 }
@@ -117,14 +118,14 @@ func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
 // TestWhoResendsIsNotToldWhatWasKept: the host has learnt that the copy is damaged.
 func TestWhoResendsIsNotToldWhatWasKept(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(5000, 1)
-	begun, let := l.readsOfDisk()
+	k, content := key("h", "e"), fixture.Noise(5000, 1)
+	begun, let := l.gateDiskReads()
 	close(let)
-	l.leaves(k, content)
+	l.storeAndDisconnect(k, content)
 	u := uploadOf(k, content)
 	u.Resent = true
 	_, err := l.r.Put(t.Context(), u, bytes.NewReader(content))
-	must(t, err)
+	fixture.Must(t, err)
 	if len(begun) != 1 {
 		t.Errorf("%d readings, want 1", len(begun))
 	}
@@ -133,54 +134,54 @@ func TestWhoResendsIsNotToldWhatWasKept(t *testing.T) {
 // TestAnswersAreKeptForEachHost, and the latest of one.
 func TestAnswersAreKeptForEachHost(t *testing.T) {
 	l := newLab(t, nil)
-	begun, let := l.readsOfDisk()
+	begun, let := l.gateDiskReads()
 	close(let)
-	content := noise(100, 1)
-	l.leaves(key("other", "e"), content)
+	content := fixture.Noise(100, 1)
+	l.storeAndDisconnect(key("other", "e"), content)
 	const n = receiver.MaxCachedReadbacks + 1
 	for i := range n {
-		l.leaves(key("h", fmt.Sprintf("e-%d", i)), content)
+		l.storeAndDisconnect(key("h", fmt.Sprintf("e-%d", i)), content)
 	}
 	for _, c := range []struct {
 		key   episode.Key
 		reads int
 	}{{key("other", "e"), 0}, {key("h", fmt.Sprintf("e-%d", n-1)), 0}, {key("h", "e-0"), 1}} {
 		before := len(begun)
-		l.takes(c.key, content, wire.AlreadyPresent)
+		l.wantReceipt(c.key, content, wire.AlreadyPresent)
 		if got := len(begun) - before; got != c.reads {
 			t.Errorf("%s: %d readings, want %d", c.key, got, c.reads)
 		}
 	}
 }
 
-// TestReadingEndsWithTheReceiver, and its sender is told to come again.
+// TestReadingEndsWithTheReceiver, and its client is told to retry.
 func TestReadingEndsWithTheReceiver(t *testing.T) {
 	l := newLab(t, nil)
-	k, content := key("h", "e"), noise(5000, 1)
-	l.takes(k, content, wire.Stored)
-	begun, let := l.readsOfDisk()
+	k, content := key("h", "e"), fixture.Noise(5000, 1)
+	l.wantReceipt(k, content, wire.Stored)
+	begun, let := l.gateDiskReads()
 	told := make(chan error, 1)
 	go func() {
 		_, err := l.r.Put(t.Context(), uploadOf(k, content), untouched{t})
 		told <- err
 	}()
-	within(t, 10*time.Second, begun, "the reading")
+	receiveWithin(t, 10*time.Second, begun, "the reading")
 	l.r.Drain()
 	close(let)
-	if err := within(t, 10*time.Second, told, "the answer"); !errors.Is(err, wire.ErrDraining) {
+	if err := receiveWithin(t, 10*time.Second, told, "the answer"); !errors.Is(err, wire.ErrDraining) {
 		t.Errorf("%v, want that it is draining", err)
 	}
 }
 
-// leaves stores an archive whose sender leaves before the receipt is there.
-func (l *lab) leaves(k episode.Key, content []byte) {
+// storeAndDisconnect stores an archive for a client that disconnects before its receipt.
+func (l *lab) storeAndDisconnect(k episode.Key, content []byte) {
 	l.Helper()
 	ctx, leave := context.WithCancel(l.Context())
 	_, err := l.r.Put(ctx, uploadOf(k, content), &closeTimeout{bytes.NewReader(content), leave})
-	must(l, err)
+	fixture.Must(l, err)
 }
 
-// closeTimeout is a body whose sender leaves at its end.
+// closeTimeout is the body of a client that disconnects at its end.
 type closeTimeout struct {
 	io.Reader
 	leave func()
@@ -194,7 +195,7 @@ func (f *closeTimeout) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func closed() chan struct{} {
+func closedChannel() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c

@@ -14,6 +14,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/index"
 	"cis490/internal/wire"
 )
@@ -25,7 +26,7 @@ func configPath(path string) config.Path { return config.Path(path) }
 // TestEveryCrashPointIsMended lays down what a crash leaves after each step of
 // an upload, starts, and sends the episode again.
 func TestEveryCrashPointIsMended(t *testing.T) {
-	k, content := key("h", "e"), noise(200_000, 1)
+	k, content := key("h", "e"), fixture.Noise(200_000, 1)
 	for _, c := range []struct {
 		what string
 		lay  func(l *lab)
@@ -33,49 +34,49 @@ func TestEveryCrashPointIsMended(t *testing.T) {
 		then wire.Status // of the next attempt
 	}{
 		{"in the body", func(l *lab) {
-			l.empty(k)
-			must(l, os.WriteFile(l.staged(k), content[:100], 0o640))
+			l.removeStored(k)
+			fixture.Must(l, os.WriteFile(l.stagedPath(k), content[:100], 0o640))
 		}, 0, wire.Stored},
 		{"before the link", func(l *lab) {
-			must(l, os.Rename(l.stored(k), l.staged(k)))
-			l.forgetRows()
+			fixture.Must(l, os.Rename(l.storedPath(k), l.stagedPath(k)))
+			l.truncateIndex()
 		}, 0, wire.Stored},
 		{"after the link", func(l *lab) {
-			must(l, os.Link(l.stored(k), l.staged(k)))
-			l.forgetRows()
+			fixture.Must(l, os.Link(l.storedPath(k), l.stagedPath(k)))
+			l.truncateIndex()
 		}, 1, wire.AlreadyPresent},
 		{"in the row", func(l *lab) {
-			must(l, os.Link(l.stored(k), l.staged(k)))
-			must(l, os.Truncate(filepath.Join(l.data, datadir.IndexFile), 50))
+			fixture.Must(l, os.Link(l.storedPath(k), l.stagedPath(k)))
+			fixture.Must(l, os.Truncate(filepath.Join(l.data, datadir.IndexFile), 50))
 		}, 1, wire.AlreadyPresent},
 		{"after the row", func(l *lab) {
-			must(l, os.Link(l.stored(k), l.staged(k)))
+			fixture.Must(l, os.Link(l.storedPath(k), l.stagedPath(k)))
 		}, 1, wire.AlreadyPresent},
 		{"after the staging name was given up", func(*lab) {}, 1, wire.AlreadyPresent},
 		{"after the link, bytes lost", func(l *lab) {
-			must(l, os.Link(l.stored(k), l.staged(k)))
-			l.forgetRows()
-			must(l, os.Truncate(l.stored(k), 100_000))
+			fixture.Must(l, os.Link(l.storedPath(k), l.stagedPath(k)))
+			l.truncateIndex()
+			fixture.Must(l, os.Truncate(l.storedPath(k), 100_000))
 		}, 0, wire.Stored},
 		{"beside what is stored", func(l *lab) {
-			must(l, os.WriteFile(l.staged(k), noise(100, 2), 0o640))
+			fixture.Must(l, os.WriteFile(l.stagedPath(k), fixture.Noise(100, 2), 0o640))
 		}, 1, wire.AlreadyPresent},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			l := newLab(t, nil)
-			l.takes(k, content, wire.Stored)
+			l.wantReceipt(k, content, wire.Stored)
 			l.restart(func() { c.lay(l) })
 			if rows := l.rows(); len(rows) != c.rows {
 				t.Errorf("%d rows after the start, want %d", len(rows), c.rows)
 			}
-			l.whole(c.rows)
-			first := l.takes(k, content, c.then)
-			l.whole(1)
-			if again := l.takes(k, content, wire.AlreadyPresent); again.ReceivedAt != first.ReceivedAt {
+			l.wantConsistent(c.rows)
+			first := l.wantReceipt(k, content, c.then)
+			l.wantConsistent(1)
+			if again := l.wantReceipt(k, content, wire.AlreadyPresent); again.ReceivedAt != first.ReceivedAt {
 				t.Errorf("receipts of %v and %v", first.ReceivedAt, again.ReceivedAt)
 			}
 			set, err := filepath.Glob(filepath.Join(l.data, "quarantine", "*", "*"))
-			must(t, err)
+			fixture.Must(t, err)
 			if lost := strings.Contains(c.what, "lost"); lost != (len(set) == 1) {
 				t.Errorf("quarantine has %q", set)
 			}
@@ -83,27 +84,27 @@ func TestEveryCrashPointIsMended(t *testing.T) {
 	}
 }
 
-// empty takes an archive and its row away, as if it had never come.
-func (l *lab) empty(k episode.Key) {
+// removeStored removes an archive and all rows, as if nothing had been stored.
+func (l *lab) removeStored(k episode.Key) {
 	l.Helper()
-	must(l, os.Remove(l.stored(k)))
-	l.forgetRows()
+	fixture.Must(l, os.Remove(l.storedPath(k)))
+	l.truncateIndex()
 }
 
-func (l *lab) forgetRows() {
+func (l *lab) truncateIndex() {
 	l.Helper()
-	must(l, os.Truncate(filepath.Join(l.data, datadir.IndexFile), 0))
+	fixture.Must(l, os.Truncate(filepath.Join(l.data, datadir.IndexFile), 0))
 }
 
 func TestStraysDoNotStopTheStart(t *testing.T) {
 	l := newLab(t, nil)
 	outside := t.TempDir()
 	l.restart(func() {
-		must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "linked")))
-		must(t, os.WriteFile(filepath.Join(l.data, "staging", "file"), nil, 0o600))
+		fixture.Must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "linked")))
+		fixture.Must(t, os.WriteFile(filepath.Join(l.data, "staging", "file"), nil, 0o600))
 	})
-	l.takes(key("h", "e"), noise(10, 1), wire.Stored)
-	if r, err := l.put(key("linked", "e"), noise(10, 1)); err == nil {
+	l.wantReceipt(key("h", "e"), fixture.Noise(10, 1), wire.Stored)
+	if r, err := l.put(key("linked", "e"), fixture.Noise(10, 1)); err == nil {
 		t.Errorf("%+v", r)
 	}
 	if names, _ := os.ReadDir(outside); len(names) != 0 {
@@ -118,15 +119,15 @@ func TestMillionRowsCostNothing(t *testing.T) {
 		t.Skip("writes 200 MB")
 	}
 	l := newLab(t, nil)
-	l.takes(key("h", "before"), noise(10, 1), wire.Stored)
+	l.wantReceipt(key("h", "before"), fixture.Noise(10, 1), wire.Stored)
 	l.stop()
-	size := millionRows(t, filepath.Join(l.data, datadir.IndexFile))
+	size := writeMillionRows(t, filepath.Join(l.data, datadir.IndexFile))
 	heap, read := heapInUse(), bytesRead(t)
 	l.start()
-	l.takes(key("h", "new"), noise(10, 2), wire.Stored)
-	l.takes(key("h", "new"), noise(10, 2), wire.AlreadyPresent)
-	l.refuses(key("h", "new"), noise(10, 3), wire.Conflict)
-	l.takes(key("h", "before"), noise(10, 1), wire.AlreadyPresent)
+	l.wantReceipt(key("h", "new"), fixture.Noise(10, 2), wire.Stored)
+	l.wantReceipt(key("h", "new"), fixture.Noise(10, 2), wire.AlreadyPresent)
+	l.wantRefusal(key("h", "new"), fixture.Noise(10, 3), wire.Conflict)
+	l.wantReceipt(key("h", "before"), fixture.Noise(10, 1), wire.AlreadyPresent)
 	if _, err := l.r.Stat(t.Context(), key("h", "before")); err != nil {
 		t.Error(err)
 	}
@@ -138,10 +139,10 @@ func TestMillionRowsCostNothing(t *testing.T) {
 	}
 }
 
-func millionRows(tb testing.TB, path string) int {
+func writeMillionRows(tb testing.TB, path string) int {
 	tb.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	size := 0
 	var b []byte
@@ -149,7 +150,7 @@ func millionRows(tb testing.TB, path string) int {
 		row := index.Row{ReceivedAt: time.Unix(1_700_000_000, 0), Host: "h", Episode: episode.Name("ep-" + strconv.Itoa(n)), SHA256: [32]byte{1, byte(n)}, Size: 7}
 		if b = row.Append(b); len(b) > 1<<20 || n == 999_999 {
 			_, err := f.Write(b)
-			must(tb, err)
+			fixture.Must(tb, err)
 			size += len(b)
 			b = b[:0]
 		}
@@ -160,10 +161,10 @@ func millionRows(tb testing.TB, path string) int {
 func bytesRead(tb testing.TB) int64 {
 	tb.Helper()
 	b, err := os.ReadFile("/proc/self/io")
-	must(tb, err)
+	fixture.Must(tb, err)
 	var n int64
 	_, err = fmt.Sscanf(string(b), "rchar: %d", &n)
-	must(tb, err)
+	fixture.Must(tb, err)
 	return n
 }
 

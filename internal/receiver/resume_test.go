@@ -16,45 +16,46 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
-// announces wants an upload to be unfinished behind an offset.
-func (l *lab) announces(u wire.Upload, offset int64) wire.Unfinished {
+// wantAnnounced announces an upload, and wants it to be unfinished at an offset.
+func (l *lab) wantAnnounced(u wire.Upload, offset int64) wire.Unfinished {
 	l.Helper()
 	r, left, err := l.r.Announce(l.Context(), u)
-	must(l, err)
+	fixture.Must(l, err)
 	if r != (wire.Receipt{}) || left.ID == "" || left.Offset != offset || left.Length != u.Size {
 		l.Fatalf("announced %s: %+v, %+v, want it unfinished at %d", u.Key, r, left, offset)
 	}
 	return left
 }
 
-// piece appends content[from:to], of which the last byte may be said to end it.
-func (l *lab) piece(left wire.Unfinished, content []byte, from, to int, last bool) (wire.Receipt, wire.Unfinished, error) {
+// sendPiece appends content[from:to]; last says that this completes the upload.
+func (l *lab) sendPiece(left wire.Unfinished, content []byte, from, to int, last bool) (wire.Receipt, wire.Unfinished, error) {
 	p := wire.Piece{Offset: int64(from), Size: int64(to - from), Last: last, Interrupt: func(error) {}}
 	return l.r.AppendPiece(l.Context(), "lab-01", left.ID, p, bytes.NewReader(content[from:to]))
 }
 
-// appends sends all that is left of an upload.
-func (l *lab) appends(u wire.Upload, left wire.Unfinished, content []byte, want wire.Status) {
+// sendRest sends the rest of an upload, and wants a receipt with a status.
+func (l *lab) sendRest(u wire.Upload, left wire.Unfinished, content []byte, want wire.Status) {
 	l.Helper()
-	r, _, err := l.piece(left, content, int(left.Offset), len(content), true)
-	must(l, err)
+	r, _, err := l.sendPiece(left, content, int(left.Offset), len(content), true)
+	fixture.Must(l, err)
 	if err := r.Covers(u); err != nil || r.Status != want {
 		l.Fatalf("%s: %+v, %v, want %s", u.Key, r, err, want)
 	}
 }
 
-// cuts sends content[from:to] as a part of all that is left, and then breaks off.
-func (l *lab) cuts(left wire.Unfinished, content []byte, to int) {
+// sendInterrupted announces all the rest, sends it up to an offset, and then breaks off.
+func (l *lab) sendInterrupted(left wire.Unfinished, content []byte, to int) {
 	l.Helper()
 	broken := errors.New("the connection broke")
 	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: func(error) {}}
 	body := io.MultiReader(bytes.NewReader(content[left.Offset:to]), readerFunc(func([]byte) (int, error) { return 0, broken }))
 	if _, _, err := l.r.AppendPiece(l.Context(), "lab-01", left.ID, p, body); !errors.Is(err, broken) {
-		l.Fatalf("got %v", err)
+		l.Fatalf("got %v, want %v", err, broken)
 	}
 }
 
@@ -62,8 +63,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// wantsCode wants err to be a refusal.
-func (l *lab) wantsCode(what string, err error, code wire.Code) *wire.Problem {
+// wantCode wants err to be a problem with a code.
+func (l *lab) wantCode(what string, err error, code wire.Code) *wire.Problem {
 	l.Helper()
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok || p.Code != code {
@@ -73,7 +74,7 @@ func (l *lab) wantsCode(what string, err error, code wire.Code) *wire.Problem {
 }
 
 var (
-	resumed = noise(1<<20, 7)
+	resumed = fixture.Noise(1<<20, 7)
 	partKey = key("lab-01", "part")
 )
 
@@ -81,14 +82,14 @@ func TestCutUploadIsKept(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
-	l.cuts(l.announces(u, 0), resumed, 300_000)
-	left := l.announces(u, 300_000)
-	l.stagingHas(1)
+	l.sendInterrupted(l.wantAnnounced(u, 0), resumed, 300_000)
+	left := l.wantAnnounced(u, 300_000)
+	l.wantStaged(1)
 	if len(l.rows()) != 0 {
 		t.Error("an unfinished upload has a row")
 	}
-	l.appends(u, left, resumed, wire.Stored)
-	l.whole(1)
+	l.sendRest(u, left, resumed, wire.Stored)
+	l.wantConsistent(1)
 }
 
 // TestCutUploadOutlivesTheReceiver, with the state of its sha256: what is there
@@ -98,22 +99,22 @@ func TestCutUploadOutlivesTheReceiver(t *testing.T) {
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
 	u.Skipped = 3
-	l.cuts(l.announces(u, 0), resumed, 300_000)
+	l.sendInterrupted(l.wantAnnounced(u, 0), resumed, 300_000)
 	staged, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "part~*"))
-	if must(t, err); len(staged) != 1 {
+	if fixture.Must(t, err); len(staged) != 1 {
 		t.Fatalf("staging has %q", staged)
 	}
 	l.restart(func() { // what was written behind the last checkpoint was not durable
 		f, err := os.OpenFile(staged[0], os.O_APPEND|os.O_WRONLY, 0)
-		must(t, err)
+		fixture.Must(t, err)
 		_, err = f.WriteString("not durable")
-		must(t, errors.Join(err, f.Close()))
+		fixture.Must(t, errors.Join(err, f.Close()))
 	})
-	l.appends(u, l.announces(u, 300_000), resumed, wire.Stored)
+	l.sendRest(u, l.wantAnnounced(u, 300_000), resumed, wire.Stored)
 	if l.row(partKey).Skipped != 3 {
 		t.Error("the row does not say what the announcement said")
 	}
-	l.whole(1)
+	l.wantConsistent(1)
 }
 
 // TestUploadThatMissesItsCommitOnlyIsCommitted: all bytes came, and then the
@@ -122,12 +123,12 @@ func TestUploadThatMissesItsCommitOnlyIsCommitted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
-	if _, left, err := l.piece(l.announces(u, 0), resumed, 0, len(resumed), false); err != nil || left.Offset != u.Size {
-		t.Fatalf("%+v, %v", left, err)
+	if _, left, err := l.sendPiece(l.wantAnnounced(u, 0), resumed, 0, len(resumed), false); err != nil || left.Offset != u.Size {
+		t.Fatalf("got %+v, %v, want Offset %v", left, err, u.Size)
 	}
 	l.restart(func() {})
-	l.appends(u, l.announces(u, u.Size), resumed, wire.Stored)
-	l.whole(1)
+	l.sendRest(u, l.wantAnnounced(u, u.Size), resumed, wire.Stored)
+	l.wantConsistent(1)
 }
 
 // TestPiecesMustFit, and a refused one changes nothing.
@@ -135,9 +136,9 @@ func TestPiecesMustFit(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
-	left := l.announces(u, 0)
-	_, left, err := l.piece(left, resumed, 0, 1000, false)
-	must(t, err)
+	left := l.wantAnnounced(u, 0)
+	_, left, err := l.sendPiece(left, resumed, 0, 1000, false)
+	fixture.Must(t, err)
 	for what, c := range map[string]struct {
 		offset, size int64
 		last         bool
@@ -153,18 +154,18 @@ func TestPiecesMustFit(t *testing.T) {
 	} {
 		p := wire.Piece{Offset: c.offset, Size: c.size, Last: c.last, Interrupt: func(error) {}}
 		_, _, err := l.r.AppendPiece(t.Context(), "lab-01", left.ID, p, unread{t})
-		refusal := l.wantsCode(what, err, c.code)
+		refusal := l.wantCode(what, err, c.code)
 		if c.code == wire.OffsetMismatch && (refusal.Offset == nil || *refusal.Offset != 1000) {
 			t.Errorf("%s: %+v does not say where to go on", what, refusal)
 		}
 	}
-	l.appends(u, l.announces(u, 1000), resumed, wire.Stored)
-	_, _, err = l.piece(left, resumed, 1000, 2000, false)
-	l.wantsCode("after the end", err, wire.NoUpload)
-	l.whole(1)
+	l.sendRest(u, l.wantAnnounced(u, 1000), resumed, wire.Stored)
+	_, _, err = l.sendPiece(left, resumed, 1000, 2000, false)
+	l.wantCode("after the end", err, wire.NoUpload)
+	l.wantConsistent(1)
 }
 
-// unread is a body that nobody may read.
+// unread is a body that must not be read.
 type unread struct{ testing.TB }
 
 func (u unread) Read([]byte) (int, error) {
@@ -177,18 +178,18 @@ func TestNobodyElsesUploadIsThere(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
-	left := l.announces(u, 0)
-	l.cuts(left, resumed, 1000)
+	left := l.wantAnnounced(u, 0)
+	l.sendInterrupted(left, resumed, 1000)
 	_, _, err := l.r.AppendPiece(t.Context(), "lab-02", left.ID, wire.Piece{Offset: 1000, Size: 1}, unread{t})
-	mine := l.wantsCode("another's piece", err, wire.NoUpload)
+	mine := l.wantCode("another's piece", err, wire.NoUpload)
 	_, err = l.r.UploadState(t.Context(), "lab-02", left.ID)
-	l.wantsCode("another's offset", err, wire.NoUpload)
-	l.wantsCode("another's end", l.r.CancelUpload(t.Context(), "lab-02", left.ID), wire.NoUpload)
+	l.wantCode("another's offset", err, wire.NoUpload)
+	l.wantCode("another's end", l.r.CancelUpload(t.Context(), "lab-02", left.ID), wire.NoUpload)
 	_, _, err = l.r.AppendPiece(t.Context(), "lab-02", "NEVERSEEN", wire.Piece{}, unread{t})
-	if never := l.wantsCode("never announced", err, wire.NoUpload); *never != *mine {
+	if never := l.wantCode("never announced", err, wire.NoUpload); *never != *mine {
 		t.Errorf("another's upload is told from none: %+v, %+v", mine, never)
 	}
-	l.announces(u, 1000)
+	l.wantAnnounced(u, 1000)
 }
 
 // TestLyingDigestLeavesNothing of an upload in pieces.
@@ -197,11 +198,11 @@ func TestLyingDigestLeavesNothing(t *testing.T) {
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
 	u.Digest[0]++
-	l.cuts(l.announces(u, 0), resumed, 1000)
-	_, _, err := l.piece(l.announces(u, 1000), resumed, 1000, len(resumed), true)
-	l.wantsCode("the lie", err, wire.DigestMismatch)
-	l.announces(u, 0)
-	l.whole(0)
+	l.sendInterrupted(l.wantAnnounced(u, 0), resumed, 1000)
+	_, _, err := l.sendPiece(l.wantAnnounced(u, 1000), resumed, 1000, len(resumed), true)
+	l.wantCode("the lie", err, wire.DigestMismatch)
+	l.wantAnnounced(u, 0)
+	l.wantConsistent(0)
 }
 
 // TestTheLatestRequestGoesOn: a piece whose sender may be long gone gives way to
@@ -211,39 +212,39 @@ func TestTheLatestRequestGoesOn(t *testing.T) {
 	for what, ask := range map[string]func(l *lab, u wire.Upload, id string) (offset int64){
 		"announcement": func(l *lab, u wire.Upload, _ string) int64 {
 			_, left, err := l.r.Announce(l.Context(), u)
-			must(l, err)
+			fixture.Must(l, err)
 			return left.Offset
 		},
 		"offset": func(l *lab, _ wire.Upload, id string) int64 {
 			left, err := l.r.UploadState(l.Context(), "lab-01", id)
-			must(l, err)
+			fixture.Must(l, err)
 			return left.Offset
 		},
 		"piece": func(l *lab, _ wire.Upload, id string) int64 {
-			_, _, err := l.piece(wire.Unfinished{ID: id}, resumed, 0, 10, false)
-			return *l.wantsCode("a piece from the beginning", err, wire.OffsetMismatch).Offset
+			_, _, err := l.sendPiece(wire.Unfinished{ID: id}, resumed, 0, 10, false)
+			return *l.wantCode("a piece from the beginning", err, wire.OffsetMismatch).Offset
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 1 })
 			u := uploadOf(partKey, resumed)
-			left := l.announces(u, 0)
-			dead, ended := l.deadPiece(left, 400_000)
+			left := l.wantAnnounced(u, 0)
+			dead, ended := l.stallPiece(left, 400_000)
 			<-dead
 			if offset := ask(l, u, left.ID); offset != 400_000 {
 				t.Errorf("goes on at %d, want 400000", offset)
 			}
-			l.wantsCode("the dead piece", within(t, 10*time.Second, ended, "its end"), wire.Superseded)
-			l.appends(u, l.announces(u, 400_000), resumed, wire.Stored)
-			l.whole(1)
+			l.wantCode("the dead piece", receiveWithin(t, 10*time.Second, ended, "its end"), wire.Superseded)
+			l.sendRest(u, l.wantAnnounced(u, 400_000), resumed, wire.Stored)
+			l.wantConsistent(1)
 		})
 	}
 }
 
-// deadPiece begins a piece that stops behind some bytes, as one does whose sender
-// is gone. It says when it is there, and what it is told in the end.
-func (l *lab) deadPiece(left wire.Unfinished, bytesOf int) (there <-chan struct{}, ended <-chan error) {
+// stallPiece begins a piece that stops after some bytes, like that of a client that is gone.
+// It returns a channel that reports their arrival, and one with the error at its end.
+func (l *lab) stallPiece(left wire.Unfinished, bytesOf int) (there <-chan struct{}, ended <-chan error) {
 	arrived, done, cut := make(chan struct{}), make(chan error, 1), make(chan error, 1)
 	silent := sync.OnceFunc(func() { close(arrived) })
 	body := io.MultiReader(bytes.NewReader(resumed[left.Offset:bytesOf]), readerFunc(func([]byte) (int, error) {
@@ -267,19 +268,19 @@ func (l *lab) deadPiece(left wire.Unfinished, bytesOf int) (there <-chan struct{
 }
 
 // TestAnnouncementWaitsForACommit: a sender whose connection broke behind its last
-// byte is told of the archive, and not to begin anew.
+// byte is told of the archive, and not to start again.
 func TestAnnouncementWaitsForACommit(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
-	left := l.announces(u, 0)
+	left := l.wantAnnounced(u, 0)
 	done := l.r.BlockMetaReaders()
 	committed, told := make(chan error, 1), make(chan error, 1)
 	go func() {
-		_, _, err := l.piece(left, resumed, 0, len(resumed), true)
+		_, _, err := l.sendPiece(left, resumed, 0, len(resumed), true)
 		committed <- err
 	}()
-	l.stagedAll(u)
+	l.waitStaged(u)
 	go func() {
 		r, again, err := l.r.Announce(t.Context(), u)
 		if err == nil && r.Covers(u) != nil {
@@ -294,9 +295,9 @@ func TestAnnouncementWaitsForACommit(t *testing.T) {
 	case <-time.After(200 * time.Millisecond): // enough for it to come as far as it can
 	}
 	done()
-	must(t, within(t, 10*time.Second, committed, "the commit"))
-	must(t, within(t, 10*time.Second, told, "the answer"))
-	l.whole(1)
+	fixture.Must(t, receiveWithin(t, 10*time.Second, committed, "the commit"))
+	fixture.Must(t, receiveWithin(t, 10*time.Second, told, "the answer"))
+	l.wantConsistent(1)
 }
 
 // TestAnnouncementOfAnUploadThatEndsIsAnswered: another sender of the same archive
@@ -305,37 +306,37 @@ func TestAnnouncementOfAnUploadThatEndsIsAnswered(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
-	left := l.announces(u, 0)
+	left := l.wantAnnounced(u, 0)
 	unlock := l.r.LockKey(partKey)
 	committed, told := make(chan error, 1), make(chan error, 1)
 	go func() {
 		r, _, err := l.r.Announce(t.Context(), u)
 		told <- errors.Join(err, r.Covers(u))
 	}()
-	l.underway(1)
+	l.waitActive(1)
 	go func() {
-		_, _, err := l.piece(left, resumed, 0, len(resumed), true)
+		_, _, err := l.sendPiece(left, resumed, 0, len(resumed), true)
 		committed <- err
 	}()
-	l.underway(2)
+	l.waitActive(2)
 	unlock()
-	must(t, within(t, 10*time.Second, committed, "the commit"))
-	must(t, within(t, 10*time.Second, told, "the answer"))
-	l.whole(1)
+	fixture.Must(t, receiveWithin(t, 10*time.Second, committed, "the commit"))
+	fixture.Must(t, receiveWithin(t, 10*time.Second, told, "the answer"))
+	l.wantConsistent(1)
 }
 
-// underway waits until so many requests have a place.
-func (l *lab) underway(n int) {
+// waitActive waits until n requests have a slot.
+func (l *lab) waitActive(n int) {
 	l.Helper()
-	l.eventually("requests have places", func() bool { return l.r.ActiveUploads() == n })
+	l.waitFor("requests have places", func() bool { return l.r.ActiveUploads() == n })
 }
 
-// stagedAll waits until all bytes of an upload are in staging.
-func (l *lab) stagedAll(u wire.Upload) {
+// waitStaged waits until all bytes of an upload are in staging.
+func (l *lab) waitStaged(u wire.Upload) {
 	l.Helper()
-	l.eventually("the bytes are there", func() bool {
+	l.waitFor("the bytes are there", func() bool {
 		paths, err := filepath.Glob(filepath.Join(l.data, "staging", string(u.Key.Host), string(u.Key.Name)+"~*"))
-		must(l, err)
+		fixture.Must(l, err)
 		if len(paths) != 1 {
 			return false
 		}
@@ -344,7 +345,7 @@ func (l *lab) stagedAll(u wire.Upload) {
 	})
 }
 
-func (l *lab) eventually(what string, ok func() bool) {
+func (l *lab) waitFor(what string, ok func() bool) {
 	l.Helper()
 	tick, late := time.NewTicker(time.Millisecond), time.After(10*time.Second)
 	defer tick.Stop()
@@ -357,7 +358,7 @@ func (l *lab) eventually(what string, ok func() bool) {
 	}
 }
 
-// TestAbandonedUploadsGiveWay: a host has so many, and the ones with which it went
+// TestAbandonedUploadsGiveWay: a host has a limited number, and those with which it went
 // on last.
 func TestAbandonedUploadsGiveWay(t *testing.T) {
 	t.Parallel()
@@ -365,15 +366,15 @@ func TestAbandonedUploadsGiveWay(t *testing.T) {
 	var all []wire.Upload
 	for i := range 6 {
 		u := uploadOf(key("lab-01", fmt.Sprint("part-", i)), resumed)
-		l.cuts(l.announces(u, 0), resumed, 1000)
+		l.sendInterrupted(l.wantAnnounced(u, 0), resumed, 1000)
 		all = append(all, u)
 	}
-	l.stagingHas(4)
-	l.announces(all[5], 1000)
-	l.announces(all[2], 1000)
-	l.announces(all[0], 0)
-	l.stagingHas(3) // it took the place of 3, of which nothing is there yet
-	l.announces(all[3], 0)
+	l.wantStaged(4)
+	l.wantAnnounced(all[5], 1000)
+	l.wantAnnounced(all[2], 1000)
+	l.wantAnnounced(all[0], 0)
+	l.wantStaged(3) // it took the place of 3, of which nothing is there yet
+	l.wantAnnounced(all[3], 0)
 }
 
 // TestForgottenUploadLeavesNothing.
@@ -381,31 +382,31 @@ func TestForgottenUploadLeavesNothing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
-	left := l.announces(u, 0)
-	l.cuts(left, resumed, 1000)
-	must(t, l.r.CancelUpload(t.Context(), "lab-01", left.ID))
-	l.stagingHas(0)
+	left := l.wantAnnounced(u, 0)
+	l.sendInterrupted(left, resumed, 1000)
+	fixture.Must(t, l.r.CancelUpload(t.Context(), "lab-01", left.ID))
+	l.wantStaged(0)
 	_, err := l.r.UploadState(t.Context(), "lab-01", left.ID)
-	l.wantsCode("afterwards", err, wire.NoUpload)
+	l.wantCode("afterwards", err, wire.NoUpload)
 }
 
-// TestOldUploadsExpire at a start, and those that can go on stay.
+// TestOldUploadsExpire at a start, and those that can continue stay.
 func TestOldUploadsExpire(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, func(c *receiver.Config) { c.Limits.UnfinishedAge = config.Duration(time.Hour) })
 	old, young := uploadOf(key("lab-01", "old"), resumed), uploadOf(key("lab-01", "young"), resumed)
 	for _, u := range []wire.Upload{old, young} {
-		l.cuts(l.announces(u, 0), resumed, 1000)
+		l.sendInterrupted(l.wantAnnounced(u, 0), resumed, 1000)
 	}
 	l.restart(func() {
 		paths, err := filepath.Glob(filepath.Join(l.data, "staging", "lab-01", "old~*"))
-		must(t, err)
+		fixture.Must(t, err)
 		ago := time.Now().Add(-2 * time.Hour)
-		must(t, os.Chtimes(paths[0], ago, ago))
+		fixture.Must(t, os.Chtimes(paths[0], ago, ago))
 	})
-	l.announces(young, 1000)
-	l.announces(old, 0)
-	l.stagingHas(1)
+	l.wantAnnounced(young, 1000)
+	l.wantAnnounced(old, 0)
+	l.wantStaged(1)
 }
 
 // TestUploadExpiresByItsLastByte, however often somebody asks for it.
@@ -413,26 +414,26 @@ func TestUploadExpiresByItsLastByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Limits.UnfinishedAge = config.Duration(24 * time.Hour) })
 		asked, grows := uploadOf(key("lab-01", "asked"), resumed), uploadOf(key("lab-01", "grows"), resumed)
-		l.cuts(l.announces(asked, 0), resumed, 1000)
-		l.announces(grows, 0)
+		l.sendInterrupted(l.wantAnnounced(asked, 0), resumed, 1000)
+		l.wantAnnounced(grows, 0)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- l.r.ExpireUploads(ctx) }()
 		for hour := range 20 {
 			time.Sleep(2 * time.Hour)
 			_, left, err := l.r.Announce(t.Context(), grows)
-			must(t, err)
-			_, _, err = l.piece(left, resumed, hour, hour+1, false)
-			must(t, err)
+			fixture.Must(t, err)
+			_, _, err = l.sendPiece(left, resumed, hour, hour+1, false)
+			fixture.Must(t, err)
 			if time.Duration(hour)*2*time.Hour < 20*time.Hour {
-				l.announces(asked, 1000)
+				l.wantAnnounced(asked, 1000)
 			}
 		}
-		l.announces(asked, 0)
-		l.announces(grows, 20)
-		l.stagingHas(1)
+		l.wantAnnounced(asked, 0)
+		l.wantAnnounced(grows, 20)
+		l.wantStaged(1)
 		stop()
-		must(t, <-ended)
+		fixture.Must(t, <-ended)
 	})
 }
 
@@ -442,18 +443,18 @@ func TestArchiveThatCameAnotherWayEndsTheUpload(t *testing.T) {
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
 	other := uploadOf(key("lab-01", "other"), resumed)
-	left, conflicting := l.announces(u, 0), l.announces(other, 0)
-	l.cuts(left, resumed, 1000)
-	l.cuts(conflicting, resumed, 1000)
-	l.takes(partKey, resumed, wire.Stored)
-	l.takes(other.Key, noise(10, 1), wire.Stored)
-	r, _, err := l.piece(left, resumed, 1000, len(resumed), true)
+	left, conflicting := l.wantAnnounced(u, 0), l.wantAnnounced(other, 0)
+	l.sendInterrupted(left, resumed, 1000)
+	l.sendInterrupted(conflicting, resumed, 1000)
+	l.wantReceipt(partKey, resumed, wire.Stored)
+	l.wantReceipt(other.Key, fixture.Noise(10, 1), wire.Stored)
+	r, _, err := l.sendPiece(left, resumed, 1000, len(resumed), true)
 	if err != nil || r.Status != wire.AlreadyPresent {
-		t.Errorf("%+v, %v", r, err)
+		t.Errorf("got %+v, %v, want Status %v", r, err, wire.AlreadyPresent)
 	}
-	_, _, err = l.piece(conflicting, resumed, 1000, len(resumed), true)
-	l.wantsCode("another archive", err, wire.Conflict)
-	l.whole(2)
+	_, _, err = l.sendPiece(conflicting, resumed, 1000, len(resumed), true)
+	l.wantCode("another archive", err, wire.Conflict)
+	l.wantConsistent(2)
 }
 
 // TestAnnouncementIsRefusedAsItsArchiveWouldBe.
@@ -463,10 +464,10 @@ func TestAnnouncementIsRefusedAsItsArchiveWouldBe(t *testing.T) {
 	refused := func(what string, u wire.Upload, code wire.Code) {
 		t.Helper()
 		_, _, err := l.r.Announce(t.Context(), u)
-		l.wantsCode(what, err, code)
+		l.wantCode(what, err, code)
 	}
 	u := uploadOf(partKey, resumed)
-	l.takes(partKey, resumed, wire.Stored)
+	l.wantReceipt(partKey, resumed, wire.Stored)
 	if r, left, err := l.r.Announce(t.Context(), u); err != nil || r.Status != wire.AlreadyPresent || left.ID != "" {
 		t.Errorf("what is there: %+v, %+v, %v", r, left, err)
 	}
@@ -486,7 +487,7 @@ func TestUnfinishedUploadsOfManyHostsAreKeptApart(t *testing.T) {
 	for i := range 20 {
 		host := episode.Name(fmt.Sprintf("lab-%02d", i))
 		_, left, err := l.r.Announce(t.Context(), uploadOf(episode.Key{Host: host, Name: "part"}, resumed))
-		must(t, err)
+		fixture.Must(t, err)
 		ids = append(ids, left.ID)
 	}
 	slices.Sort(ids)
@@ -503,8 +504,8 @@ func TestUnfinishedUploadsOfAHostAreBounded(t *testing.T) {
 	for i := range 5 {
 		u := uploadOf(key("lab-01", fmt.Sprint("part-", i)), resumed)
 		_, left, err := l.r.Announce(t.Context(), u)
-		must(t, err)
-		l.cuts(left, resumed, 1)
+		fixture.Must(t, err)
+		l.sendInterrupted(left, resumed, 1)
 		ids = append(ids, left.ID)
 	}
 	for i, id := range ids {
@@ -513,5 +514,5 @@ func TestUnfinishedUploadsOfAHostAreBounded(t *testing.T) {
 			t.Errorf("upload %d of 5: %v, want the last two to be left", i, err)
 		}
 	}
-	l.stagingHas(2)
+	l.wantStaged(2)
 }

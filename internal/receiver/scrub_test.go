@@ -17,24 +17,25 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
-// rot changes one byte of a stored file and leaves its times as they were.
-func (l *lab) rot(k episode.Key) {
+// corruptStored changes one byte of a stored file and leaves its times as they were.
+func (l *lab) corruptStored(k episode.Key) {
 	l.Helper()
-	path := l.stored(k)
+	path := l.storedPath(k)
 	info, err := os.Stat(path)
-	must(l, err)
+	fixture.Must(l, err)
 	b, err := os.ReadFile(path)
-	must(l, err)
+	fixture.Must(l, err)
 	b[len(b)/2] ^= 1
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	must(l, err)
+	fixture.Must(l, err)
 	_, err = f.Write(b)
-	must(l, errors.Join(err, f.Sync(), f.Close(), os.Chtimes(path, info.ModTime(), info.ModTime())))
+	fixture.Must(l, errors.Join(err, f.Sync(), f.Close(), os.Chtimes(path, info.ModTime(), info.ModTime())))
 }
 
 // scrubOnce returns what a scrub from the command line finds, as "damaged run-7".
@@ -49,14 +50,14 @@ func (l *lab) scrubOnce(o scrub.Options) (scrub.Progress, string) {
 		found = append(found, s)
 	}
 	p, err := receiver.ScrubOnce(l.Context(), l.cfg, "me", o)
-	must(l, err)
+	fixture.Must(l, err)
 	return p, strings.Join(found, ", ")
 }
 
-func (l *lab) quarantined() int {
+func (l *lab) countQuarantined() int {
 	l.Helper()
 	paths, err := filepath.Glob(filepath.Join(l.data, "quarantine", "*", "*"))
-	must(l, err)
+	fixture.Must(l, err)
 	return len(paths)
 }
 
@@ -65,20 +66,20 @@ func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 	good, bad, gone := key("lab-01", "good"), key("lab-01", "bad"), key("lab-02", "gone")
 	total := int64(0)
 	for i, k := range []episode.Key{good, bad, gone} {
-		content := packed(3<<20, byte(i))
-		l.takes(k, content, wire.Stored)
+		content := packNoise(3<<20, byte(i))
+		l.wantReceipt(k, content, wire.Stored)
 		total += int64(len(content))
 	}
 	if p, found := l.scrubOnce(scrub.Options{}); found != "" || p.Objects != 3 || p.Bytes != total || p.LostCount() != 0 {
 		t.Fatalf("of a good store: %q, %+v", found, p)
 	}
-	l.rot(bad)
-	must(t, os.Remove(l.stored(gone)))
+	l.corruptStored(bad)
+	fixture.Must(t, os.Remove(l.storedPath(gone)))
 	p, found := l.scrubOnce(scrub.Options{})
 	if want := "damaged bad, missing gone"; found != want || p.Damaged != 1 || p.Missing != 1 || p.Objects != 2 {
 		t.Errorf("found %q, %+v, want %q", found, p, want)
 	}
-	if _, err := os.Stat(l.stored(bad)); err != nil || l.quarantined() != 0 {
+	if _, err := os.Stat(l.storedPath(bad)); err != nil || l.countQuarantined() != 0 {
 		t.Errorf("a scrub beside the receiver moved something: %v", err)
 	}
 	if p, found := l.scrubOnce(scrub.Options{Host: "lab-02"}); found != "missing gone" || p.Objects != 0 {
@@ -87,36 +88,36 @@ func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 }
 
 // TestScrubDecodes: what its host has packed wrongly has the right sha256. It stays
-// where it is, nobody is told that it was verified, and each scrub says so again.
+// where it is, it does not count as verified, and each scrub reports it again.
 func TestScrubDecodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
-		content := packed(1000, 7)
+		content := packNoise(1000, 7)
 		content[len(content)-1] ^= 1 // of the frame's checksum
-		l.takes(key("lab-01", "run-7"), content, wire.Stored)
-		l.takes(key("lab-01", "run-8"), packed(1000, 8), wire.Stored)
+		l.wantReceipt(key("lab-01", "run-7"), content, wire.Stored)
+		l.wantReceipt(key("lab-01", "run-8"), packNoise(1000, 8), wire.Stored)
 		p, found := l.scrubOnce(scrub.Options{})
 		if found != "undecodable run-7" || p.Undecodable != 1 || p.LostCount() != 0 || p.Objects != 2 {
 			t.Errorf("found %q, %+v", found, p)
 		}
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
-		if st := l.inspect(); st.Scrub.Undecodable != 1 || st.Scrub.LostCount() != 0 || l.quarantined() != 0 {
-			t.Errorf("in the background: %+v, %d set aside", st.Scrub, l.quarantined())
+		if st := l.inspect(); st.Scrub.Undecodable != 1 || st.Scrub.LostCount() != 0 || l.countQuarantined() != 0 {
+			t.Errorf("in the background: %+v, %d set aside", st.Scrub, l.countQuarantined())
 		}
-		if h := l.ask(claim("run-7", content), true); h.State != wire.Present || !h.Undecodable || h.VerifiedAt != nil {
+		if h := l.queryInventory(queryFor("run-7", content), true); h.State != wire.Present || !h.Undecodable || h.VerifiedAt != nil {
 			t.Errorf("its host is told %+v", h)
 		}
-		if h := l.ask(claim("run-7", content), false); h.State != wire.Present || h.Undecodable || h.VerifiedAt != nil {
+		if h := l.queryInventory(queryFor("run-7", content), false); h.State != wire.Present || h.Undecodable || h.VerifiedAt != nil {
 			t.Errorf("without reading: %+v", h)
 		}
-		if h := l.ask(claim("run-8", packed(1000, 8)), false); h.VerifiedAt == nil {
+		if h := l.queryInventory(queryFor("run-8", packNoise(1000, 8)), false); h.VerifiedAt == nil {
 			t.Errorf("its neighbour: %+v", h)
 		}
 		l.stop()
-		if _, found := l.scrubOnce(scrub.Options{Quarantine: true}); found != "undecodable run-7" || l.quarantined() != 0 {
-			t.Errorf("alone: %q, %d set aside", found, l.quarantined())
+		if _, found := l.scrubOnce(scrub.Options{Quarantine: true}); found != "undecodable run-7" || l.countQuarantined() != 0 {
+			t.Errorf("alone: %q, %d set aside", found, l.countQuarantined())
 		}
 	})
 }
@@ -132,11 +133,11 @@ func TestABombCostsTheScrubTime(t *testing.T) {
 	}{{1, 1, 64 << 20}, {2, 1, 64 << 20}, {1, 128 << 10, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
-			bomb := bombOf(t, of.members, of.size)
+			bomb := packBomb(t, of.members, of.size)
 			bomb[len(bomb)-1] ^= byte(of.looks - 1)
-			l.takes(key("lab-01", "bomb"), bomb, wire.Stored)
-			l.takes(key("lab-01", "run-7"), packed(1000, 7), wire.Stored)
-			stop := l.scrubbing()
+			l.wantReceipt(key("lab-01", "bomb"), bomb, wire.Stored)
+			l.wantReceipt(key("lab-01", "run-7"), packNoise(1000, 7), wire.Stored)
+			stop := l.startScrub()
 			time.Sleep(5*time.Minute + time.Duration(of.looks)*55*time.Second)
 			if st := l.inspect(); st.Scrub.Objects != 0 {
 				t.Errorf("%d bytes that hold 64 MiB were decoded %d times within %d s", len(bomb), of.looks, of.looks*55)
@@ -154,13 +155,13 @@ func TestABombCostsTheScrubTime(t *testing.T) {
 func TestAnOlderScrubHasReadNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
-		l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
+		l.wantReceipt(key("lab-01", "a"), packNoise(1000, 1), wire.Stored)
 		const older = `{"started":"1999-12-31T00:00:00Z","ended":"1999-12-31T01:00:00Z","whole_since":"1999-12-31T00:00:00Z"}`
-		must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(older), 0o640))
+		fixture.Must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(older), 0o640))
 		if st := l.inspect(); st.OldestRead != nil {
 			t.Errorf("it counts as read: %+v", st)
 		}
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
 		if st := l.inspect(); st.Scrub.Objects != 1 || st.Scrub.WholeSince.Year() != 2000 {
@@ -172,45 +173,45 @@ func TestAnOlderScrubHasReadNothing(t *testing.T) {
 // TestTwoLooksThatDisagreeAreFollowedByAThird.
 func TestTwoLooksThatDisagreeAreFollowedByAThird(t *testing.T) {
 	l := newLab(t, nil)
-	content := packed(1000, 7)
+	content := packNoise(1000, 7)
 	content[len(content)-1] ^= 1
-	l.takes(key("lab-01", "run-7"), content, wire.Stored)
+	l.wantReceipt(key("lab-01", "run-7"), content, wire.Stored)
 	reads := 0
 	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		if reads++; reads == 2 {
-			return io.NopCloser(bytes.NewReader(packed(1000, 8))), nil
+			return io.NopCloser(bytes.NewReader(packNoise(1000, 8))), nil
 		}
 		return d.OpenUncached(name)
 	})
-	if h := l.ask(claim("run-7", content), true); reads != 3 || h.State != wire.Present || !h.Undecodable || l.quarantined() != 0 {
-		t.Errorf("%d looks, %+v, %d set aside", reads, h, l.quarantined())
+	if h := l.queryInventory(queryFor("run-7", content), true); reads != 3 || h.State != wire.Present || !h.Undecodable || l.countQuarantined() != 0 {
+		t.Errorf("%d looks, %+v, %d set aside", reads, h, l.countQuarantined())
 	}
 }
 
-// bombOf returns an archive of so many files of so many zeros.
-func bombOf(tb testing.TB, members int, size int64) []byte {
+// packBomb returns an archive of members files, each of size zeros.
+func packBomb(tb testing.TB, members int, size int64) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	enc, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
-	must(tb, err)
+	fixture.Must(tb, err)
 	w := tar.NewWriter(enc)
 	for range members {
-		must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: size}))
+		fixture.Must(tb, w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: size}))
 		_, err = io.Copy(w, bytes.NewReader(make([]byte, size)))
-		must(tb, err)
+		fixture.Must(tb, err)
 	}
-	must(tb, errors.Join(w.Close(), enc.Close()))
+	fixture.Must(tb, errors.Join(w.Close(), enc.Close()))
 	return b.Bytes()
 }
 
-// What was read lately is not read again: that is how an interrupted scrub goes on.
+// What was read lately is not read again: that is how an interrupted scrub continues.
 func TestScrubGoesOnWhereItWas(t *testing.T) {
 	l := newLab(t, nil)
 	for i, name := range []string{"a", "b", "c"} {
-		l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
+		l.wantReceipt(key("lab-01", name), packNoise(1000, byte(i)), wire.Stored)
 	}
-	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("a", packed(1000, 0))}, true)
-	must(t, err)
+	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("a", packNoise(1000, 0))}, true)
+	fixture.Must(t, err)
 	p, _ := l.scrubOnce(scrub.Options{OlderThan: time.Hour})
 	if p.Objects != 2 || p.Skipped != 1 {
 		t.Errorf("read %d and skipped %d, want 2 and 1", p.Objects, p.Skipped)
@@ -223,44 +224,44 @@ func TestScrubGoesOnWhereItWas(t *testing.T) {
 func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("lab-01", "run-7")
-	l.takes(k, packed(1000, 7), wire.Stored)
-	l.rot(k)
+	l.wantReceipt(k, packNoise(1000, 7), wire.Stored)
+	l.corruptStored(k)
 	_, err := receiver.ScrubOnce(t.Context(), l.cfg, "me", scrub.Options{Quarantine: true})
-	if _, locked := errors.AsType[*durable.LockedError](err); !locked || l.quarantined() != 0 {
+	if _, locked := errors.AsType[*durable.LockedError](err); !locked || l.countQuarantined() != 0 {
 		t.Errorf("got %v, want a LockedError", err)
 	}
 	l.stop()
 	p, found := l.scrubOnce(scrub.Options{Quarantine: true})
-	if found != "damaged run-7 aside" || p.Quarantined != 1 || p.LostCount() != 1 || l.quarantined() != 1 {
-		t.Errorf("found %q, %+v; %d in quarantine", found, p, l.quarantined())
+	if found != "damaged run-7 aside" || p.Quarantined != 1 || p.LostCount() != 1 || l.countQuarantined() != 1 {
+		t.Errorf("found %q, %+v; %d in quarantine", found, p, l.countQuarantined())
 	}
 	l.start()
-	l.takes(k, packed(1000, 7), wire.Stored)
+	l.wantReceipt(k, packNoise(1000, 7), wire.Stored)
 	if rows := l.rows(); len(rows) != 2 || !rows[1].Repaired {
 		t.Errorf("rows: %+v", rows)
 	}
 }
 
-// The background scrub sets a rotten copy aside, so that its host's next
+// The background scrub quarantines a corrupt copy, so that its host's next
 // attempt is stored as a repair.
 func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		good, bad := key("lab-01", "good"), key("lab-02", "bad")
-		l.takes(good, packed(1<<20, 1), wire.Stored)
-		l.takes(bad, packed(1<<20, 2), wire.Stored)
-		l.rot(bad)
-		stop := l.scrubbing()
+		l.wantReceipt(good, packNoise(1<<20, 1), wire.Stored)
+		l.wantReceipt(bad, packNoise(1<<20, 2), wire.Stored)
+		l.corruptStored(bad)
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
 		st := l.inspect()
-		if l.quarantined() != 1 || st.Quarantined != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 0 {
+		if l.countQuarantined() != 1 || st.Quarantined != 1 || st.Scrub.Damaged != 1 || st.Scrub.Objects != 2 || st.Scrub.Missing != 0 {
 			t.Errorf("got %+v", st)
 		}
 		if st.OldestRead == nil || *st.OldestRead < 60 || *st.OldestRead > 600 {
 			t.Errorf("the oldest reading lies %v back", st.OldestRead)
 		}
-		l.takes(bad, packed(1<<20, 2), wire.Stored)
+		l.wantReceipt(bad, packNoise(1<<20, 2), wire.Stored)
 		if rows := l.rows(); len(rows) != 3 || !rows[2].Repaired {
 			t.Errorf("rows: %+v", rows)
 		}
@@ -272,40 +273,40 @@ func TestScrubBeginsAnewEachInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		k := key("lab-01", "run-7")
-		l.takes(k, packed(1<<20, 1), wire.Stored)
-		stop := l.scrubbing()
+		l.wantReceipt(k, packNoise(1<<20, 1), wire.Stored)
+		stop := l.startScrub()
 		time.Sleep(time.Hour)
-		l.rot(k)
+		l.corruptStored(k)
 		time.Sleep(l.cfg.Scrub.Interval.Std() - 2*time.Hour)
-		if l.quarantined() != 0 {
+		if l.countQuarantined() != 0 {
 			t.Error("a round began before its time")
 		}
 		time.Sleep(2 * time.Hour)
-		if l.quarantined() != 1 {
+		if l.countQuarantined() != 1 {
 			t.Error("the flipped byte was not found in the second round")
 		}
 		stop()
 	})
 }
 
-// A round that was interrupted goes on behind the last archive that it read, as
+// A round that was interrupted continues after the last archive that it read, as
 // slowly as it may: 1 MiB at 64 KiB/s is 16 s.
 func TestScrubIsSlowAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
 		for i, name := range []string{"a", "b", "c", "d"} {
-			l.takes(key("lab-01", name), packed(1<<20, byte(i)), wire.Stored)
+			l.wantReceipt(key("lab-01", name), packNoise(1<<20, byte(i)), wire.Stored)
 		}
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(5*time.Minute + 40*time.Second)
 		stop()
 		st := l.inspect()
 		if st.Scrub.Objects != 2 || st.Scrub.Episode != "b" || !st.Scrub.WholeSince.IsZero() || st.OldestRead != nil {
 			t.Fatalf("after 40 s: %+v", st.Scrub)
 		}
-		l.rot(key("lab-01", "a")) // behind the position: of the next round
+		l.corruptStored(key("lab-01", "a")) // behind the position: of the next round
 		l.restart(func() {})
-		stop = l.scrubbing()
+		stop = l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
 		if st := l.inspect(); st.Scrub.Objects != 4 || st.Scrub.Skipped != 0 || st.Scrub.Damaged != 0 || st.Scrub.Ended.IsZero() || !st.Scrub.WholeSince.Equal(st.Scrub.Started) {
@@ -317,7 +318,7 @@ func TestScrubIsSlowAndResumes(t *testing.T) {
 func TestScrubYieldsToUploads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
-		l.takes(key("lab-01", "a"), packed(1<<20, 1), wire.Stored)
+		l.wantReceipt(key("lab-01", "a"), packNoise(1<<20, 1), wire.Stored)
 		arrived, open := make(chan struct{}, 1), make(chan struct{})
 		done := make(chan error, 1)
 		go func() {
@@ -325,7 +326,7 @@ func TestScrubYieldsToUploads(t *testing.T) {
 			done <- err
 		}()
 		<-arrived
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(5*time.Minute + 60*time.Second)
 		if st := l.inspect(); st.Scrub.Objects != 0 {
 			t.Errorf("read %d archives at full speed beside an upload", st.Scrub.Objects)
@@ -336,16 +337,16 @@ func TestScrubYieldsToUploads(t *testing.T) {
 			t.Errorf("read %d archives beside an upload that does not end, want 1: it must not starve", st.Scrub.Objects)
 		}
 		close(open)
-		must(t, <-done)
+		fixture.Must(t, <-done)
 	})
 }
 
 func TestScrubOfRateZeroReadsNothing(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 0 })
-	must(t, l.r.RunScrub(t.Context()))
+	fixture.Must(t, l.r.RunScrub(t.Context()))
 }
 
-// Whatever a crash or a person left in scrub.json, the walk goes on.
+// Whatever a crash or a person left in scrub.json, the walk continues.
 func TestScrubSurvivesItsOwnFile(t *testing.T) {
 	for what, text := range map[string]string{
 		"empty": "", "no JSON": "x", "a name that is none": `{"started":"2026-01-01T00:00:00Z","host_id":"../x"}`,
@@ -353,9 +354,9 @@ func TestScrubSurvivesItsOwnFile(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLab(t, nil)
-			l.takes(key("lab-01", "a"), packed(1000, 1), wire.Stored)
-			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(text), 0o640))
-			stop := l.scrubbing()
+			l.wantReceipt(key("lab-01", "a"), packNoise(1000, 1), wire.Stored)
+			fixture.Must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), []byte(text), 0o640))
+			stop := l.startScrub()
 			time.Sleep(10 * time.Minute)
 			stop()
 			if st := l.inspect(); st.Scrub.Objects != 1 || st.Scrub.Ended.IsZero() {
@@ -370,18 +371,18 @@ func TestScrubSurvivesItsOwnFile(t *testing.T) {
 func TestOneWrongReadingIsNoProof(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("lab-01", "run-7")
-	l.takes(k, packed(1000, 7), wire.Stored)
+	l.wantReceipt(k, packNoise(1000, 7), wire.Stored)
 	reads := 0
 	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		if reads++; reads == 1 {
-			return io.NopCloser(bytes.NewReader(packed(1000, 8))), nil
+			return io.NopCloser(bytes.NewReader(packNoise(1000, 8))), nil
 		}
 		return d.OpenUncached(name)
 	})
-	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{claim("run-7", packed(1000, 7))}, true)
-	must(t, err)
-	if reads != 2 || l.quarantined() != 0 || got[0].State != wire.Present || got[0].VerifiedAt == nil {
-		t.Errorf("%d reads, %d set aside, %+v", reads, l.quarantined(), got)
+	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-7", packNoise(1000, 7))}, true)
+	fixture.Must(t, err)
+	if reads != 2 || l.countQuarantined() != 0 || got[0].State != wire.Present || got[0].VerifiedAt == nil {
+		t.Errorf("%d reads, %d set aside, %+v", reads, l.countQuarantined(), got)
 	}
 }
 
@@ -389,13 +390,13 @@ func TestAFailingDiskDoesNotEmptyTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		for i := range 10 {
-			l.takes(key("lab-01", string(rune('a'+i))), packed(1000, byte(i)), wire.Stored)
+			l.wantReceipt(key("lab-01", string(rune('a'+i))), packNoise(1000, byte(i)), wire.Stored)
 		}
 		l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
-		if n := l.quarantined(); n == 0 || n > 3 {
+		if n := l.countQuarantined(); n == 0 || n > 3 {
 			t.Errorf("%d archives were set aside for the disk's fault", n)
 		}
 		if st := l.inspect(); !st.Scrub.WholeSince.IsZero() {
@@ -404,8 +405,8 @@ func TestAFailingDiskDoesNotEmptyTheStore(t *testing.T) {
 	})
 }
 
-// scrubbing runs the background scrub until the function that it returns.
-func (l *lab) scrubbing() (stop func()) {
+// startScrub runs the background scrub until stop is called.
+func (l *lab) startScrub() (stop func()) {
 	l.Helper()
 	ctx, cancel := context.WithCancel(l.Context())
 	done := make(chan error, 1)
@@ -413,13 +414,13 @@ func (l *lab) scrubbing() (stop func()) {
 	return func() {
 		l.Helper()
 		cancel()
-		must(l, <-done)
+		fixture.Must(l, <-done)
 	}
 }
 
 func (l *lab) inspect() receiver.Status {
 	l.Helper()
 	st, err := receiver.InspectStatus(l.cfg, time.Now())
-	must(l, err)
+	fixture.Must(l, err)
 	return st
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
@@ -23,25 +24,25 @@ import (
 
 func TestOverTheWire(t *testing.T) {
 	l := newLab(t, nil)
-	before := l.tree()
+	before := l.listFiles()
 	ctx, cancel := context.WithCancel(t.Context())
 	addr, served := l.listen(ctx)
-	c := l.client(addr, "lab-01")
+	c := l.newClient(addr, "lab-01")
 	pong, err := c.Ping(t.Context())
-	must(t, err)
+	fixture.Must(t, err)
 	if pong.Host != "lab-01" || pong.Limits.Uploads != 64 || !pong.Storage.Accepting || pong.Auth.CertNotAfter.IsZero() {
 		t.Errorf("%+v", pong)
 	}
 	if _, _, err := c.Stat(t.Context(), "e"); !errors.Is(err, wire.NotFound) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want %v", err, wire.NotFound)
 	}
-	if after := l.tree(); after != before {
+	if after := l.listFiles(); after != before {
 		t.Errorf("a ping made\n%s of\n%s", after, before)
 	}
-	content := noise(1<<20, 1)
+	content := fixture.Noise(1<<20, 1)
 	for _, want := range []wire.Status{wire.Stored, wire.AlreadyPresent} {
 		r, err := c.Put(t.Context(), uploadOf(key("lab-01", "e"), content), bytes.NewReader(content))
-		if must(t, err); r.Status != want {
+		if fixture.Must(t, err); r.Status != want {
 			t.Errorf("%s, want %s", r.Status, want)
 		}
 	}
@@ -49,34 +50,34 @@ func TestOverTheWire(t *testing.T) {
 		t.Errorf("%s, %d, %v", d, n, err)
 	}
 	if _, err := c.Put(t.Context(), uploadOf(key("lab-02", "e"), content), bytes.NewReader(content)); !errors.Is(err, wire.HostMismatch) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want %v", err, wire.HostMismatch)
 	}
 	cancel()
-	must(t, within(t, 5*time.Second, served, "the end"))
-	l.whole(1)
+	fixture.Must(t, receiveWithin(t, 5*time.Second, served, "the end"))
+	l.wantConsistent(1)
 }
 
-// tree lists all that is in the data directory.
-func (l *lab) tree() string {
+// listFiles lists all that is in the data directory.
+func (l *lab) listFiles() string {
 	l.Helper()
 	out, err := exec.Command("find", l.data, "-printf", "%P %s\n").Output()
-	must(l, err)
+	fixture.Must(l, err)
 	return string(out)
 }
 
-// held is an archive of which the last byte waits for the test.
-type held struct {
+// heldReader is an archive of which the last byte waits for the test.
+type heldReader struct {
 	content []byte
 	reached atomic.Bool
 	arrived chan struct{}
 	open    chan struct{}
 }
 
-func hold(content []byte) *held {
-	return &held{content: content, arrived: make(chan struct{}), open: make(chan struct{})}
+func holdLastByte(content []byte) *heldReader {
+	return &heldReader{content: content, arrived: make(chan struct{}), open: make(chan struct{})}
 }
 
-func (h *held) ReadAt(p []byte, off int64) (int, error) {
+func (h *heldReader) ReadAt(p []byte, off int64) (int, error) {
 	last := int64(len(h.content)) - 1
 	if off < last {
 		return copy(p, h.content[off:last]), nil
@@ -97,17 +98,17 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 	l := newLab(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	addr, served := l.listen(ctx)
-	c := l.client(addr, "lab-01")
-	content := noise(500_000, 1)
-	short, long := hold(content), hold(content)
-	answers := map[*held]chan error{}
-	for h, name := range map[*held]string{short: "short", long: "long"} {
+	c := l.newClient(addr, "lab-01")
+	content := fixture.Noise(500_000, 1)
+	short, long := holdLastByte(content), holdLastByte(content)
+	answers := map[*heldReader]chan error{}
+	for h, name := range map[*heldReader]string{short: "short", long: "long"} {
 		answers[h] = make(chan error, 1)
 		go func() {
 			_, err := c.Put(t.Context(), uploadOf(key("lab-01", name), content), h)
 			answers[h] <- err
 		}()
-		within(t, 10*time.Second, h.arrived, "the upload "+name)
+		receiveWithin(t, 10*time.Second, h.arrived, "the upload "+name)
 	}
 	defer close(long.open)
 	labtest.Eventually(t, "the receiver takes both in", func() bool {
@@ -117,40 +118,40 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 	cancel()
 	began := time.Now()
 	close(short.open)
-	must(t, within(t, 3*time.Second, answers[short], "the short upload's answer"))
-	err := within(t, 10*time.Second, answers[long], "the long upload's answer")
+	fixture.Must(t, receiveWithin(t, 3*time.Second, answers[short], "the short upload's answer"))
+	err := receiveWithin(t, 10*time.Second, answers[long], "the long upload's answer")
 	if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Draining || p.RetryAfter <= 0 {
 		t.Errorf("the long upload is told %v", err)
 	}
-	must(t, within(t, 10*time.Second, served, "the end"))
+	fixture.Must(t, receiveWithin(t, 10*time.Second, served, "the end"))
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the stop took %v", took)
 	}
 	if _, err := c.Ping(t.Context()); err == nil {
 		t.Error("a stopped receiver answers")
 	}
-	// What came of it is kept, and its host goes on with it.
+	// The received bytes are kept, and its host continues with them.
 	l.restart(func() {})
 	u := uploadOf(key("lab-01", "long"), content)
 	_, left, err := l.r.Announce(t.Context(), u)
-	must(t, err)
+	fixture.Must(t, err)
 	if left.Offset == 0 {
 		t.Error("nothing is left of the upload that was interrupted")
 	}
-	l.appends(u, left, content, wire.Stored)
-	l.whole(2)
+	l.sendRest(u, left, content, wire.Stored)
+	l.wantConsistent(2)
 }
 
 // TestFaultEndsTheReceiver pulls the disk out below an upload.
 func TestFaultEndsTheReceiver(t *testing.T) {
-	data := ext4(t)
+	data := mountExt4(t)
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(data) })
 	addr, served := l.listen(t.Context())
-	c := l.client(addr, "lab-01")
-	content := noise(500_000, 1)
+	c := l.newClient(addr, "lab-01")
+	content := fixture.Noise(500_000, 1)
 	_, err := c.Put(t.Context(), uploadOf(key("lab-01", "good"), content), bytes.NewReader(content))
-	must(t, err)
-	h, answer := hold(content), make(chan error, 1)
+	fixture.Must(t, err)
+	h, answer := holdLastByte(content), make(chan error, 1)
 	go func() {
 		r, err := c.Put(t.Context(), uploadOf(key("lab-01", "lost"), content), h)
 		if err == nil {
@@ -158,17 +159,17 @@ func TestFaultEndsTheReceiver(t *testing.T) {
 		}
 		answer <- err
 	}()
-	within(t, 10*time.Second, h.arrived, "the upload")
-	pullOut(t, data)
+	receiveWithin(t, 10*time.Second, h.arrived, "the upload")
+	shutDownFS(t, data)
 	close(h.open)
-	if err := within(t, 10*time.Second, served, "the end"); !errors.Is(err, durable.ErrFault) {
+	if err := receiveWithin(t, 10*time.Second, served, "the end"); !errors.Is(err, durable.ErrFault) {
 		t.Errorf("Serve returns %v, want a fault", err)
 	}
-	if err := within(t, 10*time.Second, answer, "the answer"); err == nil {
+	if err := receiveWithin(t, 10*time.Second, answer, "the answer"); err == nil {
 		t.Error("no error")
 	}
-	for _, name := range []string{"good", "new"} { // whatever comes now
-		if r, err := l.put(key("lab-01", name), noise(10, 9)); err == nil {
+	for _, name := range []string{"good", "new"} { // any upload now
+		if r, err := l.put(key("lab-01", name), fixture.Noise(10, 9)); err == nil {
 			t.Errorf("%s is acknowledged after a fault: %+v", name, r)
 		}
 	}
@@ -177,49 +178,49 @@ func TestFaultEndsTheReceiver(t *testing.T) {
 // TestReadOnlyDiskEndsTheReceiver makes the kernel turn the file system read-only,
 // as it does at an error.
 func TestReadOnlyDiskEndsTheReceiver(t *testing.T) {
-	data := ext4(t)
+	data := mountExt4(t)
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(data) })
 	_, served := l.listen(t.Context())
-	l.takes(key("h", "e"), noise(10, 1), wire.Stored)
-	must(t, os.WriteFile("/sys/fs/ext4/"+device(t, data)+"/trigger_fs_error", []byte("1"), 0))
-	if r, err := l.put(key("h", "f"), noise(10, 1)); err == nil {
+	l.wantReceipt(key("h", "e"), fixture.Noise(10, 1), wire.Stored)
+	fixture.Must(t, os.WriteFile("/sys/fs/ext4/"+loopDevice(t, data)+"/trigger_fs_error", []byte("1"), 0))
+	if r, err := l.put(key("h", "f"), fixture.Noise(10, 1)); err == nil {
 		t.Errorf("acknowledged: %+v", r)
 	}
-	if err := within(t, 10*time.Second, served, "the end"); !errors.Is(err, durable.ErrFault) {
+	if err := receiveWithin(t, 10*time.Second, served, "the end"); !errors.Is(err, durable.ErrFault) {
 		t.Errorf("Serve returns %v, want a fault", err)
 	}
 }
 
-// ext4 mounts a file system that turns read-only at an error.
-func ext4(tb testing.TB) string {
+// mountExt4 mounts a file system that turns read-only at an error.
+func mountExt4(tb testing.TB) string {
 	tb.Helper()
 	if os.Getuid() != 0 {
-		needRoot(tb, syscall.EPERM)
+		fixture.RequireMount(tb, syscall.EPERM)
 	}
 	image, path := filepath.Join(tb.TempDir(), "ext4.img"), tb.TempDir()
-	must(tb, os.WriteFile(image, nil, 0o600))
-	must(tb, os.Truncate(image, 64<<20))
-	needRoot(tb, exec.Command("mkfs.ext4", "-q", "-F", "-J", "size=4", image).Run())
-	needRoot(tb, exec.Command("timeout", "60", "mount", "-o", "loop,errors=remount-ro", image, path).Run())
+	fixture.Must(tb, os.WriteFile(image, nil, 0o600))
+	fixture.Must(tb, os.Truncate(image, 64<<20))
+	fixture.RequireMount(tb, exec.Command("mkfs.ext4", "-q", "-F", "-J", "size=4", image).Run())
+	fixture.RequireMount(tb, exec.Command("timeout", "60", "mount", "-o", "loop,errors=remount-ro", image, path).Run())
 	tb.Cleanup(func() { exec.Command("umount", "-l", path).Run() })
 	return path
 }
 
-// device returns the name of the loop device below a mount.
-func device(tb testing.TB, path string) string {
+// loopDevice returns the name of the loop device below a mount.
+func loopDevice(tb testing.TB, path string) string {
 	tb.Helper()
 	out, err := exec.Command("findmnt", "-no", "SOURCE", path).Output()
-	must(tb, err)
+	fixture.Must(tb, err)
 	return filepath.Base(string(bytes.TrimSpace(out)))
 }
 
-// pullOut ends a file system as if its disk were gone.
-func pullOut(tb testing.TB, path string) {
+// shutDownFS ends a file system as if its disk were gone.
+func shutDownFS(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	const goingDown = 0x8004587d // EXT4_IOC_SHUTDOWN
 	const noFlush = 2
-	needRoot(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
+	fixture.RequireMount(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
 }

@@ -15,24 +15,25 @@ import (
 
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
-// said keeps the text of a log.
-type said struct {
+// logBuffer keeps the text of a log.
+type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (s *said) Write(p []byte) (int, error) {
+func (s *logBuffer) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.Write(p)
 }
 
-// take returns what was logged since the last time.
-func (s *said) take() string {
+// drain returns what was logged since the last time.
+func (s *logBuffer) drain() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	text := s.b.String()
@@ -40,53 +41,53 @@ func (s *said) take() string {
 	return text
 }
 
-func (l *lab) identity() wire.Store {
+func (l *lab) storeIdentity() wire.Store {
 	l.Helper()
 	s, err := l.r.Store()
-	must(l, err)
+	fixture.Must(l, err)
 	return s
 }
 
 // TestNewEmptyStoreIsBegunLoudly, and one that has data gets its id quietly.
 func TestNewEmptyStoreIsBegunLoudly(t *testing.T) {
-	log := &said{}
+	log := &logBuffer{}
 	l := newLab(t, func(c *receiver.Config) {})
-	first := l.identity()
+	first := l.storeIdentity()
 	l.log = slog.NewTextHandler(log, nil)
 	l.restart(func() {})
-	if text := log.take(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, "a new, empty store") || !strings.Contains(text, first.ID) || !strings.Contains(text, l.data) {
+	if text := log.drain(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, "a new, empty store") || !strings.Contains(text, first.ID) || !strings.Contains(text, l.data) {
 		t.Errorf("an empty store is begun with %q", text)
 	}
 	st, err := receiver.InspectStatus(l.cfg, time.Now())
 	if err != nil || st.Store == nil || st.Store.ID != first.ID || !st.Store.Empty || st.Store.IndexBytes != 0 {
 		t.Errorf("status of an empty store: %+v, %v", st.Store, err)
 	}
-	l.takes(key("lab-01", "run-1"), packed(1000, 1), wire.Stored)
+	l.wantReceipt(key("lab-01", "run-1"), packNoise(1000, 1), wire.Stored)
 	l.restart(func() {})
-	if text := log.take(); strings.Contains(text, "empty") {
+	if text := log.drain(); strings.Contains(text, "empty") {
 		t.Errorf("a store with a row is begun with %q", text)
 	}
 	st, err = receiver.InspectStatus(l.cfg, time.Now())
 	if err != nil || st.Store == nil || st.Store.Empty || st.Store.IndexBytes == 0 {
 		t.Errorf("status of a store with a row: %+v, %v", st.Store, err)
 	}
-	if got := l.identity(); got.ID != first.ID {
+	if got := l.storeIdentity(); got.ID != first.ID {
 		t.Errorf("a restart made %s of the store %s", got.ID, first.ID)
 	}
-	l.restart(func() { must(t, os.Remove(filepath.Join(l.data, "store.json"))) })
-	text := log.take()
+	l.restart(func() { fixture.Must(t, os.Remove(filepath.Join(l.data, "store.json"))) })
+	text := log.drain()
 	if strings.Contains(text, "WARN") || !strings.Contains(text, "store has an id now") {
 		t.Errorf("an older store gets its id with %q", text)
 	}
-	if got := l.identity(); got.ID == first.ID || len(got.ID) < 26 {
+	if got := l.storeIdentity(); got.ID == first.ID || len(got.ID) < 26 {
 		t.Errorf("the id of an older store is %q", got.ID)
 	}
 	// Archives without an index are data as well.
 	l.restart(func() {
-		must(t, os.Remove(filepath.Join(l.data, "index.jsonl")))
-		must(t, os.Remove(filepath.Join(l.data, "store.json")))
+		fixture.Must(t, os.Remove(filepath.Join(l.data, "index.jsonl")))
+		fixture.Must(t, os.Remove(filepath.Join(l.data, "store.json")))
 	})
-	if text := log.take(); strings.Contains(text, "empty") {
+	if text := log.drain(); strings.Contains(text, "empty") {
 		t.Errorf("a store with archives is begun with %q", text)
 	}
 }
@@ -99,8 +100,8 @@ func TestIndexBytesHaveTheRowOfTheReceipt(t *testing.T) {
 	check := func(what string, grows bool) {
 		t.Helper()
 		info, err := os.Stat(filepath.Join(l.data, "index.jsonl"))
-		must(t, err)
-		got := l.identity().IndexBytes
+		fixture.Must(t, err)
+		got := l.storeIdentity().IndexBytes
 		if got != info.Size() || got < told || grows && got == told {
 			t.Errorf("%s: told %d after %d, and the index has %d", what, got, told, info.Size())
 		}
@@ -108,18 +109,18 @@ func TestIndexBytesHaveTheRowOfTheReceipt(t *testing.T) {
 	}
 	for i := range 5 {
 		k := key("lab-01", "run-"+string(rune('a'+i)))
-		l.takes(k, packed(100, byte(i)), wire.Stored)
+		l.wantReceipt(k, packNoise(100, byte(i)), wire.Stored)
 		check("stored", true)
-		l.takes(k, packed(100, byte(i)), wire.AlreadyPresent)
+		l.wantReceipt(k, packNoise(100, byte(i)), wire.AlreadyPresent)
 		check("already present", false)
 	}
 	l.restart(func() {})
 	check("restarted", false)
 	l.restart(func() { // a power cut in the middle of a row
 		f, err := os.OpenFile(filepath.Join(l.data, "index.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
-		must(t, err)
+		fixture.Must(t, err)
 		_, err = f.WriteString(`{"episode_id": "to`)
-		must(t, errors.Join(err, f.Close()))
+		fixture.Must(t, errors.Join(err, f.Close()))
 	})
 	check("torn", false)
 }
@@ -128,14 +129,14 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 	l := newLab(t, nil)
 	path := filepath.Join(l.data, "store.json")
 	good, err := os.ReadFile(path)
-	must(t, err)
-	first := l.identity()
+	fixture.Must(t, err)
+	first := l.storeIdentity()
 	for _, content := range []string{
 		"", "{}", "null", string(good[:len(good)/2]), string(good) + "x", strings.Repeat(" ", 1<<20),
 		strings.Replace(string(good), `"schema_version": 1`, `"schema_version": 2`, 1), strings.Replace(string(good), first.ID, "a/../b", 1),
 	} {
-		must(t, os.WriteFile(path, []byte(content), 0o640))
-		if got := l.identity(); got.ID != first.ID { // the open store is the same
+		fixture.Must(t, os.WriteFile(path, []byte(content), 0o640))
+		if got := l.storeIdentity(); got.ID != first.ID { // the open store is the same
 			t.Errorf("a running receiver calls itself %q", got.ID)
 		}
 		l.stop()
@@ -149,10 +150,10 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 		if _, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now()); !errors.Is(err, datadir.ErrStoreFile) {
 			t.Errorf("a command on %.40q: %v", content, err)
 		}
-		must(t, os.WriteFile(path, good, 0o640))
+		fixture.Must(t, os.WriteFile(path, good, 0o640))
 		l.start()
 	}
-	must(t, os.Chmod(path, 0o666))
+	fixture.Must(t, os.Chmod(path, 0o666))
 	l.stop()
 	if _, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler)); !errors.Is(err, datadir.ErrStoreFile) {
 		t.Errorf("a start with a name that everybody may write: %v", err)
@@ -161,25 +162,25 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 
 // TestLostStoreNameIsSaidForWhatItIs: the next start would not fail, but give another id.
 func TestLostStoreNameIsSaidForWhatItIs(t *testing.T) {
-	log := &said{}
+	log := &logBuffer{}
 	l := newLab(t, nil)
-	l.takes(key("lab-01", "run-1"), packed(100, 1), wire.Stored)
+	l.wantReceipt(key("lab-01", "run-1"), packNoise(100, 1), wire.Stored)
 	l.log = slog.NewTextHandler(log, nil)
 	l.restart(func() {})
-	first := l.identity()
-	log.take()
-	must(t, os.Remove(filepath.Join(l.data, "store.json")))
-	if got := l.identity(); got.ID != first.ID {
+	first := l.storeIdentity()
+	log.drain()
+	fixture.Must(t, os.Remove(filepath.Join(l.data, "store.json")))
+	if got := l.storeIdentity(); got.ID != first.ID {
 		t.Errorf("a running receiver calls itself %q", got.ID)
 	}
-	if text := log.take(); !strings.Contains(text, "the next start gives this store another id") || !strings.Contains(text, first.ID) {
-		t.Errorf("it says %q", text)
+	if text := log.drain(); !strings.Contains(text, "the next start gives this store another id") || !strings.Contains(text, first.ID) {
+		t.Errorf("logged %q, want the announcement of a new id and %s", text, first.ID)
 	}
 	l.restart(func() {})
-	if got := l.identity(); got.ID == first.ID {
+	if got := l.storeIdentity(); got.ID == first.ID {
 		t.Error("the next start knows the id")
 	}
-	if text := log.take(); !strings.Contains(text, "receiver store replaces OLD-ID") {
+	if text := log.drain(); !strings.Contains(text, "receiver store replaces OLD-ID") {
 		t.Errorf("the next start says %q", text)
 	}
 }
@@ -187,14 +188,14 @@ func TestLostStoreNameIsSaidForWhatItIs(t *testing.T) {
 // TestReplacesTakesEffectBesideARunningReceiver.
 func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 	l := newLab(t, nil)
-	l.takes(key("lab-01", "run-1"), packed(1000, 1), wire.Stored)
-	first := l.identity()
+	l.wantReceipt(key("lab-01", "run-1"), packNoise(1000, 1), wire.Stored)
+	first := l.storeIdentity()
 	for i, changed := range []bool{true, false} {
 		did, err := datadir.ReplaceStore(t.Context(), string(l.cfg.DataDir), "OLD1", "the test")
 		if err != nil || did.Changed != changed || did.Former != "OLD1" || did.ID != first.ID {
 			t.Errorf("replacing OLD1, time %d: %+v, %v", i, did, err)
 		}
-		if got := l.identity(); got.ID != first.ID || !slices.Equal(got.Replaces, []string{"OLD1"}) {
+		if got := l.storeIdentity(); got.ID != first.ID || !slices.Equal(got.Replaces, []string{"OLD1"}) {
 			t.Errorf("the running receiver is %+v", got)
 		}
 	}
@@ -208,13 +209,13 @@ func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 		if err != nil || !did.Changed || did.Former != replaced[0] || did.ID == replaced[0] {
 			t.Errorf("rewinding, time %d: %+v, %v", i, did, err)
 		}
-		if got := l.identity(); got.ID != did.ID || !slices.Equal(got.Replaces, replaced) {
+		if got := l.storeIdentity(); got.ID != did.ID || !slices.Equal(got.Replaces, replaced) {
 			t.Errorf("the running receiver is %+v, want %s", got, did.ID)
 		}
 		replaced = slices.Insert(replaced, 0, did.ID)
 	}
 	l.restart(func() {})
-	if got := l.identity(); got.ID != replaced[0] || !slices.Equal(got.Replaces, replaced[1:]) {
+	if got := l.storeIdentity(); got.ID != replaced[0] || !slices.Equal(got.Replaces, replaced[1:]) {
 		t.Errorf("after a restart it is %+v", got)
 	}
 }
@@ -222,7 +223,7 @@ func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 // A person may have edited the file.
 func TestRewoundWithoutAFormerStoreIsRewound(t *testing.T) {
 	l := newLab(t, nil)
-	must(t, os.WriteFile(filepath.Join(l.data, "store.json"), []byte(`{"schema_version":1,"id":"A"}`), 0o640))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "store.json"), []byte(`{"schema_version":1,"id":"A"}`), 0o640))
 	did, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now())
 	if err != nil || did.Former != "A" || !did.Changed {
 		t.Errorf("%+v, %v", did, err)
@@ -234,12 +235,12 @@ func TestReplacedStoresAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	for i := range wire.MaxReplaced {
 		_, err := datadir.ReplaceStore(t.Context(), string(l.cfg.DataDir), "OLD"+string(rune('A'+i/26))+string(rune('A'+i%26)), "the test")
-		must(t, err)
+		fixture.Must(t, err)
 	}
-	before := l.identity()
+	before := l.storeIdentity()
 	did, err := datadir.RewindStore(t.Context(), string(l.cfg.DataDir), "the test", time.Now())
-	must(t, err)
-	if got := l.identity(); got.ID != did.ID || len(got.Replaces) != wire.MaxReplaced || got.Replaces[0] != before.ID || slices.Contains(got.Replaces, "OLDAA") {
+	fixture.Must(t, err)
+	if got := l.storeIdentity(); got.ID != did.ID || len(got.Replaces) != wire.MaxReplaced || got.Replaces[0] != before.ID || slices.Contains(got.Replaces, "OLDAA") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -250,18 +251,18 @@ func TestStoreThatBeganEmptyIsNewForADay(t *testing.T) {
 	isNew := func() bool {
 		t.Helper()
 		is, err := datadir.InspectStore(string(l.cfg.DataDir))
-		must(t, err)
+		fixture.Must(t, err)
 		return is.New
 	}
 	if !isNew() {
 		t.Error("an empty store is not new")
 	}
-	l.takes(key("lab-01", "run-1"), packed(100, 1), wire.Stored)
+	l.wantReceipt(key("lab-01", "run-1"), packNoise(100, 1), wire.Stored)
 	if !isNew() {
 		t.Error("one archive makes it old")
 	}
 	_, err := datadir.ReplaceStore(t.Context(), string(l.cfg.DataDir), "OLD1", "the test")
-	must(t, err)
+	fixture.Must(t, err)
 	if isNew() {
 		t.Error("it is new although a person has said what it replaces")
 	}
@@ -272,7 +273,7 @@ func TestNoCommandNamesAStore(t *testing.T) {
 	l := newLab(t, nil)
 	l.stop()
 	path := filepath.Join(l.data, "store.json")
-	must(t, os.Remove(path))
+	fixture.Must(t, os.Remove(path))
 	if st, err := receiver.InspectStatus(l.cfg, time.Now()); err != nil || st.Store != nil || len(st.Problems) > 0 {
 		t.Errorf("status without a name: %+v %q, %v", st.Store, st.Problems, err)
 	}
@@ -291,13 +292,13 @@ func TestNoCommandNamesAStore(t *testing.T) {
 func TestAnswersNameTheStore(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())
-	c := l.client(addr, "lab-01")
+	c := l.newClient(addr, "lab-01")
 	last := int64(0)
 	for i, size := range []int{100, wire.MinAnnounced} {
-		content := packed(size, byte(i))
+		content := packNoise(size, byte(i))
 		name := episode.Name("run-" + string(rune('a'+i)))
 		r, err := c.Put(t.Context(), uploadOf(key("lab-01", string(name)), content), bytes.NewReader(content))
-		if err != nil || r.Store == nil || r.Store.ID != l.identity().ID || r.Store.IndexBytes <= last {
+		if err != nil || r.Store == nil || r.Store.ID != l.storeIdentity().ID || r.Store.IndexBytes <= last {
 			t.Errorf("the receipt of %s: %+v, %v", name, r.Store, err)
 		}
 		last = r.Store.IndexBytes
@@ -313,7 +314,7 @@ func TestRestoredImageIsNotWhatItsHostsKnew(t *testing.T) {
 	stores := func(names ...string) {
 		t.Helper()
 		for _, n := range names {
-			l.takes(key("lab-01", n), packed(100, n[0]), wire.Stored)
+			l.wantReceipt(key("lab-01", n), packNoise(100, n[0]), wire.Stored)
 		}
 	}
 	has := func(what string, known wire.Store, want bool) {
@@ -322,28 +323,28 @@ func TestRestoredImageIsNotWhatItsHostsKnew(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %v", what, got, err, want)
 		}
 	}
-	empty := l.identity()
+	empty := l.storeIdentity()
 	stores("a", "b")
-	atImage := l.identity()
+	atImage := l.storeIdentity()
 	image, err := os.ReadFile(filepath.Join(l.data, "index.jsonl"))
-	must(t, err)
+	fixture.Must(t, err)
 	stores("c", "d")
-	before := l.identity()
+	before := l.storeIdentity()
 	for what, known := range map[string]wire.Store{"empty": empty, "two rows": atImage, "four rows": before, "without a tail": {ID: before.ID, IndexBytes: 5}} {
 		has(what, known, true)
 	}
 	has("a tail that never was", wire.Store{ID: before.ID, IndexBytes: atImage.IndexBytes, IndexTail: before.IndexTail}, false)
 	has("another", wire.Store{ID: "OTHER"}, false)
 	l.restart(func() {
-		must(t, os.WriteFile(filepath.Join(l.data, "index.jsonl"), image, 0o640))
+		fixture.Must(t, os.WriteFile(filepath.Join(l.data, "index.jsonl"), image, 0o640))
 		for _, n := range []string{"c", "d"} {
-			must(t, os.Remove(l.stored(key("lab-01", n))))
+			fixture.Must(t, os.Remove(l.storedPath(key("lab-01", n))))
 		}
 	})
 	has("restored, what was before the image", atImage, true)
 	has("restored, what was after it", before, false)
 	stores("e", "f", "g", "h")
-	if l.identity().IndexBytes <= before.IndexBytes {
+	if l.storeIdentity().IndexBytes <= before.IndexBytes {
 		t.Fatal("it has not grown")
 	}
 	has("restored and grown, what was before the image", atImage, true)

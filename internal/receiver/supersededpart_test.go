@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -13,13 +14,13 @@ import (
 func TestPartOfAStoredArchiveIsDroppedAtTheStart(t *testing.T) {
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
-	l.cuts(l.announces(u, 0), resumed, 300_000)
+	l.sendInterrupted(l.wantAnnounced(u, 0), resumed, 300_000)
 	staging, away := filepath.Join(l.data, "staging", string(partKey.Host)), filepath.Join(l.data, "quarantine", "away")
-	l.restart(func() { must(t, os.Rename(staging, away)) })
-	l.takes(partKey, resumed, wire.Stored)
+	l.restart(func() { fixture.Must(t, os.Rename(staging, away)) })
+	l.wantReceipt(partKey, resumed, wire.Stored)
 	l.restart(func() {
-		must(t, os.RemoveAll(staging))
-		must(t, os.Rename(away, staging))
+		fixture.Must(t, os.RemoveAll(staging))
+		fixture.Must(t, os.Rename(away, staging))
 	})
-	l.whole(1)
+	l.wantConsistent(1)
 }

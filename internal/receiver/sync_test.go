@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -20,13 +21,13 @@ const childConfig = "RECEIVER_TEST_CONFIG"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childConfig); path != "" {
-		fmt.Println(child(path))
+		fmt.Println(runChild(path))
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
 
-func child(path string) error {
+func runChild(path string) error {
 	cfg, err := receiver.LoadConfig(path)
 	if err != nil {
 		return err
@@ -35,7 +36,7 @@ func child(path string) error {
 	if err != nil {
 		return err
 	}
-	content := noise(1000, 1)
+	content := fixture.Noise(1000, 1)
 	_, err = r.Put(context.Background(), uploadOf(key("h", "e"), content), bytes.NewReader(content))
 	return err
 }
@@ -49,24 +50,24 @@ func TestFailedSyncOfTheNameLeavesTheDebt(t *testing.T) {
 		t.Skip("needs strace")
 	}
 	l := newLab(t, nil)
-	l.takes(key("h", "first"), noise(10, 2), wire.Stored)
+	l.wantReceipt(key("h", "first"), fixture.Noise(10, 2), wire.Stored)
 	l.restart(func() {
 		config := filepath.Join(l.pki, "receiver.toml")
-		must(t, os.WriteFile(config, fmt.Appendf(nil,
+		fixture.Must(t, os.WriteFile(config, fmt.Appendf(nil,
 			"data_dir = %q\nmin_free = \"0\"\n[tls]\ncert_file = %q\nkey_file = %q\nclient_ca_file = %q\n",
 			l.data, l.cfg.TLS.CertFile, l.cfg.TLS.KeyFile, l.cfg.TLS.ClientCAFile), 0o600))
 		c := exec.Command(strace, "-f", "-qq", "-o", "/dev/null", "-P", filepath.Join(l.data, "episodes", "h"),
 			"-e", "trace=fsync", "-e", "inject=fsync:error=EIO", os.Args[0])
 		c.Env = append(os.Environ(), childConfig+"="+config)
 		out, err := c.CombinedOutput()
-		must(t, err)
+		fixture.Must(t, err)
 		if !strings.Contains(string(out), "storage fault") {
 			t.Skipf("strace injected nothing: %s", out)
 		}
-		if _, err := os.Stat(l.stored(key("h", "e"))); err != nil {
+		if _, err := os.Stat(l.storedPath(key("h", "e"))); err != nil {
 			t.Skip("the name does not stand")
 		}
 	})
-	l.takes(key("h", "e"), noise(1000, 1), wire.AlreadyPresent)
-	l.whole(2)
+	l.wantReceipt(key("h", "e"), fixture.Noise(1000, 1), wire.AlreadyPresent)
+	l.wantConsistent(2)
 }

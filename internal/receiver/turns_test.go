@@ -13,19 +13,20 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
 
-// verified returns how many of a host's archives count as read back.
-func (l *lab) verified(host string, names ...string) int {
+// countVerified returns how many of a host's archives count as verified.
+func (l *lab) countVerified(host string, names ...string) int {
 	l.Helper()
 	claims := make([]wire.InventoryQuery, len(names))
 	for i, name := range names {
 		claims[i] = wire.InventoryQuery{Episode: episode.Name(name)}
 	}
 	found, err := l.r.Inventory(l.Context(), episode.Name(host), claims, false)
-	must(l, err)
+	fixture.Must(l, err)
 	n := 0
 	for _, h := range found {
 		if h.VerifiedAt != nil {
@@ -35,11 +36,11 @@ func (l *lab) verified(host string, names ...string) int {
 	return n
 }
 
-// flood lays down perSecond new archives of a host until stop, behind its archive "m" and
+// floodArchives lays down perSecond new archives of a host until stop, behind its archive "m" and
 // before its archive "z". They cost the test less than uploads would.
-func (l *lab) flood(host string, perSecond int) (stop func()) {
+func (l *lab) floodArchives(host string, perSecond int) (stop func()) {
 	l.Helper()
-	dir := filepath.Dir(l.stored(key(host, "x")))
+	dir := filepath.Dir(l.storedPath(key(host, "x")))
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -63,31 +64,31 @@ func (l *lab) flood(host string, perSecond int) (stop func()) {
 
 // TestNoHostKeepsTheScrubFromOthers: one host has archives that are expensive to decode,
 // a second one sends archives faster than they can be read, and the third one's are read
-// within its share of the budget. The scrub ends while the flood goes on.
+// within its share of the budget. The scrub ends while the flood continues.
 func TestNoHostKeepsTheScrubFromOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate = 1 << 20 // so a second is a MiB of the budget
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = rate })
-		bomb := bombOf(t, 1, 64<<20) // costs 4 MiB
+		bomb := packBomb(t, 1, 64<<20) // costs 4 MiB
 		for i := range 24 {
-			l.takes(key("a-bombs", fmt.Sprintf("bomb-%02d", i)), bomb, wire.Stored)
+			l.wantReceipt(key("a-bombs", fmt.Sprintf("bomb-%02d", i)), bomb, wire.Stored)
 		}
 		for _, name := range []string{"a", "m", "z"} {
-			l.takes(key("b-floods", name), packed(1000, 1), wire.Stored)
+			l.wantReceipt(key("b-floods", name), packNoise(1000, 1), wire.Stored)
 		}
 		var honest []string
 		for i := range 20 {
 			name := fmt.Sprintf("run-%02d", i)
-			l.takes(key("c-honest", name), packed(1000, byte(i)), wire.Stored)
+			l.wantReceipt(key("c-honest", name), packNoise(1000, byte(i)), wire.Stored)
 			honest = append(honest, name)
 		}
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(5*time.Minute - time.Second)
-		unflood := l.flood("b-floods", 50) // at most 16 can be read
+		unflood := l.floodArchives("b-floods", 50) // at most 16 can be read
 		// A turn of each other host, with the archive that it ends with, and the honest
 		// host's own archives: 20 files to begin.
 		time.Sleep(time.Second + (32+4+4+2)*time.Second)
-		if n := l.verified("c-honest", honest...); n != len(honest) {
+		if n := l.countVerified("c-honest", honest...); n != len(honest) {
 			t.Errorf("%d of %d archives were read within the budget", n, len(honest))
 		}
 		if p := l.inspect().Scrub; !p.Ended.IsZero() {
@@ -111,15 +112,15 @@ func TestABombIsDecodedOnce(t *testing.T) {
 		var log bytes.Buffer
 		l.log = slog.NewTextHandler(&log, nil)
 		l.restart(func() {})
-		bomb := bombOf(t, 1, 64<<20)
-		l.takes(key("lab-01", "bomb"), bomb, wire.Stored)
+		bomb := packBomb(t, 1, 64<<20)
+		l.wantReceipt(key("lab-01", "bomb"), bomb, wire.Stored)
 		bad := bytes.Clone(bomb)
 		bad[len(bad)-1] ^= 1
-		l.takes(key("lab-01", "undecodable"), bad, wire.Stored)
-		if h := l.ask(claim("bomb", bomb), true); h.State != wire.Present || h.VerifiedAt != nil || h.Undecodable {
+		l.wantReceipt(key("lab-01", "undecodable"), bad, wire.Stored)
+		if h := l.queryInventory(queryFor("bomb", bomb), true); h.State != wire.Present || h.VerifiedAt != nil || h.Undecodable {
 			t.Errorf("a host had it decoded at once: %+v", h)
 		}
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		var last *wire.Timestamp
 		for round := range 3 {
@@ -128,7 +129,7 @@ func TestABombIsDecodedOnce(t *testing.T) {
 			if decoded := cost > 10*time.Second; p.Ended.IsZero() || decoded != (round == 0) || p.Expanding != 2 || p.Undecodable != 1 {
 				t.Errorf("round %d took %v: %+v", round, cost, p)
 			}
-			h := l.ask(claim("bomb", bomb), false)
+			h := l.queryInventory(queryFor("bomb", bomb), false)
 			if h.VerifiedAt == nil || h.Contents == nil || last != nil && !h.VerifiedAt.After(last.Time) {
 				t.Fatalf("round %d: %+v", round, h)
 			}
@@ -136,17 +137,17 @@ func TestABombIsDecodedOnce(t *testing.T) {
 			time.Sleep(l.cfg.Scrub.Interval.Std())
 		}
 		stop()
-		if h := l.ask(claim("bomb", bomb), true); h.VerifiedAt == nil || h.Contents == nil || !h.VerifiedAt.After(last.Time) {
+		if h := l.queryInventory(queryFor("bomb", bomb), true); h.VerifiedAt == nil || h.Contents == nil || !h.VerifiedAt.After(last.Time) {
 			t.Errorf("its host asks afterwards: %+v", h)
 		}
-		if h := l.ask(claim("undecodable", bad), true); !h.Undecodable || h.VerifiedAt != nil {
+		if h := l.queryInventory(queryFor("undecodable", bad), true); !h.Undecodable || h.VerifiedAt != nil {
 			t.Errorf("the undecodable one: %+v", h)
 		}
 		if n := strings.Count(log.String(), "archive expands unusually"); n != 2 {
 			t.Errorf("the log names two archives %d times:\n%s", n, log.String())
 		}
-		l.rot(key("lab-01", "bomb"))
-		if h := l.ask(claim("bomb", bomb), true); h.State != wire.StateDamaged {
+		l.corruptStored(key("lab-01", "bomb"))
+		if h := l.queryInventory(queryFor("bomb", bomb), true); h.State != wire.StateDamaged {
 			t.Errorf("damage is not seen: %+v", h)
 		}
 	})
@@ -157,15 +158,15 @@ func TestABombIsDecodedOnce(t *testing.T) {
 func TestRestartsDoNotLetOneArchiveBlockTheScrub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
-		l.takes(key("a-bombs", "bomb"), bombOf(t, 1, 64<<20), wire.Stored) // takes 64 s
-		l.takes(key("b-honest", "run-1"), packed(1000, 1), wire.Stored)
+		l.wantReceipt(key("a-bombs", "bomb"), packBomb(t, 1, 64<<20), wire.Stored) // takes 64 s
+		l.wantReceipt(key("b-honest", "run-1"), packNoise(1000, 1), wire.Stored)
 		for range 2 {
-			stop := l.scrubbing()
+			stop := l.startScrub()
 			time.Sleep(5*time.Minute + 20*time.Second)
 			stop()
 			l.restart(func() {})
 		}
-		if n := l.verified("b-honest", "run-1"); n != 1 {
+		if n := l.countVerified("b-honest", "run-1"); n != 1 {
 			t.Error("the honest host's archive was not read")
 		}
 	})
@@ -178,27 +179,27 @@ func TestScrubGoesOnFromAnOlderPosition(t *testing.T) {
 		l := newLab(t, nil)
 		for _, host := range []string{"a", "b", "c"} {
 			for i, name := range []string{"1", "2"} {
-				l.takes(key(host, name), packed(1000, byte(i)), wire.Stored)
+				l.wantReceipt(key(host, name), packNoise(1000, byte(i)), wire.Stored)
 			}
 		}
 		time.Sleep(time.Minute)
 		l.restart(func() {
 			disk, err := receiver.VolumeOf(l.cfg)
-			must(t, err)
+			fixture.Must(t, err)
 			older, err := json.Marshal(map[string]any{
 				"started": time.Now(), "host_id": "b", "episode_id": "1",
 				"objects": 3, "decoded": true, "disk": disk.ID(),
 			})
-			must(t, err)
-			must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), older, 0o640))
+			fixture.Must(t, err)
+			fixture.Must(t, os.WriteFile(filepath.Join(l.data, "scrub.json"), older, 0o640))
 		})
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
 		if p := l.inspect().Scrub; p.Objects != 6 || p.WholeSince.IsZero() {
 			t.Errorf("got %+v", p)
 		}
-		if n := l.verified("a", "1", "2") + l.verified("b", "1"); n != 0 {
+		if n := l.countVerified("a", "1", "2") + l.countVerified("b", "1"); n != 0 {
 			t.Errorf("%d archives before the position were read again", n)
 		}
 	})
@@ -210,23 +211,23 @@ func TestOlderProgramsReadThePositionAsABeginning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
 		for host := range 300 {
-			l.takes(key(strings.Repeat("h", 124)+fmt.Sprint(host), strings.Repeat("e", 128)), packed(10, 1), wire.Stored)
+			l.wantReceipt(key(strings.Repeat("h", 124)+fmt.Sprint(host), strings.Repeat("e", 128)), packNoise(10, 1), wire.Stored)
 		}
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(5*time.Minute + 280*time.Second)
 		stop()
 		b, err := os.ReadFile(filepath.Join(l.data, "scrub.json"))
-		must(t, err)
+		fixture.Must(t, err)
 		var p struct {
 			Host  string `json:"host_id"`
 			Hosts []any  `json:"hosts"`
 		}
-		must(t, json.Unmarshal(b, &p))
+		fixture.Must(t, json.Unmarshal(b, &p))
 		if p.Host != "" || len(p.Hosts) != 200 || len(b) > 64<<10 {
 			t.Errorf("%d bytes, position %q, %d hosts", len(b), p.Host, len(p.Hosts))
 		}
 		l.restart(func() {})
-		stop = l.scrubbing()
+		stop = l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
 		if p := l.inspect().Scrub; p.Ended.IsZero() || p.WholeSince.IsZero() {
@@ -243,11 +244,11 @@ func TestOneHostsFindingsDoNotHideAnothers(t *testing.T) {
 		l.log = slog.NewTextHandler(&log, nil)
 		l.restart(func() {})
 		for i := range 30 {
-			l.takes(key("a-noisy", fmt.Sprintf("run-%02d", i)), noise(10, byte(i)), wire.Stored)
+			l.wantReceipt(key("a-noisy", fmt.Sprintf("run-%02d", i)), fixture.Noise(10, byte(i)), wire.Stored)
 		}
-		l.takes(key("b-quiet", "run-1"), noise(10, 1), wire.Stored)
+		l.wantReceipt(key("b-quiet", "run-1"), fixture.Noise(10, 1), wire.Stored)
 		log.Reset()
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
 		text := log.String()
@@ -255,7 +256,7 @@ func TestOneHostsFindingsDoNotHideAnothers(t *testing.T) {
 			t.Errorf("%d archives are named:\n%s", n, text)
 		}
 		if p := l.inspect().Scrub; p.Undecodable != 31 {
-			t.Errorf("got %+v", p)
+			t.Errorf("got %+v, want Undecodable 31", p)
 		}
 	})
 }

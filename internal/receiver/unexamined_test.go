@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
-// refusing opens what the store reads, but for the archive of one episode.
-func refusing(name string, err error) func(*durable.Dir, string) (io.ReadCloser, error) {
+// failReads opens what the store reads, but for the archive of one episode.
+func failReads(name string, err error) func(*durable.Dir, string) (io.ReadCloser, error) {
 	return func(d *durable.Dir, file string) (io.ReadCloser, error) {
 		if strings.HasPrefix(file, name+".") {
 			return nil, &os.PathError{Op: "open", Path: file, Err: err}
@@ -28,12 +29,12 @@ func refusing(name string, err error) func(*durable.Dir, string) (io.ReadCloser,
 	}
 }
 
-// three is a lab with archives a, b and c.
-func three(t *testing.T) *lab {
+// newLabOfThree is a lab with archives a, b and c.
+func newLabOfThree(t *testing.T) *lab {
 	t.Helper()
 	l := newLab(t, nil)
 	for i, name := range []string{"a", "b", "c"} {
-		l.takes(key("lab-01", name), packed(1000, byte(i)), wire.Stored)
+		l.wantReceipt(key("lab-01", name), packNoise(1000, byte(i)), wire.Stored)
 	}
 	return l
 }
@@ -43,9 +44,9 @@ func three(t *testing.T) *lab {
 func TestWhatCannotBeOpenedWasNotRead(t *testing.T) {
 	for _, cause := range []error{unix.EACCES, unix.ELOOP} {
 		synctest.Test(t, func(t *testing.T) {
-			l := three(t)
-			l.r.SetDisk(refusing("b", cause))
-			stop := l.scrubbing()
+			l := newLabOfThree(t)
+			l.r.SetDisk(failReads("b", cause))
+			stop := l.startScrub()
 			time.Sleep(10 * time.Minute)
 			p := l.inspect().Scrub
 			if p.Objects != 3 || p.Unreadable != 1 || p.NotOpened != 1 || p.Ended.IsZero() || !p.WholeSince.IsZero() {
@@ -53,7 +54,7 @@ func TestWhatCannotBeOpenedWasNotRead(t *testing.T) {
 			}
 			stop()
 			l.r.SetDisk(nil)
-			stop = l.scrubbing()
+			stop = l.startScrub()
 			time.Sleep(l.cfg.Scrub.Interval.Std() + 10*time.Minute)
 			stop()
 			p = l.inspect().Scrub
@@ -68,17 +69,17 @@ func TestWhatCannotBeOpenedWasNotRead(t *testing.T) {
 // the archive at which it was met.
 func TestAShortageStopsTheScrub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := three(t)
+		l := newLabOfThree(t)
 		var short atomic.Bool
 		short.Store(true)
-		refuse := refusing("b", unix.EMFILE)
+		refuse := failReads("b", unix.EMFILE)
 		l.r.SetDisk(func(dir *durable.Dir, name string) (io.ReadCloser, error) {
 			if short.Load() {
 				return refuse(dir, name)
 			}
 			return dir.OpenUncached(name)
 		})
-		stop := l.scrubbing()
+		stop := l.startScrub()
 		defer func() { stop() }()
 		time.Sleep(10 * time.Minute)
 		if p := l.inspect().Scrub; p.Objects != 1 || p.Episode != "a" || p.Unreadable != 0 || !p.Ended.IsZero() || !p.WholeSince.IsZero() {
@@ -95,31 +96,31 @@ func TestAShortageStopsTheScrub(t *testing.T) {
 // A host must neither delete its copy of an archive that cannot be examined, nor send it
 // into a PUT that meets the same obstacle.
 func TestWhatCannotBeExaminedIsNotSentAgain(t *testing.T) {
-	l := three(t)
-	content := packed(1000, 1)
-	if h := l.ask(claim("b", content), true); h.VerifiedAt == nil {
+	l := newLabOfThree(t)
+	content := packNoise(1000, 1)
+	if h := l.queryInventory(queryFor("b", content), true); h.VerifiedAt == nil {
 		t.Fatalf("got %+v", h)
 	}
-	l.r.SetDisk(refusing("b", unix.EACCES))
-	if h := l.ask(claim("b", content), true); h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil || h.Contents != nil || h.ReceivedAt == nil {
+	l.r.SetDisk(failReads("b", unix.EACCES))
+	if h := l.queryInventory(queryFor("b", content), true); h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil || h.Contents != nil || h.ReceivedAt == nil {
 		t.Errorf("it cannot be read back: %+v", h)
 	}
 	for _, name := range []string{"b", "none"} { // nobody can read a folder as an archive
 		path := filepath.Join(l.data, "episodes", "lab-01", name+".tar.zst")
-		must(t, os.RemoveAll(path))
-		must(t, os.Mkdir(path, 0o750))
+		fixture.Must(t, os.RemoveAll(path))
+		fixture.Must(t, os.Mkdir(path, 0o750))
 	}
 	for _, readBack := range []bool{false, true} {
-		if h := l.ask(claim("b", content), readBack); h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil || h.ReceivedAt == nil || h.Size != int64(len(content)) {
+		if h := l.queryInventory(queryFor("b", content), readBack); h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil || h.ReceivedAt == nil || h.Size != int64(len(content)) {
 			t.Errorf("by its row: %+v", h)
 		}
-		if h := l.ask(claim("b", nil), readBack); h.State != wire.Divergent || !h.Unreadable || *h.Digest != claim("b", content).Digest {
+		if h := l.queryInventory(queryFor("b", nil), readBack); h.State != wire.Divergent || !h.Unreadable || *h.Digest != queryFor("b", content).Digest {
 			t.Errorf("of other bytes: %+v", h)
 		}
-		if h := l.ask(claim("none", content), readBack); h.State != wire.Divergent || !h.Unreadable || !h.Digest.IsZero() || h.ReceivedAt != nil {
+		if h := l.queryInventory(queryFor("none", content), readBack); h.State != wire.Divergent || !h.Unreadable || !h.Digest.IsZero() || h.ReceivedAt != nil {
 			t.Errorf("without a row: %+v", h)
 		}
-		if h := l.ask(claim("a", packed(1000, 0)), readBack); h.State != wire.Present || h.Unreadable {
+		if h := l.queryInventory(queryFor("a", packNoise(1000, 0)), readBack); h.State != wire.Present || h.Unreadable {
 			t.Errorf("of the others: %+v", h)
 		}
 	}
@@ -127,31 +128,31 @@ func TestWhatCannotBeExaminedIsNotSentAgain(t *testing.T) {
 
 // A disk that fails as a whole must not have all hosts send all that they have.
 func TestAFailingDiskIsNotHealed(t *testing.T) {
-	l := three(t)
-	l.takes(key("lab-01", "d"), packed(1000, 3), wire.Stored)
-	l.takes(key("lab-01", "e"), packed(1000, 4), wire.Stored)
+	l := newLabOfThree(t)
+	l.wantReceipt(key("lab-01", "d"), packNoise(1000, 3), wire.Stored)
+	l.wantReceipt(key("lab-01", "e"), packNoise(1000, 4), wire.Stored)
 	l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
 	lost := 0
 	for i, name := range []string{"a", "b", "c", "d", "e"} {
-		switch h := l.ask(claim(name, packed(1000, byte(i))), true); {
+		switch h := l.queryInventory(queryFor(name, packNoise(1000, byte(i))), true); {
 		case h.State == wire.StateDamaged:
 			lost++
 		case h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil:
 			t.Errorf("%s: %+v", name, h)
 		}
 	}
-	if lost != l.quarantined() || lost > 3 {
-		t.Errorf("%d are said to be damaged, and %d were set aside", lost, l.quarantined())
+	if lost != l.countQuarantined() || lost > 3 {
+		t.Errorf("%d are said to be damaged, and %d were set aside", lost, l.countQuarantined())
 	}
 }
 
 // The walk reads regular files alone: the row tells that another kind of file took the
 // place of an archive.
 func TestALinkInPlaceOfAnArchiveIsFound(t *testing.T) {
-	l := three(t)
-	path := l.stored(key("lab-01", "b"))
-	must(t, os.Rename(path, path+".away"))
-	must(t, os.Symlink(path+".away", path))
+	l := newLabOfThree(t)
+	path := l.storedPath(key("lab-01", "b"))
+	fixture.Must(t, os.Rename(path, path+".away"))
+	fixture.Must(t, os.Symlink(path+".away", path))
 	if p, found := l.scrubOnce(scrub.Options{}); found != "missing b" || p.Objects != 2 || p.Missing != 1 {
 		t.Errorf("got %+v, %q", p, found)
 	}

@@ -22,6 +22,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -30,25 +31,25 @@ import (
 
 func TestCommitAsksAgainWhoSends(t *testing.T) {
 	t.Parallel()
-	for name, begin := range map[string]func(*testing.T, *doors, *visitor) underway{
+	for name, begin := range map[string]func(*testing.T, *accessLab, *visitor) waitingRequest{
 		"put":   kinds["put before its commit"],
 		"piece": kinds["piece before its commit"],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDoors(t)
-			v := d.visitor(victim, "port", time.Hour)
+			d := newAccessLab(t)
+			v := d.newVisitor(victim, "port", time.Hour)
 			u := begin(t, d, v)
 			// Neither a reload nor the timer has ended the request.
-			d.late.Store(int64(2 * time.Hour))
+			d.clockOffset.Store(int64(2 * time.Hour))
 			u.release()
-			if r := within(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
-				t.Errorf("the answer is %+v, %v", r, r.err)
+			if r := receiveWithin(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
+				t.Errorf("got %+v, %v, want status %d", r, r.err, http.StatusForbidden)
 			}
 			if rows := d.rows(); len(rows) != 0 {
 				t.Errorf("rows were written: %+v", rows)
 			}
-			if _, err := os.Lstat(d.stored(key(string(victim), "e"))); !errors.Is(err, os.ErrNotExist) {
+			if _, err := os.Lstat(d.storedPath(key(string(victim), "e"))); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("the archive was stored: %v", err)
 			}
 		})
@@ -60,15 +61,15 @@ func TestAnswerAsksAgainWhoSends(t *testing.T) {
 	for kind, begin := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			d := newDoors(t)
-			v := d.visitor(victim, "port", time.Hour)
+			d := newAccessLab(t)
+			v := d.newVisitor(victim, "port", time.Hour)
 			u := begin(t, d, v)
-			d.late.Store(int64(2 * time.Hour))
+			d.clockOffset.Store(int64(2 * time.Hour))
 			if u.release != nil {
 				u.release()
 			}
-			if r := within(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
-				t.Errorf("the answer is %+v, %v", r, r.err)
+			if r := receiveWithin(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
+				t.Errorf("got %+v, %v, want status %d", r, r.err, http.StatusForbidden)
 			}
 		})
 	}
@@ -76,27 +77,27 @@ func TestAnswerAsksAgainWhoSends(t *testing.T) {
 
 func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
 	t.Parallel()
-	d := newDoors(t)
-	v := d.visitor(victim, "port", time.Hour)
-	content := packed(300_000, 1)
+	d := newAccessLab(t)
+	v := d.newVisitor(victim, "port", time.Hour)
+	content := packNoise(300_000, 1)
 	to := v.announce("e", content)
-	answer := v.send(lastPiece(to, content, halfOf(t, content)))
-	d.arrivedAtLeast(t, len(content)/4)
+	answer := v.send(lastPiece(to, content, halfBody(t, content)))
+	d.waitArrivedAtLeast(t, len(content)/4)
 	disable, enable := []episode.Name{victim}, datadir.EnableHosts
 	_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), disable, "the test", time.Now())
-	must(t, err)
-	if r := within(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
-		t.Errorf("the answer is %+v, %v", r, r.err)
+	fixture.Must(t, err)
+	if r := receiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
+		t.Errorf("got %+v, %v, want status %d", r, r.err, http.StatusForbidden)
 	}
 	_, err = enable(t.Context(), string(d.cfg.DataDir), disable, "the test")
-	must(t, err)
+	fixture.Must(t, err)
 	if r := v.do(request{method: "HEAD", path: to}); r.status != http.StatusNoContent || r.fields.Get("Upload-Offset") == "0" {
 		t.Errorf("what came is not kept: %+v, %v", r, r.err)
 	}
 }
 
-// arrivedAtLeast waits until so much of the victim's upload is in staging.
-func (d *doors) arrivedAtLeast(t *testing.T, size int) {
+// waitArrivedAtLeast waits until size bytes of the victim's upload are in staging.
+func (d *accessLab) waitArrivedAtLeast(t *testing.T, size int) {
 	t.Helper()
 	labtest.Eventually(t, "a part of the upload has come", func() bool {
 		staged, err := filepath.Glob(filepath.Join(d.data, "staging", string(victim), "*"))
@@ -113,48 +114,48 @@ func TestIdleConnectionOfAHostThatLostAccessServesNoMore(t *testing.T) {
 	for how, w := range withdrawals {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			d := newDoors(t)
+			d := newAccessLab(t)
 			idle := map[episode.Name]net.Conn{}
 			for _, host := range []episode.Name{victim, witness} {
-				v := d.visitor(host, "port", map[episode.Name]time.Duration{victim: time.Hour, witness: 24 * time.Hour}[host])
+				v := d.newVisitor(host, "port", map[episode.Name]time.Duration{victim: time.Hour, witness: 24 * time.Hour}[host])
 				dial := v.http.Transport.(*http.Transport)
 				conn, err := tls.Dial("tcp", d.addr, dial.TLSClientConfig)
-				must(t, err)
+				fixture.Must(t, err)
 				defer conn.Close()
 				idle[host] = conn
-				ping(t, conn, host)
+				sendPing(t, conn, host)
 			}
 			w.do(t, d)
-			if status := pingOn(t, idle[victim], victim); status != http.StatusForbidden && status != http.StatusUnauthorized {
+			if status := pingStatus(t, idle[victim], victim); status != http.StatusForbidden && status != http.StatusUnauthorized {
 				t.Errorf("the connection answers %d", status)
 			}
 			if n, err := idle[victim].Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("the connection is open: %d, %v", n, err)
 			}
-			ping(t, idle[witness], witness)
+			sendPing(t, idle[witness], witness)
 		})
 	}
 }
 
-// ping sends a ping by a connection that stays open.
-func ping(t *testing.T, conn net.Conn, host episode.Name) {
+// sendPing sends a ping by a connection that stays open.
+func sendPing(t *testing.T, conn net.Conn, host episode.Name) {
 	t.Helper()
-	if status := pingOn(t, conn, host); status != http.StatusOK {
+	if status := pingStatus(t, conn, host); status != http.StatusOK {
 		t.Fatalf("a ping of %s is answered with %d", host, status)
 	}
 }
 
-// pingOn returns the status of a ping on a connection.
-func pingOn(t *testing.T, conn net.Conn, host episode.Name) int {
+// pingStatus returns the status of a ping on a connection.
+func pingStatus(t *testing.T, conn net.Conn, host episode.Name) int {
 	t.Helper()
 	_, err := conn.Write([]byte("POST /v1/ping HTTP/1.1\r\nHost: receiver\r\nAuthorization: Bearer token of " + string(host) + "\r\nContent-Length: 0\r\n\r\n"))
-	must(t, err)
+	fixture.Must(t, err)
 	conn.SetReadDeadline(time.Now().Add(time.Minute))
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	must(t, err)
+	fixture.Must(t, err)
 	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)
-	must(t, err)
+	fixture.Must(t, err)
 	return resp.StatusCode
 }
 
@@ -163,23 +164,23 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 	for _, door := range []string{"port", "proxy"} {
 		t.Run(door, func(t *testing.T) {
 			t.Parallel()
-			d := newDoors(t)
-			v := d.visitor(victim, door, time.Hour)
+			d := newAccessLab(t)
+			v := d.newVisitor(victim, door, time.Hour)
 			for range 3 {
 				if r := v.ping(); r.status != http.StatusOK {
-					t.Fatalf("%+v, %v", r, r.err)
+					t.Fatalf("got %+v, %v, want status %d", r, r.err, http.StatusOK)
 				}
 				_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test", time.Now())
-				must(t, err)
+				fixture.Must(t, err)
 				r := v.do(request{method: "HEAD", path: v.path("e")})
 				if r.status != http.StatusForbidden || !r.close {
 					t.Fatalf("%+v, %v", r, r.err)
 				}
 				if r := v.ping(); r.status != http.StatusForbidden || !strings.Contains(r.doc.Detail, "disabled") {
-					t.Fatalf("%+v, %v", r, r.err)
+					t.Fatalf("got %+v, %v, want status %d and %q in it", r, r.err, http.StatusForbidden, "disabled")
 				}
 				_, err = datadir.EnableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test")
-				must(t, err)
+				fixture.Must(t, err)
 			}
 		})
 	}
@@ -189,7 +190,7 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 func TestRequestEndsWithItsCertificate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
-		req := l.request(t, "lab-01", time.Hour)
+		req := l.newRequest(t, "lab-01", time.Hour)
 		unlock := sync.OnceFunc(l.r.LockKey(key("lab-01", "e")))
 		defer unlock()
 		answer := httptest.NewRecorder()
@@ -208,7 +209,7 @@ func TestRequestEndsWithItsCertificate(t *testing.T) {
 			took = (<-done).Sub(began)
 		}
 		if answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), "expired") {
-			t.Errorf("%d %s", answer.Code, answer.Body)
+			t.Errorf("got %d %s, want Code %d and %q in it", answer.Code, answer.Body, http.StatusForbidden, "expired")
 		}
 		if took < time.Hour || took > time.Hour+2*time.Second {
 			t.Errorf("the request ended after %v, and its certificate after an hour", took)
@@ -216,17 +217,17 @@ func TestRequestEndsWithItsCertificate(t *testing.T) {
 	})
 }
 
-// request returns the announcement of an archive, by a host with a new certificate.
-func (l *lab) request(t *testing.T, host episode.Name, valid time.Duration) *http.Request {
+// newRequest returns the announcement of an archive, by a host with a new certificate.
+func (l *lab) newRequest(t *testing.T, host episode.Name, valid time.Duration) *http.Request {
 	t.Helper()
 	out := t.TempDir()
 	_, err := pki.IssueHost(l.pki, host, out, pki.IssueOptions{Valid: valid})
-	must(t, err)
+	fixture.Must(t, err)
 	text, err := os.ReadFile(filepath.Join(out, string(host)+".crt"))
-	must(t, err)
+	fixture.Must(t, err)
 	block, _ := pem.Decode(text)
 	cert, err := x509.ParseCertificate(block.Bytes)
-	must(t, err)
+	fixture.Must(t, err)
 	req := httptest.NewRequestWithContext(t.Context(), "PUT", "/v1/episodes/"+string(host)+"/e", http.NoBody)
 	req.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}
 	req.Header.Set("Content-Length", "0")
@@ -248,13 +249,13 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 		answer := httptest.NewRecorder()
 		done := make(chan struct{})
 		go func() {
-			l.r.PortHandler().ServeHTTP(answer, l.request(t, "lab-01", 24*time.Hour))
+			l.r.PortHandler().ServeHTTP(answer, l.newRequest(t, "lab-01", 24*time.Hour))
 			close(done)
 		}()
 		synctest.Wait()
 		good, err := os.ReadFile(crl)
-		must(t, err)
-		must(t, os.WriteFile(crl, []byte("damaged"), 0o644))
+		fixture.Must(t, err)
+		fixture.Must(t, os.WriteFile(crl, []byte("damaged"), 0o644))
 		if err := l.r.Reload(); err == nil {
 			t.Error("a damaged CRL was accepted")
 		}
@@ -264,9 +265,9 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 			t.Fatalf("a reload that failed ended a request: %d %s", answer.Code, answer.Body)
 		default:
 		}
-		must(t, os.WriteFile(crl, good, 0o644))
+		fixture.Must(t, os.WriteFile(crl, good, 0o644))
 		_, err = pki.RevokeHost(l.pki, "lab-01", time.Now())
-		must(t, errors.Join(err, l.r.Reload()))
+		fixture.Must(t, errors.Join(err, l.r.Reload()))
 		began := time.Now()
 		<-done
 		if answer.Code != http.StatusForbidden || time.Since(began) > 0 {
@@ -304,14 +305,14 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDoors(t)
-			v := d.visitor(victim, "port", time.Hour)
-			content := packed(300_000, 1)
-			answer := v.send(v.put("e", content, halfOf(t, content)))
+			d := newAccessLab(t)
+			v := d.newVisitor(victim, "port", time.Hour)
+			content := packNoise(300_000, 1)
+			answer := v.send(v.put("e", content, halfBody(t, content)))
 			labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
 			path := filepath.Join(d.data, "disabled-hosts.json")
-			must(t, damage(path))
-			if r := within(t, time.Minute, answer, "the answer"); r.status != http.StatusInternalServerError {
+			fixture.Must(t, damage(path))
+			if r := receiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusInternalServerError {
 				t.Errorf("a request under way ended with %+v, %v", r, r.err)
 			}
 			if r := v.ping(); r.status != http.StatusInternalServerError || !strings.Contains(r.doc.Detail, "disabled hosts") {
@@ -324,7 +325,7 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 			if _, err := datadir.ListHosts(string(d.cfg.DataDir)); !errors.Is(err, datadir.ErrDisabledList) {
 				t.Errorf("listing: %v", err)
 			}
-			must(t, os.RemoveAll(path))
+			fixture.Must(t, os.RemoveAll(path))
 			labtest.Eventually(t, "hosts are served again", func() bool { return v.ping().status == http.StatusOK })
 		})
 	}
@@ -333,20 +334,20 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 func TestReceiverDoesNotStartWithADamagedListOfDisabledHosts(t *testing.T) {
 	l := newLab(t, nil)
 	l.stop()
-	must(t, os.WriteFile(filepath.Join(l.data, "disabled-hosts.json"), []byte("{"), 0o640))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "disabled-hosts.json"), []byte("{"), 0o640))
 	r, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
 	if !errors.Is(err, datadir.ErrDisabledList) {
-		t.Errorf("%v, %v", r, err)
+		t.Errorf("got %v, %v, want %v", r, err, datadir.ErrDisabledList)
 	}
 }
 
 func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 	l := newLab(t, nil)
-	l.takes(key("lab-01", "e"), packed(1000, 1), wire.Stored)
+	l.wantReceipt(key("lab-01", "e"), packNoise(1000, 1), wire.Stored)
 	first := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	for i, at := range []time.Time{first, first.Add(time.Hour)} {
 		changes, err := datadir.DisableHosts(t.Context(), string(l.cfg.DataDir), []episode.Name{"lab-01", "lab-09"}, "the test", at)
-		must(t, err)
+		fixture.Must(t, err)
 		for j, c := range changes {
 			if c.Changed != (i == 0) || !c.Since.Equal(first) || c.Known != (j == 0) || c.State != datadir.HostDisabled {
 				t.Errorf("%d: %+v", i, c)
@@ -355,19 +356,19 @@ func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 	}
 	l.restart(func() {})
 	hosts, err := datadir.ListHosts(string(l.cfg.DataDir))
-	must(t, err)
+	fixture.Must(t, err)
 	if len(hosts) != 2 || hosts[0].State != datadir.HostDisabled || !hosts[0].Stored || hosts[1].State != datadir.HostDisabled || hosts[1].Stored {
 		t.Errorf("%+v", hosts)
 	}
 	for i := range 2 {
 		changes, err := datadir.EnableHosts(t.Context(), string(l.cfg.DataDir), []episode.Name{"lab-09"}, "the test")
-		must(t, err)
+		fixture.Must(t, err)
 		if changes[0].Changed != (i == 0) {
 			t.Errorf("%d: %+v", i, changes)
 		}
 	}
 	if hosts, err = datadir.ListHosts(string(l.cfg.DataDir)); err != nil || len(hosts) != 1 {
-		t.Errorf("%+v, %v", hosts, err)
+		t.Errorf("got %+v, %v, want 1 of them", hosts, err)
 	}
 }
 
@@ -383,7 +384,7 @@ func TestSimultaneousDisablingLosesNone(t *testing.T) {
 		}()
 	}
 	for range commands {
-		must(t, within(t, time.Minute, done, "a command"))
+		fixture.Must(t, receiveWithin(t, time.Minute, done, "a command"))
 	}
 	if hosts, err := datadir.ListHosts(string(l.cfg.DataDir)); err != nil || len(hosts) != commands {
 		t.Errorf("%+v, %v", hosts, err)

@@ -8,6 +8,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/scrub"
 )
 
@@ -17,10 +18,10 @@ func FuzzScrubProgress(f *testing.F) {
 	f.Add([]byte("null"))
 	dir := f.TempDir()
 	data, err := durable.Open(dir)
-	must(f, err)
+	fixture.Must(f, err)
 	f.Cleanup(func() { data.Close() })
 	f.Fuzz(func(t *testing.T, text []byte) {
-		must(t, os.WriteFile(filepath.Join(dir, "scrub.json"), text, 0o640))
+		fixture.Must(t, os.WriteFile(filepath.Join(dir, "scrub.json"), text, 0o640))
 		p, err := scrub.LoadProgress(data)
 		if err != nil && (p.Host != "" || p.Episode != "") {
 			t.Errorf("%q: an error and a position: %v, %+v", text, err, p)
@@ -31,6 +32,6 @@ func FuzzScrubProgress(f *testing.F) {
 			}
 		}
 		_, err = json.Marshal(p)
-		must(t, err)
+		fixture.Must(t, err)
 	})
 }

@@ -14,16 +14,10 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
 
 func keyOf(name string) episode.Key { return episode.Key{Host: "lab-01", Name: episode.Name(name)} }
 
@@ -31,10 +25,10 @@ func keyOf(name string) episode.Key { return episode.Key{Host: "lab-01", Name: e
 func newStore(t *testing.T) (*store.Store, *scrub.Verifier) {
 	t.Helper()
 	data, err := durable.Open(t.TempDir())
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { data.Close() })
 	s, err := store.Open(data)
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s, &scrub.Verifier{Store: s.Reader, Quarantine: s.Quarantine}
 }
@@ -46,28 +40,28 @@ func archiveOf(t *testing.T, seed byte) []byte {
 	rand.NewChaCha8([32]byte{seed}).Read(content)
 	var b bytes.Buffer
 	enc, err := zstd.NewWriter(&b)
-	must(t, err)
+	fixture.Must(t, err)
 	w := tar.NewWriter(enc)
-	must(t, w.WriteHeader(&tar.Header{Name: "random", Mode: 0o644, Size: int64(len(content))}))
+	fixture.Must(t, w.WriteHeader(&tar.Header{Name: "random", Mode: 0o644, Size: int64(len(content))}))
 	_, err = w.Write(content)
-	must(t, errors.Join(err, w.Close(), enc.Close()))
+	fixture.Must(t, errors.Join(err, w.Close(), enc.Close()))
 	return b.Bytes()
 }
 
 func put(t *testing.T, s *store.Store, name string, content []byte) {
 	t.Helper()
 	u, err := s.CreateUpload(keyOf(name))
-	must(t, err)
+	fixture.Must(t, err)
 	_, err = u.Write(content)
-	must(t, err)
+	fixture.Must(t, err)
 	now := time.Now()
-	must(t, u.Commit(sha256.Sum256(content), now))
-	must(t, u.MarkIndexed(sha256.Sum256(content), now))
+	fixture.Must(t, u.Commit(sha256.Sum256(content), now))
+	fixture.Must(t, u.MarkIndexed(sha256.Sum256(content), now))
 }
 
-// returnOther makes the first n readings return other bytes than those that are stored, and
+// replaceReads makes the first n readings return other bytes than those that are stored, and
 // counts all readings.
-func returnOther(s *store.Store, n int, other []byte) (readings *int) {
+func replaceReads(s *store.Store, n int, other []byte) (readings *int) {
 	readings = new(int)
 	s.Reader.Uncached = func(dir *durable.Dir, name string) (io.ReadCloser, error) {
 		if *readings++; *readings <= n {
@@ -81,9 +75,9 @@ func returnOther(s *store.Store, n int, other []byte) (readings *int) {
 func TestArchiveIsQuarantinedAfterTwoReadings(t *testing.T) {
 	s, v := newStore(t)
 	put(t, s, "run-7", archiveOf(t, 7))
-	readings := returnOther(s, 2, archiveOf(t, 8))
+	readings := replaceReads(s, 2, archiveOf(t, 8))
 	got, err := v.VerifyNow(t.Context(), keyOf("run-7"))
-	must(t, err)
+	fixture.Must(t, err)
 	if !got.Quarantined || !errors.Is(got.Err, store.ErrDamaged) || *readings != 2 {
 		t.Errorf("got %+v after %d readings, want it quarantined after 2", got, *readings)
 	}
@@ -95,9 +89,9 @@ func TestArchiveIsQuarantinedAfterTwoReadings(t *testing.T) {
 func TestSecondReadingRefutesTheFirst(t *testing.T) {
 	s, v := newStore(t)
 	put(t, s, "run-7", archiveOf(t, 7))
-	returnOther(s, 1, archiveOf(t, 8))
+	replaceReads(s, 1, archiveOf(t, 8))
 	got, err := v.VerifyNow(t.Context(), keyOf("run-7"))
-	must(t, err)
+	fixture.Must(t, err)
 	if got.Quarantined || got.Err != nil || !errors.Is(got.Transient, store.ErrDamaged) || got.Object.VerifiedAt.IsZero() {
 		t.Errorf("got %+v, want it verified, and the first error as transient", got)
 	}
@@ -112,7 +106,7 @@ func TestFailingDiskEndsQuarantining(t *testing.T) {
 		name := "run-" + string(rune('a'+i))
 		put(t, s, name, archiveOf(t, byte(i)))
 		got, err := v.VerifyNow(t.Context(), keyOf(name))
-		must(t, err)
+		fixture.Must(t, err)
 		if got.Quarantined {
 			quarantined++
 		}

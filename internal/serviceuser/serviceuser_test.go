@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/serviceuser"
 )
 
@@ -88,40 +89,28 @@ func do(t *testing.T, act string, uid uint32, args ...string) (out string, ok bo
 	return strings.TrimSpace(string(b)), err == nil
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // folder returns a directory that every user can enter.
 func folder(t *testing.T) string {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("this test must not be skipped under CI: it needs root")
-		}
-		t.Skip("needs root")
-	}
+	fixture.RequireRoot(t)
 	dir := t.TempDir()
-	must(t, os.Chmod(filepath.Dir(dir), 0o755))
+	fixture.Must(t, os.Chmod(filepath.Dir(dir), 0o755))
 	// Another user must be able to run the test binary.
-	must(t, os.Chmod(dir, 0o755))
+	fixture.Must(t, os.Chmod(dir, 0o755))
 	return dir
 }
 
 func makeDir(t *testing.T, path string, uid, gid int) string {
 	t.Helper()
-	must(t, os.MkdirAll(path, 0o755))
-	must(t, os.Chown(path, uid, gid))
+	fixture.Must(t, os.MkdirAll(path, 0o755))
+	fixture.Must(t, os.Chown(path, uid, gid))
 	return path
 }
 
 func ownerOf(t *testing.T, path string) string {
 	t.Helper()
 	info, err := os.Lstat(path)
-	must(t, err)
+	fixture.Must(t, err)
 	st := info.Sys().(*syscall.Stat_t)
 	return fmt.Sprintf("%04o %d:%d", st.Mode&0o7777, st.Uid, st.Gid)
 }
@@ -136,10 +125,10 @@ func wantOwner(t *testing.T, path, want string) {
 // TestRootBecomesTheOwnerOfTheState: a uid without a name works too.
 func TestRootBecomesTheOwnerOfTheState(t *testing.T) {
 	dir := makeDir(t, filepath.Join(folder(t), "state"), 4242, 4243)
-	must(t, os.WriteFile(filepath.Join(dir, ".lock"), nil, 0o600))
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, ".lock"), nil, 0o600))
 	out, ok := do(t, "become", 0, dir)
 	if !ok || out != "4242 4243 4242 4243 [4243]" {
-		t.Fatalf("got %q", out)
+		t.Fatalf("got %q, want %q", out, "4242 4243 4242 4243 [4243]")
 	}
 	wantOwner(t, filepath.Join(dir, "made"), "0640 4242:4243")
 	wantOwner(t, filepath.Join(dir, ".lock"), "0640 4242:4243")
@@ -151,7 +140,7 @@ func TestNamedUserBringsItsGroups(t *testing.T) {
 	dir := makeDir(t, filepath.Join(folder(t), "state"), 65534, 0) // nobody
 	out, ok := do(t, "become", 0, dir)
 	if !ok || !strings.HasPrefix(out, "65534 65534 65534 65534 [65534") {
-		t.Fatalf("got %q", out)
+		t.Fatalf("got %q, want prefix %q", out, "65534 65534 65534 65534 [65534")
 	}
 }
 
@@ -159,7 +148,7 @@ func TestRootStaysRootWhereRootOwnsTheState(t *testing.T) {
 	dir := makeDir(t, filepath.Join(folder(t), "state"), 0, 0)
 	out, ok := do(t, "become", 0, dir)
 	if !ok || !strings.HasPrefix(out, "0 0 0 0") {
-		t.Fatalf("got %q", out)
+		t.Fatalf("got %q, want prefix %q", out, "0 0 0 0")
 	}
 }
 
@@ -169,7 +158,7 @@ func TestMissingFoldersAreTheServiceUsers(t *testing.T) {
 	state := makeDir(t, filepath.Join(base, "state"), 4242, 4243)
 	inRoots, inState := filepath.Join(base, "new", "shipped"), filepath.Join(state, "episodes")
 	leftByRoot := filepath.Join(state, "left")
-	must(t, os.Mkdir(leftByRoot, 0o700))
+	fixture.Must(t, os.Mkdir(leftByRoot, 0o700))
 	out, ok := do(t, "become", 0, state, inRoots, inState, leftByRoot)
 	if !ok {
 		t.Fatal(out)
@@ -193,26 +182,26 @@ func TestLinkOfAnotherLeadsRootNowhere(t *testing.T) {
 	victim := makeDir(t, filepath.Join(base, "victim"), 5555, 5555)
 	attacker := makeDir(t, filepath.Join(base, "attacker"), 4242, 4242)
 	link := filepath.Join(attacker, "outbox")
-	must(t, os.Symlink(victim, link))
-	must(t, os.Lchown(link, 4242, 4242))
+	fixture.Must(t, os.Symlink(victim, link))
+	fixture.Must(t, os.Lchown(link, 4242, 4242))
 	if out, ok := do(t, "become", 0, link); ok || !strings.Contains(out, "is a link of uid 4242 to a directory of uid 5555") {
-		t.Errorf("got %q", out)
+		t.Errorf("got %q, want %q in it", out, "is a link of uid 4242 to a directory of uid 5555")
 	}
 	// The operator's own links lead on, and so do those of the user that root becomes.
-	must(t, os.Lchown(link, 0, 0))
+	fixture.Must(t, os.Lchown(link, 0, 0))
 	if out, ok := do(t, "become", 0, link); !ok || !strings.HasPrefix(out, "5555 ") {
-		t.Errorf("got %q", out)
+		t.Errorf("got %q, want prefix %q", out, "5555 ")
 	}
-	must(t, os.Lchown(link, 5555, 5555))
+	fixture.Must(t, os.Lchown(link, 5555, 5555))
 	if out, ok := do(t, "become", 0, filepath.Join(base, "attacker", "..", "attacker", "outbox")); !ok || !strings.HasPrefix(out, "5555 ") {
-		t.Errorf("got %q", out)
+		t.Errorf("got %q, want prefix %q", out, "5555 ")
 	}
 }
 
 func TestOthersStayWhoTheyAre(t *testing.T) {
 	dir := makeDir(t, filepath.Join(folder(t), "state"), 4242, 4242)
 	if out, ok := do(t, "become", 4242, dir); !ok || !strings.HasPrefix(out, "4242 4242 4242 4242") {
-		t.Fatalf("got %q", out)
+		t.Fatalf("got %q, want prefix %q", out, "4242 4242 4242 4242")
 	}
 }
 
@@ -221,14 +210,14 @@ func TestDeniedPermissionsAreExplained(t *testing.T) {
 	base := folder(t)
 	file := func(uid, gid int, mode fs.FileMode, elem ...string) string {
 		path := filepath.Join(append([]string{base}, elem...)...)
-		must(t, os.WriteFile(path, nil, 0o600))
-		must(t, os.Chown(path, uid, gid))
-		must(t, os.Chmod(path, mode))
+		fixture.Must(t, os.WriteFile(path, nil, 0o600))
+		fixture.Must(t, os.Chown(path, uid, gid))
+		fixture.Must(t, os.Chmod(path, mode))
 		return path
 	}
 	state := makeDir(t, filepath.Join(base, "state"), 4242, 4242)
 	closed := makeDir(t, filepath.Join(base, "closed"), 0, 0)
-	must(t, os.Chmod(closed, 0o700))
+	fixture.Must(t, os.Chmod(closed, 0o700))
 	inClosed := file(0, 0, 0o644, "closed", "key")
 	for _, c := range []struct {
 		what, act, path string

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -23,14 +24,14 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	}
 	t.Run("idle", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			s, stop := l.daemon()
+			s, stop := l.startDaemon()
 			for range 100 {
 				if !alive(l, s) {
 					l.Fatal("it is idle, and does not count as alive")
 				}
 				time.Sleep(17 * time.Minute)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 			if alive(l, s) {
 				l.Error("it has ended, and counts as alive")
 			}
@@ -39,8 +40,8 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	t.Run("a worker is stuck", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
 			l.finish("run-1")
-			l.rx.before = func(ctx context.Context, _ wire.Upload) error { <-ctx.Done(); return ctx.Err() }
-			s, stop := l.daemon()
+			l.receiver.before = func(ctx context.Context, _ wire.Upload) error { <-ctx.Done(); return ctx.Err() }
+			s, stop := l.startDaemon()
 			time.Sleep(shipper.StuckAfter - time.Second)
 			if !alive(l, s) {
 				l.Error("not alive before the time is up")
@@ -49,31 +50,31 @@ func TestAliveMeansGettingOn(t *testing.T) {
 			if alive(l, s) {
 				l.Error("a worker is stuck, and the shipper counts as alive")
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 	t.Run("an upload that moves", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
 			l.finish("run-1")
-			s, err := shipper.New(l.cfg, slow{l.rx}, "the test", discard)
-			l.must(err)
+			s, err := shipper.New(l.cfg, slowReceiver{l.receiver}, "the test", discard)
+			fixture.Must(l, err)
 			s.ScanOnly()
-			stop := l.run(s)
+			stop := l.start(s)
 			for range 12 {
 				time.Sleep(5 * time.Minute)
 				if !alive(l, s) {
 					l.Fatal("an upload moves, and the shipper does not count as alive")
 				}
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 }
 
-// slow reads a byte a minute.
-type slow struct{ *receiver }
+// slowReceiver reads a byte a minute.
+type slowReceiver struct{ *receiver }
 
-func (slow) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
+func (slowReceiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
 	for i := range u.Size {
 		if _, err := archive.ReadAt(make([]byte, 1), i); err != nil {
 			return wire.Receipt{}, err
@@ -90,16 +91,16 @@ func (slow) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.R
 func TestStatusSaysHowItGoes(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		l.rx.down = unix.ECONNREFUSED
+		l.receiver.down = unix.ECONNREFUSED
 		var said []string
 		s := l.open()
 		s.Status = func(status string) { said = append(said, status) }
 		s.ScanOnly()
-		stop := l.run(s)
+		stop := l.start(s)
 		time.Sleep(time.Minute)
-		l.rx.set(func() { l.rx.down = nil })
+		l.receiver.update(func() { l.receiver.down = nil })
 		time.Sleep(5 * time.Minute)
-		l.must(stop())
+		fixture.Must(l, stop())
 		const asked, away, back = "0 shipped since the start, 0 held; 0 B wait in the outbox; asking the receiver",
 			" wait in the outbox; receiver has not accepted uploads since 2000-01-01 00:00:00 UTC: connection refused",
 			"1 shipped since the start, 0 held; 0 B wait in the outbox; receiver answers, last at 2000-01-01 00:0"

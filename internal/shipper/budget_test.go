@@ -10,18 +10,19 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 )
 
 // outboxBytes is what the sealed entries have together.
 func outboxBytes(l *lab) int64 {
 	l.Helper()
-	entries, err := filepath.Glob(l.at("outbox", "*.tar.zst"))
-	l.must(err)
+	entries, err := filepath.Glob(l.path("outbox", "*.tar.zst"))
+	fixture.Must(l, err)
 	sum := int64(0)
 	for _, e := range entries {
 		info, err := os.Stat(e)
-		l.must(err)
+		fixture.Must(l, err)
 		sum += info.Size()
 	}
 	return sum
@@ -31,28 +32,28 @@ func TestTheOutboxKeepsItsBudgetWhileTheReceiverIsAway(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.cfg.OutboxMax = 4 << 10
 		l.cfg.Packers = 1
-		l.cfg.LowSpaceFile = config.Path(l.at("low-space"))
-		l.rx.down = unix.ECONNREFUSED
+		l.cfg.LowSpaceFile = config.Path(l.path("low-space"))
+		l.receiver.down = unix.ECONNREFUSED
 		l.finish(names("run", 40)...) // about 300 bytes each, packed
-		_, stop := l.daemon()
+		_, stop := l.startDaemon()
 		time.Sleep(10 * time.Minute)
 		if n := outboxBytes(l); n > 4<<10 || n < 2<<10 {
 			l.Errorf("the outbox has %d bytes, of 4096", n)
 		}
-		if _, err := os.Stat(l.at("low-space")); err != nil {
+		if _, err := os.Stat(l.path("low-space")); err != nil {
 			l.Errorf("the experiment queue is not told: %v", err)
 		}
-		if said := l.logs.with("packing waits for space"); len(said) != 1 {
+		if said := l.logs.containing("packing waits for space"); len(said) != 1 {
 			l.Errorf("ten minutes say %q", said)
 		}
-		l.rx.set(func() { l.rx.down = nil })
+		l.receiver.update(func() { l.receiver.down = nil })
 		time.Sleep(10 * time.Minute)
 		l.wantFiles("outbox")
-		if _, err := os.Stat(l.at("low-space")); err == nil {
+		if _, err := os.Stat(l.path("low-space")); err == nil {
 			l.Error("the experiment queue is still told to wait")
 		}
-		l.must(stop())
-		l.check()
+		fixture.Must(l, stop())
+		l.checkNothingLost()
 	})
 }
 
@@ -61,9 +62,9 @@ func TestAnEpisodeLargerThanTheBudgetHasTheOutboxToItself(t *testing.T) {
 	l.cfg.OutboxMax = 1
 	l.cfg.Packers = 1
 	l.finish("run-1")
-	l.once()
+	l.runOnce()
 	l.wantFiles("outbox")
-	l.check()
+	l.checkNothingLost()
 }
 
 // A conflict may lie for weeks: it must not keep the others from being packed.
@@ -72,36 +73,36 @@ func TestHeldEpisodesDoNotCountAgainstTheBudget(t *testing.T) {
 	l.finish(names("held", 4)...)
 	s := l.open()
 	for _, n := range names("held", 4) {
-		l.must(s.PackOnly(n))
+		fixture.Must(l, s.PackOnly(n))
 	}
-	l.must(s.Close())
-	o := outboxOf(l)
+	fixture.Must(l, s.Close())
+	o := openOutbox(l)
 	for _, n := range names("held", 4) {
-		l.must(o.Hold(n, outbox.Hold{Reason: outbox.Conflict, Cause: "a test"}))
+		fixture.Must(l, o.Hold(n, outbox.Hold{Reason: outbox.Conflict, Cause: "a test"}))
 	}
-	l.must(o.MeasureSize())
+	fixture.Must(l, o.MeasureSize())
 	if o.Bytes() != 0 {
 		l.Errorf("%d bytes of held entries count", o.Bytes())
 	}
-	l.must(o.Close())
+	fixture.Must(l, o.Close())
 	l.cfg.OutboxMax = 1 << 10
 	l.finish(names("run", 3)...) // together with the held they are over it
 	l.cfg.Packers = 1
-	l.rx.down = unix.ECONNREFUSED
-	l.once()
-	if n := len(l.logs.with(" INFO packed ")) - 4; n != 3 {
+	l.receiver.down = unix.ECONNREFUSED
+	l.runOnce()
+	if n := len(l.logs.containing(" INFO packed ")) - 4; n != 3 {
 		l.Errorf("%d of 3 were packed\n%s", n, l.logs)
 	}
-	l.rx.down = nil
-	tally, _ := l.once()
+	l.receiver.down = nil
+	tally, _ := l.runOnce()
 	if tally.Shipped != 3 || tally.Held != 4 {
 		l.Errorf("the pass came to %v", tally)
 	}
 }
 
-func outboxOf(l *lab) *outbox.Outbox {
+func openOutbox(l *lab) *outbox.Outbox {
 	l.Helper()
-	dir, err := durable.Open(l.at("outbox"))
-	l.must(err)
+	dir, err := durable.Open(l.path("outbox"))
+	fixture.Must(l, err)
 	return outbox.New(dir)
 }

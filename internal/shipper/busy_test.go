@@ -11,9 +11,9 @@ import (
 	"cis490/internal/wire"
 )
 
-// few makes a receiver take so many uploads at once, each of them for a while, and
+// limitUploads makes a receiver serve a number of uploads at once, each for a while, and
 // refuse the others as a real one does.
-func (r *receiver) few(places int64) (refused *atomic.Int64) {
+func (r *receiver) limitUploads(places int64) (refused *atomic.Int64) {
 	var taken atomic.Int64
 	refused = new(atomic.Int64)
 	r.before = func(context.Context, wire.Upload) error {
@@ -31,15 +31,15 @@ func (r *receiver) few(places int64) (refused *atomic.Int64) {
 }
 
 // TestABusyReceiverIsNoFault: where many hosts share the places of a receiver, each
-// of them brings everything home in one pass, and does not press.
+// of them delivers everything in one pass, and does not press.
 func TestABusyReceiverIsNoFault(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 100
 		l.finish(names("run", n)...)
-		refused := l.rx.few(2)
+		refused := l.receiver.limitUploads(2)
 		start := time.Now()
 		l.wantOnce(shipper.Tally{Scanned: n, Shipped: n})
-		if _, _, pings := l.rx.counts(); pings != 0 {
+		if _, _, pings := l.receiver.counts(); pings != 0 {
 			t.Errorf("%d pings", pings)
 		}
 		// Not one of the senders but all together must leave the place to the one
@@ -47,16 +47,16 @@ func TestABusyReceiverIsNoFault(t *testing.T) {
 		if took := time.Since(start); refused.Load() == 0 || refused.Load() > n || took > time.Minute {
 			t.Errorf("%d refusals of %d episodes in %v", refused.Load(), n, took)
 		}
-		if loud := l.logs.loud(); len(loud) != 0 {
-			t.Errorf("it says %q", loud)
+		if loud := l.logs.warnings(); len(loud) != 0 {
+			t.Errorf("logged %q, want no warning", loud)
 		}
-		l.check()
+		l.checkNothingLost()
 	})
 }
 
-// queued makes a receiver take so many uploads of a host at once, each of them for
-// long, and keep the others waiting before it refuses them, as a real one does.
-func (r *receiver) queued(places int, takes time.Duration) (refused *atomic.Int64) {
+// queueUploads makes a receiver serve a number of uploads of a host at once, each of them for
+// long, and queue the others before it refuses them, as a real one does.
+func (r *receiver) queueUploads(places int, takes time.Duration) (refused *atomic.Int64) {
 	refused = new(atomic.Int64)
 	free := make(chan struct{}, places)
 	r.before = func(context.Context, wire.Upload) error {
@@ -81,15 +81,15 @@ func TestAHostWaitsForItsOwnUploads(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 40
 		l.finish(names("run", n)...)
-		refused := l.rx.queued(l.cfg.Senders/2, 5*time.Minute)
+		refused := l.receiver.queueUploads(l.cfg.Senders/2, 5*time.Minute)
 		l.wantOnce(shipper.Tally{Scanned: n, Shipped: n})
-		if _, _, pings := l.rx.counts(); pings != 0 || refused.Load() == 0 {
+		if _, _, pings := l.receiver.counts(); pings != 0 || refused.Load() == 0 {
 			t.Errorf("%d pings, %d refusals", pings, refused.Load())
 		}
-		if loud := l.logs.loud(); len(loud) != 0 {
-			t.Errorf("it says %q", loud)
+		if loud := l.logs.warnings(); len(loud) != 0 {
+			t.Errorf("logged %q, want no warning", loud)
 		}
-		l.check()
+		l.checkNothingLost()
 	})
 }
 
@@ -99,7 +99,7 @@ func TestALongUploadHasPatienceLeft(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run")
 		tries := 0
-		l.rx.before = func(context.Context, wire.Upload) error {
+		l.receiver.before = func(context.Context, wire.Upload) error {
 			if tries++; tries > 1 {
 				return nil
 			}
@@ -109,10 +109,10 @@ func TestALongUploadHasPatienceLeft(t *testing.T) {
 			return draining
 		}
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-		if _, _, pings := l.rx.counts(); pings != 0 {
+		if _, _, pings := l.receiver.counts(); pings != 0 {
 			t.Errorf("%d pings", pings)
 		}
-		l.check()
+		l.checkNothingLost()
 	})
 }
 
@@ -122,16 +122,16 @@ func TestAPassEndsThoughTheReceiverIsBusy(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 100
 		l.finish(names("run", n)...)
-		l.rx.few(0)
+		l.receiver.limitUploads(0)
 		start := time.Now()
-		tally, unreachable := l.once()
+		tally, unreachable := l.runOnce()
 		if tally != (shipper.Tally{Scanned: n, Transient: n}) || !errors.Is(unreachable, wire.Busy) {
 			t.Errorf("%v, %v", tally, unreachable)
 		}
-		_, puts, pings := l.rx.counts()
+		_, puts, pings := l.receiver.counts()
 		if took := time.Since(start); took > 20*time.Second || puts > 15*l.cfg.Senders || pings != 0 {
 			t.Errorf("%d uploads and %d pings in %v", puts, pings, took)
 		}
-		l.check()
+		l.checkNothingLost()
 	})
 }

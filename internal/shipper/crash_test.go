@@ -7,11 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
 
-func tallyOf(shipped int) shipper.Tally { return shipper.Tally{Scanned: shipped, Shipped: shipped} }
+func shippedTally(shipped int) shipper.Tally {
+	return shipper.Tally{Scanned: shipped, Shipped: shipped}
+}
 
 // A cancelled context is a power cut without the power cut: whenever it comes,
 // the next pass ends the work, and nothing was lost or sent as other bytes.
@@ -22,7 +25,7 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 			go func() {
 				tick := time.NewTicker(time.Millisecond)
 				defer tick.Stop()
-				for !exists(l.at("outbox", "run-00000.tar.zst.partial")) {
+				for !fixture.Exists(l.path("outbox", "run-00000.tar.zst.partial")) {
 					select {
 					case <-tick.C:
 					case <-l.Context().Done(): // it was packed between two looks
@@ -31,24 +34,24 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 				}
 				cancel()
 			}()
-			l.noise(l.at("episodes", "run-00000", "capture.pcap"), 32<<20)
+			fixture.WriteFile(l, l.path("episodes", "run-00000", "capture.pcap"), string(fixture.Noise(32<<20, 1)))
 		},
 		"when one is packed": func(l *lab, cancel func()) { l.logs.on = onMessage("packed", 1, cancel) },
 		"when more are":      func(l *lab, cancel func()) { l.logs.on = onMessage("packed", 6, cancel) },
 		"before the bytes": func(l *lab, cancel func()) {
-			l.rx.before = func(ctx context.Context, _ wire.Upload) error { cancel(); <-ctx.Done(); return ctx.Err() }
+			l.receiver.before = func(ctx context.Context, _ wire.Upload) error { cancel(); <-ctx.Done(); return ctx.Err() }
 		},
 		"when the bytes are there, and the receipt is not": func(l *lab, cancel func()) {
-			l.rx.after = func(ctx context.Context, _ wire.Upload) error { cancel(); <-ctx.Done(); return ctx.Err() }
+			l.receiver.after = func(ctx context.Context, _ wire.Upload) error { cancel(); <-ctx.Done(); return ctx.Err() }
 		},
 		"with the receipt in hand": func(l *lab, cancel func()) {
-			l.rx.after = func(context.Context, wire.Upload) error { cancel(); return nil }
+			l.receiver.after = func(context.Context, wire.Upload) error { cancel(); return nil }
 		},
 		"when one is shipped": func(l *lab, cancel func()) { l.logs.on = onMessage("shipped", 1, cancel) },
 		"when more were":      func(l *lab, cancel func()) { l.logs.on = onMessage("shipped", 7, cancel) },
 		"while asking a receiver that failed": func(l *lab, cancel func()) {
-			l.rx.before = func(context.Context, wire.Upload) error { return os.ErrDeadlineExceeded }
-			l.rx.ping = func() error { cancel(); return os.ErrDeadlineExceeded }
+			l.receiver.before = func(context.Context, wire.Upload) error { return os.ErrDeadlineExceeded }
+			l.receiver.ping = func() error { cancel(); return os.ErrDeadlineExceeded }
 		},
 	} {
 		for _, daemon := range []bool{false, true} {
@@ -66,15 +69,15 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 				} else if _, err := s.RunOnce(ctx); unlessUnreachable(err) != nil && !errors.Is(err, context.Canceled) {
 					t.Errorf("the pass ended with %v", err)
 				}
-				l.must(s.Close())
-				l.check()
+				fixture.Must(l, s.Close())
+				l.checkNothingLost()
 				if held := l.held(); len(held) != 0 {
 					t.Errorf("held: %+v", held)
 				}
-				l.set(nil, nil, nil)
+				l.setHooks(nil, nil, nil)
 				left := 12 - len(l.files("shipped"))
 				for _, e := range l.files("outbox") { // retired, and not dropped
-					if n, _, _ := cutName(e); exists(l.at("shipped", n)) {
+					if n, _, _ := splitName(e); fixture.Exists(l.path("shipped", n)) {
 						left++
 					}
 				}
@@ -86,15 +89,15 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 	}
 }
 
-// set takes away what a test did to the receiver and the log.
-func (l *lab) set(before, after func(context.Context, wire.Upload) error, on func(string)) {
-	l.rx.set(func() { l.rx.before, l.rx.after, l.rx.ping = before, after, nil })
+// setHooks replaces the hooks of the receiver and of the log.
+func (l *lab) setHooks(before, after func(context.Context, wire.Upload) error, on func(string)) {
+	l.receiver.update(func() { l.receiver.before, l.receiver.after, l.receiver.ping = before, after, nil })
 	l.logs.mu.Lock()
 	defer l.logs.mu.Unlock()
 	l.logs.on = on
 }
 
-func cutName(file string) (stem, end string, found bool) {
+func splitName(file string) (stem, end string, found bool) {
 	for i := range file {
 		if file[i] == '.' {
 			return file[:i], file[i:], true
@@ -123,12 +126,12 @@ func onMessage(msg string, n int, f func()) func(string) {
 func TestAnOrphanIsSentAgainAndDropped(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2")
-	l.sealed("run-1")
-	l.sealed("run-2")
+	l.packOnly("run-1")
+	l.packOnly("run-2")
 	for _, n := range []string{"run-1", "run-2"} {
-		l.must(os.Rename(l.at("episodes", n), l.at("shipped", n)))
+		fixture.Must(l, os.Rename(l.path("episodes", n), l.path("shipped", n)))
 	}
-	l.wantOnce(tallyOf(2))
+	l.wantOnce(shippedTally(2))
 	l.wantFiles("outbox")
 	l.wantFiles("shipped", "run-1", "run-2")
 }
@@ -136,23 +139,23 @@ func TestAnOrphanIsSentAgainAndDropped(t *testing.T) {
 func TestAStartSweepsPartials(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.write(l.at("outbox", "run-1.tar.zst.partial"), "left by a crash")
-	l.write(l.at("outbox", "gone.tar.zst.partial"), "left by a crash")
-	l.must(l.open().Close())
+	fixture.WriteFile(l, l.path("outbox", "run-1.tar.zst.partial"), "left by a crash")
+	fixture.WriteFile(l, l.path("outbox", "gone.tar.zst.partial"), "left by a crash")
+	fixture.Must(l, l.open().Close())
 	l.wantFiles("outbox")
-	l.wantOnce(tallyOf(1))
+	l.wantOnce(shippedTally(1))
 }
 
 // I1, I7: a name that is in the shipped folder already is no reason to destroy.
 func TestANameThatWasShippedBeforeGetsASuffix(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.write(l.at("shipped", "run-1", "telemetry.jsonl"), "of a former run")
-	delete(l.made, "run-1")
-	l.wantOnce(tallyOf(1))
+	fixture.WriteFile(l, l.path("shipped", "run-1", "telemetry.jsonl"), "of a former run")
+	delete(l.contents, "run-1")
+	l.wantOnce(shippedTally(1))
 	l.wantFiles("shipped", "run-1", "run-1~2")
 	for dir, want := range map[string]string{"run-1": "of a former run", "run-1~2": "data of run-1"} {
-		if b, err := os.ReadFile(l.at("shipped", dir, "telemetry.jsonl")); err != nil || string(b) != want {
+		if b, err := os.ReadFile(l.path("shipped", dir, "telemetry.jsonl")); err != nil || string(b) != want {
 			t.Errorf("%s says %q, %v", dir, b, err)
 		}
 	}

@@ -15,76 +15,77 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 )
 
-// old is a lab with retired episodes that the policy is about, and that the receiver has
-// verified.
-func old(t testing.TB, names ...episode.Name) *lab {
+// newExpiredLab returns a lab with retired episodes that the policy deletes, and that the receiver
+// has verified.
+func newExpiredLab(t testing.TB, names ...episode.Name) *lab {
 	l := newLab(t)
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 	for _, name := range names {
-		l.shipAt(name, 3*time.Hour)
+		l.shipEpisodeAt(name, 3*time.Hour)
 	}
 	return l
 }
 
-// changeOf returns the cause noted at a retired episode, or "".
-func (l *lab) changeOf(dir string) string {
+// notedChange returns the cause noted at a retired episode, or "".
+func (l *lab) notedChange(dir string) string {
 	l.Helper()
 	b := make([]byte, 4096)
-	n, err := unix.Getxattr(l.at("shipped", dir), "user.cis490.changed", b)
+	n, err := unix.Getxattr(l.path("shipped", dir), "user.cis490.changed", b)
 	if errors.Is(err, unix.ENODATA) {
 		return ""
 	}
-	l.must(err)
+	fixture.Must(l, err)
 	return string(b[25:n])
 }
 
 // Each is in what archive.Compare compares.
-var changes = map[string]func(l *lab, at string){
+var treeChanges = map[string]func(l *lab, at string){
 	"appended": func(l *lab, at string) {
 		f, err := os.OpenFile(filepath.Join(at, "telemetry.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
-		l.must(err)
+		fixture.Must(l, err)
 		_, err = f.WriteString("late")
-		l.must(errors.Join(err, f.Close()))
+		fixture.Must(l, errors.Join(err, f.Close()))
 	},
 	"same size, old mtime": func(l *lab, at string) {
 		path := filepath.Join(at, "telemetry.jsonl")
 		info, err := os.Stat(path)
-		l.must(err)
-		l.must(os.WriteFile(path, []byte(strings.Repeat("y", int(info.Size()))), 0o644))
-		l.must(os.Chtimes(path, info.ModTime(), info.ModTime()))
+		fixture.Must(l, err)
+		fixture.Must(l, os.WriteFile(path, []byte(strings.Repeat("y", int(info.Size()))), 0o644))
+		fixture.Must(l, os.Chtimes(path, info.ModTime(), info.ModTime()))
 	},
-	"added":      func(l *lab, at string) { l.write(filepath.Join(at, "analysis.txt"), "a week of work") },
-	"added, dir": func(l *lab, at string) { l.must(os.Mkdir(filepath.Join(at, "plots"), 0o755)) },
-	"removed":    func(l *lab, at string) { l.must(os.Remove(filepath.Join(at, "telemetry.jsonl"))) },
+	"added":      func(l *lab, at string) { fixture.WriteFile(l, filepath.Join(at, "analysis.txt"), "a week of work") },
+	"added, dir": func(l *lab, at string) { fixture.Must(l, os.Mkdir(filepath.Join(at, "plots"), 0o755)) },
+	"removed":    func(l *lab, at string) { fixture.Must(l, os.Remove(filepath.Join(at, "telemetry.jsonl"))) },
 	"renamed": func(l *lab, at string) {
-		l.must(os.Rename(filepath.Join(at, "telemetry.jsonl"), filepath.Join(at, "t.jsonl")))
+		fixture.Must(l, os.Rename(filepath.Join(at, "telemetry.jsonl"), filepath.Join(at, "t.jsonl")))
 	},
-	"linked": func(l *lab, at string) { l.must(os.Symlink("meta.json", filepath.Join(at, "meta-2.json"))) },
-	"a FIFO": func(l *lab, at string) { l.must(unix.Mkfifo(filepath.Join(at, "pipe"), 0o644)) },
-	"marker": func(l *lab, at string) { l.write(filepath.Join(at, episode.Marker), "notes") },
+	"linked": func(l *lab, at string) { fixture.Must(l, os.Symlink("meta.json", filepath.Join(at, "meta-2.json"))) },
+	"a FIFO": func(l *lab, at string) { fixture.Must(l, unix.Mkfifo(filepath.Join(at, "pipe"), 0o644)) },
+	"marker": func(l *lab, at string) { fixture.WriteFile(l, filepath.Join(at, episode.Marker), "notes") },
 }
 
 func TestPruneKeepsWhatChangedSinceItWasShipped(t *testing.T) {
-	for what, change := range changes {
-		l := old(t, "run-1", "run-2")
-		change(l, l.at("shipped", "run-1"))
+	for what, change := range treeChanges {
+		l := newExpiredLab(t, "run-1", "run-2")
+		change(l, l.path("shipped", "run-1"))
 		for range 2 { // the second time it is known
-			report, found := l.prune(shipped.PruneOptions{})
+			report, found := l.pruneShipped(shipped.PruneOptions{})
 			if !strings.Contains(found, "run-1 max_age kept") || report.Kept != 1 {
-				t.Errorf("%s: %s, %+v", what, found, report)
+				t.Errorf("%s: got %s, %+v, want %q in it and Kept 1", what, found, report, "run-1 max_age kept")
 			}
 		}
 		l.wantFiles("shipped", "run-1")
-		if note := l.changeOf("run-1"); note == "" {
+		if note := l.notedChange("run-1"); note == "" {
 			t.Errorf("%s: nothing is noted", what)
 		}
 		st, err := shipper.InspectStatus(l.cfg)
-		l.must(err)
+		fixture.Must(l, err)
 		if st.Changed.Count != 1 || time.Since(st.Changed.Oldest) > time.Hour {
 			t.Errorf("%s: status says %+v", what, st.Changed)
 		}
@@ -92,14 +93,14 @@ func TestPruneKeepsWhatChangedSinceItWasShipped(t *testing.T) {
 }
 
 func TestVerifyFindsWhatChangedSinceItWasShipped(t *testing.T) {
-	for what, change := range changes {
-		l := old(t, "run-1", "run-2")
-		change(l, l.at("shipped", "run-1"))
-		report, found := l.audit(shipped.VerifyOptions{})
+	for what, change := range treeChanges {
+		l := newExpiredLab(t, "run-1", "run-2")
+		change(l, l.path("shipped", "run-1"))
+		report, found := l.verifyShipped(shipped.VerifyOptions{})
 		if found != "run-1 changed, run-2 verified" || report.Changed != 1 || report.ProblemCount() != 1 {
 			t.Errorf("%s: %s, %+v", what, found, report)
 		}
-		if note := l.changeOf("run-1"); note == "" {
+		if note := l.notedChange("run-1"); note == "" {
 			t.Errorf("%s: nothing is noted", what)
 		}
 	}
@@ -107,14 +108,14 @@ func TestVerifyFindsWhatChangedSinceItWasShipped(t *testing.T) {
 
 // An installer's chown and chmod must not keep a backlog.
 func TestOtherOwnersAndModesAreNoChange(t *testing.T) {
-	l := old(t, "run-1")
-	at := l.at("shipped", "run-1")
-	l.must(os.Chmod(filepath.Join(at, "telemetry.jsonl"), 0o640))
-	l.must(os.Chtimes(filepath.Join(at, "meta.json"), time.Now(), time.Unix(1, 0)))
-	if _, found := l.audit(shipped.VerifyOptions{Deep: true}); found != "run-1 verified" {
+	l := newExpiredLab(t, "run-1")
+	at := l.path("shipped", "run-1")
+	fixture.Must(l, os.Chmod(filepath.Join(at, "telemetry.jsonl"), 0o640))
+	fixture.Must(l, os.Chtimes(filepath.Join(at, "meta.json"), time.Now(), time.Unix(1, 0)))
+	if _, found := l.verifyShipped(shipped.VerifyOptions{Deep: true}); found != "run-1 verified" {
 		t.Errorf("verify: %s", found)
 	}
-	if _, found := l.prune(shipped.PruneOptions{}); found != "run-1 max_age deleted" {
+	if _, found := l.pruneShipped(shipped.PruneOptions{}); found != "run-1 max_age deleted" {
 		t.Errorf("prune: %s", found)
 	}
 }
@@ -125,43 +126,43 @@ func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 	for _, name := range []episode.Name{"same", "other"} {
 		l.finish(name)
-		l.must(unix.Mkfifo(l.at("episodes", string(name), "pipe"), 0o644))
-		l.rx.shelf.ago = 3 * time.Hour
+		fixture.Must(l, unix.Mkfifo(l.path("episodes", string(name), "pipe"), 0o644))
+		l.receiver.archives.storedAgo = 3 * time.Hour
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-		l.rx.verify(name, time.Now())
+		l.receiver.markVerified(name, time.Now())
 	}
-	l.must(unix.Mkfifo(l.at("shipped", "other", "pipe-2"), 0o644))
-	if _, found := l.prune(shipped.PruneOptions{}); found != "same max_age deleted, other max_age kept" && found != "other max_age kept, same max_age deleted" {
+	fixture.Must(l, unix.Mkfifo(l.path("shipped", "other", "pipe-2"), 0o644))
+	if _, found := l.pruneShipped(shipped.PruneOptions{}); found != "same max_age deleted, other max_age kept" && found != "other max_age kept, same max_age deleted" {
 		t.Errorf("got %s", found)
 	}
 }
 
 // A change that was taken back is none.
 func TestANoteGoesWithTheChange(t *testing.T) {
-	l := old(t, "run-1")
-	l.write(l.at("shipped", "run-1", "analysis.txt"), "x")
-	l.prune(shipped.PruneOptions{})
-	if l.changeOf("run-1") == "" {
+	l := newExpiredLab(t, "run-1")
+	fixture.WriteFile(l, l.path("shipped", "run-1", "analysis.txt"), "x")
+	l.pruneShipped(shipped.PruneOptions{})
+	if l.notedChange("run-1") == "" {
 		t.Fatal("nothing is noted")
 	}
-	l.must(os.Remove(l.at("shipped", "run-1", "analysis.txt")))
-	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 verified" || l.changeOf("run-1") != "" {
-		t.Errorf("%s, noted: %q", found, l.changeOf("run-1"))
+	fixture.Must(l, os.Remove(l.path("shipped", "run-1", "analysis.txt")))
+	if _, found := l.verifyShipped(shipped.VerifyOptions{}); found != "run-1 verified" || l.notedChange("run-1") != "" {
+		t.Errorf("%s, noted: %q", found, l.notedChange("run-1"))
 	}
 }
 
 // Without the receiver's word on what its archive contains, nothing is deleted: an older
 // one gives none.
 func TestNothingIsDeletedThatCannotBeCompared(t *testing.T) {
-	l := old(t, "run-1")
-	clear(l.rx.shelf.contents)
-	if _, found := l.prune(shipped.PruneOptions{}); found != "run-1 max_age kept" || l.changeOf("run-1") != "" {
-		t.Errorf("%s, noted %q", found, l.changeOf("run-1"))
+	l := newExpiredLab(t, "run-1")
+	clear(l.receiver.archives.contents)
+	if _, found := l.pruneShipped(shipped.PruneOptions{}); found != "run-1 max_age kept" || l.notedChange("run-1") != "" {
+		t.Errorf("%s, noted %q", found, l.notedChange("run-1"))
 	}
-	if _, found := l.audit(shipped.VerifyOptions{}); found != "run-1 verified" {
+	if _, found := l.verifyShipped(shipped.VerifyOptions{}); found != "run-1 verified" {
 		t.Errorf("verify: %s", found)
 	}
-	if _, found := l.audit(shipped.VerifyOptions{Deep: true}); found != "run-1 unknown" {
+	if _, found := l.verifyShipped(shipped.VerifyOptions{Deep: true}); found != "run-1 unknown" {
 		t.Errorf("verify --deep: %s", found)
 	}
 	l.wantFiles("shipped", "run-1")
@@ -169,78 +170,78 @@ func TestNothingIsDeletedThatCannotBeCompared(t *testing.T) {
 
 // The receipts of older shippers come without a state.
 func TestAnOlderReceiptIsComparedByContents(t *testing.T) {
-	l := old(t, "run-1", "run-2")
+	l := newExpiredLab(t, "run-1", "run-2")
 	for _, dir := range []string{"run-1", "run-2"} {
-		l.must(unix.Removexattr(l.at("shipped", dir), "user.cis490.state"))
+		fixture.Must(l, unix.Removexattr(l.path("shipped", dir), "user.cis490.state"))
 	}
-	l.write(l.at("shipped", "run-1", "late"), "x")
-	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age kept") || !strings.Contains(found, "run-2 max_age deleted") {
-		t.Errorf("got %s", found)
+	fixture.WriteFile(l, l.path("shipped", "run-1", "late"), "x")
+	if _, found := l.pruneShipped(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age kept") || !strings.Contains(found, "run-2 max_age deleted") {
+		t.Errorf("got %s, want %q in it and %q in it", found, "run-1 max_age kept", "run-2 max_age deleted")
 	}
 }
 
 func TestPruneKeepsWhatIsYoung(t *testing.T) {
-	l := old(t, "run-1")
-	if _, found := l.prune(shipped.PruneOptions{MinUnchanged: time.Hour}); found != "run-1 max_age kept" {
-		t.Errorf("got %s", found)
+	l := newExpiredLab(t, "run-1")
+	if _, found := l.pruneShipped(shipped.PruneOptions{MinUnchanged: time.Hour}); found != "run-1 max_age kept" {
+		t.Errorf("got %s, want %q", found, "run-1 max_age kept")
 	}
 	l.wantFiles("shipped", "run-1")
-	if l.changeOf("run-1") != "" {
+	if l.notedChange("run-1") != "" {
 		t.Error("it is noted as changed")
 	}
 	l.wantFiles("outbox")
-	if left, err := os.ReadDir(l.at("outbox", ".trash")); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(l.path("outbox", ".trash")); err != nil || len(left) != 0 {
 		t.Errorf("left in the trash: %v, %v", left, err)
 	}
 }
 
 func TestADryRunChangesNothing(t *testing.T) {
-	l := old(t, "run-1", "run-2")
-	l.write(l.at("shipped", "run-1", "late"), "x")
-	report, found := l.prune(shipped.PruneOptions{DryRun: true})
-	if !strings.Contains(found, "run-1 max_age kept") || report.Deleted != 1 || l.changeOf("run-1") != "" {
-		t.Errorf("%s, %+v, noted %q", found, report, l.changeOf("run-1"))
+	l := newExpiredLab(t, "run-1", "run-2")
+	fixture.WriteFile(l, l.path("shipped", "run-1", "late"), "x")
+	report, found := l.pruneShipped(shipped.PruneOptions{DryRun: true})
+	if !strings.Contains(found, "run-1 max_age kept") || report.Deleted != 1 || l.notedChange("run-1") != "" {
+		t.Errorf("%s, %+v, noted %q", found, report, l.notedChange("run-1"))
 	}
 	l.wantFiles("shipped", "run-1", "run-2")
 }
 
 func TestTwoPruningsDoNotMeet(t *testing.T) {
-	l := old(t, "run-1")
-	dir, err := durable.Open(l.at("outbox"))
-	l.must(err)
+	l := newExpiredLab(t, "run-1")
+	dir, err := durable.Open(l.path("outbox"))
+	fixture.Must(l, err)
 	defer dir.Close()
 	trash, err := outbox.New(dir).OpenTrash("pid 1")
-	l.must(err)
-	_, err = shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
+	fixture.Must(l, err)
+	_, err = shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.receiver, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
 	if _, locked := errors.AsType[*durable.LockedError](err); !locked {
 		t.Errorf("got %v", err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, rx: newReceiver(t), logs: &logs{}, made: l.made}
-		_, stop := d.daemon()
+		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, receiver: newReceiver(t), logs: &logs{}, contents: l.contents}
+		_, stop := d.startDaemon()
 		time.Sleep(time.Hour)
-		d.must(stop())
-		if loud := d.logs.loud(); len(loud) > 1 { // it has no inotify
+		fixture.Must(d, stop())
+		if loud := d.logs.warnings(); len(loud) > 1 { // it has no inotify
 			t.Errorf("the daemon does not skip its turn in silence: %q", loud)
 		}
 	})
-	l.must(trash.Close())
+	fixture.Must(l, trash.Close())
 	l.wantFiles("shipped", "run-1")
 }
 
 // A kill between the rename and the judgement leaves an episode that nobody has compared.
 func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
-	l := old(t, "run-1", "run-2")
+	l := newExpiredLab(t, "run-1", "run-2")
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("100h"))
-	l.must(os.MkdirAll(l.at("outbox", ".trash"), 0o750))
-	l.must(os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
-	l.must(os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~Y")))
-	l.must(os.Mkdir(l.at("shipped", "run-2"), 0o755))
-	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 interrupted kept") || !strings.Contains(found, "run-2~2 interrupted kept") {
-		t.Errorf("got %s", found)
+	fixture.Must(l, os.MkdirAll(l.path("outbox", ".trash"), 0o750))
+	fixture.Must(l, os.Rename(l.path("shipped", "run-1"), l.path("outbox", ".trash", "run-1~X")))
+	fixture.Must(l, os.Rename(l.path("shipped", "run-2"), l.path("outbox", ".trash", "run-2~Y")))
+	fixture.Must(l, os.Mkdir(l.path("shipped", "run-2"), 0o755))
+	if _, found := l.pruneShipped(shipped.PruneOptions{}); !strings.Contains(found, "run-1 interrupted kept") || !strings.Contains(found, "run-2~2 interrupted kept") {
+		t.Errorf("got %s, want %q in it and %q in it", found, "run-1 interrupted kept", "run-2~2 interrupted kept")
 	}
 	l.wantFiles("shipped", "run-1", "run-2", "run-2~2")
-	if l.changeOf("run-1") != "" {
+	if l.notedChange("run-1") != "" {
 		t.Error("it is noted as changed")
 	}
 }
@@ -248,53 +249,53 @@ func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
 // Shippers before 2026-11-29 removed the marker and went on deleting whatever was there.
 func TestWhatAnOlderPruningLeftGoesBackAndIsNamed(t *testing.T) {
 	l := newLab(t)
-	l.write(l.at("outbox", ".trash", "run-1~X", "sub", "file"), "x")
-	l.must(os.MkdirAll(l.at("shipped"), 0o755))
-	_, found := l.prune(shipped.PruneOptions{})
-	if found != "run-1 interrupted kept" || l.changeOf("run-1") == "" {
-		t.Errorf("%s, noted %q", found, l.changeOf("run-1"))
+	fixture.WriteFile(l, l.path("outbox", ".trash", "run-1~X", "sub", "file"), "x")
+	fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
+	_, found := l.pruneShipped(shipped.PruneOptions{})
+	if found != "run-1 interrupted kept" || l.notedChange("run-1") == "" {
+		t.Errorf("%s, noted %q", found, l.notedChange("run-1"))
 	}
 	l.wantFiles("shipped", "run-1")
 }
 
-// judged puts an episode into the trash as a kill after its judgement leaves it.
-func (l *lab) judged(name string) (path string, at time.Time) {
+// trashJudged moves an episode to the trash, as a kill after its judgement leaves it.
+func (l *lab) trashJudged(name string) (path string, at time.Time) {
 	l.Helper()
-	dir, err := durable.Open(l.at("outbox"))
-	l.must(err)
+	dir, err := durable.Open(l.path("outbox"))
+	fixture.Must(l, err)
 	defer dir.Close()
 	trash, err := outbox.New(dir).OpenTrash("the test")
-	l.must(err)
+	fixture.Must(l, err)
 	defer trash.Close()
-	shipped, err := durable.Open(l.at("shipped"))
-	l.must(err)
+	shipped, err := durable.Open(l.path("shipped"))
+	fixture.Must(l, err)
 	defer shipped.Close()
 	d, err := trash.Discard(shipped, name)
-	l.must(err)
+	fixture.Must(l, err)
 	defer d.Close()
 	at = time.Now()
-	l.must(d.RecordJudgement(outbox.Judgement{ChangedAt: at}))
-	return l.at("outbox", ".trash", d.Name()), at
+	fixture.Must(l, d.RecordJudgement(outbox.Judgement{ChangedAt: at}))
+	return l.path("outbox", ".trash", d.Name()), at
 }
 
 func TestAJudgedEpisodeIsDeletedFurther(t *testing.T) {
-	l := old(t, "run-1", "run-2")
-	l.judged("run-1")
-	at, judged := l.judged("run-2")
-	l.must(os.Remove(filepath.Join(at, episode.Marker)))
+	l := newExpiredLab(t, "run-1", "run-2")
+	l.trashJudged("run-1")
+	at, judged := l.trashJudged("run-2")
+	fixture.Must(l, os.Remove(filepath.Join(at, episode.Marker)))
 	path := filepath.Join(at, "late.txt")
 	for st := (unix.Stat_t{}); !time.Unix(st.Ctim.Unix()).After(judged); { // until the kernel's clock has ticked
-		l.must(os.WriteFile(path, []byte("late"), 0o644))
-		l.must(unix.Stat(path, &st))
+		fixture.Must(l, os.WriteFile(path, []byte("late"), 0o644))
+		fixture.Must(l, unix.Stat(path, &st))
 	}
-	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "interrupted deleted") || !strings.Contains(found, "run-2 interrupted kept") {
-		t.Errorf("got %s", found)
+	if _, found := l.pruneShipped(shipped.PruneOptions{}); !strings.Contains(found, "interrupted deleted") || !strings.Contains(found, "run-2 interrupted kept") {
+		t.Errorf("got %s, want %q in it and %q in it", found, "interrupted deleted", "run-2 interrupted kept")
 	}
 	l.wantFiles("shipped", "run-2")
-	if b, err := os.ReadFile(l.at("shipped", "run-2", "late.txt")); err != nil || string(b) != "late" {
+	if b, err := os.ReadFile(l.path("shipped", "run-2", "late.txt")); err != nil || string(b) != "late" {
 		t.Errorf("what came late: %q, %v", b, err)
 	}
-	if note := l.changeOf("run-2"); !strings.Contains(note, "late.txt") {
+	if note := l.notedChange("run-2"); !strings.Contains(note, "late.txt") {
 		t.Errorf("noted: %q", note)
 	}
 }
@@ -306,22 +307,22 @@ func TestOneObstacleKeepsOneEpisode(t *testing.T) {
 	}
 	for what, obstruct := range map[string]func(l *lab, at string){
 		"a mount": func(l *lab, at string) {
-			l.must(unix.Mount(l.TempDir(), at, "", unix.MS_BIND, ""))
+			fixture.Must(l, unix.Mount(l.TempDir(), at, "", unix.MS_BIND, ""))
 			l.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
 		},
-		"immutable":   func(l *lab, at string) { l.chattr(filepath.Join(at, "file"), true) },
-		"append only": func(l *lab, at string) { l.chattr(at, false) },
+		"immutable":   func(l *lab, at string) { l.setAttr(filepath.Join(at, "file"), true) },
+		"append only": func(l *lab, at string) { l.setAttr(at, false) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 			l.finish("run-1")
-			l.write(l.at("episodes", "run-1", "sub", "file"), "x")
-			l.rx.shelf.ago = 4 * time.Hour
+			fixture.WriteFile(l, l.path("episodes", "run-1", "sub", "file"), "x")
+			l.receiver.archives.storedAgo = 4 * time.Hour
 			l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-			l.rx.verify("run-1", time.Now())
-			l.shipAt("run-2", 3*time.Hour)
-			obstruct(l, l.at("shipped", "run-1", "sub"))
+			l.receiver.markVerified("run-1", time.Now())
+			l.shipEpisodeAt("run-2", 3*time.Hour)
+			obstruct(l, l.path("shipped", "run-1", "sub"))
 			var cause string
 			o := shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1, OnResult: func(p shipped.PruneResult) error {
 				if p.Kept != "" {
@@ -329,27 +330,27 @@ func TestOneObstacleKeepsOneEpisode(t *testing.T) {
 				}
 				return nil
 			}}
-			report, err := shipped.Prune(context.Background(), l.cfg.DirsConfig(), l.rx, o)
+			report, err := shipped.Prune(context.Background(), l.cfg.DirsConfig(), l.receiver, o)
 			if err != nil || report.Deleted != 1 || report.Kept != 1 {
-				t.Errorf("%+v, %v", report, err)
+				t.Errorf("got %+v, %v, want Deleted 1 and Kept 1", report, err)
 			}
 			if !strings.Contains(cause, "sub") {
 				t.Errorf("the cause does not name it: %q", cause)
 			}
 			l.wantFiles("shipped", "run-1")
-			if b, err := os.ReadFile(l.at("shipped", "run-1", "telemetry.jsonl")); err != nil || len(b) == 0 {
+			if b, err := os.ReadFile(l.path("shipped", "run-1", "telemetry.jsonl")); err != nil || len(b) == 0 {
 				t.Errorf("what it was kept with: %q, %v", b, err)
 			}
 		})
 	}
 }
 
-// chattr makes a file immutable, or append only.
-func (l *lab) chattr(path string, immutable bool) {
+// setAttr makes a file immutable, or append only.
+func (l *lab) setAttr(path string, immutable bool) {
 	l.Helper()
 	const immutableFlag, appendFlag = 0x10, 0x20
 	f, err := os.Open(path)
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { f.Close() })
 	flag := appendFlag
 	if immutable {
@@ -358,7 +359,7 @@ func (l *lab) chattr(path string, immutable bool) {
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flag); err != nil {
 		l.Skipf("%s: the file system of the tests has no such attribute: %v", path, err)
 	}
-	l.Cleanup(func() { l.must(unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)) })
+	l.Cleanup(func() { fixture.Must(l, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)) })
 }
 
 // A file of another owner that has all its names in the episode is in no archive.
@@ -370,38 +371,38 @@ func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
 		l := newLab(t)
 		l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 		l.finish("run-1")
-		at := l.at("episodes", "run-1")
-		l.must(os.Chown(at, 4242, 4242))
-		l.write(filepath.Join(at, "capture.pcap"), "only here")
-		l.must(os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(at, "latest.pcap")))
+		at := l.path("episodes", "run-1")
+		fixture.Must(l, os.Chown(at, 4242, 4242))
+		fixture.WriteFile(l, filepath.Join(at, "capture.pcap"), "only here")
+		fixture.Must(l, os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(at, "latest.pcap")))
 		if outside {
-			l.must(os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(l.dir, "capture.pcap")))
+			fixture.Must(l, os.Link(filepath.Join(at, "capture.pcap"), filepath.Join(l.dir, "capture.pcap")))
 		}
-		l.rx.shelf.ago = 3 * time.Hour
+		l.receiver.archives.storedAgo = 3 * time.Hour
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-		l.rx.verify("run-1", time.Now())
-		if _, found := l.prune(shipped.PruneOptions{}); found != want {
+		l.receiver.markVerified("run-1", time.Now())
+		if _, found := l.pruneShipped(shipped.PruneOptions{}); found != want {
 			t.Errorf("with a name outside: %v: %s", outside, found)
 		}
 	}
 }
 
-// On a full disk what frees it must still work. It is small and has no room for another
+// On a full disk what frees it must still work. It is small and has no space for another
 // attribute.
 func TestPruneWorksOnAFullDisk(t *testing.T) {
-	disk := smallDisk(t)
+	disk := mountSmallDisk(t)
 	l := newLabAt(t, disk)
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
-	l.shipAt("run-1", 3*time.Hour)
-	l.shipAt("run-2", 3*time.Hour)
-	fill(t, disk)
-	if _, found := l.prune(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age deleted") || !strings.Contains(found, "run-2 max_age deleted") {
-		t.Errorf("got %s", found)
+	l.shipEpisodeAt("run-1", 3*time.Hour)
+	l.shipEpisodeAt("run-2", 3*time.Hour)
+	fillDisk(t, disk)
+	if _, found := l.pruneShipped(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age deleted") || !strings.Contains(found, "run-2 max_age deleted") {
+		t.Errorf("got %s, want %q in it and %q in it", found, "run-1 max_age deleted", "run-2 max_age deleted")
 	}
 }
 
-// smallDisk returns a mounted ext4.
-func smallDisk(t *testing.T) string {
+// mountSmallDisk returns a mounted ext4.
+func mountSmallDisk(t *testing.T) string {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to mount a disk")
@@ -432,8 +433,8 @@ func smallDisk(t *testing.T) string {
 	return at
 }
 
-// fill writes until there is no block left.
-func fill(t *testing.T, dir string) {
+// fillDisk writes until there is no block left.
+func fillDisk(t *testing.T, dir string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(dir, "ballast"))
 	if err != nil {
@@ -450,38 +451,38 @@ func fill(t *testing.T, dir string) {
 
 // What a killed pruning left goes back when the daemon starts, whatever the policy says.
 func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
-	l := old(t, "run-1", "run-2")
-	l.judged("run-1")
-	l.must(os.Rename(l.at("shipped", "run-2"), l.at("outbox", ".trash", "run-2~X")))
+	l := newExpiredLab(t, "run-1", "run-2")
+	l.trashJudged("run-1")
+	fixture.Must(l, os.Rename(l.path("shipped", "run-2"), l.path("outbox", ".trash", "run-2~X")))
 	st, err := shipper.InspectStatus(l.cfg)
-	l.must(err)
+	fixture.Must(l, err)
 	if st.Discarded != 2 {
 		t.Errorf("status counts %d, want 2", st.Discarded)
 	}
 	l.cfg.Retention = shipped.RetentionConfig{}
 	synctest.Test(t, func(t *testing.T) {
-		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, rx: newReceiver(t), logs: &logs{}, made: l.made}
-		_, stop := d.daemon()
+		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, receiver: newReceiver(t), logs: &logs{}, contents: l.contents}
+		_, stop := d.startDaemon()
 		time.Sleep(time.Minute)
-		d.must(stop())
+		fixture.Must(d, stop())
 	})
 	l.wantFiles("shipped", "run-2")
 }
 
 // The note that part of an episode is gone outlives the comparisons that follow.
 func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
-	l := old(t, "run-1")
-	l.must(os.MkdirAll(l.at("outbox", ".trash"), 0o750))
-	l.must(os.Rename(l.at("shipped", "run-1"), l.at("outbox", ".trash", "run-1~X")))
-	l.must(os.Remove(l.at("outbox", ".trash", "run-1~X", episode.Marker)))
+	l := newExpiredLab(t, "run-1")
+	fixture.Must(l, os.MkdirAll(l.path("outbox", ".trash"), 0o750))
+	fixture.Must(l, os.Rename(l.path("shipped", "run-1"), l.path("outbox", ".trash", "run-1~X")))
+	fixture.Must(l, os.Remove(l.path("outbox", ".trash", "run-1~X", episode.Marker)))
 	for range 2 {
-		report, found := l.prune(shipped.PruneOptions{})
+		report, found := l.pruneShipped(shipped.PruneOptions{})
 		if report.Kept != 1 {
-			t.Errorf("%s, %+v", found, report)
+			t.Errorf("got %s, %+v, want Kept 1", found, report)
 		}
-		l.audit(shipped.VerifyOptions{})
+		l.verifyShipped(shipped.VerifyOptions{})
 	}
-	if note := l.changeOf("run-1"); note != "an interrupted deletion left it incomplete" {
+	if note := l.notedChange("run-1"); note != "an interrupted deletion left it incomplete" {
 		t.Errorf("noted: %q", note)
 	}
 }
@@ -489,18 +490,18 @@ func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
 // The receiver may have lost its copy while the episodes before were compared.
 func TestAnOldAnswerIsAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := old(t, "run-1", "run-2")
+		l := newExpiredLab(t, "run-1", "run-2")
 		o := shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1}
 		o.OnResult = func(p shipped.PruneResult) error {
 			if p.Deleted { // the next one is compared long after
 				time.Sleep(time.Hour)
-				l.rx.set(func() { clear(l.rx.stored) })
+				l.receiver.update(func() { clear(l.receiver.stored) })
 			}
 			return nil
 		}
-		report, err := shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.rx, o)
+		report, err := shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.receiver, o)
 		if err != nil || report.Deleted != 1 || report.Kept != 1 {
-			t.Errorf("%+v, %v", report, err)
+			t.Errorf("got %+v, %v, want Deleted 1 and Kept 1", report, err)
 		}
 	})
 }

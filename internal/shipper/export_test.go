@@ -125,7 +125,7 @@ func (s *Shipper) AwaitSettled(n int) (inMemory, left int) {
 	return d.settling.size(), s.Tally().Transient
 }
 
-// KeepsChanging has packers find so many times that an episode, whose marker has the ctime marked,
+// KeepsChanging makes packers find a number of times that an episode, whose marker has the ctime marked,
 // is still being changed.
 func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) {
 	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate), toPack: newSizedQueue(Oldest, 1)}

@@ -18,26 +18,27 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
 
-// inspect is what 'shipper status' shows.
+// inspect returns what 'shipper status' shows.
 func (l *lab) inspect() shipper.Status {
 	l.Helper()
 	cfg := l.cfg
 	cfg.EpisodesDir = config.Path(l.episodes)
 	st, err := shipper.InspectStatus(cfg)
-	l.must(err)
+	fixture.Must(l, err)
 	return st
 }
 
 // refuseOnly makes the receiver refuse some episodes, or none.
 func (l *lab) refuseOnly(err error, names ...episode.Name) {
-	l.rx.set(func() {
-		l.rx.before = func(_ context.Context, u wire.Upload) error {
+	l.receiver.update(func() {
+		l.receiver.before = func(_ context.Context, u wire.Upload) error {
 			for _, n := range names {
 				if u.Key.Name == n {
 					return err
@@ -49,13 +50,13 @@ func (l *lab) refuseOnly(err error, names ...episode.Name) {
 }
 
 // A receiver that fails for one episode, again and again: status names it, how often it
-// was tried, since when and why, and no more once it is home.
+// was tried, since when and why, and no more once it is delivered.
 func TestStatusShowsWhatFails(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1", "run-2", "run-3")
 		start := time.Now()
 		l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), "run-2")
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
 		st := l.inspect()
 		if len(st.Failing) != 1 || st.FailingTotal != 1 || st.Receiver != nil || len(st.Held) != 0 {
@@ -77,7 +78,7 @@ func TestStatusShowsWhatFails(t *testing.T) {
 		if st := l.inspect(); len(st.Failing) != 0 || st.FailingTotal != 0 {
 			l.Errorf("at home, it is shown as %+v", st.Failing)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -86,18 +87,18 @@ func TestStatusShowsWhatFails(t *testing.T) {
 func TestAnOutageIsShownByStatus(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		l.rx.set(func() { l.rx.down = &wire.UnexpectedResponseError{Status: 502} })
+		l.receiver.update(func() { l.receiver.down = &wire.UnexpectedResponseError{Status: 502} })
 		start := time.Now()
-		_, stop := l.daemon()
+		_, stop := l.startDaemon()
 		time.Sleep(10 * time.Hour)
 		running := l.inspect()
-		l.must(stop())
+		fixture.Must(l, stop())
 		for _, st := range []shipper.Status{running, l.inspect()} {
 			if st.Receiver == nil || !strings.Contains(st.Receiver.Cause, "502") || st.Receiver.Since.Sub(start) > time.Minute {
 				l.Errorf("status shows %+v", st.Receiver)
 			}
 		}
-		l.rx.set(func() { l.rx.down = nil })
+		l.receiver.update(func() { l.receiver.down = nil })
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 		if st := l.inspect(); st.Receiver != nil || st.FailingTotal != 0 || st.AnsweredAt.Before(start.Add(10*time.Hour)) {
 			l.Errorf("it is back, and status shows %+v, answered at %v", st.Receiver, st.AnsweredAt)
@@ -112,10 +113,10 @@ func TestAPassSaysWhyEachEpisodeStays(t *testing.T) {
 	l.finish(all...)
 	l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), all[:25]...)
 	l.wantOnce(shipper.Tally{Scanned: 30, Shipped: 5, Transient: 25})
-	if told := l.logs.with(" WARN will try again "); len(told) != 20 || !strings.Contains(told[0], "no such table") {
+	if told := l.logs.containing(" WARN will try again "); len(told) != 20 || !strings.Contains(told[0], "no such table") {
 		t.Errorf("%d causes are in the log: %q", len(told), told)
 	}
-	if rest := l.logs.with("more episodes failed count=5"); len(rest) != 1 {
+	if rest := l.logs.containing("more episodes failed count=5"); len(rest) != 1 {
 		t.Errorf("of the others the log has %q\n%s", rest, l.logs)
 	}
 }
@@ -135,18 +136,18 @@ func TestFailuresAreCountedAcrossPasses(t *testing.T) {
 	if len(first) != 1 || len(now) != 1 || now[0].Attempts != 4 || !now[0].Since.Equal(first[0].Since) {
 		t.Errorf("first %+v, then %+v", first, now)
 	}
-	if n := l.rx.attempts("run-1"); n != 4 {
+	if n := l.receiver.attempts("run-1"); n != 4 {
 		t.Errorf("it was sent %d times in 4 passes", n)
 	}
-	// What was taken away is not remembered.
-	l.must(os.RemoveAll(l.at("episodes", "run-1")))
-	l.must(os.Remove(l.at("outbox", "run-1.tar.zst")))
-	delete(l.made, "run-1")
+	// What was removed is forgotten.
+	fixture.Must(l, os.RemoveAll(l.path("episodes", "run-1")))
+	fixture.Must(l, os.Remove(l.path("outbox", "run-1.tar.zst")))
+	delete(l.contents, "run-1")
 	if st := l.inspect(); len(st.Failing) != 0 || st.FailingTotal != 0 {
 		t.Errorf("it is gone, and status shows %+v", st.Failing)
 	}
 	l.wantOnce(shipper.Tally{})
-	if r, err := os.ReadFile(l.at("outbox", ".status.json")); err != nil || bytes.Contains(r, []byte("run-1")) {
+	if r, err := os.ReadFile(l.path("outbox", ".status.json")); err != nil || bytes.Contains(r, []byte("run-1")) {
 		t.Errorf("the report says %s, %v", r, err)
 	}
 }
@@ -155,9 +156,9 @@ func TestFailuresAreCountedAcrossPasses(t *testing.T) {
 // have got on since.
 func TestNoMoreFailThanWait(t *testing.T) {
 	l := newLab(t)
-	l.must(l.open().Close())
+	fixture.Must(l, l.open().Close())
 	l.finish("run-1", "run-2", "run-3")
-	l.write(l.at("outbox", ".status.json"), `{"written_at": "2026-11-29T10:00:00Z", "failing_total": 303, "failing": [
+	fixture.WriteFile(l, l.path("outbox", ".status.json"), `{"written_at": "2026-11-29T10:00:00Z", "failing_total": 303, "failing": [
 		{"episode_id": "run-1", "attempts": 1}, {"episode_id": "run-9", "attempts": 1}]}`)
 	if st := l.inspect(); st.Waiting != 3 || len(st.Failing) != 1 || st.FailingTotal != 3 {
 		t.Errorf("%d wait, %d of %d fail", st.Waiting, len(st.Failing), st.FailingTotal)
@@ -176,10 +177,10 @@ func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
 			l := newLab(t)
 			s := l.open()
 			s.ReportUnshippable(err)
-			if loud := l.logs.loud(); len(loud) != 1 || !strings.Contains(loud[0], says) {
+			if loud := l.logs.warnings(); len(loud) != 1 || !strings.Contains(loud[0], says) {
 				t.Errorf("%v: the log says %q, want %q", err, loud, says)
 			}
-			l.must(s.Close())
+			fixture.Must(l, s.Close())
 		}
 	}
 }
@@ -187,10 +188,10 @@ func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
 // TestADamagedReportIsNoLoss, nor is one that another program wrote.
 func TestADamagedReportIsNoLoss(t *testing.T) {
 	l := newLab(t)
-	l.must(os.MkdirAll(l.at("outbox"), 0o755))
-	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
 	for i, text := range []string{"", "{", `{"failing":[{"episode_id":"../x","attempts":1}],"failing_total":1}`, strings.Repeat("x", 1<<20)} {
-		l.write(l.at("outbox", ".status.json"), text)
+		fixture.WriteFile(l, l.path("outbox", ".status.json"), text)
 		l.finish(names("run", i+1)[i])
 		if st := l.inspect(); st.Waiting != 1 || len(st.Failing) != 0 {
 			t.Errorf("%.20q: status shows %+v", text, st)
@@ -199,8 +200,8 @@ func TestADamagedReportIsNoLoss(t *testing.T) {
 	}
 }
 
-// freeze makes a directory immutable, or mutable again: not even root may move into it.
-func freeze(t testing.TB, dir string, yes bool) {
+// setImmutable makes a directory immutable, or mutable again: not even root may move into it.
+func setImmutable(t testing.TB, dir string, yes bool) {
 	t.Helper()
 	f, err := os.Open(dir)
 	if err != nil {
@@ -217,22 +218,13 @@ func freeze(t testing.TB, dir string, yes bool) {
 		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags))
 	}
 	if err != nil {
-		needRoot(t, err)
+		fixture.RequireMount(t, err)
 	}
 	t.Cleanup(func() {
-		if yes && exists(dir) {
-			freeze(t, dir, false)
+		if yes && fixture.Exists(dir) {
+			setImmutable(t, dir, false)
 		}
 	})
-}
-
-// needRoot skips a test that lacks what root has, but not under CI.
-func needRoot(t testing.TB, err error) {
-	t.Helper()
-	if os.Getuid() == 0 && os.Getenv("CI") != "" {
-		t.Fatal(err)
-	}
-	t.Skip(err)
 }
 
 // An episode that is delivered and may not be moved is held, and tried again by itself:
@@ -240,52 +232,52 @@ func needRoot(t testing.TB, err error) {
 func TestStuckIsTriedAgain(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		l.must(os.MkdirAll(l.at("shipped"), 0o755))
-		freeze(l, l.at("shipped"), true)
-		s, stop := l.daemon()
+		fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
+		setImmutable(l, l.path("shipped"), true)
+		s, stop := l.startDaemon()
 		time.Sleep(time.Second)
 		if h := l.held()["run-1"]; h.Reason != outbox.Stuck {
 			l.Fatalf("held as %+v\n%s", h, l.logs)
 		}
 		at := l.held()["run-1"].HeldAt
 		time.Sleep(12 * time.Hour)
-		if n := l.rx.attempts("run-1"); n < 12 || n > 60 {
+		if n := l.receiver.attempts("run-1"); n < 12 || n > 60 {
 			l.Errorf("it was sent %d times in 12 hours", n)
 		}
 		if h := l.held()["run-1"]; !h.HeldAt.Equal(at) {
 			l.Errorf("held since %v, want %v", h.HeldAt, at)
 		}
-		if loud := l.logs.loud(); len(loud) != 1 {
+		if loud := l.logs.warnings(); len(loud) != 1 {
 			l.Errorf("the log has %q", loud)
 		}
 		if st := l.inspect(); len(st.Failing) != 0 {
 			l.Errorf("held and failing: %+v", st.Failing)
 		}
-		freeze(l, l.at("shipped"), false)
+		setImmutable(l, l.path("shipped"), false)
 		time.Sleep(2 * time.Hour)
-		if len(l.held()) != 0 || !exists(l.at("shipped", "run-1")) || s.Tally().Shipped+s.Tally().AlreadyPresent != 1 {
+		if len(l.held()) != 0 || !fixture.Exists(l.path("shipped", "run-1")) || s.Tally().Shipped+s.Tally().AlreadyPresent != 1 {
 			l.Errorf("mended, it is not shipped: %v\n%s", s.Tally(), l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.wantFiles("outbox")
-		l.check()
+		l.checkNothingLost()
 	})
 }
 
-// A folder that is mended a second later is shipped seconds later.
+// A folder that is repaired a second later is shipped seconds later.
 func TestStuckForASecondIsShippedSoon(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		l.must(os.MkdirAll(l.at("shipped"), 0o755))
-		freeze(l, l.at("shipped"), true)
-		_, stop := l.daemon()
+		fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
+		setImmutable(l, l.path("shipped"), true)
+		_, stop := l.startDaemon()
 		time.Sleep(time.Second)
-		freeze(l, l.at("shipped"), false)
+		setImmutable(l, l.path("shipped"), false)
 		time.Sleep(time.Minute)
-		if !exists(l.at("shipped", "run-1")) {
+		if !fixture.Exists(l.path("shipped", "run-1")) {
 			l.Errorf("it is not shipped\n%s", l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -294,20 +286,20 @@ func TestStuckForASecondIsShippedSoon(t *testing.T) {
 func TestAPassTriesWhatIsStuck(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2")
-	l.must(os.MkdirAll(l.at("shipped"), 0o755))
-	freeze(t, l.at("shipped"), true)
+	fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
+	setImmutable(t, l.path("shipped"), true)
 	l.wantOnce(shipper.Tally{Scanned: 2, Held: 2})
 	l.wantOnce(shipper.Tally{Scanned: 2, Held: 2})
-	if n := l.rx.attempts("run-1"); n != 2 {
+	if n := l.receiver.attempts("run-1"); n != 2 {
 		t.Errorf("sent %d times in two passes", n)
 	}
-	l.rx.down = os.ErrDeadlineExceeded
-	if tally, unreachable := l.once(); tally != (shipper.Tally{Scanned: 2, Held: 2}) || unreachable == nil {
+	l.receiver.down = os.ErrDeadlineExceeded
+	if tally, unreachable := l.runOnce(); tally != (shipper.Tally{Scanned: 2, Held: 2}) || unreachable == nil {
 		t.Errorf("without a receiver: %v, %v", tally, unreachable)
 	}
-	l.rx.down = nil
-	freeze(t, l.at("shipped"), false)
-	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-2", false))
+	l.receiver.down = nil
+	setImmutable(t, l.path("shipped"), false)
+	fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-2", false))
 	l.wantOnce(shipper.Tally{Scanned: 2, AlreadyPresent: 2})
 	l.wantFiles("outbox")
 }
@@ -316,27 +308,27 @@ func TestAPassTriesWhatIsStuck(t *testing.T) {
 func TestRetryOfWhatIsStuckDoesNotWait(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		l.must(os.MkdirAll(l.at("shipped"), 0o755))
-		freeze(l, l.at("shipped"), true)
-		_, stop := l.daemon()
+		fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
+		setImmutable(l, l.path("shipped"), true)
+		_, stop := l.startDaemon()
 		time.Sleep(24 * time.Hour)
-		freeze(l, l.at("shipped"), false)
+		setImmutable(l, l.path("shipped"), false)
 		cfg := l.cfg
 		cfg.EpisodesDir = config.Path(l.episodes)
-		l.must(shipped.ReleaseHold(cfg.DirsConfig(), "run-1", false))
+		fixture.Must(l, shipped.ReleaseHold(cfg.DirsConfig(), "run-1", false))
 		time.Sleep(l.cfg.ScanInterval.Std() + time.Second)
-		if !exists(l.at("shipped", "run-1")) {
+		if !fixture.Exists(l.path("shipped", "run-1")) {
 			l.Errorf("it is not shipped\n%s", l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
-// rotten makes a file system that finds the content of a file damaged, and gives EIO: the
-// first that has the text. Mended makes it readable again.
-func rotten(t *testing.T, text string, fill func(dir string)) (dir string) {
+// mountUnreadable mounts a file system that fill has filled. It detects that the first file with
+// the text is damaged, and fails its reads with EIO.
+func mountUnreadable(t *testing.T, text string, fill func(dir string)) (dir string) {
 	t.Helper()
-	dir = btrfs(t)
+	dir = mountBtrfs(t)
 	image := filepath.Join(filepath.Dir(dir), "image")
 	do := func(program string, args ...string) {
 		t.Helper()
@@ -366,22 +358,22 @@ func rotten(t *testing.T, text string, fill func(dir string)) (dir string) {
 	return dir
 }
 
-const rottenText = "THE FIRST SECTOR OF THE FILE THAT THE DISK DOES NOT GIVE"
+const unreadableText = "THE FIRST SECTOR OF THE FILE THAT THE DISK DOES NOT GIVE"
 
-// rottenLab has a file in run-1 that the disk does not give.
-func rottenLab(t *testing.T) string {
-	return rotten(t, rottenText, func(dir string) {
+// mountUnreadableEpisode mounts a file system with an unreadable file in run-1.
+func mountUnreadableEpisode(t *testing.T) string {
+	return mountUnreadable(t, unreadableText, func(dir string) {
 		l := newLabAt(t, dir)
 		l.finish("run-1", "run-2")
-		l.write(l.at("episodes", "run-1", "blob.bin"), strings.Repeat(rottenText, 1000))
+		fixture.WriteFile(l, l.path("episodes", "run-1", "blob.bin"), strings.Repeat(unreadableText, 1000))
 	})
 }
 
-// openRotten is a lab in that.
-func openRotten(t *testing.T, dir string) *lab {
+// newUnreadableLab returns a lab in such a directory.
+func newUnreadableLab(t *testing.T, dir string) *lab {
 	l := newLabOn(t, dir)
 	for _, n := range []episode.Name{"run-1", "run-2"} {
-		l.made[n] = "data of " + string(n)
+		l.contents[n] = "data of " + string(n)
 	}
 	return l
 }
@@ -390,11 +382,11 @@ func openRotten(t *testing.T, dir string) *lab {
 // of the file; it is tried again each hour or so, and ships when the file can be read. The
 // others are not kept.
 func TestWhatTheDiskDoesNotGiveIsHeld(t *testing.T) {
-	dir := rottenLab(t)
+	dir := mountUnreadableEpisode(t)
 	defer time.AfterFunc(60*time.Second, func() { panic("virtual time stands still: something spins") }).Stop()
 	synctest.Test(t, func(t *testing.T) {
-		l := openRotten(t, dir)
-		s, stop := l.daemon()
+		l := newUnreadableLab(t, dir)
+		s, stop := l.startDaemon()
 		time.Sleep(5 * time.Minute)
 		st := l.inspect()
 		if len(st.Failing) != 1 || len(st.Held) != 0 || !strings.Contains(st.Failing[0].Cause, `read "blob.bin": input/output error`) {
@@ -409,28 +401,28 @@ func TestWhatTheDiskDoesNotGiveIsHeld(t *testing.T) {
 		if s.Tally().Shipped != 1 {
 			l.Errorf("the other one: %v", s.Tally())
 		}
-		loud := len(l.logs.loud())
+		loud := len(l.logs.warnings())
 		time.Sleep(24 * time.Hour)
-		if n := len(l.logs.loud()); n != loud {
-			l.Errorf("a day in which nothing changes has %d lines in the log: %q", n-loud, l.logs.loud()[loud:])
+		if n := len(l.logs.warnings()); n != loud {
+			l.Errorf("a day in which nothing changes has %d lines in the log: %q", n-loud, l.logs.warnings()[loud:])
 		}
-		l.must(os.Remove(l.at("episodes", "run-1", "blob.bin")))
+		fixture.Must(l, os.Remove(l.path("episodes", "run-1", "blob.bin")))
 		time.Sleep(2 * time.Hour)
 		if len(l.held()) != 0 || s.Tally().Shipped != 2 {
 			l.Errorf("mended: %v, %v\n%s", l.held(), s.Tally(), l.logs)
 		}
-		l.must(stop())
-		l.check()
+		fixture.Must(l, stop())
+		l.checkNothingLost()
 	})
 }
 
 // The same by cron: the passes count together.
 func TestPassesHoldWhatTheDiskDoesNotGive(t *testing.T) {
-	dir := rottenLab(t)
+	dir := mountUnreadableEpisode(t)
 	synctest.Test(t, func(t *testing.T) {
-		l := openRotten(t, dir)
+		l := newUnreadableLab(t, dir)
 		l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1})
-		if told := l.logs.with(`WARN will try again`); len(told) != 1 || !strings.Contains(told[0], "blob.bin") {
+		if told := l.logs.containing(`WARN will try again`); len(told) != 1 || !strings.Contains(told[0], "blob.bin") {
 			l.Errorf("the log says %q", told)
 		}
 		for range 3 {
@@ -443,7 +435,7 @@ func TestPassesHoldWhatTheDiskDoesNotGive(t *testing.T) {
 		if h := l.held()["run-1"]; h.Reason != outbox.Unreadable {
 			l.Errorf("held as %+v", h)
 		}
-		l.must(os.Remove(l.at("episodes", "run-1", "blob.bin")))
+		fixture.Must(l, os.Remove(l.path("episodes", "run-1", "blob.bin")))
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	})
 }

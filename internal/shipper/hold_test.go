@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -23,28 +24,28 @@ func TestAConflictIsHeldUntilAPersonRetries(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2")
 	theirs, _, _ := digest.Of(strings.NewReader("another archive"))
-	l.rx.stored["run-1"] = wire.Receipt{Host: host, Episode: "run-1", Digest: theirs}
+	l.receiver.stored["run-1"] = wire.Receipt{Host: host, Episode: "run-1", Digest: theirs}
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Conflicts: 1})
 	for range 3 { // each pass is a restart
 		l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	}
-	if n := l.rx.attempts("run-1"); n != 1 {
+	if n := l.receiver.attempts("run-1"); n != 1 {
 		t.Errorf("it was sent %d times", n)
 	}
 	h := l.held()["run-1"]
-	if h.Reason != outbox.Conflict || h.Stored == nil || *h.Stored != theirs || h.Digest == nil || *h.Digest != l.rx.sent["run-1"] || h.HeldAt.IsZero() {
+	if h.Reason != outbox.Conflict || h.Stored == nil || *h.Stored != theirs || h.Digest == nil || *h.Digest != l.receiver.sent["run-1"] || h.HeldAt.IsZero() {
 		t.Errorf("status shows %+v", h)
 	}
 	l.wantFiles("episodes", "run-1")
 	l.wantFiles("outbox", "run-1.held", "run-1.tar.zst")
 
-	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
+	fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, Conflicts: 1})
-	if n := l.rx.attempts("run-1"); n != 2 {
+	if n := l.receiver.attempts("run-1"); n != 2 {
 		t.Errorf("after a retry it was sent %d times in all", n)
 	}
-	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
-	delete(l.rx.stored, "run-1") // the person has cleared it up there
+	fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
+	delete(l.receiver.stored, "run-1") // the person has cleared it up there
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	l.wantFiles("outbox")
 }
@@ -56,11 +57,11 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 		cause  string
 		entry  bool
 	}{
-		"empty meta.json": {func(l *lab) { l.write(l.at("episodes", "run-1", "meta.json"), "") }, outbox.Unpackable, "meta.json", false},
+		"empty meta.json": {func(l *lab) { fixture.WriteFile(l, l.path("episodes", "run-1", "meta.json"), "") }, outbox.Unpackable, "meta.json", false},
 		"too many files":  {func(l *lab) { l.cfg.Limits.EpisodeEntries = 2 }, outbox.Unpackable, "2", false},
 		"too large":       {func(l *lab) { l.cfg.Limits.EpisodeBytes = 3 }, outbox.Unpackable, "3", false},
 		"refused": {func(l *lab) {
-			l.rx.before = func(_ context.Context, u wire.Upload) error {
+			l.receiver.before = func(_ context.Context, u wire.Upload) error {
 				if u.Key.Name == "run-1" {
 					return wire.Refuse(wire.TooLarge, "no more than 1 GiB")
 				}
@@ -68,7 +69,7 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 			}
 		}, outbox.Refused, "no more than 1 GiB", true},
 		"other bytes, and the entry is intact": {func(l *lab) {
-			l.rx.before = func(_ context.Context, u wire.Upload) error {
+			l.receiver.before = func(_ context.Context, u wire.Upload) error {
 				if u.Key.Name == "run-1" {
 					return wire.Refuse(wire.DigestMismatch, "got something else")
 				}
@@ -79,16 +80,16 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.finish("run-1")
-			l.write(l.at("episodes", "run-2", episode.Marker), "") // fits into any limit above
+			fixture.WriteFile(l, l.path("episodes", "run-2", episode.Marker), "") // fits into any limit above
 			test.spoil(l)
 			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
 			h := l.held()["run-1"]
 			if h.Reason != test.reason || !strings.Contains(h.Cause, test.cause) || (h.Digest != nil) != test.entry {
 				t.Errorf("status shows %+v", h)
 			}
-			l.rx.before = nil
+			l.receiver.before = nil
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-			if got := exists(l.at("outbox", "run-1.tar.zst")); got != test.entry {
+			if got := fixture.Exists(l.path("outbox", "run-1.tar.zst")); got != test.entry {
 				t.Errorf("there is an entry: %v", got)
 			}
 		})
@@ -100,73 +101,78 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 func TestARottenEntryIsPackedAnew(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2")
-	l.sealed("run-1")
-	l.rot("run-1")
-	l.rx.repacked["run-1"] = true
+	l.packOnly("run-1")
+	l.corruptEntry("run-1")
+	l.receiver.repacked["run-1"] = true
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1})
 	l.wantFiles("outbox")
-	if warned := l.logs.with("was corrupt"); len(warned) != 1 {
+	if warned := l.logs.containing("was corrupt"); len(warned) != 1 {
 		t.Errorf("the log says %q of it", warned)
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
-// Without the episode the rotten entry is all that is left: nothing is dropped.
+// Without the episode the corrupt entry is all that is left: nothing is dropped.
 func TestARottenEntryWithoutItsEpisodeIsHeld(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.sealed("run-1")
-	l.rot("run-1")
-	l.must(os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1")))
-	delete(l.made, "run-1")
+	l.packOnly("run-1")
+	l.corruptEntry("run-1")
+	fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("shipped", "run-1")))
+	delete(l.contents, "run-1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	l.wantFiles("outbox", "run-1.held", "run-1.tar.zst")
 }
 
-// sealed packs an episode and leaves it there.
-func (l *lab) sealed(n episode.Name) {
+// packOnly packs an episode and leaves it there.
+func (l *lab) packOnly(n episode.Name) {
 	l.Helper()
 	s := l.open()
 	defer s.Close()
-	l.must(s.PackOnly(n))
+	fixture.Must(l, s.PackOnly(n))
 }
 
-// rot flips a bit of an entry.
-func (l *lab) rot(n episode.Name) {
+// corruptEntry flips a bit of an entry.
+func (l *lab) corruptEntry(n episode.Name) {
 	l.Helper()
-	path := l.at("outbox", string(n)+".tar.zst")
+	path := l.path("outbox", string(n)+".tar.zst")
 	b, err := os.ReadFile(path)
-	l.must(err)
+	fixture.Must(l, err)
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	l.must(err)
+	fixture.Must(l, err)
 	defer f.Close()
 	_, err = f.WriteAt([]byte{b[len(b)/2] ^ 1}, int64(len(b)/2))
-	l.must(err)
+	fixture.Must(l, err)
 }
 
 // I8: what is retired is what was packed.
 func TestAChangeAfterPackingIsSeen(t *testing.T) {
-	file := func(l *lab, parts ...string) string { return l.at(append([]string{"episodes", "run-1"}, parts...)...) }
+	file := func(l *lab, parts ...string) string {
+		return l.path(append([]string{"episodes", "run-1"}, parts...)...)
+	}
 	for what, change := range map[string]func(l *lab){
-		"appended": func(l *lab) { l.write(file(l, "telemetry.jsonl"), l.made["run-1"]+"more") },
+		"appended": func(l *lab) { fixture.WriteFile(l, file(l, "telemetry.jsonl"), l.contents["run-1"]+"more") },
 		"other bytes, same size and times": func(l *lab) {
 			var st unix.Stat_t
-			l.must(unix.Stat(file(l, "telemetry.jsonl"), &st))
-			l.write(file(l, "telemetry.jsonl"), strings.ToUpper(l.made["run-1"]))
-			l.must(unix.UtimesNanoAt(unix.AT_FDCWD, file(l, "telemetry.jsonl"), []unix.Timespec{st.Atim, st.Mtim}, 0))
+			fixture.Must(l, unix.Stat(file(l, "telemetry.jsonl"), &st))
+			fixture.WriteFile(l, file(l, "telemetry.jsonl"), strings.ToUpper(l.contents["run-1"]))
+			fixture.Must(l, unix.UtimesNanoAt(unix.AT_FDCWD, file(l, "telemetry.jsonl"), []unix.Timespec{st.Atim, st.Mtim}, 0))
 		},
-		"added":        func(l *lab) { l.write(file(l, "late.csv"), "1") },
-		"added deep":   func(l *lab) { l.write(file(l, "a", "b", "late.csv"), "1") },
-		"removed":      func(l *lab) { l.must(os.Remove(file(l, "meta.json"))) },
-		"a link now":   func(l *lab) { l.must(os.Remove(file(l, "meta.json"))); l.must(os.Symlink("x", file(l, "meta.json"))) },
-		"empty folder": func(l *lab) { l.must(os.Mkdir(file(l, "new"), 0o755)) },
+		"added":      func(l *lab) { fixture.WriteFile(l, file(l, "late.csv"), "1") },
+		"added deep": func(l *lab) { fixture.WriteFile(l, file(l, "a", "b", "late.csv"), "1") },
+		"removed":    func(l *lab) { fixture.Must(l, os.Remove(file(l, "meta.json"))) },
+		"a link now": func(l *lab) {
+			fixture.Must(l, os.Remove(file(l, "meta.json")))
+			fixture.Must(l, os.Symlink("x", file(l, "meta.json")))
+		},
+		"empty folder": func(l *lab) { fixture.Must(l, os.Mkdir(file(l, "new"), 0o755)) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.finish("run-1", "run-2")
-			l.sealed("run-1")
+			l.packOnly("run-1")
 			change(l)
-			delete(l.made, "run-1")
+			delete(l.contents, "run-1")
 			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
 			h := l.held()["run-1"]
 			if h.Reason != outbox.Changed || h.Cause == "" {
@@ -177,9 +183,9 @@ func TestAChangeAfterPackingIsSeen(t *testing.T) {
 
 			// Without an acceptance it is found again; with one it is retired
 			// as it is, once the receiver says that it has what was packed.
-			l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
+			fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-			l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true))
+			fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true))
 			l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 			l.wantFiles("shipped", "run-1", "run-2")
 			l.wantFiles("outbox")
@@ -190,16 +196,16 @@ func TestAChangeAfterPackingIsSeen(t *testing.T) {
 func TestAcceptedNeedsTheReceiverAgain(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.sealed("run-1")
-	l.write(l.at("episodes", "run-1", "late.csv"), "1")
+	l.packOnly("run-1")
+	fixture.WriteFile(l, l.path("episodes", "run-1", "late.csv"), "1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
-	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true))
-	l.rx.down = unix.ECONNREFUSED
-	if tally, unreachable := l.once(); tally.Transient != 1 || unreachable == nil {
+	fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true))
+	l.receiver.down = unix.ECONNREFUSED
+	if tally, unreachable := l.runOnce(); tally.Transient != 1 || unreachable == nil {
 		t.Errorf("got %v, %v", tally, unreachable)
 	}
 	l.wantFiles("episodes", "run-1")
-	l.rx.down = nil
+	l.receiver.down = nil
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 }
 
@@ -225,9 +231,9 @@ func TestMetadataAloneHoldsNothing(t *testing.T) {
 			}
 			l := newLab(t)
 			l.finish("run-1")
-			l.sealed("run-1")
+			l.packOnly("run-1")
 			for _, f := range []string{"meta.json", "telemetry.jsonl", episode.Marker} {
-				l.must(change(l.at("episodes", "run-1", f)))
+				fixture.Must(l, change(l.path("episodes", "run-1", f)))
 			}
 			l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 		})
@@ -239,22 +245,22 @@ func TestMetadataAloneHoldsNothing(t *testing.T) {
 func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.rx.after = func(context.Context, wire.Upload) error { return os.ErrDeadlineExceeded }
+	l.receiver.after = func(context.Context, wire.Upload) error { return os.ErrDeadlineExceeded }
 	for i := range 5 {
-		if tally, _ := l.once(); tally.Transient != 1 {
+		if tally, _ := l.runOnce(); tally.Transient != 1 {
 			t.Fatalf("attempt %d: %v", i, tally)
 		}
-		l.must(os.Chtimes(l.at("episodes", "run-1", "meta.json"), time.Unix(int64(i), 0), time.Unix(int64(i), 0)))
+		fixture.Must(l, os.Chtimes(l.path("episodes", "run-1", "meta.json"), time.Unix(int64(i), 0), time.Unix(int64(i), 0)))
 		if i == 3 { // a backup tool without attributes
-			l.must(unix.Removexattr(l.at("outbox", "run-1.tar.zst"), "user.cis490.seal"))
+			fixture.Must(l, unix.Removexattr(l.path("outbox", "run-1.tar.zst"), "user.cis490.seal"))
 		}
 	}
-	l.rx.after = nil
+	l.receiver.after = nil
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
-	if n := l.rx.attempts("run-1"); n != 6 {
+	if n := l.receiver.attempts("run-1"); n != 6 {
 		t.Errorf("%d attempts", n)
 	}
-	if packed := len(l.logs.with(" INFO packed ")); packed != 1 {
+	if packed := len(l.logs.containing(" INFO packed ")); packed != 1 {
 		t.Errorf("packed %d times", packed)
 	}
 }
@@ -264,7 +270,7 @@ func TestAHoldThatIsNoJSONStillHolds(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.finish("run-1")
-			l.write(l.at("outbox", "run-1.held"), content)
+			fixture.WriteFile(l, l.path("outbox", "run-1.held"), content)
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 			if h, shown := l.held()["run-1"]; !shown || h.Cause == "" {
 				t.Errorf("status does not show it: %+v", h)
@@ -276,7 +282,7 @@ func TestAHoldThatIsNoJSONStillHolds(t *testing.T) {
 // An operator renamed or removed what was held: the hold goes with it.
 func TestAHoldOfNothingIsForgotten(t *testing.T) {
 	l := newLab(t)
-	l.write(l.at("outbox", "run-1.held"), `{"cause": "old"}`)
+	fixture.WriteFile(l, l.path("outbox", "run-1.held"), `{"cause": "old"}`)
 	l.wantOnce(shipper.Tally{})
 	l.wantFiles("outbox")
 	l.finish("run-1") // a later run of this name is not held for the former
@@ -288,13 +294,13 @@ func TestAHoldOfNothingIsForgotten(t *testing.T) {
 func TestAnAcceptanceIsOfWhatWasPacked(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.write(l.at("episodes", "run-1", "meta.json"), "")
+	fixture.WriteFile(l, l.path("episodes", "run-1", "meta.json"), "")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})             // unfit, so there is no entry
 	_ = shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true) // may be refused
-	l.write(l.at("episodes", "run-1", "meta.json"), "{}")
+	fixture.WriteFile(l, l.path("episodes", "run-1", "meta.json"), "{}")
 	_ = shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false)
-	l.sealed("run-1")
-	l.write(l.at("episodes", "run-1", "late.csv"), "not packed")
+	l.packOnly("run-1")
+	fixture.WriteFile(l, l.path("episodes", "run-1", "late.csv"), "not packed")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 }
 
@@ -302,11 +308,11 @@ func TestABadNameIsReportedAtEachScan(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
 	for _, bad := range []string{"a b", "esc\x1b[31m", "\xff"} {
-		l.write(l.at("episodes", bad, episode.Marker), "")
+		fixture.WriteFile(l, l.path("episodes", bad, episode.Marker), "")
 	}
 	l.wantOnce(shipper.Tally{Scanned: 4, Shipped: 1, Held: 3})
 	l.wantOnce(shipper.Tally{Scanned: 3, Held: 3})
-	reports := l.logs.with("cannot ship an episode")
+	reports := l.logs.containing("cannot ship an episode")
 	if len(reports) != 6 {
 		t.Errorf("%d reports: %q", len(reports), reports)
 	}
@@ -328,7 +334,7 @@ func TestAMountedEpisodeIsHeld(t *testing.T) {
 	}
 	l := newLab(t)
 	l.finish("run-1", "run-2")
-	path := l.at("episodes", "run-1")
+	path := l.path("episodes", "run-1")
 	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
 		t.Skipf("cannot mount: %v", err)
 	}
@@ -342,11 +348,11 @@ func TestAMountedEpisodeIsHeld(t *testing.T) {
 func TestWhatIsLeftOutIsToldAndCounted(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.must(unix.Mkfifo(l.at("episodes", "run-1", "monitor\x1b.sock"), 0o644))
+	fixture.Must(l, unix.Mkfifo(l.path("episodes", "run-1", "monitor\x1b.sock"), 0o644))
 	skipped := -1
-	l.rx.before = func(_ context.Context, u wire.Upload) error { skipped = u.Skipped; return nil }
+	l.receiver.before = func(_ context.Context, u wire.Upload) error { skipped = u.Skipped; return nil }
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if told := l.logs.with("skipped file"); len(told) != 1 || strings.Contains(told[0], "\x1b") || skipped != 1 {
+	if told := l.logs.containing("skipped file"); len(told) != 1 || strings.Contains(told[0], "\x1b") || skipped != 1 {
 		t.Errorf("told %q, the receiver was told of %d", told, skipped)
 	}
 }

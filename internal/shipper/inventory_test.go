@@ -11,17 +11,17 @@ import (
 	"cis490/internal/wire"
 )
 
-// shelf is what a test lets the receiver do to what it has stored.
-type shelf struct {
-	verified map[episode.Name]time.Time
-	contents map[episode.Name]digest.Digest // of what is an archive
-	rotten   map[episode.Name]bool
-	slow     map[episode.Name]bool // takes longer to read than an answer may
-	closed   map[episode.Name]bool // it cannot be examined
-	asked    int                   // claims
-	read     int                   // archives read back
-	busy     int                   // refusals to come
-	ago      time.Duration         // how long ago it says that it stores what it stores
+// archiveStates is what a test lets the receiver do to what it has stored.
+type archiveStates struct {
+	verified    map[episode.Name]time.Time
+	contents    map[episode.Name]digest.Digest // of what is an archive
+	corrupt     map[episode.Name]bool
+	slow        map[episode.Name]bool // takes longer to read than an answer may
+	unreadable  map[episode.Name]bool // it cannot be examined
+	queries     int                   // claims
+	reads       int                   // archives read back
+	busyAnswers int                   // refusals to come
+	storedAgo   time.Duration         // how long ago it says that it stores what it stores
 }
 
 // Inventory keeps the receiver's contract.
@@ -34,68 +34,68 @@ func (r *receiver) Inventory(ctx context.Context, asked []wire.InventoryQuery, r
 	if r.down != nil {
 		return nil, nil, r.down
 	}
-	if err := r.otherStoreLocked(ctx); err != nil {
+	if err := r.checkStoreLocked(ctx); err != nil {
 		return nil, nil, err
 	}
 	if len(asked) == 0 || len(asked) > wire.MaxQueries || readBack && len(asked) != 1 {
 		r.t.Errorf("asked about %d episodes (read back: %v)", len(asked), readBack)
 	}
-	if r.shelf.busy > 0 {
-		r.shelf.busy--
+	if r.archives.busyAnswers > 0 {
+		r.archives.busyAnswers--
 		busy := wire.Refuse(wire.HostBusy, "later")
 		busy.RetryAfter = time.Second
 		return nil, nil, busy
 	}
-	if readBack && r.shelf.slow[asked[0].Episode] {
+	if readBack && r.archives.slow[asked[0].Episode] {
 		return nil, nil, context.DeadlineExceeded
 	}
 	said := make([]wire.InventoryEntry, 0, len(asked))
 	for _, c := range asked {
-		r.shelf.asked++
-		said = append(said, r.holding(c, readBack))
+		r.archives.queries++
+		said = append(said, r.lookUp(c, readBack))
 	}
-	return said, r.named(), nil
+	return said, r.storeInfo(), nil
 }
 
-func (r *receiver) holding(c wire.InventoryQuery, readBack bool) wire.InventoryEntry {
+func (r *receiver) lookUp(c wire.InventoryQuery, readBack bool) wire.InventoryEntry {
 	h := wire.InventoryEntry{Episode: c.Episode, State: wire.Absent}
 	stored, found := r.stored[c.Episode]
 	if !found {
 		return h
 	}
 	if readBack {
-		r.shelf.read++
-		if r.shelf.rotten[c.Episode] {
+		r.archives.reads++
+		if r.archives.corrupt[c.Episode] {
 			delete(r.stored, c.Episode)
 			h.State = wire.StateDamaged
 			return h
 		}
-		r.verify(c.Episode, time.Now())
+		r.markVerified(c.Episode, time.Now())
 	}
 	h.State, h.Digest, h.Size, h.ReceivedAt = wire.Present, &stored.Digest, stored.Size, &stored.ReceivedAt
 	if stored.Digest != c.Digest {
 		h.State = wire.Divergent
 	}
-	if h.Unreadable = r.shelf.closed[c.Episode]; h.Unreadable {
+	if h.Unreadable = r.archives.unreadable[c.Episode]; h.Unreadable {
 		return h
 	}
-	if at, found := r.shelf.verified[c.Episode]; found {
+	if at, found := r.archives.verified[c.Episode]; found {
 		h.VerifiedAt = &wire.Timestamp{Time: at}
-		if contents, ok := r.shelf.contents[c.Episode]; ok {
+		if contents, ok := r.archives.contents[c.Episode]; ok {
 			h.Contents = &contents
 		}
 	}
 	return h
 }
 
-// verify says when an archive was read back. The caller holds the lock.
-func (r *receiver) verify(name episode.Name, at time.Time) {
-	if r.shelf.verified == nil {
-		r.shelf.verified = map[episode.Name]time.Time{}
+// markVerified says when an archive was read back. The caller holds the lock.
+func (r *receiver) markVerified(name episode.Name, at time.Time) {
+	if r.archives.verified == nil {
+		r.archives.verified = map[episode.Name]time.Time{}
 	}
-	r.shelf.verified[name] = at
+	r.archives.verified[name] = at
 }
 
-func contentsOf(r io.ReaderAt, size int64) (digest.Digest, error) {
+func contentDigest(r io.ReaderAt, size int64) (digest.Digest, error) {
 	return archive.ContentDigest(io.NewSectionReader(r, 0, size), io.Discard)
 }

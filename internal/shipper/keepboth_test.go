@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -21,29 +22,29 @@ import (
 	"cis490/internal/wire"
 )
 
-// conflict makes an episode that is held because the receiver has another of
-// its name, and returns the name under which it may go beside that.
-func (l *lab) conflict(name episode.Name) episode.Name {
+// makeConflict makes an episode that is held because the receiver has another of
+// its name, and returns the name under which the receiver may keep both.
+func (l *lab) makeConflict(name episode.Name) episode.Name {
 	l.Helper()
 	l.finish(name)
 	var other wire.Receipt
 	other.Digest[0] = 1
-	l.rx.stored[name] = other
+	l.receiver.stored[name] = other
 	l.wantOnce(shipper.Tally{Scanned: 1, Conflicts: 1})
 	beside, err := shipped.SecondName(name, l.held()[name].Hold)
-	l.must(err)
+	fixture.Must(l, err)
 	return beside
 }
 
-// goesBeside sees that both copies are at the receiver, the first untouched.
-func (l *lab) goesBeside(name, beside episode.Name) {
+// wantKeptBoth checks that the receiver has both copies, the first one unchanged.
+func (l *lab) wantKeptBoth(name, beside episode.Name) {
 	l.Helper()
-	first := l.rx.stored[name].Digest
-	l.made[beside] = l.made[name]
-	delete(l.made, name)
+	first := l.receiver.stored[name].Digest
+	l.contents[beside] = l.contents[name]
+	delete(l.contents, name)
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if l.rx.stored[name].Digest != first || !l.rx.has(beside) {
-		l.Errorf("the receiver has %v", l.rx.stored)
+	if l.receiver.stored[name].Digest != first || !l.receiver.has(beside) {
+		l.Errorf("the receiver has %v", l.receiver.stored)
 	}
 	l.wantFiles("episodes")
 	l.wantFiles("outbox")
@@ -52,62 +53,62 @@ func (l *lab) goesBeside(name, beside episode.Name) {
 
 func TestBesideSendsUnderANameOfItsOwn(t *testing.T) {
 	l := newLab(t)
-	want := l.conflict("run-1")
+	want := l.makeConflict("run-1")
 	ours := l.held()["run-1"].Digest.String()
-	beside, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx)
-	l.must(err)
+	beside, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver)
+	fixture.Must(l, err)
 	if beside != want || string(beside) != "run-1.conflict-"+ours[:8] {
 		t.Errorf("it goes as %s, want run-1.conflict-%s", beside, ours[:8])
 	}
-	l.goesBeside("run-1", beside)
+	l.wantKeptBoth("run-1", beside)
 }
 
 // Whatever step a power cut came after, a second call ends it, and nothing is lost.
 func TestBesideEndsWhatWasInterrupted(t *testing.T) {
 	for what, cut := range map[string]func(l *lab, beside episode.Name){
 		"renamed": func(l *lab, beside episode.Name) {
-			l.must(os.Rename(l.at("episodes", "run-1"), l.at("episodes", string(beside))))
+			fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("episodes", string(beside))))
 		},
 		"entry dropped": func(l *lab, beside episode.Name) {
-			l.must(os.Rename(l.at("episodes", "run-1"), l.at("episodes", string(beside))))
-			l.must(os.Remove(l.at("outbox", "run-1.tar.zst")))
+			fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("episodes", string(beside))))
+			fixture.Must(l, os.Remove(l.path("outbox", "run-1.tar.zst")))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			beside := l.conflict("run-1")
+			beside := l.makeConflict("run-1")
 			cut(l, beside)
-			if again, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx); err != nil || again != beside {
+			if again, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver); err != nil || again != beside {
 				t.Fatalf("the second call: %s, %v", again, err)
 			}
-			l.goesBeside("run-1", beside)
+			l.wantKeptBoth("run-1", beside)
 		})
 	}
 }
 
 func TestBesideIsForConflictsAndChangesOnly(t *testing.T) {
 	l := newLab(t)
-	beside := l.conflict("run-1")
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-2", l.rx); !errors.Is(err, fs.ErrNotExist) {
+	beside := l.makeConflict("run-1")
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-2", l.receiver); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("not held: %v, want fs.ErrNotExist", err)
 	}
-	l.write(l.at("outbox", "run-2.held"), `{"reason":"unfit"}`)
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-2", l.rx); err == nil || !strings.Contains(err.Error(), "unfit") {
+	fixture.WriteFile(l, l.path("outbox", "run-2.held"), `{"reason":"unfit"}`)
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-2", l.receiver); err == nil || !strings.Contains(err.Error(), "unfit") {
 		t.Errorf("held for another reason: %v", err)
 	}
-	l.write(l.at("outbox", "run-3.held"), `{"reason":"conflict"}`)
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-3", l.rx); err == nil {
+	fixture.WriteFile(l, l.path("outbox", "run-3.held"), `{"reason":"conflict"}`)
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-3", l.receiver); err == nil {
 		t.Error("a hold without a digest")
 	}
-	l.must(os.Rename(l.at("episodes", "run-1"), l.at("away")))
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "run-1.tar.zst") {
+	fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("away")))
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver); err == nil || !strings.Contains(err.Error(), "run-1.tar.zst") {
 		t.Errorf("an episode that was taken away: %v", err)
 	}
-	l.write(l.at("episodes", string(beside), "meta.json"), "of another episode")
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "another episode") {
+	fixture.WriteFile(l, l.path("episodes", string(beside), "meta.json"), "of another episode")
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver); err == nil || !strings.Contains(err.Error(), "another episode") {
 		t.Errorf("one that was taken away, and another of the name: %v", err)
 	}
-	if !exists(l.at("outbox", "run-1.tar.zst")) || !exists(l.at("outbox", "run-1.held")) {
+	if !fixture.Exists(l.path("outbox", "run-1.tar.zst")) || !fixture.Exists(l.path("outbox", "run-1.held")) {
 		t.Error("the only copy was dropped")
 	}
 	long := episode.Name(strings.Repeat("x", episode.MaxName-10))
@@ -117,57 +118,57 @@ func TestBesideIsForConflictsAndChangesOnly(t *testing.T) {
 	}
 }
 
-// changed makes an episode that is held because it was changed after it was packed, and
-// returns the name under which it may go beside what the receiver has.
-func (l *lab) changed(name episode.Name) episode.Name {
+// makeChanged makes an episode that is held because it was changed after it was packed, and
+// returns the name under which the receiver may keep both.
+func (l *lab) makeChanged(name episode.Name) episode.Name {
 	l.Helper()
 	l.finish(name)
-	l.sealed(name)
-	l.made[name] = "data that came late"
-	l.write(l.at("episodes", string(name), "telemetry.jsonl"), l.made[name])
+	l.packOnly(name)
+	l.contents[name] = "data that came late"
+	fixture.WriteFile(l, l.path("episodes", string(name), "telemetry.jsonl"), l.contents[name])
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	hold := l.held()[name]
 	if hold.Reason != outbox.Changed {
 		l.Fatalf("it is held as %s: %s", hold.Reason, hold.Cause)
 	}
 	beside, err := shipped.SecondName(name, hold.Hold)
-	l.must(err)
+	fixture.Must(l, err)
 	return beside
 }
 
-// undelivered rewrites a hold as an older shipper left it: nobody noted the receipt.
-func (l *lab) undelivered(name episode.Name) {
+// removeReceiptFromHold rewrites a hold as an older shipper left it, without the receipt.
+func (l *lab) removeReceiptFromHold(name episode.Name) {
 	l.Helper()
 	h := l.held()[name].Hold
-	if h.Delivered == nil || *h.Delivered != l.rx.stored[name].Digest {
+	if h.Delivered == nil || *h.Delivered != l.receiver.stored[name].Digest {
 		l.Errorf("the receipt of %s is noted as %v", name, h.Delivered)
 	}
-	l.write(l.at("outbox", string(name)+".held"), fmt.Sprintf(`{"reason":"changed","cause":"x","sha256":%q}`, h.Digest))
+	fixture.WriteFile(l, l.path("outbox", string(name)+".held"), fmt.Sprintf(`{"reason":"changed","cause":"x","sha256":%q}`, h.Digest))
 }
 
 // A changed episode needs neither a conflict nor the receiver: there is a receipt.
 func TestAChangedEpisodeGoesBesideAtOnce(t *testing.T) {
 	l := newLab(t)
-	want := l.changed("run-1")
-	l.rx.down = unix.ECONNREFUSED
-	beside, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx)
-	l.must(err)
-	if sha8 := l.rx.stored["run-1"].Digest.String()[:8]; beside != want || string(beside) != "run-1.conflict-"+sha8 {
+	want := l.makeChanged("run-1")
+	l.receiver.down = unix.ECONNREFUSED
+	beside, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver)
+	fixture.Must(l, err)
+	if sha8 := l.receiver.stored["run-1"].Digest.String()[:8]; beside != want || string(beside) != "run-1.conflict-"+sha8 {
 		t.Errorf("it goes as %s, want run-1.conflict-%s", beside, sha8)
 	}
 	l.wantFiles("outbox")
-	l.rx.down = nil
-	l.goesBeside("run-1", beside)
+	l.receiver.down = nil
+	l.wantKeptBoth("run-1", beside)
 }
 
 // TestBesideAsksAReceiverThatAnswers, although it gave a receipt once: an older image may
 // have been restored since, and the packed copy be the only one.
 func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
 	l := newLab(t)
-	l.changed("run-1")
-	l.rx.set(func() { delete(l.rx.stored, "run-1") })
+	l.makeChanged("run-1")
+	l.receiver.update(func() { delete(l.receiver.stored, "run-1") })
 	before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
-	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx); err == nil || !strings.Contains(err.Error(), "absent") {
+	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver); err == nil || !strings.Contains(err.Error(), "absent") {
 		t.Errorf("got %v, want that the receiver has lost it", err)
 	}
 	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
@@ -178,13 +179,13 @@ func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
 // TestInterruptedBesideChangesNothing: the end of the command is no silence of the receiver.
 func TestInterruptedBesideChangesNothing(t *testing.T) {
 	l := newLab(t)
-	l.changed("run-1")
+	l.makeChanged("run-1")
 	before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
 	ctx, cancel := context.WithCancel(l.Context())
 	cancel()
-	l.rx.down = context.Canceled
-	if _, err := shipped.KeepBoth(ctx, l.cfg.DirsConfig(), "run-1", l.rx); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+	l.receiver.down = context.Canceled
+	if _, err := shipped.KeepBoth(ctx, l.cfg.DirsConfig(), "run-1", l.receiver); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
 		t.Errorf("it changed something:\n%s\n%s", before, after)
@@ -199,25 +200,25 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 		want  string // of the error; empty: it goes
 	}{
 		"it has it":             {func(*lab) {}, ""},
-		"it cannot be asked":    {func(l *lab) { l.rx.down = unix.ECONNREFUSED }, "refused"},
-		"it has lost it":        {func(l *lab) { delete(l.rx.stored, "run-1") }, "absent"},
-		"it has something else": {func(l *lab) { l.rx.stored["run-1"] = wire.Receipt{Digest: digest.Digest{1}} }, "divergent"},
+		"it cannot be asked":    {func(l *lab) { l.receiver.down = unix.ECONNREFUSED }, "refused"},
+		"it has lost it":        {func(l *lab) { delete(l.receiver.stored, "run-1") }, "absent"},
+		"it has something else": {func(l *lab) { l.receiver.stored["run-1"] = wire.Receipt{Digest: digest.Digest{1}} }, "divergent"},
 		"the receipt is of other bytes": {func(l *lab) {
 			h := l.held()["run-1"].Hold
-			l.write(l.at("outbox", "run-1.held"), fmt.Sprintf(`{"reason":"changed","sha256":%q,"delivered_sha256":%q}`, h.Digest, digest.Digest{1}))
-			delete(l.rx.stored, "run-1")
+			fixture.WriteFile(l, l.path("outbox", "run-1.held"), fmt.Sprintf(`{"reason":"changed","sha256":%q,"delivered_sha256":%q}`, h.Digest, digest.Digest{1}))
+			delete(l.receiver.stored, "run-1")
 		}, "absent"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			beside := l.changed("run-1")
-			l.undelivered("run-1")
+			beside := l.makeChanged("run-1")
+			l.removeReceiptFromHold("run-1")
 			c.spoil(l)
 			before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
-			got, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx)
+			got, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver)
 			if c.want == "" {
-				l.must(err)
-				l.goesBeside("run-1", beside)
+				fixture.Must(l, err)
+				l.wantKeptBoth("run-1", beside)
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -235,25 +236,25 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 
 func TestBesideFindsANameThatIsFree(t *testing.T) {
 	for what, take := range map[string]func(l *lab, name string){
-		"an episode":       func(l *lab, name string) { l.write(l.at("episodes", name, "meta.json"), "{}") },
-		"a shipped one":    func(l *lab, name string) { l.write(l.at("shipped", name, "meta.json"), "{}") },
-		"a packed one":     func(l *lab, name string) { l.write(l.at("outbox", name+".tar.zst"), "bytes") },
-		"a held one":       func(l *lab, name string) { l.write(l.at("outbox", name+".held"), "{}") },
-		"a file of a name": func(l *lab, name string) { l.write(l.at("episodes", name), "x") },
+		"an episode":       func(l *lab, name string) { fixture.WriteFile(l, l.path("episodes", name, "meta.json"), "{}") },
+		"a shipped one":    func(l *lab, name string) { fixture.WriteFile(l, l.path("shipped", name, "meta.json"), "{}") },
+		"a packed one":     func(l *lab, name string) { fixture.WriteFile(l, l.path("outbox", name+".tar.zst"), "bytes") },
+		"a held one":       func(l *lab, name string) { fixture.WriteFile(l, l.path("outbox", name+".held"), "{}") },
+		"a file of a name": func(l *lab, name string) { fixture.WriteFile(l, l.path("episodes", name), "x") },
 	} {
-		for kind, hold := range map[string]func(*lab, episode.Name) episode.Name{"conflict": (*lab).conflict, "changed": (*lab).changed} {
+		for kind, hold := range map[string]func(*lab, episode.Name) episode.Name{"conflict": (*lab).makeConflict, "changed": (*lab).makeChanged} {
 			t.Run(what+", "+kind, func(t *testing.T) {
 				l := newLab(t)
 				first := string(hold(l, "run-1"))
 				take(l, first)
 				take(l, first+"-2")
-				beside, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx)
+				beside, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver)
 				if err != nil || string(beside) != first+"-3" {
 					t.Fatalf("it goes as %s, %v, want %s-3", beside, err, first)
 				}
-				b, err := os.ReadFile(l.at("episodes", string(beside), "telemetry.jsonl"))
-				if err != nil || string(b) != l.made["run-1"] || exists(l.at("outbox", "run-1.tar.zst")) {
-					t.Errorf("it says %q, %v", b, err)
+				b, err := os.ReadFile(l.path("episodes", string(beside), "telemetry.jsonl"))
+				if err != nil || string(b) != l.contents["run-1"] || fixture.Exists(l.path("outbox", "run-1.tar.zst")) {
+					t.Errorf("telemetry.jsonl has %q, %v, want %q and no packed copy", b, err, l.contents["run-1"])
 				}
 			})
 		}
@@ -266,31 +267,31 @@ func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
 		h := l.held()["run-1"].Hold
 		h.SecondName = beside
 		b, err := json.Marshal(h)
-		l.must(err)
-		l.write(l.at("outbox", "run-1.held"), string(b))
+		fixture.Must(l, err)
+		fixture.WriteFile(l, l.path("outbox", "run-1.held"), string(b))
 	}
 	rename := func(l *lab, beside episode.Name) {
 		note(l, beside)
-		l.must(os.Rename(l.at("episodes", "run-1"), l.at("episodes", string(beside))))
+		fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("episodes", string(beside))))
 	}
 	for what, cut := range map[string]func(l *lab, beside episode.Name){
 		"name noted": note,
 		"renamed":    rename,
 		"entry dropped": func(l *lab, beside episode.Name) {
 			rename(l, beside)
-			l.must(os.Remove(l.at("outbox", "run-1.tar.zst")))
+			fixture.Must(l, os.Remove(l.path("outbox", "run-1.tar.zst")))
 		},
 	} {
 		for _, runs := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, shipper runs: %v", what, runs), func(t *testing.T) {
 				l := newLab(t)
-				beside := l.changed("run-1") + "-2" // the first was taken when it was chosen
+				beside := l.makeChanged("run-1") + "-2" // the first was taken when it was chosen
 				cut(l, beside)
-				moved := exists(l.at("episodes", string(beside)))
+				moved := fixture.Exists(l.path("episodes", string(beside)))
 				if runs {
-					l.once()
+					l.runOnce()
 				}
-				again, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.rx)
+				again, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver)
 				forgotten := what == "entry dropped" && runs // a hold of nothing
 				if forgotten && !errors.Is(err, fs.ErrNotExist) || !forgotten && (err != nil || again != beside) {
 					t.Fatalf("the second call: %s, %v", again, err)
@@ -300,7 +301,7 @@ func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
 					l.wantFiles("outbox")
 					return
 				}
-				l.goesBeside("run-1", beside)
+				l.wantKeptBoth("run-1", beside)
 			})
 		}
 	}

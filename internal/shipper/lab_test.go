@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
@@ -30,27 +30,27 @@ type lab struct {
 	dir      string
 	episodes string // the folder's present path
 	cfg      shipper.Config
-	rx       *receiver
+	receiver *receiver
 	logs     *logs
-	made     map[episode.Name]string // what each finished episode's data says
+	contents map[episode.Name]string // what each finished episode's data says
 }
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	return newLabAt(t, tempDir(t))
+	return newLabAt(t, fixture.MemoryDir(t))
 }
 
 func newLabAt(t testing.TB, dir string) *lab {
 	t.Helper()
 	l := newLabOn(t, dir)
-	l.must(os.MkdirAll(l.episodes, 0o755))
+	fixture.Must(l, os.MkdirAll(l.episodes, 0o755))
 	return l
 }
 
-// newLabOn is a lab in folders that are there.
+// newLabOn returns a lab in directories that exist.
 func newLabOn(t testing.TB, dir string) *lab {
 	t.Helper()
-	l := &lab{TB: t, dir: dir, logs: &logs{}, made: map[episode.Name]string{}}
+	l := &lab{TB: t, dir: dir, logs: &logs{}, contents: map[episode.Name]string{}}
 	l.cfg = shipper.DefaultConfig()
 	l.cfg.HostID = host
 	l.cfg.EpisodesDir = config.Path(filepath.Join(dir, "episodes"))
@@ -59,44 +59,15 @@ func newLabOn(t testing.TB, dir string) *lab {
 	l.cfg.MinFree, l.cfg.Packers, l.cfg.Senders = 0, 2, 4
 	l.cfg.Settle = 0 // what is made here is finished; see settle_test.go
 	l.episodes = filepath.Join(dir, "episodes")
-	l.rx = newReceiver(t)
+	l.receiver = newReceiver(t)
 	return l
 }
 
-// tempDir is in memory if it can be: these tests make many folders, and what
-// a disk adds is for others to test.
-func tempDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "shipper-test")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-func (l *lab) must(err error) {
-	l.Helper()
-	if err != nil {
-		l.Fatal(err)
-	}
-}
-
-func (l *lab) at(parts ...string) string {
+func (l *lab) path(parts ...string) string {
 	if parts[0] == "episodes" {
 		return filepath.Join(append([]string{l.episodes}, parts[1:]...)...)
 	}
 	return filepath.Join(append([]string{l.dir}, parts...)...)
-}
-
-func (l *lab) write(path, content string) {
-	l.Helper()
-	l.must(os.MkdirAll(filepath.Dir(path), 0o755))
-	l.must(os.WriteFile(path, []byte(content), 0o644))
 }
 
 // finish makes a finished episode for each name.
@@ -104,23 +75,23 @@ func (l *lab) finish(names ...episode.Name) {
 	l.Helper()
 	for _, n := range names {
 		says := "data of " + string(n)
-		l.made[n] = says
-		l.write(l.at("episodes", string(n), "meta.json"), "{}")
-		l.write(l.at("episodes", string(n), "telemetry.jsonl"), says)
-		l.write(l.at("episodes", string(n), episode.Marker), "")
+		l.contents[n] = says
+		fixture.WriteFile(l, l.path("episodes", string(n), "meta.json"), "{}")
+		fixture.WriteFile(l, l.path("episodes", string(n), "telemetry.jsonl"), says)
+		fixture.WriteFile(l, l.path("episodes", string(n), episode.Marker), "")
 	}
 }
 
 // open opens the shipper, until the test ends.
 func (l *lab) open() *shipper.Shipper {
 	l.Helper()
-	s, err := shipper.New(l.cfg, l.rx, "the test", slog.New(l.logs))
-	l.must(err)
+	s, err := shipper.New(l.cfg, l.receiver, "the test", slog.New(l.logs))
+	fixture.Must(l, err)
 	return s
 }
 
-// once makes one pass.
-func (l *lab) once() (shipper.Tally, error) {
+// runOnce makes one pass.
+func (l *lab) runOnce() (shipper.Tally, error) {
 	l.Helper()
 	s := l.open()
 	defer s.Close()
@@ -143,27 +114,26 @@ func unlessUnreachable(err error) error {
 	return err
 }
 
-// wantOnce makes a pass that must come to want.
+// wantOnce makes a pass, and wants its tally to be want.
 func (l *lab) wantOnce(want shipper.Tally) {
 	l.Helper()
-	if got, unreachable := l.once(); got != want || unreachable != nil {
+	if got, unreachable := l.runOnce(); got != want || unreachable != nil {
 		l.Errorf("the pass came to %v (unreachable: %v), want %v\n%s", got, unreachable, want, l.logs)
 	}
-	l.check()
+	l.checkNothingLost()
 }
 
-// daemon runs the shipper until stop, which returns what it ended with. The
-// file system does not wake it: a read of inotify would keep virtual time from
-// passing.
-func (l *lab) daemon() (s *shipper.Shipper, stop func() error) {
+// startDaemon runs the shipper until stop, which returns its error. It scans only: a read of
+// inotify would stop virtual time.
+func (l *lab) startDaemon() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
 	s = l.open()
 	s.SetMinUnchanged(1) // they are as young as the test
 	s.ScanOnly()
-	return s, l.run(s)
+	return s, l.start(s)
 }
 
-func (l *lab) run(s *shipper.Shipper) (stop func() error) {
+func (l *lab) start(s *shipper.Shipper) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -173,15 +143,15 @@ func (l *lab) run(s *shipper.Shipper) (stop func() error) {
 	}
 }
 
-// check sees that nothing is lost: each episode that was ever finished is whole
+// checkNothingLost checks that nothing is lost: each episode that was ever finished is whole
 // in exactly one of the folders, and one that is retired is at the receiver,
 // with the same bytes.
-func (l *lab) check() {
+func (l *lab) checkNothingLost() {
 	l.Helper()
-	for n, says := range l.made {
+	for n, says := range l.contents {
 		var places []string
 		for _, place := range []string{"episodes", "shipped"} {
-			b, err := os.ReadFile(l.at(place, string(n), "telemetry.jsonl"))
+			b, err := os.ReadFile(l.path(place, string(n), "telemetry.jsonl"))
 			if err == nil && string(b) == says {
 				places = append(places, place)
 			}
@@ -189,13 +159,13 @@ func (l *lab) check() {
 		if len(places) != 1 {
 			l.Errorf("%s is whole in %q, want it in one place", n, places)
 		}
-		if slices.Contains(places, "shipped") && !l.rx.has(n) {
+		if slices.Contains(places, "shipped") && !l.receiver.has(n) {
 			l.Errorf("%s is retired, and the receiver does not have it", n)
 		}
 	}
 }
 
-// wantFiles compares what a folder holds.
+// wantFiles compares the names in a folder.
 func (l *lab) wantFiles(folder string, want ...string) {
 	l.Helper()
 	if got := l.files(folder); !slices.Equal(got, want) {
@@ -205,8 +175,8 @@ func (l *lab) wantFiles(folder string, want ...string) {
 
 func (l *lab) files(folder string) []string {
 	l.Helper()
-	entries, err := os.ReadDir(l.at(folder))
-	l.must(err)
+	entries, err := os.ReadDir(l.path(folder))
+	fixture.Must(l, err)
 	var names []string
 	for _, e := range entries {
 		ours := append(outbox.LockNames(), ".trash", ".store.json", ".status.json") // are no episodes
@@ -223,7 +193,7 @@ func (l *lab) held() map[episode.Name]shipper.HeldEpisode {
 	cfg := l.cfg
 	cfg.EpisodesDir = config.Path(l.episodes)
 	st, err := shipper.InspectStatus(cfg)
-	l.must(err)
+	fixture.Must(l, err)
 	all := map[episode.Name]shipper.HeldEpisode{}
 	for _, h := range st.Held {
 		all[h.Episode] = h
@@ -238,11 +208,6 @@ func names(prefix string, n int) []episode.Name {
 		all[i] = episode.Name(fmt.Sprintf("%s-%05d", prefix, i))
 	}
 	return all
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // logs keeps what was logged.
@@ -269,9 +234,8 @@ func (l *logs) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// loud returns the lines of Warn and Error, without the one that [lab.daemon]
-// brings about.
-func (l *logs) loud() []string {
+// warnings returns the lines of Warn and Error, except the one that [lab.startDaemon] causes.
+func (l *logs) warnings() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var found []string
@@ -283,8 +247,8 @@ func (l *logs) loud() []string {
 	return found
 }
 
-// with returns the lines that contain s.
-func (l *logs) with(s string) []string {
+// containing returns the lines that contain s.
+func (l *logs) containing(s string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var found []string

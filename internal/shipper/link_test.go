@@ -18,6 +18,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -51,14 +52,14 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 				l.finish("a-poison")
 				l.finish(names("good", 50)...)
 				start := time.Now()
-				l.rx.before = func(ctx context.Context, u wire.Upload) error {
+				l.receiver.before = func(ctx context.Context, u wire.Upload) error {
 					if u.Key.Name == "a-poison" {
 						return fail(ctx)
 					}
 					time.Sleep(100 * time.Millisecond)
 					return nil
 				}
-				s, stop := l.daemon()
+				s, stop := l.startDaemon()
 				for s.Tally().Shipped < 50 && time.Since(start) < time.Hour {
 					time.Sleep(100 * time.Millisecond)
 				}
@@ -69,31 +70,31 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 				}
 				time.Sleep(6 * time.Hour)
 				// 10 s doubling to an hour, anywhere within each step.
-				if n := l.rx.attempts("a-poison"); n > 50 {
+				if n := l.receiver.attempts("a-poison"); n > 50 {
 					l.Errorf("the poison was sent %d times in six hours", n)
 				}
-				l.must(stop())
-				l.check()
+				fixture.Must(l, stop())
+				l.checkNothingLost()
 			})
 		})
 	}
 }
 
 // What is wrong with the receiver or the way there costs one ping a step,
-// whatever waits, and two lines in the log; packing goes on meanwhile.
+// whatever waits, and two lines in the log. Packing continues meanwhile.
 func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.rx.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
-		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of so many takes real time
+		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
+		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of this many takes real time
 		waiting := shipper.ScanPageSize + 200                  // more than one page
 		for _, n := range names("sealed", waiting) {
-			l.must(os.MkdirAll(l.at("outbox"), 0o750))
-			l.must(os.WriteFile(l.at("outbox", string(n)+".tar.zst"), nil, 0o640))
+			fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o750))
+			fixture.Must(l, os.WriteFile(l.path("outbox", string(n)+".tar.zst"), nil, 0o640))
 		}
 		l.finish(names("late", 100)...)
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
-		_, puts, pings := l.rx.counts()
+		_, puts, pings := l.receiver.counts()
 		// Steps of up to 10, 20, 40, 80, 120, 120... seconds, and not below 5: one
 		// a minute.
 		if pings < 35 || pings > 110 {
@@ -102,14 +103,14 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 		if puts > l.cfg.Senders {
 			l.Errorf("%d uploads to a dead receiver", puts)
 		}
-		l.wantSteps()
-		if packed := len(l.logs.with(" INFO packed ")); packed != 100 {
+		l.wantPingBackoff()
+		if packed := len(l.logs.containing(" INFO packed ")); packed != 100 {
 			l.Errorf("%d of 100 were packed while the receiver was down", packed)
 		}
-		if loud := l.logs.loud(); len(loud) != 1 {
+		if loud := l.logs.warnings(); len(loud) != 1 {
 			l.Errorf("an hour without a receiver says %q", loud)
 		}
-		l.rx.set(func() { l.rx.down = nil })
+		l.receiver.update(func() { l.receiver.down = nil })
 		back := time.Now()
 		for s.Tally().Shipped < waiting+100 && time.Since(back) < time.Hour {
 			time.Sleep(time.Second)
@@ -118,25 +119,25 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 		if took := time.Since(back); took > 3*time.Minute {
 			l.Errorf("it took %v to deliver %d\n%s", took, s.Tally().Shipped, l.logs)
 		}
-		l.must(stop())
-		if n := len(l.logs.with("receiver is back")); n != 1 {
+		fixture.Must(l, stop())
+		if n := len(l.logs.containing("receiver is back")); n != 1 {
 			l.Errorf("%d lines say that the receiver is back", n)
 		}
-		if loud := l.logs.loud(); len(loud) != 1 {
+		if loud := l.logs.warnings(); len(loud) != 1 {
 			l.Errorf("in the end the log has %q", loud)
 		}
 		l.wantFiles("outbox")
-		l.check()
+		l.checkNothingLost()
 	})
 }
 
-// wantSteps sees that pings come within bounds that double, up to two minutes.
-func (l *lab) wantSteps() {
+// wantPingBackoff checks that the intervals of pings double, up to two minutes.
+func (l *lab) wantPingBackoff() {
 	l.Helper()
 	const least = 5 * time.Second
 	most := 2 * least
-	for i := 1; i < len(l.rx.pings); i++ {
-		gap := l.rx.pings[i].Sub(l.rx.pings[i-1])
+	for i := 1; i < len(l.receiver.pings); i++ {
+		gap := l.receiver.pings[i].Sub(l.receiver.pings[i-1])
 		if gap < least || gap > most+time.Second {
 			l.Errorf("ping %d came %v after the one before, want %v to %v", i, gap, least, most)
 		}
@@ -145,7 +146,7 @@ func (l *lab) wantSteps() {
 }
 
 // These judge us, the path or the receiver: no episode gets a mark that a
-// person would have to take away.
+// person would have to remove.
 func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 	for what, fault := range map[string]error{
 		"disk full":      wire.Refuse(wire.Full, ""),
@@ -162,29 +163,29 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
 				l.finish(names("run", 10)...)
-				l.rx.down = fault
-				s, stop := l.daemon()
+				l.receiver.down = fault
+				s, stop := l.startDaemon()
 				time.Sleep(30 * time.Minute)
 				if held := l.held(); len(held) != 0 {
 					l.Errorf("held: %+v", held)
 				}
-				if loud := l.logs.loud(); len(loud) != 1 {
-					l.Errorf("half an hour of it says %q", loud)
+				if loud := l.logs.warnings(); len(loud) != 1 {
+					l.Errorf("half an hour of it logged %q, want one line", loud)
 				}
-				l.rx.set(func() { l.rx.down = nil })
+				l.receiver.update(func() { l.receiver.down = nil })
 				time.Sleep(3 * time.Minute)
 				if n := s.Tally().Shipped; n != 10 {
 					l.Errorf("%d of 10 were delivered after it ended\n%s", n, l.logs)
 				}
-				l.must(stop())
-				l.check()
+				fixture.Must(l, stop())
+				l.checkNothingLost()
 			})
 		})
 	}
 }
 
 // A way that lets a ping through and no upload (a proxy's limit, an MTU) must
-// not stay unsaid: no episode ever comes home.
+// not stay unlogged: no episode is ever delivered.
 func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 	for what, fault := range map[string]error{
 		"a proxy's 413": &wire.UnexpectedResponseError{Status: 413},
@@ -194,20 +195,20 @@ func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
 				l.finish(names("run", 10)...)
-				l.rx.before = func(context.Context, wire.Upload) error { return fault }
-				_, stop := l.daemon()
+				l.receiver.before = func(context.Context, wire.Upload) error { return fault }
+				_, stop := l.startDaemon()
 				time.Sleep(2 * time.Hour)
-				loud := l.logs.loud()
+				loud := l.logs.warnings()
 				if len(loud) == 0 {
 					l.Errorf("nothing was delivered for two hours, and the log says nothing")
 				}
 				if len(loud) > 150 {
 					l.Errorf("%d lines in two hours", len(loud))
 				}
-				if _, puts, pings := l.rx.counts(); puts > 200 || pings > 250 {
+				if _, puts, pings := l.receiver.counts(); puts > 200 || pings > 250 {
 					l.Errorf("%d uploads and %d pings in two hours", puts, pings)
 				}
-				l.must(stop())
+				fixture.Must(l, stop())
 			})
 		})
 	}
@@ -220,7 +221,7 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 		busy.RetryAfter = 10 * time.Minute
 		start := time.Now()
 		var first atomic.Int64 // when it was sent again, after the start
-		l.rx.before = func(context.Context, wire.Upload) error {
+		l.receiver.before = func(context.Context, wire.Upload) error {
 			since := time.Since(start)
 			if since < busy.RetryAfter {
 				return busy
@@ -228,11 +229,11 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 			first.CompareAndSwap(0, int64(since))
 			return nil
 		}
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(20 * time.Minute)
-		_, puts, _ := l.rx.counts()
+		_, puts, _ := l.receiver.counts()
 		pings := 0 // but for the one at the start
-		for _, at := range l.rx.pings {
+		for _, at := range l.receiver.pings {
 			if since := at.Sub(start); since > 0 && since < busy.RetryAfter {
 				pings++
 			}
@@ -242,52 +243,52 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 			l.Errorf("sent again after %v, with %d uploads and %d pings\n%s", again, puts, pings, l.logs)
 		}
 		if s.Tally().Shipped != 5 {
-			l.Errorf("%v", s.Tally())
+			l.Errorf("got %v, want Shipped 5", s.Tally())
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
 func TestAReceiverThatAcceptsNothingIsSentNothing(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 5)...)
-		l.rx.full = true
-		l.rx.before = func(context.Context, wire.Upload) error {
-			if l.rx.full {
+		l.receiver.full = true
+		l.receiver.before = func(context.Context, wire.Upload) error {
+			if l.receiver.full {
 				return wire.Refuse(wire.Full, "")
 			}
 			return nil
 		}
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
-		if _, puts, _ := l.rx.counts(); puts > l.cfg.Senders {
+		if _, puts, _ := l.receiver.counts(); puts > l.cfg.Senders {
 			l.Errorf("%d uploads to a full receiver", puts)
 		}
-		l.rx.set(func() { l.rx.full = false })
+		l.receiver.update(func() { l.receiver.full = false })
 		time.Sleep(3 * time.Minute)
 		if s.Tally().Shipped != 5 {
-			l.Errorf("%v\n%s", s.Tally(), l.logs)
+			l.Errorf("got %v, want Shipped 5\n%s", s.Tally(), l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
 func TestAFaultEndsTheDaemon(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 20)...)
-		l.rx.before = func(_ context.Context, u wire.Upload) error {
+		l.receiver.before = func(_ context.Context, u wire.Upload) error {
 			if u.Key.Name == "run-00007" {
 				return fmt.Errorf("read: %w: %w", durable.ErrFault, unix.EIO)
 			}
 			time.Sleep(time.Second)
 			return nil
 		}
-		_, stop := l.daemon()
+		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		if err := stop(); !errors.Is(err, durable.ErrFault) {
 			l.Errorf("got %v, want a fault", err)
 		}
-		l.check()
+		l.checkNothingLost()
 	})
 }
 
@@ -295,14 +296,14 @@ func TestAFaultEndsTheDaemon(t *testing.T) {
 // to be believed.
 func TestAFailingDiskEndsTheDaemon(t *testing.T) {
 	l := newLab(t)
-	l.onDisk()
+	l.moveToExt4()
 	l.finish("run-1")
 	s := l.open()
 	dir, err := os.Open(l.dir)
-	l.must(err)
+	fixture.Must(l, err)
 	noFlush := uint32(2)
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), 0x8004587d, uintptr(unsafe.Pointer(&noFlush))) // EXT4_IOC_SHUTDOWN
-	l.must(dir.Close())
+	fixture.Must(l, dir.Close())
 	if errno != 0 {
 		t.Skipf("cannot shut the file system down: %v", errno)
 	}
@@ -314,33 +315,33 @@ func TestAFailingDiskEndsTheDaemon(t *testing.T) {
 	s.Close()
 }
 
-// onDisk puts the lab on an ext4 of its own.
-func (l *lab) onDisk() {
+// moveToExt4 moves the lab to an ext4 of its own.
+func (l *lab) moveToExt4() {
 	l.Helper()
 	if os.Getuid() != 0 {
 		l.Skip("needs root to mount")
 	}
 	image := filepath.Join(l.TB.TempDir(), "disk")
-	l.must(os.WriteFile(image, nil, 0o600))
-	l.must(os.Truncate(image, 16<<20))
+	fixture.Must(l, os.WriteFile(image, nil, 0o600))
+	fixture.Must(l, os.Truncate(image, 16<<20))
 	if out, err := exec.Command("mkfs.ext4", "-q", image).CombinedOutput(); err != nil {
 		l.Skipf("mkfs.ext4: %v: %s", err, out)
 	}
 	if out, err := exec.Command("timeout", "60", "mount", "-o", "loop", image, l.dir).CombinedOutput(); err != nil {
 		l.Skipf("mount: %v: %s", err, out)
 	}
-	l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, 0)) })
-	l.must(os.Mkdir(l.episodes, 0o755))
+	l.TB.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, 0)) })
+	fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 }
 
 func TestNoMoreUploadsAtOnceThanAsked(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 40)...)
-		l.rx.before = func(context.Context, wire.Upload) error { time.Sleep(time.Minute); return nil }
+		l.receiver.before = func(context.Context, wire.Upload) error { time.Sleep(time.Minute); return nil }
 		start := time.Now()
 		l.wantOnce(shipper.Tally{Scanned: 40, Shipped: 40})
-		if l.rx.most != 4 || time.Since(start) > 15*time.Minute {
-			l.Errorf("%d at once, %v for all", l.rx.most, time.Since(start))
+		if l.receiver.most != 4 || time.Since(start) > 15*time.Minute {
+			l.Errorf("%d at once, %v for all", l.receiver.most, time.Since(start))
 		}
 	})
 }

@@ -9,25 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 )
 
-// shortOfSpace returns a lab that has an episode and no space, with a low-space file
+// newFullLab returns a lab that has an episode and no space, with a low-space file
 // at path.
-func shortOfSpace(t *testing.T, path ...string) *lab {
+func newFullLab(t *testing.T, path ...string) *lab {
 	t.Helper()
 	l := newLab(t)
-	l.write(l.at("precious"), "precious")
-	l.cfg.LowSpaceFile, l.cfg.MinFree = config.Path(l.at(path...)), 1<<60
+	fixture.WriteFile(l, l.path("precious"), "precious")
+	l.cfg.LowSpaceFile, l.cfg.MinFree = config.Path(l.path(path...)), 1<<60
 	l.finish("run-1")
 	return l
 }
 
-// onceSoon makes a pass that must not wait.
-func (l *lab) onceSoon() {
+// runOnceWithoutWait makes a pass, which must not wait.
+func (l *lab) runOnceWithoutWait() {
 	l.Helper()
 	done := make(chan shipper.Tally, 1)
-	go func() { tally, _ := l.once(); done <- tally }()
+	go func() { tally, _ := l.runOnce(); done <- tally }()
 	select {
 	case tally := <-done:
 		if tally.Transient+tally.Shipped != 1 {
@@ -40,26 +41,26 @@ func (l *lab) onceSoon() {
 
 func (l *lab) wantPrecious() {
 	l.Helper()
-	if b, err := os.ReadFile(l.at("precious")); err != nil || string(b) != "precious" {
+	if b, err := os.ReadFile(l.path("precious")); err != nil || string(b) != "precious" {
 		l.Errorf("the file that nothing may write to holds %q, %v", b, err)
 	}
 }
 
 func TestLowSpaceFileIsForEverybodyWhileSpaceIsLow(t *testing.T) {
-	l := shortOfSpace(t, "low-space")
-	l.onceSoon()
-	info, err := os.Lstat(l.at("low-space"))
-	l.must(err)
-	if b, err := os.ReadFile(l.at("low-space")); info.Mode() != 0o644 || len(b) == 0 || err != nil {
+	l := newFullLab(t, "low-space")
+	l.runOnceWithoutWait()
+	info, err := os.Lstat(l.path("low-space"))
+	fixture.Must(l, err)
+	if b, err := os.ReadFile(l.path("low-space")); info.Mode() != 0o644 || len(b) == 0 || err != nil {
 		t.Errorf("it has mode %v and says %q, %v", info.Mode(), b, err)
 	}
-	l.onceSoon() // it exists already
-	if said := l.logs.with("low_space_file not updated"); len(said) != 0 {
+	l.runOnceWithoutWait() // it exists already
+	if said := l.logs.containing("low_space_file not updated"); len(said) != 0 {
 		t.Errorf("said %q", said)
 	}
 	l.cfg.MinFree = 0
-	l.onceSoon()
-	if exists(l.at("low-space")) {
+	l.runOnceWithoutWait()
+	if fixture.Exists(l.path("low-space")) {
 		t.Error("it exists though there is space")
 	}
 }
@@ -71,40 +72,40 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 		put     func(l *lab, path string)
 		refused bool
 	}{
-		"FIFO":          {func(l *lab, path string) { l.must(unix.Mkfifo(path, 0o666)) }, true},
-		"link":          {func(l *lab, path string) { l.must(os.Symlink(l.at("precious"), path)) }, true},
-		"dangling link": {func(l *lab, path string) { l.must(os.Symlink(l.at("new"), path)) }, true},
-		"directory":     {func(l *lab, path string) { l.must(os.Mkdir(path, 0o755)) }, true},
+		"FIFO":          {func(l *lab, path string) { fixture.Must(l, unix.Mkfifo(path, 0o666)) }, true},
+		"link":          {func(l *lab, path string) { fixture.Must(l, os.Symlink(l.path("precious"), path)) }, true},
+		"dangling link": {func(l *lab, path string) { fixture.Must(l, os.Symlink(l.path("new"), path)) }, true},
+		"directory":     {func(l *lab, path string) { fixture.Must(l, os.Mkdir(path, 0o755)) }, true},
 		"lease": {func(l *lab, path string) {
 			f, err := os.Create(path)
-			l.must(err)
+			fixture.Must(l, err)
 			l.Cleanup(func() { f.Close() })
 			_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-			l.must(err)
+			fixture.Must(l, err)
 		}, false},
 		"hard link": {func(l *lab, path string) {
-			l.must(os.Truncate(l.at("precious"), 0))
-			l.must(os.Chmod(l.at("precious"), 0o600))
-			l.must(os.Link(l.at("precious"), path))
+			fixture.Must(l, os.Truncate(l.path("precious"), 0))
+			fixture.Must(l, os.Chmod(l.path("precious"), 0o600))
+			fixture.Must(l, os.Link(l.path("precious"), path))
 		}, false},
 	} {
 		t.Run(what, func(t *testing.T) {
-			l := shortOfSpace(t, "low-space")
-			c.put(l, l.at("low-space"))
-			l.onceSoon()
-			said := l.logs.with("low_space_file not updated")
+			l := newFullLab(t, "low-space")
+			c.put(l, l.path("low-space"))
+			l.runOnceWithoutWait()
+			said := l.logs.containing("low_space_file not updated")
 			if refused := len(said) > 0; refused != c.refused || refused && !strings.Contains(said[0], "is not a regular file: remove it") {
 				t.Errorf("it is refused: %v, want %v\n%s", refused, c.refused, l.logs)
 			}
 			if what == "hard link" {
-				info, err := os.Stat(l.at("precious"))
-				if l.must(err); info.Size() != 0 || info.Mode() != 0o600 {
+				info, err := os.Stat(l.path("precious"))
+				if fixture.Must(l, err); info.Size() != 0 || info.Mode() != 0o600 {
 					t.Errorf("the other name's file has %d bytes and mode %v", info.Size(), info.Mode())
 				}
 				return
 			}
 			l.wantPrecious()
-			if exists(l.at("new")) {
+			if fixture.Exists(l.path("new")) {
 				t.Error("what the link named was created")
 			}
 		})
@@ -114,20 +115,15 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 // TestLowSpaceFileStaysInItsDirectory though another user exchanges the directory for
 // a link all the time.
 func TestLowSpaceFileStaysInItsDirectory(t *testing.T) {
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("this test must not be skipped under CI: it needs root")
-		}
-		t.Skip("needs root to be another user")
-	}
+	fixture.RequireRoot(t)
 	const other = 4242
-	l := shortOfSpace(t, "queue", "flags", "precious-too")
-	queue, flags, away := l.at("queue"), l.at("queue", "flags"), l.at("queue", "away")
-	l.must(os.Mkdir(queue, 0o755))
-	l.must(os.Mkdir(flags, 0o755))
-	l.must(os.Symlink(l.dir, away)) // a directory of the shipper's user
+	l := newFullLab(t, "queue", "flags", "precious-too")
+	queue, flags, away := l.path("queue"), l.path("queue", "flags"), l.path("queue", "away")
+	fixture.Must(l, os.Mkdir(queue, 0o755))
+	fixture.Must(l, os.Mkdir(flags, 0o755))
+	fixture.Must(l, os.Symlink(l.dir, away)) // a directory of the shipper's user
 	for _, path := range []string{queue, flags, away} {
-		l.must(os.Lchown(path, other, other))
+		fixture.Must(l, os.Lchown(path, other, other))
 	}
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -146,18 +142,18 @@ func TestLowSpaceFileStaysInItsDirectory(t *testing.T) {
 	}()
 	for range 100 {
 		l.cfg.MinFree = 1 << 60
-		l.once()
-		if exists(l.at("precious-too")) {
+		l.runOnce()
+		if fixture.Exists(l.path("precious-too")) {
 			t.Fatal("the file was created where the link led")
 		}
-		l.write(l.at("precious-too"), "precious")
+		fixture.WriteFile(l, l.path("precious-too"), "precious")
 		l.cfg.MinFree = 0
-		l.once()
-		if !exists(l.at("precious-too")) {
+		l.runOnce()
+		if !fixture.Exists(l.path("precious-too")) {
 			t.Fatal("a file was removed where the link led")
 		}
-		l.must(os.Remove(l.at("precious-too")))
+		fixture.Must(l, os.Remove(l.path("precious-too")))
 	}
 	close(stop)
-	l.must(<-ended)
+	fixture.Must(l, <-ended)
 }

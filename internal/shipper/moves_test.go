@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
@@ -35,10 +36,10 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 		t.Run(folder, func(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge = config.Duration(time.Hour)
-			l.must(l.open().Close()) // makes them
-			l.must(hostdir.CheckMoves(l.cfg.DirsConfig()))
+			fixture.Must(l, l.open().Close()) // makes them
+			fixture.Must(l, hostdir.CheckMoves(l.cfg.DirsConfig()))
 			mount(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
-			_, err := shipper.New(l.cfg, l.rx, "", discard)
+			_, err := shipper.New(l.cfg, l.receiver, "", discard)
 			for what, err := range map[string]error{
 				"start": err, "check": hostdir.CheckMoves(l.cfg.DirsConfig()),
 			} {
@@ -48,8 +49,8 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 					t.Errorf("%s: got %v", what, err)
 				}
 			}
-			l.empty("episodes")
-			l.empty("shipped")
+			l.wantEmpty("episodes")
+			l.wantEmpty("shipped")
 		})
 	}
 }
@@ -57,36 +58,36 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 // TestAFolderThatIsASubvolumeIsRefused: a mount of btrfs has several device numbers, and
 // the kernel moves no folder from one to another.
 func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
-	dir := btrfs(t)
+	dir := mountBtrfs(t)
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		l := newLabOn(t, dir)
-		l.must(exec.Command("btrfs", "subvolume", "create", l.at(folder)).Run())
-		l.must(os.MkdirAll(l.at("episodes"), 0o755))
-		l.must(os.MkdirAll(l.at("shipped"), 0o755))
-		l.must(os.MkdirAll(l.at("outbox"), 0o755))
+		fixture.Must(l, exec.Command("btrfs", "subvolume", "create", l.path(folder)).Run())
+		fixture.Must(l, os.MkdirAll(l.path("episodes"), 0o755))
+		fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
+		fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o755))
 		l.cfg.Retention.MaxAge = config.Duration(time.Hour)
 		check := hostdir.CheckMoves(l.cfg.DirsConfig())
-		_, err := shipper.New(l.cfg, l.rx, "", discard)
+		_, err := shipper.New(l.cfg, l.receiver, "", discard)
 		for what, err := range map[string]error{"start": err, "check": check} {
 			if _, named := errors.AsType[*hostdir.ConfigError](err); !named {
 				t.Errorf("%s, %s: got %v", folder, what, err)
 			}
 		}
-		l.empty("episodes")
-		l.empty("shipped")
-		l.must(exec.Command("btrfs", "subvolume", "delete", l.at(folder)).Run())
-		l.must(errors.Join(os.RemoveAll(l.at("episodes")), os.RemoveAll(l.at("shipped")), os.RemoveAll(l.at("outbox"))))
+		l.wantEmpty("episodes")
+		l.wantEmpty("shipped")
+		fixture.Must(l, exec.Command("btrfs", "subvolume", "delete", l.path(folder)).Run())
+		fixture.Must(l, errors.Join(os.RemoveAll(l.path("episodes")), os.RemoveAll(l.path("shipped")), os.RemoveAll(l.path("outbox"))))
 	}
 }
 
 // TestAFolderThatIsALinkToNothingIsNamed: it is not made, and not followed.
 func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
-		l := newLabOn(t, tempDir(t)) // the others are missing
-		l.must(os.Symlink("nowhere", l.at(folder)))
-		_, err := shipper.New(l.cfg, l.rx, "", discard)
+		l := newLabOn(t, fixture.MemoryDir(t)) // the others are missing
+		fixture.Must(l, os.Symlink("nowhere", l.path(folder)))
+		_, err := shipper.New(l.cfg, l.receiver, "", discard)
 		for what, err := range map[string]error{"start": err, "check": hostdir.CheckMoves(l.cfg.DirsConfig())} {
-			if _, named := errors.AsType[*hostdir.ConfigError](err); !named || !strings.Contains(err.Error(), l.at(folder)+" is a link to nothing") {
+			if _, named := errors.AsType[*hostdir.ConfigError](err); !named || !strings.Contains(err.Error(), l.path(folder)+" is a link to nothing") {
 				t.Errorf("%s, %s: got %v", folder, what, err)
 			}
 		}
@@ -96,21 +97,21 @@ func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 // TestTrashOfAnotherMountIsAWarning as long as nothing is deleted: older versions ran so.
 func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
 	l := newLab(t)
-	l.must(os.Mkdir(l.at("outbox"), 0o755))
-	mount(t, l.at("outbox"), l.at("outbox"), "", syscall.MS_BIND, "")
+	fixture.Must(l, os.Mkdir(l.path("outbox"), 0o755))
+	mount(t, l.path("outbox"), l.path("outbox"), "", syscall.MS_BIND, "")
 	l.finish("run-1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if len(l.logs.with("retired episodes cannot be deleted")) != 1 {
+	if len(l.logs.containing("retired episodes cannot be deleted")) != 1 {
 		t.Errorf("no warning\n%s", l.logs)
 	}
-	l.must(hostdir.CheckMoves(l.cfg.DirsConfig()))
+	fixture.Must(l, hostdir.CheckMoves(l.cfg.DirsConfig()))
 }
 
-// empty checks that there is nothing in a folder, hidden or not.
-func (l *lab) empty(folder string) {
+// wantEmpty checks that a folder has no entries, hidden or not.
+func (l *lab) wantEmpty(folder string) {
 	l.Helper()
-	entries, err := os.ReadDir(l.at(folder))
-	l.must(err)
+	entries, err := os.ReadDir(l.path(folder))
+	fixture.Must(l, err)
 	if len(entries) > 0 {
 		l.Errorf("%s holds %v", folder, entries)
 	}
@@ -119,15 +120,15 @@ func (l *lab) empty(folder string) {
 // TestFoldersThatAreNotThereAreNoAlarm: the start makes them.
 func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 	l := newLab(t)
-	l.must(hostdir.CheckMoves(l.cfg.DirsConfig()))
-	l.must(l.open().Close())
-	l.empty("episodes")
-	l.empty("shipped")
+	fixture.Must(l, hostdir.CheckMoves(l.cfg.DirsConfig()))
+	fixture.Must(l, l.open().Close())
+	l.wantEmpty("episodes")
+	l.wantEmpty("shipped")
 }
 
 // TestEpisodeOfALowerLayerIsHeld: no probe sees that a directory of it cannot be moved.
 func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
-	dir := tempDir(t)
+	dir := fixture.MemoryDir(t)
 	for _, d := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(dir+"/"+d, 0o755); err != nil {
 			t.Fatal(err)
@@ -137,19 +138,19 @@ func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
 	below.finish("run-1")
 	mount(t, "overlay", dir+"/merged", "overlay", 0, "redirect_dir=off,lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work")
 	l := newLabAt(t, dir+"/merged")
-	l.made = below.made
+	l.contents = below.contents
 	l.finish("run-2")
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
-	b, err := os.ReadFile(l.at("outbox", "run-1.held"))
-	l.must(err)
+	b, err := os.ReadFile(l.path("outbox", "run-1.held"))
+	fixture.Must(l, err)
 	if held := string(b); !strings.Contains(held, string(outbox.Stuck)) || !strings.Contains(held, "lower layer of an overlay") ||
 		!strings.Contains(held, "no other try helps before that") {
 		t.Errorf("held as %s", held)
 	}
 	// What the cause advises.
-	l.must(os.CopyFS(l.at("episodes", "run-1-copy"), os.DirFS(l.at("episodes", "run-1"))))
-	l.must(errors.Join(os.RemoveAll(l.at("episodes", "run-1")), os.Rename(l.at("episodes", "run-1-copy"), l.at("episodes", "run-1"))))
-	l.must(os.Remove(l.at("outbox", "run-1.held")))
+	fixture.Must(l, os.CopyFS(l.path("episodes", "run-1-copy"), os.DirFS(l.path("episodes", "run-1"))))
+	fixture.Must(l, errors.Join(os.RemoveAll(l.path("episodes", "run-1")), os.Rename(l.path("episodes", "run-1-copy"), l.path("episodes", "run-1"))))
+	fixture.Must(l, os.Remove(l.path("outbox", "run-1.held")))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	l.wantFiles("shipped", "run-1", "run-2")
 }

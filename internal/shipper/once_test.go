@@ -15,6 +15,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -24,16 +25,16 @@ var discard = slog.New(slog.DiscardHandler)
 func TestAPassBringsEverythingHome(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2", "run-3")
-	l.write(l.at("episodes", "unfinished", "meta.json"), "{}")
+	fixture.WriteFile(l, l.path("episodes", "unfinished", "meta.json"), "{}")
 	l.wantOnce(shipper.Tally{Scanned: 3, Shipped: 3})
 	l.wantFiles("episodes", "unfinished")
 	l.wantFiles("shipped", "run-1", "run-2", "run-3")
 	l.wantFiles("outbox")
 	l.wantOnce(shipper.Tally{})
-	if _, puts, pings := l.rx.counts(); puts != 3 || pings != 0 {
+	if _, puts, pings := l.receiver.counts(); puts != 3 || pings != 0 {
 		t.Errorf("%d uploads and %d pings, want 3 and 0", puts, pings)
 	}
-	if loud := l.logs.loud(); len(loud) != 0 {
+	if loud := l.logs.warnings(); len(loud) != 0 {
 		t.Errorf("a healthy pass says %q", loud)
 	}
 }
@@ -41,13 +42,13 @@ func TestAPassBringsEverythingHome(t *testing.T) {
 func TestAlreadyPresentIsDelivered(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.rx.after = func(context.Context, wire.Upload) error { return io.ErrUnexpectedEOF } // the receipt is lost
-	if tally, _ := l.once(); tally != (shipper.Tally{Scanned: 1, Transient: 1}) {
+	l.receiver.after = func(context.Context, wire.Upload) error { return io.ErrUnexpectedEOF } // the receipt is lost
+	if tally, _ := l.runOnce(); tally != (shipper.Tally{Scanned: 1, Transient: 1}) {
 		t.Errorf("got %v", tally)
 	}
-	l.check()
+	l.checkNothingLost()
 	l.wantFiles("episodes", "run-1")
-	l.rx.after = nil
+	l.receiver.after = nil
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 	l.wantFiles("outbox")
 }
@@ -65,8 +66,8 @@ func TestRetireNeedsReceipt(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.finish("run-1")
-			s, err := shipper.New(l.cfg, liar{l.rx, spoil}, "the test", discard)
-			l.must(err)
+			s, err := shipper.New(l.cfg, lyingReceiver{l.receiver, spoil}, "the test", discard)
+			fixture.Must(l, err)
 			defer s.Close()
 			tally, err := s.RunOnce(t.Context())
 			if unlessUnreachable(err) != nil || tally != (shipper.Tally{Scanned: 1, Transient: 1}) {
@@ -79,13 +80,13 @@ func TestRetireNeedsReceipt(t *testing.T) {
 	}
 }
 
-// liar returns receipts that are none.
-type liar struct {
+// lyingReceiver returns receipts that are none.
+type lyingReceiver struct {
 	*receiver
 	spoil func(*wire.Receipt)
 }
 
-func (l liar) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
+func (l lyingReceiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
 	r, err := l.receiver.Put(ctx, u, archive)
 	l.spoil(&r)
 	return r, err
@@ -97,8 +98,8 @@ func TestEachEpisodeIsInOneCounter(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	for range 25 {
 		l := newLab(t)
-		l.randomBacklog(random)
-		tally, unreachable := l.once()
+		l.makeRandomBacklog(random)
+		tally, unreachable := l.runOnce()
 		if tally.Scanned == 0 {
 			t.Error("nothing was scanned")
 		}
@@ -109,28 +110,28 @@ func TestEachEpisodeIsInOneCounter(t *testing.T) {
 		if left := tally.Transient + tally.Held + tally.Conflicts; left != want {
 			t.Errorf("%v: %d are counted as left, and %d are (unreachable: %v)", tally, left, want, unreachable)
 		}
-		l.check()
+		l.checkNothingLost()
 		if t.Failed() {
 			t.Fatal(l.logs)
 		}
 	}
 }
 
-// randomBacklog makes episodes of all fates, and a receiver that may go away in
-// the middle.
-func (l *lab) randomBacklog(random *rand.Rand) {
+// makeRandomBacklog makes episodes of all kinds, and a receiver that may become unreachable
+// during a pass.
+func (l *lab) makeRandomBacklog(random *rand.Rand) {
 	fates := map[episode.Name]error{}
 	for i, n := range names("run", 5+random.IntN(30)) {
 		switch random.IntN(9) {
 		case 0: // held from before, packed or not
 			l.finish(n)
-			l.write(l.at("outbox", string(n)+".held"), `{"cause": "old"}`)
+			fixture.WriteFile(l, l.path("outbox", string(n)+".held"), `{"cause": "old"}`)
 		case 1:
 			l.finish(n)
-			l.write(l.at("episodes", string(n), "meta.json"), "") // unfit
+			fixture.WriteFile(l, l.path("episodes", string(n), "meta.json"), "") // unfit
 		case 2:
 			l.finish(episode.Name(fmt.Sprintf("bad name %d", i)))
-			delete(l.made, episode.Name(fmt.Sprintf("bad name %d", i)))
+			delete(l.contents, episode.Name(fmt.Sprintf("bad name %d", i)))
 		case 3:
 			l.finish(n)
 			fates[n] = wire.Refuse(wire.Conflict, "")
@@ -141,16 +142,16 @@ func (l *lab) randomBacklog(random *rand.Rand) {
 			l.finish(n)
 			fates[n] = io.ErrUnexpectedEOF
 		case 6: // an entry alone: retired before, not dropped
-			l.write(l.at("outbox", string(n)+".tar.zst"), "packed bytes of "+string(n))
+			fixture.WriteFile(l, l.path("outbox", string(n)+".tar.zst"), "packed bytes of "+string(n))
 			fates[n] = wire.Refuse(wire.Unsupported, "")
 		default:
 			l.finish(n)
 		}
 	}
 	until := random.IntN(40)
-	l.rx.before = func(_ context.Context, u wire.Upload) error {
-		if _, puts, _ := l.rx.counts(); puts > until {
-			l.rx.set(func() { l.rx.down = unix.ECONNREFUSED })
+	l.receiver.before = func(_ context.Context, u wire.Upload) error {
+		if _, puts, _ := l.receiver.counts(); puts > until {
+			l.receiver.update(func() { l.receiver.down = unix.ECONNREFUSED })
 			return unix.ECONNREFUSED
 		}
 		return fates[u.Key.Name]
@@ -174,7 +175,7 @@ func (l *lab) countWaiting() int {
 func TestAFaultEndsThePass(t *testing.T) {
 	l := newLab(t)
 	l.finish(names("run", 20)...)
-	l.rx.before = func(_ context.Context, u wire.Upload) error {
+	l.receiver.before = func(_ context.Context, u wire.Upload) error {
 		if u.Key.Name == "run-00007" {
 			return fmt.Errorf("read: %w: %w", durable.ErrFault, unix.EIO)
 		}
@@ -185,14 +186,14 @@ func TestAFaultEndsThePass(t *testing.T) {
 	if _, err := s.RunOnce(t.Context()); !errors.Is(err, durable.ErrFault) {
 		t.Errorf("got %v, want a fault", err)
 	}
-	l.check()
+	l.checkNothingLost()
 }
 
 func TestOneShipperAStateDirectory(t *testing.T) {
 	l := newLab(t)
 	s := l.open()
 	defer s.Close()
-	_, err := shipper.New(l.cfg, l.rx, "the second", discard)
+	_, err := shipper.New(l.cfg, l.receiver, "the second", discard)
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the test" {
 		t.Errorf("the second gets %v", err)
 	}
@@ -206,12 +207,12 @@ func TestTheFoldersAreOfOneFileSystem(t *testing.T) {
 	l := newLab(t)
 	other := t.TempDir()
 	var a, b unix.Stat_t
-	l.must(errors.Join(unix.Stat(other, &a), unix.Stat(l.dir, &b)))
+	fixture.Must(l, errors.Join(unix.Stat(other, &a), unix.Stat(l.dir, &b)))
 	if a.Dev == b.Dev {
 		t.Skip("there is only one file system here")
 	}
 	l.cfg.ShippedDir = config.Path(other)
-	if _, err := shipper.New(l.cfg, l.rx, "", discard); err == nil || !strings.Contains(err.Error(), "two file systems") {
-		t.Errorf("got %v", err)
+	if _, err := shipper.New(l.cfg, l.receiver, "", discard); err == nil || !strings.Contains(err.Error(), "two file systems") {
+		t.Errorf("got %v, want %q in it", err, "two file systems")
 	}
 }

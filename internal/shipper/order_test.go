@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -30,16 +31,16 @@ func TestEpisodesAreSentInTheOrderThatIsAsked(t *testing.T) {
 			for i, name := range age {
 				l.finish(name)
 				at := time.Now().Add(time.Duration(i-10) * time.Hour)
-				l.must(os.Chtimes(l.at("episodes", string(name), episode.Marker), at, at))
+				fixture.Must(l, os.Chtimes(l.path("episodes", string(name), episode.Marker), at, at))
 			}
 			s := l.open()
 			for _, name := range age {
-				l.must(s.PackOnly(name))
+				fixture.Must(l, s.PackOnly(name))
 			}
-			l.must(s.Close())
+			fixture.Must(l, s.Close())
 			l.wantOnce(shipper.Tally{Scanned: 5, Shipped: 5})
 			var sent strings.Builder
-			for _, name := range l.rx.puts {
+			for _, name := range l.receiver.puts {
 				sent.WriteString(string(name))
 			}
 			if sent.String() != want {
@@ -58,14 +59,14 @@ func TestLargeArchivesLeaveSendersToSmallOnes(t *testing.T) {
 			l.cfg.Senders = senders
 			large := names("large", most+2)
 			for _, name := range large {
-				l.write(l.at("episodes", string(name), "blob"), noise(1<<20))
+				fixture.WriteFile(l, l.path("episodes", string(name), "blob"), string(fixture.Noise(1<<20, 1)))
 				l.finish(name)
 			}
 			l.finish(names("small", 100)...)
 			var mu sync.Mutex
 			gone, standing := 0, 0
 			open := make(chan struct{})
-			l.rx.before = func(ctx context.Context, u wire.Upload) error {
+			l.receiver.before = func(ctx context.Context, u wire.Upload) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if !slices.Contains(large, u.Key.Name) {
@@ -89,13 +90,4 @@ func TestLargeArchivesLeaveSendersToSmallOnes(t *testing.T) {
 			l.wantOnce(shipper.Tally{Scanned: 102 + most, Shipped: 102 + most})
 		})
 	}
-}
-
-func noise(n int) string {
-	var b strings.Builder
-	for x := uint64(1); b.Len() < n; {
-		x = x*6364136223846793005 + 1442695040888963407
-		fmt.Fprintf(&b, "%x", x)
-	}
-	return b.String()
 }

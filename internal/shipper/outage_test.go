@@ -9,33 +9,34 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
 // TestThreeDaysOfOutage: the receiver is away for 72 hours, in one way and then in
-// another, while experiments go on. Nothing is sent but a ping now and then, the log
-// has one line when it goes and one when it is back, and then all of it comes home.
+// another, while experiments continue. Nothing is sent but a ping now and then, the log
+// has one line when it goes and one when it is back, and then all of it is delivered.
 func TestThreeDaysOfOutage(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const hours = 72
-		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of so many takes real time
+		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of this many takes real time
 		l.finish("before")
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		if s.Tally().Shipped != 1 {
-			l.Fatalf("%v", s.Tally())
+			l.Fatalf("got %v, want Shipped 1", s.Tally())
 		}
-		_, before, _ := l.rx.counts()
+		_, before, _ := l.receiver.counts()
 		ways := []error{
 			fmt.Errorf("dial: %w", unix.ECONNREFUSED), os.ErrDeadlineExceeded, fmt.Errorf("dial: %w", unix.EHOSTUNREACH),
 			&wire.UnexpectedResponseError{Status: 502}, wire.Refuse(wire.Draining, ""), fmt.Errorf("lookup: %w", os.ErrNotExist),
 		}
 		for hour := range hours {
-			l.rx.set(func() { l.rx.down = ways[hour/12%len(ways)] })
+			l.receiver.update(func() { l.receiver.down = ways[hour/12%len(ways)] })
 			l.finish(names(fmt.Sprintf("run-%02d", hour), 3)...)
 			time.Sleep(time.Hour)
 		}
-		_, puts, pings := l.rx.counts()
+		_, puts, pings := l.receiver.counts()
 		if most := before + l.cfg.Senders; puts > most {
 			l.Errorf("%d uploads to a dead receiver", puts-before)
 		}
@@ -44,35 +45,35 @@ func TestThreeDaysOfOutage(t *testing.T) {
 		if pings < hours || pings > 80*hours {
 			l.Errorf("%d pings in %d hours", pings, hours)
 		}
-		if packed := len(l.logs.with(" INFO packed ")); packed != 3*hours+1 {
+		if packed := len(l.logs.containing(" INFO packed ")); packed != 3*hours+1 {
 			l.Errorf("%d of %d were packed meanwhile", packed, 3*hours+1)
 		}
 		// When it goes, and each six hours.
-		if loud := l.logs.loud(); len(loud) > 1+hours/6 {
+		if loud := l.logs.warnings(); len(loud) > 1+hours/6 {
 			l.Errorf("three days without a receiver say %q", loud)
 		}
 		if held := l.held(); len(held) != 0 {
 			l.Errorf("held: %+v", held)
 		}
-		l.check()
+		l.checkNothingLost()
 
-		l.rx.set(func() { l.rx.down = nil })
+		l.receiver.update(func() { l.receiver.down = nil })
 		time.Sleep(time.Hour)
 		if n := s.Tally().Shipped; n != 3*hours+1 {
 			l.Errorf("an hour after it was back %d of %d are home\n%s", n, 3*hours+1, l.logs)
 		}
-		if n := len(l.logs.with("receiver is back")); n != 1 {
+		if n := len(l.logs.containing("receiver is back")); n != 1 {
 			l.Errorf("%d lines say that the receiver is back", n)
 		}
-		if loud := l.logs.loud(); len(loud) > 1+hours/6 {
+		if loud := l.logs.warnings(); len(loud) > 1+hours/6 {
 			l.Errorf("in the end the log has %q", loud)
 		}
-		if _, puts, _ := l.rx.counts(); puts > before+3*hours+2*l.cfg.Senders {
+		if _, puts, _ := l.receiver.counts(); puts > before+3*hours+2*l.cfg.Senders {
 			l.Errorf("%d uploads of %d episodes", puts, 3*hours+1)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.wantFiles("outbox")
 		l.wantFiles("episodes")
-		l.check()
+		l.checkNothingLost()
 	})
 }

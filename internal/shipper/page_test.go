@@ -10,19 +10,20 @@ import (
 	"testing"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
 
-// backlog makes n sealed episodes. Empty entries do for what reads names.
-func (l *lab) backlog(n int) []episode.Name {
+// makeBacklog makes n sealed episodes. Empty entries do for what reads names.
+func (l *lab) makeBacklog(n int) []episode.Name {
 	l.Helper()
-	l.must(os.MkdirAll(l.at("outbox"), 0o750))
+	fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o750))
 	all := names("run", n)
 	shuffled := slices.Clone(all)
 	rand.New(rand.NewPCG(1, 2)).Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	for _, name := range shuffled {
-		l.must(os.WriteFile(l.at("outbox", string(name)+".tar.zst"), nil, 0o640))
+		fixture.Must(l, os.WriteFile(l.path("outbox", string(name)+".tar.zst"), nil, 0o640))
 	}
 	return all
 }
@@ -31,11 +32,11 @@ func (l *lab) backlog(n int) []episode.Name {
 // are delivered and gone when the second is read.
 func TestEachNameIsTriedOnceInOrder(t *testing.T) {
 	l := newLab(t)
-	all := l.backlog(shipper.ScanPageSize + 300)
+	all := l.makeBacklog(shipper.ScanPageSize + 300)
 	l.cfg.Senders = 1
 	var mu sync.Mutex
 	var tried []episode.Name
-	l.rx.before = func(_ context.Context, u wire.Upload) error {
+	l.receiver.before = func(_ context.Context, u wire.Upload) error {
 		mu.Lock()
 		defer mu.Unlock()
 		tried = append(tried, u.Key.Name)
@@ -49,7 +50,7 @@ func TestEachNameIsTriedOnceInOrder(t *testing.T) {
 
 func TestPagesCoverEverything(t *testing.T) {
 	l := newLab(t)
-	all := l.backlog(2*shipper.ScanPageSize + 500)
+	all := l.makeBacklog(2*shipper.ScanPageSize + 500)
 	l.finish("run-00000", "run-10000", "zz-last") // in both folders, and beyond
 	s := l.open()
 	defer s.Close()
@@ -62,7 +63,7 @@ func TestPagesCoverEverything(t *testing.T) {
 		var page []episode.Name
 		var err error
 		page, last, err = s.Scan(after)
-		l.must(err)
+		fixture.Must(l, err)
 		if len(page) == 0 {
 			t.Fatal("an empty page")
 		}
@@ -79,12 +80,12 @@ func TestABacklogOfAnySizeTakesLittleMemory(t *testing.T) {
 		t.Skip("makes 100,000 files")
 	}
 	l := newLab(t)
-	l.backlog(100_000)
+	l.makeBacklog(100_000)
 	s := l.open()
 	defer s.Close()
-	before := heap()
+	before := heapInUse()
 	page, last, err := s.Scan("run-04999")
-	keeps := int64(heap()) - int64(before)
+	keeps := int64(heapInUse()) - int64(before)
 	if err != nil || last || len(page) != shipper.ScanPageSize {
 		t.Fatalf("a page of %d names, the last: %v, %v", len(page), last, err)
 	}
@@ -95,7 +96,7 @@ func TestABacklogOfAnySizeTakesLittleMemory(t *testing.T) {
 	runtime.KeepAlive(page)
 }
 
-func heap() uint64 {
+func heapInUse() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -104,7 +105,7 @@ func heap() uint64 {
 
 func BenchmarkScan(b *testing.B) {
 	l := newLab(b)
-	l.backlog(100_000)
+	l.makeBacklog(100_000)
 	s := l.open()
 	defer s.Close()
 	for b.Loop() {

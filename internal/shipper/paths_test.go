@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
 
-// ends waits for the end of a daemon, and checks that a folder that has moved is why.
-func (l *lab) ends(s *shipper.Shipper, path string) {
+// wantEndAfterMove waits for the end of a daemon, and checks that a folder that has moved is why.
+func (l *lab) wantEndAfterMove(s *shipper.Shipper, path string) {
 	l.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
@@ -34,17 +35,17 @@ func TestMovedFolderEndsTheDaemon(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		for what, move := range map[string]func(l *lab, path string){
 			"renamed, another made": func(l *lab, path string) {
-				l.must(os.Rename(path, path+".x"))
-				l.must(os.Mkdir(path, 0o755))
+				fixture.Must(l, os.Rename(path, path+".x"))
+				fixture.Must(l, os.Mkdir(path, 0o755))
 			},
-			"renamed": func(l *lab, path string) { l.must(os.Rename(path, path+".x")) },
+			"renamed": func(l *lab, path string) { fixture.Must(l, os.Rename(path, path+".x")) },
 		} {
 			t.Run(folder+" "+what, func(t *testing.T) {
 				inBubble(t, func(l *lab) {
 					s := l.open()
 					s.ScanOnly()
-					move(l, l.at(folder))
-					l.ends(s, l.at(folder))
+					move(l, l.path(folder))
+					l.wantEndAfterMove(s, l.path(folder))
 				})
 			})
 		}
@@ -61,8 +62,8 @@ func TestMovedFolderWakesTheDaemon(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(t.Context()) }()
 	<-watching
-	l.must(os.Rename(l.at("episodes"), l.at("episodes.x")))
-	l.must(os.Mkdir(l.at("episodes"), 0o755))
+	fixture.Must(l, os.Rename(l.path("episodes"), l.path("episodes.x")))
+	fixture.Must(l, os.Mkdir(l.path("episodes"), 0o755))
 	select {
 	case err := <-ended:
 		if _, moved := errors.AsType[*durable.MovedError](err); !moved {
@@ -71,7 +72,7 @@ func TestMovedFolderWakesTheDaemon(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Errorf("nothing happens\n%s", l.logs)
 	}
-	l.must(s.Close())
+	fixture.Must(l, s.Close())
 }
 
 // TestMovedFolderEndsCommands: what verify says would be of a folder that was moved.
@@ -92,12 +93,12 @@ func TestMovedFolderEndsCommands(t *testing.T) {
 			l := newLab(t)
 			l.finish("run-1", "run-2")
 			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 2})
-			l.rx.during = func() {
-				l.rx.during = nil
-				l.must(os.Rename(l.at("shipped"), l.at("shipped.x")))
-				l.must(os.Mkdir(l.at("shipped"), 0o755))
+			l.receiver.during = func() {
+				l.receiver.during = nil
+				fixture.Must(l, os.Rename(l.path("shipped"), l.path("shipped.x")))
+				fixture.Must(l, os.Mkdir(l.path("shipped"), 0o755))
 			}
-			err := run(l, l.rx)
+			err := run(l, l.receiver)
 			if _, moved := errors.AsType[*durable.MovedError](err); !moved {
 				t.Errorf("it ended with %v", err)
 			}
@@ -106,13 +107,13 @@ func TestMovedFolderEndsCommands(t *testing.T) {
 	}
 }
 
-// atPut calls do when the receiver has stored an upload, before its answer arrives.
-type atPut struct {
+// putHook calls do when the receiver has stored an upload, before its answer arrives.
+type putHook struct {
 	*receiver
 	do func()
 }
 
-func (r atPut) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
+func (r putHook) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
 	got, err := r.receiver.Put(ctx, u, archive)
 	r.do()
 	return got, err
@@ -125,22 +126,22 @@ func TestNothingIsRetiredIntoAMovedFolder(t *testing.T) {
 			l := newLab(t)
 			l.finish("run-1")
 			move := func() {
-				l.must(os.Rename(l.at(folder), l.at(folder+".x")))
-				l.must(os.Mkdir(l.dir+"/"+folder, 0o755))
+				fixture.Must(l, os.Rename(l.path(folder), l.path(folder+".x")))
+				fixture.Must(l, os.Mkdir(l.dir+"/"+folder, 0o755))
 			}
-			s, err := shipper.New(l.cfg, atPut{l.rx, move}, "the test", slog.New(l.logs))
-			l.must(err)
+			s, err := shipper.New(l.cfg, putHook{l.receiver, move}, "the test", slog.New(l.logs))
+			fixture.Must(l, err)
 			_, err = s.RunOnce(t.Context())
 			err = unlessUnreachable(err)
 			if _, moved := errors.AsType[*durable.MovedError](errors.Join(err, s.Close())); !moved {
 				t.Errorf("the pass ended with %v\n%s", err, l.logs)
 			}
-			if err != nil && !strings.Contains(err.Error(), l.at(folder)) {
+			if err != nil && !strings.Contains(err.Error(), l.path(folder)) {
 				t.Errorf("%v does not name the folder", err)
 			}
 			if folder == "episodes" {
-				l.must(os.Remove(l.at(folder)))
-				l.must(os.Rename(l.dir+"/episodes.x", l.at(folder)))
+				fixture.Must(l, os.Remove(l.path(folder)))
+				fixture.Must(l, os.Rename(l.dir+"/episodes.x", l.path(folder)))
 			}
 			for _, gone := range []string{"shipped", "shipped.x"} {
 				if _, err := os.Stat(l.dir + "/" + gone + "/run-1"); err == nil {

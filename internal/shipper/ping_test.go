@@ -13,23 +13,24 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
 
-// told collects what a service manager hears.
-type told struct {
+// statusLog collects what a service manager hears.
+type statusLog struct {
 	mu  sync.Mutex
 	all []string
 }
 
-func (t *told) status(text string) {
+func (t *statusLog) add(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all = append(t.all, text)
 }
 
-func (t *told) last() string {
+func (t *statusLog) last() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.all) == 0 {
@@ -38,45 +39,45 @@ func (t *told) last() string {
 	return t.all[len(t.all)-1]
 }
 
-// watched runs a daemon whose status is kept.
-func (l *lab) watched() (s *shipper.Shipper, says *told, stop func() error) {
+// startWithStatus runs a daemon, and records its status.
+func (l *lab) startWithStatus() (s *shipper.Shipper, says *statusLog, stop func() error) {
 	l.Helper()
-	s, says = l.open(), &told{}
-	s.Status = says.status
+	s, says = l.open(), &statusLog{}
+	s.Status = says.add
 	s.ScanOnly()
-	return s, says, l.run(s)
+	return s, says, l.start(s)
 }
 
 // TestAnIdleDaemonSaysWhetherTheReceiverIsThere: nothing waits, and still the status is
 // true, with a wrong port from the first minute, later within minutes.
 func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.rx.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
-		_, says, stop := l.watched()
+		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
+		_, says, stop := l.startWithStatus()
 		time.Sleep(time.Minute)
 		if got := says.last(); !strings.Contains(got, "receiver has not accepted uploads since 20") || !strings.Contains(got, "connection refused") {
-			l.Errorf("with a wrong port it says %q", got)
+			l.Errorf("with a wrong port the status is %q, want uploads not accepted, and why", got)
 		}
-		if loud := l.logs.with("receiver unavailable"); len(loud) != 1 {
+		if loud := l.logs.containing("receiver unavailable"); len(loud) != 1 {
 			l.Errorf("the log says %q", loud)
 		}
-		l.rx.set(func() { l.rx.down = nil })
+		l.receiver.update(func() { l.receiver.down = nil })
 		time.Sleep(5 * time.Minute)
 		if got := says.last(); !strings.Contains(got, "receiver answers, last at 20") {
-			l.Errorf("once it is right it says %q", got)
+			l.Errorf("with the right port the status is %q, want that the receiver answers", got)
 		}
-		_, _, before := l.rx.counts()
+		_, _, before := l.receiver.counts()
 		time.Sleep(2 * time.Hour)
-		_, _, after := l.rx.counts()
+		_, _, after := l.receiver.counts()
 		if n := after - before; n < 120/5 || n > 120/2+1 {
 			l.Errorf("an idle daemon asked %d times in two hours", n)
 		}
-		l.rx.set(func() { l.rx.down = wire.Refuse(wire.Forbidden, "disabled") })
+		l.receiver.update(func() { l.receiver.down = wire.Refuse(wire.Forbidden, "disabled") })
 		time.Sleep(6 * time.Minute)
 		if got := says.last(); !strings.Contains(got, "has not accepted uploads since 20") || !strings.Contains(got, "disabled") {
-			l.Errorf("disabled it says %q", got)
+			l.Errorf("disabled, the status is %q, want uploads not accepted, and why", got)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -84,45 +85,45 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
-		_, says, stop := l.watched()
+		_, says, stop := l.startWithStatus()
 		time.Sleep(time.Minute)
-		back := l.rx.swap(wire.Store{ID: "STORE2"})
+		back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
 		time.Sleep(6 * time.Minute)
 		if got := says.last(); !strings.Contains(got, "another store") {
-			l.Errorf("it says %q", got)
+			l.Errorf("the status is %q, want %q in it", got, "another store")
 		}
-		if loud := l.logs.with(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
+		if loud := l.logs.containing(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
 			l.Errorf("the log says %q", loud)
 		}
 		back()
 		time.Sleep(5 * time.Minute)
 		if got := says.last(); !strings.Contains(got, "receiver answers") {
-			l.Errorf("back, it says %q", got)
+			l.Errorf("after the return the status is %q, want that the receiver answers", got)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
 // TestBeforeTheFirstAnswerTheReceiverIsBeingAsked: what is not known is not said.
 func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.rx.ping = func() error { time.Sleep(20 * time.Second); return nil }
-		_, says, stop := l.watched()
+		l.receiver.ping = func() error { time.Sleep(20 * time.Second); return nil }
+		_, says, stop := l.startWithStatus()
 		time.Sleep(10 * time.Second)
 		if got := says.last(); !strings.Contains(got, "; asking the receiver") || strings.Contains(got, "answers") {
-			l.Errorf("before the first answer it says %q", got)
+			l.Errorf("before the first answer the status is %q, want that it asks the receiver", got)
 		}
 		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAsked {
 			l.Errorf("status says %q", st.ReceiverState)
 		}
 		time.Sleep(15 * time.Second)
 		if got := says.last(); !strings.Contains(got, "receiver answers, last at") {
-			l.Errorf("behind it it says %q", got)
+			l.Errorf("after it the status is %q, want that the receiver answers", got)
 		}
 		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers || time.Since(st.AnsweredAt) > 10*time.Second {
 			l.Errorf("status says %q, %v", st.ReceiverState, st.AnsweredAt)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		if st := l.inspect(); st.ReceiverState != shipper.ReceiverUnknown || st.AnsweredAt.IsZero() {
 			l.Errorf("without a shipper status says %q, %v", st.ReceiverState, st.AnsweredAt)
 		}
@@ -132,9 +133,9 @@ func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
 // TestStatusDoesNotTrustAnOldReport: a shipper that hangs has the lock and says nothing.
 func TestStatusDoesNotTrustAnOldReport(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		_, stop := l.daemon()
+		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
-		l.must(stop())
+		fixture.Must(l, stop())
 		s := l.open() // has the lock, and does not run
 		defer s.Close()
 		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers {
@@ -152,9 +153,9 @@ func TestStatusSaysHowMuchWaits(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("held-1")
 		l.refuseOnly(wire.Refuse(wire.Conflict, ""), "held-1")
-		_, says, stop := l.watched()
+		_, says, stop := l.startWithStatus()
 		time.Sleep(time.Minute)
-		l.rx.set(func() { l.rx.down = unix.ECONNREFUSED })
+		l.receiver.update(func() { l.receiver.down = unix.ECONNREFUSED })
 		l.finish("run-1", "run-2")
 		time.Sleep(2 * time.Minute)
 		st := l.inspect()
@@ -162,21 +163,21 @@ func TestStatusSaysHowMuchWaits(t *testing.T) {
 			l.Errorf("status shows %d packed with %d bytes", st.Sealed, st.SealedBytes)
 		}
 		if want := fmt.Sprintf("1 held; %d B wait in the outbox; receiver has not accepted uploads since", st.SealedBytes); !strings.Contains(says.last(), want) {
-			l.Errorf("it says %q, want %q", says.last(), want)
+			l.Errorf("the status is %q, want %q", says.last(), want)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
 // TestAPassWithNothingToShipAsksNobody.
 func TestAPassWithNothingToShipAsksNobody(t *testing.T) {
 	l := newLab(t)
-	l.rx.down = unix.ECONNREFUSED
+	l.receiver.down = unix.ECONNREFUSED
 	l.wantOnce(shipper.Tally{})
-	if _, _, pings := l.rx.counts(); pings != 0 {
+	if _, _, pings := l.receiver.counts(); pings != 0 {
 		t.Errorf("%d pings", pings)
 	}
-	if exists(l.at("outbox", ".status.json")) {
+	if fixture.Exists(l.path("outbox", ".status.json")) {
 		t.Error("a pass in which nothing was to be said has left a report")
 	}
 }
@@ -185,29 +186,29 @@ func TestAPassWithNothingToShipAsksNobody(t *testing.T) {
 func TestWakeAsksAtOnce(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 5)...)
-		l.rx.down = wire.Refuse(wire.Forbidden, "expired")
-		s, stop := l.daemon()
+		l.receiver.down = wire.Refuse(wire.Forbidden, "expired")
+		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
-		l.rx.set(func() { l.rx.down = nil })
+		l.receiver.update(func() { l.receiver.down = nil })
 		s.RequestPing()
 		time.Sleep(time.Second)
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("a second later %d of 5 are sent\n%s", n, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 	t.Run("while a ping is on its way", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.rx.ping = func() error { time.Sleep(20 * time.Second); return unix.ECONNRESET }
-			s, says, stop := l.watched()
+			l.receiver.ping = func() error { time.Sleep(20 * time.Second); return unix.ECONNRESET }
+			s, says, stop := l.startWithStatus()
 			time.Sleep(10 * time.Second)
-			l.rx.set(func() { l.rx.ping = nil })
+			l.receiver.update(func() { l.receiver.ping = nil })
 			s.RequestPing()
 			time.Sleep(11 * time.Second)
 			if got := says.last(); !strings.Contains(got, "receiver answers") {
-				l.Errorf("it says %q\n%s", got, l.logs)
+				l.Errorf("the status is %q, want that the receiver answers\n%s", got, l.logs)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 }
@@ -218,7 +219,7 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 5)...)
 		expired := wire.Refuse(wire.Forbidden, "expired")
-		l.rx.down = expired
+		l.receiver.down = expired
 		s := l.open()
 		s.ScanOnly()
 		var onDisk atomic.Bool
@@ -229,13 +230,13 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 				l.Errorf("asked for %v", refusal)
 			}
 			if onDisk.Load() {
-				l.rx.set(func() { l.rx.down = nil })
+				l.receiver.update(func() { l.receiver.down = nil })
 			}
 			return onDisk.Load(), "none newer is on the disk"
 		}
-		stop := l.run(s)
+		stop := l.start(s)
 		time.Sleep(time.Minute)
-		if asked.Load() == 0 || len(l.logs.with("none newer is on the disk")) != 1 {
+		if asked.Load() == 0 || len(l.logs.containing("none newer is on the disk")) != 1 {
 			l.Errorf("asked %d times\n%s", asked.Load(), l.logs)
 		}
 		if st := l.inspect(); st.Receiver == nil || st.Receiver.Hint != "none newer is on the disk" {
@@ -247,7 +248,7 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("%d of 5 are sent\n%s", n, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 	t.Run("before anybody noticed", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
@@ -255,21 +256,21 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 			s := l.open()
 			s.ScanOnly()
 			s.Renew = func(error) (bool, string) {
-				l.rx.set(func() { l.rx.down = nil })
+				l.receiver.update(func() { l.receiver.down = nil })
 				return true, ""
 			}
-			stop := l.run(s)
+			stop := l.start(s)
 			time.Sleep(time.Minute)
-			l.rx.set(func() { l.rx.down = wire.Refuse(wire.Forbidden, "expired") })
+			l.receiver.update(func() { l.receiver.down = wire.Refuse(wire.Forbidden, "expired") })
 			l.finish("later") // alone: no other shows that it is over
 			for s.Tally().Scanned < 6 {
 				time.Sleep(time.Millisecond)
 			}
 			time.Sleep(time.Second)
-			if n := s.Tally().Shipped; n != 6 || len(l.logs.with("receiver unavailable")) != 0 {
+			if n := s.Tally().Shipped; n != 6 || len(l.logs.containing("receiver unavailable")) != 0 {
 				l.Errorf("a second later %d of 6 are sent\n%s", n, l.logs)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 }
@@ -280,20 +281,20 @@ func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
 		l.finish("run-1")
 		draining := wire.Refuse(wire.Internal, "")
 		draining.RetryAfter = 10 * time.Minute
-		l.rx.ping = func() error { time.Sleep(20 * time.Second); return nil }
-		l.rx.before = func(context.Context, wire.Upload) error { return draining }
-		_, stop := l.daemon()
+		l.receiver.ping = func() error { time.Sleep(20 * time.Second); return nil }
+		l.receiver.before = func(context.Context, wire.Upload) error { return draining }
+		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		l.finish("run-2")
 		time.Sleep(8 * time.Minute)
-		if _, puts, pings := l.rx.counts(); puts != 1 || pings != 1 {
+		if _, puts, pings := l.receiver.counts(); puts != 1 || pings != 1 {
 			l.Errorf("%d uploads and %d pings before it was time", puts, pings)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
-// TestAPassNotesThatTheReceiverAnswered, for whoever asks for the status afterwards.
+// TestAPassNotesThatTheReceiverAnswered, for a later 'shipper status'.
 func TestAPassNotesThatTheReceiverAnswered(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
@@ -308,10 +309,10 @@ func TestAPassNotesThatTheReceiverAnswered(t *testing.T) {
 	}
 }
 
-// failOften lets uploads fail, and pings be answered, so that each episode fails often.
-func (l *lab) failOften(fault error) (end func()) {
-	l.rx.set(func() { l.rx.before = func(context.Context, wire.Upload) error { return fault } })
-	return func() { l.rx.set(func() { l.rx.before = nil; l.rx.ping = nil }) }
+// failUploads lets uploads fail, and pings be answered, so that each episode fails often.
+func (l *lab) failUploads(fault error) (end func()) {
+	l.receiver.update(func() { l.receiver.before = func(context.Context, wire.Upload) error { return fault } })
+	return func() { l.receiver.update(func() { l.receiver.before = nil; l.receiver.ping = nil }) }
 }
 
 // TestWhatWaitsIsSentWhenAnOutageEnds: at once, not when the wait of each is over.
@@ -319,32 +320,32 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 	t.Run("the receiver was away", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
 			l.finish(names("run", 5)...)
-			end := l.failOften(io.ErrUnexpectedEOF)
-			s, stop := l.daemon()
+			end := l.failUploads(io.ErrUnexpectedEOF)
+			s, stop := l.startDaemon()
 			time.Sleep(time.Hour) // each has earned waits of half an hour
-			l.rx.set(func() { l.rx.down = unix.ECONNREFUSED; l.rx.before = nil })
+			l.receiver.update(func() { l.receiver.down = unix.ECONNREFUSED; l.receiver.before = nil })
 			s.RequestPing()
 			time.Sleep(time.Second) // no wait of an episode ends in so short an outage
 			end()
-			l.rx.set(func() { l.rx.down = nil })
-			_, _, pings := l.rx.counts()
+			l.receiver.update(func() { l.receiver.down = nil })
+			_, _, pings := l.receiver.counts()
 			back := time.Now()
 			for s.Tally().Shipped < 5 && time.Since(back) < time.Hour {
 				time.Sleep(100 * time.Millisecond)
 			}
-			_, _, after := l.rx.counts()
-			asked := l.rx.pings[pings]
+			_, _, after := l.receiver.counts()
+			asked := l.receiver.pings[pings]
 			if took := time.Since(asked); took > time.Second || after != pings+1 {
 				l.Errorf("%d of 5 were sent %v and %d pings after the receiver was back\n%s", s.Tally().Shipped, took, after-pings, l.logs)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 	t.Run("uploads got lost and pings did not", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
 			l.finish(names("run", 5)...)
-			end := l.failOften(io.ErrUnexpectedEOF)
-			s, stop := l.daemon()
+			end := l.failUploads(io.ErrUnexpectedEOF)
+			s, stop := l.startDaemon()
 			time.Sleep(10 * time.Hour) // each has earned waits of an hour
 			end()
 			back := time.Now()
@@ -358,23 +359,23 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 			if n := s.Tally().Shipped; n != 5 {
 				l.Errorf("one came through, and a second later %d of 5 are sent\n%s", n, l.logs)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 	t.Run("no room for an archive", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
 			l.finish(names("run", 5)...)
-			end := l.failOften(wire.Refuse(wire.Full, "no room for an archive of this size"))
-			l.rx.set(func() { l.rx.free = 10 })
-			s, stop := l.daemon()
+			end := l.failUploads(wire.Refuse(wire.Full, "no room for an archive of this size"))
+			l.receiver.update(func() { l.receiver.free = 10 })
+			s, stop := l.startDaemon()
 			time.Sleep(10 * time.Hour)
 			end()
-			l.rx.set(func() { l.rx.free = 1 << 30 })
+			l.receiver.update(func() { l.receiver.free = 1 << 30 })
 			time.Sleep(2 * time.Minute)
 			if n := s.Tally().Shipped; n != 5 {
 				l.Errorf("two minutes after there was room %d of 5 are sent\n%s", n, l.logs)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	})
 }
@@ -383,8 +384,8 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 5)...)
-		end := l.failOften(io.ErrUnexpectedEOF)
-		s, stop := l.daemon()
+		end := l.failUploads(io.ErrUnexpectedEOF)
+		s, stop := l.startDaemon()
 		time.Sleep(10 * time.Hour)
 		end()
 		s.RequestPing()
@@ -392,7 +393,7 @@ func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("a second later %d of 5 are sent\n%s", n, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -402,22 +403,22 @@ func TestRetryAfterIsNotHurried(t *testing.T) {
 		l.finish("run-1")
 		noRoom := wire.Refuse(wire.Full, "no room for an archive of this size")
 		noRoom.RetryAfter = 20 * time.Minute
-		end := l.failOften(noRoom)
-		l.rx.set(func() { l.rx.free = 10 })
-		s, stop := l.daemon()
+		end := l.failUploads(noRoom)
+		l.receiver.update(func() { l.receiver.free = 10 })
+		s, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		end()
-		l.rx.set(func() { l.rx.free = 1 << 30 })
+		l.receiver.update(func() { l.receiver.free = 1 << 30 })
 		s.RequestPing()
 		time.Sleep(18 * time.Minute)
-		if _, puts, _ := l.rx.counts(); puts != 1 {
+		if _, puts, _ := l.receiver.counts(); puts != 1 {
 			l.Errorf("%d uploads before it was time", puts)
 		}
 		time.Sleep(2 * time.Minute)
 		if n := s.Tally().Shipped; n != 1 {
 			l.Errorf("it is not sent when it is time\n%s", l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -427,21 +428,21 @@ func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("poison")
 		l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), "poison")
-		_, stop := l.daemon()
+		_, stop := l.startDaemon()
 		for hour := range 6 {
 			for i := range 60 {
 				l.finish(names(fmt.Sprintf("run-%d-%d", hour, i), 1)...)
 				time.Sleep(time.Minute)
 			}
-			l.rx.set(func() { l.rx.down = unix.ECONNREFUSED })
+			l.receiver.update(func() { l.receiver.down = unix.ECONNREFUSED })
 			time.Sleep(10 * time.Minute)
-			l.rx.set(func() { l.rx.down = nil })
+			l.receiver.update(func() { l.receiver.down = nil })
 			time.Sleep(3 * time.Minute)
 		}
-		if n := l.rx.attempts("poison"); n > 45 {
+		if n := l.receiver.attempts("poison"); n > 45 {
 			l.Errorf("the poison was sent %d times in seven hours", n)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -449,11 +450,11 @@ func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
 // the next scan.
 func TestPackingGoesOnWhenThereIsSpace(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		free := l.ballast()
+		free := l.limitDisk()
 		l.cfg.ScanInterval = config.Duration(time.Hour)
 		l.cfg.MinFree = 4 << 20
 		l.finish(names("run", 5)...)
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(10 * time.Minute)
 		if n := s.Tally().Shipped; n != 0 {
 			l.Errorf("%d were packed below the floor", n)
@@ -463,6 +464,6 @@ func TestPackingGoesOnWhenThereIsSpace(t *testing.T) {
 		if n := s.Tally().Shipped; n != 5 {
 			l.Errorf("ten seconds later %d of 5 are sent\n%s", n, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }

@@ -25,7 +25,7 @@ type receiver struct {
 	under   map[episode.Name]bool          // being sent just now
 	puts    []episode.Name                 // in order
 	pings   []time.Time
-	waiting int // Puts under way
+	waiting int // Puts in flight
 	most    int // at once, ever
 	opened  int
 	forgot  int
@@ -43,12 +43,12 @@ type receiver struct {
 	repacked map[episode.Name]bool
 	full     bool  // what a ping says
 	free     int64 // the same; zero is much
-	shelf    shelf
+	archives archiveStates
 	ignorant bool       // of what requests say to know
 	rows     []int      // of the index
 	written  int        // rows, ever
 	disk     wire.Store // without an id the receiver does not name it
-	// appended happens behind each piece of a head start.
+	// appended is called after each piece of a streaming upload.
 	appended func()
 	// during happens while an inventory is on its way back.
 	during func()
@@ -58,14 +58,14 @@ func newReceiver(t testing.TB) *receiver {
 	return &receiver{
 		t: t, stored: map[episode.Name]wire.Receipt{}, sent: map[episode.Name]digest.Digest{},
 		under: map[episode.Name]bool{}, repacked: map[episode.Name]bool{},
-		shelf: shelf{contents: map[episode.Name]digest.Digest{}}, disk: wire.Store{ID: "STORE1"},
+		archives: archiveStates{contents: map[episode.Name]digest.Digest{}}, disk: wire.Store{ID: "STORE1"},
 	}
 }
 
 func (r *receiver) Ping(ctx context.Context) (wire.PingResponse, error) {
 	r.mu.Lock()
 	r.pings = append(r.pings, time.Now())
-	down, ping, full, free, store := r.down, r.ping, r.full, cmp.Or(r.free, 1<<30), r.named()
+	down, ping, full, free, store := r.down, r.ping, r.full, cmp.Or(r.free, 1<<30), r.storeInfo()
 	r.mu.Unlock()
 	if _, limited := ctx.Deadline(); !limited {
 		r.t.Error("a ping without a deadline")
@@ -74,7 +74,7 @@ func (r *receiver) Ping(ctx context.Context) (wire.PingResponse, error) {
 		down = ping()
 	}
 	if down == nil {
-		down = r.otherStore(ctx)
+		down = r.checkStore(ctx)
 	}
 	if down != nil {
 		return wire.PingResponse{}, down
@@ -83,12 +83,12 @@ func (r *receiver) Ping(ctx context.Context) (wire.PingResponse, error) {
 }
 
 func (r *receiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
-	defer r.begin(u)()
+	defer r.beginUpload(u)()
 	r.mu.Lock()
 	down, before, after := r.down, r.before, r.after
 	r.mu.Unlock()
 	if down == nil {
-		down = r.otherStore(ctx)
+		down = r.checkStore(ctx)
 	}
 	if down != nil {
 		return wire.Receipt{}, down
@@ -111,9 +111,9 @@ func (r *receiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) 
 	if d != u.Digest {
 		return wire.Receipt{}, wire.Refuse(wire.DigestMismatch, "the bytes have another sha256")
 	}
-	contents, err := contentsOf(archive, u.Size)
+	contents, err := contentDigest(archive, u.Size)
 	if err == nil {
-		r.set(func() { r.shelf.contents[u.Key.Name] = contents })
+		r.update(func() { r.archives.contents[u.Key.Name] = contents })
 	}
 	receipt, err := r.store(u)
 	if err == nil && after != nil {
@@ -166,26 +166,25 @@ func (r *receiver) store(u wire.Upload) (wire.Receipt, error) {
 		return wire.Receipt{}, p
 	}
 	if there {
-		receipt.Status, receipt.Store = wire.AlreadyPresent, r.named()
+		receipt.Status, receipt.Store = wire.AlreadyPresent, r.storeInfo()
 		return receipt, nil
 	}
-	receipt = wire.Receipt{Status: wire.Stored, Host: u.Key.Host, Episode: u.Key.Name, Digest: u.Digest, Size: u.Size, ReceivedAt: wire.Timestamp{Time: time.Now().Add(-r.shelf.ago)}}
+	receipt = wire.Receipt{Status: wire.Stored, Host: u.Key.Host, Episode: u.Key.Name, Digest: u.Digest, Size: u.Size, ReceivedAt: wire.Timestamp{Time: time.Now().Add(-r.archives.storedAgo)}}
 	r.stored[u.Key.Name] = receipt
 	r.written++
 	r.rows = append(r.rows, r.written)
-	receipt.Store = r.named()
+	receipt.Store = r.storeInfo()
 	return receipt, nil
 }
 
-// otherStore keeps the receiver's contract about the store that a request says to know,
-// unless it is ignorant of that.
-func (r *receiver) otherStore(ctx context.Context) error {
+// checkStore refuses a request that names another store, as the receiver does.
+func (r *receiver) checkStore(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.otherStoreLocked(ctx)
+	return r.checkStoreLocked(ctx)
 }
 
-func (r *receiver) otherStoreLocked(ctx context.Context) error {
+func (r *receiver) checkStoreLocked(ctx context.Context) error {
 	known := wire.KnownStore(ctx)
 	if r.ignorant || known.ID == "" || r.disk.ID == "" {
 		return nil
@@ -193,38 +192,37 @@ func (r *receiver) otherStoreLocked(ctx context.Context) error {
 	if known.ID != r.disk.ID && r.disk.Follows(known.ID) {
 		return nil
 	}
-	if known.ID == r.disk.ID && known.IndexBytes <= r.indexBytes() && known.IndexTail == r.tail(known.IndexBytes) {
+	if known.ID == r.disk.ID && known.IndexBytes <= r.indexBytes() && known.IndexTail == r.indexTail(known.IndexBytes) {
 		return nil
 	}
 	p := wire.Refuse(wire.OtherStore, "another store")
-	p.Store = r.named()
+	p.Store = r.storeInfo()
 	return p
 }
 
-// named returns what the receiver says of its store; nil if it is an older one.
-func (r *receiver) named() *wire.Store {
+// storeInfo returns the identity of the store; nil for an older receiver.
+func (r *receiver) storeInfo() *wire.Store {
 	if r.disk.ID == "" {
 		return nil
 	}
 	s := r.disk
 	s.IndexBytes = r.indexBytes()
-	s.IndexTail = r.tail(s.IndexBytes)
+	s.IndexTail = r.indexTail(s.IndexBytes)
 	return &s
 }
 
 // A row of the index has 100 bytes, and differs from all others.
 func (r *receiver) indexBytes() int64 { return int64(len(r.rows)) * 100 }
 
-func (r *receiver) tail(end int64) string {
+func (r *receiver) indexTail(end int64) string {
 	if end == 0 {
 		return "0"
 	}
 	return strconv.Itoa(r.rows[end/100-1])
 }
 
-// begin sees that an upload is one that a shipper may make, and returns what
-// ends it.
-func (r *receiver) begin(u wire.Upload) func() {
+// beginUpload checks that a shipper may make an upload, and returns a function that ends it.
+func (r *receiver) beginUpload(u wire.Upload) func() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := u.Key.Name
@@ -249,8 +247,8 @@ func (r *receiver) begin(u wire.Upload) func() {
 	}
 }
 
-// set changes the receiver while a shipper uses it.
-func (r *receiver) set(change func()) {
+// update changes the receiver while a shipper uses it.
+func (r *receiver) update(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change()

@@ -15,16 +15,17 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 )
 
-// TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: who copies makes meta.json empty at first.
+// TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: a copier creates meta.json empty at first.
 func TestAnUnfitCopyIsHeldOnlyWhenItHasSettled(t *testing.T) {
-	settling(t, func(l *lab) {
-		l.write(l.at("episodes", "run-1", episode.Marker), "")
-		l.write(l.at("episodes", "run-1", "meta.json"), "")
-		l.align()
-		_, stop := l.daemon()
+	withSettling(t, func(l *lab) {
+		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
+		fixture.WriteFile(l, l.path("episodes", "run-1", "meta.json"), "")
+		l.alignClock()
+		_, stop := l.startDaemon()
 		time.Sleep(9900 * time.Millisecond)
 		if held := l.held(); len(held) != 0 {
 			l.Errorf("held while it may be copied: %v", held)
@@ -33,12 +34,12 @@ func TestAnUnfitCopyIsHeldOnlyWhenItHasSettled(t *testing.T) {
 		if held := l.held(); len(held) != 1 {
 			l.Errorf("%d are held in the end", len(held))
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
-// settling is a lab with a settling time, in virtual time.
-func settling(t *testing.T, f func(l *lab)) {
+// withSettling calls f with a lab that has a settling time, in virtual time.
+func withSettling(t *testing.T, f func(l *lab)) {
 	t.Helper()
 	inBubble(t, func(l *lab) {
 		l.cfg.Settle, l.cfg.ScanInterval = config.Duration(time.Second), config.Duration(time.Hour)
@@ -46,12 +47,12 @@ func settling(t *testing.T, f func(l *lab)) {
 	})
 }
 
-// align has virtual time pass until the last ctime of all episodes: from then on it is
+// alignClock has virtual time pass until the last ctime of all episodes: from then on it is
 // ahead of the kernel's clock as much as the test sleeps.
-func (l *lab) align() {
+func (l *lab) alignClock() {
 	l.Helper()
 	var last time.Time
-	l.must(filepath.WalkDir(l.episodes, func(path string, _ fs.DirEntry, err error) error {
+	fixture.Must(l, filepath.WalkDir(l.episodes, func(path string, _ fs.DirEntry, err error) error {
 		var st unix.Stat_t
 		if err == nil {
 			err = unix.Lstat(path, &st)
@@ -64,31 +65,31 @@ func (l *lab) align() {
 	time.Sleep(time.Until(last))
 }
 
-// packedAfter sees that nothing is packed d from now, and that it is a moment later.
-func (l *lab) packedAfter(d time.Duration, want int) {
+// wantPackedAfter checks that nothing is packed d from now, and that want are a moment later.
+func (l *lab) wantPackedAfter(d time.Duration, want int) {
 	l.Helper()
 	const moment = 50 * time.Millisecond
-	before := len(l.logs.with("INFO packed"))
+	before := len(l.logs.containing("INFO packed"))
 	time.Sleep(d - moment)
 	synctest.Wait()
-	if got := len(l.logs.with("INFO packed")); got != before {
+	if got := len(l.logs.containing("INFO packed")); got != before {
 		l.Errorf("%d are packed before %v are over", got-before, d)
 	}
 	time.Sleep(2 * moment)
 	synctest.Wait()
-	if got := len(l.logs.with("INFO packed")); got != before+want {
+	if got := len(l.logs.containing("INFO packed")); got != before+want {
 		l.Errorf("%d are packed %v later, want %d\n%s", got-before, d+moment, want, l.logs)
 	}
 }
 
-// tick makes sure that the kernel's clock goes on: what changes afterwards has a later ctime.
-func (l *lab) tick() {
+// waitClockTick waits until the kernel's clock advances, so that later changes have a later ctime.
+func (l *lab) waitClockTick() {
 	l.Helper()
-	path := l.at("tick")
+	path := l.path("tick")
 	changed := func() unix.Timespec {
 		var st unix.Stat_t
-		l.write(path, "")
-		l.must(unix.Stat(path, &st))
+		fixture.WriteFile(l, path, "")
+		fixture.Must(l, unix.Stat(path, &st))
 		return st.Ctim
 	}
 	for first := changed(); changed() == first; {
@@ -104,50 +105,50 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 		"the marker last": {func(l *lab) { l.finish("run-1") }, second},
 		"the folder renamed": {func(l *lab) {
 			l.finish("run-1")
-			l.tick()
-			l.must(os.Rename(l.at("episodes", "run-1"), l.at("x")))
-			l.must(os.Rename(l.at("x"), l.at("episodes", "run-1")))
+			l.waitClockTick()
+			fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("x")))
+			fixture.Must(l, os.Rename(l.path("x"), l.path("episodes", "run-1")))
 		}, second},
 		"the folder touched": {func(l *lab) {
 			l.finish("run-1")
-			l.tick()
-			l.must(os.Chmod(l.at("episodes", "run-1"), 0o775))
+			l.waitClockTick()
+			fixture.Must(l, os.Chmod(l.path("episodes", "run-1"), 0o775))
 		}, second},
 		"the marker first": {func(l *lab) {
-			l.write(l.at("episodes", "run-1", episode.Marker), "")
-			l.tick()
+			fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
+			l.waitClockTick()
 			l.finish("run-1")
-		}, second}, // it was written anew
+		}, second}, // it was written again
 		"a file below after the marker": {func(l *lab) {
-			l.write(l.at("episodes", "run-1", "net", "flows.csv"), "a")
+			fixture.WriteFile(l, l.path("episodes", "run-1", "net", "flows.csv"), "a")
 			l.finish("run-1")
-			l.tick()
-			l.write(l.at("episodes", "run-1", "net", "flows.csv"), "b")
+			l.waitClockTick()
+			fixture.WriteFile(l, l.path("episodes", "run-1", "net", "flows.csv"), "b")
 		}, 10 * second},
 		"a link after the marker": {func(l *lab) {
 			l.finish("run-1")
-			l.tick()
-			l.must(os.Symlink("telemetry.jsonl", l.at("episodes", "run-1", "latest")))
+			l.waitClockTick()
+			fixture.Must(l, os.Symlink("telemetry.jsonl", l.path("episodes", "run-1", "latest")))
 		}, 10 * second},
-		"nothing but the marker": {func(l *lab) { l.write(l.at("episodes", "run-1", episode.Marker), "") }, 10 * second},
+		"nothing but the marker": {func(l *lab) { fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "") }, 10 * second},
 	} {
 		t.Run(what, func(t *testing.T) {
-			settling(t, func(l *lab) {
+			withSettling(t, func(l *lab) {
 				c.make(l)
-				l.align()
-				s, stop := l.daemon()
-				l.packedAfter(c.want, 1)
+				l.alignClock()
+				s, stop := l.startDaemon()
+				l.wantPackedAfter(c.want, 1)
 				wantLooks := 0
 				if c.want > second { // the marker and the folder do not say so
 					wantLooks = 1
 				}
-				if looks := len(l.logs.with("episode has not settled")); looks != wantLooks {
+				if looks := len(l.logs.containing("episode has not settled")); looks != wantLooks {
 					l.Errorf("it was surveyed %d times in vain, want %d\n%s", looks, wantLooks, l.logs)
 				}
-				if got := s.Tally(); got != tallyOf(1) || len(l.logs.loud()) > 0 {
-					l.Errorf("it came to %v, and %q", got, l.logs.loud())
+				if got := s.Tally(); got != shippedTally(1) || len(l.logs.warnings()) > 0 {
+					l.Errorf("it came to %v, and %q", got, l.logs.warnings())
 				}
-				l.must(stop())
+				fixture.Must(l, stop())
 			})
 		})
 	}
@@ -155,33 +156,33 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 
 // TestARestartDoesNotBeginTheSettlingAnew: it is judged by what the disk says.
 func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
-	settling(t, func(l *lab) {
-		l.write(l.at("episodes", "run-1", episode.Marker), "")
-		l.align()
+	withSettling(t, func(l *lab) {
+		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
+		l.alignClock()
 		for range 9 {
-			_, stop := l.daemon()
+			_, stop := l.startDaemon()
 			time.Sleep(time.Second)
-			l.must(stop())
+			fixture.Must(l, stop())
 		}
-		_, stop := l.daemon()
-		l.packedAfter(time.Second, 1)
-		l.must(stop())
+		_, stop := l.startDaemon()
+		l.wantPackedAfter(time.Second, 1)
+		fixture.Must(l, stop())
 	})
 }
 
 // TestAClockThatWentBackDelaysByTheSameAgain: the ctimes are years ahead of the clock.
 func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
-	settling(t, func(l *lab) {
+	withSettling(t, func(l *lab) {
 		l.finish("run-1")
-		l.noise(l.at("episodes", "run-1", "capture.pcap"), 65<<20) // sized, and then packed in its turn
-		l.tick()
-		l.write(l.at("episodes", "run-1", episode.Marker), "")
-		s, stop := l.daemon()
+		fixture.WriteFile(l, l.path("episodes", "run-1", "capture.pcap"), string(fixture.Noise(65<<20, 1))) // sized, and then packed in its turn
+		l.waitClockTick()
+		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
+		s, stop := l.startDaemon()
 		time.Sleep(900 * time.Millisecond)
-		l.write(l.at("episodes", "run-1", episode.Marker), "again")
-		l.packedAfter(1100*time.Millisecond, 1) // it was seen at 1 s to be another
-		l.must(stop())
-		if got := s.Tally(); got != tallyOf(1) {
+		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "again")
+		l.wantPackedAfter(1100*time.Millisecond, 1) // it was seen at 1 s to be another
+		fixture.Must(l, stop())
+		if got := s.Tally(); got != shippedTally(1) {
 			l.Errorf("it came to %v", got)
 		}
 	})
@@ -190,23 +191,23 @@ func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
 // TestACopyIsNotPackedBeforeItsEnd: a program that copies in sorted order, the marker
 // first, and never pauses for as long as the settling time.
 func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
-	settling(t, func(l *lab) {
-		_, stop := l.daemon()
-		l.write(l.at("episodes", "run-1", episode.Marker), "")
+	withSettling(t, func(l *lab) {
+		_, stop := l.startDaemon()
+		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
 		for i := range 50 {
 			time.Sleep(950 * time.Millisecond)
-			l.write(l.at("episodes", "run-1", fmt.Sprintf("%02d", i/10), fmt.Sprintf("file-%02d", i)), "data")
-			if i == 0 { // the shipper is told by its next start
-				l.must(stop())
-				_, stop = l.daemon()
+			fixture.WriteFile(l, l.path("episodes", "run-1", fmt.Sprintf("%02d", i/10), fmt.Sprintf("file-%02d", i)), "data")
+			if i == 0 { // the shipper learns it at its next start
+				fixture.Must(l, stop())
+				_, stop = l.startDaemon()
 			}
 		}
-		if packed := l.logs.with("INFO packed"); len(packed) != 0 {
+		if packed := l.logs.containing("INFO packed"); len(packed) != 0 {
 			l.Errorf("packed while it was copied: %q", packed)
 		}
 		// The last look but one was at 50.95 s, 50 s after the start, and the next a quarter of that later.
-		l.packedAfter(15950*time.Millisecond, 1)
-		l.must(stop())
+		l.wantPackedAfter(15950*time.Millisecond, 1)
+		fixture.Must(l, stop())
 	})
 }
 
@@ -218,9 +219,9 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 		l.wantOnce(want)
 		return time.Since(start)
 	}
-	settling(t, func(l *lab) {
+	withSettling(t, func(l *lab) {
 		l.finish("run-1", "run-2")
-		l.align()
+		l.alignClock()
 		if d := took(l, shipper.Tally{Scanned: 2, Shipped: 2}); d < time.Second || d > 1100*time.Millisecond {
 			l.Errorf("two that were finished just now take %v", d)
 		}
@@ -229,29 +230,29 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 		}
 		l.finish("run-3")
 		time.Sleep(10 * time.Second)
-		if d := took(l, tallyOf(1)); d != 0 {
+		if d := took(l, shippedTally(1)); d != 0 {
 			l.Errorf("one that has settled takes %v", d)
 		}
 	})
-	settling(t, func(l *lab) { // the clock went back, so that a change begins the wait anew
+	withSettling(t, func(l *lab) { // the clock went back, so that a change restarts the wait
 		l.finish("run-1", "run-2")
-		l.tick()
-		l.write(l.at("episodes", "run-2", "telemetry.jsonl"), "after the marker")
+		l.waitClockTick()
+		fixture.WriteFile(l, l.path("episodes", "run-2", "telemetry.jsonl"), "after the marker")
 		ctx, cancel := context.WithCancel(l.Context())
 		ended := make(chan struct{})
 		defer func() { cancel(); <-ended }()
 		go func() {
 			defer close(ended)
 			for ctx.Err() == nil {
-				l.write(l.at("episodes", "run-2", "telemetry.jsonl"), fmt.Sprint(time.Now()))
+				fixture.WriteFile(l, l.path("episodes", "run-2", "telemetry.jsonl"), fmt.Sprint(time.Now()))
 				time.Sleep(300 * time.Millisecond)
 			}
 		}()
-		delete(l.made, "run-2")
+		delete(l.contents, "run-2")
 		if d := took(l, shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1}); d < 9*time.Second || d > 10100*time.Millisecond {
 			l.Errorf("one that does not settle takes %v", d)
 		}
-		if loud := l.logs.loud(); len(loud) != 1 || !strings.Contains(loud[0], "run-2") {
+		if loud := l.logs.warnings(); len(loud) != 1 || !strings.Contains(loud[0], "run-2") {
 			l.Errorf("the log says %q, want why one was left", loud)
 		}
 	})
@@ -259,18 +260,18 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 
 // TestAPassLooksAsOftenAsItMay: it waits for so short that nothing grows.
 func TestAPassLooksAsOftenAsItMay(t *testing.T) {
-	settling(t, func(l *lab) {
+	withSettling(t, func(l *lab) {
 		l.finish("run-1")
-		l.tick()
+		l.waitClockTick()
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
 			for i := range 28 { // the last one at 8.1 s
-				l.write(l.at("episodes", "run-1", episode.Marker), strings.Repeat("x", i))
+				fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), strings.Repeat("x", i))
 				time.Sleep(300 * time.Millisecond)
 			}
 		}()
-		l.wantOnce(tallyOf(1))
+		l.wantOnce(shippedTally(1))
 		<-ended
 	})
 }
@@ -278,12 +279,12 @@ func TestAPassLooksAsOftenAsItMay(t *testing.T) {
 // TestAPassDoesNotWaitForWhatCannotSettleInTime: it is seen after a second that a file came
 // after the marker, and ten more are longer than a pass waits.
 func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
-	settling(t, func(l *lab) {
+	withSettling(t, func(l *lab) {
 		l.finish("run-1")
 		start := time.Now()
 		time.AfterFunc(500*time.Millisecond, func() {
-			l.tick()
-			l.write(l.at("episodes", "run-1", "late.csv"), "")
+			l.waitClockTick()
+			fixture.WriteFile(l, l.path("episodes", "run-1", "late.csv"), "")
 		})
 		l.wantOnce(shipper.Tally{Scanned: 1, Transient: 1})
 		if d := time.Since(start); d != time.Second {
@@ -294,23 +295,23 @@ func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
 
 // TestWhatSettlesDoesNotKeepAShipperFromEnding: neither the daemon nor a pass.
 func TestWhatSettlesDoesNotKeepAShipperFromEnding(t *testing.T) {
-	settling(t, func(l *lab) {
+	withSettling(t, func(l *lab) {
 		l.cfg.Settle = config.Duration(time.Hour)
 		l.finish("run-1")
-		l.align()
-		_, stop := l.daemon()
+		l.alignClock()
+		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		start := time.Now()
-		l.must(stop())
+		fixture.Must(l, stop())
 		s := l.open()
 		ctx, cancel := context.WithCancel(l.Context())
 		time.AfterFunc(time.Minute, cancel)
 		tally, err := s.RunOnce(ctx)
-		l.must(s.Close())
+		fixture.Must(l, s.Close())
 		if d := time.Since(start); d != time.Minute || err == nil {
 			l.Errorf("the pass ended %v later with %v, %v", d, tally, err)
 		}
-		l.check()
+		l.checkNothingLost()
 	})
 }
 
@@ -325,44 +326,44 @@ func TestWhatNeverSettlesIsNamed(t *testing.T) {
 		s := l.open()
 		defer s.Close()
 		s.KeepsChanging("run-1", time.Now().Add(-c.marked), 5)
-		if loud := l.logs.loud(); len(loud) != c.want || c.want > 0 && !strings.Contains(loud[0], "run-1") {
+		if loud := l.logs.warnings(); len(loud) != c.want || c.want > 0 && !strings.Contains(loud[0], "run-1") {
 			t.Errorf("%v after its marker the log says %q, want %d lines", c.marked, loud, c.want)
 		}
 	}
 }
 
-// keepsChanging has an episode change twice a second for a while. The clock went back, so
-// that each change begins the wait anew.
-func (l *lab) keepsChanging(name episode.Name, d time.Duration) {
+// keepChanging has an episode change twice a second for a while. The clock went back, so
+// that each change restarts the wait.
+func (l *lab) keepChanging(name episode.Name, d time.Duration) {
 	l.Helper()
-	f, err := os.OpenFile(l.at("episodes", string(name), "telemetry.jsonl"), os.O_WRONLY|os.O_APPEND, 0)
-	l.must(err)
+	f, err := os.OpenFile(l.path("episodes", string(name), "telemetry.jsonl"), os.O_WRONLY|os.O_APPEND, 0)
+	fixture.Must(l, err)
 	defer f.Close()
 	for start := time.Now(); time.Since(start) < d; time.Sleep(500 * time.Millisecond) {
 		_, err := f.WriteString("x")
-		l.must(err)
+		fixture.Must(l, err)
 	}
-	delete(l.made, name) // it is another one
+	delete(l.contents, name) // it is another one
 }
 
 // TestWhatNeverSettlesIsLookedAtLessAndLess: it may have very many files. A tenth of an
 // hour of looks each ten seconds would be 36, and an hour 360.
 func TestWhatNeverSettlesIsLookedAtLessAndLess(t *testing.T) {
-	settling(t, func(l *lab) {
+	withSettling(t, func(l *lab) {
 		l.finish("run-1")
-		l.tick()
-		_, stop := l.daemon()
+		l.waitClockTick()
+		_, stop := l.startDaemon()
 		for _, c := range []struct {
 			during   time.Duration
 			min, max int
 		}{{time.Minute, 5, 7}, {19 * time.Minute, 10, 20}, {40 * time.Minute, 7, 9}} {
-			before := len(l.logs.with("episode has not settled"))
-			l.keepsChanging("run-1", c.during)
-			if looks := len(l.logs.with("episode has not settled")) - before; looks < c.min || looks > c.max {
+			before := len(l.logs.containing("episode has not settled"))
+			l.keepChanging("run-1", c.during)
+			if looks := len(l.logs.containing("episode has not settled")) - before; looks < c.min || looks > c.max {
 				l.Errorf("in %v it was looked at %d times, want %d to %d", c.during, looks, c.min, c.max)
 			}
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -370,18 +371,18 @@ func TestWhatNeverSettlesIsLookedAtLessAndLess(t *testing.T) {
 // for which it did not settle. Where the clock went back it takes two looks.
 func TestWhatSettlesInTheEndIsPackedSoon(t *testing.T) {
 	for _, restless := range []time.Duration{20 * time.Second, 4 * time.Minute, 3 * time.Hour} {
-		settling(t, func(l *lab) {
+		withSettling(t, func(l *lab) {
 			l.cfg.ScanInterval = config.Duration(24 * time.Hour)
 			l.finish("run-1")
-			l.tick()
-			s, stop := l.daemon()
-			l.keepsChanging("run-1", restless)
+			l.waitClockTick()
+			s, stop := l.startDaemon()
+			l.keepChanging("run-1", restless)
 			time.Sleep(2 * min(11*time.Second+restless*5/16, 5*time.Minute))
 			synctest.Wait()
-			if got := s.Tally(); got != tallyOf(1) {
+			if got := s.Tally(); got != shippedTally(1) {
 				l.Errorf("after %v of changes it came to %v", restless, got)
 			}
-			l.must(stop())
+			fixture.Must(l, stop())
 		})
 	}
 }
@@ -405,13 +406,13 @@ func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 		l.cfg.Order = c.order
 		l.finish("fresh", "old-1", "old-2", "old-3")
 		for name, at := range map[string]time.Time{"old-1": time.Unix(0, 0), "old-2": time.Unix(1, 0), "old-3": time.Now().Add(24 * time.Hour)} {
-			l.must(os.Chtimes(l.at("episodes", name, episode.Marker), at, at))
+			fixture.Must(l, os.Chtimes(l.path("episodes", name, episode.Marker), at, at))
 		}
 		s := l.open()
 		if got := strings.Trim(fmt.Sprint(s.PackOrder(c.order, c.packers, "fresh", "old-1", "old-2", "old-3")), "[]"); got != c.want {
 			t.Errorf("%s, %d packers: %s, want %s", c.order, c.packers, got, c.want)
 		}
-		l.must(s.Close())
+		fixture.Must(l, s.Close())
 	}
 }
 
@@ -433,7 +434,7 @@ func TestStatusCountsWhatSettles(t *testing.T) {
 	if err == nil {
 		t.Fatal("the folders are not there yet")
 	}
-	l.must(l.open().Close())
+	fixture.Must(l, l.open().Close())
 	if st, err = shipper.InspectStatus(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 2 {
 		t.Errorf("%d wait and %d settle, %v, want 2 and 2", st.Waiting, st.Settling, err)
 	}

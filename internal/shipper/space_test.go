@@ -11,12 +11,13 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
 
 // Below the floor nothing is packed, and what is packed is still sent: that
-// makes room. With the next scan it is tried again.
+// frees space. With the next scan it is tried again.
 func TestPackingPausesAtTheFloor(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		if os.Getuid() != 0 {
@@ -25,47 +26,47 @@ func TestPackingPausesAtTheFloor(t *testing.T) {
 		if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=8m"); err != nil {
 			l.Skipf("cannot mount: %v", err)
 		}
-		l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
-		l.must(os.Mkdir(l.episodes, 0o755))
+		l.TB.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
+		fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 		l.finish(names("sealed", 3)...)
 		for _, n := range names("sealed", 3) {
-			l.sealed(n)
+			l.packOnly(n)
 		}
 		l.finish(names("waiting", 30)...)
 		l.cfg.MinFree = 4 << 20
-		l.must(os.WriteFile(l.at("ballast"), make([]byte, 5<<20), 0o644))
-		s, stop := l.daemon()
+		fixture.Must(l, os.WriteFile(l.path("ballast"), make([]byte, 5<<20), 0o644))
+		s, stop := l.startDaemon()
 		time.Sleep(20 * time.Second) // less than a scan interval
 		if shipped := s.Tally().Shipped; shipped != 3 {
 			l.Errorf("%d of the 3 that were packed were sent\n%s", shipped, l.logs)
 		}
-		if said := l.logs.with("packing waits for space"); len(said) != 1 {
+		if said := l.logs.containing("packing waits for space"); len(said) != 1 {
 			l.Errorf("one scan says %q", said)
 		}
 		time.Sleep(10 * time.Minute)
-		if packed := len(l.logs.with(" INFO packed ")) - 3; packed != 0 {
+		if packed := len(l.logs.containing(" INFO packed ")) - 3; packed != 0 {
 			l.Errorf("%d were packed below the floor", packed)
 		}
-		if said := l.logs.with("packing waits for space"); len(said) > 21 {
+		if said := l.logs.containing("packing waits for space"); len(said) > 21 {
 			l.Errorf("%d lines in 20 scans", len(said))
 		}
 		if held := l.held(); len(held) != 0 {
 			l.Errorf("held for want of space: %+v", held)
 		}
-		l.must(os.Remove(l.at("ballast")))
+		fixture.Must(l, os.Remove(l.path("ballast")))
 		time.Sleep(time.Minute)
 		if shipped := s.Tally().Shipped; shipped != 33 {
 			l.Errorf("%d of 33 were delivered once there was room\n%s", shipped, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		l.wantFiles("outbox")
-		l.check()
+		l.checkNothingLost()
 	})
 }
 
-// ballast puts the lab on a disk of 8 MiB of which 3 are free, and returns what frees the
+// limitDisk moves the lab to a disk of 8 MiB, 3 of them free. It returns a function that frees the
 // others.
-func (l *lab) ballast() (free func()) {
+func (l *lab) limitDisk() (free func()) {
 	l.Helper()
 	if os.Getuid() != 0 {
 		l.Skip("needs root to mount")
@@ -73,10 +74,10 @@ func (l *lab) ballast() (free func()) {
 	if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=8m"); err != nil {
 		l.Skipf("cannot mount: %v", err)
 	}
-	l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
-	l.must(os.Mkdir(l.episodes, 0o755))
-	l.must(os.WriteFile(l.at("ballast"), make([]byte, 5<<20), 0o644))
-	return func() { l.must(os.Remove(l.at("ballast"))) }
+	l.TB.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
+	fixture.Must(l, os.Mkdir(l.episodes, 0o755))
+	fixture.Must(l, os.WriteFile(l.path("ballast"), make([]byte, 5<<20), 0o644))
+	return func() { fixture.Must(l, os.Remove(l.path("ballast"))) }
 }
 
 // I18: one episode may be larger than what is above the floor.
@@ -90,22 +91,22 @@ func TestThePackerStopsInMidEpisode(t *testing.T) {
 			if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=64m"); err != nil {
 				t.Skipf("cannot mount: %v", err)
 			}
-			t.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
-			l.must(os.Mkdir(l.episodes, 0o755))
+			t.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
+			fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 			l.finish("large")
-			l.noise(l.at("episodes", "large", "capture.pcap"), 40<<20)
+			fixture.WriteFile(l, l.path("episodes", "large", "capture.pcap"), string(fixture.Noise(40<<20, 1)))
 			l.cfg.MinFree = minFree
-			tally, unreachable := l.once()
-			if tally.Transient != 1 || unreachable != nil || len(l.logs.with("no space left")) != 1 {
+			tally, unreachable := l.runOnce()
+			if tally.Transient != 1 || unreachable != nil || len(l.logs.containing("no space left")) != 1 {
 				t.Errorf("got %v, %v\n%s", tally, unreachable, l.logs)
 			}
 			l.wantFiles("outbox")
-			l.check()
+			l.checkNothingLost()
 		})
 	}
 }
 
-// One episode that is larger than the room that there is must not keep the
+// One episode that is larger than the free space must not keep the
 // others from being packed, with one packer either.
 func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -115,40 +116,28 @@ func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=64m"); err != nil {
 		t.Skipf("cannot mount: %v", err)
 	}
-	t.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
-	l.must(os.Mkdir(l.episodes, 0o755))
+	t.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
+	fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 	l.finish("a-large", "small-1", "small-2", "small-3")
-	l.noise(l.at("episodes", "a-large", "capture.pcap"), 40<<20)
+	fixture.WriteFile(l, l.path("episodes", "a-large", "capture.pcap"), string(fixture.Noise(40<<20, 1)))
 	l.cfg.MinFree, l.cfg.Packers = 4<<20, 1
-	tally, _ := l.once()
+	tally, _ := l.runOnce()
 	if tally.Shipped != 3 || tally.Transient != 1 {
-		t.Errorf("got %v\n%s", tally, l.logs)
+		t.Errorf("got %v, want Shipped 3 and Transient 1\n%s", tally, l.logs)
 	}
-	l.check()
-}
-
-// noise writes a file that does not compress.
-func (l *lab) noise(path string, size int) {
-	l.Helper()
-	f, err := os.Open("/dev/urandom")
-	l.must(err)
-	defer f.Close()
-	b := make([]byte, size)
-	_, err = f.Read(b)
-	l.must(err)
-	l.must(os.WriteFile(path, b, 0o644))
+	l.checkNothingLost()
 }
 
 func TestAFloorThatIsNeverReachedLetsSendingGoOn(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2", "run-3")
-	l.sealed("run-2")
+	l.packOnly("run-2")
 	l.cfg.MinFree = math.MaxInt64
-	tally, unreachable := l.once()
+	tally, unreachable := l.runOnce()
 	if tally.Shipped != 1 || tally.Transient != 2 || unreachable != nil {
 		t.Errorf("got %v, %v", tally, unreachable)
 	}
-	l.check()
+	l.checkNothingLost()
 }
 
 // An operator takes an episode away while it is packed or sent.
@@ -156,24 +145,26 @@ func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 	t.Run("while it is packed", func(t *testing.T) {
 		l := newLab(t)
 		l.finish("run-1")
-		delete(l.made, "run-1")
+		delete(l.contents, "run-1")
 		s := l.open()
-		err := s.PackWhile("run-1", func() { l.must(os.Rename(l.at("episodes", "run-1"), l.at("taken"))) })
-		l.must(s.Close())
+		err := s.PackWhile("run-1", func() { fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("taken"))) })
+		fixture.Must(l, s.Close())
 		if verdict, _ := shipper.Classify(err); verdict != "retry" {
 			t.Errorf("%v: %s, want that it is tried again", err, verdict)
 		}
 		l.wantFiles("outbox")
-		l.once()
+		l.runOnce()
 		l.wantFiles("outbox")
 	})
 	t.Run("while it is sent", func(t *testing.T) {
 		l := newLab(t)
 		l.finish("run-1")
-		l.rx.before = func(context.Context, wire.Upload) error { return os.Rename(l.at("episodes", "run-1"), l.at("taken")) }
-		delete(l.made, "run-1")
-		if tally, _ := l.once(); tally.Shipped != 1 {
-			t.Errorf("got %v\n%s", tally, l.logs)
+		l.receiver.before = func(context.Context, wire.Upload) error {
+			return os.Rename(l.path("episodes", "run-1"), l.path("taken"))
+		}
+		delete(l.contents, "run-1")
+		if tally, _ := l.runOnce(); tally.Shipped != 1 {
+			t.Errorf("got %v, want Shipped 1\n%s", tally, l.logs)
 		}
 		l.wantFiles("outbox")
 	})
@@ -182,10 +173,10 @@ func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 func TestAnEpisodeThatIsBeingWrittenWaits(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.noise(l.at("episodes", "run-1", "capture.pcap"), 1<<20)
+	fixture.WriteFile(l, l.path("episodes", "run-1", "capture.pcap"), string(fixture.Noise(1<<20, 1)))
 	s := l.open()
-	err := s.PackWhile("run-1", func() { l.write(l.at("episodes", "run-1", "capture.pcap"), "shorter") })
-	l.must(s.Close())
+	err := s.PackWhile("run-1", func() { fixture.WriteFile(l, l.path("episodes", "run-1", "capture.pcap"), "shorter") })
+	fixture.Must(l, s.Close())
 	if verdict, _ := shipper.Classify(err); verdict != "retry" {
 		t.Errorf("%v: %s, want that it is tried again", err, verdict)
 	}
@@ -196,13 +187,13 @@ func TestAnEpisodeThatIsBeingWrittenWaits(t *testing.T) {
 	l.wantDelivered(1)
 }
 
-// wantDelivered makes a pass in which n are shipped and nothing else happens.
+// wantDelivered makes a pass, which must ship n episodes and do nothing else.
 func (l *lab) wantDelivered(n int) {
 	l.Helper()
-	if tally, unreachable := l.once(); tally.Shipped+tally.AlreadyPresent != n || tally.Scanned != n || unreachable != nil {
+	if tally, unreachable := l.runOnce(); tally.Shipped+tally.AlreadyPresent != n || tally.Scanned != n || unreachable != nil {
 		l.Errorf("got %v, %v, want %d delivered\n%s", tally, unreachable, n, l.logs)
 	}
-	l.check()
+	l.checkNothingLost()
 }
 
 // A later run of the same name that is not finished has nothing to do with the
@@ -210,13 +201,13 @@ func (l *lab) wantDelivered(n int) {
 func TestALaterUnfinishedRunIsNotMoved(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.sealed("run-1")
-	l.must(os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1"))) // a crash came here
-	l.write(l.at("episodes", "run-1", "telemetry.jsonl"), "of the later run")
-	if tally, _ := l.once(); tally != tallyOf(1) {
+	l.packOnly("run-1")
+	fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("shipped", "run-1"))) // a crash came here
+	fixture.WriteFile(l, l.path("episodes", "run-1", "telemetry.jsonl"), "of the later run")
+	if tally, _ := l.runOnce(); tally != shippedTally(1) {
 		t.Errorf("got %v", tally)
 	}
-	b, err := os.ReadFile(l.at("episodes", "run-1", "telemetry.jsonl"))
+	b, err := os.ReadFile(l.path("episodes", "run-1", "telemetry.jsonl"))
 	if err != nil || string(b) != "of the later run" {
 		t.Errorf("the later run says %q, %v", b, err)
 	}
@@ -228,13 +219,13 @@ func TestALaterUnfinishedRunIsNotMoved(t *testing.T) {
 func TestALaterFinishedRunIsNotRetiredForTheFormer(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.sealed("run-1")
-	l.must(os.Rename(l.at("episodes", "run-1"), l.at("shipped", "run-1")))
-	l.write(l.at("episodes", "run-1", "telemetry.jsonl"), "of the later run")
-	l.write(l.at("episodes", "run-1", episode.Marker), "")
-	delete(l.made, "run-1")
-	l.once()
-	b, err := os.ReadFile(l.at("episodes", "run-1", "telemetry.jsonl"))
+	l.packOnly("run-1")
+	fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("shipped", "run-1")))
+	fixture.WriteFile(l, l.path("episodes", "run-1", "telemetry.jsonl"), "of the later run")
+	fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
+	delete(l.contents, "run-1")
+	l.runOnce()
+	b, err := os.ReadFile(l.path("episodes", "run-1", "telemetry.jsonl"))
 	if err != nil || string(b) != "of the later run" {
 		t.Errorf("the later run says %q, %v", b, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -21,39 +22,39 @@ import (
 	"cis490/internal/wire"
 )
 
-// swap puts another store in the receiver's place, and returns what puts the former back.
-func (r *receiver) swap(to wire.Store) (back func()) {
+// swapStore replaces the receiver's store, and returns a function that puts the former back.
+func (r *receiver) swapStore(to wire.Store) (back func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	stored, disk, rows := r.stored, r.disk, r.rows
 	r.stored, r.disk, r.rows = map[episode.Name]wire.Receipt{}, to, nil
-	return func() { r.set(func() { r.stored, r.disk, r.rows = stored, disk, rows }) }
+	return func() { r.update(func() { r.stored, r.disk, r.rows = stored, disk, rows }) }
 }
 
-// image returns what restores the receiver as it is now.
-func (r *receiver) image() (restore func()) {
+// snapshot returns a function that restores the present state of the receiver.
+func (r *receiver) snapshot() (restore func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	stored, disk, rows := maps.Clone(r.stored), r.disk, slices.Clone(r.rows)
-	return func() { r.set(func() { r.stored, r.disk, r.rows = maps.Clone(stored), disk, slices.Clone(rows) }) }
+	return func() { r.update(func() { r.stored, r.disk, r.rows = maps.Clone(stored), disk, slices.Clone(rows) }) }
 }
 
-// adopted returns what the outbox says of the store.
-func (l *lab) adopted() outbox.Store {
+// adoptedStore returns the store that the outbox has adopted.
+func (l *lab) adoptedStore() outbox.Store {
 	l.Helper()
 	st, err := shipper.InspectStatus(l.cfg)
-	l.must(err)
+	fixture.Must(l, err)
 	if st.Store == nil {
 		return outbox.Store{}
 	}
 	return *st.Store
 }
 
-// refusesStore makes a pass that must retire nothing, and say each of want.
-func (l *lab) refusesStore(want ...string) {
+// wantStoreRefused makes a pass, which must retire nothing and log each of want.
+func (l *lab) wantStoreRefused(want ...string) {
 	l.Helper()
 	before := l.files("shipped")
-	tally, unreachable := l.once()
+	tally, unreachable := l.runOnce()
 	if _, other := errors.AsType[*uplink.OtherStoreError](unreachable); !other || tally.Shipped+tally.AlreadyPresent != 0 || tally.Transient == 0 {
 		l.Errorf("a pass to another store came to %v, %v", tally, unreachable)
 	}
@@ -68,14 +69,14 @@ func (l *lab) refusesStore(want ...string) {
 func TestFirstReceiptAdoptsItsStore(t *testing.T) {
 	l := newLab(t)
 	l.wantOnce(shipper.Tally{})
-	if got := l.adopted(); got.ID != "" {
+	if got := l.adoptedStore(); got.ID != "" {
 		t.Errorf("adopted before anything was shipped: %+v", got)
 	}
-	l.ship("run-1", "run-2")
-	if got := l.adopted(); got.ID != "STORE1" || got.IndexBytes != 200 || got.IndexTail == "" {
+	l.shipEpisodes("run-1", "run-2")
+	if got := l.adoptedStore(); got.ID != "STORE1" || got.IndexBytes != 200 || got.IndexTail == "" {
 		t.Errorf("adopted %+v, want STORE1 with 200 bytes", got)
 	}
-	if n := len(l.logs.with("adopted the receiver's store")); n != 1 {
+	if n := len(l.logs.containing("adopted the receiver's store")); n != 1 {
 		t.Errorf("%d lines say so", n)
 	}
 }
@@ -84,18 +85,18 @@ func TestFirstReceiptAdoptsItsStore(t *testing.T) {
 // back.
 func TestReceiptOfAnotherStoreRetiresNothing(t *testing.T) {
 	l := newLab(t)
-	l.ship("run-1")
-	back := l.rx.swap(wire.Store{ID: "STORE2"})
+	l.shipEpisodes("run-1")
+	back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
 	l.finish("run-2", "run-3")
-	l.refusesStore("STORE1", "STORE2", "receiver.url", "mounted", "receiver store replaces STORE1")
+	l.wantStoreRefused("STORE1", "STORE2", "receiver.url", "mounted", "receiver store replaces STORE1")
 	l.wantFiles("episodes", "run-2", "run-3")
-	if got := l.adopted(); got.ID != "STORE1" {
+	if got := l.adoptedStore(); got.ID != "STORE1" {
 		t.Errorf("adopted %+v", got)
 	}
 	if held := l.held(); len(held) > 0 {
 		t.Errorf("held: %+v", held)
 	}
-	if n := len(l.logs.with(" ERROR ")); n != 1 {
+	if n := len(l.logs.containing(" ERROR ")); n != 1 {
 		t.Errorf("%d lines of Error:\n%s", n, l.logs)
 	}
 	back()
@@ -104,25 +105,25 @@ func TestReceiptOfAnotherStoreRetiresNothing(t *testing.T) {
 
 func TestRestoredImageIsAnotherStore(t *testing.T) {
 	l := newLab(t)
-	l.ship("run-1")
-	restore := l.rx.image()
-	l.ship("run-2", "run-3", "run-4")
-	ours := l.rx.image()
+	l.shipEpisodes("run-1")
+	restore := l.receiver.snapshot()
+	l.shipEpisodes("run-2", "run-3", "run-4")
+	ours := l.receiver.snapshot()
 	restore()
 	l.finish("run-5")
-	l.refusesStore("STORE1 has 100 bytes and had 400", "receiver store replaces --rewound")
+	l.wantStoreRefused("STORE1 has 100 bytes and had 400", "receiver store replaces --rewound")
 	ours()
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	restore()
-	l.rx.set(func() { l.rx.disk.ID, l.rx.disk.Replaces = "STORE2", []string{"STORE1"} })
+	l.receiver.update(func() { l.receiver.disk.ID, l.receiver.disk.Replaces = "STORE2", []string{"STORE1"} })
 	l.finish("run-6")
-	if tally, unreachable := l.once(); unreachable != nil || tally.Shipped != 1 {
+	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
-	if got := l.adopted(); got.ID != "STORE2" || got.IndexBytes != 200 {
+	if got := l.adoptedStore(); got.ID != "STORE2" || got.IndexBytes != 200 {
 		t.Errorf("adopted %+v", got)
 	}
-	report, found := l.audit(shipped.VerifyOptions{Quick: true, Heal: true})
+	report, found := l.verifyShipped(shipped.VerifyOptions{Quick: true, Heal: true})
 	if report.Healing != 4 { // run-2 to run-5
 		t.Errorf("%s", found)
 	}
@@ -133,50 +134,50 @@ func TestRestoredImageIsAnotherStore(t *testing.T) {
 // after them, tells of a shorter index, and is no restored image.
 func TestAnswersMayOvertakeOneAnother(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.rx.after = func(_ context.Context, u wire.Upload) error {
+		l.receiver.after = func(_ context.Context, u wire.Upload) error {
 			if u.Key.Name == "slow" {
 				time.Sleep(time.Minute)
 			}
 			return nil
 		}
 		l.finish("first", "slow")
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(5 * time.Second)
 		l.finish(names("run", 20)...)
 		time.Sleep(5 * time.Minute)
 		if got := s.Tally(); got.Shipped != 22 || got.Transient != 0 {
-			l.Errorf("%v\n%s", got, l.logs)
+			l.Errorf("got %v, want Shipped 22 and Transient 0\n%s", got, l.logs)
 		}
-		if loud := l.logs.loud(); len(loud) > 0 {
+		if loud := l.logs.warnings(); len(loud) > 0 {
 			l.Errorf("the log says %q", loud)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
 func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	l := newLab(t)
-	l.rx.disk = wire.Store{} // an older receiver
-	l.ship("run-1", "run-2")
-	l.rx.set(func() { l.rx.disk = wire.Store{ID: "STORE1"} })
-	back := l.rx.swap(wire.Store{ID: "STORE2"})
+	l.receiver.disk = wire.Store{} // an older receiver
+	l.shipEpisodes("run-1", "run-2")
+	l.receiver.update(func() { l.receiver.disk = wire.Store{ID: "STORE1"} })
+	back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
 	l.finish("run-3")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := uplink.Ping(ctx, l.cfg.DirsConfig(), l.rx, outbox.Store{}); !isOther(err) {
+	if _, err := uplink.Ping(ctx, l.cfg.DirsConfig(), l.receiver, outbox.Store{}); !isOtherStore(err) {
 		t.Errorf("ping: %v", err)
 	}
-	l.refusesStore("STORE2 knows none of the episodes", "receiver store replaces unnamed")
-	l.refusesStore("STORE2 knows none") // the upload that was refused makes it none that knows
+	l.wantStoreRefused("STORE2 knows none of the episodes", "receiver store replaces unnamed")
+	l.wantStoreRefused("STORE2 knows none") // the upload that was refused makes it none that knows
 	// A name alone is no proof: run-1 is another episode there.
-	l.rx.set(func() { l.rx.stored["run-1"] = l.rx.stored["run-3"] })
-	l.refusesStore("STORE2 knows none")
-	if got := l.adopted(); got.ID != "" {
+	l.receiver.update(func() { l.receiver.stored["run-1"] = l.receiver.stored["run-3"] })
+	l.wantStoreRefused("STORE2 knows none")
+	if got := l.adoptedStore(); got.ID != "" {
 		t.Errorf("adopted %+v", got)
 	}
 	back()
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if got := l.adopted(); got.ID != "STORE1" {
+	if got := l.adoptedStore(); got.ID != "STORE1" {
 		t.Errorf("adopted %+v", got)
 	}
 }
@@ -185,84 +186,84 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 // system without attributes.
 func TestEpisodesWithoutReceiptsAreKnownByName(t *testing.T) {
 	l := newLab(t)
-	l.rx.disk = wire.Store{}
-	l.ship("run-1", "run-2")
+	l.receiver.disk = wire.Store{}
+	l.shipEpisodes("run-1", "run-2")
 	for _, name := range []string{"run-1", "run-2"} {
-		l.must(unix.Removexattr(l.at("shipped", name), "user.cis490.receipt"))
+		fixture.Must(l, unix.Removexattr(l.path("shipped", name), "user.cis490.receipt"))
 	}
-	l.rx.set(func() { l.rx.disk = wire.Store{ID: "STORE1"} })
-	back := l.rx.swap(wire.Store{ID: "STORE2"})
+	l.receiver.update(func() { l.receiver.disk = wire.Store{ID: "STORE1"} })
+	back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
 	l.finish("run-3")
-	l.refusesStore("STORE2 knows none of the episodes")
+	l.wantStoreRefused("STORE2 knows none of the episodes")
 	back()
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
 func TestStoreForHostsWithoutOneIsAdopted(t *testing.T) {
 	l := newLab(t)
-	l.rx.disk = wire.Store{}
-	l.ship("run-1")
-	l.rx.swap(wire.Store{ID: "STORE2", Replaces: []string{wire.Unnamed}})
+	l.receiver.disk = wire.Store{}
+	l.shipEpisodes("run-1")
+	l.receiver.swapStore(wire.Store{ID: "STORE2", Replaces: []string{wire.Unnamed}})
 	l.finish("run-2")
-	if tally, unreachable := l.once(); unreachable != nil || tally.Shipped != 1 {
+	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
 }
 
 func TestStoreIsAskedAboutAllPages(t *testing.T) {
 	l := newLab(t)
-	l.rx.disk = wire.Store{}
-	l.ship(names("run", wire.MaxQueries+50)...)
-	l.rx.set(func() {
-		l.rx.disk = wire.Store{ID: "STORE1"}
-		for n := range l.rx.stored { // but one
-			if len(l.rx.stored) > 1 {
-				delete(l.rx.stored, n)
+	l.receiver.disk = wire.Store{}
+	l.shipEpisodes(names("run", wire.MaxQueries+50)...)
+	l.receiver.update(func() {
+		l.receiver.disk = wire.Store{ID: "STORE1"}
+		for n := range l.receiver.stored { // but one
+			if len(l.receiver.stored) > 1 {
+				delete(l.receiver.stored, n)
 			}
 		}
 	})
 	l.finish("more")
-	if tally, unreachable := l.once(); unreachable != nil || tally.Shipped != 1 {
+	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
-	if l.rx.shelf.asked > wire.MaxQueries+50 {
-		t.Errorf("asked about %d", l.rx.shelf.asked)
+	if l.receiver.archives.queries > wire.MaxQueries+50 {
+		t.Errorf("asked about %d", l.receiver.archives.queries)
 	}
 }
 
 func TestStoreThatReplacesOursIsAdopted(t *testing.T) {
 	l := newLab(t)
-	l.ship("run-1")
-	l.rx.swap(wire.Store{ID: "STORE2", Replaces: []string{"STORE0", "STORE1"}})
+	l.shipEpisodes("run-1")
+	l.receiver.swapStore(wire.Store{ID: "STORE2", Replaces: []string{"STORE0", "STORE1"}})
 	l.finish("run-2")
-	if tally, unreachable := l.once(); unreachable != nil || tally.Shipped != 1 {
+	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
-	if got := l.adopted(); got.ID != "STORE2" || got.IndexBytes != 100 {
+	if got := l.adoptedStore(); got.ID != "STORE2" || got.IndexBytes != 100 {
 		t.Errorf("adopted %+v", got)
 	}
 	// The former one is another store from now on.
-	l.rx.swap(wire.Store{ID: "STORE1", IndexBytes: 1000})
+	l.receiver.swapStore(wire.Store{ID: "STORE1", IndexBytes: 1000})
 	l.finish("run-3")
-	l.refusesStore("STORE1", "STORE2")
+	l.wantStoreRefused("STORE1", "STORE2")
 }
 
 // TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing: the new store need not have
 // that archive.
 func TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing(t *testing.T) {
 	l := newLab(t)
-	l.ship("run-0")
+	l.shipEpisodes("run-0")
 	stored, adopted := make(chan struct{}), make(chan struct{})
 	l.logs.on = onMessage("adopted the receiver's store", 1, func() { close(adopted) })
-	l.rx.set(func() {
-		l.rx.before = func(_ context.Context, u wire.Upload) error {
+	l.receiver.update(func() {
+		l.receiver.before = func(_ context.Context, u wire.Upload) error {
 			if u.Key.Name == "run-2" {
 				<-stored
-				l.rx.set(func() { l.rx.disk = wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}} })
+				l.receiver.update(func() { l.receiver.disk = wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}} })
 			}
 			return nil
 		}
-		l.rx.after = func(_ context.Context, u wire.Upload) error {
+		l.receiver.after = func(_ context.Context, u wire.Upload) error {
 			if u.Key.Name == "run-1" {
 				close(stored)
 				<-adopted
@@ -271,12 +272,12 @@ func TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing(t *testing.T) {
 		}
 	})
 	l.finish("run-1", "run-2")
-	if tally, _ := l.once(); tally.Shipped != 1 || tally.Transient != 1 {
-		t.Errorf("got %v\n%s", tally, l.logs)
+	if tally, _ := l.runOnce(); tally.Shipped != 1 || tally.Transient != 1 {
+		t.Errorf("got %v, want Shipped 1 and Transient 1\n%s", tally, l.logs)
 	}
 	l.wantFiles("episodes", "run-1")
-	l.rx.set(func() { l.rx.before, l.rx.after = nil, nil })
-	if tally, unreachable := l.once(); unreachable != nil || tally.AlreadyPresent != 1 {
+	l.receiver.update(func() { l.receiver.before, l.receiver.after = nil, nil })
+	if tally, unreachable := l.runOnce(); unreachable != nil || tally.AlreadyPresent != 1 {
 		t.Errorf("got %v, %v", tally, unreachable)
 	}
 }
@@ -285,17 +286,17 @@ func TestReceiverWithoutAStoreIsTakenWithOneWarning(t *testing.T) {
 	for _, adopted := range []bool{false, true} {
 		l := newLab(t)
 		if adopted {
-			l.ship("run-0")
+			l.shipEpisodes("run-0")
 		}
-		l.rx.disk = wire.Store{}
-		l.ship("run-1", "run-2", "run-3")
-		if n := len(l.logs.with("WARN receiver does not name its store")); n != 1 {
+		l.receiver.disk = wire.Store{}
+		l.shipEpisodes("run-1", "run-2", "run-3")
+		if n := len(l.logs.containing("WARN receiver does not name its store")); n != 1 {
 			t.Errorf("adopted %v: %d warnings", adopted, n)
 		}
-		if (l.adopted().ID != "") != adopted {
-			t.Errorf("adopted %+v", l.adopted())
+		if (l.adoptedStore().ID != "") != adopted {
+			t.Errorf("adopted %+v", l.adoptedStore())
 		}
-		if report, found := l.audit(shipped.VerifyOptions{}); report.Verified < 3 {
+		if report, found := l.verifyShipped(shipped.VerifyOptions{}); report.Verified < 3 {
 			t.Errorf("verify: %s", found)
 		}
 	}
@@ -304,36 +305,36 @@ func TestReceiverWithoutAStoreIsTakenWithOneWarning(t *testing.T) {
 // TestNothingIsDeletedOrHealedAgainstAnotherStore by the commands.
 func TestNothingIsDeletedOrHealedAgainstAnotherStore(t *testing.T) {
 	for what, change := range map[string]func(l *lab){
-		"another":  func(l *lab) { l.rx.disk.ID = "STORE2" },
-		"restored": func(l *lab) { l.rx.rows = l.rx.rows[:1] },
+		"another":  func(l *lab) { l.receiver.disk.ID = "STORE2" },
+		"restored": func(l *lab) { l.receiver.rows = l.receiver.rows[:1] },
 	} {
-		l := old(t, "run-1", "run-2")
-		l.rx.set(func() { change(l) })
-		_, err := shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1, OnResult: func(p shipped.PruneResult) error {
+		l := newExpiredLab(t, "run-1", "run-2")
+		l.receiver.update(func() { change(l) })
+		_, err := shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.receiver, shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1, OnResult: func(p shipped.PruneResult) error {
 			t.Errorf("%s: prune came to %+v", what, p)
 			return nil
 		}})
-		wantOther(t, what+": prune", err)
-		l.rx.set(func() { delete(l.rx.stored, "run-1") })
+		wantOtherStore(t, what+": prune", err)
+		l.receiver.update(func() { delete(l.receiver.stored, "run-1") })
 		for _, o := range []shipped.VerifyOptions{{Heal: true}, {Quick: true}, {}} {
 			o.OnResult = func(a shipped.VerifyResult) error {
 				t.Errorf("%s: verify came to %+v", what, a)
 				return nil
 			}
-			_, err = shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.rx, o)
-			wantOther(t, what+": verify", err)
+			_, err = shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.receiver, o)
+			wantOtherStore(t, what+": verify", err)
 		}
 		l.wantFiles("shipped", "run-1", "run-2")
 		l.wantFiles("episodes")
 	}
 }
 
-func isOther(err error) bool {
+func isOtherStore(err error) bool {
 	_, other := errors.AsType[*uplink.OtherStoreError](err)
 	return other
 }
 
-func wantOther(t *testing.T, what string, err error) {
+func wantOtherStore(t *testing.T, what string, err error) {
 	t.Helper()
 	_, away := errors.AsType[*uplink.UnreachableError](err)
 	if _, other := errors.AsType[*uplink.OtherStoreError](err); !other || !away {
@@ -344,21 +345,21 @@ func wantOther(t *testing.T, what string, err error) {
 // TestHealNeedsAStoreThatKnowsSomething where none is adopted.
 func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
 	l := newLab(t)
-	l.rx.disk = wire.Store{}
-	l.ship("run-1", "run-2")
-	ours := l.rx.image()
-	l.rx.swap(wire.Store{ID: "STORE2"})
-	_, err := shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.VerifyOptions{Heal: true, OnResult: func(shipped.VerifyResult) error { return nil }})
-	wantOther(t, "heal", err)
+	l.receiver.disk = wire.Store{}
+	l.shipEpisodes("run-1", "run-2")
+	ours := l.receiver.snapshot()
+	l.receiver.swapStore(wire.Store{ID: "STORE2"})
+	_, err := shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.receiver, shipped.VerifyOptions{Heal: true, OnResult: func(shipped.VerifyResult) error { return nil }})
+	wantOtherStore(t, "heal", err)
 	l.wantFiles("episodes")
-	_, err = shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.VerifyOptions{Quick: true, OnResult: func(shipped.VerifyResult) error { return nil }})
-	wantOther(t, "verify", err) // nothing of it is missing in the store that has it
+	_, err = shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.receiver, shipped.VerifyOptions{Quick: true, OnResult: func(shipped.VerifyResult) error { return nil }})
+	wantOtherStore(t, "verify", err) // nothing of it is missing in the store that has it
 	l.cfg.Retention.MaxAge = 1
-	_, err = shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.rx, shipped.PruneOptions{Retention: l.cfg.Retention, DryRun: true, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
-	wantOther(t, "prune", err)
+	_, err = shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.receiver, shipped.PruneOptions{Retention: l.cfg.Retention, DryRun: true, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
+	wantOtherStore(t, "prune", err)
 	ours()
-	l.rx.set(func() { l.rx.disk.ID = "STORE1"; delete(l.rx.stored, "run-1") })
-	if report, found := l.audit(shipped.VerifyOptions{Quick: true, Heal: true}); report.Healing != 1 {
+	l.receiver.update(func() { l.receiver.disk.ID = "STORE1"; delete(l.receiver.stored, "run-1") })
+	if report, found := l.verifyShipped(shipped.VerifyOptions{Quick: true, Heal: true}); report.Healing != 1 {
 		t.Errorf("a store that knows one: %s", found)
 	}
 }
@@ -376,9 +377,9 @@ func (p pinger) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.
 
 func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 	l := newLab(t)
-	l.ship("run-1")
+	l.shipEpisodes("run-1")
 	adopted, err := uplink.AdoptedBy(l.cfg.DirsConfig())
-	l.must(err)
+	fixture.Must(l, err)
 	for _, c := range []struct {
 		store *wire.Store
 		other bool
@@ -394,17 +395,17 @@ func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 			t.Errorf("%+v: %v", c.store, err)
 		}
 	}
-	if got := l.adopted(); got != adopted || got.ID != "STORE1" {
+	if got := l.adoptedStore(); got != adopted || got.ID != "STORE1" {
 		t.Errorf("a ping adopted %+v", got)
 	}
 }
 
 func TestAdoptedStoreThatCannotBeReadEndsTheStart(t *testing.T) {
 	l := newLab(t)
-	l.ship("run-1")
+	l.shipEpisodes("run-1")
 	for _, content := range []string{"", "{}", "null", `{"id":"X","index_bytes":-1}`, `{"id":`, strings.Repeat(" ", 1<<20)} {
-		l.write(l.at("outbox", ".store.json"), content)
-		s, err := shipper.New(l.cfg, l.rx, "the test", nil)
+		fixture.WriteFile(l, l.path("outbox", ".store.json"), content)
+		s, err := shipper.New(l.cfg, l.receiver, "the test", nil)
 		if err == nil {
 			s.Close()
 		}
@@ -412,9 +413,9 @@ func TestAdoptedStoreThatCannotBeReadEndsTheStart(t *testing.T) {
 			t.Errorf("%.20q: %v", content, err)
 		}
 	}
-	l.must(os.Remove(l.at("outbox", ".store.json")))
-	l.ship("run-2")
-	if got := l.adopted(); got.ID != "STORE1" {
+	fixture.Must(l, os.Remove(l.path("outbox", ".store.json")))
+	l.shipEpisodes("run-2")
+	if got := l.adoptedStore(); got.ID != "STORE1" {
 		t.Errorf("adopted %+v", got)
 	}
 }

@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/wire"
 )
 
 // TestDaemonWaitsForItsStore: to another one nothing is sent but pings, one line says so,
-// and when it is back all comes home by itself.
+// and when it is back everything is delivered by itself.
 func TestDaemonWaitsForItsStore(t *testing.T) {
 	for _, c := range []struct {
 		what     string
@@ -24,34 +25,34 @@ func TestDaemonWaitsForItsStore(t *testing.T) {
 		most     int  // uploads to it
 		swap     func(l *lab) (back func())
 	}{
-		{"another", false, 16, func(l *lab) func() { return l.rx.swap(wire.Store{ID: "STORE2"}) }},
-		{"another, ignorant", true, 4, func(l *lab) func() { return l.rx.swap(wire.Store{ID: "STORE2"}) }},
+		{"another", false, 16, func(l *lab) func() { return l.receiver.swapStore(wire.Store{ID: "STORE2"}) }},
+		{"another, ignorant", true, 4, func(l *lab) func() { return l.receiver.swapStore(wire.Store{ID: "STORE2"}) }},
 		{"restored", false, 16, func(l *lab) func() {
-			ours := l.rx.image()
-			l.rx.set(func() { l.rx.rows = l.rx.rows[:1] })
+			ours := l.receiver.snapshot()
+			l.receiver.update(func() { l.receiver.rows = l.receiver.rows[:1] })
 			return ours
 		}},
 		// As long as before, by the uploads of other hosts.
 		{"restored and grown", false, 16, func(l *lab) func() {
-			ours := l.rx.image()
-			l.rx.set(func() { l.rx.rows = append(l.rx.rows[:1:1], 100, 101, 102, 103) })
+			ours := l.receiver.snapshot()
+			l.receiver.update(func() { l.receiver.rows = append(l.receiver.rows[:1:1], 100, 101, 102, 103) })
 			return ours
 		}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
 				l.finish("run-1", "run-2", "run-3")
-				s, stop := l.daemon()
+				s, stop := l.startDaemon()
 				time.Sleep(time.Minute)
 				back := c.swap(l)
-				l.rx.set(func() { l.rx.ignorant = c.ignorant })
+				l.receiver.update(func() { l.receiver.ignorant = c.ignorant })
 				l.finish(names("later", 20)...)
 				time.Sleep(5 * time.Hour)
-				_, puts, pings := l.rx.counts()
+				_, puts, pings := l.receiver.counts()
 				if puts > 3+c.most || pings < 10 || s.Tally().Shipped != 3 {
 					l.Errorf("%d uploads and %d pings to another store, %v", puts, pings, s.Tally())
 				}
-				if loud := l.logs.with(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
+				if loud := l.logs.containing(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
 					l.Errorf("the log says %q", loud)
 				}
 				back()
@@ -59,8 +60,8 @@ func TestDaemonWaitsForItsStore(t *testing.T) {
 				if n := s.Tally().Shipped; n != 23 {
 					l.Errorf("%d came home\n%s", n, l.logs)
 				}
-				l.must(stop())
-				l.check()
+				fixture.Must(l, stop())
+				l.checkNothingLost()
 			})
 		})
 	}
@@ -70,15 +71,15 @@ func TestDaemonWaitsForItsStore(t *testing.T) {
 // all is well.
 func TestDaemonOfAnOlderHostWaits(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.rx.disk = wire.Store{}
+		l.receiver.disk = wire.Store{}
 		l.finish("run-1")
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(time.Minute)
-		l.rx.set(func() { l.rx.disk = wire.Store{ID: "STORE1"} })
-		back := l.rx.swap(wire.Store{ID: "STORE2"})
+		l.receiver.update(func() { l.receiver.disk = wire.Store{ID: "STORE1"} })
+		back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
 		l.finish(names("later", 20)...)
 		time.Sleep(5 * time.Hour)
-		if _, puts, _ := l.rx.counts(); puts > 1+l.cfg.Senders {
+		if _, puts, _ := l.receiver.counts(); puts > 1+l.cfg.Senders {
 			l.Errorf("%d uploads to a store that knows nothing", puts)
 		}
 		back()
@@ -86,25 +87,25 @@ func TestDaemonOfAnOlderHostWaits(t *testing.T) {
 		if n := s.Tally().Shipped; n != 21 {
 			l.Errorf("%d came home\n%s", n, l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
 func TestRetentionAgainstAnotherStoreDeletesNothingAndSaysSo(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
-		l.shipAt("run-1", 3*time.Hour)
-		_, stop := l.daemon()
-		l.rx.set(func() { l.rx.disk.ID = "STORE2" })
+		l.shipEpisodeAt("run-1", 3*time.Hour)
+		_, stop := l.startDaemon()
+		l.receiver.update(func() { l.receiver.disk.ID = "STORE2" })
 		time.Sleep(time.Hour)
 		l.wantFiles("shipped", "run-1")
-		if loud := l.logs.with(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
+		if loud := l.logs.containing(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
 			l.Errorf("the log says %q", loud)
 		}
-		l.rx.set(func() { l.rx.disk.ID = "STORE1" })
+		l.receiver.update(func() { l.receiver.disk.ID = "STORE1" })
 		time.Sleep(time.Hour)
 		l.wantFiles("shipped")
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -112,27 +113,27 @@ func TestRetentionAgainstAnotherStoreDeletesNothingAndSaysSo(t *testing.T) {
 func TestLengthOfTheIndexIsWrittenDownNowAndThen(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.cfg.ScanInterval = config.Duration(time.Second)
-		_, stop := l.daemon()
+		_, stop := l.startDaemon()
 		written := map[string]bool{}
 		for _, name := range names("run", 45) {
 			l.finish(name)
 			time.Sleep(time.Second)
-			if b, err := os.ReadFile(l.at("outbox", ".store.json")); err == nil {
+			if b, err := os.ReadFile(l.path("outbox", ".store.json")); err == nil {
 				written[string(b)] = true
 			}
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 		if len(written) < 3 || len(written) > 6 {
 			l.Errorf("written down %d times in 45 s", len(written))
 		}
-		rows, _, _ := l.rx.counts()
-		if got, want := l.adopted(), (outbox.Store{ID: "STORE1", IndexBytes: int64(rows) * 100, IndexTail: strconv.Itoa(rows)}); got != want {
+		rows, _, _ := l.receiver.counts()
+		if got, want := l.adoptedStore(), (outbox.Store{ID: "STORE1", IndexBytes: int64(rows) * 100, IndexTail: strconv.Itoa(rows)}); got != want {
 			l.Errorf("at the end it is %+v, want %+v", got, want)
 		}
 	})
 }
 
-// TestAdoptionOutlivesAFullDisk: what is delivered is retired, which makes room, and the
+// TestAdoptionOutlivesAFullDisk: what is delivered is retired, which frees space, and the
 // store is written down when there is some.
 func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 	inBubble(t, func(l *lab) {
@@ -142,29 +143,29 @@ func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 		if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=2m"); err != nil {
 			l.Skipf("cannot mount: %v", err)
 		}
-		l.TB.Cleanup(func() { l.must(unix.Unmount(l.dir, unix.MNT_DETACH)) })
-		l.must(os.Mkdir(l.episodes, 0o755))
+		l.TB.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
+		fixture.Must(l, os.Mkdir(l.episodes, 0o755))
 		l.finish("run-1")
-		l.sealed("run-1")
-		if err := os.WriteFile(l.at("ballast"), make([]byte, 4<<20), 0o644); !errors.Is(err, unix.ENOSPC) {
+		l.packOnly("run-1")
+		if err := os.WriteFile(l.path("ballast"), make([]byte, 4<<20), 0o644); !errors.Is(err, unix.ENOSPC) {
 			l.Fatalf("the disk is not full: %v", err)
 		}
-		s, stop := l.daemon()
+		s, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		if got := s.Tally().Shipped; got != 1 {
 			l.Errorf("%d delivered\n%s", got, l.logs)
 		}
-		if n := len(l.logs.with("WARN store adopted but not saved")); n != 1 {
+		if n := len(l.logs.containing("WARN store adopted but not saved")); n != 1 {
 			l.Errorf("%d lines say that the store is not noted\n%s", n, l.logs)
 		}
-		l.must(os.Remove(l.at("ballast")))
+		fixture.Must(l, os.Remove(l.path("ballast")))
 		l.finish("run-2")
 		time.Sleep(time.Minute)
-		b, err := os.ReadFile(l.at("outbox", ".store.json"))
+		b, err := os.ReadFile(l.path("outbox", ".store.json"))
 		if err != nil || !strings.Contains(string(b), `"STORE1"`) {
 			l.Errorf("%s, %v", b, err)
 		}
-		l.must(stop())
-		l.check()
+		fixture.Must(l, stop())
+		l.checkNothingLost()
 	})
 }

@@ -12,23 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 )
 
-// mountIn makes a mount of a kind at an episode's folder, until the test ends.
-func (l *lab) mountIn(name episode.Name, fs, source string, flags uintptr, options string) {
+// mountAt mounts a file system on an episode's folder until the test ends.
+func (l *lab) mountAt(name episode.Name, fs, source string, flags uintptr, options string) {
 	l.Helper()
-	dir := l.at("episodes", string(name))
-	l.must(os.MkdirAll(dir, 0o755))
+	dir := l.path("episodes", string(name))
+	fixture.Must(l, os.MkdirAll(dir, 0o755))
 	if err := unix.Mount(source, dir, fs, flags, options); err != nil {
-		needRoot(l, err)
+		fixture.RequireMount(l, err)
 	}
 	l.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
-// wantUnmovable wants the finished run-1 held with a remedy that works, and not lost.
+// wantUnmovable wants the finished run-1 to be held with a remedy that works, and not lost.
 func wantUnmovable(l *lab, remedy func()) {
 	l.Helper()
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
@@ -36,12 +37,12 @@ func wantUnmovable(l *lab, remedy func()) {
 	if h.Reason != outbox.Unpackable || !strings.Contains(h.Cause, "cp -a") {
 		l.Errorf("held as %+v", h)
 	}
-	if told := l.logs.with("ERROR held an episode"); len(told) != 1 {
+	if told := l.logs.containing("ERROR held an episode"); len(told) != 1 {
 		l.Errorf("the log says %q", told)
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	remedy()
-	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
+	fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
@@ -49,31 +50,31 @@ func wantUnmovable(l *lab, remedy func()) {
 // part of this one.
 func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
 	for what, mount := range map[string]func(l *lab){
-		"tmpfs": func(l *lab) { l.mountIn("run-1", "tmpfs", "none", 0, "size=1m") },
+		"tmpfs": func(l *lab) { l.mountAt("run-1", "tmpfs", "none", 0, "size=1m") },
 		"bind": func(l *lab) {
-			elsewhere := l.at("elsewhere")
-			l.must(os.Mkdir(elsewhere, 0o755))
-			l.mountIn("run-1", "", elsewhere, unix.MS_BIND, "")
+			elsewhere := l.path("elsewhere")
+			fixture.Must(l, os.Mkdir(elsewhere, 0o755))
+			l.mountAt("run-1", "", elsewhere, unix.MS_BIND, "")
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			mount(l)
-			if st, err := os.Stat(l.at("episodes")); err != nil || !st.IsDir() {
+			if st, err := os.Stat(l.path("episodes")); err != nil || !st.IsDir() {
 				t.Fatal(err)
 			}
-			l.must(os.MkdirAll(l.at("outbox"), 0o755))
-			l.must(os.MkdirAll(l.at("shipped"), 0o755))
+			fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o755))
+			fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
 			if st := l.inspect(); st.Unfinished != 1 || st.Waiting != 0 { // without a marker it is as any other
 				t.Errorf("status shows %+v", st)
 			}
 			l.finish("run-1", "run-2")
-			dir := l.at("episodes", "run-1")
+			dir := l.path("episodes", "run-1")
 			wantUnmovable(l, func() {
-				l.must(exec.Command("cp", "-a", dir, l.at("copy")).Run())
-				l.must(unix.Unmount(dir, 0))
-				l.must(os.Remove(dir))
-				l.must(os.Rename(l.at("copy"), dir))
+				fixture.Must(l, exec.Command("cp", "-a", dir, l.path("copy")).Run())
+				fixture.Must(l, unix.Unmount(dir, 0))
+				fixture.Must(l, os.Remove(dir))
+				fixture.Must(l, os.Rename(l.path("copy"), dir))
 			})
 		})
 	}
@@ -82,18 +83,18 @@ func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
 // TestASubvolumeIsHeld: it is a directory that looks like others, is on another device,
 // and is no mount.
 func TestASubvolumeIsHeld(t *testing.T) {
-	dir := btrfs(t)
+	dir := mountBtrfs(t)
 	l := newLabAt(t, dir)
-	run := l.at("episodes", "run-1")
+	run := l.path("episodes", "run-1")
 	if out, err := exec.Command("btrfs", "subvolume", "create", run).CombinedOutput(); err != nil {
 		t.Log(string(out))
-		needRoot(t, err)
+		fixture.RequireMount(t, err)
 	}
 	l.finish("run-1", "run-2")
 	wantUnmovable(l, func() {
-		l.must(exec.Command("cp", "-a", run, l.at("copy")).Run())
-		l.must(exec.Command("btrfs", "subvolume", "delete", run).Run())
-		l.must(os.Rename(l.at("copy"), run))
+		fixture.Must(l, exec.Command("cp", "-a", run, l.path("copy")).Run())
+		fixture.Must(l, exec.Command("btrfs", "subvolume", "delete", run).Run())
+		fixture.Must(l, os.Rename(l.path("copy"), run))
 	})
 }
 
@@ -101,14 +102,14 @@ func TestASubvolumeIsHeld(t *testing.T) {
 func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
-	l.sealed("run-1")
-	l.mountIn("run-1", "tmpfs", "none", 0, "size=1m")
-	l.write(l.at("episodes", "run-1", episode.Marker), "")
-	if tally, _ := l.once(); tally != (shipper.Tally{Scanned: 1, Held: 1}) {
+	l.packOnly("run-1")
+	l.mountAt("run-1", "tmpfs", "none", 0, "size=1m")
+	fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
+	if tally, _ := l.runOnce(); tally != (shipper.Tally{Scanned: 1, Held: 1}) {
 		t.Errorf("the pass came to %v\n%s", tally, l.logs)
 	}
-	l.must(unix.Unmount(l.at("episodes", "run-1"), 0))
-	l.must(shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
+	fixture.Must(l, unix.Unmount(l.path("episodes", "run-1"), 0))
+	fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 }
 
@@ -116,18 +117,18 @@ func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 func TestWhatNeverShipsIsShown(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		mark := func(name string) string {
-			l.write(l.at("episodes", name, "meta.json"), "{}")
-			return l.at("episodes", name, episode.Marker)
+			fixture.WriteFile(l, l.path("episodes", name, "meta.json"), "{}")
+			return l.path("episodes", name, episode.Marker)
 		}
-		l.must(os.Mkdir(mark("folder"), 0o755))
-		l.must(os.Symlink("meta.json", mark("link")))
-		l.must(unix.Mkfifo(mark("fifo"), 0o644))
-		l.must(os.Mkdir(mark("esc\x1b[31m"), 0o755))
+		fixture.Must(l, os.Mkdir(mark("folder"), 0o755))
+		fixture.Must(l, os.Symlink("meta.json", mark("link")))
+		fixture.Must(l, unix.Mkfifo(mark("fifo"), 0o644))
+		fixture.Must(l, os.Mkdir(mark("esc\x1b[31m"), 0o755))
 		mark("young")
-		l.must(os.Symlink("young", l.at("episodes", "latest\n")))
-		l.write(l.at("episodes", "README"), "")
+		fixture.Must(l, os.Symlink("young", l.path("episodes", "latest\n")))
+		fixture.WriteFile(l, l.path("episodes", "README"), "")
 		l.finish("good")
-		_, stop := l.daemon()
+		_, stop := l.startDaemon()
 		time.Sleep(time.Hour)
 		st := l.inspect()
 		got := map[string]string{}
@@ -148,17 +149,17 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 		if _, err := json.Marshal(st); err != nil {
 			l.Error(err)
 		}
-		if n := len(l.logs.with("WARN entry never ships")); n != 3 {
-			l.Errorf("%d lines in the log in an hour, want 3: %q", n, l.logs.with("never ships"))
+		if n := len(l.logs.containing("WARN entry never ships")); n != 3 {
+			l.Errorf("%d lines in the log in an hour, want 3: %q", n, l.logs.containing("never ships"))
 		}
 		// A correct marker is all that it needs.
-		l.must(os.Remove(l.at("episodes", "folder", episode.Marker)))
-		l.write(l.at("episodes", "folder", episode.Marker), "")
+		fixture.Must(l, os.Remove(l.path("episodes", "folder", episode.Marker)))
+		fixture.WriteFile(l, l.path("episodes", "folder", episode.Marker), "")
 		time.Sleep(time.Minute)
-		if !exists(l.at("shipped", "folder")) {
+		if !fixture.Exists(l.path("shipped", "folder")) {
 			l.Errorf("mended, it is not shipped\n%s", l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }
 
@@ -166,23 +167,23 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 // any time.
 func TestStatusSaysForHowLongNothingFinished(t *testing.T) {
 	l := newLab(t)
-	l.must(os.MkdirAll(l.at("outbox"), 0o755))
-	l.must(os.MkdirAll(l.at("shipped"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o755))
+	fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
 	if st := l.inspect(); !st.LastFinished.IsZero() || st.Oldest != nil || st.Unfinished != 0 {
 		t.Errorf("of nothing: %+v", st.Progress)
 	}
 	before := time.Now().Truncate(time.Second)
-	l.write(l.at("episodes", "old", "meta.json"), "{}")
-	for tick := ""; tick == "" || changed(l, "new").Equal(changed(l, "old")); tick = "x" { // until the kernel's clock has ticked
-		l.must(os.RemoveAll(l.at("episodes", "new")))
+	fixture.WriteFile(l, l.path("episodes", "old", "meta.json"), "{}")
+	for tick := ""; tick == "" || changeTime(l, "new").Equal(changeTime(l, "old")); tick = "x" { // until the kernel's clock has ticked
+		fixture.Must(l, os.RemoveAll(l.path("episodes", "new")))
 		time.Sleep(time.Second / 10)
-		l.write(l.at("episodes", "new", "meta.json"), "{}")
+		fixture.WriteFile(l, l.path("episodes", "new", "meta.json"), "{}")
 	}
 	l.finish("run-1")
 	for _, at := range []time.Time{time.Unix(1<<40, 0), time.Unix(-1<<40, 0)} {
 		ts := unix.NsecToTimespec(0)
 		ts.Sec = at.Unix()
-		l.must(unix.UtimesNanoAt(unix.AT_FDCWD, l.at("episodes", "run-1", episode.Marker), []unix.Timespec{ts, ts}, 0))
+		fixture.Must(l, unix.UtimesNanoAt(unix.AT_FDCWD, l.path("episodes", "run-1", episode.Marker), []unix.Timespec{ts, ts}, 0))
 		if st := l.inspect(); st.LastFinished.Before(before) || st.LastFinished.After(time.Now()) {
 			t.Errorf("a marker of %d was finished at %v, want about %v", at.Unix(), st.LastFinished, before)
 		}
@@ -197,21 +198,21 @@ func TestStatusSaysForHowLongNothingFinished(t *testing.T) {
 	}
 }
 
-// changed returns the second in which a folder was changed.
-func changed(l *lab, name string) time.Time {
+// changeTime returns the time of the last change of a folder, in seconds.
+func changeTime(l *lab, name string) time.Time {
 	var st unix.Stat_t
-	l.must(unix.Lstat(l.at("episodes", name), &st))
+	fixture.Must(l, unix.Lstat(l.path("episodes", name), &st))
 	return time.Unix(st.Ctim.Unix()).Truncate(time.Second)
 }
 
-// btrfs makes an empty file system of that kind, until the test ends.
-func btrfs(t *testing.T) string {
+// mountBtrfs mounts an empty btrfs until the test ends.
+func mountBtrfs(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("makes a file system")
 	}
 	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
-		needRoot(t, err)
+		fixture.RequireMount(t, err)
 	}
 	base := t.TempDir()
 	dir, image := filepath.Join(base, "disk"), filepath.Join(base, "image")
@@ -223,7 +224,7 @@ func btrfs(t *testing.T) string {
 	} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			t.Log(string(out))
-			needRoot(t, err)
+			fixture.RequireMount(t, err)
 		}
 	}
 	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })

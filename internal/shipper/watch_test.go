@@ -9,18 +9,19 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 )
 
-// awake runs a daemon that nothing but the file system wakes up.
-func (l *lab) awake() (s *shipper.Shipper, stop func() error) {
+// startWatching runs a daemon that only inotify wakes.
+func (l *lab) startWatching() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
 	l.cfg.ScanInterval = config.Duration(24 * time.Hour)
 	s = l.open()
-	return s, l.run(s)
+	return s, l.start(s)
 }
 
-// wantShipped waits until n were delivered.
+// wantShipped waits until n episodes were delivered.
 func (l *lab) wantShipped(s *shipper.Shipper, n int) {
 	l.Helper()
 	for deadline := time.Now().Add(10 * time.Second); s.Tally().Shipped < n; {
@@ -35,62 +36,62 @@ func (l *lab) wantShipped(s *shipper.Shipper, n int) {
 // may be missed.
 func TestTheMarkerWakesTheShipper(t *testing.T) {
 	l := newLab(t)
-	l.write(l.at("episodes", "before", "meta.json"), "{}") // unfinished at the start
-	s, stop := l.awake()
+	fixture.WriteFile(l, l.path("episodes", "before", "meta.json"), "{}") // unfinished at the start
+	s, stop := l.startWatching()
 	l.finish("first")
 	l.wantShipped(s, 1)
 	l.finish("before")
 	l.wantShipped(s, 2)
 	const races = 1500
 	for i := range races {
-		dir := l.at("episodes", fmt.Sprintf("race-%04d", i))
+		dir := l.path("episodes", fmt.Sprintf("race-%04d", i))
 		marker := filepath.Join(dir, episode.Marker)
-		l.must(os.Mkdir(dir, 0o755))
+		fixture.Must(l, os.Mkdir(dir, 0o755))
 		// Another pause each time, so that some end while the watch is added.
 		for made := time.Now(); time.Since(made) < time.Duration(i%100)*time.Microsecond; {
 		}
-		l.must(os.WriteFile(marker, nil, 0o644))
+		fixture.Must(l, os.WriteFile(marker, nil, 0o644))
 	}
 	l.wantShipped(s, 2+races)
-	l.must(stop())
+	fixture.Must(l, stop())
 	l.wantFiles("episodes")
 }
 
 func TestRenamingWakesTheShipper(t *testing.T) {
 	l := newLab(t)
-	s, stop := l.awake()
+	s, stop := l.startWatching()
 	for i, n := range names("made-elsewhere", 20) { // whole, from beside
-		l.write(l.at("made", string(n), episode.Marker), "")
-		l.must(os.Rename(l.at("made", string(n)), l.at("episodes", string(n))))
+		fixture.WriteFile(l, l.path("made", string(n), episode.Marker), "")
+		fixture.Must(l, os.Rename(l.path("made", string(n)), l.path("episodes", string(n))))
 		l.wantShipped(s, i+1)
 	}
 	for i, n := range names("marker-renamed", 20) {
-		l.write(l.at("episodes", string(n), "done.marker.tmp"), "")
-		l.must(os.Rename(l.at("episodes", string(n), "done.marker.tmp"), l.at("episodes", string(n), episode.Marker)))
+		fixture.WriteFile(l, l.path("episodes", string(n), "done.marker.tmp"), "")
+		fixture.Must(l, os.Rename(l.path("episodes", string(n), "done.marker.tmp"), l.path("episodes", string(n), episode.Marker)))
 		l.wantShipped(s, 20+i+1)
 	}
 	for i, n := range names("renamed-first", 20) { // watched under another name
-		l.must(os.Mkdir(l.at("episodes", "tmp-"+string(n)), 0o755))
-		l.must(os.Rename(l.at("episodes", "tmp-"+string(n)), l.at("episodes", string(n))))
-		l.must(os.WriteFile(l.at("episodes", string(n), episode.Marker), nil, 0o644))
+		fixture.Must(l, os.Mkdir(l.path("episodes", "tmp-"+string(n)), 0o755))
+		fixture.Must(l, os.Rename(l.path("episodes", "tmp-"+string(n)), l.path("episodes", string(n))))
+		fixture.Must(l, os.WriteFile(l.path("episodes", string(n), episode.Marker), nil, 0o644))
 		l.wantShipped(s, 40+i+1)
 	}
-	l.must(stop())
+	fixture.Must(l, stop())
 }
 
 // A folder that is removed and made again is another one to watch.
 func TestANameThatComesAgainWakesTheShipper(t *testing.T) {
 	l := newLab(t)
-	s, stop := l.awake()
+	s, stop := l.startWatching()
 	l.finish("witness")
 	l.wantShipped(s, 1)
 	for range 50 {
-		l.must(os.Mkdir(l.at("episodes", "run-1"), 0o755))
-		l.must(os.Remove(l.at("episodes", "run-1")))
+		fixture.Must(l, os.Mkdir(l.path("episodes", "run-1"), 0o755))
+		fixture.Must(l, os.Remove(l.path("episodes", "run-1")))
 	}
 	l.finish("run-1")
 	l.wantShipped(s, 2)
-	l.must(stop())
+	fixture.Must(l, stop())
 }
 
 // When the kernel lost events, everything is looked at again.
@@ -109,8 +110,8 @@ func TestLostEventsAreMadeUpFor(t *testing.T) {
 func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
 	l := newLab(t)
 	for _, n := range names("run", 2*shipper.ScanPageSize) {
-		l.must(os.Mkdir(l.at("episodes", string(n)), 0o755))
-		l.must(os.WriteFile(l.at("episodes", string(n), episode.Marker), nil, 0o644))
+		fixture.Must(l, os.Mkdir(l.path("episodes", string(n)), 0o755))
+		fixture.Must(l, os.WriteFile(l.path("episodes", string(n), episode.Marker), nil, 0o644))
 	}
 	s := l.open()
 	defer s.Close()
@@ -122,12 +123,12 @@ func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
 
 func TestWithoutWatchesTheScanFinds(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		s, stop := l.daemon() // which cannot watch
+		s, stop := l.startDaemon() // which cannot watch
 		l.finish("run-1")
 		time.Sleep(31 * time.Second)
-		if s.Tally().Shipped != 1 || len(l.logs.with("inotify unavailable")) != 1 {
+		if s.Tally().Shipped != 1 || len(l.logs.containing("inotify unavailable")) != 1 {
 			l.Errorf("got %v\n%s", s.Tally(), l.logs)
 		}
-		l.must(stop())
+		fixture.Must(l, stop())
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/source"
 )
 
@@ -25,12 +26,12 @@ func receiptOf(text string) *source.Receipt {
 	return &source.Receipt{Digest: d, Size: n, ReceivedAt: time.Date(2026, 11, 23, 8, 0, 0, 1000, time.UTC)}
 }
 
-// retired returns what the shipped folder has, by directory.
-func (l *lab) retired() map[string]source.Retired {
+// listRetired returns the retired episodes in the shipped folder, by directory.
+func (l *lab) listRetired() map[string]source.Retired {
 	l.Helper()
 	all := map[string]source.Retired{}
 	for r, err := range l.AllRetired() {
-		l.must(err)
+		fixture.Must(l, err)
 		all[r.Dir] = r
 	}
 	return all
@@ -38,18 +39,18 @@ func (l *lab) retired() map[string]source.Retired {
 
 func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "first")
-	l.finished(l.episodes, "run-8", "other")
+	l.makeFinished(l.episodes, "run-7", "first")
+	l.makeFinished(l.episodes, "run-8", "other")
 	want := receiptOf("archive of run-7")
-	l.must(l.Retire("run-7", want, source.State{}))
-	l.must(l.Retire("run-8", nil, source.State{}))
-	l.finished(l.episodes, "run-7", "second")
-	l.must(l.Retire("run-7", receiptOf("second"), source.State{}))
-	l.must(os.WriteFile(filepath.Join(l.shipped, "notes.txt"), nil, 0o644))
-	l.must(os.Mkdir(filepath.Join(l.shipped, ".hidden"), 0o755))
-	got := l.retired()
+	fixture.Must(l, l.Retire("run-7", want, source.State{}))
+	fixture.Must(l, l.Retire("run-8", nil, source.State{}))
+	l.makeFinished(l.episodes, "run-7", "second")
+	fixture.Must(l, l.Retire("run-7", receiptOf("second"), source.State{}))
+	fixture.Must(l, os.WriteFile(filepath.Join(l.shipped, "notes.txt"), nil, 0o644))
+	fixture.Must(l, os.Mkdir(filepath.Join(l.shipped, ".hidden"), 0o755))
+	got := l.listRetired()
 	if len(got) != 3 {
-		t.Fatalf("got %v", got)
+		t.Fatalf("got %v, want 3 of them", got)
 	}
 	if r := got["run-7"]; !r.HasReceipt || r.Receipt != *want || r.Name != "run-7" {
 		t.Errorf("run-7 carries %+v, want %+v", r, want)
@@ -66,11 +67,11 @@ func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 // accepted though it was changed.
 func TestRetiringWithoutReceiptTakesAnOldOneAway(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "first")
-	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
-	l.must(l.Resend(l.retired()["run-7"]))
-	l.must(l.Retire("run-7", nil, source.State{}))
-	if r := l.retired()["run-7"]; r.HasReceipt {
+	l.makeFinished(l.episodes, "run-7", "first")
+	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{}))
+	fixture.Must(l, l.Resend(l.listRetired()["run-7"]))
+	fixture.Must(l, l.Retire("run-7", nil, source.State{}))
+	if r := l.listRetired()["run-7"]; r.HasReceipt {
 		t.Errorf("it carries %+v", r.Receipt)
 	}
 }
@@ -79,9 +80,9 @@ func TestRetiringWithoutReceiptTakesAnOldOneAway(t *testing.T) {
 func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	l := newLab(t)
 	for _, value := range []string{"", "x", strings.Repeat("\x00", 48), strings.Repeat("\xff", 48), strings.Repeat("x", 49)} {
-		l.must(os.MkdirAll(filepath.Join(l.shipped, "run-7"), 0o755))
-		l.must(unix.Setxattr(filepath.Join(l.shipped, "run-7"), "user.cis490.receipt", []byte(value), 0))
-		if r := l.retired()["run-7"]; r.HasReceipt {
+		fixture.Must(l, os.MkdirAll(filepath.Join(l.shipped, "run-7"), 0o755))
+		fixture.Must(l, unix.Setxattr(filepath.Join(l.shipped, "run-7"), "user.cis490.receipt", []byte(value), 0))
+		if r := l.listRetired()["run-7"]; r.HasReceipt {
 			t.Errorf("%q is taken for %+v", value, r.Receipt)
 		}
 	}
@@ -89,17 +90,17 @@ func TestForeignAttributeIsNoReceipt(t *testing.T) {
 
 func TestResendGoesTheSameWayBack(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "first")
-	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
-	l.finished(l.episodes, "run-7", "a later run")
-	r := l.retired()["run-7"]
+	l.makeFinished(l.episodes, "run-7", "first")
+	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{}))
+	l.makeFinished(l.episodes, "run-7", "a later run")
+	r := l.listRetired()["run-7"]
 	if err := l.Resend(r); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a name that is taken: %v, want fs.ErrExist", err)
 	}
-	l.must(os.RemoveAll(filepath.Join(l.episodes, "run-7")))
-	l.must(l.Resend(r))
+	fixture.Must(l, os.RemoveAll(filepath.Join(l.episodes, "run-7")))
+	fixture.Must(l, l.Resend(r))
 	if b, err := os.ReadFile(filepath.Join(l.episodes, "run-7", "meta.json")); err != nil || string(b) != "first" {
-		t.Errorf("it says %q, %v", b, err)
+		t.Errorf("meta.json has %q, %v, want %q", b, err, "first")
 	}
 	if finished, err := l.IsFinished("run-7"); err != nil || !finished {
 		t.Errorf("it is not finished: %v", err)
@@ -107,12 +108,12 @@ func TestResendGoesTheSameWayBack(t *testing.T) {
 	if err := l.Resend(r); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is not there: %v, want fs.ErrNotExist", err)
 	}
-	l.must(os.Mkdir(filepath.Join(l.shipped, "run-8"), 0o755))
-	if err := l.Resend(l.retired()["run-8"]); err == nil || !strings.Contains(err.Error(), episode.Marker) {
+	fixture.Must(l, os.Mkdir(filepath.Join(l.shipped, "run-8"), 0o755))
+	if err := l.Resend(l.listRetired()["run-8"]); err == nil || !strings.Contains(err.Error(), episode.Marker) {
 		t.Errorf("without marker: %v", err)
 	}
 	if got := slices.Sorted(func(yield func(string) bool) {
-		for dir := range l.retired() {
+		for dir := range l.listRetired() {
 			if !yield(dir) {
 				return
 			}
@@ -127,7 +128,7 @@ func FuzzReceipt(f *testing.F) {
 	f.Add([]byte{})
 	l := newLab(f)
 	dir := filepath.Join(l.shipped, "run-7")
-	l.must(os.Mkdir(dir, 0o755))
+	fixture.Must(l, os.Mkdir(dir, 0o755))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		if len(value) > 512 {
 			return

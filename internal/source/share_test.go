@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/source"
 )
 
@@ -18,9 +19,9 @@ func TestSharingReadsPageByPage(t *testing.T) {
 	const dirs = 3000
 	l := newLab(t)
 	for n := range dirs {
-		l.must(os.Mkdir(filepath.Join(l.episodes, fmt.Sprintf("run-%d", n)), 0o700))
+		fixture.Must(l, os.Mkdir(filepath.Join(l.episodes, fmt.Sprintf("run-%d", n)), 0o700))
 		if n%3 == 0 {
-			l.must(os.WriteFile(filepath.Join(l.episodes, fmt.Sprintf("file-%d", n)), nil, 0o600))
+			fixture.Must(l, os.WriteFile(filepath.Join(l.episodes, fmt.Sprintf("file-%d", n)), nil, 0o600))
 		}
 	}
 	episodes, _ := l.Dirs()
@@ -30,7 +31,7 @@ func TestSharingReadsPageByPage(t *testing.T) {
 	}
 	for n := range dirs {
 		info, err := os.Stat(filepath.Join(l.episodes, fmt.Sprintf("run-%d", n)))
-		l.must(err)
+		fixture.Must(l, err)
 		if st := info.Sys().(*syscall.Stat_t); st.Mode&0o777 != 0o770 || int(st.Gid) != os.Getgid() {
 			t.Fatalf("%s has mode %o, group %d", info.Name(), st.Mode&0o7777, st.Gid)
 		}

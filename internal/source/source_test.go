@@ -18,6 +18,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/source"
 )
 
@@ -33,37 +34,30 @@ func newLab(t testing.TB) *lab {
 	dir := t.TempDir()
 	l := &lab{TB: t, episodes: filepath.Join(dir, "episodes"), shipped: filepath.Join(dir, "shipped")}
 	episodes, err := durable.Create(l.episodes)
-	l.must(err)
+	fixture.Must(l, err)
 	shipped, err := durable.Create(l.shipped)
-	l.must(err)
+	fixture.Must(l, err)
 	l.Source = source.New(episodes, shipped, archive.DefaultLimits())
 	t.Cleanup(func() { l.Source.Close() })
 	return l
 }
 
-func (l *lab) must(err error) {
-	l.Helper()
-	if err != nil {
-		l.Fatal(err)
-	}
-}
-
-// finished makes a finished episode below dir that says what it is.
-func (l *lab) finished(dir, name, says string) string {
+// makeFinished makes a finished episode below dir that says what it is.
+func (l *lab) makeFinished(dir, name, says string) string {
 	l.Helper()
 	path := filepath.Join(dir, name)
-	l.must(os.MkdirAll(path, 0o755))
-	l.must(os.WriteFile(filepath.Join(path, "meta.json"), []byte(says), 0o644))
-	l.must(os.WriteFile(filepath.Join(path, episode.Marker), nil, 0o644))
+	fixture.Must(l, os.MkdirAll(path, 0o755))
+	fixture.Must(l, os.WriteFile(filepath.Join(path, "meta.json"), []byte(says), 0o644))
+	fixture.Must(l, os.WriteFile(filepath.Join(path, episode.Marker), nil, 0o644))
 	return path
 }
 
-// walk looks at every name as the shipper does, and returns the finished ones
+// walkAll looks at every name as the shipper does, and returns the finished ones
 // and what is wrong with others, sorted.
-func (l *lab) walk() (names []string, reports []string) {
+func (l *lab) walkAll() (names []string, reports []string) {
 	l.Helper()
 	for n, err := range l.Names() {
-		l.must(err)
+		fixture.Must(l, err)
 		if err := l.NameError(n); err != nil {
 			reports = append(reports, err.Error())
 			continue
@@ -86,7 +80,7 @@ func (l *lab) walk() (names []string, reports []string) {
 
 func (l *lab) wantFinished(want ...string) {
 	l.Helper()
-	got, reports := l.walk()
+	got, reports := l.walkAll()
 	if !slices.Equal(got, want) {
 		l.Errorf("finished: got %q, want %q (%q)", got, want, reports)
 	}
@@ -96,7 +90,7 @@ func (l *lab) wantFinished(want ...string) {
 func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 	marker := func(make func(path string) error) func(*lab, string) error {
 		return func(l *lab, path string) error {
-			l.must(os.Mkdir(path, 0o755))
+			fixture.Must(l, os.Mkdir(path, 0o755))
 			return make(filepath.Join(path, episode.Marker))
 		}
 	}
@@ -104,7 +98,7 @@ func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 		"no marker": func(_ *lab, p string) error { return os.Mkdir(p, 0o755) },
 		"a file":    func(_ *lab, p string) error { return os.WriteFile(p, nil, 0o644) },
 		"a link to an episode": func(l *lab, p string) error {
-			return os.Symlink(l.finished(t.TempDir(), "elsewhere", ""), p)
+			return os.Symlink(l.makeFinished(t.TempDir(), "elsewhere", ""), p)
 		},
 		"a dangling link":  func(_ *lab, p string) error { return os.Symlink("nowhere", p) },
 		"a link to itself": func(_ *lab, p string) error { return os.Symlink(filepath.Base(p), p) },
@@ -120,15 +114,15 @@ func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 			}
 			return err
 		}),
-		"marker below": func(l *lab, p string) error { l.finished(p, "below", ""); return nil },
+		"marker below": func(l *lab, p string) error { l.makeFinished(p, "below", ""); return nil },
 		"marker with another ending": func(_ *lab, p string) error {
 			return errors.Join(os.Mkdir(p, 0o755), os.WriteFile(filepath.Join(p, "done.marker.tmp"), nil, 0o644))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			l.finished(l.episodes, "good", "")
-			l.must(make(l, filepath.Join(l.episodes, "x")))
+			l.makeFinished(l.episodes, "good", "")
+			fixture.Must(l, make(l, filepath.Join(l.episodes, "x")))
 			l.wantFinished("good")
 			if finished, err := l.IsFinished("x"); err != nil || finished {
 				t.Errorf("IsFinished: %v, %v", finished, err)
@@ -139,14 +133,14 @@ func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 
 func TestAMarkerMayHaveBytes(t *testing.T) {
 	l := newLab(t)
-	l.must(os.WriteFile(filepath.Join(l.finished(l.episodes, "run-7", ""), episode.Marker), []byte("done"), 0o644))
+	fixture.Must(l, os.WriteFile(filepath.Join(l.makeFinished(l.episodes, "run-7", ""), episode.Marker), []byte("done"), 0o644))
 	l.wantFinished("run-7")
 	if finished, err := l.IsFinished("run-8"); err != nil || finished {
 		t.Errorf("an episode that is not there: %v, %v", finished, err)
 	}
 }
 
-// An episode that is a mount of its own is seen, and cannot be moved: whoever opens it is
+// An episode that is a mount of its own is seen, and cannot be moved: a process that opens it is
 // told what to do. A mount without a marker is like any other folder without one.
 func TestAnotherFileSystemIsNotPacked(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -154,14 +148,14 @@ func TestAnotherFileSystemIsNotPacked(t *testing.T) {
 	}
 	l := newLab(t)
 	mounted := filepath.Join(l.episodes, "mounted")
-	l.must(os.Mkdir(mounted, 0o755))
+	fixture.Must(l, os.Mkdir(mounted, 0o755))
 	if err := unix.Mount("none", mounted, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skipf("cannot mount: %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(mounted, unix.MNT_DETACH) })
-	l.finished(l.episodes, "good", "")
+	l.makeFinished(l.episodes, "good", "")
 	l.wantFinished("good")
-	l.finished(l.episodes, "mounted", "")
+	l.makeFinished(l.episodes, "mounted", "")
 	l.wantFinished("good", "mounted")
 	_, err := l.OpenTree("mounted")
 	if unfit, ok := errors.AsType[*archive.UnpackableError](err); !ok || !strings.Contains(unfit.Cause, "cp -a") {
@@ -173,12 +167,12 @@ func TestABadNameIsReportedAndTheWalkGoesOn(t *testing.T) {
 	l := newLab(t)
 	bad := []string{".hidden", "-dash", "a b", "new\nline", "esc\x1b[31m", "\xff\xfe", "ü", "a~2", strings.Repeat("n", 129), `q"uote`}
 	for _, n := range bad {
-		l.finished(l.episodes, n, "")
+		l.makeFinished(l.episodes, n, "")
 	}
-	l.must(os.Mkdir(filepath.Join(l.episodes, ".still being made"), 0o755))
-	l.finished(l.episodes, "good-1", "")
-	l.finished(l.episodes, "zgood-2", "")
-	names, reports := l.walk()
+	fixture.Must(l, os.Mkdir(filepath.Join(l.episodes, ".still being made"), 0o755))
+	l.makeFinished(l.episodes, "good-1", "")
+	l.makeFinished(l.episodes, "zgood-2", "")
+	names, reports := l.walkAll()
 	if !slices.Equal(names, []string{"good-1", "zgood-2"}) || len(reports) != len(bad) {
 		t.Errorf("got %q and %d reports %q, want %d", names, len(reports), reports, len(bad))
 	}
@@ -188,13 +182,13 @@ func TestABadNameIsReportedAndTheWalkGoesOn(t *testing.T) {
 		}
 	}
 	for range l.Names() {
-		break // whoever stops early is not called again
+		break // an iteration that stops early is not called again
 	}
 }
 
 func TestTheFoldersOwnErrorEndsTheWalk(t *testing.T) {
 	l := newLab(t)
-	l.must(l.Source.Close())
+	fixture.Must(l, l.Source.Close())
 	n := 0
 	for _, err := range l.Names() {
 		n++
@@ -210,13 +204,13 @@ func TestTheFoldersOwnErrorEndsTheWalk(t *testing.T) {
 func TestRetireNeverReplaces(t *testing.T) {
 	l := newLab(t)
 	for _, says := range []string{"first", "second", "third"} {
-		l.finished(l.episodes, "run-7", says)
-		l.must(l.Retire("run-7", nil, source.State{}))
+		l.makeFinished(l.episodes, "run-7", says)
+		fixture.Must(l, l.Retire("run-7", nil, source.State{}))
 		l.wantFinished()
 	}
-	l.must(os.WriteFile(filepath.Join(l.shipped, "run-8"), []byte("a file"), 0o644))
-	l.finished(l.episodes, "run-8", "fourth")
-	l.must(l.Retire("run-8", nil, source.State{}))
+	fixture.Must(l, os.WriteFile(filepath.Join(l.shipped, "run-8"), []byte("a file"), 0o644))
+	l.makeFinished(l.episodes, "run-8", "fourth")
+	fixture.Must(l, l.Retire("run-8", nil, source.State{}))
 	for name, want := range map[string]string{"run-7": "first", "run-7~2": "second", "run-7~3": "third", "run-8~2": "fourth"} {
 		b, err := os.ReadFile(filepath.Join(l.shipped, name, "meta.json"))
 		if err != nil || string(b) != want {
@@ -234,7 +228,7 @@ func TestRetireNeverReplaces(t *testing.T) {
 func TestRetiringNothingIsNotExist(t *testing.T) {
 	l := newLab(t)
 	if err := l.Retire("run-7", nil, source.State{}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %v", err, fs.ErrNotExist)
 	}
 	if _, err := l.OpenTree("run-7"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Tree: got %v", err)
@@ -327,7 +321,7 @@ func TestAsNobodyRetireExplainsWhatIsNotAllowed(t *testing.T) {
 	s := nobodysLab(t)
 	err := s.Retire("foreign", nil, source.State{})
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(fmt.Sprint(err), "must own the episode, or share its group") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want %v and %q in it", err, fs.ErrPermission, "must own the episode, or share its group")
 	}
 	if finished, err := s.IsFinished("foreign"); err != nil || !finished {
 		t.Errorf("it is not where it was: %v, %v", finished, err)
@@ -337,7 +331,7 @@ func TestAsNobodyRetireExplainsWhatIsNotAllowed(t *testing.T) {
 func TestAsNobodyAnUnreadableDirectoryIsReported(t *testing.T) {
 	s := nobodysLab(t)
 	l := &lab{TB: t, Source: s}
-	names, reports := l.walk()
+	names, reports := l.walkAll()
 	if !slices.Equal(names, []string{"foreign", "good"}) || len(reports) != 1 {
 		t.Fatalf("got %q and the reports %q", names, reports)
 	}

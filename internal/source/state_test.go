@@ -15,13 +15,14 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/source"
 )
 
 func (l *lab) open(dir string) *durable.Dir {
 	l.Helper()
 	d, err := durable.Open(filepath.Join(l.shipped, dir))
-	l.must(err)
+	fixture.Must(l, err)
 	l.Cleanup(func() { d.Close() })
 	return d
 }
@@ -29,20 +30,20 @@ func (l *lab) open(dir string) *durable.Dir {
 func (l *lab) lookup(dir string) source.Retired {
 	l.Helper()
 	r, err := l.ReadRetired(dir)
-	l.must(err)
+	fixture.Must(l, err)
 	return r
 }
 
 func TestStateTravelsWithTheEpisode(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "x")
+	l.makeFinished(l.episodes, "run-7", "x")
 	state := source.State{Fingerprint: digest.Short{1}, Skips: digest.Short{2}, Contents: digest.Digest{3}}
-	l.must(l.Retire("run-7", receiptOf("first"), state))
+	fixture.Must(l, l.Retire("run-7", receiptOf("first"), state))
 	if r := l.lookup("run-7"); r.State != state || !r.HasReceipt || r.Change != nil {
 		t.Errorf("got %+v", r)
 	}
-	l.must(l.Resend(l.lookup("run-7")))
-	l.must(l.Retire("run-7", nil, source.State{}))
+	fixture.Must(l, l.Resend(l.lookup("run-7")))
+	fixture.Must(l, l.Retire("run-7", nil, source.State{}))
 	if r := l.lookup("run-7"); r.State != (source.State{}) || r.HasReceipt {
 		t.Errorf("accepted as it is, it has the state of what was shipped: %+v", r)
 	}
@@ -52,9 +53,9 @@ func TestStateTravelsWithTheEpisode(t *testing.T) {
 // read back many times.
 func TestChangeShowsANameEscapedOnce(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "x")
-	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
-	l.must(source.RecordChange(l.open("run-7"), source.Change{At: time.Unix(1e9, 0), Cause: `"esc\x1b" changed, and ` + "\xff"}))
+	l.makeFinished(l.episodes, "run-7", "x")
+	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{}))
+	fixture.Must(l, source.RecordChange(l.open("run-7"), source.Change{At: time.Unix(1e9, 0), Cause: `"esc\x1b" changed, and ` + "\xff"}))
 	if r, want := l.lookup("run-7"), `"esc\x1b" changed, and \xff`; r.Change == nil || r.Change.Cause != want {
 		t.Errorf("got %+v, want %s", r.Change, want)
 	}
@@ -62,27 +63,27 @@ func TestChangeShowsANameEscapedOnce(t *testing.T) {
 
 func TestChangeKeepsTheTimeOfItsFirstNote(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "x")
-	l.must(l.Retire("run-7", receiptOf("first"), source.State{}))
+	l.makeFinished(l.episodes, "run-7", "x")
+	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{}))
 	dir := l.open("run-7")
 	first := source.Change{At: time.Unix(1e9, 0).UTC(), Cause: `"x" changed`, Fingerprint: digest.Short{7}}
-	l.must(source.RecordChange(dir, first))
+	fixture.Must(l, source.RecordChange(dir, first))
 	if r := l.lookup("run-7"); r.Change == nil || *r.Change != first {
 		t.Errorf("got %+v, want %+v", r.Change, first)
 	}
-	l.must(source.RecordChange(dir, source.Change{At: time.Unix(2e9, 0), Cause: strings.Repeat("y", 5000)}))
+	fixture.Must(l, source.RecordChange(dir, source.Change{At: time.Unix(2e9, 0), Cause: strings.Repeat("y", 5000)}))
 	r := l.lookup("run-7")
 	if r.Change == nil || !r.Change.At.Equal(first.At) || r.Change.Cause[0] != 'y' || len(r.Change.Cause) > 500 {
 		t.Errorf("got %+v", r.Change)
 	}
-	l.must(source.RecordState(dir, source.State{Contents: digest.Digest{1}}))
+	fixture.Must(l, source.RecordState(dir, source.State{Contents: digest.Digest{1}}))
 	if r := l.lookup("run-7"); r.Change != nil || r.State.Contents != (digest.Digest{1}) {
 		t.Errorf("equal again, it is %+v", r)
 	}
 	// A corrected episode that is shipped again has no change.
-	l.must(source.RecordChange(dir, first))
-	l.must(l.Resend(l.lookup("run-7")))
-	l.must(l.Retire("run-7", receiptOf("second"), source.State{}))
+	fixture.Must(l, source.RecordChange(dir, first))
+	fixture.Must(l, l.Resend(l.lookup("run-7")))
+	fixture.Must(l, l.Retire("run-7", receiptOf("second"), source.State{}))
 	if r := l.lookup("run-7"); r.Change != nil {
 		t.Errorf("shipped again, it is %+v", r.Change)
 	}
@@ -105,12 +106,12 @@ func TestFingerprintCountsOnlyOfWhatWasQuiet(t *testing.T) {
 
 func TestAnotherVersionsStateIsNone(t *testing.T) {
 	l := newLab(t)
-	l.finished(l.episodes, "run-7", "x")
-	l.must(l.Retire("run-7", receiptOf("first"), source.State{Skips: digest.Short{1}}))
+	l.makeFinished(l.episodes, "run-7", "x")
+	fixture.Must(l, l.Retire("run-7", receiptOf("first"), source.State{Skips: digest.Short{1}}))
 	for _, value := range [][]byte{nil, {2, 1, 1}, make([]byte, 200)} {
 		f, err := os.Open(filepath.Join(l.shipped, "run-7"))
-		l.must(err)
-		l.must(durable.SetAttr(f, "state", value))
+		fixture.Must(l, err)
+		fixture.Must(l, durable.SetAttr(f, "state", value))
 		f.Close()
 		if r := l.lookup("run-7"); r.State != (source.State{}) || !r.HasReceipt {
 			t.Errorf("of %x: %+v", value, r)
@@ -127,7 +128,7 @@ func FuzzChange(f *testing.F) {
 	f.Add([]byte("short"))
 	l := newLab(f)
 	dir := filepath.Join(l.shipped, "run-7")
-	l.must(os.Mkdir(dir, 0o755))
+	fixture.Must(l, os.Mkdir(dir, 0o755))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		if len(value) > 512 {
 			return

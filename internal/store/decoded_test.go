@@ -7,11 +7,12 @@ import (
 	"testing"
 
 	"cis490/internal/digest"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
-// expensive is a reading whose check is expensive, comes to err, and counts its calls.
-func expensive(calls *int, err error) store.Reading {
+// expensiveCheck returns a reading with an expensive check that returns err and counts its calls.
+func expensiveCheck(calls *int, err error) store.Reading {
 	return store.Reading{
 		Check: func(io.Reader) (digest.Digest, error) {
 			*calls++
@@ -27,8 +28,8 @@ func TestExpensiveArchiveIsCheckedOnce(t *testing.T) {
 	l.put(k, "bytes")
 	calls := 0
 	for i := range 3 {
-		o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, nil))
-		must(t, err)
+		o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, nil))
+		fixture.Must(t, err)
 		if o.Contents != sum("contents") || o.VerifiedAt.IsZero() || o.Decoded.Digest.IsZero() != (i == 0) {
 			t.Errorf("reading %d: %+v", i, o)
 		}
@@ -39,8 +40,8 @@ func TestExpensiveArchiveIsCheckedOnce(t *testing.T) {
 	if d, err := l.DecodedBefore(k, sum("bytes")); err != nil || d.Size != 1<<40 || d.Contents != sum("contents") {
 		t.Errorf("got %+v, %v", d, err)
 	}
-	flip(t, l.stored(k))
-	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, nil)); !errors.Is(err, store.ErrDamaged) {
+	flipByte(t, l.storedPath(k))
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, nil)); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("of damaged bytes: %v, want ErrDamaged", err)
 	}
 }
@@ -50,7 +51,7 @@ func TestExpensiveUndecodableArchiveStaysUndecodable(t *testing.T) {
 	l.put(k, "bytes")
 	calls := 0
 	for range 3 {
-		o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, errors.New("no")))
+		o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, errors.New("no")))
 		if !errors.Is(err, store.ErrUndecodable) || !o.VerifiedAt.IsZero() {
 			t.Errorf("got %+v, %v, want ErrUndecodable", o, err)
 		}
@@ -65,11 +66,11 @@ func TestOutcomeOfOtherBytesCountsForNothing(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
 	calls := 0
-	_, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, nil))
-	must(t, err)
-	must(t, os.WriteFile(l.stored(k), []byte("other"), 0o640)) // the attributes stay
-	_, err = l.ReadBack(t.Context(), k, sum("other"), expensive(&calls, nil))
-	must(t, err)
+	_, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, nil))
+	fixture.Must(t, err)
+	fixture.Must(t, os.WriteFile(l.storedPath(k), []byte("other"), 0o640)) // the attributes stay
+	_, err = l.ReadBack(t.Context(), k, sum("other"), expensiveCheck(&calls, nil))
+	fixture.Must(t, err)
 	if calls != 2 {
 		t.Errorf("checked %d times, want 2", calls)
 	}
@@ -80,18 +81,18 @@ func TestUndecidedCheckChangesNothing(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
 	calls := 0
-	o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, store.ErrUndecided))
+	o, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, store.ErrUndecided))
 	if err != nil || !o.VerifiedAt.IsZero() || o.Digest != sum("bytes") {
 		t.Errorf("got %+v, %v", o, err)
 	}
 	before, err := l.readBack(k)
-	must(t, err)
-	o, err = l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, store.ErrUndecided))
+	fixture.Must(t, err)
+	o, err = l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, store.ErrUndecided))
 	if err != nil || !o.VerifiedAt.Equal(before.VerifiedAt) || calls != 2 {
 		t.Errorf("got %+v, %v, %d calls", o, err, calls)
 	}
-	flip(t, l.stored(k))
-	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensive(&calls, store.ErrUndecided)); !errors.Is(err, store.ErrDamaged) {
+	flipByte(t, l.storedPath(k))
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, store.ErrUndecided)); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("of damaged bytes: %v, want ErrDamaged", err)
 	}
 }

@@ -8,25 +8,18 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
 // arrival has nanoseconds, as time.Now has.
 var arrival = time.Date(2026, 1, 2, 15, 4, 5, 123456789, time.UTC)
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
 
 func key(host, name string) episode.Key {
 	return episode.Key{Host: episode.Name(host), Name: episode.Name(name)}
@@ -44,10 +37,10 @@ func newLab(tb testing.TB) *lab { return openLab(tb, tb.TempDir()) }
 func openLab(tb testing.TB, data string) *lab {
 	tb.Helper()
 	d, err := durable.Open(data)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { d.Close() })
 	s, err := store.Open(d)
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { s.Close() })
 	return &lab{tb, data, s}
 }
@@ -58,39 +51,41 @@ func sum(content string) digest.Digest { return sha256.Sum256([]byte(content)) }
 func (l *lab) upload(k episode.Key, content string) *store.Upload {
 	l.Helper()
 	u, err := l.CreateUpload(k)
-	must(l, err)
+	fixture.Must(l, err)
 	_, err = u.Write([]byte(content))
-	must(l, err)
+	fixture.Must(l, err)
 	return u
 }
 
-// commit stores content and leaves the staging name, as before its row.
-func (l *lab) commit(k episode.Key, content string) {
+// commitWithoutRow stores content and keeps the staging name, as before its row is written.
+func (l *lab) commitWithoutRow(k episode.Key, content string) {
 	l.Helper()
 	u := l.upload(k, content)
-	must(l, u.Commit(sum(content), arrival))
-	must(l, u.Abandon())
+	fixture.Must(l, u.Commit(sum(content), arrival))
+	fixture.Must(l, u.Abandon())
 }
 
-// put stores content whole.
+// put stores content, and removes its staging name.
 func (l *lab) put(k episode.Key, content string) {
 	l.Helper()
 	u := l.upload(k, content)
-	must(l, u.Commit(sum(content), arrival))
-	must(l, u.MarkIndexed(sum(content), arrival))
+	fixture.Must(l, u.Commit(sum(content), arrival))
+	fixture.Must(l, u.MarkIndexed(sum(content), arrival))
 }
 
-func (l *lab) stored(k episode.Key) string {
+func (l *lab) storedPath(k episode.Key) string {
 	return filepath.Join(l.data, "episodes", string(k.Host), string(k.Name)+store.Suffix)
 }
 
-func (l *lab) staged(host, name string) string { return filepath.Join(l.data, "staging", host, name) }
+func (l *lab) stagedPath(host, name string) string {
+	return filepath.Join(l.data, "staging", host, name)
+}
 
-// files returns all files below the data directory, nonces cut off.
-func (l *lab) files() string {
+// listFiles returns all files below the data directory, without their nonces.
+func (l *lab) listFiles() string {
 	l.Helper()
 	var names []string
-	must(l, filepath.Walk(l.data, func(path string, info os.FileInfo, err error) error {
+	fixture.Must(l, filepath.Walk(l.data, func(path string, info os.FileInfo, err error) error {
 		if err != nil || info.IsDir() {
 			return err
 		}
@@ -105,70 +100,57 @@ func (l *lab) files() string {
 	return strings.Join(names, " ")
 }
 
-func (l *lab) holds(want string) {
+func (l *lab) wantFiles(want string) {
 	l.Helper()
-	if got := l.files(); got != want {
+	if got := l.listFiles(); got != want {
 		l.Errorf("the store has  %s\n            want %s", got, want)
 	}
 }
 
-func (l *lab) content(path, want string) {
+func (l *lab) wantContent(path, want string) {
 	l.Helper()
 	b, err := os.ReadFile(path)
-	must(l, err)
+	fixture.Must(l, err)
 	if !bytes.Equal(b, []byte(want)) {
 		l.Errorf("%s holds %.40q, want %.40q", path, b, want)
 	}
 }
 
-// write puts a file anywhere, as a person would.
-func (l *lab) write(path, content string) {
+// writeFile writes a file anywhere, as a person would.
+func (l *lab) writeFile(path, content string) {
 	l.Helper()
-	must(l, os.MkdirAll(filepath.Dir(path), 0o750))
-	must(l, os.WriteFile(path, []byte(content), 0o640))
+	fixture.Must(l, os.MkdirAll(filepath.Dir(path), 0o750))
+	fixture.Must(l, os.WriteFile(path, []byte(content), 0o640))
 }
 
-// leftovers returns what staging has, which must have no strays.
+// leftovers returns the uploads in staging, which must have no strays.
 func (l *lab) leftovers() []store.Staged {
 	l.Helper()
 	var all []store.Staged
 	for st, err := range l.AllStaged() {
-		must(l, err)
+		fixture.Must(l, err)
 		all = append(all, st)
 	}
 	return all
 }
 
-// recover ends the one leftover as the receiver does, and returns what it was.
-func (l *lab) recover() (published bool, damaged bool) {
+// recoverLeftover recovers the only leftover as the receiver does, and returns its state.
+func (l *lab) recoverLeftover() (published bool, damaged bool) {
 	l.Helper()
 	count := 0
 	for st, err := range l.AllStaged() {
-		must(l, err)
+		fixture.Must(l, err)
 		count++
 		_, published, err = st.Linked(l.Context(), nil)
 		if damaged = errors.Is(err, store.ErrDamaged); damaged {
-			must(l, st.QuarantineStored())
+			fixture.Must(l, st.QuarantineStored())
 			continue
 		}
-		must(l, err)
-		must(l, st.Unlink())
+		fixture.Must(l, err)
+		fixture.Must(l, st.Unlink())
 	}
 	if count != 1 {
 		l.Fatalf("%d leftovers, want 1", count)
 	}
 	return published, damaged
-}
-
-// tmpfs mounts a file system in memory at path.
-func tmpfs(tb testing.TB, path string) {
-	tb.Helper()
-	must(tb, os.MkdirAll(path, 0o750))
-	if err := syscall.Mount("tmpfs", path, "tmpfs", 0, "size=1m"); err != nil {
-		if os.Getuid() == 0 && os.Getenv("CI") != "" {
-			tb.Fatalf("this test must not be skipped under CI: %v", err)
-		}
-		tb.Skipf("needs root: %v", err)
-	}
-	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 }

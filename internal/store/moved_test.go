@@ -15,23 +15,12 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
-// needRoot skips a test that mounts, and fails it where CI promised that it runs.
-func needRoot(tb testing.TB, err error) {
-	tb.Helper()
-	if err == nil {
-		return
-	}
-	if os.Getuid() == 0 && os.Getenv("CI") != "" {
-		tb.Fatalf("this test must not be skipped under CI: %v", err)
-	}
-	tb.Skipf("needs root and mounts: %v", err)
-}
-
-// makers make the file systems that operators use.
-var makers = map[string][]string{
+// mkfsCommands make the file systems that operators use.
+var mkfsCommands = map[string][]string{
 	"ext4":  {"mkfs.ext4", "-q", "-F"},
 	"xfs":   {"mkfs.xfs", "-q", "-f"},
 	"btrfs": {"mkfs.btrfs", "-q", "-f"},
@@ -40,76 +29,76 @@ var makers = map[string][]string{
 func makeImage(tb testing.TB, kind string) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "image")
-	must(tb, os.WriteFile(path, nil, 0o600))
+	fixture.Must(tb, os.WriteFile(path, nil, 0o600))
 	size := int64(320 << 20)
 	if kind == "ext4" {
 		size = 64 << 20 // one block group: inode numbers do not depend on chance
 	}
-	must(tb, os.Truncate(path, size))
-	argv := append(makers[kind], path)
-	needRoot(tb, exec.Command(argv[0], argv[1:]...).Run())
+	fixture.Must(tb, os.Truncate(path, size))
+	argv := append(mkfsCommands[kind], path)
+	fixture.RequireMount(tb, exec.Command(argv[0], argv[1:]...).Run())
 	return path
 }
 
 func mountImage(tb testing.TB, image string) (path string, unmount func()) {
 	tb.Helper()
 	if os.Getuid() != 0 {
-		needRoot(tb, os.ErrPermission)
+		fixture.RequireMount(tb, os.ErrPermission)
 	}
 	path = tb.TempDir()
-	needRoot(tb, exec.Command("timeout", "60", "mount", "-o", "loop", image, path).Run())
+	fixture.RequireMount(tb, exec.Command("timeout", "60", "mount", "-o", "loop", image, path).Run())
 	done := false
 	unmount = func() {
 		if !done {
 			done = true
-			must(tb, exec.Command("umount", path).Run())
+			fixture.Must(tb, exec.Command("umount", path).Run())
 		}
 	}
 	tb.Cleanup(unmount)
 	return path, unmount
 }
 
-// onDisk opens the store at path, on a disk with the serial number, for use.
-func onDisk(tb testing.TB, path, serial string, use func(l *lab)) {
+// useOnDisk opens the store at path, on a disk with the serial number, for use.
+func useOnDisk(tb testing.TB, path, serial string, use func(l *lab)) {
 	tb.Helper()
 	d, err := durable.Open(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer d.Close()
 	s, err := store.Open(d)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer s.Close()
 	episodes, err := os.Open(filepath.Join(path, "episodes"))
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer episodes.Close()
 	s.Volumes, err = device.OpenDisk(episodes, serial)
-	must(tb, err)
+	fixture.Must(tb, err)
 	use(&lab{tb, path, s})
 }
 
 // archives is how many the issue had.
 const archives = 40
 
-func nth(i int) episode.Key { return key("lab-01", fmt.Sprintf("run-%02d", i)) }
+func keyNumber(i int) episode.Key { return key("lab-01", fmt.Sprintf("run-%02d", i)) }
 
-// fillStore stores all, and reads them back.
+// fillStore stores all archives, and verifies them.
 func fillStore(l *lab) {
 	l.Helper()
 	for i := range archives {
-		l.put(nth(i), fmt.Sprint("bytes of ", i))
-		_, err := l.readBack(nth(i))
-		must(l, err)
+		l.put(keyNumber(i), fmt.Sprint("bytes of ", i))
+		_, err := l.readBack(keyNumber(i))
+		fixture.Must(l, err)
 	}
-	if settled, verified := l.counts(); settled != archives || verified != archives {
+	if settled, verified := l.countMarks(); settled != archives || verified != archives {
 		l.Fatalf("%d settled and %d verified", settled, verified)
 	}
 }
 
-// counts returns for how many archives what is noted counts.
-func (l *lab) counts() (settled, verified int) {
+// countMarks returns how many archives have a valid note that they are indexed, or verified.
+func (l *lab) countMarks() (settled, verified int) {
 	l.Helper()
 	for i := range archives {
-		o, err := l.Stat(nth(i))
-		must(l, err)
+		o, err := l.Stat(keyNumber(i))
+		fixture.Must(l, err)
 		if o.Digest.IsZero() {
 			l.Errorf("%s has lost its digest", o.Key)
 		}
@@ -123,39 +112,39 @@ func (l *lab) counts() (settled, verified int) {
 	return settled, verified
 }
 
-// inodes returns the numbers of all archives.
-func inodes(tb testing.TB, data string) map[episode.Key]uint64 {
+// inodesOf returns the inode numbers of all archives.
+func inodesOf(tb testing.TB, data string) map[episode.Key]uint64 {
 	tb.Helper()
 	numbers := map[episode.Key]uint64{}
 	for i := range archives {
-		k := nth(i)
+		k := keyNumber(i)
 		var st unix.Stat_t
-		must(tb, unix.Stat(filepath.Join(data, "episodes", string(k.Host), string(k.Name)+store.Suffix), &st))
+		fixture.Must(tb, unix.Stat(filepath.Join(data, "episodes", string(k.Host), string(k.Name)+store.Suffix), &st))
 		numbers[k] = st.Ino
 	}
 	return numbers
 }
 
-// takeNumbers makes files in the store at path, to be overwritten by the archives whose
+// reuseInodes makes files in the store at path, to be overwritten by the archives whose
 // inode numbers they have. A file system allocates the numbers in an order that depends on
 // chance, so files are made until all numbers were met, or as many as are reasonable.
-func takeNumbers(tb testing.TB, numbers map[episode.Key]uint64, path string) {
+func reuseInodes(tb testing.TB, numbers map[episode.Key]uint64, path string) {
 	tb.Helper()
 	wanted := map[uint64]episode.Key{}
 	for k, n := range numbers {
 		wanted[n] = k
-		must(tb, os.MkdirAll(filepath.Join(path, "episodes", string(k.Host)), 0o750))
+		fixture.Must(tb, os.MkdirAll(filepath.Join(path, "episodes", string(k.Host)), 0o750))
 	}
 	for i := range 32 { // XFS and ext4 spread folders over the disk, and files with them
 		dir := filepath.Join(path, "numbers", fmt.Sprint(i))
-		must(tb, os.MkdirAll(dir, 0o750))
+		fixture.Must(tb, os.MkdirAll(dir, 0o750))
 		for j := 0; j < 256 && len(wanted) > 0; j++ {
 			name := filepath.Join(dir, fmt.Sprint(j))
-			must(tb, os.WriteFile(name, nil, 0o640))
+			fixture.Must(tb, os.WriteFile(name, nil, 0o640))
 			var st unix.Stat_t
-			must(tb, unix.Stat(name, &st))
+			fixture.Must(tb, unix.Stat(name, &st))
 			if k, found := wanted[st.Ino]; found {
-				must(tb, os.Rename(name, filepath.Join(path, "episodes", string(k.Host), string(k.Name)+store.Suffix)))
+				fixture.Must(tb, os.Rename(name, filepath.Join(path, "episodes", string(k.Host), string(k.Name)+store.Suffix)))
 				delete(wanted, st.Ino)
 			}
 		}
@@ -165,15 +154,15 @@ func takeNumbers(tb testing.TB, numbers map[episode.Key]uint64, path string) {
 // TestACopiedStoreWasNeverRead: file by file with all attributes, as with rsync -aX,
 // also where inode numbers coincide.
 func TestACopiedStoreWasNeverRead(t *testing.T) {
-	for kind := range makers {
+	for kind := range mkfsCommands {
 		t.Run(kind, func(t *testing.T) {
 			from, _ := mountImage(t, makeImage(t, kind))
 			to, _ := mountImage(t, makeImage(t, kind))
-			onDisk(t, from, "S1", fillStore)
-			takeNumbers(t, inodes(t, from), to)
-			must(t, exec.Command("cp", "-a", filepath.Join(from, "episodes"), to).Run())
-			coincide, old := 0, inodes(t, from)
-			for k, n := range inodes(t, to) {
+			useOnDisk(t, from, "S1", fillStore)
+			reuseInodes(t, inodesOf(t, from), to)
+			fixture.Must(t, exec.Command("cp", "-a", filepath.Join(from, "episodes"), to).Run())
+			coincide, old := 0, inodesOf(t, from)
+			for k, n := range inodesOf(t, to) {
 				if old[k] == n {
 					coincide++
 				}
@@ -182,14 +171,14 @@ func TestACopiedStoreWasNeverRead(t *testing.T) {
 				t.Error("no inode number coincides: this test shows nothing")
 			}
 			for _, serial := range []string{"S1", "S2"} { // the disk's number alone must not count either
-				onDisk(t, to, serial, func(l *lab) {
-					if settled, verified := l.counts(); settled != 0 || verified != 0 {
+				useOnDisk(t, to, serial, func(l *lab) {
+					if settled, verified := l.countMarks(); settled != 0 || verified != 0 {
 						t.Errorf("on the disk %s %d are settled and %d verified, of files that were never read", serial, settled, verified)
 					}
 				})
 			}
-			onDisk(t, from, "S1", func(l *lab) {
-				if settled, verified := l.counts(); settled != archives || verified != archives {
+			useOnDisk(t, from, "S1", func(l *lab) {
+				if settled, verified := l.countMarks(); settled != archives || verified != archives {
 					t.Errorf("where they were read, %d are settled and %d verified", settled, verified)
 				}
 			})
@@ -200,35 +189,35 @@ func TestACopiedStoreWasNeverRead(t *testing.T) {
 // TestACopiedImageWasNeverRead: UUID, inode numbers and birth times are the same, the
 // disk is not. The files have their rows all the same: the index came along.
 func TestACopiedImageWasNeverRead(t *testing.T) {
-	for kind := range makers {
+	for kind := range mkfsCommands {
 		t.Run(kind, func(t *testing.T) {
 			image := makeImage(t, kind)
 			from, unmount := mountImage(t, image)
-			onDisk(t, from, "S1", fillStore)
+			useOnDisk(t, from, "S1", fillStore)
 			unmount()
 			copied := filepath.Join(t.TempDir(), "copy")
-			must(t, exec.Command("cp", "--sparse=always", image, copied).Run())
+			fixture.Must(t, exec.Command("cp", "--sparse=always", image, copied).Run())
 			to, _ := mountImage(t, copied)
-			onDisk(t, to, "S1", func(l *lab) {
-				if settled, verified := l.counts(); settled != archives || verified != archives {
+			useOnDisk(t, to, "S1", func(l *lab) {
+				if settled, verified := l.countMarks(); settled != archives || verified != archives {
 					t.Errorf("a mount alone voids readings: %d settled, %d verified", settled, verified)
 				}
 			})
-			onDisk(t, to, "S2", func(l *lab) {
-				if settled, verified := l.counts(); settled != archives || verified != 0 {
+			useOnDisk(t, to, "S2", func(l *lab) {
+				if settled, verified := l.countMarks(); settled != archives || verified != 0 {
 					t.Errorf("%d are settled and %d verified, on a disk that was never read", settled, verified)
 				}
-				flip(t, l.stored(nth(7)))
-				if _, err := l.readBack(nth(7)); !errors.Is(err, store.ErrDamaged) {
+				flipByte(t, l.storedPath(keyNumber(7)))
+				if _, err := l.readBack(keyNumber(7)); !errors.Is(err, store.ErrDamaged) {
 					t.Errorf("the flipped byte is not found: %v", err)
 				}
-				if o, err := l.Stat(nth(7)); err != nil || !o.VerifiedAt.IsZero() {
+				if o, err := l.Stat(keyNumber(7)); err != nil || !o.VerifiedAt.IsZero() {
 					t.Errorf("it counts as verified: %+v, %v", o, err)
 				}
-				if o, err := l.readBack(nth(8)); err != nil || o.VerifiedAt.IsZero() {
+				if o, err := l.readBack(keyNumber(8)); err != nil || o.VerifiedAt.IsZero() {
 					t.Errorf("what is right there: %+v, %v", o, err)
 				}
-				if _, verified := l.counts(); verified != 1 {
+				if _, verified := l.countMarks(); verified != 1 {
 					t.Errorf("%d verified, want the one that was read", verified)
 				}
 			})
@@ -242,30 +231,30 @@ func TestWhatAnOlderVersionNotedDoesNotCount(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
 	_, err := l.readBack(k)
-	must(t, err)
+	fixture.Must(t, err)
 	d := sum("bytes")
 	var st unix.Stat_t
-	must(t, unix.Stat(l.stored(k), &st))
+	fixture.Must(t, unix.Stat(l.storedPath(k), &st))
 	old := binary.BigEndian.AppendUint64(d[:], uint64(arrival.UnixNano()))
 	old = binary.BigEndian.AppendUint64(old, st.Ino)
-	must(t, unix.Setxattr(l.stored(k), "user.cis490.receipt", old, 0))
-	must(t, unix.Setxattr(l.stored(k), "user.cis490.verified", append(old[:len(old):len(old)], 1), 0))
+	fixture.Must(t, unix.Setxattr(l.storedPath(k), "user.cis490.receipt", old, 0))
+	fixture.Must(t, unix.Setxattr(l.storedPath(k), "user.cis490.verified", append(old[:len(old):len(old)], 1), 0))
 	o, err := l.Stat(k)
 	if err != nil || o.Indexed || !o.VerifiedAt.IsZero() || o.Digest != d || !o.ReceivedAt.Equal(arrival) {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	must(t, l.MarkIndexed(o))
+	fixture.Must(t, l.MarkIndexed(o))
 	if o, err = l.Stat(k); err != nil || !o.Indexed || !o.ReceivedAt.Equal(arrival) {
 		t.Errorf("after its row was found: %+v, %v", o, err)
 	}
 	b := make([]byte, 256)
-	n, err := unix.Getxattr(l.stored(k), "user.cis490.receipt", b)
+	n, err := unix.Getxattr(l.storedPath(k), "user.cis490.receipt", b)
 	if err != nil || n != 48 || digest.Digest(b[:digest.Size]) != d {
 		t.Errorf("an older version reads %d bytes: %x, %v", n, b[:n], err)
 	}
 	_, err = l.readBack(k)
-	must(t, err)
-	if n, err = unix.Getxattr(l.stored(k), "user.cis490.verified", b); err != nil || b[n-1] == 1 {
+	fixture.Must(t, err)
+	if n, err = unix.Getxattr(l.storedPath(k), "user.cis490.verified", b); err != nil || b[n-1] == 1 {
 		t.Errorf("an older version takes %x for its own, %v", b[:n], err)
 	}
 }
@@ -276,14 +265,14 @@ func TestContentsAreKeptWithTheReading(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
 	how := passing
-	how.Check = contentsOf("contents", nil)
+	how.Check = checkReturning("contents", nil)
 	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, how); err != nil || o.Contents != sum("contents") {
 		t.Errorf("got %+v, %v", o, err)
 	}
 	if o, err := l.Stat(k); err != nil || o.Contents != sum("contents") {
 		t.Errorf("Stat says %+v, %v", o, err)
 	}
-	how.Check = contentsOf("contents", errors.New("no"))
+	how.Check = checkReturning("contents", errors.New("no"))
 	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, how); !errors.Is(err, store.ErrUndecodable) || !o.Contents.IsZero() {
 		t.Errorf("of what is unfit: %+v, %v", o, err)
 	}

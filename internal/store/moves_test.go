@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
@@ -19,21 +20,21 @@ func TestCheckRefusesASubvolumeAsTheStartDoes(t *testing.T) {
 	at, _ := mountImage(t, makeImage(t, "btrfs"))
 	for _, folder := range []string{"staging", "episodes", "quarantine"} {
 		path := filepath.Join(at, "data-of-"+folder)
-		must(t, os.Mkdir(path, 0o755))
+		fixture.Must(t, os.Mkdir(path, 0o755))
 		for _, name := range []string{"staging", "episodes", "quarantine"} {
 			if name != folder {
-				must(t, os.Mkdir(filepath.Join(path, name), 0o755))
+				fixture.Must(t, os.Mkdir(filepath.Join(path, name), 0o755))
 			}
 		}
-		needRoot(t, exec.Command("btrfs", "subvolume", "create", filepath.Join(path, folder)).Run())
+		fixture.RequireMount(t, exec.Command("btrfs", "subvolume", "create", filepath.Join(path, folder)).Run())
 		d, err := durable.Open(path)
-		must(t, err)
+		fixture.Must(t, err)
 		_, startErr := store.Open(d)
 		for what, err := range map[string]error{"check": store.CheckMoves(d), "start": startErr} {
 			if !errors.Is(err, store.ErrUnsuitable) {
 				t.Errorf("%s: %s says %v", folder, what, err)
 			}
 		}
-		must(t, d.Close())
+		fixture.Must(t, d.Close())
 	}
 }

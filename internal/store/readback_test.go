@@ -17,22 +17,23 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
-// flip changes one byte of a file, as a disk does: its times stay.
-func flip(tb testing.TB, path string) {
+// flipByte changes one byte of a file and keeps its times, as a failing disk does.
+func flipByte(tb testing.TB, path string) {
 	tb.Helper()
 	info, err := os.Stat(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	b, err := os.ReadFile(path)
-	must(tb, err)
+	fixture.Must(tb, err)
 	b[len(b)/2] ^= 1
-	must(tb, os.Chmod(path, 0o640))
+	fixture.Must(tb, os.Chmod(path, 0o640))
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	must(tb, err)
+	fixture.Must(tb, err)
 	_, err = f.Write(b)
-	must(tb, errors.Join(err, f.Sync(), f.Close(), os.Chtimes(path, info.ModTime(), info.ModTime())))
+	fixture.Must(tb, errors.Join(err, f.Sync(), f.Close(), os.Chtimes(path, info.ModTime(), info.ModTime())))
 }
 
 func (l *lab) readBack(k episode.Key) (store.Object, error) {
@@ -85,7 +86,7 @@ func TestReadBackIsRememberedAtTheFile(t *testing.T) {
 	}
 	begun := time.Now()
 	o, err := l.readBack(k)
-	must(t, err)
+	fixture.Must(t, err)
 	if o.Digest != sum("bytes") || o.VerifiedAt.Before(begun) {
 		t.Errorf("got %+v", o)
 	}
@@ -101,7 +102,7 @@ func TestReadBackFindsAFlippedByteAndTakesItsWordBack(t *testing.T) {
 	if _, err := l.readBack(k); err != nil {
 		t.Fatal(err)
 	}
-	flip(t, l.stored(k))
+	flipByte(t, l.storedPath(k))
 	if _, err := l.readBack(k); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("got %v, want ErrDamaged", err)
 	}
@@ -114,9 +115,9 @@ func TestReadBackOfWhatTheDiskDoesNotGive(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
 	_, err := l.readBack(k)
-	must(t, err)
+	fixture.Must(t, err)
 	l.Uncached = func(*durable.Dir, string) (io.ReadCloser, error) {
-		return io.NopCloser(io.MultiReader(bytes.NewReader([]byte("by")), broken{})), nil
+		return io.NopCloser(io.MultiReader(bytes.NewReader([]byte("by")), brokenReader{})), nil
 	}
 	if _, err := l.readBack(k); !errors.Is(err, store.ErrUnreadable) || errors.Is(err, durable.ErrFault) {
 		t.Errorf("got %v, want ErrUnreadable and no fault of the whole storage", err)
@@ -126,30 +127,30 @@ func TestReadBackOfWhatTheDiskDoesNotGive(t *testing.T) {
 	}
 }
 
-type broken struct{}
+type brokenReader struct{}
 
-func (broken) Read([]byte) (int, error) { return 0, unix.EIO }
+func (brokenReader) Read([]byte) (int, error) { return 0, unix.EIO }
 
 // What the page cache shows is not what the disk has: nothing is read from
 // there, and nothing is left there either.
 func TestReadBackGoesPastThePageCache(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, string(bytes.Repeat([]byte("bytes"), 1<<18)))
-	f, err := os.Open(l.stored(k))
-	must(t, err)
+	f, err := os.Open(l.storedPath(k))
+	fixture.Must(t, err)
 	defer f.Close()
 	info, err := f.Stat()
-	must(t, err)
-	if direct, err := unix.Open(l.stored(k), unix.O_DIRECT, 0); err != nil {
+	fixture.Must(t, err)
+	if direct, err := unix.Open(l.storedPath(k), unix.O_DIRECT, 0); err != nil {
 		t.Skipf("no direct reads on the file system of the tests: %v", err)
 	} else {
 		unix.Close(direct)
 	}
-	must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+	fixture.Must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
 	_, err = l.readBack(k)
-	must(t, err)
+	fixture.Must(t, err)
 	m, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
-	must(t, err)
+	fixture.Must(t, err)
 	defer unix.Munmap(m)
 	in := make([]byte, (len(m)+os.Getpagesize()-1)/os.Getpagesize())
 	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), uintptr(unsafe.Pointer(&in[0])))
@@ -162,11 +163,11 @@ func TestReadBackGoesPastThePageCache(t *testing.T) {
 }
 
 // A digest that the caller knows from elsewhere counts where the file carries
-// none, and a file of which nobody knows one is never called verified.
+// none, and a file without any known digest is never called verified.
 func TestReadBackWithoutAReceipt(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
-	must(t, os.MkdirAll(filepath.Dir(l.stored(k)), 0o755))
-	must(t, os.WriteFile(l.stored(k), []byte("by hand"), 0o640))
+	fixture.Must(t, os.MkdirAll(filepath.Dir(l.storedPath(k)), 0o755))
+	fixture.Must(t, os.WriteFile(l.storedPath(k), []byte("by hand"), 0o640))
 	if o, err := l.readBack(k); err != nil || o.Digest != sum("by hand") {
 		t.Errorf("got %+v, %v", o, err)
 	}
@@ -178,13 +179,13 @@ func TestReadBackWithoutAReceipt(t *testing.T) {
 	}
 }
 
-// What the check has against the right bytes is told, whatever it read of them, and
+// The check's error about the right bytes is returned, however much it read of them, and
 // the file counts as unread.
 func TestReadBackHasTheBytesChecked(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes of run-7")
 	_, err := l.readBack(k)
-	must(t, err)
+	fixture.Must(t, err)
 	first := func(want error) store.Reading {
 		return store.Reading{Check: func(r io.Reader) (digest.Digest, error) {
 			if _, err := r.Read(make([]byte, 1)); err != nil {
@@ -204,7 +205,7 @@ func TestReadBackHasTheBytesChecked(t *testing.T) {
 	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, first(nil)); err != nil || o.VerifiedAt.IsZero() {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	flip(t, l.stored(k))
+	flipByte(t, l.storedPath(k))
 	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, first(no)); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("of other bytes: %v, want ErrDamaged", err)
 	}
@@ -215,11 +216,11 @@ func TestWhatWasNotCheckedCountsAsUnread(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
 	_, err := l.readBack(k)
-	must(t, err)
+	fixture.Must(t, err)
 	b := make([]byte, 256)
-	n, err := unix.Getxattr(l.stored(k), "user.cis490.verified", b)
-	must(t, err)
-	must(t, unix.Setxattr(l.stored(k), "user.cis490.verified", b[:n-1], 0)) // as it was written before
+	n, err := unix.Getxattr(l.storedPath(k), "user.cis490.verified", b)
+	fixture.Must(t, err)
+	fixture.Must(t, unix.Setxattr(l.storedPath(k), "user.cis490.verified", b[:n-1], 0)) // as it was written before
 	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
 		t.Errorf("got %+v, %v", o, err)
 	}
@@ -230,27 +231,27 @@ func TestACopyWasNotVerified(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
 	_, err := l.readBack(k)
-	must(t, err)
+	fixture.Must(t, err)
 	other := key("lab-01", "copy")
-	must(t, os.WriteFile(l.stored(other), []byte("bytes"), 0o640))
+	fixture.Must(t, os.WriteFile(l.storedPath(other), []byte("bytes"), 0o640))
 	for _, name := range []string{"user.cis490.receipt", "user.cis490.verified"} {
 		b := make([]byte, 256)
-		n, err := unix.Getxattr(l.stored(k), name, b)
-		must(t, err)
-		must(t, unix.Setxattr(l.stored(other), name, b[:n], 0))
+		n, err := unix.Getxattr(l.storedPath(k), name, b)
+		fixture.Must(t, err)
+		fixture.Must(t, unix.Setxattr(l.storedPath(other), name, b[:n], 0))
 	}
 	if o, err := l.Stat(other); err != nil || o.Digest != sum("bytes") || !o.VerifiedAt.IsZero() {
 		t.Errorf("got %+v, %v", o, err)
 	}
 }
 
-// Who reads while the file is replaced has read neither.
+// A read during a replacement of the file has read neither.
 func TestReadBackOfWhatIsReplacedMeanwhile(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
 	l.Uncached = func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		f, err := d.OpenUncached(name)
-		must(t, errors.Join(err, l.Quarantine(k)))
+		fixture.Must(t, errors.Join(err, l.Quarantine(k)))
 		l.put(k, "bytes")
 		return f, nil
 	}
@@ -266,17 +267,17 @@ func TestNamesComeInOrderAPageAtATime(t *testing.T) {
 	l := newLab(t)
 	const n = 9000
 	dir := filepath.Join(l.data, "episodes", "lab-01")
-	must(t, os.MkdirAll(dir, 0o755))
+	fixture.Must(t, os.MkdirAll(dir, 0o755))
 	for i := range n {
 		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("run-%05d%s", (i*7919)%n, store.Suffix)))
-		must(t, errors.Join(err, f.Close()))
+		fixture.Must(t, errors.Join(err, f.Close()))
 	}
-	must(t, os.WriteFile(filepath.Join(dir, "stray"), nil, 0o640))
-	must(t, os.Mkdir(filepath.Join(dir, "folder"+store.Suffix), 0o755))
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, "stray"), nil, 0o640))
+	fixture.Must(t, os.Mkdir(filepath.Join(dir, "folder"+store.Suffix), 0o755))
 	after, seen := episode.Name(""), 0
 	for last := false; !last; {
 		p, err := l.ListNames("lab-01", after, "", 4096)
-		must(t, err)
+		fixture.Must(t, err)
 		if last = p.Last; len(p.Names) > 4096 || p.Seen != n+2 || p.Max != "run-08999" {
 			t.Fatalf("%d names of %d entries, up to %s", len(p.Names), p.Seen, p.Max)
 		}
@@ -299,7 +300,7 @@ func TestNamesComeInOrderAPageAtATime(t *testing.T) {
 	}
 }
 
-// contentsOf is a check that says so of any bytes.
-func contentsOf(contents string, err error) func(io.Reader) (digest.Digest, error) {
+// checkReturning returns a check with the same result for any bytes.
+func checkReturning(contents string, err error) func(io.Reader) (digest.Digest, error) {
 	return func(io.Reader) (digest.Digest, error) { return sum(contents), err }
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"cis490/internal/digest"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
@@ -22,48 +23,48 @@ func TestRecoveryOfEachCrashPoint(t *testing.T) {
 		after              string
 	}{
 		{"in the middle of the body", func(l *lab) {
-			l.write(l.staged("h", "e~1"), "half")
+			l.writeFile(l.stagedPath("h", "e~1"), "half")
 		}, false, false, ""},
 		{"before the link, host known", func(l *lab) {
-			must(l, l.upload(k, "whole").Close())
-			must(l, os.MkdirAll(filepath.Dir(l.stored(k)), 0o750))
+			fixture.Must(l, l.upload(k, "whole").Close())
+			fixture.Must(l, os.MkdirAll(filepath.Dir(l.storedPath(k)), 0o750))
 		}, false, false, ""},
-		{"after the link", func(l *lab) { l.commit(k, "whole") }, true, false, kept},
+		{"after the link", func(l *lab) { l.commitWithoutRow(k, "whole") }, true, false, kept},
 		{"after the link, without attributes", func(l *lab) {
-			l.write(l.stored(k), "whole")
-			must(l, os.MkdirAll(filepath.Dir(l.staged("h", "e")), 0o750))
-			must(l, os.Link(l.stored(k), l.staged("h", "e~1")))
+			l.writeFile(l.storedPath(k), "whole")
+			fixture.Must(l, os.MkdirAll(filepath.Dir(l.stagedPath("h", "e")), 0o750))
+			fixture.Must(l, os.Link(l.storedPath(k), l.stagedPath("h", "e~1")))
 		}, true, false, kept},
 		{"beside an archive that was first", func(l *lab) {
 			l.put(k, "first")
-			l.write(l.staged("h", "e~1"), "second")
+			l.writeFile(l.stagedPath("h", "e~1"), "second")
 		}, false, false, kept},
 		{"beside the same bytes in another file", func(l *lab) {
 			l.put(k, "same")
-			l.write(l.staged("h", "e~1"), "same")
+			l.writeFile(l.stagedPath("h", "e~1"), "same")
 		}, false, false, kept},
 		{"with bytes that the disk lost", func(l *lab) {
-			l.commit(k, "whole")
-			damage(l, l.stored(k), 2)
+			l.commitWithoutRow(k, "whole")
+			flipByteAt(l, l.storedPath(k), 2)
 		}, false, true, "quarantine/h/e~"},
 		{"with a length that the disk lost", func(l *lab) {
-			l.commit(k, "whole")
-			must(l, os.Truncate(l.stored(k), 0))
+			l.commitWithoutRow(k, "whole")
+			fixture.Must(l, os.Truncate(l.storedPath(k), 0))
 		}, false, true, "quarantine/h/e~"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			l := newLab(t)
 			c.lay(l)
 			l = openLab(t, l.data)
-			published, damaged := l.recover()
+			published, damaged := l.recoverLeftover()
 			if published != c.published || damaged != c.damaged {
 				t.Errorf("published %v, damaged %v; want %v, %v", published, damaged, c.published, c.damaged)
 			}
-			l.holds(c.after)
+			l.wantFiles(c.after)
 			if again := l.leftovers(); len(again) != 0 {
 				t.Errorf("%d leftovers after recovery", len(again))
 			}
-			if _, err := os.Stat(l.stored(k)); err != nil {
+			if _, err := os.Stat(l.storedPath(k)); err != nil {
 				return
 			}
 			if o, err := l.Stat(k); err != nil || o.InFlight {
@@ -76,14 +77,14 @@ func TestRecoveryOfEachCrashPoint(t *testing.T) {
 func TestPublishedTellsDigestAndTime(t *testing.T) {
 	l := newLab(t)
 	k := key("h", "e")
-	l.commit(k, "whole")
+	l.commitWithoutRow(k, "whole")
 	for _, st := range l.leftovers() {
 		if st.Key != k {
 			t.Errorf("key %s", st.Key)
 		}
 	}
 	for st, err := range l.AllStaged() {
-		must(t, err)
+		fixture.Must(t, err)
 		o, ok, err := st.Linked(t.Context(), nil)
 		if !ok || err != nil || o.Digest != sum("whole") || !o.ReceivedAt.Equal(arrival) || o.Size != 5 || o.Indexed {
 			t.Errorf("%+v, %v, %v", o, ok, err)
@@ -98,27 +99,27 @@ func TestReadingStopsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := l.ReadBack(ctx, k, digest.Digest{}, store.Reading{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
 
 func TestStraysInStagingAreReportedAndLeft(t *testing.T) {
 	l := newLab(t)
 	outside := t.TempDir()
-	l.write(filepath.Join(outside, "secret~1"), "x")
-	must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "linked")))
-	l.write(filepath.Join(l.data, "staging", "file"), "x")
-	l.write(l.staged("h", ".hidden~1"), "x")
-	must(t, os.MkdirAll(l.staged("h", "dir~1"), 0o750))
-	must(t, os.Symlink(filepath.Join(outside, "secret~1"), l.staged("h", "link~1")))
-	l.write(l.staged("h", "e~1"), "x")
+	l.writeFile(filepath.Join(outside, "secret~1"), "x")
+	fixture.Must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "linked")))
+	l.writeFile(filepath.Join(l.data, "staging", "file"), "x")
+	l.writeFile(l.stagedPath("h", ".hidden~1"), "x")
+	fixture.Must(t, os.MkdirAll(l.stagedPath("h", "dir~1"), 0o750))
+	fixture.Must(t, os.Symlink(filepath.Join(outside, "secret~1"), l.stagedPath("h", "link~1")))
+	l.writeFile(l.stagedPath("h", "e~1"), "x")
 	strays, uploads := 0, 0
 	for st, err := range l.AllStaged() {
 		if _, ok := errors.AsType[*store.StrayError](err); ok {
 			strays++
 			continue
 		}
-		must(t, err)
+		fixture.Must(t, err)
 		uploads++
 		if st.Key != key("h", "e") {
 			t.Errorf("took %s for an upload", st.Key)
@@ -127,27 +128,27 @@ func TestStraysInStagingAreReportedAndLeft(t *testing.T) {
 	if strays != 5 || uploads != 1 {
 		t.Errorf("%d strays and %d uploads, want 5 and 1", strays, uploads)
 	}
-	l.content(filepath.Join(outside, "secret~1"), "x")
+	l.wantContent(filepath.Join(outside, "secret~1"), "x")
 }
 
 func TestStraysInTheTreeAreReportedAndTheWalkGoesOn(t *testing.T) {
 	l := newLab(t)
 	outside := t.TempDir()
-	l.write(filepath.Join(outside, "e.tar.zst"), "secret")
+	l.writeFile(filepath.Join(outside, "e.tar.zst"), "secret")
 	episodes := filepath.Join(l.data, "episodes")
-	must(t, os.Symlink(outside, filepath.Join(episodes, "linked")))
-	l.write(filepath.Join(episodes, "notes.txt"), "x")
-	l.write(filepath.Join(episodes, ".hidden", "e.tar.zst"), "x")
+	fixture.Must(t, os.Symlink(outside, filepath.Join(episodes, "linked")))
+	l.writeFile(filepath.Join(episodes, "notes.txt"), "x")
+	l.writeFile(filepath.Join(episodes, ".hidden", "e.tar.zst"), "x")
 	l.put(key("h", "e"), "good")
 	l.put(key("h", "f"), "good")
-	l.write(filepath.Join(episodes, "h", "e.tar.gz"), "x")
-	l.write(filepath.Join(episodes, "h", ".tar.zst"), "x")
-	must(t, os.Mkdir(filepath.Join(episodes, "h", "dir.tar.zst"), 0o750))
-	must(t, os.Symlink(filepath.Join(outside, "e.tar.zst"), filepath.Join(episodes, "h", "link.tar.zst")))
+	l.writeFile(filepath.Join(episodes, "h", "e.tar.gz"), "x")
+	l.writeFile(filepath.Join(episodes, "h", ".tar.zst"), "x")
+	fixture.Must(t, os.Mkdir(filepath.Join(episodes, "h", "dir.tar.zst"), 0o750))
+	fixture.Must(t, os.Symlink(filepath.Join(outside, "e.tar.zst"), filepath.Join(episodes, "h", "link.tar.zst")))
 
 	hosts, strays := 0, 0
 	for host, err := range l.AllHosts() {
-		if stray(t, err) {
+		if isStray(t, err) {
 			strays++
 			continue
 		}
@@ -160,7 +161,7 @@ func TestStraysInTheTreeAreReportedAndTheWalkGoesOn(t *testing.T) {
 	}
 	objects, strays := 0, 0
 	for o, err := range l.HostObjects("h") {
-		if stray(t, err) {
+		if isStray(t, err) {
 			strays++
 			continue
 		}
@@ -173,12 +174,12 @@ func TestStraysInTheTreeAreReportedAndTheWalkGoesOn(t *testing.T) {
 	}
 }
 
-func stray(tb testing.TB, err error) bool {
+func isStray(tb testing.TB, err error) bool {
 	tb.Helper()
 	if _, ok := errors.AsType[*store.StrayError](err); ok {
 		return true
 	}
-	must(tb, err)
+	fixture.Must(tb, err)
 	return false
 }
 
@@ -186,8 +187,8 @@ func stray(tb testing.TB, err error) bool {
 func TestLinkedFolderIsNeverEntered(t *testing.T) {
 	l := newLab(t)
 	outside := t.TempDir()
-	l.write(filepath.Join(outside, "e.tar.zst"), "secret")
-	must(t, os.Symlink(outside, filepath.Join(l.data, "episodes", "h")))
+	l.writeFile(filepath.Join(outside, "e.tar.zst"), "secret")
+	fixture.Must(t, os.Symlink(outside, filepath.Join(l.data, "episodes", "h")))
 	k := key("h", "e")
 	if o, err := l.Stat(k); err == nil {
 		t.Errorf("Stat: %+v", o)
@@ -205,14 +206,14 @@ func TestLinkedFolderIsNeverEntered(t *testing.T) {
 	if err := u.Commit(sum("x"), arrival); err == nil {
 		t.Error("Commit wrote there")
 	}
-	must(t, u.Discard())
+	fixture.Must(t, u.Discard())
 	// A link as an archive.
-	must(t, os.Mkdir(filepath.Join(l.data, "episodes", "i"), 0o750))
-	must(t, os.Symlink(filepath.Join(outside, "e.tar.zst"), l.stored(key("i", "e"))))
+	fixture.Must(t, os.Mkdir(filepath.Join(l.data, "episodes", "i"), 0o750))
+	fixture.Must(t, os.Symlink(filepath.Join(outside, "e.tar.zst"), l.storedPath(key("i", "e"))))
 	if o, err := l.Stat(key("i", "e")); err == nil {
 		t.Errorf("Stat: %+v", o)
 	}
-	must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "i")))
+	fixture.Must(t, os.Symlink(outside, filepath.Join(l.data, "staging", "i")))
 	if _, err := l.CreateUpload(key("i", "f")); err == nil {
 		t.Error("Create wrote there")
 	}

@@ -12,19 +12,20 @@ import (
 	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
-// metered counts the bytes that a disk gives, and calls stop once they are more than
+// meteredReader counts the bytes that a disk gives, and calls stop once they are more than
 // limit.
-type metered struct {
+type meteredReader struct {
 	io.ReadCloser
 	read  *int64
 	limit int64
 	stop  func()
 }
 
-func (m *metered) Read(p []byte) (int, error) {
+func (m *meteredReader) Read(p []byte) (int, error) {
 	n, err := m.ReadCloser.Read(p)
 	if *m.read += int64(n); *m.read > m.limit {
 		m.stop()
@@ -32,27 +33,27 @@ func (m *metered) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (m *metered) Seek(offset int64, whence int) (int64, error) {
+func (m *meteredReader) Seek(offset int64, whence int) (int64, error) {
 	return m.ReadCloser.(io.Seeker).Seek(offset, whence)
 }
 
 const large = 40 << 20
 
-// interrupted is a lab with a committed upload of large zeros without a row, of which a
-// recovery has read 36 MiB. It returns how many bytes the disk has given since.
-func interrupted(t *testing.T) (*lab, episode.Key, *int64) {
+// newInterruptedLab returns a lab with a committed upload of large zeros without a row. A recovery
+// has read 36 MiB of it. The last result counts the bytes read from the disk since.
+func newInterruptedLab(t *testing.T) (*lab, episode.Key, *int64) {
 	t.Helper()
 	l, k := newLab(t), key("h", "e")
-	l.commit(k, string(make([]byte, large)))
+	l.commitWithoutRow(k, string(make([]byte, large)))
 	ctx, cancel := context.WithCancel(t.Context())
 	read := new(int64)
 	limit, stop := int64(36<<20), cancel
 	l.Uncached = func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		f, err := d.OpenUncached(name)
-		return &metered{f, read, limit, stop}, err
+		return &meteredReader{f, read, limit, stop}, err
 	}
 	for st, err := range l.AllStaged() {
-		must(t, err)
+		fixture.Must(t, err)
 		if _, _, err := st.Linked(ctx, nil); !errors.Is(err, context.Canceled) {
 			t.Fatalf("it was not interrupted: %v", err)
 		}
@@ -62,9 +63,9 @@ func interrupted(t *testing.T) (*lab, episode.Key, *int64) {
 }
 
 func TestRecoveryGoesOnWhereItWasInterrupted(t *testing.T) {
-	l, k, read := interrupted(t)
+	l, k, read := newInterruptedLab(t)
 	for st, err := range l.AllStaged() {
-		must(t, err)
+		fixture.Must(t, err)
 		o, published, err := st.Linked(t.Context(), nil)
 		if !published || err != nil || o.Size != large {
 			t.Errorf("%+v, %v, %v", o, published, err)
@@ -74,19 +75,19 @@ func TestRecoveryGoesOnWhereItWasInterrupted(t *testing.T) {
 		}
 	}
 	o, err := l.Stat(k)
-	must(t, err)
-	must(t, l.MarkIndexed(o))
-	if n, err := unix.Getxattr(l.stored(k), "user.cis490.recovery", nil); !errors.Is(err, unix.ENODATA) {
+	fixture.Must(t, err)
+	fixture.Must(t, l.MarkIndexed(o))
+	if n, err := unix.Getxattr(l.storedPath(k), "user.cis490.recovery", nil); !errors.Is(err, unix.ENODATA) {
 		t.Errorf("a settled file carries the note: %d bytes, %v", n, err)
 	}
 }
 
 // What a disk gave before a power cut it may not have any more.
 func TestRecoveryReadsAllAfterAReboot(t *testing.T) {
-	l, _, read := interrupted(t)
+	l, _, read := newInterruptedLab(t)
 	l.Volumes.Session = device.ID{1}
 	for st, err := range l.AllStaged() {
-		must(t, err)
+		fixture.Must(t, err)
 		if _, published, err := st.Linked(t.Context(), nil); !published || err != nil || *read != large {
 			t.Errorf("read %d bytes, %v, %v", *read, published, err)
 		}
@@ -95,13 +96,13 @@ func TestRecoveryReadsAllAfterAReboot(t *testing.T) {
 
 // A wrong reading may be one of the part that was noted: the second one reads all.
 func TestSecondLookOfRecoveryReadsAll(t *testing.T) {
-	l, k, read := interrupted(t)
-	f, err := os.OpenFile(l.stored(k), os.O_WRONLY, 0)
-	must(t, err)
+	l, k, read := newInterruptedLab(t)
+	f, err := os.OpenFile(l.storedPath(k), os.O_WRONLY, 0)
+	fixture.Must(t, err)
 	_, err = f.WriteAt([]byte{1}, large-1)
-	must(t, errors.Join(err, f.Close()))
+	fixture.Must(t, errors.Join(err, f.Close()))
 	for st, err := range l.AllStaged() {
-		must(t, err)
+		fixture.Must(t, err)
 		if _, _, err := st.Linked(t.Context(), nil); !errors.Is(err, store.ErrDamaged) || *read > 9<<20 {
 			t.Errorf("first look: %v after %d bytes", err, *read)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/store"
 )
 
@@ -25,25 +26,25 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 	if _, err := l.Stat(k); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an upload is shown before its commit: %v", err)
 	}
-	must(t, u.Commit(sum("bytes"), arrival))
-	l.holds("episodes/lab-01/run-7.tar.zst staging/lab-01/run-7~")
+	fixture.Must(t, u.Commit(sum("bytes"), arrival))
+	l.wantFiles("episodes/lab-01/run-7.tar.zst staging/lab-01/run-7~")
 	o, err := l.Stat(k)
-	must(t, err)
+	fixture.Must(t, err)
 	if o.Indexed || !o.InFlight {
 		t.Errorf("before its row: settled %v, underway %v", o.Indexed, o.InFlight)
 	}
 	later := arrival.Add(time.Second)
-	must(t, u.MarkIndexed(sum("bytes"), later))
-	l.holds("episodes/lab-01/run-7.tar.zst")
-	l.content(l.stored(k), "bytes")
+	fixture.Must(t, u.MarkIndexed(sum("bytes"), later))
+	l.wantFiles("episodes/lab-01/run-7.tar.zst")
+	l.wantContent(l.storedPath(k), "bytes")
 	o, err = l.Stat(k)
-	must(t, err)
+	fixture.Must(t, err)
 	want := store.Object{Key: k, Size: 5, Digest: sum("bytes"), ReceivedAt: later, Indexed: true}
 	if o != want {
 		t.Errorf("got  %+v\nwant %+v", o, want)
 	}
 	f, err := l.Open(k)
-	must(t, err)
+	fixture.Must(t, err)
 	defer f.Close()
 	if b, _ := io.ReadAll(f); string(b) != "bytes" {
 		t.Errorf("Open reads %q", b)
@@ -59,18 +60,18 @@ func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 	for _, continued := range []bool{false, true} {
 		k := key("h", fmt.Sprint("continued-", continued))
 		u, err := l.CreateWithID(k, "id")
-		must(t, err)
+		fixture.Must(t, err)
 		w := digest.NewWriter(u)
 		_, err = io.WriteString(w, "bytes")
-		must(t, err)
-		must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Length: 5, Offset: 5, State: w.HashState()}))
+		fixture.Must(t, err)
+		fixture.Must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Length: 5, Offset: 5, State: w.HashState()}))
 		if continued {
-			must(t, u.Abandon())
+			fixture.Must(t, u.Abandon())
 			u, err = l.ContinueUpload(k, "id", 5)
-			must(t, err)
+			fixture.Must(t, err)
 		}
-		must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(sum("bytes"), arrival)))
-		if n, err := unix.Getxattr(l.stored(k), "user.cis490.upload", nil); !errors.Is(err, unix.ENODATA) {
+		fixture.Must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(sum("bytes"), arrival)))
+		if n, err := unix.Getxattr(l.storedPath(k), "user.cis490.upload", nil); !errors.Is(err, unix.ENODATA) {
 			t.Errorf("%s: %d bytes, %v", k, n, err)
 		}
 	}
@@ -84,34 +85,34 @@ func TestFirstArchiveOfAKeyStays(t *testing.T) {
 	if err := u.Commit(sum("second"), arrival); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a second commit: %v, want fs.ErrExist", err)
 	}
-	must(t, u.Discard())
-	l.content(l.stored(k), "first")
-	l.holds("episodes/h/e.tar.zst")
+	fixture.Must(t, u.Discard())
+	l.wantContent(l.storedPath(k), "first")
+	l.wantFiles("episodes/h/e.tar.zst")
 	// Another host may use the same name.
 	l.put(key("i", "e"), "second")
-	l.content(l.stored(k), "first")
+	l.wantContent(l.storedPath(k), "first")
 }
 
 func TestDiscardLeavesNothing(t *testing.T) {
 	l := newLab(t)
-	must(t, l.upload(key("h", "e"), "x").Discard())
-	l.holds("")
+	fixture.Must(t, l.upload(key("h", "e"), "x").Discard())
+	l.wantFiles("")
 }
 
 // TestFileWithoutAttributeIsNotSettled is a file that a person copied in.
 func TestFileWithoutAttributeIsNotSettled(t *testing.T) {
 	l := newLab(t)
 	k := key("h", "e")
-	l.write(l.stored(k), "by hand")
-	must(t, os.Chtimes(l.stored(k), arrival, arrival))
+	l.writeFile(l.storedPath(k), "by hand")
+	fixture.Must(t, os.Chtimes(l.storedPath(k), arrival, arrival))
 	o, err := l.Stat(k)
-	must(t, err)
+	fixture.Must(t, err)
 	want := store.Object{Key: k, Size: 7, ReceivedAt: arrival}
 	if o != want {
 		t.Errorf("got  %+v\nwant %+v", o, want)
 	}
 	o, err = l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{})
-	must(t, err)
+	fixture.Must(t, err)
 	if o.Digest != sum("by hand") || o.Indexed {
 		t.Errorf("got %+v", o)
 	}
@@ -121,11 +122,11 @@ func TestFileWithoutAttributeIsNotSettled(t *testing.T) {
 func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	l := newLab(t)
 	k := key("h", "e")
-	l.write(l.stored(k), "x")
-	f, err := os.OpenFile(l.stored(k), os.O_RDWR, 0)
-	must(t, err)
+	l.writeFile(l.storedPath(k), "x")
+	f, err := os.OpenFile(l.storedPath(k), os.O_RDWR, 0)
+	fixture.Must(t, err)
 	defer f.Close()
-	must(t, durable.SetAttr(f, "receipt", make([]byte, 39)))
+	fixture.Must(t, durable.SetAttr(f, "receipt", make([]byte, 39)))
 	if o, err := l.Stat(k); err != nil || o.Indexed || !o.Digest.IsZero() {
 		t.Errorf("%+v, %v", o, err)
 	}
@@ -139,7 +140,7 @@ func TestReadBackReadsTheBytes(t *testing.T) {
 	if o, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); err != nil || o.Digest != sum(big) || !o.Indexed {
 		t.Fatalf("%+v, %v", o, err)
 	}
-	damage(t, l.stored(k), 1<<20)
+	flipByteAt(t, l.storedPath(k), 1<<20)
 	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("a changed byte: %v", err)
 	}
@@ -147,44 +148,44 @@ func TestReadBackReadsTheBytes(t *testing.T) {
 	if got.Digest == sum(big) || got.Size != int64(len(big)) || err != nil {
 		t.Errorf("Read tells the attribute: %+v, %v", got, err)
 	}
-	must(t, os.Truncate(l.stored(k), 100))
+	fixture.Must(t, os.Truncate(l.storedPath(k), 100))
 	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("a cut file: %v", err)
 	}
 }
 
-// damage changes one byte of a file.
-func damage(tb testing.TB, path string, off int64) {
+// flipByteAt changes one byte of a file.
+func flipByteAt(tb testing.TB, path string, off int64) {
 	tb.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer f.Close()
 	b := make([]byte, 1)
 	_, err = f.ReadAt(b, off)
-	must(tb, err)
+	fixture.Must(tb, err)
 	b[0] ^= 1
 	_, err = f.WriteAt(b, off)
-	must(tb, err)
-	must(tb, f.Sync())
+	fixture.Must(tb, err)
+	fixture.Must(tb, f.Sync())
 }
 
 func TestSettleForgetsOnlyTheFilesOwnNames(t *testing.T) {
 	l := newLab(t)
-	l.commit(key("h", "a"), "a")
+	l.commitWithoutRow(key("h", "a"), "a")
 	for _, other := range []string{"a.b", "a-", "ab", "A"} {
-		l.commit(key("h", other), other)
+		l.commitWithoutRow(key("h", other), other)
 	}
-	l.commit(key("i", "a"), "other host")
-	l.write(l.staged("h", "a~running"), "an upload of the same key that is under way")
-	must(t, os.Link(l.stored(key("h", "a")), l.staged("h", "a.b~same"))) // same file, other key
+	l.commitWithoutRow(key("i", "a"), "other host")
+	l.writeFile(l.stagedPath("h", "a~running"), "an upload of the same key that is under way")
+	fixture.Must(t, os.Link(l.storedPath(key("h", "a")), l.stagedPath("h", "a.b~same"))) // same file, other key
 	o, err := l.Stat(key("h", "a"))
-	must(t, err)
-	must(t, l.MarkIndexed(o))
+	fixture.Must(t, err)
+	fixture.Must(t, l.MarkIndexed(o))
 	left := "staging/h/A~ staging/h/a-~ staging/h/a.b~ staging/h/a.b~ staging/h/ab~ staging/h/a~ staging/i/a~"
-	if got := l.files(); !strings.HasSuffix(got, left) || strings.Count(got, "staging/") != 7 {
+	if got := l.listFiles(); !strings.HasSuffix(got, left) || strings.Count(got, "staging/") != 7 {
 		t.Errorf("the store has %s\nwant at its end %s", got, left)
 	}
-	l.content(l.staged("h", "a~running"), "an upload of the same key that is under way")
+	l.wantContent(l.stagedPath("h", "a~running"), "an upload of the same key that is under way")
 	if o, err = l.Stat(key("h", "a.b")); err != nil || !o.InFlight {
 		t.Errorf("another key: %+v, %v", o, err)
 	}
@@ -195,9 +196,9 @@ func TestSetAsideDestroysNothing(t *testing.T) {
 	k := key("h", "e")
 	for _, content := range []string{"first", "second"} {
 		l.put(k, content)
-		must(t, l.Quarantine(k))
+		fixture.Must(t, l.Quarantine(k))
 	}
-	l.holds("quarantine/h/e~ quarantine/h/e~")
+	l.wantFiles("quarantine/h/e~ quarantine/h/e~")
 	if err := l.Quarantine(k); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing to set aside: %v", err)
 	}
@@ -206,9 +207,10 @@ func TestSetAsideDestroysNothing(t *testing.T) {
 func TestTwoFileSystemsAreRefused(t *testing.T) {
 	for _, mounted := range []string{"episodes", "staging"} {
 		data := t.TempDir()
-		tmpfs(t, filepath.Join(data, mounted))
+		fixture.Must(t, os.MkdirAll(filepath.Join(data, mounted), 0o750))
+		fixture.MountTmpfsAt(t, filepath.Join(data, mounted), "size=1m")
 		d, err := durable.Open(data)
-		must(t, err)
+		fixture.Must(t, err)
 		defer d.Close()
 		if s, err := store.Open(d); err == nil || !strings.Contains(err.Error(), "file system") {
 			t.Errorf("%s on its own: %v, %v", mounted, s, err)
@@ -219,19 +221,19 @@ func TestTwoFileSystemsAreRefused(t *testing.T) {
 func TestOpenLeavesWhatIsThere(t *testing.T) {
 	l := newLab(t)
 	l.put(key("h", "e"), "x")
-	l.commit(key("h", "f"), "y")
-	l.write(filepath.Join(l.data, "staging", "probe~a"), "of a start that was killed")
+	l.commitWithoutRow(key("h", "f"), "y")
+	l.writeFile(filepath.Join(l.data, "staging", "probe~a"), "of a start that was killed")
 	again := openLab(t, l.data)
-	again.holds("episodes/h/e.tar.zst episodes/h/f.tar.zst staging/h/f~")
+	again.wantFiles("episodes/h/e.tar.zst episodes/h/f.tar.zst staging/h/f~")
 }
 
 func TestReaderWritesNothing(t *testing.T) {
 	data := t.TempDir()
 	if r, err := store.OpenReader(filepath.Join(data, "none")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%v, %v", r, err)
+		t.Errorf("got %v, %v, want %v", r, err, fs.ErrNotExist)
 	}
 	r, err := store.OpenReader(data)
-	must(t, err)
+	fixture.Must(t, err)
 	defer r.Close()
 	for range r.AllHosts() {
 		t.Error("a host in an empty tree")

@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 )
 
 // A file that does not carry the time of its arrival has its own, which may be any; a row
 // or an inventory that could not be read for it would be that of every episode in it.
 func TestAnyTimeOfAFileCanBeShown(t *testing.T) {
-	data := t.TempDir()
-	tmpfs(t, data)
+	data := fixture.MountTmpfs(t, "size=1m")
 	l := openLab(t, data)
 	k := key("h", "e")
-	l.write(l.stored(k), "x")
+	l.writeFile(l.storedPath(k), "x")
 	for sec, want := range map[int64]string{
 		253402300800:  "9999-12-31T23:59:59.999999+00:00",
 		math.MaxInt64: "9999-12-31T23:59:59.999999+00:00",
@@ -25,9 +25,9 @@ func TestAnyTimeOfAFileCanBeShown(t *testing.T) {
 		-11676096000:  "1600-01-01T00:00:00.000000+00:00",
 	} {
 		at := unix.Timespec{Sec: sec}
-		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, l.stored(k), []unix.Timespec{at, at}, 0))
+		fixture.Must(t, unix.UtimesNanoAt(unix.AT_FDCWD, l.storedPath(k), []unix.Timespec{at, at}, 0))
 		o, err := l.Stat(k)
-		must(t, err)
+		fixture.Must(t, err)
 		got := episode.FormatWall(o.ReceivedAt)
 		if _, err := episode.ParseWall(got); err != nil || got != want {
 			t.Errorf("a file of the second %d arrived at %s, want %s; %v", sec, got, want, err)

@@ -103,7 +103,7 @@ func TestWithoutManagerNothingHappens(t *testing.T) {
 func TestDeafManagerIsAnError(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
 	if err := systemd.NotifyReady(""); err == nil || !strings.HasPrefix(err.Error(), "notify the service manager: ") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want prefix %q", err, "notify the service manager: ")
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -39,8 +40,8 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// bubble is a handler and one connection to it.
-type bubble struct {
+// bubbleClient is a handler and one connection to it.
+type bubbleClient struct {
 	testing.TB
 	conn  net.Conn
 	in    *bufio.Reader
@@ -49,21 +50,21 @@ type bubble struct {
 }
 
 // inBubble runs do in virtual time against a receiver's handler.
-func inBubble(t *testing.T, d *depot, do func(b *bubble)) {
+func inBubble(t *testing.T, d *fakeBackend, do func(b *bubbleClient)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		d.tb = t
 		base, drain := context.WithCancelCause(context.Background())
 		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		srv := &http.Server{
-			Handler: handler(d), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 3 * time.Minute,
+			Handler: newHandler(d), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 3 * time.Minute,
 			BaseContext: func(net.Listener) context.Context { return base }, ErrorLog: log.New(io.Discard, "", 0),
 		}
 		done := make(chan struct{})
 		go func() { defer close(done); srv.Serve(l) }()
 		ours, theirs := net.Pipe()
 		l.conns <- theirs
-		do(&bubble{TB: t, conn: ours, in: bufio.NewReader(ours), drain: drain})
+		do(&bubbleClient{TB: t, conn: ours, in: bufio.NewReader(ours), drain: drain})
 		ours.Close()
 		srv.Close()
 		drain(nil)
@@ -73,14 +74,14 @@ func inBubble(t *testing.T, d *depot, do func(b *bubble)) {
 }
 
 // begin sends the head of a PUT of size bytes.
-func (b *bubble) begin(content []byte, size int) {
+func (b *bubbleClient) begin(content []byte, size int) {
 	b.Helper()
-	_, err := io.WriteString(b.conn, request("", fmt.Sprint("Content-Length: ", size), "Repr-Digest: "+formatDigest(content)))
-	must(b, err)
+	_, err := io.WriteString(b.conn, putRequest("", fmt.Sprint("Content-Length: ", size), "Repr-Digest: "+formatDigest(content)))
+	fixture.Must(b, err)
 }
 
 // send writes in the background, bytes at a time with a pause after each.
-func (b *bubble) send(content []byte, bytes int, pause time.Duration) {
+func (b *bubbleClient) send(content []byte, bytes int, pause time.Duration) {
 	go func() {
 		for len(content) > 0 {
 			n := min(bytes, len(content))
@@ -94,19 +95,19 @@ func (b *bubble) send(content []byte, bytes int, pause time.Duration) {
 }
 
 // answer reads one answer.
-func (b *bubble) answer() *http.Response {
+func (b *bubbleClient) answer() *http.Response {
 	b.Helper()
 	began := time.Now()
 	resp, err := http.ReadResponse(b.in, nil)
-	must(b, err)
+	fixture.Must(b, err)
 	body, err := io.ReadAll(resp.Body)
-	must(b, err)
+	fixture.Must(b, err)
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	b.took = time.Since(began)
 	return resp
 }
 
-func (b *bubble) wants(status int, code wire.Code) *http.Response {
+func (b *bubbleClient) wantAnswer(status int, code wire.Code) *http.Response {
 	b.Helper()
 	resp := b.answer()
 	if resp.StatusCode != status {
@@ -118,7 +119,7 @@ func (b *bubble) wants(status int, code wire.Code) *http.Response {
 	return resp
 }
 
-// The pace of [handler].
+// The pace of [newHandler].
 const (
 	idle   = 30 * time.Second
 	window = time.Minute
@@ -127,11 +128,11 @@ const (
 
 func TestStalledBodyIsCut(t *testing.T) {
 	for _, sent := range []int{0, 1, 5000} {
-		inBubble(t, &depot{}, func(b *bubble) {
+		inBubble(t, &fakeBackend{}, func(b *bubbleClient) {
 			content := make([]byte, 10_000)
 			b.begin(content, len(content))
 			b.send(content[:sent], 1000, 0)
-			resp := b.wants(408, wire.Stalled)
+			resp := b.wantAnswer(408, wire.Stalled)
 			if !resp.Close {
 				b.Error("the connection goes on in the middle of a body")
 			}
@@ -151,11 +152,11 @@ func TestCrawlingBodyIsCut(t *testing.T) {
 		"a byte just before the idle": {1, idle - time.Second},
 		"just below the rate":         {rate*10 - 100, 10 * time.Second},
 	} {
-		inBubble(t, &depot{}, func(b *bubble) {
+		inBubble(t, &fakeBackend{}, func(b *bubbleClient) {
 			content := make([]byte, 4<<20)
 			b.begin(content, len(content))
 			b.send(content, c.bytes, c.pause)
-			b.wants(408, wire.Stalled)
+			b.wantAnswer(408, wire.Stalled)
 			if b.took > 4*window {
 				b.Errorf("%s: cut after %v", what, b.took)
 			}
@@ -172,11 +173,11 @@ func TestSlowBodyThatMovesIsNeverCut(t *testing.T) {
 		"steady":   {rate + 100, time.Second},
 		"in gulps": {rate * 26, 25 * time.Second},
 	} {
-		inBubble(t, &depot{}, func(b *bubble) {
+		inBubble(t, &fakeBackend{}, func(b *bubbleClient) {
 			content := make([]byte, 32<<20)
 			b.begin(content, len(content))
 			b.send(content, c.bytes, c.pause)
-			b.wants(201, "")
+			b.wantAnswer(201, "")
 			if b.took < time.Hour {
 				b.Errorf("%s: the upload took %v only: the test is none", what, b.took)
 			}
@@ -188,7 +189,7 @@ func TestSlowBodyThatMovesIsNeverCut(t *testing.T) {
 // sender may send it.
 func TestOurOwnDiskIsNotTheSendersFault(t *testing.T) {
 	content := make([]byte, 64<<10)
-	d := &depot{take: func(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
+	d := &fakeBackend{take: func(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
 		buf := make([]byte, 1000)
 		for {
 			_, err := body.Read(buf)
@@ -201,10 +202,10 @@ func TestOurOwnDiskIsNotTheSendersFault(t *testing.T) {
 			time.Sleep(3 * idle)
 		}
 	}}
-	inBubble(t, d, func(b *bubble) {
+	inBubble(t, d, func(b *bubbleClient) {
 		b.begin(content, len(content))
 		b.send(content, 500, 0)
-		b.wants(201, "")
+		b.wantAnswer(201, "")
 		if b.took < time.Hour {
 			b.Errorf("the upload took %v only: the test is none", b.took)
 		}
@@ -216,7 +217,7 @@ func TestOurOwnDiskIsNotTheSendersFault(t *testing.T) {
 // ones, while the disk syncs.
 func TestDeadlineEndsWithTheBody(t *testing.T) {
 	for _, size := range []int{0, 1, 4096, 200_000} {
-		d := &depot{}
+		d := &fakeBackend{}
 		d.take = func(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
 			if _, err := io.CopyN(io.Discard, body, u.Size); err != nil {
 				return wire.Receipt{}, err
@@ -233,12 +234,12 @@ func TestDeadlineEndsWithTheBody(t *testing.T) {
 				return wire.Receipt{}, ctx.Err()
 			}
 		}
-		inBubble(t, d, func(b *bubble) {
+		inBubble(t, d, func(b *bubbleClient) {
 			content := make([]byte, size)
 			for range 3 {
 				b.begin(content, size)
 				b.send(content, 1000, 0)
-				if resp := b.wants(201, ""); resp.Close {
+				if resp := b.wantAnswer(201, ""); resp.Close {
 					b.Error("the connection ends")
 				}
 				time.Sleep(2 * idle) // idle between requests, longer than within
@@ -249,13 +250,13 @@ func TestDeadlineEndsWithTheBody(t *testing.T) {
 
 func TestDrainTellsTheSenderToComeAgain(t *testing.T) {
 	for _, sent := range []int{0, 5000} {
-		inBubble(t, &depot{}, func(b *bubble) {
+		inBubble(t, &fakeBackend{}, func(b *bubbleClient) {
 			content := make([]byte, 10_000)
 			b.begin(content, len(content))
 			b.send(content[:sent], 1000, 0)
 			time.Sleep(time.Second)
 			b.drain(wire.ErrDraining)
-			resp := b.wants(503, wire.Draining)
+			resp := b.wantAnswer(503, wire.Draining)
 			if resp.Header.Get("Retry-After") != "5" || !resp.Close || b.took > time.Second {
 				b.Errorf("Retry-After %q, closes %v, after %v", resp.Header.Get("Retry-After"), resp.Close, b.took)
 			}
@@ -263,37 +264,37 @@ func TestDrainTellsTheSenderToComeAgain(t *testing.T) {
 	}
 }
 
-// TestDrainBeforeTheFirstByte: the depot was busy until the drain.
+// TestDrainBeforeTheFirstByte: the backend was busy until the drain.
 func TestDrainBeforeTheFirstByte(t *testing.T) {
-	d := &depot{}
+	d := &fakeBackend{}
 	d.take = func(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
 		<-ctx.Done()
-		return d.keep(u, body)
+		return d.storeBody(u, body)
 	}
-	inBubble(t, d, func(b *bubble) {
+	inBubble(t, d, func(b *bubbleClient) {
 		content := make([]byte, 10_000)
 		b.begin(content, len(content))
 		b.send(content, 1000, 0)
 		time.Sleep(time.Second)
 		b.drain(wire.ErrDraining)
-		b.wants(503, wire.Draining)
+		b.wantAnswer(503, wire.Draining)
 	})
 }
 
-// TestSenderThatLeavesIsNotStalled: what the depot gets says so.
+// TestSenderThatLeavesIsNotStalled: the backend gets an error that says so.
 func TestSenderThatLeavesIsNotStalled(t *testing.T) {
 	left := make(chan error, 1)
-	d := &depot{}
+	d := &fakeBackend{}
 	d.take = func(_ context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
 		_, err := io.Copy(io.Discard, body)
 		left <- err
 		return wire.Receipt{}, err
 	}
-	inBubble(t, d, func(b *bubble) {
+	inBubble(t, d, func(b *bubbleClient) {
 		b.begin(make([]byte, 10_000), 10_000)
 		_, err := b.conn.Write(make([]byte, 100))
-		must(b, err)
-		must(b, b.conn.Close())
+		fixture.Must(b, err)
+		fixture.Must(b, b.conn.Close())
 		synctest.Wait()
 	})
 	if err := <-left; !errors.Is(err, context.Canceled) {
@@ -304,11 +305,11 @@ func TestSenderThatLeavesIsNotStalled(t *testing.T) {
 // TestRefusedBodyDoesNotHoldTheConnection: net/http reads what is left of a
 // small refused body, and a sender that stalls must not hold it there.
 func TestRefusedBodyDoesNotHoldTheConnection(t *testing.T) {
-	inBubble(t, &depot{refuse: wire.Refuse(wire.Full, "no")}, func(b *bubble) {
+	inBubble(t, &fakeBackend{refuse: wire.Refuse(wire.Full, "no")}, func(b *bubbleClient) {
 		b.begin(make([]byte, 10_000), 10_000)
-		b.wants(507, wire.Full)
+		b.wantAnswer(507, wire.Full)
 		if b.took > 2*idle {
-			b.Errorf("the answer came after %v", b.took)
+			b.Errorf("the answer came after %v, want at most %v", b.took, 2*idle)
 		}
 	})
 }
@@ -317,12 +318,12 @@ func TestRefusedBodyDoesNotHoldTheConnection(t *testing.T) {
 // must not sit there.
 func TestUnwantedBodyDoesNotHoldTheConnection(t *testing.T) {
 	for _, line := range []string{"POST /v1/ping HTTP/1.1", "HEAD /v1/episodes/lab-01/run-1 HTTP/1.1"} {
-		inBubble(t, &depot{}, func(b *bubble) {
+		inBubble(t, &fakeBackend{}, func(b *bubbleClient) {
 			_, err := b.conn.Write([]byte(line + "\r\nHost: r\r\nContent-Length: 10\r\n\r\n"))
-			must(b, err)
+			fixture.Must(b, err)
 			began := time.Now()
 			_, err = io.ReadAll(b.in) // to the end of the connection
-			must(b, err)
+			fixture.Must(b, err)
 			if took := time.Since(began); took > 2*idle {
 				b.Errorf("%s: the connection was held for %v", line, took)
 			}

@@ -3,7 +3,6 @@ package wire_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -14,25 +13,20 @@ import (
 	"testing"
 
 	"cis490/internal/digest"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b)
-	return b
-}
-
 func TestPutStoresOnce(t *testing.T) {
 	for _, size := range []int{0, 1, wire.MinAnnounced, wire.MinAnnounced + 1, 3 << 20} {
-		s := serve(t, handler(&depot{tb: t}))
-		c := s.client(t)
-		content := random(size)
+		s := serve(t, newHandler(&fakeBackend{tb: t}))
+		c := s.newClient(t)
+		content := fixture.Noise(size, 1)
 		u := uploadOf(content)
 		u.Skipped = 2
 		for _, want := range []wire.Status{wire.Stored, wire.AlreadyPresent} {
 			r, err := c.Put(t.Context(), u, bytes.NewReader(content))
-			must(t, err)
+			fixture.Must(t, err)
 			if r.Status != want || r.Covers(u) != nil || !r.ReceivedAt.Equal(received) {
 				t.Errorf("%d bytes: %+v, want %s", size, r, want)
 			}
@@ -48,17 +42,17 @@ func TestPutStoresOnce(t *testing.T) {
 }
 
 func TestStatOfNothingIsNotFound(t *testing.T) {
-	s := serve(t, handler(&depot{tb: t}))
-	if _, _, err := s.client(t).Stat(t.Context(), "none"); !errors.Is(err, wire.NotFound) {
-		t.Errorf("%v", err)
+	s := serve(t, newHandler(&fakeBackend{tb: t}))
+	if _, _, err := s.newClient(t).Stat(t.Context(), "none"); !errors.Is(err, wire.NotFound) {
+		t.Errorf("got %v, want %v", err, wire.NotFound)
 	}
 }
 
 func TestPingTellsWhoAndHow(t *testing.T) {
-	s := serve(t, handler(&depot{tb: t}))
-	p, err := s.client(t).Ping(t.Context())
-	must(t, err)
-	if p.Host != self || p.Auth.Method != "mtls" || p.Limits.Uploads != 64 || p.Storage.FreeBytes != 7 || !p.Storage.Accepting ||
+	s := serve(t, newHandler(&fakeBackend{tb: t}))
+	p, err := s.newClient(t).Ping(t.Context())
+	fixture.Must(t, err)
+	if p.Host != thisHost || p.Auth.Method != "mtls" || p.Limits.Uploads != 64 || p.Storage.FreeBytes != 7 || !p.Storage.Accepting ||
 		p.Time.IsZero() || p.Receiver.Version != "test" {
 		t.Errorf("%+v", p)
 	}
@@ -67,10 +61,10 @@ func TestPingTellsWhoAndHow(t *testing.T) {
 // TestRefusalAboveTheLimitCostsNoByte: a sender that waits for 100 Continue
 // keeps its bytes, and its connection is the price.
 func TestRefusalAboveTheLimitCostsNoByte(t *testing.T) {
-	s := serve(t, handler(&depot{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}))
-	content := random(wire.MinAnnounced + 1)
-	in := &counted{ReaderAt: bytes.NewReader(content)}
-	if _, err := s.client(t).Put(t.Context(), uploadOf(content), in); !errors.Is(err, wire.Conflict) {
+	s := serve(t, newHandler(&fakeBackend{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}))
+	content := fixture.Noise(wire.MinAnnounced+1, 1)
+	in := &countedReader{ReaderAt: bytes.NewReader(content)}
+	if _, err := s.newClient(t).Put(t.Context(), uploadOf(content), in); !errors.Is(err, wire.Conflict) {
 		t.Fatal(err)
 	}
 	if n := in.n.Load(); n != 0 {
@@ -78,22 +72,22 @@ func TestRefusalAboveTheLimitCostsNoByte(t *testing.T) {
 	}
 }
 
-type counted struct {
+type countedReader struct {
 	io.ReaderAt
 	n atomic.Int64
 }
 
-func (c *counted) ReadAt(p []byte, off int64) (int, error) {
+func (c *countedReader) ReadAt(p []byte, off int64) (int, error) {
 	n, err := c.ReaderAt.ReadAt(p, off)
 	c.n.Add(int64(n))
 	return n, err
 }
 
 func TestConnectionSurvivesASmallRefusedBody(t *testing.T) {
-	d := &depot{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}
-	s := serve(t, handler(d))
-	c := s.client(t)
-	content := random(wire.MinAnnounced - 1)
+	d := &fakeBackend{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}
+	s := serve(t, newHandler(d))
+	c := s.newClient(t)
+	content := fixture.Noise(wire.MinAnnounced-1, 1)
 	for range 3 {
 		if _, err := c.Put(t.Context(), uploadOf(content), bytes.NewReader(content)); !errors.Is(err, wire.Conflict) {
 			t.Fatal(err)
@@ -105,23 +99,23 @@ func TestConnectionSurvivesASmallRefusedBody(t *testing.T) {
 }
 
 func TestTokenIsAskedForEachRequest(t *testing.T) {
-	h := handler(&depot{tb: t})
+	h := newHandler(&fakeBackend{tb: t})
 	var seen []string
 	h.Identify = func(r *http.Request) (wire.Caller, error) {
 		seen = append(seen, r.Header.Get("Authorization"))
-		return wire.Caller{Host: self}, nil
+		return wire.Caller{Host: thisHost}, nil
 	}
 	s := serve(t, h)
 	n := 0
-	c, err := wire.NewClient(wire.ClientConfig{URL: s.URL, Host: self, DialTLS: s.dial, Token: func() string { n++; return fmt.Sprint("t", n) }})
-	must(t, err)
+	c, err := wire.NewClient(wire.ClientConfig{URL: s.URL, Host: thisHost, DialTLS: s.dial, Token: func() string { n++; return fmt.Sprint("t", n) }})
+	fixture.Must(t, err)
 	defer c.CloseIdle()
 	for range 2 {
 		_, err := c.Ping(t.Context())
-		must(t, err)
+		fixture.Must(t, err)
 	}
 	if fmt.Sprint(seen) != "[Bearer t1 Bearer t2]" {
-		t.Errorf("%v", seen)
+		t.Errorf("got %v, want %q", seen, "[Bearer t1 Bearer t2]")
 	}
 }
 
@@ -181,7 +175,7 @@ func TestAnswersThatAreNoReceiversAreFaultsOfThePath(t *testing.T) {
 				w.Header().Set("Location", "/elsewhere")
 				respondWith(c.status, c.kind, c.body)(w, r)
 			}))
-			r, err := s.client(t).Put(t.Context(), u, bytes.NewReader(content))
+			r, err := s.newClient(t).Put(t.Context(), u, bytes.NewReader(content))
 			path, ok := errors.AsType[*wire.UnexpectedResponseError](err)
 			if !ok || path.Status != c.status || r != (wire.Receipt{}) {
 				t.Errorf("%+v, %v", r, err)
@@ -192,10 +186,10 @@ func TestAnswersThatAreNoReceiversAreFaultsOfThePath(t *testing.T) {
 			if followed.Load() {
 				t.Error("a redirect was followed")
 			}
-			if _, err := s.client(t).Ping(t.Context()); err == nil {
+			if _, err := s.newClient(t).Ping(t.Context()); err == nil {
 				t.Error("taken for a ping's answer")
 			}
-			if _, _, err := s.client(t).Stat(t.Context(), key.Name); err == nil {
+			if _, _, err := s.newClient(t).Stat(t.Context(), key.Name); err == nil {
 				t.Error("taken for an answer to HEAD")
 			}
 		})
@@ -205,7 +199,7 @@ func TestAnswersThatAreNoReceiversAreFaultsOfThePath(t *testing.T) {
 // TestPingOfAnotherHostIsAFaultOfThePath guards against a mixed-up address.
 func TestPingOfAnotherHostIsAFaultOfThePath(t *testing.T) {
 	s := serve(t, respondWith(200, "application/json", `{"status":"ok","host_id":"lab-02"}`))
-	if _, err := s.client(t).Ping(t.Context()); !isPath(err) {
+	if _, err := s.newClient(t).Ping(t.Context()); !isPath(err) {
 		t.Errorf("%v", err)
 	}
 }
@@ -218,21 +212,21 @@ func isPath(err error) bool {
 // TestDeadConnectionIsReplaced: the receiver closed an idle connection, and we
 // have not seen it yet. The body was read into the void and must come again.
 func TestDeadConnectionIsReplaced(t *testing.T) {
-	s := serve(t, handler(&depot{tb: t}))
-	var dialed []*mortal
-	c := clientOf(t, s.URL, func(ctx context.Context, network, addr string) (net.Conn, error) {
+	s := serve(t, newHandler(&fakeBackend{tb: t}))
+	var dialed []*deadWriteConn
+	c := newClientWith(t, s.URL, func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := s.dial(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
-		m := &mortal{Conn: conn}
+		m := &deadWriteConn{Conn: conn}
 		dialed = append(dialed, m)
 		return m, nil
 	})
-	content := random(100_000)
+	content := fixture.Noise(100_000, 1)
 	for range 2 {
 		_, err := c.Put(t.Context(), uploadOf(content), bytes.NewReader(content))
-		must(t, err)
+		fixture.Must(t, err)
 		dialed[0].dead.Store(true)
 	}
 	if len(dialed) != 2 {
@@ -240,14 +234,13 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 	}
 }
 
-// mortal is a connection whose peer vanishes: nothing can be written, and
-// reading does not tell.
-type mortal struct {
+// deadWriteConn is a connection whose peer vanishes: writes fail, and reads do not notice.
+type deadWriteConn struct {
 	net.Conn
 	dead atomic.Bool
 }
 
-func (m *mortal) Write(p []byte) (int, error) {
+func (m *deadWriteConn) Write(p []byte) (int, error) {
 	if m.dead.Load() {
 		return 0, errors.New("broken pipe")
 	}

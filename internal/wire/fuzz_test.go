@@ -20,18 +20,19 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
-// ask sends one PUT through the handler of a depot that refuses all with Full.
-func ask(t *testing.T, u *url.URL, fields http.Header) (*depot, *http.Response) {
+// sendPut sends a PUT through the handler of a backend that refuses all with Full.
+func sendPut(t *testing.T, u *url.URL, fields http.Header) (*fakeBackend, *http.Response) {
 	t.Helper()
-	d := &depot{tb: t, refuse: wire.Refuse(wire.Full, "no")}
+	d := &fakeBackend{tb: t, refuse: wire.Refuse(wire.Full, "no")}
 	r := httptest.NewRequest(http.MethodPut, "/", strings.NewReader("x"))
 	fields.Set("Content-Length", "1") // net/http leaves it there
 	r.URL, r.Header = u, fields
 	w := httptest.NewRecorder()
-	handler(d).ServeHTTP(w, r)
+	newHandler(d).ServeHTTP(w, r)
 	return d, w.Result()
 }
 
@@ -41,13 +42,13 @@ func FuzzDigestField(f *testing.F) {
 		f.Add(s)
 	}
 	where, err := url.Parse("/v1/episodes/lab-01/run-7")
-	must(f, err)
+	fixture.Must(f, err)
 	f.Fuzz(func(t *testing.T, s string) {
-		d, resp := ask(t, where, http.Header{"Repr-Digest": {s}})
-		n, u := d.called()
+		d, resp := sendPut(t, where, http.Header{"Repr-Digest": {s}})
+		n, u := d.putCalls()
 		if n == 0 {
 			if p := readProblem(t, resp); resp.StatusCode != 400 {
-				t.Errorf("%q: %+v", s, p)
+				t.Errorf("%q: got %+v, want StatusCode 400", s, p)
 			}
 			return
 		}
@@ -70,9 +71,9 @@ func FuzzPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		d, resp := ask(t, where, http.Header{"Repr-Digest": {formatDigest([]byte("x"))}})
+		d, resp := sendPut(t, where, http.Header{"Repr-Digest": {formatDigest([]byte("x"))}})
 		readProblem(t, resp) // every answer is one here
-		n, u := d.called()
+		n, u := d.putCalls()
 		if n == 0 {
 			return
 		}
@@ -84,31 +85,31 @@ func FuzzPath(f *testing.F) {
 }
 
 // FuzzRequest sends what no HTTP library would, over a connection of its own.
-// The depot complains of what the handler must not let through; what is stored
-// was asked for in so many bytes, and is what was announced.
+// The backend complains of what the handler must not let through; what is stored
+// was asked for with its size, and is what was announced.
 func FuzzRequest(f *testing.F) {
-	good := request("x", honest, field)
+	good := putRequest("x", honest, field)
 	for _, s := range []string{
-		good, good + good, request("1\r\nx\r\n0\r\n\r\n", honest, "Transfer-Encoding: chunked", field),
-		request("x", honest, "Content-Length: 2", field), request("xPUT /v1/episodes/lab-02/a HTTP/1.1\r\nHost: r\r\n\r\n", honest, field),
+		good, good + good, putRequest("1\r\nx\r\n0\r\n\r\n", honest, "Transfer-Encoding: chunked", field),
+		putRequest("x", honest, "Content-Length: 2", field), putRequest("xPUT /v1/episodes/lab-02/a HTTP/1.1\r\nHost: r\r\n\r\n", honest, field),
 		strings.Replace(good, "\r\n", "\n", -1), strings.Replace(good, "run-7", "..%2frun-7", 1),
 		"POST /v1/ping HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\n\r\n" + good,
-		request("", "Content-Length: 9223372036854775807", field, "Expect: 100-continue"),
+		putRequest("", "Content-Length: 9223372036854775807", field, "Expect: 100-continue"),
 	} {
 		f.Add(s)
 	}
 	socket := filepath.Join(f.TempDir(), "s") // a port each would soon be all that there are
 	f.Fuzz(func(t *testing.T, s string) {
-		d := &depot{tb: t}
+		d := &fakeBackend{tb: t}
 		ln, err := net.Listen("unix", socket)
-		must(t, err)
-		server := &http.Server{Handler: handler(d)}
+		fixture.Must(t, err)
+		server := &http.Server{Handler: newHandler(d)}
 		go server.Serve(ln)
 		defer server.Close()
 		conn, err := net.Dial("unix", socket)
-		must(t, err)
+		fixture.Must(t, err)
 		defer conn.Close()
-		must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		fixture.Must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
 		io.WriteString(conn, s)
 		conn.(*net.UnixConn).CloseWrite()
 		answers, err := io.ReadAll(conn)
@@ -121,7 +122,7 @@ func FuzzRequest(f *testing.F) {
 			t.Errorf("%q: 201, and %d stored: %q", s, len(d.stored), answers)
 		}
 		for k, r := range d.stored {
-			if k.Host != self || int64(len(s)) < r.Size || !strings.Contains(s, "PUT ") {
+			if k.Host != thisHost || int64(len(s)) < r.Size || !strings.Contains(s, "PUT ") {
 				t.Errorf("%q is taken for %+v", s, r)
 			}
 		}
@@ -129,7 +130,7 @@ func FuzzRequest(f *testing.F) {
 }
 
 // FuzzPiece sends any method with any fields to any place below /v1/uploads/, and
-// announcements. What comes to the depot is what the fields say, once.
+// announcements. What reaches the backend is what the fields say, once.
 func FuzzPiece(f *testing.F) {
 	for _, offset := range []string{"0", "1", "-1", "999999999999999", "9223372036854775807", "0.5", "0, 1", "0;a", " 0", ""} {
 		f.Add("PATCH", "/v1/uploads/X", "application/partial-upload", offset, "?1", "5")
@@ -149,7 +150,7 @@ func FuzzPiece(f *testing.F) {
 			body = ""
 		}
 		x := &part{Upload: wire.Upload{Key: key, Size: 1 << 40}}
-		d := &depot{tb: t, parts: map[string]*part{"X": x}}
+		d := &fakeBackend{tb: t, parts: map[string]*part{"X": x}}
 		r := httptest.NewRequest(http.MethodPut, "/", strings.NewReader(body))
 		r.Method, r.URL = method, u
 		r.Header = http.Header{"Content-Length": {fmt.Sprint(len(body))}, "Repr-Digest": {formatDigest([]byte("x"))}}
@@ -159,14 +160,14 @@ func FuzzPiece(f *testing.F) {
 			}
 		}
 		w := httptest.NewRecorder()
-		handler(d).ServeHTTP(unhurried{w}, r)
+		newHandler(d).ServeHTTP(deadlineRecorder{w}, r)
 		resp := w.Result()
 		if resp.StatusCode/100 != 2 {
 			readProblem(t, resp)
 		}
-		announced, asked := d.about()
-		if puts, _ := d.called(); puts+announced+len(asked) > 1 {
-			t.Errorf("%s %q came to the depot %d times", method, where, puts+announced+len(asked))
+		announced, asked := d.announcements()
+		if puts, _ := d.putCalls(); puts+announced+len(asked) > 1 {
+			t.Errorf("%s %q reached the backend %d times", method, where, puts+announced+len(asked))
 		}
 		said, err := strconv.ParseInt(strings.Trim(strings.SplitN(offset, ";", 2)[0], " "), 10, 64)
 		if len(x.content) > 0 && (err != nil || said != 0) {
@@ -175,16 +176,16 @@ func FuzzPiece(f *testing.F) {
 	})
 }
 
-// unhurried takes deadlines, as a connection does.
-type unhurried struct{ *httptest.ResponseRecorder }
+// deadlineRecorder is a recorder that accepts deadlines, as a connection does.
+type deadlineRecorder struct{ *httptest.ResponseRecorder }
 
-func (unhurried) SetReadDeadline(time.Time) error  { return nil }
-func (unhurried) SetWriteDeadline(time.Time) error { return nil }
+func (deadlineRecorder) SetReadDeadline(time.Time) error  { return nil }
+func (deadlineRecorder) SetWriteDeadline(time.Time) error { return nil }
 
 func FuzzReceipt(f *testing.F) {
 	u := uploadOf([]byte("x"))
 	good, err := json.Marshal(receiptOf(u))
-	must(f, err)
+	fixture.Must(f, err)
 	f.Add(200, "application/json", string(good))
 	f.Add(201, "", string(good)+" ")
 	f.Add(200, "application/json", strings.Replace(string(good), "host_id", "HOST_ID", 1))
@@ -196,7 +197,7 @@ func FuzzReceipt(f *testing.F) {
 			return
 		}
 		head := fmt.Sprintf("HTTP/1.1 %03d X\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", status, kind, len(body))
-		c := clientOf(t, "https://receiver.lab", func(context.Context, string, string) (net.Conn, error) {
+		c := newClientWith(t, "https://receiver.lab", func(context.Context, string, string) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			go func() {
 				defer theirs.Close()

@@ -17,11 +17,12 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
 // AdmitInventory counts the inventories that are open.
-func (d *depot) AdmitInventory(_ context.Context, host episode.Name) (func(), error) {
+func (d *fakeBackend) AdmitInventory(_ context.Context, host episode.Name) (func(), error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.full != nil {
@@ -36,8 +37,8 @@ func (d *depot) AdmitInventory(_ context.Context, host episode.Name) (func(), er
 }
 
 // Inventory keeps the contract of [wire.Backend.Inventory].
-func (d *depot) Inventory(_ context.Context, host episode.Name, claims []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
-	if host != self || len(claims) > wire.MaxQueries || readBack && len(claims) != 1 {
+func (d *fakeBackend) Inventory(_ context.Context, host episode.Name, claims []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
+	if host != thisHost || len(claims) > wire.MaxQueries || readBack && len(claims) != 1 {
 		d.tb.Errorf("the handler let %d claims of %s through (read back: %v)", len(claims), host, readBack)
 	}
 	if d.refuse != nil {
@@ -65,17 +66,17 @@ func (d *depot) Inventory(_ context.Context, host episode.Name, claims []wire.In
 	return said, nil
 }
 
-func claim(name string, content string) wire.InventoryQuery {
+func queryFor(name string, content string) wire.InventoryQuery {
 	return wire.InventoryQuery{Episode: episode.Name(name), Digest: sha256.Sum256([]byte(content))}
 }
 
 func TestInventoryGoesThereAndBack(t *testing.T) {
-	d := &depot{tb: t}
-	c := serve(t, handler(d)).client(t)
+	d := &fakeBackend{tb: t}
+	c := serve(t, newHandler(d)).newClient(t)
 	_, err := c.Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
-	must(t, err)
-	said, _, err := c.Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x"), claim("run-8", "x"), claim("run-7", "y")}, false)
-	must(t, err)
+	fixture.Must(t, err)
+	said, _, err := c.Inventory(t.Context(), []wire.InventoryQuery{queryFor("run-7", "x"), queryFor("run-8", "x"), queryFor("run-7", "y")}, false)
+	fixture.Must(t, err)
 	var states []wire.State
 	for _, h := range said {
 		states = append(states, h.State)
@@ -83,7 +84,7 @@ func TestInventoryGoesThereAndBack(t *testing.T) {
 	if got := fmt.Sprint(states); got != "[present absent divergent]" || said[0].VerifiedAt != nil || !said[0].ReceivedAt.Equal(received) {
 		t.Errorf("got %s, %+v", got, said)
 	}
-	said, _, err = c.Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x")}, true)
+	said, _, err = c.Inventory(t.Context(), []wire.InventoryQuery{queryFor("run-7", "x")}, true)
 	if err != nil || said[0].VerifiedAt == nil || !said[0].VerifiedAt.Equal(received.Add(time.Hour)) {
 		t.Errorf("got %+v, %v", said, err)
 	}
@@ -92,7 +93,7 @@ func TestInventoryGoesThereAndBack(t *testing.T) {
 	}
 	many := make([]wire.InventoryQuery, wire.MaxQueries)
 	for i := range many {
-		many[i] = claim(fmt.Sprintf("%s-%04d", strings.Repeat("x", 123), i), "x")
+		many[i] = queryFor(fmt.Sprintf("%s-%04d", strings.Repeat("x", 123), i), "x")
 	}
 	if said, _, err := c.Inventory(t.Context(), many, false); err != nil || len(said) != wire.MaxQueries {
 		t.Errorf("of as many as are allowed, with the longest names: %d, %v", len(said), err)
@@ -102,21 +103,15 @@ func TestInventoryGoesThereAndBack(t *testing.T) {
 	}
 }
 
-// stocktake sends a body and returns the answer.
-func stocktake(t testing.TB, d *depot, body string) *http.Response {
+// sendInventory sends an inventory and returns the answer.
+func sendInventory(t testing.TB, d *fakeBackend, body string) *http.Response {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodPost, "/v1/inventory", strings.NewReader(body))
 	r.Header.Set("Content-Length", fmt.Sprint(len(body))) // net/http leaves it there
 	w := httptest.NewRecorder()
-	handler(d).ServeHTTP(patient{w}, r)
+	newHandler(d).ServeHTTP(deadlineRecorder{w}, r)
 	return w.Result()
 }
-
-// patient is a recorder that takes deadlines, as a connection does.
-type patient struct{ *httptest.ResponseRecorder }
-
-func (patient) SetReadDeadline(time.Time) error  { return nil }
-func (patient) SetWriteDeadline(time.Time) error { return nil }
 
 func TestHostileInventoryIsRefused(t *testing.T) {
 	sum := digest.Digest(sha256.Sum256(nil)).String()
@@ -155,7 +150,7 @@ func TestHostileInventoryIsRefused(t *testing.T) {
 		"no member":           {`{}`, 200},
 		"good":                {`{"episodes":[` + good + `]}`, 200},
 	} {
-		resp := stocktake(t, &depot{tb: t}, c.body)
+		resp := sendInventory(t, &fakeBackend{tb: t}, c.body)
 		if resp.StatusCode != c.status {
 			b, _ := io.ReadAll(resp.Body)
 			t.Errorf("%s: %d %s, want %d", what, resp.StatusCode, b, c.status)
@@ -169,12 +164,12 @@ func TestHostileInventoryIsRefused(t *testing.T) {
 
 // A request that waits for its slot must not have its body in memory.
 func TestInventoryIsAdmittedBeforeItsBodyIsRead(t *testing.T) {
-	d := &depot{tb: t, full: wire.Refuse(wire.HostBusy, "busy")}
+	d := &fakeBackend{tb: t, full: wire.Refuse(wire.HostBusy, "busy")}
 	r := httptest.NewRequest(http.MethodPost, "/v1/inventory", iotest.ErrReader(errors.New("read before it was admitted")))
 	r.ContentLength = 1 << 20
 	r.Header.Set("Content-Length", fmt.Sprint(r.ContentLength))
 	w := httptest.NewRecorder()
-	handler(d).ServeHTTP(patient{w}, r)
+	newHandler(d).ServeHTTP(deadlineRecorder{w}, r)
 	if w.Code != http.StatusTooManyRequests {
 		t.Errorf("got %d %s, want 429", w.Code, w.Body)
 	}
@@ -182,8 +177,8 @@ func TestInventoryIsAdmittedBeforeItsBodyIsRead(t *testing.T) {
 
 // openWriter notes how many inventories are admitted while the answer is written.
 type openWriter struct {
-	patient
-	d    *depot
+	deadlineRecorder
+	d    *fakeBackend
 	open int
 }
 
@@ -191,16 +186,16 @@ func (w *openWriter) Write(p []byte) (int, error) {
 	w.d.mu.Lock()
 	w.open = w.d.inventories
 	w.d.mu.Unlock()
-	return w.patient.Write(p)
+	return w.deadlineRecorder.Write(p)
 }
 
 // The answer takes memory as well, for as long as the sender likes.
 func TestInventoryIsReleasedAfterItsAnswer(t *testing.T) {
-	d := &depot{tb: t}
+	d := &fakeBackend{tb: t}
 	r := httptest.NewRequest(http.MethodPost, "/v1/inventory", strings.NewReader("{}"))
 	r.Header.Set("Content-Length", "2")
-	w := &openWriter{patient{httptest.NewRecorder()}, d, 0}
-	handler(d).ServeHTTP(w, r)
+	w := &openWriter{deadlineRecorder{httptest.NewRecorder()}, d, 0}
+	newHandler(d).ServeHTTP(w, r)
 	if w.Code != 200 || w.open != 1 || d.inventories != 0 {
 		t.Errorf("status %d, %d admitted during the answer and %d after it, want 200, 1 and 0", w.Code, w.open, d.inventories)
 	}
@@ -220,7 +215,7 @@ func TestInventoryHasOneMethodAndALength(t *testing.T) {
 		r := httptest.NewRequest(c.method, "/v1/inventory", strings.NewReader("{}"))
 		r.Header = c.fields
 		w := httptest.NewRecorder()
-		handler(&depot{tb: t}).ServeHTTP(w, r)
+		newHandler(&fakeBackend{tb: t}).ServeHTTP(w, r)
 		if resp := w.Result(); resp.StatusCode != c.status {
 			t.Errorf("%s %v: %d, want %d", c.method, c.fields, resp.StatusCode, c.status)
 		} else {
@@ -231,17 +226,17 @@ func TestInventoryHasOneMethodAndALength(t *testing.T) {
 
 // A stranger learns nothing, and asks for nothing.
 func TestInventoryComesAfterIdentity(t *testing.T) {
-	d := &depot{tb: t}
-	h := handler(d)
+	d := &fakeBackend{tb: t}
+	h := newHandler(d)
 	h.Identify = func(*http.Request) (wire.Caller, error) { return wire.Caller{}, wire.Refuse(wire.Forbidden, "no") }
-	c := serve(t, h).client(t)
-	if _, _, err := c.Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x")}, false); !errors.Is(err, wire.Forbidden) {
+	c := serve(t, h).newClient(t)
+	if _, _, err := c.Inventory(t.Context(), []wire.InventoryQuery{queryFor("run-7", "x")}, false); !errors.Is(err, wire.Forbidden) {
 		t.Errorf("got %v, want Forbidden", err)
 	}
 }
 
 func TestInventoryRefusalsTravel(t *testing.T) {
-	c := serve(t, handler(&depot{tb: t, refuse: wire.Refuse(wire.HostBusy, "busy")})).client(t)
+	c := serve(t, newHandler(&fakeBackend{tb: t, refuse: wire.Refuse(wire.HostBusy, "busy")})).newClient(t)
 	if _, _, err := c.Inventory(t.Context(), nil, false); !errors.Is(err, wire.HostBusy) {
 		t.Errorf("got %v, want HostBusy", err)
 	}
@@ -266,7 +261,7 @@ func TestAnswerToAnInventoryMustFitIt(t *testing.T) {
 		"an unknown state": `{"host_id":"lab-01","episodes":[{"episode_id":"run-7","state":"fine\u001b"}]}`,
 	} {
 		s := serve(t, respondWith(200, "application/json", body))
-		said, _, err := s.client(t).Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x")}, false)
+		said, _, err := s.newClient(t).Inventory(t.Context(), []wire.InventoryQuery{queryFor("run-7", "x")}, false)
 		if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); !ok || said != nil {
 			t.Errorf("%s: %+v, %v, want a PathError", what, said, err)
 		}
@@ -282,7 +277,7 @@ func FuzzInventory(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		resp := stocktake(t, &depot{tb: t}, string(body))
+		resp := sendInventory(t, &fakeBackend{tb: t}, string(body))
 		switch resp.StatusCode {
 		case 200:
 			if !json.Valid(body) {

@@ -21,27 +21,21 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
-const self = episode.Name("lab-01")
+const thisHost = episode.Name("lab-01")
 
-var key = episode.Key{Host: self, Name: "run-7"}
+var key = episode.Key{Host: thisHost, Name: "run-7"}
 
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
-
-// depot keeps the contract of [wire.Backend] and complains when the handler
+// fakeBackend keeps the contract of [wire.Backend] and complains when the handler
 // breaks its own.
-type depot struct {
+type fakeBackend struct {
 	tb     testing.TB
 	refuse error // before the body
 	full   error // refuses inventories before their bodies
-	// unnamed keeps the depot from naming its store.
+	// unnamed makes the backend fail to name its store.
 	unnamed error
 	// take replaces what is done with the body.
 	take func(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error)
@@ -58,12 +52,12 @@ type depot struct {
 	parts       map[string]*part
 }
 
-func (d *depot) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
+func (d *fakeBackend) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
 	d.mu.Lock()
 	d.puts++
 	d.upload = u
 	d.mu.Unlock()
-	if u.Key.Host != self || u.Size < 0 || u.Digest.IsZero() || u.Skipped < 0 {
+	if u.Key.Host != thisHost || u.Size < 0 || u.Digest.IsZero() || u.Skipped < 0 {
 		d.tb.Errorf("the handler let %+v through", u)
 	}
 	if _, err := episode.ParseName(string(u.Key.Name)); err != nil {
@@ -75,11 +69,11 @@ func (d *depot) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Re
 	if d.take != nil {
 		return d.take(ctx, u, body)
 	}
-	return d.keep(u, body)
+	return d.storeBody(u, body)
 }
 
-// keep reads the body and stores it.
-func (d *depot) keep(u wire.Upload, body io.Reader) (wire.Receipt, error) {
+// storeBody reads the body and stores it.
+func (d *fakeBackend) storeBody(u wire.Upload, body io.Reader) (wire.Receipt, error) {
 	b, err := io.ReadAll(body)
 	if err != nil {
 		return wire.Receipt{}, err
@@ -104,7 +98,7 @@ func (d *depot) keep(u wire.Upload, body io.Reader) (wire.Receipt, error) {
 	return r, nil
 }
 
-func (d *depot) Stat(_ context.Context, k episode.Key) (wire.Receipt, error) {
+func (d *fakeBackend) Stat(_ context.Context, k episode.Key) (wire.Receipt, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.refuse != nil {
@@ -117,35 +111,34 @@ func (d *depot) Stat(_ context.Context, k episode.Key) (wire.Receipt, error) {
 	return r, nil
 }
 
-func (d *depot) Limits() wire.Limits {
+func (d *fakeBackend) Limits() wire.Limits {
 	return wire.Limits{MaxSize: 1 << 40, Uploads: 64, UploadsPerHost: 8, UnfinishedAge: 7 * 24 * time.Hour}
 }
 
-func (d *depot) Storage(context.Context, episode.Name) (wire.Storage, error) {
+func (d *fakeBackend) Storage(context.Context, episode.Name) (wire.Storage, error) {
 	return wire.Storage{FreeBytes: 7, Accepting: true}, d.refuse
 }
 
-// store is what [depot] says of itself.
+// store is what [fakeBackend] says of itself.
 var store = wire.Store{ID: "STORE1", IndexBytes: 300, IndexTail: "abcd", Replaces: []string{"STORE0"}}
 
 // Store keeps the contract: the index has the rows of what is stored.
-func (d *depot) Store() (wire.Store, error) { return store, d.unnamed }
+func (d *fakeBackend) Store() (wire.Store, error) { return store, d.unnamed }
 
 // HasStore knows that store alone.
-func (d *depot) HasStore(known wire.Store) (bool, error) {
+func (d *fakeBackend) HasStore(known wire.Store) (bool, error) {
 	return store.Follows(known.ID) && (known.ID != store.ID || known.IndexBytes <= store.IndexBytes), d.unnamed
 }
 
-// called returns how often the handler asked for a body's place, and for what.
-func (d *depot) called() (int, wire.Upload) {
+// putCalls returns how often the handler called Put, and the last upload.
+func (d *fakeBackend) putCalls() (int, wire.Upload) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.puts, d.upload
 }
 
-// about returns how many announcements there were, and the uploads that were asked
-// about.
-func (d *depot) about() (announced int, ids []string) {
+// announcements returns the number of announcements, and the uploads that requests named.
+func (d *fakeBackend) announcements() (announced int, ids []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.announced, d.asked
@@ -166,11 +159,11 @@ func formatDigest(content []byte) string {
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(d[:]) + ":"
 }
 
-func handler(d wire.Backend) *wire.Handler {
+func newHandler(d wire.Backend) *wire.Handler {
 	return &wire.Handler{
 		Backend: d,
 		Identify: func(*http.Request) (wire.Caller, error) {
-			return wire.Caller{Host: self, Auth: wire.Auth{Method: "mtls"}}, nil
+			return wire.Caller{Host: thisHost, Auth: wire.Auth{Method: "mtls"}}, nil
 		},
 		BodyLimits: wire.BodyLimits{Idle: 30 * time.Second, MinRate: 8 << 10, Window: time.Minute},
 		About:      wire.ServerInfo{Version: "test", Protocol: []string{"v1"}},
@@ -214,39 +207,39 @@ func (s *server) clientTLS() *tls.Config {
 	return config
 }
 
-// client returns the shipper's end.
-func (s *server) client(tb testing.TB) *wire.Client {
+// newClient returns a shipper's client.
+func (s *server) newClient(tb testing.TB) *wire.Client {
 	tb.Helper()
-	return clientOf(tb, s.URL, s.dial)
+	return newClientWith(tb, s.URL, s.dial)
 }
 
-func clientOf(tb testing.TB, url string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *wire.Client {
+func newClientWith(tb testing.TB, url string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *wire.Client {
 	tb.Helper()
-	c, err := wire.NewClient(wire.ClientConfig{URL: url, Host: self, DialTLS: dial, Version: "test", Conns: 2})
-	must(tb, err)
+	c, err := wire.NewClient(wire.ClientConfig{URL: url, Host: thisHost, DialTLS: dial, Version: "test", Conns: 2})
+	fixture.Must(tb, err)
 	tb.Cleanup(c.CloseIdle)
 	return c
 }
 
-// raw sends bytes on a connection of their own and returns the one answer.
-func (s *server) raw(tb testing.TB, request string) *http.Response {
+// sendRaw sends bytes on a connection of their own and returns the one answer.
+func (s *server) sendRaw(tb testing.TB, request string) *http.Response {
 	tb.Helper()
 	conn, err := s.dial(tb.Context(), "tcp", s.Listener.Addr().String())
-	must(tb, err)
+	fixture.Must(tb, err)
 	tb.Cleanup(func() { conn.Close() })
-	must(tb, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	fixture.Must(tb, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	go io.WriteString(conn, request) // the server may answer before it has read all
 	method, _, _ := strings.Cut(request, " ")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
-	must(tb, err)
+	fixture.Must(tb, err)
 	b, err := io.ReadAll(resp.Body)
-	must(tb, err)
+	fixture.Must(tb, err)
 	resp.Body = io.NopCloser(bytes.NewReader(b))
 	return resp
 }
 
-// request is the text of a PUT of content with more fields.
-func request(content string, fields ...string) string {
+// putRequest returns the text of a PUT of content, with more fields.
+func putRequest(content string, fields ...string) string {
 	return "PUT /v1/episodes/lab-01/run-7 HTTP/1.1\r\nHost: receiver\r\n" +
 		strings.Join(append(fields, ""), "\r\n") + "\r\n" + content
 }
@@ -267,9 +260,9 @@ func readProblem(tb testing.TB, resp *http.Response) problem {
 		tb.Errorf("%s: content type %q", resp.Status, got)
 		return p
 	}
-	must(tb, json.NewDecoder(resp.Body).Decode(&p))
+	fixture.Must(tb, json.NewDecoder(resp.Body).Decode(&p))
 	if p.Status != resp.StatusCode || p.Title == "" {
-		tb.Errorf("the document says %+v, the answer %s", p, resp.Status)
+		tb.Errorf("got the document %+v with status %s, want the same status and a title", p, resp.Status)
 	}
 	return p
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cis490/internal/digest"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -67,8 +68,8 @@ func TestEveryCodeTravels(t *testing.T) {
 			if c.code == wire.OtherStore { // without one it is an error
 				refusal.Store = &store
 			}
-			s := serve(t, handler(&depot{tb: t, refuse: refusal}))
-			resp := s.raw(t, request("x", "Content-Length: 1", "Repr-Digest: "+formatDigest(content)))
+			s := serve(t, newHandler(&fakeBackend{tb: t, refuse: refusal}))
+			resp := s.sendRaw(t, putRequest("x", "Content-Length: 1", "Repr-Digest: "+formatDigest(content)))
 			doc := readProblem(t, resp)
 			if resp.StatusCode != c.status || doc.Type != c.kind || doc.Detail != refusal.Detail || doc.Stored != stored.String() {
 				t.Errorf("%s: %+v", resp.Status, doc)
@@ -81,7 +82,7 @@ func TestEveryCodeTravels(t *testing.T) {
 					t.Errorf("%s: %q, want %q", name, got, c.fields.Get(name))
 				}
 			}
-			_, err := s.client(t).Put(t.Context(), uploadOf(content), bytes.NewReader(content))
+			_, err := s.newClient(t).Put(t.Context(), uploadOf(content), bytes.NewReader(content))
 			p, ok := errors.AsType[*wire.Problem](err)
 			if !ok || !errors.Is(err, c.code) {
 				t.Fatalf("the client makes of it %v", err)
@@ -96,7 +97,7 @@ func TestEveryCodeTravels(t *testing.T) {
 // TestEveryCodeHasARow keeps the table above whole.
 func TestEveryCodeHasARow(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "problem.go", nil, 0)
-	must(t, err)
+	fixture.Must(t, err)
 	rows := map[string]bool{}
 	for _, c := range codes {
 		rows[string(c.code)] = true
@@ -123,8 +124,8 @@ func TestEveryCodeHasARow(t *testing.T) {
 // TestOtherErrorsTellNothing: what is no refusal stays in our log.
 func TestOtherErrorsTellNothing(t *testing.T) {
 	for _, refusal := range []error{errors.New("open /var/lib/secret: denied"), &wire.Problem{Code: "new", Detail: "secret"}} {
-		s := serve(t, handler(&depot{tb: t, refuse: refusal}))
-		resp := s.raw(t, request("x", "Content-Length: 1", "Repr-Digest: "+formatDigest([]byte("x"))))
+		s := serve(t, newHandler(&fakeBackend{tb: t, refuse: refusal}))
+		resp := s.sendRaw(t, putRequest("x", "Content-Length: 1", "Repr-Digest: "+formatDigest([]byte("x"))))
 		if doc := readProblem(t, resp); doc.Type != ourType+"internal-server-error" || strings.Contains(fmt.Sprint(doc), "secret") {
 			t.Errorf("%+v", doc)
 		}
@@ -133,14 +134,14 @@ func TestOtherErrorsTellNothing(t *testing.T) {
 
 // TestStrangerLearnsNothing: who the caller is comes before anything else.
 func TestStrangerLearnsNothing(t *testing.T) {
-	d := &depot{tb: t}
-	h := handler(d)
+	d := &fakeBackend{tb: t}
+	h := newHandler(d)
 	h.Identify = func(*http.Request) (wire.Caller, error) { return wire.Caller{}, wire.Refuse(wire.Forbidden, "no") }
 	s := serve(t, h)
 	for _, line := range []string{
 		"PUT /v1/episodes/lab-01/run-7", "HEAD /v1/episodes/lab-01/run-7", "POST /v1/ping", "GET /", "PUT /v1/episodes/a%2f/b",
 	} {
-		resp := s.raw(t, line+" HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\n\r\n")
+		resp := s.sendRaw(t, line+" HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\n\r\n")
 		if strings.HasPrefix(line, "HEAD") {
 			continue // it has no body
 		}
@@ -148,8 +149,8 @@ func TestStrangerLearnsNothing(t *testing.T) {
 			t.Errorf("%s: %+v", line, doc)
 		}
 	}
-	if n, _ := d.called(); n > 0 {
-		t.Error("a stranger came to the depot")
+	if n, _ := d.putCalls(); n > 0 {
+		t.Error("a stranger reached the backend")
 	}
 }
 
@@ -159,7 +160,7 @@ func TestForeignProblemIsNoRefusal(t *testing.T) {
 	for _, typ := range []string{"about:blank", "", "urn:new", "https://example.org/problems/conflict"} {
 		for _, status := range []int{400, 409, 413} {
 			s := serve(t, respondWith(status, "application/problem+json", fmt.Sprintf(`{"type":%q,"status":%d}`, typ, status)))
-			_, err := s.client(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
+			_, err := s.newClient(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
 			if path, ok := errors.AsType[*wire.UnexpectedResponseError](err); !ok || path.Status != status {
 				t.Errorf("%d of the type %q: %v, want a PathError", status, typ, err)
 			}
@@ -173,7 +174,7 @@ func TestUnknownTypeIsThePlainestOfItsStatus(t *testing.T) {
 		415: wire.Unsupported, 429: wire.HostBusy, 500: wire.Internal, 503: wire.Busy, 507: wire.Full, 599: wire.Internal,
 	} {
 		s := serve(t, respondWith(status, "application/problem+json; charset=utf-8", fmt.Sprintf(`{"type":"urn:cis490:problem:new","status":%d,"detail":"\u001b[31mred"}`, status)))
-		_, err := s.client(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
+		_, err := s.newClient(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
 		p, ok := errors.AsType[*wire.Problem](err)
 		if !ok || p.Code != want {
 			t.Errorf("%d: %v, want %s", status, err, want)
@@ -187,7 +188,7 @@ func TestUnknownTypeIsThePlainestOfItsStatus(t *testing.T) {
 // TestDetailIsEscapedOnce: both ends quote names.
 func TestDetailIsEscapedOnce(t *testing.T) {
 	s := serve(t, respondWith(400, "application/problem+json", `{"type":"urn:cis490:problem:bad-name","status":400,"detail":"\"a\\x1b\" is no name \u001b"}`))
-	_, err := s.client(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
+	_, err := s.newClient(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
 	if want := `"a\x1b" is no name \x1b`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -203,14 +204,14 @@ func TestRetryAfterIsBounded(t *testing.T) {
 			w.Header().Set("Retry-After", value)
 			respondWith(503, "application/problem+json", `{"type":"urn:cis490:problem:busy","status":503}`)(w, r)
 		}))
-		_, err := s.client(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
+		_, err := s.newClient(t).Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x"))
 		if p, ok := errors.AsType[*wire.Problem](err); !ok || p.RetryAfter != want {
 			t.Errorf("%q: %v", value, err)
 		}
 	}
 }
 
-// respondWith is a server that is no receiver.
+// respondWith returns the handler of a server that is not a receiver.
 func respondWith(status int, kind, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", kind)

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// slowly is a connection that takes a body at once, or not at all, and answers
+// slowTransport is a connection that takes a body at once, or not at all, and answers
 // after a while.
-type slowly struct {
+type slowTransport struct {
 	takes bool
 	after time.Duration
 }
 
-func (s slowly) RoundTrip(req *http.Request) (*http.Response, error) {
+func (s slowTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if s.takes {
 		if _, err := io.Copy(io.Discard, req.Body); err != nil {
 			return nil, err
@@ -36,13 +36,13 @@ func (s slowly) RoundTrip(req *http.Request) (*http.Response, error) {
 func TestOnlyABodyCanStall(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		way  slowly
+		way  slowTransport
 		size int64
 		want error
 	}{
-		{"nobody takes it", slowly{false, 4 * time.Minute}, 5, errStalled},
-		{"taken, and a slow answer", slowly{true, 4 * time.Minute}, 5, nil},
-		{"nothing is left to send, and a slow answer", slowly{true, 4 * time.Minute}, 0, nil},
+		{"nobody takes it", slowTransport{false, 4 * time.Minute}, 5, errStalled},
+		{"taken, and a slow answer", slowTransport{true, 4 * time.Minute}, 5, nil},
+		{"nothing is left to send, and a slow answer", slowTransport{true, 4 * time.Minute}, 0, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

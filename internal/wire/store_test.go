@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -18,8 +19,8 @@ import (
 // the two questions for whose answers something is believed or deleted.
 func TestEveryReceiptNamesItsStore(t *testing.T) {
 	small, large := []byte("x"), bytes.Repeat([]byte("y"), wire.MinAnnounced)
-	s := serve(t, handler(&depot{tb: t}))
-	c := s.client(t)
+	s := serve(t, newHandler(&fakeBackend{tb: t}))
+	c := s.newClient(t)
 	want := func(what string, got *wire.Store, err error) {
 		t.Helper()
 		if err != nil || got == nil || got.ID != store.ID || got.IndexBytes != store.IndexBytes || !got.Follows("STORE0") {
@@ -39,22 +40,22 @@ func TestEveryReceiptNamesItsStore(t *testing.T) {
 			t.Errorf("%s: %s", way.what, r.Status)
 		}
 	}
-	s = serve(t, handler(&depot{tb: t}))
-	c = s.client(t)
+	s = serve(t, newHandler(&fakeBackend{tb: t}))
+	c = s.newClient(t)
 	for _, what := range []string{"the last piece", "an announcement of what is there"} {
 		r, err := c.Put(t.Context(), uploadOf(large), bytes.NewReader(large))
 		want(what, r.Store, err)
 	}
 	pong, err := c.Ping(t.Context())
 	want("a ping", pong.Store, err)
-	_, named, err := c.Inventory(t.Context(), []wire.InventoryQuery{claim("run-7", "x")}, false)
+	_, named, err := c.Inventory(t.Context(), []wire.InventoryQuery{queryFor("run-7", "x")}, false)
 	want("an inventory", named, err)
 }
 
 // TestReceiptWaitsForTheNameOfTheStore: a receipt without one would be taken for that of
 // an older receiver.
 func TestReceiptWaitsForTheNameOfTheStore(t *testing.T) {
-	c := serve(t, handler(&depot{tb: t, unnamed: errors.New("no name")})).client(t)
+	c := serve(t, newHandler(&fakeBackend{tb: t, unnamed: errors.New("no name")})).newClient(t)
 	if _, err := c.Put(t.Context(), uploadOf([]byte("x")), strings.NewReader("x")); !errors.Is(err, wire.Internal) {
 		t.Errorf("a receipt without a store: %v", err)
 	}
@@ -76,7 +77,7 @@ var storeAnswers = []string{
 func TestStoreThatIsNoneIsAFaultOfThePath(t *testing.T) {
 	u := uploadOf([]byte("x"))
 	good, err := json.Marshal(receiptOf(u))
-	must(t, err)
+	fixture.Must(t, err)
 	for _, said := range storeAnswers {
 		body := func(s string) string { return strings.TrimSuffix(s, "}") + `,"store":` + said + "}" }
 		answer := ""
@@ -84,7 +85,7 @@ func TestStoreThatIsNoneIsAFaultOfThePath(t *testing.T) {
 			w.Header().Set("Content-Type", "application/json")
 			io.WriteString(w, answer)
 		}))
-		c := s.client(t)
+		c := s.newClient(t)
 		answer = body(string(good))
 		if _, err := c.Put(t.Context(), u, strings.NewReader("x")); !isPath(err) {
 			t.Errorf("%s in a receipt: %v", said, err)
@@ -94,7 +95,7 @@ func TestStoreThatIsNoneIsAFaultOfThePath(t *testing.T) {
 			t.Errorf("%s in a pong: %v", said, err)
 		}
 		s2 := serve(t, respondWith(412, "application/problem+json", body(`{"type":"urn:cis490:problem:other-store","status":412}`)))
-		if _, err := s2.client(t).Put(t.Context(), u, strings.NewReader("x")); !isPath(err) {
+		if _, err := s2.newClient(t).Put(t.Context(), u, strings.NewReader("x")); !isPath(err) {
 			t.Errorf("%s in a refusal: %v", said, err)
 		}
 		answer = body(`{"host_id":"lab-01","episodes":[]}`)
@@ -107,7 +108,7 @@ func TestStoreThatIsNoneIsAFaultOfThePath(t *testing.T) {
 // TestReceiverThatNamesNoStoreIsTaken is the rule for receivers before 2026-11-29.
 func TestReceiverThatNamesNoStoreIsTaken(t *testing.T) {
 	s := serve(t, respondWith(200, "application/json", `{"status":"ok","host_id":"lab-01"}`))
-	if pong, err := s.client(t).Ping(t.Context()); err != nil || pong.Store != nil {
+	if pong, err := s.newClient(t).Ping(t.Context()); err != nil || pong.Store != nil {
 		t.Errorf("%+v, %v", pong.Store, err)
 	}
 }
@@ -115,8 +116,8 @@ func TestReceiverThatNamesNoStoreIsTaken(t *testing.T) {
 // TestRequestsOfAHostThatKnowsAnotherStoreAreRefused before their bodies, all of them, and
 // the refusal says which store it is.
 func TestRequestsOfAHostThatKnowsAnotherStoreAreRefused(t *testing.T) {
-	d := &depot{tb: t}
-	c := serve(t, handler(d)).client(t)
+	d := &fakeBackend{tb: t}
+	c := serve(t, newHandler(d)).newClient(t)
 	large := bytes.Repeat([]byte("y"), wire.MinAnnounced)
 	requests := map[string]func(ctx context.Context) error{
 		"put": func(ctx context.Context) error {
@@ -140,7 +141,7 @@ func TestRequestsOfAHostThatKnowsAnotherStoreAreRefused(t *testing.T) {
 			}
 		}
 	}
-	if n, _ := d.called(); n != 0 {
+	if n, _ := d.putCalls(); n != 0 {
 		t.Errorf("%d uploads came through", n)
 	}
 	for _, known := range []wire.Store{{}, {ID: "STORE0", IndexBytes: 1 << 40}, {ID: store.ID, IndexBytes: 300}, {ID: "a b"}} {
@@ -155,10 +156,10 @@ func FuzzKnownField(f *testing.F) {
 		f.Add(s)
 	}
 	where, err := url.Parse("/v1/episodes/lab-01/run-7")
-	must(f, err)
+	fixture.Must(f, err)
 	f.Fuzz(func(t *testing.T, s string) {
-		d, resp := ask(t, where, http.Header{"Repr-Digest": {formatDigest([]byte("x"))}, "Store-Known": {s}})
-		n, _ := d.called()
+		d, resp := sendPut(t, where, http.Header{"Repr-Digest": {formatDigest([]byte("x"))}, "Store-Known": {s}})
+		n, _ := d.putCalls()
 		p := readProblem(t, resp)
 		if own := strings.Contains(s, `"STORE1"`) || strings.Contains(s, `"STORE0"`); n > 0 != (resp.StatusCode == 507) || n > 0 && !own {
 			t.Errorf("%q: %d calls, %+v", s, n, p)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
@@ -47,8 +48,8 @@ func TestRefusalOfAnUnreadBodyClosesTheConnection(t *testing.T) {
 		"another verb":      "PUT /v1/uploads/X",
 	}
 	for _, forbidden := range []bool{false, true} {
-		d := &depot{tb: t}
-		h := handler(d)
+		d := &fakeBackend{tb: t}
+		h := newHandler(d)
 		if forbidden {
 			h.Identify = func(*http.Request) (wire.Caller, error) { return wire.Caller{}, wire.Refuse(wire.Forbidden, "no") }
 		}
@@ -59,35 +60,35 @@ func TestRefusalOfAnUnreadBodyClosesTheConnection(t *testing.T) {
 					continue // it asks for it
 				}
 				text := line + " HTTP/1.1\r\nHost: r\r\n" + body + hidden
-				if n, closed := s.answers(t, text); n != 1 || !closed {
+				if n, closed := s.countAnswers(t, text); n != 1 || !closed {
 					t.Fatalf("%s, %s, forbidden %v: %d answers, closed %v", door, what, forbidden, n, closed)
 				}
 			}
 		}
-		if n, u := d.called(); n > 0 {
-			t.Errorf("the depot was given %+v", u)
+		if n, u := d.putCalls(); n > 0 {
+			t.Errorf("the backend got %+v", u)
 		}
 	}
 }
 
 // A refusal of a body that was read leaves the connection to the next request.
 func TestRefusalOfAReadBodyKeepsTheConnection(t *testing.T) {
-	s := serve(t, handler(&depot{tb: t}))
+	s := serve(t, newHandler(&fakeBackend{tb: t}))
 	text := "PUT /v1/episodes/lab-01/run-7 HTTP/1.1\r\nHost: r\r\nContent-Length: 5\r\n\r\nbytes" +
 		"GET /v1/nothing HTTP/1.1\r\nHost: r\r\n\r\n" + "GET /v1/nothing HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n"
-	if n, _ := s.answers(t, text); n != 3 {
+	if n, _ := s.countAnswers(t, text); n != 3 {
 		t.Errorf("%d answers, want 3", n)
 	}
 }
 
-// answers sends text, and returns how many answers come before the connection ends, and
+// countAnswers sends text, and returns how many answers come before the connection ends, and
 // whether the last one says that it does.
-func (s *server) answers(tb testing.TB, text string) (n int, closed bool) {
+func (s *server) countAnswers(tb testing.TB, text string) (n int, closed bool) {
 	tb.Helper()
 	conn, err := s.dial(tb.Context(), "tcp", s.Listener.Addr().String())
-	must(tb, err)
+	fixture.Must(tb, err)
 	defer conn.Close()
-	must(tb, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	fixture.Must(tb, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	go io.WriteString(conn, text) // the server may answer before it has read all
 	in := bufio.NewReader(conn)
 	method, _, _ := strings.Cut(text, " ")
@@ -99,7 +100,7 @@ func (s *server) answers(tb testing.TB, text string) (n int, closed bool) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, false // it waits for the next request
 		}
-		must(tb, err)
+		fixture.Must(tb, err)
 		n++
 		closed = resp.Close
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil && !errors.Is(err, syscall.ECONNRESET) {

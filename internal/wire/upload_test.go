@@ -10,27 +10,28 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
 // large is an archive that is announced.
-var large = random(3 << 20)
+var large = fixture.Noise(3<<20, 1)
 
 // TestCutUploadGoesOnWhereItWas: whatever cuts it, wherever, no byte that the
 // receiver has is sent again.
 func TestCutUploadGoesOnWhereItWas(t *testing.T) {
-	d := &depot{tb: t}
+	d := &fakeBackend{tb: t}
 	var cuts atomic.Int64
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPatch && cuts.Add(1) <= 5 {
-			r.Body = io.NopCloser(&torn{r: r.Body, left: 600_000})
+			r.Body = io.NopCloser(&tornReader{r: r.Body, left: 600_000})
 			defer panic(http.ErrAbortHandler)
 		}
-		handler(d).ServeHTTP(w, r)
+		newHandler(d).ServeHTTP(w, r)
 	})
-	in := &counted{ReaderAt: bytes.NewReader(large)}
-	r, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), in)
-	must(t, err)
+	in := &countedReader{ReaderAt: bytes.NewReader(large)}
+	r, err := serve(t, h).newClient(t).Put(t.Context(), uploadOf(large), in)
+	fixture.Must(t, err)
 	if r.Status != wire.Stored || cuts.Load() != 6 {
 		t.Errorf("%+v after %d pieces", r, cuts.Load())
 	}
@@ -40,13 +41,13 @@ func TestCutUploadGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
-// torn ends a body as a cut does.
-type torn struct {
+// tornReader ends a body as a cut does.
+type tornReader struct {
 	r    io.Reader
 	left int
 }
 
-func (c *torn) Read(p []byte) (int, error) {
+func (c *tornReader) Read(p []byte) (int, error) {
 	if c.left == 0 {
 		return 0, io.ErrUnexpectedEOF
 	}
@@ -58,16 +59,16 @@ func (c *torn) Read(p []byte) (int, error) {
 // TestUploadThatComesNoFurtherEnds: a link that takes only announcements must not
 // keep a sender for ever.
 func TestUploadThatComesNoFurtherEnds(t *testing.T) {
-	d := &depot{tb: t}
+	d := &fakeBackend{tb: t}
 	pieces := 0
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPatch {
 			pieces++
 			panic(http.ErrAbortHandler)
 		}
-		handler(d).ServeHTTP(w, r)
+		newHandler(d).ServeHTTP(w, r)
 	})
-	_, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
+	_, err := serve(t, h).newClient(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
 	if _, further := errors.AsType[*wire.InterruptedError](err); err == nil || further || pieces != 2 {
 		t.Errorf("%v after %d pieces, want an error after 2", err, pieces)
 	}
@@ -75,40 +76,40 @@ func TestUploadThatComesNoFurtherEnds(t *testing.T) {
 
 // TestInterruptedSaysThatItCameFurther, and why it ended.
 func TestInterruptedSaysThatItCameFurther(t *testing.T) {
-	d := &depot{tb: t}
+	d := &fakeBackend{tb: t}
 	pieces := 0
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPatch {
 			if pieces++; pieces == 1 {
-				r.Body = io.NopCloser(&torn{r: r.Body, left: 100_000})
+				r.Body = io.NopCloser(&tornReader{r: r.Body, left: 100_000})
 			} else {
 				d.refuse = wire.Refuse(wire.Draining, "later")
-				r.Body = io.NopCloser(&torn{r: r.Body})
+				r.Body = io.NopCloser(&tornReader{r: r.Body})
 			}
 			defer panic(http.ErrAbortHandler)
 		}
-		handler(d).ServeHTTP(w, r)
+		newHandler(d).ServeHTTP(w, r)
 	})
-	_, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
+	_, err := serve(t, h).newClient(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
 	if i, ok := errors.AsType[*wire.InterruptedError](err); !ok || i.Offset != 100_000 {
 		t.Errorf("%v, want it interrupted behind 100000 bytes", err)
 	}
 }
 
-// TestLostUploadIsAnnouncedAgain: a receiver that was started anew knows nothing
+// TestLostUploadIsAnnouncedAgain: a restarted receiver knows nothing
 // of it.
 func TestLostUploadIsAnnouncedAgain(t *testing.T) {
-	d := &depot{tb: t}
+	d := &fakeBackend{tb: t}
 	lost := false
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPatch && !lost {
 			lost = true
 			d.parts = nil
 		}
-		handler(d).ServeHTTP(w, r)
+		newHandler(d).ServeHTTP(w, r)
 	})
-	r, err := serve(t, h).client(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
-	if must(t, err); r.Status != wire.Stored || !lost {
+	r, err := serve(t, h).newClient(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
+	if fixture.Must(t, err); r.Status != wire.Stored || !lost {
 		t.Errorf("%+v, lost: %v", r, lost)
 	}
 }
@@ -116,10 +117,10 @@ func TestLostUploadIsAnnouncedAgain(t *testing.T) {
 // TestAnnouncementCostsNoByte of what is there already, or refused.
 func TestAnnouncementCostsNoByte(t *testing.T) {
 	for _, code := range []wire.Code{wire.Conflict, wire.TooLarge, wire.Full, wire.HostBusy, wire.Busy, wire.Draining} {
-		s := serve(t, handler(&depot{tb: t, refuse: wire.Refuse(code, "no")}))
-		in := &counted{ReaderAt: bytes.NewReader(large)}
+		s := serve(t, newHandler(&fakeBackend{tb: t, refuse: wire.Refuse(code, "no")}))
+		in := &countedReader{ReaderAt: bytes.NewReader(large)}
 		for range 3 {
-			if _, err := s.client(t).Put(t.Context(), uploadOf(large), in); !errors.Is(err, code) {
+			if _, err := s.newClient(t).Put(t.Context(), uploadOf(large), in); !errors.Is(err, code) {
 				t.Errorf("%v, want %s", err, code)
 			}
 		}
@@ -149,7 +150,7 @@ func TestAnnouncementMustBeAnswered(t *testing.T) {
 			w.WriteHeader(201)
 			io.WriteString(w, body)
 		}))
-		r, err := s.client(t).Put(t.Context(), u, bytes.NewReader(large))
+		r, err := s.newClient(t).Put(t.Context(), u, bytes.NewReader(large))
 		if !isPath(err) || r != (wire.Receipt{}) {
 			t.Errorf("%s: %+v, %v", what, r, err)
 		}
@@ -158,11 +159,11 @@ func TestAnnouncementMustBeAnswered(t *testing.T) {
 
 // TestUploadByHand goes through every request of an upload as the text has them.
 func TestUploadByHand(t *testing.T) {
-	d := &depot{tb: t}
-	s := serve(t, handler(d))
+	d := &fakeBackend{tb: t}
+	s := serve(t, newHandler(d))
 	do := func(what, text string, status int, fields ...string) *http.Response {
 		t.Helper()
-		resp := s.raw(t, text)
+		resp := s.sendRaw(t, text)
 		if resp.StatusCode != status {
 			t.Errorf("%s: %s, want %d", what, resp.Status, status)
 		}
@@ -173,7 +174,7 @@ func TestUploadByHand(t *testing.T) {
 		}
 		return resp
 	}
-	announce := request("", "Content-Length: 0", "Upload-Complete: ?0", "Upload-Length: 10", "Repr-Digest: "+formatDigest([]byte("0123456789")))
+	announce := putRequest("", "Content-Length: 0", "Upload-Complete: ?0", "Upload-Length: 10", "Repr-Digest: "+formatDigest([]byte("0123456789")))
 	first := do("announce", announce, 201, "Upload-Offset", "0", "Upload-Complete", "?0", "Upload-Limit", "max-size=1099511627776, max-age=604800")
 	where := first.Header.Get("Location")
 	at := func(method string, body string, fields ...string) string {
@@ -197,17 +198,17 @@ func TestUploadByHand(t *testing.T) {
 // TestArchiveIsSentWhileItIsMade: what was sent before its end was known is its
 // beginning, and one that is not is sent again.
 func TestArchiveIsSentWhileItIsMade(t *testing.T) {
-	d := &depot{tb: t}
-	s := serve(t, handler(d))
-	c := s.client(t)
+	d := &fakeBackend{tb: t}
+	s := serve(t, newHandler(d))
+	c := s.newClient(t)
 	id, err := c.OpenUpload(t.Context(), key.Name)
-	must(t, err)
+	fixture.Must(t, err)
 	const sent = 1 << 20
-	must(t, c.AppendPiece(t.Context(), id, bytes.NewReader(large), 0, sent/2))
-	must(t, c.AppendPiece(t.Context(), id, bytes.NewReader(large), sent/2, sent/2))
-	in := &counted{ReaderAt: bytes.NewReader(large)}
+	fixture.Must(t, c.AppendPiece(t.Context(), id, bytes.NewReader(large), 0, sent/2))
+	fixture.Must(t, c.AppendPiece(t.Context(), id, bytes.NewReader(large), sent/2, sent/2))
+	in := &countedReader{ReaderAt: bytes.NewReader(large)}
 	r, err := c.Put(t.Context(), uploadOf(large), in)
-	must(t, err)
+	fixture.Must(t, err)
 	if n := in.n.Load(); r.Status != wire.Stored || n > int64(len(large)-sent)+64<<10 {
 		t.Errorf("%+v after %d bytes more", r, n)
 	}
@@ -218,9 +219,9 @@ func TestArchiveIsSentWhileItIsMade(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 	id, err = c.OpenUpload(t.Context(), "run-8")
-	must(t, err)
-	must(t, c.AppendPiece(t.Context(), id, bytes.NewReader(large), 0, 1))
-	must(t, c.CancelUpload(t.Context(), id))
+	fixture.Must(t, err)
+	fixture.Must(t, c.AppendPiece(t.Context(), id, bytes.NewReader(large), 0, 1))
+	fixture.Must(t, c.CancelUpload(t.Context(), id))
 	if err := c.CancelUpload(t.Context(), id); !errors.Is(err, wire.NoUpload) {
 		t.Errorf("given up twice: %v, want %s", err, wire.NoUpload)
 	}

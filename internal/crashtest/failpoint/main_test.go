@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) {
 	code, ran, err := crashtest.Isolate() // for the memory it has for files; any user can do without
 	if !ran && (err == nil || errors.Is(err, crashtest.ErrNotRoot)) {
-		code, ran, err = crashtest.Overlaid(overlay)
+		code, ran, err = crashtest.Overlaid(overlayDurable)
 	}
 	switch {
 	case ran:
@@ -41,8 +41,8 @@ var hooks = []struct{ call, step string }{
 	{`\bos\.OpenFile\(`, `fpOpenFile(`},
 }
 
-// overlay changes package durable.
-func overlay(o *crashtest.Overlay) error {
+// overlayDurable changes package durable.
+func overlayDurable(o *crashtest.Overlay) error {
 	files, err := filepath.Glob(filepath.Join(o.Root(), "internal/durable/*.go"))
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func overlay(o *crashtest.Overlay) error {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
-		if err := hook(o, file, hooked); err != nil {
+		if err := insertHook(o, file, hooked); err != nil {
 			return err
 		}
 	}
@@ -61,7 +61,7 @@ func overlay(o *crashtest.Overlay) error {
 			return fmt.Errorf("package durable has no call %s any more", hooks[i].call)
 		}
 	}
-	if err := hurry(o); err != nil {
+	if err := shortenDeleteDelay(o); err != nil {
 		return err
 	}
 	steps, err := os.ReadFile("testdata/failpoint.go")
@@ -71,8 +71,8 @@ func overlay(o *crashtest.Overlay) error {
 	return o.Put("internal/durable/failpoint.go", string(steps))
 }
 
-// hurry lets a shipper delete what changed just now: a case must not take 3 s.
-func hurry(o *crashtest.Overlay) error {
+// shortenDeleteDelay lets a shipper delete what changed just now, so that no case takes 3 s.
+func shortenDeleteDelay(o *crashtest.Overlay) error {
 	const file, wait, none = "internal/shipped/delete.go", "minUnchanged = 3 * time.Second", "minUnchanged = 1"
 	b, err := os.ReadFile(filepath.Join(o.Root(), file))
 	if err != nil {
@@ -84,7 +84,7 @@ func hurry(o *crashtest.Overlay) error {
 	return o.Put(file, strings.Replace(string(b), wait, none, 1))
 }
 
-func hook(o *crashtest.Overlay, file string, hooked []bool) error {
+func insertHook(o *crashtest.Overlay, file string, hooked []bool) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return err

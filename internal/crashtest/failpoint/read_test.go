@@ -11,18 +11,18 @@ import (
 	"cis490/internal/labtest"
 )
 
-// two has two episodes that wait.
-func two(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := started(fresh)(t)
+// newWaitingLab returns a lab with two waiting episodes.
+func newWaitingLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := withReceiver(newFreshLab)(t)
 	h.Episode("run-2")
 	h.Set("packers", "1")
 	h.Set("senders", "1")
 	return l, h
 }
 
-// both has two retired episodes.
-func both(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := two(t)
+// newRetiredLab returns a lab with two retired episodes.
+func newRetiredLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newWaitingLab(t)
 	h.Once().MustExit(t, 0)
 	return l, h
 }
@@ -40,13 +40,13 @@ func TestWhatTheDiskDoesNotGiveIsOfOneEpisode(t *testing.T) {
 		codes string
 		after func(t *testing.T, h *labtest.Host, other string)
 	}{
-		{"a pass", two, []string{"--once"}, "1 3", func(t *testing.T, h *labtest.Host, other string) {
+		{"a pass", newWaitingLab, []string{"--once"}, "1 3", func(t *testing.T, h *labtest.Host, other string) {
 			if !h.IsShipped(other) {
 				t.Errorf("%s was kept by it", other)
 			}
 		}},
-		{"status", both, []string{"status"}, "0", nil},
-		{"verify", both, []string{"verify"}, "0 1", nil},
+		{"status", newRetiredLab, []string{"status"}, "0", nil},
+		{"verify", newRetiredLab, []string{"verify"}, "0 1", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -57,7 +57,7 @@ func TestWhatTheDiskDoesNotGiveIsOfOneEpisode(t *testing.T) {
 			l.Kill()
 			tried := 0
 			for at, step := range steps {
-				if otherThan(step) == "" {
+				if otherEpisode(step) == "" {
 					continue
 				}
 				l, h := c.lab(t)
@@ -66,7 +66,7 @@ func TestWhatTheDiskDoesNotGiveIsOfOneEpisode(t *testing.T) {
 				fixture.Must(t, os.Remove(h.Path("fail")))
 				// The step may be of the other episode: folders have no order, nor have workers.
 				failed, _ := os.ReadFile(h.Path("failed"))
-				other := otherThan(strings.TrimSpace(string(failed)))
+				other := otherEpisode(strings.TrimSpace(string(failed)))
 				if other == "" {
 					l.Kill()
 					continue
@@ -90,9 +90,9 @@ func TestWhatTheDiskDoesNotGiveIsOfOneEpisode(t *testing.T) {
 	}
 }
 
-// otherThan returns the other episode than that of a step which opens one, or its archive,
-// and "" for other steps.
-func otherThan(step string) string {
+// otherEpisode returns the episode that a step does not open, if the step opens an episode or its
+// archive; else "".
+func otherEpisode(step string) string {
 	op, path, _ := strings.Cut(step, " ")
 	name := strings.TrimSuffix(filepath.Base(path), ".tar.zst")
 	return map[string]string{"open run-1": "run-2", "open run-2": "run-1"}[op+" "+name]

@@ -21,7 +21,7 @@ type scenario struct {
 	shipper bool // is the program that may fail
 	whole   bool // also the steps of a start like any other
 	lab     func(t *testing.T) (*labtest.Lab, *labtest.Host)
-	// ill says that the state itself breaks the law, which the work mends.
+	// ill says that the state itself breaks an invariant, which the work repairs.
 	ill bool
 	// work does it, with a program that may fail, and returns the program's exit
 	// code, or running. If ends is true the program is waited for.
@@ -36,55 +36,55 @@ type scenario struct {
 	rows  int // in the end
 }
 
-// running stands for the exit code of a program that goes on.
+// running stands for the exit code of a program that still runs.
 const running = -2
 
 // idleReceiver and idleShipper start where they were before, and find nothing
 // to do.
 var (
-	idleReceiver = scenario{lab: stored, work: receive, dir: ofReceiver}
-	idleShipper  = scenario{lab: idle, work: ship, dir: ofHost, shipper: true}
+	idleReceiver = scenario{lab: newStoredLab, work: runReceiver, dir: receiverDir}
+	idleShipper  = scenario{lab: newIdleLab, work: runPass, dir: hostDir, shipper: true}
 )
 
 var scenarios = []scenario{
-	{name: "receiver stores", whole: true, lab: fresh, work: receive, dir: ofReceiver, rows: 1},
-	{name: "receiver recovers", lab: owing, work: receive, dir: ofReceiver, rows: 2},
-	{name: "receiver gets it again", lab: resent, work: receive, dir: ofReceiver, rows: 1, ill: true},
-	{name: "receiver cuts a torn tail", lab: torn, work: receive, dir: ofReceiver, rows: 2, ill: true},
-	{name: "receiver mends rot", lab: rotten, work: receive, dir: ofReceiver, rows: 2, fewer: 1, ill: true},
-	{name: "receiver takes pieces", lab: sealed, work: receiveInPieces, dir: ofReceiver, rows: 1},
-	{name: "receiver goes on with a part", lab: parted, work: receive, dir: ofReceiver, rows: 1},
-	{name: "receiver drops an old part", lab: outdated, work: receive, dir: ofReceiver, rows: 1},
-	{name: "shipper ships", whole: true, lab: started(fresh), work: ship, dir: ofHost, rows: 1, shipper: true},
-	{name: "shipper holds", lab: started(unfit), work: ship, dir: ofHost, code: 3, shipper: true},
-	{name: "shipper prunes", lab: verified, work: prune, after: pruneToEnd, dir: ofHost, rows: 1, shipper: true, ill: true},
-	{name: "shipper drops an orphan", lab: started(orphan), work: ship, dir: ofHost, rows: 1, shipper: true},
+	{name: "receiver stores", whole: true, lab: newFreshLab, work: runReceiver, dir: receiverDir, rows: 1},
+	{name: "receiver recovers", lab: newRowlessLab, work: runReceiver, dir: receiverDir, rows: 2},
+	{name: "receiver gets it again", lab: newResentLab, work: runReceiver, dir: receiverDir, rows: 1, ill: true},
+	{name: "receiver cuts a torn tail", lab: newTornLab, work: runReceiver, dir: receiverDir, rows: 2, ill: true},
+	{name: "receiver mends rot", lab: newCorruptLab, work: runReceiver, dir: receiverDir, rows: 2, fewer: 1, ill: true},
+	{name: "receiver takes pieces", lab: newSealedLab, work: runReceiverInPieces, dir: receiverDir, rows: 1},
+	{name: "receiver goes on with a part", lab: newPartialLab, work: runReceiver, dir: receiverDir, rows: 1},
+	{name: "receiver drops an old part", lab: newExpiredPartLab, work: runReceiver, dir: receiverDir, rows: 1},
+	{name: "shipper ships", whole: true, lab: withReceiver(newFreshLab), work: runPass, dir: hostDir, rows: 1, shipper: true},
+	{name: "shipper holds", lab: withReceiver(newUnpackableLab), work: runPass, dir: hostDir, code: 3, shipper: true},
+	{name: "shipper prunes", lab: newVerifiedLab, work: runPrune, after: pruneToEnd, dir: hostDir, rows: 1, shipper: true, ill: true},
+	{name: "shipper drops an orphan", lab: withReceiver(newOrphanLab), work: runPass, dir: hostDir, rows: 1, shipper: true},
 }
 
-func ofReceiver(l *labtest.Lab, _ *labtest.Host) string { return l.Dir }
-func ofHost(_ *labtest.Lab, h *labtest.Host) string     { return h.Dir }
+func receiverDir(l *labtest.Lab, _ *labtest.Host) string { return l.Dir }
+func hostDir(_ *labtest.Lab, h *labtest.Host) string     { return h.Dir }
 
-// receive starts a receiver and sends it what waits.
-func receive(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
-	return receiveBehind(t, l, h, ends, func() {})
+// runReceiver starts a receiver, and sends it all waiting episodes.
+func runReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
+	return runReceiverAfter(t, l, h, ends, func() {})
 }
 
-// receiveInPieces is receive for an upload of which a first piece came before.
-func receiveInPieces(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
-	return receiveBehind(t, l, h, ends, func() { piece(t, h) })
+// runReceiverInPieces is [runReceiver] for an upload whose first piece was sent before.
+func runReceiverInPieces(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
+	return runReceiverAfter(t, l, h, ends, func() { sendPiece(t, h) })
 }
 
-// receiveBehind is receive, and before.
-func receiveBehind(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool, before func()) int {
+// runReceiverAfter is [runReceiver], and calls before first.
+func runReceiverAfter(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool, before func()) int {
 	p := l.StartUnready()
 	listens := regexp.MustCompile(`INFO receiver started.* listen=(\S+)`)
 	labtest.Eventually(t, "the receiver is ready or has ended", func() bool {
 		return !p.Running() || listens.MatchString(p.Output())
 	})
-	if m := listens.FindStringSubmatch(p.Output()); m != nil && waiting(t, h) {
+	if m := listens.FindStringSubmatch(p.Output()); m != nil && hasWaiting(t, h) {
 		l.Proxy.Forward(m[1])
 		before()
-		h.Once() // whatever comes of it
+		h.Once() // its result does not matter
 	}
 	_, err := os.Stat(l.Path("failed"))
 	if ends && err == nil || !p.Running() {
@@ -93,14 +93,14 @@ func receiveBehind(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool, bef
 	return running
 }
 
-func waiting(t *testing.T, h *labtest.Host) bool {
+func hasWaiting(t *testing.T, h *labtest.Host) bool {
 	left, err := os.ReadDir(h.Episodes())
 	fixture.Must(t, err)
 	return len(left) > 0
 }
 
-// ship makes one pass.
-func ship(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
+// runPass makes one pass.
+func runPass(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
 	p := h.Launch("--once", "--json")
 	code := p.Wait(t)
 	if code != 0 {
@@ -109,13 +109,13 @@ func ship(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
 	return code
 }
 
-// prune deletes what is retired.
-func prune(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
+// runPrune deletes the retired episodes.
+func runPrune(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
 	return h.Launch("prune", "--max-age", "1ns").Wait(t)
 }
 
-// pruneToEnd sees that the episode is deleted in the end, and until then is whole or
-// judged: nothing of it is lost that the receiver has not.
+// pruneToEnd checks that the episode is deleted in the end. Until then it is complete or judged:
+// nothing is lost that the receiver does not have.
 func pruneToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	if h.IsShipped("run-1") {
 		l.Check(t)
@@ -132,21 +132,21 @@ func pruneToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	h.Forget("run-1")
 }
 
-// verified has a retired episode that the receiver has read back.
-func verified(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := idle(t)
+// newVerifiedLab returns a lab with a retired episode that the receiver has verified.
+func newVerifiedLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newIdleLab(t)
 	h.Run("verify").MustExit(t, 0)
 	return l, h
 }
 
-func fresh(t *testing.T) (*labtest.Lab, *labtest.Host) {
+func newFreshLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l := labtest.New(t, labtest.Unstarted())
 	h := l.Host("lab-01")
 	h.Episode("run-1")
 	return l, h
 }
 
-func started(lab func(t *testing.T) (*labtest.Lab, *labtest.Host)) func(t *testing.T) (*labtest.Lab, *labtest.Host) {
+func withReceiver(lab func(t *testing.T) (*labtest.Lab, *labtest.Host)) func(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	return func(t *testing.T) (*labtest.Lab, *labtest.Host) {
 		l, h := lab(t)
 		if l.Process() == nil {
@@ -156,25 +156,25 @@ func started(lab func(t *testing.T) (*labtest.Lab, *labtest.Host)) func(t *testi
 	}
 }
 
-// stored is a lab in which run-1 came home and the receiver was killed.
-func stored(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := started(fresh)(t)
+// newStoredLab returns a lab in which run-1 was delivered and the receiver was killed.
+func newStoredLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := withReceiver(newFreshLab)(t)
 	h.Once().MustExit(t, 0)
 	l.Kill()
 	return l, h
 }
 
-// idle has a host that has nothing to ship any more.
-func idle(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := stored(t)
+// newIdleLab returns a lab whose host has nothing left to ship.
+func newIdleLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newStoredLab(t)
 	l.Start()
 	return l, h
 }
 
-// owing has a stored file without a row, as a crash leaves it, and an episode
-// that waits.
-func owing(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := stored(t)
+// newRowlessLab returns a lab with a stored file without a row, as a crash leaves it, and a waiting
+// episode.
+func newRowlessLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newStoredLab(t)
 	fixture.Must(t, os.Remove(l.Path("data", "index.jsonl")))
 	h.ForgetStore()
 	fixture.Must(t, os.Link(l.Archive("lab-01", "run-1"), l.Path("data/staging/lab-01/run-1~CRASH")))
@@ -182,10 +182,10 @@ func owing(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	return l, h
 }
 
-// resent has a stored file without row and attribute, copied in by hand, of
-// which the host has no receipt.
-func resent(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := stored(t)
+// newResentLab returns a lab with a stored file without row and attribute, copied in by hand. The
+// host has no receipt for it.
+func newResentLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newStoredLab(t)
 	archive := l.Archive("lab-01", "run-1")
 	text := fixture.ReadFile(t, archive)
 	fixture.Must(t, os.Remove(archive))
@@ -196,17 +196,16 @@ func resent(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	return l, h
 }
 
-func torn(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := stored(t)
+func newTornLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newStoredLab(t)
 	fixture.WriteFile(t, l.Path("data", "index.jsonl"), l.Index(t)+`{"episode_id": "run-`)
 	h.Episode("run-2")
 	return l, h
 }
 
-// rotten has a stored file with other bytes than were stored, which its host
-// sends again.
-func rotten(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := stored(t)
+// newCorruptLab returns a lab with a corrupt stored file, which its host sends again.
+func newCorruptLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newStoredLab(t)
 	f, err := os.OpenFile(l.Archive("lab-01", "run-1"), os.O_RDWR, 0)
 	fixture.Must(t, err)
 	defer f.Close()
@@ -216,17 +215,17 @@ func rotten(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	return l, h
 }
 
-// unfit has an episode that cannot be packed.
-func unfit(t *testing.T) (*labtest.Lab, *labtest.Host) {
+// newUnpackableLab returns a lab with an episode that cannot be packed.
+func newUnpackableLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l := labtest.New(t, labtest.Unstarted())
 	h := l.Host("lab-01")
 	h.Episode("run-1", labtest.File{Name: "meta.json"})
 	return l, h
 }
 
-// orphan has a sealed entry whose episode is retired, as a crash leaves it.
-func orphan(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := fresh(t)
+// newOrphanLab returns a lab with a sealed entry whose episode is retired, as a crash leaves it.
+func newOrphanLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newFreshLab(t)
 	h.Once() // seals it, and finds no receiver
 	fixture.Must(t, os.Link(h.Outbox("run-1.tar.zst"), h.Path("kept")))
 	l.Start()
@@ -235,9 +234,9 @@ func orphan(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	return l, h
 }
 
-// sealed has an archive that is announced before it is sent, and did not find its
-// receiver.
-func sealed(t *testing.T) (*labtest.Lab, *labtest.Host) {
+// newSealedLab returns a lab with a packed archive that is large enough to be announced. The receiver
+// was not reached.
+func newSealedLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l := labtest.New(t, labtest.Unstarted())
 	h := l.Host("lab-01")
 	noise := make([]byte, 2*pieceSize)
@@ -250,9 +249,8 @@ func sealed(t *testing.T) (*labtest.Lab, *labtest.Host) {
 // pieceSize is that of the first piece of an upload: a few writes.
 const pieceSize = 300_000
 
-// piece sends the first piece of what is sealed, whatever comes of it, and returns
-// what it was answered.
-func piece(t *testing.T, h *labtest.Host) labtest.Answer {
+// sendPiece sends the first piece of the packed archive, and returns the answer, whatever it is.
+func sendPiece(t *testing.T, h *labtest.Host) labtest.Answer {
 	archive := []byte(fixture.ReadFile(t, h.Outbox("run-1.tar.zst")))
 	s := h.Sender(t)
 	a, err := s.Announce("run-1", archive)
@@ -262,19 +260,19 @@ func piece(t *testing.T, h *labtest.Host) labtest.Answer {
 	return a
 }
 
-// parted has a part of what is sealed in staging.
-func parted(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := started(sealed)(t)
-	if a := piece(t, h); a.Offset != pieceSize {
+// newPartialLab returns a lab with a part of the packed archive in staging.
+func newPartialLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := withReceiver(newSealedLab)(t)
+	if a := sendPiece(t, h); a.Offset != pieceSize {
 		t.Fatalf("the first piece: %s", a.Told)
 	}
 	l.Kill()
 	return l, h
 }
 
-// outdated has a part with which nobody has gone on for too long.
-func outdated(t *testing.T) (*labtest.Lab, *labtest.Host) {
-	l, h := parted(t)
+// newExpiredPartLab returns a lab with a part that is too old.
+func newExpiredPartLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newPartialLab(t)
 	ago := time.Now().Add(-30 * 24 * time.Hour)
 	for _, path := range l.Staged() {
 		fixture.Must(t, os.Chtimes(path, ago, ago))

@@ -21,7 +21,7 @@ type kind struct {
 	fatal string
 }
 
-// fatalIfBroken are the steps after whose EIO no program may go on. What could
+// fatalIfBroken are the steps after whose EIO no program may continue. What could
 // not be opened may have been of no consequence.
 const fatalIfBroken = "^(write|setxattr|fsync|fdatasync|truncate|close|link|rename|mkdir|unlink)$"
 
@@ -59,23 +59,23 @@ func TestEveryStepFailsOnce(t *testing.T) {
 	t.Run("each", func(t *testing.T) {
 		idle := map[bool][]string{}
 		for _, s := range []scenario{idleReceiver, idleShipper} {
-			idle[s.shipper] = s.steps(t)
+			idle[s.shipper] = s.recordSteps(t)
 		}
 		for _, s := range scenarios {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
-				s.each(t, idle[s.shipper], counts)
+				s.failEachStep(t, idle[s.shipper], counts)
 			})
 		}
 	})
 	counts.print()
 }
 
-func (s scenario) each(t *testing.T, idle []string, counts *tally) {
-	steps := s.steps(t)
+func (s scenario) failEachStep(t *testing.T, idle []string, counts *tally) {
+	steps := s.recordSteps(t)
 	n := 0
 	for at, step := range steps {
-		if !s.whole && at < known(steps, idle) {
+		if !s.whole && at < countStartSteps(steps, idle) {
 			continue
 		}
 		op, _, _ := strings.Cut(step, " ")
@@ -89,14 +89,14 @@ func (s scenario) each(t *testing.T, idle []string, counts *tally) {
 			t.Run(fmt.Sprintf("%02d %s %s", at+1, step, k.name), func(t *testing.T) {
 				t.Parallel()
 				fatal := k.fatal != "" && regexp.MustCompile(k.fatal).MatchString(op) && step != untold && !hints.MatchString(step)
-				counts.add(s.name, k.name, s.fail(t, at+1, k.name, fatal))
+				counts.add(s.name, k.name, s.failStep(t, at+1, k.name, fatal))
 			})
 		}
 	}
 }
 
-// steps returns the steps of a scenario in which nothing fails.
-func (s scenario) steps(t *testing.T) []string {
+// recordSteps runs a scenario without a failure, and returns its steps.
+func (s scenario) recordSteps(t *testing.T) []string {
 	l, h := s.lab(t)
 	dir := s.dir(l, h)
 	fixture.WriteFile(t, filepath.Join(dir, "fail"), "0 none")
@@ -108,9 +108,9 @@ func (s scenario) steps(t *testing.T) []string {
 	return steps
 }
 
-// known returns how many steps at the beginning are those of a start with
-// nothing to do: one scenario of each program goes through them.
-func known(steps, idle []string) int {
+// countStartSteps returns how many of the first steps are those of a start with nothing to do. One
+// scenario of each program tests those.
+func countStartSteps(steps, idle []string) int {
 	n := 0
 	for n < min(len(steps), len(idle)) && steps[n] == idle[n] {
 		n++
@@ -118,8 +118,8 @@ func known(steps, idle []string) int {
 	return n
 }
 
-// fail lets one step of a scenario fail, and reports whether it was reached.
-func (s scenario) fail(t *testing.T, at int, kind string, fatal bool) bool {
+// failStep makes one step of a scenario fail, and reports whether it was reached.
+func (s scenario) failStep(t *testing.T, at int, kind string, fatal bool) bool {
 	l, h := s.lab(t)
 	dir := s.dir(l, h)
 	fixture.WriteFile(t, filepath.Join(dir, "fail"), fmt.Sprint(at, " ", kind))
@@ -130,7 +130,7 @@ func (s scenario) fail(t *testing.T, at int, kind string, fatal bool) bool {
 	if reached && fatal && code != 74 {
 		t.Errorf("exit code %d after a fault of the storage, want 74", code)
 	}
-	// A receiver that refused for want of something mends it by itself, at the
+	// A receiver that refused because something is missing recovers by itself, at the
 	// next attempt; one that ended, when it starts.
 	if s.shipper || !l.Process().Running() || fatal || at%2 == 0 || strings.HasPrefix(kind, "eio") {
 		l.Kill()

@@ -24,10 +24,10 @@ const (
 	indexSync = "	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {\n		return faultError(\"sync\", l.f.Name(), err)\n	}\n	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Truncate"
 )
 
-// mutants are all of them, in the order of the table.
-func mutants() []mutant { return slices.Concat(ofDurable, ofLocks, ofRooms, ofReadings, ofStores) }
+// mutants returns all mutants, in the order of the table.
+func mutants() []mutant { return slices.Concat(ofDurable, ofLocks, ofPackages, ofReadings, ofStores) }
 
-// ofDurable are the mutants of the ground on which all stands.
+// ofDurable are the mutants of the packages on which all others stand.
 var ofDurable = []mutant{
 	{
 		"durable: no sync of a file, power cuts", powerCuts,

@@ -30,12 +30,12 @@ type killer struct{ dir, test string }
 func (k killer) String() string { return k.dir + "." + k.test }
 
 // TestEverySyncAndCheckHasATestThatMissesIt takes each of them out in turn. A
-// mutant that nobody notices is a promise that nobody guards.
+// mutant that no test notices is a promise that no test guards.
 func TestEverySyncAndCheckHasATestThatMissesIt(t *testing.T) {
 	if os.Getenv("CRASH_MUTATIONS") == "" {
 		t.Skip("slow: make crash runs it")
 	}
-	t.Run("healthy", healthy)
+	t.Run("healthy", wantKillersGreen)
 	if t.Failed() {
 		return
 	}
@@ -68,12 +68,12 @@ func TestEverySyncAndCheckHasATestThatMissesIt(t *testing.T) {
 // TestEveryMutantCanBeMade keeps the list up with the product, at once.
 func TestEveryMutantCanBeMade(t *testing.T) {
 	for _, m := range mutants() {
-		t.Run(m.what, func(t *testing.T) { m.make(t) })
+		t.Run(m.what, func(t *testing.T) { m.overlayFlags(t) })
 	}
 }
 
-// healthy wants every killer to be green without a mutant.
-func healthy(t *testing.T) {
+// wantKillersGreen wants every killer to pass without a mutant.
+func wantKillersGreen(t *testing.T) {
 	tests := make(map[string][]string)
 	for _, m := range mutants() {
 		if !slices.Contains(tests[m.killer.dir], m.killer.test) {
@@ -82,7 +82,7 @@ func healthy(t *testing.T) {
 	}
 	for dir, names := range tests {
 		t.Run(dir, func(t *testing.T) {
-			out, err := test(killer{dir, "(" + strings.Join(names, "|") + ")"}, "")
+			out, err := runKiller(killer{dir, "(" + strings.Join(names, "|") + ")"}, "")
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
@@ -95,8 +95,8 @@ func healthy(t *testing.T) {
 	}
 }
 
-// test runs a killer with GOFLAGS.
-func test(k killer, flags string) ([]byte, error) {
+// runKiller runs a killer with GOFLAGS.
+func runKiller(k killer, flags string) ([]byte, error) {
 	cmd := exec.Command("go", "test", "-v", "-count=1", "-timeout=100s", "-run", "^"+k.test+"$", "cis490/internal/"+k.dir)
 	cmd.Env = append(os.Environ(), "GOFLAGS="+flags)
 	return cmd.CombinedOutput()
@@ -105,8 +105,8 @@ func test(k killer, flags string) ([]byte, error) {
 // red is the verdict on a mutant that its killer noticed.
 const red = "red"
 
-// make returns the GOFLAGS that make a mutant of the product.
-func (m mutant) make(t *testing.T) string {
+// overlayFlags returns the GOFLAGS that build the mutant.
+func (m mutant) overlayFlags(t *testing.T) string {
 	t.Helper()
 	o, err := crashtest.NewOverlay(t.TempDir())
 	if err != nil {
@@ -125,8 +125,8 @@ func (m mutant) make(t *testing.T) string {
 }
 
 func (m mutant) run(t *testing.T) string {
-	flags := m.make(t)
-	out, err := test(m.killer, flags)
+	flags := m.overlayFlags(t)
+	out, err := runKiller(m.killer, flags)
 	switch {
 	case err == nil:
 		t.Errorf("%s is green without it", m.killer)

@@ -28,30 +28,32 @@ type fault struct {
 
 // harmless faults leave all daemons standing.
 var harmless = []fault{
-	{"connections refused", false, func(_ *testing.T, s *site) { s.meanwhile(labtest.Fault{Refuse: true}) }},
-	{"connections hang", false, func(_ *testing.T, s *site) { s.meanwhile(labtest.Fault{Hang: true}) }},
+	{"connections refused", false, func(_ *testing.T, s *site) { s.faultAllConns(labtest.Fault{Refuse: true}) }},
+	{"connections hang", false, func(_ *testing.T, s *site) { s.faultAllConns(labtest.Fault{Hang: true}) }},
 	{"connections cut", false, func(_ *testing.T, s *site) { s.Proxy.Sever() }},
 	{"cut in mid-upload", false, func(_ *testing.T, s *site) {
-		s.next(func() labtest.Fault {
+		s.queueFaults(func() labtest.Fault {
 			return labtest.Fault{CutAfter: 1500 + s.random.Int64N(1<<uint(12+s.random.IntN(9)))}
 		})
 	}},
 	{"upload stalls", false, func(_ *testing.T, s *site) {
-		s.next(func() labtest.Fault {
+		s.queueFaults(func() labtest.Fault {
 			return labtest.Fault{StallAfter: 1500 + s.random.Int64N(1<<uint(12+s.random.IntN(9)))}
 		})
 	}},
-	{"answer lost", false, func(_ *testing.T, s *site) { s.next(func() labtest.Fault { return labtest.Fault{LoseAnswer: true} }) }},
+	{"answer lost", false, func(_ *testing.T, s *site) {
+		s.queueFaults(func() labtest.Fault { return labtest.Fault{LoseAnswer: true} })
+	}},
 	{"answer of something else", false, func(_ *testing.T, s *site) {
-		s.next(func() labtest.Fault { return labtest.Fault{Say: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"} })
+		s.queueFaults(func() labtest.Fault { return labtest.Fault{Say: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"} })
 	}},
 	{"SIGHUP to the receiver", false, func(t *testing.T, s *site) { s.Process().Signal(t, syscall.SIGHUP) }},
-	{"SIGHUP to a shipper", false, func(t *testing.T, s *site) { s.shippers[s.any()].Signal(t, syscall.SIGHUP) }},
-	{"receiver's disk full", true, func(t *testing.T, s *site) { s.fill(t, "receiver", 0) }},
-	{"receiver's disk at its floor", true, func(t *testing.T, s *site) { s.fill(t, "receiver", 512<<10) }},
-	{"host's disk full", true, func(t *testing.T, s *site) { s.fill(t, s.hosts[s.any()].Name, 0) }},
-	{"host's disk at its floor", true, func(t *testing.T, s *site) { s.fill(t, s.hosts[s.any()].Name, 512<<10) }},
-	{"intruder", false, intrude},
+	{"SIGHUP to a shipper", false, func(t *testing.T, s *site) { s.shippers[s.randomHost()].Signal(t, syscall.SIGHUP) }},
+	{"receiver's disk full", true, func(t *testing.T, s *site) { s.fillDisk(t, "receiver", 0) }},
+	{"receiver's disk at its floor", true, func(t *testing.T, s *site) { s.fillDisk(t, "receiver", 512<<10) }},
+	{"host's disk full", true, func(t *testing.T, s *site) { s.fillDisk(t, s.hosts[s.randomHost()].Name, 0) }},
+	{"host's disk at its floor", true, func(t *testing.T, s *site) { s.fillDisk(t, s.hosts[s.randomHost()].Name, 512<<10) }},
+	{"intruder", false, sendHostileRequests},
 }
 
 // deadly faults end a daemon, and start it again after a while.
@@ -59,9 +61,9 @@ var deadly = []fault{
 	{"receiver killed", false, func(_ *testing.T, s *site) { s.Kill(); s.pause(); s.Start() }},
 	{"receiver killed at its start", false, func(_ *testing.T, s *site) { s.Kill(); s.StartUnready(); s.pause(); s.Kill(); s.Start() }},
 	{"receiver terminated", false, func(_ *testing.T, s *site) { s.Stop(); s.pause(); s.Start() }},
-	{"shipper killed", false, func(_ *testing.T, s *site) { s.replace(s.any(), (*site).killShipper) }},
+	{"shipper killed", false, func(_ *testing.T, s *site) { s.restartAfter(s.randomHost(), (*site).killShipper) }},
 	{"shipper terminated", false, func(t *testing.T, s *site) {
-		s.replace(s.any(), func(s *site, i int) { s.shippers[i].Stop(t) })
+		s.restartAfter(s.randomHost(), func(s *site, i int) { s.shippers[i].Stop(t) })
 	}},
 	{"all killed", false, func(_ *testing.T, s *site) {
 		for i := range s.hosts {
@@ -75,19 +77,19 @@ var deadly = []fault{
 	}},
 }
 
-// any returns one of the hosts.
-func (s *site) any() int { return s.random.IntN(len(s.hosts)) }
+// randomHost returns the number of a random host.
+func (s *site) randomHost() int { return s.random.IntN(len(s.hosts)) }
 
 func (s *site) killShipper(i int) { s.hosts[i].Kill(s.shippers[i]) }
 
-func (s *site) replace(i int, end func(s *site, i int)) {
+func (s *site) restartAfter(i int, end func(s *site, i int)) {
 	end(s, i)
 	s.pause()
 	s.shippers[i] = s.hosts[i].Daemon()
 }
 
-// meanwhile makes a fault of every new connection for a while.
-func (s *site) meanwhile(f labtest.Fault) {
+// faultAllConns injects a fault into every new connection for a while.
+func (s *site) faultAllConns(f labtest.Fault) {
 	s.Proxy.Always(f)
 	s.Proxy.Sever()
 	s.pause()
@@ -95,8 +97,8 @@ func (s *site) meanwhile(f labtest.Fault) {
 	s.Proxy.Sever()
 }
 
-// next makes faults of the next connections.
-func (s *site) next(f func() labtest.Fault) {
+// queueFaults injects faults into the next connections.
+func (s *site) queueFaults(f func() labtest.Fault) {
 	for range 1 + s.random.IntN(4) {
 		s.Proxy.Next(f())
 	}
@@ -104,8 +106,8 @@ func (s *site) next(f func() labtest.Fault) {
 	s.pause()
 }
 
-// fill leaves so much room on a disk for a while.
-func (s *site) fill(t *testing.T, whose string, left int64) {
+// fillDisk leaves a number of bytes free on a disk for a while.
+func (s *site) fillDisk(t *testing.T, whose string, left int64) {
 	path := filepath.Join(s.disks[whose], "ballast")
 	f, err := os.Create(path)
 	fixture.Must(t, err)
@@ -129,9 +131,9 @@ func (s *site) fill(t *testing.T, whose string, left int64) {
 	fixture.Must(t, os.Remove(path))
 }
 
-// intrude is what a host may try that was taken over: others' episodes, lies
-// about its own, and connections that say nothing. Nothing may come of it.
-func intrude(t *testing.T, s *site) {
+// sendHostileRequests does what a compromised host may try: others' episodes, false digests, and
+// silent connections. Nothing may be stored.
+func sendHostileRequests(t *testing.T, s *site) {
 	c := s.intruder.Client(t)
 	defer c.CloseIdleConnections()
 	good := "sha-256=:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=:" // of "x"

@@ -22,20 +22,20 @@ type gauge struct {
 	fds, threads, goroutines int64
 }
 
-// measure asks each daemon.
+// measure records a gauge of each daemon.
 func (s *site) measure(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	s.gauges["receiver"] = append(s.gauges["receiver"], ask(t, s.Process()))
+	s.gauges["receiver"] = append(s.gauges["receiver"], queryGauge(t, s.Process()))
 	for i, h := range s.hosts {
-		s.gauges[h.Name] = append(s.gauges[h.Name], ask(t, s.shippers[i]))
+		s.gauges[h.Name] = append(s.gauges[h.Name], queryGauge(t, s.shippers[i]))
 	}
 }
 
 var answer = regexp.MustCompile(`(?m)^gauge goroutines=(\d+) heap=(\d+)$`)
 
-func ask(t *testing.T, p *labtest.Process) gauge {
+func queryGauge(t *testing.T, p *labtest.Process) gauge {
 	t.Helper()
 	before := len(answer.FindAllString(p.Output(), -1))
 	p.Signal(t, syscall.SIGUSR1)
@@ -53,7 +53,7 @@ func ask(t *testing.T, p *labtest.Process) gauge {
 	return gauge{
 		rss: statusOf(t, status, "VmRSS") << 10, peak: statusOf(t, status, "VmHWM") << 10,
 		threads: statusOf(t, status, "Threads"), fds: int64(len(fds)),
-		goroutines: number(t, last[1]), heap: number(t, last[2]),
+		goroutines: parseNumber(t, last[1]), heap: parseNumber(t, last[2]),
 	}
 }
 
@@ -63,10 +63,10 @@ func statusOf(t *testing.T, status []byte, key string) int64 {
 	if m == nil {
 		t.Fatalf("no %s in %s", key, status)
 	}
-	return number(t, string(m[1]))
+	return parseNumber(t, string(m[1]))
 }
 
-func number(t *testing.T, text string) int64 {
+func parseNumber(t *testing.T, text string) int64 {
 	t.Helper()
 	n, err := strconv.ParseInt(text, 10, 64)
 	fixture.Must(t, err)
@@ -98,20 +98,20 @@ var measures = []measure{
 // only the least says something: what leaks is in that one as well.
 const medianRounds = 8
 
-// level is what a half of a soak came to.
+// level returns the level of a half of a soak.
 func (m measure) level(half []gauge) int64 {
 	if len(half) < medianRounds {
-		return m.least(half)
+		return m.minOf(half)
 	}
-	return m.median(half)
+	return m.medianOf(half)
 }
 
 // leastRounds is how many it takes to tell two halves.
 const leastRounds = 4
 
-// flat wants no daemon to take up more in the second half than in the first.
-// The first round is not counted: what is made once is made there.
-func (s *site) flat(t *testing.T) {
+// wantNoGrowth wants no daemon to use more in the second half than in the first. The first round does
+// not count: it has what is created once.
+func (s *site) wantNoGrowth(t *testing.T) {
 	t.Helper()
 	for who, all := range s.gauges {
 		if all = all[1:]; len(all) < leastRounds {
@@ -119,7 +119,7 @@ func (s *site) flat(t *testing.T) {
 		}
 		first, second := all[:len(all)/2], all[len(all)/2:]
 		for _, m := range measures {
-			if a, b := m.most(first), m.level(second); b > a+m.slack {
+			if a, b := m.maxOf(first), m.level(second); b > a+m.slack {
 				t.Errorf("%s of %s: at most %d in the first half, %d in the second, want at most %d more", m.name, who, a/m.unit, b/m.unit, m.slack/m.unit)
 			}
 		}
@@ -129,7 +129,7 @@ func (s *site) flat(t *testing.T) {
 // mostRSS is what neither daemon may ever have had, whatever came.
 const mostRSS = 128 << 20
 
-func (s *site) small(t *testing.T) {
+func (s *site) wantSmallMemory(t *testing.T) {
 	t.Helper()
 	for who, all := range s.gauges {
 		for _, g := range all {
@@ -150,12 +150,12 @@ func (m measure) sorted(all []gauge) []int64 {
 	return values
 }
 
-func (m measure) least(all []gauge) int64  { return m.sorted(all)[0] }
-func (m measure) most(all []gauge) int64   { return m.sorted(all)[len(all)-1] }
-func (m measure) median(all []gauge) int64 { return m.sorted(all)[len(all)/2] }
+func (m measure) minOf(all []gauge) int64    { return m.sorted(all)[0] }
+func (m measure) maxOf(all []gauge) int64    { return m.sorted(all)[len(all)-1] }
+func (m measure) medianOf(all []gauge) int64 { return m.sorted(all)[len(all)/2] }
 
-// table tells the least and the most that each daemon took up.
-func (s *site) table() string {
+// formatTable returns the minimum and maximum of each daemon.
+func (s *site) formatTable() string {
 	var b strings.Builder
 	for _, who := range slices.Sorted(maps.Keys(s.gauges)) {
 		fmt.Fprintf(&b, "  %-8s", who)
@@ -164,7 +164,7 @@ func (s *site) table() string {
 			peak = max(peak, g.peak)
 		}
 		for _, m := range measures {
-			fmt.Fprintf(&b, "  %s %d-%d", m.name, m.least(s.gauges[who])/m.unit, m.most(s.gauges[who])/m.unit)
+			fmt.Fprintf(&b, "  %s %d-%d", m.name, m.minOf(s.gauges[who])/m.unit, m.maxOf(s.gauges[who])/m.unit)
 		}
 		fmt.Fprintf(&b, "  peak %d MiB\n", peak>>20)
 	}

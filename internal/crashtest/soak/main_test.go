@@ -1,5 +1,5 @@
-// Package soak_test runs labs for as long as it is told to, with faults of all
-// kinds drawn at random, and holds them to the law of custody after each round.
+// Package soak_test runs labs for a given time, with random faults of all kinds, and checks the
+// invariants of custody after each round.
 // `make soak MINUTES=n` runs it at length.
 package soak_test
 
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code, ran, err := crashtest.Isolate() // any user can do without, at the price of the faults of disks
 	if !ran && (err == nil || errors.Is(err, crashtest.ErrNotRoot)) {
-		code, ran, err = crashtest.Overlaid(overlay)
+		code, ran, err = crashtest.Overlaid(overlayPrograms)
 	}
 	switch {
 	case ran:
@@ -37,10 +37,9 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// overlay has labtest build programs that say how many goroutines they have,
-// and wait for seconds where the real ones wait for minutes: a soak would else
-// pass its time waiting.
-func overlay(o *crashtest.Overlay) error {
+// overlayPrograms makes labtest build programs that report their number of goroutines, and wait for
+// seconds where the real ones wait for minutes.
+func overlayPrograms(o *crashtest.Overlay) error {
 	gauge, err := os.ReadFile("testdata/gauge.go")
 	if err != nil {
 		return err

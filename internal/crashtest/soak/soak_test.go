@@ -17,12 +17,12 @@ import (
 )
 
 // TestSoakLosesNothingAndStaysFlat runs two labs side by side. In one daemons
-// are killed and started anew all the time. In the other they stand from the
+// are killed and restarted all the time. In the other they stand from the
 // first round to the last, for all else that goes wrong there: so what they
 // leak adds up, and is seen.
 //
-// After each round the faults end, all that can be shipped must come home, and
-// the law of custody is asked of every episode that was ever made.
+// After each round the faults end, all that can be shipped must be delivered, and
+// every episode ever made is checked for the invariants of custody.
 func TestSoakLosesNothingAndStaysFlat(t *testing.T) {
 	switch {
 	case testing.Short():
@@ -41,11 +41,11 @@ func TestSoakLosesNothingAndStaysFlat(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, c.fs, rand.New(rand.NewPCG(*seed, uint64(stream))))
-			defer func() { s.print(c.name) }()
+			defer func() { s.printTable(c.name) }()
 			for time.Now().Before(end) && !t.Failed() || s.rounds == 0 {
-				s.round(t, c.faults)
+				s.runRound(t, c.faults)
 			}
-			s.finish(t, c.name == "standing")
+			s.stopDaemons(t, c.name == "standing")
 		})
 	}
 }
@@ -88,13 +88,13 @@ func newSite(t *testing.T, fs string, random *rand.Rand) *site {
 		disks: make(map[string]string), faults: make(map[string]int),
 		acked: make(map[string]promise), gauges: make(map[string][]gauge),
 	}
-	s.disk(t, fs, "receiver", s.Path("data"))
+	s.mountDisk(t, fs, "receiver", s.Path("data"))
 	s.intruder = s.Host("intruder")
 	for i := range 3 {
 		h := s.Host(fmt.Sprintf("lab-%02d", i+1))
 		h.Set("scan_interval", `"1s"`)
 		h.Set("settle", `"50ms"`)
-		s.disk(t, fs, h.Name, h.Path("data"))
+		s.mountDisk(t, fs, h.Name, h.Path("data"))
 		fixture.Must(t, os.MkdirAll(h.Episodes(), 0o755))
 		s.hosts = append(s.hosts, h)
 	}
@@ -105,8 +105,8 @@ func newSite(t *testing.T, fs string, random *rand.Rand) *site {
 	return s
 }
 
-// disk gives a folder a file system of its own, if this process may mount.
-func (s *site) disk(t *testing.T, fs, whose, dir string) {
+// mountDisk gives a folder a file system of its own, if this process may mount.
+func (s *site) mountDisk(t *testing.T, fs, whose, dir string) {
 	t.Helper()
 	if !crashtest.Isolated() {
 		return
@@ -124,34 +124,34 @@ func (s *site) disk(t *testing.T, fs, whose, dir string) {
 	})
 }
 
-// round is some faults under load, and then peace.
-func (s *site) round(t *testing.T, faults []fault) {
+// runRound injects faults under load, and then waits until all is settled.
+func (s *site) runRound(t *testing.T, faults []fault) {
 	s.rounds++
 	s.waiting = nil
 	if s.rounds == 1 {
-		s.warm()
+		s.warmPackers()
 	}
 	for range 6 + s.random.IntN(6) {
-		s.produce(t, s.random.IntN(len(s.hosts)))
+		s.finishEpisodes(t, s.random.IntN(len(s.hosts)))
 		f := faults[s.random.IntN(len(faults))]
 		if f.disks && len(s.disks) == 0 {
 			continue
 		}
 		s.faults[f.kind]++
 		f.do(t, s)
-		s.produce(t, s.random.IntN(len(s.hosts)))
+		s.finishEpisodes(t, s.random.IntN(len(s.hosts)))
 		if t.Failed() {
 			return
 		}
 	}
-	s.settle(t)
-	s.judge(t)
-	s.tend(t)
+	s.waitSettled(t)
+	s.checkPromises(t)
+	s.runMaintenance(t)
 	s.measure(t)
 }
 
-// produce has the experiments of a host end some episodes.
-func (s *site) produce(t *testing.T, host int) {
+// finishEpisodes finishes some episodes of a host.
+func (s *site) finishEpisodes(t *testing.T, host int) {
 	t.Helper()
 	h := s.hosts[host]
 	for range 1 + s.random.IntN(4) {
@@ -159,7 +159,7 @@ func (s *site) produce(t *testing.T, host int) {
 		e := episode{host, fmt.Sprintf("run-%d", s.episodes), labtest.Ships}
 		switch s.random.IntN(16) {
 		case 0:
-			s.bulky(h, e.name, 64<<10+s.random.IntN(2<<20))
+			s.makeLargeEpisode(h, e.name, 64<<10+s.random.IntN(2<<20))
 		case 1, 2:
 			s.evil++
 			evil := labtest.Evils[s.random.IntN(len(labtest.Evils))]
@@ -171,21 +171,20 @@ func (s *site) produce(t *testing.T, host int) {
 	}
 }
 
-// warm gives each packer of each host a large episode, so that it has what it
-// keeps for the next one.
-func (s *site) warm() {
+// warmPackers gives each packer of each host a large episode, so that it has allocated its buffers.
+func (s *site) warmPackers() {
 	for i, h := range s.hosts {
 		for range 6 {
 			s.episodes++
 			e := episode{i, fmt.Sprintf("run-%d", s.episodes), labtest.Ships}
-			s.bulky(h, e.name, 3<<20)
+			s.makeLargeEpisode(h, e.name, 3<<20)
 			s.waiting = append(s.waiting, e)
 		}
 	}
 }
 
-// bulky makes an episode that does not compress.
-func (s *site) bulky(h *labtest.Host, name string, size int) {
+// makeLargeEpisode makes an episode that does not compress.
+func (s *site) makeLargeEpisode(h *labtest.Host, name string, size int) {
 	b := make([]byte, size)
 	for i := range b {
 		b[i] = byte(s.random.Uint32())
@@ -193,7 +192,7 @@ func (s *site) bulky(h *labtest.Host, name string, size int) {
 	h.Episode(name, labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "mem.raw", Body: string(b)})
 }
 
-// pause is how long a fault lasts.
+// pause waits for the duration of a fault.
 func (s *site) pause() {
 	<-time.After(time.Duration(20+s.random.IntN(600)) * time.Millisecond)
 }
@@ -202,8 +201,8 @@ func (s *site) pause() {
 // shipped that can be.
 const comeHome = time.Minute
 
-// settle ends the faults and waits until each episode has met its fate.
-func (s *site) settle(t *testing.T) {
+// waitSettled ends the faults, and waits until each episode is in its final state.
+func (s *site) waitSettled(t *testing.T) {
 	t.Helper()
 	s.Proxy.Always(labtest.Fault{})
 	s.Proxy.Sever()
@@ -221,8 +220,8 @@ func (s *site) settle(t *testing.T) {
 	}
 }
 
-// judge holds the lab to all that was ever promised, and to the law.
-func (s *site) judge(t *testing.T) {
+// checkPromises checks that nothing acknowledged is lost, and the invariants of custody.
+func (s *site) checkPromises(t *testing.T) {
 	t.Helper()
 	rows := make(map[string]labtest.Row)
 	for _, row := range s.Rows(t) {
@@ -233,7 +232,7 @@ func (s *site) judge(t *testing.T) {
 			s.acked[key] = promise{sha256: rows[key].SHA256}
 		}
 	}
-	// That a row is true of its file is for the law to see.
+	// Check compares rows with their files.
 	for _, key := range slices.Sorted(maps.Keys(s.acked)) {
 		host, name, _ := strings.Cut(key, "/")
 		p, sum := s.acked[key], rows[key].SHA256
@@ -250,14 +249,14 @@ func (s *site) judge(t *testing.T) {
 		}
 	}
 	held, err := filepath.Glob(s.Path("*", "data", "outbox", "*.held"))
-	if fixture.Must(t, err); len(held) > s.fated(labtest.IsHeld) {
-		t.Errorf("held: %q, want %d", held, s.fated(labtest.IsHeld))
+	if fixture.Must(t, err); len(held) > s.countFate(labtest.IsHeld) {
+		t.Errorf("held: %q, want %d", held, s.countFate(labtest.IsHeld))
 	}
-	s.secrets(t)
+	s.checkSecrets(t)
 }
 
-// fated returns how many episodes of the round have a fate.
-func (s *site) fated(f labtest.Fate) int {
+// countFate returns how many episodes of the round have a fate.
+func (s *site) countFate(f labtest.Fate) int {
 	n := 0
 	for _, e := range s.waiting {
 		if e.fate == f {
@@ -267,9 +266,9 @@ func (s *site) fated(f labtest.Fate) int {
 	return n
 }
 
-// secrets looks into what evil episodes came to at the receiver. What was
-// packed of them the law compares; here is what they were made to steal.
-func (s *site) secrets(t *testing.T) {
+// checkSecrets checks that no archive of a hostile episode has the secrets it was made to steal. What
+// was packed of them is compared elsewhere.
+func (s *site) checkSecrets(t *testing.T) {
 	t.Helper()
 	for _, e := range s.waiting {
 		if !strings.HasSuffix(e.name, "-links") {
@@ -283,15 +282,15 @@ func (s *site) secrets(t *testing.T) {
 	}
 }
 
-// finish ends the daemons as a service manager would.
-func (s *site) finish(t *testing.T, standing bool) {
+// stopDaemons stops the daemons as a service manager would.
+func (s *site) stopDaemons(t *testing.T, standing bool) {
 	if t.Failed() {
 		return
 	}
 	if standing {
-		s.flat(t)
+		s.wantNoGrowth(t)
 	}
-	s.small(t)
+	s.wantSmallMemory(t)
 	for _, p := range s.shippers {
 		p.Stop(t)
 	}
@@ -299,12 +298,12 @@ func (s *site) finish(t *testing.T, standing bool) {
 	s.Settled(t)
 }
 
-func (s *site) print(name string) {
+func (s *site) printTable(name string) {
 	var faults []string
 	for _, kind := range slices.Sorted(maps.Keys(s.faults)) {
 		faults = append(faults, fmt.Sprintf("%s %d", kind, s.faults[kind]))
 	}
 	fmt.Printf("%s: %.1f min, %d rounds, %d episodes, %d of them evil; %d acknowledgements, %d lost; seed %d\n  faults: %s\n%s",
 		name, time.Since(s.began).Minutes(), s.rounds, s.episodes, s.evil, len(s.acked), s.losses, *seed,
-		strings.Join(faults, ", "), s.table())
+		strings.Join(faults, ", "), s.formatTable())
 }

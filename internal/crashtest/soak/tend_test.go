@@ -12,29 +12,29 @@ import (
 	"cis490/internal/labtest"
 )
 
-// tend does what the people of a lab do now and then: they have a copy
-// healed that has rotted, or delete on a host what the receiver has read back.
-func (s *site) tend(t *testing.T) {
+// runMaintenance does what operators do sometimes: heal a corrupt copy, or delete on a host what the
+// receiver has verified.
+func (s *site) runMaintenance(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	if i := s.any(); s.random.IntN(2) == 0 {
-		s.heal(t, i)
+	if i := s.randomHost(); s.random.IntN(2) == 0 {
+		s.corruptAndHeal(t, i)
 	} else {
-		s.prune(t, i)
+		s.verifyAndPrune(t, i)
 	}
 }
 
-// heal changes a byte of the receiver's copy of an episode and has the host send
-// its own again.
-func (s *site) heal(t *testing.T, i int) {
+// corruptAndHeal changes a byte of the receiver's copy of an episode, and makes the host send its own
+// again.
+func (s *site) corruptAndHeal(t *testing.T, i int) {
 	h := s.hosts[i]
-	name := s.shippedBy(i)
+	name := s.shippedEpisode(i)
 	if name == "" {
 		return
 	}
 	s.faults["rot healed"]++
-	flip(t, s.Archive(h.Name, name))
+	flipByte(t, s.Archive(h.Name, name))
 	r := h.Run("verify", "--heal")
 	if r.Code != 1 {
 		t.Errorf("verify --heal: exit code %d, want 1: %s has rotted\n%s%s", r.Code, name, r.Stdout, r.Stderr)
@@ -45,21 +45,21 @@ func (s *site) heal(t *testing.T, i int) {
 	}
 	labtest.Within(t, comeHome, name+" is healed", func() bool { return h.IsShipped(name) })
 	h.WaitEmpty()
-	found(t, h.Run("verify"))
+	wantAllStored(t, h.Run("verify"))
 	s.Settled(t)
 }
 
-// found wants the receiver to have all that a host has a receipt of. Where the
-// disk was full when an episode was retired, there is none.
-func found(t *testing.T, verify labtest.Result) {
+// wantAllStored wants the receiver to have all episodes for which the host has a receipt. There is
+// none if the disk was full when an episode was retired.
+func wantAllStored(t *testing.T, verify labtest.Result) {
 	t.Helper()
 	if !strings.Contains(verify.Stdout, " stored=0 missing=0 damaged=0 undecodable=0 divergent=0 ") {
 		t.Errorf("verify: exit code %d\n%s%s", verify.Code, verify.Stdout, verify.Stderr)
 	}
 }
 
-// shippedBy returns an episode of this round that a host has shipped, or "".
-func (s *site) shippedBy(i int) string {
+// shippedEpisode returns an episode of this round that a host has shipped, or "".
+func (s *site) shippedEpisode(i int) string {
 	for _, e := range s.waiting {
 		if e.host == i && e.fate == labtest.Ships {
 			return e.name
@@ -68,8 +68,8 @@ func (s *site) shippedBy(i int) string {
 	return ""
 }
 
-// flip changes a byte where it lies.
-func flip(t *testing.T, path string) {
+// flipByte changes a byte of a file in place.
+func flipByte(t *testing.T, path string) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	fixture.Must(t, err)
 	defer f.Close()
@@ -85,13 +85,13 @@ func flip(t *testing.T, path string) {
 	fixture.Must(t, unix.Fsync(int(f.Fd())))
 }
 
-// prune has the receiver read back what a host has shipped, and the host delete
-// its copies. The law answers for the receiver's alone from then on.
-func (s *site) prune(t *testing.T, i int) {
+// verifyAndPrune makes the receiver verify what a host has shipped, and the host delete its copies.
+// Only the receiver's copies are checked after that.
+func (s *site) verifyAndPrune(t *testing.T, i int) {
 	h := s.hosts[i]
 	s.faults["pruned"]++
-	found(t, h.Run("verify"))
-	name := s.shippedBy(i)
+	wantAllStored(t, h.Run("verify"))
+	name := s.shippedEpisode(i)
 	late := filepath.Join(h.Shipped(name), "late.txt")
 	if name != "" {
 		s.faults["late write"]++

@@ -11,17 +11,17 @@ import (
 	"cis490/internal/wire"
 )
 
-// part is an upload of which the depot has the beginning.
+// part is an upload of which the backend has the beginning.
 type part struct {
 	wire.Upload
 	content []byte
 }
 
 // Announce keeps the contract: the same archive is the same upload.
-func (d *depot) Announce(_ context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
+func (d *fakeBackend) Announce(_ context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if u.Key.Host != self || u.Size < 0 || u.Digest.IsZero() || u.Skipped < 0 {
+	if u.Key.Host != thisHost || u.Size < 0 || u.Digest.IsZero() || u.Skipped < 0 {
 		d.tb.Errorf("the handler let the announcement of %+v through", u)
 	}
 	d.announced++
@@ -51,7 +51,7 @@ func (d *depot) Announce(_ context.Context, u wire.Upload) (wire.Receipt, wire.U
 	return wire.Receipt{}, d.parts[id].unfinished(id), nil
 }
 
-func (d *depot) OpenUpload(_ context.Context, k episode.Key) (wire.Unfinished, error) {
+func (d *fakeBackend) OpenUpload(_ context.Context, k episode.Key) (wire.Unfinished, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.refuse != nil {
@@ -70,16 +70,16 @@ func (p *part) unfinished(id string) wire.Unfinished {
 	return wire.Unfinished{ID: id, Offset: int64(len(p.content)), Length: p.Size}
 }
 
-func (d *depot) AppendPiece(ctx context.Context, host episode.Name, id string, piece wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+func (d *fakeBackend) AppendPiece(ctx context.Context, host episode.Name, id string, piece wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
 	if piece.Offset < 0 || piece.Size < 0 || piece.Interrupt == nil {
 		d.tb.Errorf("the handler let the piece %+v through", piece)
 	}
-	d.asks(id)
+	d.noteRequest(id)
 	d.mu.Lock()
 	p, found := d.parts[id]
 	d.mu.Unlock()
 	switch {
-	case host != self || !found:
+	case host != thisHost || !found:
 		return wire.Receipt{}, wire.Unfinished{}, wire.Refuse(wire.NoUpload, "none")
 	case piece.Offset != int64(len(p.content)):
 		refusal := wire.Refuse(wire.OffsetMismatch, "go on elsewhere")
@@ -112,8 +112,8 @@ func (d *depot) AppendPiece(ctx context.Context, host episode.Name, id string, p
 	return d.stored[p.Key], wire.Unfinished{}, nil
 }
 
-// asks notes a request about an upload.
-func (d *depot) asks(id string) {
+// noteRequest notes a request about an upload.
+func (d *fakeBackend) noteRequest(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked = append(d.asked, id)
@@ -122,22 +122,22 @@ func (d *depot) asks(id string) {
 	}
 }
 
-func (d *depot) UploadState(_ context.Context, host episode.Name, id string) (wire.Unfinished, error) {
-	d.asks(id)
+func (d *fakeBackend) UploadState(_ context.Context, host episode.Name, id string) (wire.Unfinished, error) {
+	d.noteRequest(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, found := d.parts[id]
-	if host != self || !found {
+	if host != thisHost || !found {
 		return wire.Unfinished{}, wire.Refuse(wire.NoUpload, "none")
 	}
 	return p.unfinished(id), nil
 }
 
-func (d *depot) CancelUpload(_ context.Context, host episode.Name, id string) error {
-	d.asks(id)
+func (d *fakeBackend) CancelUpload(_ context.Context, host episode.Name, id string) error {
+	d.noteRequest(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, found := d.parts[id]; host != self || !found {
+	if _, found := d.parts[id]; host != thisHost || !found {
 		return wire.Refuse(wire.NoUpload, "none")
 	}
 	delete(d.parts, id)

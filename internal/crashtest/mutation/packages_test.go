@@ -1,7 +1,7 @@
 package mutation_test
 
-// ofRooms are the mutants of the rooms that an episode goes through.
-var ofRooms = []mutant{
+// ofPackages are the mutants of the packages that an episode passes.
+var ofPackages = []mutant{
 	{
 		"receiver: a store that moved before the answer is acknowledged",
 		killer{"receiver", "TestStoreThatMovesBeforeTheAnswer"},

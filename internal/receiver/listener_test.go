@@ -15,43 +15,44 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 )
 
-// door is a way into the receiver: its port, or the socket of a proxy.
-type door struct {
+// listener is where requests come in: the TLS port, or the socket of a proxy.
+type listener struct {
 	name string
 	host episode.Name // one that has sent nothing yet
 	dial func(host episode.Name) (conn net.Conn, header string)
 }
 
-// doors serves the receiver at every door. Its configuration must name a socket.
-func (l *lab) doors() []door {
+// serveListeners serves the receiver on every listener. Its configuration must name a socket.
+func (l *lab) serveListeners() []listener {
 	l.Helper()
 	port, err := net.Listen("tcp", "127.0.0.1:0")
-	must(l, err)
+	fixture.Must(l, err)
 	socket, err := l.r.ListenProxy()
-	must(l, err)
+	fixture.Must(l, err)
 	go l.r.Serve(l.Context(), port, socket)
 	certificates := map[episode.Name]*tls.Config{}
 	of := func(host episode.Name) *tls.Config {
 		if certificates[host] == nil {
-			certificates[host] = l.papers(host).TLSConfig().Clone()
+			certificates[host] = l.issueCredentials(host).TLSConfig().Clone()
 			certificates[host].ServerName = "127.0.0.1"
 		}
 		return certificates[host]
 	}
-	return []door{
+	return []listener{
 		{"port", "h1", func(host episode.Name) (net.Conn, string) {
 			conn, err := tls.Dial("tcp", port.Addr().String(), of(host))
-			must(l, err)
+			fixture.Must(l, err)
 			return conn, ""
 		}},
 		{"proxy", "h2", func(host episode.Name) (net.Conn, string) {
 			conn, err := net.Dial("unix", socket.Addr().String())
-			must(l, err)
+			fixture.Must(l, err)
 			cert, err := of(host).GetClientCertificate(&tls.CertificateRequestInfo{})
-			must(l, err)
+			fixture.Must(l, err)
 			return conn, "Client-Cert: :" + base64.StdEncoding.EncodeToString(cert.Certificate[0]) + ":\r\n"
 		}},
 	}
@@ -69,31 +70,31 @@ func withProxy(t *testing.T, change func(*receiver.Config)) func(*receiver.Confi
 }
 
 // ask sends the head of a request on a connection of its own.
-func (d door) ask(t *testing.T, host episode.Name, line, fields string) net.Conn {
+func (d listener) ask(t *testing.T, host episode.Name, line, fields string) net.Conn {
 	t.Helper()
 	conn, header := d.dial(host)
 	t.Cleanup(func() { conn.Close() })
-	must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	fixture.Must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	_, err := fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: r\r\n%s%s\r\n", line, header, fields)
-	must(t, err)
+	fixture.Must(t, err)
 	return conn
 }
 
-// status returns the status of the next answer on a connection.
-func status(t *testing.T, conn net.Conn) int {
+// readStatus returns the status of the next answer on a connection.
+func readStatus(t *testing.T, conn net.Conn) int {
 	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	must(t, err)
+	fixture.Must(t, err)
 	resp.Body.Close()
 	return resp.StatusCode
 }
 
-// statuses counts the first answers on connections.
-func statuses(t *testing.T, conns []net.Conn) map[int]int {
+// countStatuses counts the first answers on connections.
+func countStatuses(t *testing.T, conns []net.Conn) map[int]int {
 	t.Helper()
 	count := map[int]int{}
 	for _, conn := range conns {
-		count[status(t, conn)]++
+		count[readStatus(t, conn)]++
 	}
 	return count
 }
@@ -102,17 +103,17 @@ func statuses(t *testing.T, conns []net.Conn) map[int]int {
 func TestInventoriesOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 	l := newLab(t, withProxy(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 2 }))
 	l.r.SetMaxWait(0)
-	for _, d := range l.doors() {
+	for _, d := range l.serveListeners() {
 		var conns []net.Conn
 		for range 10 {
 			conn := d.ask(t, d.host, "POST /v1/inventory", "Content-Length: 1000000\r\nExpect: 100-continue\r\n")
 			conns = append(conns, conn)
 		}
-		if got := statuses(t, conns); got[http.StatusContinue] != 2 || got[http.StatusTooManyRequests] != 8 {
+		if got := countStatuses(t, conns); got[http.StatusContinue] != 2 || got[http.StatusTooManyRequests] != 8 {
 			t.Errorf("%s: the answers to 10 inventories are %v, want 2 of 100 and 8 of 429", d.name, got)
 		}
 		other := d.ask(t, "other-"+d.host, "POST /v1/inventory", "Content-Length: 1000000\r\nExpect: 100-continue\r\n")
-		if got := status(t, other); got != http.StatusContinue {
+		if got := readStatus(t, other); got != http.StatusContinue {
 			t.Errorf("%s: another host gets %d, want 100", d.name, got)
 		}
 	}
@@ -124,7 +125,7 @@ func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 	l := newLab(t, withProxy(t, nil))
 	const over = 20
 	most := 2*l.cfg.Limits.UploadsPerHost + 48
-	for _, d := range l.doors() {
+	for _, d := range l.serveListeners() {
 		answers := make(chan int, most+over)
 		var conns []net.Conn
 		for range most + over {
@@ -141,19 +142,19 @@ func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 			}()
 		}
 		for range over {
-			if got := within(t, time.Minute, answers, d.name+": the refusals"); got != http.StatusTooManyRequests {
+			if got := receiveWithin(t, time.Minute, answers, d.name+": the refusals"); got != http.StatusTooManyRequests {
 				t.Errorf("%s: a request over the bound is answered with %d, want 429", d.name, got)
 			}
 		}
 		other := d.ask(t, "other", "POST /v1/ping", "Content-Length: 0\r\n")
-		if got := status(t, other); got != http.StatusOK {
+		if got := readStatus(t, other); got != http.StatusOK {
 			t.Errorf("%s: another host gets %d, want 200", d.name, got)
 		}
 		for _, conn := range conns {
 			conn.Write([]byte("0123456789")) // those that were refused are closed
 		}
 		for range most {
-			if got := within(t, time.Minute, answers, d.name+": the answers"); got != http.StatusForbidden {
+			if got := receiveWithin(t, time.Minute, answers, d.name+": the answers"); got != http.StatusForbidden {
 				t.Errorf("%s: a request within the bound is answered with %d, want 403", d.name, got)
 			}
 		}
@@ -166,7 +167,7 @@ func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 // Connections that say nothing are bounded at the socket of a proxy as well.
 func TestConnectionsOfTheProxyAreBounded(t *testing.T) {
 	l := newLab(t, withProxy(t, nil))
-	proxy := l.doors()[1]
+	proxy := l.serveListeners()[1]
 	const most = 2*64 + 1024
 	for range most {
 		conn, _ := proxy.dial("h")
@@ -174,7 +175,7 @@ func TestConnectionsOfTheProxyAreBounded(t *testing.T) {
 	}
 	conn, _ := proxy.dial("h")
 	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	fixture.Must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("one connection too many ends with %v, want EOF at once", err)
 	}
