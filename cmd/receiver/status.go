@@ -52,7 +52,7 @@ however much is stored, and changes nothing.`,
 func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "data\t%s\n", printable.Text(st.DataDir))
-	fmt.Fprintf(w, "running\t%s\n", describeHolder(st.Running, st.RunningUnknown))
+	fmt.Fprintf(w, "running\t%s\n", cli.DescribeHolder(printable.Text(st.Running), st.RunningUnknown, "receiver"))
 	free := humanize.IBytes(uint64(st.FreeBytes))
 	if st.FreeBytes == durable.UnknownSpace {
 		free = "an unknown amount is"
@@ -100,14 +100,6 @@ func disabledLine(st receiver.Status) string {
 		return "the disabled ones are unknown"
 	}
 	return fmt.Sprintf("%d disabled", *st.DisabledHosts)
-}
-
-// describeHolder describes the process that holds the lock.
-func describeHolder(holder string, unknown bool) string {
-	if unknown {
-		return "unknown: only root and the receiver's user can read the lock"
-	}
-	return cmp.Or(printable.Text(holder), "no")
 }
 
 func scrubLine(st receiver.Status, now time.Time) string {

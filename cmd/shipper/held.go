@@ -24,11 +24,7 @@ the shipper runs, and changes nothing. It exits with 3 if something is held.`,
 		Example: "  shipper held\n  shipper held --json | jq -r 'select(.reason == \"conflict\").episode_id'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.openAsUser(c)
-			if err != nil {
-				return err
-			}
-			st, err := inspectStatus(cfg)
+			st, err := o.inspectStatus(c)
 			if err != nil {
 				return err
 			}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,11 +37,7 @@ minutes; 'shipper --ping' asks it now.`,
 		Example: "  shipper status\n  shipper status --json | jq '.held[].cause'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.openAsUser(c)
-			if err != nil {
-				return err
-			}
-			st, err := inspectStatus(cfg)
+			st, err := o.inspectStatus(c)
 			if err != nil {
 				return err
 			}
@@ -57,7 +52,11 @@ minutes; 'shipper --ping' asks it now.`,
 }
 
 // inspectStatus returns the status that 'status' and 'held' print.
-func inspectStatus(cfg shipper.Config) (shipper.Status, error) {
+func (o *options) inspectStatus(c *cobra.Command) (shipper.Status, error) {
+	cfg, err := o.openAsUser(c)
+	if err != nil {
+		return shipper.Status{}, err
+	}
 	st, err := shipper.InspectStatus(cfg)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the shipper creates its directories at its first start)", err)
@@ -84,7 +83,7 @@ func exitOfStore(st shipper.Status) error {
 func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
-	fmt.Fprintf(w, "running\t%s\n", describeHolder(st.Running, st.RunningUnknown))
+	fmt.Fprintf(w, "running\t%s\n", cli.DescribeHolder(asciiText(st.Running), st.RunningUnknown, "shipper"))
 	fmt.Fprintf(w, "receiver\t%s\n", receiverLine(st, now))
 	fmt.Fprintf(w, "store\t%s\n", describeStore(st))
 	fmt.Fprintf(w, "unfinished\t%s\n", describeUnfinished(st, now))
@@ -142,14 +141,6 @@ func describeSettling(n int) string {
 		return ""
 	}
 	return fmt.Sprintf(" (%d settling)", n)
-}
-
-// describeHolder describes the process that holds the lock.
-func describeHolder(holder string, unknown bool) string {
-	if unknown {
-		return "unknown: only root and the shipper's user can read the lock"
-	}
-	return cmp.Or(asciiText(holder), "no")
 }
 
 // describeChanges describes how many retired episodes were found to have changed, and when.

@@ -1,6 +1,10 @@
 package archive
 
-import "github.com/klauspost/compress/zstd"
+import (
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+)
 
 // NewPackerAt returns a Packer of another level and window, to compare.
 func NewPackerAt(l int, window int) *Packer { return newPacker(zstd.EncoderLevel(l), window) }
@@ -18,4 +22,14 @@ func NewPackerOf(goroutines int) *Packer {
 func Compressor(window int) func(b []byte) []byte {
 	p := newPacker(zstd.SpeedFastest, window)
 	return func(b []byte) []byte { return p.enc.EncodeAll(b, nil) }
+}
+
+// Verify returns nil if the archive in r decodes to its end.
+func Verify(r io.Reader) error {
+	for _, err := range Read(r) {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -58,16 +58,6 @@ func readMembers(r io.Reader, limit int64) iter.Seq2[Member, error] {
 	}
 }
 
-// Verify returns nil if the archive in r decodes to its end.
-func Verify(r io.Reader) error {
-	for _, err := range Read(r) {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // tarStream decodes an archive. [maxWindow] bounds its memory, and the limit its time.
 type tarStream struct {
 	frame *frameReader

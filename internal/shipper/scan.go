@@ -2,7 +2,6 @@ package shipper
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"cis490/internal/durable"
@@ -50,7 +49,7 @@ type scanPage struct {
 // with entries that cannot be shipped: those without a valid name, those that cannot be read, and a
 // [*source.StrayError] for those that never ship. It reads each episode once and changes nothing.
 func (s *Shipper) readPage(after episode.Name, report func(error)) (scanPage, error) {
-	first := namePage{after: after, limit: scanPageSize}
+	first := episode.SmallestNames{After: after, Limit: scanPageSize}
 	for name, err := range s.src.Entries() {
 		if _, stray := errors.AsType[*source.StrayError](err); stray {
 			if after == "" {
@@ -62,7 +61,7 @@ func (s *Shipper) readPage(after episode.Name, report func(error)) (scanPage, er
 			return scanPage{}, err
 		}
 		if parsed, err := episode.ParseName(name); err == nil {
-			first.add(parsed)
+			first.Add(parsed)
 			continue
 		}
 		if after != "" {
@@ -76,9 +75,9 @@ func (s *Shipper) readPage(after episode.Name, report func(error)) (scanPage, er
 		if err != nil {
 			return scanPage{}, err
 		}
-		first.add(name)
+		first.Add(name)
 	}
-	names, last := first.sortedNames()
+	names, last := first.Sorted()
 	if len(names) == 0 {
 		return scanPage{isLast: true}, nil
 	}
@@ -100,36 +99,4 @@ func (s *Shipper) inspectAll(names []episode.Name, report func(error)) ([]candid
 		found = append(found, c)
 	}
 	return found, nil
-}
-
-// namePage keeps the smallest names that are added.
-type namePage struct {
-	after episode.Name
-	limit int
-	names []episode.Name
-	more  bool
-}
-
-func (p *namePage) add(name episode.Name) {
-	if name <= p.after {
-		return
-	}
-	p.names = append(p.names, name)
-	if len(p.names) >= 4*p.limit {
-		p.truncate()
-	}
-}
-
-func (p *namePage) truncate() {
-	slices.Sort(p.names)
-	p.names = slices.Compact(p.names) // one may be in both directories
-	if len(p.names) > p.limit {
-		p.names, p.more = p.names[:p.limit], true
-	}
-}
-
-// sortedNames returns the names, and whether they are all.
-func (p *namePage) sortedNames() (names []episode.Name, last bool) {
-	p.truncate()
-	return p.names, !p.more
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"cis490/internal/durable"
@@ -31,7 +30,7 @@ func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage
 	}
 	defer dir.Close()
 	var p NamePage
-	first := smallestNames{after: after, limit: limit}
+	first := episode.SmallestNames{After: after, Limit: limit}
 	for e, err := range dir.Names() {
 		if err != nil {
 			return p, readError(err)
@@ -41,10 +40,10 @@ func (r *Reader) ListNames(host, after, until episode.Name, limit int) (NamePage
 		name, err := episode.ParseName(stem)
 		if found && err == nil && e.Type() == 0 && (until == "" || name <= until) {
 			p.Max = max(p.Max, name)
-			first.add(name)
+			first.Add(name)
 		}
 	}
-	p.Names, p.Last = first.sorted()
+	p.Names, p.Last = first.Sorted()
 	return p, nil
 }
 
@@ -86,33 +85,4 @@ func sumFiles(dir *durable.Dir, staging bool, cost func(size int64) int64) (int6
 		}
 	}
 	return sum, nil
-}
-
-// smallestNames keeps the smallest of the added names that come after the name after.
-type smallestNames struct {
-	after episode.Name
-	limit int
-	names []episode.Name
-	more  bool
-}
-
-func (f *smallestNames) add(name episode.Name) {
-	if name <= f.after {
-		return
-	}
-	if f.names = append(f.names, name); len(f.names) >= 4*f.limit {
-		f.trim()
-	}
-}
-
-func (f *smallestNames) trim() {
-	slices.Sort(f.names)
-	if len(f.names) > f.limit {
-		f.names, f.more = f.names[:f.limit], true
-	}
-}
-
-func (f *smallestNames) sorted() ([]episode.Name, bool) {
-	f.trim()
-	return f.names, !f.more
 }

@@ -150,7 +150,7 @@ func (c *chain) one(name episode.Name, from string) error {
 }
 
 func (c *chain) seals(name episode.Name) error {
-	d, err := c.out.Create(name)
+	d, err := c.out.CreateDraft(name)
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (c *chain) seals(name episode.Name) error {
 
 func (c *chain) stores(name episode.Name, from string) error {
 	key := episode.Key{Host: episode.Name(from), Name: name}
-	up, err := c.store.Create(key)
+	up, err := c.store.CreateUpload(key)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func overlayPrograms(o *crashtest.Overlay) error {
 		{"shipper/link.go", "maxProbeInterval = 2 * time.Minute", "maxProbeInterval = 2 * time.Second"},
 		{"shipper/backoff.go", "firstBackoff = 5 * time.Second", "firstBackoff = 200 * time.Millisecond"},
 		{"shipper/backoff.go", "maxBackoff   = time.Hour", "maxBackoff   = 2 * time.Second"},
-		{"admission/admission.go", "fullRetry = 5 * time.Minute", "fullRetry = time.Second"},
+		{"admission/admission.go", "fullRetryAfter = 5 * time.Minute", "fullRetryAfter = time.Second"},
 		{"wire/body.go", "p.RetryAfter = 5 * time.Second", "p.RetryAfter = time.Second"},
 	}
 	for _, w := range waits {
