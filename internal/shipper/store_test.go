@@ -164,7 +164,7 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	l.finish("run-3")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := uplink.Ping(ctx, l.cfg.DirsConfig(), l.receiver, outbox.Store{}); !isOtherStore(err) {
+	if _, err := uplink.Ping(ctx, l.cfg.DirsConfig(), l.receiver, outbox.Store{}); !uplink.IsOtherStore(err) {
 		t.Errorf("ping: %v", err)
 	}
 	l.wantStoreRefused("STORE2 knows none of the episodes", "receiver store replaces unnamed")
@@ -329,11 +329,6 @@ func TestNothingIsDeletedOrHealedAgainstAnotherStore(t *testing.T) {
 	}
 }
 
-func isOtherStore(err error) bool {
-	_, other := errors.AsType[*uplink.OtherStoreError](err)
-	return other
-}
-
 func wantOtherStore(t *testing.T, what string, err error) {
 	t.Helper()
 	_, away := errors.AsType[*uplink.UnreachableError](err)
@@ -361,42 +356,6 @@ func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
 	l.receiver.update(func() { l.receiver.disk.ID = "STORE1"; delete(l.receiver.stored, "run-1") })
 	if report, found := l.verifyShipped(shipped.VerifyOptions{Quick: true, Heal: true}); report.Healing != 1 {
 		t.Errorf("a store that knows one: %s", found)
-	}
-}
-
-// pinger answers to a ping as a receiver that is ignorant of what requests say to know.
-type pinger struct{ store *wire.Store }
-
-func (p pinger) Ping(context.Context) (wire.PingResponse, error) {
-	return wire.PingResponse{Store: p.store}, nil
-}
-
-func (p pinger) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.InventoryEntry, *wire.Store, error) {
-	return nil, p.store, errors.New("not asked")
-}
-
-func TestPingOfAnotherStoreSaysSo(t *testing.T) {
-	l := newLab(t)
-	l.shipEpisodes("run-1")
-	adopted, err := uplink.AdoptedBy(l.cfg.DirsConfig())
-	fixture.Must(l, err)
-	for _, c := range []struct {
-		store *wire.Store
-		other bool
-	}{
-		{nil, false},
-		{&wire.Store{ID: "STORE1", IndexBytes: 100}, false},
-		{&wire.Store{ID: "STORE1", IndexBytes: 99}, true},
-		{&wire.Store{ID: "STORE2"}, true},
-		{&wire.Store{ID: "STORE2", Replaces: []string{"STORE1"}}, false},
-	} {
-		_, err := uplink.Ping(t.Context(), l.cfg.DirsConfig(), pinger{c.store}, adopted)
-		if _, other := errors.AsType[*uplink.OtherStoreError](err); other != c.other {
-			t.Errorf("%+v: %v", c.store, err)
-		}
-	}
-	if got := l.adoptedStore(); got != adopted || got.ID != "STORE1" {
-		t.Errorf("a ping adopted %+v", got)
 	}
 }
 

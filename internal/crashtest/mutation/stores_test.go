@@ -32,7 +32,7 @@ var ofStores = []mutant{
 	},
 	{
 		"shipper: a shorter index is the same store",
-		killer{"shipper", "TestPingOfAnotherStoreSaysSo"},
+		killer{"uplink", "TestPingOfAnotherStoreSaysSo"},
 		[]edit{{"uplink/adoption.go", "		if reported.IndexBytes < before.IndexBytes {\n			return &OtherStoreError{Adopted: before, Reported: *reported}\n		}\n", ""}},
 	},
 	{
