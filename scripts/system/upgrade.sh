@@ -86,8 +86,9 @@ set_up_old_release() {
 
 fill_shipped() {
   local name
-  ship ep-first # the oldest, which prune deletes first
-  for name in ep-{retired-{1..6},repaired,backfilled,conflict,analysed,trash-{1..3}}; do record "$name" 64; done
+  # The oldest, which prune deletes first: what is sent together has no order.
+  for name in ep-{first,retired-1,retired-2}; do ship "$name"; done
+  for name in ep-{retired-{3..6},repaired,backfilled,conflict,analysed,trash-{1..3}}; do record "$name" 64; done
   while read -r name; do eventually arrived "$name"; done <"$work/recorded"
   as cis490 lab shipper verify
   prune_retired 1
