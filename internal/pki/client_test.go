@@ -2,7 +2,6 @@ package pki_test
 
 import (
 	"net"
-	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -33,12 +32,10 @@ func loadClient(t testing.TB, c pki.ClientConfig) *pki.Client {
 	return client
 }
 
-// newPersistentCaller returns a caller whose transport keeps connections, as a shipper's does.
-func (l *lab) newPersistentCaller(client *pki.Client) *caller {
+// newShipperCaller returns a caller that dials as a shipper does.
+func (l *lab) newShipperCaller(client *pki.Client) *caller {
 	var dialer net.Dialer
-	transport := &http.Transport{DialTLSContext: client.DialTLS(dialer.DialContext), MaxConnsPerHost: 1}
-	l.t.Cleanup(transport.CloseIdleConnections)
-	return &caller{l: l, http: &http.Client{Transport: transport}}
+	return l.newCallerBy(client.DialTLS(dialer.DialContext))
 }
 
 func TestClientTrustsItsOwnCAOnly(t *testing.T) {
@@ -46,7 +43,7 @@ func TestClientTrustsItsOwnCAOnly(t *testing.T) {
 	config := credentials(t, l.dir, "lab-01")
 	writeFile(t, config.CAFile, readFile(t, filepath.Join(createCAs(t), "ca.crt")))
 	client := loadClient(t, config)
-	for name, c := range map[string]*caller{"TLS": l.newCaller(client.TLSConfig()), "DialTLS": l.newPersistentCaller(client)} {
+	for name, c := range map[string]*caller{"TLS": l.newCaller(client.TLSConfig()), "DialTLS": l.newShipperCaller(client)} {
 		if r := c.call(); r.err == nil {
 			t.Errorf("%s: got %d; want the receiver refused", name, r.status)
 		}
@@ -65,7 +62,7 @@ func TestClientChecksTheReceiversName(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := loadClient(t, credentials(t, l.dir, "lab-01"))
-	for name, c := range map[string]*caller{"TLS": l.newCaller(client.TLSConfig()), "DialTLS": l.newPersistentCaller(client)} {
+	for name, c := range map[string]*caller{"TLS": l.newCaller(client.TLSConfig()), "DialTLS": l.newShipperCaller(client)} {
 		if r := c.call(); r.err == nil || !strings.Contains(r.err.Error(), "127.0.0.1") {
 			t.Errorf("%s: got %d, %v; want the name refused", name, r.status, r.err)
 		}
@@ -77,7 +74,7 @@ func TestClientReloadReachesALivingTransport(t *testing.T) {
 	config := credentials(t, l.dir, "lab-01")
 	goodCA, otherCA := readFile(t, config.CAFile), readFile(t, filepath.Join(createCAs(t), "ca.crt"))
 	client := loadClient(t, config)
-	c, plain := l.newPersistentCaller(client), l.newCaller(client.TLSConfig())
+	c, plain := l.newShipperCaller(client), l.newCaller(client.TLSConfig())
 	c.wantAccess("lab-01 mtls")
 
 	next := credentials(t, l.dir, "lab-02")
@@ -85,14 +82,14 @@ func TestClientReloadReachesALivingTransport(t *testing.T) {
 	if err := client.Reload(); err == nil {
 		t.Error("a certificate with another's key was taken")
 	}
-	c.http.CloseIdleConnections()
+	c.hangUp()
 	c.wantAccess("lab-01 mtls")
 
 	writeFile(t, config.KeyFile, readFile(t, next.KeyFile))
 	if err := client.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c.http.CloseIdleConnections()
+	c.hangUp()
 	c.wantAccess("lab-02 mtls")
 	plain.wantAccess("lab-02 mtls") // the certificate, though not the CAs, reaches this one too
 
@@ -100,7 +97,7 @@ func TestClientReloadReachesALivingTransport(t *testing.T) {
 	if err := client.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c.http.CloseIdleConnections()
+	c.hangUp()
 	if r := c.call(); r.err == nil {
 		t.Error("a receiver of the CA before was trusted")
 	}
@@ -118,7 +115,7 @@ func TestClientShowsItsCertificateToAnyReceiver(t *testing.T) {
 	if err := l.gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	r := l.newPersistentCaller(client).call()
+	r := l.newShipperCaller(client).call()
 	// "certificate required" would send a person looking for a missing file.
 	if r.err == nil || strings.Contains(r.err.Error(), "required") {
 		t.Errorf("got %d, %v; want the certificate refused, not missed", r.status, r.err)

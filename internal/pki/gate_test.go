@@ -168,7 +168,7 @@ func TestRevocationEndsKeptConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.wantRefusedOnSameConnection(http.StatusForbidden)
-	c.http.CloseIdleConnections()
+	c.hangUp()
 	if r := c.call(); r.err == nil {
 		t.Errorf("new connection: got %d %q; want it refused", r.status, r.body)
 	}
@@ -202,7 +202,7 @@ func TestNewCertificateOfReceiverIsShownAfterReload(t *testing.T) {
 	if got := l.gate.Trust().NotAfter(); !got.Equal(ends) || !got.After(before) {
 		t.Errorf("got %v; want %v, after %v", got, ends, before)
 	}
-	c.http.CloseIdleConnections()
+	c.hangUp()
 	c.wantAccess("lab-01 mtls") // the names were carried over
 }
 
@@ -253,7 +253,7 @@ func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 			if l.gate.Trust() != before {
 				t.Error("the broken state was taken")
 			}
-			c.http.CloseIdleConnections()
+			c.hangUp()
 			c.wantAccess("lab-01 mtls+token")
 		})
 	}

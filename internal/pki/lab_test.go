@@ -1,7 +1,7 @@
 package pki_test
 
 import (
-	"context"
+	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,7 +16,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -117,17 +116,32 @@ func (l *lab) issue(host episode.Name, o pki.IssueOptions) *caller {
 	return l.newCaller(client.TLSConfig())
 }
 
-// A caller makes requests over one connection.
+// A caller makes requests over one connection, and dials again only after that has ended. An
+// http.Transport keeps no connection whose request took more than 50 ms to be noted as
+// written, as on a busy machine.
 type caller struct {
 	l     *lab
-	http  *http.Client
+	dial  pki.Dial
+	conn  net.Conn // nil if there is none
+	r     *bufio.Reader
 	token string
 }
 
 func (l *lab) newCaller(config *tls.Config) *caller {
-	transport := &http.Transport{TLSClientConfig: config, MaxConnsPerHost: 1}
-	l.t.Cleanup(transport.CloseIdleConnections)
-	return &caller{l: l, http: &http.Client{Transport: transport}}
+	return l.newCallerBy((&tls.Dialer{Config: config}).DialContext)
+}
+
+func (l *lab) newCallerBy(dial pki.Dial) *caller {
+	c := &caller{l: l, dial: dial}
+	l.t.Cleanup(c.hangUp)
+	return c
+}
+
+func (c *caller) hangUp() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
+	}
 }
 
 type reply struct {
@@ -137,26 +151,35 @@ type reply struct {
 	err    error
 }
 
-func (c *caller) call() reply {
-	var r reply
-	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) { r.reused = info.Reused },
-	})
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.l.url, nil)
+func (c *caller) call() (r reply) {
+	request, err := http.NewRequestWithContext(c.l.t.Context(), http.MethodGet, c.l.url, nil)
 	if err != nil {
 		c.l.t.Fatal(err)
 	}
 	if c.token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	response, err := c.http.Do(request)
+	if r.reused = c.conn != nil; !r.reused {
+		if c.conn, r.err = c.dial(request.Context(), "tcp", request.URL.Host); r.err != nil {
+			c.conn = nil
+			return r
+		}
+		c.r = bufio.NewReader(c.conn)
+	}
+	if r.err = request.Write(c.conn); r.err != nil {
+		c.hangUp()
+		return r
+	}
+	response, err := http.ReadResponse(c.r, request)
 	if err != nil {
+		c.hangUp()
 		r.err = err
 		return r
 	}
-	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	r.status, r.body, r.err = response.StatusCode, string(body), err
+	if r.status, r.body, r.err = response.StatusCode, string(body), err; err != nil || response.Close {
+		c.hangUp()
+	}
 	return r
 }
 

@@ -76,7 +76,7 @@ func step(op, path string, do func() error) error {
 // stepName is the same each time: the name that [Dir.CheckMove] asks for is not.
 func stepName(path string) string {
 	name := filepath.Base(path)
-	if IsProbe(name) && !Named(probeFrom, probeTo, linkFrom, linkTo)(name) {
+	if IsProbe(name) && !MatchNames(probeFrom, probeTo, linkFrom, linkTo)(name) {
 		return probePrefix + "none"
 	}
 	return name
