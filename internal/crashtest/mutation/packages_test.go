@@ -392,7 +392,7 @@ var ofPackages = []mutant{
 			{
 				"index/writer.go",
 				"	if err := w.dir.Unlink(temp); err != nil { // left by a crash\n		return err",
-				"	if err := w.dir.Unlink(temp); err != nil {\n		return w.log.Cut(end)",
+				"	if err := w.dir.Unlink(temp); err != nil {\n		return w.log.Truncate(end)",
 			},
 		},
 	},
@@ -545,7 +545,7 @@ var ofPackages = []mutant{
 			{
 				"shipper/hold.go",
 				"	c.held, c.stage = true, c.next\n",
-				"	c.held, c.stage = true, c.next\n	d.out.Forget(c.name)\n",
+				"	c.held, c.stage = true, c.next\n	d.out.RemoveHold(c.name)\n",
 			},
 			{
 				"shipper/hold.go",

@@ -9,7 +9,7 @@ var ofReadings = []mutant{
 			{
 				"device/device.go",
 				"OnDisk: hashID(append(append(b, \"\\x00disk\\x00\"...), vol.disk...))",
-				"OnDisk: hash(b)",
+				"OnDisk: hashID(b)",
 			},
 		},
 	},
