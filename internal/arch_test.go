@@ -78,6 +78,7 @@ var importRules = map[string]importRule{
 
 	// Test helpers.
 	"internal/fixture":    {"", "what any test needs, of no program"},
+	"internal/indextest":  {"durable episode fixture index", "rows and indexes for the tests of index and fsck"},
 	"internal/scripttest": {"cli durable labtest", "runs a program's command, and the other program as it is shipped"},
 
 	// What breaks the programs knows none of them; its tests may.
@@ -109,17 +110,17 @@ var owners = map[string]string{
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
 	"net/http":                        "internal/hint internal/labtest internal/pki internal/receiver internal/wire scripts/bench", // a header or a status is wire's word; the bench loads nginx with the same requests
-	"testing":                         "internal/fixture internal/labtest internal/scripttest",
+	"testing":                         "internal/fixture internal/indextest internal/labtest internal/scripttest",
 }
 
 // testOnly are the packages that no program may import.
-var testOnly = map[string]bool{"internal/labtest": true, "internal/fixture": true, "internal/scripttest": true}
+var testOnly = map[string]bool{"internal/labtest": true, "internal/fixture": true, "internal/indextest": true, "internal/scripttest": true}
 
 func TestImportsFollowTheTable(t *testing.T) {
 	for _, p := range project(t) {
 		l, known := importRules[p.dir]
 		if !known {
-			t.Errorf("%s has no row in laws: say what it may import, and why", p.dir)
+			t.Errorf("%s has no row in importRules: say what it may import, and why", p.dir)
 			continue
 		}
 		if l.why == "" {
@@ -141,11 +142,11 @@ func refusal(dir string, test bool, imported string) string {
 	if test {
 		return ""
 	}
-	if room, ours := strings.CutPrefix(imported, module+"/"); ours {
-		if !slices.Contains(strings.Fields(importRules[dir].may), strings.TrimPrefix(room, "internal/")) {
-			return "its row in laws does not have it"
+	if pkg, own := strings.CutPrefix(imported, module+"/"); own {
+		if !slices.Contains(strings.Fields(importRules[dir].may), strings.TrimPrefix(pkg, "internal/")) {
+			return "its row in importRules does not have it"
 		}
-		if testOnly[room] && !testOnly[dir] {
+		if testOnly[pkg] && !testOnly[dir] {
 			return "it is for tests only"
 		}
 		return ""
@@ -177,9 +178,9 @@ func TestHalvesMeetInWireOnly(t *testing.T) {
 	} {
 		reached := map[string]bool{}
 		reach(packages, half.from, reached)
-		for room := range strings.FieldsSeq(half.never) {
-			if reached["internal/"+room] {
-				t.Errorf("%s reaches internal/%s", half.from, room)
+		for pkg := range strings.FieldsSeq(half.never) {
+			if reached["internal/"+pkg] {
+				t.Errorf("%s reaches internal/%s", half.from, pkg)
 			}
 		}
 	}
@@ -197,8 +198,8 @@ func reach(packages map[string]*pkg, dir string, reached map[string]bool) {
 			continue
 		}
 		for _, imported := range f.imports() {
-			if room, ours := strings.CutPrefix(imported, module+"/"); ours {
-				reach(packages, room, reached)
+			if pkg, own := strings.CutPrefix(imported, module+"/"); own {
+				reach(packages, pkg, reached)
 			}
 		}
 	}
@@ -208,7 +209,7 @@ func reach(packages map[string]*pkg, dir string, reached map[string]bool) {
 func TestTableNamesRealPackages(t *testing.T) {
 	for dir := range importRules {
 		if info, err := os.Stat(filepath.Join("..", dir)); err != nil || !info.IsDir() {
-			t.Errorf("laws has a row for %s, which is no package", dir)
+			t.Errorf("importRules has a row for %s, which is no package", dir)
 		}
 	}
 }

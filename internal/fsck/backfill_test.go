@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 
+	"cis490/internal/indextest"
+
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/episode"
@@ -39,10 +41,10 @@ func setDryRun(o *fsck.Options) { o.DryRun = true }
 
 func TestBackfillWritesTheRowOfArrival(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	want := l.put(key("lab-01", "ep-1"), l.pack("ep-1", "A"))
+	want := l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "A"))
 	want.Backfilled, want.Commit = true, strings.Repeat("a", 40)
 	r, bad := l.backfill()
-	if rows := readRows(t, l.data); len(rows) != 1 || rows[0] != want || len(bad) > 0 {
+	if rows := indextest.ReadRows(t, l.data); len(rows) != 1 || rows[0] != want || len(bad) > 0 {
 		t.Errorf("%v, got %+v, want %+v", bad, rows, want)
 	}
 	if diff := cmp.Diff(fsck.BackfillReport{Scanned: 1, Missing: 1, Written: 1}, r); diff != "" {
@@ -53,31 +55,31 @@ func TestBackfillWritesTheRowOfArrival(t *testing.T) {
 func TestBackfillTakesTheFilesTimeWithoutAttribute(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	path := l.copyByHand("lab-01/ep-1.tar.zst", l.pack("ep-1", "z"))
-	fixture.Must(t, os.Chtimes(path, arrival, arrival))
+	fixture.Must(t, os.Chtimes(path, indextest.Arrival, indextest.Arrival))
 	l.backfill()
-	if rows := readRows(t, l.data); len(rows) != 1 || !rows[0].ReceivedAt.Equal(arrival) || rows[0].Commit != "" {
+	if rows := indextest.ReadRows(t, l.data); len(rows) != 1 || !rows[0].ReceivedAt.Equal(indextest.Arrival) || rows[0].Commit != "" {
 		t.Errorf("got %+v", rows)
 	}
 }
 
 func TestBackfillTwiceIsBackfillOnce(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
-	l.put(key("lab-02", "ep-1"), l.pack("ep-1", "b")) // the same name, another host
+	l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	l.put(indextest.Key("lab-02", "ep-1"), l.pack("ep-1", "b")) // the same name, another host
 	l.backfill()
 	r, _ := l.backfill()
 	if diff := cmp.Diff(fsck.BackfillReport{Scanned: 2, Indexed: 2}, r); diff != "" {
 		t.Error(diff)
 	}
-	wantOneRowPerKey(t, l.data, 2)
+	indextest.WantOneRowPerKey(t, l.data, 2)
 }
 
 func TestBackfillWithNothingToDoWritesNothing(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.backfill()
-	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	l.backfill(setDryRun)
-	if _, err := os.Lstat(filepath.Join(l.data, indexName)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(filepath.Join(l.data, indextest.IndexName)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the index: %v", err)
 	}
 }
@@ -85,24 +87,24 @@ func TestBackfillWithNothingToDoWritesNothing(t *testing.T) {
 func TestDryRunShowsTheRowsThatWouldCome(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	for i := range 8 {
-		l.put(key("lab-01", fmt.Sprint("ep-", i)), l.pack(episode.Name(fmt.Sprint("ep-", i)), "a"))
+		l.put(indextest.Key("lab-01", fmt.Sprint("ep-", i)), l.pack(episode.Name(fmt.Sprint("ep-", i)), "a"))
 	}
 	r, _ := l.backfill(setDryRun)
 	if r.Missing != 8 || len(r.Rows) != 5 || r.More != 3 || r.Written != 0 {
 		t.Errorf("got %+v", r)
 	}
 	l.backfill()
-	if diff := cmp.Diff(r.Rows, readRows(t, l.data)[:5]); diff != "" {
+	if diff := cmp.Diff(r.Rows, indextest.ReadRows(t, l.data)[:5]); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestBackfillOfOneHostLeavesTheOthers(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
-	l.put(key("lab-02", "ep-1"), l.pack("ep-1", "a"))
+	l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	l.put(indextest.Key("lab-02", "ep-1"), l.pack("ep-1", "a"))
 	r, _ := l.backfill(func(o *fsck.Options) { o.Host = "lab-02" })
-	if rows := readRows(t, l.data); r.Scanned != 1 || len(rows) != 1 || rows[0].Host != "lab-02" {
+	if rows := indextest.ReadRows(t, l.data); r.Scanned != 1 || len(rows) != 1 || rows[0].Host != "lab-02" {
 		t.Errorf("%+v, %+v", r, rows)
 	}
 	if r, bad := l.backfill(func(o *fsck.Options) { o.Host = "lab-99" }); r.Scanned != 0 || len(bad) > 0 {
@@ -115,7 +117,7 @@ func TestBackfillNeedsAStore(t *testing.T) {
 	file := filepath.Join(dir, "file")
 	fixture.Must(t, os.WriteFile(file, nil, 0o644))
 	for _, root := range []string{filepath.Join(dir, "none"), file} {
-		_, err := fsck.Backfill(t.Context(), fsck.Options{EpisodesRoot: root, Index: filepath.Join(dir, indexName)})
+		_, err := fsck.Backfill(t.Context(), fsck.Options{EpisodesRoot: root, Index: filepath.Join(dir, indextest.IndexName)})
 		if !errors.Is(err, fsck.ErrNoEpisodes) || err.Error() != "no episodes dir at "+root {
 			t.Errorf("got %v", err)
 		}
@@ -124,8 +126,8 @@ func TestBackfillNeedsAStore(t *testing.T) {
 
 func TestBackfillBlessesNoDamage(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	l.put(key("lab-01", "a-good"), l.pack("a-good", "a"))
-	flipped := l.put(key("lab-01", "b-flipped"), l.pack("b-flipped", "a"))
+	l.put(indextest.Key("lab-01", "a-good"), l.pack("a-good", "a"))
+	flipped := l.put(indextest.Key("lab-01", "b-flipped"), l.pack("b-flipped", "a"))
 	b, err := os.ReadFile(l.archivePath(flipped.Key()))
 	fixture.Must(t, err)
 	b[len(b)/2] ^= 1
@@ -134,12 +136,12 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 	l.copyByHand("lab-01/c-cut.tar.zst", whole[:len(whole)-7])
 	l.copyByHand("lab-01/d-empty.tar.zst", nil)
 	l.copyByHand("lab-01/e-text.tar.zst", []byte("no archive"))
-	swapped := l.put(key("lab-01", "f-swapped"), l.pack("f-swapped", "a"))
+	swapped := l.put(indextest.Key("lab-01", "f-swapped"), l.pack("f-swapped", "a"))
 	fixture.Must(t, os.WriteFile(l.archivePath(swapped.Key()), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
 	fixture.Must(t, os.MkdirAll(filepath.Join(l.data, "episodes/lab-01/g-dir.tar.zst"), 0o755))
 	fixture.Must(t, os.Symlink("a-good.tar.zst", filepath.Join(l.data, "episodes/lab-01/h-link.tar.zst")))
 	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "episodes/lab-01/notes.txt"), nil, 0o644)) // the original passed it over as well
-	l.put(key("lab-02", "z-good"), l.pack("z-good", "a"))
+	l.put(indextest.Key("lab-02", "z-good"), l.pack("z-good", "a"))
 
 	r, bad := l.backfill()
 	if r.Written != 2 || r.Bad != 7 || r.Missing != 7 || len(bad) != 7 {
@@ -150,17 +152,17 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 			t.Errorf("%s was told of %d times: %q", name, n, bad)
 		}
 	}
-	wantOneRowPerKey(t, l.data, 2)
+	indextest.WantOneRowPerKey(t, l.data, 2)
 }
 
 func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	row, u := l.storeWithoutRow(key("lab-01", "ep-1"), l.pack("ep-1", "a"), arrival)
+	row, u := l.storeWithoutRow(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"), indextest.Arrival)
 	r, _ := l.backfill()
 	if diff := cmp.Diff(fsck.BackfillReport{Underway: 1}, r); diff != "" {
 		t.Error(diff)
 	}
-	fixture.Must(t, u.MarkIndexed(row.SHA256, arrival))
+	fixture.Must(t, u.MarkIndexed(row.SHA256, indextest.Arrival))
 	if r, _ := l.backfill(); r.Written != 1 {
 		t.Errorf("settled without a row: %+v", r)
 	}
@@ -168,11 +170,11 @@ func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 
 func TestBackfillMendsATornTailFirst(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
-	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), append(encodeRows(row(1)), "{\"half\x00"...), 0o644))
+	l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indextest.IndexName), append(indextest.EncodeRows(indextest.Row(1)), "{\"half\x00"...), 0o644))
 	l.backfill()
-	wantOneRowPerKey(t, l.data, 2)
-	if saved := savedTails(t, l.data); len(saved) != 1 {
+	indextest.WantOneRowPerKey(t, l.data, 2)
+	if saved := indextest.SavedTails(t, l.data); len(saved) != 1 {
 		t.Errorf("saved %q", saved)
 	}
 }
@@ -183,7 +185,7 @@ func TestBackfillInBatchesIsTheSame(t *testing.T) {
 	for h := range hosts {
 		for i := range each {
 			name := episode.Name(fmt.Sprint("ep-", i))
-			k := key(fmt.Sprint("lab-", h), string(name))
+			k := indextest.Key(fmt.Sprint("lab-", h), string(name))
 			r := l.put(k, l.pack(name, "a"))
 			if i%3 == 0 {
 				appendRows(t, l.data, r)
@@ -194,14 +196,14 @@ func TestBackfillInBatchesIsTheSame(t *testing.T) {
 	if r.Scanned != 21 || r.Indexed != 9 || r.Written != 12 || len(bad) > 0 {
 		t.Errorf("%+v %q", r, bad)
 	}
-	wantOneRowPerKey(t, l.data, 21)
+	indextest.WantOneRowPerKey(t, l.data, 21)
 }
 
 func appendRows(tb testing.TB, dir string, rows ...index.Row) {
 	tb.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, indextest.IndexName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	fixture.Must(tb, err)
-	_, err = f.Write(encodeRows(rows...))
+	_, err = f.Write(indextest.EncodeRows(rows...))
 	fixture.Must(tb, errors.Join(err, f.Close()))
 }
 
@@ -212,14 +214,14 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 		name := fmt.Sprintf("ep-%02d", i)
 		archives[name] = l.pack(episode.Name(name), "a")
 		if i < 20 {
-			l.put(key("old", name), archives[name])
+			l.put(indextest.Key("old", name), archives[name])
 		}
 	}
-	log := openLog(t, l.data)
+	log := indextest.OpenLog(t, l.data)
 	var receiver, backfills sync.WaitGroup
 	receiver.Go(func() { // as the receiver takes in uploads
 		for name, b := range archives {
-			row, u := l.storeWithoutRow(key("new", name), b, arrival)
+			row, u := l.storeWithoutRow(indextest.Key("new", name), b, indextest.Arrival)
 			if _, err := log.Append(t.Context(), row); err != nil {
 				t.Error(err)
 			}
@@ -229,7 +231,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 		}
 		for i := range 20 { // and as it makes sure of rows on the 200 path
 			name := fmt.Sprintf("ep-%02d", i)
-			_, found, err := log.FindRow(t.Context(), key("new", name))
+			_, found, err := log.FindRow(t.Context(), indextest.Key("new", name))
 			if err != nil || !found {
 				t.Errorf("%s: %v %v", name, found, err)
 			}
@@ -255,30 +257,30 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 	}
 	backfills.Wait()
 	receiver.Wait()
-	wantOneRowPerKey(t, l.data, 50)
+	indextest.WantOneRowPerKey(t, l.data, 50)
 }
 
 func TestBackfillDropsRowsThatCameWhileItRead(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	first := l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
-	l.put(key("lab-01", "ep-2"), l.pack("ep-2", "a"))
+	first := l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	l.put(indextest.Key("lab-01", "ep-2"), l.pack("ep-2", "a"))
 	came := sync.OnceFunc(func() { appendRows(t, l.data, first) })
 	r, _ := l.backfill(func(o *fsck.Options) { o.Progress = func(int) { came() } })
 	if r.Missing != 2 || r.Written != 1 {
 		t.Errorf("got %+v, want Missing 2 and Written 1", r)
 	}
-	wantOneRowPerKey(t, l.data, 2)
+	indextest.WantOneRowPerKey(t, l.data, 2)
 }
 
 func TestBackfillSeesRowsInPlaceOfGarbage(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	first := l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
-	path := filepath.Join(l.data, indexName)
-	good := encodeRows(row(1))
+	first := l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	path := filepath.Join(l.data, indextest.IndexName)
+	good := indextest.EncodeRows(indextest.Row(1))
 	fixture.Must(t, os.WriteFile(path, append(bytes.Clone(good), strings.Repeat("garbage\n", 200)...), 0o644))
-	came := sync.OnceFunc(func() { fixture.Must(t, os.WriteFile(path, append(good, encodeRows(first)...), 0o644)) })
+	came := sync.OnceFunc(func() { fixture.Must(t, os.WriteFile(path, append(good, indextest.EncodeRows(first)...), 0o644)) })
 	l.backfill(func(o *fsck.Options) { o.Progress = func(int) { came() } })
-	wantOneRowPerKey(t, l.data, 2)
+	indextest.WantOneRowPerKey(t, l.data, 2)
 }
 
 func TestInterruptedBackfillKeepsWhatItWrote(t *testing.T) {
@@ -299,12 +301,12 @@ func TestInterruptedBackfillKeepsWhatItWrote(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || r.Written == 0 {
 		t.Errorf("%v, %+v", err, r)
 	}
-	wantOneRowPerKey(t, l.data, int(r.Written))
+	indextest.WantOneRowPerKey(t, l.data, int(r.Written))
 }
 
 func TestCancelledBackfillLeavesAValidIndex(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	ctx, cancel := context.WithCancel(t.Context())
 	opts := l.options()
 	opts.Progress = func(int) { cancel() }
@@ -312,7 +314,7 @@ func TestCancelledBackfillLeavesAValidIndex(t *testing.T) {
 	if _, err := fsck.Backfill(ctx, opts); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
-	readRows(t, l.data)
+	indextest.ReadRows(t, l.data)
 }
 
 // The original tool and ours must make the same rows of one tree, up to the
@@ -333,13 +335,13 @@ func TestBackfillMakesTheOriginalsRows(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	for i := range 7 {
 		name := episode.Name(fmt.Sprint("ep-", i))
-		r := l.put(key(fmt.Sprint("lab-", i%2), string(name)), l.pack(name, string("aB0z"[i%4])))
+		r := l.put(indextest.Key(fmt.Sprint("lab-", i%2), string(name)), l.pack(name, string("aB0z"[i%4])))
 		if i == 3 {
 			appendRows(t, l.data, r)
 		}
 	}
 	theirs := filepath.Join(t.TempDir(), "theirs.jsonl")
-	b, err := os.ReadFile(filepath.Join(l.data, indexName))
+	b, err := os.ReadFile(filepath.Join(l.data, indextest.IndexName))
 	fixture.Must(t, err)
 	fixture.Must(t, os.WriteFile(theirs, b, 0o644))
 	out, err := exec.Command("python3", tool, "--episodes-root", l.options().EpisodesRoot, "--index", theirs).CombinedOutput()
@@ -350,7 +352,7 @@ func TestBackfillMakesTheOriginalsRows(t *testing.T) {
 	}
 	b, err = os.ReadFile(theirs)
 	fixture.Must(t, err)
-	ours, err := os.ReadFile(filepath.Join(l.data, indexName))
+	ours, err := os.ReadFile(filepath.Join(l.data, indextest.IndexName))
 	fixture.Must(t, err)
 	if diff := cmp.Diff(withoutTimes(t, b), withoutTimes(t, ours)); diff != "" {
 		t.Errorf("theirs and ours: %s", diff)
@@ -391,12 +393,12 @@ func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
 		t.Skip("writes 50 MB")
 	}
 	l := newLab(t, fixture.MemoryDir(t))
-	l.put(key("lab-01", "ep-1"), l.pack("ep-1", "a"))
+	l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	var b []byte
 	for i := range 200_000 {
-		b = row(i).Append(b)
+		b = indextest.Row(i).Append(b)
 	}
-	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), b, 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indextest.IndexName), b, 0o644))
 	b = nil
 	most := peakHeap(func(sample func(int)) {
 		opts := l.options()

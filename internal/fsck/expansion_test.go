@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/indextest"
+
 	"github.com/klauspost/compress/zstd"
 
 	"cis490/internal/archive"
@@ -38,7 +40,7 @@ func packBomb(tb testing.TB, bad bool) []byte {
 // found all the same.
 func TestVerifyDecodesABombInPart(t *testing.T) {
 	l, _ := newLabWith(t, 1)
-	small, large := key("lab-01", "bomb"), key("lab-01", "undecodable")
+	small, large := indextest.Key("lab-01", "bomb"), indextest.Key("lab-01", "undecodable")
 	appendRows(t, l.data, l.put(small, packBomb(t, false)), l.put(large, packBomb(t, true)))
 	var expanding []string
 	noted := func(o *fsck.Options) {
@@ -59,7 +61,7 @@ func TestVerifyDecodesABombInPart(t *testing.T) {
 // TestVerifyBelievesTheScrubOfABomb: what was decoded once is not decoded again.
 func TestVerifyBelievesTheScrubOfABomb(t *testing.T) {
 	l, _ := newLabWith(t, 1)
-	fine, bad := key("lab-01", "bomb"), key("lab-01", "undecodable")
+	fine, bad := indextest.Key("lab-01", "bomb"), indextest.Key("lab-01", "undecodable")
 	appendRows(t, l.data, l.put(fine, packBomb(t, false)), l.put(bad, packBomb(t, true)))
 	r, err := store.OpenReader(l.options().EpisodesRoot)
 	fixture.Must(t, err)
@@ -85,7 +87,7 @@ func TestVerifyBelievesTheScrubOfABomb(t *testing.T) {
 // TestBackfillDecodesABombInPart: its row says what its bytes are, and no more.
 func TestBackfillDecodesABombInPart(t *testing.T) {
 	l, _ := newLabWith(t, 1)
-	_, up := l.storeWithoutRow(key("lab-01", "bomb"), packBomb(t, false), time.Now())
+	_, up := l.storeWithoutRow(indextest.Key("lab-01", "bomb"), packBomb(t, false), time.Now())
 	fixture.Must(t, up.MarkIndexed(sumOf(packBomb(t, false)), time.Now()))
 	r, err := fsck.Backfill(t.Context(), l.options())
 	if err != nil || r.Written != 1 || r.Expanding != 1 || r.Bad != 0 {

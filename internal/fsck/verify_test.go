@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"cis490/internal/indextest"
+
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/episode"
@@ -44,7 +46,7 @@ func newLabWith(t *testing.T, n int) (*lab, []index.Row) {
 	var rows []index.Row
 	for i := range n {
 		name := episode.Name(fmt.Sprint("ep-", i))
-		rows = append(rows, l.put(key("lab-01", string(name)), l.pack(name, "a")))
+		rows = append(rows, l.put(indextest.Key("lab-01", string(name)), l.pack(name, "a")))
 	}
 	appendRows(t, l.data, rows...)
 	return l, rows
@@ -70,7 +72,7 @@ func TestVerifyNamesEachFault(t *testing.T) {
 		want []string
 	}{
 		"a file without a row": {
-			func(l *lab, _ []index.Row) { l.put(key("lab-02", "new"), l.pack("new", "a")) }, none,
+			func(l *lab, _ []index.Row) { l.put(indextest.Key("lab-02", "new"), l.pack("new", "a")) }, none,
 			[]string{"file-without-row lab-02/new 0"},
 		},
 		"a row without a file": {
@@ -91,10 +93,10 @@ func TestVerifyNamesEachFault(t *testing.T) {
 			[]string{"duplicate-row lab-01/ep-2 4"},
 		},
 		"a bad line": {func(l *lab, rows []index.Row) {
-			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indexName), append([]byte("bad\n"), encodeRows(rows...)...), 0o644))
+			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), append([]byte("bad\n"), indextest.EncodeRows(rows...)...), 0o644))
 		}, none, []string{"bad-line / 1"}},
 		"a torn tail": {func(l *lab, rows []index.Row) {
-			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indexName), append(encodeRows(rows...), 0, 0), 0o644))
+			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), append(indextest.EncodeRows(rows...), 0, 0), 0o644))
 		}, none, []string{"torn-tail / 4"}},
 		"strays": {func(l *lab, rows []index.Row) {
 			l.copyByHand("lab-01/notes.txt", nil)
@@ -105,21 +107,21 @@ func TestVerifyNamesEachFault(t *testing.T) {
 		"rot, not looked for": {corruptFirst, none, nil},
 		"rot":                 {corruptFirst, setDeep, []string{"damaged lab-01/ep-0 1"}},
 		"no archive": {func(l *lab, _ []index.Row) {
-			appendRows(l, l.data, l.put(key("lab-01", "text"), []byte("no archive")))
+			appendRows(l, l.data, l.put(indextest.Key("lab-01", "text"), []byte("no archive")))
 		}, setDeep, []string{"damaged lab-01/text 4"}},
 		"other bytes": {func(l *lab, rows []index.Row) {
 			b := l.pack("ep-0", "b")
 			fixture.Must(l, os.WriteFile(l.archivePath(rows[0].Key()), b, 0o644)) // keeps the attribute
 			rows[0].Size = int64(len(b))
-			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indexName), encodeRows(rows...), 0o644))
+			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), indextest.EncodeRows(rows...), 0o644))
 		}, setDeep, []string{"damaged lab-01/ep-0 1"}},
 		"no index": {
-			func(l *lab, _ []index.Row) { fixture.Must(l, os.Remove(filepath.Join(l.data, indexName))) }, none,
+			func(l *lab, _ []index.Row) { fixture.Must(l, os.Remove(filepath.Join(l.data, indextest.IndexName))) }, none,
 			[]string{"file-without-row lab-01/ep-0 0", "file-without-row lab-01/ep-1 0", "file-without-row lab-01/ep-2 0"},
 		},
 		"a bad row of a key": {func(l *lab, rows []index.Row) {
-			b := encodeRows(rows...)
-			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indexName), slices.Concat(b[:len(b)-2], []byte(`, "skipped": -1}`+"\n")), 0o644))
+			b := indextest.EncodeRows(rows...)
+			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), slices.Concat(b[:len(b)-2], []byte(`, "skipped": -1}`+"\n")), 0o644))
 		}, none, []string{"bad-line lab-01/ep-2 3"}},
 		"a partial copy": {func(l *lab, rows []index.Row) {
 			fixture.Must(l, os.Remove(l.archivePath(rows[0].Key())))
@@ -152,19 +154,19 @@ func corruptFirst(l *lab, rows []index.Row) {
 
 func TestVerifyChangesNothing(t *testing.T) {
 	l, rows := newLabWith(t, 2)
-	b := append(encodeRows(rows...), "torn"...)
-	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), b, 0o644))
+	b := append(indextest.EncodeRows(rows...), "torn"...)
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indextest.IndexName), b, 0o644))
 	l.verify(setDeep)
-	after, err := os.ReadFile(filepath.Join(l.data, indexName))
+	after, err := os.ReadFile(filepath.Join(l.data, indextest.IndexName))
 	fixture.Must(t, err)
-	if diff := cmp.Diff(string(b), string(after)); diff != "" || len(savedTails(t, l.data)) > 0 {
+	if diff := cmp.Diff(string(b), string(after)); diff != "" || len(indextest.SavedTails(t, l.data)) > 0 {
 		t.Error(diff)
 	}
 }
 
 func TestVerifyLeavesUploadsAlone(t *testing.T) {
 	l, _ := newLabWith(t, 1)
-	_, u := l.storeWithoutRow(key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), arrival)
+	_, u := l.storeWithoutRow(indextest.Key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), indextest.Arrival)
 	defer u.Abandon()
 	if found := l.verify(setDeep); len(found) > 0 {
 		t.Errorf("found %q", found)
@@ -173,10 +175,10 @@ func TestVerifyLeavesUploadsAlone(t *testing.T) {
 
 func TestVerifyDoesNotJudgeAnUploadThatSettlesMeanwhile(t *testing.T) {
 	l, _ := newLabWith(t, 1)
-	row, u := l.storeWithoutRow(key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), arrival)
+	row, u := l.storeWithoutRow(indextest.Key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), indextest.Arrival)
 	settle := sync.OnceFunc(func() { // while the first archive is read, after the index was
 		appendRows(t, l.data, row)
-		fixture.Must(t, u.MarkIndexed(row.SHA256, arrival))
+		fixture.Must(t, u.MarkIndexed(row.SHA256, indextest.Arrival))
 	})
 	if found := l.verify(setDeep, func(o *fsck.Options) { o.Progress = func(int) { settle() } }); len(found) > 0 {
 		t.Errorf("found %q", found)
@@ -185,8 +187,8 @@ func TestVerifyDoesNotJudgeAnUploadThatSettlesMeanwhile(t *testing.T) {
 
 func TestVerifyTakesARowOnItsWayForNoTornTail(t *testing.T) {
 	l, rows := newLabWith(t, 2)
-	b := encodeRows(rows...)
-	path := filepath.Join(l.data, indexName)
+	b := indextest.EncodeRows(rows...)
+	path := filepath.Join(l.data, indextest.IndexName)
 	fixture.Must(t, os.WriteFile(path, b[:len(b)-1], 0o644))
 	arrive := sync.OnceFunc(func() { fixture.Must(t, os.WriteFile(path, append(b, `{"the next`...), 0o644)) })
 	found := l.verify(setDeep, func(o *fsck.Options) { o.Progress = func(int) { arrive() } })
@@ -200,7 +202,7 @@ func TestVerifyLooksTwiceForAMissingFile(t *testing.T) {
 	l, rows := newLabWith(t, 1)
 	hidden := l.archivePath(rows[0].Key()) + ".away"
 	fixture.Must(t, os.Rename(l.archivePath(rows[0].Key()), filepath.Join(l.data, filepath.Base(hidden))))
-	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indexName), append(encodeRows(rows...), "bad\n"...), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indextest.IndexName), append(indextest.EncodeRows(rows...), "bad\n"...), 0o644))
 	_, err := fsck.Verify(t.Context(), l.options(), func(f fsck.Finding) {
 		if f.Kind != fsck.BadLine {
 			t.Errorf("found %+v", f)
@@ -213,8 +215,8 @@ func TestVerifyLooksTwiceForAMissingFile(t *testing.T) {
 
 func TestVerifyOfOneHostLeavesTheOthers(t *testing.T) {
 	l, _ := newLabWith(t, 1)
-	l.put(key("lab-02", "new"), l.pack("new", "a"))
-	gone := row(9)
+	l.put(indextest.Key("lab-02", "new"), l.pack("new", "a"))
+	gone := indextest.Row(9)
 	gone.Host = "lab-03"
 	appendRows(t, l.data, gone)
 	only := func(host episode.Name) func(*fsck.Options) { return func(o *fsck.Options) { o.Host = host } }

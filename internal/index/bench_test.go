@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/indextest"
+
 	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
@@ -13,7 +15,7 @@ import (
 func BenchmarkAppend(b *testing.B) {
 	for _, n := range []int{1, 8, 64} {
 		b.Run(fmt.Sprint("uploads=", n), func(b *testing.B) {
-			l := openLog(b, b.TempDir()) // a disk: its syncs are what counts
+			l := indextest.OpenLog(b, b.TempDir()) // a disk: its syncs are what counts
 			jobs := make(chan index.Row, n)
 			done := make(chan error, n)
 			for range n {
@@ -28,7 +30,7 @@ func BenchmarkAppend(b *testing.B) {
 				}()
 			}
 			for i := 0; b.Loop(); i++ {
-				jobs <- row(i)
+				jobs <- indextest.Row(i)
 			}
 			close(jobs)
 			for range n {
@@ -42,7 +44,7 @@ func BenchmarkAppend(b *testing.B) {
 func BenchmarkRows(b *testing.B) {
 	var ours []byte
 	for i := range 10_000 {
-		ours = row(i).Append(ours)
+		ours = indextest.Row(i).Append(ours)
 	}
 	foreign := bytes.ReplaceAll(ours, []byte(": "), []byte(":"))
 	for name, in := range map[string][]byte{"ours": ours, "other": foreign} {
@@ -61,7 +63,7 @@ func BenchmarkRows(b *testing.B) {
 }
 
 func BenchmarkRowAppend(b *testing.B) {
-	buf, r := make([]byte, 0, 1024), row(1)
+	buf, r := make([]byte, 0, 1024), indextest.Row(1)
 	r.Commit = strings.Repeat("a", 40)
 	for b.Loop() {
 		buf = r.Append(buf[:0])

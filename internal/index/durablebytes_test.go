@@ -5,24 +5,26 @@ import (
 	"path/filepath"
 	"testing"
 
+	"cis490/internal/indextest"
+
 	"cis490/internal/fixture"
 )
 
 // TestDurableBytesHaveTheRowsThatWereAcknowledged, and none that is torn.
 func TestDurableBytesHaveTheRowsThatWereAcknowledged(t *testing.T) {
 	dir := t.TempDir()
-	l := openLog(t, dir)
+	l := indextest.OpenLog(t, dir)
 	path := filepath.Join(dir, "index.jsonl")
 	if got := l.DurableBytes(); got != 0 {
 		t.Errorf("an empty index has %d bytes", got)
 	}
 	for i := range 3 {
-		if _, err := l.Append(t.Context(), row(i)); err != nil {
+		if _, err := l.Append(t.Context(), indextest.Row(i)); err != nil {
 			t.Fatal(err)
 		}
-		found, err := l.FindRows(t.Context(), row(i).Key())
+		found, err := l.FindRows(t.Context(), indextest.Row(i).Key())
 		fixture.Must(t, err)
-		if _, err := l.EnsureRow(t.Context(), row(i), found); err != nil {
+		if _, err := l.EnsureRow(t.Context(), indextest.Row(i), found); err != nil {
 			t.Fatal(err)
 		}
 		info, err := os.Stat(path)
@@ -37,7 +39,7 @@ func TestDurableBytesHaveTheRowsThatWereAcknowledged(t *testing.T) {
 	_, err = f.WriteString(`{"torn": `)
 	fixture.Must(t, err)
 	fixture.Must(t, f.Close())
-	if got := openLog(t, dir).DurableBytes(); got != before {
+	if got := indextest.OpenLog(t, dir).DurableBytes(); got != before {
 		t.Errorf("with a torn row: %d bytes, want %d", got, before)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"cis490/internal/indextest"
+
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -31,14 +33,14 @@ func runWriter(dir string) {
 	if err != nil {
 		panic(err)
 	}
-	l, err := index.Open(d, indexName, nil)
+	l, err := index.Open(d, indextest.IndexName, nil)
 	if err != nil {
 		panic(err)
 	}
 	for i := range 8 {
 		go func() {
 			for n := 0; ; n++ {
-				r, err := l.Append(context.Background(), row(os.Getpid()*100_000+n*8+i))
+				r, err := l.Append(context.Background(), indextest.Row(os.Getpid()*100_000+n*8+i))
 				if err != nil {
 					panic(err)
 				}
@@ -84,9 +86,9 @@ func TestKilledWritersLoseNoAcknowledgedRow(t *testing.T) {
 		}
 		g.Wait()
 	}
-	openLog(t, dir)
+	indextest.OpenLog(t, dir)
 	have := map[episode.Name]bool{}
-	for _, r := range readRows(t, dir) {
+	for _, r := range indextest.ReadRows(t, dir) {
 		have[r.Episode] = true
 	}
 	if len(told) < 3000 {

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/indextest"
+
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
@@ -24,11 +26,11 @@ import (
 
 func TestAppendedRowIsInTheFile(t *testing.T) {
 	dir := t.TempDir()
-	l := openLog(t, dir)
+	l := indextest.OpenLog(t, dir)
 	for i := range 3 {
-		got, err := l.Append(t.Context(), row(i))
+		got, err := l.Append(t.Context(), indextest.Row(i))
 		fixture.Must(t, err)
-		if rows := readRows(t, dir); len(rows) != i+1 || rows[i] != got || got != row(i) {
+		if rows := indextest.ReadRows(t, dir); len(rows) != i+1 || rows[i] != got || got != indextest.Row(i) {
 			t.Fatalf("got %+v, the file has %+v", got, rows)
 		}
 	}
@@ -36,20 +38,20 @@ func TestAppendedRowIsInTheFile(t *testing.T) {
 
 func TestAppendRefusesWhatCouldNotBeRead(t *testing.T) {
 	dir := t.TempDir()
-	l := openLog(t, dir)
+	l := indextest.OpenLog(t, dir)
 	for name, change := range map[string]func(*index.Row){
 		"host":   func(r *index.Row) { r.Host = "a\nb" },
 		"commit": func(r *index.Row) { r.Commit = `"` },
 		"digest": func(r *index.Row) { r.SHA256 = [32]byte{} },
 		"year":   func(r *index.Row) { r.ReceivedAt = time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC) },
 	} {
-		r := row(1)
+		r := indextest.Row(1)
 		change(&r)
 		if _, err := l.Append(t.Context(), r); err == nil {
 			t.Errorf("%s: written", name)
 		}
 	}
-	if rows := readRows(t, dir); len(rows) != 0 {
+	if rows := indextest.ReadRows(t, dir); len(rows) != 0 {
 		t.Errorf("written: %+v", rows)
 	}
 }
@@ -57,7 +59,7 @@ func TestAppendRefusesWhatCouldNotBeRead(t *testing.T) {
 // lockAsOther locks the index as another process would.
 func lockAsOther(tb testing.TB, dir string) (release func()) {
 	tb.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, durable.LogLockName(indexName)), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(dir, durable.LogLockName(indextest.IndexName)), os.O_RDWR, 0)
 	fixture.Must(tb, err)
 	fixture.Must(tb, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK}))
 	return sync.OnceFunc(func() { f.Close() })
@@ -80,12 +82,12 @@ func waitForAppends(n int) {
 func TestWaitingAppendsShareOneCommit(t *testing.T) {
 	const n = 50
 	dir := t.TempDir()
-	l := openLog(t, dir)
+	l := indextest.OpenLog(t, dir)
 	release := lockAsOther(t, dir)
 	var g sync.WaitGroup
 	for i := range n {
 		g.Go(func() {
-			if _, err := l.Append(t.Context(), row(i)); err != nil {
+			if _, err := l.Append(t.Context(), indextest.Row(i)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -93,7 +95,7 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 	waitForAppends(n)
 	release()
 	g.Wait()
-	wantOneRowPerKey(t, dir, n)
+	indextest.WantOneRowPerKey(t, dir, n)
 	// The first one may have gone alone.
 	if l.CommitCount() > 2 {
 		t.Errorf("%d commits for %d rows that waited together", l.CommitCount(), n)
@@ -102,14 +104,14 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 
 func TestAppendThatGaveUpHarmsNobody(t *testing.T) {
 	dir := t.TempDir()
-	l := openLog(t, dir)
+	l := indextest.OpenLog(t, dir)
 	release := lockAsOther(t, dir)
 	defer release()
 	ctx, cancel := context.WithCancel(t.Context())
 	var g sync.WaitGroup
 	for i := range 10 {
 		g.Go(func() {
-			if _, err := l.Append(ctx, row(i)); !errors.Is(err, context.Canceled) {
+			if _, err := l.Append(ctx, indextest.Row(i)); !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v, want %v", err, context.Canceled)
 			}
 		})
@@ -118,21 +120,21 @@ func TestAppendThatGaveUpHarmsNobody(t *testing.T) {
 	cancel()
 	g.Wait()
 	release()
-	_, err := l.Append(t.Context(), row(10))
+	_, err := l.Append(t.Context(), indextest.Row(10))
 	fixture.Must(t, err)
-	if rows := readRows(t, dir); rows[len(rows)-1].Episode != row(10).Episode {
+	if rows := indextest.ReadRows(t, dir); rows[len(rows)-1].Episode != indextest.Row(10).Episode {
 		t.Errorf("the last row is %+v", rows[len(rows)-1])
 	}
 }
 
 func TestCloseTellsThoseWhoWait(t *testing.T) {
 	dir := t.TempDir()
-	l := openLog(t, dir)
-	_, err := l.Append(t.Context(), row(1))
+	l := indextest.OpenLog(t, dir)
+	_, err := l.Append(t.Context(), indextest.Row(1))
 	fixture.Must(t, err)
 	fixture.Must(t, l.Close())
 	fixture.Must(t, l.Close())
-	if _, err := l.Append(t.Context(), row(2)); !errors.Is(err, fs.ErrClosed) {
+	if _, err := l.Append(t.Context(), indextest.Row(2)); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("got %v, want %v", err, fs.ErrClosed)
 	}
 	if l.IsAlive(t.Context()) {
@@ -142,13 +144,13 @@ func TestCloseTellsThoseWhoWait(t *testing.T) {
 
 func TestAliveOnlyWhileTheCommitterAnswers(t *testing.T) {
 	dir := t.TempDir()
-	l := openLog(t, dir)
+	l := indextest.OpenLog(t, dir)
 	if !l.IsAlive(t.Context()) {
 		t.Fatal("not alive")
 	}
 	release := lockAsOther(t, dir)
 	defer release()
-	go l.Append(t.Context(), row(1))
+	go l.Append(t.Context(), indextest.Row(1))
 	waitForAppends(1)
 	for { // the committer may not have taken the row yet
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -174,19 +176,19 @@ func TestTimeDoesNotGoBackwards(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := fixture.MemoryDir(t)
-			l := openLog(t, dir)
-			_, err := l.Append(t.Context(), row(0))
+			l := indextest.OpenLog(t, dir)
+			_, err := l.Append(t.Context(), indextest.Row(0))
 			fixture.Must(t, err)
-			for _, l := range []*index.Log{l, openLog(t, dir)} { // as known, and as read from the tail
-				if got := l.RowTime(arrival.Add(c.given)).Sub(arrival); got != c.want {
+			for _, l := range []*index.Log{l, indextest.OpenLog(t, dir)} { // as known, and as read from the tail
+				if got := l.RowTime(indextest.Arrival.Add(c.given)).Sub(indextest.Arrival); got != c.want {
 					t.Errorf("Now is %v after the last row, want %v", got, c.want)
 				}
 			}
-			r := row(0)
-			r.ReceivedAt = arrival.Add(c.given)
+			r := indextest.Row(0)
+			r.ReceivedAt = indextest.Arrival.Add(c.given)
 			got, err := l.Append(t.Context(), r)
 			fixture.Must(t, err)
-			if d := got.ReceivedAt.Sub(arrival); d != c.want || readRows(t, dir)[1] != got {
+			if d := got.ReceivedAt.Sub(indextest.Arrival); d != c.want || indextest.ReadRows(t, dir)[1] != got {
 				t.Errorf("written %v after the last row, want %v", d, c.want)
 			}
 		})
@@ -195,18 +197,18 @@ func TestTimeDoesNotGoBackwards(t *testing.T) {
 
 func TestBackfilledRowsDoNotSetTheClock(t *testing.T) {
 	dir := fixture.MemoryDir(t)
-	old, copied := row(0), row(1)
+	old, copied := indextest.Row(0), indextest.Row(1)
 	copied.Backfilled = true
-	copied.ReceivedAt = arrival.Add(time.Hour) // a copy's mtime, not our clock
-	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), encodeRows(old, copied), 0o644))
-	l := openLog(t, dir)
+	copied.ReceivedAt = indextest.Arrival.Add(time.Hour) // a copy's mtime, not our clock
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indextest.IndexName), indextest.EncodeRows(old, copied), 0o644))
+	l := indextest.OpenLog(t, dir)
 	for given, want := range map[time.Duration]time.Duration{-time.Minute: 0, time.Minute: time.Minute} {
-		if got := l.RowTime(arrival.Add(given)).Sub(arrival); got != want {
+		if got := l.RowTime(indextest.Arrival.Add(given)).Sub(indextest.Arrival); got != want {
 			t.Errorf("%v: got %v, want %v", given, got, want)
 		}
 	}
-	older := row(2)
-	older.Backfilled, older.ReceivedAt = true, arrival.Add(-time.Hour)
+	older := indextest.Row(2)
+	older.Backfilled, older.ReceivedAt = true, indextest.Arrival.Add(-time.Hour)
 	if got, err := l.Append(t.Context(), older); err != nil || got != older {
 		t.Errorf("a backfilled row was written as %+v, %v", got, err)
 	}
@@ -216,12 +218,12 @@ func TestTwoLogsShareAFile(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	const n = 100
 	var g sync.WaitGroup
-	for i, l := range []*index.Log{openLog(t, dir), openLog(t, dir)} {
+	for i, l := range []*index.Log{indextest.OpenLog(t, dir), indextest.OpenLog(t, dir)} {
 		for j := range 2 {
 			g.Go(func() {
 				for k := range n {
-					r := row(i*1000 + j*500 + k)
-					r.ReceivedAt = arrival.Add(time.Duration(i+k) * time.Minute)
+					r := indextest.Row(i*1000 + j*500 + k)
+					r.ReceivedAt = indextest.Arrival.Add(time.Duration(i+k) * time.Minute)
 					if _, err := l.Append(t.Context(), r); err != nil {
 						t.Error(err)
 					}
@@ -230,9 +232,9 @@ func TestTwoLogsShareAFile(t *testing.T) {
 		}
 	}
 	g.Wait()
-	wantOneRowPerKey(t, dir, 4*n)
+	indextest.WantOneRowPerKey(t, dir, 4*n)
 	last := time.Time{}
-	for _, r := range readRows(t, dir) {
+	for _, r := range indextest.ReadRows(t, dir) {
 		if r.ReceivedAt.Before(last) {
 			t.Fatalf("%v follows %v", r.ReceivedAt, last)
 		}
@@ -242,48 +244,48 @@ func TestTwoLogsShareAFile(t *testing.T) {
 
 func TestAppendMendsWhatAnotherProcessTore(t *testing.T) {
 	dir := fixture.MemoryDir(t)
-	l := openLog(t, dir)
-	_, err := l.Append(t.Context(), row(0))
+	l := indextest.OpenLog(t, dir)
+	_, err := l.Append(t.Context(), indextest.Row(0))
 	fixture.Must(t, err)
-	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND, 0)
+	f, err := os.OpenFile(filepath.Join(dir, indextest.IndexName), os.O_WRONLY|os.O_APPEND, 0)
 	fixture.Must(t, err)
-	other := row(60_000)
-	_, err = f.Write(append(other.Append(nil), row(2).Append(nil)[:50]...))
+	other := indextest.Row(60_000)
+	_, err = f.Write(append(other.Append(nil), indextest.Row(2).Append(nil)[:50]...))
 	fixture.Must(t, errors.Join(err, f.Close()))
-	got, err := l.Append(t.Context(), row(3))
+	got, err := l.Append(t.Context(), indextest.Row(3))
 	fixture.Must(t, err)
-	if rows := readRows(t, dir); len(rows) != 3 || rows[2] != got || !got.ReceivedAt.Equal(other.ReceivedAt) {
+	if rows := indextest.ReadRows(t, dir); len(rows) != 3 || rows[2] != got || !got.ReceivedAt.Equal(other.ReceivedAt) {
 		t.Errorf("got %+v", rows)
 	}
-	if saved := savedTails(t, dir); len(saved) != 1 || saved[0] != string(row(2).Append(nil)[:50]) {
+	if saved := indextest.SavedTails(t, dir); len(saved) != 1 || saved[0] != string(indextest.Row(2).Append(nil)[:50]) {
 		t.Errorf("saved %q", saved)
 	}
 }
 
 func TestFindReturnsTheLastRowOfAKey(t *testing.T) {
 	dir := fixture.MemoryDir(t)
-	l := openLog(t, dir)
+	l := indextest.OpenLog(t, dir)
 	for i := range 20 {
-		_, err := l.Append(t.Context(), row(i))
+		_, err := l.Append(t.Context(), indextest.Row(i))
 		fixture.Must(t, err)
 	}
-	again := row(3)
-	again.Repaired, again.ReceivedAt = true, row(50).ReceivedAt
+	again := indextest.Row(3)
+	again.Repaired, again.ReceivedAt = true, indextest.Row(50).ReceivedAt
 	_, err := l.Append(t.Context(), again)
 	fixture.Must(t, err)
-	escaped := []byte(strings.Replace(string(row(99).Append(nil)), "ep-", `\u0065p-`, 1))
-	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_WRONLY|os.O_APPEND, 0)
+	escaped := []byte(strings.Replace(string(indextest.Row(99).Append(nil)), "ep-", `\u0065p-`, 1))
+	f, err := os.OpenFile(filepath.Join(dir, indextest.IndexName), os.O_WRONLY|os.O_APPEND, 0)
 	fixture.Must(t, err)
 	_, err = f.Write(append(escaped, `{"on its way`...))
 	fixture.Must(t, errors.Join(err, f.Close()))
 
-	for k, want := range map[episode.Key]index.Row{row(0).Key(): row(0), row(3).Key(): again, row(99).Key(): row(99)} {
+	for k, want := range map[episode.Key]index.Row{indextest.Row(0).Key(): indextest.Row(0), indextest.Row(3).Key(): again, indextest.Row(99).Key(): indextest.Row(99)} {
 		got, found, err := l.FindRow(t.Context(), k)
 		if err != nil || !found || got != want {
 			t.Errorf("%s: %v %v %+v", k, err, found, got)
 		}
 	}
-	for _, k := range []episode.Key{key("lab-02", "ep-0000003"), key("lab-01", "ep-000000"), key("lab-01", "ep-0000044")} {
+	for _, k := range []episode.Key{indextest.Key("lab-02", "ep-0000003"), indextest.Key("lab-01", "ep-000000"), indextest.Key("lab-01", "ep-0000044")} {
 		if got, found, err := l.FindRow(t.Context(), k); found || err != nil {
 			t.Errorf("%s: %v %+v", k, err, got)
 		}
@@ -297,12 +299,12 @@ func TestFindSeesEveryRowAcrossBlocks(t *testing.T) {
 	const n = 2000 // some seven blocks
 	var b []byte
 	for i := range n {
-		b = row(i).Append(b)
+		b = indextest.Row(i).Append(b)
 	}
-	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
-	l := openLog(t, dir)
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indextest.IndexName), b, 0o644))
+	l := indextest.OpenLog(t, dir)
 	for i := range n {
-		if got, found, err := l.FindRow(t.Context(), row(i).Key()); err != nil || !found || got != row(i) {
+		if got, found, err := l.FindRow(t.Context(), indextest.Row(i).Key()); err != nil || !found || got != indextest.Row(i) {
 			t.Fatalf("row %d: %v %v %+v", i, err, found, got)
 		}
 	}
@@ -314,12 +316,12 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 		t.Skipf("mount a small file system: %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	l := openLog(t, dir)
+	l := indextest.OpenLog(t, dir)
 	ballast := filepath.Join(dir, "ballast")
 	fixture.Must(t, os.WriteFile(ballast, make([]byte, 128<<10), 0o644))
 	written := 0
 	for {
-		_, err := l.Append(t.Context(), row(written))
+		_, err := l.Append(t.Context(), indextest.Row(written))
 		if errors.Is(err, durable.ErrFault) {
 			t.Fatal(err)
 		}
@@ -329,14 +331,14 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 		fixture.Must(t, err)
 		written++
 	}
-	wantOneRowPerKey(t, dir, written)
+	indextest.WantOneRowPerKey(t, dir, written)
 
 	release := lockAsOther(t, dir)
 	var g sync.WaitGroup
 	var refused atomic.Int64
 	for i := range 200 { // more than a page, together
 		g.Go(func() {
-			_, err := l.Append(t.Context(), row(1_000_000+i))
+			_, err := l.Append(t.Context(), indextest.Row(1_000_000+i))
 			if errors.Is(err, syscall.ENOSPC) && !errors.Is(err, durable.ErrFault) {
 				refused.Add(1)
 			} else if err != nil {
@@ -347,30 +349,30 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 	waitForAppends(200)
 	release()
 	g.Wait()
-	rows := len(readRows(t, dir))
+	rows := len(indextest.ReadRows(t, dir))
 	if n := int(refused.Load()); n < 100 || rows != written+200-n {
 		t.Errorf("%d rows were refused, and there are %d, before %d", n, rows, written)
 	}
 	fixture.Must(t, os.Remove(ballast))
-	_, err := l.Append(t.Context(), row(2_000_000))
+	_, err := l.Append(t.Context(), indextest.Row(2_000_000))
 	fixture.Must(t, err)
-	wantOneRowPerKey(t, dir, rows+1)
+	indextest.WantOneRowPerKey(t, dir, rows+1)
 }
 
 // TestFaultIsFinal: what is wrong with the disk, or with the file, may seem to be well
 // again, and what was lost meanwhile is lost.
 func TestFaultIsFinal(t *testing.T) {
 	path := t.TempDir()
-	l, err := index.Open(openDir(t, path), "index.jsonl", nil)
+	l, err := index.Open(indextest.OpenDir(t, path), "index.jsonl", nil)
 	fixture.Must(t, err)
 	defer l.Close()
 	fixture.Must(t, os.Rename(path+"/index.jsonl", path+"/moved"))
-	_, first := l.Append(t.Context(), row(1))
+	_, first := l.Append(t.Context(), indextest.Row(1))
 	if !errors.Is(first, durable.ErrFault) {
 		t.Fatalf("got %v, want %v", first, durable.ErrFault)
 	}
 	fixture.Must(t, os.Rename(path+"/moved", path+"/index.jsonl"))
-	if _, err := l.Append(t.Context(), row(2)); err != first {
+	if _, err := l.Append(t.Context(), indextest.Row(2)); err != first {
 		t.Errorf("the second Append returned %v, want the first one's %v", err, first)
 	}
 	if !l.IsAlive(t.Context()) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/indextest"
+
 	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
@@ -15,7 +17,7 @@ import (
 func openWithNotices(tb testing.TB, dir string) (*index.Log, *[]index.TailNotice) {
 	tb.Helper()
 	var all []index.TailNotice
-	l, err := index.Open(openDir(tb, dir), indexName, func(n index.TailNotice) { all = append(all, n) })
+	l, err := index.Open(indextest.OpenDir(tb, dir), indextest.IndexName, func(n index.TailNotice) { all = append(all, n) })
 	fixture.Must(tb, err)
 	tb.Cleanup(func() { l.Close() })
 	return l, &all
@@ -24,19 +26,19 @@ func openWithNotices(tb testing.TB, dir string) (*index.Log, *[]index.TailNotice
 func TestLastRowGetsItsNewline(t *testing.T) {
 	newer := []byte(`{"schema_version": 2, "sha512": "x"}`)
 	for name, b := range map[string][]byte{
-		"one row":          bytes.TrimSuffix(encodeRows(row(0)), []byte("\n")),
-		"the last of two":  bytes.TrimSuffix(encodeRows(row(0), row(1)), []byte("\n")),
-		"behind a bad one": append([]byte("garbage\n"), bytes.TrimSuffix(encodeRows(row(0)), []byte("\n"))...),
-		"a newer schema's": append(encodeRows(row(0)), newer...),
+		"one row":          bytes.TrimSuffix(indextest.EncodeRows(indextest.Row(0)), []byte("\n")),
+		"the last of two":  bytes.TrimSuffix(indextest.EncodeRows(indextest.Row(0), indextest.Row(1)), []byte("\n")),
+		"behind a bad one": append([]byte("garbage\n"), bytes.TrimSuffix(indextest.EncodeRows(indextest.Row(0)), []byte("\n"))...),
+		"a newer schema's": append(indextest.EncodeRows(indextest.Row(0)), newer...),
 	} {
 		dir := fixture.MemoryDir(t)
-		path := filepath.Join(dir, indexName)
+		path := filepath.Join(dir, indextest.IndexName)
 		fixture.Must(t, os.WriteFile(path, b, 0o644))
 		_, said := openWithNotices(t, dir)
 		after, err := os.ReadFile(path)
 		fixture.Must(t, err)
-		if want := string(b) + "\n"; string(after) != want || len(savedTails(t, dir)) > 0 {
-			t.Errorf("%s: it became %q, saved %q", name, after, savedTails(t, dir))
+		if want := string(b) + "\n"; string(after) != want || len(indextest.SavedTails(t, dir)) > 0 {
+			t.Errorf("%s: it became %q, saved %q", name, after, indextest.SavedTails(t, dir))
 		}
 		if len(*said) != 1 || (*said)[0].Kind != index.Completed {
 			t.Errorf("%s: it said %v", name, *said)
@@ -46,7 +48,7 @@ func TestLastRowGetsItsNewline(t *testing.T) {
 
 func TestEveryCutNamesTheSavedFile(t *testing.T) {
 	dir := fixture.MemoryDir(t)
-	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), append(encodeRows(row(0)), "half a row"...), 0o644))
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indextest.IndexName), append(indextest.EncodeRows(indextest.Row(0)), "half a row"...), 0o644))
 	_, said := openWithNotices(t, dir)
 	if len(*said) != 1 || (*said)[0].Kind != index.TailCut || (*said)[0].Bytes != 10 {
 		t.Fatalf("it said %v", *said)
@@ -54,7 +56,7 @@ func TestEveryCutNamesTheSavedFile(t *testing.T) {
 	if b, err := os.ReadFile((*said)[0].Saved); err != nil || string(b) != "half a row" {
 		t.Errorf("%s has %q, %v", (*said)[0].Saved, b, err)
 	}
-	tails, err := index.ReadTornTails(openDir(t, dir), indexName)
+	tails, err := index.ReadTornTails(indextest.OpenDir(t, dir), indextest.IndexName)
 	if err != nil || tails.Count != 1 || filepath.Join(dir, tails.Last) != (*said)[0].Saved {
 		t.Errorf("there are %+v, %v", tails, err)
 	}
@@ -63,10 +65,10 @@ func TestEveryCutNamesTheSavedFile(t *testing.T) {
 // An index that somebody truncates under the receiver, as copytruncate of logrotate does.
 func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 	dir := fixture.MemoryDir(t)
-	path := filepath.Join(dir, indexName)
+	path := filepath.Join(dir, indextest.IndexName)
 	l, said := openWithNotices(t, dir)
 	for n := range 3 {
-		_, err := l.Append(t.Context(), row(n))
+		_, err := l.Append(t.Context(), indextest.Row(n))
 		fixture.Must(t, err)
 	}
 	if len(*said) > 0 {
@@ -75,12 +77,12 @@ func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 	info, err := os.Stat(path)
 	fixture.Must(t, err)
 	fixture.Must(t, os.Truncate(path, 0))
-	_, err = l.Append(t.Context(), row(3))
+	_, err = l.Append(t.Context(), indextest.Row(3))
 	fixture.Must(t, err)
 	if len(*said) != 1 || (*said)[0].Kind != index.Shortened || (*said)[0].Bytes != info.Size() || !strings.Contains((*said)[0].Hint(), "receiver index backfill") {
 		t.Errorf("it said %v", *said)
 	}
-	if rows := readRows(t, dir); len(rows) != 1 || rows[0].Episode != row(3).Episode {
+	if rows := indextest.ReadRows(t, dir); len(rows) != 1 || rows[0].Episode != indextest.Row(3).Episode {
 		t.Errorf("the rows are %v", rows)
 	}
 }
@@ -89,15 +91,15 @@ func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 func TestTruncationIsNoticedByAQuestion(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	said := make(chan index.TailNotice, 10)
-	l, err := index.Open(openDir(t, dir), indexName, func(n index.TailNotice) { said <- n })
+	l, err := index.Open(indextest.OpenDir(t, dir), indextest.IndexName, func(n index.TailNotice) { said <- n })
 	fixture.Must(t, err)
 	defer l.Close()
 	for n := range 3 {
-		_, err := l.Append(t.Context(), row(n))
+		_, err := l.Append(t.Context(), indextest.Row(n))
 		fixture.Must(t, err)
 	}
 	whole := l.DurableBytes()
-	fixture.Must(t, os.Truncate(filepath.Join(dir, indexName), 10))
+	fixture.Must(t, os.Truncate(filepath.Join(dir, indextest.IndexName), 10))
 	if tail, err := l.TailHash(whole); tail != "" || err != nil {
 		t.Errorf("its end is %q, %v", tail, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"cis490/internal/indextest"
+
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
@@ -18,7 +20,7 @@ import (
 // any reader can take.
 func lockIndex(tb testing.TB, dir string, kind int16) (release func()) {
 	tb.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, indexName), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(dir, indextest.IndexName), os.O_RDWR, 0)
 	fixture.Must(tb, err)
 	fixture.Must(tb, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
 	return func() { f.Close() }
@@ -28,11 +30,11 @@ func lockIndex(tb testing.TB, dir string, kind int16) (release func()) {
 func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
 	for kind, locked := range map[int16]bool{unix.F_WRLCK: true, unix.F_RDLCK: false} {
 		dir := t.TempDir()
-		whole := encodeRows(row(0))
+		whole := indextest.EncodeRows(indextest.Row(0))
 		b := append(bytes.Clone(whole), "torn"...)
-		fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), b, 0o644))
+		fixture.Must(t, os.WriteFile(filepath.Join(dir, indextest.IndexName), b, 0o644))
 		release := lockIndex(t, dir, kind)
-		l, err := index.Open(openDir(t, dir), indexName, nil)
+		l, err := index.Open(indextest.OpenDir(t, dir), indextest.IndexName, nil)
 		if err == nil {
 			fixture.Must(t, l.Close())
 		}
@@ -43,15 +45,15 @@ func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
 		if _, is := errors.AsType[*durable.LockedError](err); is != locked || err != nil && !is {
 			t.Errorf("lock of kind %d: got %v", kind, err)
 		}
-		after, err := os.ReadFile(filepath.Join(dir, indexName))
-		if fixture.Must(t, err); !bytes.Equal(after, want) || len(savedTails(t, dir)) != copies {
-			t.Errorf("lock of kind %d: the index holds %q, and %d tails are saved", kind, after, len(savedTails(t, dir)))
+		after, err := os.ReadFile(filepath.Join(dir, indextest.IndexName))
+		if fixture.Must(t, err); !bytes.Equal(after, want) || len(indextest.SavedTails(t, dir)) != copies {
+			t.Errorf("lock of kind %d: the index holds %q, and %d tails are saved", kind, after, len(indextest.SavedTails(t, dir)))
 		}
 		release()
-		l, err = index.Open(openDir(t, dir), indexName, nil)
+		l, err = index.Open(indextest.OpenDir(t, dir), indextest.IndexName, nil)
 		fixture.Must(t, err)
 		fixture.Must(t, l.Close())
-		if after, err := os.ReadFile(filepath.Join(dir, indexName)); err != nil || !bytes.Equal(after, whole) {
+		if after, err := os.ReadFile(filepath.Join(dir, indextest.IndexName)); err != nil || !bytes.Equal(after, whole) {
 			t.Errorf("without a lock the index holds %q, %v", after, err)
 		}
 	}
@@ -60,13 +62,13 @@ func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
 // TestAppendWaitsForNoReader of the index, whatever it locks.
 func TestAppendWaitsForNoReader(t *testing.T) {
 	dir := t.TempDir()
-	l := openLog(t, dir)
-	_, err := l.Append(t.Context(), row(0))
+	l := indextest.OpenLog(t, dir)
+	_, err := l.Append(t.Context(), indextest.Row(0))
 	fixture.Must(t, err)
 	defer lockIndex(t, dir, unix.F_RDLCK)()
-	_, err = l.Append(t.Context(), row(1))
+	_, err = l.Append(t.Context(), indextest.Row(1))
 	fixture.Must(t, err)
-	if rows := readRows(t, dir); len(rows) != 2 {
+	if rows := indextest.ReadRows(t, dir); len(rows) != 2 {
 		t.Errorf("the index has %d rows, want 2", len(rows))
 	}
 }

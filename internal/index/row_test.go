@@ -12,6 +12,8 @@ import (
 	"testing/iotest"
 	"time"
 
+	"cis490/internal/indextest"
+
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/index"
@@ -19,18 +21,18 @@ import (
 
 // sampleRows returns rows with every optional member, and with edge cases of the others.
 func sampleRows() []index.Row {
-	full := row(7)
+	full := indextest.Row(7)
 	full.Commit = strings.Repeat("0af9", 10)
 	full.Backfilled, full.Repaired, full.Skipped = true, true, 12
-	edges := row(1)
+	edges := indextest.Row(1)
 	edges.Host, edges.Episode = "A", episode.Name("z"+strings.Repeat("._-Z", 31)+"9.9")
 	edges.Size = 1<<63 - 1
 	edges.ReceivedAt = time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)
-	foreign := row(2)
+	foreign := indextest.Row(2)
 	foreign.ReceivedAt = time.Date(2026, 1, 2, 3, 4, 5, 999999999, time.FixedZone("", 5400))
-	skipped := row(3)
+	skipped := indextest.Row(3)
 	skipped.Skipped = 1
-	return []index.Row{row(0), full, edges, foreign, skipped}
+	return []index.Row{indextest.Row(0), full, edges, foreign, skipped}
 }
 
 func TestRowIsWhatPythonWrites(t *testing.T) {
@@ -41,7 +43,7 @@ func TestRowIsWhatPythonWrites(t *testing.T) {
 		}
 		t.Skip(err)
 	}
-	ours := encodeRows(sampleRows()...)
+	ours := indextest.EncodeRows(sampleRows()...)
 	c := exec.Command(python, "-c", `import json, sys
 for line in sys.stdin: print(json.dumps(json.loads(line), sort_keys=True))`)
 	c.Stdin = bytes.NewReader(ours)
@@ -61,7 +63,7 @@ func TestRowHasTheOriginalsMembers(t *testing.T) {
 }
 
 func TestRowTimeHasSixDigits(t *testing.T) {
-	r := row(0)
+	r := indextest.Row(0)
 	r.ReceivedAt = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
 	if got := string(r.Append(nil)); !strings.Contains(got, `"2026-01-02T15:04:05.000000+00:00"`) {
 		t.Error(got)
@@ -82,7 +84,7 @@ func TestRowSurvivesWritingAndReading(t *testing.T) {
 // rowWith returns a row in compact JSON with changes; a nil removes a member.
 func rowWith(changes map[string]any) []byte {
 	m := map[string]any{}
-	json.Unmarshal(row(5).Append(nil), &m)
+	json.Unmarshal(indextest.Row(5).Append(nil), &m)
 	for k, v := range changes {
 		if m[k] = v; v == nil {
 			delete(m, k)
@@ -102,12 +104,12 @@ func TestParseRowTakesOtherWritersRows(t *testing.T) {
 		"CRLF":              append(rowWith(nil), '\r', '\n'),
 	} {
 		r, err := index.ParseRow(line)
-		if err != nil || r != row(5) {
+		if err != nil || r != indextest.Row(5) {
 			t.Errorf("%s: %v, got %+v", name, err, r)
 		}
 	}
 	full := rowWith(map[string]any{"received_at_wall": "2026-01-02T15:04:05+00:00"}) // Python's at a full second
-	if r, err := index.ParseRow(full); err != nil || !r.ReceivedAt.Equal(arrival.Truncate(time.Second)) {
+	if r, err := index.ParseRow(full); err != nil || !r.ReceivedAt.Equal(indextest.Arrival.Truncate(time.Second)) {
 		t.Errorf("full second: %v, %v", r.ReceivedAt, err)
 	}
 }
@@ -118,8 +120,8 @@ func TestParseRowRefuses(t *testing.T) {
 		"nothing":           nil,
 		"an array":          []byte("[]"),
 		"null":              []byte("null"),
-		"half a row":        row(1).Append(nil)[:100],
-		"two rows":          append(bytes.TrimSpace(row(1).Append(nil)), row(2).Append(nil)...),
+		"half a row":        indextest.Row(1).Append(nil)[:100],
+		"two rows":          append(bytes.TrimSpace(indextest.Row(1).Append(nil)), indextest.Row(2).Append(nil)...),
 		"a NUL":             append(rowWith(nil), 0),
 		"no host":           rowWith(map[string]any{"host_id": nil}),
 		"a null host":       []byte(`{"host_id": null}`),
@@ -134,8 +136,8 @@ func TestParseRowRefuses(t *testing.T) {
 		"a negative size":   rowWith(map[string]any{"size_bytes": -1}),
 		"a broken size":     rowWith(map[string]any{"size_bytes": 1.5}),
 		"a size as text":    rowWith(map[string]any{"size_bytes": "5"}),
-		"a size with plus":  bytes.Replace(row(5).Append(nil), []byte("_bytes\": "), []byte("_bytes\": +"), 1),
-		"a size with zeros": bytes.Replace(row(5).Append(nil), []byte("_bytes\": "), []byte("_bytes\": 00"), 1),
+		"a size with plus":  bytes.Replace(indextest.Row(5).Append(nil), []byte("_bytes\": "), []byte("_bytes\": +"), 1),
+		"a size with zeros": bytes.Replace(indextest.Row(5).Append(nil), []byte("_bytes\": "), []byte("_bytes\": 00"), 1),
 		"a later schema":    rowWith(map[string]any{"schema_version": 2}),
 		"a bad commit":      rowWith(map[string]any{"commit": "evil"}),
 		"a text as bool":    rowWith(map[string]any{"backfilled": "true"}),
@@ -162,8 +164,8 @@ func TestRowErrorsArePrintable(t *testing.T) {
 }
 
 func TestRowsNameABadLineAndGoOn(t *testing.T) {
-	long := append(bytes.Repeat([]byte("x"), 16*(64<<10+1)), row(9).Append(nil)...) // ends with a row behind full buffers
-	in := bytes.Join([][]byte{row(0).Append(nil), []byte("bad\n"), row(1).Append(nil), long, []byte("\n"), row(2).Append(nil), []byte(`{"on its wa`)}, nil)
+	long := append(bytes.Repeat([]byte("x"), 16*(64<<10+1)), indextest.Row(9).Append(nil)...) // ends with a row behind full buffers
+	in := bytes.Join([][]byte{indextest.Row(0).Append(nil), []byte("bad\n"), indextest.Row(1).Append(nil), long, []byte("\n"), indextest.Row(2).Append(nil), []byte(`{"on its wa`)}, nil)
 	var got []string
 	for r, err := range index.ReadRows(iotest.HalfReader(bytes.NewReader(in))) {
 		if bad, ok := errors.AsType[*index.LineError](err); ok {
@@ -185,7 +187,7 @@ func TestRowsEndOnlyAtANewline(t *testing.T) {
 	n := 0
 	for r, err := range index.ReadRows(bytes.NewReader(in)) {
 		fixture.Must(t, err)
-		if n++; r != row(5) {
+		if n++; r != indextest.Row(5) {
 			t.Errorf("got %+v", r)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/indextest"
+
 	"cis490/internal/fixture"
 	"cis490/internal/index"
 )
@@ -17,20 +19,20 @@ func reopenWith(tb testing.TB, b []byte) (after []byte, saved []string, err erro
 	tb.Helper()
 	dir := fixture.MemoryDir(tb)
 	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, indexName)
+	path := filepath.Join(dir, indextest.IndexName)
 	fixture.Must(tb, os.WriteFile(path, b, 0o644))
-	l, err := index.Open(openDir(tb, dir), indexName, nil)
+	l, err := index.Open(indextest.OpenDir(tb, dir), indextest.IndexName, nil)
 	if err == nil {
 		fixture.Must(tb, l.Close())
 	}
 	after, readErr := os.ReadFile(path)
 	fixture.Must(tb, readErr)
-	return after, savedTails(tb, dir), err
+	return after, indextest.SavedTails(tb, dir), err
 }
 
 func TestTornTailIsCutWhereverItTears(t *testing.T) {
-	good := encodeRows(row(0), row(1))
-	whole := encodeRows(row(0), row(1), row(2), row(3))
+	good := indextest.EncodeRows(indextest.Row(0), indextest.Row(1))
+	whole := indextest.EncodeRows(indextest.Row(0), indextest.Row(1), indextest.Row(2), indextest.Row(3))
 	for cut := len(good); cut < len(whole); cut++ {
 		for name, torn := range map[string][]byte{
 			"nothing":       nil,
@@ -58,10 +60,10 @@ func TestTornTailIsCutWhereverItTears(t *testing.T) {
 func TestOpenLeavesAGoodIndexAlone(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"empty":        nil,
-		"rows":         encodeRows(row(0), row(1)),
-		"newer schema": append(encodeRows(row(0)), `{"schema_version": 2, "sha512": "x"}`+"\n"...),
-		"a bad line":   append([]byte("garbage\n"), encodeRows(row(0))...),
-		"odd name":     append(encodeRows(row(0)), `{"host_id": "a b", "schema_version": 1}`+"\n"...),
+		"rows":         indextest.EncodeRows(indextest.Row(0), indextest.Row(1)),
+		"newer schema": append(indextest.EncodeRows(indextest.Row(0)), `{"schema_version": 2, "sha512": "x"}`+"\n"...),
+		"a bad line":   append([]byte("garbage\n"), indextest.EncodeRows(indextest.Row(0))...),
+		"odd name":     append(indextest.EncodeRows(indextest.Row(0)), `{"host_id": "a b", "schema_version": 1}`+"\n"...),
 	} {
 		after, saved, err := reopenWith(t, b)
 		if err != nil || !bytes.Equal(after, b) || len(saved) > 0 {
@@ -72,7 +74,7 @@ func TestOpenLeavesAGoodIndexAlone(t *testing.T) {
 
 func TestOpenAsksBeforeALargeCut(t *testing.T) {
 	const most = 4 << 20
-	good := encodeRows(row(0))
+	good := indextest.EncodeRows(indextest.Row(0))
 	for name, c := range map[string]struct {
 		tail    []byte
 		refused bool
@@ -103,9 +105,9 @@ func TestOpenAsksBeforeALargeCut(t *testing.T) {
 func TestUnfinishedSaveIsNoObstacle(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	fixture.Must(t, os.WriteFile(filepath.Join(dir, ".index.torn-tmp"), []byte("half"), 0o644))
-	fixture.Must(t, os.WriteFile(filepath.Join(dir, indexName), []byte("torn"), 0o644))
-	openLog(t, dir)
-	if saved := savedTails(t, dir); len(saved) != 1 || saved[0] != "torn" {
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, indextest.IndexName), []byte("torn"), 0o644))
+	indextest.OpenLog(t, dir)
+	if saved := indextest.SavedTails(t, dir); len(saved) != 1 || saved[0] != "torn" {
 		t.Errorf("saved %q", saved)
 	}
 }
@@ -113,9 +115,9 @@ func TestUnfinishedSaveIsNoObstacle(t *testing.T) {
 func TestTailIsNotCutUnlessSaved(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	fixture.Must(t, os.Mkdir(filepath.Join(dir, ".index.torn-tmp"), 0o755)) // in the way
-	path := filepath.Join(dir, indexName)
+	path := filepath.Join(dir, indextest.IndexName)
 	fixture.Must(t, os.WriteFile(path, []byte("torn"), 0o644))
-	if l, err := index.Open(openDir(t, dir), indexName, nil); err == nil {
+	if l, err := index.Open(indextest.OpenDir(t, dir), indextest.IndexName, nil); err == nil {
 		l.Close()
 		t.Error("opened")
 	}
@@ -144,22 +146,22 @@ func TestMillionRowsCostNothingAtStart(t *testing.T) {
 	}
 	dir := fixture.MemoryDir(t)
 	const n = 1_000_000
-	f, err := os.Create(filepath.Join(dir, indexName))
+	f, err := os.Create(filepath.Join(dir, indextest.IndexName))
 	fixture.Must(t, err)
-	one := encodeRows(row(0))
+	one := indextest.EncodeRows(indextest.Row(0))
 	chunk := bytes.Repeat(one, n/100-1)
 	for i := range 100 {
-		_, err := f.Write(append(bytes.Clone(chunk), row(i+1).Append(nil)...))
+		_, err := f.Write(append(bytes.Clone(chunk), indextest.Row(i+1).Append(nil)...))
 		fixture.Must(t, err)
 	}
 	fixture.Must(t, f.Close())
 
 	before := readChars(t)
-	l := openLog(t, dir)
-	_, err = l.Append(t.Context(), row(1000))
+	l := indextest.OpenLog(t, dir)
+	_, err = l.Append(t.Context(), indextest.Row(1000))
 	fixture.Must(t, err)
 	for _, k := range []int{100, 1000} {
-		if _, found, err := l.FindRow(t.Context(), row(k).Key()); !found || err != nil {
+		if _, found, err := l.FindRow(t.Context(), indextest.Row(k).Key()); !found || err != nil {
 			t.Fatalf("row %d: %v %v", k, found, err)
 		}
 	}
@@ -170,11 +172,11 @@ func TestMillionRowsCostNothingAtStart(t *testing.T) {
 
 func TestRefusalReadsTheTailOnly(t *testing.T) {
 	dir := fixture.MemoryDir(t)
-	path := filepath.Join(dir, indexName)
-	fixture.Must(t, os.WriteFile(path, encodeRows(row(0)), 0o644))
+	path := filepath.Join(dir, indextest.IndexName)
+	fixture.Must(t, os.WriteFile(path, indextest.EncodeRows(indextest.Row(0)), 0o644))
 	fixture.Must(t, os.Truncate(path, 1<<30))
 	before := readChars(t)
-	if _, err := index.Open(openDir(t, dir), indexName, nil); err == nil {
+	if _, err := index.Open(indextest.OpenDir(t, dir), indextest.IndexName, nil); err == nil {
 		t.Fatal("opened")
 	}
 	if got := readChars(t) - before; got > 8<<20 {
@@ -183,12 +185,12 @@ func TestRefusalReadsTheTailOnly(t *testing.T) {
 }
 
 func FuzzTail(f *testing.F) {
-	f.Add(encodeRows(row(0), row(1)), []byte("\x00\x00"))
-	f.Add(encodeRows(row(0)), row(1).Append(nil)[:60])
+	f.Add(indextest.EncodeRows(indextest.Row(0), indextest.Row(1)), []byte("\x00\x00"))
+	f.Add(indextest.EncodeRows(indextest.Row(0)), indextest.Row(1).Append(nil)[:60])
 	f.Add([]byte("garbage\n"), []byte("{}\n{\n"))
 	f.Add([]byte{}, []byte(`{"a":1}`+"\n\n"))
 	f.Fuzz(func(t *testing.T, head, tail []byte) {
-		whole := append(append(bytes.Clone(head), encodeRows(row(7))...), tail...)
+		whole := append(append(bytes.Clone(head), indextest.EncodeRows(indextest.Row(7))...), tail...)
 		keep := len(whole) - len(tail)
 		if len(head) > 0 && head[len(head)-1] != '\n' {
 			keep = 0 // the row is joined to what is before it

@@ -1,4 +1,8 @@
-package index_test
+// Package indextest provides rows and indexes for the tests of the packages that read or
+// write them.
+//
+// Invariant: it judges an index by its bytes and [index.ReadRows] alone.
+package indextest
 
 import (
 	"bytes"
@@ -17,11 +21,14 @@ import (
 	"cis490/internal/index"
 )
 
-const indexName = "index.jsonl"
+// IndexName is the name of the index in its directory.
+const IndexName = "index.jsonl"
 
-var arrival = time.Date(2026, 1, 2, 15, 4, 5, 123456000, time.UTC)
+// Arrival is when row 0 arrived.
+var Arrival = time.Date(2026, 1, 2, 15, 4, 5, 123456000, time.UTC)
 
-func openDir(tb testing.TB, path string) *durable.Dir {
+// OpenDir opens a directory for the time of the test.
+func OpenDir(tb testing.TB, path string) *durable.Dir {
 	tb.Helper()
 	d, err := durable.Open(path)
 	fixture.Must(tb, err)
@@ -29,18 +36,19 @@ func openDir(tb testing.TB, path string) *durable.Dir {
 	return d
 }
 
-func openLog(tb testing.TB, path string) *index.Log {
+// OpenLog opens the index in the directory path for the time of the test.
+func OpenLog(tb testing.TB, path string) *index.Log {
 	tb.Helper()
-	l, err := index.Open(openDir(tb, path), indexName, nil)
+	l, err := index.Open(OpenDir(tb, path), IndexName, nil)
 	fixture.Must(tb, err)
 	tb.Cleanup(func() { l.Close() })
 	return l
 }
 
-// row returns the n-th row of host lab-01.
-func row(n int) index.Row {
+// Row returns the n-th row of host lab-01.
+func Row(n int) index.Row {
 	return index.Row{
-		ReceivedAt: arrival.Add(time.Duration(n) * time.Millisecond),
+		ReceivedAt: Arrival.Add(time.Duration(n) * time.Millisecond),
 		Host:       "lab-01",
 		Episode:    episode.Name(fmt.Sprintf("ep-%07d", n)),
 		SHA256:     sha256.Sum256(fmt.Append(nil, n)),
@@ -48,7 +56,8 @@ func row(n int) index.Row {
 	}
 }
 
-func encodeRows(rows ...index.Row) []byte {
+// EncodeRows returns rows as they are in an index.
+func EncodeRows(rows ...index.Row) []byte {
 	var b []byte
 	for _, r := range rows {
 		b = r.Append(b)
@@ -56,11 +65,11 @@ func encodeRows(rows ...index.Row) []byte {
 	return b
 }
 
-// readRows returns the rows of the index in dir, which must be valid to the
+// ReadRows returns the rows of the index in dir, which must be valid to the
 // last byte.
-func readRows(tb testing.TB, dir string) []index.Row {
+func ReadRows(tb testing.TB, dir string) []index.Row {
 	tb.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, indexName))
+	b, err := os.ReadFile(filepath.Join(dir, IndexName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -78,11 +87,11 @@ func readRows(tb testing.TB, dir string) []index.Row {
 	return rows
 }
 
-// wantOneRowPerKey checks that every key has a single row.
-func wantOneRowPerKey(tb testing.TB, dir string, want int) {
+// WantOneRowPerKey checks that every key has a single row.
+func WantOneRowPerKey(tb testing.TB, dir string, want int) {
 	tb.Helper()
 	seen := map[episode.Key]int{}
-	for _, r := range readRows(tb, dir) {
+	for _, r := range ReadRows(tb, dir) {
 		if seen[r.Key()]++; seen[r.Key()] > 1 {
 			tb.Errorf("%s has %d rows", r.Key(), seen[r.Key()])
 		}
@@ -92,8 +101,8 @@ func wantOneRowPerKey(tb testing.TB, dir string, want int) {
 	}
 }
 
-// savedTails returns the torn tails that were saved.
-func savedTails(tb testing.TB, dir string) []string {
+// SavedTails returns the torn tails that were saved.
+func SavedTails(tb testing.TB, dir string) []string {
 	tb.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "index.torn-*"))
 	fixture.Must(tb, err)
@@ -106,6 +115,7 @@ func savedTails(tb testing.TB, dir string) []string {
 	return saved
 }
 
-func key(host, name string) episode.Key {
+// Key returns the key of an episode.
+func Key(host, name string) episode.Key {
 	return episode.Key{Host: episode.Name(host), Name: episode.Name(name)}
 }
