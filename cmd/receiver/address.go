@@ -30,7 +30,7 @@ type listenFacts struct {
 	Port    string `json:"port"`         // the state of the port, in words
 	Hint    string `json:"address_hint,omitempty"`
 
-	bindErr error // of trying to bind the address, whoever holds it
+	bindErr error // from an attempt to bind the address
 }
 
 // findAddress returns the address of a receiver with a configuration file. Under systemd

@@ -9,7 +9,7 @@ import (
 )
 
 // How many log lines there may be. journald drops what a service writes beyond 10,000
-// lines in 30 s, whoever caused them (RateLimitBurst= in journald.conf(5)).
+// lines in 30 s, from all causes together (RateLimitBurst= in journald.conf(5)).
 //
 // Each host has a few lines of its own, and takes further ones from a budget of all
 // hosts. Errors have a budget apart, so that no flood hides them.

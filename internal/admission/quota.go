@@ -10,7 +10,7 @@ import (
 )
 
 // A host is refused only for a count that is not older than recountAfter: uploads may
-// have been discarded, or somebody has deleted archives. Counting a host's archives
+// have been discarded, or archives deleted by hand. Counting a host's archives
 // takes at most a twentieth of the time.
 const (
 	recountAfter = time.Minute
@@ -104,7 +104,7 @@ func (q *Quota) reserveBytes(host episode.Name, n int64) error {
 	return nil
 }
 
-// releaseBytes returns a reservation of n bytes, of which some were written.
+// releaseBytes returns a reservation of n bytes and counts those of them that were written.
 func (q *Quota) releaseBytes(host episode.Name, n, written int64) {
 	if q.Max == 0 {
 		return

@@ -162,25 +162,10 @@ func wantChanged(t testing.TB, err error) {
 	}
 }
 
-// requireTool returns a program's path. On a developer's machine a missing one skips
-// the test; where CI is set it fails it.
-func requireTool(t testing.TB, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal(err)
-	}
-	t.Skip(err)
-	return ""
-}
-
 // runTool runs a program and returns its output.
 func runTool(t testing.TB, stdin []byte, program string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(requireTool(t, program), args...)
+	cmd := exec.Command(fixture.RequireTool(t, program), args...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -70,7 +70,7 @@ func (p *Packer) encoderFor(s Survey) *zstd.Encoder {
 		return p.enc
 	}
 	// Always a new one. In zstd 1.20.4 an encoder that has written 2 GiB can refer to bytes of an
-	// earlier episode if that one ended with a section. Nobody can decode the result.
+	// earlier episode if that one ended with a section. No decoder accepts the result.
 	return newEncoder(encoderLevel, splitWindowSize, splitGoroutines)
 }
 

@@ -175,7 +175,7 @@ func (w *walker) listNames(ctx context.Context, dir *os.File, path string) ([]st
 	}
 }
 
-// skipForeignLink skips a hard link to a file of another owner, which somebody may have linked into
+// skipForeignLink skips a hard link to a file of another owner, which another user may have linked into
 // the episode to have it read.
 func (w *walker) skipForeignLink(n *node) {
 	if n.isRegular() && n.st.Nlink > 1 && n.st.Uid != w.owner {

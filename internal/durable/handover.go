@@ -39,7 +39,7 @@ func TempName(name string) string { return "." + name + ".tmp" }
 // HandOver gives root's files in d to a user, so that the daemon, which runs as that user, can use
 // them. The process must be root. HandOver changes only what layout describes, and only directories
 // and regular files with one link that belong to root. It follows no link and crosses no mount,
-// whoever can write in d. It continues after an entry that it cannot hand over, and returns all
+// even if other users can write in d. It continues after an entry that it cannot hand over, and returns all
 // errors.
 //
 // It also hands over a file of root that d's owner renamed to a name of the layout: root should

@@ -63,9 +63,7 @@ func wantEntries(tb testing.TB, path string, names ...string) {
 // mountExt4 mounts a file system of size bytes on a sparse file in the directory.
 func mountExt4(tb testing.TB, in string, size int64) string {
 	tb.Helper()
-	if os.Getuid() != 0 {
-		fixture.RequireMount(tb, syscall.EPERM)
-	}
+	fixture.RequireRoot(tb)
 	image, path := filepath.Join(in, "ext4.img"), tb.TempDir()
 	fixture.Must(tb, os.WriteFile(image, nil, 0o600))
 	fixture.Must(tb, os.Truncate(image, size))

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockMode lets only the owner open a lock file. Whoever can open a file, even for reading, can
+// lockMode lets only the owner open a lock file. Any user who can open a file, even for reading, can
 // lock it and make others wait.
 const lockMode = 0o600
 
@@ -273,7 +273,7 @@ const maxLockAttempts = 8
 
 // tryLegacyLock takes a write lock on a file that others may open, and returns [unix.F_UNLCK].
 // Otherwise it returns the kind of the conflicting lock. A write lock needs a writable descriptor:
-// its holder is the file's owner, and it excludes all others. Anybody may have a read lock.
+// its holder is the file's owner, and it excludes all others. Any user may hold a read lock.
 func tryLegacyLock(f *os.File) (int16, error) {
 	kind := int16(unix.F_RDLCK)
 	for range maxLockAttempts {

@@ -30,13 +30,6 @@ func wantOwner(t *testing.T, path, want string) {
 	}
 }
 
-func asRoot(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		fixture.RequireMount(t, syscall.EPERM)
-	}
-}
-
 func TestModesDoNotDependOnTheUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o022, 0o077, 0o777} {
 		withUmask(t, mask)
@@ -91,7 +84,7 @@ func TestSetgidIsPassedOn(t *testing.T) {
 // TestRootTakesNoFileFromItsOwner: what root writes in the directory of somebody else
 // belongs to that user, but for secrets that are new.
 func TestRootTakesNoFileFromItsOwner(t *testing.T) {
-	asRoot(t)
+	fixture.RequireRoot(t)
 	d, path := openTemp(t)
 	fixture.Must(t, os.Chmod(path, 0o755))
 	fixture.Must(t, os.Chown(path, 4242, 4243))
@@ -119,7 +112,7 @@ func TestRootTakesNoFileFromItsOwner(t *testing.T) {
 // TestHandOverGivesOnlyOurOwn: names of ours that root owns, and nothing that somebody
 // could have put in their place.
 func TestHandOverGivesOnlyOurOwn(t *testing.T) {
-	asRoot(t)
+	fixture.RequireRoot(t)
 	d, path := openTemp(t)
 	at := func(elem ...string) string { return filepath.Join(append([]string{path}, elem...)...) }
 	outside := filepath.Join(t.TempDir(), "outside")

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 func TestMountsAreReadAsTheKernelWritesThem(t *testing.T) {
@@ -86,9 +88,7 @@ func TestMountBeneathOursIsFound(t *testing.T) {
 		watchUntilMoved(t, path)
 		return
 	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root and mounts")
-	}
+	fixture.RequireRoot(t)
 	dir := t.TempDir()
 	script := filepath.Join(dir, "script")
 	if err := os.WriteFile(script, []byte(twoNamespaces), 0o600); err != nil {

@@ -20,9 +20,7 @@ const sharedGID = 4243
 // openSharable returns an open directory whose entries can be given to any group.
 func openSharable(t *testing.T) (*durable.Dir, string) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		fixture.RequireMount(t, syscall.EPERM)
-	}
+	fixture.RequireRoot(t)
 	return openTemp(t)
 }
 

@@ -3,11 +3,12 @@ package episode_test
 import (
 	"encoding/binary"
 	"errors"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"unicode/utf16"
+
+	"cis490/internal/fixture"
 
 	"cis490/internal/episode"
 )
@@ -65,13 +66,7 @@ func TestMetaIsReadAsPythonReadsIt(t *testing.T) {
 
 // TestPythonAgreesAboutMeta asks Python itself.
 func TestPythonAgreesAboutMeta(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	python := fixture.RequireTool(t, "python3")
 	const program = "import json, sys; print(json.loads(sys.stdin.buffer.read())['code_version']['commit'])"
 	for name, c := range pythonMetas {
 		cmd := exec.Command(python, "-c", program)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -36,13 +35,7 @@ func sampleRows() []index.Row {
 }
 
 func TestRowIsWhatPythonWrites(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	python := fixture.RequireTool(t, "python3")
 	ours := indextest.EncodeRows(sampleRows()...)
 	c := exec.Command(python, "-c", `import json, sys
 for line in sys.stdin: print(json.dumps(json.loads(line), sort_keys=True))`)

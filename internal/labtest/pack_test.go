@@ -84,9 +84,7 @@ func TestSpecialsAreSkippedAndCounted(t *testing.T) {
 
 func TestHardLinkToAnothersFileIsSkipped(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root can give files away")
-	}
+	fixture.RequireRoot(t)
 	l, h := newLab(t)
 	h.Draft("run-1")
 	fixture.WriteFile(t, l.Path("secret"), "secret")

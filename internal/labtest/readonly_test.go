@@ -2,9 +2,10 @@ package labtest_test
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 	"testing"
+
+	"cis490/internal/fixture"
 
 	"cis490/internal/labtest"
 )
@@ -13,9 +14,7 @@ import (
 // ReadWritePaths=, and returns its exit code and what it said.
 func runReadOnly(t *testing.T, dir string, argv ...string) (int, string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount")
-	}
+	fixture.RequireRoot(t)
 	script := `mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"`
 	cmd := requireReader(t, "unshare", append([]string{"--mount", "--propagation", "private", "sh", "-c", script, "sh", dir}, argv...)...)
 	out, err := cmd.CombinedOutput()

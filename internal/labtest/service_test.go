@@ -19,12 +19,7 @@ const serviceUID = 4242
 // newServiceLab returns a lab whose daemons run as another user than its commands.
 func newServiceLab(t *testing.T, options ...labtest.Option) (*labtest.Lab, *labtest.Host) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("this test must not be skipped under CI: it needs root")
-		}
-		t.Skip("needs root")
-	}
+	fixture.RequireRoot(t)
 	l := labtest.New(t, append(options, labtest.Service(serviceUID), labtest.Unstarted())...)
 	l.ShareKey(l.Path("pki", "server.key"))
 	h := l.Host("lab-01")

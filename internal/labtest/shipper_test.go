@@ -50,9 +50,7 @@ func TestSealOnce(t *testing.T) {
 
 func TestChownAloneDoesNotHold(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root can give files away")
-	}
+	fixture.RequireRoot(t)
 	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Proxy.Always(labtest.Fault{Refuse: true})

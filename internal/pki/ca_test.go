@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
+
 	"cis490/internal/episode"
 	"cis490/internal/pki"
 )
@@ -227,10 +229,7 @@ func TestCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
 }
 
 func TestOpenSSLAccepts(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		t.Skip("openssl is not installed")
-	}
+	openssl := fixture.RequireTool(t, "openssl")
 	dir, out := createCAs(t), t.TempDir()
 	host := episode.Name("h" + strings.Repeat("x", episode.MaxName-1))
 	if _, err := pki.IssueHost(dir, host, out, pki.IssueOptions{}); err != nil {

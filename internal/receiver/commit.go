@@ -19,8 +19,8 @@ import (
 )
 
 // commitUpload makes a staged upload a stored archive with a row, in the place of a corrupt copy
-// if state says that there is one. It continues if the sender disconnects: all bytes are
-// there.
+// if state says that there is one. It continues if the sender disconnects, because all bytes
+// have arrived.
 func (r *Receiver) commitUpload(sender context.Context, up *store.Upload, u wire.Upload, state storedState) (wire.Receipt, error) {
 	ctx := context.WithoutCancel(sender)
 	commit := r.readCommit(u.Key, func() (io.Reader, func() error, error) {

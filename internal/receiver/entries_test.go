@@ -26,9 +26,7 @@ import (
 // TestOneBadEntryStopsNoLoop runs the test below as a user for whom permissions count.
 func TestOneBadEntryStopsNoLoop(t *testing.T) {
 	const name, nobody = "TestAsNobodyOneBadEntryStopsNoLoop", 65534
-	if os.Getuid() != 0 {
-		t.Skip("needs root to become somebody else; " + name + " runs as it is")
-	}
+	fixture.RequireRoot(t)
 	dir, err := os.MkdirTemp("", "receiver-test")
 	fixture.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })

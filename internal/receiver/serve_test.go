@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -194,9 +193,7 @@ func TestReadOnlyDiskEndsTheReceiver(t *testing.T) {
 // mountExt4 mounts a file system that turns read-only at an error.
 func mountExt4(tb testing.TB) string {
 	tb.Helper()
-	if os.Getuid() != 0 {
-		fixture.RequireMount(tb, syscall.EPERM)
-	}
+	fixture.RequireRoot(tb)
 	image, path := filepath.Join(tb.TempDir(), "ext4.img"), tb.TempDir()
 	fixture.Must(tb, os.WriteFile(image, nil, 0o600))
 	fixture.Must(tb, os.Truncate(image, 64<<20))

@@ -45,10 +45,7 @@ func runChild(path string) error {
 // the name and the row. The archive may stand under its name then; the staging
 // name must tell the next start that a row is owed.
 func TestFailedSyncOfTheNameLeavesTheDebt(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("needs strace")
-	}
+	strace := fixture.RequireTool(t, "strace")
 	l := newLab(t, nil)
 	l.wantReceipt(key("h", "first"), fixture.Noise(10, 2), wire.Stored)
 	l.restart(func() {

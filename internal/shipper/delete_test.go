@@ -302,9 +302,7 @@ func TestAJudgedEpisodeIsDeletedFurther(t *testing.T) {
 
 // One entry of one episode must not keep all others from being deleted.
 func TestOneObstacleKeepsOneEpisode(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root, to make what the shipper may not remove")
-	}
+	fixture.RequireRoot(t)
 	for what, obstruct := range map[string]func(l *lab, at string){
 		"a mount": func(l *lab, at string) {
 			fixture.Must(l, unix.Mount(l.TempDir(), at, "", unix.MS_BIND, ""))
@@ -364,9 +362,7 @@ func (l *lab) setAttr(path string, immutable bool) {
 
 // A file of another owner that has all its names in the episode is in no archive.
 func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root, for files of two owners")
-	}
+	fixture.RequireRoot(t)
 	for outside, want := range map[bool]string{false: "run-1 max_age kept", true: "run-1 max_age deleted"} {
 		l := newLab(t)
 		l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
@@ -404,16 +400,8 @@ func TestPruneWorksOnAFullDisk(t *testing.T) {
 // mountSmallDisk returns a mounted ext4.
 func mountSmallDisk(t *testing.T) string {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root, to mount a disk")
-	}
-	mkfs, err := exec.LookPath("mkfs.ext4")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	fixture.RequireRoot(t)
+	mkfs := fixture.RequireTool(t, "mkfs.ext4")
 	image, at := filepath.Join(t.TempDir(), "disk"), filepath.Join(t.TempDir(), "at")
 	for _, argv := range [][]string{
 		{"truncate", "-s", "16M", image},

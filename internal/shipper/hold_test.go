@@ -329,9 +329,7 @@ func TestABadNameIsReportedAtEachScan(t *testing.T) {
 
 // A mount in the place of an episode cannot be moved.
 func TestAMountedEpisodeIsHeld(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root to mount")
-	}
+	fixture.RequireRoot(t)
 	l := newLab(t)
 	l.finish("run-1", "run-2")
 	path := l.path("episodes", "run-1")

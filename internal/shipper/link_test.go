@@ -318,9 +318,7 @@ func TestAFailingDiskEndsTheDaemon(t *testing.T) {
 // moveToExt4 moves the lab to an ext4 of its own.
 func (l *lab) moveToExt4() {
 	l.Helper()
-	if os.Getuid() != 0 {
-		l.Skip("needs root to mount")
-	}
+	fixture.RequireRoot(l)
 	image := filepath.Join(l.TB.TempDir(), "disk")
 	fixture.Must(l, os.WriteFile(image, nil, 0o600))
 	fixture.Must(l, os.Truncate(image, 16<<20))

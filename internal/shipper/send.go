@@ -121,7 +121,7 @@ func (s *Shipper) retireEpisode(ctx context.Context, name episode.Name, entry *o
 	if err := s.dirs.CheckPaths(); err != nil {
 		return err
 	}
-	// Without a finished directory the episode was retired before, or somebody removed it. A directory
+	// Without a finished directory the episode was retired before, or was removed by hand. A directory
 	// without marker is a later run of the same name.
 	finished, err := s.src.IsFinished(name)
 	if err != nil {

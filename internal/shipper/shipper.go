@@ -124,7 +124,7 @@ func stageOf(f diskFacts) Stage {
 		return Held
 	case f.Sealed:
 		// The episode may be missing: a crash came between retiring it and removing the entry, or
-		// somebody removed it. The receiver knows.
+		// it was removed by hand. The receiver knows.
 		return Send
 	case f.finished:
 		return Pack

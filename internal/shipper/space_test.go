@@ -20,9 +20,7 @@ import (
 // frees space. With the next scan it is tried again.
 func TestPackingPausesAtTheFloor(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		if os.Getuid() != 0 {
-			l.Skip("needs root to mount")
-		}
+		fixture.RequireRoot(l)
 		if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=8m"); err != nil {
 			l.Skipf("cannot mount: %v", err)
 		}
@@ -68,9 +66,7 @@ func TestPackingPausesAtTheFloor(t *testing.T) {
 // others.
 func (l *lab) limitDisk() (free func()) {
 	l.Helper()
-	if os.Getuid() != 0 {
-		l.Skip("needs root to mount")
-	}
+	fixture.RequireRoot(l)
 	if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=8m"); err != nil {
 		l.Skipf("cannot mount: %v", err)
 	}
@@ -82,9 +78,7 @@ func (l *lab) limitDisk() (free func()) {
 
 // I18: one episode may be larger than what is above the floor.
 func TestThePackerStopsInMidEpisode(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root to mount")
-	}
+	fixture.RequireRoot(t)
 	for what, minFree := range map[string]config.Bytes{"floor": 4 << 20, "disk full": 0} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
@@ -109,9 +103,7 @@ func TestThePackerStopsInMidEpisode(t *testing.T) {
 // One episode that is larger than the free space must not keep the
 // others from being packed, with one packer either.
 func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root to mount")
-	}
+	fixture.RequireRoot(t)
 	l := newLab(t)
 	if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=64m"); err != nil {
 		t.Skipf("cannot mount: %v", err)

@@ -137,9 +137,7 @@ func TestLengthOfTheIndexIsWrittenDownNowAndThen(t *testing.T) {
 // store is written down when there is some.
 func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		if os.Getuid() != 0 {
-			l.Skip("needs root to mount")
-		}
+		fixture.RequireRoot(l)
 		if err := unix.Mount("none", l.dir, "tmpfs", 0, "size=2m"); err != nil {
 			l.Skipf("cannot mount: %v", err)
 		}

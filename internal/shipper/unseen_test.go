@@ -211,9 +211,7 @@ func mountBtrfs(t *testing.T) string {
 	if testing.Short() {
 		t.Skip("makes a file system")
 	}
-	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
-		fixture.RequireMount(t, err)
-	}
+	fixture.RequireTool(t, "mkfs.btrfs")
 	base := t.TempDir()
 	dir, image := filepath.Join(base, "disk"), filepath.Join(base, "image")
 	for _, argv := range [][]string{

@@ -143,9 +143,7 @@ func TestAMarkerMayHaveBytes(t *testing.T) {
 // An episode that is a mount of its own is seen, and cannot be moved: a process that opens it is
 // told what to do. A mount without a marker is like any other folder without one.
 func TestAnotherFileSystemIsNotPacked(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root to mount")
-	}
+	fixture.RequireRoot(t)
 	l := newLab(t)
 	mounted := filepath.Join(l.episodes, "mounted")
 	fixture.Must(l, os.Mkdir(mounted, 0o755))
@@ -238,9 +236,7 @@ func TestRetiringNothingIsNotExist(t *testing.T) {
 // TestOfAnotherUser runs the tests below as a user who is not root, for whom
 // permissions count.
 func TestOfAnotherUser(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root to become somebody else")
-	}
+	fixture.RequireRoot(t)
 	dir, err := os.MkdirTemp("", "source-test")
 	if err != nil {
 		t.Fatal(err)

@@ -42,9 +42,7 @@ func makeImage(tb testing.TB, kind string) string {
 
 func mountImage(tb testing.TB, image string) (path string, unmount func()) {
 	tb.Helper()
-	if os.Getuid() != 0 {
-		fixture.RequireMount(tb, os.ErrPermission)
-	}
+	fixture.RequireRoot(tb)
 	path = tb.TempDir()
 	fixture.RequireMount(tb, exec.Command("timeout", "60", "mount", "-o", "loop", image, path).Run())
 	done := false
