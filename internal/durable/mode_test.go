@@ -31,7 +31,11 @@ func wantOwner(t *testing.T, path, want string) {
 }
 
 func TestModesDoNotDependOnTheUmask(t *testing.T) {
-	for _, mask := range []int{0, 0o022, 0o077, 0o777} {
+	masks := []int{0, 0o022, 0o077}
+	if os.Getuid() == 0 {
+		masks = append(masks, 0o777) // another user cannot open the directories that it makes
+	}
+	for _, mask := range masks {
 		withUmask(t, mask)
 		d, path := openTemp(t)
 		f, err := d.Create("file", 0o640)
