@@ -16,17 +16,6 @@ import (
 	"cis490/internal/fixture"
 )
 
-// takeLease takes a lease on a file, as its owner can. An open of the file waits for
-// lease-break-time, 45 s.
-func (l *lab) takeLease(rel string) {
-	l.Helper()
-	f, err := os.Open(l.path(rel))
-	fixture.Must(l, err)
-	l.Cleanup(func() { f.Close() })
-	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-	fixture.Must(l, err)
-}
-
 // TestLeasedFileIsNotWaitedFor: it is named, and the episode is not held for it.
 func TestLeasedFileIsNotWaitedFor(t *testing.T) {
 	l := newUsualLab(t)
@@ -34,7 +23,7 @@ func TestLeasedFileIsNotWaitedFor(t *testing.T) {
 	tree := l.tree(archive.Limits{})
 	s, err := tree.Survey(t.Context())
 	fixture.Must(l, err)
-	l.takeLease("telemetry/a.jsonl")
+	fixture.TakeLease(l, l.path("telemetry/a.jsonl"))
 	for what, do := range map[string]func(*archive.Tree) error{
 		"Survey": func(t *archive.Tree) error { _, err := t.Survey(context.Background()); return err },
 		"Marks":  func(t *archive.Tree) error { _, err := t.ReadMarks(context.Background()); return err },

@@ -305,11 +305,7 @@ func TestOpeningNeverWaitsForALease(t *testing.T) {
 		"holder":   func(n string) error { _, _, err := d.Holder(n); return err },
 	} {
 		writeFile(t, filepath.Join(path, name), "")
-		f, err := os.Open(filepath.Join(path, name))
-		fixture.Must(t, err)
-		defer f.Close()
-		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-		fixture.Must(t, err)
+		fixture.TakeLease(t, filepath.Join(path, name))
 		if err := wantNoWait(t, name, func() error { return call(name) }); !errors.Is(err, durable.ErrLeased) {
 			t.Errorf("%s: got %v, want ErrLeased", name, err)
 		}

@@ -77,11 +77,8 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 		"dangling link": {func(l *lab, path string) { fixture.Must(l, os.Symlink(l.path("new"), path)) }, true},
 		"directory":     {func(l *lab, path string) { fixture.Must(l, os.Mkdir(path, 0o755)) }, true},
 		"lease": {func(l *lab, path string) {
-			f, err := os.Create(path)
-			fixture.Must(l, err)
-			l.Cleanup(func() { f.Close() })
-			_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-			fixture.Must(l, err)
+			fixture.WriteFile(l, path, "")
+			fixture.TakeLease(l, path)
 		}, false},
 		"hard link": {func(l *lab, path string) {
 			fixture.Must(l, os.Truncate(l.path("precious"), 0))
