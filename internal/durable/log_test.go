@@ -92,9 +92,9 @@ func TestFailedSyncIsAFault(t *testing.T) {
 			f := createFile(t, d, "f", "")
 			return func() error { f.Write([]byte(content)); return f.Commit("g") }
 		},
-		"Publish": func(t *testing.T, d *durable.Dir) func() error {
+		"CommitTo": func(t *testing.T, d *durable.Dir) func() error {
 			f := createFile(t, d, "f", "")
-			return func() error { f.Write([]byte(content)); return f.Publish(d, "g") }
+			return func() error { f.Write([]byte(content)); return f.CommitTo(d, "g") }
 		},
 		"WriteFile": func(_ *testing.T, d *durable.Dir) func() error {
 			return func() error { return d.WriteFile("g", []byte(content), 0o600) }

@@ -75,7 +75,7 @@ func TestFaultOfTheDiskIsNotForgotten(t *testing.T) {
 		t.Fatalf("80 MiB on a disk that takes nothing: %v, want a fault", err)
 	}
 	fixture.Must(t, os.Remove(filepath.Join(backing, "filler"))) // the disk is well again
-	for what, err := range map[string]error{"Checkpoint": f.Checkpoint("x", nil), "Publish": f.Publish(d, "g"), "Commit": f.Commit("g")} {
+	for what, err := range map[string]error{"Checkpoint": f.Checkpoint("x", nil), "CommitTo": f.CommitTo(d, "g"), "Commit": f.Commit("g")} {
 		if !errors.Is(err, durable.ErrFault) {
 			t.Errorf("%s after it: %v, want a fault", what, err)
 		}

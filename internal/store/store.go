@@ -157,14 +157,14 @@ func (s *Store) probeLinks() error {
 	if err != nil {
 		return err
 	}
-	err = f.Publish(s.staging, b)
+	err = f.CommitTo(s.staging, b)
 	if durable.IsFull(err) {
 		return errors.Join(err, f.Close(), clean())
 	}
 	if err != nil {
 		return asUnsuitable(fmt.Errorf("this file system cannot keep the store (hard links or directory syncs fail): %w", err))
 	}
-	err = f.Publish(s.staging, b)
+	err = f.CommitTo(s.staging, b)
 	if errors.Is(err, durable.ErrFault) {
 		return err
 	}
@@ -221,7 +221,7 @@ func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
 	if err != nil {
 		return err
 	}
-	err = u.Publish(to, fileName(u.key.Name))
+	err = u.CommitTo(to, fileName(u.key.Name))
 	if errors.Is(err, unix.EXDEV) { // a host's directory became a mount meanwhile
 		err = &durable.SeparateError{From: u.dir.Path(""), To: to.Path(""), Err: err}
 	}
