@@ -34,7 +34,7 @@ func (r *Receiver) openOrResume(ctx context.Context, u wire.Upload) (wire.Receip
 	}
 	defer release()
 	for {
-		found, err := r.lookupStored(ctx, u)
+		found, err := r.findStored(ctx, u)
 		if found.isFinal() {
 			got, answerErr := found.wireResult()
 			return got, none, errors.Join(err, answerErr, r.discardSuperseded(ctx, u))

@@ -23,7 +23,7 @@ const (
 	corrupt               // the same archive once, but its copy is corrupt now
 )
 
-// lookupResult is the result of [Receiver.lookupStored].
+// lookupResult is the result of [Receiver.findStored].
 type lookupResult struct {
 	state  storedState
 	object store.Object // what is stored, if state is stored or conflicts
@@ -46,12 +46,12 @@ func conflictError(stored digest.Digest) error {
 	return p
 }
 
-// lookupStored looks for the archive of an upload in the store. It reads a stored copy from
+// findStored looks for the archive of an upload in the store. It reads a stored copy from
 // the disk, because the sender may delete its own for the answer, and makes sure that it
 // has a row. It takes the lock of the key for all of that.
 //
 // With state stored and an error, the archive is stored and its row could not be ensured.
-func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
+func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
 	unlock, err := r.keyLocks.LockContext(ctx, u.Key)
 	if err != nil {
 		return lookupResult{}, err
@@ -115,9 +115,14 @@ func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found inde
 	if err := r.store.SyncHostDir(o.Key); err != nil {
 		return o, err
 	}
+	f, err := r.store.Open(o.Key)
+	if err != nil {
+		return o, err
+	}
+	defer f.Close()
 	row := rowOf(o)
-	row.Commit = r.readCommit(o.Key, r.openStored(o.Key))
-	row, err := r.index.EnsureRow(ctx, row, found)
+	row.Commit = r.readMetaCommit(o.Key, f)
+	row, err = r.index.EnsureRow(ctx, row, found)
 	if err != nil {
 		return o, err
 	}

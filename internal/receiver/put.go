@@ -51,7 +51,7 @@ func (r *Receiver) putArchive(ctx context.Context, u wire.Upload, body io.Reader
 		return wire.Receipt{}, err
 	}
 	defer release()
-	found, err := r.lookupStored(ctx, u)
+	found, err := r.findStored(ctx, u)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
@@ -73,7 +73,7 @@ func (r *Receiver) putArchive(ctx context.Context, u wire.Upload, body io.Reader
 	if err := r.stageBody(up, u, body, reserved); err != nil {
 		return wire.Receipt{}, errors.Join(err, up.Discard())
 	}
-	return r.commitUpload(ctx, up, u, found.state)
+	return r.storeStaged(ctx, up, u, found.state)
 }
 
 // checkSize refuses an archive that is too large.

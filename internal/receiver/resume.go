@@ -43,7 +43,7 @@ func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string
 		_, err := r.writePiece(ctx, h, p, body)
 		return wire.Receipt{}, h.progress(), err
 	}
-	found, err := r.lookupStored(ctx, h.Upload)
+	found, err := r.findStored(ctx, h.Upload)
 	if found.isFinal() { // stored by another request meanwhile, or in conflict
 		r.sessions.removeSession(h)
 		got, answerErr := found.wireResult()
@@ -60,7 +60,7 @@ func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string
 	if up == nil {
 		return wire.Receipt{}, h.progress(), nil
 	}
-	got, err := r.commitUpload(ctx, up, h.Upload, found.state)
+	got, err := r.storeStaged(ctx, up, h.Upload, found.state)
 	// Not earlier, or an announcement meanwhile would find neither the session nor the
 	// archive, and start a new upload.
 	r.sessions.removeSession(h)

@@ -184,8 +184,8 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	got, err := r.commitUpload(ctx, up",
-				"	r.sessions.removeSession(h)\n	got, err := r.commitUpload(ctx, up",
+				"	got, err := r.storeStaged(ctx, up",
+				"	r.sessions.removeSession(h)\n	got, err := r.storeStaged(ctx, up",
 			},
 		},
 	},
