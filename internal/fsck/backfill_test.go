@@ -157,12 +157,12 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 
 func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	row, u := l.storeWithoutRow(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"), indextest.Arrival)
+	_, u := l.storeWithoutRow(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"), indextest.Arrival)
 	r, _ := l.backfill()
 	if diff := cmp.Diff(fsck.BackfillReport{Underway: 1}, r); diff != "" {
 		t.Error(diff)
 	}
-	fixture.Must(t, u.MarkIndexed(row.SHA256, indextest.Arrival))
+	fixture.Must(t, u.MarkIndexed(indextest.Arrival))
 	if r, _ := l.backfill(); r.Written != 1 {
 		t.Errorf("settled without a row: %+v", r)
 	}
@@ -225,7 +225,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 			if _, err := log.Append(t.Context(), row); err != nil {
 				t.Error(err)
 			}
-			if err := u.MarkIndexed(row.SHA256, row.ReceivedAt); err != nil {
+			if err := u.MarkIndexed(row.ReceivedAt); err != nil {
 				t.Error(err)
 			}
 		}

@@ -82,7 +82,7 @@ func (l *lab) storeWithoutRow(key episode.Key, b []byte, at time.Time) (index.Ro
 func (l *lab) put(key episode.Key, b []byte) index.Row {
 	l.Helper()
 	r, u := l.storeWithoutRow(key, b, indextest.Arrival)
-	fixture.Must(l, u.MarkIndexed(r.SHA256, indextest.Arrival))
+	fixture.Must(l, u.MarkIndexed(indextest.Arrival))
 	return r
 }
 

@@ -178,7 +178,7 @@ func TestVerifyDoesNotJudgeAnUploadThatSettlesMeanwhile(t *testing.T) {
 	row, u := l.storeWithoutRow(indextest.Key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), indextest.Arrival)
 	settle := sync.OnceFunc(func() { // while the first archive is read, after the index was
 		appendRows(t, l.data, row)
-		fixture.Must(t, u.MarkIndexed(row.SHA256, indextest.Arrival))
+		fixture.Must(t, u.MarkIndexed(indextest.Arrival))
 	})
 	if found := l.verify(setDeep, func(o *fsck.Options) { o.Progress = func(int) { settle() } }); len(found) > 0 {
 		t.Errorf("found %q", found)

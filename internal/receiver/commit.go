@@ -21,36 +21,36 @@ import (
 // have arrived.
 func (r *Receiver) storeStaged(sender context.Context, up *store.Upload, u wire.Upload, state storedState) (wire.Receipt, error) {
 	ctx := context.WithoutCancel(sender)
-	metaCommit := r.readMetaCommit(u.Key, io.NewSectionReader(up, 0, u.Size))
+	row := index.Row{
+		Host: u.Key.Host, Episode: u.Key.Name, SHA256: u.Digest, Size: u.Size, Skipped: u.Skipped,
+		Commit: r.readMetaCommit(u.Key, io.NewSectionReader(up, 0, u.Size)),
+	}
 	unlock := r.keyLocks.Lock(u.Key)
-	o := store.Object{Key: u.Key, Size: u.Size, Digest: u.Digest, ReceivedAt: r.index.RowTime(time.Now())}
-	repaired, err := r.commitStaged(sender, up, u, o, state)
-	if err != nil {
+	row.ReceivedAt = r.index.RowTime(time.Now())
+	var err error
+	if row.Repaired, err = r.commitStaged(sender, up, u, row.ReceivedAt, state); err != nil {
 		// The lock must be released first: resolveCommitError takes it to look for what another
 		// upload has stored.
 		unlock()
 		return r.resolveCommitError(ctx, up, u, err)
 	}
 	defer unlock()
-	row := rowOf(o)
-	row.Commit, row.Skipped, row.Repaired = metaCommit, u.Skipped, repaired
 	if row, err = r.index.Append(ctx, row); err != nil {
 		// The file is stored, and the remaining staging link marks a missing index row. The
 		// next attempt or restart appends it.
 		return wire.Receipt{}, errors.Join(err, up.Abandon())
 	}
-	o.ReceivedAt = row.ReceivedAt
-	if err := up.MarkIndexed(o.Digest, o.ReceivedAt); err != nil {
+	if err := up.MarkIndexed(row.ReceivedAt); err != nil {
 		return wire.Receipt{}, err
 	}
 	r.readbackCache.addResult(sender, archiveID{u.Key, u.Digest})
-	r.log.Info("upload stored", "host", o.Key.Host, "episode", o.Key.Name, "sha256", o.Digest, "bytes", o.Size, "repaired", repaired)
-	return newReceipt(wire.Stored, o), nil
+	r.log.Info("upload stored", "host", row.Host, "episode", row.Episode, "sha256", row.SHA256, "bytes", row.Size, "repaired", row.Repaired)
+	return newReceipt(wire.Stored, row), nil
 }
 
 // commitStaged makes a staged upload durable and visible under its name. It reports whether the
 // key has a row already. The caller must hold the lock of the key.
-func (r *Receiver) commitStaged(sender context.Context, up *store.Upload, u wire.Upload, o store.Object, state storedState) (repaired bool, err error) {
+func (r *Receiver) commitStaged(sender context.Context, up *store.Upload, u wire.Upload, arrived time.Time, state storedState) (repaired bool, err error) {
 	work := workContext(sender, context.WithoutCancel(sender))
 	if state == corrupt {
 		err = r.quarantineCorrupt(work, u.Key)
@@ -67,7 +67,7 @@ func (r *Receiver) commitStaged(sender context.Context, up *store.Upload, u wire
 		err = cmp.Or(r.checkPaths(), r.store.CheckHost(u.Key.Host))
 	}
 	if err == nil {
-		err = up.Commit(o.Digest, o.ReceivedAt)
+		err = up.Commit(u.Digest, arrived)
 	}
 	return repaired, err
 }
@@ -123,13 +123,14 @@ func (r *Receiver) resolveCommitError(ctx context.Context, up *store.Upload, u w
 	return found.wireResult()
 }
 
+// rowOf returns the row of a stored archive, without what only its upload or its bytes say.
 func rowOf(o store.Object) index.Row {
 	return index.Row{ReceivedAt: o.ReceivedAt, Host: o.Key.Host, Episode: o.Key.Name, SHA256: o.Digest, Size: o.Size}
 }
 
-func newReceipt(s wire.Status, o store.Object) wire.Receipt {
+func newReceipt(s wire.Status, row index.Row) wire.Receipt {
 	return wire.Receipt{
-		Status: s, Host: o.Key.Host, Episode: o.Key.Name,
-		Digest: o.Digest, Size: o.Size, ReceivedAt: wire.Timestamp{Time: o.ReceivedAt},
+		Status: s, Host: row.Host, Episode: row.Episode,
+		Digest: row.SHA256, Size: row.Size, ReceivedAt: wire.Timestamp{Time: row.ReceivedAt},
 	}
 }

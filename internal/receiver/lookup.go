@@ -25,8 +25,8 @@ const (
 
 // lookupResult is the result of [Receiver.findStored].
 type lookupResult struct {
-	state  storedState
-	object store.Object // what is stored, if state is stored or conflicts
+	state storedState
+	row   index.Row // of what is stored, if state is stored or conflicts
 }
 
 // isFinal reports whether the upload has its answer, and nothing is to be stored.
@@ -35,9 +35,9 @@ func (l lookupResult) isFinal() bool { return l.state == stored || l.state == co
 // wireResult returns the answer to an upload for which isFinal reports true.
 func (l lookupResult) wireResult() (wire.Receipt, error) {
 	if l.state == conflicts {
-		return wire.Receipt{}, conflictError(l.object.Digest)
+		return wire.Receipt{}, conflictError(l.row.SHA256)
 	}
-	return newReceipt(wire.AlreadyPresent, l.object), nil
+	return newReceipt(wire.AlreadyPresent, l.row), nil
 }
 
 func conflictError(stored digest.Digest) error {
@@ -65,7 +65,7 @@ func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult,
 		return lookupResult{}, err
 	}
 	if !o.Digest.IsZero() && o.Digest != u.Digest {
-		return lookupResult{conflicts, o}, nil
+		return lookupResult{conflicts, rowOf(o)}, nil
 	}
 	id, work := archiveID{u.Key, u.Digest}, workContext(ctx, r.baseCtx)
 	if cached := r.readbackCache.takeResult(id); o.Digest.IsZero() || u.Resent || !cached {
@@ -86,7 +86,7 @@ func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult,
 		return lookupResult{}, contextCause(work, err)
 	}
 	if o.Digest != u.Digest {
-		return lookupResult{conflicts, o}, nil
+		return lookupResult{conflicts, rowOf(o)}, nil
 	}
 	r.readbackCache.addResult(ctx, id)
 	if !o.Indexed {
@@ -95,11 +95,10 @@ func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult,
 			r.readbackCache.addResult(ctx, id)
 			return lookupResult{}, err
 		}
-		if o, err = r.ensureIndexed(context.WithoutCancel(ctx), o, found); err != nil {
-			return lookupResult{stored, o}, err
-		}
+		row, err := r.ensureIndexed(context.WithoutCancel(ctx), o, found)
+		return lookupResult{stored, row}, err
 	}
-	return lookupResult{stored, o}, nil
+	return lookupResult{stored, rowOf(o)}, nil
 }
 
 // isCorrupt reports whether err says that the bytes of a stored copy are wrong, or that the
@@ -111,23 +110,22 @@ func isCorrupt(err error) bool {
 // ensureIndexed makes sure that a stored archive has a row: it may have been copied in by
 // hand, or its row could not be appended. The caller must hold the lock of its key, and
 // found must be the result of a search for the key under that lock.
-func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found index.SearchResult) (store.Object, error) {
+func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found index.SearchResult) (index.Row, error) {
 	if err := r.store.SyncHostDir(o.Key); err != nil {
-		return o, err
+		return index.Row{}, err
 	}
 	f, err := r.store.Open(o.Key)
 	if err != nil {
-		return o, err
+		return index.Row{}, err
 	}
 	defer f.Close()
 	row := rowOf(o)
 	row.Commit = r.readMetaCommit(o.Key, f)
-	row, err = r.index.EnsureRow(ctx, row, found)
-	if err != nil {
-		return o, err
+	if row, err = r.index.EnsureRow(ctx, row, found); err != nil {
+		return index.Row{}, err
 	}
 	o.ReceivedAt = row.ReceivedAt
-	return o, r.store.MarkIndexed(o)
+	return row, r.store.MarkIndexed(o)
 }
 
 // contextCause returns the cause for which ctx ended if err is a consequence of that, and

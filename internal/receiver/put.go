@@ -30,7 +30,7 @@ func (r *Receiver) Stat(ctx context.Context, key episode.Key) (wire.Receipt, err
 	if err != nil {
 		return wire.Receipt{}, r.noteFault(err)
 	}
-	return newReceipt(wire.AlreadyPresent, o), nil
+	return newReceipt(wire.AlreadyPresent, rowOf(o)), nil
 }
 
 // Put stores an archive, and returns when it is durable.

@@ -34,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"sync"
 	"time"
 
@@ -175,7 +176,7 @@ func (s *Store) probeLinks() error {
 }
 
 // An Upload is an archive in staging. It must end with [Upload.MarkIndexed],
-// [Upload.Abandon] or [Upload.Discard].
+// [Upload.Abandon] or, if it is not to be stored, [durable.File.Discard].
 type Upload struct {
 	*durable.File
 	key          episode.Key
@@ -183,8 +184,9 @@ type Upload struct {
 	dir          *durable.Dir // staging/<host>, which belongs to store
 	nameUnsynced bool         // the name in dir may not be durable
 
-	hasProgress bool      // it may have a progress attribute
-	arrivedAt   time.Time // in the receipt attribute
+	hasProgress bool          // it may have a progress attribute
+	digest      digest.Digest // in the receipt attribute
+	arrivedAt   time.Time     // in the receipt attribute
 }
 
 // CreateUpload starts an upload.
@@ -214,7 +216,8 @@ func (s *Store) createUpload(key episode.Key, nonce string) (*Upload, error) {
 // arrival. When it returns, the archive and its name are durable. The caller must append its
 // row next. Commit returns an error wrapping [fs.ErrExist] if the key is taken.
 func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
-	if err := u.writeReceipt(d, arrived); err != nil {
+	u.digest = d
+	if err := u.writeReceipt(arrived); err != nil {
 		return err
 	}
 	to, err := u.store.hostDir(u.store.episodes, u.key.Host)
@@ -230,10 +233,10 @@ func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
 
 // MarkIndexed ends a committed upload whose row is durable. The time of arrival in the row
 // may be later than that of [Upload.Commit]. It is written to the file then.
-func (u *Upload) MarkIndexed(d digest.Digest, arrived time.Time) error {
+func (u *Upload) MarkIndexed(arrived time.Time) error {
 	// Not synced: if it is lost, a receipt has the time of the commit.
 	if !arrived.Equal(u.arrivedAt) {
-		if err := u.writeReceipt(d, arrived); err != nil {
+		if err := u.writeReceipt(arrived); err != nil {
 			return err
 		}
 	}
@@ -245,25 +248,27 @@ func (u *Upload) MarkIndexed(d digest.Digest, arrived time.Time) error {
 	return u.UnlinkStaged()
 }
 
-func (u *Upload) writeReceipt(d digest.Digest, arrived time.Time) error {
-	id, err := u.store.Volumes.Identify(u.File.File())
-	if err != nil {
-		return err
-	}
+func (u *Upload) writeReceipt(arrived time.Time) error {
 	u.arrivedAt = arrived
-	err = u.SetAttr(receiptAttr, receiptRecord{d, arrived, fileID(id.File[:8])}.encode())
+	err := u.store.setReceipt(u.File.File(), u.digest, arrived)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil
 	}
 	return err
 }
 
+// setReceipt sets the receipt attribute of an open file.
+func (s *Store) setReceipt(f *os.File, d digest.Digest, arrived time.Time) error {
+	id, err := s.Volumes.Identify(f)
+	if err != nil {
+		return err
+	}
+	return durable.SetAttr(f, receiptAttr, receiptRecord{d, arrived, fileID(id.File[:8])}.encode())
+}
+
 // Abandon ends an upload and keeps its staging name: for a committed one as a mark of its
 // missing row, and for an unfinished one to continue it.
 func (u *Upload) Abandon() error { return u.Close() }
-
-// Discard ends an upload that is not to be stored.
-func (u *Upload) Discard() error { return u.File.Discard() }
 
 // hostDir returns a host's directory in parent, and creates it if it is missing. When it
 // returns the directory is durable, even if another upload has created it and not synced it

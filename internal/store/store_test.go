@@ -34,7 +34,7 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 		t.Errorf("before its row: settled %v, underway %v", o.Indexed, o.InFlight)
 	}
 	later := arrival.Add(time.Second)
-	fixture.Must(t, u.MarkIndexed(sum("bytes"), later))
+	fixture.Must(t, u.MarkIndexed(later))
 	l.wantFiles("episodes/lab-01/run-7.tar.zst")
 	l.wantContent(l.storedPath(k), "bytes")
 	o, err = l.Stat(k)
@@ -70,7 +70,7 @@ func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 			u, err = l.ContinueUpload(k, "id", 5)
 			fixture.Must(t, err)
 		}
-		fixture.Must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(sum("bytes"), arrival)))
+		fixture.Must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(arrival)))
 		if n, err := unix.Getxattr(l.storedPath(k), "user.cis490.upload", nil); !errors.Is(err, unix.ENODATA) {
 			t.Errorf("%s: %d bytes, %v", k, n, err)
 		}

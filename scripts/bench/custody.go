@@ -178,7 +178,7 @@ func (c *chain) stores(name episode.Name, from string) error {
 	if err != nil {
 		return err
 	}
-	return up.MarkIndexed(d, row.ReceivedAt)
+	return up.MarkIndexed(row.ReceivedAt)
 }
 
 func (c *chain) retires(name episode.Name) error {

@@ -37,7 +37,7 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"store/store.go",
-				"	if err := u.writeReceipt(d, arrived); err != nil {\n		return err\n	}\n	to, err := ",
+				"	if err := u.writeReceipt(arrived); err != nil {\n		return err\n	}\n	to, err := ",
 				"	to, err := ",
 			},
 		},
