@@ -9,9 +9,12 @@ import (
 	"cis490/internal/episode"
 )
 
-// parseCanonical parses a row in the form of [Row.Append], about ten times as fast as a JSON
-// decoder: the index may have millions of rows. It accepts a line only if Append would write the
-// same bytes, so that its result cannot differ from the decoder's.
+// parseCanonical parses a row in the form of [Row.Append]. It accepts a line only if Append would
+// write the same bytes, so that its result cannot differ from the JSON decoder's.
+//
+// The decoder alone would serve, at four times the CPU time (7 instead of 2 µs per row). Readers
+// of a whole index would feel that: `index verify` reads it once per 200,000 archives, and took
+// 33 instead of 24 s of CPU time for 400,000.
 func parseCanonical(in []byte) (Row, bool) {
 	in = bytes.TrimSuffix(in, []byte("\n"))
 	t := rowScanner{rest: string(in), ok: true}
