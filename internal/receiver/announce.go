@@ -13,7 +13,7 @@ import (
 // otherwise send the bytes from an offset on.
 func (r *Receiver) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	got, unfinished, err := r.openOrResume(ctx, u)
-	return got, unfinished, r.checkFault(err)
+	return got, unfinished, r.checkAnswer(ctx, err)
 }
 
 func (r *Receiver) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
@@ -79,7 +79,7 @@ func (r *Receiver) interruptPiece(ctx context.Context, of wire.Upload) error {
 // OpenUpload starts an upload whose size and digest are not known yet.
 func (r *Receiver) OpenUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
 	unfinished, err := r.openUpload(ctx, key)
-	return unfinished, r.checkFault(err)
+	return unfinished, r.checkAnswer(ctx, err)
 }
 
 func (r *Receiver) openUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {

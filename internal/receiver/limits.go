@@ -52,7 +52,12 @@ func (r *Receiver) Limits() wire.Limits {
 }
 
 // Storage returns how much may still be stored for a host, for a ping.
-func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, error) {
+func (r *Receiver) Storage(ctx context.Context, host episode.Name) (wire.Storage, error) {
+	s, err := r.inspectStorage(host)
+	return s, r.checkAnswer(ctx, err)
+}
+
+func (r *Receiver) inspectStorage(host episode.Name) (wire.Storage, error) {
 	left, err := r.disk.SpaceLeft(host)
 	if err != nil {
 		return wire.Storage{}, err

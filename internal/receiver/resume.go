@@ -17,7 +17,7 @@ import (
 // AppendPiece appends a piece to an upload.
 func (r *Receiver) AppendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
 	got, unfinished, err := r.appendPiece(ctx, host, id, p, body)
-	return got, unfinished, r.checkFault(err)
+	return got, unfinished, r.checkReceipt(ctx, got, err)
 }
 
 func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
@@ -233,20 +233,20 @@ func (c *checkpointer) writeCheckpoint() error {
 func (r *Receiver) UploadState(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
 	h, err := r.acquireSession(ctx, host, id)
 	if err != nil {
-		return wire.Unfinished{}, err
+		return wire.Unfinished{}, r.checkAnswer(ctx, err)
 	}
 	defer h.Close()
-	return h.progress(), nil
+	return h.progress(), r.checkAnswer(ctx, nil)
 }
 
 // CancelUpload drops an upload because its sender cancels it.
 func (r *Receiver) CancelUpload(ctx context.Context, host episode.Name, id string) error {
 	h, err := r.acquireSession(ctx, host, id)
-	if err != nil {
-		return err
+	if err == nil {
+		defer h.Close()
+		err = r.dropSession(h, "the host cancelled it")
 	}
-	defer h.Close()
-	return r.checkFault(r.dropSession(h, "the host cancelled it"))
+	return r.checkAnswer(ctx, err)
 }
 
 // acquireSession acquires the session of a host with an id, or returns [wire.NoUpload].

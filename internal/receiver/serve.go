@@ -113,7 +113,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 	one.SetHTTP1(true)
 	return &http.Server{
 		Handler: r.access.wrapHandler(r.baseCtx, &wire.Handler{
-			Backend:    guardedBackend{r},
+			Backend:    r,
 			Identify:   func(req *http.Request) (wire.Caller, error) { return r.identifyCaller(req, caller) },
 			BodyLimits: wire.BodyLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
 			About:      wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},

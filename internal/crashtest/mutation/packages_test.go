@@ -280,7 +280,7 @@ var ofPackages = []mutant{
 		killer{"receiver", "TestAnswerAsksAgainWhoSends"},
 		[]edit{
 			{
-				"receiver/guarded.go",
+				"receiver/fault.go",
 				"	if refusal == nil || errors.Is(err, refusal) {",
 				"	if true {",
 			},
