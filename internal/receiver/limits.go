@@ -41,16 +41,6 @@ func hostBusy(format string, args ...any) error {
 	return p
 }
 
-// Limits returns the limits of uploads, for a ping.
-func (r *Receiver) Limits() wire.Limits {
-	return wire.Limits{
-		MaxSize:        int64(r.cfg.Limits.ArchiveBytes),
-		Uploads:        r.cfg.Limits.Uploads,
-		UploadsPerHost: r.cfg.Limits.UploadsPerHost,
-		UnfinishedAge:  r.cfg.Limits.UnfinishedAge.Std(),
-	}
-}
-
 // Storage returns how much may still be stored for a host, for a ping.
 func (r *Receiver) Storage(ctx context.Context, host episode.Name) (wire.Storage, error) {
 	s, err := r.inspectStorage(host)
