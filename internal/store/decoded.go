@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"cis490/internal/digest"
-	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
 
@@ -68,17 +67,11 @@ func readDecoded(f *os.File, want digest.Digest) (Decoded, error) {
 	if want.IsZero() {
 		return Decoded{}, nil
 	}
-	b, err := durable.ReadAttr(f, decodedAttr)
-	if errors.Is(err, durable.ErrNoAttr) {
-		return Decoded{}, nil
-	}
-	if err != nil {
-		return Decoded{}, err
-	}
-	if d, ok := parseDecoded(b); ok && d.Digest == want {
+	b, err := readAttr(f, decodedAttr)
+	if d, ok := parseDecoded(b); err == nil && ok && d.Digest == want {
 		return d, nil
 	}
-	return Decoded{}, nil
+	return Decoded{}, err
 }
 
 // DecodedBefore returns the result of decoding the bytes with the digest want, or zero. It is

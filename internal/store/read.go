@@ -150,10 +150,7 @@ func (r *Reader) statIn(d *durable.Dir, key episode.Key) (Object, error) {
 		return Object{}, err
 	}
 	defer f.Close()
-	b, err := durable.ReadAttr(f, receiptAttr)
-	if errors.Is(err, durable.ErrNoAttr) {
-		return o, nil
-	}
+	b, err := readAttr(f, receiptAttr)
 	if err != nil {
 		return Object{}, err
 	}

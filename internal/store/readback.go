@@ -58,16 +58,10 @@ func parseVerified(b []byte) (verifiedRecord, bool) {
 // readVerified returns when the open file with the digest d was last verified, and the digest
 // of its contents, or zero if that is not known.
 func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
-	b, err := durable.ReadAttr(f, verifiedAttr)
-	if errors.Is(err, durable.ErrNoAttr) {
-		return time.Time{}, digest.Digest{}, nil
-	}
-	if err != nil {
-		return time.Time{}, digest.Digest{}, err
-	}
+	b, err := readAttr(f, verifiedAttr)
 	v, ok := parseVerified(b)
-	if !ok || d.IsZero() || v.digest != d || v.file != id.OnDisk {
-		return time.Time{}, digest.Digest{}, nil
+	if err != nil || !ok || d.IsZero() || v.digest != d || v.file != id.OnDisk {
+		return time.Time{}, digest.Digest{}, err
 	}
 	return v.verifiedAt, v.contents, nil
 }
@@ -350,9 +344,19 @@ func readError(err error) error {
 	return err
 }
 
+// readAttr returns an attribute of an open file, or nothing, which is no valid value of any, if the
+// file does not have it.
+func readAttr(f *os.File, name string) ([]byte, error) {
+	b, err := durable.ReadAttr(f, name)
+	if errors.Is(err, durable.ErrNoAttr) {
+		return nil, nil
+	}
+	return b, err
+}
+
 // clearVerified removes the record that a file was verified.
 func clearVerified(f *os.File) error {
-	if _, err := durable.ReadAttr(f, verifiedAttr); errors.Is(err, durable.ErrNoAttr) {
+	if b, err := readAttr(f, verifiedAttr); len(b) == 0 && err == nil {
 		return nil
 	}
 	return setAttrBestEffort(f, verifiedAttr, nil)

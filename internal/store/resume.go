@@ -55,11 +55,6 @@ func parseProgress(b []byte) (Progress, bool) {
 	return p, err == nil && p.Offset >= 0 && (p.Offset <= p.Length || p.Digest.IsZero()) && p.Length >= 0 && p.Skipped >= 0
 }
 
-// CreateWithID is [Store.CreateUpload] for an upload that may be continued, by its id.
-func (s *Store) CreateWithID(key episode.Key, id string) (*Upload, error) {
-	return s.createUpload(key, id)
-}
-
 // ContinueUpload continues an upload that was ended by [Upload.Abandon] or by a crash, after the
 // bytes that were durable then.
 func (s *Store) ContinueUpload(key episode.Key, id string, offset int64) (*Upload, error) {
@@ -118,10 +113,7 @@ func (st Staged) ReadProgress() (p Progress, id string, at time.Time, ok bool, e
 		return p, "", at, false, readError(err)
 	}
 	defer f.Close()
-	b, err := durable.ReadAttr(f, progressAttr)
-	if errors.Is(err, durable.ErrNoAttr) {
-		return p, "", at, false, nil
-	}
+	b, err := readAttr(f, progressAttr)
 	if err != nil {
 		return p, "", at, false, readError(err)
 	}

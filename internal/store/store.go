@@ -191,10 +191,11 @@ type Upload struct {
 
 // CreateUpload starts an upload.
 func (s *Store) CreateUpload(key episode.Key) (*Upload, error) {
-	return s.createUpload(key, rand.Text())
+	return s.CreateWithID(key, rand.Text())
 }
 
-func (s *Store) createUpload(key episode.Key, nonce string) (*Upload, error) {
+// CreateWithID is [Store.CreateUpload] for an upload that may be continued, by its id.
+func (s *Store) CreateWithID(key episode.Key, id string) (*Upload, error) {
 	if err := s.probeOnce(); err != nil {
 		return nil, err
 	}
@@ -205,7 +206,7 @@ func (s *Store) createUpload(key episode.Key, nonce string) (*Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := dir.Create(stagedName(key.Name, nonce), 0o640)
+	f, err := dir.Create(stagedName(key.Name, id), 0o640)
 	if err != nil {
 		return nil, err
 	}
