@@ -140,14 +140,18 @@ func (r *Receiver) openDisk() {
 
 // open opens what is in the data directory.
 func (r *Receiver) open(holder string) error {
-	err := r.openData()
-	if err != nil {
-		return err
+	var err error
+	if r.data, err = durable.Create(string(r.cfg.DataDir)); err != nil {
+		return &ConfigError{"data_dir", err}
 	}
 	if r.lock, err = datadir.Lock(r.data, holder); err != nil {
 		return err
 	}
-	if err := r.openStore(); err != nil {
+	r.store, err = store.Open(r.data)
+	if errors.Is(err, store.ErrUnsuitable) {
+		return &ConfigError{"data_dir", err}
+	}
+	if err != nil {
 		return err
 	}
 	if r.index, err = index.Open(r.data, datadir.IndexFile, r.logIndexNotice); err != nil {

@@ -292,6 +292,11 @@ func (r *Receiver) restoreSession(staged store.Staged) (bool, error) {
 	if err != nil || !ok || time.Since(at) > r.cfg.Limits.UnfinishedAge.Std() {
 		return false, err
 	}
+	// Another request may have stored the archive: after a start that could not read the directory
+	// of the upload, for example.
+	if o, err := r.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
+		return false, nil
+	}
 	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped, Resent: p.Resent}, id, at)
 	u.started, u.restored, u.offset, u.hashState = true, true, p.Offset, p.State
 	return r.sessions.addRestored(u), nil
