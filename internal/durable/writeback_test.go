@@ -65,7 +65,7 @@ func TestFaultOfTheDiskIsNotForgotten(t *testing.T) {
 	path := mountExt4(t, backing, 100<<20)
 	d := openAt(t, path)
 	f := createFile(t, d, "f", "")
-	fillDisk(t, filepath.Join(backing, "filler"))
+	fixture.FillDisk(t, filepath.Join(backing, "filler"))
 	part := fixture.Noise(1<<20, 0)
 	var err error
 	for n := 0; n < 80 && err == nil; n++ {

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -182,7 +181,7 @@ func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 			fillIndexPage(t, filepath.Join(l.data, datadir.IndexFile))
 			k, content := key("h", "e"), fixture.Noise(10_000, 1)
 			filler := filepath.Join(l.data, "filler")
-			last := readFunc(func([]byte) (int, error) { fillDisk(t, filler); return 0, io.EOF })
+			last := readFunc(func([]byte) (int, error) { fixture.FillDisk(t, filler); return 0, io.EOF })
 			_, err := l.r.Put(t.Context(), uploadOf(k, content), io.MultiReader(bytes.NewReader(content), last))
 			if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full {
 				t.Fatalf("%v, want %s", err, wire.Full)
@@ -227,21 +226,6 @@ func fillIndexPage(tb testing.TB, path string) {
 	defer f.Close()
 	_, err = f.WriteString(note + strings.Repeat("x", missing) + end + line)
 	fixture.Must(tb, err)
-}
-
-// fillDisk writes to a file until the file system is full.
-func fillDisk(tb testing.TB, path string) {
-	tb.Helper()
-	f, err := os.Create(path)
-	fixture.Must(tb, err)
-	defer f.Close()
-	for size := 1 << 20; size > 0; {
-		if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
-			size /= 2
-		} else {
-			fixture.Must(tb, err)
-		}
-	}
 }
 
 // TestCopyByHandGetsItsRow: a file of which the index knows nothing is not
