@@ -36,8 +36,8 @@ func parseCanonical(in []byte) (Row, bool) {
 		return Row{}, false
 	}
 	var errs [6]error
-	r.Episode, errs[0] = episode.ParseName(name)
-	r.Host, errs[1] = episode.ParseName(host)
+	r.Key.Name, errs[0] = episode.ParseName(name)
+	r.Key.Host, errs[1] = episode.ParseName(host)
 	r.ReceivedAt, errs[2] = episode.ParseWall(at)
 	r.SHA256, errs[3] = digest.Parse(sha256)
 	r.Size, errs[4] = strconv.ParseInt(size, 10, 64)

@@ -526,7 +526,7 @@ func testWithdrawal(t *testing.T, door, how, kind string) {
 	}
 	labtest.Eventually(t, "no request is under way", func() bool { return d.r.AdmittedRequests() == 0 })
 	for _, row := range d.rows()[len(rows):] {
-		if row.Host == victim && row.Episode == "e" {
+		if row.Key.Host == victim && row.Key.Name == "e" {
 			t.Errorf("a row was written: %+v", row)
 		}
 	}

@@ -22,7 +22,7 @@ import (
 func (r *Receiver) storeStaged(sender context.Context, up *store.Upload, u wire.Upload, state storedState) (wire.Receipt, error) {
 	ctx := context.WithoutCancel(sender)
 	row := index.Row{
-		Host: u.Key.Host, Episode: u.Key.Name, SHA256: u.Digest, Size: u.Size, Skipped: u.Skipped,
+		Key: u.Key, SHA256: u.Digest, Size: u.Size, Skipped: u.Skipped,
 		Commit: r.readMetaCommit(u.Key, io.NewSectionReader(up, 0, u.Size)),
 	}
 	unlock := r.keyLocks.Lock(u.Key)
@@ -44,7 +44,7 @@ func (r *Receiver) storeStaged(sender context.Context, up *store.Upload, u wire.
 		return wire.Receipt{}, err
 	}
 	r.readbackCache.addResult(sender, archiveID{u.Key, u.Digest})
-	r.log.Info("upload stored", "host", row.Host, "episode", row.Episode, "sha256", row.SHA256, "bytes", row.Size, "repaired", row.Repaired)
+	r.log.Info("upload stored", "host", row.Key.Host, "episode", row.Key.Name, "sha256", row.SHA256, "bytes", row.Size, "repaired", row.Repaired)
 	return newReceipt(wire.Stored, row), nil
 }
 
@@ -125,12 +125,12 @@ func (r *Receiver) resolveCommitError(ctx context.Context, up *store.Upload, u w
 
 // rowOf returns the row of a stored archive, without what only its upload or its bytes say.
 func rowOf(o store.Object) index.Row {
-	return index.Row{ReceivedAt: o.ReceivedAt, Host: o.Key.Host, Episode: o.Key.Name, SHA256: o.Digest, Size: o.Size}
+	return index.Row{ReceivedAt: o.ReceivedAt, Key: o.Key, SHA256: o.Digest, Size: o.Size}
 }
 
 func newReceipt(s wire.Status, row index.Row) wire.Receipt {
 	return wire.Receipt{
-		Status: s, Host: row.Host, Episode: row.Episode,
+		Status: s, Host: row.Key.Host, Episode: row.Key.Name,
 		Digest: row.SHA256, Size: row.Size, ReceivedAt: wire.Timestamp{Time: row.ReceivedAt},
 	}
 }

@@ -217,7 +217,7 @@ func fillIndexPage(tb testing.TB, path string) {
 	tb.Helper()
 	info, err := os.Stat(path)
 	fixture.Must(tb, err)
-	row := index.Row{ReceivedAt: time.Now(), Host: "h", Episode: "filler", SHA256: [32]byte{1}}
+	row := index.Row{ReceivedAt: time.Now(), Key: key("h", "filler"), SHA256: [32]byte{1}}
 	line := string(row.Append(nil)[1:])
 	const note, end = `{"note": "`, `", `
 	missing := 4096 - (int(info.Size())+len(note+end+line))%4096
@@ -267,7 +267,7 @@ func TestArrivalNeverGoesBack(t *testing.T) {
 		l := newLab(t, nil)
 		last := time.Now().Add(ahead).UTC()
 		l.restart(func() {
-			row := index.Row{ReceivedAt: last, Host: "h", Episode: "future", SHA256: [32]byte{1}, Size: 1}
+			row := index.Row{ReceivedAt: last, Key: key("h", "future"), SHA256: [32]byte{1}, Size: 1}
 			fixture.Must(t, os.WriteFile(filepath.Join(l.data, datadir.IndexFile), row.Append(nil), 0o640))
 		})
 		r := l.wantReceipt(key("h", "now"), fixture.Noise(10, 1), wire.Stored)
