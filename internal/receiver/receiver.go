@@ -2,8 +2,8 @@
 // protocol, with packages store and index, which write to the disk.
 //
 // Start with [Receiver.Put], which reads from top to bottom: limits, is it stored already,
-// space, stage, commit. [Receiver.AppendPiece] does the same for a piece of an announced upload.
-// Between the pieces, the state of an upload is an uploadSession.
+// space, stage, commit, append the row. [Receiver.AppendPiece] does the same for a piece of an
+// announced upload. Between the pieces, the state of an upload is an uploadSession.
 //
 // Invariant: before an answer of success these are durable, in this order: the bytes, the
 // name, and the row in the index. Only then the staging name is removed. [New] finds in
