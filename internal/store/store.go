@@ -30,7 +30,6 @@ package store
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -264,7 +263,7 @@ func (s *Store) setReceipt(f *os.File, d digest.Digest, arrived time.Time) error
 	if err != nil {
 		return err
 	}
-	return durable.SetAttr(f, receiptAttr, receiptRecord{d, arrived, fileID(id.File[:8])}.encode())
+	return durable.SetAttr(f, receiptAttr, encodeRecord(receiptRecord{d, arrived.UnixNano(), fileID(id.File[:8])}))
 }
 
 // Abandon ends an upload and keeps its staging name: for a committed one as a mark of its
@@ -328,25 +327,11 @@ func fileName(name episode.Name) string { return string(name) + Suffix }
 
 // receiptRecord is the content of the receipt attribute. On ext4 its 48 bytes fit in the inode.
 type receiptRecord struct {
-	digest  digest.Digest
-	arrived time.Time
-	file    fileID // that the attribute was written for: a copy may have no row
+	Digest  digest.Digest
+	Arrived int64  // Unix time in nanoseconds
+	File    fileID // that the attribute was written for: a copy may have no row
 }
 
 // fileID is the beginning of [device.Identity.File]. Receivers before 2026-11-29 wrote the
 // inode number instead, which copies may share: it is not the fileID of any file.
 type fileID [8]byte
-
-func (r receiptRecord) encode() []byte {
-	b := binary.BigEndian.AppendUint64(r.digest[:], uint64(r.arrived.UnixNano()))
-	return append(b, r.file[:]...)
-}
-
-func parseReceipt(b []byte) (receiptRecord, bool) {
-	if len(b) != digest.Size+16 {
-		return receiptRecord{}, false
-	}
-	d, rest := b[:digest.Size], b[digest.Size:]
-	at := time.Unix(0, int64(binary.BigEndian.Uint64(rest)))
-	return receiptRecord{digest.Digest(d), at.UTC(), fileID(rest[8:])}, true
-}

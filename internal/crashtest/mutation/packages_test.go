@@ -97,7 +97,7 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"store/read.go",
-				"!o.InFlight && receipt.file == fileID(id.File[:8])",
+				"!o.InFlight && receipt.File == fileID(id.File[:8])",
 				"!o.InFlight",
 			},
 		},
