@@ -181,7 +181,7 @@ func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 			fillIndexPage(t, filepath.Join(l.data, datadir.IndexFile))
 			k, content := key("h", "e"), fixture.Noise(10_000, 1)
 			filler := filepath.Join(l.data, "filler")
-			last := readFunc(func([]byte) (int, error) { fixture.FillDisk(t, filler); return 0, io.EOF })
+			last := readerFunc(func([]byte) (int, error) { fixture.FillDisk(t, filler); return 0, io.EOF })
 			_, err := l.r.Put(t.Context(), uploadOf(k, content), io.MultiReader(bytes.NewReader(content), last))
 			if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full {
 				t.Fatalf("%v, want %s", err, wire.Full)
@@ -207,10 +207,6 @@ func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 		})
 	}
 }
-
-type readFunc func(p []byte) (int, error)
-
-func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
 // fillIndexPage extends the index to the end of a page, so that the next row needs a new one.
 func fillIndexPage(tb testing.TB, path string) {
