@@ -35,12 +35,12 @@ func (r *Receiver) openOrResume(ctx context.Context, u wire.Upload) (wire.Receip
 	defer release()
 	for {
 		found, err := r.findStored(ctx, u)
-		if found.isFinal() {
-			got, answerErr := found.wireResult()
-			return got, none, errors.Join(err, answerErr, r.discardSuperseded(ctx, u))
-		}
 		if err != nil {
 			return wire.Receipt{}, none, err
+		}
+		if found.isFinal() {
+			got, err := found.wireResult()
+			return got, none, errors.Join(err, r.discardSuperseded(ctx, u))
 		}
 		if err := r.attachOpen(ctx, u); err != nil {
 			return wire.Receipt{}, none, err

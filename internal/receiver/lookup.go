@@ -25,8 +25,9 @@ const (
 
 // lookupResult is the result of [Receiver.findStored].
 type lookupResult struct {
-	state storedState
-	row   index.Row // of what is stored, if state is stored or conflicts
+	state  storedState
+	row    index.Row // of what is stored, if state is stored or conflicts
+	rowErr error     // with stored: why the row could not be ensured
 }
 
 // isFinal reports whether the upload has its answer, and nothing is to be stored.
@@ -34,8 +35,11 @@ func (l lookupResult) isFinal() bool { return l.state == stored || l.state == co
 
 // wireResult returns the answer to an upload for which isFinal reports true.
 func (l lookupResult) wireResult() (wire.Receipt, error) {
-	if l.state == conflicts {
+	switch {
+	case l.state == conflicts:
 		return wire.Receipt{}, conflictError(l.row.SHA256)
+	case l.rowErr != nil:
+		return wire.Receipt{}, l.rowErr
 	}
 	return newReceipt(wire.AlreadyPresent, l.row), nil
 }
@@ -49,8 +53,6 @@ func conflictError(stored digest.Digest) error {
 // findStored looks for the archive of an upload in the store. It reads a stored copy from
 // the disk, because the sender may delete its own for the answer, and makes sure that it
 // has a row. It takes the lock of the key for all of that.
-//
-// With state stored and an error, the archive is stored and its row could not be ensured.
 func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
 	unlock, err := r.keyLocks.LockContext(ctx, u.Key)
 	if err != nil {
@@ -65,7 +67,7 @@ func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult,
 		return lookupResult{}, err
 	}
 	if !o.Digest.IsZero() && o.Digest != u.Digest {
-		return lookupResult{conflicts, rowOf(o)}, nil
+		return lookupResult{state: conflicts, row: rowOf(o)}, nil
 	}
 	id, work := archiveID{u.Key, u.Digest}, workContext(ctx, r.baseCtx)
 	if cached := r.readbackCache.takeResult(id); o.Digest.IsZero() || u.Resent || !cached {
@@ -86,7 +88,7 @@ func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult,
 		return lookupResult{}, contextCause(work, err)
 	}
 	if o.Digest != u.Digest {
-		return lookupResult{conflicts, rowOf(o)}, nil
+		return lookupResult{state: conflicts, row: rowOf(o)}, nil
 	}
 	r.readbackCache.addResult(ctx, id)
 	if !o.Indexed {
@@ -96,9 +98,9 @@ func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult,
 			return lookupResult{}, err
 		}
 		row, err := r.ensureIndexed(context.WithoutCancel(ctx), o, found)
-		return lookupResult{stored, row}, err
+		return lookupResult{stored, row, err}, nil
 	}
-	return lookupResult{stored, rowOf(o)}, nil
+	return lookupResult{state: stored, row: rowOf(o)}, nil
 }
 
 // isCorrupt reports whether err says that the bytes of a stored copy are wrong, or that the

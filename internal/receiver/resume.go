@@ -44,13 +44,13 @@ func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string
 		return wire.Receipt{}, h.progress(), err
 	}
 	found, err := r.findStored(ctx, h.Upload)
-	if found.isFinal() { // stored by another request meanwhile, or in conflict
-		r.sessions.removeSession(h)
-		got, answerErr := found.wireResult()
-		return got, none, errors.Join(err, answerErr, r.store.RemoveStaged(h.Key, h.id))
-	}
 	if err != nil {
 		return wire.Receipt{}, none, contextCause(ctx, err)
+	}
+	if found.isFinal() { // stored by another request meanwhile, or in conflict
+		r.sessions.removeSession(h)
+		got, err := found.wireResult()
+		return got, none, errors.Join(err, r.store.RemoveStaged(h.Key, h.id))
 	}
 	work := workContext(ctx, r.baseCtx)
 	up, err := r.writePiece(work, h, p, body)
