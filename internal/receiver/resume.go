@@ -222,7 +222,7 @@ func (c *checkpointer) writeCheckpoint() error {
 		return nil
 	}
 	state := c.w.HashState()
-	err := c.up.Checkpoint(store.Progress{Digest: c.h.Digest, Length: c.h.Size, Skipped: c.h.Skipped, Resent: c.h.Resent, Offset: n, State: state})
+	err := c.up.Checkpoint(store.Progress{Digest: c.h.Digest, Size: c.h.Size, Skipped: c.h.Skipped, Resent: c.h.Resent, Offset: n, State: state})
 	if err == nil {
 		c.h.advanceTo(n, state)
 	}
@@ -297,7 +297,7 @@ func (r *Receiver) restoreSession(staged store.Staged) (bool, error) {
 	if o, err := r.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
 		return false, nil
 	}
-	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped, Resent: p.Resent}, id, at)
+	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Size, Skipped: p.Skipped, Resent: p.Resent}, id, at)
 	u.started, u.restored, u.offset, u.hashState = true, true, p.Offset, p.State
 	return r.sessions.addRestored(u), nil
 }

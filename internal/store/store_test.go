@@ -64,7 +64,7 @@ func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 		w := digest.NewWriter(u)
 		_, err = io.WriteString(w, "bytes")
 		fixture.Must(t, err)
-		fixture.Must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Length: 5, Offset: 5, State: w.HashState()}))
+		fixture.Must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Size: 5, Offset: 5, State: w.HashState()}))
 		if continued {
 			fixture.Must(t, u.Abandon())
 			u, err = l.ContinueUpload(k, "id", 5)
