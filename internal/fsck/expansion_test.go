@@ -94,11 +94,3 @@ func TestBackfillDecodesABombInPart(t *testing.T) {
 		t.Errorf("got %+v, %v", r, err)
 	}
 }
-
-func sumOf(b []byte) digest.Digest {
-	d, _, err := digest.Of(bytes.NewReader(b))
-	if err != nil {
-		panic(err)
-	}
-	return d
-}
