@@ -8,6 +8,11 @@ var ofPackages = []mutant{
 		[]edit{{"receiver/fault.go", "	if err == nil {\n		err = r.checkPaths()\n	}\n	if err == nil && r.faulted", "	if err == nil && r.faulted"}},
 	},
 	{
+		"receiver: vouches for stored bytes after a storage fault",
+		killer{"receiver", "TestNoAnswerVouchesForBytesAfterAFault"},
+		[]edit{{"receiver/fault.go", "	err = r.checkFault(err)\n	refusal", "	refusal"}},
+	},
+	{
 		"shipper: retires into a folder that moved",
 		killer{"shipper", "TestNothingIsRetiredIntoAMovedFolder"},
 		[]edit{{"shipper/send.go", "	if err := s.dirs.CheckPaths(); err != nil {\n		return err\n	}\n", ""}},
