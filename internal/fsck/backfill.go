@@ -164,7 +164,7 @@ func (b *backfillRun) makeRow(ctx context.Context, o store.Object) (index.Row, e
 		Key:        o.Key,
 		SHA256:     got.Digest,
 		Size:       got.Size,
-		Commit:     b.readCommit(o.Key),
+		Commit:     b.readMetaCommit(o.Key),
 		Backfilled: true,
 	}
 	return row, row.Validate()
