@@ -1,7 +1,6 @@
 package device
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -12,49 +11,6 @@ import (
 
 	"cis490/internal/fixture"
 )
-
-func runTool(program string, args ...string) error {
-	out, err := exec.Command(program, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w: %s", program, err, bytes.TrimSpace(out))
-	}
-	return nil
-}
-
-// makers are the file systems whose UUIDs are known to this package.
-var makers = map[string][]string{
-	"ext4":  {"mkfs.ext4", "-q", "-F"},
-	"xfs":   {"mkfs.xfs", "-q", "-f"},
-	"btrfs": {"mkfs.btrfs", "-q", "-f"},
-}
-
-// makeImage makes a file system in a new file.
-func makeImage(tb testing.TB, kind string) string {
-	tb.Helper()
-	path := filepath.Join(tb.TempDir(), "image")
-	fixture.Must(tb, os.WriteFile(path, nil, 0o600))
-	fixture.Must(tb, os.Truncate(path, 320<<20))
-	argv := append(makers[kind], path)
-	fixture.RequireMount(tb, runTool(argv[0], argv[1:]...))
-	return path
-}
-
-// mountImage mounts an image, until the returned function or the end of the test.
-func mountImage(tb testing.TB, image string) (path string, unmount func()) {
-	tb.Helper()
-	fixture.RequireRoot(tb)
-	path = tb.TempDir()
-	fixture.RequireMount(tb, runTool("timeout", "60", "mount", "-o", "loop", image, path))
-	done := false
-	unmount = func() {
-		if !done {
-			done = true
-			runTool("umount", "-l", path)
-		}
-	}
-	tb.Cleanup(unmount)
-	return path, unmount
-}
 
 func openFile(tb testing.TB, path string) *os.File {
 	tb.Helper()
@@ -81,12 +37,12 @@ func identify(tb testing.TB, root, name, serial string) Identity {
 }
 
 func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
-	for kind := range makers {
+	for kind := range fixture.FileSystems {
 		t.Run(kind, func(t *testing.T) {
-			img := makeImage(t, kind)
+			img := fixture.MakeImage(t, kind)
 			out, err := exec.Command("blkid", "-o", "value", "-s", "UUID", img).Output()
 			fixture.RequireMount(t, err)
-			path, _ := mountImage(t, img)
+			path, _ := fixture.MountImage(t, img)
 			f := openFile(t, path)
 			want := strings.ReplaceAll(strings.TrimSpace(string(out)), "-", "")
 			if got := readUUID(f); got != want || want == "" {
@@ -102,10 +58,10 @@ func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
 // A file is the same after a mount, another one is not, nor is one that took its place.
 // On a copy of the image only the disk tells.
 func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
-	for kind := range makers {
+	for kind := range fixture.FileSystems {
 		t.Run(kind, func(t *testing.T) {
-			img := makeImage(t, kind)
-			path, unmount := mountImage(t, img)
+			img := fixture.MakeImage(t, kind)
+			path, unmount := fixture.MountImage(t, img)
 			for _, name := range []string{"a", "b"} {
 				fixture.Must(t, os.WriteFile(filepath.Join(path, name), []byte(name), 0o640))
 			}
@@ -115,8 +71,8 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 			}
 			unmount()
 			copied := filepath.Join(t.TempDir(), "copy")
-			fixture.Must(t, runTool("cp", "--sparse=always", img, copied))
-			path, unmount = mountImage(t, img)
+			fixture.Must(t, exec.Command("cp", "--sparse=always", img, copied).Run())
+			path, unmount = fixture.MountImage(t, img)
 			if again := identify(t, path, "a", "S1"); again != a {
 				t.Errorf("after a mount: %x, want %x", again, a)
 			}
@@ -126,7 +82,7 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 				t.Error("a later file of the name is the same")
 			}
 			unmount() // btrfs does not mount two of one UUID
-			path, _ = mountImage(t, copied)
+			path, _ = fixture.MountImage(t, copied)
 			if c := identify(t, path, "a", "S1"); c != a {
 				t.Errorf("the copy of an image differs by more than its disk: %x, want %x", c, a)
 			}
@@ -139,9 +95,9 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 
 // A loop device shows no serial number: the boot ID stands in, and then the process.
 func TestBootIDStandsInForASerialNumber(t *testing.T) {
-	for kind := range makers {
+	for kind := range fixture.FileSystems {
 		t.Run(kind, func(t *testing.T) {
-			path, _ := mountImage(t, makeImage(t, kind))
+			path, _ := fixture.MountImage(t, fixture.MakeImage(t, kind))
 			f := openFile(t, path)
 			m := machine{sys: "/sys", boot: "b1", process: "p1"}
 			v := m.findVolume(f)
@@ -243,7 +199,7 @@ func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 // Device mapper shows no serial number: a copy of one volume in another, within one boot,
 // is recognised by the number of the device.
 func TestDevicesOfOneBootDiffer(t *testing.T) {
-	path, _ := mountImage(t, makeImage(t, "ext4"))
+	path, _ := fixture.MountImage(t, fixture.MakeImage(t, "ext4"))
 	f := openFile(t, path)
 	st, err := statxFile(f)
 	fixture.Must(t, err)

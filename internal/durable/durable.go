@@ -3,7 +3,7 @@
 // A [Dir] is a directory held open. Every name below it is one path segment, opened without
 // following a link, so that no one with write access to the directory can lead the program out of
 // it. A file is created hidden or in a staging directory with [Dir.Create], written, and made
-// visible as a whole by [File.Publish] or [File.Commit]. Those write, fsync the file, link or
+// visible as a whole by [File.CommitTo] or [File.Commit]. Those write, fsync the file, link or
 // rename it without replacing, and fsync the directory. Power loss leaves the old state or the new
 // one.
 //

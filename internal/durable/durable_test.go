@@ -29,11 +29,11 @@ func TestNothingIsReplaced(t *testing.T) {
 			fixture.Must(t, err)
 			return f.Commit("taken")
 		}},
-		{"Publish", func(d, to *durable.Dir) error {
+		{"CommitTo", func(d, to *durable.Dir) error {
 			f, err := to.Create("new", 0o600)
 			fixture.Must(t, err)
 			defer f.Discard()
-			return f.Publish(d, "taken")
+			return f.CommitTo(d, "taken")
 		}},
 		{"Link", func(d, to *durable.Dir) error { return to.Link("other", d, "taken") }},
 		{"Rename", func(d, to *durable.Dir) error { return to.Rename("other", d, "taken") }},
@@ -79,7 +79,7 @@ func TestNamesStayInTheDirectory(t *testing.T) {
 		"Link to":      func(n string) error { return d.Link("file", d, n) },
 		"Rename from":  func(n string) error { return d.Rename(n, d, "new") },
 		"Rename to":    func(n string) error { return d.Rename("file", d, n) },
-		"Publish":      func(n string) error { return f.Publish(d, n) },
+		"CommitTo":     func(n string) error { return f.CommitTo(d, n) },
 	}
 	for what, call := range calls {
 		for _, name := range []string{"", "..", "sub/x", "/etc/hosts", "../x", "sub/", "a\x00b"} {
@@ -111,10 +111,10 @@ func TestLinksAreNotFollowed(t *testing.T) {
 		"Create":       func() error { _, err := d.Create("dangling", 0o600); return err },
 		"OpenLog":      func() error { _, err := d.OpenLog("dangling", 0o600); return err },
 		"Lock":         func() error { _, err := d.Lock("dangling", ""); return err },
-		"Publish": func() error {
+		"CommitTo": func() error {
 			f := createFile(t, d, "f", "")
 			defer f.Discard()
-			return f.Publish(d, "dangling")
+			return f.CommitTo(d, "dangling")
 		},
 	} {
 		if err := call(); err == nil {
@@ -152,7 +152,7 @@ func TestPublishedFileKeepsItsFirstNameUntilForget(t *testing.T) {
 	d, path := openTemp(t)
 	to, other := openTemp(t)
 	f := createFile(t, d, "a", "bytes")
-	fixture.Must(t, f.Publish(to, "b"))
+	fixture.Must(t, f.CommitTo(to, "b"))
 	st, err := to.Lstat("b")
 	fixture.Must(t, err)
 	if st.Links() != 2 || st.Size() != 5 {
@@ -161,7 +161,7 @@ func TestPublishedFileKeepsItsFirstNameUntilForget(t *testing.T) {
 	fixture.Must(t, f.UnlinkStaged())
 	wantEntries(t, path)
 	if got := fixture.ReadFile(t, filepath.Join(other, "b")); got != "bytes" {
-		t.Errorf("the published file holds %q", got)
+		t.Errorf("the committed file holds %q", got)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestFileEndsUnderOneName(t *testing.T) {
 	fixture.Must(t, createFile(t, d, "a", "committed").Commit("b"))
 	fixture.Must(t, createFile(t, d, "c", "unwanted").Discard())
 	f := createFile(t, d, "d", "x")
-	fixture.Must(t, f.Publish(d, "e"))
+	fixture.Must(t, f.CommitTo(d, "e"))
 	fixture.Must(t, f.Close())
 	wantEntries(t, path, "b", "d", "e")
 	if got := fixture.ReadFile(t, filepath.Join(path, "b")); got != "committed" {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is a file that only its writer uses. It must end with [File.Commit], [File.Publish] or
-// [File.Discard]. After an error of Commit or Publish the caller must call Discard, unless the
+// File is a file that only its writer uses. It must end with [File.Commit], [File.CommitTo] or
+// [File.Discard]. After an error of Commit or CommitTo the caller must call Discard, unless the
 // error is an [ErrFault].
 type File struct {
 	dir       *Dir
@@ -123,17 +123,17 @@ func (f *File) syncOnce() error {
 	return nil
 }
 
-// Publish makes the bytes durable and gives them a second name in another directory, durably. The
-// first name stays as a mark that the file is not finished, until [File.UnlinkStaged]. Publish
+// CommitTo makes the bytes durable and gives them a second name in another directory, durably. The
+// first name stays as a mark that the file is not finished, until [File.UnlinkStaged]. CommitTo
 // never replaces: it returns an error wrapping [fs.ErrExist] if name exists.
-func (f *File) Publish(to *Dir, name string) error {
+func (f *File) CommitTo(to *Dir, name string) error {
 	if err := f.syncOnce(); err != nil {
 		return err
 	}
 	return f.dir.Link(f.name, to, name)
 }
 
-// UnlinkStaged closes a published file and unlinks its first name. It does not sync the unlink: if
+// UnlinkStaged closes a committed file and unlinks its first name. It does not sync the unlink: if
 // the name comes back, recovery finds two links and nothing to do.
 func (f *File) UnlinkStaged() error {
 	if err := f.f.Close(); err != nil {
@@ -142,7 +142,7 @@ func (f *File) UnlinkStaged() error {
 	return f.dir.Unlink(f.name)
 }
 
-// Close closes a published file and leaves its first name for recovery.
+// Close closes a committed file and leaves its first name for recovery.
 func (f *File) Close() error { return f.f.Close() }
 
 // Commit makes the bytes durable, renames the file in its directory, durably, and closes it. It

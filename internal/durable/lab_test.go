@@ -81,20 +81,6 @@ func run(program string, args ...string) error {
 	return nil
 }
 
-// fillDisk writes to a file at path until the file system is full.
-func fillDisk(tb testing.TB, path string) {
-	tb.Helper()
-	f, err := os.Create(path)
-	fixture.Must(tb, err)
-	defer f.Close()
-	for size := 1 << 20; size > 0; {
-		if _, err := f.Write(make([]byte, size)); err != nil {
-			size /= 2
-		}
-	}
-	f.Sync() // delayed allocation: what does not fit fails here
-}
-
 func exchangePaths(a, b string) error {
 	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 }

@@ -3,13 +3,10 @@ package durable_test
 import (
 	"bytes"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
 	"cis490/internal/fixture"
@@ -68,7 +65,7 @@ func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
 func TestFullDiskIsNoFault(t *testing.T) {
 	path := fixture.MountTmpfs(t, "size=1m")
 	d := openAt(t, path)
-	fillDisk(t, filepath.Join(path, "filler"))
+	fixture.FillDisk(t, filepath.Join(path, "filler"))
 	f, err := d.Create("f", 0o600)
 	fixture.Must(t, err)
 	_, err = f.Write(make([]byte, 64<<10))
@@ -92,9 +89,9 @@ func TestFailedSyncIsAFault(t *testing.T) {
 			f := createFile(t, d, "f", "")
 			return func() error { f.Write([]byte(content)); return f.Commit("g") }
 		},
-		"Publish": func(t *testing.T, d *durable.Dir) func() error {
+		"CommitTo": func(t *testing.T, d *durable.Dir) func() error {
 			f := createFile(t, d, "f", "")
-			return func() error { f.Write([]byte(content)); return f.Publish(d, "g") }
+			return func() error { f.Write([]byte(content)); return f.CommitTo(d, "g") }
 		},
 		"WriteFile": func(_ *testing.T, d *durable.Dir) func() error {
 			return func() error { return d.WriteFile("g", []byte(content), 0o600) }
@@ -110,7 +107,7 @@ func TestFailedSyncIsAFault(t *testing.T) {
 			backing := fixture.MountTmpfs(t, "size=12m")
 			d := openAt(t, mountExt4(t, backing, 64<<20))
 			do := begin(t, d)
-			fillDisk(t, filepath.Join(backing, "filler"))
+			fixture.FillDisk(t, filepath.Join(backing, "filler"))
 			if err := do(); !errors.Is(err, durable.ErrFault) {
 				t.Errorf("a failed fsync gives %v, want a fault", err)
 			}
@@ -153,7 +150,7 @@ func TestDeadDiskIsAFault(t *testing.T) {
 	l, err := d.OpenLog("log", 0o600)
 	fixture.Must(t, err)
 	defer l.Close()
-	shutDownFS(t, path)
+	fixture.ShutDownFS(t, path)
 	_, created := d.Create("new", 0o600)
 	for what, err := range map[string]error{
 		"Create": created, "Commit": f.Commit("g"), "Sync": d.Sync(), "Append": l.Append([]byte("row\n")),
@@ -162,17 +159,6 @@ func TestDeadDiskIsAFault(t *testing.T) {
 			t.Errorf("%s on a dead disk: %v, want a fault", what, err)
 		}
 	}
-}
-
-// shutDownFS ends a file system as if its disk were pulled out.
-func shutDownFS(tb testing.TB, path string) {
-	tb.Helper()
-	f, err := os.Open(path)
-	fixture.Must(tb, err)
-	defer f.Close()
-	const goingDown = 0x8004587d // EXT4_IOC_SHUTDOWN
-	const noFlush = 2
-	fixture.RequireMount(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
 }
 
 // TestSyncedIsWhatIsOnTheDisk: the length that is reported to others must survive a power cut.

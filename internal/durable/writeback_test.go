@@ -65,7 +65,7 @@ func TestFaultOfTheDiskIsNotForgotten(t *testing.T) {
 	path := mountExt4(t, backing, 100<<20)
 	d := openAt(t, path)
 	f := createFile(t, d, "f", "")
-	fillDisk(t, filepath.Join(backing, "filler"))
+	fixture.FillDisk(t, filepath.Join(backing, "filler"))
 	part := fixture.Noise(1<<20, 0)
 	var err error
 	for n := 0; n < 80 && err == nil; n++ {
@@ -75,7 +75,7 @@ func TestFaultOfTheDiskIsNotForgotten(t *testing.T) {
 		t.Fatalf("80 MiB on a disk that takes nothing: %v, want a fault", err)
 	}
 	fixture.Must(t, os.Remove(filepath.Join(backing, "filler"))) // the disk is well again
-	for what, err := range map[string]error{"Checkpoint": f.Checkpoint("x", nil), "Publish": f.Publish(d, "g"), "Commit": f.Commit("g")} {
+	for what, err := range map[string]error{"Checkpoint": f.Checkpoint("x", nil), "CommitTo": f.CommitTo(d, "g"), "Commit": f.Commit("g")} {
 		if !errors.Is(err, durable.ErrFault) {
 			t.Errorf("%s after it: %v, want a fault", what, err)
 		}

@@ -115,7 +115,7 @@ func (b *backfillRun) runBatch(ctx context.Context, files batch) error {
 // countRow counts the rows of the batch's keys. One that lacks other members counts too: a
 // second would be a duplicate, and [Verify] reports the first.
 func (b *backfillRun) countRow(_ int64, row index.Row, _ error) {
-	if e := b.files.findEntry(row.Key()); e != nil {
+	if e := b.files.findEntry(row.Key); e != nil {
 		e.rows++
 	}
 }
@@ -161,11 +161,10 @@ func (b *backfillRun) makeRow(ctx context.Context, o store.Object) (index.Row, e
 	}
 	row := index.Row{
 		ReceivedAt: o.ReceivedAt,
-		Host:       o.Key.Host,
-		Episode:    o.Key.Name,
+		Key:        o.Key,
 		SHA256:     got.Digest,
 		Size:       got.Size,
-		Commit:     b.readCommit(o.Key),
+		Commit:     b.readMetaCommit(o.Key),
 		Backfilled: true,
 	}
 	return row, row.Validate()
@@ -189,7 +188,7 @@ func (b *backfillRun) writeRows(ctx context.Context) error {
 		}
 		var missing []index.Row
 		for _, row := range b.rows {
-			if b.files.findEntry(row.Key()).rows == 0 {
+			if b.files.findEntry(row.Key).rows == 0 {
 				missing = append(missing, row)
 			}
 		}

@@ -104,7 +104,7 @@ func TestBackfillOfOneHostLeavesTheOthers(t *testing.T) {
 	l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	l.put(indextest.Key("lab-02", "ep-1"), l.pack("ep-1", "a"))
 	r, _ := l.backfill(func(o *fsck.Options) { o.Host = "lab-02" })
-	if rows := indextest.ReadRows(t, l.data); r.Scanned != 1 || len(rows) != 1 || rows[0].Host != "lab-02" {
+	if rows := indextest.ReadRows(t, l.data); r.Scanned != 1 || len(rows) != 1 || rows[0].Key.Host != "lab-02" {
 		t.Errorf("%+v, %+v", r, rows)
 	}
 	if r, bad := l.backfill(func(o *fsck.Options) { o.Host = "lab-99" }); r.Scanned != 0 || len(bad) > 0 {
@@ -128,16 +128,16 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.put(indextest.Key("lab-01", "a-good"), l.pack("a-good", "a"))
 	flipped := l.put(indextest.Key("lab-01", "b-flipped"), l.pack("b-flipped", "a"))
-	b, err := os.ReadFile(l.archivePath(flipped.Key()))
+	b, err := os.ReadFile(l.archivePath(flipped.Key))
 	fixture.Must(t, err)
 	b[len(b)/2] ^= 1
-	fixture.Must(t, os.WriteFile(l.archivePath(flipped.Key()), b, 0o644))
+	fixture.Must(t, os.WriteFile(l.archivePath(flipped.Key), b, 0o644))
 	whole := l.pack("c-cut", "a")
 	l.copyByHand("lab-01/c-cut.tar.zst", whole[:len(whole)-7])
 	l.copyByHand("lab-01/d-empty.tar.zst", nil)
 	l.copyByHand("lab-01/e-text.tar.zst", []byte("no archive"))
 	swapped := l.put(indextest.Key("lab-01", "f-swapped"), l.pack("f-swapped", "a"))
-	fixture.Must(t, os.WriteFile(l.archivePath(swapped.Key()), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
+	fixture.Must(t, os.WriteFile(l.archivePath(swapped.Key), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
 	fixture.Must(t, os.MkdirAll(filepath.Join(l.data, "episodes/lab-01/g-dir.tar.zst"), 0o755))
 	fixture.Must(t, os.Symlink("a-good.tar.zst", filepath.Join(l.data, "episodes/lab-01/h-link.tar.zst")))
 	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "episodes/lab-01/notes.txt"), nil, 0o644)) // the original passed it over as well
@@ -157,12 +157,12 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 
 func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 	l := newLab(t, t.TempDir())
-	row, u := l.storeWithoutRow(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"), indextest.Arrival)
+	_, u := l.storeWithoutRow(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"), indextest.Arrival)
 	r, _ := l.backfill()
 	if diff := cmp.Diff(fsck.BackfillReport{Underway: 1}, r); diff != "" {
 		t.Error(diff)
 	}
-	fixture.Must(t, u.MarkIndexed(row.SHA256, indextest.Arrival))
+	fixture.Must(t, u.MarkIndexed(indextest.Arrival))
 	if r, _ := l.backfill(); r.Written != 1 {
 		t.Errorf("settled without a row: %+v", r)
 	}
@@ -225,7 +225,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 			if _, err := log.Append(t.Context(), row); err != nil {
 				t.Error(err)
 			}
-			if err := u.MarkIndexed(row.SHA256, row.ReceivedAt); err != nil {
+			if err := u.MarkIndexed(row.ReceivedAt); err != nil {
 				t.Error(err)
 			}
 		}

@@ -75,14 +75,14 @@ func (l *lab) storeWithoutRow(key episode.Key, b []byte, at time.Time) (index.Ro
 	_, err = u.Write(b)
 	fixture.Must(l, err)
 	fixture.Must(l, u.Commit(d, at))
-	return index.Row{ReceivedAt: at, Host: key.Host, Episode: key.Name, SHA256: d, Size: n}, u
+	return index.Row{ReceivedAt: at, Key: key, SHA256: d, Size: n}, u
 }
 
 // put stores an archive without a row, as after the loss of the index.
 func (l *lab) put(key episode.Key, b []byte) index.Row {
 	l.Helper()
 	r, u := l.storeWithoutRow(key, b, indextest.Arrival)
-	fixture.Must(l, u.MarkIndexed(r.SHA256, indextest.Arrival))
+	fixture.Must(l, u.MarkIndexed(indextest.Arrival))
 	return r
 }
 

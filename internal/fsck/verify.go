@@ -141,20 +141,20 @@ func (v *verifier) visitRow(n int64, row index.Row, err error) {
 		v.report.Rows++
 	}
 	if err != nil && v.firstBatch {
-		v.reportFinding(Finding{Kind: BadLine, Host: row.Host, Episode: row.Episode, Line: n, Detail: err.Error()})
+		v.reportFinding(Finding{Kind: BadLine, Host: row.Key.Host, Episode: row.Key.Name, Line: n, Detail: err.Error()})
 	}
-	if v.opts.Host != "" && row.Host != v.opts.Host {
+	if v.opts.Host != "" && row.Key.Host != v.opts.Host {
 		return
 	}
-	e := v.files.findEntry(row.Key())
+	e := v.files.findEntry(row.Key)
 	if e == nil {
 		if v.firstBatch && err == nil {
-			v.findFile(row.Key(), n)
+			v.findFile(row.Key, n)
 		}
 		return
 	}
 	if e.rows++; e.rows > 1 && !row.Repaired && err == nil {
-		v.reportFinding(Finding{DuplicateRow, row.Host, row.Episode, n, fmt.Sprintf("the key has a row in line %d already", e.line)})
+		v.reportFinding(Finding{DuplicateRow, row.Key.Host, row.Key.Name, n, fmt.Sprintf("the key has a row in line %d already", e.line)})
 	}
 	e.line, e.size, e.digest = n, row.Size, row.SHA256
 	if err != nil {

@@ -76,11 +76,11 @@ func TestVerifyNamesEachFault(t *testing.T) {
 			[]string{"file-without-row lab-02/new 0"},
 		},
 		"a row without a file": {
-			func(l *lab, rows []index.Row) { fixture.Must(l, os.Remove(l.archivePath(rows[1].Key()))) }, none,
+			func(l *lab, rows []index.Row) { fixture.Must(l, os.Remove(l.archivePath(rows[1].Key))) }, none,
 			[]string{"row-without-file lab-01/ep-1 2"},
 		},
 		"another size": {
-			func(l *lab, rows []index.Row) { fixture.Must(l, os.Truncate(l.archivePath(rows[1].Key()), 10)) }, none,
+			func(l *lab, rows []index.Row) { fixture.Must(l, os.Truncate(l.archivePath(rows[1].Key), 10)) }, none,
 			[]string{"size-differs lab-01/ep-1 2"},
 		},
 		"another digest": {func(l *lab, rows []index.Row) {
@@ -111,7 +111,7 @@ func TestVerifyNamesEachFault(t *testing.T) {
 		}, setDeep, []string{"damaged lab-01/text 4"}},
 		"other bytes": {func(l *lab, rows []index.Row) {
 			b := l.pack("ep-0", "b")
-			fixture.Must(l, os.WriteFile(l.archivePath(rows[0].Key()), b, 0o644)) // keeps the attribute
+			fixture.Must(l, os.WriteFile(l.archivePath(rows[0].Key), b, 0o644)) // keeps the attribute
 			rows[0].Size = int64(len(b))
 			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), indextest.EncodeRows(rows...), 0o644))
 		}, setDeep, []string{"damaged lab-01/ep-0 1"}},
@@ -124,8 +124,8 @@ func TestVerifyNamesEachFault(t *testing.T) {
 			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), slices.Concat(b[:len(b)-2], []byte(`, "skipped": -1}`+"\n")), 0o644))
 		}, none, []string{"bad-line lab-01/ep-2 3"}},
 		"a partial copy": {func(l *lab, rows []index.Row) {
-			fixture.Must(l, os.Remove(l.archivePath(rows[0].Key())))
-			fixture.Must(l, os.Truncate(l.archivePath(rows[1].Key()), 10))
+			fixture.Must(l, os.Remove(l.archivePath(rows[0].Key)))
+			fixture.Must(l, os.Truncate(l.archivePath(rows[1].Key), 10))
 		}, func(o *fsck.Options) { o.Present = true }, []string{"size-differs lab-01/ep-1 2"}},
 		"an empty store": {
 			func(l *lab, _ []index.Row) { fixture.Must(l, os.RemoveAll(filepath.Join(l.data, "episodes/lab-01"))) }, none,
@@ -145,7 +145,7 @@ func TestVerifyNamesEachFault(t *testing.T) {
 
 // corruptFirst flips a bit of the first episode and keeps its attribute.
 func corruptFirst(l *lab, rows []index.Row) {
-	path := l.archivePath(rows[0].Key())
+	path := l.archivePath(rows[0].Key)
 	b, err := os.ReadFile(path)
 	fixture.Must(l, err)
 	b[len(b)/2] ^= 1
@@ -178,7 +178,7 @@ func TestVerifyDoesNotJudgeAnUploadThatSettlesMeanwhile(t *testing.T) {
 	row, u := l.storeWithoutRow(indextest.Key("lab-01", "on-its-way"), l.pack("on-its-way", "a"), indextest.Arrival)
 	settle := sync.OnceFunc(func() { // while the first archive is read, after the index was
 		appendRows(t, l.data, row)
-		fixture.Must(t, u.MarkIndexed(row.SHA256, indextest.Arrival))
+		fixture.Must(t, u.MarkIndexed(indextest.Arrival))
 	})
 	if found := l.verify(setDeep, func(o *fsck.Options) { o.Progress = func(int) { settle() } }); len(found) > 0 {
 		t.Errorf("found %q", found)
@@ -200,15 +200,15 @@ func TestVerifyTakesARowOnItsWayForNoTornTail(t *testing.T) {
 
 func TestVerifyLooksTwiceForAMissingFile(t *testing.T) {
 	l, rows := newLabWith(t, 1)
-	hidden := l.archivePath(rows[0].Key()) + ".away"
-	fixture.Must(t, os.Rename(l.archivePath(rows[0].Key()), filepath.Join(l.data, filepath.Base(hidden))))
+	hidden := l.archivePath(rows[0].Key) + ".away"
+	fixture.Must(t, os.Rename(l.archivePath(rows[0].Key), filepath.Join(l.data, filepath.Base(hidden))))
 	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indextest.IndexName), append(indextest.EncodeRows(rows...), "bad\n"...), 0o644))
 	_, err := fsck.Verify(t.Context(), l.options(), func(f fsck.Finding) {
 		if f.Kind != fsck.BadLine {
 			t.Errorf("found %+v", f)
 			return
 		}
-		fixture.Must(t, os.Rename(filepath.Join(l.data, filepath.Base(hidden)), l.archivePath(rows[0].Key()))) // it is back
+		fixture.Must(t, os.Rename(filepath.Join(l.data, filepath.Base(hidden)), l.archivePath(rows[0].Key))) // it is back
 	})
 	fixture.Must(t, err)
 }
@@ -217,7 +217,7 @@ func TestVerifyOfOneHostLeavesTheOthers(t *testing.T) {
 	l, _ := newLabWith(t, 1)
 	l.put(indextest.Key("lab-02", "new"), l.pack("new", "a"))
 	gone := indextest.Row(9)
-	gone.Host = "lab-03"
+	gone.Key.Host = "lab-03"
 	appendRows(t, l.data, gone)
 	only := func(host episode.Name) func(*fsck.Options) { return func(o *fsck.Options) { o.Host = host } }
 	if found := l.verify(only("lab-01")); len(found) > 0 {

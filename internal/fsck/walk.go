@@ -167,9 +167,9 @@ func (w *walk) readArchive(ctx context.Context, o store.Object) (store.Content, 
 	return got, nil
 }
 
-// readCommit returns the commit in an archive's meta.json, or "". A row without one is as
+// readMetaCommit returns the Git commit in an archive's meta.json, or "". A row without one is as
 // good.
-func (w *walk) readCommit(key episode.Key) string {
+func (w *walk) readMetaCommit(key episode.Key) string {
 	f, err := w.Open(key)
 	if err != nil {
 		return ""

@@ -22,7 +22,7 @@ func TestDurableBytesHaveTheRowsThatWereAcknowledged(t *testing.T) {
 		if _, err := l.Append(t.Context(), indextest.Row(i)); err != nil {
 			t.Fatal(err)
 		}
-		found, err := l.FindRows(t.Context(), indextest.Row(i).Key())
+		found, err := l.FindRows(t.Context(), indextest.Row(i).Key)
 		fixture.Must(t, err)
 		if _, err := l.EnsureRow(t.Context(), indextest.Row(i), found); err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/episode"
 	"cis490/internal/index"
 )
 
@@ -33,8 +34,9 @@ func Example() {
 
 	_, err = rows.Append(context.Background(), index.Row{
 		ReceivedAt: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC),
-		Host:       "lab-01", Episode: "run-7",
-		SHA256: sha256.Sum256([]byte("a tar.zst stream")), Size: 16,
+		Key:        episode.Key{Host: "lab-01", Name: "run-7"},
+		SHA256:     sha256.Sum256([]byte("a tar.zst stream")),
+		Size:       16,
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -113,7 +113,7 @@ func (l *Log) Append(ctx context.Context, r Row) (Row, error) {
 // Otherwise r is appended as by [Log.Append], marked as repaired if it supersedes a row. found
 // must be the result of a search that included the key. Another process may append meanwhile.
 func (l *Log) EnsureRow(ctx context.Context, r Row, found SearchResult) (Row, error) {
-	last, exists := found.LastRow(r.Key())
+	last, exists := found.LastRow(r.Key)
 	if exists && last.sameArchive(r) {
 		return last, nil
 	}
@@ -317,7 +317,7 @@ func (l *Log) alreadyAppended(r *Row, since int64) (bool, error) {
 	}
 	appended := false
 	for row, err := range ReadRows(io.NewSectionReader(l.w.log, since, l.w.end-since)) {
-		if _, bad := errors.AsType[*LineError](err); bad || err == nil && row.Key() != r.Key() {
+		if _, bad := errors.AsType[*LineError](err); bad || err == nil && row.Key != r.Key {
 			continue
 		}
 		if err != nil {

@@ -44,7 +44,7 @@ func runWriter(dir string) {
 				if err != nil {
 					panic(err)
 				}
-				fmt.Printf("%s\n", r.Episode)
+				fmt.Printf("%s\n", r.Key.Name)
 			}
 		}()
 	}
@@ -89,7 +89,7 @@ func TestKilledWritersLoseNoAcknowledgedRow(t *testing.T) {
 	indextest.OpenLog(t, dir)
 	have := map[episode.Name]bool{}
 	for _, r := range indextest.ReadRows(t, dir) {
-		have[r.Episode] = true
+		have[r.Key.Name] = true
 	}
 	if len(told) < 3000 {
 		t.Errorf("only %d rows were acknowledged", len(told))

@@ -40,7 +40,7 @@ func TestAppendRefusesWhatCouldNotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	l := indextest.OpenLog(t, dir)
 	for name, change := range map[string]func(*index.Row){
-		"host":   func(r *index.Row) { r.Host = "a\nb" },
+		"host":   func(r *index.Row) { r.Key.Host = "a\nb" },
 		"commit": func(r *index.Row) { r.Commit = `"` },
 		"digest": func(r *index.Row) { r.SHA256 = [32]byte{} },
 		"year":   func(r *index.Row) { r.ReceivedAt = time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC) },
@@ -122,7 +122,7 @@ func TestAppendThatGaveUpHarmsNobody(t *testing.T) {
 	release()
 	_, err := l.Append(t.Context(), indextest.Row(10))
 	fixture.Must(t, err)
-	if rows := indextest.ReadRows(t, dir); rows[len(rows)-1].Episode != indextest.Row(10).Episode {
+	if rows := indextest.ReadRows(t, dir); rows[len(rows)-1].Key.Name != indextest.Row(10).Key.Name {
 		t.Errorf("the last row is %+v", rows[len(rows)-1])
 	}
 }
@@ -279,7 +279,7 @@ func TestFindReturnsTheLastRowOfAKey(t *testing.T) {
 	_, err = f.Write(append(escaped, `{"on its way`...))
 	fixture.Must(t, errors.Join(err, f.Close()))
 
-	for k, want := range map[episode.Key]index.Row{indextest.Row(0).Key(): indextest.Row(0), indextest.Row(3).Key(): again, indextest.Row(99).Key(): indextest.Row(99)} {
+	for k, want := range map[episode.Key]index.Row{indextest.Row(0).Key: indextest.Row(0), indextest.Row(3).Key: again, indextest.Row(99).Key: indextest.Row(99)} {
 		got, found, err := l.FindRow(t.Context(), k)
 		if err != nil || !found || got != want {
 			t.Errorf("%s: %v %v %+v", k, err, found, got)
@@ -304,7 +304,7 @@ func TestFindSeesEveryRowAcrossBlocks(t *testing.T) {
 	fixture.Must(t, os.WriteFile(filepath.Join(dir, indextest.IndexName), b, 0o644))
 	l := indextest.OpenLog(t, dir)
 	for i := range n {
-		if got, found, err := l.FindRow(t.Context(), indextest.Row(i).Key()); err != nil || !found || got != indextest.Row(i) {
+		if got, found, err := l.FindRow(t.Context(), indextest.Row(i).Key); err != nil || !found || got != indextest.Row(i) {
 			t.Fatalf("row %d: %v %v %+v", i, err, found, got)
 		}
 	}

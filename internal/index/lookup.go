@@ -52,9 +52,9 @@ func findAll(ctx context.Context, r io.ReaderAt, size int64, keys []episode.Key)
 		if !mayMatch(l.text, keys) {
 			continue
 		}
-		if row, err := l.parseRow(); err == nil && wanted[row.Key()] {
-			delete(wanted, row.Key())
-			found.rows[row.Key()] = row
+		if row, err := l.parseRow(); err == nil && wanted[row.Key] {
+			delete(wanted, row.Key)
+			found.rows[row.Key] = row
 		}
 	}
 	return found, nil

@@ -82,7 +82,7 @@ func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 	if len(*said) != 1 || (*said)[0].Kind != index.Shortened || (*said)[0].Bytes != info.Size() || !strings.Contains((*said)[0].Hint(), "receiver index backfill") {
 		t.Errorf("it said %v", *said)
 	}
-	if rows := indextest.ReadRows(t, dir); len(rows) != 1 || rows[0].Episode != indextest.Row(3).Episode {
+	if rows := indextest.ReadRows(t, dir); len(rows) != 1 || rows[0].Key.Name != indextest.Row(3).Key.Name {
 		t.Errorf("the rows are %v", rows)
 	}
 }

@@ -21,8 +21,7 @@ const schema = 1
 // fields. Optional ones are omitted if they are zero.
 type Row struct {
 	ReceivedAt time.Time     // received_at_wall; microseconds, UTC
-	Host       episode.Name  // host_id
-	Episode    episode.Name  // episode_id
+	Key        episode.Key   // host_id, episode_id
 	SHA256     digest.Digest // sha256, of the stored archive
 	Size       int64         // size_bytes, of the stored archive
 	Commit     string        // commit, optional: 40 lower-case hex digits
@@ -30,9 +29,6 @@ type Row struct {
 	Repaired   bool          // repaired, optional: supersedes the key's earlier row
 	Skipped    int           // skipped, optional: entries of the episode that are not in the archive
 }
-
-// Key returns the key of the row's archive.
-func (r Row) Key() episode.Key { return episode.Key{Host: r.Host, Name: r.Episode} }
 
 // sameArchive reports whether two rows have the same sha256 and size.
 func (r Row) sameArchive(other Row) bool { return r.SHA256 == other.SHA256 && r.Size == other.Size }
@@ -48,8 +44,8 @@ func (r Row) Append(b []byte) []byte {
 	if r.Commit != "" {
 		b = append(append(append(b, commitMember...), r.Commit...), nextMember...)
 	}
-	b = append(append(b, episodeMember...), r.Episode...)
-	b = append(append(b, hostMember...), r.Host...)
+	b = append(append(b, episodeMember...), r.Key.Name...)
+	b = append(append(b, hostMember...), r.Key.Host...)
 	b = append(append(b, timeMember...), episode.FormatWall(r.ReceivedAt)...)
 	b = append(b, nextMember...)
 	if r.Repaired {
@@ -98,8 +94,8 @@ func ParseRow(line []byte) (Row, error) {
 	version := schema
 	var at string
 	err := firstError(
-		m.readRequired("host_id", &r.Host),
-		m.readRequired("episode_id", &r.Episode),
+		m.readRequired("host_id", &r.Key.Host),
+		m.readRequired("episode_id", &r.Key.Name),
 		m.readOptional("schema_version", &version),
 		m.readRequired("received_at_wall", &at),
 		m.readRequired("sha256", &r.SHA256),

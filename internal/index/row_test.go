@@ -24,7 +24,7 @@ func sampleRows() []index.Row {
 	full.Commit = strings.Repeat("0af9", 10)
 	full.Backfilled, full.Repaired, full.Skipped = true, true, 12
 	edges := indextest.Row(1)
-	edges.Host, edges.Episode = "A", episode.Name("z"+strings.Repeat("._-Z", 31)+"9.9")
+	edges.Key.Host, edges.Key.Name = "A", episode.Name("z"+strings.Repeat("._-Z", 31)+"9.9")
 	edges.Size = 1<<63 - 1
 	edges.ReceivedAt = time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)
 	foreign := indextest.Row(2)
@@ -166,7 +166,7 @@ func TestRowsNameABadLineAndGoOn(t *testing.T) {
 			continue
 		}
 		fixture.Must(t, err)
-		got = append(got, string(r.Episode))
+		got = append(got, string(r.Key.Name))
 	}
 	want := "ep-0000000 bad 2 ep-0000001 bad 4 bad 5 ep-0000002"
 	if strings.Join(got, " ") != want {
@@ -228,7 +228,7 @@ not a row
 			fmt.Println(err)
 			continue
 		}
-		fmt.Println(row.Key(), row.Size)
+		fmt.Println(row.Key, row.Size)
 	}
 	// Output:
 	// lab-01/ep-1 4096

@@ -161,7 +161,7 @@ func TestMillionRowsCostNothingAtStart(t *testing.T) {
 	_, err = l.Append(t.Context(), indextest.Row(1000))
 	fixture.Must(t, err)
 	for _, k := range []int{100, 1000} {
-		if _, found, err := l.FindRow(t.Context(), indextest.Row(k).Key()); !found || err != nil {
+		if _, found, err := l.FindRow(t.Context(), indextest.Row(k).Key); !found || err != nil {
 			t.Fatalf("row %d: %v %v", k, found, err)
 		}
 	}

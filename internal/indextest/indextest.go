@@ -49,8 +49,7 @@ func OpenLog(tb testing.TB, path string) *index.Log {
 func Row(n int) index.Row {
 	return index.Row{
 		ReceivedAt: Arrival.Add(time.Duration(n) * time.Millisecond),
-		Host:       "lab-01",
-		Episode:    episode.Name(fmt.Sprintf("ep-%07d", n)),
+		Key:        Key("lab-01", fmt.Sprintf("ep-%07d", n)),
 		SHA256:     sha256.Sum256(fmt.Append(nil, n)),
 		Size:       int64(n),
 	}
@@ -92,8 +91,8 @@ func WantOneRowPerKey(tb testing.TB, dir string, want int) {
 	tb.Helper()
 	seen := map[episode.Key]int{}
 	for _, r := range ReadRows(tb, dir) {
-		if seen[r.Key()]++; seen[r.Key()] > 1 {
-			tb.Errorf("%s has %d rows", r.Key(), seen[r.Key()])
+		if seen[r.Key]++; seen[r.Key] > 1 {
+			tb.Errorf("%s has %d rows", r.Key, seen[r.Key])
 		}
 	}
 	if len(seen) != want {

@@ -64,13 +64,13 @@ func readersFixture(t *testing.T) readersIndex {
 	var rows []index.Row
 	add := func(r index.Row) { rows = append(rows, r) }
 	for n := range 25_000 {
-		add(index.Row{ReceivedAt: at.Add(time.Duration(n/10) * time.Second), Host: "lab-01", Episode: episode.Name(fmt.Sprintf("2026-11-%05d", n)), Size: int64(n), Commit: strings.Repeat("0", 40)})
+		add(index.Row{ReceivedAt: at.Add(time.Duration(n/10) * time.Second), Key: episode.Key{Host: "lab-01", Name: episode.Name(fmt.Sprintf("2026-11-%05d", n))}, Size: int64(n), Commit: strings.Repeat("0", 40)})
 	}
 	for n, name := range []episode.Name{"2026-11-01", "007", "1e5", "true", "run-7", "run-7.conflict-1234abcd"} {
-		add(index.Row{ReceivedAt: at.Add(-time.Hour), Host: "lab-02", Episode: name, Size: int64(n), Backfilled: true, Skipped: n})
+		add(index.Row{ReceivedAt: at.Add(-time.Hour), Key: episode.Key{Host: "lab-02", Name: name}, Size: int64(n), Backfilled: true, Skipped: n})
 	}
 	for n, back := range []time.Duration{0, time.Second, 48 * time.Hour} { // the same time, and before
-		add(index.Row{ReceivedAt: at.Add(-back), Host: "lab-01", Episode: episode.Name(fmt.Sprintf("2026-11-%05d", n)), Size: 1 << 40, Repaired: true})
+		add(index.Row{ReceivedAt: at.Add(-back), Key: episode.Key{Host: "lab-01", Name: episode.Name(fmt.Sprintf("2026-11-%05d", n))}, Size: 1 << 40, Repaired: true})
 	}
 	return writeIndex(t, rows...)
 }
@@ -83,7 +83,7 @@ func writeIndex(t *testing.T, rows ...index.Row) readersIndex {
 	for _, r := range rows {
 		r.SHA256 = sha256.Sum256(fmt.Append(nil, len(file)))
 		file = r.Append(file)
-		x.last[r.Key()] = r
+		x.last[r.Key] = r
 	}
 	file = append(file, `{"commit": "6baa9455e3e70682c2094cac629f6fbed82c07cd", "episode_id": "torn", "host_id": "lab-0`...)
 	if err := os.WriteFile(filepath.Join(x.dir, "index.jsonl"), file, 0o644); err != nil {
@@ -207,7 +207,7 @@ func TestReadersTakeTheLastRowOfEachKey(t *testing.T) {
 	t.Parallel()
 	indexes := []readersIndex{readersFixture(t)}
 	for _, names := range [][]episode.Name{{"2026-11-01", "2026-11-02"}, {"007", "1e5"}, {"true", "false"}} {
-		indexes = append(indexes, writeIndex(t, index.Row{Host: "1", Episode: names[0]}, index.Row{Host: "1", Episode: names[1], Repaired: true}))
+		indexes = append(indexes, writeIndex(t, index.Row{Key: episode.Key{Host: "1", Name: names[0]}}, index.Row{Key: episode.Key{Host: "1", Name: names[1]}, Repaired: true}))
 	}
 	for title, run := range map[string]func(*testing.T, string) *exec.Cmd{
 		pythonRows: func(t *testing.T, code string) *exec.Cmd {
@@ -261,7 +261,7 @@ func TestReadersFollowOverATornTail(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "index.jsonl")
 	row := func(n int) []byte {
-		return index.Row{ReceivedAt: time.Unix(int64(n), 0), Host: "lab-01", Episode: episode.Name(fmt.Sprint("run-", n)), SHA256: sha256.Sum256(nil)}.Append(nil)
+		return index.Row{ReceivedAt: time.Unix(int64(n), 0), Key: episode.Key{Host: "lab-01", Name: episode.Name(fmt.Sprint("run-", n))}, SHA256: sha256.Sum256(nil)}.Append(nil)
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

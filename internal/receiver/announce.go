@@ -13,7 +13,7 @@ import (
 // otherwise send the bytes from an offset on.
 func (r *Receiver) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	got, unfinished, err := r.openOrResume(ctx, u)
-	return got, unfinished, r.checkFault(err)
+	return got, unfinished, r.checkAnswer(ctx, err)
 }
 
 func (r *Receiver) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
@@ -34,13 +34,13 @@ func (r *Receiver) openOrResume(ctx context.Context, u wire.Upload) (wire.Receip
 	}
 	defer release()
 	for {
-		found, err := r.lookupStored(ctx, u)
-		if found.isFinal() {
-			got, answerErr := found.wireResult()
-			return got, none, errors.Join(err, answerErr, r.discardSuperseded(ctx, u))
-		}
+		found, err := r.findStored(ctx, u)
 		if err != nil {
 			return wire.Receipt{}, none, err
+		}
+		if found.isFinal() {
+			got, err := found.wireResult()
+			return got, none, errors.Join(err, r.discardSuperseded(ctx, u))
 		}
 		if err := r.attachOpen(ctx, u); err != nil {
 			return wire.Receipt{}, none, err
@@ -79,7 +79,7 @@ func (r *Receiver) interruptPiece(ctx context.Context, of wire.Upload) error {
 // OpenUpload starts an upload whose size and digest are not known yet.
 func (r *Receiver) OpenUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
 	unfinished, err := r.openUpload(ctx, key)
-	return unfinished, r.checkFault(err)
+	return unfinished, r.checkAnswer(ctx, err)
 }
 
 func (r *Receiver) openUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {

@@ -150,3 +150,15 @@ func (c Config) TrustConfig() pki.Config {
 		TokensFile:   string(c.Auth.TokensFile),
 	}
 }
+
+// ConfigError says that a start failed because of what a key of the configuration names. No
+// other error of [New] can be corrected in the configuration.
+type ConfigError struct {
+	Key string
+	Err error
+}
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *ConfigError) Unwrap() error { return e.Err }

@@ -1,11 +1,13 @@
 package receiver
 
 import (
+	"context"
 	"errors"
 	"time"
 
 	"cis490/internal/admission"
 	"cis490/internal/durable"
+	"cis490/internal/wire"
 )
 
 // checkPathsInterval is how often the paths are checked while there is no request.
@@ -13,8 +15,29 @@ const checkPathsInterval = 2 * time.Second
 
 var errFaulted = errors.New("the storage has failed or was moved, and nothing is acknowledged any more")
 
-// checkFault returns the error for the sender at the end of a request that ended with err.
-// It is an error if the storage has failed meanwhile.
+// checkAnswer returns the error for the sender of a request that ended with err. Each method of
+// the [wire.Backend] that vouches for stored bytes ends with it: it is an error if the storage has
+// failed or was moved meanwhile, or if the host has lost access.
+func (r *Receiver) checkAnswer(ctx context.Context, err error) error {
+	err = r.checkFault(err)
+	refusal := r.access.recheckRequest(ctx)
+	if refusal == nil || errors.Is(err, refusal) {
+		return err
+	}
+	return errors.Join(refusal, err)
+}
+
+// checkReceipt is [Receiver.checkAnswer] for a request that ended with a receipt or err. A receipt
+// for an archive that this request stored needs no access any more: the host had access at the
+// commit.
+func (r *Receiver) checkReceipt(ctx context.Context, got wire.Receipt, err error) error {
+	if err == nil && got.Status == wire.Stored {
+		return r.checkFault(nil)
+	}
+	return r.checkAnswer(ctx, err)
+}
+
+// checkFault is [Receiver.checkAnswer] without the check of access.
 func (r *Receiver) checkFault(err error) error {
 	if err == nil {
 		err = r.checkPaths()

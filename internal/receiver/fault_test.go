@@ -6,6 +6,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/fixture"
+	"cis490/internal/wire"
 )
 
 // After one upload's sync has failed, what the kernel says of another's is worth
@@ -15,5 +16,36 @@ func TestNothingIsAcknowledgedAfterAnothersFault(t *testing.T) {
 	_ = l.r.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault)) // its sender is told, the others are the point
 	if r, err := l.put(key("h", "e"), fixture.Noise(100, 1)); err == nil {
 		t.Errorf("acknowledged after a fault: %+v", r)
+	}
+}
+
+// TestNoAnswerVouchesForBytesAfterAFault: hosts delete episodes because of such answers, and
+// requests are in flight until the servers are closed.
+func TestNoAnswerVouchesForBytesAfterAFault(t *testing.T) {
+	l := newLab(t, nil)
+	content := packNoise(1000, 1)
+	l.wantReceipt(key("lab-01", "e"), content, wire.Stored)
+	_, part, err := l.r.Announce(t.Context(), uploadOf(key("lab-01", "part"), fixture.Noise(300_000, 1)))
+	fixture.Must(t, err)
+	answers := map[string]func() error{
+		"put":     func() error { _, err := l.put(key("lab-01", "e"), content); return err },
+		"stat":    func() error { _, err := l.r.Stat(t.Context(), key("lab-01", "e")); return err },
+		"state":   func() error { _, err := l.r.UploadState(t.Context(), "lab-01", part.ID); return err },
+		"storage": func() error { _, err := l.r.Storage(t.Context(), "lab-01"); return err },
+		"inventory": func() error {
+			_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("e", content)}, false)
+			return err
+		},
+	}
+	for what, ask := range answers {
+		if err := ask(); err != nil {
+			t.Errorf("%s before the fault: %v", what, err)
+		}
+	}
+	_ = l.r.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault))
+	for what, ask := range answers {
+		if err := ask(); err == nil {
+			t.Errorf("%s: answered after a fault", what)
+		}
 	}
 }

@@ -26,6 +26,11 @@ func (r *Receiver) AdmitInventory(ctx context.Context, host episode.Name) (relea
 // Inventory returns an entry for each query of a host. With readBack it verifies the one
 // archive first.
 func (r *Receiver) Inventory(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
+	entries, err := r.examineEntries(ctx, host, queries, readBack)
+	return entries, r.checkAnswer(ctx, err)
+}
+
+func (r *Receiver) examineEntries(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
 	if readBack {
 		done, err := r.readbackLimiter.Acquire(ctx, host)
 		if err != nil {
@@ -40,7 +45,7 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, queries []w
 	for i, c := range queries {
 		h, o, err := r.examineEntry(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
 		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err)) {
-			return nil, r.noteFault(err)
+			return nil, err
 		}
 		if err != nil { // the other queries get their entries
 			if failed++; failed == 1 {
@@ -54,7 +59,7 @@ func (r *Receiver) Inventory(ctx context.Context, host episode.Name, queries []w
 	}
 	if err := r.addRows(ctx, host, queries, entries, unattributed); err != nil {
 		if ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err) {
-			return nil, r.noteFault(err)
+			return nil, err
 		}
 		first = errors.Join(first, err)
 	}

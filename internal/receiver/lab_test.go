@@ -163,7 +163,7 @@ func (l *lab) row(k episode.Key) index.Row {
 	l.Helper()
 	var found []index.Row
 	for _, r := range l.rows() {
-		if r.Key() == k {
+		if r.Key == k {
 			found = append(found, r)
 		}
 	}
@@ -179,10 +179,10 @@ func (l *lab) wantConsistent(archives int) {
 	l.Helper()
 	rows := map[episode.Key]index.Row{}
 	for _, r := range l.rows() {
-		if _, twice := rows[r.Key()]; twice {
-			l.Errorf("%s has two rows", r.Key())
+		if _, twice := rows[r.Key]; twice {
+			l.Errorf("%s has two rows", r.Key)
 		}
-		rows[r.Key()] = r
+		rows[r.Key] = r
 	}
 	paths, err := filepath.Glob(filepath.Join(l.data, "episodes", "*", "*"))
 	fixture.Must(l, err)

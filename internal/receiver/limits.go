@@ -41,18 +41,13 @@ func hostBusy(format string, args ...any) error {
 	return p
 }
 
-// Limits returns the limits of uploads, for a ping.
-func (r *Receiver) Limits() wire.Limits {
-	return wire.Limits{
-		MaxSize:        int64(r.cfg.Limits.ArchiveBytes),
-		Uploads:        r.cfg.Limits.Uploads,
-		UploadsPerHost: r.cfg.Limits.UploadsPerHost,
-		UnfinishedAge:  r.cfg.Limits.UnfinishedAge.Std(),
-	}
+// Storage returns how much may still be stored for a host, for a ping.
+func (r *Receiver) Storage(ctx context.Context, host episode.Name) (wire.Storage, error) {
+	s, err := r.inspectStorage(host)
+	return s, r.checkAnswer(ctx, err)
 }
 
-// Storage returns how much may still be stored for a host, for a ping.
-func (r *Receiver) Storage(_ context.Context, host episode.Name) (wire.Storage, error) {
+func (r *Receiver) inspectStorage(host episode.Name) (wire.Storage, error) {
 	left, err := r.disk.SpaceLeft(host)
 	if err != nil {
 		return wire.Storage{}, err

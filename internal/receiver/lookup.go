@@ -23,10 +23,11 @@ const (
 	corrupt               // the same archive once, but its copy is corrupt now
 )
 
-// lookupResult is the result of [Receiver.lookupStored].
+// lookupResult is the result of [Receiver.findStored].
 type lookupResult struct {
 	state  storedState
-	object store.Object // what is stored, if state is stored or conflicts
+	row    index.Row // of what is stored, if state is stored or conflicts
+	rowErr error     // with stored: why the row could not be ensured
 }
 
 // isFinal reports whether the upload has its answer, and nothing is to be stored.
@@ -34,10 +35,13 @@ func (l lookupResult) isFinal() bool { return l.state == stored || l.state == co
 
 // wireResult returns the answer to an upload for which isFinal reports true.
 func (l lookupResult) wireResult() (wire.Receipt, error) {
-	if l.state == conflicts {
-		return wire.Receipt{}, conflictError(l.object.Digest)
+	switch {
+	case l.state == conflicts:
+		return wire.Receipt{}, conflictError(l.row.SHA256)
+	case l.rowErr != nil:
+		return wire.Receipt{}, l.rowErr
 	}
-	return newReceipt(wire.AlreadyPresent, l.object), nil
+	return newReceipt(wire.AlreadyPresent, l.row), nil
 }
 
 func conflictError(stored digest.Digest) error {
@@ -46,12 +50,10 @@ func conflictError(stored digest.Digest) error {
 	return p
 }
 
-// lookupStored looks for the archive of an upload in the store. It reads a stored copy from
+// findStored looks for the archive of an upload in the store. It reads a stored copy from
 // the disk, because the sender may delete its own for the answer, and makes sure that it
 // has a row. It takes the lock of the key for all of that.
-//
-// With state stored and an error, the archive is stored and its row could not be ensured.
-func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
+func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
 	unlock, err := r.keyLocks.LockContext(ctx, u.Key)
 	if err != nil {
 		return lookupResult{}, err
@@ -65,7 +67,7 @@ func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookupResul
 		return lookupResult{}, err
 	}
 	if !o.Digest.IsZero() && o.Digest != u.Digest {
-		return lookupResult{conflicts, o}, nil
+		return lookupResult{state: conflicts, row: rowOf(o)}, nil
 	}
 	id, work := archiveID{u.Key, u.Digest}, workContext(ctx, r.baseCtx)
 	if cached := r.readbackCache.takeResult(id); o.Digest.IsZero() || u.Resent || !cached {
@@ -86,7 +88,7 @@ func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookupResul
 		return lookupResult{}, contextCause(work, err)
 	}
 	if o.Digest != u.Digest {
-		return lookupResult{conflicts, o}, nil
+		return lookupResult{state: conflicts, row: rowOf(o)}, nil
 	}
 	r.readbackCache.addResult(ctx, id)
 	if !o.Indexed {
@@ -95,11 +97,10 @@ func (r *Receiver) lookupStored(ctx context.Context, u wire.Upload) (lookupResul
 			r.readbackCache.addResult(ctx, id)
 			return lookupResult{}, err
 		}
-		if o, err = r.ensureIndexed(context.WithoutCancel(ctx), o, found); err != nil {
-			return lookupResult{stored, o}, err
-		}
+		row, err := r.ensureIndexed(context.WithoutCancel(ctx), o, found)
+		return lookupResult{stored, row, err}, nil
 	}
-	return lookupResult{stored, o}, nil
+	return lookupResult{state: stored, row: rowOf(o)}, nil
 }
 
 // isCorrupt reports whether err says that the bytes of a stored copy are wrong, or that the
@@ -111,18 +112,22 @@ func isCorrupt(err error) bool {
 // ensureIndexed makes sure that a stored archive has a row: it may have been copied in by
 // hand, or its row could not be appended. The caller must hold the lock of its key, and
 // found must be the result of a search for the key under that lock.
-func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found index.SearchResult) (store.Object, error) {
+func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found index.SearchResult) (index.Row, error) {
 	if err := r.store.SyncHostDir(o.Key); err != nil {
-		return o, err
+		return index.Row{}, err
 	}
-	row := rowOf(o)
-	row.Commit = r.readCommit(o.Key, r.openStored(o.Key))
-	row, err := r.index.EnsureRow(ctx, row, found)
+	f, err := r.store.Open(o.Key)
 	if err != nil {
-		return o, err
+		return index.Row{}, err
+	}
+	defer f.Close()
+	row := rowOf(o)
+	row.Commit = r.readMetaCommit(o.Key, f)
+	if row, err = r.index.EnsureRow(ctx, row, found); err != nil {
+		return index.Row{}, err
 	}
 	o.ReceivedAt = row.ReceivedAt
-	return o, r.store.MarkIndexed(o)
+	return row, r.store.MarkIndexed(o)
 }
 
 // contextCause returns the cause for which ctx ended if err is a consequence of that, and

@@ -56,10 +56,9 @@ func (c Config) CheckMoves() error {
 		return err
 	}
 	defer data.Close()
-	if err := store.CheckMoves(data); errors.Is(err, store.ErrUnsuitable) {
+	err = store.CheckMoves(data)
+	if errors.Is(err, store.ErrUnsuitable) {
 		return &ConfigError{"data_dir", err}
-	} else if err != nil {
-		return err
 	}
-	return nil
+	return err
 }

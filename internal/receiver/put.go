@@ -15,31 +15,31 @@ import (
 
 // Stat returns the receipt of the archive under key.
 func (r *Receiver) Stat(ctx context.Context, key episode.Key) (wire.Receipt, error) {
+	o, err := r.statArchive(ctx, key)
+	return newReceipt(wire.AlreadyPresent, rowOf(o)), r.checkAnswer(ctx, err)
+}
+
+func (r *Receiver) statArchive(ctx context.Context, key episode.Key) (store.Object, error) {
 	o, err := r.store.Stat(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return wire.Receipt{}, wire.Refuse(wire.NotFound, "no archive under this name")
+		return o, wire.Refuse(wire.NotFound, "no archive under this name")
 	}
-	if err == nil && o.Digest.IsZero() { // copied in by hand: its digest must be computed
-		var release func()
-		if release, err = r.uploadLimiter.Acquire(ctx, key.Host); err != nil {
-			return wire.Receipt{}, problemOf(err)
-		}
-		defer release()
-		o, err = r.store.ReadBack(ctx, key, digest.Digest{}, store.Reading{})
+	if err != nil || !o.Digest.IsZero() {
+		return o, err
 	}
+	// It was copied in by hand: its digest must be computed.
+	release, err := r.uploadLimiter.Acquire(ctx, key.Host)
 	if err != nil {
-		return wire.Receipt{}, r.noteFault(err)
+		return o, err
 	}
-	return newReceipt(wire.AlreadyPresent, o), nil
+	defer release()
+	return r.store.ReadBack(ctx, key, digest.Digest{}, store.Reading{})
 }
 
 // Put stores an archive, and returns when it is durable.
 func (r *Receiver) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
 	got, err := r.putArchive(ctx, u, body)
-	if err = r.checkFault(err); err != nil {
-		return wire.Receipt{}, err
-	}
-	return got, nil
+	return got, r.checkReceipt(ctx, got, err)
 }
 
 func (r *Receiver) putArchive(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
@@ -51,7 +51,7 @@ func (r *Receiver) putArchive(ctx context.Context, u wire.Upload, body io.Reader
 		return wire.Receipt{}, err
 	}
 	defer release()
-	found, err := r.lookupStored(ctx, u)
+	found, err := r.findStored(ctx, u)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
@@ -73,7 +73,7 @@ func (r *Receiver) putArchive(ctx context.Context, u wire.Upload, body io.Reader
 	if err := r.stageBody(up, u, body, reserved); err != nil {
 		return wire.Receipt{}, errors.Join(err, up.Discard())
 	}
-	return r.commitUpload(ctx, up, u, found.state)
+	return r.storeStaged(ctx, up, u, found.state)
 }
 
 // checkSize refuses an archive that is too large.

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -182,7 +181,7 @@ func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 			fillIndexPage(t, filepath.Join(l.data, datadir.IndexFile))
 			k, content := key("h", "e"), fixture.Noise(10_000, 1)
 			filler := filepath.Join(l.data, "filler")
-			last := readFunc(func([]byte) (int, error) { fillDisk(t, filler); return 0, io.EOF })
+			last := readerFunc(func([]byte) (int, error) { fixture.FillDisk(t, filler); return 0, io.EOF })
 			_, err := l.r.Put(t.Context(), uploadOf(k, content), io.MultiReader(bytes.NewReader(content), last))
 			if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full {
 				t.Fatalf("%v, want %s", err, wire.Full)
@@ -209,16 +208,12 @@ func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 	}
 }
 
-type readFunc func(p []byte) (int, error)
-
-func (f readFunc) Read(p []byte) (int, error) { return f(p) }
-
 // fillIndexPage extends the index to the end of a page, so that the next row needs a new one.
 func fillIndexPage(tb testing.TB, path string) {
 	tb.Helper()
 	info, err := os.Stat(path)
 	fixture.Must(tb, err)
-	row := index.Row{ReceivedAt: time.Now(), Host: "h", Episode: "filler", SHA256: [32]byte{1}}
+	row := index.Row{ReceivedAt: time.Now(), Key: key("h", "filler"), SHA256: [32]byte{1}}
 	line := string(row.Append(nil)[1:])
 	const note, end = `{"note": "`, `", `
 	missing := 4096 - (int(info.Size())+len(note+end+line))%4096
@@ -227,21 +222,6 @@ func fillIndexPage(tb testing.TB, path string) {
 	defer f.Close()
 	_, err = f.WriteString(note + strings.Repeat("x", missing) + end + line)
 	fixture.Must(tb, err)
-}
-
-// fillDisk writes to a file until the file system is full.
-func fillDisk(tb testing.TB, path string) {
-	tb.Helper()
-	f, err := os.Create(path)
-	fixture.Must(tb, err)
-	defer f.Close()
-	for size := 1 << 20; size > 0; {
-		if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
-			size /= 2
-		} else {
-			fixture.Must(tb, err)
-		}
-	}
 }
 
 // TestCopyByHandGetsItsRow: a file of which the index knows nothing is not
@@ -283,7 +263,7 @@ func TestArrivalNeverGoesBack(t *testing.T) {
 		l := newLab(t, nil)
 		last := time.Now().Add(ahead).UTC()
 		l.restart(func() {
-			row := index.Row{ReceivedAt: last, Host: "h", Episode: "future", SHA256: [32]byte{1}, Size: 1}
+			row := index.Row{ReceivedAt: last, Key: key("h", "future"), SHA256: [32]byte{1}, Size: 1}
 			fixture.Must(t, os.WriteFile(filepath.Join(l.data, datadir.IndexFile), row.Append(nil), 0o640))
 		})
 		r := l.wantReceipt(key("h", "now"), fixture.Noise(10, 1), wire.Stored)

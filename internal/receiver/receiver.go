@@ -2,8 +2,8 @@
 // protocol, with packages store and index, which write to the disk.
 //
 // Start with [Receiver.Put], which reads from top to bottom: limits, is it stored already,
-// space, stage, commit. [Receiver.AppendPiece] does the same for a piece of an announced upload.
-// Between the pieces, the state of an upload is an uploadSession.
+// space, stage, commit, append the row. [Receiver.AppendPiece] does the same for a piece of an
+// announced upload. Between the pieces, the state of an upload is an uploadSession.
 //
 // Invariant: before an answer of success these are durable, in this order: the bytes, the
 // name, and the row in the index. Only then the staging name is removed. [New] finds in
@@ -140,14 +140,18 @@ func (r *Receiver) openDisk() {
 
 // open opens what is in the data directory.
 func (r *Receiver) open(holder string) error {
-	err := r.openData()
-	if err != nil {
-		return err
+	var err error
+	if r.data, err = durable.Create(string(r.cfg.DataDir)); err != nil {
+		return &ConfigError{"data_dir", err}
 	}
 	if r.lock, err = datadir.Lock(r.data, holder); err != nil {
 		return err
 	}
-	if err := r.openStore(); err != nil {
+	r.store, err = store.Open(r.data)
+	if errors.Is(err, store.ErrUnsuitable) {
+		return &ConfigError{"data_dir", err}
+	}
+	if err != nil {
 		return err
 	}
 	if r.index, err = index.Open(r.data, datadir.IndexFile, r.logIndexNotice); err != nil {

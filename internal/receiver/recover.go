@@ -83,7 +83,7 @@ func (r *Receiver) recoverStaged(ctx context.Context, staged store.Staged, progr
 // be continued, and drops the upload otherwise.
 func (r *Receiver) recoverUncommitted(staged store.Staged) error {
 	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
-	restored, err := r.restoreUnlessStored(staged)
+	restored, err := r.restoreSession(staged)
 	if errors.Is(err, store.ErrUnreadable) {
 		if fault := r.countReadError(err); fault != nil {
 			return fault
@@ -96,19 +96,6 @@ func (r *Receiver) recoverUncommitted(staged store.Staged) error {
 	}
 	log.Info("dropped interrupted upload", "hint", "its host sends it again")
 	return staged.Unlink()
-}
-
-// restoreUnlessStored is [Receiver.restoreSession], except for an upload whose archive was
-// stored by another request: after a start that could not read its directory, for example.
-func (r *Receiver) restoreUnlessStored(staged store.Staged) (bool, error) {
-	p, _, _, ok, err := staged.ReadProgress()
-	if err != nil || !ok {
-		return false, err
-	}
-	if o, err := r.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
-		return false, nil
-	}
-	return r.restoreSession(staged)
 }
 
 // recoverCorrupt ends a committed upload whose bytes are corrupt or unreadable. With a row it

@@ -17,7 +17,7 @@ import (
 // AppendPiece appends a piece to an upload.
 func (r *Receiver) AppendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
 	got, unfinished, err := r.appendPiece(ctx, host, id, p, body)
-	return got, unfinished, r.checkFault(err)
+	return got, unfinished, r.checkReceipt(ctx, got, err)
 }
 
 func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
@@ -43,14 +43,14 @@ func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string
 		_, err := r.writePiece(ctx, h, p, body)
 		return wire.Receipt{}, h.progress(), err
 	}
-	found, err := r.lookupStored(ctx, h.Upload)
-	if found.isFinal() { // stored by another request meanwhile, or in conflict
-		r.sessions.removeSession(h)
-		got, answerErr := found.wireResult()
-		return got, none, errors.Join(err, answerErr, r.store.RemoveStaged(h.Key, h.id))
-	}
+	found, err := r.findStored(ctx, h.Upload)
 	if err != nil {
 		return wire.Receipt{}, none, contextCause(ctx, err)
+	}
+	if found.isFinal() { // stored by another request meanwhile, or in conflict
+		r.sessions.removeSession(h)
+		got, err := found.wireResult()
+		return got, none, errors.Join(err, r.store.RemoveStaged(h.Key, h.id))
 	}
 	work := workContext(ctx, r.baseCtx)
 	up, err := r.writePiece(work, h, p, body)
@@ -60,7 +60,7 @@ func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string
 	if up == nil {
 		return wire.Receipt{}, h.progress(), nil
 	}
-	got, err := r.commitUpload(ctx, up, h.Upload, found.state)
+	got, err := r.storeStaged(ctx, up, h.Upload, found.state)
 	// Not earlier, or an announcement meanwhile would find neither the session nor the
 	// archive, and start a new upload.
 	r.sessions.removeSession(h)
@@ -222,7 +222,7 @@ func (c *checkpointer) writeCheckpoint() error {
 		return nil
 	}
 	state := c.w.HashState()
-	err := c.up.Checkpoint(store.Progress{Digest: c.h.Digest, Length: c.h.Size, Skipped: c.h.Skipped, Resent: c.h.Resent, Offset: n, State: state})
+	err := c.up.Checkpoint(store.Progress{Digest: c.h.Digest, Size: c.h.Size, Skipped: c.h.Skipped, Resent: c.h.Resent, Offset: n, State: state})
 	if err == nil {
 		c.h.advanceTo(n, state)
 	}
@@ -233,20 +233,20 @@ func (c *checkpointer) writeCheckpoint() error {
 func (r *Receiver) UploadState(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
 	h, err := r.acquireSession(ctx, host, id)
 	if err != nil {
-		return wire.Unfinished{}, err
+		return wire.Unfinished{}, r.checkAnswer(ctx, err)
 	}
 	defer h.Close()
-	return h.progress(), nil
+	return h.progress(), r.checkAnswer(ctx, nil)
 }
 
 // CancelUpload drops an upload because its sender cancels it.
 func (r *Receiver) CancelUpload(ctx context.Context, host episode.Name, id string) error {
 	h, err := r.acquireSession(ctx, host, id)
-	if err != nil {
-		return err
+	if err == nil {
+		defer h.Close()
+		err = r.dropSession(h, "the host cancelled it")
 	}
-	defer h.Close()
-	return r.checkFault(r.dropSession(h, "the host cancelled it"))
+	return r.checkAnswer(ctx, err)
 }
 
 // acquireSession acquires the session of a host with an id, or returns [wire.NoUpload].
@@ -292,7 +292,12 @@ func (r *Receiver) restoreSession(staged store.Staged) (bool, error) {
 	if err != nil || !ok || time.Since(at) > r.cfg.Limits.UnfinishedAge.Std() {
 		return false, err
 	}
-	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Length, Skipped: p.Skipped, Resent: p.Resent}, id, at)
+	// Another request may have stored the archive: after a start that could not read the directory
+	// of the upload, for example.
+	if o, err := r.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
+		return false, nil
+	}
+	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Size, Skipped: p.Skipped, Resent: p.Resent}, id, at)
 	u.started, u.restored, u.offset, u.hashState = true, true, p.Offset, p.State
 	return r.sessions.addRestored(u), nil
 }

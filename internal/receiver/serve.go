@@ -113,11 +113,15 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 	one.SetHTTP1(true)
 	return &http.Server{
 		Handler: r.access.wrapHandler(r.baseCtx, &wire.Handler{
-			Backend:    guardedBackend{r},
+			Backend:    r,
 			Identify:   func(req *http.Request) (wire.Caller, error) { return r.identifyCaller(req, caller) },
 			BodyLimits: wire.BodyLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
-			About:      wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
-			Log:        r.log,
+			Limits: wire.Limits{
+				MaxSize: int64(r.cfg.Limits.ArchiveBytes), Uploads: r.cfg.Limits.Uploads,
+				UploadsPerHost: r.cfg.Limits.UploadsPerHost, UnfinishedAge: r.cfg.Limits.UnfinishedAge.Std(),
+			},
+			About: wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
+			Log:   r.log,
 		}),
 		Protocols:         &one,
 		ReadHeaderTimeout: headerTimeout,

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"cis490/internal/durable"
 	"cis490/internal/fixture"
 	"cis490/internal/labtest"
@@ -143,7 +141,7 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 
 // TestFaultEndsTheReceiver pulls the disk out below an upload.
 func TestFaultEndsTheReceiver(t *testing.T) {
-	data := mountExt4(t)
+	data, _ := fixture.MountImage(t, fixture.MakeImage(t, "ext4", "-J", "size=4"), "errors=remount-ro")
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(data) })
 	addr, served := l.listen(t.Context())
 	c := l.newClient(addr, "lab-01")
@@ -159,7 +157,7 @@ func TestFaultEndsTheReceiver(t *testing.T) {
 		answer <- err
 	}()
 	receiveWithin(t, 10*time.Second, h.arrived, "the upload")
-	shutDownFS(t, data)
+	fixture.ShutDownFS(t, data)
 	close(h.open)
 	if err := receiveWithin(t, 10*time.Second, served, "the end"); !errors.Is(err, durable.ErrFault) {
 		t.Errorf("Serve returns %v, want a fault", err)
@@ -177,7 +175,7 @@ func TestFaultEndsTheReceiver(t *testing.T) {
 // TestReadOnlyDiskEndsTheReceiver makes the kernel turn the file system read-only,
 // as it does at an error.
 func TestReadOnlyDiskEndsTheReceiver(t *testing.T) {
-	data := mountExt4(t)
+	data, _ := fixture.MountImage(t, fixture.MakeImage(t, "ext4", "-J", "size=4"), "errors=remount-ro")
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(data) })
 	_, served := l.listen(t.Context())
 	l.wantReceipt(key("h", "e"), fixture.Noise(10, 1), wire.Stored)
@@ -190,34 +188,10 @@ func TestReadOnlyDiskEndsTheReceiver(t *testing.T) {
 	}
 }
 
-// mountExt4 mounts a file system that turns read-only at an error.
-func mountExt4(tb testing.TB) string {
-	tb.Helper()
-	fixture.RequireRoot(tb)
-	image, path := filepath.Join(tb.TempDir(), "ext4.img"), tb.TempDir()
-	fixture.Must(tb, os.WriteFile(image, nil, 0o600))
-	fixture.Must(tb, os.Truncate(image, 64<<20))
-	fixture.RequireMount(tb, exec.Command("mkfs.ext4", "-q", "-F", "-J", "size=4", image).Run())
-	fixture.RequireMount(tb, exec.Command("timeout", "60", "mount", "-o", "loop,errors=remount-ro", image, path).Run())
-	tb.Cleanup(func() { exec.Command("umount", "-l", path).Run() })
-	return path
-}
-
 // loopDevice returns the name of the loop device below a mount.
 func loopDevice(tb testing.TB, path string) string {
 	tb.Helper()
 	out, err := exec.Command("findmnt", "-no", "SOURCE", path).Output()
 	fixture.Must(tb, err)
 	return filepath.Base(string(bytes.TrimSpace(out)))
-}
-
-// shutDownFS ends a file system as if its disk were gone.
-func shutDownFS(tb testing.TB, path string) {
-	tb.Helper()
-	f, err := os.Open(path)
-	fixture.Must(tb, err)
-	defer f.Close()
-	const goingDown = 0x8004587d // EXT4_IOC_SHUTDOWN
-	const noFlush = 2
-	fixture.RequireMount(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"time"
 
-	"cis490/internal/admission"
 	"cis490/internal/datadir"
 	"cis490/internal/device"
 	"cis490/internal/durable"
@@ -105,7 +104,7 @@ func (st *Status) inspectSpace(c Config, data *durable.Dir) error {
 	}
 	st.FreeBytes = free.Bytes
 	if free.TotalInodes > 0 {
-		st.FreeInodes, st.MinFreeInodes = &free.Inodes, admission.FloorOf(c.MinFreeInodes, free.TotalInodes)
+		st.FreeInodes, st.MinFreeInodes = &free.Inodes, c.InodeFloor(free.TotalInodes)
 	}
 	if err := c.checkSpace(data); err != nil {
 		st.Problems = append(st.Problems, err.Error())

@@ -82,7 +82,7 @@ func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
 	content := packNoise(300_000, 1)
 	to := v.announce("e", content)
 	answer := v.send(lastPiece(to, content, halfBody(t, content)))
-	d.waitArrivedAtLeast(t, len(content)/4)
+	d.waitArrived(t, len(content)/4)
 	disable, enable := []episode.Name{victim}, datadir.EnableHosts
 	_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), disable, "the test", time.Now())
 	fixture.Must(t, err)
@@ -94,19 +94,6 @@ func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
 	if r := v.do(request{method: "HEAD", path: to}); r.status != http.StatusNoContent || r.fields.Get("Upload-Offset") == "0" {
 		t.Errorf("what came is not kept: %+v, %v", r, r.err)
 	}
-}
-
-// waitArrivedAtLeast waits until size bytes of the victim's upload are in staging.
-func (d *accessLab) waitArrivedAtLeast(t *testing.T, size int) {
-	t.Helper()
-	labtest.Eventually(t, "a part of the upload has come", func() bool {
-		staged, err := filepath.Glob(filepath.Join(d.data, "staging", string(victim), "*"))
-		if err != nil || len(staged) != 1 {
-			return false
-		}
-		info, err := os.Stat(staged[0])
-		return err == nil && info.Size() >= int64(size)
-	})
 }
 
 func TestIdleConnectionOfAHostThatLostAccessServesNoMore(t *testing.T) {

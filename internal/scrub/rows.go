@@ -41,7 +41,7 @@ func (p *scrubPass) findMissing(ctx context.Context) error {
 				return err
 			}
 		}
-		if p.onlyHost != "" && row.Host != p.onlyHost || row.Repaired {
+		if p.onlyHost != "" && row.Key.Host != p.onlyHost || row.Repaired {
 			continue // a repaired key has an earlier row
 		}
 		if err := p.checkRow(ctx, row); err != nil {
@@ -56,7 +56,7 @@ func (p *scrubPass) findMissing(ctx context.Context) error {
 // was stored by an older version, or copied, does not say that it has a row: that is
 // recorded, so that no search of the index is needed for it.
 func (p *scrubPass) checkRow(ctx context.Context, row index.Row) error {
-	key := row.Key()
+	key := row.Key
 	o, err := p.verifier.Store.Stat(key)
 	needsMark := func() bool {
 		return err == nil && p.markIndexed != nil && !o.Indexed && !o.InFlight && o.Digest == row.SHA256 && o.Size == row.Size

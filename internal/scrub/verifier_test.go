@@ -56,7 +56,7 @@ func put(t *testing.T, s *store.Store, name string, content []byte) {
 	fixture.Must(t, err)
 	now := time.Now()
 	fixture.Must(t, u.Commit(sha256.Sum256(content), now))
-	fixture.Must(t, u.MarkIndexed(sha256.Sum256(content), now))
+	fixture.Must(t, u.MarkIndexed(now))
 }
 
 // replaceReads makes the first n readings return other bytes than those that are stored, and

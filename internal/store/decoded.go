@@ -1,17 +1,15 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 	"os"
 
 	"cis490/internal/digest"
-	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
 
-// decodedAttr is the attribute that has a [Decoded].
+// decodedAttr is the attribute that has a [decodedRecord].
 const decodedAttr = "decoded"
 
 // Decoded is the result of decoding an expensive archive. It depends on the bytes only, so it
@@ -23,32 +21,15 @@ type Decoded struct {
 	Undecodable bool          // Check returned an error
 }
 
-// decodedVersion is the last byte of the attribute. It must change with what [Reading.Check]
-// accepts or computes: then older results do not count.
+// decodedRecord is the content of the attribute.
+type decodedRecord struct {
+	Decoded
+	Version uint8 // decodedVersion
+}
+
+// decodedVersion must change with what [Reading.Check] accepts or computes: then older results do
+// not count.
 const decodedVersion = 1
-
-const decodedSize = 2*digest.Size + 8 + 2
-
-func (d Decoded) encode() []byte {
-	b := append(d.Digest[:], d.Contents[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(d.Size))
-	if d.Undecodable {
-		return append(b, 1, decodedVersion)
-	}
-	return append(b, 0, decodedVersion)
-}
-
-func parseDecoded(b []byte) (Decoded, bool) {
-	if len(b) != decodedSize || b[decodedSize-1] != decodedVersion {
-		return Decoded{}, false
-	}
-	return Decoded{
-		Digest:      digest.Digest(b),
-		Contents:    digest.Digest(b[digest.Size:]),
-		Size:        int64(binary.BigEndian.Uint64(b[2*digest.Size:])),
-		Undecodable: b[decodedSize-2] != 0,
-	}, true
-}
 
 // errDecodedBefore is the error of an archive that could not be decoded before.
 var errDecodedBefore = errors.New("an earlier reading could not decode these bytes, and they are expensive to decode")
@@ -68,17 +49,11 @@ func readDecoded(f *os.File, want digest.Digest) (Decoded, error) {
 	if want.IsZero() {
 		return Decoded{}, nil
 	}
-	b, err := durable.ReadAttr(f, decodedAttr)
-	if errors.Is(err, durable.ErrNoAttr) {
-		return Decoded{}, nil
+	b, err := readAttr(f, decodedAttr)
+	if d, ok := parseRecord[decodedRecord](b); err == nil && ok && d.Version == decodedVersion && d.Digest == want {
+		return d.Decoded, nil
 	}
-	if err != nil {
-		return Decoded{}, err
-	}
-	if d, ok := parseDecoded(b); ok && d.Digest == want {
-		return d, nil
-	}
-	return Decoded{}, nil
+	return Decoded{}, err
 }
 
 // DecodedBefore returns the result of decoding the bytes with the digest want, or zero. It is

@@ -48,7 +48,7 @@ func Example() {
 	}
 	printFiles("committed", path)
 	// Here the receiver appends the row to the index.
-	if err := upload.MarkIndexed(digest, arrived); err != nil {
+	if err := upload.MarkIndexed(arrived); err != nil {
 		log.Fatal(err)
 	}
 	printFiles("indexed", path)

@@ -70,7 +70,7 @@ func (l *lab) put(k episode.Key, content string) {
 	l.Helper()
 	u := l.upload(k, content)
 	fixture.Must(l, u.Commit(sum(content), arrival))
-	fixture.Must(l, u.MarkIndexed(sum(content), arrival))
+	fixture.Must(l, u.MarkIndexed(arrival))
 }
 
 func (l *lab) storedPath(k episode.Key) string {

@@ -19,43 +19,6 @@ import (
 	"cis490/internal/store"
 )
 
-// mkfsCommands make the file systems that operators use.
-var mkfsCommands = map[string][]string{
-	"ext4":  {"mkfs.ext4", "-q", "-F"},
-	"xfs":   {"mkfs.xfs", "-q", "-f"},
-	"btrfs": {"mkfs.btrfs", "-q", "-f"},
-}
-
-func makeImage(tb testing.TB, kind string) string {
-	tb.Helper()
-	path := filepath.Join(tb.TempDir(), "image")
-	fixture.Must(tb, os.WriteFile(path, nil, 0o600))
-	size := int64(320 << 20)
-	if kind == "ext4" {
-		size = 64 << 20 // one block group: inode numbers do not depend on chance
-	}
-	fixture.Must(tb, os.Truncate(path, size))
-	argv := append(mkfsCommands[kind], path)
-	fixture.RequireMount(tb, exec.Command(argv[0], argv[1:]...).Run())
-	return path
-}
-
-func mountImage(tb testing.TB, image string) (path string, unmount func()) {
-	tb.Helper()
-	fixture.RequireRoot(tb)
-	path = tb.TempDir()
-	fixture.RequireMount(tb, exec.Command("timeout", "60", "mount", "-o", "loop", image, path).Run())
-	done := false
-	unmount = func() {
-		if !done {
-			done = true
-			fixture.Must(tb, exec.Command("umount", path).Run())
-		}
-	}
-	tb.Cleanup(unmount)
-	return path, unmount
-}
-
 // useOnDisk opens the store at path, on a disk with the serial number, for use.
 func useOnDisk(tb testing.TB, path, serial string, use func(l *lab)) {
 	tb.Helper()
@@ -152,10 +115,10 @@ func reuseInodes(tb testing.TB, numbers map[episode.Key]uint64, path string) {
 // TestACopiedStoreWasNeverRead: file by file with all attributes, as with rsync -aX,
 // also where inode numbers coincide.
 func TestACopiedStoreWasNeverRead(t *testing.T) {
-	for kind := range mkfsCommands {
+	for kind := range fixture.FileSystems {
 		t.Run(kind, func(t *testing.T) {
-			from, _ := mountImage(t, makeImage(t, kind))
-			to, _ := mountImage(t, makeImage(t, kind))
+			from, _ := fixture.MountImage(t, fixture.MakeImage(t, kind))
+			to, _ := fixture.MountImage(t, fixture.MakeImage(t, kind))
 			useOnDisk(t, from, "S1", fillStore)
 			reuseInodes(t, inodesOf(t, from), to)
 			fixture.Must(t, exec.Command("cp", "-a", filepath.Join(from, "episodes"), to).Run())
@@ -187,15 +150,15 @@ func TestACopiedStoreWasNeverRead(t *testing.T) {
 // TestACopiedImageWasNeverRead: UUID, inode numbers and birth times are the same, the
 // disk is not. The files have their rows all the same: the index came along.
 func TestACopiedImageWasNeverRead(t *testing.T) {
-	for kind := range mkfsCommands {
+	for kind := range fixture.FileSystems {
 		t.Run(kind, func(t *testing.T) {
-			image := makeImage(t, kind)
-			from, unmount := mountImage(t, image)
+			image := fixture.MakeImage(t, kind)
+			from, unmount := fixture.MountImage(t, image)
 			useOnDisk(t, from, "S1", fillStore)
 			unmount()
 			copied := filepath.Join(t.TempDir(), "copy")
 			fixture.Must(t, exec.Command("cp", "--sparse=always", image, copied).Run())
-			to, _ := mountImage(t, copied)
+			to, _ := fixture.MountImage(t, copied)
 			useOnDisk(t, to, "S1", func(l *lab) {
 				if settled, verified := l.countMarks(); settled != archives || verified != archives {
 					t.Errorf("a mount alone voids readings: %d settled, %d verified", settled, verified)

@@ -17,7 +17,7 @@ func TestCheckRefusesASubvolumeAsTheStartDoes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes a file system")
 	}
-	at, _ := mountImage(t, makeImage(t, "btrfs"))
+	at, _ := fixture.MountImage(t, fixture.MakeImage(t, "btrfs"))
 	for _, folder := range []string{"staging", "episodes", "quarantine"} {
 		path := filepath.Join(at, "data-of-"+folder)
 		fixture.Must(t, os.Mkdir(path, 0o755))

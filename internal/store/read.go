@@ -150,14 +150,11 @@ func (r *Reader) statIn(d *durable.Dir, key episode.Key) (Object, error) {
 		return Object{}, err
 	}
 	defer f.Close()
-	b, err := durable.ReadAttr(f, receiptAttr)
-	if errors.Is(err, durable.ErrNoAttr) {
-		return o, nil
-	}
+	b, err := readAttr(f, receiptAttr)
 	if err != nil {
 		return Object{}, err
 	}
-	receipt, ok := parseReceipt(b)
+	receipt, ok := parseRecord[receiptRecord](b)
 	if !ok {
 		return o, nil
 	}
@@ -165,8 +162,8 @@ func (r *Reader) statIn(d *durable.Dir, key episode.Key) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	o.Digest, o.ReceivedAt = receipt.digest, receipt.arrived
-	o.Indexed = !o.InFlight && receipt.file == fileID(id.File[:8])
+	o.Digest, o.ReceivedAt = receipt.Digest, time.Unix(0, receipt.Arrived).UTC()
+	o.Indexed = !o.InFlight && receipt.File == fileID(id.File[:8])
 	o.VerifiedAt, o.Contents, err = readVerified(f, o.Digest, id)
 	return o, err
 }

@@ -24,52 +24,27 @@ const verifiedAttr = "verified"
 // verifiedRecord says when a file was last read from the disk, had its digest, and passed the
 // check. It does not count for a copy that has the attribute too, nor on a copy of the disk.
 type verifiedRecord struct {
-	digest     digest.Digest
-	verifiedAt time.Time
-	file       device.ID // [device.Identity.OnDisk]
-	contents   digest.Digest
+	Digest     digest.Digest
+	VerifiedAt int64     // Unix time in nanoseconds
+	File       device.ID // [device.Identity.OnDisk]
+	Contents   digest.Digest
+	Version    uint8 // verifiedVersion
 }
 
-// verifiedVersion is the last byte of the attribute. Receivers before 2026-11-28 did not decode
+// verifiedVersion is the version of now. Receivers before 2026-11-28 did not decode
 // and wrote none. Those before 2026-11-29 identified a file by its inode number and wrote 1.
 // Their attributes do not count, and they ignore those of now.
 const verifiedVersion = 2
 
-func (v verifiedRecord) encode() []byte {
-	b := binary.BigEndian.AppendUint64(v.digest[:], uint64(v.verifiedAt.UnixNano()))
-	b = append(append(b, v.file[:]...), v.contents[:]...)
-	return append(b, verifiedVersion)
-}
-
-func parseVerified(b []byte) (verifiedRecord, bool) {
-	const size = digest.Size + 8 + len(device.ID{}) + digest.Size + 1
-	if len(b) != size || b[size-1] != verifiedVersion {
-		return verifiedRecord{}, false
-	}
-	rest := b[digest.Size:]
-	return verifiedRecord{
-		digest:     digest.Digest(b[:digest.Size]),
-		verifiedAt: time.Unix(0, int64(binary.BigEndian.Uint64(rest))).UTC(),
-		file:       device.ID(rest[8:]),
-		contents:   digest.Digest(rest[8+len(device.ID{}):]),
-	}, true
-}
-
 // readVerified returns when the open file with the digest d was last verified, and the digest
 // of its contents, or zero if that is not known.
 func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, digest.Digest, error) {
-	b, err := durable.ReadAttr(f, verifiedAttr)
-	if errors.Is(err, durable.ErrNoAttr) {
-		return time.Time{}, digest.Digest{}, nil
-	}
-	if err != nil {
+	b, err := readAttr(f, verifiedAttr)
+	v, ok := parseRecord[verifiedRecord](b)
+	if err != nil || !ok || v.Version != verifiedVersion || d.IsZero() || v.Digest != d || v.File != id.OnDisk {
 		return time.Time{}, digest.Digest{}, err
 	}
-	v, ok := parseVerified(b)
-	if !ok || d.IsZero() || v.digest != d || v.file != id.OnDisk {
-		return time.Time{}, digest.Digest{}, nil
-	}
-	return v.verifiedAt, v.contents, nil
+	return time.Unix(0, v.VerifiedAt).UTC(), v.Contents, nil
 }
 
 // ErrUnreadable says that the disk does not return the bytes of a stored file.
@@ -233,7 +208,7 @@ func (r *Reader) markVerified(f *os.File, o Object) error {
 	if err != nil {
 		return err
 	}
-	return setAttrBestEffort(f, verifiedAttr, verifiedRecord{o.Digest, o.VerifiedAt, id.OnDisk, o.Contents}.encode())
+	return setAttrBestEffort(f, verifiedAttr, encodeRecord(verifiedRecord{o.Digest, o.VerifiedAt.UnixNano(), id.OnDisk, o.Contents, verifiedVersion}))
 }
 
 // storeDecoded records the result of the check at an open file, if how.Remember says so.
@@ -242,7 +217,7 @@ func storeDecoded(f *os.File, got Content, how Reading) error {
 	if !ok {
 		return nil
 	}
-	return setAttrBestEffort(f, decodedAttr, Decoded{got.Digest, got.Contents, n, got.CheckErr != nil}.encode())
+	return setAttrBestEffort(f, decodedAttr, encodeRecord(decodedRecord{Decoded{got.Digest, got.Contents, n, got.CheckErr != nil}, decodedVersion}))
 }
 
 // Read reads the archive under key from the disk, and returns the digest that its bytes have
@@ -350,9 +325,34 @@ func readError(err error) error {
 	return err
 }
 
+// readAttr returns an attribute of an open file, or nothing, which is no valid value of any, if the
+// file does not have it.
+func readAttr(f *os.File, name string) ([]byte, error) {
+	b, err := durable.ReadAttr(f, name)
+	if errors.Is(err, durable.ErrNoAttr) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// encodeRecord returns the attribute with a record, a struct of a fixed size.
+func encodeRecord(record any) []byte {
+	b, err := binary.Append(nil, binary.BigEndian, record)
+	if err != nil {
+		panic(err) // record is always one of our own types
+	}
+	return b
+}
+
+// parseRecord parses an attribute that [encodeRecord] has encoded.
+func parseRecord[T any](b []byte) (record T, ok bool) {
+	n, err := binary.Decode(b, binary.BigEndian, &record)
+	return record, err == nil && n == len(b)
+}
+
 // clearVerified removes the record that a file was verified.
 func clearVerified(f *os.File) error {
-	if _, err := durable.ReadAttr(f, verifiedAttr); errors.Is(err, durable.ErrNoAttr) {
+	if b, err := readAttr(f, verifiedAttr); len(b) == 0 && err == nil {
 		return nil
 	}
 	return setAttrBestEffort(f, verifiedAttr, nil)

@@ -179,11 +179,7 @@ func (s *Store) writeReceipt(o Object) error {
 		return err
 	}
 	defer f.Close()
-	id, err := s.Volumes.Identify(f)
-	if err != nil {
-		return err
-	}
-	err = durable.SetAttr(f, receiptAttr, receiptRecord{o.Digest, o.ReceivedAt, fileID(id.File[:8])}.encode())
+	err = s.setReceipt(f, o.Digest, o.ReceivedAt)
 	for _, name := range []string{progressAttr, readPositionAttr} {
 		if err == nil {
 			err = durable.RemoveAttr(f, name)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"encoding/binary"
-	"errors"
 	"io"
 	"os"
 
@@ -69,8 +68,8 @@ func (r *Reader) newResumableRead(f *os.File, o Object) (*resumableRead, error) 
 		return nil, err
 	}
 	none := readPosition{digest: o.Digest, file: id.OnDisk, session: r.Volumes.Session}
-	b, err := durable.ReadAttr(f, readPositionAttr)
-	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
+	b, err := readAttr(f, readPositionAttr)
+	if err != nil {
 		return nil, err
 	}
 	c, ok := parseReadPosition(b)

@@ -20,7 +20,7 @@ const progressAttr = "upload"
 // receiver without being read.
 type Progress struct {
 	Digest  digest.Digest // as announced; zero while the upload is open
-	Length  int64         // as announced
+	Size    int64         // as announced
 	Skipped int           // as announced
 	Resent  bool          // as announced
 	Offset  int64         // bytes that are durable
@@ -35,7 +35,7 @@ func (p Progress) encode() []byte {
 		b[1] = 1
 	}
 	b = append(b, p.Digest[:]...)
-	for _, n := range []int64{p.Length, int64(p.Skipped), p.Offset} {
+	for _, n := range []int64{p.Size, int64(p.Skipped), p.Offset} {
 		b = binary.BigEndian.AppendUint64(b, uint64(n))
 	}
 	return append(b, p.State...)
@@ -48,16 +48,11 @@ func parseProgress(b []byte) (Progress, bool) {
 	}
 	p := Progress{Resent: b[1] == 1, Digest: digest.Digest(b[2:]), State: b[fixed:]}
 	rest := b[2+digest.Size:]
-	p.Length = int64(binary.BigEndian.Uint64(rest))
+	p.Size = int64(binary.BigEndian.Uint64(rest))
 	p.Skipped = int(binary.BigEndian.Uint64(rest[8:]))
 	p.Offset = int64(binary.BigEndian.Uint64(rest[16:]))
 	_, err := digest.ResumeWriter(nil, p.Offset, p.State)
-	return p, err == nil && p.Offset >= 0 && (p.Offset <= p.Length || p.Digest.IsZero()) && p.Length >= 0 && p.Skipped >= 0
-}
-
-// CreateWithID is [Store.CreateUpload] for an upload that may be continued, by its id.
-func (s *Store) CreateWithID(key episode.Key, id string) (*Upload, error) {
-	return s.createUpload(key, id)
+	return p, err == nil && p.Offset >= 0 && (p.Offset <= p.Size || p.Digest.IsZero()) && p.Size >= 0 && p.Skipped >= 0
 }
 
 // ContinueUpload continues an upload that was ended by [Upload.Abandon] or by a crash, after the
@@ -118,10 +113,7 @@ func (st Staged) ReadProgress() (p Progress, id string, at time.Time, ok bool, e
 		return p, "", at, false, readError(err)
 	}
 	defer f.Close()
-	b, err := durable.ReadAttr(f, progressAttr)
-	if errors.Is(err, durable.ErrNoAttr) {
-		return p, "", at, false, nil
-	}
+	b, err := readAttr(f, progressAttr)
 	if err != nil {
 		return p, "", at, false, readError(err)
 	}

@@ -30,10 +30,10 @@ package store
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"sync"
 	"time"
 
@@ -157,14 +157,14 @@ func (s *Store) probeLinks() error {
 	if err != nil {
 		return err
 	}
-	err = f.Publish(s.staging, b)
+	err = f.CommitTo(s.staging, b)
 	if durable.IsFull(err) {
 		return errors.Join(err, f.Close(), clean())
 	}
 	if err != nil {
 		return asUnsuitable(fmt.Errorf("this file system cannot keep the store (hard links or directory syncs fail): %w", err))
 	}
-	err = f.Publish(s.staging, b)
+	err = f.CommitTo(s.staging, b)
 	if errors.Is(err, durable.ErrFault) {
 		return err
 	}
@@ -175,7 +175,7 @@ func (s *Store) probeLinks() error {
 }
 
 // An Upload is an archive in staging. It must end with [Upload.MarkIndexed],
-// [Upload.Abandon] or [Upload.Discard].
+// [Upload.Abandon] or, if it is not to be stored, [durable.File.Discard].
 type Upload struct {
 	*durable.File
 	key          episode.Key
@@ -183,16 +183,18 @@ type Upload struct {
 	dir          *durable.Dir // staging/<host>, which belongs to store
 	nameUnsynced bool         // the name in dir may not be durable
 
-	hasProgress bool      // it may have a progress attribute
-	arrivedAt   time.Time // in the receipt attribute
+	hasProgress bool          // it may have a progress attribute
+	digest      digest.Digest // in the receipt attribute
+	arrivedAt   time.Time     // in the receipt attribute
 }
 
 // CreateUpload starts an upload.
 func (s *Store) CreateUpload(key episode.Key) (*Upload, error) {
-	return s.createUpload(key, rand.Text())
+	return s.CreateWithID(key, rand.Text())
 }
 
-func (s *Store) createUpload(key episode.Key, nonce string) (*Upload, error) {
+// CreateWithID is [Store.CreateUpload] for an upload that may be continued, by its id.
+func (s *Store) CreateWithID(key episode.Key, id string) (*Upload, error) {
 	if err := s.probeOnce(); err != nil {
 		return nil, err
 	}
@@ -203,7 +205,7 @@ func (s *Store) createUpload(key episode.Key, nonce string) (*Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := dir.Create(stagedName(key.Name, nonce), 0o640)
+	f, err := dir.Create(stagedName(key.Name, id), 0o640)
 	if err != nil {
 		return nil, err
 	}
@@ -214,14 +216,15 @@ func (s *Store) createUpload(key episode.Key, nonce string) (*Upload, error) {
 // arrival. When it returns, the archive and its name are durable. The caller must append its
 // row next. Commit returns an error wrapping [fs.ErrExist] if the key is taken.
 func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
-	if err := u.writeReceipt(d, arrived); err != nil {
+	u.digest = d
+	if err := u.writeReceipt(arrived); err != nil {
 		return err
 	}
 	to, err := u.store.hostDir(u.store.episodes, u.key.Host)
 	if err != nil {
 		return err
 	}
-	err = u.Publish(to, fileName(u.key.Name))
+	err = u.CommitTo(to, fileName(u.key.Name))
 	if errors.Is(err, unix.EXDEV) { // a host's directory became a mount meanwhile
 		err = &durable.SeparateError{From: u.dir.Path(""), To: to.Path(""), Err: err}
 	}
@@ -230,10 +233,10 @@ func (u *Upload) Commit(d digest.Digest, arrived time.Time) error {
 
 // MarkIndexed ends a committed upload whose row is durable. The time of arrival in the row
 // may be later than that of [Upload.Commit]. It is written to the file then.
-func (u *Upload) MarkIndexed(d digest.Digest, arrived time.Time) error {
+func (u *Upload) MarkIndexed(arrived time.Time) error {
 	// Not synced: if it is lost, a receipt has the time of the commit.
 	if !arrived.Equal(u.arrivedAt) {
-		if err := u.writeReceipt(d, arrived); err != nil {
+		if err := u.writeReceipt(arrived); err != nil {
 			return err
 		}
 	}
@@ -245,25 +248,27 @@ func (u *Upload) MarkIndexed(d digest.Digest, arrived time.Time) error {
 	return u.UnlinkStaged()
 }
 
-func (u *Upload) writeReceipt(d digest.Digest, arrived time.Time) error {
-	id, err := u.store.Volumes.Identify(u.File.File())
-	if err != nil {
-		return err
-	}
+func (u *Upload) writeReceipt(arrived time.Time) error {
 	u.arrivedAt = arrived
-	err = u.SetAttr(receiptAttr, receiptRecord{d, arrived, fileID(id.File[:8])}.encode())
+	err := u.store.setReceipt(u.File.File(), u.digest, arrived)
 	if errors.Is(err, durable.ErrNoAttr) {
 		return nil
 	}
 	return err
 }
 
+// setReceipt sets the receipt attribute of an open file.
+func (s *Store) setReceipt(f *os.File, d digest.Digest, arrived time.Time) error {
+	id, err := s.Volumes.Identify(f)
+	if err != nil {
+		return err
+	}
+	return durable.SetAttr(f, receiptAttr, encodeRecord(receiptRecord{d, arrived.UnixNano(), fileID(id.File[:8])}))
+}
+
 // Abandon ends an upload and keeps its staging name: for a committed one as a mark of its
 // missing row, and for an unfinished one to continue it.
 func (u *Upload) Abandon() error { return u.Close() }
-
-// Discard ends an upload that is not to be stored.
-func (u *Upload) Discard() error { return u.File.Discard() }
 
 // hostDir returns a host's directory in parent, and creates it if it is missing. When it
 // returns the directory is durable, even if another upload has created it and not synced it
@@ -322,25 +327,11 @@ func fileName(name episode.Name) string { return string(name) + Suffix }
 
 // receiptRecord is the content of the receipt attribute. On ext4 its 48 bytes fit in the inode.
 type receiptRecord struct {
-	digest  digest.Digest
-	arrived time.Time
-	file    fileID // that the attribute was written for: a copy may have no row
+	Digest  digest.Digest
+	Arrived int64  // Unix time in nanoseconds
+	File    fileID // that the attribute was written for: a copy may have no row
 }
 
 // fileID is the beginning of [device.Identity.File]. Receivers before 2026-11-29 wrote the
 // inode number instead, which copies may share: it is not the fileID of any file.
 type fileID [8]byte
-
-func (r receiptRecord) encode() []byte {
-	b := binary.BigEndian.AppendUint64(r.digest[:], uint64(r.arrived.UnixNano()))
-	return append(b, r.file[:]...)
-}
-
-func parseReceipt(b []byte) (receiptRecord, bool) {
-	if len(b) != digest.Size+16 {
-		return receiptRecord{}, false
-	}
-	d, rest := b[:digest.Size], b[digest.Size:]
-	at := time.Unix(0, int64(binary.BigEndian.Uint64(rest)))
-	return receiptRecord{digest.Digest(d), at.UTC(), fileID(rest[8:])}, true
-}

@@ -34,7 +34,7 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 		t.Errorf("before its row: settled %v, underway %v", o.Indexed, o.InFlight)
 	}
 	later := arrival.Add(time.Second)
-	fixture.Must(t, u.MarkIndexed(sum("bytes"), later))
+	fixture.Must(t, u.MarkIndexed(later))
 	l.wantFiles("episodes/lab-01/run-7.tar.zst")
 	l.wantContent(l.storedPath(k), "bytes")
 	o, err = l.Stat(k)
@@ -64,13 +64,13 @@ func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 		w := digest.NewWriter(u)
 		_, err = io.WriteString(w, "bytes")
 		fixture.Must(t, err)
-		fixture.Must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Length: 5, Offset: 5, State: w.HashState()}))
+		fixture.Must(t, u.Checkpoint(store.Progress{Digest: sum("bytes"), Size: 5, Offset: 5, State: w.HashState()}))
 		if continued {
 			fixture.Must(t, u.Abandon())
 			u, err = l.ContinueUpload(k, "id", 5)
 			fixture.Must(t, err)
 		}
-		fixture.Must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(sum("bytes"), arrival)))
+		fixture.Must(t, errors.Join(u.Commit(sum("bytes"), arrival), u.MarkIndexed(arrival)))
 		if n, err := unix.Getxattr(l.storedPath(k), "user.cis490.upload", nil); !errors.Is(err, unix.ENODATA) {
 			t.Errorf("%s: %d bytes, %v", k, n, err)
 		}

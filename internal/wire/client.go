@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -210,20 +211,18 @@ func (c *Client) doRequest(req *http.Request, into any, statuses ...int) (int, e
 	defer resp.Body.Close()
 	// The body of the response must end too.
 	defer time.AfterFunc(bodyTimeout, func() { cancel(errBodyTimeout) }).Stop()
-	for _, status := range statuses {
-		if resp.StatusCode != status {
-			continue
-		}
-		if into == nil {
-			return status, nil
-		}
-		if err := json.NewDecoder(io.LimitReader(resp.Body, maxResponseBody)).Decode(into); err != nil {
-			return status, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("decode response: %w", contextCause(ctx, err))}
-		}
-		io.CopyN(io.Discard, resp.Body, 1<<10) // to its end, so that the connection can be reused
+	status := resp.StatusCode
+	if !slices.Contains(statuses, status) {
+		return status, readProblem(resp)
+	}
+	if into == nil {
 		return status, nil
 	}
-	return resp.StatusCode, readProblem(resp)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxResponseBody)).Decode(into); err != nil {
+		return status, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("decode response: %w", contextCause(ctx, err))}
+	}
+	io.CopyN(io.Discard, resp.Body, 1<<10) // to its end, so that the connection can be reused
+	return status, nil
 }
 
 // ipv6Zone matches the zone of an IPv6 address, which must be escaped (RFC 6874).

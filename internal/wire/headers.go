@@ -72,7 +72,7 @@ func parseLength(r *http.Request) (int64, error) {
 	case err != nil:
 		return 0, err
 	case announced && r.ContentLength > 0:
-		return 0, Refuse(BadRequest, "announce with an empty body, and send the bytes with PATCH")
+		return 0, errAnnouncedBody
 	case announced && !given:
 		return 0, Refuse(BadRequest, "an announcement needs %s", uploadLength)
 	case announced:
@@ -82,6 +82,8 @@ func parseLength(r *http.Request) (int64, error) {
 	}
 	return r.ContentLength, nil
 }
+
+var errAnnouncedBody = Refuse(BadRequest, "announce with an empty body, and send the bytes with PATCH")
 
 // parsePiece parses the headers of a PATCH.
 func parsePiece(w http.ResponseWriter, r *http.Request) (Piece, error) {
@@ -128,7 +130,7 @@ func isOpen(r *http.Request) (bool, error) {
 		return false, err
 	}
 	if r.ContentLength > 0 {
-		return false, Refuse(BadRequest, "announce with an empty body, and send the bytes with PATCH")
+		return false, errAnnouncedBody
 	}
 	return true, nil
 }

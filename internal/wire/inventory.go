@@ -76,14 +76,11 @@ func (h *Handler) serveInventory(w http.ResponseWriter, r *http.Request, caller 
 		w.Header().Set("Allow", "POST")
 		return Refuse(BadMethod, "use POST")
 	}
-	if len(r.TransferEncoding) > 0 || r.Header.Get("Content-Length") == "" {
-		return Refuse(LengthRequired, "send a Content-Length, not a chunked body")
+	if err := checkBodyHeaders(r); err != nil {
+		return err
 	}
 	if r.ContentLength > maxInventory {
 		return Refuse(TooLarge, "an inventory has at most %d bytes", maxInventory)
-	}
-	if r.Header.Get("Content-Encoding") != "" {
-		return Refuse(Unsupported, "send the bytes as they are")
 	}
 	release, err := h.Backend.AdmitInventory(r.Context(), caller.Host)
 	if err != nil {

@@ -14,8 +14,7 @@ import (
 // allowed, nor more than [maxLookahead] bytes of anything else. It refuses a repeated member.
 func parseInventory(body io.Reader) (inventoryRequest, error) {
 	in := inventoryRequest{Episodes: []InventoryQuery{}}
-	watched := &lastError{r: body}
-	ahead := &lookaheadLimiter{r: watched}
+	ahead := &lookaheadLimiter{r: body}
 	dec := json.NewDecoder(ahead)
 	ahead.inputOffset = dec.InputOffset
 	err := parseObject(dec, map[string]func() error{
@@ -28,8 +27,8 @@ func parseInventory(body io.Reader) (inventoryRequest, error) {
 		}
 	}
 	switch _, problem := errors.AsType[*Problem](err); {
-	case watched.err != nil: // the connection's error or the body limits', not malformed JSON
-		return in, watched.err
+	case ahead.err != nil: // the connection's error or the body limits', not malformed JSON
+		return in, ahead.err
 	case problem:
 		return in, err
 	case ahead.exceeded:
@@ -140,6 +139,7 @@ type lookaheadLimiter struct {
 	inputOffset func() int64 // offset after the last value
 	read        int64
 	exceeded    bool
+	err         error // that ended r, which a decoder may hide
 }
 
 func (l *lookaheadLimiter) Read(p []byte) (int, error) {
@@ -150,17 +150,6 @@ func (l *lookaheadLimiter) Read(p []byte) (int, error) {
 	}
 	n, err := l.r.Read(p[:min(int64(len(p)), left)])
 	l.read += int64(n)
-	return n, err
-}
-
-// lastError records the error that ended a body, which a decoder may hide.
-type lastError struct {
-	r   io.Reader
-	err error
-}
-
-func (l *lastError) Read(p []byte) (int, error) {
-	n, err := l.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		l.err = err
 	}

@@ -111,10 +111,6 @@ func (d *fakeBackend) Stat(_ context.Context, k episode.Key) (wire.Receipt, erro
 	return r, nil
 }
 
-func (d *fakeBackend) Limits() wire.Limits {
-	return wire.Limits{MaxSize: 1 << 40, Uploads: 64, UploadsPerHost: 8, UnfinishedAge: 7 * 24 * time.Hour}
-}
-
 func (d *fakeBackend) Storage(context.Context, episode.Name) (wire.Storage, error) {
 	return wire.Storage{FreeBytes: 7, Accepting: true}, d.refuse
 }
@@ -166,6 +162,7 @@ func newHandler(d wire.Backend) *wire.Handler {
 			return wire.Caller{Host: thisHost, Auth: wire.Auth{Method: "mtls"}}, nil
 		},
 		BodyLimits: wire.BodyLimits{Idle: 30 * time.Second, MinRate: 8 << 10, Window: time.Minute},
+		Limits:     wire.Limits{MaxSize: 1 << 40, Uploads: 64, UploadsPerHost: 8, UnfinishedAge: 7 * 24 * time.Hour},
 		About:      wire.ServerInfo{Version: "test", Protocol: []string{"v1"}},
 		Log:        slog.New(slog.DiscardHandler),
 	}

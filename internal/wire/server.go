@@ -19,6 +19,10 @@ import (
 
 // Backend stores archives for a [Handler]. Its errors should be [*Problem] values. The sender sees
 // any other error as [Internal], without detail.
+//
+// It is one interface because the methods share a state: an upload that Announce names is what
+// AppendPiece continues and Put, Stat and Inventory find stored. So a receiver or a fake has all
+// of them, and smaller interfaces would only be more names for it.
 type Backend interface {
 	// Stat returns the receipt of the archive stored under key. It must return [NotFound] if there
 	// is none.
@@ -57,8 +61,7 @@ type Backend interface {
 	// HasStore reports whether known is this store, or one that it replaces: the index was as long,
 	// and ended with the same bytes.
 	HasStore(known Store) (bool, error)
-	// Limits and Storage are part of the response to a ping.
-	Limits() Limits
+	// Storage is part of the response to a ping.
 	Storage(ctx context.Context, host episode.Name) (Storage, error)
 }
 
@@ -78,6 +81,7 @@ type Handler struct {
 	// and its connection is closed.
 	Identify   func(*http.Request) (Caller, error)
 	BodyLimits BodyLimits
+	Limits     Limits
 	About      ServerInfo
 	Log        *slog.Logger
 }
@@ -265,7 +269,7 @@ func (h *Handler) servePing(w http.ResponseWriter, r *http.Request, caller Calle
 	w.Header().Set("Content-Type", "application/json")
 	writeJSON(w, http.StatusOK, PingResponse{
 		Status: "ok", Host: caller.Host, Auth: caller.Auth, Time: time.Now().UTC(),
-		Receiver: h.About, Limits: h.Backend.Limits(), Storage: storage, Store: &store,
+		Receiver: h.About, Limits: h.Limits, Storage: storage, Store: &store,
 	})
 	return nil
 }

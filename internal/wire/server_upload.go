@@ -126,7 +126,7 @@ func (h *Handler) serveOptions(w http.ResponseWriter, r *http.Request) error {
 	if err := refuseBody(w, r); err != nil {
 		return err
 	}
-	w.Header().Set(uploadLimit, formatLimits(h.Backend.Limits()))
+	w.Header().Set(uploadLimit, formatLimits(h.Limits))
 	w.Header().Set("Allow", "HEAD, OPTIONS, PUT")
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -140,7 +140,7 @@ func (h *Handler) setProgress(w http.ResponseWriter, u Unfinished) {
 	if u.Length >= 0 {
 		fields.Set(uploadLength, strconv.FormatInt(u.Length, 10))
 	}
-	fields.Set(uploadLimit, formatLimits(h.Backend.Limits()))
+	fields.Set(uploadLimit, formatLimits(h.Limits))
 	fields.Set("Cache-Control", "no-store")
 }
 

@@ -174,11 +174,11 @@ func (c *chain) stores(name episode.Name, from string) error {
 	if err := up.Commit(d, now); err != nil {
 		return err
 	}
-	row, err := c.index.Append(context.Background(), index.Row{ReceivedAt: now, Host: key.Host, Episode: key.Name, SHA256: d, Size: int64(len(c.body))})
+	row, err := c.index.Append(context.Background(), index.Row{ReceivedAt: now, Key: key, SHA256: d, Size: int64(len(c.body))})
 	if err != nil {
 		return err
 	}
-	return up.MarkIndexed(d, row.ReceivedAt)
+	return up.MarkIndexed(row.ReceivedAt)
 }
 
 func (c *chain) retires(name episode.Name) error {

@@ -136,8 +136,8 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"func (f *File) Publish(to *Dir, name string) error {\n	if err := f.syncOnce(); err != nil {\n		return err\n	}",
-				"func (f *File) Publish(to *Dir, name string) error {",
+				"func (f *File) CommitTo(to *Dir, name string) error {\n	if err := f.syncOnce(); err != nil {\n		return err\n	}",
+				"func (f *File) CommitTo(to *Dir, name string) error {",
 			},
 		},
 	},

@@ -8,6 +8,11 @@ var ofPackages = []mutant{
 		[]edit{{"receiver/fault.go", "	if err == nil {\n		err = r.checkPaths()\n	}\n	if err == nil && r.faulted", "	if err == nil && r.faulted"}},
 	},
 	{
+		"receiver: vouches for stored bytes after a storage fault",
+		killer{"receiver", "TestNoAnswerVouchesForBytesAfterAFault"},
+		[]edit{{"receiver/fault.go", "	err = r.checkFault(err)\n	refusal", "	refusal"}},
+	},
+	{
 		"shipper: retires into a folder that moved",
 		killer{"shipper", "TestNothingIsRetiredIntoAMovedFolder"},
 		[]edit{{"shipper/send.go", "	if err := s.dirs.CheckPaths(); err != nil {\n		return err\n	}\n", ""}},
@@ -37,7 +42,7 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"store/store.go",
-				"	if err := u.writeReceipt(d, arrived); err != nil {\n		return err\n	}\n	to, err := ",
+				"	if err := u.writeReceipt(arrived); err != nil {\n		return err\n	}\n	to, err := ",
 				"	to, err := ",
 			},
 		},
@@ -97,7 +102,7 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"store/read.go",
-				"!o.InFlight && receipt.file == fileID(id.File[:8])",
+				"!o.InFlight && receipt.File == fileID(id.File[:8])",
 				"!o.InFlight",
 			},
 		},
@@ -184,8 +189,8 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	got, err := r.commitUpload(ctx, up",
-				"	r.sessions.removeSession(h)\n	got, err := r.commitUpload(ctx, up",
+				"	got, err := r.storeStaged(ctx, up",
+				"	r.sessions.removeSession(h)\n	got, err := r.storeStaged(ctx, up",
 			},
 		},
 	},
@@ -280,7 +285,7 @@ var ofPackages = []mutant{
 		killer{"receiver", "TestAnswerAsksAgainWhoSends"},
 		[]edit{
 			{
-				"receiver/guarded.go",
+				"receiver/fault.go",
 				"	if refusal == nil || errors.Is(err, refusal) {",
 				"	if true {",
 			},

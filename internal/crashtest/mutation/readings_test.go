@@ -68,7 +68,7 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"store/readback.go",
-				"|| v.file != id.OnDisk {",
+				"|| v.File != id.OnDisk {",
 				"{",
 			},
 		},
@@ -79,13 +79,13 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"store/readback.go",
-				"v.file != id.OnDisk",
-				"v.file != id.File",
+				"v.File != id.OnDisk",
+				"v.File != id.File",
 			},
 			{
 				"store/readback.go",
-				"o.VerifiedAt, id.OnDisk, o.Contents",
-				"o.VerifiedAt, id.File, o.Contents",
+				"o.VerifiedAt.UnixNano(), id.OnDisk, o.Contents",
+				"o.VerifiedAt.UnixNano(), id.File, o.Contents",
 			},
 		},
 	},
