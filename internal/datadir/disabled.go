@@ -167,7 +167,7 @@ func (w *DisabledWatch) Current() *DisabledSnapshot {
 // changeDisabled saves the list if change reports that it has changed it. It may run beside
 // a live receiver. holder describes this process to others that wait for the lock.
 func changeDisabled(ctx context.Context, data *durable.Dir, holder string, change func(disabledHosts) bool) error {
-	lock, err := waitForLock(ctx, data, disabledLock, holder)
+	lock, err := data.WaitLock(ctx, disabledLock, holder)
 	if err != nil {
 		return err
 	}
