@@ -22,7 +22,9 @@ func hostsCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "hosts",
 		Short: "List, disable and enable hosts",
-		Long: `Hosts lists the hosts that have stored archives or are disabled.
+		Long: `Hosts lists the hosts that are invited, have joined, have stored archives or are
+disabled. A host is "expired" if all its certificates that are known here have
+expired. The last contact may have been up to 10 minutes later than shown.
 
 A disabled host is refused, whatever its certificate. The list is stored in
 disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
@@ -35,9 +37,9 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 			if err != nil {
 				return err
 			}
-			hosts, err := datadir.ListHosts(string(cfg.DataDir))
+			hosts, err := listHosts(cfg, time.Now())
 			if err != nil {
-				return explainNoDataDir(err)
+				return err
 			}
 			if asJSON {
 				return printHostsJSON(c.OutOrStdout(), hosts)
@@ -159,7 +161,7 @@ func timeOf(t *time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-func printHostsJSON(w io.Writer, hosts []datadir.Host) error {
+func printHostsJSON(w io.Writer, hosts []hostFacts) error {
 	for _, h := range hosts {
 		if err := cli.WriteJSON(w, h); err != nil {
 			return err
@@ -169,15 +171,15 @@ func printHostsJSON(w io.Writer, hosts []datadir.Host) error {
 }
 
 // printHosts prints the name last, since it may be long.
-func printHosts(w io.Writer, hosts []datadir.Host) error {
+func printHosts(w io.Writer, hosts []hostFacts) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "STATE\tDISABLED SINCE\tARCHIVES\tHOST")
+	fmt.Fprintln(table, "STATE\tDISABLED SINCE\tARCHIVES\tCERT UNTIL\tCONTACT\tHOST")
 	for _, h := range hosts {
 		archives := "no"
 		if h.Stored {
 			archives = "yes"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", h.State, timeOf(h.DisabledSince), archives, h.Host)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", h.State, timeOf(h.DisabledSince), archives, h.certUntil(), h.contact(), h.Host.Host)
 	}
 	return table.Flush()
 }

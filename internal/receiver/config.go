@@ -22,12 +22,15 @@ type Config struct {
 	MinFree config.Bytes `toml:"min_free"`
 	// MinFreeInodes is the same for inodes, but at most an eighth of those of the file system.
 	// It does not apply to file systems that create inodes on demand.
-	MinFreeInodes int64        `toml:"min_free_inodes"`
-	TLS           TLSConfig    `toml:"tls"`
-	Auth          AuthConfig   `toml:"auth"`
-	Proxy         ProxyConfig  `toml:"proxy"`
-	Limits        LimitsConfig `toml:"limits"`
-	Scrub         scrub.Config `toml:"scrub"`
+	MinFreeInodes int64 `toml:"min_free_inodes"`
+	// IdentityDir has the issuing CA, invitations, and what is known of hosts. [LoadConfig] sets it
+	// if the file does not: see [pki.IdentityDir].
+	IdentityDir config.Path  `toml:"identity_dir"`
+	TLS         TLSConfig    `toml:"tls"`
+	Auth        AuthConfig   `toml:"auth"`
+	Proxy       ProxyConfig  `toml:"proxy"`
+	Limits      LimitsConfig `toml:"limits"`
+	Scrub       scrub.Config `toml:"scrub"`
 }
 
 // TLSConfig names the files of the receiver's end of mutual TLS.
@@ -92,7 +95,11 @@ func DefaultConfig() Config {
 
 // LoadConfig reads a configuration file over the defaults and checks it.
 func LoadConfig(path string) (Config, error) {
-	return config.LoadValid(path, DefaultConfig())
+	c, err := config.LoadValid(path, DefaultConfig())
+	if c.IdentityDir == "" {
+		c.IdentityDir = config.Path(pki.IdentityDir(path))
+	}
+	return c, err
 }
 
 // BareSizes returns the sizes of a configuration file that have no unit, joined: see
@@ -148,5 +155,6 @@ func (c Config) TrustConfig() pki.Config {
 		CRLFile:      string(c.TLS.CRLFile),
 		TrustDomain:  c.Auth.TrustDomain,
 		TokensFile:   string(c.Auth.TokensFile),
+		IdentityDir:  string(c.IdentityDir),
 	}
 }

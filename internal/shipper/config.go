@@ -11,6 +11,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/hostdir"
+	"cis490/internal/pki"
 	"cis490/internal/settling"
 	"cis490/internal/shipped"
 )
@@ -21,10 +22,13 @@ const DefaultConfigFile = "/etc/cis490/lab-host.toml"
 // Config is the shipper's configuration, lab-host.toml. [DefaultConfig] returns the defaults, and
 // etc/lab-host.toml.example explains each key to an operator.
 type Config struct {
-	HostID       episode.Name    `toml:"host_id"`
-	EpisodesDir  config.Path     `toml:"episodes_dir"`
-	OutboxDir    config.Path     `toml:"outbox_dir"`
-	ShippedDir   config.Path     `toml:"shipped_dir"`
+	HostID      episode.Name `toml:"host_id"`
+	EpisodesDir config.Path  `toml:"episodes_dir"`
+	OutboxDir   config.Path  `toml:"outbox_dir"`
+	ShippedDir  config.Path  `toml:"shipped_dir"`
+	// IdentityDir has the certificate that the host got when it joined. [LoadConfig] sets it if the
+	// file does not: see [pki.IdentityDir].
+	IdentityDir  config.Path     `toml:"identity_dir"`
 	ScanInterval config.Duration `toml:"scan_interval"`
 	// Settle is for how long nothing in a finished episode must have changed before it is packed. It
 	// counts ten times if the marker seems to have arrived before the rest. 0 packs at once.
@@ -91,7 +95,11 @@ func DefaultConfig() Config {
 
 // LoadConfig reads a configuration file over the defaults and validates it.
 func LoadConfig(path string) (Config, error) {
-	return config.LoadValid(path, DefaultConfig())
+	c, err := config.LoadValid(path, DefaultConfig())
+	if c.IdentityDir == "" {
+		c.IdentityDir = config.Path(pki.IdentityDir(path))
+	}
+	return c, err
 }
 
 // DirsConfig returns the configuration of the directories.
@@ -131,9 +139,12 @@ func (c Config) Validate() error {
 	needs("outbox_dir", string(c.OutboxDir))
 	needs("shipped_dir", string(c.ShippedDir))
 	needs("receiver.url", c.Receiver.URL)
-	needs("receiver.ca_file", string(c.Receiver.CAFile))
-	needs("receiver.cert_file", string(c.Receiver.CertFile))
-	needs("receiver.key_file", string(c.Receiver.KeyFile))
+	// Without all three, the host must have joined. Whether it has, the start finds out.
+	if r := c.Receiver; r.CertFile != "" || r.KeyFile != "" {
+		needs("receiver.ca_file", string(r.CAFile))
+		needs("receiver.cert_file", string(r.CertFile))
+		needs("receiver.key_file", string(r.KeyFile))
+	}
 	if isWithin(c.EpisodesDir, c.ShippedDir) || isWithin(c.EpisodesDir, c.OutboxDir) || isWithin(c.OutboxDir, c.ShippedDir) {
 		errs = append(errs, config.InvalidValue("episodes_dir", "outbox_dir and shipped_dir must be three folders, none within another"))
 	}
