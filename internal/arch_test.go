@@ -50,6 +50,7 @@ var importRules = map[string]importRule{
 	"internal/wire":      {"digest episode printable", "the protocol has no disk, neither end of it"},
 	"internal/hint":      {"printable wire", "explains what an error of the client means to an operator"},
 	"internal/pki":       {"digest durable episode printable serviceuser", "says who is at the other end, not what they may send; its commands stay root, and open a directory as those that do not"},
+	"internal/invite":    {"durable episode", "what an operator hands to a host, and who may use it: certificates are pki's matter, requests those of wire"},
 	"internal/admission": {"episode", "decides what may begin, and does not do it: no protocol, no store"},
 	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
 	"internal/index":     {"digest durable episode printable", "one file of rows: what they say of archives is checked elsewhere"},
@@ -61,13 +62,13 @@ var importRules = map[string]importRule{
 	"internal/uplink":    {"digest durable hostdir outbox source wire", "daemon and commands must check the store of every response in the same way"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
-	"internal/shipper":  {"archive bandwidth config digest durable episode hint hostdir outbox printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"admission archive config datadir device digest durable episode index pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/shipper":  {"archive bandwidth config digest durable episode hint hostdir outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/receiver": {"admission archive config datadir device digest durable episode index invite pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable logging serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"cli config durable episode hint hostdir logging outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
-	"cmd/receiver": {"cli config datadir durable episode fsck index logging pki printable receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/shipper":  {"cli config durable episode hint hostdir invite logging outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
+	"cmd/receiver": {"cli config datadir durable episode fsck index invite logging pki printable receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},

@@ -29,13 +29,13 @@ func TestExamplesShowEveryKey(t *testing.T) {
 			file:   "lab-host.toml.example",
 			load:   func(path string) (any, error) { return shipper.LoadConfig(path) },
 			silent: shipper.DefaultConfig(),
-			differ: []string{"host_id", "packers", "receiver.url", "receiver.cert_file", "receiver.key_file"},
+			differ: []string{"host_id", "packers", "receiver.url", "receiver.cert_file", "receiver.key_file", "identity_dir"},
 		},
 		{
 			file:   "receiver.toml.example",
 			load:   func(path string) (any, error) { return receiver.LoadConfig(path) },
 			silent: receiver.DefaultConfig(),
-			differ: []string{"tls.crl_file"},
+			differ: []string{"tls.crl_file", "identity_dir"},
 		},
 	} {
 		path := filepath.Join("..", "etc", c.file)

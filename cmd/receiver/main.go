@@ -50,8 +50,9 @@ row to index.jsonl. Without a command it runs as a daemon until SIGTERM.
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 5 another
 receiver runs, 74 storage fault.`,
-		Example: `  receiver pki init --dir pki --name receiver.lab,10.0.0.1
-  receiver pki issue lab-01 --dir pki --out lab-01
+		Example: `  sudo receiver setup --name receiver.lab,10.0.0.1
+  sudo receiver invite lab-01
+  receiver pki init --dir pki --name receiver.lab,10.0.0.1
   receiver --config ./receiver.toml
   receiver index verify --deep`,
 		Args: cobra.NoArgs,
@@ -60,7 +61,7 @@ receiver runs, 74 storage fault.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.config, "config", receiver.DefaultConfigFile, "configuration `FILE`")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
-	root.AddCommand(pkiCommand(), hostsCommand(&o), storeCommand(&o), indexCommand(o.indexPaths), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
+	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(), hostsCommand(&o), storeCommand(&o), indexCommand(o.indexPaths), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
 	return root
 }
 

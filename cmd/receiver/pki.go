@@ -65,18 +65,29 @@ The names are the DNS names and IP addresses by which hosts reach the receiver.`
   server.key    its key, which the receiver must be able to read
   hosts.crl     the list of revoked certificates, empty now (crl_file)
   ca.key and hosts-ca.key, which only the operator may be able to read
-server.crt expires in %[2]d days; "receiver pki renew" renews it.
+%[3]sserver.crt expires in %[2]d days; "receiver pki renew" renews it.
 Next, for each host: receiver pki issue HOST --dir %[1]s --out DIR
-`, dir, days)
+`, dir, days, issuingFiles(o.Offline))
 		},
 	}
 	dirFlag(cmd, &dir)
+	cmd.Flags().BoolVar(&o.Offline, "offline", false, "create no issuing CAs")
 	cmd.Flags().StringSliceVar(&o.Names, "name", nil, "DNS `NAMES` and IPs of the receiver (required)")
 	cmd.Flags().StringVar(&o.TrustDomain, "trust-domain", pki.DefaultTrustDomain, "trust `DOMAIN` of the hosts")
 	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make server.crt valid for `N` days")
 	cmd.Flags().IntVar(&caDays, "ca-days", asDays(pki.DefaultCAValid), "make the CAs valid for `N` days")
 	mustMark(cmd.MarkFlagRequired("name"))
 	return cmd
+}
+
+// issuingFiles describes the files of the issuing CAs.
+func issuingFiles(offline bool) string {
+	if offline {
+		return ""
+	}
+	return `  ca-issuing and hosts-ca-issuing (.crt, .key), CAs below the other two: while
+                they are here, ca.key and hosts-ca.key may be kept offline
+`
 }
 
 func pkiIssueCommand() *cobra.Command {
@@ -129,7 +140,7 @@ func pkiListCommand() *cobra.Command {
 		Example: `  receiver pki list --dir /etc/cis490/pki`,
 		Args:    checkArgs(cobra.NoArgs, nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := pki.ListIssued(dir, time.Now())
+			list, err := pki.ListIssued(dir, time.Now(), recordsFor(dir))
 			if list == nil {
 				return err
 			}
@@ -168,7 +179,7 @@ certificates that were revoked since the backup become valid again.`,
 			if len(args) == 0 {
 				return revokeOne(cmd, dir, serial, cert)
 			}
-			revoked, err := pki.RevokeHost(dir, episode.Name(args[0]), time.Now())
+			revoked, err := pki.RevokeHost(dir, episode.Name(args[0]), time.Now(), recordsFor(dir))
 			if len(revoked) == 0 {
 				return err
 			}
@@ -210,7 +221,7 @@ func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
 		if perr != nil {
 			return cli.UsageError(perr)
 		}
-		revoked, err = pki.RevokeSerial(dir, number, time.Now())
+		revoked, err = pki.RevokeSerial(dir, number, time.Now(), recordsFor(dir))
 	}
 	if err != nil {
 		return err
@@ -261,6 +272,15 @@ Next: copy it to the receiver as its cert_file, and reload the receiver:
 	cmd.Flags().StringSliceVar(&o.Names, "name", nil, "new DNS `NAMES` and IPs of the receiver")
 	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make the certificate valid for `N` days")
 	return cmd
+}
+
+// recordsFor returns the records of hosts that joined a receiver whose configuration is beside a CA
+// directory, as 'receiver setup' has it. They may not exist.
+func recordsFor(dir string) string {
+	if path, err := filepath.Abs(dir); err == nil {
+		dir = path
+	}
+	return pki.RecordsIn(pki.IdentityDir(filepath.Clean(dir)))
 }
 
 func dirFlag(cmd *cobra.Command, dir *string) {

@@ -29,6 +29,9 @@ func credentialFiles(c shipper.Config) pki.ClientConfig {
 		CertFile:  string(c.Receiver.CertFile),
 		KeyFile:   string(c.Receiver.KeyFile),
 		TokenFile: string(c.Receiver.TokenFile),
+
+		IdentityDir: string(c.IdentityDir),
+		Host:        c.HostID,
 	}
 }
 

@@ -119,6 +119,6 @@ shipper runs, 74 storage fault.`,
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log each attempt")
 	root.AddCommand(cli.PrintsJSON(statusCommand(&o), checkCommand(&o), heldCommand(&o), retryCommand(&o),
 		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), shareCommand(&o))...)
-	root.AddCommand(cli.VersionCommand(), cli.GenerateCommand())
+	root.AddCommand(joinCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
 	return root
 }

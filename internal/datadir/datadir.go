@@ -8,7 +8,6 @@ package datadir
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -129,23 +128,3 @@ func isUnchanged(a, b durable.Stat) bool {
 
 // rereadInterval is the minimum time between two reads of a file that cannot be used.
 const rereadInterval = time.Second
-
-// maxLockWait is how long a command waits for others that change the same file.
-const maxLockWait = 10 * time.Second
-
-// waitForLock waits for a lock of the data directory, up to maxLockWait.
-func waitForLock(ctx context.Context, data *durable.Dir, name, holder string) (*durable.Lock, error) {
-	ctx, cancel := context.WithTimeout(ctx, maxLockWait)
-	defer cancel()
-	for {
-		lock, err := data.Lock(name, holder)
-		if _, locked := errors.AsType[*durable.LockedError](err); !locked {
-			return lock, err
-		}
-		select {
-		case <-ctx.Done():
-			return lock, err
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}

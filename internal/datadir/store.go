@@ -237,7 +237,7 @@ func changeStore(ctx context.Context, dir, holder string, change func(*StoreName
 		return StoreChange{}, err
 	}
 	defer data.Close()
-	lock, err := waitForLock(ctx, data, storeLock, holder)
+	lock, err := data.WaitLock(ctx, storeLock, holder)
 	if err != nil {
 		return StoreChange{}, err
 	}

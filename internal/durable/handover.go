@@ -142,9 +142,9 @@ func chownFromRoot(f *os.File, st unix.Stat_t, perm fs.FileMode, uid, gid int) e
 	return unix.Fchown(int(f.Fd()), uid, gid)
 }
 
-// ChownFromRoot gives d to a user if it belongs to root. The process must be root, and must have
-// just created d for that user.
-func (d *Dir) ChownFromRoot(uid, gid int) error {
+// ChownFromRoot gives d to a user if it belongs to root, with at least the mode perm. The process
+// must be root, and must have just created d for that user.
+func (d *Dir) ChownFromRoot(uid, gid int, perm fs.FileMode) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(d.fd(), &st); err != nil {
 		return opError("stat", d.f.Name(), err)
@@ -152,7 +152,7 @@ func (d *Dir) ChownFromRoot(uid, gid int) error {
 	if st.Uid != 0 {
 		return nil
 	}
-	if err := chownFromRoot(d.f, st, 0o750, uid, gid); err != nil {
+	if err := chownFromRoot(d.f, st, perm, uid, gid); err != nil {
 		return opError("chown", d.f.Name(), err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,6 +72,29 @@ func (d *Dir) Lock(name, holder string, former ...string) (*Lock, error) {
 	l.writeHolder(holder)
 	return l, nil
 }
+
+// lockRetry is how often [Dir.WaitLock] tries again.
+const lockRetry = 20 * time.Millisecond
+
+// WaitLock is Lock for a lock that is only held for moments: it waits up to maxLockWait.
+func (d *Dir) WaitLock(ctx context.Context, name, holder string) (*Lock, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxLockWait)
+	defer cancel()
+	for {
+		lock, err := d.Lock(name, holder)
+		if _, locked := errors.AsType[*LockedError](err); !locked {
+			return lock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(lockRetry):
+		}
+	}
+}
+
+// maxLockWait is how long [Dir.WaitLock] waits.
+const maxLockWait = 10 * time.Second
 
 // writeHolder writes holder into the lock files. It ignores errors, because the text is only
 // information.

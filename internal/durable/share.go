@@ -63,3 +63,27 @@ func shareOpen(f *os.File, gid int) (changed bool, err error) {
 func isShared(st unix.Stat_t, gid int) bool {
 	return st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Gid) == gid && st.Mode&groupAccess == groupAccess
 }
+
+// ShareFile lets a group read the file name in d, which must be root's. It changes only what it has
+// open: a regular file in d with one link.
+func (d *Dir) ShareFile(name string, gid int) error {
+	f, err := d.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	if st.Uid != 0 || st.Nlink != 1 {
+		return &os.PathError{Op: "share", Path: f.Name(), Err: unix.EPERM}
+	}
+	if err := unix.Fchown(int(f.Fd()), -1, gid); err != nil {
+		return &os.PathError{Op: "chgrp", Path: f.Name(), Err: err}
+	}
+	if err := unix.Fchmod(int(f.Fd()), st.Mode&0o7777|unix.S_IRGRP); err != nil {
+		return &os.PathError{Op: "chmod", Path: f.Name(), Err: err}
+	}
+	return nil
+}

@@ -19,11 +19,14 @@ import (
 	"time"
 )
 
-// Names in a CA directory. The first three are stems of a .crt and a .key each.
+// Names in a CA directory. The first five are stems of a .crt and a .key each.
 const (
-	serverCA   = "ca"
-	hostsCA    = "hosts-ca"
-	server     = "server"
+	serverCA      = "ca"
+	hostsCA       = "hosts-ca"
+	serverIssuing = "ca-issuing"
+	hostsIssuing  = "hosts-ca-issuing"
+	server        = "server"
+
 	crlFile    = "hosts.crl"
 	issuedDir  = "issued" // copies of the hosts' certificates, named by serial
 	certSuffix = ".crt"
@@ -47,6 +50,8 @@ type InitOptions struct {
 	CAValid     time.Duration // zero means [DefaultCAValid]
 	LeafValid   time.Duration // of the receiver's certificate; zero means [DefaultLeafValid]
 	Now         time.Time     // zero means now
+	// Offline creates no issuing CAs: only the keys of the roots can sign, and no host can join.
+	Offline bool
 }
 
 // Validate returns an error if the options are not valid.
@@ -60,6 +65,10 @@ func (o InitOptions) Validate() error {
 
 // InitCA creates both CAs and the receiver's certificate in dir, which it creates if it is missing.
 // It never replaces a CA, because that would invalidate all certificates in use.
+//
+// Unless the options say Offline, it also creates an issuing CA below each, so that the keys of the
+// roots can be kept elsewhere. What it signs is limited to one side: certificates of hosts within
+// the trust domain, or those of a receiver with the given names.
 func InitCA(dir string, o InitOptions) error {
 	if err := o.Validate(); err != nil {
 		return err
@@ -84,6 +93,7 @@ func InitCA(dir string, o InitOptions) error {
 func refuseExisting(f *pemDir) error {
 	for _, name := range []string{
 		serverCA + keySuffix, serverCA + certSuffix, hostsCA + keySuffix, hostsCA + certSuffix,
+		serverIssuing + keySuffix, serverIssuing + certSuffix, hostsIssuing + keySuffix, hostsIssuing + certSuffix,
 		server + keySuffix, server + certSuffix, crlFile, issuedDir,
 	} {
 		found, err := f.exists(name)
@@ -101,31 +111,58 @@ func refuseExisting(f *pemDir) error {
 func createCAs(f *pemDir, o InitOptions) error {
 	domain := orDefault(o.TrustDomain, DefaultTrustDomain)
 	now, valid := orNow(o.Now), orDefault(o.CAValid, DefaultCAValid)
-	serverAuthority, err := newAuthority(f, serverCA, &x509.Certificate{
+	roots := &authorityMaker{dir: f, now: now, valid: valid}
+	if !o.Offline {
+		roots.pathLen = 1
+	}
+	serverAuthority, err := roots.create(serverCA, &x509.Certificate{
 		Subject:     pkix.Name{CommonName: domain + " receiver CA"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, now, valid)
+	})
 	if err != nil {
 		return err
 	}
-	hostsAuthority, err := newAuthority(f, hostsCA, &x509.Certificate{
+	hostsAuthority, err := roots.create(hostsCA, &x509.Certificate{
 		Subject:                     pkix.Name{CommonName: domain + " hosts CA"},
 		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		PermittedDNSDomainsCritical: true, // of all name constraints, despite its name
 		PermittedURIDomains:         []string{domain},
-	}, now, valid)
+	})
 	if err != nil {
 		return err
 	}
 	// An empty list, so that a configuration can name the file from the start.
-	if err := writeCRL(f, hostsAuthority, nil, big.NewInt(1), now); err != nil {
+	if err := writeEmptyCRL(f, hostsAuthority, now); err != nil {
 		return err
+	}
+	signer := serverAuthority
+	if !o.Offline {
+		below := &authorityMaker{dir: f, now: now, valid: valid}
+		issuing, err := below.create(hostsIssuing, hostsIssuingTemplate(domain), hostsAuthority)
+		if err != nil {
+			return err
+		}
+		template, err := serverIssuingTemplate(domain, o.Names)
+		if err != nil {
+			return err
+		}
+		if signer, err = below.create(serverIssuing, template, serverAuthority); err != nil {
+			return err
+		}
+		// Each end, a proxy and a check with openssl may see a leaf without its chain.
+		err = errors.Join(
+			f.writeCert(hostsCA+certSuffix, issuing.chainOf(hostsAuthority.cert)),
+			f.writeCert(serverCA+certSuffix, signer.chainOf(serverAuthority.cert)),
+		)
+		if err != nil {
+			return err
+		}
 	}
 	key, err := newKey(f, server)
 	if err != nil {
 		return err
 	}
-	_, err = signServer(f, serverAuthority, key.Public(), o.Names, now, o.LeafValid)
+	_, err = signServer(f, signer, key.Public(), o.Names, now, o.LeafValid)
 	return err
 }
 
@@ -147,10 +184,6 @@ func RenewServer(dir string, o RenewOptions) (time.Time, error) {
 	if err := f.lock(); err != nil {
 		return time.Time{}, err
 	}
-	ca, err := loadAuthority(f, serverCA)
-	if err != nil {
-		return time.Time{}, err
-	}
 	old, err := loadAuthority(f, server)
 	if err != nil {
 		return time.Time{}, err
@@ -161,6 +194,10 @@ func RenewServer(dir string, o RenewOptions) (time.Time, error) {
 		for _, ip := range old.cert.IPAddresses {
 			names = append(names, ip.String())
 		}
+	}
+	ca, err := serverSigner(f, names)
+	if err != nil {
+		return time.Time{}, err
 	}
 	renewed, err := signServer(f, ca, old.key.Public(), names, orNow(o.Now), o.LeafValid)
 	if err != nil {
@@ -181,7 +218,7 @@ func signServer(f *pemDir, ca authority, key crypto.PublicKey, names []string, n
 	if err != nil {
 		return nil, err
 	}
-	return cert, f.writeCert(server+certSuffix, encodePEM(pemCertificate, cert.Raw))
+	return cert, f.writeCert(server+certSuffix, ca.chainOf(cert))
 }
 
 var dnsGrammar = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$`)
@@ -212,31 +249,44 @@ type authority struct {
 	key  crypto.Signer
 }
 
-// newAuthority creates and writes a CA that signs only leaf certificates.
-func newAuthority(f *pemDir, name string, template *x509.Certificate, now time.Time, valid time.Duration) (authority, error) {
-	key, err := newKey(f, name)
+// chainOf returns a certificate that a signed, in PEM, followed by a's own unless that is a root.
+func (a authority) chainOf(cert *x509.Certificate) []byte {
+	chain := encodePEM(pemCertificate, cert.Raw)
+	if !isRoot(a.cert) {
+		chain = append(chain, encodePEM(pemCertificate, a.cert.Raw)...)
+	}
+	return chain
+}
+
+// isRoot reports whether a CA signed itself.
+func isRoot(ca *x509.Certificate) bool { return bytes.Equal(ca.RawSubject, ca.RawIssuer) }
+
+// authorityMaker creates CAs in a directory.
+type authorityMaker struct {
+	dir     *pemDir
+	now     time.Time
+	valid   time.Duration
+	pathLen int // the number of CAs that may follow
+}
+
+// create creates and writes a CA, which parent signs, or else the CA itself.
+func (m *authorityMaker) create(name string, template *x509.Certificate, parent ...authority) (authority, error) {
+	key, err := newKey(m.dir, name)
 	if err != nil {
 		return authority{}, err
 	}
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
-	template.IsCA, template.MaxPathLenZero = true, true
-	self := authority{cert: template, key: key}
-	template.NotAfter = now.Add(valid)
-	cert, err := self.signCertificate(template, key.Public(), now, valid)
+	template.IsCA, template.MaxPathLen, template.MaxPathLenZero = true, m.pathLen, m.pathLen == 0
+	template.NotAfter = m.now.Add(m.valid)
+	signer := authority{cert: template, key: key}
+	if len(parent) > 0 {
+		signer = parent[0]
+	}
+	cert, err := signer.signCertificate(template, key.Public(), m.now, m.valid)
 	if err != nil {
 		return authority{}, err
 	}
-	return authority{cert: cert, key: key}, f.writeCert(name+certSuffix, encodePEM(pemCertificate, cert.Raw))
-}
-
-// loadHostsCA is loadAuthority for the hosts' CA, for a revocation. Its error names what works
-// without the key.
-func loadHostsCA(f *pemDir) (authority, error) {
-	ca, err := loadAuthority(f, hostsCA)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, blocks a host at once and needs no key", err)
-	}
-	return ca, err
+	return authority{cert: cert, key: key}, m.dir.writeCert(name+certSuffix, encodePEM(pemCertificate, cert.Raw))
 }
 
 // loadAuthority loads a certificate and its key, and checks that they match.

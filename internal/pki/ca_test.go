@@ -58,8 +58,10 @@ func TestInitMakesBothCAsAndTheReceiver(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(parseCertificate(t, filepath.Join(dir, "ca.crt")))
 	leaf := parseCertificate(t, filepath.Join(dir, "server.crt"))
+	issuing := x509.NewCertPool()
+	issuing.AppendCertsFromPEM(readFile(t, filepath.Join(dir, "server.crt")))
 	for _, name := range []string{"receiver.lab", "10.0.0.1", "fd00::1"} {
-		_, err := leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+		_, err := leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: pool, Intermediates: issuing, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

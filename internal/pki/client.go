@@ -23,11 +23,21 @@ type ClientConfig struct {
 	CertFile  string
 	KeyFile   string
 	TokenFile string // empty means no token
+	// IdentityDir may hold what joining wrote: a certificate of Host, its key and the CAs of the
+	// receiver. Of it and the files above, the certificate that became valid later is used, so that
+	// one brought by hand wins. It may be missing, or empty.
+	IdentityDir string
+	Host        episode.Name
 }
 
-// Files returns the files that [LoadClient] reads.
+// Files returns the files that [LoadClient] uses now. If there is no certificate yet, they are the
+// configured ones.
 func (c ClientConfig) Files() []string {
-	return nonEmpty(c.CertFile, c.KeyFile, c.CAFile, c.TokenFile)
+	set, err := c.choose()
+	if err != nil || set.certificate.Leaf == nil {
+		return nonEmpty(c.CertFile, c.KeyFile, c.CAFile, c.TokenFile)
+	}
+	return append(slices.Compact([]string{set.certFile, set.keyFile, set.caFile}), nonEmpty(c.TokenFile)...)
 }
 
 // Client is a host's end of mutual TLS.
@@ -43,6 +53,7 @@ type credentials struct {
 	certificate tls.Certificate
 	roots       *x509.CertPool
 	token       string
+	certFile    string // where the certificate is from
 }
 
 // LoadClient returns a client, or an error if any of the files is not valid.
@@ -84,15 +95,15 @@ func (p *credentials) equal(q *credentials) bool {
 }
 
 func loadCredentials(c ClientConfig) (*credentials, error) {
-	certificate, err := loadPair(c.CertFile, c.KeyFile)
+	set, err := c.choose()
 	if err != nil {
 		return nil, err
 	}
-	_, roots, err := readPool(c.CAFile)
+	_, roots, err := readPool(set.caFile)
 	if err != nil {
 		return nil, err
 	}
-	p := &credentials{certificate: certificate, roots: roots}
+	p := &credentials{certificate: set.certificate, roots: roots, certFile: set.certFile}
 	if c.TokenFile == "" {
 		return p, nil
 	}
@@ -196,11 +207,11 @@ func (c *Client) leafCertificate() *x509.Certificate { return c.current.Load().c
 func (c *Client) ID() (ID, error) {
 	leaf := c.leafCertificate()
 	if serverOnly(leaf) {
-		return ID{}, fmt.Errorf("certificate %s is a receiver's certificate, for TLS servers, not a host's", c.config.CertFile)
+		return ID{}, fmt.Errorf("certificate %s is a receiver's certificate, for TLS servers, not a host's", c.current.Load().certFile)
 	}
 	id, err := idOf(leaf)
 	if err != nil {
-		return ID{}, fmt.Errorf("certificate %s: %w", c.config.CertFile, err)
+		return ID{}, fmt.Errorf("certificate %s: %w", c.current.Load().certFile, err)
 	}
 	return id, nil
 }
@@ -222,13 +233,13 @@ func (c *Client) CheckValidity(host episode.Name, now time.Time) error {
 	switch {
 	case id.Host != host:
 		return fmt.Errorf("certificate %s is for host %s, but the configuration says host_id = %q",
-			c.config.CertFile, id.Host, host)
+			c.current.Load().certFile, id.Host, host)
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("certificate %s is not valid before %s, but this machine's clock says %s; check the clock",
-			c.config.CertFile, formatTime(leaf.NotBefore), formatTime(now))
+			c.current.Load().certFile, formatTime(leaf.NotBefore), formatTime(now))
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("certificate %s expired on %s (this machine's clock says %s); issue a new one with receiver pki issue %s",
-			c.config.CertFile, formatTime(leaf.NotAfter), formatTime(now), host)
+			c.current.Load().certFile, formatTime(leaf.NotAfter), formatTime(now), host)
 	}
 	return nil
 }

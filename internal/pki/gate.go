@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +28,24 @@ type Gate struct {
 
 	reload  sync.Mutex // one reload at a time, so that the latest wins
 	current atomic.Pointer[Trust]
+
+	join    JoinDoor     // set before the first connection
+	records *HostRecords // may be nil; set before the first connection
 }
+
+// JoinDoor says when a machine without a certificate may open a connection, to ask for one.
+type JoinDoor struct {
+	Protocol string      // the ALPN name of such connections
+	IsOpen   func() bool // called for each of them
+}
+
+// ServeJoin makes the gate accept connections of machines that have no certificate yet. It must be
+// called before [Gate.TLSConfig].
+func (g *Gate) ServeJoin(door JoinDoor) { g.join = door }
+
+// UseRecords makes the gate refuse certificates that the records say were replaced. It must be
+// called before [Gate.TLSConfig].
+func (g *Gate) UseRecords(h *HostRecords) { g.records = h }
 
 // Open returns a gate, or an error if any of the files is not valid.
 func Open(c Config) (*Gate, error) {
@@ -65,9 +84,35 @@ func (g *Gate) TLSConfig() *tls.Config {
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true,
 		NextProtos:             []string{"http/1.1"},
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			return g.configFor(g.current.Load()), nil
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			t := g.current.Load()
+			if g.isJoin(t, hello) {
+				return g.joinConfigFor(t), nil
+			}
+			return g.configFor(t), nil
 		},
+	}
+}
+
+// isJoin reports whether a client offers the protocol of joining, and no other, at a time when
+// somebody is invited. A client that offers another protocol too gets that one, and must have a
+// certificate.
+func (g *Gate) isJoin(t *Trust, hello *tls.ClientHelloInfo) bool {
+	return g.join.IsOpen != nil && t.root != nil && slices.Equal(hello.SupportedProtos, []string{g.join.Protocol}) && g.join.IsOpen()
+}
+
+// joinConfigFor returns the configuration for a machine that asks for its first certificate. It
+// knows the root only by its hash, so the chain has the root too.
+func (g *Gate) joinConfigFor(t *Trust) *tls.Config {
+	certificate := t.certificate
+	certificate.Certificate = append(slices.Clone(certificate.Certificate), t.root)
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		SessionTicketsDisabled: true,
+		NextProtos:             []string{g.join.Protocol},
+		Certificates:           []tls.Certificate{certificate},
+		ClientAuth:             tls.NoClientCert,
+		Time:                   g.now,
 	}
 }
 
@@ -81,8 +126,11 @@ func (g *Gate) configFor(t *Trust) *tls.Config {
 		ClientCAs:              t.pool,
 		Time:                   g.now,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			_, _, err := t.authorizePeer(state.PeerCertificates, g.now())
-			return err
+			host, _, err := t.authorizePeer(state.PeerCertificates, g.now())
+			if err != nil {
+				return err
+			}
+			return g.checkReplaced(host, state.PeerCertificates[0])
 		},
 	}
 }
@@ -135,6 +183,9 @@ func (g *Gate) checkCaller(t *Trust, c Caller) (Caller, error) {
 	if c.Host, c.AccessEnds, err = t.authorizePeer(c.peer, g.now()); err != nil {
 		return Caller{}, err
 	}
+	if err := g.checkReplaced(c.Host, c.peer[0]); err != nil {
+		return Caller{}, err
+	}
 	c.NotAfter = c.peer[0].NotAfter
 	if t.tokens == nil {
 		return c, nil
@@ -143,4 +194,12 @@ func (g *Gate) checkCaller(t *Trust, c Caller) (Caller, error) {
 		return Caller{}, err
 	}
 	return c, nil
+}
+
+// checkReplaced returns an error if a certificate of host was replaced by one that it got later.
+func (g *Gate) checkReplaced(host episode.Name, cert *x509.Certificate) error {
+	if err := g.records.checkReplaced(host, cert); err != nil {
+		return fmt.Errorf("%w: %w", ErrIdentity, err)
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net/url"
 	"path/filepath"
@@ -71,7 +73,7 @@ func IssueHost(dir string, host episode.Name, out string, o IssueOptions) (Issue
 // CheckHost returns an error if files of host would have the names of CA files.
 func CheckHost(host episode.Name) error {
 	switch host {
-	case serverCA, hostsCA, server:
+	case serverCA, hostsCA, serverIssuing, hostsIssuing, server:
 		return fmt.Errorf("the host name %s is taken by files of the CA; choose another host_id", host)
 	}
 	return nil
@@ -117,28 +119,38 @@ func issueCertificate(f *pemDir, ca authority, host episode.Name, target *pemDir
 	if err != nil {
 		return nil, fmt.Errorf("generate key: %w", err)
 	}
-	cert, err := ca.signCertificate(&x509.Certificate{
-		// For people only: X.520 allows 64 characters, and the URI is the identity.
-		Subject:     pkix.Name{CommonName: string(host[:min(len(host), 64)])},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		URIs:        []*url.URL{{Scheme: "spiffe", Host: domain, Path: idHost + string(host)}},
-	}, key.Public(), orNow(o.Now), orDefault(o.Valid, DefaultLeafValid))
+	cert, err := ca.signHost(host, domain, key.Public(), orNow(o.Now), o.Valid)
 	if err != nil {
 		return nil, err
 	}
-	record, err := createPEMDir(f.Path(issuedDir))
-	if err != nil {
-		return nil, err
-	}
-	defer record.Close()
-	certPEM := encodePEM(pemCertificate, cert.Raw)
-	if err := record.writeCert(formatSerial(cert.SerialNumber)+certSuffix, certPEM); err != nil {
+	if err := recordCertificate(f.Path(issuedDir), cert); err != nil {
 		return nil, err
 	}
 	if err := writeKey(target, string(host), key); err != nil {
 		return nil, err
 	}
-	return cert, target.writeCert(string(host)+certSuffix, certPEM)
+	return cert, target.writeCert(string(host)+certSuffix, ca.chainOf(cert))
+}
+
+// signHost signs the certificate of a host.
+func (a authority) signHost(host episode.Name, domain string, key crypto.PublicKey, now time.Time, valid time.Duration) (*x509.Certificate, error) {
+	return a.signCertificate(&x509.Certificate{
+		// For people only: X.520 allows 64 characters, and the URI is the identity.
+		Subject:     pkix.Name{CommonName: string(host[:min(len(host), 64)])},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		URIs:        []*url.URL{{Scheme: "spiffe", Host: domain, Path: idHost + string(host)}},
+	}, key, now, orDefault(valid, DefaultLeafValid))
+}
+
+// recordCertificate writes a copy of a certificate, before anyone else gets it, so that [RevokeHost]
+// knows every certificate in use.
+func recordCertificate(dir string, cert *x509.Certificate) error {
+	record, err := createPEMDir(dir)
+	if err != nil {
+		return err
+	}
+	defer record.Close()
+	return record.writeCert(formatSerial(cert.SerialNumber)+certSuffix, encodePEM(pemCertificate, cert.Raw))
 }
 
 // trustDomainOf returns the trust domain that a hosts' CA is constrained to.
@@ -170,26 +182,23 @@ type Issued struct {
 	State     State        `json:"state"`
 }
 
-// ListIssued returns the certificates issued from dir, sorted by host. If a record cannot be read,
-// it returns an error with the rest of the list.
-func ListIssued(dir string, now time.Time) ([]Issued, error) {
+// ListIssued returns the certificates issued from dir, sorted by host. Records are further
+// directories with records of issued certificates. If a record cannot be read, it returns an error
+// with the rest of the list.
+func ListIssued(dir string, now time.Time, records ...string) ([]Issued, error) {
 	f, err := openCA(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	ca, err := readHostsCA(f)
+	revoked, err := readRevocations(f)
 	if err != nil {
 		return nil, err
 	}
-	crl, err := readCRL(f, ca)
-	if err != nil {
-		return nil, err
-	}
-	certs, broken := readRecords(f)
+	certs, broken := readAllRecords(f, records)
 	list := make([]Issued, 0, len(certs))
 	for _, cert := range certs {
-		list = append(list, describeIssued(cert, now, crl))
+		list = append(list, describeIssued(cert, now, revoked))
 	}
 	slices.SortFunc(list, func(a, b Issued) int {
 		if c := strings.Compare(string(a.Host), string(b.Host)); c != 0 {
@@ -216,13 +225,23 @@ func readHostsCA(f *pemDir) (*x509.Certificate, error) {
 	return cas[0], nil
 }
 
-// readRecords returns the issued certificates that can be read, and an error for the others.
-func readRecords(f *pemDir) ([]*x509.Certificate, error) {
-	found, err := f.exists(issuedDir)
-	if err != nil || !found {
-		return nil, err
+// readAllRecords returns the certificates on record in a CA directory and in further directories,
+// each of which may be missing, and an error for those that cannot be read.
+func readAllRecords(f *pemDir, more []string) ([]*x509.Certificate, error) {
+	certs, broken := readRecords(f.Path(issuedDir))
+	for _, path := range more {
+		found, err := readRecords(path)
+		certs, broken = append(certs, found...), errors.Join(broken, err)
 	}
-	record, err := openPEMDir(f.Path(issuedDir))
+	return certs, broken
+}
+
+// readRecords returns the certificates in a directory that can be read, and an error for the others.
+func readRecords(path string) ([]*x509.Certificate, error) {
+	record, err := openPEMDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -265,14 +284,14 @@ func readRecord(record *pemDir, name string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-func describeIssued(cert *x509.Certificate, now time.Time, crl *x509.RevocationList) Issued {
+func describeIssued(cert *x509.Certificate, now time.Time, revoked *revocations) Issued {
 	id, _ := idOf(cert) // issueCertificate or readRecord has checked it
 	i := Issued{
 		Host: id.Host, Serial: formatSerial(cert.SerialNumber),
 		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, State: Valid,
 	}
 	switch {
-	case isRevoked(crl, cert.SerialNumber):
+	case revoked.has(cert.SerialNumber):
 		i.State = Revoked
 	case now.After(cert.NotAfter):
 		i.State = Expired

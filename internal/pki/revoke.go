@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"slices"
 	"time"
@@ -13,20 +14,16 @@ import (
 )
 
 // RevokeHost adds all certificates of host to dir/hosts.crl and returns them. It keeps the entries
-// of the list. It continues after a record that it cannot read, and then returns an error which
-// says that the host may still have access.
-func RevokeHost(dir string, host episode.Name, now time.Time) ([]Issued, error) {
-	f, ca, err := openToRevoke(dir)
+// of the list. Records are further directories with records of issued certificates. It continues
+// after a record that it cannot read, and then returns an error which says that the host may still
+// have access.
+func RevokeHost(dir string, host episode.Name, now time.Time, records ...string) ([]Issued, error) {
+	f, revoked, err := openToRevoke(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	// An unreadable list is not replaced: that would restore the access of hosts on it.
-	crl, err := readCRL(f, ca.cert)
-	if err != nil {
-		return nil, err
-	}
-	certs, broken := readRecords(f)
+	certs, broken := readAllRecords(f, records)
 	certs = slices.DeleteFunc(certs, func(cert *x509.Certificate) bool {
 		id, err := idOf(cert)
 		return err != nil || id.Host != host
@@ -34,48 +31,186 @@ func RevokeHost(dir string, host episode.Name, now time.Time) ([]Issued, error) 
 	if len(certs) == 0 {
 		return nil, errors.Join(fmt.Errorf("no certificate of host %s was issued from %s; see receiver pki list", host, f.path), broken)
 	}
-	var serials []*big.Int
 	for _, cert := range certs {
-		serials = append(serials, cert.SerialNumber)
+		signer := revoked.signerOf(cert)
+		if signer < 0 {
+			broken = errors.Join(broken, fmt.Errorf("the certificate %s was signed by no CA of %s", formatSerial(cert.SerialNumber), f.path))
+			continue
+		}
+		if err := revoked.add(signer, cert.SerialNumber, orNow(now)); err != nil {
+			return nil, err
+		}
 	}
-	if crl, err = extendCRL(f, ca, crl, serials, orNow(now)); err != nil {
+	if err := revoked.write(); err != nil {
 		return nil, err
 	}
-	var revoked []Issued
+	var list []Issued
 	for _, cert := range certs {
-		revoked = append(revoked, describeIssued(cert, now, crl))
+		list = append(list, describeIssued(cert, now, revoked))
 	}
 	if broken != nil {
 		broken = fmt.Errorf("host %s may hold a certificate that is not revoked: %w", host, broken)
 	}
-	return revoked, broken
+	return list, broken
 }
 
-// extendCRL adds certificates to a list, which may be nil, and writes it.
-func extendCRL(f *pemDir, ca authority, crl *x509.RevocationList, serials []*big.Int, now time.Time) (*x509.RevocationList, error) {
-	var entries []x509.RevocationListEntry
-	number := big.NewInt(1)
-	if crl != nil {
-		entries = crl.RevokedCertificateEntries
-		if crl.Number != nil {
-			number.Add(number, crl.Number)
-		}
+// openToRevoke opens and locks a CA directory, and reads its lists.
+func openToRevoke(dir string) (*pemDir, *revocations, error) {
+	f, err := openCA(dir)
+	if err != nil {
+		return nil, nil, err
 	}
-	for _, serial := range serials {
-		if isRevoked(crl, serial) {
-			continue
-		}
-		entries = append(entries, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: now})
+	if err := f.lock(); err != nil {
+		return nil, nil, errors.Join(err, f.Close())
 	}
-	if err := writeCRL(f, ca, entries, number, now); err != nil {
+	// An unreadable list is not replaced: that would restore the access of hosts on it.
+	r, err := readRevocations(f)
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, r, nil
+}
+
+// revocations are the lists of a CA directory: one per CA that signs certificates of hosts, all in
+// hosts.crl.
+type revocations struct {
+	dir *pemDir
+	cas []revocationCA // the root first
+}
+
+type revocationCA struct {
+	name string // the stem of its files
+	cert *x509.Certificate
+	list *x509.RevocationList // nil if there is none
+}
+
+func readRevocations(f *pemDir) (*revocations, error) {
+	root, err := readHostsCA(f)
+	if err != nil {
 		return nil, err
 	}
-	return readCRL(f, ca.cert)
+	r := &revocations{dir: f, cas: []revocationCA{{name: hostsCA, cert: root}}}
+	issuing, err := readIssuingCert(f)
+	if err != nil {
+		return nil, err
+	}
+	if issuing != nil {
+		r.cas = append(r.cas, revocationCA{name: hostsIssuing, cert: issuing})
+	}
+	return r, r.readLists()
 }
 
-// writeCRL signs and writes a list that is valid until its CA expires. Operators renew it by hand,
-// and one that expires would teach them to ignore that.
-func writeCRL(f *pemDir, ca authority, entries []x509.RevocationListEntry, number *big.Int, now time.Time) error {
+// readIssuingCert returns the issuing CA of the hosts, or nil if there is none.
+func readIssuingCert(f *pemDir) (*x509.Certificate, error) {
+	data, err := f.read(hostsIssuing + certSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	cas, err := parseCAs(data, f.Path(hostsIssuing+certSuffix))
+	if err != nil {
+		return nil, err
+	}
+	return cas[0], nil
+}
+
+func (r *revocations) readLists() error {
+	path := r.dir.Path(crlFile)
+	data, err := r.dir.read(crlFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	lists, err := parseCRLs(data, path)
+	if err != nil {
+		return err
+	}
+	for _, list := range lists {
+		signer := slices.IndexFunc(r.cas, func(ca revocationCA) bool { return list.CheckSignatureFrom(ca.cert) == nil })
+		if signer < 0 {
+			return fmt.Errorf("%s is not signed by a hosts' CA of %s", path, r.dir.path)
+		}
+		if r.cas[signer].list != nil {
+			return fmt.Errorf("%s holds two lists of %s.crt, not one", path, r.cas[signer].name)
+		}
+		r.cas[signer].list = list
+	}
+	return nil
+}
+
+// signerOf returns the index of the CA that signed a certificate, or -1.
+func (r *revocations) signerOf(cert *x509.Certificate) int {
+	return slices.IndexFunc(r.cas, func(ca revocationCA) bool { return cert.CheckSignatureFrom(ca.cert) == nil })
+}
+
+// has reports whether a list has a serial number. Those of this package are random, so that it does
+// not matter which CA's list it is.
+func (r *revocations) has(serial *big.Int) bool {
+	return r != nil && slices.ContainsFunc(r.cas, func(ca revocationCA) bool { return isRevoked(ca.list, serial) })
+}
+
+// add adds a serial number to the list of a CA, whose key must be in the directory.
+func (r *revocations) add(signer int, serial *big.Int, now time.Time) error {
+	ca := &r.cas[signer]
+	key, err := loadRevoker(r.dir, ca.name)
+	if err != nil {
+		return err
+	}
+	var entries []x509.RevocationListEntry
+	number := big.NewInt(1)
+	if ca.list != nil {
+		entries = ca.list.RevokedCertificateEntries
+		if ca.list.Number != nil {
+			number.Add(number, ca.list.Number)
+		}
+	}
+	if !isRevoked(ca.list, serial) {
+		entries = append(entries, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: now})
+	}
+	der, err := signCRL(key, entries, number, now)
+	if err != nil {
+		return err
+	}
+	ca.list, err = x509.ParseRevocationList(der)
+	return err
+}
+
+// loadRevoker is loadAuthority for a revocation. Its error names what works without the key.
+func loadRevoker(f *pemDir, name string) (authority, error) {
+	ca, err := loadAuthority(f, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, blocks a host at once and needs no key", err)
+	}
+	return ca, err
+}
+
+// write replaces hosts.crl by the lists.
+func (r *revocations) write() error {
+	var text []byte
+	for _, ca := range r.cas {
+		if ca.list != nil {
+			text = append(text, encodePEM(pemCRL, ca.list.Raw)...)
+		}
+	}
+	return r.dir.writeCert(crlFile, text)
+}
+
+// writeEmptyCRL writes a list without entries.
+func writeEmptyCRL(f *pemDir, ca authority, now time.Time) error {
+	der, err := signCRL(ca, nil, big.NewInt(1), now)
+	if err != nil {
+		return err
+	}
+	return f.writeCert(crlFile, encodePEM(pemCRL, der))
+}
+
+// signCRL signs a list that is valid until its CA expires. Operators renew it by hand, and one that
+// expires would teach them to ignore that.
+func signCRL(ca authority, entries []x509.RevocationListEntry, number *big.Int, now time.Time) ([]byte, error) {
 	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 		RevokedCertificateEntries: entries,
 		Number:                    number,
@@ -83,32 +218,9 @@ func writeCRL(f *pemDir, ca authority, entries []x509.RevocationListEntry, numbe
 		NextUpdate:                ca.cert.NotAfter,
 	}, ca.cert, ca.key)
 	if err != nil {
-		return fmt.Errorf("sign %s: %w", f.Path(crlFile), err)
+		return nil, fmt.Errorf("sign the list of %s: %w", quoteText(ca.cert.Subject.CommonName), err)
 	}
-	return f.writeCert(crlFile, encodePEM(pemCRL, der))
-}
-
-// readCRL reads the list of a CA directory. It returns nil if there is none.
-func readCRL(f *pemDir, ca *x509.Certificate) (*x509.RevocationList, error) {
-	found, err := f.exists(crlFile)
-	if err != nil || !found {
-		return nil, err
-	}
-	data, err := f.read(crlFile)
-	if err != nil {
-		return nil, err
-	}
-	lists, err := parseCRLs(data, f.Path(crlFile))
-	if err != nil {
-		return nil, err
-	}
-	if len(lists) != 1 {
-		return nil, fmt.Errorf("%s holds %d lists, not one", f.Path(crlFile), len(lists))
-	}
-	if err := lists[0].CheckSignatureFrom(ca); err != nil {
-		return nil, fmt.Errorf("%s is not signed by %s: %w", f.Path(crlFile), f.Path(hostsCA+certSuffix), err)
-	}
-	return lists[0], nil
+	return der, nil
 }
 
 // parseCRLs parses one or more lists. It refuses a list with a critical extension, which says that

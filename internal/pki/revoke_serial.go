@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -55,20 +54,21 @@ type Revocation struct {
 
 // RevokeSerial adds the certificate with a serial number to dir/hosts.crl. It needs no record of
 // the certificate: a directory restored from a backup has none of later certificates.
-func RevokeSerial(dir string, serial *big.Int, now time.Time) (Revocation, error) {
-	f, ca, err := openToRevoke(dir)
+func RevokeSerial(dir string, serial *big.Int, now time.Time, records ...string) (Revocation, error) {
+	f, revoked, err := openToRevoke(dir)
 	if err != nil {
 		return Revocation{}, err
 	}
 	defer f.Close()
 	r := Revocation{Serial: formatSerial(serial)}
-	certs, _ := readRecords(f) // only for the host's name: a corrupt record must not prevent a revocation
+	signer := -1
+	certs, _ := readAllRecords(f, records) // only for the host's name: a corrupt record must not prevent a revocation
 	for _, cert := range certs {
 		if id, err := idOf(cert); err == nil && cert.SerialNumber.Cmp(serial) == 0 {
-			r.Host = id.Host
+			r.Host, signer = id.Host, revoked.signerOf(cert)
 		}
 	}
-	return revokeOne(f, ca, serial, r, now)
+	return revoked.revoke(r, signer, serial, orNow(now))
 }
 
 // RevokeCertificate adds a PEM certificate to dir/hosts.crl if the hosts' CA of dir signed it. It
@@ -79,15 +79,17 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 	if err != nil {
 		return Revocation{}, err
 	}
-	f, ca, err := openToRevoke(dir)
+	f, revoked, err := openToRevoke(dir)
 	if err != nil {
 		return Revocation{}, err
 	}
 	defer f.Close()
-	if bytes.Equal(cert.Raw, ca.cert.Raw) {
+	if bytes.Equal(cert.Raw, revoked.cas[0].cert.Raw) {
 		return Revocation{}, fmt.Errorf("%s is the certificate of the hosts' CA itself, which no list of its own can revoke", path)
 	}
-	if err := cert.CheckSignatureFrom(ca.cert); err != nil {
+	signer := revoked.signerOf(cert)
+	if signer < 0 {
+		err := cert.CheckSignatureFrom(revoked.cas[0].cert)
 		return Revocation{}, fmt.Errorf("%s was not signed by %s, so its list cannot revoke it: %s",
 			path, f.Path(hostsCA+certSuffix), printable.Text(err.Error()))
 	}
@@ -95,7 +97,7 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 	if id, err := idOf(cert); err == nil {
 		r.Host = id.Host
 	}
-	return revokeOne(f, ca, cert.SerialNumber, r, now)
+	return revoked.revoke(r, signer, cert.SerialNumber, orNow(now))
 }
 
 // readLeaf returns the first certificate of a file that has only certificates.
@@ -115,32 +117,21 @@ func readLeaf(path string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// openToRevoke opens and locks a CA directory, and loads the CA that signs the list.
-func openToRevoke(dir string) (*pemDir, authority, error) {
-	f, err := openCA(dir)
-	if err != nil {
-		return nil, authority{}, err
+// revoke adds a certificate to the list of the CA that signed it. If that is not known (-1), it adds
+// the serial number to all lists, and needs the keys of all CAs: a certificate that is only said to
+// be revoked is worse than an error.
+func (r *revocations) revoke(result Revocation, signer int, serial *big.Int, now time.Time) (Revocation, error) {
+	if r.has(serial) {
+		result.Already = true
+		return result, nil
 	}
-	if err := f.lock(); err != nil {
-		return nil, authority{}, errors.Join(err, f.Close())
+	for i := range r.cas {
+		if signer >= 0 && i != signer {
+			continue
+		}
+		if err := r.add(i, serial, now); err != nil {
+			return Revocation{}, err
+		}
 	}
-	ca, err := loadHostsCA(f)
-	if err != nil {
-		return nil, authority{}, errors.Join(err, f.Close())
-	}
-	return f, ca, nil
-}
-
-func revokeOne(f *pemDir, ca authority, serial *big.Int, r Revocation, now time.Time) (Revocation, error) {
-	// An unreadable list is not replaced: that would restore the access of hosts on it.
-	crl, err := readCRL(f, ca.cert)
-	if err != nil {
-		return Revocation{}, err
-	}
-	if isRevoked(crl, serial) {
-		r.Already = true
-		return r, nil
-	}
-	_, err = extendCRL(f, ca, crl, []*big.Int{serial}, orNow(now))
-	return r, err
+	return result, r.write()
 }

@@ -23,7 +23,11 @@ func (c Config) CheckRoles() error {
 
 // CheckRoles is [Config.CheckRoles] for a host.
 func (c ClientConfig) CheckRoles() error {
-	return checkCAs(c.CAFile, x509.ExtKeyUsageServerAuth,
+	set, err := c.choose()
+	if err != nil {
+		return err
+	}
+	return checkCAs(set.caFile, x509.ExtKeyUsageServerAuth,
 		"receiver.ca_file %s holds a CA of hosts, and none of receivers: name the ca.crt that receiver pki issue wrote")
 }
 

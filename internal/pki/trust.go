@@ -22,8 +22,10 @@ type Config struct {
 	ClientCAFile string // CAs of the hosts
 	CRLFile      string // empty means that nothing is revoked
 	TrustDomain  string
-	TokensFile   string           // empty means that no token is required
-	Now          func() time.Time // nil means [time.Now]
+	TokensFile   string // empty means that no token is required
+	// IdentityDir may hold the issuing CA of the hosts. It may be missing, or empty.
+	IdentityDir string
+	Now         func() time.Time // nil means [time.Now]
 }
 
 // Files returns the files that [LoadTrust] reads.
@@ -41,6 +43,8 @@ type Trust struct {
 	certificate tls.Certificate
 	pool        *x509.CertPool
 	domain      string
+	issuing     []*x509.Certificate // for a leaf that comes without its chain
+	root        []byte              // DER of the root that hosts trust; nil if no host can join
 	revoked     map[revocationKey]struct{}
 	tokens      Tokens // nil if no tokens are required
 
@@ -66,18 +70,22 @@ func LoadTrust(c Config) (*Trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	cas, pool, err := readPool(c.ClientCAFile)
+	cas, _, err := readPool(c.ClientCAFile)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkPermitted(cas, c.TrustDomain); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.ClientCAFile, err)
 	}
+	pool, issuing := splitCAs(cas)
 	t := &Trust{
-		certificate: certificate, pool: pool, domain: c.TrustDomain,
+		certificate: certificate, pool: pool, issuing: issuing, domain: c.TrustDomain,
 		verified: make(map[[sha256.Size]byte][][]*x509.Certificate),
 	}
-	if t.revoked, err = readRevoked(c.CRLFile, cas); err != nil {
+	if err := t.loadIssuing(c.IdentityDir); err != nil {
+		return nil, err
+	}
+	if t.revoked, err = readRevoked(c.CRLFile, append(cas, t.issuing...)); err != nil {
 		return nil, err
 	}
 	if c.TokensFile != "" {
@@ -92,8 +100,52 @@ func LoadTrust(c Config) (*Trust, error) {
 	return t, nil
 }
 
+// loadIssuing loads the certificate of the issuing CA, if there is one.
+func (t *Trust) loadIssuing(identity string) error {
+	if identity == "" {
+		return nil
+	}
+	issuer, err := OpenIssuer(identity)
+	if errors.Is(err, ErrNoIssuing) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ders, err := decodeBlocks(issuer.root, rootFile, pemCertificate)
+	if err != nil {
+		return err
+	}
+	t.issuing, t.root = append(t.issuing, issuer.ca.cert), ders[0]
+	return nil
+}
+
+// splitCAs returns the CAs that are trusted, and those that one of them must vouch for, so that it
+// can revoke them. A CA whose signer is not in the file is trusted itself.
+func splitCAs(cas []*x509.Certificate) (trusted *x509.CertPool, issuing []*x509.Certificate) {
+	trusted = x509.NewCertPool()
+	for _, ca := range cas {
+		signed := func(by *x509.Certificate) bool { return by != ca && ca.CheckSignatureFrom(by) == nil }
+		if !isRoot(ca) && slices.ContainsFunc(cas, signed) {
+			issuing = append(issuing, ca)
+			continue
+		}
+		trusted.AddCert(ca)
+	}
+	return trusted, issuing
+}
+
 // NotAfter returns when the receiver's own certificate expires.
 func (t *Trust) NotAfter() time.Time { return t.certificate.Leaf.NotAfter }
+
+// Names returns the DNS names and addresses in the receiver's certificate.
+func (t *Trust) Names() []string {
+	names := slices.Clone(t.certificate.Leaf.DNSNames)
+	for _, ip := range t.certificate.Leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
+}
 
 // NotBefore returns when the receiver's own certificate becomes valid.
 func (t *Trust) NotBefore() time.Time { return t.certificate.Leaf.NotBefore }
@@ -189,7 +241,7 @@ func (t *Trust) verifyChain(peer []*x509.Certificate, now time.Time) (time.Time,
 		return ends, nil
 	}
 	intermediates := x509.NewCertPool()
-	for _, cert := range peer[1:] {
+	for _, cert := range append(peer[1:len(peer):len(peer)], t.issuing...) {
 		intermediates.AddCert(cert)
 	}
 	chains, err := peer[0].Verify(x509.VerifyOptions{

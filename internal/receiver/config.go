@@ -22,12 +22,15 @@ type Config struct {
 	MinFree config.Bytes `toml:"min_free"`
 	// MinFreeInodes is the same for inodes, but at most an eighth of those of the file system.
 	// It does not apply to file systems that create inodes on demand.
-	MinFreeInodes int64        `toml:"min_free_inodes"`
-	TLS           TLSConfig    `toml:"tls"`
-	Auth          AuthConfig   `toml:"auth"`
-	Proxy         ProxyConfig  `toml:"proxy"`
-	Limits        LimitsConfig `toml:"limits"`
-	Scrub         scrub.Config `toml:"scrub"`
+	MinFreeInodes int64 `toml:"min_free_inodes"`
+	// IdentityDir has the issuing CA, invitations, and what is known of hosts. Its default is
+	// that of [pki.IdentityDir]. Empty means that no host can join, and nothing is recorded.
+	IdentityDir config.Path  `toml:"identity_dir"`
+	TLS         TLSConfig    `toml:"tls"`
+	Auth        AuthConfig   `toml:"auth"`
+	Proxy       ProxyConfig  `toml:"proxy"`
+	Limits      LimitsConfig `toml:"limits"`
+	Scrub       scrub.Config `toml:"scrub"`
 }
 
 // TLSConfig names the files of the receiver's end of mutual TLS.
@@ -92,7 +95,9 @@ func DefaultConfig() Config {
 
 // LoadConfig reads a configuration file over the defaults and checks it.
 func LoadConfig(path string) (Config, error) {
-	return config.LoadValid(path, DefaultConfig())
+	c := DefaultConfig()
+	c.IdentityDir = config.Path(pki.IdentityDir(path))
+	return config.LoadValid(path, c)
 }
 
 // BareSizes returns the sizes of a configuration file that have no unit, joined: see
@@ -148,6 +153,7 @@ func (c Config) TrustConfig() pki.Config {
 		CRLFile:      string(c.TLS.CRLFile),
 		TrustDomain:  c.Auth.TrustDomain,
 		TokensFile:   string(c.Auth.TokensFile),
+		IdentityDir:  string(c.IdentityDir),
 	}
 }
 

@@ -50,6 +50,7 @@ type Receiver struct {
 	// What a request must pass.
 	gate          *pki.Gate
 	access        *accessControl // checks the hosts of requests in flight
+	join          *joinDoor      // nil without an identity directory
 	conns         *admission.Conns
 	requests      admission.Requests
 	uploadLimiter admission.Limiter
@@ -107,6 +108,9 @@ func New(ctx context.Context, gate *pki.Gate, c Config, version, holder string, 
 	}
 	r.logSeparateHosts()
 	r.access = newAccessControl(gate, disabled, log)
+	if err := r.openJoin(holder); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
 	r.verifier = r.newVerifier()
 	if err := r.recoverUploads(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
@@ -202,6 +206,7 @@ func (r *Receiver) Close() error {
 	if r.data != nil {
 		errs = append(errs, r.data.Close())
 	}
+	errs = append(errs, r.join.close())
 	return errors.Join(errs...)
 }
 

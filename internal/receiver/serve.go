@@ -50,6 +50,9 @@ func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	defer durable.RaiseGOMAXPROCS()()
 	port := r.newServer(r.gate.IdentifyCaller)
+	if r.join != nil {
+		port.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){wire.JoinProtocol: r.join.serveConn}
+	}
 	all := servers{port}
 	failed := make(chan error, 2)
 	go func() { failed <- port.Serve(tls.NewListener(r.conns.LimitListener(ln), r.gate.TLSConfig())) }()
@@ -154,6 +157,9 @@ func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request
 	}
 	if err != nil {
 		return wire.Caller{Host: caller.Host}, refuseCaller(err)
+	}
+	if r.join != nil {
+		r.join.records.NoteContact(caller, r.gate.Now())
 	}
 	return wire.Caller{
 		Host: caller.Host,

@@ -245,7 +245,7 @@ func prepareDir(path string, u User, create bool) error {
 		return err
 	}
 	defer made.Close()
-	return made.ChownFromRoot(u.UID, u.GID)
+	return made.ChownFromRoot(u.UID, u.GID, 0o750)
 }
 
 // giveToUser gives u a directory of root that is in a directory of u.
@@ -262,5 +262,5 @@ func (p *resolvedPath) giveToUser(u User) error {
 		return err
 	}
 	defer dir.Close()
-	return dir.ChownFromRoot(u.UID, u.GID)
+	return dir.ChownFromRoot(u.UID, u.GID, 0o750)
 }

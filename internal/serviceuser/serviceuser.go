@@ -111,6 +111,57 @@ func Become(s State) (u User, notes, err error) {
 	return u, notes, dropPrivileges(u)
 }
 
+// GiveDir gives the directory at path, and what layout describes in it, to the service user of s, as
+// far as it belongs to root. It is for a directory outside that of s, in which a command of root has
+// written files for the daemon. In any other process it does nothing.
+func GiveDir(s State, path string, layout durable.Layout) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	state, u, err := findOwner(s.Dir)
+	if state != nil {
+		state.Close()
+	}
+	if err != nil || u.UID == 0 {
+		return err
+	}
+	dir, err := OpenDir(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.HandOver(layout, u.UID, u.GID); err != nil {
+		return err
+	}
+	return dir.ChownFromRoot(u.UID, u.GID, 0o700)
+}
+
+// ShareFile lets the group of the service user of s read a file of root in the directory at path,
+// which only root may write to. In any process that is not root's it does nothing.
+func ShareFile(s State, path, name string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	state, u, err := findOwner(s.Dir)
+	if state != nil {
+		state.Close()
+	}
+	if err != nil || u.UID == 0 {
+		return err
+	}
+	if known, err := user.LookupId(strconv.Itoa(u.UID)); err == nil {
+		if gid, err := strconv.Atoi(known.Gid); err == nil {
+			u.GID = gid
+		}
+	}
+	dir, err := OpenDir(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.ShareFile(name, u.GID)
+}
+
 // findOwner opens a state directory and returns its service user. The directory is nil if it does
 // not exist.
 func findOwner(path string) (*durable.Dir, User, error) {

@@ -51,3 +51,19 @@ func ShowUnit(ctx context.Context, unit string, properties ...string) (UnitState
 	}
 	return u, nil
 }
+
+// controlTimeout bounds the wait for systemctl to start a service.
+const controlTimeout = 2 * time.Minute
+
+// Control runs systemctl with an action on a unit. It is for commands of root only.
+func Control(ctx context.Context, action, unit string) error {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "systemctl", "--quiet", action, "--", unit)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("systemctl %s %s: %w: %s", action, unit, err, printable.Text(strings.TrimSpace(string(out))))
+	}
+	return nil
+}

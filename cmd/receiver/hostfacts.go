@@ -1,0 +1,138 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/datadir"
+	"cis490/internal/episode"
+	"cis490/internal/invite"
+	"cis490/internal/pki"
+	"cis490/internal/receiver"
+)
+
+// States of a host that only the identity directory knows.
+const (
+	hostInvited datadir.HostState = "invited" // it has no certificate yet
+	hostExpired datadir.HostState = "expired" // all its certificates on record have expired
+)
+
+// hostFacts is what the receiver knows of a host.
+type hostFacts struct {
+	datadir.Host
+	Certificates []certificateFacts `json:"certificates,omitempty"` // the last to expire first
+	LastContact  *time.Time         `json:"last_contact,omitempty"`
+	InvitedUntil *time.Time         `json:"invited_until,omitempty"`
+}
+
+// certificateFacts describes a certificate that was issued or used here.
+type certificateFacts struct {
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"not_after"`
+	State    pki.State `json:"state"`
+}
+
+// listHosts returns all hosts that the data directory, the certificates on record, the records of
+// contacts or an invitation name, sorted by name.
+func listHosts(cfg receiver.Config, now time.Time) ([]hostFacts, error) {
+	known, err := datadir.ListHosts(string(cfg.DataDir))
+	if err != nil {
+		return nil, explainNoDataDir(err)
+	}
+	all := make(map[episode.Name]hostFacts)
+	for _, h := range known {
+		all[h.Host] = hostFacts{Host: h}
+	}
+	err = errors.Join(addCertificates(cfg, all, now), addContacts(cfg, all, now), addInvitations(cfg, all, now))
+	list := make([]hostFacts, 0, len(all))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, all[name].withState())
+	}
+	return list, err
+}
+
+func addCertificates(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
+	list, err := pki.ListIssued(filepath.Dir(string(cfg.TLS.ClientCAFile)), now, pki.RecordsIn(string(cfg.IdentityDir)))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		err = nil // the certificates are those of another CA, or not for this user to see
+	}
+	for _, i := range list {
+		h := all[i.Host]
+		h.Host.Host = i.Host
+		h.Certificates = append(h.Certificates, certificateFacts{i.Serial, i.NotAfter, i.State})
+		all[i.Host] = h
+	}
+	return err
+}
+
+func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
+	records, err := pki.ListHostRecords(string(cfg.IdentityDir))
+	for name, r := range records {
+		h := all[name]
+		h.Host.Host, h.LastContact = name, r.LastContact
+		onRecord := func(c certificateFacts) bool { return c.Serial == r.Serial }
+		if r.NotAfter != nil && !slices.ContainsFunc(h.Certificates, onRecord) {
+			state := pki.Valid
+			if now.After(*r.NotAfter) {
+				state = pki.Expired
+			}
+			h.Certificates = append(h.Certificates, certificateFacts{r.Serial, *r.NotAfter, state})
+		}
+		all[name] = h
+	}
+	return err
+}
+
+func addInvitations(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
+	list, err := invite.List(string(cfg.IdentityDir))
+	for _, i := range list {
+		if i.State(now) != invite.Open {
+			continue
+		}
+		h := all[i.Host]
+		h.Host.Host, h.InvitedUntil = i.Host, &i.Expires
+		all[i.Host] = h
+	}
+	return err
+}
+
+// withState sets the state of a host that is not disabled.
+func (h hostFacts) withState() hostFacts {
+	slices.SortFunc(h.Certificates, func(a, b certificateFacts) int {
+		if c := b.NotAfter.Compare(a.NotAfter); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Serial, b.Serial)
+	})
+	isValid := func(c certificateFacts) bool { return c.State == pki.Valid || c.State == pki.NotYetValid }
+	switch {
+	case h.State == datadir.HostDisabled || h.State == datadir.HostRemoved:
+	case h.InvitedUntil != nil && len(h.Certificates) == 0 && !h.Stored:
+		h.State = hostInvited
+	case len(h.Certificates) > 0 && !slices.ContainsFunc(h.Certificates, isValid):
+		h.State = hostExpired
+	default:
+		h.State = datadir.HostActive
+	}
+	return h
+}
+
+// certUntil returns when the last certificate expires.
+func (h hostFacts) certUntil() string {
+	if len(h.Certificates) == 0 {
+		return "-"
+	}
+	return formatDate(h.Certificates[0].NotAfter)
+}
+
+func (h hostFacts) contact() string {
+	if h.LastContact == nil {
+		return "-"
+	}
+	return h.LastContact.UTC().Format("2006-01-02 15:04")
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/config"
+	"cis490/internal/invite"
+	"cis490/internal/pki"
+	"cis490/internal/receiver"
+	"cis490/internal/serviceuser"
+	"cis490/internal/systemd"
+)
+
+// setupCommand returns "receiver setup".
+func setupCommand(o *options) *cobra.Command {
+	var init pki.InitOptions
+	var dir, listen string
+	c := &cobra.Command{
+		Use:   "setup --name NAME[,IP...]",
+		Short: "Set up this machine as the receiver",
+		Long: `Setup creates the CAs, the receiver's certificate and, if there is none, the
+configuration. It lets hosts join, and as root it starts the service. Finally it
+checks the result. It can be run again at any time: it keeps what exists, and
+says so.
+
+The names are the DNS names and IP addresses by which hosts reach the receiver.
+The keys of the CAs, ca.key and hosts-ca.key, may be moved offline afterwards.
+With --offline, nothing here can sign for hosts: issue their certificates with
+'receiver pki issue' where the keys are.`,
+		Example: `  sudo receiver setup --name receiver.lab,10.0.0.1
+  receiver setup --name localhost --config ./receiver.toml`,
+		Args: checkArgs(cobra.NoArgs, func([]string) error { return init.Validate() }),
+		RunE: func(c *cobra.Command, _ []string) error { return runSetup(c, o, dir, listen, init) },
+	}
+	c.Flags().StringSliceVar(&init.Names, "name", nil, "DNS `NAMES` and IPs of the receiver (required)")
+	c.Flags().StringVar(&init.TrustDomain, "trust-domain", pki.DefaultTrustDomain, "trust `DOMAIN` of the hosts")
+	c.Flags().BoolVar(&init.Offline, "offline", false, "create no CA that can sign for hosts here")
+	c.Flags().StringVar(&dir, "pki", "", "directory `DIR` of the CAs (default: pki beside the configuration)")
+	c.Flags().StringVar(&listen, "listen", receiver.DefaultConfig().Listen, "`ADDRESS` in a new configuration")
+	mustMark(c.MarkFlagRequired("name"))
+	return c
+}
+
+// runSetup does one step after the other. Each leaves alone what exists, so that an interrupted
+// setup is repeated.
+func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOptions) error {
+	file, err := filepath.Abs(o.config)
+	if err != nil {
+		return err
+	}
+	o.config = file
+	if dir == "" {
+		dir = filepath.Join(filepath.Dir(file), "pki")
+	}
+	done := func(what string, changed bool) error {
+		verb := "kept"
+		if changed {
+			verb = "created"
+		}
+		return printf(c.OutOrStdout(), "%-8s %s\n", verb, what)
+	}
+	wrote, err := writeConfig(file, dir, listen, init.TrustDomain)
+	if err != nil {
+		return err
+	}
+	cfg, err := o.loadConfig()
+	if err != nil {
+		return err
+	}
+	made, err := createPKI(cfg, dir, init)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(done(file, wrote), done(dir, made)); err != nil {
+		return err
+	}
+	if err := installIdentity(c, cfg, dir, done); err != nil {
+		return err
+	}
+	started, err := startService(c.Context(), file)
+	if err != nil {
+		return err
+	}
+	return finishSetup(c, o, started)
+}
+
+// writeConfig writes a configuration if there is none.
+func writeConfig(file, pkiDir, listen, trustDomain string) (wrote bool, err error) {
+	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	data := ""
+	if filepath.Dir(file) != filepath.Dir(receiver.DefaultConfigFile) {
+		data = "data_dir = \"data\"\n"
+	}
+	if beside, err := filepath.Rel(filepath.Dir(file), pkiDir); err == nil && filepath.IsLocal(beside) {
+		pkiDir = beside // relative paths are relative to the configuration
+	}
+	text := fmt.Sprintf(`# Written by 'receiver setup'. receiver.toml.example lists all keys.
+listen = %q
+%s
+[tls]
+cert_file = %q
+key_file = %q
+client_ca_file = %q
+crl_file = %q
+
+[auth]
+trust_domain = %q
+`, listen, data, filepath.Join(pkiDir, "server.crt"), filepath.Join(pkiDir, "server.key"), filepath.Join(pkiDir, "hosts-ca.crt"),
+		filepath.Join(pkiDir, "hosts.crl"), trustDomain)
+	dir, err := serviceuser.OpenDir(filepath.Dir(file))
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	return true, dir.WriteFile(filepath.Base(file), []byte(text), 0o644)
+}
+
+// createPKI creates the CAs, unless the receiver has a certificate.
+func createPKI(cfg receiver.Config, dir string, init pki.InitOptions) (made bool, err error) {
+	if _, err := os.Stat(string(cfg.TLS.CertFile)); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err := pki.InitCA(dir, init); err != nil {
+		return false, err
+	}
+	if cfg.TLS.CertFile != config.Path(filepath.Join(dir, "server.crt")) {
+		return true, cli.UsageError(fmt.Errorf("the configuration says cert_file = %q: name the files in %s there, then run this again", cfg.TLS.CertFile, dir))
+	}
+	return true, pki.ShareKey(dir, stateOf(cfg))
+}
+
+// installIdentity lets the service sign for hosts, if there is a CA for that.
+func installIdentity(c *cobra.Command, cfg receiver.Config, dir string, done func(string, bool) error) error {
+	identity := string(cfg.IdentityDir)
+	if err := pki.CreateIdentityDir(identity); err != nil {
+		return err
+	}
+	changed, err := pki.InstallIssuing(dir, identity)
+	if errors.Is(err, pki.ErrNoIssuing) || errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: %s has no issuing CA, so hosts cannot join: use 'receiver pki issue HOST' for each\n", dir)
+		err = nil
+	}
+	if err := errors.Join(err, serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...))); err != nil {
+		return err
+	}
+	return done(identity, changed)
+}
+
+// startService enables and starts the service of the default configuration. It reports false where
+// no service is managed.
+func startService(ctx context.Context, file string) (bool, error) {
+	if os.Geteuid() != 0 || file != receiver.DefaultConfigFile || !systemd.IsRunning() {
+		return false, nil
+	}
+	for _, step := range []struct{ action, unit string }{
+		{"enable", socketUnit}, {"enable", serviceUnit}, {"start", socketUnit}, {"restart", serviceUnit},
+	} {
+		if err := systemd.Control(ctx, step.action, step.unit); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// finishSetup checks what was set up, and says what to do next.
+func finishSetup(c *cobra.Command, o *options, started bool) error {
+	next := "receiver"
+	if o.config != receiver.DefaultConfigFile {
+		next = "receiver --config " + o.config
+	}
+	state := "started  the service"
+	if !started {
+		state = "next     start it: " + next
+	}
+	if err := printf(c.OutOrStdout(), "%s\nnext     for each host: %s invite HOST\n\n", state, next); err != nil {
+		return err
+	}
+	return runCheck(c, o, false, true)
+}

@@ -1,0 +1,248 @@
+package pki
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"cis490/internal/episode"
+)
+
+// Names in a host's identity directory.
+const (
+	hostFile    = "host.pem"         // key and chain in one file, so that they always fit
+	hostRoots   = "host-ca.crt"      // the CAs of the receiver
+	pendingFile = "host-request.pem" // the key that the last request was for
+)
+
+// credentialSet is a certificate with its key, and the CAs that were given with it.
+type credentialSet struct {
+	certificate               tls.Certificate
+	certFile, keyFile, caFile string
+}
+
+// choose returns the credentials to use: of the configured ones and those in the identity directory,
+// the ones that became valid later.
+func (c ClientConfig) choose() (credentialSet, error) {
+	joined, jerr := c.loadJoined()
+	if jerr != nil && !errors.Is(jerr, fs.ErrNotExist) {
+		return credentialSet{}, jerr
+	}
+	if c.CertFile == "" {
+		if jerr != nil {
+			return credentialSet{}, errors.New("this host has no certificate: join with 'shipper join TOKEN', or set receiver.cert_file and key_file")
+		}
+		return joined, nil
+	}
+	pair, err := loadPair(c.CertFile, c.KeyFile)
+	if jerr != nil {
+		return credentialSet{pair, c.CertFile, c.KeyFile, c.CAFile}, err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return joined, nil
+	}
+	if err != nil {
+		return credentialSet{}, err
+	}
+	if pair.Leaf.NotBefore.After(joined.certificate.Leaf.NotBefore) {
+		return credentialSet{pair, c.CertFile, c.KeyFile, c.CAFile}, nil
+	}
+	return joined, nil
+}
+
+// loadJoined loads what joining wrote. The error is an [fs.ErrNotExist] if this host has not joined.
+func (c ClientConfig) loadJoined() (credentialSet, error) {
+	if c.IdentityDir == "" {
+		return credentialSet{}, fs.ErrNotExist
+	}
+	path, roots := filepath.Join(c.IdentityDir, hostFile), filepath.Join(c.IdentityDir, hostRoots)
+	pair, err := loadPair(path, path)
+	if err != nil {
+		return credentialSet{}, err
+	}
+	if id, err := idOf(pair.Leaf); err != nil || c.Host != "" && id.Host != c.Host {
+		return credentialSet{}, fmt.Errorf("%s: the certificate is of host %s, but the configuration says host_id = %q", path, id.Host, c.Host)
+	}
+	return credentialSet{pair, path, path, roots}, nil
+}
+
+// Pending is a host's request for a certificate, by an invitation.
+type Pending struct {
+	dir     string
+	key     *ecdsa.PrivateKey
+	created bool   // by this process
+	Request []byte // PKCS#10 in DER
+}
+
+// invitationHeader names the invitation that a key was created for, in its PEM block.
+const invitationHeader = "Invitation"
+
+// OpenPending returns the request for an invitation. Its key is durable before it returns, and the
+// same in each call for the invitation: a join that was interrupted, or whose answer was lost, is
+// repeated. The directory is created if it is missing.
+func OpenPending(identity, invitation string) (*Pending, error) {
+	f, err := createIdentityDir(identity)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	p := &Pending{dir: identity}
+	if p.key, err = f.readPending(invitation); err != nil {
+		return nil, err
+	}
+	if p.key == nil {
+		p.created = true
+		if p.key, err = f.createPending(invitation); err != nil {
+			return nil, err
+		}
+	}
+	if p.Request, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, p.key); err != nil {
+		return nil, fmt.Errorf("create request: %w", err)
+	}
+	return p, nil
+}
+
+// readPending returns the key for an invitation, or nil if there is none. A file that cannot be
+// parsed is no key of a certificate either.
+func (f *pemDir) readPending(invitation string) (*ecdsa.PrivateKey, error) {
+	data, err := f.read(pendingFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil || block.Headers[invitationHeader] != invitation {
+		return nil, nil
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, nil
+	}
+	ec, _ := key.(*ecdsa.PrivateKey)
+	return ec, nil
+}
+
+func (f *pemDir) createPending(invitation string) (*ecdsa.PrivateKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("generate key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode key: %w", err)
+	}
+	block := &pem.Block{Type: pemKey, Headers: map[string]string{invitationHeader: invitation}, Bytes: der}
+	return key, f.WriteFile(pendingFile, pem.EncodeToMemory(block), 0o600)
+}
+
+// Discard removes the key of a request that was refused, unless an earlier attempt created it: that
+// one may have been answered.
+func (p *Pending) Discard() error {
+	if !p.created {
+		return nil
+	}
+	f, err := openPEMDir(p.dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Remove(pendingFile)
+}
+
+// createIdentityDir opens an identity directory, and creates it for its user alone if it is missing.
+func createIdentityDir(path string) (*pemDir, error) {
+	f, err := openPEMDir(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	parent, err := openDir(filepath.Dir(filepath.Clean(path)))
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	made, err := parent.MakeDirMode(filepath.Base(path), 0o700)
+	if err != nil {
+		return nil, err
+	}
+	return &pemDir{Dir: made, path: path}, nil
+}
+
+// CreateIdentityDir creates an identity directory for its user alone, unless it exists.
+func CreateIdentityDir(path string) error {
+	f, err := createIdentityDir(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Install writes the certificate that a receiver issued for p, and the CA by which the host
+// recognizes the receiver. It returns an error, and writes nothing, unless the certificate is for
+// the key of p and for host.
+func (p *Pending) Install(host episode.Name, chain []byte, root *x509.Certificate) (*x509.Certificate, error) {
+	leaf, err := p.checkChain(host, chain)
+	if err != nil {
+		return nil, fmt.Errorf("the receiver's answer is not usable: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(p.key)
+	if err != nil {
+		return nil, err
+	}
+	f, err := openPEMDir(p.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.WriteFile(hostRoots, encodePEM(pemCertificate, root.Raw), 0o600); err != nil {
+		return nil, err
+	}
+	return leaf, f.WriteFile(hostFile, append(encodePEM(pemKey, der), chain...), 0o600)
+}
+
+// checkChain returns the first certificate of a chain.
+func (p *Pending) checkChain(host episode.Name, chain []byte) (*x509.Certificate, error) {
+	ders, err := decodeBlocks(chain, "it", pemCertificate)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := x509.ParseCertificate(ders[0])
+	if err != nil {
+		return nil, errors.New("its certificate cannot be parsed")
+	}
+	public, err := x509.MarshalPKIXPublicKey(p.key.Public())
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {
+		return nil, errors.New("the certificate is for another key")
+	}
+	id, err := idOf(leaf)
+	if err != nil {
+		return nil, err
+	}
+	if id.Host != host {
+		return nil, fmt.Errorf("the certificate is for host %s, not %s", id.Host, host)
+	}
+	return leaf, nil
+}
+
+// MayHaveJoined reports whether an identity directory has the certificate of a host. If this user
+// may not know, it reports true.
+func MayHaveJoined(identity string) bool {
+	if identity == "" {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(identity, hostFile))
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,143 @@
+package receiver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"cis490/internal/datadir"
+	"cis490/internal/invite"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+)
+
+// Limits of requests to join, of all machines together. Connections of one address are limited as
+// all that have no identity yet are: see [admission.Conns].
+const (
+	maxJoins      = 4  // at once
+	joinsPerHour  = 60 // more than a lab sets up, and few enough for the log and the disk
+	maxJoinsBurst = 30
+)
+
+// joinDoor lets hosts join: it turns invitations into certificates. It exists while the identity
+// directory does.
+type joinDoor struct {
+	receiver *Receiver
+	book     *invite.Book
+	issuer   *pki.Issuer // nil if there is no issuing CA
+	records  *pki.HostRecords
+	holder   string // describes this process to others that wait for a lock
+	slots    chan struct{}
+	limit    *rate.Limiter
+}
+
+// openJoin opens the identity directory. Without one, no host can join, and nothing is recorded.
+func (r *Receiver) openJoin(holder string) error {
+	path := string(r.cfg.IdentityDir)
+	if path == "" {
+		return nil
+	}
+	records, err := pki.OpenHostRecords(path, r.log)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.gate.UseRecords(records)
+	r.join = &joinDoor{
+		receiver: r, records: records, holder: holder,
+		slots: make(chan struct{}, maxJoins),
+		limit: rate.NewLimiter(rate.Every(time.Hour/joinsPerHour), maxJoinsBurst),
+	}
+	if r.join.issuer, err = pki.OpenIssuer(path); errors.Is(err, pki.ErrNoIssuing) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r.join.book, err = invite.OpenBook(path, holder); err != nil {
+		return err
+	}
+	r.gate.ServeJoin(pki.JoinDoor{
+		Protocol: wire.JoinProtocol,
+		IsOpen:   func() bool { return r.join.book.HasOpen(r.gate.Now()) },
+	})
+	return nil
+}
+
+func (d *joinDoor) close() error {
+	if d == nil {
+		return nil
+	}
+	err := d.records.Close()
+	if d.book != nil {
+		err = errors.Join(err, d.book.Close())
+	}
+	return err
+}
+
+// serveConn is for http.Server.TLSNextProto: it answers the one request of a connection.
+func (d *joinDoor) serveConn(_ *http.Server, conn *tls.Conn, _ http.Handler) {
+	h := wire.JoinHandler{Issue: d.issue, Log: d.receiver.log}
+	h.ServeConn(d.receiver.baseCtx, conn)
+}
+
+// issue returns the certificate chain for a request, or refuses it.
+func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string) ([]byte, error) {
+	select {
+	case d.slots <- struct{}{}:
+		defer func() { <-d.slots }()
+	default:
+		return nil, &wire.Problem{Code: wire.Busy, Detail: "too many hosts join at once", RetryAfter: 5 * time.Second}
+	}
+	if !d.limit.Allow() {
+		return nil, &wire.Problem{Code: wire.Busy, Detail: "too many requests to join; try again in a minute", RetryAfter: time.Minute}
+	}
+	request, err := pki.ParseRequest(j.CSR)
+	if err != nil {
+		return nil, wire.Refuse(wire.BadRequest, "%v", err)
+	}
+	now := d.receiver.gate.Now()
+	used, err := d.book.Redeem(ctx, j.Invitation, j.Secret, request.KeySHA256, now, func(i invite.Invitation) (string, error) {
+		return d.sign(ctx, request, i, now)
+	})
+	if refused, ok := errors.AsType[*invite.RefusedError](err); ok {
+		return nil, wire.Refuse(wire.TokenRefused, "%v", refused)
+	}
+	if err != nil {
+		return nil, err
+	}
+	chain, err := d.issuer.Chain(used.Use.Serial)
+	if err != nil {
+		return nil, err
+	}
+	d.receiver.log.Info("host joined", "host", used.Host, "remote", remote, "serial", used.Use.Serial)
+	return chain, nil
+}
+
+// sign signs the certificate of an invited host, and records it. A host that was removed is served
+// again, with this certificate alone.
+func (d *joinDoor) sign(ctx context.Context, request pki.Request, i invite.Invitation, now time.Time) (serial string, err error) {
+	disabled := d.receiver.access.disabled.Current()
+	removed := disabled.IsRemoved(i.Host)
+	if p := refuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {
+		return "", p
+	}
+	issued, err := d.issuer.SignHost(request, i.Host, now)
+	if err != nil {
+		return "", err
+	}
+	if err := d.records.SetJoined(issued, i.Again); err != nil || !removed {
+		return issued.Serial, err
+	}
+	if err := d.records.EndOthers(i.Host, now); err != nil {
+		return "", err
+	}
+	return issued.Serial, datadir.ReadmitHost(ctx, string(d.receiver.cfg.DataDir), i.Host, d.holder)
+}
