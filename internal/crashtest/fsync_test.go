@@ -15,13 +15,11 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestFailedSyncIsNeverAcknowledged has a real one: the file system of the
-// receiver lies on a sparse file in a memory that is full, so that what was
-// written without an error cannot be written back. That is how thin volumes,
-// worn cards and pulled cables look.
-//
-// The receiver ends with 74, and what it had acknowledged by then is there when
-// it starts again on a disk that was given space and mounted again.
+// TestFailedSyncIsNeverAcknowledged uses a real fault: the receiver's file system is on a
+// sparse file in a full memory file system, so a write succeeds and its writeback fails. Thin
+// volumes, worn cards and pulled cables behave like this. The receiver ends with 74. What it
+// had acknowledged is still there when it starts again, on a disk that was given space and
+// mounted again.
 func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 	needMounts(t)
 	for _, fs := range []string{"ext4", "xfs"} {
@@ -31,8 +29,8 @@ func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 			s.runWire(200 * time.Millisecond)
 			h := s.hosts[0]
 			h.Once().MustExit(t, 0)
-			// Nothing may be on its way now: the loop device calls a write good
-			// of which only a part fit.
+			// Nothing may be in flight now: the loop device reports success for a write of
+			// which only a part fit.
 			fixture.Must(t, s.store.Sync())
 			thin.fillPool(t)
 			s.runWire(time.Hour) // until the first error
@@ -55,7 +53,7 @@ func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 	}
 }
 
-// runWire uploads for a time, or until the receiver does not answer.
+// runWire uploads for a time, or until the receiver stops answering.
 func (s *site) runWire(most time.Duration) {
 	var all sync.WaitGroup
 	stop := make(chan struct{})
@@ -65,7 +63,8 @@ func (s *site) runWire(most time.Duration) {
 	all.Wait()
 }
 
-// thin is a memory of its own for one image, which can be filled up beside it.
+// thin is a memory file system of its own for one image. Another file in it can take the
+// remaining space.
 type thin struct {
 	dir, ballast string
 }

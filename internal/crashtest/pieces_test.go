@@ -12,8 +12,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// send sends a parcel in pieces and breaks some of them off, until it is
-// acknowledged, or nobody answers.
+// send sends a parcel in pieces and interrupts some of them, until the parcel is acknowledged
+// or the receiver stops answering.
 func (w *wire) send(p *parcel) bool {
 	for {
 		a, err := w.sender.Announce(p.name, p.body)
@@ -26,7 +26,7 @@ func (w *wire) send(p *parcel) bool {
 		w.noteOffset(p.name, a.Offset)
 		left := p.body[a.Offset:]
 		switch some := left[:w.randomBelow(len(left)/2+1)]; w.randomBelow(6) {
-		case 0, 1, 2: // and the answer says how far that came
+		case 0, 1, 2: // and the answer says how many bytes arrived
 			a, err = w.sender.Patch(a.Where, a.Offset, some, false)
 			if err == nil && a.Status == http.StatusNoContent {
 				w.noteOffset(p.name, a.Offset)
@@ -36,8 +36,8 @@ func (w *wire) send(p *parcel) bool {
 		default:
 			a, err = w.sender.Patch(a.Where, a.Offset, left, true)
 		}
-		// Another refusal may come of a piece that was broken off and has its turn
-		// behind the announcement.
+		// Another refusal may come from an interrupted piece that is handled after the
+		// announcement.
 		if err != nil || a.Status >= http.StatusInternalServerError || a.Receipt(p.body) {
 			return a.Receipt(p.body)
 		}
@@ -81,7 +81,7 @@ func (w *wire) wantOffsetsKept(t *testing.T, before map[string]int64) int {
 	w.mu.Lock()
 	waiting := w.waiting
 	w.over = false
-	w.told = make(map[string]int64) // what was said after that may have come too late
+	w.told = make(map[string]int64) // an answer after that may have come too late
 	w.mu.Unlock()
 	kept := 0
 	for _, p := range waiting {

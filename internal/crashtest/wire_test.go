@@ -21,9 +21,9 @@ import (
 	"cis490/internal/labtest"
 )
 
-// wire uploads archives over many connections at once, and notes each answer of
-// success the moment it comes: it is who was promised something. What got no
-// answer it sends again in the next round.
+// wire uploads archives over many connections at once, and records each successful answer as
+// soon as it comes: that is what was promised. Archives without an answer are sent again in the
+// next round.
 type wire struct {
 	lab    *labtest.Lab
 	host   *labtest.Host
@@ -35,7 +35,7 @@ type wire struct {
 	made    int
 	waiting []*parcel
 	acked   map[string]string // sha256 by the name of the episode
-	told    map[string]int64  // how far an upload in pieces has come
+	told    map[string]int64  // offsets that uploads in pieces have reached
 	fell    []string          // those that were back all the same
 	over    bool              // something is cut off, or about to be
 }
@@ -46,7 +46,7 @@ type parcel struct {
 	body []byte
 }
 
-// pieces is the size from which a parcel goes in pieces.
+// pieces is the size from which a parcel is sent in pieces.
 const pieces = 64 << 10
 
 // uploaders is how many uploads a wire makes at once: as many as one host may.

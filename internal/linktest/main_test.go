@@ -15,11 +15,10 @@ import (
 	"cis490/internal/linktest"
 )
 
-// all is set by make links: one of the tests waits until the kernel gives a
-// connection up.
+// all is set by make links: one of the tests waits until the kernel gives a connection up.
 var all = flag.Bool("all", false, "run them, which takes two minutes")
 
-// TestMain runs the tests where nothing of theirs is left behind.
+// TestMain runs the tests where nothing that they create is left behind.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code, ran, err := crashtest.Isolate()
@@ -58,7 +57,7 @@ func requireNamespaces(t *testing.T) {
 	t.Skipf("two machines and a bad link need %q", missing)
 }
 
-// size is that of the archives, about.
+// size is the approximate size of the archives.
 const size = 24 << 20
 
 // site is a lab whose receiver and host are two machines.
@@ -129,8 +128,8 @@ func (s *site) waitIdle(t *testing.T) {
 	})
 }
 
-// wantDelivered wants the episode to be delivered and the lab to be settled. At most most bytes may be
-// sent per byte of the archive.
+// wantDelivered checks that the episode is delivered and the lab is settled. At most most bytes
+// may be sent per byte of the archive.
 func (s *site) wantDelivered(t *testing.T, most float64) {
 	t.Helper()
 	took := time.Since(s.begun)

@@ -1,6 +1,6 @@
 package mutation_test
 
-// ofPackages are the mutants of the packages that an episode passes.
+// ofPackages are the mutants of the packages that handle episodes.
 var ofPackages = []mutant{
 	{
 		"receiver: a store that moved before the answer is acknowledged",
