@@ -6,9 +6,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestLargeEpisodeIsSentWhileItIsPacked: nothing is sent twice, and a cut or a kill
-// in the middle of that costs what it always costs. That it is sent ahead at all is
-// for package shipper to see.
+// TestLargeEpisodeIsSentWhileItIsPacked: nothing is sent twice, and a cut or a kill during the
+// upload costs no more than usual. Package shipper tests that it is sent while it is packed.
 func TestLargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

@@ -162,8 +162,8 @@ func TestBehindAProxyNobodyComesInWithoutACertificate(t *testing.T) {
 	})
 }
 
-// A proxy that lets everybody in, by a mistake or a hole, opens nothing: the
-// refusal is the receiver's own.
+// A proxy that admits everyone, by mistake or through a hole, gives no access: the receiver
+// itself refuses.
 func TestBehindAProxyTheReceiverVerifiesItself(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		for _, values := range [][]string{nil, clientCertFields(t, l, "lab-01")[:1], clientCertFields(t, l, "lab-01")[1:]} {
@@ -183,7 +183,7 @@ func TestBehindAProxyTheReceiverVerifiesItself(t *testing.T) {
 		"trusted_ca_cert_file /etc/cis490-proxy/hosts-ca.crt", "")
 }
 
-// wantForbidden wants a 403 that comes from the receiver, not from the proxy.
+// wantForbidden checks that a 403 comes from the receiver, not from the proxy.
 func wantForbidden(t *testing.T, who string, p pong, err error) {
 	t.Helper()
 	if err != nil || p.Status != http.StatusForbidden || p.Kind != "application/problem+json" {
@@ -240,8 +240,8 @@ func TestBehindAProxyItsFaultsJudgeNoEpisode(t *testing.T) {
 	})
 }
 
-// The proxy or the receiver goes while an archive is on its way: the lab's own
-// proxy holds it up before the other.
+// The proxy or the receiver ends while an archive is in flight: the lab's own proxy, in front
+// of the real one, delays it.
 func TestBehindAProxyACutUploadIsSentAgain(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		h.Set("receiver.url", fmt.Sprintf("%q", "https://"+l.Proxy.Addr()))
@@ -253,8 +253,8 @@ func TestBehindAProxyACutUploadIsSentAgain(t *testing.T) {
 			labtest.Eventually(t, "an upload is under way", func() bool { return len(l.Staged()) > 0 })
 			fault()
 			l.Proxy.Always(labtest.Fault{Refuse: true})
-			// Nothing reads what is sent to a dead proxy; and Caddy waits for the body
-			// of a request whose receiver is gone.
+			// Nothing reads what is sent to a dead proxy. Caddy waits for the body of a request
+			// even if its receiver is gone.
 			l.Proxy.Sever()
 			if code := p.Wait(t); code != 4 {
 				t.Errorf("%s went: exit code %d, want 4", what, code)
@@ -275,7 +275,7 @@ func TestBehindAProxyACutUploadIsSentAgain(t *testing.T) {
 	})
 }
 
-// unixClient returns a client of the socket, as a proxy is one.
+// unixClient returns a client that uses the socket as a proxy does.
 func unixClient(t *testing.T, path string) *http.Client {
 	t.Helper()
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -355,8 +355,8 @@ func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
 	mustContain(t, "the receiver", p.Output(), "proxy.socket", path)
 }
 
-// TestBehindAProxyOneHostLeavesTheReceiverToOthers: a host that was taken over sends 150
-// inventories of a megabyte at the same time, which the proxy passes on.
+// TestBehindAProxyOneHostLeavesTheReceiverToOthers: a compromised host sends 150 inventories of
+// a megabyte at the same time, which the proxy passes on.
 func TestBehindAProxyOneHostLeavesTheReceiverToOthers(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		m := newAttacker(t, l)

@@ -20,7 +20,7 @@ import (
 type work struct {
 	name     string
 	episodes int
-	files    int   // an episode, meta.json and done.marker among them
+	files    int   // per episode, including meta.json and done.marker
 	bytes    int64 // an episode
 }
 
@@ -65,8 +65,8 @@ func BenchmarkShip(b *testing.B) {
 	}
 }
 
-// BenchmarkBacklog packs LAB_BACKLOG tiny episodes, 20,000 if it is not set,
-// while the receiver is away.
+// BenchmarkBacklog packs LAB_BACKLOG tiny episodes (20,000 by default) during an outage of the
+// receiver.
 func BenchmarkBacklog(b *testing.B) {
 	episodes := 20_000
 	if s := os.Getenv("LAB_BACKLOG"); s != "" {
@@ -90,8 +90,8 @@ func BenchmarkBacklog(b *testing.B) {
 	}
 }
 
-// BenchmarkWakeUp is the time from the marker to the retired episode, whose row
-// is durable before.
+// BenchmarkWakeUp measures the time from the marker to the retired episode, whose row is
+// durable by then.
 func BenchmarkWakeUp(b *testing.B) {
 	l := labtest.New(b)
 	h := l.Host("lab-01")
@@ -172,7 +172,7 @@ func (w work) write(b *testing.B, dir string, seed uint64) {
 
 var calls = []string{"NtOpenFile", "NtReadFile", "NtWriteVirtualMemory", "connect", "recvfrom", "mmap", "RegSetValueExW", "CreateRemoteThread"}
 
-// peakOf returns the most memory that a process had resident, in MiB.
+// peakOf returns the peak resident memory of a process, in MiB.
 func peakOf(b testing.TB, pid int) float64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -187,7 +187,7 @@ func peakOf(b testing.TB, pid int) float64 {
 	return kb / 1024
 }
 
-// cpuOf returns the processor time that a process has taken.
+// cpuOf returns the processor time that a process has used.
 func cpuOf(b *testing.B, pid int) time.Duration {
 	b.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -110,7 +110,7 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 	l.Settled(t)
 }
 
-// wantHostRefused wants the host to be refused, and nothing to be stored.
+// wantHostRefused checks that the host is refused and nothing is stored.
 func wantHostRefused(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	t.Helper()
 	if r := h.Run("--ping"); r.Code != 4 || r.Stderr == "" {
@@ -170,7 +170,7 @@ func TestRevokedHostIsRefusedOnItsKeptAliveConnection(t *testing.T) {
 	wantNoHolds(t, h)
 	l.Check(t)
 
-	// A certificate issued afterwards is good at once.
+	// A certificate that is issued afterwards is accepted at once.
 	l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Settled(t)

@@ -77,15 +77,14 @@ func (l *Lab) RowOf(t testing.TB, host, name string) Row {
 	return found[0]
 }
 
-// Check is the law of custody. It may be asked whenever no shipper moves
-// anything: at the end of a pass, while daemons idle, after a kill. A receiver
-// that runs is waited for, until it has ended what a sender left it with.
+// Check checks the invariants of custody. It may be called whenever no shipper moves anything:
+// at the end of a pass, while daemons are idle, after a kill. If the receiver runs, Check waits
+// until it has completed what senders have sent.
 //
-// Files are rows, one each, both ways, with the sha256 and the size of the
-// bytes; every archive decodes. Every episode that was ever made is whole in
-// exactly one place of its host, and if that is the shipped folder, the
-// receiver's archive unpacks to what was packed. Nothing that is delivered is
-// left in the outbox.
+// Each stored file has one row and each row one file, with the sha256 and the size of its
+// bytes, and every archive can be decoded. Every episode that was ever made is complete in
+// exactly one place of its host. If that is the shipped folder, the receiver's archive unpacks
+// to what was packed. Nothing that is delivered is left in the outbox.
 func (l *Lab) Check(t testing.TB) {
 	t.Helper()
 	if l.receiver != nil && l.receiver.Running() {
@@ -100,8 +99,8 @@ func (l *Lab) Check(t testing.TB) {
 	}
 }
 
-// Settled is [Lab.Check] for a lab in which nothing is on its way any more: no
-// upload is staged, and no outbox holds anything packed.
+// Settled is [Lab.Check] for a lab with nothing in flight: no upload is staged, and no outbox
+// holds anything packed.
 func (l *Lab) Settled(t testing.TB) {
 	t.Helper()
 	l.Check(t)
@@ -111,8 +110,8 @@ func (l *Lab) Settled(t testing.TB) {
 	}
 }
 
-// underWay reports whether a staged upload is not one that was interrupted, which
-// carries how far it has come.
+// underWay reports whether a staged upload is in progress. An interrupted one has an attribute
+// with its offset.
 func underWay(path string) bool {
 	_, err := unix.Getxattr(path, "user.cis490.upload", make([]byte, 512))
 	return err != nil && !os.IsNotExist(err)
@@ -139,7 +138,7 @@ func (l *Lab) checkStore(t testing.TB) {
 		row, found := rows[path]
 		delete(rows, path)
 		if !found {
-			// Nobody was told of it: the next start finds it by its second link.
+			// This upload was not acknowledged: the next start finds it by its second link.
 			if l.receiver == nil || l.receiver.Running() || links(t, path) < 2 {
 				t.Errorf("%s is stored and has no row", path)
 			}
@@ -161,7 +160,7 @@ func (l *Lab) checkStore(t testing.TB) {
 	}
 }
 
-// stored returns the paths of all that is in the store.
+// stored returns the paths of everything in the store.
 func (l *Lab) stored(t testing.TB) []string {
 	t.Helper()
 	var files []string
@@ -213,7 +212,7 @@ func (h *Host) check(t testing.TB) {
 	}
 }
 
-// checkEpisode wants each episode that was made under a name in one place.
+// checkEpisode checks that each episode that was made under a name is in one place.
 func (h *Host) checkEpisode(t testing.TB, name string, all []*made) {
 	t.Helper()
 	var places []string
@@ -250,8 +249,7 @@ func differences(found map[string]Tree, want Tree) string {
 	return b.String()
 }
 
-// shippedAs returns the places in the shipped folder that an episode may have
-// been moved to.
+// shippedAs returns the places in the shipped folder that an episode may have been moved to.
 func (h *Host) shippedAs(t testing.TB, name string) []string {
 	t.Helper()
 	var places []string
@@ -263,11 +261,10 @@ func (h *Host) shippedAs(t testing.TB, name string) []string {
 	return places
 }
 
-// suffix is what a name gets that is in the shipped folder already.
+// suffix is appended to a name that already exists in the shipped folder.
 var suffix = regexp.MustCompile(`~[0-9]+$`)
 
-// checkArchive wants the receiver's archive of a retired episode to hold what
-// was packed.
+// checkArchive checks that the receiver's archive of a retired episode holds what was packed.
 func (h *Host) checkArchive(t testing.TB, name string, want Tree) {
 	t.Helper()
 	path := h.lab.Archive(h.Name, name)
@@ -296,11 +293,11 @@ func (h *Host) checkArchive(t testing.TB, name string, want Tree) {
 	}
 }
 
-// isProbe reports whether a name is one that a start makes for a moment, and that the next
-// start takes away after a kill.
+// isProbe reports whether a name is a temporary one of a start, which the next start removes
+// after a kill.
 func isProbe(name string) bool { return strings.HasPrefix(name, ".cis490-probe.") }
 
-// checkStrangers wants nothing in the shipped folder that nobody made.
+// checkStrangers checks that the shipped folder holds nothing that the lab did not make.
 func (h *Host) checkStrangers(t testing.TB) {
 	t.Helper()
 	for _, e := range readDir(t, h.Shipped()) {
@@ -313,7 +310,7 @@ func (h *Host) checkStrangers(t testing.TB) {
 	}
 }
 
-// checkOutbox wants nothing in the outbox that is delivered.
+// checkOutbox checks that the outbox holds nothing that is delivered.
 func (h *Host) checkOutbox(t testing.TB) {
 	t.Helper()
 	for _, e := range readDir(t, h.Outbox()) {

@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// Fake puts something else in the receiver's place, with the receiver's own
-// certificate: a proxy that went wrong, say. It returns what puts the receiver
-// back.
+// Fake replaces the receiver by another handler with the receiver's own certificate, such as a
+// faulty proxy. The returned function restores the receiver.
 func (l *Lab) Fake(t testing.TB, h http.Handler) (restore func()) {
 	t.Helper()
 	cert, err := tls.LoadX509KeyPair(l.Path("pki", "server.crt"), l.Path("pki", "server.key"))
@@ -29,8 +28,8 @@ func (l *Lab) Fake(t testing.TB, h http.Handler) (restore func()) {
 	return func() { l.Proxy.Forward(before) }
 }
 
-// Client returns an HTTP client with the certificate of a host, for requests
-// that no shipper makes.
+// Client returns an HTTP client with the certificate of a host, for requests that no shipper
+// makes.
 func (h *Host) Client(t testing.TB) *http.Client {
 	t.Helper()
 	cert, err := tls.LoadX509KeyPair(h.Path("pki", h.Name+".crt"), h.Path("pki", h.Name+".key"))
@@ -63,5 +62,5 @@ func (l *Lab) client(t testing.TB, certs ...tls.Certificate) *http.Client {
 	}
 }
 
-// URL returns an address below the receiver's, as the hosts find it.
+// URL returns an address below the receiver's, as the hosts reach it.
 func (l *Lab) URL(path string) string { return "https://" + l.Proxy.Addr() + path }

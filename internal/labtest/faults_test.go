@@ -62,7 +62,7 @@ func TestUploadCutAnywhereLosesNothing(t *testing.T) {
 				if p.Code != 0 || p.Shipped+p.AlreadyPresent != 1 {
 					t.Errorf("%s: exit code %d, %+v", name, p.Code, p.Tally)
 				}
-				continue // the cut came behind its end, or each one a little further
+				continue // the cut came after the end, or each cut a little further
 			}
 			if p.Code == 0 || p.Tally != (labtest.Tally{Scanned: 1, Transient: 1}) {
 				t.Errorf("%s: exit code %d, %+v", name, p.Code, p.Tally)
@@ -76,7 +76,7 @@ func TestUploadCutAnywhereLosesNothing(t *testing.T) {
 	l.Settled(t)
 }
 
-// outcome is the tally of a pass that ships what was stored before, or was not.
+// outcome is the tally of a pass that ships an episode which was stored before, or was not.
 func outcome(stored bool) labtest.Tally {
 	if stored {
 		return labtest.Tally{Scanned: 1, AlreadyPresent: 1}
@@ -165,11 +165,11 @@ func TestBothKilledLoseNothing(t *testing.T) {
 	killDuringPasses(t, true, true)
 }
 
-// load is how many episodes wait when a kill comes.
+// load is how many episodes are waiting when a kill comes.
 const load = 6
 
-// killDuringPasses kills one or both in the middle of passes, and checks after each kill
-// and after each start.
+// killDuringPasses kills one or both programs in the middle of passes, and checks after each
+// kill and after each start.
 func killDuringPasses(t *testing.T, receiver, shipper bool) {
 	n, random := killSchedule(t)
 	l, h := newLab(t)

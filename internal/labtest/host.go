@@ -38,7 +38,7 @@ type Tally struct {
 	Held           int `json:"held"`
 }
 
-// Host brings a host up: its certificate and its configuration.
+// Host adds a host: its certificate and its configuration.
 func (l *Lab) Host(name string) *Host {
 	l.t.Helper()
 	h := &Host{Name: name, Dir: l.Path(name), lab: l, t: l.t, made: make(map[string][]*made)}
@@ -48,7 +48,7 @@ func (l *Lab) Host(name string) *Host {
 		"outbox_dir":         `"data/outbox"`,
 		"shipped_dir":        `"data/shipped"`,
 		"scan_interval":      `"1h"`,
-		"settle":             `"0s"`, // what is made here is finished; see settle_test.go
+		"settle":             `"0s"`, // episodes are finished when they are made; see settle_test.go
 		"min_free":           `"1MiB"`,
 		"receiver.url":       fmt.Sprintf("%q", "https://"+l.Proxy.Addr()),
 		"receiver.ca_file":   `"pki/ca.crt"`,
@@ -96,7 +96,7 @@ type File struct{ Name, Body string }
 // Commit is the commit that the meta.json of a [Host.Episode] names.
 const Commit = "0123456789abcdef0123456789abcdef01234567"
 
-// recording is what an episode holds unless a test says otherwise.
+// recording returns the files of an episode unless a test gives others.
 func recording(name string) []File {
 	lines := ""
 	for i := range 64 {
@@ -110,8 +110,7 @@ func recording(name string) []File {
 	}
 }
 
-// Episode makes a finished episode of files, or of a small recording, and
-// returns its path.
+// Episode makes a finished episode of files, or of a small recording, and returns its path.
 func (h *Host) Episode(name string, files ...File) string {
 	h.t.Helper()
 	dir := h.Draft(name, files...)
@@ -135,9 +134,9 @@ func (h *Host) Draft(name string, files ...File) string {
 	return dir
 }
 
-// Finish notes what an episode holds, marker included, and then makes the
-// marker: from then on the lab answers for it. If the daemons have a user of their own,
-// the marker is that user's from the moment that it has its name.
+// Finish records what an episode holds, including the marker, and then makes the marker: from
+// then on the lab checks the episode. If the daemons have a user of their own, the marker
+// belongs to that user from the moment that it has its name.
 func (h *Host) Finish(name string) {
 	h.t.Helper()
 	tree := ReadTree(h.t, h.Episodes(name))
@@ -155,8 +154,7 @@ func (h *Host) Finish(name string) {
 	}
 }
 
-// Note makes the lab answer for a finished episode that came about otherwise,
-// and is in dir now.
+// Note makes the lab check a finished episode that was made in another way, and is in dir now.
 func (h *Host) Note(name, dir string) {
 	h.t.Helper()
 	h.note(name, ReadTree(h.t, dir))
@@ -166,12 +164,11 @@ func (h *Host) note(name string, tree Tree) {
 	h.made[name] = append(h.made[name], &made{tree: tree, packed: tree.packable()})
 }
 
-// Forget takes an episode off the books: the test has destroyed it, or put
-// something else in its place.
+// Forget makes the lab stop checking an episode: the test has destroyed or replaced it.
 func (h *Host) Forget(name string) { delete(h.made, name) }
 
-// Change changes an episode after it was packed: the lab answers for the tree
-// as it is then, and for the archive as it was before.
+// Change changes an episode after it was packed. The lab then expects the new tree on the host,
+// and the former one in the archive.
 func (h *Host) Change(name string, change func(dir string)) {
 	h.t.Helper()
 	dir := h.Episodes(name)
@@ -180,8 +177,8 @@ func (h *Host) Change(name string, change func(dir string)) {
 	all[len(all)-1].tree = ReadTree(h.t, dir)
 }
 
-// ForgetStore makes this a host that has adopted no store, as one is after its upgrade. It
-// is for tests that change the index by hand, which makes the store another one.
+// ForgetStore makes this a host that has adopted no store, as after its upgrade. It is for
+// tests that change the index by hand, which makes it another store.
 func (h *Host) ForgetStore() {
 	h.t.Helper()
 	if err := os.Remove(h.Outbox(".store.json")); err != nil {
@@ -189,8 +186,8 @@ func (h *Host) ForgetStore() {
 	}
 }
 
-// Move makes the shipper run by way of a command that enters another place, from
-// which the receiver is found at url.
+// Move makes the shipper run through a command that enters another namespace, from which the
+// receiver is reached at url.
 func (h *Host) Move(url string, via ...string) {
 	h.via = via
 	h.Set("receiver.url", fmt.Sprintf("%q", url))
@@ -211,7 +208,7 @@ func (h *Host) flags(args []string) []string {
 	return append([]string{"--config", h.Path("lab-host.toml")}, args...)
 }
 
-// Pass is what a pass of shipper --once came to.
+// Pass is the result of a pass of shipper --once.
 type Pass struct {
 	Tally
 	Result
@@ -241,7 +238,7 @@ func (p Pass) Must(t testing.TB, code int, want Tally) Pass {
 	return p
 }
 
-// Daemon starts the shipper, and waits until it has begun.
+// Daemon starts the shipper, and waits until it has started.
 func (h *Host) Daemon(args ...string) *Process {
 	h.t.Helper()
 	p := h.Launch(args...)

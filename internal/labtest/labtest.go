@@ -1,15 +1,13 @@
-// Package labtest is a whole lab in one test: certificates, a receiver, hosts
-// with their shippers, and the faults between them.
+// Package labtest runs a whole lab in one test: certificates, a receiver, hosts with their
+// shippers, and the faults between them.
 //
-// [New] builds the real programs once a test process, runs them as processes
-// and lets them talk over TCP and mutual TLS. Hosts reach the receiver through a
-// [Proxy] in the test process, which keeps its address when the receiver is
-// started anew and can cut, hang and lie. [Lab.Check] is the law of custody, to
-// be asked after every step of a test.
+// [New] builds the real programs once per test process, and runs them as processes that talk
+// over TCP and mutual TLS. Hosts reach the receiver through a [Proxy] in the test process. It
+// keeps its address when the receiver is restarted, and can cut, hang and lie. [Lab.Check]
+// checks the invariants of custody, after every step of a test.
 //
-// The law: it imports nothing of ours. What it says of the programs it has from
-// their files, their answers and the system's own zstd and tar, so that no
-// mistake of theirs is shared by what judges them.
+// Invariant: it imports no other package of this module. It judges the programs by their files,
+// their answers and the system's zstd and tar, so that it shares none of their mistakes.
 package labtest
 
 import (
@@ -22,10 +20,10 @@ import (
 	"testing"
 )
 
-// Lab is a receiver with its data, its certificates and its hosts, all in one
-// directory that ends with the test.
+// Lab is a receiver with its data, its certificates and its hosts, all in one directory that is
+// removed after the test.
 type Lab struct {
-	Dir   string // holds receiver.toml, pki, data and a folder a host
+	Dir   string // holds receiver.toml, pki, data and one directory per host
 	Proxy *Proxy // where the hosts find the receiver
 
 	t        testing.TB
@@ -34,8 +32,8 @@ type Lab struct {
 	names    string // of the receiver, in its certificate
 	via      []string
 	asDaemon []string // enters the user of the daemons
-	asPerson []string // enters what a person runs commands in
-	uid      int      // of the daemons, if they have another user
+	asPerson []string // enters the namespace in which commands run
+	uid      int      // the user of the daemons, if they have another one
 	byHand   bool     // a person starts the daemons
 	start    bool
 	hosts    []*Host
@@ -53,8 +51,8 @@ func Set(key, value string) Option { return func(l *Lab) { l.settings[key] = val
 // Unstarted leaves it to the test to start the receiver.
 func Unstarted() Option { return func(l *Lab) { l.start = false } }
 
-// Elsewhere makes the receiver run at an address of its own, by way of a command
-// that enters the place where that is: nsenter, say. The hosts must be told the way.
+// Elsewhere makes the receiver run at an address of its own, through a command that enters its
+// namespace, such as nsenter. The hosts must be told how to reach it.
 func Elsewhere(addr string, via ...string) Option {
 	return func(l *Lab) {
 		l.names, l.via = addr, via
@@ -62,8 +60,8 @@ func Elsewhere(addr string, via ...string) Option {
 	}
 }
 
-// New makes a lab with a running receiver and no host. It ends with the test;
-// if the test failed, all that the programs said is logged.
+// New makes a lab with a running receiver and no host. It ends with the test. If the test
+// failed, all output of the programs is logged.
 func New(t testing.TB, options ...Option) *Lab {
 	t.Helper()
 	bin, err := programs()
@@ -92,8 +90,7 @@ func New(t testing.TB, options ...Option) *Lab {
 	return l
 }
 
-// Program returns the path of a program, receiver or shipper, for a test that starts
-// it in a way of its own.
+// Program returns the path of a program, receiver or shipper, for a test that starts it itself.
 func (l *Lab) Program(name string) string { return filepath.Join(l.bin, name) }
 
 // Path returns a path below the lab's directory.
@@ -138,19 +135,19 @@ func (l *Lab) StartUnready() *Process {
 	return l.receiver
 }
 
-// Stop ends the receiver as a service manager would, and wants the exit code 0.
+// Stop ends the receiver as a service manager would. The exit code must be 0.
 func (l *Lab) Stop() {
 	l.t.Helper()
 	l.receiver.Stop(l.t)
 }
 
-// Kill ends the receiver as a power cut would, but for the page cache.
+// Kill ends the receiver as power loss would, except for the page cache.
 func (l *Lab) Kill() {
 	l.t.Helper()
 	l.receiver.Kill(l.t)
 }
 
-// Restart starts the receiver again, where the hosts find it.
+// Restart starts the receiver again at the address that the hosts know.
 func (l *Lab) Restart() {
 	l.t.Helper()
 	if l.receiver.Running() {

@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// shortTests are the labs that run under -short: each promise once, in seconds. The others
-// need minutes; make test runs all.
+// shortTests are the labs that run under -short: each promise once, in seconds. The others need
+// minutes; make test runs all.
 var shortTests = []string{
 	"TestAlreadyPresentMakesSureOfTheRow",
 	"TestBadNamesAreReportedAndOthersGoOn",
@@ -160,7 +160,7 @@ func mustContain(t *testing.T, what, text string, parts ...string) {
 	}
 }
 
-// hexOf spells a base64 digest in hex.
+// hexOf converts a base64 digest to hex.
 func hexOf(field string) string {
 	b, _ := base64.StdEncoding.DecodeString(field)
 	return fmt.Sprintf("%x", b)

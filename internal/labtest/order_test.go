@@ -11,21 +11,20 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The order of system calls, by strace: what a power cut may leave is decided
-// by what was asked of the kernel before what. A test that pulls the plug
-// seldom sees a directory that was not synced, as the file system's journal
-// hides it; the order shows it each time.
+// The order of system calls, by strace. It decides which states power loss can leave. A
+// power-loss test seldom catches a directory that was not synced, because the file system's
+// journal hides it; the order shows it each time.
 
-// step is one step of a sequence: the calls that make it up.
+// step is one step of a sequence, and its calls.
 type step struct {
 	what  string
 	calls []labtest.Call
-	// some is for syncs, which may come at other times as well: one of the
-	// calls must lie at this place. Otherwise all must.
+	// some is for syncs, which may also happen at other times: at least one of the calls must
+	// be at this place. Otherwise all must.
 	some bool
 }
 
-// wantOrder wants each step to have returned before the next one began.
+// wantOrder checks that each step returned before the next one began.
 func wantOrder(t *testing.T, steps ...step) {
 	t.Helper()
 	var before *labtest.Call
@@ -66,7 +65,7 @@ func (tr trace) sync(what, path string) step {
 
 const written = "write|pwrite64|writev|splice|sendfile|copy_file_range"
 
-// Places, as strace spells descriptors that are open on them.
+// How strace prints descriptors of these files.
 const (
 	staged    = `/data/staging/lab-01/run-1~\w+`
 	hostDir   = `/data/episodes/lab-01`
@@ -75,8 +74,8 @@ const (
 	socket    = `<(socket|TCP):?\[`
 )
 
-// answer is the step in which a receiver answers: what it says to the network
-// after it has begun to take the body in, or after from otherwise.
+// answer is the step in which a receiver answers: its writes to the network after it has begun
+// to receive the body, or otherwise after from.
 func (tr trace) answer(from step) step {
 	s := step{what: "the answer"}
 	for _, c := range labtest.Find(tr, written, `^\d+`+socket) {
@@ -87,7 +86,7 @@ func (tr trace) answer(from step) step {
 	return s
 }
 
-// receiverTrace returns what the receiver did while act went on.
+// receiverTrace returns what the receiver did while act ran.
 func receiverTrace(t *testing.T, l *labtest.Lab, act func()) trace {
 	t.Helper()
 	tr := labtest.NewTrace(t)
@@ -129,7 +128,7 @@ func TestReceiverMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	l.Settled(t)
 }
 
-// first keeps the first call of a step that may come again.
+// first keeps the first call of a step that may be repeated.
 func (s step) first() step {
 	s.calls = s.calls[:min(1, len(s.calls))]
 	return s
@@ -223,7 +222,7 @@ func TestShipperMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	wantOrder(t, packed, seal, tr.sync("the entry", partial), name, tr.sync("the outbox", "/data/outbox"), call, sent, move)
 	noted := tr.each("the receipt at the episode", "fsetxattr", `/data/episodes/run-1>, "user\.cis490\.receipt"`)
 	wantOrder(t, sent, noted, move)
-	// Which store has it is durable before the first episode is retired there.
+	// The adopted store is durable before the first episode is retired.
 	adopt := tr.each("the store's file", "renameat|renameat2|rename", `"\.store\.json\.tmp"|"\.\.store\.json\.tmp"`)
 	wantOrder(t, sent, tr.sync("the store", `/data/outbox/\.\.store\.json\.tmp`), adopt.first(), tr.sync("the outbox", "/data/outbox"), move)
 	for what, path := range map[string]string{"the episode": "/data/(episodes|shipped)/run-1", "the shipped folder": "/data/shipped", "the episodes": "/data/episodes"} {
@@ -241,8 +240,8 @@ func TestShipperMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestAcceptedEntryIsGoneForGood: one that came back after a power cut would let a
-// later run of its name be retired unsent.
+// TestAcceptedEntryIsGoneForGood: if the entry reappeared after power loss, a later run of its
+// name would be retired unsent.
 func TestAcceptedEntryIsGoneForGood(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -275,8 +274,8 @@ func TestHoldIsDurable(t *testing.T) {
 	l.Check(t)
 }
 
-// TestPruneJudgesDurablyBeforeItDeletes: a power cut leaves either an episode that is
-// whole, or one whose judgement says that the rest may go.
+// TestPruneJudgesDurablyBeforeItDeletes: power loss leaves either a complete episode, or one
+// whose judgement permits deleting the rest.
 func TestPruneJudgesDurablyBeforeItDeletes(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -299,9 +298,8 @@ func TestPruneJudgesDurablyBeforeItDeletes(t *testing.T) {
 	l.Check(t)
 }
 
-// TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade: a process that made a
-// folder may have been killed before it synced the parent; nobody after it can
-// know.
+// TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade: a process that made a folder may
+// have been killed before it synced the parent. No later process can know.
 func TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Unstarted())

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// patience is how long anything in a lab may take before the test gives up. No
-// test waits so long unless it fails.
+// patience is the maximum time that a lab waits for anything. Only a failing test waits this
+// long.
 const patience = time.Minute
 
 // grace is how long a daemon may take to end after SIGTERM.
@@ -37,7 +37,7 @@ func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 		if ok() {
 			return
 		}
-		// A question that starts a program must leave the machine to what it asks about.
+		// A check that starts a program must leave processor time to the program it checks.
 		pause := min(max(2*time.Millisecond, 9*time.Since(began)), 500*time.Millisecond)
 		select {
 		case <-time.After(pause):
@@ -47,7 +47,7 @@ func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	}
 }
 
-// Result is what a program came to that ran to its end.
+// Result is the result of a program that has ended.
 type Result struct {
 	Code           int
 	Stdout, Stderr string
@@ -91,7 +91,7 @@ type Process struct {
 	ended chan struct{}
 }
 
-// start starts a program that does not outlive the test.
+// start starts a program that is killed when the test ends.
 func start(t testing.TB, name string, argv ...string) *Process {
 	t.Helper()
 	p := &Process{name: name, cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
@@ -113,7 +113,7 @@ func start(t testing.TB, name string, argv ...string) *Process {
 	return p
 }
 
-// Output returns what the program has said so far.
+// Output returns the output of the program so far.
 func (p *Process) Output() string { return p.said.text() }
 
 // Running reports whether the program has not ended.
@@ -145,7 +145,7 @@ func (p *Process) Wait(t testing.TB) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Stop sends SIGTERM and wants the exit code 0 in the time that a daemon has.
+// Stop sends SIGTERM. The exit code must be 0 within the time that a daemon has.
 func (p *Process) Stop(t testing.TB) {
 	t.Helper()
 	begun := time.Now()

@@ -28,7 +28,7 @@ type codeBlock struct {
 	language, title, code string
 }
 
-// snippets returns those of docs/index.md, by title: the comment in their first line.
+// snippets returns the code blocks of docs/index.md, by title: the comment in their first line.
 func snippets(t *testing.T) map[string]codeBlock {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/index.md")
@@ -48,16 +48,16 @@ func snippets(t *testing.T) map[string]codeBlock {
 	return found
 }
 
-// readersIndex has the rows of readersFixture, as readers must see them.
+// readersIndex has the rows of readersFixture as readers must see them.
 type readersIndex struct {
 	dir  string
 	last map[episode.Key]index.Row // the last row of each key
 }
 
-// readersFixture writes an index as readers meet it: names like dates and numbers,
-// backfilled and repaired rows, equal times and times that go back, a second recording
-// beside the first, and a torn tail. The first repaired row comes after more rows than
-// readers guess types from.
+// readersFixture writes an index with what readers must handle: names like dates and numbers,
+// backfilled and repaired rows, equal times and times that go back, a second recording kept
+// beside the first, and a torn tail. The first repaired row comes after more rows than readers
+// examine to guess types.
 func readersFixture(t *testing.T) readersIndex {
 	t.Helper()
 	at := time.Date(2026, 11, 23, 7, 59, 13, 0, time.UTC)
@@ -173,7 +173,7 @@ func runReader(t *testing.T, cmd *exec.Cmd, dir string) []byte {
 	return out
 }
 
-// TestReadersSnippetsAreAllRun: a new snippet of the page needs a test here.
+// TestReadersSnippetsAreAllRun: each new snippet of the page needs a test here.
 func TestReadersSnippetsAreAllRun(t *testing.T) {
 	for title := range snippets(t) {
 		if !readersTests[title] {
@@ -255,7 +255,7 @@ const { DuckDBInstance } = require("@duckdb/node-api");
 	})
 }
 
-// TestReadersFollowOverATornTail: jq must not end at what a power cut leaves.
+// TestReadersFollowOverATornTail: jq must not stop at a torn tail after power loss.
 func TestReadersFollowOverATornTail(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -352,7 +352,7 @@ func TestReadersOfArchivesNoticeEachCutAndFlip(t *testing.T) {
 	}
 	fixture.WriteFile(t, filepath.Join(dir, "whole"), string(whole))
 
-	// A flip that changes nothing of the content (an unused bit) is none.
+	// A flip that changes nothing of the content (an unused bit) does not count.
 	code := snippets(t)[pythonMembers].code + `
 import os
 want = list(members("whole"))
@@ -390,7 +390,7 @@ print("done")
 	})
 }
 
-// sameTree reports whether what was unpacked below dir is what the archive has.
+// sameTree reports whether the directory dir has what the archive has.
 func sameTree(t *testing.T, archive, dir string) bool {
 	t.Helper()
 	want := labtest.ReadTree(t, filepath.Join(labtest.Unpack(t, archive), "run-7"))
@@ -423,7 +423,7 @@ func TestReadersFindOneMemberAndCheckACopy(t *testing.T) {
 	}
 }
 
-// TestReadersOfTheREADMEAreRight: over a torn row, and an archive that lacks its last bytes.
+// TestReadersOfTheREADMEAreRight: with a torn row, and with a truncated archive.
 func TestReadersOfTheREADMEAreRight(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
@@ -454,7 +454,7 @@ func TestReadersOfTheREADMEAreRight(t *testing.T) {
 	}
 }
 
-// TestIndexSchemaTakesRowsAndNothingElse: with a validator that many readers have.
+// TestIndexSchemaTakesRowsAndNothingElse: with a widely used validator.
 func TestIndexSchemaTakesRowsAndNothingElse(t *testing.T) {
 	page, err := os.ReadFile("../../docs/index.md")
 	fixture.Must(t, err)
@@ -494,7 +494,8 @@ for kind, rows in json.load(sys.stdin).items():
 	}
 }
 
-// TestTruncatedIndexIsSaidAndBackfilled: logrotate with copytruncate, under the receiver.
+// TestTruncatedIndexIsSaidAndBackfilled: logrotate with copytruncate truncates it while the
+// receiver runs.
 func TestTruncatedIndexIsSaidAndBackfilled(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

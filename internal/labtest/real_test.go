@@ -14,8 +14,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestRealRecordingComesHomeWhole ships what a lab really leaves: thousands of
-// real files and binaries of any size, links among them, and telemetry.
+// TestRealRecordingComesHomeWhole ships what a lab really leaves: thousands of real files and
+// binaries of any size, including links, and telemetry.
 func TestRealRecordingComesHomeWhole(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a hundred megabytes")

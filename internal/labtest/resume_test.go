@@ -12,11 +12,11 @@ import (
 	"cis490/internal/labtest"
 )
 
-// large is the size of the archives of these tests, about: noise does not compress.
+// large is the approximate size of the archives of these tests: noise does not compress.
 const large = 24 << 20
 
-// twice is what may be sent twice for each accident: what was in the buffers of
-// the kernels, of the proxy and of TLS.
+// twice is how much may be sent twice per fault: what was in the buffers of the kernels, the
+// proxy and TLS.
 const twice = 6 << 20
 
 // TestUploadSurvivesAnyNumberOfCuts, in one pass, and little is sent twice.
@@ -42,8 +42,8 @@ func TestUploadSurvivesAnyNumberOfCuts(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestLostAnswerToTheLastPieceCostsNoByte: all of it has come, and the sender is not
-// told. It asks, and is.
+// TestLostAnswerToTheLastPieceCostsNoByte: the receiver has everything, but the answer is lost.
+// The sender asks, and gets it.
 func TestLostAnswerToTheLastPieceCostsNoByte(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -60,17 +60,17 @@ func TestLostAnswerToTheLastPieceCostsNoByte(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestUploadOutlivesEitherProgram: a pass continues where an earlier one ended,
-// whoever ended it.
+// TestUploadOutlivesEitherProgram: a pass continues where an earlier one ended, whichever
+// program ended.
 func TestUploadOutlivesEitherProgram(t *testing.T) {
 	t.Parallel()
 	for who, c := range map[string]struct {
 		end  func(l *labtest.Lab, p *labtest.Process)
-		kept int // bytes that need not be sent again, at the least
+		kept int // bytes that need not be sent again, at least
 	}{
 		"shipper killed":   {func(_ *labtest.Lab, p *labtest.Process) { p.Shoot() }, large/2 - twice},
 		"receiver stopped": {func(l *labtest.Lab, _ *labtest.Process) { l.Process().Signal(t, syscall.SIGTERM) }, large/2 - twice},
-		// A checkpoint a second, at this rate, is one in 6 MB.
+		// One checkpoint per second means one per 6 MB at this rate.
 		"receiver killed": {func(l *labtest.Lab, _ *labtest.Process) { l.Process().Shoot() }, large/2 - twice - 6<<20},
 		"both killed":     {func(l *labtest.Lab, p *labtest.Process) { l.Process().Shoot(); p.Shoot() }, large/2 - twice - 6<<20},
 	} {
@@ -100,7 +100,7 @@ func TestUploadOutlivesEitherProgram(t *testing.T) {
 	}
 }
 
-// TestDeadConnectionGivesItsUploadUp: the one that stands still is not waited for.
+// TestDeadConnectionGivesItsUploadUp: a new request does not wait for the stalled connection.
 func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Set("limits.uploads_per_host", "1"))
@@ -116,7 +116,7 @@ func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
 		return false
 	})
 	p.Signal(t, syscall.SIGSTOP) // its connections live on
-	removeLocks(t, h)            // as another machine would have taken its place
+	removeLocks(t, h)            // as if another machine had taken its place
 	before := l.Proxy.Sent()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	if again := l.Proxy.Sent() - before; again > large/2+twice {
@@ -136,8 +136,8 @@ func removeLocks(t *testing.T, h *labtest.Host) {
 	}
 }
 
-// TestPartOfAnUploadIsDurableBeforeItIsTold: the bytes, then the attribute that
-// speaks of them, then the answer that does.
+// TestPartOfAnUploadIsDurableBeforeItIsTold: first the bytes, then the attribute with the
+// offset, then the answer with it.
 func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Unstarted())
@@ -201,7 +201,7 @@ func wantAnswer(t *testing.T, what string, a labtest.Answer, err error, status i
 	}
 }
 
-// TestCurlCanResume does what docs/transport.md says, with its very lines.
+// TestCurlCanResume runs the commands of docs/transport.md as they are printed there.
 func TestCurlCanResume(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -16,7 +16,7 @@ import (
 // serviceUID is a user without a name.
 const serviceUID = 4242
 
-// newServiceLab returns a lab whose daemons run as another user than its commands.
+// newServiceLab returns a lab whose daemons run as a different user than its commands.
 func newServiceLab(t *testing.T, options ...labtest.Option) (*labtest.Lab, *labtest.Host) {
 	t.Helper()
 	fixture.RequireRoot(t)
@@ -46,12 +46,12 @@ func makeEpisodeAsService(l *labtest.Lab, h *labtest.Host, name string, files ..
 func checkOwners(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	t.Helper()
 	l.CheckOwners(t, l.Path("data"), nil)
-	l.CheckOwners(t, h.Path("data"), func(rel string) bool { // what is in an episode is the experiments'
+	l.CheckOwners(t, h.Path("data"), func(rel string) bool { // the content of an episode belongs to the experiments
 		return strings.Count(rel, "/") == 1 && !strings.HasPrefix(rel, "outbox/")
 	})
 }
 
-// covered notes which commands a test has run.
+// covered records which commands a test has run.
 type covered map[string]bool
 
 // root runs a command of the shipper or the receiver as root under umask 077.
@@ -65,8 +65,8 @@ func (c covered) root(t *testing.T, l *labtest.Lab, h *labtest.Host, code int, p
 	return l.Receiver(append([]string{"--config", l.Path("receiver.toml")}, args...)...).MustExit(t, code)
 }
 
-// TestEveryCommandOfRootLeavesWhatTheDaemonWould runs all commands as root under umask
-// 077 beside the daemons of another user, and then both daemons once more.
+// TestEveryCommandOfRootLeavesWhatTheDaemonWould runs all commands as root under umask 077
+// while the daemons of another user run, and then both daemons once more.
 func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -107,7 +107,7 @@ func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
 	l.Check(t)
 }
 
-// runBesideShipper runs the shipper's commands beside its daemon.
+// runBesideShipper runs the shipper's commands while its daemon runs.
 func runBesideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	t.Helper()
 	c.root(t, l, h, 0, "shipper", "", "--ping")
@@ -152,7 +152,7 @@ func runBesideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) 
 	h.Note(filepath.Base(found[0]), found[0])
 }
 
-// runBesideReceiver runs the receiver's commands beside its daemon.
+// runBesideReceiver runs the receiver's commands while its daemon runs.
 func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	t.Helper()
 	c.root(t, l, h, 0, "receiver", "check")
@@ -178,7 +178,7 @@ func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered)
 	mustContain(t, "the reload", line, pki+"/hosts.crl", pki+"/server.crt", "receiver.toml (read at start only)")
 }
 
-// runWithoutState runs the commands that have nothing to do with a configuration.
+// runWithoutState runs the commands that do not use a configuration.
 func runWithoutState(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 	t.Helper()
 	for _, program := range []string{"shipper", "receiver"} {
@@ -238,7 +238,7 @@ func runWithoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered)
 	l.ByHand(false)
 }
 
-// damageFile changes a byte of a file, whose times stay as they were.
+// damageFile changes a byte of a file and keeps its times.
 func damageFile(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -251,7 +251,7 @@ func damageFile(t *testing.T, path string) {
 	}
 }
 
-// TestAcceptedAsRoot: the daemon reads what "retry --accept" leaves.
+// TestAcceptedAsRoot: the daemon can read what "retry --accept" writes.
 func TestAcceptedAsRoot(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -272,8 +272,8 @@ func TestAcceptedAsRoot(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestByHandAndThenTheService: "Install by hand" of docs/operations.md as root, and the service of
-// another user afterwards, in whose folders root left its own.
+// TestByHandAndThenTheService follows "Install by hand" of docs/operations.md as root, and then
+// runs the service as another user, in folders with files that root left.
 func TestByHandAndThenTheService(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -290,7 +290,7 @@ func TestByHandAndThenTheService(t *testing.T) {
 		t.Fatal("root did not stay root, where nobody else was named")
 	}
 
-	chownToService(l, h) // as an installation does: the folders, and not what is in them
+	chownToService(l, h) // as the installer does: the folders without their content
 	r := l.StartUnready()
 	if code := r.Wait(t); code != 2 && code != 1 {
 		t.Errorf("the receiver ended with %d", code)
@@ -324,7 +324,7 @@ func owner(t *testing.T, path string) string {
 	return fmt.Sprintf("%d:%d", st.Uid, st.Gid)
 }
 
-// TestRootDoesNotVouchForTheDaemon: what root can read, the daemon may not.
+// TestRootDoesNotVouchForTheDaemon: root can read files that the daemon may not.
 func TestRootDoesNotVouchForTheDaemon(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -348,7 +348,7 @@ func TestRootDoesNotVouchForTheDaemon(t *testing.T) {
 		}
 		mustContain(t, what, r.Stderr, "the daemon cannot read it", ".key", "belongs to root (mode 0600)", "chgrp", "chmod 0640")
 	}
-	// Other commands read it as root, and work.
+	// Other commands read it as root, and succeed.
 	h.Run("verify").MustExit(t, 0)
 	// A reload says why it failed.
 	l.Process().Signal(t, syscall.SIGHUP)
@@ -356,7 +356,7 @@ func TestRootDoesNotVouchForTheDaemon(t *testing.T) {
 	mustContain(t, "the reload", line, "ERROR", "server.key", "belongs to root", "chmod 0640")
 }
 
-// TestRevokedUnderAnyUmask: the list that root writes is one that the receiver reads.
+// TestRevokedUnderAnyUmask: the receiver can read the list that root writes.
 func TestRevokedUnderAnyUmask(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)

@@ -42,8 +42,8 @@ func adoptedStore(t *testing.T, h *labtest.Host) string {
 	return st.Store.ID
 }
 
-// swapData puts another data directory in the place of the receiver's, or none, beside
-// the same certificates, and returns what puts the former back. The receiver runs.
+// swapData replaces the receiver's data directory by another one, or by none, with the same
+// certificates. The returned function restores the former. The receiver runs.
 func swapData(t *testing.T, l *labtest.Lab, with string) (back func()) {
 	t.Helper()
 	l.Stop()
@@ -82,7 +82,7 @@ func wantStoreRefused(t *testing.T, h *labtest.Host, waiting int, want ...string
 	wantNoHolds(t, h)
 }
 
-// TestEmptyStoreTakesNothingOfItsHosts is a Raspberry Pi that came up without its disk.
+// TestEmptyStoreTakesNothingOfItsHosts is a Raspberry Pi that booted without its disk.
 func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -124,8 +124,8 @@ func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestRestoredImageIsRefusedUntilAPersonSaysSo: what its hosts have retired since is lost
-// there, and comes back by healing. The index of the image grows again by another host.
+// TestRestoredImageIsRefusedUntilAPersonSaysSo: the image lacks what its hosts have retired
+// since, which is restored by healing. Another host makes the image's index grow again.
 func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -143,7 +143,7 @@ func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
 	l.Start()
 	h.Episode("later")
 	wantStoreRefused(t, h, 1, ours, "an older image of it was restored", "receiver store replaces --rewound")
-	other := l.Host("lab-02") // adopts this one, and makes its index as long as it was
+	other := l.Host("lab-02") // adopts this one, and makes its index as long as the former
 	for _, name := range []string{"run-1", "run-2", "run-3"} {
 		other.Episode(name)
 	}
@@ -199,7 +199,7 @@ func TestOlderHostAdoptsOnlyAStoreThatKnowsIt(t *testing.T) {
 	h.ForgetStore()
 	back := swapData(t, l, "")
 	h.Episode("run-3")
-	for range 2 { // the upload that was refused makes it none that knows
+	for range 2 { // the refused upload does not count as known
 		wantStoreRefused(t, h, 1, storeID(t, l), "knows none of the episodes", "receiver store replaces unnamed")
 	}
 	mustContain(t, "healing", h.Run("verify", "--heal").MustExit(t, 4).Stderr, "knows none of the episodes")
@@ -214,7 +214,8 @@ func TestOlderHostAdoptsOnlyAStoreThatKnowsIt(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestStoreThatReplacesAnotherIsFollowed: the disk is lost, and a person begins a new one.
+// TestStoreThatReplacesAnotherIsFollowed: the disk is lost, and the operator starts a new
+// store.
 func TestStoreThatReplacesAnotherIsFollowed(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -306,8 +307,8 @@ func TestStoreIsNamedBehindAProxy(t *testing.T) {
 	})
 }
 
-// TestTruncatedIndexIsAnotherStoreToItsHosts, also before the next row, and the receiver
-// says what happened.
+// TestTruncatedIndexIsAnotherStoreToItsHosts, even before the next row, and the receiver
+// reports what happened.
 func TestTruncatedIndexIsAnotherStoreToItsHosts(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

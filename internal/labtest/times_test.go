@@ -29,7 +29,7 @@ func mtime(t *testing.T, path string) unix.Timespec {
 	return st.Mtim
 }
 
-// moveToMemory moves a host's folders to a file system that keeps any time.
+// moveToMemory moves a host's folders to a file system that can store any time.
 func moveToMemory(t *testing.T, h *labtest.Host) {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "labtest-*")
@@ -53,8 +53,8 @@ func moveToMemory(t *testing.T, h *labtest.Host) {
 	}
 }
 
-// TestAnyTimeShips of a file, a link, a directory and the marker, and is compared and
-// deleted as others are: malware sets the times of its files far from ours.
+// TestAnyTimeShips: malware sets the times of a file, a link, a directory or the marker far
+// from the present. The episode is shipped, compared and deleted like any other.
 func TestAnyTimeShips(t *testing.T) {
 	t.Parallel()
 	t.Run("temporary", func(t *testing.T) { t.Parallel(); wantAnyTimeShipped(t, func(*testing.T, *labtest.Host) {}) })

@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// Trace is a program's system calls in their order, by strace.
+// Trace records a program's system calls in order, with strace.
 type Trace struct{ path string }
 
-// traced are the calls that matter for what is on the disk when.
+// traced are the calls that affect what is on disk at which time.
 const traced = "openat,write,pwrite64,writev,sendto,sendmsg,splice,sendfile,copy_file_range,ftruncate,fsync,fdatasync," +
 	"rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,setxattr,fsetxattr,connect"
 
@@ -32,13 +32,13 @@ func NewTrace(t testing.TB) *Trace {
 	return &Trace{path: t.TempDir() + "/trace"}
 }
 
-// wrap makes a command line run under strace, as our own child: the tracer
-// steps aside, so that signals go to the program.
+// wrap makes a command line run under strace, as a direct child: the tracer detaches into its
+// own process (-D), so that signals reach the program.
 func (tr *Trace) wrap(argv []string) []string {
 	return append([]string{"strace", "-D", "-f", "--seccomp-bpf", "-y", "-s", "64", "-o", tr.path, "-e", "trace=" + traced, "--"}, argv...)
 }
 
-// Trace makes the receivers that are started from now on leave a trace.
+// Trace makes the receivers that are started from now on write a trace.
 func (l *Lab) Trace(tr *Trace) { l.tracing = tr }
 
 // TracedOnce makes a pass under a trace.
@@ -70,8 +70,8 @@ func (tr *Trace) Text() string {
 	return string(b)
 }
 
-// Call is one system call that succeeded, or a connect that went on its way. Calls of several threads overlap: it
-// was under way from line Begin to line End of the trace.
+// Call is a system call that succeeded, or a connect in progress. Calls of several threads
+// overlap: it was in progress from line Begin to line End of the trace.
 type Call struct {
 	Name, Args string
 	Begin, End int
@@ -123,8 +123,8 @@ func (tr *Trace) Calls(t testing.TB) []Call {
 	return calls
 }
 
-// Find returns the calls of a name whose arguments match a pattern, in the order
-// in which they ended. Names may be several, parted by |.
+// Find returns the calls of a name whose arguments match a pattern, in the order in which they
+// ended. Several names are separated by |.
 func Find(calls []Call, names, args string) []Call {
 	pattern := regexp.MustCompile(args)
 	var found []Call

@@ -15,10 +15,10 @@ import (
 	"testing"
 )
 
-// Tree says what a directory holds: for each path below it, what is there.
+// Tree describes the content of a directory: each path below it, and what is there.
 type Tree map[string]string
 
-// special is what a tree says of a socket, a FIFO or a device.
+// special describes a socket, a FIFO or a device in a tree.
 const special = "special"
 
 func fileOf(b []byte) string {
@@ -84,7 +84,7 @@ func (t Tree) packable() Tree {
 	return p
 }
 
-// String spells a tree, one entry a line.
+// String formats a tree, one entry per line.
 func (t Tree) String() string {
 	var b strings.Builder
 	for _, path := range slices.Sorted(maps.Keys(t)) {
@@ -93,7 +93,7 @@ func (t Tree) String() string {
 	return b.String()
 }
 
-// diff returns the first paths in which two trees differ, or nothing.
+// diff returns the first paths in which two trees differ, or "".
 func diff(got, want Tree) string {
 	const most = 5
 	var all []string
@@ -115,8 +115,8 @@ func merged(a, b Tree) Tree {
 	return m
 }
 
-// Unpack unpacks an archive with the system's zstd and tar, and returns the
-// folder in which it did, which the caller may remove.
+// Unpack unpacks an archive with the system's zstd and tar. It returns the directory, which the
+// caller may remove.
 func Unpack(t testing.TB, archive string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(t.TempDir(), "unpacked-*")
