@@ -108,7 +108,7 @@ func helpTexts(t *testing.T) map[string]string {
 	return texts
 }
 
-// TestMarkdownWraps: at 100 columns, outside of tables, code, links and what a program wrote.
+// TestMarkdownWraps: at 100 columns, outside of tables, code, links and generated output.
 func TestMarkdownWraps(t *testing.T) {
 	for _, pattern := range []string{"../README.md", "../AGENTS.md", "../docs/*.md", "../docs/decisions/*.md"} {
 		for _, path := range glob(t, pattern) {

@@ -14,8 +14,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// writeRecording fills an episode with size bytes: telemetry, metrics, and a blob
-// that does not compress.
+// writeRecording fills an episode with size bytes: telemetry, metrics, and a blob that does not
+// compress.
 func writeRecording(l *lab, files int, size int) {
 	r := rand.New(rand.NewPCG(490, 1))
 	calls := []string{"NtCreateFile", "NtOpenKey", "NtReadFile", "NtClose", "openat", "mmap", "connect", "futex"}
@@ -44,8 +44,8 @@ func writeRecording(l *lab, files int, size int) {
 	l.writeNoise("blob.bin", size/10)
 }
 
-// BenchmarkLevels shows what the level and the window were chosen from: MB of
-// tar a second, how many times smaller the archive is, MiB allocated at start.
+// BenchmarkLevels measures what the choice of level and window is based on: MB of tar per
+// second, the compression ratio, MiB allocated at the start.
 func BenchmarkLevels(b *testing.B) {
 	l := newLab(b)
 	writeRecording(l, 24, 48<<20)
@@ -82,8 +82,8 @@ func packAll(b *testing.B, l *lab, p *archive.Packer) {
 	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/float64(b.N)/(1<<20), "MiB/op")
 }
 
-// cpuTime returns the processor time of this process and its children: a shared
-// machine's wall clock says little.
+// cpuTime returns the processor time of this process and its children: on a shared machine the
+// wall clock means little.
 func cpuTime(b *testing.B) time.Duration {
 	var sum time.Duration
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
@@ -142,7 +142,7 @@ func BenchmarkSmallEpisode(b *testing.B) {
 	packAll(b, l, archive.NewPacker())
 }
 
-// BenchmarkReadMeta and BenchmarkVerify are the receiver's part.
+// BenchmarkReadMeta and BenchmarkVerify measure the receiver's part.
 func BenchmarkReadMeta(b *testing.B) {
 	for _, size := range []int{40 << 10, 48 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {

@@ -21,7 +21,7 @@ func runTool(program string, args ...string) error {
 	return nil
 }
 
-// makers are the file systems whose UUIDs are known to this package.
+// makers make the file systems whose UUIDs this package can read.
 var makers = map[string][]string{
 	"ext4":  {"mkfs.ext4", "-q", "-F"},
 	"xfs":   {"mkfs.xfs", "-q", "-f"},
@@ -64,7 +64,7 @@ func openFile(tb testing.TB, path string) *os.File {
 	return f
 }
 
-// identify returns the identity of a file on a disk that says what it is.
+// identify returns the identity of a file on a disk that has a serial number.
 func identify(tb testing.TB, root, name, serial string) Identity {
 	tb.Helper()
 	dir, err := os.Open(root)
@@ -99,8 +99,8 @@ func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
 	}
 }
 
-// A file is the same after a mount, another one is not, nor is one that took its place.
-// On a copy of the image only the disk tells.
+// A file is the same after a mount. Another file is not, nor is one that took its place. Only
+// the disk distinguishes a copy of the image.
 func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 	for kind := range makers {
 		t.Run(kind, func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 			if again := identify(t, path, "a", "S1"); again.File == a.File {
 				t.Error("a later file of the name is the same")
 			}
-			unmount() // btrfs does not mount two of one UUID
+			unmount() // btrfs does not mount two file systems with one UUID
 			path, _ = mountImage(t, copied)
 			if c := identify(t, path, "a", "S1"); c != a {
 				t.Errorf("the copy of an image differs by more than its disk: %x, want %x", c, a)
@@ -137,7 +137,7 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 	}
 }
 
-// A loop device shows no serial number: the boot ID stands in, and then the process.
+// A loop device shows no serial number: the boot ID is used instead, and then the process.
 func TestBootIDStandsInForASerialNumber(t *testing.T) {
 	for kind := range makers {
 		t.Run(kind, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestBootIDStandsInForASerialNumber(t *testing.T) {
 	}
 }
 
-// Without a UUID an inode number says little: it counts until the next boot.
+// Without a UUID an inode number has little meaning: it is valid until the next boot.
 func TestFileSystemWithoutUUIDCountsUntilReboot(t *testing.T) {
 	m := machine{boot: "b1", process: "p1"}
 	f := openFile(t, t.TempDir())
@@ -173,7 +173,7 @@ func TestFileSystemWithoutUUIDCountsUntilReboot(t *testing.T) {
 	}
 }
 
-// TestSerialNumbersOfDisks lays down what sysfs shows of them.
+// TestSerialNumbersOfDisks builds a copy of what sysfs shows of them.
 func TestSerialNumbersOfDisks(t *testing.T) {
 	for what, c := range map[string]struct {
 		files map[string]string // below the disk
@@ -212,8 +212,8 @@ func TestSerialNumbersOfDisks(t *testing.T) {
 	}
 }
 
-// A copy of one partition in another (dd if=sda1 of=sda2) is not the same disk. Where the
-// first sector cannot be read, nothing tells them apart, and the boot ID stands in.
+// A copy of one partition in another (dd if=sda1 of=sda2) is not the same disk. If the first
+// sector cannot be read, nothing distinguishes them, and the boot ID is used.
 func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 	disk := t.TempDir()
 	write := func(name, text string) {
@@ -240,8 +240,8 @@ func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 	}
 }
 
-// Device mapper shows no serial number: a copy of one volume in another, within one boot,
-// is recognised by the number of the device.
+// Device mapper shows no serial number: a copy of one volume in another, within one boot, is
+// recognised by the number of the device.
 func TestDevicesOfOneBootDiffer(t *testing.T) {
 	path, _ := mountImage(t, makeImage(t, "ext4"))
 	f := openFile(t, path)
@@ -253,8 +253,8 @@ func TestDevicesOfOneBootDiffer(t *testing.T) {
 	}
 }
 
-// The unit hides the file and says the number without dashes: a person's command and
-// the daemon must know one boot.
+// The unit hides the file and shows the number without dashes: an operator's command and the
+// daemon must agree about the boot.
 func TestBootIDIsSpelledInOneWay(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "boot_id")
 	fixture.Must(t, os.WriteFile(file, []byte("85D4a754-f62d-4362-9b54-c721f00b2b3b\n"), 0o644))

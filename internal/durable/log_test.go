@@ -43,8 +43,8 @@ func TestLogIsCut(t *testing.T) {
 	}
 }
 
-// TestFullDiskLeavesTheLogAsItWas appends more than fits: part of
-// it is written, and must be gone again.
+// TestFullDiskLeavesTheLogAsItWas appends more than fits: part of it is written, and must be
+// removed again.
 func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
 	path := fixture.MountTmpfs(t, "size=1m")
 	d := openAt(t, path)
@@ -82,9 +82,8 @@ func TestFullDiskIsNoFault(t *testing.T) {
 	wantEntries(t, path, "filler")
 }
 
-// TestFailedSyncIsAFault writes to a file system whose disk has no space for
-// what it promised, as a thin volume or a broken card: the write is taken, and
-// fsync fails with ENOSPC or EIO.
+// TestFailedSyncIsAFault uses a file system whose disk lacks the space that it promised, like a
+// thin volume or a broken card: the write succeeds, and fsync fails with ENOSPC or EIO.
 func TestFailedSyncIsAFault(t *testing.T) {
 	content := strings.Repeat("x", 4<<20)
 	for what, begin := range map[string]func(t *testing.T, d *durable.Dir) func() error{
@@ -175,7 +174,7 @@ func shutDownFS(tb testing.TB, path string) {
 	fixture.RequireMount(tb, unix.IoctlSetPointerInt(int(f.Fd()), goingDown, noFlush))
 }
 
-// TestSyncedIsWhatIsOnTheDisk: the length that is reported to others must survive a power cut.
+// TestSyncedIsWhatIsOnTheDisk: the length that is reported to others must survive power loss.
 func TestSyncedIsWhatIsOnTheDisk(t *testing.T) {
 	d := openAt(t, t.TempDir())
 	other, err := d.OpenLog("log", 0o640)

@@ -13,8 +13,8 @@ import (
 	"cis490/internal/durable"
 )
 
-// makeHostileTree makes a directory with everything that a tree may hold except mounts, and with
-// links to outside.
+// makeHostileTree makes a directory with everything that a tree may hold except mounts, and
+// with links to outside.
 func makeHostileTree(t *testing.T, dir, outside string) {
 	t.Helper()
 	all := []error{
@@ -61,7 +61,7 @@ func TestRemovingFollowsNothing(t *testing.T) {
 	}
 }
 
-// A mount in a tree is somebody else's: what is in it stays, and the rest goes.
+// A mount in a tree belongs to others: its content stays, and the rest is removed.
 func TestRemovingDoesNotCrossAMount(t *testing.T) {
 	trash, outside := t.TempDir(), t.TempDir()
 	at := filepath.Join(trash, "one", "sub", "mount")

@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 )
 
-// TestSyncsAreShared by all who asked while one ran, and by nobody who asked after
+// TestSyncsAreShared by all callers that asked while one ran, and not by those that asked after
 // theirs had begun.
 func TestSyncsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 
 func keyOf(name string) episode.Key { return episode.Key{Host: "lab-01", Name: episode.Name(name)} }
 
-// newStore returns an empty store, and a verifier of it.
+// newStore returns an empty store, and a verifier for it.
 func newStore(t *testing.T) (*store.Store, *scrub.Verifier) {
 	t.Helper()
 	data, err := durable.Open(t.TempDir())
@@ -59,8 +59,8 @@ func put(t *testing.T, s *store.Store, name string, content []byte) {
 	fixture.Must(t, u.MarkIndexed(sha256.Sum256(content), now))
 }
 
-// replaceReads makes the first n readings return other bytes than those that are stored, and
-// counts all readings.
+// replaceReads makes the first n reads return bytes other than the stored ones, and counts all
+// reads.
 func replaceReads(s *store.Store, n int, other []byte) (readings *int) {
 	readings = new(int)
 	s.Reader.Uncached = func(dir *durable.Dir, name string) (io.ReadCloser, error) {

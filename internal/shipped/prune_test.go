@@ -10,7 +10,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// The invariant of deleting, whatever a receiver says.
+// The invariant of deleting, whatever a receiver answers.
 func TestDeletingNeedsTheVerySameBytesReadBack(t *testing.T) {
 	ours, other := digest.Digest{1}, digest.Digest{2}
 	at := func(h int) *wire.Timestamp { return &wire.Timestamp{Time: time.Unix(int64(h)*3600, 0)} }

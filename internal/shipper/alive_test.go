@@ -14,8 +14,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// The watchdog's question: a receiver that hangs is no reason to be restarted,
-// a worker that got nowhere for longer than any wait of its own is.
+// What the watchdog reacts to: a receiver that hangs is no reason for a restart. A worker
+// without progress for longer than any of its own timeouts is.
 func TestAliveMeansGettingOn(t *testing.T) {
 	alive := func(l *lab, s *shipper.Shipper) bool {
 		ctx, cancel := context.WithTimeout(l.Context(), 10*time.Second)
@@ -71,7 +71,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	})
 }
 
-// slowReceiver reads a byte a minute.
+// slowReceiver reads one byte per minute.
 type slowReceiver struct{ *receiver }
 
 func (slowReceiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {

@@ -14,7 +14,7 @@ import (
 	"cis490/internal/outbox"
 )
 
-// outboxBytes is what the sealed entries have together.
+// outboxBytes is the total size of the sealed entries.
 func outboxBytes(l *lab) int64 {
 	l.Helper()
 	entries, err := filepath.Glob(l.path("outbox", "*.tar.zst"))
@@ -67,7 +67,7 @@ func TestAnEpisodeLargerThanTheBudgetHasTheOutboxToItself(t *testing.T) {
 	l.checkNothingLost()
 }
 
-// A conflict may lie for weeks: it must not keep the others from being packed.
+// A conflict may remain for weeks: it must not keep the others from being packed.
 func TestHeldEpisodesDoNotCountAgainstTheBudget(t *testing.T) {
 	l := newLab(t)
 	l.finish(names("held", 4)...)
@@ -86,7 +86,7 @@ func TestHeldEpisodesDoNotCountAgainstTheBudget(t *testing.T) {
 	}
 	fixture.Must(l, o.Close())
 	l.cfg.OutboxMax = 1 << 10
-	l.finish(names("run", 3)...) // together with the held they are over it
+	l.finish(names("run", 3)...) // together with the held ones they exceed it
 	l.cfg.Packers = 1
 	l.receiver.down = unix.ECONNREFUSED
 	l.runOnce()

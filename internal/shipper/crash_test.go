@@ -16,8 +16,8 @@ func shippedTally(shipped int) shipper.Tally {
 	return shipper.Tally{Scanned: shipped, Shipped: shipped}
 }
 
-// A cancelled context is a power cut without the power cut: whenever it comes,
-// the next pass ends the work, and nothing was lost or sent as other bytes.
+// A cancelled context has the effect of power loss: whenever it comes, the next pass completes
+// the work, and nothing was lost or sent as other bytes.
 func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 	for what, arm := range map[string]func(l *lab, cancel func()){
 		"before it begins": func(_ *lab, cancel func()) { cancel() },
@@ -106,7 +106,7 @@ func splitName(file string) (stem, end string, found bool) {
 	return file, "", false
 }
 
-// onMessage calls f at the nth line of this message.
+// onMessage calls f at the nth line with this message.
 func onMessage(msg string, n int, f func()) func(string) {
 	count := make(chan int, 1)
 	count <- 0
@@ -146,7 +146,7 @@ func TestAStartSweepsPartials(t *testing.T) {
 	l.wantOnce(shippedTally(1))
 }
 
-// I1, I7: a name that is in the shipped folder already is no reason to destroy.
+// I1, I7: a name that exists in the shipped folder is no reason to delete anything.
 func TestANameThatWasShippedBeforeGetsASuffix(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")

@@ -44,7 +44,7 @@ func (l *lab) notedChange(dir string) string {
 	return string(b[25:n])
 }
 
-// Each is in what archive.Compare compares.
+// archive.Compare compares each of these.
 var treeChanges = map[string]func(l *lab, at string){
 	"appended": func(l *lab, at string) {
 		f, err := os.OpenFile(filepath.Join(at, "telemetry.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
@@ -120,7 +120,7 @@ func TestOtherOwnersAndModesAreNoChange(t *testing.T) {
 	}
 }
 
-// What was left out of the archive may go if the same was left out then.
+// What the archive lacks because it was skipped may go if the same was skipped then.
 func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
@@ -137,7 +137,7 @@ func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
 	}
 }
 
-// A change that was taken back is none.
+// A change that was reverted does not count.
 func TestANoteGoesWithTheChange(t *testing.T) {
 	l := newExpiredLab(t, "run-1")
 	fixture.WriteFile(l, l.path("shipped", "run-1", "analysis.txt"), "x")
@@ -151,8 +151,8 @@ func TestANoteGoesWithTheChange(t *testing.T) {
 	}
 }
 
-// Without the receiver's word on what its archive contains, nothing is deleted: an older
-// one gives none.
+// Nothing is deleted until the receiver reports what its archive contains. An older receiver
+// does not.
 func TestNothingIsDeletedThatCannotBeCompared(t *testing.T) {
 	l := newExpiredLab(t, "run-1")
 	clear(l.receiver.archives.contents)
@@ -229,7 +229,7 @@ func TestTwoPruningsDoNotMeet(t *testing.T) {
 	l.wantFiles("shipped", "run-1")
 }
 
-// A kill between the rename and the judgement leaves an episode that nobody has compared.
+// A kill between the rename and the judgement leaves an episode that was not compared.
 func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
 	l := newExpiredLab(t, "run-1", "run-2")
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("100h"))
@@ -360,7 +360,7 @@ func (l *lab) setAttr(path string, immutable bool) {
 	l.Cleanup(func() { fixture.Must(l, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)) })
 }
 
-// A file of another owner that has all its names in the episode is in no archive.
+// A file of another owner with all its names in the episode is in no archive.
 func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
 	fixture.RequireRoot(t)
 	for outside, want := range map[bool]string{false: "run-1 max_age kept", true: "run-1 max_age deleted"} {
@@ -383,8 +383,8 @@ func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
 	}
 }
 
-// On a full disk what frees it must still work. It is small and has no space for another
-// attribute.
+// On a full disk deletion must still work, because it frees space. The disk is small and has no
+// space for another attribute.
 func TestPruneWorksOnAFullDisk(t *testing.T) {
 	disk := mountSmallDisk(t)
 	l := newLabAt(t, disk)
@@ -437,7 +437,7 @@ func fillDisk(t *testing.T, dir string) {
 	}
 }
 
-// What a killed pruning left goes back when the daemon starts, whatever the policy says.
+// Whatever the policy is, the daemon restores at its start what a killed prune left.
 func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
 	l := newExpiredLab(t, "run-1", "run-2")
 	l.trashJudged("run-1")

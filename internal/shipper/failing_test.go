@@ -49,8 +49,8 @@ func (l *lab) refuseOnly(err error, names ...episode.Name) {
 	})
 }
 
-// A receiver that fails for one episode, again and again: status names it, how often it
-// was tried, since when and why, and no more once it is delivered.
+// A receiver fails repeatedly for one episode. Status shows its name, the number of attempts,
+// since when and why, until it is delivered.
 func TestStatusShowsWhatFails(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1", "run-2", "run-3")
@@ -59,7 +59,7 @@ func TestStatusShowsWhatFails(t *testing.T) {
 		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
 		st := l.inspect()
-		for range 10 { // a try that failed just now leaves the receiver in doubt until the next ping
+		for range 10 { // a failed attempt leaves the state of the receiver uncertain until the next ping
 			if st.Receiver == nil {
 				break
 			}
@@ -89,8 +89,8 @@ func TestStatusShowsWhatFails(t *testing.T) {
 	})
 }
 
-// TestAnOutageIsShownByStatus with its cause and its beginning, also when the shipper that
-// met it has ended.
+// TestAnOutageIsShownByStatus with its cause and its beginning, even when the shipper that saw
+// it has ended.
 func TestAnOutageIsShownByStatus(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
@@ -113,7 +113,7 @@ func TestAnOutageIsShownByStatus(t *testing.T) {
 	})
 }
 
-// TestAPassSaysWhyEachEpisodeStays: who runs it has nothing but what it prints.
+// TestAPassSaysWhyEachEpisodeStays: its user sees only what it prints.
 func TestAPassSaysWhyEachEpisodeStays(t *testing.T) {
 	l := newLab(t)
 	all := names("run", 30)
@@ -128,8 +128,8 @@ func TestAPassSaysWhyEachEpisodeStays(t *testing.T) {
 	}
 }
 
-// A host that ships by cron counts on from pass to pass, and no pass waits for what the
-// one before has earned.
+// A host that ships by cron counts attempts across passes, and no pass waits for the backoff of
+// the one before.
 func TestFailuresAreCountedAcrossPasses(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2")
@@ -159,8 +159,8 @@ func TestFailuresAreCountedAcrossPasses(t *testing.T) {
 	}
 }
 
-// TestNoMoreFailThanWait: of those that failed, the report names the first, and others may
-// have got on since.
+// TestNoMoreFailThanWait: the report names the first of those that failed, and others may have
+// been delivered since.
 func TestNoMoreFailThanWait(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, l.open().Close())
@@ -172,7 +172,7 @@ func TestNoMoreFailThanWait(t *testing.T) {
 	}
 }
 
-// TestADiskErrorIsNoMatterOfPermissions: the log says what fits.
+// TestADiskErrorIsNoMatterOfPermissions: the advice in the log fits the cause.
 func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
 	for says, errs := range map[string][]error{
 		"fix the disk": {
@@ -207,7 +207,8 @@ func TestADamagedReportIsNoLoss(t *testing.T) {
 	}
 }
 
-// setImmutable makes a directory immutable, or mutable again: not even root may move into it.
+// setImmutable makes a directory immutable, or mutable again. Not even root can move anything
+// into it.
 func setImmutable(t testing.TB, dir string, yes bool) {
 	t.Helper()
 	f, err := os.Open(dir)
@@ -234,8 +235,8 @@ func setImmutable(t testing.TB, dir string, yes bool) {
 	})
 }
 
-// An episode that is delivered and may not be moved is held, and tried again by itself:
-// at first soon, for a service gives a folder its owner a moment later, then each hour.
+// An episode that is delivered and cannot be moved is held, and retried automatically: soon at
+// first, because a service gives a folder its owner a moment later, then each hour.
 func TestStuckIsTriedAgain(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
@@ -288,8 +289,8 @@ func TestStuckForASecondIsShippedSoon(t *testing.T) {
 	})
 }
 
-// TestAPassTriesWhatIsStuck each time, and counts it as held until it is moved. A retry by
-// hand works as well, and does not wait.
+// TestAPassTriesWhatIsStuck: every pass retries the episode, and counts it as held until it is
+// moved. A manual retry works as well, and does not wait.
 func TestAPassTriesWhatIsStuck(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2")
@@ -385,9 +386,9 @@ func newUnreadableLab(t *testing.T, dir string) *lab {
 	return l
 }
 
-// One file gives EIO: its episode fails for some minutes and is then held, with the name
-// of the file; it is tried again each hour or so, and ships when the file can be read. The
-// others are not kept.
+// One file gives EIO: its episode fails for some minutes and is then held, with the name of the
+// file. It is retried about once per hour, and ships when the file can be read. The other
+// episodes ship.
 func TestWhatTheDiskDoesNotGiveIsHeld(t *testing.T) {
 	dir := mountUnreadableEpisode(t)
 	defer time.AfterFunc(60*time.Second, func() { panic("virtual time stands still: something spins") }).Stop()
@@ -423,7 +424,7 @@ func TestWhatTheDiskDoesNotGiveIsHeld(t *testing.T) {
 	})
 }
 
-// The same by cron: the passes count together.
+// The same by cron: the attempts of all passes add up.
 func TestPassesHoldWhatTheDiskDoesNotGive(t *testing.T) {
 	dir := mountUnreadableEpisode(t)
 	synctest.Test(t, func(t *testing.T) {

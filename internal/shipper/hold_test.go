@@ -18,8 +18,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// A conflict is for a person: both digests are shown, nothing is sent again
-// until the person says so, not even after a restart.
+// A conflict needs an operator: both digests are shown, and nothing is sent again until it is
+// released, not even after a restart.
 func TestAConflictIsHeldUntilAPersonRetries(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2")
@@ -45,7 +45,7 @@ func TestAConflictIsHeldUntilAPersonRetries(t *testing.T) {
 		t.Errorf("after a retry it was sent %d times in all", n)
 	}
 	fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
-	delete(l.receiver.stored, "run-1") // the person has cleared it up there
+	delete(l.receiver.stored, "run-1") // the operator has resolved it on the receiver
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	l.wantFiles("outbox")
 }
@@ -96,8 +96,8 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 	}
 }
 
-// The entry is a copy: if it goes bad, and the episode is whole, it is made
-// anew. A receiver that says so is believed only after a look.
+// The entry is a copy: if it is corrupt, and the episode is complete, it is packed again. If
+// the receiver reports corruption, the shipper checks the entry first.
 func TestARottenEntryIsPackedAnew(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1", "run-2")
@@ -112,7 +112,7 @@ func TestARottenEntryIsPackedAnew(t *testing.T) {
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
-// Without the episode the corrupt entry is all that is left: nothing is dropped.
+// Without the episode, the corrupt entry is the only copy: nothing is dropped.
 func TestARottenEntryWithoutItsEpisodeIsHeld(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
@@ -181,8 +181,8 @@ func TestAChangeAfterPackingIsSeen(t *testing.T) {
 			l.wantFiles("episodes", "run-1")
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 
-			// Without an acceptance it is found again; with one it is retired
-			// as it is, once the receiver says that it has what was packed.
+			// Without an acceptance the change is found again. With one the episode is retired
+			// as it is, once the receiver reports that it has what was packed.
 			fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 			fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true))
@@ -279,18 +279,18 @@ func TestAHoldThatIsNoJSONStillHolds(t *testing.T) {
 	}
 }
 
-// An operator renamed or removed what was held: the hold goes with it.
+// An operator renamed or removed what was held: the hold is removed too.
 func TestAHoldOfNothingIsForgotten(t *testing.T) {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("outbox", "run-1.held"), `{"cause": "old"}`)
 	l.wantOnce(shipper.Tally{})
 	l.wantFiles("outbox")
-	l.finish("run-1") // a later run of this name is not held for the former
+	l.finish("run-1") // a later run of this name is not held because of the former
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
-// An acceptance is of one archive: it must not let a later run of the name, or
-// one that was never packed, go unseen.
+// An acceptance applies to one archive: a later run of the name, or one that was never packed,
+// must not pass unnoticed because of it.
 func TestAnAcceptanceIsOfWhatWasPacked(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
@@ -327,7 +327,7 @@ func TestABadNameIsReportedAtEachScan(t *testing.T) {
 	}
 }
 
-// A mount in the place of an episode cannot be moved.
+// An episode that is a mount point cannot be moved.
 func TestAMountedEpisodeIsHeld(t *testing.T) {
 	fixture.RequireRoot(t)
 	l := newLab(t)

@@ -63,7 +63,7 @@ func TestBesideSendsUnderANameOfItsOwn(t *testing.T) {
 	l.wantKeptBoth("run-1", beside)
 }
 
-// Whatever step a power cut came after, a second call ends it, and nothing is lost.
+// After power loss at any step, a second call completes the work, and nothing is lost.
 func TestBesideEndsWhatWasInterrupted(t *testing.T) {
 	for what, cut := range map[string]func(l *lab, beside episode.Name){
 		"renamed": func(l *lab, beside episode.Name) {
@@ -146,7 +146,7 @@ func (l *lab) removeReceiptFromHold(name episode.Name) {
 	fixture.WriteFile(l, l.path("outbox", string(name)+".held"), fmt.Sprintf(`{"reason":"changed","cause":"x","sha256":%q}`, h.Digest))
 }
 
-// A changed episode needs neither a conflict nor the receiver: there is a receipt.
+// A changed episode needs neither a conflict nor the receiver, if there is a receipt.
 func TestAChangedEpisodeGoesBesideAtOnce(t *testing.T) {
 	l := newLab(t)
 	want := l.makeChanged("run-1")
@@ -161,8 +161,8 @@ func TestAChangedEpisodeGoesBesideAtOnce(t *testing.T) {
 	l.wantKeptBoth("run-1", beside)
 }
 
-// TestBesideAsksAReceiverThatAnswers, although it gave a receipt once: an older image may
-// have been restored since, and the packed copy be the only one.
+// TestBesideAsksAReceiverThatAnswers, although there is a receipt: an older image may have been
+// restored since, and then the packed copy is the only one.
 func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
 	l := newLab(t)
 	l.makeChanged("run-1")
@@ -176,7 +176,7 @@ func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
 	}
 }
 
-// TestInterruptedBesideChangesNothing: the end of the command is no silence of the receiver.
+// TestInterruptedBesideChangesNothing: a cancelled command does not count as a silent receiver.
 func TestInterruptedBesideChangesNothing(t *testing.T) {
 	l := newLab(t)
 	l.makeChanged("run-1")
@@ -192,8 +192,8 @@ func TestInterruptedBesideChangesNothing(t *testing.T) {
 	}
 }
 
-// The packed copy of a changed episode is like nothing else on this host: without a
-// receipt it goes only if the receiver says now that it has it.
+// The packed copy of a changed episode is unique on this host: without a receipt it is removed
+// only if the receiver reports now that it has it.
 func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 	for what, c := range map[string]struct {
 		spoil func(l *lab)
@@ -261,7 +261,7 @@ func TestBesideFindsANameThatIsFree(t *testing.T) {
 	}
 }
 
-// Each step of a call may be the last before a power cut; meanwhile the shipper runs.
+// Each step of a call may be the last before power loss. The shipper runs meanwhile.
 func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
 	note := func(l *lab, beside episode.Name) {
 		h := l.held()["run-1"].Hold
@@ -285,7 +285,7 @@ func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
 		for _, runs := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, shipper runs: %v", what, runs), func(t *testing.T) {
 				l := newLab(t)
-				beside := l.makeChanged("run-1") + "-2" // the first was taken when it was chosen
+				beside := l.makeChanged("run-1") + "-2" // the first was taken when the name was chosen
 				cut(l, beside)
 				moved := fixture.Exists(l.path("episodes", string(beside)))
 				if runs {

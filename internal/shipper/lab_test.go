@@ -32,7 +32,7 @@ type lab struct {
 	cfg      shipper.Config
 	receiver *receiver
 	logs     *logs
-	contents map[episode.Name]string // what each finished episode's data says
+	contents map[episode.Name]string // the data of each finished episode
 }
 
 func newLab(t testing.TB) *lab {
@@ -57,7 +57,7 @@ func newLabOn(t testing.TB, dir string) *lab {
 	l.cfg.OutboxDir = config.Path(filepath.Join(dir, "outbox"))
 	l.cfg.ShippedDir = config.Path(filepath.Join(dir, "shipped"))
 	l.cfg.MinFree, l.cfg.Packers, l.cfg.Senders = 0, 2, 4
-	l.cfg.Settle = 0 // what is made here is finished; see settle_test.go
+	l.cfg.Settle = 0 // episodes are finished when they are made; see settle_test.go
 	l.episodes = filepath.Join(dir, "episodes")
 	l.receiver = newReceiver(t)
 	return l
@@ -105,7 +105,7 @@ func (l *lab) runOnce() (shipper.Tally, error) {
 	return tally, err
 }
 
-// unlessUnreachable returns the error of a pass, or nil if it only says that the receiver
+// unlessUnreachable returns the error of a pass, or nil if it only reports that the receiver
 // was not reached.
 func unlessUnreachable(err error) error {
 	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); unreachable {
@@ -114,7 +114,7 @@ func unlessUnreachable(err error) error {
 	return err
 }
 
-// wantOnce makes a pass, and wants its tally to be want.
+// wantOnce makes a pass, and checks its tally.
 func (l *lab) wantOnce(want shipper.Tally) {
 	l.Helper()
 	if got, unreachable := l.runOnce(); got != want || unreachable != nil {
@@ -123,8 +123,8 @@ func (l *lab) wantOnce(want shipper.Tally) {
 	l.checkNothingLost()
 }
 
-// startDaemon runs the shipper until stop, which returns its error. It scans only: a read of
-// inotify would stop virtual time.
+// startDaemon runs the shipper until stop, which returns its error. It only scans, because a
+// read of inotify would stop virtual time.
 func (l *lab) startDaemon() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
 	s = l.open()
@@ -143,9 +143,8 @@ func (l *lab) start(s *shipper.Shipper) (stop func() error) {
 	}
 }
 
-// checkNothingLost checks that nothing is lost: each episode that was ever finished is whole
-// in exactly one of the folders, and one that is retired is at the receiver,
-// with the same bytes.
+// checkNothingLost checks that nothing is lost: each episode that was ever finished is complete
+// in exactly one of the folders, and a retired one is at the receiver, with the same bytes.
 func (l *lab) checkNothingLost() {
 	l.Helper()
 	for n, says := range l.contents {

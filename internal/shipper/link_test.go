@@ -23,16 +23,15 @@ import (
 	"cis490/internal/wire"
 )
 
-// inBubble runs a test in virtual time. A loop that spins keeps that from
-// passing; the test is ended then instead of hanging. The limit is in real time: on a busy
-// machine an honest test may take a minute.
+// inBubble runs a test in virtual time. A loop that spins would stop virtual time, so the test
+// has a limit in real time. On a busy machine a correct test may take a minute.
 func inBubble(t *testing.T, f func(l *lab)) {
 	t.Helper()
 	defer time.AfterFunc(5*time.Minute, func() { panic("virtual time stands still: something spins") }).Stop()
 	synctest.Test(t, func(t *testing.T) { f(newLab(t)) })
 }
 
-// One bad episode must not keep the others waiting, however long it fails.
+// One bad episode must not delay the others, however long it fails.
 func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 	for what, fail := range map[string]func(ctx context.Context) error{
 		"refused at once":       func(context.Context) error { return wire.Refuse(wire.Internal, "") },
@@ -63,13 +62,13 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 				for s.Tally().Shipped < 50 && time.Since(start) < time.Hour {
 					time.Sleep(100 * time.Millisecond)
 				}
-				// 50 of 100 ms by three senders are two seconds; the poison may
-				// cost a ping or a scan, not a timeout an episode.
+				// 50 uploads of 100 ms by three senders take two seconds. The bad episode may
+				// cost a ping or a scan, but not one timeout per episode.
 				if took := time.Since(start); took > 40*time.Second {
 					l.Errorf("the good ones took %v\n%s", took, l.logs)
 				}
 				time.Sleep(6 * time.Hour)
-				// 10 s doubling to an hour, anywhere within each step.
+				// 10 s doubling to an hour, at a random time within each step.
 				if n := l.receiver.attempts("a-poison"); n > 50 {
 					l.Errorf("the poison was sent %d times in six hours", n)
 				}
@@ -80,8 +79,8 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 	}
 }
 
-// What is wrong with the receiver or the way there costs one ping a step,
-// whatever waits, and two lines in the log. Packing continues meanwhile.
+// A fault of the receiver or the path costs one ping per step, however many episodes wait, and
+// two lines in the log. Packing continues meanwhile.
 func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
@@ -95,8 +94,7 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
 		_, puts, pings := l.receiver.counts()
-		// Steps of up to 10, 20, 40, 80, 120, 120... seconds, and not below 5: one
-		// a minute.
+		// Steps of up to 10, 20, 40, 80, 120, 120... seconds, and at least 5: one per minute.
 		if pings < 35 || pings > 110 {
 			l.Errorf("%d pings in an hour", pings)
 		}
@@ -115,7 +113,7 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 		for s.Tally().Shipped < waiting+100 && time.Since(back) < time.Hour {
 			time.Sleep(time.Second)
 		}
-		// The next ping is two minutes away at the most.
+		// The next ping is at most two minutes away.
 		if took := time.Since(back); took > 3*time.Minute {
 			l.Errorf("it took %v to deliver %d\n%s", took, s.Tally().Shipped, l.logs)
 		}
@@ -145,8 +143,8 @@ func (l *lab) wantPingBackoff() {
 	}
 }
 
-// These judge us, the path or the receiver: no episode gets a mark that a
-// person would have to remove.
+// These errors concern this host, the path or the receiver: no episode gets a mark that an
+// operator would have to remove.
 func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 	for what, fault := range map[string]error{
 		"disk full":      wire.Refuse(wire.Full, ""),
@@ -184,8 +182,8 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 	}
 }
 
-// A way that lets a ping through and no upload (a proxy's limit, an MTU) must
-// not stay unlogged: no episode is ever delivered.
+// A path that passes pings and no upload (a proxy's limit, an MTU) must be logged: no episode
+// is ever delivered.
 func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 	for what, fault := range map[string]error{
 		"a proxy's 413": &wire.UnexpectedResponseError{Status: 413},
@@ -292,8 +290,7 @@ func TestAFaultEndsTheDaemon(t *testing.T) {
 	})
 }
 
-// A disk that fails under the daemon ends it: what it says from now on is not
-// to be believed.
+// A disk that fails under the daemon ends it: its later results cannot be trusted.
 func TestAFailingDiskEndsTheDaemon(t *testing.T) {
 	l := newLab(t)
 	l.moveToExt4()

@@ -65,8 +65,7 @@ func TestLowSpaceFileIsForEverybodyWhileSpaceIsLow(t *testing.T) {
 	}
 }
 
-// TestLowSpaceFileIsNeverWaitedForOrFollowed: its directory may be the experiments'
-// user's.
+// TestLowSpaceFileIsNeverWaitedForOrFollowed: the experiments' user may own its directory.
 func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 	for what, c := range map[string]struct {
 		put     func(l *lab, path string)
@@ -112,8 +111,8 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 	}
 }
 
-// TestLowSpaceFileStaysInItsDirectory though another user exchanges the directory for
-// a link all the time.
+// TestLowSpaceFileStaysInItsDirectory although another user continuously exchanges the
+// directory for a link.
 func TestLowSpaceFileStaysInItsDirectory(t *testing.T) {
 	fixture.RequireRoot(t)
 	const other = 4242

@@ -29,8 +29,8 @@ func mount(t *testing.T, source, target, kind string, flags uintptr, data string
 	t.Cleanup(func() { syscall.Unmount(target, syscall.MNT_DETACH) })
 }
 
-// TestFoldersOfTwoMountsAreRefused: they are of one file system, so that packing and
-// sending work, and only the last step does not.
+// TestFoldersOfTwoMountsAreRefused: they are on one file system, so packing and sending work,
+// and only the last step fails.
 func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 	for _, folder := range []string{"episodes", "shipped", "outbox", "outbox/.trash"} {
 		t.Run(folder, func(t *testing.T) {
@@ -55,8 +55,8 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 	}
 }
 
-// TestAFolderThatIsASubvolumeIsRefused: a mount of btrfs has several device numbers, and
-// the kernel moves no folder from one to another.
+// TestAFolderThatIsASubvolumeIsRefused: a mount of btrfs has several device numbers, and the
+// kernel moves no folder from one to another.
 func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 	dir := mountBtrfs(t)
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
@@ -80,7 +80,7 @@ func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 	}
 }
 
-// TestAFolderThatIsALinkToNothingIsNamed: it is not made, and not followed.
+// TestAFolderThatIsALinkToNothingIsNamed: it is neither created nor followed.
 func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		l := newLabOn(t, fixture.MemoryDir(t)) // the others are missing
@@ -94,7 +94,7 @@ func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 	}
 }
 
-// TestTrashOfAnotherMountIsAWarning as long as nothing is deleted: older versions ran so.
+// TestTrashOfAnotherMountIsAWarning as long as nothing is deleted: older versions allowed it.
 func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, os.Mkdir(l.path("outbox"), 0o755))
@@ -117,7 +117,7 @@ func (l *lab) wantEmpty(folder string) {
 	}
 }
 
-// TestFoldersThatAreNotThereAreNoAlarm: the start makes them.
+// TestFoldersThatAreNotThereAreNoAlarm: the start creates them.
 func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, hostdir.CheckMoves(l.cfg.DirsConfig()))
@@ -126,7 +126,8 @@ func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 	l.wantEmpty("shipped")
 }
 
-// TestEpisodeOfALowerLayerIsHeld: no probe sees that a directory of it cannot be moved.
+// TestEpisodeOfALowerLayerIsHeld: no probe detects that a directory of a lower layer cannot be
+// moved.
 func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	for _, d := range []string{"lower", "upper", "work", "merged"} {

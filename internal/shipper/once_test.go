@@ -53,7 +53,7 @@ func TestAlreadyPresentIsDelivered(t *testing.T) {
 	l.wantFiles("outbox")
 }
 
-// I5: anything but a receipt for exactly what was sent retires nothing.
+// I5: only a receipt for exactly what was sent retires anything.
 func TestRetireNeedsReceipt(t *testing.T) {
 	for what, spoil := range map[string]func(*wire.Receipt){
 		"empty":           func(r *wire.Receipt) { *r = wire.Receipt{} },
@@ -80,7 +80,7 @@ func TestRetireNeedsReceipt(t *testing.T) {
 	}
 }
 
-// lyingReceiver returns receipts that are none.
+// lyingReceiver returns invalid receipts.
 type lyingReceiver struct {
 	*receiver
 	spoil func(*wire.Receipt)

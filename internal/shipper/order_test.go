@@ -50,8 +50,8 @@ func TestEpisodesAreSentInTheOrderThatIsAsked(t *testing.T) {
 	}
 }
 
-// TestLargeArchivesLeaveSendersToSmallOnes: as many large ones as may be sent at once
-// stand still, and a hundred small ones go by.
+// TestLargeArchivesLeaveSendersToSmallOnes: the maximum number of large uploads stalls, and a
+// hundred small ones are sent meanwhile.
 func TestLargeArchivesLeaveSendersToSmallOnes(t *testing.T) {
 	for senders, most := range map[int]int{2: 1, 6: 3, 16: 4} {
 		t.Run(fmt.Sprintf("%d senders", senders), func(t *testing.T) {

@@ -13,9 +13,9 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestThreeDaysOfOutage: the receiver is away for 72 hours, in one way and then in
-// another, while experiments continue. Nothing is sent but a ping now and then, the log
-// has one line when it goes and one when it is back, and then all of it is delivered.
+// TestThreeDaysOfOutage: the receiver is unreachable for 72 hours, first in one way and then in
+// another, while experiments continue. Only occasional pings are sent. The log has one line
+// when the outage begins and one when it ends, and then everything is delivered.
 func TestThreeDaysOfOutage(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const hours = 72
@@ -40,8 +40,8 @@ func TestThreeDaysOfOutage(t *testing.T) {
 		if most := before + l.cfg.Senders; puts > most {
 			l.Errorf("%d uploads to a dead receiver", puts-before)
 		}
-		// One a minute is what full jitter comes to; less than one an hour would let it
-		// be back for an hour before anybody notices.
+		// Full jitter averages one ping per minute. With less than one per hour the outage
+		// could be over for an hour before a ping notices.
 		if pings < hours || pings > 80*hours {
 			l.Errorf("%d pings in %d hours", pings, hours)
 		}

@@ -15,7 +15,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// makeBacklog makes n sealed episodes. Empty entries do for what reads names.
+// makeBacklog makes n sealed episodes. Code that reads only names needs no content.
 func (l *lab) makeBacklog(n int) []episode.Name {
 	l.Helper()
 	fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o750))
@@ -28,8 +28,8 @@ func (l *lab) makeBacklog(n int) []episode.Name {
 	return all
 }
 
-// Pages leave nothing out and nothing comes twice, also while the first ones
-// are delivered and gone when the second is read.
+// Pages skip nothing and repeat nothing, even if the first ones are delivered and gone when the
+// second is read.
 func TestEachNameIsTriedOnceInOrder(t *testing.T) {
 	l := newLab(t)
 	all := l.makeBacklog(shipper.ScanPageSize + 300)
@@ -74,7 +74,7 @@ func TestPagesCoverEverything(t *testing.T) {
 	}
 }
 
-// I17: memory does not grow with what waits.
+// I17: memory does not grow with the number of waiting episodes.
 func TestABacklogOfAnySizeTakesLittleMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes 100,000 files")

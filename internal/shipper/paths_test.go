@@ -17,7 +17,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// wantEndAfterMove waits for the end of a daemon, and checks that a folder that has moved is why.
+// wantEndAfterMove waits for the end of a daemon, and checks that a moved folder is the cause.
 func (l *lab) wantEndAfterMove(s *shipper.Shipper, path string) {
 	l.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
@@ -29,7 +29,7 @@ func (l *lab) wantEndAfterMove(s *shipper.Shipper, path string) {
 	}
 }
 
-// TestMovedFolderEndsTheDaemon: what experiments leave in the folder that has its name now
+// TestMovedFolderEndsTheDaemon: what experiments leave in the folder that now has its name
 // would never be shipped.
 func TestMovedFolderEndsTheDaemon(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
@@ -75,7 +75,7 @@ func TestMovedFolderWakesTheDaemon(t *testing.T) {
 	fixture.Must(l, s.Close())
 }
 
-// TestMovedFolderEndsCommands: what verify says would be of a folder that was moved.
+// TestMovedFolderEndsCommands: verify would examine a folder that was moved.
 func TestMovedFolderEndsCommands(t *testing.T) {
 	for what, run := range map[string]func(l *lab, up *receiver) error{
 		"verify": func(l *lab, up *receiver) error {
@@ -119,7 +119,7 @@ func (r putHook) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (w
 	return got, err
 }
 
-// TestNothingIsRetiredIntoAMovedFolder: it moves while an episode is on its way.
+// TestNothingIsRetiredIntoAMovedFolder: it moves while an episode is in flight.
 func TestNothingIsRetiredIntoAMovedFolder(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		t.Run(folder, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// statusLog collects what a service manager hears.
+// statusLog collects what a service manager receives.
 type statusLog struct {
 	mu  sync.Mutex
 	all []string
@@ -49,7 +49,7 @@ func (l *lab) startWithStatus() (s *shipper.Shipper, says *statusLog, stop func(
 }
 
 // TestAnIdleDaemonSaysWhetherTheReceiverIsThere: nothing waits, and still the status is
-// true, with a wrong port from the first minute, later within minutes.
+// current. With a wrong port it says so within a minute, later within minutes.
 func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
@@ -81,7 +81,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 	})
 }
 
-// TestAnIdleDaemonNoticesAnotherStore: before anything is sent to it.
+// TestAnIdleDaemonNoticesAnotherStore before anything is sent to it.
 func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
@@ -104,7 +104,7 @@ func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 	})
 }
 
-// TestBeforeTheFirstAnswerTheReceiverIsBeingAsked: what is not known is not said.
+// TestBeforeTheFirstAnswerTheReceiverIsBeingAsked: the status claims nothing that is not known.
 func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.ping = func() error { time.Sleep(20 * time.Second); return nil }
@@ -130,7 +130,7 @@ func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
 	})
 }
 
-// TestStatusDoesNotTrustAnOldReport: a shipper that hangs has the lock and says nothing.
+// TestStatusDoesNotTrustAnOldReport: a shipper that hangs still holds the lock.
 func TestStatusDoesNotTrustAnOldReport(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		_, stop := l.startDaemon()
@@ -182,7 +182,7 @@ func TestAPassWithNothingToShipAsksNobody(t *testing.T) {
 	}
 }
 
-// TestWakeAsksAtOnce, however long the next question is away, and what waits is sent.
+// TestWakeAsksAtOnce, however far away the next ping is, and waiting episodes are sent.
 func TestWakeAsksAtOnce(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 5)...)
@@ -213,8 +213,8 @@ func TestWakeAsksAtOnce(t *testing.T) {
 	})
 }
 
-// TestRenewedCredentialsAreUsedAtOnce: what the receiver refuses is looked for on the
-// disk, and the hint says what was found.
+// TestRenewedCredentialsAreUsedAtOnce: if the receiver refuses them, the files on disk are read
+// again, and the hint says what was found.
 func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish(names("run", 5)...)
@@ -262,7 +262,7 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 			stop := l.start(s)
 			time.Sleep(time.Minute)
 			l.receiver.update(func() { l.receiver.down = wire.Refuse(wire.Forbidden, "expired") })
-			l.finish("later") // alone: no other shows that it is over
+			l.finish("later") // alone: no other upload shows that the outage is over
 			for s.Tally().Scanned < 6 {
 				time.Sleep(time.Millisecond)
 			}
@@ -275,7 +275,7 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 	})
 }
 
-// TestAPingFromBeforeDoesNotMakeUpForAFailure: that upload was asked to come later.
+// TestAPingFromBeforeDoesNotMakeUpForAFailure: the receiver asked that upload to retry later.
 func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
@@ -294,7 +294,7 @@ func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
 	})
 }
 
-// TestAPassNotesThatTheReceiverAnswered, for a later 'shipper status'.
+// TestAPassNotesThatTheReceiverAnswered for a later 'shipper status'.
 func TestAPassNotesThatTheReceiverAnswered(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
@@ -309,23 +309,23 @@ func TestAPassNotesThatTheReceiverAnswered(t *testing.T) {
 	}
 }
 
-// failUploads lets uploads fail, and pings be answered, so that each episode fails often.
+// failUploads makes uploads fail and pings succeed, so that each episode fails often.
 func (l *lab) failUploads(fault error) (end func()) {
 	l.receiver.update(func() { l.receiver.before = func(context.Context, wire.Upload) error { return fault } })
 	return func() { l.receiver.update(func() { l.receiver.before = nil; l.receiver.ping = nil }) }
 }
 
-// TestWhatWaitsIsSentWhenAnOutageEnds: at once, not when the wait of each is over.
+// TestWhatWaitsIsSentWhenAnOutageEnds at once, before the backoffs end.
 func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 	t.Run("the receiver was away", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
 			l.finish(names("run", 5)...)
 			end := l.failUploads(io.ErrUnexpectedEOF)
 			s, stop := l.startDaemon()
-			time.Sleep(time.Hour) // each has earned waits of half an hour
+			time.Sleep(time.Hour) // each has reached a backoff of half an hour
 			l.receiver.update(func() { l.receiver.down = unix.ECONNREFUSED; l.receiver.before = nil })
 			s.RequestPing()
-			time.Sleep(time.Second) // no wait of an episode ends in so short an outage
+			time.Sleep(time.Second) // no backoff ends within such a short outage
 			end()
 			l.receiver.update(func() { l.receiver.down = nil })
 			_, _, pings := l.receiver.counts()
@@ -397,7 +397,7 @@ func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
 	})
 }
 
-// TestRetryAfterIsNotHurried: whatever ends, the receiver has said when to come again.
+// TestRetryAfterIsNotHurried: the receiver's Retry-After also holds after an outage.
 func TestRetryAfterIsNotHurried(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("run-1")
@@ -422,8 +422,8 @@ func TestRetryAfterIsNotHurried(t *testing.T) {
 	})
 }
 
-// TestAnEpisodesOwnFaultKeepsItsWait: others that get through do not hurry it, more than
-// once, nor does the end of an outage.
+// TestAnEpisodesOwnFaultKeepsItsWait: other deliveries shorten its backoff only once, and the
+// end of an outage does not shorten it.
 func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.finish("poison")
@@ -446,8 +446,8 @@ func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
 	})
 }
 
-// TestPackingGoesOnWhenThereIsSpace: at the next look, which is seconds away, and not with
-// the next scan.
+// TestPackingGoesOnWhenThereIsSpace: with the next check of the space, which is seconds away,
+// and not with the next scan.
 func TestPackingGoesOnWhenThereIsSpace(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		free := l.limitDisk()

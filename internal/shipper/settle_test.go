@@ -19,7 +19,7 @@ import (
 	"cis490/internal/shipper"
 )
 
-// TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: a copier creates meta.json empty at first.
+// TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: some copiers create meta.json empty at first.
 func TestAnUnfitCopyIsHeldOnlyWhenItHasSettled(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
@@ -47,8 +47,8 @@ func withSettling(t *testing.T, f func(l *lab)) {
 	})
 }
 
-// alignClock has virtual time pass until the last ctime of all episodes: from then on it is
-// ahead of the kernel's clock as much as the test sleeps.
+// alignClock lets virtual time pass until the last ctime of all episodes. From then on it is
+// ahead of the kernel's clock by as much as the test sleeps.
 func (l *lab) alignClock() {
 	l.Helper()
 	var last time.Time
@@ -65,7 +65,8 @@ func (l *lab) alignClock() {
 	time.Sleep(time.Until(last))
 }
 
-// wantPackedAfter checks that nothing is packed d from now, and that want are a moment later.
+// wantPackedAfter checks that nothing is packed until d from now, and that want episodes are a
+// moment later.
 func (l *lab) wantPackedAfter(d time.Duration, want int) {
 	l.Helper()
 	const moment = 50 * time.Millisecond
@@ -154,7 +155,7 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 	}
 }
 
-// TestARestartDoesNotBeginTheSettlingAnew: it is judged by what the disk says.
+// TestARestartDoesNotBeginTheSettlingAnew: the ctimes on disk decide.
 func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
@@ -174,7 +175,7 @@ func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
 func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		l.finish("run-1")
-		fixture.WriteFile(l, l.path("episodes", "run-1", "capture.pcap"), string(fixture.Noise(65<<20, 1))) // sized, and then packed in its turn
+		fixture.WriteFile(l, l.path("episodes", "run-1", "capture.pcap"), string(fixture.Noise(65<<20, 1))) // sized first, and packed when it is due
 		l.waitClockTick()
 		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
 		s, stop := l.startDaemon()
@@ -188,8 +189,8 @@ func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
 	})
 }
 
-// TestACopyIsNotPackedBeforeItsEnd: a program that copies in sorted order, the marker
-// first, and never pauses for as long as the settling time.
+// TestACopyIsNotPackedBeforeItsEnd: a program copies in sorted order, the marker first, and
+// never pauses for as long as the settling time.
 func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		_, stop := l.startDaemon()
@@ -205,13 +206,14 @@ func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
 		if packed := l.logs.containing("INFO packed"); len(packed) != 0 {
 			l.Errorf("packed while it was copied: %q", packed)
 		}
-		// The last look but one was at 50.95 s, 50 s after the start, and the next a quarter of that later.
+		// The check before the last was at 50.95 s, 50 s after the start, and the next is a
+		// quarter of that later.
 		l.wantPackedAfter(15950*time.Millisecond, 1)
 		fixture.Must(l, stop())
 	})
 }
 
-// TestAPassWaitsForWhatSettles: as long as it must, and at most ten times as long.
+// TestAPassWaitsForWhatSettles: as long as necessary, and at most ten times as long.
 func TestAPassWaitsForWhatSettles(t *testing.T) {
 	took := func(l *lab, want shipper.Tally) time.Duration {
 		l.Helper()
@@ -258,7 +260,7 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 	})
 }
 
-// TestAPassLooksAsOftenAsItMay: it waits for so short that nothing grows.
+// TestAPassLooksAsOftenAsItMay: it waits for so short a time that the interval does not grow.
 func TestAPassLooksAsOftenAsItMay(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		l.finish("run-1")
@@ -276,8 +278,8 @@ func TestAPassLooksAsOftenAsItMay(t *testing.T) {
 	})
 }
 
-// TestAPassDoesNotWaitForWhatCannotSettleInTime: it is seen after a second that a file came
-// after the marker, and ten more are longer than a pass waits.
+// TestAPassDoesNotWaitForWhatCannotSettleInTime: after a second it is known that a file came
+// after the marker, and a pass does not wait for ten more.
 func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		l.finish("run-1")
@@ -315,7 +317,7 @@ func TestWhatSettlesDoesNotKeepAShipperFromEnding(t *testing.T) {
 	})
 }
 
-// TestWhatNeverSettlesIsNamed: once, when it has kept changing long after its marker.
+// TestWhatNeverSettlesIsNamed once, if it has kept changing long after its marker.
 func TestWhatNeverSettlesIsNamed(t *testing.T) {
 	for _, c := range []struct {
 		marked time.Duration
@@ -332,8 +334,8 @@ func TestWhatNeverSettlesIsNamed(t *testing.T) {
 	}
 }
 
-// keepChanging has an episode change twice a second for a while. The clock went back, so
-// that each change restarts the wait.
+// keepChanging changes an episode twice a second for a while. The clock went back, so each
+// change restarts the wait.
 func (l *lab) keepChanging(name episode.Name, d time.Duration) {
 	l.Helper()
 	f, err := os.OpenFile(l.path("episodes", string(name), "telemetry.jsonl"), os.O_WRONLY|os.O_APPEND, 0)
@@ -346,8 +348,8 @@ func (l *lab) keepChanging(name episode.Name, d time.Duration) {
 	delete(l.contents, name) // it is another one
 }
 
-// TestWhatNeverSettlesIsLookedAtLessAndLess: it may have very many files. A tenth of an
-// hour of looks each ten seconds would be 36, and an hour 360.
+// TestWhatNeverSettlesIsLookedAtLessAndLess: it may have very many files. With a check each ten
+// seconds, a tenth of an hour would have 36 checks, and an hour 360.
 func TestWhatNeverSettlesIsLookedAtLessAndLess(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		l.finish("run-1")
@@ -367,8 +369,8 @@ func TestWhatNeverSettlesIsLookedAtLessAndLess(t *testing.T) {
 	})
 }
 
-// TestWhatSettlesInTheEndIsPackedSoon: what it waits for longer is a part of the time
-// for which it did not settle. Where the clock went back it takes two looks.
+// TestWhatSettlesInTheEndIsPackedSoon: the additional wait is a fraction of the time for which
+// it did not settle. If the clock went back it takes two checks.
 func TestWhatSettlesInTheEndIsPackedSoon(t *testing.T) {
 	for _, restless := range []time.Duration{20 * time.Second, 4 * time.Minute, 3 * time.Hour} {
 		withSettling(t, func(l *lab) {
@@ -387,7 +389,7 @@ func TestWhatSettlesInTheEndIsPackedSoon(t *testing.T) {
 	}
 }
 
-// TestWhatNeverSettlesComesAfterTheOthers, whatever its marker says, and never has all
+// TestWhatNeverSettlesComesAfterTheOthers, whatever its marker's time, and never occupies all
 // packers.
 func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 	for _, c := range []struct {
@@ -416,7 +418,7 @@ func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 	}
 }
 
-// TestSettlingTakesBoundedMemory: more than a page of episodes are left to the next sweep.
+// TestSettlingTakesBoundedMemory: what exceeds a page of episodes is left to the next scan.
 func TestSettlingTakesBoundedMemory(t *testing.T) {
 	l := newLab(t)
 	s := l.open()

@@ -16,8 +16,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// Below the floor nothing is packed, and what is packed is still sent: that
-// frees space. With the next scan it is tried again.
+// Below the minimum free space nothing is packed, but what is packed is still sent: that frees
+// space. The next scan tries again.
 func TestPackingPausesAtTheFloor(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		fixture.RequireRoot(l)
@@ -76,7 +76,7 @@ func (l *lab) limitDisk() (free func()) {
 	return func() { fixture.Must(l, os.Remove(l.path("ballast"))) }
 }
 
-// I18: one episode may be larger than what is above the floor.
+// I18: one episode may be larger than what is above the minimum free space.
 func TestThePackerStopsInMidEpisode(t *testing.T) {
 	fixture.RequireRoot(t)
 	for what, minFree := range map[string]config.Bytes{"floor": 4 << 20, "disk full": 0} {
@@ -100,8 +100,8 @@ func TestThePackerStopsInMidEpisode(t *testing.T) {
 	}
 }
 
-// One episode that is larger than the free space must not keep the
-// others from being packed, with one packer either.
+// One episode that is larger than the free space must not keep the others from being packed,
+// even with a single packer.
 func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	fixture.RequireRoot(t)
 	l := newLab(t)
@@ -132,7 +132,7 @@ func TestAFloorThatIsNeverReachedLetsSendingGoOn(t *testing.T) {
 	l.checkNothingLost()
 }
 
-// An operator takes an episode away while it is packed or sent.
+// An operator removes an episode while it is packed or sent.
 func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 	t.Run("while it is packed", func(t *testing.T) {
 		l := newLab(t)
@@ -188,8 +188,7 @@ func (l *lab) wantDelivered(n int) {
 	l.checkNothingLost()
 }
 
-// A later run of the same name that is not finished has nothing to do with the
-// entry of the former.
+// A later run of the same name that is not finished does not affect the entry of the former.
 func TestALaterUnfinishedRunIsNotMoved(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")

@@ -22,7 +22,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// swapStore replaces the receiver's store, and returns a function that puts the former back.
+// swapStore replaces the receiver's store, and returns a function that restores the former.
 func (r *receiver) swapStore(to wire.Store) (back func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,8 +81,8 @@ func TestFirstReceiptAdoptsItsStore(t *testing.T) {
 	}
 }
 
-// TestReceiptOfAnotherStoreRetiresNothing, and all goes on by itself when the true one is
-// back.
+// TestReceiptOfAnotherStoreRetiresNothing, and shipping continues without an operator when the
+// adopted store is back.
 func TestReceiptOfAnotherStoreRetiresNothing(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("run-1")
@@ -130,8 +130,8 @@ func TestRestoredImageIsAnotherStore(t *testing.T) {
 	l.wantOnce(shipper.Tally{Scanned: 4, Shipped: 4})
 }
 
-// TestAnswersMayOvertakeOneAnother: a receipt that was written before others, and comes
-// after them, tells of a shorter index, and is no restored image.
+// TestAnswersMayOvertakeOneAnother: a receipt that was written before others, and arrives after
+// them, states a shorter index. That does not make it a restored image.
 func TestAnswersMayOvertakeOneAnother(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.after = func(_ context.Context, u wire.Upload) error {
@@ -168,8 +168,8 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 		t.Errorf("ping: %v", err)
 	}
 	l.wantStoreRefused("STORE2 knows none of the episodes", "receiver store replaces unnamed")
-	l.wantStoreRefused("STORE2 knows none") // the upload that was refused makes it none that knows
-	// A name alone is no proof: run-1 is another episode there.
+	l.wantStoreRefused("STORE2 knows none") // the refused upload does not make it a known store
+	// A name alone does not suffice: run-1 is another episode there.
 	l.receiver.update(func() { l.receiver.stored["run-1"] = l.receiver.stored["run-3"] })
 	l.wantStoreRefused("STORE2 knows none")
 	if got := l.adoptedStore(); got.ID != "" {
@@ -182,8 +182,8 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	}
 }
 
-// TestEpisodesWithoutReceiptsAreKnownByName: of the program before this one, or on a file
-// system without attributes.
+// TestEpisodesWithoutReceiptsAreKnownByName: from the original program, or on a file system
+// without attributes.
 func TestEpisodesWithoutReceiptsAreKnownByName(t *testing.T) {
 	l := newLab(t)
 	l.receiver.disk = wire.Store{}
@@ -242,14 +242,14 @@ func TestStoreThatReplacesOursIsAdopted(t *testing.T) {
 	if got := l.adoptedStore(); got.ID != "STORE2" || got.IndexBytes != 100 {
 		t.Errorf("adopted %+v", got)
 	}
-	// The former one is another store from now on.
+	// From now on the former is a foreign store.
 	l.receiver.swapStore(wire.Store{ID: "STORE1", IndexBytes: 1000})
 	l.finish("run-3")
 	l.wantStoreRefused("STORE1", "STORE2")
 }
 
-// TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing: the new store need not have
-// that archive.
+// TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing: the new store may lack that
+// archive.
 func TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("run-0")
@@ -348,7 +348,7 @@ func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
 	wantOtherStore(t, "heal", err)
 	l.wantFiles("episodes")
 	_, err = shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.receiver, shipped.VerifyOptions{Quick: true, OnResult: func(shipped.VerifyResult) error { return nil }})
-	wantOtherStore(t, "verify", err) // nothing of it is missing in the store that has it
+	wantOtherStore(t, "verify", err) // the store that has it lacks nothing
 	l.cfg.Retention.MaxAge = 1
 	_, err = shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.receiver, shipped.PruneOptions{Retention: l.cfg.Retention, DryRun: true, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
 	wantOtherStore(t, "prune", err)

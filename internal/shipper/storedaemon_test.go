@@ -16,12 +16,12 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestDaemonWaitsForItsStore: to another one nothing is sent but pings, one line says so,
-// and when it is back everything is delivered by itself.
+// TestDaemonWaitsForItsStore: another store receives only pings, one line says so, and when the
+// adopted store is back everything is delivered without an operator.
 func TestDaemonWaitsForItsStore(t *testing.T) {
 	for _, c := range []struct {
 		what     string
-		ignorant bool // the receiver takes uploads for another store
+		ignorant bool // the receiver accepts uploads for another store
 		most     int  // uploads to it
 		swap     func(l *lab) (back func())
 	}{
@@ -32,7 +32,7 @@ func TestDaemonWaitsForItsStore(t *testing.T) {
 			l.receiver.update(func() { l.receiver.rows = l.receiver.rows[:1] })
 			return ours
 		}},
-		// As long as before, by the uploads of other hosts.
+		// As long as before, through the uploads of other hosts.
 		{"restored and grown", false, 16, func(l *lab) func() {
 			ours := l.receiver.snapshot()
 			l.receiver.update(func() { l.receiver.rows = append(l.receiver.rows[:1:1], 100, 101, 102, 103) })
@@ -67,8 +67,7 @@ func TestDaemonWaitsForItsStore(t *testing.T) {
 	}
 }
 
-// TestDaemonOfAnOlderHostWaits: it has adopted nothing, so that a ping alone would say that
-// all is well.
+// TestDaemonOfAnOlderHostWaits: it has adopted no store, so a ping alone would report success.
 func TestDaemonOfAnOlderHostWaits(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.disk = wire.Store{}
@@ -109,7 +108,7 @@ func TestRetentionAgainstAnotherStoreDeletesNothingAndSaysSo(t *testing.T) {
 	})
 }
 
-// TestLengthOfTheIndexIsWrittenDownNowAndThen: not with each receipt, and at the end.
+// TestLengthOfTheIndexIsWrittenDownNowAndThen: not with each receipt, but at the end.
 func TestLengthOfTheIndexIsWrittenDownNowAndThen(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.cfg.ScanInterval = config.Duration(time.Second)
@@ -133,8 +132,8 @@ func TestLengthOfTheIndexIsWrittenDownNowAndThen(t *testing.T) {
 	})
 }
 
-// TestAdoptionOutlivesAFullDisk: what is delivered is retired, which frees space, and the
-// store is written down when there is some.
+// TestAdoptionOutlivesAFullDisk: what is delivered is retired, which frees space, and then the
+// adopted store is recorded.
 func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		fixture.RequireRoot(l)

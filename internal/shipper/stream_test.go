@@ -9,7 +9,7 @@ import (
 	"cis490/internal/shipper"
 )
 
-// TestALargeEpisodeIsSentWhileItIsPacked, and in the end as any other.
+// TestALargeEpisodeIsSentWhileItIsPacked, and delivered like any other.
 func TestALargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("episodes", "large", "blob"), string(fixture.Noise(140<<20, 1)))

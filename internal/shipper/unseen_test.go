@@ -29,7 +29,8 @@ func (l *lab) mountAt(name episode.Name, fs, source string, flags uintptr, optio
 	l.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
-// wantUnmovable wants the finished run-1 to be held with a remedy that works, and not lost.
+// wantUnmovable checks that the finished run-1 is held with a remedy that works, and is not
+// lost.
 func wantUnmovable(l *lab, remedy func()) {
 	l.Helper()
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
@@ -46,8 +47,8 @@ func wantUnmovable(l *lab, remedy func()) {
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
-// TestAnEpisodeThatIsAMountIsHeld, whatever is mounted: another file system, or another
-// part of this one.
+// TestAnEpisodeThatIsAMountIsHeld, whether another file system is mounted or another part of
+// this one.
 func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
 	for what, mount := range map[string]func(l *lab){
 		"tmpfs": func(l *lab) { l.mountAt("run-1", "tmpfs", "none", 0, "size=1m") },
@@ -65,7 +66,7 @@ func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
 			}
 			fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o755))
 			fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
-			if st := l.inspect(); st.Unfinished != 1 || st.Waiting != 0 { // without a marker it is as any other
+			if st := l.inspect(); st.Unfinished != 1 || st.Waiting != 0 { // without a marker it is like any other
 				t.Errorf("status shows %+v", st)
 			}
 			l.finish("run-1", "run-2")
@@ -80,8 +81,7 @@ func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
 	}
 }
 
-// TestASubvolumeIsHeld: it is a directory that looks like others, is on another device,
-// and is no mount.
+// TestASubvolumeIsHeld: it looks like a directory, is on another device, and is not a mount.
 func TestASubvolumeIsHeld(t *testing.T) {
 	dir := mountBtrfs(t)
 	l := newLabAt(t, dir)
@@ -98,7 +98,7 @@ func TestASubvolumeIsHeld(t *testing.T) {
 	})
 }
 
-// A mount over an episode that was packed: the copy stays until somebody looks.
+// An episode is mounted over after it was packed: the copy stays until an operator decides.
 func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
@@ -113,7 +113,7 @@ func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 }
 
-// TestWhatNeverShipsIsShown, and said once: a marker of another kind, a link, a file.
+// TestWhatNeverShipsIsShown, and logged once: a marker of the wrong type, a link, a file.
 func TestWhatNeverShipsIsShown(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		mark := func(name string) string {
@@ -152,7 +152,7 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 		if n := len(l.logs.containing("WARN entry never ships")); n != 3 {
 			l.Errorf("%d lines in the log in an hour, want 3: %q", n, l.logs.containing("never ships"))
 		}
-		// A correct marker is all that it needs.
+		// It needs nothing but a correct marker.
 		fixture.Must(l, os.Remove(l.path("episodes", "folder", episode.Marker)))
 		fixture.WriteFile(l, l.path("episodes", "folder", episode.Marker), "")
 		time.Sleep(time.Minute)
@@ -163,8 +163,7 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 	})
 }
 
-// TestStatusSaysForHowLongNothingFinished by the clock of the kernel: a marker may bear
-// any time.
+// TestStatusSaysForHowLongNothingFinished by the kernel's clock: a marker may have any time.
 func TestStatusSaysForHowLongNothingFinished(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o755))

@@ -76,8 +76,8 @@ func TestAuditAsksTheReceiversDisk(t *testing.T) {
 	}
 }
 
-// One archive that takes the receiver longer than an answer may keeps none of the others
-// from being read.
+// An archive that takes the receiver longer to read than an answer may take does not keep the
+// others from being verified.
 func TestAuditGoesOnBehindAnArchiveThatCannotBeReadBack(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("a", "giant", "z")
@@ -113,8 +113,8 @@ func TestAuditHealsWhatIsLost(t *testing.T) {
 	}
 }
 
-// The same bytes are packed again, so that a receiver that has kept its row, or
-// the archive, knows them.
+// The same bytes are packed again, so that a receiver which kept the row or the archive
+// recognizes them.
 func TestResendPacksTheSameBytes(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("run-1")
@@ -145,8 +145,8 @@ func TestAuditIsPatientWithABusyReceiver(t *testing.T) {
 	})
 }
 
-// An episode that a person accepted although it was changed is not what the
-// receiver has: nobody may delete it for what the receiver says.
+// An episode that was accepted although it was changed is not what the receiver has: the
+// receiver's answer must not permit deleting it.
 func TestAcceptedEpisodeIsUnknownForEver(t *testing.T) {
 	l := newLab(t)
 	l.finish("run-1")
@@ -233,7 +233,7 @@ func TestPruneNeedsAReadBack(t *testing.T) {
 		t.Errorf("left in the trash: %v, %v", left, err)
 	}
 	delete(l.contents, "verified")
-	delete(l.contents, "divergent") // they are not there by this test's doing
+	delete(l.contents, "divergent") // this test removed them
 	delete(l.contents, "missing")
 	l.checkNothingLost()
 }
@@ -263,8 +263,8 @@ func TestPruneTakesTheOldestFirst(t *testing.T) {
 	l.wantFiles("shipped", "run-0")
 }
 
-// Links lead out of the episode, and the receiver had the last word before: what
-// they lead to stays.
+// Links lead out of the episode, and the receiver had the last word before: what they lead to
+// stays.
 func TestPruneFollowsNoLink(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
@@ -283,8 +283,8 @@ func TestPruneFollowsNoLink(t *testing.T) {
 	}
 }
 
-// An episode that is resent and retired again between the question and the
-// deletion is another one.
+// An episode that is resent and retired again between the question and the deletion is another
+// one.
 func TestPruneOfAnotherReceiptGoesBack(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))

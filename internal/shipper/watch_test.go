@@ -32,8 +32,7 @@ func (l *lab) wantShipped(s *shipper.Shipper, n int) {
 	}
 }
 
-// The marker may be there before the directory is watched, and after; neither
-// may be missed.
+// The marker may be made before the directory is watched, or after it. Neither may be missed.
 func TestTheMarkerWakesTheShipper(t *testing.T) {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("episodes", "before", "meta.json"), "{}") // unfinished at the start
@@ -47,7 +46,7 @@ func TestTheMarkerWakesTheShipper(t *testing.T) {
 		dir := l.path("episodes", fmt.Sprintf("race-%04d", i))
 		marker := filepath.Join(dir, episode.Marker)
 		fixture.Must(l, os.Mkdir(dir, 0o755))
-		// Another pause each time, so that some end while the watch is added.
+		// The pause varies, so that some end while the watch is added.
 		for made := time.Now(); time.Since(made) < time.Duration(i%100)*time.Microsecond; {
 		}
 		fixture.Must(l, os.WriteFile(marker, nil, 0o644))
@@ -79,7 +78,7 @@ func TestRenamingWakesTheShipper(t *testing.T) {
 	fixture.Must(l, stop())
 }
 
-// A folder that is removed and made again is another one to watch.
+// A folder that is removed and made again needs a new watch.
 func TestANameThatComesAgainWakesTheShipper(t *testing.T) {
 	l := newLab(t)
 	s, stop := l.startWatching()
@@ -94,7 +93,7 @@ func TestANameThatComesAgainWakesTheShipper(t *testing.T) {
 	fixture.Must(l, stop())
 }
 
-// When the kernel lost events, everything is looked at again.
+// If the kernel lost events, everything is checked again.
 func TestLostEventsAreMadeUpFor(t *testing.T) {
 	l := newLab(t)
 	l.finish(names("run", 50)...)
@@ -105,8 +104,8 @@ func TestLostEventsAreMadeUpFor(t *testing.T) {
 	}
 }
 
-// I17: the watcher looks at everything at the start, which may be a backlog of
-// any size; the scan has its pages for that.
+// I17: the watcher checks everything at the start, which may be a backlog of any size. The scan
+// reads it in pages.
 func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
 	l := newLab(t)
 	for _, n := range names("run", 2*shipper.ScanPageSize) {
