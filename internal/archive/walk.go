@@ -12,16 +12,16 @@ import (
 	"cis490/internal/episode"
 )
 
-// maxNames bounds the bytes of names in memory: those of the directories on the way to the current
+// maxNames bounds the bytes of names in memory: those of the directories above the current
 // entry.
 const maxNames = 16 << 20
 
 // readAhead is how many names are read between two checks of the limits.
 const readAhead = 1024
 
-// walker visits the entries of a tree in the archive's order: a regular meta.json, the episode's
-// directory, then depth first, sorted by the bytes of the names. It holds one descriptor per
-// directory on the way down.
+// walker visits the entries of a tree in the archive's order: a regular meta.json, the
+// episode's directory, then depth first, sorted by the bytes of the names. It holds one
+// descriptor per directory above the current entry.
 type walker struct {
 	tree     *Tree
 	visit    func(*node) error // not called for skipped entries

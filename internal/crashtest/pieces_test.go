@@ -31,7 +31,7 @@ func (w *wire) send(p *parcel) bool {
 			if err == nil && a.Status == http.StatusNoContent {
 				w.noteOffset(p.name, a.Offset)
 			}
-		case 3, 4: // and nobody says so
+		case 3, 4: // without an answer
 			w.sender.PatchFrom(a.Where, a.Offset, io.MultiReader(bytes.NewReader(some), broken{}), int64(len(left)), true)
 		default:
 			a, err = w.sender.Patch(a.Where, a.Offset, left, true)
@@ -74,8 +74,8 @@ func (w *wire) offsets() map[string]int64 {
 	return maps.Clone(w.told)
 }
 
-// wantOffsetsKept wants every upload to be at least at the offset reported before a cut, and returns
-// the number of uploads.
+// wantOffsetsKept checks that every upload is at least at the offset reported before a cut, and
+// returns the number of uploads.
 func (w *wire) wantOffsetsKept(t *testing.T, before map[string]int64) int {
 	t.Helper()
 	w.mu.Lock()

@@ -24,7 +24,7 @@ const (
 	HostDisabled HostState = "disabled"
 )
 
-// Host is what the data directory says of a host.
+// Host is the state of a host in the data directory.
 type Host struct {
 	Host          episode.Name `json:"host_id"`
 	State         HostState    `json:"state"`

@@ -72,7 +72,7 @@ func TestRemovingDoesNotCrossAMount(t *testing.T) {
 	if err := unix.Mount(outside, at, "", unix.MS_BIND, ""); err != nil {
 		t.Skipf("needs root and mounts: %v", err)
 	}
-	top := filepath.Join(trash, "two") // one that stands at the top
+	top := filepath.Join(trash, "two") // one at the top
 	if err := errors.Join(os.Mkdir(top, 0o755), unix.Mount(outside, top, "", unix.MS_BIND, "")); err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func TestAnIdleShipperNoticesThatItIsShutOut(t *testing.T) {
 		return st != nil && strings.Contains(st.Hint, "this host's disk has no other certificate, CA or token")
 	})
 	l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)
-	m.waitForState(t, h, "answers", answering) // nobody has reloaded
+	m.waitForState(t, h, "answers", answering) // no reload happened
 	d.WaitLine(t, "loaded renewed certificates")
 	d.Stop(t)
 	l.Settled(t)

@@ -25,7 +25,7 @@ import (
 
 // The invariants of a receiver behind a real proxy.
 
-// pong is what the receiver says to a ping.
+// pong is the receiver's answer to a ping.
 type pong struct {
 	Status int    `json:"-"`
 	Kind   string `json:"-"` // of the answer's content
@@ -346,7 +346,7 @@ func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
 		}
 	}
 
-	// What is no socket is somebody's.
+	// A file that is not a socket belongs to another program.
 	fixture.WriteFile(t, path, "precious")
 	p := l.StartUnready()
 	if code := p.Wait(t); code != 1 || fixture.ReadFile(t, path) != "precious" {

@@ -110,8 +110,8 @@ func (l *Lab) Settled(t testing.TB) {
 	}
 }
 
-// underWay reports whether a staged upload is in progress. An interrupted one has an attribute
-// with its offset.
+// underWay reports whether a staged upload is in progress. An interrupted upload has an
+// attribute with its offset.
 func underWay(path string) bool {
 	_, err := unix.Getxattr(path, "user.cis490.upload", make([]byte, 512))
 	return err != nil && !os.IsNotExist(err)

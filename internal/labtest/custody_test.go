@@ -145,7 +145,7 @@ func TestPruneKeepsWhatWasWrittenAfterShipping(t *testing.T) {
 	if !strings.HasSuffix(fixture.ReadFile(t, h.Shipped("w1", "meta.json")), " ") {
 		t.Error("what the recorder wrote is gone")
 	}
-	// As verify says: both copies, the one of before and the one of now.
+	// As verify advises: both copies, the former and the present one.
 	h.Run("resend", "w2").MustExit(t, 0)
 	h.Once().MustExit(t, 3)
 	h.Run("retry", "--beside", "w2").MustExit(t, 0)

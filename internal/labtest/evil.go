@@ -13,7 +13,7 @@ type Fate string
 // Fates. A held or named episode stays where it was made.
 const (
 	Ships  Fate = "ships"
-	IsHeld Fate = "is held"  // for a person to look at
+	IsHeld Fate = "is held"  // for an operator to decide
 	Named  Fate = "is named" // in the log of each scan: its name is not a valid id
 )
 

@@ -34,7 +34,7 @@ type Lab struct {
 	asDaemon []string // enters the user of the daemons
 	asPerson []string // enters the namespace in which commands run
 	uid      int      // the user of the daemons, if they have another one
-	byHand   bool     // a person starts the daemons
+	byHand   bool     // the daemons are started by hand
 	start    bool
 	hosts    []*Host
 	receiver *Process
@@ -56,7 +56,7 @@ func Unstarted() Option { return func(l *Lab) { l.start = false } }
 func Elsewhere(addr string, via ...string) Option {
 	return func(l *Lab) {
 		l.names, l.via = addr, via
-		l.settings["listen"] = fmt.Sprintf("%q", addr+":8443") // nobody else is there
+		l.settings["listen"] = fmt.Sprintf("%q", addr+":8443") // only the lab uses the address
 	}
 }
 

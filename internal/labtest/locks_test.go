@@ -48,7 +48,7 @@ func lockAll(dirs []string) {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// groupReader is the user nobody, in the group of the lab's files.
+// groupReader is uid 65534, in the group of the lab's files.
 var groupReader = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 0}}
 
 // makeReachable gives other users access to the lab, as far as the modes of its files permit.

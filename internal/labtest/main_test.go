@@ -136,7 +136,7 @@ func readHold(t *testing.T, h *labtest.Host, name string) (reason, cause string)
 	return held.Reason, held.Cause
 }
 
-// wantNoHolds wants no episode of a host to be held.
+// wantNoHolds checks that no episode of a host is held.
 func wantNoHolds(t *testing.T, h *labtest.Host) {
 	t.Helper()
 	held, err := filepath.Glob(h.Outbox("*.held"))

@@ -193,7 +193,7 @@ func (u pieces) patch(t *testing.T, from, to int, last bool, status int) labtest
 	return a
 }
 
-// wantAnswer wants an answer with a status.
+// wantAnswer checks the status of an answer.
 func wantAnswer(t *testing.T, what string, a labtest.Answer, err error, status int) {
 	t.Helper()
 	if err != nil || a.Status != status {

@@ -36,7 +36,7 @@ func secret(t *testing.T, mode, folder fs.FileMode, uid, gid int) string {
 func TestExposedSecretIsAnErrorAndTheRestANote(t *testing.T) {
 	for _, c := range []struct {
 		mode, folder fs.FileMode
-		uid, gid     int // -1: ours
+		uid, gid     int // -1: the id of this process
 		note, err    string
 	}{
 		{0o600, 0o755, -1, -1, "", ""},

@@ -137,7 +137,7 @@ func TestRootBecomesTheOwnerOfTheState(t *testing.T) {
 // TestNamedUserBringsItsGroups: a directory that was given to a user by name alone still
 // belongs to the group root, and a daemon's command must not become a member of it.
 func TestNamedUserBringsItsGroups(t *testing.T) {
-	dir := makeDir(t, filepath.Join(folder(t), "state"), 65534, 0) // nobody
+	dir := makeDir(t, filepath.Join(folder(t), "state"), 65534, 0) // an unprivileged user
 	out, ok := do(t, "become", 0, dir)
 	if !ok || !strings.HasPrefix(out, "65534 65534 65534 65534 [65534") {
 		t.Fatalf("got %q, want prefix %q", out, "65534 65534 65534 65534 [65534")
@@ -175,8 +175,8 @@ func TestMissingFoldersAreTheServiceUsers(t *testing.T) {
 	}
 }
 
-// TestLinkOfAnotherLeadsRootNowhere: the owner of a directory on the way could make
-// root's command act as any third user.
+// TestLinkOfAnotherLeadsRootNowhere: the owner of a directory within the path could make root's
+// command act as any third user.
 func TestLinkOfAnotherLeadsRootNowhere(t *testing.T) {
 	base := folder(t)
 	victim := makeDir(t, filepath.Join(base, "victim"), 5555, 5555)

@@ -246,7 +246,7 @@ func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
 	}
 }
 
-// Shippers before 2026-11-29 removed the marker and went on deleting whatever was there.
+// Shippers before 2026-11-29 removed the marker and then deleted whatever was there.
 func TestWhatAnOlderPruningLeftGoesBackAndIsNamed(t *testing.T) {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("outbox", ".trash", "run-1~X", "sub", "file"), "x")

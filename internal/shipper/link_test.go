@@ -230,7 +230,7 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 		s, stop := l.startDaemon()
 		time.Sleep(20 * time.Minute)
 		_, puts, _ := l.receiver.counts()
-		pings := 0 // but for the one at the start
+		pings := 0 // except the one at the start
 		for _, at := range l.receiver.pings {
 			if since := at.Sub(start); since > 0 && since < busy.RetryAfter {
 				pings++

@@ -44,7 +44,7 @@ type receiver struct {
 	full     bool  // what a ping says
 	free     int64 // the same; zero is much
 	archives archiveStates
-	ignorant bool       // of what requests say to know
+	ignorant bool       // the length that requests claim to know
 	rows     []int      // of the index
 	written  int        // rows, ever
 	disk     wire.Store // without an id the receiver does not name it

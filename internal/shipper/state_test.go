@@ -10,7 +10,7 @@ import (
 )
 
 // TestPackingResumesOnlyWhenAnEpisodeWasPacked: a scan tries again, and only success shows that
-// there is space.
+// the space suffices.
 func TestPackingResumesOnlyWhenAnEpisodeWasPacked(t *testing.T) {
 	for from, want := range map[packingState]struct{ scan, packed packingState }{
 		packingOn:      {packingOn, packingOn},

@@ -233,8 +233,7 @@ func TestRetiringNothingIsNotExist(t *testing.T) {
 	}
 }
 
-// TestOfAnotherUser runs the tests below as a user who is not root, for whom
-// permissions count.
+// TestOfAnotherUser runs the tests below as an unprivileged user, for whom permissions count.
 func TestOfAnotherUser(t *testing.T) {
 	fixture.RequireRoot(t)
 	dir, err := os.MkdirTemp("", "source-test")

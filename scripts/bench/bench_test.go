@@ -93,8 +93,8 @@ func TestWorkIsTheSameBytesEachTime(t *testing.T) {
 	}
 }
 
-// A body under another name than its archive's makes a receiver search for meta.json, which a
-// real one does not cost.
+// A body under a name that differs from its archive's makes a receiver search for meta.json,
+// which a real one does not cost.
 func TestLoadArchivesHoldTheirNames(t *testing.T) {
 	src := t.TempDir()
 	w := work{"load", 1, 8, 46_000}

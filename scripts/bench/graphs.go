@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// graphs draws the curves that are there, and links them in the page if they
-// are of a full run.
+// graphs draws the existing curves, and links them in the page if they are from a full run.
 func graphs(o options, b book) error {
 	to, page := o.dir, ""
 	if o.full() && o.doc != "" {
@@ -90,8 +89,7 @@ func (b book) line(name, title string, figure func(row) float64) series {
 	return s
 }
 
-// linear is where twice as much would take twice as long, drawn through the
-// largest size.
+// linear is the line of proportional growth, drawn through the largest size.
 func (b book) linear(name string, figure func(row) float64) series {
 	s := series{name: "proportional", dashed: true}
 	measured := b.line(name, "", figure).points
@@ -152,7 +150,7 @@ func (b book) table(name, what, of string) string {
 	return out.String()
 }
 
-// column is a figure in a table of growth; one that a curve has not is left out.
+// column is a figure in a table of growth. It is omitted if a curve does not have it.
 type column struct {
 	name   string
 	figure func(row) float64

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// peers runs what was asked for, and puts the tables into the page.
+// peers runs the requested systems, and puts the tables into the page.
 func peers(ctx context.Context, o options) error {
 	if err := install(ctx); err != nil {
 		return err
@@ -67,7 +67,7 @@ func parts(l *lab, o options) []part {
 			byName[s.name] = s
 			p.systems = append(p.systems, s.name)
 		}
-		if w.name == "S" { // of larger ones the disk is not what takes the time
+		if w.name == "S" { // with larger ones the disk does not dominate
 			byName[custody], byName[oursSettled] = diskAlone(), settledOurs()
 			p.systems = append(p.systems, custody, oursSettled)
 		}
@@ -91,8 +91,8 @@ func parts(l *lab, o options) []part {
 	)
 }
 
-// inTurn runs A B A B, not A A B B: what changes on the machine in the meantime
-// changes for all.
+// inTurn runs A B A B, not A A B B: what changes on the machine in the meantime changes for
+// all.
 func inTurn(ctx context.Context, rounds int, p part) ([]row, error) {
 	var rows []row
 	for round := range rounds {

@@ -19,14 +19,14 @@ type system struct {
 	client string
 	// unpack makes the episodes of what was stored, in $TO.
 	unpack string
-	// archives says that each episode is an archive of its own at the server, as
-	// ours are: the per-episode peers.
+	// archives means that each episode is an archive of its own at the server, as with cis490:
+	// the per-episode peers.
 	archives bool
 	title    string
 	keeps    string // what is durable when it ends
 }
 
-// ours is the system that the others are compared with.
+// ours is cis490, with which the others are compared.
 const ours = "cis490"
 
 // pageCache is what a server promises that only writes.
@@ -85,7 +85,7 @@ for f in *; do printf 'upload-file = "%s"\nurl = "%s/%s"\n' "$f" "$URL" "$f"; do
 	}
 }
 
-// copiers bring the files home in a form of their own.
+// copiers transfer the files in a form of their own.
 func copiers() []system {
 	return []system{
 		{
@@ -113,7 +113,7 @@ func copiers() []system {
 	}
 }
 
-// diskAlone is what is left of ours where all but the disk costs nothing.
+// diskAlone is what cis490 would take if everything except the disk cost nothing.
 func diskAlone() system {
 	return system{
 		name:   custody,
@@ -123,8 +123,8 @@ func diskAlone() system {
 	}
 }
 
-// oursSettled is ours as it is configured by default: the markers are made when the clock
-// starts, and what was finished has to settle.
+// oursSettled is cis490 with its default configuration: the markers are made when the clock
+// starts, and finished episodes must settle.
 const oursSettled = "cis490-settle"
 
 func settledOurs() system {
@@ -136,7 +136,7 @@ func settledOurs() system {
 	}
 }
 
-// curl keeps to HTTP/1.1, as ours does, and fails where the server refuses.
+// curl uses HTTP/1.1, as cis490 does, and fails if the server refuses.
 const curl = `curl=(curl -sS --fail --http1.1 --cacert "$CA" --cert "$CRT" --key "$KEY")
 `
 

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// tables prints the tables of the rows that are there, and puts them into the
-// page if they are of a full run.
+// tables prints the tables of the existing rows, and puts them into the page if they are from a
+// full run.
 func tables(_ context.Context, o options) error {
 	b := book{}
 	if err := b.read(o, "peers"); err != nil {
@@ -28,8 +28,8 @@ func tables(_ context.Context, o options) error {
 	return splice(o.doc, "make bench-peers", out.Bytes())
 }
 
-// splice replaces what stands between two marks of a page. What is written
-// around them is a person's.
+// splice replaces the text between two marks of a page. The text around them is written by
+// hand.
 func splice(page, command string, generated []byte) error {
 	begin, end := "<!-- begin: "+command+" -->\n", "<!-- end -->\n"
 	text, err := os.ReadFile(page)
@@ -121,7 +121,7 @@ func (b book) legend(out *bytes.Buffer) {
 	out.WriteString("\n")
 }
 
-// way is the table of the whole way, host to server.
+// way is the table of the whole path, host to server.
 func (s section) way(out *bytes.Buffer, name string) {
 	r := s.Rows[0]
 	s.head(out, fmt.Sprintf("%s: %d episodes, %.4g MB each", name, r.Episodes, float64(r.Input)/float64(r.Episodes)/1e6))
@@ -139,7 +139,7 @@ func (s section) way(out *bytes.Buffer, name string) {
 	out.WriteString("\n")
 }
 
-// loadNote stands before the tables of the receivers alone.
+// loadNote precedes the tables of the receivers alone.
 const loadNote = `In the next tables, cis490 checks the sha256 and fsyncs archive and row before it answers; nginx does
 neither. *All but the client* is the CPU of the whole machine without the client of the load. It
 includes a last sync and foreign load.
@@ -171,7 +171,7 @@ func star(spoiled bool) string {
 	return ""
 }
 
-// number writes three figures, as many as a noisy one deserves.
+// number formats three digits, as many as a noisy figure deserves.
 func number(v float64) string {
 	switch {
 	case math.IsNaN(v):

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// target is a promise and what was measured of it.
+// target is a promise and its measurement.
 type target struct {
 	work     string
 	what     string
@@ -25,7 +25,7 @@ func (t target) met() bool {
 	return t.measured <= t.limit
 }
 
-// targets writes the table of those of which something was measured.
+// targets writes the table of the targets that were measured.
 func (b book) targets(out *bytes.Buffer) {
 	out.WriteString("### Targets\n\n| work | target | measured | met |\n|---|---|---|---|\n")
 	for _, t := range slices.Concat(b.wayTargets(), b.loadTargets(), b.idleTargets()) {
@@ -77,8 +77,8 @@ func (b book) loadTargets() []target {
 	return all
 }
 
-// unmeasurable is the CPU of both daemons, of one core, that is called none:
-// a timer that fires a few times a minute.
+// unmeasurable is the CPU use of both daemons, as a share of one core, that counts as zero: a
+// timer that fires a few times per minute.
 const unmeasurable = 0.0005
 
 func (b book) idleTargets() []target {
@@ -91,7 +91,7 @@ func (b book) idleTargets() []target {
 	}
 }
 
-// best returns that peer, of those that count, beside which ours looks worst.
+// best returns the peer, of those that count, compared with which cis490 looks worst.
 func (s section) best(figure func(row) float64, counts func(system) bool) string {
 	worst, name := 0.0, ""
 	for _, sys := range systems() {
@@ -102,8 +102,8 @@ func (s section) best(figure func(row) float64, counts func(system) bool) string
 	return name
 }
 
-// worst returns the highest figure of ours: a bound of memory holds of every
-// run, and foreign load does not excuse it.
+// worst returns the highest figure of cis490: a bound of memory holds for every run, and
+// foreign load does not excuse it.
 func (s section) worst(figure func(row) float64) float64 {
 	worst := math.NaN()
 	for _, r := range s.Rows {

@@ -94,8 +94,8 @@ var measures = []measure{
 }
 
 // medianRounds is how many rounds the second half needs for its median to count. Idle
-// connections come and go on top of what a daemon needs, so with few rounds only the minimum is
-// reliable: a leak shows in that too.
+// connections add a varying amount to what a daemon needs, so with few rounds only the minimum
+// is reliable: a leak shows in that too.
 const medianRounds = 8
 
 // level returns the level of a half of a soak.
