@@ -65,7 +65,7 @@ func packAll(b *testing.B, l *lab, p *archive.Packer) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began := cpuTime(b)
-	var out counter
+	var out countingWriter
 	var s archive.Survey
 	for b.Loop() {
 		tree, err := l.open(archive.Limits{})
@@ -102,10 +102,10 @@ func reportPerCPU(b *testing.B, began time.Duration, s archive.Survey) {
 	b.ReportMetric(float64(s.Size)*float64(b.N)/1e6/spent.Seconds(), "MB/cpu-s")
 }
 
-type counter int64
+type countingWriter int64
 
-func (c *counter) Write(p []byte) (int, error) {
-	*c += counter(len(p))
+func (c *countingWriter) Write(p []byte) (int, error) {
+	*c += countingWriter(len(p))
 	return len(p), nil
 }
 
@@ -116,7 +116,7 @@ func BenchmarkSystemTools(b *testing.B) {
 	for _, level := range []string{"-1", "-3"} {
 		b.Run("zstd"+level, func(b *testing.B) {
 			began := cpuTime(b)
-			var out counter
+			var out countingWriter
 			for b.Loop() {
 				cmd := exec.Command("sh", "-c", `tar -c --format=posix -C "$1" ep-1 | zstd -q "$2" -T1`, "sh", l.parent, level)
 				cmd.Stdout = &out

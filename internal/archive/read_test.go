@@ -106,16 +106,16 @@ func TestReadErrorIsPassedOn(t *testing.T) {
 	packed, _ := l.pack()
 	disk := errors.New("disk")
 	for _, at := range []int{0, 3, 5000, 200 << 10, len(packed)} {
-		r := io.MultiReader(bytes.NewReader(packed[:at]), failing{disk})
+		r := io.MultiReader(bytes.NewReader(packed[:at]), failingReader{disk})
 		if err := archive.Verify(r); !errors.Is(err, disk) {
 			t.Errorf("after %d bytes: got %v", at, err)
 		}
 	}
 }
 
-type failing struct{ err error }
+type failingReader struct{ err error }
 
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
+func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 
 // packHeaders returns an archive of the given headers, each with its Size in zeros.
 func packHeaders(t testing.TB, window int, headers ...tar.Header) []byte {
@@ -168,7 +168,7 @@ func bytesAllocated(f func()) uint64 {
 // TestBombsCostNoMemory to a reader of an archive, and no time to ReadMeta.
 func TestBombsCostNoMemory(t *testing.T) {
 	const size = 1 << 30 // for Verify
-	r := &counted{r: packBomb(16 * size)}
+	r := &countingReader{r: packBomb(16 * size)}
 	got := bytesAllocated(func() {
 		if m, err := archive.ReadMeta(r, name); err != nil || m != (episode.Meta{}) {
 			t.Errorf("ReadMeta: got %+v, %v", m, err)
@@ -191,12 +191,12 @@ func TestBombsCostNoMemory(t *testing.T) {
 	}
 }
 
-type counted struct {
+type countingReader struct {
 	r io.Reader
 	n int
 }
 
-func (c *counted) Read(p []byte) (int, error) {
+func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += n
 	return n, err
@@ -205,7 +205,7 @@ func (c *counted) Read(p []byte) (int, error) {
 // TestEmptyBlocksCostNoTime: they decode to nothing, forever.
 func TestEmptyBlocksCostNoTime(t *testing.T) {
 	frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 10 << 3}
-	r := &counted{r: bytes.NewReader(append(frame, make([]byte, 3*16<<20)...))}
+	r := &countingReader{r: bytes.NewReader(append(frame, make([]byte, 3*16<<20)...))}
 	if _, err := archive.ReadMeta(r, name); err == nil || r.n > 5<<20 {
 		t.Errorf("got %v after %d bytes", err, r.n)
 	}

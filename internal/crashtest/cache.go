@@ -112,7 +112,7 @@ func (c *cache) takePower(seed uint64) (Fates, error) {
 			f.Dropped++
 			continue
 		}
-		if err := c.arrive(w, func() bool { return random.Float64() < share }); err != nil {
+		if err := c.writePart(w, func() bool { return random.Float64() < share }); err != nil {
 			return f, err
 		}
 	}
@@ -120,8 +120,8 @@ func (c *cache) takePower(seed uint64) (Fates, error) {
 	return f, nil
 }
 
-// arrive copies randomly chosen grains of a write to the medium.
-func (c *cache) arrive(w write, drawn func() bool) error {
+// writePart copies randomly chosen grains of a write to the medium.
+func (c *cache) writePart(w write, drawn func() bool) error {
 	for data, at := w.data, w.at; len(data) > 0; {
 		n := min(int64(len(data)), c.grain-at%c.grain)
 		if drawn() {

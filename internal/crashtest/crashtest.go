@@ -45,19 +45,19 @@ func Isolate() (int, bool, error) {
 	if os.Geteuid() != 0 {
 		return 0, false, ErrNotRoot
 	}
-	ours, theirs, err := socketpair()
+	parent, child, err := socketpair()
 	if err != nil {
 		return 0, false, err
 	}
-	defer ours.Close()
-	defer theirs.Close()
-	go workshop(ours)
+	defer parent.Close()
+	defer child.Close()
+	go workshop(parent)
 	runtime.LockOSThread() // Pdeathsig is of the thread
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.ExtraFiles = []*os.File{theirs} // workshopFD
+	cmd.ExtraFiles = []*os.File{child} // workshopFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   unix.CLONE_NEWPID,
 		Unshareflags: unix.CLONE_NEWNS, // Go makes all mounts private then

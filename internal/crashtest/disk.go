@@ -20,7 +20,7 @@ type Disk struct {
 	Torn Fates // summed over all cuts so far
 
 	fs    string
-	cache *volatile
+	cache *volatileDisk
 }
 
 // NewDisk makes a file system of a kind, ext4 or xfs, in a sparse image of a
@@ -136,7 +136,7 @@ func (d *Disk) Detach() error {
 	if d.cache == nil {
 		return nil
 	}
-	err := d.cache.end()
+	err := d.cache.removeFile()
 	d.cache = nil
 	return err
 }

@@ -48,8 +48,8 @@ const (
 // flushTakes is how long a flush takes, as on a good disk.
 const flushTakes = 5 * time.Millisecond
 
-// server presents a [cache] to the kernel as a file.
-type server struct {
+// fuseServer presents a [cache] to the kernel as a file.
+type fuseServer struct {
 	dev   int
 	mu    sync.Mutex // guards cache
 	cache *cache
@@ -69,7 +69,7 @@ func mountFile(path string) (int, error) {
 }
 
 // serve answers the kernel until the file is unmounted.
-func (s *server) serve() error {
+func (s *fuseServer) serve() error {
 	buf := make([]byte, bufferSize)
 	for {
 		n, err := unix.Read(s.dev, buf)
@@ -81,14 +81,14 @@ func (s *server) serve() error {
 		case err != nil:
 			return fmt.Errorf("read /dev/fuse: %w", err)
 		}
-		if err := s.answer(buf[:n]); err != nil {
+		if err := s.handleRequest(buf[:n]); err != nil {
 			return err
 		}
 	}
 }
 
-// answer handles one request.
-func (s *server) answer(request []byte) error {
+// handleRequest handles one request.
+func (s *fuseServer) handleRequest(request []byte) error {
 	op, unique := binary.NativeEndian.Uint32(request[4:]), binary.NativeEndian.Uint64(request[8:])
 	if op == opForget || op == opBatchForget || op == opInterrupt {
 		return nil // they expect no answer
@@ -116,7 +116,7 @@ func (s *server) answer(request []byte) error {
 	return nil
 }
 
-func (s *server) do(op uint32, in []byte) ([]byte, error) {
+func (s *fuseServer) do(op uint32, in []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := binary.NativeEndian

@@ -14,7 +14,7 @@ import (
 
 // send sends a parcel in pieces and interrupts some of them, until the parcel is acknowledged
 // or the receiver stops answering.
-func (w *wire) send(p *parcel) bool {
+func (w *uploadClient) send(p *parcel) bool {
 	for {
 		a, err := w.sender.Announce(p.name, p.body)
 		if err != nil || a.Receipt(p.body) {
@@ -32,7 +32,7 @@ func (w *wire) send(p *parcel) bool {
 				w.noteOffset(p.name, a.Offset)
 			}
 		case 3, 4: // without an answer
-			w.sender.PatchFrom(a.Where, a.Offset, io.MultiReader(bytes.NewReader(some), broken{}), int64(len(left)), true)
+			w.sender.PatchFrom(a.Where, a.Offset, io.MultiReader(bytes.NewReader(some), brokenReader{}), int64(len(left)), true)
 		default:
 			a, err = w.sender.Patch(a.Where, a.Offset, left, true)
 		}
@@ -44,12 +44,12 @@ func (w *wire) send(p *parcel) bool {
 	}
 }
 
-// broken is the end of a body whose connection is cut.
-type broken struct{}
+// brokenReader is the end of a body whose connection is cut.
+type brokenReader struct{}
 
-func (broken) Read([]byte) (int, error) { return 0, errors.New("cut on purpose") }
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("cut on purpose") }
 
-func (w *wire) randomBelow(n int) int {
+func (w *uploadClient) randomBelow(n int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.random.IntN(n)
@@ -57,7 +57,7 @@ func (w *wire) randomBelow(n int) int {
 
 // noteOffset records an offset that the receiver has reported. After a power cut, a stored
 // archive may seem to be corrupt.
-func (w *wire) noteOffset(name string, offset int64) {
+func (w *uploadClient) noteOffset(name string, offset int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if offset < w.told[name] && !w.over {
@@ -67,7 +67,7 @@ func (w *wire) noteOffset(name string, offset int64) {
 }
 
 // offsets returns the offsets that the receiver has reported before a power cut.
-func (w *wire) offsets() map[string]int64 {
+func (w *uploadClient) offsets() map[string]int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true
@@ -76,7 +76,7 @@ func (w *wire) offsets() map[string]int64 {
 
 // wantOffsetsKept checks that every upload is at least at the offset reported before a cut, and
 // returns the number of uploads.
-func (w *wire) wantOffsetsKept(t *testing.T, before map[string]int64) int {
+func (w *uploadClient) wantOffsetsKept(t *testing.T, before map[string]int64) int {
 	t.Helper()
 	w.mu.Lock()
 	waiting := w.waiting

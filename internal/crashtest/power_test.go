@@ -17,8 +17,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// campaign is how many cuts one lab and its file systems go through.
-const campaign = 10
+// cutsPerLab is how many cuts one lab and its file systems go through.
+const cutsPerLab = 10
 
 // cutStats summarizes the cuts of one kind of file system.
 type cutStats struct {
@@ -55,9 +55,9 @@ func powerCuts(t *testing.T, tearing bool, most int) {
 			t.Parallel()
 			to := &cutStats{fs: fs, tearing: tearing, cuts: make(map[string]int), began: time.Now()}
 			defer to.print()
-			for first := 0; first < most; first += campaign {
+			for first := 0; first < most; first += cutsPerLab {
 				t.Run(fmt.Sprint(first), func(t *testing.T) {
-					newSite(t, fs, newRandom(first), to).runCuts(t, min(campaign, most-first))
+					newSite(t, fs, newRandom(first), to).runCuts(t, min(cutsPerLab, most-first))
 				})
 				if t.Failed() {
 					return
@@ -89,7 +89,7 @@ type site struct {
 	store  *crashtest.Disk
 	hosts  []*labtest.Host
 	disks  []*crashtest.Disk // of the hosts
-	wire   *wire
+	wire   *uploadClient
 	random *rand.Rand
 	toll   *cutStats
 	made   int               // episodes
@@ -100,7 +100,7 @@ type site struct {
 func newSite(t *testing.T, fs string, random *rand.Rand, to *cutStats) *site {
 	s := &site{Lab: labtest.New(t, labtest.Unstarted()), random: random, toll: to, acked: make(map[string]string)}
 	s.store = s.mountDisk(t, fs, "store.img", s.Path("data"))
-	s.wire = newWire(t, s.Lab, newRandom(int(random.Uint32())))
+	s.wire = newUploadClient(t, s.Lab, newRandom(int(random.Uint32())))
 	for _, name := range []string{"lab-01", "lab-02"} {
 		h := s.Host(name)
 		h.Set("settle", `"20ms"`) // so that some are cut while they settle
@@ -210,8 +210,8 @@ func (s *site) finishEpisodes(t *testing.T) {
 
 var shippedLine = regexp.MustCompile(`INFO shipped .*?episode=(\S+) sha256=([0-9a-f]{64}) `)
 
-// acknowledged returns what is acknowledged now: the receipts of the wire, and the episodes
-// that the shippers report as retired.
+// acknowledged returns what is acknowledged now: the receipts of the upload client, and the
+// episodes that the shippers report as retired.
 func (s *site) acknowledged(shippers []*labtest.Process) map[string]string {
 	now := make(map[string]string)
 	for name, sum := range s.wire.acks() {
@@ -283,7 +283,7 @@ func (s *site) checkPromises(t *testing.T, now map[string]string) {
 	}
 	for _, h := range s.hosts {
 		for key := range now {
-			if name, ours := strings.CutPrefix(key, h.Name+"/"); ours && !h.IsShipped(name) {
+			if name, found := strings.CutPrefix(key, h.Name+"/"); found && !h.IsShipped(name) {
 				s.toll.losses++
 				t.Errorf("%s was retired, and is not in shipped/", key)
 			}

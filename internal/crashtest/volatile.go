@@ -26,7 +26,7 @@ func workshop(conn *net.UnixConn) {
 		if err != nil {
 			return // it has ended
 		}
-		s := &server{dev: dev, cache: c}
+		s := &fuseServer{dev: dev, cache: c}
 		go s.listen(control)
 		go func() {
 			defer control.Close()
@@ -63,7 +63,7 @@ func receive(conn *net.UnixConn) (*cache, int, *os.File, error) {
 }
 
 // listen simulates power loss on command.
-func (s *server) listen(control *os.File) {
+func (s *fuseServer) listen(control *os.File) {
 	for {
 		var seed uint64
 		if _, err := fmt.Fscanln(control, &seed); err != nil {
@@ -80,15 +80,15 @@ func (s *server) listen(control *os.File) {
 	}
 }
 
-// volatile is a disk with a volatile cache, which the workshop serves.
-type volatile struct {
+// volatileDisk is a disk with a volatile cache, which the workshop serves.
+type volatileDisk struct {
 	file    string // what stands for it
 	control *os.File
 	out     *bufio.Reader
 }
 
 // newVolatile mounts the cached medium over file.
-func newVolatile(grain int64, medium, file string) (*volatile, error) {
+func newVolatile(grain int64, medium, file string) (*volatileDisk, error) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func newVolatile(grain int64, medium, file string) (*volatile, error) {
 		return nil, err
 	}
 	defer unix.Close(ends[1])
-	v := &volatile{file: file, control: os.NewFile(uintptr(ends[0]), "control")}
+	v := &volatileDisk{file: file, control: os.NewFile(uintptr(ends[0]), "control")}
 	v.out = bufio.NewReader(v.control)
 	dev, err := mountFile(file)
 	if err != nil {
@@ -111,13 +111,13 @@ func newVolatile(grain int64, medium, file string) (*volatile, error) {
 	defer unix.Close(dev)
 	rights := unix.UnixRights(dev, int(m.Fd()), ends[1])
 	if err := unix.Sendmsg(workshopFD, strconv.AppendInt(nil, grain, 10), rights, nil, 0); err != nil {
-		return nil, errors.Join(fmt.Errorf("send a disk to the parent: %w", err), v.end())
+		return nil, errors.Join(fmt.Errorf("send a disk to the parent: %w", err), v.removeFile())
 	}
 	return v, nil
 }
 
 // takePower cuts the disk off, and returns what happened to its cache.
-func (v *volatile) takePower(seed uint64) (Fates, error) {
+func (v *volatileDisk) takePower(seed uint64) (Fates, error) {
 	var f Fates
 	if _, err := fmt.Fprintln(v.control, seed); err != nil {
 		return f, err
@@ -126,8 +126,8 @@ func (v *volatile) takePower(seed uint64) (Fates, error) {
 	return f, err
 }
 
-// end removes the file once it is no longer mounted.
-func (v *volatile) end() error {
+// removeFile removes the file once it is no longer mounted.
+func (v *volatileDisk) removeFile() error {
 	return errors.Join(unmount(v.file), v.control.Close())
 }
 

@@ -46,7 +46,7 @@ func runAsOther(t *testing.T, path string) string {
 		fixture.Must(t, os.Chmod(at, 0o755)) // a test's directory is closed to others
 	}
 	program := filepath.Join(path, "program")
-	fixture.Must(t, run("cp", os.Args[0], program)) // go test builds in a directory that others cannot enter
+	fixture.Must(t, runCommand("cp", os.Args[0], program)) // go test builds in a directory that others cannot enter
 	defer os.Remove(program)
 	c := exec.Command(program)
 	c.Env = append(os.Environ(), otherDir+"="+path)

@@ -127,7 +127,7 @@ func TestReadOnlyIsAFault(t *testing.T) {
 	fixture.Must(t, err)
 	writeFile(t, filepath.Join(path, "old"), "x")
 	fixture.Must(t, l.Close())
-	fixture.Must(t, run("mount", "-o", "remount,ro", path))
+	fixture.Must(t, runCommand("mount", "-o", "remount,ro", path))
 	_, created := d.Create("f", 0o600)
 	_, made := d.MakeDir("dir")
 	_, logged := d.OpenLog("log", 0o600)

@@ -49,7 +49,7 @@ func TestRemovingFollowsNothing(t *testing.T) {
 	}
 	defer d.Close()
 	for _, name := range []string{"one", "two"} {
-		if err := d.RemoveTree(t.Context(), name, all); err != nil {
+		if err := d.RemoveTree(t.Context(), name, removeAll); err != nil {
 			t.Error(err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestRemovingDoesNotCrossAMount(t *testing.T) {
 	}
 	defer d.Close()
 	for _, name := range []string{"one", "two"} {
-		if err := d.RemoveTree(t.Context(), name, all); err == nil || errors.Is(err, durable.ErrKept) {
+		if err := d.RemoveTree(t.Context(), name, removeAll); err == nil || errors.Is(err, durable.ErrKept) {
 			t.Errorf("%s: got %v, want the mount named", name, err)
 		}
 	}
@@ -105,14 +105,14 @@ func TestRemovingDoesNotCrossAMount(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"one", "two"} {
-		if err := d.RemoveTree(t.Context(), name, all); err != nil {
+		if err := d.RemoveTree(t.Context(), name, removeAll); err != nil {
 			t.Errorf("%s, once it is unmounted: %v", name, err)
 		}
 	}
 }
 
-// all lets all files be removed.
-func all(string, durable.Stat) bool { return true }
+// removeAll lets all files be removed.
+func removeAll(string, durable.Stat) bool { return true }
 
 func TestRemovingKeepsWhatItIsToldTo(t *testing.T) {
 	dir := t.TempDir()

@@ -35,7 +35,7 @@ func TestLargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 				l.Check(t)
 			}
 			h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-			if sent := l.Proxy.Sent(); sent > size*102/100+4*twice {
+			if sent := l.Proxy.Sent(); sent > size*102/100+4*maxResent {
 				t.Errorf("%d bytes were sent for an archive of %d", sent, size)
 			}
 			l.Settled(t)

@@ -19,14 +19,14 @@ import (
 	"cis490/internal/labtest"
 )
 
-// manager is a service manager's end of the notify socket of a host's shipper.
-type manager struct {
+// serviceManager is a service manager's end of the notify socket of a host's shipper.
+type serviceManager struct {
 	mu   sync.Mutex
 	last string // STATUS=
 }
 
 // startManager starts a service manager that the next shipper of h notifies. The receiver is at url.
-func startManager(t *testing.T, h *labtest.Host, url string) *manager {
+func startManager(t *testing.T, h *labtest.Host, url string) *serviceManager {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -34,7 +34,7 @@ func startManager(t *testing.T, h *labtest.Host, url string) *manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	m := &manager{}
+	m := &serviceManager{}
 	go func() {
 		b := make([]byte, 4096)
 		for {
@@ -53,18 +53,18 @@ func startManager(t *testing.T, h *labtest.Host, url string) *manager {
 	return m
 }
 
-func (m *manager) status() string {
+func (m *serviceManager) lastStatus() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.last
 }
 
 // waitForState waits until the manager, and 'shipper status', report a state and the texts.
-func (m *manager) waitForState(t *testing.T, h *labtest.Host, state string, texts ...string) {
+func (m *serviceManager) waitForState(t *testing.T, h *labtest.Host, state string, texts ...string) {
 	t.Helper()
 	labtest.Eventually(t, fmt.Sprintf("the status is %s with %q", state, texts), func() bool {
 		for _, text := range texts {
-			if !strings.Contains(m.status(), text) {
+			if !strings.Contains(m.lastStatus(), text) {
 				return false
 			}
 		}

@@ -20,7 +20,7 @@ const sourceEnv = "LAB_SOURCE"
 
 // programs builds both programs, once per process, and returns their directory. It is package
 // state because linking takes longer than most tests.
-var programs = sync.OnceValues(build)
+var programs = sync.OnceValues(buildPrograms)
 
 // Main runs the tests of a package and removes the programs after them. A package that makes
 // labs should call it from its TestMain. Otherwise the programs stay in the temporary
@@ -28,8 +28,8 @@ var programs = sync.OnceValues(build)
 func Main(m *testing.M) {
 	runMoreAtOnce()
 	code := m.Run()
-	if built != "" {
-		os.RemoveAll(built)
+	if programsDir != "" {
+		os.RemoveAll(programsDir)
 	}
 	os.Exit(code)
 }
@@ -45,15 +45,15 @@ func runMoreAtOnce() {
 	}
 }
 
-// built is the folder that [programs] made, for [Main].
-var built string
+// programsDir is the folder that [programs] made, for [Main].
+var programsDir string
 
-func build() (string, error) {
+func buildPrograms() (string, error) {
 	dir, err := os.MkdirTemp("", "labtest-*")
 	if err != nil {
 		return "", err
 	}
-	built = dir
+	programsDir = dir
 	return dir, Build(dir)
 }
 

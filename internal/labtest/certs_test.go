@@ -25,11 +25,11 @@ import (
 // CA in pki, and lets spoil change what is signed.
 func makeCertificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate)) {
 	t.Helper()
-	ca, err := x509.ParseCertificate(block(t, filepath.Join(pki, "hosts-ca.crt")))
+	ca, err := x509.ParseCertificate(readPEM(t, filepath.Join(pki, "hosts-ca.crt")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	caKey, err := x509.ParsePKCS8PrivateKey(block(t, filepath.Join(pki, "hosts-ca.key")))
+	caKey, err := x509.ParsePKCS8PrivateKey(readPEM(t, filepath.Join(pki, "hosts-ca.key")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func makeCertificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate
 	}
 }
 
-func block(t *testing.T, path string) []byte {
+func readPEM(t *testing.T, path string) []byte {
 	t.Helper()
 	b, _ := pem.Decode([]byte(fixture.ReadFile(t, path)))
 	if b == nil {
@@ -126,11 +126,11 @@ func TestReceiverOfAnotherCAIsNotTrusted(t *testing.T) {
 	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Receiver("pki", "init", "--dir", l.Path("foreign"), "--name", "127.0.0.1").MustExit(t, 0)
-	ours := fixture.ReadFile(t, h.Path("pki", "ca.crt"))
+	former := fixture.ReadFile(t, h.Path("pki", "ca.crt"))
 	fixture.WriteFile(t, h.Path("pki", "ca.crt"), fixture.ReadFile(t, l.Path("foreign", "ca.crt")))
 	p := h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
 	mustContain(t, "shipper", p.Stderr, "receiver.ca_file")
-	fixture.WriteFile(t, h.Path("pki", "ca.crt"), ours)
+	fixture.WriteFile(t, h.Path("pki", "ca.crt"), former)
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Settled(t)
 }

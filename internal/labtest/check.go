@@ -88,14 +88,14 @@ func (l *Lab) RowOf(t testing.TB, host, name string) Row {
 func (l *Lab) Check(t testing.TB) {
 	t.Helper()
 	if l.receiver != nil && l.receiver.Running() {
-		Eventually(t, "the receiver has ended what was under way", func() bool { return !slices.ContainsFunc(l.Staged(), underWay) })
+		Eventually(t, "the receiver has ended what was under way", func() bool { return !slices.ContainsFunc(l.Staged(), isInProgress) })
 	}
 	l.checkStore(t)
 	if _, err := os.Lstat(l.Path("data", "index.jsonl")); err == nil {
 		l.checkVerify(t)
 	}
 	for _, h := range l.hosts {
-		h.check(t)
+		h.checkFolders(t)
 	}
 }
 
@@ -110,9 +110,9 @@ func (l *Lab) Settled(t testing.TB) {
 	}
 }
 
-// underWay reports whether a staged upload is in progress. An interrupted upload has an
+// isInProgress reports whether a staged upload is in progress. An interrupted upload has an
 // attribute with its offset.
-func underWay(path string) bool {
+func isInProgress(path string) bool {
 	_, err := unix.Getxattr(path, "user.cis490.upload", make([]byte, 512))
 	return err != nil && !os.IsNotExist(err)
 }
@@ -133,13 +133,13 @@ func (l *Lab) checkStore(t testing.TB) {
 		}
 		rows[path] = row
 	}
-	files := l.stored(t)
+	files := l.storedPaths(t)
 	for _, path := range files {
 		row, found := rows[path]
 		delete(rows, path)
 		if !found {
 			// This upload was not acknowledged: the next start finds it by its second link.
-			if l.receiver == nil || l.receiver.Running() || links(t, path) < 2 {
+			if l.receiver == nil || l.receiver.Running() || countLinks(t, path) < 2 {
 				t.Errorf("%s is stored and has no row", path)
 			}
 			continue
@@ -160,8 +160,8 @@ func (l *Lab) checkStore(t testing.TB) {
 	}
 }
 
-// stored returns the paths of everything in the store.
-func (l *Lab) stored(t testing.TB) []string {
+// storedPaths returns the paths of everything in the store.
+func (l *Lab) storedPaths(t testing.TB) []string {
 	t.Helper()
 	var files []string
 	root := l.Path("data", "episodes")
@@ -184,7 +184,7 @@ func (l *Lab) stored(t testing.TB) []string {
 	return files
 }
 
-func links(t testing.TB, path string) int {
+func countLinks(t testing.TB, path string) int {
 	t.Helper()
 	var st syscall.Stat_t
 	if err := syscall.Lstat(path, &st); err != nil {
@@ -201,7 +201,7 @@ func (l *Lab) checkVerify(t testing.TB) {
 	}
 }
 
-func (h *Host) check(t testing.TB) {
+func (h *Host) checkFolders(t testing.TB) {
 	t.Helper()
 	for name, all := range h.made {
 		h.checkEpisode(t, name, all)
@@ -213,7 +213,7 @@ func (h *Host) check(t testing.TB) {
 }
 
 // checkEpisode checks that each episode that was made under a name is in one place.
-func (h *Host) checkEpisode(t testing.TB, name string, all []*made) {
+func (h *Host) checkEpisode(t testing.TB, name string, all []*madeEpisode) {
 	t.Helper()
 	var places []string
 	for _, path := range append(h.shippedAs(t, name), h.Episodes(name)) {
@@ -226,9 +226,9 @@ func (h *Host) checkEpisode(t testing.TB, name string, all []*made) {
 		found[path] = ReadTree(t, path)
 	}
 	for _, m := range all {
-		i := slices.IndexFunc(places, func(path string) bool { return diff(found[path], m.tree) == "" })
+		i := slices.IndexFunc(places, func(path string) bool { return diffTrees(found[path], m.tree) == "" })
 		if i < 0 {
-			t.Errorf("%s/%s is not whole anywhere; of what is there:%s", h.Name, name, differences(found, m.tree))
+			t.Errorf("%s/%s is not whole anywhere; of what is there:%s", h.Name, name, formatDifferences(found, m.tree))
 			continue
 		}
 		if filepath.Dir(places[i]) == h.Shipped() {
@@ -241,10 +241,10 @@ func (h *Host) checkEpisode(t testing.TB, name string, all []*made) {
 	}
 }
 
-func differences(found map[string]Tree, want Tree) string {
+func formatDifferences(found map[string]Tree, want Tree) string {
 	var b strings.Builder
 	for path, tree := range found {
-		b.WriteString("\n" + path + ":\n" + diff(tree, want))
+		b.WriteString("\n" + path + ":\n" + diffTrees(tree, want))
 	}
 	return b.String()
 }
@@ -254,15 +254,15 @@ func (h *Host) shippedAs(t testing.TB, name string) []string {
 	t.Helper()
 	var places []string
 	for _, e := range readDir(t, h.Shipped()) {
-		if base := suffix.ReplaceAllString(e.Name(), ""); base == name {
+		if base := renamedSuffix.ReplaceAllString(e.Name(), ""); base == name {
 			places = append(places, h.Shipped(e.Name()))
 		}
 	}
 	return places
 }
 
-// suffix is appended to a name that already exists in the shipped folder.
-var suffix = regexp.MustCompile(`~[0-9]+$`)
+// renamedSuffix is appended to a name that already exists in the shipped folder.
+var renamedSuffix = regexp.MustCompile(`~[0-9]+$`)
 
 // checkArchive checks that the receiver's archive of a retired episode holds what was packed.
 func (h *Host) checkArchive(t testing.TB, name string, want Tree) {
@@ -281,7 +281,7 @@ func (h *Host) checkArchive(t testing.TB, name string, want Tree) {
 			t.Errorf("%s holds %v, want the one directory %s", path, tops, name)
 		}
 		got := ReadTree(t, filepath.Join(dir, name))
-		if d := diff(got, want); d != "" {
+		if d := diffTrees(got, want); d != "" {
 			t.Errorf("%s is not what was packed:\n%s", path, d)
 		}
 		os.RemoveAll(dir)
@@ -304,7 +304,7 @@ func (h *Host) checkStrangers(t testing.TB) {
 		if isProbe(e.Name()) {
 			continue
 		}
-		if _, known := h.made[suffix.ReplaceAllString(e.Name(), "")]; !known {
+		if _, known := h.made[renamedSuffix.ReplaceAllString(e.Name(), "")]; !known {
 			t.Errorf("%s was never made", h.Shipped(e.Name()))
 		}
 	}

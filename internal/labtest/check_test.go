@@ -26,8 +26,8 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// record returns what check finds wrong.
-func record(t *testing.T, check func(testing.TB)) string {
+// recordFailures returns what check finds wrong.
+func recordFailures(t *testing.T, check func(testing.TB)) string {
 	t.Helper()
 	r := &recorder{TB: t}
 	done := make(chan struct{})
@@ -75,7 +75,7 @@ func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 	for _, b := range breaches {
 		t.Run(b.name, func(t *testing.T) {
 			defer replaceFile(t, b.path, b.text)()
-			if said := record(t, l.Check); !strings.Contains(said, b.says) {
+			if said := recordFailures(t, l.Check); !strings.Contains(said, b.says) {
 				t.Errorf("the check says %q, want %q among it", said, b.says)
 			}
 		})

@@ -165,7 +165,7 @@ func TestTerminatedReceiverEndsInTimeAndLosesNothing(t *testing.T) {
 	d := h.Daemon()
 	labtest.Eventually(t, "an upload is under way", func() bool { return len(l.Staged()) > 0 })
 	h.WaitShipped("small")
-	l.Stop() // after the grace of three seconds
+	l.Stop() // after the grace period of three seconds
 	l.Proxy.Always(labtest.Fault{})
 	d.Stop(t)
 	wantNoHolds(t, h)

@@ -60,8 +60,8 @@ func (e Evil) Make(h *Host, prefix string) string {
 	return name
 }
 
-// secret returns the path of the file outside.
-func (h *Host) secret() string {
+// secretPath returns the path of the file outside.
+func (h *Host) secretPath() string {
 	h.t.Helper()
 	path := h.Path("data", "secret")
 	if _, err := os.Lstat(path); err != nil {
@@ -91,12 +91,12 @@ func evilNames(h *Host, name string) {
 func evilLinks(h *Host, name string) {
 	h.Draft(name)
 	for from, to := range map[string]string{
-		"absolute": h.secret(), "up": "../../secret", "folder": "..", "itself": "itself", "dangling": "nowhere\n", "root": "/", "proc": "/proc/self/environ",
+		"absolute": h.secretPath(), "up": "../../secret", "folder": "..", "itself": "itself", "dangling": "nowhere\n", "root": "/", "proc": "/proc/self/environ",
 	} {
 		h.must(os.Symlink(to, h.Episodes(name, from)))
 	}
 	h.must(os.Remove(h.Episodes(name, "meta.json")))
-	h.must(os.Symlink(h.secret(), h.Episodes(name, "meta.json")))
+	h.must(os.Symlink(h.secretPath(), h.Episodes(name, "meta.json")))
 	h.Finish(name)
 }
 

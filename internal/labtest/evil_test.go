@@ -20,13 +20,13 @@ import (
 
 // What malware leaves, and what it must not achieve.
 
-// mostMiB is the maximum memory of either program.
-const mostMiB = 96
+// maxMiB is the maximum memory of either program.
+const maxMiB = 96
 
 func wantSmallMemory(t *testing.T, what string, p *labtest.Process) {
 	t.Helper()
-	if got := peakOf(t, p.Pid()); got > mostMiB {
-		t.Errorf("%s took %.0f MiB, want at most %d", what, got, mostMiB)
+	if got := peakOf(t, p.Pid()); got > maxMiB {
+		t.Errorf("%s took %.0f MiB, want at most %d", what, got, maxMiB)
 	}
 }
 

@@ -52,7 +52,7 @@ func startExchange(t *testing.T, a, b string, reset func() error) *exchanger {
 	return x
 }
 
-func (x *exchanger) end() {
+func (x *exchanger) stopAndWait() {
 	x.t.Helper()
 	close(x.stop)
 	if err := <-x.ended; err != nil {
@@ -61,21 +61,21 @@ func (x *exchanger) end() {
 }
 
 // A unit is the part of a unit file that decides the rights of a command.
-type unit struct {
+type unitFile struct {
 	commands [][]string
 	caps     []uintptr
 }
 
 // readUnit reads one of our unit files for a lab: programs are the lab's, and the lab's group
 // is that of the service user.
-func readUnit(t *testing.T, l *labtest.Lab, name string) unit {
+func readUnit(t *testing.T, l *labtest.Lab, name string) unitFile {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "etc", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	known := map[string]uintptr{"CAP_CHOWN": unix.CAP_CHOWN, "CAP_FOWNER": unix.CAP_FOWNER, "CAP_DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH}
-	var u unit
+	var u unitFile
 	for line := range strings.Lines(string(text)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		switch key {
@@ -100,7 +100,7 @@ func readUnit(t *testing.T, l *labtest.Lab, name string) unit {
 }
 
 // run runs the unit's commands in a directory as the service user.
-func (u unit) run(dir string) ([]byte, error) {
+func (u unitFile) run(dir string) ([]byte, error) {
 	var all []byte
 	var errs []error
 	for _, argv := range u.commands {
@@ -130,7 +130,7 @@ func modeAndGroup(t *testing.T, path string) string {
 const recorderUID = 4343
 
 // newSharedLab returns a lab with an episodes folder as the installer makes it, and the unit.
-func newSharedLab(t *testing.T) (*labtest.Lab, *labtest.Host, unit) {
+func newSharedLab(t *testing.T) (*labtest.Lab, *labtest.Host, unitFile) {
 	t.Helper()
 	l, h := newServiceLab(t)
 	chownToService(l, h)
@@ -208,7 +208,7 @@ func TestExchangedNamesLeadEpisodesUnitNowhere(t *testing.T) {
 			break
 		}
 	}
-	attack.end()
+	attack.stopAndWait()
 	// The attack did not prevent the others from being shared.
 	for n := range 20 {
 		if got := modeAndGroup(t, h.Episodes(fmt.Sprint("other-", n))); got != "0770 4343:4242" {

@@ -16,8 +16,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// status is the output of 'shipper status --json' on a host.
-type status struct {
+// shipperStatus is the output of 'shipper status --json' on a host.
+type shipperStatus struct {
 	Running string
 	Waiting int
 	Failing []struct {
@@ -38,9 +38,9 @@ type status struct {
 	Unfinished int
 }
 
-func statusOf(t *testing.T, h *labtest.Host) status {
+func statusOf(t *testing.T, h *labtest.Host) shipperStatus {
 	t.Helper()
-	var st status
+	var st shipperStatus
 	if err := json.Unmarshal([]byte(h.Run("status", "--json").Stdout), &st); err != nil {
 		t.Fatal(err)
 	}

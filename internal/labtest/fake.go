@@ -36,16 +36,16 @@ func (h *Host) Client(t testing.TB) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h.lab.client(t, cert)
+	return h.lab.newClient(t, cert)
 }
 
 // Stranger returns an HTTP client without a certificate.
 func (l *Lab) Stranger(t testing.TB) *http.Client {
 	t.Helper()
-	return l.client(t)
+	return l.newClient(t)
 }
 
-func (l *Lab) client(t testing.TB, certs ...tls.Certificate) *http.Client {
+func (l *Lab) newClient(t testing.TB, certs ...tls.Certificate) *http.Client {
 	t.Helper()
 	ca, err := os.ReadFile(l.Path("pki", "ca.crt"))
 	if err != nil {
@@ -57,7 +57,7 @@ func (l *Lab) client(t testing.TB, certs ...tls.Certificate) *http.Client {
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{
 		Transport:     transport,
-		Timeout:       patience,
+		Timeout:       maxWait,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

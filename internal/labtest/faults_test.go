@@ -70,14 +70,14 @@ func TestUploadCutAnywhereLosesNothing(t *testing.T) {
 			wantNoHolds(t, h)
 			l.Check(t)                                          // which waits for what is still being stored
 			stored := fixture.Exists(l.Archive("lab-01", name)) // or only its answer was cut off
-			h.Once().Must(t, 0, outcome(stored))
+			h.Once().Must(t, 0, tallyOf(stored))
 		}
 	}
 	l.Settled(t)
 }
 
-// outcome is the tally of a pass that ships an episode which was stored before, or was not.
-func outcome(stored bool) labtest.Tally {
+// tallyOf is the tally of a pass that ships an episode which was stored before, or was not.
+func tallyOf(stored bool) labtest.Tally {
 	if stored {
 		return labtest.Tally{Scanned: 1, AlreadyPresent: 1}
 	}
@@ -165,8 +165,8 @@ func TestBothKilledLoseNothing(t *testing.T) {
 	killDuringPasses(t, true, true)
 }
 
-// load is how many episodes are waiting when a kill comes.
-const load = 6
+// waitingEpisodes is how many episodes are waiting when a kill comes.
+const waitingEpisodes = 6
 
 // killDuringPasses kills one or both programs in the middle of passes, and checks after each
 // kill and after each start.
@@ -174,7 +174,7 @@ func killDuringPasses(t *testing.T, receiver, shipper bool) {
 	n, random := killSchedule(t)
 	l, h := newLab(t)
 	for round := range n {
-		for i := range load - 1 {
+		for i := range waitingEpisodes - 1 {
 			h.Episode(fmt.Sprintf("run-%d-%d", round, i))
 		}
 		makeLargeEpisode(t, h, fmt.Sprintf("run-%d-bulky", round), 300<<10)
@@ -207,8 +207,8 @@ func killDuringPasses(t *testing.T, receiver, shipper bool) {
 	}
 	wantNoHolds(t, h)
 	l.Settled(t)
-	if rows := len(l.Rows(t)); rows != n*load {
-		t.Errorf("%d rows for %d episodes", rows, n*load)
+	if rows := len(l.Rows(t)); rows != n*waitingEpisodes {
+		t.Errorf("%d rows for %d episodes", rows, n*waitingEpisodes)
 	}
 }
 

@@ -97,7 +97,7 @@ func (f *frontProxy) start(t *testing.T) {
 		f.run(t)
 		answers := false
 		labtest.Eventually(t, f.kind+" answers or ends", func() bool {
-			answers = f.answers(t)
+			answers = f.isAnswering(t)
 			return answers || f.isEnded()
 		})
 		if answers {
@@ -167,8 +167,8 @@ func (f *frontProxy) isEnded() bool {
 	}
 }
 
-// answers reports whether something with the lab's certificate listens.
-func (f *frontProxy) answers(t *testing.T) bool {
+// isAnswering reports whether something with the lab's certificate listens.
+func (f *frontProxy) isAnswering(t *testing.T) bool {
 	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(fixture.ReadFile(t, f.lab.Path("pki", "ca.crt"))))

@@ -18,12 +18,12 @@ type Host struct {
 	t        testing.TB
 	settings settings
 	via      []string
-	made     map[string][]*made // by the name of the episode
-	killed   bool               // since a pass ended well: the outbox may hold what is delivered
+	made     map[string][]*madeEpisode // by the name of the episode
+	killed   bool                      // since a pass ended well: the outbox may hold what is delivered
 }
 
-// made is an episode that was made on a host.
-type made struct {
+// madeEpisode is an episode that was made on a host.
+type madeEpisode struct {
 	tree   Tree // as it must be on the host
 	packed Tree // as it must be in the archive
 }
@@ -41,7 +41,7 @@ type Tally struct {
 // Host adds a host: its certificate and its configuration.
 func (l *Lab) Host(name string) *Host {
 	l.t.Helper()
-	h := &Host{Name: name, Dir: l.Path(name), lab: l, t: l.t, made: make(map[string][]*made)}
+	h := &Host{Name: name, Dir: l.Path(name), lab: l, t: l.t, made: make(map[string][]*madeEpisode)}
 	h.settings = settings{
 		"host_id":            fmt.Sprintf("%q", name),
 		"episodes_dir":       `"data/episodes"`,
@@ -59,7 +59,7 @@ func (l *Lab) Host(name string) *Host {
 	if err := os.MkdirAll(h.Path("data", "episodes"), 0o755); err != nil {
 		l.t.Fatal(err)
 	}
-	h.write()
+	h.writeConfig()
 	l.hosts = append(l.hosts, h)
 	return h
 }
@@ -85,10 +85,10 @@ func (h *Host) Shipped(elem ...string) string {
 // Set sets a key of lab-host.toml for the next start of the shipper.
 func (h *Host) Set(key, value string) {
 	h.settings[key] = value
-	h.write()
+	h.writeConfig()
 }
 
-func (h *Host) write() { writeFile(h.t, h.Path("lab-host.toml"), h.settings.toml()) }
+func (h *Host) writeConfig() { writeFile(h.t, h.Path("lab-host.toml"), h.settings.encodeTOML()) }
 
 // File is a file of an episode.
 type File struct{ Name, Body string }
@@ -96,8 +96,8 @@ type File struct{ Name, Body string }
 // Commit is the commit that the meta.json of a [Host.Episode] names.
 const Commit = "0123456789abcdef0123456789abcdef01234567"
 
-// recording returns the files of an episode unless a test gives others.
-func recording(name string) []File {
+// defaultFiles returns the files of an episode unless a test gives others.
+func defaultFiles(name string) []File {
 	lines := ""
 	for i := range 64 {
 		lines += fmt.Sprintf(`{"ts":%d,"call":"openat","path":"/tmp/%s.%d"}`+"\n", i, name, i*i*7919)
@@ -122,7 +122,7 @@ func (h *Host) Episode(name string, files ...File) string {
 func (h *Host) Draft(name string, files ...File) string {
 	h.t.Helper()
 	if len(files) == 0 {
-		files = recording(name)
+		files = defaultFiles(name)
 	}
 	dir := h.Episodes(name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -141,7 +141,7 @@ func (h *Host) Finish(name string) {
 	h.t.Helper()
 	tree := ReadTree(h.t, h.Episodes(name))
 	tree["done.marker"] = fileOf(nil)
-	h.note(name, tree)
+	h.expectTree(name, tree)
 	if h.lab.uid == 0 {
 		writeFile(h.t, h.Episodes(name, "done.marker"), "")
 		return
@@ -157,11 +157,11 @@ func (h *Host) Finish(name string) {
 // Note makes the lab check a finished episode that was made in another way, and is in dir now.
 func (h *Host) Note(name, dir string) {
 	h.t.Helper()
-	h.note(name, ReadTree(h.t, dir))
+	h.expectTree(name, ReadTree(h.t, dir))
 }
 
-func (h *Host) note(name string, tree Tree) {
-	h.made[name] = append(h.made[name], &made{tree: tree, packed: tree.packable()})
+func (h *Host) expectTree(name string, tree Tree) {
+	h.made[name] = append(h.made[name], &madeEpisode{tree: tree, packed: tree.packablePart()})
 }
 
 // Forget makes the lab stop checking an episode: the test has destroyed or replaced it.
@@ -196,15 +196,15 @@ func (h *Host) Move(url string, via ...string) {
 // Run runs a command of the shipper to its end.
 func (h *Host) Run(args ...string) Result {
 	h.t.Helper()
-	argv := slices.Concat(h.lab.asPerson, h.argv(args))
-	return run(h.t, argv[0], argv[1:]...)
+	argv := slices.Concat(h.lab.asPerson, h.shipperCommand(args))
+	return runProgram(h.t, argv[0], argv[1:]...)
 }
 
-func (h *Host) argv(args []string) []string {
-	return slices.Concat(h.via, []string{filepath.Join(h.lab.bin, "shipper")}, h.flags(args))
+func (h *Host) shipperCommand(args []string) []string {
+	return slices.Concat(h.via, []string{filepath.Join(h.lab.bin, "shipper")}, h.withConfig(args))
 }
 
-func (h *Host) flags(args []string) []string {
+func (h *Host) withConfig(args []string) []string {
 	return append([]string{"--config", h.Path("lab-host.toml")}, args...)
 }
 
@@ -249,7 +249,7 @@ func (h *Host) Daemon(args ...string) *Process {
 // Launch starts the shipper and waits for nothing.
 func (h *Host) Launch(args ...string) *Process {
 	h.t.Helper()
-	return start(h.t, "shipper "+h.Name, h.lab.daemon(h.argv(args))...)
+	return startProgram(h.t, "shipper "+h.Name, h.lab.daemonCommand(h.shipperCommand(args))...)
 }
 
 // Kill kills a shipper of this host.

@@ -83,7 +83,7 @@ func New(t testing.TB, options ...Option) *Lab {
 	}
 	l.Receiver("pki", "init", "--dir", l.Path("pki"), "--name", l.names).MustExit(t, 0)
 	l.Proxy = newProxy(t)
-	l.write()
+	l.writeConfig()
 	if l.start {
 		l.Start()
 	}
@@ -99,16 +99,16 @@ func (l *Lab) Path(elem ...string) string { return filepath.Join(append([]string
 // Set sets a key of receiver.toml for the next start of the receiver.
 func (l *Lab) Set(key, value string) {
 	l.settings[key] = value
-	l.write()
+	l.writeConfig()
 }
 
-func (l *Lab) write() { writeFile(l.t, l.Path("receiver.toml"), l.settings.toml()) }
+func (l *Lab) writeConfig() { writeFile(l.t, l.Path("receiver.toml"), l.settings.encodeTOML()) }
 
 // Receiver runs a command of the receiver to its end.
 func (l *Lab) Receiver(args ...string) Result {
 	l.t.Helper()
 	argv := slices.Concat(l.asPerson, []string{filepath.Join(l.bin, "receiver")}, args)
-	return run(l.t, argv[0], argv[1:]...)
+	return runProgram(l.t, argv[0], argv[1:]...)
 }
 
 // Start starts the receiver and waits until it listens.
@@ -116,7 +116,7 @@ func (l *Lab) Start() *Process {
 	l.t.Helper()
 	p := l.StartUnready()
 	line := p.WaitLine(l.t, "receiver started")
-	addr := field(line, "listen")
+	addr := logField(line, "listen")
 	if addr == "" {
 		l.t.Fatalf("the receiver does not say where it listens: %s", line)
 	}
@@ -129,9 +129,9 @@ func (l *Lab) StartUnready() *Process {
 	l.t.Helper()
 	argv := []string{filepath.Join(l.bin, "receiver"), "--config", l.Path("receiver.toml")}
 	if l.tracing != nil {
-		argv = l.tracing.wrap(argv)
+		argv = l.tracing.straceCommand(argv)
 	}
-	l.receiver = start(l.t, "receiver", slices.Concat(l.via, l.daemon(argv))...)
+	l.receiver = startProgram(l.t, "receiver", slices.Concat(l.via, l.daemonCommand(argv))...)
 	return l.receiver
 }
 
@@ -163,7 +163,7 @@ func (l *Lab) Process() *Process { return l.receiver }
 // TOML values.
 type settings map[string]string
 
-func (s settings) toml() string {
+func (s settings) encodeTOML() string {
 	var keys []string
 	for key := range s {
 		keys = append(keys, key)
@@ -200,8 +200,8 @@ func writeFile(t testing.TB, path, text string) {
 	}
 }
 
-// field returns the value of key in a line of the log.
-func field(line, key string) string {
+// logField returns the value of key in a line of the log.
+func logField(line, key string) string {
 	_, rest, _ := strings.Cut(line, " "+key+"=")
 	value, _, _ := strings.Cut(rest, " ")
 	return value

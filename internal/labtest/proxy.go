@@ -85,7 +85,7 @@ func (p *Proxy) Sever() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
-		cut(c)
+		resetConn(c)
 	}
 }
 
@@ -111,8 +111,8 @@ func (p *Proxy) After(n int64, do func()) {
 	p.fuse, p.burnt = n, do
 }
 
-// burn takes n bytes into account.
-func (p *Proxy) burn(n int) {
+// countDown takes n bytes into account.
+func (p *Proxy) countDown(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.burnt == nil {
@@ -124,7 +124,7 @@ func (p *Proxy) burn(n int) {
 	}
 }
 
-func (p *Proxy) count(n int) {
+func (p *Proxy) addSent(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent += int64(n)
@@ -136,19 +136,19 @@ func (p *Proxy) serve(all *sync.WaitGroup) {
 		if err != nil {
 			return
 		}
-		fault, to := p.take(c)
+		fault, to := p.acceptConn(c)
 		all.Go(func() {
-			defer p.drop(c)
-			p.pass(c, to, fault)
+			defer p.removeConn(c)
+			p.forwardConn(c, to, fault)
 		})
 	}
 }
 
-// take registers a connection and returns its fault and the receiver's address.
-func (p *Proxy) take(c net.Conn) (Fault, string) {
+// acceptConn registers a connection and returns its fault and the receiver's address.
+func (p *Proxy) acceptConn(c net.Conn) (Fault, string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.keep(c)
+	p.addConn(c)
 	p.accepted++
 	if len(p.next) == 0 {
 		return p.always, p.to
@@ -158,30 +158,30 @@ func (p *Proxy) take(c net.Conn) (Fault, string) {
 	return f, p.to
 }
 
-// keep registers a connection for Sever. The caller must hold the lock.
-func (p *Proxy) keep(c net.Conn) {
+// addConn registers a connection for Sever. The caller must hold the lock.
+func (p *Proxy) addConn(c net.Conn) {
 	if p.closed {
-		cut(c)
+		resetConn(c)
 	}
 	p.conns[c] = true
 }
 
-func (p *Proxy) drop(c net.Conn) {
-	cut(c)
+func (p *Proxy) removeConn(c net.Conn) {
+	resetConn(c)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, c)
 }
 
-// cut closes a connection so that the other end notices.
-func cut(c net.Conn) {
+// resetConn closes a connection so that the other end notices.
+func resetConn(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
 	}
 	c.Close()
 }
 
-func (p *Proxy) pass(from net.Conn, addr string, f Fault) {
+func (p *Proxy) forwardConn(from net.Conn, addr string, f Fault) {
 	switch {
 	case f.Refuse:
 		return
@@ -204,18 +204,18 @@ func (p *Proxy) pass(from net.Conn, addr string, f Fault) {
 		return
 	}
 	p.mu.Lock()
-	p.keep(to)
+	p.addConn(to)
 	p.mu.Unlock()
-	defer p.drop(to)
-	l := line{Fault: f, burn: p.burn, count: p.count, from: from, to: to}
+	defer p.removeConn(to)
+	l := proxiedConn{Fault: f, burn: p.countDown, count: p.addSent, from: from, to: to}
 	var back sync.WaitGroup
-	back.Go(l.down)
-	l.up()
+	back.Go(l.copyToHost)
+	l.copyToReceiver()
 	back.Wait()
 }
 
-// line is one connection through the proxy.
-type line struct {
+// proxiedConn is one connection through the proxy.
+type proxiedConn struct {
 	Fault
 	burn     func(n int)
 	count    func(n int) // of the sender's bytes
@@ -225,8 +225,8 @@ type line struct {
 	asked    atomic.Bool // the sender has answered that: a request is in flight
 }
 
-// up passes the sender's bytes on.
-func (l *line) up() {
+// copyToReceiver passes the sender's bytes on.
+func (l *proxiedConn) copyToReceiver() {
 	defer l.to.(*net.TCPConn).CloseWrite()
 	buf := make([]byte, 4096)
 	sent := int64(0)
@@ -239,8 +239,8 @@ func (l *line) up() {
 		if l.CutAfter > 0 && sent+int64(n) >= l.CutAfter {
 			l.count(n)
 			l.to.Write(buf[:l.CutAfter-sent])
-			cut(l.to)
-			cut(l.from)
+			resetConn(l.to)
+			resetConn(l.from)
 			return
 		}
 		if l.StallAfter > 0 {
@@ -265,23 +265,23 @@ func (l *line) up() {
 	}
 }
 
-// down passes the receiver's bytes back. A client sends for the second time when it has the
+// copyToHost passes the receiver's bytes back. A client sends for the second time when it has the
 // server's whole part of the handshake, and the server issues no tickets. So what the server
 // sends after that is an answer.
-func (l *line) down() {
-	defer cut(l.from)
+func (l *proxiedConn) copyToHost() {
+	defer resetConn(l.from)
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := l.to.Read(buf)
 		l.burn(n)
-		if n > 0 && l.loses() {
-			cut(l.to)
+		if n > 0 && l.isLostAnswer() {
+			resetConn(l.to)
 			return
 		}
 		if n > 0 {
 			l.greeted.Store(true)
 			if _, err := l.from.Write(buf[:n]); err != nil {
-				cut(l.to)
+				resetConn(l.to)
 				return
 			}
 		}
@@ -291,7 +291,7 @@ func (l *line) down() {
 	}
 }
 
-// loses reports whether the receiver's bytes are now an answer to drop.
-func (l *line) loses() bool {
+// isLostAnswer reports whether the receiver's bytes are now an answer to drop.
+func (l *proxiedConn) isLostAnswer() bool {
 	return l.LoseAnswer && l.asked.Load() || l.LoseBehind > 0 && l.passed.Load() >= l.LoseBehind
 }

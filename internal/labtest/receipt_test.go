@@ -43,7 +43,7 @@ func TestRetireNeedsReceipt(t *testing.T) {
 		"empty 201":           answer(201, json, ""),
 		"200 with other JSON": answer(200, json, "{}"),
 		"204":                 answer(204, json, ""),
-		"202 with a receipt":  func(w http.ResponseWriter, r *http.Request) { accepted(w, r, receipt(replace("", ""))) },
+		"202 with a receipt":  func(w http.ResponseWriter, r *http.Request) { answerAccepted(w, r, receipt(replace("", ""))) },
 		"301": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere", http.StatusMovedPermanently)
 		},
@@ -90,8 +90,8 @@ func digestOf(r *http.Request) string {
 	return hexOf(field)
 }
 
-// accepted calls h, and changes the status of its answer to 202.
-func accepted(w http.ResponseWriter, r *http.Request, h http.HandlerFunc) {
+// answerAccepted calls h, and changes the status of its answer to 202.
+func answerAccepted(w http.ResponseWriter, r *http.Request, h http.HandlerFunc) {
 	h(&always202{w}, r)
 }
 

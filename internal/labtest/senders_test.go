@@ -105,7 +105,7 @@ func TestHostileSendersHinderNobody(t *testing.T) {
 	}
 	// Connections of mallory, of the address that sends half a header, and of the silent one.
 	const most = 64 + 256 + 100
-	if n := descriptors(t, l.Process().Pid()); n > most+32 {
+	if n := countDescriptors(t, l.Process().Pid()); n > most+32 {
 		t.Errorf("the receiver has %d descriptors", n)
 	}
 	wantSmallMemory(t, "the receiver", l.Process())
@@ -128,7 +128,7 @@ func sendSlowly(to io.Writer, stop <-chan struct{}) {
 	}
 }
 
-func descriptors(t *testing.T, pid int) int {
+func countDescriptors(t *testing.T, pid int) int {
 	t.Helper()
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {

@@ -33,8 +33,8 @@ func Service(uid int) Option {
 // does.
 func (l *Lab) ByHand(yes bool) { l.byHand = yes }
 
-// daemon returns the command line of a daemon.
-func (l *Lab) daemon(argv []string) []string {
+// daemonCommand returns the command line of a daemon.
+func (l *Lab) daemonCommand(argv []string) []string {
 	if l.byHand {
 		return slices.Concat(l.asPerson, argv)
 	}
@@ -151,7 +151,7 @@ func (l *Lab) Commands(t testing.TB, program string) []string {
 func (l *Lab) commandsBelow(t testing.TB, program string, path []string) []string {
 	t.Helper()
 	argv := slices.Concat([]string{filepath.Join(l.bin, program)}, path, []string{"--help"})
-	help := run(t, argv[0], argv[1:]...).MustExit(t, 0).Stdout
+	help := runProgram(t, argv[0], argv[1:]...).MustExit(t, 0).Stdout
 	_, list, _ := strings.Cut(help, "Available Commands:\n")
 	list, _, _ = strings.Cut(list, "\n\n")
 	var commands []string

@@ -20,7 +20,7 @@ func setMtime(t *testing.T, path string, at unix.Timespec) {
 	}
 }
 
-func mtime(t *testing.T, path string) unix.Timespec {
+func readMtime(t *testing.T, path string) unix.Timespec {
 	t.Helper()
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
@@ -92,7 +92,7 @@ func wantAnyTimeShipped(t *testing.T, place func(*testing.T, *labtest.Host)) {
 		name := fmt.Sprintf("run-%d", i)
 		runShell(t, `mkdir -p "$2" && tar --use-compress-program=zstd -xf "$1" -C "$2"`, l.Archive(h.Name, name), out)
 		for _, path := range paths[:len(paths)-1] { // retiring it changes the directory's own
-			if got, want := mtime(t, filepath.Join(out, name, path)), mtime(t, h.Shipped(name, path)); got != want {
+			if got, want := readMtime(t, filepath.Join(out, name, path)), readMtime(t, h.Shipped(name, path)); got != want {
 				t.Errorf("tar unpacked %s/%s with %v, want %v", name, path, got, want)
 			}
 		}

@@ -46,7 +46,7 @@ func TestTmpfilesLeadTheServiceUserNowhere(t *testing.T) {
 			break
 		}
 	}
-	attack.end()
+	attack.stopAndWait()
 	if out, err := exec.Command("getfacl", "-cp", victim).Output(); err == nil && strings.Contains(string(out), "4242") {
 		t.Errorf("root's directory has the ACL\n%s", out)
 	}

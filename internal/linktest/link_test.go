@@ -11,9 +11,9 @@ import (
 
 // The overhead on the network besides the archive: headers of IP, TCP and TLS, and the
 // handshakes.
-const plain = 1.08
+const plainOverhead = 1.08
 
-// What a broken connection may have had in flight, of an archive of [size].
+// What a broken connection may have had in flight, of an archive of [archiveSize].
 const inFlight = 0.25
 
 // TestBlackHoleOutlastsAConnection: in mid-upload packets vanish, and neither end notices. The
@@ -35,7 +35,7 @@ func TestBlackHoleOutlastsAConnection(t *testing.T) {
 		t.Errorf("the shipper noticed after %v", took)
 	}
 	before := s.receivedBytes()
-	if before < size/2 {
+	if before < archiveSize/2 {
 		t.Errorf("%d bytes are left of the upload", before)
 	}
 	w.Set(linktest.Faults{})
@@ -45,7 +45,7 @@ func TestBlackHoleOutlastsAConnection(t *testing.T) {
 		t.Errorf("%d lines say that the receiver is back", n)
 	}
 	d.Stop(t)
-	s.wantDelivered(t, plain+inFlight)
+	s.wantDelivered(t, plainOverhead+inFlight)
 }
 
 // joinByWire connects two sides by a wire with faults.
@@ -71,7 +71,7 @@ func TestShortBlackHoleCostsLittle(t *testing.T) {
 	s.waitIdle(t)
 	w.Set(linktest.Faults{})
 	s.waitDelivered(t, p)
-	s.wantDelivered(t, plain+inFlight)
+	s.wantDelivered(t, plainOverhead+inFlight)
 }
 
 // waitDelivered waits for the end of a pass that delivers the episode.
@@ -91,7 +91,7 @@ func TestSlowLinkIsNoFault(t *testing.T) {
 	if took := time.Since(s.begun); took < 10*time.Second {
 		t.Errorf("24 MB took %v at 2 MB a second", took)
 	}
-	s.wantDelivered(t, plain)
+	s.wantDelivered(t, plainOverhead)
 }
 
 // TestLossCostsWhatIsLost.
@@ -102,7 +102,7 @@ func TestLossCostsWhatIsLost(t *testing.T) {
 	if n := w.Lost(); n < 500 {
 		t.Errorf("%d packets were lost", n)
 	}
-	s.wantDelivered(t, plain+0.07)
+	s.wantDelivered(t, plainOverhead+0.07)
 }
 
 // TestLongWayWithLoss has a round-trip time of 100 ms.
@@ -113,7 +113,7 @@ func TestLongWayWithLoss(t *testing.T) {
 	if w.Lost() == 0 {
 		t.Error("nothing was lost")
 	}
-	s.wantDelivered(t, plain+0.02)
+	s.wantDelivered(t, plainOverhead+0.02)
 }
 
 // TestLinkThatGoesDownComesBack: a cable is pulled out of the receiver in
@@ -127,7 +127,7 @@ func TestLinkThatGoesDownComesBack(t *testing.T) {
 	s.waitIdle(t)
 	s.runCommand(t, linktest.Receiver, "ip link set DEV up")
 	s.waitDelivered(t, p)
-	s.wantDelivered(t, plain+inFlight)
+	s.wantDelivered(t, plainOverhead+inFlight)
 }
 
 // TestSmallMTUHealsABlackHole: packets of full size vanish in mid-upload, as in a tunnel within
@@ -153,7 +153,7 @@ func TestSmallMTUHealsABlackHole(t *testing.T) {
 	if n, err := s.Counted(linktest.Receiver); err != nil || n == 0 {
 		t.Errorf("%d packets were too large (%v)", n, err)
 	}
-	s.wantDelivered(t, plain+inFlight)
+	s.wantDelivered(t, plainOverhead+inFlight)
 }
 
 // TestResetInMidTransferGoesOn: a middlebox resets each connection after 5 MB, at the host
@@ -166,5 +166,5 @@ func TestResetInMidTransferGoesOn(t *testing.T) {
 	if n, err := s.Counted(linktest.Receiver); err != nil || n < 4 {
 		t.Errorf("%d packets were answered with a reset (%v), want 4 connections or more to end so", n, err)
 	}
-	s.wantDelivered(t, plain+inFlight)
+	s.wantDelivered(t, plainOverhead+inFlight)
 }

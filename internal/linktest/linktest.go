@@ -91,7 +91,7 @@ type Net struct {
 func New(name string) (*Net, error) {
 	n := &Net{name: name}
 	for _, side := range []Side{Host, Receiver} {
-		if _, err := run("ip", "netns", "add", n.space(side)); err != nil {
+		if _, err := run("ip", "netns", "add", n.namespace(side)); err != nil {
 			return nil, err
 		}
 		if err := n.Do(side, "ip link set lo up"); err != nil {
@@ -109,17 +109,17 @@ func (n *Net) Close() error {
 		errs = append(errs, n.wire.close())
 	}
 	for _, side := range []Side{Host, Receiver} {
-		_, err := run("ip", "netns", "delete", n.space(side))
+		_, err := run("ip", "netns", "delete", n.namespace(side))
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-func (n *Net) space(s Side) string { return n.name + "-" + s.String() }
+func (n *Net) namespace(s Side) string { return n.name + "-" + s.String() }
 
 // Via returns the command that runs another on a side.
 func (n *Net) Via(s Side) []string {
-	return []string{command("nsenter"), "--net=/run/netns/" + n.space(s), "--"}
+	return []string{command("nsenter"), "--net=/run/netns/" + n.namespace(s), "--"}
 }
 
 // Do runs a command on a side. It replaces DEV in the arguments by the side's interface.
@@ -133,15 +133,15 @@ func (n *Net) Do(s Side, line string) error {
 // Veth connects the sides by a veth pair. Segmentation offload is disabled, so that rules see
 // each packet as a cable would carry it.
 func (n *Net) Veth() error {
-	_, err := run("ip", "link", "add", device, "netns", n.space(Host), "type", "veth", "peer", "name", device, "netns", n.space(Receiver))
+	_, err := run("ip", "link", "add", device, "netns", n.namespace(Host), "type", "veth", "peer", "name", device, "netns", n.namespace(Receiver))
 	if err != nil {
 		return err
 	}
-	return n.up("gso_max_segs 1")
+	return n.configureAddrs("gso_max_segs 1")
 }
 
-// up gives both sides their addresses.
-func (n *Net) up(more string) error {
+// configureAddrs gives both sides their addresses.
+func (n *Net) configureAddrs(more string) error {
 	for _, side := range []Side{Host, Receiver} {
 		for _, line := range []string{
 			"ip addr add " + side.Addr() + "/24 dev DEV",
@@ -159,7 +159,7 @@ func (n *Net) up(more string) error {
 
 // Sent returns how many bytes a side has sent, including headers.
 func (n *Net) Sent(s Side) (int64, error) {
-	out, err := run("ip", "-n", n.space(s), "-s", "-j", "link", "show", "dev", device)
+	out, err := run("ip", "-n", n.namespace(s), "-s", "-j", "link", "show", "dev", device)
 	if err != nil {
 		return 0, err
 	}

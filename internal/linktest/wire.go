@@ -36,18 +36,18 @@ type Wire struct {
 func (n *Net) Wire(seed uint64) (*Wire, error) {
 	w := &Wire{random: rand.New(rand.NewPCG(seed, 0))}
 	for _, side := range []Side{Host, Receiver} {
-		f, err := openTUN("/run/netns/" + n.space(side))
+		f, err := openTUN("/run/netns/" + n.namespace(side))
 		if err != nil {
 			return nil, errors.Join(err, w.close())
 		}
 		w.ends[side] = f
 	}
 	n.wire = w
-	if err := n.up("txqueuelen 1000"); err != nil {
+	if err := n.configureAddrs("txqueuelen 1000"); err != nil {
 		return nil, err
 	}
-	w.all.Go(func() { w.carry(w.ends[Host], w.ends[Receiver]) })
-	w.all.Go(func() { w.carry(w.ends[Receiver], w.ends[Host]) })
+	w.all.Go(func() { w.forwardPackets(w.ends[Host], w.ends[Receiver]) })
+	w.all.Go(func() { w.forwardPackets(w.ends[Receiver], w.ends[Host]) })
 	return w, nil
 }
 
@@ -121,13 +121,13 @@ type packet struct {
 	text []byte
 }
 
-// span is the maximum number of packets on the wire, per direction: 4 MB.
-const span = 4 << 10
+// maxQueued is the maximum number of packets on the wire, per direction: 4 MB.
+const maxQueued = 4 << 10
 
-// carry moves packets from one end to the other, in their order, until the first
+// forwardPackets moves packets from one end to the other, in their order, until the first
 // is closed.
-func (w *Wire) carry(from, to *os.File) {
-	way := make(chan packet, span)
+func (w *Wire) forwardPackets(from, to *os.File) {
+	way := make(chan packet, maxQueued)
 	defer close(way)
 	w.all.Go(func() {
 		for p := range way {
@@ -143,14 +143,14 @@ func (w *Wire) carry(from, to *os.File) {
 		if err != nil {
 			return // it is closed
 		}
-		if wait, arrives := w.fate(); arrives {
+		if wait, arrives := w.decideFate(); arrives {
 			way <- packet{time.Now().Add(wait), text[:n]}
 		}
 	}
 }
 
-// fate decides what happens to a packet: when it arrives, if it does.
-func (w *Wire) fate() (time.Duration, bool) {
+// decideFate decides what happens to a packet: when it arrives, if it does.
+func (w *Wire) decideFate() (time.Duration, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f := w.faults

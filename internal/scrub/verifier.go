@@ -54,7 +54,7 @@ func (v *Verifier) VerifyNow(ctx context.Context, key episode.Key) (Result, erro
 
 // verifyArchive reads and decodes the archive under key within b, which may be nil. The error
 // wraps [fs.ErrNotExist] if there is none, or if it was replaced meanwhile.
-func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *budget) (Result, error) {
+func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *readBudget) (Result, error) {
 	o, err := v.Store.Stat(key)
 	if err != nil {
 		v.RecordReadError(err)

@@ -39,7 +39,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	})
 	t.Run("a worker is stuck", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.receiver.before = func(ctx context.Context, _ wire.Upload) error { <-ctx.Done(); return ctx.Err() }
 			s, stop := l.startDaemon()
 			time.Sleep(shipper.StuckAfter - time.Second)
@@ -55,7 +55,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	})
 	t.Run("an upload that moves", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			s, err := shipper.New(l.cfg, slowReceiver{l.receiver}, "the test", discard)
 			fixture.Must(l, err)
 			s.ScanOnly()
@@ -90,10 +90,10 @@ func (slowReceiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt)
 
 func TestStatusSaysHowItGoes(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.receiver.down = unix.ECONNREFUSED
 		var said []string
-		s := l.open()
+		s := l.openShipper()
 		s.Status = func(status string) { said = append(said, status) }
 		s.ScanOnly()
 		stop := l.start(s)

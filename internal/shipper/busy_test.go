@@ -35,7 +35,7 @@ func (r *receiver) limitUploads(places int64) (refused *atomic.Int64) {
 func TestABusyReceiverIsNoFault(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 100
-		l.finish(names("run", n)...)
+		l.finishEpisodes(numberedNames("run", n)...)
 		refused := l.receiver.limitUploads(2)
 		start := time.Now()
 		l.wantOnce(shipper.Tally{Scanned: n, Shipped: n})
@@ -79,7 +79,7 @@ func (r *receiver) queueUploads(places int, takes time.Duration) (refused *atomi
 func TestAHostWaitsForItsOwnUploads(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 40
-		l.finish(names("run", n)...)
+		l.finishEpisodes(numberedNames("run", n)...)
 		refused := l.receiver.queueUploads(l.cfg.Senders/2, 5*time.Minute)
 		l.wantOnce(shipper.Tally{Scanned: n, Shipped: n})
 		if _, _, pings := l.receiver.counts(); pings != 0 || refused.Load() == 0 {
@@ -96,7 +96,7 @@ func TestAHostWaitsForItsOwnUploads(t *testing.T) {
 // took longer than the busy timeout of the pass.
 func TestALongUploadHasPatienceLeft(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run")
+		l.finishEpisodes("run")
 		tries := 0
 		l.receiver.before = func(context.Context, wire.Upload) error {
 			if tries++; tries > 1 {
@@ -119,7 +119,7 @@ func TestALongUploadHasPatienceLeft(t *testing.T) {
 func TestAPassEndsThoughTheReceiverIsBusy(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 100
-		l.finish(names("run", n)...)
+		l.finishEpisodes(numberedNames("run", n)...)
 		l.receiver.limitUploads(0)
 		start := time.Now()
 		tally, unreachable := l.runOnce()

@@ -125,7 +125,7 @@ func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 	for _, name := range []episode.Name{"same", "other"} {
-		l.finish(name)
+		l.finishEpisodes(name)
 		fixture.Must(l, unix.Mkfifo(l.path("episodes", string(name), "pipe"), 0o644))
 		l.receiver.archives.storedAgo = 3 * time.Hour
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
@@ -217,7 +217,7 @@ func TestTwoPruningsDoNotMeet(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, receiver: newReceiver(t), logs: &logs{}, contents: l.contents}
+		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, receiver: newReceiver(t), logs: &logRecorder{}, contents: l.contents}
 		_, stop := d.startDaemon()
 		time.Sleep(time.Hour)
 		fixture.Must(d, stop())
@@ -314,7 +314,7 @@ func TestOneObstacleKeepsOneEpisode(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			fixture.WriteFile(l, l.path("episodes", "run-1", "sub", "file"), "x")
 			l.receiver.archives.storedAgo = 4 * time.Hour
 			l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
@@ -366,7 +366,7 @@ func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
 	for outside, want := range map[bool]string{false: "run-1 max_age kept", true: "run-1 max_age deleted"} {
 		l := newLab(t)
 		l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		at := l.path("episodes", "run-1")
 		fixture.Must(l, os.Chown(at, 4242, 4242))
 		fixture.WriteFile(l, filepath.Join(at, "capture.pcap"), "only here")
@@ -449,7 +449,7 @@ func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
 	}
 	l.cfg.Retention = shipped.RetentionConfig{}
 	synctest.Test(t, func(t *testing.T) {
-		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, receiver: newReceiver(t), logs: &logs{}, contents: l.contents}
+		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, receiver: newReceiver(t), logs: &logRecorder{}, contents: l.contents}
 		_, stop := d.startDaemon()
 		time.Sleep(time.Minute)
 		fixture.Must(d, stop())

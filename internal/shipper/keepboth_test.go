@@ -26,7 +26,7 @@ import (
 // its name, and returns the name under which the receiver may keep both.
 func (l *lab) makeConflict(name episode.Name) episode.Name {
 	l.Helper()
-	l.finish(name)
+	l.finishEpisodes(name)
 	var other wire.Receipt
 	other.Digest[0] = 1
 	l.receiver.stored[name] = other
@@ -43,7 +43,7 @@ func (l *lab) wantKeptBoth(name, beside episode.Name) {
 	l.contents[beside] = l.contents[name]
 	delete(l.contents, name)
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if l.receiver.stored[name].Digest != first || !l.receiver.has(beside) {
+	if l.receiver.stored[name].Digest != first || !l.receiver.hasArchive(beside) {
 		l.Errorf("the receiver has %v", l.receiver.stored)
 	}
 	l.wantFiles("episodes")
@@ -122,7 +122,7 @@ func TestBesideIsForConflictsAndChangesOnly(t *testing.T) {
 // returns the name under which the receiver may keep both.
 func (l *lab) makeChanged(name episode.Name) episode.Name {
 	l.Helper()
-	l.finish(name)
+	l.finishEpisodes(name)
 	l.packOnly(name)
 	l.contents[name] = "data that came late"
 	fixture.WriteFile(l, l.path("episodes", string(name), "telemetry.jsonl"), l.contents[name])
@@ -167,11 +167,11 @@ func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
 	l := newLab(t)
 	l.makeChanged("run-1")
 	l.receiver.update(func() { delete(l.receiver.stored, "run-1") })
-	before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
+	before := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held())
 	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver); err == nil || !strings.Contains(err.Error(), "absent") {
 		t.Errorf("got %v, want that the receiver has lost it", err)
 	}
-	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
+	if after := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held()); after != before {
 		t.Errorf("it changed something:\n%s\n%s", before, after)
 	}
 }
@@ -180,14 +180,14 @@ func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
 func TestInterruptedBesideChangesNothing(t *testing.T) {
 	l := newLab(t)
 	l.makeChanged("run-1")
-	before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
+	before := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held())
 	ctx, cancel := context.WithCancel(l.Context())
 	cancel()
 	l.receiver.down = context.Canceled
 	if _, err := shipped.KeepBoth(ctx, l.cfg.DirsConfig(), "run-1", l.receiver); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
-	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
+	if after := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held()); after != before {
 		t.Errorf("it changed something:\n%s\n%s", before, after)
 	}
 }
@@ -214,7 +214,7 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 			beside := l.makeChanged("run-1")
 			l.removeReceiptFromHold("run-1")
 			c.spoil(l)
-			before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
+			before := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held())
 			got, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver)
 			if c.want == "" {
 				fixture.Must(l, err)
@@ -227,7 +227,7 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 			if _, away := errors.AsType[*uplink.UnreachableError](err); away != (what == "it cannot be asked") {
 				t.Errorf("unreachable is %v of %v", away, err)
 			}
-			if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
+			if after := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held()); after != before {
 				t.Errorf("it changed something:\n%s\n%s", before, after)
 			}
 		})

@@ -48,8 +48,8 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
-				l.finish("a-poison")
-				l.finish(names("good", 50)...)
+				l.finishEpisodes("a-poison")
+				l.finishEpisodes(numberedNames("good", 50)...)
 				start := time.Now()
 				l.receiver.before = func(ctx context.Context, u wire.Upload) error {
 					if u.Key.Name == "a-poison" {
@@ -69,7 +69,7 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 				}
 				time.Sleep(6 * time.Hour)
 				// 10 s doubling to an hour, at a random time within each step.
-				if n := l.receiver.attempts("a-poison"); n > 50 {
+				if n := l.receiver.attemptsOf("a-poison"); n > 50 {
 					l.Errorf("the poison was sent %d times in six hours", n)
 				}
 				fixture.Must(l, stop())
@@ -86,11 +86,11 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
 		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of this many takes real time
 		waiting := shipper.ScanPageSize + 200                  // more than one page
-		for _, n := range names("sealed", waiting) {
+		for _, n := range numberedNames("sealed", waiting) {
 			fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o750))
 			fixture.Must(l, os.WriteFile(l.path("outbox", string(n)+".tar.zst"), nil, 0o640))
 		}
-		l.finish(names("late", 100)...)
+		l.finishEpisodes(numberedNames("late", 100)...)
 		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
 		_, puts, pings := l.receiver.counts()
@@ -102,7 +102,7 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 			l.Errorf("%d uploads to a dead receiver", puts)
 		}
 		l.wantPingBackoff()
-		if packed := len(l.logs.containing(" INFO packed ")); packed != 100 {
+		if packed := len(l.logs.linesContaining(" INFO packed ")); packed != 100 {
 			l.Errorf("%d of 100 were packed while the receiver was down", packed)
 		}
 		if loud := l.logs.warnings(); len(loud) != 1 {
@@ -118,7 +118,7 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 			l.Errorf("it took %v to deliver %d\n%s", took, s.Tally().Shipped, l.logs)
 		}
 		fixture.Must(l, stop())
-		if n := len(l.logs.containing("receiver is back")); n != 1 {
+		if n := len(l.logs.linesContaining("receiver is back")); n != 1 {
 			l.Errorf("%d lines say that the receiver is back", n)
 		}
 		if loud := l.logs.warnings(); len(loud) != 1 {
@@ -160,7 +160,7 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
-				l.finish(names("run", 10)...)
+				l.finishEpisodes(numberedNames("run", 10)...)
 				l.receiver.down = fault
 				s, stop := l.startDaemon()
 				time.Sleep(30 * time.Minute)
@@ -192,7 +192,7 @@ func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
-				l.finish(names("run", 10)...)
+				l.finishEpisodes(numberedNames("run", 10)...)
 				l.receiver.before = func(context.Context, wire.Upload) error { return fault }
 				_, stop := l.startDaemon()
 				time.Sleep(2 * time.Hour)
@@ -214,7 +214,7 @@ func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 
 func TestRetryAfterIsWaitedFor(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		busy := wire.Refuse(wire.Busy, "")
 		busy.RetryAfter = 10 * time.Minute
 		start := time.Now()
@@ -249,7 +249,7 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 
 func TestAReceiverThatAcceptsNothingIsSentNothing(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		l.receiver.full = true
 		l.receiver.before = func(context.Context, wire.Upload) error {
 			if l.receiver.full {
@@ -273,7 +273,7 @@ func TestAReceiverThatAcceptsNothingIsSentNothing(t *testing.T) {
 
 func TestAFaultEndsTheDaemon(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 20)...)
+		l.finishEpisodes(numberedNames("run", 20)...)
 		l.receiver.before = func(_ context.Context, u wire.Upload) error {
 			if u.Key.Name == "run-00007" {
 				return fmt.Errorf("read: %w: %w", durable.ErrFault, unix.EIO)
@@ -294,8 +294,8 @@ func TestAFaultEndsTheDaemon(t *testing.T) {
 func TestAFailingDiskEndsTheDaemon(t *testing.T) {
 	l := newLab(t)
 	l.moveToExt4()
-	l.finish("run-1")
-	s := l.open()
+	l.finishEpisodes("run-1")
+	s := l.openShipper()
 	dir, err := os.Open(l.dir)
 	fixture.Must(l, err)
 	noFlush := uint32(2)
@@ -331,7 +331,7 @@ func (l *lab) moveToExt4() {
 
 func TestNoMoreUploadsAtOnceThanAsked(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 40)...)
+		l.finishEpisodes(numberedNames("run", 40)...)
 		l.receiver.before = func(context.Context, wire.Upload) error { time.Sleep(time.Minute); return nil }
 		start := time.Now()
 		l.wantOnce(shipper.Tally{Scanned: 40, Shipped: 40})

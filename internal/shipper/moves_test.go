@@ -17,8 +17,8 @@ import (
 	"cis490/internal/shipper"
 )
 
-// mount mounts something, and skips the test where that is not possible.
-func mount(t *testing.T, source, target, kind string, flags uintptr, data string) {
+// mountOrSkip mounts something, and skips the test where that is not possible.
+func mountOrSkip(t *testing.T, source, target, kind string, flags uintptr, data string) {
 	t.Helper()
 	if err := syscall.Mount(source, target, kind, flags, data); err != nil {
 		if os.Getenv("CI") != "" && os.Getuid() == 0 {
@@ -36,9 +36,9 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 		t.Run(folder, func(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge = config.Duration(time.Hour)
-			fixture.Must(l, l.open().Close()) // makes them
+			fixture.Must(l, l.openShipper().Close()) // makes them
 			fixture.Must(l, hostdir.CheckMoves(l.cfg.DirsConfig()))
-			mount(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
+			mountOrSkip(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
 			_, err := shipper.New(l.cfg, l.receiver, "", discard)
 			for what, err := range map[string]error{
 				"start": err, "check": hostdir.CheckMoves(l.cfg.DirsConfig()),
@@ -98,10 +98,10 @@ func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, os.Mkdir(l.path("outbox"), 0o755))
-	mount(t, l.path("outbox"), l.path("outbox"), "", syscall.MS_BIND, "")
-	l.finish("run-1")
+	mountOrSkip(t, l.path("outbox"), l.path("outbox"), "", syscall.MS_BIND, "")
+	l.finishEpisodes("run-1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if len(l.logs.containing("retired episodes cannot be deleted")) != 1 {
+	if len(l.logs.linesContaining("retired episodes cannot be deleted")) != 1 {
 		t.Errorf("no warning\n%s", l.logs)
 	}
 	fixture.Must(l, hostdir.CheckMoves(l.cfg.DirsConfig()))
@@ -121,7 +121,7 @@ func (l *lab) wantEmpty(folder string) {
 func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, hostdir.CheckMoves(l.cfg.DirsConfig()))
-	fixture.Must(l, l.open().Close())
+	fixture.Must(l, l.openShipper().Close())
 	l.wantEmpty("episodes")
 	l.wantEmpty("shipped")
 }
@@ -136,11 +136,11 @@ func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
 		}
 	}
 	below := newLabAt(t, dir+"/lower")
-	below.finish("run-1")
-	mount(t, "overlay", dir+"/merged", "overlay", 0, "redirect_dir=off,lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work")
+	below.finishEpisodes("run-1")
+	mountOrSkip(t, "overlay", dir+"/merged", "overlay", 0, "redirect_dir=off,lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work")
 	l := newLabAt(t, dir+"/merged")
 	l.contents = below.contents
-	l.finish("run-2")
+	l.finishEpisodes("run-2")
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
 	b, err := os.ReadFile(l.path("outbox", "run-1.held"))
 	fixture.Must(l, err)

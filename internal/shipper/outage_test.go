@@ -20,7 +20,7 @@ func TestThreeDaysOfOutage(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const hours = 72
 		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of this many takes real time
-		l.finish("before")
+		l.finishEpisodes("before")
 		s, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		if s.Tally().Shipped != 1 {
@@ -33,7 +33,7 @@ func TestThreeDaysOfOutage(t *testing.T) {
 		}
 		for hour := range hours {
 			l.receiver.update(func() { l.receiver.down = ways[hour/12%len(ways)] })
-			l.finish(names(fmt.Sprintf("run-%02d", hour), 3)...)
+			l.finishEpisodes(numberedNames(fmt.Sprintf("run-%02d", hour), 3)...)
 			time.Sleep(time.Hour)
 		}
 		_, puts, pings := l.receiver.counts()
@@ -45,7 +45,7 @@ func TestThreeDaysOfOutage(t *testing.T) {
 		if pings < hours || pings > 80*hours {
 			l.Errorf("%d pings in %d hours", pings, hours)
 		}
-		if packed := len(l.logs.containing(" INFO packed ")); packed != 3*hours+1 {
+		if packed := len(l.logs.linesContaining(" INFO packed ")); packed != 3*hours+1 {
 			l.Errorf("%d of %d were packed meanwhile", packed, 3*hours+1)
 		}
 		// When it goes, and each six hours.
@@ -62,7 +62,7 @@ func TestThreeDaysOfOutage(t *testing.T) {
 		if n := s.Tally().Shipped; n != 3*hours+1 {
 			l.Errorf("an hour after it was back %d of %d are home\n%s", n, 3*hours+1, l.logs)
 		}
-		if n := len(l.logs.containing("receiver is back")); n != 1 {
+		if n := len(l.logs.linesContaining("receiver is back")); n != 1 {
 			l.Errorf("%d lines say that the receiver is back", n)
 		}
 		if loud := l.logs.warnings(); len(loud) > 1+hours/6 {

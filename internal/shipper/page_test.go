@@ -19,7 +19,7 @@ import (
 func (l *lab) makeBacklog(n int) []episode.Name {
 	l.Helper()
 	fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o750))
-	all := names("run", n)
+	all := numberedNames("run", n)
 	shuffled := slices.Clone(all)
 	rand.New(rand.NewPCG(1, 2)).Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	for _, name := range shuffled {
@@ -51,8 +51,8 @@ func TestEachNameIsTriedOnceInOrder(t *testing.T) {
 func TestPagesCoverEverything(t *testing.T) {
 	l := newLab(t)
 	all := l.makeBacklog(2*shipper.ScanPageSize + 500)
-	l.finish("run-00000", "run-10000", "zz-last") // in both folders, and beyond
-	s := l.open()
+	l.finishEpisodes("run-00000", "run-10000", "zz-last") // in both folders, and beyond
+	s := l.openShipper()
 	defer s.Close()
 	var got []episode.Name
 	after, last := episode.Name(""), false
@@ -81,7 +81,7 @@ func TestABacklogOfAnySizeTakesLittleMemory(t *testing.T) {
 	}
 	l := newLab(t)
 	l.makeBacklog(100_000)
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	before := heapInUse()
 	page, last, err := s.Scan("run-04999")
@@ -106,7 +106,7 @@ func heapInUse() uint64 {
 func BenchmarkScan(b *testing.B) {
 	l := newLab(b)
 	l.makeBacklog(100_000)
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	for b.Loop() {
 		if _, _, err := s.Scan(""); err != nil {

@@ -42,7 +42,7 @@ func TestMovedFolderEndsTheDaemon(t *testing.T) {
 		} {
 			t.Run(folder+" "+what, func(t *testing.T) {
 				inBubble(t, func(l *lab) {
-					s := l.open()
+					s := l.openShipper()
 					s.ScanOnly()
 					move(l, l.path(folder))
 					l.wantEndAfterMove(s, l.path(folder))
@@ -56,7 +56,7 @@ func TestMovedFolderEndsTheDaemon(t *testing.T) {
 func TestMovedFolderWakesTheDaemon(t *testing.T) {
 	l := newLab(t)
 	l.cfg.ScanInterval *= 1000
-	s := l.open()
+	s := l.openShipper()
 	watching := make(chan struct{})
 	s.Status = func(string) { close(watching); s.Status = nil } // the first scan is over
 	ended := make(chan error, 1)
@@ -91,7 +91,7 @@ func TestMovedFolderEndsCommands(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			l.finish("run-1", "run-2")
+			l.finishEpisodes("run-1", "run-2")
 			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 2})
 			l.receiver.during = func() {
 				l.receiver.during = nil
@@ -124,7 +124,7 @@ func TestNothingIsRetiredIntoAMovedFolder(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		t.Run(folder, func(t *testing.T) {
 			l := newLab(t)
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			move := func() {
 				fixture.Must(l, os.Rename(l.path(folder), l.path(folder+".x")))
 				fixture.Must(l, os.Mkdir(l.dir+"/"+folder, 0o755))

@@ -42,7 +42,7 @@ func (t *statusLog) last() string {
 // startWithStatus runs a daemon, and records its status.
 func (l *lab) startWithStatus() (s *shipper.Shipper, says *statusLog, stop func() error) {
 	l.Helper()
-	s, says = l.open(), &statusLog{}
+	s, says = l.openShipper(), &statusLog{}
 	s.Status = says.add
 	s.ScanOnly()
 	return s, says, l.start(s)
@@ -58,7 +58,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 		if got := says.last(); !strings.Contains(got, "receiver has not accepted uploads since 20") || !strings.Contains(got, "connection refused") {
 			l.Errorf("with a wrong port the status is %q, want uploads not accepted, and why", got)
 		}
-		if loud := l.logs.containing("receiver unavailable"); len(loud) != 1 {
+		if loud := l.logs.linesContaining("receiver unavailable"); len(loud) != 1 {
 			l.Errorf("the log says %q", loud)
 		}
 		l.receiver.update(func() { l.receiver.down = nil })
@@ -84,7 +84,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 // TestAnIdleDaemonNoticesAnotherStore before anything is sent to it.
 func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		_, says, stop := l.startWithStatus()
 		time.Sleep(time.Minute)
 		back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
@@ -92,7 +92,7 @@ func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 		if got := says.last(); !strings.Contains(got, "another store") {
 			l.Errorf("the status is %q, want %q in it", got, "another store")
 		}
-		if loud := l.logs.containing(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
+		if loud := l.logs.linesContaining(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
 			l.Errorf("the log says %q", loud)
 		}
 		back()
@@ -113,18 +113,18 @@ func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
 		if got := says.last(); !strings.Contains(got, "; asking the receiver") || strings.Contains(got, "answers") {
 			l.Errorf("before the first answer the status is %q, want that it asks the receiver", got)
 		}
-		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAsked {
+		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverAsked {
 			l.Errorf("status says %q", st.ReceiverState)
 		}
 		time.Sleep(15 * time.Second)
 		if got := says.last(); !strings.Contains(got, "receiver answers, last at") {
 			l.Errorf("after it the status is %q, want that the receiver answers", got)
 		}
-		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers || time.Since(st.AnsweredAt) > 10*time.Second {
+		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverAnswers || time.Since(st.AnsweredAt) > 10*time.Second {
 			l.Errorf("status says %q, %v", st.ReceiverState, st.AnsweredAt)
 		}
 		fixture.Must(l, stop())
-		if st := l.inspect(); st.ReceiverState != shipper.ReceiverUnknown || st.AnsweredAt.IsZero() {
+		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverUnknown || st.AnsweredAt.IsZero() {
 			l.Errorf("without a shipper status says %q, %v", st.ReceiverState, st.AnsweredAt)
 		}
 	})
@@ -136,13 +136,13 @@ func TestStatusDoesNotTrustAnOldReport(t *testing.T) {
 		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		fixture.Must(l, stop())
-		s := l.open() // has the lock, and does not run
+		s := l.openShipper() // has the lock, and does not run
 		defer s.Close()
-		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers {
+		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverAnswers {
 			l.Errorf("a minute later: %q", st.ReceiverState)
 		}
 		time.Sleep(time.Hour)
-		if st := l.inspect(); st.ReceiverState != shipper.ReceiverUnknown {
+		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverUnknown {
 			l.Errorf("an hour later: %q", st.ReceiverState)
 		}
 	})
@@ -151,14 +151,14 @@ func TestStatusDoesNotTrustAnOldReport(t *testing.T) {
 // TestStatusSaysHowMuchWaits: the bytes of what is packed and not held.
 func TestStatusSaysHowMuchWaits(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("held-1")
+		l.finishEpisodes("held-1")
 		l.refuseOnly(wire.Refuse(wire.Conflict, ""), "held-1")
 		_, says, stop := l.startWithStatus()
 		time.Sleep(time.Minute)
 		l.receiver.update(func() { l.receiver.down = unix.ECONNREFUSED })
-		l.finish("run-1", "run-2")
+		l.finishEpisodes("run-1", "run-2")
 		time.Sleep(2 * time.Minute)
-		st := l.inspect()
+		st := l.inspectStatus()
 		if st.Sealed != 2 || st.SealedBytes == 0 {
 			l.Errorf("status shows %d packed with %d bytes", st.Sealed, st.SealedBytes)
 		}
@@ -185,7 +185,7 @@ func TestAPassWithNothingToShipAsksNobody(t *testing.T) {
 // TestWakeAsksAtOnce, however far away the next ping is, and waiting episodes are sent.
 func TestWakeAsksAtOnce(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		l.receiver.down = wire.Refuse(wire.Forbidden, "expired")
 		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
@@ -217,10 +217,10 @@ func TestWakeAsksAtOnce(t *testing.T) {
 // again, and the hint says what was found.
 func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		expired := wire.Refuse(wire.Forbidden, "expired")
 		l.receiver.down = expired
-		s := l.open()
+		s := l.openShipper()
 		s.ScanOnly()
 		var onDisk atomic.Bool
 		var asked atomic.Int32
@@ -236,10 +236,10 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 		}
 		stop := l.start(s)
 		time.Sleep(time.Minute)
-		if asked.Load() == 0 || len(l.logs.containing("none newer is on the disk")) != 1 {
+		if asked.Load() == 0 || len(l.logs.linesContaining("none newer is on the disk")) != 1 {
 			l.Errorf("asked %d times\n%s", asked.Load(), l.logs)
 		}
-		if st := l.inspect(); st.Receiver == nil || st.Receiver.Hint != "none newer is on the disk" {
+		if st := l.inspectStatus(); st.Receiver == nil || st.Receiver.Hint != "none newer is on the disk" {
 			l.Errorf("status shows %+v", st.Receiver)
 		}
 		time.Sleep(time.Hour)
@@ -252,8 +252,8 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 	})
 	t.Run("before anybody noticed", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish(names("run", 5)...)
-			s := l.open()
+			l.finishEpisodes(numberedNames("run", 5)...)
+			s := l.openShipper()
 			s.ScanOnly()
 			s.Renew = func(error) (bool, string) {
 				l.receiver.update(func() { l.receiver.down = nil })
@@ -262,12 +262,12 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 			stop := l.start(s)
 			time.Sleep(time.Minute)
 			l.receiver.update(func() { l.receiver.down = wire.Refuse(wire.Forbidden, "expired") })
-			l.finish("later") // alone: no other upload shows that the outage is over
+			l.finishEpisodes("later") // alone: no other upload shows that the outage is over
 			for s.Tally().Scanned < 6 {
 				time.Sleep(time.Millisecond)
 			}
 			time.Sleep(time.Second)
-			if n := s.Tally().Shipped; n != 6 || len(l.logs.containing("receiver unavailable")) != 0 {
+			if n := s.Tally().Shipped; n != 6 || len(l.logs.linesContaining("receiver unavailable")) != 0 {
 				l.Errorf("a second later %d of 6 are sent\n%s", n, l.logs)
 			}
 			fixture.Must(l, stop())
@@ -278,14 +278,14 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 // TestAPingFromBeforeDoesNotMakeUpForAFailure: the receiver asked that upload to retry later.
 func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		draining := wire.Refuse(wire.Internal, "")
 		draining.RetryAfter = 10 * time.Minute
 		l.receiver.ping = func() error { time.Sleep(20 * time.Second); return nil }
 		l.receiver.before = func(context.Context, wire.Upload) error { return draining }
 		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
-		l.finish("run-2")
+		l.finishEpisodes("run-2")
 		time.Sleep(8 * time.Minute)
 		if _, puts, pings := l.receiver.counts(); puts != 1 || pings != 1 {
 			l.Errorf("%d uploads and %d pings before it was time", puts, pings)
@@ -297,14 +297,14 @@ func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
 // TestAPassNotesThatTheReceiverAnswered for a later 'shipper status'.
 func TestAPassNotesThatTheReceiverAnswered(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	first := l.inspect().AnsweredAt
+	first := l.inspectStatus().AnsweredAt
 	if time.Since(first) > time.Minute {
 		t.Errorf("answered %v", first)
 	}
 	l.wantOnce(shipper.Tally{})
-	if st := l.inspect(); !st.AnsweredAt.Equal(first) || st.ReceiverState != shipper.ReceiverUnknown {
+	if st := l.inspectStatus(); !st.AnsweredAt.Equal(first) || st.ReceiverState != shipper.ReceiverUnknown {
 		t.Errorf("a pass with nothing to send has noted %v, %q", st.AnsweredAt, st.ReceiverState)
 	}
 }
@@ -319,7 +319,7 @@ func (l *lab) failUploads(fault error) (end func()) {
 func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 	t.Run("the receiver was away", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish(names("run", 5)...)
+			l.finishEpisodes(numberedNames("run", 5)...)
 			end := l.failUploads(io.ErrUnexpectedEOF)
 			s, stop := l.startDaemon()
 			time.Sleep(time.Hour) // each has reached a backoff of half an hour
@@ -343,7 +343,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 	})
 	t.Run("uploads got lost and pings did not", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish(names("run", 5)...)
+			l.finishEpisodes(numberedNames("run", 5)...)
 			end := l.failUploads(io.ErrUnexpectedEOF)
 			s, stop := l.startDaemon()
 			time.Sleep(10 * time.Hour) // each has earned waits of an hour
@@ -364,7 +364,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 	})
 	t.Run("no room for an archive", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish(names("run", 5)...)
+			l.finishEpisodes(numberedNames("run", 5)...)
 			end := l.failUploads(wire.Refuse(wire.Full, "no room for an archive of this size"))
 			l.receiver.update(func() { l.receiver.free = 10 })
 			s, stop := l.startDaemon()
@@ -383,7 +383,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 // TestWakeSendsWhatFailedOnTheWay, though pings were answered all the time.
 func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		end := l.failUploads(io.ErrUnexpectedEOF)
 		s, stop := l.startDaemon()
 		time.Sleep(10 * time.Hour)
@@ -400,7 +400,7 @@ func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
 // TestRetryAfterIsNotHurried: the receiver's Retry-After also holds after an outage.
 func TestRetryAfterIsNotHurried(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		noRoom := wire.Refuse(wire.Full, "no room for an archive of this size")
 		noRoom.RetryAfter = 20 * time.Minute
 		end := l.failUploads(noRoom)
@@ -426,12 +426,12 @@ func TestRetryAfterIsNotHurried(t *testing.T) {
 // end of an outage does not shorten it.
 func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("poison")
+		l.finishEpisodes("poison")
 		l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), "poison")
 		_, stop := l.startDaemon()
 		for hour := range 6 {
 			for i := range 60 {
-				l.finish(names(fmt.Sprintf("run-%d-%d", hour, i), 1)...)
+				l.finishEpisodes(numberedNames(fmt.Sprintf("run-%d-%d", hour, i), 1)...)
 				time.Sleep(time.Minute)
 			}
 			l.receiver.update(func() { l.receiver.down = unix.ECONNREFUSED })
@@ -439,7 +439,7 @@ func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
 			l.receiver.update(func() { l.receiver.down = nil })
 			time.Sleep(3 * time.Minute)
 		}
-		if n := l.receiver.attempts("poison"); n > 45 {
+		if n := l.receiver.attemptsOf("poison"); n > 45 {
 			l.Errorf("the poison was sent %d times in seven hours", n)
 		}
 		fixture.Must(l, stop())
@@ -453,7 +453,7 @@ func TestPackingGoesOnWhenThereIsSpace(t *testing.T) {
 		free := l.limitDisk()
 		l.cfg.ScanInterval = config.Duration(time.Hour)
 		l.cfg.MinFree = 4 << 20
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		s, stop := l.startDaemon()
 		time.Sleep(10 * time.Minute)
 		if n := s.Tally().Shipped; n != 0 {

@@ -254,7 +254,7 @@ func (r *receiver) update(change func()) {
 	change()
 }
 
-func (r *receiver) has(n episode.Name) bool {
+func (r *receiver) hasArchive(n episode.Name) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_, there := r.stored[n]
@@ -268,8 +268,8 @@ func (r *receiver) counts() (stored, puts, pings int) {
 	return len(r.stored), len(r.puts), len(r.pings)
 }
 
-// attempts returns how often an episode was sent.
-func (r *receiver) attempts(n episode.Name) int {
+// attemptsOf returns how often an episode was sent.
+func (r *receiver) attemptsOf(n episode.Name) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	count := 0

@@ -70,15 +70,15 @@ func (l *lab) alignClock() {
 func (l *lab) wantPackedAfter(d time.Duration, want int) {
 	l.Helper()
 	const moment = 50 * time.Millisecond
-	before := len(l.logs.containing("INFO packed"))
+	before := len(l.logs.linesContaining("INFO packed"))
 	time.Sleep(d - moment)
 	synctest.Wait()
-	if got := len(l.logs.containing("INFO packed")); got != before {
+	if got := len(l.logs.linesContaining("INFO packed")); got != before {
 		l.Errorf("%d are packed before %v are over", got-before, d)
 	}
 	time.Sleep(2 * moment)
 	synctest.Wait()
-	if got := len(l.logs.containing("INFO packed")); got != before+want {
+	if got := len(l.logs.linesContaining("INFO packed")); got != before+want {
 		l.Errorf("%d are packed %v later, want %d\n%s", got-before, d+moment, want, l.logs)
 	}
 }
@@ -103,31 +103,31 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 		make func(l *lab)
 		want time.Duration
 	}{
-		"the marker last": {func(l *lab) { l.finish("run-1") }, second},
+		"the marker last": {func(l *lab) { l.finishEpisodes("run-1") }, second},
 		"the folder renamed": {func(l *lab) {
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.waitClockTick()
 			fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("x")))
 			fixture.Must(l, os.Rename(l.path("x"), l.path("episodes", "run-1")))
 		}, second},
 		"the folder touched": {func(l *lab) {
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.waitClockTick()
 			fixture.Must(l, os.Chmod(l.path("episodes", "run-1"), 0o775))
 		}, second},
 		"the marker first": {func(l *lab) {
 			fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
 			l.waitClockTick()
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 		}, second}, // it was written again
 		"a file below after the marker": {func(l *lab) {
 			fixture.WriteFile(l, l.path("episodes", "run-1", "net", "flows.csv"), "a")
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.waitClockTick()
 			fixture.WriteFile(l, l.path("episodes", "run-1", "net", "flows.csv"), "b")
 		}, 10 * second},
 		"a link after the marker": {func(l *lab) {
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.waitClockTick()
 			fixture.Must(l, os.Symlink("telemetry.jsonl", l.path("episodes", "run-1", "latest")))
 		}, 10 * second},
@@ -143,7 +143,7 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 				if c.want > second { // the marker and the folder do not say so
 					wantLooks = 1
 				}
-				if looks := len(l.logs.containing("episode has not settled")); looks != wantLooks {
+				if looks := len(l.logs.linesContaining("episode has not settled")); looks != wantLooks {
 					l.Errorf("it was surveyed %d times in vain, want %d\n%s", looks, wantLooks, l.logs)
 				}
 				if got := s.Tally(); got != shippedTally(1) || len(l.logs.warnings()) > 0 {
@@ -174,7 +174,7 @@ func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
 // TestAClockThatWentBackDelaysByTheSameAgain: the ctimes are years ahead of the clock.
 func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
 	withSettling(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		fixture.WriteFile(l, l.path("episodes", "run-1", "capture.pcap"), string(fixture.Noise(65<<20, 1))) // sized first, and packed when it is due
 		l.waitClockTick()
 		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
@@ -203,7 +203,7 @@ func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
 				_, stop = l.startDaemon()
 			}
 		}
-		if packed := l.logs.containing("INFO packed"); len(packed) != 0 {
+		if packed := l.logs.linesContaining("INFO packed"); len(packed) != 0 {
 			l.Errorf("packed while it was copied: %q", packed)
 		}
 		// The check before the last was at 50.95 s, 50 s after the start, and the next is a
@@ -222,7 +222,7 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 		return time.Since(start)
 	}
 	withSettling(t, func(l *lab) {
-		l.finish("run-1", "run-2")
+		l.finishEpisodes("run-1", "run-2")
 		l.alignClock()
 		if d := took(l, shipper.Tally{Scanned: 2, Shipped: 2}); d < time.Second || d > 1100*time.Millisecond {
 			l.Errorf("two that were finished just now take %v", d)
@@ -230,14 +230,14 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 		if d := took(l, shipper.Tally{}); d != 0 {
 			l.Errorf("nothing takes %v", d)
 		}
-		l.finish("run-3")
+		l.finishEpisodes("run-3")
 		time.Sleep(10 * time.Second)
 		if d := took(l, shippedTally(1)); d != 0 {
 			l.Errorf("one that has settled takes %v", d)
 		}
 	})
 	withSettling(t, func(l *lab) { // the clock went back, so that a change restarts the wait
-		l.finish("run-1", "run-2")
+		l.finishEpisodes("run-1", "run-2")
 		l.waitClockTick()
 		fixture.WriteFile(l, l.path("episodes", "run-2", "telemetry.jsonl"), "after the marker")
 		ctx, cancel := context.WithCancel(l.Context())
@@ -263,7 +263,7 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 // TestAPassLooksAsOftenAsItMay: it waits for so short a time that the interval does not grow.
 func TestAPassLooksAsOftenAsItMay(t *testing.T) {
 	withSettling(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.waitClockTick()
 		ended := make(chan struct{})
 		go func() {
@@ -282,7 +282,7 @@ func TestAPassLooksAsOftenAsItMay(t *testing.T) {
 // after the marker, and a pass does not wait for ten more.
 func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
 	withSettling(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		start := time.Now()
 		time.AfterFunc(500*time.Millisecond, func() {
 			l.waitClockTick()
@@ -299,13 +299,13 @@ func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
 func TestWhatSettlesDoesNotKeepAShipperFromEnding(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		l.cfg.Settle = config.Duration(time.Hour)
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.alignClock()
 		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		start := time.Now()
 		fixture.Must(l, stop())
-		s := l.open()
+		s := l.openShipper()
 		ctx, cancel := context.WithCancel(l.Context())
 		time.AfterFunc(time.Minute, cancel)
 		tally, err := s.RunOnce(ctx)
@@ -324,8 +324,8 @@ func TestWhatNeverSettlesIsNamed(t *testing.T) {
 		want   int
 	}{{time.Minute, 0}, {2 * time.Hour, 1}} {
 		l := newLab(t)
-		l.finish("run-1")
-		s := l.open()
+		l.finishEpisodes("run-1")
+		s := l.openShipper()
 		defer s.Close()
 		s.KeepsChanging("run-1", time.Now().Add(-c.marked), 5)
 		if loud := l.logs.warnings(); len(loud) != c.want || c.want > 0 && !strings.Contains(loud[0], "run-1") {
@@ -352,16 +352,16 @@ func (l *lab) keepChanging(name episode.Name, d time.Duration) {
 // seconds, a tenth of an hour would have 36 checks, and an hour 360.
 func TestWhatNeverSettlesIsLookedAtLessAndLess(t *testing.T) {
 	withSettling(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.waitClockTick()
 		_, stop := l.startDaemon()
 		for _, c := range []struct {
 			during   time.Duration
 			min, max int
 		}{{time.Minute, 5, 7}, {19 * time.Minute, 10, 20}, {40 * time.Minute, 7, 9}} {
-			before := len(l.logs.containing("episode has not settled"))
+			before := len(l.logs.linesContaining("episode has not settled"))
 			l.keepChanging("run-1", c.during)
-			if looks := len(l.logs.containing("episode has not settled")) - before; looks < c.min || looks > c.max {
+			if looks := len(l.logs.linesContaining("episode has not settled")) - before; looks < c.min || looks > c.max {
 				l.Errorf("in %v it was looked at %d times, want %d to %d", c.during, looks, c.min, c.max)
 			}
 		}
@@ -375,7 +375,7 @@ func TestWhatSettlesInTheEndIsPackedSoon(t *testing.T) {
 	for _, restless := range []time.Duration{20 * time.Second, 4 * time.Minute, 3 * time.Hour} {
 		withSettling(t, func(l *lab) {
 			l.cfg.ScanInterval = config.Duration(24 * time.Hour)
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.waitClockTick()
 			s, stop := l.startDaemon()
 			l.keepChanging("run-1", restless)
@@ -406,11 +406,11 @@ func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 	} {
 		l := newLab(t)
 		l.cfg.Order = c.order
-		l.finish("fresh", "old-1", "old-2", "old-3")
+		l.finishEpisodes("fresh", "old-1", "old-2", "old-3")
 		for name, at := range map[string]time.Time{"old-1": time.Unix(0, 0), "old-2": time.Unix(1, 0), "old-3": time.Now().Add(24 * time.Hour)} {
 			fixture.Must(l, os.Chtimes(l.path("episodes", name, episode.Marker), at, at))
 		}
-		s := l.open()
+		s := l.openShipper()
 		if got := strings.Trim(fmt.Sprint(s.PackOrder(c.order, c.packers, "fresh", "old-1", "old-2", "old-3")), "[]"); got != c.want {
 			t.Errorf("%s, %d packers: %s, want %s", c.order, c.packers, got, c.want)
 		}
@@ -421,7 +421,7 @@ func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 // TestSettlingTakesBoundedMemory: what exceeds a page of episodes is left to the next scan.
 func TestSettlingTakesBoundedMemory(t *testing.T) {
 	l := newLab(t)
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	if kept, left := s.AwaitSettled(shipper.ScanPageSize + 5); kept != shipper.ScanPageSize || left != 5 {
 		t.Errorf("%d are in memory and %d left, want %d and 5", kept, left, shipper.ScanPageSize)
@@ -431,12 +431,12 @@ func TestSettlingTakesBoundedMemory(t *testing.T) {
 func TestStatusCountsWhatSettles(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Settle = config.Duration(time.Hour)
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	st, err := shipper.InspectStatus(l.cfg)
 	if err == nil {
 		t.Fatal("the folders are not there yet")
 	}
-	fixture.Must(l, l.open().Close())
+	fixture.Must(l, l.openShipper().Close())
 	if st, err = shipper.InspectStatus(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 2 {
 		t.Errorf("%d wait and %d settle, %v, want 2 and 2", st.Waiting, st.Settling, err)
 	}

@@ -72,7 +72,7 @@ type Shipper struct {
 	livenessProbes chan chan<- struct{} // answered by the dispatcher
 	wakec          chan struct{}        // see [Shipper.RequestPing]
 	work           workTracker
-	tally          counters
+	tally          tallyCounter
 }
 
 // New opens and locks the directories of c, or returns a [*durable.LockedError]. Holder is the

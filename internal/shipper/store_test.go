@@ -53,7 +53,7 @@ func (l *lab) adoptedStore() outbox.Store {
 // wantStoreRefused makes a pass, which must retire nothing and log each of want.
 func (l *lab) wantStoreRefused(want ...string) {
 	l.Helper()
-	before := l.files("shipped")
+	before := l.listFiles("shipped")
 	tally, unreachable := l.runOnce()
 	if _, other := errors.AsType[*uplink.OtherStoreError](unreachable); !other || tally.Shipped+tally.AlreadyPresent != 0 || tally.Transient == 0 {
 		l.Errorf("a pass to another store came to %v, %v", tally, unreachable)
@@ -76,7 +76,7 @@ func TestFirstReceiptAdoptsItsStore(t *testing.T) {
 	if got := l.adoptedStore(); got.ID != "STORE1" || got.IndexBytes != 200 || got.IndexTail == "" {
 		t.Errorf("adopted %+v, want STORE1 with 200 bytes", got)
 	}
-	if n := len(l.logs.containing("adopted the receiver's store")); n != 1 {
+	if n := len(l.logs.linesContaining("adopted the receiver's store")); n != 1 {
 		t.Errorf("%d lines say so", n)
 	}
 }
@@ -87,7 +87,7 @@ func TestReceiptOfAnotherStoreRetiresNothing(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("run-1")
 	back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
-	l.finish("run-2", "run-3")
+	l.finishEpisodes("run-2", "run-3")
 	l.wantStoreRefused("STORE1", "STORE2", "receiver.url", "mounted", "receiver store replaces STORE1")
 	l.wantFiles("episodes", "run-2", "run-3")
 	if got := l.adoptedStore(); got.ID != "STORE1" {
@@ -96,7 +96,7 @@ func TestReceiptOfAnotherStoreRetiresNothing(t *testing.T) {
 	if held := l.held(); len(held) > 0 {
 		t.Errorf("held: %+v", held)
 	}
-	if n := len(l.logs.containing(" ERROR ")); n != 1 {
+	if n := len(l.logs.linesContaining(" ERROR ")); n != 1 {
 		t.Errorf("%d lines of Error:\n%s", n, l.logs)
 	}
 	back()
@@ -110,13 +110,13 @@ func TestRestoredImageIsAnotherStore(t *testing.T) {
 	l.shipEpisodes("run-2", "run-3", "run-4")
 	ours := l.receiver.snapshot()
 	restore()
-	l.finish("run-5")
+	l.finishEpisodes("run-5")
 	l.wantStoreRefused("STORE1 has 100 bytes and had 400", "receiver store replaces --rewound")
 	ours()
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	restore()
 	l.receiver.update(func() { l.receiver.disk.ID, l.receiver.disk.Replaces = "STORE2", []string{"STORE1"} })
-	l.finish("run-6")
+	l.finishEpisodes("run-6")
 	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
@@ -140,10 +140,10 @@ func TestAnswersMayOvertakeOneAnother(t *testing.T) {
 			}
 			return nil
 		}
-		l.finish("first", "slow")
+		l.finishEpisodes("first", "slow")
 		s, stop := l.startDaemon()
 		time.Sleep(5 * time.Second)
-		l.finish(names("run", 20)...)
+		l.finishEpisodes(numberedNames("run", 20)...)
 		time.Sleep(5 * time.Minute)
 		if got := s.Tally(); got.Shipped != 22 || got.Transient != 0 {
 			l.Errorf("got %v, want Shipped 22 and Transient 0\n%s", got, l.logs)
@@ -161,7 +161,7 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	l.shipEpisodes("run-1", "run-2")
 	l.receiver.update(func() { l.receiver.disk = wire.Store{ID: "STORE1"} })
 	back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
-	l.finish("run-3")
+	l.finishEpisodes("run-3")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := uplink.Ping(ctx, l.cfg.DirsConfig(), l.receiver, outbox.Store{}); !uplink.IsOtherStore(err) {
@@ -193,7 +193,7 @@ func TestEpisodesWithoutReceiptsAreKnownByName(t *testing.T) {
 	}
 	l.receiver.update(func() { l.receiver.disk = wire.Store{ID: "STORE1"} })
 	back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
-	l.finish("run-3")
+	l.finishEpisodes("run-3")
 	l.wantStoreRefused("STORE2 knows none of the episodes")
 	back()
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
@@ -204,7 +204,7 @@ func TestStoreForHostsWithoutOneIsAdopted(t *testing.T) {
 	l.receiver.disk = wire.Store{}
 	l.shipEpisodes("run-1")
 	l.receiver.swapStore(wire.Store{ID: "STORE2", Replaces: []string{wire.Unnamed}})
-	l.finish("run-2")
+	l.finishEpisodes("run-2")
 	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
@@ -213,7 +213,7 @@ func TestStoreForHostsWithoutOneIsAdopted(t *testing.T) {
 func TestStoreIsAskedAboutAllPages(t *testing.T) {
 	l := newLab(t)
 	l.receiver.disk = wire.Store{}
-	l.shipEpisodes(names("run", wire.MaxQueries+50)...)
+	l.shipEpisodes(numberedNames("run", wire.MaxQueries+50)...)
 	l.receiver.update(func() {
 		l.receiver.disk = wire.Store{ID: "STORE1"}
 		for n := range l.receiver.stored { // but one
@@ -222,7 +222,7 @@ func TestStoreIsAskedAboutAllPages(t *testing.T) {
 			}
 		}
 	})
-	l.finish("more")
+	l.finishEpisodes("more")
 	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
@@ -235,7 +235,7 @@ func TestStoreThatReplacesOursIsAdopted(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("run-1")
 	l.receiver.swapStore(wire.Store{ID: "STORE2", Replaces: []string{"STORE0", "STORE1"}})
-	l.finish("run-2")
+	l.finishEpisodes("run-2")
 	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
@@ -244,7 +244,7 @@ func TestStoreThatReplacesOursIsAdopted(t *testing.T) {
 	}
 	// From now on the former is a foreign store.
 	l.receiver.swapStore(wire.Store{ID: "STORE1", IndexBytes: 1000})
-	l.finish("run-3")
+	l.finishEpisodes("run-3")
 	l.wantStoreRefused("STORE1", "STORE2")
 }
 
@@ -271,7 +271,7 @@ func TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing(t *testing.T) {
 			return nil
 		}
 	})
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	if tally, _ := l.runOnce(); tally.Shipped != 1 || tally.Transient != 1 {
 		t.Errorf("got %v, want Shipped 1 and Transient 1\n%s", tally, l.logs)
 	}
@@ -290,7 +290,7 @@ func TestReceiverWithoutAStoreIsTakenWithOneWarning(t *testing.T) {
 		}
 		l.receiver.disk = wire.Store{}
 		l.shipEpisodes("run-1", "run-2", "run-3")
-		if n := len(l.logs.containing("WARN receiver does not name its store")); n != 1 {
+		if n := len(l.logs.linesContaining("WARN receiver does not name its store")); n != 1 {
 			t.Errorf("adopted %v: %d warnings", adopted, n)
 		}
 		if (l.adoptedStore().ID != "") != adopted {

@@ -23,7 +23,7 @@ import (
 // shipEpisodes ships finished episodes.
 func (l *lab) shipEpisodes(names ...episode.Name) {
 	l.Helper()
-	l.finish(names...)
+	l.finishEpisodes(names...)
 	l.wantOnce(shipper.Tally{Scanned: len(names), Shipped: len(names)})
 }
 
@@ -149,7 +149,7 @@ func TestAuditIsPatientWithABusyReceiver(t *testing.T) {
 // receiver's answer must not permit deleting it.
 func TestAcceptedEpisodeIsUnknownForEver(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.packOnly("run-1")
 	fixture.WriteFile(l, l.path("episodes", "run-1", "late.txt"), "more")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
@@ -242,7 +242,7 @@ func TestPruneTakesTheOldestFirst(t *testing.T) {
 	l := newLab(t)
 	for i := range 5 {
 		name := episode.Name(fmt.Sprintf("run-%d", i))
-		l.finish(name)
+		l.finishEpisodes(name)
 		fixture.WriteFile(l, l.path("episodes", string(name), "big"), strings.Repeat("x", 1<<20))
 		l.receiver.archives.storedAgo = time.Duration(10-i) * time.Hour
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
@@ -269,7 +269,7 @@ func TestPruneFollowsNoLink(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
 	fixture.WriteFile(l, l.path("precious", "file"), "precious")
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	fixture.Must(l, os.Symlink(l.path("precious"), l.path("episodes", "run-1", "link")))
 	l.receiver.archives.storedAgo = 2 * time.Hour
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
@@ -318,7 +318,7 @@ func TestDaemonPrunesAsConfigured(t *testing.T) {
 		time.Sleep(time.Hour)
 		fixture.Must(l, stop())
 		l.wantFiles("shipped", "unread")
-		if len(l.logs.containing("deleted a retired episode episode=old")) != 1 {
+		if len(l.logs.linesContaining("deleted a retired episode episode=old")) != 1 {
 			t.Errorf("the log:\n%s", l.logs)
 		}
 		l.receiver.down = errors.New("no network")

@@ -17,7 +17,7 @@ import (
 func (l *lab) startWatching() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
 	l.cfg.ScanInterval = config.Duration(24 * time.Hour)
-	s = l.open()
+	s = l.openShipper()
 	return s, l.start(s)
 }
 
@@ -26,7 +26,7 @@ func (l *lab) wantShipped(s *shipper.Shipper, n int) {
 	l.Helper()
 	for deadline := time.Now().Add(10 * time.Second); s.Tally().Shipped < n; {
 		if time.Now().After(deadline) {
-			l.Fatalf("%d of %d were found; left: %q\n%s", s.Tally().Shipped, n, l.files("episodes"), l.logs)
+			l.Fatalf("%d of %d were found; left: %q\n%s", s.Tally().Shipped, n, l.listFiles("episodes"), l.logs)
 		}
 		<-time.After(time.Millisecond)
 	}
@@ -37,9 +37,9 @@ func TestTheMarkerWakesTheShipper(t *testing.T) {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("episodes", "before", "meta.json"), "{}") // unfinished at the start
 	s, stop := l.startWatching()
-	l.finish("first")
+	l.finishEpisodes("first")
 	l.wantShipped(s, 1)
-	l.finish("before")
+	l.finishEpisodes("before")
 	l.wantShipped(s, 2)
 	const races = 1500
 	for i := range races {
@@ -59,17 +59,17 @@ func TestTheMarkerWakesTheShipper(t *testing.T) {
 func TestRenamingWakesTheShipper(t *testing.T) {
 	l := newLab(t)
 	s, stop := l.startWatching()
-	for i, n := range names("made-elsewhere", 20) { // whole, from beside
+	for i, n := range numberedNames("made-elsewhere", 20) { // whole, from beside
 		fixture.WriteFile(l, l.path("made", string(n), episode.Marker), "")
 		fixture.Must(l, os.Rename(l.path("made", string(n)), l.path("episodes", string(n))))
 		l.wantShipped(s, i+1)
 	}
-	for i, n := range names("marker-renamed", 20) {
+	for i, n := range numberedNames("marker-renamed", 20) {
 		fixture.WriteFile(l, l.path("episodes", string(n), "done.marker.tmp"), "")
 		fixture.Must(l, os.Rename(l.path("episodes", string(n), "done.marker.tmp"), l.path("episodes", string(n), episode.Marker)))
 		l.wantShipped(s, 20+i+1)
 	}
-	for i, n := range names("renamed-first", 20) { // watched under another name
+	for i, n := range numberedNames("renamed-first", 20) { // watched under another name
 		fixture.Must(l, os.Mkdir(l.path("episodes", "tmp-"+string(n)), 0o755))
 		fixture.Must(l, os.Rename(l.path("episodes", "tmp-"+string(n)), l.path("episodes", string(n))))
 		fixture.Must(l, os.WriteFile(l.path("episodes", string(n), episode.Marker), nil, 0o644))
@@ -82,13 +82,13 @@ func TestRenamingWakesTheShipper(t *testing.T) {
 func TestANameThatComesAgainWakesTheShipper(t *testing.T) {
 	l := newLab(t)
 	s, stop := l.startWatching()
-	l.finish("witness")
+	l.finishEpisodes("witness")
 	l.wantShipped(s, 1)
 	for range 50 {
 		fixture.Must(l, os.Mkdir(l.path("episodes", "run-1"), 0o755))
 		fixture.Must(l, os.Remove(l.path("episodes", "run-1")))
 	}
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.wantShipped(s, 2)
 	fixture.Must(l, stop())
 }
@@ -96,8 +96,8 @@ func TestANameThatComesAgainWakesTheShipper(t *testing.T) {
 // If the kernel lost events, everything is checked again.
 func TestLostEventsAreMadeUpFor(t *testing.T) {
 	l := newLab(t)
-	l.finish(names("run", 50)...)
-	s := l.open()
+	l.finishEpisodes(numberedNames("run", 50)...)
+	s := l.openShipper()
 	defer s.Close()
 	if hand, err := s.RunWatcher(t.Context(), true); err != nil || hand != 50 {
 		t.Errorf("%d of 50 were found, %v", hand, err)
@@ -108,11 +108,11 @@ func TestLostEventsAreMadeUpFor(t *testing.T) {
 // reads it in pages.
 func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
 	l := newLab(t)
-	for _, n := range names("run", 2*shipper.ScanPageSize) {
+	for _, n := range numberedNames("run", 2*shipper.ScanPageSize) {
 		fixture.Must(l, os.Mkdir(l.path("episodes", string(n)), 0o755))
 		fixture.Must(l, os.WriteFile(l.path("episodes", string(n), episode.Marker), nil, 0o644))
 	}
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	hand, err := s.RunWatcher(t.Context(), false)
 	if err != nil || hand > shipper.ScanPageSize+100 {
@@ -123,9 +123,9 @@ func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
 func TestWithoutWatchesTheScanFinds(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		s, stop := l.startDaemon() // which cannot watch
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		time.Sleep(31 * time.Second)
-		if s.Tally().Shipped != 1 || len(l.logs.containing("inotify unavailable")) != 1 {
+		if s.Tally().Shipped != 1 || len(l.logs.linesContaining("inotify unavailable")) != 1 {
 			l.Errorf("got %v\n%s", s.Tally(), l.logs)
 		}
 		fixture.Must(l, stop())

@@ -82,7 +82,7 @@ func (b book) hosts() chart {
 func (b book) line(name, title string, figure func(row) float64) series {
 	s := series{name: title}
 	for _, at := range b[name].sizes() {
-		if y := b[name].at(at).median(ours, figure); y > 0 {
+		if y := b[name].at(at).median(cis490, figure); y > 0 {
 			s.points = append(s.points, [2]float64{float64(at), y})
 		}
 	}
@@ -132,7 +132,7 @@ func (b book) table(name, what, of string) string {
 		of = " " + of
 	}
 	fmt.Fprintf(&out, "%s, commit %s, %d runs%s, on %s.\n\n", s.When.Format("2006-01-02 15:04 MST"), s.Commit, s.Runs, of, s.Disk)
-	columns := slices.DeleteFunc(figures(), func(c column) bool { return s.median(ours, c.figure) == 0 && c.name != "foreign cores" })
+	columns := slices.DeleteFunc(figures(), func(c column) bool { return s.median(cis490, c.figure) == 0 && c.name != "foreign cores" })
 	fmt.Fprintf(&out, "| %s |", what)
 	for _, c := range columns {
 		out.WriteString(" " + c.name + " |")
@@ -142,7 +142,7 @@ func (b book) table(name, what, of string) string {
 		at := s.at(size)
 		fmt.Fprintf(&out, "| %s |", si(float64(size)))
 		for _, c := range columns {
-			out.WriteString(" " + number(at.median(ours, c.figure)) + " |")
+			out.WriteString(" " + number(at.median(cis490, c.figure)) + " |")
 		}
 		out.WriteString("\n")
 	}

@@ -33,7 +33,7 @@ func growth(ctx context.Context, o options) error {
 				if err != nil {
 					return fmt.Errorf("%s at %d: %w", c.name, at, err)
 				}
-				r.System, r.Round, r.At = ours, round+1, at
+				r.System, r.Round, r.At = cis490, round+1, at
 				rows = append(rows, r)
 				say("%s at %d: %.2f s, CPU %.2f+%.2f s, %.0f/%.0f MiB, start %.1f ms, PUT %.2f ms, foreign %.2f cores",
 					c.name, at, r.Wall, r.ClientCPU, r.ServerCPU, r.ClientMiB, r.ServerMiB, r.Start, r.P50, r.Foreign)

@@ -68,8 +68,8 @@ func parts(l *lab, o options) []part {
 			p.systems = append(p.systems, s.name)
 		}
 		if w.name == "S" { // with larger ones the disk does not dominate
-			byName[custody], byName[oursSettled] = diskAlone(), settledOurs()
-			p.systems = append(p.systems, custody, oursSettled)
+			byName[custody], byName[cis490Settled] = diskAlone(), settledCis490()
+			p.systems = append(p.systems, custody, cis490Settled)
 		}
 		p.run = func(ctx context.Context, name string) (row, error) {
 			if err := w.generate(l.path("work", w.folder())); err != nil {
@@ -80,14 +80,14 @@ func parts(l *lab, o options) []part {
 		all = append(all, p)
 	}
 	for _, load := range loads(o) {
-		all = append(all, part{load.name, "receiver", []string{ours, "nginx", custody}, func(ctx context.Context, name string) (row, error) {
+		all = append(all, part{load.name, "receiver", []string{cis490, "nginx", custody}, func(ctx context.Context, name string) (row, error) {
 			return l.load(ctx, load, name)
 		}})
 	}
 	return append(
 		all,
-		part{"idle", "idle", []string{ours}, func(ctx context.Context, _ string) (row, error) { return l.idle(ctx, o) }},
-		part{"wake-up", "idle", []string{ours}, func(ctx context.Context, _ string) (row, error) { return l.wakeUp(ctx, o) }},
+		part{"idle", "idle", []string{cis490}, func(ctx context.Context, _ string) (row, error) { return l.idle(ctx, o) }},
+		part{"wake-up", "idle", []string{cis490}, func(ctx context.Context, _ string) (row, error) { return l.wakeUp(ctx, o) }},
 	)
 }
 

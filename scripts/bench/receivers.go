@@ -40,7 +40,7 @@ func (l *lab) load(ctx context.Context, s loadShape, system string) (r row, err 
 		return l.diskAlone(ctx, s)
 	}
 	kind := system
-	if system == ours {
+	if system == cis490 {
 		kind = "receiver"
 	}
 	srv, err := l.serve(ctx, kind)
@@ -48,7 +48,7 @@ func (l *lab) load(ctx context.Context, s loadShape, system string) (r row, err 
 		return row{}, err
 	}
 	defer func() { err = errors.Join(err, srv.stop()) }()
-	return l.client(ctx, s, srv, "-announce="+fmt.Sprint(system == ours))
+	return l.client(ctx, s, srv, "-announce="+fmt.Sprint(system == cis490))
 }
 
 // client runs the load's client, which is this program.

@@ -26,8 +26,8 @@ type system struct {
 	keeps    string // what is durable when it ends
 }
 
-// ours is cis490, with which the others are compared.
-const ours = "cis490"
+// cis490 is the system with which the others are compared.
+const cis490 = "cis490"
 
 // pageCache is what a server promises that only writes.
 const pageCache = "nothing: page cache; the bytes are not checked"
@@ -39,7 +39,7 @@ func systems() []system { return append(archivers(), copiers()...) }
 func archivers() []system {
 	return []system{
 		{
-			name: ours, server: "receiver", archives: true,
+			name: cis490, server: "receiver", archives: true,
 			title:  "shipper --once, with `settle` at \"0s\"",
 			client: `exec "$BIN/shipper" --config "$CONF" --once`,
 			unpack: untar,
@@ -123,13 +123,13 @@ func diskAlone() system {
 	}
 }
 
-// oursSettled is cis490 with its default configuration: the markers are made when the clock
+// cis490Settled is cis490 with its default configuration: the markers are made when the clock
 // starts, and finished episodes must settle.
-const oursSettled = "cis490-settle"
+const cis490Settled = "cis490-settle"
 
-func settledOurs() system {
+func settledCis490() system {
 	return system{
-		name: oursSettled, server: "receiver",
+		name: cis490Settled, server: "receiver",
 		title:  "cis490 with the default `settle`; all episodes are finished when the clock starts",
 		client: `sed /^settle/d "$CONF" >"$CONF.default"; touch "$SRC"/*/done.marker; exec "$BIN/shipper" --config "$CONF.default" --once`,
 		keeps:  "as cis490",

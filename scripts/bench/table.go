@@ -73,7 +73,7 @@ medians of those within a round. MiB is resident memory of client and server.
 		s.head(out, "Idle")
 		r := s.Rows[len(s.Rows)-1]
 		fmt.Fprintf(out, "Over %.0f s with %d retired episodes, nothing to do: shipper %s ms and receiver %s ms of CPU (median), %.0f and %.0f MiB.\n\n",
-			r.Wall, r.Episodes, number(1000*s.median(ours, clientCPU)), number(1000*s.median(ours, serverCPU)), s.median(ours, clientMiB), s.median(ours, serverMiB))
+			r.Wall, r.Episodes, number(1000*s.median(cis490, clientCPU)), number(1000*s.median(cis490, serverCPU)), s.median(cis490, clientMiB), s.median(cis490, serverMiB))
 	}
 	if s, found := b["wake-up"]; found {
 		s.head(out, "Wake-up")
@@ -85,7 +85,7 @@ medians of those within a round. MiB is resident memory of client and server.
 
 // wakes returns the wake-ups of all rounds.
 func (s section) wakes() samples {
-	rows, _ := s.of(ours)
+	rows, _ := s.of(cis490)
 	var all samples
 	for _, r := range rows {
 		all = append(all, r.Values...)
@@ -113,7 +113,7 @@ func (b book) legend(out *bytes.Buffer) {
 		return
 	}
 	out.WriteString("### Systems\n\n| system | what it is | what is durable when it ends |\n|---|---|---|\n")
-	for _, sys := range append(systems(), diskAlone(), settledOurs()) {
+	for _, sys := range append(systems(), diskAlone(), settledCis490()) {
 		if named[sys.name] {
 			fmt.Fprintf(out, "| %s | %s | %s |\n", sys.name, sys.title, sys.keeps)
 		}
@@ -132,8 +132,8 @@ func (s section) way(out *bytes.Buffer, name string) {
 		walls := each(rows, wall)
 		fmt.Fprintf(out, "| %s%s | %s [%s-%s] | %s | %s | %s + %s | %s | %s | %.0f / %.0f | %s | %s | %.2f |\n",
 			sys, star(spoiled), number(walls.median()), number(slices.Min(walls)), number(slices.Max(walls)),
-			number(s.ratio(sys, ours, wall)), number(float64(r.Episodes)/walls.median()),
-			number(s.median(sys, clientCPU)), number(s.median(sys, serverCPU)), number(s.ratio(sys, ours, row.cpu)), number(s.median(sys, kernelCPU)),
+			number(s.ratio(sys, cis490, wall)), number(float64(r.Episodes)/walls.median()),
+			number(s.median(sys, clientCPU)), number(s.median(sys, serverCPU)), number(s.ratio(sys, cis490, row.cpu)), number(s.median(sys, kernelCPU)),
 			s.median(sys, clientMiB), s.median(sys, serverMiB), number(s.median(sys, storedBytes)/1e6), number(s.median(sys, syncTime)), s.median(sys, foreign))
 	}
 	out.WriteString("\n")
@@ -155,9 +155,9 @@ func (s section) loadTable(out *bytes.Buffer, name string) {
 		rows, spoiled := s.of(sys)
 		rates := each(rows, rate)
 		fmt.Fprintf(out, "| %s%s | %s [%s-%s] | %s | %s | %s | %s | %s | %s | %.0f | %s / %s | %s | %.2f |\n",
-			sys, star(spoiled), number(rates.median()), number(slices.Min(rates)), number(slices.Max(rates)), number(s.ratio(sys, ours, rate)),
+			sys, star(spoiled), number(rates.median()), number(slices.Min(rates)), number(slices.Max(rates)), number(s.ratio(sys, cis490, rate)),
 			number(s.median(sys, throughput)), number(s.median(sys, serverPerGB)), number(s.median(sys, endsPerGB)), number(s.median(sys, allPerGB)),
-			number(s.ratio(sys, ours, allPerGB)), s.median(sys, serverMiB),
+			number(s.ratio(sys, cis490, allPerGB)), s.median(sys, serverMiB),
 			number(s.median(sys, middle)), number(s.median(sys, slow)),
 			number(s.median(sys, syncTime)), s.median(sys, foreign))
 	}

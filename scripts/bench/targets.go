@@ -49,15 +49,15 @@ func (b book) wayTargets() []target {
 	m, s, l := b["M"], b["S"], b["L"]
 	fastest, cheapest := m.best(wall, func(system) bool { return true }), m.best(row.cpu, func(s system) bool { return s.archives })
 	return []target{
-		{"M", fmt.Sprintf("wall at most 0.75 of the best peer's (%s)", fastest), m.ratio(ours, fastest, wall), "", 0.75, false, false},
-		{"M", "stored bytes at most 1.02 of `zstd -3`'s", m.ratio(ours, "shell", storedBytes), "", 1.02, false, false},
-		{"M", fmt.Sprintf("CPU of both ends at most 0.8 of the best per-episode peer's (%s)", cheapest), m.ratio(ours, cheapest, row.cpu), "", 0.8, false, false},
-		{"S", "wall at most 0.5 of shell-batch's", s.ratio(ours, "shell-batch", wall), "", 0.5, false, false},
-		{"S", "more episodes/s than rsync without fsync", s.ratio("rsync", ours, wall), " times", 1, true, false},
-		{"S", "more episodes/s than restic", s.ratio("restic", ours, wall), " times", 1, true, true},
-		{"S", "at least 3 times the episodes/s of rsync with fsync", s.ratio("rsync-fsync", ours, wall), " times", 3, true, false},
-		{"L", "wall at most that of `tar \\| zstd -3 \\| curl`", l.ratio(ours, "shell", wall), "", 1, false, false},
-		{"L", "wall at most 0.8 of it", l.ratio(ours, "shell", wall), "", 0.8, false, true},
+		{"M", fmt.Sprintf("wall at most 0.75 of the best peer's (%s)", fastest), m.ratio(cis490, fastest, wall), "", 0.75, false, false},
+		{"M", "stored bytes at most 1.02 of `zstd -3`'s", m.ratio(cis490, "shell", storedBytes), "", 1.02, false, false},
+		{"M", fmt.Sprintf("CPU of both ends at most 0.8 of the best per-episode peer's (%s)", cheapest), m.ratio(cis490, cheapest, row.cpu), "", 0.8, false, false},
+		{"S", "wall at most 0.5 of shell-batch's", s.ratio(cis490, "shell-batch", wall), "", 0.5, false, false},
+		{"S", "more episodes/s than rsync without fsync", s.ratio("rsync", cis490, wall), " times", 1, true, false},
+		{"S", "more episodes/s than restic", s.ratio("restic", cis490, wall), " times", 1, true, true},
+		{"S", "at least 3 times the episodes/s of rsync with fsync", s.ratio("rsync-fsync", cis490, wall), " times", 3, true, false},
+		{"L", "wall at most that of `tar \\| zstd -3 \\| curl`", l.ratio(cis490, "shell", wall), "", 1, false, false},
+		{"L", "wall at most 0.8 of it", l.ratio(cis490, "shell", wall), "", 0.8, false, true},
 		{"L", "shipper at most 96 MiB resident", l.worst(clientMiB), " MiB", 96, false, false},
 		{"L", "receiver at most 48 MiB resident", l.worst(serverMiB), " MiB", 48, false, false},
 	}
@@ -67,12 +67,12 @@ func (b book) loadTargets() []target {
 	shapes := loads(options{scale: 1})
 	bulk := b[shapes[0].name]
 	all := []target{
-		{shapes[0].name, "CPU s/GB of all but the client at most 1.6 of nginx's (foreign load draws it to 1)", bulk.ratio(ours, "nginx", allPerGB), "", 1.6, false, false},
-		{shapes[0].name, "CPU s/GB of the server and the kernel's threads too", bulk.ratio(ours, "nginx", endsPerGB), "", 1.6, false, false},
+		{shapes[0].name, "CPU s/GB of all but the client at most 1.6 of nginx's (foreign load draws it to 1)", bulk.ratio(cis490, "nginx", allPerGB), "", 1.6, false, false},
+		{shapes[0].name, "CPU s/GB of the server and the kernel's threads too", bulk.ratio(cis490, "nginx", endsPerGB), "", 1.6, false, false},
 		{shapes[0].name, "at most 32 MiB resident", bulk.worst(serverMiB), " MiB", 32, false, false},
 	}
 	for _, shape := range shapes[1:] {
-		all = append(all, target{shape.name, "at least nginx's requests/s", b[shape.name].ratio(ours, "nginx", rate), " times", 1, true, false})
+		all = append(all, target{shape.name, "at least nginx's requests/s", b[shape.name].ratio(cis490, "nginx", rate), " times", 1, true, false})
 	}
 	return all
 }
@@ -83,7 +83,7 @@ const unmeasurable = 0.0005
 
 func (b book) idleTargets() []target {
 	idle, wakes := b["idle"], b["wake-up"].wakes()
-	share := idle.median(ours, func(r row) float64 { return r.cpu() / r.Wall })
+	share := idle.median(cis490, func(r row) float64 { return r.cpu() / r.Wall })
 	return []target{
 		{"idle", "no measurable CPU with the retired episodes there (under 0.05 % of a core)", share * 100, " %", unmeasurable * 100, false, false},
 		{"wake-up", "marker to durable row under 50 ms", wakes.median(), " ms", 50, false, false},
@@ -95,7 +95,7 @@ func (b book) idleTargets() []target {
 func (s section) best(figure func(row) float64, counts func(system) bool) string {
 	worst, name := 0.0, ""
 	for _, sys := range systems() {
-		if q := s.ratio(ours, sys.name, figure); sys.name != ours && counts(sys) && q > worst {
+		if q := s.ratio(cis490, sys.name, figure); sys.name != cis490 && counts(sys) && q > worst {
 			worst, name = q, sys.name
 		}
 	}
@@ -107,7 +107,7 @@ func (s section) best(figure func(row) float64, counts func(system) bool) string
 func (s section) worst(figure func(row) float64) float64 {
 	worst := math.NaN()
 	for _, r := range s.Rows {
-		if r.System == ours && !(figure(r) <= worst) {
+		if r.System == cis490 && !(figure(r) <= worst) {
 			worst = figure(r)
 		}
 	}

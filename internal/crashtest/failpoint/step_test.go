@@ -12,8 +12,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// kind is a way in which a step may fail.
-type kind struct {
+// failureKind is a way in which a step may fail.
+type failureKind struct {
 	name  string
 	steps string // the steps that can fail in this way, "" for all
 	// fatal are the steps whose failure must end the program with 74, because the storage
@@ -25,17 +25,17 @@ type kind struct {
 // been of no consequence.
 const fatalIfBroken = "^(write|setxattr|fsync|fdatasync|truncate|close|link|rename|mkdir|unlink)$"
 
-// untold is the one step whose failure ends the receiver with 1: the probe of the file system
+// probeStep is the one step whose failure ends the receiver with 1: the probe of the file system
 // reports any error as a file system that cannot hold the store.
-const untold = "link probe~b"
+const probeStep = "link probe~b"
 
-// hints are in steps that nothing depends on. A fault there ends nothing, or ends the program
+// hintSteps are in steps that nothing depends on. A fault there ends nothing, or ends the program
 // with 1. They are: the probes for system calls of the kernel, which concern no file; the
 // status report; and the probe whether a host's directory is a mount of its own, which uses a
 // name that does not exist.
-var hints = regexp.MustCompile(`\.status\.json|^rename \.cis490-probe\.none$|^(rename|link) y$|^\w+ \.$`)
+var hintSteps = regexp.MustCompile(`\.status\.json|^rename \.cis490-probe\.none$|^(rename|link) y$|^\w+ \.$`)
 
-var kinds = []kind{
+var kinds = []failureKind{
 	{name: "kill"},
 	{name: "kill-after"},
 	{name: "eio", fatal: fatalIfBroken},
@@ -88,7 +88,7 @@ func (s scenario) failEachStep(t *testing.T, idle []string, counts *tally) {
 			}
 			t.Run(fmt.Sprintf("%02d %s %s", at+1, step, k.name), func(t *testing.T) {
 				t.Parallel()
-				fatal := k.fatal != "" && regexp.MustCompile(k.fatal).MatchString(op) && step != untold && !hints.MatchString(step)
+				fatal := k.fatal != "" && regexp.MustCompile(k.fatal).MatchString(op) && step != probeStep && !hintSteps.MatchString(step)
 				counts.add(s.name, k.name, s.failStep(t, at+1, k.name, fatal))
 			})
 		}

@@ -33,15 +33,15 @@ func (s *site) measure(t *testing.T) {
 	}
 }
 
-var answer = regexp.MustCompile(`(?m)^gauge goroutines=(\d+) heap=(\d+)$`)
+var gaugeLine = regexp.MustCompile(`(?m)^gauge goroutines=(\d+) heap=(\d+)$`)
 
 func queryGauge(t *testing.T, p *labtest.Process) gauge {
 	t.Helper()
-	before := len(answer.FindAllString(p.Output(), -1))
+	before := len(gaugeLine.FindAllString(p.Output(), -1))
 	p.Signal(t, syscall.SIGUSR1)
 	var said [][]string
 	labtest.Eventually(t, "the gauge is read", func() bool {
-		said = answer.FindAllStringSubmatch(p.Output(), -1)
+		said = gaugeLine.FindAllStringSubmatch(p.Output(), -1)
 		return len(said) > before
 	})
 	last := said[len(said)-1]
@@ -106,15 +106,15 @@ func (m measure) level(half []gauge) int64 {
 	return m.medianOf(half)
 }
 
-// leastRounds is the minimum number of rounds that can be compared as two halves.
-const leastRounds = 4
+// minRounds is the minimum number of rounds that can be compared as two halves.
+const minRounds = 4
 
 // wantNoGrowth checks that no daemon uses more in the second half than in the first. The first
 // round does not count: it has one-time allocations.
 func (s *site) wantNoGrowth(t *testing.T) {
 	t.Helper()
 	for who, all := range s.gauges {
-		if all = all[1:]; len(all) < leastRounds {
+		if all = all[1:]; len(all) < minRounds {
 			return
 		}
 		first, second := all[:len(all)/2], all[len(all)/2:]
@@ -126,15 +126,15 @@ func (s *site) wantNoGrowth(t *testing.T) {
 	}
 }
 
-// mostRSS is the maximum resident memory that either daemon may ever have.
-const mostRSS = 128 << 20
+// maxRSS is the maximum resident memory that either daemon may ever have.
+const maxRSS = 128 << 20
 
 func (s *site) wantSmallMemory(t *testing.T) {
 	t.Helper()
 	for who, all := range s.gauges {
 		for _, g := range all {
-			if g.peak > mostRSS {
-				t.Errorf("%s had %d MiB, want at most %d", who, g.peak>>20, mostRSS>>20)
+			if g.peak > maxRSS {
+				t.Errorf("%s had %d MiB, want at most %d", who, g.peak>>20, maxRSS>>20)
 				break
 			}
 		}

@@ -195,9 +195,9 @@ func (s *site) pause() {
 	<-time.After(time.Duration(20+s.random.IntN(600)) * time.Millisecond)
 }
 
-// comeHome is how long after the end of the faults everything that can be shipped must be
+// deliveryTimeout is how long after the end of the faults everything that can be shipped must be
 // delivered.
-const comeHome = time.Minute
+const deliveryTimeout = time.Minute
 
 // waitSettled ends the faults, and waits until each episode is in its final state.
 func (s *site) waitSettled(t *testing.T) {
@@ -208,9 +208,9 @@ func (s *site) waitSettled(t *testing.T) {
 		h := s.hosts[e.host]
 		switch e.fate {
 		case labtest.Ships:
-			labtest.Within(t, comeHome, h.Name+" has shipped "+e.name, func() bool { return h.IsShipped(e.name) })
+			labtest.Within(t, deliveryTimeout, h.Name+" has shipped "+e.name, func() bool { return h.IsShipped(e.name) })
 		case labtest.IsHeld:
-			labtest.Within(t, comeHome, h.Name+" holds "+e.name, func() bool { return fixture.Exists(h.Outbox(e.name + ".held")) })
+			labtest.Within(t, deliveryTimeout, h.Name+" holds "+e.name, func() bool { return fixture.Exists(h.Outbox(e.name + ".held")) })
 		}
 	}
 	for _, h := range s.hosts {

@@ -43,7 +43,7 @@ func (s *site) corruptAndHeal(t *testing.T, i int) {
 	if strings.Contains(r.Stdout, " "+name+": it carries no receipt") {
 		h.Run("resend", name).MustExit(t, 0) // as it advises
 	}
-	labtest.Within(t, comeHome, name+" is healed", func() bool { return h.IsShipped(name) })
+	labtest.Within(t, deliveryTimeout, name+" is healed", func() bool { return h.IsShipped(name) })
 	h.WaitEmpty()
 	wantAllStored(t, h.Run("verify"))
 	s.Settled(t)
