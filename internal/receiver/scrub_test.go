@@ -61,32 +61,6 @@ func (l *lab) countQuarantined() int {
 	return len(paths)
 }
 
-func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
-	l := newLab(t, nil)
-	good, bad, gone := key("lab-01", "good"), key("lab-01", "bad"), key("lab-02", "gone")
-	total := int64(0)
-	for i, k := range []episode.Key{good, bad, gone} {
-		content := packNoise(3<<20, byte(i))
-		l.wantReceipt(k, content, wire.Stored)
-		total += int64(len(content))
-	}
-	if p, found := l.scrubOnce(scrub.Options{}); found != "" || p.Objects != 3 || p.Bytes != total || p.LostCount() != 0 {
-		t.Fatalf("of a good store: %q, %+v", found, p)
-	}
-	l.corruptStored(bad)
-	fixture.Must(t, os.Remove(l.storedPath(gone)))
-	p, found := l.scrubOnce(scrub.Options{})
-	if want := "damaged bad, missing gone"; found != want || p.Damaged != 1 || p.Missing != 1 || p.Objects != 2 {
-		t.Errorf("found %q, %+v, want %q", found, p, want)
-	}
-	if _, err := os.Stat(l.storedPath(bad)); err != nil || l.countQuarantined() != 0 {
-		t.Errorf("a scrub beside the receiver moved something: %v", err)
-	}
-	if p, found := l.scrubOnce(scrub.Options{Host: "lab-02"}); found != "missing gone" || p.Objects != 0 {
-		t.Errorf("of one host: %q, %+v", found, p)
-	}
-}
-
 // TestScrubDecodes: what its host has packed wrongly has the right sha256. It stays
 // where it is, it does not count as verified, and each scrub reports it again.
 func TestScrubDecodes(t *testing.T) {
@@ -202,23 +176,6 @@ func packBomb(tb testing.TB, members int, size int64) []byte {
 	}
 	fixture.Must(tb, errors.Join(w.Close(), enc.Close()))
 	return b.Bytes()
-}
-
-// What was read lately is not read again: that is how an interrupted scrub continues.
-func TestScrubGoesOnWhereItWas(t *testing.T) {
-	l := newLab(t, nil)
-	for i, name := range []string{"a", "b", "c"} {
-		l.wantReceipt(key("lab-01", name), packNoise(1000, byte(i)), wire.Stored)
-	}
-	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("a", packNoise(1000, 0))}, true)
-	fixture.Must(t, err)
-	p, _ := l.scrubOnce(scrub.Options{OlderThan: time.Hour})
-	if p.Objects != 2 || p.Skipped != 1 {
-		t.Errorf("read %d and skipped %d, want 2 and 1", p.Objects, p.Skipped)
-	}
-	if p, _ := l.scrubOnce(scrub.Options{}); p.Objects != 3 {
-		t.Errorf("a whole scrub read %d, want 3", p.Objects)
-	}
 }
 
 func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
