@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"log/slog"
 	"time"
 
 	"cis490/internal/archive"
@@ -18,9 +17,9 @@ import (
 	"cis490/internal/wire"
 )
 
-// commitUpload makes a staged upload a stored archive with a row, in the place of a corrupt copy
-// if state says that there is one. It continues if the sender disconnects, because all bytes
-// have arrived.
+// commitUpload makes a staged upload a stored archive with a row, in the place of a corrupt
+// copy if state reports one. It continues if the sender disconnects, because all bytes have
+// arrived.
 func (r *Receiver) commitUpload(sender context.Context, up *store.Upload, u wire.Upload, state storedState) (wire.Receipt, error) {
 	ctx := context.WithoutCancel(sender)
 	commit := r.readCommit(u.Key, func() (io.Reader, func() error, error) {
@@ -155,11 +154,12 @@ func (r *Receiver) readCommit(key episode.Key, open func() (io.Reader, func() er
 			return meta.Commit
 		}
 	}
-	level, msg := slog.LevelDebug, "no meta.json"
+	log := r.log.With("host", key.Host, "episode", key.Name, "err", err)
 	if _, bad := errors.AsType[*episode.MetaError](err); bad {
-		level, msg = slog.LevelWarn, "meta.json cannot be read"
+		log.Warn("meta.json cannot be read")
+	} else {
+		log.Debug("no meta.json")
 	}
-	r.log.Log(context.Background(), level, msg, "host", key.Host, "episode", key.Name, "err", err)
 	return ""
 }
 

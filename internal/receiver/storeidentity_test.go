@@ -116,7 +116,7 @@ func TestIndexBytesHaveTheRowOfTheReceipt(t *testing.T) {
 	}
 	l.restart(func() {})
 	check("restarted", false)
-	l.restart(func() { // a power cut in the middle of a row
+	l.restart(func() { // a power loss in the middle of a row
 		f, err := os.OpenFile(filepath.Join(l.data, "index.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
 		fixture.Must(t, err)
 		_, err = f.WriteString(`{"episode_id": "to`)
@@ -160,7 +160,7 @@ func TestDamagedStoreNameIsNeverReplaced(t *testing.T) {
 	}
 }
 
-// TestLostStoreNameIsSaidForWhatItIs: the next start would not fail, but give another id.
+// TestLostStoreNameIsSaidForWhatItIs: the next start would not fail, but create another id.
 func TestLostStoreNameIsSaidForWhatItIs(t *testing.T) {
 	log := &logBuffer{}
 	l := newLab(t, nil)
@@ -220,7 +220,7 @@ func TestReplacesTakesEffectBesideARunningReceiver(t *testing.T) {
 	}
 }
 
-// TestStoreThatBeganEmptyIsNewForADay, also with an archive that a refused host has left.
+// TestStoreThatBeganEmptyIsNewForADay, even with an archive that a refused host has left.
 func TestStoreThatBeganEmptyIsNewForADay(t *testing.T) {
 	l := newLab(t, nil)
 	isNew := func() bool {

@@ -317,7 +317,7 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 			if r := v.ping(); r.status != http.StatusInternalServerError || !strings.Contains(r.doc.Detail, "disabled hosts") {
 				t.Errorf("a ping gets %+v, %v", r, r.err)
 			}
-			// Neither a start nor a command takes it for an empty list.
+			// Neither a start nor a command treats it as an empty list.
 			if _, err := datadir.EnableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test"); !errors.Is(err, datadir.ErrDisabledList) || !strings.Contains(err.Error(), path) {
 				t.Errorf("enabling: %v", err)
 			}
