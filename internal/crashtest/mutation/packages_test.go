@@ -698,7 +698,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"outbox: what nobody judged is deleted",
-		killer{"shipper", "TestAnUnjudgedEpisodeGoesBack"},
+		killer{"shipped", "TestAnUnjudgedEpisodeGoesBack"},
 		[]edit{
 			{
 				"shipped/delete.go",
@@ -709,7 +709,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: what changed is deleted",
-		killer{"shipper", "TestPruneKeepsWhatChangedSinceItWasShipped"},
+		killer{"shipped", "TestPruneKeepsWhatChangedSinceItWasShipped"},
 		[]edit{
 			{
 				"shipped/delete.go",
@@ -720,7 +720,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: a fingerprint does for any tree",
-		killer{"shipper", "TestVerifyFindsWhatChangedSinceItWasShipped"},
+		killer{"shipped", "TestVerifyFindsWhatChangedSinceItWasShipped"},
 		[]edit{
 			{
 				"shipped/compare.go",
@@ -731,7 +731,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: other skipped entries are no change",
-		killer{"shipper", "TestSkippedEntriesMustBeThoseOfThen"},
+		killer{"shipped", "TestSkippedEntriesMustBeThoseOfThen"},
 		[]edit{
 			{
 				"shipped/compare.go",
@@ -742,7 +742,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: what changed just now is deleted",
-		killer{"shipper", "TestPruneKeepsWhatIsYoung"},
+		killer{"shipped", "TestPruneKeepsWhatIsYoung"},
 		[]edit{
 			{
 				"shipped/delete.go",
