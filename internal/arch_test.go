@@ -213,7 +213,7 @@ func TestTableNamesRealPackages(t *testing.T) {
 	}
 }
 
-func TestPackageCommentStandsInItsFile(t *testing.T) {
+func TestPackageCommentIsInItsFile(t *testing.T) {
 	for dir, p := range project(t) {
 		begins, home := "Package "+p.name+" ", p.name+".go"
 		if p.name == "main" {

@@ -113,8 +113,8 @@ func TestPortIsTriedAndNotTaken(t *testing.T) {
 	}
 }
 
-// TestPortOfOursIsNoFault: only a port of another program is.
-func TestPortOfOursIsNoFault(t *testing.T) {
+// TestPortOfTheReceiverItselfIsNoFault: only a port of another program is.
+func TestPortOfTheReceiverItselfIsNoFault(t *testing.T) {
 	inUse := fmt.Errorf("listen: %w", syscall.EADDRINUSE)
 	for _, c := range []struct {
 		taken   error

@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// RefusalReason says which budget is used up. As an error it is what callers branch on:
+// RefusalReason says which budget is used up. As an error it is the one that callers branch on:
 // errors.Is(err, admission.HostBusy).
 type RefusalReason string
 

@@ -65,9 +65,9 @@ func TestHostsShareThePlaces(t *testing.T) {
 	}
 }
 
-// TestWhoFindsNoPlaceStandsInTheQueue: a free slot goes to the host that has the fewest, and
+// TestARequestWithoutASlotIsQueued: a free slot goes to the host that has the fewest, and
 // among those to the first that came. A request that leaves the queue takes no slot with it.
-func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
+func TestARequestWithoutASlotIsQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &admission.Limiter{Total: 2, PerHost: 3, MaxWait: time.Minute}
 		var mu sync.Mutex
@@ -149,8 +149,8 @@ func TestAHostWaitsForItsOwn(t *testing.T) {
 	})
 }
 
-// TestAShareThatNobodyClaimsIsGiven to the waiters, at the latest when demandTTL ends.
-func TestAShareThatNobodyClaimsIsGiven(t *testing.T) {
+// TestAnUnclaimedShareIsGiven to the waiters, at the latest when demandTTL ends.
+func TestAnUnclaimedShareIsGiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &admission.Limiter{Total: 4, PerHost: 4, MaxWait: 10 * time.Second}
 		take := func(host episode.Name) func() {
@@ -173,8 +173,8 @@ func TestAShareThatNobodyClaimsIsGiven(t *testing.T) {
 	})
 }
 
-// TestNobodyWaitsForAPlaceForEver: uploads may take hours.
-func TestNobodyWaitsForAPlaceForEver(t *testing.T) {
+// TestNoRequestWaitsForASlotForever: uploads may take hours.
+func TestNoRequestWaitsForASlotForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &admission.Limiter{Total: 1, PerHost: 1, MaxWait: 10 * time.Second}
 		free, err := p.Acquire(t.Context(), "a")

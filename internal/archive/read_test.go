@@ -277,9 +277,9 @@ func TestReadMetaTakesExactlyTheEpisodesOwn(t *testing.T) {
 	}
 }
 
-// TestReadMetaOfOurs finds the commit in the first block of an archive, and reports if there is
+// TestReadMetaOfAPackedArchive finds the commit in the first block of an archive, and reports if there is
 // no archive.
-func TestReadMetaOfOurs(t *testing.T) {
+func TestReadMetaOfAPackedArchive(t *testing.T) {
 	l := newUsualLab(t)
 	l.writeNoise("aaa.bin", 4<<20)
 	packed, _ := l.pack()

@@ -152,7 +152,7 @@ func TestBehindAProxyNobodyNamesTheirOwnCertificate(t *testing.T) {
 	})
 }
 
-func TestBehindAProxyNobodyComesInWithoutACertificate(t *testing.T) {
+func TestBehindAProxyACertificateIsRequired(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, _ *labtest.Host, f *frontProxy) {
 		for _, values := range [][]string{nil, clientCertFields(t, l, "lab-01")[:1], clientCertFields(t, l, "lab-01")[1:]} {
 			if p, err := sendPing(t, l.Stranger(t), f.url("/v1/ping"), values...); err == nil && p.Status != http.StatusBadRequest {

@@ -227,7 +227,7 @@ func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	l.Settled(t)
 }
 
-func TestConflictGoesBesideTheFirst(t *testing.T) {
+func TestConflictIsKeptBesideTheFirst(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("run-1")

@@ -145,8 +145,8 @@ func mkdirAs(t *testing.T, path string, mode os.FileMode, uid, gid int) {
 	fixture.Must(t, os.Chmod(path, mode))
 }
 
-// TestEpisodesUnitSharesFoldersOfAnybody, with any mode, and nothing else.
-func TestEpisodesUnitSharesFoldersOfAnybody(t *testing.T) {
+// TestEpisodesUnitSharesFoldersOfAnyUser, with any mode, and nothing else.
+func TestEpisodesUnitSharesFoldersOfAnyUser(t *testing.T) {
 	t.Parallel()
 	_, h, u := newSharedLab(t)
 	mkdirAs(t, h.Episodes("closed"), 0o700, recorderUID, recorderUID)

@@ -105,7 +105,7 @@ func TestHardLinkToAnothersFileIsSkipped(t *testing.T) {
 	}
 }
 
-func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
+func TestEpisodesThatCannotBePackedAreHeldAndOthersShip(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Set("limits.episode_bytes", `"10MiB"`)

@@ -7,9 +7,9 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestManyHostsShareFewPlaces: a receiver has fewer slots than there are senders, on one host
+// TestManyHostsShareFewSlots: a receiver has fewer slots than there are senders, on one host
 // too. Each host delivers everything in one pass, and reports no fault.
-func TestManyHostsShareFewPlaces(t *testing.T) {
+func TestManyHostsShareFewSlots(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t, labtest.Set("limits.uploads", "3"), labtest.Set("limits.uploads_per_host", "2"))
 	var passes []*labtest.Process

@@ -121,9 +121,9 @@ func TestEpisodeChangedAfterSealingIsHeldUntilAccepted(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestAChangedEpisodeGoesBeside: with the receipt that was recorded when it was held, and
+// TestAChangedEpisodeIsKeptBeside: with the receipt that was recorded when it was held, and
 // without it, by asking the receiver.
-func TestAChangedEpisodeGoesBeside(t *testing.T) {
+func TestAChangedEpisodeIsKeptBeside(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("run-1")
@@ -223,7 +223,7 @@ func TestHostsFloorStopsPackingAndLosesNothing(t *testing.T) {
 	l.Settled(t)
 }
 
-func TestPackingGoesOnWhileTheReceiverIsAway(t *testing.T) {
+func TestPackingContinuesDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	l.Stop()

@@ -74,8 +74,8 @@ func TestDaemonsGoOnWhenNobodyReadsTheirLog(t *testing.T) {
 	}
 }
 
-// TestShipperGoesOnWhenNobodyReadsItsLog is the same for the other daemon.
-func TestShipperGoesOnWhenNobodyReadsItsLog(t *testing.T) {
+// TestShipperContinuesWhenItsLogIsNotRead is the same for the other daemon.
+func TestShipperContinuesWhenItsLogIsNotRead(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	cmd, unread, _ := unreadDaemon(t, "shipper started", l.Program("shipper"), "-v", "--config", h.Path("lab-host.toml"))

@@ -124,9 +124,9 @@ func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestRestoredImageIsRefusedUntilAPersonSaysSo: the image lacks what its hosts have retired
+// TestRestoredImageIsRefusedUntilAnOperatorDecides: the image lacks what its hosts have retired
 // since, which is restored by healing. Another host makes the image's index grow again.
-func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
+func TestRestoredImageIsRefusedUntilAnOperatorDecides(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("before")

@@ -156,9 +156,9 @@ func TestSmallMTUHealsABlackHole(t *testing.T) {
 	s.wantDelivered(t, plainOverhead+inFlight)
 }
 
-// TestResetInMidTransferGoesOn: a middlebox resets each connection after 5 MB, at the host
+// TestUploadContinuesAfterAResetInMidTransfer: a middlebox resets each connection after 5 MB, at the host
 // only. The receiver's end stays half open until the next request for the upload ends it.
-func TestResetInMidTransferGoesOn(t *testing.T) {
+func TestUploadContinuesAfterAResetInMidTransfer(t *testing.T) {
 	s := newSite(t, (*linktest.Net).Veth)
 	s.runCommand(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 100mbit burst 32kb latency 50ms")
 	s.runCommand(t, linktest.Receiver, "iptables -A INPUT -p tcp -m connbytes --connbytes 5000000: --connbytes-dir original --connbytes-mode bytes -j REJECT --reject-with tcp-reset")

@@ -18,7 +18,7 @@ func shippedTally(shipped int) shipper.Tally {
 
 // A cancelled context has the effect of power loss: whenever it comes, the next pass completes
 // the work, and nothing was lost or sent as other bytes.
-func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
+func TestTheNextPassContinuesWhereTheLastEnded(t *testing.T) {
 	for what, arm := range map[string]func(l *lab, cancel func()){
 		"before it begins": func(_ *lab, cancel func()) { cancel() },
 		"while packing": func(l *lab, cancel func()) {

@@ -20,7 +20,7 @@ import (
 
 // A conflict needs an operator: both digests are shown, and nothing is sent again until it is
 // released, not even after a restart.
-func TestAConflictIsHeldUntilAPersonRetries(t *testing.T) {
+func TestAConflictIsHeldUntilAnOperatorRetries(t *testing.T) {
 	l := newLab(t)
 	l.finishEpisodes("run-1", "run-2")
 	theirs, _, _ := digest.Of(strings.NewReader("another archive"))
@@ -98,7 +98,7 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 
 // The entry is a copy: if it is corrupt, and the episode is complete, it is packed again. If
 // the receiver reports corruption, the shipper checks the entry first.
-func TestARottenEntryIsPackedAnew(t *testing.T) {
+func TestACorruptEntryIsPackedAgain(t *testing.T) {
 	l := newLab(t)
 	l.finishEpisodes("run-1", "run-2")
 	l.packOnly("run-1")
@@ -113,7 +113,7 @@ func TestARottenEntryIsPackedAnew(t *testing.T) {
 }
 
 // Without the episode, the corrupt entry is the only copy: nothing is dropped.
-func TestARottenEntryWithoutItsEpisodeIsHeld(t *testing.T) {
+func TestACorruptEntryWithoutItsEpisodeIsHeld(t *testing.T) {
 	l := newLab(t)
 	l.finishEpisodes("run-1")
 	l.packOnly("run-1")

@@ -22,7 +22,7 @@ import (
 
 var discard = slog.New(slog.DiscardHandler)
 
-func TestAPassBringsEverythingHome(t *testing.T) {
+func TestAPassDeliversEverything(t *testing.T) {
 	l := newLab(t)
 	l.finishEpisodes("run-1", "run-2", "run-3")
 	fixture.WriteFile(l, l.path("episodes", "unfinished", "meta.json"), "{}")

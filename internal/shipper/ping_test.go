@@ -169,8 +169,8 @@ func TestStatusSaysHowMuchWaits(t *testing.T) {
 	})
 }
 
-// TestAPassWithNothingToShipAsksNobody.
-func TestAPassWithNothingToShipAsksNobody(t *testing.T) {
+// TestAPassWithNothingToShipSendsNothing.
+func TestAPassWithNothingToShipSendsNothing(t *testing.T) {
 	l := newLab(t)
 	l.receiver.down = unix.ECONNREFUSED
 	l.wantOnce(shipper.Tally{})
@@ -446,9 +446,9 @@ func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
 	})
 }
 
-// TestPackingGoesOnWhenThereIsSpace: with the next check of the space, which is seconds away,
+// TestPackingResumesWhenThereIsSpace: with the next check of the space, which is seconds away,
 // and not with the next scan.
-func TestPackingGoesOnWhenThereIsSpace(t *testing.T) {
+func TestPackingResumesWhenThereIsSpace(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		free := l.limitDisk()
 		l.cfg.ScanInterval = config.Duration(time.Hour)

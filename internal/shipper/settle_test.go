@@ -155,8 +155,8 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 	}
 }
 
-// TestARestartDoesNotBeginTheSettlingAnew: the ctimes on disk decide.
-func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
+// TestARestartDoesNotRestartTheSettling: the ctimes on disk decide.
+func TestARestartDoesNotRestartTheSettling(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
 		l.alignClock()

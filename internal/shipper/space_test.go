@@ -120,7 +120,7 @@ func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	l.checkNothingLost()
 }
 
-func TestAFloorThatIsNeverReachedLetsSendingGoOn(t *testing.T) {
+func TestSendingContinuesBelowTheMinimumFreeSpace(t *testing.T) {
 	l := newLab(t)
 	l.finishEpisodes("run-1", "run-2", "run-3")
 	l.packOnly("run-2")

@@ -231,7 +231,7 @@ func TestStoreIsAskedAboutAllPages(t *testing.T) {
 	}
 }
 
-func TestStoreThatReplacesOursIsAdopted(t *testing.T) {
+func TestStoreThatReplacesTheAdoptedOneIsAdopted(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("run-1")
 	l.receiver.swapStore(wire.Store{ID: "STORE2", Replaces: []string{"STORE0", "STORE1"}})

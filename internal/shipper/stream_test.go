@@ -20,8 +20,8 @@ func TestALargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 	}
 }
 
-// TestAHeadStartOfNothingIsGivenUp: the episode changed while it was packed.
-func TestAHeadStartOfNothingIsGivenUp(t *testing.T) {
+// TestStreamingUploadOfAChangedEpisodeIsDiscarded: the episode changed while it was packed.
+func TestStreamingUploadOfAChangedEpisodeIsDiscarded(t *testing.T) {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("episodes", "large", "blob"), string(fixture.Noise(140<<20, 1)))
 	l.finishEpisodes("large")

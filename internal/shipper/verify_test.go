@@ -75,7 +75,7 @@ func TestAuditAsksTheReceiversDisk(t *testing.T) {
 
 // An archive that takes the receiver longer to read than an answer may take does not keep the
 // others from being verified.
-func TestAuditGoesOnBehindAnArchiveThatCannotBeReadBack(t *testing.T) {
+func TestAuditContinuesAfterAnArchiveThatCannotBeReadBack(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("a", "giant", "z")
 	l.receiver.archives.slow = map[episode.Name]bool{"giant": true}

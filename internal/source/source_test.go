@@ -161,7 +161,7 @@ func TestAnotherFileSystemIsNotPacked(t *testing.T) {
 	}
 }
 
-func TestABadNameIsReportedAndTheWalkGoesOn(t *testing.T) {
+func TestABadNameIsReportedAndTheWalkContinues(t *testing.T) {
 	l := newLab(t)
 	bad := []string{".hidden", "-dash", "a b", "new\nline", "esc\x1b[31m", "\xff\xfe", "ü", "a~2", strings.Repeat("n", 129), `q"uote`}
 	for _, n := range bad {

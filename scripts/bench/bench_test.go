@@ -44,7 +44,7 @@ func TestSpoiledRowsAreLeftOutOrMarked(t *testing.T) {
 	}
 }
 
-func TestPageKeepsWhatAPersonWrote(t *testing.T) {
+func TestPageKeepsWhatWasWrittenByHand(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "page.md")
 	text := "# Mine\n<!-- begin: x -->\nold\n<!-- end -->\nmine\n<!-- begin: y -->\nother\n<!-- end -->\n"
 	if err := os.WriteFile(page, []byte(text), 0o644); err != nil {

@@ -430,7 +430,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"outbox: rot is not seen",
-		killer{"shipper", "TestARottenEntryIsPackedAnew"},
+		killer{"shipper", "TestACorruptEntryIsPackedAgain"},
 		[]edit{
 			{
 				"outbox/outbox.go",
@@ -529,7 +529,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: a conflict is tried again by itself",
-		killer{"shipper", "TestAConflictIsHeldUntilAPersonRetries"},
+		killer{"shipper", "TestAConflictIsHeldUntilAnOperatorRetries"},
 		[]edit{
 			{
 				"outbox/hold.go",
@@ -600,7 +600,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: a good episode is dropped with its bad copy",
-		killer{"shipper", "TestARottenEntryWithoutItsEpisodeIsHeld"},
+		killer{"shipper", "TestACorruptEntryWithoutItsEpisodeIsHeld"},
 		[]edit{
 			{
 				"shipper/send.go",
